@@ -1,0 +1,1 @@
+//! The web-ipc client: sends JSON objects, sealed, over HTTPS with mutual TLS.

@@ -1,0 +1,1 @@
+//! Fernet envelopes and key rings: bytes in, bytes out.

@@ -1,0 +1,1 @@
+//! Accepted messages until the application takes them.

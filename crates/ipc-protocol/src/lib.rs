@@ -1,0 +1,1 @@
+//! What both ends of web-ipc agree on: routes, statuses, frames, problem codes.

@@ -1,0 +1,1 @@
+//! The web-ipc server: receives sealed messages over HTTPS with mutual TLS.

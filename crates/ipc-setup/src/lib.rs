@@ -1,0 +1,1 @@
+//! Makes and manages a web-ipc home: init and certificates.

@@ -1,0 +1,2 @@
+//! The `web-ipc` command.
+fn main() {}
