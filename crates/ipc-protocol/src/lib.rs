@@ -1,1 +1,74 @@
-//! What both ends of web-ipc agree on: routes, statuses, frames, problem codes.
+//! What both ends of web-ipc agree on: routes, statuses, frames, problem codes and limits.
+//!
+//! The server and the client come here so that neither can drift from the other. Nothing here opens a
+//! socket, reads a file, knows a key or asks for the time.
+//!
+//! * a route and its method: [`Route`]
+//! * the JSON inside an envelope: [`Frame`] to read one, [`write_frame`] to write one
+//! * an application's value on its way into a frame: [`to_body`]
+//! * a refusal on the wire: [`ProblemCode`] and [`Problem`] (RFC 9457)
+//!
+//! The page `docs/protocol.md` says the same in words; a check ties the two together.
+//!
+//! ```
+//! use ipc_protocol::{Frame, MessageId, Route, to_body, write_frame};
+//!
+//! let id = MessageId::from_random([7; 16]);
+//! let body = to_body(&serde_json::json!({"test": 1}))?;
+//! let mut plaintext = Vec::new();
+//! write_frame(&mut plaintext, Route::MessageSubmit.path(), id, None, &body);
+//!
+//! let frame = Frame::parse(&plaintext)?.addressed_to(Route::MessageSubmit)?;
+//! assert_eq!(frame.id(), id);
+//! assert_eq!(frame.object()?, r#"{"test":1}"#);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod auth;
+mod body;
+mod fingerprint;
+mod frame;
+mod json;
+mod message_id;
+mod problem;
+mod route;
+
+pub use auth::{AuthReply, AuthRequest};
+pub use body::{BodyError, to_body};
+pub use fingerprint::Fingerprint;
+pub use frame::{Frame, FrameError, REPLY_ADDRESS, write_frame};
+pub use json::{DEPTH_MAX, JsonError, JsonErrorKind, check_json};
+pub use message_id::{MessageId, MessageIdError};
+pub use problem::{Problem, ProblemCode, Remedy};
+pub use route::Route;
+
+/// The value of `v` in every frame.
+pub const PROTOCOL_VERSION: u32 = 1;
+
+/// How long a login lasts, in seconds: one hour, not sliding.
+pub const SESSION_SECS: u64 = 3600;
+
+/// How long a server remembers the ids it has accepted, at least, in seconds. See [`DEADLINE_SECS_MAX`].
+pub const REMEMBERED_SECS: u64 = 600;
+
+/// The longest deadline a client may give a send, in seconds. It is shorter than [`REMEMBERED_SECS`] by two
+/// minutes, so that no retry of a message can arrive at a server that has forgotten its id.
+pub const DEADLINE_SECS_MAX: u64 = REMEMBERED_SECS - 120;
+
+/// The longest plaintext (the frame as JSON text) in bytes, unless an end is set otherwise: 16 MiB.
+pub const PLAINTEXT_BYTES_MAX_DEFAULT: usize = 16 * 1024 * 1024;
+
+/// `Content-Type` of a raw envelope. With any other type, or none, a body is canonical base64url text.
+pub const RAW_ENVELOPE_TYPE: &str = "application/octet-stream";
+
+/// `Content-Type` of a refusal (RFC 9457).
+pub const PROBLEM_TYPE: &str = "application/problem+json";
+
+/// Response header, value `true`, on an answer to a message whose id was accepted before.
+pub const DUPLICATE_HEADER: &str = "web-ipc-duplicate";
+
+/// The body of the answer 200 of [`Route::IsRunning`].
+pub const IS_RUNNING_TEXT: &str = "Web-Server is running";
+
+/// The body of the answer 200 of [`Route::MessageSubmit`].
+pub const SUBMIT_TEXT: &str = "success";

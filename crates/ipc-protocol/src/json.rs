@@ -1,0 +1,577 @@
+//! One pass over a JSON text that says whether it is one that arrives as it was sent.
+//!
+//! RFC 8259 leaves open what happens to duplicate member names, large integers and lone surrogates, and readers
+//! differ: the last name wins here, the first there, an integer becomes a nearby double. A frame takes none of
+//! that; the rules are those of I-JSON (RFC 7493), with integers of 64 bits. The pass builds no tree, so that a
+//! body can stay the text it came as until the application asks for more.
+
+use std::borrow::Cow;
+
+/// How deep a text may nest. A frame is the first level, so that its body has one level less and is read without
+/// complaint by serde_json, whose own limit leaves 127 levels.
+pub const DEPTH_MAX: usize = 128;
+
+/// A JSON text that is refused: why, and where.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{kind} at byte {offset}")]
+pub struct JsonError {
+    /// Why.
+    pub kind: JsonErrorKind,
+    /// Where, in bytes from the start of the text.
+    pub offset: usize,
+}
+
+/// Why a JSON text is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum JsonErrorKind {
+    /// Not UTF-8 (RFC 8259, section 8.1).
+    #[error("text that is not UTF-8")]
+    NotUtf8,
+    /// Not JSON (RFC 8259), `NaN` and `Infinity` included.
+    #[error("text that is not JSON")]
+    Syntax,
+    /// A member name that its object has already, compared after unescaping.
+    #[error("a member name that its object has already")]
+    DuplicateName,
+    /// More than [`DEPTH_MAX`] levels.
+    #[error("more than 128 nested levels")]
+    TooDeep,
+    /// An integer outside −2⁶³ … 2⁶⁴−1, which readers round.
+    #[error("an integer that does not fit 64 bits (send it as a string)")]
+    IntegerTooLarge,
+    /// A number whose magnitude no double reaches.
+    #[error("a number beyond the range of a double")]
+    NumberTooLarge,
+    /// Half of a surrogate pair (`\ud800`), which is no character.
+    #[error("half of a surrogate pair, which is no character")]
+    LoneSurrogate,
+}
+
+/// Checks a whole JSON text of any kind against the rules above and returns it as text.
+///
+/// # Errors
+/// The first [`JsonError`] in it.
+pub fn check_json(text: &[u8]) -> Result<&str, JsonError> {
+    let text = as_utf8(text)?;
+    Scanner::new(text).document(|_, _| ())?;
+    Ok(text)
+}
+
+/// Checks a text and hands each member of its top-level object to `member`: the name, unescaped, and the value as
+/// it stands in the text. For a text that is no object `member` is never called.
+pub(crate) fn check_members<'a>(
+    text: &'a [u8],
+    member: impl FnMut(Cow<'a, str>, &'a str),
+) -> Result<&'a str, JsonError> {
+    let text = as_utf8(text)?;
+    Scanner::new(text).document(member)?;
+    Ok(text)
+}
+
+/// A checked JSON string, quotes included, as the text it stands for.
+pub(crate) fn unescape(string: &str) -> Cow<'_, str> {
+    let inner = &string[1..string.len() - 1];
+    if inner.contains('\\') {
+        Cow::Owned(serde_json::from_str(string).expect("a string that passed the scanner is JSON"))
+    } else {
+        Cow::Borrowed(inner)
+    }
+}
+
+fn as_utf8(text: &[u8]) -> Result<&str, JsonError> {
+    std::str::from_utf8(text)
+        .map_err(|error| JsonError { kind: JsonErrorKind::NotUtf8, offset: error.valid_up_to() })
+}
+
+/// Up to this many names an object's names are compared pair by pair; beyond, they are sorted, so that a peer's
+/// object of a million names costs n log n.
+const NAMES_COMPARED_BY_PAIR: usize = 16;
+
+struct Scanner<'a> {
+    text: &'a str,
+    at: usize,
+    /// Names of all objects that are open, innermost last: one allocation for the whole text.
+    names: Vec<Cow<'a, str>>,
+}
+
+impl<'a> Scanner<'a> {
+    fn new(text: &'a str) -> Self {
+        Scanner { text, at: 0, names: Vec::new() }
+    }
+
+    fn document(&mut self, mut member: impl FnMut(Cow<'a, str>, &'a str)) -> Result<(), JsonError> {
+        self.skip_space();
+        match self.peek() {
+            Some(b'{') => self.object(1, |name, value| member(name.clone(), value))?,
+            _ => self.value(1)?,
+        }
+        self.skip_space();
+        if self.at == self.text.len() { Ok(()) } else { self.fail(JsonErrorKind::Syntax) }
+    }
+
+    fn value(&mut self, depth: usize) -> Result<(), JsonError> {
+        match self.peek() {
+            Some(b'{') => self.object(depth, |_, _| ()),
+            Some(b'[') => self.array(depth),
+            Some(b'"') => self.string().map(|_| ()),
+            Some(b'-' | b'0'..=b'9') => self.number(),
+            Some(b't') => self.word("true"),
+            Some(b'f') => self.word("false"),
+            Some(b'n') => self.word("null"),
+            _ => self.fail(JsonErrorKind::Syntax),
+        }
+    }
+
+    fn object(
+        &mut self,
+        depth: usize,
+        mut member: impl FnMut(&Cow<'a, str>, &'a str),
+    ) -> Result<(), JsonError> {
+        self.enter(depth)?;
+        let first_name = self.names.len();
+        let mut more = !self.take(b'}');
+        while more {
+            if self.peek() != Some(b'"') {
+                return self.fail(JsonErrorKind::Syntax);
+            }
+            let name = unescape(self.string()?);
+            self.skip_space();
+            self.expect(b':')?;
+            self.skip_space();
+            let start = self.at;
+            self.value(depth + 1)?;
+            member(&name, &self.text[start..self.at]);
+            self.names.push(name);
+            more = self.another(b'}')?;
+        }
+        if has_duplicate(&mut self.names[first_name..]) {
+            return self.fail(JsonErrorKind::DuplicateName);
+        }
+        self.names.truncate(first_name);
+        Ok(())
+    }
+
+    fn array(&mut self, depth: usize) -> Result<(), JsonError> {
+        self.enter(depth)?;
+        let mut more = !self.take(b']');
+        while more {
+            self.value(depth + 1)?;
+            more = self.another(b']')?;
+        }
+        Ok(())
+    }
+
+    /// Steps over the opening bracket and the space behind it.
+    fn enter(&mut self, depth: usize) -> Result<(), JsonError> {
+        if depth > DEPTH_MAX {
+            return self.fail(JsonErrorKind::TooDeep);
+        }
+        self.at += 1;
+        self.skip_space();
+        Ok(())
+    }
+
+    /// After an element: true behind a comma, false behind the closing bracket.
+    fn another(&mut self, close: u8) -> Result<bool, JsonError> {
+        self.skip_space();
+        if self.take(b',') {
+            self.skip_space();
+            return Ok(true);
+        }
+        self.expect(close).map(|()| false)
+    }
+
+    /// Steps over a string and returns it with its quotes.
+    fn string(&mut self) -> Result<&'a str, JsonError> {
+        let start = self.at;
+        self.at += 1;
+        loop {
+            self.at += plain_len(&self.text.as_bytes()[self.at..]);
+            match self.peek() {
+                Some(b'"') => {
+                    self.at += 1;
+                    return Ok(&self.text[start..self.at]);
+                }
+                Some(b'\\') => self.escape()?,
+                _ => return self.fail(JsonErrorKind::Syntax),
+            }
+        }
+    }
+
+    fn escape(&mut self) -> Result<(), JsonError> {
+        let start = self.at;
+        self.at += 1;
+        match self.peek() {
+            Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => self.at += 1,
+            Some(b'u') => {
+                let lone = JsonError { kind: JsonErrorKind::LoneSurrogate, offset: start };
+                match self.code_unit()? {
+                    0xd800..=0xdbff => {
+                        if !(self.take(b'\\') && self.peek() == Some(b'u')) {
+                            return Err(lone);
+                        }
+                        if !(0xdc00..=0xdfff).contains(&self.code_unit()?) {
+                            return Err(lone);
+                        }
+                    }
+                    0xdc00..=0xdfff => return Err(lone),
+                    _ => (),
+                }
+            }
+            _ => return self.fail(JsonErrorKind::Syntax),
+        }
+        Ok(())
+    }
+
+    /// Steps over `uXXXX` and returns its value.
+    fn code_unit(&mut self) -> Result<u32, JsonError> {
+        self.at += 1;
+        let mut unit = 0;
+        for _ in 0..4 {
+            let digit = self.peek().and_then(|byte| char::from(byte).to_digit(16));
+            let Some(digit) = digit else { return self.fail(JsonErrorKind::Syntax) };
+            unit = unit * 16 + digit;
+            self.at += 1;
+        }
+        Ok(unit)
+    }
+
+    fn number(&mut self) -> Result<(), JsonError> {
+        let start = self.at;
+        self.take(b'-');
+        if !self.take(b'0') && self.digits() == 0 {
+            return self.fail(JsonErrorKind::Syntax);
+        }
+        let mut is_integer = true;
+        if self.take(b'.') {
+            is_integer = false;
+            if self.digits() == 0 {
+                return self.fail(JsonErrorKind::Syntax);
+            }
+        }
+        if let Some(b'e' | b'E') = self.peek() {
+            is_integer = false;
+            self.at += 1;
+            let _signed = self.take(b'-') || self.take(b'+');
+            if self.digits() == 0 {
+                return self.fail(JsonErrorKind::Syntax);
+            }
+        }
+        let number = &self.text[start..self.at];
+        let refused = if !is_integer {
+            !number.parse::<f64>().is_ok_and(f64::is_finite)
+        } else {
+            // 18 digits and a sign always fit.
+            number.len() > 19 && number.parse::<i64>().is_err() && number.parse::<u64>().is_err()
+        };
+        match (refused, is_integer) {
+            (false, _) => Ok(()),
+            (true, true) => Err(JsonError { kind: JsonErrorKind::IntegerTooLarge, offset: start }),
+            (true, false) => Err(JsonError { kind: JsonErrorKind::NumberTooLarge, offset: start }),
+        }
+    }
+
+    fn digits(&mut self) -> usize {
+        let rest = &self.text.as_bytes()[self.at..];
+        let count = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
+        self.at += count;
+        count
+    }
+
+    fn word(&mut self, word: &str) -> Result<(), JsonError> {
+        if self.text.as_bytes()[self.at..].starts_with(word.as_bytes()) {
+            self.at += word.len();
+            return Ok(());
+        }
+        self.fail(JsonErrorKind::Syntax)
+    }
+
+    fn skip_space(&mut self) {
+        while let Some(b' ' | b'\t' | b'\n' | b'\r') = self.peek() {
+            self.at += 1;
+        }
+    }
+
+    fn peek(&self) -> Option<u8> {
+        self.text.as_bytes().get(self.at).copied()
+    }
+
+    fn take(&mut self, byte: u8) -> bool {
+        let is_next = self.peek() == Some(byte);
+        self.at += usize::from(is_next);
+        is_next
+    }
+
+    fn expect(&mut self, byte: u8) -> Result<(), JsonError> {
+        if self.take(byte) { Ok(()) } else { self.fail(JsonErrorKind::Syntax) }
+    }
+
+    fn fail<T>(&self, kind: JsonErrorKind) -> Result<T, JsonError> {
+        Err(JsonError { kind, offset: self.at })
+    }
+}
+
+fn has_duplicate(names: &mut [Cow<'_, str>]) -> bool {
+    if names.len() <= NAMES_COMPARED_BY_PAIR {
+        return names.iter().enumerate().any(|(index, name)| names[..index].contains(name));
+    }
+    names.sort_unstable();
+    names.windows(2).any(|pair| pair[0] == pair[1])
+}
+
+/// How many bytes at the start of `bytes` are neither a quote, a backslash nor a control character, counted eight
+/// at a time: most of a text is such bytes.
+fn plain_len(bytes: &[u8]) -> usize {
+    const ONES: u64 = u64::from_ne_bytes([0x01; 8]);
+    const HIGHS: u64 = u64::from_ne_bytes([0x80; 8]);
+    // The high bit of each byte that is zero, and perhaps of bytes above it: the lowest one set is exact.
+    let zero_bytes = |word: u64| word.wrapping_sub(ONES) & !word & HIGHS;
+    let (words, rest) = bytes.as_chunks::<8>();
+    for (index, word) in words.iter().enumerate() {
+        let word = u64::from_le_bytes(*word);
+        let control = word.wrapping_sub(ONES * 0x20) & !word & HIGHS;
+        let special = control
+            | zero_bytes(word ^ (ONES * u64::from(b'"')))
+            | zero_bytes(word ^ (ONES * u64::from(b'\\')));
+        if special != 0 {
+            return index * 8 + (special.trailing_zeros() / 8) as usize;
+        }
+    }
+    let is_plain = |byte: &&u8| !matches!(**byte, b'"' | b'\\' | 0..=0x1f);
+    words.len() * 8 + rest.iter().take_while(is_plain).count()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn refusal(text: &str) -> Option<JsonErrorKind> {
+        check_json(text.as_bytes()).err().map(|error| error.kind)
+    }
+
+    #[test]
+    fn plain_json_passes() {
+        for text in [
+            "{}",
+            "[]",
+            " { } ",
+            r#"{"a":[1,-2,3.5,1e3,-0,0.0,true,false,null,"x",{"b":{}}]}"#,
+            "\t[\r\n1 , 2\n]",
+            r#""\u00e9\ud83d\ude00\"\\\/\b\f\n\r\t""#,
+            "\"é😀\u{7f}\u{2028}\"",
+            "18446744073709551615",
+            "-9223372036854775808",
+            "0",
+            "1.7976931348623157e308",
+            "123456789012345678901234567890.5",
+        ] {
+            assert_eq!(refusal(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_json_is_refused() {
+        for text in [
+            "",
+            " ",
+            "{",
+            "}",
+            "[",
+            "[1",
+            "[1,",
+            "[1,]",
+            "[,1]",
+            "{\"a\"}",
+            "{\"a\":}",
+            "{\"a\":1,}",
+            "{a:1}",
+            "{'a':1}",
+            "{\"a\":1 \"b\":2}",
+            "NaN",
+            "Infinity",
+            "-Infinity",
+            "nan",
+            "01",
+            "-",
+            "+1",
+            "1.",
+            ".5",
+            "1e",
+            "1e+",
+            "0x10",
+            "--1",
+            "tru",
+            "nulll",
+            "1 2",
+            "\"",
+            "\"\\",
+            "\"\\x\"",
+            "\"\\u12\"",
+            "\"\\u12g4\"",
+            "\"a\nb\"",
+            "\"\u{0}\"",
+            "\u{feff}{}",
+            "// c\n1",
+            "[1]]",
+            "{\"a\":1}}",
+        ] {
+            assert_eq!(refusal(text), Some(JsonErrorKind::Syntax), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_name_given_twice_is_refused_at_any_level_and_however_it_is_escaped() {
+        for text in [
+            r#"{"a":1,"a":1}"#,
+            r#"{"a":1,"b":2,"a":3}"#,
+            r#"[{"x":{"a":1,"a":2}}]"#,
+            r#"{"a":1,"\u0061":2}"#,
+            r#"{"":1,"":2}"#,
+        ] {
+            assert_eq!(refusal(text), Some(JsonErrorKind::DuplicateName), "{text}");
+        }
+        assert_eq!(
+            refusal(r#"{"a":{"a":{"a":1}},"b":{"a":1}}"#),
+            None,
+            "the same name in another object is no duplicate"
+        );
+        assert_eq!(refusal(r#"{"a":1,"A":1}"#), None);
+    }
+
+    #[test]
+    fn a_name_given_twice_is_found_among_many() {
+        let members: Vec<_> = (0..1000).map(|index| format!(r#""k{index}":0"#)).collect();
+        assert_eq!(refusal(&format!("{{{}}}", members.join(","))), None);
+        assert_eq!(
+            refusal(&format!(r#"{{{},"k500":1}}"#, members.join(","))),
+            Some(JsonErrorKind::DuplicateName)
+        );
+    }
+
+    #[test]
+    fn the_last_level_that_is_taken_is_128() {
+        let nested = |levels: usize| format!("{}{}", "[".repeat(levels), "]".repeat(levels));
+        assert_eq!(refusal(&nested(DEPTH_MAX)), None);
+        assert_eq!(refusal(&nested(DEPTH_MAX + 1)), Some(JsonErrorKind::TooDeep));
+        let objects = |levels: usize| format!("{}1{}", r#"{"a":"#.repeat(levels), "}".repeat(levels));
+        assert_eq!(refusal(&objects(DEPTH_MAX)), None);
+        assert_eq!(refusal(&objects(DEPTH_MAX + 1)), Some(JsonErrorKind::TooDeep));
+        assert_eq!(
+            refusal(&nested(1_000_000)),
+            Some(JsonErrorKind::TooDeep),
+            "a hostile depth costs no stack"
+        );
+    }
+
+    #[test]
+    fn an_integer_beyond_64_bits_is_refused_with_its_place() {
+        for number in [
+            "18446744073709551616",
+            "-9223372036854775809",
+            "100000000000000000000000",
+            "-18446744073709551615",
+        ] {
+            let text = format!(r#"{{"n":{number}}}"#);
+            let error = check_json(text.as_bytes()).unwrap_err();
+            assert_eq!(error, JsonError { kind: JsonErrorKind::IntegerTooLarge, offset: 5 }, "{number}");
+        }
+        assert_eq!(refusal("1e400"), Some(JsonErrorKind::NumberTooLarge));
+        assert_eq!(refusal("-1e400"), Some(JsonErrorKind::NumberTooLarge));
+    }
+
+    #[test]
+    fn half_a_surrogate_pair_is_refused() {
+        for text in [
+            r#""\ud800""#,
+            r#""\udc00""#,
+            r#""\ud800x""#,
+            r#""\ud800\n""#,
+            r#""\ud800\ud800""#,
+            r#""\udc00\ud800""#,
+            r#"{"\ud800":1}"#,
+        ] {
+            assert_eq!(refusal(text), Some(JsonErrorKind::LoneSurrogate), "{text}");
+        }
+        assert_eq!(refusal(r#""\ud800\u""#), Some(JsonErrorKind::Syntax));
+    }
+
+    #[test]
+    fn bytes_that_are_not_utf8_are_refused_with_their_place() {
+        let error = check_json(b"\"a\xff\"").unwrap_err();
+        assert_eq!(error, JsonError { kind: JsonErrorKind::NotUtf8, offset: 2 });
+    }
+
+    /// JSON-like texts: enough brackets and quotes that many of them are JSON.
+    fn json_like() -> impl Strategy<Value = String> {
+        let token = prop_oneof![
+            Just("{"),
+            Just("}"),
+            Just("["),
+            Just("]"),
+            Just(","),
+            Just(":"),
+            Just("\"a\""),
+            Just("\"b\""),
+            Just("1"),
+            Just("-0.5e3"),
+            Just("true"),
+            Just("null"),
+            Just(" "),
+            Just("\"\\u00e9\""),
+            Just("\\"),
+            Just("\""),
+            Just("1e999"),
+            Just("\"longer than eight bytes\"")
+        ];
+        prop::collection::vec(token, 0..12).prop_map(|tokens| tokens.concat())
+    }
+
+    fn any_value() -> impl Strategy<Value = serde_json::Value> {
+        let leaf = prop_oneof![
+            Just(serde_json::Value::Null),
+            any::<bool>().prop_map(Into::into),
+            any::<i64>().prop_map(Into::into),
+            any::<u64>().prop_map(Into::into),
+            any::<f64>().prop_filter("finite", |number| number.is_finite()).prop_map(Into::into),
+            any::<String>().prop_map(Into::into),
+        ];
+        leaf.prop_recursive(6, 64, 8, |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..8).prop_map(Into::into),
+                prop::collection::btree_map(any::<String>(), inner, 0..20)
+                    .prop_map(|members| serde_json::Value::Object(members.into_iter().collect())),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_serde_json_writes_passes(value in any_value()) {
+            prop_assert_eq!(refusal(&serde_json::to_string(&value).unwrap()), None);
+            prop_assert_eq!(refusal(&serde_json::to_string_pretty(&value).unwrap()), None);
+        }
+
+        #[test]
+        fn what_passes_is_json_to_serde_json_and_what_is_no_json_to_it_does_not_pass(text in json_like()) {
+            let theirs = serde_json::from_str::<serde_json::Value>(&text);
+            match check_json(text.as_bytes()) {
+                Ok(_) => prop_assert!(theirs.is_ok(), "we take what serde_json refuses: {text:?}"),
+                Err(error) if error.kind == JsonErrorKind::DuplicateName => (),
+                Err(_) => prop_assert!(theirs.is_err(), "we refuse what serde_json takes: {text:?}"),
+            }
+        }
+
+        #[test]
+        fn no_bytes_make_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..64)) {
+            let _ = check_json(&bytes);
+        }
+
+        #[test]
+        fn plain_bytes_are_counted_as_one_by_one(bytes in prop::collection::vec(any::<u8>(), 0..40)) {
+            let slow = bytes.iter().take_while(|byte| !matches!(byte, b'"' | b'\\' | 0..=0x1f)).count();
+            prop_assert_eq!(plain_len(&bytes), slow);
+        }
+    }
+}

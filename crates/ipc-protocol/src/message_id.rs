@@ -1,0 +1,85 @@
+//! The id a client gives a message, once, however often it is sealed and sent again.
+
+use std::fmt;
+use std::str::FromStr;
+
+use uuid::Uuid;
+
+/// A message's id: a UUID (RFC 9562), written as 36 characters `xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx`.
+///
+/// Upper and lower case hex digits name the same id, so that a change of case makes no message new.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct MessageId([u8; 16]);
+
+/// The text is no UUID in the form of 36 characters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not a UUID of the form xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx")]
+pub struct MessageIdError;
+
+impl MessageId {
+    /// Length of the text form in characters.
+    pub const TEXT_LEN: usize = 36;
+
+    /// Makes a version 4 UUID of 16 random bytes, of which 122 bits stay as they are.
+    pub fn from_random(bytes: [u8; 16]) -> Self {
+        MessageId(uuid::Builder::from_random_bytes(bytes).into_uuid().into_bytes())
+    }
+
+    /// The 16 bytes of the UUID.
+    pub const fn as_bytes(&self) -> &[u8; 16] {
+        &self.0
+    }
+}
+
+impl FromStr for MessageId {
+    type Err = MessageIdError;
+
+    fn from_str(text: &str) -> Result<Self, MessageIdError> {
+        // `Uuid` also reads the braced, the URN and the undashed form: on the wire there is one.
+        if text.len() != Self::TEXT_LEN {
+            return Err(MessageIdError);
+        }
+        Uuid::try_parse(text).map(|uuid| MessageId(uuid.into_bytes())).map_err(|_| MessageIdError)
+    }
+}
+
+impl fmt::Display for MessageId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(Uuid::from_bytes_ref(&self.0).as_hyphenated(), f)
+    }
+}
+
+impl fmt::Debug for MessageId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "MessageId({self})")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_reads_what_it_writes_and_is_a_version_4_uuid() {
+        let id = MessageId::from_random([0xff; 16]);
+        assert_eq!(id.to_string(), "ffffffff-ffff-4fff-bfff-ffffffffffff");
+        assert_eq!(id.to_string().parse(), Ok(id));
+        assert_eq!(id.to_string().to_uppercase().parse(), Ok(id), "case makes no new id");
+    }
+
+    #[test]
+    fn other_forms_are_refused() {
+        for text in [
+            "",
+            "ffffffffffff4fffbfffffffffffffff",
+            "{ffffffff-ffff-4fff-bfff-ffffffffffff}",
+            "urn:uuid:ffffffff-ffff-4fff-bfff-ffffffffffff",
+            "gfffffff-ffff-4fff-bfff-ffffffffffff",
+            "ffffffff-ffff-4fff-bfff-fffffffffff",
+            "ffffffff-ffff-4fff-bfff-ffffffffffff ",
+            "ffffffffffff-4fff-bfff-ffff-ffffffff",
+        ] {
+            assert_eq!(text.parse::<MessageId>(), Err(MessageIdError), "{text}");
+        }
+    }
+}

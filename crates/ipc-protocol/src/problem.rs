@@ -1,0 +1,183 @@
+//! Refusals: one stable code each, its HTTP status, and what a client may do about it. The table here is the one
+//! both ends use. No HTTP library is known here; a status is a number.
+
+use serde::{Deserialize, Serialize};
+
+/// Why a request was refused. The text form (`malformed_envelope` …) is stable and part of the protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ProblemCode {
+    /// 400: the body is no envelope this server's keys open. Which check failed is not said.
+    MalformedEnvelope,
+    /// 400: the envelope is good but was sealed too long ago or in the future: a clock is wrong, or it is a replay.
+    StaleEnvelope,
+    /// 400: the plaintext is not a frame, or a frame for another route.
+    MalformedFrame,
+    /// 400: the frame's body is not a JSON object.
+    NotAnObject,
+    /// 401: unknown user or wrong password; one answer for both, after the same time.
+    BadCredentials,
+    /// 403: the client's certificate is not (or no longer) good here, or not the one its session was granted to.
+    WrongCertificate,
+    /// 404: there is no such route.
+    NotFound,
+    /// 405: the route answers another method, named in `Allow`.
+    MethodNotAllowed,
+    /// 408: the request's body did not arrive in time.
+    RequestTimeout,
+    /// 413: the body is longer than the server takes.
+    TooLarge,
+    /// 419: no session, an expired one, or one whose user is gone or has a new password. Log in and send again.
+    SessionExpired,
+    /// 422: the id was accepted before, with another body.
+    IdReused,
+    /// 429: too many logins, failed or waiting; wait as `Retry-After` says.
+    TooManyAttempts,
+    /// 500: the server failed in a way of its own; its log says how.
+    InternalError,
+    /// 503: the inbox is full; wait as `Retry-After` says.
+    InboxFull,
+    /// 503: the server is stopping.
+    ShuttingDown,
+    /// 503: something the server needs (its user database) does not answer at the moment.
+    Unavailable,
+}
+
+/// What a client may do about a refusal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Remedy {
+    /// Nothing: the same message will be refused again.
+    None,
+    /// Log in, once, and send the same message again.
+    LogIn,
+    /// Send the same message again after a pause, the one in `Retry-After` where there is one.
+    Wait,
+}
+
+impl ProblemCode {
+    /// Every code.
+    pub const ALL: [ProblemCode; 17] = [
+        ProblemCode::MalformedEnvelope,
+        ProblemCode::StaleEnvelope,
+        ProblemCode::MalformedFrame,
+        ProblemCode::NotAnObject,
+        ProblemCode::BadCredentials,
+        ProblemCode::WrongCertificate,
+        ProblemCode::NotFound,
+        ProblemCode::MethodNotAllowed,
+        ProblemCode::RequestTimeout,
+        ProblemCode::TooLarge,
+        ProblemCode::SessionExpired,
+        ProblemCode::IdReused,
+        ProblemCode::TooManyAttempts,
+        ProblemCode::InternalError,
+        ProblemCode::InboxFull,
+        ProblemCode::ShuttingDown,
+        ProblemCode::Unavailable,
+    ];
+
+    /// The stable text form, HTTP status, title and remedy: one row a code.
+    const fn row(self) -> (&'static str, u16, &'static str, Remedy) {
+        match self {
+            ProblemCode::MalformedEnvelope => ("malformed_envelope", 400, "Bad Request", Remedy::None),
+            ProblemCode::StaleEnvelope => ("stale_envelope", 400, "Bad Request", Remedy::Wait),
+            ProblemCode::MalformedFrame => ("malformed_frame", 400, "Bad Request", Remedy::None),
+            ProblemCode::NotAnObject => ("not_an_object", 400, "Bad Request", Remedy::None),
+            ProblemCode::BadCredentials => ("bad_credentials", 401, "Unauthorized", Remedy::None),
+            ProblemCode::WrongCertificate => ("wrong_certificate", 403, "Forbidden", Remedy::None),
+            ProblemCode::NotFound => ("not_found", 404, "Not Found", Remedy::None),
+            ProblemCode::MethodNotAllowed => ("method_not_allowed", 405, "Method Not Allowed", Remedy::None),
+            ProblemCode::RequestTimeout => ("request_timeout", 408, "Request Timeout", Remedy::Wait),
+            ProblemCode::TooLarge => ("too_large", 413, "Content Too Large", Remedy::None),
+            // Not in the IANA registry; the Python tool uses it, and its users know it.
+            ProblemCode::SessionExpired => ("session_expired", 419, "Session Expired", Remedy::LogIn),
+            ProblemCode::IdReused => ("id_reused", 422, "Unprocessable Content", Remedy::None),
+            ProblemCode::TooManyAttempts => ("too_many_attempts", 429, "Too Many Requests", Remedy::Wait),
+            ProblemCode::InternalError => ("internal_error", 500, "Internal Server Error", Remedy::Wait),
+            ProblemCode::InboxFull => ("inbox_full", 503, "Service Unavailable", Remedy::Wait),
+            ProblemCode::ShuttingDown => ("shutting_down", 503, "Service Unavailable", Remedy::Wait),
+            ProblemCode::Unavailable => ("unavailable", 503, "Service Unavailable", Remedy::Wait),
+        }
+    }
+
+    /// The text form on the wire, such as `malformed_envelope`.
+    pub const fn as_str(self) -> &'static str {
+        self.row().0
+    }
+
+    /// The HTTP status it is sent with.
+    pub const fn status(self) -> u16 {
+        self.row().1
+    }
+
+    /// What a client may do about it.
+    pub const fn remedy(self) -> Remedy {
+        self.row().3
+    }
+
+    /// Reads the text form; `None` for one that this version does not know.
+    pub fn from_code(code: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|known| known.as_str() == code)
+    }
+}
+
+impl std::fmt::Display for ProblemCode {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// The body of a refusal, `application/problem+json` (RFC 9457). `type` is left out, which means `about:blank`:
+/// the status says what kind of problem it is and `code` which one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Problem {
+    /// The phrase of the status.
+    pub title: String,
+    /// The HTTP status, the same as on the status line.
+    pub status: u16,
+    /// The stable code; a client that does not know it goes by the status.
+    pub code: String,
+    /// A sentence for a person. It never holds a secret, a path or another user's data.
+    pub detail: String,
+}
+
+impl Problem {
+    /// A refusal with a sentence for a person.
+    pub fn new(code: ProblemCode, detail: impl Into<String>) -> Self {
+        let (text, status, title, _) = code.row();
+        Problem { title: title.into(), status, code: text.into(), detail: detail.into() }
+    }
+
+    /// The JSON text.
+    pub fn to_json(&self) -> String {
+        serde_json::to_string(self).expect("three strings and a number are always JSON")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_are_read_back_and_no_two_are_alike() {
+        for code in ProblemCode::ALL {
+            assert_eq!(ProblemCode::from_code(code.as_str()), Some(code));
+        }
+        assert_eq!(ProblemCode::from_code("no_such_code"), None);
+    }
+
+    #[test]
+    fn the_wire_form_is_stable() {
+        assert_eq!(
+            Problem::new(ProblemCode::InboxFull, "wait").to_json(),
+            r#"{"title":"Service Unavailable","status":503,"code":"inbox_full","detail":"wait"}"#
+        );
+    }
+
+    #[test]
+    fn only_a_lost_session_is_mended_by_a_login() {
+        let by_login: Vec<_> =
+            ProblemCode::ALL.into_iter().filter(|code| code.remedy() == Remedy::LogIn).collect();
+        assert_eq!(by_login, [ProblemCode::SessionExpired]);
+    }
+}

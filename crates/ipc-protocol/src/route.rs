@@ -1,0 +1,46 @@
+//! The routes of protocol version 1. A frame names the path of the route it is for, so a route is more than a
+//! URL here. Nothing here knows an HTTP library.
+
+/// A route of the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Route {
+    /// `GET /is/running`: 200 and [`IS_RUNNING_TEXT`](crate::IS_RUNNING_TEXT), whatever else the server is busy with.
+    IsRunning,
+    /// `POST /client/auth`: [`AuthRequest`](crate::AuthRequest) in, [`AuthReply`](crate::AuthReply) out.
+    ClientAuth,
+    /// `POST /message/submit`: an object in, [`SUBMIT_TEXT`](crate::SUBMIT_TEXT) out once the inbox has it.
+    MessageSubmit,
+}
+
+impl Route {
+    /// Every route.
+    pub const ALL: [Route; 3] = [Route::IsRunning, Route::ClientAuth, Route::MessageSubmit];
+
+    /// The path, which is also what a frame for this route has in `to`.
+    pub const fn path(self) -> &'static str {
+        match self {
+            Route::IsRunning => "/is/running",
+            Route::ClientAuth => "/client/auth",
+            Route::MessageSubmit => "/message/submit",
+        }
+    }
+
+    /// The one method this route answers; any other is refused with 405.
+    pub const fn method(self) -> &'static str {
+        match self {
+            Route::IsRunning => "GET",
+            Route::ClientAuth | Route::MessageSubmit => "POST",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_and_methods_are_those_the_python_tool_has() {
+        let all: Vec<_> = Route::ALL.iter().map(|route| (route.method(), route.path())).collect();
+        assert_eq!(all, [("GET", "/is/running"), ("POST", "/client/auth"), ("POST", "/message/submit")]);
+    }
+}
