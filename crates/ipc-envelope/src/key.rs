@@ -1,0 +1,221 @@
+//! One Fernet key, and the text form in which keys lie in files.
+//!
+//! Whoever makes, reads or writes keys comes here; sealing and opening is the ring's. Keys leave this file only as
+//! text that wipes itself. Where the random bytes come from and where the text goes is not known here.
+
+use std::fmt;
+
+use thiserror::Error;
+use zeroize::{Zeroize, Zeroizing};
+
+use crate::base64url;
+
+/// The most keys that [`keys_from_text`] reads. Each costs a MAC over every token that none of them made.
+pub const KEYS_MAX: usize = 16;
+
+const KEY_BYTES: usize = 32;
+const KEY_CHARS: usize = 44;
+
+/// A Fernet key: signing key (16 bytes), then encryption key (16 bytes).
+///
+/// Wiped when dropped; `Debug` shows nothing of it.
+pub struct Key {
+    signing: Zeroizing<[u8; 16]>,
+    encryption: Zeroizing<[u8; 16]>,
+}
+
+impl Key {
+    /// A key from its 32 bytes, which come from a cryptographic random number generator.
+    ///
+    /// The bytes are copied; wiping what is left of them with the caller is the caller's.
+    pub fn from_bytes(mut bytes: [u8; 32]) -> Self {
+        let mut key = Self { signing: Zeroizing::new([0; 16]), encryption: Zeroizing::new([0; 16]) };
+        key.signing.copy_from_slice(&bytes[..16]);
+        key.encryption.copy_from_slice(&bytes[16..]);
+        bytes.zeroize();
+        key
+    }
+
+    /// A key from its text form: 44 characters of base64url with padding, in the canonical spelling.
+    ///
+    /// # Errors
+    /// [`KeyError::Malformed`] for anything else, white space around it included.
+    pub fn from_base64url(text: &str) -> Result<Self, KeyError> {
+        // 44 characters without padding spell 33 bytes: they are read and then refused.
+        let mut buffer = Zeroizing::new([0; KEY_BYTES + 1]);
+        let decoded =
+            (text.len() == KEY_CHARS).then(|| base64url::decode_into(text.as_bytes(), &mut buffer[..]));
+        let bytes = decoded.flatten().and_then(|bytes| <[u8; KEY_BYTES]>::try_from(bytes).ok());
+        bytes.map(Self::from_bytes).ok_or(KeyError::Malformed)
+    }
+
+    /// The text form, as [`Key::from_base64url`] reads it. It is the secret: write it to nothing that others can read.
+    pub fn to_base64url(&self) -> Zeroizing<String> {
+        let mut bytes = Zeroizing::new([0; KEY_BYTES]);
+        bytes[..16].copy_from_slice(&self.signing[..]);
+        bytes[16..].copy_from_slice(&self.encryption[..]);
+        Zeroizing::new(base64url::encode(&bytes[..]))
+    }
+
+    pub(crate) fn signing(&self) -> &[u8; 16] {
+        &self.signing
+    }
+
+    pub(crate) fn encryption(&self) -> &[u8; 16] {
+        &self.encryption
+    }
+}
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Key(..)")
+    }
+}
+
+/// Reads keys from text, in order: one a line as [`Key::from_base64url`] takes it, at most [`KEYS_MAX`].
+///
+/// White space around a key, blank lines and lines that begin with `#` are ignored. The result is never empty.
+///
+/// # Errors
+/// [`KeyError::MalformedLine`] for any other line, [`KeyError::NoKeys`], [`KeyError::TooManyKeys`].
+pub fn keys_from_text(text: &str) -> Result<Vec<Key>, KeyError> {
+    let mut keys = Vec::new();
+    for (index, line) in text.lines().enumerate() {
+        let line = line.trim_ascii();
+        if line.is_empty() || line.starts_with('#') {
+            continue;
+        }
+        if keys.len() == KEYS_MAX {
+            return Err(KeyError::TooManyKeys { keys_max: KEYS_MAX });
+        }
+        keys.push(Key::from_base64url(line).map_err(|_| KeyError::MalformedLine { line: index + 1 })?);
+    }
+    if keys.is_empty() { Err(KeyError::NoKeys) } else { Ok(keys) }
+}
+
+/// Why text is no key or no list of keys. It never says what the text was.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum KeyError {
+    /// The text is not 32 bytes in canonical base64url.
+    #[error("not a key: 44 characters of base64url, the last of them '=', are expected")]
+    Malformed,
+    /// A line of a list is neither a key nor blank nor a comment.
+    #[error("line {line} is not a key: 44 characters of base64url, the last of them '=', are expected")]
+    MalformedLine {
+        /// Which line, counted from 1.
+        line: usize,
+    },
+    /// A list holds no key.
+    #[error("no key found")]
+    NoKeys,
+    /// A list holds more keys than are read.
+    #[error("more than {keys_max} keys")]
+    TooManyKeys {
+        /// The most that are read: [`KEYS_MAX`].
+        keys_max: usize,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const TEXT: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
+
+    fn counting_bytes() -> [u8; 32] {
+        std::array::from_fn(|index| index as u8)
+    }
+
+    #[test]
+    fn a_key_is_the_signing_half_then_the_encryption_half() {
+        let key = Key::from_bytes(counting_bytes());
+        assert_eq!(key.signing()[..], counting_bytes()[..16]);
+        assert_eq!(key.encryption()[..], counting_bytes()[16..]);
+        assert_eq!(*key.to_base64url(), TEXT);
+        assert_eq!(*Key::from_base64url(TEXT).unwrap().to_base64url(), TEXT);
+    }
+
+    #[test]
+    fn debug_shows_nothing_of_a_key() {
+        assert_eq!(format!("{:?}", Key::from_bytes(counting_bytes())), "Key(..)");
+    }
+
+    #[test]
+    fn another_spelling_of_a_key_is_refused() {
+        let standard_alphabet = Key::from_bytes([0xff; 32]).to_base64url().replace('_', "/");
+        for text in [
+            "",
+            "=",
+            TEXT.trim_end_matches('='),
+            &format!("{TEXT}="),
+            &format!("{TEXT}\n"),
+            &format!(" {TEXT}"),
+            &TEXT.replace("8=", "9="),   // trailing bits that are not zero
+            &TEXT.replace("h8=", "8=="), // 31 bytes
+            &TEXT.replace("8=", "8A"),   // 33 bytes
+            &TEXT.replace('E', " "),
+            &TEXT.replace('E', "é"),
+            &standard_alphabet,
+            &"A".repeat(44),
+            &"=".repeat(44),
+        ] {
+            assert_eq!(Key::from_base64url(text).err(), Some(KeyError::Malformed), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_list_is_read_in_order_past_blanks_and_comments() {
+        let second = Key::from_bytes([0xff; 32]).to_base64url();
+        let text = format!("# current\n{TEXT}\r\n\n \t\n  # old: {TEXT}\n  {}  \n", *second);
+        let keys = keys_from_text(&text).unwrap();
+        let texts: Vec<_> = keys.iter().map(|key| key.to_base64url().to_string()).collect();
+        assert_eq!(texts, [TEXT, &**second]);
+    }
+
+    #[test]
+    fn a_list_without_a_key_is_refused() {
+        for text in ["", "\n", "# nothing\n \n"] {
+            assert_eq!(keys_from_text(text).err(), Some(KeyError::NoKeys));
+        }
+    }
+
+    #[test]
+    fn a_bad_line_is_told_by_its_number_and_not_by_its_content() {
+        for bad in ["hunter2", &TEXT[..43], &format!("{TEXT} # note"), &format!("{TEXT} {TEXT}"), "\u{feff}"]
+        {
+            let error = keys_from_text(&format!("# keys\n\n{TEXT}\n{bad}\n")).unwrap_err();
+            assert_eq!(error, KeyError::MalformedLine { line: 4 });
+            assert!(!format!("{error} {error:?}").contains(bad));
+        }
+    }
+
+    #[test]
+    fn sixteen_keys_are_read_and_a_seventeenth_is_refused() {
+        let sixteen = format!("{TEXT}\n").repeat(16);
+        assert_eq!(keys_from_text(&sixteen).unwrap().len(), 16);
+        assert_eq!(keys_from_text(&format!("{sixteen}\n# end\n")).unwrap().len(), 16);
+        let seventeen = format!("{sixteen}{TEXT}");
+        assert_eq!(keys_from_text(&seventeen).err(), Some(KeyError::TooManyKeys { keys_max: 16 }));
+    }
+
+    proptest! {
+        #[test]
+        fn every_key_survives_its_text_form(bytes: [u8; 32]) {
+            let text = Key::from_bytes(bytes).to_base64url();
+            let key = Key::from_base64url(&text).unwrap();
+            prop_assert_eq!([*key.signing(), *key.encryption()].concat(), bytes);
+        }
+
+        #[test]
+        fn no_text_makes_a_key_or_a_list_panic(text: String, near in "[A-Za-z0-9_=+/ \n#-]{40,50}") {
+            for text in [&text, &near] {
+                if let Ok(key) = Key::from_base64url(text) {
+                    prop_assert_eq!(&*key.to_base64url(), text);
+                }
+                let _ = keys_from_text(text);
+            }
+        }
+    }
+}

@@ -1,0 +1,391 @@
+//! The key ring: seals with its first key, opens with any.
+//!
+//! Everything that seals or opens comes here, both raw tokens and text. The ring holds keyed state only, is never
+//! changed once made, and knows no clock and no randomness. The order of the checks in [`KeyRing::open_in_place`] is
+//! the point of this file: nothing a token says is believed before its MAC.
+
+use std::{fmt, iter};
+
+use thiserror::Error;
+use zeroize::Zeroizing;
+
+use crate::base64url;
+use crate::key::{Key, KeyError, keys_from_text};
+use crate::primitives::{Cipher, Signer};
+use crate::token::{self, BLOCK_BYTES, HEADER_BYTES, OVERHEAD_BYTES_MAX, Shape, TAG_BYTES};
+
+/// How old a message may be where nothing else is said: 60 seconds.
+pub const AGE_SECS_MAX_DEFAULT: u64 = 60;
+
+/// How far ahead of the opener's clock a message may be where nothing else is said: 60 seconds, Fernet's own limit.
+pub const AHEAD_SECS_MAX_DEFAULT: u64 = 60;
+
+/// When a token is stale. The limits themselves are still fresh: at 60, a token of exactly 60 seconds opens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Freshness {
+    /// The opener's time, in seconds since the Unix epoch.
+    pub now_secs: u64,
+    /// The most seconds that may have passed since the sealing.
+    pub age_secs_max: u64,
+    /// The most seconds that the sealer's clock may be ahead.
+    pub ahead_secs_max: u64,
+}
+
+impl Freshness {
+    /// The default limits at `now_secs`, in seconds since the Unix epoch: [`AGE_SECS_MAX_DEFAULT`] and
+    /// [`AHEAD_SECS_MAX_DEFAULT`].
+    pub const fn at(now_secs: u64) -> Self {
+        Self { now_secs, age_secs_max: AGE_SECS_MAX_DEFAULT, ahead_secs_max: AHEAD_SECS_MAX_DEFAULT }
+    }
+
+    /// Whether a token of `sealed_at_secs`, which may be any number, is within the limits.
+    const fn admits(&self, sealed_at_secs: u64) -> bool {
+        self.now_secs.saturating_sub(sealed_at_secs) <= self.age_secs_max
+            && sealed_at_secs.saturating_sub(self.now_secs) <= self.ahead_secs_max
+    }
+}
+
+/// Why a token was not opened.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// No key of the ring made this token, or it is no token at all. Which check failed is deliberately not told.
+    #[error("not a valid token")]
+    Invalid,
+    /// A key holder made this token, but too long ago, or by a clock too far ahead. Only known once the MAC is good.
+    #[error(
+        "stale token: sealed at {sealed_at_secs} by its maker's clock, opened at {now_secs} by this one (Unix seconds)"
+    )]
+    Stale {
+        /// The token's time, in seconds since the Unix epoch.
+        sealed_at_secs: u64,
+        /// The opener's time, as given, in the same unit.
+        now_secs: u64,
+    },
+}
+
+/// What was in a token: the MAC was good, and the time if that was asked for.
+///
+/// `Debug` shows the length of the plaintext, never the plaintext.
+#[derive(Clone, Copy)]
+pub struct Opened<'t> {
+    plaintext: &'t [u8],
+    sealed_at_secs: u64,
+}
+
+impl<'t> Opened<'t> {
+    /// The plaintext, within the buffer that held the token.
+    pub fn plaintext(&self) -> &'t [u8] {
+        self.plaintext
+    }
+
+    /// When the token was sealed by its maker's clock, in seconds since the Unix epoch.
+    pub fn sealed_at_secs(&self) -> u64 {
+        self.sealed_at_secs
+    }
+}
+
+impl fmt::Debug for Opened<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Opened")
+            .field("plaintext_bytes", &self.plaintext.len())
+            .field("sealed_at_secs", &self.sealed_at_secs)
+            .finish()
+    }
+}
+
+/// One key of a ring, ready to use.
+struct Keyed {
+    signer: Signer,
+    cipher: Cipher,
+}
+
+impl Keyed {
+    fn new(key: &Key) -> Self {
+        Self { signer: Signer::new(key.signing()), cipher: Cipher::new(key.encryption()) }
+    }
+}
+
+/// One or more keys: the first seals, all open.
+///
+/// Made once and shared between threads: HMAC state and AES key schedules are computed on making it. Wiped when
+/// dropped; `Debug` shows how many keys there are and nothing of them.
+///
+/// # Initialization vectors
+/// Every seal takes an IV of 16 bytes. Draw it anew from a cryptographic random number generator for each token; a
+/// predictable or repeated one gives away what plaintexts begin with.
+pub struct KeyRing {
+    first: Keyed,
+    others: Vec<Keyed>,
+}
+
+impl KeyRing {
+    /// A ring of one key.
+    pub fn new(first: Key) -> Self {
+        Self { first: Keyed::new(&first), others: Vec::new() }
+    }
+
+    /// A ring from the text of a key file, read by [`keys_from_text`].
+    ///
+    /// # Errors
+    /// Those of [`keys_from_text`].
+    pub fn from_text(text: &str) -> Result<Self, KeyError> {
+        Self::from_keys(keys_from_text(text)?)
+    }
+
+    /// A ring from keys in order: the first seals, all open.
+    ///
+    /// # Errors
+    /// [`KeyError::NoKeys`] if there is none.
+    pub fn from_keys(keys: Vec<Key>) -> Result<Self, KeyError> {
+        let mut keyed = keys.iter().map(Keyed::new);
+        let first = keyed.next().ok_or(KeyError::NoKeys)?;
+        Ok(Self { first, others: keyed.collect() })
+    }
+
+    /// How many keys there are, at least 1.
+    #[expect(clippy::len_without_is_empty, reason = "a ring is never empty")]
+    pub fn len(&self) -> usize {
+        1 + self.others.len()
+    }
+
+    /// Makes a raw token in the buffer that holds its plaintext.
+    ///
+    /// `buffer` is [`HEADER_BYTES`] bytes of anything, then the plaintext; afterwards it is the whole token, at most
+    /// [`OVERHEAD_BYTES_MAX`] bytes longer than the plaintext. It grows by at most 48 bytes and is not copied if it has
+    /// the room; a caller who wants no plaintext left in freed memory reserves that. `now_secs` is in seconds since the
+    /// Unix epoch; for `iv` see [`KeyRing`].
+    ///
+    /// # Panics
+    /// If `buffer` is shorter than [`HEADER_BYTES`], which is a mistake in the calling program.
+    pub fn seal_in_place(&self, buffer: &mut Vec<u8>, now_secs: u64, iv: [u8; 16]) {
+        assert!(buffer.len() >= HEADER_BYTES, "the buffer must begin with HEADER_BYTES reserved bytes");
+        let plaintext_bytes = buffer.len() - HEADER_BYTES;
+        let signed_bytes = HEADER_BYTES + token::ciphertext_bytes(plaintext_bytes);
+        buffer.reserve(signed_bytes + TAG_BYTES - buffer.len());
+        buffer.resize(signed_bytes, 0);
+        let (header, ciphertext) = buffer.split_at_mut(HEADER_BYTES);
+        header.copy_from_slice(&token::header(now_secs, &iv));
+        self.first.cipher.encrypt_in_place(&iv, ciphertext, plaintext_bytes);
+        let tag = self.first.signer.tag(buffer);
+        buffer.extend_from_slice(&tag);
+    }
+
+    /// Makes a raw token. `now_secs` is in seconds since the Unix epoch; for `iv` see [`KeyRing`].
+    pub fn seal(&self, plaintext: &[u8], now_secs: u64, iv: [u8; 16]) -> Vec<u8> {
+        let mut buffer = Vec::with_capacity(plaintext.len() + OVERHEAD_BYTES_MAX);
+        buffer.resize(HEADER_BYTES, 0);
+        buffer.extend_from_slice(plaintext);
+        self.seal_in_place(&mut buffer, now_secs, iv);
+        buffer
+    }
+
+    /// Makes a token as canonical, padded base64url text: the form every Fernet library reads.
+    pub fn seal_base64url(&self, plaintext: &[u8], now_secs: u64, iv: [u8; 16]) -> String {
+        base64url::encode(&self.seal(plaintext, now_secs, iv))
+    }
+
+    /// Opens a raw token in the buffer that holds it.
+    ///
+    /// Checks, in this order: length and version; the MAC, in constant time, with each key in turn; the time, unless
+    /// `freshness` is `None`; then decrypts in place and checks the padding. Any length of `token` is taken: a limit is
+    /// the caller's.
+    ///
+    /// # Errors
+    /// [`OpenError::Stale`] for a token with a good MAC outside the limits of `freshness`; [`OpenError::Invalid`] for
+    /// everything else. `token` is unchanged unless the MAC was good and the padding bad, which takes a key holder.
+    pub fn open_in_place<'t>(
+        &self,
+        token: &'t mut [u8],
+        freshness: Option<Freshness>,
+    ) -> Result<Opened<'t>, OpenError> {
+        let verified = self.verify(token, freshness)?;
+        let ciphertext = &mut token[HEADER_BYTES..verified.signed_bytes];
+        let plaintext =
+            verified.cipher.decrypt_in_place(&verified.iv, ciphertext).ok_or(OpenError::Invalid)?;
+        Ok(Opened { plaintext, sealed_at_secs: verified.sealed_at_secs })
+    }
+
+    /// Opens a raw token and returns its plaintext, which is wiped when dropped.
+    ///
+    /// # Errors
+    /// Those of [`KeyRing::open_in_place`].
+    pub fn open(&self, token: &[u8], freshness: Option<Freshness>) -> Result<Zeroizing<Vec<u8>>, OpenError> {
+        let verified = self.verify(token, freshness)?;
+        let ciphertext = &token[HEADER_BYTES..verified.signed_bytes];
+        let mut plaintext = Zeroizing::new(vec![0; ciphertext.len()]);
+        let plaintext_bytes = verified
+            .cipher
+            .decrypt_into(&verified.iv, ciphertext, &mut plaintext)
+            .ok_or(OpenError::Invalid)?;
+        plaintext.truncate(plaintext_bytes);
+        Ok(plaintext)
+    }
+
+    /// Opens a token from base64url text and returns its plaintext, which is wiped when dropped.
+    ///
+    /// Only the canonical, padded spelling is read, without white space: one token has one text.
+    ///
+    /// # Errors
+    /// Those of [`KeyRing::open_in_place`]; text that is not base64url is [`OpenError::Invalid`] too.
+    pub fn open_base64url(
+        &self,
+        text: &[u8],
+        freshness: Option<Freshness>,
+    ) -> Result<Zeroizing<Vec<u8>>, OpenError> {
+        let mut buffer = Zeroizing::new(base64url::decode(text).ok_or(OpenError::Invalid)?);
+        let plaintext_bytes = self.open_in_place(&mut buffer, freshness)?.plaintext.len();
+        buffer.copy_within(HEADER_BYTES..HEADER_BYTES + plaintext_bytes, 0);
+        buffer.truncate(plaintext_bytes);
+        Ok(buffer)
+    }
+
+    /// Opens a token from base64url text in the buffer that holds it, without any allocation.
+    ///
+    /// # Errors
+    /// Those of [`KeyRing::open_base64url`]. The content of `text` is unspecified afterwards.
+    pub fn open_base64url_in_place<'t>(
+        &self,
+        text: &'t mut [u8],
+        freshness: Option<Freshness>,
+    ) -> Result<Opened<'t>, OpenError> {
+        self.open_in_place(base64url::decode_in_place(text).ok_or(OpenError::Invalid)?, freshness)
+    }
+
+    /// Everything that must hold before a token may be decrypted.
+    ///
+    /// How long this takes tells which key of the ring made the token, and nothing of the key.
+    fn verify(&self, token: &[u8], freshness: Option<Freshness>) -> Result<Verified<'_>, OpenError> {
+        let Shape { sealed_at_secs, iv, tag, signed_bytes } = Shape::of(token).ok_or(OpenError::Invalid)?;
+        let signed = &token[..signed_bytes];
+        let mut keys = iter::once(&self.first).chain(&self.others);
+        let key = keys.find(|key| key.signer.verifies(signed, &tag)).ok_or(OpenError::Invalid)?;
+        match freshness {
+            Some(freshness) if !freshness.admits(sealed_at_secs) => {
+                Err(OpenError::Stale { sealed_at_secs, now_secs: freshness.now_secs })
+            }
+            _ => Ok(Verified { cipher: &key.cipher, sealed_at_secs, iv, signed_bytes }),
+        }
+    }
+}
+
+impl fmt::Debug for KeyRing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KeyRing").field("keys", &self.len()).finish_non_exhaustive()
+    }
+}
+
+/// Proof that a token may be decrypted, and what that takes. Only [`KeyRing::verify`] makes one.
+struct Verified<'r> {
+    cipher: &'r Cipher,
+    sealed_at_secs: u64,
+    iv: [u8; BLOCK_BYTES],
+    signed_bytes: usize,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: u64 = 1_742_413_130;
+    const IV: [u8; 16] = [9; 16];
+
+    fn ring(bytes: &[u8]) -> KeyRing {
+        KeyRing::from_keys(bytes.iter().map(|byte| Key::from_bytes([*byte; 32])).collect()).unwrap()
+    }
+
+    #[test]
+    fn a_ring_is_shared_between_threads() {
+        fn shared<T: Send + Sync + 'static>() {}
+        shared::<KeyRing>();
+        shared::<Key>();
+        shared::<OpenError>();
+    }
+
+    #[test]
+    fn debug_shows_neither_keys_nor_plaintext() {
+        let ring = ring(&[1, 2]);
+        assert_eq!(format!("{ring:?}"), "KeyRing { keys: 2, .. }");
+        let mut token = ring.seal(b"secret", NOW, IV);
+        let opened = ring.open_in_place(&mut token, None).unwrap();
+        assert_eq!(format!("{opened:?}"), format!("Opened {{ plaintext_bytes: 6, sealed_at_secs: {NOW} }}"));
+    }
+
+    #[test]
+    fn the_first_key_seals_and_all_open() {
+        let rotated = ring(&[3, 2, 1]);
+        assert_eq!(rotated.len(), 3);
+        for old in [1, 2, 3] {
+            assert_eq!(*rotated.open(&ring(&[old]).seal(b"old", NOW, IV), None).unwrap(), b"old");
+        }
+        let token = rotated.seal(b"new", NOW, IV);
+        assert_eq!(token, ring(&[3]).seal(b"new", NOW, IV));
+        assert_eq!(ring(&[2, 1]).open(&token, None).err(), Some(OpenError::Invalid));
+    }
+
+    #[test]
+    fn a_ring_needs_a_key() {
+        assert_eq!(KeyRing::from_keys(Vec::new()).err(), Some(KeyError::NoKeys));
+        assert_eq!(KeyRing::from_text("# none").err(), Some(KeyError::NoKeys));
+        assert_eq!(KeyRing::new(Key::from_bytes([1; 32])).len(), 1);
+    }
+
+    #[test]
+    fn a_ring_is_read_from_text_with_its_order() {
+        let text: String =
+            [1, 2].map(|byte| Key::from_bytes([byte; 32]).to_base64url().to_string() + "\n").concat();
+        let read = KeyRing::from_text(&text).unwrap();
+        assert_eq!(read.len(), 2);
+        assert_eq!(read.seal(b"", NOW, IV), ring(&[1]).seal(b"", NOW, IV));
+        assert!(read.open(&ring(&[2]).seal(b"", NOW, IV), None).is_ok());
+    }
+
+    #[test]
+    fn sealing_in_place_uses_the_room_that_is_there() {
+        for plaintext_bytes in 0..100 {
+            let mut buffer = Vec::with_capacity(plaintext_bytes + OVERHEAD_BYTES_MAX);
+            buffer.resize(HEADER_BYTES + plaintext_bytes, 7);
+            let start = buffer.as_ptr();
+            ring(&[1]).seal_in_place(&mut buffer, NOW, IV);
+            assert_eq!(buffer.as_ptr(), start);
+            assert_eq!(buffer, ring(&[1]).seal(&vec![7; plaintext_bytes], NOW, IV));
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "HEADER_BYTES")]
+    fn sealing_in_place_without_room_for_the_header_is_a_programming_error() {
+        ring(&[1]).seal_in_place(&mut vec![0; HEADER_BYTES - 1], NOW, IV);
+    }
+
+    #[test]
+    fn a_refused_token_is_left_as_it_was() {
+        let ring = ring(&[1]);
+        let sealed = ring.seal(b"hello", NOW, IV);
+        let mut stale = sealed.clone();
+        assert!(ring.open_in_place(&mut stale, Some(Freshness::at(NOW + 61))).is_err());
+        assert_eq!(stale, sealed);
+        let mut flipped = sealed.clone();
+        flipped[30] ^= 1;
+        let before = flipped.clone();
+        assert!(ring.open_in_place(&mut flipped, None).is_err());
+        assert_eq!(flipped, before);
+    }
+
+    #[test]
+    fn freshness_has_inclusive_limits_at_any_time() {
+        let admits = |now_secs, sealed_at_secs| Freshness::at(now_secs).admits(sealed_at_secs);
+        for now in [61, NOW, u64::MAX - 61] {
+            assert!(admits(now, now) && admits(now, now - 60) && admits(now, now + 60));
+            assert!(!admits(now, now - 61) && !admits(now, now + 61));
+        }
+        assert!(
+            admits(0, 0) && admits(u64::MAX, u64::MAX) && admits(0, 60) && admits(u64::MAX, u64::MAX - 60)
+        );
+        assert!(!admits(0, u64::MAX) && !admits(u64::MAX, 0) && !admits(NOW, 0) && !admits(NOW, u64::MAX));
+        let exact = Freshness { now_secs: NOW, age_secs_max: 0, ahead_secs_max: 0 };
+        assert!(exact.admits(NOW) && !exact.admits(NOW - 1) && !exact.admits(NOW + 1));
+        let any = Freshness { now_secs: NOW, age_secs_max: u64::MAX, ahead_secs_max: u64::MAX };
+        assert!(any.admits(0) && any.admits(u64::MAX));
+    }
+}
