@@ -1,1 +1,47 @@
-//! The home directory of a web-ipc installation: paths, permissions, reading keys and TLS material.
+//! The home directory of a web-ipc installation: layout, permissions, reading.
+//!
+//! A program that sends or receives opens a [`Home`] and hands it on to `ipc-client` or `ipc-server`; one that makes
+//! homes takes `ipc-setup`, which stands on this crate. Here is no SQL, no certificate making and no HTTP.
+//!
+//! | you want | take |
+//! |---|---|
+//! | where the home is | [`locate`] |
+//! | a home that is there | [`Home::open`], [`Home::open_default`] |
+//! | keys, certificates, the admin's credentials | [`Home::envelope_keys`], [`Home::identity`], [`Home::ca_certificates`], [`Home::admin_credentials`] |
+//! | a name that is safe as a file name | [`PeerName`] |
+//! | a session for the next process | [`KeptSession`], [`Home::load_session`], [`Home::keep_session`] |
+//! | a file that is never half there | [`write_secret_atomically`], [`StagedFile`] |
+//!
+//! Directories are 0700 and files 0600. What others could read is refused with the `chmod` that mends it:
+//!
+//! ```
+//! use ipc_home::{Home, HomeError};
+//!
+//! let directory = tempfile::tempdir()?;
+//! let path = directory.path().join("home");
+//! let error = Home::open(&path).unwrap_err();
+//! assert!(matches!(error, HomeError::Missing { .. }));
+//! assert_eq!(error.remedy().as_deref(), Some("run web-ipc --init --run"));
+//! # Ok::<(), std::io::Error>(())
+//! ```
+
+mod credentials;
+mod error;
+mod file;
+mod home;
+mod identity;
+mod locate;
+mod name;
+mod session;
+
+pub use credentials::{ADMIN_USERNAME, Credentials};
+pub use error::{HomeError, shell_quoted};
+pub use file::{
+    DIRECTORY_MODE, FILE_BYTES_MAX, FILE_MODE, StagedFile, make_private_directory, sync_directory,
+    write_file_atomically, write_secret_atomically,
+};
+pub use home::Home;
+pub use identity::Identity;
+pub use locate::{HOME_VARIABLE, locate};
+pub use name::{PEER_NAME_BYTES_MAX, PeerName, PeerNameError};
+pub use session::KeptSession;

@@ -1,0 +1,306 @@
+//! Reads secret files and writes any file so that a crash leaves the old one or the new one.
+//!
+//! The rest of the home comes here for bytes. This room knows modes, sizes and renames; what a file means is decided
+//! elsewhere.
+
+use std::ffi::OsString;
+use std::fs::{DirBuilder, File, OpenOptions, Permissions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use zeroize::Zeroizing;
+
+use crate::HomeError;
+
+/// The permission bits of a directory of the home.
+pub const DIRECTORY_MODE: u32 = 0o700;
+/// The permission bits of a file of the home.
+pub const FILE_MODE: u32 = 0o600;
+/// The largest file that is read: keys, credentials, sessions and certificate chains are all far smaller.
+pub const FILE_BYTES_MAX: u64 = 64 * 1024;
+
+/// What ends the name of a file that is being written.
+pub(crate) const TEMPORARY_SUFFIX: &str = ".tmp";
+
+const OTHERS: u32 = 0o077;
+
+/// Writes `bytes` to `path` with mode 0600 whatever the umask; see [`write_file_atomically`].
+///
+/// # Errors
+/// As [`write_file_atomically`].
+pub fn write_secret_atomically(path: &Path, bytes: &[u8]) -> Result<(), HomeError> {
+    write_file_atomically(path, bytes, FILE_MODE)
+}
+
+/// Writes `bytes` to `path` with the permission bits `mode`, whatever the umask.
+///
+/// A reader, and the disk after a crash, has the old file or the whole new one. Nothing is left on an error.
+///
+/// # Errors
+/// [`HomeError::Unwritable`] with what the system said, [`HomeError::NoRandomness`].
+pub fn write_file_atomically(path: &Path, bytes: &[u8], mode: u32) -> Result<(), HomeError> {
+    StagedFile::write(path, bytes, mode)?.commit()
+}
+
+/// A file that is on the disk in full, but not yet under its name; dropped uncommitted, it is removed.
+///
+/// For files that belong together: write all of them first, then [`commit`](Self::commit) one after the other.
+#[derive(Debug)]
+pub struct StagedFile {
+    temporary: PathBuf,
+    path: PathBuf,
+    committed: bool,
+}
+
+impl StagedFile {
+    /// Writes and flushes a temporary file in the directory of `path`.
+    ///
+    /// # Errors
+    /// [`HomeError::Unwritable`] with what the system said, [`HomeError::NoRandomness`].
+    pub fn write(path: &Path, bytes: &[u8], mode: u32) -> Result<Self, HomeError> {
+        let temporary = temporary_path(path)?;
+        // Made closed to everyone else from its first moment: there is no instant at which another user could open it.
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(FILE_MODE)
+            .open(&temporary)
+            .map_err(|source| unwritable(path, source))?;
+        let staged = Self { temporary, path: path.to_owned(), committed: false };
+        file.write_all(bytes)
+            // The umask can only take bits away, so the mode is set once more.
+            .and_then(|()| file.set_permissions(Permissions::from_mode(mode)))
+            .and_then(|()| file.sync_all())
+            .map_err(|source| unwritable(path, source))?;
+        Ok(staged)
+    }
+
+    /// Gives the file its name, in place of any older one, and flushes the directory.
+    ///
+    /// # Errors
+    /// [`HomeError::Unwritable`] with what the system said.
+    pub fn commit(mut self) -> Result<(), HomeError> {
+        std::fs::rename(&self.temporary, &self.path).map_err(|source| unwritable(&self.path, source))?;
+        self.committed = true;
+        sync_directory(parent(&self.path))
+    }
+}
+
+impl Drop for StagedFile {
+    fn drop(&mut self) {
+        if !self.committed {
+            // Best effort: there is nobody left to tell, and the next `init` sweeps up.
+            let _ = std::fs::remove_file(&self.temporary);
+        }
+    }
+}
+
+/// Makes one directory with mode 0700 whatever the umask; an existing one is left as it is.
+///
+/// # Errors
+/// [`HomeError::Unwritable`] with what the system said, also where its parent is missing.
+pub fn make_private_directory(path: &Path) -> Result<(), HomeError> {
+    match DirBuilder::new().mode(DIRECTORY_MODE).create(path) {
+        // Again the umask: one that takes away the owner's own bits would lock us out.
+        Ok(()) => std::fs::set_permissions(path, Permissions::from_mode(DIRECTORY_MODE))
+            .map_err(|source| unwritable(path, source)),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
+        Err(source) => Err(unwritable(path, source)),
+    }
+}
+
+/// Flushes a directory, so that renames in it outlive a crash.
+///
+/// # Errors
+/// [`HomeError::Unwritable`] with what the system said.
+pub fn sync_directory(path: &Path) -> Result<(), HomeError> {
+    File::open(path).and_then(|directory| directory.sync_all()).map_err(|source| unwritable(path, source))
+}
+
+/// Reads a secret: a regular file, closed to others, of at most [`FILE_BYTES_MAX`].
+pub(crate) fn read_secret(path: &Path) -> Result<Zeroizing<Vec<u8>>, HomeError> {
+    read(path, true)
+}
+
+/// Reads a file that holds no secret, of at most [`FILE_BYTES_MAX`].
+pub(crate) fn read_public(path: &Path) -> Result<Vec<u8>, HomeError> {
+    read(path, false).map(|mut bytes| std::mem::take(&mut *bytes))
+}
+
+fn read(path: &Path, secret: bool) -> Result<Zeroizing<Vec<u8>>, HomeError> {
+    let unreadable = |source: io::Error| match source.kind() {
+        io::ErrorKind::NotFound => HomeError::FileMissing { path: path.to_owned() },
+        _ => HomeError::Unreadable { path: path.to_owned(), source },
+    };
+    let file = File::open(path).map_err(unreadable)?;
+    // Of the opened handle, not of the path: what is checked is what is read.
+    let metadata = file.metadata().map_err(unreadable)?;
+    if !metadata.is_file() {
+        return Err(HomeError::NotAFile { path: path.to_owned() });
+    }
+    if secret {
+        refuse_open_mode(path, &metadata, FILE_MODE)?;
+    }
+    let too_large = || HomeError::TooLarge { path: path.to_owned(), bytes_max: FILE_BYTES_MAX };
+    if metadata.len() > FILE_BYTES_MAX {
+        return Err(too_large());
+    }
+    // Room for everything at once: a vector that grows would leave copies of the secret behind.
+    let mut bytes = Zeroizing::new(Vec::with_capacity(FILE_BYTES_MAX as usize + 64));
+    file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+    if bytes.len() as u64 > FILE_BYTES_MAX {
+        return Err(too_large());
+    }
+    Ok(bytes)
+}
+
+pub(crate) fn refuse_open_mode(
+    path: &Path,
+    metadata: &std::fs::Metadata,
+    mode_wanted: u32,
+) -> Result<(), HomeError> {
+    let mode = metadata.permissions().mode() & 0o7777;
+    if mode & OTHERS != 0 {
+        return Err(HomeError::TooOpen { path: path.to_owned(), mode, mode_wanted });
+    }
+    Ok(())
+}
+
+/// A name in the same directory that nobody else uses: hidden, and with 64 random bits.
+fn temporary_path(path: &Path) -> Result<PathBuf, HomeError> {
+    let mut random = [0; 8];
+    getrandom::fill(&mut random)
+        .map_err(|error| HomeError::NoRandomness { source: io::Error::other(error) })?;
+    let mut name = OsString::from(".");
+    name.push(path.file_name().unwrap_or_default());
+    name.push(format!(".{:016x}{TEMPORARY_SUFFIX}", u64::from_ne_bytes(random)));
+    Ok(path.with_file_name(name))
+}
+
+fn parent(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
+}
+
+fn unwritable(path: &Path, source: io::Error) -> HomeError {
+    HomeError::Unwritable { path: path.to_owned(), source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mode_of(path: &Path) -> u32 {
+        std::fs::metadata(path).unwrap().permissions().mode() & 0o7777
+    }
+
+    fn names_in(directory: &Path) -> Vec<OsString> {
+        std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().file_name()).collect()
+    }
+
+    #[test]
+    fn a_secret_is_written_0600_and_read_back() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("secret");
+        write_secret_atomically(&path, b"bytes").unwrap();
+        assert_eq!(mode_of(&path), 0o600);
+        assert_eq!(read_secret(&path).unwrap().as_slice(), b"bytes");
+        assert_eq!(names_in(directory.path()), ["secret"]);
+    }
+
+    #[test]
+    fn writing_again_replaces_the_file_and_mends_its_mode() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("secret");
+        std::fs::write(&path, b"old").unwrap();
+        std::fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
+        write_secret_atomically(&path, b"new").unwrap();
+        assert_eq!((mode_of(&path), std::fs::read(&path).unwrap()), (0o600, b"new".to_vec()));
+    }
+
+    #[test]
+    fn a_failed_write_leaves_no_temporary_file() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("taken");
+        // A directory that is not empty cannot be renamed over, so the write fails at its last step.
+        std::fs::create_dir_all(path.join("inner")).unwrap();
+        let error = write_secret_atomically(&path, b"x").unwrap_err();
+        assert!(matches!(error, HomeError::Unwritable { path: p, .. } if p == path));
+        assert_eq!(names_in(directory.path()), ["taken"]);
+    }
+
+    #[test]
+    fn a_staged_file_that_is_not_committed_is_removed() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("secret");
+        let staged = StagedFile::write(&path, b"x", 0o600).unwrap();
+        assert!(!path.exists());
+        drop(staged);
+        assert!(names_in(directory.path()).is_empty());
+    }
+
+    #[test]
+    fn a_missing_directory_is_an_error_that_names_the_file() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("none/secret");
+        assert!(
+            matches!(write_secret_atomically(&path, b"x"), Err(HomeError::Unwritable { path: p, .. }) if p == path)
+        );
+    }
+
+    #[test]
+    fn a_secret_open_to_others_is_refused_with_the_file_and_the_mode() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("secret");
+        write_secret_atomically(&path, b"x").unwrap();
+        for mode in [0o640, 0o604, 0o620, 0o610, 0o644] {
+            std::fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
+            match read_secret(&path).unwrap_err() {
+                HomeError::TooOpen { path: p, mode: m, mode_wanted } => {
+                    assert_eq!((p, m, mode_wanted), (path.clone(), mode, 0o600));
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+        std::fs::set_permissions(&path, Permissions::from_mode(0o400)).unwrap();
+        assert!(read_secret(&path).is_ok());
+    }
+
+    #[test]
+    fn a_file_over_the_limit_is_refused_and_one_at_it_is_read() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("secret");
+        write_secret_atomically(&path, &vec![b'x'; FILE_BYTES_MAX as usize]).unwrap();
+        assert_eq!(read_secret(&path).unwrap().len() as u64, FILE_BYTES_MAX);
+        write_secret_atomically(&path, &vec![b'x'; FILE_BYTES_MAX as usize + 1]).unwrap();
+        assert!(matches!(read_secret(&path), Err(HomeError::TooLarge { .. })));
+    }
+
+    #[test]
+    fn a_file_without_an_end_is_refused() {
+        assert!(matches!(read_public(Path::new("/dev/zero")), Err(HomeError::NotAFile { .. })));
+    }
+
+    #[test]
+    fn a_missing_file_and_a_directory_are_told_apart() {
+        let directory = tempfile::tempdir().unwrap();
+        assert!(matches!(read_secret(&directory.path().join("none")), Err(HomeError::FileMissing { .. })));
+        assert!(matches!(read_secret(directory.path()), Err(HomeError::NotAFile { .. })));
+    }
+
+    #[test]
+    fn a_private_directory_is_0700_and_an_existing_one_is_left_alone() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("private");
+        make_private_directory(&path).unwrap();
+        assert_eq!(mode_of(&path), 0o700);
+        std::fs::set_permissions(&path, Permissions::from_mode(0o750)).unwrap();
+        make_private_directory(&path).unwrap();
+        assert_eq!(mode_of(&path), 0o750);
+        std::fs::write(directory.path().join("file"), b"").unwrap();
+        assert!(make_private_directory(&directory.path().join("file")).is_err());
+    }
+}

@@ -1,0 +1,258 @@
+//! The layout of a home, and what is read from it.
+//!
+//! Server, client, setup and command line come here for paths, keys and certificates. Nothing is made anew here but
+//! `admin.cred` and kept sessions; the database is only a path.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use ipc_envelope::KeyRing;
+use rustls_pki_types::CertificateDer;
+
+use crate::file::{DIRECTORY_MODE, read_public, read_secret, refuse_open_mode, write_secret_atomically};
+use crate::identity::{certificates_from_pem, private_key_from_pem};
+use crate::locate::absolute;
+use crate::{Credentials, HomeError, Identity, PeerName, locate};
+
+/// A home: the directory with everything that an installation owns. Cheap to clone.
+///
+/// [`open`](Self::open) checks it; every reading method reads the file again, so a change is seen by the next call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Home {
+    root: Arc<Path>,
+}
+
+impl Home {
+    /// Opens a complete home.
+    ///
+    /// A home is complete once its `admin.cred` is there, the last file that making it writes.
+    ///
+    /// # Errors
+    /// [`HomeError::Missing`], [`HomeError::NotADirectory`], [`HomeError::TooOpen`] if group or others have any right
+    /// on the directory, [`HomeError::Incomplete`], [`HomeError::Unreadable`] if the system does not let us look.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self, HomeError> {
+        let home = Self::at(absolute(path.as_ref())?);
+        home.check_directory()?;
+        if home.is_complete()? {
+            Ok(home)
+        } else {
+            Err(HomeError::Incomplete { path: home.root().to_owned() })
+        }
+    }
+
+    /// Opens the home that [`locate`] finds without a flag.
+    ///
+    /// # Errors
+    /// Those of [`locate`] and of [`open`](Self::open).
+    pub fn open_default() -> Result<Self, HomeError> {
+        Self::open(locate(None)?)
+    }
+
+    /// The home at `path`, unseen: for those who make homes and look for themselves.
+    #[must_use]
+    pub fn at(path: impl AsRef<Path>) -> Self {
+        Self { root: path.as_ref().into() }
+    }
+
+    /// Checks that the home is a directory that nobody else has a right on.
+    ///
+    /// # Errors
+    /// [`HomeError::Missing`], [`HomeError::NotADirectory`], [`HomeError::TooOpen`], [`HomeError::Unreadable`].
+    pub fn check_directory(&self) -> Result<(), HomeError> {
+        let path = self.root();
+        let metadata = std::fs::metadata(path).map_err(|source| match source.kind() {
+            io::ErrorKind::NotFound => HomeError::Missing { path: path.to_owned() },
+            io::ErrorKind::NotADirectory => HomeError::NotADirectory { path: path.to_owned() },
+            _ => HomeError::Unreadable { path: path.to_owned(), source },
+        })?;
+        if !metadata.is_dir() {
+            return Err(HomeError::NotADirectory { path: path.to_owned() });
+        }
+        refuse_open_mode(path, &metadata, DIRECTORY_MODE)
+    }
+
+    /// Whether making this home came to its end.
+    ///
+    /// # Errors
+    /// [`HomeError::Unreadable`] if the system does not let us look.
+    pub fn is_complete(&self) -> Result<bool, HomeError> {
+        let path = self.admin_cred_file();
+        path.try_exists().map_err(|source| HomeError::Unreadable { path, source })
+    }
+
+    /// The directory itself.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// `users.db`: users and their password hashes.
+    #[must_use]
+    pub fn users_db(&self) -> PathBuf {
+        self.root.join("users.db")
+    }
+
+    /// `envelope.keys`: the key ring that seals messages.
+    #[must_use]
+    pub fn envelope_keys_file(&self) -> PathBuf {
+        self.root.join("envelope.keys")
+    }
+
+    /// `session.key`: the server's own key ring, which seals session tokens.
+    #[must_use]
+    pub fn session_key_file(&self) -> PathBuf {
+        self.root.join("session.key")
+    }
+
+    /// `admin.cred`: the default admin's name and password; its presence marks a complete home.
+    #[must_use]
+    pub fn admin_cred_file(&self) -> PathBuf {
+        self.root.join("admin.cred")
+    }
+
+    /// `web-ipc-ca.crt`: the certificate of the authority.
+    #[must_use]
+    pub fn ca_certificate_file(&self) -> PathBuf {
+        self.root.join("web-ipc-ca.crt")
+    }
+
+    /// `web-ipc-ca.key`: the private key of the authority.
+    #[must_use]
+    pub fn ca_key_file(&self) -> PathBuf {
+        self.root.join("web-ipc-ca.key")
+    }
+
+    /// `NAME.crt`: a peer's certificate.
+    #[must_use]
+    pub fn certificate_file(&self, name: &PeerName) -> PathBuf {
+        self.root.join(format!("{name}.crt"))
+    }
+
+    /// `NAME.key`: a peer's private key.
+    #[must_use]
+    pub fn key_file(&self, name: &PeerName) -> PathBuf {
+        self.root.join(format!("{name}.key"))
+    }
+
+    /// `inbox.db`: the durable inbox, where one is used.
+    #[must_use]
+    pub fn inbox_db(&self) -> PathBuf {
+        self.root.join("inbox.db")
+    }
+
+    /// `sessions`: the directory of kept sessions.
+    #[must_use]
+    pub fn sessions_dir(&self) -> PathBuf {
+        self.root.join("sessions")
+    }
+
+    /// `.lock`: held by whoever makes or changes this home.
+    #[must_use]
+    pub fn lock_file(&self) -> PathBuf {
+        self.root.join(".lock")
+    }
+
+    /// Reads the envelope key ring.
+    ///
+    /// # Errors
+    /// [`HomeError::BadKeys`] and those of reading a secret: [`HomeError::FileMissing`], [`HomeError::TooOpen`],
+    /// [`HomeError::TooLarge`], [`HomeError::NotAFile`], [`HomeError::Unreadable`].
+    pub fn envelope_keys(&self) -> Result<KeyRing, HomeError> {
+        key_ring(self.envelope_keys_file())
+    }
+
+    /// Reads the key ring that seals session tokens. Only a server needs it; a client's home has none.
+    ///
+    /// # Errors
+    /// As [`envelope_keys`](Self::envelope_keys).
+    pub fn session_keys(&self) -> Result<KeyRing, HomeError> {
+        key_ring(self.session_key_file())
+    }
+
+    /// Reads the default admin's credentials and opens them with the envelope keys, however old they are.
+    ///
+    /// # Errors
+    /// [`HomeError::BadCredentials`], and those of [`envelope_keys`](Self::envelope_keys), which is read too.
+    pub fn admin_credentials(&self) -> Result<Credentials, HomeError> {
+        let path = self.admin_cred_file();
+        let sealed = read_secret(&path)?;
+        let opened = self.envelope_keys()?.open_base64url(sealed.trim_ascii(), None);
+        opened.ok().and_then(|json| Credentials::from_json(&json)).ok_or(HomeError::BadCredentials { path })
+    }
+
+    /// Seals the default admin's credentials with the envelope keys and writes `admin.cred`, which completes a home.
+    ///
+    /// `now_secs` is in seconds since the Unix epoch; `iv` must be random and new.
+    ///
+    /// # Errors
+    /// Those of [`envelope_keys`](Self::envelope_keys), [`HomeError::Unwritable`], [`HomeError::NoRandomness`].
+    pub fn write_admin_credentials(
+        &self,
+        credentials: &Credentials,
+        now_secs: u64,
+        iv: [u8; 16],
+    ) -> Result<(), HomeError> {
+        let mut sealed = self.envelope_keys()?.seal_base64url(&credentials.to_json(), now_secs, iv);
+        sealed.push('\n');
+        write_secret_atomically(&self.admin_cred_file(), sealed.as_bytes())
+    }
+
+    /// Reads the certificate of the authority, and any others in the same file: all of them are trusted.
+    ///
+    /// # Errors
+    /// [`HomeError::BadCertificate`], [`HomeError::FileMissing`], [`HomeError::TooLarge`], [`HomeError::NotAFile`],
+    /// [`HomeError::Unreadable`].
+    pub fn ca_certificates(&self) -> Result<Vec<CertificateDer<'static>>, HomeError> {
+        let path = self.ca_certificate_file();
+        certificates_from_pem(&read_public(&path)?).ok_or(HomeError::BadCertificate { path, name: None })
+    }
+
+    /// Reads the certificate pair of `name`.
+    ///
+    /// # Errors
+    /// [`HomeError::CertificateMissing`] if either file is gone, [`HomeError::BadCertificate`],
+    /// [`HomeError::BadPrivateKey`], [`HomeError::TooOpen`] for the key, [`HomeError::TooLarge`],
+    /// [`HomeError::NotAFile`], [`HomeError::Unreadable`].
+    pub fn identity(&self, name: &PeerName) -> Result<Identity, HomeError> {
+        let missing = |error| match error {
+            HomeError::FileMissing { path } => HomeError::CertificateMissing { name: name.clone(), path },
+            other => other,
+        };
+        let path = self.certificate_file(name);
+        let chain = certificates_from_pem(&read_public(&path).map_err(missing)?)
+            .ok_or_else(|| HomeError::BadCertificate { path, name: Some(name.clone()) })?;
+        let path = self.key_file(name);
+        let key = private_key_from_pem(&read_secret(&path).map_err(missing)?)
+            .ok_or_else(|| HomeError::BadPrivateKey { path, name: name.clone() })?;
+        Ok(Identity { chain, key })
+    }
+
+    /// The names of the certificate pairs that are there in full, in alphabetical order. The authority is not one.
+    ///
+    /// # Errors
+    /// [`HomeError::Unreadable`] if the directory cannot be listed.
+    pub fn peer_names(&self) -> Result<Vec<PeerName>, HomeError> {
+        let unreadable = |source| HomeError::Unreadable { path: self.root().to_owned(), source };
+        let mut names = Vec::new();
+        for entry in std::fs::read_dir(self.root()).map_err(unreadable)? {
+            let file_name = entry.map_err(unreadable)?.file_name();
+            let name = file_name.to_str().and_then(|name| name.strip_suffix(".crt")).map(PeerName::parse);
+            if let Some(Ok(name)) = name
+                && self.key_file(&name).is_file()
+                && self.certificate_file(&name).is_file()
+            {
+                names.push(name);
+            }
+        }
+        names.sort();
+        Ok(names)
+    }
+}
+
+fn key_ring(path: PathBuf) -> Result<KeyRing, HomeError> {
+    let bytes = read_secret(&path)?;
+    // What is not UTF-8 is no key either; an empty text makes the key ring say the same as a file without keys.
+    let text = std::str::from_utf8(&bytes).unwrap_or_default();
+    KeyRing::from_text(text).map_err(|source| HomeError::BadKeys { path, source })
+}

@@ -1,0 +1,80 @@
+//! A certificate chain with its private key, in the types that rustls takes.
+//!
+//! Server and client come here for what they present in the handshake. Nothing is verified here: whether a chain is
+//! trusted, in time or fits its key is rustls's to say.
+
+use std::fmt;
+
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+
+/// What a peer presents: its certificate, any intermediate ones after it, and the private key.
+///
+/// `rustls-pki-types` shows here on purpose: these are the types that rustls takes, whatever its version and provider.
+pub struct Identity {
+    /// The leaf first; at least one.
+    pub chain: Vec<CertificateDer<'static>>,
+    /// The leaf's private key. Wiping it is up to whoever takes it (rustls keeps it for the life of its configuration).
+    pub key: PrivateKeyDer<'static>,
+}
+
+impl Clone for Identity {
+    fn clone(&self) -> Self {
+        Self { chain: self.chain.clone(), key: self.key.clone_key() }
+    }
+}
+
+impl fmt::Debug for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Identity").field("certificates", &self.chain.len()).finish_non_exhaustive()
+    }
+}
+
+/// All certificates in a PEM text; `None` if there is none or one cannot be read.
+pub(crate) fn certificates_from_pem(pem: &[u8]) -> Option<Vec<CertificateDer<'static>>> {
+    let certificates: Vec<_> = CertificateDer::pem_slice_iter(pem).collect::<Result<_, _>>().ok()?;
+    (!certificates.is_empty()).then_some(certificates)
+}
+
+/// The first private key in a PEM text (PKCS#8, PKCS#1 or SEC1).
+pub(crate) fn private_key_from_pem(pem: &[u8]) -> Option<PrivateKeyDer<'static>> {
+    PrivateKeyDer::from_pem_slice(pem).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CERTIFICATE: &str = "-----BEGIN CERTIFICATE-----\nAAEC\n-----END CERTIFICATE-----\n";
+    const KEY: &str = "-----BEGIN PRIVATE KEY-----\nAwQF\n-----END PRIVATE KEY-----\n";
+
+    #[test]
+    fn a_chain_is_read_in_its_order() {
+        let pem = format!("{CERTIFICATE}text between\n{}", CERTIFICATE.replace("AAEC", "BwgJ"));
+        let chain = certificates_from_pem(pem.as_bytes()).unwrap();
+        assert_eq!(chain.iter().map(|c| c.as_ref().to_vec()).collect::<Vec<_>>(), [[0, 1, 2], [7, 8, 9]]);
+    }
+
+    #[test]
+    fn a_text_without_a_certificate_or_with_a_broken_one_is_none() {
+        for pem in
+            ["", "text", KEY, "-----BEGIN CERTIFICATE-----\nAAEC\n", &CERTIFICATE.replace("AAEC", "A*EC")]
+        {
+            assert!(certificates_from_pem(pem.as_bytes()).is_none(), "{pem}");
+        }
+    }
+
+    #[test]
+    fn a_key_is_found_and_a_certificate_is_none() {
+        assert_eq!(private_key_from_pem(KEY.as_bytes()).unwrap().secret_der(), [3, 4, 5]);
+        assert!(private_key_from_pem(CERTIFICATE.as_bytes()).is_none());
+    }
+
+    #[test]
+    fn debug_shows_no_key() {
+        let chain = certificates_from_pem(CERTIFICATE.as_bytes()).unwrap();
+        let key = private_key_from_pem(KEY.as_bytes()).unwrap();
+        let shown = format!("{:?}", Identity { chain, key });
+        assert_eq!(shown, "Identity { certificates: 1, .. }");
+    }
+}

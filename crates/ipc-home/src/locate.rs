@@ -1,0 +1,123 @@
+//! Finds where the home is: the flag, the environment, the platform's place, in that order.
+//!
+//! Every program that takes a `--home` comes here. Nothing is made or opened; the environment is an argument of the
+//! inner function, so that no test has to change the real one.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use crate::HomeError;
+
+/// The environment variable that names the home.
+pub const HOME_VARIABLE: &str = "WEB_IPC_HOME";
+
+/// Finds where the home is, as an absolute path; it need not exist.
+///
+/// `explicit` (a `--home` flag) wins over `$WEB_IPC_HOME`, which wins over the platform's data directory:
+/// `$XDG_DATA_HOME/web-ipc` or `~/.local/share/web-ipc`, on macOS `~/Library/Application Support/web-ipc`. An empty
+/// variable counts as unset, a relative `$XDG_DATA_HOME` too (XDG Base Directory Specification).
+///
+/// # Errors
+/// [`HomeError::NoDefault`] if none of them is known, [`HomeError::BadPath`] if the path is empty or the current
+/// directory, which a relative one starts from, is gone.
+pub fn locate(explicit: Option<&Path>) -> Result<PathBuf, HomeError> {
+    let environment = Environment {
+        web_ipc_home: std::env::var_os(HOME_VARIABLE),
+        xdg_data_home: std::env::var_os("XDG_DATA_HOME"),
+        user_home: std::env::home_dir(),
+    };
+    let path = choose(explicit, environment)?;
+    absolute(&path)
+}
+
+pub(crate) fn absolute(path: &Path) -> Result<PathBuf, HomeError> {
+    std::path::absolute(path).map_err(|source| HomeError::BadPath { path: path.to_owned(), source })
+}
+
+#[derive(Default)]
+struct Environment {
+    web_ipc_home: Option<OsString>,
+    xdg_data_home: Option<OsString>,
+    user_home: Option<PathBuf>,
+}
+
+fn choose(explicit: Option<&Path>, environment: Environment) -> Result<PathBuf, HomeError> {
+    if let Some(path) = explicit {
+        return Ok(path.to_owned());
+    }
+    if let Some(path) = environment.web_ipc_home.filter(|value| !value.is_empty()) {
+        return Ok(path.into());
+    }
+    let user_home = environment.user_home.filter(|path| path.is_absolute());
+    if cfg!(target_os = "macos") {
+        let user_home = user_home.ok_or(HomeError::NoDefault)?;
+        return Ok(user_home.join("Library/Application Support/web-ipc"));
+    }
+    let xdg_data_home = environment.xdg_data_home.map(PathBuf::from).filter(|path| path.is_absolute());
+    let data_home = match xdg_data_home {
+        Some(path) => path,
+        None => user_home.ok_or(HomeError::NoDefault)?.join(".local/share"),
+    };
+    Ok(data_home.join("web-ipc"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn environment(web_ipc_home: Option<&str>, xdg: Option<&str>, user_home: Option<&str>) -> Environment {
+        Environment {
+            web_ipc_home: web_ipc_home.map(OsString::from),
+            xdg_data_home: xdg.map(OsString::from),
+            user_home: user_home.map(PathBuf::from),
+        }
+    }
+
+    #[test]
+    fn the_flag_wins_over_everything() {
+        let chosen =
+            choose(Some(Path::new("/flag")), environment(Some("/variable"), Some("/xdg"), Some("/user")));
+        assert_eq!(chosen.unwrap(), Path::new("/flag"));
+    }
+
+    #[test]
+    fn the_variable_wins_over_the_platform() {
+        let chosen = choose(None, environment(Some("/variable"), Some("/xdg"), Some("/user")));
+        assert_eq!(chosen.unwrap(), Path::new("/variable"));
+    }
+
+    #[cfg(not(target_os = "macos"))]
+    #[test]
+    fn an_empty_variable_counts_as_unset() {
+        let chosen = choose(None, environment(Some(""), Some("/xdg"), Some("/user")));
+        assert_eq!(chosen.unwrap(), Path::new("/xdg/web-ipc"));
+        let chosen = choose(None, environment(None, Some(""), Some("/user")));
+        assert_eq!(chosen.unwrap(), Path::new("/user/.local/share/web-ipc"));
+    }
+
+    #[cfg(not(target_os = "macos"))]
+    #[test]
+    fn a_relative_xdg_directory_is_passed_over() {
+        let chosen = choose(None, environment(None, Some("data"), Some("/user")));
+        assert_eq!(chosen.unwrap(), Path::new("/user/.local/share/web-ipc"));
+    }
+
+    #[cfg(target_os = "macos")]
+    #[test]
+    fn macos_keeps_it_under_application_support() {
+        let chosen = choose(None, environment(None, Some("/xdg"), Some("/Users/me")));
+        assert_eq!(chosen.unwrap(), Path::new("/Users/me/Library/Application Support/web-ipc"));
+    }
+
+    #[test]
+    fn without_any_of_them_there_is_no_default() {
+        assert!(matches!(choose(None, Environment::default()), Err(HomeError::NoDefault)));
+        assert!(matches!(choose(None, environment(Some(""), None, Some(""))), Err(HomeError::NoDefault)));
+    }
+
+    #[test]
+    fn a_relative_flag_becomes_absolute_and_an_empty_one_is_refused() {
+        assert!(locate(Some(Path::new("relative"))).unwrap().is_absolute());
+        assert!(matches!(locate(Some(Path::new(""))), Err(HomeError::BadPath { .. })));
+    }
+}

@@ -1,0 +1,244 @@
+//! Sessions kept from one process to the next, so that the next one need not log in.
+//!
+//! The client comes here. A kept session is a convenience: whatever cannot be read counts as none, and a new login
+//! follows. Whether one is still good is the caller's to judge (there is no clock here) and the server's in the end.
+
+use std::fmt;
+use std::fmt::Write as _;
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use zeroize::Zeroizing;
+
+use crate::file::{make_private_directory, read_secret, refuse_open_mode, write_secret_atomically};
+use crate::{Home, HomeError};
+
+/// A session that a server granted. The token is wiped on drop and never shown by `Debug`.
+#[derive(Clone, PartialEq, Eq)]
+pub struct KeptSession {
+    /// The session token, as the server gave it.
+    pub token: Zeroizing<String>,
+    /// When it ends, in seconds since the Unix epoch.
+    pub expires_at_secs: u64,
+    /// SHA-256 of the client certificate (DER) that it was granted to; `None` over plain `http`.
+    pub certificate: Option<[u8; 32]>,
+}
+
+impl fmt::Debug for KeptSession {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KeptSession").field("expires_at_secs", &self.expires_at_secs).finish_non_exhaustive()
+    }
+}
+
+impl Home {
+    /// The session kept for `username` at `server` (whatever the caller calls it: a name, a name with a port).
+    ///
+    /// `None` if there is none, or if its file is damaged, open to others or not readable at all.
+    #[must_use]
+    pub fn load_session(&self, server: &str, username: &str) -> Option<KeptSession> {
+        let directory = self.sessions_dir();
+        refuse_open_mode(&directory, &std::fs::metadata(&directory).ok()?, crate::DIRECTORY_MODE).ok()?;
+        let bytes = read_secret(&directory.join(file_name(server, username))).ok()?;
+        let stored: Stored = serde_json::from_slice(&bytes).ok()?;
+        let token = Zeroizing::new(stored.token);
+        if stored.server != server || stored.username != username {
+            return None;
+        }
+        let certificate = match stored.certificate_sha256 {
+            Some(hex) => Some(from_hex(&hex)?),
+            None => None,
+        };
+        Some(KeptSession { token, expires_at_secs: stored.expires_at_secs, certificate })
+    }
+
+    /// Keeps a session for the next process, in place of an older one of the same user at the same server.
+    ///
+    /// # Errors
+    /// [`HomeError::Unwritable`] with what the system said, [`HomeError::NoRandomness`].
+    pub fn keep_session(&self, server: &str, username: &str, session: &KeptSession) -> Result<(), HomeError> {
+        let directory = self.sessions_dir();
+        make_private_directory(&directory)?;
+        let stored = StoredRef {
+            server,
+            username,
+            expires_at_secs: session.expires_at_secs,
+            certificate_sha256: session.certificate.as_ref().map(|bytes| to_hex(bytes)),
+            token: &session.token,
+        };
+        // Sized so that it never grows: any byte may take six as `\u00xx`.
+        let capacity = 256 + 6 * (server.len() + username.len() + session.token.len());
+        let mut json = Zeroizing::new(Vec::with_capacity(capacity));
+        serde_json::to_writer(&mut *json, &stored)
+            .expect("plain fields always serialise, and a vector takes any bytes");
+        write_secret_atomically(&directory.join(file_name(server, username)), &json)
+    }
+
+    /// Forgets a kept session; where there is none, nothing happens.
+    ///
+    /// # Errors
+    /// [`HomeError::Unwritable`] with what the system said.
+    pub fn forget_session(&self, server: &str, username: &str) -> Result<(), HomeError> {
+        let path = self.sessions_dir().join(file_name(server, username));
+        match std::fs::remove_file(&path) {
+            Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+                Err(HomeError::Unwritable { path, source })
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Always 64 characters, whatever the two are: SHA-256 of the server's length, the server and the user. The length
+/// keeps `ab`+`c` apart from `a`+`bc`.
+fn file_name(server: &str, username: &str) -> String {
+    let mut hash = Sha256::new();
+    hash.update((server.len() as u64).to_be_bytes());
+    hash.update(server.as_bytes());
+    hash.update(username.as_bytes());
+    to_hex(&hash.finalize())
+}
+
+fn to_hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut hex, byte| {
+        let _ = write!(hex, "{byte:02x}");
+        hex
+    })
+}
+
+fn from_hex(hex: &str) -> Option<[u8; 32]> {
+    if hex.len() != 64 || !hex.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return None;
+    }
+    let mut bytes = [0; 32];
+    for (index, byte) in bytes.iter_mut().enumerate() {
+        *byte = u8::from_str_radix(hex.get(2 * index..2 * index + 2)?, 16).ok()?;
+    }
+    Some(bytes)
+}
+
+#[derive(Serialize)]
+struct StoredRef<'a> {
+    server: &'a str,
+    username: &'a str,
+    expires_at_secs: u64,
+    certificate_sha256: Option<String>,
+    token: &'a str,
+}
+
+#[derive(Deserialize)]
+struct Stored {
+    server: String,
+    username: String,
+    expires_at_secs: u64,
+    certificate_sha256: Option<String>,
+    token: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+    use std::path::PathBuf;
+
+    use super::*;
+
+    fn session(token: &str) -> KeptSession {
+        KeptSession {
+            token: Zeroizing::new(token.to_owned()),
+            expires_at_secs: 3600,
+            certificate: Some([7; 32]),
+        }
+    }
+
+    fn only_file(home: &Home) -> PathBuf {
+        let mut files = std::fs::read_dir(home.sessions_dir()).unwrap();
+        let file = files.next().unwrap().unwrap().path();
+        assert!(files.next().is_none());
+        file
+    }
+
+    #[test]
+    fn a_kept_session_comes_back_as_it_was_until_it_is_forgotten() {
+        let directory = tempfile::tempdir().unwrap();
+        let home = Home::at(directory.path());
+        assert_eq!(home.load_session("localhost:3000", "test1"), None);
+        for kept in [session("abc"), KeptSession { certificate: None, ..session("def") }] {
+            home.keep_session("localhost:3000", "test1", &kept).unwrap();
+            assert_eq!(home.load_session("localhost:3000", "test1"), Some(kept));
+        }
+        home.forget_session("localhost:3000", "test1").unwrap();
+        assert_eq!(home.load_session("localhost:3000", "test1"), None);
+        home.forget_session("localhost:3000", "test1").unwrap();
+    }
+
+    #[test]
+    fn each_server_and_user_has_its_own() {
+        let directory = tempfile::tempdir().unwrap();
+        let home = Home::at(directory.path());
+        let pairs = [("ab", "c"), ("a", "bc"), ("", "abc"), ("abc", ""), ("../x", "y/z"), ("AB", "c")];
+        for (index, (server, user)) in pairs.iter().enumerate() {
+            home.keep_session(server, user, &session(&index.to_string())).unwrap();
+        }
+        for (index, (server, user)) in pairs.iter().enumerate() {
+            assert_eq!(*home.load_session(server, user).unwrap().token, index.to_string());
+        }
+    }
+
+    #[test]
+    fn a_file_name_stays_short_whatever_the_names() {
+        assert_eq!(file_name(&"s".repeat(4096), &"ü".repeat(80)).len(), 64);
+    }
+
+    #[test]
+    fn the_directory_is_0700_and_the_file_0600() {
+        let directory = tempfile::tempdir().unwrap();
+        let home = Home::at(directory.path());
+        home.keep_session("s", "u", &session("t")).unwrap();
+        let mode = |path: PathBuf| std::fs::metadata(path).unwrap().permissions().mode() & 0o7777;
+        assert_eq!((mode(home.sessions_dir()), mode(only_file(&home))), (0o700, 0o600));
+    }
+
+    #[test]
+    fn a_damaged_file_counts_as_none() {
+        let directory = tempfile::tempdir().unwrap();
+        let home = Home::at(directory.path());
+        home.keep_session("s", "u", &session("t")).unwrap();
+        let file = only_file(&home);
+        let good = std::fs::read_to_string(&file).unwrap();
+        let damaged = [
+            String::new(),
+            "{}".to_owned(),
+            good[..good.len() - 1].to_owned(),
+            good.replace("\"s\"", "\"other\""),
+            good.replace("3600", "-1"),
+            good.replace("0707", "07"),
+            good.replace("0707", "+707"),
+            good.replace("0707", "zz07"),
+        ];
+        for content in damaged {
+            std::fs::write(&file, &content).unwrap();
+            assert_eq!(home.load_session("s", "u"), None, "{content}");
+        }
+        std::fs::write(&file, &good).unwrap();
+        assert!(home.load_session("s", "u").is_some());
+    }
+
+    #[test]
+    fn a_file_or_directory_open_to_others_counts_as_none() {
+        let directory = tempfile::tempdir().unwrap();
+        let home = Home::at(directory.path());
+        home.keep_session("s", "u", &session("t")).unwrap();
+        let set_mode = |path: PathBuf, mode| {
+            std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+        };
+        set_mode(only_file(&home), 0o644);
+        assert_eq!(home.load_session("s", "u"), None);
+        set_mode(only_file(&home), 0o600);
+        set_mode(home.sessions_dir(), 0o755);
+        assert_eq!(home.load_session("s", "u"), None);
+    }
+
+    #[test]
+    fn debug_never_shows_the_token() {
+        assert!(!format!("{:?}", session("sesame")).contains("sesame"));
+    }
+}

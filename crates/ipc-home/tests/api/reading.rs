@@ -1,0 +1,139 @@
+//! What is read from a home, and what is refused.
+#![allow(clippy::unwrap_used)]
+
+use ipc_home::{Home, HomeError, PeerName};
+
+use crate::support::{CERTIFICATE, PRIVATE_KEY, complete_home, set_mode};
+
+fn with_home(check: impl FnOnce(&Home)) {
+    let directory = tempfile::tempdir().unwrap();
+    check(&complete_home(directory.path()));
+}
+
+fn name(text: &str) -> PeerName {
+    PeerName::parse(text).unwrap()
+}
+
+#[test]
+fn the_admins_credentials_come_back_as_they_were_sealed() {
+    with_home(|home| {
+        let credentials = home.admin_credentials().unwrap();
+        assert_eq!((credentials.username.as_str(), credentials.password.as_str()), ("ipc-admin", "hunter2"));
+        let sealed = std::fs::read_to_string(home.admin_cred_file()).unwrap();
+        assert!(!sealed.contains("hunter2"));
+    });
+}
+
+#[test]
+fn credentials_sealed_with_other_keys_or_damaged_are_refused() {
+    with_home(|home| {
+        let sealed = std::fs::read(home.admin_cred_file()).unwrap();
+        for content in [&b""[..], b"gAAA", &sealed[1..], b"\xff\xfe"] {
+            std::fs::write(home.admin_cred_file(), content).unwrap();
+            assert!(matches!(home.admin_credentials(), Err(HomeError::BadCredentials { .. })));
+        }
+        std::fs::write(home.admin_cred_file(), &sealed).unwrap();
+        std::fs::write(home.envelope_keys_file(), "HxECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=").unwrap();
+        assert!(matches!(home.admin_credentials(), Err(HomeError::BadCredentials { .. })));
+    });
+}
+
+#[test]
+fn both_key_rings_are_read() {
+    with_home(|home| {
+        assert_eq!(home.envelope_keys().unwrap().len(), 1);
+        assert_eq!(home.session_keys().unwrap().len(), 1);
+    });
+}
+
+#[test]
+fn a_file_without_usable_keys_is_refused_and_its_content_is_not_shown() {
+    with_home(|home| {
+        for content in [&b""[..], b"# none\n", b"sesame-open", b"\xff\xfe\xfd"] {
+            std::fs::write(home.envelope_keys_file(), content).unwrap();
+            let error = home.envelope_keys().unwrap_err();
+            assert!(matches!(error, HomeError::BadKeys { .. }), "{error:?}");
+            assert!(!format!("{error:?} {error}").contains("sesame"));
+        }
+    });
+}
+
+#[test]
+fn a_secret_file_that_others_can_read_is_refused_by_name() {
+    with_home(|home| {
+        let localhost = name("localhost");
+        type Read = fn(&Home) -> Option<HomeError>;
+        let cases: [(_, Read); 4] = [
+            (home.envelope_keys_file(), |home| home.envelope_keys().err()),
+            (home.session_key_file(), |home| home.session_keys().err()),
+            (home.admin_cred_file(), |home| home.admin_credentials().err()),
+            (home.key_file(&localhost), |home| home.identity(&PeerName::parse("localhost").unwrap()).err()),
+        ];
+        for (file, read) in cases {
+            assert!(read(home).is_none());
+            set_mode(&file, 0o644);
+            let error = read(home).unwrap();
+            assert!(matches!(&error, HomeError::TooOpen { path, .. } if *path == file), "{error:?}");
+            assert_eq!(error.remedy().unwrap(), format!("run chmod 600 {}", file.display()));
+            set_mode(&file, 0o600);
+        }
+    });
+}
+
+#[test]
+fn an_identity_is_the_chain_and_the_key() {
+    with_home(|home| {
+        let identity = home.identity(&name("localhost")).unwrap();
+        assert_eq!(identity.chain.len(), 1);
+        assert_eq!(identity.key.secret_der(), [3, 4, 5]);
+        assert_eq!(home.ca_certificates().unwrap()[0].as_ref(), [0, 1, 2]);
+    });
+}
+
+#[test]
+fn a_missing_half_of_a_pair_is_refused_with_the_command_that_makes_it() {
+    with_home(|home| {
+        let error = home.identity(&name("peer1")).unwrap_err();
+        assert!(matches!(&error, HomeError::CertificateMissing { path, .. } if path.ends_with("peer1.crt")));
+        assert_eq!(error.remedy().unwrap(), "run web-ipc --certs --name peer1");
+        std::fs::write(home.certificate_file(&name("peer1")), CERTIFICATE).unwrap();
+        let error = home.identity(&name("peer1")).unwrap_err();
+        assert!(matches!(&error, HomeError::CertificateMissing { path, .. } if path.ends_with("peer1.key")));
+    });
+}
+
+#[test]
+fn files_of_another_kind_are_refused() {
+    with_home(|home| {
+        let localhost = name("localhost");
+        std::fs::write(home.key_file(&localhost), CERTIFICATE).unwrap();
+        assert!(matches!(home.identity(&localhost), Err(HomeError::BadPrivateKey { .. })));
+        std::fs::write(home.certificate_file(&localhost), PRIVATE_KEY).unwrap();
+        assert!(matches!(home.identity(&localhost), Err(HomeError::BadCertificate { name: Some(_), .. })));
+        std::fs::write(home.ca_certificate_file(), "no PEM").unwrap();
+        assert!(matches!(home.ca_certificates(), Err(HomeError::BadCertificate { name: None, .. })));
+    });
+}
+
+#[test]
+fn peer_names_are_the_whole_pairs_in_order_without_the_authority() {
+    with_home(|home| {
+        for file in
+            ["b.crt", "b.key", "a.example.crt", "a.example.key", "half.crt", "other.key", "no name.crt", "x"]
+        {
+            std::fs::write(home.root().join(file), "").unwrap();
+        }
+        let names: Vec<_> = home.peer_names().unwrap().iter().map(ToString::to_string).collect();
+        assert_eq!(names, ["a.example", "b", "localhost"]);
+    });
+}
+
+#[test]
+fn a_file_that_is_gone_from_a_complete_home_is_named() {
+    with_home(|home| {
+        std::fs::remove_file(home.session_key_file()).unwrap();
+        assert!(
+            matches!(home.session_keys(), Err(HomeError::FileMissing { path }) if path == home.session_key_file())
+        );
+    });
+}
