@@ -1,1 +1,45 @@
-//! Accepted messages until the application takes them.
+//! Where accepted messages wait until the application takes them.
+//!
+//! The server puts messages in, the application takes them out; neither needs to know which kind of inbox it is.
+//! Nothing here knows HTTP, TLS or envelopes.
+//!
+//! * [`Inbox`] is the handle both sides hold: cheap to clone, usable from any async runtime and from none
+//! * [`Delivery`] is a message in the application's hands
+//! * [`InboxBackend`] is what a kind of inbox implements; [`MemoryOptions`] sets up the one that is here
+//!
+//! Every inbox remembers the ids it has accepted, for each user, so that a message that is sent again is accepted
+//! once: remembering and keeping are one step, which is why the inbox does both.
+//!
+//! ```
+//! use ipc_inbox::{Inbox, Message, Put};
+//! # use ipc_protocol::MessageId;
+//!
+//! let inbox = Inbox::memory();
+//! let message = || Message {
+//!     id: MessageId::from_random([1; 16]),
+//!     user: "sensor".into(),
+//!     certificate: None,
+//!     received_at: std::time::SystemTime::now(),
+//!     body: r#"{"test":1}"#.into(),
+//! };
+//! # futures_executor::block_on(async {
+//! assert_eq!(inbox.put(message()).await, Ok(Put::Accepted));
+//! assert_eq!(inbox.put(message()).await, Ok(Put::Duplicate));
+//! inbox.close();
+//! while let Some(delivery) = inbox.recv().await {
+//!     println!("{} from {}", delivery.body(), delivery.user());
+//!     delivery.ack().await?;
+//! }
+//! # Ok::<(), ipc_inbox::AckError>(()) }).unwrap();
+//! ```
+
+mod backend;
+mod delivery;
+mod inbox;
+mod memory;
+mod remembered;
+
+pub use backend::{InboxBackend, Message, Pending, Put, PutError};
+pub use delivery::{AckError, BodyError, Delivery};
+pub use inbox::Inbox;
+pub use memory::MemoryOptions;

@@ -32,6 +32,7 @@ mod json;
 mod message_id;
 mod problem;
 mod route;
+mod transport;
 
 pub use auth::{AuthReply, AuthRequest};
 pub use body::{BodyError, to_body};
@@ -41,6 +42,7 @@ pub use json::{DEPTH_MAX, JsonError, JsonErrorKind, check_json};
 pub use message_id::{MessageId, MessageIdError};
 pub use problem::{Problem, ProblemCode, Remedy};
 pub use route::Route;
+pub use transport::{Protocol, ProtocolError};
 
 /// The value of `v` in every frame.
 pub const PROTOCOL_VERSION: u32 = 1;

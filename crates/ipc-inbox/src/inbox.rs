@@ -1,0 +1,56 @@
+//! The handle that both the server and the application hold.
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::{Delivery, InboxBackend, MemoryOptions, Message, Pending, Put, PutError};
+
+/// An inbox of either kind. Cheap to clone; all clones are the same inbox, and each message is taken by one of
+/// those who wait.
+#[derive(Clone)]
+pub struct Inbox {
+    backend: Arc<dyn InboxBackend>,
+}
+
+impl Inbox {
+    /// An inbox in memory with the default [`MemoryOptions`]: what it holds ends with the process.
+    pub fn memory() -> Self {
+        MemoryOptions::default().build()
+    }
+
+    /// An inbox of a kind made elsewhere.
+    pub fn new(backend: impl InboxBackend) -> Self {
+        Inbox { backend: Arc::new(backend) }
+    }
+
+    /// Takes the next message, and waits until there is one. `None` once the inbox is closed and empty.
+    ///
+    /// Needs no particular async runtime. Dropping the future loses no message.
+    pub async fn recv(&self) -> Option<Delivery> {
+        self.backend.take().await
+    }
+
+    /// [`recv`](Inbox::recv) for code that is not async: the thread waits.
+    pub fn recv_blocking(&self) -> Option<Delivery> {
+        futures_executor::block_on(self.recv())
+    }
+
+    /// Puts a message; the server does. See [`InboxBackend::put`].
+    ///
+    /// # Errors
+    /// [`PutError`].
+    pub fn put(&self, message: Message) -> Pending<'_, Result<Put, PutError>> {
+        self.backend.put(message)
+    }
+
+    /// Refuses everything from now on; what is in stays there to be taken.
+    pub fn close(&self) {
+        self.backend.close();
+    }
+}
+
+impl fmt::Debug for Inbox {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Inbox")
+    }
+}

@@ -1,0 +1,168 @@
+//! The ids that were accepted, for each user, with enough of the body to tell a repetition from a reused id.
+//! The time is an argument.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use ipc_protocol::MessageId;
+
+/// Remembers each id for at least a period, and at most two: ids are kept in two generations, and once a period
+/// the older one is let go as a whole, which costs the same however many there are.
+#[derive(Debug)]
+pub(crate) struct Remembered {
+    period: Duration,
+    ids_max: usize,
+    /// Bodies are told apart by a 64-bit hash (SipHash-1-3) keyed afresh in each process. It need not withstand
+    /// somebody who knows the key: whoever made two bodies collide would only keep his own second one out.
+    body_hasher: RandomState,
+    /// A number for each user, so that an entry is of one small size.
+    users: HashMap<Arc<str>, u32>,
+    current: HashMap<Entry, BodyHash>,
+    previous: HashMap<Entry, BodyHash>,
+    current_since: Instant,
+}
+
+/// A user's number and a message's id.
+type Entry = (u32, MessageId);
+
+/// In bytes, so that an entry of the map has no padding: 28 bytes instead of 32.
+type BodyHash = [u8; 8];
+
+/// What is known of an id.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Known {
+    /// Nothing.
+    New,
+    /// It came with the same body.
+    SameBody,
+    /// It came with another body.
+    OtherBody,
+}
+
+impl Remembered {
+    pub(crate) fn new(period: Duration, ids_max: usize, now: Instant) -> Self {
+        Remembered {
+            period,
+            ids_max,
+            body_hasher: RandomState::new(),
+            users: HashMap::new(),
+            current: HashMap::new(),
+            previous: HashMap::new(),
+            current_since: now,
+        }
+    }
+
+    pub(crate) fn look_up(&mut self, user: &str, id: MessageId, body: &str, now: Instant) -> Known {
+        self.rotate(now);
+        let Some(&user) = self.users.get(user) else { return Known::New };
+        let entry = (user, id);
+        match self.current.get(&entry).or_else(|| self.previous.get(&entry)) {
+            None => Known::New,
+            Some(hash) if *hash == self.hash(body) => Known::SameBody,
+            Some(_) => Known::OtherBody,
+        }
+    }
+
+    /// Whether one more id may be remembered.
+    pub(crate) fn has_room(&self) -> bool {
+        self.current.len() + self.previous.len() < self.ids_max
+    }
+
+    pub(crate) fn insert(&mut self, user: &Arc<str>, id: MessageId, body: &str, now: Instant) {
+        self.rotate(now);
+        let hash = self.hash(body);
+        let user = match self.users.get(user) {
+            Some(&number) => number,
+            None => {
+                let number =
+                    u32::try_from(self.users.len()).expect("fewer than 4 billion users send within a period");
+                self.users.insert(Arc::clone(user), number);
+                number
+            }
+        };
+        self.current.insert((user, id), hash);
+    }
+
+    fn rotate(&mut self, now: Instant) {
+        let age = now.saturating_duration_since(self.current_since);
+        if age < self.period {
+            return;
+        }
+        self.previous = std::mem::take(&mut self.current);
+        if age >= self.period * 2 {
+            self.previous = HashMap::new();
+            self.users = HashMap::new();
+        }
+        self.current_since = now;
+    }
+
+    fn hash(&self, body: &str) -> BodyHash {
+        self.body_hasher.hash_one(body).to_ne_bytes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PERIOD: Duration = Duration::from_secs(600);
+
+    fn id(number: u8) -> MessageId {
+        MessageId::from_random([number; 16])
+    }
+
+    #[test]
+    fn an_id_is_known_with_its_body_and_for_its_user_only() {
+        let now = Instant::now();
+        let mut remembered = Remembered::new(PERIOD, 100, now);
+        let user: Arc<str> = "a".into();
+        assert_eq!(remembered.look_up("a", id(1), "{}", now), Known::New);
+        remembered.insert(&user, id(1), "{}", now);
+        assert_eq!(remembered.look_up("a", id(1), "{}", now), Known::SameBody);
+        assert_eq!(remembered.look_up("a", id(1), "{ }", now), Known::OtherBody);
+        assert_eq!(remembered.look_up("a", id(2), "{}", now), Known::New);
+        assert_eq!(remembered.look_up("b", id(1), "{}", now), Known::New);
+        remembered.insert(&"b".into(), id(1), "[]", now);
+        assert_eq!(remembered.look_up("a", id(1), "{}", now), Known::SameBody);
+        assert_eq!(remembered.look_up("b", id(1), "{}", now), Known::OtherBody);
+    }
+
+    #[test]
+    fn an_id_is_known_for_a_whole_period_wherever_in_a_generation_it_came() {
+        let start = Instant::now();
+        for came_after in [0, 1, 300, 599] {
+            let mut remembered = Remembered::new(PERIOD, 100, start);
+            let user: Arc<str> = "a".into();
+            let came = start + Duration::from_secs(came_after);
+            remembered.insert(&user, id(1), "{}", came);
+            for later in [1, 300, 599, 600] {
+                let now = came + Duration::from_secs(later);
+                assert_eq!(
+                    remembered.look_up("a", id(1), "{}", now),
+                    Known::SameBody,
+                    "{came_after} + {later}"
+                );
+            }
+            let forgotten = came + PERIOD * 3;
+            assert_eq!(remembered.look_up("a", id(1), "{}", forgotten), Known::New);
+        }
+    }
+
+    #[test]
+    fn after_a_long_silence_everything_is_forgotten() {
+        let start = Instant::now();
+        let mut remembered = Remembered::new(PERIOD, 1, start);
+        remembered.insert(&"a".into(), id(1), "{}", start);
+        assert!(!remembered.has_room());
+        assert_eq!(remembered.look_up("a", id(1), "{}", start + PERIOD * 2), Known::New);
+        assert!(remembered.has_room());
+        assert!(remembered.users.is_empty());
+    }
+
+    #[test]
+    fn an_entry_takes_28_bytes() {
+        assert_eq!(size_of::<(Entry, BodyHash)>(), 28);
+    }
+}

@@ -1,0 +1,61 @@
+//! What a connection runs over, as both ends name it.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// What carries the requests.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Protocol {
+    /// HTTP over TLS with certificates on both sides.
+    #[default]
+    Https,
+    /// Plain HTTP: for loopback, and for a proxy on the same host that ends TLS. Envelopes are still sealed, but
+    /// anybody on the way can drop and delay them, and no certificate is looked at.
+    Http,
+}
+
+/// The text names neither `https` nor `http`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the protocol is https or http")]
+pub struct ProtocolError;
+
+impl Protocol {
+    /// The URI scheme: `https` or `http`.
+    pub const fn scheme(self) -> &'static str {
+        match self {
+            Protocol::Https => "https",
+            Protocol::Http => "http",
+        }
+    }
+}
+
+impl FromStr for Protocol {
+    type Err = ProtocolError;
+
+    fn from_str(text: &str) -> Result<Self, ProtocolError> {
+        [Protocol::Https, Protocol::Http]
+            .into_iter()
+            .find(|known| known.scheme() == text)
+            .ok_or(ProtocolError)
+    }
+}
+
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.scheme())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_reads_what_it_writes_and_nothing_else() {
+        assert_eq!("https".parse(), Ok(Protocol::Https));
+        assert_eq!("http".parse(), Ok(Protocol::Http));
+        for text in ["", "HTTPS", "ftp", "http "] {
+            assert_eq!(text.parse::<Protocol>(), Err(ProtocolError), "{text}");
+        }
+    }
+}
