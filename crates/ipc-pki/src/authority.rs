@@ -1,0 +1,439 @@
+//! The certificate authority: made once for each home, loaded whenever a certificate is issued.
+//!
+//! Set-up comes here, and the leaf certificates for the key that signs them. Nothing here knows where the two PEM files lie.
+
+use std::error::Error as StdError;
+use std::fmt;
+
+use openssl::error::ErrorStack;
+use openssl::hash::MessageDigest;
+use openssl::pkey::{PKey, Private};
+use openssl::x509::extension::{BasicConstraints, KeyUsage, SubjectKeyIdentifier};
+use openssl::x509::{X509, X509KeyUsage};
+use thiserror::Error;
+
+use crate::der;
+use crate::key::{self, KeyType, PrivateKeyPem};
+use crate::x509::{self, TIME_SECS_MAX, VALIDITY_DAYS_MAX};
+
+/// Common name of a certificate authority made here.
+pub const CA_COMMON_NAME: &str = "web-ipc-ca";
+
+/// Validity of a certificate authority unless another is asked for, in days: ten years.
+pub const CA_VALIDITY_DAYS: u32 = 3_650;
+
+/// How to make a certificate authority.
+///
+/// Defaults: a P-256 key, valid for [`CA_VALIDITY_DAYS`] days.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct AuthorityOptions {
+    /// The kind of key that signs.
+    pub key_type: KeyType,
+    /// Days from the time of making, 1 to [`VALIDITY_DAYS_MAX`].
+    pub validity_days: u32,
+}
+
+impl Default for AuthorityOptions {
+    fn default() -> Self {
+        Self { key_type: KeyType::default(), validity_days: CA_VALIDITY_DAYS }
+    }
+}
+
+/// Why no certificate authority was made.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum CreateError {
+    /// The validity asked for is no day at all or more than [`VALIDITY_DAYS_MAX`].
+    #[error("a validity of {days} days is outside 1 to {VALIDITY_DAYS_MAX}")]
+    ValidityDays {
+        /// The days asked for.
+        days: u32,
+    },
+    /// The certificate would end after the year 9999, which its format cannot say: the clock must be wrong.
+    #[error("the certificate would end after the year 9999")]
+    TimeOutOfRange,
+    /// OpenSSL failed: no randomness or no memory.
+    #[error("OpenSSL could not make the certificate authority")]
+    OpenSsl {
+        /// What OpenSSL reports.
+        #[source]
+        source: Box<dyn StdError + Send + Sync>,
+    },
+}
+
+/// Why two PEM files are not the certificate authority they are taken for.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum LoadError {
+    /// The certificate cannot be read as PEM.
+    #[error("the CA certificate is not a PEM certificate")]
+    Certificate {
+        /// What OpenSSL reports.
+        #[source]
+        source: Box<dyn StdError + Send + Sync>,
+    },
+    /// There is no certificate, or more than the one that signs.
+    #[error("the CA certificate file holds {count} certificates instead of one")]
+    CertificateCount {
+        /// How many there are.
+        count: usize,
+    },
+    /// The key cannot be read as PEM.
+    #[error("the CA key is not a PEM private key")]
+    Key {
+        /// What OpenSSL reports.
+        #[source]
+        source: Box<dyn StdError + Send + Sync>,
+    },
+    /// The key is under a passphrase; nobody is asked for one.
+    #[error("the CA key is encrypted with a passphrase, which is not supported")]
+    EncryptedKey,
+    /// The key is of a kind or size whose signatures the peers do not verify.
+    #[error("the CA key must be P-256, P-384 or RSA of 2048 to 8192 bits")]
+    UnsupportedKey,
+    /// The key belongs to another certificate.
+    #[error("the CA key does not belong to the CA certificate")]
+    Mismatch,
+    /// The certificate does not allow signing others: no `CA:TRUE`, or no key usage keyCertSign.
+    #[error("the certificate is not that of a certificate authority")]
+    NotAnAuthority,
+    /// Without a subject key identifier, strict verifiers refuse whatever the authority issues.
+    #[error("the CA certificate has no subject key identifier")]
+    NoSubjectKeyIdentifier,
+    /// OpenSSL failed otherwise.
+    #[error("OpenSSL could not take the certificate authority in")]
+    OpenSsl {
+        /// What OpenSSL reports.
+        #[source]
+        source: Box<dyn StdError + Send + Sync>,
+    },
+}
+
+/// A certificate authority with its private key.
+///
+/// Its certificate says: critical `CA:TRUE` with path length 0, critical keyCertSign and cRLSign, a subject key identifier.
+/// `Debug` shows nothing of the key.
+pub struct Authority {
+    pub(crate) certificate: X509,
+    pub(crate) key: PKey<Private>,
+    pub(crate) not_before_secs: u64,
+    pub(crate) not_after_secs: u64,
+    certificate_pem: Vec<u8>,
+    key_pem: PrivateKeyPem,
+}
+
+impl Authority {
+    /// Makes a self-signed authority with a new key, valid from [`BACKDATED_SECS`](crate::BACKDATED_SECS) before `now_secs`.
+    ///
+    /// # Errors
+    /// [`CreateError`]; nothing of what a caller can pass makes it panic.
+    pub fn create(options: &AuthorityOptions, now_secs: u64) -> Result<Self, CreateError> {
+        let days = options.validity_days;
+        if !(1..=VALIDITY_DAYS_MAX).contains(&days) {
+            return Err(CreateError::ValidityDays { days });
+        }
+        let not_after_secs = x509::days_after(now_secs, days);
+        if not_after_secs > TIME_SECS_MAX {
+            return Err(CreateError::TimeOutOfRange);
+        }
+        let failed = |source: ErrorStack| CreateError::OpenSsl { source: source.into() };
+        let key = options.key_type.generate().map_err(failed)?;
+        let certificate = self_signed(&key, now_secs, not_after_secs).map_err(failed)?;
+        Self::assemble(certificate, key).map_err(failed)
+    }
+
+    /// Takes an authority in from its two PEM files; the key may be PKCS#8 or a traditional form, not encrypted.
+    ///
+    /// Whether it has expired is asked when it issues, since only then is the time known.
+    ///
+    /// # Errors
+    /// [`LoadError`] says which of the two is wrong, or that they do not belong together.
+    pub fn load(certificate_pem: &[u8], key_pem: &[u8]) -> Result<Self, LoadError> {
+        let certificate = single_certificate(certificate_pem)?;
+        if key::is_encrypted(key_pem) {
+            return Err(LoadError::EncryptedKey);
+        }
+        // The callback stands in for OpenSSL's own, which would ask on the terminal.
+        let key = PKey::private_key_from_pem_callback(key_pem, |_| Ok(0))
+            .map_err(|source| LoadError::Key { source: source.into() })?;
+
+        let failed = |source: ErrorStack| LoadError::OpenSsl { source: source.into() };
+        if !certificate.public_key().map_err(failed)?.public_eq(&key) {
+            return Err(LoadError::Mismatch);
+        }
+        if !key::can_sign_certificates(&key) {
+            return Err(LoadError::UnsupportedKey);
+        }
+        let may_sign =
+            certificate.key_usage().is_some_and(|usage| usage.contains(X509KeyUsage::KEY_CERT_SIGN));
+        if !may_sign || !der::is_ca(&certificate.to_der().map_err(failed)?) {
+            return Err(LoadError::NotAnAuthority);
+        }
+        if certificate.subject_key_id().is_none() {
+            return Err(LoadError::NoSubjectKeyIdentifier);
+        }
+        Self::assemble(certificate, key).map_err(failed)
+    }
+
+    fn assemble(certificate: X509, key: PKey<Private>) -> Result<Self, ErrorStack> {
+        Ok(Self {
+            not_before_secs: x509::to_unix_secs(certificate.not_before())?,
+            not_after_secs: x509::to_unix_secs(certificate.not_after())?,
+            certificate_pem: certificate.to_pem()?,
+            key_pem: PrivateKeyPem::encode(&key)?,
+            certificate,
+            key,
+        })
+    }
+
+    /// The certificate as PEM: what peers are given as their trust anchor.
+    #[must_use]
+    pub fn certificate_pem(&self) -> &[u8] {
+        &self.certificate_pem
+    }
+
+    /// The private key as PKCS#8 PEM.
+    #[must_use]
+    pub fn private_key_pem(&self) -> &PrivateKeyPem {
+        &self.key_pem
+    }
+
+    /// The last second in which the authority, and so anything it issues, is valid; seconds since the Unix epoch.
+    #[must_use]
+    pub fn not_after_secs(&self) -> u64 {
+        self.not_after_secs
+    }
+}
+
+impl fmt::Debug for Authority {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Authority")
+            .field("subject", &x509::read_common_name(self.certificate.subject_name()))
+            .field("not_after_secs", &self.not_after_secs)
+            .field("key", &self.key_pem)
+            .finish_non_exhaustive()
+    }
+}
+
+fn single_certificate(pem: &[u8]) -> Result<X509, LoadError> {
+    let mut certificates =
+        X509::stack_from_pem(pem).map_err(|source| LoadError::Certificate { source: source.into() })?;
+    match (certificates.pop(), certificates.len()) {
+        (Some(certificate), 0) => Ok(certificate),
+        (popped, rest) => Err(LoadError::CertificateCount { count: rest + usize::from(popped.is_some()) }),
+    }
+}
+
+fn self_signed(key: &PKey<Private>, now_secs: u64, not_after_secs: u64) -> Result<X509, ErrorStack> {
+    let name = x509::common_name(CA_COMMON_NAME)?;
+    let mut builder = x509::start(now_secs, not_after_secs)?;
+    builder.set_subject_name(&name)?;
+    builder.set_issuer_name(&name)?;
+    builder.set_pubkey(key)?;
+    builder.append_extension(BasicConstraints::new().critical().ca().pathlen(0).build()?)?;
+    builder.append_extension(KeyUsage::new().critical().key_cert_sign().crl_sign().build()?)?;
+    let identifier = SubjectKeyIdentifier::new().build(&builder.x509v3_context(None, None))?;
+    builder.append_extension(identifier)?;
+    builder.sign(key, MessageDigest::sha256())?;
+    Ok(builder.build())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{CertificateInfo, LeafRequest, SubjectName};
+    use openssl::symm::Cipher;
+
+    const NOW_SECS: u64 = 1_750_000_000;
+
+    fn authority() -> Authority {
+        Authority::create(&AuthorityOptions::default(), NOW_SECS).unwrap()
+    }
+
+    fn text(authority: &Authority) -> String {
+        String::from_utf8(authority.certificate.to_text().unwrap()).unwrap()
+    }
+
+    /// Signs a certificate with whatever extensions a test wants.
+    fn hand_made(key: &PKey<Private>, extend: impl FnOnce(&mut openssl::x509::X509Builder)) -> Vec<u8> {
+        let name = x509::common_name("hand-made").unwrap();
+        let mut builder = x509::start(NOW_SECS, NOW_SECS + 1000).unwrap();
+        builder.set_subject_name(&name).unwrap();
+        builder.set_issuer_name(&name).unwrap();
+        builder.set_pubkey(key).unwrap();
+        extend(&mut builder);
+        builder.sign(key, MessageDigest::sha256()).unwrap();
+        builder.build().to_pem().unwrap()
+    }
+
+    #[test]
+    fn its_certificate_says_what_it_is_for_and_nothing_else() {
+        let authority = authority();
+        let text = text(&authority);
+        assert!(text.contains("Version: 3 (0x2)"), "{text}");
+        assert!(
+            text.contains("X509v3 Basic Constraints: critical\n                CA:TRUE, pathlen:0\n"),
+            "{text}"
+        );
+        assert!(
+            text.contains("X509v3 Key Usage: critical\n                Certificate Sign, CRL Sign\n"),
+            "{text}"
+        );
+        assert!(text.contains("X509v3 Subject Key Identifier: \n"), "{text}");
+        assert_eq!(text.matches("X509v3 ").count(), 4, "three extensions and their heading: {text}");
+        assert!(text.contains("Signature Algorithm: ecdsa-with-SHA256"), "{text}");
+        assert!(text.contains("ASN1 OID: prime256v1"), "{text}");
+        assert!(authority.certificate.verify(&authority.key).unwrap());
+    }
+
+    #[test]
+    fn it_is_valid_for_ten_years_from_five_minutes_ago() {
+        let info = CertificateInfo::from_pem(authority().certificate_pem()).unwrap();
+        assert_eq!(info.subject.as_deref(), Some("web-ipc-ca"));
+        assert!(info.is_ca);
+        assert_eq!(info.not_before_secs, NOW_SECS - 300);
+        assert_eq!(info.not_after_secs, NOW_SECS + 3_650 * 86_400);
+        assert_eq!(info.serial_hex.len(), 32);
+    }
+
+    #[test]
+    fn its_validity_and_key_can_be_chosen() {
+        let options = AuthorityOptions { validity_days: 1, key_type: KeyType::Rsa2048 };
+        let authority = Authority::create(&options, NOW_SECS).unwrap();
+        assert_eq!(authority.not_after_secs(), NOW_SECS + 86_400);
+        assert_eq!(authority.key.bits(), 2048);
+    }
+
+    #[test]
+    fn a_validity_out_of_range_is_refused() {
+        for days in [0, VALIDITY_DAYS_MAX + 1, u32::MAX] {
+            let options = AuthorityOptions { validity_days: days, ..Default::default() };
+            let error = Authority::create(&options, NOW_SECS).unwrap_err();
+            assert!(matches!(error, CreateError::ValidityDays { days: found } if found == days));
+        }
+    }
+
+    #[test]
+    fn a_clock_beyond_the_year_9999_is_refused_and_one_at_the_epoch_is_not() {
+        for now_secs in [TIME_SECS_MAX, u64::MAX] {
+            let error = Authority::create(&AuthorityOptions::default(), now_secs).unwrap_err();
+            assert!(matches!(error, CreateError::TimeOutOfRange));
+        }
+        assert_eq!(Authority::create(&AuthorityOptions::default(), 0).unwrap().not_before_secs, 0);
+    }
+
+    #[test]
+    fn it_loads_back_as_the_same_and_issues_again() {
+        let made = authority();
+        let loaded = Authority::load(made.certificate_pem(), made.private_key_pem().as_bytes()).unwrap();
+        assert_eq!(loaded.certificate_pem(), made.certificate_pem());
+        assert_eq!(loaded.private_key_pem(), made.private_key_pem());
+        assert_eq!(loaded.not_after_secs(), made.not_after_secs());
+        let leaf = loaded.issue(&LeafRequest::new(SubjectName::parse("a").unwrap()), NOW_SECS).unwrap();
+        let leaf = X509::from_pem(&leaf.certificate_pem).unwrap();
+        assert!(leaf.verify(&made.key).unwrap());
+    }
+
+    #[test]
+    fn the_key_of_another_authority_is_refused() {
+        let error = Authority::load(authority().certificate_pem(), authority().private_key_pem().as_bytes());
+        assert!(matches!(error.unwrap_err(), LoadError::Mismatch));
+    }
+
+    #[test]
+    fn a_leaf_is_no_authority() {
+        let leaf = authority().issue(&LeafRequest::new(SubjectName::parse("a").unwrap()), NOW_SECS).unwrap();
+        let error = Authority::load(&leaf.certificate_pem, leaf.key_pem.as_bytes()).unwrap_err();
+        assert!(matches!(error, LoadError::NotAnAuthority));
+    }
+
+    #[test]
+    fn half_an_authority_is_refused() {
+        let key = KeyType::P256.generate().unwrap();
+        let key_pem = PrivateKeyPem::encode(&key).unwrap();
+        let load = |certificate: Vec<u8>| Authority::load(&certificate, key_pem.as_bytes()).unwrap_err();
+        let ca = || BasicConstraints::new().critical().ca().build().unwrap();
+        let sign = || KeyUsage::new().critical().key_cert_sign().build().unwrap();
+
+        assert!(matches!(load(hand_made(&key, |_| {})), LoadError::NotAnAuthority));
+        let only_ca = hand_made(&key, |builder| builder.append_extension(ca()).unwrap());
+        assert!(matches!(load(only_ca), LoadError::NotAnAuthority));
+        let only_usage = hand_made(&key, |builder| builder.append_extension(sign()).unwrap());
+        assert!(matches!(load(only_usage), LoadError::NotAnAuthority));
+        let no_identifier = hand_made(&key, |builder| {
+            builder.append_extension(ca()).unwrap();
+            builder.append_extension(sign()).unwrap();
+        });
+        assert!(matches!(load(no_identifier), LoadError::NoSubjectKeyIdentifier));
+    }
+
+    #[test]
+    fn a_key_whose_signatures_nobody_verifies_is_refused() {
+        let key = PKey::from_rsa(openssl::rsa::Rsa::generate(1024).unwrap()).unwrap();
+        let certificate = hand_made(&key, |_| {});
+        let error =
+            Authority::load(&certificate, PrivateKeyPem::encode(&key).unwrap().as_bytes()).unwrap_err();
+        assert!(matches!(error, LoadError::UnsupportedKey));
+    }
+
+    #[test]
+    fn what_is_not_pem_is_refused_on_either_side() {
+        let good = authority();
+        let key = good.private_key_pem().as_bytes();
+        for pem in [&b""[..], b"\0\xff", b"no certificate", key] {
+            let error = Authority::load(pem, key).unwrap_err();
+            assert!(matches!(
+                error,
+                LoadError::CertificateCount { count: 0 } | LoadError::Certificate { .. }
+            ));
+        }
+        let half = &good.certificate_pem()[..good.certificate_pem().len() / 2];
+        assert!(matches!(Authority::load(half, key).unwrap_err(), LoadError::Certificate { .. }));
+        for pem in [&b""[..], b"\0\xff", b"no key", &key[..key.len() / 2], good.certificate_pem()] {
+            assert!(matches!(
+                Authority::load(good.certificate_pem(), pem).unwrap_err(),
+                LoadError::Key { .. }
+            ));
+        }
+    }
+
+    #[test]
+    fn two_certificates_in_one_file_are_refused() {
+        let good = authority();
+        let both = [good.certificate_pem(), authority().certificate_pem()].concat();
+        let error = Authority::load(&both, good.private_key_pem().as_bytes()).unwrap_err();
+        assert!(matches!(error, LoadError::CertificateCount { count: 2 }));
+    }
+
+    #[test]
+    fn an_encrypted_key_is_refused_without_asking_for_its_passphrase() {
+        let good = authority();
+        let pkcs8 = good.key.private_key_to_pem_pkcs8_passphrase(Cipher::aes_128_cbc(), b"secret").unwrap();
+        let traditional = good
+            .key
+            .ec_key()
+            .unwrap()
+            .private_key_to_pem_passphrase(Cipher::aes_128_cbc(), b"secret")
+            .unwrap();
+        for key in [pkcs8, traditional] {
+            let error = Authority::load(good.certificate_pem(), &key).unwrap_err();
+            assert!(matches!(error, LoadError::EncryptedKey));
+        }
+    }
+
+    #[test]
+    fn a_traditional_key_leaves_as_pkcs8() {
+        let good = authority();
+        let sec1 = good.key.ec_key().unwrap().private_key_to_pem().unwrap();
+        let loaded = Authority::load(good.certificate_pem(), &sec1).unwrap();
+        assert_eq!(loaded.private_key_pem(), good.private_key_pem());
+    }
+
+    #[test]
+    fn debug_shows_no_key() {
+        let shown = format!("{:?}", authority());
+        assert!(shown.contains("web-ipc-ca") && shown.contains("redacted"), "{shown}");
+        assert!(!shown.contains("PRIVATE KEY"), "{shown}");
+    }
+}

@@ -1,0 +1,113 @@
+//! The one look into a certificate's DER that the openssl crate has no call for: whether it says that it is a CA.
+//!
+//! The authority and the listing come here with a certificate that OpenSSL has parsed already. Bytes that are not what is
+//! expected answer "no"; nothing here panics on any input.
+
+const BOOLEAN: u8 = 0x01;
+const OCTET_STRING: u8 = 0x04;
+const OBJECT_IDENTIFIER: u8 = 0x06;
+const SEQUENCE: u8 = 0x30;
+/// `[3]`, explicit: the extensions in a TBSCertificate (RFC 5280, section 4.1).
+const EXTENSIONS: u8 = 0xa3;
+/// 2.5.29.19, id-ce-basicConstraints (RFC 5280, section 4.2.1.9).
+const BASIC_CONSTRAINTS: &[u8] = &[0x55, 0x1d, 0x13];
+
+/// Whether the basic constraints of a DER certificate say `CA:TRUE`. Without basic constraints it is no CA.
+pub(crate) fn is_ca(certificate: &[u8]) -> bool {
+    basic_constraints(certificate)
+        .and_then(|constraints| first(constraints, BOOLEAN))
+        .is_some_and(|ca| ca != [0])
+}
+
+/// The content of the BasicConstraints sequence.
+fn basic_constraints(certificate: &[u8]) -> Option<&[u8]> {
+    let tbs = first(first(certificate, SEQUENCE)?, SEQUENCE)?;
+    let (_, extensions) = elements(tbs).find(|(tag, _)| *tag == EXTENSIONS)?;
+    elements(first(extensions, SEQUENCE)?)
+        .filter(|(tag, _)| *tag == SEQUENCE)
+        .find(|(_, extension)| first(extension, OBJECT_IDENTIFIER) == Some(BASIC_CONSTRAINTS))
+        .and_then(|(_, extension)| elements(extension).find(|(tag, _)| *tag == OCTET_STRING))
+        .and_then(|(_, value)| first(value, SEQUENCE))
+}
+
+/// The content of the first element, if it has this tag.
+fn first(input: &[u8], tag: u8) -> Option<&[u8]> {
+    elements(input).next().filter(|(found, _)| *found == tag).map(|(_, content)| content)
+}
+
+/// The elements that follow each other in `input` as tag and content; it ends at the first that is not whole.
+fn elements(mut input: &[u8]) -> impl Iterator<Item = (u8, &[u8])> {
+    std::iter::from_fn(move || {
+        let (tag, content, rest) = split_element(input)?;
+        input = rest;
+        Some((tag, content))
+    })
+}
+
+/// Tag, content and what follows. Only tags of one byte and definite lengths, which is all that DER has here.
+fn split_element(input: &[u8]) -> Option<(u8, &[u8], &[u8])> {
+    let (&tag, rest) = input.split_first()?;
+    let (&length, rest) = rest.split_first()?;
+    let (length, rest) = match length {
+        0..=0x7f => (usize::from(length), rest),
+        0x81..=0x84 => {
+            let (bytes, rest) = rest.split_at_checked(usize::from(length & 0x7f))?;
+            (
+                bytes
+                    .iter()
+                    .try_fold(0_usize, |sum, byte| sum.checked_mul(256)?.checked_add(usize::from(*byte)))?,
+                rest,
+            )
+        }
+        _ => return None,
+    };
+    let (content, rest) = rest.split_at_checked(length)?;
+    Some((tag, content, rest))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Authority, AuthorityOptions, LeafRequest, SubjectName};
+    use openssl::x509::X509;
+
+    const NOW_SECS: u64 = 1_750_000_000;
+
+    fn der(pem: &[u8]) -> Vec<u8> {
+        X509::from_pem(pem).unwrap().to_der().unwrap()
+    }
+
+    #[test]
+    fn a_ca_is_told_from_a_leaf() {
+        let authority = Authority::create(&AuthorityOptions::default(), NOW_SECS).unwrap();
+        let leaf = authority.issue(&LeafRequest::new(SubjectName::parse("a").unwrap()), NOW_SECS).unwrap();
+        assert!(is_ca(&der(authority.certificate_pem())));
+        assert!(!is_ca(&der(&leaf.certificate_pem)));
+    }
+
+    #[test]
+    fn truncated_and_altered_bytes_do_not_panic() {
+        let authority = Authority::create(&AuthorityOptions::default(), NOW_SECS).unwrap();
+        let der = der(authority.certificate_pem());
+        for end in 0..der.len() {
+            assert!(!is_ca(&der[..end]), "{end}");
+        }
+        for index in 0..der.len() {
+            for value in [0x00, 0x7f, 0x80, 0x84, 0xff] {
+                let mut altered = der.clone();
+                altered[index] = value;
+                let _ = is_ca(&altered);
+            }
+        }
+    }
+
+    #[test]
+    fn long_and_indefinite_lengths_are_read_or_refused() {
+        assert_eq!(split_element(&[4, 0x81, 1, 7, 9]), Some((4, &[7][..], &[9][..])));
+        assert_eq!(split_element(&[4, 0x82, 0, 1, 7]), Some((4, &[7][..], &[][..])));
+        assert_eq!(split_element(&[4, 0x80, 7, 0, 0]), None);
+        assert_eq!(split_element(&[4, 0x84, 0xff, 0xff, 0xff, 0xff]), None);
+        assert_eq!(split_element(&[4, 2, 7]), None);
+        assert_eq!(split_element(&[4]), None);
+    }
+}

@@ -1,0 +1,195 @@
+//! Private keys: which kinds there are, how they are made and how they leave.
+//!
+//! The authority and the leaf certificates come here. Nothing here knows what a key will be used for.
+
+use std::fmt;
+use std::str::FromStr;
+
+use openssl::ec::{EcGroup, EcKey};
+use openssl::error::ErrorStack;
+use openssl::nid::Nid;
+use openssl::pkey::{Id, PKey, Private};
+use openssl::rsa::Rsa;
+use thiserror::Error;
+use zeroize::Zeroizing;
+
+/// The kind of key a certificate is for.
+///
+/// RSA comes in three sizes: less is too weak, more is slow for nothing, and what lies between, such as 2560 bits, is a key
+/// that rustls with ring refuses to load.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
+pub enum KeyType {
+    /// ECDSA on the curve P-256 (FIPS 186-5): small, fast, understood by every TLS 1.2 and 1.3 peer. The default.
+    #[default]
+    P256,
+    /// RSA of 2048 bits, for a peer that has no ECDSA.
+    Rsa2048,
+    /// RSA of 3072 bits.
+    Rsa3072,
+    /// RSA of 4096 bits.
+    Rsa4096,
+}
+
+/// Why a kind of key is refused.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum KeyTypeError {
+    /// RSA of a size that is not offered.
+    #[error("an RSA key of {bits} bits is not offered; choose 2048, 3072 or 4096")]
+    RsaBits {
+        /// The size asked for.
+        bits: u32,
+    },
+    /// No kind of key is called that.
+    #[error("`{name}` is no kind of key; choose p256, rsa2048, rsa3072 or rsa4096")]
+    Unknown {
+        /// What was asked for.
+        name: String,
+    },
+}
+
+impl KeyType {
+    /// RSA of `bits` bits: 2048, 3072 or 4096.
+    ///
+    /// # Errors
+    /// [`KeyTypeError::RsaBits`] for any other size.
+    pub fn rsa(bits: u32) -> Result<Self, KeyTypeError> {
+        match bits {
+            2048 => Ok(Self::Rsa2048),
+            3072 => Ok(Self::Rsa3072),
+            4096 => Ok(Self::Rsa4096),
+            bits => Err(KeyTypeError::RsaBits { bits }),
+        }
+    }
+
+    pub(crate) fn generate(self) -> Result<PKey<Private>, ErrorStack> {
+        match self {
+            Self::P256 => {
+                let group = EcGroup::from_curve_name(Nid::X9_62_PRIME256V1)?;
+                PKey::from_ec_key(EcKey::generate(&group)?)
+            }
+            Self::Rsa2048 => PKey::from_rsa(Rsa::generate(2048)?),
+            Self::Rsa3072 => PKey::from_rsa(Rsa::generate(3072)?),
+            Self::Rsa4096 => PKey::from_rsa(Rsa::generate(4096)?),
+        }
+    }
+}
+
+impl fmt::Display for KeyType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::P256 => "p256",
+            Self::Rsa2048 => "rsa2048",
+            Self::Rsa3072 => "rsa3072",
+            Self::Rsa4096 => "rsa4096",
+        })
+    }
+}
+
+impl FromStr for KeyType {
+    type Err = KeyTypeError;
+
+    /// Reads what `Display` writes: `p256`, `rsa2048`, `rsa3072`, `rsa4096`.
+    fn from_str(name: &str) -> Result<Self, KeyTypeError> {
+        match name {
+            "p256" => Ok(Self::P256),
+            _ => match name.strip_prefix("rsa").and_then(|bits| bits.parse().ok()) {
+                Some(bits) => Self::rsa(bits),
+                None => Err(KeyTypeError::Unknown { name: name.to_owned() }),
+            },
+        }
+    }
+}
+
+/// A private key as PKCS#8 PEM (RFC 7468, section 10), unencrypted. Wiped from memory when dropped, never shown by `Debug`.
+#[derive(Clone, PartialEq, Eq)]
+pub struct PrivateKeyPem(Zeroizing<Vec<u8>>);
+
+impl PrivateKeyPem {
+    pub(crate) fn encode(key: &PKey<Private>) -> Result<Self, ErrorStack> {
+        key.private_key_to_pem_pkcs8().map(|pem| Self(Zeroizing::new(pem)))
+    }
+
+    /// The PEM text, to be written where nobody else can read it.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for PrivateKeyPem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("PrivateKeyPem(redacted)")
+    }
+}
+
+/// Whether a PEM file holds a key under a passphrase: PKCS#8's own label or the older `Proc-Type` header (RFC 1421).
+///
+/// Asked before OpenSSL sees the file, because OpenSSL would ask for the passphrase on the terminal.
+pub(crate) fn is_encrypted(pem: &[u8]) -> bool {
+    pem.windows(b"ENCRYPTED".len()).any(|window| window == b"ENCRYPTED")
+}
+
+/// Whether our peers can verify a SHA-256 signature made with this key: P-256, P-384, or RSA of 2048 to 8192 bits.
+pub(crate) fn can_sign_certificates(key: &PKey<Private>) -> bool {
+    match key.id() {
+        Id::EC => key.ec_key().is_ok_and(|key| {
+            matches!(key.group().curve_name(), Some(Nid::X9_62_PRIME256V1 | Nid::SECP384R1))
+        }),
+        Id::RSA => (2048..=8192).contains(&key.bits()),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_default_is_p256() {
+        assert_eq!(KeyType::default(), KeyType::P256);
+        assert_eq!(KeyType::P256.generate().unwrap().bits(), 256);
+    }
+
+    #[test]
+    fn rsa_is_offered_in_three_sizes() {
+        assert_eq!(KeyType::rsa(2048), Ok(KeyType::Rsa2048));
+        assert_eq!(KeyType::rsa(3072), Ok(KeyType::Rsa3072));
+        assert_eq!(KeyType::rsa(4096), Ok(KeyType::Rsa4096));
+        for bits in [0, 512, 1024, 2047, 2049, 2560, 4097, 8192, u32::MAX] {
+            assert_eq!(KeyType::rsa(bits), Err(KeyTypeError::RsaBits { bits }));
+        }
+    }
+
+    #[test]
+    fn a_kind_of_key_reads_back_as_it_is_written() {
+        for key_type in [KeyType::P256, KeyType::Rsa2048, KeyType::Rsa3072, KeyType::Rsa4096] {
+            assert_eq!(key_type.to_string().parse(), Ok(key_type));
+        }
+        assert_eq!("rsa1024".parse::<KeyType>(), Err(KeyTypeError::RsaBits { bits: 1024 }));
+        for name in ["", "rsa", "P256", "ed25519", "rsa-2048", "rsa99999999999"] {
+            assert_eq!(name.parse::<KeyType>(), Err(KeyTypeError::Unknown { name: name.to_owned() }));
+        }
+    }
+
+    #[test]
+    fn a_key_leaves_as_pkcs8_and_is_never_shown() {
+        let pem = PrivateKeyPem::encode(&KeyType::P256.generate().unwrap()).unwrap();
+        assert!(pem.as_bytes().starts_with(b"-----BEGIN PRIVATE KEY-----\n"));
+        assert_eq!(format!("{pem:?}"), "PrivateKeyPem(redacted)");
+    }
+
+    #[test]
+    fn keys_that_peers_cannot_verify_do_not_sign() {
+        let on_curve = |nid| {
+            let group = EcGroup::from_curve_name(nid).unwrap();
+            PKey::from_ec_key(EcKey::generate(&group).unwrap()).unwrap()
+        };
+        assert!(can_sign_certificates(&on_curve(Nid::X9_62_PRIME256V1)));
+        assert!(can_sign_certificates(&on_curve(Nid::SECP384R1)));
+        assert!(!can_sign_certificates(&on_curve(Nid::SECP256K1)));
+        assert!(!can_sign_certificates(&PKey::generate_ed25519().unwrap()));
+        assert!(!can_sign_certificates(&PKey::from_rsa(Rsa::generate(1024).unwrap()).unwrap()));
+    }
+}

@@ -1,0 +1,329 @@
+//! The names a certificate is for: parsed once, then passed as types that hold a good name only.
+//!
+//! Requests for certificates come here with what a user typed. Internationalised names leave in their A-label form.
+//! Nothing here knows how a certificate is made; the reserved names are the one thing known of a home.
+
+mod syntax;
+
+use std::fmt;
+use std::net::IpAddr;
+use std::str::FromStr;
+
+use idna::AsciiDenyList;
+use idna::uts46::{DnsLength, Hyphens, Uts46};
+
+pub use syntax::NameError;
+
+/// Longest subject name in characters: the upper bound of a common name (RFC 5280, appendix A, `ub-common-name`).
+pub const SUBJECT_CHARS_MAX: usize = 64;
+
+/// Longest dNSName in characters (RFC 1035, section 2.3.4, less the root dot and its length byte).
+pub const DNS_NAME_CHARS_MAX: usize = 253;
+
+/// Names no subject may have, in any case: `NAME.crt` or `NAME.key` would be, or be taken for, another file of the home.
+pub const RESERVED_NAMES: [&str; 6] = ["web-ipc-ca", "session", "envelope", "users", "admin", "inbox"];
+
+/// Returns the ASCII form of a subject name: what a certificate says and what its files are called.
+///
+/// An internationalised name comes back in its A-label form (UTS 46), an IP address in its canonical form, any other
+/// name as it was given.
+///
+/// # Errors
+/// [`NameError`] says why a name is refused; the rules are those of [`SubjectName::parse`].
+pub fn to_ascii(name: &str) -> Result<String, NameError> {
+    SubjectName::parse(name).map(|name| name.text)
+}
+
+/// The name of a peer: the common name of its certificate.
+///
+/// A DNS name of 1 to [`SUBJECT_CHARS_MAX`] characters, or an IP address. Labels have 1 to 63 letters, digits, `-` and `_`,
+/// without a hyphen at either end. No wildcard, and none of [`RESERVED_NAMES`].
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct SubjectName {
+    text: String,
+    address: Option<IpAddr>,
+}
+
+impl SubjectName {
+    /// Parses a name as a user typed it.
+    ///
+    /// # Errors
+    /// [`NameError`] says why it is refused.
+    pub fn parse(name: &str) -> Result<Self, NameError> {
+        let ascii = map_to_ascii(name)?;
+        if let Ok(address) = ascii.parse::<IpAddr>() {
+            return Ok(Self { text: address.to_string(), address: Some(address) });
+        }
+        check_name(name, &ascii, SUBJECT_CHARS_MAX)?;
+        if let Some(reserved) = RESERVED_NAMES.iter().find(|reserved| reserved.eq_ignore_ascii_case(&ascii)) {
+            return Err(NameError::Reserved { name: (*reserved).to_owned() });
+        }
+        Ok(Self { text: ascii, address: None })
+    }
+
+    /// The name in ASCII.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// The same name as an alternative name.
+    #[must_use]
+    pub fn to_alt_name(&self) -> SubjectAltName {
+        SubjectAltName(match self.address {
+            Some(address) => AltName::Address(address),
+            None => AltName::Dns(self.text.clone()),
+        })
+    }
+}
+
+impl FromStr for SubjectName {
+    type Err = NameError;
+
+    fn from_str(name: &str) -> Result<Self, NameError> {
+        Self::parse(name)
+    }
+}
+
+impl fmt::Display for SubjectName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+/// One entry of the subject alternative name: a dNSName or an iPAddress (RFC 5280, section 4.2.1.6).
+///
+/// A DNS name of 1 to [`DNS_NAME_CHARS_MAX`] characters with labels as in [`SubjectName`], in front of which `*.` may stand
+/// if two labels follow; or an IPv4 or IPv6 address. Nothing is reserved here: no file has this name.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct SubjectAltName(AltName);
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+enum AltName {
+    Dns(String),
+    Address(IpAddr),
+}
+
+impl SubjectAltName {
+    /// Parses a name or an address as a user typed it.
+    ///
+    /// # Errors
+    /// [`NameError`] says why it is refused.
+    pub fn parse(name: &str) -> Result<Self, NameError> {
+        if let Some(parent) = name.strip_prefix("*.") {
+            let ascii = map_to_ascii(parent)?;
+            check_name(parent, &ascii, DNS_NAME_CHARS_MAX - 2)?;
+            // A wildcard over a whole top-level domain: rustls and NSS ignore such an entry, so it would only mislead.
+            if !ascii.contains('.') {
+                return Err(NameError::Wildcard);
+            }
+            return Ok(Self(AltName::Dns(format!("*.{ascii}"))));
+        }
+        let ascii = map_to_ascii(name)?;
+        if let Ok(address) = ascii.parse::<IpAddr>() {
+            return Ok(Self(AltName::Address(address)));
+        }
+        check_name(name, &ascii, DNS_NAME_CHARS_MAX)?;
+        Ok(Self(AltName::Dns(ascii)))
+    }
+
+    /// The address, where this is one; otherwise it is a DNS name.
+    #[must_use]
+    pub fn address(&self) -> Option<IpAddr> {
+        match self.0 {
+            AltName::Address(address) => Some(address),
+            AltName::Dns(_) => None,
+        }
+    }
+
+    /// Whether both mean the same: DNS names compare without regard to case (RFC 5280, section 7.2).
+    #[must_use]
+    pub fn matches(&self, other: &Self) -> bool {
+        match (&self.0, &other.0) {
+            (AltName::Dns(one), AltName::Dns(other)) => one.eq_ignore_ascii_case(other),
+            (AltName::Address(one), AltName::Address(other)) => one == other,
+            _ => false,
+        }
+    }
+}
+
+impl FromStr for SubjectAltName {
+    type Err = NameError;
+
+    fn from_str(name: &str) -> Result<Self, NameError> {
+        Self::parse(name)
+    }
+}
+
+impl fmt::Display for SubjectAltName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            AltName::Dns(name) => f.write_str(name),
+            AltName::Address(address) => address.fmt(f),
+        }
+    }
+}
+
+/// Writes a name in ASCII. What is ASCII stays as it is, its case too; anything else is mapped by UTS 46, strictly.
+///
+/// The result is yet to be checked: full-width forms map to dots, slashes and spaces.
+fn map_to_ascii(name: &str) -> Result<String, NameError> {
+    if name.is_ascii() {
+        return Ok(name.to_owned());
+    }
+    // Before the mapping, whose cost grows with the name.
+    let length = name.chars().count();
+    if length > DNS_NAME_CHARS_MAX {
+        return Err(NameError::TooLong { length, limit: DNS_NAME_CHARS_MAX });
+    }
+    uts46(name)
+}
+
+/// Checks the ASCII form of a name; `given` is what the user typed, for the error.
+fn check_name(given: &str, ascii: &str, chars_max: usize) -> Result<(), NameError> {
+    syntax::check_dns_name(ascii, chars_max)?;
+    // A label that only pretends to be in A-label form would be shown to a user as something it is not.
+    if ascii.split('.').any(|label| label.get(..4).is_some_and(|prefix| prefix.eq_ignore_ascii_case("xn--")))
+    {
+        uts46(ascii).map_err(|_| NameError::NotAnIdn { name: given.to_owned() })?;
+    }
+    Ok(())
+}
+
+fn uts46(name: &str) -> Result<String, NameError> {
+    // The deny list is empty because the syntax check that follows is stricter and tells the reason; it also lets the
+    // underscore pass. Lengths are left to that check too.
+    Uts46::new()
+        .to_ascii(name.as_bytes(), AsciiDenyList::EMPTY, Hyphens::Check, DnsLength::Ignore)
+        .map(|ascii| ascii.into_owned())
+        .map_err(|_| NameError::NotAnIdn { name: name.to_owned() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_ascii_name_keeps_its_case() {
+        assert_eq!(to_ascii("testServer1").unwrap(), "testServer1");
+        assert_eq!(SubjectName::parse("testServer1").unwrap().to_string(), "testServer1");
+    }
+
+    #[test]
+    fn an_internationalised_name_is_written_in_its_a_label_form() {
+        assert_eq!(to_ascii("bücher").unwrap(), "xn--bcher-kva");
+        assert_eq!(to_ascii("Bücher.Example").unwrap(), "xn--bcher-kva.example");
+        assert_eq!(to_ascii("例え.テスト").unwrap(), "xn--r8jz45g.xn--zckzah");
+        assert_eq!(to_ascii("straße.example").unwrap(), "xn--strae-oqa.example");
+        assert_eq!(to_ascii("xn--bcher-kva").unwrap(), "xn--bcher-kva");
+        assert_eq!(SubjectAltName::parse("*.bücher.example").unwrap().to_string(), "*.xn--bcher-kva.example");
+    }
+
+    #[test]
+    fn a_name_that_is_no_idn_is_refused() {
+        for name in ["a\u{202e}b", "xn--a", "XN--A", "\u{301}a", "-ü", "a.xn--0", "\u{85}a", "a\u{fffd}"] {
+            assert_eq!(to_ascii(name), Err(NameError::NotAnIdn { name: name.to_owned() }), "{name:?}");
+        }
+    }
+
+    #[test]
+    fn full_width_forms_cannot_smuggle_a_path_a_space_or_a_reserved_name() {
+        assert_eq!(to_ascii("．．／escaped"), Err(NameError::PathSeparator { character: '/' }));
+        assert_eq!(to_ascii("a＼b"), Err(NameError::PathSeparator { character: '\\' }));
+        assert_eq!(to_ascii("a\u{a0}b"), Err(NameError::Space));
+        assert_eq!(to_ascii("ｗｅｂ-ipc-ca"), Err(NameError::Reserved { name: "web-ipc-ca".to_owned() }));
+        assert_eq!(
+            to_ascii("web-ipc\u{200b}-ca"),
+            Err(NameError::Reserved { name: "web-ipc-ca".to_owned() })
+        );
+        assert_eq!(to_ascii("ü/b"), Err(NameError::PathSeparator { character: '/' }));
+        assert_eq!(to_ascii("ü\0b"), Err(NameError::Control { character: '\0' }));
+        assert_eq!(to_ascii("\u{ad}"), Err(NameError::Empty));
+        assert_eq!(to_ascii("１２７．０．０．１").unwrap(), "127.0.0.1");
+    }
+
+    #[test]
+    fn the_length_counts_after_the_mapping() {
+        let name = "ü".repeat(60);
+        assert!(
+            matches!(to_ascii(&name), Err(NameError::TooLong { limit: SUBJECT_CHARS_MAX, .. })),
+            "{name}"
+        );
+        let name = "ü".repeat(100_000);
+        assert_eq!(to_ascii(&name), Err(NameError::TooLong { length: 100_000, limit: DNS_NAME_CHARS_MAX }));
+    }
+
+    #[test]
+    fn a_subject_has_64_characters_and_no_more() {
+        let name = format!("{}.{}", "a".repeat(40), "b".repeat(23));
+        assert_eq!(to_ascii(&name).unwrap(), name);
+        let name = format!("{name}c");
+        assert_eq!(to_ascii(&name), Err(NameError::TooLong { length: 65, limit: 64 }));
+        assert!(SubjectAltName::parse(&name).is_ok());
+    }
+
+    #[test]
+    fn reserved_names_are_refused_in_any_case_but_only_as_a_subject() {
+        for name in RESERVED_NAMES {
+            for spelling in [name.to_owned(), name.to_uppercase()] {
+                assert_eq!(to_ascii(&spelling), Err(NameError::Reserved { name: name.to_owned() }));
+                assert!(SubjectAltName::parse(&spelling).is_ok(), "{spelling}");
+            }
+        }
+        assert!(SubjectName::parse("users.example").is_ok());
+    }
+
+    #[test]
+    fn an_address_is_an_address_in_its_canonical_form() {
+        for (given, canonical) in [("127.0.0.1", "127.0.0.1"), ("::1", "::1"), ("FE80:0::1", "fe80::1")] {
+            assert_eq!(to_ascii(given).unwrap(), canonical);
+            let address: IpAddr = canonical.parse().unwrap();
+            assert_eq!(SubjectName::parse(given).unwrap().to_alt_name().address(), Some(address));
+            assert_eq!(SubjectAltName::parse(given).unwrap().address(), Some(address));
+        }
+        assert_eq!(SubjectName::parse("localhost").unwrap().to_alt_name().address(), None);
+    }
+
+    #[test]
+    fn what_only_looks_like_an_address_is_refused() {
+        for name in ["1.2.3.4.5", "999.1.1.1", "127.0.0.01", "1"] {
+            assert_eq!(SubjectAltName::parse(name), Err(NameError::NotAnAddress { name: name.to_owned() }));
+        }
+        for name in ["[::1]", "fe80::1%eth0", "::1::", "127.0.0.1:3000"] {
+            assert!(matches!(SubjectAltName::parse(name), Err(NameError::Forbidden { .. })), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_wildcard_is_for_alternative_names_and_leads_at_least_two_labels() {
+        assert_eq!(SubjectAltName::parse("*.example.com").unwrap().to_string(), "*.example.com");
+        for name in ["*", "*.", "*.local", "a.*.com", "*a.b.c", "*.*.com", "**.b.c"] {
+            assert!(SubjectAltName::parse(name).is_err(), "{name}");
+        }
+        assert_eq!(SubjectAltName::parse("*.local"), Err(NameError::Wildcard));
+        assert_eq!(
+            SubjectAltName::parse("*.127.0.0.1").unwrap_err().to_string(),
+            "`127.0.0.1` looks like an IP address but is none"
+        );
+        assert_eq!(SubjectName::parse("*.example.com"), Err(NameError::Wildcard));
+    }
+
+    #[test]
+    fn an_alternative_name_has_253_characters_and_no_more() {
+        let name = ["a".repeat(63), "b".repeat(63), "c".repeat(63), "d".repeat(61)].join(".");
+        assert_eq!(name.len(), 253);
+        assert!(SubjectAltName::parse(&name).is_ok());
+        assert!(matches!(SubjectAltName::parse(&format!("{name}d")), Err(NameError::TooLong { .. })));
+        assert!(matches!(SubjectAltName::parse(&format!("*.{name}")), Err(NameError::TooLong { .. })));
+        assert!(SubjectAltName::parse(&format!("*.{}", &name[2..])).is_ok());
+    }
+
+    #[test]
+    fn names_match_without_regard_to_case() {
+        let parse = |name: &str| SubjectAltName::parse(name).unwrap();
+        assert!(parse("LocalHost").matches(&parse("localhost")));
+        assert!(parse("::1").matches(&parse("0:0::1")));
+        assert!(!parse("a").matches(&parse("b")));
+        assert!(!parse("::1").matches(&parse("127.0.0.1")));
+    }
+}

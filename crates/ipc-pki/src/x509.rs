@@ -1,0 +1,119 @@
+//! What CA and leaf certificates have in common: serial numbers, dates, names.
+//!
+//! The authority, the leaves and the listing come here. Nothing here decides what a certificate may be used for.
+
+use openssl::asn1::{Asn1Integer, Asn1Time, Asn1TimeRef};
+use openssl::bn::BigNum;
+use openssl::error::ErrorStack;
+use openssl::nid::Nid;
+use openssl::rand::rand_bytes;
+use openssl::x509::{X509Builder, X509Name, X509NameRef};
+
+/// How long before its time of issue a certificate is valid already, in seconds, so that a peer whose clock is a little
+/// slow accepts it at once.
+pub const BACKDATED_SECS: u64 = 300;
+
+/// Longest validity that can be asked for, in days: a hundred years.
+pub const VALIDITY_DAYS_MAX: u32 = 36_500;
+
+/// 9999-12-31T23:59:59Z, the last moment a certificate can name (RFC 5280, section 4.1.2.5).
+pub(crate) const TIME_SECS_MAX: u64 = 253_402_300_799;
+
+const DAY_SECS: u64 = 86_400;
+
+/// `now_secs` and so many days. Saturates: a time far off is cut or refused by the caller.
+pub(crate) fn days_after(now_secs: u64, days: u32) -> u64 {
+    now_secs.saturating_add(u64::from(days) * DAY_SECS)
+}
+
+/// Starts a version 3 certificate with a fresh serial number and these dates.
+pub(crate) fn start(now_secs: u64, not_after_secs: u64) -> Result<X509Builder, ErrorStack> {
+    let mut builder = X509Builder::new()?;
+    // Zero-based: this is version 3, the one with extensions (RFC 5280, section 4.1.2.1).
+    builder.set_version(2)?;
+    builder.set_serial_number(serial()?.as_ref())?;
+    builder.set_not_before(time(now_secs.saturating_sub(BACKDATED_SECS))?.as_ref())?;
+    builder.set_not_after(time(not_after_secs)?.as_ref())?;
+    Ok(builder)
+}
+
+/// A serial number of 16 random bytes: positive, never zero, always 16 bytes in DER (RFC 5280, section 4.1.2.2, allows 20).
+fn serial() -> Result<Asn1Integer, ErrorStack> {
+    let mut bytes = [0; 16];
+    // Once in 128 times the first byte has no bit left, and the number would be shorter.
+    while bytes[0] == 0 {
+        rand_bytes(&mut bytes)?;
+        bytes[0] &= 0x7f;
+    }
+    Asn1Integer::from_bn(BigNum::from_slice(&bytes)?.as_ref())
+}
+
+/// A time in a certificate, capped at [`TIME_SECS_MAX`] and at what the platform's `time_t` can hold.
+fn time(secs: u64) -> Result<Asn1Time, ErrorStack> {
+    Asn1Time::from_unix(secs.min(TIME_SECS_MAX).try_into().unwrap_or(time_t_max()))
+}
+
+/// The greatest `time_t`; only reached where it has 32 bits.
+fn time_t_max<T: From<i32>>() -> T {
+    T::from(i32::MAX)
+}
+
+/// Seconds since the Unix epoch; a time before it counts as 0.
+pub(crate) fn to_unix_secs(time: &Asn1TimeRef) -> Result<u64, ErrorStack> {
+    let since_epoch = Asn1Time::from_unix(0)?.diff(time)?;
+    let secs = i64::from(since_epoch.days) * 86_400 + i64::from(since_epoch.secs);
+    Ok(u64::try_from(secs).unwrap_or(0))
+}
+
+/// A distinguished name that is one common name.
+pub(crate) fn common_name(name: &str) -> Result<X509Name, ErrorStack> {
+    let mut builder = X509Name::builder()?;
+    builder.append_entry_by_nid(Nid::COMMONNAME, name)?;
+    Ok(builder.build())
+}
+
+/// The first common name, if there is one that is text.
+pub(crate) fn read_common_name(name: &X509NameRef) -> Option<String> {
+    let entry = name.entries_by_nid(Nid::COMMONNAME).next()?;
+    entry.data().to_string().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_serial_number_is_positive_and_has_16_bytes() {
+        for _ in 0..1000 {
+            let number = serial().unwrap().to_bn().unwrap();
+            assert!(!number.is_negative());
+            assert_eq!(number.num_bytes(), 16);
+            assert!(number.num_bits() <= 127);
+        }
+    }
+
+    #[test]
+    fn serial_numbers_differ() {
+        assert_ne!(serial().unwrap().to_bn().unwrap(), serial().unwrap().to_bn().unwrap());
+    }
+
+    #[test]
+    fn times_read_back_as_they_were_written() {
+        // The last ones lie on both sides of 2050, where the encoding changes (RFC 5280, section 4.1.2.5).
+        for secs in [0, 1, 86_399, 86_400, 1_750_000_000, 2_524_607_999, 2_524_608_000, TIME_SECS_MAX] {
+            assert_eq!(to_unix_secs(&time(secs).unwrap()).unwrap(), secs);
+        }
+    }
+
+    #[test]
+    fn a_time_beyond_the_year_9999_is_capped_and_one_before_1970_is_zero() {
+        assert_eq!(to_unix_secs(&time(u64::MAX).unwrap()).unwrap(), TIME_SECS_MAX);
+        assert_eq!(to_unix_secs(&Asn1Time::from_unix(-1).unwrap()).unwrap(), 0);
+    }
+
+    #[test]
+    fn days_saturate() {
+        assert_eq!(days_after(100, 1), 86_500);
+        assert_eq!(days_after(u64::MAX, VALIDITY_DAYS_MAX), u64::MAX);
+    }
+}
