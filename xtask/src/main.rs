@@ -1,2 +1,53 @@
-//! Chores.
-fn main() {}
+//! Checks, end-to-end tests and other chores of the workspace.
+//!
+//! People and the automatic build come here, as `cargo xtask TASK`; one file is one task. It drives the other
+//! members from outside, by their commands and their binaries, and links none of them.
+#![allow(clippy::print_stdout, clippy::print_stderr)]
+
+mod cargo;
+mod counts;
+mod e2e;
+mod test;
+mod tidy;
+
+use std::process::ExitCode;
+
+const HELP: &str = "\
+Chores of the web-ipc workspace
+
+Usage: cargo xtask TASK
+
+Tasks:
+  test           everything: format, clippy, tidy, unit, integration and doc tests, then e2e
+  e2e [FILTER]   drives the built binary in temporary homes; FILTER picks scenarios by a part of their name
+  e2e --list     names the scenarios
+  tidy           dependency directions, lock file, manifests, module docs, docs/protocol.md
+  tidy --bless   takes over the hash of the protocol source into docs/protocol.md, once the page is true again
+
+Exit status: 0 all is well, 1 something failed, 2 wrong usage.
+";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let all_is_well = match arguments.as_slice() {
+        [] | ["help" | "-h" | "--help"] => {
+            print!("{HELP}");
+            true
+        }
+        ["test"] => test::run(),
+        ["e2e"] => e2e::run_alone(None),
+        ["e2e", "--list"] => {
+            e2e::list();
+            true
+        }
+        ["e2e", filter] if !filter.starts_with('-') => e2e::run_alone(Some(filter)),
+        ["tidy"] => tidy::run_alone(),
+        ["tidy", "--bless"] => tidy::bless(),
+        other => {
+            eprintln!("cargo xtask: `{}` is no task\n\n{HELP}", other.join(" "));
+            return ExitCode::from(2);
+        }
+    };
+    if all_is_well { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}

@@ -1,0 +1,80 @@
+//! Running cargo and asking it about the workspace.
+//!
+//! Every task that needs cargo comes here. It knows nothing of what is built or checked.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use cargo_metadata::{Metadata, MetadataCommand};
+
+/// The folder that holds the workspace's `Cargo.toml`.
+pub(crate) fn workspace_root() -> PathBuf {
+    let own = std::env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
+    Path::new(&own).parent().map(Path::to_path_buf).unwrap_or_default()
+}
+
+/// A cargo command, run at the top of the workspace with the environment that a shell would give it.
+///
+/// `cargo run` describes this very package to its child in `CARGO_PKG_…` and the like. Build scripts that ask to be
+/// run again when those change (ring's does) would make every crate above them build anew.
+pub(crate) fn command(arguments: &[&str]) -> Command {
+    let mut command = Command::new("cargo");
+    command.args(arguments).current_dir(workspace_root());
+    for (name, _) in std::env::vars_os() {
+        if describes_this_package(&name.to_string_lossy()) {
+            command.env_remove(name);
+        }
+    }
+    command
+}
+
+fn describes_this_package(variable: &str) -> bool {
+    variable.starts_with("CARGO_PKG_")
+        || matches!(
+            variable,
+            "CARGO_MANIFEST_DIR"
+                | "CARGO_MANIFEST_PATH"
+                | "CARGO_MANIFEST_LINKS"
+                | "CARGO_BIN_NAME"
+                | "CARGO_CRATE_NAME"
+                | "CARGO_PRIMARY_PACKAGE"
+        )
+}
+
+/// What `cargo metadata` says of the workspace, resolved for this host only, so that nothing is downloaded for others.
+pub(crate) fn metadata() -> Result<Metadata, String> {
+    let rustc =
+        Command::new("rustc").arg("-vV").output().map_err(|e| format!("rustc does not start: {e}"))?;
+    let text = String::from_utf8_lossy(&rustc.stdout);
+    let host = text
+        .lines()
+        .find_map(|line| line.strip_prefix("host: "))
+        .ok_or("`rustc -vV` does not name the host it builds for")?;
+    let mut query = MetadataCommand::new();
+    query.manifest_path(workspace_root().join("Cargo.toml"));
+    query.other_options(["--filter-platform".to_owned(), host.to_owned()]);
+    query.exec().map_err(|e| format!("cargo metadata: {e}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cargo_run_says_of_this_package_is_not_passed_on() {
+        assert!(describes_this_package("CARGO_PKG_NAME"));
+        assert!(describes_this_package("CARGO_MANIFEST_DIR"));
+    }
+
+    #[test]
+    fn what_the_user_set_for_cargo_is_passed_on() {
+        for kept in ["CARGO_HOME", "CARGO_TARGET_DIR", "CARGO_NET_OFFLINE", "CARGO_TERM_COLOR", "PATH"] {
+            assert!(!describes_this_package(kept), "{kept}");
+        }
+    }
+
+    #[test]
+    fn the_workspace_root_holds_this_crate() {
+        assert!(workspace_root().join("xtask/src/cargo.rs").is_file());
+    }
+}

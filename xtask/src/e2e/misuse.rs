@@ -1,0 +1,178 @@
+//! What goes wrong on real machines and between chairs and keyboards: every end is a sentence, none a surprise.
+
+use std::fs;
+
+use super::sandbox::{Sandbox, chmod};
+use super::spawn::{self, broken_pipe};
+use super::{Built, Outcome};
+
+/// Commands that need a home, with all they otherwise need.
+const NEED_A_HOME: &[&[&str]] = &[
+    &["--users", "--list"],
+    &["--users", "--add", "--user", "test1", "--password", "pass321"],
+    &["--users", "--testCredentials", "--user", "test1", "--password", "pass321"],
+    &["--users", "--delete", "--user", "test1"],
+    &["--certs", "--name", "testServer1"],
+];
+
+/// No command leaves anything behind that a later init would trip over.
+pub(super) fn before_init(built: &Built) -> Outcome {
+    let sandbox = Sandbox::new(built);
+    for arguments in NEED_A_HOME {
+        sandbox.run(arguments).failed_in_one_sentence().says("run web-ipc --init --run");
+        assert!(!sandbox.home().exists(), "{arguments:?} left something at the home's place");
+    }
+    sandbox.run(&["--init", "--run"]).succeeded();
+    sandbox.run(&["--users", "--list"]).succeeded().says("Username: ipc-admin");
+    Outcome::Passed
+}
+
+/// The newcomer's first command.
+pub(super) fn test_makes_a_home(built: &Built) -> Outcome {
+    let sandbox = Sandbox::new(built);
+    sandbox.run(&["--test", "--run", "--qty", "3"]).succeeded().says("Received message: {\"test\":3}");
+    sandbox.run(&["--users", "--list"]).succeeded().says("Username: ipc-admin");
+    Outcome::Passed
+}
+
+/// One answer, so that nobody learns which names exist.
+pub(super) fn wrong_password(built: &Built) -> Outcome {
+    let sandbox = Sandbox::with_home(built);
+    sandbox.run(&["-u", "-a", "-u", "test1", "-p", "pass321"]).succeeded();
+    let refused = |user, password| {
+        let finished = sandbox.run(&["-u", "-t", "-u", user, "-p", password]);
+        finished.failed_in_one_sentence().says("Invalid credentials")
+    };
+    let wrong = refused("test1", "pass322");
+    let unknown = refused("nobody", "pass321");
+    let behind_the_time = |log: &str| log.split_once("][").map(|(_, rest)| rest.to_owned());
+    assert_eq!(behind_the_time(&wrong.stderr), behind_the_time(&unknown.stderr), "the two answers differ");
+    Outcome::Passed
+}
+
+/// Refused, whatever is asked, until it is mended as the message says.
+pub(super) fn home_too_open(built: &Built) -> Outcome {
+    let sandbox = Sandbox::with_home(built);
+    let home = sandbox.home();
+    let mend = format!("chmod 700 {}", home.display());
+    for mode in [0o755, 0o750, 0o701, 0o770] {
+        chmod(&home, mode);
+        for arguments in
+            NEED_A_HOME.iter().chain([["--init", "--run"].as_slice(), &["--test", "--run"]].iter())
+        {
+            sandbox.run(arguments).failed_in_one_sentence().says(&mend);
+        }
+    }
+    chmod(&home, 0o700);
+    sandbox.run(&["--users", "--list"]).succeeded();
+    let keys = home.join("envelope.keys");
+    chmod(&keys, 0o644);
+    sandbox
+        .run(&["--test", "--run", "--qty", "1"])
+        .ended_with(1)
+        .says(&format!("chmod 600 {}", keys.display()));
+    Outcome::Passed
+}
+
+/// A directory of somebody else's.
+pub(super) fn unwritable_parent(built: &Built) -> Outcome {
+    let sandbox = Sandbox::new(built);
+    let parent = sandbox.folder().join("locked");
+    fs::create_dir(&parent).expect("a directory");
+    chmod(&parent, 0o500);
+    if fs::write(parent.join("probe"), "").is_ok() {
+        return Outcome::Skipped("this user may write everywhere, as root may".to_owned());
+    }
+    let home = parent.join("home");
+    let home = home.to_str().expect("a temporary path is text");
+    for arguments in [["--home", home, "--init", "--run"], ["--home", home, "--test", "--run"]] {
+        sandbox.run(&arguments).failed_in_one_sentence().says(home);
+    }
+    chmod(&parent, 0o700);
+    assert_eq!(fs::read_dir(&parent).expect("a directory").count(), 0, "something was left behind");
+    Outcome::Passed
+}
+
+/// A file where a directory should be, above or at the home's place, and somebody's directory.
+pub(super) fn impossible_home(built: &Built) -> Outcome {
+    let sandbox = Sandbox::new(built);
+    let file = sandbox.folder().join("file");
+    fs::write(&file, "mine\n").expect("a file");
+    let below = file.join("home");
+    let full = sandbox.folder().join("full");
+    fs::create_dir(&full).expect("a directory");
+    fs::write(full.join("letter.txt"), "mine\n").expect("a file");
+    chmod(&full, 0o700);
+    for place in [&file, &below, &full] {
+        let home = place.to_str().expect("a temporary path is text");
+        for arguments in [
+            ["--home", home, "--init", "--run"].as_slice(),
+            &["--home", home, "--init", "--run", "--force"],
+            &["--home", home, "--test", "--run"],
+            &["--home", home, "--users", "--list"],
+        ] {
+            sandbox.run(arguments).failed_in_one_sentence().says(home);
+        }
+    }
+    assert_eq!(fs::read_to_string(&file).expect("the file is still there"), "mine\n");
+    let names: Vec<_> =
+        fs::read_dir(&full).expect("a directory").map(|e| e.expect("an entry").file_name()).collect();
+    assert_eq!(names, ["letter.txt"], "somebody's directory was written to");
+    Outcome::Passed
+}
+
+/// The umask can only take permissions away; what is never given needs none taken.
+pub(super) fn umask(built: &Built) -> Outcome {
+    let sandbox = Sandbox::new(built);
+    for arguments in [
+        ["--init", "--run"].as_slice(),
+        &["--users", "--add", "--user", "test1", "--password", "pass321"],
+        &["--certs", "--name", "testServer1", "--altNames", "127.0.0.1"],
+        &["--test", "--run", "--qty", "3"],
+    ] {
+        spawn::finish(sandbox.shell("umask 000; exec \"$@\"", arguments)).succeeded();
+    }
+    let modes = sandbox.home_modes();
+    assert!(modes.len() > 8, "the home holds too little to tell: {modes:?}");
+    for (path, mode) in modes {
+        let expected = if path.is_dir() { 0o700 } else { 0o600 };
+        assert!(mode == expected, "{} has mode {mode:o}, not {expected:o}", path.display());
+    }
+    Outcome::Passed
+}
+
+/// `web-ipc … | head -0`, and shells that close a stream.
+pub(super) fn closed_pipes(built: &Built) -> Outcome {
+    let sandbox = Sandbox::with_home(built);
+    let commands = [
+        ["--help"].as_slice(),
+        &["--version"],
+        &["--nonsense"],
+        &["--users"],
+        &["--users", "--list"],
+        &["--users", "--delete", "--user", "nobody"],
+        &["--init", "--run"],
+        &["--test", "--run", "--qty", "2"],
+    ];
+    for arguments in commands {
+        let usual = sandbox.run(arguments).status.code();
+        let mut without_stdout = sandbox.command(arguments);
+        without_stdout.stdout(broken_pipe());
+        let mut without_stderr = sandbox.command(arguments);
+        without_stderr.stderr(broken_pipe());
+        for command in [
+            without_stdout,
+            without_stderr,
+            sandbox.shell("exec \"$@\" >&-", arguments),
+            sandbox.shell("exec \"$@\" 2>&-", arguments),
+        ] {
+            let finished = spawn::finish(command);
+            assert!(
+                finished.status.code() == usual,
+                "usually it ends with {usual:?}:\n{}",
+                finished.report()
+            );
+        }
+    }
+    Outcome::Passed
+}

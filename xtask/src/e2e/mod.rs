@@ -1,0 +1,179 @@
+//! `cargo xtask e2e`: drives what was built, from outside, as its users do.
+//!
+//! People and `cargo xtask test` come here. Each scenario is a function with a sentence for a name and a temporary home
+//! of its own; a panic in it is its failure, and the others go on. Nothing here links the crates it drives.
+
+mod commands;
+mod console;
+mod init;
+mod misuse;
+mod normal;
+mod pages;
+mod processes;
+mod python;
+mod sandbox;
+mod secrets;
+mod spawn;
+
+use std::cell::RefCell;
+use std::panic;
+use std::path::PathBuf;
+use std::time::Instant;
+
+use crate::cargo;
+use crate::counts::Counts;
+
+/// What was built and is driven.
+pub(crate) struct Built {
+    /// The folder with the binary `web-ipc`, and with `examples/`.
+    folder: PathBuf,
+    /// The workspace, with README.md and docs.
+    workspace: PathBuf,
+}
+
+/// How a scenario that did not fail ended.
+enum Outcome {
+    Passed,
+    /// It could not be run here; why.
+    Skipped(String),
+}
+
+/// A scenario: panics when what it sees is wrong.
+type Scenario = fn(&Built) -> Outcome;
+
+const SCENARIOS: &[(&str, Scenario)] = &[
+    ("every command of README.md prints what the page says", pages::readme),
+    ("every command of docs/*.md prints what its page says", pages::docs),
+    ("the commands of the Python tool's users work, in their order", commands::python_tool),
+    ("before init every command says run web-ipc --init --run", misuse::before_init),
+    ("test makes a home that does not exist yet", misuse::test_makes_a_home),
+    ("a wrong password and an unknown user are refused alike", misuse::wrong_password),
+    ("a home that others can read is refused with the chmod that mends it", misuse::home_too_open),
+    ("a parent directory that cannot be written is said", misuse::unwritable_parent),
+    ("a home that cannot be a directory is said", misuse::impossible_home),
+    ("with umask 000 files are 0600 and directories 0700", misuse::umask),
+    ("a reader that goes away makes no noise", misuse::closed_pipes),
+    ("four inits at once end with one good home", init::at_once),
+    ("an init killed at any point is completed by the next", init::killed),
+    ("init --force keeps the old home aside", init::force),
+    ("a full disk ends in one clear sentence and no half-made home", init::full_disk),
+    ("messages from four client processes arrive complete and in order", processes::four_clients),
+    ("a receiver stopped and started again loses nothing and nobody logs in again", processes::restart),
+    ("a client in Python, written from docs/protocol.md, delivers a message", python::client),
+    ("no key, session or password is in any log at trace", secrets::no_secret_is_logged),
+    ("the admin's password is in no log at trace", secrets::no_admin_password_is_logged),
+];
+
+/// Names the scenarios.
+pub(crate) fn list() {
+    for (name, _) in SCENARIOS {
+        println!("{name}");
+    }
+}
+
+/// Runs the scenarios whose name holds `filter`; true when none failed.
+pub(crate) fn run_alone(filter: Option<&str>) -> bool {
+    let counts = run(filter);
+    if counts == Counts::default() {
+        eprintln!(
+            "no scenario's name holds `{}`; to see them: cargo xtask e2e --list",
+            filter.unwrap_or_default()
+        );
+        return false;
+    }
+    counts.failed == 0
+}
+
+/// Builds, runs the scenarios whose name holds `filter`, and prints a line each and the count.
+pub(crate) fn run(filter: Option<&str>) -> Counts {
+    let mut counts = Counts::default();
+    match build() {
+        Err(error) => {
+            println!("e2e: {error}");
+            counts += Counts::one(false);
+        }
+        Ok(built) => {
+            collect_panics();
+            for (name, scenario) in SCENARIOS {
+                if filter.is_none_or(|filter| name.contains(filter)) {
+                    counts += run_one(name, *scenario, &built);
+                }
+            }
+            // The hook of the tests' own keeps messages to itself; whoever comes later gets the usual one back.
+            let _ = panic::take_hook();
+        }
+    }
+    println!("e2e: {counts}");
+    counts
+}
+
+fn run_one(name: &str, scenario: Scenario, built: &Built) -> Counts {
+    let start = Instant::now();
+    let outcome = panic::catch_unwind(|| scenario(built));
+    let seconds = start.elapsed().as_secs_f64();
+    match outcome {
+        Ok(Outcome::Passed) => {
+            println!("e2e: {name} ... ok ({seconds:.1} s)");
+            Counts::one(true)
+        }
+        Ok(Outcome::Skipped(why)) => {
+            println!("e2e: {name} ... skipped ({why})");
+            Counts { skipped: 1, ..Counts::default() }
+        }
+        Err(_) => {
+            println!("e2e: {name} ... FAILED ({seconds:.1} s)");
+            let message = LAST_PANIC.take();
+            println!("    {}", message.trim_end().replace('\n', "\n    "));
+            Counts::one(false)
+        }
+    }
+}
+
+/// Builds the command as README.md has it built, and the examples as `cargo test --workspace` does, so that neither
+/// is built twice.
+fn build() -> Result<Built, String> {
+    for arguments in [&["build", "-p", "web-ipc-cli"], &["build", "--workspace", "--examples"]] {
+        let status = cargo::command(arguments).status().map_err(|e| format!("cargo does not start: {e}"))?;
+        if !status.success() {
+            return Err(format!("cargo {} failed", arguments.join(" ")));
+        }
+    }
+    let target = cargo::metadata()?.target_directory;
+    Ok(Built { folder: target.join("debug").into(), workspace: cargo::workspace_root() })
+}
+
+thread_local! {
+    static LAST_PANIC: RefCell<String> = const { RefCell::new(String::new()) };
+}
+
+/// Keeps what a failed scenario says until its own line is printed.
+fn collect_panics() {
+    panic::set_hook(Box::new(|info| {
+        let place = info.location().map(|at| format!("{}:{}: ", at.file(), at.line())).unwrap_or_default();
+        let said = info.payload_as_str().unwrap_or("panicked without a message");
+        LAST_PANIC.set(format!("{place}{said}"));
+    }));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn nothing() -> Built {
+        Built { folder: PathBuf::new(), workspace: PathBuf::new() }
+    }
+
+    #[test]
+    fn a_scenario_is_counted_as_it_ends() {
+        assert_eq!(run_one("good", |_| Outcome::Passed, &nothing()).passed, 1);
+        assert_eq!(run_one("not here", |_| Outcome::Skipped("no disk".into()), &nothing()).skipped, 1);
+        assert_eq!(run_one("bad", |_| panic!("as it must"), &nothing()).failed, 1);
+    }
+
+    #[test]
+    fn no_two_scenarios_have_one_name() {
+        for (index, (name, _)) in SCENARIOS.iter().enumerate() {
+            assert!(!SCENARIOS[..index].iter().any(|(other, _)| other == name), "{name}");
+        }
+    }
+}

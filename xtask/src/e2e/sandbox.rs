@@ -1,0 +1,132 @@
+//! A temporary world for one scenario: a user's home directory, a web-ipc home, the binary.
+//!
+//! Scenarios come here to run `web-ipc` and the example programs, always with the same clean environment, and to look at
+//! what they left on the disk.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use tempfile::TempDir;
+
+use super::Built;
+use super::spawn::{self, Finished, Running};
+
+/// One scenario's files; gone when it ends.
+pub(super) struct Sandbox {
+    folder: TempDir,
+    binary: PathBuf,
+    examples: PathBuf,
+}
+
+impl Sandbox {
+    /// An empty world.
+    pub(super) fn new(built: &Built) -> Self {
+        let folder =
+            tempfile::Builder::new().prefix("web-ipc-e2e-").tempdir().expect("a temporary directory");
+        Self { folder, binary: built.folder.join("web-ipc"), examples: built.folder.join("examples") }
+    }
+
+    /// A world with a home that `--init --run` has made.
+    #[track_caller]
+    pub(super) fn with_home(built: &Built) -> Self {
+        let sandbox = Self::new(built);
+        sandbox.run(&["--init", "--run"]).succeeded();
+        sandbox
+    }
+
+    /// The temporary directory; it is the user's home directory and the working directory.
+    pub(super) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Where `$WEB_IPC_HOME` points.
+    pub(super) fn home(&self) -> PathBuf {
+        self.folder().join("home")
+    }
+
+    /// `web-ipc` with these arguments, not yet started.
+    pub(super) fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = self.program(&self.binary);
+        command.args(arguments);
+        command
+    }
+
+    /// `sh -c SCRIPT`, where `"$@"` is `web-ipc` with these arguments.
+    pub(super) fn shell(&self, script: &str, arguments: &[&str]) -> Command {
+        let mut command = self.program(Path::new("sh"));
+        command.args(["-c", script, "sh"]).arg(&self.binary).args(arguments);
+        command
+    }
+
+    /// An example program of a library; the build leaves it in `examples/`.
+    #[track_caller]
+    pub(super) fn example(&self, name: &str) -> Command {
+        let path = self.examples.join(name);
+        assert!(path.is_file(), "there is no example program {name}: {} is missing", path.display());
+        self.program(&path)
+    }
+
+    /// Any program, in this world.
+    pub(super) fn program(&self, path: &Path) -> Command {
+        let mut command = Command::new(path);
+        command
+            .current_dir(self.folder())
+            .env("HOME", self.folder())
+            .env("WEB_IPC_HOME", self.home())
+            // The worst case: a panic would show all it can.
+            .env("RUST_BACKTRACE", "1")
+            .env_remove("RUST_LOG")
+            .env_remove("XDG_DATA_HOME")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        command
+    }
+
+    /// Runs `web-ipc` with these arguments to its end.
+    #[track_caller]
+    pub(super) fn run(&self, arguments: &[&str]) -> Finished {
+        spawn::finish(self.command(arguments))
+    }
+
+    /// Starts `web-ipc` with these arguments.
+    #[track_caller]
+    pub(super) fn start(&self, arguments: &[&str]) -> Running {
+        Running::start(self.command(arguments), "")
+    }
+
+    /// The names in the web-ipc home, sorted.
+    #[track_caller]
+    pub(super) fn home_listing(&self) -> Vec<String> {
+        let mut names: Vec<String> = fs::read_dir(self.home())
+            .expect("the home can be listed")
+            .map(|entry| entry.expect("an entry can be read").file_name().to_string_lossy().into_owned())
+            .collect();
+        names.sort();
+        names
+    }
+
+    /// Every file and directory of the web-ipc home, itself included, with its permission bits.
+    pub(super) fn home_modes(&self) -> Vec<(PathBuf, u32)> {
+        let mut found = Vec::new();
+        collect_modes(&self.home(), &mut found);
+        found
+    }
+}
+
+fn collect_modes(path: &Path, found: &mut Vec<(PathBuf, u32)>) {
+    let metadata = fs::symlink_metadata(path).expect("a file that was listed is there");
+    found.push((path.to_path_buf(), metadata.permissions().mode() & 0o7777));
+    if metadata.is_dir() {
+        for entry in fs::read_dir(path).expect("a directory of ours can be listed") {
+            collect_modes(&entry.expect("an entry can be read").path(), found);
+        }
+    }
+}
+
+/// Sets permission bits.
+pub(super) fn chmod(path: &Path, mode: u32) {
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("the owner may change permissions");
+}

@@ -1,0 +1,191 @@
+//! Which crate may depend on which, and what must not be in a library's tree.
+//!
+//! `tidy` comes here. The table is the design's layering; the functions take the table and the graph as data and know
+//! nothing of cargo.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+/// A member of the workspace and the members it uses outside its tests.
+pub(super) struct Member {
+    pub(super) name: String,
+    pub(super) uses: Vec<String>,
+}
+
+/// A package and the ids of those it is linked with.
+pub(super) struct Node {
+    pub(super) name: String,
+    pub(super) links: Vec<String>,
+}
+
+/// All packages by id.
+pub(super) type Graph = BTreeMap<String, Node>;
+
+/// Each member with the members it may use, lowest layer first: a line may only name lines above it.
+pub(super) const ALLOWED: &[(&str, &[&str])] = &[
+    ("ipc-envelope", &[]),
+    ("ipc-protocol", &[]),
+    ("ipc-store", &[]),
+    ("ipc-pki", &[]),
+    ("ipc-home", &["ipc-envelope"]),
+    ("ipc-inbox", &["ipc-protocol"]),
+    ("ipc-server", &["ipc-envelope", "ipc-protocol", "ipc-home", "ipc-store", "ipc-inbox"]),
+    ("ipc-client", &["ipc-envelope", "ipc-protocol", "ipc-home"]),
+    ("ipc-setup", &["ipc-envelope", "ipc-home", "ipc-store", "ipc-pki"]),
+    (
+        "web-ipc-cli",
+        &["ipc-home", "ipc-protocol", "ipc-inbox", "ipc-store", "ipc-server", "ipc-client", "ipc-setup"],
+    ),
+    ("xtask", &[]),
+];
+
+/// Beginnings of package names that must not be in a library's tree, with the reason.
+const KEPT_OUT: &[(&str, &[&str], &str)] = &[
+    (
+        "ipc-client",
+        &["sqlx", "libsqlite3-sys", "openssl"],
+        "a program that only sends builds neither a database nor OpenSSL",
+    ),
+    ("ipc-server", &["openssl"], "a program that receives knows no OpenSSL"),
+];
+
+/// What is wrong with the members' dependencies on each other, held against `allowed`.
+///
+/// A name in the table that no member has is wrong too: else a misspelt line would allow or forbid nothing, unseen.
+pub(super) fn problems(allowed: &[(&str, &[&str])], members: &[Member]) -> Vec<String> {
+    let mut problems = Vec::new();
+    let mut above = BTreeSet::new();
+    for (name, uses) in allowed {
+        if !members.iter().any(|member| member.name == *name) {
+            problems.push(format!("the table of allowed edges names {name}, which is no member"));
+        }
+        for used in uses.iter().filter(|used| !above.contains(*used)) {
+            problems.push(format!("the table lets {name} use {used}, which is not above it"));
+        }
+        above.insert(*name);
+    }
+    for member in members {
+        let Some((_, uses)) = allowed.iter().find(|(name, _)| *name == member.name) else {
+            problems.push(format!("{} is missing from the table of allowed edges", member.name));
+            continue;
+        };
+        for used in member.uses.iter().filter(|used| !uses.contains(&used.as_str())) {
+            problems.push(format!("{} must not depend on {used}", member.name));
+        }
+    }
+    problems
+}
+
+/// What is wrong with what the libraries are linked with in the end.
+pub(super) fn tree_problems(graph: &Graph) -> Vec<String> {
+    KEPT_OUT
+        .iter()
+        .flat_map(|(root, kept_out, reason)| kept_out_problems(graph, root, kept_out, reason))
+        .collect()
+}
+
+fn kept_out_problems(graph: &Graph, root: &str, kept_out: &[&str], reason: &str) -> Vec<String> {
+    let Some((start, _)) = graph.iter().find(|(_, node)| node.name == root) else {
+        return vec![format!("{root} is not in the dependency graph")];
+    };
+    let mut came_from: BTreeMap<&str, &str> = BTreeMap::new();
+    let mut queue = VecDeque::from([start.as_str()]);
+    let mut problems = Vec::new();
+    while let Some(id) = queue.pop_front() {
+        let Some(node) = graph.get(id) else { continue };
+        if kept_out.iter().any(|prefix| node.name.starts_with(prefix)) {
+            problems.push(format!("{}: {reason}", way(graph, &came_from, id)));
+            continue;
+        }
+        for next in &node.links {
+            if next != start && !came_from.contains_key(next.as_str()) {
+                came_from.insert(next, id);
+                queue.push_back(next);
+            }
+        }
+    }
+    problems
+}
+
+/// How the search came to `id`, as `a → b → c`.
+fn way(graph: &Graph, came_from: &BTreeMap<&str, &str>, id: &str) -> String {
+    let mut names = Vec::new();
+    let mut at = Some(id);
+    while let Some(id) = at {
+        names.push(graph.get(id).map_or(id, |node| node.name.as_str()));
+        at = came_from.get(id).copied();
+    }
+    names.reverse();
+    names.join(" → ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TABLE: &[(&str, &[&str])] = &[("low", &[]), ("high", &["low"])];
+
+    fn member(name: &str, uses: &[&str]) -> Member {
+        Member { name: name.into(), uses: uses.iter().map(|used| (*used).to_owned()).collect() }
+    }
+
+    fn graph(edges: &[(&str, &[&str])]) -> Graph {
+        edges
+            .iter()
+            .map(|(name, links)| {
+                let links = links.iter().map(|link| (*link).to_owned()).collect();
+                ((*name).to_owned(), Node { name: (*name).into(), links })
+            })
+            .collect()
+    }
+
+    #[test]
+    fn an_edge_of_the_table_is_allowed() {
+        assert!(problems(TABLE, &[member("low", &[]), member("high", &["low"])]).is_empty());
+    }
+
+    #[test]
+    fn an_edge_that_points_up_is_found() {
+        let found = problems(TABLE, &[member("low", &["high"]), member("high", &[])]);
+        assert_eq!(found, ["low must not depend on high"]);
+    }
+
+    #[test]
+    fn a_misspelt_name_in_the_table_is_found() {
+        let found = problems(&[("low", &[]), ("hihg", &["low"])], &[member("low", &[])]);
+        assert_eq!(found, ["the table of allowed edges names hihg, which is no member"]);
+    }
+
+    #[test]
+    fn a_table_that_points_up_is_found() {
+        let found =
+            problems(&[("low", &["high"]), ("high", &[])], &[member("low", &[]), member("high", &[])]);
+        assert_eq!(found, ["the table lets low use high, which is not above it"]);
+    }
+
+    #[test]
+    fn a_member_that_the_table_forgot_is_found() {
+        let found = problems(TABLE, &[member("low", &[]), member("high", &[]), member("new", &[])]);
+        assert_eq!(found, ["new is missing from the table of allowed edges"]);
+    }
+
+    #[test]
+    fn a_kept_out_package_deep_in_a_tree_is_found_with_the_way_to_it() {
+        let graph = graph(&[("root", &["a"]), ("a", &["b"]), ("b", &["openssl-sys"]), ("openssl-sys", &[])]);
+        let found = kept_out_problems(&graph, "root", &["openssl"], "why");
+        assert_eq!(found, ["root → a → b → openssl-sys: why"]);
+    }
+
+    #[test]
+    fn a_kept_out_package_elsewhere_is_nobodys_business() {
+        let graph = graph(&[("root", &["a"]), ("a", &["root"]), ("other", &["sqlx"]), ("sqlx", &[])]);
+        assert!(kept_out_problems(&graph, "root", &["sqlx"], "why").is_empty());
+    }
+
+    #[test]
+    fn a_library_that_is_not_there_is_found() {
+        assert_eq!(
+            kept_out_problems(&graph(&[]), "root", &[], "why"),
+            ["root is not in the dependency graph"]
+        );
+    }
+}

@@ -1,0 +1,107 @@
+//! What every member's `Cargo.toml` must say: the workspace's lints, the workspace's versions.
+//!
+//! `tidy` comes here with one manifest's text. It reads only as much TOML as manifests in this workspace use.
+
+use super::read::TextFile;
+
+/// What is wrong with one member's manifest.
+pub(super) fn problems(file: &TextFile) -> Vec<String> {
+    let mut problems = Vec::new();
+    let mut inherits_lints = false;
+    // `[dependencies.NAME]`: seen, and not yet known to inherit.
+    let mut open_table: Option<String> = None;
+    let mut section = String::new();
+    for line in file.text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')) {
+        if let Some(header) = line.strip_prefix('[').and_then(|rest| rest.split(']').next()) {
+            problems.extend(open_table.take().map(|name| not_inherited(&file.path, &name)));
+            section = header.trim().to_owned();
+            open_table = table_of_one_dependency(&section);
+            continue;
+        }
+        let Some((key, value)) = line.split_once('=') else { continue };
+        let (key, value) = (key.trim(), value.trim());
+        if section == "lints" && key == "workspace" && value == "true" {
+            inherits_lints = true;
+        }
+        if open_table.is_some() {
+            if key == "workspace" && value == "true" {
+                open_table = None;
+            }
+        } else if lists_dependencies(&section) {
+            let inherits =
+                (key.ends_with(".workspace") && value == "true") || value.contains("workspace = true");
+            // `NAME.features = […]` only adds to a line of its own.
+            if !inherits && !key.contains('.') {
+                problems.push(not_inherited(&file.path, key));
+            } else if key.ends_with(".version") || key.ends_with(".path") {
+                problems.push(not_inherited(&file.path, key.split('.').next().unwrap_or(key)));
+            }
+        }
+    }
+    problems.extend(open_table.map(|name| not_inherited(&file.path, &name)));
+    if !inherits_lints {
+        problems.push(format!("{}: `[lints]` with `workspace = true` is missing", file.path));
+    }
+    problems
+}
+
+fn not_inherited(path: &str, name: &str) -> String {
+    format!("{path}: {name} must be `workspace = true`; its version stands once, in the root Cargo.toml")
+}
+
+fn lists_dependencies(section: &str) -> bool {
+    section.ends_with("dependencies")
+}
+
+fn table_of_one_dependency(section: &str) -> Option<String> {
+    let (before, name) = section.rsplit_once('.')?;
+    (lists_dependencies(before) && !lists_dependencies(name)).then(|| name.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(text: &str) -> Vec<String> {
+        problems(&TextFile { path: "Cargo.toml".into(), text: text.into() })
+    }
+
+    const LINTS: &str = "[package]\nname = \"x\"\n[lints]\nworkspace = true\n";
+
+    #[test]
+    fn inherited_lints_and_versions_are_good() {
+        let good = "[dependencies]\na.workspace = true\nb = { workspace = true, features = [\"c\"] }\n\
+                    [dev-dependencies.d]\nworkspace = true\n[target.'cfg(unix)'.dependencies]\ne.workspace = true\n";
+        assert!(found(&format!("{LINTS}{good}")).is_empty());
+    }
+
+    #[test]
+    fn missing_lints_are_found() {
+        assert_eq!(
+            found("[package]\nname = \"x\"\n"),
+            ["Cargo.toml: `[lints]` with `workspace = true` is missing"]
+        );
+    }
+
+    #[test]
+    fn lints_of_its_own_are_found() {
+        assert_eq!(found("[lints]\nrust.unsafe_code = \"allow\"\n").len(), 1);
+    }
+
+    #[test]
+    fn versions_of_its_own_are_found_in_every_spelling() {
+        for own in [
+            "[dependencies]\na = \"1.0\"\n",
+            "[dev-dependencies]\na = { version = \"1\", features = [] }\n",
+            "[build-dependencies]\na.version = \"1\"\n",
+            "[dependencies.a]\nversion = \"1\"\n",
+            "[target.'cfg(unix)'.dependencies]\na = \"1\"\n",
+            "[target.'cfg(unix)'.dependencies.a]\nversion = \"1\"\n[features]\nx = []\n",
+            "[dependencies]\na = { path = \"../a\" }\n",
+        ] {
+            let found = found(&format!("{LINTS}{own}"));
+            assert_eq!(found.len(), 1, "{own}: {found:?}");
+            assert!(found[0].contains(": a must be"), "{own}: {found:?}");
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! `cargo xtask tidy`: what holds for the workspace as a whole and no compiler checks.
+//!
+//! People, `cargo xtask test` and a unit test come here. Each check is a function over plain data (a table, a graph, a
+//! text), so that a test can show it failing; only this file and `read` look at the disk and ask cargo.
+
+mod edges;
+mod lock_file;
+mod manifests;
+mod protocol_page;
+mod read;
+mod sources;
+
+use crate::cargo;
+use crate::counts::Counts;
+
+/// One check by its name, with what it found wrong; nothing found is good.
+struct Check {
+    name: &'static str,
+    problems: Vec<String>,
+}
+
+/// Runs all checks, prints each, and closes with the count; true when nothing was found.
+pub(crate) fn run_alone() -> bool {
+    let counts = run();
+    println!("tidy: {counts}");
+    counts.failed == 0
+}
+
+/// Runs all checks and prints each.
+pub(crate) fn run() -> Counts {
+    let mut counts = Counts::default();
+    match checks() {
+        Err(error) => {
+            println!("tidy could not look: {error}");
+            counts += Counts::one(false);
+        }
+        Ok(checks) => {
+            for Check { name, problems } in checks {
+                println!("tidy: {name} ... {}", if problems.is_empty() { "ok" } else { "FAILED" });
+                for problem in &problems {
+                    println!("    {problem}");
+                }
+                counts += Counts::one(problems.is_empty());
+            }
+        }
+    }
+    counts
+}
+
+/// Writes the present hash of the protocol source into its page; true when that worked.
+pub(crate) fn bless() -> bool {
+    match protocol_page::bless(&cargo::workspace_root()) {
+        Ok(said) => {
+            println!("{said}");
+            true
+        }
+        Err(error) => {
+            eprintln!("{error}");
+            false
+        }
+    }
+}
+
+fn checks() -> Result<Vec<Check>, String> {
+    let root = cargo::workspace_root();
+    let metadata = cargo::metadata()?;
+    let members = read::members(&metadata);
+    let graph = read::graph(&metadata)?;
+    let lock = read::text(&root.join("Cargo.lock"))?;
+    let manifests = read::manifests(&metadata)?;
+    let rust_files = read::rust_files(&root)?;
+    Ok(vec![
+        Check { name: "dependencies point down", problems: edges::problems(edges::ALLOWED, &members) },
+        Check { name: "a library builds nothing it does not need", problems: edges::tree_problems(&graph) },
+        Check { name: "one TLS and one crypto provider", problems: lock_file::problems(&lock) },
+        Check {
+            name: "manifests inherit lints and versions",
+            problems: manifests.iter().flat_map(manifests::problems).collect(),
+        },
+        Check {
+            name: "files say what they are for",
+            problems: rust_files.iter().filter_map(sources::missing_module_docs).collect(),
+        },
+        Check {
+            name: "nothing is left undone",
+            problems: rust_files.iter().flat_map(sources::left_undone).collect(),
+        },
+        Check {
+            name: "docs/protocol.md matches the protocol source",
+            problems: protocol_page::problems(&root)?,
+        },
+    ])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_workspace_is_tidy() {
+        let found: Vec<String> = checks().unwrap().into_iter().flat_map(|check| check.problems).collect();
+        assert!(found.is_empty(), "cargo xtask tidy finds:\n{}", found.join("\n"));
+    }
+}

@@ -1,0 +1,108 @@
+//! Reads for the checks of `tidy` what they look at: cargo's view of the workspace, and files.
+//!
+//! It judges nothing.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use cargo_metadata::{DependencyKind, Metadata};
+
+use super::edges::{Graph, Member, Node};
+
+/// A text file, by its path below the workspace root.
+pub(super) struct TextFile {
+    pub(super) path: String,
+    pub(super) text: String,
+}
+
+/// The members with the other members that each depends on outside its tests and build scripts.
+pub(super) fn members(metadata: &Metadata) -> Vec<Member> {
+    let packages = metadata.workspace_packages();
+    let is_member = |name: &str| packages.iter().any(|package| package.name.as_str() == name);
+    packages
+        .iter()
+        .map(|package| Member {
+            name: package.name.to_string(),
+            uses: package
+                .dependencies
+                .iter()
+                .filter(|dependency| dependency.kind == DependencyKind::Normal && is_member(&dependency.name))
+                .map(|dependency| dependency.name.clone())
+                .collect(),
+        })
+        .collect()
+}
+
+/// All packages with what each is linked with; build scripts and tests are not looked through.
+pub(super) fn graph(metadata: &Metadata) -> Result<Graph, String> {
+    let names: BTreeMap<&str, &str> =
+        metadata.packages.iter().map(|package| (package.id.repr.as_str(), package.name.as_str())).collect();
+    let resolve = metadata.resolve.as_ref().ok_or("cargo metadata resolved nothing")?;
+    Ok(resolve
+        .nodes
+        .iter()
+        .map(|node| {
+            let links = node
+                .deps
+                .iter()
+                .filter(|dep| dep.dep_kinds.iter().any(|kind| kind.kind == DependencyKind::Normal))
+                .map(|dep| dep.pkg.repr.clone())
+                .collect();
+            let name = names.get(node.id.repr.as_str()).copied().unwrap_or_default().to_owned();
+            (node.id.repr.clone(), Node { name, links })
+        })
+        .collect())
+}
+
+/// The members' `Cargo.toml` files.
+pub(super) fn manifests(metadata: &Metadata) -> Result<Vec<TextFile>, String> {
+    metadata
+        .workspace_packages()
+        .iter()
+        .map(|package| {
+            let path = package
+                .manifest_path
+                .strip_prefix(&metadata.workspace_root)
+                .unwrap_or(&package.manifest_path)
+                .to_string();
+            Ok(TextFile { path, text: text(package.manifest_path.as_std_path())? })
+        })
+        .collect()
+}
+
+/// Every `.rs` file of the members, in the order of their paths.
+pub(super) fn rust_files(root: &Path) -> Result<Vec<TextFile>, String> {
+    let mut found = Vec::new();
+    for folder in ["crates", "xtask"] {
+        collect_rust_files(root, &root.join(folder), &mut found)?;
+    }
+    found.sort_by(|a, b| a.path.cmp(&b.path));
+    Ok(found)
+}
+
+/// Every `.rs` file below `folder`, added to `found` with its path below `root`.
+pub(super) fn collect_rust_files(
+    root: &Path,
+    folder: &Path,
+    found: &mut Vec<TextFile>,
+) -> Result<(), String> {
+    let said = |error: std::io::Error| format!("{}: {error}", folder.display());
+    for entry in fs::read_dir(folder).map_err(said)? {
+        let path = entry.map_err(said)?.path();
+        if path.is_dir() {
+            if path.file_name().is_some_and(|name| name != "target") {
+                collect_rust_files(root, &path, found)?;
+            }
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            let below = path.strip_prefix(root).unwrap_or(&path).to_string_lossy().replace('\\', "/");
+            found.push(TextFile { path: below, text: text(&path)? });
+        }
+    }
+    Ok(())
+}
+
+/// The text of a file; the error names it.
+pub(super) fn text(path: &Path) -> Result<String, String> {
+    fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))
+}
