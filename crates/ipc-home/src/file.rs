@@ -119,12 +119,19 @@ pub fn sync_directory(path: &Path) -> Result<(), HomeError> {
 }
 
 /// Reads a secret: a regular file, closed to others, of at most [`FILE_BYTES_MAX`].
-pub(crate) fn read_secret(path: &Path) -> Result<Zeroizing<Vec<u8>>, HomeError> {
+///
+/// # Errors
+/// [`HomeError::FileMissing`], [`HomeError::NotAFile`], [`HomeError::TooOpen`] if group or others have any right on it,
+/// [`HomeError::TooLarge`], [`HomeError::Unreadable`].
+pub fn read_secret(path: &Path) -> Result<Zeroizing<Vec<u8>>, HomeError> {
     read(path, true)
 }
 
-/// Reads a file that holds no secret, of at most [`FILE_BYTES_MAX`].
-pub(crate) fn read_public(path: &Path) -> Result<Vec<u8>, HomeError> {
+/// Reads a file that holds no secret, a certificate for instance, of at most [`FILE_BYTES_MAX`].
+///
+/// # Errors
+/// As [`read_secret`], without the mode.
+pub fn read_public(path: &Path) -> Result<Vec<u8>, HomeError> {
     read(path, false).map(|mut bytes| std::mem::take(&mut *bytes))
 }
 

@@ -37,8 +37,8 @@ mod session;
 pub use credentials::{ADMIN_USERNAME, Credentials};
 pub use error::{HomeError, shell_quoted};
 pub use file::{
-    DIRECTORY_MODE, FILE_BYTES_MAX, FILE_MODE, StagedFile, make_private_directory, sync_directory,
-    write_file_atomically, write_secret_atomically,
+    DIRECTORY_MODE, FILE_BYTES_MAX, FILE_MODE, StagedFile, make_private_directory, read_public, read_secret,
+    sync_directory, write_file_atomically, write_secret_atomically,
 };
 pub use home::Home;
 pub use identity::Identity;
