@@ -1,1 +1,42 @@
-//! Makes and manages a web-ipc home: init and certificates.
+//! Makes and manages a web-ipc home: the directory itself, certificates, users.
+//!
+//! The command line comes here; a program that brings its own home along can as well. It stands on `ipc-home` (where
+//! things lie), `ipc-pki` (certificates) and `ipc-store` (users), and knows nothing of the network. Every call blocks.
+//!
+//! | you want | take |
+//! |---|---|
+//! | a home, made or completed | [`init`] |
+//! | a certificate for one more peer | [`issue_certificate`] |
+//! | to add, list, check, change or delete users | [`users`] |
+//!
+//! ```
+//! use ipc_setup::{CertificateRequest, InitOptions, Outcome, init, issue_certificate, users};
+//!
+//! let directory = tempfile::tempdir()?;
+//! let options = InitOptions { force: false, now_secs: 1_750_000_000 };
+//! let made = init(&directory.path().join("home"), &options)?;
+//! assert_eq!(made.outcome, Outcome::Created);
+//! assert_eq!(users(&made.home)?.list()?[0].as_str(), "ipc-admin");
+//!
+//! let issued = issue_certificate(&made.home, &CertificateRequest::new("server1.example", options.now_secs))?;
+//! assert!(issued.certificate_file.ends_with("server1.example.crt"));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # Features
+//! - `vendored` (default): builds OpenSSL from source; see `ipc-pki`.
+
+mod certificate;
+mod directory;
+mod error;
+mod init;
+mod lock;
+mod pieces;
+mod random;
+mod users;
+
+pub use certificate::{CertificateRequest, IssuedCertificate, issue_certificate};
+pub use error::SetupError;
+pub use init::{InitOptions, Initialised, Outcome, init};
+pub use ipc_pki::{KeyType, KeyTypeError};
+pub use users::{Users, users};

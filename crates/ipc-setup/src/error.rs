@@ -1,0 +1,175 @@
+//! Why a home, a certificate or a user could not be made or changed, and what to do about it.
+//!
+//! Every other file here makes these. What is wrong with a home as it lies there stays a [`HomeError`] inside.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use ipc_home::{HomeError, PeerName, PeerNameError, shell_quoted};
+use ipc_pki::{CreateError, IssueError, LoadError, NameError};
+use ipc_store::{PasswordError, StoreError, UsernameError};
+use thiserror::Error;
+
+/// Why setting up failed.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum SetupError {
+    /// Something about the home itself: missing, open to others, not to be read or written.
+    #[error(transparent)]
+    Home(#[from] HomeError),
+    /// The directory is there, is not empty, and is not a home.
+    #[error("{} is not empty and is not a web-ipc home", path.display())]
+    NotAHome {
+        /// The directory, which was left as it is.
+        path: PathBuf,
+    },
+    /// The lock that keeps two runs apart could not be taken.
+    #[error("cannot lock {}", path.display())]
+    Lock {
+        /// The lock file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The certificate authority could not be made.
+    #[error("cannot make the certificate authority")]
+    Authority {
+        /// What was wrong.
+        source: CreateError,
+    },
+    /// The files of the certificate authority are damaged, or are somebody else's.
+    #[error("{} cannot be used as the certificate authority", path.display())]
+    BadAuthority {
+        /// Its certificate.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: LoadError,
+    },
+    /// The certificate could not be issued.
+    #[error("cannot issue a certificate for `{name}`")]
+    Issue {
+        /// Whom it was for.
+        name: PeerName,
+        /// What was wrong.
+        source: IssueError,
+    },
+    /// There is a pair of that name already.
+    #[error("there is a certificate for `{name}` already: {}", path.display())]
+    CertificateExists {
+        /// The name of the pair.
+        name: PeerName,
+        /// One of its two files.
+        path: PathBuf,
+    },
+    /// The name cannot stand in a certificate.
+    #[error("`{}` cannot be the name in a certificate", name.escape_debug())]
+    Name {
+        /// The name as given.
+        name: String,
+        /// Which rule it breaks.
+        source: NameError,
+    },
+    /// The name cannot be that of a pair of files.
+    #[error("`{}` cannot be the name of a certificate pair", name.escape_debug())]
+    PeerName {
+        /// The name as given.
+        name: String,
+        /// Which rule it breaks.
+        source: PeerNameError,
+    },
+    /// The text cannot be a user name.
+    #[error(transparent)]
+    Username(#[from] UsernameError),
+    /// The text cannot be a password.
+    #[error(transparent)]
+    Password(#[from] PasswordError),
+    /// The database of users said no.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The system gave no thread or timer to work with.
+    #[error("cannot start the runtime for the database")]
+    Runtime {
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+impl SetupError {
+    /// What a user can do about it, as a clause that begins with a verb; `None` where only the cause can tell.
+    #[must_use]
+    pub fn remedy(&self) -> Option<String> {
+        const ANOTHER_HOME: &str = "put back a good copy of the file, or run web-ipc --init --run --force for a new home (the old one is kept aside)";
+        Some(match self {
+            Self::Home(error) => return error.remedy(),
+            Self::NotAHome { .. } => "give an empty or a new directory with --home DIR".to_owned(),
+            Self::Lock { source, .. } => match source.kind() {
+                io::ErrorKind::PermissionDenied => {
+                    "run as the user who owns the home, or give another with --home DIR".to_owned()
+                }
+                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                    "make room on the disk and run it again".to_owned()
+                }
+                io::ErrorKind::ReadOnlyFilesystem => {
+                    "give a directory that can be written with --home DIR".to_owned()
+                }
+                _ => return None,
+            },
+            Self::Authority { source: CreateError::TimeOutOfRange } => {
+                "set the clock of this host".to_owned()
+            }
+            Self::Issue { source: IssueError::AuthorityNotYetValid { .. }, .. } => {
+                "set the clock of this host".to_owned()
+            }
+            Self::Issue { source: IssueError::AuthorityExpired { .. }, .. } => {
+                "run web-ipc --init --run --force for a new home (the old one is kept aside)".to_owned()
+            }
+            Self::Issue { source: IssueError::ValidityDays { .. }, .. } => {
+                "give another number of days with --days N".to_owned()
+            }
+            Self::Issue { source: IssueError::TooManyAltNames { .. }, .. } => {
+                "give fewer with --altNames".to_owned()
+            }
+            Self::BadAuthority { .. } => ANOTHER_HOME.to_owned(),
+            Self::CertificateExists { name, .. } => {
+                format!("run web-ipc --certs --name {name} --force to replace it")
+            }
+            Self::Name { .. } | Self::PeerName { .. } => {
+                "give a host name such as server1.example, or an address".to_owned()
+            }
+            Self::Username(_) => "give another name with --user NAME".to_owned(),
+            Self::Password(_) => "give another one with --password".to_owned(),
+            Self::Store(error) => return remedy_of_store(error, ANOTHER_HOME),
+            Self::Authority { .. } | Self::Issue { .. } | Self::Runtime { .. } => return None,
+        })
+    }
+}
+
+fn remedy_of_store(error: &StoreError, another_home: &str) -> Option<String> {
+    Some(match error {
+        StoreError::Taken { username } => {
+            format!(
+                "choose another name, or run web-ipc --users --change --user {}",
+                quoted(username.as_str())
+            )
+        }
+        StoreError::Unknown { .. } => "run web-ipc --users --list to see who is there".to_owned(),
+        StoreError::Missing { .. }
+        | StoreError::NotADatabase { .. }
+        | StoreError::OtherTable { .. }
+        | StoreError::Corrupt { .. } => another_home.to_owned(),
+        StoreError::Newer { .. } => "use the newer web-ipc with this home".to_owned(),
+        StoreError::ReadOnly { path } => {
+            format!("run chmod 600 {}, or give another home with --home DIR", shell_quoted(path))
+        }
+        StoreError::PermissionDenied { .. } => {
+            "run as the user who owns the home, or give another with --home DIR".to_owned()
+        }
+        StoreError::Busy { .. } => "run it again when the other process is done".to_owned(),
+        StoreError::DiskFull { .. } => "make room on the disk and run it again".to_owned(),
+        _ => return None,
+    })
+}
+
+fn quoted(word: &str) -> String {
+    shell_quoted(Path::new(word))
+}

@@ -1,0 +1,99 @@
+//! Makes a home: atomic, idempotent, and safe to run twice at the same time.
+//!
+//! The command line comes here with a path. The lock and the order of the pieces live here; how a piece is made does not.
+
+use std::path::{Path, PathBuf};
+
+use ipc_home::{Home, HomeError};
+
+use crate::directory::{self, Progress};
+use crate::lock::Lock;
+use crate::{SetupError, pieces};
+
+/// How to make a home.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct InitOptions {
+    /// Start over: what is there is kept aside under a dated name, and a new home is made.
+    pub force: bool,
+    /// The time, in seconds since the Unix epoch: certificates begin with it, and `force` names the old home after it.
+    pub now_secs: u64,
+}
+
+/// What [`init`] did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// A new home was made.
+    Created,
+    /// An earlier run had not come to its end; what was missing was made.
+    Completed,
+    /// It was a complete home already, and nothing was changed.
+    AlreadyThere,
+}
+
+/// A home that is complete now.
+#[derive(Debug, Clone)]
+pub struct Initialised {
+    /// The home.
+    pub home: Home,
+    /// What was done to it.
+    pub outcome: Outcome,
+    /// Where the old home is, if [`InitOptions::force`] moved one aside.
+    pub kept_aside: Option<PathBuf>,
+}
+
+/// Makes the home at `path`, or completes it, or finds it complete and changes nothing.
+///
+/// Whoever is killed, or meets an error, leaves what the next run completes. Of several at the same time one makes the
+/// home and the others find it made. The user `ipc-admin` gets a random password that only `admin.cred` has.
+///
+/// # Errors
+/// [`SetupError::NotAHome`] for a directory that is not empty and not a home (a `users.db` alone is taken in), with
+/// `force` too; [`HomeError::TooOpen`](ipc_home::HomeError::TooOpen) for one that others have a right on;
+/// [`HomeError::NotADirectory`](ipc_home::HomeError::NotADirectory); otherwise what the disk, the certificate authority
+/// or the database said.
+pub fn init(path: &Path, options: &InitOptions) -> Result<Initialised, SetupError> {
+    init_with(path, options, &ipc_store::Options::default())
+}
+
+/// [`init`] with a choice that only tests have: how dear a bcrypt is.
+fn init_with(
+    path: &Path,
+    options: &InitOptions,
+    store_options: &ipc_store::Options,
+) -> Result<Initialised, SetupError> {
+    let root =
+        std::path::absolute(path).map_err(|source| HomeError::BadPath { path: path.to_owned(), source })?;
+    let home = Home::at(root);
+    let mut kept_aside = None;
+    // Held to the end, so that whoever waits for the old home wakes up when the new one is made.
+    let mut old_lock = None;
+    loop {
+        directory::prepare(&home)?;
+        let start_over = options.force && kept_aside.is_none();
+        if !start_over && home.is_complete()? {
+            let outcome = if kept_aside.is_some() { Outcome::Created } else { Outcome::AlreadyThere };
+            return Ok(Initialised { home, outcome, kept_aside });
+        }
+        let Some(lock) = Lock::acquire(&home)? else { continue };
+        let progress = directory::progress(&home)?;
+        if start_over && progress != Progress::Nothing {
+            kept_aside = Some(directory::move_aside(&home, options.now_secs)?);
+            old_lock = Some(lock);
+            continue;
+        }
+        if home.is_complete()? {
+            continue;
+        }
+        pieces::make_missing(&home, options.now_secs, store_options)?;
+        drop(lock);
+        drop(old_lock);
+        let outcome = match progress {
+            Progress::Something if kept_aside.is_none() => Outcome::Completed,
+            _ => Outcome::Created,
+        };
+        return Ok(Initialised { home, outcome, kept_aside });
+    }
+}
+
+#[cfg(test)]
+mod tests;

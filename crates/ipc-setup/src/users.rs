@@ -1,0 +1,248 @@
+//! The users of a home, without async: a blocking face over `ipc-store`.
+//!
+//! The command line comes here. The admin is a user like any other but for one thing: whoever gives it a password here
+//! gives `admin.cred` the same, so that clients without credentials of their own still get in.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use ipc_home::{ADMIN_USERNAME, Credentials, Home};
+use ipc_store::{Options, Password, SqliteUserStore, UserStore, Username};
+use tokio::runtime::{Builder, Runtime};
+use zeroize::Zeroizing;
+
+use crate::random::random_bytes;
+use crate::{SetupError, certificate};
+
+/// The users of one home. Every call waits until it is done, so none may be made inside an async runtime.
+#[derive(Debug)]
+pub struct Users {
+    home: Home,
+    store: SqliteUserStore,
+    runtime: Runtime,
+}
+
+/// Opens the users of a complete home.
+///
+/// # Errors
+/// [`SetupError::Store`] if `users.db` is missing, damaged or not to be opened; [`SetupError::Runtime`].
+pub fn users(home: &Home) -> Result<Users, SetupError> {
+    let runtime = runtime()?;
+    let store = runtime.block_on(SqliteUserStore::open(home.users_db()))?;
+    Ok(Users { home: home.clone(), store, runtime })
+}
+
+impl Users {
+    /// Opens `users.db`, making it first if there is none.
+    pub(crate) fn create(home: &Home, options: &Options) -> Result<Self, SetupError> {
+        let runtime = runtime()?;
+        let store = runtime.block_on(options.clone().create(home.users_db()))?;
+        Ok(Self { home: home.clone(), store, runtime })
+    }
+
+    /// Adds a user.
+    ///
+    /// # Errors
+    /// [`SetupError::Username`] and [`SetupError::Password`] for what cannot be one; [`SetupError::Store`], among others if
+    /// the name is taken.
+    pub fn add(&self, username: &str, password: Zeroizing<String>) -> Result<(), SetupError> {
+        let (username, parsed) = parse(username, &password)?;
+        self.runtime.block_on(self.store.add(&username, &parsed))?;
+        self.keep_admin_credentials(&username, password)
+    }
+
+    /// Gives a user another password. Sessions of the old one end.
+    ///
+    /// # Errors
+    /// [`SetupError::Username`] and [`SetupError::Password`] for what cannot be one; [`SetupError::Store`], among others if
+    /// there is no such user.
+    pub fn change_password(&self, username: &str, password: Zeroizing<String>) -> Result<(), SetupError> {
+        let (username, parsed) = parse(username, &password)?;
+        self.runtime.block_on(self.store.change_password(&username, &parsed))?;
+        self.keep_admin_credentials(&username, password)
+    }
+
+    /// Deletes a user. Sessions of theirs end.
+    ///
+    /// # Errors
+    /// [`SetupError::Store`], among others if there is no such user; [`SetupError::Username`] for what cannot be one.
+    pub fn delete(&self, username: &str) -> Result<(), SetupError> {
+        let username = Username::parse(username)?;
+        Ok(self.runtime.block_on(self.store.delete(&username))?)
+    }
+
+    /// All users, in the order in which they were added.
+    ///
+    /// # Errors
+    /// [`SetupError::Store`].
+    pub fn list(&self) -> Result<Vec<Username>, SetupError> {
+        Ok(self.runtime.block_on(self.store.list())?)
+    }
+
+    /// Whether this is the password of this user. What cannot be a name or a password is simply not theirs.
+    ///
+    /// # Errors
+    /// [`SetupError::Store`], never because of what was presented.
+    pub fn verify(&self, username: &str, password: &str) -> Result<bool, SetupError> {
+        Ok(self.runtime.block_on(self.store.verify(username, password))?.is_some())
+    }
+
+    /// Makes sure that there is an admin with this password, at the price of one bcrypt.
+    pub(crate) fn put_admin(&self, password: &Zeroizing<String>) -> Result<(), SetupError> {
+        let (admin, password) = parse(ADMIN_USERNAME, password)?;
+        self.runtime.block_on(async {
+            // A name that is taken is noticed before anything is hashed.
+            match self.store.add(&admin, &password).await {
+                Err(ipc_store::StoreError::Taken { .. }) => {
+                    self.store.change_password(&admin, &password).await
+                }
+                added => added,
+            }
+        })?;
+        Ok(())
+    }
+
+    fn keep_admin_credentials(
+        &self,
+        username: &Username,
+        password: Zeroizing<String>,
+    ) -> Result<(), SetupError> {
+        if username.as_str() != ADMIN_USERNAME {
+            return Ok(());
+        }
+        let _lock = certificate::lock(&self.home)?;
+        let now_secs = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_secs());
+        let credentials = Credentials { username: username.to_string(), password };
+        self.home.write_admin_credentials(&credentials, now_secs, random_bytes()?)?;
+        Ok(())
+    }
+}
+
+impl Drop for Users {
+    /// Closes the database, so that SQLite tidies up after itself.
+    fn drop(&mut self) {
+        self.runtime.block_on(self.store.close());
+    }
+}
+
+fn parse(username: &str, password: &Zeroizing<String>) -> Result<(Username, Password), SetupError> {
+    Ok((Username::parse(username)?, Password::parse(password.to_string())?))
+}
+
+fn runtime() -> Result<Runtime, SetupError> {
+    Builder::new_current_thread().enable_time().build().map_err(|source| SetupError::Runtime { source })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ipc_store::StoreError;
+
+    /// A complete home, as far as users go, whose passwords are hashed cheaply.
+    fn new_users() -> (tempfile::TempDir, Users) {
+        let directory = tempfile::tempdir().unwrap();
+        let home = Home::at(directory.path().join("home"));
+        ipc_home::make_private_directory(home.root()).unwrap();
+        ipc_home::write_secret_atomically(
+            &home.envelope_keys_file(),
+            b"AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=",
+        )
+        .unwrap();
+        let users = Users::create(&home, &Options::new().bcrypt_cost_for_tests()).unwrap();
+        let password = Zeroizing::new("first".to_owned());
+        users.put_admin(&password).unwrap();
+        let credentials = Credentials { username: ADMIN_USERNAME.to_owned(), password };
+        home.write_admin_credentials(&credentials, 0, [0; 16]).unwrap();
+        (directory, users)
+    }
+
+    fn secret(text: &str) -> Zeroizing<String> {
+        Zeroizing::new(text.to_owned())
+    }
+
+    fn names(users: &Users) -> Vec<String> {
+        users.list().unwrap().iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn users_are_added_listed_in_order_checked_changed_and_deleted() {
+        let (_directory, users) = new_users();
+        users.add("test2", secret("pass321")).unwrap();
+        users.add("test1", secret("-x")).unwrap();
+        assert_eq!(names(&users), ["ipc-admin", "test2", "test1"]);
+        assert!(users.verify("test1", "-x").unwrap());
+        assert!(!users.verify("test1", "pass321").unwrap());
+        assert!(!users.verify("nobody", "pass321").unwrap());
+        users.change_password("test1", secret("other")).unwrap();
+        assert!(users.verify("test1", "other").unwrap());
+        users.delete("test2").unwrap();
+        assert_eq!(names(&users), ["ipc-admin", "test1"]);
+    }
+
+    #[test]
+    fn a_name_that_is_taken_and_one_that_is_unknown_are_refused() {
+        let (_directory, users) = new_users();
+        let error = users.add("ipc-admin", secret("x")).unwrap_err();
+        assert!(matches!(error, SetupError::Store(StoreError::Taken { .. })), "{error:?}");
+        assert_eq!(
+            error.remedy().unwrap(),
+            "choose another name, or run web-ipc --users --change --user ipc-admin"
+        );
+        for error in [users.delete("nobody"), users.change_password("nobody", secret("x"))] {
+            let error = error.unwrap_err();
+            assert!(matches!(error, SetupError::Store(StoreError::Unknown { .. })), "{error:?}");
+            assert!(error.remedy().unwrap().contains("--list"));
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_a_name_or_a_password_is_refused_and_is_nobodys() {
+        let (_directory, users) = new_users();
+        for name in ["", " a", "a\n", &"a".repeat(81)] {
+            assert!(matches!(users.add(name, secret("x")), Err(SetupError::Username(_))), "{name:?}");
+            assert!(!users.verify(name, "x").unwrap());
+        }
+        for password in ["", "a\0b", &"a".repeat(73)] {
+            assert!(
+                matches!(users.add("test1", secret(password)), Err(SetupError::Password(_))),
+                "{password:?}"
+            );
+            assert!(!users.verify("ipc-admin", password).unwrap());
+        }
+    }
+
+    #[test]
+    fn admin_cred_follows_the_admins_password() {
+        let (_directory, users) = new_users();
+        let kept = |users: &Users| users.home.admin_credentials().unwrap().password.to_string();
+        users.change_password("ipc-admin", secret("second")).unwrap();
+        assert_eq!(kept(&users), "second");
+        users.delete("ipc-admin").unwrap();
+        users.add("ipc-admin", secret("third")).unwrap();
+        assert_eq!(kept(&users), "third");
+        users.add("test1", secret("other")).unwrap();
+        assert_eq!(kept(&users), "third");
+    }
+
+    #[test]
+    fn putting_the_admin_twice_changes_its_password() {
+        let (_directory, users) = new_users();
+        users.put_admin(&secret("again")).unwrap();
+        assert!(users.verify("ipc-admin", "again").unwrap());
+        assert_eq!(names(&users), ["ipc-admin"]);
+    }
+
+    #[test]
+    fn a_database_that_is_gone_or_none_is_refused_by_name() {
+        let (_directory, users) = new_users();
+        let home = users.home.clone();
+        drop(users);
+        std::fs::write(home.users_db(), "this is no database, however long one makes it").unwrap();
+        let error = super::users(&home).unwrap_err();
+        assert!(matches!(error, SetupError::Store(StoreError::NotADatabase { .. })), "{error:?}");
+        std::fs::remove_file(home.users_db()).unwrap();
+        let error = super::users(&home).unwrap_err();
+        assert!(matches!(error, SetupError::Store(StoreError::Missing { .. })), "{error:?}");
+        assert!(error.remedy().unwrap().contains("--force"));
+        assert!(!home.users_db().exists());
+    }
+}
