@@ -1,0 +1,346 @@
+//! bcrypt, kept off the async threads and within the number of cores.
+//!
+//! The store comes here to make a hash and to compare one. Nothing here knows users or databases; a user that does not
+//! exist arrives as "no hash" and costs what a wrong password costs.
+
+use std::error::Error;
+use std::fmt;
+use std::hint::black_box;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, LazyLock};
+
+use sha2::{Digest, Sha256};
+use tokio::sync::Semaphore;
+use zeroize::Zeroizing;
+
+use crate::password::{self, Password};
+
+/// What bcrypt takes on for each new hash unless told otherwise: 2^12 rounds, some 250 ms of one core.
+pub(crate) const COST_DEFAULT: u32 = 12;
+
+/// The least that [`crate::Options::bcrypt_cost`] takes, which OWASP's Password Storage Cheat Sheet gives as the minimum.
+pub(crate) const COST_MIN: u32 = 10;
+
+/// The most that [`crate::Options::bcrypt_cost`] takes: some 16 s a login. More is a slip of the keyboard.
+pub(crate) const COST_MAX: u32 = 18;
+
+/// The least that bcrypt itself allows. For tests only.
+pub(crate) const COST_FOR_TESTS: u32 = 4;
+
+/// Salt and hash of a bcrypt string, well-formed. Which password it belongs to is of no account: whoever is compared
+/// with it is refused whatever comes out. Being a constant, it costs nothing to make when a store is opened.
+const DUMMY_SALT_AND_HASH: &str = "lTcyCyb6Z0tVJcdhOZu9SOda4myR9XBsU6DH7GO9ECny6OSYM7YyK";
+
+/// One limit for the whole process, however many stores it opens: a second store brings no second set of cores.
+static CORES: LazyLock<Arc<Semaphore>> = LazyLock::new(|| {
+    let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get());
+    Arc::new(Semaphore::new(cores))
+});
+
+/// Which password a user had at some moment, in 8 bytes: the first 8 of SHA-256 of the stored hash text.
+///
+/// It changes whenever the password is set, even to the same password, and when the user is deleted and made anew, since
+/// bcrypt takes a fresh salt each time. It says nothing about the password.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct CredentialVersion([u8; 8]);
+
+impl CredentialVersion {
+    /// A version that was kept as bytes, for instance in a session.
+    #[must_use]
+    pub const fn from_bytes(bytes: [u8; 8]) -> Self {
+        Self(bytes)
+    }
+
+    /// The version as bytes, to be kept.
+    #[must_use]
+    pub const fn as_bytes(&self) -> &[u8; 8] {
+        &self.0
+    }
+
+    /// The version of a stored hash.
+    pub(crate) fn of_hash(hash: &str) -> Self {
+        let digest = Sha256::digest(hash.as_bytes());
+        let mut version = [0; 8];
+        version.copy_from_slice(&digest[..8]);
+        Self(version)
+    }
+}
+
+/// What a stored hash said to a presented password.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// The password belongs to the hash.
+    Right,
+    /// There is no hash, or the password does not belong to it.
+    Wrong,
+    /// There is a text where a hash should be, but bcrypt cannot read it.
+    UnreadableHash,
+}
+
+/// Makes and compares bcrypt hashes.
+pub(crate) struct Hasher {
+    cost: u32,
+    dummy: String,
+    cores: Arc<Semaphore>,
+    waiting: AtomicUsize,
+    #[cfg(test)]
+    runs: Arc<AtomicUsize>,
+}
+
+impl Hasher {
+    /// A hasher whose new hashes, and whose refusals of unknown users, take `cost`.
+    pub(crate) fn new(cost: u32) -> Self {
+        Self::with_cores(cost, Arc::clone(&CORES))
+    }
+
+    fn with_cores(cost: u32, cores: Arc<Semaphore>) -> Self {
+        Self {
+            cost,
+            dummy: format!("$2b${cost:02}${DUMMY_SALT_AND_HASH}"),
+            cores,
+            waiting: AtomicUsize::new(0),
+            #[cfg(test)]
+            runs: Arc::default(),
+        }
+    }
+
+    /// How many calls wait for a core just now; those that have one do not count.
+    pub(crate) fn waiting(&self) -> usize {
+        self.waiting.load(Ordering::Relaxed)
+    }
+
+    /// A fresh hash of `password`, salt and all, as `$2b$` text of 60 characters.
+    pub(crate) async fn hash(&self, password: &Password) -> Result<Zeroizing<String>, HashingError> {
+        let (password, cost) = (password.clone(), self.cost);
+        self.on_a_core(move || bcrypt::hash(password.expose(), cost))
+            .await?
+            .map(Zeroizing::new)
+            .map_err(|cause| HashingError(cause.into()))
+    }
+
+    /// Whether `presented` belongs to `stored`. Takes one bcrypt whatever it is given: with no hash, with one that is
+    /// none, and with a password that nobody could have set, against a dummy.
+    pub(crate) async fn verify(
+        &self,
+        stored: Option<Zeroizing<String>>,
+        presented: &str,
+    ) -> Result<Verdict, HashingError> {
+        // What could not have been set is not copied either: it may be of any length.
+        let presented = password::check(presented).is_ok().then(|| Zeroizing::new(presented.to_owned()));
+        let dummy = self.dummy.clone();
+        self.on_a_core(move || {
+            let unmatched = match (stored, presented) {
+                (Some(stored), Some(presented)) => match bcrypt::verify(presented.as_bytes(), &stored) {
+                    Ok(true) => return Verdict::Right,
+                    Ok(false) => return Verdict::Wrong,
+                    Err(_) => Verdict::UnreadableHash,
+                },
+                _ => Verdict::Wrong,
+            };
+            // Only the time it takes is wanted, so the compiler must not see that nobody asks for the result.
+            black_box(bcrypt::verify(b"dummy", &dummy).is_ok());
+            unmatched
+        })
+        .await
+    }
+
+    /// Runs `work` on a blocking thread as soon as a core is free. If the caller goes away while it waits, nothing is run;
+    /// if later, the work runs to its end and holds its core until then.
+    async fn on_a_core<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, HashingError> {
+        let permit = {
+            let _waiting = Waiting::count_in(&self.waiting);
+            Arc::clone(&self.cores).acquire_owned().await.expect("nobody ever closes this semaphore")
+        };
+        #[cfg(test)]
+        let runs = Arc::clone(&self.runs);
+        tokio::task::spawn_blocking(move || {
+            let _permit = permit;
+            #[cfg(test)]
+            runs.fetch_add(1, Ordering::Relaxed);
+            work()
+        })
+        .await
+        .map_err(|cause| HashingError(cause.into()))
+    }
+}
+
+/// Counts a caller among those that wait, until dropped: a cancelled login waits no more.
+struct Waiting<'a>(&'a AtomicUsize);
+
+impl<'a> Waiting<'a> {
+    fn count_in(waiting: &'a AtomicUsize) -> Self {
+        waiting.fetch_add(1, Ordering::Relaxed);
+        Self(waiting)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// bcrypt could not be run: no randomness for a salt, or the runtime is shutting down.
+#[derive(Debug)]
+pub(crate) struct HashingError(pub(crate) Box<dyn Error + Send + Sync>);
+
+impl fmt::Display for HashingError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+    use std::task::{Context, Waker};
+
+    use super::*;
+
+    // Hashes of "pass321" made by others: Python's bcrypt 5.0.0 ($2b$, $2a$) and libxcrypt's crypt(3) ($2y$).
+    const BY_PYTHON_2B_12: &str = "$2b$12$7VeDvfjhPApanWIc/uqK5OLDHAwYoeDRawunTVmaUDtd3s2CGFmAC";
+    const BY_PYTHON_2A_04: &str = "$2a$04$4vWckenPtRjNVMhCH5ejH.v5c04/KxUFfw0hITI.RCxKmH7ceDfre";
+    const BY_CRYPT_2Y_04: &str = "$2y$04$abcdefghijklmnopqrstuunWhCSmIePjd4kW1KRvOd7SsGc26/hdO";
+    // Python's bcrypt again: "pässword ✓", and 72 times "x".
+    const BY_PYTHON_NOT_ASCII: &str = "$2b$04$83oHbjxxdNFCuGFAjVQegeKQXTQma34EiKzOgVa9iwEAmdvETV8iG";
+    const BY_PYTHON_72_BYTES: &str = "$2b$04$7S44peMWJ827zJ4UwG40UuEmD8rUOKbckp3408Eq3gheJIGGAxJJi";
+
+    fn hasher() -> Hasher {
+        Hasher::with_cores(COST_FOR_TESTS, Arc::new(Semaphore::new(1)))
+    }
+
+    fn password(text: &str) -> Password {
+        Password::parse(text.to_owned()).unwrap()
+    }
+
+    fn stored(hash: &str) -> Option<Zeroizing<String>> {
+        Some(Zeroizing::new(hash.to_owned()))
+    }
+
+    async fn verdict(hash: &str, presented: &str) -> Verdict {
+        hasher().verify(stored(hash), presented).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_password_is_right_for_its_own_hash_and_no_other_is() {
+        let hasher = hasher();
+        let hash = hasher.hash(&password("pass321")).await.unwrap();
+        assert_eq!(hasher.verify(Some(hash.clone()), "pass321").await.unwrap(), Verdict::Right);
+        for wrong in ["pass322", "Pass321", "pass321 ", "pass32"] {
+            assert_eq!(hasher.verify(Some(hash.clone()), wrong).await.unwrap(), Verdict::Wrong, "{wrong:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_new_hash_is_2b_of_the_cost_asked_for_with_a_salt_of_its_own() {
+        let (one, two) =
+            (hasher().hash(&password("x")).await.unwrap(), hasher().hash(&password("x")).await.unwrap());
+        assert!(one.starts_with("$2b$04$") && one.len() == 60, "{}", *one);
+        assert_ne!(*one, *two);
+    }
+
+    #[tokio::test]
+    async fn hashes_made_by_other_implementations_verify() {
+        for hash in [BY_PYTHON_2B_12, BY_PYTHON_2A_04, BY_CRYPT_2Y_04] {
+            assert_eq!(verdict(hash, "pass321").await, Verdict::Right, "{hash}");
+        }
+        assert_eq!(verdict(BY_PYTHON_NOT_ASCII, "pässword ✓").await, Verdict::Right);
+        assert_eq!(verdict(BY_PYTHON_72_BYTES, &"x".repeat(72)).await, Verdict::Right);
+    }
+
+    #[tokio::test]
+    async fn all_72_bytes_count() {
+        let hash = hasher().hash(&password(&"x".repeat(72))).await.unwrap();
+        assert_eq!(verdict(&hash, &"x".repeat(72)).await, Verdict::Right);
+        assert_eq!(verdict(&hash, &format!("{}y", "x".repeat(71))).await, Verdict::Wrong);
+    }
+
+    #[tokio::test]
+    async fn a_presented_password_is_never_cut() {
+        assert_eq!(verdict(BY_PYTHON_72_BYTES, &"x".repeat(73)).await, Verdict::Wrong);
+        assert_eq!(verdict(BY_PYTHON_2A_04, "pass321\0").await, Verdict::Wrong);
+        assert_eq!(verdict(BY_PYTHON_2A_04, "pass321\0more").await, Verdict::Wrong);
+        assert_eq!(verdict(BY_PYTHON_2A_04, "").await, Verdict::Wrong);
+    }
+
+    #[tokio::test]
+    async fn whatever_is_presented_costs_one_bcrypt() {
+        let hasher = hasher();
+        let cases = [
+            (stored(BY_PYTHON_2A_04), "pass321".to_owned()),
+            (stored(BY_PYTHON_2A_04), "wrong".to_owned()),
+            (stored(BY_PYTHON_2A_04), "x".repeat(100_000)),
+            (stored(BY_PYTHON_2A_04), "a\0b".to_owned()),
+            (None, "pass321".to_owned()),
+            (None, String::new()),
+            (stored("no hash at all"), "pass321".to_owned()),
+        ];
+        for (index, (hash, presented)) in cases.into_iter().enumerate() {
+            hasher.verify(hash, &presented).await.unwrap();
+            assert_eq!(hasher.runs.load(Ordering::Relaxed), index + 1);
+        }
+    }
+
+    #[test]
+    fn the_dummy_is_a_hash_that_bcrypt_works_through_at_the_cost_asked_for() {
+        for cost in [COST_FOR_TESTS, COST_MIN] {
+            let hasher = Hasher::new(cost);
+            assert!(hasher.dummy.starts_with(&format!("$2b${cost:02}$")));
+            assert!(bcrypt::verify("dummy", &hasher.dummy).is_ok_and(|belongs| !belongs));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_text_that_is_no_hash_lets_nobody_in() {
+        for text in
+            ["", "pass321", "$2b$04$", "$2b$99$lTcyCyb6Z0tVJcdhOZu9SOda4myR9XBsU6DH7GO9ECny6OSYM7YyK", "é"]
+        {
+            assert_eq!(verdict(text, "pass321").await, Verdict::UnreadableHash, "{text:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn one_more_than_there_are_cores_waits_and_is_counted_until_it_leaves() {
+        let hasher = hasher();
+        let taken = Arc::clone(&hasher.cores).acquire_owned().await.unwrap();
+        {
+            let mut waiting = pin!(hasher.verify(None, "x"));
+            assert!(waiting.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+            assert_eq!(hasher.waiting(), 1);
+            drop(taken);
+            waiting.await.unwrap();
+        }
+        assert_eq!(hasher.waiting(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_caller_that_gives_up_waits_no_more_and_costs_nothing() {
+        let hasher = hasher();
+        let _taken = Arc::clone(&hasher.cores).acquire_owned().await.unwrap();
+        {
+            let mut waiting = Box::pin(hasher.verify(None, "x"));
+            assert!(waiting.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+            assert_eq!(hasher.waiting(), 1);
+        }
+        assert_eq!((hasher.waiting(), hasher.runs.load(Ordering::Relaxed)), (0, 0));
+    }
+
+    #[test]
+    fn all_hashers_share_the_cores_of_the_process() {
+        assert!(Arc::ptr_eq(&Hasher::new(COST_FOR_TESTS).cores, &Hasher::new(COST_MIN).cores));
+        let cores = std::thread::available_parallelism().unwrap().get();
+        assert!(CORES.available_permits() <= cores);
+    }
+
+    #[test]
+    fn a_credential_version_is_the_head_of_the_sha256_of_the_hash_text() {
+        // SHA-256("abc"), FIPS 180-4: ba7816bf 8f01cfea …
+        let version = CredentialVersion::of_hash("abc");
+        assert_eq!(version.as_bytes(), &[0xba, 0x78, 0x16, 0xbf, 0x8f, 0x01, 0xcf, 0xea]);
+        assert_eq!(CredentialVersion::from_bytes(*version.as_bytes()), version);
+        assert_ne!(CredentialVersion::of_hash(BY_PYTHON_2B_12), CredentialVersion::of_hash(BY_PYTHON_2A_04));
+    }
+}

@@ -1,0 +1,100 @@
+//! How a store is to behave.
+//!
+//! Whoever opens a store with other than the defaults comes here. Nothing here touches a file.
+
+use std::time::Duration;
+
+use crate::hashing::{COST_DEFAULT, COST_FOR_TESTS, COST_MAX, COST_MIN};
+
+/// The longest busy timeout; longer ones are shortened to it. SQLite counts in milliseconds of 32 bits.
+const BUSY_TIMEOUT_MAX: Duration = Duration::from_secs(3600);
+
+/// How a [`SqliteUserStore`](crate::SqliteUserStore) is to behave.
+///
+/// Defaults:
+/// - bcrypt cost 12, some 250 ms of one core for each login;
+/// - busy timeout 5 s.
+#[derive(Clone, Debug)]
+pub struct Options {
+    pub(crate) bcrypt_cost: u32,
+    pub(crate) busy_timeout: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { bcrypt_cost: COST_DEFAULT, busy_timeout: Duration::from_secs(5) }
+    }
+}
+
+impl Options {
+    /// The defaults.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Makes new hashes with 2^`cost` rounds, 10 to 18. Hashes already stored keep the cost they have, and verify.
+    ///
+    /// # Errors
+    /// [`CostError`] if `cost` is outside that range.
+    pub fn bcrypt_cost(self, cost: u32) -> Result<Self, CostError> {
+        if !(COST_MIN..=COST_MAX).contains(&cost) {
+            return Err(CostError { cost });
+        }
+        Ok(Self { bcrypt_cost: cost, ..self })
+    }
+
+    /// Makes new hashes as cheap as bcrypt allows (cost 4, about a millisecond). Whoever steals such a hash finds the
+    /// password 256 times faster than with the default, so this is for tests alone.
+    #[must_use]
+    pub fn bcrypt_cost_for_tests(self) -> Self {
+        Self { bcrypt_cost: COST_FOR_TESTS, ..self }
+    }
+
+    /// Waits up to `timeout` for another process that is writing; at most an hour.
+    #[must_use]
+    pub fn busy_timeout(self, timeout: Duration) -> Self {
+        Self { busy_timeout: timeout.min(BUSY_TIMEOUT_MAX), ..self }
+    }
+}
+
+/// A bcrypt cost that is too cheap to protect a password or too dear for a login.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a bcrypt cost is from {COST_MIN} to {COST_MAX}, not {cost}")]
+#[non_exhaustive]
+pub struct CostError {
+    /// The cost asked for.
+    pub cost: u32,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_default_cost_is_twelve_and_the_default_wait_five_seconds() {
+        let options = Options::new();
+        assert_eq!((options.bcrypt_cost, options.busy_timeout), (12, Duration::from_secs(5)));
+    }
+
+    #[test]
+    fn a_cost_that_is_too_cheap_or_too_dear_is_refused() {
+        for cost in [0, 4, 9, 19, 31, 32, u32::MAX] {
+            assert_eq!(Options::new().bcrypt_cost(cost).unwrap_err(), CostError { cost });
+        }
+        for cost in [10, 12, 18] {
+            assert_eq!(Options::new().bcrypt_cost(cost).unwrap().bcrypt_cost, cost);
+        }
+    }
+
+    #[test]
+    fn only_the_word_for_tests_makes_it_cheaper() {
+        assert_eq!(Options::new().bcrypt_cost_for_tests().bcrypt_cost, 4);
+    }
+
+    #[test]
+    fn an_endless_busy_timeout_is_shortened_to_what_sqlite_can_count() {
+        let options = Options::new().busy_timeout(Duration::MAX);
+        assert!(i32::try_from(options.busy_timeout.as_millis()).is_ok());
+    }
+}

@@ -1,0 +1,130 @@
+//! What may be a password.
+//!
+//! Whoever sets a password comes here first, so that nothing is ever cut silently on its way into bcrypt. Nothing here
+//! hashes.
+
+use std::fmt;
+
+use zeroize::Zeroizing;
+
+/// The longest password, in bytes of UTF-8. bcrypt reads no further: whatever follows would not count.
+pub const PASSWORD_BYTES_MAX: usize = 72;
+
+/// A password that bcrypt takes whole: 1 to [`PASSWORD_BYTES_MAX`] bytes of UTF-8, none of them NUL.
+///
+/// It is wiped from memory when dropped, and its `Debug` does not show it.
+#[derive(Clone)]
+pub struct Password(Zeroizing<String>);
+
+impl Password {
+    /// Takes `text` as a password if it may be one. A refused text is wiped.
+    ///
+    /// # Errors
+    /// [`PasswordError`] with the first rule that `text` breaks; it holds nothing of the text.
+    pub fn parse(text: String) -> Result<Self, PasswordError> {
+        let text = Zeroizing::new(text);
+        check(&text)?;
+        Ok(Self(text))
+    }
+
+    /// The password itself. The name is a warning: do not log or keep what it returns.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Password {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Password(redacted)")
+    }
+}
+
+/// Whether `text` could have been set as a password.
+pub(crate) fn check(text: &str) -> Result<(), PasswordError> {
+    if text.is_empty() {
+        return Err(PasswordError::Empty);
+    }
+    if text.len() > PASSWORD_BYTES_MAX {
+        return Err(PasswordError::TooLong { bytes: text.len() });
+    }
+    if text.bytes().any(|byte| byte == 0) {
+        return Err(PasswordError::Nul);
+    }
+    Ok(())
+}
+
+/// Why a text is not a password.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum PasswordError {
+    /// There is no character in it.
+    #[error("a password cannot be empty")]
+    Empty,
+    /// It has more bytes than bcrypt reads.
+    #[error(
+        "a password has at most {PASSWORD_BYTES_MAX} bytes, which is all that bcrypt reads; this one has {bytes}"
+    )]
+    TooLong {
+        /// How many bytes of UTF-8 it has.
+        bytes: usize,
+    },
+    /// It holds a NUL byte, where some implementations of bcrypt stop reading.
+    #[error("a password cannot hold a NUL byte")]
+    Nul,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Password, PasswordError> {
+        Password::parse(text.to_owned())
+    }
+
+    #[test]
+    fn ordinary_passwords_are_taken_as_they_are() {
+        for text in ["x", "pass321", " with space ", "pässword ✓", "a\nb"] {
+            assert_eq!(parse(text).unwrap().expose(), text);
+        }
+    }
+
+    #[test]
+    fn an_empty_password_is_refused() {
+        assert_eq!(parse("").unwrap_err(), PasswordError::Empty);
+    }
+
+    #[test]
+    fn seventy_two_bytes_are_the_most() {
+        assert!(parse(&"x".repeat(72)).is_ok());
+        assert_eq!(parse(&"x".repeat(73)).unwrap_err(), PasswordError::TooLong { bytes: 73 });
+    }
+
+    #[test]
+    fn the_limit_counts_bytes_and_not_characters() {
+        assert!(parse(&"é".repeat(36)).is_ok());
+        assert_eq!(parse(&"é".repeat(37)).unwrap_err(), PasswordError::TooLong { bytes: 74 });
+    }
+
+    #[test]
+    fn a_nul_byte_is_refused_wherever_it_stands() {
+        for text in ["\0", "a\0", "\0a", "a\0b"] {
+            assert_eq!(parse(text).unwrap_err(), PasswordError::Nul, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn the_refusal_of_a_long_password_names_the_limit_and_its_reason() {
+        let message = parse(&"x".repeat(80)).unwrap_err().to_string();
+        assert!(message.contains("72 bytes") && message.contains("bcrypt"), "{message}");
+    }
+
+    #[test]
+    fn neither_debug_nor_an_error_shows_the_password() {
+        let long = "secret".repeat(20);
+        let refused = parse(&long).unwrap_err();
+        for shown in [format!("{:?}", parse("secret").unwrap()), format!("{refused:?} {refused}")] {
+            assert!(!shown.contains("secret"), "{shown}");
+        }
+    }
+}

@@ -1,0 +1,312 @@
+//! The users, kept in one SQLite file.
+//!
+//! Programs come here to open the file; what they then do with it is [`UserStore`]. Nothing here knows HTTP, sessions or
+//! how long a login lasts.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use sqlx::Row as _;
+use sqlx::sqlite::SqliteRow;
+use zeroize::Zeroizing;
+
+use crate::hashing::{CredentialVersion, Hasher, Verdict};
+use crate::opening::{self, Pools};
+use crate::{BoxFuture, Options, Password, StoreError, UserStore, Username};
+
+/// Users in an SQLite file, which any number of processes may use at once.
+///
+/// The file is in WAL mode with `synchronous = FULL`: a change that was reported as done survives a loss of power. Its
+/// table is that of the Python tool of the same name, whose `users.db` opens and verifies as it is.
+///
+/// All its calls must be made within a tokio runtime that has time enabled (actix's is one).
+pub struct SqliteUserStore {
+    path: PathBuf,
+    pools: Pools,
+    hasher: Hasher,
+}
+
+impl SqliteUserStore {
+    /// Opens the file at `path`, which must be there, with the default [`Options`].
+    ///
+    /// # Errors
+    /// See [`Options::open`].
+    pub async fn open(path: impl AsRef<Path>) -> Result<Self, StoreError> {
+        Options::default().open(path).await
+    }
+
+    /// Opens the file at `path`, making it first if there is none, with the default [`Options`].
+    ///
+    /// # Errors
+    /// See [`Options::create`].
+    pub async fn create(path: impl AsRef<Path>) -> Result<Self, StoreError> {
+        Options::default().create(path).await
+    }
+
+    /// Closes the file when all calls under way are done; later ones fail. SQLite then tidies its `-wal` and `-shm` away,
+    /// unless others still have the file open. Dropping the store without it loses nothing.
+    pub fn close(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async move {
+            self.pools.readers.close().await;
+            self.pools.writer.close().await;
+        })
+    }
+
+    fn failed(&self, error: sqlx::Error) -> StoreError {
+        StoreError::from_sqlx(&self.path, error)
+    }
+
+    async fn stored_hash(&self, username: &Username) -> Result<Option<Zeroizing<String>>, StoreError> {
+        sqlx::query_scalar::<_, String>("SELECT password_hash FROM users WHERE username = ?")
+            .bind(username.as_str())
+            .fetch_optional(&self.pools.readers)
+            .await
+            .map(|hash| hash.map(Zeroizing::new))
+            .map_err(|error| self.failed(error))
+    }
+
+    /// Runs one statement, with `values` bound to it, as a write of its own. Returns how many rows it changed.
+    ///
+    /// The transaction takes the write lock at its start. A lock that is only asked for at the first write may be refused
+    /// at once, without waiting for the other writer. <https://www.sqlite.org/lang_transaction.html>
+    async fn write(&self, statement: &'static str, values: &[&str]) -> Result<u64, sqlx::Error> {
+        let mut transaction = self.pools.writer.begin_with("BEGIN IMMEDIATE").await?;
+        let mut query = sqlx::query(statement);
+        for value in values {
+            query = query.bind((*value).to_owned());
+        }
+        let done = query.execute(&mut *transaction).await?;
+        transaction.commit().await?;
+        Ok(done.rows_affected())
+    }
+}
+
+impl Options {
+    /// Opens the file at `path`, which must be there. A file of the Python tool, or an empty one, is made ready first.
+    ///
+    /// # Errors
+    /// [`StoreError`]: `Missing`, `NotADatabase`, `OtherTable`, `Newer`, `Corrupt`, `ReadOnly`, `PermissionDenied`, `Busy`,
+    /// `DiskFull` or `Unavailable`.
+    pub async fn open(self, path: impl AsRef<Path>) -> Result<SqliteUserStore, StoreError> {
+        let path = absolute(path.as_ref())?;
+        let pools = opening::open(&path, &self).await?;
+        Ok(SqliteUserStore { path, pools, hasher: Hasher::new(self.bcrypt_cost) })
+    }
+
+    /// Opens the file at `path`, making it first if there is none: readable and writable for its owner alone (0600)
+    /// whatever the umask. Its directory must be there. A file that exists keeps its users and its mode.
+    ///
+    /// If it is made and then cannot be opened, an empty file may be left, which the next call takes up.
+    ///
+    /// # Errors
+    /// As [`Options::open`]; `Missing` if the directory is.
+    pub async fn create(self, path: impl AsRef<Path>) -> Result<SqliteUserStore, StoreError> {
+        let path = absolute(path.as_ref())?;
+        opening::make_file(&path)?;
+        self.open(path).await
+    }
+}
+
+fn absolute(path: &Path) -> Result<PathBuf, StoreError> {
+    std::path::absolute(path).map_err(|error| StoreError::from_io(path, error))
+}
+
+impl fmt::Debug for SqliteUserStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SqliteUserStore").field("path", &self.path).finish_non_exhaustive()
+    }
+}
+
+impl UserStore for SqliteUserStore {
+    fn add<'a>(
+        &'a self,
+        username: &'a Username,
+        password: &'a Password,
+    ) -> BoxFuture<'a, Result<(), StoreError>> {
+        Box::pin(async move {
+            let taken = || StoreError::Taken { username: username.clone() };
+            // Spares a bcrypt; the last word is the table's, since another process may be adding the same name.
+            if self.stored_hash(username).await?.is_some() {
+                return Err(taken());
+            }
+            let hash = self.hasher.hash(password).await?;
+            let insert = "INSERT INTO users (username, password_hash) VALUES (?, ?)";
+            match self.write(insert, &[username.as_str(), &hash]).await {
+                Ok(_) => Ok(()),
+                Err(sqlx::Error::Database(error)) if error.is_unique_violation() => Err(taken()),
+                Err(error) => Err(self.failed(error)),
+            }
+        })
+    }
+
+    fn delete<'a>(&'a self, username: &'a Username) -> BoxFuture<'a, Result<(), StoreError>> {
+        Box::pin(async move {
+            match self.write("DELETE FROM users WHERE username = ?", &[username.as_str()]).await {
+                Ok(0) => Err(StoreError::Unknown { username: username.clone() }),
+                Ok(_) => Ok(()),
+                Err(error) => Err(self.failed(error)),
+            }
+        })
+    }
+
+    fn list(&self) -> BoxFuture<'_, Result<Vec<Username>, StoreError>> {
+        Box::pin(async move {
+            let names = sqlx::query("SELECT username FROM users ORDER BY id")
+                .try_map(|row: SqliteRow| row.try_get::<String, _>(0))
+                .fetch_all(&self.pools.readers)
+                .await
+                .map_err(|error| self.failed(error))?;
+            let rows = names.len();
+            let users: Vec<Username> =
+                names.into_iter().filter_map(|name| Username::parse(name).ok()).collect();
+            if users.len() < rows {
+                log::warn!(
+                    "{}: {} of {rows} entries left out: names that are too long or hold control characters or white space around them cannot log in",
+                    self.path.display(),
+                    rows - users.len()
+                );
+            }
+            Ok(users)
+        })
+    }
+
+    fn verify<'a>(
+        &'a self,
+        username: &'a str,
+        password: &'a str,
+    ) -> BoxFuture<'a, Result<Option<CredentialVersion>, StoreError>> {
+        Box::pin(async move {
+            let stored = match Username::parse(username) {
+                Ok(username) => self.stored_hash(&username).await?,
+                Err(_) => None,
+            };
+            let version = stored.as_ref().map(|hash| CredentialVersion::of_hash(hash));
+            match self.hasher.verify(stored, password).await? {
+                Verdict::Right => Ok(version),
+                Verdict::Wrong => Ok(None),
+                Verdict::UnreadableHash => {
+                    log::warn!(
+                        "the stored password hash of user {username} is not bcrypt's: set the password anew"
+                    );
+                    Ok(None)
+                }
+            }
+        })
+    }
+
+    fn change_password<'a>(
+        &'a self,
+        username: &'a Username,
+        password: &'a Password,
+    ) -> BoxFuture<'a, Result<(), StoreError>> {
+        Box::pin(async move {
+            let unknown = || StoreError::Unknown { username: username.clone() };
+            if self.stored_hash(username).await?.is_none() {
+                return Err(unknown());
+            }
+            let hash = self.hasher.hash(password).await?;
+            let update = "UPDATE users SET password_hash = ? WHERE username = ?";
+            match self.write(update, &[&hash, username.as_str()]).await {
+                Ok(0) => Err(unknown()),
+                Ok(_) => Ok(()),
+                Err(error) => Err(self.failed(error)),
+            }
+        })
+    }
+
+    fn credential_version<'a>(
+        &'a self,
+        username: &'a Username,
+    ) -> BoxFuture<'a, Result<Option<CredentialVersion>, StoreError>> {
+        Box::pin(async move {
+            Ok(self.stored_hash(username).await?.map(|hash| CredentialVersion::of_hash(&hash)))
+        })
+    }
+
+    fn verify_waiting(&self) -> usize {
+        self.hasher.waiting()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn store(dir: &tempfile::TempDir) -> SqliteUserStore {
+        Options::new().bcrypt_cost_for_tests().create(dir.path().join("users.db")).await.unwrap()
+    }
+
+    async fn add(store: &SqliteUserStore, name: &str) -> Result<(), StoreError> {
+        store.add(&Username::parse(name).unwrap(), &Password::parse("pass321".to_owned()).unwrap()).await
+    }
+
+    #[tokio::test]
+    async fn a_write_to_what_may_only_be_read_says_so() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = store(&dir).await;
+        sqlx::query("PRAGMA query_only = ON").execute(&store.pools.writer).await.unwrap();
+        assert!(matches!(add(&store, "a").await, Err(StoreError::ReadOnly { .. })));
+    }
+
+    #[tokio::test]
+    async fn a_full_disk_says_so_and_loses_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = store(&dir).await;
+        add(&store, "first").await.unwrap();
+        // The pages that there are now, and no more.
+        sqlx::query("PRAGMA max_page_count = 1").execute(&store.pools.writer).await.unwrap();
+        let mut names = (0..10_000).map(|number| format!("user{number}"));
+        let error = loop {
+            if let Err(error) = add(&store, &names.next().unwrap()).await {
+                break error;
+            }
+        };
+        assert!(matches!(error, StoreError::DiskFull { .. }), "{error:?}");
+        assert_eq!(store.list().await.unwrap()[0].as_str(), "first");
+        assert!(store.verify("first", "pass321").await.unwrap().is_some());
+    }
+
+    #[tokio::test]
+    async fn the_table_has_the_last_word_on_a_name_that_two_add_at_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = store(&dir).await;
+        let (one, two) = tokio::join!(add(&store, "same"), add(&store, "same"));
+        let (won, lost) = if one.is_ok() { (one, two) } else { (two, one) };
+        assert!(won.is_ok());
+        assert!(matches!(lost, Err(StoreError::Taken { username }) if username.as_str() == "same"));
+        assert_eq!(store.list().await.unwrap().len(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_closed_store_refuses_instead_of_hanging() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = store(&dir).await;
+        store.close().await;
+        assert!(matches!(store.list().await, Err(StoreError::Unavailable { .. })));
+        assert!(matches!(add(&store, "a").await, Err(StoreError::Unavailable { .. })));
+    }
+
+    #[tokio::test]
+    async fn a_hash_that_is_none_lets_nobody_in_and_a_new_password_mends_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = store(&dir).await;
+        store
+            .write("INSERT INTO users (username, password_hash) VALUES (?, ?)", &["bob", "pass321"])
+            .await
+            .unwrap();
+        assert!(store.verify("bob", "pass321").await.unwrap().is_none());
+        let (bob, password) =
+            (Username::parse("bob").unwrap(), Password::parse("pass321".to_owned()).unwrap());
+        store.change_password(&bob, &password).await.unwrap();
+        assert!(store.verify("bob", "pass321").await.unwrap().is_some());
+    }
+
+    #[tokio::test]
+    async fn debug_shows_the_path_and_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = store(&dir).await;
+        add(&store, "bob").await.unwrap();
+        let shown = format!("{store:?}");
+        assert!(shown.contains("users.db") && !shown.contains("$2b$"), "{shown}");
+    }
+}
