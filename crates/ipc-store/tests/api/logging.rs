@@ -1,0 +1,56 @@
+//! What the log gets to see, at its most talkative.
+
+use std::sync::Mutex;
+
+use ipc_store::UserStore;
+
+use crate::support::{Place, name, password};
+
+struct Collector(Mutex<String>);
+
+static COLLECTOR: Collector = Collector(Mutex::new(String::new()));
+
+impl log::Log for Collector {
+    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
+        true
+    }
+
+    fn log(&self, record: &log::Record<'_>) {
+        self.0.lock().unwrap().push_str(&format!("{} {}\n", record.target(), record.args()));
+    }
+
+    fn flush(&self) {}
+}
+
+/// Other tests of this binary log too while this one runs, which only makes it stricter.
+#[tokio::test]
+async fn neither_a_password_nor_a_hash_is_logged_at_any_level() {
+    log::set_logger(&COLLECTOR).unwrap();
+    log::set_max_level(log::LevelFilter::Trace);
+    let place = Place::new();
+    let store = place.create().await;
+    store.add(&name("bob"), &password("pass-that-nobody-may-see")).await.unwrap();
+    store.add(&name("bob"), &password("pass-that-nobody-may-see")).await.unwrap_err();
+    store.change_password(&name("bob"), &password("pass-that-nobody-may-see-2")).await.unwrap();
+    store.verify("bob", "pass-that-nobody-may-see").await.unwrap();
+    store.list().await.unwrap();
+    store.delete(&name("bob")).await.unwrap();
+    drop(
+        place
+            .raw("INSERT INTO users (username, password_hash) VALUES ('eve', '$2b$no'), (' x', '$2b$no')")
+            .await,
+    );
+    store.verify("eve", "pass-that-nobody-may-see").await.unwrap();
+    store.list().await.unwrap();
+    store.close().await;
+
+    let log = COLLECTOR.0.lock().unwrap();
+    // The two warnings prove that the log is listened to.
+    assert!(log.contains("of user eve is not bcrypt's"), "{log}");
+    assert!(log.contains("1 of 2 entries left out"), "{log}");
+    // Statements that the tests run beside the store are logged by sqlx with their text; the store's own are not.
+    let own = log.lines().filter(|line| !line.contains("INSERT INTO users (username, password_hash) VALUES"));
+    for line in own {
+        assert!(!line.contains("pass-that-nobody") && !line.contains("$2b$"), "{line}");
+    }
+}

@@ -1,0 +1,113 @@
+//! A `users.db` of the Python tool, opened as it is.
+
+use ipc_store::{StoreError, UserStore};
+
+use crate::support::{Place, name, names, password};
+
+/// The table as SQLAlchemy writes it, with a user whose hash Python's bcrypt 5.0.0 made of "pass321".
+const PYTHON_FILE: &str = "
+    CREATE TABLE users (
+        id INTEGER NOT NULL,
+        username VARCHAR(80) NOT NULL,
+        password_hash VARCHAR(128) NOT NULL,
+        PRIMARY KEY (id),
+        UNIQUE (username)
+    );
+    INSERT INTO users (username, password_hash) VALUES
+        ('ipc-admin', '$2b$12$7VeDvfjhPApanWIc/uqK5OLDHAwYoeDRawunTVmaUDtd3s2CGFmAC');";
+
+#[tokio::test]
+async fn its_users_log_in_with_the_passwords_they_have() {
+    let place = Place::new();
+    drop(place.raw(PYTHON_FILE).await);
+    let store = place.open().await;
+    assert_eq!(names(&store).await, ["ipc-admin"]);
+    assert!(store.verify("ipc-admin", "pass321").await.unwrap().is_some());
+    assert!(store.verify("ipc-admin", "pass322").await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn users_can_be_added_changed_and_deleted_in_it() {
+    let place = Place::new();
+    drop(place.raw(PYTHON_FILE).await);
+    let store = place.open().await;
+    store.add(&name("test1"), &password("x")).await.unwrap();
+    assert_eq!(names(&store).await, ["ipc-admin", "test1"]);
+    assert!(matches!(
+        store.add(&name("ipc-admin"), &password("x")).await,
+        Err(StoreError::Taken { username }) if username == name("ipc-admin")
+    ));
+    store.change_password(&name("ipc-admin"), &password("other")).await.unwrap();
+    assert!(store.verify("ipc-admin", "pass321").await.unwrap().is_none());
+    assert!(store.verify("ipc-admin", "other").await.unwrap().is_some());
+    store.delete(&name("ipc-admin")).await.unwrap();
+    assert_eq!(names(&store).await, ["test1"]);
+}
+
+#[tokio::test]
+async fn it_keeps_its_table_so_that_the_python_tool_can_still_read_it() {
+    let place = Place::new();
+    drop(place.raw(PYTHON_FILE).await);
+    let store = place.open().await;
+    store.add(&name("test1"), &password("x")).await.unwrap();
+    store.close().await;
+    let mut raw = place.raw("").await;
+    let columns: Vec<String> =
+        sqlx::query_scalar("SELECT name || ' ' || type FROM pragma_table_info('users')")
+            .fetch_all(&mut raw)
+            .await
+            .unwrap();
+    assert_eq!(columns, ["id INTEGER", "username VARCHAR(80)", "password_hash VARCHAR(128)"]);
+    let hash: String = sqlx::query_scalar("SELECT password_hash FROM users WHERE username = 'test1'")
+        .fetch_one(&mut raw)
+        .await
+        .unwrap();
+    assert!(hash.starts_with("$2b$") && hash.len() == 60);
+}
+
+#[tokio::test]
+async fn a_file_made_here_has_the_same_columns_in_the_same_order() {
+    let place = Place::new();
+    place.create().await.close().await;
+    let mut raw = place.raw("").await;
+    let made = "SELECT name, type, \"notnull\", pk FROM pragma_table_info('users')";
+    let made: Vec<(String, String, bool, bool)> = sqlx::query_as(made).fetch_all(&mut raw).await.unwrap();
+    let column = |name: &str, kind: &str, key| (name.to_owned(), kind.to_owned(), true, key);
+    assert_eq!(
+        made,
+        [
+            column("id", "INTEGER", true),
+            column("username", "VARCHAR(80)", false),
+            column("password_hash", "VARCHAR(128)", false)
+        ]
+    );
+}
+
+#[tokio::test]
+async fn the_empty_file_that_the_python_tool_leaves_behind_is_an_empty_store() {
+    let place = Place::new();
+    std::fs::write(&place.path, b"").unwrap();
+    let store = place.open().await;
+    assert!(names(&store).await.is_empty());
+    store.add(&name("bob"), &password("x")).await.unwrap();
+    assert_eq!(names(&store).await, ["bob"]);
+}
+
+#[tokio::test]
+async fn names_that_could_not_be_added_here_are_neither_listed_nor_let_in() {
+    let place = Place::new();
+    drop(place.raw(PYTHON_FILE).await);
+    drop(
+        place
+            .raw(
+                "INSERT INTO users (username, password_hash)
+                 SELECT ' spaced ', password_hash FROM users UNION ALL
+                 SELECT 'escape' || char(27), password_hash FROM users;",
+            )
+            .await,
+    );
+    let store = place.open().await;
+    assert_eq!(names(&store).await, ["ipc-admin"]);
+    assert!(store.verify(" spaced ", "pass321").await.unwrap().is_none());
+    assert!(store.verify("escape\u{1b}", "pass321").await.unwrap().is_none());
+}

@@ -1,0 +1,58 @@
+//! Shared by the tests: a store of its own for each, and short words for names and passwords.
+
+use std::path::{Path, PathBuf};
+
+use ipc_store::{Options, Password, SqliteUserStore, UserStore, Username};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
+use sqlx::{Connection, SqlSafeStr};
+use tempfile::TempDir;
+
+/// A directory that is gone after the test, and where `users.db` belongs in it.
+pub(crate) struct Place {
+    pub(crate) dir: TempDir,
+    pub(crate) path: PathBuf,
+}
+
+impl Place {
+    pub(crate) fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("users.db");
+        Self { dir, path }
+    }
+
+    pub(crate) async fn create(&self) -> SqliteUserStore {
+        options().create(&self.path).await.unwrap()
+    }
+
+    pub(crate) async fn open(&self) -> SqliteUserStore {
+        options().open(&self.path).await.unwrap()
+    }
+
+    /// Runs SQL on the file as another program would. The connection is left open for as long as it is kept.
+    pub(crate) async fn raw(&self, sql: &'static str) -> SqliteConnection {
+        raw(&self.path, sql).await
+    }
+}
+
+pub(crate) async fn raw(path: &Path, sql: &'static str) -> SqliteConnection {
+    let options = SqliteConnectOptions::new().filename(path).create_if_missing(true);
+    let mut connection = SqliteConnection::connect_with(&options).await.unwrap();
+    sqlx::raw_sql(sql.into_sql_str()).execute(&mut connection).await.unwrap();
+    connection
+}
+
+pub(crate) fn options() -> Options {
+    Options::new().bcrypt_cost_for_tests()
+}
+
+pub(crate) fn name(text: &str) -> Username {
+    Username::parse(text).unwrap()
+}
+
+pub(crate) fn password(text: &str) -> Password {
+    Password::parse(text.to_owned()).unwrap()
+}
+
+pub(crate) async fn names(store: &impl UserStore) -> Vec<String> {
+    store.list().await.unwrap().iter().map(ToString::to_string).collect()
+}

@@ -1,0 +1,162 @@
+//! What can be done with users.
+
+use std::sync::Arc;
+
+use ipc_store::{StoreError, UserStore};
+
+use crate::support::{Place, name, names, password};
+
+#[tokio::test]
+async fn a_user_that_was_added_can_log_in_and_no_other_can() {
+    let place = Place::new();
+    let store = place.create().await;
+    store.add(&name("bob"), &password("pass321")).await.unwrap();
+    assert!(store.verify("bob", "pass321").await.unwrap().is_some());
+    for (user, presented) in [("bob", "pass322"), ("bob", ""), ("eve", "pass321"), ("", "pass321"), ("", "")]
+    {
+        assert!(store.verify(user, presented).await.unwrap().is_none(), "{user:?} {presented:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_login_with_anything_at_all_is_an_answer_and_not_an_error() {
+    let place = Place::new();
+    let store = place.create().await;
+    store.add(&name("bob"), &password("pass321")).await.unwrap();
+    let long = "x".repeat(1 << 20);
+    for user in ["bob", "\0", "bob\0", " bob", "bob\n", "' OR 1=1 --", "%", "_ob", long.as_str()] {
+        for presented in ["pass321\0", "\0", long.as_str(), "' OR 1=1 --", "\u{10ffff}"] {
+            assert!(store.verify(user, presented).await.unwrap().is_none(), "{user:.10?} {presented:.10?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn names_are_compared_exactly() {
+    let place = Place::new();
+    let store = place.create().await;
+    store.add(&name("Bob"), &password("one")).await.unwrap();
+    store.add(&name("bob"), &password("two")).await.unwrap();
+    assert!(store.verify("Bob", "one").await.unwrap().is_some());
+    assert!(store.verify("bob", "one").await.unwrap().is_none());
+    assert!(store.verify("BOB", "one").await.unwrap().is_none());
+    // One letter with its accent, then the letter and a combining accent: they look the same.
+    store.add(&name("\u{e9}"), &password("three")).await.unwrap();
+    assert!(store.verify("e\u{301}", "three").await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn users_are_listed_in_the_order_in_which_they_were_added() {
+    let place = Place::new();
+    let store = place.create().await;
+    assert!(names(&store).await.is_empty());
+    for user in ["zoe", "adam", "mia"] {
+        store.add(&name(user), &password("x")).await.unwrap();
+    }
+    store.delete(&name("adam")).await.unwrap();
+    store.add(&name("bea"), &password("x")).await.unwrap();
+    store.add(&name("adam"), &password("x")).await.unwrap();
+    store.change_password(&name("zoe"), &password("y")).await.unwrap();
+    assert_eq!(names(&store).await, ["zoe", "mia", "bea", "adam"]);
+}
+
+#[tokio::test]
+async fn a_name_that_is_taken_is_refused_and_the_first_password_stays() {
+    let place = Place::new();
+    let store = place.create().await;
+    store.add(&name("bob"), &password("first")).await.unwrap();
+    let refused = store.add(&name("bob"), &password("second")).await.unwrap_err();
+    assert!(matches!(&refused, StoreError::Taken { username } if *username == name("bob")));
+    assert_eq!(refused.to_string(), "user bob exists already");
+    assert!(store.verify("bob", "first").await.unwrap().is_some());
+    assert!(store.verify("bob", "second").await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn a_deleted_user_is_gone_at_once() {
+    let place = Place::new();
+    let store = place.create().await;
+    store.add(&name("bob"), &password("pass321")).await.unwrap();
+    store.delete(&name("bob")).await.unwrap();
+    assert!(store.verify("bob", "pass321").await.unwrap().is_none());
+    assert_eq!(store.credential_version(&name("bob")).await.unwrap(), None);
+    assert!(names(&store).await.is_empty());
+}
+
+#[tokio::test]
+async fn a_user_that_is_not_there_can_be_neither_deleted_nor_changed() {
+    let place = Place::new();
+    let store = place.create().await;
+    let deleted = store.delete(&name("eve")).await.unwrap_err();
+    let changed = store.change_password(&name("eve"), &password("x")).await.unwrap_err();
+    for refused in [deleted, changed] {
+        assert!(matches!(&refused, StoreError::Unknown { username } if *username == name("eve")));
+        assert_eq!(refused.to_string(), "user eve does not exist");
+    }
+    assert!(names(&store).await.is_empty());
+}
+
+#[tokio::test]
+async fn a_changed_password_replaces_the_old_one() {
+    let place = Place::new();
+    let store = place.create().await;
+    store.add(&name("bob"), &password("old")).await.unwrap();
+    store.change_password(&name("bob"), &password("new")).await.unwrap();
+    assert!(store.verify("bob", "old").await.unwrap().is_none());
+    assert!(store.verify("bob", "new").await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn the_credential_version_stays_until_the_password_is_set_or_the_user_made_anew() {
+    let place = Place::new();
+    let store = place.create().await;
+    let (bob, same) = (name("bob"), password("same"));
+    store.add(&bob, &same).await.unwrap();
+    store.add(&name("eve"), &same).await.unwrap();
+    let first = store.verify("bob", "same").await.unwrap();
+    assert!(first.is_some());
+    assert_eq!(store.verify("bob", "same").await.unwrap(), first);
+    assert_eq!(store.credential_version(&bob).await.unwrap(), first);
+    assert_ne!(store.credential_version(&name("eve")).await.unwrap(), first);
+
+    store.change_password(&bob, &same).await.unwrap();
+    let second = store.credential_version(&bob).await.unwrap();
+    assert_ne!(second, first);
+
+    store.delete(&bob).await.unwrap();
+    store.add(&bob, &same).await.unwrap();
+    let third = store.credential_version(&bob).await.unwrap();
+    assert!(third.is_some() && third != first && third != second);
+}
+
+#[tokio::test]
+async fn a_user_of_the_longest_name_and_password_works() {
+    let place = Place::new();
+    let store = place.create().await;
+    let (user, secret) = ("é".repeat(80), "x".repeat(72));
+    store.add(&name(&user), &password(&secret)).await.unwrap();
+    assert!(store.verify(&user, &secret).await.unwrap().is_some());
+    assert!(store.verify(&user, &"x".repeat(73)).await.unwrap().is_none());
+    assert!(store.verify(&user, &"x".repeat(71)).await.unwrap().is_none());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_tasks_share_one_store_as_a_trait_object() {
+    let place = Place::new();
+    let store: Arc<dyn UserStore> = Arc::new(place.create().await);
+    let tasks: Vec<_> = (0..20)
+        .map(|number| {
+            let store = Arc::clone(&store);
+            tokio::spawn(async move {
+                let user = format!("user{number}");
+                store.add(&name(&user), &password("x")).await.unwrap();
+                assert!(store.verify(&user, "x").await.unwrap().is_some());
+            })
+        })
+        .collect();
+    for task in tasks {
+        task.await.unwrap();
+    }
+    assert_eq!(store.list().await.unwrap().len(), 20);
+    assert_eq!(store.verify_waiting(), 0);
+}
