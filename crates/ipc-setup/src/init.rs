@@ -3,6 +3,7 @@
 //! The command line comes here with a path. The lock and the order of the pieces live here; how a piece is made does not.
 
 use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use ipc_home::{Home, HomeError};
 
@@ -17,6 +18,16 @@ pub struct InitOptions {
     pub force: bool,
     /// The time, in seconds since the Unix epoch: certificates begin with it, and `force` names the old home after it.
     pub now_secs: u64,
+}
+
+impl InitOptions {
+    /// Not starting over, and the time that the system's clock says.
+    #[must_use]
+    pub fn now() -> Self {
+        // A clock before 1970 is as wrong as one in 1970.
+        let now_secs = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_secs());
+        Self { force: false, now_secs }
+    }
 }
 
 /// What [`init`] did.

@@ -13,7 +13,7 @@
 //! use ipc_setup::{CertificateRequest, InitOptions, Outcome, init, issue_certificate, users};
 //!
 //! let directory = tempfile::tempdir()?;
-//! let options = InitOptions { force: false, now_secs: 1_750_000_000 };
+//! let options = InitOptions::now();
 //! let made = init(&directory.path().join("home"), &options)?;
 //! assert_eq!(made.outcome, Outcome::Created);
 //! assert_eq!(users(&made.home)?.list()?[0].as_str(), "ipc-admin");

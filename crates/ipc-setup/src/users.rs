@@ -3,15 +3,13 @@
 //! The command line comes here. The admin is a user like any other but for one thing: whoever gives it a password here
 //! gives `admin.cred` the same, so that clients without credentials of their own still get in.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use ipc_home::{ADMIN_USERNAME, Credentials, Home};
 use ipc_store::{Options, Password, SqliteUserStore, UserStore, Username};
 use tokio::runtime::{Builder, Runtime};
 use zeroize::Zeroizing;
 
 use crate::random::random_bytes;
-use crate::{SetupError, certificate};
+use crate::{InitOptions, SetupError, certificate};
 
 /// The users of one home. Every call waits until it is done, so none may be made inside an async runtime.
 #[derive(Debug)]
@@ -110,7 +108,7 @@ impl Users {
             return Ok(());
         }
         let _lock = certificate::lock(&self.home)?;
-        let now_secs = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_secs());
+        let now_secs = InitOptions::now().now_secs;
         let credentials = Credentials { username: username.to_string(), password };
         self.home.write_admin_credentials(&credentials, now_secs, random_bytes()?)?;
         Ok(())
