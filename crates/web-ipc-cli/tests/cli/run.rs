@@ -1,0 +1,120 @@
+//! A temporary world in which a case is played. It knows nothing of what is expected.
+
+use std::io::Write as _;
+use std::os::unix::fs::{DirBuilderExt as _, symlink};
+use std::path::{Path, PathBuf};
+use std::process::{self, Stdio};
+use std::{env, fs, thread};
+
+use tempfile::TempDir;
+
+use crate::case;
+use crate::compare::normal;
+
+const BINARY: &str = env!("CARGO_BIN_EXE_web-ipc");
+/// The names that the binary answers to.
+const NAMES: [&str; 5] = ["web-ipc", "web-ipc-certs", "web-ipc-init", "web-ipc-test", "web-ipc-users"];
+
+/// A temporary directory with the place of a home.
+pub(crate) struct World {
+    folder: TempDir,
+    binaries: TempDir,
+}
+
+impl World {
+    /// A world with a copy of another's home, or without a home.
+    pub(crate) fn new(model: Option<&Self>) -> Self {
+        let temporary = || tempfile::Builder::new().prefix("web-ipc-case-").tempdir().unwrap();
+        let world = Self { folder: temporary(), binaries: temporary() };
+        for name in NAMES {
+            symlink(BINARY, world.binaries.path().join(name)).unwrap();
+        }
+        if let Some(model) = model {
+            copy(&model.home(), &world.home());
+        }
+        world
+    }
+
+    /// A world with a home that `--init --run` has made: slow, hence made once and copied.
+    pub(crate) fn with_fresh_home() -> Self {
+        let world = Self::new(None);
+        let output = world.program(Path::new(BINARY)).args(["--init", "--run"]).output().unwrap();
+        assert!(output.status.success(), "--init --run: {}", String::from_utf8_lossy(&output.stderr));
+        world
+    }
+
+    fn home(&self) -> PathBuf {
+        self.folder.path().join("home")
+    }
+
+    /// Runs a command and returns it with what it really did.
+    pub(crate) fn command(&self, command: &case::Command) -> case::Command {
+        let words: Vec<String> = command.words().iter().map(|word| self.filled_in(word)).collect();
+        let (name, arguments) = words.split_first().unwrap();
+        assert!(NAMES.contains(&name.as_str()), "{name} is no name of the binary");
+        let mut running = self.program(&self.binaries.path().join(name));
+        running.args(arguments).stdin(if command.stdin.is_empty() { Stdio::null() } else { Stdio::piped() });
+        let mut child = running.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        if let Some(mut pipe) = child.stdin.take() {
+            let text: String = command.stdin.iter().map(|line| format!("{line}\n")).collect();
+            // One that ends without reading breaks the pipe.
+            thread::spawn(move || pipe.write_all(text.as_bytes()));
+        }
+        let output = child.wait_with_output().unwrap();
+        case::Command {
+            out: self.lines(&output.stdout),
+            err: self.lines(&output.stderr),
+            status: output.status.code(),
+            ..command.clone()
+        }
+    }
+
+    /// Runs a shell command that must end with 0; the error is what it printed.
+    pub(crate) fn shell(&self, command: &str) -> Result<(), String> {
+        let output = self.program(Path::new("sh")).args(["-c", &self.filled_in(command)]).output().unwrap();
+        let printed =
+            || String::from_utf8_lossy(&[output.stdout.as_slice(), &output.stderr].concat()).into_owned();
+        if output.status.success() { Ok(()) } else { Err(format!("{}\n{}", output.status, printed())) }
+    }
+
+    fn program(&self, path: &Path) -> process::Command {
+        let mut command = process::Command::new(path);
+        command
+            .current_dir(self.folder.path())
+            .env("HOME", self.folder.path())
+            .env("WEB_IPC_HOME", self.home())
+            // The worst case: a panic would show all it can.
+            .env("RUST_BACKTRACE", "1")
+            .env_remove("RUST_LOG")
+            .env_remove("COLUMNS")
+            .env_remove("XDG_DATA_HOME")
+            .stdin(Stdio::null());
+        command
+    }
+
+    fn filled_in(&self, text: &str) -> String {
+        text.replace("{home}", &self.home().to_string_lossy())
+            .replace("{folder}", &self.folder.path().to_string_lossy())
+    }
+
+    fn lines(&self, output: &[u8]) -> Vec<String> {
+        let text = String::from_utf8_lossy(output)
+            .replace(&*self.home().to_string_lossy(), "{home}")
+            .replace(&*self.folder.path().to_string_lossy(), "{folder}");
+        text.lines().map(normal).collect()
+    }
+}
+
+/// Copies a directory with everything in it; `fs::copy` keeps permissions.
+fn copy(from: &Path, to: &Path) {
+    fs::DirBuilder::new().mode(0o700).create(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let path = entry.unwrap().path();
+        let target = to.join(path.file_name().unwrap());
+        if path.is_dir() {
+            copy(&path, &target);
+        } else {
+            fs::copy(&path, &target).unwrap();
+        }
+    }
+}
