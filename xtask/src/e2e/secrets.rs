@@ -56,33 +56,31 @@ pub(super) fn no_admin_password_is_logged(built: &Built) -> Outcome {
 /// All that is printed, on both streams, by a home's life at trace.
 fn logs_at_trace(sandbox: &Sandbox) -> String {
     let mut logs = String::new();
-    let run = |arguments: &[&str], log: &str| {
+    for arguments in [
+        ["--init", "--run"].as_slice(),
+        &["--users", "--add", "--user", "test1", "--password", PASSWORD],
+        &["--users", "--test", "--user", "test1", "--password", PASSWORD],
+        &["--certs", "--name", "testServer1"],
+        &["--test", "--run", "--qty", "3"],
+        &["--test", "--run", "--qty", "3", "--name", "testServer1", "--protocol", "http"],
+    ] {
         let mut command = sandbox.command(arguments);
-        command.env("RUST_LOG", log);
+        command.env("RUST_LOG", "trace");
         let finished = spawn::finish(command).succeeded();
-        finished.stdout + &finished.stderr
-    };
-    for log in ["trace", "debug"] {
-        logs += &run(&["--init", "--run", "--force"], log);
-        logs += &run(&["--users", "--add", "--user", "test1", "--password", PASSWORD], log);
-        logs += &run(&["--users", "--test", "--user", "test1", "--password", PASSWORD], log);
-        logs += &run(&["--certs", "--name", "testServer1"], log);
-        logs += &run(&["--test", "--run", "--qty", "3", "--logLevel", "debug"], log);
+        logs += &finished.stdout;
+        logs += &finished.stderr;
     }
-    let (receiver, address) = receive(sandbox, "127.0.0.1:0", "trace");
-    for log in ["trace", "debug"] {
-        let sender = send(sandbox, &address, log, 3, log).finish().succeeded();
-        logs += &sender.stdout;
-        logs += &sender.stderr;
-    }
-    receiver.terminate();
-    let received = receiver.finish().succeeded();
-    logs += &received.stdout;
-    logs += &received.stderr;
     assert!(
         logs.contains("][DEBUG][") || logs.contains("TRACE"),
         "the log does not go below INFO: nothing is shown"
     );
+    let (receiver, address) = receive(sandbox, "127.0.0.1:0", "trace");
+    let sender = send(sandbox, &address, "client", 3, "trace").finish().succeeded();
+    receiver.terminate();
+    let received = receiver.finish().succeeded();
+    for printed in [sender.stdout, sender.stderr, received.stdout, received.stderr] {
+        logs += &printed;
+    }
     logs
 }
 
