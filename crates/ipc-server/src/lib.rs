@@ -1,1 +1,59 @@
-//! The web-ipc server: receives sealed messages over HTTPS with mutual TLS.
+//! The receiving end of web-ipc: an HTTPS server with mutual TLS that opens sealed messages of known users and puts
+//! each into the application's inbox once.
+//!
+//! * [`Server::builder`] sets up a server over a [`Home`](ipc_home::Home), and [`ServerBuilder::start`] starts it
+//! * [`Server::inbox`] is where the application takes its messages from
+//! * [`blocking::Server`] is the same for programs that are not async
+//!
+//! The server lives on threads of its own, so the application may use any async runtime or none. What it is built
+//! of (actix-web, rustls, sqlx) does not show. It knows nothing of making certificates or users; `ipc-setup` does.
+//!
+//! ```
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let directory = tempfile::tempdir()?;
+//! # let path = directory.path().join("home");
+//! # ipc_setup::init(&path, &ipc_setup::InitOptions::now())?;
+//! # let home = ipc_home::Home::open(&path)?;
+//! # let runtime = tokio::runtime::Runtime::new()?;
+//! use ipc_server::Server;
+//!
+//! # runtime.block_on(async {
+//! let server = Server::builder(&home).name("localhost").bind("127.0.0.1:0").start().await?;
+//! println!("listening on {}", server.address());
+//! # let (address, task) = (server.address().to_string(), home.clone());
+//! # let sender = tokio::spawn(async move {
+//! #     let client = ipc_client::Client::builder(&task).server("localhost", &address).build().unwrap();
+//! #     client.send(&serde_json::json!({"test": 1})).await.unwrap();
+//! # });
+//! while let Some(delivery) = server.inbox().recv().await {
+//!     println!("{} from {}", delivery.body(), delivery.user());
+//! #   assert_eq!((delivery.body(), delivery.user()), (r#"{"test":1}"#, "ipc-admin"));
+//!     delivery.ack().await?;
+//! #   break;
+//! }
+//! # sender.await?;
+//! server.stop().await;
+//! # Ok::<(), Box<dyn std::error::Error>>(()) })
+//! # }
+//! ```
+
+mod answer;
+mod attempts;
+pub mod blocking;
+mod builder;
+mod error;
+mod listen;
+mod peer;
+mod receive;
+mod routes;
+mod server;
+mod session;
+mod state;
+mod tls;
+mod users;
+
+pub use builder::ServerBuilder;
+pub use error::StartError;
+pub use ipc_inbox::{Delivery, Inbox, MemoryOptions};
+pub use ipc_protocol::Protocol;
+pub use server::Server;

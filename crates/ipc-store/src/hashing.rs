@@ -6,6 +6,7 @@
 use std::error::Error;
 use std::fmt;
 use std::hint::black_box;
+#[cfg(test)]
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock};
 
@@ -82,7 +83,6 @@ pub(crate) struct Hasher {
     cost: u32,
     dummy: String,
     cores: Arc<Semaphore>,
-    waiting: AtomicUsize,
     #[cfg(test)]
     runs: Arc<AtomicUsize>,
 }
@@ -98,15 +98,9 @@ impl Hasher {
             cost,
             dummy: format!("$2b${cost:02}${DUMMY_SALT_AND_HASH}"),
             cores,
-            waiting: AtomicUsize::new(0),
             #[cfg(test)]
             runs: Arc::default(),
         }
-    }
-
-    /// How many calls wait for a core just now; those that have one do not count.
-    pub(crate) fn waiting(&self) -> usize {
-        self.waiting.load(Ordering::Relaxed)
     }
 
     /// A fresh hash of `password`, salt and all, as `$2b$` text of 60 characters.
@@ -150,10 +144,8 @@ impl Hasher {
         &self,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, HashingError> {
-        let permit = {
-            let _waiting = Waiting::count_in(&self.waiting);
-            Arc::clone(&self.cores).acquire_owned().await.expect("nobody ever closes this semaphore")
-        };
+        let permit =
+            Arc::clone(&self.cores).acquire_owned().await.expect("nobody ever closes this semaphore");
         #[cfg(test)]
         let runs = Arc::clone(&self.runs);
         tokio::task::spawn_blocking(move || {
@@ -164,22 +156,6 @@ impl Hasher {
         })
         .await
         .map_err(|cause| HashingError(cause.into()))
-    }
-}
-
-/// Counts a caller among those that wait, until dropped: a cancelled login waits no more.
-struct Waiting<'a>(&'a AtomicUsize);
-
-impl<'a> Waiting<'a> {
-    fn count_in(waiting: &'a AtomicUsize) -> Self {
-        waiting.fetch_add(1, Ordering::Relaxed);
-        Self(waiting)
-    }
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -303,29 +279,24 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn one_more_than_there_are_cores_waits_and_is_counted_until_it_leaves() {
+    async fn one_more_than_there_are_cores_waits() {
         let hasher = hasher();
         let taken = Arc::clone(&hasher.cores).acquire_owned().await.unwrap();
-        {
-            let mut waiting = pin!(hasher.verify(None, "x"));
-            assert!(waiting.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
-            assert_eq!(hasher.waiting(), 1);
-            drop(taken);
-            waiting.await.unwrap();
-        }
-        assert_eq!(hasher.waiting(), 0);
+        let mut waiting = pin!(hasher.verify(None, "x"));
+        assert!(waiting.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+        drop(taken);
+        waiting.await.unwrap();
     }
 
     #[tokio::test]
-    async fn a_caller_that_gives_up_waits_no_more_and_costs_nothing() {
+    async fn a_caller_that_gives_up_costs_nothing() {
         let hasher = hasher();
         let _taken = Arc::clone(&hasher.cores).acquire_owned().await.unwrap();
         {
             let mut waiting = Box::pin(hasher.verify(None, "x"));
             assert!(waiting.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
-            assert_eq!(hasher.waiting(), 1);
         }
-        assert_eq!((hasher.waiting(), hasher.runs.load(Ordering::Relaxed)), (0, 0));
+        assert_eq!(hasher.runs.load(Ordering::Relaxed), 0);
     }
 
     #[test]

@@ -90,7 +90,7 @@ pub trait UserStore: Send + Sync + 'static {
     ///
     /// Every answer takes one bcrypt, so that the time does not tell whether the user exists. (It does for users whose
     /// hash has another cost than the store's own.) It is run on a blocking thread, and no more at once than the machine
-    /// has cores; see [`UserStore::verify_waiting`]. Users of the Python tool whose password is longer than 72 bytes need
+    /// has cores; the rest wait, and how many may is for the caller to say. Users of the Python tool whose password is longer than 72 bytes need
     /// a new one.
     ///
     /// # Errors
@@ -120,8 +120,4 @@ pub trait UserStore: Send + Sync + 'static {
         &'a self,
         username: &'a Username,
     ) -> BoxFuture<'a, Result<Option<CredentialVersion>, StoreError>>;
-
-    /// How many calls of this store wait for a core to run bcrypt just now, those that are running not counted. A server
-    /// refuses logins when it is too many.
-    fn verify_waiting(&self) -> usize;
 }

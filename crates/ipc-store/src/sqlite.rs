@@ -222,10 +222,6 @@ impl UserStore for SqliteUserStore {
             Ok(self.stored_hash(username).await?.map(|hash| CredentialVersion::of_hash(&hash)))
         })
     }
-
-    fn verify_waiting(&self) -> usize {
-        self.hasher.waiting()
-    }
 }
 
 #[cfg(test)]

@@ -1,0 +1,61 @@
+//! Prints what arrives, a JSON line for each message, until it is told to stop.
+//!
+//! `receive --home DIR [--name localhost] [--bind 127.0.0.1:0] [--protocol https] [--count N]`
+//!
+//! The first line is `listening on ADDRESS`. SIGTERM or SIGINT stops it: what was accepted is printed first. With
+//! `--count` it stops by itself after as many messages.
+#![allow(clippy::print_stdout)]
+
+use std::error::Error;
+use std::io::Write as _;
+
+use ipc_home::Home;
+use ipc_server::{Delivery, Server};
+use tokio::signal::unix::{SignalKind, signal};
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), Box<dyn Error>> {
+    env_logger::init();
+    let mut arguments = std::env::args().skip(1);
+    let (mut home, mut name, mut address) = (None, "localhost".to_owned(), "127.0.0.1:0".to_owned());
+    let (mut protocol, mut count) = (ipc_server::Protocol::Https, u64::MAX);
+    while let Some(option) = arguments.next() {
+        let value = arguments.next().ok_or("each option takes a value")?;
+        match option.as_str() {
+            "--home" => home = Some(Home::open(value)?),
+            "--name" => name = value,
+            "--bind" => address = value,
+            "--protocol" => protocol = value.parse()?,
+            "--count" => count = value.parse()?,
+            other => return Err(format!("there is no option {other}").into()),
+        }
+    }
+    let home = home.ok_or("--home DIR is missing")?;
+    let server = Server::builder(&home).name(name).bind(address).protocol(protocol).start().await?;
+    println!("listening on {}", server.address());
+
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    for _ in 0..count {
+        let delivery = tokio::select! {
+            delivery = server.inbox().recv() => delivery,
+            _ = terminate.recv() => None,
+            _ = interrupt.recv() => None,
+        };
+        let Some(delivery) = delivery else { break };
+        print(delivery).await?;
+    }
+    server.stop().await;
+    while let Some(delivery) = server.inbox().recv().await {
+        print(delivery).await?;
+    }
+    Ok(())
+}
+
+async fn print(delivery: Delivery) -> Result<(), Box<dyn Error>> {
+    let body: serde_json::Value = delivery.parse()?;
+    let line = serde_json::json!({"id": delivery.id().to_string(), "user": delivery.user(), "body": body});
+    println!("{line}");
+    std::io::stdout().flush()?;
+    delivery.ack().await?;
+    Ok(())
+}

@@ -1,0 +1,121 @@
+//! Answers: the few good ones, and refusals with one message for the peer and another for the log.
+
+use std::borrow::Cow;
+use std::fmt::Display;
+use std::time::Duration;
+
+use actix_web::http::StatusCode;
+use actix_web::http::header::{self, HeaderName, HeaderValue};
+use actix_web::{HttpRequest, HttpResponse};
+use ipc_protocol::{DUPLICATE_HEADER, PROBLEM_TYPE, Problem, ProblemCode, RAW_ENVELOPE_TYPE, SUBMIT_TEXT};
+
+/// A request that is refused.
+#[derive(Debug)]
+pub(crate) struct Refusal {
+    code: ProblemCode,
+    /// For the peer.
+    detail: Cow<'static, str>,
+    /// For the log; never a secret.
+    cause: Option<String>,
+    retry_after: Option<Duration>,
+}
+
+impl Refusal {
+    pub(crate) fn new(code: ProblemCode, detail: impl Into<Cow<'static, str>>) -> Self {
+        Refusal { code, detail: detail.into(), cause: None, retry_after: None }
+    }
+
+    /// Adds what only the log is told.
+    pub(crate) fn because(mut self, cause: impl Display) -> Self {
+        self.cause = Some(cause.to_string());
+        self
+    }
+
+    /// Adds when to come again, rounded up to whole seconds.
+    pub(crate) fn retry_after(mut self, wait: Duration) -> Self {
+        self.retry_after = Some(wait);
+        self
+    }
+
+    fn for_the_log(&self) -> String {
+        match &self.cause {
+            Some(cause) => format!(" {} ({cause})", self.code),
+            None => format!(" {}", self.code),
+        }
+    }
+
+    fn response(&self) -> HttpResponse {
+        let status =
+            StatusCode::from_u16(self.code.status()).expect("every code has a status of three digits");
+        let mut response = HttpResponse::build(status);
+        response.content_type(PROBLEM_TYPE);
+        if let Some(wait) = self.retry_after {
+            response.insert_header((header::RETRY_AFTER, wait.as_secs_f64().ceil().to_string()));
+        }
+        if self.code == ProblemCode::BadCredentials {
+            // RFC 9110, section 11.6.1: a 401 names a scheme.
+            response.insert_header((header::WWW_AUTHENTICATE, "Web-IPC"));
+        }
+        response.body(Problem::new(self.code, self.detail.as_ref()).to_json())
+    }
+}
+
+/// The answer 200 to a message.
+pub(crate) fn accepted(is_duplicate: bool) -> HttpResponse {
+    let mut response = HttpResponse::Ok();
+    response.content_type("text/plain; charset=utf-8");
+    if is_duplicate {
+        response.insert_header((HeaderName::from_static(DUPLICATE_HEADER), HeaderValue::from_static("true")));
+    }
+    response.body(SUBMIT_TEXT)
+}
+
+/// The answer 200 with an envelope.
+pub(crate) fn envelope(envelope: Vec<u8>, is_raw: bool) -> HttpResponse {
+    let content_type = if is_raw { RAW_ENVELOPE_TYPE } else { "text/plain; charset=utf-8" };
+    HttpResponse::Ok().content_type(content_type).body(envelope)
+}
+
+/// Makes the response and writes the line of the log that every request gets: peer, method, path, status.
+pub(crate) fn answer(request: &HttpRequest, result: Result<HttpResponse, Refusal>) -> HttpResponse {
+    let (response, refusal) = match result {
+        Ok(response) => (response, None),
+        Err(refusal) => (refusal.response(), Some(refusal)),
+    };
+    if log::log_enabled!(log::Level::Info) {
+        let peer = request.peer_addr().map_or_else(|| "?".to_owned(), |peer| peer.to_string());
+        let why = refusal.map(|refusal| refusal.for_the_log()).unwrap_or_default();
+        log::info!(
+            "{peer} - \"{} {}\" {}{why}",
+            request.method(),
+            request.path(),
+            response.status().as_u16()
+        );
+    }
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn retry_after_is_rounded_up_to_whole_seconds() {
+        for (wait, seconds) in [
+            (Duration::from_millis(1), "1"),
+            (Duration::from_millis(1500), "2"),
+            (Duration::from_secs(3), "3"),
+        ] {
+            let refusal = Refusal::new(ProblemCode::InboxFull, "full").retry_after(wait);
+            assert_eq!(refusal.response().headers().get(header::RETRY_AFTER).unwrap(), seconds);
+        }
+    }
+
+    #[test]
+    fn what_is_for_the_log_is_not_for_the_peer() {
+        let refusal = Refusal::new(ProblemCode::InternalError, "public").because("private");
+        let body = actix_web::body::MessageBody::try_into_bytes(refusal.response().into_body()).unwrap();
+        let text = std::str::from_utf8(&body).unwrap();
+        assert!(text.contains("public") && !text.contains("private"));
+    }
+}

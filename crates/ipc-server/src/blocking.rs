@@ -1,0 +1,50 @@
+//! The server for programs that are not async: the calling thread waits.
+//!
+//! ```no_run
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let home = ipc_home::Home::open_default()?;
+//! let server = ipc_server::Server::builder(&home).bind("127.0.0.1:3000").start_blocking()?;
+//! while let Some(delivery) = server.inbox().recv_blocking() {
+//!     println!("{} from {}", delivery.body(), delivery.user());
+//!     delivery.ack_blocking()?;
+//! }
+//! # Ok(())
+//! # }
+//! ```
+
+use std::net::SocketAddr;
+
+use crate::Inbox;
+
+/// A server that listens, with a face that waits. [`ServerBuilder::start_blocking`](crate::ServerBuilder::start_blocking)
+/// starts one. Its calls must not be made on an async runtime's thread, which they would hold up.
+#[derive(Debug)]
+pub struct Server {
+    server: crate::Server,
+}
+
+impl Server {
+    pub(crate) fn new(server: crate::Server) -> Self {
+        Server { server }
+    }
+
+    /// See [`Server::address`](crate::Server::address).
+    pub fn address(&self) -> SocketAddr {
+        self.server.address()
+    }
+
+    /// See [`Server::name`](crate::Server::name).
+    pub fn name(&self) -> &str {
+        self.server.name()
+    }
+
+    /// See [`Server::inbox`](crate::Server::inbox); its `recv_blocking` is the one that waits.
+    pub fn inbox(&self) -> &Inbox {
+        self.server.inbox()
+    }
+
+    /// See [`Server::stop`](crate::Server::stop).
+    pub fn stop(&self) {
+        futures_executor::block_on(self.server.stop());
+    }
+}

@@ -1,0 +1,219 @@
+//! What a server can be told before it starts.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ipc_home::Home;
+use ipc_inbox::Inbox;
+use ipc_protocol::{PLAINTEXT_BYTES_MAX_DEFAULT, Protocol, SESSION_SECS};
+use ipc_store::UserStore;
+
+use crate::blocking;
+use crate::{Server, StartError};
+
+/// Sets up a server; [`start`](ServerBuilder::start) starts it.
+///
+/// # Defaults
+/// | setting | default |
+/// |---|---|
+/// | [`name`](Self::name) | `localhost` |
+/// | [`bind`](Self::bind) | `127.0.0.1:0` |
+/// | [`protocol`](Self::protocol) | https |
+/// | [`inbox`](Self::inbox) | in memory, 1024 messages |
+/// | [`plaintext_bytes_max`](Self::plaintext_bytes_max) | 16 MiB |
+/// | [`body_timeout`](Self::body_timeout) | 30 s |
+/// | [`head_timeout`](Self::head_timeout) | 5 s |
+/// | [`handshake_timeout`](Self::handshake_timeout) | 5 s |
+/// | [`idle_timeout`](Self::idle_timeout) | 75 s |
+/// | [`inbox_wait`](Self::inbox_wait) | 100 ms |
+/// | [`connections_max`](Self::connections_max) | 1024 |
+/// | [`logins_waiting_max`](Self::logins_waiting_max) | 32 |
+/// | [`failed_logins_max`](Self::failed_logins_max) | 10 a minute |
+/// | [`session_lifetime`](Self::session_lifetime) | 1 h |
+/// | [`stop_timeout`](Self::stop_timeout) | 10 s |
+/// | [`workers`](Self::workers) | one a core |
+#[derive(Clone)]
+#[must_use = "a server runs once it is started"]
+pub struct ServerBuilder {
+    pub(crate) home: Home,
+    pub(crate) name: String,
+    pub(crate) address: String,
+    pub(crate) protocol: Protocol,
+    pub(crate) allows_remote_http: bool,
+    pub(crate) inbox: Option<Inbox>,
+    pub(crate) users: Option<Arc<dyn UserStore>>,
+    pub(crate) plaintext_bytes_max: usize,
+    pub(crate) body_timeout: Duration,
+    pub(crate) head_timeout: Duration,
+    pub(crate) handshake_timeout: Duration,
+    pub(crate) idle_timeout: Duration,
+    pub(crate) inbox_wait: Duration,
+    pub(crate) connections_max: usize,
+    pub(crate) logins_waiting_max: usize,
+    pub(crate) failed_logins_max: u32,
+    pub(crate) session_lifetime: Duration,
+    pub(crate) stop_timeout: Duration,
+    pub(crate) workers: usize,
+}
+
+impl ServerBuilder {
+    pub(crate) fn new(home: &Home) -> Self {
+        ServerBuilder {
+            home: home.clone(),
+            name: "localhost".into(),
+            address: "127.0.0.1:0".into(),
+            protocol: Protocol::Https,
+            allows_remote_http: false,
+            inbox: None,
+            users: None,
+            plaintext_bytes_max: PLAINTEXT_BYTES_MAX_DEFAULT,
+            body_timeout: Duration::from_secs(30),
+            head_timeout: Duration::from_secs(5),
+            handshake_timeout: Duration::from_secs(5),
+            idle_timeout: Duration::from_secs(75),
+            inbox_wait: Duration::from_millis(100),
+            connections_max: 1024,
+            logins_waiting_max: 32,
+            failed_logins_max: 10,
+            session_lifetime: Duration::from_secs(SESSION_SECS),
+            stop_timeout: Duration::from_secs(10),
+            workers: std::thread::available_parallelism().map_or(1, usize::from),
+        }
+    }
+
+    /// The peer name whose certificate the server shows: `NAME.crt` and `NAME.key` of the home.
+    pub fn name(mut self, name: impl AsRef<str>) -> Self {
+        self.name = name.as_ref().to_owned();
+        self
+    }
+
+    /// The address to listen on, `host:port`. Port 0 is the first free one of 3000 to 3999.
+    pub fn bind(mut self, address: impl fmt::Display) -> Self {
+        self.address = address.to_string();
+        self
+    }
+
+    /// https, or plain http on loopback.
+    pub fn protocol(mut self, protocol: Protocol) -> Self {
+        self.protocol = protocol;
+        self
+    }
+
+    /// Lets a plain http server listen where others reach it. No certificate is looked at then: who has the
+    /// envelope key and a password gets in.
+    pub fn dangerously_allow_remote_http(mut self) -> Self {
+        self.allows_remote_http = true;
+        self
+    }
+
+    /// Where messages go. An inbox belongs to one server, which closes it when it stops.
+    pub fn inbox(mut self, inbox: Inbox) -> Self {
+        self.inbox = Some(inbox);
+        self
+    }
+
+    /// Where users are looked up, if not in the home's `users.db`.
+    pub fn users(mut self, users: Arc<dyn UserStore>) -> Self {
+        self.users = Some(users);
+        self
+    }
+
+    /// The longest plaintext (the frame as JSON text) taken, in bytes. Longer ones are refused with 413.
+    pub fn plaintext_bytes_max(mut self, bytes: usize) -> Self {
+        self.plaintext_bytes_max = bytes;
+        self
+    }
+
+    /// How long a request's body may take to arrive; then 408.
+    pub fn body_timeout(mut self, time: Duration) -> Self {
+        self.body_timeout = time;
+        self
+    }
+
+    /// How long a request's head may take to arrive; then 408.
+    pub fn head_timeout(mut self, time: Duration) -> Self {
+        self.head_timeout = time;
+        self
+    }
+
+    /// How long a TLS handshake may take; then the connection is closed.
+    pub fn handshake_timeout(mut self, time: Duration) -> Self {
+        self.handshake_timeout = time;
+        self
+    }
+
+    /// How long a connection may stay open without a request.
+    pub fn idle_timeout(mut self, time: Duration) -> Self {
+        self.idle_timeout = time;
+        self
+    }
+
+    /// How long a message waits for room in a full inbox before it is refused with 503 and `Retry-After`.
+    pub fn inbox_wait(mut self, time: Duration) -> Self {
+        self.inbox_wait = time;
+        self
+    }
+
+    /// How many connections are served at the same time; further ones wait. Together with
+    /// [`plaintext_bytes_max`](Self::plaintext_bytes_max) this bounds what peers can make the server hold.
+    pub fn connections_max(mut self, connections: usize) -> Self {
+        self.connections_max = connections.max(1);
+        self
+    }
+
+    /// How many logins run or wait at the same time, each of them a bcrypt; further ones are refused with 429.
+    pub fn logins_waiting_max(mut self, logins: usize) -> Self {
+        self.logins_waiting_max = logins;
+        self
+    }
+
+    /// How many logins of one peer for one user may fail within a minute; further ones are refused with 429.
+    pub fn failed_logins_max(mut self, logins: u32) -> Self {
+        self.failed_logins_max = logins;
+        self
+    }
+
+    /// How long a login lasts, in whole seconds.
+    pub fn session_lifetime(mut self, time: Duration) -> Self {
+        self.session_lifetime = time;
+        self
+    }
+
+    /// How long [`Server::stop`] waits for requests that are under way.
+    pub fn stop_timeout(mut self, time: Duration) -> Self {
+        self.stop_timeout = time;
+        self
+    }
+
+    /// How many threads serve connections.
+    pub fn workers(mut self, workers: usize) -> Self {
+        self.workers = workers.max(1);
+        self
+    }
+
+    /// Starts the server and returns when it listens. Needs no particular async runtime.
+    ///
+    /// # Errors
+    /// [`StartError`], whose `remedy` says what to do.
+    pub async fn start(self) -> Result<Server, StartError> {
+        Server::start(self).await
+    }
+
+    /// [`start`](Self::start) for code that is not async.
+    ///
+    /// # Errors
+    /// As `start`.
+    pub fn start_blocking(self) -> Result<blocking::Server, StartError> {
+        futures_executor::block_on(self.start()).map(blocking::Server::new)
+    }
+}
+
+impl fmt::Debug for ServerBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ServerBuilder")
+            .field("name", &self.name)
+            .field("address", &self.address)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,91 @@
+//! Binds the socket. A free port is found by binding it, never by looking first.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
+use std::ops::RangeInclusive;
+
+use socket2::{Domain, Socket, Type};
+
+use crate::StartError;
+
+/// The ports that port 0 stands for.
+const FREE_PORTS: RangeInclusive<u16> = 3000..=3999;
+
+/// Connections the system keeps until the server takes them.
+const BACKLOG: i32 = 1024;
+
+/// The first address that `text` (`host:port`) stands for.
+pub(crate) fn resolve(text: &str) -> Result<SocketAddr, StartError> {
+    let failed = |source| StartError::Address { address: text.into(), source };
+    let none = || io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    text.to_socket_addrs().map_err(failed)?.next().ok_or_else(none).map_err(failed)
+}
+
+/// Listens on an address; port 0 stands for the first port of 3000 to 3999 that is free.
+pub(crate) fn listen(address: SocketAddr) -> Result<TcpListener, StartError> {
+    if address.port() != 0 {
+        return listen_on(address).map_err(|source| StartError::Listen { address, source });
+    }
+    for port in FREE_PORTS {
+        let address = SocketAddr::new(address.ip(), port);
+        match listen_on(address) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => (),
+            Err(source) => return Err(StartError::Listen { address, source }),
+            Ok(listener) => return Ok(listener),
+        }
+    }
+    Err(StartError::NoFreePort { first: *FREE_PORTS.start(), last: *FREE_PORTS.end() })
+}
+
+fn listen_on(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+    // A server that was stopped may start again at once, although its old connections still linger. On the systems
+    // this runs on it lets no two servers share a port.
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn port_of(listener: &TcpListener) -> u16 {
+        listener.local_addr().unwrap().port()
+    }
+
+    #[test]
+    fn port_0_is_a_port_of_the_range_and_each_gets_its_own() {
+        let listeners: Vec<_> = (0..5).map(|_| listen(resolve("127.0.0.1:0").unwrap()).unwrap()).collect();
+        let mut ports: Vec<_> = listeners.iter().map(port_of).collect();
+        assert!(ports.iter().all(|port| FREE_PORTS.contains(port)));
+        ports.sort_unstable();
+        ports.dedup();
+        assert_eq!(ports.len(), 5);
+    }
+
+    #[test]
+    fn a_taken_port_is_refused_with_what_to_do() {
+        let first = listen(resolve("127.0.0.1:0").unwrap()).unwrap();
+        let error = listen(first.local_addr().unwrap()).unwrap_err();
+        assert!(
+            matches!(&error, StartError::Listen { source, .. } if source.kind() == io::ErrorKind::AddrInUse)
+        );
+        assert!(error.remedy().unwrap().contains("another port"));
+    }
+
+    #[test]
+    fn an_address_of_another_host_is_refused() {
+        // TEST-NET-1 (RFC 5737) is nobody's.
+        let error = listen(resolve("192.0.2.1:0").unwrap()).unwrap_err();
+        assert!(error.remedy().unwrap().contains("127.0.0.1"), "{error}");
+    }
+
+    #[test]
+    fn what_is_no_address_is_refused() {
+        for text in ["", "127.0.0.1", "127.0.0.1:x", "127.0.0.1:70000"] {
+            assert!(matches!(resolve(text), Err(StartError::Address { .. })), "{text}");
+        }
+    }
+}

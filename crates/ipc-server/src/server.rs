@@ -1,0 +1,228 @@
+//! The running server: a thread of its own with an actix system on it, and the handle to both.
+
+use std::fmt;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use actix_web::dev::ServerHandle;
+use actix_web::{App, HttpServer, web};
+use ipc_home::{Home, PeerName};
+use ipc_inbox::Inbox;
+use ipc_protocol::Protocol;
+use ipc_store::{SqliteUserStore, UserStore};
+use rustls::ServerConfig;
+use tokio::sync::oneshot;
+
+use crate::attempts::Attempts;
+use crate::peer::{Transport, note_certificate};
+use crate::receive::Limits;
+use crate::state::{Places, State};
+use crate::users::Users;
+use crate::{ServerBuilder, StartError, listen, routes, tls};
+
+/// A server that listens.
+///
+/// Dropping it stops it as [`stop`](Server::stop) does, without waiting for the end.
+pub struct Server {
+    name: String,
+    address: SocketAddr,
+    inbox: Inbox,
+    state: web::Data<State>,
+    handle: ServerHandle,
+    /// Ends with the server's thread.
+    ended: Mutex<Option<oneshot::Receiver<()>>>,
+}
+
+impl Server {
+    /// Sets up a server over a home.
+    pub fn builder(home: &Home) -> ServerBuilder {
+        ServerBuilder::new(home)
+    }
+
+    /// The address it listens on, with the port it really has.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The peer name it shows.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Where the application takes its messages from. The handle may be cloned and outlives the server.
+    pub fn inbox(&self) -> &Inbox {
+        &self.inbox
+    }
+
+    /// Stops the server: no further connection is taken, requests under way are finished, then the inbox is
+    /// closed. What was accepted stays in the inbox to be taken; what is refused meanwhile is told to come again.
+    /// Returns when all of that is done, at the latest after the time set by
+    /// [`stop_timeout`](ServerBuilder::stop_timeout). A second call waits for nothing.
+    pub async fn stop(&self) {
+        log::info!("Shutting down web server {}:{}", self.name, self.address.port());
+        self.state.is_stopping.store(true, Ordering::Relaxed);
+        self.handle.stop(true).await;
+        self.inbox.close();
+        let ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(ended) = ended {
+            // The thread drops its end when it is done.
+            let _done = ended.await;
+        }
+        log::info!("Web server stopped");
+    }
+
+    pub(crate) async fn start(builder: ServerBuilder) -> Result<Server, StartError> {
+        let name = PeerName::parse(&builder.name)
+            .map_err(|source| StartError::Name { name: builder.name.clone(), source })?;
+        let address = listen::resolve(&builder.address)?;
+        if builder.protocol == Protocol::Http && !address.ip().is_loopback() && !builder.allows_remote_http {
+            return Err(StartError::RemoteHttp { address });
+        }
+        let (started, answer) = oneshot::channel();
+        let (end, ended) = oneshot::channel();
+        std::thread::Builder::new()
+            .name("web-ipc-server".into())
+            .spawn(move || {
+                run(builder, name, address, started);
+                drop::<oneshot::Sender<()>>(end);
+            })
+            .map_err(|source| StartError::Threads { source })?;
+        let gone = || StartError::Threads { source: std::io::Error::other("the server's thread ended") };
+        let started = answer.await.map_err(|_| gone())??;
+        Ok(Server {
+            name: started.name,
+            address: started.address,
+            inbox: started.state.inbox.clone(),
+            state: started.state,
+            handle: started.handle,
+            ended: Mutex::new(Some(ended)),
+        })
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // The thread finishes what is under way and closes the inbox.
+        self.state.is_stopping.store(true, Ordering::Relaxed);
+        drop(self.handle.stop(true));
+    }
+}
+
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Server")
+            .field("name", &self.name)
+            .field("address", &self.address)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What the thread tells the one who started it.
+struct Started {
+    name: String,
+    address: SocketAddr,
+    state: web::Data<State>,
+    handle: ServerHandle,
+}
+
+/// The server's thread.
+fn run(
+    builder: ServerBuilder,
+    name: PeerName,
+    address: SocketAddr,
+    started: oneshot::Sender<Result<Started, StartError>>,
+) {
+    actix_rt::System::new().block_on(async move {
+        let (server, state) = match prepare(builder, &name, address).await {
+            Ok((server, state, address)) => {
+                let handle = server.handle();
+                let name = name.to_string();
+                if started.send(Ok(Started { name, address, state: state.clone(), handle })).is_err() {
+                    // Whoever asked for the server has gone.
+                    return;
+                }
+                (server, state)
+            }
+            Err(error) => {
+                // Nobody may be left to hear it.
+                let _gone = started.send(Err(error));
+                return;
+            }
+        };
+        if let Err(error) = server.await {
+            log::error!("the web server ended: {error}");
+        }
+        state.inbox.close();
+    });
+}
+
+/// Reads what the server needs, and listens last: who can connect is served.
+async fn prepare(
+    builder: ServerBuilder,
+    name: &PeerName,
+    address: SocketAddr,
+) -> Result<(actix_web::dev::Server, web::Data<State>, SocketAddr), StartError> {
+    let home = &builder.home;
+    let (transport, tls_config) = match builder.protocol {
+        Protocol::Https => {
+            let (config, verifier) = tls::configuration(home, name)?;
+            (Transport::Tls(verifier), Some(config))
+        }
+        Protocol::Http => (Transport::Plain, None),
+    };
+    let users: Arc<dyn UserStore> = match builder.users.clone() {
+        Some(users) => users,
+        None => Arc::new(SqliteUserStore::open(home.users_db()).await?),
+    };
+    let state = web::Data::new(State {
+        transport,
+        envelope_keys: home.envelope_keys()?,
+        session_keys: home.session_keys()?,
+        users: Users::new(users),
+        inbox: builder.inbox.clone().unwrap_or_else(Inbox::memory),
+        attempts: Attempts::new(builder.failed_logins_max),
+        logins: Places::new(builder.logins_waiting_max),
+        limits: Limits {
+            plaintext_bytes_max: builder.plaintext_bytes_max,
+            body_timeout: builder.body_timeout,
+        },
+        inbox_wait: builder.inbox_wait,
+        session_secs: builder.session_lifetime.as_secs(),
+        is_stopping: AtomicBool::new(false),
+    });
+    let listener = listen::listen(address)?;
+    let threads = |source| StartError::Threads { source };
+    let address = listener.local_addr().map_err(threads)?;
+    let server = serve(&builder, &state, listener, tls_config).map_err(threads)?;
+    log::info!("Starting web server {name}:{} on {}://{address}", address.port(), builder.protocol);
+    Ok((server, state, address))
+}
+
+fn serve(
+    builder: &ServerBuilder,
+    state: &web::Data<State>,
+    listener: TcpListener,
+    tls_config: Option<ServerConfig>,
+) -> std::io::Result<actix_web::dev::Server> {
+    let shared = state.clone();
+    let http = HttpServer::new(move || App::new().app_data(shared.clone()).configure(routes::configure))
+        // Before the socket, or it is ignored.
+        .on_connect(note_certificate)
+        .workers(builder.workers)
+        .max_connections(builder.connections_max.div_ceil(builder.workers))
+        .keep_alive(builder.idle_timeout)
+        .client_request_timeout(builder.head_timeout)
+        .client_disconnect_timeout(Duration::from_secs(1))
+        .tls_handshake_timeout(builder.handshake_timeout)
+        .tcp_nodelay(true)
+        .shutdown_timeout(builder.stop_timeout.as_secs())
+        // Signals are the application's.
+        .disable_signals();
+    let http = match tls_config {
+        Some(config) => http.listen_rustls_0_23(listener, config)?,
+        None => http.listen(listener)?,
+    };
+    Ok(http.run())
+}

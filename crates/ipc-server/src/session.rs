@@ -1,0 +1,115 @@
+//! Session tokens: what a login grants, sealed, so that the server keeps none. The time is an argument.
+
+use ipc_envelope::KeyRing;
+use ipc_protocol::Fingerprint;
+use ipc_store::CredentialVersion;
+use zeroize::Zeroizing;
+
+/// What a token says. Layout of the plaintext: version 1 (1 byte), expiry in seconds since the Unix epoch (8, big
+/// endian), credential version (8), 1 and the certificate's SHA-256 or 33 zero bytes (33), user name (UTF-8, the
+/// rest).
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Session {
+    pub(crate) user: String,
+    pub(crate) credential_version: CredentialVersion,
+    pub(crate) expires_at_secs: u64,
+    /// The certificate it was granted to; `None` over plain http.
+    pub(crate) certificate: Option<Fingerprint>,
+}
+
+const LAYOUT_VERSION: u8 = 1;
+const FIXED_BYTES: usize = 1 + 8 + 8 + 33;
+
+impl Session {
+    /// The token: base64url text.
+    pub(crate) fn seal(&self, keys: &KeyRing, now_secs: u64, iv: [u8; 16]) -> Zeroizing<String> {
+        let mut plaintext = Vec::with_capacity(FIXED_BYTES + self.user.len());
+        plaintext.push(LAYOUT_VERSION);
+        plaintext.extend_from_slice(&self.expires_at_secs.to_be_bytes());
+        plaintext.extend_from_slice(self.credential_version.as_bytes());
+        plaintext.push(u8::from(self.certificate.is_some()));
+        plaintext.extend_from_slice(&self.certificate.map_or([0; 32], |certificate| *certificate.as_bytes()));
+        plaintext.extend_from_slice(self.user.as_bytes());
+        Zeroizing::new(keys.seal_base64url(&plaintext, now_secs, iv))
+    }
+
+    /// Reads a token. `None` if it is not one of ours, or expired: to the client both mean the same.
+    pub(crate) fn open(token: &str, keys: &KeyRing, now_secs: u64) -> Option<Self> {
+        // The time in the envelope says when the token was granted; its end is inside.
+        let plaintext = keys.open_base64url(token.as_bytes(), None).ok()?;
+        let (fixed, user) = plaintext.split_first_chunk::<FIXED_BYTES>()?;
+        let (version, fixed) = fixed.split_first()?;
+        let (expires_at, fixed) = fixed.split_first_chunk()?;
+        let (credential_version, fixed) = fixed.split_first_chunk()?;
+        let (has_certificate, certificate) = fixed.split_first()?;
+        let session = Session {
+            user: std::str::from_utf8(user).ok()?.to_owned(),
+            credential_version: CredentialVersion::from_bytes(*credential_version),
+            expires_at_secs: u64::from_be_bytes(*expires_at),
+            certificate: match has_certificate {
+                0 => None,
+                _ => Some(Fingerprint::from_bytes(certificate.try_into().ok()?)),
+            },
+        };
+        (*version == LAYOUT_VERSION && now_secs < session.expires_at_secs).then_some(session)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ipc_envelope::Key;
+
+    fn keys(byte: u8) -> KeyRing {
+        KeyRing::new(Key::from_bytes([byte; 32]))
+    }
+
+    fn session(certificate: Option<Fingerprint>) -> Session {
+        Session {
+            user: "müller".into(),
+            credential_version: CredentialVersion::from_bytes([7; 8]),
+            expires_at_secs: 3600,
+            certificate,
+        }
+    }
+
+    #[test]
+    fn a_token_says_what_was_sealed_into_it() {
+        for certificate in
+            [None, Some(Fingerprint::from_bytes([0; 32])), Some(Fingerprint::from_bytes([9; 32]))]
+        {
+            let token = session(certificate).seal(&keys(1), 0, [5; 16]);
+            assert_eq!(Session::open(&token, &keys(1), 3599), Some(session(certificate)));
+        }
+    }
+
+    #[test]
+    fn a_token_ends_with_its_hour() {
+        let token = session(None).seal(&keys(1), 0, [5; 16]);
+        assert_eq!(Session::open(&token, &keys(1), 3600), None);
+        assert_eq!(Session::open(&token, &keys(1), u64::MAX), None);
+    }
+
+    #[test]
+    fn what_another_key_sealed_is_no_token() {
+        let token = session(None).seal(&keys(2), 0, [5; 16]);
+        assert_eq!(Session::open(&token, &keys(1), 0), None);
+    }
+
+    #[test]
+    fn a_sealed_text_of_another_form_is_no_token() {
+        for plaintext in [
+            &b""[..],
+            &[1; 10],
+            &[1; FIXED_BYTES - 1],
+            &[2; FIXED_BYTES + 4],
+            &[1, 255, 255, 255, 255, 255, 255, 255, 255],
+        ] {
+            let token = keys(1).seal_base64url(plaintext, 0, [5; 16]);
+            assert_eq!(Session::open(&token, &keys(1), 0), None);
+        }
+        for text in ["", "x", "gAAAAA=="] {
+            assert_eq!(Session::open(text, &keys(1), 0), None);
+        }
+    }
+}

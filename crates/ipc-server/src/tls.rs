@@ -1,0 +1,49 @@
+//! TLS of the server: which certificate it shows, and which it takes.
+
+use std::sync::Arc;
+
+use ipc_home::{Home, PeerName};
+use rustls::crypto::{CryptoProvider, ring};
+use rustls::server::WebPkiClientVerifier;
+use rustls::server::danger::ClientCertVerifier;
+use rustls::{RootCertStore, ServerConfig};
+
+use crate::StartError;
+
+/// The configuration for TLS 1.2 and 1.3 and, apart from it, the verifier of client certificates, which is asked
+/// again for each request.
+pub(crate) fn configuration(
+    home: &Home,
+    name: &PeerName,
+) -> Result<(ServerConfig, Arc<dyn ClientCertVerifier>), StartError> {
+    let verifier = verifier(home, name)?;
+    let identity = home.identity(name)?;
+    let config = ServerConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .map_err(|error| unusable(name, error))?
+        .with_client_cert_verifier(Arc::clone(&verifier))
+        .with_single_cert(identity.chain, identity.key)
+        .map_err(|error| unusable(name, error))?;
+    Ok((config, verifier))
+}
+
+/// Takes client certificates of the home's own authority, and a connection only with one.
+fn verifier(home: &Home, name: &PeerName) -> Result<Arc<dyn ClientCertVerifier>, StartError> {
+    let mut roots = RootCertStore::empty();
+    for certificate in home.ca_certificates()? {
+        roots.add(certificate).map_err(|error| unusable(name, error))?;
+    }
+    WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider())
+        .build()
+        .map_err(|error| unusable(name, error))
+        .map(|verifier| verifier as Arc<dyn ClientCertVerifier>)
+}
+
+/// Named here rather than installed for the process, which belongs to the application.
+fn provider() -> Arc<CryptoProvider> {
+    Arc::new(ring::default_provider())
+}
+
+fn unusable(name: &PeerName, error: impl std::error::Error + Send + Sync + 'static) -> StartError {
+    StartError::Certificate { name: name.to_string(), source: Box::new(error) }
+}

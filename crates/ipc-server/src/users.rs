@@ -1,0 +1,76 @@
+//! Whether a user still is who he was when he logged in, asked of the store at most twice a second for each.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use ipc_store::{CredentialVersion, StoreError, UserStore, Username};
+
+/// How long an answer of the store is good: a deleted user or a changed password ends its sessions within a
+/// second.
+const FRESH_FOR: Duration = Duration::from_millis(500);
+
+/// How many answers are kept; beyond, all are dropped and asked for again.
+const KEPT_MAX: usize = 10_000;
+
+/// The store, with its last answers.
+pub(crate) struct Users {
+    store: Arc<dyn UserStore>,
+    answers: Mutex<HashMap<String, Answer>>,
+}
+
+#[derive(Clone)]
+struct Answer {
+    /// The name as messages carry it, shared by all of them.
+    name: Arc<str>,
+    version: Option<CredentialVersion>,
+    asked_at: Instant,
+}
+
+impl Users {
+    pub(crate) fn new(store: Arc<dyn UserStore>) -> Self {
+        Users { store, answers: Mutex::default() }
+    }
+
+    /// See [`UserStore::verify`].
+    pub(crate) async fn verify(
+        &self,
+        name: &str,
+        password: &str,
+    ) -> Result<Option<CredentialVersion>, StoreError> {
+        self.store.verify(name, password).await
+    }
+
+    /// The user's name, if his credentials are (within [`FRESH_FOR`]) those of `version`.
+    pub(crate) async fn current(
+        &self,
+        name: &str,
+        version: CredentialVersion,
+        now: Instant,
+    ) -> Result<Option<Arc<str>>, StoreError> {
+        let known = self.answers().get(name).filter(|answer| now < answer.asked_at + FRESH_FOR).cloned();
+        let answer = match known {
+            Some(answer) => answer,
+            None => self.ask(name, now).await?,
+        };
+        Ok((answer.version == Some(version)).then_some(answer.name))
+    }
+
+    async fn ask(&self, name: &str, now: Instant) -> Result<Answer, StoreError> {
+        let version = match Username::parse(name) {
+            Ok(username) => self.store.credential_version(&username).await?,
+            Err(_) => None,
+        };
+        let answer = Answer { name: name.into(), version, asked_at: now };
+        let mut answers = self.answers();
+        if answers.len() >= KEPT_MAX {
+            answers.clear();
+        }
+        answers.insert(name.to_owned(), answer.clone());
+        Ok(answer)
+    }
+
+    fn answers(&self) -> MutexGuard<'_, HashMap<String, Answer>> {
+        self.answers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,142 @@
+//! Whose certificate is taken, on a new connection, a resumed one, and one that stays open.
+
+use std::io;
+use std::time::{Duration, Instant};
+
+use ipc_home::Identity;
+use ipc_protocol::{ProblemCode, Route};
+use rustls::{AlertDescription, Error as TlsError, HandshakeKind};
+
+use crate::fixture::*;
+
+/// The alert with which a handshake ends. Under TLS 1.3 it comes after the client thinks it is connected.
+async fn alert(identity: Option<Identity>) -> AlertDescription {
+    let server = builder().start().await.unwrap();
+    let attempt = async {
+        let mut connection = connect_tls(server.address(), &tls(identity)).await?;
+        connection.read_response().await
+    };
+    let error: io::Error = attempt.await.map(|response| panic!("{response:?}")).unwrap_err();
+    match error.get_ref().and_then(|error| error.downcast_ref::<TlsError>()) {
+        Some(TlsError::AlertReceived(alert)) => *alert,
+        _ => panic!("{error:?}"),
+    }
+}
+
+#[tokio::test]
+async fn no_certificate_is_refused_in_the_handshake() {
+    assert_eq!(alert(None).await, AlertDescription::CertificateRequired);
+}
+
+#[tokio::test]
+async fn a_certificate_of_another_authority_is_refused_in_the_handshake() {
+    let alert = alert(Some(issue_elsewhere("localhost"))).await;
+    // The other authority bears the same name, so that it may be the signature that is found wrong.
+    assert!(
+        matches!(
+            alert,
+            AlertDescription::UnknownCA | AlertDescription::DecryptError | AlertDescription::BadCertificate
+        ),
+        "{alert:?}"
+    );
+}
+
+#[tokio::test]
+async fn an_expired_certificate_is_refused_in_the_handshake() {
+    assert_eq!(alert(Some(issue("old", now_secs() - 5 * DAY))).await, AlertDescription::CertificateExpired);
+}
+
+#[tokio::test]
+async fn a_certificate_of_the_future_is_refused_in_the_handshake() {
+    let alert = alert(Some(issue("future", now_secs() + DAY))).await;
+    assert!(
+        matches!(alert, AlertDescription::CertificateExpired | AlertDescription::BadCertificate),
+        "{alert:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_session_of_another_certificate_is_refused() {
+    let server = builder().start().await.unwrap();
+    let session = connect(&server).await.admin_session().await;
+    let mut other = connect_tls(server.address(), &tls(Some(identity("client2")))).await.unwrap();
+    other.submit(new_id(), &session, "{}").await.is_refusal(ProblemCode::WrongCertificate);
+    let own = other.admin_session().await;
+    other.submit(new_id(), &own, "{}").await.is_success();
+}
+
+#[tokio::test]
+async fn a_resumed_tls_session_shows_its_certificate_too() {
+    let server = builder().start().await.unwrap();
+    let config = tls(Some(identity("localhost")));
+    let mut first = connect_tls(server.address(), &config).await.unwrap();
+    let session = first.admin_session().await;
+    let mut second = connect_tls(server.address(), &config).await.unwrap();
+    assert_eq!(second.stream.get_ref().get_ref().1.handshake_kind(), Some(HandshakeKind::Resumed));
+    second.submit(new_id(), &session, "{}").await.is_success();
+    assert!(server.inbox().recv().await.unwrap().certificate().is_some());
+}
+
+#[tokio::test]
+async fn a_certificate_that_expires_while_its_connection_is_open_is_refused() {
+    let server = builder().start().await.unwrap();
+    let short_lived = issue("short-lived", now_secs() - DAY + 3);
+    let config = tls(Some(short_lived));
+    let mut connection = connect_tls(server.address(), &config).await.unwrap();
+    let session = connection.admin_session().await;
+    connection.submit(new_id(), &session, "{}").await.is_success();
+    let start = Instant::now();
+    loop {
+        let answer = connection.submit(new_id(), "none", "{}").await;
+        if answer.status == 403 {
+            answer.is_refusal(ProblemCode::WrongCertificate);
+            break;
+        }
+        answer.is_refusal(ProblemCode::SessionExpired);
+        assert!(start.elapsed() < Duration::from_secs(10), "the expired certificate is still taken");
+    }
+    // A new connection, resumed or not, fares no better.
+    let again = async {
+        let mut connection = connect_tls(server.address(), &config).await?;
+        connection.write(b"POST /message/submit HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n").await?;
+        connection.read_response().await
+    };
+    if let Ok(answer) = again.await {
+        answer.is_refusal(ProblemCode::WrongCertificate);
+    }
+}
+
+#[tokio::test]
+async fn tls_1_2_is_spoken_and_its_refusal_comes_with_the_handshake() {
+    let server = builder().start().await.unwrap();
+    let older = |identity: Option<Identity>| {
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(HOME.home.ca_certificates().unwrap().remove(0)).unwrap();
+        let config =
+            rustls::ClientConfig::builder_with_provider(rustls::crypto::ring::default_provider().into())
+                .with_protocol_versions(&[&rustls::version::TLS12])
+                .unwrap()
+                .with_root_certificates(roots);
+        std::sync::Arc::new(match identity {
+            Some(identity) => config.with_client_auth_cert(identity.chain, identity.key).unwrap(),
+            None => config.with_no_client_auth(),
+        })
+    };
+    let mut connection = connect_tls(server.address(), &older(Some(identity("localhost")))).await.unwrap();
+    let session = connection.admin_session().await;
+    connection.submit(new_id(), &session, "{}").await.is_success();
+    assert!(connect_tls(server.address(), &older(None)).await.is_err());
+}
+
+#[tokio::test]
+async fn a_stranger_on_an_https_port_gets_nothing_and_the_server_goes_on() {
+    let server = builder().start().await.unwrap();
+    let mut plain = connect_plain(&server).await;
+    plain.write(b"GET /is/running HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+    // A TLS alert, or nothing: no HTTP.
+    if let Ok(response) = plain.read_response().await {
+        panic!("{response:?}");
+    }
+    let mut next = connect(&server).await;
+    assert_eq!(next.request("GET", Route::IsRunning.path(), "", b"").await.status, 200);
+}

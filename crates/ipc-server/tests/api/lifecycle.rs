@@ -1,0 +1,117 @@
+//! Starting and stopping.
+
+use std::time::Duration;
+
+use ipc_home::Home;
+use ipc_protocol::Route;
+use ipc_server::{Protocol, Server, StartError};
+
+use crate::fixture::*;
+
+#[tokio::test]
+async fn a_stop_finishes_what_is_under_way_and_leaves_what_was_accepted() {
+    let server = builder().start().await.unwrap();
+    let mut idle = connect(&server).await;
+    let session = admin_session(&server).await;
+    idle.submit(new_id(), &session, r#"{"n":1}"#).await.is_success();
+
+    // A request whose body is only half there when the server is told to stop.
+    let mut slow = connect(&server).await;
+    assert_eq!(slow.request("GET", "/is/running", "", b"").await.status, 200);
+    let envelope = sealed(Route::MessageSubmit, new_id(), Some(&session), r#"{"n":2}"#);
+    let head = format!(
+        "POST /message/submit HTTP/1.1\r\nhost: x\r\ncontent-type: application/octet-stream\r\ncontent-length: {}\r\n\r\n",
+        envelope.len()
+    );
+    let (first_half, second_half) = envelope.split_at(50);
+    slow.write(&[head.as_bytes(), first_half].concat()).await.unwrap();
+    // The server has seen the head once it answers another request that came after it.
+    assert_eq!(idle.request("GET", "/is/running", "", b"").await.status, 200);
+
+    let finishing = async {
+        // The idle connection is closed when the stop has begun.
+        assert!(idle.read_response().await.is_err());
+        slow.write(second_half).await.unwrap();
+        slow.read_response().await.unwrap()
+    };
+    let (answer, ()) = tokio::join!(finishing, server.stop());
+    answer.is_success();
+    assert_eq!(server.inbox().recv().await.unwrap().body(), r#"{"n":1}"#);
+    assert_eq!(server.inbox().recv().await.unwrap().body(), r#"{"n":2}"#);
+    assert!(server.inbox().recv().await.is_none());
+    assert!(tokio::net::TcpStream::connect(server.address()).await.is_err());
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_stop_does_not_wait_for_ever() {
+    let server = builder().stop_timeout(Duration::from_secs(1)).start().await.unwrap();
+    let mut stuck = connect(&server).await;
+    stuck
+        .write(b"POST /message/submit HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\nhalf")
+        .await
+        .unwrap();
+    tokio::time::timeout(Duration::from_secs(20), server.stop()).await.expect("the server stops");
+}
+
+#[tokio::test]
+async fn a_stopped_server_frees_its_port_for_the_next() {
+    let server = builder().start().await.unwrap();
+    let address = server.address();
+    let session = admin_session(&server).await;
+    server.stop().await;
+    let next = builder().bind(address).start().await.unwrap();
+    connect(&next).await.submit(new_id(), &session, "{}").await.is_success();
+}
+
+#[tokio::test]
+async fn a_dropped_server_closes_its_inbox() {
+    let server = builder().start().await.unwrap();
+    let inbox = server.inbox().clone();
+    drop(server);
+    assert!(inbox.recv().await.is_none());
+}
+
+#[test]
+fn the_blocking_face_starts_and_stops() {
+    let server = builder().start_blocking().unwrap();
+    let inbox = server.inbox().clone();
+    assert!((3000..=3999).contains(&server.address().port()));
+    assert_eq!(server.name(), "localhost");
+    server.stop();
+    assert!(inbox.recv_blocking().is_none());
+}
+
+#[tokio::test]
+async fn what_keeps_a_server_from_starting_is_named_with_what_to_do() {
+    let refused = |error: StartError| (error.to_string(), error.remedy().unwrap_or_default());
+
+    let first = builder().start().await.unwrap();
+    let (what, remedy) = refused(builder().bind(first.address()).start().await.unwrap_err());
+    assert!(
+        what.contains(&first.address().to_string()) && remedy.contains("another port"),
+        "{what}; {remedy}"
+    );
+
+    let (what, remedy) = refused(builder().name("nobody").start().await.unwrap_err());
+    assert!(what.contains("nobody") && remedy.contains("--certs --name nobody"), "{what}; {remedy}");
+
+    let error = builder().name("../localhost").start().await.unwrap_err();
+    assert!(matches!(error, StartError::Name { .. }), "{error}");
+
+    let error = builder().protocol(Protocol::Http).bind("0.0.0.0:0").start().await.unwrap_err();
+    assert!(
+        matches!(error, StartError::RemoteHttp { .. }) && error.remedy().unwrap().contains("https"),
+        "{error}"
+    );
+
+    let error = Server::builder(&Home::at("/nonexistent")).start().await.unwrap_err();
+    assert!(error.remedy().is_some(), "{error}");
+}
+
+#[tokio::test]
+async fn plain_http_elsewhere_starts_when_the_danger_is_named() {
+    let server =
+        builder().protocol(Protocol::Http).bind("0.0.0.0:0").dangerously_allow_remote_http().start().await;
+    server.unwrap().stop().await;
+}

@@ -1,0 +1,187 @@
+//! Logins, and what ends a session.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use ipc_protocol::{ProblemCode, Route};
+use ipc_store::{BoxFuture, CredentialVersion, Password, StoreError, UserStore, Username};
+
+use crate::fixture::*;
+
+/// Runs a change of the users off the async thread.
+async fn change_users(change: impl FnOnce(ipc_setup::Users) + Send + 'static) {
+    tokio::task::spawn_blocking(move || change(ipc_setup::users(&HOME.home).unwrap())).await.unwrap();
+}
+
+#[tokio::test]
+async fn unknown_user_and_wrong_password_are_one_answer() {
+    let server = builder().start().await.unwrap();
+    let mut connection = connect(&server).await;
+    let wrong = connection.log_in("ipc-admin", "wrong").await;
+    let unknown = connection.log_in("nobody", "wrong").await;
+    let expected = wrong.is_refusal(ProblemCode::BadCredentials);
+    assert_eq!(unknown.is_refusal(ProblemCode::BadCredentials), expected);
+    assert_eq!(wrong.header("www-authenticate"), Some("Web-IPC"));
+    for (username, password) in [("", ""), ("ipc-admin", ""), ("ipc-admin\0", "x"), ("a", "x\0")] {
+        let answer = connection.log_in(username, password).await;
+        assert_eq!(answer.is_refusal(ProblemCode::BadCredentials), expected);
+    }
+}
+
+#[tokio::test]
+async fn a_login_of_another_form_is_refused_without_quoting_it() {
+    let server = builder().start().await.unwrap();
+    let mut connection = connect(&server).await;
+    for body in [
+        r#"{}"#,
+        r#"{"username":"a"}"#,
+        r#"{"username":"a","password":17171717}"#,
+        r#"{"username":"a","password":"hunter2","x":1}"#,
+    ] {
+        let answer =
+            connection.post(Route::ClientAuth, &sealed(Route::ClientAuth, new_id(), None, body)).await;
+        let problem = answer.is_refusal(ProblemCode::MalformedFrame);
+        assert!(
+            !problem.detail.contains("hunter2") && !problem.detail.contains("1717"),
+            "{}",
+            problem.detail
+        );
+    }
+    let answer = connection.post(Route::ClientAuth, &sealed(Route::ClientAuth, new_id(), None, "[]")).await;
+    answer.is_refusal(ProblemCode::NotAnObject);
+}
+
+#[tokio::test]
+async fn after_too_many_failures_one_waits_and_headers_make_nobody_another() {
+    let server = builder().protocol(ipc_server::Protocol::Http).failed_logins_max(2).start().await.unwrap();
+    let login = |password: &str| {
+        let body = serde_json::json!({"username": "guess", "password": password}).to_string();
+        sealed(Route::ClientAuth, new_id(), None, &body)
+    };
+    for attempt in 0..4 {
+        // Each from a connection and an alleged address of its own.
+        let headers = format!(
+            "content-type: application/octet-stream\r\nx-forwarded-for: 192.0.2.{attempt}\r\nforwarded: for=192.0.2.{attempt}\r\n"
+        );
+        let mut connection = connect_plain(&server).await;
+        let answer = connection.request("POST", "/client/auth", &headers, &login("wrong")).await;
+        if attempt < 2 {
+            answer.is_refusal(ProblemCode::BadCredentials);
+        } else {
+            answer.is_refusal(ProblemCode::TooManyAttempts);
+            let wait: u64 = answer.header("retry-after").unwrap().parse().unwrap();
+            assert!((1..=60).contains(&wait));
+        }
+    }
+    let admin = connect_plain(&server).await.admin_session().await;
+    assert!(!admin.is_empty(), "another user is not kept out");
+}
+
+#[tokio::test]
+async fn no_more_logins_wait_than_may() {
+    let server = builder().logins_waiting_max(0).start().await.unwrap();
+    let answer = connect(&server).await.log_in("ipc-admin", "x").await;
+    answer.is_refusal(ProblemCode::TooManyAttempts);
+    assert_eq!(answer.header("retry-after"), Some("1"));
+}
+
+/// Sends until the session is refused; how long that took.
+async fn until_refused(connection: &mut Connection, session: &str) -> Duration {
+    let start = Instant::now();
+    loop {
+        let answer = connection.submit(new_id(), session, "{}").await;
+        if answer.status == 419 {
+            answer.is_refusal(ProblemCode::SessionExpired);
+            return start.elapsed();
+        }
+        answer.is_success();
+        assert!(start.elapsed() < Duration::from_secs(10), "the session lives on");
+    }
+}
+
+#[tokio::test]
+async fn a_deleted_user_and_one_with_a_new_password_are_out_within_a_second() {
+    change_users(|users| {
+        users.add("leaver", "pass".to_owned().into()).unwrap();
+        users.add("changer", "pass".to_owned().into()).unwrap();
+    })
+    .await;
+    let server = builder()
+        .inbox(ipc_server::MemoryOptions::default().messages_max(1_000_000).build())
+        .start()
+        .await
+        .unwrap();
+    let mut connection = connect(&server).await;
+    let leaver = session_in(&connection.log_in("leaver", "pass").await);
+    let changer = session_in(&connection.log_in("changer", "pass").await);
+    connection.submit(new_id(), &leaver, "{}").await.is_success();
+
+    change_users(|users| users.delete("leaver").unwrap()).await;
+    assert!(until_refused(&mut connection, &leaver).await <= Duration::from_secs(1));
+    connection.log_in("leaver", "pass").await.is_refusal(ProblemCode::BadCredentials);
+
+    connection.submit(new_id(), &changer, "{}").await.is_success();
+    change_users(|users| users.change_password("changer", "pass2".to_owned().into()).unwrap()).await;
+    assert!(until_refused(&mut connection, &changer).await <= Duration::from_secs(1));
+    session_in(&connection.log_in("changer", "pass2").await);
+
+    // A new user of the same name and password is not the old one.
+    change_users(|users| users.add("leaver", "pass".to_owned().into()).unwrap()).await;
+    let answer = connection.submit(new_id(), &leaver, "{}").await;
+    answer.is_refusal(ProblemCode::SessionExpired);
+}
+
+/// A store that cannot be asked.
+struct Broken;
+
+fn broken<T: 'static>() -> BoxFuture<'static, Result<T, StoreError>> {
+    Box::pin(async { Err(StoreError::Busy { path: "/home/secret/users.db".into() }) })
+}
+
+impl UserStore for Broken {
+    fn add<'a>(&'a self, _: &'a Username, _: &'a Password) -> BoxFuture<'a, Result<(), StoreError>> {
+        broken()
+    }
+    fn delete<'a>(&'a self, _: &'a Username) -> BoxFuture<'a, Result<(), StoreError>> {
+        broken()
+    }
+    fn list(&self) -> BoxFuture<'_, Result<Vec<Username>, StoreError>> {
+        broken()
+    }
+    fn verify<'a>(
+        &'a self,
+        _: &'a str,
+        _: &'a str,
+    ) -> BoxFuture<'a, Result<Option<CredentialVersion>, StoreError>> {
+        broken()
+    }
+    fn change_password<'a>(
+        &'a self,
+        _: &'a Username,
+        _: &'a Password,
+    ) -> BoxFuture<'a, Result<(), StoreError>> {
+        broken()
+    }
+    fn credential_version<'a>(
+        &'a self,
+        _: &'a Username,
+    ) -> BoxFuture<'a, Result<Option<CredentialVersion>, StoreError>> {
+        broken()
+    }
+}
+
+#[tokio::test]
+async fn a_users_database_that_does_not_answer_lets_nobody_in() {
+    let good = builder().start().await.unwrap();
+    let session = connect(&good).await.admin_session().await;
+    let server = builder().users(Arc::new(Broken)).start().await.unwrap();
+    let mut connection = connect(&server).await;
+    for answer in
+        [connection.log_in("ipc-admin", "x").await, connection.submit(new_id(), &session, "{}").await]
+    {
+        let problem = answer.is_refusal(ProblemCode::Unavailable);
+        assert!(!problem.detail.contains("secret"), "a path is not for the peer");
+        assert_eq!(answer.header("retry-after"), Some("1"));
+    }
+    assert_eq!(connection.request("GET", "/is/running", "", b"").await.status, 200);
+}

@@ -1,0 +1,10 @@
+//! The server over real TLS, spoken to by a client that shares no code with `ipc-client`.
+#![allow(clippy::unwrap_used)]
+
+mod certificates;
+mod fixture;
+mod inbox;
+mod lifecycle;
+mod login;
+mod messages;
+mod refusals;

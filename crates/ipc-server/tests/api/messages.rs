@@ -1,0 +1,128 @@
+//! What is accepted, and how often.
+
+use ipc_protocol::{Fingerprint, ProblemCode, Route};
+use ipc_server::Server;
+use sha2::{Digest, Sha256};
+
+use crate::fixture::*;
+
+async fn started() -> (Server, Connection, zeroize::Zeroizing<String>) {
+    let server = builder().start().await.unwrap();
+    let connection = connect(&server).await;
+    let session = admin_session(&server).await;
+    (server, connection, session)
+}
+
+#[tokio::test]
+async fn a_message_is_delivered_as_it_was_sent_with_all_that_is_known_of_its_sender() {
+    let (server, mut connection, session) = started().await;
+    let id = new_id();
+    let before = std::time::SystemTime::now();
+    connection.submit(id, &session, r#"{ "test": 1.50, "é":"\u00e9" }"#).await.is_success();
+    let delivery = server.inbox().recv().await.unwrap();
+    assert_eq!(delivery.body(), r#"{ "test": 1.50, "é":"\u00e9" }"#);
+    assert_eq!((delivery.id(), delivery.user()), (id, "ipc-admin"));
+    assert!(delivery.received_at() >= before);
+    let certificate = Sha256::digest(&identity("localhost").chain[0]);
+    assert_eq!(
+        delivery.certificate(),
+        Some(Fingerprint::from_bytes(certificate.into())),
+        "on_connect must see the TLS stream"
+    );
+}
+
+#[tokio::test]
+async fn a_body_of_base64url_text_is_answered_in_kind() {
+    let server = builder().start().await.unwrap();
+    let mut connection = connect(&server).await;
+    let text = |route: Route, session: Option<&str>, body: &str| {
+        HOME.keys.seal_base64url(&frame(route, new_id(), session, body), now_secs(), [1; 16])
+    };
+    let admin = HOME.home.admin_credentials().unwrap();
+    let body = serde_json::json!({"username": admin.username, "password": *admin.password}).to_string();
+    let answer =
+        connection.request("POST", "/client/auth", "", text(Route::ClientAuth, None, &body).as_bytes()).await;
+    assert!(answer.body.starts_with(b"gAAAAA"));
+    let session = session_in(&answer);
+    for content_type in ["", "content-type: text/plain\r\n"] {
+        let body = text(Route::MessageSubmit, Some(&session), "{}");
+        connection.request("POST", "/message/submit", content_type, body.as_bytes()).await.is_success();
+    }
+}
+
+#[tokio::test]
+async fn a_message_that_comes_again_is_answered_like_the_first_and_delivered_once() {
+    let (server, mut connection, session) = started().await;
+    let id = new_id();
+    let first = connection.submit(id, &session, "{}").await;
+    first.is_success();
+    assert_eq!(first.header("web-ipc-duplicate"), None);
+    let again = connection.submit(id, &session, "{}").await;
+    again.is_success();
+    assert_eq!(again.header("web-ipc-duplicate"), Some("true"));
+
+    let captured = sealed(Route::MessageSubmit, new_id(), Some(&session), r#"{"n":2}"#);
+    connection.post(Route::MessageSubmit, &captured).await.is_success();
+    let replayed = connection.post(Route::MessageSubmit, &captured).await;
+    assert_eq!(replayed.header("web-ipc-duplicate"), Some("true"), "the very same bytes");
+
+    connection.submit(id, &session, r#"{"other":1}"#).await.is_refusal(ProblemCode::IdReused);
+
+    server.stop().await;
+    assert_eq!(server.inbox().recv().await.unwrap().body(), "{}");
+    assert_eq!(server.inbox().recv().await.unwrap().body(), r#"{"n":2}"#);
+    assert!(server.inbox().recv().await.is_none());
+}
+
+#[tokio::test]
+async fn the_same_id_of_another_user_is_another_message() {
+    let add = || ipc_setup::users(&HOME.home).unwrap().add("same-id", "pass".to_owned().into()).unwrap();
+    tokio::task::spawn_blocking(add).await.unwrap();
+    let (server, mut connection, session) = started().await;
+    let other = session_in(&connection.log_in("same-id", "pass").await);
+    let id = new_id();
+    for session in [&session, &other] {
+        let answer = connection.submit(id, session, "{}").await;
+        answer.is_success();
+        assert_eq!(answer.header("web-ipc-duplicate"), None);
+    }
+    let (first, second) = (server.inbox().recv().await.unwrap(), server.inbox().recv().await.unwrap());
+    assert_eq!((first.user(), second.user()), ("ipc-admin", "same-id"));
+}
+
+#[tokio::test]
+async fn a_message_of_16_mib_arrives_and_one_byte_more_is_refused() {
+    let (server, mut connection, session) = started().await;
+    let id = new_id();
+    let around = frame(Route::MessageSubmit, id, Some(&session), r#"{"x":""}"#).len();
+    let body = |length: usize| format!(r#"{{"x":"{}"}}"#, "a".repeat(length - around));
+    let longest = body(16 * 1024 * 1024);
+    connection.submit(id, &session, &longest).await.is_success();
+    assert_eq!(server.inbox().recv().await.unwrap().body(), longest);
+    // Sixteen more, so that the envelope is longer whatever the padding was.
+    connection
+        .submit(new_id(), &session, &body(16 * 1024 * 1024 + 16))
+        .await
+        .is_refusal(ProblemCode::TooLarge);
+}
+
+#[tokio::test]
+async fn two_servers_on_one_home_share_sessions_and_a_restart_logs_nobody_out() {
+    let (first, _connection, session) = started().await;
+    first.stop().await;
+    let second = builder().name("localhost").start().await.unwrap();
+    connect(&second).await.submit(new_id(), &session, "{}").await.is_success();
+}
+
+#[tokio::test]
+async fn over_plain_http_on_loopback_the_same_works_without_certificates() {
+    let server = builder().protocol(ipc_server::Protocol::Http).start().await.unwrap();
+    let mut connection = connect_plain(&server).await;
+    let session = connection.admin_session().await;
+    connection.submit(new_id(), &session, "{}").await.is_success();
+    assert_eq!(server.inbox().recv().await.unwrap().certificate(), None);
+
+    let secure = builder().start().await.unwrap();
+    let refused = connect(&secure).await.submit(new_id(), &session, "{}").await;
+    refused.is_refusal(ProblemCode::WrongCertificate);
+}

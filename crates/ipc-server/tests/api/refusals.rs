@@ -1,0 +1,194 @@
+//! Each refusal with its status and code.
+
+use std::time::Duration;
+
+use ipc_protocol::{ProblemCode, Route};
+use ipc_server::Server;
+
+use crate::fixture::*;
+
+/// A server and a connection, for refusals that need no session.
+async fn started() -> (Server, Connection) {
+    let server = builder().start().await.unwrap();
+    let connection = connect(&server).await;
+    (server, connection)
+}
+
+fn plain_envelope() -> Vec<u8> {
+    sealed(Route::MessageSubmit, new_id(), None, "{}")
+}
+
+#[tokio::test]
+async fn an_envelope_with_any_byte_changed_is_refused() {
+    let (_server, mut connection) = started().await;
+    let envelope = plain_envelope();
+    for position in [0, 1, 8, 9, 24, 25, 60, envelope.len() - 33, envelope.len() - 1] {
+        let mut changed = envelope.clone();
+        changed[position] ^= 1;
+        connection.post(Route::MessageSubmit, &changed).await.is_refusal(ProblemCode::MalformedEnvelope);
+    }
+}
+
+#[tokio::test]
+async fn what_is_no_envelope_is_refused() {
+    let (_server, mut connection) = started().await;
+    let other_key = ipc_envelope::KeyRing::new(ipc_envelope::Key::from_bytes([9; 32]));
+    for body in [
+        Vec::new(),
+        b"{}".to_vec(),
+        vec![0x80; 72],
+        plain_envelope()[..80].to_vec(),
+        other_key.seal(&frame(Route::MessageSubmit, new_id(), None, "{}"), now_secs(), [0; 16]),
+        HOME.keys.seal_base64url(b"{}", now_secs(), [0; 16]).into_bytes(),
+    ] {
+        connection.post(Route::MessageSubmit, &body).await.is_refusal(ProblemCode::MalformedEnvelope);
+    }
+    // Raw bytes where text is announced, and text that is not canonical.
+    let text =
+        HOME.keys.seal_base64url(&frame(Route::MessageSubmit, new_id(), None, "{}"), now_secs(), [0; 16]);
+    for body in [
+        plain_envelope(),
+        text.trim_end_matches('=').as_bytes()[..text.len() - 4].to_vec(),
+        format!("{text}\n").into_bytes(),
+    ] {
+        let answer =
+            connection.request("POST", "/message/submit", "content-type: text/plain\r\n", &body).await;
+        answer.is_refusal(ProblemCode::MalformedEnvelope);
+    }
+}
+
+#[tokio::test]
+async fn an_envelope_of_another_time_is_refused_and_the_answer_speaks_of_the_clock() {
+    let (_server, mut connection) = started().await;
+    let plaintext = frame(Route::MessageSubmit, new_id(), None, "{}");
+    for sealed_at in [now_secs() - 62, now_secs() + 65, 0, u64::MAX] {
+        let envelope = HOME.keys.seal(&plaintext, sealed_at, [0; 16]);
+        let problem =
+            connection.post(Route::MessageSubmit, &envelope).await.is_refusal(ProblemCode::StaleEnvelope);
+        assert!(problem.detail.contains("clock"), "{}", problem.detail);
+    }
+}
+
+#[tokio::test]
+async fn a_frame_for_another_route_is_refused() {
+    let (server, mut connection) = started().await;
+    let session = admin_session(&server).await;
+    let for_auth = sealed(Route::ClientAuth, new_id(), Some(&session), "{}");
+    connection.post(Route::MessageSubmit, &for_auth).await.is_refusal(ProblemCode::MalformedFrame);
+    let for_submit =
+        sealed(Route::MessageSubmit, new_id(), None, r#"{"username":"ipc-admin","password":"x"}"#);
+    connection.post(Route::ClientAuth, &for_submit).await.is_refusal(ProblemCode::MalformedFrame);
+    server.stop().await;
+    assert!(server.inbox().recv().await.is_none());
+}
+
+#[tokio::test]
+async fn a_plaintext_that_is_no_frame_is_refused() {
+    let (_server, mut connection) = started().await;
+    for plaintext in [
+        &b""[..],
+        b"{}",
+        b"\x80\x04\x95pickle",
+        b"[1]",
+        br#"{"v":1,"to":"/message/submit","id":"x","body":{}}"#,
+        br#"{"v":1,"to":"/message/submit","id":"00000000-0000-4000-8000-000000000000","body":{"a":1,"a":2}}"#,
+        br#"{"v":1,"to":"/message/submit","id":"00000000-0000-4000-8000-000000000000","body":{"a":18446744073709551616}}"#,
+        br#"{"v":1,"to":"/message/submit","id":"00000000-0000-4000-8000-000000000000","body":{"a":NaN}}"#,
+        br#"{"v":1,"to":"/message/submit","id":"00000000-0000-4000-8000-000000000000","body":{"a":"\ud800"}}"#,
+        br#"{"v":2,"to":"/message/submit","id":"00000000-0000-4000-8000-000000000000","body":{}}"#,
+    ] {
+        let envelope = HOME.keys.seal(plaintext, now_secs(), [0; 16]);
+        connection.post(Route::MessageSubmit, &envelope).await.is_refusal(ProblemCode::MalformedFrame);
+    }
+}
+
+#[tokio::test]
+async fn a_body_that_is_no_object_is_refused() {
+    let (server, mut connection) = started().await;
+    let session = admin_session(&server).await;
+    for body in ["[]", "1", "\"x\"", "null"] {
+        connection.submit(new_id(), &session, body).await.is_refusal(ProblemCode::NotAnObject);
+    }
+}
+
+#[tokio::test]
+async fn a_body_beyond_the_limit_is_refused_announced_or_not() {
+    let server = builder().plaintext_bytes_max(10_000).start().await.unwrap();
+    let long = vec![0_u8; 15_000];
+    connect(&server).await.post(Route::MessageSubmit, &long).await.is_refusal(ProblemCode::TooLarge);
+
+    let mut connection = connect(&server).await;
+    let head = "POST /message/submit HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\ncontent-type: application/octet-stream\r\n\r\n";
+    let chunk = [&b"3a98\r\n"[..], &long, b"\r\n0\r\n\r\n"].concat();
+    connection.write(&[head.as_bytes(), &chunk].concat()).await.unwrap();
+    connection.read_response().await.unwrap().is_refusal(ProblemCode::TooLarge);
+}
+
+#[tokio::test]
+async fn a_body_that_never_ends_is_cut_off_with_the_reason() {
+    let server = builder().plaintext_bytes_max(10_000).start().await.unwrap();
+    let mut connection = connect(&server).await;
+    let head = "POST /message/submit HTTP/1.1\r\nhost: x\r\ncontent-length: 999999999999\r\ncontent-type: application/octet-stream\r\n\r\n";
+    connection.write(head.as_bytes()).await.unwrap();
+    connection.write(&vec![0; 40_000]).await.unwrap();
+    connection.read_response().await.unwrap().is_refusal(ProblemCode::TooLarge);
+}
+
+#[tokio::test]
+async fn a_body_that_comes_too_slowly_is_refused() {
+    let server = builder().body_timeout(Duration::from_millis(50)).start().await.unwrap();
+    let mut connection = connect(&server).await;
+    let head = "POST /message/submit HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\nhalf";
+    connection.write(head.as_bytes()).await.unwrap();
+    connection.read_response().await.unwrap().is_refusal(ProblemCode::RequestTimeout);
+}
+
+#[tokio::test]
+async fn an_unknown_route_is_404_and_a_wrong_method_405() {
+    let (_server, mut connection) = started().await;
+    for path in ["/", "/message", "/message/submit/", "/message/request", "/is/running/x", "/../users.db"] {
+        connection.request("POST", path, "", b"").await.is_refusal(ProblemCode::NotFound);
+        connection.request("GET", path, "", b"").await.is_refusal(ProblemCode::NotFound);
+    }
+    for (method, path, allowed) in [
+        ("POST", "/is/running", "GET"),
+        ("GET", "/client/auth", "POST"),
+        ("GET", "/message/submit", "POST"),
+        ("PUT", "/message/submit", "POST"),
+        ("DELETE", "/message/submit", "POST"),
+        ("BREW", "/message/submit", "POST"),
+    ] {
+        let answer = connection.request(method, path, "", b"").await;
+        answer.is_refusal(ProblemCode::MethodNotAllowed);
+        assert_eq!(answer.header("allow"), Some(allowed), "{method} {path}");
+    }
+}
+
+#[tokio::test]
+async fn no_session_and_one_of_another_making_are_answered_alike() {
+    let (_server, mut connection) = started().await;
+    let without = connection.post(Route::MessageSubmit, &plain_envelope()).await;
+    let expected = without.is_refusal(ProblemCode::SessionExpired);
+    let forged = HOME.keys.seal_base64url(b"anything", now_secs(), [0; 16]);
+    for session in ["", "x", forged.as_str()] {
+        let answer = connection.submit(new_id(), session, "{}").await;
+        assert_eq!(answer.is_refusal(ProblemCode::SessionExpired), expected);
+    }
+}
+
+#[tokio::test]
+async fn a_session_whose_time_is_over_is_refused() {
+    let server = builder().session_lifetime(Duration::ZERO).start().await.unwrap();
+    let mut connection = connect(&server).await;
+    let session = connection.admin_session().await;
+    connection.submit(new_id(), &session, "{}").await.is_refusal(ProblemCode::SessionExpired);
+}
+
+#[tokio::test]
+async fn what_is_not_http_is_refused_and_the_server_goes_on() {
+    let (server, mut connection) = started().await;
+    connection.write(b"\x16\x03\x01 nonsense\r\n\r\n").await.unwrap();
+    assert_eq!(connection.read_response().await.unwrap().status, 400);
+    let mut next = connect(&server).await;
+    assert_eq!(next.request("GET", "/is/running", "", b"").await.status, 200);
+}
