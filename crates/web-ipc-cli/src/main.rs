@@ -1,2 +1,70 @@
-//! The `web-ipc` command.
-fn main() {}
+//! The `web-ipc` command: parses, calls the libraries, prints.
+//!
+//! Here is the only place that ends the process and decides its status: 0 done, 1 failed or refused, 2 wrong usage.
+#![allow(clippy::print_stdout, clippy::print_stderr)]
+
+mod args;
+mod certs;
+mod error;
+mod init;
+mod log;
+mod out;
+mod password;
+mod selftest;
+mod users;
+
+use std::io::Write;
+use std::path::Path;
+use std::process::ExitCode;
+
+use args::{Action, Invocation, LogLevel};
+use error::{Failure, Verdict};
+
+fn main() -> ExitCode {
+    report_panics();
+    let invocation = match args::parse(std::env::args_os()) {
+        Ok(invocation) => invocation,
+        Err(error) => {
+            // Help and version go to stdout, wrong usage to stderr; where nobody reads, nothing is lost.
+            let _ = error.print();
+            return if error.use_stderr() { ExitCode::from(2) } else { ExitCode::SUCCESS };
+        }
+    };
+    log::start(match &invocation.action {
+        Action::Test(test) => test.log_level,
+        _ => LogLevel::Info,
+    });
+    let Invocation { home, action } = invocation;
+    match run(home.as_deref(), action) {
+        Ok(Verdict::Done) => ExitCode::SUCCESS,
+        Ok(Verdict::Refused) => ExitCode::FAILURE,
+        Err(failure) => {
+            failure.log(home.as_deref());
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(home: Option<&Path>, action: Action) -> Result<Verdict, Failure> {
+    match action {
+        Action::Help(help) => out::print(&help).map(|()| Verdict::Done),
+        Action::Init { force } => init::run(home, force),
+        Action::Certs(certs) => certs::run(home, &certs),
+        Action::Users(users) => users::run(home, users),
+        Action::Test(test) => selftest::run(home, &test),
+    }
+}
+
+/// A panic is a mistake of ours, on whichever thread: one line that can be reported, no backtrace, status 1.
+fn report_panics() {
+    std::panic::set_hook(Box::new(|panic| {
+        let place = panic.location().map(|place| format!(" ({}:{})", place.file(), place.line()));
+        let _ = writeln!(
+            std::io::stderr(),
+            "internal error{}: {}; please report this line",
+            place.unwrap_or_default(),
+            panic.payload_as_str().unwrap_or("no reason given").escape_debug()
+        );
+        std::process::exit(1);
+    }));
+}

@@ -1,0 +1,245 @@
+//! Every spelling that the Python tool's users know, and a few that must be refused.
+
+use super::*;
+
+fn invocation(line: &str) -> Invocation {
+    parse(line.split_whitespace().map(OsString::from)).unwrap_or_else(|error| panic!("{line}: {error}"))
+}
+
+fn refusal(line: &str) -> Error {
+    match parse(line.split_whitespace().map(OsString::from)) {
+        Ok(invocation) => panic!("{line}: {invocation:?}"),
+        Err(error) => error,
+    }
+}
+
+fn users_of(line: &str) -> Users {
+    match invocation(line).action {
+        Action::Users(users) => users,
+        other => panic!("{line}: {other:?}"),
+    }
+}
+
+fn certs_of(line: &str) -> Certs {
+    match invocation(line).action {
+        Action::Certs(certs) => certs,
+        other => panic!("{line}: {other:?}"),
+    }
+}
+
+fn test_of(line: &str) -> Test {
+    match invocation(line).action {
+        Action::Test(test) => test,
+        other => panic!("{line}: {other:?}"),
+    }
+}
+
+fn credentials(users: &Users) -> (Option<&str>, Option<&str>) {
+    (users.user.as_deref(), users.password.as_ref().map(|password| password.as_str()))
+}
+
+#[test]
+fn the_command_is_definable() {
+    command().debug_assert();
+}
+
+#[test]
+fn init_in_every_spelling() {
+    for line in [
+        "web-ipc --init --run",
+        "web-ipc -I -r",
+        "web-ipc -Ir",
+        "web-ipc --ini --ru",
+        "web-ipc init -r",
+        "web-ipc in --run",
+    ] {
+        assert!(matches!(invocation(line).action, Action::Init { force: false }), "{line}");
+    }
+    for line in ["web-ipc --init --run --force", "web-ipc -I -rF", "web-ipc -IrF", "web-ipc --init -F --run"]
+    {
+        assert!(matches!(invocation(line).action, Action::Init { force: true }), "{line}");
+    }
+}
+
+#[test]
+fn a_user_is_added_in_every_spelling() {
+    for line in [
+        "web-ipc --users --add --user test1 --password pass321",
+        "web-ipc -u -a -u test1 -p pass321",
+        "web-ipc -u -au test1 -ppass321",
+        "web-ipc -uau test1 -p pass321",
+        "web-ipc --us --ad --us test1 --pass pass321",
+        "web-ipc --user --add --user=test1 --password=pass321",
+        "web-ipc users --add -u test1 -p pass321",
+        "web-ipc-users --add -u test1 -p pass321",
+        "/usr/local/bin/web-ipc-users -a -u test1 -p pass321",
+        "web-ipc -u -a -a -u other -u test1 -p other --password pass321",
+    ] {
+        let users = users_of(line);
+        assert!(users.add && !users.list && !users.change && !users.verify && !users.delete, "{line}");
+        assert_eq!(credentials(&users), (Some("test1"), Some("pass321")), "{line}");
+    }
+}
+
+#[test]
+fn credentials_are_tested_in_every_spelling() {
+    for line in [
+        "web-ipc -u -t -u test1 -p pass321",
+        "web-ipc --users --testCredentials --user test1 --password pass321",
+        "web-ipc --users --test --user test1 --pass pass321",
+        "web-ipc -ut -u test1 -p pass321",
+    ] {
+        let users = users_of(line);
+        assert!(users.verify && !users.add, "{line}");
+        assert_eq!(credentials(&users), (Some("test1"), Some("pass321")), "{line}");
+    }
+}
+
+#[test]
+fn the_other_actions_on_users() {
+    assert!(users_of("web-ipc --users --list").list);
+    assert!(users_of("web-ipc --us --li").list);
+    assert!(users_of("web-ipc --user --list").list);
+    assert!(users_of("web-ipc -ul").list);
+    let delete = users_of("web-ipc -u -d -u test1");
+    assert!(delete.delete);
+    assert_eq!(credentials(&delete), (Some("test1"), None));
+    assert!(users_of("web-ipc --users --change --user test1").change);
+    let both = users_of("web-ipc --users --list --delete --user test1");
+    assert!(both.list && both.delete);
+}
+
+#[test]
+fn a_password_that_begins_with_a_dash_needs_an_equals_sign() {
+    assert_eq!(credentials(&users_of("web-ipc -u -a -u test1 --password=-x")).1, Some("-x"));
+    assert_eq!(credentials(&users_of("web-ipc -u -a -u test1 -p=-x")).1, Some("-x"));
+    assert_eq!(credentials(&users_of("web-ipc -u -a -u test1 --password -")).1, Some("-"));
+    assert_eq!(refusal("web-ipc -u -a -u test1 --password -x").exit_code(), 2);
+}
+
+#[test]
+fn certificates_with_their_names() {
+    let certs = certs_of(
+        "web-ipc --certs --name testServer1 --altNames testServer1 testServer1.local localhost 127.0.0.1",
+    );
+    assert_eq!(certs.name, "testServer1");
+    assert_eq!(certs.alt_names, ["testServer1", "testServer1.local", "localhost", "127.0.0.1"]);
+    assert_eq!((certs.force, certs.days, certs.key_type), (false, None, KeyType::P256));
+    let certs = certs_of("web-ipc -c -a A B C -n peer1 -F --days 30 --keyType rsa4096");
+    assert_eq!(certs.alt_names, ["A", "B", "C"]);
+    assert_eq!((certs.name.as_str(), certs.force, certs.days), ("peer1", true, Some(30)));
+    assert_eq!(certs.key_type, KeyType::Rsa4096);
+    assert_eq!(certs_of("web-ipc --certs -n a -a B -a C D").alt_names, ["C", "D"]);
+    assert_eq!(certs_of("web-ipc-certs -n peer1").name, "peer1");
+}
+
+#[test]
+fn the_test_has_the_documented_defaults() {
+    let test = test_of("web-ipc --test --run");
+    assert_eq!((test.name.as_str(), test.ip.to_string().as_str(), test.port), ("localhost", "127.0.0.1", 0));
+    assert_eq!((test.protocol, test.log_level, test.quantity), (Protocol::Https, LogLevel::Info, 100));
+}
+
+#[test]
+fn the_test_in_every_spelling() {
+    for line in [
+        "web-ipc --test --run --qty 3",
+        "web-ipc --test --run --qty=3",
+        "web-ipc -t -rq3",
+        "web-ipc -trq3",
+        "web-ipc -tr --qt 3",
+        "web-ipc --te --ru --qty 7 --qty 3",
+        "web-ipc test -r -q 3",
+        "web-ipc-test --run -q3",
+    ] {
+        assert_eq!(test_of(line).quantity, 3, "{line}");
+    }
+    let test = test_of("web-ipc -t -r -n testServer1 -i ::1 -p 3100 -P http -l critical -q 0");
+    assert_eq!((test.name.as_str(), test.ip.to_string().as_str(), test.port), ("testServer1", "::1", 3100));
+    assert_eq!((test.protocol, test.log_level, test.quantity), (Protocol::Http, LogLevel::Critical, 0));
+    for (name, level) in [
+        ("debug", LogLevel::Debug),
+        ("info", LogLevel::Info),
+        ("warning", LogLevel::Warning),
+        ("error", LogLevel::Error),
+    ] {
+        assert_eq!(test_of(&format!("web-ipc --test --run --logLevel {name}")).log_level, level);
+    }
+}
+
+#[test]
+fn the_home_stands_before_or_after_the_command() {
+    for line in [
+        "web-ipc --home /x --users --list",
+        "web-ipc --users --list --home /x",
+        "web-ipc -u --home=/x -l",
+        "web-ipc --ho /x -ul",
+    ] {
+        assert_eq!(invocation(line).home.as_deref(), Some(Path::new("/x")), "{line}");
+    }
+    assert_eq!(invocation("web-ipc --users --list").home, None);
+    assert_eq!(invocation("web-ipc-users --home /x --list").home.as_deref(), Some(Path::new("/x")));
+}
+
+#[test]
+fn without_an_action_there_is_help() {
+    for (line, word) in [
+        ("web-ipc", "--users"),
+        ("web-ipc --home /x", "--users"),
+        ("web-ipc --init", "--force"),
+        ("web-ipc -IF", "--force"),
+        ("web-ipc --users --user test1", "--testCredentials"),
+        ("web-ipc --certs --altNames a", "--altNames"),
+        ("web-ipc -t", "--qty"),
+        ("web-ipc-users", "--testCredentials"),
+    ] {
+        match invocation(line).action {
+            Action::Help(help) => {
+                assert!(help.contains(word) && help.contains("Usage: web-ipc"), "{line}: {help}")
+            }
+            other => panic!("{line}: {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn help_and_version_are_no_failures() {
+    for line in [
+        "web-ipc --help",
+        "web-ipc -h",
+        "web-ipc --users --help",
+        "web-ipc help users",
+        "web-ipc --version",
+        "web-ipc -V",
+    ] {
+        assert_eq!(refusal(line).exit_code(), 0, "{line}");
+    }
+}
+
+#[test]
+fn wrong_usage_is_told_with_the_status_2() {
+    for line in [
+        "web-ipc --bogus",
+        "web-ipc serve-me",
+        "web-ipc --serve",
+        "web-ipc --send",
+        "web-ipc --init --users",
+        "web-ipc --users --lsit",
+        "web-ipc --users --add --user",
+        "web-ipc --certs --name a --days soon",
+        "web-ipc --certs --name a --days=-1",
+        "web-ipc --certs --name a --keyType md5",
+        "web-ipc --test --run --qty abc",
+        "web-ipc --test --run --qty=-1",
+        "web-ipc --test --run --port 70000",
+        "web-ipc --test --run --protocol ftp",
+        "web-ipc --test --run --logLevel INFO",
+        "web-ipc --test --run --ip nowhere",
+        "web-ipc --test --run extra",
+        "web-ipc --home",
+    ] {
+        let error = refusal(line);
+        assert_eq!(error.exit_code(), 2, "{line}: {error}");
+        assert!(error.to_string().contains("--help"), "{line}: {error}");
+    }
+}

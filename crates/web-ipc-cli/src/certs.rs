@@ -1,0 +1,56 @@
+//! `web-ipc --certs --name NAME`: issues a certificate and says where it lies.
+
+use std::path::Path;
+
+use ipc_home::{Home, locate};
+use ipc_setup::{CertificateRequest, InitOptions, issue_certificate};
+use time::OffsetDateTime;
+
+use crate::args::Certs;
+use crate::error::{Failure, Verdict};
+use crate::out::say;
+
+/// Issues the certificate.
+pub(crate) fn run(explicit_home: Option<&Path>, certs: &Certs) -> Result<Verdict, Failure> {
+    let home = Home::open(locate(explicit_home)?)?;
+    let mut request = CertificateRequest::new(&certs.name, InitOptions::now().now_secs);
+    request.alt_names = &certs.alt_names;
+    request.force = certs.force;
+    request.key_type = certs.key_type;
+    if let Some(days) = certs.days {
+        request.validity_days = days;
+    }
+    let issued = issue_certificate(&home, &request)?;
+    say(format_args!("Certificate: {}", issued.certificate_file.display()))?;
+    say(format_args!("Key:         {}", issued.key_file.display()))?;
+    say(format_args!("Valid for:   {}", issued.alt_names.join(", ")))?;
+    say(format_args!("Until:       {}", utc(issued.not_after_secs)))?;
+    Ok(Verdict::Done)
+}
+
+/// `2027-12-25 01:51 UTC`.
+fn utc(secs: u64) -> String {
+    let time = i64::try_from(secs).ok().and_then(|secs| OffsetDateTime::from_unix_timestamp(secs).ok());
+    match time {
+        Some(time) => format!(
+            "{:04}-{:02}-{:02} {:02}:{:02} UTC",
+            time.year(),
+            u8::from(time.month()),
+            time.day(),
+            time.hour(),
+            time.minute()
+        ),
+        None => format!("second {secs} since 1970"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_expiry_is_told_to_the_minute_in_utc() {
+        assert_eq!(utc(1_742_413_130), "2025-03-19 19:38 UTC");
+        assert_eq!(utc(u64::MAX), "second 18446744073709551615 since 1970");
+    }
+}

@@ -1,0 +1,157 @@
+//! `web-ipc --test --run`: a real server and a real client on this host, and a check of what arrived.
+//!
+//! It uses the public libraries alone, as any program would: what works here works there.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::Path;
+use std::thread;
+use std::time::Instant;
+
+use ipc_client::Client;
+use ipc_home::{Home, HomeError, locate};
+use ipc_server::{Inbox, Server};
+use ipc_setup::{InitOptions, init};
+use serde_json::json;
+
+use crate::args::Test;
+use crate::error::{Failure, Verdict};
+use crate::out::{counted, say};
+
+/// Starts both ends, sends, checks, and stops.
+pub(crate) fn run(explicit_home: Option<&Path>, test: &Test) -> Result<Verdict, Failure> {
+    let home = open_or_make_home(&locate(explicit_home)?)?;
+    let server = Server::builder(&home)
+        .name(&test.name)
+        .bind(SocketAddr::new(test.ip, test.port))
+        .protocol(test.protocol)
+        .start_blocking()?;
+    let port = server.address().port();
+    log::info!("Starting Web-IPC-Test {}:{port}", test.name);
+    let client = Client::builder(&home)
+        .server(&test.name, SocketAddr::new(reachable(test.ip), port))
+        .identity(&test.name)
+        .protocol(test.protocol)
+        // So that the log shows the login.
+        .keep_session(false)
+        .build()?
+        .blocking();
+
+    let begun = Instant::now();
+    let inbox = server.inbox().clone();
+    let quantity = test.quantity;
+    // At the same time as the sending: the inbox holds far less than may be sent.
+    let receiver = thread::spawn(move || receive(&inbox, quantity));
+    let sent = (1..=quantity).try_for_each(|number| client.send(&json!({ "test": number })).map(|_| ()));
+    // Closes the inbox once nothing more can come, which ends the receiver.
+    server.stop();
+    let received = receiver.join().map_err(|_| Failure::new("the receiver ended early", None))?;
+    let elapsed_secs = begun.elapsed().as_secs_f64();
+    log::info!("Web-IPC-Test ended");
+
+    sent?;
+    received?;
+    let rate = if quantity == 0 { 0.0 } else { f64::from(quantity) / elapsed_secs.max(0.001) };
+    say(format_args!(
+        "{} sent, received and checked in {elapsed_secs:.2} s ({rate:.0}/s)",
+        counted(quantity, "message")
+    ))?;
+    Ok(Verdict::Done)
+}
+
+fn open_or_make_home(path: &Path) -> Result<Home, Failure> {
+    match Home::open(path) {
+        Err(HomeError::Missing { .. } | HomeError::Incomplete { .. }) => {
+            let made = init(path, &InitOptions::now())?;
+            log::info!("Made a web-ipc home: {}", made.home.root().display());
+            Ok(made.home)
+        }
+        opened => Ok(opened?),
+    }
+}
+
+/// Where a client on this host finds a server that listens on `ip`.
+fn reachable(ip: IpAddr) -> IpAddr {
+    match ip {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    }
+}
+
+/// Takes everything until the inbox is closed and empty, and checks it: `{"test":1}` to `{"test":quantity}`, in order.
+fn receive(inbox: &Inbox, quantity: u32) -> Result<(), Failure> {
+    let mut check = Check::default();
+    while let Some(delivery) = inbox.recv_blocking() {
+        log::info!("Received message: {}", delivery.body());
+        check.take(delivery.body());
+        delivery
+            .ack_blocking()
+            .map_err(|error| Failure::of(&error, None).while_doing("cannot acknowledge"))?;
+    }
+    check.end(quantity)
+}
+
+/// Compares what arrives with what was sent, and remembers the first difference.
+#[derive(Debug, Default)]
+struct Check {
+    received: u32,
+    difference: Option<String>,
+}
+
+impl Check {
+    fn take(&mut self, body: &str) {
+        self.received = self.received.saturating_add(1);
+        let expected = json!({ "test": self.received }).to_string();
+        if body != expected && self.difference.is_none() {
+            self.difference = Some(format!("{expected} was sent, but {body} arrived"));
+        }
+    }
+
+    fn end(self, quantity: u32) -> Result<(), Failure> {
+        match self.difference {
+            Some(difference) => Err(Failure::new(difference, None)),
+            None if self.received != quantity => Err(Failure::new(
+                format!("{} sent, but {} arrived", counted(quantity, "message"), self.received),
+                None,
+            )),
+            None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn checked(bodies: &[&str], quantity: u32) -> Result<(), Failure> {
+        let mut check = Check::default();
+        bodies.iter().for_each(|body| check.take(body));
+        check.end(quantity)
+    }
+
+    #[test]
+    fn what_arrived_as_it_was_sent_is_good() {
+        assert!(checked(&[], 0).is_ok());
+        assert!(checked(&[r#"{"test":1}"#, r#"{"test":2}"#], 2).is_ok());
+    }
+
+    #[test]
+    fn any_difference_is_told() {
+        for (bodies, quantity) in [
+            (&[r#"{"test":1}"#][..], 2),
+            (&[r#"{"test":1}"#, r#"{"test":2}"#], 1),
+            (&[r#"{"test":2}"#, r#"{"test":1}"#], 2),
+            (&[r#"{"test": 1}"#], 1),
+            (&[r#"{"test":1}"#, r#"{"test":1}"#], 2),
+        ] {
+            assert!(checked(bodies, quantity).is_err(), "{bodies:?}");
+        }
+    }
+
+    #[test]
+    fn a_server_on_every_address_is_found_on_loopback() {
+        for (listening, reached) in [("0.0.0.0", "127.0.0.1"), ("::", "::1"), ("192.0.2.1", "192.0.2.1")] {
+            assert_eq!(reachable(listening.parse().unwrap()).to_string(), reached);
+        }
+    }
+}
