@@ -15,7 +15,7 @@ use crate::out::printable;
 /// The crates of this workspace; for all others only warnings are shown unless more is asked for.
 const OWN_CRATES: [&str; 2] = ["ipc_", "web_ipc"];
 
-/// Starts the log. `$RUST_LOG` wins over `level`.
+/// Starts the log. `$RUST_LOG` wins over `level`; the line that ends a command is always shown.
 pub(crate) fn start(level: LogLevel) {
     let mut builder = Builder::new();
     match std::env::var("RUST_LOG") {
@@ -28,11 +28,10 @@ pub(crate) fn start(level: LogLevel) {
             for own_crate in OWN_CRATES {
                 builder.filter_module(own_crate, own);
             }
-            if own < LevelFilter::Error {
-                builder.filter_module(error::TARGET, LevelFilter::Error);
-            }
         }
     }
+    // Why a command failed is shown whatever the filters: it must never end with 1 in silence.
+    builder.filter_module(error::TARGET, LevelFilter::Error);
     builder
         .target(Target::Stderr)
         .format(|out, record| writeln!(out, "{}", line(record, OffsetDateTime::now_utc())))
