@@ -158,8 +158,11 @@ fn remedy_of_store(error: &StoreError, another_home: &str) -> Option<String> {
         | StoreError::OtherTable { .. }
         | StoreError::Corrupt { .. } => another_home.to_owned(),
         StoreError::Newer { .. } => "use the newer web-ipc with this home".to_owned(),
+        // SQLite writes beside the file too, so either may be what cannot be written.
         StoreError::ReadOnly { path } => {
-            format!("run chmod 600 {}, or give another home with --home DIR", shell_quoted(path))
+            let directory = path.parent().unwrap_or(path);
+            let (directory, file) = (shell_quoted(directory), shell_quoted(path));
+            format!("run chmod u+w {directory} {file}, or give another home with --home DIR")
         }
         StoreError::PermissionDenied { .. } => {
             "run as the user who owns the home, or give another with --home DIR".to_owned()
