@@ -42,8 +42,9 @@ fn tells_the_story(sandbox: &Sandbox, arguments: &[&str], name: &str) {
     let log = &finished.stderr;
     let mut at = 0;
     for part in [
-        format!("Starting Web-IPC-Test {name}:"),
+        // In this order, since port 0 becomes a number when the server has bound it.
         format!("Starting web server {name}:"),
+        format!("Starting Web-IPC-Test {name}:"),
         "[419] Authentication timeout, re-authenticating".to_owned(),
         "/client/auth".to_owned(),
         "Received message: {\"test\":1}".to_owned(),
