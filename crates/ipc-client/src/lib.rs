@@ -1,1 +1,77 @@
-//! The web-ipc client: sends JSON objects, sealed, over HTTPS with mutual TLS.
+//! The web-ipc client: sends JSON objects, sealed, over HTTPS with mutual TLS, into a server's inbox, each exactly
+//! once.
+//!
+//! A program that sends comes here with a [`Home`](ipc_home::Home) and needs no other crate of the workspace; the
+//! server is not known here, nor are users' passwords beyond the one to log in with.
+//!
+//! | you want | take |
+//! |---|---|
+//! | to send from async code, on any runtime | [`Client`] |
+//! | to send from code that is not async | [`blocking::Client`] |
+//! | another user, certificate, deadline … | [`ClientBuilder`], from [`Client::builder`] |
+//! | to know what became of a message that failed | [`SendError::outcome`] |
+//! | to tell a person what to do about it | [`SendError::remedy`], [`BuildError::remedy`] |
+//!
+//! A client has one thread of its own, a few connections that it keeps, and one session that it renews when the
+//! server says so (status 419). It speaks HTTP/1.1 over TLS 1.2 or 1.3, connects to the address it was given and
+//! verifies the name it was given. The wire format is `docs/protocol.md`.
+//!
+//! ```
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let directory = tempfile::tempdir()?;
+//! # let path = directory.path().join("home");
+//! # let home = ipc_setup::init(&path, &ipc_setup::InitOptions::now())?.home;
+//! # let runtime = tokio::runtime::Runtime::new()?;
+//! # let server = ipc_server::Server::builder(&home).name("localhost").bind("127.0.0.1:0");
+//! # let server = runtime.block_on(server.start())?;
+//! # let address = server.address();
+//! use ipc_client::Client;
+//! use serde_json::json;
+//!
+//! # runtime.block_on(async {
+//! // `Home::open_default()` finds the user's own home; the address is often "127.0.0.1:3000".
+//! let client = Client::builder(&home).server("localhost", address).build()?;
+//! let sent = client.send(&json!({"test": 1})).await?;
+//! println!("the server has message {}", sent.id);
+//!
+//! // What the caller can do about a failure.
+//! if let Err(error) = client.send(&json!(["no", "object"])).await {
+//!     println!("{error}: {:?}, {}", error.outcome(), error.remedy().unwrap_or_default());
+//!     assert_eq!(error.outcome(), ipc_client::Outcome::Refused);
+//! }
+//! # Ok::<(), Box<dyn std::error::Error>>(()) })?;
+//!
+//! // The same without async.
+//! # let client = Client::builder(&home).server("localhost", address).build()?;
+//! let client = client.blocking();
+//! client.send(&json!({"test": 2}))?;
+//! # runtime.block_on(async {
+//! #     let mut inbox = server.inbox();
+//! #     for test in [1, 2] {
+//! #         let delivery = inbox.recv().await.ok_or("nothing arrived")?;
+//! #         assert_eq!(delivery.body(), format!(r#"{{"test":{test}}}"#));
+//! #         delivery.ack().await?;
+//! #     }
+//! #     server.stop().await;
+//! #     Ok::<(), Box<dyn std::error::Error>>(()) })
+//! # }
+//! ```
+
+mod address;
+pub mod blocking;
+mod builder;
+mod client;
+mod connect;
+mod error;
+mod http;
+mod retry;
+mod send;
+mod session;
+mod stream;
+mod tls;
+mod worker;
+
+pub use builder::{BuildError, CONNECTIONS_MAX_DEFAULT, ClientBuilder, DEADLINE_DEFAULT, IDENTITY_DEFAULT};
+pub use client::{Client, Sent};
+pub use error::{Distrust, Outcome, SendError};
+pub use ipc_protocol::{BodyError, DEADLINE_SECS_MAX, MessageId, ProblemCode, Protocol};

@@ -1,0 +1,54 @@
+//! The client for code that is not async: the same thread and the same behaviour, with calls that wait.
+
+use ipc_home::Home;
+use serde::Serialize;
+
+use crate::{ClientBuilder, SendError, Sent};
+
+/// Sends messages to one server and waits for each.
+///
+/// Made from an async [`Client`](crate::Client) with [`Client::blocking`](crate::Client::blocking). A handle like
+/// that one: `Send + Sync + Clone`, and as many threads as like may send through clones of it at the same time.
+///
+/// A call made on a thread that runs async tasks, such as a tokio worker, works, but keeps that thread from its other
+/// tasks until the answer is there. There the async client is the better choice.
+#[derive(Clone, Debug)]
+pub struct Client {
+    inner: crate::Client,
+}
+
+impl Client {
+    /// Begins a client, as [`crate::Client::builder`] does; finish with `.build()?.blocking()`.
+    #[must_use]
+    pub fn builder(home: &Home) -> ClientBuilder {
+        crate::Client::builder(home)
+    }
+
+    /// Sends a message, as [`crate::Client::send`] does, and waits until it is in the server's inbox.
+    ///
+    /// # Errors
+    /// [`SendError`], whose [`outcome`](SendError::outcome) tells what became of the message.
+    ///
+    /// # Panics
+    /// If called from within `futures_executor::block_on`, which cannot be nested.
+    pub fn send<T: Serialize + ?Sized>(&self, message: &T) -> Result<Sent, SendError> {
+        futures_executor::block_on(self.inner.send(message))
+    }
+
+    /// Asks the server whether it runs, as [`crate::Client::is_running`] does.
+    ///
+    /// # Errors
+    /// [`SendError`] if something answered that is not a server to send to.
+    ///
+    /// # Panics
+    /// If called from within `futures_executor::block_on`, which cannot be nested.
+    pub fn is_running(&self) -> Result<bool, SendError> {
+        futures_executor::block_on(self.inner.is_running())
+    }
+}
+
+impl From<crate::Client> for Client {
+    fn from(inner: crate::Client) -> Self {
+        Client { inner }
+    }
+}

@@ -1,0 +1,293 @@
+//! Settles everything a client needs before anything is sent: reads the home, checks the options, starts the thread.
+
+use std::io;
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use ipc_home::{Credentials, Home, HomeError, PeerName, PeerNameError};
+use ipc_protocol::{DEADLINE_SECS_MAX, PLAINTEXT_BYTES_MAX_DEFAULT, Protocol};
+use rustls_pki_types::ServerName;
+use sha2::{Digest, Sha256};
+
+use crate::address::Address;
+use crate::client::{Client, Shared};
+use crate::connect::Dialer;
+use crate::error::Cause;
+use crate::send::Config;
+use crate::session::Keeper;
+use crate::{tls, worker};
+
+/// The deadline of a send, unless set otherwise.
+pub const DEADLINE_DEFAULT: Duration = Duration::from_secs(30);
+
+/// The number of connections, unless set otherwise.
+pub const CONNECTIONS_MAX_DEFAULT: usize = 4;
+
+/// The certificate pair that is presented, unless set otherwise.
+pub const IDENTITY_DEFAULT: &str = "localhost";
+
+/// More connections than this no server would take.
+const CONNECTIONS_LIMIT: usize = 1024;
+
+const DEADLINES: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(DEADLINE_SECS_MAX);
+
+/// Options of a [`Client`]. The server is required, everything else has a default.
+#[derive(Clone, Debug)]
+pub struct ClientBuilder {
+    home: Home,
+    server: Option<(String, String)>,
+    identity: String,
+    credentials: Option<Credentials>,
+    protocol: Protocol,
+    allow_remote_http: bool,
+    deadline: Duration,
+    connections_max: usize,
+    plaintext_bytes_max: usize,
+    keep_session: bool,
+}
+
+/// Why a client could not be built.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BuildError {
+    /// [`ClientBuilder::server`] was not called.
+    #[error("no server was given")]
+    NoServer,
+    /// The name to verify is neither a DNS name nor an IP address.
+    #[error("`{name}` is not a name that a server's certificate can be for")]
+    ServerName {
+        /// The name as given.
+        name: String,
+    },
+    /// The address cannot be used.
+    #[error("`{address}` is not an address to connect to: {reason}")]
+    Address {
+        /// The address as given.
+        address: String,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// The name of the certificate pair cannot be one.
+    #[error("`{name}` is not the name of a certificate pair")]
+    Identity {
+        /// The name as given.
+        name: String,
+        /// What is wrong with it.
+        #[source]
+        source: PeerNameError,
+    },
+    /// Plain `http` to another host was not allowed.
+    #[error("plain http to {address} would leave this host")]
+    RemoteHttp {
+        /// The address.
+        address: String,
+    },
+    /// The deadline is out of bounds.
+    #[error("a deadline of {} s is not between 1 ms and {DEADLINE_SECS_MAX} s", deadline.as_secs_f64())]
+    Deadline {
+        /// The deadline as given.
+        deadline: Duration,
+    },
+    /// The number of connections is out of bounds.
+    #[error("{connections} connections are not between 1 and {CONNECTIONS_LIMIT}")]
+    Connections {
+        /// The number as given.
+        connections: usize,
+    },
+    /// The home could not be read.
+    #[error(transparent)]
+    Home(#[from] HomeError),
+    /// TLS takes the certificates or the private key not as they are.
+    #[error("the certificates of `{identity}` cannot be used for TLS")]
+    Tls {
+        /// The name of the certificate pair.
+        identity: String,
+        /// What the TLS library says.
+        #[source]
+        source: Cause,
+    },
+    /// The system gave no thread or no runtime on it.
+    #[error("the client's thread could not be started")]
+    Thread {
+        /// What the system says.
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl BuildError {
+    /// What a user can do about it, as a clause that begins with a verb; `None` where only the cause can tell.
+    #[must_use]
+    pub fn remedy(&self) -> Option<String> {
+        Some(match self {
+            BuildError::NoServer => "give the server's name and address".to_owned(),
+            BuildError::ServerName { .. } => "give a name such as localhost or 127.0.0.1".to_owned(),
+            BuildError::Address { .. } => "give an address such as 127.0.0.1:3000".to_owned(),
+            BuildError::Identity { .. } => {
+                "give the name of a pair NAME.crt, NAME.key in the home".to_owned()
+            }
+            BuildError::RemoteHttp { .. } => "use https".to_owned(),
+            BuildError::Deadline { .. } | BuildError::Connections { .. } => {
+                "give a number within these bounds".to_owned()
+            }
+            BuildError::Home(error) => return error.remedy(),
+            BuildError::Tls { identity, .. } => {
+                format!("run web-ipc --certs --name {identity} --force")
+            }
+            BuildError::Thread { .. } => return None,
+        })
+    }
+}
+
+impl ClientBuilder {
+    pub(crate) fn new(home: &Home) -> Self {
+        ClientBuilder {
+            home: home.clone(),
+            server: None,
+            identity: IDENTITY_DEFAULT.to_owned(),
+            credentials: None,
+            protocol: Protocol::default(),
+            allow_remote_http: false,
+            deadline: DEADLINE_DEFAULT,
+            connections_max: CONNECTIONS_MAX_DEFAULT,
+            plaintext_bytes_max: PLAINTEXT_BYTES_MAX_DEFAULT,
+            keep_session: true,
+        }
+    }
+
+    /// The server: the name that its certificate must be for, and the address to connect to, `HOST:PORT` or
+    /// `[IPV6]:PORT`. The name need not resolve to the address, nor to anything.
+    #[must_use]
+    pub fn server(mut self, name: impl Into<String>, address: impl ToString) -> Self {
+        self.server = Some((name.into(), address.to_string()));
+        self
+    }
+
+    /// The certificate pair of the home (`NAME.crt`, `NAME.key`) that this client presents. Default `localhost`.
+    #[must_use]
+    pub fn identity(mut self, name: impl Into<String>) -> Self {
+        self.identity = name.into();
+        self
+    }
+
+    /// The user to log in as. Default: the home's own admin, from `admin.cred`.
+    #[must_use]
+    pub fn credentials(mut self, username: impl Into<String>, password: impl Into<String>) -> Self {
+        self.credentials = Some(Credentials::new(username, password));
+        self
+    }
+
+    /// HTTPS, the default, or plain HTTP. The latter is for loopback and for a proxy on this host that ends TLS;
+    /// elsewhere [`build`](Self::build) refuses it.
+    #[must_use]
+    pub fn protocol(mut self, protocol: Protocol) -> Self {
+        self.protocol = protocol;
+        self
+    }
+
+    /// Lets plain HTTP leave this host. Messages and logins are still sealed, but neither end is authenticated by a
+    /// certificate, and whoever is on the way can drop and delay them and forge the server's answers that are not
+    /// sealed, `success` among them.
+    #[must_use]
+    pub fn dangerously_allow_remote_http(mut self) -> Self {
+        self.allow_remote_http = true;
+        self
+    }
+
+    /// How long a send may take in all, attempts, pauses and logins included; 1 ms to
+    /// [`DEADLINE_SECS_MAX`] seconds. Default 30 s.
+    #[must_use]
+    pub fn deadline(mut self, deadline: Duration) -> Self {
+        self.deadline = deadline;
+        self
+    }
+
+    /// How many connections are open at most, and so how many requests are under way at once; a further send waits
+    /// for one. 1 to 1024, default 4.
+    #[must_use]
+    pub fn connections_max(mut self, connections: usize) -> Self {
+        self.connections_max = connections;
+        self
+    }
+
+    /// The longest frame that is sent, in bytes of JSON text: the message and a few hundred bytes around it. Default
+    /// 16 MiB, which is also the server's.
+    #[must_use]
+    pub fn plaintext_bytes_max(mut self, bytes: usize) -> Self {
+        self.plaintext_bytes_max = bytes;
+        self
+    }
+
+    /// Whether a session is kept in the home, so that the next process of the same user need not log in. Default yes.
+    #[must_use]
+    pub fn keep_session(mut self, keep: bool) -> Self {
+        self.keep_session = keep;
+        self
+    }
+
+    /// Reads the home and starts the client's thread. Nothing is sent yet; a server need not be up.
+    ///
+    /// Keys and certificates are read once, here: a client built before they were changed goes on with the old ones.
+    ///
+    /// # Errors
+    /// [`BuildError`].
+    pub fn build(self) -> Result<Client, BuildError> {
+        let (name, address_text) = self.server.ok_or(BuildError::NoServer)?;
+        let server_name =
+            ServerName::try_from(name.clone()).map_err(|_| BuildError::ServerName { name: name.clone() })?;
+        let address = Address::parse(&address_text)
+            .map_err(|fault| BuildError::Address { address: address_text, reason: fault.as_str() })?;
+        if !DEADLINES.contains(&self.deadline) {
+            return Err(BuildError::Deadline { deadline: self.deadline });
+        }
+        if !(1..=CONNECTIONS_LIMIT).contains(&self.connections_max) {
+            return Err(BuildError::Connections { connections: self.connections_max });
+        }
+        let loopback_only = !self.allow_remote_http;
+        let (tls, certificate) = match self.protocol {
+            Protocol::Http if loopback_only && !address.is_loopback() => {
+                return Err(BuildError::RemoteHttp { address: address.to_string() });
+            }
+            Protocol::Http => (None, None),
+            Protocol::Https => {
+                let pair = PeerName::parse(&self.identity)
+                    .map_err(|source| BuildError::Identity { name: self.identity.clone(), source })?;
+                let identity = self.home.identity(&pair)?;
+                let certificate = identity.chain.first().map(|leaf| Sha256::digest(leaf).into());
+                let config = tls::client_config(self.home.ca_certificates()?, identity)
+                    .map_err(|source| BuildError::Tls { identity: self.identity, source })?;
+                (Some((Arc::new(config), server_name)), certificate)
+            }
+        };
+        let credentials = match self.credentials {
+            Some(credentials) => credentials,
+            None => self.home.admin_credentials()?,
+        };
+        let ring = self.home.envelope_keys()?;
+        let keeper = self.keep_session.then(|| Keeper {
+            home: self.home,
+            server: name.clone(),
+            username: credentials.username.clone(),
+            certificate,
+        });
+        let now_secs = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        let kept = keeper.as_ref().and_then(|keeper| keeper.load(now_secs));
+        let dialer = Dialer { address, loopback_only: loopback_only && tls.is_none(), tls };
+        let address = dialer.address.to_string();
+        let jobs = worker::start(Config {
+            name: name.clone(),
+            dialer,
+            ring,
+            credentials,
+            kept,
+            keeper,
+            deadline: self.deadline,
+            connections_max: self.connections_max,
+            plaintext_bytes_max: self.plaintext_bytes_max,
+        })
+        .map_err(|source| BuildError::Thread { source })?;
+        let (deadline, plaintext_bytes_max) = (self.deadline, self.plaintext_bytes_max);
+        Ok(Client { shared: Arc::new(Shared { jobs, name, address, deadline, plaintext_bytes_max }) })
+    }
+}

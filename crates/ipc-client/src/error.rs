@@ -1,0 +1,315 @@
+//! Why a send failed, what became of the message, and what to do about it.
+//!
+//! Callers match on these. No variant holds a secret, and no type of an HTTP or TLS library shows.
+
+use std::error::Error;
+use std::io;
+use std::time::Duration;
+
+use ipc_protocol::{BodyError, ProblemCode};
+
+/// A cause whose type is nobody's business.
+pub(crate) type Cause = Box<dyn Error + Send + Sync>;
+
+/// What became of a message whose send failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Outcome {
+    /// It was refused, here or by the server, and is not in the inbox. Sent again as it is, it will be refused again.
+    Refused,
+    /// It never got as far as the server and is not in the inbox. It may be sent again.
+    NeverArrived,
+    /// It may be in the inbox or not: it was on its way when the answer failed to come. To send it again, with a new
+    /// id, may deliver it twice.
+    NotKnown,
+}
+
+/// What is wrong with a server's certificate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Distrust {
+    /// It was not issued by the authority of this home.
+    UnknownAuthority,
+    /// It is good, but for other names.
+    WrongName {
+        /// The names that it is for, as far as they are known.
+        presented: Vec<String>,
+    },
+    /// It has expired, by this host's clock.
+    Expired,
+    /// It is not valid yet, by this host's clock.
+    NotValidYet,
+    /// Anything else, such as a certificate that is not for servers.
+    Other,
+}
+
+impl std::fmt::Display for Distrust {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Distrust::UnknownAuthority => f.write_str("is not of this home's authority"),
+            Distrust::WrongName { presented } if presented.is_empty() => f.write_str("is for another name"),
+            Distrust::WrongName { presented } => write!(f, "is for {}", presented.join(", ")),
+            Distrust::Expired => f.write_str("has expired"),
+            Distrust::NotValidYet => f.write_str("is not valid yet"),
+            Distrust::Other => f.write_str("cannot be accepted"),
+        }
+    }
+}
+
+/// Why a message was not sent.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SendError {
+    /// The value is no JSON object, or would not arrive as it is. Nothing was sent.
+    #[error(transparent)]
+    Body(#[from] BodyError),
+    /// The frame is longer than [`plaintext_bytes_max`](crate::ClientBuilder::plaintext_bytes_max). It was not sent.
+    #[error("the message is too large: {bytes} bytes, where {bytes_max} are allowed")]
+    TooLarge {
+        /// Length of the frame, or, where that alone is too much, of the message, in bytes of JSON text.
+        bytes: usize,
+        /// The limit in bytes.
+        bytes_max: usize,
+    },
+    /// The server refused the message, or the login before it, with a status of its own.
+    #[error("the server refused the message with status {status}{}", describe(.code, .detail))]
+    Refused {
+        /// The HTTP status.
+        status: u16,
+        /// The problem code, where the server gave one that is known.
+        code: Option<ProblemCode>,
+        /// The server's sentence about it; may be empty.
+        detail: String,
+    },
+    /// The server does not know the user or the password.
+    #[error("the server refused the user name or password of `{username}`")]
+    BadCredentials {
+        /// The user name.
+        username: String,
+    },
+    /// The server refused this client's certificate in the TLS handshake.
+    #[error("the server refused this client's certificate ({alert})")]
+    CertificateRefused {
+        /// The TLS alert it gave (RFC 8446, section 6), such as `CertificateExpired`.
+        alert: String,
+    },
+    /// The server's certificate is not one to send messages to.
+    #[error("the certificate of the server `{name}` {reason}")]
+    ServerNotTrusted {
+        /// The name that was asked for.
+        name: String,
+        /// What is wrong.
+        reason: Distrust,
+        /// What the TLS library says.
+        #[source]
+        source: Cause,
+    },
+    /// The TLS handshake failed for a reason that is no certificate: the other end speaks no TLS, or none of 1.2 and 1.3.
+    #[error("no TLS connection could be made with {address}")]
+    Handshake {
+        /// The address.
+        address: String,
+        /// What the TLS library says.
+        #[source]
+        source: Cause,
+    },
+    /// No connection could be made.
+    #[error("no connection to {address} could be made")]
+    Unreachable {
+        /// The address.
+        address: String,
+        /// What the system says.
+        #[source]
+        source: io::Error,
+    },
+    /// The connection broke, or the time ran out, after the request was on its way.
+    #[error("the connection to {address} gave no answer")]
+    NoAnswer {
+        /// The address.
+        address: String,
+        /// What the system says.
+        #[source]
+        source: io::Error,
+    },
+    /// The answer is none that a web-ipc server gives.
+    #[error("the answer with status {status} is not one of a web-ipc server: {detail}")]
+    Unexpected {
+        /// The HTTP status.
+        status: u16,
+        /// What is wrong with it.
+        detail: String,
+    },
+    /// All connections stayed in use by other sends.
+    #[error("all {connections_max} connections were busy")]
+    Busy {
+        /// The limit, see [`connections_max`](crate::ClientBuilder::connections_max).
+        connections_max: usize,
+    },
+    /// The deadline passed, or the server asked to wait beyond it.
+    #[error("the message could not be sent within {} s", deadline.as_secs_f64())]
+    Deadline {
+        /// The deadline.
+        deadline: Duration,
+        /// What became of the message, all attempts considered.
+        outcome: Outcome,
+        /// Why the last attempt failed.
+        #[source]
+        last: Box<SendError>,
+    },
+    /// An attempt got no answer, and the next one was refused: whether the first arrived is not known.
+    #[error("an attempt got no answer, and the next one failed")]
+    InDoubt {
+        /// Why the last attempt failed.
+        #[source]
+        last: Box<SendError>,
+    },
+    /// The operating system gave no random numbers. Nothing was sent.
+    #[error("the operating system gave no random numbers")]
+    NoRandomness {
+        /// What it says.
+        #[source]
+        source: Cause,
+    },
+    /// The client's thread is gone, which only a bug in it can bring about.
+    #[error("the client has stopped")]
+    Stopped,
+}
+
+impl SendError {
+    /// What became of the message.
+    #[must_use]
+    pub fn outcome(&self) -> Outcome {
+        match self {
+            // A server that failed in the middle, or a proxy that lost it, has the message or has it not.
+            SendError::Refused { status, .. } if *status >= 500 && *status != 503 => Outcome::NotKnown,
+            SendError::Body(_)
+            | SendError::TooLarge { .. }
+            | SendError::Refused { .. }
+            | SendError::BadCredentials { .. }
+            | SendError::CertificateRefused { .. } => Outcome::Refused,
+            SendError::ServerNotTrusted { .. }
+            | SendError::Handshake { .. }
+            | SendError::Unreachable { .. }
+            | SendError::Busy { .. }
+            | SendError::NoRandomness { .. } => Outcome::NeverArrived,
+            SendError::NoAnswer { .. }
+            | SendError::Unexpected { .. }
+            | SendError::InDoubt { .. }
+            | SendError::Stopped => Outcome::NotKnown,
+            SendError::Deadline { outcome, .. } => *outcome,
+        }
+    }
+
+    /// What a user can do about it, as a clause that begins with a verb; `None` where only the cause can tell.
+    #[must_use]
+    pub fn remedy(&self) -> Option<String> {
+        let text = match self {
+            SendError::Body(_) => "send a JSON object whose values JSON can hold",
+            SendError::TooLarge { .. } => "send less at once, or raise the limit at both ends",
+            SendError::Refused { code: Some(code), .. } => return refusal_remedy(*code).map(str::to_owned),
+            SendError::Refused { .. } | SendError::Stopped => return None,
+            SendError::BadCredentials { username } => {
+                let name = ipc_home::shell_quoted(std::path::Path::new(username));
+                return Some(format!(
+                    "try them on the server's host with web-ipc --users --testCredentials --user {name}"
+                ));
+            }
+            SendError::CertificateRefused { .. } => {
+                "make this client a new certificate with the authority that the server trusts"
+            }
+            SendError::ServerNotTrusted { reason, .. } => match reason {
+                Distrust::UnknownAuthority => {
+                    "use the home (or the web-ipc-ca.crt) that the server's certificate was made in"
+                }
+                Distrust::WrongName { .. } => "give a name that the server's certificate is for",
+                Distrust::Expired | Distrust::NotValidYet => {
+                    "check the clocks of both hosts, then make the server a new certificate"
+                }
+                Distrust::Other => "make the server a new certificate with web-ipc --certs",
+            },
+            SendError::Handshake { .. } => "check that the server speaks https at this address",
+            SendError::Unreachable { .. } => "check the address and that the server runs",
+            SendError::NoAnswer { .. } => "check that the server runs and what its log says",
+            SendError::Unexpected { .. } => "check that a web-ipc server answers at this address",
+            SendError::Busy { .. } => "allow more connections or a longer deadline",
+            SendError::Deadline { last, .. } | SendError::InDoubt { last } => return last.remedy(),
+            SendError::NoRandomness { .. } => "check the operating system's random number generator",
+        };
+        Some(text.to_owned())
+    }
+}
+
+fn refusal_remedy(code: ProblemCode) -> Option<&'static str> {
+    match code {
+        ProblemCode::MalformedEnvelope => Some("check that both ends have the same envelope.keys"),
+        ProblemCode::StaleEnvelope => Some("set the clocks of both hosts"),
+        ProblemCode::MalformedFrame => Some("check that both ends have the same version of web-ipc"),
+        ProblemCode::WrongCertificate => {
+            Some("make this client a new certificate with the authority that the server trusts")
+        }
+        ProblemCode::TooLarge => Some("send less at once, or raise the limit at both ends"),
+        ProblemCode::InboxFull => Some("have the receiving application take its messages faster"),
+        ProblemCode::TooManyAttempts => Some("wait, then try again"),
+        ProblemCode::InternalError | ProblemCode::Unavailable => Some("look into the server's log"),
+        _ => None,
+    }
+}
+
+fn describe(code: &Option<ProblemCode>, detail: &str) -> String {
+    match (code, detail) {
+        (None, "") => String::new(),
+        (None, detail) => format!(": {detail}"),
+        (Some(code), "") => format!(" ({code})"),
+        (Some(code), detail) => format!(" ({code}): {detail}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(status: u16, code: Option<ProblemCode>) -> SendError {
+        SendError::Refused { status, code, detail: "why".into() }
+    }
+
+    #[test]
+    fn the_outcome_says_what_became_of_the_message() {
+        assert_eq!(refused(400, None).outcome(), Outcome::Refused);
+        assert_eq!(refused(503, Some(ProblemCode::InboxFull)).outcome(), Outcome::Refused);
+        assert_eq!(refused(500, Some(ProblemCode::InternalError)).outcome(), Outcome::NotKnown);
+        assert_eq!(refused(504, None).outcome(), Outcome::NotKnown);
+        let unreachable =
+            SendError::Unreachable { address: "a:1".into(), source: io::ErrorKind::ConnectionRefused.into() };
+        assert_eq!(unreachable.outcome(), Outcome::NeverArrived);
+        let no_answer =
+            SendError::NoAnswer { address: "a:1".into(), source: io::ErrorKind::ConnectionReset.into() };
+        assert_eq!(no_answer.outcome(), Outcome::NotKnown);
+    }
+
+    #[test]
+    fn a_refusal_shows_its_code_and_the_servers_sentence() {
+        assert_eq!(
+            refused(422, Some(ProblemCode::IdReused)).to_string(),
+            "the server refused the message with status 422 (id_reused): why"
+        );
+        let bare = SendError::Refused { status: 302, code: None, detail: String::new() };
+        assert_eq!(bare.to_string(), "the server refused the message with status 302");
+    }
+
+    #[test]
+    fn a_missed_deadline_hands_on_the_remedy_of_its_cause() {
+        let error = SendError::Deadline {
+            deadline: Duration::from_millis(1500),
+            outcome: Outcome::Refused,
+            last: Box::new(refused(400, Some(ProblemCode::StaleEnvelope))),
+        };
+        assert_eq!(error.to_string(), "the message could not be sent within 1.5 s");
+        assert_eq!(error.remedy().as_deref(), Some("set the clocks of both hosts"));
+        assert!(error.source().unwrap().to_string().contains("stale_envelope"));
+    }
+
+    #[test]
+    fn a_user_name_in_a_remedy_is_quoted_for_the_shell() {
+        let remedy = SendError::BadCredentials { username: "a; b".into() }.remedy().unwrap();
+        assert!(remedy.ends_with("--user 'a; b'"), "{remedy}");
+    }
+}

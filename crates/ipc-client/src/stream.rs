@@ -1,0 +1,166 @@
+//! One connection, plain or TLS, as awc takes it.
+//!
+//! awc writes a whole request before it looks for an answer, and gives up when a write fails. A server that refuses
+//! early, with an HTTP status or a TLS alert, then closes: the write fails while the reason lies unread in the receive
+//! buffer. So a failed write is kept here and reported only if reading brings nothing better.
+
+use std::fmt;
+use std::io::{self, Write};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use actix_rt::net::{ActixStream, Ready, TcpStream};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio_rustls::client::TlsStream;
+
+use crate::connect::ATTEMPT;
+
+pub(crate) struct Stream {
+    transport: Transport,
+    /// From then on writes are swallowed.
+    write_failed: bool,
+    /// Why writing failed, until it is told.
+    write_error: Option<io::Error>,
+}
+
+enum Transport {
+    Plain(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+impl Stream {
+    pub(crate) fn plain(tcp: TcpStream) -> Self {
+        Stream { transport: Transport::Plain(tcp), write_failed: false, write_error: None }
+    }
+
+    pub(crate) fn tls(tls: TlsStream<TcpStream>) -> Self {
+        Stream { transport: Transport::Tls(Box::new(tls)), write_failed: false, write_error: None }
+    }
+
+    fn tcp(&self) -> &TcpStream {
+        match &self.transport {
+            Transport::Plain(tcp) => tcp,
+            Transport::Tls(tls) => tls.get_ref().0,
+        }
+    }
+
+    /// Keeps a write's error and lets the write seem to have gone well.
+    fn swallow<T>(&mut self, result: io::Result<T>, swallowed: T) -> io::Result<T> {
+        result.or_else(|error| {
+            self.write_failed = true;
+            self.write_error = Some(error);
+            Ok(swallowed)
+        })
+    }
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let filled_before = buffer.filled().len();
+        let result = match &mut this.transport {
+            Transport::Plain(tcp) => Pin::new(tcp).poll_read(cx, buffer),
+            Transport::Tls(tls) => Pin::new(tls.as_mut()).poll_read(cx, buffer),
+        };
+        let Some(write_error) = &this.write_error else { return result };
+        let brought_nothing = match &result {
+            // Where the socket itself is broken, the system tells its reading side soon.
+            Poll::Pending => !is_broken_socket(write_error),
+            Poll::Ready(Ok(())) => buffer.filled().len() == filled_before,
+            // A TLS error says more than the failed write, and an I/O error as much.
+            Poll::Ready(Err(_)) => false,
+        };
+        match this.write_error.take_if(|_| brought_nothing) {
+            Some(error) => Poll::Ready(Err(error)),
+            None => result,
+        }
+    }
+}
+
+fn is_broken_socket(error: &io::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset};
+    matches!(error.kind(), BrokenPipe | ConnectionAborted | ConnectionReset)
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        if this.write_failed {
+            return Poll::Ready(Ok(bytes.len()));
+        }
+        // The handshake is over when a stream is made: from here on it is the request that is written.
+        let _ = ATTEMPT.try_with(|attempt| attempt.writing.set(true));
+        let result = match &mut this.transport {
+            Transport::Plain(tcp) => Pin::new(tcp).poll_write(cx, bytes),
+            Transport::Tls(tls) => Pin::new(tls.as_mut()).poll_write(cx, bytes),
+        };
+        result.map(|result| this.swallow(result, bytes.len()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if this.write_failed {
+            return Poll::Ready(Ok(()));
+        }
+        let result = match &mut this.transport {
+            Transport::Plain(tcp) => Pin::new(tcp).poll_flush(cx),
+            Transport::Tls(tls) => Pin::new(tls.as_mut()).poll_flush(cx),
+        };
+        result.map(|result| this.swallow(result, ()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.get_mut().transport {
+            Transport::Plain(tcp) => Pin::new(tcp).poll_shutdown(cx),
+            Transport::Tls(tls) => Pin::new(tls.as_mut()).poll_shutdown(cx),
+        }
+    }
+}
+
+impl ActixStream for Stream {
+    fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<Ready>> {
+        ActixStream::poll_read_ready(self.tcp(), cx)
+    }
+
+    fn poll_write_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<Ready>> {
+        ActixStream::poll_write_ready(self.tcp(), cx)
+    }
+}
+
+impl Drop for Stream {
+    /// Says goodbye in TLS too (RFC 8446, section 6.1), so that the server need not take the end for an attack. awc
+    /// drops a connection without a word. Only what goes out at once is sent: a drop must not wait.
+    fn drop(&mut self) {
+        if let Transport::Tls(tls) = &mut self.transport
+            && !self.write_failed
+        {
+            let (tcp, session) = tls.get_mut();
+            session.send_close_notify();
+            // Whether it went out changes nothing for us.
+            let _ = session.write_tls(&mut AtOnce(tcp));
+        }
+    }
+}
+
+/// Writes what goes out without waiting.
+struct AtOnce<'a>(&'a TcpStream);
+
+impl Write for AtOnce<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.try_write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Stream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Stream").field("peer", &self.tcp().peer_addr().ok()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,76 @@
+//! The client's own thread. awc's client cannot leave the thread it was made on, so every handle sends its jobs here
+//! and any runtime, or none, can wait for them.
+
+use std::convert::Infallible;
+use std::io;
+use std::rc::Rc;
+use std::thread;
+
+use ipc_protocol::MessageId;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
+
+use crate::client::Sent;
+use crate::error::SendError;
+use crate::send::{Config, Sender};
+
+/// What a handle asks of the thread.
+pub(crate) enum Job {
+    /// Send a message, whose body is JSON text.
+    Submit {
+        id: MessageId,
+        body: String,
+        deadline_at: Instant,
+        done: oneshot::Sender<Result<Sent, SendError>>,
+    },
+    /// Ask the server whether it runs.
+    IsRunning { deadline_at: Instant, done: oneshot::Sender<Result<bool, SendError>> },
+}
+
+/// Starts the thread. It ends when the last sender of jobs is gone and every job is done.
+pub(crate) fn start(config: Config) -> io::Result<mpsc::UnboundedSender<Job>> {
+    let (jobs, received) = mpsc::unbounded_channel();
+    let (started, starting) = std::sync::mpsc::sync_channel(1);
+    thread::Builder::new().name("web-ipc-client".to_owned()).spawn(move || {
+        let result = actix_rt::Runtime::new();
+        let (runtime, result) = match result {
+            Ok(runtime) => (Some(runtime), Ok(())),
+            Err(error) => (None, Err(error)),
+        };
+        // The builder waits for this and cannot have gone away.
+        let _ = started.send(result);
+        if let Some(runtime) = runtime {
+            runtime.block_on(work(config, received));
+        }
+    })?;
+    starting.recv().map_err(io::Error::other)??;
+    Ok(jobs)
+}
+
+async fn work(config: Config, mut jobs: mpsc::UnboundedReceiver<Job>) {
+    let sender = Rc::new(Sender::new(config));
+    // Every job holds a clone of `working`; when the last is gone, `all_done` hears of it.
+    let (working, mut all_done) = mpsc::channel::<Infallible>(1);
+    while let Some(job) = jobs.recv().await {
+        let (sender, working) = (sender.clone(), working.clone());
+        actix_rt::spawn(async move {
+            run(&sender, job).await;
+            drop(working);
+        });
+    }
+    drop(working);
+    all_done.recv().await;
+}
+
+async fn run(sender: &Sender, job: Job) {
+    // Where nobody waits for the answer any more, nobody misses it.
+    match job {
+        Job::Submit { id, body, deadline_at, done } => {
+            let result = sender.submit(id, &body, deadline_at, || done.is_closed()).await;
+            let _ = done.send(result);
+        }
+        Job::IsRunning { deadline_at, done } => {
+            let _ = done.send(sender.is_running(deadline_at).await);
+        }
+    }
+}

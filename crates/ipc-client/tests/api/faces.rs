@@ -1,0 +1,97 @@
+//! The async and the blocking face, on one runtime, on another and on none, and the end of the thread behind them.
+#![allow(clippy::unwrap_used)]
+
+use std::time::Duration;
+
+use ipc_client::{Client, SendError, Sent, blocking};
+use serde_json::json;
+
+use crate::fake::{Answer, Fake, counted, success, with_session};
+use crate::fixture::Place;
+
+fn is_shared<T: Send + Sync + Clone + 'static>() {}
+
+fn is_movable<T: Future<Output = Result<Sent, SendError>> + Send + 'static>(future: T) -> T {
+    future
+}
+
+#[test]
+fn handles_and_futures_go_to_any_thread() {
+    is_shared::<Client>();
+    is_shared::<blocking::Client>();
+}
+
+#[test]
+fn the_async_client_needs_no_runtime_of_its_callers() {
+    let place = Place::new();
+    let fake = Fake::tls(place.tls(), with_session(|_| success()));
+    let client = place.builder(&fake).build().unwrap();
+    futures_executor::block_on(is_movable(client.send(&json!({"on": "no runtime"})))).unwrap();
+    assert!(futures_executor::block_on(client.is_running()).unwrap());
+}
+
+#[tokio::test]
+async fn the_async_client_runs_on_tokio_and_its_futures_outlive_message_and_handle() {
+    let place = Place::new();
+    let fake = Fake::tls(place.tls(), with_session(|_| success()));
+    let tasks: Vec<_> = {
+        let client = place.builder(&fake).build().unwrap();
+        (0..8).map(|n| tokio::spawn(client.send(&json!({"n": n})))).collect()
+    };
+    for task in tasks {
+        task.await.unwrap().unwrap();
+    }
+}
+
+#[test]
+fn the_blocking_client_works_on_a_tokio_thread() {
+    let place = Place::new();
+    let fake = Fake::tls(place.tls(), with_session(|_| success()));
+    let client = place.client(&fake);
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap();
+    runtime.block_on(runtime.spawn(async move { client.send(&json!({})).unwrap() })).unwrap();
+}
+
+#[test]
+fn a_client_can_be_built_and_dropped_on_an_async_thread() {
+    let place = Place::new();
+    let fake = Fake::tls(place.tls(), with_session(|_| success()));
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    runtime.block_on(async {
+        place.builder(&fake).build().unwrap().send(&json!({})).await.unwrap();
+    });
+}
+
+#[test]
+fn nothing_is_sent_before_a_future_is_polled() {
+    let place = Place::new();
+    let fake = Fake::tls(place.tls(), with_session(|_| success()));
+    let client = place.builder(&fake).build().unwrap();
+    drop(client.send(&json!({"never": "polled"})));
+    client.blocking().send(&json!({})).unwrap();
+    assert!(fake.submits().iter().all(|seen| seen.body == "{}"));
+}
+
+#[test]
+fn when_the_last_handle_is_gone_the_connections_are_closed_with_a_goodbye() {
+    let place = Place::new();
+    let fake = Fake::tls(place.tls(), with_session(|_| success()));
+    let client = place.client(&fake);
+    let clone = client.clone();
+    client.send(&json!({})).unwrap();
+    drop(client);
+    clone.send(&json!({})).unwrap();
+    drop(clone);
+    assert!(fake.wait_for_goodbye());
+}
+
+#[test]
+fn what_was_begun_is_finished_after_the_last_handle_is_gone() {
+    let place = Place::new();
+    let fake = Fake::tls(place.tls(), counted(|_, turn| if turn < 2 { Answer::Close } else { success() }));
+    let send = {
+        let client = place.builder(&fake).deadline(Duration::from_secs(20)).build().unwrap();
+        client.send(&json!({}))
+    };
+    futures_executor::block_on(send).unwrap();
+}

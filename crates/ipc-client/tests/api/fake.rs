@@ -1,0 +1,329 @@
+//! A server whose answers are scripted. It opens envelopes and notes what it saw; it keeps no rules of its own.
+#![allow(clippy::unwrap_used)]
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use ipc_protocol::{Frame, MessageId, Problem, ProblemCode, REPLY_ADDRESS, write_frame};
+use rustls::ServerConfig;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::oneshot;
+use tokio_rustls::TlsAcceptor;
+
+use crate::fixture::{now_secs, ring};
+
+/// A request as it arrived.
+#[derive(Clone, Debug)]
+pub(crate) struct Seen {
+    pub(crate) path: String,
+    /// Method and headers, in lower case.
+    pub(crate) head: String,
+    pub(crate) envelope: Vec<u8>,
+    pub(crate) to: String,
+    pub(crate) id: String,
+    pub(crate) session: Option<String>,
+    pub(crate) body: String,
+    /// Which of the requests for its path it is, from 0.
+    pub(crate) turn: usize,
+}
+
+impl Seen {
+    pub(crate) fn is_login(&self) -> bool {
+        self.path == "/client/auth"
+    }
+}
+
+/// What the server does about a request.
+pub(crate) enum Answer {
+    /// Sends this and keeps the connection.
+    Send(Vec<u8>),
+    /// Sends this and closes.
+    SendAndClose(Vec<u8>),
+    /// Closes without a word of HTTP.
+    Close,
+    /// Never answers.
+    Hang,
+}
+
+/// What the server does about a connection.
+pub(crate) enum Plan {
+    Plain,
+    Tls(Arc<ServerConfig>),
+    /// Does the handshake, then resets the TCP connection.
+    ResetAfter(Arc<ServerConfig>),
+    /// Reads no further than the head of the first request, sends this and closes.
+    AnswerEarly(Arc<ServerConfig>, Vec<u8>),
+}
+
+type Script = dyn Fn(&Seen) -> Answer + Send + Sync;
+
+#[derive(Default)]
+struct Log {
+    seen: Mutex<Vec<Seen>>,
+    connections: AtomicUsize,
+    open: AtomicUsize,
+    open_max: AtomicUsize,
+}
+
+pub(crate) struct Fake {
+    address: SocketAddr,
+    log: Arc<Log>,
+    /// How each connection ended: `true` if its peer said goodbye in TLS.
+    goodbyes: mpsc::Receiver<bool>,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Fake {
+    /// A server with mutual TLS.
+    pub(crate) fn tls(
+        config: Arc<ServerConfig>,
+        script: impl Fn(&Seen) -> Answer + Send + Sync + 'static,
+    ) -> Self {
+        Self::start(0, move |_| Plan::Tls(config.clone()), script)
+    }
+
+    /// A server on a port of its own or, for 0, any; `plan` says what becomes of each connection, counted from 0.
+    pub(crate) fn start(
+        port: u16,
+        plan: impl Fn(usize) -> Plan + Send + Sync + 'static,
+        script: impl Fn(&Seen) -> Answer + Send + Sync + 'static,
+    ) -> Self {
+        let listener = std::net::TcpListener::bind(("127.0.0.1", port)).unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let address = listener.local_addr().unwrap();
+        let log = Arc::new(Log::default());
+        let (told, goodbyes) = mpsc::channel();
+        let (stop, stopped) = oneshot::channel();
+        let script: Arc<Script> = Arc::new(script);
+        let served = log.clone();
+        let thread = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async move {
+                let listener = TcpListener::from_std(listener).unwrap();
+                let accept = async {
+                    loop {
+                        let (tcp, _) = listener.accept().await.unwrap();
+                        tcp.set_nodelay(true).unwrap();
+                        let number = served.connections.fetch_add(1, Ordering::SeqCst);
+                        tokio::spawn(serve(tcp, plan(number), script.clone(), served.clone(), told.clone()));
+                    }
+                };
+                tokio::select! {
+                    () = accept => {}
+                    _ = stopped => {}
+                }
+            });
+        });
+        Fake { address, log, goodbyes, stop: Some(stop), thread: Some(thread) }
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    pub(crate) fn seen(&self) -> Vec<Seen> {
+        self.log.seen.lock().unwrap().clone()
+    }
+
+    pub(crate) fn logins(&self) -> Vec<Seen> {
+        self.seen().into_iter().filter(Seen::is_login).collect()
+    }
+
+    pub(crate) fn submits(&self) -> Vec<Seen> {
+        self.seen().into_iter().filter(|seen| seen.path == "/message/submit").collect()
+    }
+
+    pub(crate) fn connections(&self) -> usize {
+        self.log.connections.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn open_max(&self) -> usize {
+        self.log.open_max.load(Ordering::SeqCst)
+    }
+
+    /// Waits until a connection has ended, and says whether its peer said goodbye.
+    pub(crate) fn wait_for_goodbye(&self) -> bool {
+        self.goodbyes.recv_timeout(Duration::from_secs(20)).expect("a client that closes its connections")
+    }
+}
+
+impl Drop for Fake {
+    fn drop(&mut self) {
+        let _ = self.stop.take().unwrap().send(());
+        let ended = self.thread.take().unwrap().join();
+        if !std::thread::panicking() {
+            ended.unwrap();
+        }
+    }
+}
+
+async fn serve(tcp: TcpStream, plan: Plan, script: Arc<Script>, log: Arc<Log>, goodbyes: mpsc::Sender<bool>) {
+    let ended = match plan {
+        Plan::Plain => converse(tcp, &script, &log).await,
+        Plan::Tls(config) => match TlsAcceptor::from(config).accept(tcp).await {
+            Ok(tls) => converse(tls, &script, &log).await,
+            Err(_) => return,
+        },
+        Plan::ResetAfter(config) => {
+            let tls = TlsAcceptor::from(config).accept(tcp).await.unwrap();
+            tls.get_ref().0.set_zero_linger().unwrap();
+            return;
+        }
+        Plan::AnswerEarly(config, answer) => {
+            let mut tls = TlsAcceptor::from(config).accept(tcp).await.unwrap();
+            let mut head = [0; 1];
+            tls.read_exact(&mut head).await.unwrap();
+            tls.write_all(&answer).await.unwrap();
+            tls.flush().await.unwrap();
+            return;
+        }
+    };
+    // A test that does not ask may be over.
+    let _ = goodbyes.send(ended.is_ok());
+}
+
+/// Answers requests until the peer has no more; an error if it ended without saying so.
+async fn converse<S: AsyncRead + AsyncWrite + Unpin>(
+    mut stream: S,
+    script: &Arc<Script>,
+    log: &Arc<Log>,
+) -> io::Result<()> {
+    let open = log.open.fetch_add(1, Ordering::SeqCst) + 1;
+    log.open_max.fetch_max(open, Ordering::SeqCst);
+    let result = async {
+        while let Some(seen) = read_request(&mut stream, log).await? {
+            match script(&seen) {
+                Answer::Send(bytes) => stream.write_all(&bytes).await?,
+                Answer::SendAndClose(bytes) => {
+                    stream.write_all(&bytes).await?;
+                    stream.shutdown().await?;
+                    break;
+                }
+                Answer::Close => break,
+                Answer::Hang => std::future::pending::<()>().await,
+            }
+            stream.flush().await?;
+        }
+        Ok(())
+    }
+    .await;
+    log.open.fetch_sub(1, Ordering::SeqCst);
+    result
+}
+
+async fn read_request<S: AsyncRead + Unpin>(stream: &mut S, log: &Log) -> io::Result<Option<Seen>> {
+    let mut bytes = Vec::new();
+    let head_end = loop {
+        if let Some(end) = bytes.windows(4).position(|window| window == b"\r\n\r\n") {
+            break end + 4;
+        }
+        if stream.read_buf(&mut bytes).await? == 0 {
+            return Ok(None);
+        }
+    };
+    let head = String::from_utf8(bytes[..head_end].to_vec()).unwrap();
+    let path = head.split(' ').nth(1).unwrap().to_owned();
+    let head = head.to_ascii_lowercase();
+    let length = head
+        .lines()
+        .find_map(|line| line.strip_prefix("content-length:"))
+        .map_or(0, |length| length.trim().parse().unwrap());
+    let mut envelope = bytes.split_off(head_end);
+    while envelope.len() < length {
+        if stream.read_buf(&mut envelope).await? == 0 {
+            return Ok(None);
+        }
+    }
+    let mut seen = Seen {
+        head,
+        envelope,
+        to: String::new(),
+        id: String::new(),
+        session: None,
+        body: String::new(),
+        turn: 0,
+        path,
+    };
+    if length > 0 {
+        let plaintext = ring().open(&seen.envelope, None).unwrap();
+        let frame = Frame::parse(&plaintext).unwrap();
+        seen.id = frame.id().to_string();
+        seen.session = frame.session().map(str::to_owned);
+        seen.body = frame.object().unwrap().to_owned();
+        seen.to = String::from_utf8(plaintext.to_vec())
+            .unwrap()
+            .split("\"to\":\"")
+            .nth(1)
+            .and_then(|rest| rest.split('"').next())
+            .unwrap()
+            .to_owned();
+    }
+    let mut all = log.seen.lock().unwrap();
+    seen.turn = all.iter().filter(|other| other.path == seen.path).count();
+    all.push(seen.clone());
+    Ok(Some(seen))
+}
+
+/// An answer with any further header lines, each ended by CRLF.
+pub(crate) fn http(status: u16, headers: &str, body: &[u8]) -> Vec<u8> {
+    let mut answer =
+        format!("HTTP/1.1 {status} X\r\ncontent-length: {}\r\n{headers}\r\n", body.len()).into_bytes();
+    answer.extend_from_slice(body);
+    answer
+}
+
+pub(crate) fn success() -> Answer {
+    Answer::Send(http(200, "", b"success"))
+}
+
+pub(crate) fn problem(code: ProblemCode, headers: &str) -> Answer {
+    let body = Problem::new(code, "because of the script").to_json();
+    let headers = format!("content-type: application/problem+json\r\n{headers}");
+    Answer::Send(http(code.status(), &headers, body.as_bytes()))
+}
+
+/// Grants a session.
+pub(crate) fn grant(seen: &Seen, token: &str) -> Answer {
+    Answer::Send(http(200, RAW, &ring().seal(&reply(seen, token), now_secs(), [5; 16])))
+}
+
+/// The header of an envelope that is no text.
+pub(crate) const RAW: &str = "content-type: application/octet-stream\r\n";
+
+/// The frame of a reply that grants a session.
+pub(crate) fn reply(seen: &Seen, token: &str) -> Vec<u8> {
+    let id: MessageId = seen.id.parse().unwrap();
+    let mut frame = Vec::new();
+    let body = format!(r#"{{"session":"{token}","expires_in":3600}}"#);
+    write_frame(&mut frame, REPLY_ADDRESS, id, None, &body);
+    frame
+}
+
+/// The script of a server that does as it should, with `accept` for what comes with a good session.
+pub(crate) fn with_session(
+    accept: impl Fn(&Seen) -> Answer + Send + Sync + 'static,
+) -> impl Fn(&Seen) -> Answer + Send + Sync + 'static {
+    move |seen| match seen.path.as_str() {
+        "/is/running" => Answer::Send(http(200, "", b"Web-Server is running")),
+        "/client/auth" => grant(seen, TOKEN),
+        _ if seen.session.as_deref() == Some(TOKEN) => accept(seen),
+        _ => problem(ProblemCode::SessionExpired, ""),
+    }
+}
+
+/// The session that [`with_session`] grants.
+pub(crate) const TOKEN: &str = "the-session-token";
+
+/// The same as [`with_session`], but the `accept` counts only submits with a session.
+pub(crate) fn counted(
+    accept: impl Fn(&Seen, usize) -> Answer + Send + Sync + 'static,
+) -> impl Fn(&Seen) -> Answer + Send + Sync + 'static {
+    let count = AtomicUsize::new(0);
+    with_session(move |seen| accept(seen, count.fetch_add(1, Ordering::SeqCst)))
+}

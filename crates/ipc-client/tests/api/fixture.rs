@@ -1,0 +1,127 @@
+//! Homes and authorities, made for one test each.
+#![allow(clippy::unwrap_used)]
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use ipc_client::{Client, ClientBuilder};
+use ipc_envelope::KeyRing;
+use ipc_home::{Credentials, Home};
+use ipc_pki::{Authority, AuthorityOptions, IssuedPair, LeafRequest};
+use rustls::server::WebPkiClientVerifier;
+use rustls::{RootCertStore, ServerConfig, SupportedProtocolVersion};
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use tempfile::TempDir;
+
+use crate::fake::Fake;
+
+pub(crate) const DAY_SECS: u64 = 86_400;
+
+/// Secrets that no log may show.
+pub(crate) const KEY: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
+pub(crate) const PASSWORD: &str = "the-admins-own-password";
+
+pub(crate) fn now_secs() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
+}
+
+pub(crate) fn ring() -> KeyRing {
+    KeyRing::from_text(KEY).unwrap()
+}
+
+/// A certificate for `name` and nothing else.
+pub(crate) fn issue(authority: &Authority, name: &str, at_secs: u64) -> IssuedPair {
+    authority.issue(&LeafRequest::new(name.parse().unwrap()), at_secs).unwrap()
+}
+
+/// A home with an authority and the client's pair `localhost`.
+pub(crate) struct Place {
+    pub(crate) home: Home,
+    pub(crate) authority: Authority,
+    _directory: TempDir,
+}
+
+impl Place {
+    pub(crate) fn new() -> Self {
+        // Older than any certificate that a test makes.
+        let authority = Authority::create(&AuthorityOptions::default(), now_secs() - 500 * DAY_SECS).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let root = directory.path().join("home");
+        ipc_home::make_private_directory(&root).unwrap();
+        let place = Place { home: Home::at(&root), authority, _directory: directory };
+        place.write("envelope.keys", KEY.as_bytes());
+        place.write("web-ipc-ca.crt", place.authority.certificate_pem());
+        place.present(&issue(&place.authority, "localhost", now_secs()));
+        place
+            .home
+            .write_admin_credentials(&Credentials::new("ipc-admin", PASSWORD), now_secs(), [9; 16])
+            .unwrap();
+        place
+    }
+
+    /// Gives the client another certificate.
+    pub(crate) fn present(&self, pair: &IssuedPair) {
+        self.write("localhost.crt", &pair.certificate_pem);
+        self.write("localhost.key", pair.key_pem.as_bytes());
+    }
+
+    fn write(&self, file: &str, content: &[u8]) {
+        ipc_home::write_secret_atomically(&self.home.root().join(file), content).unwrap();
+    }
+
+    /// Files of kept sessions.
+    pub(crate) fn kept_sessions(&self) -> Vec<PathBuf> {
+        match std::fs::read_dir(self.home.sessions_dir()) {
+            Ok(entries) => entries.map(|entry| entry.unwrap().path()).collect(),
+            Err(_) => Vec::new(),
+        }
+    }
+
+    /// A client of a server called `localhost`.
+    pub(crate) fn builder(&self, fake: &Fake) -> ClientBuilder {
+        Client::builder(&self.home).server("localhost", fake.address()).deadline(Duration::from_secs(20))
+    }
+
+    pub(crate) fn client(&self, fake: &Fake) -> ipc_client::blocking::Client {
+        self.builder(fake).build().unwrap().blocking()
+    }
+
+    /// TLS of a server called `localhost` that takes clients of this authority.
+    pub(crate) fn tls(&self) -> Arc<ServerConfig> {
+        self.tls_as(&issue(&self.authority, "localhost", now_secs()))
+    }
+
+    /// The same with another certificate.
+    pub(crate) fn tls_as(&self, pair: &IssuedPair) -> Arc<ServerConfig> {
+        server_config(pair, Some(&self.authority), rustls::ALL_VERSIONS)
+    }
+}
+
+/// TLS of a server; without `clients` it asks for no certificate.
+pub(crate) fn server_config(
+    pair: &IssuedPair,
+    clients: Option<&Authority>,
+    versions: &[&'static SupportedProtocolVersion],
+) -> Arc<ServerConfig> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder =
+        ServerConfig::builder_with_provider(provider.clone()).with_protocol_versions(versions).unwrap();
+    let builder = match clients {
+        None => builder.with_no_client_auth(),
+        Some(authority) => {
+            let mut roots = RootCertStore::empty();
+            roots.add(CertificateDer::from_pem_slice(authority.certificate_pem()).unwrap()).unwrap();
+            builder.with_client_cert_verifier(
+                WebPkiClientVerifier::builder_with_provider(roots.into(), provider).build().unwrap(),
+            )
+        }
+    };
+    let chain = vec![CertificateDer::from_pem_slice(&pair.certificate_pem).unwrap()];
+    let mut config = builder
+        .with_single_cert(chain, PrivateKeyDer::from_pem_slice(pair.key_pem.as_bytes()).unwrap())
+        .unwrap();
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Arc::new(config)
+}

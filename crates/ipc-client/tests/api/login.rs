@@ -1,0 +1,213 @@
+//! Sessions: when a client logs in, what it shows, and what is kept for the next process.
+#![allow(clippy::unwrap_used)]
+
+use std::os::unix::fs::PermissionsExt;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use ipc_client::{Outcome, ProblemCode, SendError};
+use ipc_envelope::{Key, KeyRing};
+use serde_json::json;
+
+use crate::fake::{Answer, Fake, RAW, TOKEN, grant, http, problem, reply, success, with_session};
+use crate::fixture::{PASSWORD, Place, issue, now_secs, ring};
+
+#[test]
+fn sixteen_sends_without_a_session_log_in_once() {
+    let place = Place::new();
+    let fake = Fake::tls(place.tls(), with_session(|_| success()));
+    let client = place.client(&fake);
+    std::thread::scope(|scope| {
+        for n in 0..16 {
+            let client = &client;
+            scope.spawn(move || client.send(&json!({"n": n})).unwrap());
+        }
+    });
+    assert_eq!(fake.logins().len(), 1);
+    let login = &fake.logins()[0];
+    assert_eq!((login.to.as_str(), login.session.as_deref()), ("/client/auth", None));
+    assert_eq!(login.body, format!(r#"{{"username":"ipc-admin","password":"{PASSWORD}"}}"#));
+}
+
+#[test]
+fn a_session_that_ends_is_renewed_and_the_message_goes_out_again_under_its_id() {
+    let place = Place::new();
+    let logins = AtomicUsize::new(0);
+    // Each session is good for two messages.
+    let fake = Fake::tls(place.tls(), move |seen| {
+        if seen.is_login() {
+            return grant(seen, &format!("session-{}", logins.fetch_add(1, Ordering::SeqCst)));
+        }
+        let wanted = format!("session-{}", logins.load(Ordering::SeqCst).wrapping_sub(1));
+        match seen.session.as_deref() {
+            Some(session) if session == wanted && seen.turn != 3 => success(),
+            _ => problem(ProblemCode::SessionExpired, ""),
+        }
+    });
+    let client = place.client(&fake);
+    for n in 0..4 {
+        client.send(&json!({"n": n})).unwrap();
+    }
+    assert_eq!(fake.logins().len(), 2);
+    let submits = fake.submits();
+    let refused = &submits[3];
+    let again = &submits[4];
+    assert_eq!((&refused.id, &refused.body), (&again.id, &again.body));
+    assert_ne!(refused.envelope, again.envelope);
+}
+
+#[test]
+fn own_credentials_go_before_those_of_the_home() {
+    let place = Place::new();
+    let fake = Fake::tls(place.tls(), with_session(|_| success()));
+    let client = place.builder(&fake).credentials("test1", "päss\"321").build().unwrap().blocking();
+    client.send(&json!({})).unwrap();
+    assert_eq!(fake.logins()[0].body, r#"{"username":"test1","password":"päss\"321"}"#);
+}
+
+#[test]
+fn wrong_credentials_are_tried_once_however_many_sends_wait() {
+    let place = Place::new();
+    let fake = Fake::tls(place.tls(), |seen| {
+        problem(if seen.is_login() { ProblemCode::BadCredentials } else { ProblemCode::SessionExpired }, "")
+    });
+    let client = place.builder(&fake).credentials("test1", "wrong").connections_max(8).build().unwrap();
+    let sends: Vec<_> = (0..8).map(|n| client.send(&json!({"n": n}))).collect();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().unwrap();
+    runtime.block_on(async {
+        for send in sends.into_iter().map(tokio::spawn).collect::<Vec<_>>() {
+            let error = send.await.unwrap().unwrap_err();
+            assert!(matches!(&error, SendError::BadCredentials { username } if username == "test1"));
+            assert_eq!(error.outcome(), Outcome::Refused);
+            assert!(error.remedy().unwrap().contains("test1"));
+        }
+    });
+    // One for all who waited; who came later may have tried again.
+    assert!(fake.logins().len() < 8, "{} logins", fake.logins().len());
+    assert!(place.kept_sessions().is_empty());
+}
+
+#[test]
+fn a_server_that_takes_no_session_of_its_own_is_not_asked_for_ever() {
+    let place = Place::new();
+    let fake = Fake::tls(place.tls(), |seen| match seen.is_login() {
+        true => grant(seen, "never good"),
+        false => problem(ProblemCode::SessionExpired, ""),
+    });
+    let error = place.client(&fake).send(&json!({})).unwrap_err();
+    assert!(
+        matches!(error, SendError::Refused { status: 419, code: Some(ProblemCode::SessionExpired), .. }),
+        "{error:?}"
+    );
+    assert_eq!((fake.logins().len(), fake.submits().len()), (1, 2));
+}
+
+#[test]
+fn a_kept_session_saves_the_next_client_its_login() {
+    let place = Place::new();
+    let fake = Fake::tls(place.tls(), with_session(|_| success()));
+    place.client(&fake).send(&json!({})).unwrap();
+
+    let kept = place.kept_sessions();
+    assert_eq!(kept.len(), 1);
+    assert_eq!(kept[0].metadata().unwrap().permissions().mode() & 0o7777, 0o600);
+    assert_eq!(place.home.sessions_dir().metadata().unwrap().permissions().mode() & 0o7777, 0o700);
+
+    place.client(&fake).send(&json!({})).unwrap();
+    assert_eq!((fake.logins().len(), fake.submits().len()), (1, 3));
+
+    // Another user and another certificate have none.
+    place
+        .builder(&fake)
+        .credentials("test1", "pass321")
+        .build()
+        .unwrap()
+        .blocking()
+        .send(&json!({}))
+        .unwrap();
+    assert_eq!(fake.logins().len(), 2);
+    place.present(&issue(&place.authority, "localhost", now_secs()));
+    place.client(&fake).send(&json!({})).unwrap();
+    assert_eq!(fake.logins().len(), 3);
+}
+
+#[test]
+fn a_client_told_to_keep_no_session_leaves_none_and_takes_none() {
+    let place = Place::new();
+    let fake = Fake::tls(place.tls(), with_session(|_| success()));
+    for logins in 1..=2 {
+        let client = place.builder(&fake).keep_session(false).build().unwrap().blocking();
+        client.send(&json!({})).unwrap();
+        assert_eq!(fake.logins().len(), logins);
+        assert!(place.kept_sessions().is_empty());
+    }
+}
+
+#[test]
+fn a_kept_session_that_is_no_longer_good_is_renewed() {
+    let place = Place::new();
+    let first = Fake::tls(place.tls(), with_session(|_| success()));
+    place.client(&first).send(&json!({})).unwrap();
+    let second = Fake::tls(place.tls(), |seen| match (seen.is_login(), seen.session.as_deref()) {
+        (true, _) => grant(seen, "another"),
+        (false, Some("another")) => success(),
+        _ => problem(ProblemCode::SessionExpired, ""),
+    });
+    place.client(&second).send(&json!({})).unwrap();
+    let sessions: Vec<_> = second.submits().into_iter().map(|seen| seen.session.unwrap()).collect();
+    assert_eq!(sessions, [TOKEN, "another"]);
+    place.client(&second).send(&json!({})).unwrap();
+    assert_eq!(second.logins().len(), 1, "the new session took the place of the old one");
+}
+
+#[test]
+fn a_session_that_cannot_be_kept_is_used_all_the_same() {
+    let place = Place::new();
+    std::fs::write(place.home.sessions_dir(), "a file where the directory should be").unwrap();
+    let fake = Fake::tls(place.tls(), with_session(|_| success()));
+    place.client(&fake).send(&json!({})).unwrap();
+    assert_eq!(fake.logins().len(), 1);
+}
+
+#[test]
+fn a_reply_as_base64url_text_is_read_too() {
+    let place = Place::new();
+    let good = with_session(|_| success());
+    let fake = Fake::tls(place.tls(), move |seen| match seen.is_login() {
+        true => {
+            let text = ring().seal_base64url(&reply(seen, TOKEN), now_secs(), [5; 16]);
+            Answer::Send(http(200, "", text.as_bytes()))
+        }
+        false => good(seen),
+    });
+    place.client(&fake).send(&json!({})).unwrap();
+}
+
+#[test]
+fn a_reply_that_is_not_the_servers_own_and_of_now_is_refused() {
+    let other_ring = KeyRing::new(Key::from_bytes([1; 32]));
+    type Forge = Box<dyn Fn(&crate::fake::Seen) -> Vec<u8> + Send + Sync>;
+    let forgeries: [(&str, Forge); 4] = [
+        ("keys", Box::new(move |seen| other_ring.seal(&reply(seen, TOKEN), now_secs(), [5; 16]))),
+        ("clock", Box::new(|seen| ring().seal(&reply(seen, TOKEN), now_secs() - 600, [5; 16]))),
+        (
+            "none",
+            Box::new(|seen| {
+                let mut other = seen.clone();
+                other.id = "00112233-4455-4677-8899-aabbccddeeff".into();
+                ring().seal(&reply(&other, TOKEN), now_secs(), [5; 16])
+            }),
+        ),
+        ("keys", Box::new(|_| b"success".to_vec())),
+    ];
+    for (word, forge) in forgeries {
+        let place = Place::new();
+        let fake = Fake::tls(place.tls(), move |seen| match seen.is_login() {
+            true => Answer::Send(http(200, RAW, &forge(seen))),
+            false => problem(ProblemCode::SessionExpired, ""),
+        });
+        let error = place.client(&fake).send(&json!({})).unwrap_err();
+        assert!(matches!(&error, SendError::Unexpected { status: 200, .. }), "{error:?}");
+        assert!(error.to_string().contains(word), "{error}");
+        assert_eq!(fake.logins().len(), 1);
+    }
+}
