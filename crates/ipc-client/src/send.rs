@@ -117,6 +117,7 @@ impl Sender {
         let mut renewed = false;
         // Whether some attempt may have arrived.
         let mut in_doubt = false;
+        let mut told_why = false;
         loop {
             if given_up() {
                 return Err(SendError::Stopped);
@@ -155,7 +156,10 @@ impl Sender {
                     last: Box::new(fault.error),
                 });
             };
-            log::debug!("sending again in {} ms: {}", pause.as_millis(), fault.error);
+            // Somebody who waits should learn once why.
+            let level = if told_why { log::Level::Debug } else { log::Level::Info };
+            told_why = true;
+            log::log!(level, "sending again in {} ms: {}", pause.as_millis(), fault.error);
 
             sleep(pause).await;
         }
