@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use ipc_home::{HomeError, PeerName, PeerNameError, shell_quoted};
 use ipc_pki::{CreateError, IssueError, LoadError, NameError};
-use ipc_store::{PasswordError, StoreError, UsernameError};
+use ipc_store::{DatabaseError, PasswordError, StoreError, UsernameError};
 use thiserror::Error;
 
 /// Why setting up failed.
@@ -153,22 +153,29 @@ fn remedy_of_store(error: &StoreError, another_home: &str) -> Option<String> {
             )
         }
         StoreError::Unknown { .. } => "run web-ipc --users --list to see who is there".to_owned(),
-        StoreError::Missing { .. }
-        | StoreError::NotADatabase { .. }
-        | StoreError::OtherTable { .. }
-        | StoreError::Corrupt { .. } => another_home.to_owned(),
-        StoreError::Newer { .. } => "use the newer web-ipc with this home".to_owned(),
+        StoreError::Database(error) => return remedy_of_database(error, another_home),
+        _ => return None,
+    })
+}
+
+fn remedy_of_database(error: &DatabaseError, another_home: &str) -> Option<String> {
+    Some(match error {
+        DatabaseError::Missing { .. }
+        | DatabaseError::NotADatabase { .. }
+        | DatabaseError::OtherTable { .. }
+        | DatabaseError::Corrupt { .. } => another_home.to_owned(),
+        DatabaseError::Newer { .. } => "use the newer web-ipc with this home".to_owned(),
         // SQLite writes beside the file too, so either may be what cannot be written.
-        StoreError::ReadOnly { path } => {
+        DatabaseError::ReadOnly { path, .. } => {
             let directory = path.parent().unwrap_or(path);
             let (directory, file) = (shell_quoted(directory), shell_quoted(path));
             format!("run chmod u+w {directory} {file}, or give another home with --home DIR")
         }
-        StoreError::PermissionDenied { .. } => {
+        DatabaseError::PermissionDenied { .. } => {
             "run as the user who owns the home, or give another with --home DIR".to_owned()
         }
-        StoreError::Busy { .. } => "run it again when the other process is done".to_owned(),
-        StoreError::DiskFull { .. } => "make room on the disk and run it again".to_owned(),
+        DatabaseError::Busy { .. } => "run it again when the other process is done".to_owned(),
+        DatabaseError::DiskFull { .. } => "make room on the disk and run it again".to_owned(),
         _ => return None,
     })
 }

@@ -133,7 +133,7 @@ fn runtime() -> Result<Runtime, SetupError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ipc_store::StoreError;
+    use ipc_store::{DatabaseError, StoreError};
 
     /// A complete home, as far as users go, whose passwords are hashed cheaply.
     fn new_users() -> (tempfile::TempDir, Users) {
@@ -236,10 +236,16 @@ mod tests {
         drop(users);
         std::fs::write(home.users_db(), "this is no database, however long one makes it").unwrap();
         let error = super::users(&home).unwrap_err();
-        assert!(matches!(error, SetupError::Store(StoreError::NotADatabase { .. })), "{error:?}");
+        assert!(
+            matches!(error, SetupError::Store(StoreError::Database(DatabaseError::NotADatabase { .. }))),
+            "{error:?}"
+        );
         std::fs::remove_file(home.users_db()).unwrap();
         let error = super::users(&home).unwrap_err();
-        assert!(matches!(error, SetupError::Store(StoreError::Missing { .. })), "{error:?}");
+        assert!(
+            matches!(error, SetupError::Store(StoreError::Database(DatabaseError::Missing { .. }))),
+            "{error:?}"
+        );
         assert!(error.remedy().unwrap().contains("--force"));
         assert!(!home.users_db().exists());
     }

@@ -7,6 +7,7 @@
 //!   matters.
 //! - [`Username`] and [`Password`] are text that has been checked, for everything that changes a user. A login is checked
 //!   with [`UserStore::verify`] as it was presented.
+//! - [`StoreError`] is what can go wrong; what is wrong with the file itself is a [`DatabaseError`] in it.
 //! - [`CredentialVersion`] tells whether a user is still the one, with the password, that logged in some time ago.
 //!
 //! ```
@@ -39,7 +40,6 @@
 
 mod error;
 mod hashing;
-mod opening;
 mod options;
 mod password;
 mod sqlite;
@@ -49,6 +49,7 @@ use std::pin::Pin;
 
 pub use error::StoreError;
 pub use hashing::CredentialVersion;
+pub use ipc_sqlite::DatabaseError;
 pub use options::{CostError, Options};
 pub use password::{PASSWORD_BYTES_MAX, Password, PasswordError};
 pub use sqlite::SqliteUserStore;

@@ -6,9 +6,6 @@ use std::time::Duration;
 
 use crate::hashing::{COST_DEFAULT, COST_FOR_TESTS, COST_MAX, COST_MIN};
 
-/// The longest busy timeout; longer ones are shortened to it. SQLite counts in milliseconds of 32 bits.
-const BUSY_TIMEOUT_MAX: Duration = Duration::from_secs(3600);
-
 /// How a [`SqliteUserStore`](crate::SqliteUserStore) is to behave.
 ///
 /// Defaults:
@@ -17,12 +14,12 @@ const BUSY_TIMEOUT_MAX: Duration = Duration::from_secs(3600);
 #[derive(Clone, Debug)]
 pub struct Options {
     pub(crate) bcrypt_cost: u32,
-    pub(crate) busy_timeout: Duration,
+    pub(crate) database: ipc_sqlite::Options,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { bcrypt_cost: COST_DEFAULT, busy_timeout: Duration::from_secs(5) }
+        Self { bcrypt_cost: COST_DEFAULT, database: ipc_sqlite::Options::new() }
     }
 }
 
@@ -54,7 +51,7 @@ impl Options {
     /// Waits up to `timeout` for another process that is writing; at most an hour.
     #[must_use]
     pub fn busy_timeout(self, timeout: Duration) -> Self {
-        Self { busy_timeout: timeout.min(BUSY_TIMEOUT_MAX), ..self }
+        Self { database: self.database.busy_timeout(timeout), ..self }
     }
 }
 
@@ -74,7 +71,8 @@ mod tests {
     #[test]
     fn the_default_cost_is_twelve_and_the_default_wait_five_seconds() {
         let options = Options::new();
-        assert_eq!((options.bcrypt_cost, options.busy_timeout), (12, Duration::from_secs(5)));
+        assert_eq!(options.bcrypt_cost, 12);
+        assert_eq!(options.database, options.clone().busy_timeout(Duration::from_secs(5)).database);
     }
 
     #[test]
@@ -90,11 +88,5 @@ mod tests {
     #[test]
     fn only_the_word_for_tests_makes_it_cheaper() {
         assert_eq!(Options::new().bcrypt_cost_for_tests().bcrypt_cost, 4);
-    }
-
-    #[test]
-    fn an_endless_busy_timeout_is_shortened_to_what_sqlite_can_count() {
-        let options = Options::new().busy_timeout(Duration::MAX);
-        assert!(i32::try_from(options.busy_timeout.as_millis()).is_ok());
     }
 }

@@ -4,15 +4,23 @@
 //! how long a login lasts.
 
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
+use ipc_sqlite::{Database, Schema};
 use sqlx::Row as _;
 use sqlx::sqlite::SqliteRow;
 use zeroize::Zeroizing;
 
 use crate::hashing::{CredentialVersion, Hasher, Verdict};
-use crate::opening::{self, Pools};
 use crate::{BoxFuture, Options, Password, StoreError, UserStore, Username};
+
+/// What a file of users holds. Logins read one row each and are short, so the default number of connections is plenty:
+/// more would only be more threads.
+const SCHEMA: Schema = Schema {
+    what: "user database",
+    migrations: &[("users", include_str!("../migrations/0001_users.sql"))],
+    tables: &[("users", &["id", "username", "password_hash"])],
+};
 
 /// Users in an SQLite file, which any number of processes may use at once.
 ///
@@ -21,8 +29,7 @@ use crate::{BoxFuture, Options, Password, StoreError, UserStore, Username};
 ///
 /// All its calls must be made within a tokio runtime that has time enabled (actix's is one).
 pub struct SqliteUserStore {
-    path: PathBuf,
-    pools: Pools,
+    database: Database,
     hasher: Hasher,
 }
 
@@ -46,31 +53,25 @@ impl SqliteUserStore {
     /// Closes the file when all calls under way are done; later ones fail. SQLite then tidies its `-wal` and `-shm` away,
     /// unless others still have the file open. Dropping the store without it loses nothing.
     pub fn close(&self) -> BoxFuture<'_, ()> {
-        Box::pin(async move {
-            self.pools.readers.close().await;
-            self.pools.writer.close().await;
-        })
+        Box::pin(self.database.close())
     }
 
     fn failed(&self, error: sqlx::Error) -> StoreError {
-        StoreError::from_sqlx(&self.path, error)
+        self.database.error(error).into()
     }
 
     async fn stored_hash(&self, username: &Username) -> Result<Option<Zeroizing<String>>, StoreError> {
         sqlx::query_scalar::<_, String>("SELECT password_hash FROM users WHERE username = ?")
             .bind(username.as_str())
-            .fetch_optional(&self.pools.readers)
+            .fetch_optional(self.database.readers())
             .await
             .map(|hash| hash.map(Zeroizing::new))
             .map_err(|error| self.failed(error))
     }
 
     /// Runs one statement, with `values` bound to it, as a write of its own. Returns how many rows it changed.
-    ///
-    /// The transaction takes the write lock at its start. A lock that is only asked for at the first write may be refused
-    /// at once, without waiting for the other writer. <https://www.sqlite.org/lang_transaction.html>
     async fn write(&self, statement: &'static str, values: &[&str]) -> Result<u64, sqlx::Error> {
-        let mut transaction = self.pools.writer.begin_with("BEGIN IMMEDIATE").await?;
+        let mut transaction = self.database.begin_write().await?;
         let mut query = sqlx::query(statement);
         for value in values {
             query = query.bind((*value).to_owned());
@@ -85,12 +86,10 @@ impl Options {
     /// Opens the file at `path`, which must be there. A file of the Python tool, or an empty one, is made ready first.
     ///
     /// # Errors
-    /// [`StoreError`]: `Missing`, `NotADatabase`, `OtherTable`, `Newer`, `Corrupt`, `ReadOnly`, `PermissionDenied`, `Busy`,
-    /// `DiskFull` or `Unavailable`.
+    /// [`StoreError::Database`] with any [`DatabaseError`](crate::DatabaseError).
     pub async fn open(self, path: impl AsRef<Path>) -> Result<SqliteUserStore, StoreError> {
-        let path = absolute(path.as_ref())?;
-        let pools = opening::open(&path, &self).await?;
-        Ok(SqliteUserStore { path, pools, hasher: Hasher::new(self.bcrypt_cost) })
+        let database = ipc_sqlite::open(path.as_ref(), &SCHEMA, &self.database).await?;
+        Ok(SqliteUserStore { database, hasher: Hasher::new(self.bcrypt_cost) })
     }
 
     /// Opens the file at `path`, making it first if there is none: readable and writable for its owner alone (0600)
@@ -101,19 +100,14 @@ impl Options {
     /// # Errors
     /// As [`Options::open`]; `Missing` if the directory is.
     pub async fn create(self, path: impl AsRef<Path>) -> Result<SqliteUserStore, StoreError> {
-        let path = absolute(path.as_ref())?;
-        opening::make_file(&path)?;
+        ipc_sqlite::make_file(path.as_ref(), SCHEMA.what)?;
         self.open(path).await
     }
 }
 
-fn absolute(path: &Path) -> Result<PathBuf, StoreError> {
-    std::path::absolute(path).map_err(|error| StoreError::from_io(path, error))
-}
-
 impl fmt::Debug for SqliteUserStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SqliteUserStore").field("path", &self.path).finish_non_exhaustive()
+        f.debug_struct("SqliteUserStore").field("path", &self.database.path()).finish_non_exhaustive()
     }
 }
 
@@ -153,7 +147,7 @@ impl UserStore for SqliteUserStore {
         Box::pin(async move {
             let names = sqlx::query("SELECT username FROM users ORDER BY id")
                 .try_map(|row: SqliteRow| row.try_get::<String, _>(0))
-                .fetch_all(&self.pools.readers)
+                .fetch_all(self.database.readers())
                 .await
                 .map_err(|error| self.failed(error))?;
             let rows = names.len();
@@ -162,7 +156,7 @@ impl UserStore for SqliteUserStore {
             if users.len() < rows {
                 log::warn!(
                     "{}: {} of {rows} entries left out: names that are too long or hold control characters or white space around them cannot log in",
-                    self.path.display(),
+                    self.database.path().display(),
                     rows - users.len()
                 );
             }
@@ -227,6 +221,7 @@ impl UserStore for SqliteUserStore {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::DatabaseError;
 
     async fn store(dir: &tempfile::TempDir) -> SqliteUserStore {
         Options::new().bcrypt_cost_for_tests().create(dir.path().join("users.db")).await.unwrap()
@@ -240,8 +235,8 @@ mod tests {
     async fn a_write_to_what_may_only_be_read_says_so() {
         let dir = tempfile::tempdir().unwrap();
         let store = store(&dir).await;
-        sqlx::query("PRAGMA query_only = ON").execute(&store.pools.writer).await.unwrap();
-        assert!(matches!(add(&store, "a").await, Err(StoreError::ReadOnly { .. })));
+        sqlx::query("PRAGMA query_only = ON").execute(store.database.writer()).await.unwrap();
+        assert!(matches!(add(&store, "a").await, Err(StoreError::Database(DatabaseError::ReadOnly { .. }))));
     }
 
     #[tokio::test]
@@ -250,14 +245,14 @@ mod tests {
         let store = store(&dir).await;
         add(&store, "first").await.unwrap();
         // The pages that there are now, and no more.
-        sqlx::query("PRAGMA max_page_count = 1").execute(&store.pools.writer).await.unwrap();
+        sqlx::query("PRAGMA max_page_count = 1").execute(store.database.writer()).await.unwrap();
         let mut names = (0..10_000).map(|number| format!("user{number}"));
         let error = loop {
             if let Err(error) = add(&store, &names.next().unwrap()).await {
                 break error;
             }
         };
-        assert!(matches!(error, StoreError::DiskFull { .. }), "{error:?}");
+        assert!(matches!(error, StoreError::Database(DatabaseError::DiskFull { .. })), "{error:?}");
         assert_eq!(store.list().await.unwrap()[0].as_str(), "first");
         assert!(store.verify("first", "pass321").await.unwrap().is_some());
     }
@@ -278,8 +273,11 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let store = store(&dir).await;
         store.close().await;
-        assert!(matches!(store.list().await, Err(StoreError::Unavailable { .. })));
-        assert!(matches!(add(&store, "a").await, Err(StoreError::Unavailable { .. })));
+        assert!(matches!(store.list().await, Err(StoreError::Database(DatabaseError::Unavailable { .. }))));
+        assert!(matches!(
+            add(&store, "a").await,
+            Err(StoreError::Database(DatabaseError::Unavailable { .. }))
+        ));
     }
 
     #[tokio::test]

@@ -24,10 +24,11 @@ pub(super) type Graph = BTreeMap<String, Node>;
 pub(super) const ALLOWED: &[(&str, &[&str])] = &[
     ("ipc-envelope", &[]),
     ("ipc-protocol", &[]),
-    ("ipc-store", &[]),
+    ("ipc-sqlite", &[]),
+    ("ipc-store", &["ipc-sqlite"]),
     ("ipc-pki", &[]),
     ("ipc-home", &["ipc-envelope"]),
-    ("ipc-inbox", &["ipc-protocol"]),
+    ("ipc-inbox", &["ipc-protocol", "ipc-sqlite"]),
     ("ipc-server", &["ipc-envelope", "ipc-protocol", "ipc-home", "ipc-store", "ipc-inbox"]),
     ("ipc-client", &["ipc-envelope", "ipc-protocol", "ipc-home"]),
     ("ipc-setup", &["ipc-envelope", "ipc-home", "ipc-store", "ipc-pki"]),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ipc_protocol::{ProblemCode, Route};
-use ipc_store::{BoxFuture, CredentialVersion, Password, StoreError, UserStore, Username};
+use ipc_store::{BoxFuture, CredentialVersion, DatabaseError, Password, StoreError, UserStore, Username};
 
 use crate::fixture::*;
 
@@ -135,7 +135,8 @@ async fn a_deleted_user_and_one_with_a_new_password_are_out_within_a_second() {
 struct Broken;
 
 fn broken<T: 'static>() -> BoxFuture<'static, Result<T, StoreError>> {
-    Box::pin(async { Err(StoreError::Busy { path: "/home/secret/users.db".into() }) })
+    let error = DatabaseError::Busy { what: "user database", path: "/home/secret/users.db".into() };
+    Box::pin(async { Err(error.into()) })
 }
 
 impl UserStore for Broken {

@@ -1,6 +1,6 @@
 //! Shared by the tests: a store of its own for each, and short words for names and passwords.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use ipc_store::{Options, Password, SqliteUserStore, UserStore, Username};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
@@ -30,15 +30,11 @@ impl Place {
 
     /// Runs SQL on the file as another program would. The connection is left open for as long as it is kept.
     pub(crate) async fn raw(&self, sql: &'static str) -> SqliteConnection {
-        raw(&self.path, sql).await
+        let options = SqliteConnectOptions::new().filename(&self.path).create_if_missing(true);
+        let mut connection = SqliteConnection::connect_with(&options).await.unwrap();
+        sqlx::raw_sql(sql.into_sql_str()).execute(&mut connection).await.unwrap();
+        connection
     }
-}
-
-pub(crate) async fn raw(path: &Path, sql: &'static str) -> SqliteConnection {
-    let options = SqliteConnectOptions::new().filename(path).create_if_missing(true);
-    let mut connection = SqliteConnection::connect_with(&options).await.unwrap();
-    sqlx::raw_sql(sql.into_sql_str()).execute(&mut connection).await.unwrap();
-    connection
 }
 
 pub(crate) fn options() -> Options {

@@ -1,0 +1,276 @@
+//! What can go wrong with a database file, and where SQLite's own errors end.
+//!
+//! Every fallible call of the crate comes out here. A remedy is not part of a message: the program that prints it knows
+//! its own commands.
+
+use std::error::Error;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use sqlx::migrate::MigrateError;
+
+use crate::system::{access_refused, is_out_of_room};
+
+/// Why a database file could not be opened, read or written. Never holds anything that is kept in it.
+///
+/// `what` is what the file is to the crate that keeps it, such as "user database".
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DatabaseError {
+    /// There is no such file or, while making it, no such directory.
+    #[error("there is no {what} {}", path.display())]
+    Missing {
+        /// What was looked for.
+        what: &'static str,
+        /// Where it was looked for.
+        path: PathBuf,
+    },
+    /// What is there is not an SQLite database.
+    #[error("{} is not a {what}", path.display())]
+    NotADatabase {
+        /// What it should have been.
+        what: &'static str,
+        /// What was opened.
+        path: PathBuf,
+    },
+    /// It is an SQLite database with a table of that name that has other columns.
+    #[error("the table of {table} in {} has other columns than expected", path.display())]
+    OtherTable {
+        /// What was opened.
+        path: PathBuf,
+        /// The name of the table.
+        table: &'static str,
+    },
+    /// A newer version of the program has been at work on the file.
+    #[error("the {what} {} was written by a newer version", path.display())]
+    Newer {
+        /// What it is.
+        what: &'static str,
+        /// What was opened.
+        path: PathBuf,
+    },
+    /// It is an SQLite database, but a damaged one.
+    #[error("the {what} {} is damaged", path.display())]
+    Corrupt {
+        /// What it is.
+        what: &'static str,
+        /// What was opened.
+        path: PathBuf,
+    },
+    /// It can be read but not written.
+    #[error("the {what} {} is read-only", path.display())]
+    ReadOnly {
+        /// What it is.
+        what: &'static str,
+        /// What was to be written.
+        path: PathBuf,
+    },
+    /// The system does not let this process at the file or its directory.
+    #[error("permission to use the {what} {} was denied", path.display())]
+    PermissionDenied {
+        /// What it is.
+        what: &'static str,
+        /// What was to be used.
+        path: PathBuf,
+    },
+    /// Others kept it locked for longer than the busy timeout.
+    #[error("the {what} {} is in use by another process", path.display())]
+    Busy {
+        /// What it is.
+        what: &'static str,
+        /// What is locked.
+        path: PathBuf,
+    },
+    /// There is no room for what was to be written, on the disk or below this process's limit for the size of a file; what
+    /// was there before still is.
+    #[error("there is no room left for the {what} {}", path.display())]
+    DiskFull {
+        /// What it is.
+        what: &'static str,
+        /// What was to be written.
+        path: PathBuf,
+    },
+    /// Anything else that SQLite or the system reports; the cause says what.
+    #[error("the {what} {} cannot be used", path.display())]
+    Unavailable {
+        /// What it is.
+        what: &'static str,
+        /// What was to be used.
+        path: PathBuf,
+        /// What was reported.
+        #[source]
+        source: Box<dyn Error + Send + Sync>,
+    },
+}
+
+impl DatabaseError {
+    /// What `error`, met while using the database at `path`, means.
+    pub(crate) fn from_sqlx(what: &'static str, path: &Path, error: sqlx::Error) -> Self {
+        let path = path.to_owned();
+        match error {
+            sqlx::Error::Database(ref database) => {
+                let code = extended_code(&**database).unwrap_or_default();
+                match code & 0xff {
+                    PERM | AUTH => Self::PermissionDenied { what, path },
+                    BUSY | LOCKED => Self::Busy { what, path },
+                    READONLY => Self::ReadOnly { what, path },
+                    CORRUPT => Self::Corrupt { what, path },
+                    FULL => Self::DiskFull { what, path },
+                    NOTADB => Self::NotADatabase { what, path },
+                    CANTOPEN => Self::cannot_open(what, path, error),
+                    // Only a full disk met by a plain write is FULL to SQLite. A limit on the size of a file, and a disk
+                    // that is found to be full elsewhere, come as one of these, just as a broken disk does.
+                    _ if WRITE_FAILED.contains(&code) && is_out_of_room(&path) => {
+                        Self::DiskFull { what, path }
+                    }
+                    _ => Self::Unavailable { what, path, source: error.into() },
+                }
+            }
+            // All connections wait for the one process that holds the lock.
+            sqlx::Error::PoolTimedOut => Self::Busy { what, path },
+            sqlx::Error::Io(error) => Self::from_io(what, &path, error),
+            error => Self::Unavailable { what, path, source: error.into() },
+        }
+    }
+
+    /// What `error`, met while bringing the tables at `path` up to date, means.
+    pub(crate) fn from_migration(what: &'static str, path: &Path, error: MigrateError) -> Self {
+        match error {
+            MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => {
+                Self::from_sqlx(what, path, error)
+            }
+            error => Self::Unavailable { what, path: path.to_owned(), source: error.into() },
+        }
+    }
+
+    /// What `error`, met while making the file at `path`, means.
+    pub(crate) fn from_io(what: &'static str, path: &Path, error: io::Error) -> Self {
+        let path = path.to_owned();
+        match error.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => Self::Missing { what, path },
+            io::ErrorKind::PermissionDenied => Self::PermissionDenied { what, path },
+            io::ErrorKind::ReadOnlyFilesystem => Self::ReadOnly { what, path },
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
+                Self::DiskFull { what, path }
+            }
+            _ => Self::Unavailable { what, path, source: error.into() },
+        }
+    }
+
+    /// SQLite says "unable to open" whatever the reason, so the system is asked.
+    fn cannot_open(what: &'static str, path: PathBuf, error: sqlx::Error) -> Self {
+        match path.metadata() {
+            Err(reason) => match Self::from_io(what, &path, reason) {
+                Self::Unavailable { .. } => Self::Unavailable { what, path, source: error.into() },
+                known => known,
+            },
+            Ok(metadata) if metadata.is_dir() => Self::NotADatabase { what, path },
+            Ok(_) => match access_refused(&path) {
+                Some(reason) => Self::from_io(what, &path, reason),
+                // There is no room even for the names of the files that SQLite puts beside it.
+                None if is_out_of_room(&path) => Self::DiskFull { what, path },
+                None => Self::Unavailable { what, path, source: error.into() },
+            },
+        }
+    }
+}
+
+/// Whether the file is locked by another connection.
+pub(crate) fn is_busy(error: &dyn sqlx::error::DatabaseError) -> bool {
+    extended_code(error).is_some_and(|code| code & 0xff == BUSY)
+}
+
+/// sqlx gives the extended result code as decimal text; its low byte is the primary code.
+/// <https://www.sqlite.org/rescode.html>
+fn extended_code(error: &dyn sqlx::error::DatabaseError) -> Option<i32> {
+    error.code()?.parse().ok()
+}
+
+// Primary result codes, https://www.sqlite.org/rescode.html.
+const PERM: i32 = 3;
+const BUSY: i32 = 5;
+const LOCKED: i32 = 6;
+const READONLY: i32 = 8;
+const CORRUPT: i32 = 11;
+const FULL: i32 = 13;
+const CANTOPEN: i32 = 14;
+const AUTH: i32 = 23;
+const NOTADB: i32 = 26;
+
+/// The extended codes `SQLITE_IOERR_WRITE`, `SQLITE_IOERR_FSYNC` and `SQLITE_IOERR_SHMSIZE`.
+const WRITE_FAILED: [i32; 3] = [778, 1034, 4874];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WHAT: &str = "user database";
+
+    fn from_io(kind: io::ErrorKind) -> DatabaseError {
+        DatabaseError::from_io(WHAT, Path::new("/some/users.db"), kind.into())
+    }
+
+    #[test]
+    fn the_systems_refusals_keep_their_meaning() {
+        assert!(matches!(from_io(io::ErrorKind::NotFound), DatabaseError::Missing { .. }));
+        assert!(matches!(from_io(io::ErrorKind::PermissionDenied), DatabaseError::PermissionDenied { .. }));
+        assert!(matches!(from_io(io::ErrorKind::ReadOnlyFilesystem), DatabaseError::ReadOnly { .. }));
+        assert!(matches!(from_io(io::ErrorKind::StorageFull), DatabaseError::DiskFull { .. }));
+        assert!(matches!(from_io(io::ErrorKind::QuotaExceeded), DatabaseError::DiskFull { .. }));
+        assert!(matches!(from_io(io::ErrorKind::FileTooLarge), DatabaseError::DiskFull { .. }));
+        assert!(matches!(from_io(io::ErrorKind::TimedOut), DatabaseError::Unavailable { .. }));
+    }
+
+    #[test]
+    fn every_message_says_what_and_where_in_one_line() {
+        use DatabaseError::*;
+
+        let (what, path) = (WHAT, PathBuf::from("/some/users.db"));
+        let source = || "a cause".into();
+        for (error, message) in [
+            (Missing { what, path: path.clone() }, "there is no user database /some/users.db"),
+            (NotADatabase { what, path: path.clone() }, "/some/users.db is not a user database"),
+            (
+                OtherTable { path: path.clone(), table: "users" },
+                "the table of users in /some/users.db has other columns than expected",
+            ),
+            (
+                Newer { what, path: path.clone() },
+                "the user database /some/users.db was written by a newer version",
+            ),
+            (Corrupt { what, path: path.clone() }, "the user database /some/users.db is damaged"),
+            (ReadOnly { what, path: path.clone() }, "the user database /some/users.db is read-only"),
+            (
+                PermissionDenied { what, path: path.clone() },
+                "permission to use the user database /some/users.db was denied",
+            ),
+            (
+                Busy { what, path: path.clone() },
+                "the user database /some/users.db is in use by another process",
+            ),
+            (
+                DiskFull { what, path: path.clone() },
+                "there is no room left for the user database /some/users.db",
+            ),
+            (
+                Unavailable { what, path: path.clone(), source: source() },
+                "the user database /some/users.db cannot be used",
+            ),
+        ] {
+            assert_eq!(error.to_string(), message);
+        }
+    }
+
+    #[test]
+    fn an_unforeseen_error_keeps_its_cause() {
+        let error = DatabaseError::from_sqlx(WHAT, Path::new("users.db"), sqlx::Error::WorkerCrashed);
+        assert!(matches!(error, DatabaseError::Unavailable { .. }));
+        assert!(error.source().is_some());
+    }
+
+    #[test]
+    fn waiting_in_vain_for_a_connection_means_busy() {
+        let error = DatabaseError::from_sqlx(WHAT, Path::new("users.db"), sqlx::Error::PoolTimedOut);
+        assert!(matches!(error, DatabaseError::Busy { .. }));
+    }
+}

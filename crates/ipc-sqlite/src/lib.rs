@@ -1,0 +1,53 @@
+//! Opens SQLite files so that what was committed stays, and says plainly what is wrong with them.
+//!
+//! Crates that keep something in a file of their own come here. Nothing here knows what they keep: that comes in as a
+//! [`Schema`].
+//!
+//! - [`open`] and [`create`] give a [`Database`]: connections to read with, and the one to write with.
+//! - [`Options`] say how long to wait for other processes and how many may read at once.
+//! - [`DatabaseError`] is all that can go wrong; [`Database::error`] makes one of what sqlx reports.
+//!
+//! sqlx's types show in these signatures on purpose: callers need them to ask their own questions. They show none of them
+//! to theirs. [`DatabaseError`] holds none, so that it can go all the way up.
+//!
+//! All calls must be made within a tokio runtime that has time enabled (actix's is one).
+//!
+//! ```
+//! use ipc_sqlite::{Options, Schema};
+//!
+//! const NOTES: Schema = Schema {
+//!     what: "note database",
+//!     migrations: &[("notes", "CREATE TABLE notes (id INTEGER PRIMARY KEY, text TEXT NOT NULL)")],
+//!     tables: &[("notes", &["id", "text"])],
+//! };
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let dir = tempfile::tempdir()?;
+//! let notes = ipc_sqlite::create(&dir.path().join("notes.db"), &NOTES, &Options::new()).await?;
+//!
+//! let mut transaction = notes.begin_write().await.map_err(|error| notes.error(error))?;
+//! sqlx::query("INSERT INTO notes (text) VALUES ('milk')").execute(&mut *transaction).await?;
+//! transaction.commit().await?;
+//!
+//! let texts: Vec<String> = sqlx::query_scalar("SELECT text FROM notes").fetch_all(notes.readers()).await?;
+//! assert_eq!(texts, ["milk"]);
+//!
+//! // What is missing is not made by `open`.
+//! let error = ipc_sqlite::open(&dir.path().join("other.db"), &NOTES, &Options::new()).await.unwrap_err();
+//! assert!(error.to_string().starts_with("there is no note database "));
+//! notes.close().await;
+//! # Ok(())
+//! # }
+//! ```
+
+mod database;
+mod error;
+mod migration;
+mod options;
+mod system;
+
+pub use database::{Database, create, make_file, open};
+pub use error::DatabaseError;
+pub use migration::Schema;
+pub use options::Options;

@@ -1,0 +1,95 @@
+//! Asks the system what SQLite does not say: why a file could not be opened or written.
+//!
+//! The errors come here with a path. No file is opened for an answer: closing it again would drop the locks that SQLite
+//! holds on it elsewhere in this process. <https://www.sqlite.org/howtocorrupt.html>, section 2.2.
+
+use std::io;
+use std::path::Path;
+
+/// Why the file, or the directory in which SQLite puts its `-wal` and `-shm` beside it, may not be used.
+#[cfg(unix)]
+pub(crate) fn access_refused(path: &Path) -> Option<io::Error> {
+    use rustix::fs::{Access, access};
+
+    let file = access(path, Access::READ_OK).err();
+    let directory = || path.parent().and_then(|dir| access(dir, Access::WRITE_OK | Access::EXEC_OK).err());
+    file.or_else(directory).map(Into::into)
+}
+
+#[cfg(not(unix))]
+pub(crate) fn access_refused(_path: &Path) -> Option<io::Error> {
+    None
+}
+
+/// The most that SQLite writes at once: a page of the largest size that it knows.
+/// <https://www.sqlite.org/limits.html>
+#[cfg(unix)]
+const WRITE_BYTES_MAX: u64 = 65_536;
+
+/// Whether the file system has no room for one more write, or the file has none below the limit that this process has
+/// for the size of a file.
+#[cfg(unix)]
+pub(crate) fn is_out_of_room(path: &Path) -> bool {
+    is_file_system_full(path) || is_at_limit(path, file_bytes_max())
+}
+
+#[cfg(not(unix))]
+pub(crate) fn is_out_of_room(_path: &Path) -> bool {
+    false
+}
+
+#[cfg(unix)]
+fn is_file_system_full(path: &Path) -> bool {
+    rustix::fs::statvfs(path).is_ok_and(|room| room.f_bavail.saturating_mul(room.f_frsize) < WRITE_BYTES_MAX)
+}
+
+/// `RLIMIT_FSIZE`, in bytes.
+#[cfg(unix)]
+fn file_bytes_max() -> Option<u64> {
+    rustix::process::getrlimit(rustix::process::Resource::Fsize).current
+}
+
+#[cfg(unix)]
+fn is_at_limit(path: &Path, bytes_max: Option<u64>) -> bool {
+    let Some(bytes_max) = bytes_max else { return false };
+    ["", "-wal", "-shm"].iter().any(|suffix| {
+        let mut name = path.as_os_str().to_owned();
+        name.push(suffix);
+        let bytes = std::fs::metadata(name).map_or(0, |metadata| metadata.len());
+        bytes.saturating_add(WRITE_BYTES_MAX) > bytes_max
+    })
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_with_room_above_it_is_not_at_its_limit_and_one_without_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("users.db");
+        std::fs::write(&path, [0; 1000]).unwrap();
+        assert!(!is_at_limit(&path, None));
+        assert!(!is_at_limit(&path, Some(1000 + WRITE_BYTES_MAX)));
+        assert!(is_at_limit(&path, Some(999 + WRITE_BYTES_MAX)));
+    }
+
+    #[test]
+    fn what_sqlite_puts_beside_the_file_counts_too() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("users.db");
+        std::fs::write(&path, "").unwrap();
+        std::fs::write(dir.path().join("users.db-wal"), [0; 1000]).unwrap();
+        assert!(!is_at_limit(&path, Some(1000 + WRITE_BYTES_MAX)));
+        assert!(is_at_limit(&path, Some(999 + WRITE_BYTES_MAX)));
+    }
+
+    #[test]
+    fn a_file_that_may_be_used_gives_no_reason() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("users.db");
+        std::fs::write(&path, "").unwrap();
+        assert!(access_refused(&path).is_none());
+        assert_eq!(access_refused(&dir.path().join("no.db")).unwrap().kind(), io::ErrorKind::NotFound);
+    }
+}
