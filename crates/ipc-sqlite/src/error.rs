@@ -25,7 +25,7 @@ pub enum DatabaseError {
         /// Where it was looked for.
         path: PathBuf,
     },
-    /// What is there is not an SQLite database.
+    /// What is there is not an SQLite database, or is one of another kind.
     #[error("{} is not a {what}", path.display())]
     NotADatabase {
         /// What it should have been.

@@ -19,7 +19,7 @@ pub struct Schema {
     /// What errors call such a file, as in "a user database": words that go with "a" and "the".
     pub what: &'static str,
     /// Every migration, oldest first: its name, and its statements in SQL. A new one goes to the end; one that was
-    /// released is never changed.
+    /// released is never changed. By the names a file is known to be of this kind.
     pub migrations: &'static [(&'static str, &'static str)],
     /// Tables with the columns that they must at least have once all migrations are applied. A migration that says `IF NOT
     /// EXISTS` may come upon a table of another program.
@@ -71,28 +71,32 @@ async fn is_up_to_date(
     path: &Path,
     schema: &Schema,
 ) -> Result<bool, DatabaseError> {
-    let applied =
-        applied(connection).await.map_err(|error| DatabaseError::from_sqlx(schema.what, path, error))?;
-    let newest = i64::try_from(schema.migrations.len()).unwrap_or(i64::MAX);
-    match applied {
-        Some(version) if version > newest => {
-            Err(DatabaseError::Newer { what: schema.what, path: path.to_owned() })
-        }
-        version => Ok(version == Some(newest)),
+    let (what, path) = (schema.what, path.to_owned());
+    let applied = applied(connection).await.map_err(|error| DatabaseError::from_sqlx(what, &path, error))?;
+    // Every file counts from one, so the names tell whether these are the migrations of this kind of file.
+    let ours = applied.iter().zip(schema.migrations).all(|(applied, (name, _))| applied == name);
+    if !ours {
+        return Err(DatabaseError::NotADatabase { what, path });
     }
+    if applied.len() > schema.migrations.len() {
+        return Err(DatabaseError::Newer { what, path });
+    }
+    Ok(applied.len() == schema.migrations.len())
 }
 
-/// The newest migration that was applied to the file, if any was.
-async fn applied(connection: &mut SqliteConnection) -> Result<Option<i64>, sqlx::Error> {
+/// The names of the migrations that were applied to the file, oldest first.
+async fn applied(connection: &mut SqliteConnection) -> Result<Vec<String>, sqlx::Error> {
     let migrated = sqlx::query_scalar::<_, bool>(
         "SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = '_sqlx_migrations')",
     )
     .fetch_one(&mut *connection)
     .await?;
     if !migrated {
-        return Ok(None);
+        return Ok(Vec::new());
     }
-    sqlx::query_scalar("SELECT max(version) FROM _sqlx_migrations").fetch_one(connection).await
+    sqlx::query_scalar("SELECT description FROM _sqlx_migrations ORDER BY version")
+        .fetch_all(connection)
+        .await
 }
 
 fn migrator(schema: &Schema) -> Migrator {
@@ -164,6 +168,22 @@ mod tests {
         let error = migrate(&mut connection, &ONE).await.unwrap_err();
         assert!(matches!(error, DatabaseError::Newer { .. }), "{error:?}");
         assert_eq!(error.to_string(), "the note database /some/notes.db was written by a newer version");
+    }
+
+    #[tokio::test]
+    async fn a_file_with_the_migrations_of_another_kind_is_not_one_of_ours() {
+        const USERS: Schema = Schema {
+            what: "user database",
+            migrations: &[("users", "CREATE TABLE users (name TEXT)")],
+            tables: &[],
+        };
+        let mut connection = connection().await;
+        migrate(&mut connection, &USERS).await.unwrap();
+        for notes in [ONE, TWO] {
+            let error = migrate(&mut connection, &notes).await.unwrap_err();
+            assert!(matches!(error, DatabaseError::NotADatabase { .. }), "{error:?}");
+        }
+        assert!(columns(&mut connection, "notes").await.unwrap().is_empty());
     }
 
     #[tokio::test]

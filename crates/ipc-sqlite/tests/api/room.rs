@@ -1,11 +1,8 @@
 //! What happens when there is no room for more.
 
-use std::path::Path;
-use std::process::Command;
-
 use ipc_sqlite::{Database, DatabaseError};
 
-use crate::support::{Place, add, create, notes};
+use crate::support::{Place, add, notes};
 
 /// Adds notes of 10 kB until one is refused because there is no room. Returns how many were not.
 async fn fill(database: &Database) -> usize {
@@ -34,9 +31,12 @@ async fn a_file_that_may_not_grow_is_full_and_keeps_what_it_has() {
 #[cfg(unix)]
 #[tokio::test]
 async fn a_limit_on_the_size_of_files_is_a_full_disk_and_what_was_there_stays() {
+    use std::path::Path;
+    use std::process::Command;
+
     // The limit belongs to the whole process, so this test runs once more in a child that has one of its own.
     if let Some(directory) = std::env::var_os("IPC_SQLITE_TEST_LIMITED") {
-        let database = create(&Path::new(&directory).join("notes.db")).await.unwrap();
+        let database = crate::support::create(&Path::new(&directory).join("notes.db")).await.unwrap();
         println!("added {} notes", fill(&database).await);
         return;
     }
