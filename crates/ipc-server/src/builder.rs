@@ -186,7 +186,7 @@ impl ServerBuilder {
         self
     }
 
-    /// How many threads serve connections.
+    /// How many threads serve connections, 512 at most.
     pub fn workers(mut self, workers: usize) -> Self {
         self.workers = workers.max(1);
         self

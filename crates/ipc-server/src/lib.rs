@@ -42,6 +42,7 @@ mod attempts;
 pub mod blocking;
 mod builder;
 mod error;
+mod http;
 mod listen;
 mod peer;
 mod receive;

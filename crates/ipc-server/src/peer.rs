@@ -1,6 +1,5 @@
 //! Who is at the other end of a connection: its address and the certificate it showed.
 
-use std::any::Any;
 use std::cell::Cell;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
@@ -37,13 +36,9 @@ struct Shown {
     verified_at: Cell<Option<Instant>>,
 }
 
-/// Notes the certificate when a connection is made. It must be given to the server before the socket is: actix-web
-/// silently ignores it afterwards.
-///
-/// `connection` is a TLS stream or a plain one. Where it is neither as expected nothing is noted, and every request
-/// of an https server on it is refused.
-pub(crate) fn note_certificate(connection: &dyn Any, extensions: &mut Extensions) {
-    let Some(stream) = connection.downcast_ref::<TlsStream<TcpStream>>() else { return };
+/// Notes the certificate when a connection is made. Where there is none, nothing is noted, and every request on the
+/// connection is refused.
+pub(crate) fn note_certificate(stream: &TlsStream<TcpStream>, extensions: &mut Extensions) {
     let (_, session) = stream.get_ref();
     if let Some(chain) = session.peer_certificates().filter(|chain| !chain.is_empty()) {
         extensions.insert(Shown {

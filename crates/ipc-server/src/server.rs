@@ -1,26 +1,25 @@
 //! The running server: a thread of its own with an actix system on it, and the handle to both.
 
 use std::fmt;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
-use actix_web::dev::ServerHandle;
-use actix_web::{App, HttpServer, web};
+use actix_server::ServerHandle;
+use actix_web::web;
 use ipc_home::{Home, PeerName};
 use ipc_inbox::Inbox;
 use ipc_protocol::Protocol;
 use ipc_store::{SqliteUserStore, UserStore};
-use rustls::ServerConfig;
 use tokio::sync::oneshot;
 
 use crate::attempts::Attempts;
-use crate::peer::{Transport, note_certificate};
+use crate::http::Settings;
+use crate::peer::Transport;
 use crate::receive::Limits;
 use crate::state::{Places, State};
 use crate::users::Users;
-use crate::{ServerBuilder, StartError, listen, routes, tls};
+use crate::{ServerBuilder, StartError, http, listen, tls};
 
 /// A server that listens.
 ///
@@ -163,7 +162,7 @@ async fn prepare(
     builder: ServerBuilder,
     name: &PeerName,
     address: SocketAddr,
-) -> Result<(actix_web::dev::Server, web::Data<State>, SocketAddr), StartError> {
+) -> Result<(actix_server::Server, web::Data<State>, SocketAddr), StartError> {
     let home = &builder.home;
     let (transport, tls_config) = match builder.protocol {
         Protocol::Https => {
@@ -195,34 +194,15 @@ async fn prepare(
     let listener = listen::listen(address)?;
     let threads = |source| StartError::Threads { source };
     let address = listener.local_addr().map_err(threads)?;
-    let server = serve(&builder, &state, listener, tls_config).map_err(threads)?;
+    let settings = Settings {
+        workers: builder.workers,
+        connections_max: builder.connections_max,
+        idle_timeout: builder.idle_timeout,
+        head_timeout: builder.head_timeout,
+        handshake_timeout: builder.handshake_timeout,
+        stop_timeout: builder.stop_timeout,
+    };
+    let server = http::serve(listener, tls_config, settings, &state).map_err(threads)?;
     log::info!("Starting web server {name}:{} on {}://{address}", address.port(), builder.protocol);
     Ok((server, state, address))
-}
-
-fn serve(
-    builder: &ServerBuilder,
-    state: &web::Data<State>,
-    listener: TcpListener,
-    tls_config: Option<ServerConfig>,
-) -> std::io::Result<actix_web::dev::Server> {
-    let shared = state.clone();
-    let http = HttpServer::new(move || App::new().app_data(shared.clone()).configure(routes::configure))
-        // Before the socket, or it is ignored.
-        .on_connect(note_certificate)
-        .workers(builder.workers)
-        .max_connections(builder.connections_max.div_ceil(builder.workers))
-        .keep_alive(builder.idle_timeout)
-        .client_request_timeout(builder.head_timeout)
-        .client_disconnect_timeout(Duration::from_secs(1))
-        .tls_handshake_timeout(builder.handshake_timeout)
-        .tcp_nodelay(true)
-        .shutdown_timeout(builder.stop_timeout.as_secs())
-        // Signals are the application's.
-        .disable_signals();
-    let http = match tls_config {
-        Some(config) => http.listen_rustls_0_23(listener, config)?,
-        None => http.listen(listener)?,
-    };
-    Ok(http.run())
 }

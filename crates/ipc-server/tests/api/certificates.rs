@@ -129,6 +129,20 @@ async fn tls_1_2_is_spoken_and_its_refusal_comes_with_the_handshake() {
 }
 
 #[tokio::test]
+async fn http_1_1_is_chosen_by_alpn_whatever_else_is_offered() {
+    let server = builder().start().await.unwrap();
+    let offering = |protocols: &[&[u8]]| {
+        let mut config = (*tls(Some(identity("localhost")))).clone();
+        config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
+        std::sync::Arc::new(config)
+    };
+    let mut connection = connect_tls(server.address(), &offering(&[b"h2", b"http/1.1"])).await.unwrap();
+    assert_eq!(connection.stream.get_ref().get_ref().1.alpn_protocol(), Some(&b"http/1.1"[..]));
+    assert_eq!(connection.request("GET", "/is/running", "", b"").await.status, 200);
+    assert!(connect_tls(server.address(), &offering(&[b"h2"])).await.is_err());
+}
+
+#[tokio::test]
 async fn a_stranger_on_an_https_port_gets_nothing_and_the_server_goes_on() {
     let server = builder().start().await.unwrap();
     let mut plain = connect_plain(&server).await;
