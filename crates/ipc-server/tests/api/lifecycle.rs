@@ -20,13 +20,14 @@ async fn a_stop_finishes_what_is_under_way_and_leaves_what_was_accepted() {
     assert_eq!(slow.request("GET", "/is/running", "", b"").await.status, 200);
     let envelope = sealed(Route::MessageSubmit, new_id(), Some(&session), r#"{"n":2}"#);
     let head = format!(
-        "POST /message/submit HTTP/1.1\r\nhost: x\r\ncontent-type: application/octet-stream\r\ncontent-length: {}\r\n\r\n",
+        "POST /message/submit HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\ncontent-type: application/octet-stream\r\ncontent-length: {}\r\n\r\n",
         envelope.len()
     );
     let (first_half, second_half) = envelope.split_at(50);
-    slow.write(&[head.as_bytes(), first_half].concat()).await.unwrap();
-    // The server has seen the head once it answers another request that came after it.
-    assert_eq!(idle.request("GET", "/is/running", "", b"").await.status, 200);
+    slow.write(head.as_bytes()).await.unwrap();
+    // The request is under way once the server asks for its body.
+    assert_eq!(slow.read_response().await.unwrap().status, 100);
+    slow.write(first_half).await.unwrap();
 
     let finishing = async {
         // The idle connection is closed when the stop has begun.
