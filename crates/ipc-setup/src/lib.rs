@@ -38,5 +38,5 @@ mod users;
 pub use certificate::{CertificateRequest, IssuedCertificate, issue_certificate};
 pub use error::SetupError;
 pub use init::{InitOptions, Initialised, Outcome, init};
-pub use ipc_pki::{KeyType, KeyTypeError};
+pub use ipc_pki::{KeyType, KeyTypeError, NameError, to_ascii};
 pub use users::{Users, users};
