@@ -59,13 +59,13 @@ impl Users {
         self.keep_admin_credentials(&username, password)
     }
 
-    /// Deletes a user. Sessions of theirs end.
+    /// Deletes a user. Sessions of theirs end. The name is taken as it is: users taken over from elsewhere may have one that
+    /// could not be added here.
     ///
     /// # Errors
-    /// [`SetupError::Store`], among others if there is no such user; [`SetupError::Username`] for what cannot be one.
+    /// [`SetupError::Store`], among others if there is no such user.
     pub fn delete(&self, username: &str) -> Result<(), SetupError> {
-        let username = Username::parse(username)?;
-        Ok(self.runtime.block_on(self.store.delete(&username))?)
+        Ok(self.runtime.block_on(self.store.delete(username))?)
     }
 
     /// All users, in the order in which they were added.

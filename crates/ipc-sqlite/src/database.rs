@@ -15,6 +15,7 @@ use sqlx::{ConnectOptions as _, Sqlite, Transaction};
 use crate::error::{DatabaseError, is_busy};
 use crate::migration::{self, Schema};
 use crate::options::Options;
+use crate::system::{FileId, file_id};
 
 /// Between two attempts to switch to WAL while another process holds the file.
 const WAL_RETRY_PAUSE: Duration = Duration::from_millis(5);
@@ -27,6 +28,8 @@ const WAL_RETRY_PAUSE: Duration = Duration::from_millis(5);
 pub struct Database {
     path: PathBuf,
     what: &'static str,
+    /// Which file it was that lay there when it was opened.
+    file: FileId,
     readers: SqlitePool,
     writer: SqlitePool,
 }
@@ -59,6 +62,22 @@ impl Database {
     /// What sqlx reports, for [`error`](Self::error).
     pub async fn begin_write(&self) -> Result<Transaction<'static, Sqlite>, sqlx::Error> {
         self.writer.begin_with("BEGIN IMMEDIATE").await
+    }
+
+    /// Checks that the file that was opened still is the one at its path. One that was removed, or replaced by another (a
+    /// backup put back, say), stays readable for whoever has it open: SQLite would go on with what nobody else sees. Costs
+    /// one `stat`. Where the system gives files no numbers, only a removed one is noticed.
+    ///
+    /// # Errors
+    /// [`DatabaseError::Replaced`]; otherwise what the system says of the path.
+    pub fn check_file(&self) -> Result<(), DatabaseError> {
+        let replaced = || DatabaseError::Replaced { what: self.what, path: self.path.clone() };
+        match file_id(&self.path) {
+            Ok(file) if file == self.file => Ok(()),
+            Ok(_) => Err(replaced()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(replaced()),
+            Err(error) => Err(DatabaseError::from_io(self.what, &self.path, error)),
+        }
     }
 
     /// What `error`, met while using this file, means.
@@ -133,6 +152,8 @@ pub async fn open(path: &Path, schema: &Schema, options: &Options) -> Result<Dat
     if path.metadata().is_ok_and(|metadata| metadata.is_file() && metadata.len() == 1) {
         return Err(DatabaseError::NotADatabase { what, path });
     }
+    // Before the first connection: another that is put there between the two is noticed by the first `check_file`.
+    let file = file_id(&path).map_err(|error| DatabaseError::from_io(what, &path, error))?;
     // No statement is logged at any level. sqlx would log the text only, never what is bound to it, but even so the log
     // need not tell what is asked about whom.
     let connect = SqliteConnectOptions::new()
@@ -150,7 +171,7 @@ pub async fn open(path: &Path, schema: &Schema, options: &Options) -> Result<Dat
             .test_before_acquire(false)
             .connect_lazy_with(connect.clone())
     };
-    let database = Database { path, what, readers: pool(options.readers_max), writer: pool(1) };
+    let database = Database { path, what, file, readers: pool(options.readers_max), writer: pool(1) };
 
     let mut connection = database.readers.acquire().await.map_err(|error| database.error(error))?;
     set_wal(&mut connection, options.busy_timeout).await.map_err(|error| database.error(error))?;

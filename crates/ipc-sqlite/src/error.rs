@@ -57,6 +57,15 @@ pub enum DatabaseError {
         /// What was opened.
         path: PathBuf,
     },
+    /// The file that was opened lies at its path no more: it was removed, or another was put in its place, and this process
+    /// would go on with the old one. Only opening it anew helps.
+    #[error("the {what} {} was removed or replaced while it was in use: restart what uses it", path.display())]
+    Replaced {
+        /// What it is.
+        what: &'static str,
+        /// Where it was.
+        path: PathBuf,
+    },
     /// It can be read but not written.
     #[error("the {what} {} is read-only", path.display())]
     ReadOnly {
@@ -111,6 +120,7 @@ impl DatabaseError {
             sqlx::Error::Database(ref database) => {
                 let code = extended_code(&**database).unwrap_or_default();
                 match code & 0xff {
+                    _ if code == READONLY_DBMOVED => Self::Replaced { what, path },
                     PERM | AUTH => Self::PermissionDenied { what, path },
                     BUSY | LOCKED => Self::Busy { what, path },
                     READONLY => Self::ReadOnly { what, path },
@@ -197,6 +207,9 @@ const CANTOPEN: i32 = 14;
 const AUTH: i32 = 23;
 const NOTADB: i32 = 26;
 
+/// The extended code `SQLITE_READONLY_DBMOVED`, where SQLite notices by itself.
+const READONLY_DBMOVED: i32 = 1032;
+
 /// The extended codes `SQLITE_IOERR_WRITE`, `SQLITE_IOERR_FSYNC` and `SQLITE_IOERR_SHMSIZE`.
 const WRITE_FAILED: [i32; 3] = [778, 1034, 4874];
 
@@ -239,6 +252,10 @@ mod tests {
                 "the user database /some/users.db was written by a newer version",
             ),
             (Corrupt { what, path: path.clone() }, "the user database /some/users.db is damaged"),
+            (
+                Replaced { what, path: path.clone() },
+                "the user database /some/users.db was removed or replaced while it was in use: restart what uses it",
+            ),
             (ReadOnly { what, path: path.clone() }, "the user database /some/users.db is read-only"),
             (
                 PermissionDenied { what, path: path.clone() },

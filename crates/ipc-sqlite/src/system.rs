@@ -6,6 +6,27 @@
 use std::io;
 use std::path::Path;
 
+/// Which file lies at a path: its device, and its number there. The number of a file that is open is given to no other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct FileId {
+    device: u64,
+    number: u64,
+}
+
+/// Which file lies at `path`.
+#[cfg(unix)]
+pub(crate) fn file_id(path: &Path) -> io::Result<FileId> {
+    use std::os::unix::fs::MetadataExt as _;
+
+    path.metadata().map(|metadata| FileId { device: metadata.dev(), number: metadata.ino() })
+}
+
+/// Where the system gives files no numbers, only that there is one.
+#[cfg(not(unix))]
+pub(crate) fn file_id(path: &Path) -> io::Result<FileId> {
+    path.metadata().map(|_| FileId { device: 0, number: 0 })
+}
+
 /// Why the file, or the directory in which SQLite puts its `-wal` and `-shm` beside it, may not be used.
 #[cfg(unix)]
 pub(crate) fn access_refused(path: &Path) -> Option<io::Error> {
@@ -82,6 +103,21 @@ mod tests {
         std::fs::write(dir.path().join("users.db-wal"), [0; 1000]).unwrap();
         assert!(!is_at_limit(&path, Some(1000 + WRITE_BYTES_MAX)));
         assert!(is_at_limit(&path, Some(999 + WRITE_BYTES_MAX)));
+    }
+
+    #[test]
+    fn another_file_at_the_same_path_has_another_id() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("users.db");
+        std::fs::write(&path, "").unwrap();
+        let open = std::fs::File::open(&path).unwrap();
+        let first = file_id(&path).unwrap();
+        std::fs::write(&path, "changed").unwrap();
+        assert_eq!(file_id(&path).unwrap(), first);
+        std::fs::remove_file(&path).unwrap();
+        std::fs::write(&path, "").unwrap();
+        assert_ne!(file_id(&path).unwrap(), first);
+        drop(open);
     }
 
     #[test]

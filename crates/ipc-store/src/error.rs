@@ -8,7 +8,7 @@ use std::error::Error;
 use ipc_sqlite::DatabaseError;
 
 use crate::hashing::HashingError;
-use crate::username::Username;
+use crate::username::{Username, printable};
 
 /// Why a store did not do what it was asked to do. Never holds a password or a hash.
 #[derive(Debug, thiserror::Error)]
@@ -21,10 +21,10 @@ pub enum StoreError {
         username: Username,
     },
     /// The user to be deleted or changed does not exist.
-    #[error("user {username} does not exist")]
+    #[error("user {} does not exist", printable(username))]
     Unknown {
-        /// Who is not there.
-        username: Username,
+        /// Who is not there, as it was presented.
+        username: String,
     },
     /// The database file is missing, damaged, locked, or otherwise not to be used.
     #[error(transparent)]

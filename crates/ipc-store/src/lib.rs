@@ -31,8 +31,8 @@
 //! store.change_password(&bob, &Password::parse("pass654".to_owned())?).await?;
 //! assert_ne!(store.credential_version(&bob).await?, version);
 //!
-//! store.delete(&bob).await?;
-//! assert!(matches!(store.delete(&bob).await, Err(StoreError::Unknown { .. })));
+//! store.delete("bob").await?;
+//! assert!(matches!(store.delete("bob").await, Err(StoreError::Unknown { .. })));
 //! store.close().await;
 //! # Ok(())
 //! # }
@@ -60,7 +60,8 @@ pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// Users with a name and a password each, wherever they are kept.
 ///
-/// What was reported as done is kept, and other processes see it at once. A future that is dropped before it is done
+/// A store that finds its file removed or replaced under it says so ([`DatabaseError::Replaced`]) instead of answering from
+/// what is no longer there. What was reported as done is kept, and other processes see it at once. A future that is dropped before it is done
 /// leaves the change wholly made or not made at all.
 pub trait UserStore: Send + Sync + 'static {
     /// Adds a user.
@@ -73,14 +74,16 @@ pub trait UserStore: Send + Sync + 'static {
         password: &'a Password,
     ) -> BoxFuture<'a, Result<(), StoreError>>;
 
-    /// Deletes a user.
+    /// Deletes a user, named as presented: an entry that another program wrote with a name that [`Username`] refuses can be
+    /// got rid of too.
     ///
     /// # Errors
     /// [`StoreError::Unknown`] if there is none of that name; others as [`StoreError`] lists them.
-    fn delete<'a>(&'a self, username: &'a Username) -> BoxFuture<'a, Result<(), StoreError>>;
+    fn delete<'a>(&'a self, username: &'a str) -> BoxFuture<'a, Result<(), StoreError>>;
 
     /// All users, in the order in which they were added. Entries that another program wrote with names that [`Username`]
-    /// refuses are left out, with a warning in the log; they do not exist for the other calls either.
+    /// refuses are left out, with a warning in the log; they do not exist for the other calls either, but for
+    /// [`delete`](Self::delete).
     ///
     /// # Errors
     /// As [`StoreError`] lists them.

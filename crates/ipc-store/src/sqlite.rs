@@ -6,12 +6,13 @@
 use std::fmt;
 use std::path::Path;
 
-use ipc_sqlite::{Database, Schema};
+use ipc_sqlite::{Database, DatabaseError, Schema};
 use sqlx::Row as _;
 use sqlx::sqlite::SqliteRow;
 use zeroize::Zeroizing;
 
 use crate::hashing::{CredentialVersion, Hasher, Verdict};
+use crate::username::printable;
 use crate::{BoxFuture, Options, Password, StoreError, UserStore, Username};
 
 /// What a file of users holds. Logins read one row each and are short, so the default number of connections is plenty:
@@ -21,6 +22,9 @@ const SCHEMA: Schema = Schema {
     migrations: &[("users", include_str!("../migrations/0001_users.sql"))],
     tables: &[("users", &["id", "username", "password_hash"])],
 };
+
+/// How many entries that cannot log in a warning names.
+const LEFT_OUT_NAMED_MAX: usize = 10;
 
 /// Users in an SQLite file, which any number of processes may use at once.
 ///
@@ -60,17 +64,28 @@ impl SqliteUserStore {
         self.database.error(error).into()
     }
 
+    fn write_failed(&self, error: WriteError) -> StoreError {
+        match error {
+            WriteError::Sqlx(error) => self.failed(error),
+            WriteError::Database(error) => error.into(),
+        }
+    }
+
     async fn stored_hash(&self, username: &Username) -> Result<Option<Zeroizing<String>>, StoreError> {
-        sqlx::query_scalar::<_, String>("SELECT password_hash FROM users WHERE username = ?")
+        // A deleted user must not stay in because the file that is read from is no longer the one that is there.
+        self.database.check_file()?;
+        // As bytes: another program may have stored its hashes as such, and one that is no text is none of bcrypt's.
+        sqlx::query_scalar::<_, Vec<u8>>("SELECT CAST(password_hash AS BLOB) FROM users WHERE username = ?")
             .bind(username.as_str())
             .fetch_optional(self.database.readers())
             .await
-            .map(|hash| hash.map(Zeroizing::new))
+            .map(|hash| hash.map(|hash| Zeroizing::new(String::from_utf8(hash).unwrap_or_default())))
             .map_err(|error| self.failed(error))
     }
 
     /// Runs one statement, with `values` bound to it, as a write of its own. Returns how many rows it changed.
-    async fn write(&self, statement: &'static str, values: &[&str]) -> Result<u64, sqlx::Error> {
+    async fn write(&self, statement: &'static str, values: &[&str]) -> Result<u64, WriteError> {
+        self.database.check_file()?;
         let mut transaction = self.database.begin_write().await?;
         let mut query = sqlx::query(statement);
         for value in values {
@@ -80,6 +95,15 @@ impl SqliteUserStore {
         transaction.commit().await?;
         Ok(done.rows_affected())
     }
+}
+
+/// Why a write failed, before it is told what that means to users.
+#[derive(Debug, thiserror::Error)]
+enum WriteError {
+    #[error(transparent)]
+    Sqlx(#[from] sqlx::Error),
+    #[error(transparent)]
+    Database(#[from] DatabaseError),
 }
 
 impl Options {
@@ -127,37 +151,53 @@ impl UserStore for SqliteUserStore {
             let insert = "INSERT INTO users (username, password_hash) VALUES (?, ?)";
             match self.write(insert, &[username.as_str(), &hash]).await {
                 Ok(_) => Ok(()),
-                Err(sqlx::Error::Database(error)) if error.is_unique_violation() => Err(taken()),
-                Err(error) => Err(self.failed(error)),
+                Err(WriteError::Sqlx(sqlx::Error::Database(error))) if error.is_unique_violation() => {
+                    Err(taken())
+                }
+                Err(error) => Err(self.write_failed(error)),
             }
         })
     }
 
-    fn delete<'a>(&'a self, username: &'a Username) -> BoxFuture<'a, Result<(), StoreError>> {
+    fn delete<'a>(&'a self, username: &'a str) -> BoxFuture<'a, Result<(), StoreError>> {
         Box::pin(async move {
-            match self.write("DELETE FROM users WHERE username = ?", &[username.as_str()]).await {
-                Ok(0) => Err(StoreError::Unknown { username: username.clone() }),
+            // To SQLite a name that was stored as bytes differs from the same name as text.
+            let delete = "DELETE FROM users WHERE username = ?1 OR username = CAST(?1 AS BLOB)";
+            match self.write(delete, &[username]).await {
+                Ok(0) => Err(StoreError::Unknown { username: username.to_owned() }),
                 Ok(_) => Ok(()),
-                Err(error) => Err(self.failed(error)),
+                Err(error) => Err(self.write_failed(error)),
             }
         })
     }
 
     fn list(&self) -> BoxFuture<'_, Result<Vec<Username>, StoreError>> {
         Box::pin(async move {
-            let names = sqlx::query("SELECT username FROM users ORDER BY id")
-                .try_map(|row: SqliteRow| row.try_get::<String, _>(0))
-                .fetch_all(self.database.readers())
-                .await
-                .map_err(|error| self.failed(error))?;
+            self.database.check_file()?;
+            let names = sqlx::query(
+                "SELECT CAST(username AS BLOB), typeof(username) = 'text' FROM users ORDER BY id",
+            )
+            .try_map(|row: SqliteRow| Ok((row.try_get::<Vec<u8>, _>(0)?, row.try_get::<bool, _>(1)?)))
+            .fetch_all(self.database.readers())
+            .await
+            .map_err(|error| self.failed(error))?;
             let rows = names.len();
-            let users: Vec<Username> =
-                names.into_iter().filter_map(|name| Username::parse(name).ok()).collect();
-            if users.len() < rows {
+            let mut users = Vec::with_capacity(rows);
+            let mut left_out = Vec::new();
+            for (name, is_text) in names {
+                match Username::parse(String::from_utf8_lossy(&name)) {
+                    Ok(username) if is_text => users.push(username),
+                    _ => left_out.push(format!("`{}`", printable(&String::from_utf8_lossy(&name)))),
+                }
+            }
+            if !left_out.is_empty() {
+                let count = left_out.len();
+                left_out.truncate(LEFT_OUT_NAMED_MAX);
                 log::warn!(
-                    "{}: {} of {rows} entries left out: names that are too long or hold control characters or white space around them cannot log in",
+                    "{}: {count} of {rows} entries left out, whose names cannot log in: {}{}",
                     self.database.path().display(),
-                    rows - users.len()
+                    left_out.join(", "),
+                    if count > left_out.len() { ", …" } else { "" }
                 );
             }
             Ok(users)
@@ -194,7 +234,7 @@ impl UserStore for SqliteUserStore {
         password: &'a Password,
     ) -> BoxFuture<'a, Result<(), StoreError>> {
         Box::pin(async move {
-            let unknown = || StoreError::Unknown { username: username.clone() };
+            let unknown = || StoreError::Unknown { username: username.to_string() };
             if self.stored_hash(username).await?.is_none() {
                 return Err(unknown());
             }
@@ -203,7 +243,7 @@ impl UserStore for SqliteUserStore {
             match self.write(update, &[&hash, username.as_str()]).await {
                 Ok(0) => Err(unknown()),
                 Ok(_) => Ok(()),
-                Err(error) => Err(self.failed(error)),
+                Err(error) => Err(self.write_failed(error)),
             }
         })
     }
@@ -221,7 +261,6 @@ impl UserStore for SqliteUserStore {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::DatabaseError;
 
     async fn store(dir: &tempfile::TempDir) -> SqliteUserStore {
         Options::new().bcrypt_cost_for_tests().create(dir.path().join("users.db")).await.unwrap()

@@ -47,6 +47,19 @@ impl Username {
     }
 }
 
+/// A name as another program wrote it, or somebody typed it, with its control characters escaped: it stays on its line, and
+/// no terminal takes it as a command.
+pub(crate) fn printable(name: &str) -> String {
+    name.chars().fold(String::with_capacity(name.len()), |mut shown, character| {
+        if character.is_control() {
+            shown.extend(character.escape_default());
+        } else {
+            shown.push(character);
+        }
+        shown
+    })
+}
+
 impl AsRef<str> for Username {
     fn as_ref(&self) -> &str {
         &self.0
@@ -130,6 +143,11 @@ mod tests {
     #[test]
     fn names_that_differ_in_case_are_two_names() {
         assert_ne!(Username::parse("Bob").unwrap(), Username::parse("bob").unwrap());
+    }
+
+    #[test]
+    fn a_name_that_is_none_is_shown_on_one_line() {
+        assert_eq!(printable(" o'hara\n\u{1b}[2J"), r" o'hara\n\u{1b}[2J");
     }
 
     #[test]

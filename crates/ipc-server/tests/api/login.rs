@@ -143,7 +143,7 @@ impl UserStore for Broken {
     fn add<'a>(&'a self, _: &'a Username, _: &'a Password) -> BoxFuture<'a, Result<(), StoreError>> {
         broken()
     }
-    fn delete<'a>(&'a self, _: &'a Username) -> BoxFuture<'a, Result<(), StoreError>> {
+    fn delete<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<(), StoreError>> {
         broken()
     }
     fn list(&self) -> BoxFuture<'_, Result<Vec<Username>, StoreError>> {

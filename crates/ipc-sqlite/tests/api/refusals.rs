@@ -206,3 +206,21 @@ async fn an_unforeseen_error_has_its_cause_for_the_log() {
     assert!(matches!(error, DatabaseError::Unavailable { .. }), "{error:?}");
     assert!(error.source().unwrap().to_string().contains("no such table"));
 }
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_file_that_is_removed_or_replaced_while_it_is_open_is_noticed() {
+    let place = Place::new();
+    let database = place.create().await;
+    database.check_file().unwrap();
+    let backup = place.dir.path().join("backup.db");
+    fs::copy(&place.path, &backup).unwrap();
+    fs::remove_file(&place.path).unwrap();
+    let error = database.check_file().unwrap_err();
+    assert!(matches!(error, DatabaseError::Replaced { .. }), "{error:?}");
+    fs::copy(&backup, &place.path).unwrap();
+    let error = database.check_file().unwrap_err();
+    assert!(matches!(error, DatabaseError::Replaced { .. }), "{error:?}");
+    assert!(error.to_string().contains("restart"), "{error}");
+    open(&place.path).await.unwrap().check_file().unwrap();
+}

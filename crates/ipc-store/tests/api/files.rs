@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use ipc_store::UserStore;
+use ipc_store::{DatabaseError, StoreError, UserStore};
 
 use crate::support::{Place, name, names, password};
 
@@ -32,4 +32,37 @@ async fn users_are_there_after_closing_and_after_mere_dropping() {
     store.add(&name("eve"), &password("x")).await.unwrap();
     drop(store);
     assert_eq!(names(&place.create().await).await, ["bob", "eve"]);
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_backup_put_in_the_place_of_an_open_file_lets_nobody_in_whom_it_does_not_know() {
+    let place = Place::new();
+    let backup = place.dir.path().join("backup.db");
+    let store = place.create().await;
+    store.close().await;
+    fs::copy(&place.path, &backup).unwrap();
+
+    let store = place.open().await;
+    store.add(&name("leaver"), &password("x")).await.unwrap();
+    for suffix in ["", "-wal", "-shm"] {
+        fs::remove_file(format!("{}{suffix}", place.path.display())).unwrap();
+    }
+    for put_back in [false, true] {
+        if put_back {
+            fs::copy(&backup, &place.path).unwrap();
+        }
+        let leaver = name("leaver");
+        for error in [
+            store.verify("leaver", "x").await.unwrap_err(),
+            store.credential_version(&leaver).await.unwrap_err(),
+            store.list().await.unwrap_err(),
+            store.add(&name("eve"), &password("x")).await.unwrap_err(),
+            store.change_password(&leaver, &password("y")).await.unwrap_err(),
+            store.delete("leaver").await.unwrap_err(),
+        ] {
+            assert!(matches!(error, StoreError::Database(DatabaseError::Replaced { .. })), "{error:?}");
+        }
+    }
+    assert!(place.open().await.verify("leaver", "x").await.unwrap().is_none());
 }

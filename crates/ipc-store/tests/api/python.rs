@@ -40,7 +40,7 @@ async fn users_can_be_added_changed_and_deleted_in_it() {
     store.change_password(&name("ipc-admin"), &password("other")).await.unwrap();
     assert!(store.verify("ipc-admin", "pass321").await.unwrap().is_none());
     assert!(store.verify("ipc-admin", "other").await.unwrap().is_some());
-    store.delete(&name("ipc-admin")).await.unwrap();
+    store.delete("ipc-admin").await.unwrap();
     assert_eq!(names(&store).await, ["test1"]);
 }
 
@@ -110,4 +110,57 @@ async fn names_that_could_not_be_added_here_are_neither_listed_nor_let_in() {
     assert_eq!(names(&store).await, ["ipc-admin"]);
     assert!(store.verify(" spaced ", "pass321").await.unwrap().is_none());
     assert!(store.verify("escape\u{1b}", "pass321").await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn an_entry_with_a_name_that_is_bytes_is_left_out_of_the_list_and_deleted_by_that_name() {
+    let place = Place::new();
+    drop(place.raw(PYTHON_FILE).await);
+    drop(
+        place
+            .raw(
+                "INSERT INTO users (username, password_hash)
+                 SELECT x'626f62', password_hash FROM users UNION ALL
+                 SELECT x'ff00', password_hash FROM users;",
+            )
+            .await,
+    );
+    let store = place.open().await;
+    assert_eq!(names(&store).await, ["ipc-admin"]);
+    assert!(store.verify("bob", "pass321").await.unwrap().is_none());
+    store.delete("bob").await.unwrap();
+    assert!(matches!(store.delete("bob").await, Err(StoreError::Unknown { .. })));
+}
+
+#[tokio::test]
+async fn names_that_could_not_be_added_here_can_be_deleted_as_they_are() {
+    let place = Place::new();
+    drop(place.raw(PYTHON_FILE).await);
+    drop(place.raw("UPDATE users SET username = ' a' || char(27) || ' '").await);
+    let store = place.open().await;
+    let error = store.delete(" a\u{1b}").await.unwrap_err();
+    assert_eq!(error.to_string(), r"user  a\u{1b} does not exist");
+    store.delete(" a\u{1b} ").await.unwrap();
+    let rows: i64 =
+        sqlx::query_scalar("SELECT count(*) FROM users").fetch_one(&mut place.raw("").await).await.unwrap();
+    assert_eq!(rows, 0);
+}
+
+#[tokio::test]
+async fn a_hash_stored_as_bytes_lets_its_user_in_and_one_that_is_no_text_does_not() {
+    let place = Place::new();
+    drop(place.raw(PYTHON_FILE).await);
+    drop(
+        place
+            .raw(
+                "UPDATE users SET password_hash = CAST(password_hash AS BLOB);
+                 INSERT INTO users (username, password_hash) VALUES ('bob', x'ff00ff');",
+            )
+            .await,
+    );
+    let store = place.open().await;
+    assert!(store.verify("ipc-admin", "pass321").await.unwrap().is_some());
+    assert!(store.verify("bob", "pass321").await.unwrap().is_none());
+    store.change_password(&name("bob"), &password("x")).await.unwrap();
+    assert!(store.verify("bob", "x").await.unwrap().is_some());
 }
