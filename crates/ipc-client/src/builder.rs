@@ -2,6 +2,7 @@
 
 use std::io;
 use std::ops::RangeInclusive;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -13,10 +14,10 @@ use sha2::{Digest, Sha256};
 use crate::address::Address;
 use crate::client::{Client, Shared};
 use crate::connect::Dialer;
-use crate::error::Cause;
 use crate::send::Config;
 use crate::session::Keeper;
-use crate::{tls, worker};
+use crate::tls::{self, Unusable};
+use crate::worker;
 
 /// The deadline of a send, unless set otherwise.
 pub const DEADLINE_DEFAULT: Duration = Duration::from_secs(30);
@@ -98,14 +99,21 @@ pub enum BuildError {
     /// The home could not be read.
     #[error(transparent)]
     Home(#[from] HomeError),
-    /// TLS takes the certificates or the private key not as they are.
-    #[error("the certificates of `{identity}` cannot be used for TLS")]
+    /// The certificate of the home's authority is not one for TLS.
+    #[error("{} cannot be used for TLS: {reason}", path.display())]
+    Authority {
+        /// Its file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// TLS takes the certificate pair not as it is.
+    #[error("the certificate pair `{identity}` cannot be used for TLS: {reason}")]
     Tls {
         /// The name of the certificate pair.
         identity: String,
-        /// What the TLS library says.
-        #[source]
-        source: Cause,
+        /// What is wrong with it.
+        reason: String,
     },
     /// The system gave no thread or no runtime on it.
     #[error("the client's thread could not be started")]
@@ -132,8 +140,13 @@ impl BuildError {
                 "give a number within these bounds".to_owned()
             }
             BuildError::Home(error) => return error.remedy(),
+            BuildError::Authority { .. } => {
+                "put back a good copy of it, or run web-ipc --init --run --force for a new home (the old one \
+                 is kept aside)"
+                    .to_owned()
+            }
             BuildError::Tls { identity, .. } => {
-                format!("run web-ipc --certs --name {identity} --force")
+                format!("make it anew with web-ipc --certs --name {identity} --force")
             }
             BuildError::Thread { .. } => return None,
         })
@@ -171,7 +184,8 @@ impl ClientBuilder {
         self
     }
 
-    /// The user to log in as. Default: the home's own admin, from `admin.cred`.
+    /// The user to log in as. Default: the home's own admin, from `admin.cred`, which is read again when the server
+    /// refuses what it said: the admin's password may have been changed since.
     #[must_use]
     pub fn credentials(mut self, username: impl Into<String>, password: impl Into<String>) -> Self {
         self.credentials = Some(Credentials::new(username, password));
@@ -229,6 +243,7 @@ impl ClientBuilder {
     /// Reads the home and starts the client's thread. Nothing is sent yet; a server need not be up.
     ///
     /// Keys and certificates are read once, here: a client built before they were changed goes on with the old ones.
+    /// `admin.cred` alone is read again, see [`credentials`](Self::credentials).
     ///
     /// # Errors
     /// [`BuildError`].
@@ -255,31 +270,37 @@ impl ClientBuilder {
                     .map_err(|source| BuildError::Identity { name: self.identity.clone(), source })?;
                 let identity = self.home.identity(&pair)?;
                 let certificate = identity.chain.first().map(|leaf| Sha256::digest(leaf).into());
-                let config = tls::client_config(self.home.ca_certificates()?, identity)
-                    .map_err(|source| BuildError::Tls { identity: self.identity, source })?;
+                let config =
+                    tls::client_config(self.home.ca_certificates()?, identity).map_err(|unusable| {
+                        match unusable {
+                            Unusable::Authority(reason) => {
+                                BuildError::Authority { path: self.home.ca_certificate_file(), reason }
+                            }
+                            Unusable::Pair(reason) => {
+                                BuildError::Tls { identity: self.identity.clone(), reason }
+                            }
+                        }
+                    })?;
                 (Some((Arc::new(config), server_name)), certificate)
             }
         };
-        let credentials = match self.credentials {
-            Some(credentials) => credentials,
-            None => self.home.admin_credentials()?,
+        let (credentials, admin_home) = match self.credentials {
+            Some(credentials) => (credentials, None),
+            None => (self.home.admin_credentials()?, Some(self.home.clone())),
         };
         let ring = self.home.envelope_keys()?;
-        let keeper = self.keep_session.then(|| Keeper {
-            home: self.home,
-            server: name.clone(),
-            username: credentials.username.clone(),
-            certificate,
-        });
+        let keeper = self.keep_session.then(|| Keeper { home: self.home, server: name.clone(), certificate });
         let now_secs = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-        let kept = keeper.as_ref().and_then(|keeper| keeper.load(now_secs));
-        let dialer = Dialer { address, loopback_only: loopback_only && tls.is_none(), tls };
+        let kept = keeper.as_ref().and_then(|keeper| keeper.load(&credentials.username, now_secs));
+        let loopback_only = loopback_only && tls.is_none();
+        let dialer = Dialer { address, loopback_only, tls, identity: self.identity };
         let address = dialer.address.to_string();
         let jobs = worker::start(Config {
             name: name.clone(),
             dialer,
             ring,
             credentials,
+            admin_home,
             kept,
             keeper,
             deadline: self.deadline,

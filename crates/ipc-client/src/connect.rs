@@ -56,6 +56,8 @@ pub(crate) struct Dialer {
     pub(crate) address: Address,
     /// `None` for plain HTTP.
     pub(crate) tls: Option<(Arc<ClientConfig>, ServerName<'static>)>,
+    /// The name of the certificate pair that is presented, for errors.
+    pub(crate) identity: String,
     /// Plain HTTP must not leave this host, whatever a name resolves to.
     pub(crate) loopback_only: bool,
 }
@@ -114,7 +116,7 @@ impl Dialer {
             stream.read_u8().await.map(|_| ())
         };
         let error = timeout(ALERT_WAIT, listen).await.ok()?.err()?;
-        tls::tls_error(&error).and_then(tls::certificate_refusal)
+        tls::tls_error(&error).and_then(|error| tls::certificate_refusal(error, &self.identity))
     }
 }
 

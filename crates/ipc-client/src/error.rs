@@ -7,6 +7,7 @@ use std::io;
 use std::time::Duration;
 
 use ipc_protocol::{BodyError, ProblemCode};
+use time::OffsetDateTime;
 
 /// A cause whose type is nobody's business.
 pub(crate) type Cause = Box<dyn Error + Send + Sync>;
@@ -35,11 +36,22 @@ pub enum Distrust {
         presented: Vec<String>,
     },
     /// It has expired, by this host's clock.
-    Expired,
+    Expired {
+        /// The last second in which it was valid, in seconds since the Unix epoch, where that is known.
+        not_after_secs: Option<u64>,
+    },
     /// It is not valid yet, by this host's clock.
-    NotValidYet,
-    /// Anything else, such as a certificate that is not for servers.
-    Other,
+    NotValidYet {
+        /// The first second in which it is valid, in seconds since the Unix epoch, where that is known.
+        not_before_secs: Option<u64>,
+    },
+    /// It is a certificate for clients, or for something else.
+    NotForServers,
+    /// Anything else.
+    Other {
+        /// What the TLS library calls it, such as `UnhandledCriticalExtension`.
+        fault: String,
+    },
 }
 
 impl std::fmt::Display for Distrust {
@@ -48,9 +60,14 @@ impl std::fmt::Display for Distrust {
             Distrust::UnknownAuthority => f.write_str("is not of this home's authority"),
             Distrust::WrongName { presented } if presented.is_empty() => f.write_str("is for another name"),
             Distrust::WrongName { presented } => write!(f, "is for {}", presented.join(", ")),
-            Distrust::Expired => f.write_str("has expired"),
-            Distrust::NotValidYet => f.write_str("is not valid yet"),
-            Distrust::Other => f.write_str("cannot be accepted"),
+            Distrust::Expired { not_after_secs: None } => f.write_str("has expired"),
+            Distrust::Expired { not_after_secs: Some(secs) } => write!(f, "expired at {}", utc(*secs)),
+            Distrust::NotValidYet { not_before_secs: None } => f.write_str("is not valid yet"),
+            Distrust::NotValidYet { not_before_secs: Some(secs) } => {
+                write!(f, "is not valid before {}", utc(*secs))
+            }
+            Distrust::NotForServers => f.write_str("is not one for servers"),
+            Distrust::Other { fault } => write!(f, "cannot be accepted ({fault})"),
         }
     }
 }
@@ -85,10 +102,14 @@ pub enum SendError {
     BadCredentials {
         /// The user name.
         username: String,
+        /// They are those of the home's `admin.cred`, since the client was given none of its own.
+        from_home: bool,
     },
     /// The server refused this client's certificate in the TLS handshake.
-    #[error("the server refused this client's certificate ({alert})")]
+    #[error("the server refused this client's certificate `{identity}`: {}", refused_because(.alert))]
     CertificateRefused {
+        /// The name of the certificate pair that was presented.
+        identity: String,
         /// The TLS alert it gave (RFC 8446, section 6), such as `CertificateExpired`.
         alert: String,
     },
@@ -99,9 +120,6 @@ pub enum SendError {
         name: String,
         /// What is wrong.
         reason: Distrust,
-        /// What the TLS library says.
-        #[source]
-        source: Cause,
     },
     /// The TLS handshake failed for a reason that is no certificate: the other end speaks no TLS, or none of 1.2 and 1.3.
     #[error("no TLS connection could be made with {address}")]
@@ -203,29 +221,29 @@ impl SendError {
     #[must_use]
     pub fn remedy(&self) -> Option<String> {
         let text = match self {
+            SendError::BadCredentials { username, from_home } => {
+                let name = ipc_home::shell_quoted(std::path::Path::new(username));
+                return Some(if *from_home {
+                    format!(
+                        "run web-ipc --users --change --user {name}, or web-ipc --users --add --user {name} \
+                         if the user was deleted: both renew admin.cred"
+                    )
+                } else {
+                    format!(
+                        "try them on the server's host with web-ipc --users --testCredentials --user {name}"
+                    )
+                });
+            }
+            SendError::CertificateRefused { identity, .. } => {
+                return Some(format!(
+                    "make it anew in the home of the server, with web-ipc --certs --name {identity} --force"
+                ));
+            }
+            SendError::ServerNotTrusted { name, reason } => return Some(distrust_remedy(name, reason)),
             SendError::Body(_) => "send a JSON object whose values JSON can hold",
             SendError::TooLarge { .. } => "send less at once, or raise the limit at both ends",
             SendError::Refused { code: Some(code), .. } => return refusal_remedy(*code).map(str::to_owned),
             SendError::Refused { .. } | SendError::Stopped => return None,
-            SendError::BadCredentials { username } => {
-                let name = ipc_home::shell_quoted(std::path::Path::new(username));
-                return Some(format!(
-                    "try them on the server's host with web-ipc --users --testCredentials --user {name}"
-                ));
-            }
-            SendError::CertificateRefused { .. } => {
-                "make this client a new certificate with the authority that the server trusts"
-            }
-            SendError::ServerNotTrusted { reason, .. } => match reason {
-                Distrust::UnknownAuthority => {
-                    "use the home (or the web-ipc-ca.crt) that the server's certificate was made in"
-                }
-                Distrust::WrongName { .. } => "give a name that the server's certificate is for",
-                Distrust::Expired | Distrust::NotValidYet => {
-                    "check the clocks of both hosts, then make the server a new certificate"
-                }
-                Distrust::Other => "make the server a new certificate with web-ipc --certs",
-            },
             SendError::Handshake { .. } => "check that the server speaks https at this address",
             SendError::Unreachable { .. } => "check the address and that the server runs",
             SendError::NoAnswer { .. } => "check that the server runs and what its log says",
@@ -238,14 +256,70 @@ impl SendError {
     }
 }
 
+/// What to do about a server's certificate: the command that makes it anew, in the server's home.
+fn distrust_remedy(name: &str, reason: &Distrust) -> String {
+    let command = format!("web-ipc --certs --name {}", ipc_home::shell_quoted(std::path::Path::new(name)));
+    match reason {
+        Distrust::UnknownAuthority => format!(
+            "use the home that the server's certificate was made in, or make it anew in this one with \
+             {command} --force"
+        ),
+        Distrust::WrongName { presented } => {
+            // The names that it had are kept: others may know the server by them.
+            let names = std::iter::once(name).chain(presented.iter().map(String::as_str));
+            let names: Vec<_> =
+                names.map(|name| ipc_home::shell_quoted(std::path::Path::new(name))).collect();
+            format!(
+                "give a name that it is for, or make it anew in the home of the server, with \
+                 {command} --altNames {} --force",
+                names.join(" ")
+            )
+        }
+        Distrust::Expired { .. } | Distrust::NotValidYet { .. } => format!(
+            "check the clocks of both hosts, then make it anew in the home of the server, with {command} --force"
+        ),
+        Distrust::NotForServers | Distrust::Other { .. } => {
+            format!("make it anew in the home of the server, with {command} --force")
+        }
+    }
+}
+
+/// What a TLS alert about a certificate (RFC 8446, section 6.2) says of it.
+fn refused_because(alert: &str) -> String {
+    match alert {
+        "CertificateExpired" => "by the server's clock it has expired or is not valid yet".to_owned(),
+        "UnknownCA" | "DecryptError" => "it is not of the authority that the server trusts".to_owned(),
+        "UnsupportedCertificate" => "it is not one for clients".to_owned(),
+        "CertificateRevoked" => "it is revoked".to_owned(),
+        "NoCertificate" | "CertificateRequired" => "it did not arrive".to_owned(),
+        other => format!("it says {other}"),
+    }
+}
+
+/// `2027-12-25 01:51 UTC`.
+fn utc(secs: u64) -> String {
+    let time = i64::try_from(secs).ok().and_then(|secs| OffsetDateTime::from_unix_timestamp(secs).ok());
+    match time {
+        Some(time) => format!(
+            "{:04}-{:02}-{:02} {:02}:{:02} UTC",
+            time.year(),
+            u8::from(time.month()),
+            time.day(),
+            time.hour(),
+            time.minute()
+        ),
+        None => format!("second {secs} since 1970"),
+    }
+}
+
 fn refusal_remedy(code: ProblemCode) -> Option<&'static str> {
     match code {
         ProblemCode::MalformedEnvelope => Some("check that both ends have the same envelope.keys"),
         ProblemCode::StaleEnvelope => Some("set the clocks of both hosts"),
         ProblemCode::MalformedFrame => Some("check that both ends have the same version of web-ipc"),
-        ProblemCode::WrongCertificate => {
-            Some("make this client a new certificate with the authority that the server trusts")
-        }
+        ProblemCode::WrongCertificate => Some(
+            "make this client a new certificate in the home of the server, with web-ipc --certs --name NAME",
+        ),
         ProblemCode::TooLarge => Some("send less at once, or raise the limit at both ends"),
         ProblemCode::InboxFull => Some("have the receiving application take its messages faster"),
         ProblemCode::TooManyAttempts => Some("wait, then try again"),
@@ -309,7 +383,60 @@ mod tests {
 
     #[test]
     fn a_user_name_in_a_remedy_is_quoted_for_the_shell() {
-        let remedy = SendError::BadCredentials { username: "a; b".into() }.remedy().unwrap();
+        let own = SendError::BadCredentials { username: "a; b".into(), from_home: false };
+        let remedy = own.remedy().unwrap();
         assert!(remedy.ends_with("--user 'a; b'"), "{remedy}");
+    }
+
+    #[test]
+    fn the_homes_own_admin_gets_in_again_by_a_command_that_renews_admin_cred() {
+        let admin = SendError::BadCredentials { username: "ipc-admin".into(), from_home: true };
+        let remedy = admin.remedy().unwrap();
+        assert!(remedy.starts_with("run web-ipc --users --change --user ipc-admin, or "), "{remedy}");
+        assert!(remedy.contains("web-ipc --users --add --user ipc-admin if"), "{remedy}");
+    }
+
+    #[test]
+    fn a_distrusted_certificate_is_told_with_dates_and_names_and_a_command_that_mends_it() {
+        let secs = 1_829_699_460;
+        for (reason, says, remedy) in [
+            (
+                Distrust::Expired { not_after_secs: Some(secs) },
+                "the certificate of the server `localhost` expired at 2027-12-25 01:51 UTC",
+                "web-ipc --certs --name localhost --force",
+            ),
+            (
+                Distrust::NotValidYet { not_before_secs: Some(secs) },
+                "the certificate of the server `localhost` is not valid before 2027-12-25 01:51 UTC",
+                "web-ipc --certs --name localhost --force",
+            ),
+            (
+                Distrust::WrongName { presented: vec!["a.example".into(), "192.0.2.1".into()] },
+                "the certificate of the server `localhost` is for a.example, 192.0.2.1",
+                "web-ipc --certs --name localhost --altNames localhost a.example 192.0.2.1 --force",
+            ),
+            (
+                Distrust::UnknownAuthority,
+                "the certificate of the server `localhost` is not of this home's authority",
+                "web-ipc --certs --name localhost --force",
+            ),
+        ] {
+            let error = SendError::ServerNotTrusted { name: "localhost".into(), reason };
+            assert_eq!(error.to_string(), says);
+            assert!(error.source().is_none());
+            let told = error.remedy().unwrap();
+            assert!(told.ends_with(remedy), "{told}");
+        }
+        assert_eq!(utc(u64::MAX), "second 18446744073709551615 since 1970");
+    }
+
+    #[test]
+    fn a_refused_certificate_is_told_in_words() {
+        let refused =
+            |alert: &str| SendError::CertificateRefused { identity: "peer1".into(), alert: alert.into() };
+        assert!(refused("CertificateExpired").to_string().ends_with("it has expired or is not valid yet"));
+        assert!(refused("UnknownCA").to_string().ends_with("the authority that the server trusts"));
+        let remedy = refused("AccessDenied").remedy().unwrap();
+        assert!(remedy.ends_with("web-ipc --certs --name peer1 --force"), "{remedy}");
     }
 }

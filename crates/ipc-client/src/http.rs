@@ -126,11 +126,12 @@ impl Http {
     /// What an I/O error means, going by how far the attempt got.
     fn fault(&self, error: &io::Error, attempt: &Attempt) -> SendError {
         let address = self.dialer.address.to_string();
+        let identity = &self.dialer.identity;
         let source = io::Error::new(error.kind(), error.to_string());
         match (tls::tls_error(error), attempt.writing.get()) {
-            (Some(tls), false) => tls::handshake_error(tls, &self.name, &address),
+            (Some(tls), false) => tls::handshake_error(tls, &self.name, &address, identity),
             (Some(tls), true) => {
-                tls::certificate_refusal(tls).unwrap_or(SendError::NoAnswer { address, source })
+                tls::certificate_refusal(tls, identity).unwrap_or(SendError::NoAnswer { address, source })
             }
             (None, false) => SendError::Unreachable { address, source },
             (None, true) => SendError::NoAnswer { address, source },

@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use ipc_envelope::{Freshness, HEADER_BYTES, KeyRing, OVERHEAD_BYTES_MAX, OpenError};
-use ipc_home::Credentials;
+use ipc_home::{Credentials, Home};
 use ipc_protocol::{
     AuthReply, AuthRequest, Frame, IS_RUNNING_TEXT, MessageId, Problem, ProblemCode, Remedy, Route,
     SUBMIT_TEXT, write_frame,
@@ -41,6 +41,8 @@ pub(crate) struct Config {
     pub(crate) dialer: Dialer,
     pub(crate) ring: KeyRing,
     pub(crate) credentials: Credentials,
+    /// The home, where the credentials are those of its `admin.cred`.
+    pub(crate) admin_home: Option<Home>,
     pub(crate) kept: Option<Zeroizing<String>>,
     /// `None` if sessions are not to be kept.
     pub(crate) keeper: Option<Keeper>,
@@ -53,7 +55,8 @@ pub(crate) struct Config {
 pub(crate) struct Sender {
     http: Http,
     ring: KeyRing,
-    credentials: Credentials,
+    credentials: RefCell<Credentials>,
+    admin_home: Option<Home>,
     session: Session,
     keeper: Option<Keeper>,
     /// One for each connection, so that an envelope is sealed when it can go out and not before: its time counts.
@@ -92,7 +95,8 @@ impl Sender {
         Sender {
             http: Http::new(&config.name, config.dialer, config.connections_max),
             ring: config.ring,
-            credentials: config.credentials,
+            credentials: RefCell::new(config.credentials),
+            admin_home: config.admin_home,
             session: Session::new(config.kept),
             keeper: config.keeper,
             permits: Semaphore::new(config.connections_max),
@@ -201,22 +205,50 @@ impl Sender {
             return Err(self.bad_credentials());
         }
         log::info!("[419] Authentication timeout, re-authenticating");
-        let reply = self.log_in(errand).await?;
+        let mut result = self.log_in(errand).await;
+        if is_bad_credentials(&result) && self.take_changed_credentials() {
+            result = self.log_in(errand).await;
+        }
+        if is_bad_credentials(&result) {
+            self.session.refused_logins.set(self.session.refused_logins.get() + 1);
+            if let Some(keeper) = &self.keeper {
+                keeper.forget(&self.username());
+            }
+        }
+        let reply = result?;
         let expires_at_secs = unix_now_secs().saturating_add(reply.expires_in);
         if let Some(keeper) = &self.keeper {
-            keeper.keep(&reply.session, expires_at_secs);
+            keeper.keep(&self.username(), &reply.session, expires_at_secs);
         }
         self.session.set(reply.session);
         Ok(())
     }
 
+    /// Reads the admin's credentials again, where they are those of the home, and says whether they have changed:
+    /// whoever changes the admin's password writes `admin.cred` too.
+    ///
+    /// Blocks the thread for a read of two files of a few hundred bytes. That happens after a refused login only, so
+    /// at most as often as the server answers with a bcrypt.
+    fn take_changed_credentials(&self) -> bool {
+        let Some(home) = &self.admin_home else { return false };
+        let found = match home.admin_credentials() {
+            Ok(found) => found,
+            Err(error) => {
+                log::warn!("the admin's credentials could not be read again: {error}");
+                return false;
+            }
+        };
+        let mut credentials = self.credentials.borrow_mut();
+        let changed = found.username != credentials.username || found.password != credentials.password;
+        *credentials = found;
+        changed
+    }
+
     async fn log_in(&self, errand: &Errand) -> Result<AuthReply, Fault> {
         let route = Route::ClientAuth;
         let id = MessageId::from_random(random().map_err(give_up)?);
-        let request = AuthRequest {
-            username: self.credentials.username.clone(),
-            password: self.credentials.password.clone(),
-        };
+        let Credentials { username, password } = self.credentials.borrow().clone();
+        let request = AuthRequest { username, password };
         // Large enough never to grow: growing would leave the password behind in freed memory.
         let room = 64 + 6 * (request.username.len() + request.password.len());
         let mut body = Zeroizing::new(Vec::with_capacity(room));
@@ -228,14 +260,7 @@ impl Sender {
         };
         let answer = self.post(route, write, errand).await?;
         if answer.status != 200 {
-            let fault = self.refusal(&answer);
-            if matches!(fault.error, SendError::BadCredentials { .. }) {
-                self.session.refused_logins.set(self.session.refused_logins.get() + 1);
-                if let Some(keeper) = &self.keeper {
-                    keeper.forget();
-                }
-            }
-            return Err(fault);
+            return Err(self.refusal(&answer));
         }
         self.read_login(id, &answer)
             .map_err(|detail| give_up(SendError::Unexpected { status: 200, detail: detail.to_owned() }))
@@ -361,13 +386,21 @@ impl Sender {
     }
 
     fn bad_credentials(&self) -> Fault {
-        give_up(SendError::BadCredentials { username: self.credentials.username.clone() })
+        give_up(SendError::BadCredentials { username: self.username(), from_home: self.admin_home.is_some() })
+    }
+
+    fn username(&self) -> String {
+        self.credentials.borrow().username.clone()
     }
 
     fn busy(&self) -> Fault {
         let error = SendError::Busy { connections_max: self.connections_max };
         Fault { error, next: Next::Wait(None) }
     }
+}
+
+fn is_bad_credentials<T>(result: &Result<T, Fault>) -> bool {
+    matches!(result, Err(Fault { error: SendError::BadCredentials { .. }, .. }))
 }
 
 fn give_up(error: SendError) -> Fault {

@@ -11,25 +11,51 @@ use ipc_home::Identity;
 use rustls::{AlertDescription, CertificateError, ClientConfig, RootCertStore};
 use rustls_pki_types::CertificateDer;
 
-use crate::error::{Cause, Distrust, SendError};
+use crate::error::{Distrust, SendError};
+
+/// As many names of a server's certificate as are told; it may have thousands.
+const PRESENTED_MAX: usize = 8;
+
+/// Why certificates and key cannot be used.
+pub(crate) enum Unusable {
+    /// The authority's certificate; in words.
+    Authority(String),
+    /// The pair; in words.
+    Pair(String),
+}
 
 /// TLS 1.2 and 1.3 with ring, trusting `authorities` alone, presenting `identity`, offering HTTP/1.1 alone. Sessions
 /// are resumed, 0-RTT data is never sent: it could be replayed.
 pub(crate) fn client_config(
     authorities: Vec<CertificateDer<'static>>,
     identity: Identity,
-) -> Result<ClientConfig, Cause> {
+) -> Result<ClientConfig, Unusable> {
     let mut roots = RootCertStore::empty();
     for authority in authorities {
-        roots.add(authority)?;
+        roots.add(authority).map_err(|error| Unusable::Authority(in_words(&error)))?;
     }
+    let unusable = |error| Unusable::Pair(in_words(&error));
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let mut config = ClientConfig::builder_with_provider(provider)
-        .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?
+        .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
+        .map_err(unusable)?
         .with_root_certificates(roots)
-        .with_client_auth_cert(identity.chain, identity.key)?;
+        .with_client_auth_cert(identity.chain, identity.key)
+        .map_err(unusable)?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(config)
+}
+
+/// What is wrong with a certificate or a key, for a person.
+fn in_words(error: &rustls::Error) -> String {
+    match error {
+        rustls::Error::InconsistentKeys(_) => "the key is not that of the certificate".to_owned(),
+        rustls::Error::InvalidCertificate(CertificateError::BadEncoding) => {
+            "the certificate is damaged".to_owned()
+        }
+        rustls::Error::General(text) if text.contains("private key") => "the key is damaged".to_owned(),
+        other => other.to_string(),
+    }
 }
 
 /// The TLS error in a chain of causes, if there is one.
@@ -48,10 +74,10 @@ pub(crate) fn tls_error<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a rust
     None
 }
 
-/// The alert with which a server refuses a client's certificate, if that is what this error is.
+/// The alert with which a server refuses the certificate `identity`, if that is what this error is.
 ///
 /// Under TLS 1.3 it arrives after the client has finished its handshake and may have sent a request.
-pub(crate) fn certificate_refusal(error: &rustls::Error) -> Option<SendError> {
+pub(crate) fn certificate_refusal(error: &rustls::Error, identity: &str) -> Option<SendError> {
     let rustls::Error::AlertReceived(alert) = error else { return None };
     let refusal = matches!(
         alert,
@@ -67,20 +93,20 @@ pub(crate) fn certificate_refusal(error: &rustls::Error) -> Option<SendError> {
             | AlertDescription::DecryptError
             | AlertDescription::CertificateRequired
     );
-    refusal.then(|| SendError::CertificateRefused { alert: format!("{alert:?}") })
+    refusal
+        .then(|| SendError::CertificateRefused { identity: identity.to_owned(), alert: format!("{alert:?}") })
 }
 
-/// What an error in the handshake means. None of these is mended by another attempt.
-pub(crate) fn handshake_error(error: &rustls::Error, name: &str, address: &str) -> SendError {
-    if let Some(refusal) = certificate_refusal(error) {
+/// What an error in the handshake with the server `name` means. None of these is mended by another attempt.
+pub(crate) fn handshake_error(error: &rustls::Error, name: &str, address: &str, identity: &str) -> SendError {
+    if let Some(refusal) = certificate_refusal(error, identity) {
         return refusal;
     }
-    let source = Box::new(error.clone());
     match error {
         rustls::Error::InvalidCertificate(fault) => {
-            SendError::ServerNotTrusted { name: name.to_owned(), reason: distrust(fault), source }
+            SendError::ServerNotTrusted { name: name.to_owned(), reason: distrust(fault) }
         }
-        _ => SendError::Handshake { address: address.to_owned(), source },
+        _ => SendError::Handshake { address: address.to_owned(), source: Box::new(error.clone()) },
     }
 }
 
@@ -90,12 +116,42 @@ fn distrust(fault: &CertificateError) -> Distrust {
         CertificateError::UnknownIssuer | CertificateError::BadSignature => Distrust::UnknownAuthority,
         CertificateError::NotValidForName => Distrust::WrongName { presented: Vec::new() },
         CertificateError::NotValidForNameContext { presented, .. } => {
-            Distrust::WrongName { presented: presented.clone() }
+            Distrust::WrongName { presented: names(presented) }
         }
-        CertificateError::Expired | CertificateError::ExpiredContext { .. } => Distrust::Expired,
-        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => Distrust::NotValidYet,
-        _ => Distrust::Other,
+        CertificateError::Expired => Distrust::Expired { not_after_secs: None },
+        CertificateError::ExpiredContext { not_after, .. } => {
+            Distrust::Expired { not_after_secs: Some(not_after.as_secs()) }
+        }
+        CertificateError::NotValidYet => Distrust::NotValidYet { not_before_secs: None },
+        CertificateError::NotValidYetContext { not_before, .. } => {
+            Distrust::NotValidYet { not_before_secs: Some(not_before.as_secs()) }
+        }
+        CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => {
+            Distrust::NotForServers
+        }
+        other => Distrust::Other { fault: format!("{other:?}") },
     }
+}
+
+/// The names that rustls gives as `DnsName("localhost")` and `IpAddress(127.0.0.1)`, each once.
+fn names(presented: &[String]) -> Vec<String> {
+    let mut names = Vec::new();
+    for text in presented {
+        let inner = |kind: &str, end: &str| text.strip_prefix(kind)?.strip_suffix(end);
+        let name = inner("DnsName(\"", "\")").or_else(|| inner("IpAddress(", ")"));
+        // Others, such as mail addresses, are no names of servers, and what is no text is not shown.
+        let shown =
+            |name: &&str| !name.is_empty() && !name.chars().any(|c| c.is_control() || c.is_whitespace());
+        if let Some(name) = name.filter(shown).map(str::to_owned)
+            && !names.contains(&name)
+        {
+            names.push(name);
+        }
+        if names.len() == PRESENTED_MAX {
+            break;
+        }
+    }
+    names
 }
 
 #[cfg(test)]
@@ -108,8 +164,9 @@ mod tests {
             io::ErrorKind::InvalidData,
             rustls::Error::AlertReceived(AlertDescription::UnknownCA),
         );
-        let found = tls_error(&error).and_then(certificate_refusal);
-        assert!(matches!(found, Some(SendError::CertificateRefused { alert }) if alert == "UnknownCA"));
+        let found = tls_error(&error).and_then(|error| certificate_refusal(error, "peer1"));
+        assert!(matches!(found, Some(SendError::CertificateRefused { identity, alert })
+                if identity == "peer1" && alert == "UnknownCA"));
         assert!(tls_error(&io::Error::from(io::ErrorKind::BrokenPipe)).is_none());
     }
 
@@ -120,7 +177,7 @@ mod tests {
             AlertDescription::ProtocolVersion,
             AlertDescription::UserCanceled,
         ] {
-            assert!(certificate_refusal(&rustls::Error::AlertReceived(alert)).is_none(), "{alert:?}");
+            assert!(certificate_refusal(&rustls::Error::AlertReceived(alert), "n").is_none(), "{alert:?}");
         }
     }
 
@@ -129,17 +186,41 @@ mod tests {
         for (fault, wanted) in [
             (CertificateError::UnknownIssuer, Distrust::UnknownAuthority),
             (CertificateError::BadSignature, Distrust::UnknownAuthority),
-            (CertificateError::Expired, Distrust::Expired),
-            (CertificateError::NotValidYet, Distrust::NotValidYet),
-            (CertificateError::InvalidPurpose, Distrust::Other),
+            (CertificateError::Expired, Distrust::Expired { not_after_secs: None }),
+            (CertificateError::NotValidYet, Distrust::NotValidYet { not_before_secs: None }),
+            (CertificateError::InvalidPurpose, Distrust::NotForServers),
+            (
+                CertificateError::UnhandledCriticalExtension,
+                Distrust::Other { fault: "UnhandledCriticalExtension".into() },
+            ),
         ] {
-            let error = handshake_error(&rustls::Error::InvalidCertificate(fault), "n", "a:1");
+            let error = handshake_error(&rustls::Error::InvalidCertificate(fault), "n", "a:1", "i");
             assert!(
                 matches!(&error, SendError::ServerNotTrusted { reason, .. } if *reason == wanted),
                 "{error}"
             );
         }
-        let other = handshake_error(&rustls::Error::HandshakeNotComplete, "n", "a:1");
+        let other = handshake_error(&rustls::Error::HandshakeNotComplete, "n", "a:1", "i");
         assert!(matches!(other, SendError::Handshake { .. }));
+    }
+
+    #[test]
+    fn names_are_told_as_names_and_once() {
+        let presented = [
+            "DnsName(\"localhost\")",
+            "DnsName(\"localhost\")",
+            "IpAddress(127.0.0.1)",
+            "DnsName(\"a\u{1b}[31m\")",
+            "Rfc822Name(3 bytes)",
+        ];
+        assert_eq!(names(&presented.map(str::to_owned)), ["localhost", "127.0.0.1"]);
+        let many: Vec<_> = (0..100).map(|number| format!("DnsName(\"n{number}\")")).collect();
+        assert_eq!(names(&many).len(), PRESENTED_MAX);
+    }
+
+    #[test]
+    fn a_pair_that_does_not_fit_is_told_in_words() {
+        let error = rustls::Error::InconsistentKeys(rustls::InconsistentKeys::KeyMismatch);
+        assert_eq!(in_words(&error), "the key is not that of the certificate");
     }
 }

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use ipc_home::{HomeError, PeerNameError};
 use ipc_store::StoreError;
@@ -13,24 +14,32 @@ pub enum StartError {
     /// The home, or a file of it, is missing, open to others, or damaged.
     #[error(transparent)]
     Home(#[from] HomeError),
-    /// The users' database does not open.
+    /// The users' database does not open. What to do about it is the knowledge of whoever manages the home.
     #[error(transparent)]
     Store(#[from] StoreError),
     /// The peer name is none.
-    #[error("{name:?} is no peer name: {source}")]
+    #[error("`{}` is no peer name: {source}", name.escape_debug())]
     Name {
         /// The name as it was given.
         name: String,
         /// What is wrong with it.
         source: PeerNameError,
     },
-    /// The certificate, its key or the authority's certificate cannot be used for TLS.
-    #[error("the certificate of {name} cannot be used: {source}")]
+    /// The certificate of the home's authority is not one for TLS.
+    #[error("{} cannot be used for TLS: {reason}", path.display())]
+    Authority {
+        /// Its file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// TLS takes the certificate pair not as it is.
+    #[error("the certificate pair `{name}` cannot be used for TLS: {reason}")]
     Certificate {
         /// The peer name.
         name: String,
-        /// What the TLS library says.
-        source: Box<dyn std::error::Error + Send + Sync>,
+        /// What is wrong with it.
+        reason: String,
     },
     /// The address is none, or its host name does not resolve.
     #[error("{address:?} is no address to listen on: {source}")]
@@ -77,8 +86,17 @@ impl StartError {
     pub fn remedy(&self) -> Option<String> {
         match self {
             StartError::Home(error) => error.remedy(),
+            StartError::Name { source: PeerNameError::NotAscii, .. } => {
+                Some("write it as web-ipc --certs told the name of the pair: xn--…".into())
+            }
+            StartError::Name { .. } => Some("give a host name such as server1.example, or an address".into()),
+            StartError::Authority { .. } => Some(
+                "put back a good copy of it, or run web-ipc --init --run --force for a new home (the old one \
+                 is kept aside)"
+                    .into(),
+            ),
             StartError::Certificate { name, .. } => {
-                Some(format!("make it anew: web-ipc --certs --name {name} --altNames {name} --force"))
+                Some(format!("make it anew with web-ipc --certs --name {name} --force"))
             }
             StartError::Listen { source, .. } if source.kind() == io::ErrorKind::AddrInUse => {
                 Some("choose another port, or 0 for the first free one of 3000 to 3999".into())
@@ -95,5 +113,33 @@ impl StartError {
             }
             _ => None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ipc_home::PeerName;
+
+    use super::*;
+
+    #[test]
+    fn a_name_that_is_none_says_what_would_be_one() {
+        let error = |name: &str| {
+            let source = PeerName::parse(name).unwrap_err();
+            StartError::Name { name: name.into(), source }
+        };
+        assert!(error("a\nb").to_string().starts_with("`a\\nb` is no peer name: "));
+        assert!(error("a/b").remedy().unwrap().contains("server1.example"));
+        assert!(error("bücher.example").remedy().unwrap().contains("xn--"));
+    }
+
+    #[test]
+    fn a_pair_that_cannot_be_used_says_by_which_command_it_is_made_anew() {
+        let error = StartError::Certificate { name: "peer1".into(), reason: "the key is damaged".into() };
+        assert_eq!(
+            error.to_string(),
+            "the certificate pair `peer1` cannot be used for TLS: the key is damaged"
+        );
+        assert_eq!(error.remedy().unwrap(), "make it anew with web-ipc --certs --name peer1 --force");
     }
 }

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use ipc_client::{Outcome, ProblemCode, SendError};
 use ipc_envelope::{Key, KeyRing};
+use ipc_home::Credentials;
 use serde_json::json;
 
 use crate::fake::{Answer, Fake, RAW, TOKEN, grant, http, problem, reply, success, with_session};
@@ -76,7 +77,7 @@ fn wrong_credentials_are_tried_once_however_many_sends_wait() {
     runtime.block_on(async {
         for send in sends.into_iter().map(tokio::spawn).collect::<Vec<_>>() {
             let error = send.await.unwrap().unwrap_err();
-            assert!(matches!(&error, SendError::BadCredentials { username } if username == "test1"));
+            assert!(matches!(&error, SendError::BadCredentials { username, from_home: false } if username == "test1"));
             assert_eq!(error.outcome(), Outcome::Refused);
             assert!(error.remedy().unwrap().contains("test1"));
         }
@@ -84,6 +85,62 @@ fn wrong_credentials_are_tried_once_however_many_sends_wait() {
     // One for all who waited; who came later may have tried again.
     assert!(fake.logins().len() < 8, "{} logins", fake.logins().len());
     assert!(place.kept_sessions().is_empty());
+}
+
+/// Takes one password at the login.
+fn takes_password(password: &'static str) -> impl Fn(&crate::fake::Seen) -> Answer + Send + Sync {
+    let good = with_session(|_| success());
+    move |seen| match seen.is_login() && !seen.body.contains(password) {
+        true => problem(ProblemCode::BadCredentials, ""),
+        false => good(seen),
+    }
+}
+
+fn write_admin(place: &Place, password: &str) {
+    let admin = Credentials::new("ipc-admin", password);
+    place.home.write_admin_credentials(&admin, now_secs(), [8; 16]).unwrap();
+}
+
+#[test]
+fn an_admin_whose_password_was_changed_meanwhile_gets_in_with_the_new_one() {
+    let place = Place::new();
+    let fake = Fake::tls(place.tls(), takes_password("another"));
+    let client = place.client(&fake);
+    write_admin(&place, "another");
+    client.send(&json!({"n": 1})).unwrap();
+    client.send(&json!({"n": 2})).unwrap();
+    assert_eq!(fake.logins().len(), 2);
+    assert_eq!(place.kept_sessions().len(), 1);
+}
+
+#[test]
+fn an_admin_whose_credentials_are_as_they_were_is_refused_at_once() {
+    let place = Place::new();
+    let fake = Fake::tls(place.tls(), takes_password("another"));
+    let client = place.client(&fake);
+    let refused = || {
+        let error = client.send(&json!({})).unwrap_err();
+        assert!(matches!(error, SendError::BadCredentials { from_home: true, .. }), "{error:?}");
+        assert!(error.remedy().unwrap().contains("web-ipc --users --change --user ipc-admin"));
+        fake.logins().len()
+    };
+    assert_eq!(refused(), 1);
+    // New ones are tried once, and what cannot be read leaves the old ones.
+    write_admin(&place, "still-wrong");
+    assert_eq!(refused(), 3);
+    std::fs::remove_file(place.home.admin_cred_file()).unwrap();
+    assert_eq!(refused(), 4);
+}
+
+#[test]
+fn credentials_of_its_own_are_never_replaced_by_the_homes() {
+    let place = Place::new();
+    let fake = Fake::tls(place.tls(), takes_password("another"));
+    let client = place.builder(&fake).credentials("ipc-admin", "wrong").build().unwrap();
+    write_admin(&place, "another");
+    let error = client.blocking().send(&json!({})).unwrap_err();
+    assert!(matches!(error, SendError::BadCredentials { from_home: false, .. }), "{error:?}");
+    assert_eq!(fake.logins().len(), 1);
 }
 
 #[test]

@@ -40,15 +40,18 @@ fn what_is_wrong_with_a_servers_certificate_is_told() {
     let place = Place::new();
     let other_name = issue(&place.authority, "elsewhere", now_secs());
     let expired = issue(&place.authority, "localhost", now_secs() - 400 * DAY_SECS);
-    let not_yet = issue(&place.authority, "localhost", now_secs() + DAY_SECS);
+    let tomorrow_secs = now_secs() + DAY_SECS;
+    let not_yet = issue(&place.authority, "localhost", tomorrow_secs);
     let mut for_clients = LeafRequest::new("localhost".parse().unwrap());
     for_clients.usages = Usages::Client;
     let for_clients = place.authority.issue(&for_clients, now_secs()).unwrap();
+    // Backdated by five minutes, as every certificate is.
+    let (expired_at, valid_from) = (expired.not_after_secs, tomorrow_secs - 300);
     for (pair, wanted) in [
-        (other_name, Distrust::WrongName { presented: vec!["DnsName(\"elsewhere\")".into()] }),
-        (expired, Distrust::Expired),
-        (not_yet, Distrust::NotValidYet),
-        (for_clients, Distrust::Other),
+        (other_name, Distrust::WrongName { presented: vec!["elsewhere".into()] }),
+        (expired, Distrust::Expired { not_after_secs: Some(expired_at) }),
+        (not_yet, Distrust::NotValidYet { not_before_secs: Some(valid_from) }),
+        (for_clients, Distrust::NotForServers),
     ] {
         let fake = Fake::tls(place.tls_as(&pair), with_session(|_| success()));
         let reason = distrusted(place.client(&fake).send(&json!({})).unwrap_err());
