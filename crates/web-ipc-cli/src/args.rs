@@ -1,18 +1,22 @@
 //! The grammar of the command line: flags in, one [`Invocation`] out.
 //!
-//! `main` comes here with the arguments as the system gave them. Nothing is looked up, opened or printed; what clap has
-//! to say comes back as its error. The spellings are those of the Python tool of the same name.
+//! `main` comes here with the arguments as the system gave them. Nothing is looked up, opened or printed; what is wrong
+//! with them comes back as a text. The spellings are those of the Python tool of the same name.
+
+mod wrong;
 
 use std::ffi::OsString;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser, ValueParser};
-use clap::error::ErrorKind;
-use clap::{Arg, ArgAction, ArgMatches, Command, Error, value_parser};
+use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use ipc_server::Protocol;
 use ipc_setup::KeyType;
 use zeroize::Zeroizing;
+
+pub(crate) use wrong::WrongUsage;
 
 /// The names under which the binary may be called to be one of its commands.
 const OTHER_NAMES: [(&str, &str); 4] = [
@@ -33,7 +37,7 @@ pub(crate) struct Invocation {
 /// One command with what it needs.
 #[derive(Debug)]
 pub(crate) enum Action {
-    /// Nothing was asked for: this text says what could be.
+    /// This text: help or version, asked for, or help where nothing was.
     Help(String),
     Init {
         force: bool,
@@ -90,14 +94,29 @@ pub(crate) enum LogLevel {
 /// Reads the command line, the program's name first.
 ///
 /// # Errors
-/// clap's own: wrong usage, or help and version, which the user asked for.
-pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Invocation, Error> {
+/// What is wrong with it, and what to do.
+pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Invocation, WrongUsage> {
     let mut arguments: Vec<OsString> = arguments.into_iter().collect();
-    if let Some(command) = arguments.first().and_then(|name| command_of_name(Path::new(name))) {
+    let other_name = arguments.first().and_then(|name| other_name(Path::new(name)));
+    if let Some((_, command)) = other_name {
         arguments.insert(1, command.into());
     }
     let mut command = command();
-    let matches = command.try_get_matches_from_mut(arguments)?;
+    if let Some((program, name)) = other_name {
+        command = command.mut_subcommand(name, |command| {
+            let usage = usage_of(&command).replacen(&format!("web-ipc --{name}"), program, 1);
+            command.override_usage(usage)
+        });
+    }
+    wrong::refuse_value_of_command(&command, &arguments)?;
+    let matches = match command.try_get_matches_from_mut(&arguments) {
+        Ok(matches) => matches,
+        Err(error) if error.use_stderr() => return Err(wrong::explain(&command, &arguments, &error)),
+        // Help or version, which the user asked for.
+        Err(error) => {
+            return Ok(Invocation { home: None, action: Action::Help(error.render().to_string()) });
+        }
+    };
     let (name, options) = match matches.subcommand() {
         Some((name, options)) => (name, options),
         None => {
@@ -107,26 +126,33 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Inv
     };
     let action = match name {
         "init" if options.get_flag("run") => Some(Action::Init { force: options.get_flag("force") }),
-        "certs" => certs(options).map(Action::Certs),
+        "certs" => certs(&command, options)?.map(Action::Certs),
         "users" => users(options).map(Action::Users),
         "test" if options.get_flag("run") => Some(Action::Test(test(options))),
         _ => None,
     };
     let action = match action {
         Some(action) => action,
-        None => Action::Help(help_of(&mut command, name)?),
+        None => Action::Help(help_of(&mut command, name)),
     };
     Ok(Invocation { home: home(options), action })
 }
 
-fn command_of_name(path: &Path) -> Option<&'static str> {
+/// The name by which the program was called, and the command that it stands for.
+fn other_name(path: &Path) -> Option<(&'static str, &'static str)> {
     let name = path.file_name()?.to_str()?;
-    OTHER_NAMES.iter().find(|(other, _)| *other == name).map(|(_, command)| *command)
+    OTHER_NAMES.iter().find(|(other, _)| *other == name).copied()
 }
 
-fn help_of(command: &mut Command, name: &str) -> Result<String, Error> {
-    let unknown = Error::new(ErrorKind::InvalidSubcommand);
-    command.find_subcommand_mut(name).map(|command| command.render_help().to_string()).ok_or(unknown)
+fn help_of(command: &mut Command, name: &str) -> String {
+    let picked = command.find_subcommand_mut(name).expect("clap picked it from among them");
+    picked.render_help().to_string()
+}
+
+/// What can be typed: `web-ipc --users [OPTIONS]`.
+fn usage_of(command: &Command) -> String {
+    let usage = command.clone().render_usage().to_string();
+    usage.strip_prefix("Usage: ").map(str::to_owned).unwrap_or(usage)
 }
 
 fn home(matches: &ArgMatches) -> Option<PathBuf> {
@@ -137,9 +163,17 @@ fn text(matches: &ArgMatches, name: &str) -> Option<String> {
     matches.get_one::<String>(name).cloned()
 }
 
-fn certs(options: &ArgMatches) -> Option<Certs> {
-    Some(Certs {
-        name: text(options, "name")?,
+fn certs(command: &Command, options: &ArgMatches) -> Result<Option<Certs>, WrongUsage> {
+    let Some(name) = text(options, "name") else {
+        let others = ["altNames", "days", "keyType"];
+        if !options.get_flag("force") && !others.iter().any(|option| options.contains_id(option)) {
+            return Ok(None);
+        }
+        let certs = command.find_subcommand("certs").expect("it is defined here");
+        return Err(WrongUsage::new("'--name <NAME>' is required", None, &usage_of(certs)));
+    };
+    Ok(Some(Certs {
+        name,
         alt_names: options
             .get_many::<String>("altNames")
             .map(|names| names.cloned().collect())
@@ -147,7 +181,7 @@ fn certs(options: &ArgMatches) -> Option<Certs> {
         force: options.get_flag("force"),
         days: options.get_one("days").copied(),
         key_type: options.get_one("keyType").copied().unwrap_or_default(),
-    })
+    }))
 }
 
 fn users(options: &ArgMatches) -> Option<Users> {
@@ -178,6 +212,7 @@ fn test(options: &ArgMatches) -> Test {
 fn command() -> Command {
     Command::new("web-ipc")
         .version(env!("CARGO_PKG_VERSION"))
+        .override_usage("web-ipc [OPTIONS] [COMMAND]")
         .propagate_version(true)
         .about("Carries JSON messages between processes: sealed, over HTTPS with mutual TLS, from known users only")
         .after_help("Try: web-ipc --test --run --qty 3")
@@ -198,8 +233,9 @@ fn command() -> Command {
         .subcommand(test_command())
 }
 
-fn subcommand(name: &'static str, short: char, about: &'static str) -> Command {
+fn subcommand(name: &'static str, short: char, usage: &'static str, about: &'static str) -> Command {
     Command::new(name)
+        .override_usage(usage)
         .short_flag(short)
         .long_flag(name)
         .about(about)
@@ -216,15 +252,20 @@ fn option(name: &'static str, short: char, value_name: &'static str, help: &'sta
 }
 
 fn init_command() -> Command {
-    subcommand("init", 'I', "Make a home: keys, a certificate authority, the user ipc-admin")
-        .arg(flag("run", 'r', "Do it; a home that is complete is left as it is"))
-        .arg(flag("force", 'F', "Start over; the old home is kept aside under a dated name"))
+    subcommand(
+        "init",
+        'I',
+        "web-ipc --init --run [OPTIONS]",
+        "Make a home: keys, a certificate authority, the user ipc-admin",
+    )
+    .arg(flag("run", 'r', "Do it; a home that is complete is left as it is"))
+    .arg(flag("force", 'F', "Start over; the old home is kept aside under a dated name"))
 }
 
 fn certs_command() -> Command {
     let key_type = PossibleValuesParser::new(["p256", "rsa2048", "rsa3072", "rsa4096"])
         .try_map(|name| name.parse::<KeyType>());
-    subcommand("certs", 'c', "Issue a certificate for a peer")
+    subcommand("certs", 'c', "web-ipc --certs --name NAME [OPTIONS]", "Issue a certificate for a peer")
         .arg(option("name", 'n', "NAME", "The peer's name: NAME.crt and NAME.key are made in the home"))
         .arg(
             option("altNames", 'a', "NAME", "What it is reached as: names and addresses [default: its name]")
@@ -235,7 +276,8 @@ fn certs_command() -> Command {
             Arg::new("days")
                 .long("days")
                 .value_name("N")
-                .value_parser(value_parser!(u32))
+                .allow_negative_numbers(true)
+                .value_parser(whole_number::<u32>)
                 .help("Days until it expires [default: 397]"),
         )
         .arg(
@@ -248,7 +290,7 @@ fn certs_command() -> Command {
 }
 
 fn users_command() -> Command {
-    subcommand("users", 'u', "Add, delete, list and check users")
+    subcommand("users", 'u', "web-ipc --users [OPTIONS]", "Add, delete, list and check users")
         .arg(flag("add", 'a', "Add a user"))
         .arg(flag("delete", 'd', "Delete a user; their sessions end"))
         .arg(flag("list", 'l', "List the users in the order in which they were added"))
@@ -276,17 +318,19 @@ fn test_command() -> Command {
                 _ => LogLevel::Critical,
             }
         });
-    subcommand("test", 't', "Start a server and a client on this host, send messages and check what arrives")
+    let about = "Start a server and a client on this host, send messages and check what arrives";
+    subcommand("test", 't', "web-ipc --test --run [OPTIONS]", about)
         .arg(flag("run", 'r', "Do it; a home that is missing is made first"))
         .arg(option("name", 'n', "NAME", "The certificate that both ends show").default_value("localhost"))
         .arg(
             option("ip", 'i', "ADDRESS", "The address to listen on")
-                .value_parser(value_parser!(IpAddr))
+                .value_parser(address)
                 .default_value("127.0.0.1"),
         )
         .arg(
             option("port", 'p', "PORT", "The port; 0 is the first free one of 3000 to 3999")
-                .value_parser(value_parser!(u16))
+                .allow_negative_numbers(true)
+                .value_parser(whole_number::<u16>)
                 .default_value("0"),
         )
         .arg(
@@ -301,9 +345,36 @@ fn test_command() -> Command {
         )
         .arg(
             option("qty", 'q', "N", "How many messages to send")
-                .value_parser(value_parser!(u32))
+                .allow_negative_numbers(true)
+                .value_parser(whole_number::<u32>)
                 .default_value("100"),
         )
+}
+
+/// A number in digits; what it takes is told, rather than how Rust fails to read it.
+fn whole_number<N: FromStr + Bounded>(text: &str) -> Result<N, String> {
+    let digits_only = text.bytes().all(|byte| byte.is_ascii_digit());
+    text.parse()
+        .ok()
+        .filter(|_| digits_only)
+        .ok_or_else(|| format!("it takes a whole number from 0 to {}", N::LARGEST))
+}
+
+/// The largest of a type of numbers.
+trait Bounded {
+    const LARGEST: u32;
+}
+
+impl Bounded for u16 {
+    const LARGEST: u32 = u16::MAX as u32;
+}
+
+impl Bounded for u32 {
+    const LARGEST: u32 = u32::MAX;
+}
+
+fn address(text: &str) -> Result<IpAddr, &'static str> {
+    text.parse().map_err(|_| "it takes an IP address such as 127.0.0.1 or ::1")
 }
 
 #[cfg(test)]

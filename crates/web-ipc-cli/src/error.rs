@@ -10,6 +10,8 @@ use ipc_home::{HomeError, shell_quoted};
 use ipc_server::StartError;
 use ipc_setup::SetupError;
 
+use crate::signals::EndSignal;
+
 /// The log target of the line that ends a command; it is shown at every level.
 pub(crate) const TARGET: &str = module_path!();
 
@@ -21,6 +23,8 @@ pub(crate) enum Verdict {
     Done,
     /// The answer is no, and the user has been told: status 1.
     Refused,
+    /// A signal ended it early, and the user has been told: status 130 or 143.
+    Interrupted(EndSignal),
 }
 
 /// Why a command failed: status 1.
@@ -73,21 +77,10 @@ impl Failure {
 
 /// Adds `--home DIR` to the commands in a text, if the user gave one.
 pub(crate) fn for_home(text: &str, home: Option<&Path>) -> String {
-    const COMMANDS: [&str; 6] = [
-        "web-ipc --init --run",
-        "web-ipc --certs",
-        "web-ipc --users --list",
-        "web-ipc --users --change",
-        "web-ipc --users --add",
-        "web-ipc --test --run",
-    ];
-    let mut text = text.to_owned();
-    if let Some(home) = home {
-        for command in COMMANDS {
-            text = text.replace(command, &format!("{command} --home {}", shell_quoted(home)));
-        }
+    match home {
+        Some(home) => text.replace("web-ipc --", &format!("web-ipc --home {} --", shell_quoted(home))),
+        None => text.to_owned(),
     }
-    text
 }
 
 impl From<HomeError> for Failure {
@@ -104,7 +97,11 @@ impl From<SetupError> for Failure {
 
 impl From<StartError> for Failure {
     fn from(error: StartError) -> Self {
-        Self::of(&error, error.remedy())
+        match error {
+            // What can be wrong with the users' database is known where it is managed.
+            StartError::Store(error) => SetupError::Store(error).into(),
+            error => Self::of(&error, error.remedy()),
+        }
     }
 }
 
@@ -148,12 +145,22 @@ mod tests {
     }
 
     #[test]
+    fn a_database_that_keeps_the_server_from_starting_has_the_remedy_that_users_tells() {
+        let missing =
+            || ipc_store::DatabaseError::Missing { what: "user database", path: "/x/users.db".into() };
+        let server = Failure::from(StartError::Store(missing().into()));
+        let users = Failure::from(SetupError::Store(missing().into()));
+        assert_eq!(server.line(None), users.line(None));
+        assert!(server.remedy.is_some());
+    }
+
+    #[test]
     fn what_to_do_names_the_home_that_the_user_named() {
         let failure = Failure::from(HomeError::Missing { path: "/my home".into() });
         assert_eq!(failure.line(None), "there is no web-ipc home at /my home; run web-ipc --init --run");
         assert_eq!(
             failure.line(Some(Path::new("/my home"))),
-            "there is no web-ipc home at /my home; run web-ipc --init --run --home '/my home'"
+            "there is no web-ipc home at /my home; run web-ipc --home '/my home' --init --run"
         );
     }
 }

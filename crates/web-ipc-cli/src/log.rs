@@ -3,6 +3,7 @@
 //! `main` comes here once. What is logged is decided elsewhere; what of it is shown is decided here.
 
 use std::io::Write as _;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use env_logger::{Builder, Target};
 use log::{Level, LevelFilter, Record};
@@ -34,7 +35,7 @@ pub(crate) fn start(level: LogLevel) {
     builder.filter_module(error::TARGET, LevelFilter::Error);
     builder
         .target(Target::Stderr)
-        .format(|out, record| writeln!(out, "{}", line(record, OffsetDateTime::now_utc())))
+        .format(|out, record| writeln!(out, "{}", line(record, since_1970())))
         .init();
 }
 
@@ -48,7 +49,12 @@ fn filters(level: LogLevel) -> (LevelFilter, LevelFilter) {
     }
 }
 
-fn line(record: &Record<'_>, now: OffsetDateTime) -> String {
+fn since_1970() -> Duration {
+    // A clock before 1970 is wrong anyway.
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+}
+
+fn line(record: &Record<'_>, since_1970: Duration) -> String {
     let level = match record.level() {
         Level::Error => "ERROR",
         Level::Warn => "WARNING",
@@ -59,26 +65,45 @@ fn line(record: &Record<'_>, now: OffsetDateTime) -> String {
     let path = record.module_path().unwrap_or(record.target());
     let module = path.rsplit("::").next().unwrap_or(path);
     format!(
-        "[{:04}-{:02}-{:02} {:02}:{:02}:{:02},{:03}][{level}][{module},{}]: {}",
-        now.year(),
-        u8::from(now.month()),
-        now.day(),
-        now.hour(),
-        now.minute(),
-        now.second(),
-        now.millisecond(),
+        "[{}][{level}][{module},{}]: {}",
+        time(since_1970),
         record.line().unwrap_or(0),
         // One record is one line, whatever is in it: what a peer sends must not look like a line of ours.
         printable(&record.args().to_string()),
     )
 }
 
+/// `2025-03-19 19:38:50,608`; in a year of five digits, which no calendar here knows, `second 253402300800,608 since 1970`.
+fn time(since_1970: Duration) -> String {
+    let (secs, millis) = (since_1970.as_secs(), since_1970.subsec_millis());
+    match i64::try_from(secs).ok().and_then(|secs| OffsetDateTime::from_unix_timestamp(secs).ok()) {
+        Some(now) => format!(
+            "{:04}-{:02}-{:02} {:02}:{:02}:{:02},{millis:03}",
+            now.year(),
+            u8::from(now.month()),
+            now.day(),
+            now.hour(),
+            now.minute(),
+            now.second(),
+        ),
+        None => format!("second {secs},{millis:03} since 1970"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    #[test]
+    fn a_time_that_no_calendar_knows_is_told_in_seconds() {
+        let last = Duration::from_secs(253_402_300_799);
+        assert_eq!(time(last), "9999-12-31 23:59:59,000");
+        assert_eq!(time(last + Duration::from_millis(1_608)), "second 253402300800,608 since 1970");
+        assert!(time(Duration::MAX).starts_with("second "));
+    }
+
     fn shown(level: Level, module: Option<&str>, text: &str) -> String {
-        let now = OffsetDateTime::from_unix_timestamp_nanos(1_742_413_130_608_999_999).unwrap();
+        let now = Duration::from_nanos(1_742_413_130_608_999_999);
         line(
             &Record::builder()
                 .level(level)

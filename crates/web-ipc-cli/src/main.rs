@@ -1,6 +1,7 @@
 //! The `web-ipc` command: parses, calls the libraries, prints.
 //!
-//! Here is the only place that ends the process and decides its status: 0 done, 1 failed or refused, 2 wrong usage.
+//! Here is the only place that ends the process and decides its status: 0 done, 1 failed or refused, 2 wrong usage, 130 or
+//! 143 ended early by SIGINT or SIGTERM.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
 mod args;
@@ -11,6 +12,7 @@ mod log;
 mod out;
 mod password;
 mod selftest;
+mod signals;
 mod users;
 
 use std::io::Write;
@@ -22,12 +24,14 @@ use error::{Failure, Verdict};
 
 fn main() -> ExitCode {
     report_panics();
+    // Where that cannot be had, the system ends the process in its own way.
+    let _ = signals::survive_file_size_limit();
     let invocation = match args::parse(std::env::args_os()) {
         Ok(invocation) => invocation,
-        Err(error) => {
-            // Help and version go to stdout, wrong usage to stderr; where nobody reads, nothing is lost.
-            let _ = error.print();
-            return if error.use_stderr() { ExitCode::from(2) } else { ExitCode::SUCCESS };
+        Err(wrong) => {
+            // Where nobody reads, nothing is lost.
+            let _ = write!(std::io::stderr(), "{wrong}");
+            return ExitCode::from(2);
         }
     };
     log::start(match &invocation.action {
@@ -38,6 +42,7 @@ fn main() -> ExitCode {
     match run(home.as_deref(), action) {
         Ok(Verdict::Done) => ExitCode::SUCCESS,
         Ok(Verdict::Refused) => ExitCode::FAILURE,
+        Ok(Verdict::Interrupted(signal)) => ExitCode::from(signal.status()),
         Err(failure) => {
             failure.log(home.as_deref());
             ExitCode::FAILURE

@@ -4,51 +4,76 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
+use std::pin::pin;
 use std::thread;
 use std::time::Instant;
 
-use ipc_client::Client;
+use futures_util::future::{Either, select};
+use ipc_client::{Client, SendError};
 use ipc_home::{Home, HomeError, locate};
 use ipc_server::{Inbox, Server};
-use ipc_setup::{InitOptions, init};
+use ipc_setup::{InitOptions, SetupError, init, to_ascii};
 use serde_json::json;
 
 use crate::args::Test;
 use crate::error::{Failure, Verdict};
 use crate::out::{counted, say};
+use crate::signals::{self, EndSignal, EndSignals};
 
-/// Starts both ends, sends, checks, and stops.
+/// Starts both ends, sends, checks, and stops. SIGINT and SIGTERM stop it early, but in good order.
 pub(crate) fn run(explicit_home: Option<&Path>, test: &Test) -> Result<Verdict, Failure> {
+    // As `--certs` does, and before anything is made.
+    let name = to_ascii(&test.name)
+        .map_err(|source| Failure::from(SetupError::Name { name: test.name.clone(), source }))?;
     let home = open_or_make_home(&locate(explicit_home)?)?;
-    let server = Server::builder(&home)
-        .name(&test.name)
+    let unready = |error| Failure::of(&error, None).while_doing("cannot listen for signals");
+    let runtime = signals::runtime().map_err(unready)?;
+    runtime.block_on(async {
+        let signals = EndSignals::watch().map_err(unready)?;
+        both_ends(&home, &name, test, signals).await
+    })
+}
+
+async fn both_ends(
+    home: &Home,
+    name: &str,
+    test: &Test,
+    mut signals: EndSignals,
+) -> Result<Verdict, Failure> {
+    let server = Server::builder(home)
+        .name(name)
         .bind(SocketAddr::new(test.ip, test.port))
         .protocol(test.protocol)
-        .start_blocking()?;
+        .start()
+        .await?;
     let port = server.address().port();
-    log::info!("Starting Web-IPC-Test {}:{port}", test.name);
-    let client = Client::builder(&home)
-        .server(&test.name, SocketAddr::new(reachable(test.ip), port))
-        .identity(&test.name)
+    log::info!("Starting Web-IPC-Test {name}:{port}");
+    let client = Client::builder(home)
+        .server(name, SocketAddr::new(reachable(test.ip), port))
+        .identity(name)
         .protocol(test.protocol)
         // So that the log shows the login.
         .keep_session(false)
-        .build()?
-        .blocking();
+        .build()?;
 
     let begun = Instant::now();
     let inbox = server.inbox().clone();
     let quantity = test.quantity;
     // At the same time as the sending: the inbox holds far less than may be sent.
     let receiver = thread::spawn(move || receive(&inbox, quantity));
-    let sent = (1..=quantity).try_for_each(|number| client.send(&json!({ "test": number })).map(|_| ()));
-    // Closes the inbox once nothing more can come, which ends the receiver.
-    server.stop();
+    let mut sent = 0;
+    let ended = send_all(&client, quantity, &mut sent, &mut signals).await;
+    // Closes the inbox once nothing more can come, which ends the receiver. A signal meanwhile ends it all at once.
+    if let Either::Right((signal, _)) = select(pin!(server.stop()), pin!(signals.next())).await {
+        return Ok(interrupted(signal, sent));
+    }
     let received = receiver.join().map_err(|_| Failure::new("the receiver ended early", None))?;
     let elapsed_secs = begun.elapsed().as_secs_f64();
     log::info!("Web-IPC-Test ended");
 
-    sent?;
+    if let Some(signal) = ended? {
+        return Ok(interrupted(signal, sent));
+    }
     received?;
     let rate = if quantity == 0 { 0.0 } else { f64::from(quantity) / elapsed_secs.max(0.001) };
     say(format_args!(
@@ -56,6 +81,29 @@ pub(crate) fn run(explicit_home: Option<&Path>, test: &Test) -> Result<Verdict, 
         counted(quantity, "message")
     ))?;
     Ok(Verdict::Done)
+}
+
+/// Sends `{"test":1}` to `{"test":quantity}` one after the other, until a signal comes. `sent` counts those that arrived.
+async fn send_all(
+    client: &Client,
+    quantity: u32,
+    sent: &mut u32,
+    signals: &mut EndSignals,
+) -> Result<Option<EndSignal>, SendError> {
+    while *sent < quantity {
+        let message = json!({ "test": *sent + 1 });
+        match select(pin!(signals.next()), pin!(client.send(&message))).await {
+            Either::Left((signal, _)) => return Ok(Some(signal)),
+            Either::Right((result, _)) => result?,
+        };
+        *sent += 1;
+    }
+    Ok(None)
+}
+
+fn interrupted(signal: EndSignal, sent: u32) -> Verdict {
+    log::error!(target: crate::error::TARGET, "interrupted after {}", counted(sent, "message"));
+    Verdict::Interrupted(signal)
 }
 
 fn open_or_make_home(path: &Path) -> Result<Home, Failure> {

@@ -1,4 +1,5 @@
-//! Runs the cases in `tests/cases`: commands with their stdout, stderr and exit status, a file each.
+//! Runs the cases in `tests/cases`: commands with their stdout, stderr and exit status, a file each; and what cannot be
+//! written as a case.
 //!
 //! A new file is a new test. The format is told in `tests/cases/README.md`; `BLESS=1` rewrites what failed.
 #![allow(clippy::unwrap_used)]
@@ -6,6 +7,7 @@
 mod case;
 mod compare;
 mod run;
+mod signals;
 
 use std::path::{Path, PathBuf};
 use std::{env, fs};

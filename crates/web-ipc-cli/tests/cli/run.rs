@@ -38,7 +38,7 @@ impl World {
     /// A world with a home that `--init --run` has made: slow, hence made once and copied.
     pub(crate) fn with_fresh_home() -> Self {
         let world = Self::new(None);
-        let output = world.program(Path::new(BINARY)).args(["--init", "--run"]).output().unwrap();
+        let output = world.program_itself().args(["--init", "--run"]).output().unwrap();
         assert!(output.status.success(), "--init --run: {}", String::from_utf8_lossy(&output.stderr));
         world
     }
@@ -75,6 +75,11 @@ impl World {
         let printed =
             || String::from_utf8_lossy(&[output.stdout.as_slice(), &output.stderr].concat()).into_owned();
         if output.status.success() { Ok(()) } else { Err(format!("{}\n{}", output.status, printed())) }
+    }
+
+    /// The binary, to be run in this world.
+    pub(crate) fn program_itself(&self) -> process::Command {
+        self.program(Path::new(BINARY))
     }
 
     fn program(&self, path: &Path) -> process::Command {

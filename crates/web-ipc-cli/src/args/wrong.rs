@@ -1,0 +1,289 @@
+//! What is said about a command line that cannot be meant.
+//!
+//! The grammar comes here with clap's error and the arguments. The form is clap's; the sentences are not, since clap
+//! repeats whatever it does not understand, and that may be a password, or hold control characters.
+
+use std::error::Error as _;
+use std::ffi::OsString;
+use std::fmt;
+
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{Arg, Command, Error};
+
+use crate::out::printable;
+
+/// Wrong usage: the whole text for stderr, status 2. It never holds what may be a password.
+#[derive(Debug)]
+pub(crate) struct WrongUsage(String);
+
+impl WrongUsage {
+    /// `what` is wrong; `tip` may help; `usage` is what can be typed.
+    pub(super) fn new(what: &str, tip: Option<&str>, usage: &str) -> Self {
+        let tip = tip.map(|tip| format!("  tip: {tip}\n\n")).unwrap_or_default();
+        Self(format!("error: {what}\n\n{tip}Usage: {usage}\n\nFor more information, try '--help'.\n"))
+    }
+}
+
+impl fmt::Display for WrongUsage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Says what clap found wrong with `arguments`.
+pub(super) fn explain(command: &Command, arguments: &[OsString], error: &Error) -> WrongUsage {
+    let line = Line::read(command, arguments);
+    let (what, tip) = match error.kind() {
+        ErrorKind::UnknownArgument => unknown_argument(&line, error),
+        ErrorKind::InvalidSubcommand => {
+            let name = context(error, ContextKind::InvalidSubcommand);
+            let tip = error
+                .get(ContextKind::SuggestedSubcommand)
+                .map(|similar| format!("a similar command exists: '{}'", printable(&similar.to_string())));
+            (format!("there is no command '{name}'"), tip)
+        }
+        ErrorKind::InvalidValue if context(error, ContextKind::InvalidValue).is_empty() => {
+            let option = context(error, ContextKind::InvalidArg);
+            let what = format!("a value is required for '{option}' but none was supplied");
+            (what, Some(needs_equals(&option)))
+        }
+        ErrorKind::InvalidValue | ErrorKind::ValueValidation => invalid_value(error),
+        ErrorKind::TooManyValues => {
+            (format!("'{}' takes no value", context(error, ContextKind::InvalidArg)), None)
+        }
+        ErrorKind::InvalidUtf8 => ("an argument is not UTF-8".to_owned(), None),
+        // None of what is defined here can be wrong in another way.
+        kind => (kind.as_str().unwrap_or("the arguments cannot be understood").to_owned(), None),
+    };
+    WrongUsage::new(&what, tip.as_deref(), &super::usage_of(line.command))
+}
+
+/// Refuses `--users=list`, which clap takes for `--users`, dropping the value unseen.
+pub(super) fn refuse_value_of_command(command: &Command, arguments: &[OsString]) -> Result<(), WrongUsage> {
+    let Some(word) = Line::command_word(command, arguments).and_then(|at| arguments[at].to_str()) else {
+        return Ok(());
+    };
+    let Some((name, value)) = word.strip_prefix("--").and_then(|word| word.split_once('=')) else {
+        return Ok(());
+    };
+    let Some(chosen) = by_prefix(command.get_subcommands(), name, Command::get_long_flag) else {
+        return Ok(());
+    };
+    let name = chosen.get_name();
+    let tip = by_prefix(chosen.get_arguments(), value, Arg::get_long)
+        .and_then(Arg::get_long)
+        .map(|option| format!("write '--{name} --{option}'"));
+    let what = format!("'--{name}' picks the command and takes no value");
+    Err(WrongUsage::new(&what, tip.as_deref(), &super::usage_of(chosen)))
+}
+
+fn unknown_argument(line: &Line<'_>, error: &Error) -> (String, Option<String>) {
+    if let Some(option) = line.valueless {
+        let what = format!("a value is required for '{option}' but none was supplied");
+        return (what, Some(needs_equals(&option.to_string())));
+    }
+    let word = match error.get(ContextKind::InvalidArg) {
+        Some(ContextValue::String(word)) => word.as_str(),
+        _ => "",
+    };
+    let option =
+        (!word.starts_with('-')).then(|| by_prefix(line.command.get_arguments(), word, Arg::get_long));
+    if let Some(long) = option.flatten().and_then(Arg::get_long) {
+        return (
+            format!("unexpected argument '{}' found", printable(word)),
+            Some(format!("write '--{long}'")),
+        );
+    }
+    if line.may_be_secret(word) {
+        let what = "an unexpected argument was found; it is not shown, as it may be part of a password";
+        let tip = "a value with spaces or shell characters needs quotes: --password 'VALUE'";
+        return (what.to_owned(), Some(tip.to_owned()));
+    }
+    let tip = match (error.get(ContextKind::SuggestedArg), error.get(ContextKind::Suggested)) {
+        (Some(similar), _) => Some(format!("a similar argument exists: '{similar}'")),
+        (None, Some(ContextValue::StyledStrs(tips))) => tips.first().map(ToString::to_string),
+        _ => None,
+    };
+    (format!("unexpected argument '{}' found", printable(word)), tip.map(|tip| printable(&tip)))
+}
+
+fn invalid_value(error: &Error) -> (String, Option<String>) {
+    let option = context(error, ContextKind::InvalidArg);
+    let value = context(error, ContextKind::InvalidValue);
+    // `-p` is the password to one command and the port to another.
+    let is_shown = !option.starts_with("--port") || value.bytes().all(|byte| !byte.is_ascii_alphabetic());
+    let mut what = match is_shown {
+        true => format!("invalid value '{value}' for '{option}'"),
+        false => format!("invalid value for '{option}'"),
+    };
+    if let Some(reason) = error.source() {
+        what.push_str(&format!(": {}", printable(&reason.to_string())));
+    }
+    if let Some(ContextValue::Strings(values)) = error.get(ContextKind::ValidValue) {
+        what.push_str(&format!("\n  [possible values: {}]", values.join(", ")));
+    }
+    let tip = error
+        .get(ContextKind::SuggestedValue)
+        .map(|similar| format!("a similar value exists: '{}'", printable(&similar.to_string())));
+    (what, tip)
+}
+
+/// `option` as clap shows it: `--password <PASSWORD>`.
+fn needs_equals(option: &str) -> String {
+    let name = option.split(' ').next().unwrap_or(option);
+    format!("a value that begins with - needs =: {name}=VALUE")
+}
+
+/// A text of clap's, escaped.
+fn context(error: &Error, kind: ContextKind) -> String {
+    error.get(kind).map(|value| printable(&value.to_string())).unwrap_or_default()
+}
+
+/// The arguments as far as they can be told apart without understanding them all.
+struct Line<'a> {
+    /// The command that was picked, or the whole.
+    command: &'a Command,
+    /// The first option that needs a value and is followed by a word that begins with `-`.
+    valueless: Option<&'a Arg>,
+    /// Its words, after the one that picks it.
+    words: &'a [OsString],
+    /// From which of them on a password may be met.
+    password_from: Option<usize>,
+}
+
+impl<'a> Line<'a> {
+    fn read(whole: &'a Command, arguments: &'a [OsString]) -> Self {
+        let mut line = Line { command: whole, valueless: None, words: &[], password_from: None };
+        let Some(at) = Self::command_word(whole, arguments) else { return line };
+        let word = arguments[at].to_string_lossy();
+        // What of the word is left for the command's own options: `-uau` is `-u -a -u`.
+        let mut cluster = "";
+        let picked = if let Some(long) = word.strip_prefix("--") {
+            by_prefix(whole.get_subcommands(), long, Command::get_long_flag)
+        } else if let Some(short) = word.strip_prefix('-') {
+            let mut letters = short.chars();
+            let letter = letters.next();
+            cluster = letters.as_str();
+            whole.get_subcommands().find(|command| command.get_short_flag() == letter)
+        } else {
+            by_prefix(whole.get_subcommands(), &word, |command| Some(command.get_name()))
+        };
+        let Some(picked) = picked else { return line };
+        line.command = picked;
+        line.words = &arguments[at + 1..];
+        let options = || picked.get_arguments().chain(whole.get_arguments());
+        let cluster = format!("-{cluster}");
+        line.password_from = names_password(options(), &cluster).then_some(0);
+        let mut waiting = open_option(options(), &cluster);
+        for (index, word) in line.words.iter().enumerate() {
+            let word = word.to_string_lossy();
+            let is_value = waiting.take().is_some_and(|option: &Arg| {
+                let is_number = word.chars().nth(1).is_some_and(|digit| digit.is_ascii_digit());
+                let is_taken = word == "-"
+                    || !word.starts_with('-')
+                    || is_number && option.is_allow_negative_numbers_set();
+                if !is_taken {
+                    line.valueless.get_or_insert(option);
+                }
+                is_taken
+            });
+            if is_value {
+                continue;
+            }
+            if line.password_from.is_none() && names_password(options(), &word) {
+                line.password_from = Some(index + 1);
+            }
+            waiting = open_option(options(), &word);
+        }
+        line
+    }
+
+    /// Where the word is that picks the command: the first that is not `--home` with its directory.
+    fn command_word(whole: &Command, arguments: &[OsString]) -> Option<usize> {
+        let mut at = 1;
+        while let Some(word) = arguments.get(at).and_then(|word| word.to_str()) {
+            let name = word.split('=').next().unwrap_or(word);
+            let is_home = name.strip_prefix("--").is_some_and(|name| {
+                by_prefix(whole.get_arguments(), name, Arg::get_long)
+                    .is_some_and(|option| option.get_id() == "home")
+            });
+            if !is_home {
+                break;
+            }
+            at += if name == word { 2 } else { 1 };
+        }
+        (at < arguments.len()).then_some(at)
+    }
+
+    /// Whether `word`, which nobody understood, may be a password or part of one.
+    fn may_be_secret(&self, word: &str) -> bool {
+        let takes_password = self.command.get_arguments().any(|option| option.get_id() == "password");
+        if !takes_password {
+            return false;
+        }
+        if !word.starts_with('-') {
+            return true;
+        }
+        let at = self.words.iter().position(|other| {
+            let other = other.to_string_lossy();
+            let other = other.split('=').next().unwrap_or(&other);
+            match word.strip_prefix('-').filter(|letters| !letters.starts_with('-')) {
+                // Of `-xyz` clap tells the letter that it did not know.
+                Some(letter) => other.starts_with('-') && !other.starts_with("--") && other.contains(letter),
+                None => other == word,
+            }
+        });
+        match (self.password_from, at) {
+            (None, _) => false,
+            (Some(password_from), Some(at)) => password_from <= at,
+            (Some(_), None) => true,
+        }
+    }
+}
+
+/// The option in `word` that waits for its value in the next one.
+fn open_option<'a>(options: impl Iterator<Item = &'a Arg>, word: &str) -> Option<&'a Arg> {
+    let found = if let Some(long) = word.strip_prefix("--") {
+        by_prefix(options, long, Arg::get_long)
+    } else {
+        let letters = word.strip_prefix('-')?;
+        let options: Vec<_> = options.collect();
+        let of = |letter| options.iter().find(|option| option.get_short() == Some(letter)).copied();
+        let last = letters.chars().next_back()?;
+        // The first that takes a value takes all that follows it in the word.
+        let attached = letters.chars().rev().skip(1).filter_map(of).any(takes_value);
+        of(last).filter(|_| !attached)
+    };
+    found.filter(|option| takes_value(option))
+}
+
+/// Whether `word` is the password option, with or without its value.
+fn names_password<'a>(options: impl Iterator<Item = &'a Arg>, word: &str) -> bool {
+    let is_password = |option: &Arg| option.get_id() == "password";
+    match word.strip_prefix("--") {
+        Some(long) => {
+            by_prefix(options, long.split('=').next().unwrap_or(long), Arg::get_long).is_some_and(is_password)
+        }
+        None => word.starts_with('-') && word.contains('p'),
+    }
+}
+
+fn takes_value(option: &Arg) -> bool {
+    option.get_action().takes_values()
+}
+
+/// The one whose name is `name`, or the only one whose name begins so.
+fn by_prefix<'a, T>(
+    all: impl Iterator<Item = &'a T>,
+    name: &str,
+    name_of: impl Fn(&'a T) -> Option<&'a str>,
+) -> Option<&'a T> {
+    let found: Vec<_> = all
+        .filter_map(|one| Some((one, name_of(one)?)))
+        .filter(|(_, full)| !name.is_empty() && full.starts_with(name))
+        .collect();
+    match found.as_slice() {
+        [(one, _)] => Some(one),
+        several => several.iter().find(|(_, full)| *full == name).map(|(one, _)| *one),
+    }
+}

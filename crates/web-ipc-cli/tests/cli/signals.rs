@@ -1,0 +1,58 @@
+//! What the test does when it is told to end: that cannot be written as a case, since somebody must tell it.
+
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::os::unix::process::ExitStatusExt as _;
+use std::process::{Child, Command, Stdio};
+
+use crate::run::World;
+
+fn tell(child: &Child, signal: &str) {
+    let status = Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap();
+    assert!(status.success());
+}
+
+#[test]
+fn a_test_that_is_told_to_end_says_how_far_it_came_and_ends_as_shells_expect() {
+    let world = World::with_fresh_home();
+    for (signal, status) in [("-INT", 130), ("-TERM", 143)] {
+        let mut command = world.program_itself();
+        command.args(["--test", "--run", "--qty", "4000000000"]);
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut log = BufReader::new(child.stderr.take().unwrap());
+        let mut text = String::new();
+        while !text.contains("Received message: {\"test\":3}") {
+            assert_ne!(log.read_line(&mut text).unwrap(), 0, "{text}");
+        }
+        tell(&child, signal);
+        log.read_to_string(&mut text).unwrap();
+        let ended = child.wait().unwrap();
+        assert_eq!((ended.code(), ended.signal()), (Some(status), None), "{ended}");
+        assert!(text.contains("Web server stopped"), "it stopped in good order: {}", tail(&text));
+        let last = text.lines().last().unwrap();
+        let count =
+            last.split_once("interrupted after ").and_then(|(_, count)| count.split_once(" messages"));
+        let count: usize = count.expect(last).0.parse().unwrap();
+        let received = text.matches("Received message: ").count();
+        assert!(count >= 3 && (count..=count + 1).contains(&received), "{count}, {received}");
+        let mut out = String::new();
+        child.stdout.take().unwrap().read_to_string(&mut out).unwrap();
+        assert_eq!(out, "");
+    }
+}
+
+#[test]
+fn a_limit_on_the_size_of_files_is_told_and_does_not_kill() {
+    let world = World::new(None);
+    let mut shell = Command::new("sh");
+    let program = world.program_itself();
+    shell.args(["-c", "ulimit -f 0; exec \"$0\" --init --run"]).arg(program.get_program());
+    shell.envs(program.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let output = shell.output().unwrap();
+    let log = String::from_utf8_lossy(&output.stderr);
+    assert_eq!((output.status.code(), output.status.signal()), (Some(1), None), "{log}");
+    assert!(log.contains("[ERROR]"), "{log}");
+}
+
+fn tail(text: &str) -> &str {
+    text.get(text.len().saturating_sub(1000)..).unwrap_or(text)
+}
