@@ -73,6 +73,12 @@ pub enum StartError {
         /// The address.
         address: SocketAddr,
     },
+    /// This host's clock is set beyond the year 9999, which HTTP cannot write.
+    #[error("this host's clock, at second {now_secs} since 1970, is beyond the year 9999")]
+    Clock {
+        /// What it shows, in seconds since the Unix epoch.
+        now_secs: u64,
+    },
     /// A thread or the server on it could not be started.
     #[error("the server's threads cannot be started: {source}")]
     Threads {
@@ -107,6 +113,7 @@ impl StartError {
             StartError::Listen { source, .. } if source.kind() == io::ErrorKind::AddrNotAvailable => {
                 Some("choose an address of this host, such as 127.0.0.1".into())
             }
+            StartError::Clock { .. } => Some("set the clock of this host".into()),
             StartError::NoFreePort { .. } => Some("name a port".into()),
             StartError::RemoteHttp { .. } => {
                 Some("use https, or a loopback address such as 127.0.0.1".into())

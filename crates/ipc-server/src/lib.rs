@@ -39,8 +39,7 @@
 
 mod answer;
 mod attempts;
-pub mod blocking;
-mod builder;
+pub XXmod clock;
 mod error;
 mod http;
 mod listen;
