@@ -5,6 +5,7 @@
 
 use std::error::Error;
 use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use ipc_home::Identity;
@@ -142,7 +143,10 @@ fn names(presented: &[String]) -> Vec<String> {
         // Others, such as mail addresses, are no names of servers, and what is no text is not shown.
         let shown =
             |name: &&str| !name.is_empty() && !name.chars().any(|c| c.is_control() || c.is_whitespace());
-        if let Some(name) = name.filter(shown).map(str::to_owned)
+        // rustls writes `::1` as `0::1`.
+        let usual =
+            |name: &str| name.parse::<IpAddr>().map_or(name.to_owned(), |address| address.to_string());
+        if let Some(name) = name.filter(shown).map(usual)
             && !names.contains(&name)
         {
             names.push(name);
@@ -210,10 +214,11 @@ mod tests {
             "DnsName(\"localhost\")",
             "DnsName(\"localhost\")",
             "IpAddress(127.0.0.1)",
+            "IpAddress(0::1)",
             "DnsName(\"a\u{1b}[31m\")",
             "Rfc822Name(3 bytes)",
         ];
-        assert_eq!(names(&presented.map(str::to_owned)), ["localhost", "127.0.0.1"]);
+        assert_eq!(names(&presented.map(str::to_owned)), ["localhost", "127.0.0.1", "::1"]);
         let many: Vec<_> = (0..100).map(|number| format!("DnsName(\"n{number}\")")).collect();
         assert_eq!(names(&many).len(), PRESENTED_MAX);
     }
