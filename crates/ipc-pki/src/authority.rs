@@ -66,26 +66,18 @@ pub enum CreateError {
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum LoadError {
-    /// The certificate cannot be read as PEM.
+    /// The certificate cannot be read as PEM. What OpenSSL reports of that says no more, in codes of its own.
     #[error("the CA certificate is not a PEM certificate")]
-    Certificate {
-        /// What OpenSSL reports.
-        #[source]
-        source: Box<dyn StdError + Send + Sync>,
-    },
+    Certificate,
     /// There is no certificate, or more than the one that signs.
     #[error("the CA certificate file holds {count} certificates instead of one")]
     CertificateCount {
         /// How many there are.
         count: usize,
     },
-    /// The key cannot be read as PEM.
-    #[error("the CA key is not a PEM private key")]
-    Key {
-        /// What OpenSSL reports.
-        #[source]
-        source: Box<dyn StdError + Send + Sync>,
-    },
+    /// The key cannot be read as PEM, or is damaged.
+    #[error("the CA key is not a PEM private key, or is damaged")]
+    Key,
     /// The key is under a passphrase; nobody is asked for one.
     #[error("the CA key is encrypted with a passphrase, which is not supported")]
     EncryptedKey,
@@ -155,15 +147,18 @@ impl Authority {
             return Err(LoadError::EncryptedKey);
         }
         // The callback stands in for OpenSSL's own, which would ask on the terminal.
-        let key = PKey::private_key_from_pem_callback(key_pem, |_| Ok(0))
-            .map_err(|source| LoadError::Key { source: source.into() })?;
+        let key = PKey::private_key_from_pem_callback(key_pem, |_| Ok(0)).map_err(|_| LoadError::Key)?;
 
         let failed = |source: ErrorStack| LoadError::OpenSsl { source: source.into() };
-        if !certificate.public_key().map_err(failed)?.public_eq(&key) {
+        // A public key that OpenSSL cannot even read is of no kind that is supported.
+        if !certificate.public_key().map_err(|_| LoadError::UnsupportedKey)?.public_eq(&key) {
             return Err(LoadError::Mismatch);
         }
         if !key::can_sign_certificates(&key) {
             return Err(LoadError::UnsupportedKey);
+        }
+        if !key::is_sound(&key) {
+            return Err(LoadError::Key);
         }
         let may_sign =
             certificate.key_usage().is_some_and(|usage| usage.contains(X509KeyUsage::KEY_CERT_SIGN));
@@ -174,6 +169,19 @@ impl Authority {
             return Err(LoadError::NoSubjectKeyIdentifier);
         }
         Self::assemble(certificate, key).map_err(failed)
+    }
+
+    /// Whether this is a pair of certificate and key, in PEM, that this authority issued, whatever its names and dates.
+    #[must_use]
+    pub fn has_issued(&self, certificate_pem: &[u8], key_pem: &[u8]) -> bool {
+        let Ok(certificate) = X509::from_pem(certificate_pem) else { return false };
+        if key::is_encrypted(key_pem) {
+            return false;
+        }
+        let Ok(key) = PKey::private_key_from_pem_callback(key_pem, |_| Ok(0)) else { return false };
+        certificate.public_key().is_ok_and(|public| public.public_eq(&key))
+            && key::is_sound(&key)
+            && certificate.verify(&self.key).unwrap_or(false)
     }
 
     fn assemble(certificate: X509, key: PKey<Private>) -> Result<Self, ErrorStack> {
@@ -217,8 +225,7 @@ impl fmt::Debug for Authority {
 }
 
 fn single_certificate(pem: &[u8]) -> Result<X509, LoadError> {
-    let mut certificates =
-        X509::stack_from_pem(pem).map_err(|source| LoadError::Certificate { source: source.into() })?;
+    let mut certificates = X509::stack_from_pem(pem).map_err(|_| LoadError::Certificate)?;
     match (certificates.pop(), certificates.len()) {
         (Some(certificate), 0) => Ok(certificate),
         (popped, rest) => Err(LoadError::CertificateCount { count: rest + usize::from(popped.is_some()) }),
@@ -383,19 +390,60 @@ mod tests {
         let key = good.private_key_pem().as_bytes();
         for pem in [&b""[..], b"\0\xff", b"no certificate", key] {
             let error = Authority::load(pem, key).unwrap_err();
-            assert!(matches!(
-                error,
-                LoadError::CertificateCount { count: 0 } | LoadError::Certificate { .. }
-            ));
+            assert!(matches!(error, LoadError::CertificateCount { count: 0 } | LoadError::Certificate));
         }
         let half = &good.certificate_pem()[..good.certificate_pem().len() / 2];
-        assert!(matches!(Authority::load(half, key).unwrap_err(), LoadError::Certificate { .. }));
+        assert!(matches!(Authority::load(half, key).unwrap_err(), LoadError::Certificate));
         for pem in [&b""[..], b"\0\xff", b"no key", &key[..key.len() / 2], good.certificate_pem()] {
-            assert!(matches!(
-                Authority::load(good.certificate_pem(), pem).unwrap_err(),
-                LoadError::Key { .. }
-            ));
+            assert!(matches!(Authority::load(good.certificate_pem(), pem).unwrap_err(), LoadError::Key));
         }
+    }
+
+    /// A key whose private number is another than the one that its public half was made of.
+    fn damaged(key_pem: &PrivateKeyPem) -> Vec<u8> {
+        let key = PKey::private_key_from_pem(key_pem.as_bytes()).unwrap();
+        let mut der = key.private_key_to_pkcs8().unwrap();
+        let number = key.ec_key().unwrap().private_key().to_vec();
+        let at = der.windows(number.len()).position(|window| window == number).unwrap();
+        der[at + number.len() - 1] ^= 1;
+        let base64 = openssl::base64::encode_block(&der);
+        format!("-----BEGIN PRIVATE KEY-----\n{base64}\n-----END PRIVATE KEY-----\n").into_bytes()
+    }
+
+    #[test]
+    fn a_damaged_key_is_refused_before_it_signs_what_nobody_can_verify() {
+        let good = authority();
+        let error = Authority::load(good.certificate_pem(), &damaged(good.private_key_pem())).unwrap_err();
+        assert!(matches!(error, LoadError::Key), "{error:?}");
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_file_is_said_in_our_own_words() {
+        let good = authority();
+        for error in [
+            Authority::load(
+                good.certificate_pem(),
+                b"-----BEGIN PRIVATE KEY-----\nAAEC\n-----END PRIVATE KEY-----\n",
+            ),
+            Authority::load(b"-----BEGIN CERTIFICATE-----\nAAEC\n-----END CERTIFICATE-----\n", b""),
+        ] {
+            assert!(error.unwrap_err().source().is_none());
+        }
+    }
+
+    #[test]
+    fn a_pair_is_this_authoritys_if_it_signed_the_certificate_and_the_key_belongs_to_it() {
+        let (good, other) = (authority(), authority());
+        let issue = |authority: &Authority| {
+            authority.issue(&LeafRequest::new(SubjectName::parse("a").unwrap()), NOW_SECS).unwrap()
+        };
+        let (pair, second, foreign) = (issue(&good), issue(&good), issue(&other));
+        assert!(good.has_issued(&pair.certificate_pem, pair.key_pem.as_bytes()));
+        assert!(!good.has_issued(&pair.certificate_pem, second.key_pem.as_bytes()));
+        assert!(!good.has_issued(&foreign.certificate_pem, foreign.key_pem.as_bytes()));
+        assert!(!good.has_issued(&pair.certificate_pem, &damaged(&pair.key_pem)));
+        assert!(!good.has_issued(&pair.certificate_pem, b""));
+        assert!(!good.has_issued(b"", pair.key_pem.as_bytes()));
     }
 
     #[test]

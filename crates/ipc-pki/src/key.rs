@@ -142,6 +142,16 @@ pub(crate) fn can_sign_certificates(key: &PKey<Private>) -> bool {
     }
 }
 
+/// Whether the private half of an elliptic-curve or RSA key belongs to its public half. OpenSSL takes both from the file as
+/// they stand, so that a damaged key would sign what nobody can verify.
+pub(crate) fn is_sound(key: &PKey<Private>) -> bool {
+    match key.id() {
+        Id::EC => key.ec_key().is_ok_and(|key| key.check_key().is_ok()),
+        Id::RSA => key.rsa().is_ok_and(|key| key.check_key().unwrap_or(false)),
+        _ => true,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
