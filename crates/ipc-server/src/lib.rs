@@ -39,7 +39,9 @@
 
 mod answer;
 mod attempts;
-pub XXmod clock;
+pub mod blocking;
+mod builder;
+mod clock;
 mod error;
 mod http;
 mod listen;
