@@ -193,6 +193,7 @@ fn a_command_takes_no_value() {
         ("web-ipc --users=list", Some("write '--users --list'")),
         ("web-ipc --home /x --us=li", Some("write '--users --list'")),
         ("web-ipc --home=/x --test=run", Some("write '--test --run'")),
+        ("web-ipc -u=list", Some("write '--users --list'")),
         ("web-ipc --init=yes", None),
         ("web-ipc --users=", None),
     ] {
@@ -252,6 +253,7 @@ fn the_usage_line_can_be_typed() {
     ] {
         assert!(help_of_line(line).contains(usage), "{line}: {}", help_of_line(line));
     }
+    assert!(refusal("web-ipc help bogus").contains("Usage: web-ipc [OPTIONS] [COMMAND]\n"));
     assert!(refusal("web-ipc-users --zz").contains("Usage: web-ipc-users [OPTIONS]\n"));
     assert!(refusal("web-ipc -t --zz").contains("Usage: web-ipc --test --run [OPTIONS]\n"));
 }

@@ -58,17 +58,20 @@ pub(super) fn explain(command: &Command, arguments: &[OsString], error: &Error) 
     WrongUsage::new(&what, tip.as_deref(), &super::usage_of(line.command))
 }
 
-/// Refuses `--users=list`, which clap takes for `--users`, dropping the value unseen.
+/// Refuses `--users=list`, which clap takes for `--users`, dropping the value unseen; and `-u=list` in the same words.
 pub(super) fn refuse_value_of_command(command: &Command, arguments: &[OsString]) -> Result<(), WrongUsage> {
     let Some(word) = Line::command_word(command, arguments).and_then(|at| arguments[at].to_str()) else {
         return Ok(());
     };
-    let Some((name, value)) = word.strip_prefix("--").and_then(|word| word.split_once('=')) else {
-        return Ok(());
+    let Some((flag, value)) = word.split_once('=') else { return Ok(()) };
+    let mut commands = command.get_subcommands();
+    let chosen = match flag.strip_prefix("--") {
+        Some(long) => by_prefix(commands, long, Command::get_long_flag),
+        None => commands.find(|command| {
+            command.get_short_flag().is_some_and(|letter| flag.strip_prefix('-') == Some(&letter.to_string()))
+        }),
     };
-    let Some(chosen) = by_prefix(command.get_subcommands(), name, Command::get_long_flag) else {
-        return Ok(());
-    };
+    let Some(chosen) = chosen else { return Ok(()) };
     let name = chosen.get_name();
     let tip = by_prefix(chosen.get_arguments(), value, Arg::get_long)
         .and_then(Arg::get_long)
@@ -168,7 +171,8 @@ impl<'a> Line<'a> {
         } else {
             by_prefix(whole.get_subcommands(), &word, |command| Some(command.get_name()))
         };
-        let Some(picked) = picked else { return line };
+        // clap's own `help` has no options.
+        let Some(picked) = picked.filter(|command| command.get_name() != "help") else { return line };
         line.command = picked;
         line.words = &arguments[at + 1..];
         let options = || picked.get_arguments().chain(whole.get_arguments());

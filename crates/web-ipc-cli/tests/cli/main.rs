@@ -6,8 +6,8 @@
 
 mod case;
 mod compare;
+mod process;
 mod run;
-mod signals;
 
 use std::path::{Path, PathBuf};
 use std::{env, fs};

@@ -1,5 +1,6 @@
-//! What the test does when it is told to end: that cannot be written as a case, since somebody must tell it.
+//! What a process meets from outside and no case can write down: signals, limits, a full disk.
 
+use std::fs::File;
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::{Child, Command, Stdio};
@@ -51,6 +52,19 @@ fn a_limit_on_the_size_of_files_is_told_and_does_not_kill() {
     let log = String::from_utf8_lossy(&output.stderr);
     assert_eq!((output.status.code(), output.status.signal()), (Some(1), None), "{log}");
     assert!(log.contains("[ERROR]"), "{log}");
+}
+
+#[test]
+fn help_that_cannot_be_written_is_a_failure_whoever_asked_for_it() {
+    let world = World::new(None);
+    for arguments in [&["-h"][..], &[], &["--version"], &["--users", "--help"], &["help", "test"]] {
+        // Where the system has no such file, a full disk cannot be had so easily.
+        let Ok(full) = File::options().write(true).open("/dev/full") else { return };
+        let output = world.program_itself().args(arguments).stdout(full).output().unwrap();
+        let log = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}: {log}");
+        assert!(log.contains("cannot write to stdout"), "{arguments:?}: {log}");
+    }
 }
 
 fn tail(text: &str) -> &str {
