@@ -2,12 +2,16 @@
 
 use std::borrow::Cow;
 use std::fmt::Display;
+use std::net::SocketAddr;
 use std::time::Duration;
 
-use actix_web::http::StatusCode;
 use actix_web::http::header::{self, HeaderName, HeaderValue};
+use actix_web::http::{Method, StatusCode};
 use actix_web::{HttpRequest, HttpResponse};
 use ipc_protocol::{DUPLICATE_HEADER, PROBLEM_TYPE, Problem, ProblemCode, RAW_ENVELOPE_TYPE, SUBMIT_TEXT};
+
+/// Characters of a path that the log gets.
+const SHORT_CHARS: usize = 200;
 
 /// A request that is refused.
 #[derive(Debug)]
@@ -82,17 +86,37 @@ pub(crate) fn answer(request: &HttpRequest, result: Result<HttpResponse, Refusal
         Ok(response) => (response, None),
         Err(refusal) => (refusal.response(), Some(refusal)),
     };
-    if log::log_enabled!(log::Level::Info) {
-        let peer = request.peer_addr().map_or_else(|| "?".to_owned(), |peer| peer.to_string());
-        let why = refusal.map(|refusal| refusal.for_the_log()).unwrap_or_default();
-        log::info!(
-            "{peer} - \"{} {}\" {}{why}",
-            request.method(),
-            request.path(),
-            response.status().as_u16()
-        );
-    }
+    note(request.peer_addr(), request.method(), request.path(), response.status(), refusal.as_ref());
     response
+}
+
+/// [`answer`] for a request that is refused before actix-web has it.
+pub(crate) fn refuse(request: &actix_http::Request, refusal: &Refusal) -> HttpResponse {
+    let response = refusal.response();
+    note(request.peer_addr(), request.method(), request.path(), response.status(), Some(refusal));
+    response
+}
+
+fn note(
+    peer: Option<SocketAddr>,
+    method: &Method,
+    path: &str,
+    status: StatusCode,
+    refusal: Option<&Refusal>,
+) {
+    if log::log_enabled!(log::Level::Info) {
+        let peer = peer.map_or_else(|| "?".to_owned(), |peer| peer.to_string());
+        let why = refusal.map(Refusal::for_the_log).unwrap_or_default();
+        log::info!("{peer} - \"{} {}\" {}{why}", short(method.as_str()), short(path), status.as_u16());
+    }
+}
+
+/// The beginning of what a peer chose, so that it does not fill the log.
+fn short(text: &str) -> Cow<'_, str> {
+    match text.char_indices().nth(SHORT_CHARS) {
+        Some((end, _)) => Cow::Owned(format!("{}…", &text[..end])),
+        None => Cow::Borrowed(text),
+    }
 }
 
 #[cfg(test)]
@@ -109,6 +133,13 @@ mod tests {
             let refusal = Refusal::new(ProblemCode::InboxFull, "full").retry_after(wait);
             assert_eq!(refusal.response().headers().get(header::RETRY_AFTER).unwrap(), seconds);
         }
+    }
+
+    #[test]
+    fn the_log_gets_the_beginning_of_a_long_path() {
+        assert_eq!(short("/is/running"), "/is/running");
+        assert_eq!(short(&"é".repeat(SHORT_CHARS)), "é".repeat(SHORT_CHARS));
+        assert_eq!(short(&"é".repeat(60_000)), format!("{}…", "é".repeat(SHORT_CHARS)));
     }
 
     #[test]

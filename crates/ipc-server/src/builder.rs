@@ -27,8 +27,11 @@ use crate::{Server, StartError};
 /// | [`handshake_timeout`](Self::handshake_timeout) | 5 s |
 /// | [`idle_timeout`](Self::idle_timeout) | 75 s |
 /// | [`inbox_wait`](Self::inbox_wait) | 100 ms |
-/// | [`connections_max`](Self::connections_max) | 1024 |
+/// | [`bodies_bytes_max`](Self::bodies_bytes_max) | 256 MiB |
+/// | [`connections_max`](Self::connections_max) | 768 |
+/// | [`handshakes_max`](Self::handshakes_max) | 128 |
 /// | [`logins_waiting_max`](Self::logins_waiting_max) | 32 |
+/// | [`peer_logins_waiting_max`](Self::peer_logins_waiting_max) | 4 |
 /// | [`failed_logins_max`](Self::failed_logins_max) | 10 a minute |
 /// | [`session_lifetime`](Self::session_lifetime) | 1 h |
 /// | [`stop_timeout`](Self::stop_timeout) | 10 s |
@@ -49,8 +52,11 @@ pub struct ServerBuilder {
     pub(crate) handshake_timeout: Duration,
     pub(crate) idle_timeout: Duration,
     pub(crate) inbox_wait: Duration,
+    pub(crate) bodies_bytes_max: usize,
     pub(crate) connections_max: usize,
+    pub(crate) handshakes_max: usize,
     pub(crate) logins_waiting_max: usize,
+    pub(crate) peer_logins_waiting_max: usize,
     pub(crate) failed_logins_max: u32,
     pub(crate) session_lifetime: Duration,
     pub(crate) stop_timeout: Duration,
@@ -73,8 +79,11 @@ impl ServerBuilder {
             handshake_timeout: Duration::from_secs(5),
             idle_timeout: Duration::from_secs(75),
             inbox_wait: Duration::from_millis(100),
-            connections_max: 1024,
+            bodies_bytes_max: 256 * 1024 * 1024,
+            connections_max: 768,
+            handshakes_max: 128,
             logins_waiting_max: 32,
+            peer_logins_waiting_max: 4,
             failed_logins_max: 10,
             session_lifetime: Duration::from_secs(SESSION_SECS),
             stop_timeout: Duration::from_secs(10),
@@ -108,6 +117,12 @@ impl ServerBuilder {
     }
 
     /// Where messages go. An inbox belongs to one server, which closes it when it stops.
+    ///
+    /// What holds across a restart of the process is for the inbox to keep: messages that were acknowledged and not yet
+    /// taken, and the ids by which a message that is sent again is known. The inbox in memory, which is the default, keeps
+    /// neither: what was acknowledged and not taken is lost with the process, and a message that is sent again after a
+    /// restart is delivered again. Sessions and failed logins need no inbox: the former hold across a restart, the latter
+    /// do not.
     pub fn inbox(mut self, inbox: Inbox) -> Self {
         self.inbox = Some(inbox);
         self
@@ -125,13 +140,15 @@ impl ServerBuilder {
         self
     }
 
-    /// How long a request's body may take to arrive; then 408.
+    /// How long a request's body may take to arrive; then 408. So long, too, an answer may take to be taken by the peer;
+    /// then the connection is closed.
     pub fn body_timeout(mut self, time: Duration) -> Self {
         self.body_timeout = time;
         self
     }
 
-    /// How long a request's head may take to arrive; then 408.
+    /// How long a request's head may take to arrive, from its first byte. Then the connection is closed; the first request
+    /// on a connection is answered with 408 before, and has its time from the connection's beginning.
     pub fn head_timeout(mut self, time: Duration) -> Self {
         self.head_timeout = time;
         self
@@ -155,10 +172,31 @@ impl ServerBuilder {
         self
     }
 
-    /// How many connections are served at the same time; further ones wait. Together with
-    /// [`plaintext_bytes_max`](Self::plaintext_bytes_max) this bounds what peers can make the server hold.
+    /// How many bytes all bodies that are being read or opened may take together, beyond the first 64 KiB of each. Bytes
+    /// count as they come, whatever a head announces. A body that finds no room is refused with 503 `unavailable` and
+    /// `Retry-After`. A budget below the longest body ([`plaintext_bytes_max`](Self::plaintext_bytes_max), a third more
+    /// as text) lets no such body in.
+    ///
+    /// With this, what peers can make the server hold is bounded by this many bytes, some 256 KiB for each of
+    /// [`connections_max`](Self::connections_max) connections, and what the inbox holds.
+    pub fn bodies_bytes_max(mut self, bytes: usize) -> Self {
+        self.bodies_bytes_max = bytes;
+        self
+    }
+
+    /// How many connections are served at the same time. For a further one the connection that has been idle longest is
+    /// closed; where none is idle, the new one is. The number is shared out among the [`workers`](Self::workers), rounded up
+    /// for each: 10 connections and 4 workers make 3 for each worker. The limit of open files should be some hundreds above
+    /// this and [`handshakes_max`](Self::handshakes_max).
     pub fn connections_max(mut self, connections: usize) -> Self {
         self.connections_max = connections.max(1);
+        self
+    }
+
+    /// How many TLS handshakes are made at the same time, shared out among the workers like connections. For a further one
+    /// the oldest is given up.
+    pub fn handshakes_max(mut self, handshakes: usize) -> Self {
+        self.handshakes_max = handshakes.max(1);
         self
     }
 
@@ -168,7 +206,15 @@ impl ServerBuilder {
         self
     }
 
-    /// How many logins of one peer for one user may fail within a minute; further ones are refused with 429.
+    /// How many of these may be of one peer (its certificate; its address over plain http), so that it leaves places to
+    /// others; further ones are refused with 429.
+    pub fn peer_logins_waiting_max(mut self, logins: usize) -> Self {
+        self.peer_logins_waiting_max = logins;
+        self
+    }
+
+    /// How many logins of one peer for one user may fail within a minute; further ones are refused with 429. All names that
+    /// no user can have count as one user.
     pub fn failed_logins_max(mut self, logins: u32) -> Self {
         self.failed_logins_max = logins;
         self
@@ -180,7 +226,7 @@ impl ServerBuilder {
         self
     }
 
-    /// How long [`Server::stop`] waits for requests that are under way.
+    /// How long [`Server::stop`] waits for requests that are under way, rounded up to whole seconds.
     pub fn stop_timeout(mut self, time: Duration) -> Self {
         self.stop_timeout = time;
         self

@@ -6,29 +6,37 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::time::Duration;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
+use actix_http::body::BoxBody;
 use actix_http::error::DispatchError;
-use actix_http::{HttpService, KeepAlive};
+use actix_http::{ConnectionType, HttpService, KeepAlive, Payload, Request, Response};
 use actix_server::GracefulShutdownSignal;
-use actix_service::{ServiceFactory, ServiceFactoryExt as _, map_config};
-use actix_tls::accept::TlsError;
-use actix_tls::accept::rustls_0_23::{Acceptor, TlsStream};
-use actix_web::dev::{AppConfig, Extensions};
+use actix_service::{Service as _, ServiceFactory, ServiceFactoryExt as _, fn_service, map_config};
+use actix_web::dev::{AppConfig, Extensions, ServiceRequest};
 use actix_web::rt::net::TcpStream;
 use actix_web::{App, web};
+use futures_util::future::{Either, ready};
 use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_rustls::server::TlsStream;
 
-use crate::peer::note_certificate;
+use crate::answer::{answer, refuse};
+use crate::crowd::{Crowd, Member};
+use crate::deadline::{Timed, Times, Watch};
+use crate::handshake::{Acceptor, Lines};
+use crate::peer::{Peer, note_certificate};
 use crate::routes;
 use crate::state::State;
 
 /// The name of the one service, seen in actix's log only.
 const SERVICE: &str = "web-ipc";
 
-/// How long a client may take to close its side of a connection that the server has closed.
-const DISCONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long a client may take to close its side of a connection that the server has closed, and how long what it still
+/// sends is dropped before.
+pub(crate) const DISCONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// actix-server takes no more workers than this.
 const WORKERS_MAX: usize = 512;
@@ -38,11 +46,14 @@ const WORKERS_MAX: usize = 512;
 pub(crate) struct Settings {
     pub(crate) workers: usize,
     pub(crate) connections_max: usize,
-    pub(crate) idle_timeout: Duration,
-    pub(crate) head_timeout: Duration,
+    pub(crate) handshakes_max: usize,
+    pub(crate) times: Times,
     pub(crate) handshake_timeout: Duration,
     pub(crate) stop_timeout: Duration,
 }
+
+/// A connection's stream.
+type Stream<S> = Timed<S, Member>;
 
 /// Serves a socket that listens, over TLS where there is a configuration for it.
 pub(crate) fn serve(
@@ -52,36 +63,48 @@ pub(crate) fn serve(
     state: &web::Data<State>,
 ) -> io::Result<actix_server::Server> {
     let workers = settings.workers.clamp(1, WORKERS_MAX);
+    let connections_max = settings.connections_max.div_ceil(workers);
+    let handshakes_max = settings.handshakes_max.div_ceil(workers);
+    let stop_secs = settings.stop_timeout.as_secs() + u64::from(settings.stop_timeout.subsec_nanos() > 0);
     let builder = actix_server::Server::build()
         .workers(workers)
-        .max_concurrent_connections(settings.connections_max.div_ceil(workers))
-        .shutdown_timeout(settings.stop_timeout.as_secs())
+        // Above the limits here, which choose who has to go. At its own, actix-server takes nobody.
+        .max_concurrent_connections(connections_max.saturating_add(handshakes_max).saturating_mul(2))
+        .shutdown_timeout(stop_secs)
         // Signals are the application's.
         .disable_signals();
     let (stopping, state) = (builder.graceful_shutdown_signal(), state.clone());
     let builder = match tls {
         Some(mut config) => {
             config.alpn_protocols = vec![b"http/1.1".to_vec()];
+            let (config, lines) = (Arc::new(config), Arc::new(Lines::default()));
             builder.listen(SERVICE, listener, move || {
-                let mut acceptor = Acceptor::new(config.clone());
-                acceptor.set_handshake_timeout(settings.handshake_timeout);
+                let (config, lines) = (Arc::clone(&config), Arc::clone(&lines));
+                let acceptor =
+                    Rc::new(Acceptor::new(config, handshakes_max, settings.handshake_timeout, lines));
+                let crowd = Crowd::new(connections_max);
                 let http = http1(note_certificate, settings, stopping.clone(), state.clone());
-                acceptor
-                    .map_init_err(|()| ())
-                    .map_err(TlsError::into_service_error)
-                    .map(|stream: TlsStream<TcpStream>| {
-                        let peer = prepared(stream.get_ref().0);
-                        (stream, peer)
-                    })
-                    .and_then(http.map_err(TlsError::Service))
+                fn_service(move |stream: TcpStream| {
+                    let (acceptor, crowd) = (Rc::clone(&acceptor), Rc::clone(&crowd));
+                    async move {
+                        let peer = prepared(&stream);
+                        let stream = acceptor.accept(stream).await.map_err(DispatchError::Io)?;
+                        Ok::<(Stream<TlsStream<TcpStream>>, _), _>((
+                            joined(stream, &crowd, settings.times, peer)?,
+                            peer,
+                        ))
+                    }
+                })
+                .and_then(http)
             })?
         }
         None => builder.listen(SERVICE, listener, move || {
+            let crowd = Crowd::new(connections_max);
             let http =
                 http1(|_: &TcpStream, _: &mut Extensions| (), settings, stopping.clone(), state.clone());
-            actix_service::fn_service(|stream: TcpStream| async move {
+            fn_service(move |stream: TcpStream| {
                 let peer = prepared(&stream);
-                Ok((stream, peer))
+                ready(joined(stream, &crowd, settings.times, peer).map(|stream| (stream, peer)))
             })
             .and_then(http)
         })?,
@@ -98,23 +121,89 @@ fn prepared(stream: &TcpStream) -> Option<SocketAddr> {
     stream.peer_addr().ok()
 }
 
+/// Gives a connection its place among the others, and its limits.
+fn joined<S>(
+    stream: S,
+    crowd: &Rc<Crowd>,
+    times: Times,
+    peer: Option<SocketAddr>,
+) -> Result<Stream<S>, DispatchError> {
+    let watch = Watch::new(times);
+    match crowd.join(&watch) {
+        Some(member) => Ok(Timed::new(stream, watch, member)),
+        None => {
+            let peer = peer.map_or_else(|| "?".to_owned(), |peer| peer.to_string());
+            log::info!("{peer} - connection refused: there are as many as may be, and all are busy");
+            Err(DispatchError::Io(io::ErrorKind::ConnectionRefused.into()))
+        }
+    }
+}
+
 /// The routes over one kind of stream.
-fn http1<T: AsyncRead + AsyncWrite + Unpin + 'static>(
-    on_connect: impl Fn(&T, &mut Extensions) + 'static,
+fn http1<S: AsyncRead + AsyncWrite + Unpin + 'static>(
+    on_connect: impl Fn(&S, &mut Extensions) + 'static,
     settings: Settings,
     stopping: GracefulShutdownSignal,
     state: web::Data<State>,
-) -> impl ServiceFactory<(T, Option<SocketAddr>), Config = (), Response = (), Error = DispatchError, InitError = ()>
-{
-    let app = App::new().app_data(state).configure(routes::configure);
+) -> impl ServiceFactory<
+    (Stream<S>, Option<SocketAddr>),
+    Config = (),
+    Response = (),
+    Error = DispatchError,
+    InitError = (),
+> {
+    let (gate, expectations) = (state.clone(), state.clone());
+    let app = App::new().app_data(state).configure(routes::configure).wrap_fn(move |request, routes| {
+        let watch = begun(&request);
+        // In one place for all routes, those included that are none.
+        let answered = match Peer::of(request.request(), &gate.transport, Instant::now()) {
+            Ok(_) => Either::Left(routes.call(request)),
+            Err(refusal) => {
+                let response = answer(request.request(), Err(refusal));
+                Either::Right(ready(Ok(request.into_response(response))))
+            }
+        };
+        async move {
+            let mut answered = answered.await;
+            let is_kept = watch.is_none_or(|watch| watch.answered());
+            if let (false, Ok(response)) = (is_kept, &mut answered) {
+                response.response_mut().head_mut().set_connection_type(ConnectionType::Close);
+            }
+            answered
+        }
+    });
     HttpService::build()
-        .keep_alive(KeepAlive::Timeout(settings.idle_timeout))
-        .client_request_timeout(settings.head_timeout)
+        // How long, the stream knows.
+        .keep_alive(KeepAlive::Os)
+        // Holds for the first request only, which gets a 408; the stream has the same limit for all.
+        .client_request_timeout(settings.times.head)
         .client_disconnect_timeout(DISCONNECT_TIMEOUT)
         .graceful_shutdown_signal(move || {
             let stopping = stopping.clone();
             async move { stopping.notified().await }
         })
-        .on_connect_ext(on_connect)
+        .expect(fn_service(move |request| ready(expected(request, &expectations))))
+        .on_connect_ext(move |stream: &Stream<S>, extensions: &mut Extensions| {
+            extensions.insert(Rc::clone(stream.watch()));
+            on_connect(stream.stream(), extensions);
+        })
         .h1(map_config(app, |()| AppConfig::default()))
+}
+
+/// Tells the connection that a request is under way.
+fn begun(request: &ServiceRequest) -> Option<Rc<Watch>> {
+    let watch = request.request().conn_data::<Rc<Watch>>().cloned();
+    if let Some(watch) = &watch {
+        watch.request_begins(!matches!(request.parts().1, Payload::None));
+    }
+    watch
+}
+
+/// What a client is told that asks, with `Expect: 100-continue`, whether to send its body.
+fn expected(request: Request, state: &State) -> Result<Request, Response<BoxBody>> {
+    let Some(refusal) = state.limits.announced_too_long(&request.head().headers) else { return Ok(request) };
+    if let Some(watch) = request.conn_data::<Rc<Watch>>() {
+        watch.close_soon();
+    }
+    Err(refuse(&request, &refusal).into())
 }

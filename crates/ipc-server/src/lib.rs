@@ -40,11 +40,16 @@
 mod answer;
 mod attempts;
 pub mod blocking;
+mod budget;
 mod builder;
 mod clock;
+mod crowd;
+mod deadline;
 mod error;
+mod handshake;
 mod http;
 mod listen;
+mod logins;
 mod peer;
 mod receive;
 mod routes;

@@ -1,24 +1,33 @@
-//! From the bytes of a request to the plaintext of its envelope, within the limits of size and time.
+//! From the bytes of a request to the plaintext of its envelope, within the limits of size, memory and time.
 
 use std::future::{Future, poll_fn};
+use std::ops::Range;
 use std::pin::pin;
+use std::rc::Rc;
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use actix_web::http::header;
+use actix_web::http::header::{self, HeaderMap};
 use actix_web::{HttpRequest, web};
 use futures_util::StreamExt;
 use ipc_envelope::{Freshness, KeyRing, OVERHEAD_BYTES_MAX, OpenError};
 use ipc_protocol::{ProblemCode, RAW_ENVELOPE_TYPE};
+use zeroize::Zeroize;
 
 use crate::answer::Refusal;
+use crate::budget::{Budget, Held};
+use crate::deadline::Watch;
 
-/// The body of a request.
-pub(crate) struct Envelope {
-    bytes: Vec<u8>,
-    /// Raw bytes, or base64url text.
-    pub(crate) is_raw: bool,
-}
+/// Bytes of a body that need none of the budget: most bodies are shorter, and so much each connection may have.
+const FREE_BYTES: usize = 64 * 1024;
+
+/// An envelope longer than this is opened on a thread that may block: 16 MiB take tens of milliseconds, for which other
+/// connections would wait.
+const INLINE_BYTES_MAX: usize = 256 * 1024;
+
+/// When a client may come again that found no room for its body.
+const COME_AGAIN: Duration = Duration::from_secs(1);
 
 /// What a body may cost.
 #[derive(Clone, Copy, Debug)]
@@ -35,83 +44,219 @@ impl Limits {
         let raw = self.plaintext_bytes_max.saturating_add(OVERHEAD_BYTES_MAX);
         if is_raw { raw } else { raw.div_ceil(3).saturating_mul(4) }
     }
+
+    /// The refusal of a body that is announced to be too long.
+    pub(crate) fn announced_too_long(&self, headers: &HeaderMap) -> Option<Refusal> {
+        let bytes_max = self.body_bytes_max(is_raw(headers));
+        (announced(headers) > bytes_max).then(|| too_long(bytes_max))
+    }
+}
+
+/// Raw bytes rather than base64url text. Parameters of the type mean nothing.
+fn is_raw(headers: &HeaderMap) -> bool {
+    let content_type = headers.get(header::CONTENT_TYPE).map_or(&b""[..], |value| value.as_bytes());
+    let essence = content_type.split(|byte| *byte == b';').next().unwrap_or_default();
+    essence.trim_ascii().eq_ignore_ascii_case(RAW_ENVELOPE_TYPE.as_bytes())
+}
+
+/// The length that the head gives, 0 for a body that comes in chunks.
+fn announced(headers: &HeaderMap) -> usize {
+    let length = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok());
+    // actix-http has refused what is no number.
+    length.map_or(0, |length| length.parse().unwrap_or(usize::MAX))
+}
+
+fn too_long(bytes_max: usize) -> Refusal {
+    Refusal::new(ProblemCode::TooLarge, format!("a request's body may be {bytes_max} bytes long"))
+}
+
+/// The body of a request, wiped when it is dropped.
+pub(crate) struct Envelope {
+    bytes: Vec<u8>,
+    /// Raw bytes, or base64url text.
+    pub(crate) is_raw: bool,
+    /// Where the plaintext is, once it was opened.
+    plaintext: Option<Range<usize>>,
+    /// The room that the bytes take.
+    _held: Held,
 }
 
 /// Reads a request's body.
 ///
 /// # Errors
-/// 413 if it is too long, 408 if it takes too long.
+/// 413 if it is too long, 503 if there is no memory for it, 408 if it takes too long, 400 if it is encoded.
 pub(crate) async fn receive(
     request: &HttpRequest,
     payload: web::Payload,
     limits: Limits,
+    budget: &Arc<Budget>,
 ) -> Result<Envelope, Refusal> {
-    let content_type = request.headers().get(header::CONTENT_TYPE);
-    let is_raw =
-        content_type.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(RAW_ENVELOPE_TYPE.as_bytes()));
-    let body_bytes_max = limits.body_bytes_max(is_raw);
-    let announced = request
-        .headers()
-        .get(header::CONTENT_LENGTH)
-        .and_then(|length| length.to_str().ok()?.parse::<usize>().ok())
-        .unwrap_or(0);
+    let headers = request.headers();
+    let is_raw = is_raw(headers);
+    let mut body = Body {
+        bytes: Vec::new(),
+        received: 0,
+        announced: announced(headers),
+        bytes_max: limits.body_bytes_max(is_raw),
+        no_room: false,
+        held: Held::nothing(budget),
+    };
+    body.bytes.reserve_exact(body.announced.min(body.bytes_max).min(FREE_BYTES));
+    let ending = in_time(body.read(payload), limits.body_timeout).await.transpose()?;
+    if let (Some(Ending::Whole), Some(watch)) = (&ending, request.conn_data::<Rc<Watch>>()) {
+        watch.body_is_read();
+    }
+    if let Some(refusal) = body.refusal() {
+        // Before the time: who sends too much, and that slowly, is told what will not change.
+        return Err(refusal);
+    }
+    if ending.is_none() {
+        return Err(Refusal::new(ProblemCode::RequestTimeout, "the request's body did not arrive in time"));
+    }
+    if is_encoded(headers) {
+        return Err(Refusal::new(
+            ProblemCode::MalformedEnvelope,
+            "the body has a Content-Encoding, of which the server reads none",
+        ));
+    }
+    Ok(Envelope { bytes: body.bytes, is_raw, plaintext: None, _held: body.held })
+}
 
-    let mut reading = pin!(read(payload, announced, body_bytes_max));
+/// What a future gives, or `None` if it takes too long.
+async fn in_time<F: Future>(future: F, time: Duration) -> Option<F::Output> {
+    let mut future = pin!(future);
     // Most bodies are there with the head: those need no timer.
-    let at_once = poll_fn(|context| match reading.as_mut().poll(context) {
+    let at_once = poll_fn(|context| match future.as_mut().poll(context) {
         Poll::Ready(result) => Poll::Ready(Some(result)),
         Poll::Pending => Poll::Ready(None),
     });
-    let bytes = match at_once.await {
-        Some(result) => result?,
-        None => tokio::time::timeout(limits.body_timeout, reading).await.map_err(|_| {
-            Refusal::new(ProblemCode::RequestTimeout, "the request's body did not arrive in time")
-        })??,
-    };
-    Ok(Envelope { bytes, is_raw })
+    match at_once.await {
+        Some(result) => Some(result),
+        None => tokio::time::timeout(time, future).await.ok(),
+    }
 }
 
-async fn read(mut payload: web::Payload, announced: usize, bytes_max: usize) -> Result<Vec<u8>, Refusal> {
-    // What is announced is not believed beyond a page or so: memory is for bytes that came.
-    let mut bytes = Vec::with_capacity(announced.min(bytes_max).min(64 * 1024));
-    let mut received = 0_usize;
-    while let Some(chunk) = payload.next().await {
-        let chunk = chunk.map_err(|error| {
-            Refusal::new(ProblemCode::MalformedEnvelope, "the request's body broke off").because(error)
-        })?;
-        received = received.saturating_add(chunk.len());
-        if announced.max(received) <= bytes_max {
-            bytes.extend_from_slice(&chunk);
-            continue;
+fn is_encoded(headers: &HeaderMap) -> bool {
+    headers.get_all(header::CONTENT_ENCODING).any(|value| !value.as_bytes().eq_ignore_ascii_case(b"identity"))
+}
+
+/// A body that is being read.
+struct Body {
+    bytes: Vec<u8>,
+    received: usize,
+    announced: usize,
+    bytes_max: usize,
+    no_room: bool,
+    held: Held,
+}
+
+/// Where the reading of a body ended.
+enum Ending {
+    Whole,
+    /// It went on although it was far too long.
+    CutOff,
+}
+
+impl Body {
+    async fn read(&mut self, mut payload: web::Payload) -> Result<Ending, Refusal> {
+        while let Some(chunk) = payload.next().await {
+            let chunk = chunk.map_err(|error| {
+                Refusal::new(ProblemCode::MalformedEnvelope, "the request's body broke off").because(error)
+            })?;
+            self.received = self.received.saturating_add(chunk.len());
+            if !self.is_refused() {
+                self.no_room = !self.make_room(chunk.len());
+            }
+            if !self.is_refused() {
+                self.bytes.extend_from_slice(&chunk);
+                continue;
+            }
+            // A client reads no answer while it still writes: what comes is dropped, so that it learns why. One that
+            // does not end even so is cut off.
+            self.bytes = Vec::new();
+            self.held.release();
+            if self.received > self.bytes_max.saturating_mul(2) {
+                return Ok(Ending::CutOff);
+            }
         }
-        // A client reads no answer while it still writes: what comes is dropped, so that it learns why. One that
-        // does not end even so is cut off.
-        bytes = Vec::new();
-        if received > bytes_max.saturating_mul(2) {
-            break;
+        Ok(Ending::Whole)
+    }
+
+    fn is_too_long(&self) -> bool {
+        self.announced.max(self.received) > self.bytes_max
+    }
+
+    fn is_refused(&self) -> bool {
+        self.no_room || self.is_too_long()
+    }
+
+    fn refusal(&self) -> Option<Refusal> {
+        if self.is_too_long() {
+            return Some(too_long(self.bytes_max));
         }
+        let detail = "the server has no memory for a body as long as this at the moment";
+        self.no_room.then(|| Refusal::new(ProblemCode::Unavailable, detail).retry_after(COME_AGAIN))
     }
-    if announced.max(received) > bytes_max {
-        return Err(Refusal::new(
-            ProblemCode::TooLarge,
-            format!("a request's body may be {bytes_max} bytes long"),
-        ));
+
+    /// Makes room for more, by doubling but not beyond what the body can need. What is announced is not believed:
+    /// memory is for bytes that came.
+    fn make_room(&mut self, more: usize) -> bool {
+        let needed = self.bytes.len() + more;
+        if needed <= self.bytes.capacity() {
+            return true;
+        }
+        let most = if self.announced > 0 { self.announced } else { self.bytes_max };
+        let capacity = self.bytes.capacity().saturating_mul(2).min(most).max(needed);
+        let has_room = self.held.grow_to(capacity.saturating_sub(FREE_BYTES));
+        if has_room {
+            self.bytes.reserve_exact(capacity - self.bytes.len());
+        }
+        has_room
     }
-    Ok(bytes)
 }
 
 impl Envelope {
+    /// Opens an envelope that is so long that it would hold up other connections, on a thread of its own; others are left
+    /// for [`open`](Envelope::open).
+    ///
+    /// # Errors
+    /// Those of `open`.
+    pub(crate) async fn open_if_long(
+        mut self,
+        keys: &Arc<KeyRing>,
+        freshness: Freshness,
+    ) -> Result<Self, Refusal> {
+        if self.bytes.len() <= INLINE_BYTES_MAX {
+            return Ok(self);
+        }
+        let keys = Arc::clone(keys);
+        let opening = web::block(move || self.open(&keys, freshness).map(drop).map(|()| self));
+        opening.await.map_err(|error| {
+            log::error!("opening an envelope: {error}");
+            Refusal::new(ProblemCode::InternalError, "the server failed; its log says how")
+        })?
+    }
+
     /// Opens the envelope in place and returns its plaintext.
     ///
     /// # Errors
     /// 400, without saying what of it is wrong unless it is the time.
     pub(crate) fn open(&mut self, keys: &KeyRing, freshness: Freshness) -> Result<&[u8], Refusal> {
+        let plaintext = match self.plaintext.take() {
+            Some(plaintext) => plaintext,
+            None => self.decrypt(keys, freshness)?,
+        };
+        Ok(&self.bytes[self.plaintext.insert(plaintext).clone()])
+    }
+
+    fn decrypt(&mut self, keys: &KeyRing, freshness: Freshness) -> Result<Range<usize>, Refusal> {
+        let buffer_at = self.bytes.as_ptr().addr();
         let opened = if self.is_raw {
             keys.open_in_place(&mut self.bytes, Some(freshness))
         } else {
             keys.open_base64url_in_place(&mut self.bytes, Some(freshness))
         };
-        opened.map(|opened| opened.plaintext()).map_err(|error| match error {
+        let opened = opened.map_err(|error| match error {
             OpenError::Stale { sealed_at_secs, now_secs } => {
                 Refusal::new(ProblemCode::StaleEnvelope, stale_detail(sealed_at_secs, now_secs, freshness))
             }
@@ -119,12 +264,22 @@ impl Envelope {
                 ProblemCode::MalformedEnvelope,
                 "the body is no envelope that this server's keys open",
             ),
-        })
+        })?;
+        // The plaintext is a part of the buffer.
+        let start = opened.plaintext().as_ptr().addr() - buffer_at;
+        Ok(start..start + opened.plaintext().len())
     }
 
     /// Wipes what the request held.
-    pub(crate) fn wipe(mut self) {
-        zeroize::Zeroize::zeroize(&mut self.bytes);
+    pub(crate) fn wipe(self) {
+        drop(self);
+    }
+}
+
+impl Drop for Envelope {
+    fn drop(&mut self) {
+        // The slice, not the vector: the latter is wiped byte by byte.
+        self.bytes.as_mut_slice().zeroize();
     }
 }
 
@@ -153,6 +308,82 @@ mod tests {
         let keys = KeyRing::new(ipc_envelope::Key::from_bytes([1; 32]));
         assert!(keys.seal(&[b'x'; 1000], 0, [0; 16]).len() <= limits.body_bytes_max(true));
         assert!(keys.seal_base64url(&[b'x'; 1000], 0, [0; 16]).len() <= limits.body_bytes_max(false));
+    }
+
+    #[test]
+    fn parameters_of_the_content_type_mean_nothing() {
+        let headers = |content_type: &'static str| {
+            let value = header::HeaderValue::from_static(content_type);
+            HeaderMap::from_iter([(header::CONTENT_TYPE, value)])
+        };
+        for raw in [
+            "application/octet-stream",
+            "Application/Octet-Stream",
+            "application/octet-stream; charset=utf-8",
+            "application/octet-stream ;",
+        ] {
+            assert!(is_raw(&headers(raw)), "{raw}");
+        }
+        for text in ["", "text/plain", "application/octet-streams", "x; application/octet-stream"] {
+            assert!(!is_raw(&headers(text)), "{text}");
+        }
+        assert!(!is_raw(&HeaderMap::new()));
+    }
+
+    fn body(announced: usize, budget: &Arc<Budget>) -> Body {
+        let held = Held::nothing(budget);
+        Body { bytes: Vec::new(), received: 0, announced, bytes_max: 1 << 20, no_room: false, held }
+    }
+
+    #[test]
+    fn room_is_made_for_what_came_and_never_beyond_what_is_announced() {
+        let budget = Budget::new(1 << 20);
+        let mut announced = body(300_000, &budget);
+        assert!(announced.make_room(100_000));
+        announced.bytes.resize(100_000, 0);
+        assert_eq!(announced.bytes.capacity(), 100_000);
+        assert!(announced.make_room(100_001));
+        announced.bytes.resize(200_001, 0);
+        assert!(announced.make_room(1));
+        assert!(announced.bytes.capacity() <= 300_000);
+        assert!(announced.make_room(99_999));
+    }
+
+    #[test]
+    fn long_bodies_share_the_budget_and_short_ones_need_none() {
+        let budget = Budget::new(100_000);
+        let mut first = body(0, &budget);
+        assert!(first.make_room(FREE_BYTES + 100_000));
+        let mut second = body(0, &budget);
+        assert!(second.make_room(FREE_BYTES));
+        second.bytes.resize(FREE_BYTES, 0);
+        assert!(!second.make_room(1));
+        drop(first);
+        assert!(second.make_room(1));
+    }
+
+    #[test]
+    fn an_envelope_is_opened_once_and_its_plaintext_stays_where_it_is() {
+        let keys = KeyRing::new(ipc_envelope::Key::from_bytes([1; 32]));
+        let budget = Budget::new(0);
+        for is_raw in [true, false] {
+            let bytes = match is_raw {
+                true => keys.seal(b"hello", 1000, [0; 16]),
+                false => keys.seal_base64url(b"hello", 1000, [0; 16]).into_bytes(),
+            };
+            let mut envelope = Envelope { bytes, is_raw, plaintext: None, _held: Held::nothing(&budget) };
+            assert!(envelope.open(&keys, Freshness::at(2000)).is_err());
+            let mut envelope = match is_raw {
+                true => envelope,
+                // Where text was refused, the buffer is not what it was.
+                false => {
+                    envelope.bytes = keys.seal_base64url(b"hello", 1000, [0; 16]).into_bytes();
+                    envelope
+                }
+            };
+            assert_eq!(envelope.open(&keys, Freshness::at(1000)).unwrap(), b"hello");
+            assert_eq!(envelope.open(&keys, Freshness::at(1000)).unwrap(), b"hello");
+        }
     }
 
     #[test]

@@ -27,16 +27,19 @@ pub(crate) fn configure(app: &mut web::ServiceConfig) {
     let resource = |route: Route| {
         web::resource(route.path()).default_service(web::to(move |request: HttpRequest| async move {
             let mut response = answer(&request, Err(method_not_allowed(route)));
-            response.headers_mut().insert(header::ALLOW, header::HeaderValue::from_static(route.method()));
+            let allowed = if route == Route::IsRunning { "GET, HEAD" } else { route.method() };
+            response.headers_mut().insert(header::ALLOW, header::HeaderValue::from_static(allowed));
             response
         }))
     };
-    app.service(resource(Route::IsRunning).route(web::get().to(is_running)))
-        .service(resource(Route::ClientAuth).route(web::post().to(client_auth)))
-        .service(resource(Route::MessageSubmit).route(web::post().to(message_submit)))
-        .default_service(web::to(|request: HttpRequest| async move {
-            answer(&request, Err(Refusal::new(ProblemCode::NotFound, "there is no such route")))
-        }));
+    app.service(
+        resource(Route::IsRunning).route(web::get().to(is_running)).route(web::head().to(is_running)),
+    )
+    .service(resource(Route::ClientAuth).route(web::post().to(client_auth)))
+    .service(resource(Route::MessageSubmit).route(web::post().to(message_submit)))
+    .default_service(web::to(|request: HttpRequest| async move {
+        answer(&request, Err(Refusal::new(ProblemCode::NotFound, "there is no such route")))
+    }));
 }
 
 fn method_not_allowed(route: Route) -> Refusal {
@@ -72,7 +75,9 @@ async fn admit(
         return Err(shutting_down());
     }
     let peer = Peer::of(request, &state.transport, Instant::now())?;
-    Ok((peer, receive(request, payload, state.limits).await?))
+    let sealed = receive(request, payload, state.limits, &state.budget).await?;
+    let freshness = Freshness::at(unix_secs(SystemTime::now()));
+    Ok((peer, sealed.open_if_long(&state.envelope_keys, freshness).await?))
 }
 
 async fn log_in(
@@ -97,21 +102,27 @@ async fn log_in(
     sealed.wipe();
 
     let source = peer.source();
-    state.attempts.check(source, &credentials.username, Instant::now()).map_err(|wait| {
+    let attempt = state.attempts.begin(source, &credentials.username, Instant::now()).map_err(|wait| {
         Refusal::new(ProblemCode::TooManyAttempts, "too many logins of this user failed").retry_after(wait)
     })?;
-    let Some(_place) = state.logins.take() else {
+    let Some(_place) = state.logins.take(source) else {
+        attempt.withdrawn();
         return Err(
             Refusal::new(ProblemCode::TooManyAttempts, "too many logins are waiting").retry_after(COME_AGAIN)
         );
     };
-    let version =
-        state.users.verify(&credentials.username, &credentials.password).await.map_err(unavailable)?;
+    let version = match state.users.verify(&credentials.username, &credentials.password).await {
+        Ok(version) => version,
+        Err(error) => {
+            attempt.withdrawn();
+            return Err(unavailable(error));
+        }
+    };
     let Some(credential_version) = version else {
-        state.attempts.failed(source, &credentials.username, Instant::now());
+        attempt.failed();
         return Err(Refusal::new(ProblemCode::BadCredentials, "the user is unknown or the password wrong"));
     };
-    state.attempts.succeeded(source, &credentials.username);
+    attempt.succeeded();
 
     let now_secs = unix_secs(SystemTime::now());
     let iv = || random_iv().map_err(|error| internal("no random bytes", error));

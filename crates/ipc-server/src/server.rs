@@ -15,10 +15,13 @@ use ipc_store::{SqliteUserStore, UserStore};
 use tokio::sync::oneshot;
 
 use crate::attempts::Attempts;
+use crate::budget::Budget;
+use crate::deadline::Times;
 use crate::http::Settings;
+use crate::logins::Logins;
 use crate::peer::Transport;
 use crate::receive::Limits;
-use crate::state::{Places, State};
+use crate::state::State;
 use crate::users::Users;
 use crate::{ServerBuilder, StartError, clock, http, listen, tls};
 
@@ -179,16 +182,17 @@ async fn prepare(
     };
     let state = web::Data::new(State {
         transport,
-        envelope_keys: home.envelope_keys()?,
+        envelope_keys: Arc::new(home.envelope_keys()?),
         session_keys: home.session_keys()?,
         users: Users::new(users),
         inbox: builder.inbox.clone().unwrap_or_else(Inbox::memory),
         attempts: Attempts::new(builder.failed_logins_max),
-        logins: Places::new(builder.logins_waiting_max),
+        logins: Logins::new(builder.logins_waiting_max, builder.peer_logins_waiting_max),
         limits: Limits {
             plaintext_bytes_max: builder.plaintext_bytes_max,
             body_timeout: builder.body_timeout,
         },
+        budget: Budget::new(builder.bodies_bytes_max),
         inbox_wait: builder.inbox_wait,
         session_secs: builder.session_lifetime.as_secs(),
         is_stopping: AtomicBool::new(false),
@@ -199,8 +203,13 @@ async fn prepare(
     let settings = Settings {
         workers: builder.workers,
         connections_max: builder.connections_max,
-        idle_timeout: builder.idle_timeout,
-        head_timeout: builder.head_timeout,
+        handshakes_max: builder.handshakes_max,
+        times: Times {
+            idle: builder.idle_timeout,
+            head: builder.head_timeout,
+            linger: http::DISCONNECT_TIMEOUT,
+            answer: builder.body_timeout,
+        },
         handshake_timeout: builder.handshake_timeout,
         stop_timeout: builder.stop_timeout,
     };

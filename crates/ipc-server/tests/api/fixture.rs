@@ -157,6 +157,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     }
 
     pub(crate) async fn read_response(&mut self) -> std::io::Result<Response> {
+        let mut response = self.read_head().await?;
+        let length = response.header("content-length").map_or(0, |length| length.parse().unwrap());
+        response.body.resize(length, 0);
+        self.stream.read_exact(&mut response.body).await?;
+        Ok(response)
+    }
+
+    /// Reads a response that has no body, whatever its length says.
+    pub(crate) async fn read_head(&mut self) -> std::io::Result<Response> {
         let mut status = 0;
         let mut headers = Vec::new();
         loop {
@@ -176,11 +185,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 }
             }
         }
-        let mut response = Response { status, headers, body: Vec::new() };
-        let length = response.header("content-length").map_or(0, |length| length.parse().unwrap());
-        response.body.resize(length, 0);
-        self.stream.read_exact(&mut response.body).await?;
-        Ok(response)
+        Ok(Response { status, headers, body: Vec::new() })
     }
 
     pub(crate) async fn request(&mut self, method: &str, path: &str, headers: &str, body: &[u8]) -> Response {

@@ -4,7 +4,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ipc_protocol::{ProblemCode, Route};
+use ipc_server::Server;
 use ipc_store::{BoxFuture, CredentialVersion, DatabaseError, Password, StoreError, UserStore, Username};
+use tokio::sync::{Semaphore, mpsc};
+use tokio::task::JoinSet;
 
 use crate::fixture::*;
 
@@ -83,6 +86,136 @@ async fn no_more_logins_wait_than_may() {
     let answer = connect(&server).await.log_in("ipc-admin", "x").await;
     answer.is_refusal(ProblemCode::TooManyAttempts);
     assert_eq!(answer.header("retry-after"), Some("1"));
+}
+
+#[tokio::test]
+async fn names_that_nobody_can_have_are_limited_together() {
+    let server = builder().failed_logins_max(2).start().await.unwrap();
+    let mut connection = connect(&server).await;
+    for name in ["x\0", &"y".repeat(100_000)] {
+        connection.log_in(name, "x").await.is_refusal(ProblemCode::BadCredentials);
+    }
+    connection.log_in(&"z".repeat(81), "x").await.is_refusal(ProblemCode::TooManyAttempts);
+    connection.log_in("nobody", "x").await.is_refusal(ProblemCode::BadCredentials);
+}
+
+/// A store that looks at the password of `stuck` for as long as it is not told to go on, and lets everybody else in.
+struct Slow {
+    begun: mpsc::UnboundedSender<()>,
+    go_on: Semaphore,
+}
+
+/// A store and what tells that a login of `stuck` has come to it.
+fn slow() -> (Arc<Slow>, mpsc::UnboundedReceiver<()>) {
+    let (begun, has_begun) = mpsc::unbounded_channel();
+    (Arc::new(Slow { begun, go_on: Semaphore::new(0) }), has_begun)
+}
+
+impl UserStore for Slow {
+    fn add<'a>(&'a self, _: &'a Username, _: &'a Password) -> BoxFuture<'a, Result<(), StoreError>> {
+        broken()
+    }
+    fn delete<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<(), StoreError>> {
+        broken()
+    }
+    fn list(&self) -> BoxFuture<'_, Result<Vec<Username>, StoreError>> {
+        broken()
+    }
+    fn verify<'a>(
+        &'a self,
+        name: &'a str,
+        _: &'a str,
+    ) -> BoxFuture<'a, Result<Option<CredentialVersion>, StoreError>> {
+        Box::pin(async move {
+            if name == "stuck" {
+                self.begun.send(()).unwrap();
+                self.go_on.acquire().await.unwrap().forget();
+                return Ok(None);
+            }
+            Ok(Some(CredentialVersion::from_bytes([1; 8])))
+        })
+    }
+    fn change_password<'a>(
+        &'a self,
+        _: &'a Username,
+        _: &'a Password,
+    ) -> BoxFuture<'a, Result<(), StoreError>> {
+        broken()
+    }
+    fn credential_version<'a>(
+        &'a self,
+        _: &'a Username,
+    ) -> BoxFuture<'a, Result<Option<CredentialVersion>, StoreError>> {
+        broken()
+    }
+}
+
+/// Sends `logins` logins of `stuck` at once, each on a connection of its own, with one certificate.
+fn stuck(server: &Server, logins: usize) -> JoinSet<Response> {
+    let config = tls(Some(identity("localhost")));
+    (0..logins)
+        .map(|_| {
+            let (address, config) = (server.address(), Arc::clone(&config));
+            async move { connect_tls(address, &config).await.unwrap().log_in("stuck", "x").await }
+        })
+        .collect()
+}
+
+#[tokio::test]
+async fn the_waiting_logins_of_one_certificate_leave_places_to_others() {
+    let (store, mut has_begun) = slow();
+    let server = builder()
+        .users(store.clone())
+        .peer_logins_waiting_max(3)
+        .failed_logins_max(100)
+        .workers(2)
+        .start()
+        .await
+        .unwrap();
+    let mut logins = stuck(&server, 20);
+    for _ in 0..3 {
+        has_begun.recv().await.unwrap();
+    }
+    for _ in 0..17 {
+        let answer = logins.join_next().await.unwrap().unwrap();
+        answer.is_refusal(ProblemCode::TooManyAttempts);
+        assert_eq!(answer.header("retry-after"), Some("1"));
+    }
+    let mut other = connect_tls(server.address(), &tls(Some(identity("client2")))).await.unwrap();
+    session_in(&other.log_in("somebody", "x").await);
+    let own = connect(&server).await.log_in("somebody", "x").await;
+    own.is_refusal(ProblemCode::TooManyAttempts);
+    store.go_on.add_permits(3);
+    while let Some(answer) = logins.join_next().await {
+        answer.unwrap().is_refusal(ProblemCode::BadCredentials);
+    }
+    session_in(&connect(&server).await.log_in("somebody", "x").await);
+}
+
+#[tokio::test]
+async fn many_guesses_at_once_are_no_more_than_one_after_the_other() {
+    let (store, mut has_begun) = slow();
+    let server = builder()
+        .users(store.clone())
+        .peer_logins_waiting_max(100)
+        .failed_logins_max(3)
+        .workers(2)
+        .start()
+        .await
+        .unwrap();
+    let mut logins = stuck(&server, 20);
+    for _ in 0..3 {
+        has_begun.recv().await.unwrap();
+    }
+    for _ in 0..17 {
+        logins.join_next().await.unwrap().unwrap().is_refusal(ProblemCode::TooManyAttempts);
+    }
+    store.go_on.add_permits(100);
+    while let Some(answer) = logins.join_next().await {
+        answer.unwrap().is_refusal(ProblemCode::BadCredentials);
+    }
+    assert!(has_begun.try_recv().is_err(), "three guesses were looked at");
+    connect(&server).await.log_in("stuck", "x").await.is_refusal(ProblemCode::TooManyAttempts);
 }
 
 /// Sends until the session is refused; how long that took.

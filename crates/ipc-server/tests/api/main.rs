@@ -5,6 +5,7 @@ mod certificates;
 mod fixture;
 mod inbox;
 mod lifecycle;
+mod limits;
 mod login;
 mod messages;
 mod refusals;

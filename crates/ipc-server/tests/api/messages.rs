@@ -51,6 +51,25 @@ async fn a_body_of_base64url_text_is_answered_in_kind() {
 }
 
 #[tokio::test]
+async fn a_raw_body_is_known_by_its_type_whatever_its_parameters() {
+    let (_server, mut connection, session) = started().await;
+    for content_type in ["application/octet-stream; charset=utf-8", "Application/Octet-Stream;"] {
+        let envelope = sealed(Route::MessageSubmit, new_id(), Some(&session), "{}");
+        let headers = format!("content-type: {content_type}\r\n");
+        connection.request("POST", "/message/submit", &headers, &envelope).await.is_success();
+    }
+}
+
+#[tokio::test]
+async fn head_asks_whether_the_server_is_running_without_a_body() {
+    let (_server, mut connection, _session) = started().await;
+    connection.write(b"HEAD /is/running HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+    let answer = connection.read_head().await.unwrap();
+    assert_eq!((answer.status, answer.header("content-length")), (200, Some("21")));
+    assert_eq!(connection.request("GET", "/is/running", "", b"").await.body.len(), 21);
+}
+
+#[tokio::test]
 async fn a_message_that_comes_again_is_answered_like_the_first_and_delivered_once() {
     let (server, mut connection, session) = started().await;
     let id = new_id();

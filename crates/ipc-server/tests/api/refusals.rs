@@ -151,7 +151,7 @@ async fn an_unknown_route_is_404_and_a_wrong_method_405() {
         connection.request("GET", path, "", b"").await.is_refusal(ProblemCode::NotFound);
     }
     for (method, path, allowed) in [
-        ("POST", "/is/running", "GET"),
+        ("POST", "/is/running", "GET, HEAD"),
         ("GET", "/client/auth", "POST"),
         ("GET", "/message/submit", "POST"),
         ("PUT", "/message/submit", "POST"),
@@ -162,6 +162,20 @@ async fn an_unknown_route_is_404_and_a_wrong_method_405() {
         answer.is_refusal(ProblemCode::MethodNotAllowed);
         assert_eq!(answer.header("allow"), Some(allowed), "{method} {path}");
     }
+}
+
+#[tokio::test]
+async fn a_body_that_says_it_is_compressed_is_refused_with_the_reason() {
+    let (_server, mut connection) = started().await;
+    for encoding in ["gzip", "br", "identity, gzip"] {
+        let headers = format!("content-type: application/octet-stream\r\ncontent-encoding: {encoding}\r\n");
+        let answer = connection.request("POST", "/message/submit", &headers, &plain_envelope()).await;
+        let problem = answer.is_refusal(ProblemCode::MalformedEnvelope);
+        assert!(problem.detail.contains("Content-Encoding"), "{}", problem.detail);
+    }
+    let headers = "content-type: application/octet-stream\r\ncontent-encoding: identity\r\n";
+    let answer = connection.request("POST", "/message/submit", headers, &plain_envelope()).await;
+    answer.is_refusal(ProblemCode::SessionExpired);
 }
 
 #[tokio::test]

@@ -1,0 +1,72 @@
+//! A number of bytes that all connections share, so that their bodies together stay below it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// The bytes there are.
+#[derive(Debug)]
+pub(crate) struct Budget {
+    taken: AtomicUsize,
+    max: usize,
+}
+
+/// Bytes that were taken, given back when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Held {
+    budget: Arc<Budget>,
+    bytes: usize,
+}
+
+impl Budget {
+    pub(crate) fn new(max: usize) -> Arc<Self> {
+        Arc::new(Budget { taken: AtomicUsize::new(0), max })
+    }
+}
+
+impl Held {
+    /// Nothing yet.
+    pub(crate) fn nothing(budget: &Arc<Budget>) -> Self {
+        Held { budget: Arc::clone(budget), bytes: 0 }
+    }
+
+    /// Takes more, until it is `bytes` in all. Takes nothing, and says so, where there is not as much.
+    #[must_use]
+    pub(crate) fn grow_to(&mut self, bytes: usize) -> bool {
+        let more = bytes.saturating_sub(self.bytes);
+        let fits = |taken: usize| taken.checked_add(more).filter(|taken| *taken <= self.budget.max);
+        let is_taken = self.budget.taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits).is_ok();
+        if is_taken {
+            self.bytes += more;
+        }
+        is_taken
+    }
+
+    /// Gives all of it back.
+    pub(crate) fn release(&mut self) {
+        self.budget.taken.fetch_sub(std::mem::take(&mut self.bytes), Ordering::Relaxed);
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.release();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_more_is_taken_than_there_is_and_all_of_it_comes_back() {
+        let budget = Budget::new(10);
+        let (mut first, mut second) = (Held::nothing(&budget), Held::nothing(&budget));
+        assert!(first.grow_to(6) && first.grow_to(4) && second.grow_to(4));
+        assert!(!second.grow_to(5) && !second.grow_to(usize::MAX), "only 10 in all");
+        drop(first);
+        assert!(second.grow_to(10));
+        second.release();
+        drop(second);
+        assert_eq!(budget.taken.load(Ordering::Relaxed), 0);
+    }
+}

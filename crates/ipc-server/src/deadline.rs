@@ -1,0 +1,491 @@
+//! Time limits of a connection: how long it may be idle, how long the head of a request may take, how long what follows
+//! an answer is still read, and how long an answer may wait to be taken.
+//!
+//! `http` puts each connection's stream into a [`Timed`]; the requests on it tell its [`Watch`] what they are doing.
+//! actix-http has time limits too, but the one for heads holds for the first request of a connection only, the one for
+//! idleness ends with the first byte that comes, and a chunked body that nobody reads is swallowed for ever. Nothing
+//! here knows HTTP: it is told when a request begins and ends.
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Instant, Sleep, sleep_until};
+
+/// The limits.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Times {
+    /// Without a byte, from one answer to the next request.
+    pub(crate) idle: Duration,
+    /// From the first byte of a head to its last.
+    pub(crate) head: Duration,
+    /// From an answer to the end of the connection, where the request's body was not read to its end.
+    pub(crate) linger: Duration,
+    /// From the moment that the peer takes no more of an answer to the moment that it has all of it.
+    pub(crate) answer: Duration,
+}
+
+/// What a connection is doing. Shared by its stream, its requests and the [`Crowd`](crate::crowd::Crowd), which all live
+/// on one thread.
+#[derive(Debug)]
+pub(crate) struct Watch {
+    times: Times,
+    phase: Cell<Phase>,
+    has_unread_body: Cell<bool>,
+    /// The connection's task, to be woken when somebody else ends the connection.
+    task: RefCell<Option<Waker>>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// Nothing has come since the last answer. Until then it may stay so.
+    Idle(Instant),
+    /// A head has begun. Until then it may take.
+    Head(Instant),
+    /// A request is under way: the limits of its body and of its handler hold.
+    Request,
+    /// The answer is given, what comes is dropped. Until then it may.
+    Closing(Instant),
+    /// Nothing more is read.
+    Closed,
+}
+
+impl Watch {
+    pub(crate) fn new(times: Times) -> Rc<Self> {
+        Rc::new(Watch {
+            phase: Cell::new(Phase::Idle(Instant::now() + times.idle)),
+            times,
+            has_unread_body: Cell::new(false),
+            task: RefCell::new(None),
+        })
+    }
+
+    /// A head is complete.
+    pub(crate) fn request_begins(&self, has_body: bool) {
+        self.phase.set(Phase::Request);
+        self.has_unread_body.set(has_body);
+    }
+
+    /// The body of the request was read to its end.
+    pub(crate) fn body_is_read(&self) {
+        self.has_unread_body.set(false);
+    }
+
+    /// There is an answer. Returns whether the connection may be kept: not if the request's body was left unread.
+    pub(crate) fn answered(&self) -> bool {
+        let is_kept = !self.has_unread_body.get();
+        if is_kept {
+            self.phase.set(Phase::Idle(Instant::now() + self.times.idle));
+        } else {
+            self.close_soon();
+        }
+        is_kept
+    }
+
+    /// No further request is taken; what still comes is dropped for a while, so that the peer gets to read its answer.
+    pub(crate) fn close_soon(&self) {
+        self.phase.set(Phase::Closing(Instant::now() + self.times.linger));
+    }
+
+    /// When it will have been idle for too long; `None` where it is not idle.
+    pub(crate) fn idle_until(&self) -> Option<Instant> {
+        match self.phase.get() {
+            Phase::Idle(until) => Some(until),
+            _ => None,
+        }
+    }
+
+    /// Ends the connection at once.
+    pub(crate) fn close_now(&self) {
+        self.phase.set(Phase::Closing(Instant::now()));
+        if let Some(task) = self.task.borrow().as_ref() {
+            task.wake_by_ref();
+        }
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        match self.phase.get() {
+            Phase::Idle(until) | Phase::Head(until) | Phase::Closing(until) => Some(until),
+            Phase::Request | Phase::Closed => None,
+        }
+    }
+
+    /// Whether nothing is to be read any more, whatever has come.
+    fn is_over(&self) -> bool {
+        match self.phase.get() {
+            // What is idle is not late with the first byte there.
+            Phase::Idle(_) | Phase::Request => false,
+            Phase::Head(until) | Phase::Closing(until) => Instant::now() >= until,
+            Phase::Closed => true,
+        }
+    }
+
+    fn bytes_came(&self) {
+        if let Phase::Idle(_) = self.phase.get() {
+            self.phase.set(Phase::Head(Instant::now() + self.times.head));
+        }
+    }
+
+    fn note_task(&self, context: &Context<'_>) {
+        let mut task = self.task.borrow_mut();
+        if !task.as_ref().is_some_and(|task| task.will_wake(context.waker())) {
+            *task = Some(context.waker().clone());
+        }
+    }
+}
+
+/// A stream with limits: what reads from it finds its end when one has passed, what writes to it finds an error.
+///
+/// One timer serves for all limits. It is set anew only where the next one lies before it; where it fires and the limit
+/// has moved, it is set to that: a busy connection pays for a timer every few seconds and not for each request.
+#[derive(Debug)]
+pub(crate) struct Timed<S, G> {
+    stream: S,
+    watch: Rc<Watch>,
+    timer: Pin<Box<Sleep>>,
+    /// When the timer will fire; `None` once it has.
+    timer_at: Option<Instant>,
+    /// When an answer that the peer does not take is given up.
+    answer_until: Option<Instant>,
+    /// Dropped with the connection.
+    _guard: G,
+}
+
+impl<S, G> Timed<S, G> {
+    pub(crate) fn new(stream: S, watch: Rc<Watch>, guard: G) -> Self {
+        let at = Instant::now() + watch.times.idle;
+        Timed {
+            stream,
+            watch,
+            timer: Box::pin(sleep_until(at)),
+            timer_at: Some(at),
+            answer_until: None,
+            _guard: guard,
+        }
+    }
+
+    pub(crate) fn stream(&self) -> &S {
+        &self.stream
+    }
+
+    pub(crate) fn watch(&self) -> &Rc<Watch> {
+        &self.watch
+    }
+
+    /// Whether a limit has passed. Where not, the timer wakes the task when one does.
+    fn poll_passed(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        loop {
+            let deadlines = [self.watch.deadline(), self.answer_until];
+            let Some(next) = deadlines.into_iter().flatten().min() else { return Poll::Pending };
+            if self.timer_at.is_none_or(|at| next < at) {
+                self.timer.as_mut().reset(next);
+                self.timer_at = Some(next);
+            }
+            if self.timer.as_mut().poll(context).is_pending() {
+                return Poll::Pending;
+            }
+            self.timer_at = None;
+            if next <= Instant::now() {
+                return Poll::Ready(());
+            }
+        }
+    }
+
+    /// The end of the stream; an error where an answer was not taken, since then no orderly end is possible.
+    fn end(&self) -> Poll<io::Result<()>> {
+        self.watch.phase.set(Phase::Closed);
+        Poll::Ready(if self.answer_until.is_some() { Err(io::ErrorKind::TimedOut.into()) } else { Ok(()) })
+    }
+
+    fn written<R>(&mut self, result: Poll<io::Result<R>>, context: &mut Context<'_>) -> Poll<io::Result<R>> {
+        if result.is_pending() {
+            let until = *self.answer_until.get_or_insert_with(|| Instant::now() + self.watch.times.answer);
+            while self.poll_passed(context).is_ready() {
+                if until <= Instant::now() {
+                    return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+                }
+                // It was the limit of reading, which the reader finds once the answer has gone.
+                self.watch.phase.set(Phase::Closed);
+            }
+        }
+        result
+    }
+}
+
+impl<S: AsyncRead + Unpin, G: Unpin> AsyncRead for Timed<S, G> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if this.watch.is_over() {
+            return this.end();
+        }
+        let filled = buffer.filled().len();
+        let result = Pin::new(&mut this.stream).poll_read(context, buffer);
+        if result.is_pending() {
+            this.watch.note_task(context);
+            if this.poll_passed(context).is_ready() {
+                return this.end();
+            }
+        } else if buffer.filled().len() > filled {
+            this.watch.bytes_came();
+        }
+        result
+    }
+}
+
+impl<S: AsyncWrite + Unpin, G: Unpin> AsyncWrite for Timed<S, G> {
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &[u8]) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let result = Pin::new(&mut this.stream).poll_write(context, buffer);
+        this.written(result, context)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let result = Pin::new(&mut this.stream).poll_flush(context);
+        if result.is_ready() {
+            this.answer_until = None;
+            // An answer is flushed before the next read: the limit that begins with it needs its timer.
+            if this.poll_passed(context).is_ready() {
+                this.watch.phase.set(Phase::Closed);
+                context.waker().wake_by_ref();
+            }
+        }
+        this.written(result, context)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let result = Pin::new(&mut this.stream).poll_shutdown(context);
+        this.written(result, context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
+
+    use super::*;
+
+    const TIMES: Times = Times {
+        idle: Duration::from_secs(75),
+        head: Duration::from_secs(5),
+        linger: Duration::from_secs(1),
+        answer: Duration::from_secs(30),
+    };
+
+    /// The server's end, with what it does, and the peer's. The clock stands still but for what is waited for.
+    fn connected() -> (Timed<DuplexStream, ()>, Rc<Watch>, DuplexStream) {
+        let (server, peer) = duplex(64);
+        let watch = Watch::new(TIMES);
+        (Timed::new(server, Rc::clone(&watch), ()), watch, peer)
+    }
+
+    /// How long it takes until the server finds the end of the stream.
+    async fn until_the_end(stream: &mut Timed<DuplexStream, ()>) -> Duration {
+        let start = Instant::now();
+        let mut buffer = [0; 64];
+        while stream.read(&mut buffer).await.unwrap() > 0 {}
+        start.elapsed()
+    }
+
+    fn about(time: Duration, seconds: u64) -> bool {
+        let expected = Duration::from_secs(seconds);
+        time >= expected && time < expected + Duration::from_millis(10)
+    }
+
+    /// A peer that sends a byte every second for ever.
+    async fn drip(peer: &mut DuplexStream) {
+        while peer.write_all(b"x").await.is_ok() {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_without_a_byte_ends_when_it_has_been_idle_for_too_long() {
+        let (mut stream, watch, _peer) = connected();
+        assert!(about(until_the_end(&mut stream).await, 75));
+        assert!(watch.is_over());
+        assert_eq!(stream.read(&mut [0; 8]).await.unwrap(), 0, "it stays at its end");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_head_that_is_dripped_ends_with_its_time_on_the_first_request_and_on_later_ones() {
+        for earlier_requests in 0..3 {
+            let (mut stream, watch, mut peer) = connected();
+            for _ in 0..earlier_requests {
+                peer.write_all(b"head").await.unwrap();
+                assert_eq!(stream.read(&mut [0; 64]).await.unwrap(), 4);
+                watch.request_begins(false);
+                tokio::time::advance(Duration::from_secs(20)).await;
+                assert!(watch.answered());
+                stream.write_all(b"answer").await.unwrap();
+                stream.flush().await.unwrap();
+                peer.read_exact(&mut [0; 6]).await.unwrap();
+                tokio::time::advance(Duration::from_secs(70)).await;
+            }
+            tokio::select! {
+                time = until_the_end(&mut stream) => assert!(about(time, 5), "{time:?}"),
+                () = drip(&mut peer) => unreachable!(),
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_single_byte_of_a_later_head_is_cut_off_too() {
+        let (mut stream, watch, mut peer) = connected();
+        watch.request_begins(false);
+        watch.answered();
+        peer.write_all(b"G").await.unwrap();
+        assert!(about(until_the_end(&mut stream).await, 5));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_under_way_has_no_limit_here() {
+        let (mut stream, watch, mut peer) = connected();
+        watch.request_begins(true);
+        let late = async {
+            tokio::time::sleep(Duration::from_secs(1000)).await;
+            peer.write_all(b"late").await.unwrap();
+        };
+        let mut buffer = [0; 8];
+        let (read, ()) = tokio::join!(stream.read(&mut buffer), late);
+        assert_eq!(read.unwrap(), 4);
+        assert_eq!(watch.idle_until(), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_was_left_unread_is_dropped_for_a_while_and_no_longer_however_it_comes() {
+        for is_dripped in [false, true] {
+            let (mut stream, watch, mut peer) = connected();
+            watch.request_begins(true);
+            assert!(!watch.answered(), "such a connection is not kept");
+            stream.flush().await.unwrap();
+            tokio::select! {
+                time = until_the_end(&mut stream) => assert!(about(time, 1), "{time:?}"),
+                () = async {
+                    if is_dripped {
+                        drip(&mut peer).await;
+                    }
+                    std::future::pending().await
+                } => (),
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_flood_after_an_answer_ends_too() {
+        let (mut stream, watch, mut peer) = connected();
+        watch.request_begins(true);
+        watch.answered();
+        let flood = async {
+            // There is always something to read; the clock goes on by the second.
+            while peer.write_all(&[0; 64]).await.is_ok() {
+                tokio::time::advance(Duration::from_millis(100)).await;
+            }
+        };
+        tokio::select! {
+            time = until_the_end(&mut stream) => assert!(time <= Duration::from_millis(1200), "{time:?}"),
+            () = flood => unreachable!(),
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_was_read_to_its_end_keeps_the_connection() {
+        let (_stream, watch, _peer) = connected();
+        watch.request_begins(true);
+        watch.body_is_read();
+        assert!(watch.answered());
+        assert!(watch.idle_until().is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_limit_after_an_answer_holds_although_nobody_reads_again_before_it() {
+        let (mut stream, watch, _peer) = connected();
+        // The timer is set by a read whose limit is far away, and the task then waits for its timer alone.
+        let mut buffer = [0; 8];
+        let mut first = ReadBuf::new(&mut buffer);
+        poll_fn(|context| {
+            assert!(Pin::new(&mut stream).poll_read(context, &mut first).is_pending());
+            watch.request_begins(true);
+            watch.answered();
+            assert!(Pin::new(&mut stream).poll_flush(context).is_ready());
+            Poll::Ready(())
+        })
+        .await;
+        assert_eq!(stream.timer_at, Some(Instant::now() + TIMES.linger));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_that_is_not_taken_is_given_up_whole_or_in_drips() {
+        for takes_a_byte_a_second in [false, true] {
+            let (mut stream, watch, mut peer) = connected();
+            watch.request_begins(false);
+            watch.answered();
+            let start = Instant::now();
+            let error = tokio::select! {
+                result = async {
+                    stream.write_all(&[0; 1000]).await?;
+                    stream.flush().await
+                } => result.unwrap_err(),
+                () = async {
+                    if takes_a_byte_a_second {
+                        loop {
+                            tokio::time::sleep(Duration::from_secs(1)).await;
+                            peer.read_u8().await.unwrap();
+                        }
+                    }
+                    std::future::pending().await
+                } => unreachable!(),
+            };
+            assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+            assert!(about(start.elapsed(), 30), "{:?}", start.elapsed());
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_that_is_closed_by_another_ends_at_once() {
+        let (mut stream, watch, _peer) = connected();
+        let close = async {
+            tokio::task::yield_now().await;
+            watch.close_now();
+        };
+        let (time, ()) = tokio::join!(until_the_end(&mut stream), close);
+        assert_eq!(time, Duration::ZERO);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_busy_connection_sets_its_timer_once_in_a_while() {
+        let (mut stream, watch, mut peer) = connected();
+        let mut set = 0;
+        let mut timer_at = stream.timer_at;
+        for _ in 0..100 {
+            peer.write_all(b"head").await.unwrap();
+            assert_eq!(stream.read(&mut [0; 64]).await.unwrap(), 4);
+            // What actix-http does: it reads until there is nothing.
+            let mut buffer = [0; 8];
+            let mut nothing = ReadBuf::new(&mut buffer);
+            poll_fn(|context| {
+                assert!(Pin::new(&mut stream).poll_read(context, &mut nothing).is_pending());
+                Poll::Ready(())
+            })
+            .await;
+            watch.request_begins(false);
+            watch.answered();
+            stream.flush().await.unwrap();
+            set += u32::from(stream.timer_at != timer_at);
+            timer_at = stream.timer_at;
+            tokio::time::advance(Duration::from_millis(10)).await;
+        }
+        assert_eq!(set, 1);
+    }
+}

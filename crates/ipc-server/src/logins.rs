@@ -1,0 +1,94 @@
+//! How many logins run or wait, in all and of one peer: each is a bcrypt, and whoever waits behind many waits long.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crate::attempts::Source;
+
+/// The logins that run or wait.
+#[derive(Debug)]
+pub(crate) struct Logins {
+    max: usize,
+    each_max: usize,
+    waiting: Mutex<Waiting>,
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    all: usize,
+    of_each: HashMap<Source, usize>,
+}
+
+/// A place that is given back when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Place<'a> {
+    logins: &'a Logins,
+    source: Source,
+}
+
+impl Logins {
+    /// Places for `max` logins, for `each_max` of one peer.
+    pub(crate) fn new(max: usize, each_max: usize) -> Self {
+        Logins { max, each_max, waiting: Mutex::default() }
+    }
+
+    /// A place, if one is free for this peer.
+    pub(crate) fn take(&self, source: Source) -> Option<Place<'_>> {
+        let mut waiting = self.waiting();
+        let own = waiting.of_each.get(&source).copied().unwrap_or(0);
+        if waiting.all >= self.max || own >= self.each_max {
+            return None;
+        }
+        waiting.all += 1;
+        waiting.of_each.insert(source, own + 1);
+        Some(Place { logins: self, source })
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        let mut waiting = self.logins.waiting();
+        waiting.all -= 1;
+        match waiting.of_each.get_mut(&self.source) {
+            Some(own) if *own > 1 => *own -= 1,
+            _ => drop(waiting.of_each.remove(&self.source)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{IpAddr, Ipv4Addr};
+
+    use super::*;
+
+    fn peer(number: u8) -> Source {
+        Source::Address(IpAddr::V4(Ipv4Addr::new(192, 0, 2, number)))
+    }
+
+    #[test]
+    fn no_more_places_are_taken_than_there_are_and_each_is_given_back() {
+        let logins = Logins::new(2, 2);
+        let (first, second) = (logins.take(peer(1)), logins.take(peer(2)));
+        assert!(first.is_some() && second.is_some());
+        assert!(logins.take(peer(3)).is_none());
+        assert!(logins.take(peer(3)).is_none(), "a place that was refused counts no more");
+        drop(first);
+        assert!(logins.take(peer(3)).is_some());
+    }
+
+    #[test]
+    fn one_peer_does_not_take_all_the_places() {
+        let logins = Logins::new(8, 2);
+        let own = [logins.take(peer(1)), logins.take(peer(1))];
+        assert!(own.iter().all(Option::is_some) && logins.take(peer(1)).is_none());
+        assert!(logins.take(peer(2)).is_some(), "another peer has its own");
+        drop(own);
+        assert!(logins.take(peer(1)).is_some());
+        assert!(logins.waiting().of_each.is_empty(), "who waits for nothing is not remembered");
+    }
+}
