@@ -4,6 +4,7 @@
 //! [`HomeError::remedy`]. No variant ever carries content of a file.
 
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use thiserror::Error;
@@ -37,6 +38,26 @@ pub enum HomeError {
         /// The directory.
         path: PathBuf,
     },
+    /// The directory holds something, but nothing of a home.
+    #[error("{} is not a web-ipc home", path.display())]
+    NotAHome {
+        /// The directory, which was left as it is.
+        path: PathBuf,
+    },
+    /// The directory is the environment of the Python tool of the same name.
+    #[error("{} belongs to the Python tool of the same name and is not a web-ipc home", path.display())]
+    PythonTool {
+        /// The directory, which was left as it is.
+        path: PathBuf,
+    },
+    /// There is a symbolic link, but nothing where it points.
+    #[error("{} is a symbolic link to {}, where there is nothing", path.display(), target.display())]
+    BrokenLink {
+        /// The link.
+        path: PathBuf,
+        /// What it says.
+        target: PathBuf,
+    },
     /// Something else than a directory is there.
     #[error("{} is not a directory", path.display())]
     NotADirectory {
@@ -66,6 +87,13 @@ pub enum HomeError {
         name: PeerName,
         /// The file that is missing.
         path: PathBuf,
+    },
+    /// A pair is about to be replaced, or whoever did so was stopped halfway: the new key is there, and the new certificate
+    /// does not have its name yet.
+    #[error("the certificate of `{name}` is only half replaced")]
+    PairUnfinished {
+        /// The name of the pair.
+        name: PeerName,
     },
     /// Something else than a regular file is in the place of one.
     #[error("{} is not a regular file", path.display())]
@@ -141,17 +169,31 @@ impl HomeError {
     pub fn remedy(&self) -> Option<String> {
         Some(match self {
             Self::NoDefault => "give a directory with --home DIR or set WEB_IPC_HOME".to_owned(),
-            Self::BadPath { .. } | Self::NotADirectory { .. } => {
-                "give another directory with --home DIR".to_owned()
+            Self::BadPath { .. } | Self::NotADirectory { .. } | Self::NotAHome { .. } => {
+                ANOTHER_DIRECTORY.to_owned()
+            }
+            Self::PythonTool { path } => {
+                let users = shell_quoted(&path.join("users.db"));
+                format!("copy {users} alone into an empty directory, and give that with --home DIR")
+            }
+            Self::BrokenLink { path, .. } => {
+                format!("remove {} or mend it, or {ANOTHER_DIRECTORY}", shell_quoted(path))
             }
             Self::Missing { .. } | Self::Incomplete { .. } => "run web-ipc --init --run".to_owned(),
+            // The mode of /tmp and its like: for everybody, whatever someone has put there.
+            Self::TooOpen { mode, .. } if mode & STICKY != 0 => ANOTHER_DIRECTORY.to_owned(),
             Self::TooOpen { path, mode_wanted, .. } => {
                 format!("run chmod {mode_wanted:o} {}", shell_quoted(path))
             }
-            Self::CertificateMissing { name, .. } => format!("run web-ipc --certs --name {name}"),
-            Self::BadCertificate { name: Some(name), .. } | Self::BadPrivateKey { name, .. } => {
-                format!("run web-ipc --certs --name {name} --force")
+            Self::CertificateMissing { name, path } => {
+                let other =
+                    path.with_extension(if path.extension() == Some("crt".as_ref()) { "key" } else { "crt" });
+                format!("run {}", certs_command(name, other.symlink_metadata().is_ok()))
             }
+            Self::BadCertificate { name: Some(name), .. } | Self::BadPrivateKey { name, .. } => {
+                format!("run {}", certs_command(name, true))
+            }
+            Self::PairUnfinished { .. } => "run web-ipc --init --run, which finishes it".to_owned(),
             Self::FileMissing { .. }
             | Self::NotAFile { .. }
             | Self::TooLarge { .. }
@@ -162,22 +204,74 @@ impl HomeError {
                  for a new home (the old one is kept aside)"
                     .to_owned()
             }
-            Self::Unreadable { source, .. } | Self::Unwritable { source, .. } => return remedy_of_io(source),
+            Self::Unreadable { path, source } | Self::Unwritable { path, source } => {
+                return remedy_of_io(source, path);
+            }
             Self::NoRandomness { .. } => return None,
         })
     }
 }
 
-fn remedy_of_io(error: &io::Error) -> Option<String> {
-    let remedy = match error.kind() {
-        io::ErrorKind::PermissionDenied => {
-            "run as the user who owns the home, or give another with --home DIR"
+/// The command that makes the pair of `name` anew, `localhost` with the names that every home gives it.
+fn certs_command(name: &PeerName, force: bool) -> String {
+    match (name.as_str(), force) {
+        ("localhost", _) => {
+            "web-ipc --certs --name localhost --altNames localhost 127.0.0.1 ::1 --force".to_owned()
         }
+        (name, true) => format!("web-ipc --certs --name {name} --force"),
+        (name, false) => format!("web-ipc --certs --name {name}"),
+    }
+}
+
+/// What a user can do where the system refused to read, write or make `path`, as a clause that begins with a verb; `None`
+/// where only the cause can tell. It looks at the modes of the file and its directories as they are now.
+#[must_use]
+pub fn remedy_of_io(error: &io::Error, path: &Path) -> Option<String> {
+    let remedy = match error.kind() {
+        io::ErrorKind::PermissionDenied => return Some(remedy_of_denial(path, own_uid())),
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "make room on the disk and run it again",
+        io::ErrorKind::FileTooLarge => "raise the limit for the size of a file (ulimit -f) and run it again",
         io::ErrorKind::ReadOnlyFilesystem => "give a directory that can be written with --home DIR",
+        io::ErrorKind::InvalidFilename => "give a shorter path with --home DIR",
+        // What is in the way, or not there to put anything in.
+        io::ErrorKind::NotFound
+        | io::ErrorKind::NotADirectory
+        | io::ErrorKind::AlreadyExists
+        | io::ErrorKind::IsADirectory
+        | io::ErrorKind::DirectoryNotEmpty
+        | io::ErrorKind::Unsupported
+        | io::ErrorKind::CrossesDevices => ANOTHER_DIRECTORY,
+        // The kind of too many symbolic links in a path is not stable yet.
+        _ if error.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error()) => ANOTHER_DIRECTORY,
         _ => return None,
     };
     Some(remedy.to_owned())
+}
+
+const ANOTHER_DIRECTORY: &str = "give another directory with --home DIR";
+
+/// The bit of a directory in which everybody may put something, and remove only their own.
+const STICKY: u32 = 0o1000;
+
+fn own_uid() -> u32 {
+    rustix::process::geteuid().as_raw()
+}
+
+/// Who owns a file or directory and has taken the right on it from himself can give it back.
+fn remedy_of_denial(path: &Path, own_uid: u32) -> String {
+    // The nearest that can be looked at at all, and where that is a file, its directory too.
+    for path in path.ancestors() {
+        let Ok(metadata) = std::fs::metadata(path) else { continue };
+        let own_rights = if metadata.is_dir() { 0o700 } else { 0o600 };
+        if metadata.uid() == own_uid && metadata.mode() & own_rights != own_rights {
+            let rights = if metadata.is_dir() { "u+rwx" } else { "600" };
+            return format!("run chmod {rights} {}", shell_quoted(path));
+        }
+        if metadata.is_dir() {
+            break;
+        }
+    }
+    "run as the user who owns the home, or give another with --home DIR".to_owned()
 }
 
 /// A path as one word for a POSIX shell, bare where that is safe.
@@ -219,6 +313,61 @@ mod tests {
         let name = PeerName::parse("peer1").unwrap();
         let error = HomeError::CertificateMissing { name, path: "/x/peer1.crt".into() };
         assert_eq!(error.remedy().unwrap(), "run web-ipc --certs --name peer1");
+    }
+
+    #[test]
+    fn the_certificate_of_localhost_is_made_anew_with_all_its_names() {
+        let name = PeerName::parse("localhost").unwrap();
+        let command = "run web-ipc --certs --name localhost --altNames localhost 127.0.0.1 ::1 --force";
+        for error in [
+            HomeError::CertificateMissing { name: name.clone(), path: "/x/localhost.crt".into() },
+            HomeError::BadPrivateKey { name: name.clone(), path: "/x/localhost.key".into() },
+            HomeError::BadCertificate { name: Some(name.clone()), path: "/x/localhost.crt".into() },
+        ] {
+            assert_eq!(error.remedy().unwrap(), command, "{error:?}");
+        }
+    }
+
+    #[test]
+    fn half_a_pair_is_made_anew_by_force() {
+        let directory = tempfile::tempdir().unwrap();
+        let name = PeerName::parse("peer1.example").unwrap();
+        for (missing, there) in [("key", "crt"), ("crt", "key")] {
+            std::fs::write(directory.path().join(format!("peer1.example.{there}")), "").unwrap();
+            let path = directory.path().join(format!("peer1.example.{missing}"));
+            let error = HomeError::CertificateMissing { name: name.clone(), path };
+            assert_eq!(error.remedy().unwrap(), "run web-ipc --certs --name peer1.example --force");
+            std::fs::remove_file(directory.path().join(format!("peer1.example.{there}"))).unwrap();
+        }
+    }
+
+    #[test]
+    fn nobody_is_told_to_close_a_directory_that_is_for_everybody() {
+        let error = HomeError::TooOpen { path: "/tmp".into(), mode: 0o1777, mode_wanted: 0o700 };
+        assert_eq!(error.remedy().unwrap(), "give another directory with --home DIR");
+    }
+
+    #[test]
+    fn a_right_that_the_owner_took_from_himself_is_given_back_with_a_chmod() {
+        use std::os::unix::fs::PermissionsExt;
+
+        let directory = tempfile::tempdir().unwrap();
+        let (inner, file) = (directory.path().join("inner"), directory.path().join("inner/file"));
+        std::fs::create_dir(&inner).unwrap();
+        std::fs::write(&file, "").unwrap();
+        let chmod = |path: &Path, mode| {
+            std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+        };
+        chmod(&file, 0o000);
+        assert_eq!(remedy_of_denial(&file, own_uid()), format!("run chmod 600 {}", file.display()));
+        assert!(remedy_of_denial(&file, own_uid() + 1).contains("owns"));
+        chmod(&file, 0o600);
+        assert!(remedy_of_denial(&file, own_uid()).contains("owns"));
+        chmod(&inner, 0o500);
+        for path in [&file, &inner.join("new")] {
+            assert_eq!(remedy_of_denial(path, own_uid()), format!("run chmod u+rwx {}", inner.display()));
+        }
+        chmod(&inner, 0o700);
     }
 
     #[test]

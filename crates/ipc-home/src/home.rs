@@ -3,17 +3,20 @@
 //! Server, client, setup and command line come here for paths, keys and certificates. Nothing is made anew here but
 //! `admin.cred` and kept sessions; the database is only a path.
 
+use std::fs::Metadata;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ipc_envelope::KeyRing;
 use rustls_pki_types::CertificateDer;
+use zeroize::Zeroizing;
 
-use crate::file::{DIRECTORY_MODE, read_public, read_secret, refuse_open_mode, write_secret_atomically};
+use crate::contents::STAGED_SUFFIX;
+use crate::file::{DIRECTORY_MODE, FILE_MODE, read_public, read_secret, refuse_open_mode};
 use crate::identity::{certificates_from_pem, private_key_from_pem};
 use crate::locate::absolute;
-use crate::{Credentials, HomeError, Identity, PeerName, locate};
+use crate::{Contents, Credentials, HomeError, Identity, PeerName, StagedFile, locate};
 
 /// A home: the directory with everything that an installation owns. Cheap to clone.
 ///
@@ -29,15 +32,20 @@ impl Home {
     /// A home is complete once its `admin.cred` is there, the last file that making it writes.
     ///
     /// # Errors
-    /// [`HomeError::Missing`], [`HomeError::NotADirectory`], [`HomeError::TooOpen`] if group or others have any right
-    /// on the directory, [`HomeError::Incomplete`], [`HomeError::Unreadable`] if the system does not let us look.
+    /// Those of [`check_directory`](Self::check_directory); [`HomeError::Missing`] for an empty directory too;
+    /// [`HomeError::Incomplete`]; [`HomeError::BadPath`] for a path that is empty or not UTF-8.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, HomeError> {
         let home = Self::at(absolute(path.as_ref())?);
-        home.check_directory()?;
-        if home.is_complete()? {
-            Ok(home)
-        } else {
-            Err(HomeError::Incomplete { path: home.root().to_owned() })
+        let path = || home.root().to_owned();
+        match home.look()? {
+            (_, Contents::Nothing) => Err(HomeError::Missing { path: path() }),
+            (metadata, contents) => {
+                refuse_open_mode(home.root(), &metadata, DIRECTORY_MODE)?;
+                match contents {
+                    Contents::Complete => Ok(home),
+                    _ => Err(HomeError::Incomplete { path: path() }),
+                }
+            }
         }
     }
 
@@ -55,21 +63,44 @@ impl Home {
         Self { root: path.as_ref().into() }
     }
 
-    /// Checks that the home is a directory that nobody else has a right on.
+    /// Checks that the home is a directory that is a home, complete or begun, or empty, and that nobody else has a right on.
     ///
     /// # Errors
-    /// [`HomeError::Missing`], [`HomeError::NotADirectory`], [`HomeError::TooOpen`], [`HomeError::Unreadable`].
+    /// [`HomeError::Missing`] and [`HomeError::BrokenLink`] if it is not there, [`HomeError::NotADirectory`],
+    /// [`HomeError::NotAHome`] and [`HomeError::PythonTool`] if it is somebody else's, [`HomeError::TooOpen`] if group or
+    /// others have any right on it, [`HomeError::Unreadable`] if the system does not let us look.
     pub fn check_directory(&self) -> Result<(), HomeError> {
-        let path = self.root();
-        let metadata = std::fs::metadata(path).map_err(|source| match source.kind() {
-            io::ErrorKind::NotFound => HomeError::Missing { path: path.to_owned() },
-            io::ErrorKind::NotADirectory => HomeError::NotADirectory { path: path.to_owned() },
-            _ => HomeError::Unreadable { path: path.to_owned(), source },
+        let (metadata, _) = self.look()?;
+        refuse_open_mode(self.root(), &metadata, DIRECTORY_MODE)
+    }
+
+    /// What the directory is, which is never somebody else's. Asked before its mode is looked at: what is not a home may be
+    /// as open as its owner likes.
+    fn look(&self) -> Result<(Metadata, Contents), HomeError> {
+        let path = || self.root().to_owned();
+        let metadata = std::fs::metadata(self.root()).map_err(|source| match source.kind() {
+            io::ErrorKind::NotFound => match std::fs::read_link(self.root()) {
+                Ok(target) => HomeError::BrokenLink { path: path(), target },
+                Err(_) => HomeError::Missing { path: path() },
+            },
+            io::ErrorKind::NotADirectory => HomeError::NotADirectory { path: path() },
+            _ => HomeError::Unreadable { path: path(), source },
         })?;
         if !metadata.is_dir() {
-            return Err(HomeError::NotADirectory { path: path.to_owned() });
+            return Err(HomeError::NotADirectory { path: path() });
         }
-        refuse_open_mode(path, &metadata, DIRECTORY_MODE)
+        let contents = self.contents().map_err(|error| match error {
+            // Moved away between the two looks.
+            HomeError::Unreadable { source, .. } if source.kind() == io::ErrorKind::NotFound => {
+                HomeError::Missing { path: path() }
+            }
+            error => error,
+        })?;
+        match contents {
+            Contents::Foreign => Err(HomeError::NotAHome { path: path() }),
+            Contents::PythonTool => Err(HomeError::PythonTool { path: path() }),
+            contents => Ok((metadata, contents)),
+        }
     }
 
     /// Whether making this home came to its end.
@@ -91,6 +122,26 @@ impl Home {
     #[must_use]
     pub fn users_db(&self) -> PathBuf {
         self.root.join("users.db")
+    }
+
+    /// `users.db`, if it is there and closed to others, and so is what SQLite puts beside it.
+    ///
+    /// # Errors
+    /// [`HomeError::FileMissing`], [`HomeError::TooOpen`], [`HomeError::Unreadable`].
+    pub fn users_db_checked(&self) -> Result<PathBuf, HomeError> {
+        for suffix in ["", "-wal", "-shm"] {
+            let path = self.root.join(format!("users.db{suffix}"));
+            match std::fs::metadata(&path) {
+                Ok(metadata) => refuse_open_mode(&path, &metadata, FILE_MODE)?,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    if suffix.is_empty() {
+                        return Err(HomeError::FileMissing { path });
+                    }
+                }
+                Err(source) => return Err(HomeError::Unreadable { path, source }),
+            }
+        }
+        Ok(self.users_db())
     }
 
     /// `envelope.keys`: the key ring that seals messages.
@@ -133,6 +184,18 @@ impl Home {
     #[must_use]
     pub fn key_file(&self, name: &PeerName) -> PathBuf {
         self.root.join(format!("{name}.key"))
+    }
+
+    /// `.NAME.crt.new`: a certificate that waits to take the place of the old one; see [`identity`](Self::identity).
+    #[must_use]
+    pub fn staged_certificate_file(&self, name: &PeerName) -> PathBuf {
+        self.root.join(format!(".{name}.crt{STAGED_SUFFIX}"))
+    }
+
+    /// `.NAME.key.new`: a private key that waits to take the place of the old one.
+    #[must_use]
+    pub fn staged_key_file(&self, name: &PeerName) -> PathBuf {
+        self.root.join(format!(".{name}.key{STAGED_SUFFIX}"))
     }
 
     /// `sessions`: the directory of kept sessions.
@@ -187,9 +250,23 @@ impl Home {
         now_secs: u64,
         iv: [u8; 16],
     ) -> Result<(), HomeError> {
+        self.stage_admin_credentials(credentials, now_secs, iv)?.commit()
+    }
+
+    /// As [`write_admin_credentials`](Self::write_admin_credentials), but for the last step: `admin.cred` stays as it is until
+    /// what is returned is committed.
+    ///
+    /// # Errors
+    /// As [`write_admin_credentials`](Self::write_admin_credentials).
+    pub fn stage_admin_credentials(
+        &self,
+        credentials: &Credentials,
+        now_secs: u64,
+        iv: [u8; 16],
+    ) -> Result<StagedFile, HomeError> {
         let mut sealed = self.envelope_keys()?.seal_base64url(&credentials.to_json(), now_secs, iv);
         sealed.push('\n');
-        write_secret_atomically(&self.admin_cred_file(), sealed.as_bytes())
+        StagedFile::write(&self.admin_cred_file(), sealed.as_bytes(), FILE_MODE)
     }
 
     /// Reads the certificate of the authority, and any others in the same file: all of them are trusted.
@@ -204,22 +281,42 @@ impl Home {
 
     /// Reads the certificate pair of `name`.
     ///
+    /// A pair is replaced in four steps: the new key is written as `.NAME.key.new`, the new certificate as `.NAME.crt.new`,
+    /// then the key takes its place and at last the certificate. Never is one read with the other of another pair.
+    ///
     /// # Errors
-    /// [`HomeError::CertificateMissing`] if either file is gone, [`HomeError::BadCertificate`],
-    /// [`HomeError::BadPrivateKey`], [`HomeError::TooOpen`] for the key, [`HomeError::TooLarge`],
-    /// [`HomeError::NotAFile`], [`HomeError::Unreadable`].
+    /// [`HomeError::CertificateMissing`] if either file is gone, [`HomeError::PairUnfinished`] between the last two steps,
+    /// [`HomeError::BadCertificate`], [`HomeError::BadPrivateKey`], [`HomeError::TooOpen`] for the key,
+    /// [`HomeError::TooLarge`], [`HomeError::NotAFile`], [`HomeError::Unreadable`].
     pub fn identity(&self, name: &PeerName) -> Result<Identity, HomeError> {
-        let missing = |error| match error {
-            HomeError::FileMissing { path } => HomeError::CertificateMissing { name: name.clone(), path },
-            other => other,
-        };
-        let path = self.certificate_file(name);
-        let chain = certificates_from_pem(&read_public(&path).map_err(missing)?)
-            .ok_or_else(|| HomeError::BadCertificate { path, name: Some(name.clone()) })?;
-        let path = self.key_file(name);
-        let key = private_key_from_pem(&read_secret(&path).map_err(missing)?)
-            .ok_or_else(|| HomeError::BadPrivateKey { path, name: name.clone() })?;
+        let (certificate, key) = self.read_pair(name)?;
+        let chain = certificates_from_pem(&certificate).ok_or_else(|| HomeError::BadCertificate {
+            path: self.certificate_file(name),
+            name: Some(name.clone()),
+        })?;
+        let key = private_key_from_pem(&key)
+            .ok_or_else(|| HomeError::BadPrivateKey { path: self.key_file(name), name: name.clone() })?;
         Ok(Identity { chain, key })
+    }
+
+    fn read_pair(&self, name: &PeerName) -> Result<(Vec<u8>, Zeroizing<Vec<u8>>), HomeError> {
+        let read_both =
+            || Ok((read_public(&self.certificate_file(name))?, read_secret(&self.key_file(name))?));
+        loop {
+            let pair = read_both();
+            let is_there = |path: PathBuf| path.symlink_metadata().is_ok();
+            if is_there(self.staged_certificate_file(name)) && !is_there(self.staged_key_file(name)) {
+                return Err(HomeError::PairUnfinished { name: name.clone() });
+            }
+            let (certificate, key) = pair.map_err(|error| match error {
+                HomeError::FileMissing { path } => HomeError::CertificateMissing { name: name.clone(), path },
+                other => other,
+            })?;
+            // If the certificate is still the same, the key between was its own; else the pair has just been replaced.
+            if read_public(&self.certificate_file(name)).is_ok_and(|again| again == certificate) {
+                return Ok((certificate, key));
+            }
+        }
     }
 
     /// The names of the certificate pairs that are there in full, in alphabetical order. The authority is not one.

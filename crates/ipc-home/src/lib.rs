@@ -7,6 +7,7 @@
 //! |---|---|
 //! | where the home is | [`locate`] |
 //! | a home that is there | [`Home::open`], [`Home::open_default`] |
+//! | what a directory is, before anything is done to it | [`Home::contents`] |
 //! | keys, certificates, the admin's credentials | [`Home::envelope_keys`], [`Home::identity`], [`Home::ca_certificates`], [`Home::admin_credentials`] |
 //! | a name that is safe as a file name | [`PeerName`] |
 //! | a session for the next process | [`KeptSession`], [`Home::load_session`], [`Home::keep_session`] |
@@ -25,6 +26,7 @@
 //! # Ok::<(), std::io::Error>(())
 //! ```
 
+mod contents;
 mod credentials;
 mod error;
 mod file;
@@ -34,8 +36,9 @@ mod locate;
 mod name;
 mod session;
 
+pub use contents::Contents;
 pub use credentials::{ADMIN_USERNAME, Credentials};
-pub use error::{HomeError, shell_quoted};
+pub use error::{HomeError, remedy_of_io, shell_quoted};
 pub use file::{
     DIRECTORY_MODE, FILE_BYTES_MAX, FILE_MODE, StagedFile, make_private_directory, read_public, read_secret,
     sync_directory, write_file_atomically, write_secret_atomically,

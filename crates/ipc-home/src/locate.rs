@@ -4,6 +4,7 @@
 //! inner function, so that no test has to change the real one.
 
 use std::ffi::OsString;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::HomeError;
@@ -18,8 +19,8 @@ pub const HOME_VARIABLE: &str = "WEB_IPC_HOME";
 /// variable counts as unset, a relative `$XDG_DATA_HOME` too (XDG Base Directory Specification).
 ///
 /// # Errors
-/// [`HomeError::NoDefault`] if none of them is known, [`HomeError::BadPath`] if the path is empty or the current
-/// directory, which a relative one starts from, is gone.
+/// [`HomeError::NoDefault`] if none of them is known, [`HomeError::BadPath`] if the path is empty or not UTF-8, or if the
+/// current directory, which a relative one starts from, is gone.
 pub fn locate(explicit: Option<&Path>) -> Result<PathBuf, HomeError> {
     let environment = Environment {
         web_ipc_home: std::env::var_os(HOME_VARIABLE),
@@ -31,7 +32,15 @@ pub fn locate(explicit: Option<&Path>) -> Result<PathBuf, HomeError> {
 }
 
 pub(crate) fn absolute(path: &Path) -> Result<PathBuf, HomeError> {
-    std::path::absolute(path).map_err(|source| HomeError::BadPath { path: path.to_owned(), source })
+    let bad = |source| HomeError::BadPath { path: path.to_owned(), source };
+    let absolute = std::path::absolute(path).map_err(bad)?;
+    if absolute.to_str().is_none() {
+        return Err(bad(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "it is not UTF-8, which SQLite asks for",
+        )));
+    }
+    Ok(absolute)
 }
 
 #[derive(Default)]
@@ -113,6 +122,17 @@ mod tests {
     fn without_any_of_them_there_is_no_default() {
         assert!(matches!(choose(None, Environment::default()), Err(HomeError::NoDefault)));
         assert!(matches!(choose(None, environment(Some(""), None, Some(""))), Err(HomeError::NoDefault)));
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_path_that_is_not_utf_8_is_refused_with_the_reason() {
+        use std::error::Error as _;
+        use std::os::unix::ffi::OsStrExt as _;
+
+        let error = locate(Some(Path::new(std::ffi::OsStr::from_bytes(b"/a/\xff")))).unwrap_err();
+        assert!(matches!(error, HomeError::BadPath { .. }), "{error:?}");
+        assert!(error.source().unwrap().to_string().contains("UTF-8"));
     }
 
     #[test]

@@ -178,7 +178,7 @@ async fn prepare(
     };
     let users: Arc<dyn UserStore> = match builder.users.clone() {
         Some(users) => users,
-        None => Arc::new(SqliteUserStore::open(home.users_db()).await?),
+        None => Arc::new(SqliteUserStore::open(home.users_db_checked()?).await?),
     };
     let state = web::Data::new(State {
         transport,

@@ -2,20 +2,21 @@
 //!
 //! The command line comes here with what a user typed; names are parsed here, before anything is touched.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use ipc_home::{Home, HomeError, PeerName};
-use ipc_pki::{KeyType, LEAF_VALIDITY_DAYS, LeafRequest, SubjectAltName, SubjectName};
+use ipc_home::{Home, PeerName, read_public};
+use ipc_pki::{CertificateInfo, KeyType, LEAF_VALIDITY_DAYS, LeafRequest, SubjectAltName, SubjectName};
 
 use crate::lock::Lock;
-use crate::{SetupError, pieces};
+use crate::{SetupError, pair, pieces};
 
 /// Which certificate is wanted. Made with [`CertificateRequest::new`], then changed field by field.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CertificateRequest<'a> {
     /// The name of the peer: a host name, also an internationalised one, or an address.
     pub name: &'a str,
-    /// The names and addresses it is reached as; the name itself is always among them.
+    /// The names and addresses it is reached as; the name itself is always among them. With none, those of the certificate
+    /// that is replaced stay.
     pub alt_names: &'a [String],
     /// Replace an existing pair.
     pub force: bool,
@@ -80,17 +81,20 @@ pub fn issue_certificate(
     leaf.key_type = request.key_type;
     leaf.validity_days = request.validity_days;
 
-    let _lock = lock(home)?;
+    let _lock = Lock::of_complete(home)?;
     let (certificate_file, key_file) = (home.certificate_file(&name), home.key_file(&name));
     for file in [&certificate_file, &key_file] {
         if !request.force && pieces::exists(file)? {
             return Err(SetupError::CertificateExists { name, path: file.clone() });
         }
     }
+    if request.alt_names.is_empty() {
+        leaf.alt_names = alt_names_of(&certificate_file);
+    }
     let pair = pieces::load_authority(home)?
         .issue(&leaf, request.now_secs)
         .map_err(|source| SetupError::Issue { name: name.clone(), source })?;
-    pieces::write_pair(home, &name, &pair)?;
+    pair::write(home, &name, &pair)?;
     Ok(IssuedCertificate {
         name,
         certificate_file,
@@ -100,17 +104,11 @@ pub fn issue_certificate(
     })
 }
 
-/// Takes the lock of a complete home, also if it is made anew in this moment.
-pub(crate) fn lock(home: &Home) -> Result<Lock, SetupError> {
-    loop {
-        home.check_directory()?;
-        if !home.is_complete()? {
-            return Err(HomeError::Incomplete { path: home.root().to_owned() }.into());
-        }
-        if let Some(lock) = Lock::acquire(home)? {
-            return Ok(lock);
-        }
-    }
+/// The names in a certificate that is to be replaced, as far as they can be read and may stand in a new one.
+fn alt_names_of(certificate_file: &Path) -> Vec<SubjectAltName> {
+    let info = read_public(certificate_file).ok().and_then(|pem| CertificateInfo::from_pem(&pem).ok());
+    let names = info.map(|info| info.alt_names).unwrap_or_default();
+    names.iter().filter_map(|name| SubjectAltName::parse(name).ok()).collect()
 }
 
 #[cfg(test)]
@@ -118,8 +116,8 @@ mod tests {
     use std::collections::BTreeMap;
     use std::os::unix::fs::PermissionsExt;
 
-    use ipc_home::Credentials;
-    use ipc_pki::{Authority, AuthorityOptions, CertificateInfo, NameError};
+    use ipc_home::{Credentials, HomeError};
+    use ipc_pki::{Authority, AuthorityOptions, NameError};
 
     use super::*;
 
@@ -181,6 +179,54 @@ mod tests {
         assert_eq!(issued.alt_names, ["peer1"]);
         let issued = issue_certificate(&home, &CertificateRequest::new("192.0.2.1", NOW_SECS)).unwrap();
         assert_eq!(issued.alt_names, ["192.0.2.1"]);
+    }
+
+    #[test]
+    fn a_replaced_pair_keeps_its_alternative_names_unless_others_are_given() {
+        let (_directory, home) = new_home();
+        let (first, other) = (strings(&["peer1", "peer1.local", "127.0.0.1", "::1"]), strings(&["peer1"]));
+        let request = CertificateRequest { force: true, ..CertificateRequest::new("peer1", NOW_SECS) };
+        let issue = |alt_names| {
+            issue_certificate(&home, &CertificateRequest { alt_names, ..request }).unwrap().alt_names
+        };
+        assert_eq!(issue(&first), first);
+        assert_eq!(issue(&[]), first);
+        assert_eq!(issue(&other), other);
+        assert_eq!(issue(&[]), other);
+        std::fs::write(home.root().join("peer1.crt"), "damaged").unwrap();
+        assert_eq!(issue(&[]), other);
+    }
+
+    #[test]
+    fn a_replacement_that_was_stopped_halfway_is_finished_first() {
+        let (_directory, home) = new_home();
+        let request = CertificateRequest::new("peer1", NOW_SECS);
+        let issued = issue_certificate(&home, &request).unwrap();
+        // What is left by a kill between the two renames: the new key in its place, the new certificate not yet.
+        let certificate = std::fs::read(&issued.certificate_file).unwrap();
+        std::fs::rename(&issued.certificate_file, home.staged_certificate_file(&issued.name)).unwrap();
+        assert!(matches!(home.identity(&issued.name), Err(HomeError::PairUnfinished { .. })));
+        let error = issue_certificate(&home, &request).unwrap_err();
+        assert!(matches!(error, SetupError::CertificateExists { .. }), "{error:?}");
+        assert_eq!(std::fs::read(&issued.certificate_file).unwrap(), certificate);
+        home.identity(&issued.name).unwrap();
+    }
+
+    #[test]
+    fn a_damaged_key_of_the_authority_is_blamed_by_name_and_without_codes() {
+        let (_directory, home) = new_home();
+        for content in ["", "nonsense", "-----BEGIN PRIVATE KEY-----\nAAEC\n-----END PRIVATE KEY-----\n"] {
+            std::fs::write(home.ca_key_file(), content).unwrap();
+            let error = issue_certificate(&home, &CertificateRequest::new("peer1", NOW_SECS)).unwrap_err();
+            assert!(matches!(&error, SetupError::BadAuthority { path, .. } if *path == home.ca_key_file()));
+            let mut shown = error.to_string();
+            let mut cause = std::error::Error::source(&error);
+            while let Some(error) = cause {
+                shown.push_str(&error.to_string());
+                cause = error.source();
+            }
+            assert!(shown.contains("web-ipc-ca.key") && !shown.contains("error:"), "{shown}");
+        }
     }
 
     #[test]

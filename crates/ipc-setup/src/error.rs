@@ -3,9 +3,10 @@
 //! Every other file here makes these. What is wrong with a home as it lies there stays a [`HomeError`] inside.
 
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use ipc_home::{HomeError, PeerName, PeerNameError, shell_quoted};
+use ipc_home::{HomeError, PeerName, PeerNameError, remedy_of_io, shell_quoted};
 use ipc_pki::{CreateError, IssueError, LoadError, NameError};
 use ipc_store::{DatabaseError, PasswordError, StoreError, UsernameError};
 use thiserror::Error;
@@ -17,11 +18,23 @@ pub enum SetupError {
     /// Something about the home itself: missing, open to others, not to be read or written.
     #[error(transparent)]
     Home(#[from] HomeError),
-    /// The directory is there, is not empty, and is not a home.
-    #[error("{} is not empty and is not a web-ipc home", path.display())]
-    NotAHome {
-        /// The directory, which was left as it is.
+    /// A home that was complete has lost files, which are not made anew by themselves.
+    #[error("{} is a web-ipc home, but it lacks {}", path.display(), missing.join(", "))]
+    PiecesMissing {
+        /// The home.
         path: PathBuf,
+        /// The names of the files.
+        missing: Vec<&'static str>,
+    },
+    /// The old home could not be moved aside.
+    #[error("cannot move {} aside to {}", path.display(), aside.display())]
+    MoveAside {
+        /// The old home.
+        path: PathBuf,
+        /// Where it was to go.
+        aside: PathBuf,
+        /// What the system said.
+        source: io::Error,
     },
     /// The lock that keeps two runs apart could not be taken.
     #[error("cannot lock {}", path.display())]
@@ -38,9 +51,9 @@ pub enum SetupError {
         source: CreateError,
     },
     /// The files of the certificate authority are damaged, or are somebody else's.
-    #[error("{} cannot be used as the certificate authority", path.display())]
+    #[error("{} cannot be used", path.display())]
     BadAuthority {
-        /// Its certificate.
+        /// Its certificate or its key, whichever is wrong.
         path: PathBuf,
         /// What is wrong with it.
         source: LoadError,
@@ -83,6 +96,12 @@ pub enum SetupError {
     /// The text cannot be a password.
     #[error(transparent)]
     Password(#[from] PasswordError),
+    /// The admin has the new password, but `admin.cred` still has the old one.
+    #[error("the password of ipc-admin was set, but admin.cred was not")]
+    AdminNotKept {
+        /// What was wrong.
+        source: HomeError,
+    },
     /// The database of users said no.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -101,19 +120,29 @@ impl SetupError {
         const ANOTHER_HOME: &str = "put back a good copy of the file, or run web-ipc --init --run --force for a new home (the old one is kept aside)";
         Some(match self {
             Self::Home(error) => return error.remedy(),
-            Self::NotAHome { .. } => "give an empty or a new directory with --home DIR".to_owned(),
-            Self::Lock { source, .. } => match source.kind() {
-                io::ErrorKind::PermissionDenied => {
-                    "run as the user who owns the home, or give another with --home DIR".to_owned()
+            Self::PiecesMissing { missing, .. } => match missing.as_slice() {
+                ["web-ipc-ca.key"] => format!("{ANOTHER_HOME}; only making certificates needs it"),
+                pieces if pieces.iter().all(|name| name.starts_with("localhost.")) => {
+                    "run web-ipc --certs --name localhost --altNames localhost 127.0.0.1 ::1 --force"
+                        .to_owned()
                 }
-                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-                    "make room on the disk and run it again".to_owned()
-                }
-                io::ErrorKind::ReadOnlyFilesystem => {
-                    "give a directory that can be written with --home DIR".to_owned()
-                }
-                _ => return None,
+                _ => ANOTHER_HOME.replace("a good copy of the file", "a good copy of what is missing"),
             },
+            Self::MoveAside { path, source, .. } => match source.kind() {
+                // A mount point, the root of the file system, or a name that leaves no room for the date.
+                io::ErrorKind::ResourceBusy
+                | io::ErrorKind::CrossesDevices
+                | io::ErrorKind::InvalidInput
+                | io::ErrorKind::InvalidFilename => format!(
+                    "move what is in {} elsewhere yourself, then run web-ipc --init --run",
+                    shell_quoted(path)
+                ),
+                _ => return remedy_of_io(source, path.parent().unwrap_or(path)),
+            },
+            Self::Lock { path, source } if source.kind() == io::ErrorKind::IsADirectory => {
+                format!("remove {} and run it again", shell_quoted(path))
+            }
+            Self::Lock { path, source } => return remedy_of_io(source, path),
             Self::Authority { source: CreateError::TimeOutOfRange } => {
                 "set the clock of this host".to_owned()
             }
@@ -138,6 +167,9 @@ impl SetupError {
             }
             Self::Username(_) => "give another name with --user NAME".to_owned(),
             Self::Password(_) => "give another one with --password".to_owned(),
+            Self::AdminNotKept { .. } => {
+                "run web-ipc --users --change --user ipc-admin with the same password".to_owned()
+            }
             Self::Store(error) => return remedy_of_store(error, ANOTHER_HOME),
             Self::Authority { .. } | Self::Issue { .. } | Self::Runtime { .. } => return None,
         })
@@ -165,19 +197,30 @@ fn remedy_of_database(error: &DatabaseError, another_home: &str) -> Option<Strin
         | DatabaseError::OtherTable { .. }
         | DatabaseError::Corrupt { .. } => another_home.to_owned(),
         DatabaseError::Newer { .. } => "use the newer web-ipc with this home".to_owned(),
-        // SQLite writes beside the file too, so either may be what cannot be written.
+        DatabaseError::Replaced { .. } => "run it again".to_owned(),
+        // SQLite writes beside the file too, so either may be what cannot be written; or neither, where it is the disk.
         DatabaseError::ReadOnly { path, .. } => {
             let directory = path.parent().unwrap_or(path);
-            let (directory, file) = (shell_quoted(directory), shell_quoted(path));
-            format!("run chmod u+w {directory} {file}, or give another home with --home DIR")
+            let closed: Vec<_> = [directory, path].into_iter().filter(|path| !is_writable(path)).collect();
+            if closed.is_empty() {
+                "give a home on a disk that can be written with --home DIR".to_owned()
+            } else {
+                let closed: Vec<_> = closed.into_iter().map(shell_quoted).collect();
+                format!("run chmod u+w {}, or give another home with --home DIR", closed.join(" "))
+            }
         }
-        DatabaseError::PermissionDenied { .. } => {
-            "run as the user who owns the home, or give another with --home DIR".to_owned()
+        DatabaseError::PermissionDenied { path, .. } => {
+            return remedy_of_io(&io::ErrorKind::PermissionDenied.into(), path);
         }
         DatabaseError::Busy { .. } => "run it again when the other process is done".to_owned(),
         DatabaseError::DiskFull { .. } => "make room on the disk and run it again".to_owned(),
         _ => return None,
     })
+}
+
+/// Whether its mode lets the owner write it.
+fn is_writable(path: &Path) -> bool {
+    path.metadata().is_ok_and(|metadata| metadata.mode() & 0o200 != 0)
 }
 
 fn quoted(word: &str) -> String {

@@ -5,11 +5,10 @@
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use ipc_home::{Home, HomeError};
+use ipc_home::{Contents, Home, locate};
 
-use crate::directory::{self, Progress};
 use crate::lock::Lock;
-use crate::{SetupError, pieces};
+use crate::{SetupError, directory, pair, pieces};
 
 /// How to make a home.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,7 +34,7 @@ impl InitOptions {
 pub enum Outcome {
     /// A new home was made.
     Created,
-    /// An earlier run had not come to its end; what was missing was made.
+    /// An earlier run, or the replacement of a certificate, had not come to its end; what was missing was made.
     Completed,
     /// It was a complete home already, and nothing was changed.
     AlreadyThere,
@@ -58,10 +57,13 @@ pub struct Initialised {
 /// home and the others find it made. The user `ipc-admin` gets a random password that only `admin.cred` has.
 ///
 /// # Errors
-/// [`SetupError::NotAHome`] for a directory that is not empty and not a home (a `users.db` alone is taken in), with
-/// `force` too; [`HomeError::TooOpen`](ipc_home::HomeError::TooOpen) for one that others have a right on;
-/// [`HomeError::NotADirectory`](ipc_home::HomeError::NotADirectory); otherwise what the disk, the certificate authority
-/// or the database said.
+/// [`HomeError::NotAHome`](ipc_home::HomeError::NotAHome) for a directory that is not empty and not a home (a `users.db`
+/// alone is taken in) and [`HomeError::PythonTool`](ipc_home::HomeError::PythonTool) for that tool's own, with `force` too;
+/// [`HomeError::TooOpen`](ipc_home::HomeError::TooOpen) for one that others have a right on;
+/// [`SetupError::PiecesMissing`] for a complete home that has lost a file, and
+/// [`HomeError::FileMissing`](ipc_home::HomeError::FileMissing) for one whose making was cut short and whose authority has
+/// issued certificates and is not whole: neither is made anew. Otherwise what the disk, the certificate authority or the
+/// database said.
 pub fn init(path: &Path, options: &InitOptions) -> Result<Initialised, SetupError> {
     init_with(path, options, &ipc_store::Options::default())
 }
@@ -72,38 +74,53 @@ fn init_with(
     options: &InitOptions,
     store_options: &ipc_store::Options,
 ) -> Result<Initialised, SetupError> {
-    let root =
-        std::path::absolute(path).map_err(|source| HomeError::BadPath { path: path.to_owned(), source })?;
-    let home = Home::at(root);
+    let home = Home::at(locate(Some(path))?);
     let mut kept_aside = None;
     // Held to the end, so that whoever waits for the old home wakes up when the new one is made.
     let mut old_lock = None;
+    let mut outcome = Outcome::AlreadyThere;
     loop {
         directory::prepare(&home)?;
         let start_over = options.force && kept_aside.is_none();
-        if !start_over && home.is_complete()? {
-            let outcome = if kept_aside.is_some() { Outcome::Created } else { Outcome::AlreadyThere };
+        if !start_over && is_whole(&home)? {
+            if kept_aside.is_some() {
+                outcome = Outcome::Created;
+            }
             return Ok(Initialised { home, outcome, kept_aside });
         }
         let Some(lock) = Lock::acquire(&home)? else { continue };
-        let progress = directory::progress(&home)?;
-        if start_over && progress != Progress::Nothing {
+        let contents = home.contents()?;
+        if start_over && contents != Contents::Nothing {
             kept_aside = Some(directory::move_aside(&home, options.now_secs)?);
             old_lock = Some(lock);
             continue;
         }
-        if home.is_complete()? {
-            continue;
+        if contents == Contents::Complete {
+            if pair::heal(&home)? {
+                outcome = Outcome::Completed;
+                continue;
+            }
+            let missing = pieces::missing(&home)?;
+            if missing.is_empty() {
+                continue;
+            }
+            return Err(SetupError::PiecesMissing { path: home.root().to_owned(), missing });
         }
         pieces::make_missing(&home, options.now_secs, store_options)?;
         drop(lock);
         drop(old_lock);
-        let outcome = match progress {
-            Progress::Something if kept_aside.is_none() => Outcome::Completed,
+        let outcome = match contents {
+            Contents::Begun if kept_aside.is_none() => Outcome::Completed,
             _ => Outcome::Created,
         };
         return Ok(Initialised { home, outcome, kept_aside });
     }
+}
+
+/// Whether the home is complete, lacks nothing, and no pair in it is half replaced. If it is not, the lock is taken before
+/// that is believed: it may have been moved aside between two looks.
+fn is_whole(home: &Home) -> Result<bool, SetupError> {
+    Ok(home.is_complete()? && pieces::missing(home)?.is_empty() && home.staged_pairs()?.is_empty())
 }
 
 #[cfg(test)]

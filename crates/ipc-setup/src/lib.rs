@@ -31,6 +31,7 @@ mod directory;
 mod error;
 mod init;
 mod lock;
+mod pair;
 mod pieces;
 mod random;
 mod users;

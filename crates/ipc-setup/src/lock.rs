@@ -7,9 +7,9 @@ use std::fs::{File, OpenOptions, Permissions};
 use std::io;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 
-use ipc_home::{FILE_MODE, Home};
+use ipc_home::{FILE_MODE, Home, HomeError};
 
-use crate::SetupError;
+use crate::{SetupError, directory, pair};
 
 /// The lock of one home, held until it is dropped.
 #[derive(Debug)]
@@ -25,6 +25,10 @@ impl Lock {
     pub(crate) fn acquire(home: &Home) -> Result<Option<Self>, SetupError> {
         let path = home.lock_file();
         let failed = |source: io::Error| SetupError::Lock { path: path.clone(), source };
+        // A link would have another file locked, and be taken for a home moved aside.
+        if path.symlink_metadata().is_ok_and(|there| !there.is_file()) {
+            return Err(failed(io::Error::new(io::ErrorKind::IsADirectory, "it is not a regular file")));
+        }
         let opened = OpenOptions::new()
             .read(true)
             .write(true)
@@ -37,6 +41,10 @@ impl Lock {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(failed(error)),
         };
+        if file.metadata().map_err(failed)?.permissions().mode() & 0o7777 != FILE_MODE {
+            // At once: under a strict umask nobody else could open it.
+            file.set_permissions(Permissions::from_mode(FILE_MODE)).map_err(failed)?;
+        }
         file.lock().map_err(failed)?;
         let held = file.metadata().map_err(failed)?;
         match std::fs::symlink_metadata(&path) {
@@ -45,10 +53,23 @@ impl Lock {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(failed(error)),
         }
-        if held.permissions().mode() & 0o7777 != FILE_MODE {
-            file.set_permissions(Permissions::from_mode(FILE_MODE)).map_err(failed)?;
-        }
         Ok(Some(Self { _file: file }))
+    }
+
+    /// Takes the lock of a complete home, also if it is made anew in this moment, and finishes or undoes what others were
+    /// stopped at.
+    pub(crate) fn of_complete(home: &Home) -> Result<Self, SetupError> {
+        loop {
+            home.check_directory()?;
+            if !home.is_complete()? {
+                return Err(HomeError::Incomplete { path: home.root().to_owned() }.into());
+            }
+            if let Some(lock) = Self::acquire(home)? {
+                directory::sweep(home)?;
+                pair::heal(home)?;
+                return Ok(lock);
+            }
+        }
     }
 }
 
@@ -66,6 +87,27 @@ mod tests {
             drop(lock);
         }
         assert_eq!(home.lock_file().metadata().unwrap().permissions().mode() & 0o7777, 0o600);
+    }
+
+    #[test]
+    fn what_is_not_a_file_in_the_place_of_the_lock_is_refused_with_what_to_do() {
+        let directory = tempfile::tempdir().unwrap();
+        let home = Home::at(directory.path());
+        let target = directory.path().join("target");
+        let refused = || {
+            let error = Lock::acquire(&home).unwrap_err();
+            let remedy = format!("remove {} and run it again", home.lock_file().display());
+            assert_eq!(error.remedy().unwrap(), remedy, "{error:?}");
+        };
+        std::fs::create_dir(home.lock_file()).unwrap();
+        refused();
+        std::fs::remove_dir(home.lock_file()).unwrap();
+        for _ in 0..2 {
+            std::os::unix::fs::symlink(&target, home.lock_file()).unwrap();
+            refused();
+            std::fs::remove_file(home.lock_file()).unwrap();
+            std::fs::write(&target, "").unwrap();
+        }
     }
 
     #[test]

@@ -1,23 +1,35 @@
 //! The pieces of a home, each made whole or not at all, in the order in which they are made.
 //!
-//! [`crate::init`] comes here with the lock held. A piece that is there stays; `admin.cred` is written last, so that its
-//! presence means that everything else is there.
+//! [`crate::init`] comes here with the lock held. A piece that is there and good stays, and what others hold copies of or
+//! were issued by is never made anew here; `admin.cred` is written last, so that its presence means that everything else is
+//! there.
 
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use ipc_envelope::Key;
+use ipc_envelope::{Key, KeyRing};
 use ipc_home::{
-    ADMIN_USERNAME, Credentials, FILE_MODE, Home, HomeError, PeerName, StagedFile, make_private_directory,
-    read_public, read_secret, write_secret_atomically,
+    ADMIN_USERNAME, Credentials, FILE_MODE, Home, HomeError, PeerName, make_private_directory, read_public,
+    read_secret, write_secret_atomically,
 };
-use ipc_pki::{Authority, AuthorityOptions, IssuedPair, LeafRequest, SubjectAltName, SubjectName};
+use ipc_pki::{Authority, AuthorityOptions, LeafRequest, LoadError, SubjectAltName, SubjectName};
 use zeroize::Zeroizing;
 
 use crate::random::{random_bytes, random_password};
 use crate::users::Users;
-use crate::{SetupError, directory};
+use crate::{SetupError, directory, pair};
+
+/// What [`make_missing`] makes, but for `admin.cred` and the directory of sessions, which comes by itself.
+const PIECES: [&str; 7] = [
+    "envelope.keys",
+    "session.key",
+    "web-ipc-ca.crt",
+    "web-ipc-ca.key",
+    "localhost.crt",
+    "localhost.key",
+    "users.db",
+];
 
 /// The peer name that every home has, for both ends.
 const DEFAULT_NAME: &str = "localhost";
@@ -31,35 +43,47 @@ pub(crate) fn make_missing(
     store_options: &ipc_store::Options,
 ) -> Result<(), SetupError> {
     directory::sweep(home)?;
-    for file in [home.envelope_keys_file(), home.session_key_file()] {
-        if !exists(&file)? {
+    pair::heal(home)?;
+    type Read = fn(&Home) -> Result<KeyRing, HomeError>;
+    let key_rings: [(_, Read); 2] =
+        [(home.envelope_keys_file(), Home::envelope_keys), (home.session_key_file(), Home::session_keys)];
+    for (file, read) in key_rings {
+        if exists(&file)? {
+            read(home)?;
+        } else {
             make_key_file(&file)?;
         }
     }
     let authority = find_or_make_authority(home, now_secs)?;
-    // Always made anew: nobody can have used a home that was never complete, and so the pair cannot be half there, of
-    // another authority, or expired.
-    make_default_pair(home, &authority, now_secs)?;
+    find_or_make_default_pair(home, &authority, now_secs)?;
     make_private_directory(&home.sessions_dir())?;
     make_admin(home, now_secs, store_options)
 }
 
 /// Takes in the authority of the home.
 pub(crate) fn load_authority(home: &Home) -> Result<Authority, SetupError> {
-    let path = home.ca_certificate_file();
-    let certificate = read_public(&path)?;
+    let certificate = read_public(&home.ca_certificate_file())?;
     let key = read_secret(&home.ca_key_file())?;
-    Authority::load(&certificate, &key).map_err(|source| SetupError::BadAuthority { path, source })
+    Authority::load(&certificate, &key).map_err(|source| {
+        let path = match source {
+            LoadError::Key | LoadError::EncryptedKey | LoadError::UnsupportedKey | LoadError::Mismatch => {
+                home.ca_key_file()
+            }
+            _ => home.ca_certificate_file(),
+        };
+        SetupError::BadAuthority { path, source }
+    })
 }
 
-/// Writes a pair under its name. Both files are on the disk in full before either gets its name, so that what can still
-/// go wrong is small; the key goes first, since a certificate without its key would look like a whole pair to nobody.
-pub(crate) fn write_pair(home: &Home, name: &PeerName, pair: &IssuedPair) -> Result<(), SetupError> {
-    let key = StagedFile::write(&home.key_file(name), pair.key_pem.as_bytes(), FILE_MODE)?;
-    let certificate = StagedFile::write(&home.certificate_file(name), &pair.certificate_pem, FILE_MODE)?;
-    key.commit()?;
-    certificate.commit()?;
-    Ok(())
+/// The files that every complete home has and this one lacks. Remote clients' homes have fewer, and are not made here.
+pub(crate) fn missing(home: &Home) -> Result<Vec<&'static str>, SetupError> {
+    let mut missing = Vec::new();
+    for name in PIECES {
+        if !exists(&home.root().join(name))? {
+            missing.push(name);
+        }
+    }
+    Ok(missing)
 }
 
 /// Whether anything lies at the path.
@@ -78,16 +102,15 @@ fn make_key_file(path: &Path) -> Result<(), SetupError> {
 
 fn find_or_make_authority(home: &Home, now_secs: u64) -> Result<Authority, SetupError> {
     let (certificate, key) = (home.ca_certificate_file(), home.ca_key_file());
-    if exists(&certificate)? && exists(&key)? {
-        return load_authority(home);
-    }
-    // One half is of no use without the other. It goes first, so that a run killed between the two writes that follow
-    // leaves a key alone again, and never a new key beside an old certificate.
-    for half in [&certificate, &key] {
-        if exists(half)? {
-            std::fs::remove_file(half)
-                .map_err(|source| HomeError::Unwritable { path: half.clone(), source })?;
+    match (exists(&certificate)?, exists(&key)?) {
+        (true, true) => return load_authority(home),
+        // The key is written first, so no killed run leaves the certificate alone: the key was lost, or is kept elsewhere.
+        (true, false) => return Err(HomeError::FileMissing { path: key }.into()),
+        // Neither does one leave pairs without it: they were issued by an authority that may still be somewhere.
+        (false, _) if !home.peer_names()?.is_empty() => {
+            return Err(HomeError::FileMissing { path: certificate }.into());
         }
+        (false, _) => {}
     }
     let authority = Authority::create(&AuthorityOptions::default(), now_secs)
         .map_err(|source| SetupError::Authority { source })?;
@@ -96,29 +119,40 @@ fn find_or_make_authority(home: &Home, now_secs: u64) -> Result<Authority, Setup
     Ok(authority)
 }
 
-fn make_default_pair(home: &Home, authority: &Authority, now_secs: u64) -> Result<(), SetupError> {
+/// A pair of this authority stays. Half a one, or one that does not fit, is what a killed run of an earlier authority or a
+/// hand left: it is of no use to anybody.
+fn find_or_make_default_pair(home: &Home, authority: &Authority, now_secs: u64) -> Result<(), SetupError> {
     let bad_name = |source| SetupError::Name { name: DEFAULT_NAME.to_owned(), source };
     let name = PeerName::parse(DEFAULT_NAME)
         .map_err(|source| SetupError::PeerName { name: DEFAULT_NAME.to_owned(), source })?;
+    let (certificate, key) = (home.certificate_file(&name), home.key_file(&name));
+    if exists(&certificate)?
+        && exists(&key)?
+        && authority.has_issued(&read_public(&certificate)?, &read_secret(&key)?)
+    {
+        return Ok(());
+    }
     let mut request = LeafRequest::new(SubjectName::parse(DEFAULT_NAME).map_err(bad_name)?);
     request.alt_names = DEFAULT_ALT_NAMES
         .into_iter()
         .map(SubjectAltName::parse)
         .collect::<Result<_, _>>()
         .map_err(bad_name)?;
-    let pair = authority
+    let issued = authority
         .issue(&request, now_secs)
         .map_err(|source| SetupError::Issue { name: name.clone(), source })?;
-    write_pair(home, &name, &pair)
+    pair::write(home, &name, &issued)
 }
 
 /// Gives the home its admin, with a password that nobody sees, and writes `admin.cred`.
 fn make_admin(home: &Home, now_secs: u64, store_options: &ipc_store::Options) -> Result<(), SetupError> {
-    let path = home.users_db();
-    if exists(&path)? {
-        // One that was brought along may be open to others.
-        std::fs::set_permissions(&path, Permissions::from_mode(FILE_MODE))
-            .map_err(|source| HomeError::Unwritable { path, source })?;
+    // One that was brought along may be open to others, and what SQLite has put beside it too.
+    for suffix in ["", "-wal", "-shm"] {
+        let path = home.root().join(format!("users.db{suffix}"));
+        if exists(&path)? {
+            std::fs::set_permissions(&path, Permissions::from_mode(FILE_MODE))
+                .map_err(|source| HomeError::Unwritable { path, source })?;
+        }
     }
     let password = random_password()?;
     Users::create(home, store_options)?.put_admin(&password)?;

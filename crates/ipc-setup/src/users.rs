@@ -3,13 +3,14 @@
 //! The command line comes here. The admin is a user like any other but for one thing: whoever gives it a password here
 //! gives `admin.cred` the same, so that clients without credentials of their own still get in.
 
-use ipc_home::{ADMIN_USERNAME, Credentials, Home};
+use ipc_home::{ADMIN_USERNAME, Credentials, Home, StagedFile};
 use ipc_store::{Options, Password, SqliteUserStore, UserStore, Username};
 use tokio::runtime::{Builder, Runtime};
 use zeroize::Zeroizing;
 
+use crate::lock::Lock;
 use crate::random::random_bytes;
-use crate::{InitOptions, SetupError, certificate};
+use crate::{InitOptions, SetupError};
 
 /// The users of one home. Every call waits until it is done, so none may be made inside an async runtime.
 #[derive(Debug)]
@@ -22,10 +23,13 @@ pub struct Users {
 /// Opens the users of a complete home.
 ///
 /// # Errors
-/// [`SetupError::Store`] if `users.db` is missing, damaged or not to be opened; [`SetupError::Runtime`].
+/// [`HomeError::FileMissing`](ipc_home::HomeError::FileMissing) if there is no `users.db`,
+/// [`HomeError::TooOpen`](ipc_home::HomeError::TooOpen) if others have a right on it; [`SetupError::Store`] if it is damaged
+/// or not to be opened; [`SetupError::Runtime`].
 pub fn users(home: &Home) -> Result<Users, SetupError> {
+    let path = home.users_db_checked()?;
     let runtime = runtime()?;
-    let store = runtime.block_on(SqliteUserStore::open(home.users_db()))?;
+    let store = runtime.block_on(SqliteUserStore::open(path))?;
     Ok(Users { home: home.clone(), store, runtime })
 }
 
@@ -41,22 +45,24 @@ impl Users {
     ///
     /// # Errors
     /// [`SetupError::Username`] and [`SetupError::Password`] for what cannot be one; [`SetupError::Store`], among others if
-    /// the name is taken.
+    /// the name is taken; [`SetupError::AdminNotKept`]; and, for the admin, what is wrong with the home.
     pub fn add(&self, username: &str, password: Zeroizing<String>) -> Result<(), SetupError> {
         let (username, parsed) = parse(username, &password)?;
+        let kept = self.prepare_to_keep(&username, password)?;
         self.runtime.block_on(self.store.add(&username, &parsed))?;
-        self.keep_admin_credentials(&username, password)
+        kept.map_or(Ok(()), Kept::keep)
     }
 
     /// Gives a user another password. Sessions of the old one end.
     ///
     /// # Errors
     /// [`SetupError::Username`] and [`SetupError::Password`] for what cannot be one; [`SetupError::Store`], among others if
-    /// there is no such user.
+    /// there is no such user; [`SetupError::AdminNotKept`]; and, for the admin, what is wrong with the home.
     pub fn change_password(&self, username: &str, password: Zeroizing<String>) -> Result<(), SetupError> {
         let (username, parsed) = parse(username, &password)?;
+        let kept = self.prepare_to_keep(&username, password)?;
         self.runtime.block_on(self.store.change_password(&username, &parsed))?;
-        self.keep_admin_credentials(&username, password)
+        kept.map_or(Ok(()), Kept::keep)
     }
 
     /// Deletes a user. Sessions of theirs end. The name is taken as it is: users taken over from elsewhere may have one that
@@ -99,19 +105,33 @@ impl Users {
         Ok(())
     }
 
-    fn keep_admin_credentials(
+    /// For the admin, everything about the new `admin.cred` that can fail, before the database is written: the two are to say
+    /// the same. What is dropped without [`Kept::keep`] changes nothing.
+    fn prepare_to_keep(
         &self,
         username: &Username,
         password: Zeroizing<String>,
-    ) -> Result<(), SetupError> {
+    ) -> Result<Option<Kept>, SetupError> {
         if username.as_str() != ADMIN_USERNAME {
-            return Ok(());
+            return Ok(None);
         }
-        let _lock = certificate::lock(&self.home)?;
+        let lock = Lock::of_complete(&self.home)?;
         let now_secs = InitOptions::now().now_secs;
         let credentials = Credentials { username: username.to_string(), password };
-        self.home.write_admin_credentials(&credentials, now_secs, random_bytes()?)?;
-        Ok(())
+        let staged = self.home.stage_admin_credentials(&credentials, now_secs, random_bytes()?)?;
+        Ok(Some(Kept { staged, _lock: lock }))
+    }
+}
+
+/// A new `admin.cred`, on the disk but for its name, with the lock held.
+struct Kept {
+    staged: StagedFile,
+    _lock: Lock,
+}
+
+impl Kept {
+    fn keep(self) -> Result<(), SetupError> {
+        self.staged.commit().map_err(|source| SetupError::AdminNotKept { source })
     }
 }
 
@@ -133,6 +153,7 @@ fn runtime() -> Result<Runtime, SetupError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use ipc_home::HomeError;
     use ipc_store::{DatabaseError, StoreError};
 
     /// A complete home, as far as users go, whose passwords are hashed cheaply.
@@ -222,6 +243,53 @@ mod tests {
     }
 
     #[test]
+    fn what_keeps_admin_cred_from_being_written_keeps_the_password_as_it_is() {
+        let (_directory, users) = new_users();
+        let keys = std::fs::read(users.home.envelope_keys_file()).unwrap();
+        std::fs::write(users.home.envelope_keys_file(), "damaged").unwrap();
+        let error = users.change_password("ipc-admin", secret("second")).unwrap_err();
+        assert!(matches!(error, SetupError::Home(HomeError::BadKeys { .. })), "{error:?}");
+        std::fs::write(users.home.envelope_keys_file(), keys).unwrap();
+        assert!(users.verify("ipc-admin", "first").unwrap());
+        assert!(users.home.temporary_files().unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_write_of_the_database_that_fails_keeps_admin_cred_as_it_is() {
+        let (_directory, users) = new_users();
+        let error = users.add("ipc-admin", secret("second")).unwrap_err();
+        assert!(matches!(error, SetupError::Store(StoreError::Taken { .. })), "{error:?}");
+        assert_eq!(users.home.admin_credentials().unwrap().password.as_str(), "first");
+        assert!(users.home.temporary_files().unwrap().is_empty());
+    }
+
+    #[test]
+    fn run_again_a_change_that_was_stopped_between_the_two_brings_them_together() {
+        let (_directory, users) = new_users();
+        // The database has the new password, and the new admin.cred was never given its name.
+        users.put_admin(&secret("second")).unwrap();
+        let left = users.home.root().join(".admin.cred.0123456789abcdef.tmp");
+        std::fs::write(&left, "sealed").unwrap();
+        users.change_password("ipc-admin", secret("second")).unwrap();
+        assert_eq!(users.home.admin_credentials().unwrap().password.as_str(), "second");
+        assert!(users.verify("ipc-admin", "second").unwrap());
+        assert!(!left.exists());
+    }
+
+    #[test]
+    fn a_database_that_others_can_read_is_refused_with_the_chmod() {
+        use std::os::unix::fs::PermissionsExt;
+
+        let (_directory, users) = new_users();
+        let home = users.home.clone();
+        drop(users);
+        let path = home.users_db();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
+        let error = super::users(&home).unwrap_err();
+        assert_eq!(error.remedy().unwrap(), format!("run chmod 600 {}", path.display()), "{error:?}");
+    }
+
+    #[test]
     fn putting_the_admin_twice_changes_its_password() {
         let (_directory, users) = new_users();
         users.put_admin(&secret("again")).unwrap();
@@ -243,7 +311,7 @@ mod tests {
         std::fs::remove_file(home.users_db()).unwrap();
         let error = super::users(&home).unwrap_err();
         assert!(
-            matches!(error, SetupError::Store(StoreError::Database(DatabaseError::Missing { .. }))),
+            matches!(&error, SetupError::Home(HomeError::FileMissing { path }) if *path == home.users_db()),
             "{error:?}"
         );
         assert!(error.remedy().unwrap().contains("--force"));

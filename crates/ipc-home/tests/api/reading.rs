@@ -1,7 +1,7 @@
 //! What is read from a home, and what is refused.
 #![allow(clippy::unwrap_used)]
 
-use ipc_home::{Home, HomeError, PeerName};
+use ipc_home::{Credentials, Home, HomeError, PeerName};
 
 use crate::support::{CERTIFICATE, PRIVATE_KEY, complete_home, set_mode};
 
@@ -135,5 +135,61 @@ fn a_file_that_is_gone_from_a_complete_home_is_named() {
         assert!(
             matches!(home.session_keys(), Err(HomeError::FileMissing { path }) if path == home.session_key_file())
         );
+    });
+}
+
+#[test]
+fn a_pair_that_is_only_half_replaced_is_refused_with_the_command_that_finishes_it() {
+    with_home(|home| {
+        let localhost = name("localhost");
+        // Both halves wait: the old pair is whole.
+        ipc_home::write_secret_atomically(&home.staged_key_file(&localhost), PRIVATE_KEY.as_bytes()).unwrap();
+        assert!(home.identity(&localhost).is_ok());
+        std::fs::write(home.staged_certificate_file(&localhost), CERTIFICATE).unwrap();
+        assert!(home.identity(&localhost).is_ok());
+        assert_eq!(home.staged_pairs().unwrap(), std::slice::from_ref(&localhost));
+        // The new key has taken its place, the new certificate has not.
+        std::fs::rename(home.staged_key_file(&localhost), home.key_file(&localhost)).unwrap();
+        for certificate_is_there in [true, false] {
+            if !certificate_is_there {
+                std::fs::remove_file(home.certificate_file(&localhost)).unwrap();
+            }
+            let error = home.identity(&localhost).unwrap_err();
+            assert!(matches!(error, HomeError::PairUnfinished { .. }), "{error:?}");
+            assert_eq!(error.remedy().unwrap(), "run web-ipc --init --run, which finishes it");
+        }
+        let (staged, path) = (home.staged_certificate_file(&localhost), home.certificate_file(&localhost));
+        std::fs::rename(staged, path).unwrap();
+        assert!(home.identity(&localhost).is_ok());
+        assert!(home.staged_pairs().unwrap().is_empty());
+    });
+}
+
+#[test]
+fn the_database_of_users_and_what_lies_beside_it_must_be_closed_to_others() {
+    with_home(|home| {
+        assert!(matches!(home.users_db_checked(), Err(HomeError::FileMissing { .. })));
+        for suffix in ["", "-wal", "-shm"] {
+            let file = home.root().join(format!("users.db{suffix}"));
+            std::fs::write(&file, "").unwrap();
+            set_mode(&file, 0o640);
+            let error = home.users_db_checked().unwrap_err();
+            assert!(matches!(&error, HomeError::TooOpen { path, .. } if *path == file), "{error:?}");
+            assert_eq!(error.remedy().unwrap(), format!("run chmod 600 {}", file.display()));
+            set_mode(&file, 0o600);
+            assert_eq!(home.users_db_checked().unwrap(), home.users_db());
+        }
+    });
+}
+
+#[test]
+fn staged_credentials_change_nothing_until_they_are_committed() {
+    with_home(|home| {
+        let staged = home.stage_admin_credentials(&Credentials::new("ipc-admin", "new"), 1, [7; 16]).unwrap();
+        assert_eq!(home.admin_credentials().unwrap().password.as_str(), "hunter2");
+        assert_eq!(home.temporary_files().unwrap().len(), 1);
+        staged.commit().unwrap();
+        assert_eq!(home.admin_credentials().unwrap().password.as_str(), "new");
+        assert!(home.temporary_files().unwrap().is_empty());
     });
 }

@@ -4,11 +4,13 @@ use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
 
-use ipc_home::PeerName;
+use ipc_home::{HomeError, PeerName};
 use ipc_pki::{Authority, CertificateInfo};
 
 use super::*;
 use crate::users;
+
+mod lost;
 
 const NOW_SECS: u64 = 1_742_413_130;
 /// What a child process of these tests makes its home of.
@@ -94,55 +96,11 @@ fn a_second_run_changes_nothing_at_all() {
 }
 
 #[test]
-fn what_was_deleted_on_purpose_stays_deleted() {
+fn an_admin_that_was_deleted_on_purpose_stays_deleted() {
     let (_directory, home) = new_home();
     users(&home).unwrap().delete("ipc-admin").unwrap();
-    std::fs::remove_file(home.root().join("localhost.crt")).unwrap();
     assert_eq!(make(home.root(), false).unwrap().outcome, Outcome::AlreadyThere);
     assert!(users(&home).unwrap().list().unwrap().is_empty());
-    assert!(home.peer_names().unwrap().is_empty());
-}
-
-#[test]
-fn a_home_that_lacks_any_files_and_its_last_one_is_completed() {
-    let pieces = [
-        "envelope.keys",
-        "session.key",
-        "web-ipc-ca.key",
-        "web-ipc-ca.crt",
-        "localhost.key",
-        "localhost.crt",
-        "sessions",
-        "users.db",
-    ];
-    // Each alone, each beginning and each end of the order in which they are made.
-    let count = pieces.len();
-    let mut subsets: Vec<Vec<&str>> = pieces.iter().map(|piece| vec![*piece]).collect();
-    subsets.extend((0..=count).map(|at| pieces[at..].to_vec()));
-    subsets.extend((1..count).map(|at| pieces[..at].to_vec()));
-    for missing in subsets {
-        let (_directory, home) = new_home();
-        let kept = std::fs::read(home.envelope_keys_file()).unwrap();
-        for piece in missing.iter().chain(&["admin.cred"]) {
-            let path = home.root().join(piece);
-            if path.is_dir() {
-                std::fs::remove_dir(path).unwrap()
-            } else {
-                std::fs::remove_file(path).unwrap()
-            }
-        }
-        assert!(matches!(Home::open(home.root()), Err(HomeError::Incomplete { .. })));
-        let made = make(home.root(), false).unwrap();
-        // Users alone may have been brought along: nothing was made before.
-        let nothing = pieces[..count - 1].iter().all(|piece| missing.contains(piece));
-        let expected = if nothing { Outcome::Created } else { Outcome::Completed };
-        assert_eq!((made.outcome, made.kept_aside), (expected, None), "{missing:?}");
-        assert_good(&home);
-        assert_eq!(users(&home).unwrap().list().unwrap().len(), 1);
-        if !missing.contains(&"envelope.keys") {
-            assert_eq!(std::fs::read(home.envelope_keys_file()).unwrap(), kept, "{missing:?}");
-        }
-    }
 }
 
 #[test]
@@ -225,7 +183,10 @@ fn somebody_elses_directory_is_refused_and_left_alone_with_and_without_force() {
     let before = snapshot(&path);
     for force in [false, true] {
         let error = make(&path, force).unwrap_err();
-        assert!(matches!(&error, SetupError::NotAHome { path: p } if *p == path), "{error:?}");
+        assert!(
+            matches!(&error, SetupError::Home(HomeError::NotAHome { path: p }) if *p == path),
+            "{error:?}"
+        );
         assert!(error.remedy().is_some());
         assert_eq!(snapshot(&path), before);
         assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 1);
@@ -356,9 +317,9 @@ fn child(home: &Path, umask: &str) -> Command {
 
 #[test]
 fn four_processes_at_once_under_any_umask_make_one_home_closed_to_others() {
-    for umask in ["000", "077"] {
+    for umask in ["000", "077", "777"] {
         let directory = tempfile::tempdir().unwrap();
-        let home = Home::at(directory.path().join("home"));
+        let home = Home::at(directory.path().join("deep/below/home"));
         let children: Vec<_> = (0..4).map(|_| child(home.root(), umask).spawn().unwrap()).collect();
         for mut child in children {
             assert!(child.wait().unwrap().success(), "umask {umask}");

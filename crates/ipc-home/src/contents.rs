@@ -1,0 +1,217 @@
+//! What a directory is, told by the names in it: a home, one to be, or somebody else's.
+//!
+//! Opening a home comes here before it looks at modes, so that nobody is told to change a directory that is not theirs to
+//! change; `ipc-setup` before it writes anything. No file is opened here.
+
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::path::Path;
+
+use crate::file::TEMPORARY_SUFFIX;
+use crate::{Home, HomeError, PeerName};
+
+/// What only a web-ipc home has.
+const MARKS: [&str; 2] = ["envelope.keys", "admin.cred"];
+
+/// What only the environment directory of the Python tool has: its wrapped key and its credentials.
+const PYTHON_MARKS: [&str; 2] = [".xork", ".ipca"];
+
+/// What else a home that was interrupted early may hold. A lone `users.db` is also how the Python tool's users bring their
+/// accounts along.
+const EARLY: [&str; 11] = [
+    ".lock",
+    "session.key",
+    "web-ipc-ca.crt",
+    "web-ipc-ca.key",
+    "localhost.crt",
+    "localhost.key",
+    "sessions",
+    "users.db",
+    "users.db-wal",
+    "users.db-shm",
+    "users.db-journal",
+];
+
+/// What ends the name of one half of a pair that is whole but has not taken the place of the old one yet.
+pub(crate) const STAGED_SUFFIX: &str = ".new";
+
+/// What a directory is, as far as names tell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Contents {
+    /// Empty, but for the lock and temporary files of a home.
+    Nothing,
+    /// Only a `users.db`, brought along to make a home around it.
+    OnlyUsers,
+    /// A home whose making has begun and not ended.
+    Begun,
+    /// A complete home.
+    Complete,
+    /// The environment directory of the Python tool.
+    PythonTool,
+    /// Somebody else's.
+    Foreign,
+}
+
+impl Home {
+    /// What the directory is, told by the names in it.
+    ///
+    /// # Errors
+    /// [`HomeError::Unreadable`] if the system does not let us look; its cause is `NotFound` if there is nothing.
+    pub fn contents(&self) -> Result<Contents, HomeError> {
+        if self.is_complete()? {
+            return Ok(Contents::Complete);
+        }
+        Ok(told_by(&self.names()?))
+    }
+
+    /// The names of temporary files that a killed process left. Only whoever holds the lock may take them for such.
+    ///
+    /// # Errors
+    /// [`HomeError::Unreadable`] if the directory cannot be listed.
+    pub fn temporary_files(&self) -> Result<Vec<OsString>, HomeError> {
+        Ok(self.names()?.into_iter().filter(|name| is_temporary(name)).collect())
+    }
+
+    /// The names of pairs of which a new half lies beside the old one, each once, in no order.
+    ///
+    /// # Errors
+    /// [`HomeError::Unreadable`] if the directory cannot be listed.
+    pub fn staged_pairs(&self) -> Result<Vec<PeerName>, HomeError> {
+        let mut names: Vec<PeerName> = Vec::new();
+        for name in self.names()?.iter().filter_map(|name| staged_name(name)) {
+            if !names.contains(&name) {
+                names.push(name);
+            }
+        }
+        Ok(names)
+    }
+
+    fn names(&self) -> Result<Vec<OsString>, HomeError> {
+        names_in(self.root()).map_err(|source| HomeError::Unreadable { path: self.root().to_owned(), source })
+    }
+}
+
+fn names_in(directory: &Path) -> io::Result<Vec<OsString>> {
+    std::fs::read_dir(directory)?.map(|entry| Ok(entry?.file_name())).collect()
+}
+
+fn told_by(names: &[OsString]) -> Contents {
+    let has_any = |marks: &[&str]| names.iter().any(|name| marks.iter().any(|mark| name == mark));
+    if has_any(&MARKS) {
+        return Contents::Begun;
+    }
+    if has_any(&PYTHON_MARKS) {
+        return Contents::PythonTool;
+    }
+    let mut contents = Contents::Nothing;
+    for name in names.iter().filter(|name| *name != ".lock" && !is_temporary(name)) {
+        match name.to_str() {
+            Some(name) if name.starts_with("users.db") && EARLY.contains(&name) => {
+                if contents == Contents::Nothing {
+                    contents = Contents::OnlyUsers;
+                }
+            }
+            Some(early) if EARLY.contains(&early) || staged_name(name).is_some() => {
+                contents = Contents::Begun;
+            }
+            _ => return Contents::Foreign,
+        }
+    }
+    contents
+}
+
+/// `.NAME.<16 hex digits>.tmp`, as [`StagedFile`](crate::StagedFile) names them.
+fn is_temporary(name: &OsStr) -> bool {
+    let Some(stem) = name.to_str().and_then(|name| name.strip_prefix('.')?.strip_suffix(TEMPORARY_SUFFIX))
+    else {
+        return false;
+    };
+    stem.rsplit_once('.').is_some_and(|(name, random)| {
+        !name.is_empty() && random.len() == 16 && random.bytes().all(|byte| byte.is_ascii_hexdigit())
+    })
+}
+
+/// The name of the pair, if the file is a half that waits for its turn.
+fn staged_name(name: &OsStr) -> Option<PeerName> {
+    let name = name.to_str()?.strip_prefix('.')?.strip_suffix(STAGED_SUFFIX)?;
+    PeerName::parse(name.strip_suffix(".crt").or_else(|| name.strip_suffix(".key"))?).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn contents(names: &[&str]) -> Contents {
+        told_by(&names.iter().map(OsString::from).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn the_lock_and_temporary_files_are_nothing() {
+        for names in [&[][..], &[".lock"], &[".lock", ".envelope.keys.0123456789abcdef.tmp"]] {
+            assert_eq!(contents(names), Contents::Nothing, "{names:?}");
+        }
+    }
+
+    #[test]
+    fn a_database_of_users_may_be_brought_along() {
+        for names in [&["users.db"][..], &[".lock", "users.db", "users.db-wal", "users.db-shm"]] {
+            assert_eq!(contents(names), Contents::OnlyUsers, "{names:?}");
+        }
+    }
+
+    #[test]
+    fn a_home_is_told_by_its_marks_or_by_holding_nothing_else() {
+        for names in [
+            &["envelope.keys", "anything", "peer1.crt"][..],
+            &["session.key"],
+            &["users.db", "web-ipc-ca.key"],
+            &["web-ipc-ca.key", "users.db"],
+            &["web-ipc-ca.crt", "web-ipc-ca.key", "localhost.key", ".localhost.crt.new"],
+            &["envelope.keys", ".xork"],
+        ] {
+            assert_eq!(contents(names), Contents::Begun, "{names:?}");
+        }
+    }
+
+    #[test]
+    fn the_directory_of_the_python_tool_is_told() {
+        assert_eq!(contents(&["users.db", "web-ipc-ca.crt", "ca-serial", ".xork"]), Contents::PythonTool);
+        assert_eq!(contents(&[".ipca"]), Contents::PythonTool);
+    }
+
+    #[test]
+    fn anything_else_is_somebody_elses() {
+        for names in [
+            &["notes.txt"][..],
+            &["users.db", "notes.txt"],
+            &["users.db.bak"],
+            &[".lock", "Cargo.toml"],
+            &[".x.tmp"],
+            // As in a directory of trusted certificates.
+            &["web-ipc-ca.crt", "other-ca.crt"],
+        ] {
+            assert_eq!(contents(names), Contents::Foreign, "{names:?}");
+        }
+    }
+
+    #[test]
+    fn temporary_files_are_told_by_their_whole_form() {
+        assert!(is_temporary(OsStr::new(".admin.cred.00112233445566ff.tmp")));
+        for name in
+            ["admin.cred.00112233445566ff.tmp", ".admin.cred.tmp", "..00112233445566ff.tmp", ".a.0011.tmp"]
+        {
+            assert!(!is_temporary(OsStr::new(name)), "{name}");
+        }
+    }
+
+    #[test]
+    fn staged_halves_are_told_by_their_whole_form() {
+        for name in [".server1.example.crt.new", ".server1.example.key.new"] {
+            assert_eq!(staged_name(OsStr::new(name)).unwrap().as_str(), "server1.example");
+        }
+        for name in ["server1.crt.new", ".server1.new", ".server1.crt", "..crt.new", ".a b.crt.new"] {
+            assert!(staged_name(OsStr::new(name)).is_none(), "{name}");
+        }
+    }
+}

@@ -1,0 +1,176 @@
+//! Puts a certificate pair in its place, so that being stopped anywhere loses neither the old pair nor the new one.
+//!
+//! Whoever issues comes here with the lock held, and so does everyone else who takes the lock, to finish what another was
+//! stopped at. The steps, which [`Home::identity`] knows too:
+//!
+//! 1. the new key is written as `.NAME.key.new`,
+//! 2. the new certificate is written as `.NAME.crt.new`,
+//! 3. the new key takes the place of the old one,
+//! 4. the new certificate takes the place of the old one.
+//!
+//! Up to step 2 the old pair stands. From step 3 on the old key is gone and a certificate waits alone, which tells that the
+//! new pair is to be finished.
+
+use std::path::Path;
+
+use ipc_home::{FILE_MODE, Home, HomeError, PeerName, StagedFile, sync_directory};
+use ipc_pki::IssuedPair;
+
+use crate::SetupError;
+
+/// Writes a pair under its name, in place of any older one.
+pub(crate) fn write(home: &Home, name: &PeerName, pair: &IssuedPair) -> Result<(), SetupError> {
+    for path in [home.key_file(name), home.certificate_file(name)] {
+        refuse_what_cannot_be_replaced(&path)?;
+    }
+    let staged_key = home.staged_key_file(name);
+    let staged = write_both(home, name, pair);
+    if staged.is_err() {
+        // Best effort: what is left is undone by the next one to hold the lock.
+        let _ = std::fs::remove_file(staged_key);
+    }
+    staged?;
+    take_place(&home.staged_key_file(name), &home.key_file(name))?;
+    take_place(&home.staged_certificate_file(name), &home.certificate_file(name))
+}
+
+fn write_both(home: &Home, name: &PeerName, pair: &IssuedPair) -> Result<(), HomeError> {
+    let write = |path: &Path, bytes: &[u8]| StagedFile::write(path, bytes, FILE_MODE)?.commit();
+    write(&home.staged_key_file(name), pair.key_pem.as_bytes())?;
+    write(&home.staged_certificate_file(name), &pair.certificate_pem)
+}
+
+/// Finishes or undoes what was begun with pairs, and says whether there was anything. Only for the holder of the lock.
+pub(crate) fn heal(home: &Home) -> Result<bool, SetupError> {
+    let names = home.staged_pairs()?;
+    for name in &names {
+        let (key, certificate) = (home.staged_key_file(name), home.staged_certificate_file(name));
+        if key.symlink_metadata().is_err() {
+            take_place(&certificate, &home.certificate_file(name))?;
+            continue;
+        }
+        // The certificate first: alone it would mean the opposite.
+        for path in [certificate, key] {
+            remove_if_there(&path)?;
+        }
+    }
+    Ok(!names.is_empty())
+}
+
+fn remove_if_there(path: &Path) -> Result<(), SetupError> {
+    match std::fs::remove_file(path) {
+        Err(source) if source.kind() != std::io::ErrorKind::NotFound => Err(unwritable(path, source)),
+        _ => Ok(sync_directory(path.parent().unwrap_or(path))?),
+    }
+}
+
+fn take_place(staged: &Path, path: &Path) -> Result<(), SetupError> {
+    std::fs::rename(staged, path).map_err(|source| unwritable(path, source))?;
+    Ok(sync_directory(path.parent().unwrap_or(path))?)
+}
+
+/// A directory in the place of a file would be met halfway.
+fn refuse_what_cannot_be_replaced(path: &Path) -> Result<(), SetupError> {
+    match path.symlink_metadata() {
+        Ok(metadata) if metadata.is_dir() => Err(HomeError::NotAFile { path: path.to_owned() }.into()),
+        _ => Ok(()),
+    }
+}
+
+fn unwritable(path: &Path, source: std::io::Error) -> SetupError {
+    HomeError::Unwritable { path: path.to_owned(), source }.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use ipc_pki::{Authority, AuthorityOptions, LeafRequest, SubjectName};
+
+    use super::*;
+
+    const NOW_SECS: u64 = 1_750_000_000;
+
+    fn new_home() -> (tempfile::TempDir, Home, Authority, PeerName) {
+        let directory = tempfile::tempdir().unwrap();
+        let home = Home::at(directory.path());
+        let authority = Authority::create(&AuthorityOptions::default(), NOW_SECS).unwrap();
+        (directory, home, authority, PeerName::parse("peer1").unwrap())
+    }
+
+    fn issue(authority: &Authority) -> IssuedPair {
+        authority.issue(&LeafRequest::new(SubjectName::parse("peer1").unwrap()), NOW_SECS).unwrap()
+    }
+
+    fn read(home: &Home, name: &PeerName) -> (Vec<u8>, Vec<u8>) {
+        let read = |path| std::fs::read(path).unwrap();
+        (read(home.certificate_file(name)), read(home.key_file(name)))
+    }
+
+    fn is(home: &Home, name: &PeerName, pair: &IssuedPair) -> bool {
+        read(home, name) == (pair.certificate_pem.clone(), pair.key_pem.as_bytes().to_vec())
+    }
+
+    #[test]
+    fn a_pair_replaces_the_old_one_and_leaves_nothing_beside_it() {
+        let (directory, home, authority, name) = new_home();
+        for _ in 0..2 {
+            let pair = issue(&authority);
+            write(&home, &name, &pair).unwrap();
+            assert!(is(&home, &name, &pair));
+            assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 2);
+            assert!(!heal(&home).unwrap());
+        }
+    }
+
+    #[test]
+    fn stopped_after_any_step_the_old_pair_or_the_new_one_is_there_in_the_end() {
+        for steps in 0..=4 {
+            let (directory, home, authority, name) = new_home();
+            let (old, new) = (issue(&authority), issue(&authority));
+            write(&home, &name, &old).unwrap();
+            let (staged_key, staged_certificate) =
+                (home.staged_key_file(&name), home.staged_certificate_file(&name));
+            let secret = ipc_home::write_secret_atomically;
+            let all: [&dyn Fn(); 4] = [
+                &|| secret(&staged_key, new.key_pem.as_bytes()).unwrap(),
+                &|| secret(&staged_certificate, &new.certificate_pem).unwrap(),
+                &|| take_place(&staged_key, &home.key_file(&name)).unwrap(),
+                &|| take_place(&staged_certificate, &home.certificate_file(&name)).unwrap(),
+            ];
+            all[..steps].iter().for_each(|step| step());
+
+            assert_eq!(
+                matches!(home.identity(&name), Err(HomeError::PairUnfinished { .. })),
+                steps == 3,
+                "{steps}"
+            );
+            assert_eq!(heal(&home).unwrap(), (1..=3).contains(&steps), "{steps}");
+            assert!(is(&home, &name, if steps < 3 { &old } else { &new }), "{steps}");
+            home.identity(&name).unwrap();
+            assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 2, "{steps}");
+        }
+    }
+
+    #[test]
+    fn healing_that_was_stopped_itself_is_gone_on_with() {
+        let (directory, home, authority, name) = new_home();
+        let old = issue(&authority);
+        write(&home, &name, &old).unwrap();
+        // Undoing removes the certificate first, so this is what may be left of it.
+        std::fs::write(home.staged_key_file(&name), "half").unwrap();
+        assert!(heal(&home).unwrap());
+        assert!(is(&home, &name, &old));
+        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 2);
+    }
+
+    #[test]
+    fn a_directory_in_the_place_of_either_file_is_refused_before_anything_is_written() {
+        let (directory, home, authority, name) = new_home();
+        for path in [home.certificate_file(&name), home.key_file(&name)] {
+            std::fs::create_dir(&path).unwrap();
+            let error = write(&home, &name, &issue(&authority)).unwrap_err();
+            assert!(matches!(error, SetupError::Home(HomeError::NotAFile { .. })), "{error:?}");
+            assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 1);
+            std::fs::remove_dir(&path).unwrap();
+        }
+    }
+}
