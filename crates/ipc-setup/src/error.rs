@@ -121,7 +121,10 @@ impl SetupError {
         Some(match self {
             Self::Home(error) => return error.remedy(),
             Self::PiecesMissing { missing, .. } => match missing.as_slice() {
-                ["web-ipc-ca.key"] => format!("{ANOTHER_HOME}; only making certificates needs it"),
+                ["web-ipc-ca.key"] => ANOTHER_HOME.replace(
+                    "put back a good copy of the file",
+                    "put it back where certificates are to be made",
+                ),
                 pieces if pieces.iter().all(|name| name.starts_with("localhost.")) => {
                     "run web-ipc --certs --name localhost --altNames localhost 127.0.0.1 ::1 --force"
                         .to_owned()

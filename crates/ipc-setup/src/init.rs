@@ -96,6 +96,7 @@ fn init_with(
             continue;
         }
         if contents == Contents::Complete {
+            directory::sweep(&home)?;
             if pair::heal(&home)? {
                 outcome = Outcome::Completed;
                 continue;

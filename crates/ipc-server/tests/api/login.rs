@@ -99,6 +99,31 @@ async fn names_that_nobody_can_have_are_limited_together() {
     connection.log_in("nobody", "x").await.is_refusal(ProblemCode::BadCredentials);
 }
 
+#[tokio::test]
+async fn a_users_database_that_is_replaced_under_a_server_lets_nobody_in_whom_the_new_one_may_not_know() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("users.db");
+    let open = ipc_store::Options::new().bcrypt_cost_for_tests().create(&path).await.unwrap();
+    let (name, password) = (Username::parse("leaver").unwrap(), Password::parse("x".into()).unwrap());
+    open.add(&name, &password).await.unwrap();
+    let server = builder().users(Arc::new(open)).start().await.unwrap();
+    let mut connection = connect(&server).await;
+    let session = session_in(&connection.log_in("leaver", "x").await);
+    connection.submit(new_id(), &session, "{}").await.is_success();
+
+    for suffix in ["", "-wal", "-shm"] {
+        std::fs::remove_file(format!("{}{suffix}", path.display())).unwrap();
+    }
+    ipc_store::Options::new().create(&path).await.unwrap().close().await;
+    connection.log_in("leaver", "x").await.is_refusal(ProblemCode::Unavailable);
+    // A session is looked at again within a second.
+    let begun = Instant::now();
+    while connection.submit(new_id(), &session, "{}").await.status == 200 {
+        assert!(begun.elapsed() < Duration::from_secs(2), "the leaver stays in");
+    }
+    connection.submit(new_id(), &session, "{}").await.is_refusal(ProblemCode::Unavailable);
+}
+
 /// A store that looks at the password of `stuck` for as long as it is not told to go on, and lets everybody else in.
 struct Slow {
     begun: mpsc::UnboundedSender<()>,
