@@ -24,7 +24,7 @@ fn a_complete_home_that_lost_a_file_is_refused_by_its_name_and_nothing_is_made_a
         );
         let remedy = error.remedy().unwrap();
         assert!(
-            remedy.contains(if piece.starts_with("localhost") { "--certs" } else { "put back" }),
+            remedy.starts_with(if piece.starts_with("localhost") { "run web-ipc --certs" } else { "put " }),
             "{remedy}"
         );
         assert_eq!(snapshot(home.root()), before, "{piece}");
