@@ -95,7 +95,7 @@ fn verify(users: &ipc_setup::Users, user: &str, password: &str) -> Result<Verdic
 fn delete(users: &ipc_setup::Users, user: &str) -> Result<Verdict, Failure> {
     match users.delete(user) {
         Ok(()) => {
-            say(format_args!("User {user} deleted"))?;
+            say(format_args!("User {} deleted", printable(user)))?;
             Ok(Verdict::Done)
         }
         Err(error) if is_unknown(&error) => unknown(user),
