@@ -34,7 +34,7 @@ fn a_test_that_is_told_to_end_says_how_far_it_came_and_ends_as_shells_expect() {
             last.split_once("interrupted after ").and_then(|(_, count)| count.split_once(" messages"));
         let count: usize = count.expect(last).0.parse().unwrap();
         let received = text.matches("Received message: ").count();
-        assert!(count >= 3 && (count..=count + 1).contains(&received), "{count}, {received}");
+        assert!(count >= 2 && (count..=count + 1).contains(&received), "{count}, {received}");
         let mut out = String::new();
         child.stdout.take().unwrap().read_to_string(&mut out).unwrap();
         assert_eq!(out, "");
