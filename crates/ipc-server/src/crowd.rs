@@ -31,13 +31,13 @@ impl Crowd {
         Rc::new(Crowd { max, members: RefCell::default(), next: Cell::new(0) })
     }
 
-    /// A place for a connection. Where there is none, the connection that has been idle longest is closed for it; `None`
-    /// where all are busy.
+    /// A place for a connection. Where there is none, the connection that has been idle longest is closed for it, or else
+    /// the one whose head takes longest; `None` where requests are under way on all.
     pub(crate) fn join(self: &Rc<Self>, watch: &Rc<Watch>) -> Option<Member> {
         let mut members = self.members.borrow_mut();
         if members.len() >= self.max {
-            let idle = members.iter().filter_map(|(number, watch)| Some((watch.idle_until()?, *number)));
-            let (_, longest) = idle.min()?;
+            let turns = members.iter().filter_map(|(number, watch)| Some((watch.turn()?, *number)));
+            let (_, longest) = turns.min()?;
             if let Some(watch) = members.remove(&longest) {
                 watch.close_now();
             }
@@ -123,8 +123,8 @@ mod tests {
         watches[0].request_begins(false);
         let newcomer = watch();
         members.push(crowd.join(&newcomer).unwrap());
-        assert!(watches[1].idle_until().is_none(), "the first is busy, the second was idle before the third");
-        assert!(watches[2].idle_until().is_some() && newcomer.idle_until().is_some());
+        assert!(watches[1].turn().is_none(), "the first is busy, the second was idle before the third");
+        assert!(watches[2].turn().is_some() && newcomer.turn().is_some());
         assert_eq!(crowd.members.borrow().len(), 3);
         members.remove(1);
         assert_eq!(crowd.members.borrow().len(), 3, "its place is another's");

@@ -91,11 +91,13 @@ impl Watch {
         self.phase.set(Phase::Closing(Instant::now() + self.times.linger));
     }
 
-    /// When it will have been idle for too long; `None` where it is not idle.
-    pub(crate) fn idle_until(&self) -> Option<Instant> {
+    /// Whose turn it is to make room for another, the least first: the connection that has been idle longest, then the
+    /// one whose head takes longest. `None` where it is not the peer that keeps the server waiting.
+    pub(crate) fn turn(&self) -> Option<(bool, Instant)> {
         match self.phase.get() {
-            Phase::Idle(until) => Some(until),
-            _ => None,
+            Phase::Idle(until) => Some((false, until)),
+            Phase::Head(until) => Some((true, until)),
+            Phase::Request | Phase::Closing(_) | Phase::Closed => None,
         }
     }
 
@@ -227,7 +229,11 @@ impl<S: AsyncRead + Unpin, G: Unpin> AsyncRead for Timed<S, G> {
             return this.end();
         }
         let filled = buffer.filled().len();
-        let result = Pin::new(&mut this.stream).poll_read(context, buffer);
+        // Whoever takes no answers is asked for no requests: their answers would fill the memory.
+        let result = match this.answer_until {
+            Some(_) => Poll::Pending,
+            None => Pin::new(&mut this.stream).poll_read(context, buffer),
+        };
         if result.is_pending() {
             this.watch.note_task(context);
             if this.poll_passed(context).is_ready() {
@@ -251,7 +257,10 @@ impl<S: AsyncWrite + Unpin, G: Unpin> AsyncWrite for Timed<S, G> {
         let this = self.get_mut();
         let result = Pin::new(&mut this.stream).poll_flush(context);
         if result.is_ready() {
-            this.answer_until = None;
+            if this.answer_until.take().is_some() {
+                // Reading has waited for this.
+                context.waker().wake_by_ref();
+            }
             // An answer is flushed before the next read: the limit that begins with it needs its timer.
             if this.poll_passed(context).is_ready() {
                 this.watch.phase.set(Phase::Closed);
@@ -360,7 +369,7 @@ mod tests {
         let mut buffer = [0; 8];
         let (read, ()) = tokio::join!(stream.read(&mut buffer), late);
         assert_eq!(read.unwrap(), 4);
-        assert_eq!(watch.idle_until(), None);
+        assert_eq!(watch.turn(), None);
     }
 
     #[tokio::test(start_paused = true)]
@@ -405,7 +414,7 @@ mod tests {
         watch.request_begins(true);
         watch.body_is_read();
         assert!(watch.answered());
-        assert!(watch.idle_until().is_some());
+        assert!(watch.turn().is_some());
     }
 
     #[tokio::test(start_paused = true)]
@@ -450,6 +459,24 @@ mod tests {
             assert_eq!(error.kind(), io::ErrorKind::TimedOut);
             assert!(about(start.elapsed(), 30), "{:?}", start.elapsed());
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nothing_is_read_from_whoever_takes_no_answer_until_he_does() {
+        let (mut stream, _watch, mut peer) = connected();
+        peer.write_all(b"more").await.unwrap();
+        let mut buffer = [0; 8];
+        poll_fn(|context| {
+            // More than the pipe holds.
+            while Pin::new(&mut stream).poll_write(context, &[0; 64]).is_ready() {}
+            let mut more = ReadBuf::new(&mut buffer);
+            assert!(Pin::new(&mut stream).poll_read(context, &mut more).is_pending());
+            Poll::Ready(())
+        })
+        .await;
+        peer.read_exact(&mut [0; 64]).await.unwrap();
+        stream.flush().await.unwrap();
+        assert_eq!(stream.read(&mut buffer).await.unwrap(), 4);
     }
 
     #[tokio::test(start_paused = true)]

@@ -8,9 +8,14 @@ use ipc_server::{Protocol, Server, StartError};
 
 use crate::fixture::*;
 
+/// A free port beyond those that other tests' servers choose from.
+fn elsewhere() -> std::net::SocketAddr {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
+
 #[tokio::test]
 async fn a_stop_finishes_what_is_under_way_and_leaves_what_was_accepted() {
-    let server = builder().start().await.unwrap();
+    let server = builder().bind(elsewhere()).start().await.unwrap();
     let mut idle = connect(&server).await;
     let session = admin_session(&server).await;
     idle.submit(new_id(), &session, r#"{"n":1}"#).await.is_success();
@@ -57,7 +62,7 @@ async fn a_stop_does_not_wait_for_ever() {
 
 #[tokio::test]
 async fn a_stopped_server_frees_its_port_for_the_next() {
-    let server = builder().start().await.unwrap();
+    let server = builder().bind(elsewhere()).start().await.unwrap();
     let address = server.address();
     let session = admin_session(&server).await;
     server.stop().await;
