@@ -4,11 +4,9 @@ use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use ipc_protocol::{Fingerprint, MessageId};
-
-use crate::Delivery;
 
 /// A message that the server has admitted.
 #[derive(Clone, PartialEq, Eq)]
@@ -23,6 +21,8 @@ pub struct Message {
     pub received_at: SystemTime,
     /// The JSON object as text, as it was sent.
     pub body: Box<str>,
+    /// Whether its sender waits for a reply.
+    pub wants_reply: bool,
 }
 
 impl fmt::Debug for Message {
@@ -48,25 +48,92 @@ pub enum PutError {
     /// The user sent another body under this id before.
     #[error("the id was used before, with another body")]
     IdReused,
+    /// No room came free in time.
+    #[error("the inbox is full")]
+    Full,
     /// As many ids are remembered as may be; none can be forgotten before its time.
     #[error("the inbox can remember no further id")]
     RememberedFull,
+    /// The inbox cannot store anything at the moment; its log says why.
+    #[error("the inbox cannot store messages at the moment")]
+    Unavailable,
     /// The inbox was closed.
     #[error("the inbox is closed")]
     Closed,
 }
 
+/// Why there is no reply to a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum NoReply {
+    /// The application let the request go without one.
+    #[error("the application gave no reply")]
+    NotGiven,
+    /// There was one, or there was going to be, but it is not known any more.
+    #[error("the reply is not kept any more")]
+    Forgotten,
+}
+
+/// An acknowledgement or a reply that was not taken down: the message may be delivered again.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum AckError {
+    /// The inbox could not store it.
+    #[error("the inbox cannot store the acknowledgement: {source}")]
+    Storage {
+        /// What its storage says.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The inbox has handed the message out again in the meantime, or has ended.
+    #[error("the message is not this delivery's any more")]
+    TooLate,
+}
+
+/// A message as it leaves the inbox.
+#[derive(Clone, Debug)]
+pub struct Taken {
+    /// The message.
+    pub message: Message,
+    /// What the inbox knows it by; of no meaning to anybody else.
+    pub ticket: u64,
+    /// How often it was handed out before, as far as that is known.
+    pub redeliveries: u32,
+}
+
 /// A kind of inbox.
 ///
-/// Messages come out in the order in which their [`put`](InboxBackend::put) was accepted.
+/// Messages come out in the order in which their [`put`](InboxBackend::put) was accepted; one that is handed out again
+/// comes before those that were accepted after it.
 pub trait InboxBackend: Send + Sync + 'static {
-    /// Puts a message, and waits while there is no room. Whoever drops the answer unfinished has put nothing;
-    /// once it is `Accepted` the message stays. A duplicate is known as such even when there is no room.
-    fn put(&self, message: Message) -> Pending<'_, Result<Put, PutError>>;
+    /// Puts a message, and waits for room no longer than `wait`. A duplicate is known as such even when there is no
+    /// room. Whoever drops the answer while there is no room has put nothing; once it is `Accepted` the message stays.
+    /// To be called within a tokio runtime that has time enabled.
+    fn put(&self, message: Message, wait: Duration) -> Pending<'_, Result<Put, PutError>>;
 
-    /// Takes the next message, and waits until there is one. `None` once the inbox is closed and empty. Whoever
-    /// drops the answer unfinished has taken nothing.
-    fn take(&self) -> Pending<'_, Option<Delivery>>;
+    /// Puts many messages of one user in one step, each with an answer of its own at the same index. The first ones, in
+    /// order, take what room there is; from the first that finds none all later ones are [`PutError::Full`], but for
+    /// those that need none. Waits, no longer than `wait`, only while there is room for none. Otherwise like
+    /// [`put`](InboxBackend::put).
+    fn put_all(&self, messages: Vec<Message>, wait: Duration) -> Pending<'_, Vec<Result<Put, PutError>>>;
+
+    /// Takes the next message, and waits until there is one. `None` once the inbox is closed and empty. Whoever drops
+    /// the answer unfinished has taken nothing.
+    fn take(&self) -> Pending<'_, Option<Taken>>;
+
+    /// Notes that a message has been dealt with. A request acknowledged without a reply is [`NoReply::NotGiven`].
+    fn acknowledge(&self, taken: &Taken) -> Pending<'_, Result<(), AckError>>;
+
+    /// Notes the reply to a request, which also acknowledges it. `body` is a JSON object as text.
+    fn reply(&self, taken: &Taken, body: Arc<str>) -> Pending<'_, Result<(), AckError>>;
+
+    /// Hears that a delivery was dropped, neither acknowledged nor replied to. A request's sender is told at once.
+    fn abandon(&self, taken: &Taken);
+
+    /// Waits for the reply to a request that was put, however often it was put and however many wait.
+    fn reply_to(&self, user: &str, id: MessageId) -> Pending<'_, Result<Arc<str>, NoReply>>;
+
+    /// How long the text of a reply may be, in bytes.
+    fn reply_bytes_max(&self) -> usize;
 
     /// Refuses everything from now on; what is in stays there to be taken.
     fn close(&self);
@@ -102,5 +169,14 @@ impl<T: Unpin> Future for Pending<'_, T> {
             Pending::Ready(answer) => Poll::Ready(answer.take().expect("polled after it was ready")),
             Pending::Later(answer) => answer.as_mut().poll(context),
         }
+    }
+}
+
+impl<T> fmt::Debug for Pending<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Pending::Ready(_) => "Ready",
+            Pending::Later(_) => "Later",
+        })
     }
 }

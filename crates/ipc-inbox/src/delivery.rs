@@ -1,77 +1,109 @@
 //! A message in the application's hands.
 
+use std::fmt;
+use std::sync::Arc;
 use std::time::SystemTime;
 
-use ipc_protocol::{Fingerprint, MessageId};
-use serde::Deserialize;
+use ipc_protocol::{Fingerprint, MessageId, to_body};
+use serde::{Deserialize, Serialize};
 
-use crate::Message;
+use crate::{AckError, InboxBackend, Taken};
 
 /// A message handed to the application, with its sender, to be acknowledged when it has been dealt with.
 ///
-/// A message from the memory inbox is the application's from the moment it is taken: dropping its delivery loses
-/// it, acknowledged or not. Programs that call [`ack`](Delivery::ack) when they are done need no change for an
-/// inbox that gives an unacknowledged message again.
-#[derive(Debug)]
+/// What becomes of a message whose delivery is dropped unacknowledged is for the kind of inbox to say: one in memory
+/// loses it, a durable one hands it out again. Whoever sent it as a request is told at once that there is no reply.
 pub struct Delivery {
-    message: Message,
+    taken: Taken,
+    backend: Arc<dyn InboxBackend>,
+    /// Acknowledged, replied to, or on the way there.
+    is_settled: bool,
 }
-
-/// An acknowledgement that did not succeed. The memory inbox gives none.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum AckError {}
 
 /// The body is not of the type it was asked for as.
 #[derive(Debug, thiserror::Error)]
 #[error("the message is not of the expected form: {0}")]
-pub struct BodyError(#[source] serde_json::Error);
+pub struct ParseError(#[source] serde_json::Error);
+
+/// A reply that was not given.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReplyError {
+    /// The message was sent by somebody who waits for no reply. It has not been acknowledged.
+    #[error("the message is no request")]
+    NotARequest,
+    /// The reply is not a JSON object. The sender is told that there is none.
+    #[error(transparent)]
+    Body(#[from] ipc_protocol::BodyError),
+    /// The reply is too long. The sender is told that there is none.
+    #[error("the reply has {bytes} bytes of JSON, {bytes_max} may be sent")]
+    TooLarge {
+        /// Bytes of the reply.
+        bytes: usize,
+        /// Bytes it may have.
+        bytes_max: usize,
+    },
+    /// The inbox did not take it.
+    #[error(transparent)]
+    Ack(#[from] AckError),
+}
 
 impl Delivery {
-    /// Hands over a message.
-    pub fn new(message: Message) -> Self {
-        Delivery { message }
+    pub(crate) fn new(taken: Taken, backend: Arc<dyn InboxBackend>) -> Self {
+        Delivery { taken, backend, is_settled: false }
     }
 
     /// The JSON object as text, exactly as it was sent.
     pub fn body(&self) -> &str {
-        &self.message.body
+        &self.taken.message.body
     }
 
     /// The JSON object as a value: `serde_json::Value`, or a type of the application's own.
     ///
     /// # Errors
-    /// [`BodyError`] if the object is not of the form that `T` asks for. A `serde_json::Value` takes any.
-    pub fn parse<'a, T: Deserialize<'a>>(&'a self) -> Result<T, BodyError> {
-        serde_json::from_str(self.body()).map_err(BodyError)
+    /// [`ParseError`] if the object is not of the form that `T` asks for. A `serde_json::Value` takes any.
+    pub fn parse<'a, T: Deserialize<'a>>(&'a self) -> Result<T, ParseError> {
+        serde_json::from_str(self.body()).map_err(ParseError)
     }
 
     /// The user who sent it.
     pub fn user(&self) -> &str {
-        &self.message.user
+        &self.taken.message.user
     }
 
     /// The certificate it came with; `None` over plain http.
     pub fn certificate(&self) -> Option<Fingerprint> {
-        self.message.certificate
+        self.taken.message.certificate
     }
 
     /// The id its sender gave it, the same however often it was sent.
     pub fn id(&self) -> MessageId {
-        self.message.id
+        self.taken.message.id
     }
 
     /// When the server had it.
     pub fn received_at(&self) -> SystemTime {
-        self.message.received_at
+        self.taken.message.received_at
+    }
+
+    /// Whether its sender waits for a [`reply`](Delivery::reply).
+    pub fn wants_reply(&self) -> bool {
+        self.taken.message.wants_reply
+    }
+
+    /// How often it was handed out before, as far as that is known. Anything but 0 means that somebody may have dealt
+    /// with it already, in part or in full.
+    pub fn redeliveries(&self) -> u32 {
+        self.taken.redeliveries
     }
 
     /// Says that the message has been dealt with.
     ///
     /// # Errors
-    /// None from the memory inbox.
-    pub async fn ack(self) -> Result<(), AckError> {
-        Ok(())
+    /// [`AckError`] if that could not be noted; the message may then be delivered again. None from the memory inbox.
+    pub async fn ack(mut self) -> Result<(), AckError> {
+        self.is_settled = true;
+        self.backend.acknowledge(&self.taken).await
     }
 
     /// [`ack`](Delivery::ack) for code that is not async.
@@ -81,38 +113,43 @@ impl Delivery {
     pub fn ack_blocking(self) -> Result<(), AckError> {
         futures_executor::block_on(self.ack())
     }
+
+    /// Answers a request, and acknowledges it. `reply` must serialise to a JSON object.
+    ///
+    /// # Errors
+    /// [`ReplyError`].
+    pub async fn reply<T: Serialize + ?Sized>(mut self, reply: &T) -> Result<(), ReplyError> {
+        if !self.wants_reply() {
+            return Err(ReplyError::NotARequest);
+        }
+        let body = to_body(reply)?;
+        let (bytes, bytes_max) = (body.len(), self.backend.reply_bytes_max());
+        if bytes > bytes_max {
+            return Err(ReplyError::TooLarge { bytes, bytes_max });
+        }
+        self.is_settled = true;
+        Ok(self.backend.reply(&self.taken, body.into()).await?)
+    }
+
+    /// [`reply`](Delivery::reply) for code that is not async.
+    ///
+    /// # Errors
+    /// As `reply`.
+    pub fn reply_blocking<T: Serialize + ?Sized>(self, reply: &T) -> Result<(), ReplyError> {
+        futures_executor::block_on(self.reply(reply))
+    }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn delivery(body: &str) -> Delivery {
-        Delivery::new(Message {
-            id: MessageId::from_random([1; 16]),
-            user: "u".into(),
-            certificate: None,
-            received_at: SystemTime::UNIX_EPOCH,
-            body: body.into(),
-        })
-    }
-
-    #[test]
-    fn a_body_is_text_until_it_is_asked_for_as_more() {
-        #[derive(Deserialize)]
-        struct Reading {
-            celsius: f64,
+impl Drop for Delivery {
+    fn drop(&mut self) {
+        if !self.is_settled {
+            self.backend.abandon(&self.taken);
         }
-        let delivery = delivery(r#"{"celsius": 21.50}"#);
-        assert_eq!(delivery.body(), r#"{"celsius": 21.50}"#);
-        assert_eq!(delivery.parse::<Reading>().unwrap().celsius, 21.5);
-        assert_eq!(delivery.parse::<serde_json::Value>().unwrap()["celsius"], 21.5);
-        assert!(delivery.parse::<Vec<u8>>().is_err());
-        delivery.ack_blocking().unwrap();
     }
+}
 
-    #[test]
-    fn debug_does_not_show_the_body() {
-        assert!(!format!("{:?}", delivery(r#"{"a":"hunter2"}"#)).contains("hunter2"));
+impl fmt::Debug for Delivery {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Delivery").field("message", &self.taken.message).finish_non_exhaustive()
     }
 }

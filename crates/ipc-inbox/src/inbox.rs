@@ -2,8 +2,11 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
-use crate::{Delivery, InboxBackend, MemoryOptions, Message, Pending, Put, PutError};
+use ipc_protocol::MessageId;
+
+use crate::{Delivery, InboxBackend, MemoryOptions, Message, NoReply, Pending, Put, PutError};
 
 /// An inbox of either kind. Cheap to clone; all clones are the same inbox, and each message is taken by one of
 /// those who wait.
@@ -27,7 +30,7 @@ impl Inbox {
     ///
     /// Needs no particular async runtime. Dropping the future loses no message.
     pub async fn recv(&self) -> Option<Delivery> {
-        self.backend.take().await
+        self.backend.take().await.map(|taken| Delivery::new(taken, Arc::clone(&self.backend)))
     }
 
     /// [`recv`](Inbox::recv) for code that is not async: the thread waits.
@@ -39,8 +42,21 @@ impl Inbox {
     ///
     /// # Errors
     /// [`PutError`].
-    pub fn put(&self, message: Message) -> Pending<'_, Result<Put, PutError>> {
-        self.backend.put(message)
+    pub fn put(&self, message: Message, wait: Duration) -> Pending<'_, Result<Put, PutError>> {
+        self.backend.put(message, wait)
+    }
+
+    /// Puts many messages in one step; the server does. See [`InboxBackend::put_all`].
+    pub fn put_all(&self, messages: Vec<Message>, wait: Duration) -> Pending<'_, Vec<Result<Put, PutError>>> {
+        self.backend.put_all(messages, wait)
+    }
+
+    /// Waits for the reply to a request; the server does. See [`InboxBackend::reply_to`].
+    ///
+    /// # Errors
+    /// [`NoReply`].
+    pub fn reply_to(&self, user: &str, id: MessageId) -> Pending<'_, Result<Arc<str>, NoReply>> {
+        self.backend.reply_to(user, id)
     }
 
     /// Refuses everything from now on; what is in stays there to be taken.

@@ -5,7 +5,7 @@
 //!
 //! * [`Inbox`] is the handle both sides hold: cheap to clone, usable from any async runtime and from none
 //! * [`Delivery`] is a message in the application's hands
-//! * [`InboxBackend`] is what a kind of inbox implements; [`MemoryOptions`] sets up the one that is here
+//! * [`InboxBackend`] is what a kind of inbox implements; [`MemoryOptions`] sets up the one in memory
 //!
 //! Every inbox remembers the ids it has accepted, for each user, so that a message that is sent again is accepted
 //! once: remembering and keeping are one step, which is why the inbox does both.
@@ -21,10 +21,12 @@
 //!     certificate: None,
 //!     received_at: std::time::SystemTime::now(),
 //!     body: r#"{"test":1}"#.into(),
+//!     wants_reply: false,
 //! };
+//! let wait = std::time::Duration::from_millis(100);
 //! # futures_executor::block_on(async {
-//! assert_eq!(inbox.put(message()).await, Ok(Put::Accepted));
-//! assert_eq!(inbox.put(message()).await, Ok(Put::Duplicate));
+//! assert_eq!(inbox.put(message(), wait).await, Ok(Put::Accepted));
+//! assert_eq!(inbox.put(message(), wait).await, Ok(Put::Duplicate));
 //! inbox.close();
 //! while let Some(delivery) = inbox.recv().await {
 //!     println!("{} from {}", delivery.body(), delivery.user());
@@ -38,8 +40,9 @@ mod delivery;
 mod inbox;
 mod memory;
 mod remembered;
+mod replies;
 
-pub use backend::{InboxBackend, Message, Pending, Put, PutError};
-pub use delivery::{AckError, BodyError, Delivery};
+pub use backend::{AckError, InboxBackend, Message, NoReply, Pending, Put, PutError, Taken};
+pub use delivery::{Delivery, ParseError, ReplyError};
 pub use inbox::Inbox;
 pub use memory::MemoryOptions;

@@ -1,0 +1,177 @@
+//! Replies on their way from the application to whoever waits for them, and for a while afterwards: a request that is
+//! sent again gets the first reply again. The time is an argument.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use ipc_protocol::MessageId;
+use tokio::sync::oneshot;
+
+use crate::{NoReply, Pending};
+
+/// What became of a request.
+pub(crate) type Reply = Result<Arc<str>, NoReply>;
+
+/// A user and a message's id.
+type Request = (Arc<str>, MessageId);
+
+/// The requests that wait for a reply, and the replies that were given.
+#[derive(Debug)]
+pub(crate) struct Replies {
+    kept_for: Duration,
+    bytes_max: usize,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    requests: HashMap<Request, Slot>,
+    /// Those that were settled, oldest first, with when they were.
+    settled: VecDeque<(Instant, Request)>,
+    /// Bytes of the replies that are kept.
+    bytes: usize,
+}
+
+#[derive(Debug)]
+enum Slot {
+    Waiting(Vec<oneshot::Sender<Reply>>),
+    Settled(Reply),
+}
+
+impl Replies {
+    /// Keeps replies for `kept_for`, and no more of them than `bytes_max` bytes; the oldest go first.
+    pub(crate) fn new(kept_for: Duration, bytes_max: usize) -> Self {
+        Replies { kept_for, bytes_max, state: Mutex::default() }
+    }
+
+    /// Notes that a request was accepted.
+    pub(crate) fn expect(&self, user: &Arc<str>, id: MessageId) {
+        self.state().requests.entry((Arc::clone(user), id)).or_insert_with(|| Slot::Waiting(Vec::new()));
+    }
+
+    /// Waits for the reply to a request; [`NoReply::Forgotten`] for one that is not known.
+    pub(crate) fn wait(&self, user: &str, id: MessageId) -> Pending<'static, Reply> {
+        let mut state = self.state();
+        match state.requests.get_mut(&(user.into(), id)) {
+            None => Pending::ready(Err(NoReply::Forgotten)),
+            Some(Slot::Settled(reply)) => Pending::ready(reply.clone()),
+            Some(Slot::Waiting(waiting)) => {
+                waiting.retain(|sender| !sender.is_closed());
+                let (sender, receiver) = oneshot::channel();
+                waiting.push(sender);
+                // The sender is dropped unused only with the inbox.
+                Pending::later(async { receiver.await.unwrap_or(Err(NoReply::Forgotten)) })
+            }
+        }
+    }
+
+    /// Gives everybody who waits the reply, and keeps it. Only the first counts.
+    pub(crate) fn settle(&self, user: &Arc<str>, id: MessageId, reply: Reply, now: Instant) {
+        let request = (Arc::clone(user), id);
+        let mut state = self.state();
+        if matches!(state.requests.get(&request), Some(Slot::Settled(_))) {
+            return;
+        }
+        state.bytes += length(&reply);
+        state.settled.push_back((now, request.clone()));
+        let slot = state.requests.insert(request, Slot::Settled(reply.clone()));
+        self.forget(&mut state, now);
+        drop(state);
+        if let Some(Slot::Waiting(waiting)) = slot {
+            for sender in waiting {
+                // Whoever has stopped waiting misses nothing.
+                let _gone = sender.send(reply.clone());
+            }
+        }
+    }
+
+    fn forget(&self, state: &mut State, now: Instant) {
+        while let Some((settled_at, request)) = state.settled.front() {
+            let is_due = now.saturating_duration_since(*settled_at) >= self.kept_for;
+            if !is_due && state.bytes <= self.bytes_max {
+                return;
+            }
+            if let Some(Slot::Settled(reply)) = state.requests.remove(request) {
+                state.bytes -= length(&reply);
+            }
+            state.settled.pop_front();
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn length(reply: &Reply) -> usize {
+    reply.as_ref().map_or(0, |reply| reply.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures_executor::block_on;
+
+    const KEPT: Duration = Duration::from_secs(600);
+
+    fn id(number: u8) -> MessageId {
+        MessageId::from_random([number; 16])
+    }
+
+    fn reply(text: &str) -> Reply {
+        Ok(text.into())
+    }
+
+    #[test]
+    fn all_who_wait_and_all_who_come_later_get_the_first_reply() {
+        let (replies, now) = (Replies::new(KEPT, 100), Instant::now());
+        let user: Arc<str> = "a".into();
+        replies.expect(&user, id(1));
+        let (first, second) = (replies.wait("a", id(1)), replies.wait("a", id(1)));
+        replies.settle(&user, id(1), reply("{}"), now);
+        replies.settle(&user, id(1), reply("[]"), now);
+        for waiting in [first, second, replies.wait("a", id(1))] {
+            assert_eq!(block_on(waiting), reply("{}"));
+        }
+        assert_eq!(block_on(replies.wait("b", id(1))), Err(NoReply::Forgotten), "of another user");
+    }
+
+    #[test]
+    fn replies_are_kept_for_their_time() {
+        let (replies, now) = (Replies::new(KEPT, 100), Instant::now());
+        let user: Arc<str> = "a".into();
+        replies.settle(&user, id(1), reply("{}"), now);
+        replies.settle(&user, id(2), reply("{}"), now + KEPT - Duration::from_secs(1));
+        assert_eq!(block_on(replies.wait("a", id(1))), reply("{}"));
+        replies.settle(&user, id(3), Err(NoReply::NotGiven), now + KEPT);
+        assert_eq!(block_on(replies.wait("a", id(1))), Err(NoReply::Forgotten));
+        assert_eq!(block_on(replies.wait("a", id(2))), reply("{}"));
+        assert_eq!(block_on(replies.wait("a", id(3))), Err(NoReply::NotGiven));
+    }
+
+    #[test]
+    fn the_oldest_replies_make_room_for_the_newest() {
+        let (replies, now) = (Replies::new(KEPT, 10), Instant::now());
+        let user: Arc<str> = "a".into();
+        for number in 1..=3 {
+            replies.settle(&user, id(number), reply("12345"), now);
+        }
+        assert_eq!(block_on(replies.wait("a", id(1))), Err(NoReply::Forgotten));
+        assert_eq!(block_on(replies.wait("a", id(2))), reply("12345"));
+        assert_eq!(replies.state().bytes, 10);
+    }
+
+    #[test]
+    fn those_who_stopped_waiting_are_not_kept() {
+        let replies = Replies::new(KEPT, 10);
+        replies.expect(&"a".into(), id(1));
+        for _ in 0..100 {
+            drop(replies.wait("a", id(1)));
+        }
+        let state = replies.state();
+        assert!(
+            matches!(&state.requests[&("a".into(), id(1))], Slot::Waiting(waiting) if waiting.len() <= 1)
+        );
+    }
+}

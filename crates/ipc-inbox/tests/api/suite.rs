@@ -1,0 +1,406 @@
+//! The tests that every kind of inbox passes. A kind is a function that makes one with room for so many messages.
+
+use std::time::{Duration, SystemTime};
+
+use ipc_inbox::{Inbox, MemoryOptions, Message, NoReply, Pending, Put, PutError, ReplyError};
+use ipc_protocol::MessageId;
+
+const NO_WAIT: Duration = Duration::ZERO;
+/// Longer than any test: what must not be waited for fails by its own means.
+const LONG: Duration = Duration::from_secs(3600);
+
+fn id(number: u8) -> MessageId {
+    MessageId::from_random([number; 16])
+}
+
+fn message(number: u8, body: &str) -> Message {
+    Message {
+        id: id(number),
+        user: "u".into(),
+        certificate: None,
+        received_at: SystemTime::UNIX_EPOCH,
+        body: body.into(),
+        wants_reply: false,
+    }
+}
+
+fn request(number: u8) -> Message {
+    Message { wants_reply: true, ..message(number, "{}") }
+}
+
+/// Starts waiting, and comes back with the rest of the wait.
+async fn started<T: Send + Unpin + 'static>(
+    pending: impl Future<Output = T> + Send + 'static,
+) -> tokio::task::JoinHandle<T> {
+    let mut pending = Box::pin(pending);
+    let first = std::future::poll_fn(|context| std::task::Poll::Ready(pending.as_mut().poll(context))).await;
+    assert!(first.is_pending(), "nothing is there to wait for");
+    tokio::spawn(pending)
+}
+
+/// A put that finds no room and waits.
+async fn waiting_put(inbox: &Inbox, message: Message) -> tokio::task::JoinHandle<Result<Put, PutError>> {
+    let inbox = inbox.clone();
+    started(async move { inbox.put(message, LONG).await }).await
+}
+
+macro_rules! suite {
+    ($kind:ident, $make:path, [$($test:ident),* $(,)?]) => {
+        mod $kind {
+            $(#[tokio::test]
+            async fn $test() {
+                super::$test($make).await;
+            })*
+        }
+    };
+}
+
+macro_rules! for_each_kind {
+    ($($test:ident),* $(,)?) => {
+        suite!(memory, super::memory, [$($test),*]);
+    };
+}
+
+async fn memory(messages_max: usize) -> Inbox {
+    MemoryOptions::default().messages_max(messages_max).build()
+}
+
+for_each_kind![
+    messages_come_out_in_the_order_in_which_they_went_in,
+    a_message_put_twice_is_taken_once,
+    a_full_inbox_refuses_in_time_and_knows_duplicates,
+    a_message_taken_and_acknowledged_lets_one_in,
+    whoever_stops_waiting_for_room_has_put_nothing_and_holds_no_place,
+    the_same_message_waiting_twice_goes_in_once,
+    those_who_wait_for_room_come_before_those_who_come_later,
+    a_closed_inbox_refuses_and_gives_out_what_it_has,
+    closing_wakes_those_who_wait,
+    whoever_stops_waiting_for_a_message_has_taken_none,
+    many_putters_and_takers_lose_nothing_and_double_nothing,
+    a_batch_has_an_answer_for_each_message,
+    a_batch_takes_the_room_there_is_in_order,
+    a_batch_waits_only_while_there_is_room_for_none,
+    a_reply_reaches_all_who_wait_and_those_who_come_later,
+    a_request_that_is_dropped_or_only_acknowledged_has_no_reply,
+    a_reply_that_cannot_be_sent_is_refused_and_the_sender_is_told,
+    what_is_no_request_takes_no_reply,
+];
+
+async fn messages_come_out_in_the_order_in_which_they_went_in<F: Future<Output = Inbox>>(
+    make: fn(usize) -> F,
+) {
+    let inbox = make(10).await;
+    for number in 0..10 {
+        assert_eq!(
+            inbox.put(message(number, &format!("{{\"n\":{number}}}")), NO_WAIT).await,
+            Ok(Put::Accepted)
+        );
+    }
+    for number in 0..10 {
+        let delivery = inbox.recv().await.unwrap();
+        assert_eq!(delivery.body(), format!("{{\"n\":{number}}}"));
+        assert_eq!((delivery.redeliveries(), delivery.user(), delivery.id()), (0, "u", id(number)));
+        assert_eq!(delivery.received_at(), SystemTime::UNIX_EPOCH);
+        delivery.ack().await.unwrap();
+    }
+}
+
+async fn a_message_put_twice_is_taken_once<F: Future<Output = Inbox>>(make: fn(usize) -> F) {
+    let inbox = make(10).await;
+    assert_eq!(inbox.put(message(1, "{}"), NO_WAIT).await, Ok(Put::Accepted));
+    assert_eq!(inbox.put(message(1, "{}"), NO_WAIT).await, Ok(Put::Duplicate));
+    inbox.recv().await.unwrap().ack().await.unwrap();
+    assert_eq!(
+        inbox.put(message(1, "{}"), NO_WAIT).await,
+        Ok(Put::Duplicate),
+        "also after it was acknowledged"
+    );
+    assert_eq!(inbox.put(message(1, "{ }"), NO_WAIT).await, Err(PutError::IdReused));
+    let other_user = Message { user: "v".into(), ..message(1, "{ }") };
+    assert_eq!(inbox.put(other_user, NO_WAIT).await, Ok(Put::Accepted));
+    inbox.recv().await.unwrap().ack().await.unwrap();
+    inbox.close();
+    assert!(inbox.recv().await.is_none());
+}
+
+async fn a_full_inbox_refuses_in_time_and_knows_duplicates<F: Future<Output = Inbox>>(make: fn(usize) -> F) {
+    let inbox = make(1).await;
+    inbox.put(message(1, "{}"), NO_WAIT).await.unwrap();
+    assert_eq!(inbox.put(message(2, "{}"), Duration::from_millis(1)).await, Err(PutError::Full));
+    assert_eq!(inbox.put(message(1, "{}"), LONG).await, Ok(Put::Duplicate), "a duplicate needs no room");
+    inbox.recv().await.unwrap().ack().await.unwrap();
+    assert_eq!(
+        inbox.put(message(2, "{}"), NO_WAIT).await,
+        Ok(Put::Accepted),
+        "what was refused is not remembered"
+    );
+}
+
+async fn a_message_taken_and_acknowledged_lets_one_in<F: Future<Output = Inbox>>(make: fn(usize) -> F) {
+    let inbox = make(1).await;
+    inbox.put(message(1, "{}"), NO_WAIT).await.unwrap();
+    let waiting = waiting_put(&inbox, message(2, "{}")).await;
+    inbox.recv().await.unwrap().ack().await.unwrap();
+    assert_eq!(waiting.await.unwrap(), Ok(Put::Accepted));
+    assert_eq!(inbox.recv().await.unwrap().id(), id(2));
+}
+
+async fn whoever_stops_waiting_for_room_has_put_nothing_and_holds_no_place<F: Future<Output = Inbox>>(
+    make: fn(usize) -> F,
+) {
+    let inbox = make(1).await;
+    inbox.put(message(1, "{}"), NO_WAIT).await.unwrap();
+    let waiting = waiting_put(&inbox, message(2, "{}")).await;
+    waiting.abort();
+    assert!(waiting.await.unwrap_err().is_cancelled());
+    inbox.recv().await.unwrap().ack().await.unwrap();
+    assert_eq!(
+        inbox.put(message(2, "{}"), NO_WAIT).await,
+        Ok(Put::Accepted),
+        "not remembered, and there is room"
+    );
+}
+
+async fn the_same_message_waiting_twice_goes_in_once<F: Future<Output = Inbox>>(make: fn(usize) -> F) {
+    let inbox = make(1).await;
+    inbox.put(message(1, "{}"), NO_WAIT).await.unwrap();
+    let first = waiting_put(&inbox, message(2, "{}")).await;
+    let second = waiting_put(&inbox, message(2, "{}")).await;
+    inbox.recv().await.unwrap().ack().await.unwrap();
+    assert_eq!(first.await.unwrap(), Ok(Put::Accepted));
+    inbox.recv().await.unwrap().ack().await.unwrap();
+    assert_eq!(second.await.unwrap(), Ok(Put::Duplicate));
+    assert_eq!(
+        inbox.put(message(3, "{}"), NO_WAIT).await,
+        Ok(Put::Accepted),
+        "the duplicate gave its place back"
+    );
+}
+
+async fn those_who_wait_for_room_come_before_those_who_come_later<F: Future<Output = Inbox>>(
+    make: fn(usize) -> F,
+) {
+    let inbox = make(1).await;
+    inbox.put(message(1, "{}"), NO_WAIT).await.unwrap();
+    let first = waiting_put(&inbox, message(2, "{}")).await;
+    inbox.recv().await.unwrap().ack().await.unwrap();
+    let late = inbox.put(message(3, "{}"), NO_WAIT).await;
+    assert_eq!(late, Err(PutError::Full), "the free place belongs to the one who waited");
+    assert_eq!(first.await.unwrap(), Ok(Put::Accepted));
+}
+
+async fn a_closed_inbox_refuses_and_gives_out_what_it_has<F: Future<Output = Inbox>>(make: fn(usize) -> F) {
+    let inbox = make(1).await;
+    inbox.put(message(1, "{}"), NO_WAIT).await.unwrap();
+    let waiting = waiting_put(&inbox, message(2, "{}")).await;
+    inbox.close();
+    assert_eq!(waiting.await.unwrap(), Err(PutError::Closed));
+    assert_eq!(inbox.put(message(3, "{}"), LONG).await, Err(PutError::Closed));
+    assert_eq!(inbox.put_all(vec![message(3, "{}")], LONG).await, [Err(PutError::Closed)]);
+    let delivery = inbox.recv().await.unwrap();
+    assert_eq!(delivery.id(), id(1));
+    delivery.ack().await.unwrap();
+    assert!(inbox.recv().await.is_none());
+    assert!(inbox.recv().await.is_none());
+}
+
+async fn closing_wakes_those_who_wait<F: Future<Output = Inbox>>(make: fn(usize) -> F) {
+    let inbox = make(1).await;
+    let taker = inbox.clone();
+    let taker = started(async move { taker.recv().await.is_none() }).await;
+    inbox.close();
+    assert!(taker.await.unwrap());
+}
+
+async fn whoever_stops_waiting_for_a_message_has_taken_none<F: Future<Output = Inbox>>(make: fn(usize) -> F) {
+    let inbox = make(10).await;
+    for number in 0..10 {
+        let taker = inbox.clone();
+        let taker = started(async move { taker.recv().await.is_some() }).await;
+        taker.abort();
+        let _cancelled = taker.await;
+        inbox.put(message(number, "{}"), NO_WAIT).await.unwrap();
+        let delivery = inbox.recv().await.unwrap();
+        assert_eq!(delivery.id(), id(number));
+        delivery.ack().await.unwrap();
+    }
+}
+
+async fn many_putters_and_takers_lose_nothing_and_double_nothing<F: Future<Output = Inbox>>(
+    make: fn(usize) -> F,
+) {
+    let inbox = make(3).await;
+    let putters: Vec<_> = (0..8_u8)
+        .map(|user| {
+            let inbox = inbox.clone();
+            tokio::spawn(async move {
+                for number in 0..50_u8 {
+                    let one = Message { user: user.to_string().into(), ..message(number, "{}") };
+                    assert_eq!(inbox.put(one, LONG).await, Ok(Put::Accepted));
+                }
+            })
+        })
+        .collect();
+    let takers: Vec<_> = (0..3)
+        .map(|_| {
+            let inbox = inbox.clone();
+            tokio::spawn(async move {
+                let mut taken = Vec::new();
+                while let Some(delivery) = inbox.recv().await {
+                    taken.push((delivery.user().to_owned(), delivery.id()));
+                    delivery.ack().await.unwrap();
+                }
+                taken
+            })
+        })
+        .collect();
+    for putter in putters {
+        putter.await.unwrap();
+    }
+    inbox.close();
+    let mut taken = Vec::new();
+    for taker in takers {
+        taken.extend(taker.await.unwrap());
+    }
+    assert_eq!(taken.len(), 400);
+    taken.sort();
+    taken.dedup();
+    assert_eq!(taken.len(), 400);
+}
+
+async fn a_batch_has_an_answer_for_each_message<F: Future<Output = Inbox>>(make: fn(usize) -> F) {
+    let inbox = make(10).await;
+    inbox.put(message(1, "{}"), NO_WAIT).await.unwrap();
+    let batch = vec![
+        message(2, "{}"),
+        message(1, "{}"),
+        message(1, "[]"),
+        message(3, "{}"),
+        message(3, "{}"),
+        message(3, "[]"),
+    ];
+    assert_eq!(
+        inbox.put_all(batch.clone(), NO_WAIT).await,
+        [
+            Ok(Put::Accepted),
+            Ok(Put::Duplicate),
+            Err(PutError::IdReused),
+            Ok(Put::Accepted),
+            Ok(Put::Duplicate),
+            Err(PutError::IdReused),
+        ]
+    );
+    let again = inbox.put_all(batch, NO_WAIT).await;
+    assert_eq!(again.iter().filter(|answer| **answer == Ok(Put::Duplicate)).count(), 4, "{again:?}");
+    inbox.close();
+    for number in [1, 2, 3] {
+        let delivery = inbox.recv().await.unwrap();
+        assert_eq!(delivery.id(), id(number));
+        delivery.ack().await.unwrap();
+    }
+    assert!(inbox.recv().await.is_none());
+    assert_eq!(inbox.put_all(Vec::new(), LONG).await, []);
+}
+
+async fn a_batch_takes_the_room_there_is_in_order<F: Future<Output = Inbox>>(make: fn(usize) -> F) {
+    let inbox = make(3).await;
+    inbox.put(message(1, "{}"), NO_WAIT).await.unwrap();
+    let batch: Vec<_> = [2, 3, 4, 1, 5].into_iter().map(|number| message(number, "{}")).collect();
+    let full = Err(PutError::Full);
+    assert_eq!(
+        inbox.put_all(batch.clone(), LONG).await,
+        [Ok(Put::Accepted), Ok(Put::Accepted), full, Ok(Put::Duplicate), full]
+    );
+    for number in [1, 2, 3] {
+        let delivery = inbox.recv().await.unwrap();
+        assert_eq!(delivery.id(), id(number));
+        delivery.ack().await.unwrap();
+    }
+    assert_eq!(
+        inbox.put_all(batch[2..].to_vec(), NO_WAIT).await,
+        [Ok(Put::Accepted), Ok(Put::Duplicate), Ok(Put::Accepted)]
+    );
+}
+
+async fn a_batch_waits_only_while_there_is_room_for_none<F: Future<Output = Inbox>>(make: fn(usize) -> F) {
+    let inbox = make(1).await;
+    inbox.put(message(1, "{}"), NO_WAIT).await.unwrap();
+    let batch = || vec![message(2, "{}"), message(3, "{}"), message(1, "{}")];
+    let full = Err(PutError::Full);
+    assert_eq!(inbox.put_all(batch(), Duration::from_millis(1)).await, [full, full, Ok(Put::Duplicate)]);
+    let waiting = {
+        let inbox = inbox.clone();
+        started(async move { inbox.put_all(batch(), LONG).await }).await
+    };
+    inbox.recv().await.unwrap().ack().await.unwrap();
+    assert_eq!(waiting.await.unwrap(), [Ok(Put::Accepted), full, Ok(Put::Duplicate)]);
+}
+
+async fn a_reply_reaches_all_who_wait_and_those_who_come_later<F: Future<Output = Inbox>>(
+    make: fn(usize) -> F,
+) {
+    let inbox = make(10).await;
+    assert_eq!(inbox.put(request(1), NO_WAIT).await, Ok(Put::Accepted));
+    let first = {
+        let inbox = inbox.clone();
+        started(async move { inbox.reply_to("u", id(1)).await }).await
+    };
+    assert_eq!(inbox.put(request(1), NO_WAIT).await, Ok(Put::Duplicate), "sent again while it is worked on");
+    let second = {
+        let inbox = inbox.clone();
+        started(async move { inbox.reply_to("u", id(1)).await }).await
+    };
+    let delivery = inbox.recv().await.unwrap();
+    assert!(delivery.wants_reply());
+    delivery.reply(&serde_json::json!({"time": "noon"})).await.unwrap();
+    let expected: Result<std::sync::Arc<str>, NoReply> = Ok(r#"{"time":"noon"}"#.into());
+    assert_eq!(first.await.unwrap(), expected);
+    assert_eq!(second.await.unwrap(), expected);
+    assert_eq!(inbox.put(request(1), NO_WAIT).await, Ok(Put::Duplicate));
+    assert_eq!(inbox.reply_to("u", id(1)).await, expected);
+    assert_eq!(inbox.reply_to("v", id(1)).await, Err(NoReply::Forgotten), "another user's");
+    assert_eq!(inbox.reply_to("u", id(9)).await, Err(NoReply::Forgotten), "never asked");
+}
+
+async fn a_request_that_is_dropped_or_only_acknowledged_has_no_reply<F: Future<Output = Inbox>>(
+    make: fn(usize) -> F,
+) {
+    let inbox = make(10).await;
+    inbox.put(request(1), NO_WAIT).await.unwrap();
+    let waiting = {
+        let inbox = inbox.clone();
+        started(async move { inbox.reply_to("u", id(1)).await }).await
+    };
+    drop(inbox.recv().await.unwrap());
+    assert_eq!(waiting.await.unwrap(), Err(NoReply::NotGiven));
+    inbox.put(request(2), NO_WAIT).await.unwrap();
+    let delivery = inbox.recv().await.unwrap();
+    assert_eq!(delivery.id(), id(2), "a request that was let go does not come again: its sender knows");
+    delivery.ack().await.unwrap();
+    assert_eq!(inbox.reply_to("u", id(2)).await, Err(NoReply::NotGiven));
+}
+
+async fn a_reply_that_cannot_be_sent_is_refused_and_the_sender_is_told<F: Future<Output = Inbox>>(
+    make: fn(usize) -> F,
+) {
+    let inbox = make(10).await;
+    inbox.put(request(1), NO_WAIT).await.unwrap();
+    let refused = inbox.recv().await.unwrap().reply(&serde_json::json!([1])).await;
+    assert!(matches!(refused, Err(ReplyError::Body(_))));
+    assert_eq!(inbox.reply_to("u", id(1)).await, Err(NoReply::NotGiven));
+
+    inbox.put(request(2), NO_WAIT).await.unwrap();
+    let long = serde_json::json!({"x": "a".repeat(16 * 1024 * 1024)});
+    let refused = inbox.recv().await.unwrap().reply(&long).await;
+    assert!(matches!(refused, Err(ReplyError::TooLarge { .. })));
+    assert_eq!(inbox.reply_to("u", id(2)).await, Err(NoReply::NotGiven));
+}
+
+async fn what_is_no_request_takes_no_reply<F: Future<Output = Inbox>>(make: fn(usize) -> F) {
+    let inbox = make(10).await;
+    inbox.put(message(1, "{}"), NO_WAIT).await.unwrap();
+    let refused = inbox.recv().await.unwrap().reply(&serde_json::json!({})).await;
+    assert!(matches!(refused, Err(ReplyError::NotARequest)));
+    assert!(matches!(inbox.reply_to("u", id(1)), Pending::Ready(_) | Pending::Later(_)));
+    assert_eq!(inbox.reply_to("u", id(1)).await, Err(NoReply::Forgotten));
+}
