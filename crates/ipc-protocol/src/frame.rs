@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use crate::json::{JsonError, check_members, unescape};
-use crate::{MessageId, PROTOCOL_VERSION, Route};
+use crate::{BatchEntry, MessageId, PROTOCOL_VERSION, Route, batch};
 
 /// What a reply has in `to`. It is no route, so that a reply sent back to the server is refused there.
 pub const REPLY_ADDRESS: &str = "reply";
@@ -43,14 +43,18 @@ pub enum FrameError {
     /// The body is not a JSON object.
     #[error("the frame's body is not a JSON object")]
     BodyNotAnObject,
+    /// The body of a batch is not a JSON array.
+    #[error("the frame's body is not a JSON array")]
+    BodyNotAnArray,
 }
 
 impl<'a> Frame<'a> {
     /// Reads a plaintext.
     ///
     /// # Errors
-    /// All of [`FrameError`] but [`WrongAddress`](FrameError::WrongAddress) and
-    /// [`BodyNotAnObject`](FrameError::BodyNotAnObject), which have methods of their own.
+    /// All of [`FrameError`] but [`WrongAddress`](FrameError::WrongAddress),
+    /// [`BodyNotAnObject`](FrameError::BodyNotAnObject) and [`BodyNotAnArray`](FrameError::BodyNotAnArray), which have
+    /// methods of their own.
     pub fn parse(plaintext: &'a [u8]) -> Result<Self, FrameError> {
         let (mut version, mut to, mut id, mut session, mut body) = (None, None, None, None, None);
         let mut unknown_member = false;
@@ -115,6 +119,18 @@ impl<'a> Frame<'a> {
     /// [`FrameError::BodyNotAnObject`].
     pub fn object(&self) -> Result<&'a str, FrameError> {
         if self.body.starts_with('{') { Ok(self.body) } else { Err(FrameError::BodyNotAnObject) }
+    }
+
+    /// The messages of a batch, in order; each good or bad for itself.
+    ///
+    /// # Errors
+    /// [`FrameError::BodyNotAnArray`].
+    pub fn batch(&self) -> Result<Vec<BatchEntry<'a>>, FrameError> {
+        if self.body.starts_with('[') {
+            Ok(batch::entries(self.body))
+        } else {
+            Err(FrameError::BodyNotAnArray)
+        }
     }
 }
 

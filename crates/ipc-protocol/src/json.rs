@@ -69,6 +69,12 @@ pub(crate) fn check_members<'a>(
     Ok(text)
 }
 
+/// Hands each element of a checked JSON array to `element`, as it stands in the text.
+pub(crate) fn elements<'a>(array: &'a str, mut element: impl FnMut(&'a str)) {
+    let mut scanner = Scanner::new(array);
+    scanner.array(1, |text| element(text)).expect("the text was checked before");
+}
+
 /// A checked JSON string, quotes included, as the text it stands for.
 pub(crate) fn unescape(string: &str) -> Cow<'_, str> {
     let inner = &string[1..string.len() - 1];
@@ -113,7 +119,7 @@ impl<'a> Scanner<'a> {
     fn value(&mut self, depth: usize) -> Result<(), JsonError> {
         match self.peek() {
             Some(b'{') => self.object(depth, |_, _| ()),
-            Some(b'[') => self.array(depth),
+            Some(b'[') => self.array(depth, |_| ()),
             Some(b'"') => self.string().map(|_| ()),
             Some(b'-' | b'0'..=b'9') => self.number(),
             Some(b't') => self.word("true"),
@@ -152,11 +158,13 @@ impl<'a> Scanner<'a> {
         Ok(())
     }
 
-    fn array(&mut self, depth: usize) -> Result<(), JsonError> {
+    fn array(&mut self, depth: usize, mut element: impl FnMut(&'a str)) -> Result<(), JsonError> {
         self.enter(depth)?;
         let mut more = !self.take(b']');
         while more {
+            let start = self.at;
             self.value(depth + 1)?;
+            element(&self.text[start..self.at]);
             more = self.another(b']')?;
         }
         Ok(())

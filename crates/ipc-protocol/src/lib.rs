@@ -25,6 +25,7 @@
 //! ```
 
 mod auth;
+mod batch;
 mod body;
 mod fingerprint;
 mod frame;
@@ -35,6 +36,7 @@ mod route;
 mod transport;
 
 pub use auth::{AuthReply, AuthRequest};
+pub use batch::{BATCH_MESSAGES_MAX_DEFAULT, BatchEntry, BatchOutcome, BatchReply, write_batch_entry};
 pub use body::{BodyError, to_body};
 pub use fingerprint::Fingerprint;
 pub use frame::{Frame, FrameError, REPLY_ADDRESS, write_frame};
@@ -68,6 +70,9 @@ pub const PROBLEM_TYPE: &str = "application/problem+json";
 
 /// Response header, value `true`, on an answer to a message whose id was accepted before.
 pub const DUPLICATE_HEADER: &str = "web-ipc-duplicate";
+
+/// How long a caller waits for a reply unless it says otherwise, in seconds.
+pub const REPLY_WAIT_SECS_DEFAULT: u64 = 30;
 
 /// The body of the answer 200 of [`Route::IsRunning`].
 pub const IS_RUNNING_TEXT: &str = "Web-Server is running";

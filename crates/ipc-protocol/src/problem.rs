@@ -25,6 +25,8 @@ pub enum ProblemCode {
     MethodNotAllowed,
     /// 408: the request's body did not arrive in time.
     RequestTimeout,
+    /// 410: the request was answered before, and the answer is not kept any more.
+    ReplyForgotten,
     /// 413: the body is longer than the server takes.
     TooLarge,
     /// 419: no session, an expired one, or one whose user is gone or has a new password. Log in and send again.
@@ -35,12 +37,16 @@ pub enum ProblemCode {
     TooManyAttempts,
     /// 500: the server failed in a way of its own; its log says how.
     InternalError,
+    /// 502: the application let the request go without a reply.
+    NotAnswered,
     /// 503: the inbox is full; wait as `Retry-After` says.
     InboxFull,
     /// 503: the server is stopping.
     ShuttingDown,
-    /// 503: something the server needs (its user database) does not answer at the moment.
+    /// 503: something the server needs (its user database, or the inbox's) does not work at the moment.
     Unavailable,
+    /// 504: the application gave no reply in the time that the caller set. It may still be at it.
+    NoReplyInTime,
 }
 
 /// What a client may do about a refusal.
@@ -56,7 +62,7 @@ pub enum Remedy {
 
 impl ProblemCode {
     /// Every code.
-    pub const ALL: [ProblemCode; 17] = [
+    pub const ALL: [ProblemCode; 20] = [
         ProblemCode::MalformedEnvelope,
         ProblemCode::StaleEnvelope,
         ProblemCode::MalformedFrame,
@@ -66,14 +72,17 @@ impl ProblemCode {
         ProblemCode::NotFound,
         ProblemCode::MethodNotAllowed,
         ProblemCode::RequestTimeout,
+        ProblemCode::ReplyForgotten,
         ProblemCode::TooLarge,
         ProblemCode::SessionExpired,
         ProblemCode::IdReused,
         ProblemCode::TooManyAttempts,
         ProblemCode::InternalError,
+        ProblemCode::NotAnswered,
         ProblemCode::InboxFull,
         ProblemCode::ShuttingDown,
         ProblemCode::Unavailable,
+        ProblemCode::NoReplyInTime,
     ];
 
     /// The stable text form, HTTP status, title and remedy: one row a code.
@@ -88,15 +97,18 @@ impl ProblemCode {
             ProblemCode::NotFound => ("not_found", 404, "Not Found", Remedy::None),
             ProblemCode::MethodNotAllowed => ("method_not_allowed", 405, "Method Not Allowed", Remedy::None),
             ProblemCode::RequestTimeout => ("request_timeout", 408, "Request Timeout", Remedy::Wait),
+            ProblemCode::ReplyForgotten => ("reply_forgotten", 410, "Gone", Remedy::None),
             ProblemCode::TooLarge => ("too_large", 413, "Content Too Large", Remedy::None),
             // Not in the IANA registry; the Python tool uses it, and its users know it.
             ProblemCode::SessionExpired => ("session_expired", 419, "Session Expired", Remedy::LogIn),
             ProblemCode::IdReused => ("id_reused", 422, "Unprocessable Content", Remedy::None),
             ProblemCode::TooManyAttempts => ("too_many_attempts", 429, "Too Many Requests", Remedy::Wait),
             ProblemCode::InternalError => ("internal_error", 500, "Internal Server Error", Remedy::Wait),
+            ProblemCode::NotAnswered => ("not_answered", 502, "Bad Gateway", Remedy::None),
             ProblemCode::InboxFull => ("inbox_full", 503, "Service Unavailable", Remedy::Wait),
             ProblemCode::ShuttingDown => ("shutting_down", 503, "Service Unavailable", Remedy::Wait),
             ProblemCode::Unavailable => ("unavailable", 503, "Service Unavailable", Remedy::Wait),
+            ProblemCode::NoReplyInTime => ("no_reply_in_time", 504, "Gateway Timeout", Remedy::None),
         }
     }
 

@@ -10,11 +10,22 @@ pub enum Route {
     ClientAuth,
     /// `POST /message/submit`: an object in, [`SUBMIT_TEXT`](crate::SUBMIT_TEXT) out once the inbox has it.
     MessageSubmit,
+    /// `POST /message/request`: an object in, the application's reply out.
+    MessageRequest,
+    /// `POST /message/batch`: an array of [`BatchEntry`](crate::BatchEntry) in, [`BatchReply`](crate::BatchReply) out
+    /// once the inbox has all that it takes.
+    MessageBatch,
 }
 
 impl Route {
     /// Every route.
-    pub const ALL: [Route; 3] = [Route::IsRunning, Route::ClientAuth, Route::MessageSubmit];
+    pub const ALL: [Route; 5] = [
+        Route::IsRunning,
+        Route::ClientAuth,
+        Route::MessageSubmit,
+        Route::MessageRequest,
+        Route::MessageBatch,
+    ];
 
     /// The path, which is also what a frame for this route has in `to`.
     pub const fn path(self) -> &'static str {
@@ -22,6 +33,8 @@ impl Route {
             Route::IsRunning => "/is/running",
             Route::ClientAuth => "/client/auth",
             Route::MessageSubmit => "/message/submit",
+            Route::MessageRequest => "/message/request",
+            Route::MessageBatch => "/message/batch",
         }
     }
 
@@ -29,7 +42,7 @@ impl Route {
     pub const fn method(self) -> &'static str {
         match self {
             Route::IsRunning => "GET",
-            Route::ClientAuth | Route::MessageSubmit => "POST",
+            Route::ClientAuth | Route::MessageSubmit | Route::MessageRequest | Route::MessageBatch => "POST",
         }
     }
 }
@@ -39,8 +52,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn paths_and_methods_are_those_the_python_tool_has() {
-        let all: Vec<_> = Route::ALL.iter().map(|route| (route.method(), route.path())).collect();
+    fn paths_and_methods_of_old_are_those_the_python_tool_has() {
+        let all: Vec<_> = Route::ALL[..3].iter().map(|route| (route.method(), route.path())).collect();
         assert_eq!(all, [("GET", "/is/running"), ("POST", "/client/auth"), ("POST", "/message/submit")]);
     }
 }

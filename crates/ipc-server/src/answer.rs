@@ -41,6 +41,10 @@ impl Refusal {
         self
     }
 
+    pub(crate) fn code(&self) -> ProblemCode {
+        self.code
+    }
+
     fn for_the_log(&self) -> String {
         match &self.cause {
             Some(cause) => format!(" {} ({cause})", self.code),
@@ -68,10 +72,18 @@ impl Refusal {
 pub(crate) fn accepted(is_duplicate: bool) -> HttpResponse {
     let mut response = HttpResponse::Ok();
     response.content_type("text/plain; charset=utf-8");
+    let mut response = response.body(SUBMIT_TEXT);
     if is_duplicate {
-        response.insert_header((HeaderName::from_static(DUPLICATE_HEADER), HeaderValue::from_static("true")));
+        mark_duplicate(&mut response);
     }
-    response.body(SUBMIT_TEXT)
+    response
+}
+
+/// Says that a message was accepted before.
+pub(crate) fn mark_duplicate(response: &mut HttpResponse) {
+    response
+        .headers_mut()
+        .insert(HeaderName::from_static(DUPLICATE_HEADER), HeaderValue::from_static("true"));
 }
 
 /// The answer 200 with an envelope.

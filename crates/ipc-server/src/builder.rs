@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use ipc_home::Home;
 use ipc_inbox::Inbox;
-use ipc_protocol::{PLAINTEXT_BYTES_MAX_DEFAULT, Protocol, SESSION_SECS};
+use ipc_protocol::{BATCH_MESSAGES_MAX_DEFAULT, PLAINTEXT_BYTES_MAX_DEFAULT, Protocol, SESSION_SECS};
 use ipc_store::UserStore;
 
 use crate::blocking;
@@ -27,6 +27,8 @@ use crate::{Server, StartError};
 /// | [`handshake_timeout`](Self::handshake_timeout) | 5 s |
 /// | [`idle_timeout`](Self::idle_timeout) | 75 s |
 /// | [`inbox_wait`](Self::inbox_wait) | 100 ms |
+/// | [`reply_wait_max`](Self::reply_wait_max) | 5 min |
+/// | [`batch_messages_max`](Self::batch_messages_max) | 1000 |
 /// | [`bodies_bytes_max`](Self::bodies_bytes_max) | 256 MiB |
 /// | [`connections_max`](Self::connections_max) | 768 |
 /// | [`handshakes_max`](Self::handshakes_max) | 128 |
@@ -52,6 +54,8 @@ pub struct ServerBuilder {
     pub(crate) handshake_timeout: Duration,
     pub(crate) idle_timeout: Duration,
     pub(crate) inbox_wait: Duration,
+    pub(crate) reply_wait_max: Duration,
+    pub(crate) batch_messages_max: usize,
     pub(crate) bodies_bytes_max: usize,
     pub(crate) connections_max: usize,
     pub(crate) handshakes_max: usize,
@@ -79,6 +83,8 @@ impl ServerBuilder {
             handshake_timeout: Duration::from_secs(5),
             idle_timeout: Duration::from_secs(75),
             inbox_wait: Duration::from_millis(100),
+            reply_wait_max: Duration::from_secs(300),
+            batch_messages_max: BATCH_MESSAGES_MAX_DEFAULT,
             bodies_bytes_max: 256 * 1024 * 1024,
             connections_max: 768,
             handshakes_max: 128,
@@ -169,6 +175,18 @@ impl ServerBuilder {
     /// How long a message waits for room in a full inbox before it is refused with 503 and `Retry-After`.
     pub fn inbox_wait(mut self, time: Duration) -> Self {
         self.inbox_wait = time;
+        self
+    }
+
+    /// How long a request may wait for its reply, whatever its sender asks for; then 504.
+    pub fn reply_wait_max(mut self, time: Duration) -> Self {
+        self.reply_wait_max = time;
+        self
+    }
+
+    /// How many messages a batch may have; one with more is refused with 413.
+    pub fn batch_messages_max(mut self, messages: usize) -> Self {
+        self.batch_messages_max = messages;
         self
     }
 

@@ -1,19 +1,20 @@
 //! The routes: each maps a request onto the layers below and back onto a status.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use actix_web::http::header;
 use actix_web::{HttpRequest, HttpResponse, web};
 use ipc_envelope::Freshness;
-use ipc_inbox::{Message, Pending, Put, PutError};
+use ipc_inbox::{Message, NoReply, Put, PutError};
 use ipc_protocol::{
-    AuthReply, AuthRequest, Frame, FrameError, IS_RUNNING_TEXT, ProblemCode, REPLY_ADDRESS, Route,
-    write_frame,
+    AuthReply, AuthRequest, BatchOutcome, BatchReply, Fingerprint, Frame, FrameError, IS_RUNNING_TEXT,
+    MessageId, ProblemCode, REPLY_ADDRESS, REPLY_WAIT_SECS_DEFAULT, Route, write_frame,
 };
 use ipc_store::StoreError;
 use zeroize::Zeroizing;
 
-use crate::answer::{Refusal, accepted, answer, envelope};
+use crate::answer::{Refusal, accepted, answer, envelope, mark_duplicate};
 use crate::peer::Peer;
 use crate::receive::{Envelope, receive};
 use crate::session::Session;
@@ -37,6 +38,8 @@ pub(crate) fn configure(app: &mut web::ServiceConfig) {
     )
     .service(resource(Route::ClientAuth).route(web::post().to(client_auth)))
     .service(resource(Route::MessageSubmit).route(web::post().to(message_submit)))
+    .service(resource(Route::MessageRequest).route(web::post().to(message_request)))
+    .service(resource(Route::MessageBatch).route(web::post().to(message_batch)))
     .default_service(web::to(|request: HttpRequest| async move {
         answer(&request, Err(Refusal::new(ProblemCode::NotFound, "there is no such route")))
     }));
@@ -62,6 +65,20 @@ async fn message_submit(
     state: web::Data<State>,
 ) -> HttpResponse {
     let result = submit(&request, payload, &state).await;
+    answer(&request, result)
+}
+
+async fn message_request(
+    request: HttpRequest,
+    payload: web::Payload,
+    state: web::Data<State>,
+) -> HttpResponse {
+    let result = ask(&request, payload, &state).await;
+    answer(&request, result)
+}
+
+async fn message_batch(request: HttpRequest, payload: web::Payload, state: web::Data<State>) -> HttpResponse {
+    let result = submit_all(&request, payload, &state).await;
     answer(&request, result)
 }
 
@@ -125,7 +142,7 @@ async fn log_in(
     attempt.succeeded();
 
     let now_secs = unix_secs(SystemTime::now());
-    let iv = || random_iv().map_err(|error| internal("no random bytes", error));
+    let iv = random_iv().map_err(no_random_bytes)?;
     let session = Session {
         user: credentials.username,
         credential_version,
@@ -133,18 +150,54 @@ async fn log_in(
         certificate: peer.certificate,
     };
     let reply = AuthReply {
-        session: session.seal(&state.session_keys, now_secs, iv()?),
+        session: session.seal(&state.session_keys, now_secs, iv),
         expires_in: state.session_secs,
     };
     let body = Zeroizing::new(serde_json::to_string(&reply).map_err(|error| internal("no reply", error))?);
+    sealed_reply(&body, id, is_raw, state)
+}
+
+/// The answer 200 with a reply in an envelope.
+fn sealed_reply(body: &str, id: MessageId, is_raw: bool, state: &State) -> Result<HttpResponse, Refusal> {
     let mut plaintext = Zeroizing::new(Vec::new());
-    write_frame(&mut plaintext, REPLY_ADDRESS, id, None, &body);
+    write_frame(&mut plaintext, REPLY_ADDRESS, id, None, body);
+    let (now_secs, iv) = (unix_secs(SystemTime::now()), random_iv().map_err(no_random_bytes)?);
     let token = if is_raw {
-        state.envelope_keys.seal(&plaintext, now_secs, iv()?)
+        state.envelope_keys.seal(&plaintext, now_secs, iv)
     } else {
-        state.envelope_keys.seal_base64url(&plaintext, now_secs, iv()?).into_bytes()
+        state.envelope_keys.seal_base64url(&plaintext, now_secs, iv).into_bytes()
     };
     Ok(envelope(token, is_raw))
+}
+
+/// What is known of a message, or of a batch of them, once it has been admitted.
+struct Admitted<'a> {
+    frame: Frame<'a>,
+    user: Arc<str>,
+    certificate: Option<Fingerprint>,
+    received_at: SystemTime,
+}
+
+impl<'a> Admitted<'a> {
+    /// Opens an envelope for `route` and finds out whose it is.
+    async fn open(
+        sealed: &'a mut Envelope,
+        route: Route,
+        peer: Peer,
+        state: &State,
+    ) -> Result<Self, Refusal> {
+        let received_at = SystemTime::now();
+        let now_secs = unix_secs(received_at);
+        let plaintext = sealed.open(&state.envelope_keys, Freshness::at(now_secs))?;
+        let frame = Frame::parse(plaintext).and_then(|frame| frame.addressed_to(route)).map_err(malformed)?;
+        let user = sender(frame.session(), peer, state, now_secs).await?;
+        Ok(Admitted { frame, user, certificate: peer.certificate, received_at })
+    }
+
+    fn message(&self, id: MessageId, body: &str, wants_reply: bool) -> Message {
+        let (user, body) = (Arc::clone(&self.user), body.into());
+        Message { id, user, certificate: self.certificate, received_at: self.received_at, body, wants_reply }
+    }
 }
 
 async fn submit(
@@ -153,24 +206,90 @@ async fn submit(
     state: &State,
 ) -> Result<HttpResponse, Refusal> {
     let (peer, mut sealed) = admit(request, payload, state).await?;
-    let received_at = SystemTime::now();
-    let plaintext = sealed.open(&state.envelope_keys, Freshness::at(unix_secs(received_at)))?;
-    let frame = Frame::parse(plaintext)
-        .and_then(|frame| frame.addressed_to(Route::MessageSubmit))
-        .map_err(malformed)?;
-    let user = sender(frame.session(), peer, state, unix_secs(received_at)).await?;
-    let body = frame.object().map_err(malformed)?.into();
-    let message = Message { id: frame.id(), user, certificate: peer.certificate, received_at, body };
-    put(message, state).await.map(|put| accepted(put == Put::Duplicate))
+    let admitted = Admitted::open(&mut sealed, Route::MessageSubmit, peer, state).await?;
+    let message = admitted.message(admitted.frame.id(), admitted.frame.object().map_err(malformed)?, false);
+    let put = state.inbox.put(message, state.inbox_wait).await.map_err(not_put)?;
+    Ok(accepted(put == Put::Duplicate))
+}
+
+/// Puts a request and waits for the application's reply; no thread waits with it.
+async fn ask(request: &HttpRequest, payload: web::Payload, state: &State) -> Result<HttpResponse, Refusal> {
+    let (peer, mut sealed) = admit(request, payload, state).await?;
+    let is_raw = sealed.is_raw;
+    let admitted = Admitted::open(&mut sealed, Route::MessageRequest, peer, state).await?;
+    let (id, user) = (admitted.frame.id(), Arc::clone(&admitted.user));
+    let message = admitted.message(id, admitted.frame.object().map_err(malformed)?, true);
+    // A request may wait long: what it came in need not.
+    drop(sealed);
+    let wait = reply_wait(request).min(state.reply_wait_max);
+    let put = state.inbox.put(message, state.inbox_wait).await.map_err(not_put)?;
+    let reply = tokio::time::timeout(wait, state.inbox.reply_to(&user, id))
+        .await
+        .map_err(|_| {
+            Refusal::new(ProblemCode::NoReplyInTime, format!("no reply within {} s", wait.as_secs()))
+        })?
+        .map_err(no_reply)?;
+    let mut response = sealed_reply(&reply, id, is_raw, state)?;
+    if put == Put::Duplicate {
+        mark_duplicate(&mut response);
+    }
+    Ok(response)
+}
+
+/// How long the caller wants to wait: `Prefer: wait=SECONDS` (RFC 7240, section 4.3).
+fn reply_wait(request: &HttpRequest) -> Duration {
+    let preferences = request.headers().get_all("prefer").filter_map(|value| value.to_str().ok());
+    let wait = preferences
+        .flat_map(|value| value.split([',', ';']))
+        .find_map(|preference| preference.trim().strip_prefix("wait=")?.trim().parse().ok());
+    Duration::from_secs(wait.unwrap_or(REPLY_WAIT_SECS_DEFAULT))
+}
+
+/// Puts the messages of a batch in one step and says what became of those that were not newly accepted.
+async fn submit_all(
+    request: &HttpRequest,
+    payload: web::Payload,
+    state: &State,
+) -> Result<HttpResponse, Refusal> {
+    let (peer, mut sealed) = admit(request, payload, state).await?;
+    let is_raw = sealed.is_raw;
+    let admitted = Admitted::open(&mut sealed, Route::MessageBatch, peer, state).await?;
+    let id = admitted.frame.id();
+    let entries = admitted.frame.batch().map_err(malformed)?;
+    if entries.len() > state.batch_messages_max {
+        let detail = format!("a batch may have {} messages", state.batch_messages_max);
+        return Err(Refusal::new(ProblemCode::TooLarge, detail));
+    }
+    let good = entries.iter().filter_map(|entry| entry.ok());
+    let messages = good.map(|(id, body)| admitted.message(id, body, false)).collect();
+    let mut put = state.inbox.put_all(messages, state.inbox_wait).await.into_iter();
+
+    let mut reply = BatchReply::default();
+    for (index, entry) in (0..).zip(&entries) {
+        let code = match entry {
+            Err(code) => code.as_str(),
+            Ok(_) => match put.next() {
+                Some(Ok(Put::Accepted)) => {
+                    reply.accepted += 1;
+                    continue;
+                }
+                Some(Ok(Put::Duplicate)) => BatchOutcome::DUPLICATE,
+                Some(Err(PutError::Full | PutError::RememberedFull)) | None => {
+                    reply.full_from.get_or_insert(index);
+                    continue;
+                }
+                Some(Err(error @ (PutError::Closed | PutError::Unavailable))) => return Err(not_put(error)),
+                Some(Err(error)) => not_put(error).code().as_str(),
+            },
+        };
+        reply.others.push(BatchOutcome { index, code: code.into() });
+    }
+    let body = serde_json::to_string(&reply).map_err(|error| internal("no reply", error))?;
+    sealed_reply(&body, id, is_raw, state)
 }
 
 /// The user whose session it is.
-async fn sender(
-    token: Option<&str>,
-    peer: Peer,
-    state: &State,
-    now_secs: u64,
-) -> Result<std::sync::Arc<str>, Refusal> {
+async fn sender(token: Option<&str>, peer: Peer, state: &State, now_secs: u64) -> Result<Arc<str>, Refusal> {
     let expired = || Refusal::new(ProblemCode::SessionExpired, "no session, or one that has ended: log in");
     let session =
         token.and_then(|token| Session::open(token, &state.session_keys, now_secs)).ok_or_else(expired)?;
@@ -184,26 +303,32 @@ async fn sender(
     current.map_err(unavailable)?.ok_or_else(expired)
 }
 
-/// Puts a message, and waits a little where there is no room.
-async fn put(message: Message, state: &State) -> Result<Put, Refusal> {
-    let full = || Refusal::new(ProblemCode::InboxFull, "the inbox is full").retry_after(COME_AGAIN);
-    let result = match state.inbox.put(message) {
-        // There is no wait, so no timer is needed.
-        at_once @ Pending::Ready(_) => at_once.await,
-        later => tokio::time::timeout(state.inbox_wait, later).await.map_err(|_| full())?,
-    };
-    result.map_err(|error| match error {
+fn not_put(error: PutError) -> Refusal {
+    match error {
         PutError::IdReused => {
             Refusal::new(ProblemCode::IdReused, "the id was used before, with another body")
         }
         PutError::Closed => shutting_down(),
-        other => full().because(other),
-    })
+        PutError::Unavailable => {
+            let detail = "the inbox cannot store messages at the moment";
+            Refusal::new(ProblemCode::Unavailable, detail).retry_after(COME_AGAIN)
+        }
+        full => {
+            Refusal::new(ProblemCode::InboxFull, "the inbox is full").because(full).retry_after(COME_AGAIN)
+        }
+    }
+}
+
+fn no_reply(error: NoReply) -> Refusal {
+    match error {
+        NoReply::NotGiven => Refusal::new(ProblemCode::NotAnswered, "the application gave no reply"),
+        _ => Refusal::new(ProblemCode::ReplyForgotten, "the reply to this request is not kept any more"),
+    }
 }
 
 fn malformed(error: FrameError) -> Refusal {
     let code = match error {
-        FrameError::BodyNotAnObject => ProblemCode::NotAnObject,
+        FrameError::BodyNotAnObject | FrameError::BodyNotAnArray => ProblemCode::NotAnObject,
         _ => ProblemCode::MalformedFrame,
     };
     Refusal::new(code, error.to_string())
@@ -217,6 +342,10 @@ fn unavailable(error: StoreError) -> Refusal {
     log::error!("{error}");
     let detail = "the users' database does not answer at the moment";
     Refusal::new(ProblemCode::Unavailable, detail).because(error).retry_after(COME_AGAIN)
+}
+
+fn no_random_bytes(error: impl std::fmt::Display) -> Refusal {
+    internal("no random bytes", error)
 }
 
 fn internal(what: &str, error: impl std::fmt::Display) -> Refusal {

@@ -194,6 +194,8 @@ async fn prepare(
         },
         budget: Budget::new(builder.bodies_bytes_max),
         inbox_wait: builder.inbox_wait,
+        reply_wait_max: builder.reply_wait_max,
+        batch_messages_max: builder.batch_messages_max,
         session_secs: builder.session_lifetime.as_secs(),
         is_stopping: AtomicBool::new(false),
     });

@@ -28,6 +28,8 @@ pub(crate) struct State {
     /// For bodies.
     pub(crate) budget: Arc<Budget>,
     pub(crate) inbox_wait: Duration,
+    pub(crate) reply_wait_max: Duration,
+    pub(crate) batch_messages_max: usize,
     pub(crate) session_secs: u64,
     pub(crate) is_stopping: AtomicBool,
 }

@@ -1,0 +1,131 @@
+//! The frame bodies of `POST /message/batch`: many messages under one seal, each with an id and an answer of its own.
+
+use serde::{Deserialize, Serialize};
+
+use crate::json::{check_members, elements, unescape};
+use crate::{MessageId, ProblemCode};
+
+/// How many messages a batch may have unless a server is set otherwise.
+pub const BATCH_MESSAGES_MAX_DEFAULT: usize = 1000;
+
+/// A message of a batch as it came: its id and its body (a JSON object as text), or why it is none.
+pub type BatchEntry<'a> = Result<(MessageId, &'a str), ProblemCode>;
+
+/// What became of a batch. Messages are named by their index, from 0.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BatchReply {
+    /// How many messages are newly in the inbox.
+    pub accepted: u32,
+    /// The index from which on the inbox had no room: all of that and later index that `others` does not name were not
+    /// taken, and may be sent again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub full_from: Option<u32>,
+    /// The messages before `full_from` that were not newly accepted, and those behind it of which more is known.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub others: Vec<BatchOutcome>,
+}
+
+/// A message of a batch that was not newly accepted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BatchOutcome {
+    /// Which one.
+    pub index: u32,
+    /// [`DUPLICATE`](BatchOutcome::DUPLICATE), or the code of a [`ProblemCode`].
+    pub code: String,
+}
+
+impl BatchOutcome {
+    /// The code of a message that was accepted before, with the same body.
+    pub const DUPLICATE: &'static str = "duplicate";
+}
+
+/// Appends a message to the text of a batch's body, whose first byte is `[`; the closing bracket is the caller's.
+pub fn write_batch_entry(body: &mut Vec<u8>, id: MessageId, object: &str) {
+    if body.len() > 1 {
+        body.push(b',');
+    }
+    body.extend_from_slice(br#"{"id":""#);
+    body.extend_from_slice(id.to_string().as_bytes());
+    body.extend_from_slice(br#"","body":"#);
+    body.extend_from_slice(object.as_bytes());
+    body.push(b'}');
+}
+
+/// The entries of a checked JSON array.
+pub(crate) fn entries(array: &str) -> Vec<BatchEntry<'_>> {
+    let mut entries = Vec::new();
+    elements(array, |element| entries.push(entry(element)));
+    entries
+}
+
+fn entry(element: &str) -> BatchEntry<'_> {
+    let (mut id, mut body, mut is_more) = (None, None, false);
+    check_members(element.as_bytes(), |name, value| match name.as_ref() {
+        "id" => id = Some(value),
+        "body" => body = Some(value),
+        _ => is_more = true,
+    })
+    .map_err(|_| ProblemCode::MalformedFrame)?;
+    let id = id.filter(|id| id.starts_with('"')).and_then(|id| unescape(id).parse().ok());
+    match (id, body) {
+        (Some(id), Some(body)) if !is_more && body.starts_with('{') => Ok((id, body)),
+        (Some(_), Some(_)) if !is_more => Err(ProblemCode::NotAnObject),
+        _ => Err(ProblemCode::MalformedFrame),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ID: &str = "00112233-4455-4677-8899-aabbccddeeff";
+
+    #[test]
+    fn what_is_written_is_read() {
+        let (first, second) = (MessageId::from_random([1; 16]), MessageId::from_random([2; 16]));
+        let mut body = b"[".to_vec();
+        write_batch_entry(&mut body, first, r#"{"a": [1]}"#);
+        write_batch_entry(&mut body, second, "{}");
+        body.push(b']');
+        let text = String::from_utf8(body).unwrap();
+        assert_eq!(entries(&text), [Ok((first, r#"{"a": [1]}"#)), Ok((second, "{}"))]);
+        assert_eq!(entries("[]"), []);
+    }
+
+    #[test]
+    fn a_bad_message_does_not_spoil_the_others() {
+        let text = format!(
+            r#"[{{"id":"{ID}","body":{{}}}}, 1, {{"id":"x","body":{{}}}}, {{"id":"{ID}","body":[]}}, {{"id":"{ID}"}}, {{"id":"{ID}","body":{{}},"to":1}}, {{"body":{{"x":1}},"id":"{ID}"}}]"#
+        );
+        let id = ID.parse().unwrap();
+        let malformed = Err(ProblemCode::MalformedFrame);
+        assert_eq!(
+            entries(&text),
+            [
+                Ok((id, "{}")),
+                malformed,
+                malformed,
+                Err(ProblemCode::NotAnObject),
+                malformed,
+                malformed,
+                Ok((id, r#"{"x":1}"#))
+            ]
+        );
+    }
+
+    #[test]
+    fn the_wire_form_of_the_reply_is_stable() {
+        let reply = BatchReply {
+            accepted: 2,
+            full_from: Some(3),
+            others: vec![BatchOutcome { index: 1, code: BatchOutcome::DUPLICATE.into() }],
+        };
+        let text = r#"{"accepted":2,"full_from":3,"others":[{"index":1,"code":"duplicate"}]}"#;
+        assert_eq!(serde_json::to_string(&reply).unwrap(), text);
+        assert_eq!(serde_json::from_str::<BatchReply>(text).unwrap(), reply);
+        assert_eq!(
+            serde_json::to_string(&BatchReply { accepted: 1, ..BatchReply::default() }).unwrap(),
+            r#"{"accepted":1}"#
+        );
+    }
+}

@@ -1,0 +1,173 @@
+//! What `cargo xtask crash` is asked to do.
+//!
+//! `main` comes here with the words behind the task's name, and the end-to-end scenarios with options of their own.
+
+use super::random;
+
+/// Where the receiver keeps what it accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum InboxKind {
+    /// In memory, where an acknowledged message dies with the process.
+    Memory,
+    /// In a file.
+    Durable,
+}
+
+impl InboxKind {
+    /// The word that the receiver takes.
+    pub(super) fn word(self) -> &'static str {
+        match self {
+            InboxKind::Memory => "memory",
+            InboxKind::Durable => "durable",
+        }
+    }
+}
+
+/// How a sender sends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// One message after the other.
+    Send,
+    /// In batches.
+    SendAll,
+    /// One request after the other, each with its reply.
+    Request,
+}
+
+impl Mode {
+    /// All there are.
+    pub(crate) const ALL: &'static [Mode] = &[Mode::Send, Mode::SendAll, Mode::Request];
+
+    /// The word that the sender takes; also what its messages are known by.
+    pub(super) fn word(self) -> &'static str {
+        match self {
+            Mode::Send => "send",
+            Mode::SendAll => "send_all",
+            Mode::Request => "request",
+        }
+    }
+
+    /// How many messages one sender's process sends: some seconds' worth, so that a run sees many begin and end.
+    pub(super) fn messages_each(self) -> u64 {
+        match self {
+            Mode::Send | Mode::Request => 250,
+            Mode::SendAll => 2000,
+        }
+    }
+}
+
+/// What goes wrong, round after round.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Trouble {
+    /// The receiver is killed and started again.
+    Kill,
+    /// A connection is cut.
+    Cut,
+}
+
+impl Trouble {
+    /// What the closing line begins with.
+    pub(super) fn word(self) -> &'static str {
+        match self {
+            Trouble::Kill => "crash",
+            Trouble::Cut => "cut",
+        }
+    }
+}
+
+/// What to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Options {
+    pub(crate) rounds: u32,
+    pub(crate) inbox: InboxKind,
+    /// The senders, all at work at the same time.
+    pub(crate) modes: &'static [Mode],
+    pub(crate) trouble: Trouble,
+    pub(crate) seed: u64,
+}
+
+impl Options {
+    /// So many rounds of `trouble`, in the durable inbox, with a sender of every mode and a seed of chance.
+    pub(crate) fn new(rounds: u32, trouble: Trouble) -> Self {
+        Options { rounds, inbox: InboxKind::Durable, modes: Mode::ALL, trouble, seed: random::fresh_seed() }
+    }
+
+    /// Reads the words behind the task's name. The error is a sentence.
+    pub(crate) fn parse(words: &[&str]) -> Result<Self, String> {
+        let mut options = Options::new(20, Trouble::Kill);
+        let mut words = words.iter();
+        while let Some(word) = words.next() {
+            if *word == "--cut" {
+                options.trouble = Trouble::Cut;
+                continue;
+            }
+            if !["--rounds", "--inbox", "--mode", "--seed"].contains(word) {
+                return Err(format!("there is no option `{word}`"));
+            }
+            let value = *words.next().ok_or_else(|| format!("{word} takes a value"))?;
+            let wrong = || format!("{word} cannot be `{value}`");
+            match *word {
+                "--rounds" => {
+                    options.rounds = value.parse().ok().filter(|rounds| *rounds > 0).ok_or_else(wrong)?;
+                }
+                "--inbox" => {
+                    options.inbox = [InboxKind::Memory, InboxKind::Durable]
+                        .into_iter()
+                        .find(|kind| kind.word() == value)
+                        .ok_or_else(wrong)?;
+                }
+                "--mode" if value == "all" => options.modes = Mode::ALL,
+                "--mode" => {
+                    let is_named = |mode: &Mode| mode.word() == value;
+                    let place = Mode::ALL.iter().position(is_named).ok_or_else(wrong)?;
+                    options.modes = &Mode::ALL[place..=place];
+                }
+                _ => options.seed = value.parse().map_err(|_| wrong())?,
+            }
+        }
+        Ok(options)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_words_it_is_twenty_kills_of_the_durable_inbox_with_every_mode() {
+        let options = Options::parse(&[]).unwrap();
+        assert_eq!((options.rounds, options.inbox), (20, InboxKind::Durable));
+        assert_eq!((options.modes, options.trouble), (Mode::ALL, Trouble::Kill));
+    }
+
+    #[test]
+    fn every_option_is_read() {
+        let words = "--rounds 7 --inbox memory --mode send_all --seed 42 --cut";
+        let options = Options::parse(&words.split(' ').collect::<Vec<_>>()).unwrap();
+        let expected = Options {
+            rounds: 7,
+            inbox: InboxKind::Memory,
+            modes: &[Mode::SendAll],
+            trouble: Trouble::Cut,
+            seed: 42,
+        };
+        assert_eq!(options, expected);
+        assert_eq!(Options::parse(&["--mode", "all"]).unwrap().modes.len(), 3);
+    }
+
+    #[test]
+    fn what_is_no_option_or_no_value_is_refused() {
+        for words in [
+            &["--round", "7"][..],
+            &["7"],
+            &["--rounds"],
+            &["--rounds", "0"],
+            &["--rounds", "many"],
+            &["--inbox", "disk"],
+            &["--mode", "requests"],
+            &["--seed", "-1"],
+        ] {
+            assert!(Options::parse(words).is_err(), "{words:?}");
+        }
+    }
+}
