@@ -198,6 +198,12 @@ impl Home {
         self.root.join(format!(".{name}.key{STAGED_SUFFIX}"))
     }
 
+    /// `inbox.db`: the durable inbox, where one is used.
+    #[must_use]
+    pub fn inbox_db(&self) -> PathBuf {
+        self.root.join("inbox.db")
+    }
+
     /// `sessions`: the directory of kept sessions.
     #[must_use]
     pub fn sessions_dir(&self) -> PathBuf {

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use ipc_protocol::MessageId;
 
-use crate::{Delivery, InboxBackend, MemoryOptions, Message, NoReply, Pending, Put, PutError};
+use crate::{
+    Delivery, DurableOptions, InboxBackend, MemoryOptions, Message, NoReply, Pending, Put, PutError,
+};
 
 /// An inbox of either kind. Cheap to clone; all clones are the same inbox, and each message is taken by one of
 /// those who wait.
@@ -21,9 +23,20 @@ impl Inbox {
         MemoryOptions::default().build()
     }
 
+    /// A durable inbox with the default [`DurableOptions`], for a server to open in its home: what was accepted stays
+    /// until it is acknowledged, whatever becomes of the process.
+    pub fn durable() -> DurableOptions {
+        DurableOptions::default()
+    }
+
     /// An inbox of a kind made elsewhere.
     pub fn new(backend: impl InboxBackend) -> Self {
-        Inbox { backend: Arc::new(backend) }
+        Inbox::shared(Arc::new(backend))
+    }
+
+    /// An inbox whose backend somebody else holds too.
+    pub(crate) fn shared(backend: Arc<dyn InboxBackend>) -> Self {
+        Inbox { backend }
     }
 
     /// Takes the next message, and waits until there is one. `None` once the inbox is closed and empty.
@@ -62,6 +75,33 @@ impl Inbox {
     /// Refuses everything from now on; what is in stays there to be taken.
     pub fn close(&self) {
         self.backend.close();
+    }
+}
+
+/// Which inbox a server uses: one that is there, or a durable one that it opens in its home.
+#[derive(Clone, Debug)]
+pub enum InboxChoice {
+    /// One that is there.
+    Open(Inbox),
+    /// A durable one, to be opened.
+    Durable(DurableOptions),
+}
+
+impl Default for InboxChoice {
+    fn default() -> Self {
+        InboxChoice::Open(Inbox::memory())
+    }
+}
+
+impl From<Inbox> for InboxChoice {
+    fn from(inbox: Inbox) -> Self {
+        InboxChoice::Open(inbox)
+    }
+}
+
+impl From<DurableOptions> for InboxChoice {
+    fn from(options: DurableOptions) -> Self {
+        InboxChoice::Durable(options)
     }
 }
 

@@ -5,7 +5,8 @@
 //!
 //! * [`Inbox`] is the handle both sides hold: cheap to clone, usable from any async runtime and from none
 //! * [`Delivery`] is a message in the application's hands
-//! * [`InboxBackend`] is what a kind of inbox implements; [`MemoryOptions`] sets up the one in memory
+//! * [`MemoryOptions`] sets up an inbox in memory, [`DurableOptions`] one in a file
+//! * [`InboxBackend`] is what a kind of inbox implements
 //!
 //! Every inbox remembers the ids it has accepted, for each user, so that a message that is sent again is accepted
 //! once: remembering and keeping are one step, which is why the inbox does both.
@@ -37,12 +38,15 @@
 
 mod backend;
 mod delivery;
+mod durable;
 mod inbox;
 mod memory;
 mod remembered;
 mod replies;
+mod room;
 
 pub use backend::{AckError, InboxBackend, Message, NoReply, Pending, Put, PutError, Taken};
 pub use delivery::{Delivery, ParseError, ReplyError};
-pub use inbox::Inbox;
+pub use durable::{DeadLetter, DurableInbox, DurableOptions, OpenError, StorageError};
+pub use inbox::{Inbox, InboxChoice};
 pub use memory::MemoryOptions;

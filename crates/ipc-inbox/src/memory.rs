@@ -2,14 +2,16 @@
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use ipc_protocol::{MessageId, PLAINTEXT_BYTES_MAX_DEFAULT, REMEMBERED_SECS};
 use tokio::sync::Semaphore;
 
-use crate::remembered::{Known, Remembered};
+use crate::remembered::{BodyHash, Known, Remembered};
 use crate::replies::Replies;
+use crate::room::Room;
 use crate::{AckError, Inbox, InboxBackend, Message, NoReply, Pending, Put, PutError, Taken};
 
 /// What a frame has around the body of a reply, and more.
@@ -18,11 +20,12 @@ const FRAME_BYTES: usize = 1024;
 /// What an inbox in memory may grow to.
 ///
 /// # Defaults
-/// 1024 messages waiting; ids remembered for 10 minutes, 10 million of them; replies kept as long, 64 MiB of them, each
+/// 1024 messages and 256 MiB of bodies waiting; ids remembered for 10 minutes, 10 million of them; replies kept as long, 64 MiB of them, each
 /// 16 MiB at most (less a kibibyte for the frame).
 #[derive(Clone, Debug)]
 pub struct MemoryOptions {
     messages_max: usize,
+    bytes_max: usize,
     remembered_for: Duration,
     remembered_ids_max: usize,
     replies_bytes_max: usize,
@@ -33,6 +36,7 @@ impl Default for MemoryOptions {
     fn default() -> Self {
         MemoryOptions {
             messages_max: 1024,
+            bytes_max: 256 * 1024 * 1024,
             remembered_for: Duration::from_secs(REMEMBERED_SECS),
             remembered_ids_max: 10_000_000,
             replies_bytes_max: 64 * 1024 * 1024,
@@ -45,7 +49,14 @@ impl MemoryOptions {
     /// How many messages wait at most; at least 1. A further one waits outside, and its sender is told to come
     /// again.
     pub fn messages_max(mut self, messages: usize) -> Self {
-        self.messages_max = messages.clamp(1, Semaphore::MAX_PERMITS);
+        self.messages_max = messages;
+        self
+    }
+
+    /// How many bytes of bodies wait at most, counted in kibibytes, of which each message takes at least one. A longer
+    /// message fits when it is the only one.
+    pub fn bytes_max(mut self, bytes: usize) -> Self {
+        self.bytes_max = bytes;
         self
     }
 
@@ -77,10 +88,11 @@ impl MemoryOptions {
     /// Makes the inbox.
     pub fn build(self) -> Inbox {
         Inbox::new(Memory {
-            room: Semaphore::new(self.messages_max),
+            room: Room::new(self.messages_max, self.bytes_max),
             arrived: Semaphore::new(0),
             replies: Replies::new(self.remembered_for, self.replies_bytes_max),
             reply_bytes_max: self.reply_bytes_max,
+            body_hasher: RandomState::new(),
             state: Mutex::new(State {
                 waiting: VecDeque::new(),
                 remembered: Remembered::new(self.remembered_for, self.remembered_ids_max, Instant::now()),
@@ -90,13 +102,16 @@ impl MemoryOptions {
     }
 }
 
-/// A permit of `room` is a free place, one of `arrived` a message that waits. Both are handed out in the order in
-/// which they are asked for, so that nobody starves.
+/// A permit of `arrived` is a message that waits. They are handed out in the order in which they are asked for, so that
+/// nobody starves.
 struct Memory {
-    room: Semaphore,
+    room: Room,
     arrived: Semaphore,
     replies: Replies,
     reply_bytes_max: usize,
+    /// Bodies are told apart by a 64-bit hash (SipHash-1-3) keyed afresh in each process. It need not withstand
+    /// somebody who knows the key: whoever made two bodies collide would only keep his own second one out.
+    body_hasher: RandomState,
     state: Mutex<State>,
 }
 
@@ -108,11 +123,11 @@ struct State {
 
 impl State {
     /// `Ok(None)` if the message may be put.
-    fn already(&mut self, message: &Message, now: Instant) -> Result<Option<Put>, PutError> {
+    fn already(&mut self, message: &Message, hash: BodyHash, now: Instant) -> Result<Option<Put>, PutError> {
         if !self.is_open {
             return Err(PutError::Closed);
         }
-        match self.remembered.look_up(&message.user, message.id, &message.body, now) {
+        match self.remembered.look_up(&message.user, message.id, hash, now) {
             Known::SameBody => Ok(Some(Put::Duplicate)),
             Known::OtherBody => Err(PutError::IdReused),
             Known::New if !self.remembered.has_room() => Err(PutError::RememberedFull),
@@ -131,22 +146,28 @@ impl Memory {
     /// The step that accepts: under one lock it looks for the id, takes a place, remembers the id and keeps the
     /// message. Gives the message back if there is no place.
     fn put_now(&self, message: Message) -> Result<Result<Put, PutError>, Message> {
-        let now = Instant::now();
+        let (hash, now) = (self.hash(&message), Instant::now());
         let mut state = self.state();
-        match state.already(&message, now) {
+        match state.already(&message, hash, now) {
             Ok(Some(put)) => return Ok(Ok(put)),
             Err(error) => return Ok(Err(error)),
             Ok(None) => (),
         }
-        // The semaphore is closed under the lock together with `is_open`.
-        let Ok(place) = self.room.try_acquire() else { return Err(message) };
-        place.forget();
-        Ok(Ok(self.keep(&mut state, message, now)))
+        // The room is closed under the lock together with `is_open`.
+        if self.room.try_take(message.body.len()).is_err() {
+            return Err(message);
+        }
+        Ok(Ok(self.keep(&mut state, message, hash, now)))
+    }
+
+    /// To be called without the lock: a body may be long.
+    fn hash(&self, message: &Message) -> BodyHash {
+        self.body_hasher.hash_one(&*message.body).to_ne_bytes()
     }
 
     /// Keeps a message for which there is a place.
-    fn keep(&self, state: &mut State, message: Message, now: Instant) -> Put {
-        state.remembered.insert(&message.user, message.id, &message.body, now);
+    fn keep(&self, state: &mut State, message: Message, hash: BodyHash, now: Instant) -> Put {
+        state.remembered.insert(&message.user, message.id, hash, now);
         if message.wants_reply {
             self.replies.expect(&message.user, message.id);
         }
@@ -156,18 +177,21 @@ impl Memory {
     }
 
     async fn put_when_there_is_room(&self, message: Message, wait: Duration) -> Result<Put, PutError> {
-        let place = tokio::time::timeout(wait, self.room.acquire())
+        let bytes = message.body.len();
+        tokio::time::timeout(wait, self.room.take(bytes))
             .await
             .map_err(|_| PutError::Full)?
             .map_err(|_| PutError::Closed)?;
-        let now = Instant::now();
+        let (hash, now) = (self.hash(&message), Instant::now());
         let mut state = self.state();
         // The same message may have come in a second time while this one waited.
-        if let Some(put) = state.already(&message, now)? {
-            return Ok(put);
+        match state.already(&message, hash, now) {
+            Ok(None) => Ok(self.keep(&mut state, message, hash, now)),
+            known => {
+                self.room.give_back(bytes);
+                known.map(|put| put.unwrap_or(Put::Duplicate))
+            }
         }
-        place.forget();
-        Ok(self.keep(&mut state, message, now))
     }
 
     /// Puts the first ones for which there are places. Those that find none are given back with their indices; the
@@ -194,7 +218,7 @@ impl Memory {
 
     fn pop(&self) -> Option<Taken> {
         let message = self.state().waiting.pop_front()?;
-        self.room.add_permits(1);
+        self.room.give_back(message.body.len());
         Some(Taken { message, ticket: 0, redeliveries: 0 })
     }
 }
@@ -280,9 +304,9 @@ impl Memory {
     /// Gives those that found no room, but need none, their answer.
     fn mark_those_that_need_no_room(&self, left: &[(usize, Message)], answers: &mut [Result<Put, PutError>]) {
         let now = Instant::now();
-        let mut state = self.state();
         for (index, message) in left {
-            match state.already(message, now) {
+            let hash = self.hash(message);
+            match self.state().already(message, hash, now) {
                 Ok(None) => (),
                 Ok(Some(put)) => answers[*index] = Ok(put),
                 Err(error) => answers[*index] = Err(error),

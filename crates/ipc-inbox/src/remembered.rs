@@ -2,7 +2,6 @@
 //! The time is an argument.
 
 use std::collections::HashMap;
-use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -14,9 +13,6 @@ use ipc_protocol::MessageId;
 pub(crate) struct Remembered {
     period: Duration,
     ids_max: usize,
-    /// Bodies are told apart by a 64-bit hash (SipHash-1-3) keyed afresh in each process. It need not withstand
-    /// somebody who knows the key: whoever made two bodies collide would only keep his own second one out.
-    body_hasher: RandomState,
     /// A number for each user, so that an entry is of one small size.
     users: HashMap<Arc<str>, u32>,
     current: HashMap<Entry, BodyHash>,
@@ -27,8 +23,8 @@ pub(crate) struct Remembered {
 /// A user's number and a message's id.
 type Entry = (u32, MessageId);
 
-/// In bytes, so that an entry of the map has no padding: 28 bytes instead of 32.
-type BodyHash = [u8; 8];
+/// A body's hash; in bytes, so that an entry of the map has no padding: 28 bytes instead of 32.
+pub(crate) type BodyHash = [u8; 8];
 
 /// What is known of an id.
 #[derive(Debug, PartialEq, Eq)]
@@ -46,7 +42,6 @@ impl Remembered {
         Remembered {
             period,
             ids_max,
-            body_hasher: RandomState::new(),
             users: HashMap::new(),
             current: HashMap::new(),
             previous: HashMap::new(),
@@ -54,13 +49,13 @@ impl Remembered {
         }
     }
 
-    pub(crate) fn look_up(&mut self, user: &str, id: MessageId, body: &str, now: Instant) -> Known {
+    pub(crate) fn look_up(&mut self, user: &str, id: MessageId, body: BodyHash, now: Instant) -> Known {
         self.rotate(now);
         let Some(&user) = self.users.get(user) else { return Known::New };
         let entry = (user, id);
         match self.current.get(&entry).or_else(|| self.previous.get(&entry)) {
             None => Known::New,
-            Some(hash) if *hash == self.hash(body) => Known::SameBody,
+            Some(hash) if *hash == body => Known::SameBody,
             Some(_) => Known::OtherBody,
         }
     }
@@ -70,9 +65,8 @@ impl Remembered {
         self.current.len() + self.previous.len() < self.ids_max
     }
 
-    pub(crate) fn insert(&mut self, user: &Arc<str>, id: MessageId, body: &str, now: Instant) {
+    pub(crate) fn insert(&mut self, user: &Arc<str>, id: MessageId, body: BodyHash, now: Instant) {
         self.rotate(now);
-        let hash = self.hash(body);
         let user = match self.users.get(user) {
             Some(&number) => number,
             None => {
@@ -82,7 +76,7 @@ impl Remembered {
                 number
             }
         };
-        self.current.insert((user, id), hash);
+        self.current.insert((user, id), body);
     }
 
     fn rotate(&mut self, now: Instant) {
@@ -97,10 +91,6 @@ impl Remembered {
         }
         self.current_since = now;
     }
-
-    fn hash(&self, body: &str) -> BodyHash {
-        self.body_hasher.hash_one(body).to_ne_bytes()
-    }
 }
 
 #[cfg(test)]
@@ -108,6 +98,9 @@ mod tests {
     use super::*;
 
     const PERIOD: Duration = Duration::from_secs(600);
+
+    const ONE: BodyHash = [1; 8];
+    const OTHER: BodyHash = [2; 8];
 
     fn id(number: u8) -> MessageId {
         MessageId::from_random([number; 16])
@@ -118,15 +111,15 @@ mod tests {
         let now = Instant::now();
         let mut remembered = Remembered::new(PERIOD, 100, now);
         let user: Arc<str> = "a".into();
-        assert_eq!(remembered.look_up("a", id(1), "{}", now), Known::New);
-        remembered.insert(&user, id(1), "{}", now);
-        assert_eq!(remembered.look_up("a", id(1), "{}", now), Known::SameBody);
-        assert_eq!(remembered.look_up("a", id(1), "{ }", now), Known::OtherBody);
-        assert_eq!(remembered.look_up("a", id(2), "{}", now), Known::New);
-        assert_eq!(remembered.look_up("b", id(1), "{}", now), Known::New);
-        remembered.insert(&"b".into(), id(1), "[]", now);
-        assert_eq!(remembered.look_up("a", id(1), "{}", now), Known::SameBody);
-        assert_eq!(remembered.look_up("b", id(1), "{}", now), Known::OtherBody);
+        assert_eq!(remembered.look_up("a", id(1), ONE, now), Known::New);
+        remembered.insert(&user, id(1), ONE, now);
+        assert_eq!(remembered.look_up("a", id(1), ONE, now), Known::SameBody);
+        assert_eq!(remembered.look_up("a", id(1), OTHER, now), Known::OtherBody);
+        assert_eq!(remembered.look_up("a", id(2), ONE, now), Known::New);
+        assert_eq!(remembered.look_up("b", id(1), ONE, now), Known::New);
+        remembered.insert(&"b".into(), id(1), OTHER, now);
+        assert_eq!(remembered.look_up("a", id(1), ONE, now), Known::SameBody);
+        assert_eq!(remembered.look_up("b", id(1), ONE, now), Known::OtherBody);
     }
 
     #[test]
@@ -136,17 +129,17 @@ mod tests {
             let mut remembered = Remembered::new(PERIOD, 100, start);
             let user: Arc<str> = "a".into();
             let came = start + Duration::from_secs(came_after);
-            remembered.insert(&user, id(1), "{}", came);
+            remembered.insert(&user, id(1), ONE, came);
             for later in [1, 300, 599, 600] {
                 let now = came + Duration::from_secs(later);
                 assert_eq!(
-                    remembered.look_up("a", id(1), "{}", now),
+                    remembered.look_up("a", id(1), ONE, now),
                     Known::SameBody,
                     "{came_after} + {later}"
                 );
             }
             let forgotten = came + PERIOD * 3;
-            assert_eq!(remembered.look_up("a", id(1), "{}", forgotten), Known::New);
+            assert_eq!(remembered.look_up("a", id(1), ONE, forgotten), Known::New);
         }
     }
 
@@ -154,9 +147,9 @@ mod tests {
     fn after_a_long_silence_everything_is_forgotten() {
         let start = Instant::now();
         let mut remembered = Remembered::new(PERIOD, 1, start);
-        remembered.insert(&"a".into(), id(1), "{}", start);
+        remembered.insert(&"a".into(), id(1), ONE, start);
         assert!(!remembered.has_room());
-        assert_eq!(remembered.look_up("a", id(1), "{}", start + PERIOD * 2), Known::New);
+        assert_eq!(remembered.look_up("a", id(1), ONE, start + PERIOD * 2), Known::New);
         assert!(remembered.has_room());
         assert!(remembered.users.is_empty());
     }

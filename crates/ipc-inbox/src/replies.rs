@@ -52,18 +52,22 @@ impl Replies {
 
     /// Waits for the reply to a request; [`NoReply::Forgotten`] for one that is not known.
     pub(crate) fn wait(&self, user: &str, id: MessageId) -> Pending<'static, Reply> {
+        self.wait_if_known(user, id).unwrap_or_else(|| Pending::ready(Err(NoReply::Forgotten)))
+    }
+
+    /// Waits for the reply to a request that is known.
+    pub(crate) fn wait_if_known(&self, user: &str, id: MessageId) -> Option<Pending<'static, Reply>> {
         let mut state = self.state();
-        match state.requests.get_mut(&(user.into(), id)) {
-            None => Pending::ready(Err(NoReply::Forgotten)),
-            Some(Slot::Settled(reply)) => Pending::ready(reply.clone()),
-            Some(Slot::Waiting(waiting)) => {
+        Some(match state.requests.get_mut(&(user.into(), id))? {
+            Slot::Settled(reply) => Pending::ready(reply.clone()),
+            Slot::Waiting(waiting) => {
                 waiting.retain(|sender| !sender.is_closed());
                 let (sender, receiver) = oneshot::channel();
                 waiting.push(sender);
                 // The sender is dropped unused only with the inbox.
                 Pending::later(async { receiver.await.unwrap_or(Err(NoReply::Forgotten)) })
             }
-        }
+        })
     }
 
     /// Gives everybody who waits the reply, and keeps it. Only the first counts.

@@ -25,6 +25,11 @@ impl MessageId {
         MessageId(uuid::Builder::from_random_bytes(bytes).into_uuid().into_bytes())
     }
 
+    /// Takes the 16 bytes of a UUID as they are.
+    pub const fn from_bytes(bytes: [u8; 16]) -> Self {
+        MessageId(bytes)
+    }
+
     /// The 16 bytes of the UUID.
     pub const fn as_bytes(&self) -> &[u8; 16] {
         &self.0

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ipc_home::Home;
-use ipc_inbox::Inbox;
+use ipc_inbox::InboxChoice;
 use ipc_protocol::{BATCH_MESSAGES_MAX_DEFAULT, PLAINTEXT_BYTES_MAX_DEFAULT, Protocol, SESSION_SECS};
 use ipc_store::UserStore;
 
@@ -46,7 +46,7 @@ pub struct ServerBuilder {
     pub(crate) address: String,
     pub(crate) protocol: Protocol,
     pub(crate) allows_remote_http: bool,
-    pub(crate) inbox: Option<Inbox>,
+    pub(crate) inbox: Option<InboxChoice>,
     pub(crate) users: Option<Arc<dyn UserStore>>,
     pub(crate) plaintext_bytes_max: usize,
     pub(crate) body_timeout: Duration,
@@ -122,15 +122,16 @@ impl ServerBuilder {
         self
     }
 
-    /// Where messages go. An inbox belongs to one server, which closes it when it stops.
+    /// Where messages go: an [`Inbox`](crate::Inbox) that is there, or `Inbox::durable()`, which the server opens in its
+    /// home as `inbox.db`. An inbox belongs to one server, which closes it when it stops.
     ///
     /// What holds across a restart of the process is for the inbox to keep: messages that were acknowledged and not yet
-    /// taken, and the ids by which a message that is sent again is known. The inbox in memory, which is the default, keeps
-    /// neither: what was acknowledged and not taken is lost with the process, and a message that is sent again after a
-    /// restart is delivered again. Sessions and failed logins need no inbox: the former hold across a restart, the latter
-    /// do not.
-    pub fn inbox(mut self, inbox: Inbox) -> Self {
-        self.inbox = Some(inbox);
+    /// taken, and the ids by which a message that is sent again is known. A durable inbox keeps both. The inbox in memory,
+    /// which is the default, keeps neither: what was acknowledged and not taken is lost with the process, and a message
+    /// that is sent again after a restart is delivered again. Sessions and failed logins need no inbox: the former hold
+    /// across a restart, the latter do not.
+    pub fn inbox(mut self, inbox: impl Into<InboxChoice>) -> Self {
+        self.inbox = Some(inbox.into());
         self
     }
 

@@ -17,6 +17,9 @@ pub enum StartError {
     /// The users' database does not open. What to do about it is the knowledge of whoever manages the home.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The durable inbox does not open.
+    #[error(transparent)]
+    Inbox(#[from] ipc_inbox::OpenError),
     /// The peer name is none.
     #[error("`{}` is no peer name: {source}", name.escape_debug())]
     Name {
@@ -103,6 +106,9 @@ impl StartError {
             ),
             StartError::Certificate { name, .. } => {
                 Some(format!("make it anew with web-ipc --certs --name {name} --force"))
+            }
+            StartError::Inbox(ipc_inbox::OpenError::InUse { .. }) => {
+                Some("stop the other server, or give this one another home".into())
             }
             StartError::Listen { source, .. } if source.kind() == io::ErrorKind::AddrInUse => {
                 Some("choose another port, or 0 for the first free one of 3000 to 3999".into())

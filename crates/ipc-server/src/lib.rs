@@ -61,6 +61,9 @@ mod users;
 
 pub use builder::ServerBuilder;
 pub use error::StartError;
-pub use ipc_inbox::{Delivery, Inbox, MemoryOptions};
+pub use ipc_inbox::{
+    AckError, DeadLetter, Delivery, DurableInbox, DurableOptions, Inbox, InboxChoice, MemoryOptions,
+    ReplyError,
+};
 pub use ipc_protocol::Protocol;
 pub use server::Server;

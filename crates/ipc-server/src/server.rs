@@ -9,7 +9,7 @@ use std::time::SystemTime;
 use actix_server::ServerHandle;
 use actix_web::web;
 use ipc_home::{Home, PeerName};
-use ipc_inbox::Inbox;
+use ipc_inbox::{DurableInbox, Inbox, InboxChoice};
 use ipc_protocol::Protocol;
 use ipc_store::{SqliteUserStore, UserStore};
 use tokio::sync::oneshot;
@@ -57,6 +57,11 @@ impl Server {
     /// Where the application takes its messages from. The handle may be cloned and outlives the server.
     pub fn inbox(&self) -> &Inbox {
         &self.inbox
+    }
+
+    /// The same inbox, if it is a durable one that this server opened, with what only a durable one has.
+    pub fn durable_inbox(&self) -> Option<&DurableInbox> {
+        self.state.durable_inbox.as_ref()
     }
 
     /// Stops the server: no further connection is taken, requests under way are finished, then the inbox is
@@ -180,12 +185,20 @@ async fn prepare(
         Some(users) => users,
         None => Arc::new(SqliteUserStore::open(home.users_db_checked()?).await?),
     };
+    let (inbox, durable_inbox) = match builder.inbox.clone().unwrap_or_default() {
+        InboxChoice::Open(inbox) => (inbox, None),
+        InboxChoice::Durable(options) => {
+            let durable = options.open(home.inbox_db()).await?;
+            (durable.inbox().clone(), Some(durable))
+        }
+    };
     let state = web::Data::new(State {
         transport,
         envelope_keys: Arc::new(home.envelope_keys()?),
         session_keys: home.session_keys()?,
         users: Users::new(users),
-        inbox: builder.inbox.clone().unwrap_or_else(Inbox::memory),
+        inbox,
+        durable_inbox,
         attempts: Attempts::new(builder.failed_logins_max),
         logins: Logins::new(builder.logins_waiting_max, builder.peer_logins_waiting_max),
         limits: Limits {

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ipc_envelope::KeyRing;
-use ipc_inbox::Inbox;
+use ipc_inbox::{DurableInbox, Inbox};
 
 use crate::attempts::Attempts;
 use crate::budget::Budget;
@@ -22,6 +22,7 @@ pub(crate) struct State {
     pub(crate) session_keys: KeyRing,
     pub(crate) users: Users,
     pub(crate) inbox: Inbox,
+    pub(crate) durable_inbox: Option<DurableInbox>,
     pub(crate) attempts: Attempts,
     pub(crate) logins: Logins,
     pub(crate) limits: Limits,

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use ipc_inbox::{Inbox, MemoryOptions, Message, NoReply, Pending, Put, PutError, ReplyError};
+use ipc_inbox::{DurableOptions, Inbox, MemoryOptions, Message, NoReply, Pending, Put, PutError, ReplyError};
 use ipc_protocol::MessageId;
 
 const NO_WAIT: Duration = Duration::ZERO;
@@ -58,11 +58,18 @@ macro_rules! suite {
 macro_rules! for_each_kind {
     ($($test:ident),* $(,)?) => {
         suite!(memory, super::memory, [$($test),*]);
+        suite!(durable, super::durable, [$($test),*]);
     };
 }
 
 async fn memory(messages_max: usize) -> Inbox {
     MemoryOptions::default().messages_max(messages_max).build()
+}
+
+async fn durable(messages_max: usize) -> Inbox {
+    let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap().keep();
+    let options = DurableOptions::default().messages_max(messages_max as u64);
+    options.open(directory.join("inbox.db")).await.unwrap().inbox().clone()
 }
 
 for_each_kind![

@@ -225,8 +225,8 @@ pub(crate) async fn admin_session(server: &Server) -> Zeroizing<String> {
     SESSION.get_or_init(async || connect(server).await.admin_session().await).await.clone()
 }
 
-/// The session of a login's answer.
-pub(crate) fn session_in(response: &Response) -> Zeroizing<String> {
+/// The body of a reply, as the server sealed it.
+pub(crate) fn reply_in(response: &Response) -> String {
     assert_eq!(response.status, 200, "{response:?}");
     let freshness = Some(Freshness::at(now_secs()));
     let opened = match response.header("content-type") {
@@ -234,8 +234,12 @@ pub(crate) fn session_in(response: &Response) -> Zeroizing<String> {
         _ => HOME.keys.open_base64url(&response.body, freshness),
     };
     let plaintext = opened.unwrap();
-    let frame = Frame::parse(&plaintext).unwrap();
-    serde_json::from_str::<AuthReply>(frame.object().unwrap()).unwrap().session
+    Frame::parse(&plaintext).unwrap().object().unwrap().to_owned()
+}
+
+/// The session of a login's answer.
+pub(crate) fn session_in(response: &Response) -> Zeroizing<String> {
+    serde_json::from_str::<AuthReply>(&reply_in(response)).unwrap().session
 }
 
 pub(crate) fn new_id() -> MessageId {

@@ -1,7 +1,9 @@
 //! The server over real TLS, spoken to by a client that shares no code with `ipc-client`.
 #![allow(clippy::unwrap_used)]
 
+mod batches;
 mod certificates;
+mod durable;
 mod fixture;
 mod inbox;
 mod lifecycle;
@@ -9,3 +11,4 @@ mod limits;
 mod login;
 mod messages;
 mod refusals;
+mod requests;

@@ -146,7 +146,7 @@ async fn a_body_that_comes_too_slowly_is_refused() {
 #[tokio::test]
 async fn an_unknown_route_is_404_and_a_wrong_method_405() {
     let (_server, mut connection) = started().await;
-    for path in ["/", "/message", "/message/submit/", "/message/request", "/is/running/x", "/../users.db"] {
+    for path in ["/", "/message", "/message/submit/", "/message/other", "/is/running/x", "/../users.db"] {
         connection.request("POST", path, "", b"").await.is_refusal(ProblemCode::NotFound);
         connection.request("GET", path, "", b"").await.is_refusal(ProblemCode::NotFound);
     }

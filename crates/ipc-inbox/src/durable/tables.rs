@@ -1,0 +1,343 @@
+//! The statements of the durable inbox, each for many rows at once: a statement costs more than a row does.
+//!
+//! The writer comes here with a transaction. Nothing here decides anything.
+
+use std::collections::HashMap;
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use ipc_protocol::{Fingerprint, MessageId};
+use ipc_sqlite::Schema;
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+use sqlx::sqlite::SqliteRow;
+use sqlx::{Row as _, SqliteConnection};
+
+use crate::Message;
+
+/// What `inbox.db` holds.
+pub(crate) const SCHEMA: Schema = Schema {
+    what: "inbox",
+    migrations: &[("inbox", include_str!("../../migrations/0001_inbox.sql"))],
+    tables: &[
+        ("messages", &["seq", "user", "id", "body", "deliveries", "is_dead"]),
+        ("remembered", &["user", "id", "body_hash", "accepted_at"]),
+        ("replies", &["user", "id", "body", "replied_at"]),
+    ],
+};
+
+/// A user and a message's id.
+pub(crate) type Key = (Arc<str>, MessageId);
+
+/// The first half of a body's SHA-256: it has to tell bodies apart across restarts, so it has no secret key.
+pub(crate) type BodyHash = [u8; 16];
+
+pub(crate) fn body_hash(body: &str) -> BodyHash {
+    let digest: [u8; 32] = Sha256::digest(body).into();
+    *digest.first_chunk().expect("32 bytes begin with 16")
+}
+
+/// What is in the file when it is opened.
+#[derive(Debug, Default)]
+pub(crate) struct Contents {
+    /// All messages, dead ones too, and the bytes of their bodies.
+    pub(crate) messages: u64,
+    pub(crate) bytes: u64,
+    /// Those that wait to be handed out.
+    pub(crate) waiting: u64,
+    pub(crate) last_seq: i64,
+    pub(crate) reply_bytes: u64,
+}
+
+/// A message with its number in the file.
+#[derive(Debug)]
+pub(crate) struct Stored {
+    pub(crate) seq: i64,
+    pub(crate) message: Message,
+    /// How often it has been handed out, this time included.
+    pub(crate) deliveries: u32,
+}
+
+pub(crate) async fn contents(connection: &mut SqliteConnection) -> Result<Contents, sqlx::Error> {
+    let row = sqlx::query(
+        "SELECT count(*), coalesce(sum(octet_length(body)), 0), coalesce(sum(NOT is_dead), 0), coalesce(max(seq), 0),
+                (SELECT coalesce(sum(octet_length(body)), 0) FROM replies)
+         FROM messages",
+    )
+    .fetch_one(connection)
+    .await?;
+    Ok(Contents {
+        messages: unsigned(&row, 0)?,
+        bytes: unsigned(&row, 1)?,
+        waiting: unsigned(&row, 2)?,
+        last_seq: row.try_get(3)?,
+        reply_bytes: unsigned(&row, 4)?,
+    })
+}
+
+/// The hashes of the bodies that came under these keys, for those that did.
+pub(crate) async fn remembered(
+    connection: &mut SqliteConnection,
+    keys: impl Iterator<Item = &Key>,
+) -> Result<HashMap<Key, BodyHash>, sqlx::Error> {
+    let keys: Vec<&Key> = keys.collect();
+    if keys.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let rows = sqlx::query(
+        "SELECT asked.key, known.body_hash FROM json_each(?) AS asked
+         JOIN remembered AS known ON known.user = asked.value ->> 0 AND known.id = unhex(asked.value ->> 1)",
+    )
+    .bind(json(&keys.iter().map(|(user, id)| (&**user, hex(id.as_bytes()))).collect::<Vec<_>>()))
+    .fetch_all(connection)
+    .await?;
+    let mut known = HashMap::with_capacity(rows.len());
+    for row in rows {
+        let index =
+            usize::try_from(row.try_get::<i64, _>(0)?).map_err(|error| sqlx::Error::Decode(error.into()))?;
+        if let Some(key) = keys.get(index) {
+            known.insert((*key).clone(), array(&row, 1)?);
+        }
+    }
+    Ok(known)
+}
+
+/// Stores messages, and remembers their ids.
+pub(crate) async fn insert(
+    connection: &mut SqliteConnection,
+    messages: &[(Stored, BodyHash)],
+    now: SystemTime,
+) -> Result<(), sqlx::Error> {
+    #[derive(Serialize)]
+    struct Row<'a>(i64, &'a str, String, Option<String>, i64, &'a str, bool, u32, String);
+    let rows: Vec<Row<'_>> = messages
+        .iter()
+        .map(|(Stored { seq, message, deliveries }, hash)| {
+            Row(
+                *seq,
+                &message.user,
+                hex(message.id.as_bytes()),
+                message.certificate.map(|certificate| hex(certificate.as_bytes())),
+                millis(message.received_at),
+                &message.body,
+                message.wants_reply,
+                *deliveries,
+                hex(hash),
+            )
+        })
+        .collect();
+    let rows = json(&rows);
+    sqlx::query(
+        "INSERT INTO messages
+         SELECT value ->> 0, value ->> 1, unhex(value ->> 2), unhex(value ->> 3), value ->> 4, value ->> 5, value ->> 6,
+                value ->> 7, 0
+         FROM json_each(?)",
+    )
+    .bind(&rows)
+    .execute(&mut *connection)
+    .await?;
+    sqlx::query(
+        "INSERT INTO remembered
+         SELECT value ->> 1, unhex(value ->> 2), unhex(value ->> 8), ?2 FROM json_each(?1)",
+    )
+    .bind(&rows)
+    .bind(millis(now))
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Marks messages as handed out once more, and reads those of them that are still there, in order. Those that were
+/// handed out `tries_max` times before are marked as dead instead and not returned.
+pub(crate) async fn hand_out(
+    connection: &mut SqliteConnection,
+    seqs: &[i64],
+    tries_max: u32,
+) -> Result<Vec<Stored>, sqlx::Error> {
+    let seqs = json(&seqs);
+    sqlx::query(
+        "UPDATE messages SET is_dead = deliveries >= ?2, deliveries = deliveries + (deliveries < ?2)
+         WHERE seq IN (SELECT value FROM json_each(?1))",
+    )
+    .bind(&seqs)
+    .bind(i64::from(tries_max))
+    .execute(&mut *connection)
+    .await?;
+    let rows = sqlx::query(
+        "SELECT seq, user, id, certificate, received_at, body, wants_reply, deliveries FROM messages
+         WHERE seq IN (SELECT value FROM json_each(?1)) AND NOT is_dead ORDER BY seq",
+    )
+    .bind(seqs)
+    .fetch_all(connection)
+    .await?;
+    rows.iter().map(stored).collect()
+}
+
+/// The numbers of the next messages behind `after`, and how long their bodies are.
+pub(crate) async fn next(
+    connection: &mut SqliteConnection,
+    after: i64,
+    count: u32,
+) -> Result<Vec<(i64, u64)>, sqlx::Error> {
+    let rows = sqlx::query(
+        "SELECT seq, octet_length(body) FROM messages WHERE seq > ? AND NOT is_dead ORDER BY seq LIMIT ?",
+    )
+    .bind(after)
+    .bind(i64::from(count))
+    .fetch_all(connection)
+    .await?;
+    rows.iter().map(|row| Ok((row.try_get(0)?, unsigned(row, 1)?))).collect()
+}
+
+/// Removes messages that were dealt with.
+pub(crate) async fn remove(connection: &mut SqliteConnection, seqs: &[i64]) -> Result<(), sqlx::Error> {
+    sqlx::query("DELETE FROM messages WHERE seq IN (SELECT value FROM json_each(?))")
+        .bind(json(&seqs))
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+/// Keeps what requests were answered. The first answer stays.
+pub(crate) async fn keep_replies(
+    connection: &mut SqliteConnection,
+    replies: &[(Key, Option<Arc<str>>)],
+    now: SystemTime,
+) -> Result<(), sqlx::Error> {
+    let rows: Vec<_> =
+        replies.iter().map(|((user, id), body)| (&**user, hex(id.as_bytes()), body.as_deref())).collect();
+    sqlx::query(
+        "INSERT OR IGNORE INTO replies SELECT value ->> 0, unhex(value ->> 1), value ->> 2, ?2 FROM json_each(?1)",
+    )
+    .bind(json(&rows))
+    .bind(millis(now))
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// What is known of a request's answer.
+#[derive(Debug)]
+pub(crate) enum Answered {
+    /// It was answered, or let go.
+    Yes(Option<Arc<str>>),
+    /// Its message is still to be dealt with.
+    NotYet,
+    /// Nothing is known.
+    Unknown,
+}
+
+pub(crate) async fn answered(connection: &mut SqliteConnection, key: &Key) -> Result<Answered, sqlx::Error> {
+    let (user, id) = (&*key.0, &key.1.as_bytes()[..]);
+    let reply = sqlx::query_scalar::<_, Option<String>>("SELECT body FROM replies WHERE user = ? AND id = ?")
+        .bind(user)
+        .bind(id)
+        .fetch_optional(&mut *connection)
+        .await?;
+    if let Some(body) = reply {
+        return Ok(Answered::Yes(body.map(Into::into)));
+    }
+    // There is no index for this: it is asked after a restart only, for requests that are sent again.
+    let is_pending = sqlx::query_scalar::<_, bool>(
+        "SELECT EXISTS (SELECT 1 FROM messages WHERE user = ? AND id = ? AND wants_reply AND NOT is_dead)",
+    )
+    .bind(user)
+    .bind(id)
+    .fetch_one(connection)
+    .await?;
+    Ok(if is_pending { Answered::NotYet } else { Answered::Unknown })
+}
+
+/// Forgets ids and replies that are old enough, and the oldest replies while there are too many bytes of them. Returns
+/// the bytes of replies that are left.
+pub(crate) async fn prune(
+    connection: &mut SqliteConnection,
+    accepted_before: SystemTime,
+    reply_bytes_max: u64,
+) -> Result<u64, sqlx::Error> {
+    sqlx::query("DELETE FROM remembered WHERE accepted_at < ?")
+        .bind(millis(accepted_before))
+        .execute(&mut *connection)
+        .await?;
+    sqlx::query(
+        "DELETE FROM replies WHERE replied_at < ?1 OR (user, id) IN (
+             SELECT user, id FROM (
+                 SELECT user, id, sum(octet_length(coalesce(body, ''))) OVER (ORDER BY replied_at DESC, user, id) AS so_far
+                 FROM replies)
+             WHERE so_far > ?2)",
+    )
+    .bind(millis(accepted_before))
+    .bind(i64::try_from(reply_bytes_max).unwrap_or(i64::MAX))
+    .execute(&mut *connection)
+    .await?;
+    let row =
+        sqlx::query("SELECT coalesce(sum(octet_length(body)), 0) FROM replies").fetch_one(connection).await?;
+    unsigned(&row, 0)
+}
+
+/// The messages that were handed out too often, oldest first.
+pub(crate) async fn dead(connection: &mut SqliteConnection, count: u32) -> Result<Vec<Stored>, sqlx::Error> {
+    let rows = sqlx::query(
+        "SELECT seq, user, id, certificate, received_at, body, wants_reply, deliveries FROM messages
+         WHERE is_dead ORDER BY seq LIMIT ?",
+    )
+    .bind(i64::from(count))
+    .fetch_all(connection)
+    .await?;
+    rows.iter().map(stored).collect()
+}
+
+/// Lets dead messages wait again, as if never handed out. Returns those that were dead.
+pub(crate) async fn revive(connection: &mut SqliteConnection, seqs: &[i64]) -> Result<Vec<i64>, sqlx::Error> {
+    sqlx::query_scalar(
+        "UPDATE messages SET is_dead = 0, deliveries = 0
+         WHERE is_dead AND seq IN (SELECT value FROM json_each(?)) RETURNING seq",
+    )
+    .bind(json(&seqs))
+    .fetch_all(connection)
+    .await
+}
+
+fn stored(row: &SqliteRow) -> Result<Stored, sqlx::Error> {
+    let certificate: Option<Vec<u8>> = row.try_get(3)?;
+    let received_at = Duration::from_millis(unsigned(row, 4)?);
+    Ok(Stored {
+        seq: row.try_get(0)?,
+        message: Message {
+            id: MessageId::from_bytes(array(row, 2)?),
+            user: row.try_get::<String, _>(1)?.into(),
+            certificate: certificate.and_then(|bytes| bytes.try_into().ok()).map(Fingerprint::from_bytes),
+            received_at: UNIX_EPOCH + received_at,
+            body: row.try_get::<String, _>(5)?.into(),
+            wants_reply: row.try_get(6)?,
+        },
+        deliveries: u32::try_from(row.try_get::<i64, _>(7)?).unwrap_or(u32::MAX),
+    })
+}
+
+fn unsigned(row: &SqliteRow, column: usize) -> Result<u64, sqlx::Error> {
+    Ok(u64::try_from(row.try_get::<i64, _>(column)?).unwrap_or(0))
+}
+
+fn array<const N: usize>(row: &SqliteRow, column: usize) -> Result<[u8; N], sqlx::Error> {
+    let bytes: Vec<u8> = row.try_get(column)?;
+    bytes.try_into().map_err(|_| sqlx::Error::Decode("a column of another length".into()))
+}
+
+fn millis(time: SystemTime) -> i64 {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}
+
+fn json<T: Serialize + ?Sized>(rows: &T) -> String {
+    serde_json::to_string(rows).expect("numbers, strings and lists are always JSON")
+}
+
+fn hex(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(bytes.len() * 2);
+    for byte in bytes {
+        write!(text, "{byte:02x}").expect("a string takes all that is written");
+    }
+    text
+}

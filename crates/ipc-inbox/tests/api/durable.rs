@@ -1,0 +1,285 @@
+//! What only a durable inbox does: keep, hand out again, give up, and say what is wrong.
+
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime};
+
+use ipc_inbox::{AckError, DurableInbox, DurableOptions, Message, NoReply, OpenError, Put, PutError};
+use ipc_protocol::{Fingerprint, MessageId};
+
+const NO_WAIT: Duration = Duration::ZERO;
+
+fn id(number: u8) -> MessageId {
+    MessageId::from_random([number; 16])
+}
+
+fn message(number: u8, body: &str) -> Message {
+    Message {
+        id: id(number),
+        user: "müller".into(),
+        certificate: Some(Fingerprint::from_bytes([number; 32])),
+        received_at: SystemTime::UNIX_EPOCH + Duration::from_millis(1_700_000_000_123),
+        body: body.into(),
+        wants_reply: false,
+    }
+}
+
+struct File {
+    directory: tempfile::TempDir,
+}
+
+impl File {
+    fn new() -> Self {
+        File { directory: tempfile::tempdir().unwrap() }
+    }
+
+    fn path(&self) -> PathBuf {
+        self.directory.path().join("inbox.db")
+    }
+
+    async fn open(&self) -> DurableInbox {
+        self.open_with(DurableOptions::default()).await
+    }
+
+    /// Opens the file as soon as the one who had it has let go of it.
+    async fn open_with(&self, options: DurableOptions) -> DurableInbox {
+        loop {
+            match options.clone().open(self.path()).await {
+                Err(OpenError::InUse { .. }) => tokio::task::yield_now().await,
+                opened => return opened.unwrap(),
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_was_accepted_is_there_after_a_restart_as_it_was_and_in_order() {
+    let file = File::new();
+    let body = r#"{ "a": 1.50, "b":"\u00e9 \"x\"", "c": "é\u0000" }"#;
+    {
+        let inbox = file.open().await.inbox().clone();
+        for number in 1..=3 {
+            assert_eq!(inbox.put(message(number, body), NO_WAIT).await, Ok(Put::Accepted));
+        }
+    }
+    let inbox = file.open().await.inbox().clone();
+    for number in 1..=3 {
+        assert_eq!(inbox.put(message(number, body), NO_WAIT).await, Ok(Put::Duplicate), "ids are remembered");
+        let delivery = inbox.recv().await.unwrap();
+        assert_eq!((delivery.id(), delivery.body(), delivery.user()), (id(number), body, "müller"));
+        assert_eq!(delivery.certificate(), message(number, body).certificate);
+        assert_eq!(delivery.received_at(), message(number, body).received_at);
+        assert_eq!(delivery.redeliveries(), 0);
+        delivery.ack().await.unwrap();
+    }
+    drop(inbox);
+    let inbox = file.open().await.inbox().clone();
+    assert_eq!(inbox.put(message(1, "{}"), NO_WAIT).await, Err(PutError::IdReused));
+    inbox.close();
+    assert!(inbox.recv().await.is_none(), "what was acknowledged is gone");
+}
+
+#[tokio::test]
+async fn what_was_handed_out_and_not_acknowledged_comes_again_after_a_restart_and_is_marked() {
+    let file = File::new();
+    {
+        let inbox = file.open().await.inbox().clone();
+        for number in 1..=3 {
+            inbox.put(message(number, "{}"), NO_WAIT).await.unwrap();
+        }
+        let first = inbox.recv().await.unwrap();
+        let second = inbox.recv().await.unwrap();
+        second.ack().await.unwrap();
+        drop(first);
+    }
+    let inbox = file.open().await.inbox().clone();
+    let again = inbox.recv().await.unwrap();
+    assert_eq!(again.id(), id(1));
+    assert!(again.redeliveries() >= 1);
+    assert_eq!(inbox.recv().await.unwrap().id(), id(3));
+}
+
+#[tokio::test]
+async fn what_is_not_acknowledged_in_time_comes_again_before_what_came_later() {
+    let file = File::new();
+    let options = DurableOptions::default().visibility_timeout(Duration::from_millis(20));
+    let inbox = file.open_with(options).await.inbox().clone();
+    inbox.put(message(1, "{}"), NO_WAIT).await.unwrap();
+    let first = inbox.recv().await.unwrap();
+    // Nothing else is there: this waits until the first one comes again.
+    let again = inbox.recv().await.unwrap();
+    assert_eq!((again.id(), again.redeliveries()), (id(1), 1));
+    again.ack().await.unwrap();
+    assert!(matches!(first.ack().await, Err(AckError::TooLate)));
+    inbox.put(message(2, "{}"), NO_WAIT).await.unwrap();
+    assert_eq!(inbox.recv().await.unwrap().id(), id(2));
+}
+
+#[tokio::test]
+async fn what_is_handed_out_too_often_is_dead_until_it_is_put_back() {
+    let file = File::new();
+    let options =
+        DurableOptions::default().visibility_timeout(Duration::from_millis(1)).tries_max(2).messages_max(2);
+    let durable = file.open_with(options).await;
+    let inbox = durable.inbox().clone();
+    inbox.put(message(1, "{}"), NO_WAIT).await.unwrap();
+    for redeliveries in 0..2 {
+        let delivery = inbox.recv().await.unwrap();
+        assert_eq!((delivery.id(), delivery.redeliveries()), (id(1), redeliveries));
+    }
+    // Whoever asks for a third time gets nothing, and the message is dead.
+    let taker = tokio::spawn({
+        let inbox = inbox.clone();
+        async move { inbox.recv().await.is_some() }
+    });
+    let dead = loop {
+        let dead = durable.dead_letters(10).await.unwrap();
+        if !dead.is_empty() {
+            break dead;
+        }
+    };
+    taker.abort();
+    assert!(taker.await.unwrap_err().is_cancelled(), "nothing was there to take");
+    assert_eq!((dead.len(), dead[0].message.id, dead[0].deliveries), (1, id(1), 2));
+    assert_eq!(inbox.put(message(1, "{}"), NO_WAIT).await, Ok(Put::Duplicate), "it is still remembered");
+    inbox.put(message(3, "{}"), NO_WAIT).await.unwrap();
+    assert_eq!(inbox.put(message(4, "{}"), NO_WAIT).await, Err(PutError::Full), "it still takes a place");
+
+    assert_eq!(durable.put_back(vec![dead[0].number, 999]).await.unwrap(), 1);
+    let delivery = inbox.recv().await.unwrap();
+    assert_eq!((delivery.id(), delivery.redeliveries()), (id(1), 0));
+    delivery.ack().await.unwrap();
+    assert!(durable.dead_letters(10).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn bytes_are_limited_too_and_one_message_always_fits() {
+    let file = File::new();
+    let inbox = file.open_with(DurableOptions::default().bytes_max(20)).await.inbox().clone();
+    let long = format!(r#"{{"x":"{}"}}"#, "a".repeat(100));
+    assert_eq!(inbox.put(message(1, &long), NO_WAIT).await, Ok(Put::Accepted));
+    assert_eq!(inbox.put(message(2, "{}"), NO_WAIT).await, Err(PutError::Full));
+    inbox.recv().await.unwrap().ack().await.unwrap();
+    assert_eq!(inbox.put(message(2, "{}"), NO_WAIT).await, Ok(Put::Accepted));
+    assert_eq!(inbox.put(message(3, &long), NO_WAIT).await, Err(PutError::Full));
+}
+
+#[tokio::test]
+async fn limits_count_what_is_in_the_file_after_a_restart() {
+    let file = File::new();
+    let options = DurableOptions::default().messages_max(2);
+    {
+        let inbox = file.open_with(options.clone()).await.inbox().clone();
+        inbox.put(message(1, "{}"), NO_WAIT).await.unwrap();
+        inbox.put(message(2, "{}"), NO_WAIT).await.unwrap();
+    }
+    let inbox = file.open_with(options).await.inbox().clone();
+    assert_eq!(inbox.put(message(3, "{}"), NO_WAIT).await, Err(PutError::Full));
+}
+
+#[tokio::test]
+async fn a_reply_is_there_after_a_restart_and_an_open_request_is_waited_for() {
+    let file = File::new();
+    let request = |number| Message { wants_reply: true, ..message(number, "{}") };
+    {
+        let inbox = file.open().await.inbox().clone();
+        for number in 1..=3 {
+            inbox.put(request(number), NO_WAIT).await.unwrap();
+        }
+        inbox.recv().await.unwrap().reply(&serde_json::json!({"n": 1})).await.unwrap();
+        inbox.recv().await.unwrap().ack().await.unwrap();
+    }
+    let inbox = file.open().await.inbox().clone();
+    assert_eq!(inbox.put(request(1), NO_WAIT).await, Ok(Put::Duplicate));
+    assert_eq!(inbox.reply_to("müller", id(1)).await.as_deref(), Ok(r#"{"n":1}"#));
+    assert_eq!(inbox.reply_to("müller", id(2)).await, Err(NoReply::NotGiven));
+    let (reply, given) = tokio::join!(inbox.reply_to("müller", id(3)), async {
+        inbox.recv().await.unwrap().reply(&serde_json::json!({"n": 3})).await
+    });
+    given.unwrap();
+    assert_eq!(reply.as_deref(), Ok(r#"{"n":3}"#));
+}
+
+#[tokio::test]
+async fn many_messages_leave_no_trace_in_the_file_but_their_ids() {
+    let file = File::new();
+    let inbox = file.open().await.inbox().clone();
+    let body = format!(r#"{{"x":"{}"}}"#, "a".repeat(100_000));
+    for round in 0..20_u8 {
+        let batch: Vec<_> = (0..10)
+            .map(|index| Message { id: MessageId::from_bytes([round * 10 + index; 16]), ..message(0, &body) })
+            .collect();
+        assert!(inbox.put_all(batch, NO_WAIT).await.iter().all(|answer| *answer == Ok(Put::Accepted)));
+        for _ in 0..10 {
+            inbox.recv().await.unwrap().ack().await.unwrap();
+        }
+    }
+    let files = std::fs::read_dir(file.directory.path()).unwrap();
+    let bytes: u64 = files.map(|entry| entry.unwrap().metadata().unwrap().len()).sum();
+    // 20 MB went through it, one at a time; the log is written back at 4 MB.
+    assert!(bytes < 12_000_000, "the room of what is gone is used again, but there are {bytes} bytes");
+}
+
+#[tokio::test]
+async fn one_inbox_is_open_once() {
+    let file = File::new();
+    let first = file.open().await;
+    let second = DurableOptions::default().open(file.path()).await;
+    assert!(matches!(second, Err(OpenError::InUse { .. })));
+    drop(first);
+    file.open().await;
+}
+
+#[tokio::test]
+async fn a_file_that_is_no_inbox_is_named() {
+    let file = File::new();
+    std::fs::write(file.path(), "this is not a database, by far not").unwrap();
+    let error = DurableOptions::default().open(file.path()).await.unwrap_err();
+    assert!(error.to_string().contains("inbox.db"), "{error}");
+    let missing =
+        DurableOptions::default().open(file.directory.path().join("no/inbox.db")).await.unwrap_err();
+    assert!(matches!(missing, OpenError::Database(_)), "{missing}");
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn its_files_are_for_their_owner_alone() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let file = File::new();
+    let inbox = file.open().await.inbox().clone();
+    inbox.put(message(1, "{}"), NO_WAIT).await.unwrap();
+    for entry in std::fs::read_dir(file.directory.path()).unwrap() {
+        let entry = entry.unwrap();
+        assert_eq!(entry.metadata().unwrap().permissions().mode() & 0o777, 0o600, "{:?}", entry.file_name());
+    }
+}
+
+#[tokio::test]
+async fn many_at_once_share_commits_and_lose_nothing() {
+    let file = File::new();
+    let inbox = file.open().await.inbox().clone();
+    let putters: Vec<_> = (0..50_u8)
+        .map(|number| {
+            let inbox = inbox.clone();
+            tokio::spawn(async move {
+                for round in 0..10_u8 {
+                    let mut bytes = [number; 16];
+                    bytes[0] = round;
+                    let one = Message { id: MessageId::from_bytes(bytes), ..message(0, "{}") };
+                    assert_eq!(inbox.put(one, NO_WAIT).await, Ok(Put::Accepted));
+                }
+            })
+        })
+        .collect();
+    for putter in putters {
+        putter.await.unwrap();
+    }
+    inbox.close();
+    let mut ids = Vec::new();
+    while let Some(delivery) = inbox.recv().await {
+        ids.push(delivery.id());
+        delivery.ack().await.unwrap();
+    }
+    ids.sort();
+    ids.dedup();
+    assert_eq!(ids.len(), 500);
+}

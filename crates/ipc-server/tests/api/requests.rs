@@ -1,0 +1,130 @@
+//! Requests and their replies.
+
+use ipc_protocol::{MessageId, ProblemCode, Route};
+use ipc_server::Server;
+use serde_json::json;
+
+use crate::fixture::*;
+
+/// Asks, with a wish for how long to wait.
+async fn ask(connection: &mut Connection, id: MessageId, session: &str, wait: &str) -> Response {
+    let envelope = sealed(Route::MessageRequest, id, Some(session), r#"{"what":"time"}"#);
+    let headers = format!("content-type: application/octet-stream\r\n{wait}");
+    connection.request("POST", "/message/request", &headers, &envelope).await
+}
+
+/// Takes the next message and replies to it.
+async fn reply(server: &Server, reply: serde_json::Value) {
+    let delivery = server.inbox().recv().await.unwrap();
+    assert!(delivery.wants_reply());
+    delivery.reply(&reply).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_request_gets_the_applications_reply_under_its_own_id() {
+    let server = builder().start().await.unwrap();
+    let session = admin_session(&server).await;
+    let mut connection = connect(&server).await;
+    let id = new_id();
+    let (answer, ()) =
+        tokio::join!(ask(&mut connection, id, &session, ""), reply(&server, json!({"time": "noon"})));
+    assert_eq!(reply_in(&answer), r#"{"time":"noon"}"#);
+    let plaintext = HOME.keys.open(&answer.body, None).unwrap();
+    let frame = ipc_protocol::Frame::parse(&plaintext).unwrap();
+    assert!(frame.reply_to(id).is_ok());
+
+    let again = ask(&mut connection, id, &session, "").await;
+    assert_eq!(reply_in(&again), r#"{"time":"noon"}"#, "the first reply again, with nobody at work");
+    assert_eq!(again.header("web-ipc-duplicate"), Some("true"));
+}
+
+#[tokio::test]
+async fn one_who_asks_again_while_it_is_worked_on_gets_the_same_reply() {
+    let server = builder().start().await.unwrap();
+    let session = admin_session(&server).await;
+    let (mut first, mut second) = (connect(&server).await, connect(&server).await);
+    let id = new_id();
+    let work = async {
+        let delivery = server.inbox().recv().await.unwrap();
+        // The second one has asked when the inbox says that it knows the message.
+        delivery.reply(&json!({"n": 1})).await.unwrap();
+    };
+    let (one, two, ()) =
+        tokio::join!(ask(&mut first, id, &session, ""), ask(&mut second, id, &session, ""), work);
+    assert_eq!((reply_in(&one), reply_in(&two)), (r#"{"n":1}"#.to_owned(), r#"{"n":1}"#.to_owned()));
+    server.stop().await;
+    assert!(server.inbox().recv().await.is_none(), "it was delivered once");
+}
+
+#[tokio::test]
+async fn no_reply_in_time_is_504_and_a_late_one_is_there_for_the_next_who_asks() {
+    let server = builder().start().await.unwrap();
+    let session = admin_session(&server).await;
+    let mut connection = connect(&server).await;
+    let id = new_id();
+    ask(&mut connection, id, &session, "prefer: respond-async, wait=0\r\n")
+        .await
+        .is_refusal(ProblemCode::NoReplyInTime);
+    assert_eq!(connection.request("GET", "/is/running", "", b"").await.status, 200);
+    reply(&server, json!({"late": true})).await;
+    assert_eq!(reply_in(&ask(&mut connection, id, &session, "").await), r#"{"late":true}"#);
+}
+
+#[tokio::test]
+async fn the_server_waits_no_longer_than_it_is_set_to() {
+    let server = builder().reply_wait_max(std::time::Duration::ZERO).start().await.unwrap();
+    let session = admin_session(&server).await;
+    let mut connection = connect(&server).await;
+    ask(&mut connection, new_id(), &session, "prefer: wait=3600\r\n")
+        .await
+        .is_refusal(ProblemCode::NoReplyInTime);
+}
+
+#[tokio::test]
+async fn a_request_that_is_dropped_is_told_at_once() {
+    let server = builder().start().await.unwrap();
+    let session = admin_session(&server).await;
+    let mut connection = connect(&server).await;
+    let drop_it = async { drop(server.inbox().recv().await.unwrap()) };
+    let (answer, ()) =
+        tokio::join!(ask(&mut connection, new_id(), &session, "prefer: wait=3600\r\n"), drop_it);
+    answer.is_refusal(ProblemCode::NotAnswered);
+}
+
+#[tokio::test]
+async fn a_message_that_was_no_request_has_no_reply_to_ask_for() {
+    let server = builder().start().await.unwrap();
+    let session = admin_session(&server).await;
+    let mut connection = connect(&server).await;
+    let id = new_id();
+    connection.submit(id, &session, r#"{"what":"time"}"#).await.is_success();
+    ask(&mut connection, id, &session, "").await.is_refusal(ProblemCode::ReplyForgotten);
+}
+
+#[tokio::test]
+async fn a_hundred_requests_wait_on_one_worker() {
+    let server = builder().start().await.unwrap();
+    let session = admin_session(&server).await;
+    let config = tls(Some(identity("localhost")));
+    let callers: Vec<_> = (0..100)
+        .map(|_| {
+            let (address, config, session) = (server.address(), config.clone(), session.clone());
+            tokio::spawn(async move {
+                let mut connection = connect_tls(address, &config).await.unwrap();
+                reply_in(&ask(&mut connection, new_id(), &session, "").await)
+            })
+        })
+        .collect();
+    let mut deliveries = Vec::new();
+    for _ in 0..100 {
+        deliveries.push(server.inbox().recv().await.unwrap());
+    }
+    // All are waiting, and the server still answers others.
+    assert_eq!(connect(&server).await.request("GET", "/is/running", "", b"").await.status, 200);
+    for delivery in deliveries {
+        delivery.reply(&json!({})).await.unwrap();
+    }
+    for caller in callers {
+        assert_eq!(caller.await.unwrap(), "{}");
+    }
+}
