@@ -19,11 +19,12 @@ use zeroize::Zeroizing;
 pub(crate) use wrong::WrongUsage;
 
 /// The names under which the binary may be called to be one of its commands.
-const OTHER_NAMES: [(&str, &str); 4] = [
+const OTHER_NAMES: [(&str, &str); 5] = [
     ("web-ipc-certs", "certs"),
     ("web-ipc-init", "init"),
     ("web-ipc-users", "users"),
     ("web-ipc-test", "test"),
+    ("web-ipc-serve", "serve"),
 ];
 
 /// What the user wants done.
@@ -45,6 +46,7 @@ pub(crate) enum Action {
     Certs(Certs),
     Users(Users),
     Test(Test),
+    Serve(Serve),
 }
 
 /// `--certs --name …`
@@ -78,6 +80,28 @@ pub(crate) struct Test {
     pub(crate) protocol: Protocol,
     pub(crate) log_level: LogLevel,
     pub(crate) quantity: u32,
+}
+
+/// `--serve …`
+#[derive(Debug)]
+pub(crate) struct Serve {
+    pub(crate) name: String,
+    pub(crate) ip: IpAddr,
+    pub(crate) port: u16,
+    pub(crate) protocol: Protocol,
+    pub(crate) log_level: LogLevel,
+    pub(crate) inbox: InboxKind,
+    /// What a shell is to run for each message, instead of printing it.
+    pub(crate) exec: Option<String>,
+    /// How many of them at once.
+    pub(crate) jobs: u16,
+}
+
+/// Where messages wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum InboxKind {
+    Memory,
+    Durable,
 }
 
 /// How much of the log is shown.
@@ -129,6 +153,7 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Inv
         "certs" => certs(&command, options)?.map(Action::Certs),
         "users" => users(options).map(Action::Users),
         "test" if options.get_flag("run") => Some(Action::Test(test(options))),
+        "serve" => Some(Action::Serve(serve(options))),
         _ => None,
     };
     let action = match action {
@@ -209,6 +234,20 @@ fn test(options: &ArgMatches) -> Test {
     }
 }
 
+fn serve(options: &ArgMatches) -> Serve {
+    // clap fills each of these from its default, but for `exec`.
+    Serve {
+        name: text(options, "name").expect("has a default"),
+        ip: *options.get_one("ip").expect("has a default"),
+        port: *options.get_one("port").expect("has a default"),
+        protocol: *options.get_one("protocol").expect("has a default"),
+        log_level: *options.get_one("logLevel").expect("has a default"),
+        inbox: *options.get_one("inbox").expect("has a default"),
+        exec: text(options, "exec"),
+        jobs: *options.get_one("jobs").expect("has a default"),
+    }
+}
+
 fn command() -> Command {
     Command::new("web-ipc")
         .version(env!("CARGO_PKG_VERSION"))
@@ -231,6 +270,7 @@ fn command() -> Command {
         .subcommand(certs_command())
         .subcommand(users_command())
         .subcommand(test_command())
+        .subcommand(serve_command())
 }
 
 fn subcommand(name: &'static str, short: char, usage: &'static str, about: &'static str) -> Command {
@@ -306,6 +346,42 @@ fn users_command() -> Command {
 }
 
 fn test_command() -> Command {
+    let about = "Start a server and a client on this host, send messages and check what arrives";
+    let test = subcommand("test", 't', "web-ipc --test --run [OPTIONS]", about).arg(flag(
+        "run",
+        'r',
+        "Do it; a home that is missing is made first",
+    ));
+    with_server_options(test, "The certificate that both ends show").arg(
+        option("qty", 'q', "N", "How many messages to send")
+            .allow_negative_numbers(true)
+            .value_parser(whole_number::<u32>)
+            .default_value("100"),
+    )
+}
+
+fn serve_command() -> Command {
+    let inbox = PossibleValuesParser::new(["memory", "durable"])
+        .map(|name| if name == "durable" { InboxKind::Durable } else { InboxKind::Memory });
+    let about = "Run a server: each message is a JSON line on stdout, or the input of a command";
+    let serve = subcommand("serve", 's', "web-ipc --serve [OPTIONS]", about);
+    with_server_options(serve, "The certificate to show")
+        .arg(
+            option("inbox", 'b', "KIND", "Where messages wait; a durable inbox keeps them until they were dealt with")
+                .value_parser(ValueParser::new(inbox))
+                .default_value("memory"),
+        )
+        .arg(option("exec", 'x', "COMMAND", "Run this for each message, with the message on its stdin, WEB_IPC_USER and WEB_IPC_ID in its environment; 0 acknowledges, and its stdout is the reply to a request"))
+        .arg(
+            option("jobs", 'j', "N", "How many commands may run at once")
+                .allow_negative_numbers(true)
+                .value_parser(whole_number::<u16>)
+                .default_value("1"),
+        )
+}
+
+/// Adds what every command takes that runs a server.
+fn with_server_options(command: Command, name_help: &'static str) -> Command {
     let protocol = PossibleValuesParser::new(["https", "http"])
         .map(|name| if name == "http" { Protocol::Http } else { Protocol::Https });
     let log_level =
@@ -318,10 +394,8 @@ fn test_command() -> Command {
                 _ => LogLevel::Critical,
             }
         });
-    let about = "Start a server and a client on this host, send messages and check what arrives";
-    subcommand("test", 't', "web-ipc --test --run [OPTIONS]", about)
-        .arg(flag("run", 'r', "Do it; a home that is missing is made first"))
-        .arg(option("name", 'n', "NAME", "The certificate that both ends show").default_value("localhost"))
+    command
+        .arg(option("name", 'n', "NAME", name_help).default_value("localhost"))
         .arg(
             option("ip", 'i', "ADDRESS", "The address to listen on")
                 .value_parser(address)
@@ -342,12 +416,6 @@ fn test_command() -> Command {
             option("logLevel", 'l', "LEVEL", "How much to log; critical shows only what ends the command")
                 .value_parser(ValueParser::new(log_level))
                 .default_value("info"),
-        )
-        .arg(
-            option("qty", 'q', "N", "How many messages to send")
-                .allow_negative_numbers(true)
-                .value_parser(whole_number::<u32>)
-                .default_value("100"),
         )
 }
 

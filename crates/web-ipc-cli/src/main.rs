@@ -12,6 +12,7 @@ mod log;
 mod out;
 mod password;
 mod selftest;
+mod serve;
 mod signals;
 mod users;
 
@@ -36,6 +37,7 @@ fn main() -> ExitCode {
     };
     log::start(match &invocation.action {
         Action::Test(test) => test.log_level,
+        Action::Serve(serve) => serve.log_level,
         _ => LogLevel::Info,
     });
     let Invocation { home, action } = invocation;
@@ -57,6 +59,7 @@ fn run(home: Option<&Path>, action: Action) -> Result<Verdict, Failure> {
         Action::Certs(certs) => certs::run(home, &certs),
         Action::Users(users) => users::run(home, users),
         Action::Test(test) => selftest::run(home, &test),
+        Action::Serve(serve) => serve::run(home, &serve),
     }
 }
 

@@ -22,9 +22,7 @@ use crate::signals::{self, EndSignal, EndSignals};
 
 /// Starts both ends, sends, checks, and stops. SIGINT and SIGTERM stop it early, but in good order.
 pub(crate) fn run(explicit_home: Option<&Path>, test: &Test) -> Result<Verdict, Failure> {
-    // As `--certs` does, and before anything is made.
-    let name = to_ascii(&test.name)
-        .map_err(|source| Failure::from(SetupError::Name { name: test.name.clone(), source }))?;
+    let name = peer_name(&test.name)?;
     let home = open_or_make_home(&locate(explicit_home)?)?;
     let unready = |error| Failure::of(&error, None).while_doing("cannot listen for signals");
     let runtime = signals::runtime().map_err(unready)?;
@@ -106,7 +104,12 @@ fn interrupted(signal: EndSignal, sent: u32) -> Verdict {
     Verdict::Interrupted(signal)
 }
 
-fn open_or_make_home(path: &Path) -> Result<Home, Failure> {
+/// A peer's name as it stands in its certificate: the user may write it in any script, as for `--certs`.
+pub(crate) fn peer_name(name: &str) -> Result<String, Failure> {
+    to_ascii(name).map_err(|source| Failure::from(SetupError::Name { name: name.to_owned(), source }))
+}
+
+pub(crate) fn open_or_make_home(path: &Path) -> Result<Home, Failure> {
     match Home::open(path) {
         Err(HomeError::Missing { .. } | HomeError::Incomplete { .. }) => {
             let made = init(path, &InitOptions::now())?;

@@ -1,0 +1,271 @@
+//! `web-ipc --serve`: a server whose messages go to stdout, a JSON line each, or to a command, one each.
+//!
+//! It uses the public libraries alone. A message is acknowledged when its line has been written and flushed, or its command
+//! has ended well. What was not acknowledged when it stops is kept by a durable inbox and handed out again; an inbox in
+//! memory is emptied first.
+
+use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::Stdio;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use futures_util::future::{FutureExt as _, join_all};
+use ipc_home::locate;
+use ipc_server::{Delivery, Inbox, InboxChoice, Server};
+use serde_json::json;
+use serde_json::value::RawValue;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+use tokio::io::AsyncWriteExt as _;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+
+use crate::args::{InboxKind, Serve};
+use crate::error::{Failure, Verdict};
+use crate::selftest::{open_or_make_home, peer_name};
+use crate::signals::{self, EndSignals};
+
+/// Lines that are written, and acknowledged, together.
+const LINES_MAX: usize = 256;
+
+/// Serves until it is told to stop, or nobody reads its lines any more.
+pub(crate) fn run(explicit_home: Option<&Path>, serve: &Serve) -> Result<Verdict, Failure> {
+    let name = peer_name(&serve.name)?;
+    let home = open_or_make_home(&locate(explicit_home)?)?;
+    let unready = |error| Failure::of(&error, None).while_doing("cannot listen for signals");
+    let runtime = signals::runtime().map_err(unready)?;
+    let result = runtime.block_on(async {
+        let signals = EndSignals::watch().map_err(unready)?;
+        let inbox: InboxChoice = match serve.inbox {
+            InboxKind::Memory => Inbox::memory().into(),
+            InboxKind::Durable => Inbox::durable().into(),
+        };
+        let server = Server::builder(&home)
+            .name(name)
+            .bind(SocketAddr::new(serve.ip, serve.port))
+            .protocol(serve.protocol)
+            .inbox(inbox)
+            .start()
+            .await?;
+        let is_durable = serve.inbox == InboxKind::Durable;
+        match &serve.exec {
+            None => print_all(&server, signals, is_durable).await,
+            Some(command) => run_all(&server, signals, serve, command).await,
+        }
+    });
+    // A write that nobody reads would be waited for for ever.
+    runtime.shutdown_background();
+    result
+}
+
+/// Prints each message as a line.
+async fn print_all(server: &Server, mut signals: EndSignals, is_durable: bool) -> Result<Verdict, Failure> {
+    let inbox = server.inbox();
+    let ended = loop {
+        let printed = tokio::select! {
+            biased;
+            _ = signals.next() => break Ok(()),
+            printed = print_some(inbox) => printed,
+        };
+        match printed {
+            Ok(true) => (),
+            Ok(false) => break Ok(()),
+            Err(error) => break Err(error),
+        }
+    };
+    server.stop().await;
+    if let Err(error) = ended {
+        return reader_gone(error, inbox, is_durable).await;
+    }
+    // A durable inbox keeps what is left; from memory it goes out now or never.
+    while !is_durable {
+        match print_some(inbox).await {
+            Ok(true) => (),
+            Ok(false) => break,
+            Err(error) => return reader_gone(error, inbox, is_durable).await,
+        }
+    }
+    Ok(Verdict::Done)
+}
+
+/// Prints the next message, and those that are there behind it, and acknowledges them. False if there is none any more.
+async fn print_some(inbox: &Inbox) -> io::Result<bool> {
+    let Some(first) = inbox.recv().await else { return Ok(false) };
+    let mut deliveries = vec![first];
+    while deliveries.len() < LINES_MAX
+        && let Some(Some(delivery)) = inbox.recv().now_or_never()
+    {
+        deliveries.push(delivery);
+    }
+    let lines: String = deliveries.iter().map(line).collect();
+    // Not on this thread: a reader that is slow must not keep a signal from being heard.
+    let write = move || {
+        let mut stdout = io::stdout().lock();
+        stdout.write_all(lines.as_bytes()).and_then(|()| stdout.flush())
+    };
+    tokio::task::spawn_blocking(write).await.map_err(io::Error::other)??;
+    for result in join_all(deliveries.into_iter().map(Delivery::ack)).await {
+        result.map_err(io::Error::other)?;
+    }
+    Ok(true)
+}
+
+/// `{"id", "user", "at", "body"}`, the body as it was sent.
+fn line(delivery: &Delivery) -> String {
+    #[derive(serde::Serialize)]
+    struct Line<'a> {
+        id: String,
+        user: &'a str,
+        at: String,
+        body: &'a RawValue,
+    }
+    let body: Result<&RawValue, _> = serde_json::from_str(delivery.body());
+    let line = body.and_then(|body| {
+        let (id, at) = (delivery.id().to_string(), rfc_3339(delivery.received_at()));
+        serde_json::to_string(&Line { id, user: delivery.user(), at, body })
+    });
+    // A body was checked before it was accepted; one with line breaks between its members is still one line.
+    let line = line.unwrap_or_else(|_| json!({"id": delivery.id().to_string()}).to_string());
+    line.replace(['\n', '\r'], " ") + "\n"
+}
+
+fn rfc_3339(time: SystemTime) -> String {
+    let time = OffsetDateTime::from(time);
+    let to_millis = time.replace_millisecond(time.millisecond()).unwrap_or(time);
+    to_millis.format(&Rfc3339).unwrap_or_default()
+}
+
+/// Nobody reads the lines any more: no failure, but what is left is told.
+async fn reader_gone(error: io::Error, inbox: &Inbox, is_durable: bool) -> Result<Verdict, Failure> {
+    if error.kind() != io::ErrorKind::BrokenPipe {
+        return Err(Failure::of(&error, None).while_doing("cannot write to stdout"));
+    }
+    if is_durable {
+        log::info!("the reader of the messages has gone away; what it has not read is kept");
+        return Ok(Verdict::Done);
+    }
+    let mut lost = 0_u64;
+    while inbox.recv().await.is_some() {
+        lost += 1;
+    }
+    if lost > 0 {
+        log::warn!(
+            "the reader of the messages has gone away; {lost} are lost with it; --inbox durable keeps them"
+        );
+    }
+    Ok(Verdict::Done)
+}
+
+/// Runs a command for each message, so many at once.
+async fn run_all(
+    server: &Server,
+    mut signals: EndSignals,
+    serve: &Serve,
+    command: &str,
+) -> Result<Verdict, Failure> {
+    let inbox = server.inbox();
+    let command: Arc<str> = command.into();
+    let places = Arc::new(Semaphore::new(usize::from(serve.jobs.max(1))));
+    let mut jobs = JoinSet::new();
+    let mut is_stopping = false;
+    loop {
+        // A place first: a message is taken only when there is somebody to deal with it.
+        let next = async {
+            let place = Arc::clone(&places).acquire_owned().await.ok()?;
+            inbox.recv().await.map(|delivery| (place, delivery))
+        };
+        let next = tokio::select! {
+            biased;
+            _ = signals.next(), if !is_stopping => {
+                is_stopping = true;
+                server.stop().await;
+                if serve.inbox == InboxKind::Durable { break } else { continue }
+            }
+            Some(ended) = jobs.join_next() => {
+                if let Err(error) = ended {
+                    log::error!("a job failed: {error}");
+                }
+                continue;
+            }
+            next = next => next,
+        };
+        let Some((place, delivery)) = next else { break };
+        let command = Arc::clone(&command);
+        jobs.spawn(async move {
+            let _place = place;
+            job(delivery, &command).await;
+        });
+    }
+    while let Some(ended) = jobs.join_next().await {
+        if let Err(error) = ended {
+            log::error!("a job failed: {error}");
+        }
+    }
+    Ok(Verdict::Done)
+}
+
+/// One message's command: the message on its stdin, who sent it in its environment. If it ends well the message is
+/// acknowledged, and the sender of a request gets what it wrote to stdout.
+async fn job(delivery: Delivery, command: &str) {
+    let id = delivery.id();
+    let output = match output(&delivery, command).await {
+        Ok(output) if output.status.success() => output.stdout,
+        Ok(output) => return log::error!("the command for message {id} ended with {}", output.status),
+        Err(error) => return log::error!("the command for message {id} cannot be run: {error}"),
+    };
+    let settled = if delivery.wants_reply() {
+        match String::from_utf8(output).ok().and_then(|text| RawValue::from_string(text).ok()) {
+            Some(reply) => delivery.reply(&reply).await.map_err(|error| error.to_string()),
+            None => {
+                return log::error!(
+                    "the command for request {id} wrote no JSON to stdout, so there is no reply"
+                );
+            }
+        }
+    } else {
+        delivery.ack().await.map_err(|error| error.to_string())
+    };
+    if let Err(error) = settled {
+        log::error!("message {id}: {error}");
+    }
+}
+
+async fn output(delivery: &Delivery, command: &str) -> io::Result<std::process::Output> {
+    let mut child = tokio::process::Command::new("sh")
+        .arg("-c")
+        .arg(command)
+        .env("WEB_IPC_USER", delivery.user())
+        .env("WEB_IPC_ID", delivery.id().to_string())
+        .stdin(Stdio::piped())
+        .stdout(if delivery.wants_reply() { Stdio::piped() } else { Stdio::inherit() })
+        .spawn()?;
+    let stdin = child.stdin.take();
+    let body = format!("{}\n", delivery.body());
+    let feed = async {
+        if let Some(mut stdin) = stdin
+            && let Err(error) = stdin.write_all(body.as_bytes()).await
+            && error.kind() != io::ErrorKind::BrokenPipe
+        {
+            log::warn!("the message {} could not be written to its command: {error}", delivery.id());
+        }
+    };
+    let ((), output) = tokio::join!(feed, child.wait_with_output());
+    output
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::{Duration, UNIX_EPOCH};
+
+    #[test]
+    fn times_are_utc_with_milliseconds() {
+        assert_eq!(
+            rfc_3339(UNIX_EPOCH + Duration::from_millis(1_742_413_130_608)),
+            "2025-03-19T19:38:50.608Z"
+        );
+        assert_eq!(rfc_3339(UNIX_EPOCH + Duration::from_micros(1_500)), "1970-01-01T00:00:00.001Z");
+    }
+}
