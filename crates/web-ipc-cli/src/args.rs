@@ -19,12 +19,14 @@ use zeroize::Zeroizing;
 pub(crate) use wrong::WrongUsage;
 
 /// The names under which the binary may be called to be one of its commands.
-const OTHER_NAMES: [(&str, &str); 5] = [
+const OTHER_NAMES: [(&str, &str); 7] = [
     ("web-ipc-certs", "certs"),
     ("web-ipc-init", "init"),
     ("web-ipc-users", "users"),
     ("web-ipc-test", "test"),
     ("web-ipc-serve", "serve"),
+    ("web-ipc-send", "send"),
+    ("web-ipc-request", "request"),
 ];
 
 /// What the user wants done.
@@ -47,6 +49,8 @@ pub(crate) enum Action {
     Users(Users),
     Test(Test),
     Serve(Serve),
+    Send(Sending),
+    Request(Asking),
 }
 
 /// `--certs --name …`
@@ -95,6 +99,38 @@ pub(crate) struct Serve {
     pub(crate) exec: Option<String>,
     /// How many of them at once.
     pub(crate) jobs: u16,
+}
+
+/// Which server to send to, and as whom.
+#[derive(Debug)]
+pub(crate) struct Target {
+    pub(crate) name: String,
+    pub(crate) ip: IpAddr,
+    pub(crate) port: u16,
+    pub(crate) protocol: Protocol,
+    pub(crate) identity: String,
+    pub(crate) user: Option<String>,
+    pub(crate) password: Option<Zeroizing<String>>,
+    pub(crate) log_level: LogLevel,
+}
+
+/// `--send …`
+#[derive(Debug)]
+pub(crate) struct Sending {
+    pub(crate) target: Target,
+    /// The message; without one they come from stdin.
+    pub(crate) message: Option<String>,
+    pub(crate) timeout_secs: u16,
+    pub(crate) batch: u16,
+    pub(crate) keep_going: bool,
+}
+
+/// `--request …`
+#[derive(Debug)]
+pub(crate) struct Asking {
+    pub(crate) target: Target,
+    pub(crate) message: String,
+    pub(crate) timeout_secs: u16,
 }
 
 /// Where messages wait.
@@ -154,6 +190,8 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Inv
         "users" => users(options).map(Action::Users),
         "test" if options.get_flag("run") => Some(Action::Test(test(options))),
         "serve" => Some(Action::Serve(serve(options))),
+        "send" => Some(Action::Send(sending(options))),
+        "request" => asking(options).map(Action::Request),
         _ => None,
     };
     let action = match action {
@@ -248,6 +286,35 @@ fn serve(options: &ArgMatches) -> Serve {
     }
 }
 
+fn target(options: &ArgMatches) -> Target {
+    Target {
+        name: text(options, "name").expect("has a default"),
+        ip: *options.get_one("ip").expect("has a default"),
+        port: *options.get_one("port").expect("has a default"),
+        protocol: *options.get_one("protocol").expect("has a default"),
+        identity: text(options, "identity").expect("has a default"),
+        user: text(options, "user"),
+        password: text(options, "password").map(Zeroizing::new),
+        log_level: *options.get_one("logLevel").expect("has a default"),
+    }
+}
+
+fn sending(options: &ArgMatches) -> Sending {
+    Sending {
+        target: target(options),
+        message: text(options, "object"),
+        timeout_secs: *options.get_one("timeout").expect("has a default"),
+        batch: *options.get_one("batch").expect("has a default"),
+        keep_going: options.get_flag("keep-going"),
+    }
+}
+
+fn asking(options: &ArgMatches) -> Option<Asking> {
+    let message = text(options, "object")?;
+    let timeout_secs = *options.get_one("timeout").expect("has a default");
+    Some(Asking { target: target(options), message, timeout_secs })
+}
+
 fn command() -> Command {
     Command::new("web-ipc")
         .version(env!("CARGO_PKG_VERSION"))
@@ -271,6 +338,8 @@ fn command() -> Command {
         .subcommand(users_command())
         .subcommand(test_command())
         .subcommand(serve_command())
+        .subcommand(send_command())
+        .subcommand(request_command())
 }
 
 fn subcommand(name: &'static str, short: char, usage: &'static str, about: &'static str) -> Command {
@@ -380,8 +449,69 @@ fn serve_command() -> Command {
         )
 }
 
+fn send_command() -> Command {
+    let about = "Send a JSON object, or one a line from stdin";
+    let send = subcommand("send", 'S', "web-ipc --send [OPTIONS] [OBJECT]", about)
+        .arg(Arg::new("object").value_name("OBJECT").help("The message [default: lines of JSON from stdin]"))
+        .arg(seconds("How long to try without any progress, 480 s at most"))
+        .arg(
+            option("batch", 'b', "N", "How many lines go out together at most, 1 to 1000")
+                .allow_negative_numbers(true)
+                .value_parser(whole_number::<u16>)
+                .default_value("500"),
+        )
+        .arg(flag("keep-going", 'k', "Report a line that is no JSON object, and go on with the next"));
+    with_client_options(send)
+}
+
+fn request_command() -> Command {
+    let about = "Send a JSON object and print the reply";
+    let request = subcommand("request", 'R', "web-ipc --request [OPTIONS] OBJECT", about)
+        .arg(Arg::new("object").value_name("OBJECT").help("The request"))
+        .arg(seconds("How long to wait for the reply, 480 s at most"));
+    with_client_options(request)
+}
+
+fn seconds(help: &'static str) -> Arg {
+    option("timeout", 'T', "SECONDS", help)
+        .allow_negative_numbers(true)
+        .value_parser(whole_number::<u16>)
+        .default_value("30")
+}
+
+/// Adds what every command takes that only sends.
+fn with_client_options(command: Command) -> Command {
+    with_common_options(
+        command,
+        "The name in the server's certificate",
+        "The server's address",
+        "The server's port",
+        "3000",
+    )
+    .arg(option("identity", 'c', "NAME", "The certificate to show").default_value("localhost"))
+    .arg(option("user", 'u', "NAME", "The user to log in as [default: the home's ipc-admin]"))
+    .arg(
+        Arg::new("password")
+            .long("password")
+            .value_name("PASSWORD")
+            .help("The user's password; `-` reads a line from stdin [default: asks on a terminal]"),
+    )
+}
+
 /// Adds what every command takes that runs a server.
 fn with_server_options(command: Command, name_help: &'static str) -> Command {
+    let port = "The port; 0 is the first free one of 3000 to 3999";
+    with_common_options(command, name_help, "The address to listen on", port, "0")
+}
+
+/// Adds what every command takes that goes over the network.
+fn with_common_options(
+    command: Command,
+    name_help: &'static str,
+    ip_help: &'static str,
+    port_help: &'static str,
+    port: &'static str,
+) -> Command {
     let protocol = PossibleValuesParser::new(["https", "http"])
         .map(|name| if name == "http" { Protocol::Http } else { Protocol::Https });
     let log_level =
@@ -396,16 +526,12 @@ fn with_server_options(command: Command, name_help: &'static str) -> Command {
         });
     command
         .arg(option("name", 'n', "NAME", name_help).default_value("localhost"))
+        .arg(option("ip", 'i', "ADDRESS", ip_help).value_parser(address).default_value("127.0.0.1"))
         .arg(
-            option("ip", 'i', "ADDRESS", "The address to listen on")
-                .value_parser(address)
-                .default_value("127.0.0.1"),
-        )
-        .arg(
-            option("port", 'p', "PORT", "The port; 0 is the first free one of 3000 to 3999")
+            option("port", 'p', "PORT", port_help)
                 .allow_negative_numbers(true)
                 .value_parser(whole_number::<u16>)
-                .default_value("0"),
+                .default_value(port),
         )
         .arg(
             option("protocol", 'P', "PROTOCOL", "https, or http on a loopback address")

@@ -12,6 +12,7 @@ mod log;
 mod out;
 mod password;
 mod selftest;
+mod send;
 mod serve;
 mod signals;
 mod users;
@@ -38,6 +39,8 @@ fn main() -> ExitCode {
     log::start(match &invocation.action {
         Action::Test(test) => test.log_level,
         Action::Serve(serve) => serve.log_level,
+        Action::Send(send) => send.target.log_level,
+        Action::Request(request) => request.target.log_level,
         _ => LogLevel::Info,
     });
     let Invocation { home, action } = invocation;
@@ -60,6 +63,8 @@ fn run(home: Option<&Path>, action: Action) -> Result<Verdict, Failure> {
         Action::Users(users) => users::run(home, users),
         Action::Test(test) => selftest::run(home, &test),
         Action::Serve(serve) => serve::run(home, &serve),
+        Action::Send(sending) => send::run(home, &sending),
+        Action::Request(asking) => send::request(home, &asking),
     }
 }
 
