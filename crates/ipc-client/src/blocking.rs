@@ -1,9 +1,11 @@
 //! The client for code that is not async: the same thread and the same behaviour, with calls that wait.
 
+use std::time::Duration;
+
 use ipc_home::Home;
 use serde::Serialize;
 
-use crate::{ClientBuilder, SendError, Sent};
+use crate::{ClientBuilder, Items, Reply, SendAll, SendError, Sent};
 
 /// Sends messages to one server and waits for each.
 ///
@@ -33,6 +35,41 @@ impl Client {
     /// If called from within `futures_executor::block_on`, which cannot be nested.
     pub fn send<T: Serialize + ?Sized>(&self, message: &T) -> Result<Sent, SendError> {
         futures_executor::block_on(self.inner.send(message))
+    }
+
+    /// Sends a message and waits for the application's reply, as [`crate::Client::request`] does.
+    ///
+    /// # Errors
+    /// [`SendError`]; [`SendError::NoReply`] if the server took the request and there is no reply to it.
+    ///
+    /// # Panics
+    /// If called from within `futures_executor::block_on`, which cannot be nested.
+    pub fn request<T: Serialize + ?Sized>(&self, message: &T) -> Result<Reply, SendError> {
+        futures_executor::block_on(self.inner.request(message))
+    }
+
+    /// Sends a message and waits so long for the application's reply, as [`crate::Client::request_within`] does.
+    ///
+    /// # Errors
+    /// [`SendError`]; [`SendError::NoReply`] if the server took the request and there is no reply to it.
+    ///
+    /// # Panics
+    /// If called from within `futures_executor::block_on`, which cannot be nested.
+    pub fn request_within<T: Serialize + ?Sized>(
+        &self,
+        message: &T,
+        wait: Duration,
+    ) -> Result<Reply, SendError> {
+        futures_executor::block_on(self.inner.request_within(message, wait))
+    }
+
+    /// Sends many messages, in order, as [`crate::Client::send_all`] does: finish with [`SendAll::wait`].
+    pub fn send_all<'a, I>(&self, messages: I) -> SendAll<'a, Items<I::IntoIter>>
+    where
+        I: IntoIterator,
+        I::Item: Serialize,
+    {
+        self.inner.send_all(messages)
     }
 
     /// Asks the server whether it runs, as [`crate::Client::is_running`] does.

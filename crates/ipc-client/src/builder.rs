@@ -218,7 +218,8 @@ impl ClientBuilder {
     }
 
     /// How many connections are open at most, and so how many requests are under way at once; a further send waits
-    /// for one. 1 to 1024, default 4.
+    /// for one. Requests that wait for a reply leave one of them to everything else, where there are several. 1 to
+    /// 1024, default 4.
     #[must_use]
     pub fn connections_max(mut self, connections: usize) -> Self {
         self.connections_max = connections;

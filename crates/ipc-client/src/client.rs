@@ -65,7 +65,8 @@ impl Client {
     /// The message is serialised at the call; nothing is sent before the future is first polled. Messages sent one
     /// after the other arrive in that order; of those under way at the same time any may be first.
     ///
-    /// Dropping the future gives up waiting, and no further attempt is begun. The message may still arrive.
+    /// Dropping the future gives up waiting, and no further attempt is begun: a message that still waits for a
+    /// connection is not sent. One that is on its way may still arrive.
     ///
     /// # Errors
     /// [`SendError`], whose [`outcome`](SendError::outcome) tells what became of the message.
@@ -73,14 +74,10 @@ impl Client {
         &self,
         message: &T,
     ) -> impl Future<Output = Result<Sent, SendError>> + Send + use<T> {
-        let body = to_body(message);
         let shared = self.shared.clone();
+        let body = shared.body(message);
         async move {
             let body = body?;
-            let bytes_max = shared.plaintext_bytes_max;
-            if body.len() > bytes_max {
-                return Err(SendError::TooLarge { bytes: body.len(), bytes_max });
-            }
             let id = MessageId::from_random(random()?);
             let deadline_at = Instant::now() + shared.deadline;
             shared.ask(|done| Job::Submit { id, body, deadline_at, done }).await
@@ -111,8 +108,18 @@ impl Client {
 }
 
 impl Shared {
+    /// The JSON text of a message, if it is one and not too long.
+    pub(crate) fn body<T: Serialize + ?Sized>(&self, message: &T) -> Result<String, SendError> {
+        let body = to_body(message)?;
+        let bytes_max = self.plaintext_bytes_max;
+        if body.len() > bytes_max {
+            return Err(SendError::TooLarge { bytes: body.len(), bytes_max });
+        }
+        Ok(body)
+    }
+
     /// Hands the thread a job and waits for what comes of it.
-    async fn ask<T>(
+    pub(crate) async fn ask<T>(
         &self,
         job: impl FnOnce(oneshot::Sender<Result<T, SendError>>) -> Job,
     ) -> Result<T, SendError> {

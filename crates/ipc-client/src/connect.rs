@@ -135,7 +135,8 @@ impl Service<ConnectInfo<Uri>> for Dialer {
         let dialer = self.clone();
         Box::pin(async move {
             let stream = dialer.dial().await.map_err(ConnectError::Io)?;
-            ATTEMPT.with(|attempt| attempt.connected.set(true));
+            // Outside of a request there is nobody to tell.
+            let _ = ATTEMPT.try_with(|attempt| attempt.connected.set(true));
             Ok(Connection::new(info.request().clone(), stream))
         })
     }

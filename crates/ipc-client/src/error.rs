@@ -17,11 +17,14 @@ pub(crate) type Cause = Box<dyn Error + Send + Sync>;
 pub enum Outcome {
     /// It was refused, here or by the server, and is not in the inbox. Sent again as it is, it will be refused again.
     Refused,
-    /// It never got as far as the server and is not in the inbox. It may be sent again.
+    /// It is not in the inbox: it never got as far as the server, or no further than a session that was over. It may
+    /// be sent again.
     NeverArrived,
     /// It may be in the inbox or not: it was on its way when the answer failed to come. To send it again, with a new
     /// id, may deliver it twice.
     NotKnown,
+    /// It was put into the inbox; what failed is the reply to it. Only a request comes to this.
+    Accepted,
 }
 
 /// What is wrong with a server's certificate.
@@ -72,7 +75,32 @@ impl std::fmt::Display for Distrust {
     }
 }
 
-/// Why a message was not sent.
+/// Why there is no reply to a request that the server took.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum NoReply {
+    /// The application has let the request go without a reply (status 502). It may have acted on it.
+    NotGiven,
+    /// No reply came in the time that the caller gave it (status 504). The application may still be at it.
+    NotInTime {
+        /// That time.
+        wait: Duration,
+    },
+    /// The reply was given to an earlier attempt, and the server has it no more (status 410).
+    Forgotten,
+}
+
+impl std::fmt::Display for NoReply {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            NoReply::NotGiven => f.write_str("the application gave no reply"),
+            NoReply::NotInTime { wait } => write!(f, "no reply came within {} s", wait.as_secs_f64()),
+            NoReply::Forgotten => f.write_str("the reply is not kept any more"),
+        }
+    }
+}
+
+/// Why a message was not sent, or a request not answered.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SendError {
@@ -180,6 +208,19 @@ pub enum SendError {
         #[source]
         last: Box<SendError>,
     },
+    /// The server asked for a login before it takes the message, and the login got no answer, or none that can be used.
+    #[error("the login failed")]
+    LoginFailed {
+        /// What became of the login.
+        #[source]
+        last: Box<SendError>,
+    },
+    /// The server took the request, and there is no reply to it.
+    #[error("the server took the request, but {reason}")]
+    NoReply {
+        /// Why there is none.
+        reason: NoReply,
+    },
     /// The operating system gave no random numbers. Nothing was sent.
     #[error("the operating system gave no random numbers")]
     NoRandomness {
@@ -204,7 +245,10 @@ impl SendError {
             | SendError::Refused { .. }
             | SendError::BadCredentials { .. }
             | SendError::CertificateRefused { .. } => Outcome::Refused,
-            SendError::ServerNotTrusted { .. }
+            SendError::NoReply { .. } => Outcome::Accepted,
+            // The answer that asked for the login said that the message was not taken.
+            SendError::LoginFailed { .. }
+            | SendError::ServerNotTrusted { .. }
             | SendError::Handshake { .. }
             | SendError::Unreachable { .. }
             | SendError::Busy { .. }
@@ -214,6 +258,19 @@ impl SendError {
             | SendError::InDoubt { .. }
             | SendError::Stopped => Outcome::NotKnown,
             SendError::Deadline { outcome, .. } => *outcome,
+        }
+    }
+
+    /// The same failure, of a message that an attempt may have brought there before.
+    pub(crate) fn in_doubt(self) -> Self {
+        match self {
+            SendError::Deadline { deadline, outcome: Outcome::Refused | Outcome::NeverArrived, last } => {
+                SendError::Deadline { deadline, outcome: Outcome::NotKnown, last }
+            }
+            error => match error.outcome() {
+                Outcome::NotKnown | Outcome::Accepted => error,
+                Outcome::Refused | Outcome::NeverArrived => SendError::InDoubt { last: Box::new(error) },
+            },
         }
     }
 
@@ -249,7 +306,16 @@ impl SendError {
             SendError::NoAnswer { .. } => "check that the server runs and what its log says",
             SendError::Unexpected { .. } => "check that a web-ipc server answers at this address",
             SendError::Busy { .. } => "allow more connections or a longer deadline",
-            SendError::Deadline { last, .. } | SendError::InDoubt { last } => return last.remedy(),
+            SendError::Deadline { last, .. }
+            | SendError::InDoubt { last }
+            | SendError::LoginFailed { last } => return last.remedy(),
+            SendError::NoReply { reason } => match reason {
+                NoReply::NotGiven => "look into the log of the receiving application",
+                NoReply::NotInTime { .. } => {
+                    "give the receiving application more time, or have it reply sooner"
+                }
+                NoReply::Forgotten => "have the server keep replies for longer",
+            },
             SendError::NoRandomness { .. } => "check the operating system's random number generator",
         };
         Some(text.to_owned())
@@ -357,6 +423,33 @@ mod tests {
         let no_answer =
             SendError::NoAnswer { address: "a:1".into(), source: io::ErrorKind::ConnectionReset.into() };
         assert_eq!(no_answer.outcome(), Outcome::NotKnown);
+    }
+
+    #[test]
+    fn a_request_without_a_reply_was_accepted_and_a_failed_login_leaves_the_message_where_it_was() {
+        let no_reply =
+            SendError::NoReply { reason: NoReply::NotInTime { wait: Duration::from_millis(1500) } };
+        assert_eq!(no_reply.to_string(), "the server took the request, but no reply came within 1.5 s");
+        assert_eq!(no_reply.outcome(), Outcome::Accepted);
+        let last = Box::new(SendError::Unexpected { status: 200, detail: "odd".into() });
+        assert_eq!(last.outcome(), Outcome::NotKnown);
+        let login = SendError::LoginFailed { last };
+        assert_eq!(login.outcome(), Outcome::NeverArrived);
+        assert!(login.remedy().unwrap().contains("web-ipc server"));
+    }
+
+    #[test]
+    fn doubt_covers_what_would_claim_to_know_better() {
+        let claims = refused(403, None).in_doubt();
+        assert!(matches!(&claims, SendError::InDoubt { .. }) && claims.outcome() == Outcome::NotKnown);
+        let late = SendError::Deadline {
+            deadline: Duration::ZERO,
+            outcome: Outcome::NeverArrived,
+            last: Box::new(refused(503, None)),
+        };
+        let late = late.in_doubt();
+        assert!(matches!(&late, SendError::Deadline { outcome: Outcome::NotKnown, .. }), "{late:?}");
+        assert!(matches!(SendError::Stopped.in_doubt(), SendError::Stopped));
     }
 
     #[test]

@@ -20,9 +20,6 @@ use crate::connect::{ATTEMPT, Attempt, Dialer};
 use crate::error::SendError;
 use crate::{retry, tls};
 
-/// The longest answer that is read. The longest there is holds a session token of a few hundred bytes.
-const ANSWER_BYTES_MAX: usize = 64 * 1024;
-
 /// How much of a body is handed to awc at a time: it copies each piece into a buffer that it keeps.
 const PIECE_BYTES: usize = 64 * 1024;
 
@@ -32,12 +29,25 @@ const KEEP_ALIVE: Duration = Duration::from_secs(60);
 /// How long a connection is used at all. Then a new handshake takes notice of new certificates.
 const LIFETIME: Duration = Duration::from_secs(3600);
 
+/// The header with which a caller says how long it wants to wait.
+const PREFER: &str = "prefer";
+
 /// Sends requests to one server.
 pub(crate) struct Http {
     client: awc::Client,
     dialer: Dialer,
     name: String,
     authority: String,
+}
+
+/// A request.
+pub(crate) struct Question {
+    pub(crate) route: Route,
+    pub(crate) body: Bytes,
+    /// How long the server is asked to wait for a reply; it is told whole seconds, rounded up.
+    pub(crate) reply_wait: Option<Duration>,
+    /// The longest answer to read.
+    pub(crate) answer_bytes_max: usize,
 }
 
 /// An answer of any status, read to its end.
@@ -47,6 +57,8 @@ pub(crate) struct Answer {
     pub(crate) duplicate: bool,
     /// The body is a raw envelope rather than text.
     pub(crate) raw: bool,
+    /// The body was longer than asked for, and is left out.
+    pub(crate) too_long: bool,
     pub(crate) body: Bytes,
 }
 
@@ -79,8 +91,7 @@ impl Http {
     /// [`SendError::ServerNotTrusted`], [`SendError::CertificateRefused`].
     pub(crate) async fn exchange(
         &self,
-        route: Route,
-        body: Bytes,
+        Question { route, body, reply_wait, answer_bytes_max }: Question,
         limit: Instant,
         attempt: &Rc<Attempt>,
     ) -> Result<Answer, SendError> {
@@ -92,6 +103,11 @@ impl Http {
                 "GET" => self.client.request(Method::GET, uri),
                 _ => self.client.request(Method::POST, uri).insert_header((CONTENT_TYPE, RAW_ENVELOPE_TYPE)),
             };
+            let request = match reply_wait {
+                // RFC 7240, section 4.3.
+                Some(wait) => request.insert_header((PREFER, format!("wait={}", whole_secs(wait)))),
+                None => request,
+            };
             let body = Pieces { rest: body };
             let mut response =
                 request.send_body(body).await.map_err(|error| self.fault(&io_error(error), attempt))?;
@@ -101,13 +117,14 @@ impl Http {
                 retry_after: header(RETRY_AFTER.as_str()).and_then(retry::retry_after),
                 duplicate: header(DUPLICATE_HEADER) == Some(b"true"),
                 raw: header(CONTENT_TYPE.as_str()) == Some(RAW_ENVELOPE_TYPE.as_bytes()),
+                too_long: false,
                 body: Bytes::new(),
             };
             let length = header(CONTENT_LENGTH.as_str()).and_then(content_length);
-            answer.body = match response.body().limit(ANSWER_BYTES_MAX).await {
+            answer.body = match response.body().limit(answer_bytes_max).await {
                 Ok(body) => body,
                 // Too long for anything that is looked for in it; the status still counts.
-                Err(PayloadError::Overflow) => return Ok(answer),
+                Err(PayloadError::Overflow) => return Ok(Answer { too_long: true, ..answer }),
                 Err(error) => return Err(self.fault(&payload_error(error), attempt)),
             };
             // awc takes an end of the connection for an end of the body.
@@ -161,6 +178,10 @@ impl MessageBody for Pieces {
     }
 }
 
+fn whole_secs(wait: Duration) -> u64 {
+    wait.as_secs().saturating_add(u64::from(wait.subsec_nanos() > 0))
+}
+
 fn content_length(value: &[u8]) -> Option<usize> {
     std::str::from_utf8(value).ok()?.trim().parse().ok()
 }
@@ -195,5 +216,18 @@ fn unwrap_io(error: impl Error + 'static) -> io::Error {
             None => io::Error::new(inner.kind(), inner.to_string()),
         },
         None => io::Error::other(error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wait_is_told_in_whole_seconds_rounded_up() {
+        for (millis, secs) in [(0, 0), (1, 1), (1000, 1), (1001, 2)] {
+            assert_eq!(whole_secs(Duration::from_millis(millis)), secs);
+        }
+        assert_eq!(whole_secs(Duration::MAX), u64::MAX);
     }
 }

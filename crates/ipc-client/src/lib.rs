@@ -6,7 +6,9 @@
 //!
 //! | you want | take |
 //! |---|---|
-//! | to send from async code, on any runtime | [`Client`] |
+//! | to send from async code, on any runtime | [`Client::send`] |
+//! | to have an answer from the application | [`Client::request`], which gives a [`Reply`] |
+//! | to send many messages, fast and in order | [`Client::send_all`], or [`Client::send_all_stream`] |
 //! | to send from code that is not async | [`blocking::Client`] |
 //! | another user, certificate, deadline … | [`ClientBuilder`], from [`Client::builder`] |
 //! | to know what became of a message that failed | [`SendError::outcome`] |
@@ -39,15 +41,36 @@
 //!     println!("{error}: {:?}, {}", error.outcome(), error.remedy().unwrap_or_default());
 //!     assert_eq!(error.outcome(), ipc_client::Outcome::Refused);
 //! }
+//!
+//! // Many messages: a batch at a time, in order.
+//! let report = client.send_all((2..=4).map(|n| json!({"test": n}))).await?;
+//! println!("{} sent, {} refused", report.sent, report.refused);
+//! # for test in 1..=4 {
+//! #     let delivery = server.inbox().recv().await.ok_or("nothing arrived")?;
+//! #     assert_eq!(delivery.body(), format!(r#"{{"test":{test}}}"#));
+//! #     delivery.ack().await?;
+//! # }
+//!
+//! // A message that asks for a reply.
+//! # let inbox = server.inbox().clone();
+//! # tokio::spawn(async move {
+//! #     if let Some(delivery) = inbox.recv().await {
+//! #         delivery.reply(&json!({"time": "noon"})).await.ok();
+//! #     }
+//! # });
+//! let reply = client.request(&json!({"what": "time"})).await?;
+//! println!("the answer is {}", reply.body());
+//! # assert_eq!(reply.body(), r#"{"time":"noon"}"#);
 //! # Ok::<(), Box<dyn std::error::Error>>(()) })?;
 //!
 //! // The same without async.
 //! # let client = Client::builder(&home).server("localhost", address).build()?;
 //! let client = client.blocking();
-//! client.send(&json!({"test": 2}))?;
+//! client.send(&json!({"test": 5}))?;
+//! client.send_all([json!({"test": 6})]).wait()?;
 //! # runtime.block_on(async {
 //! #     let mut inbox = server.inbox();
-//! #     for test in [1, 2] {
+//! #     for test in [5, 6] {
 //! #         let delivery = inbox.recv().await.ok_or("nothing arrived")?;
 //! #         assert_eq!(delivery.body(), format!(r#"{{"test":{test}}}"#));
 //! #         delivery.ack().await?;
@@ -58,14 +81,18 @@
 //! ```
 
 mod address;
+mod batch;
 pub mod blocking;
 mod builder;
 mod client;
 mod connect;
+mod errand;
 mod error;
 mod http;
+mod request;
 mod retry;
 mod send;
+mod send_all;
 mod session;
 mod stream;
 mod tls;
@@ -73,5 +100,12 @@ mod worker;
 
 pub use builder::{BuildError, CONNECTIONS_MAX_DEFAULT, ClientBuilder, DEADLINE_DEFAULT, IDENTITY_DEFAULT};
 pub use client::{Client, Sent};
-pub use error::{Distrust, Outcome, SendError};
-pub use ipc_protocol::{BodyError, DEADLINE_SECS_MAX, MessageId, ProblemCode, Protocol};
+pub use error::{Distrust, NoReply, Outcome, SendError};
+pub use ipc_protocol::{
+    BATCH_MESSAGES_MAX_DEFAULT, BodyError, DEADLINE_SECS_MAX, MessageId, ProblemCode, Protocol,
+};
+pub use request::{ParseError, REPLY_WAIT_DEFAULT, Reply};
+pub use send_all::{
+    Answered, BATCH_BYTES_DEFAULT, BATCH_MESSAGES_DEFAULT, Items, REFUSALS_KEPT_MAX, Refusal, Report,
+    SendAll, SendAllError,
+};

@@ -1,8 +1,9 @@
-//! How a message is sent: sealed, posted, and sent again, with the same id, for as long as that can help.
+//! How a message is sent: sealed and posted, with a login where the server asks for one.
 //!
-//! The worker's thread comes here. What is known of TLS and HTTP lies below.
+//! The worker's thread comes here. How often a message is sent is decided in `errand`; what is known of TLS and HTTP
+//! lies below.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::io;
 use std::rc::Rc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -15,19 +16,23 @@ use ipc_protocol::{
     SUBMIT_TEXT, write_frame,
 };
 use tokio::sync::{Semaphore, SemaphorePermit};
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, timeout_at};
 use zeroize::{Zeroize, Zeroizing};
 
 use crate::client::Sent;
 use crate::connect::{Attempt, Dialer};
-use crate::error::{Outcome, SendError};
-use crate::http::{Answer, Http};
-use crate::retry::Pauses;
+use crate::errand::{Errand, Fault, Next, give_up};
+use crate::error::SendError;
+use crate::http::{Answer, Http, Question};
 use crate::session::{Generation, Keeper, Session};
 
 /// One attempt gets this long, or half of the deadline where that is more: a connection that died unnoticed must not
 /// eat all the time there is.
 const ATTEMPT_MIN: Duration = Duration::from_secs(10);
+
+/// The longest answer that is read, but for an application's reply. The longest there is says what became of each of
+/// a thousand messages, in some 40 bytes each.
+const ANSWER_BYTES_MAX: usize = 128 * 1024;
 
 /// The longest sentence of a server that is handed on, in characters.
 const DETAIL_CHARS_MAX: usize = 300;
@@ -57,37 +62,17 @@ pub(crate) struct Sender {
     ring: KeyRing,
     credentials: RefCell<Credentials>,
     admin_home: Option<Home>,
-    session: Session,
+    pub(crate) session: Session,
     keeper: Option<Keeper>,
     /// One for each connection, so that an envelope is sealed when it can go out and not before: its time counts.
     permits: Semaphore,
+    /// One fewer, where there are several: requests that wait for a reply leave a connection to everything else.
+    pub(crate) reply_permits: Semaphore,
     /// Buffers to seal in, as many as connections at most. Fresh megabytes are costly.
     buffers: RefCell<Vec<Vec<u8>>>,
-    deadline: Duration,
+    pub(crate) deadline: Duration,
     connections_max: usize,
     plaintext_bytes_max: usize,
-}
-
-/// Why an attempt failed, and what might help.
-struct Fault {
-    error: SendError,
-    next: Next,
-}
-
-/// What to do after a failed attempt.
-#[derive(Clone, Copy, PartialEq)]
-enum Next {
-    GiveUp,
-    LogIn,
-    /// Try again after a pause, where told, of at least this long.
-    Wait(Option<Duration>),
-}
-
-/// One send or question from beginning to end.
-struct Errand {
-    deadline_at: Instant,
-    /// Whether the server was already asked, by silent listening, why it hangs up.
-    listened: Cell<bool>,
 }
 
 impl Sender {
@@ -100,6 +85,7 @@ impl Sender {
             session: Session::new(config.kept),
             keeper: config.keeper,
             permits: Semaphore::new(config.connections_max),
+            reply_permits: Semaphore::new((config.connections_max - 1).max(1)),
             buffers: RefCell::new(Vec::new()),
             deadline: config.deadline,
             connections_max: config.connections_max,
@@ -112,71 +98,34 @@ impl Sender {
         &self,
         id: MessageId,
         body: &str,
-        deadline_at: Instant,
-        given_up: impl Fn() -> bool,
+        errand: &Errand<'_>,
     ) -> Result<Sent, SendError> {
-        let errand = Errand { deadline_at, listened: Cell::new(false) };
-        let mut pauses = Pauses::new();
-        // Whether the session of the next attempt comes after a 419 of the one before.
-        let mut renewed = false;
-        // Whether some attempt may have arrived.
-        let mut in_doubt = false;
-        let mut told_why = false;
-        loop {
-            if given_up() {
-                return Err(SendError::Stopped);
-            }
-            let mut used = self.session.generation();
-            let mut fault = match self.submit_once(id, body, &errand, &mut used).await {
-                Ok(sent) => return Ok(sent),
-                Err(fault) => fault,
-            };
-            in_doubt |= fault.error.outcome() == Outcome::NotKnown;
-            if fault.next == Next::LogIn && !renewed {
-                match self.renew(used, &errand).await {
-                    Ok(()) => {
-                        renewed = true;
-                        continue;
-                    }
-                    Err(reason) => fault = reason,
-                }
-            }
-            renewed = false;
-            let Next::Wait(told) = fault.next else {
-                return Err(match fault.error {
-                    error if in_doubt && error.outcome() != Outcome::NotKnown => {
-                        SendError::InDoubt { last: Box::new(error) }
-                    }
-                    error => error,
-                });
-            };
-            let left = deadline_at.saturating_duration_since(Instant::now());
-            let random = u32::from_be_bytes(random()?);
-            let Some(pause) = pauses.next(told, left, random) else {
-                let outcome = if in_doubt { Outcome::NotKnown } else { fault.error.outcome() };
-                return Err(SendError::Deadline {
-                    deadline: self.deadline,
-                    outcome,
-                    last: Box::new(fault.error),
-                });
-            };
-            // Somebody who waits should learn once why.
-            let level = if told_why { log::Level::Debug } else { log::Level::Info };
-            told_why = true;
-            log::log!(level, "sending again in {} ms: {}", pause.as_millis(), fault.error);
-
-            sleep(pause).await;
-        }
+        self.persist(errand, async |used| self.submit_once(id, body, errand, used).await).await
     }
 
-    async fn submit_once(
+    pub(crate) async fn submit_once(
         &self,
         id: MessageId,
         body: &str,
-        errand: &Errand,
+        errand: &Errand<'_>,
         used: &mut Generation,
     ) -> Result<Sent, Fault> {
-        let route = Route::MessageSubmit;
+        let answer = self.post_with_session(Route::MessageSubmit, id, body, errand, used).await?;
+        match answer.status {
+            200 if answer.body == SUBMIT_TEXT.as_bytes() => Ok(Sent { id, duplicate: answer.duplicate }),
+            _ => Err(self.refusal(&answer)),
+        }
+    }
+
+    /// Posts a frame with the session in use, and notes in `used` which that is.
+    pub(crate) async fn post_with_session(
+        &self,
+        route: Route,
+        id: MessageId,
+        body: &str,
+        errand: &Errand<'_>,
+        used: &mut Generation,
+    ) -> Result<Answer, Fault> {
         let write = |buffer: &mut Vec<u8>| {
             let (token, generation) = self.session.current();
             *used = generation;
@@ -184,20 +133,18 @@ impl Sender {
             buffer.reserve(body.len() + session.map_or(0, str::len) + FRAME_BYTES + OVERHEAD_BYTES_MAX);
             write_frame(buffer, route.path(), id, session, body);
         };
-        let answer = self.post(route, write, errand).await?;
-        match answer.status {
-            200 if answer.body == SUBMIT_TEXT.as_bytes() => Ok(Sent { id, duplicate: answer.duplicate }),
-            _ => Err(self.refusal(&answer)),
-        }
+        self.post(route, write, errand).await
     }
 
     /// Sees to it that the session is not the one of generation `used` any more. However many sends find that theirs
     /// is over, one logs in and the others wait for it.
-    async fn renew(&self, used: Generation, errand: &Errand) -> Result<(), Fault> {
+    pub(crate) async fn renew(&self, used: Generation, errand: &Errand<'_>) -> Result<(), Fault> {
         let refused_before = self.session.refused_logins.get();
-        let Ok(_turn) = timeout_at(errand.deadline_at, self.session.turn.lock()).await else {
+        let turn = errand.unless_given_up(self.session.turn.lock());
+        let Ok(turn) = timeout_at(errand.deadline_at, turn).await else {
             return Err(self.busy());
         };
+        let turn = turn?;
         if self.session.generation() != used {
             return Ok(());
         }
@@ -211,17 +158,24 @@ impl Sender {
         }
         if is_bad_credentials(&result) {
             self.session.refused_logins.set(self.session.refused_logins.get() + 1);
-            if let Some(keeper) = &self.keeper {
-                keeper.forget(&self.username());
-            }
+            let username = self.username();
+            self.with_keeper(move |keeper| keeper.forget(&username)).await;
         }
         let reply = result?;
         let expires_at_secs = unix_now_secs().saturating_add(reply.expires_in);
-        if let Some(keeper) = &self.keeper {
-            keeper.keep(&self.username(), &reply.session, expires_at_secs);
-        }
-        self.session.set(reply.session);
+        self.session.set(reply.session.clone());
+        drop(turn);
+        // This send alone waits for the disk, so that a process that ends with it leaves the session behind.
+        let username = self.username();
+        self.with_keeper(move |keeper| keeper.keep(&username, &reply.session, expires_at_secs)).await;
         Ok(())
+    }
+
+    /// Does something with the kept session, if sessions are kept, on a thread that may wait for the disk.
+    async fn with_keeper(&self, act: impl FnOnce(&Keeper) + Send + 'static) {
+        if let Some(keeper) = self.keeper.clone() {
+            off_this_thread(move || act(&keeper)).await;
+        }
     }
 
     /// Reads the admin's credentials again, where they are those of the home, and says whether they have changed:
@@ -244,7 +198,7 @@ impl Sender {
         changed
     }
 
-    async fn log_in(&self, errand: &Errand) -> Result<AuthReply, Fault> {
+    async fn log_in(&self, errand: &Errand<'_>) -> Result<AuthReply, Fault> {
         let route = Route::ClientAuth;
         let id = MessageId::from_random(random().map_err(give_up)?);
         let Credentials { username, password } = self.credentials.borrow().clone();
@@ -262,12 +216,29 @@ impl Sender {
         if answer.status != 200 {
             return Err(self.refusal(&answer));
         }
-        self.read_login(id, &answer)
+        self.read_reply(id, &answer, |body| serde_json::from_str(body).ok())
+    }
+
+    /// Opens the reply in an answer 200 and reads its body.
+    pub(crate) fn read_reply<T>(
+        &self,
+        id: MessageId,
+        answer: &Answer,
+        read: impl FnOnce(&str) -> Option<T>,
+    ) -> Result<T, Fault> {
+        self.open_reply(id, answer, read)
             .map_err(|detail| give_up(SendError::Unexpected { status: 200, detail: detail.to_owned() }))
     }
 
-    /// Opens the reply to a login.
-    fn read_login(&self, id: MessageId, answer: &Answer) -> Result<AuthReply, &'static str> {
+    fn open_reply<T>(
+        &self,
+        id: MessageId,
+        answer: &Answer,
+        read: impl FnOnce(&str) -> Option<T>,
+    ) -> Result<T, &'static str> {
+        if answer.too_long {
+            return Err("the reply is longer than this client takes");
+        }
         let mut token = Zeroizing::new(answer.body.to_vec());
         let freshness = Some(Freshness::at(unix_now_secs()));
         let opened = if answer.raw {
@@ -276,22 +247,21 @@ impl Sender {
             self.ring.open_base64url_in_place(&mut token, freshness)
         };
         let opened = opened.map_err(|error| match error {
-            OpenError::Stale { .. } => "the reply to the login is stale: a clock is wrong",
-            _ => "the reply to the login was not sealed with the keys of this home",
+            OpenError::Stale { .. } => "the reply is stale: a clock is wrong",
+            _ => "the reply was not sealed with the keys of this home",
         })?;
         Frame::parse(opened.plaintext())
             .and_then(|frame| frame.reply_to(id))
             .and_then(|frame| frame.object())
             .ok()
-            .and_then(|body| serde_json::from_str(body).ok())
-            .ok_or("the reply to the login is none")
+            .and_then(read)
+            .ok_or("the reply is none, or not to what was sent")
     }
 
     /// Asks whether the server runs: one attempt, without a login.
-    pub(crate) async fn is_running(&self, deadline_at: Instant) -> Result<bool, SendError> {
-        let errand = Errand { deadline_at, listened: Cell::new(false) };
-        let _permit = self.permit(&errand).await.map_err(|fault| fault.error)?;
-        let answer = match self.request(Route::IsRunning, Bytes::new(), &errand).await {
+    pub(crate) async fn is_running(&self, errand: &Errand<'_>) -> Result<bool, SendError> {
+        let _permit = self.permit(&self.permits, errand).await.map_err(|fault| fault.error)?;
+        let answer = match self.request(Route::IsRunning, Bytes::new(), errand).await {
             Ok(answer) => answer,
             Err(SendError::Unreachable { .. } | SendError::NoAnswer { .. }) => {
                 return Ok(false);
@@ -309,9 +279,11 @@ impl Sender {
         &self,
         route: Route,
         write: impl FnOnce(&mut Vec<u8>),
-        errand: &Errand,
+        errand: &Errand<'_>,
     ) -> Result<Answer, Fault> {
-        let _permit = self.permit(errand).await?;
+        let _permit = self.permit(&self.permits, errand).await?;
+        // Before there is anything that would have to be wiped.
+        let iv = random().map_err(give_up)?;
         let mut buffer = self.buffers.borrow_mut().pop().unwrap_or_default();
         buffer.resize(HEADER_BYTES, 0);
         write(&mut buffer);
@@ -320,7 +292,7 @@ impl Sender {
             buffer.zeroize();
             return Err(give_up(SendError::TooLarge { bytes, bytes_max: self.plaintext_bytes_max }));
         }
-        self.ring.seal_in_place(&mut buffer, unix_now_secs(), random().map_err(give_up)?);
+        self.ring.seal_in_place(&mut buffer, unix_now_secs(), iv);
         let mut envelope = Bytes::from(buffer);
         let result = self.request(route, envelope.clone(), errand).await;
         if envelope.is_unique() {
@@ -336,19 +308,39 @@ impl Sender {
         })
     }
 
-    /// Waits for a connection to be free.
-    async fn permit(&self, errand: &Errand) -> Result<SemaphorePermit<'_>, Fault> {
-        match timeout_at(errand.deadline_at, self.permits.acquire()).await {
-            Ok(permit) => Ok(permit.expect("the semaphore is never closed")),
+    /// Waits for one of `permits` to be free.
+    pub(crate) async fn permit<'a>(
+        &self,
+        permits: &'a Semaphore,
+        errand: &Errand<'_>,
+    ) -> Result<SemaphorePermit<'a>, Fault> {
+        match timeout_at(errand.deadline_at, errand.unless_given_up(permits.acquire())).await {
+            Ok(permit) => Ok(permit?.expect("the semaphore is never closed")),
             Err(_) => Err(self.busy()),
         }
     }
 
     /// Sends one request; where a new connection breaks before any answer, finds out whether that was a refusal.
-    async fn request(&self, route: Route, body: Bytes, errand: &Errand) -> Result<Answer, SendError> {
+    async fn request(&self, route: Route, body: Bytes, errand: &Errand<'_>) -> Result<Answer, SendError> {
         let attempt = Rc::new(Attempt::default());
-        let limit = errand.deadline_at.min(Instant::now() + ATTEMPT_MIN.max(self.deadline / 2));
-        let result = self.http.exchange(route, body, limit, &attempt).await;
+        let reply_wait = errand.reply_wait.get();
+        let attempt_max = ATTEMPT_MIN.max(self.deadline / 2) + reply_wait.unwrap_or_default();
+        let limit = errand.deadline_at.min(Instant::now() + attempt_max);
+        let answer_bytes_max = match route {
+            // An envelope of the longest frame, as text.
+            Route::MessageRequest => {
+                self.plaintext_bytes_max.saturating_add(OVERHEAD_BYTES_MAX).saturating_mul(4) / 3 + 4
+            }
+            _ => ANSWER_BYTES_MAX,
+        };
+        let exchange =
+            self.http.exchange(Question { route, body, reply_wait, answer_bytes_max }, limit, &attempt);
+        let result = match route {
+            // It may take long, and its connection is of use to others: nobody to hear the reply, no request.
+            Route::MessageRequest => errand.unless_given_up(exchange).await.map_err(|fault| fault.error)?,
+            // It is over soon, and a connection is worth keeping.
+            _ => exchange.await,
+        };
         if let Err(SendError::NoAnswer { source, .. }) = &result
             && attempt.connected.get()
             && source.kind() != io::ErrorKind::TimedOut
@@ -361,7 +353,7 @@ impl Sender {
     }
 
     /// What a status other than 200, or a 200 that says something else than it should, means.
-    fn refusal(&self, answer: &Answer) -> Fault {
+    pub(crate) fn refusal(&self, answer: &Answer) -> Fault {
         let status = answer.status;
         if (200..300).contains(&status) {
             let detail = "it does not say what it should".to_owned();
@@ -403,10 +395,6 @@ fn is_bad_credentials<T>(result: &Result<T, Fault>) -> bool {
     matches!(result, Err(Fault { error: SendError::BadCredentials { .. }, .. }))
 }
 
-fn give_up(error: SendError) -> Fault {
-    Fault { error, next: Next::GiveUp }
-}
-
 /// What may be done about a status whose code is not known. A proxy in between gives 502 and 504.
 fn remedy_of_status(status: u16) -> Remedy {
     match status {
@@ -417,8 +405,14 @@ fn remedy_of_status(status: u16) -> Remedy {
 }
 
 /// A server's sentence, fit for a terminal and a log: bounded, without control characters.
-fn printable(text: &str) -> String {
+pub(crate) fn printable(text: &str) -> String {
     text.chars().filter(|char| !char.is_control()).take(DETAIL_CHARS_MAX).collect()
+}
+
+/// Waits for something that may wait for the disk, while this thread goes on with other sends.
+async fn off_this_thread(act: impl FnOnce() + Send + 'static) {
+    // It fails if `act` panics, which has then been told.
+    let _ = tokio::task::spawn_blocking(act).await;
 }
 
 fn unix_now_secs() -> u64 {
@@ -450,11 +444,23 @@ mod tests {
     #[test]
     fn status_and_code_agree_on_what_may_be_done() {
         for code in ProblemCode::ALL {
-            // A stale envelope shares its status with refusals that last.
-            if code != ProblemCode::StaleEnvelope {
+            // A stale envelope shares its status with refusals that last, an application without a reply its statuses
+            // with a proxy that lost the server.
+            let shared = [ProblemCode::StaleEnvelope, ProblemCode::NotAnswered, ProblemCode::NoReplyInTime];
+            if !shared.contains(&code) {
                 assert_eq!(remedy_of_status(code.status()), code.remedy(), "{code}");
             }
         }
+    }
+
+    #[test]
+    fn the_thread_goes_on_while_another_waits_for_the_disk() {
+        actix_rt::System::new().block_on(async {
+            let (go_on, wait) = std::sync::mpsc::channel();
+            // Were it this thread that waits, nobody would tell it to go on.
+            let disk = off_this_thread(move || wait.recv().unwrap());
+            tokio::join!(disk, async { go_on.send(()).unwrap() });
+        });
     }
 
     #[test]

@@ -5,13 +5,17 @@ use std::convert::Infallible;
 use std::io;
 use std::rc::Rc;
 use std::thread;
+use std::time::Duration;
 
 use ipc_protocol::MessageId;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
+use crate::batch::Batch;
 use crate::client::Sent;
+use crate::errand::Errand;
 use crate::error::SendError;
+use crate::request::Reply;
 use crate::send::{Config, Sender};
 
 /// What a handle asks of the thread.
@@ -23,6 +27,17 @@ pub(crate) enum Job {
         deadline_at: Instant,
         done: oneshot::Sender<Result<Sent, SendError>>,
     },
+    /// Send a message and wait for the reply to it.
+    Request {
+        id: MessageId,
+        body: String,
+        wait: Duration,
+        deadline: Duration,
+        deadline_at: Instant,
+        done: oneshot::Sender<Result<Reply, SendError>>,
+    },
+    /// Send messages until something becomes known of some of them. They come back in either case.
+    Batch { batch: Batch, deadline_at: Instant, done: oneshot::Sender<(Batch, Result<(), SendError>)> },
     /// Ask the server whether it runs.
     IsRunning { deadline_at: Instant, done: oneshot::Sender<Result<bool, SendError>> },
 }
@@ -51,6 +66,7 @@ async fn work(config: Config, mut jobs: mpsc::UnboundedReceiver<Job>) {
     let sender = Rc::new(Sender::new(config));
     // Every job holds a clone of `working`; when the last is gone, `all_done` hears of it.
     let (working, mut all_done) = mpsc::channel::<Infallible>(1);
+    // The queue has no bound and needs none: each job is taken out at once, and one that nobody waits for ends there.
     while let Some(job) = jobs.recv().await {
         let (sender, working) = (sender.clone(), working.clone());
         actix_rt::spawn(async move {
@@ -65,12 +81,25 @@ async fn work(config: Config, mut jobs: mpsc::UnboundedReceiver<Job>) {
 async fn run(sender: &Sender, job: Job) {
     // Where nobody waits for the answer any more, nobody misses it.
     match job {
-        Job::Submit { id, body, deadline_at, done } => {
-            let result = sender.submit(id, &body, deadline_at, || done.is_closed()).await;
+        Job::Submit { id, body, deadline_at, mut done } => {
+            let errand = Errand::new(deadline_at, sender.deadline, &mut done);
+            let result = sender.submit(id, &body, &errand).await;
             let _ = done.send(result);
         }
-        Job::IsRunning { deadline_at, done } => {
-            let _ = done.send(sender.is_running(deadline_at).await);
+        Job::Request { id, body, wait, deadline, deadline_at, mut done } => {
+            let errand = Errand::new(deadline_at, deadline, &mut done);
+            let result = sender.request_reply(id, &body, wait, &errand).await;
+            let _ = done.send(result);
+        }
+        Job::Batch { mut batch, deadline_at, mut done } => {
+            let errand = Errand::new(deadline_at, sender.deadline, &mut done);
+            let result = sender.submit_batch(&mut batch, &errand).await;
+            let _ = done.send((batch, result));
+        }
+        Job::IsRunning { deadline_at, mut done } => {
+            let errand = Errand::new(deadline_at, sender.deadline, &mut done);
+            let result = sender.is_running(&errand).await;
+            let _ = done.send(result);
         }
     }
 }

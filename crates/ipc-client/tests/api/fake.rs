@@ -28,6 +28,8 @@ pub(crate) struct Seen {
     pub(crate) id: String,
     pub(crate) session: Option<String>,
     pub(crate) body: String,
+    /// The messages of a batch: id and body.
+    pub(crate) entries: Vec<(String, String)>,
     /// Which of the requests for its path it is, from 0.
     pub(crate) turn: usize,
 }
@@ -139,6 +141,12 @@ impl Fake {
         self.seen().into_iter().filter(|seen| seen.path == "/message/submit").collect()
     }
 
+    /// What came to `path` with a session.
+    pub(crate) fn admitted(&self, path: &str) -> Vec<Seen> {
+        let all = self.seen().into_iter();
+        all.filter(|seen| seen.path == path && seen.session.as_deref() == Some(TOKEN)).collect()
+    }
+
     pub(crate) fn connections(&self) -> usize {
         self.log.connections.load(Ordering::SeqCst)
     }
@@ -247,6 +255,7 @@ async fn read_request<S: AsyncRead + Unpin>(stream: &mut S, log: &Log) -> io::Re
         id: String::new(),
         session: None,
         body: String::new(),
+        entries: Vec::new(),
         turn: 0,
         path,
     };
@@ -255,7 +264,13 @@ async fn read_request<S: AsyncRead + Unpin>(stream: &mut S, log: &Log) -> io::Re
         let frame = Frame::parse(&plaintext).unwrap();
         seen.id = frame.id().to_string();
         seen.session = frame.session().map(str::to_owned);
-        seen.body = frame.object().unwrap().to_owned();
+        match frame.batch() {
+            Ok(entries) => {
+                let entries = entries.into_iter().map(Result::unwrap);
+                seen.entries = entries.map(|(id, body)| (id.to_string(), body.to_owned())).collect();
+            }
+            Err(_) => seen.body = frame.object().unwrap().to_owned(),
+        }
         seen.to = String::from_utf8(plaintext.to_vec())
             .unwrap()
             .split("\"to\":\"")
@@ -298,11 +313,25 @@ pub(crate) const RAW: &str = "content-type: application/octet-stream\r\n";
 
 /// The frame of a reply that grants a session.
 pub(crate) fn reply(seen: &Seen, token: &str) -> Vec<u8> {
+    reply_frame(seen, &format!(r#"{{"session":"{token}","expires_in":3600}}"#))
+}
+
+fn reply_frame(seen: &Seen, body: &str) -> Vec<u8> {
     let id: MessageId = seen.id.parse().unwrap();
     let mut frame = Vec::new();
-    let body = format!(r#"{{"session":"{token}","expires_in":3600}}"#);
-    write_frame(&mut frame, REPLY_ADDRESS, id, None, &body);
+    write_frame(&mut frame, REPLY_ADDRESS, id, None, body);
     frame
+}
+
+/// The answer 200 with a reply.
+pub(crate) fn replied(seen: &Seen, headers: &str, body: &str) -> Answer {
+    let envelope = ring().seal(&reply_frame(seen, body), now_secs(), [6; 16]);
+    Answer::Send(http(200, &format!("{RAW}{headers}"), &envelope))
+}
+
+/// The answer to a batch of which all was accepted.
+pub(crate) fn took_all(seen: &Seen) -> Answer {
+    replied(seen, "", &format!(r#"{{"accepted":{}}}"#, seen.entries.len()))
 }
 
 /// The script of a server that does as it should, with `accept` for what comes with a good session.

@@ -3,6 +3,7 @@
 
 use std::os::unix::fs::PermissionsExt;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use ipc_client::{Outcome, ProblemCode, SendError};
 use ipc_envelope::{Key, KeyRing};
@@ -263,8 +264,40 @@ fn a_reply_that_is_not_the_servers_own_and_of_now_is_refused() {
             false => problem(ProblemCode::SessionExpired, ""),
         });
         let error = place.client(&fake).send(&json!({})).unwrap_err();
-        assert!(matches!(&error, SendError::Unexpected { status: 200, .. }), "{error:?}");
-        assert!(error.to_string().contains(word), "{error}");
+        let SendError::LoginFailed { last } = &error else { panic!("{error:?}") };
+        assert!(matches!(**last, SendError::Unexpected { status: 200, .. }), "{error:?}");
+        assert!(last.to_string().contains(word), "{last}");
+        assert_eq!(error.outcome(), Outcome::NeverArrived, "the message was not taken");
         assert_eq!(fake.logins().len(), 1);
     }
+}
+
+#[test]
+fn a_login_without_an_answer_leaves_no_doubt_about_the_message() {
+    let place = Place::new();
+    let fake = Fake::tls(place.tls(), |seen| match seen.is_login() {
+        true => Answer::Close,
+        false => problem(ProblemCode::SessionExpired, ""),
+    });
+    let client = place.builder(&fake).deadline(Duration::from_millis(500)).build().unwrap().blocking();
+    let error = client.send(&json!({})).unwrap_err();
+    let SendError::Deadline { outcome: Outcome::NeverArrived, last, .. } = &error else {
+        panic!("{error:?}")
+    };
+    assert!(matches!(**last, SendError::LoginFailed { .. }), "{last:?}");
+    assert!(fake.logins().len() > 1, "it was tried until the deadline");
+}
+
+#[test]
+fn a_failed_login_after_a_lost_answer_leaves_the_doubt_there_was() {
+    let place = Place::new();
+    let fake = Fake::tls(place.tls(), |seen| match (seen.is_login(), seen.turn) {
+        (false, 0) => Answer::Close,
+        (false, _) => problem(ProblemCode::SessionExpired, ""),
+        (true, _) => problem(ProblemCode::BadCredentials, ""),
+    });
+    let error = place.client(&fake).send(&json!({})).unwrap_err();
+    let SendError::InDoubt { last } = &error else { panic!("{error:?}") };
+    assert!(matches!(**last, SendError::BadCredentials { .. }), "{last:?}");
+    assert_eq!(error.outcome(), Outcome::NotKnown);
 }

@@ -1,10 +1,14 @@
-//! The client against a server of scripted answers, over real sockets and real TLS.
+//! The client against a server of scripted answers, over real sockets and real TLS, and against the real server.
 
+mod batches;
+mod dropping;
 mod faces;
 mod fake;
 mod fixture;
 mod login;
 mod options;
+mod real;
+mod requests;
 mod retrying;
 mod secrets;
 mod sending;

@@ -1,0 +1,320 @@
+//! Many messages at once: how they are cut, what is sent again, and what is told of each.
+#![allow(clippy::unwrap_used)]
+
+use std::collections::{BTreeMap, HashSet};
+use std::pin::Pin;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use ipc_client::{Outcome, ProblemCode, REFUSALS_KEPT_MAX, SendError};
+use serde_json::{Value, json};
+
+use crate::fake::{Answer, Fake, Seen, counted, problem, replied, success, took_all, with_session};
+use crate::fixture::Place;
+
+const BATCH: &str = "/message/batch";
+
+fn numbers(range: std::ops::Range<u64>) -> impl Iterator<Item = Value> + Send {
+    range.map(|n| json!({ "n": n }))
+}
+
+/// The numbers in a request, one message or many.
+fn numbers_in(seen: &Seen) -> Vec<u64> {
+    let bodies =
+        seen.entries.iter().map(|(_, body)| body).chain(Some(&seen.body).filter(|body| !body.is_empty()));
+    bodies.map(|body| serde_json::from_str::<BTreeMap<String, u64>>(body).unwrap()["n"]).collect()
+}
+
+/// Takes batches and single messages as they come.
+fn take(seen: &Seen) -> Answer {
+    if seen.path == BATCH { took_all(seen) } else { success() }
+}
+
+/// What came with a session, request by request.
+fn requests(fake: &Fake) -> Vec<Vec<u64>> {
+    let all = fake.seen().into_iter();
+    all.filter(|seen| seen.session.is_some()).map(|seen| numbers_in(&seen)).collect()
+}
+
+#[test]
+fn a_thousand_messages_go_out_in_batches_in_order_each_under_an_id_of_its_own() {
+    let place = Place::new();
+    let fake = Fake::tls(place.tls(), with_session(take));
+    let report = place.client(&fake).send_all(numbers(0..1200)).wait().unwrap();
+    assert_eq!((report.sent, report.duplicates, report.refused), (1200, 0, 0));
+    let batches = fake.admitted(BATCH);
+    assert_eq!(batches.iter().map(|seen| seen.entries.len()).collect::<Vec<_>>(), [500, 500, 200]);
+    assert_eq!(requests(&fake).concat(), (0..1200).collect::<Vec<_>>());
+    let ids: HashSet<_> = batches.iter().flat_map(|seen| seen.entries.iter().map(|(id, _)| id)).collect();
+    assert_eq!(ids.len(), 1200);
+    assert_eq!(batches[0].to, BATCH);
+    assert_eq!(fake.open_max(), 1, "a later batch must not overtake an earlier one");
+}
+
+#[test]
+fn batches_are_cut_by_count_and_by_bytes() {
+    let place = Place::new();
+    let fake = Fake::tls(place.tls(), with_session(take));
+    let client = place.client(&fake);
+    client.send_all(numbers(0..7)).batch_messages(3).wait().unwrap();
+    assert_eq!(requests(&fake), [vec![0, 1, 2], vec![3, 4, 5], vec![6]]);
+    let text = "x".repeat(1000);
+    client.send_all((0..6).map(|n| json!({"n": n, "t": text}))).batch_bytes(2500).wait().unwrap();
+    let batches = fake.admitted(BATCH);
+    assert_eq!(batches[2..].iter().map(|seen| seen.entries.len()).collect::<Vec<_>>(), [2, 2, 2]);
+    // One that is longer than a batch may be goes alone.
+    client.send_all([json!({"n": 1}), json!({"t": text}), json!({"n": 2})]).batch_bytes(500).wait().unwrap();
+    assert_eq!(fake.admitted("/message/submit").len(), 4);
+}
+
+#[test]
+fn nothing_to_send_is_sent_at_once() {
+    let place = Place::new();
+    let fake = Fake::tls(place.tls(), with_session(take));
+    let report = place.client(&fake).send_all(numbers(0..0)).wait().unwrap();
+    assert_eq!((report.sent, fake.connections()), (0, 0));
+}
+
+#[test]
+fn a_lost_answer_brings_the_same_batch_and_duplicates_are_counted() {
+    let place = Place::new();
+    let fake = Fake::tls(
+        place.tls(),
+        counted(|seen, turn| match turn {
+            0 => Answer::Close,
+            1 => replied(seen, "", r#"{"accepted":2,"others":[{"index":0,"code":"duplicate"}]}"#),
+            _ => took_all(seen),
+        }),
+    );
+    let client = place.client(&fake);
+    let report = client.send_all(numbers(0..6)).batch_messages(3).wait().unwrap();
+    assert_eq!((report.sent, report.duplicates, report.refused), (6, 1, 0));
+    assert_eq!(requests(&fake), [vec![0, 1, 2], vec![0, 1, 2], vec![3, 4, 5]]);
+    let batches = fake.admitted(BATCH);
+    assert_eq!(batches[0].entries, batches[1].entries, "the same ids");
+    assert_ne!(batches[0].envelope, batches[1].envelope);
+}
+
+#[test]
+fn what_found_no_room_goes_out_again_first_and_nothing_else_twice() {
+    let place = Place::new();
+    let fake = Fake::tls(
+        place.tls(),
+        counted(|seen, turn| match turn {
+            0 => replied(seen, "", r#"{"accepted":1,"full_from":1}"#),
+            1 => replied(seen, "", r#"{"accepted":0,"full_from":0}"#),
+            2 => problem(ProblemCode::InboxFull, ""),
+            _ => take(seen),
+        }),
+    );
+    let told = Mutex::new(Vec::new());
+    let client = place.client(&fake);
+    let all = client.send_all(numbers(0..8)).batch_messages(4);
+    let report =
+        all.on_answer(|answered| told.lock().unwrap().push(answered.first..answered.end)).wait().unwrap();
+    assert_eq!(report.sent, 8);
+    let rest = vec![1, 2, 3];
+    assert_eq!(requests(&fake), [vec![0, 1, 2, 3], rest.clone(), rest.clone(), rest, vec![4, 5, 6, 7]]);
+    assert_eq!(*told.lock().unwrap(), [0..1, 1..4, 4..8]);
+}
+
+#[test]
+fn a_session_that_ends_in_between_is_renewed() {
+    let place = Place::new();
+    let expired = AtomicUsize::new(0);
+    let fake = Fake::tls(
+        place.tls(),
+        with_session(move |seen| match expired.fetch_add(1, Ordering::SeqCst) {
+            1 => problem(ProblemCode::SessionExpired, ""),
+            _ => take(seen),
+        }),
+    );
+    let report = place.client(&fake).send_all(numbers(0..9)).batch_messages(3).wait().unwrap();
+    assert_eq!((report.sent, fake.logins().len()), (9, 2));
+    assert_eq!(requests(&fake), [vec![0, 1, 2], vec![3, 4, 5], vec![3, 4, 5], vec![6, 7, 8]]);
+}
+
+#[test]
+fn a_message_that_is_none_or_too_large_is_told_by_its_index_and_the_rest_goes_on() {
+    let place = Place::new();
+    let fake = Fake::tls(
+        place.tls(),
+        with_session(|seen| replied(seen, "", r#"{"accepted":1,"others":[{"index":1,"code":"id_reused"}]}"#)),
+    );
+    let client = place.builder(&fake).plaintext_bytes_max(5000).build().unwrap().blocking();
+    let messages = [json!([1]), json!({"n": 1}), json!({"t": "x".repeat(6000)}), json!({"n": 3}), json!("x")];
+    let told = Mutex::new(Vec::new());
+    let all = client.send_all(messages).on_answer(|answered| {
+        let refused: Vec<_> = answered.refusals.iter().map(|refusal| refusal.index).collect();
+        told.lock().unwrap().push((answered.first, answered.end, refused));
+    });
+    let report = all.wait().unwrap();
+    assert_eq!((report.sent, report.refused), (1, 4));
+    let refusals: Vec<_> = report.refusals.iter().map(|refusal| (refusal.index, &refusal.error)).collect();
+    assert!(
+        matches!(
+            refusals[..],
+            [
+                (0, SendError::Body(_)),
+                (2, SendError::TooLarge { bytes_max: 5000, .. }),
+                (3, SendError::Refused { status: 422, code: Some(ProblemCode::IdReused), .. }),
+                (4, SendError::Body(_)),
+            ]
+        ),
+        "{refusals:?}"
+    );
+    assert_eq!(*told.lock().unwrap(), [(0, 1, vec![0]), (1, 5, vec![2, 3, 4])]);
+    assert_eq!(requests(&fake), [vec![1, 3]]);
+}
+
+#[test]
+fn refusals_are_counted_all_and_kept_up_to_a_limit() {
+    let place = Place::new();
+    let fake = Fake::tls(place.tls(), with_session(take));
+    let report = place.client(&fake).send_all((0..3000).map(Value::from)).wait().unwrap();
+    assert_eq!((report.sent, report.refused, report.refusals.len()), (0, 3000, REFUSALS_KEPT_MAX));
+    assert_eq!(report.refusals.last().unwrap().index, REFUSALS_KEPT_MAX as u64 - 1);
+    assert_eq!(fake.connections(), 0);
+}
+
+#[test]
+fn a_server_that_takes_fewer_at_once_gets_fewer_at_once() {
+    let place = Place::new();
+    let fake = Fake::tls(
+        place.tls(),
+        with_session(|seen| match seen.entries.len() {
+            0..=100 => take(seen),
+            _ => problem(ProblemCode::TooLarge, ""),
+        }),
+    );
+    let report = place.client(&fake).send_all(numbers(0..1500)).wait().unwrap();
+    assert_eq!((report.sent, report.refused), (1500, 0));
+    let sizes: Vec<_> = fake.admitted(BATCH).into_iter().map(|seen| seen.entries.len()).collect();
+    assert_eq!(sizes[..3], [500, 250, 125]);
+    assert!(sizes[3..].iter().all(|size| *size <= 62), "it learns once: {sizes:?}");
+}
+
+#[test]
+fn the_one_message_that_a_server_cannot_take_is_found_and_told() {
+    let place = Place::new();
+    let fake = Fake::tls(
+        place.tls(),
+        with_session(|seen| match numbers_in(seen).contains(&13) {
+            true => problem(ProblemCode::MalformedFrame, ""),
+            false => take(seen),
+        }),
+    );
+    let report = place.client(&fake).send_all(numbers(0..100)).batch_messages(50).wait().unwrap();
+    assert_eq!((report.sent, report.refused), (99, 1));
+    assert_eq!(report.refusals[0].index, 13);
+    let error = &report.refusals[0].error;
+    assert!(matches!(error, SendError::Refused { code: Some(ProblemCode::MalformedFrame), .. }), "{error:?}");
+    assert_eq!(requests(&fake).last().unwrap().len(), 50, "the others do not suffer from it");
+    let taken: Vec<_> = requests(&fake).into_iter().filter(|request| !request.contains(&13)).collect();
+    assert_eq!(taken.concat(), (0..100).filter(|n| *n != 13).collect::<Vec<_>>(), "in order");
+}
+
+#[test]
+fn a_deadline_without_progress_ends_it_and_says_from_where_on() {
+    let place = Place::new();
+    for (last, outcome) in [
+        (problem as fn(ProblemCode, &str) -> Answer, Outcome::Refused),
+        (|_, _| Answer::Close, Outcome::NotKnown),
+    ] {
+        let fake = Fake::tls(
+            place.tls(),
+            counted(move |seen, turn| match turn {
+                0 => took_all(seen),
+                1 => replied(seen, "", r#"{"accepted":1,"full_from":1}"#),
+                _ => last(ProblemCode::InboxFull, ""),
+            }),
+        );
+        let client = place.builder(&fake).deadline(Duration::from_millis(500)).build().unwrap().blocking();
+        let pulled = AtomicUsize::new(0);
+        let messages = numbers(0..1000).inspect(|_| {
+            pulled.fetch_add(1, Ordering::SeqCst);
+        });
+        let error = client.send_all(messages).batch_messages(3).wait().unwrap_err();
+        assert!(matches!(*error.source, SendError::Deadline { .. }), "{error:?}");
+        assert_eq!((error.report.sent, error.from, error.until, error.outcome()), (4, 4, 6, outcome));
+        assert_eq!(error.to_string(), "the messages from number 4 on (counted from 0) were not sent");
+        assert!(error.remedy().is_some());
+        assert!(pulled.load(Ordering::SeqCst) <= 3 + 3 + 3, "no more is taken than can be sent soon");
+    }
+}
+
+#[test]
+fn progress_however_slow_is_no_end() {
+    let place = Place::new();
+    let fake = Fake::tls(
+        place.tls(),
+        with_session(|seen| match seen.entries.len() {
+            0 => success(),
+            _ => replied(seen, "", r#"{"accepted":1,"full_from":1}"#),
+        }),
+    );
+    // At least 25 ms go by for each message: more than the deadline for all.
+    let client = place.builder(&fake).deadline(Duration::from_millis(600)).build().unwrap().blocking();
+    assert_eq!(client.send_all(numbers(0..40)).wait().unwrap().sent, 40);
+    assert_eq!(requests(&fake).len(), 40);
+}
+
+#[test]
+fn what_is_refused_as_a_whole_ends_it() {
+    let place = Place::new();
+    for code in [ProblemCode::WrongCertificate, ProblemCode::NotFound, ProblemCode::MalformedEnvelope] {
+        let fake = Fake::tls(place.tls(), with_session(move |_| problem(code, "")));
+        let error = place.client(&fake).send_all(numbers(0..10)).wait().unwrap_err();
+        assert_eq!((error.from, error.until, error.outcome()), (0, 10, Outcome::Refused), "{code}");
+        assert_eq!(fake.admitted(BATCH).len(), 1);
+    }
+}
+
+#[test]
+fn a_reply_that_does_not_add_up_ends_it_in_doubt() {
+    let place = Place::new();
+    for reply in [r#"{"accepted":9}"#, r#"{"accepted":10,"others":[{"index":10,"code":"x"}]}"#, "{}"] {
+        let fake = Fake::tls(place.tls(), with_session(move |seen| replied(seen, "", reply)));
+        let error = place.client(&fake).send_all(numbers(0..10)).wait().unwrap_err();
+        assert!(matches!(*error.source, SendError::Unexpected { status: 200, .. }), "{error:?}");
+        assert_eq!(error.outcome(), Outcome::NotKnown);
+    }
+}
+
+/// A stream that has nothing ready after each of its items.
+struct Dripping(std::ops::Range<u64>, bool);
+
+impl futures_core::Stream for Dripping {
+    type Item = Value;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Value>> {
+        self.1 = !self.1;
+        if self.1 {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        Poll::Ready(self.0.next().map(|n| json!({ "n": n })))
+    }
+}
+
+#[tokio::test]
+async fn what_a_stream_has_ready_goes_out_without_waiting_for_more() {
+    let place = Place::new();
+    let fake = Fake::tls(place.tls(), with_session(take));
+    let client = place.builder(&fake).build().unwrap();
+    let report = client.send_all_stream(Dripping(0..50, false)).await.unwrap();
+    assert_eq!(report.sent, 50);
+    assert_eq!(requests(&fake)[0], [0], "the first did not wait for the second");
+    assert_eq!(requests(&fake).concat(), (0..50).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn it_can_be_awaited_on_a_task_of_its_own() {
+    let place = Place::new();
+    let fake = Fake::tls(place.tls(), with_session(take));
+    let client = place.builder(&fake).build().unwrap();
+    let task = tokio::spawn(async move { client.send_all(numbers(0..10)).await });
+    assert_eq!(task.await.unwrap().unwrap().sent, 10);
+}

@@ -1,0 +1,174 @@
+//! Futures that are dropped: what was not on its way is not sent, and what waited is let go.
+#![allow(clippy::unwrap_used)]
+
+use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Condvar, Mutex};
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::fake::{Answer, Fake, counted, grant, problem, success, with_session};
+use crate::fixture::Place;
+use ipc_client::ProblemCode;
+
+/// Keeps whoever comes until it is opened. The server's thread waits with it.
+#[derive(Default)]
+struct Gate(Mutex<bool>, Condvar);
+
+impl Gate {
+    fn pass(&self) {
+        drop(self.1.wait_while(self.0.lock().unwrap(), |open| !*open).unwrap());
+    }
+
+    fn open(&self) {
+        *self.0.lock().unwrap() = true;
+        self.1.notify_all();
+    }
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap()
+}
+
+/// Tells what arrives.
+fn teller() -> (impl Fn(&str) + Send + Sync, Receiver<String>) {
+    let (arrived, arrival) = channel();
+    let arrived = Mutex::new(arrived);
+    (move |body: &str| arrived.lock().unwrap().send(body.to_owned()).unwrap(), arrival)
+}
+
+#[test]
+fn a_send_dropped_while_it_waits_for_a_connection_is_not_sent() {
+    let place = Place::new();
+    let gate = std::sync::Arc::new(Gate::default());
+    let (tell, arrival) = teller();
+    let kept = gate.clone();
+    let fake = Fake::tls(
+        place.tls(),
+        with_session(move |seen| {
+            tell(&seen.body);
+            kept.pass();
+            success()
+        }),
+    );
+    let client = place.builder(&fake).connections_max(1).build().unwrap();
+    let runtime = runtime();
+    let first = runtime.spawn(client.send(&json!({"n": 0})));
+    assert_eq!(arrival.recv().unwrap(), r#"{"n":0}"#);
+    let others: Vec<_> = (1..100).map(|n| runtime.spawn(client.send(&json!({"n": n})))).collect();
+    for other in others {
+        other.abort();
+        assert!(runtime.block_on(other).unwrap_err().is_cancelled());
+    }
+    gate.open();
+    runtime.block_on(first).unwrap().unwrap();
+    client.blocking().send(&json!({"n": 100})).unwrap();
+    let bodies: Vec<_> = fake.admitted("/message/submit").into_iter().map(|seen| seen.body).collect();
+    assert_eq!(bodies, [r#"{"n":0}"#, r#"{"n":100}"#]);
+}
+
+#[test]
+fn a_send_dropped_while_another_logs_in_for_it_is_not_sent() {
+    let place = Place::new();
+    let gate = std::sync::Arc::new(Gate::default());
+    let (tell, arrival) = teller();
+    let kept = gate.clone();
+    let fake = Fake::tls(place.tls(), move |seen| match seen.path.as_str() {
+        "/client/auth" => {
+            tell("login");
+            kept.pass();
+            grant(seen, crate::fake::TOKEN)
+        }
+        _ if seen.session.is_some() => success(),
+        _ => {
+            tell(&seen.body);
+            problem(ProblemCode::SessionExpired, "")
+        }
+    });
+    let client = place.builder(&fake).build().unwrap();
+    let runtime = runtime();
+    let first = runtime.spawn(client.send(&json!({"n": 1})));
+    while arrival.recv().unwrap() != "login" {}
+    // The server's one thread is held up, so these get no further than their connections.
+    let second = runtime.spawn(client.send(&json!({"n": 2})));
+    second.abort();
+    assert!(runtime.block_on(second).unwrap_err().is_cancelled());
+    gate.open();
+    runtime.block_on(first).unwrap().unwrap();
+    client.blocking().send(&json!({"n": 3})).unwrap();
+    let bodies: Vec<_> = fake.admitted("/message/submit").into_iter().map(|seen| seen.body).collect();
+    assert_eq!(bodies, [r#"{"n":1}"#, r#"{"n":3}"#]);
+}
+
+#[test]
+fn a_send_dropped_in_a_pause_ends_there() {
+    let place = Place::new();
+    let (tell, arrival) = teller();
+    let fake = Fake::tls(
+        place.tls(),
+        counted(move |seen, _| {
+            tell(&seen.body);
+            problem(ProblemCode::InboxFull, "Retry-After: 3600\r\n")
+        }),
+    );
+    let client = place.builder(&fake).deadline(Duration::from_secs(480)).build().unwrap();
+    let runtime = runtime();
+    let send = runtime.spawn(client.send(&json!({"n": 1})));
+    arrival.recv().unwrap();
+    send.abort();
+    // The thread ends with its last errand, and its connection with it: no hour later.
+    drop(client);
+    fake.wait_for_goodbye();
+}
+
+#[test]
+fn a_request_that_nobody_waits_for_frees_its_connection() {
+    let place = Place::new();
+    let (tell, arrival) = teller();
+    let fake = Fake::tls(
+        place.tls(),
+        with_session(move |seen| match seen.path.as_str() {
+            "/message/request" => {
+                tell(&seen.body);
+                Answer::Hang
+            }
+            _ => success(),
+        }),
+    );
+    let client = place.builder(&fake).connections_max(1).build().unwrap();
+    let runtime = runtime();
+    for n in 0..3 {
+        let request = runtime.spawn(client.request(&json!({"n": n})));
+        arrival.recv().unwrap();
+        request.abort();
+        let _ = runtime.block_on(request);
+    }
+    client.blocking().send(&json!({})).unwrap();
+    assert_eq!(fake.admitted("/message/submit").len(), 1);
+}
+
+#[test]
+fn a_send_all_that_nobody_waits_for_sends_no_further_batch() {
+    let place = Place::new();
+    let (tell, arrival) = teller();
+    let fake = Fake::tls(
+        place.tls(),
+        with_session(move |seen| match seen.path.as_str() {
+            "/message/batch" => {
+                tell("batch");
+                problem(ProblemCode::InboxFull, "Retry-After: 1\r\n")
+            }
+            _ => success(),
+        }),
+    );
+    let client = place.builder(&fake).build().unwrap();
+    let runtime = runtime();
+    let all = client.send_all((0..10_000).map(|n| json!({"n": n})));
+    let all = runtime.spawn(all.into_future());
+    arrival.recv().unwrap();
+    all.abort();
+    assert!(runtime.block_on(all).unwrap_err().is_cancelled());
+    drop(client);
+    fake.wait_for_goodbye();
+    assert_eq!(fake.admitted("/message/batch").len(), 1);
+}

@@ -1,0 +1,166 @@
+//! Requests: the reply, how long it is waited for, and what the caller learns where there is none.
+#![allow(clippy::unwrap_used)]
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use ipc_client::{NoReply, Outcome, ProblemCode, SendError};
+use serde_json::json;
+
+use crate::fake::{Answer, Fake, counted, http, problem, replied, success, with_session};
+use crate::fixture::Place;
+
+const REQUEST: &str = "/message/request";
+
+#[test]
+fn the_reply_is_opened_and_read() {
+    let place = Place::new();
+    let fake = Fake::tls(place.tls(), with_session(|seen| replied(seen, "", r#"{"time": "noon"}"#)));
+    let reply = place.client(&fake).request(&json!({"what": "time"})).unwrap();
+    assert_eq!((reply.body(), reply.duplicate), (r#"{"time": "noon"}"#, false));
+    assert_eq!(reply.parse::<BTreeMap<&str, &str>>().unwrap()["time"], "noon");
+    let seen = fake.admitted(REQUEST).pop().unwrap();
+    assert_eq!((seen.id, seen.to.as_str()), (reply.id.to_string(), REQUEST));
+    assert_eq!(seen.body, r#"{"what":"time"}"#);
+    assert!(seen.head.contains("prefer: wait=30\r\n"), "{}", seen.head);
+    assert!(!fake.logins()[0].head.contains("prefer:"));
+}
+
+#[test]
+fn the_server_is_told_how_long_to_wait_in_whole_seconds() {
+    let place = Place::new();
+    let fake = Fake::tls(place.tls(), with_session(|seen| replied(seen, "", "{}")));
+    let client = place.builder(&fake).deadline(Duration::from_secs(10)).build().unwrap().blocking();
+    for (wait, told) in [
+        (Duration::ZERO, "wait=0"),
+        (Duration::from_millis(1500), "wait=2"),
+        // No retry may come so late that the server has forgotten the id.
+        (Duration::MAX, "wait=479"),
+    ] {
+        client.request_within(&json!({}), wait).unwrap();
+        let head = fake.admitted(REQUEST).pop().unwrap().head;
+        assert!(head.contains(&format!("prefer: {told}\r\n")), "{head}");
+    }
+}
+
+#[test]
+fn a_request_is_sent_again_under_its_id_until_there_is_a_reply() {
+    let place = Place::new();
+    let fake = Fake::tls(
+        place.tls(),
+        counted(|seen, turn| match turn {
+            0 => Answer::Close,
+            1 => problem(ProblemCode::InboxFull, ""),
+            2 => Answer::Send(http(504, "", b"a proxy")),
+            _ => replied(seen, "Web-IPC-Duplicate: true\r\n", r#"{"n":1}"#),
+        }),
+    );
+    let reply = place.client(&fake).request(&json!({})).unwrap();
+    assert!(reply.duplicate);
+    let ids: Vec<_> = fake.admitted(REQUEST).into_iter().map(|seen| seen.id).collect();
+    assert_eq!(ids, vec![reply.id.to_string(); 4]);
+}
+
+#[test]
+fn a_request_without_a_reply_says_so_and_that_it_was_accepted() {
+    for (code, reason) in [
+        (ProblemCode::NotAnswered, NoReply::NotGiven),
+        (ProblemCode::ReplyForgotten, NoReply::Forgotten),
+        (ProblemCode::NoReplyInTime, NoReply::NotInTime { wait: Duration::ZERO }),
+    ] {
+        let place = Place::new();
+        let fake = Fake::tls(place.tls(), with_session(move |_| problem(code, "")));
+        let error = place.client(&fake).request_within(&json!({}), Duration::ZERO).unwrap_err();
+        assert!(matches!(&error, SendError::NoReply { reason: got } if *got == reason), "{error:?}");
+        assert_eq!(error.outcome(), Outcome::Accepted);
+        assert_eq!(fake.admitted(REQUEST).len(), 1, "{code}");
+    }
+}
+
+#[test]
+fn a_server_that_waits_less_than_the_caller_is_asked_again() {
+    let place = Place::new();
+    let fake = Fake::tls(
+        place.tls(),
+        counted(|seen, turn| match turn {
+            0 | 1 => problem(ProblemCode::NoReplyInTime, ""),
+            _ => replied(seen, "", "{}"),
+        }),
+    );
+    let reply = place.client(&fake).request_within(&json!({}), Duration::from_secs(20)).unwrap();
+    let ids: Vec<_> = fake.admitted(REQUEST).into_iter().map(|seen| seen.id).collect();
+    assert_eq!(ids, vec![reply.id.to_string(); 3]);
+}
+
+#[test]
+fn what_is_known_to_be_accepted_stays_so_when_the_server_goes_away() {
+    let place = Place::new();
+    let fake = Fake::tls(
+        place.tls(),
+        counted(|_, turn| match turn {
+            0 => problem(ProblemCode::NoReplyInTime, ""),
+            _ => problem(ProblemCode::ShuttingDown, ""),
+        }),
+    );
+    let client = place.builder(&fake).deadline(Duration::from_millis(300)).build().unwrap().blocking();
+    let error = client.request_within(&json!({}), Duration::from_millis(300)).unwrap_err();
+    assert!(matches!(&error, SendError::Deadline { outcome: Outcome::Accepted, .. }), "{error:?}");
+    assert_eq!(error.to_string(), "the message could not be sent within 0.6 s");
+}
+
+#[test]
+fn a_reply_to_another_request_is_none() {
+    let place = Place::new();
+    let fake = Fake::tls(
+        place.tls(),
+        with_session(|seen| {
+            let mut other = seen.clone();
+            other.id = "00112233-4455-4677-8899-aabbccddeeff".into();
+            replied(&other, "", "{}")
+        }),
+    );
+    let error = place.client(&fake).request(&json!({})).unwrap_err();
+    assert!(matches!(&error, SendError::Unexpected { status: 200, .. }), "{error:?}");
+    assert_eq!(error.outcome(), Outcome::NotKnown);
+}
+
+#[test]
+fn a_reply_is_read_up_to_the_limit_of_the_client() {
+    let place = Place::new();
+    let text = "x".repeat(3 << 20);
+    let body = json!({"text": text}).to_string();
+    let fake = Fake::tls(place.tls(), with_session(move |seen| replied(seen, "", &body)));
+    assert!(place.client(&fake).request(&json!({})).unwrap().body().len() > 3 << 20);
+    let small = place.builder(&fake).plaintext_bytes_max(1 << 20).build().unwrap().blocking();
+    let error = small.request(&json!({})).unwrap_err();
+    assert!(error.to_string().contains("longer than this client takes"), "{error}");
+}
+
+#[test]
+fn what_is_no_object_or_too_large_is_refused_before_it_is_sent() {
+    let place = Place::new();
+    let fake = Fake::tls(place.tls(), with_session(|_| success()));
+    let client = place.builder(&fake).plaintext_bytes_max(1000).build().unwrap().blocking();
+    assert!(matches!(client.request(&json!([])), Err(SendError::Body(_))));
+    assert!(matches!(client.request(&json!({"t": "x".repeat(980)})), Err(SendError::TooLarge { .. })));
+    assert_eq!(fake.connections(), 0);
+}
+
+#[test]
+fn requests_that_wait_leave_a_connection_to_sends() {
+    let place = Place::new();
+    let fake = Fake::tls(
+        place.tls(),
+        with_session(|seen| if seen.path == REQUEST { Answer::Hang } else { success() }),
+    );
+    let client = place.builder(&fake).connections_max(2).build().unwrap();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap();
+    client.clone().blocking().send(&json!({"n": 0})).unwrap();
+    let requests: Vec<_> = (0..8).map(|n| runtime.spawn(client.request(&json!({"n": n})))).collect();
+    let before = Instant::now();
+    client.clone().blocking().send(&json!({"n": 1})).unwrap();
+    assert!(before.elapsed() < Duration::from_secs(10));
+    for request in requests {
+        request.abort();
+    }
+}
