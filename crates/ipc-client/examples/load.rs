@@ -1,0 +1,138 @@
+//! Sends numbered messages `{"from":TAG,"n":i}`, i = K … K+N-1 in order, and notes each number in a file as soon as the
+//! server has acknowledged it, for tests that kill the server or cut its connections:
+//! `load --home DIR --server NAME --address HOST:PORT --from TAG --mode send|send_all|request --count N --start K
+//! --acks FILE [--deadline SECS] [--batch N] [--identity NAME]`
+//!
+//! A number stands in the file once, as a line, in the order of acknowledgement. A request counts when the server has
+//! taken it, with or without a reply; what went without one is told on stderr.
+#![allow(clippy::print_stdout, clippy::print_stderr)]
+
+use std::error::Error;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use ipc_client::{BuildError, Client, Outcome, SendAllError, SendError};
+use ipc_home::{Home, HomeError};
+use serde_json::json;
+
+fn main() -> ExitCode {
+    env_logger::init();
+    match load() {
+        Ok(count) => {
+            println!("acknowledged {count}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("error: {}", chain(&*error));
+            let remedy = None
+                .or_else(|| error.downcast_ref::<SendError>().and_then(SendError::remedy))
+                .or_else(|| error.downcast_ref::<SendAllError>().and_then(SendAllError::remedy))
+                .or_else(|| error.downcast_ref::<BuildError>().and_then(BuildError::remedy))
+                .or_else(|| error.downcast_ref::<HomeError>().and_then(HomeError::remedy));
+            if let Some(remedy) = remedy {
+                eprintln!("{remedy}");
+            }
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn chain(error: &dyn Error) -> String {
+    let mut line = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        line += &format!(": {error}");
+        cause = error.source();
+    }
+    line
+}
+
+/// The file of acknowledged numbers.
+struct Acks {
+    file: File,
+    count: u64,
+}
+
+impl Acks {
+    fn note(&mut self, numbers: impl Iterator<Item = u64>) -> io::Result<()> {
+        let mut lines = String::new();
+        for n in numbers {
+            self.count += 1;
+            lines += &format!("{n}\n");
+        }
+        self.file.write_all(lines.as_bytes())?;
+        self.file.flush()
+    }
+}
+
+fn load() -> Result<u64, Box<dyn Error>> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let option = |name: &str| {
+        let mut pairs = arguments.chunks_exact(2);
+        pairs.find(|pair| pair[0] == name).map(|pair| pair[1].as_str())
+    };
+    let required = |name: &str| option(name).ok_or_else(|| format!("{name} is missing"));
+
+    let home = Home::open(required("--home")?)?;
+    let mut builder = Client::builder(&home).server(required("--server")?, required("--address")?);
+    if let Some(identity) = option("--identity") {
+        builder = builder.identity(identity);
+    }
+    if let Some(secs) = option("--deadline") {
+        builder = builder.deadline(Duration::from_secs(secs.parse()?));
+    }
+    let (count, start): (u64, u64) = (required("--count")?.parse()?, required("--start")?.parse()?);
+    let (tag, mode) = (required("--from")?, required("--mode")?);
+    let file = OpenOptions::new().create(true).append(true).open(required("--acks")?)?;
+    let mut acks = Acks { file, count: 0 };
+    let client = builder.build()?.blocking();
+    let message = |n: u64| json!({"from": tag, "n": n});
+    match mode {
+        "send" => {
+            for n in start..start + count {
+                client.send(&message(n))?;
+                acks.note(std::iter::once(n))?;
+            }
+        }
+        "request" => {
+            for n in start..start + count {
+                match client.request(&message(n)) {
+                    Ok(_) => {}
+                    Err(error) if error.outcome() == Outcome::Accepted => {
+                        eprintln!("{n}: {}", chain(&error));
+                    }
+                    Err(error) => return Err(error.into()),
+                }
+                acks.note(std::iter::once(n))?;
+            }
+        }
+        "send_all" => {
+            let mut failed = None;
+            let all = client.send_all((start..start + count).map(message));
+            let all = match option("--batch") {
+                Some(messages) => all.batch_messages(messages.parse()?),
+                None => all,
+            };
+            let result = all
+                .on_answer(|answered| {
+                    let refused = |index| answered.refusals.iter().any(|refusal| refusal.index == index);
+                    let taken = (answered.first..answered.end).filter(|index| !refused(*index));
+                    if let Err(error) = acks.note(taken.map(|index| start + index)) {
+                        failed.get_or_insert(error);
+                    }
+                })
+                .wait();
+            if let Some(error) = failed {
+                return Err(error.into());
+            }
+            let report = result?;
+            if let Some(refusal) = report.refusals.into_iter().next() {
+                return Err(refusal.error.into());
+            }
+        }
+        other => return Err(format!("{other} is no mode: it is send, send_all or request").into()),
+    }
+    Ok(acks.count)
+}
