@@ -116,9 +116,10 @@ pub trait InboxBackend: Send + Sync + 'static {
     /// [`put`](InboxBackend::put).
     fn put_all(&self, messages: Vec<Message>, wait: Duration) -> Pending<'_, Vec<Result<Put, PutError>>>;
 
-    /// Takes the next message, and waits until there is one. `None` once the inbox is closed and empty. Whoever drops
-    /// the answer unfinished has taken nothing.
-    fn take(&self) -> Pending<'_, Option<Taken>>;
+    /// Takes the next messages, in order, and waits until there is one. Takes no more than `count_max` (at least 1), and
+    /// does not wait for more than one. None once the inbox is closed and empty. Whoever drops the answer unfinished has
+    /// taken nothing.
+    fn take(&self, count_max: usize) -> Pending<'_, Vec<Taken>>;
 
     /// Notes that a message has been dealt with. A request acknowledged without a reply is [`NoReply::NotGiven`].
     fn acknowledge(&self, taken: &Taken) -> Pending<'_, Result<(), AckError>>;

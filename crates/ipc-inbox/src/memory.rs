@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use ipc_protocol::{MessageId, PLAINTEXT_BYTES_MAX_DEFAULT, REMEMBERED_SECS};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::remembered::{BodyHash, Known, Remembered};
 use crate::replies::Replies;
@@ -216,10 +216,25 @@ impl Memory {
         left
     }
 
-    fn pop(&self) -> Option<Taken> {
-        let message = self.state().waiting.pop_front()?;
-        self.room.give_back(message.body.len());
-        Some(Taken { message, ticket: 0, redeliveries: 0 })
+    /// Pops so many messages, or as many as there are.
+    fn pop(&self, count: usize) -> Vec<Taken> {
+        let mut state = self.state();
+        let count = count.min(state.waiting.len());
+        let messages: Vec<_> = state.waiting.drain(..count).collect();
+        drop(state);
+        messages
+            .into_iter()
+            .map(|message| {
+                self.room.give_back(message.body.len());
+                Taken { message, ticket: 0, redeliveries: 0 }
+            })
+            .collect()
+    }
+
+    /// Takes the permits of further messages that are there.
+    fn more_arrived(&self, count_max: usize) -> usize {
+        let more = std::iter::from_fn(|| self.arrived.try_acquire().ok());
+        more.take(count_max).map(SemaphorePermit::forget).count()
     }
 }
 
@@ -252,17 +267,21 @@ impl InboxBackend for Memory {
         })
     }
 
-    fn take(&self) -> Pending<'_, Option<Taken>> {
-        if let Ok(arrival) = self.arrived.try_acquire() {
-            arrival.forget();
-            return Pending::ready(self.pop());
+    fn take(&self, count_max: usize) -> Pending<'_, Vec<Taken>> {
+        let count_max = count_max.max(1);
+        let count = self.more_arrived(count_max);
+        if count > 0 {
+            return Pending::ready(self.pop(count));
         }
-        Pending::later(async {
-            // Once closed, nothing arrives any more, and what is there needs no permit.
-            if let Ok(arrival) = self.arrived.acquire().await {
-                arrival.forget();
+        Pending::later(async move {
+            match self.arrived.acquire().await {
+                Ok(arrival) => {
+                    arrival.forget();
+                    self.pop(1 + self.more_arrived(count_max - 1))
+                }
+                // Once closed, nothing arrives any more, and what is there needs no permit.
+                Err(_) => self.pop(count_max),
             }
-            self.pop()
         })
     }
 

@@ -191,7 +191,7 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Inv
         "test" if options.get_flag("run") => Some(Action::Test(test(options))),
         "serve" => Some(Action::Serve(serve(options))),
         "send" => Some(Action::Send(sending(options))),
-        "request" => asking(options).map(Action::Request),
+        "request" => Some(Action::Request(asking(options))),
         _ => None,
     };
     let action = match action {
@@ -309,10 +309,12 @@ fn sending(options: &ArgMatches) -> Sending {
     }
 }
 
-fn asking(options: &ArgMatches) -> Option<Asking> {
-    let message = text(options, "object")?;
-    let timeout_secs = *options.get_one("timeout").expect("has a default");
-    Some(Asking { target: target(options), message, timeout_secs })
+fn asking(options: &ArgMatches) -> Asking {
+    Asking {
+        target: target(options),
+        message: text(options, "object").expect("is required"),
+        timeout_secs: *options.get_one("timeout").expect("has a default"),
+    }
 }
 
 fn command() -> Command {
@@ -467,7 +469,7 @@ fn send_command() -> Command {
 fn request_command() -> Command {
     let about = "Send a JSON object and print the reply";
     let request = subcommand("request", 'R', "web-ipc --request [OPTIONS] OBJECT", about)
-        .arg(Arg::new("object").value_name("OBJECT").help("The request"))
+        .arg(Arg::new("object").value_name("OBJECT").required(true).help("The request"))
         .arg(seconds("How long to wait for the reply, 480 s at most"));
     with_client_options(request)
 }

@@ -127,7 +127,7 @@ fn lines(client: &Client, send: &Sending) -> Result<Verdict, Failure> {
             Either::Right((result, _)) => Either::Right(result),
         })
     })?;
-    let mut tally = std::mem::take(&mut *lock(&tally));
+    let tally = std::mem::take(&mut *lock(&tally));
     tally.end_progress();
     match result {
         Either::Left(signal) => {

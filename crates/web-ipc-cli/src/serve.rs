@@ -11,7 +11,7 @@ use std::process::Stdio;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use futures_util::future::{FutureExt as _, join_all};
+use futures_util::future::join_all;
 use ipc_home::locate;
 use ipc_server::{Delivery, Inbox, InboxChoice, Server};
 use serde_json::json;
@@ -90,14 +90,11 @@ async fn print_all(server: &Server, mut signals: EndSignals, is_durable: bool) -
     Ok(Verdict::Done)
 }
 
-/// Prints the next message, and those that are there behind it, and acknowledges them. False if there is none any more.
+/// Prints the next messages that are there, and acknowledges them. False if there is none any more.
 async fn print_some(inbox: &Inbox) -> io::Result<bool> {
-    let Some(first) = inbox.recv().await else { return Ok(false) };
-    let mut deliveries = vec![first];
-    while deliveries.len() < LINES_MAX
-        && let Some(Some(delivery)) = inbox.recv().now_or_never()
-    {
-        deliveries.push(delivery);
+    let deliveries = inbox.recv_many(LINES_MAX).await;
+    if deliveries.is_empty() {
+        return Ok(false);
     }
     let lines: String = deliveries.iter().map(line).collect();
     // Not on this thread: a reader that is slow must not keep a signal from being heard.

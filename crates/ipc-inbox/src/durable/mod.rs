@@ -266,9 +266,9 @@ impl InboxBackend for Durable {
         Pending::later(async move { answer.await.unwrap_or_else(|| vec![Err(PutError::Closed); count]) })
     }
 
-    fn take(&self) -> Pending<'_, Option<Taken>> {
-        let answer = self.send(|done| Command::Take { done });
-        Pending::later(async { answer.await.flatten().map(writer::Handed::accept) })
+    fn take(&self, count_max: usize) -> Pending<'_, Vec<Taken>> {
+        let answer = self.send(|done| Command::Take { count_max: count_max.max(1), done });
+        Pending::later(async { answer.await.map(writer::Handed::accept).unwrap_or_default() })
     }
 
     fn acknowledge(&self, taken: &Taken) -> Pending<'_, Result<(), AckError>> {

@@ -20,8 +20,10 @@ const PRUNE_EVERY: Duration = Duration::from_secs(60);
 /// Commands that go into one transaction at most, so that the first of many does not wait for all.
 const COMMANDS_MAX: usize = 1024;
 
-/// Messages that are marked as handed out ahead of whoever will take them, at most: in number, and in bytes of bodies.
-const AHEAD_MAX: u32 = 64;
+/// Messages that are marked as handed out at once, some of them ahead of whoever will take them: so many are looked for even
+/// if fewer are wanted, no more even if they are, and no more bytes of bodies.
+const AHEAD_MIN: u32 = 64;
+const AHEAD_MAX: u32 = 1024;
 const AHEAD_BYTES_MAX: u64 = 8 * 1024 * 1024;
 
 /// What the thread is asked to do.
@@ -32,7 +34,8 @@ pub(super) enum Command {
         done: oneshot::Sender<Vec<Result<Put, PutError>>>,
     },
     Take {
-        done: oneshot::Sender<Option<Handed>>,
+        count_max: usize,
+        done: oneshot::Sender<Handed>,
     },
     /// Acknowledged, or with `key` also replied to or let go.
     Settle {
@@ -41,8 +44,8 @@ pub(super) enum Command {
         reply: Option<Arc<str>>,
         done: oneshot::Sender<Result<(), AckError>>,
     },
-    /// A message that was on its way to a taker who had gone.
-    Return(Taken),
+    /// Messages that were on their way to a taker who had gone.
+    Return(Vec<Taken>),
     /// `None`: the reply is still to be given, and is waited for from now on.
     FindReply {
         key: Key,
@@ -59,23 +62,26 @@ pub(super) enum Command {
     Close,
 }
 
-/// A message on its way to whoever takes it. Dropped on the way, it goes back.
+/// Messages on their way to whoever takes them. Dropped on the way, they go back.
 pub(super) struct Handed {
-    taken: Option<Taken>,
+    taken: Vec<Taken>,
     returns: mpsc::WeakUnboundedSender<Command>,
 }
 
 impl Handed {
-    /// It has arrived.
-    pub(super) fn accept(mut self) -> Taken {
-        self.taken.take().expect("it is taken only here and when dropped")
+    /// They have arrived.
+    pub(super) fn accept(mut self) -> Vec<Taken> {
+        std::mem::take(&mut self.taken)
     }
 }
 
 impl Drop for Handed {
     fn drop(&mut self) {
-        if let (Some(taken), Some(returns)) = (self.taken.take(), self.returns.upgrade()) {
-            // Without the thread it comes again with the next opening.
+        let taken = std::mem::take(&mut self.taken);
+        if !taken.is_empty()
+            && let Some(returns) = self.returns.upgrade()
+        {
+            // Without the thread they come again with the next opening.
             let _gone = returns.send(Command::Return(taken));
         }
     }
@@ -124,6 +130,12 @@ struct WaitingPut {
     done: oneshot::Sender<Vec<Result<Put, PutError>>>,
 }
 
+/// Somebody who waits for messages.
+struct Taker {
+    count_max: usize,
+    done: oneshot::Sender<Handed>,
+}
+
 /// A message that has been dealt with.
 struct Settled {
     ticket: u64,
@@ -155,7 +167,7 @@ struct Writer {
     handed: HashMap<i64, u64>,
     /// When those handed out come again; those acknowledged since are passed over.
     due: VecDeque<(Instant, i64)>,
-    takers: VecDeque<oneshot::Sender<Option<Handed>>>,
+    takers: VecDeque<Taker>,
     puts: VecDeque<WaitingPut>,
     settled: Vec<Settled>,
     prune_at: Instant,
@@ -243,16 +255,17 @@ impl Writer {
                 let until = Instant::now().checked_add(wait).unwrap_or_else(|| Instant::now() + PRUNE_EVERY);
                 self.puts.push_back(WaitingPut { messages, until, done });
             }
-            Command::Take { done } => self.takers.push_back(done),
+            Command::Take { count_max, done } => self.takers.push_back(Taker { count_max, done }),
             Command::Settle { ticket, key, reply, done } => {
                 self.settled.push(Settled { ticket, key, reply, done });
             }
-            Command::Return(taken) => {
-                let seq = seq_of(taken.ticket);
-                self.handed.remove(&seq);
-                // Back to its place in the order.
-                let place = self.ready.partition_point(|ready| ready.ticket < taken.ticket);
-                self.ready.insert(place, taken);
+            Command::Return(returned) => {
+                for taken in returned {
+                    self.handed.remove(&seq_of(taken.ticket));
+                    // Back to its place in the order.
+                    let place = self.ready.partition_point(|ready| ready.ticket < taken.ticket);
+                    self.ready.insert(place, taken);
+                }
             }
             Command::FindReply { key, done } => {
                 let found = self.find_reply(&key).await;
@@ -352,7 +365,7 @@ impl Writer {
         // Whoever waits for a message gets it straight from here, marked as handed out in the same commit.
         let mut takers = match self.has_waiting() {
             true => 0,
-            false => self.takers.iter().filter(|taker| !taker.is_closed()).count(),
+            false => self.wanted(),
         };
         for (index, put) in self.puts.iter().enumerate() {
             let accepted_before = accepted.len();
@@ -475,7 +488,7 @@ impl Writer {
     async fn hand_out(&mut self) -> Result<(), DatabaseError> {
         loop {
             self.give();
-            self.takers.retain(|taker| !taker.is_closed());
+            self.takers.retain(|taker| !taker.done.is_closed());
             if self.takers.is_empty() || !self.has_waiting() {
                 break;
             }
@@ -483,42 +496,49 @@ impl Writer {
         }
         if !self.is_open && !self.has_waiting() {
             for taker in self.takers.drain(..) {
-                let _gone = taker.send(None);
+                let nothing = Handed { taken: Vec::new(), returns: self.returns.clone() };
+                let _gone = taker.done.send(nothing);
             }
         }
         Ok(())
     }
 
+    /// How many messages those who wait would take.
+    fn wanted(&self) -> usize {
+        let counts = self.takers.iter().filter(|taker| !taker.done.is_closed()).map(|taker| taker.count_max);
+        counts.fold(0, usize::saturating_add)
+    }
+
     /// Gives what is ready to whoever waits.
     fn give(&mut self) {
-        while let Some(taken) = self.ready.pop_front() {
-            let Some(taker) = self.takers.pop_front() else {
-                self.ready.push_front(taken);
-                return;
-            };
-            if taker.is_closed() {
-                self.ready.push_front(taken);
+        while !self.ready.is_empty()
+            && let Some(taker) = self.takers.pop_front()
+        {
+            if taker.done.is_closed() {
                 continue;
             }
-            let seq = seq_of(taken.ticket);
-            self.handed.insert(seq, taken.message.body.len() as u64);
-            self.due.push_back((Instant::now() + self.options.visibility_timeout, seq));
-            let handed = Handed { taken: Some(taken), returns: self.returns.clone() };
+            let count = taker.count_max.min(self.ready.len());
+            let taken: Vec<Taken> = self.ready.drain(..count).collect();
+            let due_at = Instant::now() + self.options.visibility_timeout;
+            for one in &taken {
+                let seq = seq_of(one.ticket);
+                self.handed.insert(seq, one.message.body.len() as u64);
+                self.due.push_back((due_at, seq));
+            }
             // Whoever has gone in this moment drops it, which sends it back.
-            let _gone = taker.send(Some(handed));
+            let _gone = taker.done.send(Handed { taken, returns: self.returns.clone() });
         }
     }
 
     async fn mark_ahead(&mut self) -> Result<(), DatabaseError> {
         let failed = |error| self.database.error(error);
         let mut transaction = self.database.begin_write().await.map_err(failed)?;
-        let mut seqs: Vec<i64> = self.again.iter().copied().take(AHEAD_MAX as usize).collect();
+        let count = u32::try_from(self.wanted()).unwrap_or(u32::MAX).clamp(AHEAD_MIN, AHEAD_MAX);
+        let mut seqs: Vec<i64> = self.again.iter().copied().take(count as usize).collect();
         let mut handed_up_to = self.handed_up_to;
         if seqs.is_empty() {
             let mut bytes = 0;
-            for (seq, length) in
-                tables::next(&mut transaction, handed_up_to, AHEAD_MAX).await.map_err(failed)?
-            {
+            for (seq, length) in tables::next(&mut transaction, handed_up_to, count).await.map_err(failed)? {
                 bytes += length;
                 if bytes > AHEAD_BYTES_MAX && !seqs.is_empty() {
                     break;

@@ -83,6 +83,7 @@ for_each_kind![
     a_closed_inbox_refuses_and_gives_out_what_it_has,
     closing_wakes_those_who_wait,
     whoever_stops_waiting_for_a_message_has_taken_none,
+    many_are_taken_at_once_but_not_waited_for,
     many_putters_and_takers_lose_nothing_and_double_nothing,
     a_batch_has_an_answer_for_each_message,
     a_batch_takes_the_room_there_is_in_order,
@@ -231,6 +232,27 @@ async fn whoever_stops_waiting_for_a_message_has_taken_none<F: Future<Output = I
         assert_eq!(delivery.id(), id(number));
         delivery.ack().await.unwrap();
     }
+}
+
+async fn many_are_taken_at_once_but_not_waited_for<F: Future<Output = Inbox>>(make: fn(usize) -> F) {
+    let inbox = make(10).await;
+    for number in 0..5 {
+        inbox.put(message(number, "{}"), NO_WAIT).await.unwrap();
+    }
+    let ids = |deliveries: &[ipc_inbox::Delivery]| deliveries.iter().map(|one| one.id()).collect::<Vec<_>>();
+    let first = inbox.recv_many(3).await;
+    assert_eq!(ids(&first), [id(0), id(1), id(2)]);
+    let rest = inbox.recv_many(100).await;
+    assert_eq!(ids(&rest), [id(3), id(4)]);
+    let taker = inbox.clone();
+    let waiting = started(async move { taker.recv_many(100).await }).await;
+    inbox.put(message(5, "{}"), NO_WAIT).await.unwrap();
+    assert_eq!(ids(&waiting.await.unwrap()), [id(5)]);
+    for delivery in first.into_iter().chain(rest) {
+        delivery.ack().await.unwrap();
+    }
+    inbox.close();
+    assert!(inbox.recv_many(2).await.is_empty());
 }
 
 async fn many_putters_and_takers_lose_nothing_and_double_nothing<F: Future<Output = Inbox>>(

@@ -358,8 +358,8 @@ fn wrong_usage_is_told_with_the_status_2() {
     for line in [
         "web-ipc --bogus",
         "web-ipc serve-me",
-        "web-ipc --serve",
-        "web-ipc --send",
+        "web-ipc --enrol",
+        "web-ipc --doctor",
         "web-ipc --init --users",
         "web-ipc --users --lsit",
         "web-ipc --users --add --user",
@@ -378,4 +378,33 @@ fn wrong_usage_is_told_with_the_status_2() {
         let told = refusal(line);
         assert!(told.starts_with("error: ") && told.contains("--help"), "{line}: {told}");
     }
+}
+
+#[test]
+fn the_pipeline_commands_in_every_spelling() {
+    for line in [
+        "web-ipc --serve --port 3000 --inbox durable --exec ./deploy.sh --jobs 4",
+        "web-ipc -s -p3000 -bdurable -x ./deploy.sh -j4",
+        "web-ipc serve --po 3000 --in=durable --ex ./deploy.sh --jobs=4",
+        "web-ipc-serve -p 3000 -b durable -x ./deploy.sh -j 4",
+    ] {
+        let Action::Serve(serve) = invocation(line).action else { panic!("{line}") };
+        assert_eq!((serve.port, serve.inbox, serve.jobs), (3000, InboxKind::Durable, 4), "{line}");
+        assert_eq!(
+            (serve.name.as_str(), serve.exec.as_deref()),
+            ("localhost", Some("./deploy.sh")),
+            "{line}"
+        );
+    }
+    let line = "web-ipc -S -p 4000 -u me --password x -T 5 -b 10 -k {\"a\":1}";
+    let Action::Send(send) = invocation(line).action else { panic!("{line}") };
+    assert_eq!((send.timeout_secs, send.batch, send.keep_going), (5, 10, true));
+    assert_eq!((send.target.port, send.target.user.as_deref()), (4000, Some("me")));
+    assert_eq!(send.message.as_deref(), Some("{\"a\":1}"));
+    let Action::Send(send) = invocation("web-ipc --send").action else { panic!() };
+    assert_eq!((send.message, send.target.port, send.timeout_secs, send.batch), (None, 3000, 30, 500));
+    let Action::Request(request) = invocation("web-ipc request {} --timeout 60").action else { panic!() };
+    assert_eq!((request.message.as_str(), request.timeout_secs), ("{}", 60));
+    assert!(refusal("web-ipc --request").contains("OBJECT"));
+    assert!(refusal("web-ipc --send {} {}").contains("web-ipc --send"));
 }
