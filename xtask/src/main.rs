@@ -6,6 +6,7 @@
 
 mod cargo;
 mod counts;
+mod crash;
 mod e2e;
 mod test;
 mod tidy;
@@ -21,6 +22,10 @@ Tasks:
   test           everything: format, clippy, tidy, unit, integration and doc tests, then e2e
   e2e [FILTER]   drives the built binary in temporary homes; FILTER picks scenarios by a part of their name
   e2e --list     names the scenarios
+  crash [OPTION...]
+                 kills the receiver, or cuts its connections, under load, and looks for lost and doubled messages:
+                 --rounds N (20), --inbox durable|memory (durable), --mode send|send_all|request|all (all), --cut,
+                 --seed S (by chance, and printed)
   tidy           dependency directions, lock file, manifests, module docs, docs/protocol.md
   tidy --bless   takes over the hash of the protocol source into docs/protocol.md, once the page is true again
 
@@ -42,6 +47,13 @@ fn main() -> ExitCode {
             true
         }
         ["e2e", filter] if !filter.starts_with('-') => e2e::run_alone(Some(filter)),
+        ["crash", options @ ..] => match crash::Options::parse(options) {
+            Ok(options) => crash::run_alone(&options),
+            Err(error) => {
+                eprintln!("cargo xtask crash: {error}\n\n{HELP}");
+                return ExitCode::from(2);
+            }
+        },
         ["tidy"] => tidy::run_alone(),
         ["tidy", "--bless"] => tidy::bless(),
         other => {

@@ -35,14 +35,14 @@ async fn main() -> Result<(), Box<dyn Error>> {
         }
     }
     let home = home.ok_or("--home DIR is missing")?;
+    // Before anybody can know that it is there.
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let mut server = Server::builder(&home).name(name).bind(address).protocol(protocol);
     if is_durable {
         server = server.inbox(Inbox::durable());
     }
     let server = server.start().await?;
     println!("listening on {}", server.address());
-
-    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     for _ in 0..count {
         let delivery = tokio::select! {
             delivery = server.inbox().recv() => delivery,

@@ -79,7 +79,10 @@ impl Ledger {
 
     /// Messages that were acknowledged and have not come out yet.
     pub(super) fn waiting(&self) -> usize {
-        self.senders.values().map(|numbers| numbers.acknowledged.len().saturating_sub(numbers.arrived.len())).sum()
+        self.senders
+            .values()
+            .map(|numbers| numbers.acknowledged.len().saturating_sub(numbers.arrived.len()))
+            .sum()
     }
 
     /// The verdict, after the last line.
@@ -180,7 +183,9 @@ mod tests {
 
     fn line(from: &str, number: u64, redeliveries: u64) -> String {
         let body = format!("{{\"from\":\"{from}\",\"n\":{number}}}");
-        format!("{{\"body\":{body},\"id\":\"{from}-{number}\",\"redeliveries\":{redeliveries},\"user\":\"u\"}}")
+        format!(
+            "{{\"body\":{body},\"id\":\"{from}-{number}\",\"redeliveries\":{redeliveries},\"user\":\"u\"}}"
+        )
     }
 
     /// A ledger with these acknowledged; of what came out, a `None` is a kill.
@@ -276,7 +281,9 @@ mod tests {
 
     #[test]
     fn a_line_of_another_form_is_no_message() {
-        for text in ["", "{", "listening", "{\"id\":\"1\",\"redeliveries\":0,\"body\":{\"from\":\"a\"}}", "[]"] {
+        for text in
+            ["", "{", "listening", "{\"id\":\"1\",\"redeliveries\":0,\"body\":{\"from\":\"a\"}}", "[]"]
+        {
             assert!(Ledger::default().arrive(text).is_err(), "{text:?}");
         }
     }

@@ -51,7 +51,7 @@ impl Mode {
     pub(super) fn messages_each(self) -> u64 {
         match self {
             Mode::Send | Mode::Request => 250,
-            Mode::SendAll => 2000,
+            Mode::SendAll => 1000,
         }
     }
 }

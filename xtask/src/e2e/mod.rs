@@ -11,9 +11,10 @@ mod normal;
 mod pages;
 mod processes;
 mod python;
-mod sandbox;
+pub(crate) mod sandbox;
 mod secrets;
 mod spawn;
+mod troubles;
 
 use std::cell::RefCell;
 use std::panic;
@@ -60,6 +61,9 @@ const SCENARIOS: &[(&str, Scenario)] = &[
     ("messages from four client processes arrive complete and in order", processes::four_clients),
     ("a receiver stopped and started again loses nothing and nobody logs in again", processes::restart),
     ("a client in Python, written from docs/protocol.md, delivers a message", python::client),
+    ("kills under load lose no acknowledged message and repeat none", troubles::kills),
+    ("cut, slow and silent connections lose no message and repeat none", troubles::cuts),
+    ("the inbox in memory is caught losing messages when it is killed", troubles::memory_is_caught),
     ("no key, session or password is in any log at trace", secrets::no_secret_is_logged),
     ("the admin's password is in no log at trace", secrets::no_admin_password_is_logged),
 ];
@@ -132,14 +136,25 @@ fn run_one(name: &str, scenario: Scenario, built: &Built) -> Counts {
 /// Builds the command as README.md has it built, and the examples as `cargo test --workspace` does, so that neither
 /// is built twice.
 fn build() -> Result<Built, String> {
-    for arguments in [&["build", "-p", "web-ipc-cli"], &["build", "--workspace", "--examples"]] {
+    build_with(&[&["build", "-p", "web-ipc-cli"], &["build", "--workspace", "--examples"]], "debug")
+}
+
+/// Builds what long runs drive as its users would run it.
+pub(crate) fn build_release() -> Result<Built, String> {
+    let examples = ["-p", "ipc-server", "--example", "receive", "-p", "ipc-client", "--example", "load"];
+    let examples = [&["build", "--release"][..], &examples].concat();
+    build_with(&[&["build", "--release", "-p", "web-ipc-cli"], &examples], "release")
+}
+
+fn build_with(commands: &[&[&str]], folder: &str) -> Result<Built, String> {
+    for arguments in commands {
         let status = cargo::command(arguments).status().map_err(|e| format!("cargo does not start: {e}"))?;
         if !status.success() {
             return Err(format!("cargo {} failed", arguments.join(" ")));
         }
     }
     let target = cargo::metadata()?.target_directory;
-    Ok(Built { folder: target.join("debug").into(), workspace: cargo::workspace_root() })
+    Ok(Built { folder: target.join(folder).into(), workspace: cargo::workspace_root() })
 }
 
 thread_local! {

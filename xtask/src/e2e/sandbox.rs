@@ -14,7 +14,7 @@ use super::Built;
 use super::spawn::{self, Finished, Running};
 
 /// One scenario's files; gone when it ends.
-pub(super) struct Sandbox {
+pub(crate) struct Sandbox {
     folder: TempDir,
     binary: PathBuf,
     examples: PathBuf,
@@ -30,19 +30,24 @@ impl Sandbox {
 
     /// A world with a home that `--init --run` has made.
     #[track_caller]
-    pub(super) fn with_home(built: &Built) -> Self {
+    pub(crate) fn with_home(built: &Built) -> Self {
         let sandbox = Self::new(built);
         sandbox.run(&["--init", "--run"]).succeeded();
         sandbox
     }
 
     /// The temporary directory; it is the user's home directory and the working directory.
-    pub(super) fn folder(&self) -> &Path {
+    pub(crate) fn folder(&self) -> &Path {
         self.folder.path()
     }
 
+    /// Leaves the world where it is, for somebody to look at.
+    pub(crate) fn keep(self) -> PathBuf {
+        self.folder.keep()
+    }
+
     /// Where `$WEB_IPC_HOME` points.
-    pub(super) fn home(&self) -> PathBuf {
+    pub(crate) fn home(&self) -> PathBuf {
         self.folder().join("home")
     }
 
@@ -62,7 +67,7 @@ impl Sandbox {
 
     /// An example program of a library; the build leaves it in `examples/`.
     #[track_caller]
-    pub(super) fn example(&self, name: &str) -> Command {
+    pub(crate) fn example(&self, name: &str) -> Command {
         let path = self.examples.join(name);
         assert!(path.is_file(), "there is no example program {name}: {} is missing", path.display());
         self.program(&path)

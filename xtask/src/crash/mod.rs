@@ -1,0 +1,55 @@
+//! `cargo xtask crash`: kills the receiver, or cuts its connections, under load, and judges what came of each message.
+//!
+//! People come here for long runs, the end-to-end scenarios for short ones. Everything is real: processes, TLS, SIGKILL, the
+//! file of the durable inbox. It must be able to fail: with the inbox in memory, which acknowledges what it has not stored,
+//! it does.
+
+mod ledger;
+mod options;
+mod processes;
+mod proxy;
+mod random;
+mod run;
+
+pub(crate) use ledger::Verdict;
+pub(crate) use options::{InboxKind, Options, Trouble};
+
+use crate::e2e::sandbox::Sandbox;
+use crate::e2e::{self, Built};
+
+/// Builds for release, makes a home, does the rounds, prints the verdict; true when every promise was kept.
+pub(crate) fn run_alone(options: &Options) -> bool {
+    let built = match e2e::build_release() {
+        Ok(built) => built,
+        Err(error) => {
+            eprintln!("crash: {error}");
+            return false;
+        }
+    };
+    let word = options.trouble.word();
+    let modes: Vec<&str> = options.modes.iter().map(|mode| mode.word()).collect();
+    println!("{word}: seed {}, inbox {}, {}", options.seed, options.inbox.word(), modes.join(", "));
+    let sandbox = Sandbox::with_home(&built);
+    let said = match run::run(&sandbox, options, &mut |line| println!("{word}: {line}")) {
+        Ok(verdict) => {
+            println!("{word}: {} rounds, {verdict}", options.rounds);
+            if verdict.is_good() {
+                return true;
+            }
+            verdict.details()
+        }
+        Err(error) => format!("{error}\n"),
+    };
+    eprint!("{said}");
+    eprintln!(
+        "{word}: failed with --seed {}; everything is kept in {}",
+        options.seed,
+        sandbox.keep().display()
+    );
+    false
+}
+
+/// Does the rounds with what a scenario has built, in a home of its own. The error says why there is no verdict.
+pub(crate) fn run_with(built: &Built, options: &Options) -> Result<Verdict, String> {
+    run::run(&Sandbox::with_home(built), options, &mut |_| ())
+}

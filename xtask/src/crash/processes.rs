@@ -1,0 +1,232 @@
+//! The processes of a run, and what they tell it.
+//!
+//! `run` comes here. Each process has threads that turn what it prints into events of one channel, so that the run waits in
+//! one place. None outlives its handle.
+
+use std::fs::{File, OpenOptions};
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::Sender;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread;
+
+use super::options::{InboxKind, Mode};
+use crate::e2e::sandbox::Sandbox;
+
+/// How long a sender tries to get one message, or one batch, through, in seconds. Far longer than any trouble here lasts.
+const DEADLINE_SECS: u32 = 120;
+
+/// What happens in a run.
+pub(super) enum Event {
+    /// The receiver listens, and can be told to stop.
+    Listening,
+    /// The receiver printed the line of a message.
+    Line(String),
+    /// The receiver's output ended. A line without an end, which a kill cut off, was not read by anybody.
+    ReceiverClosed,
+    /// A sender's output ended; its place and what it printed.
+    SenderClosed(usize, String),
+    /// The proxy cut a connection.
+    Cut(String),
+}
+
+/// A process; killed when dropped.
+pub(super) struct Process(Child);
+
+impl Process {
+    /// Ends it as `kill -9` does.
+    pub(super) fn kill(&mut self) -> Result<(), String> {
+        self.0.kill().map_err(|error| format!("a process cannot be killed: {error}"))
+    }
+
+    /// Asks it to stop in good order.
+    pub(super) fn terminate(&self) -> Result<(), String> {
+        let status = Command::new("kill").arg("-TERM").arg(self.0.id().to_string()).status();
+        match status {
+            Ok(status) if status.success() => Ok(()),
+            _ => Err("a process could not be told to stop".to_owned()),
+        }
+    }
+
+    /// Waits for its end, which its closed output has announced.
+    pub(super) fn wait(&mut self) -> Result<ExitStatus, String> {
+        self.0.wait().map_err(|error| format!("a process cannot be waited for: {error}"))
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // Both fail on a process that has been waited for, which is what is wanted.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Lets what a receiver prints be read, or not.
+#[derive(Default)]
+pub(super) struct Gate {
+    is_closed: Mutex<bool>,
+    changed: Condvar,
+}
+
+impl Gate {
+    /// Nothing is read from now on.
+    pub(super) fn close(&self) {
+        self.set(true);
+    }
+
+    /// Everything is read again.
+    pub(super) fn open(&self) {
+        self.set(false);
+    }
+
+    fn set(&self, is_closed: bool) {
+        *self.is_closed.lock().unwrap_or_else(PoisonError::into_inner) = is_closed;
+        self.changed.notify_all();
+    }
+
+    /// Waits while it is closed.
+    fn go_through(&self) {
+        let is_closed = self.is_closed.lock().unwrap_or_else(PoisonError::into_inner);
+        drop(self.changed.wait_while(is_closed, |is_closed| *is_closed));
+    }
+}
+
+/// A receiver, and the gate to what it prints.
+pub(super) struct Receiving {
+    pub(super) process: Process,
+    pub(super) gate: Arc<Gate>,
+}
+
+impl Drop for Receiving {
+    fn drop(&mut self) {
+        // The thread that reads is to see the end.
+        self.gate.open();
+    }
+}
+
+/// Starts the receiver; its log goes to the end of `log`.
+pub(super) fn receive(
+    sandbox: &Sandbox,
+    port: u16,
+    inbox: InboxKind,
+    log: &Path,
+    events: Sender<Event>,
+) -> Result<Receiving, String> {
+    let mut command = sandbox.example("receive");
+    command.arg("--home").arg(sandbox.home());
+    command.args(["--bind", &format!("127.0.0.1:{port}"), "--inbox", inbox.word()]);
+    let mut child = start(command, log)?;
+    let stdout = child.stdout.take();
+    let gate = Arc::new(Gate::default());
+    let reading = Arc::clone(&gate);
+    thread::spawn(move || {
+        let mut reader = BufReader::new(stdout.expect("start makes it a pipe"));
+        let mut line = String::new();
+        while reader.read_line(&mut line).is_ok_and(|length| length > 0) {
+            let event = match line.strip_suffix('\n') {
+                Some(whole) if whole.starts_with("listening on ") => Event::Listening,
+                Some(whole) => Event::Line(whole.to_owned()),
+                None => break,
+            };
+            if events.send(event).is_err() {
+                return;
+            }
+            line.clear();
+            reading.go_through();
+        }
+        // The run may be over.
+        let _ = events.send(Event::ReceiverClosed);
+    });
+    Ok(Receiving { process: Process(child), gate })
+}
+
+/// What a sender is to do.
+pub(super) struct Errand<'a> {
+    /// Its place among the senders.
+    pub(super) place: usize,
+    pub(super) mode: Mode,
+    pub(super) address: &'a str,
+    /// The number of its first message.
+    pub(super) start: u64,
+    pub(super) count: u64,
+    /// Where it writes what was acknowledged.
+    pub(super) acks: &'a Path,
+}
+
+/// Starts a sender; its log goes to the end of `log`.
+pub(super) fn send(
+    sandbox: &Sandbox,
+    errand: &Errand<'_>,
+    log: &Path,
+    events: Sender<Event>,
+) -> Result<Process, String> {
+    let mut command = sandbox.example("load");
+    command.arg("--home").arg(sandbox.home()).arg("--acks").arg(errand.acks);
+    command.args(["--server", "localhost", "--address", errand.address]);
+    command.args(["--from", errand.mode.word(), "--mode", errand.mode.word()]);
+    command.args(["--start", &errand.start.to_string(), "--count", &errand.count.to_string()]);
+    command.args(["--deadline", &DEADLINE_SECS.to_string()]);
+    let mut child = start(command, log)?;
+    let (place, stdout) = (errand.place, child.stdout.take());
+    thread::spawn(move || {
+        let mut said = String::new();
+        // What cannot be read is not what a good sender prints, and is judged so.
+        let _ = stdout.expect("start makes it a pipe").read_to_string(&mut said);
+        let _ = events.send(Event::SenderClosed(place, said));
+    });
+    Ok(Process(child))
+}
+
+/// Starts a process with its stdout as a pipe and its stderr at the end of `log`.
+fn start(mut command: Command, log: &Path) -> Result<Child, String> {
+    let failed = |error: std::io::Error| format!("{}: {error}", command.get_program().display());
+    let log: File = OpenOptions::new().create(true).append(true).open(log).map_err(failed)?;
+    command.stdout(Stdio::piped()).stderr(log);
+    command.spawn().map_err(|error| format!("{}: {error}", command.get_program().display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shell(script: &str) -> Process {
+        let mut command = Command::new("sh");
+        command.args(["-c", script]);
+        Process(command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap())
+    }
+
+    #[test]
+    fn a_killed_process_has_no_exit_code() {
+        let mut process = shell("exec cat");
+        process.kill().unwrap();
+        assert_eq!(process.wait().unwrap().code(), None);
+    }
+
+    #[test]
+    fn a_closed_gate_holds_whoever_comes_until_it_opens() {
+        let gate = Arc::new(Gate::default());
+        gate.go_through();
+        gate.close();
+        let (passed, held) = (Arc::new(Mutex::new(false)), Arc::clone(&gate));
+        let noted = Arc::clone(&passed);
+        let waiting = thread::spawn(move || {
+            held.go_through();
+            *noted.lock().unwrap() = true;
+        });
+        assert!(!*passed.lock().unwrap());
+        gate.open();
+        waiting.join().unwrap();
+        assert!(*passed.lock().unwrap());
+    }
+
+    #[test]
+    fn a_process_can_be_told_to_stop() {
+        let mut process = shell("trap 'exit 7' TERM; echo ready; while :; do read x; done");
+        let mut line = String::new();
+        BufReader::new(process.0.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        process.terminate().unwrap();
+        assert_eq!(process.wait().unwrap().code(), Some(7));
+    }
+}

@@ -1,0 +1,434 @@
+//! One run: senders at work, trouble round after round, then everything that waits is taken out and judged.
+//!
+//! The task and the end-to-end scenarios come here with a home and options. It judges by what came out of the processes
+//! alone: the receiver's lines, the senders' files of acknowledged numbers, exit statuses.
+
+use std::fs::File;
+use std::io::{Read as _, Seek as _, SeekFrom};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::time::{Duration, Instant};
+
+use super::ledger::{Ledger, Verdict};
+use super::options::{Mode, Options, Trouble};
+use super::processes::{self, Errand, Event, Process, Receiving};
+use super::proxy::Proxy;
+use super::random::{Random, fresh_seed};
+use crate::e2e::sandbox::Sandbox;
+
+/// Without any event for so long a run hangs. Longer than a sender's deadline, whose end is an event.
+const SILENCE_MAX: Duration = Duration::from_secs(180);
+
+/// A sender begins anew only while fewer acknowledged messages than this wait to come out, so that the end of a run is not
+/// hours of reading.
+const WAITING_MAX: usize = 1000;
+
+/// Where the receiver listens: below the ports that systems give to outgoing connections, so that no client meets itself
+/// while the receiver is down, and beside 3000 to 3999, where other servers look for a free one.
+const PORTS: std::ops::Range<u16> = 20_000..30_000;
+
+/// The longest a receiver lives that is to be killed after a number of lines: there may not come as many.
+const LIFE_MAX: Duration = Duration::from_secs(2);
+const LIFE_MS_MAX: u64 = 400;
+const LINES_BITS: u64 = 9;
+
+/// How long nobody reads what a receiver prints, so that it cannot go on and its inbox fills: long enough for more than a pipe
+/// holds.
+const STALL_MS: std::ops::Range<u64> = 400..800;
+
+/// When a receiver is killed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Moment {
+    /// From its line of this number on nobody reads what it prints; so long after that.
+    Stall(u64, Duration),
+    /// So long after its start, perhaps before it listens.
+    Time(Duration),
+    /// With its line of this number, so that it has its hands full.
+    Line(u64),
+}
+
+impl Moment {
+    /// The three kinds take turns, so that a short run has all of them.
+    fn draw(round: u32, random: &mut Random) -> Self {
+        match round % 3 {
+            0 => {
+                let time = STALL_MS.start + random.below(STALL_MS.end - STALL_MS.start);
+                Moment::Stall(random.of_any_size(LINES_BITS), Duration::from_millis(time))
+            }
+            1 => Moment::Time(Duration::from_millis(random.below(LIFE_MS_MAX))),
+            _ => Moment::Line(random.of_any_size(LINES_BITS)),
+        }
+    }
+}
+
+impl Moment {
+    /// How long a receiver lives at most that is to be killed in this moment.
+    fn life_max(self) -> Duration {
+        match self {
+            Moment::Time(life) => life,
+            Moment::Stall(..) | Moment::Line(_) => LIFE_MAX,
+        }
+    }
+}
+
+/// Where the run stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// Rounds of trouble.
+    Trouble,
+    /// Senders finish what they have begun.
+    Finishing,
+    /// The receiver was told to stop, and prints all that it still has.
+    Stopping,
+    Over,
+}
+
+/// A sender of one mode, whose processes follow each other.
+struct Line {
+    mode: Mode,
+    process: Option<Process>,
+    /// The number of the next message that nobody has been told to send.
+    next: u64,
+    acks: PathBuf,
+    acks_read: u64,
+}
+
+struct Run<'a> {
+    sandbox: &'a Sandbox,
+    options: &'a Options,
+    say: &'a mut dyn FnMut(&str),
+    events: Receiver<Event>,
+    tell: Sender<Event>,
+    moments: Random,
+    port: u16,
+    proxy: Option<Proxy>,
+    receiver: Receiving,
+    log: PathBuf,
+    started_at: Instant,
+    moment: Moment,
+    /// When it is to be killed at the latest.
+    kill_at: Instant,
+    lines: u64,
+    is_listening: bool,
+    is_killed: bool,
+    senders: Vec<Line>,
+    ledger: Ledger,
+    rounds: u32,
+    phase: Phase,
+}
+
+/// Does it. `say` gets a line for each round. The error says why there is no verdict.
+pub(super) fn run(
+    sandbox: &Sandbox,
+    options: &Options,
+    say: &mut dyn FnMut(&str),
+) -> Result<Verdict, String> {
+    let mut run = Run::start(sandbox, options, say)?;
+    while run.phase != Phase::Over {
+        run.step()?;
+    }
+    Ok(run.ledger.verdict())
+}
+
+impl<'a> Run<'a> {
+    fn start(
+        sandbox: &'a Sandbox,
+        options: &'a Options,
+        say: &'a mut dyn FnMut(&str),
+    ) -> Result<Self, String> {
+        let (tell, events) = channel();
+        let mut moments = Random::new(options.seed);
+        let port = free_port()?;
+        let proxy = match options.trouble {
+            Trouble::Kill => None,
+            Trouble::Cut => Some(cutting_proxy(port, options.seed, tell.clone())?),
+        };
+        let log = sandbox.folder().join("receiver.log");
+        let receiver = processes::receive(sandbox, port, options.inbox, &log, tell.clone())?;
+        let senders = options.modes.iter().map(|mode| Line {
+            mode: *mode,
+            process: None,
+            next: 1,
+            acks: sandbox.folder().join(format!("{}.acks", mode.word())),
+            acks_read: 0,
+        });
+        let started_at = Instant::now();
+        let moment = Moment::draw(0, &mut moments);
+        let mut run = Run {
+            sandbox,
+            options,
+            say,
+            events,
+            tell,
+            moment,
+            kill_at: started_at + moment.life_max(),
+            moments,
+            port,
+            proxy,
+            receiver,
+            log,
+            started_at,
+            lines: 0,
+            is_listening: false,
+            is_killed: false,
+            senders: senders.collect(),
+            ledger: Ledger::default(),
+            rounds: 0,
+            phase: Phase::Trouble,
+        };
+        run.start_senders()?;
+        Ok(run)
+    }
+
+    /// Waits for what comes next, and does what follows from it.
+    fn step(&mut self) -> Result<(), String> {
+        let kill_at = self.kill_at();
+        let wait = kill_at.map_or(SILENCE_MAX, |at| at.saturating_duration_since(Instant::now()));
+        match self.events.recv_timeout(wait.min(SILENCE_MAX)) {
+            Ok(Event::Listening) => self.is_listening = true,
+            Ok(Event::Line(line)) => {
+                self.ledger.arrive(&line)?;
+                self.lines += 1;
+                self.line_came()?;
+                self.start_senders()?;
+            }
+            Ok(Event::ReceiverClosed) => self.receiver_closed()?,
+            Ok(Event::SenderClosed(place, said)) => {
+                self.sender_closed(place, &said)?;
+                self.start_senders()?;
+            }
+            Ok(Event::Cut(how)) => self.cut(&how),
+            Err(RecvTimeoutError::Timeout) if kill_at.is_some() => self.kill()?,
+            Err(_) => {
+                return Err(format!(
+                    "nothing has happened for {} s; {}",
+                    SILENCE_MAX.as_secs(),
+                    self.where_it_stands()
+                ));
+            }
+        }
+        self.go_on()
+    }
+
+    /// When the receiver is to be killed at the latest; `None` if it is to live, or is dead.
+    fn kill_at(&self) -> Option<Instant> {
+        let is_doomed =
+            self.options.trouble == Trouble::Kill && self.phase == Phase::Trouble && !self.is_killed;
+        is_doomed.then_some(self.kill_at)
+    }
+
+    /// Sees whether this line was the one.
+    fn line_came(&mut self) -> Result<(), String> {
+        if self.kill_at().is_none() {
+            return Ok(());
+        }
+        match self.moment {
+            Moment::Line(line) if line == self.lines => self.kill(),
+            Moment::Stall(line, time) if line == self.lines => {
+                self.receiver.gate.close();
+                self.kill_at = Instant::now() + time;
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn kill(&mut self) -> Result<(), String> {
+        self.receiver.process.kill()?;
+        self.receiver.gate.open();
+        self.is_killed = true;
+        self.rounds += 1;
+        let lived = self.started_at.elapsed().as_millis();
+        (self.say)(&format!(
+            "round {}: killed {lived} ms after its start, {} lines out ({:?})",
+            self.rounds, self.lines, self.moment
+        ));
+        Ok(())
+    }
+
+    fn cut(&mut self, how: &str) {
+        if self.phase == Phase::Trouble {
+            self.rounds += 1;
+            (self.say)(&format!("round {}: cut a connection: {how}", self.rounds));
+        }
+    }
+
+    /// The receiver is gone and all it printed is noted.
+    fn receiver_closed(&mut self) -> Result<(), String> {
+        let status = self.receiver.process.wait()?;
+        if self.is_killed {
+            self.ledger.receiver_ended();
+            self.receiver = processes::receive(
+                self.sandbox,
+                self.port,
+                self.options.inbox,
+                &self.log,
+                self.tell.clone(),
+            )?;
+            (self.is_killed, self.is_listening) = (false, false);
+            self.lines = 0;
+            self.started_at = Instant::now();
+            self.moment = Moment::draw(self.rounds, &mut self.moments);
+            self.kill_at = self.started_at + self.moment.life_max();
+            return Ok(());
+        }
+        if self.phase == Phase::Stopping && status.success() {
+            self.phase = Phase::Over;
+            return Ok(());
+        }
+        Err(format!("the receiver ended by itself: {status}\n{}", end_of(&self.log)))
+    }
+
+    /// Starts senders that have nothing to do, while there is trouble to come and the receiver keeps up.
+    fn start_senders(&mut self) -> Result<(), String> {
+        if self.phase != Phase::Trouble || self.ledger.waiting() >= WAITING_MAX {
+            return Ok(());
+        }
+        let direct = SocketAddr::from((Ipv4Addr::LOCALHOST, self.port));
+        let address = self.proxy.as_ref().map_or(direct, Proxy::address).to_string();
+        for (place, line) in self.senders.iter_mut().enumerate().filter(|(_, line)| line.process.is_none()) {
+            let (start, count) = (line.next, line.mode.messages_each());
+            let errand = Errand { place, mode: line.mode, address: &address, start, count, acks: &line.acks };
+            let log = line.acks.with_extension("log");
+            line.process = Some(processes::send(self.sandbox, &errand, &log, self.tell.clone())?);
+            line.next += count;
+        }
+        Ok(())
+    }
+
+    /// A sender is done: each of its messages must have been acknowledged.
+    fn sender_closed(&mut self, place: usize, said: &str) -> Result<(), String> {
+        let line = &mut self.senders[place];
+        let mode = line.mode.word();
+        let log = line.acks.with_extension("log");
+        let status = match &mut line.process {
+            Some(process) => process.wait()?,
+            None => return Err(format!("a sender of {mode} ended twice")),
+        };
+        line.process = None;
+        let count = line.mode.messages_each();
+        if !status.success() || said.trim_end() != format!("acknowledged {count}") {
+            return Err(format!("the sender of {mode} gave up: {status}\n{said}{}", end_of(&log)));
+        }
+        // It tells of requests that went without a reply: the receiver here gives one to each.
+        let told = end_of(&log);
+        if !told.is_empty() {
+            return Err(format!("the sender of {mode} is not content:\n{told}"));
+        }
+        let numbers = line.read_acks()?;
+        let expected = line.next - count..line.next;
+        if !numbers.iter().copied().eq(expected.clone()) {
+            let acks = line.acks.display();
+            return Err(format!("{acks} does not hold {expected:?}, each once and in order"));
+        }
+        for number in numbers {
+            self.ledger.acknowledge(mode, number);
+        }
+        Ok(())
+    }
+
+    /// From one phase to the next.
+    fn go_on(&mut self) -> Result<(), String> {
+        if self.phase == Phase::Trouble && self.rounds >= self.options.rounds && !self.is_killed {
+            self.phase = Phase::Finishing;
+            if let Some(proxy) = &self.proxy {
+                proxy.heal();
+            }
+        }
+        let is_idle = self.senders.iter().all(|line| line.process.is_none());
+        if self.phase == Phase::Finishing && is_idle && self.is_listening {
+            self.phase = Phase::Stopping;
+            self.receiver.process.terminate()?;
+        }
+        Ok(())
+    }
+
+    fn where_it_stands(&self) -> String {
+        let at_work = self.senders.iter().filter(|line| line.process.is_some()).map(|line| line.mode.word());
+        format!(
+            "{:?} after {} rounds, senders at work: {:?}, {}",
+            self.phase,
+            self.rounds,
+            at_work.collect::<Vec<_>>(),
+            self.ledger.verdict()
+        )
+    }
+}
+
+impl Line {
+    /// The numbers that were acknowledged since this was asked last.
+    fn read_acks(&mut self) -> Result<Vec<u64>, String> {
+        let failed = |error: std::io::Error| format!("{}: {error}", self.acks.display());
+        let mut file = File::open(&self.acks).map_err(failed)?;
+        file.seek(SeekFrom::Start(self.acks_read)).map_err(failed)?;
+        let mut text = String::new();
+        file.read_to_string(&mut text).map_err(failed)?;
+        self.acks_read += text.len() as u64;
+        text.lines().map(|line| line.parse().map_err(|_| format!("no number: {line}"))).collect()
+    }
+}
+
+fn cutting_proxy(port: u16, seed: u64, tell: Sender<Event>) -> Result<Proxy, String> {
+    let server = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    // The run may be over when the last connection ends.
+    let on_cut = move |how| drop(tell.send(Event::Cut(how)));
+    Proxy::start(server, Random::new(seed), on_cut).map_err(|error| format!("the proxy: {error}"))
+}
+
+/// A port that nobody listens on. The receiver comes back to it after each kill.
+fn free_port() -> Result<u16, String> {
+    let mut random = Random::new(fresh_seed());
+    for _ in 0..100 {
+        let offset = random.below(PORTS.len() as u64);
+        let port = PORTS.start + u16::try_from(offset).unwrap_or_default();
+        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+            return Ok(port);
+        }
+    }
+    Err(format!("no port of {PORTS:?} is free"))
+}
+
+/// What a log says last.
+fn end_of(log: &std::path::Path) -> String {
+    let text = std::fs::read(log).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(20)..].join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_short_run_has_every_kind_of_moment() {
+        let mut random = Random::new(1);
+        let moments: Vec<Moment> = (0..3).map(|round| Moment::draw(round, &mut random)).collect();
+        assert!(matches!(moments[..], [Moment::Stall(..), Moment::Time(_), Moment::Line(_)]), "{moments:?}");
+        assert_eq!(moments[2].life_max(), LIFE_MAX);
+    }
+
+    #[test]
+    fn the_end_of_a_log_is_its_last_lines() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = folder.path().join("log");
+        assert_eq!(end_of(&log), "");
+        let lines: Vec<String> = (0..30).map(|number| number.to_string()).collect();
+        std::fs::write(&log, lines.join("\n")).unwrap();
+        assert_eq!(end_of(&log), lines[10..].join("\n"));
+    }
+
+    #[test]
+    fn acknowledged_numbers_are_read_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let acks = folder.path().join("send.acks");
+        let mut line = Line { mode: Mode::Send, process: None, next: 1, acks: acks.clone(), acks_read: 0 };
+        std::fs::write(&acks, "1\n2\n").unwrap();
+        assert_eq!(line.read_acks().unwrap(), [1, 2]);
+        std::fs::write(&acks, "1\n2\n3\n").unwrap();
+        assert_eq!(line.read_acks().unwrap(), [3]);
+        std::fs::write(&acks, "1\n2\n3\nx\n").unwrap();
+        assert!(line.read_acks().is_err());
+    }
+}

@@ -1,0 +1,39 @@
+//! Short runs of `crash`: kills and cuts under load, and a look at whether it would notice.
+
+use super::{Built, Outcome};
+use crate::crash::{self, InboxKind, Options, Trouble, Verdict};
+
+/// Twenty kills; messages sent alone, in batches and as requests.
+pub(super) fn kills(built: &Built) -> Outcome {
+    expect_good(built, &Options::new(20, Trouble::Kill));
+    Outcome::Passed
+}
+
+/// Cuts, delays and swallowed answers.
+pub(super) fn cuts(built: &Built) -> Outcome {
+    let verdict = expect_good(built, &Options::new(25, Trouble::Cut));
+    assert_eq!(verdict.redelivered, 0, "nobody was killed: {verdict}");
+    Outcome::Passed
+}
+
+/// The inbox in memory acknowledges what dies with the process: a harness that says nothing of it proves nothing.
+pub(super) fn memory_is_caught(built: &Built) -> Outcome {
+    let options = Options { inbox: InboxKind::Memory, ..Options::new(5, Trouble::Kill) };
+    let verdict = run(built, &options);
+    assert!(!verdict.lost.is_empty(), "seed {}: nothing was missed: {verdict}", options.seed);
+    assert!(!verdict.is_good());
+    Outcome::Passed
+}
+
+#[track_caller]
+fn expect_good(built: &Built, options: &Options) -> Verdict {
+    let verdict = run(built, options);
+    assert!(verdict.is_good(), "seed {}: {verdict}\n{}", options.seed, verdict.details());
+    assert!(verdict.acknowledged > 0, "seed {}: nothing was sent", options.seed);
+    verdict
+}
+
+#[track_caller]
+fn run(built: &Built, options: &Options) -> Verdict {
+    crash::run_with(built, options).unwrap_or_else(|error| panic!("seed {}: {error}", options.seed))
+}
