@@ -79,8 +79,12 @@ async fn print_all(server: &Server, mut signals: EndSignals, is_durable: bool) -
     if let Err(error) = ended {
         return reader_gone(error, inbox, is_durable).await;
     }
-    // A durable inbox keeps what is left; from memory it goes out now or never.
-    while !is_durable {
+    if is_durable {
+        // It keeps what is left.
+        return Ok(Verdict::Done);
+    }
+    // From memory it goes out now or never.
+    loop {
         match print_some(inbox).await {
             Ok(true) => (),
             Ok(false) => break,
