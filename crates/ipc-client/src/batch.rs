@@ -415,6 +415,6 @@ mod tests {
         for code in [ProblemCode::WrongCertificate, ProblemCode::InboxFull, ProblemCode::MalformedEnvelope] {
             assert!(!is_for_the_content(&refused(code)), "{code}");
         }
-        assert!(!is_for_the_content(&SendError::BadCredentials { username: "a".into() }));
+        assert!(!is_for_the_content(&SendError::BadCredentials { username: "a".into(), from_home: false }));
     }
 }
