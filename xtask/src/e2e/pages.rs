@@ -29,6 +29,9 @@ const RUN: &[&str] = &["web-ipc", IN_A_CHECKOUT, "ls", "cat", "chmod", "printf",
 /// Commands that are not, with what makes sure of them.
 const ELSEWHERE: &[(&str, &str)] = &[
     ("cargo xtask", "this very run"),
+    ("web-ipc --serve", "the tests of the pipeline commands, crates/web-ipc-cli/tests/cli/pipeline.rs"),
+    ("web-ipc --send", "the tests of the pipeline commands, crates/web-ipc-cli/tests/cli/pipeline.rs"),
+    ("web-ipc --request", "the tests of the pipeline commands, crates/web-ipc-cli/tests/cli/pipeline.rs"),
     ("cargo run -p ipc-server --example", "the scenarios with separate processes"),
     ("cargo run -p ipc-client --example", "the scenarios with separate processes"),
     ("cargo build", "the build before the scenarios"),
@@ -128,6 +131,7 @@ mod tests {
     fn what_is_made_sure_of_elsewhere_is_known() {
         assert_eq!(kind("cargo xtask test"), Kind::Elsewhere("this very run"));
         assert!(matches!(kind("cargo run -p ipc-server --example receive"), Kind::Elsewhere(_)));
+        assert!(matches!(kind("web-ipc --serve --port 3000 | jq ."), Kind::Elsewhere(_)));
     }
 
     #[test]
