@@ -29,6 +29,9 @@ const OTHER_NAMES: [(&str, &str); 7] = [
     ("web-ipc-request", "request"),
 ];
 
+/// The longest time that a client may go on trying, in seconds.
+const DEADLINE_SECS_MAX: u16 = ipc_protocol::DEADLINE_SECS_MAX as u16;
+
 /// What the user wants done.
 #[derive(Debug)]
 pub(crate) struct Invocation {
@@ -273,7 +276,7 @@ fn test(options: &ArgMatches) -> Test {
 }
 
 fn serve(options: &ArgMatches) -> Serve {
-    // clap fills each of these from its default, but for `exec`.
+    // clap fills each of these from its default, but for the last two.
     Serve {
         name: text(options, "name").expect("has a default"),
         ip: *options.get_one("ip").expect("has a default"),
@@ -282,7 +285,7 @@ fn serve(options: &ArgMatches) -> Serve {
         log_level: *options.get_one("logLevel").expect("has a default"),
         inbox: *options.get_one("inbox").expect("has a default"),
         exec: text(options, "exec"),
-        jobs: *options.get_one("jobs").expect("has a default"),
+        jobs: options.get_one("jobs").copied().unwrap_or(1),
     }
 }
 
@@ -444,10 +447,10 @@ fn serve_command() -> Command {
         )
         .arg(option("exec", 'x', "COMMAND", "Run this for each message, with the message on its stdin, WEB_IPC_USER and WEB_IPC_ID in its environment; 0 acknowledges, and its stdout is the reply to a request"))
         .arg(
-            option("jobs", 'j', "N", "How many commands may run at once")
+            option("jobs", 'j', "N", "How many commands may run at once [default: 1]")
                 .allow_negative_numbers(true)
-                .value_parser(whole_number::<u16>)
-                .default_value("1"),
+                .value_parser(|text: &str| number_between(text, 1, u16::MAX))
+                .requires("exec"),
         )
 }
 
@@ -459,7 +462,7 @@ fn send_command() -> Command {
         .arg(
             option("batch", 'b', "N", "How many lines go out together at most, 1 to 1000")
                 .allow_negative_numbers(true)
-                .value_parser(whole_number::<u16>)
+                .value_parser(|text: &str| number_between(text, 1, 1000))
                 .default_value("500"),
         )
         .arg(flag("keep-going", 'k', "Report a line that is no JSON object, and go on with the next"));
@@ -477,7 +480,7 @@ fn request_command() -> Command {
 fn seconds(help: &'static str) -> Arg {
     option("timeout", 'T', "SECONDS", help)
         .allow_negative_numbers(true)
-        .value_parser(whole_number::<u16>)
+        .value_parser(|text: &str| number_between(text, 1, DEADLINE_SECS_MAX))
         .default_value("30")
 }
 
@@ -554,6 +557,14 @@ fn whole_number<N: FromStr + Bounded>(text: &str) -> Result<N, String> {
         .ok()
         .filter(|_| digits_only)
         .ok_or_else(|| format!("it takes a whole number from 0 to {}", N::LARGEST))
+}
+
+/// A number in digits from `smallest` to `largest`.
+fn number_between(text: &str, smallest: u16, largest: u16) -> Result<u16, String> {
+    whole_number::<u16>(text)
+        .ok()
+        .filter(|number| (smallest..=largest).contains(number))
+        .ok_or_else(|| format!("it takes a whole number from {smallest} to {largest}"))
 }
 
 /// The largest of a type of numbers.

@@ -7,6 +7,7 @@
 mod args;
 mod certs;
 mod error;
+mod home;
 mod init;
 mod log;
 mod out;

@@ -10,20 +10,20 @@ use std::time::Instant;
 
 use futures_util::future::{Either, select};
 use ipc_client::{Client, SendError};
-use ipc_home::{Home, HomeError, locate};
+use ipc_home::{Home, locate};
 use ipc_server::{Inbox, Server};
-use ipc_setup::{InitOptions, SetupError, init, to_ascii};
 use serde_json::json;
 
 use crate::args::Test;
 use crate::error::{Failure, Verdict};
+use crate::home::{self, peer_name};
 use crate::out::{counted, say};
 use crate::signals::{self, EndSignal, EndSignals};
 
 /// Starts both ends, sends, checks, and stops. SIGINT and SIGTERM stop it early, but in good order.
 pub(crate) fn run(explicit_home: Option<&Path>, test: &Test) -> Result<Verdict, Failure> {
     let name = peer_name(&test.name)?;
-    let home = open_or_make_home(&locate(explicit_home)?)?;
+    let home = home::open_or_make(&locate(explicit_home)?)?;
     let unready = |error| Failure::of(&error, None).while_doing("cannot listen for signals");
     let runtime = signals::runtime().map_err(unready)?;
     runtime.block_on(async {
@@ -102,22 +102,6 @@ async fn send_all(
 fn interrupted(signal: EndSignal, sent: u32) -> Verdict {
     log::error!(target: crate::error::TARGET, "interrupted after {}", counted(sent, "message"));
     Verdict::Interrupted(signal)
-}
-
-/// A peer's name as it stands in its certificate: the user may write it in any script, as for `--certs`.
-pub(crate) fn peer_name(name: &str) -> Result<String, Failure> {
-    to_ascii(name).map_err(|source| Failure::from(SetupError::Name { name: name.to_owned(), source }))
-}
-
-pub(crate) fn open_or_make_home(path: &Path) -> Result<Home, Failure> {
-    match Home::open(path) {
-        Err(HomeError::Missing { .. } | HomeError::Incomplete { .. }) => {
-            let made = init(path, &InitOptions::now())?;
-            log::info!("Made a web-ipc home: {}", made.home.root().display());
-            Ok(made.home)
-        }
-        opened => Ok(opened?),
-    }
 }
 
 /// Where a client on this host finds a server that listens on `ip`.

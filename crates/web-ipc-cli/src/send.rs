@@ -14,16 +14,16 @@ use std::time::{Duration, Instant};
 use futures_util::future::{Either, select};
 use futures_util::stream;
 use ipc_client::{Answered, Client, Report};
-use ipc_home::{Home, locate};
+use ipc_home::locate;
 use ipc_protocol::check_json;
 use serde_json::value::RawValue;
 use tokio::sync::mpsc;
 
 use crate::args::{Asking, Sending, Target};
 use crate::error::{Failure, Verdict};
+use crate::home::{self, peer_name};
 use crate::out::{counted, say};
 use crate::password::{self, Prompt};
-use crate::selftest::peer_name;
 use crate::signals::{self, EndSignals};
 
 /// Lines that are read ahead of the sending.
@@ -68,7 +68,7 @@ fn client(
     timeout_secs: Option<u16>,
 ) -> Result<Client, Failure> {
     let name = peer_name(&target.name)?;
-    let home = Home::open(locate(explicit_home)?)?;
+    let home = home::open_for_client(&locate(explicit_home)?, target.user.is_some())?;
     let mut builder = Client::builder(&home)
         .server(name, SocketAddr::new(target.ip, target.port))
         .identity(peer_name(&target.identity)?)

@@ -17,14 +17,13 @@ use ipc_server::{Delivery, Inbox, InboxChoice, Server};
 use serde_json::json;
 use serde_json::value::RawValue;
 use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
 use tokio::io::AsyncWriteExt as _;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use crate::args::{InboxKind, Serve};
 use crate::error::{Failure, Verdict};
-use crate::selftest::{open_or_make_home, peer_name};
+use crate::home::{self, peer_name};
 use crate::signals::{self, EndSignals};
 
 /// Lines that are written, and acknowledged, together.
@@ -33,7 +32,7 @@ const LINES_MAX: usize = 256;
 /// Serves until it is told to stop, or nobody reads its lines any more.
 pub(crate) fn run(explicit_home: Option<&Path>, serve: &Serve) -> Result<Verdict, Failure> {
     let name = peer_name(&serve.name)?;
-    let home = open_or_make_home(&locate(explicit_home)?)?;
+    let home = home::open_or_make(&locate(explicit_home)?)?;
     let unready = |error| Failure::of(&error, None).while_doing("cannot listen for signals");
     let runtime = signals::runtime().map_err(unready)?;
     let result = runtime.block_on(async {
@@ -132,10 +131,19 @@ fn line(delivery: &Delivery) -> String {
     line.replace(['\n', '\r'], " ") + "\n"
 }
 
+/// RFC 3339 in UTC, with always three digits of the second's fraction, so that text sorts as time does.
 fn rfc_3339(time: SystemTime) -> String {
     let time = OffsetDateTime::from(time);
-    let to_millis = time.replace_millisecond(time.millisecond()).unwrap_or(time);
-    to_millis.format(&Rfc3339).unwrap_or_default()
+    format!(
+        "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}.{:03}Z",
+        time.year(),
+        u8::from(time.month()),
+        time.day(),
+        time.hour(),
+        time.minute(),
+        time.second(),
+        time.millisecond()
+    )
 }
 
 /// Nobody reads the lines any more: no failure, but what is left is told.
@@ -268,5 +276,6 @@ mod tests {
             "2025-03-19T19:38:50.608Z"
         );
         assert_eq!(rfc_3339(UNIX_EPOCH + Duration::from_micros(1_500)), "1970-01-01T00:00:00.001Z");
+        assert_eq!(rfc_3339(UNIX_EPOCH), "1970-01-01T00:00:00.000Z");
     }
 }

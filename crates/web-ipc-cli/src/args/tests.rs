@@ -407,4 +407,11 @@ fn the_pipeline_commands_in_every_spelling() {
     assert_eq!((request.message.as_str(), request.timeout_secs), ("{}", 60));
     assert!(refusal("web-ipc --request").contains("OBJECT"));
     assert!(refusal("web-ipc --send {} {}").contains("web-ipc --send"));
+    assert!(refusal("web-ipc --serve --jobs 4").contains("'--exec <COMMAND>' is required"));
+    for line in ["--batch 0", "--batch 1001", "--timeout 0", "--timeout 481"] {
+        assert!(
+            refusal(&format!("web-ipc --send {line} {{}}")).contains("it takes a whole number from 1 to "),
+            "{line}"
+        );
+    }
 }

@@ -51,6 +51,9 @@ pub(super) fn explain(command: &Command, arguments: &[OsString], error: &Error) 
         ErrorKind::TooManyValues => {
             (format!("'{}' takes no value", context(error, ContextKind::InvalidArg)), None)
         }
+        ErrorKind::MissingRequiredArgument => {
+            (format!("'{}' is required", context(error, ContextKind::InvalidArg)), None)
+        }
         ErrorKind::InvalidUtf8 => ("an argument is not UTF-8".to_owned(), None),
         // None of what is defined here can be wrong in another way.
         kind => (kind.as_str().unwrap_or("the arguments cannot be understood").to_owned(), None),

@@ -181,3 +181,30 @@ fn a_line_that_is_no_object_is_named_and_ends_the_run_unless_told_otherwise() {
     assert!(text(&went_on.stdout).starts_with("2 sent, 0 duplicates, 0 refused, 2 bad lines in "));
     server.stop();
 }
+
+#[test]
+fn a_client_needs_four_files_and_a_user_of_its_own() {
+    let world = World::with_fresh_home();
+    let run = |arguments: &[&str]| {
+        let output = world.program_itself().args(arguments).output().unwrap();
+        assert!(output.status.success(), "{}", text(&output.stderr));
+    };
+    run(&["--users", "--add", "--user", "remote", "--password", "pass321"]);
+    run(&["--certs", "--name", "remote1"]);
+    let server = Server::start(&world, &[]);
+
+    let directory = tempfile::tempdir().unwrap();
+    let client_home = directory.path().join("client");
+    std::fs::DirBuilder::new().create(&client_home).unwrap();
+    std::fs::set_permissions(&client_home, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
+    for file in ["envelope.keys", "web-ipc-ca.crt", "remote1.crt", "remote1.key"] {
+        std::fs::copy(world.home().join(file), client_home.join(file)).unwrap();
+    }
+    let as_remote = ["--user", "remote", "--password", "pass321", "--identity", "remote1", "{}"];
+    let mut arguments = vec!["--home", client_home.to_str().unwrap(), "--send"];
+    arguments.extend(as_remote);
+    let sent = client(&world, &server, &arguments, "");
+    assert!(sent.status.success(), "{}", text(&sent.stderr));
+    assert!(text(&sent.stdout).starts_with("1 sent, "));
+    assert!(!client_home.join("session.key").exists() && !client_home.join("admin.cred").exists());
+}
