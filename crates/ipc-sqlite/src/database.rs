@@ -61,7 +61,15 @@ impl Database {
     /// # Errors
     /// What sqlx reports, for [`error`](Self::error).
     pub async fn begin_write(&self) -> Result<Transaction<'static, Sqlite>, sqlx::Error> {
-        self.writer.begin_with("BEGIN IMMEDIATE").await
+        match self.writer.begin_with("BEGIN IMMEDIATE").await {
+            // SQLite takes a transaction back by itself when the disk is full or fails; sqlx then still believes itself
+            // within it (https://www.sqlite.org/lang_transaction.html, section 2.1). A new connection knows better.
+            Err(sqlx::Error::InvalidSavePointStatement) => {
+                self.writer.acquire().await?.close().await?;
+                self.writer.begin_with("BEGIN IMMEDIATE").await
+            }
+            begun => begun,
+        }
     }
 
     /// Checks that the file that was opened still is the one at its path. One that was removed, or replaced by another (a

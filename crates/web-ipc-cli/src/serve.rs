@@ -7,11 +7,12 @@
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::path::Path;
+use std::pin::pin;
 use std::process::Stdio;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
-use futures_util::future::join_all;
+use futures_util::future::{Either, join_all, select};
 use ipc_home::locate;
 use ipc_server::{Delivery, Inbox, InboxChoice, Server};
 use serde_json::json;
@@ -26,6 +27,13 @@ use crate::error::{Failure, Verdict};
 use crate::home::{self, peer_name};
 use crate::signals::{self, EndSignals};
 
+/// How long the lines under way when a signal comes may still take.
+const LAST_LINES_WAIT: Duration = Duration::from_secs(2);
+
+/// How long a durable inbox leaves a message with this process. What prints or runs here is never handed out a second time
+/// while it is at work, however long that takes; what was let go, or left by a process that ended, comes again at once.
+const VISIBILITY_TIMEOUT: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
 /// Lines that are written, and acknowledged, together.
 const LINES_MAX: usize = 256;
 
@@ -39,7 +47,7 @@ pub(crate) fn run(explicit_home: Option<&Path>, serve: &Serve) -> Result<Verdict
         let signals = EndSignals::watch().map_err(unready)?;
         let inbox: InboxChoice = match serve.inbox {
             InboxKind::Memory => Inbox::memory().into(),
-            InboxKind::Durable => Inbox::durable().into(),
+            InboxKind::Durable => Inbox::durable().visibility_timeout(VISIBILITY_TIMEOUT).into(),
         };
         let server = Server::builder(&home)
             .name(name)
@@ -63,15 +71,19 @@ pub(crate) fn run(explicit_home: Option<&Path>, serve: &Serve) -> Result<Verdict
 async fn print_all(server: &Server, mut signals: EndSignals, is_durable: bool) -> Result<Verdict, Failure> {
     let inbox = server.inbox();
     let ended = loop {
-        let printed = tokio::select! {
-            biased;
-            _ = signals.next() => break Ok(()),
-            printed = print_some(inbox) => printed,
+        let deliveries = match select(pin!(signals.next()), pin!(inbox.recv_many(LINES_MAX))).await {
+            Either::Left(_) => break Ok(()),
+            Either::Right((deliveries, _)) => deliveries,
         };
-        match printed {
-            Ok(true) => (),
-            Ok(false) => break Ok(()),
-            Err(error) => break Err(error),
+        if deliveries.is_empty() {
+            break Ok(());
+        }
+        let mut printing = pin!(print(deliveries));
+        match select(pin!(signals.next()), printing.as_mut()).await {
+            // What is being written is finished and acknowledged, if its reader lets it.
+            Either::Left(_) => break tokio::time::timeout(LAST_LINES_WAIT, printing).await.unwrap_or(Ok(())),
+            Either::Right((Ok(()), _)) => (),
+            Either::Right((Err(error), _)) => break Err(error),
         }
     };
     server.stop().await;
@@ -82,23 +94,25 @@ async fn print_all(server: &Server, mut signals: EndSignals, is_durable: bool) -
         // It keeps what is left.
         return Ok(Verdict::Done);
     }
-    // From memory it goes out now or never.
+    // From memory it goes out now or never; a second signal means never.
     loop {
-        match print_some(inbox).await {
-            Ok(true) => (),
-            Ok(false) => break,
-            Err(error) => return reader_gone(error, inbox, is_durable).await,
+        let deliveries = inbox.recv_many(LINES_MAX).await;
+        if deliveries.is_empty() {
+            return Ok(Verdict::Done);
+        }
+        match select(pin!(signals.next()), pin!(print(deliveries))).await {
+            Either::Left(_) => {
+                log::warn!("ended by a second signal; what was not read from memory is lost");
+                return Ok(Verdict::Done);
+            }
+            Either::Right((Ok(()), _)) => (),
+            Either::Right((Err(error), _)) => return reader_gone(error, inbox, is_durable).await,
         }
     }
-    Ok(Verdict::Done)
 }
 
-/// Prints the next messages that are there, and acknowledges them. False if there is none any more.
-async fn print_some(inbox: &Inbox) -> io::Result<bool> {
-    let deliveries = inbox.recv_many(LINES_MAX).await;
-    if deliveries.is_empty() {
-        return Ok(false);
-    }
+/// Prints messages, and acknowledges them when they are flushed.
+async fn print(deliveries: Vec<Delivery>) -> io::Result<()> {
     let lines: String = deliveries.iter().map(line).collect();
     // Not on this thread: a reader that is slow must not keep a signal from being heard.
     let write = move || {
@@ -107,28 +121,38 @@ async fn print_some(inbox: &Inbox) -> io::Result<bool> {
     };
     tokio::task::spawn_blocking(write).await.map_err(io::Error::other)??;
     for result in join_all(deliveries.into_iter().map(Delivery::ack)).await {
-        result.map_err(io::Error::other)?;
+        if let Err(error) = result {
+            log::warn!("a message that was printed may be printed again: {error}");
+        }
     }
-    Ok(true)
+    Ok(())
 }
 
-/// `{"id", "user", "at", "body"}`, the body as it was sent.
+/// `{"id", "user", "at", "body"}`, the body as it was sent; with `redelivered` where it may have been printed before.
 fn line(delivery: &Delivery) -> String {
     #[derive(serde::Serialize)]
     struct Line<'a> {
         id: String,
         user: &'a str,
         at: String,
+        /// How often it was printed before, where it may have been.
+        #[serde(skip_serializing_if = "is_first")]
+        redelivered: u32,
         body: &'a RawValue,
     }
     let body: Result<&RawValue, _> = serde_json::from_str(delivery.body());
     let line = body.and_then(|body| {
         let (id, at) = (delivery.id().to_string(), rfc_3339(delivery.received_at()));
-        serde_json::to_string(&Line { id, user: delivery.user(), at, body })
+        let redelivered = delivery.redeliveries();
+        serde_json::to_string(&Line { id, user: delivery.user(), at, redelivered, body })
     });
     // A body was checked before it was accepted; one with line breaks between its members is still one line.
     let line = line.unwrap_or_else(|_| json!({"id": delivery.id().to_string()}).to_string());
     line.replace(['\n', '\r'], " ") + "\n"
+}
+
+fn is_first(redelivered: &u32) -> bool {
+    *redelivered == 0
 }
 
 /// RFC 3339 in UTC, with always three digits of the second's fraction, so that text sorts as time does.
@@ -207,9 +231,17 @@ async fn run_all(
             job(delivery, &command).await;
         });
     }
-    while let Some(ended) = jobs.join_next().await {
-        if let Err(error) = ended {
-            log::error!("a job failed: {error}");
+    loop {
+        tokio::select! {
+            ended = jobs.join_next() => match ended {
+                None => break,
+                Some(Err(error)) => log::error!("a job failed: {error}"),
+                Some(Ok(())) => (),
+            },
+            _ = signals.next() => {
+                log::warn!("ended by a second signal with {} commands still running", jobs.len());
+                break;
+            }
         }
     }
     Ok(Verdict::Done)
@@ -267,7 +299,7 @@ async fn output(delivery: &Delivery, command: &str) -> io::Result<std::process::
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::{Duration, UNIX_EPOCH};
+    use std::time::UNIX_EPOCH;
 
     #[test]
     fn times_are_utc_with_milliseconds() {

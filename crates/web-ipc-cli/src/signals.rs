@@ -54,7 +54,7 @@ impl EndSignals {
 
 /// A runtime on the calling thread that hears signals.
 pub(crate) fn runtime() -> io::Result<Runtime> {
-    Builder::new_current_thread().enable_io().build()
+    Builder::new_current_thread().enable_all().build()
 }
 
 /// Lets a write beyond the limit on the size of a file (`ulimit -f`) fail with an error, which can be told, rather than

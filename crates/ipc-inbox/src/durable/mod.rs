@@ -32,8 +32,8 @@ const REPLIES_IN_MEMORY_FOR: Duration = Duration::from_secs(60);
 /// What a durable inbox may grow to, and when it hands a message out again.
 ///
 /// # Defaults
-/// 1,000,000 messages and 4 GiB of bodies, dead ones included; ids remembered for 24 hours; a message that is not
-/// acknowledged comes again after 5 minutes, and is dead after 10 times; 64 MiB of replies, each 16 MiB at most (less a
+/// 1,000,000 messages and 4 GiB of bodies, dead ones included; ids remembered for 24 hours, however many there are; a message that is not
+/// acknowledged comes again after 5 minutes, one that is dropped after 10 s, and is dead after 10 times; 64 MiB of replies, each 16 MiB at most (less a
 /// kibibyte for the frame).
 #[derive(Clone, Debug)]
 pub struct DurableOptions {
@@ -41,6 +41,7 @@ pub struct DurableOptions {
     bytes_max: u64,
     remembered_for: Duration,
     visibility_timeout: Duration,
+    dropped_again_after: Duration,
     tries_max: u32,
     replies_bytes_max: u64,
     reply_bytes_max: usize,
@@ -53,6 +54,7 @@ impl Default for DurableOptions {
             bytes_max: 4 * 1024 * 1024 * 1024,
             remembered_for: Duration::from_secs(24 * 60 * 60),
             visibility_timeout: Duration::from_secs(5 * 60),
+            dropped_again_after: Duration::from_secs(10),
             tries_max: 10,
             replies_bytes_max: 64 * 1024 * 1024,
             reply_bytes_max: PLAINTEXT_BYTES_MAX_DEFAULT - FRAME_BYTES,
@@ -82,6 +84,12 @@ impl DurableOptions {
     /// After which time a message that was handed out and not acknowledged is handed out again.
     pub fn visibility_timeout(mut self, time: Duration) -> Self {
         self.visibility_timeout = time;
+        self
+    }
+
+    /// After which time a message whose delivery was dropped is handed out again, if that is sooner.
+    pub fn dropped_again_after(mut self, time: Duration) -> Self {
+        self.dropped_again_after = time;
         self
     }
 
@@ -280,13 +288,16 @@ impl InboxBackend for Durable {
     }
 
     fn abandon(&self, taken: &Taken) {
-        // A message that nobody waits for comes again when its time is over. A request is settled: its sender is told.
-        if let Some(key) = request_of(taken) {
-            let (done, _nobody_waits) = oneshot::channel();
-            let (ticket, key) = (taken.ticket, Some(key));
-            // Without the thread there is nobody to tell.
-            let _gone = self.commands.send(Command::Settle { ticket, key, reply: None, done });
-        }
+        // A message that nobody waits for comes again soon. A request is settled: its sender is told.
+        let command = match request_of(taken) {
+            None => Command::Drop { ticket: taken.ticket },
+            key => {
+                let (done, _nobody_waits) = oneshot::channel();
+                Command::Settle { ticket: taken.ticket, key, reply: None, done }
+            }
+        };
+        // Without the thread there is nobody to tell.
+        let _gone = self.commands.send(command);
     }
 
     fn reply_to(&self, user: &str, id: MessageId) -> Pending<'_, Result<Arc<str>, NoReply>> {

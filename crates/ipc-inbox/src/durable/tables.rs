@@ -174,20 +174,45 @@ pub(crate) async fn hand_out(
     rows.iter().map(stored).collect()
 }
 
-/// The numbers of the next messages behind `after`, and how long their bodies are.
+/// A message that waits: its number, how long its body is, and how often it was handed out.
+#[derive(Debug)]
+pub(crate) struct Waiting {
+    pub(crate) seq: i64,
+    pub(crate) bytes: u64,
+    pub(crate) deliveries: u32,
+}
+
+/// The next messages behind `after`.
 pub(crate) async fn next(
     connection: &mut SqliteConnection,
     after: i64,
     count: u32,
-) -> Result<Vec<(i64, u64)>, sqlx::Error> {
+) -> Result<Vec<Waiting>, sqlx::Error> {
     let rows = sqlx::query(
-        "SELECT seq, octet_length(body) FROM messages WHERE seq > ? AND NOT is_dead ORDER BY seq LIMIT ?",
+        "SELECT seq, octet_length(body), deliveries FROM messages
+         WHERE seq > ? AND NOT is_dead ORDER BY seq LIMIT ?",
     )
     .bind(after)
     .bind(i64::from(count))
     .fetch_all(connection)
     .await?;
-    rows.iter().map(|row| Ok((row.try_get(0)?, unsigned(row, 1)?))).collect()
+    rows.iter()
+        .map(|row| {
+            let deliveries = u32::try_from(unsigned(row, 2)?).unwrap_or(u32::MAX);
+            Ok(Waiting { seq: row.try_get(0)?, bytes: unsigned(row, 1)?, deliveries })
+        })
+        .collect()
+}
+
+/// Takes back that messages were marked as handed out, which they were not.
+pub(crate) async fn take_back(connection: &mut SqliteConnection, seqs: &[i64]) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "UPDATE messages SET deliveries = max(deliveries - 1, 0) WHERE seq IN (SELECT value FROM json_each(?))",
+    )
+    .bind(json(&seqs))
+    .execute(connection)
+    .await?;
+    Ok(())
 }
 
 /// Removes messages that were dealt with.

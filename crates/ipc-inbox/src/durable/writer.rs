@@ -1,6 +1,6 @@
 //! The thread that has the file: it takes what waits, does it in one transaction, and answers when that is committed.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -16,6 +16,9 @@ use crate::{AckError, Message, NoReply, Put, PutError, Taken};
 
 /// How often old ids and replies are forgotten.
 const PRUNE_EVERY: Duration = Duration::from_secs(60);
+
+/// Between two attempts at what the file does not take.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// Commands that go into one transaction at most, so that the first of many does not wait for all.
 const COMMANDS_MAX: usize = 1024;
@@ -43,6 +46,10 @@ pub(super) enum Command {
         key: Option<Key>,
         reply: Option<Arc<str>>,
         done: oneshot::Sender<Result<(), AckError>>,
+    },
+    /// Let go without an acknowledgement.
+    Drop {
+        ticket: u64,
     },
     /// Messages that were on their way to a taker who had gone.
     Return(Vec<Taken>),
@@ -130,6 +137,14 @@ struct WaitingPut {
     done: oneshot::Sender<Vec<Result<Put, PutError>>>,
 }
 
+/// A message that somebody has.
+struct Held {
+    /// Of its body.
+    bytes: u64,
+    /// When it comes again.
+    due_at: Instant,
+}
+
 /// Somebody who waits for messages.
 struct Taker {
     count_max: usize,
@@ -163,10 +178,12 @@ struct Writer {
     again: BTreeSet<i64>,
     /// Marked as handed out, and not yet taken.
     ready: VecDeque<Taken>,
-    /// Handed out, with the bytes of their bodies.
-    handed: HashMap<i64, u64>,
-    /// When those handed out come again; those acknowledged since are passed over.
-    due: VecDeque<(Instant, i64)>,
+    /// Handed out, and not yet acknowledged.
+    handed: HashMap<i64, Held>,
+    /// When those handed out come again, soonest first; those of which `handed` says otherwise are passed over.
+    due: BTreeSet<(Instant, i64)>,
+    /// When to try again what failed.
+    retry_at: Option<Instant>,
     takers: VecDeque<Taker>,
     puts: VecDeque<WaitingPut>,
     settled: Vec<Settled>,
@@ -211,7 +228,8 @@ impl Writer {
             again: BTreeSet::new(),
             ready: VecDeque::new(),
             handed: HashMap::new(),
-            due: VecDeque::new(),
+            due: BTreeSet::new(),
+            retry_at: None,
             takers: VecDeque::new(),
             puts: VecDeque::new(),
             settled: Vec::new(),
@@ -240,13 +258,16 @@ impl Writer {
         }
         // The last handle has gone; what it asked for last is still done.
         self.round().await;
+        if let Err(error) = self.take_back_what_was_marked_ahead().await {
+            self.report(&error);
+        }
     }
 
     /// When there is something to do without a command.
     fn wake_at(&self) -> Instant {
-        let due = self.due.front().map(|(at, _)| *at);
+        let due = self.due.first().map(|(at, _)| *at);
         let puts = self.puts.iter().map(|put| put.until).min();
-        due.into_iter().chain(puts).fold(self.prune_at, Instant::min)
+        due.into_iter().chain(puts).chain(self.retry_at).fold(self.prune_at, Instant::min)
     }
 
     async fn note(&mut self, command: Command) {
@@ -265,6 +286,13 @@ impl Writer {
                     // Back to its place in the order.
                     let place = self.ready.partition_point(|ready| ready.ticket < taken.ticket);
                     self.ready.insert(place, taken);
+                }
+            }
+            Command::Drop { ticket } => {
+                let (seq, soon) = (seq_of(ticket), Instant::now() + self.options.dropped_again_after);
+                if let Some(held) = self.handed.get_mut(&seq).filter(|held| held.due_at > soon) {
+                    held.due_at = soon;
+                    self.due.insert((soon, seq));
                 }
             }
             Command::FindReply { key, done } => {
@@ -287,8 +315,12 @@ impl Writer {
     async fn round(&mut self) {
         self.let_due_come_again();
         let settled = std::mem::take(&mut self.settled);
-        let (settled, late): (Vec<_>, Vec<_>) =
-            settled.into_iter().partition(|one| self.handed.contains_key(&seq_of(one.ticket)));
+        // Once each: of two who had the same message one after the other, the first to say so has dealt with it.
+        let mut known = HashSet::new();
+        let (settled, late): (Vec<_>, Vec<_>) = settled.into_iter().partition(|one| {
+            let seq = seq_of(one.ticket);
+            self.handed.contains_key(&seq) && known.insert(seq)
+        });
         for one in late {
             let _gone = one.done.send(Err(AckError::TooLate));
         }
@@ -308,8 +340,11 @@ impl Writer {
             self.forget(&one);
             let _gone = one.done.send(Ok(()));
         }
+        self.retry_at = None;
         if let Err(error) = self.hand_out().await {
             self.report(&error);
+            self.retry_at = Some(Instant::now() + RETRY_AFTER);
+            self.end_takers_if_closed();
         }
         if Instant::now() >= self.prune_at {
             self.prune_at = Instant::now() + PRUNE_EVERY;
@@ -328,6 +363,8 @@ impl Writer {
         if self.puts.is_empty() {
             return self.write_settled_alone(settled).await;
         }
+        // What is written to a file that was removed or replaced is in no inbox.
+        self.database.check_file()?;
         let mut transaction =
             self.database.begin_write().await.map_err(|error| self.database.error(error))?;
         note_settled(&mut transaction, settled).await.map_err(|error| self.database.error(error))?;
@@ -450,9 +487,9 @@ impl Writer {
 
     /// Takes note of a message that is gone from the file.
     fn forget(&mut self, settled: &Settled) {
-        if let Some(bytes) = self.handed.remove(&seq_of(settled.ticket)) {
-            self.messages -= 1;
-            self.bytes -= bytes;
+        if let Some(held) = self.handed.remove(&seq_of(settled.ticket)) {
+            self.messages = self.messages.saturating_sub(1);
+            self.bytes = self.bytes.saturating_sub(held.bytes);
         }
         if let Some((user, id)) = &settled.key {
             let reply = settled.reply.clone().ok_or(NoReply::NotGiven);
@@ -467,12 +504,13 @@ impl Writer {
     /// Lets messages whose time to be acknowledged is over wait again.
     fn let_due_come_again(&mut self) {
         let now = Instant::now();
-        while let Some((at, seq)) = self.due.front().copied() {
+        while let Some((at, seq)) = self.due.first().copied() {
             if at > now {
                 break;
             }
-            self.due.pop_front();
-            if self.handed.remove(&seq).is_some() {
+            self.due.pop_first();
+            if self.handed.get(&seq).is_some_and(|held| held.due_at == at) {
+                self.handed.remove(&seq);
                 self.again.insert(seq);
             }
         }
@@ -494,13 +532,21 @@ impl Writer {
             }
             self.mark_ahead().await?;
         }
-        if !self.is_open && !self.has_waiting() {
-            for taker in self.takers.drain(..) {
-                let nothing = Handed { taken: Vec::new(), returns: self.returns.clone() };
-                let _gone = taker.done.send(nothing);
-            }
+        if !self.has_waiting() {
+            self.end_takers_if_closed();
         }
         Ok(())
+    }
+
+    /// Tells those who wait that nothing comes any more. What is left, if the file cannot be written, stays in it.
+    fn end_takers_if_closed(&mut self) {
+        if self.is_open {
+            return;
+        }
+        for taker in self.takers.drain(..) {
+            let nothing = Handed { taken: Vec::new(), returns: self.returns.clone() };
+            let _gone = taker.done.send(nothing);
+        }
     }
 
     /// How many messages those who wait would take.
@@ -522,8 +568,8 @@ impl Writer {
             let due_at = Instant::now() + self.options.visibility_timeout;
             for one in &taken {
                 let seq = seq_of(one.ticket);
-                self.handed.insert(seq, one.message.body.len() as u64);
-                self.due.push_back((due_at, seq));
+                self.handed.insert(seq, Held { bytes: one.message.body.len() as u64, due_at });
+                self.due.insert((due_at, seq));
             }
             // Whoever has gone in this moment drops it, which sends it back.
             let _gone = taker.done.send(Handed { taken, returns: self.returns.clone() });
@@ -538,18 +584,28 @@ impl Writer {
         let mut handed_up_to = self.handed_up_to;
         if seqs.is_empty() {
             let mut bytes = 0;
-            for (seq, length) in tables::next(&mut transaction, handed_up_to, count).await.map_err(failed)? {
-                bytes += length;
-                if bytes > AHEAD_BYTES_MAX && !seqs.is_empty() {
+            for waiting in tables::next(&mut transaction, handed_up_to, count).await.map_err(failed)? {
+                bytes += waiting.bytes;
+                // One that was handed out before may be what killed the process that had it: it goes alone, so that the
+                // next time no other counts a try with it.
+                let goes_alone = waiting.deliveries > 0;
+                if !seqs.is_empty() && (goes_alone || bytes > AHEAD_BYTES_MAX) {
                     break;
                 }
-                seqs.push(seq);
-                handed_up_to = seq;
+                seqs.push(waiting.seq);
+                handed_up_to = waiting.seq;
+                if goes_alone {
+                    break;
+                }
             }
         }
         let stored =
             tables::hand_out(&mut transaction, &seqs, self.options.tries_max).await.map_err(failed)?;
         transaction.commit().await.map_err(failed)?;
+        if stored.len() < seqs.len() {
+            let count = seqs.len() - stored.len();
+            log::warn!("{count} messages were handed out too often and are dead letters now");
+        }
         if handed_up_to == self.handed_up_to {
             self.again.retain(|seq| !seqs.contains(seq));
             if seqs.is_empty() {
@@ -562,6 +618,18 @@ impl Writer {
         }
         self.ready.extend(stored.into_iter().map(taken));
         Ok(())
+    }
+
+    /// Marked, but never taken: that was no try.
+    async fn take_back_what_was_marked_ahead(&mut self) -> Result<(), DatabaseError> {
+        let seqs: Vec<i64> = self.ready.drain(..).map(|taken| seq_of(taken.ticket)).collect();
+        if seqs.is_empty() {
+            return Ok(());
+        }
+        let failed = |error| self.database.error(error);
+        let mut transaction = self.database.begin_write().await.map_err(failed)?;
+        tables::take_back(&mut transaction, &seqs).await.map_err(failed)?;
+        transaction.commit().await.map_err(failed)
     }
 
     async fn find_reply(&self, key: &Key) -> Option<Reply> {
@@ -613,15 +681,16 @@ impl Writer {
         let before = remembered_since(SystemTime::now(), &self.options);
         let failed = |error| self.database.error(error);
         let mut transaction = self.database.begin_write().await.map_err(failed)?;
-        let left =
-            tables::prune(&mut transaction, before, self.options.replies_bytes_max).await.map_err(failed)?;
+        // Further than need be, so that not every reply from here on makes one more look at all of them.
+        let bytes_max = self.options.replies_bytes_max / 4 * 3;
+        let left = tables::prune(&mut transaction, before, bytes_max).await.map_err(failed)?;
         transaction.commit().await.map_err(failed)?;
         self.reply_bytes = left;
         Ok(())
     }
 
     fn bytes_of(&self, settled: &[Settled]) -> u64 {
-        settled.iter().filter_map(|one| self.handed.get(&seq_of(one.ticket))).sum()
+        settled.iter().filter_map(|one| self.handed.get(&seq_of(one.ticket))).map(|held| held.bytes).sum()
     }
 
     fn report(&self, error: &DatabaseError) {

@@ -99,6 +99,58 @@ async fn what_was_handed_out_and_not_acknowledged_comes_again_after_a_restart_an
 }
 
 #[tokio::test]
+async fn what_was_only_marked_ahead_counts_no_try() {
+    let file = File::new();
+    {
+        let inbox = file.open().await.inbox().clone();
+        for number in 1..=10 {
+            inbox.put(message(number, "{}"), NO_WAIT).await.unwrap();
+        }
+        // The others are marked with it, and never taken.
+        inbox.recv().await.unwrap().ack().await.unwrap();
+    }
+    let inbox = file.open().await.inbox().clone();
+    for number in 2..=10 {
+        let delivery = inbox.recv().await.unwrap();
+        assert_eq!((delivery.id(), delivery.redeliveries()), (id(number), 0));
+        delivery.ack().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_message_that_ends_each_process_that_takes_it_takes_no_other_to_the_dead() {
+    let file = File::new();
+    let options = DurableOptions::default().tries_max(3);
+    {
+        let inbox = file.open_with(options.clone()).await.inbox().clone();
+        for number in 1..=5 {
+            inbox.put(message(number, "{}"), NO_WAIT).await.unwrap();
+        }
+    }
+    let mut file = file;
+    for _ in 0..3 {
+        let durable = file.open_with(options.clone()).await;
+        let first = durable.inbox().recv().await.unwrap();
+        assert_eq!(first.id(), id(1));
+        // What a process that is killed now leaves behind: the files as they are, with nothing put in order.
+        let left = File::new();
+        for name in ["inbox.db", "inbox.db-wal"] {
+            std::fs::copy(file.directory.path().join(name), left.directory.path().join(name)).unwrap();
+        }
+        file = left;
+    }
+    let durable = file.open_with(options).await;
+    for number in 2..=5 {
+        let delivery = durable.inbox().recv().await.unwrap();
+        assert_eq!(delivery.id(), id(number));
+        assert!(delivery.redeliveries() <= 1);
+        delivery.ack().await.unwrap();
+    }
+    let dead = durable.dead_letters(10).await.unwrap();
+    assert_eq!((dead.len(), dead[0].message.id), (1, id(1)));
+}
+
+#[tokio::test]
 async fn what_is_not_acknowledged_in_time_comes_again_before_what_came_later() {
     let file = File::new();
     let options = DurableOptions::default().visibility_timeout(Duration::from_millis(20));
@@ -282,4 +334,27 @@ async fn many_at_once_share_commits_and_lose_nothing() {
     ids.sort();
     ids.dedup();
     assert_eq!(ids.len(), 500);
+}
+
+#[tokio::test]
+async fn what_would_go_into_a_file_that_was_removed_is_not_accepted() {
+    let file = File::new();
+    let inbox = file.open().await.inbox().clone();
+    inbox.put(message(1, "{}"), NO_WAIT).await.unwrap();
+    std::fs::remove_file(file.path()).unwrap();
+    assert_eq!(inbox.put(message(2, "{}"), NO_WAIT).await, Err(PutError::Unavailable));
+}
+
+#[tokio::test]
+async fn a_delivery_that_is_dropped_comes_again_long_before_its_time() {
+    let file = File::new();
+    let options = DurableOptions::default()
+        .visibility_timeout(Duration::from_secs(1_000_000))
+        .dropped_again_after(Duration::from_millis(10));
+    let inbox = file.open_with(options).await.inbox().clone();
+    inbox.put(message(1, "{}"), NO_WAIT).await.unwrap();
+    drop(inbox.recv().await.unwrap());
+    let again = inbox.recv().await.unwrap();
+    assert_eq!((again.id(), again.redeliveries()), (id(1), 1));
+    again.ack().await.unwrap();
 }
