@@ -20,7 +20,7 @@ use crate::{Server, StartError};
 /// | [`name`](Self::name) | `localhost` |
 /// | [`bind`](Self::bind) | `127.0.0.1:0` |
 /// | [`protocol`](Self::protocol) | https |
-/// | [`inbox`](Self::inbox) | in memory, 1024 messages |
+/// | [`inbox`](Self::inbox) | in memory, 1024 messages, 256 MiB |
 /// | [`plaintext_bytes_max`](Self::plaintext_bytes_max) | 16 MiB |
 /// | [`body_timeout`](Self::body_timeout) | 30 s |
 /// | [`head_timeout`](Self::head_timeout) | 5 s |
