@@ -111,7 +111,8 @@ async fn what_keeps_a_server_from_starting_is_named_with_what_to_do() {
         "{error}"
     );
 
-    let error = Server::builder(&Home::at("/nonexistent")).start().await.unwrap_err();
+    let nowhere = Home::at(HOME.home.root().join("no-home"));
+    let error = Server::builder(&nowhere).start().await.unwrap_err();
     assert!(error.remedy().is_some(), "{error}");
 }
 
