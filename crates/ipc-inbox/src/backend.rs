@@ -72,6 +72,9 @@ pub enum NoReply {
     /// There was one, or there was going to be, but it is not known any more.
     #[error("the reply is not kept any more")]
     Forgotten,
+    /// The inbox cannot look for it at the moment; its log says why.
+    #[error("the inbox cannot read its replies at the moment")]
+    Unavailable,
 }
 
 /// An acknowledgement or a reply that was not taken down: the message may be delivered again.

@@ -90,6 +90,22 @@ impl Replies {
         }
     }
 
+    /// Tells all who wait for a reply that there is none now. Nothing of it is kept: there may be one yet.
+    pub(crate) fn end_wait(&self, user: &Arc<str>, id: MessageId, reason: NoReply) {
+        let request = (Arc::clone(user), id);
+        let mut state = self.state();
+        if !matches!(state.requests.get(&request), Some(Slot::Waiting(_))) {
+            return;
+        }
+        let slot = state.requests.remove(&request);
+        drop(state);
+        if let Some(Slot::Waiting(waiting)) = slot {
+            for sender in waiting {
+                let _gone = sender.send(Err(reason));
+            }
+        }
+    }
+
     fn forget(&self, state: &mut State, now: Instant) {
         while let Some((settled_at, request)) = state.settled.front() {
             let is_due = now.saturating_duration_since(*settled_at) >= self.kept_for;
@@ -164,6 +180,20 @@ mod tests {
         assert_eq!(block_on(replies.wait("a", id(1))), Err(NoReply::Forgotten));
         assert_eq!(block_on(replies.wait("a", id(2))), reply("12345"));
         assert_eq!(replies.state().bytes, 10);
+    }
+
+    #[test]
+    fn a_wait_that_is_ended_leaves_room_for_a_reply_to_come() {
+        let (replies, now) = (Replies::new(KEPT, 10), Instant::now());
+        let user: Arc<str> = "a".into();
+        replies.expect(&user, id(1));
+        let waiting = replies.wait("a", id(1));
+        replies.end_wait(&user, id(1), NoReply::NotGiven);
+        assert_eq!(block_on(waiting), Err(NoReply::NotGiven));
+        assert!(replies.wait_if_known("a", id(1)).is_none());
+        replies.settle(&user, id(1), reply("{}"), now);
+        replies.end_wait(&user, id(1), NoReply::NotGiven);
+        assert_eq!(block_on(replies.wait("a", id(1))), reply("{}"));
     }
 
     #[test]

@@ -322,6 +322,10 @@ fn not_put(error: PutError) -> Refusal {
 fn no_reply(error: NoReply) -> Refusal {
     match error {
         NoReply::NotGiven => Refusal::new(ProblemCode::NotAnswered, "the application gave no reply"),
+        NoReply::Unavailable => {
+            let detail = "the inbox cannot read its replies at the moment";
+            Refusal::new(ProblemCode::Unavailable, detail).retry_after(COME_AGAIN)
+        }
         _ => Refusal::new(ProblemCode::ReplyForgotten, "the reply to this request is not kept any more"),
     }
 }

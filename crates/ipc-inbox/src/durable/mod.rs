@@ -4,6 +4,9 @@
 //! One thread writes. Whatever waits for it while one commit runs goes into the next, so that many senders share a
 //! commit and one alone waits for nothing but his own.
 
+mod commands;
+mod plan;
+mod queue;
 mod tables;
 mod writer;
 
@@ -21,7 +24,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::replies::Replies;
 use crate::{AckError, Inbox, InboxBackend, Message, NoReply, Pending, Put, PutError, Taken};
-use writer::Command;
+use commands::{Command, Handed, Settled};
 
 /// What a frame has around the body of a reply, and more.
 const FRAME_BYTES: usize = 1024;
@@ -29,10 +32,13 @@ const FRAME_BYTES: usize = 1024;
 /// How long replies are kept in memory too; the file has them for as long as ids are remembered.
 const REPLIES_IN_MEMORY_FOR: Duration = Duration::from_secs(60);
 
+/// Ids are never remembered for a shorter time: so long clients may retry.
+const REMEMBERED_MIN: Duration = Duration::from_secs(ipc_protocol::REMEMBERED_SECS);
+
 /// What a durable inbox may grow to, and when it hands a message out again.
 ///
 /// # Defaults
-/// 1,000,000 messages and 4 GiB of bodies, dead ones included; ids remembered for 24 hours, however many there are; a message that is not
+/// 1,000,000 messages and 4 GiB of bodies, dead ones included; ids remembered for 24 hours, 20 million of them; a message that is not
 /// acknowledged comes again after 5 minutes, one that is dropped after 10 s, and is dead after 10 times; 64 MiB of replies, each 16 MiB at most (less a
 /// kibibyte for the frame).
 #[derive(Clone, Debug)]
@@ -40,6 +46,7 @@ pub struct DurableOptions {
     messages_max: u64,
     bytes_max: u64,
     remembered_for: Duration,
+    remembered_ids_max: u64,
     visibility_timeout: Duration,
     dropped_again_after: Duration,
     tries_max: u32,
@@ -53,6 +60,7 @@ impl Default for DurableOptions {
             messages_max: 1_000_000,
             bytes_max: 4 * 1024 * 1024 * 1024,
             remembered_for: Duration::from_secs(24 * 60 * 60),
+            remembered_ids_max: 20_000_000,
             visibility_timeout: Duration::from_secs(5 * 60),
             dropped_again_after: Duration::from_secs(10),
             tries_max: 10,
@@ -77,7 +85,15 @@ impl DurableOptions {
 
     /// How long an accepted id is remembered, at least; never shorter than clients may retry (10 minutes).
     pub fn remembered_for(mut self, time: Duration) -> Self {
-        self.remembered_for = time.max(Duration::from_secs(ipc_protocol::REMEMBERED_SECS));
+        self.remembered_for = time.max(REMEMBERED_MIN);
+        self
+    }
+
+    /// How many accepted ids are remembered at most. Where there are more than three quarters of that, those older than
+    /// clients may retry (10 minutes) are forgotten before their time, the oldest first. Where none is as old, a further
+    /// message is refused, since an id forgotten earlier could be accepted twice.
+    pub fn remembered_ids_max(mut self, ids: u64) -> Self {
+        self.remembered_ids_max = ids.max(1);
         self
     }
 
@@ -212,6 +228,14 @@ impl DurableInbox {
         self.durable.ask(|done| Command::DeadLetters { count, done }).await
     }
 
+    /// Removes dead letters for good. Returns how many there were. Their ids stay remembered.
+    ///
+    /// # Errors
+    /// [`StorageError`].
+    pub async fn discard(&self, numbers: Vec<u64>) -> Result<usize, StorageError> {
+        self.durable.ask(|done| Command::Discard { numbers, done }).await
+    }
+
     /// Lets dead letters be handed out again, as if they never had been. Returns how many there were.
     ///
     /// # Errors
@@ -249,7 +273,7 @@ impl Durable {
 
     fn settle(&self, taken: &Taken, reply: Option<Arc<str>>) -> Pending<'static, Result<(), AckError>> {
         let (ticket, key) = (taken.ticket, request_of(taken));
-        let answer = self.send(|done| Command::Settle { ticket, key, reply, done });
+        let answer = self.send(|done| Command::Settle(Settled { ticket, key, reply, done }));
         Pending::later(async { answer.await.unwrap_or(Err(AckError::TooLate)) })
     }
 }
@@ -276,7 +300,7 @@ impl InboxBackend for Durable {
 
     fn take(&self, count_max: usize) -> Pending<'_, Vec<Taken>> {
         let answer = self.send(|done| Command::Take { count_max: count_max.max(1), done });
-        Pending::later(async { answer.await.map(writer::Handed::accept).unwrap_or_default() })
+        Pending::later(async { answer.await.map(Handed::accept).unwrap_or_default() })
     }
 
     fn acknowledge(&self, taken: &Taken) -> Pending<'_, Result<(), AckError>> {
@@ -293,7 +317,7 @@ impl InboxBackend for Durable {
             None => Command::Drop { ticket: taken.ticket },
             key => {
                 let (done, _nobody_waits) = oneshot::channel();
-                Command::Settle { ticket: taken.ticket, key, reply: None, done }
+                Command::Settle(Settled { ticket: taken.ticket, key, reply: None, done })
             }
         };
         // Without the thread there is nobody to tell.
@@ -313,7 +337,7 @@ impl InboxBackend for Durable {
                 Some(Some(reply)) => reply,
                 // It is still to be given, and now noted as waited for.
                 Some(None) => replies.wait(&user, id).await,
-                None => Err(NoReply::Forgotten),
+                None => Err(NoReply::Unavailable),
             }
         })
     }
@@ -352,7 +376,7 @@ fn lock(path: &Path) -> Result<File, OpenError> {
     }
 }
 
-/// When an id that is accepted now could have been accepted at the earliest, to be remembered still.
-fn remembered_since(now: SystemTime, options: &DurableOptions) -> SystemTime {
-    now.checked_sub(options.remembered_for).unwrap_or(SystemTime::UNIX_EPOCH)
+/// When an id was accepted at the earliest that is still remembered after such a time.
+fn remembered_since(now: SystemTime, time: Duration) -> SystemTime {
+    now.checked_sub(time).unwrap_or(SystemTime::UNIX_EPOCH)
 }

@@ -47,6 +47,7 @@ pub(crate) struct Contents {
     /// Those that wait to be handed out.
     pub(crate) waiting: u64,
     pub(crate) last_seq: i64,
+    pub(crate) remembered: u64,
     pub(crate) reply_bytes: u64,
 }
 
@@ -62,7 +63,7 @@ pub(crate) struct Stored {
 pub(crate) async fn contents(connection: &mut SqliteConnection) -> Result<Contents, sqlx::Error> {
     let row = sqlx::query(
         "SELECT count(*), coalesce(sum(octet_length(body)), 0), coalesce(sum(NOT is_dead), 0), coalesce(max(seq), 0),
-                (SELECT coalesce(sum(octet_length(body)), 0) FROM replies)
+                (SELECT coalesce(sum(octet_length(body)), 0) FROM replies), (SELECT count(*) FROM remembered)
          FROM messages",
     )
     .fetch_one(connection)
@@ -73,6 +74,7 @@ pub(crate) async fn contents(connection: &mut SqliteConnection) -> Result<Conten
         waiting: unsigned(&row, 2)?,
         last_seq: row.try_get(3)?,
         reply_bytes: unsigned(&row, 4)?,
+        remembered: unsigned(&row, 5)?,
     })
 }
 
@@ -148,13 +150,22 @@ pub(crate) async fn insert(
     Ok(())
 }
 
-/// Marks messages as handed out once more, and reads those of them that are still there, in order. Those that were
-/// handed out `tries_max` times before are marked as dead instead and not returned.
+/// Messages that were marked as handed out.
+#[derive(Debug, Default)]
+pub(crate) struct Marked {
+    /// Those that may be handed out, in order.
+    pub(crate) ready: Vec<Stored>,
+    /// Those that are dead now.
+    pub(crate) dead: Vec<Key>,
+}
+
+/// Marks messages as handed out once more, and reads those of them that are still there. Those that were handed out
+/// `tries_max` times before are marked as dead instead.
 pub(crate) async fn hand_out(
     connection: &mut SqliteConnection,
     seqs: &[i64],
     tries_max: u32,
-) -> Result<Vec<Stored>, sqlx::Error> {
+) -> Result<Marked, sqlx::Error> {
     let seqs = json(&seqs);
     sqlx::query(
         "UPDATE messages SET is_dead = deliveries >= ?2, deliveries = deliveries + (deliveries < ?2)
@@ -165,13 +176,22 @@ pub(crate) async fn hand_out(
     .execute(&mut *connection)
     .await?;
     let rows = sqlx::query(
-        "SELECT seq, user, id, certificate, received_at, body, wants_reply, deliveries FROM messages
-         WHERE seq IN (SELECT value FROM json_each(?1)) AND NOT is_dead ORDER BY seq",
+        "SELECT seq, user, id, certificate, received_at, body, wants_reply, deliveries, is_dead FROM messages
+         WHERE seq IN (SELECT value FROM json_each(?1)) ORDER BY seq",
     )
     .bind(seqs)
     .fetch_all(connection)
     .await?;
-    rows.iter().map(stored).collect()
+    let mut marked = Marked::default();
+    for row in &rows {
+        let stored = stored(row)?;
+        if row.try_get(8)? {
+            marked.dead.push(key_of(&stored.message));
+        } else {
+            marked.ready.push(stored);
+        }
+    }
+    Ok(marked)
 }
 
 /// A message that waits: its number, how long its body is, and how often it was handed out.
@@ -186,14 +206,14 @@ pub(crate) struct Waiting {
 pub(crate) async fn next(
     connection: &mut SqliteConnection,
     after: i64,
-    count: u32,
+    count: usize,
 ) -> Result<Vec<Waiting>, sqlx::Error> {
     let rows = sqlx::query(
         "SELECT seq, octet_length(body), deliveries FROM messages
          WHERE seq > ? AND NOT is_dead ORDER BY seq LIMIT ?",
     )
     .bind(after)
-    .bind(i64::from(count))
+    .bind(i64::try_from(count).unwrap_or(i64::MAX))
     .fetch_all(connection)
     .await?;
     rows.iter()
@@ -274,17 +294,30 @@ pub(crate) async fn answered(connection: &mut SqliteConnection, key: &Key) -> Re
     Ok(if is_pending { Answered::NotYet } else { Answered::Unknown })
 }
 
-/// Forgets ids and replies that are old enough, and the oldest replies while there are too many bytes of them. Returns
-/// the bytes of replies that are left.
-pub(crate) async fn prune(
+/// Forgets ids that were accepted before a time, the oldest first, no more than `count`. Returns how many.
+pub(crate) async fn forget_ids(
     connection: &mut SqliteConnection,
     accepted_before: SystemTime,
-    reply_bytes_max: u64,
+    count: u64,
 ) -> Result<u64, sqlx::Error> {
-    sqlx::query("DELETE FROM remembered WHERE accepted_at < ?")
-        .bind(millis(accepted_before))
-        .execute(&mut *connection)
-        .await?;
+    let forgotten = sqlx::query(
+        "DELETE FROM remembered WHERE (user, id) IN (
+             SELECT user, id FROM remembered WHERE accepted_at < ? ORDER BY accepted_at LIMIT ?)",
+    )
+    .bind(millis(accepted_before))
+    .bind(i64::try_from(count).unwrap_or(i64::MAX))
+    .execute(connection)
+    .await?;
+    Ok(forgotten.rows_affected())
+}
+
+/// Forgets replies that were given before a time, and the oldest while there are more bytes of them than `bytes_max`. Returns
+/// the bytes that are left.
+pub(crate) async fn forget_replies(
+    connection: &mut SqliteConnection,
+    replied_before: SystemTime,
+    bytes_max: u64,
+) -> Result<u64, sqlx::Error> {
     sqlx::query(
         "DELETE FROM replies WHERE replied_at < ?1 OR (user, id) IN (
              SELECT user, id FROM (
@@ -292,8 +325,8 @@ pub(crate) async fn prune(
                  FROM replies)
              WHERE so_far > ?2)",
     )
-    .bind(millis(accepted_before))
-    .bind(i64::try_from(reply_bytes_max).unwrap_or(i64::MAX))
+    .bind(millis(replied_before))
+    .bind(i64::try_from(bytes_max).unwrap_or(i64::MAX))
     .execute(&mut *connection)
     .await?;
     let row =
@@ -322,6 +355,26 @@ pub(crate) async fn revive(connection: &mut SqliteConnection, seqs: &[i64]) -> R
     .bind(json(&seqs))
     .fetch_all(connection)
     .await
+}
+
+/// Removes dead messages. Returns how long the body of each was.
+pub(crate) async fn discard(
+    connection: &mut SqliteConnection,
+    seqs: &[i64],
+) -> Result<Vec<u64>, sqlx::Error> {
+    let rows = sqlx::query(
+        "DELETE FROM messages
+         WHERE is_dead AND seq IN (SELECT value FROM json_each(?)) RETURNING octet_length(body)",
+    )
+    .bind(json(&seqs))
+    .fetch_all(connection)
+    .await?;
+    rows.iter().map(|row| unsigned(row, 0)).collect()
+}
+
+/// What a message is remembered by.
+pub(crate) fn key_of(message: &Message) -> Key {
+    (Arc::clone(&message.user), message.id)
 }
 
 fn stored(row: &SqliteRow) -> Result<Stored, sqlx::Error> {

@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
-use ipc_inbox::{AckError, DurableInbox, DurableOptions, Message, NoReply, OpenError, Put, PutError};
+use ipc_inbox::{
+    AckError, DurableInbox, DurableOptions, Message, NoReply, OpenError, Put, PutError, ReplyError,
+};
 use ipc_protocol::{Fingerprint, MessageId};
 
 const NO_WAIT: Duration = Duration::ZERO;
@@ -357,4 +359,86 @@ async fn a_delivery_that_is_dropped_comes_again_long_before_its_time() {
     let again = inbox.recv().await.unwrap();
     assert_eq!((again.id(), again.redeliveries()), (id(1), 1));
     again.ack().await.unwrap();
+}
+
+#[tokio::test]
+async fn whoever_lets_his_time_pass_cannot_disturb_the_next_holder() {
+    let file = File::new();
+    let options = DurableOptions::default().visibility_timeout(Duration::from_millis(20)).tries_max(1000);
+    let durable = file.open_with(options).await;
+    let inbox = durable.inbox();
+    let request = Message { wants_reply: true, ..message(1, "{}") };
+    inbox.put(request, NO_WAIT).await.unwrap();
+    let first = inbox.recv().await.unwrap();
+    // Until one is held long enough to be acknowledged: the time is short, and the machine may be slow.
+    let mut second = inbox.recv().await.unwrap();
+    // A late drop of a request says that there is no reply; here somebody else is about to give it.
+    drop(first);
+    loop {
+        match second.reply(&serde_json::json!({"n": 1})).await {
+            Ok(()) => break,
+            Err(ReplyError::Ack(AckError::TooLate)) => second = inbox.recv().await.unwrap(),
+            Err(error) => panic!("{error}"),
+        }
+    }
+    assert_eq!(inbox.reply_to("müller", id(1)).await.unwrap().as_ref(), r#"{"n":1}"#);
+}
+
+#[tokio::test]
+async fn whoever_waits_for_the_reply_to_a_message_that_becomes_dead_is_told() {
+    let file = File::new();
+    let options = DurableOptions::default().visibility_timeout(Duration::from_millis(1)).tries_max(1);
+    let durable = file.open_with(options).await;
+    let inbox = durable.inbox().clone();
+    inbox.put(Message { wants_reply: true, ..message(1, "{}") }, NO_WAIT).await.unwrap();
+    let waiting = inbox.reply_to("müller", id(1));
+    let _held = inbox.recv().await.unwrap();
+    let taker = tokio::spawn({
+        let inbox = inbox.clone();
+        async move { inbox.recv().await.is_some() }
+    });
+    assert_eq!(waiting.await, Err(NoReply::NotGiven));
+    taker.abort();
+    assert_eq!(durable.dead_letters(1).await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_dead_letter_that_is_discarded_makes_room_and_stays_known() {
+    let file = File::new();
+    let options =
+        DurableOptions::default().visibility_timeout(Duration::from_millis(1)).tries_max(1).messages_max(1);
+    let durable = file.open_with(options.clone()).await;
+    let inbox = durable.inbox().clone();
+    inbox.put(message(1, "{}"), NO_WAIT).await.unwrap();
+    let _held = inbox.recv().await.unwrap();
+    let taker = tokio::spawn({
+        let inbox = inbox.clone();
+        async move { inbox.recv().await.map(|delivery| delivery.id()) }
+    });
+    let number = loop {
+        if let Some(letter) = durable.dead_letters(1).await.unwrap().first() {
+            break letter.number;
+        }
+    };
+    assert_eq!(inbox.put(message(2, "{}"), NO_WAIT).await, Err(PutError::Full));
+    assert_eq!(durable.discard(vec![number, 999]).await.unwrap(), 1);
+    assert_eq!(durable.discard(vec![number]).await.unwrap(), 0, "once");
+    assert_eq!(inbox.put(message(1, "{}"), NO_WAIT).await, Ok(Put::Duplicate));
+    assert_eq!(inbox.put(message(2, "{}"), NO_WAIT).await, Ok(Put::Accepted));
+    assert_eq!(taker.await.unwrap(), Some(id(2)));
+}
+
+#[tokio::test]
+async fn no_id_is_forgotten_that_may_still_be_retried() {
+    let file = File::new();
+    let options = DurableOptions::default().remembered_ids_max(2);
+    for _opening in 0..2 {
+        let inbox = file.open_with(options.clone()).await.inbox().clone();
+        for number in [1, 2] {
+            let put = inbox.put(message(number, "{}"), NO_WAIT).await;
+            assert!(put.is_ok(), "{put:?}");
+        }
+        assert_eq!(inbox.put(message(3, "{}"), NO_WAIT).await, Err(PutError::RememberedFull));
+        assert_eq!(inbox.put(message(1, "{}"), NO_WAIT).await, Ok(Put::Duplicate));
+    }
 }

@@ -1,0 +1,199 @@
+//! Decides what becomes of messages that are put: which are stored, which are known, which find no room.
+//!
+//! The writer comes here with what waits and what the file knows, within the transaction that will store the outcome.
+//! Nothing here touches the file.
+
+use std::collections::HashMap;
+
+use tokio::time::Instant;
+
+use super::tables::{self, BodyHash, Key, Stored};
+use crate::{Message, Put, PutError};
+
+/// What may still be stored.
+#[derive(Debug)]
+pub(super) struct Room {
+    pub(super) messages: u64,
+    pub(super) bytes: u64,
+    /// Ids that may still be remembered.
+    pub(super) ids: u64,
+    /// No message is stored.
+    pub(super) is_empty: bool,
+}
+
+impl Room {
+    /// Takes the room for a message, if there is some. One message always fits into an empty inbox.
+    fn take(&mut self, bytes: u64) -> Result<(), PutError> {
+        if self.messages == 0 || (bytes > self.bytes && !self.is_empty) {
+            return Err(PutError::Full);
+        }
+        self.ids = self.ids.checked_sub(1).ok_or(PutError::RememberedFull)?;
+        self.messages -= 1;
+        self.bytes = self.bytes.saturating_sub(bytes);
+        self.is_empty = false;
+        Ok(())
+    }
+}
+
+/// Messages that are put together, and until when they may wait for room.
+#[derive(Debug)]
+pub(super) struct Waiting<'a> {
+    pub(super) messages: &'a [Message],
+    pub(super) until: Instant,
+}
+
+/// What it comes to, before it is committed.
+#[derive(Debug, Default)]
+pub(super) struct Plan {
+    /// To be stored, in order.
+    pub(super) accepted: Vec<(Stored, BodyHash)>,
+    /// The answers to each of those who put, at the same index; `None` for who goes on waiting.
+    pub(super) answers: Vec<Option<Vec<Result<Put, PutError>>>>,
+}
+
+/// Decides about all who wait, in order: none overtakes one that waits for room.
+///
+/// `known` has the hashes of the bodies that came before under these keys. `next_seq` is the number of the next message. The
+/// first `handed` of those accepted go out at once, and are stored as handed out.
+pub(super) fn plan<'a>(
+    waiting: impl Iterator<Item = Waiting<'a>>,
+    mut known: HashMap<Key, BodyHash>,
+    mut room: Room,
+    mut next_seq: i64,
+    mut handed: usize,
+    now: Instant,
+) -> Plan {
+    let mut plan = Plan::default();
+    let mut lack = None;
+    for Waiting { messages, until } in waiting {
+        let accepted_before = plan.accepted.len();
+        let mut own_lack = lack;
+        let mut answers = Vec::with_capacity(messages.len());
+        for message in messages {
+            let (key, hash) = (tables::key_of(message), tables::body_hash(&message.body));
+            let found = match known.get(&key) {
+                Some(first) if *first == hash => Ok(Some(Put::Duplicate)),
+                Some(_) => Err(PutError::IdReused),
+                // Order: none overtakes one that found no room.
+                None => match own_lack {
+                    Some(lack) => Err(lack),
+                    None => room.take(message.body.len() as u64).map(|()| None),
+                },
+            };
+            answers.push(match found {
+                Ok(Some(put)) => Ok(put),
+                Err(error) => {
+                    if error != PutError::IdReused {
+                        own_lack = Some(error);
+                    }
+                    Err(error)
+                }
+                Ok(None) => {
+                    known.insert(key, hash);
+                    let deliveries = u32::from(handed > 0);
+                    handed = handed.saturating_sub(1);
+                    plan.accepted
+                        .push((Stored { seq: next_seq, message: message.clone(), deliveries }, hash));
+                    next_seq += 1;
+                    Ok(Put::Accepted)
+                }
+            });
+        }
+        let found_nothing = own_lack.is_some() && plan.accepted.len() == accepted_before;
+        lack = lack.or(own_lack);
+        plan.answers.push((!found_nothing || now >= until).then_some(answers));
+    }
+    plan
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::{Duration, SystemTime};
+
+    use ipc_protocol::MessageId;
+
+    fn message(number: u8, body: &str) -> Message {
+        Message {
+            id: MessageId::from_random([number; 16]),
+            user: "u".into(),
+            certificate: None,
+            received_at: SystemTime::UNIX_EPOCH,
+            body: body.into(),
+            wants_reply: false,
+        }
+    }
+
+    fn room(messages: u64, bytes: u64) -> Room {
+        Room { messages, bytes, ids: 100, is_empty: false }
+    }
+
+    fn decide(puts: &[Vec<Message>], known: &[&Message], room: Room, is_due: bool) -> Plan {
+        let now = Instant::now();
+        let until = if is_due { now } else { now + Duration::from_secs(1) };
+        let known =
+            known.iter().map(|message| (tables::key_of(message), tables::body_hash(&message.body))).collect();
+        plan(puts.iter().map(|messages| Waiting { messages, until }), known, room, 7, 1, now)
+    }
+
+    #[test]
+    fn what_is_accepted_is_numbered_in_order_and_the_first_goes_out_at_once() {
+        let plan = decide(
+            &[vec![message(1, "{}"), message(2, "{}")], vec![message(3, "{}")]],
+            &[],
+            room(9, 99),
+            false,
+        );
+        let stored: Vec<_> =
+            plan.accepted.iter().map(|(stored, _)| (stored.seq, stored.deliveries)).collect();
+        assert_eq!(stored, [(7, 1), (8, 0), (9, 0)]);
+        assert_eq!(plan.answers, [Some(vec![Ok(Put::Accepted); 2]), Some(vec![Ok(Put::Accepted)])]);
+    }
+
+    #[test]
+    fn a_message_that_is_known_needs_no_room_whether_from_the_file_or_from_beside() {
+        let (first, other) = (message(1, "{}"), message(1, r#"{"a":1}"#));
+        let twice = message(2, "{}");
+        let plan =
+            decide(&[vec![twice.clone(), twice], vec![first.clone(), other]], &[&first], room(1, 99), false);
+        assert_eq!(
+            plan.answers,
+            [
+                Some(vec![Ok(Put::Accepted), Ok(Put::Duplicate)]),
+                Some(vec![Ok(Put::Duplicate), Err(PutError::IdReused)])
+            ]
+        );
+        assert_eq!(plan.accepted.len(), 1);
+    }
+
+    #[test]
+    fn none_overtakes_one_that_waits_for_room() {
+        let puts = [vec![message(1, "{}")], vec![message(2, "{\"long\":true}")], vec![message(3, "{}")]];
+        let plan = decide(&puts, &[], room(9, 5), false);
+        assert_eq!(plan.accepted.len(), 1, "the third would fit");
+        assert_eq!(plan.answers, [Some(vec![Ok(Put::Accepted)]), None, None]);
+        let plan = decide(&puts, &[], room(9, 5), true);
+        let full = || Some(vec![Err(PutError::Full)]);
+        assert_eq!(plan.answers, [Some(vec![Ok(Put::Accepted)]), full(), full()], "time is over");
+    }
+
+    #[test]
+    fn a_batch_that_finds_room_in_part_waits_no_longer() {
+        let plan = decide(&[vec![message(1, "{}"), message(2, "{}")]], &[], room(1, 99), false);
+        assert_eq!(plan.answers, [Some(vec![Ok(Put::Accepted), Err(PutError::Full)])]);
+    }
+
+    #[test]
+    fn no_more_ids_are_remembered_than_may_be() {
+        let room = Room { ids: 1, ..room(9, 99) };
+        let plan = decide(&[vec![message(1, "{}"), message(2, "{}")]], &[], room, false);
+        assert_eq!(plan.answers, [Some(vec![Ok(Put::Accepted), Err(PutError::RememberedFull)])]);
+    }
+
+    #[test]
+    fn one_message_fits_into_an_empty_inbox_however_long() {
+        let empty = || Room { is_empty: true, ..room(9, 1) };
+        let plan = decide(&[vec![message(1, "{\"a\":1}"), message(2, "{}")]], &[], empty(), false);
+        assert_eq!(plan.answers, [Some(vec![Ok(Put::Accepted), Err(PutError::Full)])]);
+    }
+}

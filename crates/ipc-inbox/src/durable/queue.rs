@@ -1,0 +1,331 @@
+//! Which messages wait, which somebody has, and who waits for one. Numbers and times only: what is stored, the writer knows.
+//!
+//! A message is known by its number in the file, a handing out by its ticket. A ticket is used once: whoever had a message and
+//! let its time pass can neither acknowledge it nor give it back any more, though it is in other hands by then.
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
+
+use super::commands::{Command, Handed};
+use super::tables::Stored;
+use crate::Taken;
+
+/// Somebody who waits for messages.
+pub(super) struct Taker {
+    pub(super) count_max: usize,
+    pub(super) done: oneshot::Sender<Handed>,
+}
+
+/// A message that somebody has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Held {
+    pub(super) seq: i64,
+    /// Of its body.
+    pub(super) bytes: u64,
+    /// When it comes again.
+    due_at: Instant,
+}
+
+pub(super) struct Queue {
+    visibility_timeout: Duration,
+    dropped_again_after: Duration,
+    returns: mpsc::WeakUnboundedSender<Command>,
+    /// All up to this one have been handed out, or are in `again` or in `ready`, or are dead.
+    handed_up_to: i64,
+    /// How many wait behind it.
+    behind: u64,
+    /// Those before it that are to be handed out again.
+    again: BTreeSet<i64>,
+    /// Marked in the file as handed out, and not yet taken; in order.
+    ready: VecDeque<Stored>,
+    /// Handed out, and not yet acknowledged, by their tickets.
+    handed: HashMap<u64, Held>,
+    /// When those come again, soonest first.
+    due: BTreeSet<(Instant, u64)>,
+    next_ticket: u64,
+    takers: VecDeque<Taker>,
+}
+
+impl Queue {
+    /// One before which nothing was handed out, with so many messages waiting in the file.
+    pub(super) fn new(
+        waiting: u64,
+        visibility_timeout: Duration,
+        dropped_again_after: Duration,
+        returns: mpsc::WeakUnboundedSender<Command>,
+    ) -> Self {
+        Queue {
+            visibility_timeout,
+            dropped_again_after,
+            returns,
+            handed_up_to: 0,
+            behind: waiting,
+            again: BTreeSet::new(),
+            ready: VecDeque::new(),
+            handed: HashMap::new(),
+            due: BTreeSet::new(),
+            next_ticket: 1,
+            takers: VecDeque::new(),
+        }
+    }
+
+    /// Whether a message waits to be handed out.
+    pub(super) fn has_waiting(&self) -> bool {
+        !self.ready.is_empty() || !self.again.is_empty() || self.behind > 0
+    }
+
+    /// Whether somebody waits for a message.
+    pub(super) fn has_takers(&mut self) -> bool {
+        self.takers.retain(|taker| !taker.done.is_closed());
+        !self.takers.is_empty()
+    }
+
+    /// How many messages those who wait would take.
+    pub(super) fn wanted(&self) -> usize {
+        let counts = self.takers.iter().filter(|taker| !taker.done.is_closed()).map(|taker| taker.count_max);
+        counts.fold(0, usize::saturating_add)
+    }
+
+    /// Somebody waits for messages.
+    pub(super) fn ask(&mut self, taker: Taker) {
+        self.takers.push_back(taker);
+    }
+
+    /// A message was stored, behind all others.
+    pub(super) fn stored(&mut self, stored: Stored) {
+        if stored.deliveries > 0 {
+            self.handed_up_to = stored.seq;
+            self.ready.push_back(stored);
+        } else {
+            self.behind += 1;
+        }
+    }
+
+    /// Gives what is ready to whoever waits.
+    pub(super) fn give(&mut self, now: Instant) {
+        while !self.ready.is_empty()
+            && let Some(taker) = self.takers.pop_front()
+        {
+            if taker.done.is_closed() {
+                continue;
+            }
+            let count = taker.count_max.min(self.ready.len());
+            let due_at = now + self.visibility_timeout;
+            let mut taken = Vec::with_capacity(count);
+            for Stored { seq, message, deliveries } in self.ready.drain(..count) {
+                let ticket = self.next_ticket;
+                self.next_ticket += 1;
+                self.handed.insert(ticket, Held { seq, bytes: message.body.len() as u64, due_at });
+                self.due.insert((due_at, ticket));
+                taken.push(Taken { message, ticket, redeliveries: deliveries.saturating_sub(1) });
+            }
+            // Whoever has gone in this moment drops it, which sends it back.
+            let _gone = taker.done.send(Handed::new(taken, self.returns.clone()));
+        }
+    }
+
+    /// Tells all who wait that nothing comes any more.
+    pub(super) fn end_takers(&mut self) {
+        for taker in self.takers.drain(..) {
+            let _gone = taker.done.send(Handed::new(Vec::new(), self.returns.clone()));
+        }
+    }
+
+    /// What was handed out with this ticket, if it is still good.
+    pub(super) fn held(&self, ticket: u64) -> Option<Held> {
+        self.handed.get(&ticket).copied()
+    }
+
+    /// A message has been dealt with.
+    pub(super) fn settle(&mut self, ticket: u64) -> Option<Held> {
+        let held = self.handed.remove(&ticket)?;
+        self.due.remove(&(held.due_at, ticket));
+        Some(held)
+    }
+
+    /// A message was let go unacknowledged: it comes again, but not at once.
+    pub(super) fn let_go(&mut self, ticket: u64, now: Instant) {
+        let soon = now + self.dropped_again_after;
+        if let Some(held) = self.handed.get_mut(&ticket).filter(|held| held.due_at > soon) {
+            self.due.remove(&(held.due_at, ticket));
+            held.due_at = soon;
+            self.due.insert((soon, ticket));
+        }
+    }
+
+    /// Messages never reached whoever asked for them: back to their places in the order.
+    pub(super) fn give_back(&mut self, returned: Vec<Taken>) {
+        for Taken { message, ticket, redeliveries } in returned {
+            if let Some(Held { seq, .. }) = self.settle(ticket) {
+                let place = self.ready.partition_point(|ready| ready.seq < seq);
+                self.ready.insert(place, Stored { seq, message, deliveries: redeliveries + 1 });
+            }
+        }
+    }
+
+    /// When the next message comes again.
+    pub(super) fn next_due(&self) -> Option<Instant> {
+        self.due.first().map(|(at, _)| *at)
+    }
+
+    /// Lets messages whose time to be acknowledged is over wait again.
+    pub(super) fn let_due_come_again(&mut self, now: Instant) {
+        while let Some((at, ticket)) = self.due.first().copied().filter(|(at, _)| *at <= now) {
+            self.due.remove(&(at, ticket));
+            if let Some(held) = self.handed.remove(&ticket) {
+                self.again.insert(held.seq);
+            }
+        }
+    }
+
+    /// The next that come again, no more than `count`, in order.
+    pub(super) fn again(&self, count: usize) -> Vec<i64> {
+        self.again.iter().copied().take(count).collect()
+    }
+
+    /// Where those that were never handed out begin.
+    pub(super) fn handed_up_to(&self) -> i64 {
+        self.handed_up_to
+    }
+
+    /// Messages that came again were marked as handed out once more; `ready` are those of them that may be.
+    pub(super) fn marked_again(&mut self, seqs: &[i64], ready: impl Iterator<Item = Stored>) {
+        for seq in seqs {
+            self.again.remove(seq);
+        }
+        self.ready.extend(ready);
+    }
+
+    /// All up to `handed_up_to`, which are `count`, were marked as handed out; `ready` are those of them that may be. None at
+    /// all means that nothing is behind.
+    pub(super) fn marked(&mut self, count: usize, handed_up_to: i64, ready: impl Iterator<Item = Stored>) {
+        self.handed_up_to = handed_up_to;
+        self.behind = if count == 0 { 0 } else { self.behind.saturating_sub(count as u64) };
+        self.ready.extend(ready);
+    }
+
+    /// A dead message waits again.
+    pub(super) fn revive(&mut self, seq: i64) {
+        if seq > self.handed_up_to {
+            self.behind += 1;
+        } else {
+            self.again.insert(seq);
+        }
+    }
+
+    /// Those that are marked as handed out and were not taken, which is the end of them here.
+    pub(super) fn take_unused(&mut self) -> Vec<i64> {
+        self.ready.drain(..).map(|stored| stored.seq).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Message;
+    use ipc_protocol::MessageId;
+    use std::time::SystemTime;
+
+    const VISIBLE_AFTER: Duration = Duration::from_secs(300);
+    const DROPPED_AFTER: Duration = Duration::from_secs(10);
+
+    fn queue() -> (Queue, mpsc::UnboundedReceiver<Command>, mpsc::UnboundedSender<Command>) {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        (Queue::new(0, VISIBLE_AFTER, DROPPED_AFTER, sender.downgrade()), receiver, sender)
+    }
+
+    fn stored(seq: i64) -> Stored {
+        let message = Message {
+            id: MessageId::from_random([1; 16]),
+            user: "u".into(),
+            certificate: None,
+            received_at: SystemTime::UNIX_EPOCH,
+            body: "{}".into(),
+            wants_reply: false,
+        };
+        Stored { seq, message, deliveries: 1 }
+    }
+
+    /// Asks for so many and is given them.
+    fn take(queue: &mut Queue, count_max: usize, now: Instant) -> Vec<Taken> {
+        let (done, mut answer) = oneshot::channel();
+        queue.ask(Taker { count_max, done });
+        queue.give(now);
+        answer.try_recv().map(Handed::accept).unwrap_or_default()
+    }
+
+    #[test]
+    fn a_ticket_whose_time_is_over_is_good_for_nothing() {
+        let (mut queue, _commands, _sender) = queue();
+        let start = Instant::now();
+        queue.stored(stored(1));
+        let first = take(&mut queue, 1, start).remove(0);
+        queue.let_due_come_again(start + VISIBLE_AFTER);
+        assert_eq!(queue.again(9), [1]);
+        queue.marked_again(&[1], std::iter::once(stored(1)));
+        let second = take(&mut queue, 1, start + VISIBLE_AFTER).remove(0);
+
+        // The first holder wakes up.
+        assert_eq!(queue.settle(first.ticket), None);
+        queue.let_go(first.ticket, start);
+        queue.give_back(vec![first]);
+        assert!(!queue.has_waiting(), "a late return would hand it out twice at once");
+        let held = queue.settle(second.ticket).unwrap();
+        assert_eq!((held.seq, held.bytes), (1, 2));
+    }
+
+    #[test]
+    fn what_was_dealt_with_leaves_nothing_behind() {
+        let (mut queue, _commands, _sender) = queue();
+        for seq in 1..=100 {
+            queue.stored(stored(seq));
+        }
+        let now = Instant::now();
+        for taken in take(&mut queue, 100, now) {
+            queue.let_go(taken.ticket, now);
+            assert!(queue.settle(taken.ticket).is_some());
+        }
+        assert!(queue.due.is_empty() && queue.handed.is_empty() && queue.next_due().is_none());
+    }
+
+    #[test]
+    fn what_did_not_reach_its_taker_goes_back_to_its_place() {
+        let (mut queue, mut commands, _sender) = queue();
+        for seq in 1..=3 {
+            queue.stored(stored(seq));
+        }
+        let (done, answer) = oneshot::channel();
+        queue.ask(Taker { count_max: 2, done });
+        queue.give(Instant::now());
+        drop(answer);
+        let Ok(Command::Return(returned)) = commands.try_recv() else { panic!("nothing was sent back") };
+        queue.give_back(returned);
+        assert_eq!(queue.take_unused(), [1, 2, 3]);
+        assert!(queue.handed.is_empty() && queue.due.is_empty());
+    }
+
+    #[test]
+    fn what_is_let_go_comes_again_soon_and_no_later_than_it_would_have() {
+        let (mut queue, _commands, _sender) = queue();
+        let start = Instant::now();
+        queue.stored(stored(1));
+        let taken = take(&mut queue, 1, start).remove(0);
+        queue.let_go(taken.ticket, start);
+        assert_eq!(queue.next_due(), Some(start + DROPPED_AFTER));
+        queue.let_go(taken.ticket, start + DROPPED_AFTER / 2);
+        assert_eq!(queue.next_due(), Some(start + DROPPED_AFTER));
+    }
+
+    #[test]
+    fn a_message_put_back_waits_wherever_it_is() {
+        let (mut queue, _commands, _sender) = queue();
+        queue.marked(1, 5, std::iter::empty());
+        queue.revive(3);
+        assert_eq!(queue.again(9), [3]);
+        queue.revive(8);
+        assert_eq!(queue.behind, 1);
+    }
+}
