@@ -1,12 +1,13 @@
 //! Messages that go out together: which of them are still open, how many are sent at once, and what an answer says of
 //! each.
 //!
-//! `send_all` makes batches and hands them to the worker's thread; there they come here. How often one is sent is
-//! decided in `errand`.
+//! `send_all` makes batches and hands them to the worker's thread; there they come here. What `send` is asked at the same
+//! moment comes from `combine`. How often one is sent is decided in `errand`.
 
 use std::mem;
 
-use ipc_protocol::{BatchOutcome, BatchReply, MessageId, ProblemCode, Route, write_batch_entry};
+use ipc_protocol::{BatchOutcome, BatchReply, MessageId, ProblemCode, Route, write_batch};
+use tokio::sync::SemaphorePermit;
 use tokio::time::{Instant, sleep};
 
 use crate::errand::{Errand, Fault, Next, give_up};
@@ -34,10 +35,12 @@ pub(crate) struct Batch {
 
 /// A message, and what became of it.
 #[derive(Debug)]
-struct Entry {
-    id: MessageId,
-    body: String,
-    fate: Option<Fate>,
+pub(crate) struct Entry {
+    pub(crate) id: MessageId,
+    /// Empty once there is a fate.
+    pub(crate) body: String,
+    /// `None` as long as nothing is known.
+    pub(crate) fate: Option<Fate>,
 }
 
 /// What became of a message.
@@ -49,6 +52,21 @@ pub(crate) enum Fate {
 }
 
 impl Batch {
+    /// With room for so many messages.
+    pub(crate) fn with_capacity(messages: usize) -> Self {
+        Batch { entries: Vec::with_capacity(messages), ..Batch::default() }
+    }
+
+    /// The messages, in order.
+    pub(crate) fn into_entries(self) -> impl Iterator<Item = Entry> {
+        self.entries.into_iter()
+    }
+
+    /// How many the server takes at once, where it has refused more.
+    pub(crate) fn messages_max(&self) -> Option<usize> {
+        self.piece_max
+    }
+
     /// Is sent in pieces no larger than the server took of `before`.
     pub(crate) fn learn(&mut self, before: &Batch) {
         self.piece_max = before.piece_max;
@@ -94,15 +112,10 @@ impl Batch {
         open.map(|(position, _)| position).take(self.piece_max.unwrap_or(usize::MAX)).collect()
     }
 
-    /// The body of a frame with these messages.
-    fn text(&self, piece: &[usize]) -> String {
-        let mut text = Vec::with_capacity(self.bytes + 2);
-        text.push(b'[');
-        for &position in piece {
-            write_batch_entry(&mut text, self.entries[position].id, &self.entries[position].body);
-        }
-        text.push(b']');
-        String::from_utf8(text).expect("ids, bodies and what is around them are text")
+    /// Appends the body of a frame with these messages, at most two bytes more than [`bytes`](Batch::bytes).
+    fn write(&self, piece: &[usize], buffer: &mut Vec<u8>) {
+        let entries = piece.iter().map(|&position| &self.entries[position]);
+        write_batch(buffer, entries.map(|entry| (entry.id, entry.body.as_str())));
     }
 
     fn settle(&mut self, position: usize, fate: Fate) {
@@ -193,7 +206,8 @@ fn is_for_the_content(error: &SendError) -> bool {
     }
 }
 
-fn no_room() -> Fault {
+/// What a message of a batch meets that found no room.
+pub(crate) fn no_room() -> Fault {
     let code = ProblemCode::InboxFull;
     let error = SendError::Refused {
         status: code.status(),
@@ -218,15 +232,42 @@ impl Sender {
         result.map_err(|error| if batch.is_in_doubt() { error.in_doubt() } else { error })
     }
 
+    /// Makes one attempt at all of a batch, in as many pieces as it takes. What is still open afterwards, if that went well,
+    /// found no room.
+    pub(crate) async fn submit_whole(
+        &self,
+        batch: &mut Batch,
+        errand: &Errand<'_>,
+        used: &mut Generation,
+        permit: &SemaphorePermit<'_>,
+    ) -> Result<(), Fault> {
+        while !batch.is_answered() && !batch.is_refused_for_room {
+            self.pieces_once(batch, errand, used, permit).await?;
+        }
+        Ok(())
+    }
+
     async fn batch_once(
         &self,
         batch: &mut Batch,
         errand: &Errand<'_>,
         used: &mut Generation,
     ) -> Result<(), Fault> {
+        let permit = self.permit(&self.permits, errand).await?;
+        self.pieces_once(batch, errand, used, &permit).await
+    }
+
+    /// Sends pieces of a batch, smaller ones where the server takes no larger ones, until something becomes known of a message.
+    async fn pieces_once(
+        &self,
+        batch: &mut Batch,
+        errand: &Errand<'_>,
+        used: &mut Generation,
+        permit: &SemaphorePermit<'_>,
+    ) -> Result<(), Fault> {
         loop {
             let piece = batch.piece();
-            let fault = match self.piece_once(batch, &piece, errand, used).await {
+            let fault = match self.piece_once(batch, &piece, errand, used, permit).await {
                 Ok(true) => return Ok(()),
                 Ok(false) => return Err(no_room()),
                 Err(fault) => fault,
@@ -261,18 +302,21 @@ impl Sender {
         piece: &[usize],
         errand: &Errand<'_>,
         used: &mut Generation,
+        permit: &SemaphorePermit<'_>,
     ) -> Result<bool, Fault> {
         // One alone is a send: that has the fewest bytes and levels around it.
         if let [position] = *piece {
             let Entry { id, body, .. } = &batch.entries[position];
-            let sent = self.submit_once(*id, body, errand, used).await?;
+            let sent = self.submit_once(*id, body, errand, used, permit).await?;
             batch.end_doubt(piece);
             batch.settle(position, if sent.duplicate { Fate::Duplicate } else { Fate::Sent });
             return Ok(true);
         }
         let id = MessageId::from_random(random().map_err(give_up)?);
-        let text = batch.text(piece);
-        let answer = self.post_with_session(Route::MessageBatch, id, &text, errand, used).await?;
+        let write = |buffer: &mut Vec<u8>| batch.write(piece, buffer);
+        let answer = self
+            .post_with_session(Route::MessageBatch, id, (batch.bytes + 2, write), errand, used, permit)
+            .await?;
         if answer.status != 200 {
             return Err(self.refusal(&answer));
         }
@@ -388,7 +432,9 @@ mod tests {
         batch.push_refused(SendError::TooLarge { bytes: 2, bytes_max: 1 });
         batch.push(MessageId::from_bytes([7; 16]), "{}".to_owned());
         assert_eq!((batch.len(), batch.piece()), (3, vec![0, 2]));
-        let text = batch.text(&batch.piece());
+        let mut text = Vec::new();
+        batch.write(&batch.piece(), &mut text);
+        let text = String::from_utf8(text).unwrap();
         assert!(text.starts_with(r#"[{"id":"00000000-"#) && text.ends_with(r#","body":{}}]"#), "{text}");
         assert!(text.len() <= batch.bytes() + 2);
         let piece = batch.piece();

@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use crate::blocking;
 use crate::builder::ClientBuilder;
+use crate::combine::{Done, Waiting};
 use crate::error::SendError;
 use crate::send::random;
 use crate::worker::Job;
@@ -80,7 +81,7 @@ impl Client {
             let body = body?;
             let id = MessageId::from_random(random()?);
             let deadline_at = Instant::now() + shared.deadline;
-            shared.ask(|done| Job::Submit { id, body, deadline_at, done }).await
+            shared.ask(|done| Job::Submit(Waiting { id, body, deadline_at, done: Done::Send(done) })).await
         }
     }
 

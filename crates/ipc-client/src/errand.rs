@@ -6,12 +6,14 @@
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::pin::pin;
+use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep};
 
+use crate::connect::Attempt;
 use crate::error::{Outcome, SendError};
 use crate::retry::Pauses;
 use crate::send::{Sender, random};
@@ -57,24 +59,50 @@ pub(crate) struct Errand<'a> {
     pub(crate) reply_wait: Cell<Option<Duration>>,
     /// Whether the server was already asked, by silent listening, why it hangs up.
     pub(crate) listened: Cell<bool>,
-    waiter: RefCell<&'a mut dyn Waiter>,
+    /// The latest attempt, as far as it got.
+    pub(crate) attempt: RefCell<Option<Rc<Attempt>>>,
+    /// `None` where it goes on whoever waits.
+    waiter: RefCell<Option<&'a mut dyn Waiter>>,
 }
 
 impl<'a> Errand<'a> {
     pub(crate) fn new(deadline_at: Instant, deadline: Duration, waiter: &'a mut dyn Waiter) -> Self {
-        let (reply_wait, listened) = (Cell::new(None), Cell::new(false));
-        Errand { deadline_at, deadline, reply_wait, listened, waiter: RefCell::new(waiter) }
+        Errand { waiter: RefCell::new(Some(waiter)), ..Errand::unattended(deadline_at, deadline) }
+    }
+
+    /// One that is gone through with whoever waits for it.
+    pub(crate) fn unattended(deadline_at: Instant, deadline: Duration) -> Self {
+        Errand {
+            deadline_at,
+            deadline,
+            reply_wait: Cell::new(None),
+            listened: Cell::new(false),
+            attempt: RefCell::new(None),
+            waiter: RefCell::new(None),
+        }
+    }
+
+    /// Whether the latest attempt may have reached the server.
+    pub(crate) fn may_have_arrived(&self) -> bool {
+        self.attempt.borrow().as_ref().is_some_and(|attempt| attempt.writing.get())
     }
 
     /// Waits for `future`, but no longer than somebody waits for the errand: from then on [`SendError::Stopped`], which
     /// nobody will see.
     pub(crate) async fn unless_given_up<F: Future>(&self, future: F) -> Result<F::Output, Fault> {
         let mut future = pin!(future);
-        poll_fn(|cx| match self.waiter.borrow_mut().poll_gone(cx) {
-            Poll::Ready(()) => Poll::Ready(Err(give_up(SendError::Stopped))),
-            Poll::Pending => future.as_mut().poll(cx).map(Ok),
+        poll_fn(|cx| match self.waiter.borrow_mut().as_mut().map(|waiter| waiter.poll_gone(cx)) {
+            Some(Poll::Ready(())) => Poll::Ready(Err(give_up(SendError::Stopped))),
+            Some(Poll::Pending) | None => future.as_mut().poll(cx).map(Ok),
         })
         .await
+    }
+}
+
+impl Fault {
+    /// The same fault for another message of the same attempt.
+    pub(crate) fn again(&self) -> Fault {
+        Fault { error: self.error.again(), next: self.next }
     }
 }
 
@@ -83,6 +111,17 @@ impl Sender {
     /// is renewed in between. `attempt` is given a place to note which session it used.
     pub(crate) async fn persist<T>(
         &self,
+        errand: &Errand<'_>,
+        attempt: impl AsyncFnMut(&mut Generation) -> Result<T, Fault>,
+    ) -> Result<T, SendError> {
+        self.persist_after(None, errand, attempt).await
+    }
+
+    /// [`persist`](Sender::persist) where the first attempt was made already, and has failed with the session of that
+    /// generation.
+    pub(crate) async fn persist_after<T>(
+        &self,
+        mut failed: Option<(Fault, Generation)>,
         errand: &Errand<'_>,
         mut attempt: impl AsyncFnMut(&mut Generation) -> Result<T, Fault>,
     ) -> Result<T, SendError> {
@@ -93,10 +132,15 @@ impl Sender {
         let mut known = Known::Nothing;
         let mut told_why = false;
         loop {
-            let mut used = self.session.generation();
-            let mut fault = match attempt(&mut used).await {
-                Ok(result) => return Ok(result),
-                Err(fault) => fault,
+            let (mut fault, used) = match failed.take() {
+                Some(failed) => failed,
+                None => {
+                    let mut used = self.session.generation();
+                    match attempt(&mut used).await {
+                        Ok(result) => return Ok(result),
+                        Err(fault) => (fault, used),
+                    }
+                }
             };
             known = known.max(Known::from(fault.error.outcome()));
             if fault.next == Next::LogIn && !renewed {

@@ -234,6 +234,53 @@ pub enum SendError {
 }
 
 impl SendError {
+    /// The same error for another message of the same attempt. Causes become what they say.
+    pub(crate) fn again(&self) -> SendError {
+        let io = |source: &io::Error| io::Error::new(source.kind(), source.to_string());
+        match self {
+            // A message by itself: no other one shares it.
+            SendError::Body(_) => SendError::Stopped,
+            SendError::TooLarge { bytes, bytes_max } => {
+                SendError::TooLarge { bytes: *bytes, bytes_max: *bytes_max }
+            }
+            SendError::Refused { status, code, detail } => {
+                SendError::Refused { status: *status, code: *code, detail: detail.clone() }
+            }
+            SendError::BadCredentials { username, from_home } => {
+                SendError::BadCredentials { username: username.clone(), from_home: *from_home }
+            }
+            SendError::CertificateRefused { identity, alert } => {
+                SendError::CertificateRefused { identity: identity.clone(), alert: alert.clone() }
+            }
+            SendError::ServerNotTrusted { name, reason } => {
+                SendError::ServerNotTrusted { name: name.clone(), reason: reason.clone() }
+            }
+            SendError::Handshake { address, source } => {
+                SendError::Handshake { address: address.clone(), source: source.to_string().into() }
+            }
+            SendError::Unreachable { address, source } => {
+                SendError::Unreachable { address: address.clone(), source: io(source) }
+            }
+            SendError::NoAnswer { address, source } => {
+                SendError::NoAnswer { address: address.clone(), source: io(source) }
+            }
+            SendError::Unexpected { status, detail } => {
+                SendError::Unexpected { status: *status, detail: detail.clone() }
+            }
+            SendError::Busy { connections_max } => SendError::Busy { connections_max: *connections_max },
+            SendError::Deadline { deadline, outcome, last } => {
+                SendError::Deadline { deadline: *deadline, outcome: *outcome, last: Box::new(last.again()) }
+            }
+            SendError::InDoubt { last } => SendError::InDoubt { last: Box::new(last.again()) },
+            SendError::LoginFailed { last } => SendError::LoginFailed { last: Box::new(last.again()) },
+            SendError::NoReply { reason } => SendError::NoReply { reason: *reason },
+            SendError::NoRandomness { source } => {
+                SendError::NoRandomness { source: source.to_string().into() }
+            }
+            SendError::Stopped => SendError::Stopped,
+        }
+    }
+
     /// What became of the message.
     #[must_use]
     pub fn outcome(&self) -> Outcome {

@@ -85,6 +85,7 @@ mod batch;
 pub mod blocking;
 mod builder;
 mod client;
+mod combine;
 mod connect;
 mod errand;
 mod error;

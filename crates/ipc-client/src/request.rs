@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use crate::client::Client;
 use crate::errand::{Errand, Fault, Next};
 use crate::error::{NoReply, Outcome, SendError};
-use crate::send::{Sender, random};
+use crate::send::{Sender, random, text};
 use crate::session::Generation;
 use crate::worker::Job;
 
@@ -133,11 +133,14 @@ impl Sender {
         errand: &Errand<'_>,
         used: &mut Generation,
     ) -> Result<Reply, Fault> {
-        let _permit = self.permit(&self.reply_permits, errand).await?;
+        let _reply_permit = self.permit(&self.reply_permits, errand).await?;
+        let permit = self.permit(&self.permits, errand).await?;
         let now = Instant::now();
         let until_deadline = errand.deadline_at.saturating_duration_since(now);
         errand.reply_wait.set(Some(clock.left(now).min(until_deadline.saturating_sub(WAY_BACK))));
-        let result = self.post_with_session(Route::MessageRequest, id, body, errand, used).await;
+        let result =
+            self.post_with_session(Route::MessageRequest, id, text(body), errand, used, &permit).await;
+        drop(permit);
         // A login in between waits for nobody's reply.
         errand.reply_wait.set(None);
         let fault = match result {

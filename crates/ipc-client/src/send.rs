@@ -4,6 +4,7 @@
 //! lies below.
 
 use std::cell::RefCell;
+use std::convert::Infallible;
 use std::io;
 use std::rc::Rc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -13,13 +14,14 @@ use ipc_envelope::{Freshness, HEADER_BYTES, KeyRing, OVERHEAD_BYTES_MAX, OpenErr
 use ipc_home::{Credentials, Home};
 use ipc_protocol::{
     AuthReply, AuthRequest, Frame, IS_RUNNING_TEXT, MessageId, Problem, ProblemCode, Remedy, Route,
-    SUBMIT_TEXT, write_frame,
+    SUBMIT_TEXT, write_frame, write_frame_around,
 };
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::{Semaphore, SemaphorePermit, mpsc};
 use tokio::time::{Instant, timeout_at};
 use zeroize::{Zeroize, Zeroizing};
 
 use crate::client::Sent;
+use crate::combine::Outgoing;
 use crate::connect::{Attempt, Dialer};
 use crate::errand::{Errand, Fault, Next, give_up};
 use crate::error::SendError;
@@ -65,18 +67,22 @@ pub(crate) struct Sender {
     pub(crate) session: Session,
     keeper: Option<Keeper>,
     /// One for each connection, so that an envelope is sealed when it can go out and not before: its time counts.
-    permits: Semaphore,
+    pub(crate) permits: Semaphore,
     /// One fewer, where there are several: requests that wait for a reply leave a connection to everything else.
     pub(crate) reply_permits: Semaphore,
     /// Buffers to seal in, as many as connections at most. Fresh megabytes are costly.
     buffers: RefCell<Vec<Vec<u8>>>,
     pub(crate) deadline: Duration,
-    connections_max: usize,
+    pub(crate) connections_max: usize,
     plaintext_bytes_max: usize,
+    /// What many send at the same moment.
+    pub(crate) outgoing: Rc<Outgoing>,
+    _working: Option<mpsc::Sender<Infallible>>,
 }
 
 impl Sender {
-    pub(crate) fn new(config: Config) -> Self {
+    /// `working` lives as long as the sender does.
+    pub(crate) fn new(config: Config, working: Option<mpsc::Sender<Infallible>>) -> Self {
         Sender {
             http: Http::new(&config.name, config.dialer, config.connections_max),
             ring: config.ring,
@@ -90,50 +96,47 @@ impl Sender {
             deadline: config.deadline,
             connections_max: config.connections_max,
             plaintext_bytes_max: config.plaintext_bytes_max,
+            outgoing: Rc::default(),
+            _working: working,
         }
     }
 
-    /// Sends a message until it is accepted, refused, given up or out of time.
-    pub(crate) async fn submit(
-        &self,
-        id: MessageId,
-        body: &str,
-        errand: &Errand<'_>,
-    ) -> Result<Sent, SendError> {
-        self.persist(errand, async |used| self.submit_once(id, body, errand, used).await).await
-    }
-
+    /// Makes one attempt at one message.
     pub(crate) async fn submit_once(
         &self,
         id: MessageId,
         body: &str,
         errand: &Errand<'_>,
         used: &mut Generation,
+        permit: &SemaphorePermit<'_>,
     ) -> Result<Sent, Fault> {
-        let answer = self.post_with_session(Route::MessageSubmit, id, body, errand, used).await?;
+        let answer =
+            self.post_with_session(Route::MessageSubmit, id, text(body), errand, used, permit).await?;
         match answer.status {
             200 if answer.body == SUBMIT_TEXT.as_bytes() => Ok(Sent { id, duplicate: answer.duplicate }),
             _ => Err(self.refusal(&answer)),
         }
     }
 
-    /// Posts a frame with the session in use, and notes in `used` which that is.
+    /// Posts a frame with the session in use, and notes in `used` which that is. The body is how many bytes it has at most, and
+    /// what writes them.
     pub(crate) async fn post_with_session(
         &self,
         route: Route,
         id: MessageId,
-        body: &str,
+        (body_bytes, write_body): (usize, impl FnOnce(&mut Vec<u8>)),
         errand: &Errand<'_>,
         used: &mut Generation,
+        permit: &SemaphorePermit<'_>,
     ) -> Result<Answer, Fault> {
         let write = |buffer: &mut Vec<u8>| {
             let (token, generation) = self.session.current();
             *used = generation;
             let session = token.as_ref().map(|token| token.as_str());
-            buffer.reserve(body.len() + session.map_or(0, str::len) + FRAME_BYTES + OVERHEAD_BYTES_MAX);
-            write_frame(buffer, route.path(), id, session, body);
+            buffer.reserve(body_bytes + session.map_or(0, str::len) + FRAME_BYTES + OVERHEAD_BYTES_MAX);
+            write_frame_around(buffer, route.path(), id, session, write_body);
         };
-        self.post(route, write, errand).await
+        self.post(route, write, errand, permit).await
     }
 
     /// Sees to it that the session is not the one of generation `used` any more. However many sends find that theirs
@@ -212,7 +215,9 @@ impl Sender {
             buffer.reserve(body.len() + FRAME_BYTES + OVERHEAD_BYTES_MAX);
             write_frame(buffer, route.path(), id, None, body);
         };
-        let answer = self.post(route, write, errand).await?;
+        let permit = self.permit(&self.permits, errand).await?;
+        let answer = self.post(route, write, errand, &permit).await?;
+        drop(permit);
         if answer.status != 200 {
             return Err(self.refusal(&answer));
         }
@@ -274,14 +279,14 @@ impl Sender {
         }
     }
 
-    /// Seals what `write` writes and posts it. `write` is called when a connection is free.
+    /// Seals what `write` writes and posts it over the connection that `_permit` stands for.
     async fn post(
         &self,
         route: Route,
         write: impl FnOnce(&mut Vec<u8>),
         errand: &Errand<'_>,
+        _permit: &SemaphorePermit<'_>,
     ) -> Result<Answer, Fault> {
-        let _permit = self.permit(&self.permits, errand).await?;
         // Before there is anything that would have to be wiped.
         let iv = random().map_err(give_up)?;
         let mut buffer = self.buffers.borrow_mut().pop().unwrap_or_default();
@@ -308,12 +313,20 @@ impl Sender {
         })
     }
 
+    /// Waits, however long, for a connection to be free. Each is in use for a bounded time.
+    pub(crate) async fn any_permit(&self) -> SemaphorePermit<'_> {
+        self.permits.acquire().await.expect("the semaphore is never closed")
+    }
+
     /// Waits for one of `permits` to be free.
     pub(crate) async fn permit<'a>(
         &self,
         permits: &'a Semaphore,
         errand: &Errand<'_>,
     ) -> Result<SemaphorePermit<'a>, Fault> {
+        if let Ok(permit) = permits.try_acquire() {
+            return Ok(permit);
+        }
         match timeout_at(errand.deadline_at, errand.unless_given_up(permits.acquire())).await {
             Ok(permit) => Ok(permit?.expect("the semaphore is never closed")),
             Err(_) => Err(self.busy()),
@@ -323,6 +336,7 @@ impl Sender {
     /// Sends one request; where a new connection breaks before any answer, finds out whether that was a refusal.
     async fn request(&self, route: Route, body: Bytes, errand: &Errand<'_>) -> Result<Answer, SendError> {
         let attempt = Rc::new(Attempt::default());
+        errand.attempt.replace(Some(Rc::clone(&attempt)));
         let reply_wait = errand.reply_wait.get();
         let attempt_max = ATTEMPT_MIN.max(self.deadline / 2) + reply_wait.unwrap_or_default();
         let limit = errand.deadline_at.min(Instant::now() + attempt_max);
@@ -385,10 +399,26 @@ impl Sender {
         self.credentials.borrow().username.clone()
     }
 
-    fn busy(&self) -> Fault {
+    /// The time of a message is over while an attempt at it is on its way.
+    pub(crate) fn out_of_time(&self, may_have_arrived: bool) -> Fault {
+        let address = self.http.dialer().address.to_string();
+        let source = io::Error::new(io::ErrorKind::TimedOut, "the time ran out");
+        let error = match may_have_arrived {
+            true => SendError::NoAnswer { address, source },
+            false => SendError::Unreachable { address, source },
+        };
+        Fault { error, next: Next::Wait(None) }
+    }
+
+    pub(crate) fn busy(&self) -> Fault {
         let error = SendError::Busy { connections_max: self.connections_max };
         Fault { error, next: Next::Wait(None) }
     }
+}
+
+/// A body that is there, for [`Sender::post_with_session`].
+pub(crate) fn text(body: &str) -> (usize, impl FnOnce(&mut Vec<u8>)) {
+    (body.len(), |buffer| buffer.extend_from_slice(body.as_bytes()))
 }
 
 fn is_bad_credentials<T>(result: &Result<T, Fault>) -> bool {

@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use crate::batch::Batch;
-use crate::client::Sent;
+use crate::combine::Waiting;
 use crate::errand::Errand;
 use crate::error::SendError;
 use crate::request::Reply;
@@ -20,13 +20,8 @@ use crate::send::{Config, Sender};
 
 /// What a handle asks of the thread.
 pub(crate) enum Job {
-    /// Send a message, whose body is JSON text.
-    Submit {
-        id: MessageId,
-        body: String,
-        deadline_at: Instant,
-        done: oneshot::Sender<Result<Sent, SendError>>,
-    },
+    /// Send a message.
+    Submit(Waiting),
     /// Send a message and wait for the reply to it.
     Request {
         id: MessageId,
@@ -63,29 +58,27 @@ pub(crate) fn start(config: Config) -> io::Result<mpsc::UnboundedSender<Job>> {
 }
 
 async fn work(config: Config, mut jobs: mpsc::UnboundedReceiver<Job>) {
-    let sender = Rc::new(Sender::new(config));
-    // Every job holds a clone of `working`; when the last is gone, `all_done` hears of it.
+    // Whatever is at work holds the sender; when the last has gone, `all_done` hears of it.
     let (working, mut all_done) = mpsc::channel::<Infallible>(1);
+    let sender = Rc::new(Sender::new(config, Some(working)));
     // The queue has no bound and needs none: each job is taken out at once, and one that nobody waits for ends there.
     while let Some(job) = jobs.recv().await {
-        let (sender, working) = (sender.clone(), working.clone());
-        actix_rt::spawn(async move {
-            run(&sender, job).await;
-            drop(working);
-        });
+        match job {
+            Job::Submit(message) => sender.enqueue(message),
+            job => {
+                let sender = sender.clone();
+                actix_rt::spawn(async move { run(&sender, job).await });
+            }
+        }
     }
-    drop(working);
+    drop(sender);
     all_done.recv().await;
 }
 
-async fn run(sender: &Sender, job: Job) {
+async fn run(sender: &Rc<Sender>, job: Job) {
     // Where nobody waits for the answer any more, nobody misses it.
     match job {
-        Job::Submit { id, body, deadline_at, mut done } => {
-            let errand = Errand::new(deadline_at, sender.deadline, &mut done);
-            let result = sender.submit(id, &body, &errand).await;
-            let _ = done.send(result);
-        }
+        Job::Submit(message) => sender.enqueue(message),
         Job::Request { id, body, wait, deadline, deadline_at, mut done } => {
             let errand = Errand::new(deadline_at, deadline, &mut done);
             let result = sender.request_reply(id, &body, wait, &errand).await;

@@ -39,16 +39,20 @@ impl BatchOutcome {
     pub const DUPLICATE: &'static str = "duplicate";
 }
 
-/// Appends a message to the text of a batch's body, whose first byte is `[`; the closing bracket is the caller's.
-pub fn write_batch_entry(body: &mut Vec<u8>, id: MessageId, object: &str) {
-    if body.len() > 1 {
-        body.push(b',');
+/// Appends the body of a batch's frame: an array with these messages, each with its id and its body, a JSON object as text.
+pub fn write_batch<'a>(buffer: &mut Vec<u8>, messages: impl Iterator<Item = (MessageId, &'a str)>) {
+    buffer.push(b'[');
+    for (index, (id, object)) in messages.enumerate() {
+        if index > 0 {
+            buffer.push(b',');
+        }
+        buffer.extend_from_slice(br#"{"id":""#);
+        id.write_text(buffer);
+        buffer.extend_from_slice(br#"","body":"#);
+        buffer.extend_from_slice(object.as_bytes());
+        buffer.push(b'}');
     }
-    body.extend_from_slice(br#"{"id":""#);
-    body.extend_from_slice(id.to_string().as_bytes());
-    body.extend_from_slice(br#"","body":"#);
-    body.extend_from_slice(object.as_bytes());
-    body.push(b'}');
+    buffer.push(b']');
 }
 
 /// The entries of a checked JSON array.
@@ -83,12 +87,13 @@ mod tests {
     #[test]
     fn what_is_written_is_read() {
         let (first, second) = (MessageId::from_random([1; 16]), MessageId::from_random([2; 16]));
-        let mut body = b"[".to_vec();
-        write_batch_entry(&mut body, first, r#"{"a": [1]}"#);
-        write_batch_entry(&mut body, second, "{}");
-        body.push(b']');
+        let mut body = Vec::new();
+        write_batch(&mut body, [(first, r#"{"a": [1]}"#), (second, "{}")].into_iter());
         let text = String::from_utf8(body).unwrap();
         assert_eq!(entries(&text), [Ok((first, r#"{"a": [1]}"#)), Ok((second, "{}"))]);
+        let mut body = Vec::new();
+        write_batch(&mut body, std::iter::empty());
+        assert_eq!(body, b"[]");
         assert_eq!(entries("[]"), []);
     }
 

@@ -137,17 +137,29 @@ impl<'a> Frame<'a> {
 /// Appends a frame to `buffer`. `to` is a route's path or [`REPLY_ADDRESS`]; `body` is JSON text.
 pub fn write_frame(buffer: &mut Vec<u8>, to: &str, id: MessageId, session: Option<&str>, body: &str) {
     buffer.reserve(body.len() + session.map_or(0, str::len) + to.len() + 96);
+    write_frame_around(buffer, to, id, session, |buffer| buffer.extend_from_slice(body.as_bytes()));
+}
+
+/// Appends a frame to `buffer`, like [`write_frame`], whose body is the JSON text that `write_body` appends: a long one need
+/// not be put together elsewhere first.
+pub fn write_frame_around(
+    buffer: &mut Vec<u8>,
+    to: &str,
+    id: MessageId,
+    session: Option<&str>,
+    write_body: impl FnOnce(&mut Vec<u8>),
+) {
     buffer.extend_from_slice(br#"{"v":1,"to":"#);
     write_string(buffer, to);
     buffer.extend_from_slice(br#","id":""#);
-    buffer.extend_from_slice(id.to_string().as_bytes());
+    id.write_text(buffer);
     buffer.push(b'"');
     if let Some(session) = session {
         buffer.extend_from_slice(br#","session":"#);
         write_string(buffer, session);
     }
     buffer.extend_from_slice(br#","body":"#);
-    buffer.extend_from_slice(body.as_bytes());
+    write_body(buffer);
     buffer.push(b'}');
 }
 

@@ -36,10 +36,10 @@ mod route;
 mod transport;
 
 pub use auth::{AuthReply, AuthRequest};
-pub use batch::{BATCH_MESSAGES_MAX_DEFAULT, BatchEntry, BatchOutcome, BatchReply, write_batch_entry};
+pub use batch::{BATCH_MESSAGES_MAX_DEFAULT, BatchEntry, BatchOutcome, BatchReply, write_batch};
 pub use body::{BodyError, to_body};
 pub use fingerprint::Fingerprint;
-pub use frame::{Frame, FrameError, REPLY_ADDRESS, write_frame};
+pub use frame::{Frame, FrameError, REPLY_ADDRESS, write_frame, write_frame_around};
 pub use json::{DEPTH_MAX, JsonError, JsonErrorKind, check_json};
 pub use message_id::{MessageId, MessageIdError};
 pub use problem::{Problem, ProblemCode, Remedy};

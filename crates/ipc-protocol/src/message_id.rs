@@ -30,6 +30,12 @@ impl MessageId {
         MessageId(bytes)
     }
 
+    /// Appends the text form to `buffer`.
+    pub(crate) fn write_text(self, buffer: &mut Vec<u8>) {
+        let mut text = [0; Self::TEXT_LEN];
+        buffer.extend_from_slice(Uuid::from_bytes(self.0).hyphenated().encode_lower(&mut text).as_bytes());
+    }
+
     /// The 16 bytes of the UUID.
     pub const fn as_bytes(&self) -> &[u8; 16] {
         &self.0

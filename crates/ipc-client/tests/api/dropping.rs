@@ -1,40 +1,17 @@
 //! Futures that are dropped: what was not on its way is not sent, and what waited is let go.
 #![allow(clippy::unwrap_used)]
 
-use std::sync::mpsc::{Receiver, channel};
-use std::sync::{Condvar, Mutex};
 use std::time::Duration;
 
 use serde_json::json;
 
 use crate::fake::{Answer, Fake, counted, grant, problem, success, with_session};
 use crate::fixture::Place;
+use crate::gate::{Gate, teller};
 use ipc_client::ProblemCode;
-
-/// Keeps whoever comes until it is opened. The server's thread waits with it.
-#[derive(Default)]
-struct Gate(Mutex<bool>, Condvar);
-
-impl Gate {
-    fn pass(&self) {
-        drop(self.1.wait_while(self.0.lock().unwrap(), |open| !*open).unwrap());
-    }
-
-    fn open(&self) {
-        *self.0.lock().unwrap() = true;
-        self.1.notify_all();
-    }
-}
 
 fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap()
-}
-
-/// Tells what arrives.
-fn teller() -> (impl Fn(&str) + Send + Sync, Receiver<String>) {
-    let (arrived, arrival) = channel();
-    let arrived = Mutex::new(arrived);
-    (move |body: &str| arrived.lock().unwrap().send(body.to_owned()).unwrap(), arrival)
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::time::Duration;
 use ipc_client::{Client, SendError, Sent, blocking};
 use serde_json::json;
 
-use crate::fake::{Answer, Fake, counted, success, with_session};
+use crate::fake::{Answer, Fake, counted, success, took, with_session};
 use crate::fixture::Place;
 
 fn is_shared<T: Send + Sync + Clone + 'static>() {}
@@ -33,7 +33,7 @@ fn the_async_client_needs_no_runtime_of_its_callers() {
 #[tokio::test]
 async fn the_async_client_runs_on_tokio_and_its_futures_outlive_message_and_handle() {
     let place = Place::new();
-    let fake = Fake::tls(place.tls(), with_session(|_| success()));
+    let fake = Fake::tls(place.tls(), with_session(took));
     let tasks: Vec<_> = {
         let client = place.builder(&fake).build().unwrap();
         (0..8).map(|n| tokio::spawn(client.send(&json!({"n": n})))).collect()

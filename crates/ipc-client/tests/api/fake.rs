@@ -141,6 +141,15 @@ impl Fake {
         self.seen().into_iter().filter(|seen| seen.path == "/message/submit").collect()
     }
 
+    /// The messages that came with a session, alone or in batches, in order: id and body.
+    pub(crate) fn messages(&self) -> Vec<(String, String)> {
+        let all = self.seen().into_iter().filter(|seen| seen.session.as_deref() == Some(TOKEN));
+        let messages = all.filter(|seen| seen.path.starts_with("/message/"));
+        messages
+            .flat_map(|seen| if seen.entries.is_empty() { vec![(seen.id, seen.body)] } else { seen.entries })
+            .collect()
+    }
+
     /// What came to `path` with a session.
     pub(crate) fn admitted(&self, path: &str) -> Vec<Seen> {
         let all = self.seen().into_iter();
@@ -332,6 +341,11 @@ pub(crate) fn replied(seen: &Seen, headers: &str, body: &str) -> Answer {
 /// The answer to a batch of which all was accepted.
 pub(crate) fn took_all(seen: &Seen) -> Answer {
     replied(seen, "", &format!(r#"{{"accepted":{}}}"#, seen.entries.len()))
+}
+
+/// The answer to a message, or to a batch, of which all was accepted.
+pub(crate) fn took(seen: &Seen) -> Answer {
+    if seen.path == "/message/batch" { took_all(seen) } else { success() }
 }
 
 /// The script of a server that does as it should, with `accept` for what comes with a good session.

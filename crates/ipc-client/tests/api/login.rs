@@ -10,13 +10,13 @@ use ipc_envelope::{Key, KeyRing};
 use ipc_home::Credentials;
 use serde_json::json;
 
-use crate::fake::{Answer, Fake, RAW, TOKEN, grant, http, problem, reply, success, with_session};
+use crate::fake::{Answer, Fake, RAW, TOKEN, grant, http, problem, reply, success, took, with_session};
 use crate::fixture::{PASSWORD, Place, issue, now_secs, ring};
 
 #[test]
 fn sixteen_sends_without_a_session_log_in_once() {
     let place = Place::new();
-    let fake = Fake::tls(place.tls(), with_session(|_| success()));
+    let fake = Fake::tls(place.tls(), with_session(took));
     let client = place.client(&fake);
     std::thread::scope(|scope| {
         for n in 0..16 {

@@ -1,10 +1,12 @@
 //! The client against a server of scripted answers, over real sockets and real TLS, and against the real server.
 
 mod batches;
+mod combining;
 mod dropping;
 mod faces;
 mod fake;
 mod fixture;
+mod gate;
 mod login;
 mod options;
 mod real;

@@ -1,16 +1,13 @@
 //! Batches: one envelope, many messages, an answer for each that was not newly accepted.
 
-use ipc_protocol::{BatchReply, MessageId, ProblemCode, Route, write_batch_entry};
+use ipc_protocol::{BatchReply, MessageId, ProblemCode, Route, write_batch};
 use ipc_server::MemoryOptions;
 
 use crate::fixture::*;
 
 fn batch(messages: &[(MessageId, &str)]) -> String {
-    let mut body = b"[".to_vec();
-    for (id, object) in messages {
-        write_batch_entry(&mut body, *id, object);
-    }
-    body.push(b']');
+    let mut body = Vec::new();
+    write_batch(&mut body, messages.iter().copied());
     String::from_utf8(body).unwrap()
 }
 
