@@ -1,9 +1,11 @@
 //! The two primitives under an envelope: HMAC-SHA256 and AES-128-CBC with PKCS#7 padding.
 //!
 //! Only the key ring comes here. Both are keyed once and then only read, so a ring is shared between threads; both
-//! wipe their keyed state when dropped. Nothing here knows the layout of a token.
+//! wipe their keyed state when dropped. Nothing here knows the layout of a token, but that what is signed ends with the
+//! ciphertext.
 
 use aes::Aes128;
+use cbc::cipher::array::Array;
 use cbc::cipher::block_padding::Pkcs7;
 use cbc::cipher::{BlockModeDecrypt, BlockModeEncrypt, InnerIvInit, KeyInit};
 use cbc::{Decryptor, Encryptor};
@@ -12,6 +14,10 @@ use sha2::Sha256;
 use subtle::ConstantTimeEq;
 
 use crate::token::{BLOCK_BYTES, TAG_BYTES, ciphertext_bytes};
+
+/// Encryption and hash take turns in steps of this many bytes, which is a block of SHA-256. Each is bound by its own chain,
+/// where a step waits for the one before; steps this small let a processor work at both chains at once.
+const STEP_BYTES: usize = 64;
 
 /// HMAC-SHA256 (RFC 2104, FIPS 180-4) with its key already hashed in: a tag starts from a copy of that state.
 pub(crate) struct Signer(Hmac<Sha256>);
@@ -43,12 +49,36 @@ impl Cipher {
         Self(Aes128::new(key.into()))
     }
 
-    /// Pads and encrypts the first `plaintext_bytes` of `buffer`, which has room for exactly their ciphertext.
-    pub(crate) fn encrypt_in_place(&self, iv: &[u8; BLOCK_BYTES], buffer: &mut [u8], plaintext_bytes: usize) {
-        debug_assert_eq!(buffer.len(), ciphertext_bytes(plaintext_bytes));
-        Encryptor::inner_iv_init(&self.0, iv.into())
-            .encrypt_padded::<Pkcs7>(buffer, plaintext_bytes)
-            .expect("the buffer has room for the padding");
+    /// Pads and encrypts in place what lies behind the first `header_bytes` of `buffer`, `plaintext_bytes` of plaintext and
+    /// room for exactly their padding, and returns the tag over all of `buffer` as it is then.
+    pub(crate) fn encrypt_and_tag(
+        &self,
+        signer: &Signer,
+        iv: &[u8; BLOCK_BYTES],
+        buffer: &mut [u8],
+        header_bytes: usize,
+        plaintext_bytes: usize,
+    ) -> [u8; TAG_BYTES] {
+        let padding_bytes = ciphertext_bytes(plaintext_bytes) - plaintext_bytes;
+        debug_assert_eq!(buffer.len(), header_bytes + plaintext_bytes + padding_bytes);
+        // PKCS#7 (RFC 5652, section 6.3): 1 to 16 bytes, each of which says how many.
+        buffer[header_bytes + plaintext_bytes..].fill(u8::try_from(padding_bytes).expect("at most 16"));
+        let mut encryptor = Encryptor::inner_iv_init(&self.0, iv.into());
+        let mut mac = signer.0.clone();
+        let (mut encrypted, mut signed) = (header_bytes, 0);
+        while encrypted < buffer.len() {
+            let end = buffer.len().min(encrypted + STEP_BYTES);
+            let (blocks, _none) = Array::slice_as_chunks_mut(&mut buffer[encrypted..end]);
+            encryptor.encrypt_blocks(blocks);
+            // What was encrypted a step ago, so that the hash does not wait for this one.
+            if signed + STEP_BYTES <= encrypted {
+                mac.update(&buffer[signed..signed + STEP_BYTES]);
+                signed += STEP_BYTES;
+            }
+            encrypted = end;
+        }
+        mac.update(&buffer[signed..]);
+        mac.finalize().into_bytes().into()
     }
 
     /// Decrypts all of `buffer` and returns the plaintext, which starts where the ciphertext did.
@@ -116,10 +146,15 @@ mod tests {
 
             if case.result == TestResult::Valid {
                 assert_eq!(in_place.as_deref(), Some(&case.pt[..]), "case {}", case.tc_id);
-                let mut buffer = case.pt.to_vec();
-                buffer.resize(ciphertext_bytes(case.pt.len()), 0);
-                cipher.encrypt_in_place(iv, &mut buffer, case.pt.len());
-                assert_eq!(buffer, case.ct[..], "case {}", case.tc_id);
+                let signer = Signer::new(&[7; 16]);
+                for header_bytes in [0, 25, 200] {
+                    let mut buffer = vec![3; header_bytes];
+                    buffer.extend_from_slice(&case.pt);
+                    buffer.resize(header_bytes + ciphertext_bytes(case.pt.len()), 0);
+                    let tag = cipher.encrypt_and_tag(&signer, iv, &mut buffer, header_bytes, case.pt.len());
+                    assert_eq!(buffer[header_bytes..], case.ct[..], "case {}", case.tc_id);
+                    assert_eq!(tag, signer.tag(&buffer), "case {}", case.tc_id);
+                }
                 valid += 1;
             } else {
                 assert_eq!(in_place, None, "case {}: {}", case.tc_id, case.comment);
@@ -127,6 +162,26 @@ mod tests {
             }
         }
         assert!(valid > 20 && invalid > 20, "{valid} valid, {invalid} invalid");
+    }
+
+    #[test]
+    fn encrypting_and_signing_in_turns_is_the_same_as_one_after_the_other() {
+        let (cipher, signer, iv) = (Cipher::new(&[1; 16]), Signer::new(&[2; 16]), [3; 16]);
+        for plaintext_bytes in (0..300).chain([1 << 16, (1 << 16) + 1]) {
+            let plaintext: Vec<u8> = (0..=255).cycle().take(plaintext_bytes).collect();
+            let mut buffer = vec![9; 25];
+            buffer.extend_from_slice(&plaintext);
+            buffer.resize(25 + ciphertext_bytes(plaintext_bytes), 0);
+            let tag = cipher.encrypt_and_tag(&signer, &iv, &mut buffer, 25, plaintext_bytes);
+            let encryptor = Encryptor::<&Aes128>::inner_iv_init(&cipher.0, (&iv).into());
+            let mut whole = plaintext.clone();
+            whole.resize(ciphertext_bytes(plaintext_bytes), 0);
+            assert_eq!(
+                buffer[25..],
+                *encryptor.encrypt_padded::<Pkcs7>(&mut whole, plaintext_bytes).unwrap()
+            );
+            assert_eq!(tag, signer.tag(&buffer));
+        }
     }
 
     #[test]

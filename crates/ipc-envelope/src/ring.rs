@@ -164,10 +164,9 @@ impl KeyRing {
         let signed_bytes = HEADER_BYTES + token::ciphertext_bytes(plaintext_bytes);
         buffer.reserve(signed_bytes + TAG_BYTES - buffer.len());
         buffer.resize(signed_bytes, 0);
-        let (header, ciphertext) = buffer.split_at_mut(HEADER_BYTES);
-        header.copy_from_slice(&token::header(now_secs, &iv));
-        self.first.cipher.encrypt_in_place(&iv, ciphertext, plaintext_bytes);
-        let tag = self.first.signer.tag(buffer);
+        buffer[..HEADER_BYTES].copy_from_slice(&token::header(now_secs, &iv));
+        let Keyed { signer, cipher } = &self.first;
+        let tag = cipher.encrypt_and_tag(signer, &iv, buffer, HEADER_BYTES, plaintext_bytes);
         buffer.extend_from_slice(&tag);
     }
 
