@@ -4,6 +4,7 @@
 //! members from outside, by their commands and their binaries, and links none of them.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
+mod bench;
 mod cargo;
 mod counts;
 mod crash;
@@ -26,6 +27,11 @@ Tasks:
                  kills the receiver, or cuts its connections, under load, and looks for lost and doubled messages:
                  --rounds N (20), --inbox durable|memory (durable), --mode send|send_all|request|all (all), --cut,
                  --seed S (by chance, and printed)
+  bench [OPTION...]
+                 how fast it is, beside the same HTTP and TLS libraries doing nothing else, from a release build:
+                 --rounds N (5), --secs S for a case in a round (1), --only PART of a name,
+                 --write docs/performance.md and its charts;
+                 --quick: each kind of case for a moment, from a debug build, only to show that it runs
   tidy           dependency directions, lock file, manifests, module docs, docs/protocol.md
   tidy --bless   takes over the hash of the protocol source into docs/protocol.md, once the page is true again
 
@@ -51,6 +57,13 @@ fn main() -> ExitCode {
             Ok(options) => crash::run_alone(&options),
             Err(error) => {
                 eprintln!("cargo xtask crash: {error}\n\n{HELP}");
+                return ExitCode::from(2);
+            }
+        },
+        ["bench", options @ ..] => match bench::Options::parse(options) {
+            Ok(options) => bench::run_alone(&options),
+            Err(error) => {
+                eprintln!("cargo xtask bench: {error}\n\n{HELP}");
                 return ExitCode::from(2);
             }
         },

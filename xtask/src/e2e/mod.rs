@@ -18,7 +18,7 @@ mod troubles;
 
 use std::cell::RefCell;
 use std::panic;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use crate::cargo;
@@ -30,6 +30,13 @@ pub(crate) struct Built {
     folder: PathBuf,
     /// The workspace, with README.md and docs.
     workspace: PathBuf,
+}
+
+impl Built {
+    /// The folder with the programs.
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
+    }
 }
 
 /// How a scenario that did not fail ended.
@@ -144,6 +151,16 @@ pub(crate) fn build_release() -> Result<Built, String> {
     let examples = ["-p", "ipc-server", "--example", "receive", "-p", "ipc-client", "--example", "load"];
     let examples = [&["build", "--release"][..], &examples].concat();
     build_with(&[&["build", "--release", "-p", "web-ipc-cli"], &examples], "release")
+}
+
+/// Builds what is measured, as its users would run it or, where nothing is measured, quickly.
+pub(crate) fn build_bench(release: bool) -> Result<Built, String> {
+    let packages = ["build", "-p", "web-ipc-cli", "-p", "ipc-bench"];
+    if release {
+        build_with(&[&[&packages[..], &["--release"]].concat()], "release")
+    } else {
+        build_with(&[&packages], "debug")
+    }
 }
 
 fn build_with(commands: &[&[&str]], folder: &str) -> Result<Built, String> {

@@ -74,7 +74,7 @@ impl Sandbox {
     }
 
     /// Any program, in this world.
-    pub(super) fn program(&self, path: &Path) -> Command {
+    pub(crate) fn program(&self, path: &Path) -> Command {
         let mut command = Command::new(path);
         command
             .current_dir(self.folder())

@@ -36,6 +36,7 @@ pub(super) const ALLOWED: &[(&str, &[&str])] = &[
         "web-ipc-cli",
         &["ipc-home", "ipc-protocol", "ipc-inbox", "ipc-store", "ipc-server", "ipc-client", "ipc-setup"],
     ),
+    ("ipc-bench", &["ipc-envelope", "ipc-protocol", "ipc-home", "ipc-inbox", "ipc-server", "ipc-client"]),
     ("xtask", &[]),
 ];
 

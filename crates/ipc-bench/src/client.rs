@@ -1,0 +1,98 @@
+//! A client that sends as fast as it gets answers, and tells what it measured.
+//!
+//! So many tasks as messages are to be in flight share one sender on one thread. web-ipc's client has a thread of its own
+//! beside that.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use ipc_home::Home;
+
+use crate::Failure;
+use crate::gauge::Gauge;
+use crate::options::Options;
+use crate::sender::{Cold, Maker, Mode, Recipe};
+
+/// Sends, and prints a line.
+pub(crate) fn run(options: &Options) -> Result<(), Failure> {
+    let in_flight: usize = options.get("in-flight")?.unwrap_or(1);
+    let recipe = Recipe {
+        mode: options.get("mode")?.unwrap_or(Mode::Send),
+        home: Home::open(options.required::<String>("home")?)?,
+        address: options.required("address")?,
+        bytes: options.get("bytes")?.unwrap_or(64),
+        in_flight,
+        batch: options.get("batch")?.unwrap_or(100),
+        connections: options.get("connections")?,
+        cold: options.get("cold")?,
+    };
+    let (secs, warm_up) = (options.secs("secs", 1.0)?, options.secs("warm-up", 0.3)?);
+    let gauge = Arc::new(Gauge::new(options.get("server-pid")?));
+    options.refuse_unused()?;
+    let cold = recipe.cold;
+    let maker = Maker::new(recipe)?;
+    actix_rt::Runtime::new()?.block_on(async {
+        let result = match cold {
+            None => warm(&maker, in_flight, &gauge, warm_up, secs).await?,
+            Some(cold) => self::cold(&maker, cold, &gauge, warm_up, secs).await?,
+        };
+        println!("{result}");
+        Ok(())
+    })
+}
+
+/// One sender for all.
+async fn warm(
+    maker: &Maker,
+    in_flight: usize,
+    gauge: &Arc<Gauge>,
+    warm_up: Duration,
+    secs: Duration,
+) -> Result<serde_json::Value, Failure> {
+    let sender = Rc::new(maker.make()?);
+    // A login costs a bcrypt. It is not part of the warm-up, which would be over before.
+    sender.once().await?;
+    let tasks: Vec<_> = (0..in_flight)
+        .map(|_| {
+            let (sender, gauge) = (Rc::clone(&sender), Arc::clone(gauge));
+            actix_rt::spawn(async move { sender.keep_sending(&gauge).await.map_err(|e| e.to_string()) })
+        })
+        .collect();
+    actix_rt::time::sleep(warm_up).await;
+    gauge.begin()?;
+    actix_rt::time::sleep(secs).await;
+    let result = gauge.end()?;
+    for task in tasks {
+        task.await??;
+    }
+    Ok(result)
+}
+
+/// A new sender for each message, one after the other. What it takes to make it belongs to the message's latency.
+async fn cold(
+    maker: &Maker,
+    cold: Cold,
+    gauge: &Gauge,
+    warm_up: Duration,
+    secs: Duration,
+) -> Result<serde_json::Value, Failure> {
+    maker.make()?.once().await?;
+    let (mut sent, mut resumed) = (0_u64, 0_u64);
+    for span in [warm_up, secs] {
+        gauge.begin()?;
+        let until = Instant::now() + span;
+        while Instant::now() < until {
+            let sent_at = Instant::now();
+            let sender = maker.make()?;
+            sender.once().await?;
+            gauge.note(sent_at, 1);
+            sent += 1;
+            resumed += sender.resumed();
+        }
+    }
+    if cold == Cold::Resumed && resumed < sent {
+        return Err(format!("{} of {sent} handshakes resumed no session", sent - resumed).into());
+    }
+    Ok(gauge.end()?)
+}

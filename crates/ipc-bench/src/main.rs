@@ -1,0 +1,82 @@
+//! The programs that `cargo xtask bench` measures, one a subcommand: both ends of web-ipc, the bare ones beside them, and
+//! what can be measured within one process.
+//!
+//! `xtask` comes here, and whoever wants to profile one of them alone. Results are JSON, a line each, on stdout. What is
+//! compared with what, how often and on which processor is not decided here.
+#![allow(clippy::print_stdout, clippy::print_stderr)]
+
+mod body;
+mod client;
+mod flood;
+mod gauge;
+mod histogram;
+mod options;
+mod process;
+mod raw_client;
+mod raw_server;
+mod remember;
+mod seal;
+mod sender;
+mod server;
+mod tls;
+
+use std::error::Error;
+use std::process::ExitCode;
+
+use options::Options;
+
+/// What any of the programs may fail with; it is only shown.
+type Failure = Box<dyn Error>;
+
+const HELP: &str = "\
+Programs that are measured; `cargo xtask bench` runs them
+
+Usage: ipc-bench PROGRAM --OPTION VALUE ...
+
+Programs:
+  raw-server  reads and drops what is posted: --home DIR, --workers N (1)
+  server      a web-ipc server that takes and acknowledges everything: --home DIR, --workers N (1),
+              --inbox memory|durable (memory)
+              Both print `listening on ADDRESS` and, on SIGTERM, a line of JSON.
+  client      sends as fast as it gets answers, and prints a line of JSON: --home DIR, --address HOST:PORT,
+              --mode raw|send|send_all|request (send), --bytes N (64), --in-flight N (1), --batch N (100), --secs S (1),
+              --warm-up S (0.3), --connections N, --server-pid PID, --cold full|resumed
+  flood       logs in with wrong passwords until it is told to stop: --home DIR, --address HOST:PORT,
+              --identity NAME (localhost), --in-flight N (8)
+  seal        seals and opens, beside another Fernet and the bare primitives: --secs S (0.3)
+  remember    ids in the memory inbox: --ids N (10000000)
+";
+
+fn main() -> ExitCode {
+    let mut words = std::env::args().skip(1);
+    let program = words.next();
+    let result = Options::parse(words).map_err(Failure::from).and_then(|options| {
+        let done = match program.as_deref() {
+            Some("raw-server") => raw_server::run(&options),
+            Some("server") => server::run(&options),
+            Some("client") => client::run(&options),
+            Some("flood") => flood::run(&options),
+            Some("seal") => seal::run(&options),
+            Some("remember") => remember::run(&options),
+            None | Some("help" | "-h" | "--help") => {
+                print!("{HELP}");
+                Ok(())
+            }
+            Some(other) => Err(format!("there is no program `{other}`").into()),
+        };
+        done.and_then(|()| options.refuse_unused().map_err(Failure::from))
+    });
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let mut said = error.to_string();
+            let mut cause = error.source();
+            while let Some(error) = cause {
+                said += &format!(": {error}");
+                cause = error.source();
+            }
+            eprintln!("ipc-bench: {said}");
+            ExitCode::FAILURE
+        }
+    }
+}

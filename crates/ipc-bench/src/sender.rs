@@ -1,0 +1,194 @@
+//! The ways of sending that are compared, behind one face.
+//!
+//! The client comes here. A further way is a further [`Mode`], a further [`Sender`], and an arm in each function.
+
+use std::net::SocketAddr;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use ipc_client::Client;
+use ipc_home::Home;
+use rustls::ClientConfig;
+
+use crate::Failure;
+use crate::body::Body;
+use crate::gauge::Gauge;
+use crate::raw_client::RawClient;
+use crate::raw_server;
+use crate::tls::Material;
+
+/// A way of sending.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// The bare client, to the bare server.
+    Raw,
+    /// `Client::send`.
+    Send,
+    /// `Client::send_all`, which never ends.
+    SendAll,
+    /// `Client::request`, answered by the application.
+    Request,
+}
+
+impl FromStr for Mode {
+    type Err = ();
+
+    fn from_str(word: &str) -> Result<Self, ()> {
+        match word {
+            "raw" => Ok(Mode::Raw),
+            "send" => Ok(Mode::Send),
+            "send_all" => Ok(Mode::SendAll),
+            "request" => Ok(Mode::Request),
+            _ => Err(()),
+        }
+    }
+}
+
+/// What happens before each message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cold {
+    /// A new client, which makes a full handshake.
+    Full,
+    /// A new client that resumes the TLS session of the one before.
+    Resumed,
+}
+
+impl FromStr for Cold {
+    type Err = ();
+
+    fn from_str(word: &str) -> Result<Self, ()> {
+        match word {
+            "full" => Ok(Cold::Full),
+            "resumed" => Ok(Cold::Resumed),
+            _ => Err(()),
+        }
+    }
+}
+
+/// Everything it takes to make a sender, again and again.
+pub(crate) struct Recipe {
+    pub(crate) mode: Mode,
+    pub(crate) home: Home,
+    pub(crate) address: SocketAddr,
+    pub(crate) bytes: usize,
+    pub(crate) in_flight: usize,
+    /// Messages in a batch.
+    pub(crate) batch: usize,
+    /// Connections of web-ipc's client, where its default is not to be taken. The bare client has one for each message in
+    /// flight.
+    pub(crate) connections: Option<usize>,
+    pub(crate) cold: Option<Cold>,
+}
+
+/// A client that sends in one of the ways.
+pub(crate) enum Sender {
+    Raw { client: RawClient, body: Bytes },
+    Send { client: Client, body: Body },
+    SendAll { client: Client, body: Body, batch: usize },
+    Request { client: Client, body: Body },
+}
+
+/// Makes senders.
+pub(crate) struct Maker {
+    recipe: Recipe,
+    material: Material,
+    body: Body,
+    text: Bytes,
+    /// The TLS configuration, with its sessions, of the bare clients that resume.
+    kept: Arc<ClientConfig>,
+}
+
+impl Maker {
+    /// Reads what a sender needs.
+    pub(crate) fn new(recipe: Recipe) -> Result<Self, Failure> {
+        let ipc_resumes = recipe.cold == Some(Cold::Resumed) && recipe.mode != Mode::Raw;
+        if ipc_resumes {
+            return Err("a new client of web-ipc has no TLS session to resume".into());
+        }
+        let material = Material::read(&recipe.home, "localhost")?;
+        let body = Body::of_bytes(recipe.bytes)?;
+        let text = Bytes::from(serde_json::to_vec(&body)?);
+        let kept = material.client_config()?;
+        Ok(Maker { recipe, material, body, text, kept })
+    }
+
+    /// A new sender, without a connection.
+    pub(crate) fn make(&self) -> Result<Sender, Failure> {
+        let Recipe { mode, home, address, in_flight, batch, connections, cold, .. } = &self.recipe;
+        let client = || {
+            let builder = Client::builder(home).server("localhost", address);
+            match connections {
+                Some(connections) => builder.connections_max(*connections),
+                None => builder,
+            }
+            .build()
+        };
+        Ok(match mode {
+            Mode::Raw => {
+                let config = match cold {
+                    Some(Cold::Full) => self.material.client_config()?,
+                    Some(Cold::Resumed) | None => Arc::clone(&self.kept),
+                };
+                let client = RawClient::new(*address, raw_server::PATH, config, *in_flight)?;
+                Sender::Raw { client, body: self.text.clone() }
+            }
+            Mode::Send => Sender::Send { client: client()?, body: self.body.clone() },
+            Mode::SendAll => Sender::SendAll { client: client()?, body: self.body.clone(), batch: *batch },
+            Mode::Request => Sender::Request { client: client()?, body: self.body.clone() },
+        })
+    }
+}
+
+impl Sender {
+    /// Sends one message and waits for its answer.
+    pub(crate) async fn once(&self) -> Result<(), Failure> {
+        match self {
+            Sender::Raw { client, body } => match client.post(body.clone()).await? {
+                200 => Ok(()),
+                status => Err(format!("the server answered {status}").into()),
+            },
+            Sender::Send { client, body } | Sender::SendAll { client, body, .. } => {
+                client.send(body).await?;
+                Ok(())
+            }
+            Sender::Request { client, body } => {
+                client.request(body).await?;
+                Ok(())
+            }
+        }
+    }
+
+    /// Sends, one after the other, until the gauge says that it is over.
+    pub(crate) async fn keep_sending(&self, gauge: &Gauge) -> Result<(), Failure> {
+        let Sender::SendAll { client, body, batch } = self else {
+            while !gauge.is_over() {
+                let sent_at = Instant::now();
+                self.once().await?;
+                gauge.note(sent_at, 1);
+            }
+            return Ok(());
+        };
+        // One batch is on its way at a time: from one answer to the next is what a batch takes.
+        let mut answered_at = Instant::now();
+        let messages = std::iter::from_fn(|| (!gauge.is_over()).then_some(body));
+        let sending = client.send_all(messages).batch_messages(*batch).on_answer(|answered| {
+            gauge.note(answered_at, answered.end - answered.first);
+            answered_at = Instant::now();
+        });
+        let report = sending.await?;
+        match report.refusals.into_iter().next() {
+            None => Ok(()),
+            Some(refusal) => Err(refusal.error.into()),
+        }
+    }
+
+    /// How many handshakes resumed an earlier session, where that is known.
+    pub(crate) fn resumed(&self) -> u64 {
+        match self {
+            Sender::Raw { client, .. } => client.resumed(),
+            _ => 0,
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! A web-ipc server with an application that takes everything that comes and acknowledges it.
+//!
+//! Requests are answered with an empty object. The application runs on one thread beside the server's own, as in a program
+//! that a user would write.
+
+use futures_util::future::join_all;
+use ipc_home::Home;
+use ipc_server::{Delivery, Inbox, InboxChoice, Server};
+use serde_json::{Value, json};
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::Failure;
+use crate::options::Options;
+use crate::process::{Memory, cpu_time};
+
+/// How many messages the application takes at a time.
+const TAKEN_MAX: usize = 256;
+
+/// Serves until it is told to stop.
+pub(crate) fn run(options: &Options) -> Result<(), Failure> {
+    let home = Home::open(options.required::<String>("home")?)?;
+    let workers = options.get("workers")?.unwrap_or(1);
+    let inbox: InboxChoice = match options.get::<String>("inbox")?.as_deref() {
+        None | Some("memory") => Inbox::memory().into(),
+        Some("durable") => Inbox::durable().into(),
+        Some(other) => return Err(format!("--inbox is memory or durable, not {other}").into()),
+    };
+    options.refuse_unused()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let mut terminate = signal(SignalKind::terminate())?;
+        let server = Server::builder(&home)
+            .name("localhost")
+            .bind("127.0.0.1:0")
+            .workers(workers)
+            .inbox(inbox)
+            .start()
+            .await?;
+        println!("listening on {}", server.address());
+        let mut taken = 0_u64;
+        loop {
+            let deliveries = tokio::select! {
+                deliveries = server.inbox().recv_many(TAKEN_MAX) => deliveries,
+                _ = terminate.recv() => break,
+            };
+            if deliveries.is_empty() {
+                break;
+            }
+            taken += deliveries.len() as u64;
+            settle(deliveries).await?;
+        }
+        server.stop().await;
+        report(&json!(taken))
+    })
+}
+
+/// Acknowledges, or answers, all of them together.
+async fn settle(deliveries: Vec<Delivery>) -> Result<(), Failure> {
+    let settled = deliveries.into_iter().map(|delivery| async move {
+        if delivery.wants_reply() {
+            delivery.reply(&json!({})).await.map_err(Failure::from)
+        } else {
+            delivery.ack().await.map_err(Failure::from)
+        }
+    });
+    join_all(settled).await.into_iter().collect()
+}
+
+/// Prints what a server used in its life, and how many messages its application took.
+pub(crate) fn report(taken: &Value) -> Result<(), Failure> {
+    let memory = Memory::now()?;
+    let used = json!({
+        "cpu_secs": cpu_time("self")?.as_secs_f64(),
+        "rss_bytes": memory.resident,
+        "rss_peak_bytes": memory.peak,
+        "taken": taken,
+    });
+    println!("{used}");
+    Ok(())
+}

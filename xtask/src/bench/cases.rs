@@ -1,0 +1,250 @@
+//! What is sent from one process to another and measured: the list of cases.
+//!
+//! The rounds come here for what to run, the tables for what to look for. A case knows the raw one that it is compared with.
+
+use std::fmt;
+
+/// How a client sends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Way {
+    /// The bare client to the bare server.
+    Raw,
+    /// One message at a time, from each of the tasks in flight.
+    Send,
+    /// In batches of [`BATCH`].
+    SendAll,
+    /// One message at a time, with a reply.
+    Request,
+}
+
+impl Way {
+    /// The word that the client takes.
+    pub(super) fn word(self) -> &'static str {
+        match self {
+            Way::Raw => "raw",
+            Way::Send => "send",
+            Way::SendAll => "send_all",
+            Way::Request => "request",
+        }
+    }
+}
+
+/// Where the server keeps messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Inbox {
+    Memory,
+    Durable,
+}
+
+impl Inbox {
+    /// The word that the server takes.
+    pub(super) fn word(self) -> &'static str {
+        match self {
+            Inbox::Memory => "memory",
+            Inbox::Durable => "durable",
+        }
+    }
+}
+
+/// What comes before each message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Connection {
+    /// Nothing: connections are kept.
+    Kept,
+    /// A new client and a full handshake.
+    Full,
+    /// A new client that resumes a TLS session.
+    Resumed,
+}
+
+/// Messages in a batch.
+pub(super) const BATCH: usize = 100;
+
+/// Sizes of a message, in bytes.
+pub(super) const SIZES: [usize; 4] = [64, 1024, 64 * 1024, 1024 * 1024];
+
+/// Messages in flight at once.
+pub(super) const IN_FLIGHT: [usize; 3] = [1, 16, 64];
+
+/// Client processes at once.
+pub(super) const CLIENTS: [usize; 3] = [1, 2, 4];
+
+/// How many messages each of several clients has in flight.
+pub(super) const IN_FLIGHT_OF_EACH: usize = 16;
+
+/// One thing that is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Case {
+    pub(super) way: Way,
+    pub(super) inbox: Inbox,
+    pub(super) bytes: usize,
+    pub(super) in_flight: usize,
+    pub(super) clients: usize,
+    pub(super) connection: Connection,
+    /// While others log in with wrong passwords.
+    pub(super) flooded: bool,
+}
+
+impl Case {
+    /// Raw, with kept connections.
+    pub(super) const fn raw(bytes: usize, in_flight: usize) -> Self {
+        Case {
+            way: Way::Raw,
+            inbox: Inbox::Memory,
+            bytes,
+            in_flight,
+            clients: 1,
+            connection: Connection::Kept,
+            flooded: false,
+        }
+    }
+
+    /// `send` with kept connections.
+    pub(super) const fn send(inbox: Inbox, bytes: usize, in_flight: usize) -> Self {
+        Case { way: Way::Send, inbox, ..Case::raw(bytes, in_flight) }
+    }
+
+    /// `send_all`, one batch in flight.
+    pub(super) const fn send_all(inbox: Inbox, bytes: usize) -> Self {
+        Case { way: Way::SendAll, inbox, ..Case::raw(bytes, 1) }
+    }
+
+    /// `request`.
+    pub(super) const fn request(bytes: usize, in_flight: usize) -> Self {
+        Case { way: Way::Request, ..Case::raw(bytes, in_flight) }
+    }
+
+    /// Messages of 64 bytes, one after the other, with something before each.
+    pub(super) const fn cold(way: Way, connection: Connection) -> Self {
+        Case { way, connection, ..Case::raw(64, 1) }
+    }
+
+    /// Several clients, each with messages of 64 bytes.
+    pub(super) const fn of_clients(way: Way, clients: usize) -> Self {
+        Case { way, clients, ..Case::raw(64, IN_FLIGHT_OF_EACH) }
+    }
+
+    /// `send` while others log in with wrong passwords.
+    pub(super) const fn flooded(in_flight: usize) -> Self {
+        Case { flooded: true, ..Case::send(Inbox::Memory, 64, in_flight) }
+    }
+
+    /// The raw case that this one is compared with: the same size, as many in flight, the same handshake.
+    pub(super) const fn raw_beside(self) -> Self {
+        Case { way: Way::Raw, inbox: Inbox::Memory, flooded: false, ..self }
+    }
+}
+
+impl fmt::Display for Case {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.way.word())?;
+        if self.way != Way::Raw {
+            write!(f, " {}", self.inbox.word())?;
+        }
+        write!(f, ", {}, {} in flight", size(self.bytes), self.in_flight)?;
+        if self.clients > 1 {
+            write!(f, ", {} clients", self.clients)?;
+        }
+        f.write_str(match self.connection {
+            Connection::Kept => "",
+            Connection::Full => ", cold",
+            Connection::Resumed => ", cold resumed",
+        })?;
+        f.write_str(if self.flooded { ", flood" } else { "" })
+    }
+}
+
+/// A size as people write it.
+pub(super) fn size(bytes: usize) -> String {
+    match bytes {
+        0..1024 => format!("{bytes} B"),
+        1024..0x10_0000 => format!("{} KiB", bytes / 1024),
+        _ => format!("{} MiB", bytes / 0x10_0000),
+    }
+}
+
+/// All cases in the order in which a round runs them: each right behind the raw one that it is compared with.
+pub(super) fn all() -> Vec<Case> {
+    let mut cases = Vec::new();
+    for bytes in SIZES {
+        for in_flight in IN_FLIGHT {
+            cases.push(Case::raw(bytes, in_flight));
+            cases.push(Case::send(Inbox::Memory, bytes, in_flight));
+            if bytes <= 1024 && in_flight != 16 {
+                cases.push(Case::send(Inbox::Durable, bytes, in_flight));
+            }
+            if bytes <= 1024 && in_flight == 1 {
+                cases.extend([Case::send_all(Inbox::Memory, bytes), Case::send_all(Inbox::Durable, bytes)]);
+            }
+            if bytes == 64 && in_flight == 1 {
+                cases.push(Case::request(bytes, in_flight));
+            }
+            if bytes == 64 && in_flight == 16 {
+                cases.push(Case::flooded(in_flight));
+            }
+        }
+    }
+    for clients in CLIENTS.into_iter().filter(|clients| *clients > 1) {
+        cases.extend([Case::of_clients(Way::Raw, clients), Case::of_clients(Way::Send, clients)]);
+    }
+    cases.extend([
+        Case::cold(Way::Raw, Connection::Full),
+        Case::cold(Way::Send, Connection::Full),
+        Case::cold(Way::Raw, Connection::Resumed),
+    ]);
+    cases
+}
+
+/// One case of each kind, for the short form.
+pub(super) fn one_of_each_kind() -> Vec<Case> {
+    vec![
+        Case::raw(64, 16),
+        Case::send(Inbox::Memory, 64, 16),
+        Case::flooded(16),
+        Case::raw(1024 * 1024, 1),
+        Case::send(Inbox::Memory, 1024 * 1024, 1),
+        Case::raw(64, 1),
+        Case::send(Inbox::Durable, 64, 1),
+        Case::send_all(Inbox::Memory, 64),
+        Case::send_all(Inbox::Durable, 64),
+        Case::request(64, 1),
+        Case::of_clients(Way::Raw, 2),
+        Case::of_clients(Way::Send, 2),
+        Case::cold(Way::Raw, Connection::Full),
+        Case::cold(Way::Send, Connection::Full),
+        Case::cold(Way::Raw, Connection::Resumed),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn each_case_comes_after_its_raw_one_and_once() {
+        for cases in [all(), one_of_each_kind()] {
+            let mut seen = BTreeSet::new();
+            for case in cases {
+                assert!(seen.insert(case), "{case} comes twice");
+                assert!(seen.contains(&case.raw_beside()), "{case} has no raw case before it");
+            }
+        }
+    }
+
+    #[test]
+    fn names_are_different() {
+        let names: BTreeSet<String> = all().iter().map(Case::to_string).collect();
+        assert_eq!(names.len(), all().len());
+        assert_eq!(Case::send(Inbox::Durable, 1024, 64).to_string(), "send durable, 1 KiB, 64 in flight");
+        assert_eq!(
+            Case::cold(Way::Raw, Connection::Resumed).to_string(),
+            "raw, 64 B, 1 in flight, cold resumed"
+        );
+    }
+
+    #[test]
+    fn sizes_are_written_in_binary_units() {
+        assert_eq!(SIZES.map(size), ["64 B", "1 KiB", "64 KiB", "1 MiB"]);
+    }
+}

@@ -1,0 +1,142 @@
+//! What is measured beside exchanges: whole commands, an idle server, sealing, remembered ids.
+//!
+//! The rounds come here once in each round. Figures are kept by name; the tables know the names from here.
+
+use std::fs;
+
+use super::cases::{Inbox, Way, size};
+use super::options::Options;
+use super::processes::{Place, Process, World};
+use super::rounds::{Measured, number};
+
+/// Whole commands, from their start to their end, in milliseconds.
+pub(super) const COMMANDS: [&str; 4] = [
+    "web-ipc --send '{\"a\":1}'",
+    "web-ipc --users --list",
+    "web-ipc --init --run",
+    "web-ipc --test --run --qty 1000",
+];
+
+/// How often each command is run in a round.
+const RUNS: u32 = 5;
+
+/// Memory of `web-ipc --serve` that has had one message and waits for more, in bytes.
+pub(super) const IDLE: &str = "idle server";
+
+/// What the memory inbox remembers: bytes for an id, nanoseconds for a put with no ids and with all of them.
+pub(super) const REMEMBERED: [&str; 3] = ["remembered bytes", "remembered first put", "remembered last put"];
+
+/// How many ids are remembered.
+pub(super) const REMEMBERED_IDS: u64 = 10_000_000;
+
+/// Operations that are timed by size.
+pub(super) const SEALING: [&str; 7] =
+    ["seal", "open", "fernet seal", "fernet open", "aes-128-cbc encrypt", "aes-128-cbc decrypt", "sha-256"];
+
+/// The name of an operation's figures, in nanoseconds.
+pub(super) fn sealing(what: &str, bytes: usize) -> String {
+    format!("{what}, {}", size(bytes))
+}
+
+/// Measures what was asked for.
+pub(super) fn run(
+    world: &World,
+    options: &Options,
+    round: u32,
+    measured: &mut Measured,
+    say: &mut dyn FnMut(String),
+) -> Result<(), String> {
+    let mut turn = |name: &str| {
+        let is_wanted = options.wants(name);
+        if is_wanted {
+            say(format!("round {round} of {}: {name}", options.rounds));
+        }
+        is_wanted
+    };
+    if turn("commands") {
+        commands(world, options, round, measured)?;
+    }
+    if turn(IDLE) {
+        measured.note(IDLE.to_owned(), idle(world)?);
+    }
+    if turn("sealing") {
+        let secs = if options.quick { "0.005" } else { "0.3" };
+        for said in world.measure(Place::Client, &["seal", "--secs", secs])? {
+            let what = said["what"].as_str().unwrap_or_default();
+            let bytes = said["bytes"].as_u64().and_then(|bytes| usize::try_from(bytes).ok());
+            measured.note(sealing(what, bytes.unwrap_or_default()), number(&said, "ns")?);
+        }
+    }
+    // Ten million ids take a while, and do not differ from round to round.
+    if round == 1 && turn("remembered") {
+        let ids = if options.quick { 10_000 } else { REMEMBERED_IDS };
+        for said in world.measure(Place::Client, &["remember", "--ids", &ids.to_string()])? {
+            for (name, field) in REMEMBERED.iter().zip(["bytes_per_id", "put_ns_first", "put_ns_last"]) {
+                measured.note((*name).to_owned(), number(&said, field)?);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Runs each command some times.
+fn commands(world: &World, options: &Options, round: u32, measured: &mut Measured) -> Result<(), String> {
+    let server = world.serve(Way::Send, Inbox::Memory)?;
+    let port = server.address.rsplit_once(':').map(|(_, port)| port).unwrap_or_default();
+    let quantity = if options.quick { "10" } else { "1000" };
+    // The first one may log in, and leaves the session for the others.
+    let send = ["--send", "{\"a\":1}", "--port", port];
+    world.time(world.program(Place::Anywhere, "web-ipc", &send))?;
+    for run in 0..if options.quick { 1 } else { RUNS } {
+        let fresh = world.folder().join(format!("fresh-{round}-{run}"));
+        let fresh_text = fresh.display().to_string();
+        let arguments: [&[&str]; 4] = [
+            &send,
+            &["--users", "--list"],
+            &["--init", "--run", "--home", &fresh_text],
+            &["--test", "--run", "--qty", quantity],
+        ];
+        for (name, arguments) in COMMANDS.iter().zip(arguments) {
+            let took = world.time(world.program(Place::Anywhere, "web-ipc", arguments))?;
+            measured.note((*name).to_owned(), took.as_secs_f64() * 1000.0);
+        }
+        fs::remove_dir_all(&fresh).map_err(|error| format!("{fresh_text}: {error}"))?;
+    }
+    server.stop().map(|_| ())
+}
+
+/// Resident memory of a server as a user starts it, after its first message.
+fn idle(world: &World) -> Result<f64, String> {
+    // The first free port of a range is asked for; its log tells which it was.
+    let mut serving = Process::start(world.program(Place::Server, "web-ipc", &["--serve"]))?;
+    let said = serving.wait_for_log("Starting web server")?;
+    let port = said.trim_end().rsplit_once(':').map(|(_, port)| port.to_owned()).unwrap_or_default();
+    let send = ["--send", "{\"a\":1}", "--port", &port];
+    world.time(world.program(Place::Client, "web-ipc", &send))?;
+    let path = format!("/proc/{}/status", serving.id());
+    let status = fs::read_to_string(&path).map_err(|error| format!("{path}: {error}"))?;
+    let kibibytes = resident_kibibytes(&status).ok_or_else(|| format!("{path} is not understood"))?;
+    serving.stop()?;
+    Ok(kibibytes * 1024.0)
+}
+
+fn resident_kibibytes(status: &str) -> Option<f64> {
+    let rest = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    rest.trim().strip_suffix("kB")?.trim().parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn resident_memory_is_read() {
+        assert_eq!(resident_kibibytes("VmHWM:\t 3 kB\nVmRSS:\t   2048 kB\n"), Some(2048.0));
+        assert_eq!(resident_kibibytes("VmHWM:\t 3 kB\n"), None);
+    }
+
+    #[test]
+    fn operations_are_known_by_their_size() {
+        assert_eq!(sealing("open", 65536), "open, 64 KiB");
+    }
+}

@@ -1,0 +1,190 @@
+//! Measures: everything once in a round, round after round, so that what disturbs the machine disturbs all alike.
+//!
+//! The task comes here with the options and gets figures, one a round for each thing that was measured. What they mean is
+//! for the tables to say.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use super::cases::{self, Case, Way};
+use super::options::Options;
+use super::others;
+use super::processes::{Place, Process, World};
+
+/// What one run of a case brought.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Sample {
+    /// Messages a second.
+    pub(super) rate: f64,
+    /// Latencies, in microseconds; of a batch for `send_all`. Of several clients, the worst.
+    pub(super) p50_us: f64,
+    pub(super) p99_us: f64,
+    pub(super) max_us: f64,
+    /// Processor time for a message, in microseconds.
+    pub(super) client_cpu_us: f64,
+    pub(super) server_cpu_us: f64,
+    /// The most memory that was resident, in bytes. Of several clients, the largest.
+    pub(super) client_peak: f64,
+    pub(super) server_peak: f64,
+}
+
+/// Everything that was measured.
+#[derive(Debug, Default)]
+pub(super) struct Measured {
+    /// Exchanges between processes, a sample a round.
+    pub(super) samples: BTreeMap<Case, Vec<Sample>>,
+    /// Everything else by its name, a figure a time.
+    pub(super) figures: BTreeMap<String, Vec<f64>>,
+}
+
+impl Measured {
+    /// One figure of each sample of a case.
+    pub(super) fn each(&self, case: &Case, figure: fn(&Sample) -> f64) -> Vec<f64> {
+        self.samples.get(case).map(|samples| samples.iter().map(figure).collect()).unwrap_or_default()
+    }
+
+    /// Takes in one more figure.
+    pub(super) fn note(&mut self, name: String, figure: f64) {
+        self.figures.entry(name).or_default().push(figure);
+    }
+}
+
+/// The names of peers that flood.
+const FLOODERS: [&str; 2] = ["flood1", "flood2"];
+
+/// Does all rounds. `say` hears what comes next. The error says what could not be measured.
+pub(super) fn run(world: &World, options: &Options, say: &mut dyn FnMut(String)) -> Result<Measured, String> {
+    let cases = wanted(options);
+    if cases.iter().any(|case| case.flooded) {
+        for name in FLOODERS {
+            world.time(world.program(Place::Anywhere, "web-ipc", &["--certs", "--name", name]))?;
+        }
+    }
+    let mut measured = Measured::default();
+    for round in 1..=options.rounds {
+        for case in &cases {
+            say(format!("round {round} of {}: {case}", options.rounds));
+            let sample = run_case(world, case, options).map_err(|error| format!("{case}: {error}"))?;
+            measured.samples.entry(*case).or_default().push(sample);
+        }
+        others::run(world, options, round, &mut measured, say)?;
+    }
+    Ok(measured)
+}
+
+/// The cases that were asked for, each with what it is compared with.
+fn wanted(options: &Options) -> Vec<Case> {
+    let cases = if options.quick { cases::one_of_each_kind() } else { cases::all() };
+    let named: Vec<Case> = cases.iter().filter(|case| options.wants(&case.to_string())).copied().collect();
+    let is_needed = |case: &Case| {
+        named.iter().any(|named| {
+            let unflooded = Case { flooded: false, ..*named };
+            named == case || named.raw_beside() == *case || unflooded == *case
+        })
+    };
+    cases.into_iter().filter(is_needed).collect()
+}
+
+/// Runs one case in processes of its own.
+fn run_case(world: &World, case: &Case, options: &Options) -> Result<Sample, String> {
+    let server = world.serve(case.way, case.inbox)?;
+    let home = world.home().display().to_string();
+    let mut flooders = Vec::new();
+    if case.flooded {
+        for name in FLOODERS {
+            let arguments = ["flood", "--home", &home, "--address", &server.address, "--identity", name];
+            let mut flooder = Process::start(world.program(Place::Client, "ipc-bench", &arguments))?;
+            flooder.wait_for_line("flooding")?;
+            flooders.push(flooder);
+        }
+    }
+    let clients: Vec<Process> = (0..case.clients)
+        .map(|_| world.send(case, &server, options.secs, options.warm_up_secs))
+        .collect::<Result<_, _>>()?;
+    let mut said = Vec::new();
+    for client in clients {
+        said.extend(client.finish()?);
+    }
+    for flooder in flooders {
+        let logins = flooder.stop()?;
+        let wrong: f64 = logins.iter().map(|line| number(line, "wrong")).sum::<Result<f64, _>>()?;
+        if wrong == 0.0 && !options.quick {
+            return Err("no login of the flood was answered".to_owned());
+        }
+    }
+    let stopped = server.stop()?;
+    sample(case, &said, &stopped)
+}
+
+/// What the clients and the server said, put together.
+fn sample(case: &Case, clients: &[Value], server: &Value) -> Result<Sample, String> {
+    let of_each = |name: &str| clients.iter().map(|said| number(said, name)).collect::<Result<Vec<f64>, _>>();
+    let sum = |name: &str| Ok::<f64, String>(of_each(name)?.iter().sum());
+    let worst = |name: &str| Ok::<f64, String>(of_each(name)?.into_iter().fold(0.0, f64::max));
+    let messages = sum("messages")?;
+    if clients.len() != case.clients || messages == 0.0 {
+        return Err("no message was answered in the time".to_owned());
+    }
+    if case.way != Way::Raw && number(server, "taken")? < messages {
+        return Err(format!("{messages} messages were acknowledged, and fewer arrived: {server}"));
+    }
+    Ok(Sample {
+        rate: sum("rate")?,
+        p50_us: worst("p50_us")?,
+        p99_us: worst("p99_us")?,
+        max_us: worst("max_us")?,
+        client_cpu_us: sum("cpu_secs")? / messages * 1e6,
+        // Each client has read the same clock of the one server.
+        server_cpu_us: worst("server_cpu_secs")? / messages * 1e6,
+        client_peak: worst("rss_peak_bytes")?,
+        server_peak: number(server, "rss_peak_bytes")?,
+    })
+}
+
+/// A number that a program printed.
+pub(super) fn number(said: &Value, name: &str) -> Result<f64, String> {
+    said[name].as_f64().ok_or_else(|| format!("there is no number `{name}` in {said}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bench::cases::Inbox;
+    use serde_json::json;
+
+    fn client(rate: f64, p99_us: f64) -> Value {
+        json!({
+            "messages": rate, "rate": rate, "p50_us": 10.0, "p99_us": p99_us, "max_us": 30.0, "cpu_secs": 0.5,
+            "server_cpu_secs": 1.0, "rss_peak_bytes": 100
+        })
+    }
+
+    #[test]
+    fn several_clients_are_added_up() {
+        let case = Case::of_clients(Way::Send, 2);
+        let server = json!({"taken": 400, "rss_peak_bytes": 7});
+        let sample = sample(&case, &[client(100.0, 20.0), client(300.0, 40.0)], &server).unwrap();
+        assert_eq!((sample.rate, sample.p99_us, sample.server_peak), (400.0, 40.0, 7.0));
+        assert_eq!((sample.client_cpu_us, sample.server_cpu_us), (2500.0, 2500.0));
+    }
+
+    #[test]
+    fn what_brought_nothing_is_an_error() {
+        let case = Case::send(Inbox::Memory, 64, 1);
+        let server = json!({"taken": 100, "rss_peak_bytes": 7});
+        assert!(sample(&case, &[client(0.0, 0.0)], &server).is_err());
+        assert!(sample(&case, &[], &server).is_err());
+        assert!(sample(&case, &[json!({})], &server).is_err());
+        // Acknowledged and not there.
+        assert!(sample(&case, &[client(101.0, 1.0)], &server).is_err());
+        assert!(sample(&case, &[client(100.0, 1.0)], &server).is_ok());
+    }
+
+    #[test]
+    fn a_case_brings_what_it_is_compared_with() {
+        let only = |name: &str| wanted(&Options { only: Some(name.into()), ..Options::quick() });
+        assert_eq!(only("flood"), [Case::raw(64, 16), Case::send(Inbox::Memory, 64, 16), Case::flooded(16)]);
+        assert_eq!(only("nothing of this name"), []);
+    }
+}

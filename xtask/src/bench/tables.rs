@@ -1,0 +1,436 @@
+//! What was measured, as tables that can be read as text and are Markdown.
+//!
+//! The task comes here for what it prints, the page for what it holds. Rows whose cases were not measured are left out, and
+//! tables without rows with them.
+
+use super::cases::{self, Case, Connection, IN_FLIGHT, IN_FLIGHT_OF_EACH, Inbox, SIZES, Way, size};
+use super::others::{COMMANDS, IDLE, REMEMBERED, SEALING, sealing};
+use super::rounds::{Measured, Sample};
+use super::statistics::Spread;
+
+/// The tables of a full run.
+#[cfg(test)]
+pub(super) const NAMES: [&str; 10] = [
+    "throughput",
+    "more ways",
+    "latency",
+    "cost",
+    "cold",
+    "clients",
+    "flood",
+    "commands",
+    "seal",
+    "remembered",
+];
+
+/// A table.
+#[derive(Debug, PartialEq)]
+pub(super) struct Table {
+    /// What the page calls the place for it.
+    pub(super) name: &'static str,
+    head: Vec<&'static str>,
+    /// How many columns from the left hold words; the others hold numbers.
+    words: usize,
+    rows: Vec<Vec<String>>,
+}
+
+impl Table {
+    fn new(name: &'static str, words: usize, head: &[&'static str]) -> Self {
+        Table { name, head: head.to_vec(), words, rows: Vec::new() }
+    }
+
+    /// The table in Markdown, its columns under each other.
+    pub(super) fn markdown(&self) -> String {
+        let chars = |text: &str| text.chars().count();
+        let widths: Vec<usize> = (0..self.head.len())
+            .map(|column| {
+                let cells = self.rows.iter().map(|row| chars(&row[column]));
+                cells.chain([chars(self.head[column]), 4]).max().unwrap_or_default()
+            })
+            .collect();
+        let line = |cells: Vec<String>| {
+            let padded = cells.iter().zip(&widths).enumerate().map(|(column, (cell, width))| {
+                let gap = " ".repeat(width - chars(cell));
+                if column < self.words { format!("{cell}{gap}") } else { format!("{gap}{cell}") }
+            });
+            format!("| {} |\n", padded.collect::<Vec<_>>().join(" | "))
+        };
+        let rule = widths.iter().enumerate().map(|(column, width)| {
+            if column < self.words { "-".repeat(*width) } else { format!("{}:", "-".repeat(width - 1)) }
+        });
+        let mut text = line(self.head.iter().map(|cell| (*cell).to_owned()).collect());
+        text += &line(rule.collect());
+        text.extend(self.rows.iter().map(|row| line(row.clone())));
+        text
+    }
+}
+
+/// All tables that have something in them.
+pub(super) fn all(measured: &Measured) -> Vec<Table> {
+    let tables = [
+        throughput(measured),
+        more_ways(measured),
+        latency(measured),
+        cost(measured),
+        cold(measured),
+        clients(measured),
+        flood(measured),
+        commands(measured),
+        seal(measured),
+        remembered(measured),
+    ];
+    tables.into_iter().filter(|table| !table.rows.is_empty()).collect()
+}
+
+/// The median of one figure of a case.
+pub(super) fn median(measured: &Measured, case: &Case, figure: fn(&Sample) -> f64) -> Option<f64> {
+    Spread::of(measured.each(case, figure)).map(|spread| spread.median)
+}
+
+/// The ratio of a case's rate to that of another one, round by round.
+fn ratio_to(measured: &Measured, case: &Case, other: &Case) -> Option<Spread> {
+    Spread::of_ratios(&measured.each(case, |sample| sample.rate), &measured.each(other, |sample| sample.rate))
+}
+
+/// The ratio of a case's rate to that of its raw one.
+pub(super) fn ratio(measured: &Measured, case: &Case) -> Option<Spread> {
+    ratio_to(measured, case, &case.raw_beside())
+}
+
+fn throughput(measured: &Measured) -> Table {
+    let head = ["message", "in flight", "raw /s", "`send` /s", "ratio", "min–max"];
+    let mut table = Table::new("throughput", 1, &head);
+    for (bytes, in_flight) in sizes_and_depths() {
+        let (raw, send) = (Case::raw(bytes, in_flight), Case::send(Inbox::Memory, bytes, in_flight));
+        let (Some(raw), Some(rate)) = (rate(measured, &raw), rate(measured, &send)) else { continue };
+        let Some(ratio) = ratio(measured, &send) else { continue };
+        table.rows.push(vec![
+            size(bytes),
+            in_flight.to_string(),
+            count(raw),
+            count(rate),
+            figure(ratio.median),
+            range(&ratio),
+        ]);
+    }
+    table
+}
+
+fn more_ways(measured: &Measured) -> Table {
+    let head = ["", "message", "in flight", "messages /s", "raw /s", "ratio", "min–max"];
+    let mut table = Table::new("more ways", 2, &head);
+    let mut rows = Vec::new();
+    for (bytes, in_flight) in sizes_and_depths() {
+        rows.push(("`send`, durable", Case::send(Inbox::Durable, bytes, in_flight)));
+    }
+    for inbox in [Inbox::Memory, Inbox::Durable] {
+        let what = match inbox {
+            Inbox::Memory => "`send_all`, batches of 100",
+            Inbox::Durable => "`send_all`, batches of 100, durable",
+        };
+        rows.extend(SIZES.map(|bytes| (what, Case::send_all(inbox, bytes))));
+    }
+    rows.push(("`request`, with its reply", Case::request(64, 1)));
+    for (what, case) in rows {
+        let Some(ratio) = ratio(measured, &case) else { continue };
+        let (Some(own), Some(raw)) = (rate(measured, &case), rate(measured, &case.raw_beside())) else {
+            continue;
+        };
+        // Of batches one is in flight, and of raw messages one.
+        table.rows.push(vec![
+            what.to_owned(),
+            size(case.bytes),
+            case.in_flight.to_string(),
+            count(own),
+            count(raw),
+            figure(ratio.median),
+            range(&ratio),
+        ]);
+    }
+    table
+}
+
+fn latency(measured: &Measured) -> Table {
+    let head =
+        ["message", "in flight", "raw p50 µs", "raw p99", "`send` p50 µs", "`send` p99", "`send` longest"];
+    let mut table = Table::new("latency", 1, &head);
+    for (bytes, in_flight) in sizes_and_depths() {
+        let (raw, send) = (Case::raw(bytes, in_flight), Case::send(Inbox::Memory, bytes, in_flight));
+        let of = |case: &Case, figure: fn(&Sample) -> f64| median(measured, case, figure).map(count);
+        // The longest of all rounds, not the median of each round's longest.
+        let longest =
+            Spread::of(measured.each(&send, |sample| sample.max_us)).map(|spread| count(spread.max));
+        let cells = [
+            Some(size(bytes)),
+            Some(in_flight.to_string()),
+            of(&raw, |sample| sample.p50_us),
+            of(&raw, |sample| sample.p99_us),
+            of(&send, |sample| sample.p50_us),
+            of(&send, |sample| sample.p99_us),
+            longest,
+        ];
+        table.rows.extend(cells.into_iter().collect::<Option<Vec<_>>>());
+    }
+    table
+}
+
+fn cost(measured: &Measured) -> Table {
+    let head = [
+        "",
+        "client CPU µs",
+        "server CPU µs",
+        "raw client",
+        "raw server",
+        "client peak MiB",
+        "server peak MiB",
+        "raw server MiB",
+    ];
+    let mut table = Table::new("cost", 1, &head);
+    for case in cases::all() {
+        let is_shown = case.way != Way::Raw && case.clients == 1 && case.connection == Connection::Kept;
+        if !is_shown || case.flooded {
+            continue;
+        }
+        let raw = case.raw_beside();
+        let of = |case: &Case, figure: fn(&Sample) -> f64| median(measured, case, figure);
+        let cells = [
+            Some(case.to_string()),
+            of(&case, |sample| sample.client_cpu_us).map(figure),
+            of(&case, |sample| sample.server_cpu_us).map(figure),
+            of(&raw, |sample| sample.client_cpu_us).map(figure),
+            of(&raw, |sample| sample.server_cpu_us).map(figure),
+            of(&case, |sample| sample.client_peak).map(mebibytes),
+            of(&case, |sample| sample.server_peak).map(mebibytes),
+            of(&raw, |sample| sample.server_peak).map(mebibytes),
+        ];
+        table.rows.extend(cells.into_iter().collect::<Option<Vec<_>>>());
+    }
+    table
+}
+
+fn cold(measured: &Measured) -> Table {
+    let mut table = Table::new("cold", 1, &["for each message", "messages /s", "p50 µs", "p99 µs", "ratio"]);
+    for (what, case) in [
+        ("raw: a new connection, full handshake", Case::cold(Way::Raw, Connection::Full)),
+        ("raw: a new connection, session resumed", Case::cold(Way::Raw, Connection::Resumed)),
+        ("`send`: a new `Client`, full handshake", Case::cold(Way::Send, Connection::Full)),
+    ] {
+        let of = |figure: fn(&Sample) -> f64| median(measured, &case, figure).map(count);
+        let full = Case::cold(Way::Raw, Connection::Full);
+        let cells = [
+            Some(what.to_owned()),
+            of(|sample| sample.rate),
+            of(|sample| sample.p50_us),
+            of(|sample| sample.p99_us),
+            ratio_to(measured, &case, &full).map(|ratio| figure(ratio.median)),
+        ];
+        table.rows.extend(cells.into_iter().collect::<Option<Vec<_>>>());
+    }
+    table
+}
+
+fn clients(measured: &Measured) -> Table {
+    let mut table =
+        Table::new("clients", 0, &["clients", "in flight each", "raw /s", "`send` /s", "ratio", "min–max"]);
+    for clients in cases::CLIENTS {
+        let case = Case::of_clients(Way::Send, clients);
+        let (Some(own), Some(raw)) = (rate(measured, &case), rate(measured, &case.raw_beside())) else {
+            continue;
+        };
+        let Some(ratio) = ratio(measured, &case) else { continue };
+        table.rows.push(vec![
+            clients.to_string(),
+            IN_FLIGHT_OF_EACH.to_string(),
+            count(raw),
+            count(own),
+            figure(ratio.median),
+            range(&ratio),
+        ]);
+    }
+    table
+}
+
+fn flood(measured: &Measured) -> Table {
+    let head = ["in flight", "`send` /s", "during the flood /s", "ratio", "min–max", "p99 µs", "p99 during"];
+    let mut table = Table::new("flood", 0, &head);
+    for in_flight in IN_FLIGHT {
+        let (calm, flooded) = (Case::send(Inbox::Memory, 64, in_flight), Case::flooded(in_flight));
+        let Some(ratio) = ratio_to(measured, &flooded, &calm) else { continue };
+        let p99 = |case: &Case| median(measured, case, |sample| sample.p99_us).map(count);
+        let cells = [
+            Some(in_flight.to_string()),
+            rate(measured, &calm).map(count),
+            rate(measured, &flooded).map(count),
+            Some(figure(ratio.median)),
+            Some(range(&ratio)),
+            p99(&calm),
+            p99(&flooded),
+        ];
+        table.rows.extend(cells.into_iter().collect::<Option<Vec<_>>>());
+    }
+    table
+}
+
+fn commands(measured: &Measured) -> Table {
+    let mut table = Table::new("commands", 1, &["", "median", "min–max"]);
+    let spread =
+        |name: &str| measured.figures.get(name).and_then(|figures| Spread::of(figures.iter().copied()));
+    for command in COMMANDS {
+        let Some(spread) = spread(command) else { continue };
+        table.rows.push(vec![
+            format!("`{command}`"),
+            format!("{} ms", figure(spread.median)),
+            range(&spread),
+        ]);
+    }
+    if let Some(idle) = spread(IDLE) {
+        let min_max = format!("{}–{}", mebibytes(idle.min), mebibytes(idle.max));
+        let what = "`web-ipc --serve`, resident, idle".to_owned();
+        table.rows.push(vec![what, format!("{} MiB", mebibytes(idle.median)), min_max]);
+    }
+    table
+}
+
+fn seal(measured: &Measured) -> Table {
+    let head = [
+        "GB/s (ns)",
+        "seal",
+        "open",
+        "`fernet` seal",
+        "`fernet` open",
+        "AES-CBC encrypt",
+        "AES-CBC decrypt",
+        "SHA-256",
+    ];
+    let mut table = Table::new("seal", 1, &head);
+    for bytes in SIZES {
+        let cells = SEALING.map(|what| {
+            let nanos = Spread::of(measured.figures.get(&sealing(what, bytes))?.iter().copied())?.median;
+            Some(format!("{} ({})", figure(bytes as f64 / nanos), count(nanos)))
+        });
+        let row = [Some(size(bytes))].into_iter().chain(cells).collect::<Option<Vec<_>>>();
+        table.rows.extend(row);
+    }
+    table
+}
+
+fn remembered(measured: &Measured) -> Table {
+    let head = ["bytes for an id", "put with none remembered, ns", "put with all remembered, ns"];
+    let mut table = Table::new("remembered", 0, &head);
+    let cells = REMEMBERED.map(|name| {
+        let figures = measured.figures.get(name)?.iter().copied();
+        Spread::of(figures).map(|spread| count(spread.median))
+    });
+    table.rows.extend(cells.into_iter().collect::<Option<Vec<_>>>());
+    table
+}
+
+fn sizes_and_depths() -> impl Iterator<Item = (usize, usize)> {
+    SIZES.into_iter().flat_map(|bytes| IN_FLIGHT.map(|in_flight| (bytes, in_flight)))
+}
+
+/// The median rate of a case.
+fn rate(measured: &Measured, case: &Case) -> Option<f64> {
+    median(measured, case, |sample| sample.rate)
+}
+
+/// A figure with three digits that count, and no more than are measured.
+pub(super) fn figure(value: f64) -> String {
+    match value.abs() {
+        0.0..10.0 => format!("{value:.2}"),
+        10.0..100.0 => format!("{value:.1}"),
+        _ => count(value),
+    }
+}
+
+/// A whole number of which three digits count, with its thousands apart.
+pub(super) fn count(value: f64) -> String {
+    let unit = 10_f64.powi((value.abs().max(1.0).log10().floor() as i32 - 2).max(0));
+    let digits = format!("{:.0}", (value / unit).round() * unit);
+    let mut text = String::new();
+    for (place, digit) in digits.chars().enumerate() {
+        if place > 0 && (digits.len() - place) % 3 == 0 {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+fn mebibytes(bytes: f64) -> String {
+    figure(bytes / 1024.0 / 1024.0)
+}
+
+fn range(spread: &Spread) -> String {
+    format!("{}–{}", figure(spread.min), figure(spread.max))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample(rate: f64) -> Sample {
+        Sample { rate, p50_us: 10.0, p99_us: 20.0, max_us: 30.0, ..Sample::default() }
+    }
+
+    fn measured() -> Measured {
+        let mut measured = Measured::default();
+        measured.samples.insert(Case::raw(64, 1), vec![sample(20_000.0), sample(10_000.0), sample(21_000.0)]);
+        let send = Case::send(Inbox::Memory, 64, 1);
+        measured.samples.insert(send, vec![sample(10_000.0), sample(6_000.0), sample(10_500.0)]);
+        measured
+    }
+
+    #[test]
+    fn a_row_holds_medians_and_the_ratio_of_each_round() {
+        let table = throughput(&measured());
+        assert_eq!(table.rows, [["64 B", "1", "20,000", "10,000", "0.50", "0.50–0.60"]]);
+    }
+
+    #[test]
+    fn what_was_not_measured_is_left_out() {
+        let names: Vec<_> = all(&measured()).iter().map(|table| table.name).collect();
+        assert_eq!(names, ["throughput", "latency", "cost"]);
+        assert!(all(&Measured::default()).is_empty());
+    }
+
+    #[test]
+    fn columns_stand_under_each_other() {
+        let mut table = Table::new("x", 1, &["what", "µs"]);
+        table.rows = vec![vec!["a".into(), "1".into()], vec!["`b`".into(), "1,000".into()]];
+        let expected = "| what |    µs |\n| ---- | ----: |\n| a    |     1 |\n| `b`  | 1,000 |\n";
+        assert_eq!(table.markdown(), expected);
+    }
+
+    #[test]
+    fn figures_have_three_digits_that_count() {
+        for (value, text) in [
+            (0.0, "0.00"),
+            (0.456, "0.46"),
+            (5.678, "5.68"),
+            (12.34, "12.3"),
+            (123.4, "123"),
+            (56_789.0, "56,800"),
+            (1_234_567.0, "1,230,000"),
+        ] {
+            assert_eq!(figure(value), text);
+        }
+        assert_eq!((count(7.0), count(999.6)), ("7".to_owned(), "1,000".to_owned()));
+    }
+
+    #[test]
+    fn every_table_of_a_full_run_has_rows() {
+        let mut measured = Measured::default();
+        for case in cases::all() {
+            measured.samples.insert(case, vec![sample(1000.0)]);
+        }
+        let names = COMMANDS.into_iter().chain([IDLE]).chain(REMEMBERED).map(str::to_owned);
+        let of_sealing = SIZES.into_iter().flat_map(|bytes| SEALING.map(|what| sealing(what, bytes)));
+        for name in names.chain(of_sealing) {
+            measured.note(name, 1.0);
+        }
+        let tables = all(&measured);
+        assert_eq!(tables.iter().map(|table| table.name).collect::<Vec<_>>(), NAMES);
+        assert!(tables.iter().all(|table| table.rows.iter().all(|row| row.len() == table.head.len())));
+    }
+}
