@@ -12,8 +12,9 @@ use rustls_pki_types::ServerName;
 use sha2::{Digest, Sha256};
 
 use crate::address::Address;
-use crate::client::{Client, Shared};
+use crate::client::{Client, Facts};
 use crate::connect::Dialer;
+use crate::local::LocalClient;
 use crate::send::Config;
 use crate::session::Keeper;
 use crate::tls::{self, Unusable};
@@ -249,6 +250,29 @@ impl ClientBuilder {
     /// # Errors
     /// [`BuildError`].
     pub fn build(self) -> Result<Client, BuildError> {
+        let config = self.settle()?;
+        let facts = Facts::of(&config);
+        let jobs = worker::start(config).map_err(|source| BuildError::Thread { source })?;
+        Ok(facts.client(jobs))
+    }
+
+    /// Reads the home and makes a client that works on the thread that calls, as [`build`](Self::build) does one with a thread
+    /// of its own.
+    ///
+    /// # Errors
+    /// [`BuildError`].
+    ///
+    /// # Panics
+    /// Outside of an actix runtime and of a tokio `LocalSet`.
+    pub fn build_local(self) -> Result<LocalClient, BuildError> {
+        let config = self.settle()?;
+        let facts = Facts::of(&config);
+        let (sender, jobs) = worker::start_here(config);
+        Ok(LocalClient::new(sender, facts.client(jobs)))
+    }
+
+    /// Everything that is decided before there is a thread.
+    fn settle(self) -> Result<Config, BuildError> {
         let (name, address_text) = self.server.ok_or(BuildError::NoServer)?;
         let server_name =
             ServerName::try_from(name.clone()).map_err(|_| BuildError::ServerName { name: name.clone() })?;
@@ -295,9 +319,8 @@ impl ClientBuilder {
         let kept = keeper.as_ref().and_then(|keeper| keeper.load(&credentials.username, now_secs));
         let loopback_only = loopback_only && tls.is_none();
         let dialer = Dialer { address, loopback_only, tls, identity: self.identity };
-        let address = dialer.address.to_string();
-        let jobs = worker::start(Config {
-            name: name.clone(),
+        Ok(Config {
+            name,
             dialer,
             ring,
             credentials,
@@ -308,8 +331,5 @@ impl ClientBuilder {
             connections_max: self.connections_max,
             plaintext_bytes_max: self.plaintext_bytes_max,
         })
-        .map_err(|source| BuildError::Thread { source })?;
-        let (deadline, plaintext_bytes_max) = (self.deadline, self.plaintext_bytes_max);
-        Ok(Client { shared: Arc::new(Shared { jobs, name, address, deadline, plaintext_bytes_max }) })
     }
 }

@@ -15,7 +15,7 @@ use crate::blocking;
 use crate::builder::ClientBuilder;
 use crate::combine::{Done, Waiting};
 use crate::error::SendError;
-use crate::send::random;
+use crate::send::{Config, random};
 use crate::worker::Job;
 
 /// A message that the server has put into its inbox.
@@ -43,10 +43,32 @@ pub struct Client {
 
 pub(crate) struct Shared {
     pub(crate) jobs: mpsc::UnboundedSender<Job>,
-    pub(crate) name: String,
-    pub(crate) address: String,
+    pub(crate) facts: Facts,
+}
+
+/// What a handle knows of its client.
+#[derive(Debug)]
+pub(crate) struct Facts {
+    name: String,
+    address: String,
     pub(crate) deadline: Duration,
     pub(crate) plaintext_bytes_max: usize,
+}
+
+impl Facts {
+    pub(crate) fn of(config: &Config) -> Self {
+        Facts {
+            name: config.name.clone(),
+            address: config.dialer.address.to_string(),
+            deadline: config.deadline,
+            plaintext_bytes_max: config.plaintext_bytes_max,
+        }
+    }
+
+    /// The handle to a client that takes its jobs there.
+    pub(crate) fn client(self, jobs: mpsc::UnboundedSender<Job>) -> Client {
+        Client { shared: Arc::new(Shared { jobs, facts: self }) }
+    }
 }
 
 impl Client {
@@ -80,7 +102,7 @@ impl Client {
         async move {
             let body = body?;
             let id = MessageId::from_random(random()?);
-            let deadline_at = Instant::now() + shared.deadline;
+            let deadline_at = Instant::now() + shared.facts.deadline;
             shared.ask(|done| Job::Submit(Waiting { id, body, deadline_at, done: Done::Send(done) })).await
         }
     }
@@ -96,7 +118,7 @@ impl Client {
     pub fn is_running(&self) -> impl Future<Output = Result<bool, SendError>> + Send + use<> {
         let shared = self.shared.clone();
         async move {
-            let deadline_at = Instant::now() + shared.deadline;
+            let deadline_at = Instant::now() + shared.facts.deadline;
             shared.ask(|done| Job::IsRunning { deadline_at, done }).await
         }
     }
@@ -112,7 +134,7 @@ impl Shared {
     /// The JSON text of a message, if it is one and not too long.
     pub(crate) fn body<T: Serialize + ?Sized>(&self, message: &T) -> Result<String, SendError> {
         let body = to_body(message)?;
-        let bytes_max = self.plaintext_bytes_max;
+        let bytes_max = self.facts.plaintext_bytes_max;
         if body.len() > bytes_max {
             return Err(SendError::TooLarge { bytes: body.len(), bytes_max });
         }
@@ -133,8 +155,8 @@ impl Shared {
 impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Client")
-            .field("server", &self.shared.name)
-            .field("address", &self.shared.address)
+            .field("server", &self.shared.facts.name)
+            .field("address", &self.shared.facts.address)
             .finish_non_exhaustive()
     }
 }

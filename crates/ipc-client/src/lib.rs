@@ -9,6 +9,7 @@
 //! | to send from async code, on any runtime | [`Client::send`] |
 //! | to have an answer from the application | [`Client::request`], which gives a [`Reply`] |
 //! | to send many messages, fast and in order | [`Client::send_all`], or [`Client::send_all_stream`] |
+//! | to send from code that runs on actix, or in a tokio `LocalSet` | [`LocalClient`], which has no thread of its own |
 //! | to send from code that is not async | [`blocking::Client`] |
 //! | another user, certificate, deadline … | [`ClientBuilder`], from [`Client::builder`] |
 //! | to know what became of a message that failed | [`SendError::outcome`] |
@@ -90,6 +91,7 @@ mod connect;
 mod errand;
 mod error;
 mod http;
+mod local;
 mod request;
 mod retry;
 mod send;
@@ -105,6 +107,7 @@ pub use error::{Distrust, NoReply, Outcome, SendError};
 pub use ipc_protocol::{
     BATCH_MESSAGES_MAX_DEFAULT, BodyError, DEADLINE_SECS_MAX, MessageId, ProblemCode, Protocol,
 };
+pub use local::LocalClient;
 pub use request::{ParseError, REPLY_WAIT_DEFAULT, Reply};
 pub use send_all::{
     Answered, BATCH_BYTES_DEFAULT, BATCH_MESSAGES_DEFAULT, Items, REFUSALS_KEPT_MAX, Refusal, Report,

@@ -105,7 +105,7 @@ impl Client {
             let id = MessageId::from_random(random()?);
             let longest = Duration::from_secs(DEADLINE_SECS_MAX);
             let wait = wait.min(longest);
-            let deadline = (shared.deadline + wait).min(longest);
+            let deadline = (shared.facts.deadline + wait).min(longest);
             let deadline_at = Instant::now() + deadline;
             shared.ask(|done| Job::Request { id, body, wait, deadline, deadline_at, done }).await
         }

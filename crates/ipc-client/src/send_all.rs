@@ -212,7 +212,7 @@ where
     async fn run(self) -> Result<Report, SendAllError> {
         let SendAll { shared, messages, batch_messages, batch_bytes, on_answer } = self;
         let mut messages = pin!(messages);
-        let around = shared.plaintext_bytes_max.saturating_sub(AROUND_BYTES);
+        let around = shared.facts.plaintext_bytes_max.saturating_sub(AROUND_BYTES);
         let mut packer = Packer {
             shared: shared.clone(),
             messages_max: batch_messages,
@@ -261,7 +261,7 @@ where
                 continue;
             }
             let (done, answer) = oneshot::channel();
-            let deadline_at = Instant::now() + shared.deadline;
+            let deadline_at = Instant::now() + shared.facts.deadline;
             if shared.jobs.send(Job::Batch { batch, deadline_at, done }).is_err() {
                 return Err(ledger.close(end, SendError::Stopped));
             }

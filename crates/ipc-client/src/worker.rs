@@ -1,5 +1,5 @@
 //! The client's own thread. awc's client cannot leave the thread it was made on, so every handle sends its jobs here
-//! and any runtime, or none, can wait for them.
+//! and any runtime, or none, can wait for them. A `LocalClient` has the same on the thread of its caller.
 
 use std::convert::Infallible;
 use std::io;
@@ -50,17 +50,28 @@ pub(crate) fn start(config: Config) -> io::Result<mpsc::UnboundedSender<Job>> {
         // The builder waits for this and cannot have gone away.
         let _ = started.send(result);
         if let Some(runtime) = runtime {
-            runtime.block_on(work(config, received));
+            runtime.block_on(async {
+                // Whatever is at work holds the sender; when the last has gone, `all_done` hears of it.
+                let (working, mut all_done) = mpsc::channel::<Infallible>(1);
+                work(Rc::new(Sender::new(config, Some(working))), received).await;
+                all_done.recv().await;
+            });
         }
     })?;
     starting.recv().map_err(io::Error::other)??;
     Ok(jobs)
 }
 
-async fn work(config: Config, mut jobs: mpsc::UnboundedReceiver<Job>) {
-    // Whatever is at work holds the sender; when the last has gone, `all_done` hears of it.
-    let (working, mut all_done) = mpsc::channel::<Infallible>(1);
-    let sender = Rc::new(Sender::new(config, Some(working)));
+/// The same on the thread that runs, which must be one that awc can run on: the sender, and where it takes jobs.
+pub(crate) fn start_here(config: Config) -> (Rc<Sender>, mpsc::UnboundedSender<Job>) {
+    let (jobs, received) = mpsc::unbounded_channel();
+    let sender = Rc::new(Sender::new(config, None));
+    actix_rt::spawn(work(Rc::clone(&sender), received));
+    (sender, jobs)
+}
+
+/// Takes jobs until there will be no more.
+async fn work(sender: Rc<Sender>, mut jobs: mpsc::UnboundedReceiver<Job>) {
     // The queue has no bound and needs none: each job is taken out at once, and one that nobody waits for ends there.
     while let Some(job) = jobs.recv().await {
         match job {
@@ -71,8 +82,6 @@ async fn work(config: Config, mut jobs: mpsc::UnboundedReceiver<Job>) {
             }
         }
     }
-    drop(sender);
-    all_done.recv().await;
 }
 
 async fn run(sender: &Rc<Sender>, job: Job) {

@@ -29,6 +29,7 @@ use crate::deadline::{Timed, Times, Watch};
 use crate::handshake::{Acceptor, Lines};
 use crate::peer::{Peer, note_certificate};
 use crate::routes;
+use crate::session::LastSession;
 use crate::state::State;
 
 /// The name of the one service, seen in actix's log only.
@@ -185,6 +186,7 @@ fn http1<S: AsyncRead + AsyncWrite + Unpin + 'static>(
         .expect(fn_service(move |request| ready(expected(request, &expectations))))
         .on_connect_ext(move |stream: &Stream<S>, extensions: &mut Extensions| {
             extensions.insert(Rc::clone(stream.watch()));
+            extensions.insert(LastSession::default());
             on_connect(stream.stream(), extensions);
         })
         .h1(map_config(app, |()| AppConfig::default()))

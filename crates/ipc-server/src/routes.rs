@@ -1,5 +1,6 @@
 //! The routes: each maps a request onto the layers below and back onto a status.
 
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -17,7 +18,7 @@ use zeroize::Zeroizing;
 use crate::answer::{Refusal, accepted, answer, envelope, mark_duplicate};
 use crate::peer::Peer;
 use crate::receive::{Envelope, receive};
-use crate::session::Session;
+use crate::session::{LastSession, Session};
 use crate::state::{State, random_iv, unix_secs};
 
 /// When a client that found the inbox full, or the server stopping, may come again.
@@ -183,14 +184,14 @@ impl<'a> Admitted<'a> {
     async fn open(
         sealed: &'a mut Envelope,
         route: Route,
-        peer: Peer,
+        (request, peer): (&HttpRequest, Peer),
         state: &State,
     ) -> Result<Self, Refusal> {
         let received_at = SystemTime::now();
         let now_secs = unix_secs(received_at);
         let plaintext = sealed.open(&state.envelope_keys, Freshness::at(now_secs))?;
         let frame = Frame::parse(plaintext).and_then(|frame| frame.addressed_to(route)).map_err(malformed)?;
-        let user = sender(frame.session(), peer, state, now_secs).await?;
+        let user = sender(frame.session(), (request, peer), state, now_secs).await?;
         Ok(Admitted { frame, user, certificate: peer.certificate, received_at })
     }
 
@@ -206,7 +207,7 @@ async fn submit(
     state: &State,
 ) -> Result<HttpResponse, Refusal> {
     let (peer, mut sealed) = admit(request, payload, state).await?;
-    let admitted = Admitted::open(&mut sealed, Route::MessageSubmit, peer, state).await?;
+    let admitted = Admitted::open(&mut sealed, Route::MessageSubmit, (request, peer), state).await?;
     let message = admitted.message(admitted.frame.id(), admitted.frame.object().map_err(malformed)?, false);
     let put = state.inbox.put(message, state.inbox_wait).await.map_err(not_put)?;
     Ok(accepted(put == Put::Duplicate))
@@ -216,7 +217,7 @@ async fn submit(
 async fn ask(request: &HttpRequest, payload: web::Payload, state: &State) -> Result<HttpResponse, Refusal> {
     let (peer, mut sealed) = admit(request, payload, state).await?;
     let is_raw = sealed.is_raw;
-    let admitted = Admitted::open(&mut sealed, Route::MessageRequest, peer, state).await?;
+    let admitted = Admitted::open(&mut sealed, Route::MessageRequest, (request, peer), state).await?;
     let (id, user) = (admitted.frame.id(), Arc::clone(&admitted.user));
     let message = admitted.message(id, admitted.frame.object().map_err(malformed)?, true);
     // A request may wait long: what it came in need not.
@@ -253,7 +254,7 @@ async fn submit_all(
 ) -> Result<HttpResponse, Refusal> {
     let (peer, mut sealed) = admit(request, payload, state).await?;
     let is_raw = sealed.is_raw;
-    let admitted = Admitted::open(&mut sealed, Route::MessageBatch, peer, state).await?;
+    let admitted = Admitted::open(&mut sealed, Route::MessageBatch, (request, peer), state).await?;
     let id = admitted.frame.id();
     let entries = admitted.frame.batch().map_err(malformed)?;
     if entries.len() > state.batch_messages_max {
@@ -289,10 +290,19 @@ async fn submit_all(
 }
 
 /// The user whose session it is.
-async fn sender(token: Option<&str>, peer: Peer, state: &State, now_secs: u64) -> Result<Arc<str>, Refusal> {
+async fn sender(
+    token: Option<&str>,
+    (request, peer): (&HttpRequest, Peer),
+    state: &State,
+    now_secs: u64,
+) -> Result<Arc<str>, Refusal> {
     let expired = || Refusal::new(ProblemCode::SessionExpired, "no session, or one that has ended: log in");
-    let session =
-        token.and_then(|token| Session::open(token, &state.session_keys, now_secs)).ok_or_else(expired)?;
+    let token = token.ok_or_else(expired)?;
+    let session = match request.conn_data::<LastSession>() {
+        Some(last) => last.open(token, &state.session_keys, now_secs),
+        None => Session::open(token, &state.session_keys, now_secs).map(Rc::new),
+    };
+    let session = session.ok_or_else(expired)?;
     if session.certificate != peer.certificate {
         return Err(Refusal::new(
             ProblemCode::WrongCertificate,

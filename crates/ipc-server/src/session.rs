@@ -1,4 +1,9 @@
 //! Session tokens: what a login grants, sealed, so that the server keeps none. The time is an argument.
+//!
+//! A connection remembers the token that was opened last on it, since the next request mostly brings the same.
+
+use std::cell::RefCell;
+use std::rc::Rc;
 
 use ipc_envelope::KeyRing;
 use ipc_protocol::Fingerprint;
@@ -33,6 +38,11 @@ impl Session {
         Zeroizing::new(keys.seal_base64url(&plaintext, now_secs, iv))
     }
 
+    /// Whether its hour is not over.
+    fn lasts(&self, now_secs: u64) -> bool {
+        now_secs < self.expires_at_secs
+    }
+
     /// Reads a token. `None` if it is not one of ours, or expired: to the client both mean the same.
     pub(crate) fn open(token: &str, keys: &KeyRing, now_secs: u64) -> Option<Self> {
         // The time in the envelope says when the token was granted; its end is inside.
@@ -51,7 +61,25 @@ impl Session {
                 _ => Some(Fingerprint::from_bytes(certificate.try_into().ok()?)),
             },
         };
-        (*version == LAYOUT_VERSION && now_secs < session.expires_at_secs).then_some(session)
+        (*version == LAYOUT_VERSION && session.lasts(now_secs)).then_some(session)
+    }
+}
+
+/// The token that was opened last on a connection, and what it said.
+#[derive(Default)]
+pub(crate) struct LastSession(RefCell<Option<(Zeroizing<String>, Rc<Session>)>>);
+
+impl LastSession {
+    /// [`Session::open`], which is spared a token that is the last one again. Its end is looked at in either case.
+    pub(crate) fn open(&self, token: &str, keys: &KeyRing, now_secs: u64) -> Option<Rc<Session>> {
+        if let Some((last, session)) = &*self.0.borrow()
+            && last.as_str() == token
+        {
+            return session.lasts(now_secs).then(|| Rc::clone(session));
+        }
+        let session = Rc::new(Session::open(token, keys, now_secs)?);
+        self.0.replace(Some((Zeroizing::new(token.to_owned()), Rc::clone(&session))));
+        Some(session)
     }
 }
 
@@ -111,5 +139,21 @@ mod tests {
         for text in ["", "x", "gAAAAA=="] {
             assert_eq!(Session::open(text, &keys(1), 0), None);
         }
+    }
+
+    #[test]
+    fn a_token_that_comes_again_says_the_same_until_it_ends_and_another_one_says_its_own() {
+        let last = LastSession::default();
+        let first = session(None).seal(&keys(1), 0, [5; 16]);
+        let second = Session { user: "other".into(), ..session(None) }.seal(&keys(1), 0, [6; 16]);
+        for _ in 0..2 {
+            assert_eq!(last.open(&first, &keys(1), 3599).as_deref(), Some(&session(None)));
+        }
+        assert_eq!(last.open(&second, &keys(1), 0).unwrap().user, "other");
+        assert_eq!(last.open(&second, &keys(1), 3600), None, "it ends although it is remembered");
+        assert_eq!(last.open(&first, &keys(2), 0), None);
+        let (head, tail) = first.split_at(first.len() - 2);
+        assert_eq!(last.open(&format!("{head}A{tail}"), &keys(1), 0), None);
+        assert_eq!(last.open(&second, &keys(1), 0).unwrap().user, "other", "what is no token replaces none");
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use ipc_client::{Client, SendError, Sent, blocking};
 use serde_json::json;
 
-use crate::fake::{Answer, Fake, counted, success, took, with_session};
+use crate::fake::{Answer, Fake, counted, replied, success, took, with_session};
 use crate::fixture::Place;
 
 fn is_shared<T: Send + Sync + Clone + 'static>() {}
@@ -94,4 +94,46 @@ fn what_was_begun_is_finished_after_the_last_handle_is_gone() {
         client.send(&json!({}))
     };
     futures_executor::block_on(send).unwrap();
+}
+
+#[test]
+fn a_client_without_a_thread_of_its_own_sends_from_where_it_is() {
+    let place = Place::new();
+    let fake = Fake::tls(
+        place.tls(),
+        with_session(|seen| match seen.path.as_str() {
+            "/message/request" => replied(seen, "", r#"{"n":7}"#),
+            _ => took(seen),
+        }),
+    );
+    actix_rt::System::new().block_on(async {
+        let client = place.builder(&fake).build_local().unwrap();
+        let others: Vec<_> = (0..20)
+            .map(|n| {
+                let client = client.clone();
+                tokio::task::spawn_local(async move { client.send(&json!({"n": n})).await })
+            })
+            .collect();
+        for other in others {
+            other.await.unwrap().unwrap();
+        }
+        assert_eq!(client.send_all((20..40).map(|n| json!({"n": n}))).await.unwrap().sent, 20);
+        assert_eq!(client.request(&json!({})).await.unwrap().body(), r#"{"n":7}"#);
+        assert!(client.is_running().await.unwrap());
+    });
+    let messages: std::collections::BTreeSet<_> = fake.messages().into_iter().map(|(_, body)| body).collect();
+    assert_eq!(messages.len(), 41, "40 messages and a request");
+}
+
+#[test]
+fn a_local_client_works_in_a_local_set_of_tokio_and_ends_with_its_last_handle() {
+    let place = Place::new();
+    let fake = Fake::tls(place.tls(), with_session(took));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    tokio::task::LocalSet::new().block_on(&runtime, async {
+        let client = place.builder(&fake).build_local().unwrap();
+        client.clone().send(&json!({"n": 1})).await.unwrap();
+        drop(client);
+        tokio::task::spawn_blocking(move || fake.wait_for_goodbye()).await.unwrap();
+    });
 }
