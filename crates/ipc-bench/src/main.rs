@@ -39,7 +39,7 @@ Programs:
               --inbox memory|durable (memory)
               Both print `listening on ADDRESS` and, on SIGTERM, a line of JSON.
   client      sends as fast as it gets answers, and prints a line of JSON: --home DIR, --address HOST:PORT,
-              --mode raw|send|send_all|request (send), --bytes N (64), --in-flight N (1), --batch N (100), --secs S (1),
+              --mode raw|local|send|send_all|request (send), --bytes N (64), --in-flight N (1), --batch N (100), --secs S (1),
               --warm-up S (0.3), --connections N, --server-pid PID, --cold full|resumed
   flood       logs in with wrong passwords until it is told to stop: --home DIR, --address HOST:PORT,
               --identity NAME (localhost), --in-flight N (8)

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use ipc_client::Client;
+use ipc_client::{Client, LocalClient};
 use ipc_home::Home;
 use rustls::ClientConfig;
 
@@ -24,6 +24,8 @@ use crate::tls::Material;
 pub(crate) enum Mode {
     /// The bare client, to the bare server.
     Raw,
+    /// `LocalClient::send`.
+    Local,
     /// `Client::send`.
     Send,
     /// `Client::send_all`, which never ends.
@@ -38,6 +40,7 @@ impl FromStr for Mode {
     fn from_str(word: &str) -> Result<Self, ()> {
         match word {
             "raw" => Ok(Mode::Raw),
+            "local" => Ok(Mode::Local),
             "send" => Ok(Mode::Send),
             "send_all" => Ok(Mode::SendAll),
             "request" => Ok(Mode::Request),
@@ -85,6 +88,7 @@ pub(crate) struct Recipe {
 /// A client that sends in one of the ways.
 pub(crate) enum Sender {
     Raw { client: RawClient, body: Bytes },
+    Local { client: LocalClient, body: Body },
     Send { client: Client, body: Body },
     SendAll { client: Client, body: Body, batch: usize },
     Request { client: Client, body: Body },
@@ -117,14 +121,14 @@ impl Maker {
     /// A new sender, without a connection.
     pub(crate) fn make(&self) -> Result<Sender, Failure> {
         let Recipe { mode, home, address, in_flight, batch, connections, cold, .. } = &self.recipe;
-        let client = || {
+        let builder = || {
             let builder = Client::builder(home).server("localhost", address);
             match connections {
                 Some(connections) => builder.connections_max(*connections),
                 None => builder,
             }
-            .build()
         };
+        let client = || builder().build();
         Ok(match mode {
             Mode::Raw => {
                 let config = match cold {
@@ -134,6 +138,7 @@ impl Maker {
                 let client = RawClient::new(*address, raw_server::PATH, config, *in_flight)?;
                 Sender::Raw { client, body: self.text.clone() }
             }
+            Mode::Local => Sender::Local { client: builder().build_local()?, body: self.body.clone() },
             Mode::Send => Sender::Send { client: client()?, body: self.body.clone() },
             Mode::SendAll => Sender::SendAll { client: client()?, body: self.body.clone(), batch: *batch },
             Mode::Request => Sender::Request { client: client()?, body: self.body.clone() },
@@ -150,6 +155,10 @@ impl Sender {
                 status => Err(format!("the server answered {status}").into()),
             },
             Sender::Send { client, body } | Sender::SendAll { client, body, .. } => {
+                client.send(body).await?;
+                Ok(())
+            }
+            Sender::Local { client, body } => {
                 client.send(body).await?;
                 Ok(())
             }
