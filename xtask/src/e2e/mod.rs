@@ -69,6 +69,10 @@ const SCENARIOS: &[(&str, Scenario)] = &[
     ("a receiver stopped and started again loses nothing and nobody logs in again", processes::restart),
     ("a client in Python, written from docs/protocol.md, delivers a message", python::client),
     ("kills under load lose no acknowledged message and repeat none", troubles::kills),
+    (
+        "kills of web-ipc --serve under load lose no acknowledged message and repeat none unmarked",
+        troubles::kills_of_serve,
+    ),
     ("cut, slow and silent connections lose no message and repeat none", troubles::cuts),
     ("the inbox in memory is caught losing messages when it is killed", troubles::memory_is_caught),
     ("no key, session or password is in any log at trace", secrets::no_secret_is_logged),

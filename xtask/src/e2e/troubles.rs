@@ -1,11 +1,17 @@
 //! Short runs of `crash`: kills and cuts under load, and a look at whether it would notice.
 
 use super::{Built, Outcome};
-use crate::crash::{self, InboxKind, Options, Trouble, Verdict};
+use crate::crash::{self, InboxKind, Options, Reader, Trouble, Verdict};
 
 /// Twenty kills; messages sent alone, in batches and as requests.
 pub(super) fn kills(built: &Built) -> Outcome {
     expect_good(built, &Options::new(20, Trouble::Kill));
+    Outcome::Passed
+}
+
+/// The same with the command that is shipped, which has many messages in hand.
+pub(super) fn kills_of_serve(built: &Built) -> Outcome {
+    expect_good(built, &Options { reader: Reader::Serve, ..Options::new(20, Trouble::Kill) });
     Outcome::Passed
 }
 
