@@ -18,7 +18,7 @@ const NAMED_MAX: usize = 20;
 
 /// All that is known of a run's messages.
 #[derive(Debug)]
-pub(super) struct Ledger {
+pub(crate) struct Ledger {
     reader: Reader,
     senders: BTreeMap<String, Numbers>,
     /// The last lines of the receiver that runs, which it may not have acknowledged yet.
@@ -41,7 +41,7 @@ struct Numbers {
 
 impl Ledger {
     /// An empty one, for the lines of this reader.
-    pub(super) fn new(reader: Reader) -> Self {
+    pub(crate) fn new(reader: Reader) -> Self {
         Ledger {
             reader,
             senders: BTreeMap::new(),
@@ -54,7 +54,7 @@ impl Ledger {
     }
 
     /// Takes down that a sender was told that this message is stored.
-    pub(super) fn acknowledge(&mut self, from: &str, number: u64) {
+    pub(crate) fn acknowledge(&mut self, from: &str, number: u64) {
         self.senders.entry(from.to_owned()).or_default().acknowledged.insert(number);
     }
 
@@ -62,7 +62,7 @@ impl Ledger {
     ///
     /// The receiver takes further messages only when those before are acknowledged. So of a process that was killed only its
     /// last lines, as many as it has in hand, may come again: marked, once, and before anything that never came out.
-    pub(super) fn arrive(&mut self, line: &str) -> Result<(), String> {
+    pub(crate) fn arrive(&mut self, line: &str) -> Result<(), String> {
         let message =
             Message::read(line, self.reader).ok_or_else(|| format!("the receiver printed: {line}"))?;
         let key = (message.from, message.number);
@@ -94,17 +94,17 @@ impl Ledger {
     }
 
     /// Takes down that the receiver was killed: what it had in hand may come again.
-    pub(super) fn receiver_ended(&mut self) {
+    pub(crate) fn receiver_ended(&mut self) {
         self.unsettled.extend(self.in_hand.drain(..));
     }
 
     /// Whether this message has come out.
-    pub(super) fn has_come(&self, from: &str, number: u64) -> bool {
+    pub(crate) fn has_come(&self, from: &str, number: u64) -> bool {
         self.senders.get(from).is_some_and(|numbers| numbers.arrived.contains_key(&number))
     }
 
     /// Messages that were acknowledged and have not come out yet.
-    pub(super) fn waiting(&self) -> usize {
+    pub(crate) fn waiting(&self) -> usize {
         self.senders
             .values()
             .map(|numbers| numbers.acknowledged.len().saturating_sub(numbers.arrived.len()))
@@ -112,7 +112,7 @@ impl Ledger {
     }
 
     /// The verdict, after the last line.
-    pub(super) fn verdict(&self) -> Verdict {
+    pub(crate) fn verdict(&self) -> Verdict {
         let lost = self.senders.iter().flat_map(|(from, numbers)| {
             let missing = numbers.acknowledged.iter().filter(|number| !numbers.arrived.contains_key(number));
             missing.map(|number| (from.clone(), *number))

@@ -11,7 +11,7 @@ mod proxy;
 mod random;
 mod run;
 
-pub(crate) use ledger::Verdict;
+pub(crate) use ledger::{Ledger, Verdict};
 pub(crate) use options::{InboxKind, Options, Reader, Trouble};
 
 use crate::e2e::sandbox::Sandbox;
