@@ -80,6 +80,7 @@ const SCENARIOS: &[(&str, Scenario)] = &[
     ("with nobody reading a full inbox sends senders away until somebody reads", no_room::nobody_reads),
     ("no key, session or password is in any log at trace", secrets::no_secret_is_logged),
     ("the admin's password is in no log at trace", secrets::no_admin_password_is_logged),
+    ("no message and no reply is in any log at trace", secrets::no_message_is_logged),
 ];
 
 /// Names the scenarios.
