@@ -25,8 +25,8 @@ Tasks:
   e2e --list     names the scenarios
   crash [OPTION...]
                  kills the receiver, or cuts its connections, under load, and looks for lost and doubled messages:
-                 --rounds N (20), --inbox durable|memory (durable), --mode send|send_all|request|all (all), --cut,
-                 --seed S (by chance, and printed)
+                 --rounds N (20), --inbox durable|memory (durable), --reader receive|serve (receive),
+                 --mode send|send_all|request|all (all), --cut, --seed S (by chance, and printed)
   bench [OPTION...]
                  how fast it is, beside the same HTTP and TLS libraries doing nothing else, from a release build:
                  --rounds N (5), --secs S for a case in a round (1), --only PART of a name,

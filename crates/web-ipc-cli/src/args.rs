@@ -19,7 +19,7 @@ use zeroize::Zeroizing;
 pub(crate) use wrong::WrongUsage;
 
 /// The names under which the binary may be called to be one of its commands.
-const OTHER_NAMES: [(&str, &str); 7] = [
+const OTHER_NAMES: [(&str, &str); 8] = [
     ("web-ipc-certs", "certs"),
     ("web-ipc-init", "init"),
     ("web-ipc-users", "users"),
@@ -27,6 +27,7 @@ const OTHER_NAMES: [(&str, &str); 7] = [
     ("web-ipc-serve", "serve"),
     ("web-ipc-send", "send"),
     ("web-ipc-request", "request"),
+    ("web-ipc-dead", "dead"),
 ];
 
 /// The longest time that a client may go on trying, in seconds.
@@ -54,6 +55,7 @@ pub(crate) enum Action {
     Serve(Serve),
     Send(Sending),
     Request(Asking),
+    Dead(Dead),
 }
 
 /// `--certs --name …`
@@ -102,6 +104,8 @@ pub(crate) struct Serve {
     pub(crate) exec: Option<String>,
     /// How many of them at once.
     pub(crate) jobs: u16,
+    /// How often a durable inbox hands a message out before it is a dead letter.
+    pub(crate) tries: Option<u16>,
 }
 
 /// Which server to send to, and as whom.
@@ -134,6 +138,27 @@ pub(crate) struct Asking {
     pub(crate) target: Target,
     pub(crate) message: String,
     pub(crate) timeout_secs: u16,
+}
+
+/// `--dead …`
+#[derive(Debug)]
+pub(crate) struct Dead {
+    pub(crate) action: DeadAction,
+}
+
+/// What to do with dead letters.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum DeadAction {
+    List,
+    PutBack(Letters),
+    Discard(Letters),
+}
+
+/// Which of the dead letters.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Letters {
+    All,
+    Numbers(Vec<u64>),
 }
 
 /// Where messages wait.
@@ -192,9 +217,10 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Inv
         "certs" => certs(&command, options)?.map(Action::Certs),
         "users" => users(options).map(Action::Users),
         "test" if options.get_flag("run") => Some(Action::Test(test(options))),
-        "serve" => Some(Action::Serve(serve(options))),
+        "serve" => Some(Action::Serve(serve(&command, options)?)),
         "send" => Some(Action::Send(sending(options))),
         "request" => Some(Action::Request(asking(options))),
+        "dead" => dead(options).map(Action::Dead),
         _ => None,
     };
     let action = match action {
@@ -275,18 +301,42 @@ fn test(options: &ArgMatches) -> Test {
     }
 }
 
-fn serve(options: &ArgMatches) -> Serve {
-    // clap fills each of these from its default, but for the last two.
-    Serve {
+fn serve(command: &Command, options: &ArgMatches) -> Result<Serve, WrongUsage> {
+    let tries = options.get_one("tries").copied();
+    // clap fills each of these from its default, but for the last three.
+    let inbox = *options.get_one("inbox").expect("has a default");
+    if tries.is_some() && inbox != InboxKind::Durable {
+        let serve = command.find_subcommand("serve").expect("it is defined here");
+        let what = "'--tries <N>' needs '--inbox durable'; one in memory hands out each message once";
+        return Err(WrongUsage::new(what, None, &usage_of(serve)));
+    }
+    Ok(Serve {
         name: text(options, "name").expect("has a default"),
         ip: *options.get_one("ip").expect("has a default"),
         port: *options.get_one("port").expect("has a default"),
         protocol: *options.get_one("protocol").expect("has a default"),
         log_level: *options.get_one("logLevel").expect("has a default"),
-        inbox: *options.get_one("inbox").expect("has a default"),
+        inbox,
         exec: text(options, "exec"),
         jobs: options.get_one("jobs").copied().unwrap_or(1),
-    }
+        tries,
+    })
+}
+
+fn dead(options: &ArgMatches) -> Option<Dead> {
+    let letters = |name: &str| {
+        let picked: Vec<Option<u64>> = options.get_many(name)?.copied().collect();
+        // Among all there are, those that are named besides are meant too.
+        let numbers: Option<Vec<u64>> = picked.into_iter().collect();
+        Some(numbers.map_or(Letters::All, Letters::Numbers))
+    };
+    let action = match (letters("putBack"), letters("discard")) {
+        (Some(letters), _) => DeadAction::PutBack(letters),
+        (None, Some(letters)) => DeadAction::Discard(letters),
+        (None, None) if options.get_flag("list") => DeadAction::List,
+        (None, None) => return None,
+    };
+    Some(Dead { action })
 }
 
 fn target(options: &ArgMatches) -> Target {
@@ -345,6 +395,7 @@ fn command() -> Command {
         .subcommand(serve_command())
         .subcommand(send_command())
         .subcommand(request_command())
+        .subcommand(dead_command())
 }
 
 fn subcommand(name: &'static str, short: char, usage: &'static str, about: &'static str) -> Command {
@@ -445,12 +496,22 @@ fn serve_command() -> Command {
                 .value_parser(ValueParser::new(inbox))
                 .default_value("memory"),
         )
-        .arg(option("exec", 'x', "COMMAND", "Run this for each message, with the message on its stdin, WEB_IPC_USER and WEB_IPC_ID in its environment; 0 acknowledges, and its stdout is the reply to a request"))
+        .arg(option("exec", 'x', "COMMAND", "Run this for each message, with the message on its stdin, WEB_IPC_USER and WEB_IPC_ID in its environment; 0 acknowledges, and its stdout is the reply to a request").value_parser(shell_command))
         .arg(
             option("jobs", 'j', "N", "How many commands may run at once [default: 1]")
                 .allow_negative_numbers(true)
                 .value_parser(|text: &str| number_between(text, 1, u16::MAX))
                 .requires("exec"),
+        )
+        .arg(
+            option(
+                "tries",
+                'r',
+                "N",
+                "How often a durable inbox hands a message out before it is a dead letter [default: 10]",
+            )
+            .allow_negative_numbers(true)
+            .value_parser(|text: &str| number_between(text, 1, u16::MAX)),
         )
 }
 
@@ -473,8 +534,25 @@ fn request_command() -> Command {
     let about = "Send a JSON object and print the reply";
     let request = subcommand("request", 'R', "web-ipc --request [OPTIONS] OBJECT", about)
         .arg(Arg::new("object").value_name("OBJECT").required(true).help("The request"))
-        .arg(seconds("How long to wait for the reply, 480 s at most"));
+        .arg(seconds("How long to wait for the reply, and before that for the server, 480 s at most"));
     with_client_options(request)
+}
+
+fn dead_command() -> Command {
+    let letters = |name: &'static str, short, help| {
+        option(name, short, "NUMBER", help).num_args(1..).value_parser(letter)
+    };
+    let about = "List messages that a durable inbox handed out too often, put them back, or discard them";
+    subcommand("dead", 'd', "web-ipc --dead [OPTIONS]", about)
+        .arg(
+            flag("list", 'l', "List them, a JSON line each, with the number of each")
+                .conflicts_with_all(["putBack", "discard"]),
+        )
+        .arg(
+            letters("putBack", 'p', "Have these handed out again, or `all`; the next --serve does")
+                .conflicts_with("discard"),
+        )
+        .arg(letters("discard", 'x', "Remove these for good, or `all`"))
 }
 
 fn seconds(help: &'static str) -> Arg {
@@ -499,6 +577,7 @@ fn with_client_options(command: Command) -> Command {
         Arg::new("password")
             .long("password")
             .value_name("PASSWORD")
+            .requires("user")
             .help("The user's password; `-` reads a line from stdin [default: asks on a terminal]"),
     )
 }
@@ -565,6 +644,21 @@ fn number_between(text: &str, smallest: u16, largest: u16) -> Result<u16, String
         .ok()
         .filter(|number| (smallest..=largest).contains(number))
         .ok_or_else(|| format!("it takes a whole number from {smallest} to {largest}"))
+}
+
+/// The number of a dead letter; `None` is all of them.
+fn letter(text: &str) -> Result<Option<u64>, &'static str> {
+    if text == "all" {
+        return Ok(None);
+    }
+    let digits_only = text.bytes().all(|byte| byte.is_ascii_digit());
+    let number = text.parse().ok().filter(|_| digits_only);
+    number.map(Some).ok_or("it takes numbers as --list shows them, or all")
+}
+
+/// What a shell is to run.
+fn shell_command(text: &str) -> Result<String, &'static str> {
+    if text.trim().is_empty() { Err("it takes a command for a shell") } else { Ok(text.to_owned()) }
 }
 
 /// The largest of a type of numbers.

@@ -7,8 +7,10 @@ use std::path::Path;
 
 use ipc_client::{BuildError, SendError};
 use ipc_home::{HomeError, shell_quoted};
+use ipc_inbox::OpenError;
 use ipc_server::StartError;
 use ipc_setup::SetupError;
+use ipc_store::DatabaseError;
 
 use crate::signals::EndSignal;
 
@@ -100,9 +102,43 @@ impl From<StartError> for Failure {
         match error {
             // What can be wrong with the users' database is known where it is managed.
             StartError::Store(error) => SetupError::Store(error).into(),
+            StartError::Inbox(OpenError::Database(error)) => OpenError::Database(error).into(),
             error => Self::of(&error, error.remedy()),
         }
     }
+}
+
+impl From<OpenError> for Failure {
+    fn from(error: OpenError) -> Self {
+        let remedy = match &error {
+            OpenError::Database(error) => remedy_of_inbox(error),
+            _ => None,
+        };
+        Self::of(&error, remedy)
+    }
+}
+
+/// What to do about the file of a durable inbox.
+fn remedy_of_inbox(error: &DatabaseError) -> Option<String> {
+    Some(match error {
+        DatabaseError::NotADatabase { path, .. }
+        | DatabaseError::OtherTable { path, .. }
+        | DatabaseError::Corrupt { path, .. } => {
+            let aside = shell_quoted(path);
+            format!(
+                "put back a good copy, or move {aside} and what lies beside it under its name away for an empty one"
+            )
+        }
+        DatabaseError::Newer { .. } => "use the newer web-ipc with this home".to_owned(),
+        DatabaseError::ReadOnly { path, .. } => {
+            let directory = path.parent().unwrap_or(path);
+            format!("run chmod u+w {} {}", shell_quoted(directory), shell_quoted(path))
+        }
+        DatabaseError::DiskFull { .. } => "make room on the disk and run it again".to_owned(),
+        DatabaseError::Busy { .. } => "run it again when the other process is done".to_owned(),
+        DatabaseError::Replaced { .. } => "run it again".to_owned(),
+        _ => return None,
+    })
 }
 
 impl From<BuildError> for Failure {
@@ -146,8 +182,7 @@ mod tests {
 
     #[test]
     fn a_database_that_keeps_the_server_from_starting_has_the_remedy_that_users_tells() {
-        let missing =
-            || ipc_store::DatabaseError::Missing { what: "user database", path: "/x/users.db".into() };
+        let missing = || DatabaseError::Missing { what: "user database", path: "/x/users.db".into() };
         let server = Failure::from(StartError::Store(missing().into()));
         let users = Failure::from(SetupError::Store(missing().into()));
         assert_eq!(server.line(None), users.line(None));

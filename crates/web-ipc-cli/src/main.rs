@@ -6,6 +6,7 @@
 
 mod args;
 mod certs;
+mod dead;
 mod error;
 mod home;
 mod init;
@@ -66,6 +67,7 @@ fn run(home: Option<&Path>, action: Action) -> Result<Verdict, Failure> {
         Action::Serve(serve) => serve::run(home, &serve),
         Action::Send(sending) => send::run(home, &sending),
         Action::Request(asking) => send::request(home, &asking),
+        Action::Dead(letters) => dead::run(home, &letters),
     }
 }
 

@@ -13,16 +13,16 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::{Either, select};
 use futures_util::stream;
-use ipc_client::{Answered, Client, Report};
+use ipc_client::{Answered, Client, Outcome, Report, SendAllError};
 use ipc_home::locate;
-use ipc_protocol::check_json;
+use ipc_protocol::{JsonError, JsonErrorKind, check_json};
 use serde_json::value::RawValue;
 use tokio::sync::mpsc;
 
 use crate::args::{Asking, Sending, Target};
 use crate::error::{Failure, Verdict};
 use crate::home::{self, peer_name};
-use crate::out::{counted, say};
+use crate::out::{counted, printable, say};
 use crate::password::{self, Prompt};
 use crate::signals::{self, EndSignals};
 
@@ -34,7 +34,7 @@ const PROGRESS_EVERY: Duration = Duration::from_millis(200);
 
 /// Sends, and says what became of it.
 pub(crate) fn run(explicit_home: Option<&Path>, send: &Sending) -> Result<Verdict, Failure> {
-    let client = client(explicit_home, &send.target, Some(send.timeout_secs))?;
+    let client = client(explicit_home, &send.target, send.timeout_secs)?;
     match &send.message {
         Some(message) => {
             let message =
@@ -54,7 +54,7 @@ pub(crate) fn run(explicit_home: Option<&Path>, send: &Sending) -> Result<Verdic
 
 /// Sends a request, and prints the reply.
 pub(crate) fn request(explicit_home: Option<&Path>, request: &Asking) -> Result<Verdict, Failure> {
-    let client = client(explicit_home, &request.target, None)?;
+    let client = client(explicit_home, &request.target, request.timeout_secs)?;
     let message =
         object(request.message.as_bytes()).map_err(|reason| not_an_object("the request", reason))?;
     let wait = Duration::from_secs(u64::from(request.timeout_secs));
@@ -62,24 +62,21 @@ pub(crate) fn request(explicit_home: Option<&Path>, request: &Asking) -> Result<
     say(format_args!("{}", reply.body())).map(|()| Verdict::Done)
 }
 
-fn client(
-    explicit_home: Option<&Path>,
-    target: &Target,
-    timeout_secs: Option<u16>,
-) -> Result<Client, Failure> {
+fn client(explicit_home: Option<&Path>, target: &Target, timeout_secs: u16) -> Result<Client, Failure> {
     let name = peer_name(&target.name)?;
     let home = home::open_for_client(&locate(explicit_home)?, target.user.is_some())?;
     let mut builder = Client::builder(&home)
         .server(name, SocketAddr::new(target.ip, target.port))
         .identity(peer_name(&target.identity)?)
-        .protocol(target.protocol);
-    if let Some(secs) = timeout_secs {
-        builder = builder.deadline(Duration::from_secs(u64::from(secs)));
-    }
+        .protocol(target.protocol)
+        .deadline(Duration::from_secs(u64::from(timeout_secs)));
     if let Some(user) = &target.user {
         let given = target.password.clone();
         let Some(password) = password::find(given, user, Prompt::Once)? else {
-            return Err(Failure::new("Username and password are required", None));
+            return Err(Failure::new(
+                format!("a password for {} is required", printable(user)),
+                Some("give --password, or `--password -` for the first line of stdin".to_owned()),
+            ));
         };
         builder = builder.credentials(user.as_str(), password.as_str());
     }
@@ -88,7 +85,15 @@ fn client(
 
 /// A JSON object as the text that it is.
 fn object(text: &[u8]) -> Result<Box<RawValue>, String> {
-    let text = check_json(text).map_err(|error| error.to_string())?.trim_ascii();
+    let length = text.trim_ascii_end().len();
+    let wrong = |error: JsonError| match (error.kind, error.offset) {
+        (JsonErrorKind::Syntax, 0) => "it is no JSON".to_owned(),
+        (JsonErrorKind::Syntax, offset) if offset >= length => "it ends too early".to_owned(),
+        (JsonErrorKind::Syntax, offset) => format!("it is no JSON from byte {} on", offset + 1),
+        (JsonErrorKind::DuplicateName, _) => "it has a member name that its object has already".to_owned(),
+        (kind, offset) => format!("it has {kind}, at byte {}", offset + 1),
+    };
+    let text = check_json(text).map_err(wrong)?.trim_ascii();
     if !text.starts_with('{') {
         return Err("it is JSON of another kind".to_owned());
     }
@@ -135,9 +140,8 @@ fn lines(client: &Client, send: &Sending) -> Result<Verdict, Failure> {
             return Ok(Verdict::Interrupted(signal));
         }
         Either::Right(Err(error)) => {
-            let remedy = error.remedy();
             tally.say(begun)?;
-            return Err(Failure::of(&error, remedy));
+            return Err(tally.ended_early(&error));
         }
         Either::Right(Ok(Report { .. })) => (),
     }
@@ -230,11 +234,31 @@ impl Tally {
     fn say(&self, begun: Instant) -> Result<(), Failure> {
         let elapsed_secs = begun.elapsed().as_secs_f64();
         let rate = self.sent as f64 / elapsed_secs.max(0.001);
-        let bad = if self.bad_lines == 0 { String::new() } else { format!(", {} bad lines", self.bad_lines) };
+        let bad = match self.bad_lines {
+            0 => String::new(),
+            lines => format!(", {}", counted_u64(lines, "bad line")),
+        };
         say(format_args!(
             "{} sent, {} duplicates, {} refused{bad} in {elapsed_secs:.2} s ({rate:.0}/s)",
             self.sent, self.duplicates, self.refused
         ))
+    }
+
+    /// Why no more was sent, in numbers of lines.
+    fn ended_early(&self, error: &SendAllError) -> Failure {
+        let on_their_way = usize::try_from(error.until.saturating_sub(error.from)).unwrap_or(usize::MAX);
+        let first = self.numbers.front().copied().unwrap_or(error.from + 1);
+        let last = self.numbers.iter().take(on_their_way).next_back().copied().unwrap_or(first);
+        let attempt = match (error.outcome(), first == last) {
+            (Outcome::NotKnown, true) => {
+                format!("it is not known whether line {first} was sent, and none after it was")
+            }
+            (Outcome::NotKnown, false) => {
+                format!("it is not known whether lines {first} to {last} were sent, and none after them was")
+            }
+            _ => format!("line {first} and all after it were not sent"),
+        };
+        Failure::of(&*error.source, error.remedy()).while_doing(&attempt)
     }
 
     fn tell(&self, begun: Instant) -> Result<Verdict, Failure> {

@@ -14,7 +14,7 @@ use std::time::{Duration, SystemTime};
 
 use futures_util::future::{Either, join_all, select};
 use ipc_home::locate;
-use ipc_server::{Delivery, Inbox, InboxChoice, Server};
+use ipc_server::{Delivery, Inbox, InboxChoice, ReplyError, Server};
 use serde_json::json;
 use serde_json::value::RawValue;
 use time::OffsetDateTime;
@@ -47,7 +47,13 @@ pub(crate) fn run(explicit_home: Option<&Path>, serve: &Serve) -> Result<Verdict
         let signals = EndSignals::watch().map_err(unready)?;
         let inbox: InboxChoice = match serve.inbox {
             InboxKind::Memory => Inbox::memory().into(),
-            InboxKind::Durable => Inbox::durable().visibility_timeout(VISIBILITY_TIMEOUT).into(),
+            InboxKind::Durable => {
+                let options = Inbox::durable().visibility_timeout(VISIBILITY_TIMEOUT);
+                match serve.tries {
+                    Some(tries) => options.tries_max(u32::from(tries)).into(),
+                    None => options.into(),
+                }
+            }
         };
         let server = Server::builder(&home)
             .name(name)
@@ -156,7 +162,7 @@ fn is_first(redelivered: &u32) -> bool {
 }
 
 /// RFC 3339 in UTC, with always three digits of the second's fraction, so that text sorts as time does.
-fn rfc_3339(time: SystemTime) -> String {
+pub(crate) fn rfc_3339(time: SystemTime) -> String {
     let time = OffsetDateTime::from(time);
     format!(
         "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}.{:03}Z",
@@ -200,6 +206,10 @@ async fn run_all(
 ) -> Result<Verdict, Failure> {
     let inbox = server.inbox();
     let command: Arc<str> = command.into();
+    let what_comes_next = match serve.inbox {
+        InboxKind::Memory => "the message is lost; --inbox durable would have kept it",
+        InboxKind::Durable => "the message comes again, until it is a dead letter",
+    };
     let places = Arc::new(Semaphore::new(usize::from(serve.jobs.max(1))));
     let mut jobs = JoinSet::new();
     let mut is_stopping = false;
@@ -228,7 +238,7 @@ async fn run_all(
         let command = Arc::clone(&command);
         jobs.spawn(async move {
             let _place = place;
-            job(delivery, &command).await;
+            job(delivery, &command, what_comes_next).await;
         });
     }
     loop {
@@ -249,27 +259,33 @@ async fn run_all(
 
 /// One message's command: the message on its stdin, who sent it in its environment. If it ends well the message is
 /// acknowledged, and the sender of a request gets what it wrote to stdout.
-async fn job(delivery: Delivery, command: &str) {
+async fn job(delivery: Delivery, command: &str, what_comes_next: &str) {
     let id = delivery.id();
+    // A request is done with in any case: its sender is told that there is no reply.
+    let (kind, next) = match delivery.wants_reply() {
+        true => ("request", "there is no reply"),
+        false => ("message", what_comes_next),
+    };
     let output = match output(&delivery, command).await {
         Ok(output) if output.status.success() => output.stdout,
-        Ok(output) => return log::error!("the command for message {id} ended with {}", output.status),
-        Err(error) => return log::error!("the command for message {id} cannot be run: {error}"),
+        Ok(output) => return log::error!("the command for {kind} {id} ended with {}; {next}", output.status),
+        Err(error) => return log::error!("the command for {kind} {id} cannot be run: {error}; {next}"),
     };
-    let settled = if delivery.wants_reply() {
-        match String::from_utf8(output).ok().and_then(|text| RawValue::from_string(text).ok()) {
-            Some(reply) => delivery.reply(&reply).await.map_err(|error| error.to_string()),
-            None => {
-                return log::error!(
-                    "the command for request {id} wrote no JSON to stdout, so there is no reply"
-                );
-            }
+    if !delivery.wants_reply() {
+        if let Err(error) = delivery.ack().await {
+            log::error!("message {id} was dealt with and may come again: {error}");
         }
-    } else {
-        delivery.ack().await.map_err(|error| error.to_string())
+        return;
+    }
+    let Some(reply) = String::from_utf8(output).ok().and_then(|text| RawValue::from_string(text).ok()) else {
+        return log::error!("the command for request {id} wrote no JSON object to stdout; there is no reply");
     };
-    if let Err(error) = settled {
-        log::error!("message {id}: {error}");
+    match delivery.reply(&reply).await {
+        Ok(()) => (),
+        Err(ReplyError::Body(_)) => {
+            log::error!("the command for request {id} wrote no JSON object to stdout; there is no reply");
+        }
+        Err(error) => log::error!("the reply to request {id} was not given: {error}"),
     }
 }
 

@@ -3,10 +3,12 @@
 //! A run comes here with every line that a receiver printed and every number that a sender was given an acknowledgement for.
 //! Nothing here starts a process or reads a file.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::fmt;
 
 use serde_json::Value;
+
+use super::options::Reader;
 
 /// A sender's word and the number of its message.
 type Key = (String, u64);
@@ -15,13 +17,14 @@ type Key = (String, u64);
 const NAMED_MAX: usize = 20;
 
 /// All that is known of a run's messages.
-#[derive(Debug, Default)]
-pub(super) struct Ledger {
+#[derive(Debug)]
+pub(crate) struct Ledger {
+    reader: Reader,
     senders: BTreeMap<String, Numbers>,
-    /// Printed, and perhaps not acknowledged by the receiver: these alone may come again.
+    /// The last lines of the receiver that runs, which it may not have acknowledged yet.
+    in_hand: VecDeque<Key>,
+    /// What a receiver had in hand when it was killed: this alone may come again.
     unsettled: BTreeSet<Key>,
-    /// The last line of the receiver that runs.
-    last: Option<Key>,
     twice: BTreeSet<Key>,
     out_of_order: BTreeSet<Key>,
     redelivered: u64,
@@ -37,28 +40,41 @@ struct Numbers {
 }
 
 impl Ledger {
+    /// An empty one, for the lines of this reader.
+    pub(crate) fn new(reader: Reader) -> Self {
+        Ledger {
+            reader,
+            senders: BTreeMap::new(),
+            in_hand: VecDeque::new(),
+            unsettled: BTreeSet::new(),
+            twice: BTreeSet::new(),
+            out_of_order: BTreeSet::new(),
+            redelivered: 0,
+        }
+    }
+
     /// Takes down that a sender was told that this message is stored.
-    pub(super) fn acknowledge(&mut self, from: &str, number: u64) {
+    pub(crate) fn acknowledge(&mut self, from: &str, number: u64) {
         self.senders.entry(from.to_owned()).or_default().acknowledged.insert(number);
     }
 
     /// Takes down a line of the receiver's. The error says why it is none that it may print.
     ///
-    /// The receiver takes the next message only when the one before is acknowledged, so that of each process only the last
-    /// line may come again, from the next one, and marked.
-    pub(super) fn arrive(&mut self, line: &str) -> Result<(), String> {
-        let message = Message::read(line).ok_or_else(|| format!("the receiver printed: {line}"))?;
+    /// The receiver takes further messages only when those before are acknowledged. So of a process that was killed only its
+    /// last lines, as many as it has in hand, may come again: marked, once, and before anything that never came out.
+    pub(crate) fn arrive(&mut self, line: &str) -> Result<(), String> {
+        let message =
+            Message::read(line, self.reader).ok_or_else(|| format!("the receiver printed: {line}"))?;
         let key = (message.from, message.number);
-        if let Some(before) = self.last.replace(key.clone()) {
-            self.unsettled.remove(&before);
-        }
         let numbers = self.senders.entry(key.0.clone()).or_default();
         match numbers.arrived.get(&key.1) {
-            Some(id) if message.redeliveries > 0 && *id == message.id && self.unsettled.contains(&key) => {
-                self.redelivered += 1;
-            }
-            Some(_) => {
-                self.twice.insert(key.clone());
+            Some(id) => {
+                let may_come = self.unsettled.remove(&key);
+                if may_come && message.redeliveries > 0 && *id == message.id {
+                    self.redelivered += 1;
+                } else {
+                    self.twice.insert(key.clone());
+                }
             }
             None => {
                 if numbers.highest.is_some_and(|highest| highest > key.1) {
@@ -66,19 +82,29 @@ impl Ledger {
                 }
                 numbers.highest = numbers.highest.max(Some(key.1));
                 numbers.arrived.insert(key.1, message.id);
+                // What has not come again by now had been acknowledged.
+                self.unsettled.clear();
             }
         }
-        self.unsettled.insert(key);
+        self.in_hand.push_back(key);
+        if self.in_hand.len() > self.reader.lines_in_hand_max() {
+            self.in_hand.pop_front();
+        }
         Ok(())
     }
 
-    /// Takes down that the receiver was killed: its last line may come again.
-    pub(super) fn receiver_ended(&mut self) {
-        self.last = None;
+    /// Takes down that the receiver was killed: what it had in hand may come again.
+    pub(crate) fn receiver_ended(&mut self) {
+        self.unsettled.extend(self.in_hand.drain(..));
+    }
+
+    /// Whether this message has come out.
+    pub(crate) fn has_come(&self, from: &str, number: u64) -> bool {
+        self.senders.get(from).is_some_and(|numbers| numbers.arrived.contains_key(&number))
     }
 
     /// Messages that were acknowledged and have not come out yet.
-    pub(super) fn waiting(&self) -> usize {
+    pub(crate) fn waiting(&self) -> usize {
         self.senders
             .values()
             .map(|numbers| numbers.acknowledged.len().saturating_sub(numbers.arrived.len()))
@@ -86,7 +112,7 @@ impl Ledger {
     }
 
     /// The verdict, after the last line.
-    pub(super) fn verdict(&self) -> Verdict {
+    pub(crate) fn verdict(&self) -> Verdict {
         let lost = self.senders.iter().flat_map(|(from, numbers)| {
             let missing = numbers.acknowledged.iter().filter(|number| !numbers.arrived.contains_key(number));
             missing.map(|number| (from.clone(), *number))
@@ -166,11 +192,19 @@ struct Message {
 }
 
 impl Message {
-    fn read(line: &str) -> Option<Self> {
+    fn read(line: &str, reader: Reader) -> Option<Self> {
         let value: Value = serde_json::from_str(line).ok()?;
+        let redeliveries = match reader {
+            Reader::Receive => value["redeliveries"].as_u64()?,
+            Reader::Serve => match value.get("redelivered") {
+                // Zero is not said.
+                Some(redelivered) => redelivered.as_u64().filter(|times| *times > 0)?,
+                None => 0,
+            },
+        };
         Some(Message {
             id: value["id"].as_str()?.to_owned(),
-            redeliveries: value["redeliveries"].as_u64()?,
+            redeliveries,
             from: value["body"]["from"].as_str()?.to_owned(),
             number: value["body"]["n"].as_u64()?,
         })
@@ -188,19 +222,43 @@ mod tests {
         )
     }
 
+    /// A line of `web-ipc --serve`, which says nothing of a message that comes for the first time.
+    fn served(from: &str, number: u64, redelivered: u64) -> String {
+        let mark = if redelivered == 0 { String::new() } else { format!("\"redelivered\":{redelivered},") };
+        let body = format!("{{\"from\":\"{from}\",\"n\":{number}}}");
+        format!(
+            "{{\"id\":\"{from}-{number}\",\"user\":\"u\",\"at\":\"2025-03-19T19:38:50.608Z\",{mark}\"body\":{body}}}"
+        )
+    }
+
     /// A ledger with these acknowledged; of what came out, a `None` is a kill.
     fn ledger(acknowledged: &[u64], came: &[Option<(u64, u64)>]) -> Verdict {
-        let mut ledger = Ledger::default();
+        judge(Reader::Receive, acknowledged, came)
+    }
+
+    fn judge(reader: Reader, acknowledged: &[u64], came: &[Option<(u64, u64)>]) -> Verdict {
+        let mut ledger = Ledger::new(reader);
         for number in acknowledged {
             ledger.acknowledge("a", *number);
         }
         for came in came {
             match came {
-                Some((number, redeliveries)) => ledger.arrive(&line("a", *number, *redeliveries)).unwrap(),
+                Some((number, redeliveries)) => {
+                    let line = match reader {
+                        Reader::Receive => line("a", *number, *redeliveries),
+                        Reader::Serve => served("a", *number, *redeliveries),
+                    };
+                    ledger.arrive(&line).unwrap();
+                }
                 None => ledger.receiver_ended(),
             }
         }
         ledger.verdict()
+    }
+
+    /// Lines that come for the first time.
+    fn fresh(numbers: std::ops::RangeInclusive<u64>) -> Vec<Option<(u64, u64)>> {
+        numbers.map(|number| Some((number, 0))).collect()
     }
 
     fn a(numbers: &[u64]) -> Vec<(String, u64)> {
@@ -251,8 +309,52 @@ mod tests {
     }
 
     #[test]
+    fn of_a_reader_of_many_all_it_had_in_hand_may_come_again_marked_and_once_for_each_kill() {
+        let again = [None, Some((1, 1)), Some((2, 1)), Some((3, 1))];
+        let came = [fresh(1..=3), again.to_vec(), vec![None, Some((3, 2)), Some((4, 1))]].concat();
+        let verdict = judge(Reader::Serve, &[1, 2, 3, 4], &came);
+        assert!(verdict.is_good(), "{verdict}");
+        assert_eq!(verdict.redelivered, 4);
+        // The other reader has one in hand.
+        assert_eq!(ledger(&[1, 2, 3], &[fresh(1..=3), again.to_vec()].concat()).twice, a(&[1, 2]));
+    }
+
+    #[test]
+    fn a_line_of_a_reader_of_many_that_comes_again_without_a_mark_is_twice() {
+        let came = [fresh(1..=3), vec![None, Some((1, 1)), Some((2, 0)), Some((3, 1))]].concat();
+        assert_eq!(judge(Reader::Serve, &[1, 2, 3], &came).twice, a(&[2]));
+    }
+
+    #[test]
+    fn a_line_of_a_reader_of_many_that_comes_again_without_a_kill_is_twice() {
+        assert_eq!(judge(Reader::Serve, &[], &[fresh(1..=3), vec![Some((2, 1))]].concat()).twice, a(&[2]));
+        let came = [fresh(1..=3), vec![None, Some((2, 1)), Some((2, 2))]].concat();
+        assert_eq!(judge(Reader::Serve, &[], &came).twice, a(&[2]));
+    }
+
+    #[test]
+    fn what_a_reader_of_many_had_printed_before_all_it_has_in_hand_may_not_come_again() {
+        let came = [fresh(1..=257), vec![None, Some((1, 1)), Some((2, 1))]].concat();
+        let verdict = judge(Reader::Serve, &[], &came);
+        assert_eq!((verdict.twice, verdict.redelivered), (a(&[1]), 1));
+    }
+
+    #[test]
+    fn what_comes_again_after_something_new_is_twice() {
+        let came = [fresh(1..=3), vec![None, Some((2, 1)), Some((4, 0)), Some((3, 1))]].concat();
+        assert_eq!(judge(Reader::Serve, &[], &came).twice, a(&[3]));
+        assert_eq!(ledger(&[], &[Some((1, 0)), None, Some((2, 0)), Some((1, 1))]).twice, a(&[1]));
+    }
+
+    #[test]
+    fn a_reader_of_many_is_held_to_nothing_lost_and_order_too() {
+        let verdict = judge(Reader::Serve, &[1, 2, 3, 4], &[Some((1, 0)), Some((3, 0)), None, Some((2, 1))]);
+        assert_eq!((verdict.lost, verdict.out_of_order), (a(&[4]), a(&[2])));
+    }
+
+    #[test]
     fn a_second_time_under_another_id_is_twice() {
-        let mut ledger = Ledger::default();
+        let mut ledger = Ledger::new(Reader::Receive);
         ledger.arrive(&line("a", 1, 0)).unwrap();
         ledger.receiver_ended();
         ledger.arrive(&line("a", 1, 1).replace("a-1", "other")).unwrap();
@@ -268,7 +370,7 @@ mod tests {
 
     #[test]
     fn senders_are_judged_apart() {
-        let mut ledger = Ledger::default();
+        let mut ledger = Ledger::new(Reader::Receive);
         for (from, number) in [("a", 5), ("b", 1), ("b", 2), ("a", 6)] {
             ledger.acknowledge(from, number);
             ledger.arrive(&line(from, number, 0)).unwrap();
@@ -276,6 +378,7 @@ mod tests {
         assert!(ledger.verdict().is_good());
         ledger.acknowledge("b", 5);
         assert_eq!(ledger.waiting(), 1);
+        assert!(ledger.has_come("b", 2) && !ledger.has_come("b", 5) && !ledger.has_come("c", 1));
         assert_eq!(ledger.verdict().lost, [("b".to_owned(), 5)]);
     }
 
@@ -284,8 +387,12 @@ mod tests {
         for text in
             ["", "{", "listening", "{\"id\":\"1\",\"redeliveries\":0,\"body\":{\"from\":\"a\"}}", "[]"]
         {
-            assert!(Ledger::default().arrive(text).is_err(), "{text:?}");
+            for reader in [Reader::Receive, Reader::Serve] {
+                assert!(Ledger::new(reader).arrive(text).is_err(), "{text:?}");
+            }
         }
+        assert!(Ledger::new(Reader::Serve).arrive(&served("a", 1, 7).replace('7', "0")).is_err());
+        assert!(Ledger::new(Reader::Receive).arrive(&served("a", 1, 1)).is_err());
     }
 
     #[test]

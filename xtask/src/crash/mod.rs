@@ -11,8 +11,8 @@ mod proxy;
 mod random;
 mod run;
 
-pub(crate) use ledger::Verdict;
-pub(crate) use options::{InboxKind, Options, Trouble};
+pub(crate) use ledger::{Ledger, Verdict};
+pub(crate) use options::{InboxKind, Options, Reader, Trouble};
 
 use crate::e2e::sandbox::Sandbox;
 use crate::e2e::{self, Built};
@@ -28,7 +28,13 @@ pub(crate) fn run_alone(options: &Options) -> bool {
     };
     let word = options.trouble.word();
     let modes: Vec<&str> = options.modes.iter().map(|mode| mode.word()).collect();
-    println!("{word}: seed {}, inbox {}, {}", options.seed, options.inbox.word(), modes.join(", "));
+    println!(
+        "{word}: seed {}, inbox {}, reader {}, {}",
+        options.seed,
+        options.inbox.word(),
+        options.reader.word(),
+        modes.join(", ")
+    );
     let sandbox = Sandbox::with_home(&built);
     let said = match run::run(&sandbox, options, &mut |line| println!("{word}: {line}")) {
         Ok(verdict) => {

@@ -23,6 +23,33 @@ impl InboxKind {
     }
 }
 
+/// What reads the inbox, and is killed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reader {
+    /// The example program of the library: it acknowledges each message before it takes the next, and replies to requests.
+    Receive,
+    /// `web-ipc --serve`: it prints some at a time, then acknowledges them. To a request it gives no reply.
+    Serve,
+}
+
+impl Reader {
+    /// The word on the command line.
+    pub(super) fn word(self) -> &'static str {
+        match self {
+            Reader::Receive => "receive",
+            Reader::Serve => "serve",
+        }
+    }
+
+    /// How many lines it may have printed and not yet acknowledged.
+    pub(super) fn lines_in_hand_max(self) -> usize {
+        match self {
+            Reader::Receive => 1,
+            Reader::Serve => 256,
+        }
+    }
+}
+
 /// How a sender sends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Mode {
@@ -80,6 +107,7 @@ impl Trouble {
 pub(crate) struct Options {
     pub(crate) rounds: u32,
     pub(crate) inbox: InboxKind,
+    pub(crate) reader: Reader,
     /// The senders, all at work at the same time.
     pub(crate) modes: &'static [Mode],
     pub(crate) trouble: Trouble,
@@ -87,9 +115,17 @@ pub(crate) struct Options {
 }
 
 impl Options {
-    /// So many rounds of `trouble`, in the durable inbox, with a sender of every mode and a seed of chance.
+    /// So many rounds of `trouble`, in the durable inbox that the example program reads, with a sender of every mode and a
+    /// seed of chance.
     pub(crate) fn new(rounds: u32, trouble: Trouble) -> Self {
-        Options { rounds, inbox: InboxKind::Durable, modes: Mode::ALL, trouble, seed: random::fresh_seed() }
+        Options {
+            rounds,
+            inbox: InboxKind::Durable,
+            reader: Reader::Receive,
+            modes: Mode::ALL,
+            trouble,
+            seed: random::fresh_seed(),
+        }
     }
 
     /// Reads the words behind the task's name. The error is a sentence.
@@ -101,7 +137,7 @@ impl Options {
                 options.trouble = Trouble::Cut;
                 continue;
             }
-            if !["--rounds", "--inbox", "--mode", "--seed"].contains(word) {
+            if !["--rounds", "--inbox", "--reader", "--mode", "--seed"].contains(word) {
                 return Err(format!("there is no option `{word}`"));
             }
             let value = *words.next().ok_or_else(|| format!("{word} takes a value"))?;
@@ -114,6 +150,12 @@ impl Options {
                     options.inbox = [InboxKind::Memory, InboxKind::Durable]
                         .into_iter()
                         .find(|kind| kind.word() == value)
+                        .ok_or_else(wrong)?;
+                }
+                "--reader" => {
+                    options.reader = [Reader::Receive, Reader::Serve]
+                        .into_iter()
+                        .find(|reader| reader.word() == value)
                         .ok_or_else(wrong)?;
                 }
                 "--mode" if value == "all" => options.modes = Mode::ALL,
@@ -137,16 +179,18 @@ mod tests {
     fn without_words_it_is_twenty_kills_of_the_durable_inbox_with_every_mode() {
         let options = Options::parse(&[]).unwrap();
         assert_eq!((options.rounds, options.inbox), (20, InboxKind::Durable));
+        assert_eq!(options.reader, Reader::Receive);
         assert_eq!((options.modes, options.trouble), (Mode::ALL, Trouble::Kill));
     }
 
     #[test]
     fn every_option_is_read() {
-        let words = "--rounds 7 --inbox memory --mode send_all --seed 42 --cut";
+        let words = "--rounds 7 --inbox memory --reader serve --mode send_all --seed 42 --cut";
         let options = Options::parse(&words.split(' ').collect::<Vec<_>>()).unwrap();
         let expected = Options {
             rounds: 7,
             inbox: InboxKind::Memory,
+            reader: Reader::Serve,
             modes: &[Mode::SendAll],
             trouble: Trouble::Cut,
             seed: 42,
@@ -164,6 +208,7 @@ mod tests {
             &["--rounds", "0"],
             &["--rounds", "many"],
             &["--inbox", "disk"],
+            &["--reader", "nobody"],
             &["--mode", "requests"],
             &["--seed", "-1"],
         ] {

@@ -4,14 +4,14 @@
 //! one place. None outlives its handle.
 
 use std::fs::{File, OpenOptions};
-use std::io::{BufRead as _, BufReader, Read as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
 
-use super::options::{InboxKind, Mode};
+use super::options::{InboxKind, Mode, Reader};
 use crate::e2e::sandbox::Sandbox;
 
 /// How long a sender tries to get one message, or one batch, through, in seconds. Far longer than any trouble here lasts.
@@ -110,14 +110,38 @@ impl Drop for Receiving {
 pub(super) fn receive(
     sandbox: &Sandbox,
     port: u16,
-    inbox: InboxKind,
+    (reader, inbox): (Reader, InboxKind),
     log: &Path,
     events: Sender<Event>,
 ) -> Result<Receiving, String> {
-    let mut command = sandbox.example("receive");
-    command.arg("--home").arg(sandbox.home());
-    command.args(["--bind", &format!("127.0.0.1:{port}"), "--inbox", inbox.word()]);
-    let mut child = start(command, log)?;
+    let mut command = match reader {
+        Reader::Receive => {
+            let mut command = sandbox.example("receive");
+            command.arg("--home").arg(sandbox.home());
+            command.args(["--bind", &format!("127.0.0.1:{port}")]);
+            command
+        }
+        Reader::Serve => sandbox.command(&["--serve", "--port", &port.to_string()]),
+    };
+    command.args(["--inbox", inbox.word()]);
+    let mut child = match reader {
+        Reader::Receive => start(command, log)?,
+        // It is its log that says when it listens.
+        Reader::Serve => start_with(command, Stdio::piped())?,
+    };
+    if let Some(stderr) = child.stderr.take() {
+        let (mut file, events) = (log_file(log)?, events.clone());
+        thread::spawn(move || {
+            for line in BufReader::new(stderr).split(b'\n').map_while(Result::ok) {
+                let is_ready = String::from_utf8_lossy(&line).contains("]: Starting web server ");
+                // The log is for people to look at; a run that is over needs no event.
+                let _ = file.write_all(&[&line[..], b"\n"].concat());
+                if is_ready {
+                    let _ = events.send(Event::Listening);
+                }
+            }
+        });
+    }
     let stdout = child.stdout.take();
     let gate = Arc::new(Gate::default());
     let reading = Arc::clone(&gate);
@@ -140,6 +164,21 @@ pub(super) fn receive(
         let _ = events.send(Event::ReceiverClosed);
     });
     Ok(Receiving { process: Process(child), gate })
+}
+
+/// Sends one message `{"from":FROM,"n":1}` with `web-ipc --send`, and waits until it is acknowledged.
+pub(super) fn send_one(sandbox: &Sandbox, port: u16, from: &str) -> Result<(), String> {
+    let (port, message) = (port.to_string(), format!("{{\"from\":\"{from}\",\"n\":1}}"));
+    let output = sandbox
+        .command(&["--send", "--port", &port, &message])
+        .output()
+        .map_err(|error| format!("web-ipc --send: {error}"))?;
+    match output.status.success() {
+        true => Ok(()),
+        false => {
+            Err(format!("web-ipc --send: {}\n{}", output.status, String::from_utf8_lossy(&output.stderr)))
+        }
+    }
 }
 
 /// What a sender is to do.
@@ -180,11 +219,20 @@ pub(super) fn send(
 }
 
 /// Starts a process with its stdout as a pipe and its stderr at the end of `log`.
-fn start(mut command: Command, log: &Path) -> Result<Child, String> {
-    let failed = |error: std::io::Error| format!("{}: {error}", command.get_program().display());
-    let log: File = OpenOptions::new().create(true).append(true).open(log).map_err(failed)?;
-    command.stdout(Stdio::piped()).stderr(log);
+fn start(command: Command, log: &Path) -> Result<Child, String> {
+    let log = log_file(log)?;
+    start_with(command, log.into())
+}
+
+fn start_with(mut command: Command, stderr: Stdio) -> Result<Child, String> {
+    command.stdout(Stdio::piped()).stderr(stderr);
     command.spawn().map_err(|error| format!("{}: {error}", command.get_program().display()))
+}
+
+/// A log to write at the end of.
+fn log_file(path: &Path) -> Result<File, String> {
+    let opened = OpenOptions::new().create(true).append(true).open(path);
+    opened.map_err(|error| format!("{}: {error}", path.display()))
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
 use super::ledger::{Ledger, Verdict};
-use super::options::{Mode, Options, Trouble};
+use super::options::{Mode, Options, Reader, Trouble};
 use super::processes::{self, Errand, Event, Process, Receiving};
 use super::proxy::Proxy;
 use super::random::{Random, fresh_seed};
@@ -23,6 +23,12 @@ const SILENCE_MAX: Duration = Duration::from_secs(180);
 /// A sender begins anew only while fewer acknowledged messages than this wait to come out, so that the end of a run is not
 /// hours of reading.
 const WAITING_MAX: usize = 1000;
+
+/// Whose message is the last of a run, where the receiver has to be told by one that nothing more comes.
+const LAST_FROM: &str = "last";
+
+/// What a sender is told of a request that was taken and got no reply, behind its number.
+const NO_REPLY: &str = ": the server took the request, but the application gave no reply";
 
 /// Where the receiver listens: below the ports that systems give to outgoing connections, so that no client meets itself
 /// while the receiver is down, and beside 3000 to 3999, where other servers look for a free one.
@@ -79,6 +85,8 @@ enum Phase {
     Trouble,
     /// Senders finish what they have begun.
     Finishing,
+    /// A last message was sent; when it comes out, all before it has.
+    Emptying,
     /// The receiver was told to stop, and prints all that it still has.
     Stopping,
     Over,
@@ -145,7 +153,8 @@ impl<'a> Run<'a> {
             Trouble::Cut => Some(cutting_proxy(port, options.seed, tell.clone())?),
         };
         let log = sandbox.folder().join("receiver.log");
-        let receiver = processes::receive(sandbox, port, options.inbox, &log, tell.clone())?;
+        let receiver =
+            processes::receive(sandbox, port, (options.reader, options.inbox), &log, tell.clone())?;
         let senders = options.modes.iter().map(|mode| Line {
             mode: *mode,
             process: None,
@@ -173,7 +182,7 @@ impl<'a> Run<'a> {
             is_listening: false,
             is_killed: false,
             senders: senders.collect(),
-            ledger: Ledger::default(),
+            ledger: Ledger::new(options.reader),
             rounds: 0,
             phase: Phase::Trouble,
         };
@@ -262,7 +271,7 @@ impl<'a> Run<'a> {
             self.receiver = processes::receive(
                 self.sandbox,
                 self.port,
-                self.options.inbox,
+                (self.options.reader, self.options.inbox),
                 &self.log,
                 self.tell.clone(),
             )?;
@@ -311,10 +320,11 @@ impl<'a> Run<'a> {
         if !status.success() || said.trim_end() != format!("acknowledged {count}") {
             return Err(format!("the sender of {mode} gave up: {status}\n{said}{}", end_of(&log)));
         }
-        // It tells of requests that went without a reply: the receiver here gives one to each.
-        let told = end_of(&log);
-        if !told.is_empty() {
-            return Err(format!("the sender of {mode} is not content:\n{told}"));
+        // It tells of requests that went without a reply: `receive` gives one to each, `serve` none.
+        let reader = self.options.reader;
+        let told = std::fs::read_to_string(&log).unwrap_or_default();
+        if let Some(line) = told.lines().find(|line| reader == Reader::Receive || !line.ends_with(NO_REPLY)) {
+            return Err(format!("the sender of {mode} is not content: {line}\n{}", end_of(&log)));
         }
         let numbers = line.read_acks()?;
         let expected = line.next - count..line.next;
@@ -338,6 +348,19 @@ impl<'a> Run<'a> {
         }
         let is_idle = self.senders.iter().all(|line| line.process.is_none());
         if self.phase == Phase::Finishing && is_idle && self.is_listening {
+            match self.options.reader {
+                Reader::Receive => {
+                    self.phase = Phase::Stopping;
+                    self.receiver.process.terminate()?;
+                }
+                // Told to stop, it would leave the rest in the inbox.
+                Reader::Serve => {
+                    self.phase = Phase::Emptying;
+                    processes::send_one(self.sandbox, self.port, LAST_FROM)?;
+                }
+            }
+        }
+        if self.phase == Phase::Emptying && self.ledger.has_come(LAST_FROM, 1) {
             self.phase = Phase::Stopping;
             self.receiver.process.terminate()?;
         }

@@ -7,6 +7,7 @@ mod commands;
 mod console;
 mod init;
 mod misuse;
+mod no_room;
 mod normal;
 mod pages;
 mod processes;
@@ -69,10 +70,17 @@ const SCENARIOS: &[(&str, Scenario)] = &[
     ("a receiver stopped and started again loses nothing and nobody logs in again", processes::restart),
     ("a client in Python, written from docs/protocol.md, delivers a message", python::client),
     ("kills under load lose no acknowledged message and repeat none", troubles::kills),
+    (
+        "kills of web-ipc --serve under load lose no acknowledged message and repeat none unmarked",
+        troubles::kills_of_serve,
+    ),
     ("cut, slow and silent connections lose no message and repeat none", troubles::cuts),
     ("the inbox in memory is caught losing messages when it is killed", troubles::memory_is_caught),
+    ("on a full disk senders are refused and what was acknowledged is kept", no_room::full_disk),
+    ("with nobody reading a full inbox sends senders away until somebody reads", no_room::nobody_reads),
     ("no key, session or password is in any log at trace", secrets::no_secret_is_logged),
     ("the admin's password is in no log at trace", secrets::no_admin_password_is_logged),
+    ("no message and no reply is in any log at trace", secrets::no_message_is_logged),
 ];
 
 /// Names the scenarios.

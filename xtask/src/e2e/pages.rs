@@ -32,6 +32,7 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("web-ipc --serve", "the tests of the pipeline commands, crates/web-ipc-cli/tests/cli/pipeline.rs"),
     ("web-ipc --send", "the tests of the pipeline commands, crates/web-ipc-cli/tests/cli/pipeline.rs"),
     ("web-ipc --request", "the tests of the pipeline commands, crates/web-ipc-cli/tests/cli/pipeline.rs"),
+    ("web-ipc --dead", "the tests of the pipeline commands, crates/web-ipc-cli/tests/cli/pipeline.rs"),
     ("cargo run -p ipc-server --example", "the scenarios with separate processes"),
     ("cargo run -p ipc-client --example", "the scenarios with separate processes"),
     ("cargo build", "the build before the scenarios"),

@@ -52,7 +52,7 @@ impl Sandbox {
     }
 
     /// `web-ipc` with these arguments, not yet started.
-    pub(super) fn command(&self, arguments: &[&str]) -> Command {
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = self.program(&self.binary);
         command.args(arguments);
         command

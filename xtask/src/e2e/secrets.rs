@@ -9,10 +9,14 @@ use std::process::{Command, Stdio};
 
 use super::processes::{receive, send};
 use super::sandbox::Sandbox;
-use super::spawn;
+use super::spawn::{self, Running};
 use super::{Built, Outcome};
 
 const PASSWORD: &str = "correct-horse-battery-9871";
+
+/// What stands in a message, and in the reply to it.
+const BODY: &str = "four-white-swans-on-the-lake";
+const REPLY: &str = "and-one-black-one-behind-them";
 
 /// Keys, certificates' keys, sessions, and a password given on the command line.
 pub(super) fn no_secret_is_logged(built: &Built) -> Outcome {
@@ -53,6 +57,54 @@ pub(super) fn no_admin_password_is_logged(built: &Built) -> Outcome {
     Outcome::Passed
 }
 
+/// What is sent is no secret of the home's, and yet nobody's business who reads a log.
+pub(super) fn no_message_is_logged(built: &Built) -> Outcome {
+    let sandbox = Sandbox::with_home(built);
+    let logs = pipeline_at_trace(&sandbox, &[]);
+    for said in ["/message/submit", "/message/batch", "/message/request"] {
+        assert!(logs.contains(said), "the log does not show that {said} was asked for");
+    }
+    refuse(&logs, BODY, "a message");
+    refuse(&logs, REPLY, "a reply");
+    Outcome::Passed
+}
+
+/// The logs, at trace, of a server that prints messages, of one that runs a command for each, and of their clients.
+#[track_caller]
+fn pipeline_at_trace(sandbox: &Sandbox, credentials: &[&str]) -> String {
+    let mut logs = String::new();
+    let body = format!(r#"{{"text":"{BODY}"}}"#);
+    let at_trace = |arguments: &[&str], stdin: &str| {
+        let mut command = sandbox.command(arguments);
+        command.env("RUST_LOG", "trace");
+        Running::start(command, stdin)
+    };
+    let command = format!(r#"cat > last; echo '{{"text":"{REPLY}"}}'"#);
+    let commands: [&[&str]; 2] = [&["--inbox", "durable"], &["--exec", &command]];
+    for (options, has_reply) in commands.into_iter().zip([false, true]) {
+        let mut server = at_trace(&[&["--serve", "--port", "0"], options].concat(), "");
+        let said = server.wait_for_log("Starting web server localhost:");
+        let port = said.split(' ').next().unwrap_or_default().to_owned();
+        let client = |command: &str, object: &[&str], stdin: &str| {
+            let arguments = [&[command, "--port", &port], credentials, object].concat();
+            at_trace(&arguments, stdin).finish()
+        };
+        logs += &client("--send", &[&body], "").succeeded().stderr;
+        logs += &client("--send", &[], &format!("{body}\n{body}\n")).succeeded().stderr;
+        let asked = client("--request", &[&body], "");
+        let asked = if has_reply { asked.succeeded().says(REPLY) } else { asked.ended_with(1) };
+        logs += &asked.stderr;
+        if !has_reply {
+            server.wait_for_lines(4);
+        }
+        server.terminate();
+        logs += &server.finish().succeeded().stderr;
+    }
+    let sent = fs::read_to_string(sandbox.folder().join("last")).expect("a command was run");
+    assert!(sent.contains(BODY), "the command was given {sent:?}");
+    logs
+}
+
 /// All that is printed, on both streams, by a home's life at trace.
 fn logs_at_trace(sandbox: &Sandbox) -> String {
     let mut logs = String::new();
@@ -81,6 +133,8 @@ fn logs_at_trace(sandbox: &Sandbox) -> String {
     for printed in [sender.stdout, sender.stderr, received.stdout, received.stderr] {
         logs += &printed;
     }
+    logs += &pipeline_at_trace(sandbox, &[]);
+    logs += &pipeline_at_trace(sandbox, &["--user", "test1", "--password", PASSWORD]);
     logs
 }
 

@@ -165,6 +165,28 @@ impl Running {
         }
     }
 
+    /// Waits until stdout holds `part`.
+    #[track_caller]
+    pub(super) fn wait_for_stdout(&mut self, part: &str) {
+        let deadline = Instant::now() + DEADLINE;
+        while !self.stdout.contains(part) {
+            self.more(deadline, &format!("{part:?} on stdout"));
+        }
+    }
+
+    /// Waits for a line on stderr with `part` in it and returns the rest of the line.
+    #[track_caller]
+    pub(super) fn wait_for_log(&mut self, part: &str) -> String {
+        let deadline = Instant::now() + DEADLINE;
+        loop {
+            // Lines come whole.
+            if let Some((_, rest)) = self.stderr.split_once(part) {
+                return rest.lines().next().unwrap_or_default().to_owned();
+            }
+            self.more(deadline, &format!("{part:?} on stderr"));
+        }
+    }
+
     /// Asks the process to stop in good order.
     #[track_caller]
     pub(super) fn terminate(&self) {
@@ -291,6 +313,14 @@ mod tests {
         let mut running = Running::start(shell("echo ready; echo 'at 5'; read x; echo $x"), "go\n");
         assert_eq!(running.wait_for_line("at "), "5");
         assert_eq!(running.finish().stdout, "ready\nat 5\ngo\n");
+    }
+
+    #[test]
+    fn a_part_of_either_stream_is_waited_for() {
+        let mut running = Running::start(shell("echo 'port 5 up' >&2; echo ready; exec cat"), "go\n");
+        assert_eq!(running.wait_for_log("port "), "5 up");
+        running.wait_for_stdout("go");
+        assert_eq!(running.finish().stdout, "ready\ngo\n");
     }
 
     #[test]

@@ -1,11 +1,17 @@
 //! Short runs of `crash`: kills and cuts under load, and a look at whether it would notice.
 
 use super::{Built, Outcome};
-use crate::crash::{self, InboxKind, Options, Trouble, Verdict};
+use crate::crash::{self, InboxKind, Options, Reader, Trouble, Verdict};
 
 /// Twenty kills; messages sent alone, in batches and as requests.
 pub(super) fn kills(built: &Built) -> Outcome {
     expect_good(built, &Options::new(20, Trouble::Kill));
+    Outcome::Passed
+}
+
+/// The same with the command that is shipped, which has many messages in hand.
+pub(super) fn kills_of_serve(built: &Built) -> Outcome {
+    expect_good(built, &Options { reader: Reader::Serve, ..Options::new(20, Trouble::Kill) });
     Outcome::Passed
 }
 
@@ -18,10 +24,12 @@ pub(super) fn cuts(built: &Built) -> Outcome {
 
 /// The inbox in memory acknowledges what dies with the process: a harness that says nothing of it proves nothing.
 pub(super) fn memory_is_caught(built: &Built) -> Outcome {
-    let options = Options { inbox: InboxKind::Memory, ..Options::new(5, Trouble::Kill) };
-    let verdict = run(built, &options);
-    assert!(!verdict.lost.is_empty(), "seed {}: nothing was missed: {verdict}", options.seed);
-    assert!(!verdict.is_good());
+    for reader in [Reader::Receive, Reader::Serve] {
+        let options = Options { inbox: InboxKind::Memory, reader, ..Options::new(5, Trouble::Kill) };
+        let verdict = run(built, &options);
+        assert!(!verdict.lost.is_empty(), "seed {}, {reader:?}: nothing was missed: {verdict}", options.seed);
+        assert!(!verdict.is_good());
+    }
     Outcome::Passed
 }
 

@@ -415,3 +415,57 @@ fn the_pipeline_commands_in_every_spelling() {
         );
     }
 }
+
+fn dead_of(line: &str) -> DeadAction {
+    match invocation(line).action {
+        Action::Dead(dead) => dead.action,
+        other => panic!("{line}: {other:?}"),
+    }
+}
+
+#[test]
+fn dead_letters_in_every_spelling() {
+    for line in
+        ["web-ipc --dead --list", "web-ipc -d -l", "web-ipc -dl", "web-ipc dead --li", "web-ipc-dead -l"]
+    {
+        assert_eq!(dead_of(line), DeadAction::List, "{line}");
+    }
+    for line in
+        ["web-ipc --dead --putBack 3 5", "web-ipc -d -p 3 5", "web-ipc de --put 3 5", "web-ipc-dead -p 3 5"]
+    {
+        assert_eq!(dead_of(line), DeadAction::PutBack(Letters::Numbers(vec![3, 5])), "{line}");
+    }
+    assert_eq!(dead_of("web-ipc --dead --discard 7"), DeadAction::Discard(Letters::Numbers(vec![7])));
+    assert_eq!(dead_of("web-ipc -d -x all"), DeadAction::Discard(Letters::All));
+    assert_eq!(dead_of("web-ipc -d -p all"), DeadAction::PutBack(Letters::All));
+    assert!(help_of_line("web-ipc --dead").contains("--putBack"));
+    for line in ["-p", "-p 1x", "-p +1", "-p 18446744073709551616", "-l -x 1", "-p 1 -x 1", "list"] {
+        let told = refusal(&format!("web-ipc --dead {line}"));
+        assert!(told.starts_with("error: ") && told.contains("Usage: web-ipc --dead"), "{line}: {told}");
+    }
+}
+
+#[test]
+fn what_is_short_for_several_is_told() {
+    for (line, told) in [
+        ("web-ipc --se", "'--se' may be '--serve' or '--send'\n"),
+        ("web-ipc se", "'se' may be 'serve' or 'send'\n"),
+        ("web-ipc --s {}", "'--s' may be '--serve' or '--send'\n"),
+        ("web-ipc --send --p 1", "'--p' may be '--port', '--protocol' or '--password'\n"),
+        ("web-ipc --users --l --x", "unexpected argument"),
+    ] {
+        assert!(refusal(line).contains(told), "{line}: {}", refusal(line));
+    }
+}
+
+#[test]
+fn tries_are_for_a_durable_inbox_and_a_password_for_a_user() {
+    let Action::Serve(serve) = invocation("web-ipc --serve -b durable -r 3").action else { panic!() };
+    assert_eq!(serve.tries, Some(3));
+    let Action::Serve(serve) = invocation("web-ipc --serve -b durable").action else { panic!() };
+    assert_eq!(serve.tries, None);
+    assert!(refusal("web-ipc --serve --tries 3").contains("needs '--inbox durable'"));
+    assert!(refusal("web-ipc --serve -b durable --tries 0").contains("from 1 to 65535"));
+    assert!(refusal("web-ipc --send --password x {}").contains("'--user <NAME>' is required"));
+    assert!(refusal_of(&["web-ipc", "--serve", "--exec", " "]).contains("it takes a command for a shell"));
+}

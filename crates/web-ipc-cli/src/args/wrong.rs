@@ -33,6 +33,9 @@ impl fmt::Display for WrongUsage {
 /// Says what clap found wrong with `arguments`.
 pub(super) fn explain(command: &Command, arguments: &[OsString], error: &Error) -> WrongUsage {
     let line = Line::read(command, arguments);
+    if let Some(what) = ambiguous(&line, error) {
+        return WrongUsage::new(&what, Some("write more of it"), &super::usage_of(line.command));
+    }
     let (what, tip) = match error.kind() {
         ErrorKind::UnknownArgument => unknown_argument(&line, error),
         ErrorKind::InvalidSubcommand => {
@@ -53,6 +56,11 @@ pub(super) fn explain(command: &Command, arguments: &[OsString], error: &Error) 
         }
         ErrorKind::MissingRequiredArgument => {
             (format!("'{}' is required", context(error, ContextKind::InvalidArg)), None)
+        }
+        ErrorKind::ArgumentConflict => {
+            let name = |kind| context(error, kind).split([' ', ',']).next().unwrap_or_default().to_owned();
+            let (one, other) = (name(ContextKind::InvalidArg), name(ContextKind::PriorArg));
+            (format!("'{one}' and '{other}' cannot be used together"), None)
         }
         ErrorKind::InvalidUtf8 => ("an argument is not UTF-8".to_owned(), None),
         // None of what is defined here can be wrong in another way.
@@ -81,6 +89,34 @@ pub(super) fn refuse_value_of_command(command: &Command, arguments: &[OsString])
         .map(|option| format!("write '--{name} --{option}'"));
     let what = format!("'--{name}' picks the command and takes no value");
     Err(WrongUsage::new(&what, tip.as_deref(), &super::usage_of(chosen)))
+}
+
+/// What is said of `--se`, which may be `--serve` or `--send`; `None` where a word is no abbreviation of several names.
+fn ambiguous(line: &Line<'_>, error: &Error) -> Option<String> {
+    let kind = match error.kind() {
+        ErrorKind::InvalidSubcommand => ContextKind::InvalidSubcommand,
+        ErrorKind::UnknownArgument => ContextKind::InvalidArg,
+        _ => return None,
+    };
+    let Some(ContextValue::String(word)) = error.get(kind) else { return None };
+    if line.valueless.is_some() || line.may_be_secret(word) {
+        return None;
+    }
+    let commands = line.command.get_subcommands();
+    let (dashes, stem, names): (_, _, Vec<&str>) = match word.strip_prefix("--") {
+        Some(stem) => {
+            let options = line.command.get_arguments().filter_map(Arg::get_long);
+            ("--", stem, commands.filter_map(Command::get_long_flag).chain(options).collect())
+        }
+        None => ("", word.as_str(), commands.map(Command::get_name).collect()),
+    };
+    let meant: Vec<String> = names
+        .into_iter()
+        .filter(|name| !stem.is_empty() && name.starts_with(stem))
+        .map(|name| format!("'{dashes}{name}'"))
+        .collect();
+    let (last, others) = meant.split_last().filter(|(_, others)| !others.is_empty())?;
+    Some(format!("'{dashes}{stem}' may be {} or {last}", others.join(", ")))
 }
 
 fn unknown_argument(line: &Line<'_>, error: &Error) -> (String, Option<String>) {

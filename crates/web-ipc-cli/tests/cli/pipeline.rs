@@ -2,6 +2,8 @@
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::Duration;
 
 use crate::run::World;
 
@@ -9,8 +11,9 @@ use crate::run::World;
 struct Server {
     child: Child,
     port: String,
-    /// Read to the end on a thread, so that the server never waits for a reader of its log.
-    log: Option<std::thread::JoinHandle<String>>,
+    /// Its log, line by line as it comes, which a thread reads, so that the server never waits for a reader.
+    log: Receiver<String>,
+    log_so_far: String,
 }
 
 impl Server {
@@ -26,11 +29,25 @@ impl Server {
                 break rest.split(' ').next().unwrap().to_owned();
             }
         };
-        let log = std::thread::spawn(move || {
-            log.read_to_string(&mut text).unwrap();
-            text
+        let (sender, receiver) = channel();
+        std::thread::spawn(move || {
+            let mut line = String::new();
+            while log.read_line(&mut line).is_ok_and(|length| length > 0) {
+                // Nobody listens any more once the test has what it wants.
+                let _ = sender.send(std::mem::take(&mut line));
+            }
         });
-        Server { child, port, log: Some(log) }
+        Server { child, port, log: receiver, log_so_far: text }
+    }
+
+    /// Waits until its log has `part`.
+    fn wait_for_log(&mut self, part: &str) {
+        while !self.log_so_far.contains(part) {
+            match self.log.recv_timeout(Duration::from_secs(60)) {
+                Ok(line) => self.log_so_far += &line,
+                Err(error) => panic!("{part:?} does not come, {error}: {}", self.log_so_far),
+            }
+        }
     }
 
     fn lines(&mut self) -> BufReader<ChildStdout> {
@@ -47,9 +64,12 @@ impl Server {
     /// Waits for its end, which must be a good one; its log.
     fn ended(&mut self) -> String {
         let status = self.child.wait().unwrap();
-        let log = self.log.take().unwrap().join().unwrap();
-        assert_eq!(status.code(), Some(0), "{log}");
-        log
+        // A command that it has left behind may hold the log open.
+        while let Ok(line) = self.log.recv_timeout(Duration::from_secs(60)) {
+            self.log_so_far += &line;
+        }
+        assert_eq!(status.code(), Some(0), "{}", self.log_so_far);
+        std::mem::take(&mut self.log_so_far)
     }
 }
 
@@ -207,4 +227,221 @@ fn a_client_needs_four_files_and_a_user_of_its_own() {
     assert!(sent.status.success(), "{}", text(&sent.stderr));
     assert!(text(&sent.stdout).starts_with("1 sent, "));
     assert!(!client_home.join("session.key").exists() && !client_home.join("admin.cred").exists());
+}
+
+#[test]
+fn a_port_and_an_inbox_that_another_server_has_are_said() {
+    let world = World::with_fresh_home();
+    let server = Server::start(&world, &["--inbox", "durable"]);
+    let refusal = |arguments: &[&str]| {
+        let output = world.program_itself().arg("--serve").args(arguments).output().unwrap();
+        assert_eq!(output.status.code(), Some(1));
+        text(&output.stderr)
+    };
+    let told = refusal(&["--port", &server.port]);
+    assert!(told.contains(&format!("cannot listen on 127.0.0.1:{}", server.port)), "{told}");
+    assert!(told.contains("choose another port, or 0 for the first free one"), "{told}");
+    let told = refusal(&["--inbox", "durable"]);
+    assert!(told.contains("inbox.db is in use by another server; stop the other server"), "{told}");
+}
+
+#[test]
+fn a_wrong_password_and_a_name_of_another_server_are_said_with_what_to_do() {
+    let world = World::with_fresh_home();
+    let server = Server::start(&world, &[]);
+    let refusal = |arguments: &[&str], input: &str| {
+        let output = client(&world, &server, arguments, input);
+        assert_eq!((output.status.code(), text(&output.stdout).as_str()), (Some(1), ""), "{arguments:?}");
+        text(&output.stderr)
+    };
+    for command in ["--send", "--request"] {
+        let told = refusal(&[command, "--user", "test1", "--password", "wrong-one", "{}"], "");
+        assert!(
+            told.contains("the server refused the user name or password of `test1`; try them on"),
+            "{told}"
+        );
+        assert!(!told.contains("wrong-one"), "{told}");
+        let told = refusal(&[command, "--user", "test1", "--password", "-", "{}"], "wrong-two\n");
+        assert!(told.contains("the server refused the user name or password of `test1`"), "{told}");
+        assert!(!told.contains("wrong-two"), "{told}");
+        let told = refusal(&[command, "--name", "other", "{}"], "");
+        assert!(told.contains("the certificate of the server `other` is for localhost"), "{told}");
+    }
+    // With lines on stdin the tally is told too.
+    let output =
+        client(&world, &server, &["--send", "--user", "test1", "--password", "-"], "wrong-two\n{}\n{}\n");
+    assert!(text(&output.stdout).starts_with("0 sent, "), "{}", text(&output.stdout));
+    let told = text(&output.stderr);
+    assert!(
+        told.contains("line 1 and all after it were not sent: the server refused the user name"),
+        "{told}"
+    );
+}
+
+#[test]
+fn no_lines_are_nothing_to_send_and_empty_ones_are_passed_over() {
+    let world = World::with_fresh_home();
+    let server = Server::start(&world, &[]);
+    for (input, said) in [("", "0 sent, "), ("\n \n", "0 sent, "), ("\n{}\r\n\n{}", "2 sent, ")] {
+        let sent = client(&world, &server, &["send"], input);
+        assert!(sent.status.success(), "{}", text(&sent.stderr));
+        assert!(text(&sent.stdout).starts_with(said), "{input:?}: {}", text(&sent.stdout));
+    }
+    let sent = client(&world, &server, &["--send", "--keep-going"], "[]\n");
+    assert_eq!(sent.status.code(), Some(1));
+    assert!(text(&sent.stdout).starts_with("0 sent, 0 duplicates, 0 refused, 1 bad line in "));
+}
+
+#[test]
+fn a_command_that_gives_no_reply_is_told_at_both_ends() {
+    let world = World::with_fresh_home();
+    for (command, told) in [
+        ("exit 3", "ended with exit status: 3; there is no reply"),
+        ("echo nothing", "wrote no JSON object to stdout; there is no reply"),
+        ("echo '[1]'", "wrote no JSON object to stdout; there is no reply"),
+        ("true", "wrote no JSON object to stdout; there is no reply"),
+        ("echo '{\"a\":1}{}'", "wrote no JSON object to stdout; there is no reply"),
+    ] {
+        let mut server = Server::start(&world, &["--exec", command]);
+        let refused = client(&world, &server, &["--request", "{}"], "");
+        assert_eq!((refused.status.code(), text(&refused.stdout).as_str()), (Some(1), ""), "{command}");
+        let error = text(&refused.stderr);
+        assert!(error.contains("the server took the request, but the application gave no reply"), "{error}");
+        let log = server.stop();
+        assert!(log.contains(told), "{command}: {log}");
+    }
+}
+
+#[test]
+fn a_message_whose_command_fails_is_said_to_be_lost_or_to_come_again() {
+    let world = World::with_fresh_home();
+    for (inbox, told) in [
+        ("memory", "; the message is lost; --inbox durable would have kept it"),
+        ("durable", "; the message comes again, until it is a dead letter"),
+    ] {
+        let mut server = Server::start(&world, &["--inbox", inbox, "--exec", "exit 3"]);
+        let sent = client(&world, &server, &["--send", "{}"], "");
+        assert!(sent.status.success(), "{}", text(&sent.stderr));
+        server.wait_for_log(&format!("ended with exit status: 3{told}"));
+        server.stop();
+    }
+}
+
+/// Two messages that were handed out once too often.
+fn with_dead_letters() -> World {
+    let world = World::with_fresh_home();
+    let arguments = ["--inbox", "durable", "--tries", "1", "--exec", "exit 3"];
+    let mut server = Server::start(&world, &arguments);
+    let sent = client(&world, &server, &["--send"], "{\"n\": 1}\n{\"n\":2}\n");
+    assert!(sent.status.success(), "{}", text(&sent.stderr));
+    for count in 1..=2 {
+        while server.log_so_far.matches("ended with exit status: 3").count() < count {
+            let line = server.log.recv_timeout(Duration::from_secs(60)).unwrap();
+            server.log_so_far += &line;
+        }
+    }
+    server.stop();
+    // The next one finds that they have had their try.
+    let mut server = Server::start(&world, &arguments);
+    // It tells how many at a time.
+    let told = |log: &str| -> u64 {
+        let lines = log.lines().filter(|line| line.contains("handed out too often"));
+        lines
+            .map(|line| line.split("]: ").nth(1).unwrap().split(' ').next().unwrap().parse::<u64>().unwrap())
+            .sum()
+    };
+    while told(&server.log_so_far) < 2 {
+        let line = server.log.recv_timeout(Duration::from_secs(60)).unwrap();
+        server.log_so_far += &line;
+    }
+    server.stop();
+    world
+}
+
+/// `--dead` with these options, which must end well; what it printed.
+fn dead(world: &World, arguments: &[&str]) -> String {
+    let output = world.program_itself().arg("--dead").args(arguments).output().unwrap();
+    assert!(output.status.success(), "{arguments:?}: {}", text(&output.stderr));
+    text(&output.stdout)
+}
+
+/// The numbers of the dead letters.
+fn numbers(world: &World) -> Vec<u64> {
+    let value = |line: &str| serde_json::from_str::<serde_json::Value>(line).unwrap();
+    dead(world, &["--list"]).lines().map(|line| value(line)["number"].as_u64().unwrap()).collect()
+}
+
+#[test]
+fn dead_letters_are_listed_and_what_is_put_back_is_handed_out_by_the_next_server() {
+    let world = with_dead_letters();
+    let listed = dead(&world, &["--list"]);
+    let lines: Vec<serde_json::Value> =
+        listed.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(lines.len(), 2, "{listed}");
+    for (line, n) in lines.iter().zip([1, 2]) {
+        assert_eq!((&line["user"], &line["body"]["n"]), (&"ipc-admin".into(), &n.into()), "{listed}");
+        assert_eq!((line["deliveries"].as_u64(), line["id"].as_str().unwrap().len()), (Some(1), 36));
+        assert!(line["at"].as_str().unwrap().ends_with('Z'), "{listed}");
+    }
+    assert!(listed.contains(r#""body":{"n": 1}"#), "the body is as it was sent: {listed}");
+
+    // A number that is not there changes nothing, also where others are.
+    let first = lines[0]["number"].to_string();
+    let output = world.program_itself().args(["--dead", "--putBack", &first, "77"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let told = text(&output.stderr);
+    assert!(
+        told.contains("there is no dead letter 77; nothing was changed; run web-ipc --dead --list"),
+        "{told}"
+    );
+    assert_eq!(dead(&world, &["--list"]), listed);
+
+    assert_eq!(dead(&world, &["--putBack", &first, &first]), "1 dead letter put back\n");
+    assert_eq!(numbers(&world).len(), 1);
+    assert_eq!(dead(&world, &["-p", "all"]), "1 dead letter put back\n");
+    assert_eq!(dead(&world, &["--list"]), "");
+    assert_eq!(dead(&world, &["--putBack", "all"]), "0 dead letters put back\n");
+
+    let mut server = Server::start(&world, &["--inbox", "durable"]);
+    let mut reader = server.lines();
+    for n in ["1", "2"] {
+        let mut line = String::new();
+        reader.read_line(&mut line).unwrap();
+        assert!(line.contains(&format!("\"n\":{n}")) || line.contains(&format!("\"n\": {n}")), "{line}");
+        assert!(!line.contains("redelivered"), "it starts over: {line}");
+    }
+    server.stop();
+}
+
+#[test]
+fn dead_letters_that_are_discarded_are_gone() {
+    let world = with_dead_letters();
+    let number = numbers(&world)[1].to_string();
+    assert_eq!(dead(&world, &["--discard", &number]), "1 dead letter discarded\n");
+    assert_eq!(numbers(&world).len(), 1);
+    assert_eq!(dead(&world, &["-x", "all"]), "1 dead letter discarded\n");
+    assert!(numbers(&world).is_empty());
+
+    let mut server = Server::start(&world, &["--inbox", "durable"]);
+    let mut reader = server.lines();
+    let sent = client(&world, &server, &["--send", r#"{"n":3}"#], "");
+    assert!(sent.status.success(), "{}", text(&sent.stderr));
+    let mut line = String::new();
+    reader.read_line(&mut line).unwrap();
+    assert!(line.contains(r#""body":{"n":3}"#), "{line}");
+    server.stop();
+}
+
+#[test]
+fn dead_letters_of_an_inbox_that_a_server_has_are_left_alone() {
+    let world = World::with_fresh_home();
+    let mut server = Server::start(&world, &["--inbox", "durable"]);
+    for arguments in [&["--list"][..], &["--putBack", "all"], &["--discard", "1"]] {
+        let output = world.program_itself().arg("--dead").args(arguments).output().unwrap();
+        assert_eq!((output.status.code(), text(&output.stdout).as_str()), (Some(1), ""), "{arguments:?}");
+        let told = text(&output.stderr);
+        assert!(told.contains("inbox.db is in use by a running server; stop it first"), "{told}");
+        assert_eq!(told.lines().count(), 1, "{told}");
+    }
+    server.stop();
 }

@@ -1,0 +1,116 @@
+//! `web-ipc --dead`: the messages of a durable inbox that were handed out too often.
+//!
+//! It opens the inbox's file itself, which one process at a time may have open: a server must be stopped first. It never
+//! makes one.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use ipc_home::{Home, locate};
+use ipc_inbox::{DeadLetter, DurableInbox, Inbox, OpenError};
+use serde_json::value::RawValue;
+
+use crate::args::{Dead, DeadAction, Letters};
+use crate::error::{Failure, Verdict};
+use crate::out::{counted, say};
+use crate::serve::rfc_3339;
+use crate::signals;
+
+/// Lists, puts back or discards dead letters.
+pub(crate) fn run(explicit_home: Option<&Path>, dead: &Dead) -> Result<Verdict, Failure> {
+    let home = Home::open(locate(explicit_home)?)?;
+    let runtime = signals::runtime()
+        .map_err(|error| Failure::of(&error, None).while_doing("cannot start the program's runtime"))?;
+    runtime.block_on(async {
+        let inbox = open(&home).await?;
+        let failed = |error: ipc_inbox::StorageError| Failure::of(&error, None);
+        let letters = inbox.dead_letters(u32::MAX).await.map_err(failed)?;
+        match &dead.action {
+            DeadAction::List => {
+                letters.iter().try_for_each(|letter| say(format_args!("{}", line(letter))))?;
+            }
+            DeadAction::PutBack(which) => {
+                let count = inbox.put_back(picked(&letters, which)?).await.map_err(failed)?;
+                say(format_args!("{} put back", told(count)))?;
+            }
+            DeadAction::Discard(which) => {
+                let count = inbox.discard(picked(&letters, which)?).await.map_err(failed)?;
+                say(format_args!("{} discarded", told(count)))?;
+            }
+        }
+        Ok(Verdict::Done)
+    })
+}
+
+/// The inbox of the home, where there is one.
+async fn open(home: &Home) -> Result<DurableInbox, Failure> {
+    let path = home.inbox_db();
+    let missing = || {
+        Failure::new(
+            format!("there is no durable inbox in this home yet: {} is missing", path.display()),
+            Some("run web-ipc --serve --inbox durable, which makes it".to_owned()),
+        )
+    };
+    // Looked for first, since to open is to make.
+    match path.try_exists() {
+        Ok(true) => {}
+        Ok(false) => return Err(missing()),
+        Err(error) => {
+            let attempt = format!("cannot look for {}", path.display());
+            return Err(Failure::of(&error, None).while_doing(&attempt));
+        }
+    }
+    Inbox::durable().open(&path).await.map_err(|error| match error {
+        OpenError::InUse { .. } => Failure::new(
+            format!("the inbox {} is in use by a running server", path.display()),
+            Some("stop it first".to_owned()),
+        ),
+        error => error.into(),
+    })
+}
+
+/// The numbers of those that are meant. Each that is named must be there, or nothing is done.
+fn picked(letters: &[DeadLetter], which: &Letters) -> Result<Vec<u64>, Failure> {
+    let there: BTreeSet<u64> = letters.iter().map(|letter| letter.number).collect();
+    match which {
+        Letters::All => Ok(there.into_iter().collect()),
+        Letters::Numbers(numbers) => match numbers.iter().find(|number| !there.contains(number)) {
+            None => Ok(numbers.iter().copied().collect::<BTreeSet<u64>>().into_iter().collect()),
+            Some(number) => Err(Failure::new(
+                format!("there is no dead letter {number}; nothing was changed"),
+                Some("run web-ipc --dead --list to see their numbers".to_owned()),
+            )),
+        },
+    }
+}
+
+fn told(count: usize) -> String {
+    counted(u32::try_from(count).unwrap_or(u32::MAX), "dead letter")
+}
+
+/// `{"number", "id", "user", "at", "deliveries", "body"}`, the body as it was sent.
+fn line(letter: &DeadLetter) -> String {
+    #[derive(serde::Serialize)]
+    struct Line<'a> {
+        number: u64,
+        id: String,
+        user: &'a str,
+        at: String,
+        deliveries: u32,
+        body: &'a RawValue,
+    }
+    let message = &letter.message;
+    let line = serde_json::from_str(&message.body).and_then(|body| {
+        serde_json::to_string(&Line {
+            number: letter.number,
+            id: message.id.to_string(),
+            user: &message.user,
+            at: rfc_3339(message.received_at),
+            deliveries: letter.deliveries,
+            body,
+        })
+    });
+    // A body was checked before it was accepted; one with line breaks between its members is still one line.
+    let line = line.unwrap_or_else(|_| format!("{{\"number\":{}}}", letter.number));
+    line.replace(['\n', '\r'], " ")
+}
