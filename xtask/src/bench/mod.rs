@@ -17,6 +17,7 @@ pub(crate) use options::Options;
 
 use crate::e2e::{self, Built};
 use processes::World;
+use rounds::Measured;
 
 /// Builds, measures, prints the tables, and writes the page if that was asked for; true when everything could be measured.
 pub(crate) fn run_alone(options: &Options) -> bool {
@@ -30,6 +31,13 @@ pub(crate) fn run_alone(options: &Options) -> bool {
     }
 }
 
+/// Runs each kind of case for a moment with what a scenario has built. The error says what does not run.
+pub(crate) fn run_quickly(built: &Built) -> Result<(), String> {
+    let options = Options::quick();
+    let measured = rounds::run(&World::new(built), &options, &mut |_| ())?;
+    shown(&measured, &options)
+}
+
 fn measure(built: &Built, options: &Options) -> Result<(), String> {
     let world = World::new(built);
     if !world.is_pinned() {
@@ -39,13 +47,28 @@ fn measure(built: &Built, options: &Options) -> Result<(), String> {
     if measured.samples.is_empty() && measured.figures.is_empty() {
         return Err(format!("nothing has `{}` in its name", options.only.as_deref().unwrap_or_default()));
     }
+    if options.quick {
+        shown(&measured, options)?;
+        println!("bench: everything runs; a debug build for a moment has no figures to show");
+        return Ok(());
+    }
     let tables = tables::all(&measured);
     for table in &tables {
         println!("\n{}\n", table.name);
         print!("{}", table.markdown());
     }
+    println!("\nbench: meanwhile {}", page::disturbed(measured.disturbance()));
     if options.write {
-        page::write(options, world.is_pinned(), &tables, &charts::all(&measured))?;
+        page::write(options, world.is_pinned(), measured.disturbance(), &tables, &charts::all(&measured))?;
+    }
+    Ok(())
+}
+
+/// That what was measured can be shown: a table and, of everything, a chart.
+fn shown(measured: &Measured, options: &Options) -> Result<(), String> {
+    let (tables, charts) = (tables::all(measured), charts::all(measured));
+    if tables.is_empty() || (options.only.is_none() && charts.is_empty()) {
+        return Err("what was measured is in no table, or in no chart".to_owned());
     }
     Ok(())
 }

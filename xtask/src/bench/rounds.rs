@@ -11,6 +11,7 @@ use super::cases::{self, Case, Way};
 use super::options::Options;
 use super::others;
 use super::processes::{Place, Process, World};
+use super::statistics::Spread;
 
 /// What one run of a case brought.
 #[derive(Clone, Debug, Default)]
@@ -24,6 +25,8 @@ pub(super) struct Sample {
     /// Processor time for a message, in microseconds.
     pub(super) client_cpu_us: f64,
     pub(super) server_cpu_us: f64,
+    /// How much of a processor's time other processes used meanwhile; 0 where several clients would count each other.
+    pub(super) others_cpu: f64,
     /// The most memory that was resident, in bytes. Of several clients, the largest.
     pub(super) client_peak: f64,
     pub(super) server_peak: f64,
@@ -42,6 +45,11 @@ impl Measured {
     /// One figure of each sample of a case.
     pub(super) fn each(&self, case: &Case, figure: fn(&Sample) -> f64) -> Vec<f64> {
         self.samples.get(case).map(|samples| samples.iter().map(figure).collect()).unwrap_or_default()
+    }
+
+    /// How much of a processor's time other processes used meanwhile, of all samples.
+    pub(super) fn disturbance(&self) -> Option<Spread> {
+        Spread::of(self.samples.values().flatten().map(|sample| sample.others_cpu))
     }
 
     /// Takes in one more figure.
@@ -137,6 +145,11 @@ fn sample(case: &Case, clients: &[Value], server: &Value) -> Result<Sample, Stri
         client_cpu_us: sum("cpu_secs")? / messages * 1e6,
         // Each client has read the same clock of the one server.
         server_cpu_us: worst("server_cpu_secs")? / messages * 1e6,
+        others_cpu: if case.clients == 1 && !case.flooded {
+            sum("others_cpu_secs")? / sum("secs")?
+        } else {
+            0.0
+        },
         client_peak: worst("rss_peak_bytes")?,
         server_peak: number(server, "rss_peak_bytes")?,
     })
@@ -156,7 +169,7 @@ mod tests {
     fn client(rate: f64, p99_us: f64) -> Value {
         json!({
             "messages": rate, "rate": rate, "p50_us": 10.0, "p99_us": p99_us, "max_us": 30.0, "cpu_secs": 0.5,
-            "server_cpu_secs": 1.0, "rss_peak_bytes": 100
+            "server_cpu_secs": 1.0, "others_cpu_secs": 0.1, "secs": 1.0, "rss_peak_bytes": 100
         })
     }
 
