@@ -124,7 +124,18 @@ fn throughput(measured: &Measured) -> Table {
 }
 
 fn more_ways(measured: &Measured) -> Table {
-    let head = ["", "message", "in flight", "messages /s", "raw /s", "ratio", "min–max", "CPU ratio"];
+    let head = [
+        "",
+        "message",
+        "in flight",
+        "messages /s",
+        "raw /s",
+        "ratio",
+        "min–max",
+        "CPU ratio",
+        "p50 µs",
+        "p99 µs",
+    ];
     let mut table = Table::new("more ways", 2, &head);
     let mut rows = Vec::new();
     for (bytes, in_flight) in sizes_and_depths() {
@@ -140,20 +151,20 @@ fn more_ways(measured: &Measured) -> Table {
     rows.push(("`request`, with its reply", Case::request(64, 1)));
     for (what, case) in rows {
         let (Some(ratio), Some(cpu)) = (ratio(measured, &case), cpu_ratio(measured, &case)) else { continue };
-        let (Some(own), Some(raw)) = (rate(measured, &case), rate(measured, &case.raw_beside())) else {
-            continue;
-        };
         // Of batches one is in flight, and of raw messages one.
-        table.rows.push(vec![
-            what.to_owned(),
-            size(case.bytes),
-            case.in_flight.to_string(),
-            count(own),
-            count(raw),
-            figure(ratio.median),
-            range(&ratio),
-            figure(cpu.median),
-        ]);
+        let cells = [
+            Some(what.to_owned()),
+            Some(size(case.bytes)),
+            Some(case.in_flight.to_string()),
+            rate(measured, &case).map(count),
+            rate(measured, &case.raw_beside()).map(count),
+            Some(figure(ratio.median)),
+            Some(range(&ratio)),
+            Some(figure(cpu.median)),
+            median(measured, &case, |sample| sample.p50_us).map(count),
+            median(measured, &case, |sample| sample.p99_us).map(count),
+        ];
+        table.rows.extend(cells.into_iter().collect::<Option<Vec<_>>>());
     }
     table
 }
@@ -259,7 +270,16 @@ fn clients(measured: &Measured) -> Table {
 }
 
 fn flood(measured: &Measured) -> Table {
-    let head = ["in flight", "`send` /s", "during the flood /s", "ratio", "min–max", "p99 µs", "p99 during"];
+    let head = [
+        "in flight",
+        "`send` /s",
+        "during the flood /s",
+        "ratio",
+        "min–max",
+        "p99 µs",
+        "p99 during",
+        "logins refused /s",
+    ];
     let mut table = Table::new("flood", 0, &head);
     for in_flight in IN_FLIGHT {
         let (calm, flooded) = (Case::send(Inbox::Memory, 64, in_flight), Case::flooded(in_flight));
@@ -273,6 +293,7 @@ fn flood(measured: &Measured) -> Table {
             Some(range(&ratio)),
             p99(&calm),
             p99(&flooded),
+            median(measured, &flooded, |sample| sample.logins_rate).map(figure),
         ];
         table.rows.extend(cells.into_iter().collect::<Option<Vec<_>>>());
     }
