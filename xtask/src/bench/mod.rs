@@ -11,6 +11,7 @@ mod page;
 mod processes;
 mod rounds;
 mod statistics;
+mod surroundings;
 mod tables;
 
 pub(crate) use options::Options;
@@ -18,6 +19,7 @@ pub(crate) use options::Options;
 use crate::e2e::{self, Built};
 use processes::World;
 use rounds::Measured;
+use surroundings::Surroundings;
 
 /// Builds, measures, prints the tables, and writes the page if that was asked for; true when everything could be measured.
 pub(crate) fn run_alone(options: &Options) -> bool {
@@ -40,10 +42,14 @@ pub(crate) fn run_quickly(built: &Built) -> Result<(), String> {
 
 fn measure(built: &Built, options: &Options) -> Result<(), String> {
     let world = World::new(built);
-    if !world.is_pinned() {
-        println!("bench: no taskset, or no second processor: everything runs where the system puts it");
-    }
+    // The short form measures nothing, and has no business before others.
+    let place = Surroundings {
+        is_pinned: world.is_pinned(),
+        is_first: !options.quick && processes::go_first(),
+        others_cpu: None,
+    };
     let measured = rounds::run(&world, options, &mut |line| eprintln!("bench: {line}"))?;
+    let place = Surroundings { others_cpu: measured.disturbance(), ..place };
     if measured.samples.is_empty() && measured.figures.is_empty() {
         return Err(format!("nothing has `{}` in its name", options.only.as_deref().unwrap_or_default()));
     }
@@ -57,9 +63,9 @@ fn measure(built: &Built, options: &Options) -> Result<(), String> {
         println!("\n{}\n", table.name);
         print!("{}", table.markdown());
     }
-    println!("\nbench: meanwhile {}", page::disturbed(measured.disturbance()));
+    println!("\n{}", place.in_words().join("\n"));
     if options.write {
-        page::write(options, world.is_pinned(), measured.disturbance(), &tables, &charts::all(&measured))?;
+        page::write(options, &place, &tables, &charts::all(&measured))?;
     }
     Ok(())
 }
