@@ -17,7 +17,7 @@ mod tables;
 pub(crate) use options::Options;
 
 use crate::e2e::{self, Built};
-use processes::World;
+use processes::{First, World};
 use rounds::Measured;
 use surroundings::Surroundings;
 
@@ -43,13 +43,14 @@ pub(crate) fn run_quickly(built: &Built) -> Result<(), String> {
 fn measure(built: &Built, options: &Options) -> Result<(), String> {
     let world = World::new(built);
     // The short form measures nothing, and has no business before others.
-    let place = Surroundings {
-        is_pinned: world.is_pinned(),
-        is_first: !options.quick && processes::go_first(),
-        others_cpu: None,
-    };
+    let first = if options.quick { None } else { First::go() };
     let measured = rounds::run(&world, options, &mut |line| eprintln!("bench: {line}"))?;
-    let place = Surroundings { others_cpu: measured.disturbance(), ..place };
+    let surroundings = Surroundings {
+        is_pinned: world.is_pinned(),
+        is_first: first.is_some(),
+        others_cpu: measured.disturbance(),
+    };
+    drop(first);
     if measured.samples.is_empty() && measured.figures.is_empty() {
         return Err(format!("nothing has `{}` in its name", options.only.as_deref().unwrap_or_default()));
     }
@@ -63,9 +64,9 @@ fn measure(built: &Built, options: &Options) -> Result<(), String> {
         println!("\n{}\n", table.name);
         print!("{}", table.markdown());
     }
-    println!("\n{}", place.in_words().join("\n"));
+    println!("\n{}", surroundings.in_words().join("\n"));
     if options.write {
-        page::write(options, &place, &tables, &charts::all(&measured))?;
+        page::write(options, &surroundings, &tables, &charts::all(&measured))?;
     }
     Ok(())
 }
