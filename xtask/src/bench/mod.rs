@@ -49,6 +49,7 @@ fn measure(built: &Built, options: &Options) -> Result<(), String> {
         is_pinned: world.is_pinned(),
         is_first: first.is_some(),
         others_cpu: measured.disturbance(),
+        disturbed: measured.disturbed(surroundings::OTHERS_CPU_MAX),
     };
     drop(first);
     if measured.samples.is_empty() && measured.figures.is_empty() {

@@ -55,6 +55,13 @@ impl Measured {
         Spread::of(self.samples.values().flatten().map(|sample| sample.others_cpu))
     }
 
+    /// The cases during most of whose runs others used more than this part of a core.
+    pub(super) fn disturbed(&self, others_cpu_max: f64) -> Vec<String> {
+        let others = |case: &Case| Spread::of(self.each(case, |sample| sample.others_cpu));
+        let is_disturbed = |case: &&Case| others(case).is_some_and(|others| others.median > others_cpu_max);
+        self.samples.keys().filter(is_disturbed).map(Case::to_string).collect()
+    }
+
     /// Takes in one more figure.
     pub(super) fn note(&mut self, name: String, figure: f64) {
         self.figures.entry(name).or_default().push(figure);
@@ -189,6 +196,16 @@ mod tests {
         let sample = sample(&case, &[client(100.0, 20.0), client(300.0, 40.0)], &server).unwrap();
         assert_eq!((sample.rate, sample.p99_us, sample.server_peak), (400.0, 40.0, 7.0));
         assert_eq!((sample.client_cpu_us, sample.server_cpu_us), (2500.0, 2500.0));
+    }
+
+    #[test]
+    fn a_case_is_disturbed_when_most_of_its_runs_are() {
+        let mut measured = Measured::default();
+        let runs =
+            |figures: [f64; 3]| figures.map(|others_cpu| Sample { others_cpu, ..Sample::default() }).to_vec();
+        measured.samples.insert(Case::raw(64, 1), runs([0.9, 0.0, 0.0]));
+        measured.samples.insert(Case::raw(64, 16), runs([0.9, 0.0, 0.2]));
+        assert_eq!(measured.disturbed(0.1), ["raw, 64 B, 16 in flight"]);
     }
 
     #[test]

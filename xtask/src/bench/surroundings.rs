@@ -6,7 +6,7 @@
 use super::statistics::Spread;
 
 /// From here on others are too busy, in parts of a core.
-const OTHERS_CPU_MAX: f64 = 0.1;
+pub(super) const OTHERS_CPU_MAX: f64 = 0.1;
 
 /// How things were run.
 pub(super) struct Surroundings {
@@ -16,6 +16,8 @@ pub(super) struct Surroundings {
     pub(super) is_first: bool,
     /// How much of a core others used in each run, where that is known.
     pub(super) others_cpu: Option<Spread>,
+    /// The cases during most of whose runs others were too busy.
+    pub(super) disturbed: Vec<String>,
 }
 
 impl Surroundings {
@@ -35,12 +37,12 @@ impl Surroundings {
                 percent(median),
                 percent(max)
             ));
-            if median > OTHERS_CPU_MAX {
-                sentences.push(
-                    "**The machine was busy otherwise: rates, and what they are as ratios, hold less than CPU ratios**"
-                        .to_owned(),
-                );
-            }
+        }
+        if !self.disturbed.is_empty() {
+            sentences.push(format!(
+                "**Others were busy during most runs of these cases, whose rates hold less than their CPU ratios:** {}",
+                self.disturbed.join("; ")
+            ));
         }
         sentences
     }
@@ -52,7 +54,8 @@ mod tests {
 
     fn said(is_pinned: bool, is_first: bool, median: f64) -> String {
         let others_cpu = Some(Spread { median, min: 0.0, max: 0.5 });
-        Surroundings { is_pinned, is_first, others_cpu }.in_words().join(". ")
+        let disturbed = if median > OTHERS_CPU_MAX { vec!["a".into(), "b".into()] } else { Vec::new() };
+        Surroundings { is_pinned, is_first, others_cpu, disturbed }.in_words().join(". ")
     }
 
     #[test]
@@ -67,6 +70,8 @@ mod tests {
     #[test]
     fn whatever_makes_figures_doubtful_is_told_in_bold() {
         assert!(said(false, false, 0.0).starts_with("**Not pinned"));
-        assert!(said(true, true, 0.3).contains("**The machine was busy"));
+        assert!(
+            said(true, true, 0.3).contains("**Others were busy") && said(true, true, 0.3).ends_with("a; b")
+        );
     }
 }
