@@ -1,7 +1,7 @@
 //! Logins with wrong passwords, as many as the server answers, until it is told to stop.
 //!
-//! Each is of another user, none of whom there is, so that the limit for one user does not end it: the server pays a bcrypt
-//! for each that it takes.
+//! Each is of another user, none of whom there is, so that the limit for one user does not end it, and as many are in flight
+//! as the server takes of one peer: each of them a bcrypt, one after the other, without a pause.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -23,7 +23,7 @@ use crate::tls::Material;
 pub(crate) fn run(options: &Options) -> Result<(), Failure> {
     let home = Home::open(options.required::<String>("home")?)?;
     let identity: String = options.get("identity")?.unwrap_or_else(|| "localhost".to_owned());
-    let in_flight: usize = options.get("in-flight")?.unwrap_or(8);
+    let in_flight: usize = options.get("in-flight")?.unwrap_or(4);
     let address = options.required("address")?;
     options.refuse_unused()?;
     let ring = Arc::new(home.envelope_keys()?);
@@ -40,9 +40,7 @@ pub(crate) fn run(options: &Options) -> Result<(), Failure> {
                 while let Ok(login) = login(&ring) {
                     match client.post(login).await {
                         Ok(401) => counts.wrong.set(counts.wrong.get() + 1),
-                        Ok(429) => {
-                            counts.too_many.set(counts.too_many.get() + 1);
-                        }
+                        Ok(429) => counts.too_many.set(counts.too_many.get() + 1),
                         Ok(_) => counts.other.set(counts.other.get() + 1),
                         Err(_) => return,
                     }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::histogram::Histogram;
-use crate::process::{Memory, cpu_time};
+use crate::process::{Memory, cpu_time, cpu_time_of_all};
 
 /// Counts answers.
 pub(crate) struct Gauge {
@@ -21,10 +21,16 @@ pub(crate) struct Gauge {
 
 struct Span {
     begun_at: Instant,
-    cpu_before: Duration,
-    server_cpu_before: Duration,
+    cpu_before: CpuTimes,
     messages: u64,
     latencies: Histogram,
+}
+
+/// Processor time so far.
+struct CpuTimes {
+    own: Duration,
+    server: Duration,
+    all: Duration,
 }
 
 impl Gauge {
@@ -40,10 +46,8 @@ impl Gauge {
 
     /// Begins the span.
     pub(crate) fn begin(&self) -> Result<(), String> {
-        let (cpu_before, server_cpu_before) = self.cpu_times()?;
-        let latencies = Histogram::new();
-        *self.span() =
-            Some(Span { begun_at: Instant::now(), cpu_before, server_cpu_before, messages: 0, latencies });
+        let (cpu_before, latencies) = (self.cpu_times()?, Histogram::new());
+        *self.span() = Some(Span { begun_at: Instant::now(), cpu_before, messages: 0, latencies });
         Ok(())
     }
 
@@ -60,7 +64,10 @@ impl Gauge {
         self.is_over.store(true, Ordering::Relaxed);
         let span = self.span().take().ok_or("nothing was begun")?;
         let secs = span.begun_at.elapsed().as_secs_f64();
-        let (cpu, server_cpu) = self.cpu_times()?;
+        let (now, before) = (self.cpu_times()?, &span.cpu_before);
+        let own = now.own.saturating_sub(before.own);
+        let server = now.server.saturating_sub(before.server);
+        let others = now.all.saturating_sub(before.all).saturating_sub(own + server);
         Ok(json!({
             "messages": span.messages,
             "secs": secs,
@@ -68,16 +75,16 @@ impl Gauge {
             "p50_us": span.latencies.quantile_micros(0.5),
             "p99_us": span.latencies.quantile_micros(0.99),
             "max_us": span.latencies.max_micros(),
-            "cpu_secs": cpu.saturating_sub(span.cpu_before).as_secs_f64(),
-            "server_cpu_secs": self.server_pid.is_some()
-                .then(|| server_cpu.saturating_sub(span.server_cpu_before).as_secs_f64()),
+            "cpu_secs": own.as_secs_f64(),
+            "server_cpu_secs": self.server_pid.is_some().then_some(server.as_secs_f64()),
+            "others_cpu_secs": others.as_secs_f64(),
             "rss_peak_bytes": Memory::now()?.peak,
         }))
     }
 
-    fn cpu_times(&self) -> Result<(Duration, Duration), String> {
+    fn cpu_times(&self) -> Result<CpuTimes, String> {
         let server = self.server_pid.as_deref().map_or(Ok(Duration::ZERO), cpu_time)?;
-        Ok((cpu_time("self")?, server))
+        Ok(CpuTimes { own: cpu_time("self")?, server, all: cpu_time_of_all()? })
     }
 
     fn span(&self) -> MutexGuard<'_, Option<Span>> {

@@ -42,7 +42,7 @@ Programs:
               --mode raw|local|send|send_all|request (send), --bytes N (64), --in-flight N (1), --batch N (100), --secs S (1),
               --warm-up S (0.3), --connections N, --server-pid PID, --cold full|resumed
   flood       logs in with wrong passwords until it is told to stop: --home DIR, --address HOST:PORT,
-              --identity NAME (localhost), --in-flight N (8)
+              --identity NAME (localhost), --in-flight N (4)
   seal        seals and opens, beside another Fernet and the bare primitives: --secs S (0.3)
   remember    ids in the memory inbox: --ids N (10000000)
 ";

@@ -24,6 +24,21 @@ fn ticks(stat: &str) -> Option<u32> {
     user.checked_add(kernel)
 }
 
+/// The processor time that all processes of the machine have used, or that its host took away, all processors together.
+/// Interrupts are left out: they are nobody's.
+pub(crate) fn cpu_time_of_all() -> Result<Duration, String> {
+    let path = "/proc/stat";
+    let text = fs::read_to_string(path).map_err(|error| format!("{path}: {error}"))?;
+    ticks_of_all(&text).map(|ticks| TICK * ticks).ok_or_else(|| format!("{path} is not understood"))
+}
+
+/// `user`, `nice`, `system` and `steal` of the first line of `/proc/stat`, proc(5).
+fn ticks_of_all(stat: &str) -> Option<u32> {
+    let fields = stat.lines().next()?.strip_prefix("cpu ")?.split_whitespace();
+    let fields: Vec<u32> = fields.map(|field| field.parse().ok()).collect::<Option<_>>()?;
+    [0, 1, 2, 7].into_iter().map(|index| fields.get(index).copied()).sum()
+}
+
 /// The memory of this process, in bytes.
 pub(crate) struct Memory {
     /// Resident now.
@@ -59,6 +74,13 @@ mod tests {
         assert_eq!(ticks(stat), Some(281));
         assert_eq!(ticks("7 (a) S 1 2"), None);
         assert_eq!(ticks(""), None);
+    }
+
+    #[test]
+    fn processor_time_of_all_is_that_of_processes_and_what_was_taken_away() {
+        assert_eq!(ticks_of_all("cpu  100 20 3 4000 500 60 70 8 9 10\ncpu0 1 2 3\n"), Some(131));
+        assert_eq!(ticks_of_all("cpu  100 20\n"), None);
+        assert_eq!(ticks_of_all(""), None);
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! TCP_NODELAY.
 
 use std::cell::Cell;
+use std::convert::Infallible;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
@@ -17,6 +18,7 @@ use std::time::Duration;
 use actix_rt::net::{ActixStream, Ready, TcpStream};
 use actix_service::Service;
 use actix_tls::connect::{ConnectError, ConnectInfo, Connection};
+use awc::body::{BodySize, MessageBody};
 use awc::http::Uri;
 use bytes::Bytes;
 use rustls::{ClientConfig, HandshakeKind};
@@ -29,6 +31,9 @@ use crate::Failure;
 
 /// Longer than anything here takes.
 const FOREVER: Duration = Duration::from_secs(3600);
+
+/// How much of a body awc gets at a time.
+const PIECE_BYTES: usize = 64 * 1024;
 
 /// Posts to one server. Must be made and used on one thread, within an actix runtime.
 pub(crate) struct RawClient {
@@ -68,7 +73,8 @@ impl RawClient {
     pub(crate) async fn post(&self, body: Bytes) -> Result<u16, Failure> {
         let request = self.client.post(self.uri.clone());
         let request = request.insert_header((awc::http::header::CONTENT_TYPE, "application/octet-stream"));
-        let mut response = request.send_body(body).await.map_err(|error| error.to_string())?;
+        let mut response =
+            request.send_body(Pieces { rest: body }).await.map_err(|error| error.to_string())?;
         response.body().await.map_err(|error| error.to_string())?;
         Ok(response.status().as_u16())
     }
@@ -76,6 +82,25 @@ impl RawClient {
     /// How many handshakes resumed an earlier session.
     pub(crate) fn resumed(&self) -> u64 {
         self.resumed.get()
+    }
+}
+
+/// A body in pieces: awc copies each into a buffer that it keeps, which a whole megabyte would make grow anew each time.
+struct Pieces {
+    rest: Bytes,
+}
+
+impl MessageBody for Pieces {
+    type Error = Infallible;
+
+    fn size(&self) -> BodySize {
+        BodySize::Sized(self.rest.len() as u64)
+    }
+
+    fn poll_next(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Bytes, Infallible>>> {
+        let this = self.get_mut();
+        let piece = this.rest.split_to(this.rest.len().min(PIECE_BYTES));
+        Poll::Ready((!piece.is_empty()).then_some(Ok(piece)))
     }
 }
 

@@ -11,12 +11,15 @@ mod page;
 mod processes;
 mod rounds;
 mod statistics;
+mod surroundings;
 mod tables;
 
 pub(crate) use options::Options;
 
 use crate::e2e::{self, Built};
-use processes::World;
+use processes::{First, World};
+use rounds::Measured;
+use surroundings::Surroundings;
 
 /// Builds, measures, prints the tables, and writes the page if that was asked for; true when everything could be measured.
 pub(crate) fn run_alone(options: &Options) -> bool {
@@ -30,22 +33,50 @@ pub(crate) fn run_alone(options: &Options) -> bool {
     }
 }
 
+/// Runs each kind of case for a moment with what a scenario has built. The error says what does not run.
+pub(crate) fn run_quickly(built: &Built) -> Result<(), String> {
+    let options = Options::quick();
+    let measured = rounds::run(&World::new(built), &options, &mut |_| ())?;
+    shown(&measured, &options)
+}
+
 fn measure(built: &Built, options: &Options) -> Result<(), String> {
     let world = World::new(built);
-    if !world.is_pinned() {
-        println!("bench: no taskset, or no second processor: everything runs where the system puts it");
-    }
+    // The short form measures nothing, and has no business before others.
+    let first = if options.quick { None } else { First::go() };
     let measured = rounds::run(&world, options, &mut |line| eprintln!("bench: {line}"))?;
+    let surroundings = Surroundings {
+        is_pinned: world.is_pinned(),
+        is_first: first.is_some(),
+        others_cpu: measured.disturbance(),
+        disturbed: measured.disturbed(surroundings::OTHERS_CPU_MAX),
+    };
+    drop(first);
     if measured.samples.is_empty() && measured.figures.is_empty() {
         return Err(format!("nothing has `{}` in its name", options.only.as_deref().unwrap_or_default()));
+    }
+    if options.quick {
+        shown(&measured, options)?;
+        println!("bench: everything runs; a debug build for a moment has no figures to show");
+        return Ok(());
     }
     let tables = tables::all(&measured);
     for table in &tables {
         println!("\n{}\n", table.name);
         print!("{}", table.markdown());
     }
+    println!("\n{}", surroundings.in_words().join("\n"));
     if options.write {
-        page::write(options, world.is_pinned(), &tables, &charts::all(&measured))?;
+        page::write(options, &surroundings, &tables, &charts::all(&measured))?;
+    }
+    Ok(())
+}
+
+/// That what was measured can be shown: a table and, of everything, a chart.
+fn shown(measured: &Measured, options: &Options) -> Result<(), String> {
+    let (tables, charts) = (tables::all(measured), charts::all(measured));
+    if tables.is_empty() || (options.only.is_none() && charts.is_empty()) {
+        return Err("what was measured is in no table, or in no chart".to_owned());
     }
     Ok(())
 }

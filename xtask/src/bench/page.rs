@@ -8,6 +8,7 @@ use std::process::Command;
 use std::{fs, thread};
 
 use super::options::Options;
+use super::surroundings::Surroundings;
 use super::tables::Table;
 use crate::cargo;
 
@@ -26,7 +27,7 @@ pub(super) struct Chart {
 /// Writes tables and charts, and what they were measured on. Everything or, when a block is missing, nothing.
 pub(super) fn write(
     options: &Options,
-    is_pinned: bool,
+    surroundings: &Surroundings,
     tables: &[Table],
     charts: &[Chart],
 ) -> Result<(), String> {
@@ -34,7 +35,7 @@ pub(super) fn write(
     let path = root.join(PAGE);
     let said = |path: &Path, error: std::io::Error| format!("{}: {error}", path.display());
     let mut text = fs::read_to_string(&path).map_err(|error| said(&path, error))?;
-    text = replaced(&text, "measured on", &measured_on(options, is_pinned))?;
+    text = replaced(&text, "measured on", &measured_on(options, surroundings))?;
     for table in tables {
         text = replaced(&text, table.name, &table.markdown())?;
     }
@@ -57,25 +58,21 @@ fn replaced(text: &str, name: &str, content: &str) -> Result<String, String> {
 }
 
 /// On what, with what, and when.
-fn measured_on(options: &Options, is_pinned: bool) -> String {
+fn measured_on(options: &Options, surroundings: &Surroundings) -> String {
     let cpu = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let memory = fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let cores = thread::available_parallelism().map_or(0, usize::from);
-    let pinned = if is_pinned {
-        "servers on core 0, clients on core 1"
-    } else {
-        "**not pinned to cores: servers and clients take each other's time**"
-    };
     let command = format!("cargo xtask bench --write --rounds {} --secs {}", options.rounds, options.secs);
-    [
-        format!("- Machine: {}, {cores} cores, {} of memory", model(&cpu), total(&memory)),
-        format!("- System: {}", output("uname", &["-srm"])),
-        format!("- Compiler: {}", output("rustc", &["--version"])),
-        format!("- Command: `{command}`; {pinned}"),
-        format!("- Commit: {}", commit(&output("git", &["rev-parse", "--short=12", "HEAD"]), &changes())),
-        format!("- Date: {}", output("date", &["-u", "+%Y-%m-%d"])),
-    ]
-    .join("\n")
+    let mut lines = vec![
+        format!("Machine: {}, {cores} cores, {} of memory", model(&cpu), total(&memory)),
+        format!("System: {}", output("uname", &["-srm"])),
+        format!("Compiler: {}", output("rustc", &["--version"])),
+        format!("Command: `{command}`"),
+        format!("Commit: {}", commit(&output("git", &["rev-parse", "--short=12", "HEAD"]), &changes())),
+        format!("Date: {}", output("date", &["-u", "+%Y-%m-%d"])),
+    ];
+    lines.extend(surroundings.in_words());
+    lines.iter().map(|line| format!("- {line}\n")).collect()
 }
 
 fn model(cpuinfo: &str) -> &str {

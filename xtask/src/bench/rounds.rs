@@ -4,6 +4,7 @@
 //! for the tables to say.
 
 use std::collections::BTreeMap;
+use std::time::Instant;
 
 use serde_json::Value;
 
@@ -11,6 +12,7 @@ use super::cases::{self, Case, Way};
 use super::options::Options;
 use super::others;
 use super::processes::{Place, Process, World};
+use super::statistics::Spread;
 
 /// What one run of a case brought.
 #[derive(Clone, Debug, Default)]
@@ -24,6 +26,10 @@ pub(super) struct Sample {
     /// Processor time for a message, in microseconds.
     pub(super) client_cpu_us: f64,
     pub(super) server_cpu_us: f64,
+    /// How much of a processor's time other processes used meanwhile; 0 where several clients would count each other.
+    pub(super) others_cpu: f64,
+    /// Logins of the flood that were answered with a refusal, a second.
+    pub(super) logins_rate: f64,
     /// The most memory that was resident, in bytes. Of several clients, the largest.
     pub(super) client_peak: f64,
     pub(super) server_peak: f64,
@@ -42,6 +48,18 @@ impl Measured {
     /// One figure of each sample of a case.
     pub(super) fn each(&self, case: &Case, figure: fn(&Sample) -> f64) -> Vec<f64> {
         self.samples.get(case).map(|samples| samples.iter().map(figure).collect()).unwrap_or_default()
+    }
+
+    /// How much of a processor's time other processes used meanwhile, of all samples.
+    pub(super) fn disturbance(&self) -> Option<Spread> {
+        Spread::of(self.samples.values().flatten().map(|sample| sample.others_cpu))
+    }
+
+    /// The cases during most of whose runs others used more than this part of a core.
+    pub(super) fn disturbed(&self, others_cpu_max: f64) -> Vec<String> {
+        let others = |case: &Case| Spread::of(self.each(case, |sample| sample.others_cpu));
+        let is_disturbed = |case: &&Case| others(case).is_some_and(|others| others.median > others_cpu_max);
+        self.samples.keys().filter(is_disturbed).map(Case::to_string).collect()
     }
 
     /// Takes in one more figure.
@@ -90,7 +108,7 @@ fn wanted(options: &Options) -> Vec<Case> {
 fn run_case(world: &World, case: &Case, options: &Options) -> Result<Sample, String> {
     let server = world.serve(case.way, case.inbox)?;
     let home = world.home().display().to_string();
-    let mut flooders = Vec::new();
+    let (mut flooders, flood_begun) = (Vec::new(), Instant::now());
     if case.flooded {
         for name in FLOODERS {
             let arguments = ["flood", "--home", &home, "--address", &server.address, "--identity", name];
@@ -99,22 +117,27 @@ fn run_case(world: &World, case: &Case, options: &Options) -> Result<Sample, Str
             flooders.push(flooder);
         }
     }
+    // A bcrypt takes a good part of a second.
+    let secs = if case.flooded { options.secs * 3.0 } else { options.secs };
     let clients: Vec<Process> = (0..case.clients)
-        .map(|_| world.send(case, &server, options.secs, options.warm_up_secs))
+        .map(|_| world.send(case, &server, secs, options.warm_up_secs))
         .collect::<Result<_, _>>()?;
     let mut said = Vec::new();
     for client in clients {
         said.extend(client.finish()?);
     }
+    let mut logins = 0.0;
     for flooder in flooders {
-        let logins = flooder.stop()?;
-        let wrong: f64 = logins.iter().map(|line| number(line, "wrong")).sum::<Result<f64, _>>()?;
-        if wrong == 0.0 && !options.quick {
-            return Err("no login of the flood was answered".to_owned());
+        for line in flooder.stop()? {
+            logins += number(&line, "wrong")?;
+            if number(&line, "other")? > 0.0 {
+                return Err(format!("the flood had an answer that it should not have: {line}"));
+            }
         }
     }
+    let flooded_secs = flood_begun.elapsed().as_secs_f64();
     let stopped = server.stop()?;
-    sample(case, &said, &stopped)
+    Ok(Sample { logins_rate: logins / flooded_secs, ..sample(case, &said, &stopped)? })
 }
 
 /// What the clients and the server said, put together.
@@ -137,6 +160,12 @@ fn sample(case: &Case, clients: &[Value], server: &Value) -> Result<Sample, Stri
         client_cpu_us: sum("cpu_secs")? / messages * 1e6,
         // Each client has read the same clock of the one server.
         server_cpu_us: worst("server_cpu_secs")? / messages * 1e6,
+        others_cpu: if case.clients == 1 && !case.flooded {
+            sum("others_cpu_secs")? / sum("secs")?
+        } else {
+            0.0
+        },
+        logins_rate: 0.0,
         client_peak: worst("rss_peak_bytes")?,
         server_peak: number(server, "rss_peak_bytes")?,
     })
@@ -156,7 +185,7 @@ mod tests {
     fn client(rate: f64, p99_us: f64) -> Value {
         json!({
             "messages": rate, "rate": rate, "p50_us": 10.0, "p99_us": p99_us, "max_us": 30.0, "cpu_secs": 0.5,
-            "server_cpu_secs": 1.0, "rss_peak_bytes": 100
+            "server_cpu_secs": 1.0, "others_cpu_secs": 0.1, "secs": 1.0, "rss_peak_bytes": 100
         })
     }
 
@@ -167,6 +196,16 @@ mod tests {
         let sample = sample(&case, &[client(100.0, 20.0), client(300.0, 40.0)], &server).unwrap();
         assert_eq!((sample.rate, sample.p99_us, sample.server_peak), (400.0, 40.0, 7.0));
         assert_eq!((sample.client_cpu_us, sample.server_cpu_us), (2500.0, 2500.0));
+    }
+
+    #[test]
+    fn a_case_is_disturbed_when_most_of_its_runs_are() {
+        let mut measured = Measured::default();
+        let runs =
+            |figures: [f64; 3]| figures.map(|others_cpu| Sample { others_cpu, ..Sample::default() }).to_vec();
+        measured.samples.insert(Case::raw(64, 1), runs([0.9, 0.0, 0.0]));
+        measured.samples.insert(Case::raw(64, 16), runs([0.9, 0.0, 0.2]));
+        assert_eq!(measured.disturbed(0.1), ["raw, 64 B, 16 in flight"]);
     }
 
     #[test]

@@ -97,13 +97,19 @@ pub(super) fn ratio(measured: &Measured, case: &Case) -> Option<Spread> {
     ratio_to(measured, case, &case.raw_beside())
 }
 
+/// How many times as much processor time of both ends a raw message takes, round by round.
+fn cpu_ratio(measured: &Measured, case: &Case) -> Option<Spread> {
+    let both = |case: &Case| measured.each(case, |sample| sample.client_cpu_us + sample.server_cpu_us);
+    Spread::of_ratios(&both(&case.raw_beside()), &both(case))
+}
+
 fn throughput(measured: &Measured) -> Table {
-    let head = ["message", "in flight", "raw /s", "`send` /s", "ratio", "min–max"];
+    let head = ["message", "in flight", "raw /s", "`send` /s", "ratio", "min–max", "CPU ratio"];
     let mut table = Table::new("throughput", 1, &head);
     for (bytes, in_flight) in sizes_and_depths() {
         let (raw, send) = (Case::raw(bytes, in_flight), Case::send(Inbox::Memory, bytes, in_flight));
         let (Some(raw), Some(rate)) = (rate(measured, &raw), rate(measured, &send)) else { continue };
-        let Some(ratio) = ratio(measured, &send) else { continue };
+        let (Some(ratio), Some(cpu)) = (ratio(measured, &send), cpu_ratio(measured, &send)) else { continue };
         table.rows.push(vec![
             size(bytes),
             in_flight.to_string(),
@@ -111,13 +117,25 @@ fn throughput(measured: &Measured) -> Table {
             count(rate),
             figure(ratio.median),
             range(&ratio),
+            figure(cpu.median),
         ]);
     }
     table
 }
 
 fn more_ways(measured: &Measured) -> Table {
-    let head = ["", "message", "in flight", "messages /s", "raw /s", "ratio", "min–max"];
+    let head = [
+        "",
+        "message",
+        "in flight",
+        "messages /s",
+        "raw /s",
+        "ratio",
+        "min–max",
+        "CPU ratio",
+        "p50 µs",
+        "p99 µs",
+    ];
     let mut table = Table::new("more ways", 2, &head);
     let mut rows = Vec::new();
     for (bytes, in_flight) in sizes_and_depths() {
@@ -132,20 +150,21 @@ fn more_ways(measured: &Measured) -> Table {
     }
     rows.push(("`request`, with its reply", Case::request(64, 1)));
     for (what, case) in rows {
-        let Some(ratio) = ratio(measured, &case) else { continue };
-        let (Some(own), Some(raw)) = (rate(measured, &case), rate(measured, &case.raw_beside())) else {
-            continue;
-        };
+        let (Some(ratio), Some(cpu)) = (ratio(measured, &case), cpu_ratio(measured, &case)) else { continue };
         // Of batches one is in flight, and of raw messages one.
-        table.rows.push(vec![
-            what.to_owned(),
-            size(case.bytes),
-            case.in_flight.to_string(),
-            count(own),
-            count(raw),
-            figure(ratio.median),
-            range(&ratio),
-        ]);
+        let cells = [
+            Some(what.to_owned()),
+            Some(size(case.bytes)),
+            Some(case.in_flight.to_string()),
+            rate(measured, &case).map(count),
+            rate(measured, &case.raw_beside()).map(count),
+            Some(figure(ratio.median)),
+            Some(range(&ratio)),
+            Some(figure(cpu.median)),
+            median(measured, &case, |sample| sample.p50_us).map(count),
+            median(measured, &case, |sample| sample.p99_us).map(count),
+        ];
+        table.rows.extend(cells.into_iter().collect::<Option<Vec<_>>>());
     }
     table
 }
@@ -251,7 +270,16 @@ fn clients(measured: &Measured) -> Table {
 }
 
 fn flood(measured: &Measured) -> Table {
-    let head = ["in flight", "`send` /s", "during the flood /s", "ratio", "min–max", "p99 µs", "p99 during"];
+    let head = [
+        "in flight",
+        "`send` /s",
+        "during the flood /s",
+        "ratio",
+        "min–max",
+        "p99 µs",
+        "p99 during",
+        "logins refused /s",
+    ];
     let mut table = Table::new("flood", 0, &head);
     for in_flight in IN_FLIGHT {
         let (calm, flooded) = (Case::send(Inbox::Memory, 64, in_flight), Case::flooded(in_flight));
@@ -265,6 +293,7 @@ fn flood(measured: &Measured) -> Table {
             Some(range(&ratio)),
             p99(&calm),
             p99(&flooded),
+            median(measured, &flooded, |sample| sample.logins_rate).map(figure),
         ];
         table.rows.extend(cells.into_iter().collect::<Option<Vec<_>>>());
     }
@@ -370,7 +399,14 @@ mod tests {
     use super::*;
 
     fn sample(rate: f64) -> Sample {
-        Sample { rate, p50_us: 10.0, p99_us: 20.0, max_us: 30.0, ..Sample::default() }
+        Sample {
+            rate,
+            p50_us: 10.0,
+            p99_us: 20.0,
+            max_us: 30.0,
+            client_cpu_us: 1e6 / rate,
+            ..Sample::default()
+        }
     }
 
     fn measured() -> Measured {
@@ -384,7 +420,7 @@ mod tests {
     #[test]
     fn a_row_holds_medians_and_the_ratio_of_each_round() {
         let table = throughput(&measured());
-        assert_eq!(table.rows, [["64 B", "1", "20,000", "10,000", "0.50", "0.50–0.60"]]);
+        assert_eq!(table.rows, [["64 B", "1", "20,000", "10,000", "0.50", "0.50–0.60", "0.50"]]);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! People and `cargo xtask test` come here. Each scenario is a function with a sentence for a name and a temporary home
 //! of its own; a panic in it is its failure, and the others go on. Nothing here links the crates it drives.
 
+mod benches;
 mod commands;
 mod console;
 mod init;
@@ -78,6 +79,7 @@ const SCENARIOS: &[(&str, Scenario)] = &[
     ("the inbox in memory is caught losing messages when it is killed", troubles::memory_is_caught),
     ("on a full disk senders are refused and what was acknowledged is kept", no_room::full_disk),
     ("with nobody reading a full inbox sends senders away until somebody reads", no_room::nobody_reads),
+    ("every kind of case of the bench runs and brings messages", benches::quick),
     ("no key, session or password is in any log at trace", secrets::no_secret_is_logged),
     ("the admin's password is in no log at trace", secrets::no_admin_password_is_logged),
     ("no message and no reply is in any log at trace", secrets::no_message_is_logged),
@@ -148,10 +150,17 @@ fn run_one(name: &str, scenario: Scenario, built: &Built) -> Counts {
     }
 }
 
-/// Builds the command as README.md has it built, and the examples as `cargo test --workspace` does, so that neither
-/// is built twice.
+/// Builds the command as README.md has it built, and the examples and what is measured as `cargo test --workspace` does, so
+/// that nothing is built twice.
 fn build() -> Result<Built, String> {
-    build_with(&[&["build", "-p", "web-ipc-cli"], &["build", "--workspace", "--examples"]], "debug")
+    build_with(
+        &[
+            &["build", "-p", "web-ipc-cli"],
+            &["build", "--workspace", "--examples"],
+            &["build", "--workspace", "--bin", "ipc-bench"],
+        ],
+        "debug",
+    )
 }
 
 /// Builds what long runs drive as its users would run it.

@@ -1,0 +1,85 @@
+//! Putting, taking and acknowledging, one message and a hundred at a time, in memory and in a file.
+//! `cargo bench -p ipc-inbox`.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime};
+
+use divan::Bencher;
+use divan::counter::ItemsCount;
+use ipc_inbox::{DurableOptions, Inbox, MemoryOptions, Message, Put};
+use ipc_protocol::MessageId;
+use tokio::runtime::Runtime;
+
+/// Messages at a time.
+const COUNTS: [usize; 2] = [1, 100];
+
+fn main() {
+    divan::main();
+}
+
+fn runtime() -> Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime can be made")
+}
+
+/// So many messages, none of which was there before.
+fn messages(count: usize) -> Vec<Message> {
+    static NUMBER: AtomicU64 = AtomicU64::new(0);
+    let (user, received_at) = (Arc::from("ipc-admin"), SystemTime::now());
+    let message = |_| {
+        let number = u128::from(NUMBER.fetch_add(1, Ordering::Relaxed));
+        Message {
+            // Spread out as random ids are.
+            id: MessageId::from_random(
+                number.wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835).to_be_bytes(),
+            ),
+            user: Arc::clone(&user),
+            certificate: None,
+            received_at,
+            body: r#"{"test":1}"#.into(),
+            wants_reply: false,
+        }
+    };
+    (0..count).map(message).collect()
+}
+
+async fn put_take_and_acknowledge(inbox: &Inbox, messages: Vec<Message>) {
+    let count = messages.len();
+    for put in inbox.put_all(messages, Duration::ZERO).await {
+        assert_eq!(put, Ok(Put::Accepted));
+    }
+    let mut taken = 0;
+    while taken < count {
+        let deliveries = inbox.recv_many(count).await;
+        taken += deliveries.len();
+        // All are begun before the first is waited for: they share a commit.
+        let mut acknowledging: Vec<_> =
+            deliveries.into_iter().map(|delivery| Box::pin(delivery.ack())).collect();
+        std::future::poll_fn(|context| {
+            acknowledging.retain_mut(|ack| ack.as_mut().poll(context).is_pending());
+            if acknowledging.is_empty() { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
+        })
+        .await;
+    }
+}
+
+#[divan::bench(args = COUNTS)]
+fn memory(bencher: Bencher<'_, '_>, count: usize) {
+    let (runtime, inbox) = (runtime(), MemoryOptions::default().build());
+    bencher
+        .counter(ItemsCount::new(count))
+        .with_inputs(|| messages(count))
+        .bench_local_values(|messages| runtime.block_on(put_take_and_acknowledge(&inbox, messages)));
+}
+
+#[divan::bench(args = COUNTS, max_time = 2)]
+fn durable(bencher: Bencher<'_, '_>, count: usize) {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let runtime = runtime();
+    let opened = runtime.block_on(DurableOptions::default().open(directory.path().join("inbox.db")));
+    let inbox = opened.expect("an inbox can be made").inbox().clone();
+    bencher
+        .counter(ItemsCount::new(count))
+        .with_inputs(|| messages(count))
+        .bench_local_values(|messages| runtime.block_on(put_take_and_acknowledge(&inbox, messages)));
+}
