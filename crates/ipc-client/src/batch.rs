@@ -12,8 +12,9 @@ use tokio::time::{Instant, sleep};
 
 use crate::errand::{Errand, Fault, Next, give_up};
 use crate::error::{Outcome, SendError};
+use crate::random::random;
 use crate::retry::Pauses;
-use crate::send::{Sender, printable, random};
+use crate::send::{Sender, printable};
 use crate::session::Generation;
 
 /// What a message costs in a batch beside its body: its id and the members around it.
@@ -312,7 +313,7 @@ impl Sender {
             batch.settle(position, if sent.duplicate { Fate::Duplicate } else { Fate::Sent });
             return Ok(true);
         }
-        let id = MessageId::from_random(random().map_err(give_up)?);
+        let id = self.draw_id().map_err(give_up)?;
         let write = |buffer: &mut Vec<u8>| batch.write(piece, buffer);
         let answer = self
             .post_with_session(Route::MessageBatch, id, (batch.bytes + 2, write), errand, used, permit)

@@ -13,9 +13,8 @@ use tokio::time::Instant;
 
 use crate::blocking;
 use crate::builder::ClientBuilder;
-use crate::combine::{Done, Waiting};
 use crate::error::SendError;
-use crate::send::{Config, random};
+use crate::send::Config;
 use crate::worker::Job;
 
 /// A message that the server has put into its inbox.
@@ -101,9 +100,8 @@ impl Client {
         let body = shared.body(message);
         async move {
             let body = body?;
-            let id = MessageId::from_random(random()?);
             let deadline_at = Instant::now() + shared.facts.deadline;
-            shared.ask(|done| Job::Submit(Waiting { id, body, deadline_at, done: Done::Send(done) })).await
+            shared.ask(|done| Job::Submit { body, deadline_at, done }).await
         }
     }
 

@@ -41,15 +41,15 @@ const WAITING_BYTES: usize = GROUP_BYTES_MAX / 2;
 const LATE_AFTER: Duration = Duration::from_millis(5);
 
 /// A message that waits to go out.
-pub(crate) struct Waiting {
-    pub(crate) id: MessageId,
-    pub(crate) body: String,
-    pub(crate) deadline_at: Instant,
-    pub(crate) done: Done,
+struct Waiting {
+    id: MessageId,
+    body: String,
+    deadline_at: Instant,
+    done: Done,
 }
 
 /// Who is to hear what became of a message.
-pub(crate) enum Done {
+enum Done {
     /// Whoever called `send`: what comes of this attempt or of those after it.
     Send(oneshot::Sender<Result<Sent, SendError>>),
     /// The errand that makes this attempt: what comes of it alone.
@@ -57,7 +57,7 @@ pub(crate) enum Done {
 }
 
 /// What came of an attempt, and the message's body back.
-pub(crate) struct Attempted {
+struct Attempted {
     body: String,
     result: Result<Sent, (Fault, Generation)>,
 }
@@ -161,8 +161,21 @@ impl Drop for Flight {
 }
 
 impl Sender {
+    /// Sends a message, whose body is JSON text, under an id of its own.
+    pub(crate) fn send(
+        self: &Rc<Self>,
+        body: String,
+        deadline_at: Instant,
+        done: oneshot::Sender<Result<Sent, SendError>>,
+    ) {
+        match self.draw_id() {
+            Ok(id) => self.enqueue(Waiting { id, body, deadline_at, done: Done::Send(done) }),
+            Err(error) => drop(done.send(Err(error))),
+        }
+    }
+
     /// Sends a message, together with others where there are some. Who waits hears of it by its `done`.
-    pub(crate) fn enqueue(self: &Rc<Self>, message: Waiting) {
+    fn enqueue(self: &Rc<Self>, message: Waiting) {
         self.outgoing.push(message);
         self.launch();
     }

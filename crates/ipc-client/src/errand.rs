@@ -15,8 +15,9 @@ use tokio::time::{Instant, sleep};
 
 use crate::connect::Attempt;
 use crate::error::{Outcome, SendError};
+use crate::random::random;
 use crate::retry::Pauses;
-use crate::send::{Sender, random};
+use crate::send::Sender;
 use crate::session::Generation;
 
 /// Why an attempt failed, and what might help.

@@ -92,6 +92,7 @@ mod errand;
 mod error;
 mod http;
 mod local;
+mod random;
 mod request;
 mod retry;
 mod send;

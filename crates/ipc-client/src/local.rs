@@ -9,7 +9,6 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use ipc_home::Home;
-use ipc_protocol::MessageId;
 use serde::Serialize;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -18,10 +17,9 @@ use futures_core::Stream;
 
 use crate::builder::ClientBuilder;
 use crate::client::{Client, Sent};
-use crate::combine::{Done, Waiting};
 use crate::error::SendError;
 use crate::request::Reply;
-use crate::send::{Sender, random};
+use crate::send::Sender;
 use crate::send_all::{Items, SendAll};
 
 /// Sends messages to one server, from the thread it was built on.
@@ -74,10 +72,9 @@ impl LocalClient {
         let body = self.client.shared.body(message);
         async move {
             let body = body?;
-            let id = MessageId::from_random(random()?);
             let deadline_at = Instant::now() + sender.deadline;
             let (done, sent) = oneshot::channel();
-            sender.enqueue(Waiting { id, body, deadline_at, done: Done::Send(done) });
+            sender.send(body, deadline_at, done);
             sent.await.unwrap_or(Err(SendError::Stopped))
         }
     }

@@ -14,7 +14,8 @@ use tokio::time::Instant;
 use crate::client::Client;
 use crate::errand::{Errand, Fault, Next};
 use crate::error::{NoReply, Outcome, SendError};
-use crate::send::{Sender, random, text};
+use crate::random::random;
+use crate::send::{Sender, text};
 use crate::session::Generation;
 use crate::worker::Job;
 

@@ -26,6 +26,7 @@ use crate::connect::{Attempt, Dialer};
 use crate::errand::{Errand, Fault, Next, give_up};
 use crate::error::SendError;
 use crate::http::{Answer, Http, Question};
+use crate::random::Pool;
 use crate::session::{Generation, Keeper, Session};
 
 /// One attempt gets this long, or half of the deadline where that is more: a connection that died unnoticed must not
@@ -77,6 +78,7 @@ pub(crate) struct Sender {
     plaintext_bytes_max: usize,
     /// What many send at the same moment.
     pub(crate) outgoing: Rc<Outgoing>,
+    randomness: RefCell<Pool>,
     _working: Option<mpsc::Sender<Infallible>>,
 }
 
@@ -97,8 +99,14 @@ impl Sender {
             connections_max: config.connections_max,
             plaintext_bytes_max: config.plaintext_bytes_max,
             outgoing: Rc::default(),
+            randomness: RefCell::new(Pool::new()),
             _working: working,
         }
+    }
+
+    /// An id for a message, a batch or a login.
+    pub(crate) fn draw_id(&self) -> Result<MessageId, SendError> {
+        self.randomness.borrow_mut().take().map(MessageId::from_random)
     }
 
     /// Makes one attempt at one message.
@@ -203,7 +211,7 @@ impl Sender {
 
     async fn log_in(&self, errand: &Errand<'_>) -> Result<AuthReply, Fault> {
         let route = Route::ClientAuth;
-        let id = MessageId::from_random(random().map_err(give_up)?);
+        let id = self.draw_id().map_err(give_up)?;
         let Credentials { username, password } = self.credentials.borrow().clone();
         let request = AuthRequest { username, password };
         // Large enough never to grow: growing would leave the password behind in freed memory.
@@ -288,7 +296,7 @@ impl Sender {
         _permit: &SemaphorePermit<'_>,
     ) -> Result<Answer, Fault> {
         // Before there is anything that would have to be wiped.
-        let iv = random().map_err(give_up)?;
+        let iv = self.randomness.borrow_mut().take().map_err(give_up)?;
         let mut buffer = self.buffers.borrow_mut().pop().unwrap_or_default();
         buffer.resize(HEADER_BYTES, 0);
         write(&mut buffer);
@@ -448,12 +456,6 @@ async fn off_this_thread(act: impl FnOnce() + Send + 'static) {
 fn unix_now_secs() -> u64 {
     // A clock before 1970 is wrong, and the server will say so.
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
-}
-
-pub(crate) fn random<const N: usize>() -> Result<[u8; N], SendError> {
-    let mut bytes = [0; N];
-    getrandom::fill(&mut bytes).map_err(|error| SendError::NoRandomness { source: Box::new(error) })?;
-    Ok(bytes)
 }
 
 #[cfg(test)]

@@ -18,7 +18,7 @@ use tokio::time::Instant;
 use crate::batch::{Batch, ENTRY_BYTES, Fate};
 use crate::client::{Client, Shared};
 use crate::error::{Outcome, SendError};
-use crate::send::random;
+use crate::random::Pool;
 use crate::worker::Job;
 
 /// How many messages go into a batch, unless set otherwise.
@@ -219,6 +219,7 @@ where
             bytes_max: batch_bytes.min(around),
             batch: Batch::default(),
             carried: None,
+            randomness: Pool::new(),
             end: None,
         };
         let mut ledger = Ledger { report: Report::default(), told: 0, on_answer };
@@ -311,6 +312,7 @@ struct Packer {
     batch: Batch,
     /// A message that the batch before had no room for.
     carried: Option<(MessageId, String)>,
+    randomness: Pool,
     /// There will be no more messages, or there can be none.
     end: Option<Result<(), SendError>>,
 }
@@ -336,7 +338,7 @@ impl Packer {
             Ok(body) => body,
             Err(error) => return self.batch.push_refused(error),
         };
-        let id = match random() {
+        let id = match self.randomness.take() {
             Ok(bytes) => MessageId::from_random(bytes),
             Err(error) => {
                 self.end = Some(Err(error));

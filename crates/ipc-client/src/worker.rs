@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use crate::batch::Batch;
-use crate::combine::Waiting;
+use crate::client::Sent;
 use crate::errand::Errand;
 use crate::error::SendError;
 use crate::request::Reply;
@@ -20,8 +20,8 @@ use crate::send::{Config, Sender};
 
 /// What a handle asks of the thread.
 pub(crate) enum Job {
-    /// Send a message.
-    Submit(Waiting),
+    /// Send a message, whose body is JSON text.
+    Submit { body: String, deadline_at: Instant, done: oneshot::Sender<Result<Sent, SendError>> },
     /// Send a message and wait for the reply to it.
     Request {
         id: MessageId,
@@ -75,7 +75,7 @@ async fn work(sender: Rc<Sender>, mut jobs: mpsc::UnboundedReceiver<Job>) {
     // The queue has no bound and needs none: each job is taken out at once, and one that nobody waits for ends there.
     while let Some(job) = jobs.recv().await {
         match job {
-            Job::Submit(message) => sender.enqueue(message),
+            Job::Submit { body, deadline_at, done } => sender.send(body, deadline_at, done),
             job => {
                 let sender = sender.clone();
                 actix_rt::spawn(async move { run(&sender, job).await });
@@ -87,7 +87,7 @@ async fn work(sender: Rc<Sender>, mut jobs: mpsc::UnboundedReceiver<Job>) {
 async fn run(sender: &Rc<Sender>, job: Job) {
     // Where nobody waits for the answer any more, nobody misses it.
     match job {
-        Job::Submit(message) => sender.enqueue(message),
+        Job::Submit { body, deadline_at, done } => sender.send(body, deadline_at, done),
         Job::Request { id, body, wait, deadline, deadline_at, mut done } => {
             let errand = Errand::new(deadline_at, deadline, &mut done);
             let result = sender.request_reply(id, &body, wait, &errand).await;

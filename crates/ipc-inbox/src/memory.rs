@@ -2,12 +2,13 @@
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::hash::{BuildHasher, RandomState};
+use std::hash::BuildHasher;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use foldhash::quality::RandomState;
 use ipc_protocol::{MessageId, PLAINTEXT_BYTES_MAX_DEFAULT, REMEMBERED_SECS};
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::Semaphore;
 
 use crate::remembered::{BodyHash, Known, Remembered};
 use crate::replies::Replies;
@@ -92,7 +93,7 @@ impl MemoryOptions {
             arrived: Semaphore::new(0),
             replies: Replies::new(self.remembered_for, self.replies_bytes_max),
             reply_bytes_max: self.reply_bytes_max,
-            body_hasher: RandomState::new(),
+            body_hasher: RandomState::default(),
             state: Mutex::new(State {
                 waiting: VecDeque::new(),
                 remembered: Remembered::new(self.remembered_for, self.remembered_ids_max, Instant::now()),
@@ -109,7 +110,7 @@ struct Memory {
     arrived: Semaphore,
     replies: Replies,
     reply_bytes_max: usize,
-    /// Bodies are told apart by a 64-bit hash (SipHash-1-3) keyed afresh in each process. It need not withstand
+    /// Bodies are told apart by a 64-bit hash (foldhash) keyed afresh in each process. It need not withstand
     /// somebody who knows the key: whoever made two bodies collide would only keep his own second one out.
     body_hasher: RandomState,
     state: Mutex<State>,
@@ -148,6 +149,19 @@ impl Memory {
     fn put_now(&self, message: Message) -> Result<Result<Put, PutError>, Message> {
         let (hash, now) = (self.hash(&message), Instant::now());
         let mut state = self.state();
+        let put = self.put_locked(&mut state, message, hash, now);
+        drop(state);
+        self.tell_of_arrivals(usize::from(matches!(put, Ok(Ok(Put::Accepted)))));
+        put
+    }
+
+    fn put_locked(
+        &self,
+        state: &mut State,
+        message: Message,
+        hash: BodyHash,
+        now: Instant,
+    ) -> Result<Result<Put, PutError>, Message> {
         match state.already(&message, hash, now) {
             Ok(Some(put)) => return Ok(Ok(put)),
             Err(error) => return Ok(Err(error)),
@@ -157,7 +171,14 @@ impl Memory {
         if self.room.try_take(message.body.len()).is_err() {
             return Err(message);
         }
-        Ok(Ok(self.keep(&mut state, message, hash, now)))
+        Ok(Ok(self.keep(state, message, hash, now)))
+    }
+
+    /// Wakes those who wait for messages. Not under the lock, which is the first thing that they ask for.
+    fn tell_of_arrivals(&self, messages: usize) {
+        if messages > 0 {
+            self.arrived.add_permits(messages);
+        }
     }
 
     /// To be called without the lock: a body may be long.
@@ -165,14 +186,13 @@ impl Memory {
         self.body_hasher.hash_one(&*message.body).to_ne_bytes()
     }
 
-    /// Keeps a message for which there is a place.
+    /// Keeps a message for which there is a place. Whoever waits for one is still to be told.
     fn keep(&self, state: &mut State, message: Message, hash: BodyHash, now: Instant) -> Put {
         state.remembered.insert(&message.user, message.id, hash, now);
         if message.wants_reply {
             self.replies.expect(&message.user, message.id);
         }
         state.waiting.push_back(message);
-        self.arrived.add_permits(1);
         Put::Accepted
     }
 
@@ -186,7 +206,12 @@ impl Memory {
         let mut state = self.state();
         // The same message may have come in a second time while this one waited.
         match state.already(&message, hash, now) {
-            Ok(None) => Ok(self.keep(&mut state, message, hash, now)),
+            Ok(None) => {
+                let put = self.keep(&mut state, message, hash, now);
+                drop(state);
+                self.tell_of_arrivals(1);
+                Ok(put)
+            }
             known => {
                 self.room.give_back(bytes);
                 known.map(|put| put.unwrap_or(Put::Duplicate))
@@ -194,25 +219,34 @@ impl Memory {
         }
     }
 
-    /// Puts the first ones for which there are places. Those that find none are given back with their indices; the
-    /// answers at these are `Full`.
+    /// Puts the first ones for which there are places, under one lock. Those that find none are given back with their
+    /// indices; the answers at these are `Full`.
     fn put_all_now(
         &self,
-        messages: impl IntoIterator<Item = (usize, Message)>,
+        messages: impl Iterator<Item = (usize, Message)>,
         answers: &mut [Result<Put, PutError>],
     ) -> Vec<(usize, Message)> {
-        let mut left = Vec::new();
-        for (index, message) in messages {
+        let now = Instant::now();
+        let messages: Vec<_> =
+            messages.map(|(index, message)| (index, self.hash(&message), message)).collect();
+        let (mut left, mut arrived) = (Vec::new(), 0);
+        let mut state = self.state();
+        for (index, hash, message) in messages {
             if !left.is_empty() {
                 // Order: none overtakes one that found no place. Those that need none are known as such below.
                 left.push((index, message));
                 continue;
             }
-            match self.put_now(message) {
-                Ok(answer) => answers[index] = answer,
+            match self.put_locked(&mut state, message, hash, now) {
+                Ok(answer) => {
+                    arrived += usize::from(answer == Ok(Put::Accepted));
+                    answers[index] = answer;
+                }
                 Err(message) => left.push((index, message)),
             }
         }
+        drop(state);
+        self.tell_of_arrivals(arrived);
         left
     }
 
@@ -220,21 +254,27 @@ impl Memory {
     fn pop(&self, count: usize) -> Vec<Taken> {
         let mut state = self.state();
         let count = count.min(state.waiting.len());
-        let messages: Vec<_> = state.waiting.drain(..count).collect();
+        let taken = |message| Taken { message, ticket: 0, redeliveries: 0 };
+        let taken: Vec<_> = state.waiting.drain(..count).map(taken).collect();
         drop(state);
-        messages
-            .into_iter()
-            .map(|message| {
-                self.room.give_back(message.body.len());
-                Taken { message, ticket: 0, redeliveries: 0 }
-            })
-            .collect()
+        self.room.give_back_all(taken.iter().map(|taken| taken.message.body.len()));
+        taken
     }
 
-    /// Takes the permits of further messages that are there.
+    /// Takes the permits of further messages that are there, no more than so many.
     fn more_arrived(&self, count_max: usize) -> usize {
-        let more = std::iter::from_fn(|| self.arrived.try_acquire().ok());
-        more.take(count_max).map(SemaphorePermit::forget).count()
+        let there = self.arrived.available_permits().min(count_max);
+        // Others may have been faster, and are not to be waited for.
+        match u32::try_from(there).map(|count| self.arrived.try_acquire_many(count)) {
+            Ok(Ok(permits)) => {
+                permits.forget();
+                there
+            }
+            _ => self.arrived.try_acquire().map_or(0, |permit| {
+                permit.forget();
+                1
+            }),
+        }
     }
 }
 

@@ -5,7 +5,12 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use foldhash::quality::RandomState;
 use ipc_protocol::MessageId;
+
+/// Into so many tables ids are parted by their first bits. A table that grows moves all its entries at once: a small one is
+/// soon done, where one of millions would hold everybody up.
+const TABLES: usize = 1024;
 
 /// Remembers each id for at least a period, and at most two: ids are kept in two generations, and once a period
 /// the older one is let go as a whole, which costs the same however many there are.
@@ -15,9 +20,38 @@ pub(crate) struct Remembered {
     ids_max: usize,
     /// A number for each user, so that an entry is of one small size.
     users: HashMap<Arc<str>, u32>,
-    current: HashMap<Entry, BodyHash>,
-    previous: HashMap<Entry, BodyHash>,
+    hasher: RandomState,
+    current: Generation,
+    previous: Generation,
     current_since: Instant,
+}
+
+/// The ids of a period.
+#[derive(Debug)]
+struct Generation {
+    tables: Box<[HashMap<Entry, BodyHash, RandomState>]>,
+    ids: usize,
+}
+
+impl Generation {
+    fn new(hasher: &RandomState) -> Self {
+        // A table without entries takes no memory of its own.
+        let tables = (0..TABLES).map(|_| HashMap::with_hasher(hasher.clone())).collect();
+        Generation { tables, ids: 0 }
+    }
+
+    fn table(entry: &Entry) -> usize {
+        let [first, second, ..] = *entry.1.as_bytes();
+        usize::from(u16::from_be_bytes([first, second])) % TABLES
+    }
+
+    fn get(&self, entry: &Entry) -> Option<&BodyHash> {
+        self.tables[Self::table(entry)].get(entry)
+    }
+
+    fn insert(&mut self, entry: Entry, body: BodyHash) {
+        self.ids += usize::from(self.tables[Self::table(&entry)].insert(entry, body).is_none());
+    }
 }
 
 /// A user's number and a message's id.
@@ -39,12 +73,15 @@ pub(crate) enum Known {
 
 impl Remembered {
     pub(crate) fn new(period: Duration, ids_max: usize, now: Instant) -> Self {
+        // Keyed afresh in each process: nobody can choose ids that meet in one place.
+        let hasher = RandomState::default();
         Remembered {
             period,
             ids_max,
             users: HashMap::new(),
-            current: HashMap::new(),
-            previous: HashMap::new(),
+            current: Generation::new(&hasher),
+            previous: Generation::new(&hasher),
+            hasher,
             current_since: now,
         }
     }
@@ -62,7 +99,7 @@ impl Remembered {
 
     /// Whether one more id may be remembered.
     pub(crate) fn has_room(&self) -> bool {
-        self.current.len() + self.previous.len() < self.ids_max
+        self.current.ids + self.previous.ids < self.ids_max
     }
 
     pub(crate) fn insert(&mut self, user: &Arc<str>, id: MessageId, body: BodyHash, now: Instant) {
@@ -84,9 +121,9 @@ impl Remembered {
         if age < self.period {
             return;
         }
-        self.previous = std::mem::take(&mut self.current);
+        self.previous = std::mem::replace(&mut self.current, Generation::new(&self.hasher));
         if age >= self.period * 2 {
-            self.previous = HashMap::new();
+            self.previous = Generation::new(&self.hasher);
             self.users = HashMap::new();
         }
         self.current_since = now;

@@ -54,6 +54,14 @@ impl Room {
         self.steps.add_permits(self.steps_of(bytes) as usize);
     }
 
+    /// [`give_back`](Room::give_back) for many at once.
+    pub(crate) fn give_back_all(&self, lengths: impl Iterator<Item = usize>) {
+        let (messages, steps) = lengths
+            .fold((0, 0), |(messages, steps), bytes| (messages + 1, steps + self.steps_of(bytes) as usize));
+        self.messages.add_permits(messages);
+        self.steps.add_permits(steps);
+    }
+
     /// From now on there is no room, and nobody waits for any.
     pub(crate) fn close(&self) {
         self.messages.close();
@@ -78,6 +86,8 @@ mod tests {
         assert!(room.try_take(0).is_err(), "places");
         room.give_back(3 * STEP);
         room.try_take(3 * STEP).unwrap();
+        room.give_back_all([1, 3 * STEP].into_iter());
+        assert_eq!((room.messages.available_permits(), room.steps.available_permits()), (2, 4));
     }
 
     #[test]

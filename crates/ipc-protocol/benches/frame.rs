@@ -2,7 +2,7 @@
 
 use divan::counter::{BytesCount, ItemsCount};
 use divan::{Bencher, black_box};
-use ipc_protocol::{Frame, MessageId, Route, to_body, write_batch_entry, write_frame};
+use ipc_protocol::{Frame, MessageId, Route, to_body, write_batch, write_frame};
 use serde_json::{Value, json};
 
 const SIZES: [usize; 4] = [64, 1024, 64 * 1024, 1024 * 1024];
@@ -63,11 +63,8 @@ fn parse_a_frame(bencher: Bencher<'_, '_>, bytes: usize) {
 #[divan::bench(args = [64, 1024])]
 fn parse_a_batch_of_100(bencher: Bencher<'_, '_>, bytes: usize) {
     let message = message(bytes).to_string();
-    let mut body = b"[".to_vec();
-    for _ in 0..BATCH {
-        write_batch_entry(&mut body, id(), &message);
-    }
-    body.push(b']');
+    let mut body = Vec::new();
+    write_batch(&mut body, (0..BATCH).map(|_| (id(), message.as_str())));
     let frame = frame(Route::MessageBatch, std::str::from_utf8(&body).expect("it is JSON"));
     bencher.counter(ItemsCount::new(BATCH)).bench_local(|| {
         let frame = Frame::parse(black_box(&frame)).expect("it was just written");

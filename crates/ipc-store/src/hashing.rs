@@ -1,4 +1,4 @@
-//! bcrypt, kept off the async threads and within the number of cores.
+//! bcrypt, kept off the async threads, within the number of cores, and behind all other work.
 //!
 //! The store comes here to make a hash and to compare one. Nothing here knows users or databases; a user that does not
 //! exist arrives as "no hash" and costs what a wrong password costs.
@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock};
 
 use sha2::{Digest, Sha256};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, oneshot};
 use zeroize::Zeroizing;
 
 use crate::password::{self, Password};
@@ -138,7 +138,7 @@ impl Hasher {
         .await
     }
 
-    /// Runs `work` on a blocking thread as soon as a core is free. If the caller goes away while it waits, nothing is run;
+    /// Runs `work` on a thread of its own as soon as a core is free. If the caller goes away while it waits, nothing is run;
     /// if later, the work runs to its end and holds its core until then.
     async fn on_a_core<T: Send + 'static>(
         &self,
@@ -148,14 +148,36 @@ impl Hasher {
             Arc::clone(&self.cores).acquire_owned().await.expect("nobody ever closes this semaphore");
         #[cfg(test)]
         let runs = Arc::clone(&self.runs);
-        tokio::task::spawn_blocking(move || {
+        let (done, result) = oneshot::channel();
+        let run = move || {
             let _permit = permit;
+            step_back();
             #[cfg(test)]
             runs.fetch_add(1, Ordering::Relaxed);
-            work()
-        })
-        .await
-        .map_err(|cause| HashingError(cause.into()))
+            // Whoever asked may have gone.
+            let _gone = done.send(work());
+        };
+        // A thread of its own, since one that has stepped back may not be allowed forward again. Beside a bcrypt it costs nothing.
+        std::thread::Builder::new()
+            .name("web-ipc-bcrypt".into())
+            .spawn(run)
+            .map_err(|cause| HashingError(cause.into()))?;
+        result.await.map_err(|cause| HashingError(cause.into()))
+    }
+}
+
+/// How far the threads that hash stand back behind all others of the system, in steps of `nice`: with the processor in short
+/// supply each has a third of what another thread has. Who is logged in goes before who logs in.
+#[cfg(target_os = "linux")]
+const NICE: i32 = 5;
+
+/// Lets other threads go first where the processor is in short supply.
+fn step_back() {
+    // On Linux this is the calling thread's own (`man 2 setpriority`, C library/kernel differences); elsewhere it would be the
+    // whole process. Where it is not allowed a login costs the others a little more.
+    #[cfg(target_os = "linux")]
+    if let Err(error) = rustix::process::nice(NICE) {
+        log::debug!("a thread that hashes cannot step back: {error}");
     }
 }
 

@@ -1,0 +1,73 @@
+//! Randomness from the operating system: for ids, initialisation vectors and pauses.
+
+use zeroize::Zeroize as _;
+
+use crate::error::SendError;
+
+/// Bytes that are fetched at once: enough for a batch's ids, since a system call for each costs more than the rest of it.
+const POOL_BYTES: usize = 1024;
+
+/// Bytes that were fetched ahead, each of which is given out once. Belongs to one client, which a `fork` leaves behind: its
+/// thread, or the runtime that it lives on, is not in the child.
+#[derive(Debug)]
+pub(crate) struct Pool {
+    bytes: [u8; POOL_BYTES],
+    /// Those from here on are still to be given out.
+    next: usize,
+}
+
+impl Pool {
+    pub(crate) fn new() -> Self {
+        Pool { bytes: [0; POOL_BYTES], next: POOL_BYTES }
+    }
+
+    /// The next bytes.
+    ///
+    /// # Errors
+    /// [`SendError::NoRandomness`].
+    pub(crate) fn take<const N: usize>(&mut self) -> Result<[u8; N], SendError> {
+        const { assert!(N <= POOL_BYTES) };
+        if POOL_BYTES - self.next < N {
+            fill(&mut self.bytes)?;
+            self.next = 0;
+        }
+        let mut taken = [0; N];
+        let given = &mut self.bytes[self.next..self.next + N];
+        taken.copy_from_slice(given);
+        given.zeroize();
+        self.next += N;
+        Ok(taken)
+    }
+}
+
+/// So many random bytes.
+///
+/// # Errors
+/// [`SendError::NoRandomness`].
+pub(crate) fn random<const N: usize>() -> Result<[u8; N], SendError> {
+    let mut bytes = [0; N];
+    fill(&mut bytes).map(|()| bytes)
+}
+
+fn fill(bytes: &mut [u8]) -> Result<(), SendError> {
+    getrandom::fill(bytes).map_err(|error| SendError::NoRandomness { source: Box::new(error) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    #[test]
+    fn no_bytes_are_given_out_twice() {
+        let mut pool = Pool::new();
+        let mut given = HashSet::new();
+        for _ in 0..10 * POOL_BYTES / 16 {
+            assert!(given.insert(pool.take::<16>().unwrap()));
+            assert!(
+                given
+                    .insert([[0; 4], [0; 4], [0; 4], pool.take::<4>().unwrap()].concat().try_into().unwrap())
+            );
+        }
+    }
+}
