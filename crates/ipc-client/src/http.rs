@@ -1,14 +1,10 @@
 //! One HTTP request and its answer, over awc. What to send and what an answer means is decided elsewhere.
 
-use std::convert::Infallible;
 use std::error::Error;
 use std::io;
-use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use awc::body::{BodySize, MessageBody};
 use awc::error::{ConnectError, PayloadError, SendRequestError};
 use awc::http::header::{CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
 use awc::http::{Method, Uri};
@@ -17,11 +13,9 @@ use ipc_protocol::{DEADLINE_SECS_MAX, DUPLICATE_HEADER, RAW_ENVELOPE_TYPE, Route
 use tokio::time::{Instant, timeout_at};
 
 use crate::connect::{ATTEMPT, Attempt, Dialer};
+use crate::envelope::Envelope;
 use crate::error::SendError;
 use crate::{retry, tls};
-
-/// How much of a body is handed to awc at a time: it copies each piece into a buffer that it keeps.
-const PIECE_BYTES: usize = 64 * 1024;
 
 /// How long an unused connection is kept: less than the 75 s that the server keeps it.
 const KEEP_ALIVE: Duration = Duration::from_secs(60);
@@ -43,7 +37,7 @@ pub(crate) struct Http {
 /// A request.
 pub(crate) struct Question {
     pub(crate) route: Route,
-    pub(crate) body: Bytes,
+    pub(crate) body: Envelope,
     /// How long the server is asked to wait for a reply; it is told whole seconds, rounded up.
     pub(crate) reply_wait: Option<Duration>,
     /// The longest answer to read.
@@ -108,7 +102,6 @@ impl Http {
                 Some(wait) => request.insert_header((PREFER, format!("wait={}", whole_secs(wait)))),
                 None => request,
             };
-            let body = Pieces { rest: body };
             let mut response =
                 request.send_body(body).await.map_err(|error| self.fault(&io_error(error), attempt))?;
             let header = |name| response.headers().get(name).map(|value| value.as_bytes());
@@ -153,28 +146,6 @@ impl Http {
             (None, false) => SendError::Unreachable { address, source },
             (None, true) => SendError::NoAnswer { address, source },
         }
-    }
-}
-
-/// A request's body in pieces.
-struct Pieces {
-    rest: Bytes,
-}
-
-impl MessageBody for Pieces {
-    type Error = Infallible;
-
-    fn size(&self) -> BodySize {
-        match self.rest.len() {
-            0 => BodySize::None,
-            length => BodySize::Sized(length as u64),
-        }
-    }
-
-    fn poll_next(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Bytes, Infallible>>> {
-        let this = self.get_mut();
-        let piece = this.rest.split_to(this.rest.len().min(PIECE_BYTES));
-        Poll::Ready((!piece.is_empty()).then_some(Ok(piece)))
     }
 }
 

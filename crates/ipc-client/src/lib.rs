@@ -88,6 +88,7 @@ mod builder;
 mod client;
 mod combine;
 mod connect;
+mod envelope;
 mod errand;
 mod error;
 mod http;

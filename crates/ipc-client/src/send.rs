@@ -9,7 +9,6 @@ use std::io;
 use std::rc::Rc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use bytes::Bytes;
 use ipc_envelope::{Freshness, HEADER_BYTES, KeyRing, OVERHEAD_BYTES_MAX, OpenError};
 use ipc_home::{Credentials, Home};
 use ipc_protocol::{
@@ -23,6 +22,7 @@ use zeroize::{Zeroize, Zeroizing};
 use crate::client::Sent;
 use crate::combine::Outgoing;
 use crate::connect::{Attempt, Dialer};
+use crate::envelope::Envelope;
 use crate::errand::{Errand, Fault, Next, give_up};
 use crate::error::SendError;
 use crate::http::{Answer, Http, Question};
@@ -274,7 +274,7 @@ impl Sender {
     /// Asks whether the server runs: one attempt, without a login.
     pub(crate) async fn is_running(&self, errand: &Errand<'_>) -> Result<bool, SendError> {
         let _permit = self.permit(&self.permits, errand).await.map_err(|fault| fault.error)?;
-        let answer = match self.request(Route::IsRunning, Bytes::new(), errand).await {
+        let answer = match self.request(Route::IsRunning, Envelope::Empty, errand).await {
             Ok(answer) => answer,
             Err(SendError::Unreachable { .. } | SendError::NoAnswer { .. }) => {
                 return Ok(false);
@@ -305,12 +305,12 @@ impl Sender {
             buffer.zeroize();
             return Err(give_up(SendError::TooLarge { bytes, bytes_max: self.plaintext_bytes_max }));
         }
-        self.ring.seal_in_place(&mut buffer, unix_now_secs(), iv);
-        let mut envelope = Bytes::from(buffer);
-        let result = self.request(route, envelope.clone(), errand).await;
-        if envelope.is_unique() {
-            envelope.truncate(0);
-            self.buffers.borrow_mut().push(envelope.into());
+        let room = buffer.capacity();
+        let (envelope, memory) = Envelope::seal(&self.ring, buffer, unix_now_secs(), iv);
+        let result = self.request(route, envelope, errand).await;
+        // Whatever awc still holds of it after an error keeps its memory.
+        if let Some(buffer) = memory.reclaim(room) {
+            self.buffers.borrow_mut().push(buffer);
         }
         result.map_err(|error| {
             let next = match error {
@@ -342,7 +342,7 @@ impl Sender {
     }
 
     /// Sends one request; where a new connection breaks before any answer, finds out whether that was a refusal.
-    async fn request(&self, route: Route, body: Bytes, errand: &Errand<'_>) -> Result<Answer, SendError> {
+    async fn request(&self, route: Route, body: Envelope, errand: &Errand<'_>) -> Result<Answer, SendError> {
         let attempt = Rc::new(Attempt::default());
         errand.attempt.replace(Some(Rc::clone(&attempt)));
         let reply_wait = errand.reply_wait.get();

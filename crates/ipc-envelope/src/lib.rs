@@ -58,11 +58,15 @@
 //! text both are base64url with padding (RFC 4648, section 5), and only the canonical spelling is read.
 
 mod base64url;
+mod incoming;
 mod key;
 mod primitives;
 mod ring;
 mod token;
 
+pub use incoming::Incoming;
 pub use key::{KEYS_MAX, Key, KeyError, keys_from_text};
-pub use ring::{AGE_SECS_MAX_DEFAULT, AHEAD_SECS_MAX_DEFAULT, Freshness, KeyRing, OpenError, Opened};
+pub use ring::{
+    AGE_SECS_MAX_DEFAULT, AHEAD_SECS_MAX_DEFAULT, Freshness, KeyRing, OpenError, Opened, Sealing,
+};
 pub use token::{HEADER_BYTES, OVERHEAD_BYTES_MAX, TOKEN_BYTES_MIN};

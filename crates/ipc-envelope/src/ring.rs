@@ -4,14 +4,14 @@
 //! changed once made, and knows no clock and no randomness. The order of the checks in [`KeyRing::open_in_place`] is
 //! the point of this file: nothing a token says is believed before its MAC.
 
-use std::{fmt, iter};
+use std::fmt;
 
 use thiserror::Error;
 use zeroize::Zeroizing;
 
 use crate::base64url;
 use crate::key::{Key, KeyError, keys_from_text};
-use crate::primitives::{Cipher, Signer};
+use crate::primitives::{Chain, Cipher, Following, Signer, pad};
 use crate::token::{self, BLOCK_BYTES, HEADER_BYTES, OVERHEAD_BYTES_MAX, Shape, TAG_BYTES};
 
 /// How old a message may be where nothing else is said: 60 seconds.
@@ -160,14 +160,22 @@ impl KeyRing {
     /// If `buffer` is shorter than [`HEADER_BYTES`], which is a mistake in the calling program.
     pub fn seal_in_place(&self, buffer: &mut Vec<u8>, now_secs: u64, iv: [u8; 16]) {
         assert!(buffer.len() >= HEADER_BYTES, "the buffer must begin with HEADER_BYTES reserved bytes");
-        let plaintext_bytes = buffer.len() - HEADER_BYTES;
-        let signed_bytes = HEADER_BYTES + token::ciphertext_bytes(plaintext_bytes);
-        buffer.reserve(signed_bytes + TAG_BYTES - buffer.len());
-        buffer.resize(signed_bytes, 0);
-        buffer[..HEADER_BYTES].copy_from_slice(&token::header(now_secs, &iv));
         let Keyed { signer, cipher } = &self.first;
-        let tag = cipher.encrypt_and_tag(signer, &iv, buffer, HEADER_BYTES, plaintext_bytes);
-        buffer.extend_from_slice(&tag);
+        lay_out(buffer, now_secs, &iv);
+        Chain::new(cipher, signer, &iv, HEADER_BYTES).advance(buffer, usize::MAX);
+    }
+
+    /// Begins to make a raw token in the buffer that holds its plaintext, as [`seal_in_place`](Self::seal_in_place) does:
+    /// afterwards `buffer` has the token's length, and [`Sealing::advance`] makes it the token, a piece at a time, so that the
+    /// first can be sent before the last is made.
+    ///
+    /// # Panics
+    /// As `seal_in_place`.
+    pub fn begin_seal(&self, buffer: &mut Vec<u8>, now_secs: u64, iv: [u8; 16]) -> Sealing {
+        assert!(buffer.len() >= HEADER_BYTES, "the buffer must begin with HEADER_BYTES reserved bytes");
+        let Keyed { signer, cipher } = &self.first;
+        lay_out(buffer, now_secs, &iv);
+        Sealing(Chain::owned(cipher, signer, &iv, HEADER_BYTES))
     }
 
     /// Makes a raw token. `now_secs` is in seconds since the Unix epoch; for `iv` see [`KeyRing`].
@@ -198,11 +206,26 @@ impl KeyRing {
         token: &'t mut [u8],
         freshness: Option<Freshness>,
     ) -> Result<Opened<'t>, OpenError> {
-        let verified = self.verify(token, freshness)?;
+        self.open_followed(token, None, freshness)
+    }
+
+    /// [`open_in_place`](Self::open_in_place) of a token of which `followed` has seen the beginning.
+    pub(crate) fn open_followed<'t>(
+        &self,
+        token: &'t mut [u8],
+        followed: Option<Following>,
+        freshness: Option<Freshness>,
+    ) -> Result<Opened<'t>, OpenError> {
+        let verified = self.verify(token, followed, freshness)?;
         let ciphertext = &mut token[HEADER_BYTES..verified.signed_bytes];
         let plaintext =
             verified.cipher.decrypt_in_place(&verified.iv, ciphertext).ok_or(OpenError::Invalid)?;
         Ok(Opened { plaintext, sealed_at_secs: verified.sealed_at_secs })
+    }
+
+    /// What makes the tag of the first key while a token arrives.
+    pub(crate) fn following(&self) -> Following {
+        Following::new(&self.first.signer)
     }
 
     /// Opens a raw token and returns its plaintext, which is wiped when dropped.
@@ -210,7 +233,7 @@ impl KeyRing {
     /// # Errors
     /// Those of [`KeyRing::open_in_place`].
     pub fn open(&self, token: &[u8], freshness: Option<Freshness>) -> Result<Zeroizing<Vec<u8>>, OpenError> {
-        let verified = self.verify(token, freshness)?;
+        let verified = self.verify(token, None, freshness)?;
         let ciphertext = &token[HEADER_BYTES..verified.signed_bytes];
         let mut plaintext = Zeroizing::new(vec![0; ciphertext.len()]);
         let plaintext_bytes = verified
@@ -254,17 +277,65 @@ impl KeyRing {
     /// Everything that must hold before a token may be decrypted.
     ///
     /// How long this takes tells which key of the ring made the token, and nothing of the key.
-    fn verify(&self, token: &[u8], freshness: Option<Freshness>) -> Result<Verified<'_>, OpenError> {
+    fn verify(
+        &self,
+        token: &[u8],
+        followed: Option<Following>,
+        freshness: Option<Freshness>,
+    ) -> Result<Verified<'_>, OpenError> {
         let Shape { sealed_at_secs, iv, tag, signed_bytes } = Shape::of(token).ok_or(OpenError::Invalid)?;
         let signed = &token[..signed_bytes];
-        let mut keys = iter::once(&self.first).chain(&self.others);
-        let key = keys.find(|key| key.signer.verifies(signed, &tag)).ok_or(OpenError::Invalid)?;
+        let is_of_first = match followed {
+            Some(followed) => followed.verifies(signed, &tag),
+            None => self.first.signer.verifies(signed, &tag),
+        };
+        let key = match is_of_first {
+            true => &self.first,
+            false => {
+                let mut others = self.others.iter();
+                others.find(|key| key.signer.verifies(signed, &tag)).ok_or(OpenError::Invalid)?
+            }
+        };
         match freshness {
             Some(freshness) if !freshness.admits(sealed_at_secs) => {
                 Err(OpenError::Stale { sealed_at_secs, now_secs: freshness.now_secs })
             }
             _ => Ok(Verified { cipher: &key.cipher, sealed_at_secs, iv, signed_bytes }),
         }
+    }
+}
+
+/// Makes a buffer that begins with [`HEADER_BYTES`] of anything, then has a plaintext, as long as its token: the header, the
+/// padding, room for the tag.
+fn lay_out(buffer: &mut Vec<u8>, now_secs: u64, iv: &[u8; BLOCK_BYTES]) {
+    let plaintext_end = buffer.len();
+    let signed_bytes = HEADER_BYTES + token::ciphertext_bytes(plaintext_end - HEADER_BYTES);
+    buffer.reserve(signed_bytes + TAG_BYTES - plaintext_end);
+    buffer.resize(signed_bytes, 0);
+    pad(&mut buffer[plaintext_end..]);
+    buffer.resize(signed_bytes + TAG_BYTES, 0);
+    buffer[..HEADER_BYTES].copy_from_slice(&token::header(now_secs, iv));
+}
+
+/// A token that is being made, from [`KeyRing::begin_seal`].
+///
+/// Its keyed state is wiped when dropped.
+pub struct Sealing(Chain<aes::Aes128>);
+
+impl Sealing {
+    /// Goes on until the first `bytes` of `rest` are as they will stay, or up to 64 more; returns how many. `rest` is the buffer
+    /// of `begin_seal` without what was returned before, all of it. Once it returns the length of `rest` the token is made.
+    ///
+    /// # Panics
+    /// If `rest` is shorter than the tag, 32 bytes: then it is not what is left of the buffer.
+    pub fn advance(&mut self, rest: &mut [u8], bytes: usize) -> usize {
+        self.0.advance(rest, bytes)
+    }
+}
+
+impl fmt::Debug for Sealing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sealing").finish_non_exhaustive()
     }
 }
 

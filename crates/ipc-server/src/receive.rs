@@ -1,7 +1,6 @@
 //! From the bytes of a request to the plaintext of its envelope, within the limits of size, memory and time.
 
 use std::future::{Future, poll_fn};
-use std::ops::Range;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -11,9 +10,8 @@ use std::time::Duration;
 use actix_web::http::header::{self, HeaderMap};
 use actix_web::{HttpRequest, web};
 use futures_util::StreamExt;
-use ipc_envelope::{Freshness, KeyRing, OVERHEAD_BYTES_MAX, OpenError};
+use ipc_envelope::{Freshness, Incoming, KeyRing, OVERHEAD_BYTES_MAX, OpenError};
 use ipc_protocol::{ProblemCode, RAW_ENVELOPE_TYPE};
-use zeroize::Zeroize;
 
 use crate::answer::Refusal;
 use crate::budget::{Budget, Held};
@@ -22,9 +20,10 @@ use crate::deadline::Watch;
 /// Bytes of a body that need none of the budget: most bodies are shorter, and so much each connection may have.
 const FREE_BYTES: usize = 64 * 1024;
 
-/// An envelope longer than this is opened on a thread that may block: 16 MiB take tens of milliseconds, for which other
-/// connections would wait.
-const INLINE_BYTES_MAX: usize = 256 * 1024;
+/// An envelope longer than this is opened on a thread that may block: 16 MiB take milliseconds, for which other connections
+/// would wait. A raw one was hashed while it arrived, which is most of the work; text has still to be decoded and hashed.
+const INLINE_RAW_BYTES_MAX: usize = 2 * 1024 * 1024;
+const INLINE_TEXT_BYTES_MAX: usize = 256 * 1024;
 
 /// When a client may come again that found no room for its body.
 const COME_AGAIN: Duration = Duration::from_secs(1);
@@ -72,11 +71,7 @@ fn too_long(bytes_max: usize) -> Refusal {
 
 /// The body of a request, wiped when it is dropped.
 pub(crate) struct Envelope {
-    bytes: Vec<u8>,
-    /// Raw bytes, or base64url text.
-    pub(crate) is_raw: bool,
-    /// Where the plaintext is, once it was opened.
-    plaintext: Option<Range<usize>>,
+    token: Incoming,
     /// The room that the bytes take.
     _held: Held,
 }
@@ -90,18 +85,19 @@ pub(crate) async fn receive(
     payload: web::Payload,
     limits: Limits,
     budget: &Arc<Budget>,
+    keys: &Arc<KeyRing>,
 ) -> Result<Envelope, Refusal> {
     let headers = request.headers();
     let is_raw = is_raw(headers);
     let mut body = Body {
-        bytes: Vec::new(),
+        token: if is_raw { Incoming::raw(keys) } else { Incoming::base64url(keys) },
         received: 0,
         announced: announced(headers),
         bytes_max: limits.body_bytes_max(is_raw),
         no_room: false,
         held: Held::nothing(budget),
     };
-    body.bytes.reserve_exact(body.announced.min(body.bytes_max).min(FREE_BYTES));
+    body.token.reserve_exact(body.announced.min(body.bytes_max).min(FREE_BYTES));
     let ending = in_time(body.read(payload), limits.body_timeout).await.transpose()?;
     if let (Some(Ending::Whole), Some(watch)) = (&ending, request.conn_data::<Rc<Watch>>()) {
         watch.body_is_read();
@@ -119,7 +115,7 @@ pub(crate) async fn receive(
             "the body has a Content-Encoding, of which the server reads none",
         ));
     }
-    Ok(Envelope { bytes: body.bytes, is_raw, plaintext: None, _held: body.held })
+    Ok(Envelope { token: body.token, _held: body.held })
 }
 
 /// What a future gives, or `None` if it takes too long.
@@ -142,7 +138,7 @@ fn is_encoded(headers: &HeaderMap) -> bool {
 
 /// A body that is being read.
 struct Body {
-    bytes: Vec<u8>,
+    token: Incoming,
     received: usize,
     announced: usize,
     bytes_max: usize,
@@ -168,12 +164,12 @@ impl Body {
                 self.no_room = !self.make_room(chunk.len());
             }
             if !self.is_refused() {
-                self.bytes.extend_from_slice(&chunk);
+                self.token.extend(&chunk);
                 continue;
             }
             // A client reads no answer while it still writes: what comes is dropped, so that it learns why. One that
             // does not end even so is cut off.
-            self.bytes = Vec::new();
+            self.token.clear();
             self.held.release();
             if self.received > self.bytes_max.saturating_mul(2) {
                 return Ok(Ending::CutOff);
@@ -201,15 +197,15 @@ impl Body {
     /// Makes room for more, by doubling but not beyond what the body can need. What is announced is not believed:
     /// memory is for bytes that came.
     fn make_room(&mut self, more: usize) -> bool {
-        let needed = self.bytes.len() + more;
-        if needed <= self.bytes.capacity() {
+        let needed = self.token.len() + more;
+        if needed <= self.token.capacity() {
             return true;
         }
         let most = if self.announced > 0 { self.announced } else { self.bytes_max };
-        let capacity = self.bytes.capacity().saturating_mul(2).min(most).max(needed);
+        let capacity = self.token.capacity().saturating_mul(2).min(most).max(needed);
         let has_room = self.held.grow_to(capacity.saturating_sub(FREE_BYTES));
         if has_room {
-            self.bytes.reserve_exact(capacity - self.bytes.len());
+            self.token.reserve_exact(capacity - self.token.len());
         }
         has_room
     }
@@ -221,42 +217,29 @@ impl Envelope {
     ///
     /// # Errors
     /// Those of `open`.
-    pub(crate) async fn open_if_long(
-        mut self,
-        keys: &Arc<KeyRing>,
-        freshness: Freshness,
-    ) -> Result<Self, Refusal> {
-        if self.bytes.len() <= INLINE_BYTES_MAX {
+    pub(crate) async fn open_if_long(mut self, freshness: Freshness) -> Result<Self, Refusal> {
+        let bytes_max = if self.is_raw() { INLINE_RAW_BYTES_MAX } else { INLINE_TEXT_BYTES_MAX };
+        if self.token.len() <= bytes_max {
             return Ok(self);
         }
-        let keys = Arc::clone(keys);
-        let opening = web::block(move || self.open(&keys, freshness).map(drop).map(|()| self));
+        let opening = web::block(move || self.open(freshness).map(drop).map(|()| self));
         opening.await.map_err(|error| {
             log::error!("opening an envelope: {error}");
             Refusal::new(ProblemCode::InternalError, "the server failed; its log says how")
         })?
     }
 
-    /// Opens the envelope in place and returns its plaintext.
+    /// Raw bytes, or base64url text.
+    pub(crate) fn is_raw(&self) -> bool {
+        self.token.is_raw()
+    }
+
+    /// Opens the envelope in place, unless it is open, and returns its plaintext.
     ///
     /// # Errors
     /// 400, without saying what of it is wrong unless it is the time.
-    pub(crate) fn open(&mut self, keys: &KeyRing, freshness: Freshness) -> Result<&[u8], Refusal> {
-        let plaintext = match self.plaintext.take() {
-            Some(plaintext) => plaintext,
-            None => self.decrypt(keys, freshness)?,
-        };
-        Ok(&self.bytes[self.plaintext.insert(plaintext).clone()])
-    }
-
-    fn decrypt(&mut self, keys: &KeyRing, freshness: Freshness) -> Result<Range<usize>, Refusal> {
-        let buffer_at = self.bytes.as_ptr().addr();
-        let opened = if self.is_raw {
-            keys.open_in_place(&mut self.bytes, Some(freshness))
-        } else {
-            keys.open_base64url_in_place(&mut self.bytes, Some(freshness))
-        };
-        let opened = opened.map_err(|error| match error {
+    pub(crate) fn open(&mut self, freshness: Freshness) -> Result<&[u8], Refusal> {
+        self.token.open(Some(freshness)).map_err(|error| match error {
             OpenError::Stale { sealed_at_secs, now_secs } => {
                 Refusal::new(ProblemCode::StaleEnvelope, stale_detail(sealed_at_secs, now_secs, freshness))
             }
@@ -264,22 +247,12 @@ impl Envelope {
                 ProblemCode::MalformedEnvelope,
                 "the body is no envelope that this server's keys open",
             ),
-        })?;
-        // The plaintext is a part of the buffer.
-        let start = opened.plaintext().as_ptr().addr() - buffer_at;
-        Ok(start..start + opened.plaintext().len())
+        })
     }
 
     /// Wipes what the request held.
     pub(crate) fn wipe(self) {
         drop(self);
-    }
-}
-
-impl Drop for Envelope {
-    fn drop(&mut self) {
-        // The slice, not the vector: the latter is wiped byte by byte.
-        self.bytes.as_mut_slice().zeroize();
     }
 }
 
@@ -332,7 +305,8 @@ mod tests {
 
     fn body(announced: usize, budget: &Arc<Budget>) -> Body {
         let held = Held::nothing(budget);
-        Body { bytes: Vec::new(), received: 0, announced, bytes_max: 1 << 20, no_room: false, held }
+        let token = Incoming::raw(&Arc::new(KeyRing::new(ipc_envelope::Key::from_bytes([1; 32]))));
+        Body { token, received: 0, announced, bytes_max: 1 << 20, no_room: false, held }
     }
 
     #[test]
@@ -340,12 +314,12 @@ mod tests {
         let budget = Budget::new(1 << 20);
         let mut announced = body(300_000, &budget);
         assert!(announced.make_room(100_000));
-        announced.bytes.resize(100_000, 0);
-        assert_eq!(announced.bytes.capacity(), 100_000);
+        announced.token.extend(&vec![0; 100_000 - announced.token.len()]);
+        assert_eq!(announced.token.capacity(), 100_000);
         assert!(announced.make_room(100_001));
-        announced.bytes.resize(200_001, 0);
+        announced.token.extend(&vec![0; 200_001 - announced.token.len()]);
         assert!(announced.make_room(1));
-        assert!(announced.bytes.capacity() <= 300_000);
+        assert!(announced.token.capacity() <= 300_000);
         assert!(announced.make_room(99_999));
     }
 
@@ -356,34 +330,10 @@ mod tests {
         assert!(first.make_room(FREE_BYTES + 100_000));
         let mut second = body(0, &budget);
         assert!(second.make_room(FREE_BYTES));
-        second.bytes.resize(FREE_BYTES, 0);
+        second.token.extend(&vec![0; FREE_BYTES - second.token.len()]);
         assert!(!second.make_room(1));
         drop(first);
         assert!(second.make_room(1));
-    }
-
-    #[test]
-    fn an_envelope_is_opened_once_and_its_plaintext_stays_where_it_is() {
-        let keys = KeyRing::new(ipc_envelope::Key::from_bytes([1; 32]));
-        let budget = Budget::new(0);
-        for is_raw in [true, false] {
-            let bytes = match is_raw {
-                true => keys.seal(b"hello", 1000, [0; 16]),
-                false => keys.seal_base64url(b"hello", 1000, [0; 16]).into_bytes(),
-            };
-            let mut envelope = Envelope { bytes, is_raw, plaintext: None, _held: Held::nothing(&budget) };
-            assert!(envelope.open(&keys, Freshness::at(2000)).is_err());
-            let mut envelope = match is_raw {
-                true => envelope,
-                // Where text was refused, the buffer is not what it was.
-                false => {
-                    envelope.bytes = keys.seal_base64url(b"hello", 1000, [0; 16]).into_bytes();
-                    envelope
-                }
-            };
-            assert_eq!(envelope.open(&keys, Freshness::at(1000)).unwrap(), b"hello");
-            assert_eq!(envelope.open(&keys, Freshness::at(1000)).unwrap(), b"hello");
-        }
     }
 
     #[test]

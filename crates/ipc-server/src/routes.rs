@@ -93,9 +93,9 @@ async fn admit(
         return Err(shutting_down());
     }
     let peer = Peer::of(request, &state.transport, Instant::now())?;
-    let sealed = receive(request, payload, state.limits, &state.budget).await?;
+    let sealed = receive(request, payload, state.limits, &state.budget, &state.envelope_keys).await?;
     let freshness = Freshness::at(unix_secs(SystemTime::now()));
-    Ok((peer, sealed.open_if_long(&state.envelope_keys, freshness).await?))
+    Ok((peer, sealed.open_if_long(freshness).await?))
 }
 
 async fn log_in(
@@ -104,8 +104,8 @@ async fn log_in(
     state: &State,
 ) -> Result<HttpResponse, Refusal> {
     let (peer, mut sealed) = admit(request, payload, state).await?;
-    let is_raw = sealed.is_raw;
-    let plaintext = sealed.open(&state.envelope_keys, Freshness::at(unix_secs(SystemTime::now())))?;
+    let is_raw = sealed.is_raw();
+    let plaintext = sealed.open(Freshness::at(unix_secs(SystemTime::now())))?;
     let frame =
         Frame::parse(plaintext).and_then(|frame| frame.addressed_to(Route::ClientAuth)).map_err(malformed)?;
     let id = frame.id();
@@ -189,7 +189,7 @@ impl<'a> Admitted<'a> {
     ) -> Result<Self, Refusal> {
         let received_at = SystemTime::now();
         let now_secs = unix_secs(received_at);
-        let plaintext = sealed.open(&state.envelope_keys, Freshness::at(now_secs))?;
+        let plaintext = sealed.open(Freshness::at(now_secs))?;
         let frame = Frame::parse(plaintext).and_then(|frame| frame.addressed_to(route)).map_err(malformed)?;
         let user = sender(frame.session(), (request, peer), state, now_secs).await?;
         Ok(Admitted { frame, user, certificate: peer.certificate, received_at })
@@ -216,7 +216,7 @@ async fn submit(
 /// Puts a request and waits for the application's reply; no thread waits with it.
 async fn ask(request: &HttpRequest, payload: web::Payload, state: &State) -> Result<HttpResponse, Refusal> {
     let (peer, mut sealed) = admit(request, payload, state).await?;
-    let is_raw = sealed.is_raw;
+    let is_raw = sealed.is_raw();
     let admitted = Admitted::open(&mut sealed, Route::MessageRequest, (request, peer), state).await?;
     let (id, user) = (admitted.frame.id(), Arc::clone(&admitted.user));
     let message = admitted.message(id, admitted.frame.object().map_err(malformed)?, true);
@@ -253,7 +253,7 @@ async fn submit_all(
     state: &State,
 ) -> Result<HttpResponse, Refusal> {
     let (peer, mut sealed) = admit(request, payload, state).await?;
-    let is_raw = sealed.is_raw;
+    let is_raw = sealed.is_raw();
     let admitted = Admitted::open(&mut sealed, Route::MessageBatch, (request, peer), state).await?;
     let id = admitted.frame.id();
     let entries = admitted.frame.batch().map_err(malformed)?;

@@ -1,0 +1,125 @@
+//! A request's body: an envelope that is sealed while it is sent, and its buffer, which is used again.
+//!
+//! `send` makes one for each request, `http` posts it. The first piece is on its way while the next is sealed, so that client,
+//! network and server work on a long message at the same time.
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use awc::body::{BodySize, MessageBody};
+use bytes::{Bytes, BytesMut};
+use ipc_envelope::{KeyRing, Sealing};
+use zeroize::Zeroize as _;
+
+/// How much is sealed and handed to awc at a time: as much as a TLS record holds (RFC 8446, section 5.1).
+const PIECE_BYTES: usize = 16 * 1024;
+
+/// The body of a request.
+pub(crate) enum Envelope {
+    /// None.
+    Empty,
+    /// What is left of an envelope, and what seals it.
+    Sealing { rest: BytesMut, sealing: Sealing },
+}
+
+/// The memory of an envelope on its way.
+pub(crate) struct Memory(BytesMut);
+
+impl Envelope {
+    /// The envelope of the plaintext in `buffer`, which is as for [`KeyRing::begin_seal`], and its memory.
+    pub(crate) fn seal(ring: &KeyRing, mut buffer: Vec<u8>, now_secs: u64, iv: [u8; 16]) -> (Self, Memory) {
+        let sealing = ring.begin_seal(&mut buffer, now_secs, iv);
+        let bytes = Bytes::from(buffer);
+        // It has one owner, and so is not copied.
+        let mut rest = bytes.try_into_mut().unwrap_or_else(|bytes| BytesMut::from(&bytes[..]));
+        let memory = Memory(rest.split_off(rest.len()));
+        (Envelope::Sealing { rest, sealing }, memory)
+    }
+}
+
+impl Drop for Envelope {
+    /// Where it was not sent to its end, the rest is plaintext still.
+    fn drop(&mut self) {
+        if let Envelope::Sealing { rest, .. } = self {
+            rest.zeroize();
+        }
+    }
+}
+
+impl Memory {
+    /// The buffer again, empty, once nothing of the envelope is on its way any more.
+    pub(crate) fn reclaim(mut self, bytes: usize) -> Option<Vec<u8>> {
+        self.0.try_reclaim(bytes).then(|| Vec::from(self.0))
+    }
+}
+
+impl MessageBody for Envelope {
+    type Error = Infallible;
+
+    fn size(&self) -> BodySize {
+        match self {
+            Envelope::Empty => BodySize::None,
+            Envelope::Sealing { rest, .. } => BodySize::Sized(rest.len() as u64),
+        }
+    }
+
+    fn poll_next(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Bytes, Infallible>>> {
+        let Envelope::Sealing { rest, sealing } = self.get_mut() else { return Poll::Ready(None) };
+        if rest.is_empty() {
+            return Poll::Ready(None);
+        }
+        let sealed = sealing.advance(rest, PIECE_BYTES);
+        Poll::Ready(Some(Ok(rest.split_to(sealed).freeze())))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ipc_envelope::{HEADER_BYTES, Key};
+    use std::task::Waker;
+
+    fn pieces(mut envelope: Envelope) -> Vec<Bytes> {
+        let mut cx = Context::from_waker(Waker::noop());
+        std::iter::from_fn(|| match Pin::new(&mut envelope).poll_next(&mut cx) {
+            Poll::Ready(Some(Ok(piece))) => Some(piece),
+            _ => None,
+        })
+        .collect()
+    }
+
+    #[test]
+    fn the_pieces_are_the_envelope_and_none_is_long() {
+        let ring = KeyRing::new(Key::from_bytes([1; 32]));
+        for plaintext_bytes in [0, 100, PIECE_BYTES, 100_000] {
+            let plaintext = vec![7; plaintext_bytes];
+            let buffer = [&[0; HEADER_BYTES], &plaintext[..]].concat();
+            let (envelope, _memory) = Envelope::seal(&ring, buffer, 5, [3; 16]);
+            let size = envelope.size();
+            let pieces = pieces(envelope);
+            assert!(pieces.iter().all(|piece| piece.len() < PIECE_BYTES + 128));
+            let sent = pieces.concat();
+            assert_eq!(sent, ring.seal(&plaintext, 5, [3; 16]));
+            assert_eq!(size, BodySize::Sized(sent.len() as u64));
+        }
+    }
+
+    #[test]
+    fn the_buffer_comes_back_when_nothing_of_it_is_on_its_way() {
+        let ring = KeyRing::new(Key::from_bytes([1; 32]));
+        let mut buffer = Vec::with_capacity(100_000);
+        buffer.resize(90_000, 0);
+        let at = buffer.as_ptr().addr();
+        let (envelope, memory) = Envelope::seal(&ring, buffer, 5, [3; 16]);
+        drop(pieces(envelope));
+        let buffer = memory.reclaim(100_000).unwrap();
+        assert_eq!((buffer.len(), buffer.as_ptr().addr()), (0, at), "the same, and not a copy");
+        assert!(buffer.capacity() >= 100_000);
+
+        let (envelope, memory) = Envelope::seal(&ring, vec![0; 50_000], 5, [3; 16]);
+        let on_their_way = pieces(envelope);
+        assert!(memory.reclaim(50_000).is_none());
+        drop(on_their_way);
+    }
+}

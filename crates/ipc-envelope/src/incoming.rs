@@ -1,0 +1,227 @@
+//! A token that arrives piece by piece: the MAC of a raw one is computed meanwhile, so that little is left to do when it is
+//! there.
+//!
+//! Whoever receives long tokens comes here. Nothing is decrypted before all of it has arrived and its MAC was found good.
+
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
+
+use zeroize::Zeroize;
+
+use crate::primitives::Following;
+use crate::token::TAG_BYTES;
+use crate::{Freshness, KeyRing, OpenError};
+
+/// A token shorter than this is not followed: it is soon verified as a whole.
+const FOLLOWED_BYTES_MIN: usize = 8 * 1024;
+
+/// The bytes of a token as far as they have arrived; wiped when dropped.
+///
+/// They are private, so that what is decrypted is what was hashed.
+///
+/// ```
+/// use std::sync::Arc;
+/// use ipc_envelope::{Incoming, Key, KeyRing};
+///
+/// let ring = Arc::new(KeyRing::new(Key::from_bytes([1; 32])));
+/// let token = ring.seal(b"in two pieces", 0, [2; 16]);
+/// let mut incoming = Incoming::raw(&ring);
+/// let (first, second) = token.split_at(40);
+/// incoming.extend(first);
+/// incoming.extend(second);
+/// assert_eq!(incoming.open(None)?, b"in two pieces");
+/// # Ok::<(), ipc_envelope::OpenError>(())
+/// ```
+pub struct Incoming {
+    ring: Arc<KeyRing>,
+    bytes: Vec<u8>,
+    is_raw: bool,
+    following: Option<Following>,
+    /// Where the plaintext is, once it was opened.
+    plaintext: Option<Range<usize>>,
+}
+
+impl Incoming {
+    /// A raw token of which nothing has arrived, to be opened with this ring.
+    pub fn raw(ring: &Arc<KeyRing>) -> Self {
+        Self::new(ring, true)
+    }
+
+    /// The same of one that arrives as base64url text.
+    pub fn base64url(ring: &Arc<KeyRing>) -> Self {
+        Self::new(ring, false)
+    }
+
+    fn new(ring: &Arc<KeyRing>, is_raw: bool) -> Self {
+        Incoming { ring: Arc::clone(ring), bytes: Vec::new(), is_raw, following: None, plaintext: None }
+    }
+
+    /// Whether it is a raw token rather than text.
+    pub fn is_raw(&self) -> bool {
+        self.is_raw
+    }
+
+    /// How many bytes have arrived.
+    pub fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Whether none has.
+    pub fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
+    /// How many bytes there is room for.
+    pub fn capacity(&self) -> usize {
+        self.bytes.capacity()
+    }
+
+    /// Makes room for exactly so many bytes more than have arrived. What has is copied where it must be, and wiped where it was.
+    pub fn reserve_exact(&mut self, more: usize) {
+        if self.bytes.len() + more > self.bytes.capacity() {
+            let mut larger = Vec::with_capacity(self.bytes.len() + more);
+            larger.extend_from_slice(&self.bytes);
+            std::mem::replace(&mut self.bytes, larger).as_mut_slice().zeroize();
+        }
+    }
+
+    /// Takes in the next bytes.
+    pub fn extend(&mut self, piece: &[u8]) {
+        self.bytes.extend_from_slice(piece);
+        if self.is_raw && self.bytes.len() >= FOLLOWED_BYTES_MIN {
+            // The last bytes may be the tag, which is not signed itself.
+            let signed = &self.bytes[..self.bytes.len() - TAG_BYTES];
+            self.following.get_or_insert_with(|| self.ring.following()).follow(signed);
+        }
+    }
+
+    /// Opens the token where it is, as [`KeyRing::open_in_place`] or [`KeyRing::open_base64url_in_place`] does, and returns
+    /// its plaintext. Once it is open it stays so, and the time is not looked at again.
+    ///
+    /// # Errors
+    /// Those of these two.
+    pub fn open(&mut self, freshness: Option<Freshness>) -> Result<&[u8], OpenError> {
+        let plaintext = match self.plaintext.take() {
+            Some(plaintext) => plaintext,
+            None => {
+                let start = self.bytes.as_ptr().addr();
+                let opened = match self.is_raw {
+                    true => self.ring.open_followed(&mut self.bytes, self.following.take(), freshness)?,
+                    false => self.ring.open_base64url_in_place(&mut self.bytes, freshness)?,
+                };
+                // It is a part of the buffer.
+                let start = opened.plaintext().as_ptr().addr() - start;
+                start..start + opened.plaintext().len()
+            }
+        };
+        Ok(&self.bytes[self.plaintext.insert(plaintext).clone()])
+    }
+
+    /// Wipes what has arrived, and lets its memory go.
+    pub fn clear(&mut self) {
+        // The slice, not the vector: the latter is wiped byte by byte.
+        self.bytes.as_mut_slice().zeroize();
+        self.bytes = Vec::new();
+        self.following = None;
+        self.plaintext = None;
+    }
+}
+
+impl Drop for Incoming {
+    fn drop(&mut self) {
+        self.clear();
+    }
+}
+
+impl fmt::Debug for Incoming {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Incoming").field("bytes", &self.bytes.len()).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Key;
+
+    fn ring(keys: &[u8]) -> Arc<KeyRing> {
+        Arc::new(KeyRing::from_keys(keys.iter().map(|byte| Key::from_bytes([*byte; 32])).collect()).unwrap())
+    }
+
+    fn arrived(ring: &Arc<KeyRing>, token: &[u8], piece: usize) -> Incoming {
+        fill(Incoming::raw(ring), token, piece)
+    }
+
+    fn fill(mut incoming: Incoming, token: &[u8], piece: usize) -> Incoming {
+        for piece in token.chunks(piece) {
+            incoming.reserve_exact(piece.len());
+            incoming.extend(piece);
+        }
+        incoming
+    }
+
+    #[test]
+    fn a_token_opens_however_it_is_cut_and_whichever_key_made_it() {
+        for plaintext_bytes in [0, 10, FOLLOWED_BYTES_MIN - 80, FOLLOWED_BYTES_MIN, 50_000] {
+            let plaintext = vec![7; plaintext_bytes];
+            for key in [1, 2] {
+                let token = ring(&[key]).seal(&plaintext, 0, [3; 16]);
+                for piece in [1, 31, 64, 4096, token.len()] {
+                    let mut incoming = arrived(&ring(&[1, 2]), &token, piece);
+                    assert_eq!(incoming.open(None).unwrap(), plaintext);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_token_that_is_open_stays_so_and_one_that_was_stale_may_open_later() {
+        let ring = ring(&[1]);
+        let token = ring.seal(&vec![7; 20_000], 1000, [3; 16]);
+        let mut incoming = arrived(&ring, &token, 4096);
+        assert!(incoming.open(Some(Freshness::at(2000))).is_err());
+        for now_secs in [1000, 2000] {
+            assert_eq!(incoming.open(Some(Freshness::at(now_secs))).unwrap(), vec![7; 20_000]);
+        }
+        incoming.clear();
+        assert!(incoming.is_empty() && incoming.open(None).is_err());
+    }
+
+    #[test]
+    fn a_changed_byte_anywhere_is_found_however_the_token_is_cut() {
+        let token = ring(&[1]).seal(&vec![7; 20_000], 0, [3; 16]);
+        for place in [0, 30, FOLLOWED_BYTES_MIN - 1, 15_000, token.len() - 33, token.len() - 1] {
+            let mut changed = token.clone();
+            changed[place] ^= 1;
+            for piece in [64, 5000, token.len()] {
+                let mut incoming = arrived(&ring(&[1, 2]), &changed, piece);
+                assert_eq!(incoming.open(None).unwrap_err(), OpenError::Invalid, "byte {place}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_token_that_lacks_its_end_or_has_more_is_none() {
+        let token = ring(&[1]).seal(&vec![7; 20_000], 0, [3; 16]);
+        for length in [0, 10, 9000, token.len() - 16, token.len() - 1] {
+            assert_eq!(
+                arrived(&ring(&[1]), &token[..length], 4096).open(None).unwrap_err(),
+                OpenError::Invalid
+            );
+        }
+        let longer = [&token[..], &[0; 16]].concat();
+        assert_eq!(arrived(&ring(&[1]), &longer, 4096).open(None).unwrap_err(), OpenError::Invalid);
+    }
+
+    #[test]
+    fn a_stale_token_is_stale_and_text_is_read_too() {
+        let ring = ring(&[1]);
+        let token = ring.seal(&vec![7; 20_000], 0, [3; 16]);
+        let stale = arrived(&ring, &token, 4096).open(Some(Freshness::at(1000))).map(|_| ());
+        assert_eq!(stale, Err(OpenError::Stale { sealed_at_secs: 0, now_secs: 1000 }));
+        let text = ring.seal_base64url(b"text", 0, [3; 16]);
+        let mut text = fill(Incoming::base64url(&ring), text.as_bytes(), 10);
+        assert_eq!(text.open(None).unwrap(), b"text");
+    }
+}
