@@ -15,18 +15,24 @@ use zeroize::Zeroize as _;
 /// How much is sealed and handed to awc at a time: as much as a TLS record holds (RFC 8446, section 5.1).
 const PIECE_BYTES: usize = 16 * 1024;
 
-/// The body of a request.
-pub(crate) enum Envelope {
-    /// None.
-    Empty,
-    /// What is left of an envelope, and what seals it.
-    Sealing { rest: BytesMut, sealing: Sealing },
+/// The body of a request: none, or an envelope.
+pub(crate) struct Envelope(Option<Unsent>);
+
+/// What of an envelope was not handed to awc, and what seals it.
+struct Unsent {
+    rest: BytesMut,
+    sealing: Sealing,
 }
 
 /// The memory of an envelope on its way.
 pub(crate) struct Memory(BytesMut);
 
 impl Envelope {
+    /// No body.
+    pub(crate) fn none() -> Self {
+        Envelope(None)
+    }
+
     /// The envelope of the plaintext in `buffer`, which is as for [`KeyRing::begin_seal`], and its memory.
     pub(crate) fn seal(ring: &KeyRing, mut buffer: Vec<u8>, now_secs: u64, iv: [u8; 16]) -> (Self, Memory) {
         let sealing = ring.begin_seal(&mut buffer, now_secs, iv);
@@ -34,16 +40,14 @@ impl Envelope {
         // It has one owner, and so is not copied.
         let mut rest = bytes.try_into_mut().unwrap_or_else(|bytes| BytesMut::from(&bytes[..]));
         let memory = Memory(rest.split_off(rest.len()));
-        (Envelope::Sealing { rest, sealing }, memory)
+        (Envelope(Some(Unsent { rest, sealing })), memory)
     }
 }
 
-impl Drop for Envelope {
+impl Drop for Unsent {
     /// Where it was not sent to its end, the rest is plaintext still.
     fn drop(&mut self) {
-        if let Envelope::Sealing { rest, .. } = self {
-            rest.zeroize();
-        }
+        self.rest.zeroize();
     }
 }
 
@@ -58,17 +62,12 @@ impl MessageBody for Envelope {
     type Error = Infallible;
 
     fn size(&self) -> BodySize {
-        match self {
-            Envelope::Empty => BodySize::None,
-            Envelope::Sealing { rest, .. } => BodySize::Sized(rest.len() as u64),
-        }
+        self.0.as_ref().map_or(BodySize::None, |unsent| BodySize::Sized(unsent.rest.len() as u64))
     }
 
     fn poll_next(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Bytes, Infallible>>> {
-        let Envelope::Sealing { rest, sealing } = self.get_mut() else { return Poll::Ready(None) };
-        if rest.is_empty() {
-            return Poll::Ready(None);
-        }
+        let unsent = self.get_mut().0.as_mut().filter(|unsent| !unsent.rest.is_empty());
+        let Some(Unsent { rest, sealing }) = unsent else { return Poll::Ready(None) };
         let sealed = sealing.advance(rest, PIECE_BYTES);
         Poll::Ready(Some(Ok(rest.split_to(sealed).freeze())))
     }

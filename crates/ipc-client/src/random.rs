@@ -1,5 +1,8 @@
 //! Randomness from the operating system: for ids, initialisation vectors and pauses.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use ipc_protocol::MessageId;
 use zeroize::Zeroize as _;
 
 use crate::error::SendError;
@@ -37,6 +40,19 @@ impl Pool {
         given.zeroize();
         self.next += N;
         Ok(taken)
+    }
+}
+
+impl Pool {
+    /// A new id, with the time in its front: ids that are drawn one after the other lie side by side in a server's index.
+    ///
+    /// # Errors
+    /// [`SendError::NoRandomness`].
+    pub(crate) fn draw_id(&mut self) -> Result<MessageId, SendError> {
+        // A clock before 1970, or far beyond, costs the order and nothing else.
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let millis = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
+        self.take().map(|random| MessageId::from_time(millis, random))
     }
 }
 

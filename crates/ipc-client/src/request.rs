@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use crate::client::Client;
 use crate::errand::{Errand, Fault, Next};
 use crate::error::{NoReply, Outcome, SendError};
-use crate::random::random;
+use crate::random::Pool;
 use crate::send::{Sender, text};
 use crate::session::Generation;
 use crate::worker::Job;
@@ -103,7 +103,7 @@ impl Client {
         let body = shared.body(message);
         async move {
             let body = body?;
-            let id = MessageId::from_random(random()?);
+            let id = Pool::new().draw_id()?;
             let longest = Duration::from_secs(DEADLINE_SECS_MAX);
             let wait = wait.min(longest);
             let deadline = (shared.facts.deadline + wait).min(longest);

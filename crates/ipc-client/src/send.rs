@@ -106,7 +106,7 @@ impl Sender {
 
     /// An id for a message, a batch or a login.
     pub(crate) fn draw_id(&self) -> Result<MessageId, SendError> {
-        self.randomness.borrow_mut().take().map(MessageId::from_random)
+        self.randomness.borrow_mut().draw_id()
     }
 
     /// Makes one attempt at one message.
@@ -274,7 +274,7 @@ impl Sender {
     /// Asks whether the server runs: one attempt, without a login.
     pub(crate) async fn is_running(&self, errand: &Errand<'_>) -> Result<bool, SendError> {
         let _permit = self.permit(&self.permits, errand).await.map_err(|fault| fault.error)?;
-        let answer = match self.request(Route::IsRunning, Envelope::Empty, errand).await {
+        let answer = match self.request(Route::IsRunning, Envelope::none(), errand).await {
             Ok(answer) => answer,
             Err(SendError::Unreachable { .. } | SendError::NoAnswer { .. }) => {
                 return Ok(false);

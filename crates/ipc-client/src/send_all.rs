@@ -338,8 +338,8 @@ impl Packer {
             Ok(body) => body,
             Err(error) => return self.batch.push_refused(error),
         };
-        let id = match self.randomness.take() {
-            Ok(bytes) => MessageId::from_random(bytes),
+        let id = match self.randomness.draw_id() {
+            Ok(id) => id,
             Err(error) => {
                 self.end = Some(Err(error));
                 return;

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use foldhash::quality::RandomState;
 use ipc_protocol::MessageId;
 
-/// Into so many tables ids are parted by their first bits. A table that grows moves all its entries at once: a small one is
+/// Into so many tables ids are parted by their last bits, which are random in every kind of UUID that anybody draws. A table that grows moves all its entries at once: a small one is
 /// soon done, where one of millions would hold everybody up.
 const TABLES: usize = 1024;
 
@@ -41,8 +41,8 @@ impl Generation {
     }
 
     fn table(entry: &Entry) -> usize {
-        let [first, second, ..] = *entry.1.as_bytes();
-        usize::from(u16::from_be_bytes([first, second])) % TABLES
+        let [.., last_but_one, last] = *entry.1.as_bytes();
+        usize::from(u16::from_be_bytes([last_but_one, last])) % TABLES
     }
 
     fn get(&self, entry: &Entry) -> Option<&BodyHash> {

@@ -25,6 +25,12 @@ impl MessageId {
         MessageId(uuid::Builder::from_random_bytes(bytes).into_uuid().into_bytes())
     }
 
+    /// Makes a version 7 UUID (RFC 9562, section 5.7): milliseconds since the Unix epoch, of which the lower 48 bits count, then
+    /// 74 of the random bits. Ids that are made one after the other lie side by side in an index.
+    pub fn from_time(millis: u64, random: [u8; 10]) -> Self {
+        MessageId(uuid::Builder::from_unix_timestamp_millis(millis, &random).into_uuid().into_bytes())
+    }
+
     /// Takes the 16 bytes of a UUID as they are.
     pub const fn from_bytes(bytes: [u8; 16]) -> Self {
         MessageId(bytes)
@@ -92,5 +98,14 @@ mod tests {
         ] {
             assert_eq!(text.parse::<MessageId>(), Err(MessageIdError), "{text}");
         }
+    }
+
+    #[test]
+    fn ids_with_a_time_are_in_its_order_and_differ_within_a_moment() {
+        let id = MessageId::from_time(0x0192_0000_0001, [0xff; 10]);
+        assert_eq!(id.to_string(), "01920000-0001-7fff-bfff-ffffffffffff");
+        assert!(id < MessageId::from_time(0x0192_0000_0002, [0; 10]));
+        assert_ne!(id, MessageId::from_time(0x0192_0000_0001, [0; 10]));
+        assert_eq!(MessageId::from_time(1 << 48, [0; 10]), MessageId::from_time(0, [0; 10]));
     }
 }

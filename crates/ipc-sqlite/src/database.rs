@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use sqlx::pool::PoolOptions;
-use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqlitePool, SqliteSynchronous};
+use sqlx::query::Query;
+use sqlx::sqlite::{SqliteArguments, SqliteConnectOptions, SqliteConnection, SqlitePool, SqliteSynchronous};
 use sqlx::{ConnectOptions as _, Sqlite, Transaction};
 
 use crate::error::{DatabaseError, is_busy};
@@ -69,6 +70,27 @@ impl Database {
                 self.writer.begin_with("BEGIN IMMEDIATE").await
             }
             begun => begun,
+        }
+    }
+
+    /// Runs statements that begin with `BEGIN IMMEDIATE` and end with `COMMIT`, all in one go: each step of a transaction of its
+    /// own goes to SQLite's thread and back, which costs more than most statements do. On an error nothing of it is done. It is
+    /// to be waited for to its end: dropped on the way it may leave the connection within the transaction.
+    ///
+    /// # Errors
+    /// What sqlx reports, for [`error`](Self::error).
+    pub async fn write_at_once(
+        &self,
+        statements: Query<'static, Sqlite, SqliteArguments>,
+    ) -> Result<(), sqlx::Error> {
+        let mut connection = self.writer.acquire().await?;
+        match statements.execute(&mut *connection).await {
+            Ok(_) => Ok(()),
+            Err(error) => {
+                // With the connection ends whatever is still begun; the next write opens another one.
+                connection.close().await?;
+                Err(error)
+            }
         }
     }
 
@@ -271,5 +293,25 @@ mod tests {
         let database = create(&dir.path().join("notes.db"), &NOTES, &Options::new()).await.unwrap();
         let path = database.path();
         assert_eq!(format!("{database:?}"), format!("Database {{ path: {path:?}, .. }}"));
+    }
+
+    #[tokio::test]
+    async fn what_is_written_at_once_is_there_as_a_whole_or_not_at_all() {
+        let dir = tempfile::tempdir().unwrap();
+        let database = create(&dir.path().join("notes.db"), &NOTES, &Options::new()).await.unwrap();
+        let count = async || {
+            let count = sqlx::query_scalar::<_, i64>("SELECT count(*) FROM notes");
+            count.fetch_one(database.readers()).await.unwrap()
+        };
+        let both = "BEGIN IMMEDIATE; INSERT INTO notes VALUES (?1); INSERT INTO notes VALUES (?2); COMMIT";
+        database.write_at_once(sqlx::query(both).bind("a").bind("b")).await.unwrap();
+        assert_eq!(count().await, 2);
+        let broken = "BEGIN IMMEDIATE; INSERT INTO notes VALUES (?1); INSERT INTO nowhere VALUES (1); COMMIT";
+        database.write_at_once(sqlx::query(broken).bind("c")).await.unwrap_err();
+        assert_eq!(count().await, 2);
+        database.write_at_once(sqlx::query(both).bind("a").bind("b")).await.unwrap();
+        let transaction = database.begin_write().await.unwrap();
+        transaction.commit().await.unwrap();
+        assert_eq!(count().await, 4, "nothing of the broken one is left to get in the way");
     }
 }

@@ -1,14 +1,14 @@
 //! The statements of the durable inbox, each for many rows at once: a statement costs more than a row does.
 //!
-//! The writer comes here with a transaction. Nothing here decides anything.
+//! Only the writer comes here, and nobody else writes the file: what it reads outside of a transaction holds until its next one.
+//! Nothing here decides anything.
 
 use std::collections::HashMap;
-use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ipc_protocol::{Fingerprint, MessageId};
-use ipc_sqlite::Schema;
+use ipc_sqlite::{Database, Schema};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 use sqlx::sqlite::SqliteRow;
@@ -80,7 +80,7 @@ pub(crate) async fn contents(connection: &mut SqliteConnection) -> Result<Conten
 
 /// The hashes of the bodies that came under these keys, for those that did.
 pub(crate) async fn remembered(
-    connection: &mut SqliteConnection,
+    database: &Database,
     keys: impl Iterator<Item = &Key>,
 ) -> Result<HashMap<Key, BodyHash>, sqlx::Error> {
     let keys: Vec<&Key> = keys.collect();
@@ -92,7 +92,7 @@ pub(crate) async fn remembered(
          JOIN remembered AS known ON known.user = asked.value ->> 0 AND known.id = unhex(asked.value ->> 1)",
     )
     .bind(json(&keys.iter().map(|(user, id)| (&**user, hex(id.as_bytes()))).collect::<Vec<_>>()))
-    .fetch_all(connection)
+    .fetch_all(database.writer())
     .await?;
     let mut known = HashMap::with_capacity(rows.len());
     for row in rows {
@@ -105,17 +105,46 @@ pub(crate) async fn remembered(
     Ok(known)
 }
 
-/// Stores messages, and remembers their ids.
-pub(crate) async fn insert(
-    connection: &mut SqliteConnection,
-    messages: &[(Stored, BodyHash)],
+/// What one commit changes.
+#[derive(Debug, Default)]
+pub(crate) struct Change<'a> {
+    /// Messages that were dealt with, and go.
+    pub(crate) settled: Vec<i64>,
+    /// What requests were answered. The first answer stays.
+    pub(crate) replies: Vec<(Key, Option<Arc<str>>)>,
+    /// Messages to be stored, whose ids are remembered from now on.
+    pub(crate) accepted: &'a [(Stored, BodyHash)],
+}
+
+/// Its parameters have no numbers: sqlx counts them through all statements, and miscounts where a statement leaves numbers out.
+const APPLY: &str = "
+    BEGIN IMMEDIATE;
+    DELETE FROM messages WHERE seq IN (SELECT value FROM json_each(?));
+    INSERT OR IGNORE INTO replies SELECT value ->> 0, unhex(value ->> 1), value ->> 2, value ->> 3 FROM json_each(?);
+    INSERT INTO messages
+        SELECT value ->> 0, value ->> 1, unhex(value ->> 2), unhex(value ->> 3), value ->> 4, value ->> 5, value ->> 6,
+               value ->> 7, 0
+        FROM json_each(?);
+    INSERT INTO remembered SELECT value ->> 0, unhex(value ->> 1), unhex(value ->> 2), value ->> 3 FROM json_each(?);
+    COMMIT";
+
+/// Does all of it in one commit.
+pub(crate) async fn apply(
+    database: &Database,
+    change: &Change<'_>,
     now: SystemTime,
 ) -> Result<(), sqlx::Error> {
     #[derive(Serialize)]
-    struct Row<'a>(i64, &'a str, String, Option<String>, i64, &'a str, bool, u32, String);
-    let rows: Vec<Row<'_>> = messages
+    struct Row<'a>(i64, &'a str, String, Option<String>, i64, &'a str, bool, u32);
+    let now = millis(now);
+    let replies: Vec<_> = change
+        .replies
         .iter()
-        .map(|(Stored { seq, message, deliveries }, hash)| {
+        .map(|((user, id), body)| (&**user, hex(id.as_bytes()), body.as_deref(), now))
+        .collect();
+    let accepted = change.accepted.iter();
+    let messages: Vec<Row<'_>> = accepted
+        .map(|(Stored { seq, message, deliveries }, _)| {
             Row(
                 *seq,
                 &message.user,
@@ -125,29 +154,19 @@ pub(crate) async fn insert(
                 &message.body,
                 message.wants_reply,
                 *deliveries,
-                hex(hash),
             )
         })
         .collect();
-    let rows = json(&rows);
-    sqlx::query(
-        "INSERT INTO messages
-         SELECT value ->> 0, value ->> 1, unhex(value ->> 2), unhex(value ->> 3), value ->> 4, value ->> 5, value ->> 6,
-                value ->> 7, 0
-         FROM json_each(?)",
-    )
-    .bind(&rows)
-    .execute(&mut *connection)
-    .await?;
-    sqlx::query(
-        "INSERT INTO remembered
-         SELECT value ->> 1, unhex(value ->> 2), unhex(value ->> 8), ?2 FROM json_each(?1)",
-    )
-    .bind(&rows)
-    .bind(millis(now))
-    .execute(connection)
-    .await?;
-    Ok(())
+    let accepted = change.accepted.iter();
+    let remembered: Vec<_> = accepted
+        .map(|(Stored { message, .. }, hash)| (&*message.user, hex(message.id.as_bytes()), hex(hash), now))
+        .collect();
+    let statements = sqlx::query(APPLY)
+        .bind(json(&change.settled))
+        .bind(json(&replies))
+        .bind(json(&messages))
+        .bind(json(&remembered));
+    database.write_at_once(statements).await
 }
 
 /// Messages that were marked as handed out.
@@ -162,25 +181,18 @@ pub(crate) struct Marked {
 /// Marks messages as handed out once more, and reads those of them that are still there. Those that were handed out
 /// `tries_max` times before are marked as dead instead.
 pub(crate) async fn hand_out(
-    connection: &mut SqliteConnection,
+    database: &Database,
     seqs: &[i64],
     tries_max: u32,
 ) -> Result<Marked, sqlx::Error> {
-    let seqs = json(&seqs);
-    sqlx::query(
-        "UPDATE messages SET is_dead = deliveries >= ?2, deliveries = deliveries + (deliveries < ?2)
-         WHERE seq IN (SELECT value FROM json_each(?1))",
-    )
-    .bind(&seqs)
-    .bind(i64::from(tries_max))
-    .execute(&mut *connection)
-    .await?;
     let rows = sqlx::query(
-        "SELECT seq, user, id, certificate, received_at, body, wants_reply, deliveries, is_dead FROM messages
-         WHERE seq IN (SELECT value FROM json_each(?1)) ORDER BY seq",
+        "UPDATE messages SET is_dead = deliveries >= ?2, deliveries = deliveries + (deliveries < ?2)
+         WHERE seq IN (SELECT value FROM json_each(?1))
+         RETURNING seq, user, id, certificate, received_at, body, wants_reply, deliveries, is_dead",
     )
-    .bind(seqs)
-    .fetch_all(connection)
+    .bind(json(&seqs))
+    .bind(i64::from(tries_max))
+    .fetch_all(database.writer())
     .await?;
     let mut marked = Marked::default();
     for row in &rows {
@@ -191,6 +203,8 @@ pub(crate) async fn hand_out(
             marked.ready.push(stored);
         }
     }
+    // SQLite returns them in no particular order.
+    marked.ready.sort_unstable_by_key(|stored| stored.seq);
     Ok(marked)
 }
 
@@ -203,18 +217,14 @@ pub(crate) struct Waiting {
 }
 
 /// The next messages behind `after`.
-pub(crate) async fn next(
-    connection: &mut SqliteConnection,
-    after: i64,
-    count: usize,
-) -> Result<Vec<Waiting>, sqlx::Error> {
+pub(crate) async fn next(database: &Database, after: i64, count: usize) -> Result<Vec<Waiting>, sqlx::Error> {
     let rows = sqlx::query(
         "SELECT seq, octet_length(body), deliveries FROM messages
          WHERE seq > ? AND NOT is_dead ORDER BY seq LIMIT ?",
     )
     .bind(after)
     .bind(i64::try_from(count).unwrap_or(i64::MAX))
-    .fetch_all(connection)
+    .fetch_all(database.writer())
     .await?;
     rows.iter()
         .map(|row| {
@@ -230,33 +240,6 @@ pub(crate) async fn take_back(connection: &mut SqliteConnection, seqs: &[i64]) -
         "UPDATE messages SET deliveries = max(deliveries - 1, 0) WHERE seq IN (SELECT value FROM json_each(?))",
     )
     .bind(json(&seqs))
-    .execute(connection)
-    .await?;
-    Ok(())
-}
-
-/// Removes messages that were dealt with.
-pub(crate) async fn remove(connection: &mut SqliteConnection, seqs: &[i64]) -> Result<(), sqlx::Error> {
-    sqlx::query("DELETE FROM messages WHERE seq IN (SELECT value FROM json_each(?))")
-        .bind(json(&seqs))
-        .execute(connection)
-        .await?;
-    Ok(())
-}
-
-/// Keeps what requests were answered. The first answer stays.
-pub(crate) async fn keep_replies(
-    connection: &mut SqliteConnection,
-    replies: &[(Key, Option<Arc<str>>)],
-    now: SystemTime,
-) -> Result<(), sqlx::Error> {
-    let rows: Vec<_> =
-        replies.iter().map(|((user, id), body)| (&**user, hex(id.as_bytes()), body.as_deref())).collect();
-    sqlx::query(
-        "INSERT OR IGNORE INTO replies SELECT value ->> 0, unhex(value ->> 1), value ->> 2, ?2 FROM json_each(?1)",
-    )
-    .bind(json(&rows))
-    .bind(millis(now))
     .execute(connection)
     .await?;
     Ok(())
@@ -413,9 +396,19 @@ fn json<T: Serialize + ?Sized>(rows: &T) -> String {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    let mut text = String::with_capacity(bytes.len() * 2);
-    for byte in bytes {
-        write!(text, "{byte:02x}").expect("a string takes all that is written");
+    const DIGITS: [char; 16] =
+        ['0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd', 'e', 'f'];
+    let digits = bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]);
+    digits.map(|digit| DIGITS[usize::from(digit)]).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_are_written_as_sqlite_reads_them() {
+        assert_eq!(hex(&[0x00, 0x0f, 0xa5, 0xff]), "000fa5ff");
+        assert_eq!(hex(&[]), "");
     }
-    text
 }

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use super::commands::{Command, Settled};
 use super::plan::{Plan, Room, Waiting, plan};
 use super::queue::{Queue, Taker};
-use super::tables::{self, Answered, Key, Stored};
+use super::tables::{self, Answered, Change, Key, Stored};
 use super::{DeadLetter, DurableOptions, OpenError, StorageError, lock, remembered_since};
 use crate::replies::{Replies, Reply};
 use crate::{AckError, Message, NoReply, Put, PutError};
@@ -247,13 +247,9 @@ impl Writer {
         }
         // What is written to a file that was removed or replaced is in no inbox.
         self.database.check_file()?;
-        let mut transaction =
-            self.database.begin_write().await.map_err(|error| self.database.error(error))?;
-        self.note_settled(&mut transaction, settled).await.map_err(|error| self.database.error(error))?;
+        let failed = |error| self.database.error(error);
         let keys: Vec<Key> = self.puts.iter().flat_map(|put| &put.messages).map(tables::key_of).collect();
-        let known = tables::remembered(&mut transaction, keys.iter())
-            .await
-            .map_err(|error| self.database.error(error))?;
+        let known = tables::remembered(&self.database, keys.iter()).await.map_err(failed)?;
         let Plan { accepted, answers } = plan(
             self.puts.iter().map(|put| Waiting { messages: &put.messages, until: put.until }),
             known,
@@ -263,12 +259,10 @@ impl Writer {
             if self.queue.has_waiting() { 0 } else { self.queue.wanted() },
             Instant::now(),
         );
-        if !accepted.is_empty() {
-            tables::insert(&mut transaction, &accepted, SystemTime::now())
-                .await
-                .map_err(|error| self.database.error(error))?;
+        if !accepted.is_empty() || !settled.is_empty() {
+            let change = Change { accepted: &accepted, ..self.change(settled) };
+            tables::apply(&self.database, &change, SystemTime::now()).await.map_err(failed)?;
         }
-        transaction.commit().await.map_err(|error| self.database.error(error))?;
         self.take_in(accepted.into_iter().map(|(stored, _)| stored));
         let puts = std::mem::take(&mut self.puts);
         for (put, answers) in puts.into_iter().zip(answers) {
@@ -325,29 +319,20 @@ impl Writer {
         if settled.is_empty() {
             return Ok(());
         }
-        let failed = |error| self.database.error(error);
-        let mut transaction = self.database.begin_write().await.map_err(failed)?;
-        self.note_settled(&mut transaction, settled).await.map_err(failed)?;
-        transaction.commit().await.map_err(failed)
+        let change = self.change(settled);
+        tables::apply(&self.database, &change, SystemTime::now())
+            .await
+            .map_err(|error| self.database.error(error))
     }
 
-    async fn note_settled(
-        &self,
-        connection: &mut sqlx::SqliteConnection,
-        settled: &[Settled],
-    ) -> Result<(), sqlx::Error> {
-        if settled.is_empty() {
-            return Ok(());
-        }
+    /// What of the file goes with messages that were dealt with.
+    fn change(&self, settled: &[Settled]) -> Change<'static> {
         let held = settled.iter().filter_map(|one| self.queue.held(one.ticket));
-        let seqs: Vec<i64> = held.map(|held| held.seq).collect();
-        tables::remove(connection, &seqs).await?;
-        let replies: Vec<_> =
-            settled.iter().filter_map(|one| Some((one.key.clone()?, one.reply.clone()))).collect();
-        if replies.is_empty() {
-            return Ok(());
+        Change {
+            settled: held.map(|held| held.seq).collect(),
+            replies: settled.iter().filter_map(|one| Some((one.key.clone()?, one.reply.clone()))).collect(),
+            accepted: &[],
         }
-        tables::keep_replies(connection, &replies, SystemTime::now()).await
     }
 
     /// Takes note of a message that is gone from the file.
@@ -391,22 +376,26 @@ impl Writer {
 
     async fn mark_ahead(&mut self) -> Result<(), DatabaseError> {
         let failed = |error| self.database.error(error);
-        let mut transaction = self.database.begin_write().await.map_err(failed)?;
         let count = self.queue.wanted().clamp(AHEAD_MIN, AHEAD_MAX);
         let again = self.queue.again(count);
         let first_time = match again.is_empty() {
             true => {
                 let after = self.queue.handed_up_to();
-                tables::next(&mut transaction, after, count).await.map(up_to_the_limits).map_err(failed)?
+                tables::next(&self.database, after, count).await.map(up_to_the_limits).map_err(failed)?
             }
             false => Vec::new(),
         };
         let seqs = if again.is_empty() { &first_time } else { &again };
-        let marked =
-            tables::hand_out(&mut transaction, seqs, self.options.tries_max).await.map_err(failed)?;
-        transaction.commit().await.map_err(failed)?;
+        let marked = tables::hand_out(&self.database, seqs, self.options.tries_max).await.map_err(failed)?;
         if !marked.dead.is_empty() {
-            log::warn!("{} messages were handed out too often and are dead letters now", marked.dead.len());
+            let (count, s, are) = match marked.dead.len() {
+                1 => (1, "", "is a dead letter"),
+                count => (count, "s", "are dead letters"),
+            };
+            log::warn!(
+                "{count} message{s} handed out {} times without an acknowledgement {are} now; see web-ipc --dead --list",
+                self.options.tries_max
+            );
         }
         for (user, id) in marked.dead {
             // Whoever waits for a reply to one will get none.
