@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ipc_protocol::{Fingerprint, MessageId};
 use ipc_sqlite::{Database, Schema};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Row as _, SqliteConnection};
@@ -178,6 +178,14 @@ pub(crate) struct Marked {
     pub(crate) dead: Vec<Key>,
 }
 
+/// All rows come as one, in JSON: sqlx hands each row over to another thread by itself, which costs more than the row does.
+const HAND_OUT: &str = "
+    UPDATE messages SET is_dead = deliveries >= ?, deliveries = min(deliveries + 1, ?)
+    WHERE seq IN (SELECT value FROM json_each(?));
+    SELECT json_group_array(json_array(
+               seq, user, hex(id), hex(certificate), received_at, body, wants_reply, deliveries, is_dead))
+    FROM (SELECT * FROM messages WHERE seq IN (SELECT value FROM json_each(?)) ORDER BY seq)";
+
 /// Marks messages as handed out once more, and reads those of them that are still there. Those that were handed out
 /// `tries_max` times before are marked as dead instead.
 pub(crate) async fn hand_out(
@@ -185,26 +193,32 @@ pub(crate) async fn hand_out(
     seqs: &[i64],
     tries_max: u32,
 ) -> Result<Marked, sqlx::Error> {
-    let rows = sqlx::query(
-        "UPDATE messages SET is_dead = deliveries >= ?2, deliveries = deliveries + (deliveries < ?2)
-         WHERE seq IN (SELECT value FROM json_each(?1))
-         RETURNING seq, user, id, certificate, received_at, body, wants_reply, deliveries, is_dead",
-    )
-    .bind(json(&seqs))
-    .bind(i64::from(tries_max))
-    .fetch_all(database.writer())
-    .await?;
+    /// Booleans are numbers.
+    #[derive(Deserialize)]
+    struct Row(i64, String, String, String, u64, String, u8, u32, u8);
+    let (tries_max, seqs) = (i64::from(tries_max), json(&seqs));
+    let statements = sqlx::query_scalar::<_, String>(HAND_OUT).bind(tries_max).bind(tries_max);
+    let rows = statements.bind(seqs.clone()).bind(seqs).fetch_one(database.writer()).await?;
+    let unreadable = |what: &str| sqlx::Error::Decode(format!("a message with another {what}").into());
+    let rows: Vec<Row> = serde_json::from_str(&rows).map_err(|error| sqlx::Error::Decode(error.into()))?;
     let mut marked = Marked::default();
-    for row in &rows {
-        let stored = stored(row)?;
-        if row.try_get(8)? {
-            marked.dead.push(key_of(&stored.message));
-        } else {
-            marked.ready.push(stored);
+    for Row(seq, user, id, certificate, received_at, body, wants_reply, deliveries, is_dead) in rows {
+        let id = MessageId::from_bytes(unhex(&id).ok_or_else(|| unreadable("id"))?);
+        let user: Arc<str> = user.into();
+        if is_dead != 0 {
+            marked.dead.push((user, id));
+            continue;
         }
+        let message = Message {
+            id,
+            user,
+            certificate: unhex(&certificate).map(Fingerprint::from_bytes),
+            received_at: UNIX_EPOCH + Duration::from_millis(received_at),
+            body: body.into(),
+            wants_reply: wants_reply != 0,
+        };
+        marked.ready.push(Stored { seq, message, deliveries });
     }
-    // SQLite returns them in no particular order.
-    marked.ready.sort_unstable_by_key(|stored| stored.seq);
     Ok(marked)
 }
 
@@ -402,6 +416,19 @@ fn hex(bytes: &[u8]) -> String {
     digits.map(|digit| DIGITS[usize::from(digit)]).collect()
 }
 
+/// Bytes from hex digits of either case; `None` for another number of them.
+fn unhex<const N: usize>(text: &str) -> Option<[u8; N]> {
+    let mut bytes = [0; N];
+    if text.len() != 2 * N {
+        return None;
+    }
+    for (byte, digits) in bytes.iter_mut().zip(text.as_bytes().chunks_exact(2)) {
+        let digit = |at: usize| char::from(digits[at]).to_digit(16);
+        *byte = u8::try_from(digit(0)? * 16 + digit(1)?).ok()?;
+    }
+    Some(bytes)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -410,5 +437,9 @@ mod tests {
     fn bytes_are_written_as_sqlite_reads_them() {
         assert_eq!(hex(&[0x00, 0x0f, 0xa5, 0xff]), "000fa5ff");
         assert_eq!(hex(&[]), "");
+        assert_eq!(unhex("000fA5ff"), Some([0x00, 0x0f, 0xa5, 0xff]));
+        for none in ["", "000fa5f", "000fa5ff00", "000fa5fg"] {
+            assert_eq!(unhex::<4>(none), None);
+        }
     }
 }
