@@ -9,6 +9,8 @@ use std::fmt;
 pub(super) enum Way {
     /// The bare client to the bare server.
     Raw,
+    /// As `Send`, by the client that has no thread of its own.
+    Local,
     /// One message at a time, from each of the tasks in flight.
     Send,
     /// In batches of [`BATCH`].
@@ -22,6 +24,7 @@ impl Way {
     pub(super) fn word(self) -> &'static str {
         match self {
             Way::Raw => "raw",
+            Way::Local => "local",
             Way::Send => "send",
             Way::SendAll => "send_all",
             Way::Request => "request",
@@ -104,6 +107,11 @@ impl Case {
         Case { way: Way::Send, inbox, ..Case::raw(bytes, in_flight) }
     }
 
+    /// `send` of a `LocalClient` with kept connections.
+    pub(super) const fn local(bytes: usize, in_flight: usize) -> Self {
+        Case { way: Way::Local, ..Case::raw(bytes, in_flight) }
+    }
+
     /// `send_all`, one batch in flight.
     pub(super) const fn send_all(inbox: Inbox, bytes: usize) -> Self {
         Case { way: Way::SendAll, inbox, ..Case::raw(bytes, 1) }
@@ -170,6 +178,9 @@ pub(super) fn all() -> Vec<Case> {
         for in_flight in IN_FLIGHT {
             cases.push(Case::raw(bytes, in_flight));
             cases.push(Case::send(Inbox::Memory, bytes, in_flight));
+            if in_flight == 1 || (bytes <= 1024 && in_flight == 64) {
+                cases.push(Case::local(bytes, in_flight));
+            }
             if bytes <= 1024 && in_flight != 16 {
                 cases.push(Case::send(Inbox::Durable, bytes, in_flight));
             }
@@ -204,6 +215,7 @@ pub(super) fn one_of_each_kind() -> Vec<Case> {
         Case::raw(1024 * 1024, 1),
         Case::send(Inbox::Memory, 1024 * 1024, 1),
         Case::raw(64, 1),
+        Case::local(64, 1),
         Case::send(Inbox::Durable, 64, 1),
         Case::send_all(Inbox::Memory, 64),
         Case::send_all(Inbox::Durable, 64),

@@ -139,6 +139,9 @@ fn more_ways(measured: &Measured) -> Table {
     let mut table = Table::new("more ways", 2, &head);
     let mut rows = Vec::new();
     for (bytes, in_flight) in sizes_and_depths() {
+        rows.push(("`send` of a `LocalClient`", Case::local(bytes, in_flight)));
+    }
+    for (bytes, in_flight) in sizes_and_depths() {
         rows.push(("`send`, durable", Case::send(Inbox::Durable, bytes, in_flight)));
     }
     for inbox in [Inbox::Memory, Inbox::Durable] {
