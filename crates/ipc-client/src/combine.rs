@@ -33,8 +33,9 @@ const GROUP_MESSAGES_MAX: usize = 500;
 /// beside its bytes is little by then.
 const GROUP_BYTES_MAX: usize = 64 * 1024;
 
-/// With so many messages, or bytes, waiting, another connection is worth its price although none is late.
-const WAITING_MESSAGES: usize = 128;
+/// With so many messages waiting, and half as many as went out last, or with so many bytes, another connection is worth its
+/// price although none is late: one end then works at one group while the other works at the next.
+const WAITING_MESSAGES: usize = 8;
 const WAITING_BYTES: usize = GROUP_BYTES_MAX / 2;
 
 /// A group that is on its way for longer than this holds nobody up any more: what waits goes out over another connection.
@@ -78,7 +79,9 @@ pub(crate) struct Outgoing {
     /// Bytes of those that wait.
     bytes: Cell<usize>,
     flights: Cell<usize>,
-    /// How many of these hold nobody up any more.
+    /// How many messages went out last.
+    last_group: Cell<usize>,
+    /// How many of the flights hold nobody up any more.
     late: Cell<usize>,
     /// Fewer than [`GROUP_MESSAGES_MAX`] where the server has refused as many.
     messages_max: Cell<Option<usize>>,
@@ -111,6 +114,7 @@ impl Outgoing {
                 group.push(next);
             }
         }
+        self.last_group.set(group.len());
         group
     }
 
@@ -426,6 +430,10 @@ mod tests {
             let _flight = Flight::begin(&outgoing);
             assert!(outgoing.wants_flight(4));
         }
+        let (outgoing, _answers) = outgoing(&[1; WAITING_MESSAGES]);
+        let _flight = Flight::begin(&outgoing);
+        outgoing.last_group.set(WAITING_MESSAGES * 3);
+        assert!(!outgoing.wants_flight(4), "few beside those that are on their way");
     }
 
     #[test]
