@@ -134,7 +134,7 @@ impl Outgoing {
         waiting > 0
             && flights < connections_max
             && (flights == self.late.get()
-                || waiting >= WAITING_MESSAGES
+                || waiting >= WAITING_MESSAGES.max(self.last_group.get() / 2)
                 || self.bytes.get() >= WAITING_BYTES)
     }
 }
