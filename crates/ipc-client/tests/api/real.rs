@@ -1,6 +1,8 @@
 //! The client and the real server, end to end.
 #![allow(clippy::unwrap_used)]
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use ipc_client::{Client, NoReply, Outcome, ProblemCode, SendError};
@@ -9,6 +11,7 @@ use ipc_server::{Inbox, MemoryOptions, Server, StartError};
 use serde_json::json;
 use serde_json::value::RawValue;
 use tempfile::TempDir;
+use tokio::task::JoinHandle;
 
 /// A home with everything in it.
 struct Installation {
@@ -29,6 +32,18 @@ fn installation() -> Installation {
 impl Installation {
     async fn serve(&self, address: &str, inbox: Inbox) -> Server {
         Server::builder(&self.home).name("localhost").bind(address).inbox(inbox).start().await.unwrap()
+    }
+
+    /// A server with the durable inbox of one that was just stopped.
+    async fn serve_again(&self, address: &str) -> Server {
+        loop {
+            let server = Server::builder(&self.home).name("localhost").bind(address);
+            match server.inbox(Inbox::durable()).start().await {
+                // The one before lets go of its file a moment after it has stopped.
+                Err(StartError::Inbox(_)) => tokio::task::yield_now().await,
+                started => return started.unwrap(),
+            }
+        }
     }
 
     fn client(&self, server: &Server) -> Client {
@@ -144,20 +159,79 @@ async fn a_server_that_is_restarted_meanwhile_loses_and_doubles_nothing() {
     answers.recv().await.unwrap();
     server.stop().await;
     drop(server);
-    let server = loop {
-        let server = Server::builder(&installation.home).name("localhost").bind(&address);
-        match server.inbox(Inbox::durable()).start().await {
-            // The one before lets go of its file a moment after it has stopped.
-            Err(StartError::Inbox(_)) => tokio::task::yield_now().await,
-            started => break started.unwrap(),
-        }
-    };
+    let server = installation.serve_again(&address).await;
     let report = sending.await.unwrap();
     assert_eq!((report.sent, report.refused), (600, 0));
     for n in 0..600 {
         let delivery = server.inbox().recv().await.unwrap();
         assert_eq!(delivery.body(), format!(r#"{{"n":{n}}}"#));
         delivery.ack().await.unwrap();
+    }
+    server.stop().await;
+    assert!(server.inbox().recv().await.is_none());
+}
+
+/// Tasks that send at the same time, each message when its one before is acknowledged.
+fn senders(client: &Client, tasks: u32, messages: u32, sent: &Arc<AtomicU32>) -> Vec<JoinHandle<()>> {
+    let send = |task| {
+        let (client, sent) = (client.clone(), Arc::clone(sent));
+        async move {
+            for n in 0..messages {
+                client.send(&json!({"task": task, "n": n})).await.unwrap();
+                sent.fetch_add(1, Ordering::SeqCst);
+            }
+        }
+    };
+    (0..tasks).map(|task| tokio::spawn(send(task))).collect()
+}
+
+/// Takes all messages of these tasks: each once, and those of a task in order.
+async fn take_all(inbox: &Inbox, tasks: u32, messages: u32) {
+    let mut next = vec![0_u64; tasks as usize];
+    for _ in 0..tasks * messages {
+        let delivery = inbox.recv().await.unwrap();
+        let body: serde_json::Value = delivery.parse().unwrap();
+        let next = &mut next[usize::try_from(body["task"].as_u64().unwrap()).unwrap()];
+        assert_eq!(body["n"], *next, "{body}");
+        *next += 1;
+        delivery.ack().await.unwrap();
+    }
+    assert!(next.into_iter().all(|next| next == u64::from(messages)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_many_tasks_send_while_a_server_is_restarted_arrives_once_and_in_the_order_of_each() {
+    let installation = installation();
+    let server = Server::builder(&installation.home).name("localhost").bind("127.0.0.1:0");
+    let server = server.inbox(Inbox::durable()).start().await.unwrap();
+    let address = server.address().to_string();
+    let client = installation.client(&server);
+    let sent = Arc::new(AtomicU32::new(0));
+    let senders = senders(&client, 40, 20, &sent);
+    while sent.load(Ordering::SeqCst) < 100 {
+        tokio::task::yield_now().await;
+    }
+    server.stop().await;
+    drop(server);
+    let server = installation.serve_again(&address).await;
+    for sender in senders {
+        sender.await.unwrap();
+    }
+    take_all(server.inbox(), 40, 20).await;
+    server.stop().await;
+    assert!(server.inbox().recv().await.is_none());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_many_tasks_send_through_an_inbox_with_room_for_few_arrives_once_and_in_the_order_of_each() {
+    let installation = installation();
+    let inbox = MemoryOptions::default().messages_max(7).build();
+    let server = installation.serve("127.0.0.1:0", inbox).await;
+    let client = installation.client(&server);
+    let senders = senders(&client, 30, 10, &Arc::default());
+    take_all(server.inbox(), 30, 10).await;
+    for sender in senders {
+        sender.await.unwrap();
     }
     server.stop().await;
     assert!(server.inbox().recv().await.is_none());
