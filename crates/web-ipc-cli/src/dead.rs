@@ -16,6 +16,9 @@ use crate::out::{counted, say};
 use crate::serve::rfc_3339;
 use crate::signals;
 
+/// Dead letters that are read at once.
+const LETTERS_AT_ONCE: u32 = 64;
+
 /// Lists, puts back or discards dead letters.
 pub(crate) fn run(explicit_home: Option<&Path>, dead: &Dead) -> Result<Verdict, Failure> {
     let home = Home::open(locate(explicit_home)?)?;
@@ -24,17 +27,14 @@ pub(crate) fn run(explicit_home: Option<&Path>, dead: &Dead) -> Result<Verdict, 
     runtime.block_on(async {
         let inbox = open(&home).await?;
         let failed = |error: ipc_inbox::StorageError| Failure::of(&error, None);
-        let letters = inbox.dead_letters(u32::MAX).await.map_err(failed)?;
         match &dead.action {
-            DeadAction::List => {
-                letters.iter().try_for_each(|letter| say(format_args!("{}", line(letter))))?;
-            }
+            DeadAction::List => each(&inbox, |letter| say(format_args!("{}", line(letter)))).await?,
             DeadAction::PutBack(which) => {
-                let count = inbox.put_back(picked(&letters, which)?).await.map_err(failed)?;
+                let count = inbox.put_back(picked(&inbox, which).await?).await.map_err(failed)?;
                 say(format_args!("{} put back", told(count)))?;
             }
             DeadAction::Discard(which) => {
-                let count = inbox.discard(picked(&letters, which)?).await.map_err(failed)?;
+                let count = inbox.discard(picked(&inbox, which).await?).await.map_err(failed)?;
                 say(format_args!("{} discarded", told(count)))?;
             }
         }
@@ -69,9 +69,29 @@ async fn open(home: &Home) -> Result<DurableInbox, Failure> {
     })
 }
 
+/// Goes through all dead letters, some at a time: their bodies may be long.
+async fn each(
+    inbox: &DurableInbox,
+    mut act: impl FnMut(&DeadLetter) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    let mut last = 0;
+    loop {
+        let letters = inbox.dead_letters_after(last, LETTERS_AT_ONCE).await;
+        let letters = letters.map_err(|error| Failure::of(&error, None))?;
+        let Some(letter) = letters.last() else { return Ok(()) };
+        last = letter.number;
+        letters.iter().try_for_each(&mut act)?;
+    }
+}
+
 /// The numbers of those that are meant. Each that is named must be there, or nothing is done.
-fn picked(letters: &[DeadLetter], which: &Letters) -> Result<Vec<u64>, Failure> {
-    let there: BTreeSet<u64> = letters.iter().map(|letter| letter.number).collect();
+async fn picked(inbox: &DurableInbox, which: &Letters) -> Result<Vec<u64>, Failure> {
+    let mut there = BTreeSet::new();
+    each(inbox, |letter| {
+        there.insert(letter.number);
+        Ok(())
+    })
+    .await?;
     match which {
         Letters::All => Ok(there.into_iter().collect()),
         Letters::Numbers(numbers) => match numbers.iter().find(|number| !there.contains(number)) {

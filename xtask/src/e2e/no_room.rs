@@ -46,7 +46,8 @@ pub(super) fn full_disk(built: &Built) -> Outcome {
         .unwrap_or_else(|| panic!("no count:\n{}", refused.report()));
     let stored = stored + 1;
     assert!((2..COUNT).contains(&stored), "{}", refused.report());
-    full.wait_for_log("there is no room left for the inbox");
+    full.wait_for_log("there is no room left for the durable inbox");
+    full.wait_for_log("make some room, and it goes on by itself");
     full.kill();
 
     let mut ledger = Ledger::new(Reader::Serve);

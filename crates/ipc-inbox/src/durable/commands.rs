@@ -37,6 +37,7 @@ pub(super) enum Command {
         done: oneshot::Sender<Option<Reply>>,
     },
     DeadLetters {
+        after: u64,
         count: u32,
         done: oneshot::Sender<Result<Vec<DeadLetter>, StorageError>>,
     },

@@ -225,7 +225,15 @@ impl DurableInbox {
     /// # Errors
     /// [`StorageError`].
     pub async fn dead_letters(&self, count: u32) -> Result<Vec<DeadLetter>, StorageError> {
-        self.durable.ask(|done| Command::DeadLetters { count, done }).await
+        self.dead_letters_after(0, count).await
+    }
+
+    /// The dead letters behind the one with that number, oldest first, no more than `count`: the next page of a list.
+    ///
+    /// # Errors
+    /// [`StorageError`].
+    pub async fn dead_letters_after(&self, number: u64, count: u32) -> Result<Vec<DeadLetter>, StorageError> {
+        self.durable.ask(|done| Command::DeadLetters { after: number, count, done }).await
     }
 
     /// Removes dead letters for good. Returns how many there were. Their ids stay remembered.

@@ -18,7 +18,7 @@ use crate::Message;
 
 /// What `inbox.db` holds.
 pub(crate) const SCHEMA: Schema = Schema {
-    what: "inbox",
+    what: "durable inbox",
     migrations: &[("inbox", include_str!("../../migrations/0001_inbox.sql"))],
     tables: &[
         ("messages", &["seq", "user", "id", "body", "deliveries", "is_dead"]),
@@ -331,12 +331,17 @@ pub(crate) async fn forget_replies(
     unsigned(&row, 0)
 }
 
-/// The messages that were handed out too often, oldest first.
-pub(crate) async fn dead(connection: &mut SqliteConnection, count: u32) -> Result<Vec<Stored>, sqlx::Error> {
+/// The messages behind `after` that were handed out too often, oldest first.
+pub(crate) async fn dead(
+    connection: &mut SqliteConnection,
+    after: i64,
+    count: u32,
+) -> Result<Vec<Stored>, sqlx::Error> {
     let rows = sqlx::query(
         "SELECT seq, user, id, certificate, received_at, body, wants_reply, deliveries FROM messages
-         WHERE is_dead ORDER BY seq LIMIT ?",
+         WHERE is_dead AND seq > ? ORDER BY seq LIMIT ?",
     )
+    .bind(after)
     .bind(i64::from(count))
     .fetch_all(connection)
     .await?;

@@ -1,5 +1,6 @@
 //! The thread that has the file: it takes what waits, does it in one transaction, and answers when that is committed.
 
+use std::cell::RefCell;
 use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -22,6 +23,9 @@ const PRUNE_EVERY: Duration = Duration::from_secs(60);
 
 /// Between two attempts at what the file does not take.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// How often the log is told of a trouble that lasts.
+const REPORT_EVERY: Duration = Duration::from_secs(60);
 
 /// Commands that go into one transaction at most, so that the first of many does not wait for all.
 const COMMANDS_MAX: usize = 1024;
@@ -95,6 +99,8 @@ struct Writer {
     puts: Vec<WaitingPut>,
     settled: Vec<Settled>,
     prune_at: Instant,
+    /// What the log was told last, and when.
+    reported: RefCell<Option<(String, Instant)>>,
     /// Keeps other processes out.
     _lock: std::fs::File,
 }
@@ -129,6 +135,7 @@ impl Writer {
             puts: Vec::new(),
             settled: Vec::new(),
             prune_at: Instant::now(),
+            reported: RefCell::new(None),
             database,
             _lock: lock,
         })
@@ -178,8 +185,9 @@ impl Writer {
                 let found = self.find_reply(&key).await;
                 let _gone = done.send(found);
             }
-            Command::DeadLetters { count, done } => {
-                let letters = self.dead_letters(count).await.map_err(|error| StorageError(error.into()));
+            Command::DeadLetters { after, count, done } => {
+                let letters =
+                    self.dead_letters(after, count).await.map_err(|error| StorageError(error.into()));
                 let _gone = done.send(letters);
             }
             Command::PutBack { numbers, done } => {
@@ -441,10 +449,10 @@ impl Writer {
         }
     }
 
-    async fn dead_letters(&self, count: u32) -> Result<Vec<DeadLetter>, DatabaseError> {
+    async fn dead_letters(&self, after: u64, count: u32) -> Result<Vec<DeadLetter>, DatabaseError> {
         let failed = |error| self.database.error(error);
         let mut transaction = self.database.begin_write().await.map_err(failed)?;
-        let dead = tables::dead(&mut transaction, count).await.map_err(failed)?;
+        let dead = tables::dead(&mut transaction, seq_of(after), count).await.map_err(failed)?;
         let letter =
             |Stored { seq, message, deliveries }| DeadLetter { number: number_of(seq), message, deliveries };
         Ok(dead.into_iter().map(letter).collect())
@@ -499,10 +507,22 @@ impl Writer {
         Ok(())
     }
 
+    /// Tells the log why the file cannot be used: at once, and then once in a while for as long as it lasts.
     fn report(&self, error: &DatabaseError) {
-        match std::error::Error::source(error) {
-            Some(cause) => log::error!("{error}: {cause}"),
-            None => log::error!("{error}"),
+        let now = Instant::now();
+        let mut text = error.to_string();
+        if let Some(cause) = std::error::Error::source(error) {
+            text += &format!(": {cause}");
+        }
+        if matches!(error, DatabaseError::DiskFull { .. }) {
+            text += "; make some room, and it goes on by itself";
+        }
+        let mut reported = self.reported.borrow_mut();
+        let is_new =
+            reported.as_ref().is_none_or(|(before, at)| *before != text || now >= *at + REPORT_EVERY);
+        if is_new {
+            log::error!("{text}");
+            *reported = Some((text, now));
         }
     }
 }

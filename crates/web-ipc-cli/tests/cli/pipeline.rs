@@ -345,7 +345,7 @@ fn with_dead_letters() -> World {
     let mut server = Server::start(&world, &arguments);
     // It tells how many at a time.
     let told = |log: &str| -> u64 {
-        let lines = log.lines().filter(|line| line.contains("handed out too often"));
+        let lines = log.lines().filter(|line| line.contains("without an acknowledgement"));
         lines
             .map(|line| line.split("]: ").nth(1).unwrap().split(' ').next().unwrap().parse::<u64>().unwrap())
             .sum()
