@@ -3,9 +3,13 @@
 //! serde_json writes a NaN as `null` and an `i128` of any size as digits. Both would arrive as something else than
 //! was sent, so a serializer stands in front of it that refuses them.
 
+use std::cell::RefCell;
 use std::fmt::{self, Display};
+use std::io;
 
 use serde::{Serialize, Serializer, ser};
+
+use crate::json::is_plain;
 
 /// A value that cannot be sent.
 #[derive(Debug, thiserror::Error)]
@@ -26,8 +30,10 @@ pub enum BodyError {
 /// [`BodyError`]. What only a whole text shows (a member name given twice, more than 127 levels) the server
 /// refuses.
 pub fn to_body<T: Serialize + ?Sized>(value: &T) -> Result<String, BodyError> {
-    let mut text = Vec::with_capacity(128);
-    value.serialize(Exact(&mut serde_json::Serializer::new(&mut text))).map_err(BodyError::NotJson)?;
+    let text = Text(RefCell::new(Vec::with_capacity(128)));
+    let mut serializer = serde_json::Serializer::new(&text);
+    value.serialize(Exact(&mut serializer, &text)).map_err(BodyError::NotJson)?;
+    let text = text.0.into_inner();
     if text.first() != Some(&b'{') {
         // A raw JSON value may begin with space.
         if text.trim_ascii_start().first() != Some(&b'{') {
@@ -37,15 +43,46 @@ pub fn to_body<T: Serialize + ?Sized>(value: &T) -> Result<String, BodyError> {
     Ok(String::from_utf8(text).expect("serde_json writes UTF-8"))
 }
 
-/// Passes everything on but the numbers that JSON, or its readers, would change.
-struct Exact<S>(S);
+/// The text so far. serde_json writes to it, piece by piece and without a buffer of its own, and strings go past it.
+struct Text(RefCell<Vec<u8>>);
+
+impl io::Write for &Text {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.borrow_mut().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// From this length on a string that needs no escapes is copied as a whole: serde_json looks at each byte by itself.
+const COPIED_BYTES_MIN: usize = 32;
+
+/// Passes everything on but the numbers that JSON, or its readers, would change, and what of strings can be written faster.
+struct Exact<'t, S>(S, &'t Text);
 
 /// A value whose parts go through [`Exact`] too.
-struct Part<'a, T: ?Sized>(&'a T);
+struct Part<'v, 't, T: ?Sized>(&'v T, &'t Text);
 
-impl<T: Serialize + ?Sized> Serialize for Part<'_, T> {
+impl<T: Serialize + ?Sized> Serialize for Part<'_, '_, T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        self.0.serialize(Exact(serializer))
+        self.0.serialize(Exact(serializer, self.1))
+    }
+}
+
+impl Text {
+    /// Appends a string that needs no escapes, where `write_empty` has serde_json append an empty one: between its quotes. There
+    /// are none where serde_json takes the string for JSON as it is (`RawValue`).
+    fn write_plain<T>(&self, value: &str, write_empty: impl FnOnce() -> T) -> T {
+        let start = self.0.borrow().len();
+        let result = write_empty();
+        let mut text = self.0.borrow_mut();
+        let closing = if text[start..] == *b"\"\"" { text.pop() } else { None };
+        text.extend_from_slice(value.as_bytes());
+        text.extend(closing);
+        result
     }
 }
 
@@ -65,16 +102,16 @@ macro_rules! pass_on {
     };
 }
 
-impl<S: Serializer> Serializer for Exact<S> {
+impl<'t, S: Serializer> Serializer for Exact<'t, S> {
     type Ok = S::Ok;
     type Error = S::Error;
-    type SerializeSeq = Exact<S::SerializeSeq>;
-    type SerializeTuple = Exact<S::SerializeTuple>;
-    type SerializeTupleStruct = Exact<S::SerializeTupleStruct>;
-    type SerializeTupleVariant = Exact<S::SerializeTupleVariant>;
-    type SerializeMap = Exact<S::SerializeMap>;
-    type SerializeStruct = Exact<S::SerializeStruct>;
-    type SerializeStructVariant = Exact<S::SerializeStructVariant>;
+    type SerializeSeq = Exact<'t, S::SerializeSeq>;
+    type SerializeTuple = Exact<'t, S::SerializeTuple>;
+    type SerializeTupleStruct = Exact<'t, S::SerializeTupleStruct>;
+    type SerializeTupleVariant = Exact<'t, S::SerializeTupleVariant>;
+    type SerializeMap = Exact<'t, S::SerializeMap>;
+    type SerializeStruct = Exact<'t, S::SerializeStruct>;
+    type SerializeStructVariant = Exact<'t, S::SerializeStructVariant>;
 
     pass_on! {
         serialize_bool: bool,
@@ -87,9 +124,16 @@ impl<S: Serializer> Serializer for Exact<S> {
         serialize_u32: u32,
         serialize_u64: u64,
         serialize_char: char,
-        serialize_str: &str,
         serialize_bytes: &[u8],
         serialize_unit_struct: &'static str,
+    }
+
+    fn serialize_str(self, value: &str) -> Result<S::Ok, S::Error> {
+        let Exact(serializer, text) = self;
+        if value.len() >= COPIED_BYTES_MIN && is_plain(value) {
+            return text.write_plain(value, || serializer.serialize_str(""));
+        }
+        serializer.serialize_str(value)
     }
 
     fn serialize_i128(self, value: i128) -> Result<S::Ok, S::Error> {
@@ -119,7 +163,7 @@ impl<S: Serializer> Serializer for Exact<S> {
     }
 
     fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<S::Ok, S::Error> {
-        self.0.serialize_some(&Part(value))
+        self.0.serialize_some(&Part(value, self.1))
     }
 
     fn serialize_unit(self) -> Result<S::Ok, S::Error> {
@@ -140,7 +184,7 @@ impl<S: Serializer> Serializer for Exact<S> {
         name: &'static str,
         value: &T,
     ) -> Result<S::Ok, S::Error> {
-        self.0.serialize_newtype_struct(name, &Part(value))
+        self.0.serialize_newtype_struct(name, &Part(value, self.1))
     }
 
     fn serialize_newtype_variant<T: Serialize + ?Sized>(
@@ -150,15 +194,15 @@ impl<S: Serializer> Serializer for Exact<S> {
         variant: &'static str,
         value: &T,
     ) -> Result<S::Ok, S::Error> {
-        self.0.serialize_newtype_variant(name, index, variant, &Part(value))
+        self.0.serialize_newtype_variant(name, index, variant, &Part(value, self.1))
     }
 
     fn serialize_seq(self, len: Option<usize>) -> Result<Self::SerializeSeq, S::Error> {
-        self.0.serialize_seq(len).map(Exact)
+        self.0.serialize_seq(len).map(|inner| Exact(inner, self.1))
     }
 
     fn serialize_tuple(self, len: usize) -> Result<Self::SerializeTuple, S::Error> {
-        self.0.serialize_tuple(len).map(Exact)
+        self.0.serialize_tuple(len).map(|inner| Exact(inner, self.1))
     }
 
     fn serialize_tuple_struct(
@@ -166,7 +210,7 @@ impl<S: Serializer> Serializer for Exact<S> {
         name: &'static str,
         len: usize,
     ) -> Result<Self::SerializeTupleStruct, S::Error> {
-        self.0.serialize_tuple_struct(name, len).map(Exact)
+        self.0.serialize_tuple_struct(name, len).map(|inner| Exact(inner, self.1))
     }
 
     fn serialize_tuple_variant(
@@ -176,15 +220,15 @@ impl<S: Serializer> Serializer for Exact<S> {
         variant: &'static str,
         len: usize,
     ) -> Result<Self::SerializeTupleVariant, S::Error> {
-        self.0.serialize_tuple_variant(name, index, variant, len).map(Exact)
+        self.0.serialize_tuple_variant(name, index, variant, len).map(|inner| Exact(inner, self.1))
     }
 
     fn serialize_map(self, len: Option<usize>) -> Result<Self::SerializeMap, S::Error> {
-        self.0.serialize_map(len).map(Exact)
+        self.0.serialize_map(len).map(|inner| Exact(inner, self.1))
     }
 
     fn serialize_struct(self, name: &'static str, len: usize) -> Result<Self::SerializeStruct, S::Error> {
-        self.0.serialize_struct(name, len).map(Exact)
+        self.0.serialize_struct(name, len).map(|inner| Exact(inner, self.1))
     }
 
     fn serialize_struct_variant(
@@ -194,7 +238,7 @@ impl<S: Serializer> Serializer for Exact<S> {
         variant: &'static str,
         len: usize,
     ) -> Result<Self::SerializeStructVariant, S::Error> {
-        self.0.serialize_struct_variant(name, index, variant, len).map(Exact)
+        self.0.serialize_struct_variant(name, index, variant, len).map(|inner| Exact(inner, self.1))
     }
 
     fn collect_str<T: Display + ?Sized>(self, value: &T) -> Result<S::Ok, S::Error> {
@@ -204,12 +248,12 @@ impl<S: Serializer> Serializer for Exact<S> {
 
 macro_rules! parts {
     ($($compound:ident { $($method:ident($($name:ident: $type:ty)?)),* })*) => {
-        $(impl<S: ser::$compound> ser::$compound for Exact<S> {
+        $(impl<S: ser::$compound> ser::$compound for Exact<'_, S> {
             type Ok = S::Ok;
             type Error = S::Error;
 
             $(fn $method<T: Serialize + ?Sized>(&mut self, $($name: $type,)? value: &T) -> Result<(), S::Error> {
-                self.0.$method($($name,)? &Part(value))
+                self.0.$method($($name,)? &Part(value, self.1))
             })*
 
             fn end(self) -> Result<S::Ok, S::Error> {
@@ -229,7 +273,7 @@ parts! {
     SerializeStructVariant { serialize_field(name: &'static str) }
 }
 
-impl<S> fmt::Debug for Exact<S> {
+impl<S> fmt::Debug for Exact<'_, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Exact")
     }
@@ -297,6 +341,33 @@ mod tests {
         assert_eq!(to_body(&raw).unwrap().trim(), "{\"a\" : 1.50}");
         assert_eq!(to_body(&json!({"in": 1})).unwrap(), r#"{"in":1}"#);
         assert_eq!(to_body(&BTreeMap::from([("r", &raw)])).unwrap().replace(' ', ""), r#"{"r":{"a":1.50}}"#);
+    }
+
+    #[test]
+    fn long_strings_are_written_as_serde_json_writes_them_wherever_they_stand() {
+        let plain = "x".repeat(COPIED_BYTES_MIN);
+        for text in
+            [plain.clone(), plain.clone() + "\"", plain.clone() + "\n", plain.clone() + "é", "\\".repeat(40)]
+        {
+            let value = json!({"a": text, "b": [text, text], text.clone(): {"c": text, "d": 1}});
+            assert_eq!(to_body(&value).unwrap(), value.to_string());
+            let value = BTreeMap::from([(text.as_str(), Some((text.as_str(), 1)))]);
+            assert_eq!(to_body(&value).unwrap(), serde_json::to_string(&value).unwrap());
+        }
+        let long = format!("{{\"list\":[{}1]}}", "1,".repeat(100));
+        let raw = RawValue::from_string(long.clone()).unwrap();
+        assert_eq!(to_body(&raw).unwrap(), long, "with quotes in it");
+        let raw = RawValue::from_string(format!("[{}1]", "1,".repeat(100))).unwrap();
+        let body = to_body(&BTreeMap::from([("r", &raw)])).unwrap();
+        assert_eq!(body, format!("{{\"r\":{}}}", raw.get()), "and without");
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_strings_are_written_as_serde_json_writes_them(texts in proptest::collection::vec(".{0,80}", 0..5)) {
+            let value = json!({"texts": texts, "n": 1});
+            proptest::prop_assert_eq!(to_body(&value).unwrap(), value.to_string());
+        }
     }
 
     #[test]

@@ -350,6 +350,11 @@ fn plain_len(bytes: &[u8]) -> usize {
     words.len() * 8 + rest.iter().take_while(is_plain).count()
 }
 
+/// Whether a string stands in JSON as it is, without escapes.
+pub(crate) fn is_plain(string: &str) -> bool {
+    plain_len(string.as_bytes()) == string.len()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
