@@ -41,6 +41,9 @@ const WAITING_BYTES: usize = GROUP_BYTES_MAX / 2;
 /// A group that is on its way for longer than this holds nobody up any more: what waits goes out over another connection.
 const LATE_AFTER: Duration = Duration::from_millis(5);
 
+/// How often those that wait are looked through, at least.
+const WATCH_EVERY: Duration = Duration::from_millis(100);
+
 /// A message that waits to go out.
 struct Waiting {
     id: MessageId,
@@ -94,15 +97,16 @@ impl Outgoing {
         self.waiting.borrow_mut().push_back(message);
     }
 
-    /// The next group: the first that wait, as far as they go together. Those that nobody waits for any more are dropped.
-    fn take(&self) -> Vec<Waiting> {
+    /// The next group: the first that wait, as far as they go together. Those that nobody waits for any more are dropped, those
+    /// whose time is over go into `due`.
+    fn take(&self, now: Instant, due: &mut Vec<Waiting>) -> Vec<Waiting> {
         let messages_max = self.messages_max.get().unwrap_or(GROUP_MESSAGES_MAX);
         let mut waiting = self.waiting.borrow_mut();
         let mut group = Vec::with_capacity(waiting.len().min(messages_max));
         let mut bytes = 0;
         while let Some(next) = waiting.front() {
-            let is_wanted = !next.done.is_closed();
-            if is_wanted {
+            let (is_wanted, is_due) = (!next.done.is_closed(), next.deadline_at <= now);
+            if is_wanted && !is_due {
                 bytes += next.body.len() + ENTRY_BYTES;
                 if !group.is_empty() && (bytes > GROUP_BYTES_MAX || group.len() >= messages_max) {
                     break;
@@ -111,7 +115,7 @@ impl Outgoing {
             let Some(next) = waiting.pop_front() else { break };
             self.bytes.set(self.bytes.get() - next.body.len());
             if is_wanted {
-                group.push(next);
+                if is_due { due.push(next) } else { group.push(next) }
             }
         }
         self.last_group.set(group.len());
@@ -139,16 +143,18 @@ impl Outgoing {
     }
 }
 
-/// A group on its way, for as long as it lives; also when the task that brings it ends early.
+/// A task that brings groups, for as long as it lives; also when it ends early.
 struct Flight {
     outgoing: Rc<Outgoing>,
     is_late: Cell<bool>,
+    /// It came to its end, rather than to that of its runtime, or to a panic.
+    is_landed: Cell<bool>,
 }
 
 impl Flight {
     fn begin(outgoing: &Rc<Outgoing>) -> Self {
         outgoing.flights.set(outgoing.flights.get() + 1);
-        Flight { outgoing: Rc::clone(outgoing), is_late: Cell::new(false) }
+        Flight { outgoing: Rc::clone(outgoing), is_late: Cell::new(false), is_landed: Cell::new(false) }
     }
 
     fn set_late(&self, is_late: bool) {
@@ -161,6 +167,21 @@ impl Drop for Flight {
     fn drop(&mut self) {
         self.set_late(false);
         self.outgoing.flights.set(self.outgoing.flights.get() - 1);
+        if !self.is_landed.get() {
+            // Nobody may come for those that wait. With their senders dropped, they hear that the client has stopped.
+            let waiting = std::mem::take(&mut *self.outgoing.waiting.borrow_mut());
+            self.outgoing.bytes.set(0);
+            drop(waiting);
+        }
+    }
+}
+
+/// Somebody looks after the deadlines of those that wait, for as long as this lives.
+struct Watching(Rc<Outgoing>);
+
+impl Drop for Watching {
+    fn drop(&mut self) {
+        self.0.has_watchman.set(false);
     }
 }
 
@@ -186,12 +207,15 @@ impl Sender {
 
     /// Sends what waits, if it need not wait any longer.
     fn launch(self: &Rc<Self>) {
-        if self.outgoing.wants_flight(self.connections_max) {
+        let is_off = self.outgoing.wants_flight(self.connections_max);
+        if is_off {
             let (sender, flight) = (Rc::clone(self), Flight::begin(&self.outgoing));
             actix_rt::spawn(async move { sender.fly(&flight).await });
-        } else if !self.outgoing.has_watchman.replace(true) {
-            let sender = Rc::downgrade(self);
-            actix_rt::spawn(watch(sender));
+        }
+        // What waits, be it for a connection, may wait beyond its time.
+        let waits = !is_off || self.permits.available_permits() == 0;
+        if waits && !self.outgoing.has_watchman.replace(true) {
+            actix_rt::spawn(watch(Rc::downgrade(self), Watching(Rc::clone(&self.outgoing))));
         }
     }
 
@@ -199,7 +223,9 @@ impl Sender {
     async fn fly(self: &Rc<Self>, flight: &Flight) {
         loop {
             let permit = self.any_permit().await;
-            let group = self.outgoing.take();
+            let mut due = Vec::new();
+            let group = self.outgoing.take(Instant::now(), &mut due);
+            self.tell_waited_too_long(due);
             if group.is_empty() {
                 break;
             }
@@ -212,6 +238,7 @@ impl Sender {
                 tokio::task::yield_now().await;
             }
         }
+        flight.is_landed.set(true);
     }
 
     /// Brings a group to the server and tells each what came of it.
@@ -332,25 +359,27 @@ impl Sender {
         self.tell(message, Err(fault), self.session.generation());
     }
 
-    /// Tells those that their time is over while they wait. Returns when the next one's will be.
+    /// Tells those that their time is over that it is, while they wait. Returns when the next one's will be.
     fn end_waits(self: &Rc<Self>) -> Option<Instant> {
-        for message in self.outgoing.take_due(Instant::now()) {
+        self.tell_waited_too_long(self.outgoing.take_due(Instant::now()));
+        self.outgoing.waiting.borrow().iter().map(|message| message.deadline_at).min()
+    }
+
+    fn tell_waited_too_long(self: &Rc<Self>, due: Vec<Waiting>) {
+        for message in due {
             self.tell(message, Err(self.busy()), self.session.generation());
         }
-        self.outgoing.waiting.borrow().iter().map(|message| message.deadline_at).min()
     }
 }
 
 /// Sees to it that no message waits beyond its time. Ends when none waits.
-async fn watch(sender: Weak<Sender>) {
+async fn watch(sender: Weak<Sender>, _watching: Watching) {
     loop {
         let Some(strong) = sender.upgrade() else { return };
-        let Some(next) = strong.end_waits() else {
-            strong.outgoing.has_watchman.set(false);
-            return;
-        };
+        let Some(next) = strong.end_waits() else { return };
         drop(strong);
-        sleep_until(next).await;
+        // Whatever comes later mostly has more time, but a message that is sent again has less.
+        sleep_until(next.min(Instant::now() + WATCH_EVERY)).await;
     }
 }
 
@@ -379,6 +408,15 @@ mod tests {
         (outgoing, answers)
     }
 
+    impl Outgoing {
+        fn take_now(&self) -> Vec<Waiting> {
+            let mut due = Vec::new();
+            let group = self.take(Instant::now(), &mut due);
+            assert!(due.is_empty());
+            group
+        }
+    }
+
     fn ids(group: &[Waiting]) -> Vec<u8> {
         group.iter().map(|message| message.id.as_bytes()[0]).collect()
     }
@@ -386,24 +424,27 @@ mod tests {
     #[test]
     fn what_waits_goes_together_in_order_up_to_the_limits() {
         let (outgoing, _answers) = outgoing(&[10, 20, GROUP_BYTES_MAX, 30]);
-        assert_eq!(ids(&outgoing.take()), [0, 1]);
-        assert_eq!(ids(&outgoing.take()), [2], "a long one goes alone");
-        assert_eq!((ids(&outgoing.take()), outgoing.bytes.get()), (vec![3], 0));
-        assert!(outgoing.take().is_empty());
+        assert_eq!(ids(&outgoing.take_now()), [0, 1]);
+        assert_eq!(ids(&outgoing.take_now()), [2], "a long one goes alone");
+        assert_eq!((ids(&outgoing.take_now()), outgoing.bytes.get()), (vec![3], 0));
+        assert!(outgoing.take_now().is_empty());
     }
 
     #[test]
     fn no_more_go_together_than_the_server_takes() {
         let (outgoing, _answers) = outgoing(&[1; 5]);
         outgoing.messages_max.set(Some(2));
-        assert_eq!([outgoing.take().len(), outgoing.take().len(), outgoing.take().len()], [2, 2, 1]);
+        assert_eq!(
+            [outgoing.take_now().len(), outgoing.take_now().len(), outgoing.take_now().len()],
+            [2, 2, 1]
+        );
     }
 
     #[test]
     fn what_nobody_waits_for_any_more_is_dropped() {
         let (outgoing, mut answers) = outgoing(&[1, 2, 3]);
         answers.remove(1);
-        assert_eq!((ids(&outgoing.take()), outgoing.bytes.get()), (vec![0, 2], 0));
+        assert_eq!((ids(&outgoing.take_now()), outgoing.bytes.get()), (vec![0, 2], 0));
     }
 
     #[test]
@@ -417,9 +458,10 @@ mod tests {
         assert!(!outgoing.wants_flight(1), "but for a connection");
         flight.set_late(false);
         assert!(!outgoing.wants_flight(4));
+        flight.is_landed.set(true);
         drop(flight);
         assert!(outgoing.wants_flight(4));
-        outgoing.take();
+        outgoing.take_now();
         assert!(!outgoing.wants_flight(4), "there is nothing to send");
     }
 
@@ -449,7 +491,25 @@ mod tests {
                 answer
             })
             .collect();
+        let mut due = Vec::new();
+        let group = outgoing.take(now, &mut due);
+        assert_eq!((ids(&group), ids(&due), outgoing.bytes.get()), (vec![0, 2], vec![1], 0));
+        for message in group.into_iter().chain(due) {
+            outgoing.push(message);
+        }
         assert_eq!(ids(&outgoing.take_due(now)), [1]);
-        assert_eq!((outgoing.bytes.get(), ids(&outgoing.take())), (12, vec![0, 2]));
+        assert_eq!((outgoing.bytes.get(), ids(&outgoing.take_now())), (12, vec![0, 2]));
+    }
+
+    #[test]
+    fn those_that_wait_for_a_task_that_is_gone_hear_that_the_client_has_stopped() {
+        let (outgoing, mut answers) = outgoing(&[1]);
+        let flight = Flight::begin(&outgoing);
+        flight.is_landed.set(true);
+        drop(flight);
+        assert!(answers[0].try_recv().is_err_and(|error| error == oneshot::error::TryRecvError::Empty));
+        drop(Flight::begin(&outgoing));
+        assert!(answers[0].try_recv().is_err_and(|error| error == oneshot::error::TryRecvError::Closed));
+        assert_eq!((outgoing.bytes.get(), outgoing.flights.get()), (0, 0));
     }
 }

@@ -61,7 +61,9 @@ pub(crate) struct Errand<'a> {
     /// Whether the server was already asked, by silent listening, why it hangs up.
     pub(crate) listened: Cell<bool>,
     /// The latest attempt, as far as it got.
-    pub(crate) attempt: RefCell<Option<Rc<Attempt>>>,
+    attempt: RefCell<Option<Rc<Attempt>>>,
+    /// Whether one before it was written.
+    was_written: Cell<bool>,
     /// `None` where it goes on whoever waits.
     waiter: RefCell<Option<&'a mut dyn Waiter>>,
 }
@@ -79,13 +81,20 @@ impl<'a> Errand<'a> {
             reply_wait: Cell::new(None),
             listened: Cell::new(false),
             attempt: RefCell::new(None),
+            was_written: Cell::new(false),
             waiter: RefCell::new(None),
         }
     }
 
-    /// Whether the latest attempt may have reached the server.
+    /// Notes that a request is about to be made.
+    pub(crate) fn attempts(&self, attempt: &Rc<Attempt>) {
+        self.was_written.set(self.may_have_arrived());
+        self.attempt.replace(Some(Rc::clone(attempt)));
+    }
+
+    /// Whether any request of it may have reached the server.
     pub(crate) fn may_have_arrived(&self) -> bool {
-        self.attempt.borrow().as_ref().is_some_and(|attempt| attempt.writing.get())
+        self.was_written.get() || self.attempt.borrow().as_ref().is_some_and(|attempt| attempt.writing.get())
     }
 
     /// Waits for `future`, but no longer than somebody waits for the errand: from then on [`SendError::Stopped`], which

@@ -75,6 +75,8 @@ impl LocalClient {
             let deadline_at = Instant::now() + sender.deadline;
             let (done, sent) = oneshot::channel();
             sender.send(body, deadline_at, done);
+            // Only the answer is waited for: with the runtime goes the sender, and that is an answer too.
+            drop(sender);
             sent.await.unwrap_or(Err(SendError::Stopped))
         }
     }

@@ -344,7 +344,7 @@ impl Sender {
     /// Sends one request; where a new connection breaks before any answer, finds out whether that was a refusal.
     async fn request(&self, route: Route, body: Envelope, errand: &Errand<'_>) -> Result<Answer, SendError> {
         let attempt = Rc::new(Attempt::default());
-        errand.attempt.replace(Some(Rc::clone(&attempt)));
+        errand.attempts(&attempt);
         let reply_wait = errand.reply_wait.get();
         let attempt_max = ATTEMPT_MIN.max(self.deadline / 2) + reply_wait.unwrap_or_default();
         let limit = errand.deadline_at.min(Instant::now() + attempt_max);

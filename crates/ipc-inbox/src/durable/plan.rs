@@ -67,7 +67,7 @@ pub(super) fn plan<'a>(
     let mut lack = None;
     for Waiting { messages, until } in waiting {
         let accepted_before = plan.accepted.len();
-        let mut own_lack = lack;
+        let (mut own_lack, mut found_no_room) = (lack, false);
         let mut answers = Vec::with_capacity(messages.len());
         for message in messages {
             let (key, hash) = (tables::key_of(message), tables::body_hash(&message.body));
@@ -82,10 +82,9 @@ pub(super) fn plan<'a>(
             };
             answers.push(match found {
                 Ok(Some(put)) => Ok(put),
+                Err(PutError::IdReused) => Err(PutError::IdReused),
                 Err(error) => {
-                    if error != PutError::IdReused {
-                        own_lack = Some(error);
-                    }
+                    (own_lack, found_no_room) = (Some(error), true);
                     Err(error)
                 }
                 Ok(None) => {
@@ -99,7 +98,7 @@ pub(super) fn plan<'a>(
                 }
             });
         }
-        let found_nothing = own_lack.is_some() && plan.accepted.len() == accepted_before;
+        let found_nothing = found_no_room && plan.accepted.len() == accepted_before;
         lack = lack.or(own_lack);
         plan.answers.push((!found_nothing || now >= until).then_some(answers));
     }
@@ -175,6 +174,15 @@ mod tests {
         let plan = decide(&puts, &[], room(9, 5), true);
         let full = || Some(vec![Err(PutError::Full)]);
         assert_eq!(plan.answers, [Some(vec![Ok(Put::Accepted)]), full(), full()], "time is over");
+    }
+
+    #[test]
+    fn who_needs_no_room_does_not_wait_behind_who_does() {
+        let known = message(1, "{}");
+        let puts = [vec![message(2, "{}")], vec![known.clone()], vec![message(1, "[]")]];
+        let plan = decide(&puts, &[&known], room(0, 99), false);
+        let reused = Some(vec![Err(PutError::IdReused)]);
+        assert_eq!(plan.answers, [None, Some(vec![Ok(Put::Duplicate)]), reused]);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! A message is known by its number in the file, a handing out by its ticket. A ticket is used once: whoever had a message and
 //! let its time pass can neither acknowledge it nor give it back any more, though it is in other hands by then.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
@@ -37,8 +37,8 @@ pub(super) struct Queue {
     handed_up_to: i64,
     /// How many wait behind it.
     behind: u64,
-    /// Those before it that are to be handed out again.
-    again: BTreeSet<i64>,
+    /// Those before it that are to be handed out again, with the bytes of their bodies.
+    again: BTreeMap<i64, u64>,
     /// Marked in the file as handed out, and not yet taken; in order.
     ready: VecDeque<Stored>,
     /// Handed out, and not yet acknowledged, by their tickets.
@@ -63,7 +63,7 @@ impl Queue {
             returns,
             handed_up_to: 0,
             behind: waiting,
-            again: BTreeSet::new(),
+            again: BTreeMap::new(),
             ready: VecDeque::new(),
             handed: HashMap::new(),
             due: BTreeSet::new(),
@@ -176,14 +176,19 @@ impl Queue {
         while let Some((at, ticket)) = self.due.first().copied().filter(|(at, _)| *at <= now) {
             self.due.remove(&(at, ticket));
             if let Some(held) = self.handed.remove(&ticket) {
-                self.again.insert(held.seq);
+                self.again.insert(held.seq, held.bytes);
             }
         }
     }
 
-    /// The next that come again, no more than `count`, in order.
-    pub(super) fn again(&self, count: usize) -> Vec<i64> {
-        self.again.iter().copied().take(count).collect()
+    /// The next that come again, in order, no more than `count`, and no more bytes, but for a first one that has more.
+    pub(super) fn again(&self, count: usize, bytes_max: u64) -> Vec<i64> {
+        let mut bytes = 0_u64;
+        let fitting = self.again.iter().enumerate().take_while(|(index, (_, length))| {
+            bytes = bytes.saturating_add(**length);
+            *index == 0 || bytes <= bytes_max
+        });
+        fitting.map(|(_, (seq, _))| *seq).take(count).collect()
     }
 
     /// Where those that were never handed out begin.
@@ -207,12 +212,12 @@ impl Queue {
         self.ready.extend(ready);
     }
 
-    /// A dead message waits again.
-    pub(super) fn revive(&mut self, seq: i64) {
+    /// A dead message, whose body has so many bytes, waits again.
+    pub(super) fn revive(&mut self, seq: i64, bytes: u64) {
         if seq > self.handed_up_to {
             self.behind += 1;
         } else {
-            self.again.insert(seq);
+            self.again.insert(seq, bytes);
         }
     }
 
@@ -264,7 +269,7 @@ mod tests {
         queue.stored(stored(1));
         let first = take(&mut queue, 1, start).remove(0);
         queue.let_due_come_again(start + VISIBLE_AFTER);
-        assert_eq!(queue.again(9), [1]);
+        assert_eq!(queue.again(9, 99), [1]);
         queue.marked_again(&[1], std::iter::once(stored(1)));
         let second = take(&mut queue, 1, start + VISIBLE_AFTER).remove(0);
 
@@ -323,9 +328,21 @@ mod tests {
     fn a_message_put_back_waits_wherever_it_is() {
         let (mut queue, _commands, _sender) = queue();
         queue.marked(1, 5, std::iter::empty());
-        queue.revive(3);
-        assert_eq!(queue.again(9), [3]);
-        queue.revive(8);
+        queue.revive(3, 50);
+        assert_eq!(queue.again(9, 99), [3]);
+        queue.revive(8, 50);
         assert_eq!(queue.behind, 1);
+    }
+
+    #[test]
+    fn what_comes_again_comes_in_parts_that_fit_into_memory() {
+        let (mut queue, _commands, _sender) = queue();
+        queue.marked(1, 9, std::iter::empty());
+        for (seq, bytes) in [(1, 60), (2, 30), (3, 20), (4, 1000)] {
+            queue.revive(seq, bytes);
+        }
+        assert_eq!(queue.again(9, 100), [1, 2]);
+        assert_eq!(queue.again(1, 100), [1]);
+        assert_eq!(queue.again(9, 10), [1], "one always, however long");
     }
 }

@@ -179,33 +179,36 @@ pub(crate) struct Marked {
 }
 
 /// All rows come as one, in JSON: sqlx hands each row over to another thread by itself, which costs more than the row does.
-const HAND_OUT: &str = "
-    UPDATE messages SET is_dead = deliveries >= ?, deliveries = min(deliveries + 1, ?)
-    WHERE seq IN (SELECT value FROM json_each(?));
+const TO_HAND_OUT: &str = "
     SELECT json_group_array(json_array(
-               seq, user, hex(id), hex(certificate), received_at, body, wants_reply, deliveries, is_dead))
+               seq, user, hex(id), hex(certificate), received_at, iif(deliveries < ?, body, ''), wants_reply, deliveries))
     FROM (SELECT * FROM messages WHERE seq IN (SELECT value FROM json_each(?)) ORDER BY seq)";
 
-/// Marks messages as handed out once more, and reads those of them that are still there. Those that were handed out
-/// `tries_max` times before are marked as dead instead.
+const MARK: &str = "
+    UPDATE messages SET is_dead = deliveries >= ?, deliveries = min(deliveries + 1, ?)
+    WHERE seq IN (SELECT value FROM json_each(?))";
+
+/// Reads those of these messages that are there, and marks them as handed out once more. Those that were handed out
+/// `tries_max` times before are marked as dead instead. They are marked when all of them were read: where that fails, nobody
+/// gets them, and it was no try.
 pub(crate) async fn hand_out(
     database: &Database,
     seqs: &[i64],
     tries_max: u32,
 ) -> Result<Marked, sqlx::Error> {
-    /// Booleans are numbers.
+    /// A boolean is a number.
     #[derive(Deserialize)]
-    struct Row(i64, String, String, String, u64, String, u8, u32, u8);
-    let (tries_max, seqs) = (i64::from(tries_max), json(&seqs));
-    let statements = sqlx::query_scalar::<_, String>(HAND_OUT).bind(tries_max).bind(tries_max);
-    let rows = statements.bind(seqs.clone()).bind(seqs).fetch_one(database.writer()).await?;
+    struct Row(i64, String, String, String, u64, String, u8, u32);
+    let (tries, seqs) = (i64::from(tries_max), json(&seqs));
+    let rows = sqlx::query_scalar::<_, String>(TO_HAND_OUT).bind(tries).bind(seqs.clone());
+    let rows = rows.fetch_one(database.writer()).await?;
     let unreadable = |what: &str| sqlx::Error::Decode(format!("a message with another {what}").into());
     let rows: Vec<Row> = serde_json::from_str(&rows).map_err(|error| sqlx::Error::Decode(error.into()))?;
     let mut marked = Marked::default();
-    for Row(seq, user, id, certificate, received_at, body, wants_reply, deliveries, is_dead) in rows {
+    for Row(seq, user, id, certificate, received_at, body, wants_reply, deliveries) in rows {
         let id = MessageId::from_bytes(unhex(&id).ok_or_else(|| unreadable("id"))?);
         let user: Arc<str> = user.into();
-        if is_dead != 0 {
+        if deliveries >= tries_max {
             marked.dead.push((user, id));
             continue;
         }
@@ -217,8 +220,9 @@ pub(crate) async fn hand_out(
             body: body.into(),
             wants_reply: wants_reply != 0,
         };
-        marked.ready.push(Stored { seq, message, deliveries });
+        marked.ready.push(Stored { seq, message, deliveries: deliveries + 1 });
     }
+    sqlx::query(MARK).bind(tries).bind(tries).bind(seqs).execute(database.writer()).await?;
     Ok(marked)
 }
 
@@ -348,15 +352,19 @@ pub(crate) async fn dead(
     rows.iter().map(stored).collect()
 }
 
-/// Lets dead messages wait again, as if never handed out. Returns those that were dead.
-pub(crate) async fn revive(connection: &mut SqliteConnection, seqs: &[i64]) -> Result<Vec<i64>, sqlx::Error> {
-    sqlx::query_scalar(
+/// Lets dead messages wait again, as if never handed out. Returns those that were dead, with the bytes of their bodies.
+pub(crate) async fn revive(
+    connection: &mut SqliteConnection,
+    seqs: &[i64],
+) -> Result<Vec<(i64, u64)>, sqlx::Error> {
+    let rows = sqlx::query(
         "UPDATE messages SET is_dead = 0, deliveries = 0
-         WHERE is_dead AND seq IN (SELECT value FROM json_each(?)) RETURNING seq",
+         WHERE is_dead AND seq IN (SELECT value FROM json_each(?)) RETURNING seq, octet_length(body)",
     )
     .bind(json(&seqs))
     .fetch_all(connection)
-    .await
+    .await?;
+    rows.iter().map(|row| Ok((row.try_get(0)?, unsigned(row, 1)?))).collect()
 }
 
 /// Removes dead messages. Returns how long the body of each was.

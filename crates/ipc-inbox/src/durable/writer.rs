@@ -385,7 +385,7 @@ impl Writer {
     async fn mark_ahead(&mut self) -> Result<(), DatabaseError> {
         let failed = |error| self.database.error(error);
         let count = self.queue.wanted().clamp(AHEAD_MIN, AHEAD_MAX);
-        let again = self.queue.again(count);
+        let again = self.queue.again(count, AHEAD_BYTES_MAX);
         let first_time = match again.is_empty() {
             true => {
                 let after = self.queue.handed_up_to();
@@ -465,8 +465,8 @@ impl Writer {
         let revived = tables::revive(&mut transaction, &seqs).await.map_err(failed)?;
         transaction.commit().await.map_err(failed)?;
         let count = revived.len();
-        for seq in revived {
-            self.queue.revive(seq);
+        for (seq, bytes) in revived {
+            self.queue.revive(seq, bytes);
         }
         Ok(count)
     }
