@@ -46,6 +46,10 @@ impl Generation {
     }
 
     fn get(&self, entry: &Entry) -> Option<&BodyHash> {
+        if self.ids == 0 {
+            // The older generation mostly is empty in a process's first minutes.
+            return None;
+        }
         self.tables[Self::table(entry)].get(entry)
     }
 

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::json::{check_members, elements, unescape};
+use crate::json::{objects, unescape};
 use crate::{MessageId, ProblemCode};
 
 /// How many messages a batch may have unless a server is set otherwise.
@@ -56,20 +56,26 @@ pub fn write_batch<'a>(buffer: &mut Vec<u8>, messages: impl Iterator<Item = (Mes
 }
 
 /// The entries of a checked JSON array.
-pub(crate) fn entries(array: &str) -> Vec<BatchEntry<'_>> {
+pub(crate) fn entries<'a>(array: &'a str) -> Vec<BatchEntry<'a>> {
     let mut entries = Vec::new();
-    elements(array, |element| entries.push(entry(element)));
+    let member = |members: &mut Members<'a>, name: &str, value: &'a str| match name {
+        "id" => members.id = Some(value),
+        "body" => members.body = Some(value),
+        _ => members.is_more = true,
+    };
+    objects(array, member, |members| entries.push(members.map_or(Err(ProblemCode::MalformedFrame), entry)));
     entries
 }
 
-fn entry(element: &str) -> BatchEntry<'_> {
-    let (mut id, mut body, mut is_more) = (None, None, false);
-    check_members(element.as_bytes(), |name, value| match name.as_ref() {
-        "id" => id = Some(value),
-        "body" => body = Some(value),
-        _ => is_more = true,
-    })
-    .map_err(|_| ProblemCode::MalformedFrame)?;
+/// What an element of the array has.
+#[derive(Default)]
+struct Members<'a> {
+    id: Option<&'a str>,
+    body: Option<&'a str>,
+    is_more: bool,
+}
+
+fn entry(Members { id, body, is_more }: Members<'_>) -> BatchEntry<'_> {
     let id = id.filter(|id| id.starts_with('"')).and_then(|id| unescape(id).parse().ok());
     match (id, body) {
         (Some(id), Some(body)) if !is_more && body.starts_with('{') => Ok((id, body)),

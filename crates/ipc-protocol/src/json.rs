@@ -69,10 +69,28 @@ pub(crate) fn check_members<'a>(
     Ok(text)
 }
 
-/// Hands each element of a checked JSON array to `element`, as it stands in the text.
-pub(crate) fn elements<'a>(array: &'a str, mut element: impl FnMut(&'a str)) {
+/// Goes through a checked JSON array of objects once. `member` is handed each member of an object together with what was gathered
+/// of that object so far, `end` what was gathered of it in the end; `None` for an element that is no object.
+pub(crate) fn objects<'a, T: Default>(
+    array: &'a str,
+    mut member: impl FnMut(&mut T, &str, &'a str),
+    mut end: impl FnMut(Option<T>),
+) {
+    const CHECKED: &str = "the text was checked before";
     let mut scanner = Scanner::new(array);
-    scanner.array(1, &mut element).expect("the text was checked before");
+    scanner.enter(1).expect(CHECKED);
+    let mut more = !scanner.take(b']');
+    while more {
+        if scanner.peek() == Some(b'{') {
+            let mut gathered = T::default();
+            scanner.object(2, |name, value| member(&mut gathered, name, value)).expect(CHECKED);
+            end(Some(gathered));
+        } else {
+            scanner.value(2).expect(CHECKED);
+            end(None);
+        }
+        more = scanner.another(b']').expect(CHECKED);
+    }
 }
 
 /// A checked JSON string, quotes included, as the text it stands for.
@@ -119,7 +137,7 @@ impl<'a> Scanner<'a> {
     fn value(&mut self, depth: usize) -> Result<(), JsonError> {
         match self.peek() {
             Some(b'{') => self.object(depth, |_, _| ()),
-            Some(b'[') => self.array(depth, |_| ()),
+            Some(b'[') => self.array(depth),
             Some(b'"') => self.string().map(|_| ()),
             Some(b'-' | b'0'..=b'9') => self.number(),
             Some(b't') => self.word("true"),
@@ -158,13 +176,11 @@ impl<'a> Scanner<'a> {
         Ok(())
     }
 
-    fn array(&mut self, depth: usize, mut element: impl FnMut(&'a str)) -> Result<(), JsonError> {
+    fn array(&mut self, depth: usize) -> Result<(), JsonError> {
         self.enter(depth)?;
         let mut more = !self.take(b']');
         while more {
-            let start = self.at;
             self.value(depth + 1)?;
-            element(&self.text[start..self.at]);
             more = self.another(b']')?;
         }
         Ok(())
