@@ -7,6 +7,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime};
 
 use ipc_protocol::{Fingerprint, MessageId};
+use tokio::sync::Semaphore;
 
 /// A message that the server has admitted.
 #[derive(Clone, PartialEq, Eq)]
@@ -103,6 +104,44 @@ pub struct Taken {
     pub redeliveries: u32,
 }
 
+/// Messages that were put, and of which those who wait for messages are told when this is dropped.
+///
+/// The server drops it behind its answer: a thread that wakes up may take the processor from the one that woke it, and the
+/// sender would wait for both.
+#[must_use = "whoever waits for messages is told when it is dropped"]
+pub struct Arrivals(Option<(Arc<Semaphore>, usize)>);
+
+impl Arrivals {
+    /// None that anybody is still to be told of.
+    pub fn none() -> Self {
+        Arrivals(None)
+    }
+
+    /// So many, each of which is a permit of `arrived`.
+    pub(crate) fn new(arrived: &Arc<Semaphore>, messages: usize) -> Self {
+        Arrivals((messages > 0).then(|| (Arc::clone(arrived), messages)))
+    }
+
+    /// Whether nobody is still to be told of anything.
+    pub fn is_none(&self) -> bool {
+        self.0.is_none()
+    }
+}
+
+impl Drop for Arrivals {
+    fn drop(&mut self) {
+        if let Some((arrived, messages)) = self.0.take() {
+            arrived.add_permits(messages);
+        }
+    }
+}
+
+impl fmt::Debug for Arrivals {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Arrivals").field(&self.0.as_ref().map_or(0, |(_, messages)| *messages)).finish()
+    }
+}
+
 /// A kind of inbox.
 ///
 /// Messages come out in the order in which their [`put`](InboxBackend::put) was accepted; one that is handed out again
@@ -111,13 +150,19 @@ pub trait InboxBackend: Send + Sync + 'static {
     /// Puts a message, and waits for room no longer than `wait`. A duplicate is known as such even when there is no
     /// room. Whoever drops the answer while there is no room has put nothing; once it is `Accepted` the message stays.
     /// To be called within a tokio runtime that has time enabled.
-    fn put(&self, message: Message, wait: Duration) -> Pending<'_, Result<Put, PutError>>;
+    ///
+    /// Whoever waits for messages may be told of it only when the [`Arrivals`] are dropped.
+    fn put(&self, message: Message, wait: Duration) -> Pending<'_, (Result<Put, PutError>, Arrivals)>;
 
     /// Puts many messages of one user in one step, each with an answer of its own at the same index. The first ones, in
     /// order, take what room there is; from the first that finds none all later ones are [`PutError::Full`], but for
     /// those that need none. Waits, no longer than `wait`, only while there is room for none. Otherwise like
     /// [`put`](InboxBackend::put).
-    fn put_all(&self, messages: Vec<Message>, wait: Duration) -> Pending<'_, Vec<Result<Put, PutError>>>;
+    fn put_all(
+        &self,
+        messages: Vec<Message>,
+        wait: Duration,
+    ) -> Pending<'_, (Vec<Result<Put, PutError>>, Arrivals)>;
 
     /// Takes the next messages, in order, and waits until there is one. Takes no more than `count_max` (at least 1), and
     /// does not wait for more than one. None once the inbox is closed and empty. Whoever drops the answer unfinished has
@@ -155,6 +200,17 @@ impl<'a, T> Pending<'a, T> {
     /// An answer that is there.
     pub fn ready(answer: T) -> Self {
         Pending::Ready(Some(answer))
+    }
+
+    /// What `f` makes of the answer.
+    pub(crate) fn map<U>(self, f: impl FnOnce(T) -> U + Send + 'a) -> Pending<'a, U>
+    where
+        T: Send + 'a,
+    {
+        match self {
+            Pending::Ready(answer) => Pending::Ready(answer.map(f)),
+            Pending::Later(answer) => Pending::later(async { f(answer.await) }),
+        }
     }
 
     /// An answer to be waited for.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use ipc_protocol::MessageId;
 
 use crate::{
-    Delivery, DurableOptions, InboxBackend, MemoryOptions, Message, NoReply, Pending, Put, PutError,
+    Arrivals, Delivery, DurableOptions, InboxBackend, MemoryOptions, Message, NoReply, Pending, Put, PutError,
 };
 
 /// An inbox of either kind. Cheap to clone; all clones are the same inbox, and each message is taken by one of
@@ -61,16 +61,34 @@ impl Inbox {
         futures_executor::block_on(self.recv())
     }
 
-    /// Puts a message; the server does. See [`InboxBackend::put`].
+    /// Puts a message, and tells whoever waits for one. See [`InboxBackend::put`].
     ///
     /// # Errors
     /// [`PutError`].
     pub fn put(&self, message: Message, wait: Duration) -> Pending<'_, Result<Put, PutError>> {
+        self.put_quietly(message, wait).map(|(put, _arrivals)| put)
+    }
+
+    /// Puts many messages in one step, and tells whoever waits for some. See [`InboxBackend::put_all`].
+    pub fn put_all(&self, messages: Vec<Message>, wait: Duration) -> Pending<'_, Vec<Result<Put, PutError>>> {
+        self.put_all_quietly(messages, wait).map(|(puts, _arrivals)| puts)
+    }
+
+    /// [`put`](Inbox::put) for a server, which tells of it later: when it drops the [`Arrivals`].
+    pub fn put_quietly(
+        &self,
+        message: Message,
+        wait: Duration,
+    ) -> Pending<'_, (Result<Put, PutError>, Arrivals)> {
         self.backend.put(message, wait)
     }
 
-    /// Puts many messages in one step; the server does. See [`InboxBackend::put_all`].
-    pub fn put_all(&self, messages: Vec<Message>, wait: Duration) -> Pending<'_, Vec<Result<Put, PutError>>> {
+    /// [`put_all`](Inbox::put_all) for a server, which tells of it later: when it drops the [`Arrivals`].
+    pub fn put_all_quietly(
+        &self,
+        messages: Vec<Message>,
+        wait: Duration,
+    ) -> Pending<'_, (Vec<Result<Put, PutError>>, Arrivals)> {
         self.backend.put_all(messages, wait)
     }
 

@@ -45,7 +45,7 @@ mod remembered;
 mod replies;
 mod room;
 
-pub use backend::{AckError, InboxBackend, Message, NoReply, Pending, Put, PutError, Taken};
+pub use backend::{AckError, Arrivals, InboxBackend, Message, NoReply, Pending, Put, PutError, Taken};
 pub use delivery::{Delivery, ParseError, ReplyError};
 pub use durable::{DeadLetter, DurableInbox, DurableOptions, OpenError, StorageError};
 pub use inbox::{Inbox, InboxChoice};

@@ -13,7 +13,7 @@ use tokio::sync::Semaphore;
 use crate::remembered::{BodyHash, Known, Remembered};
 use crate::replies::Replies;
 use crate::room::Room;
-use crate::{AckError, Inbox, InboxBackend, Message, NoReply, Pending, Put, PutError, Taken};
+use crate::{AckError, Arrivals, Inbox, InboxBackend, Message, NoReply, Pending, Put, PutError, Taken};
 
 /// What a frame has around the body of a reply, and more.
 const FRAME_BYTES: usize = 1024;
@@ -90,7 +90,7 @@ impl MemoryOptions {
     pub fn build(self) -> Inbox {
         Inbox::new(Memory {
             room: Room::new(self.messages_max, self.bytes_max),
-            arrived: Semaphore::new(0),
+            arrived: Arc::new(Semaphore::new(0)),
             replies: Replies::new(self.remembered_for, self.replies_bytes_max),
             reply_bytes_max: self.reply_bytes_max,
             body_hasher: RandomState::default(),
@@ -107,7 +107,7 @@ impl MemoryOptions {
 /// nobody starves.
 struct Memory {
     room: Room,
-    arrived: Semaphore,
+    arrived: Arc<Semaphore>,
     replies: Replies,
     reply_bytes_max: usize,
     /// Bodies are told apart by a 64-bit hash (foldhash) keyed afresh in each process. It need not withstand
@@ -146,13 +146,11 @@ impl Memory {
 
     /// The step that accepts: under one lock it looks for the id, takes a place, remembers the id and keeps the
     /// message. Gives the message back if there is no place.
-    fn put_now(&self, message: Message) -> Result<Result<Put, PutError>, Message> {
+    fn put_now(&self, message: Message) -> Result<(Result<Put, PutError>, Arrivals), Message> {
         let (hash, now) = (self.hash(&message), Instant::now());
-        let mut state = self.state();
-        let put = self.put_locked(&mut state, message, hash, now);
-        drop(state);
-        self.tell_of_arrivals(usize::from(matches!(put, Ok(Ok(Put::Accepted)))));
-        put
+        let put = self.put_locked(&mut self.state(), message, hash, now)?;
+        let arrivals = self.arrivals(usize::from(put == Ok(Put::Accepted)));
+        Ok((put, arrivals))
     }
 
     fn put_locked(
@@ -174,11 +172,9 @@ impl Memory {
         Ok(Ok(self.keep(state, message, hash, now)))
     }
 
-    /// Wakes those who wait for messages. Not under the lock, which is the first thing that they ask for.
-    fn tell_of_arrivals(&self, messages: usize) {
-        if messages > 0 {
-            self.arrived.add_permits(messages);
-        }
+    /// Not to be dropped under the lock, which is the first thing that whoever is told asks for.
+    fn arrivals(&self, messages: usize) -> Arrivals {
+        Arrivals::new(&self.arrived, messages)
     }
 
     /// To be called without the lock: a body may be long.
@@ -196,25 +192,25 @@ impl Memory {
         Put::Accepted
     }
 
-    async fn put_when_there_is_room(&self, message: Message, wait: Duration) -> Result<Put, PutError> {
+    async fn put_when_there_is_room(
+        &self,
+        message: Message,
+        wait: Duration,
+    ) -> (Result<Put, PutError>, Arrivals) {
         let bytes = message.body.len();
-        tokio::time::timeout(wait, self.room.take(bytes))
-            .await
-            .map_err(|_| PutError::Full)?
-            .map_err(|_| PutError::Closed)?;
+        match tokio::time::timeout(wait, self.room.take(bytes)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(_closed)) => return (Err(PutError::Closed), Arrivals::none()),
+            Err(_elapsed) => return (Err(PutError::Full), Arrivals::none()),
+        }
         let (hash, now) = (self.hash(&message), Instant::now());
         let mut state = self.state();
         // The same message may have come in a second time while this one waited.
         match state.already(&message, hash, now) {
-            Ok(None) => {
-                let put = self.keep(&mut state, message, hash, now);
-                drop(state);
-                self.tell_of_arrivals(1);
-                Ok(put)
-            }
+            Ok(None) => (Ok(self.keep(&mut state, message, hash, now)), self.arrivals(1)),
             known => {
                 self.room.give_back(bytes);
-                known.map(|put| put.unwrap_or(Put::Duplicate))
+                (known.map(|put| put.unwrap_or(Put::Duplicate)), Arrivals::none())
             }
         }
     }
@@ -225,7 +221,7 @@ impl Memory {
         &self,
         messages: impl Iterator<Item = (usize, Message)>,
         answers: &mut [Result<Put, PutError>],
-    ) -> Vec<(usize, Message)> {
+    ) -> (Vec<(usize, Message)>, Arrivals) {
         let now = Instant::now();
         let messages: Vec<_> =
             messages.map(|(index, message)| (index, self.hash(&message), message)).collect();
@@ -246,8 +242,7 @@ impl Memory {
             }
         }
         drop(state);
-        self.tell_of_arrivals(arrived);
-        left
+        (left, self.arrivals(arrived))
     }
 
     /// Pops so many messages, or as many as there are.
@@ -279,31 +274,37 @@ impl Memory {
 }
 
 impl InboxBackend for Memory {
-    fn put(&self, message: Message, wait: Duration) -> Pending<'_, Result<Put, PutError>> {
+    fn put(&self, message: Message, wait: Duration) -> Pending<'_, (Result<Put, PutError>, Arrivals)> {
         match self.put_now(message) {
             Ok(answer) => Pending::ready(answer),
             Err(message) => Pending::later(self.put_when_there_is_room(message, wait)),
         }
     }
 
-    fn put_all(&self, messages: Vec<Message>, wait: Duration) -> Pending<'_, Vec<Result<Put, PutError>>> {
+    fn put_all(
+        &self,
+        messages: Vec<Message>,
+        wait: Duration,
+    ) -> Pending<'_, (Vec<Result<Put, PutError>>, Arrivals)> {
         let mut answers = vec![Err(PutError::Full); messages.len()];
-        let left = self.put_all_now(messages.into_iter().enumerate(), &mut answers);
+        let (left, arrivals) = self.put_all_now(messages.into_iter().enumerate(), &mut answers);
         if left.is_empty() || answers.contains(&Ok(Put::Accepted)) {
             self.mark_those_that_need_no_room(&left, &mut answers);
-            return Pending::ready(answers);
+            return Pending::ready((answers, arrivals));
         }
         Pending::later(async move {
             let mut left = left.into_iter();
-            if let Some((index, message)) = left.next() {
-                answers[index] = self.put_when_there_is_room(message, wait).await;
-                let left = match answers[index] {
-                    Err(PutError::Full) => left.collect(),
-                    _ => self.put_all_now(left, &mut answers),
-                };
-                self.mark_those_that_need_no_room(&left, &mut answers);
-            }
-            answers
+            let Some((index, message)) = left.next() else { return (answers, arrivals) };
+            let (put, first) = self.put_when_there_is_room(message, wait).await;
+            // Those that were told of may make room for more.
+            drop(first);
+            answers[index] = put;
+            let (left, arrivals) = match answers[index] {
+                Err(PutError::Full) => (left.collect(), Arrivals::none()),
+                _ => self.put_all_now(left, &mut answers),
+            };
+            self.mark_those_that_need_no_room(&left, &mut answers);
+            (answers, arrivals)
         })
     }
 

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 use actix_web::http::header;
 use actix_web::{HttpRequest, HttpResponse, web};
 use ipc_envelope::Freshness;
-use ipc_inbox::{Message, NoReply, Put, PutError};
+use ipc_inbox::{Arrivals, Message, NoReply, Put, PutError};
 use ipc_protocol::{
     AuthReply, AuthRequest, BatchOutcome, BatchReply, Fingerprint, Frame, FrameError, IS_RUNNING_TEXT,
     MessageId, ProblemCode, REPLY_ADDRESS, REPLY_WAIT_SECS_DEFAULT, Route, write_frame,
@@ -209,8 +209,17 @@ async fn submit(
     let (peer, mut sealed) = admit(request, payload, state).await?;
     let admitted = Admitted::open(&mut sealed, Route::MessageSubmit, (request, peer), state).await?;
     let message = admitted.message(admitted.frame.id(), admitted.frame.object().map_err(malformed)?, false);
-    let put = state.inbox.put(message, state.inbox_wait).await.map_err(not_put)?;
-    Ok(accepted(put == Put::Duplicate))
+    let (put, arrivals) = state.inbox.put_quietly(message, state.inbox_wait).await;
+    tell_after_the_answer(arrivals);
+    Ok(accepted(put.map_err(not_put)? == Put::Duplicate))
+}
+
+/// Lets those who wait for messages know of some once the answer is on its way.
+fn tell_after_the_answer(arrivals: Arrivals) {
+    if !arrivals.is_none() {
+        // The task that writes the answer goes on until it waits; only then others have their turn.
+        actix_web::rt::spawn(async move { drop(arrivals) });
+    }
 }
 
 /// Puts a request and waits for the application's reply; no thread waits with it.
@@ -263,7 +272,9 @@ async fn submit_all(
     }
     let good = entries.iter().filter_map(|entry| entry.ok());
     let messages = good.map(|(id, body)| admitted.message(id, body, false)).collect();
-    let mut put = state.inbox.put_all(messages, state.inbox_wait).await.into_iter();
+    let (put, arrivals) = state.inbox.put_all_quietly(messages, state.inbox_wait).await;
+    tell_after_the_answer(arrivals);
+    let mut put = put.into_iter();
 
     let mut reply = BatchReply::default();
     for (index, entry) in (0..).zip(&entries) {

@@ -23,7 +23,7 @@ use ipc_sqlite::DatabaseError;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::replies::Replies;
-use crate::{AckError, Inbox, InboxBackend, Message, NoReply, Pending, Put, PutError, Taken};
+use crate::{AckError, Arrivals, Inbox, InboxBackend, Message, NoReply, Pending, Put, PutError, Taken};
 use commands::{Command, Handed, Settled};
 
 /// What a frame has around the body of a reply, and more.
@@ -292,18 +292,26 @@ fn request_of(taken: &Taken) -> Option<(Arc<str>, MessageId)> {
 }
 
 impl InboxBackend for Durable {
-    fn put(&self, message: Message, wait: Duration) -> Pending<'_, Result<Put, PutError>> {
+    fn put(&self, message: Message, wait: Duration) -> Pending<'_, (Result<Put, PutError>, Arrivals)> {
         let answers = self.put_all(vec![message], wait);
-        Pending::later(async { answers.await.pop().unwrap_or(Err(PutError::Unavailable)) })
+        answers.map(|(mut puts, arrivals)| (puts.pop().unwrap_or(Err(PutError::Unavailable)), arrivals))
     }
 
-    fn put_all(&self, messages: Vec<Message>, wait: Duration) -> Pending<'_, Vec<Result<Put, PutError>>> {
+    fn put_all(
+        &self,
+        messages: Vec<Message>,
+        wait: Duration,
+    ) -> Pending<'_, (Vec<Result<Put, PutError>>, Arrivals)> {
+        // Its thread tells whoever waits.
         if messages.is_empty() {
-            return Pending::ready(Vec::new());
+            return Pending::ready((Vec::new(), Arrivals::none()));
         }
         let count = messages.len();
         let answer = self.send(|done| Command::Put { messages, wait, done });
-        Pending::later(async move { answer.await.unwrap_or_else(|| vec![Err(PutError::Closed); count]) })
+        Pending::later(async move {
+            let puts = answer.await.unwrap_or_else(|| vec![Err(PutError::Closed); count]);
+            (puts, Arrivals::none())
+        })
     }
 
     fn take(&self, count_max: usize) -> Pending<'_, Vec<Taken>> {
