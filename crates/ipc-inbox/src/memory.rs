@@ -409,6 +409,25 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn whoever_waits_is_told_of_a_message_when_its_arrivals_are_dropped_and_loses_none() {
+        let inbox = Inbox::memory();
+        let mut taking = std::pin::pin!(inbox.recv());
+        let context = &mut std::task::Context::from_waker(std::task::Waker::noop());
+        assert!(taking.as_mut().poll(context).is_pending());
+        let (put, one) = inbox.put_quietly(message(1, "{}"), NO_WAIT).await;
+        let (puts, more) = inbox.put_all_quietly(vec![message(2, "{}"), message(1, "{}")], NO_WAIT).await;
+        assert_eq!((put, puts), (Ok(Put::Accepted), vec![Ok(Put::Accepted), Ok(Put::Duplicate)]));
+        assert!(taking.as_mut().poll(context).is_pending(), "nobody was told");
+        // Whichever is told of first, messages come in order.
+        drop(more);
+        assert_eq!(taking.await.unwrap().id(), message(1, "{}").id);
+        drop(one);
+        assert_eq!(inbox.recv().await.unwrap().id(), message(2, "{}").id);
+        let (_, none) = inbox.put_quietly(message(2, "{}"), NO_WAIT).await;
+        assert!(none.is_none(), "a duplicate does not arrive");
+    }
+
+    #[tokio::test]
     async fn no_more_ids_are_remembered_than_may_be_and_none_is_forgotten_early() {
         let inbox = MemoryOptions::default().remembered_ids_max(1).build();
         inbox.put(message(1, "{}"), NO_WAIT).await.unwrap();
