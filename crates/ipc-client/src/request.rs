@@ -14,7 +14,6 @@ use tokio::time::Instant;
 use crate::client::Client;
 use crate::errand::{Errand, Fault, Next};
 use crate::error::{NoReply, Outcome, SendError};
-use crate::random::Pool;
 use crate::send::{Sender, text};
 use crate::session::Generation;
 use crate::worker::Job;
@@ -103,12 +102,11 @@ impl Client {
         let body = shared.body(message);
         async move {
             let body = body?;
-            let id = Pool::new().draw_id()?;
             let longest = Duration::from_secs(DEADLINE_SECS_MAX);
             let wait = wait.min(longest);
             let deadline = (shared.facts.deadline + wait).min(longest);
             let deadline_at = Instant::now() + deadline;
-            shared.ask(|done| Job::Request { id, body, wait, deadline, deadline_at, done }).await
+            shared.ask(|done| Job::Request { body, wait, deadline, deadline_at, done }).await
         }
     }
 }
@@ -117,11 +115,11 @@ impl Sender {
     /// Sends a request until there is a reply, or it is known that there will be none.
     pub(crate) async fn request_reply(
         &self,
-        id: MessageId,
         body: &str,
         wait: Duration,
         errand: &Errand<'_>,
     ) -> Result<Reply, SendError> {
+        let id = self.draw_id()?;
         let clock = ReplyClock { wait, began_at: Cell::new(None) };
         self.persist(errand, async |used| self.request_once(id, body, &clock, errand, used).await).await
     }

@@ -7,7 +7,6 @@ use std::rc::Rc;
 use std::thread;
 use std::time::Duration;
 
-use ipc_protocol::MessageId;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
@@ -24,7 +23,6 @@ pub(crate) enum Job {
     Submit { body: String, deadline_at: Instant, done: oneshot::Sender<Result<Sent, SendError>> },
     /// Send a message and wait for the reply to it.
     Request {
-        id: MessageId,
         body: String,
         wait: Duration,
         deadline: Duration,
@@ -74,34 +72,30 @@ pub(crate) fn start_here(config: Config) -> (Rc<Sender>, mpsc::UnboundedSender<J
 async fn work(sender: Rc<Sender>, mut jobs: mpsc::UnboundedReceiver<Job>) {
     // The queue has no bound and needs none: each job is taken out at once, and one that nobody waits for ends there.
     while let Some(job) = jobs.recv().await {
-        match job {
-            Job::Submit { body, deadline_at, done } => sender.send(body, deadline_at, done),
-            job => {
-                let sender = sender.clone();
-                actix_rt::spawn(async move { run(&sender, job).await });
-            }
-        }
+        begin(&sender, job);
     }
 }
 
-async fn run(sender: &Rc<Sender>, job: Job) {
+/// Begins a job. A message needs no task of its own; what takes longer has one.
+fn begin(sender: &Rc<Sender>, job: Job) {
+    let at_work = Rc::clone(sender);
     // Where nobody waits for the answer any more, nobody misses it.
     match job {
         Job::Submit { body, deadline_at, done } => sender.send(body, deadline_at, done),
-        Job::Request { id, body, wait, deadline, deadline_at, mut done } => {
+        Job::Request { body, wait, deadline, deadline_at, mut done } => drop(actix_rt::spawn(async move {
             let errand = Errand::new(deadline_at, deadline, &mut done);
-            let result = sender.request_reply(id, &body, wait, &errand).await;
+            let result = at_work.request_reply(&body, wait, &errand).await;
             let _ = done.send(result);
-        }
-        Job::Batch { mut batch, deadline_at, mut done } => {
-            let errand = Errand::new(deadline_at, sender.deadline, &mut done);
-            let result = sender.submit_batch(&mut batch, &errand).await;
+        })),
+        Job::Batch { mut batch, deadline_at, mut done } => drop(actix_rt::spawn(async move {
+            let errand = Errand::new(deadline_at, at_work.deadline, &mut done);
+            let result = at_work.submit_batch(&mut batch, &errand).await;
             let _ = done.send((batch, result));
-        }
-        Job::IsRunning { deadline_at, mut done } => {
-            let errand = Errand::new(deadline_at, sender.deadline, &mut done);
-            let result = sender.is_running(&errand).await;
+        })),
+        Job::IsRunning { deadline_at, mut done } => drop(actix_rt::spawn(async move {
+            let errand = Errand::new(deadline_at, at_work.deadline, &mut done);
+            let result = at_work.is_running(&errand).await;
             let _ = done.send(result);
-        }
+        })),
     }
 }

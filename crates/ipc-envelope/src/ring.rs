@@ -285,16 +285,12 @@ impl KeyRing {
     ) -> Result<Verified<'_>, OpenError> {
         let Shape { sealed_at_secs, iv, tag, signed_bytes } = Shape::of(token).ok_or(OpenError::Invalid)?;
         let signed = &token[..signed_bytes];
-        let is_of_first = match followed {
-            Some(followed) => followed.verifies(signed, &tag),
-            None => self.first.signer.verifies(signed, &tag),
-        };
-        let key = match is_of_first {
-            true => &self.first,
-            false => {
-                let mut others = self.others.iter();
-                others.find(|key| key.signer.verifies(signed, &tag)).ok_or(OpenError::Invalid)?
-            }
+        let first = followed.unwrap_or_else(|| self.following());
+        let key = if first.verifies(signed, &tag) {
+            &self.first
+        } else {
+            let mut others = self.others.iter();
+            others.find(|key| key.signer.verifies(signed, &tag)).ok_or(OpenError::Invalid)?
         };
         match freshness {
             Some(freshness) if !freshness.admits(sealed_at_secs) => {
