@@ -177,7 +177,8 @@ impl Sender {
                     last: Box::new(fault.error),
                 });
             };
-            // Somebody who waits should learn once why.
+            // Somebody who waits should learn once why; where nobody does, there is nothing to wait for and to say.
+            errand.unless_given_up(std::future::ready(())).await.map_err(|fault| fault.error)?;
             let level = if told_why { log::Level::Debug } else { log::Level::Info };
             told_why = true;
             log::log!(level, "sending again in {} ms: {}", pause.as_millis(), fault.error);

@@ -85,7 +85,7 @@ fn a_send_dropped_in_a_pause_ends_there() {
         place.tls(),
         counted(move |seen, _| {
             tell(&seen.body);
-            problem(ProblemCode::InboxFull, "Retry-After: 3600\r\n")
+            problem(ProblemCode::InboxFull, "Retry-After: 300\r\n")
         }),
     );
     let client = place.builder(&fake).deadline(Duration::from_secs(480)).build().unwrap();
@@ -93,9 +93,42 @@ fn a_send_dropped_in_a_pause_ends_there() {
     let send = runtime.spawn(client.send(&json!({"n": 1})));
     arrival.recv().unwrap();
     send.abort();
-    // The thread ends with its last errand, and its connection with it: no hour later.
+    // The thread ends with its last errand, and its connection with it: no five minutes later.
     drop(client);
     fake.wait_for_goodbye();
+}
+
+#[test]
+fn a_send_dropped_on_its_way_is_not_said_to_be_sent_again() {
+    crate::logged::watch();
+    let place = Place::new();
+    let gate = std::sync::Arc::new(Gate::default());
+    let (tell, arrival) = teller();
+    let kept = gate.clone();
+    let fake = Fake::tls(
+        place.tls(),
+        counted(move |seen, turn| match turn {
+            0 => success(),
+            _ => {
+                tell(&seen.body);
+                kept.pass();
+                problem(ProblemCode::InboxFull, "Retry-After: 377\r\n")
+            }
+        }),
+    );
+    let client = place.builder(&fake).deadline(Duration::from_secs(480)).build().unwrap();
+    let runtime = runtime();
+    // With a session the next is on its way with its first attempt.
+    runtime.block_on(client.send(&json!({"n": 0}))).unwrap();
+    let send = runtime.spawn(client.send(&json!({"n": 1})));
+    arrival.recv().unwrap();
+    send.abort();
+    assert!(runtime.block_on(send).unwrap_err().is_cancelled());
+    gate.open();
+    drop(client);
+    fake.wait_for_goodbye();
+    // No other test asks for a pause of this length.
+    assert!(!crate::logged::so_far().contains("377000 ms"));
 }
 
 #[test]

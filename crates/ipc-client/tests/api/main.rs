@@ -7,6 +7,7 @@ mod faces;
 mod fake;
 mod fixture;
 mod gate;
+mod logged;
 mod login;
 mod options;
 mod real;

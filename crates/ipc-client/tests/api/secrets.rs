@@ -1,35 +1,16 @@
 //! No secret is in any log, at any level, of this crate or of those it stands on.
 #![allow(clippy::unwrap_used)]
 
-use std::sync::Mutex;
-
 use ipc_client::ProblemCode;
 use serde_json::json;
 
 use crate::fake::{Answer, Fake, TOKEN, counted, problem, success};
 use crate::fixture::{KEY, PASSWORD, Place};
-
-struct Everything(Mutex<String>);
-
-static LOG: Everything = Everything(Mutex::new(String::new()));
-
-impl log::Log for Everything {
-    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
-        true
-    }
-
-    fn log(&self, record: &log::Record<'_>) {
-        let line = format!("{} {} {}\n", record.level(), record.target(), record.args());
-        self.0.lock().unwrap().push_str(&line);
-    }
-
-    fn flush(&self) {}
-}
+use crate::logged;
 
 #[test]
 fn no_secret_is_logged_at_any_level() {
-    log::set_logger(&LOG).unwrap();
-    log::set_max_level(log::LevelFilter::Trace);
+    logged::watch();
     let place = Place::new();
     let fake = Fake::tls(
         place.tls(),
@@ -49,7 +30,7 @@ fn no_secret_is_logged_at_any_level() {
         .blocking()
         .send(&json!({"text": "what-the-message-says"}))
         .unwrap_err();
-    let log = format!("{}{error:?}", LOG.0.lock().unwrap());
+    let log = format!("{}{error:?}", logged::so_far());
     assert!(log.contains("INFO ipc_client::send [419] Authentication timeout, re-authenticating"), "{log}");
     assert!(log.contains("TRACE"), "the libraries below log here too");
     for secret in [PASSWORD, TOKEN, KEY, "another-password", "what-the-message-says"] {

@@ -1,0 +1,34 @@
+//! What this crate, and those it stands on, wrote into the log. All tests of the process write into the same one.
+#![allow(clippy::unwrap_used)]
+
+use std::sync::{Mutex, Once};
+
+struct Everything(Mutex<String>);
+
+static LOG: Everything = Everything(Mutex::new(String::new()));
+
+impl log::Log for Everything {
+    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
+        true
+    }
+
+    fn log(&self, record: &log::Record<'_>) {
+        let line = format!("{} {} {}\n", record.level(), record.target(), record.args());
+        self.0.lock().unwrap().push_str(&line);
+    }
+
+    fn flush(&self) {}
+}
+
+/// From here on everything is kept, at every level.
+pub(crate) fn watch() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        log::set_logger(&LOG).unwrap();
+        log::set_max_level(log::LevelFilter::Trace);
+    });
+}
+
+pub(crate) fn so_far() -> String {
+    LOG.0.lock().unwrap().clone()
+}
