@@ -2,7 +2,9 @@
 #![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeSet;
+use std::future::poll_fn;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use ipc_client::{Client, Outcome, ProblemCode, SendError, Sent};
@@ -17,12 +19,19 @@ use crate::gate::{Gate, teller};
 
 type Sending = JoinHandle<Result<Sent, SendError>>;
 
-/// Sends `{"n": n}` from a task each.
+/// Sends `{"n": n}` from a task each. All have been handed to the client when it returns.
 async fn send(client: &Client, numbers: std::ops::Range<u32>) -> Vec<Sending> {
-    let sending = numbers.map(|n| tokio::spawn(client.send(&json!({"n": n})))).collect();
-    // Each has been polled then, and so handed to the client.
-    for _ in 0..100 {
-        tokio::task::yield_now().await;
+    let mut sending = Vec::new();
+    for n in numbers {
+        let mut send = Box::pin(client.send(&json!({"n": n})));
+        // Its first poll hands it over.
+        let first = poll_fn(|cx| Poll::Ready(send.as_mut().poll(cx))).await;
+        sending.push(tokio::spawn(async move {
+            match first {
+                Poll::Ready(result) => result,
+                Poll::Pending => send.await,
+            }
+        }));
     }
     sending
 }
