@@ -87,8 +87,11 @@ impl Database {
         match statements.execute(&mut *connection).await {
             Ok(_) => Ok(()),
             Err(error) => {
-                // With the connection ends whatever is still begun; the next write opens another one.
-                connection.close().await?;
+                // SQLite has taken it back by itself after some errors (https://www.sqlite.org/lang_transaction.html, section
+                // 2.1), and then says so. With the connection ends whatever is still begun; the next write opens another.
+                if sqlx::query("ROLLBACK").execute(&mut *connection).await.is_err() {
+                    connection.close().await?;
+                }
                 Err(error)
             }
         }

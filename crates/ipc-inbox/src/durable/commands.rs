@@ -52,6 +52,16 @@ pub(super) enum Command {
     Close,
 }
 
+impl Command {
+    /// How many messages it puts.
+    pub(super) fn messages(&self) -> usize {
+        match self {
+            Command::Put { messages, .. } => messages.len(),
+            _ => 0,
+        }
+    }
+}
+
 /// A message that has been dealt with.
 pub(super) struct Settled {
     pub(super) ticket: u64,

@@ -3,11 +3,9 @@
 //! The writer comes here with what waits and what the file knows, within the transaction that will store the outcome.
 //! Nothing here touches the file.
 
-use std::collections::HashMap;
-
 use tokio::time::Instant;
 
-use super::tables::{self, BodyHash, Key, Stored};
+use super::tables::{self, Accepted, KnownIds};
 use crate::{Message, Put, PutError};
 
 /// What may still be stored.
@@ -35,6 +33,30 @@ impl Room {
     }
 }
 
+/// What may be handed out as soon as it is stored: it is stored as handed out, and need not be read again.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Ahead {
+    pub(super) messages: usize,
+    /// Of their bodies.
+    pub(super) bytes: u64,
+    /// A first one may have more bytes.
+    pub(super) any_first: bool,
+}
+
+impl Ahead {
+    /// Whether a message may be; none may behind one that may not.
+    fn take(&mut self, bytes: u64) -> bool {
+        if self.messages == 0 || (bytes > self.bytes && !self.any_first) {
+            self.messages = 0;
+            return false;
+        }
+        self.messages -= 1;
+        self.bytes = self.bytes.saturating_sub(bytes);
+        self.any_first = false;
+        true
+    }
+}
+
 /// Messages that are put together, and until when they may wait for room.
 #[derive(Debug)]
 pub(super) struct Waiting<'a> {
@@ -44,25 +66,24 @@ pub(super) struct Waiting<'a> {
 
 /// What it comes to, before it is committed.
 #[derive(Debug, Default)]
-pub(super) struct Plan {
+pub(super) struct Plan<'a> {
     /// To be stored, in order.
-    pub(super) accepted: Vec<(Stored, BodyHash)>,
+    pub(super) accepted: Vec<Accepted<'a>>,
     /// The answers to each of those who put, at the same index; `None` for who goes on waiting.
     pub(super) answers: Vec<Option<Vec<Result<Put, PutError>>>>,
 }
 
 /// Decides about all who wait, in order: none overtakes one that waits for room.
 ///
-/// `known` has the hashes of the bodies that came before under these keys. `next_seq` is the number of the next message. The
-/// first `handed` of those accepted go out at once, and are stored as handed out.
+/// `known` has the hashes of the bodies that came before under these keys. `next_seq` is the number of the next message.
 pub(super) fn plan<'a>(
     waiting: impl Iterator<Item = Waiting<'a>>,
-    mut known: HashMap<Key, BodyHash>,
+    mut known: KnownIds,
     mut room: Room,
     mut next_seq: i64,
-    mut handed: usize,
+    mut ahead: Ahead,
     now: Instant,
-) -> Plan {
+) -> Plan<'a> {
     let mut plan = Plan::default();
     let mut lack = None;
     for Waiting { messages, until } in waiting {
@@ -70,14 +91,15 @@ pub(super) fn plan<'a>(
         let (mut own_lack, mut found_no_room) = (lack, false);
         let mut answers = Vec::with_capacity(messages.len());
         for message in messages {
-            let (key, hash) = (tables::key_of(message), tables::body_hash(&message.body));
+            let (key, body_hash) = (tables::key_of(message), tables::body_hash(&message.body));
+            let bytes = message.body.len() as u64;
             let found = match known.get(&key) {
-                Some(first) if *first == hash => Ok(Some(Put::Duplicate)),
+                Some(first) if *first == body_hash => Ok(Some(Put::Duplicate)),
                 Some(_) => Err(PutError::IdReused),
                 // Order: none overtakes one that found no room.
                 None => match own_lack {
                     Some(lack) => Err(lack),
-                    None => room.take(message.body.len() as u64).map(|()| None),
+                    None => room.take(bytes).map(|()| None),
                 },
             };
             answers.push(match found {
@@ -88,11 +110,9 @@ pub(super) fn plan<'a>(
                     Err(error)
                 }
                 Ok(None) => {
-                    known.insert(key, hash);
-                    let deliveries = u32::from(handed > 0);
-                    handed = handed.saturating_sub(1);
-                    plan.accepted
-                        .push((Stored { seq: next_seq, message: message.clone(), deliveries }, hash));
+                    known.insert(key, body_hash);
+                    let deliveries = u32::from(ahead.take(bytes));
+                    plan.accepted.push(Accepted { seq: next_seq, message, body_hash, deliveries });
                     next_seq += 1;
                     Ok(Put::Accepted)
                 }
@@ -127,24 +147,20 @@ mod tests {
         Room { messages, bytes, ids: 100, is_empty: false }
     }
 
-    fn decide(puts: &[Vec<Message>], known: &[&Message], room: Room, is_due: bool) -> Plan {
+    fn decide<'a>(puts: &'a [Vec<Message>], known: &[&Message], room: Room, is_due: bool) -> Plan<'a> {
+        let ahead = Ahead { messages: 1, bytes: 99, any_first: true };
         let now = Instant::now();
         let until = if is_due { now } else { now + Duration::from_secs(1) };
         let known =
             known.iter().map(|message| (tables::key_of(message), tables::body_hash(&message.body))).collect();
-        plan(puts.iter().map(|messages| Waiting { messages, until }), known, room, 7, 1, now)
+        plan(puts.iter().map(|messages| Waiting { messages, until }), known, room, 7, ahead, now)
     }
 
     #[test]
     fn what_is_accepted_is_numbered_in_order_and_the_first_goes_out_at_once() {
-        let plan = decide(
-            &[vec![message(1, "{}"), message(2, "{}")], vec![message(3, "{}")]],
-            &[],
-            room(9, 99),
-            false,
-        );
-        let stored: Vec<_> =
-            plan.accepted.iter().map(|(stored, _)| (stored.seq, stored.deliveries)).collect();
+        let puts = [vec![message(1, "{}"), message(2, "{}")], vec![message(3, "{}")]];
+        let plan = decide(&puts, &[], room(9, 99), false);
+        let stored: Vec<_> = plan.accepted.iter().map(|one| (one.seq, one.deliveries)).collect();
         assert_eq!(stored, [(7, 1), (8, 0), (9, 0)]);
         assert_eq!(plan.answers, [Some(vec![Ok(Put::Accepted); 2]), Some(vec![Ok(Put::Accepted)])]);
     }
@@ -153,8 +169,8 @@ mod tests {
     fn a_message_that_is_known_needs_no_room_whether_from_the_file_or_from_beside() {
         let (first, other) = (message(1, "{}"), message(1, r#"{"a":1}"#));
         let twice = message(2, "{}");
-        let plan =
-            decide(&[vec![twice.clone(), twice], vec![first.clone(), other]], &[&first], room(1, 99), false);
+        let puts = [vec![twice.clone(), twice], vec![first.clone(), other]];
+        let plan = decide(&puts, &[&first], room(1, 99), false);
         assert_eq!(
             plan.answers,
             [
@@ -187,21 +203,37 @@ mod tests {
 
     #[test]
     fn a_batch_that_finds_room_in_part_waits_no_longer() {
-        let plan = decide(&[vec![message(1, "{}"), message(2, "{}")]], &[], room(1, 99), false);
+        let puts = [vec![message(1, "{}"), message(2, "{}")]];
+        let plan = decide(&puts, &[], room(1, 99), false);
         assert_eq!(plan.answers, [Some(vec![Ok(Put::Accepted), Err(PutError::Full)])]);
     }
 
     #[test]
     fn no_more_ids_are_remembered_than_may_be() {
         let room = Room { ids: 1, ..room(9, 99) };
-        let plan = decide(&[vec![message(1, "{}"), message(2, "{}")]], &[], room, false);
+        let puts = [vec![message(1, "{}"), message(2, "{}")]];
+        let plan = decide(&puts, &[], room, false);
         assert_eq!(plan.answers, [Some(vec![Ok(Put::Accepted), Err(PutError::RememberedFull)])]);
     }
 
     #[test]
     fn one_message_fits_into_an_empty_inbox_however_long() {
         let empty = || Room { is_empty: true, ..room(9, 1) };
-        let plan = decide(&[vec![message(1, "{\"a\":1}"), message(2, "{}")]], &[], empty(), false);
+        let puts = [vec![message(1, "{\"a\":1}"), message(2, "{}")]];
+        let plan = decide(&puts, &[], empty(), false);
         assert_eq!(plan.answers, [Some(vec![Ok(Put::Accepted), Err(PutError::Full)])]);
+    }
+
+    #[test]
+    fn as_many_go_out_at_once_as_may_and_none_behind_one_that_may_not() {
+        let taken = |mut ahead: Ahead, lengths: &[u64]| -> Vec<bool> {
+            lengths.iter().map(|bytes| ahead.take(*bytes)).collect()
+        };
+        let ahead = Ahead { messages: 2, bytes: 10, any_first: false };
+        assert_eq!(taken(ahead, &[5, 5, 0]), [true, true, false]);
+        assert_eq!(taken(ahead, &[5, 6, 1]), [true, false, false]);
+        assert_eq!(taken(ahead, &[11, 1]), [false, false]);
+        assert_eq!(taken(Ahead { any_first: true, ..ahead }, &[11, 0, 0]), [true, true, false]);
+        assert_eq!(taken(Ahead::default(), &[0]), [false]);
     }
 }

@@ -9,9 +9,17 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
+use super::DurableOptions;
 use super::commands::{Command, Handed};
+use super::plan::Ahead;
 use super::tables::Stored;
-use crate::Taken;
+use crate::{Message, Taken};
+
+/// Messages that are marked as handed out at once, some of them ahead of whoever will take them: so many are looked for even
+/// if fewer are wanted, no more even if they are, and no more bytes of bodies.
+const AHEAD_MIN: usize = 64;
+const AHEAD_MAX: usize = 1024;
+pub(super) const AHEAD_BYTES_MAX: u64 = 8 * 1024 * 1024;
 
 /// Somebody who waits for messages.
 pub(super) struct Taker {
@@ -32,6 +40,7 @@ pub(super) struct Held {
 pub(super) struct Queue {
     visibility_timeout: Duration,
     dropped_again_after: Duration,
+    tries_max: u32,
     returns: mpsc::WeakUnboundedSender<Command>,
     /// All up to this one have been handed out, or are in `again` or in `ready`, or are dead.
     handed_up_to: i64,
@@ -47,19 +56,21 @@ pub(super) struct Queue {
     due: BTreeSet<(Instant, u64)>,
     next_ticket: u64,
     takers: VecDeque<Taker>,
+    /// How many messages were asked for last; 0 as long as nobody has asked.
+    asked_last: usize,
 }
 
 impl Queue {
     /// One before which nothing was handed out, with so many messages waiting in the file.
     pub(super) fn new(
         waiting: u64,
-        visibility_timeout: Duration,
-        dropped_again_after: Duration,
+        options: &DurableOptions,
         returns: mpsc::WeakUnboundedSender<Command>,
     ) -> Self {
         Queue {
-            visibility_timeout,
-            dropped_again_after,
+            visibility_timeout: options.visibility_timeout,
+            dropped_again_after: options.dropped_again_after,
+            tries_max: options.tries_max,
             returns,
             handed_up_to: 0,
             behind: waiting,
@@ -69,6 +80,7 @@ impl Queue {
             due: BTreeSet::new(),
             next_ticket: 1,
             takers: VecDeque::new(),
+            asked_last: 0,
         }
     }
 
@@ -91,28 +103,58 @@ impl Queue {
 
     /// Somebody waits for messages.
     pub(super) fn ask(&mut self, taker: Taker) {
+        self.asked_last = taker.count_max;
         self.takers.push_back(taker);
     }
 
+    /// How many messages are wanted, with some more for whoever asks next.
+    pub(super) fn wanted_soon(&self) -> usize {
+        let wanted = self.wanted();
+        match self.tries_max {
+            // A crash would be the end of one that was marked and not handed out.
+            1 => wanted,
+            _ => wanted.max(self.asked_last).clamp(AHEAD_MIN, AHEAD_MAX),
+        }
+    }
+
+    /// How many of the messages that are stored next may be marked as handed out: none while others wait in the file before
+    /// them, or before anybody has asked for one.
+    pub(super) fn ahead(&self) -> Ahead {
+        if self.asked_last == 0 || !self.again.is_empty() || self.behind > 0 {
+            return Ahead::default();
+        }
+        let bytes: u64 = self.ready.iter().map(|ready| ready.message.body.len() as u64).sum();
+        Ahead {
+            messages: self.wanted_soon().saturating_sub(self.ready.len()),
+            bytes: AHEAD_BYTES_MAX.saturating_sub(bytes),
+            any_first: self.ready.is_empty(),
+        }
+    }
+
     /// A message was stored, behind all others.
-    pub(super) fn stored(&mut self, stored: Stored) {
-        if stored.deliveries > 0 {
-            self.handed_up_to = stored.seq;
-            self.ready.push_back(stored);
+    pub(super) fn stored(&mut self, seq: i64, message: Message, deliveries: u32) {
+        if deliveries > 0 {
+            self.handed_up_to = seq;
+            self.ready.push_back(Stored { seq, message, deliveries });
         } else {
             self.behind += 1;
         }
     }
 
-    /// Gives what is ready to whoever waits.
+    /// Gives what is ready to whoever waits, up to the first that comes again, which is to be marked before.
     pub(super) fn give(&mut self, now: Instant) {
-        while !self.ready.is_empty()
+        let mut ready = match self.again.first_key_value() {
+            Some((again, _)) => self.ready.partition_point(|ready| ready.seq < *again),
+            None => self.ready.len(),
+        };
+        while ready > 0
             && let Some(taker) = self.takers.pop_front()
         {
             if taker.done.is_closed() {
                 continue;
             }
-            let count = taker.count_max.min(self.ready.len());
+            let count = taker.count_max.min(ready);
+            ready -= count;
             let due_at = now + self.visibility_timeout;
             let mut taken = Vec::with_capacity(count);
             for Stored { seq, message, deliveries } in self.ready.drain(..count) {
@@ -160,10 +202,15 @@ impl Queue {
     pub(super) fn give_back(&mut self, returned: Vec<Taken>) {
         for Taken { message, ticket, redeliveries } in returned {
             if let Some(Held { seq, .. }) = self.settle(ticket) {
-                let place = self.ready.partition_point(|ready| ready.seq < seq);
-                self.ready.insert(place, Stored { seq, message, deliveries: redeliveries + 1 });
+                self.is_ready(Stored { seq, message, deliveries: redeliveries + 1 });
             }
         }
+    }
+
+    /// A message goes to its place in the order.
+    fn is_ready(&mut self, stored: Stored) {
+        let place = self.ready.partition_point(|ready| ready.seq < stored.seq);
+        self.ready.insert(place, stored);
     }
 
     /// When the next message comes again.
@@ -201,7 +248,7 @@ impl Queue {
         for seq in seqs {
             self.again.remove(seq);
         }
-        self.ready.extend(ready);
+        ready.for_each(|stored| self.is_ready(stored));
     }
 
     /// All up to `handed_up_to`, which are `count`, were marked as handed out; `ready` are those of them that may be. None at
@@ -230,7 +277,6 @@ impl Queue {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Message;
     use ipc_protocol::MessageId;
     use std::time::SystemTime;
 
@@ -239,19 +285,20 @@ mod tests {
 
     fn queue() -> (Queue, mpsc::UnboundedReceiver<Command>, mpsc::UnboundedSender<Command>) {
         let (sender, receiver) = mpsc::unbounded_channel();
-        (Queue::new(0, VISIBLE_AFTER, DROPPED_AFTER, sender.downgrade()), receiver, sender)
+        let options =
+            DurableOptions::default().visibility_timeout(VISIBLE_AFTER).dropped_again_after(DROPPED_AFTER);
+        (Queue::new(0, &options, sender.downgrade()), receiver, sender)
     }
 
-    fn stored(seq: i64) -> Stored {
-        let message = Message {
+    fn message() -> Message {
+        Message {
             id: MessageId::from_random([1; 16]),
             user: "u".into(),
             certificate: None,
             received_at: SystemTime::UNIX_EPOCH,
             body: "{}".into(),
             wants_reply: false,
-        };
-        Stored { seq, message, deliveries: 1 }
+        }
     }
 
     /// Asks for so many and is given them.
@@ -266,11 +313,11 @@ mod tests {
     fn a_ticket_whose_time_is_over_is_good_for_nothing() {
         let (mut queue, _commands, _sender) = queue();
         let start = Instant::now();
-        queue.stored(stored(1));
+        queue.stored(1, message(), 1);
         let first = take(&mut queue, 1, start).remove(0);
         queue.let_due_come_again(start + VISIBLE_AFTER);
         assert_eq!(queue.again(9, 99), [1]);
-        queue.marked_again(&[1], std::iter::once(stored(1)));
+        queue.marked_again(&[1], std::iter::once(Stored { seq: 1, message: message(), deliveries: 2 }));
         let second = take(&mut queue, 1, start + VISIBLE_AFTER).remove(0);
 
         // The first holder wakes up.
@@ -286,7 +333,7 @@ mod tests {
     fn what_was_dealt_with_leaves_nothing_behind() {
         let (mut queue, _commands, _sender) = queue();
         for seq in 1..=100 {
-            queue.stored(stored(seq));
+            queue.stored(seq, message(), 1);
         }
         let now = Instant::now();
         for taken in take(&mut queue, 100, now) {
@@ -300,7 +347,7 @@ mod tests {
     fn what_did_not_reach_its_taker_goes_back_to_its_place() {
         let (mut queue, mut commands, _sender) = queue();
         for seq in 1..=3 {
-            queue.stored(stored(seq));
+            queue.stored(seq, message(), 1);
         }
         let (done, answer) = oneshot::channel();
         queue.ask(Taker { count_max: 2, done });
@@ -316,7 +363,7 @@ mod tests {
     fn what_is_let_go_comes_again_soon_and_no_later_than_it_would_have() {
         let (mut queue, _commands, _sender) = queue();
         let start = Instant::now();
-        queue.stored(stored(1));
+        queue.stored(1, message(), 1);
         let taken = take(&mut queue, 1, start).remove(0);
         queue.let_go(taken.ticket, start);
         assert_eq!(queue.next_due(), Some(start + DROPPED_AFTER));
@@ -344,5 +391,45 @@ mod tests {
         assert_eq!(queue.again(9, 100), [1, 2]);
         assert_eq!(queue.again(1, 100), [1]);
         assert_eq!(queue.again(9, 10), [1], "one always, however long");
+    }
+
+    #[test]
+    fn what_is_stored_is_ready_at_once_for_who_reads_and_only_then() {
+        let (mut queue, _commands, _sender) = queue();
+        assert_eq!(queue.ahead().messages, 0, "nobody has asked");
+        assert!(take(&mut queue, 200, Instant::now()).is_empty());
+        assert_eq!((queue.ahead().messages, queue.ahead().any_first), (200, true));
+        queue.stored(1, message(), 1);
+        assert_eq!((queue.ahead().messages, queue.ahead().any_first), (199, false));
+        assert_eq!(queue.ahead().bytes, AHEAD_BYTES_MAX - 2);
+        queue.stored(2, message(), 0);
+        assert_eq!(queue.ahead().messages, 0, "one waits in the file before the next");
+    }
+
+    #[test]
+    fn what_comes_again_goes_before_what_is_ready_and_was_accepted_after_it() {
+        let (mut queue, _commands, _sender) = queue();
+        for seq in [1, 2, 4] {
+            queue.stored(seq, message(), 1);
+        }
+        queue.revive(3, 2);
+        let taken = |taken: Vec<Taken>| taken.len();
+        assert_eq!(taken(take(&mut queue, 9, Instant::now())), 2);
+        assert_eq!(taken(take(&mut queue, 9, Instant::now())), 0, "the third is to be marked first");
+        assert!(queue.has_waiting());
+        queue.marked_again(&[3], std::iter::once(Stored { seq: 3, message: message(), deliveries: 1 }));
+        let ready: Vec<_> = queue.ready.iter().map(|ready| ready.seq).collect();
+        assert_eq!(ready, [3, 4]);
+    }
+
+    #[test]
+    fn nothing_is_marked_ahead_that_a_crash_would_end() {
+        let (mut queue, _commands, _sender) = queue();
+        queue.tries_max = 1;
+        let (done, _answer) = oneshot::channel();
+        queue.ask(Taker { count_max: 3, done });
+        assert_eq!((queue.wanted_soon(), queue.ahead().messages), (3, 3));
+        queue.end_takers();
+        assert_eq!((queue.wanted_soon(), queue.ahead().messages), (0, 0));
     }
 }

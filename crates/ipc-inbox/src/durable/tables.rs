@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use foldhash::quality::RandomState;
 use ipc_protocol::{Fingerprint, MessageId};
 use ipc_sqlite::{Database, Schema};
 use serde::{Deserialize, Serialize};
@@ -29,6 +30,9 @@ pub(crate) const SCHEMA: Schema = Schema {
 
 /// A user and a message's id.
 pub(crate) type Key = (Arc<str>, MessageId);
+
+/// What is known of ids that came before: the hashes of the bodies that came under them.
+pub(crate) type KnownIds = HashMap<Key, BodyHash, RandomState>;
 
 /// The first half of a body's SHA-256: it has to tell bodies apart across restarts, so it has no secret key.
 pub(crate) type BodyHash = [u8; 16];
@@ -79,14 +83,7 @@ pub(crate) async fn contents(connection: &mut SqliteConnection) -> Result<Conten
 }
 
 /// The hashes of the bodies that came under these keys, for those that did.
-pub(crate) async fn remembered(
-    database: &Database,
-    keys: impl Iterator<Item = &Key>,
-) -> Result<HashMap<Key, BodyHash>, sqlx::Error> {
-    let keys: Vec<&Key> = keys.collect();
-    if keys.is_empty() {
-        return Ok(HashMap::new());
-    }
+pub(crate) async fn remembered(database: &Database, keys: &[Key]) -> Result<KnownIds, sqlx::Error> {
     let rows = sqlx::query(
         "SELECT asked.key, known.body_hash FROM json_each(?) AS asked
          JOIN remembered AS known ON known.user = asked.value ->> 0 AND known.id = unhex(asked.value ->> 1)",
@@ -94,15 +91,25 @@ pub(crate) async fn remembered(
     .bind(json(&keys.iter().map(|(user, id)| (&**user, hex(id.as_bytes()))).collect::<Vec<_>>()))
     .fetch_all(database.writer())
     .await?;
-    let mut known = HashMap::with_capacity(rows.len());
+    let mut known = KnownIds::default();
     for row in rows {
         let index =
             usize::try_from(row.try_get::<i64, _>(0)?).map_err(|error| sqlx::Error::Decode(error.into()))?;
         if let Some(key) = keys.get(index) {
-            known.insert((*key).clone(), array(&row, 1)?);
+            known.insert(key.clone(), array(&row, 1)?);
         }
     }
     Ok(known)
+}
+
+/// A message that is to be stored.
+#[derive(Debug)]
+pub(crate) struct Accepted<'a> {
+    pub(crate) seq: i64,
+    pub(crate) message: &'a Message,
+    pub(crate) body_hash: BodyHash,
+    /// 1 if it is handed out as soon as it is stored.
+    pub(crate) deliveries: u32,
 }
 
 /// What one commit changes.
@@ -113,60 +120,90 @@ pub(crate) struct Change<'a> {
     /// What requests were answered. The first answer stays.
     pub(crate) replies: Vec<(Key, Option<Arc<str>>)>,
     /// Messages to be stored, whose ids are remembered from now on.
-    pub(crate) accepted: &'a [(Stored, BodyHash)],
+    pub(crate) accepted: &'a [Accepted<'a>],
 }
 
-/// Its parameters have no numbers: sqlx counts them through all statements, and miscounts where a statement leaves numbers out.
-const APPLY: &str = "
-    BEGIN IMMEDIATE;
-    DELETE FROM messages WHERE seq IN (SELECT value FROM json_each(?));
-    INSERT OR IGNORE INTO replies SELECT value ->> 0, unhex(value ->> 1), value ->> 2, value ->> 3 FROM json_each(?);
-    INSERT INTO messages
-        SELECT value ->> 0, value ->> 1, unhex(value ->> 2), unhex(value ->> 3), value ->> 4, value ->> 5, value ->> 6,
-               value ->> 7, 0
-        FROM json_each(?);
-    INSERT INTO remembered SELECT value ->> 0, unhex(value ->> 1), unhex(value ->> 2), value ->> 3 FROM json_each(?);
-    COMMIT";
+/// Rows of one statement at most. SQLite takes 32,766 parameters in one. <https://www.sqlite.org/limits.html>
+const ROWS_MAX: usize = 1024;
 
-/// Does all of it in one commit.
+/// Does all of it in one commit. Where an id is remembered already nothing is done, and [`is_known`] says so of the error.
 pub(crate) async fn apply(
     database: &Database,
     change: &Change<'_>,
     now: SystemTime,
 ) -> Result<(), sqlx::Error> {
-    #[derive(Serialize)]
-    struct Row<'a>(i64, &'a str, String, Option<String>, i64, &'a str, bool, u32);
     let now = millis(now);
     let replies: Vec<_> = change
         .replies
         .iter()
         .map(|((user, id), body)| (&**user, hex(id.as_bytes()), body.as_deref(), now))
         .collect();
-    let accepted = change.accepted.iter();
-    let messages: Vec<Row<'_>> = accepted
-        .map(|(Stored { seq, message, deliveries }, _)| {
-            Row(
-                *seq,
-                &message.user,
-                hex(message.id.as_bytes()),
-                message.certificate.map(|certificate| hex(certificate.as_bytes())),
-                millis(message.received_at),
-                &message.body,
-                message.wants_reply,
-                *deliveries,
-            )
-        })
-        .collect();
-    let accepted = change.accepted.iter();
-    let remembered: Vec<_> = accepted
-        .map(|(Stored { message, .. }, hash)| (&*message.user, hex(message.id.as_bytes()), hex(hash), now))
-        .collect();
-    let statements = sqlx::query(APPLY)
+    let mut statements = sqlx::query(sqlx::AssertSqlSafe(apply_text(change.accepted.len())))
         .bind(json(&change.settled))
-        .bind(json(&replies))
-        .bind(json(&messages))
-        .bind(json(&remembered));
+        .bind(json(&replies));
+    for rows in change.accepted.chunks(ROWS_MAX) {
+        let places = places(rows.len());
+        for Accepted { seq, message, deliveries, .. } in rows {
+            statements = statements
+                .bind(*seq)
+                .bind(Arc::clone(&message.user))
+                .bind(&message.id.as_bytes()[..])
+                .bind(message.certificate.as_ref().map(|certificate| &certificate.as_bytes()[..]))
+                .bind(millis(message.received_at))
+                .bind(Arc::<str>::from(&*message.body))
+                .bind(message.wants_reply)
+                .bind(*deliveries);
+        }
+        for _ in 0..(places - rows.len()) * 8 {
+            statements = statements.bind(None::<i64>);
+        }
+        for Accepted { message, body_hash, .. } in rows {
+            statements = statements
+                .bind(Arc::clone(&message.user))
+                .bind(&message.id.as_bytes()[..])
+                .bind(&body_hash[..])
+                .bind(now);
+        }
+        for _ in 0..(places - rows.len()) * 4 {
+            statements = statements.bind(None::<i64>);
+        }
+    }
     database.write_at_once(statements).await
+}
+
+/// Whether [`apply`] failed since an id is remembered already.
+pub(crate) fn is_known(error: &sqlx::Error) -> bool {
+    error.as_database_error().is_some_and(sqlx::error::DatabaseError::is_unique_violation)
+}
+
+/// The statements that store so many messages. They hold nothing but places for parameters, whose names have no numbers: sqlx
+/// counts them through all statements, and miscounts where a statement leaves numbers out. Values bound one by one cost a
+/// third of what taking them out of JSON does.
+fn apply_text(rows: usize) -> String {
+    let mut text = String::from(
+        "BEGIN IMMEDIATE;
+         DELETE FROM messages WHERE seq IN (SELECT value FROM json_each(?));
+         INSERT OR IGNORE INTO replies
+             SELECT value ->> 0, unhex(value ->> 1), value ->> 2, value ->> 3 FROM json_each(?);",
+    );
+    let (whole, rest) = (rows / ROWS_MAX, rows % ROWS_MAX);
+    let rest = (rest > 0).then(|| places(rest));
+    for places in std::iter::repeat_n(ROWS_MAX, whole).chain(rest) {
+        for (table, row) in [("messages", "(?, ?, ?, ?, ?, ?, ?, ?, 0)"), ("remembered", "(?, ?, ?, ?)")] {
+            let values = vec![row; places].join(", ");
+            text +=
+                &format!("INSERT INTO {table} SELECT * FROM (VALUES {values}) WHERE column1 IS NOT NULL;");
+        }
+    }
+    text + "COMMIT"
+}
+
+/// For how many rows there is a statement that takes so many: a power of two, or one and a half of one. Places left over hold
+/// nothing. So that there are few different statements, all of which stay prepared.
+fn places(rows: usize) -> usize {
+    let above = rows.next_power_of_two();
+    let between = above / 4 * 3;
+    if rows <= between { between } else { above }
 }
 
 /// Messages that were marked as handed out.
@@ -445,6 +482,16 @@ fn unhex<const N: usize>(text: &str) -> Option<[u8; N]> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn there_are_few_kinds_of_statements_each_with_places_enough() {
+        let kinds: std::collections::BTreeSet<usize> = (1..=ROWS_MAX).map(places).collect();
+        assert!(kinds.len() <= 20, "sqlx keeps 100 statements prepared: {kinds:?}");
+        for rows in 1..=ROWS_MAX {
+            assert!((rows..=rows * 3 / 2).contains(&places(rows)), "{rows}: {}", places(rows));
+        }
+        assert_eq!(apply_text(2 * ROWS_MAX + 5).matches("INSERT INTO remembered").count(), 3);
+    }
 
     #[test]
     fn bytes_are_written_as_sqlite_reads_them() {

@@ -12,8 +12,8 @@ use tokio::time::Instant;
 
 use super::commands::{Command, Settled};
 use super::plan::{Plan, Room, Waiting, plan};
-use super::queue::{Queue, Taker};
-use super::tables::{self, Answered, Change, Key, Stored};
+use super::queue::{AHEAD_BYTES_MAX, Queue, Taker};
+use super::tables::{self, Answered, Change, Key, KnownIds, Stored};
 use super::{DeadLetter, DurableOptions, OpenError, StorageError, lock, remembered_since};
 use crate::replies::{Replies, Reply};
 use crate::{AckError, Message, NoReply, Put, PutError};
@@ -27,14 +27,13 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// How often the log is told of a trouble that lasts.
 const REPORT_EVERY: Duration = Duration::from_secs(60);
 
-/// Commands that go into one transaction at most, so that the first of many does not wait for all.
+/// Commands that go into one transaction at most, and messages before the last of them, so that the first of many does not wait
+/// for all.
 const COMMANDS_MAX: usize = 1024;
+const MESSAGES_MAX: usize = 4096;
 
-/// Messages that are marked as handed out at once, some of them ahead of whoever will take them: so many are looked for even
-/// if fewer are wanted, no more even if they are, and no more bytes of bodies.
-const AHEAD_MIN: usize = 64;
-const AHEAD_MAX: usize = 1024;
-const AHEAD_BYTES_MAX: u64 = 8 * 1024 * 1024;
+/// How long acknowledgements that nobody else waits for are kept back, so that they share a commit with the next messages.
+const HELD_FOR: Duration = Duration::from_millis(1);
 
 /// Ids that are forgotten in one commit at most.
 const PRUNED_MAX: u64 = 10_000;
@@ -98,6 +97,10 @@ struct Writer {
     queue: Queue,
     puts: Vec<WaitingPut>,
     settled: Vec<Settled>,
+    /// Whether the last commit stored messages: then others may be about to come, from senders who have their answers now.
+    has_just_stored: bool,
+    /// Until when acknowledgements are kept back.
+    held_until: Option<Instant>,
     prune_at: Instant,
     /// What the log was told last, and when.
     reported: RefCell<Option<(String, Instant)>>,
@@ -120,9 +123,8 @@ impl Writer {
         let mut transaction = database.begin_write().await.map_err(failed)?;
         let contents = tables::contents(&mut transaction).await.map_err(failed)?;
         transaction.commit().await.map_err(failed)?;
-        let (visible_after, dropped_after) = (options.visibility_timeout, options.dropped_again_after);
         Ok(Writer {
-            queue: Queue::new(contents.waiting, visible_after, dropped_after, returns),
+            queue: Queue::new(contents.waiting, &options, returns),
             options,
             replies,
             is_open: true,
@@ -134,6 +136,8 @@ impl Writer {
             retry_at: None,
             puts: Vec::new(),
             settled: Vec::new(),
+            has_just_stored: false,
+            held_until: None,
             prune_at: Instant::now(),
             reported: RefCell::new(None),
             database,
@@ -151,11 +155,17 @@ impl Writer {
                 },
                 () = tokio::time::sleep_until(wake_at) => None,
             };
-            let more = std::iter::from_fn(|| commands.try_recv().ok()).take(COMMANDS_MAX);
-            for command in first.into_iter().chain(more) {
+            let (mut next, mut taken, mut messages) = (first, 0, 0);
+            while let Some(command) = next {
+                taken += 1;
+                messages += command.messages();
                 self.note(command).await;
+                let is_enough = taken == COMMANDS_MAX || messages >= MESSAGES_MAX;
+                next = if is_enough { None } else { commands.try_recv().ok() };
             }
-            self.round().await;
+            if !self.holds_back(Instant::now()) {
+                self.round().await;
+            }
         }
         // The last handle has gone; what it asked for last is still done.
         self.round().await;
@@ -167,7 +177,25 @@ impl Writer {
     /// When there is something to do without a command.
     fn wake_at(&self) -> Instant {
         let puts = self.puts.iter().map(|put| put.until).min();
-        self.queue.next_due().into_iter().chain(puts).chain(self.retry_at).fold(self.prune_at, Instant::min)
+        let others = self.retry_at.into_iter().chain(self.held_until);
+        self.queue.next_due().into_iter().chain(puts).chain(others).fold(self.prune_at, Instant::min)
+    }
+
+    /// Whether all there is to do are acknowledgements which better go with the next messages, once these come: a commit of
+    /// their own would hold up those. Nothing waits for them but the application, which has had all messages there are.
+    fn holds_back(&mut self, now: Instant) -> bool {
+        let is_fitting = self.has_just_stored
+            && self.is_open
+            && self.puts.is_empty()
+            && !self.settled.is_empty()
+            && self.settled.iter().all(|one| one.key.is_none())
+            && !self.queue.has_waiting();
+        let until = *self.held_until.get_or_insert(now + HELD_FOR);
+        let holds = is_fitting && now < until;
+        if !holds {
+            self.held_until = None;
+        }
+        holds
     }
 
     async fn note(&mut self, command: Command) {
@@ -256,32 +284,43 @@ impl Writer {
         // What is written to a file that was removed or replaced is in no inbox.
         self.database.check_file()?;
         let failed = |error| self.database.error(error);
-        let keys: Vec<Key> = self.puts.iter().flat_map(|put| &put.messages).map(tables::key_of).collect();
-        let known = tables::remembered(&self.database, keys.iter()).await.map_err(failed)?;
-        let Plan { accepted, answers } = plan(
-            self.puts.iter().map(|put| Waiting { messages: &put.messages, until: put.until }),
-            known,
-            self.room(settled),
-            self.last_seq + 1,
-            // Whoever waits for a message gets it straight from here, marked as handed out in the same commit.
-            if self.queue.has_waiting() { 0 } else { self.queue.wanted() },
-            Instant::now(),
-        );
-        if !accepted.is_empty() || !settled.is_empty() {
-            let change = Change { accepted: &accepted, ..self.change(settled) };
-            tables::apply(&self.database, &change, SystemTime::now()).await.map_err(failed)?;
-        }
-        self.take_in(accepted.into_iter().map(|(stored, _)| stored));
-        let puts = std::mem::take(&mut self.puts);
-        for (put, answers) in puts.into_iter().zip(answers) {
-            match answers {
-                Some(answers) => {
-                    let _gone = put.done.send(answers);
+        let count: usize = self.puts.iter().map(|put| put.messages.len()).sum();
+        // Most ids are new. The file says so when they are stored, and is asked before only if that fails.
+        let (mut known, mut is_asked) = (KnownIds::default(), false);
+        let (accepted, answers) = loop {
+            let Plan { accepted, answers } = plan(
+                self.puts.iter().map(|put| Waiting { messages: &put.messages, until: put.until }),
+                std::mem::take(&mut known),
+                self.room(settled),
+                self.last_seq + 1,
+                self.queue.ahead(),
+                Instant::now(),
+            );
+            // A message that was accepted before needs no room, and is no other one's repetition.
+            if is_asked || accepted.len() == count {
+                let change = Change { accepted: &accepted, ..self.change(settled) };
+                match self.apply(&change).await {
+                    Ok(()) => {
+                        break (accepted.iter().map(|one| (one.seq, one.deliveries)).collect(), answers);
+                    }
+                    Err(error) if !is_asked && tables::is_known(&error) => (),
+                    Err(error) => return Err(failed(error)),
                 }
-                None => self.puts.push(put),
             }
-        }
+            let keys: Vec<Key> = self.puts.iter().flat_map(|put| &put.messages).map(tables::key_of).collect();
+            known = tables::remembered(&self.database, &keys).await.map_err(failed)?;
+            is_asked = true;
+        };
+        self.take_in(accepted, answers);
         Ok(())
+    }
+
+    /// Nothing to change is no commit.
+    async fn apply(&self, change: &Change<'_>) -> Result<(), sqlx::Error> {
+        if change.accepted.is_empty() && change.settled.is_empty() {
+            return Ok(());
+        }
+        tables::apply(&self.database, change, SystemTime::now()).await
     }
 
     /// The room there is once these have gone.
@@ -297,23 +336,36 @@ impl Writer {
         }
     }
 
-    /// Takes note of what was committed.
-    fn take_in(&mut self, accepted: impl Iterator<Item = Stored>) {
-        for stored in accepted {
-            self.messages += 1;
-            self.remembered += 1;
-            self.bytes += stored.message.body.len() as u64;
-            self.last_seq = stored.seq;
-            if stored.message.wants_reply {
-                self.replies.expect(&stored.message.user, stored.message.id);
+    /// Takes note of what was committed, the numbers and deliveries of messages that were accepted, and answers the puts.
+    fn take_in(&mut self, accepted: Vec<(i64, u32)>, answers: Vec<Option<Vec<Result<Put, PutError>>>>) {
+        self.has_just_stored = !accepted.is_empty();
+        let mut accepted = accepted.into_iter();
+        let mut waiting = Vec::new();
+        for (put, answers) in std::mem::take(&mut self.puts).into_iter().zip(answers) {
+            let Some(answers) = answers else {
+                waiting.push(put);
+                continue;
+            };
+            for (message, _) in
+                put.messages.into_iter().zip(&answers).filter(|(_, one)| **one == Ok(Put::Accepted))
+            {
+                let (seq, deliveries) = accepted.next().expect("one for each that was accepted");
+                self.messages += 1;
+                self.remembered += 1;
+                self.bytes += message.body.len() as u64;
+                self.last_seq = seq;
+                if message.wants_reply {
+                    self.replies.expect(&message.user, message.id);
+                }
+                self.queue.stored(seq, message, deliveries);
             }
-            self.queue.stored(stored);
+            let _gone = put.done.send(answers);
         }
+        self.puts = waiting;
         if self.remembered >= self.options.remembered_ids_max {
             // Before their time, where there are too many of them.
             self.prune_at = Instant::now();
         }
-        self.queue.give(Instant::now());
     }
 
     /// Answers all puts with one error.
@@ -323,14 +375,12 @@ impl Writer {
         }
     }
 
-    async fn write_settled_alone(&self, settled: &[Settled]) -> Result<(), DatabaseError> {
+    async fn write_settled_alone(&mut self, settled: &[Settled]) -> Result<(), DatabaseError> {
         if settled.is_empty() {
             return Ok(());
         }
-        let change = self.change(settled);
-        tables::apply(&self.database, &change, SystemTime::now())
-            .await
-            .map_err(|error| self.database.error(error))
+        self.has_just_stored = false;
+        self.apply(&self.change(settled)).await.map_err(|error| self.database.error(error))
     }
 
     /// What of the file goes with messages that were dealt with.
@@ -384,7 +434,7 @@ impl Writer {
 
     async fn mark_ahead(&mut self) -> Result<(), DatabaseError> {
         let failed = |error| self.database.error(error);
-        let count = self.queue.wanted().clamp(AHEAD_MIN, AHEAD_MAX);
+        let count = self.queue.wanted_soon();
         let again = self.queue.again(count, AHEAD_BYTES_MAX);
         let first_time = match again.is_empty() {
             true => {

@@ -274,6 +274,30 @@ async fn many_messages_leave_no_trace_in_the_file_but_their_ids() {
 }
 
 #[tokio::test]
+async fn more_messages_than_a_statement_takes_are_stored_in_one_go_and_known_again() {
+    let file = File::new();
+    let numbered = |number: u32| {
+        let mut id = [0; 16];
+        id[..4].copy_from_slice(&number.to_be_bytes());
+        let id = MessageId::from_random(id);
+        Message { id, body: format!(r#"{{"n":{number}}}"#).into(), ..message(0, "") }
+    };
+    let batch: Vec<_> = (0..2500).map(numbered).collect();
+    {
+        let inbox = file.open().await.inbox().clone();
+        let answers = inbox.put_all(batch.clone(), NO_WAIT).await;
+        assert!(answers.len() == 2500 && answers.iter().all(|answer| *answer == Ok(Put::Accepted)));
+    }
+    let inbox = file.open().await.inbox().clone();
+    let again = inbox.put_all([batch, vec![numbered(2500)]].concat(), NO_WAIT).await;
+    assert!(again[..2500].iter().all(|answer| *answer == Ok(Put::Duplicate)));
+    assert_eq!(again[2500..], [Ok(Put::Accepted)]);
+    for number in 0..=2500 {
+        assert_eq!(inbox.recv().await.unwrap().id(), numbered(number).id);
+    }
+}
+
+#[tokio::test]
 async fn one_inbox_is_open_once() {
     let file = File::new();
     let first = file.open().await;

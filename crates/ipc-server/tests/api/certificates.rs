@@ -80,7 +80,7 @@ async fn a_resumed_tls_session_shows_its_certificate_too() {
 #[tokio::test]
 async fn a_certificate_that_expires_while_its_connection_is_open_is_refused_on_every_route() {
     let server = builder().start().await.unwrap();
-    let short_lived = issue("short-lived", now_secs() - DAY + 3);
+    let short_lived = issue("short-lived", now_secs() - DAY + 6);
     let config = tls(Some(short_lived));
     let mut connection = connect_tls(server.address(), &config).await.unwrap();
     let session = connection.admin_session().await;
@@ -93,7 +93,7 @@ async fn a_certificate_that_expires_while_its_connection_is_open_is_refused_on_e
             break;
         }
         answer.is_refusal(ProblemCode::SessionExpired);
-        assert!(start.elapsed() < Duration::from_secs(10), "the expired certificate is still taken");
+        assert!(start.elapsed() < Duration::from_secs(60), "the expired certificate is still taken");
     }
     // A refusal that has not read the body ends the connection: one for each of these. Each is resumed, so that no
     // verifier looked at it.
