@@ -44,7 +44,7 @@ Programs:
   flood       logs in with wrong passwords until it is told to stop: --home DIR, --address HOST:PORT,
               --identity NAME (localhost), --in-flight N (4)
   seal        seals and opens, beside another Fernet and the bare primitives: --secs S (0.3)
-  remember    ids in the memory inbox: --ids N (10000000)
+  remember    ids in the memory inbox: --ids N (10000000), --kind timed|random (timed)
 ";
 
 fn main() -> ExitCode {

@@ -3,7 +3,7 @@
 //! Messages are put and taken in this process, without a network, so that nothing hides the cost.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use ipc_inbox::{Inbox, MemoryOptions, Message, Put};
 use ipc_protocol::MessageId;
@@ -21,6 +21,11 @@ const TIMED: u64 = 100_000;
 
 /// Puts and takes, and prints a line.
 pub(crate) fn run(options: &Options) -> Result<(), Failure> {
+    let kind = match options.get::<String>("kind")?.as_deref() {
+        None | Some("timed") => Kind::Timed,
+        Some("random") => Kind::Random,
+        Some(other) => return Err(format!("--kind is timed or random, not {other}").into()),
+    };
     let ids = options.get::<u64>("ids")?.unwrap_or(10_000_000).next_multiple_of(ROUND);
     options.refuse_unused()?;
     let timed = TIMED.min(ids / 2).next_multiple_of(ROUND);
@@ -28,12 +33,12 @@ pub(crate) fn run(options: &Options) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let user: Arc<str> = "ipc-admin".into();
-        let mut random = Random(0x9e37_79b9_7f4a_7c15);
+        let mut draw = Ids { kind, random: Random(0x9e37_79b9_7f4a_7c15) };
         let before = Memory::now()?.resident;
-        let first = put_and_take(&inbox, &user, &mut random, timed).await?;
-        put_and_take(&inbox, &user, &mut random, ids - timed).await?;
+        let first = put_and_take(&inbox, &user, &mut draw, timed).await?;
+        put_and_take(&inbox, &user, &mut draw, ids - timed).await?;
         let bytes = Memory::now()?.resident.saturating_sub(before);
-        let last = put_and_take(&inbox, &user, &mut random, timed).await?;
+        let last = put_and_take(&inbox, &user, &mut draw, timed).await?;
         let result = json!({
             "ids": ids,
             "bytes_per_id": bytes as f64 / ids as f64,
@@ -45,26 +50,56 @@ pub(crate) fn run(options: &Options) -> Result<(), Failure> {
     })
 }
 
+/// What ids are like.
+enum Kind {
+    /// They tell when they were made, as those of a web-ipc client.
+    Timed,
+    /// They tell nothing.
+    Random,
+}
+
+struct Ids {
+    kind: Kind,
+    random: Random,
+}
+
+impl Ids {
+    fn next(&mut self) -> Result<MessageId, Failure> {
+        let bytes = self.random.bytes();
+        Ok(match self.kind {
+            Kind::Random => MessageId::from_random(bytes),
+            Kind::Timed => {
+                let millis = SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis();
+                MessageId::from_time(
+                    u64::try_from(millis)?,
+                    *bytes.first_chunk().expect("16 bytes begin with 10"),
+                )
+            }
+        })
+    }
+}
+
 /// Puts and takes so many messages; how long the puts took.
 async fn put_and_take(
     inbox: &Inbox,
     user: &Arc<str>,
-    random: &mut Random,
+    ids: &mut Ids,
     messages: u64,
 ) -> Result<Duration, Failure> {
     let received_at = SystemTime::now();
     let mut took = Duration::ZERO;
     for _ in 0..messages / ROUND {
-        let batch: Vec<Message> = (0..ROUND)
-            .map(|_| Message {
-                id: MessageId::from_random(random.bytes()),
+        let message = |_| {
+            Ok::<_, Failure>(Message {
+                id: ids.next()?,
                 user: Arc::clone(user),
                 certificate: None,
                 received_at,
                 body: r#"{"test":1}"#.into(),
                 wants_reply: false,
             })
-            .collect();
+        };
+        let batch: Vec<Message> = (0..ROUND).map(message).collect::<Result<_, _>>()?;
         let begun = Instant::now();
         for message in batch {
             if inbox.put(message, Duration::ZERO).await? != Put::Accepted {

@@ -10,7 +10,7 @@ use foldhash::quality::RandomState;
 use ipc_protocol::{MessageId, PLAINTEXT_BYTES_MAX_DEFAULT, REMEMBERED_SECS};
 use tokio::sync::Semaphore;
 
-use crate::remembered::{BodyHash, Known, Remembered};
+use crate::remembered::{BodyHash, Known, Moment, Remembered};
 use crate::replies::Replies;
 use crate::room::Room;
 use crate::{AckError, Arrivals, Inbox, InboxBackend, Message, NoReply, Pending, Put, PutError, Taken};
@@ -124,11 +124,11 @@ struct State {
 
 impl State {
     /// `Ok(None)` if the message may be put.
-    fn already(&mut self, message: &Message, hash: BodyHash, now: Instant) -> Result<Option<Put>, PutError> {
+    fn already(&mut self, message: &Message, hash: BodyHash, at: Moment) -> Result<Option<Put>, PutError> {
         if !self.is_open {
             return Err(PutError::Closed);
         }
-        match self.remembered.look_up(&message.user, message.id, hash, now) {
+        match self.remembered.look_up(&message.user, message.id, hash, at) {
             Known::SameBody => Ok(Some(Put::Duplicate)),
             Known::OtherBody => Err(PutError::IdReused),
             Known::New if !self.remembered.has_room() => Err(PutError::RememberedFull),
@@ -147,8 +147,8 @@ impl Memory {
     /// The step that accepts: under one lock it looks for the id, takes a place, remembers the id and keeps the
     /// message. Gives the message back if there is no place.
     fn put_now(&self, message: Message) -> Result<(Result<Put, PutError>, Arrivals), Message> {
-        let (hash, now) = (self.hash(&message), Instant::now());
-        let put = self.put_locked(&mut self.state(), message, hash, now)?;
+        let (hash, at) = (self.hash(&message), Moment::now());
+        let put = self.put_locked(&mut self.state(), message, hash, at)?;
         let arrivals = self.arrivals(usize::from(put == Ok(Put::Accepted)));
         Ok((put, arrivals))
     }
@@ -158,9 +158,9 @@ impl Memory {
         state: &mut State,
         message: Message,
         hash: BodyHash,
-        now: Instant,
+        at: Moment,
     ) -> Result<Result<Put, PutError>, Message> {
-        match state.already(&message, hash, now) {
+        match state.already(&message, hash, at) {
             Ok(Some(put)) => return Ok(Ok(put)),
             Err(error) => return Ok(Err(error)),
             Ok(None) => (),
@@ -169,7 +169,7 @@ impl Memory {
         if self.room.try_take(message.body.len()).is_err() {
             return Err(message);
         }
-        Ok(Ok(self.keep(state, message, hash, now)))
+        Ok(Ok(self.keep(state, message, hash, at)))
     }
 
     /// Not to be dropped under the lock, which is the first thing that whoever is told asks for.
@@ -183,8 +183,8 @@ impl Memory {
     }
 
     /// Keeps a message for which there is a place. Whoever waits for one is still to be told.
-    fn keep(&self, state: &mut State, message: Message, hash: BodyHash, now: Instant) -> Put {
-        state.remembered.insert(&message.user, message.id, hash, now);
+    fn keep(&self, state: &mut State, message: Message, hash: BodyHash, at: Moment) -> Put {
+        state.remembered.insert(&message.user, message.id, hash, at);
         if message.wants_reply {
             self.replies.expect(&message.user, message.id);
         }
@@ -203,11 +203,11 @@ impl Memory {
             Ok(Err(_closed)) => return (Err(PutError::Closed), Arrivals::none()),
             Err(_elapsed) => return (Err(PutError::Full), Arrivals::none()),
         }
-        let (hash, now) = (self.hash(&message), Instant::now());
+        let (hash, at) = (self.hash(&message), Moment::now());
         let mut state = self.state();
         // The same message may have come in a second time while this one waited.
-        match state.already(&message, hash, now) {
-            Ok(None) => (Ok(self.keep(&mut state, message, hash, now)), self.arrivals(1)),
+        match state.already(&message, hash, at) {
+            Ok(None) => (Ok(self.keep(&mut state, message, hash, at)), self.arrivals(1)),
             known => {
                 self.room.give_back(bytes);
                 (known.map(|put| put.unwrap_or(Put::Duplicate)), Arrivals::none())
@@ -222,7 +222,7 @@ impl Memory {
         messages: impl Iterator<Item = (usize, Message)>,
         answers: &mut [Result<Put, PutError>],
     ) -> (Vec<(usize, Message)>, Arrivals) {
-        let now = Instant::now();
+        let at = Moment::now();
         let messages: Vec<_> =
             messages.map(|(index, message)| (index, self.hash(&message), message)).collect();
         let (mut left, mut arrived) = (Vec::new(), 0);
@@ -233,7 +233,7 @@ impl Memory {
                 left.push((index, message));
                 continue;
             }
-            match self.put_locked(&mut state, message, hash, now) {
+            match self.put_locked(&mut state, message, hash, at) {
                 Ok(answer) => {
                     arrived += usize::from(answer == Ok(Put::Accepted));
                     answers[index] = answer;
@@ -363,10 +363,10 @@ impl InboxBackend for Memory {
 impl Memory {
     /// Gives those that found no room, but need none, their answer.
     fn mark_those_that_need_no_room(&self, left: &[(usize, Message)], answers: &mut [Result<Put, PutError>]) {
-        let now = Instant::now();
+        let at = Moment::now();
         for (index, message) in left {
             let hash = self.hash(message);
-            match self.state().already(message, hash, now) {
+            match self.state().already(message, hash, at) {
                 Ok(None) => (),
                 Ok(Some(put)) => answers[*index] = Ok(put),
                 Err(error) => answers[*index] = Err(error),

@@ -1,26 +1,46 @@
 //! The ids that were accepted, for each user, with enough of the body to tell a repetition from a reused id.
 //! The time is an argument.
 
+mod windows;
+
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use foldhash::quality::RandomState;
 use ipc_protocol::MessageId;
+
+use windows::Windows;
 
 /// Into so many tables ids are parted by their last bits, which are random in every kind of UUID that anybody draws. A table that grows moves all its entries at once: a small one is
 /// soon done, where one of millions would hold everybody up.
 const TABLES: usize = 1024;
 
-/// Remembers each id for at least a period, and at most two: ids are kept in two generations, and once a period
-/// the older one is let go as a whole, which costs the same however many there are.
+/// When something happens, by the clock that only goes forward and by the one that ids tell.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Moment {
+    pub(crate) now: Instant,
+    pub(crate) unix_millis: u64,
+}
+
+impl Moment {
+    pub(crate) fn now() -> Self {
+        let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Moment { now: Instant::now(), unix_millis: u64::try_from(unix.as_millis()).unwrap_or(u64::MAX) }
+    }
+}
+
+/// Remembers each id for at least a period, and at most two. Those made just now are kept by their time, see [`Windows`]; all
+/// others are kept in two generations, and once a period the older one is let go as a whole, which costs the same however many
+/// there are.
 #[derive(Debug)]
 pub(crate) struct Remembered {
     period: Duration,
     ids_max: usize,
     /// A number for each user, so that an entry is of one small size.
-    users: HashMap<Arc<str>, u32>,
+    users: HashMap<Arc<str>, u32, RandomState>,
     hasher: RandomState,
+    windows: Windows,
     current: Generation,
     previous: Generation,
     current_since: Instant,
@@ -82,7 +102,8 @@ impl Remembered {
         Remembered {
             period,
             ids_max,
-            users: HashMap::new(),
+            users: HashMap::with_hasher(hasher.clone()),
+            windows: Windows::new(&hasher, now),
             current: Generation::new(&hasher),
             previous: Generation::new(&hasher),
             hasher,
@@ -90,11 +111,13 @@ impl Remembered {
         }
     }
 
-    pub(crate) fn look_up(&mut self, user: &str, id: MessageId, body: BodyHash, now: Instant) -> Known {
-        self.rotate(now);
+    pub(crate) fn look_up(&mut self, user: &str, id: MessageId, body: BodyHash, at: Moment) -> Known {
+        self.rotate(at.now);
         let Some(&user) = self.users.get(user) else { return Known::New };
         let entry = (user, id);
-        match self.current.get(&entry).or_else(|| self.previous.get(&entry)) {
+        // In all of them: one that was made just now may have come before its time, by another clock.
+        let elsewhere = || self.current.get(&entry).or_else(|| self.previous.get(&entry));
+        match self.windows.get(&entry).or_else(elsewhere) {
             None => Known::New,
             Some(hash) if *hash == body => Known::SameBody,
             Some(_) => Known::OtherBody,
@@ -103,11 +126,11 @@ impl Remembered {
 
     /// Whether one more id may be remembered.
     pub(crate) fn has_room(&self) -> bool {
-        self.current.ids + self.previous.ids < self.ids_max
+        self.windows.ids() + self.current.ids + self.previous.ids < self.ids_max
     }
 
-    pub(crate) fn insert(&mut self, user: &Arc<str>, id: MessageId, body: BodyHash, now: Instant) {
-        self.rotate(now);
+    pub(crate) fn insert(&mut self, user: &Arc<str>, id: MessageId, body: BodyHash, at: Moment) {
+        self.rotate(at.now);
         let user = match self.users.get(user) {
             Some(&number) => number,
             None => {
@@ -117,10 +140,13 @@ impl Remembered {
                 number
             }
         };
-        self.current.insert((user, id), body);
+        if !self.windows.insert((user, id), body, at) {
+            self.current.insert((user, id), body);
+        }
     }
 
     fn rotate(&mut self, now: Instant) {
+        self.windows.forget(now, self.period);
         let age = now.saturating_duration_since(self.current_since);
         if age < self.period {
             return;
@@ -128,7 +154,8 @@ impl Remembered {
         self.previous = std::mem::replace(&mut self.current, Generation::new(&self.hasher));
         if age >= self.period * 2 {
             self.previous = Generation::new(&self.hasher);
-            self.users = HashMap::new();
+            self.windows = Windows::new(&self.hasher, now);
+            self.users = HashMap::with_hasher(self.hasher.clone());
         }
         self.current_since = now;
     }
@@ -143,56 +170,107 @@ mod tests {
     const ONE: BodyHash = [1; 8];
     const OTHER: BodyHash = [2; 8];
 
-    fn id(number: u8) -> MessageId {
+    /// When the tests begin, by both clocks.
+    const START_MILLIS: u64 = 1_700_000_000_000;
+
+    struct Clock(Instant);
+
+    impl Clock {
+        fn at(&self, secs: u64) -> Moment {
+            Moment { now: self.0 + Duration::from_secs(secs), unix_millis: START_MILLIS + secs * 1000 }
+        }
+    }
+
+    fn remembered(ids_max: usize) -> (Clock, Remembered) {
+        let now = Instant::now();
+        (Clock(now), Remembered::new(PERIOD, ids_max, now))
+    }
+
+    fn random_id(number: u8) -> MessageId {
         MessageId::from_random([number; 16])
+    }
+
+    /// One that says it was made so long after the beginning.
+    fn timed_id(millis: u64) -> MessageId {
+        MessageId::from_time(START_MILLIS + millis, [0; 10])
+    }
+
+    /// One that tells no time, one made right then, one made before, and one that says it is of the future.
+    fn ids(millis: u64) -> [MessageId; 4] {
+        [random_id(1), timed_id(millis), timed_id(millis.saturating_sub(400_000)), timed_id(millis + 300_000)]
     }
 
     #[test]
     fn an_id_is_known_with_its_body_and_for_its_user_only() {
-        let now = Instant::now();
-        let mut remembered = Remembered::new(PERIOD, 100, now);
-        let user: Arc<str> = "a".into();
-        assert_eq!(remembered.look_up("a", id(1), ONE, now), Known::New);
-        remembered.insert(&user, id(1), ONE, now);
-        assert_eq!(remembered.look_up("a", id(1), ONE, now), Known::SameBody);
-        assert_eq!(remembered.look_up("a", id(1), OTHER, now), Known::OtherBody);
-        assert_eq!(remembered.look_up("a", id(2), ONE, now), Known::New);
-        assert_eq!(remembered.look_up("b", id(1), ONE, now), Known::New);
-        remembered.insert(&"b".into(), id(1), OTHER, now);
-        assert_eq!(remembered.look_up("a", id(1), ONE, now), Known::SameBody);
-        assert_eq!(remembered.look_up("b", id(1), ONE, now), Known::OtherBody);
-    }
-
-    #[test]
-    fn an_id_is_known_for_a_whole_period_wherever_in_a_generation_it_came() {
-        let start = Instant::now();
-        for came_after in [0, 1, 300, 599] {
-            let mut remembered = Remembered::new(PERIOD, 100, start);
+        for (id, another) in [(random_id(1), random_id(2)), (timed_id(0), timed_id(1))] {
+            let (clock, mut remembered) = remembered(100);
+            let at = clock.at(0);
             let user: Arc<str> = "a".into();
-            let came = start + Duration::from_secs(came_after);
-            remembered.insert(&user, id(1), ONE, came);
-            for later in [1, 300, 599, 600] {
-                let now = came + Duration::from_secs(later);
-                assert_eq!(
-                    remembered.look_up("a", id(1), ONE, now),
-                    Known::SameBody,
-                    "{came_after} + {later}"
-                );
-            }
-            let forgotten = came + PERIOD * 3;
-            assert_eq!(remembered.look_up("a", id(1), ONE, forgotten), Known::New);
+            assert_eq!(remembered.look_up("a", id, ONE, at), Known::New);
+            remembered.insert(&user, id, ONE, at);
+            assert_eq!(remembered.look_up("a", id, ONE, at), Known::SameBody);
+            assert_eq!(remembered.look_up("a", id, OTHER, at), Known::OtherBody);
+            assert_eq!(remembered.look_up("a", another, ONE, at), Known::New);
+            assert_eq!(remembered.look_up("b", id, ONE, at), Known::New);
+            remembered.insert(&"b".into(), id, OTHER, at);
+            assert_eq!(remembered.look_up("a", id, ONE, at), Known::SameBody);
+            assert_eq!(remembered.look_up("b", id, ONE, at), Known::OtherBody);
         }
     }
 
     #[test]
-    fn after_a_long_silence_everything_is_forgotten() {
-        let start = Instant::now();
-        let mut remembered = Remembered::new(PERIOD, 1, start);
-        remembered.insert(&"a".into(), id(1), ONE, start);
+    fn an_id_is_known_for_a_whole_period_whatever_it_tells_and_wherever_in_a_generation_it_came() {
+        for came_after in [0, 1, 300, 599] {
+            for id in ids(came_after * 1000) {
+                let (clock, mut remembered) = remembered(100);
+                let user: Arc<str> = "a".into();
+                remembered.insert(&user, id, ONE, clock.at(came_after));
+                for later in [1, 299, 300, 301, 599, 600] {
+                    let at = clock.at(came_after + later);
+                    assert_eq!(
+                        remembered.look_up("a", id, ONE, at),
+                        Known::SameBody,
+                        "{id} {came_after} + {later}"
+                    );
+                }
+                assert_eq!(remembered.look_up("a", id, ONE, clock.at(came_after + 1800)), Known::New);
+            }
+        }
+    }
+
+    #[test]
+    fn a_clock_that_was_set_makes_nobody_forget() {
+        let (clock, mut remembered) = remembered(100);
+        let user: Arc<str> = "a".into();
+        remembered.insert(&user, timed_id(0), ONE, clock.at(0));
+        for unix_millis in [START_MILLIS - 3_600_000, START_MILLIS + 3_600_000] {
+            let at = Moment { unix_millis, ..clock.at(599) };
+            assert_eq!(remembered.look_up("a", timed_id(0), ONE, at), Known::SameBody);
+        }
+    }
+
+    #[test]
+    fn ids_made_just_now_are_let_go_by_themselves_and_count_as_long_as_they_are_there() {
+        let (clock, mut remembered) = remembered(2);
+        let user: Arc<str> = "a".into();
+        remembered.insert(&user, timed_id(0), ONE, clock.at(0));
+        remembered.insert(&user, timed_id(300_000), ONE, clock.at(300));
         assert!(!remembered.has_room());
-        assert_eq!(remembered.look_up("a", id(1), ONE, start + PERIOD * 2), Known::New);
+        assert_eq!(remembered.look_up("a", timed_id(0), ONE, clock.at(601)), Known::New);
         assert!(remembered.has_room());
-        assert!(remembered.users.is_empty());
+        assert_eq!(remembered.look_up("a", timed_id(300_000), ONE, clock.at(601)), Known::SameBody);
+    }
+
+    #[test]
+    fn after_a_long_silence_everything_is_forgotten() {
+        for id in ids(0) {
+            let (clock, mut remembered) = remembered(1);
+            remembered.insert(&"a".into(), id, ONE, clock.at(0));
+            assert!(!remembered.has_room());
+            assert_eq!(remembered.look_up("a", id, ONE, clock.at(1200)), Known::New);
+            assert!(remembered.has_room());
+            assert!(remembered.users.is_empty());
+        }
     }
 
     #[test]

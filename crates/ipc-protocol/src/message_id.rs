@@ -31,6 +31,12 @@ impl MessageId {
         MessageId(uuid::Builder::from_unix_timestamp_millis(millis, &random).into_uuid().into_bytes())
     }
 
+    /// The milliseconds since the Unix epoch that a version 7 UUID says it was made at. Whoever made it may have said anything.
+    pub fn millis(&self) -> Option<u64> {
+        let [a, b, c, d, e, f, version, ..] = self.0;
+        (version >> 4 == 7).then(|| u64::from_be_bytes([0, 0, a, b, c, d, e, f]))
+    }
+
     /// Takes the 16 bytes of a UUID as they are.
     pub const fn from_bytes(bytes: [u8; 16]) -> Self {
         MessageId(bytes)

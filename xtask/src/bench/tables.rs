@@ -347,13 +347,17 @@ fn seal(measured: &Measured) -> Table {
 }
 
 fn remembered(measured: &Measured) -> Table {
-    let head = ["bytes for an id", "put with none remembered, ns", "put with all remembered, ns"];
-    let mut table = Table::new("remembered", 0, &head);
-    let cells = REMEMBERED.map(|name| {
-        let figures = measured.figures.get(name)?.iter().copied();
-        Spread::of(figures).map(|spread| count(spread.median))
-    });
-    table.rows.extend(cells.into_iter().collect::<Option<Vec<_>>>());
+    let head = ["ids", "bytes for an id", "put with none remembered, ns", "put with all remembered, ns"];
+    let mut table = Table::new("remembered", 1, &head);
+    let kinds = ["version 7, made when they are sent", "version 4"];
+    for ((_, names), kind) in REMEMBERED.into_iter().zip(kinds) {
+        let cells = names.map(|name| {
+            let figures = measured.figures.get(name)?.iter().copied();
+            Spread::of(figures).map(|spread| count(spread.median))
+        });
+        let row = [Some(kind.to_owned())].into_iter().chain(cells).collect::<Option<Vec<_>>>();
+        table.rows.extend(row);
+    }
     table
 }
 
@@ -463,7 +467,11 @@ mod tests {
         for case in cases::all() {
             measured.samples.insert(case, vec![sample(1000.0)]);
         }
-        let names = COMMANDS.into_iter().chain([IDLE]).chain(REMEMBERED).map(str::to_owned);
+        let names = COMMANDS
+            .into_iter()
+            .chain([IDLE])
+            .chain(REMEMBERED.into_iter().flat_map(|(_, names)| names))
+            .map(str::to_owned);
         let of_sealing = SIZES.into_iter().flat_map(|bytes| SEALING.map(|what| sealing(what, bytes)));
         for name in names.chain(of_sealing) {
             measured.note(name, 1.0);
