@@ -77,13 +77,9 @@ impl Incoming {
         self.bytes.capacity()
     }
 
-    /// Makes room for exactly so many bytes more than have arrived. What has is copied where it must be, and wiped where it was.
+    /// Makes room for exactly so many bytes more than have arrived. What has is sealed still: where it was before needs no wiping.
     pub fn reserve_exact(&mut self, more: usize) {
-        if self.bytes.len() + more > self.bytes.capacity() {
-            let mut larger = Vec::with_capacity(self.bytes.len() + more);
-            larger.extend_from_slice(&self.bytes);
-            std::mem::replace(&mut self.bytes, larger).as_mut_slice().zeroize();
-        }
+        self.bytes.reserve_exact(more);
     }
 
     /// Takes in the next bytes.
