@@ -215,30 +215,31 @@ impl Memory {
         }
     }
 
-    /// Puts the first ones for which there are places, under one lock. Those that find none are given back with their
-    /// indices; the answers at these are `Full`.
+    /// Puts the first ones for which there are places, under one lock. Gives back those from the first on that finds none.
+    /// `messages` are the last ones of those that are answered; the answers of those given back stay as they are.
     fn put_all_now(
         &self,
-        messages: impl Iterator<Item = (usize, Message)>,
+        messages: Vec<Message>,
         answers: &mut [Result<Put, PutError>],
-    ) -> (Vec<(usize, Message)>, Arrivals) {
+    ) -> (Vec<Message>, Arrivals) {
         let at = Moment::now();
-        let messages: Vec<_> =
-            messages.map(|(index, message)| (index, self.hash(&message), message)).collect();
+        let hashes: Vec<_> = messages.iter().map(|message| self.hash(message)).collect();
+        let answers = last(answers, messages.len());
+        let mut messages = messages.into_iter();
         let (mut left, mut arrived) = (Vec::new(), 0);
         let mut state = self.state();
-        for (index, hash, message) in messages {
-            if !left.is_empty() {
-                // Order: none overtakes one that found no place. Those that need none are known as such below.
-                left.push((index, message));
-                continue;
-            }
+        for (answer, hash) in answers.iter_mut().zip(hashes) {
+            let Some(message) = messages.next() else { break };
             match self.put_locked(&mut state, message, hash, at) {
-                Ok(answer) => {
-                    arrived += usize::from(answer == Ok(Put::Accepted));
-                    answers[index] = answer;
+                Ok(put) => {
+                    arrived += usize::from(put == Ok(Put::Accepted));
+                    *answer = put;
                 }
-                Err(message) => left.push((index, message)),
+                Err(message) => {
+                    // Order: none overtakes one that found no place. Those that need none are told so later.
+                    left = std::iter::once(message).chain(messages).collect();
+                    break;
+                }
             }
         }
         drop(state);
@@ -287,21 +288,22 @@ impl InboxBackend for Memory {
         wait: Duration,
     ) -> Pending<'_, (Vec<Result<Put, PutError>>, Arrivals)> {
         let mut answers = vec![Err(PutError::Full); messages.len()];
-        let (left, arrivals) = self.put_all_now(messages.into_iter().enumerate(), &mut answers);
+        let (left, arrivals) = self.put_all_now(messages, &mut answers);
         if left.is_empty() || answers.contains(&Ok(Put::Accepted)) {
             self.mark_those_that_need_no_room(&left, &mut answers);
             return Pending::ready((answers, arrivals));
         }
         Pending::later(async move {
+            let place = answers.len() - left.len();
             let mut left = left.into_iter();
-            let Some((index, message)) = left.next() else { return (answers, arrivals) };
+            let Some(message) = left.next() else { return (answers, arrivals) };
             let (put, first) = self.put_when_there_is_room(message, wait).await;
             // Those that were told of may make room for more.
             drop(first);
-            answers[index] = put;
-            let (left, arrivals) = match answers[index] {
+            answers[place] = put;
+            let (left, arrivals) = match put {
                 Err(PutError::Full) => (left.collect(), Arrivals::none()),
-                _ => self.put_all_now(left, &mut answers),
+                _ => self.put_all_now(left.collect(), &mut answers),
             };
             self.mark_those_that_need_no_room(&left, &mut answers);
             (answers, arrivals)
@@ -362,17 +364,23 @@ impl InboxBackend for Memory {
 
 impl Memory {
     /// Gives those that found no room, but need none, their answer.
-    fn mark_those_that_need_no_room(&self, left: &[(usize, Message)], answers: &mut [Result<Put, PutError>]) {
+    fn mark_those_that_need_no_room(&self, left: &[Message], answers: &mut [Result<Put, PutError>]) {
         let at = Moment::now();
-        for (index, message) in left {
+        for (message, answer) in left.iter().zip(last(answers, left.len())) {
             let hash = self.hash(message);
             match self.state().already(message, hash, at) {
                 Ok(None) => (),
-                Ok(Some(put)) => answers[*index] = Ok(put),
-                Err(error) => answers[*index] = Err(error),
+                Ok(Some(put)) => *answer = Ok(put),
+                Err(error) => *answer = Err(error),
             }
         }
     }
+}
+
+/// The last so many.
+fn last<T>(all: &mut [T], count: usize) -> &mut [T] {
+    let first = all.len() - count;
+    &mut all[first..]
 }
 
 impl fmt::Debug for Memory {
