@@ -4,8 +4,9 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use ipc_home::{HomeError, PeerNameError};
-use ipc_store::StoreError;
+use ipc_home::{HomeError, PeerNameError, shell_quoted};
+use ipc_inbox::OpenError;
+use ipc_store::{DatabaseError, StoreError};
 
 /// Why a server did not start. Nothing is left behind: the port is free again.
 #[derive(Debug, thiserror::Error)]
@@ -19,7 +20,7 @@ pub enum StartError {
     Store(#[from] StoreError),
     /// The durable inbox does not open.
     #[error(transparent)]
-    Inbox(#[from] ipc_inbox::OpenError),
+    Inbox(#[from] OpenError),
     /// The peer name is none.
     #[error("`{}` is no peer name: {source}", name.escape_debug())]
     Name {
@@ -107,9 +108,10 @@ impl StartError {
             StartError::Certificate { name, .. } => {
                 Some(format!("make it anew with web-ipc --certs --name {name} --force"))
             }
-            StartError::Inbox(ipc_inbox::OpenError::InUse { .. }) => {
+            StartError::Inbox(OpenError::InUse { .. }) => {
                 Some("stop the other server, or give this one another home".into())
             }
+            StartError::Inbox(OpenError::Database(error)) => remedy_of_inbox(error),
             StartError::Listen { source, .. } if source.kind() == io::ErrorKind::AddrInUse => {
                 Some("choose another port, or 0 for the first free one of 3000 to 3999".into())
             }
@@ -127,6 +129,29 @@ impl StartError {
             _ => None,
         }
     }
+}
+
+/// What to do about the file of a durable inbox.
+fn remedy_of_inbox(error: &DatabaseError) -> Option<String> {
+    Some(match error {
+        DatabaseError::NotADatabase { path, .. }
+        | DatabaseError::OtherTable { path, .. }
+        | DatabaseError::Corrupt { path, .. } => {
+            let aside = shell_quoted(path);
+            format!(
+                "put back a good copy, or move {aside} and what lies beside it under its name away for an empty one"
+            )
+        }
+        DatabaseError::Newer { .. } => "use the newer web-ipc with this home".to_owned(),
+        DatabaseError::ReadOnly { path, .. } => {
+            let directory = path.parent().unwrap_or(path);
+            format!("run chmod u+w {} {}", shell_quoted(directory), shell_quoted(path))
+        }
+        DatabaseError::DiskFull { .. } => "make room on the disk and run it again".to_owned(),
+        DatabaseError::Busy { .. } => "run it again when the other process is done".to_owned(),
+        DatabaseError::Replaced { .. } => "run it again".to_owned(),
+        _ => return None,
+    })
 }
 
 #[cfg(test)]
@@ -154,5 +179,12 @@ mod tests {
             "the certificate pair `peer1` cannot be used for TLS: the key is damaged"
         );
         assert_eq!(error.remedy().unwrap(), "make it anew with web-ipc --certs --name peer1 --force");
+    }
+
+    #[test]
+    fn a_file_that_is_no_inbox_says_where_to_put_it() {
+        let error = DatabaseError::NotADatabase { what: "durable inbox", path: "/a home/inbox.db".into() };
+        let remedy = StartError::Inbox(OpenError::Database(error)).remedy().unwrap();
+        assert!(remedy.contains("move '/a home/inbox.db'"), "{remedy}");
     }
 }

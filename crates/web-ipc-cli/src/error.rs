@@ -10,7 +10,6 @@ use ipc_home::{HomeError, shell_quoted};
 use ipc_inbox::OpenError;
 use ipc_server::StartError;
 use ipc_setup::SetupError;
-use ipc_store::DatabaseError;
 
 use crate::signals::EndSignal;
 
@@ -102,7 +101,6 @@ impl From<StartError> for Failure {
         match error {
             // What can be wrong with the users' database is known where it is managed.
             StartError::Store(error) => SetupError::Store(error).into(),
-            StartError::Inbox(OpenError::Database(error)) => OpenError::Database(error).into(),
             error => Self::of(&error, error.remedy()),
         }
     }
@@ -110,35 +108,8 @@ impl From<StartError> for Failure {
 
 impl From<OpenError> for Failure {
     fn from(error: OpenError) -> Self {
-        let remedy = match &error {
-            OpenError::Database(error) => remedy_of_inbox(error),
-            _ => None,
-        };
-        Self::of(&error, remedy)
+        StartError::Inbox(error).into()
     }
-}
-
-/// What to do about the file of a durable inbox.
-fn remedy_of_inbox(error: &DatabaseError) -> Option<String> {
-    Some(match error {
-        DatabaseError::NotADatabase { path, .. }
-        | DatabaseError::OtherTable { path, .. }
-        | DatabaseError::Corrupt { path, .. } => {
-            let aside = shell_quoted(path);
-            format!(
-                "put back a good copy, or move {aside} and what lies beside it under its name away for an empty one"
-            )
-        }
-        DatabaseError::Newer { .. } => "use the newer web-ipc with this home".to_owned(),
-        DatabaseError::ReadOnly { path, .. } => {
-            let directory = path.parent().unwrap_or(path);
-            format!("run chmod u+w {} {}", shell_quoted(directory), shell_quoted(path))
-        }
-        DatabaseError::DiskFull { .. } => "make room on the disk and run it again".to_owned(),
-        DatabaseError::Busy { .. } => "run it again when the other process is done".to_owned(),
-        DatabaseError::Replaced { .. } => "run it again".to_owned(),
-        _ => return None,
-    })
 }
 
 impl From<BuildError> for Failure {
@@ -156,6 +127,8 @@ impl From<SendError> for Failure {
 #[cfg(test)]
 mod tests {
     use std::io;
+
+    use ipc_store::DatabaseError;
 
     use super::*;
 
