@@ -7,7 +7,7 @@
 use std::mem;
 
 use ipc_protocol::{BatchOutcome, BatchReply, MessageId, ProblemCode, Route, write_batch};
-use tokio::sync::SemaphorePermit;
+use tokio::sync::{SemaphorePermit, oneshot};
 use tokio::time::{Instant, sleep};
 
 use crate::errand::{Errand, Fault, Next, give_up};
@@ -32,6 +32,26 @@ pub(crate) struct Batch {
     doubt_end: usize,
     /// The inbox had no room for the rest a moment ago.
     is_refused_for_room: bool,
+}
+
+/// When one of many batches has its turn: once all of the one before it is answered.
+pub(crate) struct Turn {
+    before: Option<Before>,
+    next: oneshot::Sender<Learned>,
+}
+
+/// What the next batch waits for. It hears nothing if not all was answered.
+pub(crate) struct Before(oneshot::Receiver<Learned>);
+
+/// How many messages the server takes at once, where it has refused more.
+type Learned = Option<usize>;
+
+impl Turn {
+    /// The turn after another one's, or at once, and what the next one waits for.
+    pub(crate) fn after(before: Option<Before>) -> (Self, Before) {
+        let (next, waits) = oneshot::channel();
+        (Turn { before, next }, Before(waits))
+    }
 }
 
 /// A message, and what became of it.
@@ -219,8 +239,33 @@ pub(crate) fn no_room() -> Fault {
 }
 
 impl Sender {
+    /// Sends what of a batch is open, when it has its turn, until something becomes known of some of it. Where its turn does not
+    /// come, nothing becomes known.
+    pub(crate) async fn submit_in_turn<T>(
+        &self,
+        batch: &mut Batch,
+        turn: Turn,
+        done: &mut oneshot::Sender<T>,
+    ) -> Result<(), SendError> {
+        if let Some(Before(before)) = turn.before {
+            match before.await {
+                Ok(learned) if !done.is_closed() => batch.piece_max = learned,
+                _ => return Ok(()),
+            }
+        }
+        if !batch.is_answered() {
+            let errand = Errand::new(Instant::now() + self.deadline, self.deadline, done);
+            self.submit_batch(batch, &errand).await?;
+        }
+        if batch.is_answered() {
+            // Where none stands behind it, nobody needs to know.
+            let _ = turn.next.send(batch.piece_max);
+        }
+        Ok(())
+    }
+
     /// Sends what of a batch is open, until something becomes known of some of it.
-    pub(crate) async fn submit_batch(&self, batch: &mut Batch, errand: &Errand<'_>) -> Result<(), SendError> {
+    async fn submit_batch(&self, batch: &mut Batch, errand: &Errand<'_>) -> Result<(), SendError> {
         if mem::take(&mut batch.is_refused_for_room) {
             let left = errand.deadline_at.saturating_duration_since(Instant::now());
             let random = random().map_or(u32::MAX / 2, u32::from_be_bytes);

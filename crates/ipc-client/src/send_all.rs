@@ -1,8 +1,10 @@
 //! Many messages, in order: taken from an iterator or a stream, cut into batches, and told what became of each.
 //!
 //! Whoever has more than a few messages comes here. One batch is on its way at a time, since of two the later might
-//! arrive first; the next is made ready meanwhile. How a batch is sent and answered is not decided here.
+//! arrive first. The next stands behind it and goes out as soon as all of that is answered; one more is made ready meanwhile.
+//! How a batch is sent and answered is not decided here.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
@@ -13,9 +15,8 @@ use futures_core::Stream;
 use ipc_protocol::{BATCH_MESSAGES_MAX_DEFAULT, MessageId};
 use serde::Serialize;
 use tokio::sync::oneshot;
-use tokio::time::Instant;
 
-use crate::batch::{Batch, ENTRY_BYTES, Fate};
+use crate::batch::{Batch, Before, ENTRY_BYTES, Fate, Turn};
 use crate::client::{Client, Shared};
 use crate::error::{Outcome, SendError};
 use crate::random::Pool;
@@ -123,7 +124,7 @@ impl Client {
     /// Sends all messages of an iterator, in its order, many at a time: one seal, one request and one commit of the
     /// server carry a whole batch.
     ///
-    /// What is accepted is accepted in order: a batch goes out when the one before it is answered, and what of that
+    /// What is accepted is accepted in order: a batch goes out when all of the one before it is answered, and what of that
     /// found no room goes first. Each message has an id of its own and is in the inbox once, however often it was sent.
     /// One that is no JSON object, is too large or is refused by the server is reported with its index, and the
     /// rest goes on. While the server is full, down or out of reach this waits as [`send`](Client::send) does, up to the
@@ -185,8 +186,8 @@ impl<'a, S> SendAll<'a, S> {
         self
     }
 
-    /// Has `tell` called whenever it becomes known what became of some messages: in order, each message once, before
-    /// anything after them is sent. It is called in between, by whoever waits for the end, and should be quick.
+    /// Has `tell` called whenever it becomes known what became of some messages: in order, each message once. What comes after
+    /// them may be on its way by then. It is called in between, by whoever waits for the end, and should be quick.
     pub fn on_answer(mut self, tell: impl FnMut(&Answered<'_>) + Send + 'a) -> Self {
         self.on_answer = Some(Box::new(tell));
         self
@@ -223,28 +224,56 @@ where
             end: None,
         };
         let mut ledger = Ledger { report: Report::default(), told: 0, on_answer };
-        let mut flight: Option<Flight> = None;
+        let mut line = Line { shared, flights: VecDeque::new(), end: 0 };
         loop {
             let event = poll_fn(|cx| {
-                if let Some(Flight { answer, .. }) = &mut flight
+                if let Some(Flight { answer, .. }) = line.flights.front_mut()
                     && let Poll::Ready(answer) = Pin::new(answer).poll(cx)
                 {
                     return Poll::Ready(Event::Answer(answer));
                 }
-                packer.fill(messages.as_mut(), cx);
-                match &flight {
-                    None if packer.batch.len() > 0 => Poll::Ready(Event::Ready(packer.take())),
-                    None => packer.end.take().map_or(Poll::Pending, |end| Poll::Ready(Event::End(end))),
-                    Some(_) => Poll::Pending,
+                let ahead = line.flights.len();
+                if ahead < FLIGHTS_MAX {
+                    packer.fill(messages.as_mut(), cx);
+                }
+                let is_ready = match ahead {
+                    // Nothing waits for a batch to fill up where none is on its way.
+                    0 => packer.batch.len() > 0,
+                    1..FLIGHTS_MAX => packer.batch.len() > 0 && packer.is_full(),
+                    _ => false,
+                };
+                match is_ready {
+                    true => Poll::Ready(Event::Ready(packer.take())),
+                    false if ahead == 0 => {
+                        packer.end.take().map_or(Poll::Pending, |end| Poll::Ready(Event::End(end)))
+                    }
+                    false => Poll::Pending,
                 }
             });
-            let (first, end, mut batch, result) = match event.await {
-                Event::Ready(batch) => (ledger.told, ledger.told + batch.len() as u64, batch, Ok(())),
+            match event.await {
+                Event::Ready(mut batch) => {
+                    let (first, end) = (line.end, line.end + batch.len() as u64);
+                    if line.flights.is_empty() {
+                        // What cannot be sent is known already.
+                        ledger.enter(first, &mut batch);
+                    }
+                    if let Err(error) = line.send(first, end, batch) {
+                        return Err(ledger.close(end, error));
+                    }
+                }
                 Event::Answer(answer) => {
-                    let Some(Flight { first, end, .. }) = flight.take() else { continue };
-                    match answer {
-                        Ok((batch, result)) => (first, end, batch, result),
-                        Err(_) => return Err(ledger.close(end, SendError::Stopped)),
+                    let Some(Flight { first, end, .. }) = line.flights.pop_front() else { continue };
+                    let Ok((mut batch, result)) = answer else {
+                        return Err(ledger.close(end, SendError::Stopped));
+                    };
+                    ledger.enter(first, &mut batch);
+                    if let Err(error) = result {
+                        return Err(ledger.close(end, error));
+                    }
+                    if batch.is_answered() {
+                        packer.batch.learn(&batch);
+                    } else if let Err(error) = line.send_first(first, end, batch).await {
+                        return Err(ledger.close(end, error));
                     }
                 }
                 Event::End(Ok(())) => return Ok(ledger.report),
@@ -252,21 +281,7 @@ where
                     let until = ledger.told;
                     return Err(ledger.close(until, error));
                 }
-            };
-            ledger.enter(first, &mut batch);
-            if let Err(error) = result {
-                return Err(ledger.close(end, error));
             }
-            if batch.is_answered() {
-                packer.batch.learn(&batch);
-                continue;
-            }
-            let (done, answer) = oneshot::channel();
-            let deadline_at = Instant::now() + shared.facts.deadline;
-            if shared.jobs.send(Job::Batch { batch, deadline_at, done }).is_err() {
-                return Err(ledger.close(end, SendError::Stopped));
-            }
-            flight = Some(Flight { first, end, answer });
         }
     }
 }
@@ -284,11 +299,49 @@ where
     }
 }
 
-/// A batch on its way: the indexes of its messages, and where it comes back.
+/// How many batches the client's thread has at most: one on its way, and one that goes next.
+const FLIGHTS_MAX: usize = 2;
+
+/// The batches that the client's thread has, in order: each goes out when all of the one before it is answered.
+struct Line {
+    shared: Arc<Shared>,
+    flights: VecDeque<Flight>,
+    /// Behind the last message of them.
+    end: u64,
+}
+
+/// A batch of them: the indexes of its messages, where it comes back, and what the next one waits for.
 struct Flight {
     first: u64,
     end: u64,
     answer: oneshot::Receiver<Returned>,
+    before_next: Option<Before>,
+}
+
+impl Line {
+    /// Hands the client's thread a batch, behind the others.
+    fn send(&mut self, first: u64, end: u64, batch: Batch) -> Result<(), SendError> {
+        let before = self.flights.back_mut().and_then(|last| last.before_next.take());
+        let (turn, before_next) = Turn::after(before);
+        let (done, answer) = oneshot::channel();
+        self.shared.jobs.send(Job::Batch { batch, turn, done }).map_err(|_| SendError::Stopped)?;
+        self.flights.push_back(Flight { first, end, answer, before_next: Some(before_next) });
+        self.end = end;
+        Ok(())
+    }
+
+    /// Hands it a batch again that has come back, before all others. These come back by themselves, since not all of that one
+    /// was answered.
+    async fn send_first(&mut self, first: u64, end: u64, batch: Batch) -> Result<(), SendError> {
+        let others = std::mem::take(&mut self.flights);
+        self.send(first, end, batch)?;
+        for Flight { first, end, answer, .. } in others {
+            let (batch, result) = answer.await.map_err(|_| SendError::Stopped)?;
+            result?;
+            self.send(first, end, batch)?;
+        }
+        Ok(())
+    }
 }
 
 /// A batch as it comes back, and whether it can go on.
@@ -351,6 +404,11 @@ impl Packer {
         } else {
             self.batch.push(id, body);
         }
+    }
+
+    /// Whether no further message goes into the batch.
+    fn is_full(&self) -> bool {
+        self.end.is_some() || self.carried.is_some() || self.batch.len() >= self.messages_max
     }
 
     /// The batch as far as it is made; the next begins.

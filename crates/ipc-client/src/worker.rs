@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
-use crate::batch::Batch;
+use crate::batch::{Batch, Turn};
 use crate::client::Sent;
 use crate::errand::Errand;
 use crate::error::SendError;
@@ -29,8 +29,8 @@ pub(crate) enum Job {
         deadline_at: Instant,
         done: oneshot::Sender<Result<Reply, SendError>>,
     },
-    /// Send messages until something becomes known of some of them. They come back in either case.
-    Batch { batch: Batch, deadline_at: Instant, done: oneshot::Sender<(Batch, Result<(), SendError>)> },
+    /// Send messages, when they have their turn, until something becomes known of some of them. They come back in either case.
+    Batch { batch: Batch, turn: Turn, done: oneshot::Sender<(Batch, Result<(), SendError>)> },
     /// Ask the server whether it runs.
     IsRunning { deadline_at: Instant, done: oneshot::Sender<Result<bool, SendError>> },
 }
@@ -87,9 +87,8 @@ fn begin(sender: &Rc<Sender>, job: Job) {
             let result = at_work.request_reply(&body, wait, &errand).await;
             let _ = done.send(result);
         })),
-        Job::Batch { mut batch, deadline_at, mut done } => drop(actix_rt::spawn(async move {
-            let errand = Errand::new(deadline_at, at_work.deadline, &mut done);
-            let result = at_work.submit_batch(&mut batch, &errand).await;
+        Job::Batch { mut batch, turn, mut done } => drop(actix_rt::spawn(async move {
+            let result = at_work.submit_in_turn(&mut batch, turn, &mut done).await;
             let _ = done.send((batch, result));
         })),
         Job::IsRunning { deadline_at, mut done } => drop(actix_rt::spawn(async move {
