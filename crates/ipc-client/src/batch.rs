@@ -14,7 +14,7 @@ use crate::errand::{Errand, Fault, Next, give_up};
 use crate::error::{Outcome, SendError};
 use crate::random::random;
 use crate::retry::Pauses;
-use crate::send::{Sender, printable};
+use crate::send::{Sealed, Sender, printable};
 use crate::session::Generation;
 
 /// What a message costs in a batch beside its body: its id and the members around it.
@@ -53,6 +53,18 @@ impl Turn {
         (Turn { before, next }, Before(waits))
     }
 }
+
+/// A whole batch that was sealed while the one before it was on its way.
+struct Ready {
+    id: MessageId,
+    sealed: Sealed,
+    /// The session that is in it.
+    session: Generation,
+}
+
+/// A batch is sealed ahead if its messages have no more bytes: longer ones would hold up the thread, and are sealed while they
+/// are sent.
+const READY_BYTES_MAX: usize = 64 * 1024;
 
 /// A message, and what became of it.
 #[derive(Debug)]
@@ -247,7 +259,10 @@ impl Sender {
         turn: Turn,
         done: &mut oneshot::Sender<T>,
     ) -> Result<(), SendError> {
+        let mut ready = None;
         if let Some(Before(before)) = turn.before {
+            // Who sends without a session yet has one when it is this batch's turn.
+            ready = self.make_ready(batch);
             match before.await {
                 Ok(learned) if !done.is_closed() => batch.piece_max = learned,
                 _ => return Ok(()),
@@ -255,7 +270,7 @@ impl Sender {
         }
         if !batch.is_answered() {
             let errand = Errand::new(Instant::now() + self.deadline, self.deadline, done);
-            self.submit_batch(batch, &errand).await?;
+            self.submit_batch(batch, ready, &errand).await?;
         }
         if batch.is_answered() {
             // Where none stands behind it, nobody needs to know.
@@ -265,7 +280,12 @@ impl Sender {
     }
 
     /// Sends what of a batch is open, until something becomes known of some of it.
-    async fn submit_batch(&self, batch: &mut Batch, errand: &Errand<'_>) -> Result<(), SendError> {
+    async fn submit_batch(
+        &self,
+        batch: &mut Batch,
+        mut ready: Option<Ready>,
+        errand: &Errand<'_>,
+    ) -> Result<(), SendError> {
         if mem::take(&mut batch.is_refused_for_room) {
             let left = errand.deadline_at.saturating_duration_since(Instant::now());
             let random = random().map_or(u32::MAX / 2, u32::from_be_bytes);
@@ -273,8 +293,9 @@ impl Sender {
                 errand.unless_given_up(sleep(pause)).await.map_err(|fault| fault.error)?;
             }
         }
-        let result =
-            self.persist(errand, async |used| self.batch_once(&mut *batch, errand, used).await).await;
+        let result = self
+            .persist(errand, async |used| self.batch_once(&mut *batch, ready.take(), errand, used).await)
+            .await;
         result.map_err(|error| if batch.is_in_doubt() { error.in_doubt() } else { error })
     }
 
@@ -288,7 +309,7 @@ impl Sender {
         permit: &SemaphorePermit<'_>,
     ) -> Result<(), Fault> {
         while !batch.is_answered() && !batch.is_refused_for_room {
-            self.pieces_once(batch, errand, used, permit).await?;
+            self.pieces_once(batch, None, errand, used, permit).await?;
         }
         Ok(())
     }
@@ -296,24 +317,26 @@ impl Sender {
     async fn batch_once(
         &self,
         batch: &mut Batch,
+        ready: Option<Ready>,
         errand: &Errand<'_>,
         used: &mut Generation,
     ) -> Result<(), Fault> {
         let permit = self.permit(&self.permits, errand).await?;
-        self.pieces_once(batch, errand, used, &permit).await
+        self.pieces_once(batch, ready, errand, used, &permit).await
     }
 
     /// Sends pieces of a batch, smaller ones where the server takes no larger ones, until something becomes known of a message.
     async fn pieces_once(
         &self,
         batch: &mut Batch,
+        mut ready: Option<Ready>,
         errand: &Errand<'_>,
         used: &mut Generation,
         permit: &SemaphorePermit<'_>,
     ) -> Result<(), Fault> {
         loop {
             let piece = batch.piece();
-            let fault = match self.piece_once(batch, &piece, errand, used, permit).await {
+            let fault = match self.piece_once(batch, (&piece, ready.take()), errand, used, permit).await {
                 Ok(true) => return Ok(()),
                 Ok(false) => return Err(no_room()),
                 Err(fault) => fault,
@@ -341,11 +364,34 @@ impl Sender {
         }
     }
 
+    /// Seals all of a batch ahead, where it is short.
+    fn make_ready(&self, batch: &Batch) -> Option<Ready> {
+        let is_short = batch.bytes <= READY_BYTES_MAX && batch.piece_max.is_none();
+        let piece = if is_short { batch.piece() } else { Vec::new() };
+        if piece.len() < 2 || piece.len() < batch.len() {
+            return None;
+        }
+        // What fails here fails again, or not, when it is its turn.
+        let mut ready = self.seal_piece(batch, &piece).ok()?;
+        ready.sealed.finish();
+        Some(ready)
+    }
+
+    /// Seals messages, as far as they are not sealed while they are sent.
+    fn seal_piece(&self, batch: &Batch, piece: &[usize]) -> Result<Ready, Fault> {
+        let id = self.draw_id().map_err(give_up)?;
+        let write = |buffer: &mut Vec<u8>| batch.write(piece, buffer);
+        let mut session = 0;
+        let sealed =
+            self.seal_with_session(Route::MessageBatch, id, (batch.bytes + 2, write), &mut session)?;
+        Ok(Ready { id, sealed, session })
+    }
+
     /// Sends these messages once; `false` if the answer tells nothing of any of them.
     async fn piece_once(
         &self,
         batch: &mut Batch,
-        piece: &[usize],
+        (piece, ready): (&[usize], Option<Ready>),
         errand: &Errand<'_>,
         used: &mut Generation,
         permit: &SemaphorePermit<'_>,
@@ -358,11 +404,17 @@ impl Sender {
             batch.settle(position, if sent.duplicate { Fate::Duplicate } else { Fate::Sent });
             return Ok(true);
         }
-        let id = self.draw_id().map_err(give_up)?;
-        let write = |buffer: &mut Vec<u8>| batch.write(piece, buffer);
-        let answer = self
-            .post_with_session(Route::MessageBatch, id, (batch.bytes + 2, write), errand, used, permit)
-            .await?;
+        let is_good = |ready: &Ready| {
+            piece.len() == batch.len()
+                && ready.session == self.session.generation()
+                && ready.sealed.is_fresh()
+        };
+        let Ready { id, sealed, session } = match ready.filter(is_good) {
+            Some(ready) => ready,
+            None => self.seal_piece(batch, piece)?,
+        };
+        *used = session;
+        let answer = self.post(Route::MessageBatch, sealed, errand, permit).await?;
         if answer.status != 200 {
             return Err(self.refusal(&answer));
         }

@@ -22,6 +22,8 @@ pub(crate) struct Envelope(Option<Unsent>);
 struct Unsent {
     rest: BytesMut,
     sealing: Sealing,
+    /// How much of `rest` is sealed already.
+    sealed: usize,
 }
 
 /// The memory of an envelope on its way.
@@ -40,7 +42,20 @@ impl Envelope {
         // It has one owner, and so is not copied.
         let mut rest = bytes.try_into_mut().unwrap_or_else(|bytes| BytesMut::from(&bytes[..]));
         let memory = Memory(rest.split_off(rest.len()));
-        (Envelope(Some(Unsent { rest, sealing })), memory)
+        (Envelope(Some(Unsent { rest, sealing, sealed: 0 })), memory)
+    }
+}
+
+impl Envelope {
+    /// Seals all of it now, so that it can go out at once.
+    pub(crate) fn finish(&mut self) {
+        if let Some(Unsent { rest, sealing, sealed }) = &mut self.0
+            && *sealed == 0
+            && !rest.is_empty()
+        {
+            let all = rest.len();
+            *sealed = sealing.advance(rest, all);
+        }
     }
 }
 
@@ -67,8 +82,11 @@ impl MessageBody for Envelope {
 
     fn poll_next(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Bytes, Infallible>>> {
         let unsent = self.get_mut().0.as_mut().filter(|unsent| !unsent.rest.is_empty());
-        let Some(Unsent { rest, sealing }) = unsent else { return Poll::Ready(None) };
-        let sealed = sealing.advance(rest, PIECE_BYTES);
+        let Some(Unsent { rest, sealing, sealed }) = unsent else { return Poll::Ready(None) };
+        let sealed = match std::mem::take(sealed) {
+            0 => sealing.advance(rest, PIECE_BYTES),
+            sealed => sealed,
+        };
         Poll::Ready(Some(Ok(rest.split_to(sealed).freeze())))
     }
 }
@@ -94,6 +112,11 @@ mod tests {
         for plaintext_bytes in [0, 100, PIECE_BYTES, 100_000] {
             let plaintext = vec![7; plaintext_bytes];
             let buffer = [&[0; HEADER_BYTES], &plaintext[..]].concat();
+            let (mut finished, _memory) = Envelope::seal(&ring, buffer.clone(), 5, [3; 16]);
+            finished.finish();
+            let [finished] = &pieces(finished)[..] else { panic!("in one piece") };
+            assert_eq!(finished, &ring.seal(&plaintext, 5, [3; 16]));
+
             let (envelope, _memory) = Envelope::seal(&ring, buffer, 5, [3; 16]);
             let size = envelope.size();
             let pieces = pieces(envelope);

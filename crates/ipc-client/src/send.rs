@@ -22,7 +22,7 @@ use zeroize::{Zeroize, Zeroizing};
 use crate::client::Sent;
 use crate::combine::Outgoing;
 use crate::connect::{Attempt, Dialer};
-use crate::envelope::Envelope;
+use crate::envelope::{Envelope, Memory};
 use crate::errand::{Errand, Fault, Next, give_up};
 use crate::error::SendError;
 use crate::http::{Answer, Http, Question};
@@ -82,6 +82,27 @@ pub(crate) struct Sender {
     _working: Option<mpsc::Sender<Infallible>>,
 }
 
+/// A request's envelope that has yet to go out.
+pub(crate) struct Sealed {
+    envelope: Envelope,
+    /// Where its buffer comes back, and how much fits into it.
+    memory: Memory,
+    room: usize,
+    sealed_at_secs: u64,
+}
+
+impl Sealed {
+    /// Seals all of it now. It may then wait, for a second: its time counts.
+    pub(crate) fn finish(&mut self) {
+        self.envelope.finish();
+    }
+
+    /// Whether it was sealed just now.
+    pub(crate) fn is_fresh(&self) -> bool {
+        unix_now_secs().abs_diff(self.sealed_at_secs) <= 1
+    }
+}
+
 impl Sender {
     /// `working` lives as long as the sender does.
     pub(crate) fn new(config: Config, working: Option<mpsc::Sender<Infallible>>) -> Self {
@@ -137,14 +158,26 @@ impl Sender {
         used: &mut Generation,
         permit: &SemaphorePermit<'_>,
     ) -> Result<Answer, Fault> {
-        let write = |buffer: &mut Vec<u8>| {
+        let sealed = self.seal_with_session(route, id, (body_bytes, write_body), used)?;
+        self.post(route, sealed, errand, permit).await
+    }
+
+    /// Seals a frame with the session in use, for [`post`](Sender::post), as [`post_with_session`](Sender::post_with_session)
+    /// does.
+    pub(crate) fn seal_with_session(
+        &self,
+        route: Route,
+        id: MessageId,
+        (body_bytes, write_body): (usize, impl FnOnce(&mut Vec<u8>)),
+        used: &mut Generation,
+    ) -> Result<Sealed, Fault> {
+        self.seal(|buffer: &mut Vec<u8>| {
             let (token, generation) = self.session.current();
             *used = generation;
             let session = token.as_ref().map(|token| token.as_str());
             buffer.reserve(body_bytes + session.map_or(0, str::len) + FRAME_BYTES + OVERHEAD_BYTES_MAX);
             write_frame_around(buffer, route.path(), id, session, write_body);
-        };
-        self.post(route, write, errand, permit).await
+        })
     }
 
     /// Sees to it that the session is not the one of generation `used` any more. However many sends find that theirs
@@ -224,7 +257,7 @@ impl Sender {
             write_frame(buffer, route.path(), id, None, body);
         };
         let permit = self.permit(&self.permits, errand).await?;
-        let answer = self.post(route, write, errand, &permit).await?;
+        let answer = self.post(route, self.seal(write)?, errand, &permit).await?;
         drop(permit);
         if answer.status != 200 {
             return Err(self.refusal(&answer));
@@ -287,14 +320,8 @@ impl Sender {
         }
     }
 
-    /// Seals what `write` writes and posts it over the connection that `_permit` stands for.
-    async fn post(
-        &self,
-        route: Route,
-        write: impl FnOnce(&mut Vec<u8>),
-        errand: &Errand<'_>,
-        _permit: &SemaphorePermit<'_>,
-    ) -> Result<Answer, Fault> {
+    /// Seals what `write` writes, as far as it is not sealed while it is sent.
+    fn seal(&self, write: impl FnOnce(&mut Vec<u8>)) -> Result<Sealed, Fault> {
         // Before there is anything that would have to be wiped.
         let iv = self.randomness.borrow_mut().take().map_err(give_up)?;
         let mut buffer = self.buffers.borrow_mut().pop().unwrap_or_default();
@@ -306,11 +333,26 @@ impl Sender {
             return Err(give_up(SendError::TooLarge { bytes, bytes_max: self.plaintext_bytes_max }));
         }
         let room = buffer.capacity();
-        let (envelope, memory) = Envelope::seal(&self.ring, buffer, unix_now_secs(), iv);
+        let sealed_at_secs = unix_now_secs();
+        let (envelope, memory) = Envelope::seal(&self.ring, buffer, sealed_at_secs, iv);
+        Ok(Sealed { envelope, memory, room, sealed_at_secs })
+    }
+
+    /// Posts an envelope over the connection that `_permit` stands for.
+    pub(crate) async fn post(
+        &self,
+        route: Route,
+        Sealed { envelope, memory, room, .. }: Sealed,
+        errand: &Errand<'_>,
+        _permit: &SemaphorePermit<'_>,
+    ) -> Result<Answer, Fault> {
         let result = self.request(route, envelope, errand).await;
         // Whatever awc still holds of it after an error keeps its memory.
         if let Some(buffer) = memory.reclaim(room) {
-            self.buffers.borrow_mut().push(buffer);
+            let mut buffers = self.buffers.borrow_mut();
+            if buffers.len() < self.connections_max {
+                buffers.push(buffer);
+            }
         }
         result.map_err(|error| {
             let next = match error {
