@@ -36,7 +36,7 @@ Usage: ipc-bench PROGRAM --OPTION VALUE ...
 Programs:
   raw-server  reads and drops what is posted: --home DIR, --workers N (1)
   server      a web-ipc server that takes and acknowledges everything: --home DIR, --workers N (1),
-              --inbox memory|durable (memory)
+              --inbox memory|durable|diskless (memory)
               Both print `listening on ADDRESS` and, on SIGTERM, a line of JSON.
   client      sends as fast as it gets answers, and prints a line of JSON: --home DIR, --address HOST:PORT,
               --mode raw|local|send|send_all|request (send), --bytes N (64), --in-flight N (1), --batch N (100), --secs S (1),

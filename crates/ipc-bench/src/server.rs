@@ -5,13 +5,16 @@
 
 use futures_util::future::join_all;
 use ipc_home::Home;
-use ipc_server::{Delivery, Inbox, InboxChoice, Server};
+use ipc_server::{Delivery, DurableOptions, Inbox, InboxChoice, Server};
 use serde_json::{Value, json};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::Failure;
 use crate::options::Options;
 use crate::process::{Memory, cpu_time};
+
+/// Where a file is in memory.
+const MEMORY_FILES: &str = "/dev/shm";
 
 /// How many messages the application takes at a time.
 const TAKEN_MAX: usize = 256;
@@ -20,15 +23,23 @@ const TAKEN_MAX: usize = 256;
 pub(crate) fn run(options: &Options) -> Result<(), Failure> {
     let home = Home::open(options.required::<String>("home")?)?;
     let workers = options.get("workers")?.unwrap_or(1);
-    let inbox: InboxChoice = match options.get::<String>("inbox")?.as_deref() {
-        None | Some("memory") => Inbox::memory().into(),
-        Some("durable") => Inbox::durable().into(),
-        Some(other) => return Err(format!("--inbox is memory or durable, not {other}").into()),
-    };
+    let inbox = options.get::<String>("inbox")?.unwrap_or_else(|| "memory".to_owned());
     options.refuse_unused()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate())?;
+        // Gone with its files at the end.
+        let mut in_memory = None;
+        let inbox: InboxChoice = match &*inbox {
+            "memory" => Inbox::memory().into(),
+            "durable" => Inbox::durable().into(),
+            "diskless" => {
+                let directory = in_memory.insert(tempfile::tempdir_in(MEMORY_FILES)?);
+                let durable = DurableOptions::default().open(directory.path().join("inbox.db")).await?;
+                durable.inbox().clone().into()
+            }
+            other => return Err(format!("--inbox is memory, durable or diskless, not {other}").into()),
+        };
         let server = Server::builder(&home)
             .name("localhost")
             .bind("127.0.0.1:0")

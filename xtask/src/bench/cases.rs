@@ -3,6 +3,7 @@
 //! The rounds come here for what to run, the tables for what to look for. A case knows the raw one that it is compared with.
 
 use std::fmt;
+use std::path::Path;
 
 /// How a client sends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -37,7 +38,12 @@ impl Way {
 pub(super) enum Inbox {
     Memory,
     Durable,
+    /// The durable one with its file in memory, where no commit waits for a disk: what is left is its own.
+    Diskless,
 }
+
+/// Where a file is in memory. Elsewhere than on Linux there may be no such place.
+pub(super) const MEMORY_FILES: &str = "/dev/shm";
 
 impl Inbox {
     /// The word that the server takes.
@@ -45,6 +51,7 @@ impl Inbox {
         match self {
             Inbox::Memory => "memory",
             Inbox::Durable => "durable",
+            Inbox::Diskless => "diskless",
         }
     }
 }
@@ -183,6 +190,7 @@ pub(super) fn all() -> Vec<Case> {
             }
             if bytes <= 1024 && in_flight != 16 {
                 cases.push(Case::send(Inbox::Durable, bytes, in_flight));
+                cases.push(Case::send(Inbox::Diskless, bytes, in_flight));
             }
             if bytes <= 1024 && in_flight == 1 {
                 cases.extend([Case::send_all(Inbox::Memory, bytes), Case::send_all(Inbox::Durable, bytes)]);
@@ -203,12 +211,18 @@ pub(super) fn all() -> Vec<Case> {
         Case::cold(Way::Send, Connection::Full),
         Case::cold(Way::Raw, Connection::Resumed),
     ]);
+    cases.retain(can_be_had);
     cases
+}
+
+/// Whether this host has what it takes.
+fn can_be_had(case: &Case) -> bool {
+    case.inbox != Inbox::Diskless || Path::new(MEMORY_FILES).is_dir()
 }
 
 /// One case of each kind, for the short form.
 pub(super) fn one_of_each_kind() -> Vec<Case> {
-    vec![
+    let mut cases = vec![
         Case::raw(64, 16),
         Case::send(Inbox::Memory, 64, 16),
         Case::flooded(16),
@@ -217,6 +231,7 @@ pub(super) fn one_of_each_kind() -> Vec<Case> {
         Case::raw(64, 1),
         Case::local(64, 1),
         Case::send(Inbox::Durable, 64, 1),
+        Case::send(Inbox::Diskless, 64, 1),
         Case::send_all(Inbox::Memory, 64),
         Case::send_all(Inbox::Durable, 64),
         Case::request(64, 1),
@@ -225,7 +240,9 @@ pub(super) fn one_of_each_kind() -> Vec<Case> {
         Case::cold(Way::Raw, Connection::Full),
         Case::cold(Way::Send, Connection::Full),
         Case::cold(Way::Raw, Connection::Resumed),
-    ]
+    ];
+    cases.retain(can_be_had);
+    cases
 }
 
 #[cfg(test)]

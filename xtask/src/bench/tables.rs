@@ -144,11 +144,13 @@ fn more_ways(measured: &Measured) -> Table {
     for (bytes, in_flight) in sizes_and_depths() {
         rows.push(("`send`, durable", Case::send(Inbox::Durable, bytes, in_flight)));
     }
-    for inbox in [Inbox::Memory, Inbox::Durable] {
-        let what = match inbox {
-            Inbox::Memory => "`send_all`, batches of 100",
-            Inbox::Durable => "`send_all`, batches of 100, durable",
-        };
+    for (bytes, in_flight) in sizes_and_depths() {
+        rows.push(("`send`, durable, its file in memory", Case::send(Inbox::Diskless, bytes, in_flight)));
+    }
+    for (inbox, what) in [
+        (Inbox::Memory, "`send_all`, batches of 100"),
+        (Inbox::Durable, "`send_all`, batches of 100, durable"),
+    ] {
         rows.extend(SIZES.map(|bytes| (what, Case::send_all(inbox, bytes))));
     }
     rows.push(("`request`, with its reply", Case::request(64, 1)));
