@@ -79,6 +79,7 @@ impl Incoming {
 
     /// Makes room for exactly so many bytes more than have arrived. What has is sealed still: where it was before needs no wiping.
     pub fn reserve_exact(&mut self, more: usize) {
+        debug_assert!(self.plaintext.is_none(), "nothing arrives behind a token that is open");
         self.bytes.reserve_exact(more);
     }
 

@@ -90,7 +90,8 @@ impl Database {
                 // SQLite has taken it back by itself after some errors (https://www.sqlite.org/lang_transaction.html, section
                 // 2.1), and then says so. With the connection ends whatever is still begun; the next write opens another.
                 if sqlx::query("ROLLBACK").execute(&mut *connection).await.is_err() {
-                    connection.close().await?;
+                    // Whatever closing says, this is what went wrong.
+                    let _closed = connection.close().await;
                 }
                 Err(error)
             }

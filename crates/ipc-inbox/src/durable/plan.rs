@@ -1,7 +1,7 @@
 //! Decides what becomes of messages that are put: which are stored, which are known, which find no room.
 //!
-//! The writer comes here with what waits and what the file knows, within the transaction that will store the outcome.
-//! Nothing here touches the file.
+//! The writer comes here with what waits and, where it has asked, with what the file knows. Nobody else writes the file, so that
+//! this holds until the outcome is stored. Nothing here touches the file.
 
 use tokio::time::Instant;
 

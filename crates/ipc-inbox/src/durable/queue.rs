@@ -112,7 +112,7 @@ impl Queue {
         let wanted = self.wanted();
         match self.tries_max {
             // A crash would be the end of one that was marked and not handed out.
-            1 => wanted,
+            1 => wanted.min(AHEAD_MAX),
             _ => wanted.max(self.asked_last).clamp(AHEAD_MIN, AHEAD_MAX),
         }
     }
@@ -155,7 +155,7 @@ impl Queue {
             }
             let count = taker.count_max.min(ready);
             ready -= count;
-            let due_at = now + self.visibility_timeout;
+            let due_at = later(now, self.visibility_timeout);
             let mut taken = Vec::with_capacity(count);
             for Stored { seq, message, deliveries } in self.ready.drain(..count) {
                 let ticket = self.next_ticket;
@@ -190,7 +190,7 @@ impl Queue {
 
     /// A message was let go unacknowledged: it comes again, but not at once.
     pub(super) fn let_go(&mut self, ticket: u64, now: Instant) {
-        let soon = now + self.dropped_again_after;
+        let soon = later(now, self.dropped_again_after);
         if let Some(held) = self.handed.get_mut(&ticket).filter(|held| held.due_at > soon) {
             self.due.remove(&(held.due_at, ticket));
             held.due_at = soon;
@@ -268,10 +268,22 @@ impl Queue {
         }
     }
 
-    /// Those that are marked as handed out and were not taken, which is the end of them here.
-    pub(super) fn take_unused(&mut self) -> Vec<i64> {
-        self.ready.drain(..).map(|stored| stored.seq).collect()
+    /// Those that are marked as handed out and were not taken.
+    pub(super) fn unused(&self) -> Vec<i64> {
+        self.ready.iter().map(|stored| stored.seq).collect()
     }
+
+    /// They are marked no more, and wait to be handed out again.
+    pub(super) fn unused_waits_again(&mut self) {
+        let waiting = self.ready.drain(..).map(|stored| (stored.seq, stored.message.body.len() as u64));
+        self.again.extend(waiting);
+    }
+}
+
+/// When so much time has gone by; far away where it is more than the clock can count.
+fn later(now: Instant, time: Duration) -> Instant {
+    const FAR: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
+    now.checked_add(time).unwrap_or_else(|| now + FAR)
 }
 
 #[cfg(test)]
@@ -355,8 +367,19 @@ mod tests {
         drop(answer);
         let Ok(Command::Return(returned)) = commands.try_recv() else { panic!("nothing was sent back") };
         queue.give_back(returned);
-        assert_eq!(queue.take_unused(), [1, 2, 3]);
+        assert_eq!(queue.unused(), [1, 2, 3]);
         assert!(queue.handed.is_empty() && queue.due.is_empty());
+    }
+
+    #[test]
+    fn a_time_that_no_clock_counts_is_far_away() {
+        let (mut queue, _commands, _sender) = queue();
+        (queue.visibility_timeout, queue.dropped_again_after) = (Duration::MAX, Duration::MAX);
+        queue.stored(1, message(), 1);
+        let now = Instant::now();
+        let taken = take(&mut queue, 1, now).remove(0);
+        queue.let_go(taken.ticket, now);
+        assert!(queue.next_due().unwrap() > now + Duration::from_secs(24 * 60 * 60));
     }
 
     #[test]

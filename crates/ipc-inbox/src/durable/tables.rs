@@ -126,7 +126,7 @@ pub(crate) struct Change<'a> {
 /// Rows of one statement at most. SQLite takes 32,766 parameters in one. <https://www.sqlite.org/limits.html>
 const ROWS_MAX: usize = 1024;
 
-/// Does all of it in one commit. Where an id is remembered already nothing is done, and [`is_known`] says so of the error.
+/// Does all of it in one commit, or nothing: as where an id is remembered already.
 pub(crate) async fn apply(
     database: &Database,
     change: &Change<'_>,
@@ -141,8 +141,22 @@ pub(crate) async fn apply(
     let mut statements = sqlx::query(sqlx::AssertSqlSafe(apply_text(change.accepted.len())))
         .bind(json(&change.settled))
         .bind(json(&replies));
+    // Each text that stays prepared takes memory: those of more than one statement's rows are many, and large.
+    statements = statements.persistent(change.accepted.len() <= ROWS_MAX);
+    // Ids first: where one is known, no body need be written.
     for rows in change.accepted.chunks(ROWS_MAX) {
-        let places = places(rows.len());
+        for Accepted { message, body_hash, .. } in rows {
+            statements = statements
+                .bind(Arc::clone(&message.user))
+                .bind(&message.id.as_bytes()[..])
+                .bind(&body_hash[..])
+                .bind(now);
+        }
+        for _ in 0..(places(rows.len()) - rows.len()) * 4 {
+            statements = statements.bind(None::<i64>);
+        }
+    }
+    for rows in change.accepted.chunks(ROWS_MAX) {
         for Accepted { seq, message, deliveries, .. } in rows {
             statements = statements
                 .bind(*seq)
@@ -154,26 +168,11 @@ pub(crate) async fn apply(
                 .bind(message.wants_reply)
                 .bind(*deliveries);
         }
-        for _ in 0..(places - rows.len()) * 8 {
-            statements = statements.bind(None::<i64>);
-        }
-        for Accepted { message, body_hash, .. } in rows {
-            statements = statements
-                .bind(Arc::clone(&message.user))
-                .bind(&message.id.as_bytes()[..])
-                .bind(&body_hash[..])
-                .bind(now);
-        }
-        for _ in 0..(places - rows.len()) * 4 {
+        for _ in 0..(places(rows.len()) - rows.len()) * 8 {
             statements = statements.bind(None::<i64>);
         }
     }
     database.write_at_once(statements).await
-}
-
-/// Whether [`apply`] failed since an id is remembered already.
-pub(crate) fn is_known(error: &sqlx::Error) -> bool {
-    error.as_database_error().is_some_and(sqlx::error::DatabaseError::is_unique_violation)
 }
 
 /// The statements that store so many messages. They hold nothing but places for parameters, whose names have no numbers: sqlx
@@ -188,8 +187,8 @@ fn apply_text(rows: usize) -> String {
     );
     let (whole, rest) = (rows / ROWS_MAX, rows % ROWS_MAX);
     let rest = (rest > 0).then(|| places(rest));
-    for places in std::iter::repeat_n(ROWS_MAX, whole).chain(rest) {
-        for (table, row) in [("messages", "(?, ?, ?, ?, ?, ?, ?, ?, 0)"), ("remembered", "(?, ?, ?, ?)")] {
+    for (table, row) in [("remembered", "(?, ?, ?, ?)"), ("messages", "(?, ?, ?, ?, ?, ?, ?, ?, 0)")] {
+        for places in std::iter::repeat_n(ROWS_MAX, whole).chain(rest) {
             let values = vec![row; places].join(", ");
             text +=
                 &format!("INSERT INTO {table} SELECT * FROM (VALUES {values}) WHERE column1 IS NOT NULL;");
@@ -199,7 +198,7 @@ fn apply_text(rows: usize) -> String {
 }
 
 /// For how many rows there is a statement that takes so many: a power of two, or one and a half of one. Places left over hold
-/// nothing. So that there are few different statements, all of which stay prepared.
+/// nothing. So that there are few different statements, and those of up to [`ROWS_MAX`] rows can stay prepared.
 fn places(rows: usize) -> usize {
     let above = rows.next_power_of_two();
     let between = above / 4 * 3;

@@ -32,7 +32,8 @@ const REPORT_EVERY: Duration = Duration::from_secs(60);
 const COMMANDS_MAX: usize = 1024;
 const MESSAGES_MAX: usize = 4096;
 
-/// How long acknowledgements that nobody else waits for are kept back, so that they share a commit with the next messages.
+/// How long after a commit with messages acknowledgements that nobody else waits for are kept back, so that they share a commit
+/// with the next messages: those of senders who have their answers now. tokio's timer may make a millisecond more of it.
 const HELD_FOR: Duration = Duration::from_millis(1);
 
 /// Ids that are forgotten in one commit at most.
@@ -78,6 +79,8 @@ pub(super) fn run(start: Start) {
 struct WaitingPut {
     messages: Vec<Message>,
     until: Instant,
+    /// It found no room before.
+    has_waited: bool,
     done: oneshot::Sender<Vec<Result<Put, PutError>>>,
 }
 
@@ -97,10 +100,8 @@ struct Writer {
     queue: Queue,
     puts: Vec<WaitingPut>,
     settled: Vec<Settled>,
-    /// Whether the last commit stored messages: then others may be about to come, from senders who have their answers now.
-    has_just_stored: bool,
-    /// Until when acknowledgements are kept back.
-    held_until: Option<Instant>,
+    /// When messages were stored, if that was the last commit.
+    stored_at: Option<Instant>,
     prune_at: Instant,
     /// What the log was told last, and when.
     reported: RefCell<Option<(String, Instant)>>,
@@ -136,8 +137,7 @@ impl Writer {
             retry_at: None,
             puts: Vec::new(),
             settled: Vec::new(),
-            has_just_stored: false,
-            held_until: None,
+            stored_at: None,
             prune_at: Instant::now(),
             reported: RefCell::new(None),
             database,
@@ -177,25 +177,28 @@ impl Writer {
     /// When there is something to do without a command.
     fn wake_at(&self) -> Instant {
         let puts = self.puts.iter().map(|put| put.until).min();
-        let others = self.retry_at.into_iter().chain(self.held_until);
-        self.queue.next_due().into_iter().chain(puts).chain(others).fold(self.prune_at, Instant::min)
+        // Between two rounds there are acknowledgements only if they are kept back.
+        let held = self.held_until().filter(|_| !self.settled.is_empty());
+        let others = puts.into_iter().chain(self.retry_at).chain(held);
+        self.queue.next_due().into_iter().chain(others).fold(self.prune_at, Instant::min)
     }
 
-    /// Whether all there is to do are acknowledgements which better go with the next messages, once these come: a commit of
-    /// their own would hold up those. Nothing waits for them but the application, which has had all messages there are.
-    fn holds_back(&mut self, now: Instant) -> bool {
-        let is_fitting = self.has_just_stored
+    /// Until when acknowledgements may be kept back.
+    fn held_until(&self) -> Option<Instant> {
+        self.stored_at.map(|at| at + HELD_FOR)
+    }
+
+    /// Whether all there is to do are acknowledgements which better go with the next messages, once these come: a commit of their
+    /// own would hold up those. Nothing waits for them but the application, which has had all messages there are.
+    fn holds_back(&self, now: Instant) -> bool {
+        // Nothing else may be due before, the time of what was acknowledged above all.
+        let is_in_time = |until| now < until && until <= self.wake_at();
+        self.held_until().is_some_and(is_in_time)
             && self.is_open
             && self.puts.is_empty()
             && !self.settled.is_empty()
             && self.settled.iter().all(|one| one.key.is_none())
-            && !self.queue.has_waiting();
-        let until = *self.held_until.get_or_insert(now + HELD_FOR);
-        let holds = is_fitting && now < until;
-        if !holds {
-            self.held_until = None;
-        }
-        holds
+            && !self.queue.has_waiting()
     }
 
     async fn note(&mut self, command: Command) {
@@ -203,7 +206,7 @@ impl Writer {
         match command {
             Command::Put { messages, wait, done } => {
                 let until = Instant::now().checked_add(wait).unwrap_or_else(|| Instant::now() + PRUNE_EVERY);
-                self.puts.push(WaitingPut { messages, until, done });
+                self.puts.push(WaitingPut { messages, until, has_waited: false, done });
             }
             Command::Take { count_max, done } => self.queue.ask(Taker { count_max, done }),
             Command::Settle(settled) => self.settled.push(settled),
@@ -242,21 +245,23 @@ impl Writer {
         for one in late {
             let _gone = one.done.send(Err(AckError::TooLate));
         }
-        if let Err(error) = self.write(&settled).await {
-            self.report(&error);
+        let mut written = self.write(&settled).await;
+        if let Err(error) = &written {
+            self.report(error);
             self.refuse_all_puts(PutError::Unavailable);
             // Acknowledgements make room, and may succeed where messages did not.
-            if let Err(error) = self.write_settled_alone(&settled).await {
-                let text = error.to_string();
-                for one in settled {
-                    let _gone = one.done.send(Err(AckError::Storage { source: text.clone().into() }));
-                }
-                return;
-            }
+            written = self.write_settled_alone(&settled).await;
         }
+        let written = written.map_err(|error| error.to_string());
         for one in settled {
-            self.forget(&one);
-            let _gone = one.done.send(Ok(()));
+            let answer = match &written {
+                Ok(()) => {
+                    self.forget(&one);
+                    Ok(())
+                }
+                Err(text) => Err(AckError::Storage { source: text.clone().into() }),
+            };
+            let _gone = one.done.send(answer);
         }
         self.retry_at = None;
         if let Err(error) = self.hand_out().await {
@@ -283,10 +288,13 @@ impl Writer {
         }
         // What is written to a file that was removed or replaced is in no inbox.
         self.database.check_file()?;
-        let failed = |error| self.database.error(error);
         let count: usize = self.puts.iter().map(|put| put.messages.len()).sum();
-        // Most ids are new. The file says so when they are stored, and is asked before only if that fails.
+        // Most ids are new, and the file says so when they are stored. Where that fails, or there is no room for all, it is asked
+        // before: what it knows needs neither room nor writing.
         let (mut known, mut is_asked) = (KnownIds::default(), false);
+        if self.puts.iter().any(|put| put.has_waited) {
+            (known, is_asked) = (self.known_ids().await?, true);
+        }
         let (accepted, answers) = loop {
             let Plan { accepted, answers } = plan(
                 self.puts.iter().map(|put| Waiting { messages: &put.messages, until: put.until }),
@@ -296,23 +304,26 @@ impl Writer {
                 self.queue.ahead(),
                 Instant::now(),
             );
-            // A message that was accepted before needs no room, and is no other one's repetition.
             if is_asked || accepted.len() == count {
                 let change = Change { accepted: &accepted, ..self.change(settled) };
                 match self.apply(&change).await {
                     Ok(()) => {
                         break (accepted.iter().map(|one| (one.seq, one.deliveries)).collect(), answers);
                     }
-                    Err(error) if !is_asked && tables::is_known(&error) => (),
-                    Err(error) => return Err(failed(error)),
+                    Err(error) if is_asked => return Err(self.database.error(error)),
+                    Err(_) => (),
                 }
             }
-            let keys: Vec<Key> = self.puts.iter().flat_map(|put| &put.messages).map(tables::key_of).collect();
-            known = tables::remembered(&self.database, &keys).await.map_err(failed)?;
-            is_asked = true;
+            (known, is_asked) = (self.known_ids().await?, true);
         };
         self.take_in(accepted, answers);
         Ok(())
+    }
+
+    /// What the file knows of the ids of all who wait.
+    async fn known_ids(&self) -> Result<KnownIds, DatabaseError> {
+        let keys: Vec<Key> = self.puts.iter().flat_map(|put| &put.messages).map(tables::key_of).collect();
+        tables::remembered(&self.database, &keys).await.map_err(|error| self.database.error(error))
     }
 
     /// Nothing to change is no commit.
@@ -338,12 +349,12 @@ impl Writer {
 
     /// Takes note of what was committed, the numbers and deliveries of messages that were accepted, and answers the puts.
     fn take_in(&mut self, accepted: Vec<(i64, u32)>, answers: Vec<Option<Vec<Result<Put, PutError>>>>) {
-        self.has_just_stored = !accepted.is_empty();
+        self.stored_at = (!accepted.is_empty()).then(Instant::now);
         let mut accepted = accepted.into_iter();
         let mut waiting = Vec::new();
         for (put, answers) in std::mem::take(&mut self.puts).into_iter().zip(answers) {
             let Some(answers) = answers else {
-                waiting.push(put);
+                waiting.push(WaitingPut { has_waited: true, ..put });
                 continue;
             };
             for (message, _) in
@@ -379,7 +390,7 @@ impl Writer {
         if settled.is_empty() {
             return Ok(());
         }
-        self.has_just_stored = false;
+        self.stored_at = None;
         self.apply(&self.change(settled)).await.map_err(|error| self.database.error(error))
     }
 
@@ -422,6 +433,10 @@ impl Writer {
         if !self.queue.has_waiting() {
             self.end_takers_if_closed();
         }
+        if self.options.tries_max == 1 {
+            // What was marked for somebody who has gone: a crash would be the end of it, and nobody has seen it.
+            self.take_back_what_was_marked_ahead().await?;
+        }
         Ok(())
     }
 
@@ -435,6 +450,10 @@ impl Writer {
     async fn mark_ahead(&mut self) -> Result<(), DatabaseError> {
         let failed = |error| self.database.error(error);
         let count = self.queue.wanted_soon();
+        if count == 0 {
+            // Whoever waited has just gone.
+            return Ok(());
+        }
         let again = self.queue.again(count, AHEAD_BYTES_MAX);
         let first_time = match again.is_empty() {
             true => {
@@ -470,14 +489,16 @@ impl Writer {
 
     /// Marked, but never taken: that was no try.
     async fn take_back_what_was_marked_ahead(&mut self) -> Result<(), DatabaseError> {
-        let seqs = self.queue.take_unused();
+        let seqs = self.queue.unused();
         if seqs.is_empty() {
             return Ok(());
         }
         let failed = |error| self.database.error(error);
         let mut transaction = self.database.begin_write().await.map_err(failed)?;
         tables::take_back(&mut transaction, &seqs).await.map_err(failed)?;
-        transaction.commit().await.map_err(failed)
+        transaction.commit().await.map_err(failed)?;
+        self.queue.unused_waits_again();
+        Ok(())
     }
 
     async fn find_reply(&self, key: &Key) -> Option<Reply> {

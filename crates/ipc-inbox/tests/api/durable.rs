@@ -25,6 +25,14 @@ fn message(number: u8, body: &str) -> Message {
     }
 }
 
+/// One of more than there are numbers for [`message`].
+fn numbered(number: u32) -> Message {
+    let mut id = [0; 16];
+    id[..4].copy_from_slice(&number.to_be_bytes());
+    let id = MessageId::from_random(id);
+    Message { id, body: format!(r#"{{"n":{number}}}"#).into(), ..message(0, "") }
+}
+
 struct File {
     directory: tempfile::TempDir,
 }
@@ -276,12 +284,6 @@ async fn many_messages_leave_no_trace_in_the_file_but_their_ids() {
 #[tokio::test]
 async fn more_messages_than_a_statement_takes_are_stored_in_one_go_and_known_again() {
     let file = File::new();
-    let numbered = |number: u32| {
-        let mut id = [0; 16];
-        id[..4].copy_from_slice(&number.to_be_bytes());
-        let id = MessageId::from_random(id);
-        Message { id, body: format!(r#"{{"n":{number}}}"#).into(), ..message(0, "") }
-    };
     let batch: Vec<_> = (0..2500).map(numbered).collect();
     {
         let inbox = file.open().await.inbox().clone();
@@ -295,6 +297,73 @@ async fn more_messages_than_a_statement_takes_are_stored_in_one_go_and_known_aga
     for number in 0..=2500 {
         assert_eq!(inbox.recv().await.unwrap().id(), numbered(number).id);
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn with_one_try_whoever_stops_waiting_takes_nothing_along() {
+    const MESSAGES: u32 = 400;
+    let file = File::new();
+    let inbox = file.open_with(DurableOptions::default().tries_max(1)).await.inbox().clone();
+    let batch = (0..MESSAGES).map(numbered).collect();
+    assert_eq!(inbox.put_all(batch, NO_WAIT).await.len(), MESSAGES as usize);
+    let mut next = 0;
+    for turn in 0.. {
+        // A receiver that gives up at some moment of the writer's work.
+        let mut taken = {
+            let mut taking = std::pin::pin!(inbox.recv_many(1));
+            for _ in 0..turn % 2000 {
+                std::hint::spin_loop();
+            }
+            let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+            match taking.as_mut().poll(&mut cx) {
+                std::task::Poll::Ready(taken) => taken,
+                std::task::Poll::Pending => Vec::new(),
+            }
+        };
+        if turn % 50 == 0 {
+            taken.extend(inbox.recv_many(1).await);
+        }
+        for delivery in taken {
+            assert_eq!((delivery.id(), delivery.redeliveries()), (numbered(next).id, 0));
+            delivery.ack().await.unwrap();
+            next += 1;
+        }
+        if next >= MESSAGES {
+            break;
+        }
+    }
+}
+
+#[tokio::test]
+async fn with_one_try_a_crash_ends_nothing_that_nobody_has_seen() {
+    let file = File::new();
+    let options = DurableOptions::default().tries_max(1);
+    let durable = file.open_with(options.clone()).await;
+    let inbox = durable.inbox().clone();
+    {
+        // Somebody waits while the message comes, and has gone before it is there.
+        let mut taking = std::pin::pin!(inbox.recv());
+        let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+        assert!(taking.as_mut().poll(&mut cx).is_pending());
+        inbox.put(message(1, "{}"), NO_WAIT).await.unwrap();
+    }
+    // When the second of these is answered, the thread is done with all that came before the first.
+    for number in [2, 3] {
+        inbox.put(message(number, "{}"), NO_WAIT).await.unwrap();
+    }
+    // What a crash would leave.
+    let crashed = File::new();
+    for end in ["", "-wal"] {
+        let name = |file: &File| {
+            let mut name = file.path().into_os_string();
+            name.push(end);
+            name
+        };
+        std::fs::copy(name(&file), name(&crashed)).unwrap();
+    }
+    let durable = crashed.open_with(options).await;
+    assert_eq!(durable.inbox().recv().await.unwrap().id(), id(1));
+    assert!(durable.dead_letters(1).await.unwrap().is_empty());
 }
 
 #[tokio::test]
