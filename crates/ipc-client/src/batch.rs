@@ -4,7 +4,10 @@
 //! `send_all` makes batches and hands them to the worker's thread; there they come here. What `send` is asked at the same
 //! moment comes from `combine`. How often one is sent is decided in `errand`.
 
+use std::future::poll_fn;
 use std::mem;
+use std::pin::Pin;
+use std::task::Poll;
 
 use ipc_protocol::{BatchOutcome, BatchReply, MessageId, ProblemCode, Route, write_batch};
 use tokio::sync::{SemaphorePermit, oneshot};
@@ -44,7 +47,7 @@ pub(crate) struct Turn {
 pub(crate) struct Before(oneshot::Receiver<Learned>);
 
 /// How many messages the server takes at once, where it has refused more.
-type Learned = Option<usize>;
+pub(crate) type Learned = Option<usize>;
 
 impl Turn {
     /// The turn after another one's, or at once, and what the next one waits for.
@@ -95,14 +98,14 @@ impl Batch {
         self.entries.into_iter()
     }
 
-    /// How many the server takes at once, where it has refused more.
-    pub(crate) fn messages_max(&self) -> Option<usize> {
+    /// How many messages the server takes at once, as far as this batch has met with it.
+    pub(crate) fn learned(&self) -> Learned {
         self.piece_max
     }
 
-    /// Is sent in pieces no larger than the server took of `before`.
-    pub(crate) fn learn(&mut self, before: &Batch) {
-        self.piece_max = before.piece_max;
+    /// Is sent in pieces no larger than the server took of the one before.
+    pub(crate) fn learn(&mut self, learned: Learned) {
+        self.piece_max = learned;
     }
 
     /// Adds a message.
@@ -260,12 +263,17 @@ impl Sender {
         done: &mut oneshot::Sender<T>,
     ) -> Result<(), SendError> {
         let mut ready = None;
-        if let Some(Before(before)) = turn.before {
+        if let Some(Before(mut before)) = turn.before {
             // Who sends without a session yet has one when it is this batch's turn.
             ready = self.make_ready(batch);
-            match before.await {
-                Ok(learned) if !done.is_closed() => batch.piece_max = learned,
-                _ => return Ok(()),
+            let learned = poll_fn(|cx| match done.poll_closed(cx) {
+                // Nobody waits for it any more.
+                Poll::Ready(()) => Poll::Ready(None),
+                Poll::Pending => Pin::new(&mut before).poll(cx).map(Result::ok),
+            });
+            match learned.await {
+                Some(learned) => batch.learn(learned),
+                None => return Ok(()),
             }
         }
         if !batch.is_answered() {
@@ -274,7 +282,7 @@ impl Sender {
         }
         if batch.is_answered() {
             // Where none stands behind it, nobody needs to know.
-            let _ = turn.next.send(batch.piece_max);
+            let _ = turn.next.send(batch.learned());
         }
         Ok(())
     }

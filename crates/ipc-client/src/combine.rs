@@ -280,7 +280,7 @@ impl Sender {
                 }
             }
         };
-        if let Some(messages) = batch.messages_max() {
+        if let Some(messages) = batch.learned() {
             self.outgoing.messages_max.set(Some(messages));
         }
         for (entry, open) in batch.into_entries().zip(open) {

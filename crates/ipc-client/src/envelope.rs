@@ -1,4 +1,4 @@
-//! A request's body: an envelope that is sealed while it is sent, and its buffer, which is used again.
+//! A request's body: an envelope that is sealed while it is sent, unless it was finished before, and its buffer, which is used again.
 //!
 //! `send` makes one for each request, `http` posts it. The first piece is on its way while the next is sealed, so that client,
 //! network and server work on a long message at the same time.

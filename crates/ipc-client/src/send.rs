@@ -67,7 +67,8 @@ pub(crate) struct Sender {
     admin_home: Option<Home>,
     pub(crate) session: Session,
     keeper: Option<Keeper>,
-    /// One for each connection, so that an envelope is sealed when it can go out and not before: its time counts.
+    /// One for each connection, so that an envelope is sealed when it can go out and not before, but for a batch that will go out
+    /// soon: its time counts.
     pub(crate) permits: Semaphore,
     /// One fewer, where there are several: requests that wait for a reply leave a connection to everything else.
     pub(crate) reply_permits: Semaphore,
@@ -92,12 +93,12 @@ pub(crate) struct Sealed {
 }
 
 impl Sealed {
-    /// Seals all of it now. It may then wait, for a second: its time counts.
+    /// Seals all of it now. It may then wait a little: its time counts, see [`is_fresh`](Sealed::is_fresh).
     pub(crate) fn finish(&mut self) {
         self.envelope.finish();
     }
 
-    /// Whether it was sealed just now.
+    /// Whether it was sealed in this second or the one before.
     pub(crate) fn is_fresh(&self) -> bool {
         unix_now_secs().abs_diff(self.sealed_at_secs) <= 1
     }

@@ -1,8 +1,8 @@
 //! Many messages, in order: taken from an iterator or a stream, cut into batches, and told what became of each.
 //!
 //! Whoever has more than a few messages comes here. One batch is on its way at a time, since of two the later might
-//! arrive first. The next stands behind it and goes out as soon as all of that is answered; one more is made ready meanwhile.
-//! How a batch is sent and answered is not decided here.
+//! arrive first. The next is filled meanwhile, then stands behind it, and goes out as soon as all of that is answered. How a batch is
+//! sent and answered is not decided here.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -258,7 +258,8 @@ where
                         ledger.enter(first, &mut batch);
                     }
                     if let Err(error) = line.send(first, end, batch) {
-                        return Err(ledger.close(end, error));
+                        let until = first.max(ledger.told);
+                        return Err(ledger.close(until, error));
                     }
                 }
                 Event::Answer(answer) => {
@@ -271,7 +272,7 @@ where
                         return Err(ledger.close(end, error));
                     }
                     if batch.is_answered() {
-                        packer.batch.learn(&batch);
+                        packer.batch.learn(batch.learned());
                     } else if let Err(error) = line.send_first(first, end, batch).await {
                         return Err(ledger.close(end, error));
                     }
@@ -334,10 +335,13 @@ impl Line {
     /// was answered.
     async fn send_first(&mut self, first: u64, end: u64, batch: Batch) -> Result<(), SendError> {
         let others = std::mem::take(&mut self.flights);
+        let mut before = batch.learned();
         self.send(first, end, batch)?;
         for Flight { first, end, answer, .. } in others {
-            let (batch, result) = answer.await.map_err(|_| SendError::Stopped)?;
+            let (mut batch, result) = answer.await.map_err(|_| SendError::Stopped)?;
             result?;
+            batch.learn(before);
+            before = batch.learned();
             self.send(first, end, batch)?;
         }
         Ok(())

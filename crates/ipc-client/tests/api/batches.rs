@@ -12,7 +12,7 @@ use ipc_client::{Outcome, ProblemCode, REFUSALS_KEPT_MAX, SendError};
 use serde_json::{Value, json};
 
 use crate::fake::{Answer, Fake, Seen, counted, problem, replied, success, took_all, with_session};
-use crate::fixture::Place;
+use crate::fixture::{Place, now_secs};
 
 const BATCH: &str = "/message/batch";
 
@@ -134,6 +134,33 @@ fn a_session_that_ends_in_between_is_renewed() {
     let report = place.client(&fake).send_all(numbers(0..9)).batch_messages(3).wait().unwrap();
     assert_eq!((report.sent, fake.logins().len()), (9, 2));
     assert_eq!(requests(&fake), [vec![0, 1, 2], vec![3, 4, 5], vec![3, 4, 5], vec![6, 7, 8]]);
+}
+
+#[test]
+fn a_batch_that_waited_long_for_its_turn_carries_the_time_at_which_it_goes() {
+    let place = Place::new();
+    let fake = Fake::tls(
+        place.tls(),
+        counted(|seen, turn| {
+            let begun = now_secs();
+            // Until what was sealed ahead is of a second that is over, and of the one after.
+            while turn == 1 && now_secs() < begun + 3 {
+                std::thread::yield_now();
+            }
+            match seen.entries.len() {
+                0 => success(),
+                _ => take(seen),
+            }
+        }),
+    );
+    let client = place.client(&fake);
+    // A batch that was sealed ahead without a session is sealed again in any case.
+    client.send(&json!({})).unwrap();
+    let begun = now_secs();
+    client.send_all(numbers(0..6)).batch_messages(3).wait().unwrap();
+    let sealed_at = |seen: &Seen| u64::from_be_bytes(seen.envelope[1..9].try_into().unwrap());
+    let times: Vec<_> = fake.admitted(BATCH).iter().map(sealed_at).collect();
+    assert!(times.len() == 2 && times[1] >= begun + 2, "{times:?}, begun at {begun}");
 }
 
 #[test]
