@@ -1,8 +1,9 @@
 //! The client and the real server, end to end.
 #![allow(clippy::unwrap_used)]
 
+use std::net::TcpListener;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU16, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use ipc_client::{Client, NoReply, Outcome, ProblemCode, SendError};
@@ -34,7 +35,7 @@ impl Installation {
         Server::builder(&self.home).name("localhost").bind(address).inbox(inbox).start().await.unwrap()
     }
 
-    /// A server with the durable inbox of one that was just stopped.
+    /// A server with a durable inbox, be it that of one that was just stopped.
     async fn serve_again(&self, address: &str) -> Server {
         loop {
             let server = Server::builder(&self.home).name("localhost").bind(address);
@@ -48,6 +49,18 @@ impl Installation {
 
     fn client(&self, server: &Server) -> Client {
         Client::builder(&self.home).server("localhost", server.address()).build().unwrap()
+    }
+}
+
+/// For a server that comes back to where it was: of no use to others meanwhile, be it to servers of other tests, which get the first
+/// free port of 3000 to 3999, or to connections that go out, which systems give higher ones.
+fn address_of_its_own() -> String {
+    static NEXT: AtomicU16 = AtomicU16::new(21_000);
+    loop {
+        let address = format!("127.0.0.1:{}", NEXT.fetch_add(1, Ordering::SeqCst));
+        if TcpListener::bind(&address).is_ok() {
+            return address;
+        }
     }
 }
 
@@ -147,9 +160,8 @@ async fn a_server_that_takes_less_at_once_gets_all_of_it() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_is_restarted_meanwhile_loses_and_doubles_nothing() {
     let installation = installation();
-    let server = Server::builder(&installation.home).name("localhost").bind("127.0.0.1:0");
-    let server = server.inbox(Inbox::durable()).start().await.unwrap();
-    let address = server.address().to_string();
+    let address = address_of_its_own();
+    let server = installation.serve_again(&address).await;
     let client = installation.client(&server);
     let (answered, mut answers) = tokio::sync::mpsc::unbounded_channel();
     let sending = tokio::spawn(async move {
@@ -202,9 +214,8 @@ async fn take_all(inbox: &Inbox, tasks: u32, messages: u32) {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_many_tasks_send_while_a_server_is_restarted_arrives_once_and_in_the_order_of_each() {
     let installation = installation();
-    let server = Server::builder(&installation.home).name("localhost").bind("127.0.0.1:0");
-    let server = server.inbox(Inbox::durable()).start().await.unwrap();
-    let address = server.address().to_string();
+    let address = address_of_its_own();
+    let server = installation.serve_again(&address).await;
     let client = installation.client(&server);
     let sent = Arc::new(AtomicU32::new(0));
     let senders = senders(&client, 40, 20, &sent);
