@@ -4,6 +4,7 @@
 //! `send_all` makes batches and hands them to the worker's thread; there they come here. What `send` is asked at the same
 //! moment comes from `combine`. How often one is sent is decided in `errand`.
 
+use std::fmt;
 use std::future::poll_fn;
 use std::mem;
 use std::pin::Pin;
@@ -35,6 +36,8 @@ pub(crate) struct Batch {
     doubt_end: usize,
     /// The inbox had no room for the rest a moment ago.
     is_refused_for_room: bool,
+    /// Sealed while the batch before it was on its way.
+    ready: Option<Box<Ready>>,
 }
 
 /// When one of many batches has its turn: once all of the one before it is answered.
@@ -57,12 +60,18 @@ impl Turn {
     }
 }
 
-/// A whole batch that was sealed while the one before it was on its way.
+/// The envelope of a whole batch.
 struct Ready {
     id: MessageId,
     sealed: Sealed,
     /// The session that is in it.
     session: Generation,
+}
+
+impl fmt::Debug for Ready {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ready").field("id", &self.id).finish_non_exhaustive()
+    }
 }
 
 /// A batch is sealed ahead if its messages have no more bytes: longer ones would hold up the thread, and are sealed while they
@@ -262,10 +271,8 @@ impl Sender {
         turn: Turn,
         done: &mut oneshot::Sender<T>,
     ) -> Result<(), SendError> {
-        let mut ready = None;
         if let Some(Before(mut before)) = turn.before {
-            // Who sends without a session yet has one when it is this batch's turn.
-            ready = self.make_ready(batch);
+            self.make_ready(batch);
             let learned = poll_fn(|cx| match done.poll_closed(cx) {
                 // Nobody waits for it any more.
                 Poll::Ready(()) => Poll::Ready(None),
@@ -278,7 +285,7 @@ impl Sender {
         }
         if !batch.is_answered() {
             let errand = Errand::new(Instant::now() + self.deadline, self.deadline, done);
-            self.submit_batch(batch, ready, &errand).await?;
+            self.submit_batch(batch, &errand).await?;
         }
         if batch.is_answered() {
             // Where none stands behind it, nobody needs to know.
@@ -288,12 +295,7 @@ impl Sender {
     }
 
     /// Sends what of a batch is open, until something becomes known of some of it.
-    async fn submit_batch(
-        &self,
-        batch: &mut Batch,
-        mut ready: Option<Ready>,
-        errand: &Errand<'_>,
-    ) -> Result<(), SendError> {
+    async fn submit_batch(&self, batch: &mut Batch, errand: &Errand<'_>) -> Result<(), SendError> {
         if mem::take(&mut batch.is_refused_for_room) {
             let left = errand.deadline_at.saturating_duration_since(Instant::now());
             let random = random().map_or(u32::MAX / 2, u32::from_be_bytes);
@@ -301,9 +303,8 @@ impl Sender {
                 errand.unless_given_up(sleep(pause)).await.map_err(|fault| fault.error)?;
             }
         }
-        let result = self
-            .persist(errand, async |used| self.batch_once(&mut *batch, ready.take(), errand, used).await)
-            .await;
+        let result =
+            self.persist(errand, async |used| self.batch_once(&mut *batch, errand, used).await).await;
         result.map_err(|error| if batch.is_in_doubt() { error.in_doubt() } else { error })
     }
 
@@ -317,7 +318,7 @@ impl Sender {
         permit: &SemaphorePermit<'_>,
     ) -> Result<(), Fault> {
         while !batch.is_answered() && !batch.is_refused_for_room {
-            self.pieces_once(batch, None, errand, used, permit).await?;
+            self.pieces_once(batch, errand, used, permit).await?;
         }
         Ok(())
     }
@@ -325,26 +326,24 @@ impl Sender {
     async fn batch_once(
         &self,
         batch: &mut Batch,
-        ready: Option<Ready>,
         errand: &Errand<'_>,
         used: &mut Generation,
     ) -> Result<(), Fault> {
         let permit = self.permit(&self.permits, errand).await?;
-        self.pieces_once(batch, ready, errand, used, &permit).await
+        self.pieces_once(batch, errand, used, &permit).await
     }
 
     /// Sends pieces of a batch, smaller ones where the server takes no larger ones, until something becomes known of a message.
     async fn pieces_once(
         &self,
         batch: &mut Batch,
-        mut ready: Option<Ready>,
         errand: &Errand<'_>,
         used: &mut Generation,
         permit: &SemaphorePermit<'_>,
     ) -> Result<(), Fault> {
         loop {
             let piece = batch.piece();
-            let fault = match self.piece_once(batch, (&piece, ready.take()), errand, used, permit).await {
+            let fault = match self.piece_once(batch, &piece, errand, used, permit).await {
                 Ok(true) => return Ok(()),
                 Ok(false) => return Err(no_room()),
                 Err(fault) => fault,
@@ -373,16 +372,25 @@ impl Sender {
     }
 
     /// Seals all of a batch ahead, where it is short.
-    fn make_ready(&self, batch: &Batch) -> Option<Ready> {
-        let is_short = batch.bytes <= READY_BYTES_MAX && batch.piece_max.is_none();
-        let piece = if is_short { batch.piece() } else { Vec::new() };
-        if piece.len() < 2 || piece.len() < batch.len() {
-            return None;
+    fn make_ready(&self, batch: &mut Batch) {
+        let piece = batch.piece();
+        let is_whole = piece.len() == batch.len() && piece.len() > 1;
+        if is_whole && batch.bytes <= READY_BYTES_MAX && !self.is_ready(batch, &piece) {
+            // What fails here fails again, or not, when it is its turn.
+            batch.ready = self.seal_piece(batch, &piece).ok().map(Box::new);
+            if let Some(ready) = &mut batch.ready {
+                ready.sealed.finish();
+            }
         }
-        // What fails here fails again, or not, when it is its turn.
-        let mut ready = self.seal_piece(batch, &piece).ok()?;
-        ready.sealed.finish();
-        Some(ready)
+    }
+
+    /// Whether what is sealed of a batch is this piece of it, with the session of now and a time that is near.
+    fn is_ready(&self, batch: &Batch, piece: &[usize]) -> bool {
+        batch.ready.as_ref().is_some_and(|ready| {
+            piece.len() == batch.len()
+                && ready.session == self.session.generation()
+                && ready.sealed.is_fresh()
+        })
     }
 
     /// Seals messages, as far as they are not sealed while they are sent.
@@ -399,7 +407,7 @@ impl Sender {
     async fn piece_once(
         &self,
         batch: &mut Batch,
-        (piece, ready): (&[usize], Option<Ready>),
+        piece: &[usize],
         errand: &Errand<'_>,
         used: &mut Generation,
         permit: &SemaphorePermit<'_>,
@@ -412,13 +420,9 @@ impl Sender {
             batch.settle(position, if sent.duplicate { Fate::Duplicate } else { Fate::Sent });
             return Ok(true);
         }
-        let is_good = |ready: &Ready| {
-            piece.len() == batch.len()
-                && ready.session == self.session.generation()
-                && ready.sealed.is_fresh()
-        };
-        let Ready { id, sealed, session } = match ready.filter(is_good) {
-            Some(ready) => ready,
+        let ready = if self.is_ready(batch, piece) { batch.ready.take() } else { None };
+        let Ready { id, sealed, session } = match ready {
+            Some(ready) => *ready,
             None => self.seal_piece(batch, piece)?,
         };
         *used = session;

@@ -44,9 +44,7 @@ impl Envelope {
         let memory = Memory(rest.split_off(rest.len()));
         (Envelope(Some(Unsent { rest, sealing, sealed: 0 })), memory)
     }
-}
 
-impl Envelope {
     /// Seals all of it now, so that it can go out at once.
     pub(crate) fn finish(&mut self) {
         if let Some(Unsent { rest, sealing, sealed }) = &mut self.0
