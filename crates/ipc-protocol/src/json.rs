@@ -13,11 +13,11 @@ pub const DEPTH_MAX: usize = 128;
 
 /// A JSON text that is refused: why, and where.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{kind} at byte {offset}")]
+#[error("{kind}, at byte {}", .offset + 1)]
 pub struct JsonError {
     /// Why.
     pub kind: JsonErrorKind,
-    /// Where, in bytes from the start of the text.
+    /// Where: how many bytes of the text stand before it.
     pub offset: usize,
 }
 
@@ -31,6 +31,9 @@ pub enum JsonErrorKind {
     /// Not JSON (RFC 8259), `NaN` and `Infinity` included.
     #[error("text that is not JSON")]
     Syntax,
+    /// JSON as far as it goes, but it ends too early: an empty text, `{"a":`, `[1`.
+    #[error("text that ends in the middle of a JSON value")]
+    Truncated,
     /// A member name that its object has already, compared after unescaping.
     #[error("a member name that its object has already")]
     DuplicateName,
@@ -304,9 +307,13 @@ impl<'a> Scanner<'a> {
     }
 
     fn word(&mut self, word: &str) -> Result<(), JsonError> {
-        if self.text.as_bytes()[self.at..].starts_with(word.as_bytes()) {
+        let rest = &self.text.as_bytes()[self.at..];
+        if rest.starts_with(word.as_bytes()) {
             self.at += word.len();
             return Ok(());
+        }
+        if word.as_bytes().starts_with(rest) {
+            self.at = self.text.len();
         }
         self.fail(JsonErrorKind::Syntax)
     }
@@ -332,6 +339,10 @@ impl<'a> Scanner<'a> {
     }
 
     fn fail<T>(&self, kind: JsonErrorKind) -> Result<T, JsonError> {
+        let kind = match kind {
+            JsonErrorKind::Syntax if self.at == self.text.len() => JsonErrorKind::Truncated,
+            kind => kind,
+        };
         Err(JsonError { kind, offset: self.at })
     }
 }
@@ -403,13 +414,7 @@ mod tests {
     #[test]
     fn what_is_not_json_is_refused() {
         for text in [
-            "",
-            " ",
-            "{",
             "}",
-            "[",
-            "[1",
-            "[1,",
             "[1,]",
             "[,1]",
             "{\"a\"}",
@@ -423,19 +428,12 @@ mod tests {
             "-Infinity",
             "nan",
             "01",
-            "-",
             "+1",
-            "1.",
             ".5",
-            "1e",
-            "1e+",
             "0x10",
             "--1",
-            "tru",
             "nulll",
             "1 2",
-            "\"",
-            "\"\\",
             "\"\\x\"",
             "\"\\u12\"",
             "\"\\u12g4\"",
@@ -448,6 +446,47 @@ mod tests {
         ] {
             assert_eq!(refusal(text), Some(JsonErrorKind::Syntax), "{text:?}");
         }
+    }
+
+    #[test]
+    fn a_text_that_ends_too_early_is_told_apart() {
+        for text in [
+            "",
+            " ",
+            "{",
+            "[",
+            "[1",
+            "[1,",
+            "-",
+            "1.",
+            "1e",
+            "1e+",
+            "tru",
+            "\"",
+            "\"\\",
+            "{\"a\"",
+            "{\"a\":",
+            "{\"a\": ",
+            "{\"a\":1",
+            "{\"a\":1,",
+            "[tru",
+            "\"\\u12",
+            "{\"a\":{\"b\":[1]",
+        ] {
+            let error = check_json(text.as_bytes()).unwrap_err();
+            assert_eq!(error, JsonError { kind: JsonErrorKind::Truncated, offset: text.len() }, "{text:?}");
+        }
+        // What is wrong before the end is what counts.
+        for text in ["[truf", "nul]", "{\"a\" 1", "\"a\n", "1 2"] {
+            assert_eq!(refusal(text), Some(JsonErrorKind::Syntax), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn an_error_says_what_and_where_counted_as_people_count() {
+        let told = |text: &str| check_json(text.as_bytes()).unwrap_err().to_string();
+        assert_eq!(told("{a:1}"), "text that is not JSON, at byte 2");
+        assert_eq!(told("{\"a\":1"), "text that ends in the middle of a JSON value, at byte 7");
     }
 
     #[test]

@@ -44,7 +44,7 @@ pub use json::{DEPTH_MAX, JsonError, JsonErrorKind, check_json};
 pub use message_id::{MessageId, MessageIdError};
 pub use problem::{Problem, ProblemCode, Remedy};
 pub use route::Route;
-pub use transport::{Protocol, ProtocolError};
+pub use transport::{Protocol, ProtocolError, is_loopback};
 
 /// The value of `v` in every frame.
 pub const PROTOCOL_VERSION: u32 = 1;
