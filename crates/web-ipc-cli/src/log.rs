@@ -16,15 +16,16 @@ use crate::out::printable;
 /// The crates of this workspace; for all others only warnings are shown unless more is asked for.
 const OWN_CRATES: [&str; 2] = ["ipc_", "web_ipc"];
 
-/// Starts the log. `$RUST_LOG` wins over `level`; the line that ends a command is always shown.
-pub(crate) fn start(level: LogLevel) {
+/// Starts the log. A `level` that was given wins over `$RUST_LOG`, and that over the default; the line that ends a command is
+/// always shown.
+pub(crate) fn start(level: Option<LogLevel>) {
     let mut builder = Builder::new();
-    match std::env::var("RUST_LOG") {
-        Ok(filters) if !filters.is_empty() => {
+    match (level, std::env::var("RUST_LOG")) {
+        (None, Ok(filters)) if !filters.is_empty() => {
             builder.parse_filters(&filters);
         }
-        _ => {
-            let (own, others) = filters(level);
+        (level, _) => {
+            let (own, others) = filters(level.unwrap_or(LogLevel::Info));
             builder.filter_level(others);
             for own_crate in OWN_CRATES {
                 builder.filter_module(own_crate, own);

@@ -4,9 +4,11 @@
 //! goes on and ends as it would have.
 
 use std::fmt;
-use std::io::{self, Write};
+use std::io::{self, IsTerminal as _, Write};
 
 use crate::error::Failure;
+use crate::escape;
+pub(crate) use crate::escape::printable;
 
 /// Prints one line.
 ///
@@ -15,6 +17,17 @@ use crate::error::Failure;
 pub(crate) fn say(line: fmt::Arguments<'_>) -> Result<(), Failure> {
     let mut stdout = io::stdout().lock();
     accept(writeln!(stdout, "{line}").and_then(|()| stdout.flush()))
+}
+
+/// Prints a line of JSON; on a terminal with what it would take as a command, or not show, escaped.
+///
+/// # Errors
+/// As [`say`].
+pub(crate) fn say_json(line: &str) -> Result<(), Failure> {
+    match io::stdout().is_terminal() {
+        true => say(format_args!("{}", escape::json_line(line))),
+        false => say(format_args!("{line}")),
+    }
 }
 
 /// Prints a text that ends its own lines.
@@ -35,18 +48,6 @@ fn accept(written: io::Result<()>) -> Result<(), Failure> {
     }
 }
 
-/// A text with its control characters escaped: it stays on its line, and no terminal takes it as a command.
-pub(crate) fn printable(text: &str) -> String {
-    text.chars().fold(String::with_capacity(text.len()), |mut shown, character| {
-        if character.is_control() {
-            shown.extend(character.escape_default());
-        } else {
-            shown.push(character);
-        }
-        shown
-    })
-}
-
 /// `1 message`, `2 messages`.
 pub(crate) fn counted(count: u32, what: &str) -> String {
     if count == 1 { format!("{count} {what}") } else { format!("{count} {what}s") }
@@ -60,11 +61,6 @@ mod tests {
     fn a_reader_that_has_gone_away_is_no_failure_and_a_full_disk_is() {
         assert!(accept(Err(io::ErrorKind::BrokenPipe.into())).is_ok());
         assert!(accept(Err(io::ErrorKind::StorageFull.into())).is_err());
-    }
-
-    #[test]
-    fn control_characters_are_escaped_and_nothing_else() {
-        assert_eq!(printable("' é\\ 李\n\u{1b}[31m"), "' é\\ 李\\n\\u{1b}[31m");
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! has ended well. What was not acknowledged when it stops is kept by a durable inbox and handed out again; an inbox in
 //! memory is emptied first.
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal as _, Write};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::pin::pin;
@@ -24,6 +24,7 @@ use tokio::task::JoinSet;
 
 use crate::args::{InboxKind, Serve};
 use crate::error::{Failure, Verdict};
+use crate::escape::{self, JsonName};
 use crate::home::{self, peer_name};
 use crate::signals::{self, EndSignals};
 
@@ -119,7 +120,10 @@ async fn print_all(server: &Server, mut signals: EndSignals, is_durable: bool) -
 
 /// Prints messages, and acknowledges them when they are flushed.
 async fn print(deliveries: Vec<Delivery>) -> io::Result<()> {
-    let lines: String = deliveries.iter().map(line).collect();
+    let mut lines: String = deliveries.iter().map(line).collect();
+    if io::stdout().is_terminal() {
+        lines = escape::json_line(&lines).into_owned();
+    }
     // Not on this thread: a reader that is slow must not keep a signal from being heard.
     let write = move || {
         let mut stdout = io::stdout().lock();
@@ -139,7 +143,7 @@ fn line(delivery: &Delivery) -> String {
     #[derive(serde::Serialize)]
     struct Line<'a> {
         id: String,
-        user: &'a str,
+        user: JsonName<'a>,
         at: String,
         /// How often it was printed before, where it may have been.
         #[serde(skip_serializing_if = "is_first")]
@@ -150,7 +154,8 @@ fn line(delivery: &Delivery) -> String {
     let line = body.and_then(|body| {
         let (id, at) = (delivery.id().to_string(), rfc_3339(delivery.received_at()));
         let redelivered = delivery.redeliveries();
-        serde_json::to_string(&Line { id, user: delivery.user(), at, redelivered, body })
+        let user = JsonName(delivery.user());
+        serde_json::to_string(&Line { id, user, at, redelivered, body })
     });
     // A body was checked before it was accepted; one with line breaks between its members is still one line.
     let line = line.unwrap_or_else(|_| json!({"id": delivery.id().to_string()}).to_string());

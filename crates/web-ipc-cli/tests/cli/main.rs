@@ -9,6 +9,7 @@ mod compare;
 mod pipeline;
 mod process;
 mod run;
+mod terminal;
 
 use std::path::{Path, PathBuf};
 use std::{env, fs};
