@@ -10,6 +10,8 @@ use actix_web::http::{Method, StatusCode};
 use actix_web::{HttpRequest, HttpResponse};
 use ipc_protocol::{DUPLICATE_HEADER, PROBLEM_TYPE, Problem, ProblemCode, RAW_ENVELOPE_TYPE, SUBMIT_TEXT};
 
+use crate::reply_body::ReplyBody;
+
 /// Characters of a path that the log gets.
 const SHORT_CHARS: usize = 200;
 
@@ -87,7 +89,7 @@ pub(crate) fn mark_duplicate(response: &mut HttpResponse) {
 }
 
 /// The answer 200 with an envelope.
-pub(crate) fn envelope(envelope: Vec<u8>, is_raw: bool) -> HttpResponse {
+pub(crate) fn envelope(envelope: ReplyBody, is_raw: bool) -> HttpResponse {
     let content_type = if is_raw { RAW_ENVELOPE_TYPE } else { "text/plain; charset=utf-8" };
     HttpResponse::Ok().content_type(content_type).body(envelope)
 }

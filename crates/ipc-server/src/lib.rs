@@ -54,6 +54,7 @@ mod listen;
 mod logins;
 mod peer;
 mod receive;
+mod reply_body;
 mod request_body;
 mod routes;
 mod server;

@@ -18,7 +18,7 @@ use crate::budget::{Budget, Held};
 use crate::deadline::Watch;
 
 /// Bytes of a body that need none of the budget: most bodies are shorter, and so much each connection may have.
-const FREE_BYTES: usize = 64 * 1024;
+pub(crate) const FREE_BYTES: usize = 64 * 1024;
 
 /// An envelope longer than this is opened on a thread that may block: 16 MiB take milliseconds, for which other connections
 /// would wait. A raw one was hashed while it arrived, which is most of the work; text has still to be decoded and hashed.

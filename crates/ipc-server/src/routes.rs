@@ -16,8 +16,10 @@ use ipc_store::StoreError;
 use zeroize::Zeroizing;
 
 use crate::answer::{Refusal, accepted, answer, envelope, mark_duplicate};
+use crate::budget::Held;
 use crate::peer::Peer;
-use crate::receive::{Envelope, receive};
+use crate::receive::{Envelope, FREE_BYTES, receive};
+use crate::reply_body::ReplyBody;
 use crate::session::{LastSession, Session};
 use crate::state::{State, random_iv, unix_secs};
 
@@ -160,6 +162,12 @@ async fn log_in(
 
 /// The answer 200 with a reply in an envelope.
 fn sealed_reply(body: &str, id: MessageId, is_raw: bool, state: &State) -> Result<HttpResponse, Refusal> {
+    let mut reservation = Held::nothing(&state.budget);
+    // Until the peer has taken it, a long reply is as much memory as a long body.
+    if body.len() > FREE_BYTES && !reservation.grow_to(body.len()) {
+        let detail = "the server has no memory for a reply as long as this at the moment";
+        return Err(Refusal::new(ProblemCode::Unavailable, detail).retry_after(COME_AGAIN));
+    }
     let mut plaintext = Zeroizing::new(Vec::new());
     write_frame(&mut plaintext, REPLY_ADDRESS, id, None, body);
     let (now_secs, iv) = (unix_secs(SystemTime::now()), random_iv().map_err(no_random_bytes)?);
@@ -168,7 +176,7 @@ fn sealed_reply(body: &str, id: MessageId, is_raw: bool, state: &State) -> Resul
     } else {
         state.envelope_keys.seal_base64url(&plaintext, now_secs, iv).into_bytes()
     };
-    Ok(envelope(token, is_raw))
+    Ok(envelope(ReplyBody::new(token, reservation), is_raw))
 }
 
 /// What is known of a message, or of a batch of them, once it has been admitted.
