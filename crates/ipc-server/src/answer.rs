@@ -15,6 +15,9 @@ use crate::reply_body::ReplyBody;
 /// Characters of a path that the log gets.
 const SHORT_CHARS: usize = 200;
 
+/// When a client that found the inbox full, or the server stopping, may come again.
+pub(crate) const COME_AGAIN: Duration = Duration::from_secs(1);
+
 /// A request that is refused.
 #[derive(Debug)]
 pub(crate) struct Refusal {
@@ -68,6 +71,17 @@ impl Refusal {
         }
         response.body(Problem::new(self.code, self.detail.as_ref()).to_json())
     }
+}
+
+/// The refusal of everything while the server stops.
+pub(crate) fn shutting_down() -> Refusal {
+    Refusal::new(ProblemCode::ShuttingDown, "the server is stopping").retry_after(COME_AGAIN)
+}
+
+/// The refusal where the server failed in a way of its own, which the log gets.
+pub(crate) fn internal(what: &str, error: impl Display) -> Refusal {
+    log::error!("{what}: {error}");
+    Refusal::new(ProblemCode::InternalError, "the server failed; its log says how")
 }
 
 /// The answer 200 to a message.

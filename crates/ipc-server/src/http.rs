@@ -205,7 +205,9 @@ fn begun(request: &mut ServiceRequest) -> Option<Rc<Watch>> {
 
 /// What a client is told that asks, with `Expect: 100-continue`, whether to send its body.
 fn expected(request: Request, state: &State) -> Result<Request, Response<BoxBody>> {
-    let Some(refusal) = state.limits.announced_too_long(&request.head().headers) else { return Ok(request) };
+    let Some(refusal) = state.limits.of(request.path()).announced_too_long(&request.head().headers) else {
+        return Ok(request);
+    };
     if let Some(watch) = request.conn_data::<Rc<Watch>>() {
         watch.close_soon();
     }

@@ -37,6 +37,7 @@
 //! # }
 //! ```
 
+mod admit;
 mod answer;
 mod attempts;
 pub mod blocking;

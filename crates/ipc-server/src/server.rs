@@ -12,7 +12,7 @@ use ipc_home::{Home, PeerName};
 use ipc_inbox::{DurableInbox, Inbox, InboxChoice};
 use ipc_protocol::Protocol;
 use ipc_store::{SqliteUserStore, UserStore};
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
 
 use crate::attempts::Attempts;
 use crate::budget::Budget;
@@ -167,6 +167,10 @@ fn run(
     });
 }
 
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
 /// Reads what the server needs, and listens last: who can connect is served.
 async fn prepare(
     builder: ServerBuilder,
@@ -206,6 +210,8 @@ async fn prepare(
             body_timeout: builder.body_timeout,
         },
         budget: Budget::new(builder.bodies_bytes_max),
+        // The others are for the connections.
+        long_envelopes: Arc::new(Semaphore::new((cores() / 2).max(1))),
         inbox_wait: builder.inbox_wait,
         reply_wait_max: builder.reply_wait_max,
         batch_messages_max: builder.batch_messages_max,
