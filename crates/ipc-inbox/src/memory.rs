@@ -360,6 +360,17 @@ impl InboxBackend for Memory {
         self.room.close();
         self.arrived.close();
     }
+
+    fn waiting(&self) -> Pending<'_, u64> {
+        Pending::ready(self.state().waiting.len() as u64)
+    }
+
+    fn finish(&self) -> Pending<'_, u64> {
+        self.close();
+        let lost = std::mem::take(&mut self.state().waiting);
+        self.replies.end_all_waits(NoReply::NotGiven);
+        Pending::ready(lost.len() as u64)
+    }
 }
 
 impl Memory {

@@ -106,6 +106,21 @@ impl Replies {
         }
     }
 
+    /// Tells everybody who waits for any reply that there is none now.
+    pub(crate) fn end_all_waits(&self, reason: NoReply) {
+        let mut ended = Vec::new();
+        self.state().requests.retain(|_, slot| match slot {
+            Slot::Waiting(waiting) => {
+                ended.append(waiting);
+                false
+            }
+            Slot::Settled(_) => true,
+        });
+        for sender in ended {
+            let _gone = sender.send(Err(reason));
+        }
+    }
+
     fn forget(&self, state: &mut State, now: Instant) {
         while let Some((settled_at, request)) = state.settled.front() {
             let is_due = now.saturating_duration_since(*settled_at) >= self.kept_for;

@@ -366,6 +366,16 @@ impl InboxBackend for Durable {
         // Without the thread it is closed already.
         let _gone = self.commands.send(Command::Close);
     }
+
+    fn waiting(&self) -> Pending<'_, u64> {
+        let answer = self.send(|done| Command::Waiting { done });
+        Pending::later(async { answer.await.unwrap_or(0) })
+    }
+
+    fn finish(&self) -> Pending<'_, u64> {
+        let answer = self.send(|done| Command::Finish { done });
+        Pending::later(async { answer.await.unwrap_or(0) })
+    }
 }
 
 impl fmt::Debug for Durable {
