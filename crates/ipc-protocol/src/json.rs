@@ -58,6 +58,19 @@ pub fn check_json(text: &[u8]) -> Result<&str, JsonError> {
     Ok(text)
 }
 
+/// Checks a JSON text that is to be the body of a frame: the rules are those of [`check_json`], with one level less.
+///
+/// # Errors
+/// The first [`JsonError`] in it.
+pub fn check_body(text: &str) -> Result<(), JsonError> {
+    let mut scanner = Scanner::new(text);
+    scanner.skip_space();
+    // The frame around it is the first level.
+    scanner.value(2)?;
+    scanner.skip_space();
+    if scanner.at == text.len() { Ok(()) } else { scanner.fail(JsonErrorKind::Syntax) }
+}
+
 /// Checks a text and hands each member of its top-level object to `member`: the name, unescaped, and the value as
 /// it stands in the text. For a text that is no object `member` is never called.
 pub(crate) fn check_members<'a>(
@@ -398,6 +411,17 @@ mod tests {
         ] {
             assert_eq!(refusal(text), None, "{text}");
         }
+    }
+
+    #[test]
+    fn a_body_has_one_level_less_than_a_text() {
+        let nested = |levels: usize| format!("{}{}", "[".repeat(levels), "]".repeat(levels));
+        assert!(check_json(nested(DEPTH_MAX).as_bytes()).is_ok());
+        assert!(check_body(&nested(DEPTH_MAX - 1)).is_ok());
+        assert_eq!(check_body(&nested(DEPTH_MAX)).unwrap_err().kind, JsonErrorKind::TooDeep);
+        assert_eq!(check_body("{\"a\":1,\"a\":2}").unwrap_err().kind, JsonErrorKind::DuplicateName);
+        assert_eq!(check_body(" {} {}").unwrap_err().kind, JsonErrorKind::Syntax);
+        assert!(check_body(" {\"a\":1}\n").is_ok());
     }
 
     #[test]
