@@ -203,7 +203,7 @@ async fn ask(request: &HttpRequest, payload: web::Payload, state: &State) -> Res
         .map_err(|_| {
             Refusal::new(ProblemCode::NoReplyInTime, format!("no reply within {} s", wait.as_secs()))
         })?
-        .map_err(no_reply)?;
+        .map_err(|error| if state.is_stopping() { come_again_or(error) } else { no_reply(error) })?;
     let mut response = sealed_reply(&reply, id, is_raw, state)?;
     if put == Put::Duplicate {
         mark_duplicate(&mut response);
@@ -291,6 +291,11 @@ fn no_reply(error: NoReply) -> Refusal {
         }
         _ => Refusal::new(ProblemCode::ReplyForgotten, "the reply to this request is not kept any more"),
     }
+}
+
+/// Of a server that stops: a reply there may be yet, from the next one.
+fn come_again_or(error: NoReply) -> Refusal {
+    if error == NoReply::Unavailable { shutting_down() } else { no_reply(error) }
 }
 
 fn no_random_bytes(error: impl std::fmt::Display) -> Refusal {

@@ -92,6 +92,71 @@ async fn a_request_that_is_dropped_is_told_at_once() {
 }
 
 #[tokio::test]
+async fn a_reply_that_no_client_would_take_is_refused_where_it_is_made() {
+    use serde_json::value::RawValue;
+    let server = builder().start().await.unwrap();
+    let session = admin_session(&server).await;
+    let mut connection = connect(&server).await;
+    let deep = format!("{{\"a\":{}{}}}", "[".repeat(127), "]".repeat(127));
+    for (bad, told) in [
+        (r#"{"n":123456789012345678901234567890}"#, "an integer that does not fit 64 bits"),
+        (r#"{"a":1,"a":2}"#, "a member name that its object has already"),
+        (r#"{"n":1e999}"#, "a number beyond the range of a double"),
+        (r#"{"s":"\ud800"}"#, "half of a surrogate pair"),
+        (&deep, "more than 128 nested levels"),
+    ] {
+        let work = async {
+            let reply: &RawValue = serde_json::from_str(bad).unwrap();
+            let delivery = server.inbox().recv().await.unwrap();
+            while !delivery.is_awaited() {
+                tokio::task::yield_now().await;
+            }
+            delivery.reply(reply).await.unwrap_err().to_string()
+        };
+        let (answer, error) = tokio::join!(ask(&mut connection, new_id(), &session, ""), work);
+        answer.is_refusal(ProblemCode::NotAnswered);
+        assert!(error.contains("breaks the protocol's rules for JSON") && error.contains(told), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_stop_waits_for_replies() {
+    let server = builder().start().await.unwrap();
+    let session = admin_session(&server).await;
+    let mut connection = connect(&server).await;
+    let work = async {
+        let first = server.inbox().recv().await.unwrap();
+        server.begin_stop();
+        first.reply(&json!({"n": 1})).await.unwrap();
+        server.stop().await;
+    };
+    let (answer, ()) = tokio::join!(ask(&mut connection, new_id(), &session, ""), work);
+    assert_eq!(reply_in(&answer), r#"{"n":1}"#);
+    assert!(server.inbox().recv().await.is_none(), "the inbox is closed");
+    assert!(connection.read_response().await.is_err(), "and the connection too");
+}
+
+#[tokio::test]
+async fn whoever_waits_for_a_durable_inbox_that_ends_is_told_to_come_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let inbox = ipc_server::Inbox::durable().open(directory.path().join("inbox.db")).await.unwrap();
+    let server = builder().inbox(inbox.inbox().clone()).start().await.unwrap();
+    let session = admin_session(&server).await;
+    let mut connection = connect(&server).await;
+    let ending = async {
+        while server.inbox().waiting().await == 0 {
+            tokio::task::yield_now().await;
+        }
+        server.begin_stop();
+        assert_eq!(server.inbox().finish().await, 1);
+    };
+    let (answer, ()) = tokio::join!(ask(&mut connection, new_id(), &session, ""), ending);
+    answer.is_refusal(ProblemCode::ShuttingDown);
+    assert_eq!(answer.header("retry-after"), Some("1"));
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn a_message_that_was_no_request_has_no_reply_to_ask_for() {
     let server = builder().start().await.unwrap();
     let session = admin_session(&server).await;
