@@ -150,15 +150,21 @@ fn run(
     started: oneshot::Sender<Result<Started, StartError>>,
 ) {
     actix_rt::System::new().block_on(async move {
-        let (server, state) = match prepare(builder, &name, address).await {
-            Ok((server, state, address)) => {
+        // Before anything is read of it, and until the thread ends: the home is not moved away under a server.
+        let held = builder.home.hold().map_err(StartError::from);
+        let prepared = match held {
+            Ok(in_use) => prepare(builder, &name, address).await.map(|prepared| (prepared, in_use)),
+            Err(error) => Err(error),
+        };
+        let (server, state, _in_use) = match prepared {
+            Ok(((server, state, address), in_use)) => {
                 let handle = server.handle();
                 let name = name.to_string();
                 if started.send(Ok(Started { name, address, state: state.clone(), handle })).is_err() {
                     // Whoever asked for the server has gone.
                     return;
                 }
-                (server, state)
+                (server, state, in_use)
             }
             Err(error) => {
                 // Nobody may be left to hear it.
@@ -198,7 +204,7 @@ async fn prepare(
     let (inbox, durable_inbox) = match builder.inbox.clone().unwrap_or_default() {
         InboxChoice::Open(inbox) => (inbox, None),
         InboxChoice::Durable(options) => {
-            let durable = options.open(home.inbox_db()).await?;
+            let durable = options.open(home.inbox_db_checked()?).await?;
             (durable.inbox().clone(), Some(durable))
         }
     };
