@@ -253,7 +253,7 @@ const ANOTHER_DIRECTORY: &str = "give another directory with --home DIR";
 /// The bit of a directory in which everybody may put something, and remove only their own.
 const STICKY: u32 = 0o1000;
 
-fn own_uid() -> u32 {
+pub(crate) fn own_uid() -> u32 {
     rustix::process::geteuid().as_raw()
 }
 
