@@ -255,14 +255,10 @@ fn stale_detail(sealed_at_secs: u64, now_secs: u64, freshness: Freshness) -> Str
     let (age, ahead) = (now_secs.saturating_sub(sealed_at_secs), sealed_at_secs.saturating_sub(now_secs));
     if age > 0 {
         let age_max = freshness.age_secs_max;
-        format!(
-            "the envelope was sealed {age} s ago by the server's clock, which takes {age_max} s: set both clocks"
-        )
+        format!("the envelope was sealed {age} s ago by the server's clock; {age_max} s are allowed")
     } else {
         let ahead_max = freshness.ahead_secs_max;
-        format!(
-            "the envelope was sealed {ahead} s ahead of the server's clock, which takes {ahead_max} s: set both clocks"
-        )
+        format!("the envelope was sealed {ahead} s ahead of the server's clock; {ahead_max} s are allowed")
     }
 }
 
