@@ -14,7 +14,7 @@ const DAY_SECS: u64 = 24 * 60 * 60;
 
 /// Issues the certificate.
 pub(crate) fn run(explicit_home: Option<&Path>, certs: &Certs) -> Result<Verdict, Failure> {
-    let home = Home::open(locate(explicit_home)?)?;
+    let home = Home::open_as_configured(locate(explicit_home)?)?;
     let mut request = CertificateRequest::new(&certs.name, InitOptions::now().now_secs);
     request.alt_names = &certs.alt_names;
     request.force = certs.force;
