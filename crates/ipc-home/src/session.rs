@@ -13,10 +13,10 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
-use crate::error::own_uid;
 use crate::file::{
     DIRECTORY_MODE, make_private_directory, read_secret, refuse_open_mode, write_secret_atomically,
 };
+use crate::trust::own_uid;
 use crate::{Home, HomeError};
 
 /// What the name of the lock of a login has, and that of the kept session beside it has not.
