@@ -92,7 +92,7 @@ fn a_second_signal_at_a_durable_inbox_loses_nothing() {
     server.wait_for_log("stopping: 2 messages in hand are given to the command first");
     server.signal("-TERM");
     let log = server.ended_with(143);
-    let told = "ended by a second signal; 2 commands ended with it; 2 messages in hand come again";
+    let told = "ended by a second signal; 2 commands ended with it; 2 messages in hand: what had a try left comes again";
     assert!(log.contains(told), "{log}");
 
     let mut server = Server::start(&world, &["--inbox", "durable"]);
