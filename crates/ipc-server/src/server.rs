@@ -12,7 +12,7 @@ use ipc_home::{Home, PeerName};
 use ipc_inbox::{DurableInbox, Inbox, InboxChoice};
 use ipc_protocol::Protocol;
 use ipc_store::{SqliteUserStore, UserStore};
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
 
 use crate::attempts::Attempts;
 use crate::budget::Budget;
@@ -150,15 +150,21 @@ fn run(
     started: oneshot::Sender<Result<Started, StartError>>,
 ) {
     actix_rt::System::new().block_on(async move {
-        let (server, state) = match prepare(builder, &name, address).await {
-            Ok((server, state, address)) => {
+        // Before anything is read of it, and until the thread ends: the home is not moved away under a server.
+        let held = builder.home.hold().map_err(StartError::from);
+        let prepared = match held {
+            Ok(in_use) => prepare(builder, &name, address).await.map(|prepared| (prepared, in_use)),
+            Err(error) => Err(error),
+        };
+        let (server, state, _in_use) = match prepared {
+            Ok(((server, state, address), in_use)) => {
                 let handle = server.handle();
                 let name = name.to_string();
                 if started.send(Ok(Started { name, address, state: state.clone(), handle })).is_err() {
                     // Whoever asked for the server has gone.
                     return;
                 }
-                (server, state)
+                (server, state, in_use)
             }
             Err(error) => {
                 // Nobody may be left to hear it.
@@ -171,6 +177,10 @@ fn run(
         }
         state.inbox.close();
     });
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
 }
 
 /// Reads what the server needs, and listens last: who can connect is served.
@@ -194,7 +204,7 @@ async fn prepare(
     let (inbox, durable_inbox) = match builder.inbox.clone().unwrap_or_default() {
         InboxChoice::Open(inbox) => (inbox, None),
         InboxChoice::Durable(options) => {
-            let durable = options.open(home.inbox_db()).await?;
+            let durable = options.open(home.inbox_db_checked()?).await?;
             (durable.inbox().clone(), Some(durable))
         }
     };
@@ -212,6 +222,8 @@ async fn prepare(
             body_timeout: builder.body_timeout,
         },
         budget: Budget::new(builder.bodies_bytes_max),
+        // The others are for the connections.
+        long_envelopes: Arc::new(Semaphore::new((cores() / 2).max(1))),
         inbox_wait: builder.inbox_wait,
         reply_wait_max: builder.reply_wait_max,
         batch_messages_max: builder.batch_messages_max,

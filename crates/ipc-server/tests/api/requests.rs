@@ -193,3 +193,43 @@ async fn a_hundred_requests_wait_on_one_worker() {
         assert_eq!(caller.await.unwrap(), "{}");
     }
 }
+
+#[tokio::test]
+async fn long_replies_that_nobody_takes_share_the_memory_of_long_bodies() {
+    let server = builder().bodies_bytes_max(9_000_000).start().await.unwrap();
+    let session = admin_session(&server).await;
+    let reply = serde_json::json!({"text": "x".repeat(8_000_000)});
+    let answering = async {
+        for _ in 0..2 {
+            server.inbox().recv().await.unwrap().reply(&reply).await.unwrap();
+        }
+    };
+    let id = new_id();
+    let asking = async {
+        // More than fits into the sockets between, and nobody reads it.
+        let mut idle = connect(&server).await;
+        let route = Route::MessageRequest;
+        let envelope = sealed(route, new_id(), Some(&session), "{}");
+        let head = format!(
+            "POST {} HTTP/1.1\r\nhost: x\r\ncontent-type: application/octet-stream\r\ncontent-length: {}\r\n\r\n",
+            route.path(),
+            envelope.len()
+        );
+        idle.write(&[head.as_bytes(), &envelope].concat()).await.unwrap();
+        // The head of the answer says that it has begun.
+        assert_eq!(idle.read_head().await.unwrap().status, 200);
+        let mut other = connect(&server).await;
+        let answer = other.post(route, &sealed(route, id, Some(&session), "{}")).await;
+        answer.is_refusal(ProblemCode::Unavailable);
+        assert_eq!(answer.header("retry-after"), Some("1"));
+        drop(idle);
+        loop {
+            let answer = other.post(route, &sealed(route, id, Some(&session), "{}")).await;
+            if answer.status != 503 {
+                break reply_in(&answer);
+            }
+        }
+    };
+    let (reply_got, ()) = tokio::join!(asking, answering);
+    assert_eq!(reply_got, reply.to_string(), "it was kept");
+}
