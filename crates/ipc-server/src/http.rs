@@ -24,6 +24,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::server::TlsStream;
 
 use crate::answer::{answer, refuse};
+use crate::answer_body::AnswerBody;
 use crate::crowd::{Crowd, Member};
 use crate::deadline::{Timed, Times, Watch};
 use crate::handshake::{Acceptor, Lines};
@@ -154,24 +155,26 @@ fn http1<S: AsyncRead + AsyncWrite + Unpin + 'static>(
     Error = DispatchError,
     InitError = (),
 > {
-    let (gate, expectations) = (state.clone(), state.clone());
+    let (shared, expectations) = (Rc::new(state.clone()), state.clone());
     let app = App::new().app_data(state).configure(routes::configure).wrap_fn(move |mut request, routes| {
         let watch = begun(&mut request);
         // In one place for all routes, those included that are none.
-        let answered = match Peer::of(request.request(), &gate.transport, Instant::now()) {
+        let answered = match Peer::of(request.request(), &shared.transport, Instant::now()) {
             Ok(_) => Either::Left(routes.call(request)),
             Err(refusal) => {
                 let response = answer(request.request(), Err(refusal));
                 Either::Right(future::ready(Ok(request.into_response(response))))
             }
         };
+        let shared = Rc::clone(&shared);
         async move {
             let mut answered = answered.await;
-            let is_kept = watch.is_none_or(|watch| watch.answered());
+            let is_kept = watch.as_ref().is_none_or(|watch| watch.answered(shared.is_stopping()));
             if let (false, Ok(response)) = (is_kept, &mut answered) {
                 response.response_mut().head_mut().set_connection_type(ConnectionType::Close);
             }
-            answered
+            let body_end = AnswerEnd(watch);
+            answered.map(|response| response.map_body(|_, body| AnswerBody::new(body, body_end)))
         }
     });
     HttpService::build()
@@ -191,6 +194,17 @@ fn http1<S: AsyncRead + AsyncWrite + Unpin + 'static>(
             on_connect(stream.stream(), extensions);
         })
         .h1(map_config(app, |()| AppConfig::default()))
+}
+
+/// Tells the connection that all of an answer was written, when it is dropped with the answer's body.
+struct AnswerEnd(Option<Rc<Watch>>);
+
+impl Drop for AnswerEnd {
+    fn drop(&mut self) {
+        if let Some(watch) = &self.0 {
+            watch.answer_is_written();
+        }
+    }
 }
 
 /// Tells the connection that a request is under way.
