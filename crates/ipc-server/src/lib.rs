@@ -50,6 +50,7 @@ mod error;
 mod handshake;
 mod http;
 mod listen;
+mod log_limit;
 mod logins;
 mod peer;
 mod receive;
