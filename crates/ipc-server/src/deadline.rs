@@ -16,10 +16,10 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use crate::framing::{BodyLength, HEAD_BYTES_MAX};
+use crate::framing::BodyLength;
 use crate::gate::{Gate, GatedStream};
 
-/// The answer to a head beyond [`HEAD_BYTES_MAX`] (RFC 6585, section 5).
+/// The answer to a head that is too long (RFC 6585, section 5).
 const HEAD_TOO_LONG: &[u8] =
     b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
 
@@ -182,9 +182,14 @@ impl Watch {
         self.phase.set(Phase::Closing(Instant::now() + self.times.linger));
     }
 
+    /// Whether the connection ended, or will, for a head that is too long.
+    pub(crate) fn head_is_too_long(&self) -> bool {
+        self.gate.head_is_too_long()
+    }
+
     /// Whether a head is too long of which the peer has not been told.
     fn head_is_refused(&self) -> bool {
-        self.gate.head_is_too_long() && matches!(self.phase.get(), Phase::Idle(_) | Phase::Head(_))
+        self.head_is_too_long() && matches!(self.phase.get(), Phase::Idle(_) | Phase::Head(_))
     }
 
     fn note_task(&self, context: &Context<'_>) {
@@ -279,7 +284,6 @@ impl<S, G> Timed<S, G> {
 impl<S: AsyncWrite + Unpin, G> Timed<S, G> {
     /// Tells the peer that its head is too long. actix-http, which has a part of it, writes nothing meanwhile.
     fn refuse_head(&mut self, context: &mut Context<'_>) {
-        log::debug!("a request's head is longer than {HEAD_BYTES_MAX} bytes");
         // A peer that has no room for this learns nothing.
         let _ = Pin::new(&mut self.stream).poll_write(context, HEAD_TOO_LONG);
         let _ = Pin::new(&mut self.stream).poll_flush(context);
@@ -377,6 +381,7 @@ mod tests {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
 
     use super::*;
+    use crate::framing::HEAD_BYTES_MAX;
 
     const TIMES: Times = Times {
         idle: Duration::from_secs(75),

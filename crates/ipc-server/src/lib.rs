@@ -53,6 +53,7 @@ mod gate;
 mod handshake;
 mod http;
 mod listen;
+mod log_limit;
 mod logins;
 mod peer;
 mod receive;

@@ -6,6 +6,7 @@
 
 mod case;
 mod compare;
+mod log;
 mod pipeline;
 mod process;
 mod run;
