@@ -149,7 +149,9 @@ impl Serving {
         let ended = ended.map(|ended| format!("; {ended} ended with it")).unwrap_or_default();
         let messages = match (self.is_durable, in_hand) {
             (true, 0) => String::new(),
-            (true, _) => format!("; {} in hand: what had a try left comes again", counted(in_hand, "message")),
+            (true, _) => {
+                format!("; {} in hand: what had a try left comes again", counted(in_hand, "message"))
+            }
             (false, _) => format!("; {}", lost_messages(lost)),
         };
         log::error!(target: error::TARGET, "{why}{ended}{messages}");
