@@ -69,6 +69,7 @@ const SCENARIOS: &[(&str, Scenario)] = &[
     ("init --force keeps the old home aside", init::force),
     ("a full disk ends in one clear sentence and no half-made home", init::full_disk),
     ("messages from four client processes arrive complete and in order", processes::four_clients),
+    ("of many processes that need a session at the same time one logs in", processes::one_login),
     ("a receiver stopped and started again loses nothing and nobody logs in again", processes::restart),
     ("a client in Python, written from docs/protocol.md, delivers a message", python::client),
     ("kills under load lose no acknowledged message and repeat none", troubles::kills),
