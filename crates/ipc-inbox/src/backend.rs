@@ -183,6 +183,9 @@ pub trait InboxBackend: Send + Sync + 'static {
     /// Waits for the reply to a request that was put, however often it was put and however many wait.
     fn reply_to(&self, user: &str, id: MessageId) -> Pending<'_, Result<Arc<str>, NoReply>>;
 
+    /// Whether somebody waits for the reply to this request at the moment.
+    fn is_awaited(&self, taken: &Taken) -> bool;
+
     /// How long the text of a reply may be, in bytes.
     fn reply_bytes_max(&self) -> usize;
 

@@ -350,6 +350,10 @@ impl InboxBackend for Memory {
         self.replies.wait(user, id)
     }
 
+    fn is_awaited(&self, taken: &Taken) -> bool {
+        self.replies.is_awaited(&taken.message.user, taken.message.id)
+    }
+
     fn reply_bytes_max(&self) -> usize {
         self.reply_bytes_max
     }

@@ -21,7 +21,7 @@ const LETTERS_AT_ONCE: u32 = 64;
 
 /// Lists, puts back or discards dead letters.
 pub(crate) fn run(explicit_home: Option<&Path>, dead: &Dead) -> Result<Verdict, Failure> {
-    let home = Home::open(locate(explicit_home)?)?;
+    let home = Home::open_as_configured(locate(explicit_home)?)?;
     let runtime = signals::runtime()
         .map_err(|error| Failure::of(&error, None).while_doing("cannot start the program's runtime"))?;
     runtime.block_on(async {
@@ -44,7 +44,7 @@ pub(crate) fn run(explicit_home: Option<&Path>, dead: &Dead) -> Result<Verdict, 
 
 /// The inbox of the home, where there is one.
 async fn open(home: &Home) -> Result<DurableInbox, Failure> {
-    let path = home.inbox_db();
+    let path = home.inbox_db_checked()?;
     let missing = || {
         Failure::new(
             format!("there is no durable inbox in this home yet: {} is missing", path.display()),

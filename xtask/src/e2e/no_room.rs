@@ -167,7 +167,7 @@ fn whole_lines(pipe: PipeReader) -> Vec<String> {
 
 /// What the server on this port answers on its route for that.
 #[track_caller]
-fn is_running(port: u16) -> String {
+pub(super) fn is_running(port: u16) -> String {
     let mut connection = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).expect("the server listens");
     let request = "GET /is/running HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
     connection.write_all(request.as_bytes()).expect("the server reads");

@@ -363,6 +363,10 @@ impl InboxBackend for Durable {
         })
     }
 
+    fn is_awaited(&self, taken: &Taken) -> bool {
+        self.replies.is_awaited(&taken.message.user, taken.message.id)
+    }
+
     fn reply_bytes_max(&self) -> usize {
         self.reply_bytes_max
     }
