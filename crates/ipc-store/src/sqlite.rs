@@ -55,9 +55,11 @@ impl SqliteUserStore {
     }
 
     /// Closes the file when all calls under way are done; later ones fail. SQLite then tidies its `-wal` and `-shm` away,
-    /// unless others still have the file open. Dropping the store without it loses nothing.
+    /// unless others still have the file open. Dropping the store without it loses nothing. What was reported as done is in
+    /// the file itself either way, so that a copy of that alone has it.
     pub fn close(&self) -> BoxFuture<'_, ()> {
-        Box::pin(self.database.close())
+        // What was wrong with the file was said to whoever used it; what was reported as done is in it.
+        Box::pin(async { drop(self.database.close().await) })
     }
 
     fn failed(&self, error: sqlx::Error) -> StoreError {
@@ -93,6 +95,10 @@ impl SqliteUserStore {
         }
         let done = query.execute(&mut *transaction).await?;
         transaction.commit().await?;
+        self.database.check_file()?;
+        // A copy of the file alone should know of each user who was deleted. Where there is no room for that, what was
+        // committed is beside it.
+        let _written = self.database.write_back().await;
         Ok(done.rows_affected())
     }
 }
@@ -104,6 +110,16 @@ enum WriteError {
     Sqlx(#[from] sqlx::Error),
     #[error(transparent)]
     Database(#[from] DatabaseError),
+}
+
+/// Copies the users' file at `from`, as it is at this moment, to `to`, which must not be there: also while servers and other
+/// programs use it. The copy is for its owner alone (0600), and whole without anything beside it. On an error a part of it may
+/// be left.
+///
+/// # Errors
+/// [`StoreError::Database`] with any [`DatabaseError`](crate::DatabaseError), of either file.
+pub async fn copy(from: &Path, to: &Path) -> Result<(), StoreError> {
+    Ok(ipc_sqlite::copy(from, to, &SCHEMA, &ipc_sqlite::Options::new()).await?)
 }
 
 impl Options {
