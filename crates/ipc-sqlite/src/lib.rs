@@ -4,6 +4,7 @@
 //! [`Schema`].
 //!
 //! - [`open`] and [`create`] give a [`Database`]: connections to read with, and the one to write with.
+//! - [`open_read_only`] gives a [`ReadOnly`] where nothing can be written and nothing has to be.
 //! - [`Options`] say how long to wait for other processes and how many may read at once.
 //! - [`DatabaseError`] is all that can go wrong; [`Database::error`] makes one of what sqlx reports.
 //!
@@ -45,9 +46,11 @@ mod database;
 mod error;
 mod migration;
 mod options;
+mod read_only;
 mod system;
 
 pub use database::{Database, create, make_file, open};
 pub use error::DatabaseError;
 pub use migration::Schema;
 pub use options::Options;
+pub use read_only::{ReadOnly, open_read_only};

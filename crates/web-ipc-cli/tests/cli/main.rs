@@ -6,6 +6,8 @@
 
 mod case;
 mod compare;
+mod mounts;
+mod owners;
 mod pipeline;
 mod process;
 mod run;
