@@ -12,6 +12,7 @@
 //! | keys, certificates, the admin's credentials | [`Home::envelope_keys`], [`Home::identity`], [`Home::ca_certificates`], [`Home::admin_credentials`] |
 //! | a name that is safe as a file name | [`PeerName`] |
 //! | a session for the next process | [`KeptSession`], [`Home::load_session`], [`Home::keep_session`] |
+//! | one login for all processes that need one | [`Home::try_login_lock`], [`LoginTurn`] |
 //! | a file that is never half there | [`write_secret_atomically`], [`StagedFile`] |
 //!
 //! Directories are 0700 and files 0600. What others could read is refused with the `chmod` that mends it:
@@ -37,6 +38,7 @@ mod home;
 mod identity;
 mod in_use;
 mod locate;
+mod login_lock;
 mod modes;
 mod name;
 mod remedy;
@@ -55,6 +57,7 @@ pub use home::Home;
 pub use identity::Identity;
 pub use in_use::InUse;
 pub use locate::{HOME_VARIABLE, locate};
+pub use login_lock::{LoginHolder, LoginLock, LoginTurn};
 pub use name::{PEER_NAME_BYTES_MAX, PeerName, PeerNameError};
 pub use remedy::{remedy_of_io, remedy_of_read_only, shell_quoted};
 pub use session::KeptSession;

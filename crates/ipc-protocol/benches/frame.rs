@@ -2,7 +2,7 @@
 
 use divan::counter::{BytesCount, ItemsCount};
 use divan::{Bencher, black_box};
-use ipc_protocol::{Frame, MessageId, Route, to_body, write_batch, write_frame};
+use ipc_protocol::{Frame, MessageId, NAMES_MAX, Route, to_body, write_batch, write_frame};
 use serde_json::{Value, json};
 
 const SIZES: [usize; 4] = [64, 1024, 64 * 1024, 1024 * 1024];
@@ -60,6 +60,22 @@ fn parse_a_frame(bencher: Bencher<'_, '_>, bytes: usize) {
     });
 }
 
+/// What costs most to check: a frame of 16 MiB that is full of names, all of them escaped.
+#[divan::bench(args = [1, 16 * 1024 * 1024], sample_count = 10)]
+fn parse_a_frame_of_many_names(bencher: Bencher<'_, '_>, bytes: usize) {
+    let object = |index: usize| {
+        let members: Vec<_> = (0..NAMES_MAX).map(|name| format!(r#""\u0061{index:x}{name:x}":0"#)).collect();
+        format!("{{{}}}", members.join(","))
+    };
+    let objects = bytes.div_ceil(object(0).len());
+    let body = format!(r#"{{"":[{}]}}"#, (0..objects).map(object).collect::<Vec<_>>().join(","));
+    let frame = frame(Route::MessageSubmit, &body);
+    bencher.counter(BytesCount::new(frame.len())).bench_local(|| {
+        let frame = Frame::parse(black_box(&frame)).expect("it was just written");
+        black_box(frame.id())
+    });
+}
+
 #[divan::bench(args = [64, 1024])]
 fn parse_a_batch_of_100(bencher: Bencher<'_, '_>, bytes: usize) {
     let message = message(bytes).to_string();
@@ -68,6 +84,6 @@ fn parse_a_batch_of_100(bencher: Bencher<'_, '_>, bytes: usize) {
     let frame = frame(Route::MessageBatch, std::str::from_utf8(&body).expect("it is JSON"));
     bencher.counter(ItemsCount::new(BATCH)).bench_local(|| {
         let frame = Frame::parse(black_box(&frame)).expect("it was just written");
-        black_box(frame.batch().expect("its body is an array").len())
+        black_box(frame.batch(BATCH).expect("its body is an array").len())
     });
 }

@@ -55,16 +55,23 @@ pub fn write_batch<'a>(buffer: &mut Vec<u8>, messages: impl Iterator<Item = (Mes
     buffer.push(b']');
 }
 
-/// The entries of a checked JSON array.
-pub(crate) fn entries<'a>(array: &'a str) -> Vec<BatchEntry<'a>> {
+/// The entries of a checked JSON array; `None` if they are more than `messages_max`, of which no more are kept.
+pub(crate) fn entries<'a>(array: &'a str, messages_max: usize) -> Option<Vec<BatchEntry<'a>>> {
     let mut entries = Vec::new();
     let member = |members: &mut Members<'a>, name: &str, value: &'a str| match name {
         "id" => members.id = Some(value),
         "body" => members.body = Some(value),
         _ => members.is_more = true,
     };
-    objects(array, member, |members| entries.push(members.map_or(Err(ProblemCode::MalformedFrame), entry)));
-    entries
+    let mut are_too_many = false;
+    objects(array, member, |members| {
+        are_too_many = entries.len() >= messages_max;
+        if !are_too_many {
+            entries.push(members.map_or(Err(ProblemCode::MalformedFrame), entry));
+        }
+        !are_too_many
+    });
+    (!are_too_many).then_some(entries)
 }
 
 /// What an element of the array has.
@@ -96,11 +103,12 @@ mod tests {
         let mut body = Vec::new();
         write_batch(&mut body, [(first, r#"{"a": [1]}"#), (second, "{}")].into_iter());
         let text = String::from_utf8(body).unwrap();
-        assert_eq!(entries(&text), [Ok((first, r#"{"a": [1]}"#)), Ok((second, "{}"))]);
+        assert_eq!(entries(&text, 2).unwrap(), [Ok((first, r#"{"a": [1]}"#)), Ok((second, "{}"))]);
         let mut body = Vec::new();
         write_batch(&mut body, std::iter::empty());
         assert_eq!(body, b"[]");
-        assert_eq!(entries("[]"), []);
+        assert_eq!(entries("[]", 0).unwrap(), []);
+        assert!(entries(&text, 1).is_none() && entries("[1]", 0).is_none());
     }
 
     #[test]
@@ -111,7 +119,7 @@ mod tests {
         let id = ID.parse().unwrap();
         let malformed = Err(ProblemCode::MalformedFrame);
         assert_eq!(
-            entries(&text),
+            entries(&text, 7).unwrap(),
             [
                 Ok((id, "{}")),
                 malformed,

@@ -9,7 +9,7 @@ use std::io;
 
 use serde::{Serialize, Serializer, ser};
 
-use crate::json::is_plain;
+use crate::scanner::is_plain;
 
 /// A value that cannot be sent.
 #[derive(Debug, thiserror::Error)]
@@ -27,8 +27,8 @@ pub enum BodyError {
 /// Serialises a message to the JSON text that goes into the frame's `body`.
 ///
 /// # Errors
-/// [`BodyError`]. What only a whole text shows (a member name given twice, more than 127 levels) the server
-/// refuses.
+/// [`BodyError`]. What only a whole text shows (a member name given twice, more than 127 levels, an object of more than
+/// [`NAMES_MAX`](crate::NAMES_MAX) members) the server refuses.
 pub fn to_body<T: Serialize + ?Sized>(value: &T) -> Result<String, BodyError> {
     let text = Text(RefCell::new(Vec::with_capacity(128)));
     let mut serializer = serde_json::Serializer::new(&text);

@@ -2,7 +2,8 @@
 
 use std::borrow::Cow;
 
-use crate::json::{JsonError, check_members, unescape};
+use crate::json::{JsonError, JsonErrorKind, as_utf8, unescape};
+use crate::scanner::Scanner;
 use crate::{BatchEntry, MessageId, PROTOCOL_VERSION, Route, batch};
 
 /// What a reply has in `to`. It is no route, so that a reply sent back to the server is refused there.
@@ -46,6 +47,12 @@ pub enum FrameError {
     /// The body of a batch is not a JSON array.
     #[error("the frame's body is not a JSON array")]
     BodyNotAnArray,
+    /// A batch has more messages than its receiver takes.
+    #[error("a batch may have {messages_max} messages")]
+    TooManyMessages {
+        /// How many it takes.
+        messages_max: usize,
+    },
 }
 
 impl<'a> Frame<'a> {
@@ -53,38 +60,10 @@ impl<'a> Frame<'a> {
     ///
     /// # Errors
     /// All of [`FrameError`] but [`WrongAddress`](FrameError::WrongAddress),
-    /// [`BodyNotAnObject`](FrameError::BodyNotAnObject) and [`BodyNotAnArray`](FrameError::BodyNotAnArray), which have
-    /// methods of their own.
+    /// [`BodyNotAnObject`](FrameError::BodyNotAnObject), [`BodyNotAnArray`](FrameError::BodyNotAnArray) and
+    /// [`TooManyMessages`](FrameError::TooManyMessages), which have methods of their own.
     pub fn parse(plaintext: &'a [u8]) -> Result<Self, FrameError> {
-        let (mut version, mut to, mut id, mut session, mut body) = (None, None, None, None, None);
-        let mut unknown_member = false;
-        let text = check_members(plaintext, |name, value| match name.as_ref() {
-            "v" => version = Some(value),
-            "to" => to = Some(value),
-            "id" => id = Some(value),
-            "session" => session = Some(value),
-            "body" => body = Some(value),
-            _ => unknown_member = true,
-        })?;
-        if !text.trim_ascii_start().starts_with('{') {
-            return Err(FrameError::NotAnObject);
-        }
-        if unknown_member {
-            return Err(FrameError::UnknownMember);
-        }
-        let string = |value: Option<&'a str>| value.filter(|value| value.starts_with('"')).map(unescape);
-        if version.and_then(|value| value.parse().ok()) != Some(PROTOCOL_VERSION) {
-            return Err(FrameError::Member("v"));
-        }
-        Ok(Frame {
-            to: string(to).ok_or(FrameError::Member("to"))?,
-            id: string(id).and_then(|id| id.parse().ok()).ok_or(FrameError::Member("id"))?,
-            session: match session {
-                None => None,
-                present => Some(string(present).ok_or(FrameError::Member("session"))?),
-            },
-            body: body.ok_or(FrameError::Member("body"))?,
-        })
+        FrameHead::read(plaintext)?.frame()
     }
 
     /// The frame, if it is for `route`.
@@ -124,13 +103,174 @@ impl<'a> Frame<'a> {
     /// The messages of a batch, in order; each good or bad for itself.
     ///
     /// # Errors
-    /// [`FrameError::BodyNotAnArray`].
-    pub fn batch(&self) -> Result<Vec<BatchEntry<'a>>, FrameError> {
-        if self.body.starts_with('[') {
-            Ok(batch::entries(self.body))
-        } else {
-            Err(FrameError::BodyNotAnArray)
+    /// [`FrameError::BodyNotAnArray`], or [`FrameError::TooManyMessages`] if there are more than `messages_max`.
+    pub fn batch(&self, messages_max: usize) -> Result<Vec<BatchEntry<'a>>, FrameError> {
+        if !self.body.starts_with('[') {
+            return Err(FrameError::BodyNotAnArray);
         }
+        batch::entries(self.body, messages_max).ok_or(FrameError::TooManyMessages { messages_max })
+    }
+}
+
+/// What stands around the body of a frame. A receiver looks at that first, and goes through the body, which may be long and
+/// hostile, with [`frame`](FrameHead::frame) once it knows whose it is.
+#[derive(Debug)]
+pub struct FrameHead<'a> {
+    /// What was read so far.
+    members: Members<'a>,
+    /// In front of the body's value.
+    rest: Scanner<'a>,
+    /// The members, where all were looked for.
+    around: Option<Around<'a>>,
+}
+
+/// The members of a frame but its body, checked.
+#[derive(Debug)]
+struct Around<'a> {
+    to: Cow<'a, str>,
+    id: MessageId,
+    session: Option<Cow<'a, str>>,
+}
+
+impl<'a> FrameHead<'a> {
+    /// Reads a plaintext up to its body, without a look at that. Where a member is missing in front of it, those behind it are
+    /// looked for.
+    ///
+    /// # Errors
+    /// Those of [`Frame::parse`], as far as they show around the body.
+    pub fn parse(plaintext: &'a [u8]) -> Result<Self, FrameError> {
+        let mut head = Self::read(plaintext)?;
+        let mut members = head.members;
+        if !members.are_complete() {
+            members.look_behind(&head.rest)?;
+        }
+        head.around = Some(members.checked()?);
+        Ok(head)
+    }
+
+    fn read(plaintext: &'a [u8]) -> Result<Self, FrameError> {
+        let text = as_utf8(plaintext)?;
+        let mut rest = Scanner::new(text);
+        rest.skip_space();
+        if rest.peek() != Some(b'{') {
+            return Err(FrameError::NotAnObject);
+        }
+        rest.enter(1)?;
+        let mut members = Members::default();
+        let mut more = !rest.take(b'}');
+        while more {
+            let name = rest.name()?;
+            if name == "body" {
+                return Ok(FrameHead { members, rest, around: None });
+            }
+            members.read(&name, &mut rest)?;
+            more = rest.another(b'}')?;
+        }
+        rest.end()?;
+        members.checked()?;
+        Err(FrameError::Member("body"))
+    }
+
+    /// The head, if the frame is for `route`.
+    ///
+    /// # Errors
+    /// [`FrameError::WrongAddress`].
+    pub fn addressed_to(self, route: Route) -> Result<Self, FrameError> {
+        let is_for = |around: &Around<'_>| around.to == route.path();
+        if self.around.as_ref().is_some_and(is_for) { Ok(self) } else { Err(FrameError::WrongAddress) }
+    }
+
+    /// The session token, if there is one.
+    pub fn session(&self) -> Option<&str> {
+        self.around.as_ref()?.session.as_deref()
+    }
+
+    /// Checks what has not been read yet: the body, and what stands behind it.
+    ///
+    /// # Errors
+    /// Those of [`Frame::parse`].
+    pub fn frame(self) -> Result<Frame<'a>, FrameError> {
+        let FrameHead { mut members, mut rest, around } = self;
+        let start = rest.at();
+        rest.value(2)?;
+        let body = rest.since(start);
+        while rest.another(b'}')? {
+            let name = rest.name()?;
+            if name == "body" {
+                return Err(rest.error(JsonErrorKind::DuplicateName).into());
+            }
+            members.read(&name, &mut rest)?;
+        }
+        rest.end()?;
+        let Around { to, id, session } = match around {
+            Some(around) => around,
+            None => members.checked()?,
+        };
+        Ok(Frame { to, id, session, body })
+    }
+}
+
+/// The members of a frame but its body, as they stand in the text.
+#[derive(Clone, Copy, Debug, Default)]
+struct Members<'a> {
+    version: Option<&'a str>,
+    to: Option<&'a str>,
+    id: Option<&'a str>,
+    session: Option<&'a str>,
+}
+
+impl<'a> Members<'a> {
+    /// Steps over the value of a member and keeps it. One that is none of these, or whose value is an object or an array, is
+    /// refused before that is gone through.
+    fn read(&mut self, name: &str, scanner: &mut Scanner<'a>) -> Result<(), FrameError> {
+        let (member, name) = match name {
+            "v" => (&mut self.version, "v"),
+            "to" => (&mut self.to, "to"),
+            "id" => (&mut self.id, "id"),
+            "session" => (&mut self.session, "session"),
+            _ => return Err(FrameError::UnknownMember),
+        };
+        if let Some(b'{' | b'[') = scanner.peek() {
+            return Err(FrameError::Member(name));
+        }
+        let start = scanner.at();
+        scanner.value(2)?;
+        if member.replace(scanner.since(start)).is_some() {
+            return Err(scanner.error(JsonErrorKind::DuplicateName).into());
+        }
+        Ok(())
+    }
+
+    /// Reads the members behind the body. That is stepped over and not checked.
+    fn look_behind(&mut self, body: &Scanner<'a>) -> Result<(), FrameError> {
+        let mut behind = body.behind_the_value()?;
+        while behind.another(b'}')? {
+            let name = behind.name()?;
+            if name == "body" {
+                return Err(behind.error(JsonErrorKind::DuplicateName).into());
+            }
+            self.read(&name, &mut behind)?;
+        }
+        Ok(())
+    }
+
+    fn are_complete(&self) -> bool {
+        self.version.and(self.to).and(self.id).and(self.session).is_some()
+    }
+
+    fn checked(self) -> Result<Around<'a>, FrameError> {
+        let string = |value: &'a str| value.starts_with('"').then(|| unescape(value));
+        if self.version.and_then(|value| value.parse().ok()) != Some(PROTOCOL_VERSION) {
+            return Err(FrameError::Member("v"));
+        }
+        Ok(Around {
+            to: self.to.and_then(string).ok_or(FrameError::Member("to"))?,
+            id: self.id.and_then(string).and_then(|id| id.parse().ok()).ok_or(FrameError::Member("id"))?,
+            session: match self.session {
+                None => None,
+                Some(session) => Some(string(session).ok_or(FrameError::Member("session"))?),
+            },
+        })
     }
 }
 
@@ -170,7 +310,6 @@ fn write_string(buffer: &mut Vec<u8>, text: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::JsonErrorKind;
 
     const ID: &str = "00112233-4455-4677-8899-aabbccddeeff";
 
@@ -281,10 +420,10 @@ mod tests {
 
     #[test]
     fn a_plaintext_that_is_no_object_is_refused() {
-        for text in ["[]", "1", "\"v\"", "null"] {
+        for text in ["[]", "1", "\"v\"", "null", "", "hello", "\u{80}\u{4}pickle"] {
             assert_eq!(refusal(text), FrameError::NotAnObject, "{text}");
         }
-        assert!(matches!(refusal("\u{80}\u{4}pickle"), FrameError::Json(_)));
+        assert!(matches!(refusal("{"), FrameError::Json(_)));
     }
 
     #[test]
@@ -306,6 +445,110 @@ mod tests {
         assert!(
             matches!(refusal(&text), FrameError::Json(error) if error.kind == JsonErrorKind::DuplicateName)
         );
+    }
+
+    /// Frames whose members but the body are good: in front of it, behind it, and on both sides.
+    fn around(body: &str) -> [String; 3] {
+        let (v, id) = (r#""v":1"#, format!(r#""id":"{ID}""#));
+        let (to, session) = (r#""to":"/message/submit""#, r#""session":"tok\u0065n""#);
+        [
+            format!(r#"{{{v},{to},{id},{session},"body":{body}}}"#),
+            format!(r#"{{"body":{body} , {session},{id},{to},{v}}}"#),
+            format!(r#"{{{to},"body":{body},{v},{session} ,{id}}}"#),
+        ]
+    }
+
+    #[test]
+    fn what_stands_around_a_body_is_known_before_the_body_is_gone_through() {
+        for body in ["{}", r#"{"a":"}\"]{","b":[[],{"c":1}]}"#, "[1,2]", "1.5", "\"x,y\""] {
+            for text in around(body) {
+                let head = FrameHead::parse(text.as_bytes()).unwrap();
+                assert_eq!(head.session(), Some("token"));
+                let frame = head.addressed_to(Route::MessageSubmit).unwrap().frame().unwrap();
+                assert_eq!(
+                    (frame.body, frame.session(), frame.id().to_string().as_str()),
+                    (body, Some("token"), ID)
+                );
+            }
+        }
+        for body in [r#"{"a":1,"a":2}"#, r#"{"a":NaN}"#, "{]", "nul"] {
+            for text in around(body) {
+                let head = FrameHead::parse(text.as_bytes()).unwrap();
+                assert_eq!(head.session(), Some("token"), "{text}");
+                assert!(matches!(head.frame(), Err(FrameError::Json(_))), "{text}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_head_without_a_session_has_none_wherever_it_was_looked_for() {
+        let text = written(None, r#"{"session":"inner"}"#);
+        assert_eq!(FrameHead::parse(text.as_bytes()).unwrap().session(), None);
+        let behind = format!(r#"{{"body":{{"session":"inner"}},"v":1,"to":"x","id":"{ID}"}}"#);
+        let head = FrameHead::parse(behind.as_bytes()).unwrap();
+        assert_eq!(head.session(), None);
+        assert!(matches!(head.addressed_to(Route::MessageSubmit), Err(FrameError::WrongAddress)));
+    }
+
+    #[test]
+    fn an_object_where_none_belongs_is_refused_before_it_is_gone_through() {
+        let hostile = r#"{"a":1,"a":NaN"#;
+        for (text, error) in [
+            (format!(r#"{{"more":{hostile}"#), FrameError::UnknownMember),
+            (format!(r#"{{"v":{hostile}"#), FrameError::Member("v")),
+            (format!(r#"{{"body":{{}},"more":{hostile}"#), FrameError::UnknownMember),
+            (format!(r#"{{"body":{{}},"session":{hostile}"#), FrameError::Member("session")),
+            (format!(r#"[{hostile}"#), FrameError::NotAnObject),
+        ] {
+            assert_eq!(FrameHead::parse(text.as_bytes()).map(drop), Err(error.clone()), "{text}");
+            assert_eq!(refusal(&text), error, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_member_that_comes_twice_is_refused_on_either_side_of_the_body() {
+        for text in [
+            format!(r#"{{"v":1,"v":1,"to":"x","id":"{ID}","body":{{}}}}"#),
+            format!(r#"{{"v":1,"to":"x","id":"{ID}","session":"a","body":{{}},"session":"b"}}"#),
+            format!(r#"{{"v":1,"to":"x","id":"{ID}","body":{{}},"session":"a","s\u0065ssion":"b"}}"#),
+            format!(r#"{{"body":{{}},"v":1,"to":"x","id":"{ID}","body":{{}}}}"#),
+        ] {
+            let whole = FrameHead::parse(text.as_bytes()).and_then(FrameHead::frame).map(drop);
+            for error in [refusal(&text), whole.unwrap_err()] {
+                let FrameError::Json(error) = error else { panic!("{error}: {text}") };
+                assert_eq!(error.kind, JsonErrorKind::DuplicateName, "{text}");
+            }
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn a_frame_read_in_two_steps_is_the_one_read_in_one(text in frame_like()) {
+            let (one, two) = (
+                Frame::parse(text.as_bytes()),
+                FrameHead::parse(text.as_bytes()).and_then(FrameHead::frame),
+            );
+            match (one, two) {
+                (Ok(one), Ok(two)) => proptest::prop_assert_eq!(format!("{one:?}"), format!("{two:?}")),
+                (one, two) => proptest::prop_assert!(one.is_err() && two.is_err(), "{:?}", text),
+            }
+        }
+    }
+
+    /// Texts that are frames, or nearly.
+    fn frame_like() -> impl proptest::strategy::Strategy<Value = String> {
+        use proptest::prelude::*;
+        let member = prop_oneof![
+            Just(r#""v":1"#.to_owned()),
+            Just(r#""to":"x""#.to_owned()),
+            Just(format!(r#""id":"{ID}""#)),
+            Just(r#""session":"s""#.to_owned()),
+            Just(r#""body":{"a":[{"b":"}"}]}"#.to_owned()),
+            Just(r#""body":[1,2]"#.to_owned()),
+            Just(r#""body":{"a":1"#.to_owned()),
+            Just("\"".to_owned()),
+        ];
+        proptest::collection::vec(member, 3..7).prop_map(|members| format!("{{{}}}", members.join(",")))
     }
 
     #[test]

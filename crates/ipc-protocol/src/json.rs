@@ -7,9 +7,15 @@
 
 use std::borrow::Cow;
 
+use crate::scanner::Scanner;
+
 /// How deep a text may nest. A frame is the first level, so that its body has one level less and is read without
 /// complaint by serde_json, whose own limit leaves 127 levels.
 pub const DEPTH_MAX: usize = 128;
+
+/// How many members an object may have. Names are compared to find one that is given twice: what a peer can make that
+/// cost has a bound.
+pub const NAMES_MAX: usize = 65_536;
 
 /// A JSON text that is refused: why, and where.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -34,6 +40,9 @@ pub enum JsonErrorKind {
     /// A member name that its object has already, compared after unescaping.
     #[error("a member name that its object has already")]
     DuplicateName,
+    /// An object of more than [`NAMES_MAX`] members.
+    #[error("an object of more than {NAMES_MAX} members")]
+    TooManyNames,
     /// More than [`DEPTH_MAX`] levels.
     #[error("more than 128 nested levels")]
     TooDeep,
@@ -54,42 +63,44 @@ pub enum JsonErrorKind {
 /// The first [`JsonError`] in it.
 pub fn check_json(text: &[u8]) -> Result<&str, JsonError> {
     let text = as_utf8(text)?;
-    Scanner::new(text).document(|_, _| ())?;
+    Scanner::new(text).document()?;
     Ok(text)
 }
 
-/// Checks a text and hands each member of its top-level object to `member`: the name, unescaped, and the value as
-/// it stands in the text. For a text that is no object `member` is never called.
-pub(crate) fn check_members<'a>(
-    text: &'a [u8],
-    member: impl FnMut(Cow<'a, str>, &'a str),
-) -> Result<&'a str, JsonError> {
-    let text = as_utf8(text)?;
-    Scanner::new(text).document(member)?;
-    Ok(text)
+/// Checks a JSON text that is to be the body of a frame: the rules are those of [`check_json`], with one level less.
+///
+/// # Errors
+/// The first [`JsonError`] in it.
+pub fn check_body(text: &str) -> Result<(), JsonError> {
+    let mut scanner = Scanner::new(text);
+    scanner.skip_space();
+    // The frame around it is the first level.
+    scanner.value(2)?;
+    scanner.end()
 }
 
 /// Goes through a checked JSON array of objects once. `member` is handed each member of an object together with what was gathered
-/// of that object so far, `end` what was gathered of it in the end; `None` for an element that is no object.
+/// of that object so far, `end` what was gathered of it in the end; `None` for an element that is no object. It ends early where
+/// `end` says that no further one is wanted.
 pub(crate) fn objects<'a, T: Default>(
     array: &'a str,
     mut member: impl FnMut(&mut T, &str, &'a str),
-    mut end: impl FnMut(Option<T>),
+    mut end: impl FnMut(Option<T>) -> bool,
 ) {
     const CHECKED: &str = "the text was checked before";
     let mut scanner = Scanner::new(array);
     scanner.enter(1).expect(CHECKED);
     let mut more = !scanner.take(b']');
     while more {
-        if scanner.peek() == Some(b'{') {
+        let goes_on = if scanner.peek() == Some(b'{') {
             let mut gathered = T::default();
             scanner.object(2, |name, value| member(&mut gathered, name, value)).expect(CHECKED);
-            end(Some(gathered));
+            end(Some(gathered))
         } else {
             scanner.value(2).expect(CHECKED);
-            end(None);
-        }
-        more = scanner.another(b']').expect(CHECKED);
+            end(None)
+        };
+        more = goes_on && scanner.another(b']').expect(CHECKED);
     }
 }
 
@@ -103,277 +114,15 @@ pub(crate) fn unescape(string: &str) -> Cow<'_, str> {
     }
 }
 
-fn as_utf8(text: &[u8]) -> Result<&str, JsonError> {
+pub(crate) fn as_utf8(text: &[u8]) -> Result<&str, JsonError> {
     std::str::from_utf8(text)
         .map_err(|error| JsonError { kind: JsonErrorKind::NotUtf8, offset: error.valid_up_to() })
-}
-
-/// Up to this many names an object's names are compared pair by pair; beyond, they are sorted, so that a peer's
-/// object of a million names costs n log n.
-const NAMES_COMPARED_BY_PAIR: usize = 16;
-
-struct Scanner<'a> {
-    text: &'a str,
-    at: usize,
-    /// Names of all objects that are open, innermost last: one allocation for the whole text.
-    names: Vec<Cow<'a, str>>,
-}
-
-impl<'a> Scanner<'a> {
-    fn new(text: &'a str) -> Self {
-        Scanner { text, at: 0, names: Vec::new() }
-    }
-
-    fn document(&mut self, mut member: impl FnMut(Cow<'a, str>, &'a str)) -> Result<(), JsonError> {
-        self.skip_space();
-        match self.peek() {
-            Some(b'{') => self.object(1, |name, value| member(name.clone(), value))?,
-            _ => self.value(1)?,
-        }
-        self.skip_space();
-        if self.at == self.text.len() { Ok(()) } else { self.fail(JsonErrorKind::Syntax) }
-    }
-
-    fn value(&mut self, depth: usize) -> Result<(), JsonError> {
-        match self.peek() {
-            Some(b'{') => self.object(depth, |_, _| ()),
-            Some(b'[') => self.array(depth),
-            Some(b'"') => self.string().map(|_| ()),
-            Some(b'-' | b'0'..=b'9') => self.number(),
-            Some(b't') => self.word("true"),
-            Some(b'f') => self.word("false"),
-            Some(b'n') => self.word("null"),
-            _ => self.fail(JsonErrorKind::Syntax),
-        }
-    }
-
-    fn object(
-        &mut self,
-        depth: usize,
-        mut member: impl FnMut(&Cow<'a, str>, &'a str),
-    ) -> Result<(), JsonError> {
-        self.enter(depth)?;
-        let first_name = self.names.len();
-        let mut more = !self.take(b'}');
-        while more {
-            if self.peek() != Some(b'"') {
-                return self.fail(JsonErrorKind::Syntax);
-            }
-            let name = unescape(self.string()?);
-            self.skip_space();
-            self.expect(b':')?;
-            self.skip_space();
-            let start = self.at;
-            self.value(depth + 1)?;
-            member(&name, &self.text[start..self.at]);
-            self.names.push(name);
-            more = self.another(b'}')?;
-        }
-        if has_duplicate(&mut self.names[first_name..]) {
-            return self.fail(JsonErrorKind::DuplicateName);
-        }
-        self.names.truncate(first_name);
-        Ok(())
-    }
-
-    fn array(&mut self, depth: usize) -> Result<(), JsonError> {
-        self.enter(depth)?;
-        let mut more = !self.take(b']');
-        while more {
-            self.value(depth + 1)?;
-            more = self.another(b']')?;
-        }
-        Ok(())
-    }
-
-    /// Steps over the opening bracket and the space behind it.
-    fn enter(&mut self, depth: usize) -> Result<(), JsonError> {
-        if depth > DEPTH_MAX {
-            return self.fail(JsonErrorKind::TooDeep);
-        }
-        self.at += 1;
-        self.skip_space();
-        Ok(())
-    }
-
-    /// After an element: true behind a comma, false behind the closing bracket.
-    fn another(&mut self, close: u8) -> Result<bool, JsonError> {
-        self.skip_space();
-        if self.take(b',') {
-            self.skip_space();
-            return Ok(true);
-        }
-        self.expect(close).map(|()| false)
-    }
-
-    /// Steps over a string and returns it with its quotes.
-    fn string(&mut self) -> Result<&'a str, JsonError> {
-        let start = self.at;
-        self.at += 1;
-        loop {
-            self.at += plain_len(&self.text.as_bytes()[self.at..]);
-            match self.peek() {
-                Some(b'"') => {
-                    self.at += 1;
-                    return Ok(&self.text[start..self.at]);
-                }
-                Some(b'\\') => self.escape()?,
-                _ => return self.fail(JsonErrorKind::Syntax),
-            }
-        }
-    }
-
-    fn escape(&mut self) -> Result<(), JsonError> {
-        let start = self.at;
-        self.at += 1;
-        match self.peek() {
-            Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => self.at += 1,
-            Some(b'u') => {
-                let lone = JsonError { kind: JsonErrorKind::LoneSurrogate, offset: start };
-                match self.code_unit()? {
-                    0xd800..=0xdbff => {
-                        if !(self.take(b'\\') && self.peek() == Some(b'u')) {
-                            return Err(lone);
-                        }
-                        if !(0xdc00..=0xdfff).contains(&self.code_unit()?) {
-                            return Err(lone);
-                        }
-                    }
-                    0xdc00..=0xdfff => return Err(lone),
-                    _ => (),
-                }
-            }
-            _ => return self.fail(JsonErrorKind::Syntax),
-        }
-        Ok(())
-    }
-
-    /// Steps over `uXXXX` and returns its value.
-    fn code_unit(&mut self) -> Result<u32, JsonError> {
-        self.at += 1;
-        let mut unit = 0;
-        for _ in 0..4 {
-            let digit = self.peek().and_then(|byte| char::from(byte).to_digit(16));
-            let Some(digit) = digit else { return self.fail(JsonErrorKind::Syntax) };
-            unit = unit * 16 + digit;
-            self.at += 1;
-        }
-        Ok(unit)
-    }
-
-    fn number(&mut self) -> Result<(), JsonError> {
-        let start = self.at;
-        self.take(b'-');
-        if !self.take(b'0') && self.digits() == 0 {
-            return self.fail(JsonErrorKind::Syntax);
-        }
-        let mut is_integer = true;
-        if self.take(b'.') {
-            is_integer = false;
-            if self.digits() == 0 {
-                return self.fail(JsonErrorKind::Syntax);
-            }
-        }
-        if let Some(b'e' | b'E') = self.peek() {
-            is_integer = false;
-            self.at += 1;
-            let _signed = self.take(b'-') || self.take(b'+');
-            if self.digits() == 0 {
-                return self.fail(JsonErrorKind::Syntax);
-            }
-        }
-        let number = &self.text[start..self.at];
-        let refused = if !is_integer {
-            !number.parse::<f64>().is_ok_and(f64::is_finite)
-        } else {
-            // 18 digits and a sign always fit.
-            number.len() > 19 && number.parse::<i64>().is_err() && number.parse::<u64>().is_err()
-        };
-        match (refused, is_integer) {
-            (false, _) => Ok(()),
-            (true, true) => Err(JsonError { kind: JsonErrorKind::IntegerTooLarge, offset: start }),
-            (true, false) => Err(JsonError { kind: JsonErrorKind::NumberTooLarge, offset: start }),
-        }
-    }
-
-    fn digits(&mut self) -> usize {
-        let rest = &self.text.as_bytes()[self.at..];
-        let count = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
-        self.at += count;
-        count
-    }
-
-    fn word(&mut self, word: &str) -> Result<(), JsonError> {
-        if self.text.as_bytes()[self.at..].starts_with(word.as_bytes()) {
-            self.at += word.len();
-            return Ok(());
-        }
-        self.fail(JsonErrorKind::Syntax)
-    }
-
-    fn skip_space(&mut self) {
-        while let Some(b' ' | b'\t' | b'\n' | b'\r') = self.peek() {
-            self.at += 1;
-        }
-    }
-
-    fn peek(&self) -> Option<u8> {
-        self.text.as_bytes().get(self.at).copied()
-    }
-
-    fn take(&mut self, byte: u8) -> bool {
-        let is_next = self.peek() == Some(byte);
-        self.at += usize::from(is_next);
-        is_next
-    }
-
-    fn expect(&mut self, byte: u8) -> Result<(), JsonError> {
-        if self.take(byte) { Ok(()) } else { self.fail(JsonErrorKind::Syntax) }
-    }
-
-    fn fail<T>(&self, kind: JsonErrorKind) -> Result<T, JsonError> {
-        Err(JsonError { kind, offset: self.at })
-    }
-}
-
-fn has_duplicate(names: &mut [Cow<'_, str>]) -> bool {
-    if names.len() <= NAMES_COMPARED_BY_PAIR {
-        return names.iter().enumerate().any(|(index, name)| names[..index].contains(name));
-    }
-    names.sort_unstable();
-    names.windows(2).any(|pair| pair[0] == pair[1])
-}
-
-/// How many bytes at the start of `bytes` are neither a quote, a backslash nor a control character, counted eight
-/// at a time: most of a text is such bytes.
-fn plain_len(bytes: &[u8]) -> usize {
-    const ONES: u64 = u64::from_ne_bytes([0x01; 8]);
-    const HIGHS: u64 = u64::from_ne_bytes([0x80; 8]);
-    // The high bit of each byte that is zero, and perhaps of bytes above it: the lowest one set is exact.
-    let zero_bytes = |word: u64| word.wrapping_sub(ONES) & !word & HIGHS;
-    let (words, rest) = bytes.as_chunks::<8>();
-    for (index, word) in words.iter().enumerate() {
-        let word = u64::from_le_bytes(*word);
-        let control = word.wrapping_sub(ONES * 0x20) & !word & HIGHS;
-        let special = control
-            | zero_bytes(word ^ (ONES * u64::from(b'"')))
-            | zero_bytes(word ^ (ONES * u64::from(b'\\')));
-        if special != 0 {
-            return index * 8 + (special.trailing_zeros() / 8) as usize;
-        }
-    }
-    let is_plain = |byte: &&u8| !matches!(**byte, b'"' | b'\\' | 0..=0x1f);
-    words.len() * 8 + rest.iter().take_while(is_plain).count()
-}
-
-/// Whether a string stands in JSON as it is, without escapes.
-pub(crate) fn is_plain(string: &str) -> bool {
-    plain_len(string.as_bytes()) == string.len()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::scanner::plain_len;
     use proptest::prelude::*;
 
     fn refusal(text: &str) -> Option<JsonErrorKind> {
@@ -398,6 +147,17 @@ mod tests {
         ] {
             assert_eq!(refusal(text), None, "{text}");
         }
+    }
+
+    #[test]
+    fn a_body_has_one_level_less_than_a_text() {
+        let nested = |levels: usize| format!("{}{}", "[".repeat(levels), "]".repeat(levels));
+        assert!(check_json(nested(DEPTH_MAX).as_bytes()).is_ok());
+        assert!(check_body(&nested(DEPTH_MAX - 1)).is_ok());
+        assert_eq!(check_body(&nested(DEPTH_MAX)).unwrap_err().kind, JsonErrorKind::TooDeep);
+        assert_eq!(check_body("{\"a\":1,\"a\":2}").unwrap_err().kind, JsonErrorKind::DuplicateName);
+        assert_eq!(check_body(" {} {}").unwrap_err().kind, JsonErrorKind::Syntax);
+        assert!(check_body(" {\"a\":1}\n").is_ok());
     }
 
     #[test]
@@ -477,6 +237,26 @@ mod tests {
             refusal(&format!(r#"{{{},"k500":1}}"#, members.join(","))),
             Some(JsonErrorKind::DuplicateName)
         );
+    }
+
+    #[test]
+    fn an_object_has_a_bound_of_members_and_several_have_each_their_own() {
+        let members = |count: usize| {
+            let members: Vec<_> = (0..count).map(|index| format!(r#""{index}":0"#)).collect();
+            format!("{{{}}}", members.join(","))
+        };
+        assert_eq!(refusal(&members(NAMES_MAX)), None);
+        assert_eq!(refusal(&members(NAMES_MAX + 1)), Some(JsonErrorKind::TooManyNames));
+        assert_eq!(refusal(&format!("[{0},{0}]", members(NAMES_MAX))), None);
+        let inner = members(NAMES_MAX);
+        assert_eq!(
+            refusal(&format!(r#"{{"a":1,"b":{inner},"c":2}}"#)),
+            None,
+            "names around it are not its own"
+        );
+        // It ends there: nothing behind it is looked at.
+        let open = members(NAMES_MAX + 1).replace('}', ",NaN");
+        assert_eq!(refusal(&open), Some(JsonErrorKind::TooManyNames));
     }
 
     #[test]

@@ -33,14 +33,15 @@ mod json;
 mod message_id;
 mod problem;
 mod route;
+mod scanner;
 mod transport;
 
 pub use auth::{AuthReply, AuthRequest};
 pub use batch::{BATCH_MESSAGES_MAX_DEFAULT, BatchEntry, BatchOutcome, BatchReply, write_batch};
 pub use body::{BodyError, to_body};
 pub use fingerprint::Fingerprint;
-pub use frame::{Frame, FrameError, REPLY_ADDRESS, write_frame, write_frame_around};
-pub use json::{DEPTH_MAX, JsonError, JsonErrorKind, check_json};
+pub use frame::{Frame, FrameError, FrameHead, REPLY_ADDRESS, write_frame, write_frame_around};
+pub use json::{DEPTH_MAX, JsonError, JsonErrorKind, NAMES_MAX, check_body, check_json};
 pub use message_id::{MessageId, MessageIdError};
 pub use problem::{Problem, ProblemCode, Remedy};
 pub use route::Route;
@@ -61,6 +62,10 @@ pub const DEADLINE_SECS_MAX: u64 = REMEMBERED_SECS - 120;
 
 /// The longest plaintext (the frame as JSON text) in bytes, unless an end is set otherwise: 16 MiB.
 pub const PLAINTEXT_BYTES_MAX_DEFAULT: usize = 16 * 1024 * 1024;
+
+/// The longest plaintext of a login in bytes: 16 KiB. Name and password have a few hundred, and whoever logs in is not known
+/// yet.
+pub const AUTH_PLAINTEXT_BYTES_MAX: usize = 16 * 1024;
 
 /// `Content-Type` of a raw envelope. With any other type, or none, a body is canonical base64url text.
 pub const RAW_ENVELOPE_TYPE: &str = "application/octet-stream";

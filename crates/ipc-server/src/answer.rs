@@ -10,8 +10,13 @@ use actix_web::http::{Method, StatusCode};
 use actix_web::{HttpRequest, HttpResponse};
 use ipc_protocol::{DUPLICATE_HEADER, PROBLEM_TYPE, Problem, ProblemCode, RAW_ENVELOPE_TYPE, SUBMIT_TEXT};
 
+use crate::reply_body::ReplyBody;
+
 /// Characters of a path that the log gets.
 const SHORT_CHARS: usize = 200;
+
+/// When a client that found the inbox full, or the server stopping, may come again.
+pub(crate) const COME_AGAIN: Duration = Duration::from_secs(1);
 
 /// A request that is refused.
 #[derive(Debug)]
@@ -68,6 +73,17 @@ impl Refusal {
     }
 }
 
+/// The refusal of everything while the server stops.
+pub(crate) fn shutting_down() -> Refusal {
+    Refusal::new(ProblemCode::ShuttingDown, "the server is stopping").retry_after(COME_AGAIN)
+}
+
+/// The refusal where the server failed in a way of its own, which the log gets.
+pub(crate) fn internal(what: &str, error: impl Display) -> Refusal {
+    log::error!("{what}: {error}");
+    Refusal::new(ProblemCode::InternalError, "the server failed; its log says how")
+}
+
 /// The answer 200 to a message.
 pub(crate) fn accepted(is_duplicate: bool) -> HttpResponse {
     let mut response = HttpResponse::Ok();
@@ -87,7 +103,7 @@ pub(crate) fn mark_duplicate(response: &mut HttpResponse) {
 }
 
 /// The answer 200 with an envelope.
-pub(crate) fn envelope(envelope: Vec<u8>, is_raw: bool) -> HttpResponse {
+pub(crate) fn envelope(envelope: ReplyBody, is_raw: bool) -> HttpResponse {
     let content_type = if is_raw { RAW_ENVELOPE_TYPE } else { "text/plain; charset=utf-8" };
     HttpResponse::Ok().content_type(content_type).body(envelope)
 }

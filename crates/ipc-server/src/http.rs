@@ -12,13 +12,13 @@ use std::time::{Duration, Instant};
 
 use actix_http::body::BoxBody;
 use actix_http::error::DispatchError;
-use actix_http::{ConnectionType, HttpService, KeepAlive, Payload, Request, Response};
+use actix_http::{ConnectionType, HttpService, KeepAlive, Request, Response};
 use actix_server::GracefulShutdownSignal;
 use actix_service::{Service as _, ServiceFactory, ServiceFactoryExt as _, fn_service, map_config};
 use actix_web::dev::{AppConfig, Extensions, ServiceRequest};
 use actix_web::rt::net::TcpStream;
 use actix_web::{App, web};
-use futures_util::future::{Either, ready};
+use futures_util::future::{self, Either};
 use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::server::TlsStream;
@@ -28,6 +28,7 @@ use crate::crowd::{Crowd, Member};
 use crate::deadline::{Timed, Times, Watch};
 use crate::handshake::{Acceptor, Lines};
 use crate::peer::{Peer, note_certificate};
+use crate::request_body;
 use crate::routes;
 use crate::session::LastSession;
 use crate::state::State;
@@ -105,7 +106,7 @@ pub(crate) fn serve(
                 http1(|_: &TcpStream, _: &mut Extensions| (), settings, stopping.clone(), state.clone());
             fn_service(move |stream: TcpStream| {
                 let peer = prepared(&stream);
-                ready(joined(stream, &crowd, settings.times, peer).map(|stream| (stream, peer)))
+                future::ready(joined(stream, &crowd, settings.times, peer).map(|stream| (stream, peer)))
             })
             .and_then(http)
         })?,
@@ -154,14 +155,14 @@ fn http1<S: AsyncRead + AsyncWrite + Unpin + 'static>(
     InitError = (),
 > {
     let (gate, expectations) = (state.clone(), state.clone());
-    let app = App::new().app_data(state).configure(routes::configure).wrap_fn(move |request, routes| {
-        let watch = begun(&request);
+    let app = App::new().app_data(state).configure(routes::configure).wrap_fn(move |mut request, routes| {
+        let watch = begun(&mut request);
         // In one place for all routes, those included that are none.
         let answered = match Peer::of(request.request(), &gate.transport, Instant::now()) {
             Ok(_) => Either::Left(routes.call(request)),
             Err(refusal) => {
                 let response = answer(request.request(), Err(refusal));
-                Either::Right(ready(Ok(request.into_response(response))))
+                Either::Right(future::ready(Ok(request.into_response(response))))
             }
         };
         async move {
@@ -183,7 +184,7 @@ fn http1<S: AsyncRead + AsyncWrite + Unpin + 'static>(
             let stopping = stopping.clone();
             async move { stopping.notified().await }
         })
-        .expect(fn_service(move |request| ready(expected(request, &expectations))))
+        .expect(fn_service(move |request| future::ready(expected(request, &expectations))))
         .on_connect_ext(move |stream: &Stream<S>, extensions: &mut Extensions| {
             extensions.insert(Rc::clone(stream.watch()));
             extensions.insert(LastSession::default());
@@ -193,17 +194,20 @@ fn http1<S: AsyncRead + AsyncWrite + Unpin + 'static>(
 }
 
 /// Tells the connection that a request is under way.
-fn begun(request: &ServiceRequest) -> Option<Rc<Watch>> {
+fn begun(request: &mut ServiceRequest) -> Option<Rc<Watch>> {
     let watch = request.request().conn_data::<Rc<Watch>>().cloned();
+    let (length, is_last) = request_body::settle(request);
     if let Some(watch) = &watch {
-        watch.request_begins(!matches!(request.parts().1, Payload::None));
+        watch.request_begins(length, is_last);
     }
     watch
 }
 
 /// What a client is told that asks, with `Expect: 100-continue`, whether to send its body.
 fn expected(request: Request, state: &State) -> Result<Request, Response<BoxBody>> {
-    let Some(refusal) = state.limits.announced_too_long(&request.head().headers) else { return Ok(request) };
+    let Some(refusal) = state.limits.of(request.path()).announced_too_long(&request.head().headers) else {
+        return Ok(request);
+    };
     if let Some(watch) = request.conn_data::<Rc<Watch>>() {
         watch.close_soon();
     }

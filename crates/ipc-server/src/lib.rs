@@ -37,6 +37,7 @@
 //! # }
 //! ```
 
+mod admit;
 mod answer;
 mod attempts;
 pub mod blocking;
@@ -46,12 +47,16 @@ mod clock;
 mod crowd;
 mod deadline;
 mod error;
+mod framing;
+mod gate;
 mod handshake;
 mod http;
 mod listen;
 mod logins;
 mod peer;
 mod receive;
+mod reply_body;
+mod request_body;
 mod routes;
 mod server;
 mod session;

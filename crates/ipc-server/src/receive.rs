@@ -11,22 +11,19 @@ use actix_web::http::header::{self, HeaderMap};
 use actix_web::{HttpRequest, web};
 use futures_util::StreamExt;
 use ipc_envelope::{Freshness, Incoming, KeyRing, OVERHEAD_BYTES_MAX, OpenError};
-use ipc_protocol::{ProblemCode, RAW_ENVELOPE_TYPE};
+use ipc_protocol::{AUTH_PLAINTEXT_BYTES_MAX, ProblemCode, RAW_ENVELOPE_TYPE, Route};
 
-use crate::answer::Refusal;
+use crate::answer::{COME_AGAIN, Refusal};
 use crate::budget::{Budget, Held};
 use crate::deadline::Watch;
 
 /// Bytes of a body that need none of the budget: most bodies are shorter, and so much each connection may have.
-const FREE_BYTES: usize = 64 * 1024;
+pub(crate) const FREE_BYTES: usize = 64 * 1024;
 
-/// An envelope longer than this is opened on a thread that may block: 16 MiB take milliseconds, for which other connections
-/// would wait. A raw one was hashed while it arrived, which is most of the work; text has still to be decoded and hashed.
-const INLINE_RAW_BYTES_MAX: usize = 2 * 1024 * 1024;
-const INLINE_TEXT_BYTES_MAX: usize = 256 * 1024;
-
-/// When a client may come again that found no room for its body.
-const COME_AGAIN: Duration = Duration::from_secs(1);
+/// An envelope longer than this, a message of 64 KiB and what stands around it, is opened and its JSON checked on a thread that may
+/// block: 16 MiB take milliseconds to open and, where they are full of names, 0.3 s to check, for which other connections would
+/// wait.
+const INLINE_BYTES_MAX: usize = 72 * 1024;
 
 /// What a body may cost.
 #[derive(Clone, Copy, Debug)]
@@ -42,6 +39,16 @@ impl Limits {
     fn body_bytes_max(&self, is_raw: bool) -> usize {
         let raw = self.plaintext_bytes_max.saturating_add(OVERHEAD_BYTES_MAX);
         if is_raw { raw } else { raw.div_ceil(3).saturating_mul(4) }
+    }
+
+    /// The limits of a route: a login is short, and who sends it is not known yet.
+    pub(crate) fn of(self, path: &str) -> Self {
+        let bytes_max = self.plaintext_bytes_max;
+        let is_login = path == Route::ClientAuth.path();
+        Limits {
+            plaintext_bytes_max: if is_login { bytes_max.min(AUTH_PLAINTEXT_BYTES_MAX) } else { bytes_max },
+            ..self
+        }
     }
 
     /// The refusal of a body that is announced to be too long.
@@ -73,7 +80,7 @@ fn too_long(bytes_max: usize) -> Refusal {
 pub(crate) struct Envelope {
     token: Incoming,
     /// The room that the bytes take.
-    _held: Held,
+    held: Held,
 }
 
 /// Reads a request's body.
@@ -115,7 +122,7 @@ pub(crate) async fn receive(
             "the body has a Content-Encoding, of which the server reads none",
         ));
     }
-    Ok(Envelope { token: body.token, _held: body.held })
+    Ok(Envelope { token: body.token, held: body.held })
 }
 
 /// What a future gives, or `None` if it takes too long.
@@ -212,21 +219,9 @@ impl Body {
 }
 
 impl Envelope {
-    /// Opens an envelope that is so long that it would hold up other connections, on a thread of its own; others are left
-    /// for [`open`](Envelope::open).
-    ///
-    /// # Errors
-    /// Those of `open`.
-    pub(crate) async fn open_if_long(mut self, freshness: Freshness) -> Result<Self, Refusal> {
-        let bytes_max = if self.is_raw() { INLINE_RAW_BYTES_MAX } else { INLINE_TEXT_BYTES_MAX };
-        if self.token.len() <= bytes_max {
-            return Ok(self);
-        }
-        let opening = web::block(move || self.open(freshness).map(drop).map(|()| self));
-        opening.await.map_err(|error| {
-            log::error!("opening an envelope: {error}");
-            Refusal::new(ProblemCode::InternalError, "the server failed; its log says how")
-        })?
+    /// Whether it is so long that what is done with it would hold up other connections.
+    pub(crate) fn is_long(&self) -> bool {
+        self.token.len() > INLINE_BYTES_MAX
     }
 
     /// Raw bytes, or base64url text.
@@ -250,9 +245,9 @@ impl Envelope {
         })
     }
 
-    /// Wipes what the request held.
-    pub(crate) fn wipe(self) {
-        drop(self);
+    /// Wipes what the request held. The room that it took stays taken for what was made of it.
+    pub(crate) fn into_held(self) -> Held {
+        self.held
     }
 }
 
@@ -260,14 +255,10 @@ fn stale_detail(sealed_at_secs: u64, now_secs: u64, freshness: Freshness) -> Str
     let (age, ahead) = (now_secs.saturating_sub(sealed_at_secs), sealed_at_secs.saturating_sub(now_secs));
     if age > 0 {
         let age_max = freshness.age_secs_max;
-        format!(
-            "the envelope was sealed {age} s ago by the server's clock, which takes {age_max} s: set both clocks"
-        )
+        format!("the envelope was sealed {age} s ago by the server's clock; {age_max} s are allowed")
     } else {
         let ahead_max = freshness.ahead_secs_max;
-        format!(
-            "the envelope was sealed {ahead} s ahead of the server's clock, which takes {ahead_max} s: set both clocks"
-        )
+        format!("the envelope was sealed {ahead} s ahead of the server's clock; {ahead_max} s are allowed")
     }
 }
 

@@ -1,28 +1,27 @@
 //! The routes: each maps a request onto the layers below and back onto a status.
 
-use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use actix_web::http::header;
 use actix_web::{HttpRequest, HttpResponse, web};
 use ipc_envelope::Freshness;
-use ipc_inbox::{Arrivals, Message, NoReply, Put, PutError};
+use ipc_inbox::{Arrivals, NoReply, Put, PutError};
 use ipc_protocol::{
-    AuthReply, AuthRequest, BatchOutcome, BatchReply, Fingerprint, Frame, FrameError, IS_RUNNING_TEXT,
-    MessageId, ProblemCode, REPLY_ADDRESS, REPLY_WAIT_SECS_DEFAULT, Route, write_frame,
+    AuthReply, AuthRequest, BatchOutcome, BatchReply, Frame, IS_RUNNING_TEXT, MessageId, ProblemCode,
+    REPLY_ADDRESS, REPLY_WAIT_SECS_DEFAULT, Route, write_frame,
 };
-use ipc_store::StoreError;
 use zeroize::Zeroizing;
 
-use crate::answer::{Refusal, accepted, answer, envelope, mark_duplicate};
-use crate::peer::Peer;
-use crate::receive::{Envelope, receive};
-use crate::session::{LastSession, Session};
+use crate::admit::{admit, malformed, take_in, unavailable};
+use crate::answer::{
+    COME_AGAIN, Refusal, accepted, answer, envelope, internal, mark_duplicate, shutting_down,
+};
+use crate::budget::Held;
+use crate::receive::FREE_BYTES;
+use crate::reply_body::ReplyBody;
+use crate::session::Session;
 use crate::state::{State, random_iv, unix_secs};
-
-/// When a client that found the inbox full, or the server stopping, may come again.
-const COME_AGAIN: Duration = Duration::from_secs(1);
 
 /// Adds the routes to an app. Each path is a resource of its own, so that a wrong method is 405 and not 404.
 pub(crate) fn configure(app: &mut web::ServiceConfig) {
@@ -83,28 +82,14 @@ async fn message_batch(request: HttpRequest, payload: web::Payload, state: web::
     answer(&request, result)
 }
 
-/// What every sealed request goes through first: the peer, then the body.
-async fn admit(
-    request: &HttpRequest,
-    payload: web::Payload,
-    state: &State,
-) -> Result<(Peer, Envelope), Refusal> {
-    if state.is_stopping() {
-        return Err(shutting_down());
-    }
-    let peer = Peer::of(request, &state.transport, Instant::now())?;
-    let sealed = receive(request, payload, state.limits, &state.budget, &state.envelope_keys).await?;
-    let freshness = Freshness::at(unix_secs(SystemTime::now()));
-    Ok((peer, sealed.open_if_long(freshness).await?))
-}
-
 async fn log_in(
     request: &HttpRequest,
     payload: web::Payload,
     state: &State,
 ) -> Result<HttpResponse, Refusal> {
-    let (peer, mut sealed) = admit(request, payload, state).await?;
+    let (peer, mut sealed) = take_in(request, payload, state).await?;
     let is_raw = sealed.is_raw();
+    // It is short: its route has a limit of its own.
     let plaintext = sealed.open(Freshness::at(unix_secs(SystemTime::now())))?;
     let frame =
         Frame::parse(plaintext).and_then(|frame| frame.addressed_to(Route::ClientAuth)).map_err(malformed)?;
@@ -117,7 +102,7 @@ async fn log_in(
                 "the frame's body is not {\"username\": …, \"password\": …}",
             )
         })?;
-    sealed.wipe();
+    drop(sealed);
 
     let source = peer.source();
     let attempt = state.attempts.begin(source, &credentials.username, Instant::now()).map_err(|wait| {
@@ -160,6 +145,12 @@ async fn log_in(
 
 /// The answer 200 with a reply in an envelope.
 fn sealed_reply(body: &str, id: MessageId, is_raw: bool, state: &State) -> Result<HttpResponse, Refusal> {
+    let mut reservation = Held::nothing(&state.budget);
+    // Until the peer has taken it, a long reply is as much memory as a long body.
+    if body.len() > FREE_BYTES && !reservation.grow_to(body.len()) {
+        let detail = "the server has no memory for a reply as long as this at the moment";
+        return Err(Refusal::new(ProblemCode::Unavailable, detail).retry_after(COME_AGAIN));
+    }
     let mut plaintext = Zeroizing::new(Vec::new());
     write_frame(&mut plaintext, REPLY_ADDRESS, id, None, body);
     let (now_secs, iv) = (unix_secs(SystemTime::now()), random_iv().map_err(no_random_bytes)?);
@@ -168,37 +159,7 @@ fn sealed_reply(body: &str, id: MessageId, is_raw: bool, state: &State) -> Resul
     } else {
         state.envelope_keys.seal_base64url(&plaintext, now_secs, iv).into_bytes()
     };
-    Ok(envelope(token, is_raw))
-}
-
-/// What is known of a message, or of a batch of them, once it has been admitted.
-struct Admitted<'a> {
-    frame: Frame<'a>,
-    user: Arc<str>,
-    certificate: Option<Fingerprint>,
-    received_at: SystemTime,
-}
-
-impl<'a> Admitted<'a> {
-    /// Opens an envelope for `route` and finds out whose it is.
-    async fn open(
-        sealed: &'a mut Envelope,
-        route: Route,
-        (request, peer): (&HttpRequest, Peer),
-        state: &State,
-    ) -> Result<Self, Refusal> {
-        let received_at = SystemTime::now();
-        let now_secs = unix_secs(received_at);
-        let plaintext = sealed.open(Freshness::at(now_secs))?;
-        let frame = Frame::parse(plaintext).and_then(|frame| frame.addressed_to(route)).map_err(malformed)?;
-        let user = sender(frame.session(), (request, peer), state, now_secs).await?;
-        Ok(Admitted { frame, user, certificate: peer.certificate, received_at })
-    }
-
-    fn message(&self, id: MessageId, body: &str, wants_reply: bool) -> Message {
-        let (user, body) = (Arc::clone(&self.user), body.into());
-        Message { id, user, certificate: self.certificate, received_at: self.received_at, body, wants_reply }
-    }
+    Ok(envelope(ReplyBody::new(token, reservation), is_raw))
 }
 
 async fn submit(
@@ -206,9 +167,11 @@ async fn submit(
     payload: web::Payload,
     state: &State,
 ) -> Result<HttpResponse, Refusal> {
-    let (peer, mut sealed) = admit(request, payload, state).await?;
-    let admitted = Admitted::open(&mut sealed, Route::MessageSubmit, (request, peer), state).await?;
-    let message = admitted.message(admitted.frame.id(), admitted.frame.object().map_err(malformed)?, false);
+    let (peer, sealed) = take_in(request, payload, state).await?;
+    let (message, _held) = admit(sealed, Route::MessageSubmit, (request, peer), state, |frame, sender| {
+        Ok(sender.message(frame.id(), frame.object().map_err(malformed)?, false))
+    })
+    .await?;
     let (put, arrivals) = state.inbox.put_quietly(message, state.inbox_wait).await;
     tell_after_the_answer(arrivals);
     Ok(accepted(put.map_err(not_put)? == Put::Duplicate))
@@ -224,21 +187,23 @@ fn tell_after_the_answer(arrivals: Arrivals) {
 
 /// Puts a request and waits for the application's reply; no thread waits with it.
 async fn ask(request: &HttpRequest, payload: web::Payload, state: &State) -> Result<HttpResponse, Refusal> {
-    let (peer, mut sealed) = admit(request, payload, state).await?;
+    let (peer, sealed) = take_in(request, payload, state).await?;
     let is_raw = sealed.is_raw();
-    let admitted = Admitted::open(&mut sealed, Route::MessageRequest, (request, peer), state).await?;
-    let (id, user) = (admitted.frame.id(), Arc::clone(&admitted.user));
-    let message = admitted.message(id, admitted.frame.object().map_err(malformed)?, true);
-    // A request may wait long: what it came in need not.
-    drop(sealed);
+    let (message, held) = admit(sealed, Route::MessageRequest, (request, peer), state, |frame, sender| {
+        Ok(sender.message(frame.id(), frame.object().map_err(malformed)?, true))
+    })
+    .await?;
+    let (id, user) = (message.id, Arc::clone(&message.user));
     let wait = reply_wait(request).min(state.reply_wait_max);
     let put = state.inbox.put(message, state.inbox_wait).await.map_err(not_put)?;
+    // A request may wait long: what it came in need not.
+    drop(held);
     let reply = tokio::time::timeout(wait, state.inbox.reply_to(&user, id))
         .await
         .map_err(|_| {
             Refusal::new(ProblemCode::NoReplyInTime, format!("no reply within {} s", wait.as_secs()))
         })?
-        .map_err(no_reply)?;
+        .map_err(|error| if state.is_stopping() { come_again_or(error) } else { no_reply(error) })?;
     let mut response = sealed_reply(&reply, id, is_raw, state)?;
     if put == Put::Duplicate {
         mark_duplicate(&mut response);
@@ -261,26 +226,27 @@ async fn submit_all(
     payload: web::Payload,
     state: &State,
 ) -> Result<HttpResponse, Refusal> {
-    let (peer, mut sealed) = admit(request, payload, state).await?;
+    let (peer, sealed) = take_in(request, payload, state).await?;
     let is_raw = sealed.is_raw();
-    let admitted = Admitted::open(&mut sealed, Route::MessageBatch, (request, peer), state).await?;
-    let id = admitted.frame.id();
-    let entries = admitted.frame.batch().map_err(malformed)?;
-    if entries.len() > state.batch_messages_max {
-        let detail = format!("a batch may have {} messages", state.batch_messages_max);
-        return Err(Refusal::new(ProblemCode::TooLarge, detail));
-    }
-    let good = entries.iter().filter_map(|entry| entry.ok());
-    let messages = good.map(|(id, body)| admitted.message(id, body, false)).collect();
+    let messages_max = state.batch_messages_max;
+    let (batch, _held) = admit(sealed, Route::MessageBatch, (request, peer), state, move |frame, sender| {
+        let entries = frame.batch(messages_max).map_err(malformed)?;
+        let codes: Vec<_> = entries.iter().map(|entry| entry.err()).collect();
+        let good = entries.into_iter().filter_map(|entry| entry.ok());
+        let messages = good.map(|(id, body)| sender.message(id, body, false)).collect();
+        Ok((frame.id(), codes, messages))
+    })
+    .await?;
+    let (id, codes, messages) = batch;
     let (put, arrivals) = state.inbox.put_all_quietly(messages, state.inbox_wait).await;
     tell_after_the_answer(arrivals);
     let mut put = put.into_iter();
 
     let mut reply = BatchReply::default();
-    for (index, entry) in (0..).zip(&entries) {
-        let code = match entry {
-            Err(code) => code.as_str(),
-            Ok(_) => match put.next() {
+    for (index, code) in (0..).zip(codes) {
+        let code = match code {
+            Some(code) => code.as_str(),
+            None => match put.next() {
                 Some(Ok(Put::Accepted)) => {
                     reply.accepted += 1;
                     continue;
@@ -298,30 +264,6 @@ async fn submit_all(
     }
     let body = serde_json::to_string(&reply).map_err(|error| internal("no reply", error))?;
     sealed_reply(&body, id, is_raw, state)
-}
-
-/// The user whose session it is.
-async fn sender(
-    token: Option<&str>,
-    (request, peer): (&HttpRequest, Peer),
-    state: &State,
-    now_secs: u64,
-) -> Result<Arc<str>, Refusal> {
-    let expired = || Refusal::new(ProblemCode::SessionExpired, "no session, or one that has ended: log in");
-    let token = token.ok_or_else(expired)?;
-    let session = match request.conn_data::<LastSession>() {
-        Some(last) => last.open(token, &state.session_keys, now_secs),
-        None => Session::open(token, &state.session_keys, now_secs).map(Rc::new),
-    };
-    let session = session.ok_or_else(expired)?;
-    if session.certificate != peer.certificate {
-        return Err(Refusal::new(
-            ProblemCode::WrongCertificate,
-            "the session was granted to another certificate",
-        ));
-    }
-    let current = state.users.current(&session.user, session.credential_version, Instant::now()).await;
-    current.map_err(unavailable)?.ok_or_else(expired)
 }
 
 fn not_put(error: PutError) -> Refusal {
@@ -351,29 +293,11 @@ fn no_reply(error: NoReply) -> Refusal {
     }
 }
 
-fn malformed(error: FrameError) -> Refusal {
-    let code = match error {
-        FrameError::BodyNotAnObject | FrameError::BodyNotAnArray => ProblemCode::NotAnObject,
-        _ => ProblemCode::MalformedFrame,
-    };
-    Refusal::new(code, error.to_string())
-}
-
-fn shutting_down() -> Refusal {
-    Refusal::new(ProblemCode::ShuttingDown, "the server is stopping").retry_after(COME_AGAIN)
-}
-
-fn unavailable(error: StoreError) -> Refusal {
-    log::error!("{error}");
-    let detail = "the users' database does not answer at the moment";
-    Refusal::new(ProblemCode::Unavailable, detail).because(error).retry_after(COME_AGAIN)
+/// Of a server that stops: a reply there may be yet, from the next one.
+fn come_again_or(error: NoReply) -> Refusal {
+    if error == NoReply::Unavailable { shutting_down() } else { no_reply(error) }
 }
 
 fn no_random_bytes(error: impl std::fmt::Display) -> Refusal {
     internal("no random bytes", error)
-}
-
-fn internal(what: &str, error: impl std::fmt::Display) -> Refusal {
-    log::error!("{what}: {error}");
-    Refusal::new(ProblemCode::InternalError, "the server failed; its log says how")
 }

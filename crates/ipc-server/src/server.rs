@@ -12,7 +12,7 @@ use ipc_home::{Home, PeerName};
 use ipc_inbox::{DurableInbox, Inbox, InboxChoice};
 use ipc_protocol::Protocol;
 use ipc_store::{SqliteUserStore, UserStore};
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
 
 use crate::attempts::Attempts;
 use crate::budget::Budget;
@@ -64,21 +64,28 @@ impl Server {
         self.state.durable_inbox.as_ref()
     }
 
-    /// Stops the server: no further connection is taken, requests under way are finished, then the inbox is
-    /// closed. What was accepted stays in the inbox to be taken; what is refused meanwhile is told to come again.
-    /// Returns when all of that is done, at the latest after the time set by
+    /// Stops the server: no further connection and no further message is taken, requests under way are finished, those that
+    /// wait for a reply among them, then the inbox is closed. What was accepted stays in the inbox to be taken; what is
+    /// refused meanwhile is told to come again. Returns when all of that is done, at the latest after the time set by
     /// [`stop_timeout`](ServerBuilder::stop_timeout). A second call waits for nothing.
     pub async fn stop(&self) {
-        log::info!("Shutting down web server {}:{}", self.name, self.address.port());
-        self.state.is_stopping.store(true, Ordering::Relaxed);
-        self.handle.stop(true).await;
-        self.inbox.close();
+        self.begin_stop();
         let ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(ended) = ended {
             // The thread drops its end when it is done.
             let _done = ended.await;
+            log::info!("Web server stopped");
         }
-        log::info!("Web server stopped");
+    }
+
+    /// Begins what [`stop`](Server::stop) does, and waits for nothing: for an application that meanwhile takes what is in
+    /// the inbox, and answers those who wait for a reply. The inbox is closed when no request is under way any more.
+    pub fn begin_stop(&self) {
+        if !self.state.is_stopping.swap(true, Ordering::Relaxed) {
+            log::info!("Shutting down web server {}:{}", self.name, self.address.port());
+            // It is told at once; its threads do the rest.
+            drop(self.handle.stop(true));
+        }
     }
 
     pub(crate) async fn start(builder: ServerBuilder) -> Result<Server, StartError> {
@@ -114,8 +121,7 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         // The thread finishes what is under way and closes the inbox.
-        self.state.is_stopping.store(true, Ordering::Relaxed);
-        drop(self.handle.stop(true));
+        self.begin_stop();
     }
 }
 
@@ -173,6 +179,10 @@ fn run(
     });
 }
 
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
 /// Reads what the server needs, and listens last: who can connect is served.
 async fn prepare(
     builder: ServerBuilder,
@@ -212,6 +222,8 @@ async fn prepare(
             body_timeout: builder.body_timeout,
         },
         budget: Budget::new(builder.bodies_bytes_max),
+        // The others are for the connections.
+        long_envelopes: Arc::new(Semaphore::new((cores() / 2).max(1))),
         inbox_wait: builder.inbox_wait,
         reply_wait_max: builder.reply_wait_max,
         batch_messages_max: builder.batch_messages_max,
@@ -235,6 +247,6 @@ async fn prepare(
         stop_timeout: builder.stop_timeout,
     };
     let server = http::serve(listener, tls_config, settings, &state).map_err(threads)?;
-    log::info!("Starting web server {name}:{} on {}://{address}", address.port(), builder.protocol);
+    log::info!("Listening on {}://{address} as {name}", builder.protocol);
     Ok((server, state, address))
 }

@@ -25,6 +25,10 @@ pub(crate) struct Session {
 const LAYOUT_VERSION: u8 = 1;
 const FIXED_BYTES: usize = 1 + 8 + 8 + 33;
 
+/// A text longer than this is no token: the longest name there is makes one of some six hundred characters. It is not gone
+/// through.
+const TOKEN_BYTES_MAX: usize = 1024;
+
 impl Session {
     /// The token: base64url text.
     pub(crate) fn seal(&self, keys: &KeyRing, now_secs: u64, iv: [u8; 16]) -> Zeroizing<String> {
@@ -45,6 +49,9 @@ impl Session {
 
     /// Reads a token. `None` if it is not one of ours, or expired: to the client both mean the same.
     pub(crate) fn open(token: &str, keys: &KeyRing, now_secs: u64) -> Option<Self> {
+        if token.len() > TOKEN_BYTES_MAX {
+            return None;
+        }
         // The time in the envelope says when the token was granted; its end is inside.
         let plaintext = keys.open_base64url(token.as_bytes(), None).ok()?;
         let (fixed, user) = plaintext.split_first_chunk::<FIXED_BYTES>()?;
@@ -112,6 +119,14 @@ mod tests {
     }
 
     #[test]
+    fn the_token_of_the_longest_name_is_one() {
+        let longest = Session { user: "\u{10ffff}".repeat(80), ..session(None) };
+        let token = longest.seal(&keys(1), 0, [5; 16]);
+        assert!(token.len() <= TOKEN_BYTES_MAX);
+        assert_eq!(Session::open(&token, &keys(1), 0), Some(longest));
+    }
+
+    #[test]
     fn a_token_ends_with_its_hour() {
         let token = session(None).seal(&keys(1), 0, [5; 16]);
         assert_eq!(Session::open(&token, &keys(1), 3600), None);
@@ -136,7 +151,7 @@ mod tests {
             let token = keys(1).seal_base64url(plaintext, 0, [5; 16]);
             assert_eq!(Session::open(&token, &keys(1), 0), None);
         }
-        for text in ["", "x", "gAAAAA=="] {
+        for text in ["", "x", "gAAAAA==", &keys(1).seal_base64url(&[1; 16 << 20], 0, [5; 16])] {
             assert_eq!(Session::open(text, &keys(1), 0), None);
         }
     }

@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ipc_envelope::KeyRing;
 use ipc_inbox::{DurableInbox, Inbox};
+use tokio::sync::Semaphore;
 
 use crate::attempts::Attempts;
 use crate::budget::Budget;
@@ -28,6 +29,8 @@ pub(crate) struct State {
     pub(crate) limits: Limits,
     /// For bodies.
     pub(crate) budget: Arc<Budget>,
+    /// How many long envelopes may be opened and checked at the same time.
+    pub(crate) long_envelopes: Arc<Semaphore>,
     pub(crate) inbox_wait: Duration,
     pub(crate) reply_wait_max: Duration,
     pub(crate) batch_messages_max: usize,

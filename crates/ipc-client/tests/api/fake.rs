@@ -273,7 +273,7 @@ async fn read_request<S: AsyncRead + Unpin>(stream: &mut S, log: &Log) -> io::Re
         let frame = Frame::parse(&plaintext).unwrap();
         seen.id = frame.id().to_string();
         seen.session = frame.session().map(str::to_owned);
-        match frame.batch() {
+        match frame.batch(1000) {
             Ok(entries) => {
                 let entries = entries.into_iter().map(Result::unwrap);
                 seen.entries = entries.map(|(id, body)| (id.to_string(), body.to_owned())).collect();

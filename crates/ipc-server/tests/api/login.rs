@@ -92,7 +92,7 @@ async fn no_more_logins_wait_than_may() {
 async fn names_that_nobody_can_have_are_limited_together() {
     let server = builder().failed_logins_max(2).start().await.unwrap();
     let mut connection = connect(&server).await;
-    for name in ["x\0", &"y".repeat(100_000)] {
+    for name in ["x\0", &"y".repeat(10_000)] {
         connection.log_in(name, "x").await.is_refusal(ProblemCode::BadCredentials);
     }
     connection.log_in(&"z".repeat(81), "x").await.is_refusal(ProblemCode::TooManyAttempts);

@@ -91,15 +91,114 @@ async fn a_plaintext_that_is_no_frame_is_refused() {
         b"\x80\x04\x95pickle",
         b"[1]",
         br#"{"v":1,"to":"/message/submit","id":"x","body":{}}"#,
-        br#"{"v":1,"to":"/message/submit","id":"00000000-0000-4000-8000-000000000000","body":{"a":1,"a":2}}"#,
-        br#"{"v":1,"to":"/message/submit","id":"00000000-0000-4000-8000-000000000000","body":{"a":18446744073709551616}}"#,
-        br#"{"v":1,"to":"/message/submit","id":"00000000-0000-4000-8000-000000000000","body":{"a":NaN}}"#,
-        br#"{"v":1,"to":"/message/submit","id":"00000000-0000-4000-8000-000000000000","body":{"a":"\ud800"}}"#,
+        br#"{"v":1,"to":"/message/submit","id":"00000000-0000-4000-8000-000000000000"}"#,
         br#"{"v":2,"to":"/message/submit","id":"00000000-0000-4000-8000-000000000000","body":{}}"#,
+        br#"{"body":{},"v":1,"to":"/message/submit","id":"00000000-0000-4000-8000-000000000000","x":1}"#,
     ] {
         let envelope = HOME.keys.seal(plaintext, now_secs(), [0; 16]);
         connection.post(Route::MessageSubmit, &envelope).await.is_refusal(ProblemCode::MalformedFrame);
     }
+}
+
+/// Bodies that break a rule for JSON, short and long.
+fn bad_bodies() -> Vec<String> {
+    let names = |count: usize| (0..count).map(|name| format!(r#""{name}":0"#)).collect::<Vec<_>>().join(",");
+    vec![
+        r#"{"a":1,"a":2}"#.to_owned(),
+        r#"{"a":18446744073709551616}"#.to_owned(),
+        r#"{"a":NaN}"#.to_owned(),
+        format!(r#"{{"a":"{}","a":2}}"#, "x".repeat(300_000)),
+        format!("{{{}}}", names(65_537)),
+        format!(r#"{{"a":[{{{}}}]}}"#, names(65_537)),
+    ]
+}
+
+#[tokio::test]
+async fn a_body_that_breaks_a_rule_for_json_is_refused_and_one_within_the_bound_of_names_is_not() {
+    let (server, mut connection) = started().await;
+    let session = admin_session(&server).await;
+    for body in bad_bodies() {
+        connection.submit(new_id(), &session, &body).await.is_refusal(ProblemCode::MalformedFrame);
+        let text = HOME.keys.seal_base64url(
+            &frame(Route::MessageSubmit, new_id(), Some(&session), &body),
+            now_secs(),
+            [0; 16],
+        );
+        let answer = connection.request("POST", "/message/submit", "", text.as_bytes()).await;
+        answer.is_refusal(ProblemCode::MalformedFrame);
+    }
+    let names: Vec<_> = (0..65_536).map(|name| format!(r#""{name}":0"#)).collect();
+    let body = format!("{{{}}}", names.join(","));
+    connection.submit(new_id(), &session, &body).await.is_success();
+    assert_eq!(server.inbox().recv().await.unwrap().body(), body);
+}
+
+#[tokio::test]
+async fn nobody_without_a_session_has_a_body_gone_through() {
+    let (_server, mut connection) = started().await;
+    for body in bad_bodies() {
+        // What is wrong with it would be 400.
+        for session in [None, Some("x")] {
+            for route in [Route::MessageSubmit, Route::MessageRequest, Route::MessageBatch] {
+                let envelope = sealed(route, new_id(), session, &body);
+                connection.post(route, &envelope).await.is_refusal(ProblemCode::SessionExpired);
+            }
+            let id = new_id();
+            let session = session.map(|session| format!(r#","session":"{session}""#)).unwrap_or_default();
+            let behind = format!(r#"{{"body":{body},"v":1,"to":"/message/submit","id":"{id}"{session}}}"#);
+            let envelope = HOME.keys.seal(behind.as_bytes(), now_secs(), [0; 16]);
+            connection.post(Route::MessageSubmit, &envelope).await.is_refusal(ProblemCode::SessionExpired);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_session_behind_the_body_counts_like_one_in_front_of_it() {
+    let (server, mut connection) = started().await;
+    let session = admin_session(&server).await;
+    for long in [10, 300_000] {
+        let body = format!(r#"{{"a":"}},{}"}}"#, "x".repeat(long));
+        let (id, session) = (new_id(), session.as_str());
+        let behind =
+            format!(r#"{{"body":{body},"session":"{session}","v":1,"to":"/message/submit","id":"{id}"}}"#);
+        let envelope = HOME.keys.seal(behind.as_bytes(), now_secs(), [0; 16]);
+        connection.post(Route::MessageSubmit, &envelope).await.is_success();
+        assert_eq!(server.inbox().recv().await.unwrap().body(), body);
+    }
+}
+
+#[tokio::test]
+async fn a_login_longer_than_any_is_refused_before_anybody_looks_at_it() {
+    let (_server, mut connection) = started().await;
+    let long = "x".repeat(20_000);
+    connection.log_in(&long, "x").await.is_refusal(ProblemCode::TooLarge);
+    connection.log_in("nobody", &long).await.is_refusal(ProblemCode::TooLarge);
+    connection.log_in("nobody", &"x".repeat(10_000)).await.is_refusal(ProblemCode::BadCredentials);
+}
+
+#[tokio::test]
+async fn while_a_long_frame_is_gone_through_its_worker_answers_others() {
+    let (server, mut slow) = started().await;
+    let session = admin_session(&server).await;
+    let object: Vec<_> = (0..65_000).map(|name| format!(r#""\u0061{name}":0"#)).collect();
+    let objects = vec![format!("{{{}}}", object.join(",")); 8];
+    let body = format!(r#"{{"a":[{}]}}"#, objects.join(","));
+    let envelope = sealed(Route::MessageSubmit, new_id(), Some(&session), &body);
+    let mut other = connect(&server).await;
+    assert_eq!(other.request("GET", "/is/running", "", b"").await.status, 200);
+    let head = format!(
+        "POST /message/submit HTTP/1.1\r\nhost: x\r\ncontent-type: application/octet-stream\r\ncontent-length: {}\r\n\r\n",
+        envelope.len()
+    );
+    slow.write(&[head.as_bytes(), &envelope].concat()).await.unwrap();
+    // The one worker has two connections: what is done for one of them it does not wait for.
+    let first = tokio::select! {
+        biased;
+        answer = slow.read_response() => panic!("gone through before anything else was done: {answer:?}"),
+        answer = other.request("GET", "/is/running", "", b"") => answer,
+    };
+    assert_eq!(first.status, 200);
+    slow.read_response().await.unwrap().is_success();
 }
 
 #[tokio::test]

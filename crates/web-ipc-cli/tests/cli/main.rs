@@ -11,6 +11,9 @@ mod owners;
 mod pipeline;
 mod process;
 mod run;
+mod server;
+mod stopping;
+mod streams;
 
 use std::path::{Path, PathBuf};
 use std::{env, fs};
