@@ -7,6 +7,8 @@
 mod case;
 mod compare;
 mod log;
+mod mounts;
+mod owners;
 mod pipeline;
 mod process;
 mod run;
