@@ -9,6 +9,9 @@ mod compare;
 mod pipeline;
 mod process;
 mod run;
+mod server;
+mod stopping;
+mod streams;
 
 use std::path::{Path, PathBuf};
 use std::{env, fs};
