@@ -28,6 +28,9 @@ const LOGIN_MAX: Duration = Duration::from_secs(10);
 const LOOK_FIRST: Duration = Duration::from_millis(5);
 const LOOK_LAST: Duration = Duration::from_millis(200);
 
+/// The longest session token that is taken. It goes into every frame and into a file; a server's own has some 250 bytes.
+const SESSION_BYTES_MAX: usize = 16 * 1024;
+
 /// How an attempt comes to a session.
 enum Claim {
     /// Another process has logged in.
@@ -210,7 +213,12 @@ impl Sender {
         if answer.status != 200 {
             return Err(self.refusal(&answer));
         }
-        self.read_reply(id, &answer, |body| serde_json::from_str(body).ok())
+        let reply: AuthReply = self.read_reply(id, &answer, |body| serde_json::from_str(body).ok())?;
+        if reply.session.len() > SESSION_BYTES_MAX {
+            let detail = "the session is longer than this client takes".to_owned();
+            return Err(give_up(SendError::Unexpected { status: 200, detail }));
+        }
+        Ok(reply)
     }
 }
 

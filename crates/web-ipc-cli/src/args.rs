@@ -107,6 +107,8 @@ pub(crate) struct Serve {
     pub(crate) jobs: u16,
     /// How often a durable inbox hands a message out before it is a dead letter.
     pub(crate) tries: Option<u16>,
+    /// How long a stop may go on with what is in hand and in memory, in seconds.
+    pub(crate) stop_within_secs: u16,
 }
 
 /// Which server to send to, and as whom.
@@ -351,7 +353,7 @@ fn test(command: &Command, options: &ArgMatches) -> Result<Option<Test>, WrongUs
 fn serve(command: &Command, options: &ArgMatches) -> Result<Serve, WrongUsage> {
     refuse_lone(command, "serve", options, ("jobs", "exec"))?;
     let tries = options.get_one("tries").copied();
-    // clap fills each of these from its default, but for the last three.
+    // clap fills each of these from its default, but for those that say otherwise.
     let inbox = *options.get_one("inbox").expect("has a default");
     if tries.is_some() && inbox != InboxKind::Durable {
         let serve = command.find_subcommand("serve").expect("it is defined here");
@@ -368,6 +370,7 @@ fn serve(command: &Command, options: &ArgMatches) -> Result<Serve, WrongUsage> {
         exec: text(options, "exec"),
         jobs: options.get_one("jobs").copied().unwrap_or(1),
         tries,
+        stop_within_secs: *options.get_one("stopWithin").expect("has a default"),
     })
 }
 

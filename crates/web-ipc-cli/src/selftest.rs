@@ -19,6 +19,7 @@ use crate::error::{Failure, Verdict};
 use crate::home::{self, peer_name};
 use crate::out::{counted, say};
 use crate::password::{self, Login};
+use crate::progress::Progress;
 use crate::signals::{self, EndSignal, EndSignals};
 use crate::testuser::TestUser;
 
@@ -54,7 +55,9 @@ async fn both_ends(
     }
     let server = server.start().await?;
     let port = server.address().port();
+    // In the words of the Python tool, whose port was known before.
     log::info!("Starting Web-IPC-Test {name}:{port}");
+    log::info!("Starting web server {name}:{port}");
     let mut client = Client::builder(home)
         .server(name, SocketAddr::new(reachable(test.ip), port))
         .identity(name)
@@ -100,15 +103,27 @@ async fn send_all(
     sent: &mut u32,
     signals: &mut EndSignals,
 ) -> Result<Option<EndSignal>, SendError> {
-    while *sent < quantity {
-        let message = json!({ "test": *sent + 1 });
-        match select(pin!(signals.next()), pin!(client.send(&message))).await {
-            Either::Left((signal, _)) => return Ok(Some(signal)),
-            Either::Right((result, _)) => result?,
-        };
-        *sent += 1;
+    // Where each message has a line of the log, that is progress enough.
+    let mut progress = (!log::log_enabled!(log::Level::Info)).then(Progress::default);
+    let ended = async {
+        while *sent < quantity {
+            let message = json!({ "test": *sent + 1 });
+            match select(pin!(signals.next()), pin!(client.send(&message))).await {
+                Either::Left((signal, _)) => return Ok(Some(signal)),
+                Either::Right((result, _)) => result?,
+            };
+            *sent += 1;
+            if let Some(progress) = &mut progress {
+                progress.show(|| format!("{sent} of {quantity} sent"));
+            }
+        }
+        Ok(None)
     }
-    Ok(None)
+    .await;
+    if let Some(progress) = progress {
+        progress.end();
+    }
+    ended
 }
 
 fn interrupted(signal: EndSignal, sent: u32) -> Verdict {

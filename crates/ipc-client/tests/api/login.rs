@@ -392,6 +392,19 @@ fn a_reply_that_is_not_the_servers_own_and_of_now_is_refused() {
 }
 
 #[test]
+fn a_session_that_would_make_every_frame_long_is_not_taken() {
+    let place = Place::new();
+    let fake = Fake::tls(place.tls(), |seen| match seen.is_login() {
+        true => grant(seen, &"x".repeat(16 * 1024 + 1)),
+        false => problem(ProblemCode::SessionExpired, ""),
+    });
+    let error = place.client(&fake).send(&json!({})).unwrap_err();
+    let SendError::LoginFailed { last } = &error else { panic!("{error:?}") };
+    assert!(last.to_string().ends_with("the session is longer than this client takes"), "{last}");
+    assert!(place.kept_sessions().is_empty());
+}
+
+#[test]
 fn a_login_without_an_answer_leaves_no_doubt_about_the_message() {
     let place = Place::new();
     let fake = Fake::tls(place.tls(), |seen| match seen.is_login() {

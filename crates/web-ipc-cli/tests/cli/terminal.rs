@@ -7,8 +7,8 @@ use std::process::Stdio;
 
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 
-use crate::pipeline::{Server, client, text};
 use crate::run::World;
+use crate::server::{Server, client, text};
 
 /// A terminal: the side where somebody looks, and the side that a program writes to.
 fn terminal() -> (BufReader<File>, File) {
@@ -30,7 +30,9 @@ fn a_message_is_escaped_on_a_terminal_and_as_it_was_sent_in_a_pipe() {
     let world = World::with_fresh_home();
     let message = format!("{{\"a\":\"{RAW}é\"}}");
     let (mut screen, stdout) = terminal();
-    let mut server = Server::start_with_stdout(&world, &[], stdout.into());
+    let mut command = world.program_itself();
+    command.stdout(stdout);
+    let mut server = Server::start_with_stdout(command, &[]);
     let sent = client(&world, &server, &["--send", &message], "");
     assert!(sent.status.success(), "{}", text(&sent.stderr));
     let mut line = String::new();
