@@ -6,6 +6,9 @@
 
 mod case;
 mod compare;
+mod log;
+mod mounts;
+mod owners;
 mod pipeline;
 mod process;
 mod run;
