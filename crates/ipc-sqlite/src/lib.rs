@@ -3,7 +3,7 @@
 //! Crates that keep something in a file of their own come here. Nothing here knows what they keep: that comes in as a
 //! [`Schema`].
 //!
-//! - [`open`] and [`create`] give a [`Database`]: connections to read with, and the one to write with; [`open_read_only`]
+//! - [`open`] and [`create`] give a [`Database`]: connections to read with, and the one to write with; [`open_beside`]
 //!   one that only reads.
 //! - [`copy`] makes a copy of a file that is in use.
 //! - [`Options`] say how long to wait for other processes and how many may read at once.
@@ -56,5 +56,5 @@ pub use copy::copy;
 pub use database::Database;
 pub use error::DatabaseError;
 pub use migration::Schema;
-pub use opening::{create, make_file, open, open_read_only};
+pub use opening::{create, make_file, open, open_beside};
 pub use options::Options;
