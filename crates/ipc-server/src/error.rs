@@ -4,7 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use ipc_home::{HomeError, PeerNameError, shell_quoted};
+use ipc_home::{HomeError, PeerNameError, remedy_of_read_only, shell_quoted};
 use ipc_inbox::OpenError;
 use ipc_store::{DatabaseError, StoreError};
 
@@ -154,10 +154,7 @@ fn remedy_of_inbox(error: &DatabaseError) -> Option<String> {
             )
         }
         DatabaseError::Newer { .. } => "use the newer web-ipc with this home".to_owned(),
-        DatabaseError::ReadOnly { path, .. } => {
-            let directory = path.parent().unwrap_or(path);
-            format!("run chmod u+w {} {}", shell_quoted(directory), shell_quoted(path))
-        }
+        DatabaseError::ReadOnly { path, .. } => remedy_of_read_only(path),
         DatabaseError::DiskFull { .. } => "make room on the disk and run it again".to_owned(),
         DatabaseError::Busy { .. } => "run it again when the other process is done".to_owned(),
         DatabaseError::Replaced { .. } => "run it again".to_owned(),

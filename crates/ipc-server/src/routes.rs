@@ -18,10 +18,12 @@ use crate::answer::{
     COME_AGAIN, Refusal, accepted, answer, envelope, internal, mark_duplicate, shutting_down,
 };
 use crate::budget::Held;
-use crate::receive::FREE_BYTES;
 use crate::reply_body::ReplyBody;
 use crate::session::Session;
 use crate::state::{State, random_iv, unix_secs};
+
+/// Bytes of a reply that need none of the memory for long bodies.
+const REPLY_FREE_BYTES: usize = 16 * 1024;
 
 /// Adds the routes to an app. Each path is a resource of its own, so that a wrong method is 405 and not 404.
 pub(crate) fn configure(app: &mut web::ServiceConfig) {
@@ -146,8 +148,9 @@ async fn log_in(
 /// The answer 200 with a reply in an envelope.
 fn sealed_reply(body: &str, id: MessageId, is_raw: bool, state: &State) -> Result<HttpResponse, Refusal> {
     let mut reservation = Held::nothing(&state.budget);
-    // Until the peer has taken it, a long reply is as much memory as a long body.
-    if body.len() > FREE_BYTES && !reservation.grow_to(body.len()) {
+    // Until the peer has taken it, a reply is memory as a body is.
+    let bytes = body.len() + body.len() / 3 * usize::from(!is_raw);
+    if bytes > REPLY_FREE_BYTES && !reservation.grow_to(bytes) {
         let detail = "the server has no memory for a reply as long as this at the moment";
         return Err(Refusal::new(ProblemCode::Unavailable, detail).retry_after(COME_AGAIN));
     }

@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use actix_server::ServerHandle;
 use actix_web::web;
@@ -178,9 +178,12 @@ fn run(
                 return;
             }
         };
+        let summing_up = actix_rt::spawn(Arc::clone(&state.log).sum_up());
         if let Err(error) = server.await {
             log::error!("the web server ended: {error}");
         }
+        summing_up.abort();
+        state.log.tell(Instant::now());
         let files = async {
             state.inbox.close().await;
             if let Some(users) = own_users {
@@ -283,6 +286,7 @@ async fn prepare(
         users: Users::new(users),
         inbox,
         durable_inbox,
+        log: Arc::default(),
         attempts: Attempts::new(builder.failed_logins_max),
         logins: Logins::new(builder.logins_waiting_max, builder.peer_logins_waiting_max),
         limits: Limits {

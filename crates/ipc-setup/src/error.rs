@@ -3,10 +3,9 @@
 //! Every other file here makes these. What is wrong with a home as it lies there stays a [`HomeError`] inside.
 
 use std::io;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use ipc_home::{HomeError, PeerName, PeerNameError, remedy_of_io, shell_quoted};
+use ipc_home::{HomeError, PeerName, PeerNameError, remedy_of_io, remedy_of_read_only, shell_quoted};
 use ipc_pki::{CreateError, IssueError, LoadError, NameError};
 use ipc_store::{DatabaseError, PasswordError, StoreError, UsernameError};
 use thiserror::Error;
@@ -234,17 +233,7 @@ fn remedy_of_database(error: &DatabaseError, another_home: &str) -> Option<Strin
         }
         DatabaseError::Newer { .. } => "use the newer web-ipc with this home".to_owned(),
         DatabaseError::Replaced { .. } => "run it again".to_owned(),
-        // SQLite writes beside the file too, so either may be what cannot be written; or neither, where it is the disk.
-        DatabaseError::ReadOnly { path, .. } => {
-            let directory = path.parent().unwrap_or(path);
-            let closed: Vec<_> = [directory, path].into_iter().filter(|path| !is_writable(path)).collect();
-            if closed.is_empty() {
-                "give a home on a disk that can be written with --home DIR".to_owned()
-            } else {
-                let closed: Vec<_> = closed.into_iter().map(shell_quoted).collect();
-                format!("run chmod u+w {}, or give another home with --home DIR", closed.join(" "))
-            }
-        }
+        DatabaseError::ReadOnly { path, .. } => remedy_of_read_only(path),
         DatabaseError::PermissionDenied { path, .. } => {
             return remedy_of_io(&io::ErrorKind::PermissionDenied.into(), path);
         }
@@ -273,11 +262,6 @@ fn remedy_of_inbox(error: &DatabaseError) -> Option<String> {
         }
         _ => return None,
     })
-}
-
-/// Whether its mode lets the owner write it.
-fn is_writable(path: &Path) -> bool {
-    path.metadata().is_ok_and(|metadata| metadata.mode() & 0o200 != 0)
 }
 
 fn quoted(word: &str) -> String {

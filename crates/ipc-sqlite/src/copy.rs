@@ -10,7 +10,7 @@ use sqlx::{ConnectOptions as _, Connection as _};
 
 use crate::error::DatabaseError;
 use crate::migration::Schema;
-use crate::opening::{absolute, make_file, open_beside};
+use crate::opening::{absolute, make_file, open_read_only};
 use crate::options::Options;
 use crate::system::file_state;
 
@@ -23,7 +23,7 @@ use crate::system::file_state;
 pub async fn copy(from: &Path, to: &Path, schema: &Schema, options: &Options) -> Result<(), DatabaseError> {
     let what = schema.what;
     let to = absolute(to, what)?;
-    let database = open_beside(from, schema, options).await?;
+    let database = open_read_only(from, schema, options).await?;
     make_file(&to, what)?;
     let state = file_state(&to).map_err(|error| DatabaseError::from_io(what, &to, error))?;
     if state.bytes > 0 {

@@ -3,8 +3,9 @@
 //! Crates that keep something in a file of their own come here. Nothing here knows what they keep: that comes in as a
 //! [`Schema`].
 //!
-//! - [`open`] and [`create`] give a [`Database`]: connections to read with, and the one to write with; [`open_beside`]
-//!   one that only reads.
+//! - [`open`] and [`create`] give a [`Database`]: connections to read with, and the one to write with; [`open_read_only`]
+//!   one that only reads, also beside a process that writes.
+//! - [`open_immutable`] gives an [`Immutable`], to read a file where nothing can be written and nothing has to be.
 //! - [`copy`] makes a copy of a file that is in use.
 //! - [`Options`] say how long to wait for other processes and how many may read at once.
 //! - [`DatabaseError`] is all that can go wrong; [`Database::error`] makes one of what sqlx reports.
@@ -46,6 +47,7 @@
 mod copy;
 mod database;
 mod error;
+mod immutable;
 mod migration;
 mod opening;
 mod options;
@@ -55,6 +57,7 @@ mod watch;
 pub use copy::copy;
 pub use database::Database;
 pub use error::DatabaseError;
+pub use immutable::{Immutable, open_immutable};
 pub use migration::Schema;
-pub use opening::{create, make_file, open, open_beside};
+pub use opening::{create, make_file, open, open_read_only};
 pub use options::Options;

@@ -87,7 +87,11 @@ pub async fn open(path: &Path, schema: &Schema, options: &Options) -> Result<Dat
 ///
 /// # Errors
 /// Any [`DatabaseError`]; [`DatabaseError::Outdated`] for a file that lacks a migration.
-pub async fn open_beside(path: &Path, schema: &Schema, options: &Options) -> Result<Database, DatabaseError> {
+pub async fn open_read_only(
+    path: &Path,
+    schema: &Schema,
+    options: &Options,
+) -> Result<Database, DatabaseError> {
     let (database, before) = prepare(path, schema, options, true)?;
     let opened = async {
         let mut connection = database.readers.acquire().await.map_err(|error| database.error(error))?;

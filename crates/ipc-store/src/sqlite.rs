@@ -6,9 +6,9 @@
 use std::fmt;
 use std::path::Path;
 
-use ipc_sqlite::{Database, DatabaseError, Schema};
+use ipc_sqlite::{Database, DatabaseError, Immutable, Schema};
 use sqlx::Row as _;
-use sqlx::sqlite::SqliteRow;
+use sqlx::sqlite::{SqlitePool, SqliteRow};
 use zeroize::Zeroizing;
 
 use crate::hashing::{CredentialVersion, Hasher, Verdict};
@@ -32,9 +32,66 @@ const LEFT_OUT_NAMED_MAX: usize = 10;
 /// table is that of the Python tool of the same name, whose `users.db` opens and verifies as it is.
 ///
 /// All its calls must be made within a tokio runtime that has time enabled (actix's is one).
+///
+/// Where nothing can be written (a read-only file system, no right to, a full disk) users can still be looked up and listed,
+/// as long as the file itself has everything; changes are refused then.
 pub struct SqliteUserStore {
-    database: Database,
+    database: Source,
     hasher: Hasher,
+}
+
+/// The file, as it could be opened.
+enum Source {
+    Writable(Database),
+    ReadOnly(Immutable),
+}
+
+impl Source {
+    async fn open(path: &Path, options: &ipc_sqlite::Options) -> Result<Self, DatabaseError> {
+        match ipc_sqlite::open(path, &SCHEMA, options).await {
+            Ok(database) => Ok(Self::Writable(database)),
+            Err(refused) => {
+                let database = ipc_sqlite::open_immutable(path, &SCHEMA, options, refused).await?;
+                log::warn!("users can be looked up, and not changed: {}", database.refusal());
+                Ok(Self::ReadOnly(database))
+            }
+        }
+    }
+
+    fn writable(&self) -> Result<&Database, DatabaseError> {
+        match self {
+            Self::Writable(database) => Ok(database),
+            Self::ReadOnly(database) => Err(database.refusal()),
+        }
+    }
+
+    fn path(&self) -> &Path {
+        match self {
+            Self::Writable(database) => database.path(),
+            Self::ReadOnly(database) => database.path(),
+        }
+    }
+
+    fn readers(&self) -> &SqlitePool {
+        match self {
+            Self::Writable(database) => database.readers(),
+            Self::ReadOnly(database) => database.readers(),
+        }
+    }
+
+    fn check_file(&self) -> Result<(), DatabaseError> {
+        match self {
+            Self::Writable(database) => database.check_file(),
+            Self::ReadOnly(database) => database.check_file(),
+        }
+    }
+
+    fn error(&self, error: sqlx::Error) -> DatabaseError {
+        match self {
+            Self::Writable(database) => database.error(error),
+            Self::ReadOnly(database) => database.error(error),
+        }
+    }
 }
 
 impl SqliteUserStore {
@@ -58,8 +115,13 @@ impl SqliteUserStore {
     /// unless others still have the file open. Dropping the store without it loses nothing. What was reported as done is in
     /// the file itself either way, so that a copy of that alone has it.
     pub fn close(&self) -> BoxFuture<'_, ()> {
-        // What was wrong with the file was said to whoever used it; what was reported as done is in it.
-        Box::pin(async { drop(self.database.close().await) })
+        Box::pin(async {
+            match &self.database {
+                // What was wrong with the file was said to whoever used it; what was reported as done is in it.
+                Source::Writable(database) => drop(database.close().await),
+                Source::ReadOnly(database) => database.close().await,
+            }
+        })
     }
 
     fn failed(&self, error: sqlx::Error) -> StoreError {
@@ -87,18 +149,19 @@ impl SqliteUserStore {
 
     /// Runs one statement, with `values` bound to it, as a write of its own. Returns how many rows it changed.
     async fn write(&self, statement: &'static str, values: &[&str]) -> Result<u64, WriteError> {
-        self.database.check_file()?;
-        let mut transaction = self.database.begin_write().await?;
+        let database = self.database.writable()?;
+        database.check_file()?;
+        let mut transaction = database.begin_write().await?;
         let mut query = sqlx::query(statement);
         for value in values {
             query = query.bind((*value).to_owned());
         }
         let done = query.execute(&mut *transaction).await?;
         transaction.commit().await?;
-        self.database.check_file()?;
+        database.check_file()?;
         // A copy of the file alone should know of each user who was deleted. Where there is no room for that, what was
         // committed is beside it.
-        let _written = self.database.write_back().await;
+        let _written = database.write_back().await;
         Ok(done.rows_affected())
     }
 }
@@ -128,7 +191,7 @@ impl Options {
     /// # Errors
     /// [`StoreError::Database`] with any [`DatabaseError`](crate::DatabaseError).
     pub async fn open(self, path: impl AsRef<Path>) -> Result<SqliteUserStore, StoreError> {
-        let database = ipc_sqlite::open(path.as_ref(), &SCHEMA, &self.database).await?;
+        let database = Source::open(path.as_ref(), &self.database).await?;
         Ok(SqliteUserStore { database, hasher: Hasher::new(self.bcrypt_cost) })
     }
 
@@ -159,6 +222,7 @@ impl UserStore for SqliteUserStore {
     ) -> BoxFuture<'a, Result<(), StoreError>> {
         Box::pin(async move {
             let taken = || StoreError::Taken { username: username.clone() };
+            self.database.writable()?;
             // Spares a bcrypt; the last word is the table's, since another process may be adding the same name.
             if self.stored_hash(username).await?.is_some() {
                 return Err(taken());
@@ -251,6 +315,7 @@ impl UserStore for SqliteUserStore {
     ) -> BoxFuture<'a, Result<(), StoreError>> {
         Box::pin(async move {
             let unknown = || StoreError::Unknown { username: username.to_string() };
+            self.database.writable()?;
             if self.stored_hash(username).await?.is_none() {
                 return Err(unknown());
             }
@@ -290,7 +355,10 @@ mod tests {
     async fn a_write_to_what_may_only_be_read_says_so() {
         let dir = tempfile::tempdir().unwrap();
         let store = store(&dir).await;
-        sqlx::query("PRAGMA query_only = ON").execute(store.database.writer()).await.unwrap();
+        sqlx::query("PRAGMA query_only = ON")
+            .execute(store.database.writable().unwrap().writer())
+            .await
+            .unwrap();
         assert!(matches!(add(&store, "a").await, Err(StoreError::Database(DatabaseError::ReadOnly { .. }))));
     }
 
@@ -300,7 +368,10 @@ mod tests {
         let store = store(&dir).await;
         add(&store, "first").await.unwrap();
         // The pages that there are now, and no more.
-        sqlx::query("PRAGMA max_page_count = 1").execute(store.database.writer()).await.unwrap();
+        sqlx::query("PRAGMA max_page_count = 1")
+            .execute(store.database.writable().unwrap().writer())
+            .await
+            .unwrap();
         let mut names = (0..10_000).map(|number| format!("user{number}"));
         let error = loop {
             if let Err(error) = add(&store, &names.next().unwrap()).await {

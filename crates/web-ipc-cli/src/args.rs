@@ -108,6 +108,8 @@ pub(crate) struct Serve {
     pub(crate) jobs: u16,
     /// How often a durable inbox hands a message out before it is a dead letter.
     pub(crate) tries: Option<u16>,
+    /// How long a stop may go on with what is in hand and in memory, in seconds.
+    pub(crate) stop_within_secs: u16,
 }
 
 /// Which server to send to, and as whom.
@@ -306,7 +308,7 @@ fn test(options: &ArgMatches) -> Test {
 
 fn serve(command: &Command, options: &ArgMatches) -> Result<Serve, WrongUsage> {
     let tries = options.get_one("tries").copied();
-    // clap fills each of these from its default, but for the last three.
+    // clap fills each of these from its default, but for those that say otherwise.
     let inbox = *options.get_one("inbox").expect("has a default");
     if tries.is_some() && inbox != InboxKind::Durable {
         let serve = command.find_subcommand("serve").expect("it is defined here");
@@ -323,6 +325,7 @@ fn serve(command: &Command, options: &ArgMatches) -> Result<Serve, WrongUsage> {
         exec: text(options, "exec"),
         jobs: options.get_one("jobs").copied().unwrap_or(1),
         tries,
+        stop_within_secs: *options.get_one("stopWithin").expect("has a default"),
     })
 }
 

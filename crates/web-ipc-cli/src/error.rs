@@ -24,7 +24,7 @@ pub(crate) enum Verdict {
     Done,
     /// The answer is no, and the user has been told: status 1.
     Refused,
-    /// A signal ended it early, and the user has been told: status 130 or 143.
+    /// A signal ended it early, and the user has been told: status 129, 130 or 143.
     Interrupted(EndSignal),
 }
 

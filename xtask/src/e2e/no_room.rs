@@ -140,7 +140,8 @@ fn serve_unread(mut command: Command) -> (Running, String, PipeReader) {
 /// The port that a server says it has.
 #[track_caller]
 fn port_of(server: &mut Running) -> String {
-    let rest = server.wait_for_log("Starting web server localhost:");
+    server.wait_for_log("]: Listening on http");
+    let rest = server.wait_for_log("://127.0.0.1:");
     rest.split(' ').next().unwrap_or_default().to_owned()
 }
 

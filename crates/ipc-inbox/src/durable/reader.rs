@@ -20,7 +20,7 @@ impl InboxReader {
     /// # Errors
     /// [`DatabaseError`].
     pub async fn open(path: impl AsRef<Path>) -> Result<Self, DatabaseError> {
-        let database = ipc_sqlite::open_beside(path.as_ref(), &tables::SCHEMA, &Options::new()).await?;
+        let database = ipc_sqlite::open_read_only(path.as_ref(), &tables::SCHEMA, &Options::new()).await?;
         Ok(InboxReader { database })
     }
 

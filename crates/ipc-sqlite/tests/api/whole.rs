@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use ipc_sqlite::{Database, DatabaseError, Options, copy, open, open_beside};
+use ipc_sqlite::{Database, DatabaseError, Options, copy, open, open_read_only};
 
 use crate::support::{NOTES, Place, add, notes};
 
@@ -85,7 +85,9 @@ async fn a_copy_of_a_file_in_use_without_its_log_is_refused_and_stays_as_it_is()
     add(&database, "milk").await.unwrap();
     let copied = bare_copy(&place);
     for _ in 0..2 {
-        for refused in [open_alone(&copied).await, open_beside(&copied.path, &NOTES, &Options::new()).await] {
+        for refused in
+            [open_alone(&copied).await, open_read_only(&copied.path, &NOTES, &Options::new()).await]
+        {
             let error = refused.unwrap_err();
             assert!(
                 matches!(&error, DatabaseError::LogMissing { log, .. } if *log == beside(&copied.path, "-wal")),
@@ -223,7 +225,7 @@ async fn a_file_is_read_beside_the_one_who_has_it_and_not_written() {
     let place = Place::new();
     let alone = create_alone(&place).await;
     add(&alone, "milk").await.unwrap();
-    let beside = open_beside(&place.path, &NOTES, &Options::new()).await.unwrap();
+    let beside = open_read_only(&place.path, &NOTES, &Options::new()).await.unwrap();
     assert_eq!(notes(&beside).await.unwrap(), ["milk"]);
     add(&alone, "tea").await.unwrap();
     assert_eq!(notes(&beside).await.unwrap(), ["milk", "tea"]);
@@ -239,7 +241,7 @@ async fn a_file_is_read_beside_the_one_who_has_it_and_not_written() {
 #[tokio::test]
 async fn reading_alone_makes_nothing_and_brings_nothing_up_to_date() {
     let place = Place::new().with_note().await;
-    let database = open_beside(&place.path, &NOTES, &Options::new()).await.unwrap();
+    let database = open_read_only(&place.path, &NOTES, &Options::new()).await.unwrap();
     assert_eq!(notes(&database).await.unwrap(), ["milk"]);
     database.close().await.unwrap();
     assert_eq!(names(&place), ["notes.db"]);
@@ -247,9 +249,9 @@ async fn reading_alone_makes_nothing_and_brings_nothing_up_to_date() {
         migrations: &[NOTES.migrations[0], ("authors", "ALTER TABLE notes ADD COLUMN author TEXT")],
         ..NOTES
     };
-    let error = open_beside(&place.path, &NEWER, &Options::new()).await.unwrap_err();
+    let error = open_read_only(&place.path, &NEWER, &Options::new()).await.unwrap_err();
     assert!(matches!(error, DatabaseError::Outdated { .. }), "{error:?}");
-    let missing = open_beside(&place.dir.path().join("no.db"), &NOTES, &Options::new()).await;
+    let missing = open_read_only(&place.dir.path().join("no.db"), &NOTES, &Options::new()).await;
     assert!(matches!(missing, Err(DatabaseError::Missing { .. })));
 }
 

@@ -124,7 +124,7 @@ fn test_command() -> Command {
         'r',
         "Do it; a home that is missing is made first",
     ));
-    with_server_options(test, "The certificate that both ends show").arg(
+    with_server_options(test, "The certificate that both ends show", "0").arg(
         option("qty", 'q', "N", "How many messages to send")
             .allow_negative_numbers(true)
             .value_parser(whole_number::<u32>)
@@ -137,13 +137,13 @@ fn serve_command() -> Command {
         .map(|name| if name == "durable" { InboxKind::Durable } else { InboxKind::Memory });
     let about = "Run a server: each message is a JSON line on stdout, or the input of a command";
     let serve = subcommand("serve", 's', "web-ipc --serve [OPTIONS]", about);
-    with_server_options(serve, "The certificate to show")
+    with_server_options(serve, "The certificate to show", "3000")
         .arg(
             option("inbox", 'b', "KIND", "Where messages wait; a durable inbox keeps them until they were dealt with")
                 .value_parser(ValueParser::new(inbox))
                 .default_value("memory"),
         )
-        .arg(option("exec", 'x', "COMMAND", "Run this for each message, with the message on its stdin, WEB_IPC_USER and WEB_IPC_ID in its environment; 0 acknowledges, and its stdout is the reply to a request").value_parser(shell_command))
+        .arg(option("exec", 'x', "COMMAND", "Run this for each message, with the message on its stdin, and WEB_IPC_USER, WEB_IPC_ID and WEB_IPC_HOME in its environment; 0 acknowledges, and its stdout is the reply to a request").value_parser(shell_command))
         .arg(
             option("jobs", 'j', "N", "How many commands may run at once [default: 1]")
                 .allow_negative_numbers(true)
@@ -159,6 +159,12 @@ fn serve_command() -> Command {
             )
             .allow_negative_numbers(true)
             .value_parser(|text: &str| number_between(text, 1, u16::MAX)),
+        )
+        .arg(
+            option("stopWithin", 'w', "SECONDS", "How long a stop may take: commands that run are waited for, and what is in memory is dealt with first")
+                .allow_negative_numbers(true)
+                .value_parser(|text: &str| number_between(text, 1, u16::MAX))
+                .default_value("60"),
         )
 }
 
@@ -240,9 +246,9 @@ fn with_client_options(command: Command) -> Command {
 }
 
 /// Adds what every command takes that runs a server.
-fn with_server_options(command: Command, name_help: &'static str) -> Command {
-    let port = "The port; 0 is the first free one of 3000 to 3999";
-    with_common_options(command, name_help, "The address to listen on", port, "0")
+fn with_server_options(command: Command, name_help: &'static str, port: &'static str) -> Command {
+    let port_help = "The port; 0 is the first free one of 3000 to 3999";
+    with_common_options(command, name_help, "The address to listen on", port_help, port)
 }
 
 /// Adds what every command takes that goes over the network.

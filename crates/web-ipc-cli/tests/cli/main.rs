@@ -6,9 +6,15 @@
 
 mod case;
 mod compare;
+mod log;
+mod mounts;
+mod owners;
 mod pipeline;
 mod process;
 mod run;
+mod server;
+mod stopping;
+mod streams;
 
 use std::path::{Path, PathBuf};
 use std::{env, fs};
