@@ -142,6 +142,17 @@ fn remedy_of_inbox(error: &DatabaseError) -> Option<String> {
                 "put back a good copy, or move {aside} and what lies beside it under its name away for an empty one"
             )
         }
+        DatabaseError::LogMissing { path, log, .. } => format!(
+            "put that back beside it (web-ipc --backup makes copies that are whole); where another program has written it into {} already, run touch {}",
+            shell_quoted(path),
+            shell_quoted(log)
+        ),
+        DatabaseError::Truncated { path, .. } => {
+            let aside = shell_quoted(path);
+            format!(
+                "put back a good copy, or move {aside} and what lies beside it under its name away for an empty one"
+            )
+        }
         DatabaseError::Newer { .. } => "use the newer web-ipc with this home".to_owned(),
         DatabaseError::ReadOnly { path, .. } => remedy_of_read_only(path),
         DatabaseError::DiskFull { .. } => "make room on the disk and run it again".to_owned(),
@@ -176,6 +187,17 @@ mod tests {
             "the certificate pair `peer1` cannot be used for TLS: the key is damaged"
         );
         assert_eq!(error.remedy().unwrap(), "make it anew with web-ipc --certs --name peer1 --force");
+    }
+
+    #[test]
+    fn a_file_that_lacks_its_log_says_how_to_go_on_with_either() {
+        let (path, log) = ("/x/inbox.db".into(), "/x/inbox.db-wal".into());
+        let error = DatabaseError::LogMissing { what: "durable inbox", path, log };
+        let remedy = StartError::Inbox(OpenError::Database(error)).remedy().unwrap();
+        assert!(
+            remedy.starts_with("put that back") && remedy.ends_with("run touch /x/inbox.db-wal"),
+            "{remedy}"
+        );
     }
 
     #[test]

@@ -146,7 +146,7 @@ fn parse(username: &str, password: &Zeroizing<String>) -> Result<(Username, Pass
     Ok((Username::parse(username)?, Password::parse(password.to_string())?))
 }
 
-fn runtime() -> Result<Runtime, SetupError> {
+pub(crate) fn runtime() -> Result<Runtime, SetupError> {
     Builder::new_current_thread().enable_time().build().map_err(|source| SetupError::Runtime { source })
 }
 

@@ -31,7 +31,7 @@ pub(super) const ALLOWED: &[(&str, &[&str])] = &[
     ("ipc-inbox", &["ipc-protocol", "ipc-sqlite"]),
     ("ipc-server", &["ipc-envelope", "ipc-protocol", "ipc-home", "ipc-store", "ipc-inbox"]),
     ("ipc-client", &["ipc-envelope", "ipc-protocol", "ipc-home"]),
-    ("ipc-setup", &["ipc-envelope", "ipc-home", "ipc-store", "ipc-pki"]),
+    ("ipc-setup", &["ipc-envelope", "ipc-home", "ipc-store", "ipc-pki", "ipc-inbox"]),
     (
         "web-ipc-cli",
         &["ipc-home", "ipc-protocol", "ipc-inbox", "ipc-store", "ipc-server", "ipc-client", "ipc-setup"],
