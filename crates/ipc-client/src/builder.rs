@@ -321,11 +321,9 @@ impl ClientBuilder {
             None => (self.home.admin_credentials()?, Some(self.home.clone())),
         };
         let ring = self.home.envelope_keys()?;
-        let keeper = self.keep_session.then(|| Keeper {
-            home: self.home,
-            server: name.clone(),
-            certificate,
-            password: admin_home.is_none().then(|| GivenPassword::of(&credentials.password)),
+        let keeper = self.keep_session.then(|| {
+            let password = admin_home.is_none().then(|| GivenPassword::of(&credentials.password));
+            Keeper::new(self.home, name.clone(), certificate, password)
         });
         let now_secs = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         let kept = keeper.as_ref().and_then(|keeper| keeper.load(&credentials.username, now_secs, None));
