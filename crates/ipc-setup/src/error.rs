@@ -110,6 +110,24 @@ pub enum SetupError {
     /// The database of users said no.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// Something is where a backup was to be made.
+    #[error("{} is there already", path.display())]
+    BackupExists {
+        /// What is there.
+        path: PathBuf,
+    },
+    /// A backup was to be made within the home itself.
+    #[error("{} is in the home itself", path.display())]
+    BackupInside {
+        /// Where it was to be made.
+        path: PathBuf,
+    },
+    /// The durable inbox could not be copied.
+    #[error(transparent)]
+    Inbox {
+        /// What is wrong with its file, or with the copy.
+        source: DatabaseError,
+    },
     /// The system gave no thread or timer to work with.
     #[error("cannot start the runtime for the database")]
     Runtime {
@@ -174,6 +192,10 @@ impl SetupError {
             Self::Name { .. } | Self::PeerName { .. } => {
                 "give a host name such as server1.example, or an address".to_owned()
             }
+            Self::BackupExists { .. } | Self::BackupInside { .. } => {
+                "name a directory elsewhere that is not there yet with --out DIR".to_owned()
+            }
+            Self::Inbox { source } => return remedy_of_inbox(source),
             Self::Username(_) => "give another name with --user NAME".to_owned(),
             Self::Password(_) => "give another one with --password".to_owned(),
             Self::AdminNotKept { .. } => {
@@ -204,7 +226,11 @@ fn remedy_of_database(error: &DatabaseError, another_home: &str) -> Option<Strin
         DatabaseError::Missing { .. }
         | DatabaseError::NotADatabase { .. }
         | DatabaseError::OtherTable { .. }
+        | DatabaseError::Truncated { .. }
         | DatabaseError::Corrupt { .. } => another_home.to_owned(),
+        DatabaseError::LogMissing { log, .. } => {
+            format!("put {} back beside it, or {another_home}", shell_quoted(log))
+        }
         DatabaseError::Newer { .. } => "use the newer web-ipc with this home".to_owned(),
         DatabaseError::Replaced { .. } => "run it again".to_owned(),
         DatabaseError::ReadOnly { path, .. } => remedy_of_read_only(path),
@@ -213,6 +239,27 @@ fn remedy_of_database(error: &DatabaseError, another_home: &str) -> Option<Strin
         }
         DatabaseError::Busy { .. } => "run it again when the other process is done".to_owned(),
         DatabaseError::DiskFull { .. } => "make room on the disk and run it again".to_owned(),
+        _ => return None,
+    })
+}
+
+/// What keeps the file of a durable inbox, or a copy of it, from being made.
+fn remedy_of_inbox(error: &DatabaseError) -> Option<String> {
+    Some(match error {
+        DatabaseError::LogMissing { path, log, .. } => format!(
+            "put that back beside it; where another program has written it into {} already, run touch {}",
+            shell_quoted(path),
+            shell_quoted(log)
+        ),
+        DatabaseError::Outdated { .. } => {
+            "run web-ipc --dead --list, which brings it up to date, and run it again".to_owned()
+        }
+        DatabaseError::Newer { .. } => "use the newer web-ipc with this home".to_owned(),
+        DatabaseError::DiskFull { .. } => "make room on the disk and run it again".to_owned(),
+        DatabaseError::Busy { .. } => "run it again when the other process is done".to_owned(),
+        DatabaseError::PermissionDenied { path, .. } => {
+            return remedy_of_io(&io::ErrorKind::PermissionDenied.into(), path);
+        }
         _ => return None,
     })
 }

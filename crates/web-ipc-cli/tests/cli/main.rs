@@ -6,6 +6,7 @@
 
 mod case;
 mod compare;
+mod force;
 mod log;
 mod mounts;
 mod owners;
