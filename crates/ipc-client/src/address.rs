@@ -68,7 +68,7 @@ impl Address {
     /// RFC 6761, section 6.3; what they resolve to is looked at again when a connection is made.
     pub(crate) fn is_loopback(&self) -> bool {
         match self {
-            Address::Socket(address) => address.ip().is_loopback(),
+            Address::Socket(address) => ipc_protocol::is_loopback(address.ip()),
             Address::Host { host, .. } => {
                 let host = host.trim_end_matches('.').to_ascii_lowercase();
                 host == "localhost" || host.ends_with(".localhost")
@@ -138,11 +138,20 @@ mod tests {
 
     #[test]
     fn loopback_is_known_by_its_look() {
-        for text in ["127.0.0.1:1", "127.9.9.9:1", "[::1]:1", "localhost:1", "LocalHost.:1", "a.localhost:1"]
-        {
+        for text in [
+            "127.0.0.1:1",
+            "127.9.9.9:1",
+            "[::1]:1",
+            "[::ffff:127.0.0.1]:1",
+            "localhost:1",
+            "LocalHost.:1",
+            "a.localhost:1",
+        ] {
             assert!(Address::parse(text).unwrap().is_loopback(), "{text}");
         }
-        for text in ["0.0.0.0:1", "10.0.0.1:1", "[::]:1", "example.com:1", "notlocalhost:1"] {
+        for text in
+            ["0.0.0.0:1", "10.0.0.1:1", "[::]:1", "[::ffff:10.0.0.1]:1", "example.com:1", "notlocalhost:1"]
+        {
             assert!(!Address::parse(text).unwrap().is_loopback(), "{text}");
         }
     }

@@ -91,7 +91,7 @@ impl Dialer {
     }
 
     async fn dial_one(&self, address: SocketAddr) -> io::Result<TcpStream> {
-        if self.loopback_only && !address.ip().is_loopback() {
+        if self.loopback_only && !ipc_protocol::is_loopback(address.ip()) {
             return Err(io::Error::new(
                 io::ErrorKind::PermissionDenied,
                 format!("the name leads to {address}, where plain http may not go"),

@@ -74,12 +74,14 @@ impl fmt::Debug for Key {
 
 /// Reads keys from text, in order: one a line as [`Key::from_base64url`] takes it, at most [`KEYS_MAX`].
 ///
-/// White space around a key, blank lines and lines that begin with `#` are ignored. The result is never empty.
+/// White space around a key, blank lines, lines that begin with `#` and a byte order mark before the text are ignored. The
+/// result is never empty.
 ///
 /// # Errors
 /// [`KeyError::MalformedLine`] for any other line, [`KeyError::NoKeys`], [`KeyError::TooManyKeys`].
 pub fn keys_from_text(text: &str) -> Result<Vec<Key>, KeyError> {
     let mut keys = Vec::new();
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     for (index, line) in text.lines().enumerate() {
         let line = line.trim_ascii();
         if line.is_empty() || line.starts_with('#') {
@@ -140,6 +142,14 @@ mod tests {
     #[test]
     fn debug_shows_nothing_of_a_key() {
         assert_eq!(format!("{:?}", Key::from_bytes(counting_bytes())), "Key(..)");
+    }
+
+    #[test]
+    fn a_byte_order_mark_before_the_keys_is_ignored_and_nowhere_else() {
+        let keys = keys_from_text(&format!("\u{feff}{TEXT}\r\n{TEXT}\r\n")).unwrap();
+        assert_eq!((keys.len(), keys[0].to_base64url().as_str()), (2, TEXT));
+        let error = keys_from_text(&format!("{TEXT}\n\u{feff}{TEXT}\n")).unwrap_err();
+        assert_eq!(error, KeyError::MalformedLine { line: 2 });
     }
 
     #[test]

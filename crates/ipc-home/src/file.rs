@@ -185,6 +185,10 @@ fn read(path: &Path, refused: u32, access: Access) -> Result<Zeroizing<Vec<u8>>,
     if bytes.len() as u64 > FILE_BYTES_MAX {
         return Err(too_large());
     }
+    // What Windows' tools put in front of a text. No file of a home begins so otherwise.
+    if bytes.starts_with("\u{feff}".as_bytes()) {
+        bytes.drain(.."\u{feff}".len());
+    }
     Ok(bytes)
 }
 
@@ -287,6 +291,18 @@ mod tests {
         assert_eq!(mode_of(&path), 0o600);
         assert_eq!(read_secret(&path).unwrap().as_slice(), b"bytes");
         assert_eq!(names_in(directory.path()), ["secret"]);
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_no_part_of_what_is_read() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("secret");
+        for (written, read) in [("\u{feff}text", "text"), ("te\u{feff}xt", "te\u{feff}xt"), ("\u{feff}", "")]
+        {
+            write_secret_atomically(&path, written.as_bytes()).unwrap();
+            assert_eq!(read_secret(&path).unwrap().as_slice(), read.as_bytes());
+            assert_eq!(read_public(&path).unwrap(), read.as_bytes());
+        }
     }
 
     #[test]

@@ -5,22 +5,23 @@
 
 use std::ffi::OsString;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use crate::HomeError;
 
 /// The environment variable that names the home.
 pub const HOME_VARIABLE: &str = "WEB_IPC_HOME";
 
-/// Finds where the home is, as an absolute path; it need not exist.
+/// Finds where the home is, as an absolute path in one spelling; it need not exist.
 ///
 /// `explicit` (a `--home` flag) wins over `$WEB_IPC_HOME`, which wins over the platform's data directory:
 /// `$XDG_DATA_HOME/web-ipc` or `~/.local/share/web-ipc`, on macOS `~/Library/Application Support/web-ipc`. An empty
 /// variable counts as unset, a relative `$XDG_DATA_HOME` too (XDG Base Directory Specification).
 ///
 /// # Errors
-/// [`HomeError::NoDefault`] if none of them is known, [`HomeError::BadPath`] if the path is empty or not UTF-8, or if the
-/// current directory, which a relative one starts from, is gone.
+/// [`HomeError::NoDefault`] if none of them is known, [`HomeError::BadPath`] if the path is empty or not UTF-8, if it was meant
+/// for a shell (`~`, quotes around it, blanks at its ends), or if the current directory, which a relative one starts from, or a
+/// directory that `..` leads out of is not there.
 pub fn locate(explicit: Option<&Path>) -> Result<PathBuf, HomeError> {
     let environment = Environment {
         web_ipc_home: std::env::var_os(HOME_VARIABLE),
@@ -28,19 +29,54 @@ pub fn locate(explicit: Option<&Path>) -> Result<PathBuf, HomeError> {
         user_home: std::env::home_dir(),
     };
     let path = choose(explicit, environment)?;
+    refuse_shell_words(&path)?;
     absolute(&path)
 }
 
+/// The absolute path of what may be a relative one, in one spelling: no `.` and no `..` in it, no slash at its end or twice.
+///
+/// Links are followed only where `..` asks where one leads.
 pub(crate) fn absolute(path: &Path) -> Result<PathBuf, HomeError> {
     let bad = |source| HomeError::BadPath { path: path.to_owned(), source };
     let absolute = std::path::absolute(path).map_err(bad)?;
-    if absolute.to_str().is_none() {
-        return Err(bad(io::Error::new(
-            io::ErrorKind::InvalidInput,
-            "it is not UTF-8, which SQLite asks for",
-        )));
+    let Some(text) = absolute.to_str() else {
+        return Err(bad(reason("it is not UTF-8, which SQLite asks for")));
+    };
+    if text.contains(char::is_control) {
+        return Err(bad(reason("it holds a control character")));
     }
-    Ok(absolute)
+    let mut resolved = PathBuf::new();
+    for component in absolute.components() {
+        if component != Component::ParentDir {
+            resolved.push(component);
+        } else {
+            resolved = resolved.canonicalize().map_err(bad)?;
+            // Above the root there is the root.
+            resolved.pop();
+        }
+    }
+    Ok(resolved)
+}
+
+/// Refuses a path that somebody wrote for a shell which has not seen it, in a configuration file or behind an `=`: it would
+/// become a directory of that very name.
+fn refuse_shell_words(path: &Path) -> Result<(), HomeError> {
+    let bad = |text| Err(HomeError::BadPath { path: path.to_owned(), source: reason(text) });
+    let text = path.to_string_lossy();
+    if text.trim() != text {
+        return bad("there is a blank or a line break at one of its ends");
+    }
+    if text.starts_with(['"', '\'']) || text.ends_with(['"', '\'']) {
+        return bad("there are quotes around it, which nothing has taken away");
+    }
+    if path.components().next().is_some_and(|first| first.as_os_str().to_string_lossy().starts_with('~')) {
+        return bad("no shell has put a directory in place of the ~ (./~ is one of that name)");
+    }
+    Ok(())
+}
+
+fn reason(text: &'static str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, text)
 }
 
 #[derive(Default)]
@@ -133,6 +169,51 @@ mod tests {
         let error = locate(Some(Path::new(std::ffi::OsStr::from_bytes(b"/a/\xff")))).unwrap_err();
         assert!(matches!(error, HomeError::BadPath { .. }), "{error:?}");
         assert!(error.source().unwrap().to_string().contains("UTF-8"));
+    }
+
+    #[test]
+    fn what_was_meant_for_a_shell_is_refused_with_the_reason() {
+        use std::error::Error as _;
+
+        for (path, reason) in [
+            ("~/x", "./~"),
+            ("~", "./~"),
+            ("~ada/x", "./~"),
+            ("\"/x\"", "quotes"),
+            ("'/x'", "quotes"),
+            ("/x'", "quotes"),
+            (" /x", "blank"),
+            ("/x ", "blank"),
+            ("/x\n", "blank"),
+            ("\t/x", "blank"),
+            (" ", "blank"),
+            ("/a\nb", "control"),
+            ("/a\u{9b}b", "control"),
+        ] {
+            let error = locate(Some(Path::new(path))).unwrap_err();
+            assert!(matches!(error, HomeError::BadPath { .. }), "{path:?}: {error:?}");
+            assert!(error.source().unwrap().to_string().contains(reason), "{path:?}: {error:?}");
+        }
+        for path in ["/a b/c", "/it's/a", "/a/~", "./~", "/a~b", "/\"a\"/b"] {
+            assert!(locate(Some(Path::new(path))).is_ok(), "{path}");
+        }
+    }
+
+    #[test]
+    fn a_path_has_one_spelling() {
+        let directory = tempfile::tempdir().unwrap();
+        let root = directory.path().canonicalize().unwrap();
+        std::fs::create_dir_all(root.join("a/b")).unwrap();
+        std::os::unix::fs::symlink(root.join("a/b"), root.join("link")).unwrap();
+        let located = |path: &str| locate(Some(&root.join(path))).unwrap();
+        for path in ["home", "home/", "home//", "./home", ".//home/.", "a/../home/", "a/b/../../home"] {
+            assert_eq!(located(path).as_os_str(), root.join("home").as_os_str(), "{path}");
+        }
+        // A link is left as it is, but `..` leads out of where it leads to.
+        assert_eq!(located("link/").as_os_str(), root.join("link").as_os_str());
+        assert_eq!(located("link/../home").as_os_str(), root.join("a/home").as_os_str());
+        assert_eq!(locate(Some(Path::new("/../.."))).unwrap(), Path::new("/"));
+        assert!(matches!(locate(Some(&root.join("nothing/../home"))), Err(HomeError::BadPath { .. })));
     }
 
     #[test]

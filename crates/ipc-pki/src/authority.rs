@@ -139,6 +139,7 @@ impl Authority {
     /// # Errors
     /// [`LoadError`] says which of the two is wrong, or that they do not belong together.
     pub fn load(certificate_pem: &[u8], key_pem: &[u8]) -> Result<Self, LoadError> {
+        let (certificate_pem, key_pem) = (x509::unmarked(certificate_pem), x509::unmarked(key_pem));
         let certificates = X509::stack_from_pem(certificate_pem).map_err(|_| LoadError::Certificate)?;
         if certificates.is_empty() {
             return Err(LoadError::NoCertificate);
@@ -171,6 +172,7 @@ impl Authority {
     /// Whether this is a pair of certificate and key, in PEM, that this authority issued, whatever its names and dates.
     #[must_use]
     pub fn has_issued(&self, certificate_pem: &[u8], key_pem: &[u8]) -> bool {
+        let (certificate_pem, key_pem) = (x509::unmarked(certificate_pem), x509::unmarked(key_pem));
         let Ok(certificate) = X509::from_pem(certificate_pem) else { return false };
         if key::is_encrypted(key_pem) {
             return false;
@@ -345,6 +347,19 @@ mod tests {
         let leaf = loaded.issue(&LeafRequest::new(SubjectName::parse("a").unwrap()), NOW_SECS).unwrap();
         let leaf = X509::from_pem(&leaf.certificate_pem).unwrap();
         assert!(leaf.verify(&made.key).unwrap());
+    }
+
+    #[test]
+    fn a_byte_order_mark_before_pem_is_ignored() {
+        let made = authority();
+        let marked = |pem: &[u8]| ["\u{feff}".as_bytes(), pem].concat();
+        let loaded =
+            Authority::load(&marked(made.certificate_pem()), &marked(made.private_key_pem().as_bytes()))
+                .unwrap();
+        assert_eq!(loaded.certificate_pem(), made.certificate_pem());
+        let pair = made.issue(&LeafRequest::new(SubjectName::parse("a").unwrap()), NOW_SECS).unwrap();
+        assert!(made.has_issued(&marked(&pair.certificate_pem), &marked(pair.key_pem.as_bytes())));
+        assert_eq!(CertificateInfo::from_pem(&marked(&pair.certificate_pem)).unwrap().alt_names, ["a"]);
     }
 
     #[test]

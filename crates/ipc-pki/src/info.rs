@@ -58,8 +58,8 @@ impl CertificateInfo {
     /// # Errors
     /// [`CertificateInfoError`] if there is none or it cannot be read.
     pub fn from_pem(pem: &[u8]) -> Result<Self, CertificateInfoError> {
-        let certificate =
-            X509::from_pem(pem).map_err(|source| CertificateInfoError::NotPem { source: source.into() })?;
+        let certificate = X509::from_pem(x509::unmarked(pem))
+            .map_err(|source| CertificateInfoError::NotPem { source: source.into() })?;
         Self::read(&certificate).map_err(|source| CertificateInfoError::Malformed { source: source.into() })
     }
 

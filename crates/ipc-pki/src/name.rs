@@ -51,7 +51,7 @@ impl SubjectName {
     /// [`NameError`] says why it is refused.
     pub fn parse(name: &str) -> Result<Self, NameError> {
         let ascii = map_to_ascii(name)?;
-        if let Ok(address) = ascii.parse::<IpAddr>() {
+        if let Some(address) = parse_address(&ascii) {
             return Ok(Self { text: address.to_string(), address: Some(address) });
         }
         check_name(name, &ascii, SUBJECT_CHARS_MAX)?;
@@ -120,7 +120,7 @@ impl SubjectAltName {
             return Ok(Self(AltName::Dns(format!("*.{ascii}"))));
         }
         let ascii = map_to_ascii(name)?;
-        if let Ok(address) = ascii.parse::<IpAddr>() {
+        if let Some(address) = parse_address(&ascii) {
             return Ok(Self(AltName::Address(address)));
         }
         check_name(name, &ascii, DNS_NAME_CHARS_MAX)?;
@@ -161,6 +161,14 @@ impl fmt::Display for SubjectAltName {
             AltName::Dns(name) => f.write_str(name),
             AltName::Address(address) => address.fmt(f),
         }
+    }
+}
+
+/// An IP address; one of version 6 also as it stands in a URL, in brackets.
+fn parse_address(text: &str) -> Option<IpAddr> {
+    match text.strip_prefix('[').and_then(|text| text.strip_suffix(']')) {
+        Some(text) => text.parse().ok().map(IpAddr::V6),
+        None => text.parse().ok(),
     }
 }
 
@@ -275,7 +283,9 @@ mod tests {
 
     #[test]
     fn an_address_is_an_address_in_its_canonical_form() {
-        for (given, canonical) in [("127.0.0.1", "127.0.0.1"), ("::1", "::1"), ("FE80:0::1", "fe80::1")] {
+        for (given, canonical) in
+            [("127.0.0.1", "127.0.0.1"), ("::1", "::1"), ("FE80:0::1", "fe80::1"), ("[::1]", "::1")]
+        {
             assert_eq!(to_ascii(given).unwrap(), canonical);
             let address: IpAddr = canonical.parse().unwrap();
             assert_eq!(SubjectName::parse(given).unwrap().to_alt_name().address(), Some(address));
@@ -289,7 +299,7 @@ mod tests {
         for name in ["1.2.3.4.5", "999.1.1.1", "127.0.0.01", "1"] {
             assert_eq!(SubjectAltName::parse(name), Err(NameError::NotAnAddress { name: name.to_owned() }));
         }
-        for name in ["[::1]", "fe80::1%eth0", "::1::", "127.0.0.1:3000"] {
+        for name in ["[127.0.0.1]", "[::1", "[]", "[[::1]]", "fe80::1%eth0", "::1::", "127.0.0.1:3000"] {
             assert!(matches!(SubjectAltName::parse(name), Err(NameError::Forbidden { .. })), "{name}");
         }
     }

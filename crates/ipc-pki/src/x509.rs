@@ -21,6 +21,11 @@ pub(crate) const TIME_SECS_MAX: u64 = 253_402_300_799;
 
 const DAY_SECS: u64 = 86_400;
 
+/// A text without the byte order mark that Windows' tools put in front of it. OpenSSL finds no PEM behind one.
+pub(crate) fn unmarked(pem: &[u8]) -> &[u8] {
+    pem.strip_prefix("\u{feff}".as_bytes()).unwrap_or(pem)
+}
+
 /// `now_secs` and so many days. Saturates: a time far off is cut or refused by the caller.
 pub(crate) fn days_after(now_secs: u64, days: u32) -> u64 {
     now_secs.saturating_add(u64::from(days) * DAY_SECS)

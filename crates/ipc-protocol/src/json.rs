@@ -19,11 +19,11 @@ pub const NAMES_MAX: usize = 65_536;
 
 /// A JSON text that is refused: why, and where.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{kind} at byte {offset}")]
+#[error("{kind}, at byte {}", .offset + 1)]
 pub struct JsonError {
     /// Why.
     pub kind: JsonErrorKind,
-    /// Where, in bytes from the start of the text.
+    /// Where: how many bytes of the text stand before it.
     pub offset: usize,
 }
 
@@ -37,6 +37,9 @@ pub enum JsonErrorKind {
     /// Not JSON (RFC 8259), `NaN` and `Infinity` included.
     #[error("text that is not JSON")]
     Syntax,
+    /// JSON as far as it goes, but it ends too early: an empty text, `{"a":`, `[1`.
+    #[error("text that ends in the middle of a JSON value")]
+    Truncated,
     /// A member name that its object has already, compared after unescaping.
     #[error("a member name that its object has already")]
     DuplicateName,
@@ -163,13 +166,7 @@ mod tests {
     #[test]
     fn what_is_not_json_is_refused() {
         for text in [
-            "",
-            " ",
-            "{",
             "}",
-            "[",
-            "[1",
-            "[1,",
             "[1,]",
             "[,1]",
             "{\"a\"}",
@@ -183,19 +180,12 @@ mod tests {
             "-Infinity",
             "nan",
             "01",
-            "-",
             "+1",
-            "1.",
             ".5",
-            "1e",
-            "1e+",
             "0x10",
             "--1",
-            "tru",
             "nulll",
             "1 2",
-            "\"",
-            "\"\\",
             "\"\\x\"",
             "\"\\u12\"",
             "\"\\u12g4\"",
@@ -208,6 +198,47 @@ mod tests {
         ] {
             assert_eq!(refusal(text), Some(JsonErrorKind::Syntax), "{text:?}");
         }
+    }
+
+    #[test]
+    fn a_text_that_ends_too_early_is_told_apart() {
+        for text in [
+            "",
+            " ",
+            "{",
+            "[",
+            "[1",
+            "[1,",
+            "-",
+            "1.",
+            "1e",
+            "1e+",
+            "tru",
+            "\"",
+            "\"\\",
+            "{\"a\"",
+            "{\"a\":",
+            "{\"a\": ",
+            "{\"a\":1",
+            "{\"a\":1,",
+            "[tru",
+            "\"\\u12",
+            "{\"a\":{\"b\":[1]",
+        ] {
+            let error = check_json(text.as_bytes()).unwrap_err();
+            assert_eq!(error, JsonError { kind: JsonErrorKind::Truncated, offset: text.len() }, "{text:?}");
+        }
+        // What is wrong before the end is what counts.
+        for text in ["[truf", "nul]", "{\"a\" 1", "\"a\n", "1 2"] {
+            assert_eq!(refusal(text), Some(JsonErrorKind::Syntax), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn an_error_says_what_and_where_counted_as_people_count() {
+        let told = |text: &str| check_json(text.as_bytes()).unwrap_err().to_string();
+        assert_eq!(told("{a:1}"), "text that is not JSON, at byte 2");
+        assert_eq!(told("{\"a\":1"), "text that ends in the middle of a JSON value, at byte 7");
     }
 
     #[test]

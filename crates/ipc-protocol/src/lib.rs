@@ -47,7 +47,7 @@ pub use message_id::{MessageId, MessageIdError};
 pub use normal_form::{secret_to_nfc, secret_to_nfd, to_nfc, to_nfd};
 pub use problem::{Problem, ProblemCode, Remedy};
 pub use route::Route;
-pub use transport::{Protocol, ProtocolError};
+pub use transport::{Protocol, ProtocolError, is_loopback};
 
 /// The value of `v` in every frame.
 pub const PROTOCOL_VERSION: u32 = 1;

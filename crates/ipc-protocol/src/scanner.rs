@@ -260,9 +260,13 @@ impl<'a> Scanner<'a> {
     }
 
     fn word(&mut self, word: &str) -> Result<(), JsonError> {
-        if self.text.as_bytes()[self.at..].starts_with(word.as_bytes()) {
+        let rest = &self.text.as_bytes()[self.at..];
+        if rest.starts_with(word.as_bytes()) {
             self.at += word.len();
             return Ok(());
+        }
+        if word.as_bytes().starts_with(rest) {
+            self.at = self.text.len();
         }
         self.fail(JsonErrorKind::Syntax)
     }
@@ -293,6 +297,11 @@ impl<'a> Scanner<'a> {
 
     /// An error at this place.
     pub(crate) fn error(&self, kind: JsonErrorKind) -> JsonError {
+        let kind = match kind {
+            // What is wrong at the end is that there is no more.
+            JsonErrorKind::Syntax if self.at == self.text.len() => JsonErrorKind::Truncated,
+            kind => kind,
+        };
         JsonError { kind, offset: self.at }
     }
 }

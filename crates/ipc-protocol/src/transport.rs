@@ -1,6 +1,7 @@
 //! What a connection runs over, as both ends name it.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::str::FromStr;
 
 /// What carries the requests.
@@ -29,6 +30,12 @@ impl Protocol {
     }
 }
 
+/// Whether an address is on this host alone, where [`Protocol::Http`] may go: `127.0.0.0/8`, `::1`, and the former as IPv6
+/// writes it, `::ffff:127.0.0.1` (RFC 4291, section 2.5.5.2).
+pub const fn is_loopback(address: IpAddr) -> bool {
+    address.to_canonical().is_loopback()
+}
+
 impl FromStr for Protocol {
     type Err = ProtocolError;
 
@@ -49,6 +56,18 @@ impl fmt::Display for Protocol {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn loopback_is_loopback_in_every_spelling() {
+        for address in ["127.0.0.1", "127.9.9.9", "::1", "::ffff:127.0.0.1", "::ffff:7f09:909"] {
+            assert!(is_loopback(address.parse().unwrap()), "{address}");
+        }
+        for address in
+            ["0.0.0.0", "10.0.0.1", "::", "::2", "::ffff:10.0.0.1", "::ffff:0.0.0.0", "::127.0.0.1"]
+        {
+            assert!(!is_loopback(address.parse().unwrap()), "{address}");
+        }
+    }
 
     #[test]
     fn it_reads_what_it_writes_and_nothing_else() {

@@ -98,7 +98,8 @@ impl Server {
         let name = PeerName::parse(&builder.name)
             .map_err(|source| StartError::Name { name: builder.name.clone(), source })?;
         let address = listen::resolve(&builder.address)?;
-        if builder.protocol == Protocol::Http && !address.ip().is_loopback() && !builder.allows_remote_http {
+        let is_remote_http = builder.protocol == Protocol::Http && !ipc_protocol::is_loopback(address.ip());
+        if is_remote_http && !builder.allows_remote_http {
             return Err(StartError::RemoteHttp { address });
         }
         clock::check(SystemTime::now())?;

@@ -56,6 +56,8 @@ pub struct IssuedCertificate {
     pub alt_names: Vec<String>,
     /// The last second in which it is valid, in seconds since the Unix epoch.
     pub not_after_secs: u64,
+    /// Whether it took the place of another pair, or of a half of one. What runs with that one has it still.
+    pub replaced: bool,
 }
 
 /// Issues a certificate and writes the pair into the home.
@@ -85,9 +87,13 @@ pub fn issue_certificate(
     // Names of hosts have no case: a pair of this name in other letters is the one that is meant.
     let name = home.name_of_pair(&name)?;
     let (certificate_file, key_file) = (home.certificate_file(&name), home.key_file(&name));
+    let mut replaced = false;
     for file in [&certificate_file, &key_file] {
-        if !request.force && pieces::exists(file)? {
-            return Err(SetupError::CertificateExists { name, path: file.clone() });
+        if pieces::exists(file)? {
+            if !request.force {
+                return Err(SetupError::CertificateExists { name, path: file.clone() });
+            }
+            replaced = true;
         }
     }
     if request.alt_names.is_empty() {
@@ -103,6 +109,7 @@ pub fn issue_certificate(
         key_file,
         alt_names: pair.alt_names.iter().map(ToString::to_string).collect(),
         not_after_secs: pair.not_after_secs,
+        replaced,
     })
 }
 
@@ -191,6 +198,8 @@ mod tests {
         let issue = |alt_names| {
             issue_certificate(&home, &CertificateRequest { alt_names, ..request }).unwrap().alt_names
         };
+        let is_replaced = || issue_certificate(&home, &request).unwrap().replaced;
+        assert_eq!((is_replaced(), is_replaced()), (false, true));
         assert_eq!(issue(&first), first);
         assert_eq!(issue(&[]), first);
         assert_eq!(issue(&other), other);

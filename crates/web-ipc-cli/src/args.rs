@@ -43,7 +43,7 @@ pub(crate) struct Invocation {
 /// One command with what it needs.
 #[derive(Debug)]
 pub(crate) enum Action {
-    /// This text: help or version, asked for, or help where nothing was.
+    /// This text: help or version, which was asked for.
     Help(String),
     Init {
         force: bool,
@@ -70,7 +70,7 @@ pub(crate) struct Certs {
     pub(crate) key_type: KeyType,
 }
 
-/// `--users …`: several may be asked for at once.
+/// `--users …`: of several actions those are done that the Python tool would do.
 #[derive(Debug)]
 pub(crate) struct Users {
     pub(crate) add: bool,
@@ -89,8 +89,11 @@ pub(crate) struct Test {
     pub(crate) ip: IpAddr,
     pub(crate) port: u16,
     pub(crate) protocol: Protocol,
-    pub(crate) log_level: LogLevel,
+    pub(crate) log_level: Option<LogLevel>,
     pub(crate) quantity: u32,
+    /// Whom to log in as; without one the home's admin, or a user of the test's own.
+    pub(crate) user: Option<String>,
+    pub(crate) password: Option<Zeroizing<String>>,
 }
 
 /// `--serve …`
@@ -100,7 +103,7 @@ pub(crate) struct Serve {
     pub(crate) ip: IpAddr,
     pub(crate) port: u16,
     pub(crate) protocol: Protocol,
-    pub(crate) log_level: LogLevel,
+    pub(crate) log_level: Option<LogLevel>,
     pub(crate) inbox: InboxKind,
     /// What a shell is to run for each message, instead of printing it.
     pub(crate) exec: Option<String>,
@@ -122,14 +125,14 @@ pub(crate) struct Target {
     pub(crate) identity: String,
     pub(crate) user: Option<String>,
     pub(crate) password: Option<Zeroizing<String>>,
-    pub(crate) log_level: LogLevel,
+    pub(crate) log_level: Option<LogLevel>,
 }
 
 /// `--send …`
 #[derive(Debug)]
 pub(crate) struct Sending {
     pub(crate) target: Target,
-    /// The message; without one they come from stdin.
+    /// The message; without one, or for `-`, they come from stdin.
     pub(crate) message: Option<String>,
     pub(crate) timeout_secs: u16,
     pub(crate) batch: u16,
@@ -140,7 +143,8 @@ pub(crate) struct Sending {
 #[derive(Debug)]
 pub(crate) struct Asking {
     pub(crate) target: Target,
-    pub(crate) message: String,
+    /// The request; without one, or for `-`, it comes from stdin.
+    pub(crate) message: Option<String>,
     pub(crate) timeout_secs: u16,
 }
 
@@ -172,7 +176,7 @@ pub(crate) enum InboxKind {
     Durable,
 }
 
-/// How much of the log is shown.
+/// How much of the log is shown. Where it was not given, `$RUST_LOG` says it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum LogLevel {
     Debug,
@@ -209,30 +213,38 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Inv
             return Ok(Invocation { home: None, action: Action::Help(error.render().to_string()) });
         }
     };
-    let (name, options) = match matches.subcommand() {
-        Some((name, options)) => (name, options),
-        None => {
-            let help = command.render_help().to_string();
-            return Ok(Invocation { home: home(&matches), action: Action::Help(help) });
-        }
+    let Some((name, options)) = matches.subcommand() else {
+        return Err(WrongUsage::without_action(None, &command.render_help().to_string()));
     };
     let action = match name {
         "init" if options.get_flag("run") => Some(Action::Init { force: options.get_flag("force") }),
         "certs" => certs(&command, options)?.map(Action::Certs),
-        "users" => users(options).map(Action::Users),
-        "test" if options.get_flag("run") => Some(Action::Test(test(options))),
+        "users" => users(&command, options)?.map(Action::Users),
+        "test" => test(&command, options)?.map(Action::Test),
         "serve" => Some(Action::Serve(serve(&command, options)?)),
-        "send" => Some(Action::Send(sending(options))),
-        "request" => Some(Action::Request(asking(options))),
+        "send" => Some(Action::Send(sending(&command, options)?)),
+        "request" => Some(Action::Request(asking(&command, options)?)),
         "dead" => dead(options).map(Action::Dead),
         "backup" if options.get_flag("run") => Some(backup(&command, options)?),
         _ => None,
     };
-    let action = match action {
-        Some(action) => action,
-        None => Action::Help(help_of(&mut command, name)),
-    };
-    Ok(Invocation { home: home(options), action })
+    match action {
+        Some(action) => Ok(Invocation { home: home(options), action }),
+        None => Err(WrongUsage::without_action(Some(missing_action(name)), &help_of(&mut command, name))),
+    }
+}
+
+/// What a command lacks that was not told what to do.
+fn missing_action(name: &str) -> &'static str {
+    match name {
+        "init" => "'--init' does nothing without '--run'",
+        "certs" => "'--name <NAME>' is required",
+        "users" => "'--users' needs '--add', '--delete', '--list', '--testCredentials' or '--change'",
+        "test" => "'--test' does nothing without '--run'",
+        "dead" => "'--dead' needs '--list', '--putBack' or '--discard'",
+        // No other command needs more than its name.
+        _ => "it is not said what to do",
+    }
 }
 
 /// The name by which the program was called, and the command that it stands for.
@@ -260,6 +272,27 @@ fn text(matches: &ArgMatches, name: &str) -> Option<String> {
     matches.get_one::<String>(name).cloned()
 }
 
+/// `--logLevel`, where it was given.
+fn log_level(matches: &ArgMatches) -> Option<LogLevel> {
+    matches.get_one("logLevel").copied()
+}
+
+/// Refuses the option `given` of the command `name` where `needed`, without which it means nothing, was not given too.
+fn refuse_lone(
+    command: &Command,
+    name: &str,
+    options: &ArgMatches,
+    (given, needed): (&str, &str),
+) -> Result<(), WrongUsage> {
+    if !options.contains_id(given) || options.contains_id(needed) {
+        return Ok(());
+    }
+    let command = command.find_subcommand(name).expect("it is defined here");
+    let shown = |id| command.get_arguments().find(|option| option.get_id() == id).map(ToString::to_string);
+    let (given, needed) = (shown(given).unwrap_or_default(), shown(needed).unwrap_or_default());
+    Err(WrongUsage::new(&format!("'{given}' needs '{needed}'"), None, &usage_of(command)))
+}
+
 fn certs(command: &Command, options: &ArgMatches) -> Result<Option<Certs>, WrongUsage> {
     let Some(name) = text(options, "name") else {
         let others = ["altNames", "days", "keyType"];
@@ -281,7 +314,7 @@ fn certs(command: &Command, options: &ArgMatches) -> Result<Option<Certs>, Wrong
     }))
 }
 
-fn users(options: &ArgMatches) -> Option<Users> {
+fn users(command: &Command, options: &ArgMatches) -> Result<Option<Users>, WrongUsage> {
     let users = Users {
         add: options.get_flag("add"),
         list: options.get_flag("list"),
@@ -291,22 +324,39 @@ fn users(options: &ArgMatches) -> Option<Users> {
         user: text(options, "user"),
         password: text(options, "password").map(Zeroizing::new),
     };
-    (users.add || users.list || users.change || users.verify || users.delete).then_some(users)
+    // What the Python tool does with several of its own is kept; it knows no --change.
+    let others = ["add", "list", "testCredentials", "delete"];
+    if users.change
+        && let Some(other) = others.into_iter().find(|other| options.get_flag(other))
+    {
+        let what = format!("'--change' and '--{other}' cannot be used together");
+        let users = command.find_subcommand("users").expect("it is defined here");
+        return Err(WrongUsage::new(&what, None, &usage_of(users)));
+    }
+    let is_any = users.add || users.list || users.change || users.verify || users.delete;
+    Ok(is_any.then_some(users))
 }
 
-fn test(options: &ArgMatches) -> Test {
-    // clap fills each of these from its default.
-    Test {
+fn test(command: &Command, options: &ArgMatches) -> Result<Option<Test>, WrongUsage> {
+    if !options.get_flag("run") {
+        return Ok(None);
+    }
+    refuse_lone(command, "test", options, ("password", "user"))?;
+    // clap fills each of these from its default, but for those that may be missing.
+    Ok(Some(Test {
         name: text(options, "name").expect("has a default"),
         ip: *options.get_one("ip").expect("has a default"),
         port: *options.get_one("port").expect("has a default"),
         protocol: *options.get_one("protocol").expect("has a default"),
-        log_level: *options.get_one("logLevel").expect("has a default"),
+        log_level: log_level(options),
         quantity: *options.get_one("qty").expect("has a default"),
-    }
+        user: text(options, "user"),
+        password: text(options, "password").map(Zeroizing::new),
+    }))
 }
 
 fn serve(command: &Command, options: &ArgMatches) -> Result<Serve, WrongUsage> {
+    refuse_lone(command, "serve", options, ("jobs", "exec"))?;
     let tries = options.get_one("tries").copied();
     // clap fills each of these from its default, but for those that say otherwise.
     let inbox = *options.get_one("inbox").expect("has a default");
@@ -320,7 +370,7 @@ fn serve(command: &Command, options: &ArgMatches) -> Result<Serve, WrongUsage> {
         ip: *options.get_one("ip").expect("has a default"),
         port: *options.get_one("port").expect("has a default"),
         protocol: *options.get_one("protocol").expect("has a default"),
-        log_level: *options.get_one("logLevel").expect("has a default"),
+        log_level: log_level(options),
         inbox,
         exec: text(options, "exec"),
         jobs: options.get_one("jobs").copied().unwrap_or(1),
@@ -355,8 +405,9 @@ fn dead(options: &ArgMatches) -> Option<Dead> {
     Some(Dead { action })
 }
 
-fn target(options: &ArgMatches) -> Target {
-    Target {
+fn target(command: &Command, name: &str, options: &ArgMatches) -> Result<Target, WrongUsage> {
+    refuse_lone(command, name, options, ("password", "user"))?;
+    Ok(Target {
         name: text(options, "name").expect("has a default"),
         ip: *options.get_one("ip").expect("has a default"),
         port: *options.get_one("port").expect("has a default"),
@@ -364,26 +415,26 @@ fn target(options: &ArgMatches) -> Target {
         identity: text(options, "identity").expect("has a default"),
         user: text(options, "user"),
         password: text(options, "password").map(Zeroizing::new),
-        log_level: *options.get_one("logLevel").expect("has a default"),
-    }
+        log_level: log_level(options),
+    })
 }
 
-fn sending(options: &ArgMatches) -> Sending {
-    Sending {
-        target: target(options),
+fn sending(command: &Command, options: &ArgMatches) -> Result<Sending, WrongUsage> {
+    Ok(Sending {
+        target: target(command, "send", options)?,
         message: text(options, "object"),
         timeout_secs: *options.get_one("timeout").expect("has a default"),
         batch: *options.get_one("batch").expect("has a default"),
         keep_going: options.get_flag("keep-going"),
-    }
+    })
 }
 
-fn asking(options: &ArgMatches) -> Asking {
-    Asking {
-        target: target(options),
-        message: text(options, "object").expect("is required"),
+fn asking(command: &Command, options: &ArgMatches) -> Result<Asking, WrongUsage> {
+    Ok(Asking {
+        target: target(command, "request", options)?,
+        message: text(options, "object"),
         timeout_secs: *options.get_one("timeout").expect("has a default"),
-    }
+    })
 }
 
 #[cfg(test)]

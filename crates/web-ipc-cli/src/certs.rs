@@ -10,6 +10,8 @@ use crate::args::Certs;
 use crate::error::{Failure, Verdict};
 use crate::out::say;
 
+const DAY_SECS: u64 = 24 * 60 * 60;
+
 /// Issues the certificate.
 pub(crate) fn run(explicit_home: Option<&Path>, certs: &Certs) -> Result<Verdict, Failure> {
     let home = Home::open_as_configured(locate(explicit_home)?)?;
@@ -21,10 +23,20 @@ pub(crate) fn run(explicit_home: Option<&Path>, certs: &Certs) -> Result<Verdict
         request.validity_days = days;
     }
     let issued = issue_certificate(&home, &request)?;
+    let asked_for_secs = request.now_secs.saturating_add(u64::from(request.validity_days) * DAY_SECS);
+    if issued.not_after_secs < asked_for_secs {
+        log::warn!(
+            "{} days are more than the authority has left: the certificate ends with it",
+            request.validity_days
+        );
+    }
     say(format_args!("Certificate: {}", issued.certificate_file.display()))?;
     say(format_args!("Key:         {}", issued.key_file.display()))?;
     say(format_args!("Valid for:   {}", issued.alt_names.join(", ")))?;
     say(format_args!("Until:       {}", utc(issued.not_after_secs)))?;
+    if issued.replaced {
+        log::info!("a server or client that is running shows the old certificate until it is restarted");
+    }
     Ok(Verdict::Done)
 }
 

@@ -12,7 +12,8 @@ use serde_json::value::RawValue;
 
 use crate::args::{Dead, DeadAction, Letters};
 use crate::error::{Failure, Verdict};
-use crate::out::{counted, say};
+use crate::escape::JsonName;
+use crate::out::{counted, say, say_json};
 use crate::serve::rfc_3339;
 use crate::signals;
 
@@ -36,7 +37,7 @@ pub(crate) fn run(explicit_home: Option<&Path>, dead: &Dead) -> Result<Verdict, 
 async fn act(inbox: &DurableInbox, action: &DeadAction) -> Result<(), Failure> {
     let failed = |error: ipc_inbox::StorageError| Failure::of(&error, None);
     match action {
-        DeadAction::List => each(inbox, |letter| say(format_args!("{}", line(letter)))).await,
+        DeadAction::List => each(inbox, |letter| say_json(&line(letter))).await,
         DeadAction::PutBack(which) => {
             let count = inbox.put_back(picked(inbox, which).await?).await.map_err(failed)?;
             say(format_args!("{} put back", told(count)))
@@ -120,7 +121,7 @@ fn line(letter: &DeadLetter) -> String {
     struct Line<'a> {
         number: u64,
         id: String,
-        user: &'a str,
+        user: JsonName<'a>,
         at: String,
         deliveries: u32,
         body: &'a RawValue,
@@ -130,7 +131,7 @@ fn line(letter: &DeadLetter) -> String {
         serde_json::to_string(&Line {
             number: letter.number,
             id: message.id.to_string(),
-            user: &message.user,
+            user: JsonName(&message.user),
             at: rfc_3339(message.received_at),
             deliveries: letter.deliveries,
             body,

@@ -3,6 +3,7 @@
 //! Every command comes here with a library's error. Nothing is printed here but through the log, at the very end.
 
 use std::error::Error;
+use std::fmt;
 use std::path::Path;
 
 use ipc_client::{BuildError, SendError};
@@ -75,6 +76,13 @@ impl Failure {
             Some(remedy) => format!("{}; {}", self.what, for_home(remedy, home)),
             None => self.what.clone(),
         }
+    }
+}
+
+/// The line without the home, for what does not end the command.
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.line(None))
     }
 }
 

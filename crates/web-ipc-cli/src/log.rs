@@ -36,15 +36,16 @@ static QUEUE: Queue = Queue::new();
 const UNBOUNDED: [(&str, LevelFilter); 2] =
     [("actix_http::h1::dispatcher", LevelFilter::Off), ("rustls", LevelFilter::Error)];
 
-/// Starts the log. `$RUST_LOG` wins over `level`; the line that ends a command is always shown.
-pub(crate) fn start(level: LogLevel) {
+/// Starts the log. A `level` that was given wins over `$RUST_LOG`, and that over the default; the line that ends a command is
+/// always shown.
+pub(crate) fn start(level: Option<LogLevel>) {
     let mut builder = Builder::new();
-    match std::env::var("RUST_LOG") {
-        Ok(filters) if !filters.is_empty() => {
+    match (level, std::env::var("RUST_LOG")) {
+        (None, Ok(filters)) if !filters.is_empty() => {
             builder.parse_filters(&filters);
         }
-        _ => {
-            let (own, others) = filters(level);
+        (level, _) => {
+            let (own, others) = filters(level.unwrap_or(LogLevel::Info));
             builder.filter_level(others);
             for own_crate in OWN_CRATES {
                 builder.filter_module(own_crate, own);

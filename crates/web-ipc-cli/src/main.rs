@@ -9,8 +9,10 @@ mod backup;
 mod certs;
 mod dead;
 mod error;
+mod escape;
 mod home;
 mod init;
+mod input;
 mod log;
 mod out;
 mod password;
@@ -20,12 +22,13 @@ mod send;
 mod serve;
 mod signals;
 mod stdio;
+mod testuser;
 mod users;
 
 use std::path::Path;
 use std::process::ExitCode;
 
-use args::{Action, Invocation, LogLevel};
+use args::{Action, Invocation};
 use error::{Failure, Verdict};
 
 fn main() -> ExitCode {
@@ -50,7 +53,7 @@ fn command() -> ExitCode {
         Action::Serve(serve) => serve.log_level,
         Action::Send(send) => send.target.log_level,
         Action::Request(request) => request.target.log_level,
-        _ => LogLevel::Info,
+        _ => None,
     });
     let Invocation { home, action } = invocation;
     match run(home.as_deref(), action) {
@@ -73,7 +76,7 @@ fn run(home: Option<&Path>, action: Action) -> Result<Verdict, Failure> {
         Action::Init { force } => init::run(home, force),
         Action::Certs(certs) => certs::run(home, &certs),
         Action::Users(users) => users::run(home, users),
-        Action::Test(test) => selftest::run(home, &test),
+        Action::Test(test) => selftest::run(home, test),
         Action::Serve(serve) => serve::run(home, &serve),
         Action::Send(sending) => send::run(home, &sending),
         Action::Request(asking) => send::request(home, &asking),

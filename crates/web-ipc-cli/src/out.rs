@@ -3,13 +3,16 @@
 //! Every command comes here to tell its result. A result that could not be written is a failure, whyever that was: the
 //! reader may have gone away, the disk be full.
 
+use std::borrow::Cow;
 use std::fmt;
-use std::io;
+use std::io::{self, IsTerminal as _};
 use std::sync::{Mutex, PoisonError};
 
 use rustix::stdio::stdout;
 
 use crate::error::Failure;
+use crate::escape;
+pub(crate) use crate::escape::printable;
 use crate::stdio::{Lines, WriteError};
 
 static LINES: Mutex<Lines> = Mutex::new(Lines::new());
@@ -20,6 +23,24 @@ static LINES: Mutex<Lines> = Mutex::new(Lines::new());
 /// If it could not be written.
 pub(crate) fn say(line: fmt::Arguments<'_>) -> Result<(), Failure> {
     print(&format!("{line}\n"))
+}
+
+/// Prints a line of JSON; on a terminal with what it would take as a command, or not show, escaped.
+///
+/// # Errors
+/// As [`say`].
+pub(crate) fn say_json(line: &str) -> Result<(), Failure> {
+    say(format_args!("{}", json_as_shown(line, is_terminal())))
+}
+
+/// Whether somebody looks at what is printed.
+pub(crate) fn is_terminal() -> bool {
+    io::stdout().is_terminal()
+}
+
+/// Lines of JSON as they are shown on a terminal, or anywhere else.
+pub(crate) fn json_as_shown(lines: &str, on_terminal: bool) -> Cow<'_, str> {
+    if on_terminal { escape::json_line(lines) } else { Cow::Borrowed(lines) }
 }
 
 /// Prints a text that ends its own lines.
@@ -48,18 +69,6 @@ pub(crate) fn unwritten(error: &io::Error) -> Failure {
     failure.while_doing("cannot write to stdout")
 }
 
-/// A text with its control characters escaped: it stays on its line, and no terminal takes it as a command.
-pub(crate) fn printable(text: &str) -> String {
-    text.chars().fold(String::with_capacity(text.len()), |mut shown, character| {
-        if character.is_control() {
-            shown.extend(character.escape_default());
-        } else {
-            shown.push(character);
-        }
-        shown
-    })
-}
-
 /// `1 message`, `2 messages`.
 pub(crate) fn counted(count: impl fmt::Display + PartialEq + From<u8>, what: &str) -> String {
     if count == 1.into() { format!("{count} {what}") } else { format!("{count} {what}s") }
@@ -68,11 +77,6 @@ pub(crate) fn counted(count: impl fmt::Display + PartialEq + From<u8>, what: &st
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn control_characters_are_escaped_and_nothing_else() {
-        assert_eq!(printable("' é\\ 李\n\u{1b}[31m"), "' é\\ 李\\n\\u{1b}[31m");
-    }
 
     #[test]
     fn one_is_singular() {

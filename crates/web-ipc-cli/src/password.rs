@@ -1,6 +1,6 @@
 //! Where a password comes from: the flag, a line of stdin, or the user's keyboard.
 //!
-//! `--users` comes here. Nothing of what is read is ever shown, logged, or kept.
+//! `--users` comes here, and so do the commands that log in. Nothing of what is read is ever shown, logged, or kept.
 
 use std::io::{self, BufRead, IsTerminal};
 
@@ -21,6 +21,27 @@ pub(crate) enum Prompt {
     Twice,
 }
 
+/// Whom to log in as.
+pub(crate) struct Login {
+    pub(crate) user: String,
+    pub(crate) password: Zeroizing<String>,
+}
+
+/// Whom to log in as where a user was named; then there must be a password.
+pub(crate) fn login(
+    user: Option<String>,
+    password: Option<Zeroizing<String>>,
+) -> Result<Option<Login>, Failure> {
+    let Some(user) = user else { return Ok(None) };
+    match find(password, &user, Prompt::Once)? {
+        Some(password) => Ok(Some(Login { user, password })),
+        None => Err(Failure::new(
+            format!("a password for {} is required", printable(&user)),
+            Some("give --password, or `--password -` for the first line of stdin".to_owned()),
+        )),
+    }
+}
+
 /// The password for `user`: as given, or the first line of stdin for `-`, or asked for if stdin is a terminal.
 ///
 /// `None` if there is none: not given, nobody to ask, or empty.
@@ -35,15 +56,20 @@ pub(crate) fn find(
         None if io::stdin().is_terminal() => Some(ask(user, prompt)?),
         None => None,
     };
+    // What Windows' tools put in front of a text is not typed by anybody.
+    let password = password.map(|password| match password.strip_prefix('\u{feff}') {
+        Some(unmarked) => Zeroizing::new(unmarked.to_owned()),
+        None => password,
+    });
     Ok(password.filter(|password| !password.is_empty()))
 }
 
 /// The first line, without its end.
 fn first_line(input: impl BufRead) -> Result<Zeroizing<String>, Failure> {
-    let mut line = Zeroizing::new(String::with_capacity(LINE_BYTES_MAX as usize + 1));
+    let mut line = Zeroizing::new(Vec::with_capacity(LINE_BYTES_MAX as usize + 1));
     input
         .take(LINE_BYTES_MAX + 1)
-        .read_line(&mut line)
+        .read_until(b'\n', &mut line)
         .map_err(|error| Failure::of(&error, None).while_doing("cannot read the password from stdin"))?;
     if line.len() as u64 > LINE_BYTES_MAX {
         return Err(Failure::new(
@@ -51,13 +77,16 @@ fn first_line(input: impl BufRead) -> Result<Zeroizing<String>, Failure> {
             Some("give the password alone".to_owned()),
         ));
     }
-    if line.ends_with('\n') {
-        line.pop();
-        if line.ends_with('\r') {
-            line.pop();
-        }
+    let is_utf_16 = line.starts_with(b"\xff\xfe") || line.starts_with(b"\xfe\xff");
+    let line =
+        line.strip_suffix(b"\n").map_or(line.as_slice(), |line| line.strip_suffix(b"\r").unwrap_or(line));
+    match std::str::from_utf8(line) {
+        Ok(line) => Ok(Zeroizing::new(line.to_owned())),
+        Err(_) => Err(Failure::new(
+            format!("the first line of stdin is {}", if is_utf_16 { "UTF-16" } else { "not UTF-8" }),
+            Some("give the password in UTF-8".to_owned()),
+        )),
     }
-    Ok(line)
 }
 
 fn ask(user: &str, prompt: Prompt) -> Result<Zeroizing<String>, Failure> {
@@ -96,7 +125,18 @@ mod tests {
     #[test]
     fn a_line_without_an_end_and_bytes_that_are_no_text_are_refused() {
         assert!(first_line(io::BufReader::new(io::repeat(b'x'))).is_err());
-        assert!(first_line(&b"\xff\xfe\n"[..]).is_err());
+        let told = first_line(&b"\xff\xfep\0\n\0"[..]).unwrap_err().to_string();
+        assert_eq!(told, "the first line of stdin is UTF-16; give the password in UTF-8");
+        let told = first_line(&b"p\xff\n"[..]).unwrap_err().to_string();
+        assert_eq!(told, "the first line of stdin is not UTF-8; give the password in UTF-8");
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_no_part_of_a_password() {
+        let given = |text: &str| find(Some(Zeroizing::new(text.to_owned())), "a", Prompt::Once).unwrap();
+        assert_eq!(given("\u{feff}pass321").unwrap().as_str(), "pass321");
+        assert_eq!(given("pass\u{feff}321").unwrap().as_str(), "pass\u{feff}321");
+        assert_eq!(given("\u{feff}"), None);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use futures_util::future::{Either, select};
 use ipc_client::{Client, SendError};
-use ipc_home::{Home, locate};
+use ipc_home::{ADMIN_USERNAME, Home, locate};
 use ipc_server::{Inbox, Server};
 use serde_json::json;
 
@@ -18,18 +18,21 @@ use crate::args::Test;
 use crate::error::{Failure, Verdict};
 use crate::home::{self, peer_name};
 use crate::out::{counted, say};
+use crate::password::{self, Login};
 use crate::progress::Progress;
 use crate::signals::{self, EndSignal, EndSignals};
+use crate::testuser::TestUser;
 
 /// Starts both ends, sends, checks, and stops. SIGINT and SIGTERM stop it early, but in good order.
-pub(crate) fn run(explicit_home: Option<&Path>, test: &Test) -> Result<Verdict, Failure> {
+pub(crate) fn run(explicit_home: Option<&Path>, mut test: Test) -> Result<Verdict, Failure> {
     let name = peer_name(&test.name)?;
     let home = home::open_or_make(&locate(explicit_home)?)?;
+    let login = password::login(test.user.take(), test.password.take())?;
     let unready = |error| Failure::of(&error, None).while_doing("cannot listen for signals");
     let runtime = signals::runtime().map_err(unready)?;
     runtime.block_on(async {
         let signals = EndSignals::watch().map_err(unready)?;
-        both_ends(&home, &name, test, signals).await
+        both_ends(&home, &name, &test, login, signals).await
     })
 }
 
@@ -37,25 +40,34 @@ async fn both_ends(
     home: &Home,
     name: &str,
     test: &Test,
+    login: Option<Login>,
     mut signals: EndSignals,
 ) -> Result<Verdict, Failure> {
-    let server = Server::builder(home)
-        .name(name)
-        .bind(SocketAddr::new(test.ip, test.port))
-        .protocol(test.protocol)
-        .start()
-        .await?;
+    let mut server =
+        Server::builder(home).name(name).bind(SocketAddr::new(test.ip, test.port)).protocol(test.protocol);
+    let mut credentials = login.map(|login| (login.user, login.password));
+    if credentials.is_none()
+        && let Some(user) = TestUser::unless_admin_is_there(home).await?
+    {
+        log::info!("{ADMIN_USERNAME} was deleted: logging in as {}, whom only this test knows", user.name);
+        credentials = Some((user.name.clone(), user.password.clone()));
+        server = server.users(user);
+    }
+    let server = server.start().await?;
     let port = server.address().port();
     // In the words of the Python tool, whose port was known before.
     log::info!("Starting Web-IPC-Test {name}:{port}");
     log::info!("Starting web server {name}:{port}");
-    let client = Client::builder(home)
+    let mut client = Client::builder(home)
         .server(name, SocketAddr::new(reachable(test.ip), port))
         .identity(name)
         .protocol(test.protocol)
         // So that the log shows the login.
-        .keep_session(false)
-        .build()?;
+        .keep_session(false);
+    if let Some((user, password)) = &credentials {
+        client = client.credentials(user, password.as_str());
+    }
+    let client = client.build()?;
 
     let begun = Instant::now();
     let inbox = server.inbox().clone();
@@ -121,10 +133,10 @@ fn interrupted(signal: EndSignal, sent: u32) -> Verdict {
 
 /// Where a client on this host finds a server that listens on `ip`.
 fn reachable(ip: IpAddr) -> IpAddr {
-    match ip {
+    match ip.to_canonical() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
         IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
-        ip => ip,
+        _ => ip,
     }
 }
 
@@ -200,7 +212,12 @@ mod tests {
 
     #[test]
     fn a_server_on_every_address_is_found_on_loopback() {
-        for (listening, reached) in [("0.0.0.0", "127.0.0.1"), ("::", "::1"), ("192.0.2.1", "192.0.2.1")] {
+        for (listening, reached) in [
+            ("0.0.0.0", "127.0.0.1"),
+            ("::", "::1"),
+            ("::ffff:0.0.0.0", "127.0.0.1"),
+            ("192.0.2.1", "192.0.2.1"),
+        ] {
             assert_eq!(reachable(listening.parse().unwrap()).to_string(), reached);
         }
     }

@@ -1,7 +1,7 @@
 //! `web-ipc --send` and `--request`: one message given as an argument, or one a line from stdin.
 //!
-//! It uses the public client alone. A million lines take no more memory than a few batches: a thread reads ahead by a
-//! bounded number of lines, and what became of them is counted, not kept.
+//! It uses the public client alone. A million lines take no more memory than a few batches, however long they are: a thread
+//! reads ahead by a bounded number of lines and bytes, and what became of them is counted, not kept.
 
 use std::collections::VecDeque;
 use std::io::{self, BufRead, IsTerminal};
@@ -15,49 +15,60 @@ use futures_util::future::{Either, select};
 use futures_util::stream;
 use ipc_client::{Answered, Client, Outcome, Report, SendAllError};
 use ipc_home::locate;
-use ipc_protocol::{JsonError, JsonErrorKind, check_json};
 use serde_json::value::RawValue;
-use tokio::sync::mpsc;
+use tokio::runtime::Handle;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError, mpsc};
 
 use crate::args::{Asking, Sending, Target};
 use crate::error::{Failure, Verdict};
 use crate::home::{self, peer_name};
-use crate::out::{counted, printable, say};
-use crate::password::{self, Prompt};
+use crate::input::{self, Line, OBJECT_BYTES_MAX};
+use crate::out::{counted, say, say_json};
+use crate::password;
 use crate::progress::Progress;
 use crate::signals::{self, EndSignals};
 
 /// Lines that are read ahead of the sending.
 const LINES_AHEAD: usize = 1024;
 
+/// Bytes of lines that are read ahead of the sending: two of the longest.
+const BYTES_AHEAD: usize = 2 * OBJECT_BYTES_MAX;
+
 /// Sends, and says what became of it.
 pub(crate) fn run(explicit_home: Option<&Path>, send: &Sending) -> Result<Verdict, Failure> {
     let client = client(explicit_home, &send.target, send.timeout_secs)?;
-    match &send.message {
+    match send.message.as_deref() {
+        None if io::stdin().is_terminal() => Err(nothing_to_send("lines of JSON on stdin")),
+        None | Some("-") => lines(&client, send),
         Some(message) => {
-            let message =
-                object(message.as_bytes()).map_err(|reason| not_an_object("the message", reason))?;
+            let message = input::from_argument(message, "the message")?;
             let begun = Instant::now();
             let sent = client.blocking().send(&message)?;
             let report = Tally { sent: 1, duplicates: u64::from(sent.duplicate), ..Tally::default() };
             report.tell(begun)
         }
-        None if io::stdin().is_terminal() => Err(Failure::new(
-            "there is nothing to send",
-            Some("give a JSON object as an argument, or lines of JSON on stdin".to_owned()),
-        )),
-        None => lines(&client, send),
     }
 }
 
 /// Sends a request, and prints the reply.
 pub(crate) fn request(explicit_home: Option<&Path>, request: &Asking) -> Result<Verdict, Failure> {
     let client = client(explicit_home, &request.target, request.timeout_secs)?;
-    let message =
-        object(request.message.as_bytes()).map_err(|reason| not_an_object("the request", reason))?;
+    let name = "the request";
+    let message = match request.message.as_deref() {
+        None if io::stdin().is_terminal() => return Err(nothing_to_send("one on stdin")),
+        None | Some("-") => input::from_all(io::stdin().lock(), name)?,
+        Some(message) => input::from_argument(message, name)?,
+    };
     let wait = Duration::from_secs(u64::from(request.timeout_secs));
     let reply = client.blocking().request_within(&message, wait)?;
-    say(format_args!("{}", reply.body())).map(|()| Verdict::Done)
+    say_json(reply.body()).map(|()| Verdict::Done)
+}
+
+fn nothing_to_send(otherwise: &str) -> Failure {
+    Failure::new(
+        "there is nothing to send",
+        Some(format!("give a JSON object as an argument, or {otherwise}")),
+    )
 }
 
 fn client(explicit_home: Option<&Path>, target: &Target, timeout_secs: u16) -> Result<Client, Failure> {
@@ -68,41 +79,10 @@ fn client(explicit_home: Option<&Path>, target: &Target, timeout_secs: u16) -> R
         .identity(peer_name(&target.identity)?)
         .protocol(target.protocol)
         .deadline(Duration::from_secs(u64::from(timeout_secs)));
-    if let Some(user) = &target.user {
-        let given = target.password.clone();
-        let Some(password) = password::find(given, user, Prompt::Once)? else {
-            return Err(Failure::new(
-                format!("a password for {} is required", printable(user)),
-                Some("give --password, or `--password -` for the first line of stdin".to_owned()),
-            ));
-        };
-        builder = builder.credentials(user.as_str(), password.as_str());
+    if let Some(login) = password::login(target.user.clone(), target.password.clone())? {
+        builder = builder.credentials(login.user, login.password.as_str());
     }
     Ok(builder.build()?)
-}
-
-/// A JSON object as the text that it is.
-fn object(text: &[u8]) -> Result<Box<RawValue>, String> {
-    let length = text.trim_ascii_end().len();
-    let wrong = |error: JsonError| match (error.kind, error.offset) {
-        (JsonErrorKind::Syntax, 0) => "it is no JSON".to_owned(),
-        (JsonErrorKind::Syntax, offset) if offset >= length => "it ends too early".to_owned(),
-        (JsonErrorKind::Syntax, offset) => format!("it is no JSON from byte {} on", offset + 1),
-        (JsonErrorKind::DuplicateName, _) => "it has a member name that its object has already".to_owned(),
-        (kind, offset) => format!("it has {kind}, at byte {}", offset + 1),
-    };
-    let text = check_json(text).map_err(wrong)?.trim_ascii();
-    if !text.starts_with('{') {
-        return Err("it is JSON of another kind".to_owned());
-    }
-    RawValue::from_string(text.to_owned()).map_err(|error| error.to_string())
-}
-
-fn not_an_object(what: &str, reason: String) -> Failure {
-    Failure::new(
-        format!("{what} is not a JSON object: {reason}"),
-        Some(r#"write it like {"key": "value"}"#.to_owned()),
-    )
 }
 
 /// Lines from stdin, with their numbers, until the end or the first that is no object.
@@ -114,9 +94,14 @@ fn lines(client: &Client, send: &Sending) -> Result<Verdict, Failure> {
     let (lines, mut arriving) = mpsc::channel(LINES_AHEAD);
     let reader = thread::spawn({
         let (tally, keep_going) = (Arc::clone(&tally), send.keep_going);
-        move || read(&lines, &tally, keep_going)
+        let ahead =
+            Ahead { lines, bytes: Arc::new(Semaphore::new(BYTES_AHEAD)), runtime: runtime.handle().clone() };
+        move || read(&ahead, &tally, keep_going)
     });
-    let messages = stream::poll_fn(move |context| arriving.poll_recv(context));
+    // A line that is taken makes room for another.
+    let messages = stream::poll_fn(move |context| {
+        arriving.poll_recv(context).map(|next| next.map(|(message, _)| message))
+    });
     let sending = client
         .send_all_stream(messages)
         .batch_messages(usize::from(send.batch))
@@ -153,31 +138,57 @@ fn lines(client: &Client, send: &Sending) -> Result<Verdict, Failure> {
     }
 }
 
+/// Where lines wait that are read and not yet sent.
+struct Ahead {
+    lines: mpsc::Sender<(Box<RawValue>, OwnedSemaphorePermit)>,
+    bytes: Arc<Semaphore>,
+    runtime: Handle,
+}
+
+impl Ahead {
+    /// Waits for room and puts a message in; false when nobody wants any more.
+    fn put(&self, message: Box<RawValue>) -> bool {
+        // A line is never longer than there are bytes, so that it always fits sooner or later.
+        let bytes = u32::try_from(message.get().len()).unwrap_or(u32::MAX);
+        let bytes = match Arc::clone(&self.bytes).try_acquire_many_owned(bytes) {
+            Err(TryAcquireError::NoPermits) => {
+                self.runtime.block_on(Arc::clone(&self.bytes).acquire_many_owned(bytes)).ok()
+            }
+            room => room.ok(),
+        };
+        bytes.is_some_and(|bytes| self.lines.blocking_send((message, bytes)).is_ok())
+    }
+}
+
 /// Reads lines until the end, a bad one, or nobody wants any more.
-fn read(lines: &mpsc::Sender<Box<RawValue>>, tally: &Mutex<Tally>, keep_going: bool) -> Result<(), Failure> {
+fn read(ahead: &Ahead, tally: &Mutex<Tally>, keep_going: bool) -> Result<(), Failure> {
     let mut stdin = io::stdin().lock();
+    let cannot_read = |error| Failure::of(&error, None).while_doing("cannot read stdin");
     let mut line = Vec::new();
     for number in 1_u64.. {
-        line.clear();
-        let read = stdin.read_until(b'\n', &mut line);
-        if read.map_err(|error| Failure::of(&error, None).while_doing("cannot read stdin"))? == 0 {
-            break;
-        }
-        if line.trim_ascii().is_empty() {
-            continue;
-        }
-        match object(&line) {
-            Ok(message) => {
+        let message = match input::next_line(&mut stdin, &mut line).map_err(cannot_read)? {
+            Line::End => break,
+            Line::Whole => input::from_line(&line, number),
+            Line::TooLong => {
+                if keep_going {
+                    stdin.skip_until(b'\n').map_err(cannot_read)?;
+                }
+                Err(input::line_too_long(number))
+            }
+        };
+        match message {
+            Ok(None) => (),
+            Ok(Some(message)) => {
                 lock(tally).numbers.push_back(number);
-                if lines.blocking_send(message).is_err() {
+                if !ahead.put(message) {
                     break;
                 }
             }
-            Err(reason) if keep_going => {
-                log::error!("line {number} is not a JSON object: {reason}");
+            Err(bad_line) if keep_going => {
+                log::error!("{bad_line}");
                 lock(tally).bad_lines += 1;
             }
-            Err(reason) => return Err(not_an_object(&format!("line {number}"), reason)),
+            Err(bad_line) => return Err(bad_line),
         }
     }
     Ok(())
@@ -254,4 +265,39 @@ fn lock(tally: &Mutex<Tally>) -> std::sync::MutexGuard<'_, Tally> {
 
 fn counted_u64(count: u64, what: &str) -> String {
     counted(u32::try_from(count).unwrap_or(u32::MAX), what)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::sync::mpsc::error::TryRecvError;
+
+    #[test]
+    fn long_lines_wait_for_the_ones_before_them_to_be_taken() {
+        let runtime = signals::runtime().unwrap();
+        let (lines, mut arriving) = mpsc::channel(LINES_AHEAD);
+        let bytes = Arc::new(Semaphore::new(25));
+        let ahead = Ahead { lines, bytes, runtime: runtime.handle().clone() };
+        let message = || RawValue::from_string("{\"a\":123}".to_owned()).unwrap();
+        assert!(ahead.put(message()) && ahead.put(message()));
+        // There is room for two and a half.
+        let third = thread::spawn(move || ahead.put(message()));
+        let (_, first) = arriving.try_recv().unwrap();
+        let (_, second) = arriving.try_recv().unwrap();
+        assert!(matches!(arriving.try_recv(), Err(TryRecvError::Empty)));
+        drop(first);
+        assert!(third.join().unwrap());
+        assert!(arriving.try_recv().is_ok());
+        drop(second);
+    }
+
+    #[test]
+    fn nobody_reads_on_once_nobody_wants_any_more() {
+        let runtime = signals::runtime().unwrap();
+        let (lines, arriving) = mpsc::channel(LINES_AHEAD);
+        let bytes = Arc::new(Semaphore::new(BYTES_AHEAD));
+        let ahead = Ahead { lines, bytes, runtime: runtime.handle().clone() };
+        drop(arriving);
+        assert!(!ahead.put(RawValue::from_string("{}".to_owned()).unwrap()));
+    }
 }

@@ -1,7 +1,7 @@
 //! `web-ipc --users …`: adds, lists, changes, checks and deletes users, in the Python tool's own sentences.
 //!
-//! Of several actions in one line adding wins over all others; listing goes on with the next; then changing wins over
-//! checking, and checking over deleting.
+//! Of several actions in one line adding wins over all others; listing goes on with the next; checking wins over deleting.
+//! So the Python tool does it; here it is said what was not done. Changing, which it does not know, stands alone.
 
 use std::path::Path;
 
@@ -18,6 +18,7 @@ use crate::password::{self, Prompt};
 /// Does what was asked for.
 pub(crate) fn run(explicit_home: Option<&Path>, arguments: args::Users) -> Result<Verdict, Failure> {
     let home = Home::open_as_configured(locate(explicit_home)?)?;
+    warn_of_what_is_left_out(&arguments);
     // Asked for before the database is opened, so that nobody types with it open.
     let prompt = if arguments.add || arguments.change { Prompt::Twice } else { Prompt::Once };
     let needs_password = arguments.add || arguments.change || arguments.verify;
@@ -35,7 +36,7 @@ pub(crate) fn run(explicit_home: Option<&Path>, arguments: args::Users) -> Resul
     }
     if arguments.list {
         for user in users.list()? {
-            say(format_args!("Username: {user}"))?;
+            say(format_args!("Username: {}", printable(user.as_str())))?;
         }
     }
     if arguments.change {
@@ -48,17 +49,40 @@ pub(crate) fn run(explicit_home: Option<&Path>, arguments: args::Users) -> Resul
     }
     if arguments.delete {
         let Some(user) = user else {
-            say(format_args!("Username is required"))?;
-            return Ok(Verdict::Refused);
+            return Err(Failure::new("Username is required", Some("give --user NAME".to_owned())));
         };
         return delete(&users, &user);
     }
     Ok(Verdict::Done)
 }
 
+/// Says which of the actions that were asked for are not done: only one is, besides listing.
+fn warn_of_what_is_left_out(arguments: &args::Users) {
+    let asked = [
+        ("--add", arguments.add),
+        ("--list", arguments.list && arguments.add),
+        ("--testCredentials", arguments.verify),
+        ("--delete", arguments.delete),
+    ];
+    let mut asked = asked.into_iter().filter_map(|(name, is_asked)| is_asked.then_some(name));
+    let done = asked.next();
+    let left_out: Vec<&str> = asked.collect();
+    if let (Some(done), false) = (done, left_out.is_empty()) {
+        log::warn!(
+            "only {done} is done, and {} is not: give each a command of its own",
+            left_out.join(" and ")
+        );
+    }
+}
+
 fn credentials_required() -> Result<Verdict, Failure> {
-    say(format_args!("Username and password are required"))?;
-    Ok(Verdict::Refused)
+    Err(Failure::new(
+        "Username and password are required",
+        Some(
+            "give --user NAME and --password PASSWORD, or `--password -` for the first line of stdin"
+                .to_owned(),
+        ),
+    ))
 }
 
 fn add(users: &ipc_setup::Users, user: &str, password: Zeroizing<String>) -> Result<Verdict, Failure> {
@@ -72,7 +96,7 @@ fn add(users: &ipc_setup::Users, user: &str, password: Zeroizing<String>) -> Res
 fn change(users: &ipc_setup::Users, user: &str, password: Zeroizing<String>) -> Result<Verdict, Failure> {
     match users.change_password(user, password) {
         Ok(()) => {
-            say(format_args!("Password of user {user} changed"))?;
+            say(format_args!("Password of user {} changed", printable(user)))?;
             Ok(Verdict::Done)
         }
         Err(error) if is_unknown(&error) => unknown(user),
@@ -109,6 +133,8 @@ fn is_unknown(error: &SetupError) -> bool {
 }
 
 fn unknown(user: &str) -> Result<Verdict, Failure> {
-    say(format_args!("User {} does not exist", printable(user)))?;
-    Ok(Verdict::Refused)
+    Err(Failure::new(
+        format!("User {user} does not exist"),
+        Some("web-ipc --users --list shows who does".to_owned()),
+    ))
 }

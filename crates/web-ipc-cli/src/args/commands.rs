@@ -124,12 +124,20 @@ fn test_command() -> Command {
         'r',
         "Do it; a home that is missing is made first",
     ));
-    with_server_options(test, "The certificate that both ends show", "0").arg(
-        option("qty", 'q', "N", "How many messages to send")
-            .allow_negative_numbers(true)
-            .value_parser(whole_number::<u32>)
-            .default_value("100"),
-    )
+    with_server_options(test, "The certificate that both ends show", "0")
+        .arg(
+            option("qty", 'q', "N", "How many messages to send")
+                .allow_negative_numbers(true)
+                .value_parser(whole_number::<u32>)
+                .default_value("100"),
+        )
+        .arg(option(
+            "user",
+            'u',
+            "NAME",
+            "The user to log in as [default: ipc-admin, or where it was deleted a user of the test's own]",
+        ))
+        .arg(login_password())
 }
 
 fn serve_command() -> Command {
@@ -147,8 +155,7 @@ fn serve_command() -> Command {
         .arg(
             option("jobs", 'j', "N", "How many commands may run at once [default: 1]")
                 .allow_negative_numbers(true)
-                .value_parser(|text: &str| number_between(text, 1, u16::MAX))
-                .requires("exec"),
+                .value_parser(|text: &str| number_between(text, 1, u16::MAX)),
         )
         .arg(
             option(
@@ -171,7 +178,11 @@ fn serve_command() -> Command {
 fn send_command() -> Command {
     let about = "Send a JSON object, or one a line from stdin";
     let send = subcommand("send", 'S', "web-ipc --send [OPTIONS] [OBJECT]", about)
-        .arg(Arg::new("object").value_name("OBJECT").help("The message [default: lines of JSON from stdin]"))
+        .arg(
+            Arg::new("object")
+                .value_name("OBJECT")
+                .help("The message [default, and for `-`: an object a line from stdin]"),
+        )
         .arg(seconds("How long to try without any progress, 480 s at most"))
         .arg(
             option("batch", 'b', "N", "How many lines go out together at most, 1 to 1000")
@@ -185,8 +196,12 @@ fn send_command() -> Command {
 
 fn request_command() -> Command {
     let about = "Send a JSON object and print the reply";
-    let request = subcommand("request", 'R', "web-ipc --request [OPTIONS] OBJECT", about)
-        .arg(Arg::new("object").value_name("OBJECT").required(true).help("The request"))
+    let request = subcommand("request", 'R', "web-ipc --request [OPTIONS] [OBJECT]", about)
+        .arg(
+            Arg::new("object")
+                .value_name("OBJECT")
+                .help("The request [default, and for `-`: one object from stdin]"),
+        )
         .arg(seconds("How long to wait for the reply, and before that for the server, 480 s at most"));
     with_client_options(request)
 }
@@ -236,13 +251,15 @@ fn with_client_options(command: Command) -> Command {
     )
     .arg(option("identity", 'c', "NAME", "The certificate to show").default_value("localhost"))
     .arg(option("user", 'u', "NAME", "The user to log in as [default: the home's ipc-admin]"))
-    .arg(
-        Arg::new("password")
-            .long("password")
-            .value_name("PASSWORD")
-            .requires("user")
-            .help("The user's password; `-` reads a line from stdin [default: asks on a terminal]"),
-    )
+    .arg(login_password())
+}
+
+/// The password of whom to log in as: only long, since `-p` is the port.
+fn login_password() -> Arg {
+    Arg::new("password")
+        .long("password")
+        .value_name("PASSWORD")
+        .help("The user's password; `-` reads a line from stdin [default: asks on a terminal]")
 }
 
 /// Adds what every command takes that runs a server.
@@ -286,8 +303,12 @@ fn with_common_options(
                 .default_value("https"),
         )
         .arg(
-            option("logLevel", 'l', "LEVEL", "How much to log; critical shows only what ends the command")
-                .value_parser(ValueParser::new(log_level))
-                .default_value("info"),
+            option(
+                "logLevel",
+                'l',
+                "LEVEL",
+                "How much to log; critical shows only what ends the command [default: $RUST_LOG, else info]",
+            )
+            .value_parser(ValueParser::new(log_level)),
         )
 }

@@ -232,6 +232,8 @@ fn numbers_and_addresses_say_what_they_take() {
         ("web-ipc -c -n a --days -1", "'-1' for '--days <N>': it takes a whole number from 0 to 4294967295"),
         ("web-ipc -c -n a --days=", "it takes a whole number from 0 to 4294967295"),
         ("web-ipc -t -r -i nowhere", "it takes an IP address such as 127.0.0.1 or ::1"),
+        ("web-ipc -t -r -i [127.0.0.1]", "it takes an IP address such as 127.0.0.1 or ::1"),
+        ("web-ipc -t -r -i [::1]:3000", "it takes an IP address such as 127.0.0.1 or ::1"),
         ("web-ipc -t -r --port -x", "a value that begins with - needs =: --port=VALUE"),
     ] {
         let told = refusal(line);
@@ -246,13 +248,13 @@ fn the_usage_line_can_be_typed() {
         ("web-ipc --users -h", "Usage: web-ipc --users [OPTIONS]\n"),
         ("web-ipc help certs", "Usage: web-ipc --certs --name NAME [OPTIONS]\n"),
         ("web-ipc-users -h", "Usage: web-ipc-users [OPTIONS]\n"),
-        ("web-ipc-users", "Usage: web-ipc-users [OPTIONS]\n"),
         ("/bin/web-ipc-certs --help", "Usage: web-ipc-certs --name NAME [OPTIONS]\n"),
         ("web-ipc-init -h", "Usage: web-ipc-init --run [OPTIONS]\n"),
-        ("web-ipc-test", "Usage: web-ipc-test --run [OPTIONS]\n"),
     ] {
         assert!(help_of_line(line).contains(usage), "{line}: {}", help_of_line(line));
     }
+    assert!(refusal("web-ipc-users").contains("Usage: web-ipc-users [OPTIONS]\n"));
+    assert!(refusal("web-ipc-test").contains("Usage: web-ipc-test --run [OPTIONS]\n"));
     assert!(refusal("web-ipc help bogus").contains("Usage: web-ipc [OPTIONS] [COMMAND]\n"));
     assert!(refusal("web-ipc-users --zz").contains("Usage: web-ipc-users [OPTIONS]\n"));
     assert!(refusal("web-ipc -t --zz").contains("Usage: web-ipc --test --run [OPTIONS]\n"));
@@ -278,7 +280,7 @@ fn certificates_with_their_names() {
 fn the_test_has_the_documented_defaults() {
     let test = test_of("web-ipc --test --run");
     assert_eq!((test.name.as_str(), test.ip.to_string().as_str(), test.port), ("localhost", "127.0.0.1", 0));
-    assert_eq!((test.protocol, test.log_level, test.quantity), (Protocol::Https, LogLevel::Info, 100));
+    assert_eq!((test.protocol, test.log_level, test.quantity), (Protocol::Https, None, 100));
 }
 
 #[test]
@@ -297,14 +299,15 @@ fn the_test_in_every_spelling() {
     }
     let test = test_of("web-ipc -t -r -n testServer1 -i ::1 -p 3100 -P http -l critical -q 0");
     assert_eq!((test.name.as_str(), test.ip.to_string().as_str(), test.port), ("testServer1", "::1", 3100));
-    assert_eq!((test.protocol, test.log_level, test.quantity), (Protocol::Http, LogLevel::Critical, 0));
+    assert_eq!(test_of("web-ipc -t -r -i [::1]").ip.to_string(), "::1");
+    assert_eq!((test.protocol, test.log_level, test.quantity), (Protocol::Http, Some(LogLevel::Critical), 0));
     for (name, level) in [
         ("debug", LogLevel::Debug),
         ("info", LogLevel::Info),
         ("warning", LogLevel::Warning),
         ("error", LogLevel::Error),
     ] {
-        assert_eq!(test_of(&format!("web-ipc --test --run --logLevel {name}")).log_level, level);
+        assert_eq!(test_of(&format!("web-ipc --test --run --logLevel {name}")).log_level, Some(level));
     }
 }
 
@@ -323,20 +326,109 @@ fn the_home_stands_before_or_after_the_command() {
 }
 
 #[test]
-fn without_an_action_there_is_help() {
-    for (line, word) in [
-        ("web-ipc", "--users"),
-        ("web-ipc --home /x", "--users"),
-        ("web-ipc --init", "--force"),
-        ("web-ipc -IF", "--force"),
-        ("web-ipc --users --user test1", "--testCredentials"),
-        ("web-ipc --certs", "--altNames"),
-        ("web-ipc -t", "--qty"),
-        ("web-ipc-users", "--testCredentials"),
+fn a_command_without_its_action_is_wrong_usage_with_its_help() {
+    for (line, told, word) in [
+        ("web-ipc", "Carries", "--users"),
+        ("web-ipc --home /x", "Carries", "--users"),
+        ("web-ipc --init", "error: '--init' does nothing without '--run'\n\n", "--force"),
+        ("web-ipc init", "error: '--init' does nothing without '--run'\n\n", "--force"),
+        ("web-ipc-init", "error: '--init' does nothing without '--run'\n\n", "--force"),
+        ("web-ipc -IF", "error: '--init' does nothing without '--run'\n\n", "--force"),
+        ("web-ipc --users --user test1", "error: '--users' needs '--add', ", "--testCredentials"),
+        ("web-ipc -u", "error: '--users' needs '--add', ", "--testCredentials"),
+        ("web-ipc --certs", "error: '--name <NAME>' is required\n\n", "--altNames"),
+        ("web-ipc -t", "error: '--test' does nothing without '--run'\n\n", "--qty"),
+        ("web-ipc -t -q 3", "error: '--test' does nothing without '--run'\n\n", "--qty"),
+        ("web-ipc --dead", "error: '--dead' needs '--list', ", "--discard"),
     ] {
-        let help = help_of_line(line);
-        assert!(help.contains(word) && help.contains("Usage: web-ipc"), "{line}: {help}");
+        let refusal = refusal(line);
+        assert!(refusal.starts_with(told) && refusal.contains(word), "{line}: {refusal}");
+        assert!(refusal.contains("Usage: web-ipc"), "{line}: {refusal}");
     }
+}
+
+#[test]
+fn of_several_actions_the_python_tools_are_kept_and_others_refused() {
+    for line in [
+        "--list --delete --user a",
+        "--list --testCredentials --user a",
+        "--add --list --delete --user a",
+        "--testCredentials --delete --user a",
+    ] {
+        users_of(&format!("web-ipc --users {line}"));
+    }
+    for other in ["--add", "--list", "--testCredentials", "--delete"] {
+        let told = refusal(&format!("web-ipc --users {other} --change --user a"));
+        assert!(
+            told.starts_with(&format!("error: '--change' and '{other}' cannot be used together\n")),
+            "{told}"
+        );
+    }
+}
+
+#[test]
+fn what_was_not_understood_is_shown_where_no_password_stands_before_it() {
+    for (line, shown) in [
+        ("web-ipc --send -p 3000 --quiet {}", "'--quiet'"),
+        ("web-ipc --send -p 3000 -q {}", "'-q'"),
+        ("web-ipc --send -p3000 -v {}", "'-v'"),
+        ("web-ipc --send {} --json", "'--json'"),
+        ("web-ipc --send --port 3000 --json --user a --password b {}", "'--json'"),
+        ("web-ipc --request -p 3000 -cp -v {}", "'-v'"),
+        ("web-ipc --test --run -p 3000 --quiet", "'--quiet'"),
+        ("web-ipc --test --run extra", "'extra'"),
+        ("web-ipc --send {} other", "'other'"),
+        ("web-ipc --serve -p 3000 --quiet", "'--quiet'"),
+    ] {
+        let told = refusal(line);
+        assert!(told.starts_with(&format!("error: unexpected argument {shown} found\n")), "{line}: {told}");
+        assert!(!told.contains("as a value"), "{line}: {told}");
+    }
+    for line in [
+        "web-ipc --send --user a --password b --hunter2 {}",
+        "web-ipc --send --user a --password b {} hunter2",
+        "web-ipc --send {} --user a --pass=b hunter2",
+        "web-ipc --send hunter2 --user a --password b hunter2",
+        "web-ipc --test --run --user a --password b hunter2",
+        "web-ipc --test --run --user a --password b --hunter2",
+    ] {
+        let told = refusal(line);
+        assert!(told.contains("it is not shown") && !told.contains("hunter"), "{line}: {told}");
+    }
+    let long = format!("--{}", "a".repeat(100_000));
+    assert!(refusal_of(&["web-ipc", "--send", &long]).len() < 500);
+}
+
+#[test]
+fn an_object_without_quotes_is_told_of_quotes() {
+    for words in [
+        &["web-ipc", "--send", "{a:", "1}"][..],
+        &["web-ipc", "--send", "{a:", "-1}"],
+        &["web-ipc", "--request", "-p", "3000", "a:1", "b:2"],
+    ] {
+        let told = refusal_of(words);
+        assert!(told.contains("is in quotes: '{\"key\": \"value\"}'"), "{words:?}: {told}");
+        assert!(!told.contains("password"), "{words:?}: {told}");
+    }
+    let told = refusal("web-ipc --send --user me --password x {a: 1}");
+    assert!(told.contains("--password 'VALUE'") && told.contains("'{\"key\": \"value\"}'"), "{told}");
+}
+
+#[test]
+fn the_command_comes_before_its_options() {
+    for (line, tip) in [
+        ("web-ipc --run --test", "as in 'web-ipc --init --run'"),
+        ("web-ipc --qty 3 --test --run", "as in 'web-ipc --test --qty'"),
+        ("web-ipc -r", "as in 'web-ipc -I -r'"),
+        ("web-ipc --home /x --exec true --serve", "as in 'web-ipc --serve --exec'"),
+    ] {
+        let told = refusal(line);
+        assert!(told.contains("the command comes first") && told.contains(tip), "{line}: {told}");
+    }
+    // A secret behind it is not repeated.
+    let told = refusal("web-ipc --password hunter2 --users");
+    assert!(told.contains("as in 'web-ipc --users --password'") && !told.contains("hunter"), "{told}");
+    assert!(!refusal("web-ipc --bogus").contains("comes first"));
 }
 
 #[test]
@@ -404,10 +496,13 @@ fn the_pipeline_commands_in_every_spelling() {
     let Action::Send(send) = invocation("web-ipc --send").action else { panic!() };
     assert_eq!((send.message, send.target.port, send.timeout_secs, send.batch), (None, 3000, 30, 500));
     let Action::Request(request) = invocation("web-ipc request {} --timeout 60").action else { panic!() };
-    assert_eq!((request.message.as_str(), request.timeout_secs), ("{}", 60));
-    assert!(refusal("web-ipc --request").contains("OBJECT"));
+    assert_eq!((request.message.as_deref(), request.timeout_secs), (Some("{}"), 60));
+    let Action::Request(request) = invocation("web-ipc --request").action else { panic!() };
+    assert_eq!(request.message, None);
+    let Action::Send(send) = invocation("web-ipc --send -").action else { panic!() };
+    assert_eq!(send.message.as_deref(), Some("-"));
     assert!(refusal("web-ipc --send {} {}").contains("web-ipc --send"));
-    assert!(refusal("web-ipc --serve --jobs 4").contains("'--exec <COMMAND>' is required"));
+    assert!(refusal("web-ipc --serve --jobs 4").contains("error: '--jobs <N>' needs '--exec <COMMAND>'\n"));
     for line in ["--batch 0", "--batch 1001", "--timeout 0", "--timeout 481"] {
         assert!(
             refusal(&format!("web-ipc --send {line} {{}}")).contains("it takes a whole number from 1 to "),
@@ -438,7 +533,7 @@ fn dead_letters_in_every_spelling() {
     assert_eq!(dead_of("web-ipc --dead --discard 7"), DeadAction::Discard(Letters::Numbers(vec![7])));
     assert_eq!(dead_of("web-ipc -d -x all"), DeadAction::Discard(Letters::All));
     assert_eq!(dead_of("web-ipc -d -p all"), DeadAction::PutBack(Letters::All));
-    assert!(help_of_line("web-ipc --dead").contains("--putBack"));
+    assert!(refusal("web-ipc --dead").contains("--putBack"));
     for line in ["-p", "-p 1x", "-p +1", "-p 18446744073709551616", "-l -x 1", "-p 1 -x 1", "list"] {
         let told = refusal(&format!("web-ipc --dead {line}"));
         assert!(told.starts_with("error: ") && told.contains("Usage: web-ipc --dead"), "{line}: {told}");
@@ -451,6 +546,7 @@ fn what_is_short_for_several_is_told() {
         ("web-ipc --se", "'--se' may be '--serve' or '--send'\n"),
         ("web-ipc se", "'se' may be 'serve' or 'send'\n"),
         ("web-ipc --s {}", "'--s' may be '--serve' or '--send'\n"),
+        ("web-ipc --test --p 1", "'--p' may be '--port', '--protocol' or '--password'\n"),
         ("web-ipc --send --p 1", "'--p' may be '--port', '--protocol' or '--password'\n"),
         ("web-ipc --users --l --x", "unexpected argument"),
     ] {
@@ -466,6 +562,12 @@ fn tries_are_for_a_durable_inbox_and_a_password_for_a_user() {
     assert_eq!(serve.tries, None);
     assert!(refusal("web-ipc --serve --tries 3").contains("needs '--inbox durable'"));
     assert!(refusal("web-ipc --serve -b durable --tries 0").contains("from 1 to 65535"));
-    assert!(refusal("web-ipc --send --password x {}").contains("'--user <NAME>' is required"));
+    assert!(
+        refusal("web-ipc --send --password x {}")
+            .contains("error: '--password <PASSWORD>' needs '--user <NAME>'\n")
+    );
+    assert!(refusal("web-ipc --test --run --password x").contains("needs '--user <NAME>'"));
+    let test = test_of("web-ipc --test --run -u me --pass x");
+    assert_eq!((test.user.as_deref(), test.password.unwrap().as_str()), (Some("me"), "x"));
     assert!(refusal_of(&["web-ipc", "--serve", "--exec", " "]).contains("it takes a command for a shell"));
 }

@@ -50,6 +50,12 @@ impl Bounded for u32 {
     const LARGEST: u32 = u32::MAX;
 }
 
+/// An IP address; one of version 6 also as it stands in a URL, in brackets.
 pub(super) fn address(text: &str) -> Result<IpAddr, &'static str> {
-    text.parse().map_err(|_| "it takes an IP address such as 127.0.0.1 or ::1")
+    let bracketed = text.strip_prefix('[').and_then(|text| text.strip_suffix(']'));
+    let address = match bracketed {
+        Some(text) => text.parse().map(IpAddr::V6),
+        None => text.parse(),
+    };
+    address.map_err(|_| "it takes an IP address such as 127.0.0.1 or ::1")
 }

@@ -22,6 +22,13 @@ impl WrongUsage {
         let tip = tip.map(|tip| format!("  tip: {tip}\n\n")).unwrap_or_default();
         Self(format!("error: {what}\n\n{tip}Usage: {usage}\n\nFor more information, try '--help'.\n"))
     }
+
+    /// A command that was not told what to do: what it lacks, and its help. A script that forgot it must not go on as if it
+    /// were done.
+    pub(super) fn without_action(what: Option<&str>, help: &str) -> Self {
+        let what = what.map(|what| format!("error: {what}\n\n")).unwrap_or_default();
+        Self(format!("{what}{help}"))
+    }
 }
 
 impl fmt::Display for WrongUsage {
@@ -53,9 +60,6 @@ pub(super) fn explain(command: &Command, arguments: &[OsString], error: &Error) 
         ErrorKind::InvalidValue | ErrorKind::ValueValidation => invalid_value(error),
         ErrorKind::TooManyValues => {
             (format!("'{}' takes no value", context(error, ContextKind::InvalidArg)), None)
-        }
-        ErrorKind::MissingRequiredArgument => {
-            (format!("'{}' is required", context(error, ContextKind::InvalidArg)), None)
         }
         ErrorKind::ArgumentConflict => {
             let name = |kind| context(error, kind).split([' ', ',']).next().unwrap_or_default().to_owned();
@@ -136,17 +140,41 @@ fn unknown_argument(line: &Line<'_>, error: &Error) -> (String, Option<String>) 
             Some(format!("write '--{long}'")),
         );
     }
+    let may_be_object = line.takes_object() && (!word.starts_with('-') || line.has_half_an_object());
     if line.may_be_secret(word) {
         let what = "an unexpected argument was found; it is not shown, as it may be part of a password";
-        let tip = "a value with spaces or shell characters needs quotes: --password 'VALUE'";
-        return (what.to_owned(), Some(tip.to_owned()));
+        let tip = match may_be_object {
+            true => format!("{QUOTED_PASSWORD}, and so does an object: '{EXAMPLE}'"),
+            false => QUOTED_PASSWORD.to_owned(),
+        };
+        return (what.to_owned(), Some(tip));
     }
-    let tip = match (error.get(ContextKind::SuggestedArg), error.get(ContextKind::Suggested)) {
-        (Some(similar), _) => Some(format!("a similar argument exists: '{similar}'")),
-        (None, Some(ContextValue::StyledStrs(tips))) => tips.first().map(ToString::to_string),
-        _ => None,
-    };
-    (format!("unexpected argument '{}' found", printable(word)), tip.map(|tip| printable(&tip)))
+    let what = format!("unexpected argument '{}' found", shortened(word));
+    if may_be_object {
+        return (what, Some(format!("a shell takes an object apart unless it is in quotes: '{EXAMPLE}'")));
+    }
+    let similar = error.get(ContextKind::SuggestedArg);
+    let tip =
+        similar.map(|similar| format!("a similar argument exists: '{}'", printable(&similar.to_string())));
+    (what, tip.or_else(|| line.belongs_to_a_command(word)))
+}
+
+/// What is told of a password that a shell has taken apart.
+const QUOTED_PASSWORD: &str = "a value with spaces or shell characters needs quotes: --password 'VALUE'";
+
+/// An object as it is written in a shell, inside single quotes.
+const EXAMPLE: &str = r#"{"key": "value"}"#;
+
+/// The most characters of an argument that are repeated.
+const SHOWN_CHARS_MAX: usize = 60;
+
+/// An argument as it may be shown: escaped, and not longer than a line.
+fn shortened(word: &str) -> String {
+    let mut shown: String = word.chars().take(SHOWN_CHARS_MAX).collect();
+    if shown.len() < word.len() {
+        shown.push('…');
+    }
+    printable(&shown)
 }
 
 fn invalid_value(error: &Error) -> (String, Option<String>) {
@@ -258,17 +286,49 @@ impl<'a> Line<'a> {
         (at < arguments.len()).then_some(at)
     }
 
-    /// Whether `word`, which nobody understood, may be a password or part of one.
+    /// Whether the command takes a JSON object.
+    fn takes_object(&self) -> bool {
+        self.command.get_positionals().any(|argument| argument.get_id() == "object")
+    }
+
+    /// Whether one of its words begins an object that the same word does not end.
+    fn has_half_an_object(&self) -> bool {
+        let words = self.words.iter().map(|word| word.to_string_lossy());
+        words.into_iter().any(|word| word.starts_with('{') && !word.ends_with('}'))
+    }
+
+    /// What is said of an option that stands before the command that it belongs to.
+    fn belongs_to_a_command(&self, word: &str) -> Option<String> {
+        let commands = || self.command.get_subcommands();
+        let is_option = |command: &Command| match word.strip_prefix("--") {
+            Some(long) => by_prefix(command.get_arguments(), long, Arg::get_long).is_some(),
+            None => command.get_arguments().any(|option| {
+                option.get_short().is_some_and(|letter| word.strip_prefix('-') == Some(&letter.to_string()))
+            }),
+        };
+        let owner = commands().find(|command| is_option(command))?;
+        let first = match word.starts_with("--") {
+            true => owner.get_long_flag().map(|long| format!("--{long}")),
+            false => owner.get_short_flag().map(|letter| format!("-{letter}")),
+        };
+        Some(format!("the command comes first, as in 'web-ipc {} {}'", first?, printable(word)))
+    }
+
+    /// Whether `word`, which nobody understood, may be a password or part of one: it stands behind the option for one, or is a
+    /// bare word to `--users`, where such a word is most likely one whose option was forgotten.
     fn may_be_secret(&self, word: &str) -> bool {
         let takes_password = self.command.get_arguments().any(|option| option.get_id() == "password");
         if !takes_password {
             return false;
         }
-        if !word.starts_with('-') {
+        if !word.starts_with('-') && self.command.get_name() == "users" {
             return true;
         }
-        let at = self.words.iter().position(|other| {
+        let at = self.words.iter().rposition(|other| {
             let other = other.to_string_lossy();
+            if !word.starts_with('-') {
+                return other == word;
+            }
             let other = other.split('=').next().unwrap_or(&other);
             match word.strip_prefix('-').filter(|letters| !letters.starts_with('-')) {
                 // Of `-xyz` clap tells the letter that it did not know.
@@ -303,12 +363,18 @@ fn open_option<'a>(options: impl Iterator<Item = &'a Arg>, word: &str) -> Option
 /// Whether `word` is the password option, with or without its value.
 fn names_password<'a>(options: impl Iterator<Item = &'a Arg>, word: &str) -> bool {
     let is_password = |option: &Arg| option.get_id() == "password";
-    match word.strip_prefix("--") {
-        Some(long) => {
-            by_prefix(options, long.split('=').next().unwrap_or(long), Arg::get_long).is_some_and(is_password)
-        }
-        None => word.starts_with('-') && word.contains('p'),
+    if let Some(long) = word.strip_prefix("--") {
+        let long = long.split('=').next().unwrap_or(long);
+        return by_prefix(options, long, Arg::get_long).is_some_and(is_password);
     }
+    let Some(letters) = word.strip_prefix('-') else { return false };
+    let options: Vec<_> = options.collect();
+    // The first that takes a value takes all that follows it in the word.
+    letters
+        .chars()
+        .filter_map(|letter| options.iter().find(|option| option.get_short() == Some(letter)))
+        .find(|option| takes_value(option))
+        .is_some_and(|option| is_password(option))
 }
 
 fn takes_value(option: &Arg) -> bool {

@@ -16,6 +16,7 @@ use tokio::time::Instant;
 
 use super::{Cause, Serving, lost_messages, rfc_3339, until};
 use crate::error::{self, Failure, Verdict};
+use crate::escape::JsonName;
 use crate::out;
 use crate::stdio::WriteError;
 
@@ -105,10 +106,11 @@ impl Unwritten {
 
 /// Prints messages, and acknowledges those that are written.
 async fn print(mut deliveries: Vec<Delivery>) -> Result<(), Unwritten> {
+    let on_terminal = out::is_terminal();
     let mut lines = String::new();
     let mut ends = Vec::with_capacity(deliveries.len());
     for delivery in &deliveries {
-        lines += &line(delivery);
+        lines += &out::json_as_shown(&line(delivery), on_terminal);
         ends.push(lines.len());
     }
     // Not on this thread: a reader that is slow must not keep a signal from being heard.
@@ -136,7 +138,7 @@ fn line(delivery: &Delivery) -> String {
     #[derive(serde::Serialize)]
     struct Line<'a> {
         id: String,
-        user: &'a str,
+        user: JsonName<'a>,
         at: String,
         /// How often it was printed before, where it may have been.
         #[serde(skip_serializing_if = "is_first")]
@@ -147,7 +149,8 @@ fn line(delivery: &Delivery) -> String {
     let line = body.and_then(|body| {
         let (id, at) = (delivery.id().to_string(), rfc_3339(delivery.received_at()));
         let redelivered = delivery.redeliveries();
-        serde_json::to_string(&Line { id, user: delivery.user(), at, redelivered, body })
+        let user = JsonName(delivery.user());
+        serde_json::to_string(&Line { id, user, at, redelivered, body })
     });
     // A body was checked before it was accepted; one with line breaks between its members is still one line.
     let line = line.unwrap_or_else(|_| json!({"id": delivery.id().to_string()}).to_string());

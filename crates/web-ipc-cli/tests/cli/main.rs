@@ -16,6 +16,7 @@ mod run;
 mod server;
 mod stopping;
 mod streams;
+mod terminal;
 
 use std::path::{Path, PathBuf};
 use std::{env, fs};

@@ -1,6 +1,7 @@
 //! `--serve`, `--send` and `--request` as a shell script uses them: real processes, pipes between them.
 
-use std::io::{BufRead as _, Read as _};
+use std::io::{BufRead as _, Read as _, Write as _};
+use std::process::Stdio;
 
 use crate::run::World;
 use crate::server::{Server, client, text};
@@ -94,18 +95,76 @@ fn a_line_that_is_no_object_is_named_and_ends_the_run_unless_told_otherwise() {
     let input = "{\"n\":1}\n\nnope\n[2]\n{\"n\":3}\n";
     let ended = client(&world, &server, &["--send"], input);
     assert_eq!(ended.status.code(), Some(1));
-    assert!(text(&ended.stderr).contains("line 3 is not a JSON object"), "{}", text(&ended.stderr));
+    assert!(text(&ended.stderr).contains("line 3 is not JSON, at byte 1"), "{}", text(&ended.stderr));
     assert!(text(&ended.stdout).starts_with("1 sent, "), "{}", text(&ended.stdout));
 
     let went_on = client(&world, &server, &["--send", "--keep-going"], input);
     assert_eq!(went_on.status.code(), Some(1), "something was not delivered");
     let log = text(&went_on.stderr);
     assert!(
-        log.contains("line 3 is not a JSON object") && log.contains("line 4 is not a JSON object"),
+        log.contains("line 3 is not JSON, at byte 1") && log.contains("line 4 is JSON, but no object"),
         "{log}"
     );
     assert!(text(&went_on.stdout).starts_with("2 sent, 0 duplicates, 0 refused, 2 bad lines in "));
     server.stop();
+}
+
+#[test]
+fn a_request_comes_from_stdin_where_it_is_too_long_for_an_argument() {
+    let world = World::with_fresh_home();
+    let mut server = Server::start(&world, &["--exec", "wc -c | sed 's/.*/{\"bytes\":&}/'"]);
+    // More than a system takes as one argument (128 KiB), over several lines.
+    let long = format!("{{\n  \"a\": \"{}\"\n}}\n", "x".repeat(300 * 1024));
+    let bytes = long.trim_end().len() + 1;
+    for arguments in [&["--request"][..], &["--request", "-"]] {
+        let reply = client(&world, &server, arguments, &long);
+        assert_eq!(text(&reply.stdout), format!("{{\"bytes\":{bytes}}}\n"), "{}", text(&reply.stderr));
+    }
+    // The first line of stdin is the password where both come from there.
+    let run =
+        world.program_itself().args(["--users", "--add", "--user", "a", "--password", "b"]).output().unwrap();
+    assert!(run.status.success(), "{}", text(&run.stderr));
+    let arguments = ["--request", "--user", "a", "--password", "-"];
+    let reply = client(&world, &server, &arguments, &format!("\u{feff}b\r\n{long}"));
+    assert_eq!(text(&reply.stdout), format!("{{\"bytes\":{bytes}}}\n"), "{}", text(&reply.stderr));
+    server.stop();
+}
+
+#[test]
+fn a_line_that_never_ends_is_read_no_further_than_the_longest_message() {
+    let world = World::with_fresh_home();
+    let server = Server::start(&world, &[]);
+    for command in ["--send", "--request"] {
+        let mut child = world
+            .program_itself()
+            .args([command, "--port", &server.port])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut stdin = child.stdin.take().unwrap();
+        let (mut written, chunk) = (0, [b'x'; 64 * 1024]);
+        // Until nobody reads any more; a command that took it all in would never let go.
+        while written < 600_000_000 && stdin.write_all(&chunk).is_ok() {
+            written += chunk.len();
+        }
+        let output = child.wait_with_output().unwrap();
+        assert_eq!(output.status.code(), Some(1));
+        assert!(written < 40_000_000, "{written}");
+        let told = text(&output.stderr);
+        let is_told = told.contains("is longer than 16777216 bytes, as long as a message may be; ");
+        assert!(is_told, "{told}");
+    }
+    // What stands behind it is not lost, if bad lines are passed over.
+    let input = format!("{{\"n\":1}}\n{}\n\u{feff}{{\"n\":2}}\n", "x".repeat(20_000_000));
+    let sent = client(&world, &server, &["--send", "--keep-going", "-"], &input);
+    assert!(
+        text(&sent.stdout).starts_with("2 sent, 0 duplicates, 0 refused, 1 bad line in "),
+        "{}",
+        text(&sent.stderr)
+    );
+    assert!(text(&sent.stderr).contains("line 2 is longer than 16777216 bytes"), "{}", text(&sent.stderr));
 }
 
 #[test]

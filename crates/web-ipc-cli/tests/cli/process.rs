@@ -57,7 +57,7 @@ fn a_limit_on_the_size_of_files_is_told_and_does_not_kill() {
 #[test]
 fn help_that_cannot_be_written_is_a_failure_whoever_asked_for_it() {
     let world = World::new(None);
-    for arguments in [&["-h"][..], &[], &["--version"], &["--users", "--help"], &["help", "test"]] {
+    for arguments in [&["-h"][..], &["help"], &["--version"], &["--users", "--help"], &["help", "test"]] {
         // Where the system has no such file, a full disk cannot be had so easily.
         let Ok(full) = File::options().write(true).open("/dev/full") else { return };
         let output = world.program_itself().args(arguments).stdout(full).output().unwrap();

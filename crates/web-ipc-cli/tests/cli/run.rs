@@ -92,6 +92,7 @@ impl World {
         command
             .current_dir(self.folder.path())
             .env("HOME", self.folder.path())
+            .env("PATH", self.path_variable())
             .env("WEB_IPC_HOME", self.home())
             // The worst case: a panic would show all it can.
             .env("RUST_BACKTRACE", "1")
@@ -100,6 +101,13 @@ impl World {
             .env_remove("XDG_DATA_HOME")
             .stdin(Stdio::null());
         command
+    }
+
+    /// The binary comes first under all of its names, for shell commands.
+    fn path_variable(&self) -> std::ffi::OsString {
+        let others = env::var_os("PATH").unwrap_or_default();
+        let places = [self.binaries.path().to_owned()].into_iter().chain(env::split_paths(&others));
+        env::join_paths(places).unwrap()
     }
 
     fn filled_in(&self, text: &str) -> String {
