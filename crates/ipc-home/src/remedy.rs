@@ -6,12 +6,19 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
+use crate::modes;
 use crate::trust::own_uid;
-use crate::{PeerName, modes};
+
+/// What makes a pair anew, as a clause that begins with a verb: a command, or, where the authority's key is kept elsewhere, what
+/// to do there. `path` is one of its two files.
+#[must_use]
+pub fn remedy_of_pair(path: &Path, name: &str) -> String {
+    certs_clause(path, name, true)
+}
 
 /// What makes the pair of `name`, of which `path` is or was a file, as a clause that begins with a verb. Without the
 /// authority's key nothing can be issued here.
-pub(crate) fn certs_clause(path: &Path, name: &PeerName, force: bool) -> String {
+pub(crate) fn certs_clause(path: &Path, name: &str, force: bool) -> String {
     let is_there = |name: &str| path.with_file_name(name).symlink_metadata().is_ok();
     if is_there("web-ipc-ca.crt") && !is_there("web-ipc-ca.key") {
         format!(
@@ -24,8 +31,8 @@ pub(crate) fn certs_clause(path: &Path, name: &PeerName, force: bool) -> String 
 }
 
 /// The command that makes the pair of `name` anew, `localhost` with the names that every home gives it.
-fn certs_command(name: &PeerName, force: bool) -> String {
-    match (name.as_str(), force) {
+fn certs_command(name: &str, force: bool) -> String {
+    match (name, force) {
         ("localhost", _) => {
             "web-ipc --certs --name localhost --altNames localhost 127.0.0.1 ::1 --force".to_owned()
         }

@@ -4,7 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use ipc_home::{HomeError, PeerNameError, remedy_of_read_only, shell_quoted};
+use ipc_home::{HomeError, PeerNameError, remedy_of_pair, remedy_of_read_only, shell_quoted};
 use ipc_inbox::OpenError;
 use ipc_store::{DatabaseError, StoreError};
 
@@ -42,6 +42,8 @@ pub enum StartError {
     Certificate {
         /// The peer name.
         name: String,
+        /// Its certificate.
+        path: PathBuf,
         /// What is wrong with it.
         reason: String,
     },
@@ -105,9 +107,7 @@ impl StartError {
                  is kept aside)"
                     .into(),
             ),
-            StartError::Certificate { name, .. } => {
-                Some(format!("make it anew with web-ipc --certs --name {name} --force"))
-            }
+            StartError::Certificate { name, path, .. } => Some(remedy_of_pair(path, name)),
             StartError::Inbox(OpenError::InUse { .. }) => {
                 Some("stop the other server, or give this one another home".into())
             }
@@ -181,12 +181,16 @@ mod tests {
 
     #[test]
     fn a_pair_that_cannot_be_used_says_by_which_command_it_is_made_anew() {
-        let error = StartError::Certificate { name: "peer1".into(), reason: "the key is damaged".into() };
+        let error = StartError::Certificate {
+            name: "peer1".into(),
+            path: "/x/peer1.crt".into(),
+            reason: "the key is damaged".into(),
+        };
         assert_eq!(
             error.to_string(),
             "the certificate pair `peer1` cannot be used for TLS: the key is damaged"
         );
-        assert_eq!(error.remedy().unwrap(), "make it anew with web-ipc --certs --name peer1 --force");
+        assert_eq!(error.remedy().unwrap(), "run web-ipc --certs --name peer1 --force");
     }
 
     #[test]

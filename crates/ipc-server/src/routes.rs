@@ -9,7 +9,7 @@ use ipc_envelope::Freshness;
 use ipc_inbox::{Arrivals, NoReply, Put, PutError};
 use ipc_protocol::{
     AuthReply, AuthRequest, BatchOutcome, BatchReply, Frame, IS_RUNNING_TEXT, MessageId, ProblemCode,
-    REPLY_ADDRESS, REPLY_WAIT_SECS_DEFAULT, Route, write_frame,
+    REPLY_ADDRESS, REPLY_WAIT_SECS_DEFAULT, Route, to_nfc, write_frame,
 };
 use zeroize::Zeroizing;
 
@@ -97,7 +97,7 @@ async fn log_in(
         Frame::parse(plaintext).and_then(|frame| frame.addressed_to(Route::ClientAuth)).map_err(malformed)?;
     let id = frame.id();
     // Whatever serde_json would say of it could quote the password.
-    let credentials: AuthRequest =
+    let mut credentials: AuthRequest =
         serde_json::from_str(frame.object().map_err(malformed)?).map_err(|_| {
             Refusal::new(
                 ProblemCode::MalformedFrame,
@@ -105,6 +105,8 @@ async fn log_in(
             )
         })?;
     drop(sealed);
+    // One user, one name, however a keyboard spells it: for the count of failures, the session, and the application.
+    credentials.username = to_nfc(&credentials.username);
 
     let source = peer.source();
     let attempt = state.attempts.begin(source, &credentials.username, Instant::now()).map_err(|wait| {

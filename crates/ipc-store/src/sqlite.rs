@@ -6,13 +6,14 @@
 use std::fmt;
 use std::path::Path;
 
+use ipc_protocol::{to_nfc, to_nfd};
 use ipc_sqlite::{Database, DatabaseError, Immutable, Schema};
 use sqlx::Row as _;
 use sqlx::sqlite::{SqlitePool, SqliteRow};
 use zeroize::Zeroizing;
 
 use crate::hashing::{CredentialVersion, Hasher, Verdict};
-use crate::username::printable;
+use crate::username::{printable, unescaped};
 use crate::{BoxFuture, Options, Password, StoreError, UserStore, Username};
 
 /// What a file of users holds. Logins read one row each and are short, so the default number of connections is plenty:
@@ -136,15 +137,28 @@ impl SqliteUserStore {
     }
 
     async fn stored_hash(&self, username: &Username) -> Result<Option<Zeroizing<String>>, StoreError> {
+        Ok(self.stored(username).await?.map(|(_, hash)| hash))
+    }
+
+    /// The user as the file has it: its name may be stored in another normal form than the one it is compared in. Where
+    /// there are both, the one that could be added here counts.
+    async fn stored(&self, username: &Username) -> Result<Option<(String, Zeroizing<String>)>, StoreError> {
         // A deleted user must not stay in because the file that is read from is no longer the one that is there.
         self.database.check_file()?;
         // As bytes: another program may have stored its hashes as such, and one that is no text is none of bcrypt's.
-        sqlx::query_scalar::<_, Vec<u8>>("SELECT CAST(password_hash AS BLOB) FROM users WHERE username = ?")
-            .bind(username.as_str())
-            .fetch_optional(self.database.readers())
-            .await
-            .map(|hash| hash.map(|hash| Zeroizing::new(String::from_utf8(hash).unwrap_or_default())))
-            .map_err(|error| self.failed(error))
+        sqlx::query(
+            "SELECT username, CAST(password_hash AS BLOB) FROM users WHERE username IN (?1, ?2)
+             ORDER BY username = ?1 DESC LIMIT 1",
+        )
+        .bind(username.as_str())
+        .bind(username.to_nfd())
+        .try_map(|row: SqliteRow| {
+            let hash = String::from_utf8(row.try_get::<Vec<u8>, _>(1)?).unwrap_or_default();
+            Ok((row.try_get::<String, _>(0)?, Zeroizing::new(hash)))
+        })
+        .fetch_optional(self.database.readers())
+        .await
+        .map_err(|error| self.failed(error))
     }
 
     /// Runs one statement, with `values` bound to it, as a write of its own. Returns how many rows it changed.
@@ -243,11 +257,17 @@ impl UserStore for SqliteUserStore {
         Box::pin(async move {
             // To SQLite a name that was stored as bytes differs from the same name as text.
             let delete = "DELETE FROM users WHERE username = ?1 OR username = CAST(?1 AS BLOB)";
-            match self.write(delete, &[username]).await {
-                Ok(0) => Err(StoreError::Unknown { username: username.to_owned() }),
-                Ok(_) => Ok(()),
-                Err(error) => Err(self.write_failed(error)),
+            // As it is; then in the other normal forms; then as it is shown, for a name that nobody can type.
+            let mut names = vec![username.to_owned(), to_nfc(username), to_nfd(username)];
+            names.extend(unescaped(username));
+            for name in names {
+                match self.write(delete, &[&name]).await {
+                    Ok(0) => {}
+                    Ok(_) => return Ok(()),
+                    Err(error) => return Err(self.write_failed(error)),
+                }
             }
+            Err(StoreError::Unknown { username: username.to_owned() })
         })
     }
 
@@ -265,7 +285,7 @@ impl UserStore for SqliteUserStore {
             let mut users = Vec::with_capacity(rows);
             let mut left_out = Vec::new();
             for (name, is_text) in names {
-                match Username::parse(String::from_utf8_lossy(&name)) {
+                match Username::parse_existing(String::from_utf8_lossy(&name)) {
                     Ok(username) if is_text => users.push(username),
                     _ => left_out.push(format!("`{}`", printable(&String::from_utf8_lossy(&name)))),
                 }
@@ -290,7 +310,7 @@ impl UserStore for SqliteUserStore {
         password: &'a str,
     ) -> BoxFuture<'a, Result<Option<CredentialVersion>, StoreError>> {
         Box::pin(async move {
-            let stored = match Username::parse(username) {
+            let stored = match Username::parse_existing(username) {
                 Ok(username) => self.stored_hash(&username).await?,
                 Err(_) => None,
             };
@@ -300,7 +320,8 @@ impl UserStore for SqliteUserStore {
                 Verdict::Wrong => Ok(None),
                 Verdict::UnreadableHash => {
                     log::warn!(
-                        "the stored password hash of user {username} is not bcrypt's: set the password anew"
+                        "the stored password hash of user {} is not bcrypt's: set the password anew",
+                        printable(username)
                     );
                     Ok(None)
                 }
@@ -316,12 +337,10 @@ impl UserStore for SqliteUserStore {
         Box::pin(async move {
             let unknown = || StoreError::Unknown { username: username.to_string() };
             self.database.writable()?;
-            if self.stored_hash(username).await?.is_none() {
-                return Err(unknown());
-            }
+            let Some((stored_name, _)) = self.stored(username).await? else { return Err(unknown()) };
             let hash = self.hasher.hash(password).await?;
             let update = "UPDATE users SET password_hash = ? WHERE username = ?";
-            match self.write(update, &[&hash, username.as_str()]).await {
+            match self.write(update, &[&hash, &stored_name]).await {
                 Ok(0) => Err(unknown()),
                 Ok(_) => Ok(()),
                 Err(error) => Err(self.write_failed(error)),

@@ -25,7 +25,7 @@ pub(super) const ALLOWED: &[(&str, &[&str])] = &[
     ("ipc-envelope", &[]),
     ("ipc-protocol", &[]),
     ("ipc-sqlite", &[]),
-    ("ipc-store", &["ipc-sqlite"]),
+    ("ipc-store", &["ipc-protocol", "ipc-sqlite"]),
     ("ipc-pki", &[]),
     ("ipc-home", &["ipc-envelope"]),
     ("ipc-inbox", &["ipc-protocol", "ipc-sqlite"]),

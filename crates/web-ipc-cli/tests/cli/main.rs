@@ -7,6 +7,7 @@
 mod backup;
 mod case;
 mod compare;
+mod force;
 mod log;
 mod mounts;
 mod owners;

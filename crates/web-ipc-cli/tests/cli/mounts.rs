@@ -46,8 +46,10 @@ const USES: &str = r#"
     mkfifo log
     "$B" --serve --port 0 2>log >messages &
     server=$!
+    # Whoever waits for the end of the output waits for the server's too.
+    trap 'kill "$server" 2>/dev/null || true' EXIT
     while read -r line; do
-        case "$line" in *"https://127.0.0.1:"*) port="${line##*:}"; break;; esac
+        case "$line" in *"https://127.0.0.1:"*) port="${line##*127.0.0.1:}" port="${port%% *}"; break;; esac
     done <log
     cat log >rest &
     "$B" --send --port "$port" --user bob --password first '{"n":1}' >sent
