@@ -146,7 +146,6 @@ pub(crate) fn malformed(error: FrameError) -> Refusal {
 }
 
 pub(crate) fn unavailable(error: StoreError) -> Refusal {
-    log::error!("{error}");
     let detail = "the users' database does not answer at the moment";
-    Refusal::new(ProblemCode::Unavailable, detail).because(error).retry_after(COME_AGAIN)
+    Refusal::new(ProblemCode::Unavailable, detail).because(error).logged_as_error().retry_after(COME_AGAIN)
 }

@@ -7,8 +7,12 @@ use std::time::Duration;
 
 use actix_web::http::header::{self, HeaderName, HeaderValue};
 use actix_web::http::{Method, StatusCode};
-use actix_web::{HttpRequest, HttpResponse};
+use actix_web::{HttpRequest, HttpResponse, web};
 use ipc_protocol::{DUPLICATE_HEADER, PROBLEM_TYPE, Problem, ProblemCode, RAW_ENVELOPE_TYPE, SUBMIT_TEXT};
+use log::Level;
+
+use crate::log_limit::{Kind, LogLimit, shown};
+use crate::state::State;
 
 use crate::reply_body::ReplyBody;
 
@@ -26,17 +30,24 @@ pub(crate) struct Refusal {
     detail: Cow<'static, str>,
     /// For the log; never a secret.
     cause: Option<String>,
+    level: Level,
     retry_after: Option<Duration>,
 }
 
 impl Refusal {
     pub(crate) fn new(code: ProblemCode, detail: impl Into<Cow<'static, str>>) -> Self {
-        Refusal { code, detail: detail.into(), cause: None, retry_after: None }
+        Refusal { code, detail: detail.into(), cause: None, level: Level::Info, retry_after: None }
     }
 
     /// Adds what only the log is told.
     pub(crate) fn because(mut self, cause: impl Display) -> Self {
         self.cause = Some(cause.to_string());
+        self
+    }
+
+    /// Says that it is the server's fault: its line in the log is an error.
+    pub(crate) fn logged_as_error(mut self) -> Self {
+        self.level = Level::Error;
         self
     }
 
@@ -80,8 +91,8 @@ pub(crate) fn shutting_down() -> Refusal {
 
 /// The refusal where the server failed in a way of its own, which the log gets.
 pub(crate) fn internal(what: &str, error: impl Display) -> Refusal {
-    log::error!("{what}: {error}");
-    Refusal::new(ProblemCode::InternalError, "the server failed; its log says how")
+    let detail = "the server failed; its log says how";
+    Refusal::new(ProblemCode::InternalError, detail).because(format!("{what}: {error}")).logged_as_error()
 }
 
 /// The answer 200 to a message.
@@ -108,34 +119,39 @@ pub(crate) fn envelope(envelope: ReplyBody, is_raw: bool) -> HttpResponse {
     HttpResponse::Ok().content_type(content_type).body(envelope)
 }
 
-/// Makes the response and writes the line of the log that every request gets: peer, method, path, status.
+/// Makes the response and writes the line of the log that a request gets, if its peer has had not too many: peer, method, path,
+/// status.
 pub(crate) fn answer(request: &HttpRequest, result: Result<HttpResponse, Refusal>) -> HttpResponse {
     let (response, refusal) = match result {
         Ok(response) => (response, None),
         Err(refusal) => (refusal.response(), Some(refusal)),
     };
-    note(request.peer_addr(), request.method(), request.path(), response.status(), refusal.as_ref());
+    if let Some(state) = request.app_data::<web::Data<State>>() {
+        let what = (request.method(), request.path(), response.status());
+        note(&state.log, request.peer_addr(), what, refusal.as_ref());
+    }
     response
 }
 
 /// [`answer`] for a request that is refused before actix-web has it.
-pub(crate) fn refuse(request: &actix_http::Request, refusal: &Refusal) -> HttpResponse {
+pub(crate) fn refuse(request: &actix_http::Request, refusal: &Refusal, log: &LogLimit) -> HttpResponse {
     let response = refusal.response();
-    note(request.peer_addr(), request.method(), request.path(), response.status(), Some(refusal));
+    note(log, request.peer_addr(), (request.method(), request.path(), response.status()), Some(refusal));
     response
 }
 
 fn note(
+    log: &LogLimit,
     peer: Option<SocketAddr>,
-    method: &Method,
-    path: &str,
-    status: StatusCode,
+    (method, path, status): (&Method, &str, StatusCode),
     refusal: Option<&Refusal>,
 ) {
-    if log::log_enabled!(log::Level::Info) {
-        let peer = peer.map_or_else(|| "?".to_owned(), |peer| peer.to_string());
+    let level = refusal.map_or(Level::Info, |refusal| refusal.level);
+    let code = refusal.map_or("", |refusal| refusal.code.as_str());
+    if log::log_enabled!(level) && log.takes(level, peer, Kind::Answer(status.as_u16(), code)) {
+        let (peer, method, path) = (shown(peer), short(method.as_str()), short(path));
         let why = refusal.map(Refusal::for_the_log).unwrap_or_default();
-        log::info!("{peer} - \"{} {}\" {}{why}", short(method.as_str()), short(path), status.as_u16());
+        log::log!(level, "{peer} - \"{method} {path}\" {}{why}", status.as_u16());
     }
 }
 

@@ -100,7 +100,7 @@ impl Attempts {
         username: &str,
         now: Instant,
     ) -> Result<Attempt<'_>, Duration> {
-        let pair = (source, Username::parse(username).ok());
+        let pair = (source, Username::parse_existing(username).ok());
         let mut watched = self.watched();
         watched.sweep(now);
         let is_full = watched.pairs.len() >= WATCHED_MAX;

@@ -14,6 +14,12 @@ use crate::{Server, StartError};
 
 /// Sets up a server; [`start`](ServerBuilder::start) starts it.
 ///
+/// # Log
+/// What peers can cause is logged under `ipc_server`, 100 lines of one peer and one kind in 10 s and then the number of the others.
+/// The HTTP library underneath has an error for each connection on which something else than HTTP came, without the peer and
+/// without a limit, and the TLS library warnings: a program that writes a log leaves out the target `actix_http::h1::dispatcher`
+/// and warnings of `rustls`.
+///
 /// # Defaults
 /// | setting | default |
 /// |---|---|

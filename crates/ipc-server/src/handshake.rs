@@ -3,27 +3,39 @@
 //! `http` comes here with each connection of an https server. What a certificate is good for is not known here: the
 //! configuration's verifier judges.
 
+use std::fmt::{self, Display};
 use std::io;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Duration;
 
 use actix_web::rt::net::TcpStream;
 use futures_util::future::{Either, select};
+use log::Level;
+use rustls::{AlertDescription, CertificateError};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use crate::crowd::Handshakes;
-
-/// How many refused handshakes the log tells of in a second; of the others it gets the number.
-const LINES_A_SECOND: u32 = 10;
+use crate::log_limit::{Kind, LogLimit, shown};
 
 /// Makes handshakes, one acceptor for each worker.
 pub(crate) struct Acceptor {
     tls: TlsAcceptor,
     under_way: Handshakes,
     timeout: Duration,
-    lines: Arc<Lines>,
+    log: Arc<LogLimit>,
+}
+
+/// Why there is no TLS stream.
+#[derive(Debug)]
+enum Failure {
+    /// The connection was closed without a byte, as those are that only look whether the port is open.
+    Nothing,
+    /// The handshake failed.
+    Tls(io::Error),
+    Displaced,
+    Late,
 }
 
 impl Acceptor {
@@ -32,9 +44,9 @@ impl Acceptor {
         config: Arc<rustls::ServerConfig>,
         max: usize,
         timeout: Duration,
-        lines: Arc<Lines>,
+        log: Arc<LogLimit>,
     ) -> Self {
-        Acceptor { tls: config.into(), under_way: Handshakes::new(max), timeout, lines }
+        Acceptor { tls: config.into(), under_way: Handshakes::new(max), timeout, log }
     }
 
     /// Makes the handshake.
@@ -44,53 +56,84 @@ impl Acceptor {
     pub(crate) async fn accept(&self, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
         let peer = stream.peer_addr().ok();
         let mut place = self.under_way.begin();
-        let handshake = select(self.tls.accept(stream), &mut place.displaced);
-        let result = match tokio::time::timeout(self.timeout, handshake).await {
-            Ok(Either::Left((result, _))) => result,
-            Ok(Either::Right(_)) => Err(io::Error::other("too many handshakes at a time")),
-            Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "the handshake took too long")),
+        let handshake = std::pin::pin!(self.handshake(stream));
+        let handshake = select(handshake, &mut place.displaced);
+        let failure = match tokio::time::timeout(self.timeout, handshake).await {
+            Ok(Either::Left((Ok(stream), _))) => return Ok(stream),
+            Ok(Either::Left((Err(failure), _))) => failure,
+            Ok(Either::Right(_)) => Failure::Displaced,
+            Err(_) => Failure::Late,
         };
-        if let Err(error) = &result {
-            self.lines.refused(peer, error);
+        self.note(peer, &failure);
+        Err(match failure {
+            Failure::Tls(error) => error,
+            Failure::Nothing => io::ErrorKind::UnexpectedEof.into(),
+            Failure::Displaced => io::ErrorKind::ConnectionAborted.into(),
+            Failure::Late => io::ErrorKind::TimedOut.into(),
+        })
+    }
+
+    async fn handshake(&self, stream: TcpStream) -> Result<TlsStream<TcpStream>, Failure> {
+        // The end without a byte is no handshake that failed, whether it is in order or not.
+        if !matches!(stream.peek(&mut [0]).await, Ok(1)) {
+            return Err(Failure::Nothing);
         }
-        result
+        self.tls.accept(stream).await.map_err(Failure::Tls)
+    }
+
+    fn note(&self, peer: Option<SocketAddr>, failure: &Failure) {
+        if let Failure::Nothing = failure {
+            let kind = Kind::Event("connections closed without a byte");
+            if log::log_enabled!(Level::Debug) && self.log.takes(Level::Debug, peer, kind) {
+                log::debug!("{} - connected and closed without a byte", shown(peer));
+            }
+        } else if log::log_enabled!(Level::Info)
+            && self.log.takes(Level::Info, peer, Kind::Event("TLS refused"))
+        {
+            log::info!("{} - TLS refused: {failure}", shown(peer));
+        }
     }
 }
 
-/// The lines about refused handshakes, few enough that nobody fills a disk with them.
-#[derive(Debug, Default)]
-pub(crate) struct Lines(Mutex<Option<Second>>);
-
-#[derive(Debug)]
-struct Second {
-    began: Instant,
-    lines: u32,
-    /// Refusals since the last line, of this second or of an earlier one.
-    untold: u64,
-}
-
-impl Lines {
-    fn refused(&self, peer: Option<SocketAddr>, error: &io::Error) {
-        if let Some(untold) = self.line(Instant::now()) {
-            let peer = peer.map_or_else(|| "?".to_owned(), |peer| peer.to_string());
-            let others = if untold > 0 { format!(" (and {untold} others before)") } else { String::new() };
-            log::info!("{peer} - TLS refused: {error}{others}");
+impl Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Failure::Nothing => f.write_str("nothing came"),
+            Failure::Tls(error) => f.write_str(&in_words(error)),
+            Failure::Displaced => f.write_str("too many handshakes at a time"),
+            Failure::Late => f.write_str("the handshake took too long"),
         }
     }
+}
 
-    /// Whether there is to be a line, and of how many refusals there was none.
-    fn line(&self, now: Instant) -> Option<u64> {
-        let mut second = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let second = second.get_or_insert(Second { began: now, lines: 0, untold: 0 });
-        if now.saturating_duration_since(second.began) >= Duration::from_secs(1) {
-            (second.began, second.lines) = (now, 0);
+/// Why a handshake failed, for a person.
+fn in_words(error: &io::Error) -> String {
+    use AlertDescription as Alert;
+    let Some(tls) = error.get_ref().and_then(|error| error.downcast_ref::<rustls::Error>()) else {
+        return match error.kind() {
+            io::ErrorKind::UnexpectedEof => "the peer closed the connection in the midst of it".to_owned(),
+            _ => error.to_string(),
+        };
+    };
+    match tls {
+        rustls::Error::InvalidMessage(_) => "this peer does not speak TLS, but perhaps plain http".to_owned(),
+        rustls::Error::NoCertificatesPresented => "the peer shows no certificate".to_owned(),
+        rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer) => {
+            "the peer's certificate is of another authority".to_owned()
         }
-        if second.lines >= LINES_A_SECOND {
-            second.untold += 1;
-            return None;
+        rustls::Error::InvalidCertificate(CertificateError::BadSignature) => {
+            "the peer's certificate is of another authority of the same name".to_owned()
         }
-        second.lines += 1;
-        Some(std::mem::take(&mut second.untold))
+        rustls::Error::AlertReceived(
+            alert @ (Alert::UnknownCA
+            | Alert::BadCertificate
+            | Alert::DecryptError
+            | Alert::CertificateUnknown),
+        ) => format!("the peer does not trust this server's certificate ({alert:?})"),
+        rustls::Error::AlertReceived(Alert::CertificateExpired) => {
+            "to the peer this server's certificate has expired".to_owned()
+        }
+        other => other.to_string(),
     }
 }
 
@@ -99,12 +142,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_log_gets_ten_lines_a_second_and_then_the_number_of_the_others() {
-        let (lines, start) = (Lines::default(), Instant::now());
-        let told = (0..25).filter(|_| lines.line(start) == Some(0)).count();
-        assert_eq!(told, 10);
-        assert_eq!(lines.line(start + Duration::from_millis(999)), None);
-        assert_eq!(lines.line(start + Duration::from_secs(1)), Some(16));
-        assert_eq!(lines.line(start + Duration::from_secs(1)), Some(0));
+    fn what_a_handshake_failed_of_is_told_in_words() {
+        let tls = |error: rustls::Error| in_words(&io::Error::new(io::ErrorKind::InvalidData, error));
+        assert!(tls(rustls::InvalidMessage::InvalidContentType.into()).contains("does not speak TLS"));
+        assert!(tls(rustls::Error::NoCertificatesPresented).contains("no certificate"));
+        assert!(tls(CertificateError::UnknownIssuer.into()).contains("another authority"));
+        assert!(tls(rustls::Error::AlertReceived(AlertDescription::UnknownCA)).contains("UnknownCA"));
+        assert!(tls(CertificateError::Expired.into()).contains("xpired"));
+        assert!(in_words(&io::ErrorKind::UnexpectedEof.into()).contains("in the midst"));
+        assert_eq!(in_words(&io::Error::other("reset")), "reset");
     }
 }

@@ -11,22 +11,27 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use actix_http::body::BoxBody;
-use actix_http::error::DispatchError;
+use actix_http::error::{DispatchError, ParseError};
 use actix_http::{ConnectionType, HttpService, KeepAlive, Request, Response};
 use actix_server::GracefulShutdownSignal;
-use actix_service::{Service as _, ServiceFactory, ServiceFactoryExt as _, fn_service, map_config};
+use actix_service::{
+    Service as _, ServiceFactory, ServiceFactoryExt as _, apply_fn_factory, fn_service, map_config,
+};
 use actix_web::dev::{AppConfig, Extensions, ServiceRequest};
 use actix_web::rt::net::TcpStream;
 use actix_web::{App, web};
 use futures_util::future::{self, Either};
+use log::Level;
 use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::server::TlsStream;
 
 use crate::answer::{answer, refuse};
+use crate::answer_body::AnswerBody;
 use crate::crowd::{Crowd, Member};
 use crate::deadline::{Timed, Times, Watch};
-use crate::handshake::{Acceptor, Lines};
+use crate::handshake::Acceptor;
+use crate::log_limit::{Kind, LogLimit, shown};
 use crate::peer::{Peer, note_certificate};
 use crate::request_body;
 use crate::routes;
@@ -79,20 +84,21 @@ pub(crate) fn serve(
     let builder = match tls {
         Some(mut config) => {
             config.alpn_protocols = vec![b"http/1.1".to_vec()];
-            let (config, lines) = (Arc::new(config), Arc::new(Lines::default()));
+            let config = Arc::new(config);
             builder.listen(SERVICE, listener, move || {
-                let (config, lines) = (Arc::clone(&config), Arc::clone(&lines));
+                let (config, log) = (Arc::clone(&config), Arc::clone(&state.log));
                 let acceptor =
-                    Rc::new(Acceptor::new(config, handshakes_max, settings.handshake_timeout, lines));
+                    Acceptor::new(config, handshakes_max, settings.handshake_timeout, Arc::clone(&log));
+                let acceptor = Rc::new(acceptor);
                 let crowd = Crowd::new(connections_max);
                 let http = http1(note_certificate, settings, stopping.clone(), state.clone());
                 fn_service(move |stream: TcpStream| {
-                    let (acceptor, crowd) = (Rc::clone(&acceptor), Rc::clone(&crowd));
+                    let (acceptor, crowd, log) = (Rc::clone(&acceptor), Rc::clone(&crowd), Arc::clone(&log));
                     async move {
                         let peer = prepared(&stream);
                         let stream = acceptor.accept(stream).await.map_err(DispatchError::Io)?;
                         Ok::<(Stream<TlsStream<TcpStream>>, _), _>((
-                            joined(stream, &crowd, settings.times, peer)?,
+                            joined(stream, &crowd, settings.times, peer, &log)?,
                             peer,
                         ))
                     }
@@ -101,12 +107,12 @@ pub(crate) fn serve(
             })?
         }
         None => builder.listen(SERVICE, listener, move || {
-            let crowd = Crowd::new(connections_max);
+            let (crowd, log) = (Crowd::new(connections_max), Arc::clone(&state.log));
             let http =
                 http1(|_: &TcpStream, _: &mut Extensions| (), settings, stopping.clone(), state.clone());
             fn_service(move |stream: TcpStream| {
                 let peer = prepared(&stream);
-                future::ready(joined(stream, &crowd, settings.times, peer).map(|stream| (stream, peer)))
+                future::ready(joined(stream, &crowd, settings.times, peer, &log).map(|stream| (stream, peer)))
             })
             .and_then(http)
         })?,
@@ -129,13 +135,18 @@ fn joined<S>(
     crowd: &Rc<Crowd>,
     times: Times,
     peer: Option<SocketAddr>,
+    log: &LogLimit,
 ) -> Result<Stream<S>, DispatchError> {
     let watch = Watch::new(times);
     match crowd.join(&watch) {
         Some(member) => Ok(Timed::new(stream, watch, member)),
         None => {
-            let peer = peer.map_or_else(|| "?".to_owned(), |peer| peer.to_string());
-            log::info!("{peer} - connection refused: there are as many as may be, and all are busy");
+            if log::log_enabled!(Level::Info)
+                && log.takes(Level::Info, peer, Kind::Event("connections refused"))
+            {
+                let peer = shown(peer);
+                log::info!("{peer} - connection refused: there are as many as may be, and all are busy");
+            }
             Err(DispatchError::Io(io::ErrorKind::ConnectionRefused.into()))
         }
     }
@@ -154,27 +165,30 @@ fn http1<S: AsyncRead + AsyncWrite + Unpin + 'static>(
     Error = DispatchError,
     InitError = (),
 > {
-    let (gate, expectations) = (state.clone(), state.clone());
+    let (shared, expectations) = (Rc::new(state.clone()), state.clone());
+    let log = Arc::clone(&state.log);
     let app = App::new().app_data(state).configure(routes::configure).wrap_fn(move |mut request, routes| {
         let watch = begun(&mut request);
         // In one place for all routes, those included that are none.
-        let answered = match Peer::of(request.request(), &gate.transport, Instant::now()) {
+        let answered = match Peer::of(request.request(), &shared.transport, Instant::now()) {
             Ok(_) => Either::Left(routes.call(request)),
             Err(refusal) => {
                 let response = answer(request.request(), Err(refusal));
                 Either::Right(future::ready(Ok(request.into_response(response))))
             }
         };
+        let shared = Rc::clone(&shared);
         async move {
             let mut answered = answered.await;
-            let is_kept = watch.is_none_or(|watch| watch.answered());
+            let is_kept = watch.as_ref().is_none_or(|watch| watch.answered(shared.is_stopping()));
             if let (false, Ok(response)) = (is_kept, &mut answered) {
                 response.response_mut().head_mut().set_connection_type(ConnectionType::Close);
             }
-            answered
+            let body_end = AnswerEnd(watch);
+            answered.map(|response| response.map_body(|_, body| AnswerBody::new(body, body_end)))
         }
     });
-    HttpService::build()
+    let http = HttpService::build()
         // How long, the stream knows.
         .keep_alive(KeepAlive::Os)
         // Holds for the first request only, which gets a 408; the stream has the same limit for all.
@@ -190,7 +204,58 @@ fn http1<S: AsyncRead + AsyncWrite + Unpin + 'static>(
             extensions.insert(LastSession::default());
             on_connect(stream.stream(), extensions);
         })
-        .h1(map_config(app, |()| AppConfig::default()))
+        .h1(map_config(app, |()| AppConfig::default()));
+    apply_fn_factory(http, move |(stream, peer): (Stream<S>, _), http| {
+        let watch = Rc::clone(stream.watch());
+        let (served, log) = (http.call((stream, peer)), Arc::clone(&log));
+        async move {
+            let result = served.await;
+            match &result {
+                // The stream has answered for actix-http.
+                _ if watch.head_is_too_long() => note_end(&ParseError::TooLarge.into(), peer, &log),
+                Err(error) => note_end(error, peer, &log),
+                Ok(()) => (),
+            }
+            result
+        }
+    })
+}
+
+/// The line of the log about a connection that ended for what was sent on it. actix-http has an error for each, which does not name
+/// the peer and has no limit.
+fn note_end(error: &DispatchError, peer: Option<SocketAddr>, log: &LogLimit) {
+    let (level, kind, text) = match error {
+        DispatchError::Parse(ParseError::TooLarge) => {
+            let text =
+                "the head of its request is too long or has too many fields; answered with 431 and closed";
+            (Level::Warn, Kind::Answer(431, ""), text)
+        }
+        DispatchError::Parse(_) => {
+            let text = "what it sent is not HTTP/1.1, or a field of the head is malformed or missing; answered with 400 and closed";
+            (Level::Warn, Kind::Answer(400, "(not HTTP)"), text)
+        }
+        DispatchError::InternalError => (
+            Level::Error,
+            Kind::Event("failures of the HTTP library"),
+            "the HTTP library failed in the midst of a request",
+        ),
+        // What is left is a connection that broke or that took too long.
+        _ => return,
+    };
+    if log::log_enabled!(level) && log.takes(level, peer, kind) {
+        log::log!(level, "{} - {text}", shown(peer));
+    }
+}
+
+/// Tells the connection that all of an answer was written, when it is dropped with the answer's body.
+struct AnswerEnd(Option<Rc<Watch>>);
+
+impl Drop for AnswerEnd {
+    fn drop(&mut self) {
+        if let Some(watch) = &self.0 {
+            watch.answer_is_written();
+        }
+    }
 }
 
 /// Tells the connection that a request is under way.
@@ -211,5 +276,5 @@ fn expected(request: Request, state: &State) -> Result<Request, Response<BoxBody
     if let Some(watch) = request.conn_data::<Rc<Watch>>() {
         watch.close_soon();
     }
-    Err(refuse(&request, &refusal).into())
+    Err(refuse(&request, &refusal, &state.log).into())
 }

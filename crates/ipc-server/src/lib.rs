@@ -39,6 +39,7 @@
 
 mod admit;
 mod answer;
+mod answer_body;
 mod attempts;
 pub mod blocking;
 mod budget;
@@ -52,6 +53,7 @@ mod gate;
 mod handshake;
 mod http;
 mod listen;
+mod log_limit;
 mod logins;
 mod peer;
 mod receive;

@@ -11,6 +11,7 @@ use tokio::sync::Semaphore;
 
 use crate::attempts::Attempts;
 use crate::budget::Budget;
+use crate::log_limit::LogLimit;
 use crate::logins::Logins;
 use crate::peer::Transport;
 use crate::receive::Limits;
@@ -24,6 +25,7 @@ pub(crate) struct State {
     pub(crate) users: Users,
     pub(crate) inbox: Inbox,
     pub(crate) durable_inbox: Option<DurableInbox>,
+    pub(crate) log: Arc<LogLimit>,
     pub(crate) attempts: Attempts,
     pub(crate) logins: Logins,
     pub(crate) limits: Limits,

@@ -20,10 +20,10 @@ pub(crate) fn configuration(
     let identity = home.identity(name)?;
     let config = ServerConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
-        .map_err(|error| unusable(name, &error))?
+        .map_err(|error| unusable(home, name, &error))?
         .with_client_cert_verifier(Arc::clone(&verifier))
         .with_single_cert(identity.chain, identity.key)
-        .map_err(|error| unusable(name, &error))?;
+        .map_err(|error| unusable(home, name, &error))?;
     Ok((config, verifier))
 }
 
@@ -45,8 +45,9 @@ fn provider() -> Arc<CryptoProvider> {
     Arc::new(ring::default_provider())
 }
 
-fn unusable(name: &PeerName, error: &rustls::Error) -> StartError {
-    StartError::Certificate { name: name.to_string(), reason: in_words(error) }
+fn unusable(home: &Home, name: &PeerName, error: &rustls::Error) -> StartError {
+    let path = home.certificate_file(name);
+    StartError::Certificate { name: name.to_string(), path, reason: in_words(error) }
 }
 
 /// What is wrong with a certificate or a key, for a person.

@@ -31,6 +31,11 @@ const END_WAIT: Duration = Duration::from_secs(2);
 
 static QUEUE: Queue = Queue::new();
 
+/// Modules that log what peers send, and what of it is shown: the error for each connection that actix-http ends, and rustls's
+/// warning for each odd name in a handshake.
+const UNBOUNDED: [(&str, LevelFilter); 2] =
+    [("actix_http::h1::dispatcher", LevelFilter::Off), ("rustls", LevelFilter::Error)];
+
 /// Starts the log. `$RUST_LOG` wins over `level`; the line that ends a command is always shown.
 pub(crate) fn start(level: LogLevel) {
     let mut builder = Builder::new();
@@ -44,6 +49,12 @@ pub(crate) fn start(level: LogLevel) {
             for own_crate in OWN_CRATES {
                 builder.filter_module(own_crate, own);
             }
+        }
+    }
+    // A peer can cause these without end, and they do not name it: ipc-server has a line that does and that has a limit.
+    if std::env::var_os("RUST_LOG").is_none_or(|filters| filters.is_empty()) {
+        for (module, level) in UNBOUNDED {
+            builder.filter_module(module, level);
         }
     }
     // Why a command failed is shown whatever the filters: it must never end with 1 in silence.

@@ -1,0 +1,219 @@
+//! Lines of the log that peers cause: so many of one peer and one kind, then their number. Nobody fills a disk with them.
+//!
+//! `answer`, `handshake` and `http` come here with each such line. Nothing here knows what a line says.
+
+use std::collections::HashMap;
+use std::fmt::{self, Display};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use log::Level;
+use tokio::sync::Notify;
+
+/// How many lines of one peer and one kind the log gets within [`WINDOW`].
+const LINES_MAX: u32 = 100;
+
+/// After this time the others are summed up, and there is room for lines again.
+const WINDOW: Duration = Duration::from_secs(10);
+
+/// How many pairs of peer and kind are counted each for itself; where there are more, those of a kind share one count.
+const COUNTED_MAX: usize = 1024;
+
+/// What a line tells of. Lines of one kind are alike but for the peer and what it chose.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Kind {
+    /// A request that was answered: status and, of a refusal, its code.
+    Answer(u16, &'static str),
+    /// What has a name of its own.
+    Event(&'static str),
+}
+
+impl Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Kind::Answer(status, "") => write!(f, "{status}"),
+            Kind::Answer(status, code) => write!(f, "{status} {code}"),
+            Kind::Event(name) => f.write_str(name),
+        }
+    }
+}
+
+/// The counts. Many tasks share one.
+#[derive(Debug, Default)]
+pub(crate) struct LogLimit {
+    counts: Mutex<HashMap<(Option<IpAddr>, Kind), Count>>,
+    /// Told when there is something to sum up.
+    untold: Notify,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Count {
+    level: Level,
+    began: Instant,
+    lines: u32,
+    /// Lines that were left out since then.
+    untold: u64,
+}
+
+impl Count {
+    fn is_over(&self, now: Instant) -> bool {
+        now.saturating_duration_since(self.began) >= WINDOW
+    }
+}
+
+/// A peer, for a line of the log.
+pub(crate) fn shown(peer: Option<SocketAddr>) -> String {
+    peer.map_or_else(|| "?".to_owned(), |peer| peer.to_string())
+}
+
+/// Whose lines are counted together: an address, or a network of IPv6, of which one host may have as many as it likes.
+fn host(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() >> 64 << 64)),
+        address => address,
+    }
+}
+
+impl LogLimit {
+    /// Counts a line that the caller is about to write; whether its peer may have one more of this kind.
+    pub(crate) fn takes(&self, level: Level, peer: Option<SocketAddr>, kind: Kind) -> bool {
+        self.count(level, peer, kind, Instant::now())
+    }
+
+    fn count(&self, level: Level, peer: Option<SocketAddr>, kind: Kind, now: Instant) -> bool {
+        let mut counts = self.counts();
+        let mut key = (peer.map(|peer| host(peer.ip())), kind);
+        if counts.len() >= COUNTED_MAX && !counts.contains_key(&key) {
+            counts.retain(|_, count| count.untold > 0 || !count.is_over(now));
+            if counts.len() >= COUNTED_MAX {
+                // As many as there are kinds, and so not many more.
+                key.0 = None;
+            }
+        }
+        let count = counts.entry(key).or_insert(Count { level, began: now, lines: 0, untold: 0 });
+        if count.untold == 0 && count.is_over(now) {
+            (count.began, count.lines) = (now, 0);
+        }
+        if count.untold == 0 && count.lines < LINES_MAX {
+            count.lines += 1;
+            return true;
+        }
+        count.untold += 1;
+        if count.untold == 1 {
+            self.untold.notify_one();
+        }
+        false
+    }
+
+    /// Sums up from time to time what was left out. Ends never.
+    pub(crate) async fn sum_up(self: Arc<Self>) {
+        loop {
+            self.untold.notified().await;
+            // Those that were left out first wait for their window's end, later ones a little longer.
+            tokio::time::sleep(WINDOW).await;
+            self.tell(Instant::now());
+        }
+    }
+
+    /// Sums up what was left out so far.
+    pub(crate) fn tell(&self, now: Instant) {
+        for (level, line) in self.summaries(now) {
+            log::log!(level, "{line}");
+        }
+    }
+
+    fn summaries(&self, now: Instant) -> Vec<(Level, String)> {
+        let mut lines = Vec::new();
+        self.counts().retain(|(peer, kind), count| {
+            if count.untold > 0 {
+                let peer = peer.map_or_else(|| "others".to_owned(), |peer| peer.to_string());
+                let secs = now.saturating_duration_since(count.began).as_secs().max(1);
+                lines.push((
+                    count.level,
+                    format!("{peer} - … and {} more in the last {secs} s: {kind}", count.untold),
+                ));
+            }
+            count.untold == 0 && !count.is_over(now)
+        });
+        lines
+    }
+
+    fn counts(&self) -> MutexGuard<'_, HashMap<(Option<IpAddr>, Kind), Count>> {
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOT_FOUND: Kind = Kind::Answer(404, "not_found");
+
+    fn peer(text: &str) -> Option<SocketAddr> {
+        Some(SocketAddr::new(text.parse().unwrap(), 1))
+    }
+
+    fn written(log: &LogLimit, times: u32, peer: Option<SocketAddr>, kind: Kind, now: Instant) -> usize {
+        (0..times).filter(|_| log.count(Level::Info, peer, kind, now)).count()
+    }
+
+    #[test]
+    fn lines_beyond_the_limit_are_counted_and_summed_up() {
+        let (log, start) = (LogLimit::default(), Instant::now());
+        assert_eq!(written(&log, 1334, peer("192.0.2.1"), NOT_FOUND, start), 100);
+        let later = start + WINDOW;
+        let summary = "192.0.2.1 - … and 1234 more in the last 10 s: 404 not_found".to_owned();
+        assert_eq!(log.summaries(later), [(Level::Info, summary)]);
+        assert_eq!(log.summaries(later), [], "that is told once");
+        assert_eq!(written(&log, 1, peer("192.0.2.1"), NOT_FOUND, later), 1);
+    }
+
+    #[test]
+    fn where_nothing_was_left_out_there_is_nothing_to_sum_up() {
+        let (log, start) = (LogLimit::default(), Instant::now());
+        for minute in 0..3 {
+            let now = start + 6 * WINDOW * minute;
+            assert_eq!(written(&log, 100, peer("192.0.2.1"), NOT_FOUND, now), 100);
+            assert_eq!(log.summaries(now), []);
+        }
+    }
+
+    #[test]
+    fn another_peer_and_another_kind_have_lines_of_their_own_and_another_port_has_not() {
+        let (log, now) = (LogLimit::default(), Instant::now());
+        assert_eq!(written(&log, 200, peer("192.0.2.1"), NOT_FOUND, now), 100);
+        assert_eq!(written(&log, 200, peer("192.0.2.2"), NOT_FOUND, now), 100);
+        assert_eq!(written(&log, 200, peer("192.0.2.1"), Kind::Answer(200, ""), now), 100);
+        let other_port = Some(SocketAddr::new("192.0.2.1".parse().unwrap(), 7));
+        assert_eq!(written(&log, 1, other_port, NOT_FOUND, now), 0);
+        assert_eq!(written(&log, 1, peer("::ffff:192.0.2.1"), NOT_FOUND, now), 0);
+        assert_eq!(written(&log, 200, peer("2001:db8::1"), NOT_FOUND, now), 100);
+        assert_eq!(written(&log, 1, peer("2001:db8::2"), NOT_FOUND, now), 0, "the same network");
+    }
+
+    #[test]
+    fn many_peers_share_a_count_in_the_end_and_leave_again() {
+        let (log, now) = (LogLimit::default(), Instant::now());
+        let number = |number: u32| Some(SocketAddr::new(IpAddr::V4(number.into()), 1));
+        let all = (0..100_000).filter(|peer| log.count(Level::Info, number(*peer), NOT_FOUND, now)).count();
+        assert_eq!(all, COUNTED_MAX + 100);
+        assert_eq!(log.counts().len(), COUNTED_MAX + 1);
+        let later = now + WINDOW;
+        assert_eq!(log.summaries(later).len(), 1);
+        assert!(log.counts().is_empty());
+        assert!(log.count(Level::Info, number(7), NOT_FOUND, later));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_sums_up_is_woken_by_the_first_line_that_is_left_out() {
+        let log = Arc::new(LogLimit::default());
+        let task = tokio::spawn(Arc::clone(&log).sum_up());
+        tokio::time::sleep(WINDOW * 5).await;
+        written(&log, 101, peer("192.0.2.1"), NOT_FOUND, Instant::now());
+        tokio::time::sleep(WINDOW + Duration::from_millis(1)).await;
+        assert_eq!(log.summaries(Instant::now()), [], "it was summed up");
+        assert!(!task.is_finished());
+        task.abort();
+    }
+}
