@@ -1,13 +1,15 @@
 //! `web-ipc --dead`: the messages of a durable inbox that were handed out too often.
 //!
-//! It opens the inbox's file itself, which one process at a time may have open: a server must be stopped first. It never
-//! makes one.
+//! They are listed beside a running server too. To change something it opens the inbox's file itself, which one process at a
+//! time may have open: a server must be stopped first. It never makes one.
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::io;
+use std::path::{Path, PathBuf};
 
 use ipc_home::{Home, locate};
-use ipc_inbox::{DeadLetter, DurableInbox, Inbox, OpenError};
+use ipc_inbox::{DeadLetter, DurableInbox, Inbox, InboxReader, OpenError};
+use ipc_store::DatabaseError;
 use serde_json::value::RawValue;
 
 use crate::args::{Dead, DeadAction, Letters};
@@ -26,31 +28,51 @@ pub(crate) fn run(explicit_home: Option<&Path>, dead: &Dead) -> Result<Verdict, 
     let runtime = signals::runtime()
         .map_err(|error| Failure::of(&error, None).while_doing("cannot start the program's runtime"))?;
     runtime.block_on(async {
-        let inbox = open(&home).await?;
-        let result = act(&inbox, &dead.action).await;
-        // Its file is written up and closed before the process ends.
-        inbox.inbox().finish().await;
+        let path = find(&home)?;
+        let letters = match Inbox::durable().tries_max(u32::MAX).open(&path).await {
+            Ok(inbox) => Source::Own(inbox),
+            Err(error) if dead.action == DeadAction::List && leaves_reading(&error) => {
+                Source::Beside(InboxReader::open(&path).await.map_err(OpenError::from)?)
+            }
+            Err(OpenError::InUse { .. }) => return Err(in_use(&path, &dead.action)),
+            Err(error) => return Err(error.into()),
+        };
+        let result = act(&letters, &dead.action).await;
+        if let Source::Own(inbox) = letters {
+            // Its file is written up and closed before the process ends.
+            inbox.inbox().finish().await;
+        }
         result.map(|()| Verdict::Done)
     })
 }
 
-async fn act(inbox: &DurableInbox, action: &DeadAction) -> Result<(), Failure> {
+/// Where dead letters are read from.
+enum Source {
+    /// The inbox, which nobody else has. Its limit of tries is whatever the last server's was: nothing becomes a dead letter
+    /// by being looked at.
+    Own(DurableInbox),
+    /// Its file, which a server has, or which cannot be written.
+    Beside(InboxReader),
+}
+
+async fn act(letters: &Source, action: &DeadAction) -> Result<(), Failure> {
     let failed = |error: ipc_inbox::StorageError| Failure::of(&error, None);
-    match action {
-        DeadAction::List => each(inbox, |letter| say_json(&line(letter))).await,
-        DeadAction::PutBack(which) => {
-            let count = inbox.put_back(picked(inbox, which).await?).await.map_err(failed)?;
+    match (action, letters) {
+        (DeadAction::PutBack(which), Source::Own(inbox)) => {
+            let count = inbox.put_back(picked(letters, which).await?).await.map_err(failed)?;
             say(format_args!("{} put back", told(count)))
         }
-        DeadAction::Discard(which) => {
-            let count = inbox.discard(picked(inbox, which).await?).await.map_err(failed)?;
+        (DeadAction::Discard(which), Source::Own(inbox)) => {
+            let count = inbox.discard(picked(letters, which).await?).await.map_err(failed)?;
             say(format_args!("{} discarded", told(count)))
         }
+        // What changes something is refused beside a server before.
+        _ => each(letters, |letter| say_json(&line(letter))).await,
     }
 }
 
-/// The inbox of the home, where there is one.
-async fn open(home: &Home) -> Result<DurableInbox, Failure> {
+/// The file of the home's inbox, where there is one.
+fn find(home: &Home) -> Result<PathBuf, Failure> {
     let path = home.inbox_db_checked()?;
     let missing = || {
         Failure::new(
@@ -60,41 +82,69 @@ async fn open(home: &Home) -> Result<DurableInbox, Failure> {
     };
     // Looked for first, since to open is to make.
     match path.try_exists() {
-        Ok(true) => {}
-        Ok(false) => return Err(missing()),
+        Ok(true) => Ok(path),
+        Ok(false) => Err(missing()),
         Err(error) => {
             let attempt = format!("cannot look for {}", path.display());
-            return Err(Failure::of(&error, None).while_doing(&attempt));
+            Err(Failure::of(&error, None).while_doing(&attempt))
         }
     }
-    Inbox::durable().open(&path).await.map_err(|error| match error {
-        OpenError::InUse { .. } => Failure::new(
-            format!("the inbox {} is in use by a running server", path.display()),
-            Some("stop it first".to_owned()),
+}
+
+/// Whether the file can still be read: a server has it, or nothing can be written.
+fn leaves_reading(error: &OpenError) -> bool {
+    match error {
+        OpenError::InUse { .. } => true,
+        OpenError::Lock { source, .. } => {
+            matches!(source.kind(), io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied)
+        }
+        OpenError::Database(error) => matches!(
+            error,
+            DatabaseError::ReadOnly { .. }
+                | DatabaseError::PermissionDenied { .. }
+                | DatabaseError::DiskFull { .. }
         ),
-        error => error.into(),
-    })
+        _ => false,
+    }
+}
+
+fn in_use(path: &Path, action: &DeadAction) -> Failure {
+    let command = match action {
+        DeadAction::Discard(_) => "discard them",
+        _ => "put them back",
+    };
+    Failure::new(
+        format!("the inbox {} is in use by a running server; nothing was changed", path.display()),
+        Some(format!("stop the server, {command}, and start it again; --list works beside it")),
+    )
 }
 
 /// Goes through all dead letters, some at a time: their bodies may be long.
 async fn each(
-    inbox: &DurableInbox,
+    letters: &Source,
     mut act: impl FnMut(&DeadLetter) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
     let mut last = 0;
     loop {
-        let letters = inbox.dead_letters_after(last, LETTERS_AT_ONCE).await;
-        let letters = letters.map_err(|error| Failure::of(&error, None))?;
-        let Some(letter) = letters.last() else { return Ok(()) };
+        let page = match letters {
+            Source::Own(inbox) => inbox
+                .dead_letters_after(last, LETTERS_AT_ONCE)
+                .await
+                .map_err(|error| Failure::of(&error, None))?,
+            Source::Beside(reader) => {
+                reader.dead_letters_after(last, LETTERS_AT_ONCE).await.map_err(OpenError::from)?
+            }
+        };
+        let Some(letter) = page.last() else { return Ok(()) };
         last = letter.number;
-        letters.iter().try_for_each(&mut act)?;
+        page.iter().try_for_each(&mut act)?;
     }
 }
 
 /// The numbers of those that are meant. Each that is named must be there, or nothing is done.
-async fn picked(inbox: &DurableInbox, which: &Letters) -> Result<Vec<u64>, Failure> {
+async fn picked(letters: &Source, which: &Letters) -> Result<Vec<u64>, Failure> {
     let mut there = BTreeSet::new();
-    each(inbox, |letter| {
+    each(letters, |letter| {
         there.insert(letter.number);
         Ok(())
     })

@@ -21,7 +21,8 @@ fn names(file: &File) -> Vec<String> {
 #[cfg(unix)]
 #[tokio::test]
 async fn a_file_that_somebody_else_spoils_is_noticed_before_anything_is_answered() {
-    let spoil: [(&str, fn(&File)); 7] = [
+    type Spoil = fn(&File);
+    let spoil: [(&str, Spoil); 7] = [
         ("emptied", |file| set_len(&file.path(), 0)),
         ("cut short", |file| set_len(&file.path(), 4096)),
         ("removed", |file| std::fs::remove_file(file.path()).unwrap()),

@@ -4,6 +4,7 @@
 //! A new file is a new test. The format is told in `tests/cases/README.md`; `BLESS=1` rewrites what failed.
 #![allow(clippy::unwrap_used)]
 
+mod backup;
 mod case;
 mod compare;
 mod force;

@@ -305,26 +305,45 @@ fn a_message_whose_command_fails_is_said_to_be_lost_or_to_come_again() {
 /// Two messages that were handed out once too often.
 fn with_dead_letters() -> World {
     let world = World::with_fresh_home();
-    let arguments = ["--inbox", "durable", "--tries", "1", "--exec", "exit 3"];
-    let mut server = Server::start(&world, &arguments);
+    let mut server = Server::start(&world, &WITH_ONE_TRY);
     let sent = client(&world, &server, &["--send"], "{\"n\": 1}\n{\"n\":2}\n");
     assert!(sent.status.success(), "{}", text(&sent.stderr));
     server.wait_for_log_times("ended with exit status: 3", 2);
     server.stop();
-    // The next one finds that they have had their try.
-    let mut server = Server::start(&world, &arguments);
-    // It tells how many at a time.
-    let told = |log: &str| -> u64 {
-        let lines = log.lines().filter(|line| line.contains("without an acknowledgement"));
-        lines
-            .map(|line| line.split("]: ").nth(1).unwrap().split(' ').next().unwrap().parse::<u64>().unwrap())
-            .sum()
-    };
-    while told(&server.log_so_far) < 2 {
-        server.more_of_the_log();
-    }
-    server.stop();
     world
+}
+
+/// A server whose messages are dead after one try, which fails.
+const WITH_ONE_TRY: [&str; 6] = ["--inbox", "durable", "--tries", "1", "--exec", "exit 3"];
+
+#[test]
+fn dead_letters_are_listed_beside_a_running_server_as_soon_as_their_last_try_has_failed() {
+    let world = World::with_fresh_home();
+    let mut server = Server::start(&world, &WITH_ONE_TRY);
+    for n in 1..=3 {
+        let sent = client(&world, &server, &["--send", &format!(r#"{{"n":{n}}}"#)], "");
+        assert!(sent.status.success(), "{}", text(&sent.stderr));
+        server.wait_for_log_times(
+            "1 message handed out once without an acknowledgement is a dead letter now",
+            n,
+        );
+        assert_eq!(numbers(&world).len(), n);
+    }
+    for action in ["--putBack", "--discard"] {
+        let output = world.program_itself().args(["--dead", action, "all"]).output().unwrap();
+        assert_eq!(output.status.code(), Some(1));
+        let told = text(&output.stderr);
+        assert!(
+            told.contains("is in use by a running server; nothing was changed; stop the server, "),
+            "{told}"
+        );
+        assert!(told.contains("--list works beside it"), "{told}");
+    }
+    assert_eq!(numbers(&world).len(), 3);
+    let sent = client(&world, &server, &["--send", "{}"], "");
+    assert!(sent.status.success(), "it goes on: {}", text(&sent.stderr));
+    server.stop();
+    assert_eq!(numbers(&world).len(), 4);
 }
 
 /// `--dead` with these options, which must end well; what it printed.
