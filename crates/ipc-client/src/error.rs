@@ -7,7 +7,8 @@ use std::io;
 use std::time::Duration;
 
 use ipc_protocol::{BodyError, ProblemCode};
-use time::OffsetDateTime;
+
+use crate::distrust::{Distrust, distrust_remedy};
 
 /// A cause whose type is nobody's business.
 pub(crate) type Cause = Box<dyn Error + Send + Sync>;
@@ -25,54 +26,6 @@ pub enum Outcome {
     NotKnown,
     /// It was put into the inbox; what failed is the reply to it. Only a request comes to this.
     Accepted,
-}
-
-/// What is wrong with a server's certificate.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Distrust {
-    /// It was not issued by the authority of this home.
-    UnknownAuthority,
-    /// It is good, but for other names.
-    WrongName {
-        /// The names that it is for, as far as they are known.
-        presented: Vec<String>,
-    },
-    /// It has expired, by this host's clock.
-    Expired {
-        /// The last second in which it was valid, in seconds since the Unix epoch, where that is known.
-        not_after_secs: Option<u64>,
-    },
-    /// It is not valid yet, by this host's clock.
-    NotValidYet {
-        /// The first second in which it is valid, in seconds since the Unix epoch, where that is known.
-        not_before_secs: Option<u64>,
-    },
-    /// It is a certificate for clients, or for something else.
-    NotForServers,
-    /// Anything else.
-    Other {
-        /// What the TLS library calls it, such as `UnhandledCriticalExtension`.
-        fault: String,
-    },
-}
-
-impl std::fmt::Display for Distrust {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Distrust::UnknownAuthority => f.write_str("is not of this home's authority"),
-            Distrust::WrongName { presented } if presented.is_empty() => f.write_str("is for another name"),
-            Distrust::WrongName { presented } => write!(f, "is for {}", presented.join(", ")),
-            Distrust::Expired { not_after_secs: None } => f.write_str("has expired"),
-            Distrust::Expired { not_after_secs: Some(secs) } => write!(f, "expired at {}", utc(*secs)),
-            Distrust::NotValidYet { not_before_secs: None } => f.write_str("is not valid yet"),
-            Distrust::NotValidYet { not_before_secs: Some(secs) } => {
-                write!(f, "is not valid before {}", utc(*secs))
-            }
-            Distrust::NotForServers => f.write_str("is not one for servers"),
-            Distrust::Other { fault } => write!(f, "cannot be accepted ({fault})"),
-        }
-    }
 }
 
 /// What a peer speaks that is none of what it was spoken to in.
@@ -416,34 +369,6 @@ impl SendError {
     }
 }
 
-/// What to do about a server's certificate: the command that makes it anew, in the server's home.
-fn distrust_remedy(name: &str, reason: &Distrust) -> String {
-    let command = format!("web-ipc --certs --name {}", ipc_home::shell_quoted(std::path::Path::new(name)));
-    match reason {
-        Distrust::UnknownAuthority => format!(
-            "use the home that the server's certificate was made in, or make it anew in this one with \
-             {command} --force"
-        ),
-        Distrust::WrongName { presented } => {
-            // The names that it had are kept: others may know the server by them.
-            let names = std::iter::once(name).chain(presented.iter().map(String::as_str));
-            let names: Vec<_> =
-                names.map(|name| ipc_home::shell_quoted(std::path::Path::new(name))).collect();
-            format!(
-                "give a name that it is for, or make it anew in the home of the server, with \
-                 {command} --altNames {} --force",
-                names.join(" ")
-            )
-        }
-        Distrust::Expired { .. } | Distrust::NotValidYet { .. } => format!(
-            "check the clocks of both hosts, then make it anew in the home of the server, with {command} --force"
-        ),
-        Distrust::NotForServers | Distrust::Other { .. } => {
-            format!("make it anew in the home of the server, with {command} --force")
-        }
-    }
-}
-
 /// What a TLS alert about a certificate (RFC 8446, section 6.2) says of it.
 fn refused_because(alert: &str) -> String {
     match alert {
@@ -453,22 +378,6 @@ fn refused_because(alert: &str) -> String {
         "CertificateRevoked" => "it is revoked".to_owned(),
         "NoCertificate" | "CertificateRequired" => "it did not arrive".to_owned(),
         other => format!("it says {other}"),
-    }
-}
-
-/// `2027-12-25 01:51 UTC`.
-fn utc(secs: u64) -> String {
-    let time = i64::try_from(secs).ok().and_then(|secs| OffsetDateTime::from_unix_timestamp(secs).ok());
-    match time {
-        Some(time) => format!(
-            "{:04}-{:02}-{:02} {:02}:{:02} UTC",
-            time.year(),
-            u8::from(time.month()),
-            time.day(),
-            time.hour(),
-            time.minute()
-        ),
-        None => format!("second {secs} since 1970"),
     }
 }
 
@@ -614,7 +523,6 @@ mod tests {
             let told = error.remedy().unwrap();
             assert!(told.ends_with(remedy), "{told}");
         }
-        assert_eq!(utc(u64::MAX), "second 18446744073709551615 since 1970");
     }
 
     #[test]

@@ -89,6 +89,7 @@ mod client;
 mod clock;
 mod combine;
 mod connect;
+mod distrust;
 mod envelope;
 mod errand;
 mod error;
@@ -112,7 +113,8 @@ mod worker;
 
 pub use builder::{BuildError, CONNECTIONS_MAX_DEFAULT, ClientBuilder, DEADLINE_DEFAULT, IDENTITY_DEFAULT};
 pub use client::{Client, Sent};
-pub use error::{Distrust, NoReply, Outcome, SendError, Speaks};
+pub use distrust::Distrust;
+pub use error::{NoReply, Outcome, SendError, Speaks};
 pub use ipc_protocol::{
     BATCH_MESSAGES_MAX_DEFAULT, BodyError, DEADLINE_SECS_MAX, MessageId, ProblemCode, Protocol,
 };

@@ -12,7 +12,8 @@ use ipc_home::Identity;
 use rustls::{AlertDescription, CertificateError, ClientConfig, InvalidMessage, RootCertStore};
 use rustls_pki_types::CertificateDer;
 
-use crate::error::{Distrust, SendError, Speaks};
+use crate::distrust::Distrust;
+use crate::error::{SendError, Speaks};
 
 /// As many names of a server's certificate as are told; it may have thousands.
 const PRESENTED_MAX: usize = 8;
