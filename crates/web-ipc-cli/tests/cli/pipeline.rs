@@ -419,17 +419,3 @@ fn dead_letters_that_are_discarded_are_gone() {
     assert!(line.contains(r#""body":{"n":3}"#), "{line}");
     server.stop();
 }
-
-#[test]
-fn dead_letters_of_an_inbox_that_a_server_has_are_left_alone() {
-    let world = World::with_fresh_home();
-    let mut server = Server::start(&world, &["--inbox", "durable"]);
-    for arguments in [&["--list"][..], &["--putBack", "all"], &["--discard", "1"]] {
-        let output = world.program_itself().arg("--dead").args(arguments).output().unwrap();
-        assert_eq!((output.status.code(), text(&output.stdout).as_str()), (Some(1), ""), "{arguments:?}");
-        let told = text(&output.stderr);
-        assert!(told.contains("inbox.db is in use by a running server; stop it first"), "{told}");
-        assert_eq!(told.lines().count(), 1, "{told}");
-    }
-    server.stop();
-}
