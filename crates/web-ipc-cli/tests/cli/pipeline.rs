@@ -419,3 +419,22 @@ fn dead_letters_that_are_discarded_are_gone() {
     assert!(line.contains(r#""body":{"n":3}"#), "{line}");
     server.stop();
 }
+
+#[test]
+fn dead_letters_of_an_inbox_that_a_server_has_are_left_alone() {
+    let world = World::with_fresh_home();
+    let mut server = Server::start(&world, &["--inbox", "durable"]);
+    // To look at them changes nothing.
+    assert_eq!(dead(&world, &["--list"]), "");
+    for arguments in [&["--putBack", "all"][..], &["--discard", "1"]] {
+        let output = world.program_itself().arg("--dead").args(arguments).output().unwrap();
+        assert_eq!((output.status.code(), text(&output.stdout).as_str()), (Some(1), ""), "{arguments:?}");
+        let told = text(&output.stderr);
+        assert!(
+            told.contains("inbox.db is in use by a running server; nothing was changed; stop the server"),
+            "{told}"
+        );
+        assert_eq!(told.lines().count(), 1, "{told}");
+    }
+    server.stop();
+}

@@ -195,11 +195,12 @@ fn results_begin_on_a_line_of_their_own() {
 fn nobody_waits_for_a_log_that_nobody_reads() {
     let world = World::with_fresh_home();
     let mut command = world.program_itself();
+    // Of requests it has so many lines a second, at this level more of everything than a pipe takes.
+    command.env("RUST_LOG", "trace");
     command.args(["--serve", "--port", "0"]).stdout(Stdio::null()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
     let mut log = BufReader::new(child.stderr.take().unwrap());
     let (_, port) = listening(&mut log);
-    // A line of the log for each: more than a pipe takes.
     let arguments = ["--send", "--batch", "1", "--port", &port];
     let lines = world.folder().join("lines");
     fs::write(&lines, numbered(2000)).unwrap();
@@ -209,7 +210,7 @@ fn nobody_waits_for_a_log_that_nobody_reads() {
     assert_eq!(child.wait().unwrap().code(), Some(0));
     let mut rest = String::new();
     log.read_to_string(&mut rest).unwrap();
-    assert!(rest.matches("/message/submit").count() > 100, "{rest}");
+    assert!(rest.len() > 16 * 1024, "what a pipe takes at least: {} bytes", rest.len());
 }
 
 #[test]
