@@ -2,10 +2,11 @@
 //!
 //! The command line comes here with a path. The lock and the order of the pieces live here; how a piece is made does not.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use ipc_home::{Contents, Home, locate};
+use ipc_home::{Contents, Home, HomeError, locate};
 
 use crate::lock::Lock;
 use crate::{SetupError, directory, pair, pieces};
@@ -82,10 +83,18 @@ fn init_with(
     let mut old_lock = None;
     let mut old_use = None;
     let mut outcome = Outcome::AlreadyThere;
+    let mut looks_left = LOOKS_MAX;
     loop {
-        directory::prepare(&home)?;
         let start_over = options.force && kept_aside.is_none();
-        if !start_over && is_whole(&home)? {
+        let looked = directory::prepare(&home).and_then(|()| Ok(!start_over && is_whole(&home)?));
+        let is_done = match looked {
+            Err(SetupError::Home(error)) if looks_left > 0 && is_gone(&error, &home) => {
+                looks_left -= 1;
+                continue;
+            }
+            other => other?,
+        };
+        if is_done {
             if kept_aside.is_some() {
                 outcome = Outcome::Created;
             }
@@ -129,6 +138,20 @@ fn init_with(
             _ => Outcome::Created,
         };
         return Ok(Initialised { home, outcome, kept_aside });
+    }
+}
+
+/// How often a home that was moved aside between two looks is looked at again.
+const LOOKS_MAX: u32 = 1000;
+
+/// Whether the home was there and is not any more: another `init` with `force` has moved it aside and makes the next one.
+fn is_gone(error: &HomeError, home: &Home) -> bool {
+    match error {
+        HomeError::Missing { path } => path == home.root(),
+        HomeError::Unreadable { path, source } => {
+            path.starts_with(home.root()) && source.kind() == io::ErrorKind::NotFound
+        }
+        _ => false,
     }
 }
 
