@@ -15,6 +15,7 @@ use crate::address::Address;
 use crate::client::{Client, Facts};
 use crate::connect::Dialer;
 use crate::local::LocalClient;
+use crate::password_check::GivenPassword;
 use crate::send::Config;
 use crate::session::Keeper;
 use crate::tls::{self, Unusable};
@@ -210,8 +211,8 @@ impl ClientBuilder {
         self
     }
 
-    /// How long a send may take in all, attempts, pauses and logins included; 1 ms to
-    /// [`DEADLINE_SECS_MAX`] seconds. Default 30 s.
+    /// How long a send may take in all, attempts, pauses and logins included, and how long it may take to get a request
+    /// to the server; 1 ms to [`DEADLINE_SECS_MAX`] seconds. Default 30 s.
     #[must_use]
     pub fn deadline(mut self, deadline: Duration) -> Self {
         self.deadline = deadline;
@@ -235,7 +236,10 @@ impl ClientBuilder {
         self
     }
 
-    /// Whether a session is kept in the home, so that the next process of the same user need not log in. Default yes.
+    /// Whether a session is kept in the home, so that the next process of the same user need not log in, and of many
+    /// that need one at the same time only one logs in. Where [credentials](Self::credentials) are given, it is kept for
+    /// the password that got it: with another one the next process logs in. A home that cannot be written to does no
+    /// harm. Default yes.
     #[must_use]
     pub fn keep_session(mut self, keep: bool) -> Self {
         self.keep_session = keep;
@@ -314,9 +318,14 @@ impl ClientBuilder {
             None => (self.home.admin_credentials()?, Some(self.home.clone())),
         };
         let ring = self.home.envelope_keys()?;
-        let keeper = self.keep_session.then(|| Keeper { home: self.home, server: name.clone(), certificate });
+        let keeper = self.keep_session.then(|| Keeper {
+            home: self.home,
+            server: name.clone(),
+            certificate,
+            password: admin_home.is_none().then(|| GivenPassword::of(&credentials.password)),
+        });
         let now_secs = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-        let kept = keeper.as_ref().and_then(|keeper| keeper.load(&credentials.username, now_secs));
+        let kept = keeper.as_ref().and_then(|keeper| keeper.load(&credentials.username, now_secs, None));
         let loopback_only = loopback_only && tls.is_none();
         let dialer = Dialer { address, loopback_only, tls, identity: self.identity };
         Ok(Config {

@@ -19,14 +19,14 @@ use actix_tls::connect::{ConnectError, ConnectInfo, Connection};
 use awc::http::Uri;
 use rustls::ClientConfig;
 use rustls_pki_types::ServerName;
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use crate::address::Address;
-use crate::error::SendError;
-use crate::stream::Stream;
+use crate::error::{SendError, Speaks};
+use crate::stream::{ALERT_BEGINS, Stream};
 use crate::tls;
 
 /// The longest a TCP connection to one address may take, and the longest a TLS handshake may take.
@@ -105,12 +105,22 @@ impl Dialer {
         Ok(tcp)
     }
 
-    /// Connects and only listens, for at most a second, to hear whether the server refuses this client's certificate.
+    /// Connects and only listens, for at most a second, to hear whether the server refuses this client's certificate,
+    /// or, over plain HTTP, whether it speaks TLS.
     ///
     /// Under TLS 1.3 that alert comes after the handshake, and where the server closes with our request unread, the
-    /// reset may wipe it out before it is read. On a connection without a request it stays.
+    /// reset may wipe it out before it is read. On a connection without a request, or with one of a few bytes, it stays.
     pub(crate) async fn hear_refusal(&self) -> Option<SendError> {
-        let tls = self.tls.as_ref()?;
+        let Some(tls) = &self.tls else {
+            let listen = async {
+                let mut stream = self.dial_tcp().await?;
+                stream.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").await?;
+                stream.read_u8().await
+            };
+            let speaks_tls = matches!(timeout(ALERT_WAIT, listen).await, Ok(Ok(ALERT_BEGINS)));
+            let address = self.address.to_string();
+            return speaks_tls.then_some(SendError::WrongProtocol { address, speaks: Speaks::Tls });
+        };
         let listen = async {
             let mut stream = self.dial_tls(tls).await?;
             stream.read_u8().await.map(|_| ())

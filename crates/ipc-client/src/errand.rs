@@ -15,10 +15,14 @@ use tokio::time::{Instant, sleep};
 
 use crate::connect::Attempt;
 use crate::error::{Outcome, SendError};
+use crate::progress::{seconds, with_causes};
 use crate::random::random;
 use crate::retry::Pauses;
 use crate::send::Sender;
-use crate::session::Generation;
+use crate::session::{Generation, Origin};
+
+/// How often a session that another process keeps is taken in the course of one errand: each may be over.
+const KEPT_TRIES_MAX: u32 = 3;
 
 /// Why an attempt failed, and what might help.
 pub(crate) struct Fault {
@@ -33,6 +37,8 @@ pub(crate) enum Next {
     LogIn,
     /// Try again after a pause, where told, of at least this long.
     Wait(Option<Duration>),
+    /// Nothing went wrong: go on.
+    GoOn,
 }
 
 pub(crate) fn give_up(error: SendError) -> Fault {
@@ -56,8 +62,12 @@ pub(crate) struct Errand<'a> {
     pub(crate) deadline_at: Instant,
     /// How long it may take, for the error that says that it took longer.
     deadline: Duration,
+    /// When a reply is waited for no longer, and how long that is, where that is later.
+    reply_deadline: Option<(Instant, Duration)>,
+    /// An attempt may have brought the message to the server.
+    may_be_there: Cell<bool>,
     /// How long the server is asked to wait for a reply, by the next attempt.
-    pub(crate) reply_wait: Cell<Option<Duration>>,
+    pub(crate) reply_wait_secs: Cell<Option<u64>>,
     /// Whether the server was already asked, by silent listening, why it hangs up.
     pub(crate) listened: Cell<bool>,
     /// The latest attempt, as far as it got.
@@ -78,12 +88,37 @@ impl<'a> Errand<'a> {
         Errand {
             deadline_at,
             deadline,
-            reply_wait: Cell::new(None),
+            reply_deadline: None,
+            may_be_there: Cell::new(false),
+            reply_wait_secs: Cell::new(None),
             listened: Cell::new(false),
             attempt: RefCell::new(None),
             was_written: Cell::new(false),
             waiter: RefCell::new(None),
         }
+    }
+
+    /// It goes on for longer, with a request that the server may have.
+    pub(crate) fn with_reply_deadline(self, at: Instant, deadline: Duration) -> Self {
+        Errand { reply_deadline: (at > self.deadline_at).then_some((at, deadline)), ..self }
+    }
+
+    /// When it ends, by what is known now, and how long that is from its beginning.
+    fn end(&self) -> (Instant, Duration) {
+        match self.reply_deadline {
+            Some(end) if self.may_be_there.get() => end,
+            _ => (self.deadline_at, self.deadline),
+        }
+    }
+
+    /// When it ends, by what is known now.
+    pub(crate) fn ends_at(&self) -> Instant {
+        self.end().0
+    }
+
+    /// When it ends if the server has the request that is on its way.
+    pub(crate) fn ends_at_once_there(&self) -> Instant {
+        self.reply_deadline.map_or(self.deadline_at, |(at, _)| at)
     }
 
     /// Notes that a request is about to be made.
@@ -140,7 +175,7 @@ impl Sender {
         let mut renewed = false;
         // What is known of the message from all attempts: a login tells nothing of it.
         let mut known = Known::Nothing;
-        let mut told_why = false;
+        let mut kept_tries = 0;
         loop {
             let (mut fault, used) = match failed.take() {
                 Some(failed) => failed,
@@ -153,35 +188,46 @@ impl Sender {
                 }
             };
             known = known.max(Known::from(fault.error.outcome()));
+            errand.may_be_there.set(known > Known::Nothing);
             if fault.next == Next::LogIn && !renewed {
-                match self.renew(used, errand).await {
-                    Ok(()) => {
+                match self.renew(used, kept_tries < KEPT_TRIES_MAX, errand).await {
+                    Ok(Origin::Login) => {
                         renewed = true;
+                        continue;
+                    }
+                    Ok(Origin::Kept) => {
+                        kept_tries += 1;
                         continue;
                     }
                     Err(reason) => fault = of_the_login(reason),
                 }
             }
             renewed = false;
-            let Next::Wait(told) = fault.next else {
-                return Err(if known > Known::Nothing { fault.error.in_doubt() } else { fault.error });
+            let told = match fault.next {
+                Next::Wait(told) => told,
+                Next::GoOn => continue,
+                Next::LogIn | Next::GiveUp => {
+                    return Err(if known > Known::Nothing { fault.error.in_doubt() } else { fault.error });
+                }
             };
-            let left = errand.deadline_at.saturating_duration_since(Instant::now());
+            let now = Instant::now();
+            let (ends_at, deadline) = errand.end();
+            let left = ends_at.saturating_duration_since(now);
             // Without random numbers pauses lose their jitter, and the next seal will say so.
             let random = random().map_or(u32::MAX / 2, u32::from_be_bytes);
             let Some(pause) = pauses.next(told, left, random) else {
                 let outcome = known.outcome().unwrap_or_else(|| fault.error.outcome());
-                return Err(SendError::Deadline {
-                    deadline: errand.deadline,
-                    outcome,
-                    last: Box::new(fault.error),
-                });
+                return Err(SendError::Deadline { deadline, outcome, last: Box::new(fault.error) });
             };
-            // Somebody who waits should learn once why; where nobody does, there is nothing to wait for and to say.
+            // Somebody who waits should learn why; where nobody does, there is nothing to wait for and to say.
             errand.unless_given_up(std::future::ready(())).await.map_err(|fault| fault.error)?;
-            let level = if told_why { log::Level::Debug } else { log::Level::Info };
-            told_why = true;
-            log::log!(level, "sending again in {} ms: {}", pause.as_millis(), fault.error);
+            log::log!(
+                self.retries.level(now),
+                "sending again in {} ms, giving up in {}: {}",
+                pause.as_millis(),
+                seconds(left),
+                with_causes(&fault.error)
+            );
             errand.unless_given_up(sleep(pause)).await.map_err(|fault| fault.error)?;
         }
     }

@@ -75,6 +75,31 @@ impl std::fmt::Display for Distrust {
     }
 }
 
+/// What a peer speaks that is none of what it was spoken to in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Speaks {
+    /// TLS, where plain HTTP was tried.
+    Tls,
+    /// Something else than TLS, where TLS was tried.
+    NoTls,
+    /// Something else than HTTP.
+    NoHttp {
+        /// What is wrong with it as HTTP.
+        fault: String,
+    },
+}
+
+impl std::fmt::Display for Speaks {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Speaks::Tls => f.write_str("speaks https, not plain http"),
+            Speaks::NoTls => f.write_str("does not speak TLS"),
+            Speaks::NoHttp { fault } => write!(f, "does not speak HTTP ({fault})"),
+        }
+    }
+}
+
 /// Why there is no reply to a request that the server took.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -149,7 +174,15 @@ pub enum SendError {
         /// What is wrong.
         reason: Distrust,
     },
-    /// The TLS handshake failed for a reason that is no certificate: the other end speaks no TLS, or none of 1.2 and 1.3.
+    /// The server speaks another protocol than it was spoken to in. Another attempt would not change that.
+    #[error("the server at {address} {speaks}")]
+    WrongProtocol {
+        /// The address.
+        address: String,
+        /// What it speaks.
+        speaks: Speaks,
+    },
+    /// The TLS handshake failed for a reason that is no certificate, such as no common version of 1.2 and 1.3.
     #[error("no TLS connection could be made with {address}")]
     Handshake {
         /// The address.
@@ -255,6 +288,9 @@ impl SendError {
             SendError::ServerNotTrusted { name, reason } => {
                 SendError::ServerNotTrusted { name: name.clone(), reason: reason.clone() }
             }
+            SendError::WrongProtocol { address, speaks } => {
+                SendError::WrongProtocol { address: address.clone(), speaks: speaks.clone() }
+            }
             SendError::Handshake { address, source } => {
                 SendError::Handshake { address: address.clone(), source: source.to_string().into() }
             }
@@ -296,11 +332,13 @@ impl SendError {
             // The answer that asked for the login said that the message was not taken.
             SendError::LoginFailed { .. }
             | SendError::ServerNotTrusted { .. }
+            | SendError::WrongProtocol { speaks: Speaks::Tls | Speaks::NoTls, .. }
             | SendError::Handshake { .. }
             | SendError::Unreachable { .. }
             | SendError::Busy { .. }
             | SendError::NoRandomness { .. } => Outcome::NeverArrived,
             SendError::NoAnswer { .. }
+            | SendError::WrongProtocol { speaks: Speaks::NoHttp { .. }, .. }
             | SendError::Unexpected { .. }
             | SendError::InDoubt { .. }
             | SendError::Stopped => Outcome::NotKnown,
@@ -348,6 +386,15 @@ impl SendError {
             SendError::TooLarge { .. } => "send less at once, or raise the limit at both ends",
             SendError::Refused { code: Some(code), .. } => return refusal_remedy(*code).map(str::to_owned),
             SendError::Refused { .. } | SendError::Stopped => return None,
+            SendError::WrongProtocol { speaks: Speaks::Tls, .. } => {
+                "give --protocol https, or Protocol::Https to the builder"
+            }
+            SendError::WrongProtocol { speaks: Speaks::NoTls, .. } => {
+                "check the address; if it is a web-ipc server that was started with --protocol http, give the same"
+            }
+            SendError::WrongProtocol { speaks: Speaks::NoHttp { .. }, .. } => {
+                "check that a web-ipc server answers at this address"
+            }
             SendError::Handshake { .. } => "check that the server speaks https at this address",
             SendError::Unreachable { .. } => "check the address and that the server runs",
             SendError::NoAnswer { .. } => "check that the server runs and what its log says",

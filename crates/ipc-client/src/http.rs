@@ -1,20 +1,19 @@
 //! One HTTP request and its answer, over awc. What to send and what an answer means is decided elsewhere.
 
-use std::error::Error;
 use std::io;
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use actix_http::error::ParseError;
 use awc::error::{ConnectError, PayloadError, SendRequestError};
-use awc::http::header::{CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
+use awc::http::header::{CONTENT_LENGTH, CONTENT_TYPE, DATE, HttpDate, RETRY_AFTER};
 use awc::http::{Method, Uri};
 use bytes::Bytes;
 use ipc_protocol::{DEADLINE_SECS_MAX, DUPLICATE_HEADER, RAW_ENVELOPE_TYPE, Route};
-use tokio::time::{Instant, timeout_at};
 
 use crate::connect::{ATTEMPT, Attempt, Dialer};
 use crate::envelope::Envelope;
-use crate::error::SendError;
+use crate::error::{SendError, Speaks};
 use crate::{retry, tls};
 
 /// How long an unused connection is kept: less than the 75 s that the server keeps it.
@@ -38,8 +37,8 @@ pub(crate) struct Http {
 pub(crate) struct Question {
     pub(crate) route: Route,
     pub(crate) body: Envelope,
-    /// How long the server is asked to wait for a reply; it is told whole seconds, rounded up.
-    pub(crate) reply_wait: Option<Duration>,
+    /// How long the server is asked to wait for a reply.
+    pub(crate) reply_wait_secs: Option<u64>,
     /// The longest answer to read.
     pub(crate) answer_bytes_max: usize,
 }
@@ -49,6 +48,8 @@ pub(crate) struct Answer {
     pub(crate) status: u16,
     pub(crate) retry_after: Option<Duration>,
     pub(crate) duplicate: bool,
+    /// The server's clock, in seconds since the Unix epoch, as a refusal tells it.
+    pub(crate) server_time_secs: Option<u64>,
     /// The body is a raw envelope rather than text.
     pub(crate) raw: bool,
     /// The body was longer than asked for, and is left out.
@@ -78,15 +79,15 @@ impl Http {
         &self.dialer
     }
 
-    /// Sends one request and reads its answer, all before `limit`. `attempt` is told how far it got.
+    /// Sends one request and reads its answer. `attempt` is told how far it got; how long it may take is the caller's
+    /// business.
     ///
     /// # Errors
-    /// Those without an answer: [`SendError::Unreachable`], [`SendError::NoAnswer`], [`SendError::Handshake`],
-    /// [`SendError::ServerNotTrusted`], [`SendError::CertificateRefused`].
+    /// Those without an answer: [`SendError::Unreachable`], [`SendError::NoAnswer`], [`SendError::WrongProtocol`],
+    /// [`SendError::Handshake`], [`SendError::ServerNotTrusted`], [`SendError::CertificateRefused`].
     pub(crate) async fn exchange(
         &self,
-        Question { route, body, reply_wait, answer_bytes_max }: Question,
-        limit: Instant,
+        Question { route, body, reply_wait_secs, answer_bytes_max }: Question,
         attempt: &Rc<Attempt>,
     ) -> Result<Answer, SendError> {
         let uri =
@@ -97,22 +98,28 @@ impl Http {
                 "GET" => self.client.request(Method::GET, uri),
                 _ => self.client.request(Method::POST, uri).insert_header((CONTENT_TYPE, RAW_ENVELOPE_TYPE)),
             };
-            let request = match reply_wait {
+            let request = match reply_wait_secs {
                 // RFC 7240, section 4.3.
-                Some(wait) => request.insert_header((PREFER, format!("wait={}", whole_secs(wait)))),
+                Some(secs) => request.insert_header((PREFER, format!("wait={secs}"))),
                 None => request,
             };
             let mut response =
-                request.send_body(body).await.map_err(|error| self.fault(&io_error(error), attempt))?;
+                request.send_body(body).await.map_err(|error| self.no_answer(error, attempt))?;
+            let status = response.status().as_u16();
             let header = |name| response.headers().get(name).map(|value| value.as_bytes());
             let mut answer = Answer {
-                status: response.status().as_u16(),
+                status,
                 retry_after: header(RETRY_AFTER.as_str()).and_then(retry::retry_after),
                 duplicate: header(DUPLICATE_HEADER) == Some(b"true"),
+                server_time_secs: header(DATE.as_str()).filter(|_| status >= 400).and_then(date_secs),
                 raw: header(CONTENT_TYPE.as_str()) == Some(RAW_ENVELOPE_TYPE.as_bytes()),
                 too_long: false,
                 body: Bytes::new(),
             };
+            if status < 200 {
+                // Another protocol, which has no end that could be waited for.
+                return Ok(answer);
+            }
             let length = header(CONTENT_LENGTH.as_str()).and_then(content_length);
             answer.body = match response.body().limit(answer_bytes_max).await {
                 Ok(body) => body,
@@ -127,9 +134,28 @@ impl Http {
             }
             Ok(answer)
         };
-        match timeout_at(limit, ATTEMPT.scope(attempt.clone(), request)).await {
-            Ok(result) => result,
-            Err(_) => Err(self.fault(&io::Error::new(io::ErrorKind::TimedOut, "the time ran out"), attempt)),
+        ATTEMPT.scope(attempt.clone(), request).await
+    }
+
+    /// The time for an attempt is over.
+    pub(crate) fn timed_out(&self, attempt: &Attempt) -> SendError {
+        self.fault(&io::Error::new(io::ErrorKind::TimedOut, "the time ran out"), attempt)
+    }
+
+    /// What it means that awc has no answer.
+    fn no_answer(&self, error: SendRequestError, attempt: &Attempt) -> SendError {
+        match error {
+            SendRequestError::Response(
+                fault @ (ParseError::Version
+                | ParseError::Header
+                | ParseError::Status
+                | ParseError::TooLarge
+                | ParseError::Utf8(_)),
+            ) => {
+                let speaks = Speaks::NoHttp { fault: fault.to_string() };
+                SendError::WrongProtocol { address: self.dialer.address.to_string(), speaks }
+            }
+            error => self.fault(&io_error(error), attempt),
         }
     }
 
@@ -138,6 +164,9 @@ impl Http {
         let address = self.dialer.address.to_string();
         let identity = &self.dialer.identity;
         let source = io::Error::new(error.kind(), error.to_string());
+        if tls::is_tls(error) {
+            return SendError::WrongProtocol { address, speaks: Speaks::Tls };
+        }
         match (tls::tls_error(error), attempt.writing.get()) {
             (Some(tls), false) => tls::handshake_error(tls, &self.name, &address, identity),
             (Some(tls), true) => {
@@ -149,8 +178,9 @@ impl Http {
     }
 }
 
-fn whole_secs(wait: Duration) -> u64 {
-    wait.as_secs().saturating_add(u64::from(wait.subsec_nanos() > 0))
+fn date_secs(value: &[u8]) -> Option<u64> {
+    let date: HttpDate = std::str::from_utf8(value).ok()?.parse().ok()?;
+    SystemTime::from(date).duration_since(UNIX_EPOCH).ok().map(|since| since.as_secs())
 }
 
 fn content_length(value: &[u8]) -> Option<usize> {
@@ -160,14 +190,15 @@ fn content_length(value: &[u8]) -> Option<usize> {
 /// The I/O error in an error of awc, which itself tells no source.
 fn io_error(error: SendRequestError) -> io::Error {
     match error {
-        SendRequestError::Connect(ConnectError::Io(error)) | SendRequestError::Send(error) => error,
+        SendRequestError::Connect(ConnectError::Io(error))
+        | SendRequestError::Send(error)
+        | SendRequestError::Response(ParseError::Io(error)) => error,
         SendRequestError::Connect(ConnectError::Disconnected) => {
             io::Error::new(io::ErrorKind::UnexpectedEof, "the server closed the connection without an answer")
         }
         SendRequestError::Connect(ConnectError::Timeout) | SendRequestError::Timeout => {
             io::Error::new(io::ErrorKind::TimedOut, "the time ran out")
         }
-        SendRequestError::Response(error) => unwrap_io(error),
         other => io::Error::other(other.to_string()),
     }
 }
@@ -179,26 +210,15 @@ fn payload_error(error: PayloadError) -> io::Error {
     }
 }
 
-/// The I/O error that another one stands for, or a new one that says the same. A TLS error inside is kept.
-fn unwrap_io(error: impl Error + 'static) -> io::Error {
-    match error.source().and_then(|source| source.downcast_ref::<io::Error>()) {
-        Some(inner) => match tls::tls_error(inner) {
-            Some(tls) => io::Error::new(inner.kind(), tls.clone()),
-            None => io::Error::new(inner.kind(), inner.to_string()),
-        },
-        None => io::Error::other(error.to_string()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn a_wait_is_told_in_whole_seconds_rounded_up() {
-        for (millis, secs) in [(0, 0), (1, 1), (1000, 1), (1001, 2)] {
-            assert_eq!(whole_secs(Duration::from_millis(millis)), secs);
+    fn a_servers_clock_is_read_where_it_is_one() {
+        assert_eq!(date_secs(b"Sun, 06 Nov 1994 08:49:37 GMT"), Some(784_111_777));
+        for value in [&b""[..], b"noon", b"Sun, 06 Nov 1964 08:49:37 GMT", b"\xff"] {
+            assert_eq!(date_secs(value), None, "{value:?}");
         }
-        assert_eq!(whole_secs(Duration::MAX), u64::MAX);
     }
 }

@@ -86,13 +86,20 @@ mod batch;
 pub mod blocking;
 mod builder;
 mod client;
+mod clock;
 mod combine;
 mod connect;
 mod envelope;
 mod errand;
 mod error;
 mod http;
+mod interim;
 mod local;
+#[cfg(test)]
+mod logged;
+mod login;
+mod password_check;
+mod progress;
 mod random;
 mod request;
 mod retry;
@@ -105,7 +112,7 @@ mod worker;
 
 pub use builder::{BuildError, CONNECTIONS_MAX_DEFAULT, ClientBuilder, DEADLINE_DEFAULT, IDENTITY_DEFAULT};
 pub use client::{Client, Sent};
-pub use error::{Distrust, NoReply, Outcome, SendError};
+pub use error::{Distrust, NoReply, Outcome, SendError, Speaks};
 pub use ipc_protocol::{
     BATCH_MESSAGES_MAX_DEFAULT, BodyError, DEADLINE_SECS_MAX, MessageId, ProblemCode, Protocol,
 };

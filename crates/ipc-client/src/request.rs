@@ -5,6 +5,7 @@
 
 use std::cell::Cell;
 use std::fmt;
+use std::io;
 use std::time::Duration;
 
 use ipc_protocol::{DEADLINE_SECS_MAX, MessageId, ProblemCode, REPLY_WAIT_SECS_DEFAULT, Route};
@@ -22,7 +23,7 @@ use crate::worker::Job;
 pub const REPLY_WAIT_DEFAULT: Duration = Duration::from_secs(REPLY_WAIT_SECS_DEFAULT);
 
 /// What is kept back of the time there is, so that the server's word that there is no reply still arrives.
-const WAY_BACK: Duration = Duration::from_secs(1);
+const WAY_BACK: Duration = Duration::from_millis(500);
 
 /// The reply of the application to a request.
 #[derive(Clone)]
@@ -78,8 +79,9 @@ impl Client {
     }
 
     /// Sends a message and waits for the application's reply to it, for `wait` from when the server has it. To get it
-    /// there may take up to the [deadline](crate::ClientBuilder::deadline) besides. The server is told `wait` in whole
-    /// seconds, rounded up; more than [`DEADLINE_SECS_MAX`] seconds, for both together, are taken as that.
+    /// there may take up to the [deadline](crate::ClientBuilder::deadline), and the whole call takes no longer than the
+    /// longer of the two. The server is told in whole seconds how long to wait; more than [`DEADLINE_SECS_MAX`] seconds
+    /// are taken as that.
     ///
     /// Where the connection breaks, the request is sent again under its id: the application sees it once, and its
     /// first reply is the answer, also where it was given while nobody was connected. One that takes longer than the
@@ -102,11 +104,9 @@ impl Client {
         let body = shared.body(message);
         async move {
             let body = body?;
-            let longest = Duration::from_secs(DEADLINE_SECS_MAX);
-            let wait = wait.min(longest);
-            let deadline = (shared.facts.deadline + wait).min(longest);
-            let deadline_at = Instant::now() + deadline;
-            shared.ask(|done| Job::Request { body, wait, deadline, deadline_at, done }).await
+            let wait = wait.min(Duration::from_secs(DEADLINE_SECS_MAX));
+            let begun_at = Instant::now();
+            shared.ask(|done| Job::Request { body, wait, begun_at, done }).await
         }
     }
 }
@@ -120,8 +120,18 @@ impl Sender {
         errand: &Errand<'_>,
     ) -> Result<Reply, SendError> {
         let id = self.draw_id()?;
-        let clock = ReplyClock { wait, began_at: Cell::new(None) };
-        self.persist(errand, async |used| self.request_once(id, body, &clock, errand, used).await).await
+        let clock = ReplyClock { wait, began_at: Cell::new(None), is_there: Cell::new(false) };
+        let result =
+            self.persist(errand, async |used| self.request_once(id, body, &clock, errand, used).await);
+        result.await.map_err(|error| match &error {
+            // The server has it, and it was only the time that ran out.
+            SendError::Deadline { outcome: Outcome::Accepted, last, .. }
+                if matches!(&**last, SendError::NoAnswer { source, .. } if source.kind() == io::ErrorKind::TimedOut) =>
+            {
+                SendError::NoReply { reason: NoReply::NotInTime { wait } }
+            }
+            _ => error,
+        })
     }
 
     async fn request_once(
@@ -135,13 +145,14 @@ impl Sender {
         let _reply_permit = self.permit(&self.reply_permits, errand).await?;
         let permit = self.permit(&self.permits, errand).await?;
         let now = Instant::now();
-        let until_deadline = errand.deadline_at.saturating_duration_since(now);
-        errand.reply_wait.set(Some(clock.left(now).min(until_deadline.saturating_sub(WAY_BACK))));
+        let left = errand.ends_at_once_there().saturating_duration_since(now);
+        let told_secs = clock.secs_to_tell(now, left);
+        errand.reply_wait_secs.set(Some(told_secs));
         let result =
             self.post_with_session(Route::MessageRequest, id, text(body), errand, used, &permit).await;
         drop(permit);
         // A login in between waits for nobody's reply.
-        errand.reply_wait.set(None);
+        errand.reply_wait_secs.set(None);
         let fault = match result {
             Ok(answer) if answer.status == 200 => {
                 let body = self.read_reply(id, &answer, |body| Some(body.to_owned()))?;
@@ -158,7 +169,9 @@ impl Sender {
             SendError::NoReply { reason: NoReply::NotInTime { .. } }
                 if !clock.left(Instant::now()).is_zero() =>
             {
-                Fault { next: Next::Wait(None), ..fault }
+                // The first one may have been there only to bring it.
+                let is_news = !clock.is_there.replace(true) && told_secs == 0;
+                Fault { next: if is_news { Next::GoOn } else { Next::Wait(None) }, ..fault }
             }
             _ => fault,
         })
@@ -169,6 +182,8 @@ impl Sender {
 struct ReplyClock {
     wait: Duration,
     began_at: Cell<Option<Instant>>,
+    /// The server has said that it has it.
+    is_there: Cell<bool>,
 }
 
 impl ReplyClock {
@@ -180,6 +195,16 @@ impl ReplyClock {
     fn left(&self, now: Instant) -> Duration {
         let gone = self.began_at.get().map_or(Duration::ZERO, |at| now.saturating_duration_since(at));
         self.wait.saturating_sub(gone)
+    }
+
+    /// What the server is told, with `left` until the call ends. It counts whole seconds, and what it says after them
+    /// should still arrive. With less than one it is asked to take the request and say so at once; then it is asked
+    /// again, for as long as there is time.
+    fn secs_to_tell(&self, now: Instant, left: Duration) -> u64 {
+        let wanted = self.left(now);
+        let wanted_secs = wanted.as_secs() + u64::from(wanted.subsec_nanos() > 0);
+        let possible_secs = left.saturating_sub(WAY_BACK).as_secs();
+        wanted_secs.min(possible_secs.max(u64::from(self.is_there.get())))
     }
 }
 
@@ -203,13 +228,31 @@ mod tests {
     #[test]
     fn the_wait_runs_from_when_the_server_may_have_the_request() {
         let secs = Duration::from_secs;
-        let clock = ReplyClock { wait: secs(10), began_at: Cell::new(None) };
+        let clock = ReplyClock { wait: secs(10), began_at: Cell::new(None), is_there: Cell::new(false) };
         let start = Instant::now();
         assert_eq!(clock.left(start + secs(100)), secs(10));
         clock.begin(start);
         clock.begin(start + secs(5));
         assert_eq!(clock.left(start + secs(4)), secs(6));
         assert_eq!(clock.left(start + secs(40)), Duration::ZERO);
+    }
+
+    #[test]
+    fn the_server_is_told_whole_seconds_that_leave_time_for_its_word() {
+        let now = Instant::now();
+        let told = |wait_millis, left_millis, is_there| {
+            let wait = Duration::from_millis(wait_millis);
+            let clock = ReplyClock { wait, began_at: Cell::new(None), is_there: Cell::new(is_there) };
+            clock.secs_to_tell(now, Duration::from_millis(left_millis))
+        };
+        assert_eq!(told(0, 10_000, false), 0);
+        assert_eq!(told(1, 10_000, false), 1);
+        assert_eq!(told(1500, 10_000, false), 2);
+        assert_eq!(told(30_000, 30_000, false), 29);
+        assert_eq!(told(1000, 1000, false), 0, "first of all it takes the request");
+        assert_eq!(told(1000, 990, true), 1);
+        assert_eq!(told(0, 990, true), 0);
+        assert_eq!(told(u64::MAX, u64::MAX, false), (u64::MAX - 500) / 1000);
     }
 
     #[test]

@@ -1,31 +1,34 @@
-//! How a message is sent: sealed and posted, with a login where the server asks for one.
+//! How a message is sent: sealed and posted, and what the answer means.
 //!
-//! The worker's thread comes here. How often a message is sent is decided in `errand`; what is known of TLS and HTTP
-//! lies below.
+//! The worker's thread comes here. How often a message is sent is decided in `errand`, who logs in in `login`; what is
+//! known of TLS and HTTP lies below.
 
 use std::cell::RefCell;
 use std::convert::Infallible;
+use std::future::Future;
 use std::io;
+use std::pin::pin;
 use std::rc::Rc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ipc_envelope::{Freshness, HEADER_BYTES, KeyRing, OVERHEAD_BYTES_MAX, OpenError};
 use ipc_home::{Credentials, Home};
 use ipc_protocol::{
-    AuthReply, AuthRequest, Frame, IS_RUNNING_TEXT, MessageId, Problem, ProblemCode, Remedy, Route,
-    SUBMIT_TEXT, write_frame, write_frame_around,
+    Frame, IS_RUNNING_TEXT, MessageId, Problem, ProblemCode, Remedy, Route, SUBMIT_TEXT, write_frame_around,
 };
 use tokio::sync::{Semaphore, SemaphorePermit, mpsc};
 use tokio::time::{Instant, timeout_at};
 use zeroize::{Zeroize, Zeroizing};
 
 use crate::client::Sent;
+use crate::clock;
 use crate::combine::Outgoing;
 use crate::connect::{Attempt, Dialer};
 use crate::envelope::{Envelope, Memory};
 use crate::errand::{Errand, Fault, Next, give_up};
 use crate::error::SendError;
 use crate::http::{Answer, Http, Question};
+use crate::progress::{Progress, SAY_EVERY, seconds};
 use crate::random::Pool;
 use crate::session::{Generation, Keeper, Session};
 
@@ -41,7 +44,7 @@ const ANSWER_BYTES_MAX: usize = 128 * 1024;
 const DETAIL_CHARS_MAX: usize = 300;
 
 /// What a frame has beside body and session, and more: `v`, `to`, `id`.
-const FRAME_BYTES: usize = 256;
+pub(crate) const FRAME_BYTES: usize = 256;
 
 /// Everything that was settled when the client was built.
 pub(crate) struct Config {
@@ -63,10 +66,13 @@ pub(crate) struct Config {
 pub(crate) struct Sender {
     http: Http,
     ring: KeyRing,
-    credentials: RefCell<Credentials>,
-    admin_home: Option<Home>,
+    pub(crate) credentials: RefCell<Credentials>,
+    pub(crate) admin_home: Option<Home>,
     pub(crate) session: Session,
-    keeper: Option<Keeper>,
+    pub(crate) keeper: Option<Keeper>,
+    /// When it was said last that something is waited for, and that something is sent again.
+    pub(crate) waits: Progress,
+    pub(crate) retries: Progress,
     /// One for each connection, so that an envelope is sealed when it can go out and not before, but for a batch that will go out
     /// soon: its time counts.
     pub(crate) permits: Semaphore,
@@ -114,6 +120,8 @@ impl Sender {
             admin_home: config.admin_home,
             session: Session::new(config.kept),
             keeper: config.keeper,
+            waits: Progress::default(),
+            retries: Progress::default(),
             permits: Semaphore::new(config.connections_max),
             reply_permits: Semaphore::new((config.connections_max - 1).max(1)),
             buffers: RefCell::new(Vec::new()),
@@ -181,91 +189,6 @@ impl Sender {
         })
     }
 
-    /// Sees to it that the session is not the one of generation `used` any more. However many sends find that theirs
-    /// is over, one logs in and the others wait for it.
-    pub(crate) async fn renew(&self, used: Generation, errand: &Errand<'_>) -> Result<(), Fault> {
-        let refused_before = self.session.refused_logins.get();
-        let turn = errand.unless_given_up(self.session.turn.lock());
-        let Ok(turn) = timeout_at(errand.deadline_at, turn).await else {
-            return Err(self.busy());
-        };
-        let turn = turn?;
-        if self.session.generation() != used {
-            return Ok(());
-        }
-        if self.session.refused_logins.get() != refused_before {
-            return Err(self.bad_credentials());
-        }
-        log::info!("[419] Authentication timeout, re-authenticating");
-        let mut result = self.log_in(errand).await;
-        if is_bad_credentials(&result) && self.take_changed_credentials() {
-            result = self.log_in(errand).await;
-        }
-        if is_bad_credentials(&result) {
-            self.session.refused_logins.set(self.session.refused_logins.get() + 1);
-            let username = self.username();
-            self.with_keeper(move |keeper| keeper.forget(&username)).await;
-        }
-        let reply = result?;
-        let expires_at_secs = unix_now_secs().saturating_add(reply.expires_in);
-        self.session.set(reply.session.clone());
-        drop(turn);
-        // This send alone waits for the disk, so that a process that ends with it leaves the session behind.
-        let username = self.username();
-        self.with_keeper(move |keeper| keeper.keep(&username, &reply.session, expires_at_secs)).await;
-        Ok(())
-    }
-
-    /// Does something with the kept session, if sessions are kept, on a thread that may wait for the disk.
-    async fn with_keeper(&self, act: impl FnOnce(&Keeper) + Send + 'static) {
-        if let Some(keeper) = self.keeper.clone() {
-            off_this_thread(move || act(&keeper)).await;
-        }
-    }
-
-    /// Reads the admin's credentials again, where they are those of the home, and says whether they have changed:
-    /// whoever changes the admin's password writes `admin.cred` too.
-    ///
-    /// Blocks the thread for a read of two files of a few hundred bytes. That happens after a refused login only, so
-    /// at most as often as the server answers with a bcrypt.
-    fn take_changed_credentials(&self) -> bool {
-        let Some(home) = &self.admin_home else { return false };
-        let found = match home.admin_credentials() {
-            Ok(found) => found,
-            Err(error) => {
-                log::warn!("the admin's credentials could not be read again: {error}");
-                return false;
-            }
-        };
-        let mut credentials = self.credentials.borrow_mut();
-        let changed = found.username != credentials.username || found.password != credentials.password;
-        *credentials = found;
-        changed
-    }
-
-    async fn log_in(&self, errand: &Errand<'_>) -> Result<AuthReply, Fault> {
-        let route = Route::ClientAuth;
-        let id = self.draw_id().map_err(give_up)?;
-        let Credentials { username, password } = self.credentials.borrow().clone();
-        let request = AuthRequest { username, password };
-        // Large enough never to grow: growing would leave the password behind in freed memory.
-        let room = 64 + 6 * (request.username.len() + request.password.len());
-        let mut body = Zeroizing::new(Vec::with_capacity(room));
-        serde_json::to_writer(&mut *body, &request).expect("two strings always serialise into memory");
-        let body = std::str::from_utf8(&body).expect("serde_json writes UTF-8");
-        let write = |buffer: &mut Vec<u8>| {
-            buffer.reserve(body.len() + FRAME_BYTES + OVERHEAD_BYTES_MAX);
-            write_frame(buffer, route.path(), id, None, body);
-        };
-        let permit = self.permit(&self.permits, errand).await?;
-        let answer = self.post(route, self.seal(write)?, errand, &permit).await?;
-        drop(permit);
-        if answer.status != 200 {
-            return Err(self.refusal(&answer));
-        }
-        self.read_reply(id, &answer, |body| serde_json::from_str(body).ok())
-    }
-
     /// Opens the reply in an answer 200 and reads its body.
     pub(crate) fn read_reply<T>(
         &self,
@@ -274,7 +197,7 @@ impl Sender {
         read: impl FnOnce(&str) -> Option<T>,
     ) -> Result<T, Fault> {
         self.open_reply(id, answer, read)
-            .map_err(|detail| give_up(SendError::Unexpected { status: 200, detail: detail.to_owned() }))
+            .map_err(|detail| give_up(SendError::Unexpected { status: 200, detail }))
     }
 
     fn open_reply<T>(
@@ -282,27 +205,29 @@ impl Sender {
         id: MessageId,
         answer: &Answer,
         read: impl FnOnce(&str) -> Option<T>,
-    ) -> Result<T, &'static str> {
+    ) -> Result<T, String> {
         if answer.too_long {
-            return Err("the reply is longer than this client takes");
+            return Err("the reply is longer than this client takes".to_owned());
         }
         let mut token = Zeroizing::new(answer.body.to_vec());
-        let freshness = Some(Freshness::at(unix_now_secs()));
+        let freshness = Freshness::at(unix_now_secs());
         let opened = if answer.raw {
-            self.ring.open_in_place(&mut token, freshness)
+            self.ring.open_in_place(&mut token, Some(freshness))
         } else {
-            self.ring.open_base64url_in_place(&mut token, freshness)
+            self.ring.open_base64url_in_place(&mut token, Some(freshness))
         };
         let opened = opened.map_err(|error| match error {
-            OpenError::Stale { .. } => "the reply is stale: a clock is wrong",
-            _ => "the reply was not sealed with the keys of this home",
+            OpenError::Stale { sealed_at_secs, now_secs } => {
+                clock::of_reply(sealed_at_secs, now_secs, freshness)
+            }
+            _ => "the reply was not sealed with the keys of this home".to_owned(),
         })?;
         Frame::parse(opened.plaintext())
             .and_then(|frame| frame.reply_to(id))
             .and_then(|frame| frame.object())
             .ok()
             .and_then(read)
-            .ok_or("the reply is none, or not to what was sent")
+            .ok_or_else(|| "the reply is none, or not to what was sent".to_owned())
     }
 
     /// Asks whether the server runs: one attempt, without a login.
@@ -322,7 +247,7 @@ impl Sender {
     }
 
     /// Seals what `write` writes, as far as it is not sealed while it is sent.
-    fn seal(&self, write: impl FnOnce(&mut Vec<u8>)) -> Result<Sealed, Fault> {
+    pub(crate) fn seal(&self, write: impl FnOnce(&mut Vec<u8>)) -> Result<Sealed, Fault> {
         // Before there is anything that would have to be wiped.
         let iv = self.randomness.borrow_mut().take().map_err(give_up)?;
         let mut buffer = self.buffers.borrow_mut().pop().unwrap_or_default();
@@ -378,7 +303,7 @@ impl Sender {
         if let Ok(permit) = permits.try_acquire() {
             return Ok(permit);
         }
-        match timeout_at(errand.deadline_at, errand.unless_given_up(permits.acquire())).await {
+        match timeout_at(errand.ends_at(), errand.unless_given_up(permits.acquire())).await {
             Ok(permit) => Ok(permit?.expect("the semaphore is never closed")),
             Err(_) => Err(self.busy()),
         }
@@ -388,9 +313,7 @@ impl Sender {
     async fn request(&self, route: Route, body: Envelope, errand: &Errand<'_>) -> Result<Answer, SendError> {
         let attempt = Rc::new(Attempt::default());
         errand.attempts(&attempt);
-        let reply_wait = errand.reply_wait.get();
-        let attempt_max = ATTEMPT_MIN.max(self.deadline / 2) + reply_wait.unwrap_or_default();
-        let limit = errand.deadline_at.min(Instant::now() + attempt_max);
+        let reply_wait_secs = errand.reply_wait_secs.get();
         let answer_bytes_max = match route {
             // An envelope of the longest frame, as text.
             Route::MessageRequest => {
@@ -399,7 +322,8 @@ impl Sender {
             _ => ANSWER_BYTES_MAX,
         };
         let exchange =
-            self.http.exchange(Question { route, body, reply_wait, answer_bytes_max }, limit, &attempt);
+            self.http.exchange(Question { route, body, reply_wait_secs, answer_bytes_max }, &attempt);
+        let exchange = self.in_time(exchange, route, errand, &attempt);
         let result = match route {
             // It may take long, and its connection is of use to others: nobody to hear the reply, no request.
             Route::MessageRequest => errand.unless_given_up(exchange).await.map_err(|fault| fault.error)?,
@@ -410,16 +334,63 @@ impl Sender {
             && attempt.connected.get()
             && source.kind() != io::ErrorKind::TimedOut
             && !errand.listened.replace(true)
-            && let Ok(Some(refusal)) = timeout_at(limit, self.http.dialer().hear_refusal()).await
+            && let Ok(Some(refusal)) = timeout_at(errand.ends_at(), self.http.dialer().hear_refusal()).await
         {
             return Err(refusal);
         }
         result
     }
 
+    /// Waits for an answer for as long as an attempt may take, and says now and then that it does.
+    async fn in_time(
+        &self,
+        exchange: impl Future<Output = Result<Answer, SendError>>,
+        route: Route,
+        errand: &Errand<'_>,
+        attempt: &Attempt,
+    ) -> Result<Answer, SendError> {
+        let begun_at = Instant::now();
+        let reply_wait = Duration::from_secs(errand.reply_wait_secs.get().unwrap_or_default());
+        let attempt_ends_at = begun_at + ATTEMPT_MIN.max(self.deadline / 2) + reply_wait;
+        let ends_at = || match (route, attempt.writing.get()) {
+            (Route::MessageRequest, true) => errand.ends_at_once_there(),
+            _ => errand.ends_at(),
+        };
+        let mut exchange = pin!(exchange);
+        let mut now = begun_at;
+        loop {
+            let wake_at = ends_at().min(attempt_ends_at).min(now + SAY_EVERY);
+            if let Ok(result) = timeout_at(wake_at, exchange.as_mut()).await {
+                return result;
+            }
+            now = Instant::now();
+            let ends_at = ends_at();
+            if now >= ends_at.min(attempt_ends_at) {
+                return Err(self.http.timed_out(attempt));
+            }
+            let what = match (attempt.writing.get(), route) {
+                (false, _) => "a connection to",
+                (true, Route::ClientAuth) => "the login at",
+                (true, Route::MessageRequest) => "the reply from",
+                (true, _) => "an answer from",
+            };
+            log::log!(
+                self.waits.level_after(begun_at, now),
+                "waiting for {what} {} for {} so far, and for {} more at most",
+                self.http.dialer().address,
+                seconds(now - begun_at),
+                seconds(ends_at.saturating_duration_since(now))
+            );
+        }
+    }
+
     /// What a status other than 200, or a 200 that says something else than it should, means.
     pub(crate) fn refusal(&self, answer: &Answer) -> Fault {
         let status = answer.status;
+        if status < 200 {
+            let detail = "it is another protocol, which nobody asked for".to_owned();
+            return give_up(SendError::Unexpected { status, detail });
+        }
         if (200..300).contains(&status) {
             let detail = "it does not say what it should".to_owned();
             return give_up(SendError::Unexpected { status, detail });
@@ -439,14 +410,21 @@ impl Sender {
             return Fault { next, ..self.bad_credentials() };
         }
         let detail = problem.map(|problem| printable(&problem.detail)).unwrap_or_default();
+        if code == Some(ProblemCode::StaleEnvelope)
+            && let Some(server_secs) = answer.server_time_secs
+            && let Some(clocks) = clock::of_refusal(server_secs, unix_now_secs(), &detail)
+        {
+            let next = if clocks.explain { Next::GiveUp } else { next };
+            return Fault { error: SendError::Refused { status, code, detail: clocks.detail }, next };
+        }
         Fault { error: SendError::Refused { status, code, detail }, next }
     }
 
-    fn bad_credentials(&self) -> Fault {
+    pub(crate) fn bad_credentials(&self) -> Fault {
         give_up(SendError::BadCredentials { username: self.username(), from_home: self.admin_home.is_some() })
     }
 
-    fn username(&self) -> String {
+    pub(crate) fn username(&self) -> String {
         self.credentials.borrow().username.clone()
     }
 
@@ -472,10 +450,6 @@ pub(crate) fn text(body: &str) -> (usize, impl FnOnce(&mut Vec<u8>)) {
     (body.len(), |buffer| buffer.extend_from_slice(body.as_bytes()))
 }
 
-fn is_bad_credentials<T>(result: &Result<T, Fault>) -> bool {
-    matches!(result, Err(Fault { error: SendError::BadCredentials { .. }, .. }))
-}
-
 /// What may be done about a status whose code is not known. A proxy in between gives 502 and 504.
 fn remedy_of_status(status: u16) -> Remedy {
     match status {
@@ -490,20 +464,15 @@ pub(crate) fn printable(text: &str) -> String {
     text.chars().filter(|char| !char.is_control()).take(DETAIL_CHARS_MAX).collect()
 }
 
-/// Waits for something that may wait for the disk, while this thread goes on with other sends.
-async fn off_this_thread(act: impl FnOnce() + Send + 'static) {
-    // It fails if `act` panics, which has then been told.
-    let _ = tokio::task::spawn_blocking(act).await;
-}
-
-fn unix_now_secs() -> u64 {
+pub(crate) fn unix_now_secs() -> u64 {
     // A clock before 1970 is wrong, and the server will say so.
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
+    use crate::address::Address;
 
     #[test]
     fn a_status_without_a_known_code_is_judged_by_itself() {
@@ -528,13 +497,78 @@ mod tests {
         }
     }
 
+    /// A sender to an address where nobody answers.
+    pub(crate) fn sender(deadline: Duration, keeper: Option<Keeper>) -> Sender {
+        let address = Address::parse("127.0.0.1:1").unwrap_or_else(|_| unreachable!());
+        let dialer = Dialer { address, tls: None, identity: String::new(), loopback_only: true };
+        let config = Config {
+            name: "localhost".to_owned(),
+            dialer,
+            ring: KeyRing::new(ipc_envelope::Key::from_bytes([1; 32])),
+            credentials: Credentials::new("test1", "pass321"),
+            admin_home: None,
+            kept: None,
+            keeper,
+            deadline,
+            connections_max: 1,
+            plaintext_bytes_max: 1000,
+        };
+        Sender::new(config, None)
+    }
+
+    /// Waits for an answer that does not come, and says for how long and what was said meanwhile.
+    async fn wait_for_nothing(
+        sender: &Sender,
+        route: Route,
+        errand: &Errand<'_>,
+        is_written: bool,
+    ) -> (u64, Vec<String>) {
+        let attempt = Attempt::default();
+        attempt.writing.set(is_written);
+        let (begun_at, lines_before) = (Instant::now(), crate::logged::info_lines().len());
+        let result = sender.in_time(std::future::pending(), route, errand, &attempt).await;
+        assert!(
+            result.is_err_and(|error| matches!(
+                error,
+                SendError::Unreachable { .. } | SendError::NoAnswer { .. }
+            ))
+        );
+        (begun_at.elapsed().as_secs(), crate::logged::info_lines().split_off(lines_before))
+    }
+
     #[test]
-    fn the_thread_goes_on_while_another_waits_for_the_disk() {
-        actix_rt::System::new().block_on(async {
-            let (go_on, wait) = std::sync::mpsc::channel();
-            // Were it this thread that waits, nobody would tell it to go on.
-            let disk = off_this_thread(move || wait.recv().unwrap());
-            tokio::join!(disk, async { go_on.send(()).unwrap() });
+    fn whoever_waits_learns_for_what_every_five_seconds_and_waits_no_longer_than_the_deadline() {
+        crate::logged::watch_this_thread();
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        let runtime = runtime.enable_all().start_paused(true).build().unwrap();
+        tokio::task::LocalSet::new().block_on(&runtime, async {
+            let secs = Duration::from_secs;
+            let sender = sender(secs(12), None);
+            let errand = || Errand::unattended(Instant::now() + secs(12), secs(12));
+            let (waited, said) = wait_for_nothing(&sender, Route::MessageSubmit, &errand(), false).await;
+            assert_eq!(waited, 10, "another attempt may do better");
+            assert_eq!(
+                said,
+                ["waiting for a connection to 127.0.0.1:1 for 5 s so far, and for 7 s more at most"]
+            );
+            let near = Errand::unattended(Instant::now() + secs(7), secs(7));
+            let (waited, said) = wait_for_nothing(&sender, Route::ClientAuth, &near, true).await;
+            assert_eq!(waited, 7);
+            assert_eq!(
+                said,
+                ["waiting for the login at 127.0.0.1:1 for 5 s so far, and for 2 s more at most"]
+            );
+
+            // A reply is waited for as long as it may take, once the request may be there, and not before.
+            let errand = errand().with_reply_deadline(Instant::now() + secs(40), secs(40));
+            errand.reply_wait_secs.set(Some(39));
+            let (waited, said) = wait_for_nothing(&sender, Route::MessageRequest, &errand, true).await;
+            assert_eq!((waited, said.len()), (40, 7));
+            assert_eq!(
+                said[0],
+                "waiting for the reply from 127.0.0.1:1 for 5 s so far, and for 35 s more at most"
+            );
+            assert_eq!(wait_for_nothing(&sender, Route::MessageRequest, &errand, false).await.0, 0);
         });
     }
 

@@ -3,17 +3,24 @@
 //! awc writes a whole request before it looks for an answer, and gives up when a write fails. A server that refuses
 //! early, with an HTTP status or a TLS alert, then closes: the write fails while the reason lies unread in the receive
 //! buffer. So a failed write is kept here and reported only if reading brings nothing better.
+//!
+//! awc also takes the first head that comes for the answer: interim ones are left out here (`interim`).
 
 use std::fmt;
 use std::io::{self, Write};
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use actix_rt::net::{ActixStream, Ready, TcpStream};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_rustls::client::TlsStream;
 
 use crate::connect::ATTEMPT;
+use crate::interim::{Heads, Step};
+use crate::tls::SpeaksTls;
+
+/// How an alert of TLS begins (RFC 8446, section 5.1), and no answer of HTTP.
+pub(crate) const ALERT_BEGINS: u8 = 0x15;
 
 pub(crate) struct Stream {
     transport: Transport,
@@ -21,6 +28,7 @@ pub(crate) struct Stream {
     write_failed: bool,
     /// Why writing failed, until it is told.
     write_error: Option<io::Error>,
+    heads: Heads,
 }
 
 enum Transport {
@@ -30,11 +38,15 @@ enum Transport {
 
 impl Stream {
     pub(crate) fn plain(tcp: TcpStream) -> Self {
-        Stream { transport: Transport::Plain(tcp), write_failed: false, write_error: None }
+        Stream::of(Transport::Plain(tcp))
     }
 
     pub(crate) fn tls(tls: TlsStream<TcpStream>) -> Self {
-        Stream { transport: Transport::Tls(Box::new(tls)), write_failed: false, write_error: None }
+        Stream::of(Transport::Tls(Box::new(tls)))
+    }
+
+    fn of(transport: Transport) -> Self {
+        Stream { transport, write_failed: false, write_error: None, heads: Heads::default() }
     }
 
     fn tcp(&self) -> &TcpStream {
@@ -54,6 +66,29 @@ impl Stream {
     }
 }
 
+impl Stream {
+    /// Reads what there is, interim answers included.
+    fn poll_read_any(&mut self, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let filled_before = buffer.filled().len();
+        let result = match &mut self.transport {
+            Transport::Plain(tcp) => Pin::new(tcp).poll_read(cx, buffer),
+            Transport::Tls(tls) => Pin::new(tls.as_mut()).poll_read(cx, buffer),
+        };
+        let Some(write_error) = &self.write_error else { return result };
+        let brought_nothing = match &result {
+            // Where the socket itself is broken, the system tells its reading side soon.
+            Poll::Pending => !is_broken_socket(write_error),
+            Poll::Ready(Ok(())) => buffer.filled().len() == filled_before,
+            // A TLS error says more than the failed write, and an I/O error as much.
+            Poll::Ready(Err(_)) => false,
+        };
+        match self.write_error.take_if(|_| brought_nothing) {
+            Some(error) => Poll::Ready(Err(error)),
+            None => result,
+        }
+    }
+}
+
 impl AsyncRead for Stream {
     fn poll_read(
         self: Pin<&mut Self>,
@@ -62,21 +97,32 @@ impl AsyncRead for Stream {
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let filled_before = buffer.filled().len();
-        let result = match &mut this.transport {
-            Transport::Plain(tcp) => Pin::new(tcp).poll_read(cx, buffer),
-            Transport::Tls(tls) => Pin::new(tls.as_mut()).poll_read(cx, buffer),
-        };
-        let Some(write_error) = &this.write_error else { return result };
-        let brought_nothing = match &result {
-            // Where the socket itself is broken, the system tells its reading side soon.
-            Poll::Pending => !is_broken_socket(write_error),
-            Poll::Ready(Ok(())) => buffer.filled().len() == filled_before,
-            // A TLS error says more than the failed write, and an I/O error as much.
-            Poll::Ready(Err(_)) => false,
-        };
-        match this.write_error.take_if(|_| brought_nothing) {
-            Some(error) => Poll::Ready(Err(error)),
-            None => result,
+        loop {
+            let held = this.heads.hand_on(buffer.remaining());
+            if !held.is_empty() {
+                buffer.put_slice(held);
+                return Poll::Ready(Ok(()));
+            }
+            let is_at_beginning = this.heads.is_at_beginning();
+            ready!(this.poll_read_any(cx, buffer))?;
+            let read = &buffer.filled()[filled_before..];
+            match read.first() {
+                None if is_at_beginning || buffer.remaining() == 0 => return Poll::Ready(Ok(())),
+                None => {
+                    this.heads.end();
+                    let held = this.heads.hand_on(buffer.remaining());
+                    buffer.put_slice(held);
+                    return Poll::Ready(Ok(()));
+                }
+                Some(&ALERT_BEGINS) if is_at_beginning && matches!(this.transport, Transport::Plain(_)) => {
+                    return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, SpeaksTls)));
+                }
+                Some(_) => match this.heads.take(read)? {
+                    Step::Through => return Poll::Ready(Ok(())),
+                    // Nothing of it is handed on yet.
+                    Step::Held => buffer.set_filled(filled_before),
+                },
+            }
         }
     }
 }
@@ -92,6 +138,7 @@ impl AsyncWrite for Stream {
         if this.write_failed {
             return Poll::Ready(Ok(bytes.len()));
         }
+        this.heads.begin();
         // The handshake is over when a stream is made: from here on it is the request that is written.
         let _ = ATTEMPT.try_with(|attempt| attempt.writing.set(true));
         let result = match &mut this.transport {

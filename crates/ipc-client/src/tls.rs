@@ -9,10 +9,10 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use ipc_home::Identity;
-use rustls::{AlertDescription, CertificateError, ClientConfig, RootCertStore};
+use rustls::{AlertDescription, CertificateError, ClientConfig, InvalidMessage, RootCertStore};
 use rustls_pki_types::CertificateDer;
 
-use crate::error::{Distrust, SendError};
+use crate::error::{Distrust, SendError, Speaks};
 
 /// As many names of a server's certificate as are told; it may have thousands.
 const PRESENTED_MAX: usize = 8;
@@ -23,6 +23,16 @@ pub(crate) enum Unusable {
     Authority(String),
     /// The pair; in words.
     Pair(String),
+}
+
+/// A peer that was spoken to in plain HTTP and answered with an alert of TLS. It goes through awc inside an I/O error.
+#[derive(Debug, thiserror::Error)]
+#[error("the server speaks https")]
+pub(crate) struct SpeaksTls;
+
+/// Whether an error says that the peer speaks TLS, where it should not.
+pub(crate) fn is_tls(error: &io::Error) -> bool {
+    error.get_ref().is_some_and(|inner| inner.is::<SpeaksTls>())
 }
 
 /// TLS 1.2 and 1.3 with ring, trusting `authorities` alone, presenting `identity`, offering HTTP/1.1 alone. Sessions
@@ -107,6 +117,10 @@ pub(crate) fn handshake_error(error: &rustls::Error, name: &str, address: &str, 
         rustls::Error::InvalidCertificate(fault) => {
             SendError::ServerNotTrusted { name: name.to_owned(), reason: distrust(fault) }
         }
+        // What came is no record of TLS.
+        rustls::Error::InvalidMessage(
+            InvalidMessage::InvalidContentType | InvalidMessage::UnknownProtocolVersion,
+        ) => SendError::WrongProtocol { address: address.to_owned(), speaks: Speaks::NoTls },
         _ => SendError::Handshake { address: address.to_owned(), source: Box::new(error.clone()) },
     }
 }
@@ -204,6 +218,9 @@ mod tests {
                 "{error}"
             );
         }
+        let plain = rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType);
+        let plain = handshake_error(&plain, "n", "a:1", "i");
+        assert!(matches!(plain, SendError::WrongProtocol { speaks: Speaks::NoTls, .. }));
         let other = handshake_error(&rustls::Error::HandshakeNotComplete, "n", "a:1", "i");
         assert!(matches!(other, SendError::Handshake { .. }));
     }

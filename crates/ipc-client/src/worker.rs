@@ -25,8 +25,7 @@ pub(crate) enum Job {
     Request {
         body: String,
         wait: Duration,
-        deadline: Duration,
-        deadline_at: Instant,
+        begun_at: Instant,
         done: oneshot::Sender<Result<Reply, SendError>>,
     },
     /// Send messages, when they have their turn, until something becomes known of some of them. They come back in either case.
@@ -82,8 +81,10 @@ fn begin(sender: &Rc<Sender>, job: Job) {
     // Where nobody waits for the answer any more, nobody misses it.
     match job {
         Job::Submit { body, deadline_at, done } => sender.send(body, deadline_at, done),
-        Job::Request { body, wait, deadline, deadline_at, mut done } => drop(actix_rt::spawn(async move {
-            let errand = Errand::new(deadline_at, deadline, &mut done);
+        Job::Request { body, wait, begun_at, mut done } => drop(actix_rt::spawn(async move {
+            let deadline = at_work.deadline;
+            let errand = Errand::new(begun_at + deadline, deadline, &mut done)
+                .with_reply_deadline(begun_at + wait, wait);
             let result = at_work.request_reply(&body, wait, &errand).await;
             let _ = done.send(result);
         })),

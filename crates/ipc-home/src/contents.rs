@@ -47,6 +47,8 @@ pub enum Contents {
     Begun,
     /// A complete home.
     Complete,
+    /// The directory of a client on another host: keys and certificates that were made in a home elsewhere.
+    Client,
     /// The environment directory of the Python tool.
     PythonTool,
     /// Somebody else's.
@@ -63,6 +65,12 @@ impl Home {
             return Ok(Contents::Complete);
         }
         Ok(told_by(&self.names()?))
+    }
+
+    /// Whether it is the directory of a client, as far as we are let look.
+    #[must_use]
+    pub fn is_client_directory(&self) -> bool {
+        self.contents().is_ok_and(|contents| contents == Contents::Client)
     }
 
     /// The names of temporary files that a killed process left. Only whoever holds the lock may take them for such.
@@ -98,6 +106,9 @@ fn names_in(directory: &Path) -> io::Result<Vec<OsString>> {
 
 fn told_by(names: &[OsString]) -> Contents {
     let has_any = |marks: &[&str]| names.iter().any(|name| marks.iter().any(|mark| name == mark));
+    if is_client(names) {
+        return Contents::Client;
+    }
     if has_any(&MARKS) {
         return Contents::Begun;
     }
@@ -119,6 +130,24 @@ fn told_by(names: &[OsString]) -> Contents {
         }
     }
     contents
+}
+
+/// What only a home has, and is never to be copied to a client.
+const OF_SERVERS: [&str; 4] = ["session.key", "web-ipc-ca.key", "admin.cred", "users.db"];
+
+/// Whether it holds two of the three things that a client is given, and nothing that only a home has. Making a home that was
+/// cut short leaves only one of them without `session.key` or the authority's key.
+fn is_client(names: &[OsString]) -> bool {
+    let has = |wanted: &str| names.iter().any(|name| name == wanted);
+    if OF_SERVERS.into_iter().any(has) {
+        return false;
+    }
+    let has_pair = names.iter().any(|name| {
+        let peer = name.to_str().and_then(|name| name.strip_suffix(".key"));
+        peer.is_some_and(|peer| PeerName::parse(peer).is_ok() && has(&format!("{peer}.crt")))
+    });
+    let given = [has("envelope.keys"), has("web-ipc-ca.crt"), has_pair];
+    given.into_iter().filter(|is_there| *is_there).count() >= 2
 }
 
 /// `.NAME.<16 hex digits>.tmp`, as [`StagedFile`](crate::StagedFile) names them.
@@ -172,6 +201,24 @@ mod tests {
         ] {
             assert_eq!(contents(names), Contents::Begun, "{names:?}");
         }
+    }
+
+    #[test]
+    fn a_client_is_told_by_what_it_was_given_and_by_what_it_must_not_have() {
+        let given = ["envelope.keys", "web-ipc-ca.crt", "peer1.crt", "peer1.key"];
+        assert_eq!(contents(&given), Contents::Client);
+        assert_eq!(contents(&["sessions", ".lock", "envelope.keys", "web-ipc-ca.crt"]), Contents::Client);
+        assert_eq!(contents(&["web-ipc-ca.crt", "peer1.crt", "peer1.key"]), Contents::Client);
+        assert_eq!(contents(&["envelope.keys", "peer1.crt", "peer1.key"]), Contents::Client);
+        for only_in_homes in OF_SERVERS {
+            assert_eq!(
+                contents(&[&given[..], &[only_in_homes]].concat()),
+                Contents::Begun,
+                "{only_in_homes}"
+            );
+        }
+        // What a run that was killed early leaves.
+        assert_eq!(contents(&["envelope.keys"]), Contents::Begun);
     }
 
     #[test]

@@ -4,12 +4,14 @@
 //! [`HomeError::remedy`]. No variant ever carries content of a file.
 
 use std::io;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
-use crate::PeerName;
+use crate::accounts::user_name;
+use crate::remedy::{ANOTHER_DIRECTORY, certs_clause, remedy_of_io, shell_quoted};
+use crate::trust::STICKY;
+use crate::{Home, PeerName};
 
 /// Why a home, or a file of it, could not be used.
 #[derive(Debug, Error)]
@@ -73,6 +75,77 @@ pub enum HomeError {
         mode: u32,
         /// The permission bits it should have: 0700 or 0600.
         mode_wanted: u32,
+    },
+    /// Several at once: the directory and files of it, or several files.
+    #[error("{} is open to other users: {}", path.display(), listed(names))]
+    AllTooOpen {
+        /// The home.
+        path: PathBuf,
+        /// What of it is open, each with its permission bits; the home itself is `.`.
+        names: Vec<(String, u32)>,
+    },
+    /// Something belongs to another user than root and the one who runs this, and that user could change it at any time.
+    #[error("{}", foreign_owner(path, target, *owner, *own_uid))]
+    ForeignOwner {
+        /// What belongs to somebody else: the home, a file of it, or a directory above it.
+        path: PathBuf,
+        /// What was to be used.
+        target: PathBuf,
+        /// Whose it is.
+        owner: u32,
+        /// Who looked.
+        own_uid: u32,
+    },
+    /// Others may write to a directory above the home, and could put another in the home's place.
+    #[error(
+        "other users may write to {} (mode {mode:04o}) and put another directory in the place of {}",
+        path.display(),
+        target.display()
+    )]
+    WritableByOthers {
+        /// The directory.
+        path: PathBuf,
+        /// What was to be used.
+        target: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+        /// Whose it is.
+        owner: u32,
+        /// Who looked.
+        own_uid: u32,
+    },
+    /// A symbolic link is in the place of a file of the home.
+    #[error("{} is a symbolic link", path.display())]
+    SymbolicLink {
+        /// The link.
+        path: PathBuf,
+    },
+    /// It is the directory of a client, with keys and certificates that were made elsewhere, and what was asked for needs a
+    /// home with users and an authority of its own.
+    #[error("{} is the directory of a client: it has no users and no authority of its own", path.display())]
+    ClientDirectory {
+        /// The directory, which was left as it is.
+        path: PathBuf,
+    },
+    /// A client's directory has no `admin.cred` to log in with, and no user was given.
+    #[error("no user is given, and {}, the directory of a client, has none to log in as", path.display())]
+    NoUser {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// `session.key` and `envelope.keys` have a key in common: every client could make itself a session of any user.
+    #[error("{} holds a key of envelope.keys, which every client has", path.display())]
+    SessionKeyShared {
+        /// `session.key`.
+        path: PathBuf,
+    },
+    /// The variable that lets others read the home has another value than `1`.
+    #[error("{variable} is {value:?}")]
+    BadVariable {
+        /// Its name.
+        variable: &'static str,
+        /// What it is set to.
+        value: String,
     },
     /// A file of a complete home is gone.
     #[error("{} is missing", path.display())]
@@ -149,6 +222,14 @@ pub enum HomeError {
         /// The name of the pair.
         name: PeerName,
     },
+    /// A private key is encrypted with a passphrase, and there is nobody to ask for it.
+    #[error("{} is encrypted with a passphrase, which is not supported", path.display())]
+    EncryptedPrivateKey {
+        /// The key file.
+        path: PathBuf,
+        /// The name of the pair.
+        name: PeerName,
+    },
     /// The admin's credentials were not sealed with the envelope keys of this home, or are damaged.
     #[error("{} cannot be opened with the envelope keys of this home", path.display())]
     BadCredentials {
@@ -185,15 +266,51 @@ impl HomeError {
             Self::TooOpen { path, mode_wanted, .. } => {
                 format!("run chmod {mode_wanted:o} {}", shell_quoted(path))
             }
+            Self::AllTooOpen { path, .. } => format!("run chmod -R go= {}", shell_quoted(path)),
+            Self::ForeignOwner { path, target, owner, .. } if path == target => {
+                foreign_owner_remedy(path, *owner)
+            }
+            Self::ForeignOwner { .. } => ANOTHER_DIRECTORY.to_owned(),
+            // What is for everybody stays so.
+            Self::WritableByOthers { path, owner, own_uid, .. } if owner == own_uid => {
+                format!("run chmod go-w {}, or {ANOTHER_DIRECTORY}", shell_quoted(path))
+            }
+            Self::WritableByOthers { .. } => ANOTHER_DIRECTORY.to_owned(),
+            Self::SymbolicLink { path } => {
+                format!("put the file itself in the place of {}", shell_quoted(path))
+            }
+            Self::ClientDirectory { .. } => {
+                "run it on the server's host, in the server's home, or give another directory with --home DIR"
+                    .to_owned()
+            }
+            Self::NoUser { .. } => "give the user that was made for this client with --user NAME".to_owned(),
+            Self::SessionKeyShared { path } => {
+                format!("remove {}, then run web-ipc --init --run, which makes a new one", shell_quoted(path))
+            }
+            Self::BadVariable { variable, .. } => {
+                format!("set {variable} to 1 to use a home that others can read, or unset it")
+            }
             Self::CertificateMissing { name, path } => {
                 let other =
                     path.with_extension(if path.extension() == Some("crt".as_ref()) { "key" } else { "crt" });
-                format!("run {}", certs_command(name, other.symlink_metadata().is_ok()))
+                certs_clause(path, name, other.symlink_metadata().is_ok())
             }
-            Self::BadCertificate { name: Some(name), .. } | Self::BadPrivateKey { name, .. } => {
-                format!("run {}", certs_command(name, true))
+            Self::EncryptedPrivateKey { name, path } => {
+                let key = shell_quoted(path);
+                format!(
+                    "write it without one (openssl pkey -in {key} -out NEW, then put NEW in its place), or {}",
+                    certs_clause(path, name, true)
+                )
+            }
+            Self::BadCertificate { name: Some(name), path } | Self::BadPrivateKey { name, path } => {
+                certs_clause(path, name, true)
             }
             Self::PairUnfinished { .. } => "run web-ipc --init --run, which finishes it".to_owned(),
+            Self::FileMissing { path }
+                if path.parent().is_some_and(|home| Home::at(home).is_client_directory()) =>
+            {
+                "copy it from the server's home".to_owned()
+            }
             Self::FileMissing { .. }
             | Self::NotAFile { .. }
             | Self::TooLarge { .. }
@@ -212,79 +329,40 @@ impl HomeError {
     }
 }
 
-/// The command that makes the pair of `name` anew, `localhost` with the names that every home gives it.
-fn certs_command(name: &PeerName, force: bool) -> String {
-    match (name.as_str(), force) {
-        ("localhost", _) => {
-            "web-ipc --certs --name localhost --altNames localhost 127.0.0.1 ::1 --force".to_owned()
-        }
-        (name, true) => format!("web-ipc --certs --name {name} --force"),
-        (name, false) => format!("web-ipc --certs --name {name}"),
-    }
-}
-
-/// What a user can do where the system refused to read, write or make `path`, as a clause that begins with a verb; `None`
-/// where only the cause can tell. It looks at the modes of the file and its directories as they are now.
-#[must_use]
-pub fn remedy_of_io(error: &io::Error, path: &Path) -> Option<String> {
-    let remedy = match error.kind() {
-        io::ErrorKind::PermissionDenied => return Some(remedy_of_denial(path, own_uid())),
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "make room on the disk and run it again",
-        io::ErrorKind::FileTooLarge => "raise the limit for the size of a file (ulimit -f) and run it again",
-        io::ErrorKind::ReadOnlyFilesystem => "give a directory that can be written with --home DIR",
-        io::ErrorKind::InvalidFilename => "give a shorter path with --home DIR",
-        // What is in the way, or not there to put anything in.
-        io::ErrorKind::NotFound
-        | io::ErrorKind::NotADirectory
-        | io::ErrorKind::AlreadyExists
-        | io::ErrorKind::IsADirectory
-        | io::ErrorKind::DirectoryNotEmpty
-        | io::ErrorKind::Unsupported
-        | io::ErrorKind::CrossesDevices => ANOTHER_DIRECTORY,
-        // The kind of too many symbolic links in a path is not stable yet.
-        _ if error.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error()) => ANOTHER_DIRECTORY,
-        _ => return None,
-    };
-    Some(remedy.to_owned())
-}
-
-const ANOTHER_DIRECTORY: &str = "give another directory with --home DIR";
-
-/// The bit of a directory in which everybody may put something, and remove only their own.
-const STICKY: u32 = 0o1000;
-
-fn own_uid() -> u32 {
-    rustix::process::geteuid().as_raw()
-}
-
-/// Who owns a file or directory and has taken the right on it from himself can give it back.
-fn remedy_of_denial(path: &Path, own_uid: u32) -> String {
-    // The nearest that can be looked at at all, and where that is a file, its directory too.
-    for path in path.ancestors() {
-        let Ok(metadata) = std::fs::metadata(path) else { continue };
-        let own_rights = if metadata.is_dir() { 0o700 } else { 0o600 };
-        if metadata.uid() == own_uid && metadata.mode() & own_rights != own_rights {
-            let rights = if metadata.is_dir() { "u+rwx" } else { "600" };
-            return format!("run chmod {rights} {}", shell_quoted(path));
-        }
-        if metadata.is_dir() {
-            break;
-        }
-    }
-    "run as the user who owns the home, or give another with --home DIR".to_owned()
-}
-
-/// A path as one word for a POSIX shell, bare where that is safe.
-#[must_use]
-pub fn shell_quoted(path: &Path) -> String {
-    let text = path.display().to_string();
-    let is_plain =
-        |c: char| c.is_alphanumeric() || matches!(c, '/' | '.' | '_' | '-' | '+' | ':' | '@' | ',');
-    if !text.is_empty() && !text.starts_with('-') && text.chars().all(is_plain) {
-        text
+/// Who may change it, in words.
+fn foreign_owner(path: &Path, target: &Path, owner: u32, own_uid: u32) -> String {
+    let (path_shown, owner, own) = (path.display(), account(owner), account(own_uid));
+    if path == target {
+        format!("{path_shown} belongs to {owner}, and this is run as {own}")
     } else {
-        format!("'{}'", text.replace('\'', r"'\''"))
+        format!(
+            "{path_shown} belongs to {owner}, who could put another directory in the place of {}",
+            target.display()
+        )
     }
+}
+
+fn foreign_owner_remedy(path: &Path, owner: u32) -> String {
+    let user = user_name(owner).unwrap_or_else(|| format!("#{owner}"));
+    let user = shell_quoted(Path::new(&user));
+    if path.is_dir() {
+        format!("run it as that user: sudo -u {user} web-ipc --home {} ...", shell_quoted(path))
+    } else {
+        "give it to the user who owns the home, with chown".to_owned()
+    }
+}
+
+fn account(uid: u32) -> String {
+    match user_name(uid) {
+        Some(name) => name,
+        None => format!("user {uid}"),
+    }
+}
+
+/// `envelope.keys (0644), session.key (0644)`.
+fn listed(names: &[(String, u32)]) -> String {
+    let names: Vec<_> = names.iter().map(|(name, mode)| format!("{name} ({mode:04o})")).collect();
+    names.join(", ")
 }
 
 fn quoted(path: &Path) -> String {
@@ -342,32 +420,46 @@ mod tests {
     }
 
     #[test]
-    fn nobody_is_told_to_close_a_directory_that_is_for_everybody() {
-        let error = HomeError::TooOpen { path: "/tmp".into(), mode: 0o1777, mode_wanted: 0o700 };
+    fn where_the_authoritys_key_is_kept_elsewhere_the_pair_is_made_there() {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::write(directory.path().join("web-ipc-ca.crt"), "").unwrap();
+        let name = PeerName::parse("peer1").unwrap();
+        let error = HomeError::CertificateMissing { name, path: directory.path().join("peer1.crt") };
+        let remedy = error.remedy().unwrap();
+        assert!(
+            remedy.contains("where web-ipc-ca.key is kept") && !remedy.contains("web-ipc --"),
+            "{remedy}"
+        );
+        std::fs::write(directory.path().join("web-ipc-ca.key"), "").unwrap();
+        assert_eq!(error.remedy().unwrap(), "run web-ipc --certs --name peer1");
+    }
+
+    #[test]
+    fn the_home_of_another_user_is_used_as_that_user() {
+        let directory = tempfile::tempdir().unwrap();
+        let home = directory.path().to_owned();
+        let owned = |path: &Path, owner| HomeError::ForeignOwner {
+            path: path.to_owned(),
+            target: home.clone(),
+            owner,
+            own_uid: 0,
+        };
+        let (shown, unknown) = (home.display(), u32::MAX - 7);
+        let error = owned(&home, unknown);
+        assert_eq!(error.to_string(), format!("{shown} belongs to user {unknown}, and this is run as root"));
+        assert_eq!(
+            error.remedy().unwrap(),
+            format!("run it as that user: sudo -u '#{unknown}' web-ipc --home {shown} ...")
+        );
+        let error = owned(home.parent().unwrap(), unknown);
+        assert!(error.to_string().ends_with(&format!("in the place of {shown}")), "{error}");
         assert_eq!(error.remedy().unwrap(), "give another directory with --home DIR");
     }
 
     #[test]
-    fn a_right_that_the_owner_took_from_himself_is_given_back_with_a_chmod() {
-        use std::os::unix::fs::PermissionsExt;
-
-        let directory = tempfile::tempdir().unwrap();
-        let (inner, file) = (directory.path().join("inner"), directory.path().join("inner/file"));
-        std::fs::create_dir(&inner).unwrap();
-        std::fs::write(&file, "").unwrap();
-        let chmod = |path: &Path, mode| {
-            std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
-        };
-        chmod(&file, 0o000);
-        assert_eq!(remedy_of_denial(&file, own_uid()), format!("run chmod 600 {}", file.display()));
-        assert!(remedy_of_denial(&file, own_uid() + 1).contains("owns"));
-        chmod(&file, 0o600);
-        assert!(remedy_of_denial(&file, own_uid()).contains("owns"));
-        chmod(&inner, 0o500);
-        for path in [&file, &inner.join("new")] {
-            assert_eq!(remedy_of_denial(path, own_uid()), format!("run chmod u+rwx {}", inner.display()));
-        }
-        chmod(&inner, 0o700);
+    fn nobody_is_told_to_close_a_directory_that_is_for_everybody() {
+        let error = HomeError::TooOpen { path: "/tmp".into(), mode: 0o1777, mode_wanted: 0o700 };
+        assert_eq!(error.remedy().unwrap(), "give another directory with --home DIR");
     }
 
     #[test]
@@ -377,12 +469,5 @@ mod tests {
         assert!(unwritable(io::ErrorKind::StorageFull).remedy().unwrap().contains("room"));
         assert!(unwritable(io::ErrorKind::PermissionDenied).remedy().unwrap().contains("owns"));
         assert!(unwritable(io::ErrorKind::Other).remedy().is_none());
-    }
-
-    #[test]
-    fn a_path_with_a_quote_or_a_leading_hyphen_is_one_shell_word() {
-        assert_eq!(shell_quoted(Path::new("/a/it's")), r"'/a/it'\''s'");
-        assert_eq!(shell_quoted(Path::new("-rf")), "'-rf'");
-        assert_eq!(shell_quoted(Path::new("/plain/path.d")), "/plain/path.d");
     }
 }

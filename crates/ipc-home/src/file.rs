@@ -6,12 +6,14 @@
 use std::ffi::OsString;
 use std::fs::{DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::OFlags;
 use zeroize::Zeroizing;
 
-use crate::HomeError;
+use crate::access::Access;
+use crate::{HomeError, trust};
 
 /// The permission bits of a directory of the home.
 pub const DIRECTORY_MODE: u32 = 0o700;
@@ -23,7 +25,10 @@ pub const FILE_BYTES_MAX: u64 = 64 * 1024;
 /// What ends the name of a file that is being written.
 pub(crate) const TEMPORARY_SUFFIX: &str = ".tmp";
 
-const OTHERS: u32 = 0o077;
+/// Any right of group and others.
+pub(crate) const OTHERS: u32 = 0o077;
+/// The right of group and others to write.
+pub(crate) const OTHERS_WRITE: u32 = 0o022;
 
 /// Writes `bytes` to `path` with mode 0600 whatever the umask; see [`write_file_atomically`].
 ///
@@ -118,37 +123,58 @@ pub fn sync_directory(path: &Path) -> Result<(), HomeError> {
     File::open(path).and_then(|directory| directory.sync_all()).map_err(|source| unwritable(path, source))
 }
 
-/// Reads a secret: a regular file, closed to others, of at most [`FILE_BYTES_MAX`].
+/// Reads a secret: a regular file and no link to one, closed to others, of at most [`FILE_BYTES_MAX`].
 ///
 /// # Errors
-/// [`HomeError::FileMissing`], [`HomeError::NotAFile`], [`HomeError::TooOpen`] if group or others have any right on it,
+/// [`HomeError::FileMissing`], [`HomeError::SymbolicLink`], [`HomeError::NotAFile`], [`HomeError::ForeignOwner`] if it
+/// belongs to neither this user nor root, [`HomeError::TooOpen`] if group or others have any right on it,
 /// [`HomeError::TooLarge`], [`HomeError::Unreadable`].
 pub fn read_secret(path: &Path) -> Result<Zeroizing<Vec<u8>>, HomeError> {
-    read(path, true)
+    read(path, OTHERS, Access::Private)
 }
 
 /// Reads a file that holds no secret, a certificate for instance, of at most [`FILE_BYTES_MAX`].
 ///
 /// # Errors
-/// As [`read_secret`], without the mode.
+/// As [`read_secret`]; others may read it, and not write to it.
 pub fn read_public(path: &Path) -> Result<Vec<u8>, HomeError> {
-    read(path, false).map(|mut bytes| std::mem::take(&mut *bytes))
+    read_public_as(path, Access::Private)
 }
 
-fn read(path: &Path, secret: bool) -> Result<Zeroizing<Vec<u8>>, HomeError> {
+/// [`read_secret`] in a home that may be open to readers.
+pub(crate) fn read_secret_as(path: &Path, access: Access) -> Result<Zeroizing<Vec<u8>>, HomeError> {
+    match access {
+        Access::Private => read(path, OTHERS, access),
+        Access::Readable => read(path, OTHERS_WRITE, access),
+    }
+}
+
+/// [`read_public`] in a home that may be open to readers.
+pub(crate) fn read_public_as(path: &Path, access: Access) -> Result<Vec<u8>, HomeError> {
+    read(path, OTHERS_WRITE, access).map(|mut bytes| std::mem::take(&mut *bytes))
+}
+
+fn read(path: &Path, refused: u32, access: Access) -> Result<Zeroizing<Vec<u8>>, HomeError> {
     let unreadable = |source: io::Error| match source.kind() {
         io::ErrorKind::NotFound => HomeError::FileMissing { path: path.to_owned() },
+        _ if source.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error()) && is_link(path) => {
+            HomeError::SymbolicLink { path: path.to_owned() }
+        }
         _ => HomeError::Unreadable { path: path.to_owned(), source },
     };
-    let file = File::open(path).map_err(unreadable)?;
+    let file = match access {
+        Access::Private => open_file(path),
+        // Links are followed where nobody else could have put or changed them.
+        Access::Readable => open_file(&trust::check_path(path)?),
+    };
+    let file = file.map_err(unreadable)?;
     // Of the opened handle, not of the path: what is checked is what is read.
     let metadata = file.metadata().map_err(unreadable)?;
     if !metadata.is_file() {
         return Err(HomeError::NotAFile { path: path.to_owned() });
     }
-    if secret {
-        refuse_open_mode(path, &metadata, FILE_MODE)?;
-    }
+    trust::refuse_foreign_owner(path, &metadata)?;
+    refuse_mode(path, &metadata, refused, FILE_MODE)?;
     let too_large = || HomeError::TooLarge { path: path.to_owned(), bytes_max: FILE_BYTES_MAX };
     if metadata.len() > FILE_BYTES_MAX {
         return Err(too_large());
@@ -162,13 +188,58 @@ fn read(path: &Path, secret: bool) -> Result<Zeroizing<Vec<u8>>, HomeError> {
     Ok(bytes)
 }
 
+/// Opens a file, but no link to one. A pipe without a writer is not waited for.
+pub(crate) fn open_file(path: &Path) -> io::Result<File> {
+    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
+    OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(path)
+}
+
+pub(crate) fn is_link(path: &Path) -> bool {
+    path.symlink_metadata().is_ok_and(|metadata| metadata.is_symlink())
+}
+
+/// Sets the mode of a file that is there, has no second name and belongs to this user; what a link in its place leads to
+/// keeps its own.
+///
+/// # Errors
+/// [`HomeError::SymbolicLink`], [`HomeError::NotAFile`], [`HomeError::ForeignOwner`], [`HomeError::Unwritable`].
+pub fn close_file(path: &Path) -> Result<(), HomeError> {
+    let file = open_file(path).map_err(|source| match is_link(path) {
+        true => HomeError::SymbolicLink { path: path.to_owned() },
+        false => unwritable(path, source),
+    })?;
+    let metadata = file.metadata().map_err(|source| unwritable(path, source))?;
+    if !metadata.is_file() {
+        return Err(HomeError::NotAFile { path: path.to_owned() });
+    }
+    trust::refuse_foreign_owner(path, &metadata)?;
+    if metadata.permissions().mode() & 0o7777 == FILE_MODE {
+        return Ok(());
+    }
+    // A second name may lie where another user's file is expected.
+    if metadata.nlink() > 1 {
+        return refuse_mode(path, &metadata, OTHERS, FILE_MODE);
+    }
+    file.set_permissions(Permissions::from_mode(FILE_MODE)).map_err(|source| unwritable(path, source))
+}
+
 pub(crate) fn refuse_open_mode(
     path: &Path,
     metadata: &std::fs::Metadata,
     mode_wanted: u32,
 ) -> Result<(), HomeError> {
+    refuse_mode(path, metadata, OTHERS, mode_wanted)
+}
+
+/// Refuses a file or directory that gives any of the `refused` rights.
+pub(crate) fn refuse_mode(
+    path: &Path,
+    metadata: &std::fs::Metadata,
+    refused: u32,
+    mode_wanted: u32,
+) -> Result<(), HomeError> {
     let mode = metadata.permissions().mode() & 0o7777;
-    if mode & OTHERS != 0 {
+    if mode & refused != 0 {
         return Err(HomeError::TooOpen { path: path.to_owned(), mode, mode_wanted });
     }
     Ok(())
@@ -296,6 +367,76 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         assert!(matches!(read_secret(&directory.path().join("none")), Err(HomeError::FileMissing { .. })));
         assert!(matches!(read_secret(directory.path()), Err(HomeError::NotAFile { .. })));
+    }
+
+    #[test]
+    fn a_link_in_the_place_of_a_file_is_refused_wherever_it_leads() {
+        let directory = tempfile::tempdir().unwrap();
+        let (path, target) = (directory.path().join("secret"), directory.path().join("target"));
+        write_secret_atomically(&target, b"bytes").unwrap();
+        std::os::unix::fs::symlink(&target, &path).unwrap();
+        for error in [read_secret(&path).unwrap_err(), read_public(&path).unwrap_err()] {
+            assert!(matches!(&error, HomeError::SymbolicLink { path: link } if *link == path), "{error:?}");
+        }
+        assert_eq!(*read_secret_as(&path, Access::Readable).unwrap(), b"bytes");
+    }
+
+    #[test]
+    fn a_home_open_to_readers_is_still_closed_to_writers() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("secret");
+        write_secret_atomically(&path, b"bytes").unwrap();
+        for (mode, is_read) in [(0o444, true), (0o640, true), (0o660, false), (0o602, false)] {
+            std::fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
+            assert_eq!(read_secret_as(&path, Access::Readable).is_ok(), is_read, "{mode:o}");
+            assert!(read_secret(&path).is_err());
+            assert_eq!(read_public(&path).is_ok(), is_read, "{mode:o}");
+        }
+    }
+
+    #[test]
+    fn a_pipe_in_the_place_of_a_file_is_refused_and_not_waited_for() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("secret");
+        let made = std::process::Command::new("mkfifo").args(["-m", "600"]).arg(&path).status().unwrap();
+        assert!(made.success());
+        assert!(matches!(read_secret(&path), Err(HomeError::NotAFile { .. })));
+    }
+
+    #[test]
+    fn closing_a_file_leaves_what_a_link_leads_to_as_it_is() {
+        let directory = tempfile::tempdir().unwrap();
+        let (path, link) = (directory.path().join("users.db"), directory.path().join("link"));
+        std::fs::write(&path, "").unwrap();
+        std::fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
+        std::os::unix::fs::symlink(&path, &link).unwrap();
+        assert!(matches!(close_file(&link), Err(HomeError::SymbolicLink { .. })));
+        assert_eq!(mode_of(&path), 0o644);
+        let second = directory.path().join("second");
+        std::fs::hard_link(&path, &second).unwrap();
+        assert!(matches!(close_file(&second), Err(HomeError::TooOpen { .. })));
+        assert_eq!(mode_of(&path), 0o644);
+        std::fs::remove_file(second).unwrap();
+        close_file(&path).unwrap();
+        assert_eq!(mode_of(&path), 0o600);
+        assert!(matches!(close_file(directory.path()), Err(HomeError::NotAFile { .. })));
+    }
+
+    #[test]
+    fn a_file_that_somebody_else_owns_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("secret");
+        write_secret_atomically(&path, b"bytes").unwrap();
+        if trust::own_uid() != 0 {
+            println!("skipped: only root can give a file away");
+            return;
+        }
+        std::os::unix::fs::chown(&path, Some(54_321), None).unwrap();
+        for error in
+            [read_secret(&path).unwrap_err(), read_public(&path).unwrap_err(), close_file(&path).unwrap_err()]
+        {
+            assert!(matches!(error, HomeError::ForeignOwner { owner: 54_321, .. }), "{error:?}");
+        }
     }
 
     #[test]

@@ -8,15 +8,18 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use ipc_envelope::KeyRing;
+use ipc_envelope::{KeyRing, keys_from_text};
 use rustls_pki_types::CertificateDer;
 use zeroize::Zeroizing;
 
+use crate::access::Access;
 use crate::contents::STAGED_SUFFIX;
-use crate::file::{DIRECTORY_MODE, FILE_MODE, read_public, read_secret, refuse_open_mode};
-use crate::identity::{certificates_from_pem, private_key_from_pem};
+use crate::file::{
+    DIRECTORY_MODE, FILE_MODE, OTHERS, OTHERS_WRITE, read_public_as, read_secret_as, refuse_mode,
+};
+use crate::identity::{certificates_from_pem, is_encrypted_key, private_key_from_pem};
 use crate::locate::absolute;
-use crate::{Contents, Credentials, HomeError, Identity, PeerName, StagedFile, locate};
+use crate::{Contents, Credentials, HomeError, Identity, PeerName, StagedFile, locate, modes, trust};
 
 /// A home: the directory with everything that an installation owns. Cheap to clone.
 ///
@@ -24,6 +27,7 @@ use crate::{Contents, Credentials, HomeError, Identity, PeerName, StagedFile, lo
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Home {
     root: Arc<Path>,
+    access: Access,
 }
 
 impl Home {
@@ -33,45 +37,115 @@ impl Home {
     ///
     /// # Errors
     /// Those of [`check_directory`](Self::check_directory); [`HomeError::Missing`] for an empty directory too;
-    /// [`HomeError::Incomplete`]; [`HomeError::BadPath`] for a path that is empty or not UTF-8.
+    /// [`HomeError::Incomplete`]; [`HomeError::ClientDirectory`], which [`open_client`](Self::open_client) opens;
+    /// [`HomeError::BadPath`] for a path that is empty or not UTF-8.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, HomeError> {
-        let home = Self::at(absolute(path.as_ref())?);
+        Self::open_with(path.as_ref(), Access::Private)
+    }
+
+    /// As [`open`](Self::open), but others may be able to read the home, and its files may be symbolic links: a mounted secret
+    /// of Kubernetes, with modes of 0755 and 0440, is one.
+    ///
+    /// What this weakens: every user and every process that the modes let read the files has the keys, and can send as
+    /// `ipc-admin`, read what others seal, and, with the authority's key, issue certificates. That nobody but root and this
+    /// user may write to them is asked for as ever.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn dangerously_open_readable(path: impl AsRef<Path>) -> Result<Self, HomeError> {
+        Self::open_with(path.as_ref(), Access::Readable)
+    }
+
+    /// As [`open`](Self::open), or as [`dangerously_open_readable`](Self::dangerously_open_readable) where the environment
+    /// variable [`READABLE_HOME_VARIABLE`](crate::READABLE_HOME_VARIABLE) is `1`.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open), and [`HomeError::BadVariable`].
+    pub fn open_as_configured(path: impl AsRef<Path>) -> Result<Self, HomeError> {
+        Self::open_with(path.as_ref(), Access::from_environment()?)
+    }
+
+    fn open_with(path: &Path, access: Access) -> Result<Self, HomeError> {
+        let home = Self { access, ..Self::at(absolute(path)?) };
         let path = || home.root().to_owned();
         match home.look()? {
             (_, Contents::Nothing) => Err(HomeError::Missing { path: path() }),
             (metadata, contents) => {
-                refuse_open_mode(home.root(), &metadata, DIRECTORY_MODE)?;
+                home.check_rights(&metadata, contents)?;
                 match contents {
                     Contents::Complete => Ok(home),
+                    Contents::Client => Err(HomeError::ClientDirectory { path: path() }),
                     _ => Err(HomeError::Incomplete { path: path() }),
                 }
             }
         }
     }
 
-    /// Opens the home that [`locate`] finds without a flag.
+    /// Opens a directory to send from: a complete home, or that of a client, which has been given `envelope.keys`, the
+    /// authority's certificate and a certificate pair, and needs a user of its own. The variable that
+    /// [`open_as_configured`](Self::open_as_configured) names counts here too.
     ///
     /// # Errors
-    /// Those of [`locate`] and of [`open`](Self::open).
+    /// Those of [`check_directory`](Self::check_directory); [`HomeError::Missing`] for an empty directory too. What a client
+    /// lacks is told when it is read.
+    pub fn open_client(path: impl AsRef<Path>) -> Result<Self, HomeError> {
+        let home = Self { access: Access::from_environment()?, ..Self::at(absolute(path.as_ref())?) };
+        match home.look()? {
+            (_, Contents::Nothing) => Err(HomeError::Missing { path: home.root().to_owned() }),
+            (metadata, contents) => {
+                home.check_rights(&metadata, contents)?;
+                Ok(home)
+            }
+        }
+    }
+
+    /// Opens the home that [`locate`] finds without a flag, as [`open_as_configured`](Self::open_as_configured) does.
+    ///
+    /// # Errors
+    /// Those of [`locate`] and of [`open_as_configured`](Self::open_as_configured).
     pub fn open_default() -> Result<Self, HomeError> {
-        Self::open(locate(None)?)
+        Self::open_as_configured(locate(None)?)
     }
 
     /// The home at `path`, unseen: for those who make homes and look for themselves.
     #[must_use]
     pub fn at(path: impl AsRef<Path>) -> Self {
-        Self { root: path.as_ref().into() }
+        Self { root: path.as_ref().into(), access: Access::Private }
     }
 
-    /// Checks that the home is a directory that is a home, complete or begun, or empty, and that nobody else has a right on.
+    /// Checks that the home is a directory that is a home, complete or begun, or a client's, or empty; that nobody but root and
+    /// this user can put another in its place or write to it; and that nobody else has a right on it or on a secret in it.
     ///
     /// # Errors
     /// [`HomeError::Missing`] and [`HomeError::BrokenLink`] if it is not there, [`HomeError::NotADirectory`],
-    /// [`HomeError::NotAHome`] and [`HomeError::PythonTool`] if it is somebody else's, [`HomeError::TooOpen`] if group or
-    /// others have any right on it, [`HomeError::Unreadable`] if the system does not let us look.
+    /// [`HomeError::NotAHome`] and [`HomeError::PythonTool`] if it is somebody else's by its contents,
+    /// [`HomeError::ForeignOwner`] if it or a directory above it is by its owner, [`HomeError::WritableByOthers`] for a
+    /// directory above it, [`HomeError::TooOpen`] and [`HomeError::AllTooOpen`] if group or others have a right on it or its
+    /// files, [`HomeError::Unreadable`] if the system does not let us look.
     pub fn check_directory(&self) -> Result<(), HomeError> {
-        let (metadata, _) = self.look()?;
-        refuse_open_mode(self.root(), &metadata, DIRECTORY_MODE)
+        match self.look() {
+            Ok((metadata, contents)) => self.check_rights(&metadata, contents),
+            // Where it would be made counts too.
+            Err(error @ HomeError::Missing { .. }) => {
+                trust::check_path(self.root())?;
+                Err(error)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn check_rights(&self, metadata: &Metadata, contents: Contents) -> Result<(), HomeError> {
+        let resolved = trust::check_path(self.root())?;
+        match self.access {
+            // What was brought along to make a home around it is closed then.
+            Access::Private if matches!(contents, Contents::Nothing | Contents::OnlyUsers) => {
+                refuse_mode(self.root(), metadata, OTHERS, DIRECTORY_MODE)
+            }
+            Access::Private => modes::refuse_open(self.root(), metadata),
+            // The mount of a secret may let everybody write by its mode, and nobody by being read-only.
+            Access::Readable if modes::is_read_only(&resolved) => Ok(()),
+            Access::Readable => refuse_mode(self.root(), metadata, OTHERS_WRITE, 0o755),
+        }
     }
 
     /// What the directory is, which is never somebody else's. Asked before its mode is looked at: what is not a home may be
@@ -94,7 +168,8 @@ impl Home {
             HomeError::Unreadable { source, .. } if source.kind() == io::ErrorKind::NotFound => {
                 HomeError::Missing { path: path() }
             }
-            error => error,
+            // Whose it is says more.
+            error => trust::check_path(self.root()).err().unwrap_or(error),
         })?;
         match contents {
             Contents::Foreign => Err(HomeError::NotAHome { path: path() }),
@@ -127,21 +202,55 @@ impl Home {
     /// `users.db`, if it is there and closed to others, and so is what SQLite puts beside it.
     ///
     /// # Errors
-    /// [`HomeError::FileMissing`], [`HomeError::TooOpen`], [`HomeError::Unreadable`].
+    /// [`HomeError::FileMissing`]; [`HomeError::SymbolicLink`], [`HomeError::NotAFile`], [`HomeError::ForeignOwner`],
+    /// [`HomeError::TooOpen`], [`HomeError::Unreadable`].
     pub fn users_db_checked(&self) -> Result<PathBuf, HomeError> {
-        for suffix in ["", "-wal", "-shm"] {
-            let path = self.root.join(format!("users.db{suffix}"));
-            match std::fs::metadata(&path) {
-                Ok(metadata) => refuse_open_mode(&path, &metadata, FILE_MODE)?,
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                    if suffix.is_empty() {
-                        return Err(HomeError::FileMissing { path });
-                    }
+        let path = self.users_db();
+        if !self.check_database(&path)? {
+            return Err(HomeError::FileMissing { path });
+        }
+        Ok(path)
+    }
+
+    /// `inbox.db`, if there is none or it is closed to others, and so is what lies beside it.
+    ///
+    /// # Errors
+    /// As [`users_db_checked`](Self::users_db_checked), but that it may be missing.
+    pub fn inbox_db_checked(&self) -> Result<PathBuf, HomeError> {
+        let path = self.inbox_db();
+        self.check_database(&path)?;
+        Ok(path)
+    }
+
+    /// Whether the database is there. SQLite opens it by its path: in a directory that nobody else may write to, what is
+    /// checked here is what it finds.
+    fn check_database(&self, path: &Path) -> Result<bool, HomeError> {
+        let mut is_there = true;
+        for suffix in ["", "-wal", "-shm", "-journal", ".lock"] {
+            let mut name = path.as_os_str().to_owned();
+            name.push(suffix);
+            let file = PathBuf::from(name);
+            let looked = match self.access {
+                Access::Private => std::fs::symlink_metadata(&file),
+                Access::Readable => std::fs::metadata(trust::check_path(&file)?),
+            };
+            match looked {
+                Ok(metadata) if metadata.is_symlink() => {
+                    return Err(HomeError::SymbolicLink { path: file });
                 }
-                Err(source) => return Err(HomeError::Unreadable { path, source }),
+                Ok(metadata) if !metadata.is_file() => return Err(HomeError::NotAFile { path: file }),
+                Ok(metadata) => {
+                    trust::refuse_foreign_owner(&file, &metadata)?;
+                    let refused = if self.access == Access::Private { OTHERS } else { OTHERS_WRITE };
+                    refuse_mode(&file, &metadata, refused, FILE_MODE)?;
+                }
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    is_there = is_there && !suffix.is_empty();
+                }
+                Err(source) => return Err(HomeError::Unreadable { path: file, source }),
             }
         }
-        Ok(self.users_db())
+        Ok(is_there)
     }
 
     /// `envelope.keys`: the key ring that seals messages.
@@ -222,15 +331,31 @@ impl Home {
     /// [`HomeError::BadKeys`] and those of reading a secret: [`HomeError::FileMissing`], [`HomeError::TooOpen`],
     /// [`HomeError::TooLarge`], [`HomeError::NotAFile`], [`HomeError::Unreadable`].
     pub fn envelope_keys(&self) -> Result<KeyRing, HomeError> {
-        key_ring(self.envelope_keys_file())
+        let path = self.envelope_keys_file();
+        key_ring(&self.secret(&path)?, path)
     }
 
     /// Reads the key ring that seals session tokens. Only a server needs it; a client's home has none.
     ///
     /// # Errors
-    /// As [`envelope_keys`](Self::envelope_keys).
+    /// As [`envelope_keys`](Self::envelope_keys), which is read too, and [`HomeError::SessionKeyShared`] if a key is in both
+    /// rings.
     pub fn session_keys(&self) -> Result<KeyRing, HomeError> {
-        key_ring(self.session_key_file())
+        let (session, envelope) = (self.session_key_file(), self.envelope_keys_file());
+        let text = self.secret(&session)?;
+        let ring = key_ring(&text, session.clone())?;
+        if have_a_key_in_common(&text, &self.secret(&envelope)?) {
+            return Err(HomeError::SessionKeyShared { path: session });
+        }
+        Ok(ring)
+    }
+
+    fn secret(&self, path: &Path) -> Result<Zeroizing<Vec<u8>>, HomeError> {
+        read_secret_as(path, self.access)
+    }
+
+    fn public(&self, path: &Path) -> Result<Vec<u8>, HomeError> {
+        read_public_as(path, self.access)
     }
 
     /// Reads the default admin's credentials and opens them with the envelope keys, however old they are.
@@ -239,7 +364,7 @@ impl Home {
     /// [`HomeError::BadCredentials`], and those of [`envelope_keys`](Self::envelope_keys), which is read too.
     pub fn admin_credentials(&self) -> Result<Credentials, HomeError> {
         let path = self.admin_cred_file();
-        let sealed = read_secret(&path)?;
+        let sealed = self.secret(&path)?;
         let opened = self.envelope_keys()?.open_base64url(sealed.trim_ascii(), None);
         opened.ok().and_then(|json| Credentials::from_json(&json)).ok_or(HomeError::BadCredentials { path })
     }
@@ -282,7 +407,7 @@ impl Home {
     /// [`HomeError::Unreadable`].
     pub fn ca_certificates(&self) -> Result<Vec<CertificateDer<'static>>, HomeError> {
         let path = self.ca_certificate_file();
-        certificates_from_pem(&read_public(&path)?).ok_or(HomeError::BadCertificate { path, name: None })
+        certificates_from_pem(&self.public(&path)?).ok_or(HomeError::BadCertificate { path, name: None })
     }
 
     /// Reads the certificate pair of `name`.
@@ -300,14 +425,19 @@ impl Home {
             path: self.certificate_file(name),
             name: Some(name.clone()),
         })?;
-        let key = private_key_from_pem(&key)
-            .ok_or_else(|| HomeError::BadPrivateKey { path: self.key_file(name), name: name.clone() })?;
+        let key = private_key_from_pem(&key).ok_or_else(|| {
+            let (path, name) = (self.key_file(name), name.clone());
+            match is_encrypted_key(&key) {
+                true => HomeError::EncryptedPrivateKey { path, name },
+                false => HomeError::BadPrivateKey { path, name },
+            }
+        })?;
         Ok(Identity { chain, key })
     }
 
     fn read_pair(&self, name: &PeerName) -> Result<(Vec<u8>, Zeroizing<Vec<u8>>), HomeError> {
         let read_both =
-            || Ok((read_public(&self.certificate_file(name))?, read_secret(&self.key_file(name))?));
+            || Ok((self.public(&self.certificate_file(name))?, self.secret(&self.key_file(name))?));
         loop {
             let pair = read_both();
             let is_there = |path: PathBuf| path.symlink_metadata().is_ok();
@@ -319,7 +449,7 @@ impl Home {
                 other => other,
             })?;
             // If the certificate is still the same, the key between was its own; else the pair has just been replaced.
-            if read_public(&self.certificate_file(name)).is_ok_and(|again| again == certificate) {
+            if self.public(&self.certificate_file(name)).is_ok_and(|again| again == certificate) {
                 return Ok((certificate, key));
             }
         }
@@ -347,9 +477,17 @@ impl Home {
     }
 }
 
-fn key_ring(path: PathBuf) -> Result<KeyRing, HomeError> {
-    let bytes = read_secret(&path)?;
-    // What is not UTF-8 is no key either; an empty text makes the key ring say the same as a file without keys.
-    let text = std::str::from_utf8(&bytes).unwrap_or_default();
-    KeyRing::from_text(text).map_err(|source| HomeError::BadKeys { path, source })
+fn key_ring(bytes: &[u8], path: PathBuf) -> Result<KeyRing, HomeError> {
+    KeyRing::from_text(text_of(bytes)).map_err(|source| HomeError::BadKeys { path, source })
+}
+
+/// What is not UTF-8 is no key either; an empty text makes the key ring say the same as a file without keys.
+fn text_of(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).unwrap_or_default()
+}
+
+fn have_a_key_in_common(one: &[u8], other: &[u8]) -> bool {
+    let keys = |bytes| keys_from_text(text_of(bytes)).unwrap_or_default();
+    let other: Vec<_> = keys(other).iter().map(ipc_envelope::Key::to_base64url).collect();
+    keys(one).iter().any(|key| other.contains(&key.to_base64url()))
 }

@@ -36,9 +36,19 @@ pub(crate) fn certificates_from_pem(pem: &[u8]) -> Option<Vec<CertificateDer<'st
     (!certificates.is_empty()).then_some(certificates)
 }
 
-/// The first private key in a PEM text (PKCS#8, PKCS#1 or SEC1).
+/// The first private key in a PEM text (PKCS#8, PKCS#1 or SEC1); `None` for one that is encrypted too.
 pub(crate) fn private_key_from_pem(pem: &[u8]) -> Option<PrivateKeyDer<'static>> {
+    if is_encrypted_key(pem) {
+        return None;
+    }
     PrivateKeyDer::from_pem_slice(pem).ok()
+}
+
+/// Whether what is no readable key is one under a passphrase: PKCS#8 says so in its label (RFC 7468, section 11), older
+/// forms in a header (RFC 1421, section 4.6.1.1).
+pub(crate) fn is_encrypted_key(pem: &[u8]) -> bool {
+    let holds = |text: &[u8]| pem.windows(text.len()).any(|window| window == text);
+    holds(b"-----BEGIN ENCRYPTED PRIVATE KEY-----") || holds(b"Proc-Type: 4,ENCRYPTED")
 }
 
 #[cfg(test)]
@@ -68,6 +78,20 @@ mod tests {
     fn a_key_is_found_and_a_certificate_is_none() {
         assert_eq!(private_key_from_pem(KEY.as_bytes()).unwrap().secret_der(), [3, 4, 5]);
         assert!(private_key_from_pem(CERTIFICATE.as_bytes()).is_none());
+    }
+
+    #[test]
+    fn a_key_under_a_passphrase_is_known_in_both_forms_and_is_none() {
+        let pkcs8 = KEY.replace("PRIVATE", "ENCRYPTED PRIVATE");
+        let sec1 =
+            KEY.replace("PRIVATE KEY", "EC PRIVATE KEY").replace("AwQF", "Proc-Type: 4,ENCRYPTED\n\nAwQF");
+        for pem in [pkcs8, sec1] {
+            assert!(
+                is_encrypted_key(pem.as_bytes()) && private_key_from_pem(pem.as_bytes()).is_none(),
+                "{pem}"
+            );
+        }
+        assert!(!is_encrypted_key(KEY.as_bytes()));
     }
 
     #[test]

@@ -7,10 +7,12 @@
 //! |---|---|
 //! | where the home is | [`locate`] |
 //! | a home that is there | [`Home::open`], [`Home::open_default`] |
+//! | the directory of a client on another host | [`Home::open_client`] |
 //! | what a directory is, before anything is done to it | [`Home::contents`] |
 //! | keys, certificates, the admin's credentials | [`Home::envelope_keys`], [`Home::identity`], [`Home::ca_certificates`], [`Home::admin_credentials`] |
 //! | a name that is safe as a file name | [`PeerName`] |
 //! | a session for the next process | [`KeptSession`], [`Home::load_session`], [`Home::keep_session`] |
+//! | one login for all processes that need one | [`Home::try_login_lock`], [`LoginTurn`] |
 //! | a file that is never half there | [`write_secret_atomically`], [`StagedFile`] |
 //!
 //! Directories are 0700 and files 0600. What others could read is refused with the `chmod` that mends it:
@@ -26,25 +28,36 @@
 //! # Ok::<(), std::io::Error>(())
 //! ```
 
+mod access;
+mod accounts;
 mod contents;
 mod credentials;
 mod error;
 mod file;
 mod home;
 mod identity;
+mod in_use;
 mod locate;
+mod login_lock;
+mod modes;
 mod name;
+mod remedy;
 mod session;
+mod trust;
 
+pub use access::READABLE_HOME_VARIABLE;
 pub use contents::Contents;
 pub use credentials::{ADMIN_USERNAME, Credentials};
-pub use error::{HomeError, remedy_of_io, shell_quoted};
+pub use error::HomeError;
 pub use file::{
-    DIRECTORY_MODE, FILE_BYTES_MAX, FILE_MODE, StagedFile, make_private_directory, read_public, read_secret,
-    sync_directory, write_file_atomically, write_secret_atomically,
+    DIRECTORY_MODE, FILE_BYTES_MAX, FILE_MODE, StagedFile, close_file, make_private_directory, read_public,
+    read_secret, sync_directory, write_file_atomically, write_secret_atomically,
 };
 pub use home::Home;
 pub use identity::Identity;
+pub use in_use::InUse;
 pub use locate::{HOME_VARIABLE, locate};
+pub use login_lock::{LoginHolder, LoginLock, LoginTurn};
 pub use name::{PEER_NAME_BYTES_MAX, PeerName, PeerNameError};
+pub use remedy::{remedy_of_io, shell_quoted};
 pub use session::KeptSession;

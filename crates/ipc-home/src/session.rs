@@ -5,13 +5,22 @@
 
 use std::fmt;
 use std::fmt::Write as _;
+use std::io;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
-use crate::file::{make_private_directory, read_secret, refuse_open_mode, write_secret_atomically};
+use crate::file::{
+    DIRECTORY_MODE, make_private_directory, read_secret, refuse_open_mode, write_secret_atomically,
+};
+use crate::trust::own_uid;
 use crate::{Home, HomeError};
+
+/// What the name of the lock of a login has, and that of the kept session beside it has not.
+const LOCK_SUFFIX: &str = ".lock";
 
 /// A session that a server granted. The token is wiped on drop and never shown by `Debug`.
 #[derive(Clone, PartialEq, Eq)]
@@ -22,6 +31,8 @@ pub struct KeptSession {
     pub expires_at_secs: u64,
     /// SHA-256 of the client certificate (DER) that it was granted to; `None` over plain `http`.
     pub certificate: Option<[u8; 32]>,
+    /// By what the client knows the password that got it again; `None` where the home's own password did.
+    pub password_check: Option<String>,
 }
 
 impl fmt::Debug for KeptSession {
@@ -33,44 +44,45 @@ impl fmt::Debug for KeptSession {
 impl Home {
     /// The session kept for `username` at `server` (whatever the caller calls it: a name, a name with a port).
     ///
-    /// `None` if there is none, or if its file is damaged, open to others or not readable at all.
-    #[must_use]
-    pub fn load_session(&self, server: &str, username: &str) -> Option<KeptSession> {
-        let directory = self.sessions_dir();
-        refuse_open_mode(&directory, &std::fs::metadata(&directory).ok()?, crate::DIRECTORY_MODE).ok()?;
-        let bytes = read_secret(&directory.join(file_name(server, username))).ok()?;
-        let stored: Stored = serde_json::from_slice(&bytes).ok()?;
-        let token = Zeroizing::new(stored.token);
-        if stored.server != server || stored.username != username {
-            return None;
+    /// `None` if there is none, or if its file is damaged. A directory that is the caller's own and open to others is
+    /// closed, and the log says so.
+    ///
+    /// # Errors
+    /// [`HomeError::TooOpen`] if its file, or a directory that is not the caller's own, is open to others, and those of
+    /// reading a secret: [`HomeError::Unreadable`], [`HomeError::NotAFile`], [`HomeError::TooLarge`].
+    pub fn load_session(&self, server: &str, username: &str) -> Result<Option<KeptSession>, HomeError> {
+        if !self.close_sessions_dir()? {
+            return Ok(None);
         }
-        let certificate = match stored.certificate_sha256 {
-            Some(hex) => Some(from_hex(&hex)?),
-            None => None,
-        };
-        Some(KeptSession { token, expires_at_secs: stored.expires_at_secs, certificate })
+        match read_secret(&self.kept_session_file(server, username)) {
+            Ok(bytes) => Ok(parse(&bytes, server, username)),
+            Err(HomeError::FileMissing { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// Keeps a session for the next process, in place of an older one of the same user at the same server.
     ///
     /// # Errors
-    /// [`HomeError::Unwritable`] with what the system said, [`HomeError::NoRandomness`].
+    /// [`HomeError::Unwritable`] with what the system said, also where `sessions/` is another user's;
+    /// [`HomeError::TooOpen`], [`HomeError::NoRandomness`].
     pub fn keep_session(&self, server: &str, username: &str, session: &KeptSession) -> Result<(), HomeError> {
-        let directory = self.sessions_dir();
-        make_private_directory(&directory)?;
+        self.make_sessions_dir()?;
         let stored = StoredRef {
             server,
             username,
             expires_at_secs: session.expires_at_secs,
             certificate_sha256: session.certificate.as_ref().map(|bytes| to_hex(bytes)),
+            password_check: session.password_check.as_deref(),
             token: &session.token,
         };
         // Sized so that it never grows: any byte may take six as `\u00xx`.
-        let capacity = 256 + 6 * (server.len() + username.len() + session.token.len());
+        let check_bytes = session.password_check.as_ref().map_or(0, String::len);
+        let capacity = 320 + 6 * (server.len() + username.len() + check_bytes + session.token.len());
         let mut json = Zeroizing::new(Vec::with_capacity(capacity));
         serde_json::to_writer(&mut *json, &stored)
             .expect("plain fields always serialise, and a vector takes any bytes");
-        write_secret_atomically(&directory.join(file_name(server, username)), &json)
+        write_secret_atomically(&self.kept_session_file(server, username), &json)
     }
 
     /// Forgets a kept session; where there is none, nothing happens.
@@ -78,7 +90,7 @@ impl Home {
     /// # Errors
     /// [`HomeError::Unwritable`] with what the system said.
     pub fn forget_session(&self, server: &str, username: &str) -> Result<(), HomeError> {
-        let path = self.sessions_dir().join(file_name(server, username));
+        let path = self.kept_session_file(server, username);
         match std::fs::remove_file(&path) {
             Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
                 Err(HomeError::Unwritable { path, source })
@@ -86,6 +98,66 @@ impl Home {
             _ => Ok(()),
         }
     }
+
+    fn kept_session_file(&self, server: &str, username: &str) -> PathBuf {
+        self.sessions_dir().join(file_name(server, username))
+    }
+
+    pub(crate) fn login_lock_file(&self, server: &str, username: &str) -> PathBuf {
+        self.sessions_dir().join(file_name(server, username) + LOCK_SUFFIX)
+    }
+
+    /// Makes `sessions/`, if it is not there, for the caller alone.
+    pub(crate) fn make_sessions_dir(&self) -> Result<(), HomeError> {
+        let path = self.sessions_dir();
+        let others = |metadata: &std::fs::Metadata| metadata.uid() != own_uid();
+        let owner = path.metadata().or_else(|_| self.root().metadata());
+        // What root, or anybody else, leaves in a directory of another user, that user could not read or replace.
+        if owner.is_ok_and(|metadata| others(&metadata)) {
+            let source = io::Error::new(io::ErrorKind::PermissionDenied, "it belongs to another user");
+            return Err(HomeError::Unwritable { path, source });
+        }
+        make_private_directory(&path)?;
+        self.close_sessions_dir().map(drop)
+    }
+
+    /// Sees to it that nobody else has a right on `sessions/`; `false` if it is not there. A home that was copied without
+    /// its modes has it open: its files have modes of their own, so that nothing of them was shown.
+    fn close_sessions_dir(&self) -> Result<bool, HomeError> {
+        let path = self.sessions_dir();
+        let metadata = match path.metadata() {
+            Ok(metadata) => metadata,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            Err(source) => return Err(HomeError::Unreadable { path, source }),
+        };
+        if let Err(open) = refuse_open_mode(&path, &metadata, DIRECTORY_MODE) {
+            if metadata.uid() != own_uid() || !metadata.is_dir() {
+                return Err(open);
+            }
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(DIRECTORY_MODE))
+                .map_err(|_| open)?;
+            let mode = metadata.mode() & 0o7777;
+            log::warn!(
+                "{} was open to other users (mode {mode:04o}) and is closed to them now",
+                path.display()
+            );
+        }
+        Ok(true)
+    }
+}
+
+fn parse(bytes: &[u8], server: &str, username: &str) -> Option<KeptSession> {
+    let stored: Stored = serde_json::from_slice(bytes).ok()?;
+    let token = Zeroizing::new(stored.token);
+    if stored.server != server || stored.username != username {
+        return None;
+    }
+    let certificate = match stored.certificate_sha256 {
+        Some(hex) => Some(from_hex(&hex)?),
+        None => None,
+    };
+    let (expires_at_secs, password_check) = (stored.expires_at_secs, stored.password_check);
+    Some(KeptSession { token, expires_at_secs, certificate, password_check })
 }
 
 /// Always 64 characters, whatever the two are: SHA-256 of the server's length, the server and the user. The length
@@ -122,6 +194,7 @@ struct StoredRef<'a> {
     username: &'a str,
     expires_at_secs: u64,
     certificate_sha256: Option<String>,
+    password_check: Option<&'a str>,
     token: &'a str,
 }
 
@@ -131,6 +204,9 @@ struct Stored {
     username: String,
     expires_at_secs: u64,
     certificate_sha256: Option<String>,
+    // Files of earlier versions have none.
+    #[serde(default)]
+    password_check: Option<String>,
     token: String,
 }
 
@@ -146,7 +222,12 @@ mod tests {
             token: Zeroizing::new(token.to_owned()),
             expires_at_secs: 3600,
             certificate: Some([7; 32]),
+            password_check: None,
         }
+    }
+
+    fn load(home: &Home) -> Option<KeptSession> {
+        home.load_session("s", "u").unwrap()
     }
 
     fn only_file(home: &Home) -> PathBuf {
@@ -160,13 +241,14 @@ mod tests {
     fn a_kept_session_comes_back_as_it_was_until_it_is_forgotten() {
         let directory = tempfile::tempdir().unwrap();
         let home = Home::at(directory.path());
-        assert_eq!(home.load_session("localhost:3000", "test1"), None);
-        for kept in [session("abc"), KeptSession { certificate: None, ..session("def") }] {
+        assert_eq!(home.load_session("localhost:3000", "test1").unwrap(), None);
+        let checked = KeptSession { password_check: Some("$2b$".to_owned()), ..session("ghi") };
+        for kept in [session("abc"), KeptSession { certificate: None, ..session("def") }, checked] {
             home.keep_session("localhost:3000", "test1", &kept).unwrap();
-            assert_eq!(home.load_session("localhost:3000", "test1"), Some(kept));
+            assert_eq!(home.load_session("localhost:3000", "test1").unwrap(), Some(kept));
         }
         home.forget_session("localhost:3000", "test1").unwrap();
-        assert_eq!(home.load_session("localhost:3000", "test1"), None);
+        assert_eq!(home.load_session("localhost:3000", "test1").unwrap(), None);
         home.forget_session("localhost:3000", "test1").unwrap();
     }
 
@@ -179,7 +261,7 @@ mod tests {
             home.keep_session(server, user, &session(&index.to_string())).unwrap();
         }
         for (index, (server, user)) in pairs.iter().enumerate() {
-            assert_eq!(*home.load_session(server, user).unwrap().token, index.to_string());
+            assert_eq!(*home.load_session(server, user).unwrap().unwrap().token, index.to_string());
         }
     }
 
@@ -216,25 +298,50 @@ mod tests {
         ];
         for content in damaged {
             std::fs::write(&file, &content).unwrap();
-            assert_eq!(home.load_session("s", "u"), None, "{content}");
+            assert_eq!(load(&home), None, "{content}");
         }
         std::fs::write(&file, &good).unwrap();
-        assert!(home.load_session("s", "u").is_some());
+        assert!(load(&home).is_some());
     }
 
     #[test]
-    fn a_file_or_directory_open_to_others_counts_as_none() {
+    fn a_file_open_to_others_is_refused() {
         let directory = tempfile::tempdir().unwrap();
         let home = Home::at(directory.path());
         home.keep_session("s", "u", &session("t")).unwrap();
-        let set_mode = |path: PathBuf, mode| {
-            std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+        let file = only_file(&home);
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o644)).unwrap();
+        let error = home.load_session("s", "u").unwrap_err();
+        assert!(matches!(error, HomeError::TooOpen { path, mode: 0o644, .. } if path == file));
+    }
+
+    #[test]
+    fn a_directory_of_ones_own_that_is_open_to_others_is_closed() {
+        let directory = tempfile::tempdir().unwrap();
+        let home = Home::at(directory.path());
+        home.keep_session("s", "u", &session("t")).unwrap();
+        let mode = || std::fs::metadata(home.sessions_dir()).unwrap().permissions().mode() & 0o7777;
+        let open = || {
+            let permissions = std::fs::Permissions::from_mode(0o755);
+            std::fs::set_permissions(home.sessions_dir(), permissions).unwrap();
         };
-        set_mode(only_file(&home), 0o644);
-        assert_eq!(home.load_session("s", "u"), None);
-        set_mode(only_file(&home), 0o600);
-        set_mode(home.sessions_dir(), 0o755);
-        assert_eq!(home.load_session("s", "u"), None);
+        open();
+        assert!(load(&home).is_some());
+        assert_eq!(mode(), 0o700);
+        open();
+        home.keep_session("s", "u", &session("t")).unwrap();
+        assert_eq!(mode(), 0o700);
+    }
+
+    #[test]
+    fn a_file_of_a_version_that_knew_no_password_check_is_read() {
+        let directory = tempfile::tempdir().unwrap();
+        let home = Home::at(directory.path());
+        home.keep_session("s", "u", &session("t")).unwrap();
+        let file = only_file(&home);
+        let text = std::fs::read_to_string(&file).unwrap();
+        std::fs::write(&file, text.replace(r#""password_check":null,"#, "")).unwrap();
+        assert_eq!(load(&home), Some(session("t")));
     }
 
     #[test]

@@ -181,11 +181,22 @@ pub trait InboxBackend: Send + Sync + 'static {
     /// Waits for the reply to a request that was put, however often it was put and however many wait.
     fn reply_to(&self, user: &str, id: MessageId) -> Pending<'_, Result<Arc<str>, NoReply>>;
 
+    /// Whether somebody waits for the reply to this request at the moment.
+    fn is_awaited(&self, taken: &Taken) -> bool;
+
     /// How long the text of a reply may be, in bytes.
     fn reply_bytes_max(&self) -> usize;
 
     /// Refuses everything from now on; what is in stays there to be taken.
     fn close(&self);
+
+    /// How many messages wait to be taken. Those that were taken and not yet acknowledged are not among them.
+    fn waiting(&self) -> Pending<'_, u64>;
+
+    /// Ends the inbox: closes it, hands nothing out any more, and returns when all that was asked for before is done and
+    /// what it keeps is written. Returns how many messages were still [`waiting`](InboxBackend::waiting): what is only in
+    /// memory ends with it. Whoever waits for messages gets none, whoever waits for a reply hears that there is none now.
+    fn finish(&self) -> Pending<'_, u64>;
 }
 
 /// An answer that is there, or one to be waited for. The first costs no allocation, which is the usual case.

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use ipc_protocol::{Fingerprint, MessageId, to_body};
+use ipc_protocol::{Fingerprint, JsonError, MessageId, check_body, to_body};
 use serde::{Deserialize, Serialize};
 
 use crate::{AckError, InboxBackend, Taken};
@@ -35,6 +35,10 @@ pub enum ReplyError {
     /// The reply is not a JSON object. The sender is told that there is none.
     #[error(transparent)]
     Body(#[from] ipc_protocol::BodyError),
+    /// The reply breaks the protocol's rules for JSON, which only its whole text shows: a member name given twice, more than
+    /// 127 levels; of raw JSON also numbers and escapes. The sender is told that there is none.
+    #[error("the reply breaks the protocol's rules for JSON: it has {0}")]
+    Rules(#[source] JsonError),
     /// The reply is too long. The sender is told that there is none.
     #[error("the reply has {bytes} bytes of JSON, {bytes_max} may be sent")]
     TooLarge {
@@ -91,6 +95,17 @@ impl Delivery {
         self.taken.message.wants_reply
     }
 
+    /// Whether somebody waits for the reply at this moment. Whoever stopped may come again under the same id, so that a
+    /// request nobody has waited for is given up only after a while. `false` for a message that is no request.
+    pub fn is_awaited(&self) -> bool {
+        self.wants_reply() && self.backend.is_awaited(&self.taken)
+    }
+
+    /// How long the text of a reply may be, in bytes.
+    pub fn reply_bytes_max(&self) -> usize {
+        self.backend.reply_bytes_max()
+    }
+
     /// How often it was handed out before, as far as that is known. Anything but 0 means that somebody may have dealt
     /// with it already, in part or in full.
     pub fn redeliveries(&self) -> u32 {
@@ -127,6 +142,8 @@ impl Delivery {
         if bytes > bytes_max {
             return Err(ReplyError::TooLarge { bytes, bytes_max });
         }
+        // What only a whole text shows the client would refuse, and take for the fault of a server that is none of ours.
+        check_body(&body).map_err(ReplyError::Rules)?;
         self.is_settled = true;
         Ok(self.backend.reply(&self.taken, body.into()).await?)
     }

@@ -104,6 +104,21 @@ impl Inbox {
     pub fn close(&self) {
         self.backend.close();
     }
+
+    /// How many messages wait to be taken: what an inbox in memory would lose if the process ended now. Those that were
+    /// taken and not yet acknowledged are not among them; a durable inbox hands those out again after a restart.
+    pub async fn waiting(&self) -> u64 {
+        self.backend.waiting().await
+    }
+
+    /// Ends the inbox, for a program that is about to end: nothing is taken in or handed out any more. Returns when every
+    /// acknowledgement that was begun before is done and, if the inbox is durable, its file is written up and closed; then
+    /// another may open it. Returns how many messages were still [`waiting`](Inbox::waiting): a durable inbox keeps them,
+    /// one in memory has lost them. Deliveries that are still out can be neither acknowledged nor replied to after it; a
+    /// durable inbox hands them out again when it is opened the next time. A second call has nothing to do and returns 0.
+    pub async fn finish(&self) -> u64 {
+        self.backend.finish().await
+    }
 }
 
 /// Which inbox a server uses: one that is there, or a durable one that it opens in its home.

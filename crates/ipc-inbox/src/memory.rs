@@ -350,6 +350,10 @@ impl InboxBackend for Memory {
         self.replies.wait(user, id)
     }
 
+    fn is_awaited(&self, taken: &Taken) -> bool {
+        self.replies.is_awaited(&taken.message.user, taken.message.id)
+    }
+
     fn reply_bytes_max(&self) -> usize {
         self.reply_bytes_max
     }
@@ -359,6 +363,17 @@ impl InboxBackend for Memory {
         state.is_open = false;
         self.room.close();
         self.arrived.close();
+    }
+
+    fn waiting(&self) -> Pending<'_, u64> {
+        Pending::ready(self.state().waiting.len() as u64)
+    }
+
+    fn finish(&self) -> Pending<'_, u64> {
+        self.close();
+        let lost = std::mem::take(&mut self.state().waiting);
+        self.replies.end_all_waits(NoReply::NotGiven);
+        Pending::ready(lost.len() as u64)
     }
 }
 

@@ -70,6 +70,14 @@ impl Replies {
         })
     }
 
+    /// Whether somebody waits for the reply to a request.
+    pub(crate) fn is_awaited(&self, user: &Arc<str>, id: MessageId) -> bool {
+        match self.state().requests.get(&(Arc::clone(user), id)) {
+            Some(Slot::Waiting(waiting)) => waiting.iter().any(|sender| !sender.is_closed()),
+            _ => false,
+        }
+    }
+
     /// Gives everybody who waits the reply, and keeps it. Only the first counts.
     pub(crate) fn settle(&self, user: &Arc<str>, id: MessageId, reply: Reply, now: Instant) {
         let request = (Arc::clone(user), id);
@@ -103,6 +111,21 @@ impl Replies {
             for sender in waiting {
                 let _gone = sender.send(Err(reason));
             }
+        }
+    }
+
+    /// Tells everybody who waits for any reply that there is none now.
+    pub(crate) fn end_all_waits(&self, reason: NoReply) {
+        let mut ended = Vec::new();
+        self.state().requests.retain(|_, slot| match slot {
+            Slot::Waiting(waiting) => {
+                ended.append(waiting);
+                false
+            }
+            Slot::Settled(_) => true,
+        });
+        for sender in ended {
+            let _gone = sender.send(Err(reason));
         }
     }
 
@@ -194,6 +217,23 @@ mod tests {
         replies.settle(&user, id(1), reply("{}"), now);
         replies.end_wait(&user, id(1), NoReply::NotGiven);
         assert_eq!(block_on(replies.wait("a", id(1))), reply("{}"));
+    }
+
+    #[test]
+    fn a_request_is_awaited_as_long_as_somebody_waits() {
+        let (replies, user) = (Replies::new(KEPT, 10), Arc::from("a"));
+        replies.expect(&user, id(1));
+        assert!(!replies.is_awaited(&user, id(1)));
+        let (first, second) = (replies.wait("a", id(1)), replies.wait("a", id(1)));
+        drop(first);
+        assert!(replies.is_awaited(&user, id(1)));
+        drop(second);
+        assert!(!replies.is_awaited(&user, id(1)));
+        let third = replies.wait("a", id(1));
+        assert!(replies.is_awaited(&user, id(1)), "one who comes again");
+        replies.settle(&user, id(1), reply("{}"), Instant::now());
+        assert!(!replies.is_awaited(&user, id(1)));
+        drop(third);
     }
 
     #[test]

@@ -67,6 +67,18 @@ pub fn check_json(text: &[u8]) -> Result<&str, JsonError> {
     Ok(text)
 }
 
+/// Checks a JSON text that is to be the body of a frame: the rules are those of [`check_json`], with one level less.
+///
+/// # Errors
+/// The first [`JsonError`] in it.
+pub fn check_body(text: &str) -> Result<(), JsonError> {
+    let mut scanner = Scanner::new(text);
+    scanner.skip_space();
+    // The frame around it is the first level.
+    scanner.value(2)?;
+    scanner.end()
+}
+
 /// Goes through a checked JSON array of objects once. `member` is handed each member of an object together with what was gathered
 /// of that object so far, `end` what was gathered of it in the end; `None` for an element that is no object. It ends early where
 /// `end` says that no further one is wanted.
@@ -135,6 +147,17 @@ mod tests {
         ] {
             assert_eq!(refusal(text), None, "{text}");
         }
+    }
+
+    #[test]
+    fn a_body_has_one_level_less_than_a_text() {
+        let nested = |levels: usize| format!("{}{}", "[".repeat(levels), "]".repeat(levels));
+        assert!(check_json(nested(DEPTH_MAX).as_bytes()).is_ok());
+        assert!(check_body(&nested(DEPTH_MAX - 1)).is_ok());
+        assert_eq!(check_body(&nested(DEPTH_MAX)).unwrap_err().kind, JsonErrorKind::TooDeep);
+        assert_eq!(check_body("{\"a\":1,\"a\":2}").unwrap_err().kind, JsonErrorKind::DuplicateName);
+        assert_eq!(check_body(" {} {}").unwrap_err().kind, JsonErrorKind::Syntax);
+        assert!(check_body(" {\"a\":1}\n").is_ok());
     }
 
     #[test]

@@ -41,7 +41,7 @@ pub use batch::{BATCH_MESSAGES_MAX_DEFAULT, BatchEntry, BatchOutcome, BatchReply
 pub use body::{BodyError, to_body};
 pub use fingerprint::Fingerprint;
 pub use frame::{Frame, FrameError, FrameHead, REPLY_ADDRESS, write_frame, write_frame_around};
-pub use json::{DEPTH_MAX, JsonError, JsonErrorKind, NAMES_MAX, check_json};
+pub use json::{DEPTH_MAX, JsonError, JsonErrorKind, NAMES_MAX, check_body, check_json};
 pub use message_id::{MessageId, MessageIdError};
 pub use problem::{Problem, ProblemCode, Remedy};
 pub use route::Route;

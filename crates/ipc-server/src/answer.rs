@@ -14,6 +14,8 @@ use log::Level;
 use crate::log_limit::{Kind, LogLimit, shown};
 use crate::state::State;
 
+use crate::reply_body::ReplyBody;
+
 /// Characters of a path that the log gets.
 const SHORT_CHARS: usize = 200;
 
@@ -112,7 +114,7 @@ pub(crate) fn mark_duplicate(response: &mut HttpResponse) {
 }
 
 /// The answer 200 with an envelope.
-pub(crate) fn envelope(envelope: Vec<u8>, is_raw: bool) -> HttpResponse {
+pub(crate) fn envelope(envelope: ReplyBody, is_raw: bool) -> HttpResponse {
     let content_type = if is_raw { RAW_ENVELOPE_TYPE } else { "text/plain; charset=utf-8" };
     HttpResponse::Ok().content_type(content_type).body(envelope)
 }

@@ -43,6 +43,11 @@ impl Server {
         self.server.inbox()
     }
 
+    /// See [`Server::begin_stop`](crate::Server::begin_stop).
+    pub fn begin_stop(&self) {
+        self.server.begin_stop();
+    }
+
     /// See [`Server::stop`](crate::Server::stop).
     pub fn stop(&self) {
         futures_executor::block_on(self.server.stop());

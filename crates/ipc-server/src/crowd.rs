@@ -103,6 +103,7 @@ mod tests {
 
     use super::*;
     use crate::deadline::Times;
+    use crate::framing::BodyLength;
 
     fn watch() -> Rc<Watch> {
         let time = Duration::from_secs(10);
@@ -116,11 +117,11 @@ mod tests {
         let mut members = Vec::new();
         for watch in &watches {
             tokio::time::advance(Duration::from_secs(1)).await;
-            watch.request_begins(false);
+            watch.request_begins(BodyLength::None, false);
             watch.answered();
             members.push(crowd.join(watch).unwrap());
         }
-        watches[0].request_begins(false);
+        watches[0].request_begins(BodyLength::None, false);
         let newcomer = watch();
         members.push(crowd.join(&newcomer).unwrap());
         assert!(watches[1].turn().is_none(), "the first is busy, the second was idle before the third");
@@ -137,7 +138,7 @@ mod tests {
         let crowd = Crowd::new(1);
         let busy = watch();
         let _member = crowd.join(&busy).unwrap();
-        busy.request_begins(true);
+        busy.request_begins(BodyLength::Chunked, false);
         assert!(crowd.join(&watch()).is_none());
     }
 

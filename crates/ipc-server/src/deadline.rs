@@ -4,17 +4,20 @@
 //! `http` puts each connection's stream into a [`Timed`]; the requests on it tell its [`Watch`] what they are doing.
 //! actix-http has time limits too, but the one for heads holds for the first request of a connection only, the one for
 //! idleness ends with the first byte that comes, and a chunked body that nobody reads is swallowed for ever. Nothing
-//! here knows HTTP: it is told when a request begins and ends.
+//! here knows HTTP: it is told when a request begins and ends. Which bytes belong to a request, `gate` knows.
 
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until};
+
+use crate::framing::BodyLength;
+use crate::gate::{Gate, GatedStream};
 
 /// The limits.
 #[derive(Clone, Copy, Debug)]
@@ -35,7 +38,10 @@ pub(crate) struct Times {
 pub(crate) struct Watch {
     times: Times,
     phase: Cell<Phase>,
+    gate: Rc<Gate>,
     has_unread_body: Cell<bool>,
+    /// The request under way is the last of its connection.
+    is_last: Cell<bool>,
     /// The connection's task, to be woken when somebody else ends the connection.
     task: RefCell<Option<Waker>>,
 }
@@ -48,8 +54,9 @@ enum Phase {
     Head(Instant),
     /// A request is under way: the limits of its body and of its handler hold.
     Request,
-    /// The answer is given, what comes is dropped. Until then it may.
-    Closing(Instant),
+    /// The last answer is given, what comes is discarded. Until then it may; the time begins when the peer has the
+    /// answer.
+    Closing(Option<Instant>),
     /// Nothing more is read.
     Closed,
 }
@@ -59,15 +66,24 @@ impl Watch {
         Rc::new(Watch {
             phase: Cell::new(Phase::Idle(Instant::now() + times.idle)),
             times,
+            gate: Gate::new(),
             has_unread_body: Cell::new(false),
+            is_last: Cell::new(false),
             task: RefCell::new(None),
         })
     }
 
-    /// A head is complete.
-    pub(crate) fn request_begins(&self, has_body: bool) {
+    /// Whether the target of the request that is about to begin has a fragment.
+    pub(crate) fn has_fragment(&self) -> bool {
+        self.gate.has_fragment()
+    }
+
+    /// A head is complete, and says how long the body is and whether the request is the last of its connection.
+    pub(crate) fn request_begins(&self, length: BodyLength, is_last: bool) {
         self.phase.set(Phase::Request);
-        self.has_unread_body.set(has_body);
+        self.has_unread_body.set(!matches!(length, BodyLength::None | BodyLength::Bytes(0)));
+        self.is_last.set(is_last);
+        self.gate.request_begins(length);
     }
 
     /// The body of the request was read to its end.
@@ -75,20 +91,23 @@ impl Watch {
         self.has_unread_body.set(false);
     }
 
-    /// There is an answer. Returns whether the connection may be kept: not if the request's body was left unread.
+    /// There is an answer. Returns whether the connection may be kept: not if the request was to be its last, or its body
+    /// was left unread. Where not, this is the last answer (RFC 9112, section 9.6).
     pub(crate) fn answered(&self) -> bool {
-        let is_kept = !self.has_unread_body.get();
+        let is_kept = !self.has_unread_body.get() && !self.is_last.get();
         if is_kept {
             self.phase.set(Phase::Idle(Instant::now() + self.times.idle));
+            self.gate.next_request();
         } else {
             self.close_soon();
         }
         is_kept
     }
 
-    /// No further request is taken; what still comes is dropped for a while, so that the peer gets to read its answer.
+    /// No further request is taken; what still comes is discarded for a while, so that the peer gets to read its answer.
     pub(crate) fn close_soon(&self) {
-        self.phase.set(Phase::Closing(Instant::now() + self.times.linger));
+        self.phase.set(Phase::Closing(None));
+        self.gate.discard();
     }
 
     /// Whose turn it is to make room for another, the least first: the connection that has been idle longest, then the
@@ -103,7 +122,7 @@ impl Watch {
 
     /// Ends the connection at once.
     pub(crate) fn close_now(&self) {
-        self.phase.set(Phase::Closing(Instant::now()));
+        self.phase.set(Phase::Closing(Some(Instant::now())));
         if let Some(task) = self.task.borrow().as_ref() {
             task.wake_by_ref();
         }
@@ -111,8 +130,8 @@ impl Watch {
 
     fn deadline(&self) -> Option<Instant> {
         match self.phase.get() {
-            Phase::Idle(until) | Phase::Head(until) | Phase::Closing(until) => Some(until),
-            Phase::Request | Phase::Closed => None,
+            Phase::Idle(until) | Phase::Head(until) | Phase::Closing(Some(until)) => Some(until),
+            Phase::Request | Phase::Closing(None) | Phase::Closed => None,
         }
     }
 
@@ -120,8 +139,8 @@ impl Watch {
     fn is_over(&self) -> bool {
         match self.phase.get() {
             // What is idle is not late with the first byte there.
-            Phase::Idle(_) | Phase::Request => false,
-            Phase::Head(until) | Phase::Closing(until) => Instant::now() >= until,
+            Phase::Idle(_) | Phase::Request | Phase::Closing(None) => false,
+            Phase::Head(until) | Phase::Closing(Some(until)) => Instant::now() >= until,
             Phase::Closed => true,
         }
     }
@@ -129,6 +148,13 @@ impl Watch {
     fn bytes_came(&self) {
         if let Phase::Idle(_) = self.phase.get() {
             self.phase.set(Phase::Head(Instant::now() + self.times.head));
+        }
+    }
+
+    /// The peer has all of the answer.
+    fn answer_is_taken(&self) {
+        if let Phase::Closing(None) = self.phase.get() {
+            self.phase.set(Phase::Closing(Some(Instant::now() + self.times.linger)));
         }
     }
 
@@ -146,13 +172,15 @@ impl Watch {
 /// has moved, it is set to that: a busy connection pays for a timer every few seconds and not for each request.
 #[derive(Debug)]
 pub(crate) struct Timed<S, G> {
-    stream: S,
+    stream: GatedStream<S>,
     watch: Rc<Watch>,
     timer: Pin<Box<Sleep>>,
     /// When the timer will fire; `None` once it has.
     timer_at: Option<Instant>,
     /// When an answer that the peer does not take is given up.
     answer_until: Option<Instant>,
+    /// The peer was told that nothing more comes from here.
+    is_shut: bool,
     /// Dropped with the connection.
     _guard: G,
 }
@@ -161,17 +189,18 @@ impl<S, G> Timed<S, G> {
     pub(crate) fn new(stream: S, watch: Rc<Watch>, guard: G) -> Self {
         let at = Instant::now() + watch.times.idle;
         Timed {
-            stream,
+            stream: GatedStream::new(stream, Rc::clone(&watch.gate)),
             watch,
             timer: Box::pin(sleep_until(at)),
             timer_at: Some(at),
             answer_until: None,
+            is_shut: false,
             _guard: guard,
         }
     }
 
     pub(crate) fn stream(&self) -> &S {
-        &self.stream
+        self.stream.get_ref()
     }
 
     pub(crate) fn watch(&self) -> &Rc<Watch> {
@@ -246,7 +275,7 @@ impl<S: AsyncRead + Unpin, G: Unpin> AsyncRead for Timed<S, G> {
     }
 }
 
-impl<S: AsyncWrite + Unpin, G: Unpin> AsyncWrite for Timed<S, G> {
+impl<S: AsyncRead + AsyncWrite + Unpin, G: Unpin> AsyncWrite for Timed<S, G> {
     fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let result = Pin::new(&mut this.stream).poll_write(context, buffer);
@@ -261,6 +290,7 @@ impl<S: AsyncWrite + Unpin, G: Unpin> AsyncWrite for Timed<S, G> {
                 // Reading has waited for this.
                 context.waker().wake_by_ref();
             }
+            this.watch.answer_is_taken();
             // An answer is flushed before the next read: the limit that begins with it needs its timer.
             if this.poll_passed(context).is_ready() {
                 this.watch.phase.set(Phase::Closed);
@@ -270,10 +300,35 @@ impl<S: AsyncWrite + Unpin, G: Unpin> AsyncWrite for Timed<S, G> {
         this.written(result, context)
     }
 
+    /// Closes the writing side, then waits for the peer to close its own, where bytes came that nobody read: the system
+    /// would answer those with a reset, which may take away the last answer (RFC 9112, section 9.6).
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        let result = Pin::new(&mut this.stream).poll_shutdown(context);
-        this.written(result, context)
+        if !this.is_shut {
+            let result = Pin::new(&mut this.stream).poll_shutdown(context);
+            ready!(this.written(result, context))?;
+            this.is_shut = true;
+            match this.watch.phase.get() {
+                Phase::Closed => (),
+                Phase::Closing(_) => this.watch.answer_is_taken(),
+                _ if this.stream.has_unread(context) => {
+                    this.watch.close_soon();
+                    this.watch.answer_is_taken();
+                }
+                _ => this.watch.phase.set(Phase::Closed),
+            }
+        }
+        let mut space = [0; 1024];
+        while !this.watch.is_over() {
+            let read = Pin::new(&mut this.stream).poll_read(context, &mut ReadBuf::new(&mut space));
+            let is_waiting = read.is_pending();
+            if !is_waiting || this.poll_passed(context).is_ready() {
+                this.watch.phase.set(Phase::Closed);
+            } else {
+                return Poll::Pending;
+            }
+        }
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -334,7 +389,7 @@ mod tests {
             for _ in 0..earlier_requests {
                 peer.write_all(b"head").await.unwrap();
                 assert_eq!(stream.read(&mut [0; 64]).await.unwrap(), 4);
-                watch.request_begins(false);
+                watch.request_begins(BodyLength::None, false);
                 tokio::time::advance(Duration::from_secs(20)).await;
                 assert!(watch.answered());
                 stream.write_all(b"answer").await.unwrap();
@@ -352,7 +407,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_single_byte_of_a_later_head_is_cut_off_too() {
         let (mut stream, watch, mut peer) = connected();
-        watch.request_begins(false);
+        watch.request_begins(BodyLength::None, false);
         watch.answered();
         peer.write_all(b"G").await.unwrap();
         assert!(about(until_the_end(&mut stream).await, 5));
@@ -361,7 +416,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_request_under_way_has_no_limit_here() {
         let (mut stream, watch, mut peer) = connected();
-        watch.request_begins(true);
+        watch.request_begins(BodyLength::Bytes(1 << 20), false);
         let late = async {
             tokio::time::sleep(Duration::from_secs(1000)).await;
             peer.write_all(b"late").await.unwrap();
@@ -376,7 +431,7 @@ mod tests {
     async fn a_body_that_was_left_unread_is_dropped_for_a_while_and_no_longer_however_it_comes() {
         for is_dripped in [false, true] {
             let (mut stream, watch, mut peer) = connected();
-            watch.request_begins(true);
+            watch.request_begins(BodyLength::Bytes(1 << 20), false);
             assert!(!watch.answered(), "such a connection is not kept");
             stream.flush().await.unwrap();
             tokio::select! {
@@ -394,8 +449,9 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_flood_after_an_answer_ends_too() {
         let (mut stream, watch, mut peer) = connected();
-        watch.request_begins(true);
+        watch.request_begins(BodyLength::Bytes(1 << 20), false);
         watch.answered();
+        stream.flush().await.unwrap();
         let flood = async {
             // There is always something to read; the clock goes on by the second.
             while peer.write_all(&[0; 64]).await.is_ok() {
@@ -411,7 +467,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_body_that_was_read_to_its_end_keeps_the_connection() {
         let (_stream, watch, _peer) = connected();
-        watch.request_begins(true);
+        watch.request_begins(BodyLength::Bytes(1 << 20), false);
         watch.body_is_read();
         assert!(watch.answered());
         assert!(watch.turn().is_some());
@@ -425,7 +481,7 @@ mod tests {
         let mut first = ReadBuf::new(&mut buffer);
         poll_fn(|context| {
             assert!(Pin::new(&mut stream).poll_read(context, &mut first).is_pending());
-            watch.request_begins(true);
+            watch.request_begins(BodyLength::Bytes(1 << 20), false);
             watch.answered();
             assert!(Pin::new(&mut stream).poll_flush(context).is_ready());
             Poll::Ready(())
@@ -438,7 +494,7 @@ mod tests {
     async fn an_answer_that_is_not_taken_is_given_up_whole_or_in_drips() {
         for takes_a_byte_a_second in [false, true] {
             let (mut stream, watch, mut peer) = connected();
-            watch.request_begins(false);
+            watch.request_begins(BodyLength::None, false);
             watch.answered();
             let start = Instant::now();
             let error = tokio::select! {
@@ -479,6 +535,45 @@ mod tests {
         assert_eq!(stream.read(&mut buffer).await.unwrap(), 4);
     }
 
+    /// How long it takes until the server has closed the connection.
+    async fn until_closed(stream: &mut Timed<DuplexStream, ()>) -> Duration {
+        let start = Instant::now();
+        stream.shutdown().await.unwrap();
+        start.elapsed()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_last_answer_is_followed_by_a_wait_for_the_peers_end_and_no_longer_than_the_limit() {
+        for peer_closes in [true, false] {
+            let (mut stream, watch, mut peer) = connected();
+            watch.request_begins(BodyLength::None, true);
+            assert!(!watch.answered(), "the request asked for the end");
+            stream.flush().await.unwrap();
+            peer.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
+            let (time, ()) = tokio::join!(until_closed(&mut stream), async {
+                tokio::time::sleep(Duration::from_millis(300)).await;
+                if peer_closes {
+                    peer.shutdown().await.unwrap();
+                }
+            });
+            let expected = if peer_closes { 300 } else { 1000 };
+            assert!(time.as_millis().abs_diff(expected) < 10, "{time:?}");
+            assert_eq!(stream.read(&mut [0; 64]).await.unwrap(), 0, "what came behind it is not read");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_idle_connection_is_closed_at_once_unless_something_came_that_nobody_read() {
+        for comes in [false, true] {
+            let (mut stream, _watch, mut peer) = connected();
+            if comes {
+                peer.write_all(b"GET").await.unwrap();
+            }
+            let time = until_closed(&mut stream).await;
+            assert!(about(time, u64::from(comes)), "{time:?}");
+        }
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_connection_that_is_closed_by_another_ends_at_once() {
         let (mut stream, watch, _peer) = connected();
@@ -506,7 +601,7 @@ mod tests {
                 Poll::Ready(())
             })
             .await;
-            watch.request_begins(false);
+            watch.request_begins(BodyLength::None, false);
             watch.answered();
             stream.flush().await.unwrap();
             set += u32::from(stream.timer_at != timer_at);

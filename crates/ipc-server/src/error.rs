@@ -45,6 +45,26 @@ pub enum StartError {
         /// What is wrong with it.
         reason: String,
     },
+    /// The certificate has expired: no client would connect.
+    #[error("the certificate `{name}` expired on {end}; this host's clock shows {now}")]
+    CertificateEnded {
+        /// The peer name.
+        name: String,
+        /// When it ended.
+        end: String,
+        /// What the clock shows.
+        now: String,
+    },
+    /// The certificate is not good yet: no client would connect.
+    #[error("the certificate `{name}` is good from {from} on; this host's clock shows {now}")]
+    CertificateNotYetGood {
+        /// The peer name.
+        name: String,
+        /// When it begins.
+        from: String,
+        /// What the clock shows.
+        now: String,
+    },
     /// The address is none, or its host name does not resolve.
     #[error("{address:?} is no address to listen on: {source}")]
     Address {
@@ -108,6 +128,12 @@ impl StartError {
             StartError::Certificate { name, .. } => {
                 Some(format!("make it anew with web-ipc --certs --name {name} --force"))
             }
+            StartError::CertificateEnded { name, .. } => {
+                Some(format!("make it anew with web-ipc --certs --name {name} --force"))
+            }
+            StartError::CertificateNotYetGood { name, .. } => Some(format!(
+                "set the clock of this host; if it is right, make the certificate anew with web-ipc --certs --name {name} --force"
+            )),
             StartError::Inbox(OpenError::InUse { .. }) => {
                 Some("stop the other server, or give this one another home".into())
             }

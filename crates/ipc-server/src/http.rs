@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use actix_http::body::BoxBody;
 use actix_http::error::{DispatchError, ParseError};
-use actix_http::{ConnectionType, HttpService, KeepAlive, Payload, Request, Response};
+use actix_http::{ConnectionType, HttpService, KeepAlive, Request, Response};
 use actix_server::GracefulShutdownSignal;
 use actix_service::{
     Service as _, ServiceFactory, ServiceFactoryExt as _, apply_fn_factory, fn_service, map_config,
@@ -20,7 +20,7 @@ use actix_service::{
 use actix_web::dev::{AppConfig, Extensions, ServiceRequest};
 use actix_web::rt::net::TcpStream;
 use actix_web::{App, web};
-use futures_util::future::{Either, ready};
+use futures_util::future::{self, Either};
 use log::Level;
 use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -32,6 +32,8 @@ use crate::deadline::{Timed, Times, Watch};
 use crate::handshake::Acceptor;
 use crate::log_limit::{Kind, LogLimit, shown};
 use crate::peer::{Peer, note_certificate};
+use crate::request_body;
+use crate::request_head;
 use crate::routes;
 use crate::session::LastSession;
 use crate::state::State;
@@ -43,8 +45,12 @@ const SERVICE: &str = "web-ipc";
 /// sends is dropped before.
 pub(crate) const DISCONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
+/// How many connections are taken for which there may be no place, so that whoever makes room for them is found. They have files of
+/// their own, see `open_files`.
+const AHEAD_MAX: usize = 64;
+
 /// actix-server takes no more workers than this.
-const WORKERS_MAX: usize = 512;
+pub(crate) const WORKERS_MAX: usize = 512;
 
 /// What the HTTP side of a server may use, see the setters of [`ServerBuilder`](crate::ServerBuilder).
 #[derive(Clone, Copy, Debug)]
@@ -67,14 +73,16 @@ pub(crate) fn serve(
     settings: Settings,
     state: &web::Data<State>,
 ) -> io::Result<actix_server::Server> {
-    let workers = settings.workers.clamp(1, WORKERS_MAX);
+    let workers = settings.workers;
     let connections_max = settings.connections_max.div_ceil(workers);
     let handshakes_max = settings.handshakes_max.div_ceil(workers);
     let stop_secs = settings.stop_timeout.as_secs() + u64::from(settings.stop_timeout.subsec_nanos() > 0);
     let builder = actix_server::Server::build()
         .workers(workers)
         // Above the limits here, which choose who has to go. At its own, actix-server takes nobody.
-        .max_concurrent_connections(connections_max.saturating_add(handshakes_max).saturating_mul(2))
+        .max_concurrent_connections(
+            connections_max.saturating_add(handshakes_max).saturating_add(AHEAD_MAX / workers),
+        )
         .shutdown_timeout(stop_secs)
         // Signals are the application's.
         .disable_signals();
@@ -110,7 +118,7 @@ pub(crate) fn serve(
                 http1(|_: &TcpStream, _: &mut Extensions| (), settings, stopping.clone(), state.clone());
             fn_service(move |stream: TcpStream| {
                 let peer = prepared(&stream);
-                ready(joined(stream, &crowd, settings.times, peer, &log).map(|stream| (stream, peer)))
+                future::ready(joined(stream, &crowd, settings.times, peer, &log).map(|stream| (stream, peer)))
             })
             .and_then(http)
         })?,
@@ -164,14 +172,15 @@ fn http1<S: AsyncRead + AsyncWrite + Unpin + 'static>(
     InitError = (),
 > {
     let (gate, expectations, log) = (state.clone(), state.clone(), Arc::clone(&state.log));
-    let app = App::new().app_data(state).configure(routes::configure).wrap_fn(move |request, routes| {
-        let watch = begun(&request);
+    let app = App::new().app_data(state).configure(routes::configure).wrap_fn(move |mut request, routes| {
+        let (watch, has_fragment) = begun(&mut request);
         // In one place for all routes, those included that are none.
-        let answered = match Peer::of(request.request(), &gate.transport, Instant::now()) {
-            Ok(_) => Either::Left(routes.call(request)),
+        let peer = Peer::of(request.request(), &gate.transport, Instant::now());
+        let answered = match peer.and_then(|_| request_head::check(request.head(), has_fragment)) {
+            Ok(()) => Either::Left(routes.call(request)),
             Err(refusal) => {
                 let response = answer(request.request(), Err(refusal));
-                Either::Right(ready(Ok(request.into_response(response))))
+                Either::Right(future::ready(Ok(request.into_response(response))))
             }
         };
         async move {
@@ -193,7 +202,7 @@ fn http1<S: AsyncRead + AsyncWrite + Unpin + 'static>(
             let stopping = stopping.clone();
             async move { stopping.notified().await }
         })
-        .expect(fn_service(move |request| ready(expected(request, &expectations))))
+        .expect(fn_service(move |request| future::ready(expected(request, &expectations))))
         .on_connect_ext(move |stream: &Stream<S>, extensions: &mut Extensions| {
             extensions.insert(Rc::clone(stream.watch()));
             extensions.insert(LastSession::default());
@@ -238,13 +247,16 @@ fn note_end(error: &DispatchError, peer: Option<SocketAddr>, log: &LogLimit) {
     }
 }
 
-/// Tells the connection that a request is under way.
-fn begun(request: &ServiceRequest) -> Option<Rc<Watch>> {
+/// Tells the connection that a request is under way. Returns it, and whether the request's target has a fragment.
+fn begun(request: &mut ServiceRequest) -> (Option<Rc<Watch>>, bool) {
     let watch = request.request().conn_data::<Rc<Watch>>().cloned();
-    if let Some(watch) = &watch {
-        watch.request_begins(!matches!(request.parts().1, Payload::None));
-    }
-    watch
+    let (length, is_last) = request_body::settle(request);
+    let has_fragment = watch.as_ref().is_some_and(|watch| {
+        let has_fragment = watch.has_fragment();
+        watch.request_begins(length, is_last);
+        has_fragment
+    });
+    (watch, has_fragment)
 }
 
 /// What a client is told that asks, with `Expect: 100-continue`, whether to send its body.

@@ -18,7 +18,7 @@ use crate::budget::{Budget, Held};
 use crate::deadline::Watch;
 
 /// Bytes of a body that need none of the budget: most bodies are shorter, and so much each connection may have.
-const FREE_BYTES: usize = 64 * 1024;
+pub(crate) const FREE_BYTES: usize = 64 * 1024;
 
 /// An envelope longer than this, a message of 64 KiB and what stands around it, is opened and its JSON checked on a thread that may
 /// block: 16 MiB take milliseconds to open and, where they are full of names, 0.3 s to check, for which other connections would
@@ -255,14 +255,10 @@ fn stale_detail(sealed_at_secs: u64, now_secs: u64, freshness: Freshness) -> Str
     let (age, ahead) = (now_secs.saturating_sub(sealed_at_secs), sealed_at_secs.saturating_sub(now_secs));
     if age > 0 {
         let age_max = freshness.age_secs_max;
-        format!(
-            "the envelope was sealed {age} s ago by the server's clock, which takes {age_max} s: set both clocks"
-        )
+        format!("the envelope was sealed {age} s ago by the server's clock; {age_max} s are allowed")
     } else {
         let ahead_max = freshness.ahead_secs_max;
-        format!(
-            "the envelope was sealed {ahead} s ahead of the server's clock, which takes {ahead_max} s: set both clocks"
-        )
+        format!("the envelope was sealed {ahead} s ahead of the server's clock; {ahead_max} s are allowed")
     }
 }
 

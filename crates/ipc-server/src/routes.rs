@@ -17,6 +17,11 @@ use crate::admit::{admit, malformed, take_in, unavailable};
 use crate::answer::{
     COME_AGAIN, Refusal, accepted, answer, envelope, internal, mark_duplicate, shutting_down,
 };
+use crate::budget::Held;
+use crate::login_ids::NotNew;
+use crate::prefer;
+use crate::receive::FREE_BYTES;
+use crate::reply_body::ReplyBody;
 use crate::session::Session;
 use crate::state::{State, random_iv, unix_secs};
 
@@ -111,6 +116,11 @@ async fn log_in(
             Refusal::new(ProblemCode::TooManyAttempts, "too many logins are waiting").retry_after(COME_AGAIN)
         );
     };
+    // Before the password is looked at: a login that comes again costs its user nothing.
+    if let Err(why) = state.login_ids.remember(id, Instant::now()) {
+        attempt.withdrawn();
+        return Err(login_not_new(why));
+    }
     let version = match state.users.verify(&credentials.username, &credentials.password).await {
         Ok(version) => version,
         Err(error) => {
@@ -140,8 +150,26 @@ async fn log_in(
     sealed_reply(&body, id, is_raw, state)
 }
 
+fn login_not_new(why: NotNew) -> Refusal {
+    match why {
+        NotNew::Known => Refusal::new(
+            ProblemCode::IdReused,
+            "a login with this id was tried before: each has one of its own",
+        ),
+        NotNew::Full => {
+            Refusal::new(ProblemCode::TooManyAttempts, "too many logins were tried").retry_after(COME_AGAIN)
+        }
+    }
+}
+
 /// The answer 200 with a reply in an envelope.
 fn sealed_reply(body: &str, id: MessageId, is_raw: bool, state: &State) -> Result<HttpResponse, Refusal> {
+    let mut reservation = Held::nothing(&state.budget);
+    // Until the peer has taken it, a long reply is as much memory as a long body.
+    if body.len() > FREE_BYTES && !reservation.grow_to(body.len()) {
+        let detail = "the server has no memory for a reply as long as this at the moment";
+        return Err(Refusal::new(ProblemCode::Unavailable, detail).retry_after(COME_AGAIN));
+    }
     let mut plaintext = Zeroizing::new(Vec::new());
     write_frame(&mut plaintext, REPLY_ADDRESS, id, None, body);
     let (now_secs, iv) = (unix_secs(SystemTime::now()), random_iv().map_err(no_random_bytes)?);
@@ -150,7 +178,7 @@ fn sealed_reply(body: &str, id: MessageId, is_raw: bool, state: &State) -> Resul
     } else {
         state.envelope_keys.seal_base64url(&plaintext, now_secs, iv).into_bytes()
     };
-    Ok(envelope(token, is_raw))
+    Ok(envelope(ReplyBody::new(token, reservation), is_raw))
 }
 
 async fn submit(
@@ -194,7 +222,7 @@ async fn ask(request: &HttpRequest, payload: web::Payload, state: &State) -> Res
         .map_err(|_| {
             Refusal::new(ProblemCode::NoReplyInTime, format!("no reply within {} s", wait.as_secs()))
         })?
-        .map_err(no_reply)?;
+        .map_err(|error| if state.is_stopping() { come_again_or(error) } else { no_reply(error) })?;
     let mut response = sealed_reply(&reply, id, is_raw, state)?;
     if put == Put::Duplicate {
         mark_duplicate(&mut response);
@@ -202,13 +230,10 @@ async fn ask(request: &HttpRequest, payload: web::Payload, state: &State) -> Res
     Ok(response)
 }
 
-/// How long the caller wants to wait: `Prefer: wait=SECONDS` (RFC 7240, section 4.3).
+/// How long the caller wants to wait.
 fn reply_wait(request: &HttpRequest) -> Duration {
-    let preferences = request.headers().get_all("prefer").filter_map(|value| value.to_str().ok());
-    let wait = preferences
-        .flat_map(|value| value.split([',', ';']))
-        .find_map(|preference| preference.trim().strip_prefix("wait=")?.trim().parse().ok());
-    Duration::from_secs(wait.unwrap_or(REPLY_WAIT_SECS_DEFAULT))
+    let preferences = request.headers().get_all("prefer").map(|value| value.as_bytes());
+    Duration::from_secs(prefer::wait_secs(preferences).unwrap_or(REPLY_WAIT_SECS_DEFAULT))
 }
 
 /// Puts the messages of a batch in one step and says what became of those that were not newly accepted.
@@ -282,6 +307,11 @@ fn no_reply(error: NoReply) -> Refusal {
         }
         _ => Refusal::new(ProblemCode::ReplyForgotten, "the reply to this request is not kept any more"),
     }
+}
+
+/// Of a server that stops: a reply there may be yet, from the next one.
+fn come_again_or(error: NoReply) -> Refusal {
+    if error == NoReply::Unavailable { shutting_down() } else { no_reply(error) }
 }
 
 fn no_random_bytes(error: impl std::fmt::Display) -> Refusal {

@@ -18,12 +18,16 @@ use crate::attempts::Attempts;
 use crate::budget::Budget;
 use crate::deadline::Times;
 use crate::http::Settings;
+use crate::login_ids::LoginIds;
 use crate::logins::Logins;
+use crate::open_files::{self, Places};
 use crate::peer::Transport;
 use crate::receive::Limits;
 use crate::state::State;
+use crate::tls::{self, Tls};
 use crate::users::Users;
-use crate::{ServerBuilder, StartError, clock, http, listen, tls};
+use crate::validity::OwnCertificate;
+use crate::{ServerBuilder, StartError, clock, http, listen};
 
 /// A server that listens.
 ///
@@ -64,21 +68,28 @@ impl Server {
         self.state.durable_inbox.as_ref()
     }
 
-    /// Stops the server: no further connection is taken, requests under way are finished, then the inbox is
-    /// closed. What was accepted stays in the inbox to be taken; what is refused meanwhile is told to come again.
-    /// Returns when all of that is done, at the latest after the time set by
+    /// Stops the server: no further connection and no further message is taken, requests under way are finished, those that
+    /// wait for a reply among them, then the inbox is closed. What was accepted stays in the inbox to be taken; what is
+    /// refused meanwhile is told to come again. Returns when all of that is done, at the latest after the time set by
     /// [`stop_timeout`](ServerBuilder::stop_timeout). A second call waits for nothing.
     pub async fn stop(&self) {
-        log::info!("Shutting down web server {}:{}", self.name, self.address.port());
-        self.state.is_stopping.store(true, Ordering::Relaxed);
-        self.handle.stop(true).await;
-        self.inbox.close();
+        self.begin_stop();
         let ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(ended) = ended {
             // The thread drops its end when it is done.
             let _done = ended.await;
+            log::info!("Web server stopped");
         }
-        log::info!("Web server stopped");
+    }
+
+    /// Begins what [`stop`](Server::stop) does, and waits for nothing: for an application that meanwhile takes what is in
+    /// the inbox, and answers those who wait for a reply. The inbox is closed when no request is under way any more.
+    pub fn begin_stop(&self) {
+        if !self.state.is_stopping.swap(true, Ordering::Relaxed) {
+            log::info!("Shutting down web server {}:{}", self.name, self.address.port());
+            // It is told at once; its threads do the rest.
+            drop(self.handle.stop(true));
+        }
     }
 
     pub(crate) async fn start(builder: ServerBuilder) -> Result<Server, StartError> {
@@ -114,8 +125,7 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         // The thread finishes what is under way and closes the inbox.
-        self.state.is_stopping.store(true, Ordering::Relaxed);
-        drop(self.handle.stop(true));
+        self.begin_stop();
     }
 }
 
@@ -144,15 +154,21 @@ fn run(
     started: oneshot::Sender<Result<Started, StartError>>,
 ) {
     actix_rt::System::new().block_on(async move {
-        let (server, state) = match prepare(builder, &name, address).await {
-            Ok((server, state, address)) => {
+        // Before anything is read of it, and until the thread ends: the home is not moved away under a server.
+        let held = builder.home.hold().map_err(StartError::from);
+        let prepared = match held {
+            Ok(in_use) => prepare(builder, &name, address).await.map(|prepared| (prepared, in_use)),
+            Err(error) => Err(error),
+        };
+        let (server, state, own_certificate, _in_use) = match prepared {
+            Ok((Prepared { server, state, address, own_certificate }, in_use)) => {
                 let handle = server.handle();
                 let name = name.to_string();
                 if started.send(Ok(Started { name, address, state: state.clone(), handle })).is_err() {
                     // Whoever asked for the server has gone.
                     return;
                 }
-                (server, state)
+                (server, state, own_certificate, in_use)
             }
             Err(error) => {
                 // Nobody may be left to hear it.
@@ -160,11 +176,14 @@ fn run(
                 return;
             }
         };
-        let summing_up = actix_rt::spawn(Arc::clone(&state.log).sum_up());
+        // These end with the thread's system.
+        actix_rt::spawn(Arc::clone(&state.log).sum_up());
+        if let Some(own_certificate) = own_certificate {
+            actix_rt::spawn(own_certificate.watch());
+        }
         if let Err(error) = server.await {
             log::error!("the web server ended: {error}");
         }
-        summing_up.abort();
         state.log.tell(Instant::now());
         state.inbox.close();
     });
@@ -174,19 +193,29 @@ fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
+/// A server that listens and is yet to run.
+struct Prepared {
+    server: actix_server::Server,
+    state: web::Data<State>,
+    address: SocketAddr,
+    /// What it shows, over https.
+    own_certificate: Option<OwnCertificate>,
+}
+
 /// Reads what the server needs, and listens last: who can connect is served.
 async fn prepare(
     builder: ServerBuilder,
     name: &PeerName,
     address: SocketAddr,
-) -> Result<(actix_server::Server, web::Data<State>, SocketAddr), StartError> {
+) -> Result<Prepared, StartError> {
     let home = &builder.home;
-    let (transport, tls_config) = match builder.protocol {
+    let (transport, tls_config, own_certificate) = match builder.protocol {
         Protocol::Https => {
-            let (config, verifier) = tls::configuration(home, name)?;
-            (Transport::Tls(verifier), Some(config))
+            let Tls { config, verifier, own } = tls::configuration(home, name)?;
+            own.check(SystemTime::now())?;
+            (Transport::Tls(verifier), Some(config), Some(own))
         }
-        Protocol::Http => (Transport::Plain, None),
+        Protocol::Http => (Transport::Plain, None, None),
     };
     let users: Arc<dyn UserStore> = match builder.users.clone() {
         Some(users) => users,
@@ -195,7 +224,7 @@ async fn prepare(
     let (inbox, durable_inbox) = match builder.inbox.clone().unwrap_or_default() {
         InboxChoice::Open(inbox) => (inbox, None),
         InboxChoice::Durable(options) => {
-            let durable = options.open(home.inbox_db()).await?;
+            let durable = options.open(home.inbox_db_checked()?).await?;
             (durable.inbox().clone(), Some(durable))
         }
     };
@@ -207,7 +236,8 @@ async fn prepare(
         inbox,
         durable_inbox,
         log: Arc::default(),
-        attempts: Attempts::new(builder.failed_logins_max),
+        attempts: Attempts::new(builder.failed_logins_max, builder.peer_failed_logins_max),
+        login_ids: LoginIds::default(),
         logins: Logins::new(builder.logins_waiting_max, builder.peer_logins_waiting_max),
         limits: Limits {
             plaintext_bytes_max: builder.plaintext_bytes_max,
@@ -225,10 +255,13 @@ async fn prepare(
     let listener = listen::listen(address)?;
     let threads = |source| StartError::Threads { source };
     let address = listener.local_addr().map_err(threads)?;
+    let workers = builder.workers.clamp(1, http::WORKERS_MAX);
+    let wanted = Places { connections: builder.connections_max, handshakes: builder.handshakes_max };
+    let places = open_files::fit(wanted, workers, builder.raises_open_files_limit);
     let settings = Settings {
-        workers: builder.workers,
-        connections_max: builder.connections_max,
-        handshakes_max: builder.handshakes_max,
+        workers,
+        connections_max: places.connections,
+        handshakes_max: places.handshakes,
         times: Times {
             idle: builder.idle_timeout,
             head: builder.head_timeout,
@@ -239,6 +272,6 @@ async fn prepare(
         stop_timeout: builder.stop_timeout,
     };
     let server = http::serve(listener, tls_config, settings, &state).map_err(threads)?;
-    log::info!("Starting web server {name}:{} on {}://{address}", address.port(), builder.protocol);
-    Ok((server, state, address))
+    log::info!("Listening on {}://{address} as {name}", builder.protocol);
+    Ok(Prepared { server, state, address, own_certificate })
 }

@@ -6,7 +6,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use ipc_home::{Home, HomeError, make_private_directory};
+use ipc_home::{Contents, Home, HomeError, make_private_directory};
 use time::OffsetDateTime;
 
 use crate::SetupError;
@@ -14,13 +14,20 @@ use crate::SetupError;
 /// Makes the directory with its parents, or checks that what is there is a home, whole or interrupted, or empty.
 pub(crate) fn prepare(home: &Home) -> Result<(), SetupError> {
     match home.check_directory() {
-        Err(HomeError::Missing { .. }) => {}
-        checked => return Ok(checked?),
+        Err(HomeError::Missing { .. }) => {
+            if let Some(parent) = home.root().parent() {
+                make_parents(parent)?;
+            }
+            make_private_directory(home.root())?;
+            // In a directory for everybody somebody else may have been faster; and the parents are looked at only here.
+            home.check_directory()?;
+        }
+        checked => checked?,
     }
-    if let Some(parent) = home.root().parent() {
-        make_parents(parent)?;
+    if home.contents()? == Contents::Client {
+        return Err(HomeError::ClientDirectory { path: home.root().to_owned() }.into());
     }
-    Ok(make_private_directory(home.root())?)
+    Ok(())
 }
 
 /// 0700 for parents too, as the XDG Base Directory Specification asks; existing ones stay as they are. One by one, because
@@ -35,6 +42,15 @@ fn make_parents(path: &Path) -> Result<(), SetupError> {
     Ok(make_private_directory(path)?)
 }
 
+/// Where a home lies of which `path` is only a symbolic link: what is moved aside, or made anew, is the directory itself.
+pub(crate) fn without_link(path: PathBuf) -> PathBuf {
+    match path.symlink_metadata() {
+        // One that leads nowhere is refused where the home is looked at.
+        Ok(metadata) if metadata.is_symlink() => path.canonicalize().unwrap_or(path),
+        _ => path,
+    }
+}
+
 /// Moves a home aside under a dated name beside it, and says which.
 pub(crate) fn move_aside(home: &Home, now_secs: u64) -> Result<PathBuf, SetupError> {
     let root = home.root();
@@ -45,7 +61,8 @@ pub(crate) fn move_aside(home: &Home, now_secs: u64) -> Result<PathBuf, SetupErr
         }
         // A rename onto an empty directory made in this very moment would succeed; nothing would be lost.
         return match std::fs::rename(root, &aside) {
-            Ok(()) => Ok(aside),
+            // At once, so that nobody takes it for a home that never was.
+            Ok(()) => make_private_directory(root).map(|()| aside).map_err(SetupError::from),
             Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => continue,
             Err(source) => Err(SetupError::MoveAside { path: root.to_owned(), aside, source }),
         };
@@ -101,7 +118,17 @@ mod tests {
         std::fs::create_dir(&root).unwrap();
         std::fs::create_dir(dated(&root, 0, 1)).unwrap();
         assert_eq!(move_aside(&Home::at(&root), 0).unwrap(), dated(&root, 0, 2));
-        assert!(!root.exists());
+        assert_eq!(root.read_dir().unwrap().count(), 0);
+    }
+
+    #[test]
+    fn nothing_is_made_below_a_directory_that_others_may_write_to() {
+        use std::os::unix::fs::PermissionsExt;
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::set_permissions(directory.path(), std::fs::Permissions::from_mode(0o777)).unwrap();
+        let error = prepare(&Home::at(directory.path().join("a/home"))).unwrap_err();
+        assert!(matches!(error, SetupError::Home(HomeError::WritableByOthers { .. })), "{error:?}");
+        assert_eq!(directory.path().read_dir().unwrap().count(), 0);
     }
 
     #[test]

@@ -26,6 +26,12 @@ pub enum SetupError {
         /// The names of the files.
         missing: Vec<&'static str>,
     },
+    /// A server runs on the home, which would be moved away under it.
+    #[error("a server is running on {}", path.display())]
+    InUse {
+        /// The home.
+        path: PathBuf,
+    },
     /// The old home could not be moved aside.
     #[error("cannot move {} aside to {}", path.display(), aside.display())]
     MoveAside {
@@ -131,6 +137,7 @@ impl SetupError {
                 }
                 _ => ANOTHER_HOME.replace("a good copy of the file", "a good copy of what is missing"),
             },
+            Self::InUse { .. } => "stop it first".to_owned(),
             Self::MoveAside { path, source, .. } => match source.kind() {
                 // A mount point, the root of the file system, or a name that leaves no room for the date.
                 io::ErrorKind::ResourceBusy

@@ -59,7 +59,9 @@ pub struct Initialised {
 /// # Errors
 /// [`HomeError::NotAHome`](ipc_home::HomeError::NotAHome) for a directory that is not empty and not a home (a `users.db`
 /// alone is taken in) and [`HomeError::PythonTool`](ipc_home::HomeError::PythonTool) for that tool's own, with `force` too;
-/// [`HomeError::TooOpen`](ipc_home::HomeError::TooOpen) for one that others have a right on;
+/// [`HomeError::ClientDirectory`](ipc_home::HomeError::ClientDirectory) for one from which a client sends to another host;
+/// [`HomeError::TooOpen`](ipc_home::HomeError::TooOpen) and its like for one that others have a right on, or could put another
+/// in the place of; [`SetupError::InUse`] with `force` while a server runs on the home;
 /// [`SetupError::PiecesMissing`] for a complete home that has lost a file, and
 /// [`HomeError::FileMissing`](ipc_home::HomeError::FileMissing) for one whose making was cut short and whose authority has
 /// issued certificates and is not whole: neither is made anew. Otherwise what the disk, the certificate authority or the
@@ -74,10 +76,11 @@ fn init_with(
     options: &InitOptions,
     store_options: &ipc_store::Options,
 ) -> Result<Initialised, SetupError> {
-    let home = Home::at(locate(Some(path))?);
+    let home = Home::at(directory::without_link(locate(Some(path))?));
     let mut kept_aside = None;
     // Held to the end, so that whoever waits for the old home wakes up when the new one is made.
     let mut old_lock = None;
+    let mut old_use = None;
     let mut outcome = Outcome::AlreadyThere;
     loop {
         directory::prepare(&home)?;
@@ -91,6 +94,11 @@ fn init_with(
         let Some(lock) = Lock::acquire(&home)? else { continue };
         let contents = home.contents()?;
         if start_over && contents != Contents::Nothing {
+            // Held until the new home is there, so that no server starts on the one that goes.
+            let Some(alone) = home.try_hold_alone()? else {
+                return Err(SetupError::InUse { path: home.root().to_owned() });
+            };
+            old_use = Some(alone);
             kept_aside = Some(directory::move_aside(&home, options.now_secs)?);
             old_lock = Some(lock);
             continue;
@@ -109,7 +117,7 @@ fn init_with(
         }
         pieces::make_missing(&home, options.now_secs, store_options)?;
         drop(lock);
-        drop(old_lock);
+        drop((old_lock, old_use));
         let outcome = match contents {
             Contents::Begun if kept_aside.is_none() => Outcome::Completed,
             _ => Outcome::Created,

@@ -8,6 +8,7 @@ use std::io;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 
 use ipc_home::{FILE_MODE, Home, HomeError};
+use rustix::fs::OFlags;
 
 use crate::{SetupError, directory, pair};
 
@@ -25,23 +26,30 @@ impl Lock {
     pub(crate) fn acquire(home: &Home) -> Result<Option<Self>, SetupError> {
         let path = home.lock_file();
         let failed = |source: io::Error| SetupError::Lock { path: path.clone(), source };
-        // A link would have another file locked, and be taken for a home moved aside.
-        if path.symlink_metadata().is_ok_and(|there| !there.is_file()) {
-            return Err(failed(io::Error::new(io::ErrorKind::IsADirectory, "it is not a regular file")));
-        }
+        let not_a_file = || failed(io::Error::new(io::ErrorKind::IsADirectory, "it is not a regular file"));
+        // A link would have another file made and locked, and be taken for a home moved aside. What was opened is what is
+        // looked at, so that there is no moment between the two.
         let opened = OpenOptions::new()
             .read(true)
             .write(true)
             .create(true)
             .truncate(false)
             .mode(FILE_MODE)
+            .custom_flags((OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed())
             .open(&path);
         let file = match opened {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(_) if path.symlink_metadata().is_ok_and(|there| !there.is_file()) => return Err(not_a_file()),
             Err(error) => return Err(failed(error)),
         };
-        if file.metadata().map_err(failed)?.permissions().mode() & 0o7777 != FILE_MODE {
+        let metadata = file.metadata().map_err(failed)?;
+        if !metadata.is_file() {
+            return Err(not_a_file());
+        }
+        // One of another user's is left as it is; a second name may lie where another user's file is expected.
+        let is_ours = metadata.uid() == rustix::process::geteuid().as_raw() && metadata.nlink() == 1;
+        if is_ours && metadata.permissions().mode() & 0o7777 != FILE_MODE {
             // At once: under a strict umask nobody else could open it.
             file.set_permissions(Permissions::from_mode(FILE_MODE)).map_err(failed)?;
         }
@@ -102,12 +110,20 @@ mod tests {
         std::fs::create_dir(home.lock_file()).unwrap();
         refused();
         std::fs::remove_dir(home.lock_file()).unwrap();
-        for _ in 0..2 {
+        for target_is_there in [false, true] {
             std::os::unix::fs::symlink(&target, home.lock_file()).unwrap();
             refused();
             std::fs::remove_file(home.lock_file()).unwrap();
+            assert_eq!(
+                target.exists(),
+                target_is_there,
+                "what the link leads to is neither made nor changed"
+            );
             std::fs::write(&target, "").unwrap();
         }
+        let made = std::process::Command::new("mkfifo").arg(home.lock_file()).status().unwrap();
+        assert!(made.success());
+        refused();
     }
 
     #[test]

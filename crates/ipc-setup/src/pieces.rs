@@ -4,13 +4,11 @@
 //! were issued by is never made anew here; `admin.cred` is written last, so that its presence means that everything else is
 //! there.
 
-use std::fs::Permissions;
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use ipc_envelope::{Key, KeyRing};
 use ipc_home::{
-    ADMIN_USERNAME, Credentials, FILE_MODE, Home, HomeError, PeerName, make_private_directory, read_public,
+    ADMIN_USERNAME, Credentials, Home, HomeError, PeerName, close_file, make_private_directory, read_public,
     read_secret, write_secret_atomically,
 };
 use ipc_pki::{Authority, AuthorityOptions, LeafRequest, LoadError, SubjectAltName, SubjectName};
@@ -44,6 +42,9 @@ pub(crate) fn make_missing(
 ) -> Result<(), SetupError> {
     directory::sweep(home)?;
     pair::heal(home)?;
+    // Before anything is made: what is refused leaves the directory as it was.
+    close_users(home)?;
+    refuse_lost_authority(home)?;
     type Read = fn(&Home) -> Result<KeyRing, HomeError>;
     let key_rings: [(_, Read); 2] =
         [(home.envelope_keys_file(), Home::envelope_keys), (home.session_key_file(), Home::session_keys)];
@@ -100,17 +101,24 @@ fn make_key_file(path: &Path) -> Result<(), SetupError> {
     Ok(write_secret_atomically(path, line.as_bytes())?)
 }
 
-fn find_or_make_authority(home: &Home, now_secs: u64) -> Result<Authority, SetupError> {
+/// An authority that has issued something is never made anew.
+fn refuse_lost_authority(home: &Home) -> Result<(), SetupError> {
     let (certificate, key) = (home.ca_certificate_file(), home.ca_key_file());
     match (exists(&certificate)?, exists(&key)?) {
-        (true, true) => return load_authority(home),
         // The key is written first, so no killed run leaves the certificate alone: the key was lost, or is kept elsewhere.
-        (true, false) => return Err(HomeError::FileMissing { path: key }.into()),
+        (true, false) => Err(HomeError::FileMissing { path: key }.into()),
         // Neither does one leave pairs without it: they were issued by an authority that may still be somewhere.
         (false, _) if !home.peer_names()?.is_empty() => {
-            return Err(HomeError::FileMissing { path: certificate }.into());
+            Err(HomeError::FileMissing { path: certificate }.into())
         }
-        (false, _) => {}
+        _ => Ok(()),
+    }
+}
+
+fn find_or_make_authority(home: &Home, now_secs: u64) -> Result<Authority, SetupError> {
+    let (certificate, key) = (home.ca_certificate_file(), home.ca_key_file());
+    if exists(&certificate)? {
+        return load_authority(home);
     }
     let authority = Authority::create(&AuthorityOptions::default(), now_secs)
         .map_err(|source| SetupError::Authority { source })?;
@@ -144,16 +152,20 @@ fn find_or_make_default_pair(home: &Home, authority: &Authority, now_secs: u64) 
     pair::write(home, &name, &issued)
 }
 
-/// Gives the home its admin, with a password that nobody sees, and writes `admin.cred`.
-fn make_admin(home: &Home, now_secs: u64, store_options: &ipc_store::Options) -> Result<(), SetupError> {
-    // One that was brought along may be open to others, and what SQLite has put beside it too.
-    for suffix in ["", "-wal", "-shm"] {
+/// A database of users that was brought along may be open to others, and what SQLite has put beside it too. Where a link was
+/// brought, what it leads to is somebody else's.
+fn close_users(home: &Home) -> Result<(), SetupError> {
+    for suffix in ["", "-wal", "-shm", "-journal"] {
         let path = home.root().join(format!("users.db{suffix}"));
-        if exists(&path)? {
-            std::fs::set_permissions(&path, Permissions::from_mode(FILE_MODE))
-                .map_err(|source| HomeError::Unwritable { path, source })?;
+        if path.symlink_metadata().is_ok() {
+            close_file(&path)?;
         }
     }
+    Ok(())
+}
+
+/// Gives the home its admin, with a password that nobody sees, and writes `admin.cred`.
+fn make_admin(home: &Home, now_secs: u64, store_options: &ipc_store::Options) -> Result<(), SetupError> {
     let password = random_password()?;
     Users::create(home, store_options)?.put_admin(&password)?;
     let credentials = Credentials { username: ADMIN_USERNAME.to_owned(), password };

@@ -12,7 +12,7 @@ use crate::out::say;
 
 /// Issues the certificate.
 pub(crate) fn run(explicit_home: Option<&Path>, certs: &Certs) -> Result<Verdict, Failure> {
-    let home = Home::open(locate(explicit_home)?)?;
+    let home = Home::open_as_configured(locate(explicit_home)?)?;
     let mut request = CertificateRequest::new(&certs.name, InitOptions::now().now_secs);
     request.alt_names = &certs.alt_names;
     request.force = certs.force;

@@ -21,30 +21,36 @@ const LETTERS_AT_ONCE: u32 = 64;
 
 /// Lists, puts back or discards dead letters.
 pub(crate) fn run(explicit_home: Option<&Path>, dead: &Dead) -> Result<Verdict, Failure> {
-    let home = Home::open(locate(explicit_home)?)?;
+    let home = Home::open_as_configured(locate(explicit_home)?)?;
     let runtime = signals::runtime()
         .map_err(|error| Failure::of(&error, None).while_doing("cannot start the program's runtime"))?;
     runtime.block_on(async {
         let inbox = open(&home).await?;
-        let failed = |error: ipc_inbox::StorageError| Failure::of(&error, None);
-        match &dead.action {
-            DeadAction::List => each(&inbox, |letter| say(format_args!("{}", line(letter)))).await?,
-            DeadAction::PutBack(which) => {
-                let count = inbox.put_back(picked(&inbox, which).await?).await.map_err(failed)?;
-                say(format_args!("{} put back", told(count)))?;
-            }
-            DeadAction::Discard(which) => {
-                let count = inbox.discard(picked(&inbox, which).await?).await.map_err(failed)?;
-                say(format_args!("{} discarded", told(count)))?;
-            }
-        }
-        Ok(Verdict::Done)
+        let result = act(&inbox, &dead.action).await;
+        // Its file is written up and closed before the process ends.
+        inbox.inbox().finish().await;
+        result.map(|()| Verdict::Done)
     })
+}
+
+async fn act(inbox: &DurableInbox, action: &DeadAction) -> Result<(), Failure> {
+    let failed = |error: ipc_inbox::StorageError| Failure::of(&error, None);
+    match action {
+        DeadAction::List => each(inbox, |letter| say(format_args!("{}", line(letter)))).await,
+        DeadAction::PutBack(which) => {
+            let count = inbox.put_back(picked(inbox, which).await?).await.map_err(failed)?;
+            say(format_args!("{} put back", told(count)))
+        }
+        DeadAction::Discard(which) => {
+            let count = inbox.discard(picked(inbox, which).await?).await.map_err(failed)?;
+            say(format_args!("{} discarded", told(count)))
+        }
+    }
 }
 
 /// The inbox of the home, where there is one.
 async fn open(home: &Home) -> Result<DurableInbox, Failure> {
-    let path = home.inbox_db();
+    let path = home.inbox_db_checked()?;
     let missing = || {
         Failure::new(
             format!("there is no durable inbox in this home yet: {} is missing", path.display()),

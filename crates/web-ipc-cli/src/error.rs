@@ -6,7 +6,7 @@ use std::error::Error;
 use std::path::Path;
 
 use ipc_client::{BuildError, SendError};
-use ipc_home::{HomeError, shell_quoted};
+use ipc_home::{Home, HomeError, shell_quoted};
 use ipc_inbox::OpenError;
 use ipc_server::StartError;
 use ipc_setup::SetupError;
@@ -24,7 +24,7 @@ pub(crate) enum Verdict {
     Done,
     /// The answer is no, and the user has been told: status 1.
     Refused,
-    /// A signal ended it early, and the user has been told: status 130 or 143.
+    /// A signal ended it early, and the user has been told: status 129, 130 or 143.
     Interrupted(EndSignal),
 }
 
@@ -69,6 +69,8 @@ impl Failure {
     }
 
     fn line(&self, home: Option<&Path>) -> String {
+        // From a client's directory every command that makes or manages something is for the server's home.
+        let home = home.filter(|home| !Home::at(home).is_client_directory());
         match &self.remedy {
             Some(remedy) => format!("{}; {}", self.what, for_home(remedy, home)),
             None => self.what.clone(),
@@ -76,12 +78,19 @@ impl Failure {
     }
 }
 
-/// Adds `--home DIR` to the commands in a text, if the user gave one.
+/// Adds `--home DIR` to the commands in a text that name none, if the user gave one.
 pub(crate) fn for_home(text: &str, home: Option<&Path>) -> String {
-    match home {
-        Some(home) => text.replace("web-ipc --", &format!("web-ipc --home {} --", shell_quoted(home))),
-        None => text.to_owned(),
+    let Some(home) = home else { return text.to_owned() };
+    let mut parts = text.split("web-ipc --");
+    let mut whole = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        whole.push_str("web-ipc --");
+        if !part.starts_with("home ") {
+            whole.push_str(&format!("home {} --", shell_quoted(home)));
+        }
+        whole.push_str(part);
     }
+    whole
 }
 
 impl From<HomeError> for Failure {
@@ -160,6 +169,23 @@ mod tests {
         let users = Failure::from(SetupError::Store(missing().into()));
         assert_eq!(server.line(None), users.line(None));
         assert!(server.remedy.is_some());
+    }
+
+    #[test]
+    fn what_to_do_names_no_home_twice_and_never_a_clients_for_the_servers() {
+        let home = Path::new("/my home");
+        let text = "run web-ipc --init --run, or sudo -u ada web-ipc --home /x ...";
+        assert_eq!(
+            for_home(text, Some(home)),
+            "run web-ipc --home '/my home' --init --run, or sudo -u ada web-ipc --home /x ..."
+        );
+        let directory = tempfile::tempdir().unwrap();
+        let failure = Failure::new("no", Some("run web-ipc --users --list".to_owned()));
+        assert!(failure.line(Some(directory.path())).contains("--home "));
+        for file in ["envelope.keys", "web-ipc-ca.crt"] {
+            std::fs::write(directory.path().join(file), "").unwrap();
+        }
+        assert_eq!(failure.line(Some(directory.path())), "no; run web-ipc --users --list");
     }
 
     #[test]

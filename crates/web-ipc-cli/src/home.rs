@@ -16,7 +16,7 @@ pub(crate) fn peer_name(name: &str) -> Result<String, Failure> {
 
 /// The home at `path`, made first where there is none.
 pub(crate) fn open_or_make(path: &Path) -> Result<Home, Failure> {
-    match Home::open(path) {
+    match Home::open_as_configured(path) {
         Err(HomeError::Missing { .. } | HomeError::Incomplete { .. }) => {
             let made = init(path, &InitOptions::now())?;
             log::info!("Made a web-ipc home: {}", made.home.root().display());
@@ -26,15 +26,14 @@ pub(crate) fn open_or_make(path: &Path) -> Result<Home, Failure> {
     }
 }
 
-/// The home at `path` for a client. One that brings its own user needs no `admin.cred`: a directory with the envelope keys,
-/// the authority's certificate and a pair is enough.
+/// The home at `path` for a client. One that brings its own user needs no `admin.cred`: a client's directory, with the
+/// envelope keys, the authority's certificate and a pair, is enough.
 pub(crate) fn open_for_client(path: &Path, has_user: bool) -> Result<Home, Failure> {
-    match Home::open(path) {
-        Err(HomeError::Incomplete { .. } | HomeError::NotAHome { .. }) if has_user => {
-            let home = Home::at(path);
-            home.check_directory()?;
-            Ok(home)
+    match Home::open_as_configured(path) {
+        Err(HomeError::ClientDirectory { .. } | HomeError::Incomplete { .. }) if has_user => {
+            Ok(Home::open_client(path)?)
         }
+        Err(HomeError::ClientDirectory { path }) => Err(HomeError::NoUser { path }.into()),
         opened => Ok(opened?),
     }
 }

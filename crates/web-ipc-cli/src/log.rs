@@ -1,17 +1,24 @@
 //! The log: one line each on stderr, `[2025-03-19 19:38:50,608][INFO][module,line]: text`, in UTC.
 //!
-//! `main` comes here once. What is logged is decided elsewhere; what of it is shown is decided here.
+//! `main` comes here at its beginning and its end. What is logged is decided elsewhere; what of it is shown is decided here.
+//! Nobody who logs waits for whoever reads.
 
-use std::io::Write as _;
+mod queue;
+
+use std::io::{self, Write as _};
+use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use env_logger::{Builder, Target};
 use log::{Level, LevelFilter, Record};
+use rustix::stdio::stderr;
 use time::OffsetDateTime;
 
 use crate::args::LogLevel;
 use crate::error;
-use crate::out::printable;
+use crate::out::{counted, printable};
+use crate::stdio::{Lines, write_all};
+use queue::Queue;
 
 /// The crates of this workspace; for all others only warnings are shown unless more is asked for.
 const OWN_CRATES: [&str; 2] = ["ipc_", "web_ipc"];
@@ -20,6 +27,14 @@ const OWN_CRATES: [&str; 2] = ["ipc_", "web_ipc"];
 /// warning for each odd name in a handshake.
 const UNBOUNDED: [(&str, LevelFilter); 2] =
     [("actix_http::h1::dispatcher", LevelFilter::Off), ("rustls", LevelFilter::Error)];
+
+/// How long a result waits for the log that belongs before it.
+const RESULT_WAIT: Duration = Duration::from_millis(200);
+
+/// How long the end of the process waits for whoever reads the log.
+const END_WAIT: Duration = Duration::from_secs(2);
+
+static QUEUE: Queue = Queue::new();
 
 /// Starts the log. `$RUST_LOG` wins over `level`; the line that ends a command is always shown.
 pub(crate) fn start(level: LogLevel) {
@@ -44,10 +59,66 @@ pub(crate) fn start(level: LogLevel) {
     }
     // Why a command failed is shown whatever the filters: it must never end with 1 in silence.
     builder.filter_module(error::TARGET, LevelFilter::Error);
+    start_writing();
     builder
-        .target(Target::Stderr)
+        .target(Target::Pipe(Box::new(Queued)))
         .format(|out, record| writeln!(out, "{}", line(record, since_1970())))
         .init();
+}
+
+/// Starts the thread that writes. Where there can be none, each line is written by whoever logs it.
+fn start_writing() {
+    let writing = thread::Builder::new().name("web-ipc-log".into()).spawn(|| {
+        let mut lines = Lines::new();
+        let write = |text: &[u8]| match lines.write(stderr(), text) {
+            Ok(()) => 0,
+            Err(error) => text[error.written..].iter().filter(|byte| **byte == b'\n').count() as u64,
+        };
+        QUEUE.write(write, |missing| missing_line(missing, since_1970()))
+    });
+    if writing.is_ok() {
+        QUEUE.has_writer();
+    }
+}
+
+/// Where the log's lines are left.
+struct Queued;
+
+impl io::Write for Queued {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        put(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Puts a text between the lines of the log, as it is: progress on a terminal, a panic's line.
+pub(crate) fn put(text: &[u8]) {
+    if !QUEUE.push(text) {
+        // Where nobody reads, nothing is lost.
+        let _unread = write_all(stderr(), text);
+    }
+}
+
+/// Lets what was logged so far be read before a result that is about to be printed.
+pub(crate) fn flush_before_a_result() {
+    QUEUE.flush(RESULT_WAIT);
+}
+
+/// Lets what was logged be read before the process ends, if somebody reads it.
+pub(crate) fn flush_at_the_end() {
+    QUEUE.flush_at_last(END_WAIT);
+}
+
+/// Tells of lines that are not there.
+fn missing_line(missing: u64, since_1970: Duration) -> String {
+    let lines = counted(missing, "line");
+    let text = format_args!("{lines} of the log are missing here: nobody read them in time");
+    let record = Record::builder().level(Level::Warn).target("log").line(Some(line!())).args(text).build();
+    line(&record, since_1970) + "\n"
 }
 
 fn filters(level: LogLevel) -> (LevelFilter, LevelFilter) {
@@ -144,6 +215,17 @@ mod tests {
     fn a_record_is_one_line_whatever_is_in_it() {
         let shown = shown(Level::Error, Some("a"), "one\n[fake]\r\u{1b}[31m é");
         assert!(shown.ends_with("]: one\\n[fake]\\r\\u{1b}[31m é"), "{shown}");
+    }
+
+    #[test]
+    fn lines_that_are_missing_are_told_as_a_line() {
+        let told = missing_line(12, Duration::from_millis(1_742_413_130_608));
+        let (before, after) = told.split_once("][WARNING][log,").unwrap();
+        assert_eq!(before, "[2025-03-19 19:38:50,608");
+        assert!(
+            after.ends_with("]: 12 lines of the log are missing here: nobody read them in time\n"),
+            "{told}"
+        );
     }
 
     #[test]

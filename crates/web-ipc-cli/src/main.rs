@@ -1,7 +1,7 @@
 //! The `web-ipc` command: parses, calls the libraries, prints.
 //!
-//! Here is the only place that ends the process and decides its status: 0 done, 1 failed or refused, 2 wrong usage, 130 or
-//! 143 ended early by SIGINT or SIGTERM.
+//! Here is the only place that ends the process and decides its status: 0 done, 1 failed or refused, 2 wrong usage, 129, 130
+//! or 143 ended early by SIGHUP, SIGINT or SIGTERM.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
 mod args;
@@ -13,13 +13,14 @@ mod init;
 mod log;
 mod out;
 mod password;
+mod progress;
 mod selftest;
 mod send;
 mod serve;
 mod signals;
+mod stdio;
 mod users;
 
-use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -28,13 +29,18 @@ use error::{Failure, Verdict};
 
 fn main() -> ExitCode {
     report_panics();
+    let status = command();
+    log::flush_at_the_end();
+    status
+}
+
+fn command() -> ExitCode {
     // Where that cannot be had, the system ends the process in its own way.
     let _ = signals::survive_file_size_limit();
     let invocation = match args::parse(std::env::args_os()) {
         Ok(invocation) => invocation,
         Err(wrong) => {
-            // Where nobody reads, nothing is lost.
-            let _ = write!(std::io::stderr(), "{wrong}");
+            log::put(wrong.to_string().as_bytes());
             return ExitCode::from(2);
         }
     };
@@ -51,6 +57,8 @@ fn main() -> ExitCode {
         Ok(Verdict::Refused) => ExitCode::FAILURE,
         Ok(Verdict::Interrupted(signal)) => ExitCode::from(signal.status()),
         Err(failure) => {
+            // It must not be the one line for which there is no room.
+            log::flush_before_a_result();
             failure.log(home.as_deref());
             ExitCode::FAILURE
         }
@@ -58,6 +66,7 @@ fn main() -> ExitCode {
 }
 
 fn run(home: Option<&Path>, action: Action) -> Result<Verdict, Failure> {
+    stdio::check()?;
     match action {
         Action::Help(help) => out::print(&help).map(|()| Verdict::Done),
         Action::Init { force } => init::run(home, force),
@@ -75,12 +84,13 @@ fn run(home: Option<&Path>, action: Action) -> Result<Verdict, Failure> {
 fn report_panics() {
     std::panic::set_hook(Box::new(|panic| {
         let place = panic.location().map(|place| format!(" ({}:{})", place.file(), place.line()));
-        let _ = writeln!(
-            std::io::stderr(),
-            "internal error{}: {}; please report this line",
+        let line = format!(
+            "internal error{}: {}; please report this line\n",
             place.unwrap_or_default(),
             panic.payload_as_str().unwrap_or("no reason given").escape_debug()
         );
+        log::put(line.as_bytes());
+        log::flush_at_the_end();
         std::process::exit(1);
     }));
 }

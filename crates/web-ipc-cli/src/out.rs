@@ -1,20 +1,25 @@
 //! Results on stdout.
 //!
-//! Every command comes here to tell its result. A reader that has gone away (`| head -1`) is no failure: the command
-//! goes on and ends as it would have.
+//! Every command comes here to tell its result. A result that could not be written is a failure, whyever that was: the
+//! reader may have gone away, the disk be full.
 
 use std::fmt;
-use std::io::{self, Write};
+use std::io;
+use std::sync::{Mutex, PoisonError};
+
+use rustix::stdio::stdout;
 
 use crate::error::Failure;
+use crate::stdio::{Lines, WriteError};
+
+static LINES: Mutex<Lines> = Mutex::new(Lines::new());
 
 /// Prints one line.
 ///
 /// # Errors
-/// If stdout takes it not, for any other reason than that its reader has gone away.
+/// If it could not be written.
 pub(crate) fn say(line: fmt::Arguments<'_>) -> Result<(), Failure> {
-    let mut stdout = io::stdout().lock();
-    accept(writeln!(stdout, "{line}").and_then(|()| stdout.flush()))
+    print(&format!("{line}\n"))
 }
 
 /// Prints a text that ends its own lines.
@@ -22,17 +27,25 @@ pub(crate) fn say(line: fmt::Arguments<'_>) -> Result<(), Failure> {
 /// # Errors
 /// As [`say`].
 pub(crate) fn print(text: &str) -> Result<(), Failure> {
-    let mut stdout = io::stdout().lock();
-    accept(stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()))
+    crate::log::flush_before_a_result();
+    write_lines(text.as_bytes()).map_err(|WriteError { error, .. }| unwritten(&error))
 }
 
-fn accept(written: io::Result<()>) -> Result<(), Failure> {
-    match written {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            Err(Failure::of(&error, None).while_doing("cannot write to stdout"))
-        }
-        _ => Ok(()),
-    }
+/// Writes lines to stdout, and waits for room there. They begin on a line of their own.
+///
+/// # Errors
+/// What the system says, and how much of it was written.
+pub(crate) fn write_lines(lines: &[u8]) -> Result<(), WriteError> {
+    LINES.lock().unwrap_or_else(PoisonError::into_inner).write(stdout(), lines)
+}
+
+/// Why something could not be written to stdout.
+pub(crate) fn unwritten(error: &io::Error) -> Failure {
+    let failure = match error.kind() {
+        io::ErrorKind::BrokenPipe => Failure::new("its reader has gone away", None),
+        _ => Failure::of(error, None),
+    };
+    failure.while_doing("cannot write to stdout")
 }
 
 /// A text with its control characters escaped: it stays on its line, and no terminal takes it as a command.
@@ -48,19 +61,13 @@ pub(crate) fn printable(text: &str) -> String {
 }
 
 /// `1 message`, `2 messages`.
-pub(crate) fn counted(count: u32, what: &str) -> String {
-    if count == 1 { format!("{count} {what}") } else { format!("{count} {what}s") }
+pub(crate) fn counted(count: impl fmt::Display + PartialEq + From<u8>, what: &str) -> String {
+    if count == 1.into() { format!("{count} {what}") } else { format!("{count} {what}s") }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_reader_that_has_gone_away_is_no_failure_and_a_full_disk_is() {
-        assert!(accept(Err(io::ErrorKind::BrokenPipe.into())).is_ok());
-        assert!(accept(Err(io::ErrorKind::StorageFull.into())).is_err());
-    }
 
     #[test]
     fn control_characters_are_escaped_and_nothing_else() {
@@ -69,7 +76,7 @@ mod tests {
 
     #[test]
     fn one_is_singular() {
-        assert_eq!(counted(1, "message"), "1 message");
-        assert_eq!(counted(0, "message"), "0 messages");
+        assert_eq!(counted(1_u32, "message"), "1 message");
+        assert_eq!(counted(0_usize, "message"), "0 messages");
     }
 }

@@ -18,6 +18,7 @@ use crate::args::Test;
 use crate::error::{Failure, Verdict};
 use crate::home::{self, peer_name};
 use crate::out::{counted, say};
+use crate::progress::Progress;
 use crate::signals::{self, EndSignal, EndSignals};
 
 /// Starts both ends, sends, checks, and stops. SIGINT and SIGTERM stop it early, but in good order.
@@ -45,7 +46,9 @@ async fn both_ends(
         .start()
         .await?;
     let port = server.address().port();
+    // In the words of the Python tool, whose port was known before.
     log::info!("Starting Web-IPC-Test {name}:{port}");
+    log::info!("Starting web server {name}:{port}");
     let client = Client::builder(home)
         .server(name, SocketAddr::new(reachable(test.ip), port))
         .identity(name)
@@ -88,15 +91,27 @@ async fn send_all(
     sent: &mut u32,
     signals: &mut EndSignals,
 ) -> Result<Option<EndSignal>, SendError> {
-    while *sent < quantity {
-        let message = json!({ "test": *sent + 1 });
-        match select(pin!(signals.next()), pin!(client.send(&message))).await {
-            Either::Left((signal, _)) => return Ok(Some(signal)),
-            Either::Right((result, _)) => result?,
-        };
-        *sent += 1;
+    // Where each message has a line of the log, that is progress enough.
+    let mut progress = (!log::log_enabled!(log::Level::Info)).then(Progress::default);
+    let ended = async {
+        while *sent < quantity {
+            let message = json!({ "test": *sent + 1 });
+            match select(pin!(signals.next()), pin!(client.send(&message))).await {
+                Either::Left((signal, _)) => return Ok(Some(signal)),
+                Either::Right((result, _)) => result?,
+            };
+            *sent += 1;
+            if let Some(progress) = &mut progress {
+                progress.show(|| format!("{sent} of {quantity} sent"));
+            }
+        }
+        Ok(None)
     }
-    Ok(None)
+    .await;
+    if let Some(progress) = progress {
+        progress.end();
+    }
+    ended
 }
 
 fn interrupted(signal: EndSignal, sent: u32) -> Verdict {

@@ -4,7 +4,7 @@
 //! bounded number of lines, and what became of them is counted, not kept.
 
 use std::collections::VecDeque;
-use std::io::{self, BufRead, IsTerminal, Write};
+use std::io::{self, BufRead, IsTerminal};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -24,13 +24,11 @@ use crate::error::{Failure, Verdict};
 use crate::home::{self, peer_name};
 use crate::out::{counted, printable, say};
 use crate::password::{self, Prompt};
+use crate::progress::Progress;
 use crate::signals::{self, EndSignals};
 
 /// Lines that are read ahead of the sending.
 const LINES_AHEAD: usize = 1024;
-
-/// Between two lines of progress.
-const PROGRESS_EVERY: Duration = Duration::from_millis(200);
 
 /// Sends, and says what became of it.
 pub(crate) fn run(explicit_home: Option<&Path>, send: &Sending) -> Result<Verdict, Failure> {
@@ -133,7 +131,7 @@ fn lines(client: &Client, send: &Sending) -> Result<Verdict, Failure> {
         })
     })?;
     let tally = std::mem::take(&mut *lock(&tally));
-    tally.end_progress();
+    tally.progress.end();
     match result {
         Either::Left(signal) => {
             log::error!(target: crate::error::TARGET, "interrupted after {}", counted_u64(tally.sent, "message"));
@@ -194,7 +192,7 @@ struct Tally {
     bad_lines: u64,
     /// The numbers of the lines whose messages are on their way, in order.
     numbers: VecDeque<u64>,
-    progress_at: Option<Instant>,
+    progress: Progress,
 }
 
 impl Tally {
@@ -211,24 +209,7 @@ impl Tally {
             }
         }
         self.duplicates += answered.duplicates;
-        self.progress();
-    }
-
-    /// Shows on a terminal how far it is.
-    fn progress(&mut self) {
-        let now = Instant::now();
-        let is_due = self.progress_at.is_none_or(|at| now >= at + PROGRESS_EVERY);
-        if is_due && io::stderr().is_terminal() {
-            self.progress_at = Some(now);
-            // Progress that cannot be shown is not missed.
-            let _ = write!(io::stderr(), "\r{} sent", self.sent);
-        }
-    }
-
-    fn end_progress(&self) {
-        if self.progress_at.is_some() {
-            let _ = write!(io::stderr(), "\r\x1b[K");
-        }
+        self.progress.show(|| format!("{} sent", self.sent));
     }
 
     fn say(&self, begun: Instant) -> Result<(), Failure> {

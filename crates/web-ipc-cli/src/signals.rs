@@ -4,9 +4,7 @@
 //! by the system.
 
 use std::io;
-use std::pin::pin;
 
-use futures_util::future::{Either, select};
 use rustix::process::Signal as Number;
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -18,38 +16,69 @@ pub(crate) enum EndSignal {
     Interrupt,
     /// SIGTERM.
     Terminate,
+    /// SIGHUP: the terminal has gone.
+    Hangup,
 }
 
 impl EndSignal {
     /// The exit status by which shells know a process that a signal ended: 128 and its number.
     pub(crate) fn status(self) -> u8 {
         match self {
+            Self::Hangup => 129,
             Self::Interrupt => 130,
             Self::Terminate => 143,
         }
     }
 }
 
-/// Hears both, from the moment it is made. The system does not end the process for them any more.
+/// Hears them, from the moment it is made. The system does not end the process for them any more.
 pub(crate) struct EndSignals {
     interrupt: Signal,
     terminate: Signal,
+    /// `None` where the process was started with it ignored (`nohup`), which then holds.
+    hangup: Option<Signal>,
 }
 
 impl EndSignals {
     /// Begins to listen. Must be called within a [`runtime`].
     pub(crate) fn watch() -> io::Result<Self> {
+        let hangup = if ignores_hangup() { None } else { Some(signal(SignalKind::hangup())?) };
         let interrupt = signal(SignalKind::interrupt())?;
-        Ok(Self { interrupt, terminate: signal(SignalKind::terminate())? })
+        Ok(Self { interrupt, terminate: signal(SignalKind::terminate())?, hangup })
     }
 
     /// Waits for the next one.
     pub(crate) async fn next(&mut self) -> EndSignal {
-        match select(pin!(self.interrupt.recv()), pin!(self.terminate.recv())).await {
-            Either::Left(_) => EndSignal::Interrupt,
-            Either::Right(_) => EndSignal::Terminate,
+        let hangup = async {
+            match &mut self.hangup {
+                Some(hangup) => hangup.recv().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            _ = self.interrupt.recv() => EndSignal::Interrupt,
+            _ = self.terminate.recv() => EndSignal::Terminate,
+            _ = hangup => EndSignal::Hangup,
         }
     }
+}
+
+/// Whether the process was started with SIGHUP ignored.
+fn ignores_hangup() -> bool {
+    match std::fs::read_to_string("/proc/self/status") {
+        Ok(status) => ignored_signals(&status).is_some_and(|set| set & 1 << (Number::HUP.as_raw() - 1) != 0),
+        // A shell inherits it, and ends by the signal unless it is ignored.
+        Err(_) => std::process::Command::new("sh")
+            .args(["-c", "kill -HUP $$"])
+            .status()
+            .is_ok_and(|status| status.success()),
+    }
+}
+
+/// The set of ignored signals in `/proc/PID/status`, a bit each from signal 1 on.
+fn ignored_signals(status: &str) -> Option<u64> {
+    let set = status.lines().find_map(|line| line.strip_prefix("SigIgn:"))?;
+    u64::from_str_radix(set.trim(), 16).ok()
 }
 
 /// A runtime on the calling thread that hears signals.
@@ -64,4 +93,16 @@ pub(crate) fn survive_file_size_limit() -> io::Result<()> {
     let _within = runtime.enter();
     // Once listened for, it is never again left to the system.
     signal(SignalKind::from_raw(Number::XFSZ.as_raw())).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn signals_that_are_ignored_are_read_as_a_set() {
+        let status = "Name:\tweb-ipc\nSigBlk:\t0000000000000000\nSigIgn:\t0000000000001001\nSigCgt:\t0\n";
+        assert_eq!(ignored_signals(status), Some(0x1001));
+        assert_eq!(ignored_signals("Name:\tweb-ipc\n"), None);
+    }
 }

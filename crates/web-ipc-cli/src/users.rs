@@ -17,7 +17,7 @@ use crate::password::{self, Prompt};
 
 /// Does what was asked for.
 pub(crate) fn run(explicit_home: Option<&Path>, arguments: args::Users) -> Result<Verdict, Failure> {
-    let home = Home::open(locate(explicit_home)?)?;
+    let home = Home::open_as_configured(locate(explicit_home)?)?;
     // Asked for before the database is opened, so that nobody types with it open.
     let prompt = if arguments.add || arguments.change { Prompt::Twice } else { Prompt::Once };
     let needs_password = arguments.add || arguments.change || arguments.verify;

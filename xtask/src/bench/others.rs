@@ -115,9 +115,10 @@ fn commands(world: &World, options: &Options, round: u32, measured: &mut Measure
 /// Resident memory of a server as a user starts it, after its first message.
 fn idle(world: &World) -> Result<f64, String> {
     // The first free port of a range is asked for; its log tells which it was.
-    let mut serving = Process::start(world.program(Place::Server, "web-ipc", &["--serve"]))?;
-    let said = serving.wait_for_log("Starting web server")?;
-    let port = said.trim_end().rsplit_once(':').map(|(_, port)| port.to_owned()).unwrap_or_default();
+    let mut serving = Process::start(world.program(Place::Server, "web-ipc", &["--serve", "--port", "0"]))?;
+    let said = serving.wait_for_log("]: Listening on ")?;
+    let port =
+        said.rsplit_once(':').and_then(|(_, rest)| rest.split(' ').next()).unwrap_or_default().to_owned();
     let send = ["--send", "{\"a\":1}", "--port", &port];
     world.time(world.program(Place::Client, "web-ipc", &send))?;
     let path = format!("/proc/{}/status", serving.id());

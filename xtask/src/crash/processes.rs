@@ -133,7 +133,7 @@ pub(super) fn receive(
         let (mut file, events) = (log_file(log)?, events.clone());
         thread::spawn(move || {
             for line in BufReader::new(stderr).split(b'\n').map_while(Result::ok) {
-                let is_ready = String::from_utf8_lossy(&line).contains("]: Starting web server ");
+                let is_ready = String::from_utf8_lossy(&line).contains("]: Listening on ");
                 // The log is for people to look at; a run that is over needs no event.
                 let _ = file.write_all(&[&line[..], b"\n"].concat());
                 if is_ready {

@@ -43,8 +43,9 @@ fn tells_the_story(sandbox: &Sandbox, arguments: &[&str], name: &str) {
     let mut at = 0;
     for part in [
         // In this order, since port 0 becomes a number when the server has bound it.
-        format!("Starting web server {name}:"),
+        format!(" as {name}"),
         format!("Starting Web-IPC-Test {name}:"),
+        format!("Starting web server {name}:"),
         "[419] Authentication timeout, re-authenticating".to_owned(),
         "/client/auth".to_owned(),
         "Received message: {\"test\":1}".to_owned(),

@@ -6,6 +6,7 @@
 mod benches;
 mod commands;
 mod console;
+mod flood;
 mod init;
 mod misuse;
 mod no_room;
@@ -68,6 +69,7 @@ const SCENARIOS: &[(&str, Scenario)] = &[
     ("init --force keeps the old home aside", init::force),
     ("a full disk ends in one clear sentence and no half-made home", init::full_disk),
     ("messages from four client processes arrive complete and in order", processes::four_clients),
+    ("of many processes that need a session at the same time one logs in", processes::one_login),
     ("a receiver stopped and started again loses nothing and nobody logs in again", processes::restart),
     ("a client in Python, written from docs/protocol.md, delivers a message", python::client),
     ("kills under load lose no acknowledged message and repeat none", troubles::kills),
@@ -79,6 +81,10 @@ const SCENARIOS: &[(&str, Scenario)] = &[
     ("the inbox in memory is caught losing messages when it is killed", troubles::memory_is_caught),
     ("on a full disk senders are refused and what was acknowledged is kept", no_room::full_disk),
     ("with nobody reading a full inbox sends senders away until somebody reads", no_room::nobody_reads),
+    (
+        "requests whose answers nobody reads take little memory, and others are served",
+        flood::requests_without_readers,
+    ),
     ("every kind of case of the bench runs and brings messages", benches::quick),
     ("no key, session or password is in any log at trace", secrets::no_secret_is_logged),
     ("the admin's password is in no log at trace", secrets::no_admin_password_is_logged),

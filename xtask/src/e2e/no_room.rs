@@ -140,7 +140,8 @@ fn serve_unread(mut command: Command) -> (Running, String, PipeReader) {
 /// The port that a server says it has.
 #[track_caller]
 fn port_of(server: &mut Running) -> String {
-    let rest = server.wait_for_log("Starting web server localhost:");
+    server.wait_for_log("]: Listening on http");
+    let rest = server.wait_for_log("://127.0.0.1:");
     rest.split(' ').next().unwrap_or_default().to_owned()
 }
 
@@ -167,7 +168,7 @@ fn whole_lines(pipe: PipeReader) -> Vec<String> {
 
 /// What the server on this port answers on its route for that.
 #[track_caller]
-fn is_running(port: u16) -> String {
+pub(super) fn is_running(port: u16) -> String {
     let mut connection = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).expect("the server listens");
     let request = "GET /is/running HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
     connection.write_all(request.as_bytes()).expect("the server reads");

@@ -83,7 +83,7 @@ fn pipeline_at_trace(sandbox: &Sandbox, credentials: &[&str]) -> String {
     let commands: [&[&str]; 2] = [&["--inbox", "durable"], &["--exec", &command]];
     for (options, has_reply) in commands.into_iter().zip([false, true]) {
         let mut server = at_trace(&[&["--serve", "--port", "0"], options].concat(), "");
-        let said = server.wait_for_log("Starting web server localhost:");
+        let said = server.wait_for_log("]: Listening on https://127.0.0.1:");
         let port = said.split(' ').next().unwrap_or_default().to_owned();
         let client = |command: &str, object: &[&str], stdin: &str| {
             let arguments = [&[command, "--port", &port], credentials, object].concat();

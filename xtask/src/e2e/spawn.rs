@@ -187,6 +187,11 @@ impl Running {
         }
     }
 
+    /// The process's number.
+    pub(super) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Asks the process to stop in good order.
     #[track_caller]
     pub(super) fn terminate(&self) {

@@ -74,7 +74,11 @@ impl Place {
     /// Files of kept sessions.
     pub(crate) fn kept_sessions(&self) -> Vec<PathBuf> {
         match std::fs::read_dir(self.home.sessions_dir()) {
-            Ok(entries) => entries.map(|entry| entry.unwrap().path()).collect(),
+            Ok(entries) => {
+                let files = entries.map(|entry| entry.unwrap().path());
+                // The lock of a login is no session.
+                files.filter(|path| path.extension().is_none()).collect()
+            }
             Err(_) => Vec::new(),
         }
     }

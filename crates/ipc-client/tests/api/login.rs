@@ -7,11 +7,13 @@ use std::time::Duration;
 
 use ipc_client::{Outcome, ProblemCode, SendError};
 use ipc_envelope::{Key, KeyRing};
-use ipc_home::Credentials;
+use ipc_home::{Credentials, KeptSession, LoginTurn};
 use serde_json::json;
+use sha2::{Digest, Sha256};
 
 use crate::fake::{Answer, Fake, RAW, TOKEN, grant, http, problem, reply, success, took, with_session};
 use crate::fixture::{PASSWORD, Place, issue, now_secs, ring};
+use crate::logged;
 
 #[test]
 fn sixteen_sends_without_a_session_log_in_once() {
@@ -227,6 +229,123 @@ fn a_session_that_cannot_be_kept_is_used_all_the_same() {
 }
 
 #[test]
+fn of_many_clients_that_need_a_session_at_the_same_time_one_logs_in() {
+    let place = Place::new();
+    let fake = Fake::tls(place.tls(), with_session(took));
+    // Each has a thread and a lock of its own, as a process has; none finds a session when it is built.
+    let clients: Vec<_> = (0..24).map(|_| place.client(&fake)).collect();
+    std::thread::scope(|scope| {
+        for client in &clients {
+            scope.spawn(|| client.send(&json!({})).unwrap());
+        }
+    });
+    assert_eq!((fake.logins().len(), fake.messages().len()), (1, 24));
+}
+
+#[test]
+fn clients_that_can_agree_on_nothing_all_log_in() {
+    let place = Place::new();
+    std::fs::write(place.home.sessions_dir(), "a file where the directory should be").unwrap();
+    let fake = Fake::tls(place.tls(), with_session(took));
+    let clients: Vec<_> = (0..4).map(|_| place.client(&fake)).collect();
+    std::thread::scope(|scope| {
+        for client in &clients {
+            scope.spawn(|| client.send(&json!({})).unwrap());
+        }
+    });
+    assert_eq!((fake.logins().len(), fake.messages().len()), (4, 4));
+}
+
+#[test]
+fn a_client_that_hangs_while_it_logs_in_holds_nobody_up_for_long() {
+    let place = Place::new();
+    let fake = Fake::tls(place.tls(), with_session(|_| success()));
+    let LoginTurn::Ours(_hangs) = place.home.try_login_lock("localhost", "ipc-admin").unwrap() else {
+        panic!("somebody else logs in");
+    };
+    // Half of its time is waited for at most.
+    let client = place.builder(&fake).deadline(Duration::from_secs(4)).build().unwrap().blocking();
+    client.send(&json!({})).unwrap();
+    assert_eq!(fake.logins().len(), 1);
+}
+
+/// Keeps a session of the home's own admin, as another process would.
+fn keep(place: &Place, token: &str) {
+    let mut chain = place.home.identity(&"localhost".parse().unwrap()).unwrap().chain;
+    let session = KeptSession {
+        token: token.to_owned().into(),
+        expires_at_secs: now_secs() + 3600,
+        certificate: Some(Sha256::digest(chain.remove(0)).into()),
+        password_check: None,
+    };
+    place.home.keep_session("localhost", "ipc-admin", &session).unwrap();
+}
+
+#[test]
+fn a_session_that_another_process_keeps_meanwhile_is_taken_instead_of_a_login() {
+    let place = Place::new();
+    let fake = Fake::tls(place.tls(), with_session(|_| success()));
+    let client = place.client(&fake);
+    keep(&place, TOKEN);
+    client.send(&json!({})).unwrap();
+    assert_eq!((fake.logins().len(), fake.submits().len()), (0, 2));
+}
+
+#[test]
+fn a_session_that_is_kept_and_over_is_no_reason_to_give_up() {
+    let place = Place::new();
+    let fake = Fake::tls(place.tls(), with_session(|_| success()));
+    let client = place.client(&fake);
+    keep(&place, "over");
+    client.send(&json!({})).unwrap();
+    let sessions: Vec<_> = fake.submits().into_iter().map(|seen| seen.session).collect();
+    assert_eq!(sessions, [None, Some("over".to_owned()), Some(TOKEN.to_owned())]);
+    assert_eq!(fake.logins().len(), 1);
+}
+
+#[test]
+fn a_password_that_is_given_is_the_one_that_got_the_session_or_is_tried() {
+    let place = Place::new();
+    let fake = Fake::tls(place.tls(), takes_password("right"));
+    let send = |password: &str| {
+        let client = place.builder(&fake).credentials("carol", password).build().unwrap();
+        (client.blocking().send(&json!({})), fake.logins().len())
+    };
+    let ends = |password: &str| {
+        let (result, logins) = send(password);
+        (result.map(drop).map_err(|error| error.outcome()), logins)
+    };
+    assert_eq!(ends("right"), (Ok(()), 1));
+    assert_eq!(ends("right"), (Ok(()), 1), "the session is kept");
+    let (result, logins) = send("wrong");
+    assert!(matches!(result, Err(SendError::BadCredentials { .. })), "{result:?}");
+    assert_eq!(logins, 2);
+    assert_eq!(ends("right"), (Ok(()), 2), "and was not forgotten for a wrong password");
+    for file in place.kept_sessions() {
+        let kept = std::fs::read_to_string(file).unwrap();
+        assert!(!kept.contains("right"), "{kept}");
+    }
+}
+
+#[test]
+fn sessions_in_a_directory_that_was_open_to_others_are_used_and_it_is_closed() {
+    let place = Place::new();
+    let fake = Fake::tls(place.tls(), with_session(|_| success()));
+    place.client(&fake).send(&json!({})).unwrap();
+    let open = std::fs::Permissions::from_mode(0o755);
+    std::fs::set_permissions(place.home.sessions_dir(), open).unwrap();
+    logged::watch();
+    place.client(&fake).send(&json!({})).unwrap();
+    assert_eq!(fake.logins().len(), 1);
+    assert_eq!(place.home.sessions_dir().metadata().unwrap().permissions().mode() & 0o7777, 0o700);
+    let said = format!(
+        "{} was open to other users (mode 0755) and is closed to them now",
+        place.home.sessions_dir().display()
+    );
+    assert!(logged::so_far().contains(&said));
+}
+
+#[test]
 fn a_reply_as_base64url_text_is_read_too() {
     let place = Place::new();
     let good = with_session(|_| success());
@@ -270,6 +389,19 @@ fn a_reply_that_is_not_the_servers_own_and_of_now_is_refused() {
         assert_eq!(error.outcome(), Outcome::NeverArrived, "the message was not taken");
         assert_eq!(fake.logins().len(), 1);
     }
+}
+
+#[test]
+fn a_session_that_would_make_every_frame_long_is_not_taken() {
+    let place = Place::new();
+    let fake = Fake::tls(place.tls(), |seen| match seen.is_login() {
+        true => grant(seen, &"x".repeat(16 * 1024 + 1)),
+        false => problem(ProblemCode::SessionExpired, ""),
+    });
+    let error = place.client(&fake).send(&json!({})).unwrap_err();
+    let SendError::LoginFailed { last } = &error else { panic!("{error:?}") };
+    assert!(last.to_string().ends_with("the session is longer than this client takes"), "{last}");
+    assert!(place.kept_sessions().is_empty());
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! The client against a server of scripted answers, over real sockets and real TLS, and against the real server.
 
+mod answers;
 mod batches;
 mod combining;
 mod dropping;

@@ -22,7 +22,7 @@ fn the_reply_is_opened_and_read() {
     let seen = fake.admitted(REQUEST).pop().unwrap();
     assert_eq!((seen.id, seen.to.as_str()), (reply.id.to_string(), REQUEST));
     assert_eq!(seen.body, r#"{"what":"time"}"#);
-    assert!(seen.head.contains("prefer: wait=30\r\n"), "{}", seen.head);
+    assert!(seen.head.contains("prefer: wait=29\r\n"), "{}", seen.head);
     assert!(!fake.logins()[0].head.contains("prefer:"));
 }
 
@@ -105,7 +105,39 @@ fn what_is_known_to_be_accepted_stays_so_when_the_server_goes_away() {
     let client = place.builder(&fake).deadline(Duration::from_millis(300)).build().unwrap().blocking();
     let error = client.request_within(&json!({}), Duration::from_millis(300)).unwrap_err();
     assert!(matches!(&error, SendError::Deadline { outcome: Outcome::Accepted, .. }), "{error:?}");
-    assert_eq!(error.to_string(), "the message could not be sent within 0.6 s");
+    assert_eq!(error.to_string(), "the message could not be sent within 0.3 s");
+}
+
+#[test]
+fn with_less_time_than_the_server_counts_it_is_asked_to_take_the_request_first() {
+    let place = Place::new();
+    let fake = Fake::tls(
+        place.tls(),
+        with_session(|seen| match seen.head.contains("prefer: wait=0\r\n") {
+            true => problem(ProblemCode::NoReplyInTime, ""),
+            false => Answer::Hang,
+        }),
+    );
+    let short = Duration::from_millis(900);
+    let client = place.builder(&fake).deadline(short).build().unwrap().blocking();
+    let error = client.request_within(&json!({}), short).unwrap_err();
+    assert!(
+        matches!(&error, SendError::NoReply { reason: NoReply::NotInTime { wait } } if *wait == short),
+        "{error:?}"
+    );
+    assert_eq!(error.outcome(), Outcome::Accepted);
+    let heads: Vec<_> = fake.admitted(REQUEST).into_iter().map(|seen| seen.head).collect();
+    assert!(heads.len() == 2 && heads[1].contains("prefer: wait=1\r\n"), "{heads:?}");
+}
+
+#[test]
+fn a_request_that_cannot_have_arrived_is_given_up_at_the_deadline_however_long_its_reply_may_take() {
+    let place = Place::new();
+    let fake = Fake::tls(place.tls(), with_session(|_| problem(ProblemCode::InboxFull, "")));
+    let client = place.builder(&fake).deadline(Duration::from_millis(300)).build().unwrap().blocking();
+    let error = client.request_within(&json!({}), Duration::from_secs(400)).unwrap_err();
+    assert!(matches!(&error, SendError::Deadline { outcome: Outcome::Refused, .. }), "{error:?}");
+    assert_eq!(error.to_string(), "the message could not be sent within 0.3 s");
 }
 
 #[test]

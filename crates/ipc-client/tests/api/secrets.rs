@@ -31,7 +31,7 @@ fn no_secret_is_logged_at_any_level() {
         .send(&json!({"text": "what-the-message-says"}))
         .unwrap_err();
     let log = format!("{}{error:?}", logged::so_far());
-    assert!(log.contains("INFO ipc_client::send [419] Authentication timeout, re-authenticating"), "{log}");
+    assert!(log.contains("INFO ipc_client::login [419] Authentication timeout, re-authenticating"), "{log}");
     assert!(log.contains("TRACE"), "the libraries below log here too");
     for secret in [PASSWORD, TOKEN, KEY, "another-password", "what-the-message-says"] {
         assert!(!log.contains(secret), "{secret} is in the log");

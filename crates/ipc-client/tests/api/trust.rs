@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use ipc_client::{Client, Distrust, Outcome, SendError};
+use ipc_client::{Client, Distrust, Outcome, SendError, Speaks};
 use ipc_pki::{LeafRequest, Usages};
 use rustls::version::{TLS12, TLS13};
 use serde_json::json;
@@ -151,7 +151,9 @@ fn a_server_that_speaks_no_tls_is_given_up_at_once() {
     });
     let client = Client::builder(&place.home).server("localhost", address).build().unwrap().blocking();
     let error = client.send(&json!({})).unwrap_err();
-    assert!(matches!(error, SendError::Handshake { .. }), "{error:?}");
-    assert!(error.remedy().unwrap().contains("https"));
+    assert!(matches!(error, SendError::WrongProtocol { speaks: Speaks::NoTls, .. }), "{error:?}");
+    assert!(error.to_string().ends_with(" does not speak TLS"), "{error}");
+    assert_eq!(error.outcome(), Outcome::NeverArrived);
+    assert!(error.remedy().unwrap().contains("--protocol http"));
     server.join().unwrap();
 }

@@ -1,4 +1,5 @@
 //! Which directories are homes.
+#![allow(clippy::unwrap_used)]
 
 use ipc_home::{Home, HomeError};
 
@@ -97,4 +98,147 @@ fn a_name_that_is_too_long_is_refused_with_what_to_do() {
     let directory = tempfile::tempdir().unwrap();
     let error = Home::open(directory.path().join("x".repeat(300))).unwrap_err();
     assert_eq!(error.remedy().unwrap(), "give a shorter path with --home DIR", "{error:?}");
+}
+
+#[test]
+fn a_home_below_a_directory_that_others_may_write_to_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let home = complete_home(directory.path());
+    set_mode(directory.path(), 0o777);
+    let error = Home::open(home.root()).unwrap_err();
+    assert!(
+        matches!(&error, HomeError::WritableByOthers { path, .. } if path == directory.path()),
+        "{error:?}"
+    );
+    let chmod = format!("run chmod go-w {}, or give", directory.path().display());
+    assert!(error.remedy().unwrap().starts_with(&chmod), "{:?}", error.remedy());
+    assert!(matches!(Home::open_client(home.root()), Err(HomeError::WritableByOthers { .. })));
+    // As in /tmp: everybody may put something beside it, and nobody may take it away.
+    set_mode(directory.path(), 0o1777);
+    assert!(Home::open(home.root()).is_ok());
+}
+
+#[test]
+fn a_home_that_another_user_made_is_refused_with_the_command_that_runs_as_that_user() {
+    let directory = tempfile::tempdir().unwrap();
+    let home = complete_home(directory.path());
+    if std::os::unix::fs::chown(home.root(), Some(54_321), None).is_err() {
+        println!("skipped: only root can give a directory away");
+        return;
+    }
+    for opened in [Home::open(home.root()), Home::open_client(home.root())] {
+        let error = opened.unwrap_err();
+        assert!(matches!(error, HomeError::ForeignOwner { owner: 54_321, .. }), "{error:?}");
+        let remedy = error.remedy().unwrap();
+        assert!(remedy.starts_with("run it as that user: sudo -u "), "{remedy}");
+        assert!(remedy.ends_with(&format!("web-ipc --home {} ...", home.root().display())), "{remedy}");
+    }
+    std::os::unix::fs::chown(home.root(), Some(0), None).unwrap();
+    assert!(Home::open(home.root()).is_ok());
+}
+
+#[test]
+fn all_that_is_open_is_named_at_once_with_the_one_command_that_mends_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let home = complete_home(directory.path());
+    std::fs::create_dir(home.sessions_dir()).unwrap();
+    for entry in std::fs::read_dir(home.root()).unwrap() {
+        let path = entry.unwrap().path();
+        set_mode(&path, if path.is_dir() { 0o755 } else { 0o644 });
+    }
+    set_mode(home.root(), 0o755);
+    let error = Home::open(home.root()).unwrap_err();
+    let shown = error.to_string();
+    for name in [
+        ". (0755)",
+        "admin.cred (0644)",
+        "envelope.keys (0644)",
+        "localhost.key (0644)",
+        "session.key (0644)",
+        "sessions (0755)",
+        "web-ipc-ca.key (0644)",
+    ] {
+        assert!(shown.contains(name), "{name}: {shown}");
+    }
+    assert!(!shown.contains(".crt"), "certificates are for everybody: {shown}");
+    assert_eq!(error.remedy().unwrap(), format!("run chmod -R go= {}", home.root().display()));
+    let mended = std::process::Command::new("chmod").args(["-R", "go="]).arg(home.root()).status().unwrap();
+    assert!(mended.success());
+    Home::open(home.root()).unwrap();
+}
+
+#[test]
+fn one_open_file_or_the_sessions_alone_have_a_chmod_of_their_own() {
+    let directory = tempfile::tempdir().unwrap();
+    let home = complete_home(directory.path());
+    std::fs::create_dir(home.sessions_dir()).unwrap();
+    for (path, open, closed) in [(home.sessions_dir(), 0o755, 0o700), (home.session_key_file(), 0o640, 0o600)]
+    {
+        set_mode(&path, open);
+        let remedy = Home::open(home.root()).unwrap_err().remedy().unwrap();
+        assert_eq!(remedy, format!("run chmod {closed:o} {}", path.display()));
+        set_mode(&path, closed);
+    }
+}
+
+/// What a client on another host is given, in a directory of its own.
+fn client_directory(directory: &std::path::Path) -> Home {
+    let home = complete_home(directory);
+    for file in [home.admin_cred_file(), home.session_key_file(), home.ca_key_file()] {
+        std::fs::remove_file(file).unwrap();
+    }
+    home
+}
+
+#[test]
+fn the_directory_of_a_client_is_opened_as_one_and_is_no_home() {
+    let directory = tempfile::tempdir().unwrap();
+    let client = client_directory(directory.path());
+    let error = Home::open(client.root()).unwrap_err();
+    assert!(matches!(error, HomeError::ClientDirectory { .. }), "{error:?}");
+    assert!(!error.remedy().unwrap().contains("--init"));
+    let opened = Home::open_client(client.root()).unwrap();
+    opened.envelope_keys().unwrap();
+    std::fs::remove_file(client.ca_certificate_file()).unwrap();
+    let error = opened.ca_certificates().unwrap_err();
+    assert_eq!(error.remedy().unwrap(), "copy it from the server's home", "{error:?}");
+    // Whoever sends from a whole home may.
+    let other = tempfile::tempdir().unwrap();
+    assert!(Home::open_client(complete_home(other.path()).root()).is_ok());
+    assert!(matches!(Home::open_client(other.path().join("none")), Err(HomeError::Missing { .. })));
+}
+
+#[test]
+fn a_mounted_secret_is_used_only_by_who_says_so() {
+    let directory = tempfile::tempdir().unwrap();
+    let home = complete_home(directory.path());
+    // As Kubernetes mounts one: files in a directory of a date, links to them.
+    let (dated, data) = (home.root().join("..2026_11_27"), home.root().join("..data"));
+    std::fs::create_dir(&dated).unwrap();
+    std::os::unix::fs::symlink("..2026_11_27", &data).unwrap();
+    for entry in std::fs::read_dir(home.root()).unwrap() {
+        let entry = entry.unwrap();
+        if entry.file_type().unwrap().is_file() {
+            let name = entry.file_name();
+            std::fs::rename(entry.path(), dated.join(&name)).unwrap();
+            set_mode(&dated.join(&name), 0o440);
+            std::os::unix::fs::symlink(std::path::Path::new("..data").join(&name), entry.path()).unwrap();
+        }
+    }
+    for path in [&dated, home.root()] {
+        set_mode(path, 0o755);
+    }
+    assert!(Home::open(home.root()).is_err());
+    let mounted = Home::dangerously_open_readable(home.root()).unwrap();
+    mounted.envelope_keys().unwrap();
+    mounted.session_keys().unwrap();
+    mounted.admin_credentials().unwrap();
+    mounted.identity(&"localhost".parse().unwrap()).unwrap();
+    // Whoever may write is never trusted.
+    set_mode(&dated, 0o775 | 0o002);
+    let error = mounted.envelope_keys().unwrap_err();
+    assert!(matches!(error, HomeError::WritableByOthers { .. }), "{error:?}");
+    set_mode(&dated, 0o755);
+    set_mode(home.root(), 0o757);
+    assert!(Home::dangerously_open_readable(home.root()).is_err());
 }

@@ -193,3 +193,65 @@ fn staged_credentials_change_nothing_until_they_are_committed() {
         assert!(home.temporary_files().unwrap().is_empty());
     });
 }
+
+#[test]
+fn a_session_key_that_clients_have_too_is_refused_wherever_it_stands() {
+    with_home(|home| {
+        let (envelope, session) = (
+            std::fs::read_to_string(home.envelope_keys_file()).unwrap(),
+            std::fs::read_to_string(home.session_key_file()).unwrap(),
+        );
+        let cases = [
+            (envelope.clone(), envelope.clone()),
+            (envelope.clone(), format!("{session}# the old one\n {envelope}")),
+            (format!("{envelope}{session}"), session.clone()),
+        ];
+        for (envelope, session) in cases {
+            std::fs::write(home.envelope_keys_file(), envelope).unwrap();
+            std::fs::write(home.session_key_file(), session).unwrap();
+            let error = home.session_keys().unwrap_err();
+            assert!(matches!(error, HomeError::SessionKeyShared { .. }), "{error:?}");
+            assert!(!format!("{error:?} {error}").contains("AQEB"), "{error:?}");
+            home.envelope_keys().unwrap();
+        }
+    });
+}
+
+#[test]
+fn an_encrypted_private_key_is_called_one() {
+    with_home(|home| {
+        let localhost = name("localhost");
+        let encrypted = PRIVATE_KEY.replace("PRIVATE", "ENCRYPTED PRIVATE");
+        std::fs::write(home.key_file(&localhost), encrypted).unwrap();
+        let error = home.identity(&localhost).unwrap_err();
+        assert!(matches!(error, HomeError::EncryptedPrivateKey { .. }), "{error:?}");
+        let remedy = error.remedy().unwrap();
+        assert!(remedy.contains("openssl pkey") && remedy.contains("--certs"), "{remedy}");
+    });
+}
+
+#[test]
+fn a_database_that_is_a_link_or_no_file_is_refused() {
+    with_home(|home| {
+        let target = home.root().join("elsewhere");
+        std::fs::write(&target, "").unwrap();
+        set_mode(&target, 0o600);
+        for name in ["users.db", "users.db-wal", "users.db-shm", "inbox.db", "inbox.db-journal"] {
+            let file = home.root().join(name);
+            std::fs::write(home.users_db(), "").unwrap();
+            set_mode(&home.users_db(), 0o600);
+            let _ = std::fs::remove_file(&file);
+            std::os::unix::fs::symlink(&target, &file).unwrap();
+            let checked = [home.users_db_checked(), home.inbox_db_checked()];
+            let refused = &checked[usize::from(name.starts_with("inbox"))];
+            assert!(matches!(refused, Err(HomeError::SymbolicLink { path }) if *path == file), "{refused:?}");
+            std::fs::remove_file(&file).unwrap();
+            std::fs::create_dir(&file).unwrap();
+            let checked = [home.users_db_checked(), home.inbox_db_checked()];
+            let refused = &checked[usize::from(name.starts_with("inbox"))];
+            assert!(matches!(refused, Err(HomeError::NotAFile { .. })), "{refused:?}");
+            std::fs::remove_dir(&file).unwrap();
+        }
+        assert_eq!(home.inbox_db_checked().unwrap(), home.inbox_db(), "it need not be there yet");
+    });
+}

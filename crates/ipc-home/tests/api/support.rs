@@ -9,6 +9,8 @@ use ipc_home::{Credentials, Home};
 
 /// A valid Fernet key.
 pub(crate) const KEY: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
+/// Another.
+pub(crate) const SESSION_KEY: &str = "AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=";
 /// PEM in form, but no real certificate: this crate does not look inside.
 pub(crate) const CERTIFICATE: &str = "-----BEGIN CERTIFICATE-----\nAAEC\n-----END CERTIFICATE-----\n";
 /// PEM in form, but no real key.
@@ -21,7 +23,7 @@ pub(crate) fn complete_home(directory: &Path) -> Home {
     let home = Home::at(&root);
     for (file, content) in [
         ("envelope.keys", format!("{KEY}\n")),
-        ("session.key", format!("{KEY}\n")),
+        ("session.key", format!("{SESSION_KEY}\n")),
         ("web-ipc-ca.crt", CERTIFICATE.to_owned()),
         ("web-ipc-ca.key", PRIVATE_KEY.to_owned()),
         ("localhost.crt", CERTIFICATE.to_owned()),

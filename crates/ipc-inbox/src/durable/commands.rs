@@ -50,6 +50,13 @@ pub(super) enum Command {
         done: oneshot::Sender<Result<usize, StorageError>>,
     },
     Close,
+    Waiting {
+        done: oneshot::Sender<u64>,
+    },
+    /// The last one that is carried out. Answered when the file is closed, with how many messages wait in it.
+    Finish {
+        done: oneshot::Sender<u64>,
+    },
 }
 
 impl Command {

@@ -358,6 +358,10 @@ impl InboxBackend for Durable {
         })
     }
 
+    fn is_awaited(&self, taken: &Taken) -> bool {
+        self.replies.is_awaited(&taken.message.user, taken.message.id)
+    }
+
     fn reply_bytes_max(&self) -> usize {
         self.reply_bytes_max
     }
@@ -365,6 +369,16 @@ impl InboxBackend for Durable {
     fn close(&self) {
         // Without the thread it is closed already.
         let _gone = self.commands.send(Command::Close);
+    }
+
+    fn waiting(&self) -> Pending<'_, u64> {
+        let answer = self.send(|done| Command::Waiting { done });
+        Pending::later(async { answer.await.unwrap_or(0) })
+    }
+
+    fn finish(&self) -> Pending<'_, u64> {
+        let answer = self.send(|done| Command::Finish { done });
+        Pending::later(async { answer.await.unwrap_or(0) })
     }
 }
 

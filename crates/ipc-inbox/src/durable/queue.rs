@@ -89,6 +89,11 @@ impl Queue {
         !self.ready.is_empty() || !self.again.is_empty() || self.behind > 0
     }
 
+    /// How many messages wait to be handed out.
+    pub(super) fn waiting(&self) -> u64 {
+        self.behind.saturating_add((self.again.len() + self.ready.len()) as u64)
+    }
+
     /// Whether somebody waits for a message.
     pub(super) fn has_takers(&mut self) -> bool {
         self.takers.retain(|taker| !taker.done.is_closed());

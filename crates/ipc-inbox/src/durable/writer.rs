@@ -71,7 +71,9 @@ pub(super) fn run(start: Start) {
         if opened.send(Ok(())).is_ok() {
             writer.work(&mut commands).await;
         }
-        writer.database.close().await;
+        // Whoever asked for something in this moment is told that nobody is there.
+        drop(commands);
+        writer.finish().await;
     });
 }
 
@@ -105,8 +107,10 @@ struct Writer {
     prune_at: Instant,
     /// What the log was told last, and when.
     reported: RefCell<Option<(String, Instant)>>,
+    /// Those who wait for the end. The first is the end of all commands.
+    finishing: Vec<oneshot::Sender<u64>>,
     /// Keeps other processes out.
-    _lock: std::fs::File,
+    lock: std::fs::File,
 }
 
 impl Writer {
@@ -140,8 +144,9 @@ impl Writer {
             stored_at: None,
             prune_at: Instant::now(),
             reported: RefCell::new(None),
+            finishing: Vec::new(),
             database,
-            _lock: lock,
+            lock,
         })
     }
 
@@ -160,17 +165,34 @@ impl Writer {
                 taken += 1;
                 messages += command.messages();
                 self.note(command).await;
-                let is_enough = taken == COMMANDS_MAX || messages >= MESSAGES_MAX;
+                let is_enough =
+                    taken == COMMANDS_MAX || messages >= MESSAGES_MAX || !self.finishing.is_empty();
                 next = if is_enough { None } else { commands.try_recv().ok() };
+            }
+            if !self.finishing.is_empty() {
+                break;
             }
             if !self.holds_back(Instant::now()) {
                 self.round().await;
             }
         }
-        // The last handle has gone; what it asked for last is still done.
+        // The last handle has gone, or somebody asked for the end; what was asked for before is still done.
+        self.is_open = false;
+        self.queue.end_takers();
         self.round().await;
         if let Err(error) = self.take_back_what_was_marked_ahead().await {
             self.report(&error);
+        }
+    }
+
+    /// Closes the file, lets others at it, and tells those who wait for that.
+    async fn finish(self) {
+        let waiting = self.queue.waiting();
+        self.replies.end_all_waits(NoReply::Unavailable);
+        self.database.close().await;
+        drop(self.lock);
+        for done in self.finishing {
+            let _gone = done.send(waiting);
         }
     }
 
@@ -230,6 +252,10 @@ impl Writer {
                 let _gone = done.send(discarded);
             }
             Command::Close => self.is_open = false,
+            Command::Waiting { done } => {
+                let _gone = done.send(self.queue.waiting());
+            }
+            Command::Finish { done } => self.finishing.push(done),
         }
     }
 

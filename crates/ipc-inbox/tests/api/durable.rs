@@ -367,6 +367,28 @@ async fn with_one_try_a_crash_ends_nothing_that_nobody_has_seen() {
 }
 
 #[tokio::test]
+async fn what_is_left_when_an_inbox_is_finished_comes_with_the_next_opening_at_once() {
+    let file = File::new();
+    let inbox = file.open().await.inbox().clone();
+    for number in 1..=5 {
+        inbox.put(message(number, "{}"), NO_WAIT).await.unwrap();
+    }
+    let mut taken = inbox.recv_many(2).await;
+    taken.remove(0).ack().await.unwrap();
+    assert_eq!(inbox.finish().await, 3);
+    // The handle is still there, and so is a delivery: the file is free for all that.
+    let next = DurableOptions::default().open(file.path()).await.unwrap().inbox().clone();
+    assert!(matches!(taken.remove(0).ack().await, Err(AckError::TooLate)));
+    let again = next.recv().await.unwrap();
+    assert_eq!((again.id(), again.redeliveries()), (id(2), 1), "it was handed out and not acknowledged");
+    for number in 3..=5 {
+        let delivery = next.recv().await.unwrap();
+        assert_eq!((delivery.id(), delivery.redeliveries()), (id(number), 0), "nobody had it");
+    }
+    drop(inbox);
+}
+
+#[tokio::test]
 async fn one_inbox_is_open_once() {
     let file = File::new();
     let first = file.open().await;

@@ -92,7 +92,67 @@ for_each_kind![
     a_request_that_is_dropped_or_only_acknowledged_has_no_reply,
     a_reply_that_cannot_be_sent_is_refused_and_the_sender_is_told,
     what_is_no_request_takes_no_reply,
+    those_who_wait_to_be_taken_are_counted,
+    a_finished_inbox_takes_and_gives_nothing_and_says_how_many_were_left,
+    finishing_ends_every_wait,
 ];
+
+async fn those_who_wait_to_be_taken_are_counted<F: Future<Output = Inbox>>(make: fn(usize) -> F) {
+    let inbox = make(200).await;
+    assert_eq!(inbox.waiting().await, 0);
+    inbox.put_all((0..150).map(|number| message(number, "{}")).collect(), NO_WAIT).await;
+    inbox.put(message(1, "{}"), NO_WAIT).await.unwrap();
+    assert_eq!(inbox.waiting().await, 150, "a duplicate does not wait");
+    let taken = inbox.recv_many(10).await;
+    assert_eq!((taken.len(), inbox.waiting().await), (10, 140));
+    inbox.close();
+    assert_eq!(inbox.waiting().await, 140, "they can still be taken");
+    inbox.recv().await.unwrap().ack().await.unwrap();
+    assert_eq!(inbox.waiting().await, 139);
+}
+
+async fn a_finished_inbox_takes_and_gives_nothing_and_says_how_many_were_left<F: Future<Output = Inbox>>(
+    make: fn(usize) -> F,
+) {
+    let inbox = make(10).await;
+    for number in 0..5 {
+        inbox.put(message(number, "{}"), NO_WAIT).await.unwrap();
+    }
+    let mut taken = inbox.recv_many(2).await;
+    // Begun before the end: it is done.
+    let acknowledged = taken.pop().unwrap().ack();
+    let (acknowledged, left) = tokio::join!(acknowledged, inbox.finish());
+    acknowledged.unwrap();
+    assert_eq!(left, 3);
+    assert_eq!(inbox.put(message(9, "{}"), NO_WAIT).await, Err(PutError::Closed));
+    assert_eq!(inbox.put_all(vec![message(8, "{}")], NO_WAIT).await, [Err(PutError::Closed)]);
+    assert!(inbox.recv().await.is_none());
+    assert_eq!((inbox.waiting().await, inbox.finish().await), (0, 0));
+    drop(taken);
+}
+
+async fn finishing_ends_every_wait<F: Future<Output = Inbox>>(make: fn(usize) -> F) {
+    let inbox = make(1).await;
+    let taking = started({
+        let inbox = inbox.clone();
+        async move { inbox.recv().await.is_none() }
+    })
+    .await;
+    inbox.finish().await;
+    assert!(taking.await.unwrap());
+
+    let inbox = make(1).await;
+    inbox.put(request(1), NO_WAIT).await.unwrap();
+    let replied = started({
+        let inbox = inbox.clone();
+        async move { inbox.reply_to("u", id(1)).await }
+    })
+    .await;
+    let putting = waiting_put(&inbox, message(2, "{}")).await;
+    inbox.finish().await;
+    assert!(replied.await.unwrap().is_err());
+    assert_eq!(putting.await.unwrap(), Err(PutError::Closed));
+}
 
 async fn messages_come_out_in_the_order_in_which_they_went_in<F: Future<Output = Inbox>>(
     make: fn(usize) -> F,

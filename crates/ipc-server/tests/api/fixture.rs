@@ -176,7 +176,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             match line.trim_end() {
                 "" => break,
                 line if status == 0 => {
-                    let code = line.strip_prefix("HTTP/1.1 ").and_then(|rest| rest.get(..3)?.parse().ok());
+                    let rest = line.strip_prefix("HTTP/1.1 ").or_else(|| line.strip_prefix("HTTP/1.0 "));
+                    let code = rest.and_then(|rest| rest.get(..3)?.parse().ok());
                     status = code.ok_or(std::io::ErrorKind::InvalidData)?;
                 }
                 line => {

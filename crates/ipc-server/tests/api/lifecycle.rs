@@ -122,3 +122,26 @@ async fn plain_http_elsewhere_starts_when_the_danger_is_named() {
         builder().protocol(Protocol::Http).bind("0.0.0.0:0").dangerously_allow_remote_http().start().await;
     server.unwrap().stop().await;
 }
+
+#[tokio::test]
+async fn a_home_is_not_moved_away_while_a_server_has_it_whatever_its_inbox() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("home");
+    let options = ipc_setup::InitOptions { force: true, ..ipc_setup::InitOptions::now() };
+    // Making a home blocks, which an async test's thread must not.
+    let init =
+        |path: std::path::PathBuf| tokio::task::spawn_blocking(move || ipc_setup::init(&path, &options));
+    let home = init(path.clone()).await.unwrap().unwrap().home;
+    for inbox in
+        [ipc_server::InboxChoice::from(ipc_server::Inbox::memory()), ipc_server::Inbox::durable().into()]
+    {
+        let server = Server::builder(&home).bind(elsewhere()).inbox(inbox).start().await.unwrap();
+        let error = init(path.clone()).await.unwrap().unwrap_err();
+        assert!(matches!(error, ipc_setup::SetupError::InUse { .. }), "{error:?}");
+        server.stop().await;
+    }
+    assert!(
+        init(path).await.unwrap().unwrap().kept_aside.is_some(),
+        "a server that has stopped lets go of it"
+    );
+}

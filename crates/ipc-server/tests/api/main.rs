@@ -10,5 +10,6 @@ mod lifecycle;
 mod limits;
 mod login;
 mod messages;
+mod pipelining;
 mod refusals;
 mod requests;

@@ -92,6 +92,71 @@ async fn a_request_that_is_dropped_is_told_at_once() {
 }
 
 #[tokio::test]
+async fn a_reply_that_no_client_would_take_is_refused_where_it_is_made() {
+    use serde_json::value::RawValue;
+    let server = builder().start().await.unwrap();
+    let session = admin_session(&server).await;
+    let mut connection = connect(&server).await;
+    let deep = format!("{{\"a\":{}{}}}", "[".repeat(127), "]".repeat(127));
+    for (bad, told) in [
+        (r#"{"n":123456789012345678901234567890}"#, "an integer that does not fit 64 bits"),
+        (r#"{"a":1,"a":2}"#, "a member name that its object has already"),
+        (r#"{"n":1e999}"#, "a number beyond the range of a double"),
+        (r#"{"s":"\ud800"}"#, "half of a surrogate pair"),
+        (&deep, "more than 128 nested levels"),
+    ] {
+        let work = async {
+            let reply: &RawValue = serde_json::from_str(bad).unwrap();
+            let delivery = server.inbox().recv().await.unwrap();
+            while !delivery.is_awaited() {
+                tokio::task::yield_now().await;
+            }
+            delivery.reply(reply).await.unwrap_err().to_string()
+        };
+        let (answer, error) = tokio::join!(ask(&mut connection, new_id(), &session, ""), work);
+        answer.is_refusal(ProblemCode::NotAnswered);
+        assert!(error.contains("breaks the protocol's rules for JSON") && error.contains(told), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_stop_waits_for_replies() {
+    let server = builder().start().await.unwrap();
+    let session = admin_session(&server).await;
+    let mut connection = connect(&server).await;
+    let work = async {
+        let first = server.inbox().recv().await.unwrap();
+        server.begin_stop();
+        first.reply(&json!({"n": 1})).await.unwrap();
+        server.stop().await;
+    };
+    let (answer, ()) = tokio::join!(ask(&mut connection, new_id(), &session, ""), work);
+    assert_eq!(reply_in(&answer), r#"{"n":1}"#);
+    assert!(server.inbox().recv().await.is_none(), "the inbox is closed");
+    assert!(connection.read_response().await.is_err(), "and the connection too");
+}
+
+#[tokio::test]
+async fn whoever_waits_for_a_durable_inbox_that_ends_is_told_to_come_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let inbox = ipc_server::Inbox::durable().open(directory.path().join("inbox.db")).await.unwrap();
+    let server = builder().inbox(inbox.inbox().clone()).start().await.unwrap();
+    let session = admin_session(&server).await;
+    let mut connection = connect(&server).await;
+    let ending = async {
+        while server.inbox().waiting().await == 0 {
+            tokio::task::yield_now().await;
+        }
+        server.begin_stop();
+        assert_eq!(server.inbox().finish().await, 1);
+    };
+    let (answer, ()) = tokio::join!(ask(&mut connection, new_id(), &session, ""), ending);
+    answer.is_refusal(ProblemCode::ShuttingDown);
+    assert_eq!(answer.header("retry-after"), Some("1"));
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn a_message_that_was_no_request_has_no_reply_to_ask_for() {
     let server = builder().start().await.unwrap();
     let session = admin_session(&server).await;
@@ -126,5 +191,64 @@ async fn a_hundred_requests_wait_on_one_worker() {
     }
     for caller in callers {
         assert_eq!(caller.await.unwrap(), "{}");
+    }
+}
+
+#[tokio::test]
+async fn long_replies_that_nobody_takes_share_the_memory_of_long_bodies() {
+    let server = builder().bodies_bytes_max(9_000_000).start().await.unwrap();
+    let session = admin_session(&server).await;
+    let reply = serde_json::json!({"text": "x".repeat(8_000_000)});
+    let answering = async {
+        for _ in 0..2 {
+            server.inbox().recv().await.unwrap().reply(&reply).await.unwrap();
+        }
+    };
+    let id = new_id();
+    let asking = async {
+        // More than fits into the sockets between, and nobody reads it.
+        let mut idle = connect(&server).await;
+        let route = Route::MessageRequest;
+        let envelope = sealed(route, new_id(), Some(&session), "{}");
+        let head = format!(
+            "POST {} HTTP/1.1\r\nhost: x\r\ncontent-type: application/octet-stream\r\ncontent-length: {}\r\n\r\n",
+            route.path(),
+            envelope.len()
+        );
+        idle.write(&[head.as_bytes(), &envelope].concat()).await.unwrap();
+        // The head of the answer says that it has begun.
+        assert_eq!(idle.read_head().await.unwrap().status, 200);
+        let mut other = connect(&server).await;
+        let answer = other.post(route, &sealed(route, id, Some(&session), "{}")).await;
+        answer.is_refusal(ProblemCode::Unavailable);
+        assert_eq!(answer.header("retry-after"), Some("1"));
+        drop(idle);
+        loop {
+            let answer = other.post(route, &sealed(route, id, Some(&session), "{}")).await;
+            if answer.status != 503 {
+                break reply_in(&answer);
+            }
+        }
+    };
+    let (reply_got, ()) = tokio::join!(asking, answering);
+    assert_eq!(reply_got, reply.to_string(), "it was kept");
+}
+
+#[tokio::test]
+async fn every_form_of_a_wish_to_wait_is_understood() {
+    let server = builder().start().await.unwrap();
+    let session = admin_session(&server).await;
+    let mut connection = connect(&server).await;
+    for wait in [
+        "prefer: wait=0\r\n",
+        "Prefer: Wait=0\r\n",
+        "prefer: wait =0\r\n",
+        "prefer: wait = \"0\"\r\n",
+        "prefer: foo=\"a, wait=300\", wait=0; x=y\r\n",
+        "prefer: respond-async\r\nprefer: wait=0\r\n",
+        "prefer: wait=0, wait=300\r\n",
+    ] {
+        // The default would be 30 s.
+        ask(&mut connection, new_id(), &session, wait).await.is_refusal(ProblemCode::NoReplyInTime);
     }
 }

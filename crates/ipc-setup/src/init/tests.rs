@@ -11,6 +11,7 @@ use super::*;
 use crate::users;
 
 mod lost;
+mod others;
 
 const NOW_SECS: u64 = 1_742_413_130;
 /// What a child process of these tests makes its home of.
@@ -290,7 +291,8 @@ fn with_force_at_the_same_time_every_home_ever_made_is_whole() {
     });
     let homes: Vec<_> =
         std::fs::read_dir(directory.path()).unwrap().map(|entry| entry.unwrap().path()).collect();
-    assert_eq!(homes.len(), 4);
+    // One that comes when another has just moved the home away finds nothing to move.
+    assert!((2..=4).contains(&homes.len()), "{homes:?}");
     for path in homes {
         assert_good(&Home::at(path));
     }

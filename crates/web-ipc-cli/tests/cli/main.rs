@@ -10,6 +10,9 @@ mod log;
 mod pipeline;
 mod process;
 mod run;
+mod server;
+mod stopping;
+mod streams;
 
 use std::path::{Path, PathBuf};
 use std::{env, fs};

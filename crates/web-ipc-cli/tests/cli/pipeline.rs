@@ -1,104 +1,9 @@
 //! `--serve`, `--send` and `--request` as a shell script uses them: real processes, pipes between them.
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::process::{Child, ChildStdout, Command, Output, Stdio};
-use std::sync::mpsc::{Receiver, channel};
-use std::time::Duration;
+use std::io::{BufRead as _, Read as _};
 
 use crate::run::World;
-
-/// A server that has said where it listens; killed when it is dropped.
-struct Server {
-    child: Child,
-    port: String,
-    /// Its log, line by line as it comes, which a thread reads, so that the server never waits for a reader.
-    log: Receiver<String>,
-    log_so_far: String,
-}
-
-impl Server {
-    fn start(world: &World, arguments: &[&str]) -> Server {
-        let mut command = world.program_itself();
-        command.args(["--serve", "--port", "0"]).args(arguments);
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        let mut log = BufReader::new(child.stderr.take().unwrap());
-        let mut text = String::new();
-        let port = loop {
-            assert_ne!(log.read_line(&mut text).unwrap(), 0, "{text}");
-            if let Some((_, rest)) = text.split_once("Starting web server localhost:") {
-                break rest.split(' ').next().unwrap().to_owned();
-            }
-        };
-        let (sender, receiver) = channel();
-        std::thread::spawn(move || {
-            let mut line = String::new();
-            while log.read_line(&mut line).is_ok_and(|length| length > 0) {
-                // Nobody listens any more once the test has what it wants.
-                let _ = sender.send(std::mem::take(&mut line));
-            }
-        });
-        Server { child, port, log: receiver, log_so_far: text }
-    }
-
-    /// Waits until its log has `part`.
-    fn wait_for_log(&mut self, part: &str) {
-        while !self.log_so_far.contains(part) {
-            match self.log.recv_timeout(Duration::from_secs(60)) {
-                Ok(line) => self.log_so_far += &line,
-                Err(error) => panic!("{part:?} does not come, {error}: {}", self.log_so_far),
-            }
-        }
-    }
-
-    fn lines(&mut self) -> BufReader<ChildStdout> {
-        BufReader::new(self.child.stdout.take().unwrap())
-    }
-
-    /// Tells it to stop, and waits for its end; its log.
-    fn stop(&mut self) -> String {
-        let status = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status().unwrap();
-        assert!(status.success());
-        self.ended()
-    }
-
-    /// Waits for its end, which must be a good one; its log.
-    fn ended(&mut self) -> String {
-        let status = self.child.wait().unwrap();
-        // A command that it has left behind may hold the log open.
-        while let Ok(line) = self.log.recv_timeout(Duration::from_secs(60)) {
-            self.log_so_far += &line;
-        }
-        assert_eq!(status.code(), Some(0), "{}", self.log_so_far);
-        std::mem::take(&mut self.log_so_far)
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        // It has ended already where all went well.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// Runs a command against the server, with `input` on its stdin.
-fn client(world: &World, server: &Server, arguments: &[&str], input: &str) -> Output {
-    let mut command = world.program_itself();
-    command.args(arguments).args(["--port", &server.port]);
-    let mut child =
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    let mut stdin = child.stdin.take().unwrap();
-    let input = input.to_owned();
-    // A command that ends early does not read it all.
-    let feeder = std::thread::spawn(move || drop(stdin.write_all(input.as_bytes())));
-    let output = child.wait_with_output().unwrap();
-    feeder.join().unwrap();
-    output
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8(bytes.to_vec()).unwrap()
-}
+use crate::server::{Server, client, text};
 
 #[test]
 fn lines_that_go_in_come_out_in_order() {
@@ -143,7 +48,7 @@ fn what_nobody_read_is_kept_by_a_durable_inbox() {
     let sent = client(&world, &server, &["--send", r#"{"n":1}"#], "");
     assert!(sent.status.success(), "{}", text(&sent.stderr));
     // It finds that nobody reads, and ends by itself.
-    assert!(server.ended().contains("has gone away; what it has not read is kept"));
+    assert!(server.ended_with(1).contains("has gone away; what it has not read is kept"));
 
     let mut server = Server::start(&world, &["--inbox", "durable"]);
     let mut line = String::new();
@@ -159,7 +64,7 @@ fn a_command_gets_the_message_and_its_output_is_the_reply() {
         &world,
         &[
             "--exec",
-            r#"read m; echo "{\"got\": $m, \"user\": \"$WEB_IPC_USER\", \"id\": \"$WEB_IPC_ID\"}""#,
+            r#"read m; echo "{\"got\": $m, \"user\": \"$WEB_IPC_USER\", \"id\": \"$WEB_IPC_ID\", \"home\": \"$WEB_IPC_HOME\"}""#,
             "--jobs",
             "2",
         ],
@@ -168,6 +73,7 @@ fn a_command_gets_the_message_and_its_output_is_the_reply() {
     let value: serde_json::Value = serde_json::from_slice(&reply.stdout).unwrap();
     assert_eq!(value["got"]["what"], "time", "{}", text(&reply.stderr));
     assert_eq!((&value["user"], value["id"].as_str().unwrap().len()), (&"ipc-admin".into(), 36));
+    assert_eq!(value["home"].as_str(), world.home().to_str());
     server.stop();
 
     let mut failing = Server::start(&world, &["--exec", "exit 3"]);
@@ -301,6 +207,12 @@ fn a_command_that_gives_no_reply_is_told_at_both_ends() {
         ("echo '[1]'", "wrote no JSON object to stdout; there is no reply"),
         ("true", "wrote no JSON object to stdout; there is no reply"),
         ("echo '{\"a\":1}{}'", "wrote no JSON object to stdout; there is no reply"),
+        (r#"echo '{"a":123456789012345678901234567890}'"#, "it has an integer that does not fit 64 bits"),
+        (r#"echo '{"a":1,"a":2}'"#, "it has a member name that its object has already"),
+        (
+            "yes '{}'",
+            "was ended: it wrote more than the 16776192 bytes that a reply may have; there is no reply",
+        ),
     ] {
         let mut server = Server::start(&world, &["--exec", command]);
         let refused = client(&world, &server, &["--request", "{}"], "");
@@ -309,17 +221,21 @@ fn a_command_that_gives_no_reply_is_told_at_both_ends() {
         assert!(error.contains("the server took the request, but the application gave no reply"), "{error}");
         let log = server.stop();
         assert!(log.contains(told), "{command}: {log}");
+        assert!(log.contains(&format!("the command `{command}` for request ")), "{command}: {log}");
     }
 }
 
 #[test]
 fn a_message_whose_command_fails_is_said_to_be_lost_or_to_come_again() {
     let world = World::with_fresh_home();
-    for (inbox, told) in [
-        ("memory", "; the message is lost; --inbox durable would have kept it"),
-        ("durable", "; the message comes again, until it is a dead letter"),
+    for (options, told) in [
+        (&["--inbox", "memory"][..], "; the message is lost; --inbox durable would have kept it"),
+        (&["--inbox", "durable"], "; the message comes again, until it is a dead letter"),
+        (&["--inbox", "durable", "--tries", "1"], "; that was the last of 1 try: it is a dead letter now"),
     ] {
-        let mut server = Server::start(&world, &["--inbox", inbox, "--exec", "exit 3"]);
+        // In a home of its own: what the one before has left would come here.
+        let world = World::new(Some(&world));
+        let mut server = Server::start(&world, &[options, &["--exec", "exit 3"]].concat());
         let sent = client(&world, &server, &["--send", "{}"], "");
         assert!(sent.status.success(), "{}", text(&sent.stderr));
         server.wait_for_log(&format!("ended with exit status: 3{told}"));
@@ -334,12 +250,7 @@ fn with_dead_letters() -> World {
     let mut server = Server::start(&world, &arguments);
     let sent = client(&world, &server, &["--send"], "{\"n\": 1}\n{\"n\":2}\n");
     assert!(sent.status.success(), "{}", text(&sent.stderr));
-    for count in 1..=2 {
-        while server.log_so_far.matches("ended with exit status: 3").count() < count {
-            let line = server.log.recv_timeout(Duration::from_secs(60)).unwrap();
-            server.log_so_far += &line;
-        }
-    }
+    server.wait_for_log_times("ended with exit status: 3", 2);
     server.stop();
     // The next one finds that they have had their try.
     let mut server = Server::start(&world, &arguments);
@@ -351,8 +262,7 @@ fn with_dead_letters() -> World {
             .sum()
     };
     while told(&server.log_so_far) < 2 {
-        let line = server.log.recv_timeout(Duration::from_secs(60)).unwrap();
-        server.log_so_far += &line;
+        server.more_of_the_log();
     }
     server.stop();
     world

@@ -15,7 +15,7 @@ fn tell(child: &Child, signal: &str) {
 #[test]
 fn a_test_that_is_told_to_end_says_how_far_it_came_and_ends_as_shells_expect() {
     let world = World::with_fresh_home();
-    for (signal, status) in [("-INT", 130), ("-TERM", 143)] {
+    for (signal, status) in [("-INT", 130), ("-TERM", 143), ("-HUP", 129)] {
         let mut command = world.program_itself();
         command.args(["--test", "--run", "--qty", "4000000000"]);
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();

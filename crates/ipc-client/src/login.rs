@@ -1,0 +1,310 @@
+//! Logging in: who does, of all that need a session at the same time, and what the server is told.
+//!
+//! `errand` comes here when the server says that a session is over. Of the sends of a client one logs in, and of the
+//! clients that share a home one does, in whatever process: the others take the session that it keeps.
+
+use std::time::Duration;
+
+use ipc_envelope::OVERHEAD_BYTES_MAX;
+use ipc_home::{Credentials, LoginHolder, LoginLock, LoginTurn};
+use ipc_protocol::{AuthReply, AuthRequest, Route, write_frame};
+use tokio::sync::MutexGuard;
+use tokio::time::{Instant, sleep, timeout_at};
+use zeroize::Zeroizing;
+
+use crate::errand::{Errand, Fault, give_up};
+use crate::error::SendError;
+use crate::progress::seconds;
+use crate::random::random;
+use crate::send::{FRAME_BYTES, Sender, unix_now_secs};
+use crate::session::{Generation, Keeper, Origin};
+
+/// How long another process may take to log in before it counts as one that hangs. A login takes a bcrypt of the
+/// server, a quarter of a second; where hundreds of processes begin at the same moment, it takes some seconds.
+const LOGIN_MAX: Duration = Duration::from_secs(10);
+
+/// How long to wait before looking again whether another process has logged in: the first time, and at most. Where
+/// hundreds wait, looking takes the processors that the login needs.
+const LOOK_FIRST: Duration = Duration::from_millis(5);
+const LOOK_LAST: Duration = Duration::from_millis(200);
+
+/// The longest session token that is taken. It goes into every frame and into a file; a server's own has some 250 bytes.
+const SESSION_BYTES_MAX: usize = 16 * 1024;
+
+/// How an attempt comes to a session.
+enum Claim {
+    /// Another process has logged in.
+    Kept(Zeroizing<String>),
+    /// This client logs in, and as long as it has the lock no other does.
+    LogIn(Option<LoginLock>),
+}
+
+/// What is found in the home.
+enum Found {
+    Kept(Zeroizing<String>),
+    Ours(LoginLock),
+    Theirs(LoginHolder),
+    /// No agreement is possible.
+    NoLock,
+}
+
+/// Somebody who is waited for, and since when.
+#[derive(Default)]
+struct Patience(Option<(LoginHolder, Instant)>);
+
+impl Patience {
+    /// Whether this holder has had the time that a login takes.
+    fn is_over(&mut self, holder: &LoginHolder, now: Instant) -> bool {
+        match &self.0 {
+            Some((known, since)) if known == holder => now.saturating_duration_since(*since) >= LOGIN_MAX,
+            _ => {
+                self.0 = Some((holder.clone(), now));
+                false
+            }
+        }
+    }
+}
+
+impl Sender {
+    /// Sees to it that the session is not the one of generation `used` any more, and says where the new one is from.
+    /// However many sends find that theirs is over, one logs in and the others wait for it; of several clients on one
+    /// home too, as long as `may_take_kept`.
+    pub(crate) async fn renew(
+        &self,
+        used: Generation,
+        may_take_kept: bool,
+        errand: &Errand<'_>,
+    ) -> Result<Origin, Fault> {
+        let refused_before = self.session.refused_logins.get();
+        let turn = errand.unless_given_up(self.session.turn.lock());
+        let Ok(turn) = timeout_at(errand.ends_at(), turn).await else {
+            return Err(self.busy());
+        };
+        let turn: MutexGuard<'_, ()> = turn?;
+        if self.session.generation() != used {
+            return Ok(self.session.origin());
+        }
+        if self.session.refused_logins.get() != refused_before {
+            return Err(self.bad_credentials());
+        }
+        let lock = match self.claim_login(may_take_kept, errand).await? {
+            Claim::Kept(token) => {
+                log::debug!("another process has logged in: its session is used");
+                self.session.set(token, Origin::Kept);
+                return Ok(Origin::Kept);
+            }
+            Claim::LogIn(lock) => lock,
+        };
+        log::info!("[419] Authentication timeout, re-authenticating");
+        let mut result = self.log_in(errand).await;
+        if is_bad_credentials(&result) && self.take_changed_credentials() {
+            result = self.log_in(errand).await;
+        }
+        if is_bad_credentials(&result) {
+            self.session.refused_logins.set(self.session.refused_logins.get() + 1);
+            let username = self.username();
+            self.with_keeper(errand, move |keeper| keeper.forget(&username)).await;
+        }
+        let reply = result?;
+        let expires_at_secs = unix_now_secs().saturating_add(reply.expires_in);
+        self.session.set(reply.session.clone(), Origin::Login);
+        drop(turn);
+        // This send alone waits for the disk, so that a process that ends with it leaves the session behind.
+        let username = self.username();
+        let keep = move |keeper: &Keeper| {
+            keeper.keep(&username, &reply.session, expires_at_secs);
+            // Now, and not before, there is something for the others.
+            drop(lock);
+        };
+        self.with_keeper(errand, keep).await;
+        Ok(Origin::Login)
+    }
+
+    /// Waits until another process has logged in, or it is this client's turn. A holder of the lock that takes too long
+    /// is passed over; after half of the time there is, or where there is no lock, nobody is waited for.
+    async fn claim_login(&self, may_take_kept: bool, errand: &Errand<'_>) -> Result<Claim, Fault> {
+        let Some(keeper) = &self.keeper else { return Ok(Claim::LogIn(None)) };
+        let begun_at = Instant::now();
+        let until = begun_at + errand.ends_at().saturating_duration_since(begun_at) / 2;
+        let (stale, _) = self.session.current();
+        let stale = stale.map(|token| Zeroizing::new(token.as_str().to_owned()));
+        let mut patience = Patience::default();
+        let mut pause = LOOK_FIRST;
+        loop {
+            let (keeper, username, stale) = (keeper.clone(), self.username(), stale.clone());
+            let look = off_this_thread(move || look(&keeper, &username, stale.as_deref(), may_take_kept));
+            let found = match timeout_at(until, errand.unless_given_up(look)).await {
+                Ok(found) => found?.unwrap_or(Found::NoLock),
+                Err(_) => Found::NoLock,
+            };
+            let now = Instant::now();
+            let holder = match found {
+                Found::Kept(token) => return Ok(Claim::Kept(token)),
+                Found::Ours(lock) => return Ok(Claim::LogIn(Some(lock))),
+                Found::Theirs(_) if now >= until => return Ok(Claim::LogIn(None)),
+                Found::NoLock => return Ok(Claim::LogIn(None)),
+                Found::Theirs(holder) => holder,
+            };
+            if patience.is_over(&holder, now) {
+                let username = self.username();
+                self.with_keeper(errand, move |keeper| keeper.pass_over(&username, &holder)).await;
+                continue;
+            }
+            log::log!(
+                self.waits.level_after(begun_at, now),
+                "another process logs in: waiting for its session for {} so far, and for {} more at most",
+                seconds(now - begun_at),
+                seconds(until - now)
+            );
+            // Many wait, and they need not all look at the same moment.
+            let random = random().map_or(0, |bytes| u32::from_be_bytes(bytes) % 1000);
+            let jittered = pause.mul_f64(0.5 + f64::from(random) / 1000.0);
+            errand.unless_given_up(sleep(jittered)).await?;
+            pause = (pause * 2).min(LOOK_LAST);
+        }
+    }
+
+    /// Does something with the kept session, if sessions are kept, on a thread that may wait for the disk. It is done
+    /// in any case, and waited for as long as the errand goes on.
+    async fn with_keeper(&self, errand: &Errand<'_>, act: impl FnOnce(&Keeper) + Send + 'static) {
+        if let Some(keeper) = self.keeper.clone() {
+            let acting = off_this_thread(move || act(&keeper));
+            let _ = timeout_at(errand.ends_at(), acting).await;
+        }
+    }
+
+    /// Reads the admin's credentials again, where they are those of the home, and says whether they have changed:
+    /// whoever changes the admin's password writes `admin.cred` too.
+    ///
+    /// Blocks the thread for a read of two files of a few hundred bytes. That happens after a refused login only, so
+    /// at most as often as the server answers with a bcrypt.
+    fn take_changed_credentials(&self) -> bool {
+        let Some(home) = &self.admin_home else { return false };
+        let found = match home.admin_credentials() {
+            Ok(found) => found,
+            Err(error) => {
+                log::warn!("the admin's credentials could not be read again: {error}");
+                return false;
+            }
+        };
+        let mut credentials = self.credentials.borrow_mut();
+        let changed = found.username != credentials.username || found.password != credentials.password;
+        *credentials = found;
+        changed
+    }
+
+    async fn log_in(&self, errand: &Errand<'_>) -> Result<AuthReply, Fault> {
+        let route = Route::ClientAuth;
+        let id = self.draw_id().map_err(give_up)?;
+        let Credentials { username, password } = self.credentials.borrow().clone();
+        let request = AuthRequest { username, password };
+        // Large enough never to grow: growing would leave the password behind in freed memory.
+        let room = 64 + 6 * (request.username.len() + request.password.len());
+        let mut body = Zeroizing::new(Vec::with_capacity(room));
+        serde_json::to_writer(&mut *body, &request).expect("two strings always serialise into memory");
+        let body = std::str::from_utf8(&body).expect("serde_json writes UTF-8");
+        let write = |buffer: &mut Vec<u8>| {
+            buffer.reserve(body.len() + FRAME_BYTES + OVERHEAD_BYTES_MAX);
+            write_frame(buffer, route.path(), id, None, body);
+        };
+        let permit = self.permit(&self.permits, errand).await?;
+        let answer = self.post(route, self.seal(write)?, errand, &permit).await?;
+        drop(permit);
+        if answer.status != 200 {
+            return Err(self.refusal(&answer));
+        }
+        let reply: AuthReply = self.read_reply(id, &answer, |body| serde_json::from_str(body).ok())?;
+        if reply.session.len() > SESSION_BYTES_MAX {
+            let detail = "the session is longer than this client takes".to_owned();
+            return Err(give_up(SendError::Unexpected { status: 200, detail }));
+        }
+        Ok(reply)
+    }
+}
+
+/// What there is in the home of the session of `username`, apart from the one that is over.
+fn look(keeper: &Keeper, username: &str, stale: Option<&String>, may_take_kept: bool) -> Found {
+    let kept = || {
+        let stale = stale.map(String::as_str);
+        may_take_kept.then(|| keeper.load(username, unix_now_secs(), stale)).flatten()
+    };
+    if let Some(token) = kept() {
+        return Found::Kept(token);
+    }
+    match keeper.login_turn(username) {
+        None => Found::NoLock,
+        Some(LoginTurn::Theirs(holder)) => Found::Theirs(holder),
+        // Whoever had it may have kept one since we looked.
+        Some(LoginTurn::Ours(lock)) => kept().map_or(Found::Ours(lock), Found::Kept),
+    }
+}
+
+fn is_bad_credentials<T>(result: &Result<T, Fault>) -> bool {
+    matches!(result, Err(Fault { error: SendError::BadCredentials { .. }, .. }))
+}
+
+/// Waits for something that may wait for the disk, while this thread goes on with other sends. `None` if it panics,
+/// which has then been told.
+async fn off_this_thread<T: Send + 'static>(act: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+    tokio::task::spawn_blocking(act).await.ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::send::tests::sender;
+    use ipc_home::Home;
+
+    #[test]
+    fn the_thread_goes_on_while_another_waits_for_the_disk() {
+        actix_rt::System::new().block_on(async {
+            let (go_on, wait) = std::sync::mpsc::channel();
+            // Were it this thread that waits, nobody would tell it to go on.
+            let disk = off_this_thread(move || wait.recv().unwrap());
+            tokio::join!(disk, async { go_on.send(()).unwrap() });
+        });
+    }
+
+    #[test]
+    fn a_login_of_another_that_hangs_is_waited_for_as_long_as_one_takes_or_half_of_the_time_there_is() {
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        let runtime = runtime.enable_all().start_paused(true).build().unwrap();
+        tokio::task::LocalSet::new().block_on(&runtime, async {
+            let directory = tempfile::tempdir().unwrap();
+            let home = Home::at(directory.path());
+            let LoginTurn::Ours(_hangs) = home.try_login_lock("localhost", "test1").unwrap() else {
+                panic!("nobody has it");
+            };
+            let keeper = Keeper { home, server: "localhost".into(), certificate: None, password: None };
+            for (secs, has_lock, waited_secs) in [(4, false, 2), (60, true, 10)] {
+                let deadline = Duration::from_secs(secs);
+                let sender = sender(deadline, Some(keeper.clone()));
+                let begun_at = Instant::now();
+                let errand = Errand::unattended(begun_at + deadline, deadline);
+                let claim = sender.claim_login(true, &errand).await;
+                let Ok(Claim::LogIn(lock)) = claim else { panic!("there is no session") };
+                assert_eq!(lock.is_some(), has_lock);
+                assert_eq!(begun_at.elapsed().as_secs(), waited_secs);
+            }
+        });
+    }
+
+    #[test]
+    fn a_holder_has_the_time_of_a_login_and_the_next_one_has_it_too() {
+        let directory = tempfile::tempdir().unwrap();
+        let home = Home::at(directory.path());
+        let turn = || home.try_login_lock("localhost", "test1").unwrap();
+        let LoginTurn::Ours(first) = turn() else { panic!("nobody has it") };
+        let LoginTurn::Theirs(one) = turn() else { panic!("somebody has it") };
+        drop(first);
+        let LoginTurn::Ours(_second) = turn() else { panic!("nobody has it") };
+        let LoginTurn::Theirs(other) = turn() else { panic!("somebody has it") };
+
+        let (start, mut patience) = (Instant::now(), Patience::default());
+        assert!(!patience.is_over(&one, start));
+        assert!(!patience.is_over(&one, start + LOGIN_MAX - Duration::from_millis(1)));
+        assert!(!patience.is_over(&other, start + LOGIN_MAX));
+        assert!(!patience.is_over(&other, start + LOGIN_MAX + Duration::from_secs(1)));
+        assert!(patience.is_over(&other, start + 2 * LOGIN_MAX));
+    }
+}

@@ -1,0 +1,86 @@
+//! Says now and then what is waited for, so that nobody sits before a silent client.
+//!
+//! Whatever in this crate waits for a peer comes here. A client says one thing in five seconds, however many messages
+//! wait: they mostly wait for the same.
+
+use std::cell::Cell;
+use std::error::Error;
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// How long there is silence, at most, while something is waited for.
+pub(crate) const SAY_EVERY: Duration = Duration::from_secs(5);
+
+/// When a client said last what it waits for.
+#[derive(Debug, Default)]
+pub(crate) struct Progress {
+    said_at: Cell<Option<Instant>>,
+}
+
+impl Progress {
+    /// At which level the next line is due: shown, or for those who look for every detail.
+    pub(crate) fn level(&self, now: Instant) -> log::Level {
+        match self.said_at.get() {
+            Some(said_at) if now < said_at + SAY_EVERY => log::Level::Debug,
+            _ => {
+                self.said_at.set(Some(now));
+                log::Level::Info
+            }
+        }
+    }
+
+    /// As [`level`](Progress::level), for what has been waited for since `begun_at`: nothing is said of short waits.
+    pub(crate) fn level_after(&self, begun_at: Instant, now: Instant) -> log::Level {
+        if now < begun_at + SAY_EVERY { log::Level::Trace } else { self.level(now) }
+    }
+}
+
+/// `12 s`, rounded, for what is longer than a second, and `0.4 s` for the rest.
+pub(crate) fn seconds(time: Duration) -> String {
+    match time.as_secs_f64() {
+        secs if secs < 1.0 => format!("{secs:.1} s"),
+        secs => format!("{secs:.0} s"),
+    }
+}
+
+/// An error with its causes.
+pub(crate) fn with_causes(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let _ = write!(text, ": {error}");
+        cause = error.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::SendError;
+
+    #[test]
+    fn one_line_is_shown_in_five_seconds() {
+        let (progress, start) = (Progress::default(), Instant::now());
+        let shown = |secs| progress.level(start + Duration::from_secs(secs)) == log::Level::Info;
+        assert_eq!(
+            [0, 0, 4, 5, 6, 9, 10, 30].map(shown),
+            [true, false, false, true, false, false, true, true]
+        );
+    }
+
+    #[test]
+    fn times_and_errors_are_told_in_full() {
+        assert_eq!(seconds(Duration::from_millis(430)), "0.4 s");
+        assert_eq!(seconds(Duration::from_millis(29_700)), "30 s");
+        let refused = std::io::Error::other("connection refused");
+        let error = SendError::Unreachable { address: "a:1".into(), source: refused };
+        let error = SendError::LoginFailed { last: Box::new(error) };
+        assert_eq!(
+            with_causes(&error),
+            "the login failed: no connection to a:1 could be made: connection refused"
+        );
+    }
+}

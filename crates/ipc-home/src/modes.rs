@@ -1,0 +1,88 @@
+//! Which files of a home others have a right on, told all at once.
+//!
+//! Opening a home comes here: one whose files were copied with other modes is mended with one command. Nothing is read but
+//! names and modes.
+
+use std::fs::Metadata;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use crate::HomeError;
+use crate::file::{DIRECTORY_MODE, FILE_MODE, OTHERS};
+use crate::trust::STICKY;
+
+/// Files of a home, beside private keys, that nobody else may read.
+const SECRETS: [&str; 11] = [
+    "envelope.keys",
+    "session.key",
+    "admin.cred",
+    "users.db",
+    "users.db-wal",
+    "users.db-shm",
+    "users.db-journal",
+    "inbox.db",
+    "inbox.db-wal",
+    "inbox.db-shm",
+    "inbox.db-journal",
+];
+
+/// Refuses a home that others have a right on, or on whose secrets they have one.
+///
+/// # Errors
+/// [`HomeError::TooOpen`] for one of them, [`HomeError::AllTooOpen`] for several.
+pub(crate) fn refuse_open(root: &Path, metadata: &Metadata) -> Result<(), HomeError> {
+    let mode = bits(metadata);
+    let of_root = HomeError::TooOpen { path: root.to_owned(), mode, mode_wanted: DIRECTORY_MODE };
+    if mode & OTHERS != 0 && mode & STICKY != 0 {
+        return Err(of_root);
+    }
+    let mut open = open_entries(root);
+    match (mode & OTHERS != 0, open.len()) {
+        (false, 0) => Ok(()),
+        (true, 0) => Err(of_root),
+        (false, 1) => {
+            let (name, mode) = open.remove(0);
+            let mode_wanted = if name == "sessions" { DIRECTORY_MODE } else { FILE_MODE };
+            Err(HomeError::TooOpen { path: root.join(name), mode, mode_wanted })
+        }
+        (is_root_open, _) => {
+            if is_root_open {
+                open.insert(0, (".".to_owned(), mode));
+            }
+            Err(HomeError::AllTooOpen { path: root.to_owned(), names: open })
+        }
+    }
+}
+
+/// Whether the file system that this lies on cannot be written to.
+pub(crate) fn is_read_only(path: &Path) -> bool {
+    rustix::fs::statvfs(path).is_ok_and(|mount| mount.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY))
+}
+
+/// Sorted by name. What cannot be listed or looked at is found out where it is read.
+fn open_entries(root: &Path) -> Vec<(String, u32)> {
+    let entries = std::fs::read_dir(root).into_iter().flatten().flatten();
+    let mut open: Vec<_> = entries
+        .filter_map(|entry| {
+            let name = entry.file_name().into_string().ok()?;
+            // Of the entry itself: what a link leads to is none of the home's.
+            let metadata = entry.metadata().ok()?;
+            let is_ours = match metadata.is_dir() {
+                true => name == "sessions",
+                false => SECRETS.contains(&name.as_str()) || is_private_key(&name),
+            };
+            let mode = bits(&metadata);
+            (is_ours && !metadata.is_symlink() && mode & OTHERS != 0).then_some((name, mode))
+        })
+        .collect();
+    open.sort();
+    open
+}
+
+fn is_private_key(name: &str) -> bool {
+    name.ends_with(".key") || name.ends_with(".key.new")
+}
+
+fn bits(metadata: &Metadata) -> u32 {
+    metadata.permissions().mode() & 0o7777
+}

@@ -1,0 +1,320 @@
+//! Where the parts of an HTTP/1.1 request end (RFC 9112, sections 2.2 and 6), for `gate`, which hands on one request at a
+//! time.
+//!
+//! This judges nothing: whatever it lets through is parsed and judged by actix-http. It only has to find the end of
+//! what actix-http accepts; a request that actix-http refuses ends its connection.
+
+use memchr::memchr;
+
+/// How long the body of a request is, by its head.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum BodyLength {
+    /// There is none.
+    None,
+    /// `Content-Length`.
+    Bytes(u64),
+    /// `Transfer-Encoding: chunked`.
+    Chunked,
+}
+
+/// Which part of a request the next byte belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Framing {
+    /// To a head, or to empty lines before one.
+    Head {
+        /// The request line has come.
+        has_begun: bool,
+        /// The line has bytes already, other than carriage returns.
+        line_has_text: bool,
+        /// There is a `#` in the request line: the target has a fragment, which actix-http cuts off without a word.
+        has_fragment: bool,
+    },
+    /// To none yet: the head is complete, and how long its body is will be known when the request begins.
+    HeadComplete {
+        /// As above.
+        has_fragment: bool,
+    },
+    /// To a body of which as many bytes are missing.
+    Body(u64),
+    /// To a chunked body.
+    Chunked(Chunked),
+    /// To the next request.
+    Complete,
+}
+
+/// Which part of a chunked body (RFC 9112, section 7.1) the next byte belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Chunked {
+    /// To the line with the size of a chunk.
+    Size {
+        /// The digits so far.
+        bytes: u64,
+        /// An extension follows, which may have digits too.
+        has_extension: bool,
+    },
+    /// To the data of a chunk, of which as many bytes are missing.
+    Data(u64),
+    /// To the line end behind the data.
+    DataEnd,
+    /// To the trailer, or to the empty line that ends the body.
+    Trailer {
+        /// The line has bytes already, other than carriage returns.
+        line_has_text: bool,
+    },
+}
+
+impl Framing {
+    /// Before the head of a request.
+    pub(crate) const NEXT_REQUEST: Framing =
+        Framing::Head { has_begun: false, line_has_text: false, has_fragment: false };
+
+    /// Behind a head, with the length that it gives.
+    pub(crate) fn of_body(length: BodyLength) -> Self {
+        match length {
+            BodyLength::None | BodyLength::Bytes(0) => Framing::Complete,
+            BodyLength::Bytes(bytes) => Framing::Body(bytes),
+            BodyLength::Chunked => Framing::Chunked(Chunked::SIZE),
+        }
+    }
+
+    /// Whether the next byte belongs to this request, as far as is known.
+    pub(crate) fn is_open(self) -> bool {
+        !matches!(self, Framing::HeadComplete { .. } | Framing::Complete)
+    }
+
+    /// How many of the next bytes belong to this request for certain.
+    pub(crate) fn certain_bytes(self) -> u64 {
+        match self {
+            Framing::Body(bytes) | Framing::Chunked(Chunked::Data(bytes)) => bytes,
+            _ => 0,
+        }
+    }
+
+    /// Moves on by those of `bytes` that belong to this request, and returns how many these are.
+    pub(crate) fn advance(&mut self, bytes: &[u8]) -> usize {
+        let mut taken = 0;
+        while taken < bytes.len() && self.is_open() {
+            taken += self.advance_within_part(&bytes[taken..]);
+        }
+        taken
+    }
+
+    /// As [`advance`](Self::advance), but not beyond the end of a line or of a chunk's data.
+    fn advance_within_part(&mut self, bytes: &[u8]) -> usize {
+        match self {
+            Framing::Head { has_begun, line_has_text, has_fragment } => {
+                let (taken, line_end) = line(bytes, line_has_text);
+                if !*has_begun {
+                    *has_fragment |= memchr(b'#', &bytes[..taken]).is_some();
+                }
+                match line_end {
+                    LineEnd::None => (),
+                    LineEnd::OfText => *has_begun = true,
+                    // Empty lines before the request line are skipped (RFC 9112, section 2.2).
+                    LineEnd::OfEmptyLine if !*has_begun => (),
+                    LineEnd::OfEmptyLine => *self = Framing::HeadComplete { has_fragment: *has_fragment },
+                }
+                taken
+            }
+            Framing::Body(missing) => {
+                let taken = take_up_to(missing, bytes.len());
+                if *missing == 0 {
+                    *self = Framing::Complete;
+                }
+                taken
+            }
+            Framing::Chunked(part) => {
+                let (taken, is_complete) = part.advance(bytes);
+                if is_complete {
+                    *self = Framing::Complete;
+                }
+                taken
+            }
+            Framing::HeadComplete { .. } | Framing::Complete => 0,
+        }
+    }
+}
+
+impl Chunked {
+    /// Before the size of a chunk.
+    const SIZE: Chunked = Chunked::Size { bytes: 0, has_extension: false };
+
+    /// Moves on within one part. Returns how many of `bytes`, of which there is at least one, it took, and whether the
+    /// body ends with them.
+    fn advance(&mut self, bytes: &[u8]) -> (usize, bool) {
+        match self {
+            Chunked::Data(missing) => {
+                let taken = take_up_to(missing, bytes.len());
+                if *missing == 0 {
+                    *self = Chunked::DataEnd;
+                }
+                (taken, false)
+            }
+            Chunked::Size { bytes: size, has_extension } => {
+                match bytes[0] {
+                    b'\n' if *size == 0 => *self = Chunked::Trailer { line_has_text: false },
+                    b'\n' => *self = Chunked::Data(*size),
+                    byte => match char::from(byte).to_digit(16) {
+                        // actix-http refuses a size beyond 64 bits.
+                        Some(digit) if !*has_extension => {
+                            *size = size.saturating_mul(16).saturating_add(digit.into());
+                        }
+                        _ => *has_extension = true,
+                    },
+                }
+                (1, false)
+            }
+            Chunked::DataEnd => {
+                if bytes[0] == b'\n' {
+                    *self = Chunked::SIZE;
+                }
+                (1, false)
+            }
+            Chunked::Trailer { line_has_text } => {
+                let (taken, line_end) = line(bytes, line_has_text);
+                (taken, line_end == LineEnd::OfEmptyLine)
+            }
+        }
+    }
+}
+
+/// What a line feed ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum LineEnd {
+    /// Nothing: there was none.
+    None,
+    OfText,
+    OfEmptyLine,
+}
+
+/// How many of `bytes` belong to the line that has begun, and whether they end it. A single line feed ends a line too, as it
+/// does for actix-http.
+fn line(bytes: &[u8], has_text: &mut bool) -> (usize, LineEnd) {
+    let end = memchr(b'\n', bytes);
+    *has_text |= bytes[..end.unwrap_or(bytes.len())].iter().any(|byte| *byte != b'\r');
+    match end {
+        None => (bytes.len(), LineEnd::None),
+        Some(at) if std::mem::take(has_text) => (at + 1, LineEnd::OfText),
+        Some(at) => (at + 1, LineEnd::OfEmptyLine),
+    }
+}
+
+fn take_up_to(missing: &mut u64, available: usize) -> usize {
+    let taken = usize::try_from(*missing).unwrap_or(usize::MAX).min(available);
+    *missing -= taken as u64;
+    taken
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// How much of `bytes` belongs to a request with such a body, however the bytes are cut into two pieces.
+    #[track_caller]
+    fn end(bytes: &str, length: BodyLength) -> usize {
+        let ends: Vec<usize> = (0..=bytes.len())
+            .map(|cut| {
+                let (first, second) = bytes.as_bytes().split_at(cut);
+                let mut framing = Framing::NEXT_REQUEST;
+                let mut taken = 0;
+                for piece in [first, second] {
+                    let mut piece = piece;
+                    loop {
+                        let more = framing.advance(piece);
+                        taken += more;
+                        piece = &piece[more..];
+                        if !matches!(framing, Framing::HeadComplete { .. }) {
+                            break;
+                        }
+                        framing = Framing::of_body(length);
+                    }
+                    if !piece.is_empty() {
+                        break;
+                    }
+                }
+                assert_eq!(framing, Framing::Complete, "cut at {cut}");
+                taken
+            })
+            .collect();
+        assert!(ends.iter().all(|end| *end == ends[0]), "{ends:?}");
+        ends[0]
+    }
+
+    #[test]
+    fn a_head_ends_with_its_empty_line() {
+        let head = "GET / HTTP/1.1\r\nhost: a\r\n\r\n";
+        for next in ["", "GET / HTTP/1.1\r\n", "\r\n\r\n", "x"] {
+            assert_eq!(end(&format!("{head}{next}"), BodyLength::None), head.len());
+        }
+        assert_eq!(end("GET / HTTP/1.1\nhost: a\n\nGET", BodyLength::None), 24, "single line feeds");
+        assert_eq!(
+            end("\r\n\n\r\nGET / HTTP/1.1\r\na: b\r\n\r\n\r\n", BodyLength::None),
+            29,
+            "empty lines before"
+        );
+    }
+
+    #[test]
+    fn a_fragment_is_one_in_the_request_line_however_that_comes() {
+        for (head, has_fragment) in [
+            ("GET /#f HTTP/1.1\r\na: b\r\n\r\n", true),
+            ("\r\nGET /?x# HTTP/1.1\r\n\r\n", true),
+            ("GET / HTTP/1.1\r\na: #\r\n\r\n", false),
+            ("GET / HTTP/1.1\r\n\r\n", false),
+        ] {
+            for cut in 0..head.len() {
+                let (first, second) = head.as_bytes().split_at(cut);
+                let mut framing = Framing::NEXT_REQUEST;
+                framing.advance(first);
+                framing.advance(second);
+                assert_eq!(framing, Framing::HeadComplete { has_fragment }, "{head:?} cut at {cut}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_body_ends_with_its_length() {
+        let head = "POST / HTTP/1.1\r\n\r\n";
+        for length in [0_u64, 1, 5] {
+            let text = format!("{head}\n\n\n\n\n\n\n");
+            assert_eq!(end(&text, BodyLength::Bytes(length)) as u64, head.len() as u64 + length);
+        }
+    }
+
+    #[test]
+    fn a_chunked_body_ends_with_its_last_chunk_or_its_trailer() {
+        let head = "POST / HTTP/1.1\r\n\r\n";
+        for body in [
+            "0\r\n\r\n",
+            "000\r\n\r\n",
+            "5\r\n0\r\n\r\n\r\n0\r\n\r\n",
+            "a;5=6\r\n0123456789\r\n0;x\r\n\r\n",
+            "1  \r\nx\r\n1F\r\n0123456789abcdef0123456789abcde\r\n0\r\nname: value\r\nother: 0\r\n\r\n",
+        ] {
+            for next in ["", "0\r\n\r\n", "GET / HTTP/1.1\r\n\r\n"] {
+                let text = format!("{head}{body}{next}");
+                assert_eq!(end(&text, BodyLength::Chunked), head.len() + body.len(), "{text:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn only_what_is_certain_is_asked_for_without_a_look() {
+        let mut framing = Framing::NEXT_REQUEST;
+        assert_eq!((framing.is_open(), framing.certain_bytes()), (true, 0));
+        framing.advance(b"POST / HTTP/1.1\r\n\r\n");
+        assert_eq!((framing, framing.certain_bytes()), (Framing::HeadComplete { has_fragment: false }, 0));
+        assert!(!framing.is_open());
+        framing = Framing::of_body(BodyLength::Bytes(100));
+        framing.advance(&[0; 40]);
+        assert_eq!(framing.certain_bytes(), 60);
+        framing = Framing::of_body(BodyLength::Chunked);
+        assert_eq!(framing.certain_bytes(), 0);
+        framing.advance(b"64\r\n0");
+        assert_eq!(framing.certain_bytes(), 99);
+        // Nobody has as much, and nothing overflows.
+        framing = Framing::of_body(BodyLength::Chunked);
+        framing.advance(format!("{}\r\n", "f".repeat(40)).as_bytes());
+        assert_eq!(framing.certain_bytes(), u64::MAX);
+    }
+}

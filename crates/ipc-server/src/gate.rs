@@ -1,0 +1,351 @@
+//! Hands actix-http the bytes of one request at a time.
+//!
+//! `deadline` puts this around each connection's stream and tells its [`Gate`] what becomes of the request. A peer may
+//! send any number of requests before it has an answer (pipelining: RFC 9112, section 9.3.2). actix-http parses all of
+//! what a read brings, thousands of requests with kilobytes each, whatever its own limit of 16 says; it stops reading when
+//! these 16 are answered while others lie in its buffer; and after a request that ends the connection it answers those
+//! behind it. With one request at a time there is none of this: the others wait as bytes, few here and the rest in the
+//! system's socket.
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
+
+use crate::framing::{BodyLength, Framing};
+
+/// How many bytes behind a request are read before its answer: enough for the body that comes with a head, and to notice
+/// that the peer is gone.
+const AHEAD_BYTES_MAX: usize = 8 * 1024;
+
+/// How much is read at a time of what is not handed on.
+const STEP_BYTES: usize = 2 * 1024;
+
+/// How many reads one poll makes to discard, so that a peer that sends without end lets others have their turn.
+const DISCARDS_A_POLL: usize = 16;
+
+/// What may be handed on. Shared by the stream and those who know what became of a request, all on one thread.
+#[derive(Debug)]
+pub(crate) struct Gate {
+    framing: Cell<Framing>,
+    /// No further request is handed on, nor the rest of this one.
+    discards: Cell<bool>,
+    /// Whoever found the gate closed while there was something behind it.
+    reader: RefCell<Option<Waker>>,
+}
+
+impl Gate {
+    pub(crate) fn new() -> Rc<Self> {
+        Rc::new(Gate {
+            framing: Cell::new(Framing::NEXT_REQUEST),
+            discards: Cell::new(false),
+            reader: RefCell::new(None),
+        })
+    }
+
+    /// Whether the head that was handed on last, and of which nothing is known yet, has a target with a fragment.
+    pub(crate) fn has_fragment(&self) -> bool {
+        matches!(self.framing.get(), Framing::HeadComplete { has_fragment: true })
+    }
+
+    /// A head was parsed: its body may follow.
+    pub(crate) fn request_begins(&self, length: BodyLength) {
+        self.open(Framing::of_body(length));
+    }
+
+    /// The request is answered and its body was read: the next one may follow.
+    pub(crate) fn next_request(&self) {
+        self.open(Framing::NEXT_REQUEST);
+    }
+
+    /// Whatever comes is discarded from now on.
+    pub(crate) fn discard(&self) {
+        self.discards.set(true);
+        self.wake();
+    }
+
+    fn open(&self, framing: Framing) {
+        self.framing.set(framing);
+        if framing.is_open() {
+            self.wake();
+        }
+    }
+
+    fn wake(&self) {
+        if let Some(reader) = self.reader.take() {
+            reader.wake();
+        }
+    }
+}
+
+/// A stream of which its [`Gate`] says how much may be read.
+#[derive(Debug)]
+pub(crate) struct GatedStream<S> {
+    stream: S,
+    gate: Rc<Gate>,
+    /// What was read behind the part that was handed on.
+    ahead: Vec<u8>,
+    /// The peer sends no more.
+    has_ended: bool,
+}
+
+impl<S> GatedStream<S> {
+    pub(crate) fn new(stream: S, gate: Rc<Gate>) -> Self {
+        GatedStream { stream, gate, ahead: Vec::new(), has_ended: false }
+    }
+
+    pub(crate) fn get_ref(&self) -> &S {
+        &self.stream
+    }
+}
+
+impl<S: AsyncRead + Unpin> GatedStream<S> {
+    /// Whether bytes have come that nobody read. Those of before the last read are known; for later ones this looks.
+    pub(crate) fn has_unread(&mut self, context: &mut Context<'_>) -> bool {
+        // Whatever it finds counts, its end and a failure too.
+        let _ = self.poll_ahead(context);
+        !self.ahead.is_empty()
+    }
+
+    /// Reads what the gate keeps back, up to the limit. Always pending, but for a failure of the stream: the answer
+    /// would reach nobody.
+    fn poll_ahead(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.has_ended && self.ahead.len() < AHEAD_BYTES_MAX {
+            let mut space = [0; STEP_BYTES];
+            let mut space = ReadBuf::new(&mut space);
+            match Pin::new(&mut self.stream).poll_read(context, &mut space)? {
+                Poll::Pending => break,
+                Poll::Ready(()) if space.filled().is_empty() => self.has_ended = true,
+                Poll::Ready(()) => self.ahead.extend_from_slice(space.filled()),
+            }
+        }
+        if self.has_ended || !self.ahead.is_empty() {
+            // The stream will wake nobody for these.
+            self.gate.reader.replace(Some(context.waker().clone()));
+        }
+        Poll::Pending
+    }
+
+    /// Discards what comes. Ready at the end of the stream.
+    fn poll_discard(&mut self, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        self.ahead.clear();
+        if self.has_ended {
+            return Poll::Ready(Ok(()));
+        }
+        let filled = buffer.filled().len();
+        for _ in 0..DISCARDS_A_POLL {
+            match Pin::new(&mut self.stream).poll_read(context, buffer)? {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(()) if buffer.filled().len() == filled => {
+                    self.has_ended = true;
+                    return Poll::Ready(Ok(()));
+                }
+                Poll::Ready(()) => buffer.set_filled(filled),
+            }
+        }
+        context.waker().wake_by_ref();
+        Poll::Pending
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for GatedStream<S> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if this.gate.discards.get() {
+            return this.poll_discard(context, buffer);
+        }
+        let mut framing = this.gate.framing.get();
+        if !framing.is_open() {
+            return this.poll_ahead(context);
+        }
+        if !this.ahead.is_empty() {
+            let available = this.ahead.len().min(buffer.remaining());
+            let taken = framing.advance(&this.ahead[..available]);
+            buffer.put_slice(&this.ahead[..taken]);
+            this.ahead.drain(..taken);
+        } else if !this.has_ended {
+            let filled = buffer.filled().len();
+            let limit = framing.certain_bytes().max(AHEAD_BYTES_MAX as u64);
+            match Pin::new(&mut (&mut this.stream).take(limit)).poll_read(context, buffer)? {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(()) => (),
+            }
+            let came = &buffer.filled()[filled..];
+            this.has_ended = came.is_empty();
+            let taken = framing.advance(came);
+            if taken < came.len() {
+                this.ahead.extend_from_slice(&came[taken..]);
+                buffer.set_filled(filled + taken);
+            }
+        }
+        this.gate.framing.set(framing);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for GatedStream<S> {
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().stream).poll_write(context, buffer)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_shutdown(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::task::Wake;
+
+    use tokio::io::{AsyncWriteExt as _, DuplexStream, duplex};
+
+    use super::*;
+
+    const GET: &[u8] = b"GET / HTTP/1.1\r\n\r\n";
+
+    #[derive(Default)]
+    struct Wakes(AtomicUsize);
+
+    impl Wake for Wakes {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// The server's end with the task that reads it, and the peer's end.
+    struct Fixture {
+        stream: GatedStream<DuplexStream>,
+        gate: Rc<Gate>,
+        wakes: Arc<Wakes>,
+        peer: DuplexStream,
+    }
+
+    fn connected() -> Fixture {
+        let (server, peer) = duplex(1 << 20);
+        let gate = Gate::new();
+        Fixture { stream: GatedStream::new(server, Rc::clone(&gate)), gate, wakes: Arc::default(), peer }
+    }
+
+    impl Fixture {
+        /// All that can be read now; `None` at the end of the stream.
+        fn read(&mut self) -> Option<Vec<u8>> {
+            let waker = Arc::clone(&self.wakes).into();
+            let mut context = Context::from_waker(&waker);
+            let mut read = Vec::new();
+            loop {
+                let mut space = [0; 300];
+                let mut space = ReadBuf::new(&mut space);
+                match Pin::new(&mut self.stream).poll_read(&mut context, &mut space) {
+                    Poll::Pending => return Some(read),
+                    Poll::Ready(result) => result.unwrap(),
+                }
+                if space.filled().is_empty() {
+                    assert!(read.is_empty(), "the end comes behind {read:?}");
+                    return None;
+                }
+                read.extend_from_slice(space.filled());
+            }
+        }
+
+        fn wakes(&self) -> usize {
+            self.wakes.0.swap(0, Ordering::Relaxed)
+        }
+    }
+
+    #[tokio::test]
+    async fn the_next_request_is_handed_on_when_this_one_is_answered_and_whoever_waits_is_woken() {
+        let mut it = connected();
+        it.peer.write_all(&GET.repeat(1000)).await.unwrap();
+        for _ in 0..1000 {
+            assert_eq!(it.read().unwrap(), GET);
+            assert_eq!(it.read().unwrap(), b"", "the rest has to wait");
+            it.gate.request_begins(BodyLength::None);
+            assert_eq!(it.read().unwrap(), b"", "until there is an answer");
+            it.wakes();
+            it.gate.next_request();
+            // With nothing more to come, the stream itself wakes.
+            let rest = it.stream.ahead.len();
+            assert_eq!(it.wakes(), usize::from(rest > 0), "{rest}");
+        }
+        assert_eq!(it.read().unwrap(), b"");
+    }
+
+    #[tokio::test]
+    async fn a_body_is_handed_on_to_its_end_and_its_reader_is_woken() {
+        for (body, length) in [
+            (b"0123456789".as_slice(), BodyLength::Bytes(10)),
+            (b"3\r\nabc\r\n0\r\n\r\n", BodyLength::Chunked),
+        ] {
+            let mut it = connected();
+            let head = b"POST / HTTP/1.1\r\n\r\n";
+            it.peer.write_all(&[head, body, GET].concat()).await.unwrap();
+            assert_eq!(it.read().unwrap(), head);
+            it.wakes();
+            it.gate.request_begins(length);
+            assert_eq!(it.wakes(), 1);
+            assert_eq!(it.read().unwrap(), body);
+            it.gate.next_request();
+            assert_eq!(it.read().unwrap(), GET);
+        }
+    }
+
+    #[tokio::test]
+    async fn little_is_read_ahead_however_much_there_is() {
+        let mut it = connected();
+        it.peer.write_all(&[GET, &[b'x'; 500_000]].concat()).await.unwrap();
+        assert_eq!(it.read().unwrap(), GET);
+        it.gate.request_begins(BodyLength::None);
+        for _ in 0..100 {
+            it.read();
+        }
+        assert!(it.stream.ahead.len() <= AHEAD_BYTES_MAX + STEP_BYTES, "{}", it.stream.ahead.len());
+    }
+
+    #[tokio::test]
+    async fn the_end_of_the_stream_comes_behind_everything_else() {
+        let mut it = connected();
+        it.peer.write_all(&GET.repeat(2)).await.unwrap();
+        it.peer.shutdown().await.unwrap();
+        for _ in 0..2 {
+            assert_eq!(it.read().unwrap(), GET);
+            it.gate.request_begins(BodyLength::None);
+            assert_eq!(it.read().unwrap(), b"", "who has closed one side may wait for an answer");
+            it.gate.next_request();
+            assert_eq!(it.wakes(), 1);
+        }
+        assert!(it.read().is_none());
+    }
+
+    #[tokio::test]
+    async fn what_is_discarded_is_read_and_not_handed_on() {
+        let mut it = connected();
+        it.peer.write_all(&GET.repeat(3)).await.unwrap();
+        assert_eq!(it.read().unwrap(), GET);
+        it.gate.request_begins(BodyLength::None);
+        assert_eq!(it.read().unwrap(), b"");
+        it.gate.discard();
+        assert_eq!(it.wakes(), 1);
+        it.peer.write_all(&[b'x'; 10_000]).await.unwrap();
+        loop {
+            assert_eq!(it.read().unwrap(), b"");
+            if it.wakes() == 0 {
+                break;
+            }
+        }
+        it.peer.shutdown().await.unwrap();
+        assert!(it.read().is_none());
+    }
+}

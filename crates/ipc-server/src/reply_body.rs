@@ -1,0 +1,73 @@
+//! The body of a reply, which gives back its memory when the peer has taken it.
+//!
+//! `routes` makes one for each reply. actix-http copies what it gets into a buffer of its own: it gets a long reply in
+//! pieces, each when the one before has gone out, so that there is one copy of it and not two.
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use actix_web::body::{BodySize, MessageBody};
+use actix_web::web::Bytes;
+
+use crate::budget::Held;
+
+/// As much as actix-http collects before it writes.
+const PIECE_BYTES: usize = 32 * 1024;
+
+/// A reply that is being sent.
+#[derive(Debug)]
+pub(crate) struct ReplyBody {
+    rest: Bytes,
+    _reservation: Held,
+}
+
+impl ReplyBody {
+    /// `reservation` is the memory that the reply takes, if it is long.
+    pub(crate) fn new(reply: Vec<u8>, reservation: Held) -> Self {
+        ReplyBody { rest: reply.into(), _reservation: reservation }
+    }
+}
+
+impl MessageBody for ReplyBody {
+    type Error = Infallible;
+
+    fn size(&self) -> BodySize {
+        BodySize::Sized(self.rest.len() as u64)
+    }
+
+    fn poll_next(
+        self: Pin<&mut Self>,
+        _context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Bytes, Infallible>>> {
+        let rest = &mut self.get_mut().rest;
+        let piece = rest.split_to(rest.len().min(PIECE_BYTES));
+        Poll::Ready((!piece.is_empty()).then_some(Ok(piece)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::budget::Budget;
+
+    #[test]
+    fn a_reply_goes_out_in_pieces_and_gives_its_memory_back_at_the_end() {
+        let budget = Budget::new(100_000);
+        let mut reservation = Held::nothing(&budget);
+        assert!(reservation.grow_to(100_000));
+        let reply: Vec<u8> = (0..100_000_u32).map(|n| n as u8).collect();
+        let mut body = ReplyBody::new(reply.clone(), reservation);
+        assert_eq!(body.size(), BodySize::Sized(100_000));
+        let mut context = Context::from_waker(std::task::Waker::noop());
+        let mut sent = Vec::new();
+        while let Poll::Ready(Some(Ok(piece))) = Pin::new(&mut body).poll_next(&mut context) {
+            assert!(piece.len() <= PIECE_BYTES);
+            sent.extend_from_slice(&piece);
+            assert!(!Held::nothing(&budget).grow_to(1), "the rest is in memory");
+        }
+        assert_eq!(sent, reply);
+        drop(body);
+        assert!(Held::nothing(&budget).grow_to(100_000));
+    }
+}

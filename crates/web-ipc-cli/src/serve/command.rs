@@ -1,0 +1,257 @@
+//! One command for one message: started, fed, listened to, and ended where it must be.
+//!
+//! `jobs.rs` comes here. What the end of a command means for its message, it knows.
+
+use std::convert::Infallible;
+use std::fmt;
+use std::io;
+use std::path::Path;
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+
+use ipc_server::Delivery;
+use rustix::io::Errno;
+use rustix::process::{Pid, Signal, kill_process_group, test_kill_process_group};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::process::{Child, ChildStdin, ChildStdout, Command};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep};
+
+/// How long a request may go on for which nobody waits any more. Who asks again under the same id, after a broken
+/// connection, is back before.
+const UNAWAITED_MAX: Duration = Duration::from_secs(10);
+
+/// How often it is looked whether somebody waits.
+const AWAITED_EVERY: Duration = Duration::from_secs(1);
+
+/// How long a command that is told to end has to put things in order.
+const END_WAIT: Duration = Duration::from_secs(1);
+
+/// How often it is looked whether it has ended.
+const ENDED_EVERY: Duration = Duration::from_millis(20);
+
+/// What an output may have around the JSON of a reply: a line's end.
+const AROUND_REPLY_BYTES: usize = 2;
+
+/// Bytes that are read at once.
+const READ_BYTES: usize = 64 * 1024;
+
+/// How a command ended.
+pub(super) enum Ended {
+    /// With status 0; what it wrote to stdout, of a request.
+    Finished(Vec<u8>),
+    /// By the end of the server.
+    Stopped,
+}
+
+/// Why a command did not end well.
+#[derive(Debug)]
+pub(super) enum CommandError {
+    /// It was not started, or nothing is known of it.
+    Run(io::Error),
+    /// Its status is not 0.
+    Status(ExitStatus),
+    /// It wrote more than a reply may have.
+    TooLong { bytes_max: usize },
+    /// Whoever asked has gone.
+    NobodyWaits,
+}
+
+impl fmt::Display for CommandError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Run(error) => write!(f, "cannot be run: {error}"),
+            Self::Status(status) => write!(f, "ended with {status}"),
+            Self::TooLong { bytes_max } => {
+                write!(f, "was ended: it wrote more than the {bytes_max} bytes that a reply may have")
+            }
+            Self::NobodyWaits => {
+                write!(f, "was ended: nobody has waited for its reply for {} s", UNAWAITED_MAX.as_secs())
+            }
+        }
+    }
+}
+
+/// Runs a command with a message on its stdin and returns what it wrote to stdout, if the message is a request; else its stdout
+/// is this process's own.
+///
+/// It has ended when its process has, whatever it has left running in the background. With its children it is a process
+/// group, so that a terminal's Ctrl-C is not meant for it.
+pub(super) async fn output(
+    command: &str,
+    delivery: &Delivery,
+    home: &Path,
+    mut stopped: watch::Receiver<bool>,
+) -> Result<Ended, CommandError> {
+    let mut child = Command::new("sh")
+        .arg("-c")
+        .arg(command)
+        .env("WEB_IPC_USER", delivery.user())
+        .env("WEB_IPC_ID", delivery.id().to_string())
+        .env("WEB_IPC_HOME", home)
+        .stdin(Stdio::piped())
+        .stdout(if delivery.wants_reply() { Stdio::piped() } else { Stdio::inherit() })
+        .process_group(0)
+        .spawn()
+        .map_err(CommandError::Run)?;
+    let (stdin, mut stdout) = (child.stdin.take(), child.stdout.take());
+    let bytes_max = delivery.reply_bytes_max();
+    let length_max = bytes_max.saturating_add(AROUND_REPLY_BYTES);
+    let mut output = Vec::new();
+    let ended = tokio::select! {
+        biased;
+        status = child.wait() => Ok(status.map_err(CommandError::Run)?),
+        () = more_than(length_max, stdout.as_mut(), &mut output) => {
+            Err(Err(CommandError::TooLong { bytes_max }))
+        }
+        never = feed(stdin, delivery) => match never {},
+        () = nobody_waits(delivery) => Err(Err(CommandError::NobodyWaits)),
+        // Where the sender has gone, so has the server.
+        _ = stopped.wait_for(|is_stopped| *is_stopped) => Err(Ok(Ended::Stopped)),
+    };
+    let status = match ended {
+        Ok(status) => status,
+        Err(ended) => {
+            end(&mut child).await;
+            return ended;
+        }
+    };
+    if !status.success() {
+        return Err(CommandError::Status(status));
+    }
+    if let Some(stdout) = stdout {
+        read_what_is_there(&stdout, &mut output).map_err(CommandError::Run)?;
+    }
+    if output.len() > length_max {
+        return Err(CommandError::TooLong { bytes_max });
+    }
+    Ok(Ended::Finished(output))
+}
+
+/// Writes a message to a command. One that does not read it all is none the worse for that.
+async fn feed(stdin: Option<ChildStdin>, delivery: &Delivery) -> Infallible {
+    if let Some(mut stdin) = stdin {
+        let body = format!("{}\n", delivery.body());
+        if let Err(error) = stdin.write_all(body.as_bytes()).await
+            && error.kind() != io::ErrorKind::BrokenPipe
+        {
+            log::warn!("the message {} could not be written to its command: {error}", delivery.id());
+        }
+    }
+    std::future::pending().await
+}
+
+/// Reads what a command writes, until there is more than a limit.
+async fn more_than(length_max: usize, stdout: Option<&mut ChildStdout>, output: &mut Vec<u8>) {
+    if let Some(stdout) = stdout {
+        output.reserve(READ_BYTES.min(length_max));
+        // At the end, or where it cannot be read, its status decides.
+        while stdout.read_buf(output).await.is_ok_and(|length| length > 0) {
+            if output.len() > length_max {
+                return;
+            }
+        }
+    }
+    std::future::pending().await
+}
+
+/// Reads what a command that has ended has left in its pipe. The end of the pipe may never come: what it started may hold it.
+fn read_what_is_there(stdout: &ChildStdout, output: &mut Vec<u8>) -> io::Result<()> {
+    let mut left = usize::try_from(rustix::io::ioctl_fionread(stdout)?).unwrap_or(usize::MAX);
+    let mut bytes = vec![0; left.min(READ_BYTES)];
+    while left > 0 {
+        let wanted = left.min(bytes.len());
+        match rustix::io::read(stdout, &mut bytes[..wanted]) {
+            Ok(0) | Err(Errno::AGAIN) => break,
+            Ok(count) => {
+                output.extend_from_slice(&bytes[..count]);
+                left -= count;
+            }
+            Err(Errno::INTR) => (),
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
+/// Waits until nobody has waited for the reply to a request for a while; for ever, if it is none.
+async fn nobody_waits(delivery: &Delivery) {
+    if !delivery.wants_reply() {
+        return std::future::pending().await;
+    }
+    let mut awaited_at = Instant::now();
+    while awaited_at.elapsed() < UNAWAITED_MAX {
+        sleep(AWAITED_EVERY).await;
+        if delivery.is_awaited() {
+            awaited_at = Instant::now();
+        }
+    }
+}
+
+/// Ends a command with all that it has started: it is asked to, and after a while it has to.
+async fn end(child: &mut Child) {
+    let Some(group) = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw) else {
+        return;
+    };
+    let begun = Instant::now();
+    // One that has ended in this moment is not there any more.
+    let _gone = kill_process_group(group, Signal::TERM);
+    while begun.elapsed() < END_WAIT {
+        // Until it is asked for its status, it counts as there.
+        let has_ended = child.try_wait().is_ok_and(|status| status.is_some());
+        if has_ended && test_kill_process_group(group).is_err() {
+            return;
+        }
+        sleep(ENDED_EVERY).await;
+    }
+    let _gone = kill_process_group(group, Signal::KILL);
+    // A status that cannot be had is nobody's.
+    let _unknown = child.wait().await;
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use ipc_inbox::Message;
+    use ipc_protocol::MessageId;
+    use ipc_server::Inbox;
+    use tokio::time::timeout;
+
+    use super::*;
+
+    async fn delivery(inbox: &Inbox, wants_reply: bool) -> Delivery {
+        let message = Message {
+            id: MessageId::from_random([u8::from(wants_reply); 16]),
+            user: "a".into(),
+            certificate: None,
+            received_at: SystemTime::UNIX_EPOCH,
+            body: "{}".into(),
+            wants_reply,
+        };
+        inbox.put(message, Duration::ZERO).await.unwrap();
+        inbox.recv().await.unwrap()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_is_given_up_when_nobody_has_waited_for_a_while() {
+        const LONG: Duration = Duration::from_secs(3600);
+        let inbox = Inbox::memory();
+        let request = delivery(&inbox, true).await;
+        let waiting = inbox.reply_to("a", request.id());
+        assert!(timeout(LONG, nobody_waits(&request)).await.is_err(), "somebody waits");
+        drop(waiting);
+        tokio::select! {
+            () = nobody_waits(&request) => panic!("too early"),
+            () = sleep(UNAWAITED_MAX / 2) => {}
+        }
+        let waiting = inbox.reply_to("a", request.id());
+        assert!(timeout(LONG, nobody_waits(&request)).await.is_err(), "somebody waits again");
+        drop(waiting);
+        let gone_at = Instant::now();
+        nobody_waits(&request).await;
+        assert!(gone_at.elapsed() >= UNAWAITED_MAX);
+        let message = delivery(&inbox, false).await;
+        assert!(timeout(LONG, nobody_waits(&message)).await.is_err(), "nobody waits for a message's");
+    }
+}

@@ -1,0 +1,193 @@
+//! How `--serve` ends: by a signal or two, by the time for it, by a reader that goes away.
+
+use std::fs;
+use std::io::{BufRead as _, Read as _};
+use std::os::unix::process::CommandExt as _;
+use std::process::Command;
+use std::thread;
+
+use crate::run::World;
+use crate::server::{Server, client, numbered, send, text};
+
+/// A command that says when it has begun, and waits for a file `go` in its directory before it goes on.
+const WAITS_FOR_GO: &str = "echo has begun >&2; while ! [ -e go ]; do sleep 0.05; done; cat >> done";
+
+/// A command that says when it has begun, and never ends by itself.
+const NEVER_ENDS: &str = "echo has begun >&2; sleep 3600";
+
+#[test]
+fn a_terminals_ctrl_c_leaves_the_commands_alone_and_what_is_in_memory_is_run() {
+    let world = World::with_fresh_home();
+    for (signal, status) in [("-INT", 0), ("-HUP", 0), ("-TERM", 0)] {
+        let world = World::new(Some(&world));
+        let mut command = world.program_itself();
+        command.process_group(0);
+        let mut server = Server::start_as(command, &["--exec", WAITS_FOR_GO]);
+        send(&world, &server, &numbered(3));
+        server.wait_for_log("has begun");
+        server.signal_group(signal);
+        server.wait_for_log(
+            "stopping: 3 messages acknowledged and in memory are given to the command first, for 60 s at most",
+        );
+        let refused = client(&world, &server, &["--send", "--timeout", "1", "{}"], "");
+        assert_eq!(refused.status.code(), Some(1), "it takes no further message");
+        fs::write(world.folder().join("go"), "").unwrap();
+        server.ended_with(status);
+        assert_eq!(fs::read_to_string(world.folder().join("done")).unwrap(), numbered(3));
+    }
+}
+
+#[test]
+fn requests_in_hand_are_answered_and_messages_behind_them_are_run() {
+    let world = World::with_fresh_home();
+    let command = format!("{WAITS_FOR_GO}; echo '{{\"done\":1}}'");
+    let mut server = Server::start(&world, &["--exec", &command, "--jobs", "2"]);
+    let port = server.port.clone();
+    thread::scope(|scope| {
+        let ask = || {
+            let arguments = ["--request", "--port", &port, "{\"ask\":1}"];
+            world.program_itself().args(arguments).output().unwrap()
+        };
+        let asking = [scope.spawn(ask), scope.spawn(ask)];
+        server.wait_for_log_times("has begun", 2);
+        send(&world, &server, "{\"n\":1}\n");
+        server.signal("-TERM");
+        server.wait_for_log("stopping: 3 messages");
+        fs::write(world.folder().join("go"), "").unwrap();
+        for asking in asking {
+            let reply = asking.join().unwrap();
+            assert_eq!(text(&reply.stdout), "{\"done\":1}\n", "{}", text(&reply.stderr));
+        }
+    });
+    server.ended();
+    let done = fs::read_to_string(world.folder().join("done")).unwrap();
+    assert_eq!(done.matches("ask").count(), 2, "{done}");
+    assert!(done.contains("{\"n\":1}\n"), "{done}");
+}
+
+#[test]
+fn a_second_signal_ends_the_commands_at_once_and_what_is_lost_is_counted() {
+    let world = World::with_fresh_home();
+    for (second, status) in [("-INT", 130), ("-TERM", 143), ("-HUP", 129)] {
+        let mut server = Server::start(&world, &["--exec", NEVER_ENDS]);
+        send(&world, &server, &numbered(3));
+        server.wait_for_log("has begun");
+        server.signal("-TERM");
+        server.wait_for_log("stopping: 3 messages");
+        server.signal(second);
+        // It also waits for the command, which holds the log.
+        let log = server.ended_with(status);
+        let told = "ended by a second signal; 1 command ended with it; 3 messages are lost; --inbox durable keeps them";
+        assert!(log.contains(told), "{log}");
+    }
+}
+
+#[test]
+fn a_second_signal_at_a_durable_inbox_loses_nothing() {
+    let world = World::with_fresh_home();
+    let mut server = Server::start(&world, &["--inbox", "durable", "--exec", NEVER_ENDS, "--jobs", "2"]);
+    send(&world, &server, &numbered(3));
+    server.wait_for_log_times("has begun", 2);
+    server.signal("-TERM");
+    server.wait_for_log("stopping: 2 messages in hand are given to the command first");
+    server.signal("-TERM");
+    let log = server.ended_with(143);
+    let told = "ended by a second signal; 2 commands ended with it; 2 messages in hand: what had a try left comes again";
+    assert!(log.contains(told), "{log}");
+
+    let mut server = Server::start(&world, &["--inbox", "durable"]);
+    let mut lines = server.lines();
+    for number in 1..=3 {
+        let mut line = String::new();
+        lines.read_line(&mut line).unwrap();
+        assert!(line.contains(&format!("\"body\":{{\"n\":{number}}}")), "{line}");
+    }
+    server.stop();
+}
+
+#[test]
+fn a_stop_takes_no_longer_than_it_may() {
+    let world = World::with_fresh_home();
+    let mut server = Server::start(&world, &["--exec", NEVER_ENDS, "--stopWithin", "1"]);
+    send(&world, &server, &numbered(3));
+    server.wait_for_log("has begun");
+    server.signal("-TERM");
+    let log = server.ended_with(1);
+    let told = "ended, as a stop may take 1 s (--stopWithin); 1 command ended with it; 3 messages are lost";
+    assert!(log.contains(told), "{log}");
+
+    // Nobody reads the lines.
+    let mut server = Server::start(&world, &["--stopWithin", "1"]);
+    let unread = server.lines();
+    send(&world, &server, &numbered(1000));
+    server.signal("-TERM");
+    let log = server.ended_with(1);
+    assert!(
+        log.contains("ended, as a stop may take 1 s (--stopWithin); ") && log.contains(" are lost"),
+        "{log}"
+    );
+    drop(unread);
+}
+
+#[test]
+fn a_terminal_that_closes_loses_nothing_that_is_in_memory() {
+    let world = World::with_fresh_home();
+    let mut server = Server::start(&world, &[]);
+    send(&world, &server, &numbered(900));
+    server.signal("-HUP");
+    server.wait_for_log("are printed first");
+    let mut lines = String::new();
+    server.lines().read_to_string(&mut lines).unwrap();
+    assert_eq!(lines.lines().count(), 900);
+    server.ended();
+}
+
+#[test]
+fn a_hangup_that_was_ignored_at_the_start_stays_ignored() {
+    let world = World::with_fresh_home();
+    let program = world.program_itself();
+    let mut shell = Command::new("sh");
+    shell.args(["-c", "trap '' HUP; exec \"$0\" \"$@\""]).arg(program.get_program());
+    shell.envs(program.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let mut server = Server::start_as(shell, &[]);
+    server.signal("-HUP");
+    let mut lines = server.lines();
+    send(&world, &server, "{\"n\":1}\n");
+    let mut line = String::new();
+    lines.read_line(&mut line).unwrap();
+    assert!(line.contains("\"body\":{\"n\":1}"), "{line}");
+    let log = server.stop();
+    assert_eq!(log.matches("Shutting down").count(), 1, "{log}");
+}
+
+#[test]
+fn a_reader_that_goes_away_costs_a_word_and_a_status() {
+    let world = World::with_fresh_home();
+    let mut server = Server::start(&world, &[]);
+    let mut lines = server.lines();
+    send(&world, &server, "{\"n\":1}\n");
+    let mut line = String::new();
+    lines.read_line(&mut line).unwrap();
+    drop(lines);
+    send(&world, &server, "{\"n\":2}\n");
+    let log = server.ended_with(1);
+    let told = "the reader of the messages has gone away; 1 message is lost; --inbox durable keeps them";
+    assert!(log.contains(told), "{log}");
+}
+
+#[test]
+fn a_command_has_ended_when_its_process_has_whatever_it_leaves_behind() {
+    let world = World::with_fresh_home();
+    // What it leaves behind holds its stdin and its stdout, but not the log.
+    let command = "(exec sleep 3600) 2>/dev/null & echo \"{\\\"left\\\":$!}\"";
+    let mut server = Server::start(&world, &["--exec", command]);
+    for _ in 0..2 {
+        // Twice: the place is free again.
+        let long = format!("{{\"long\":\"{}\"}}", "x".repeat(100_000));
+        let reply = client(&world, &server, &["--request", &long], "");
+        let value: serde_json::Value = serde_json::from_slice(&reply.stdout).unwrap_or_default();
+        let left = value["left"].as_u64().unwrap_or_else(|| panic!("{}", text(&reply.stderr)));
+        crate::server::tell("-KILL", &left.to_string());
+    }
+    server.stop();
+}
