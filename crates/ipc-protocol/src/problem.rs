@@ -7,6 +7,8 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ProblemCode {
+    /// 400: the head of the request does not say where it is to go: its target, or its `Host`, is of no form that it may have.
+    MalformedRequest,
     /// 400: the body is no envelope this server's keys open. Which check failed is not said.
     MalformedEnvelope,
     /// 400: the envelope is good but was sealed too long ago or in the future: a clock is wrong, or it is a replay.
@@ -62,7 +64,8 @@ pub enum Remedy {
 
 impl ProblemCode {
     /// Every code.
-    pub const ALL: [ProblemCode; 20] = [
+    pub const ALL: [ProblemCode; 21] = [
+        ProblemCode::MalformedRequest,
         ProblemCode::MalformedEnvelope,
         ProblemCode::StaleEnvelope,
         ProblemCode::MalformedFrame,
@@ -88,6 +91,7 @@ impl ProblemCode {
     /// The stable text form, HTTP status, title and remedy: one row a code.
     const fn row(self) -> (&'static str, u16, &'static str, Remedy) {
         match self {
+            ProblemCode::MalformedRequest => ("malformed_request", 400, "Bad Request", Remedy::None),
             ProblemCode::MalformedEnvelope => ("malformed_envelope", 400, "Bad Request", Remedy::None),
             ProblemCode::StaleEnvelope => ("stale_envelope", 400, "Bad Request", Remedy::Wait),
             ProblemCode::MalformedFrame => ("malformed_frame", 400, "Bad Request", Remedy::None),

@@ -1,7 +1,6 @@
 //! Counts failed logins, so that a password cannot be tried for long. The time is an argument.
 
 use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -15,7 +14,7 @@ const WINDOW: Duration = Duration::from_secs(60);
 /// When to come again where it is not failures but logins under way that fill the limit.
 const SOON: Duration = Duration::from_secs(1);
 
-/// How many pairs of peer and user are watched at most. Each failure costs a bcrypt of some hundred milliseconds,
+/// How many peers, and pairs of peer and user, are watched at most. Each failure costs a bcrypt of some hundred milliseconds,
 /// so that no peer gets this far within a window; where many do, nobody new logs in for the rest of it.
 const WATCHED_MAX: usize = 10_000;
 
@@ -29,20 +28,27 @@ pub(crate) enum Source {
     Address(IpAddr),
 }
 
-/// Who tries, and as whom. All names that no user can have are one, `None`: what is kept is never longer than a name
-/// may be.
-type Pair = (Source, Option<Username>);
+/// What failures are counted for.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Counted {
+    /// A peer and the user it tries to be. All names that no user can have are one, `None`: what is kept is never longer than
+    /// a name may be.
+    Pair(Source, Option<Username>),
+    /// A peer, whoever it tries to be: a few passwords tried with many users are as many guesses.
+    Peer(Source),
+}
 
 /// The failed logins of the last minute.
 #[derive(Debug)]
 pub(crate) struct Attempts {
     failures_max: u32,
+    peer_failures_max: u32,
     watched: Mutex<Watched>,
 }
 
 #[derive(Debug)]
 struct Watched {
-    pairs: HashMap<Pair, Failures>,
+    counted: HashMap<Counted, Failures>,
     /// When those that no longer count were last thrown away.
     swept_at: Option<Instant>,
 }
@@ -71,7 +77,7 @@ impl Failures {
 #[must_use = "a login that is dropped counts as one that failed"]
 pub(crate) struct Attempt<'a> {
     attempts: &'a Attempts,
-    pair: Pair,
+    counted: [Counted; 2],
     began: Instant,
     outcome: Outcome,
 }
@@ -84,10 +90,10 @@ enum Outcome {
 }
 
 impl Attempts {
-    /// Lets `failures_max` logins fail within a minute, for each peer and user name.
-    pub(crate) fn new(failures_max: u32) -> Self {
-        let watched = Watched { pairs: HashMap::new(), swept_at: None };
-        Attempts { failures_max, watched: Mutex::new(watched) }
+    /// Lets `failures_max` logins fail within a minute, for each peer and user name, and `peer_failures_max` for each peer.
+    pub(crate) fn new(failures_max: u32, peer_failures_max: u32) -> Self {
+        let watched = Watched { counted: HashMap::new(), swept_at: None };
+        Attempts { failures_max, peer_failures_max, watched: Mutex::new(watched) }
     }
 
     /// Begins a login.
@@ -100,25 +106,17 @@ impl Attempts {
         username: &str,
         now: Instant,
     ) -> Result<Attempt<'_>, Duration> {
-        let pair = (source, Username::parse_existing(username).ok());
+        let counted = [Counted::Pair(source, Username::parse_existing(username).ok()), Counted::Peer(source)];
         let mut watched = self.watched();
         watched.sweep(now);
-        let is_full = watched.pairs.len() >= WATCHED_MAX;
-        let failures = match watched.pairs.entry(pair.clone()) {
-            Entry::Occupied(entry) => entry.into_mut(),
-            Entry::Vacant(_) if is_full => return Err(WINDOW),
-            Entry::Vacant(entry) => entry.insert(Failures { count: 0, since: now, under_way: 0 }),
-        };
-        match failures.wait(now) {
-            Some(wait) if failures.count >= self.failures_max => return Err(wait),
-            Some(_) => (),
-            None => (failures.count, failures.since) = (0, now),
+        for (counted, failures_max) in counted.iter().zip([self.failures_max, self.peer_failures_max]) {
+            watched.may_begin(counted, failures_max, now)?;
         }
-        if failures.count.saturating_add(failures.under_way) >= self.failures_max {
-            return Err(SOON);
+        for counted in &counted {
+            let new = Failures { count: 0, since: now, under_way: 0 };
+            watched.counted.entry(counted.clone()).or_insert(new).under_way += 1;
         }
-        failures.under_way += 1;
-        Ok(Attempt { attempts: self, pair, began: now, outcome: Outcome::Failed })
+        Ok(Attempt { attempts: self, counted, began: now, outcome: Outcome::Failed })
     }
 
     fn watched(&self) -> MutexGuard<'_, Watched> {
@@ -127,11 +125,26 @@ impl Attempts {
 }
 
 impl Watched {
+    /// How long to wait before the next login that is counted here, if one has to.
+    fn may_begin(&mut self, counted: &Counted, failures_max: u32, now: Instant) -> Result<(), Duration> {
+        let is_full = self.counted.len() >= WATCHED_MAX;
+        let Some(failures) = self.counted.get_mut(counted) else {
+            // Nobody at all may fail where no failure is allowed.
+            return if is_full || failures_max == 0 { Err(WINDOW) } else { Ok(()) };
+        };
+        match failures.wait(now) {
+            Some(wait) if failures.count >= failures_max => return Err(wait),
+            Some(_) => (),
+            None => (failures.count, failures.since) = (0, now),
+        }
+        if failures.count.saturating_add(failures.under_way) >= failures_max { Err(SOON) } else { Ok(()) }
+    }
+
     /// Throws away what no longer counts, once in a window or where there is no room.
     fn sweep(&mut self, now: Instant) {
         let is_due = self.swept_at.is_none_or(|at| now.saturating_duration_since(at) >= WINDOW);
-        if is_due || self.pairs.len() >= WATCHED_MAX {
-            self.pairs.retain(|_, failures| failures.counts(now));
+        if is_due || self.counted.len() >= WATCHED_MAX {
+            self.counted.retain(|_, failures| failures.counts(now));
             self.swept_at = Some(now);
         }
     }
@@ -157,20 +170,24 @@ impl Attempt<'_> {
 impl Drop for Attempt<'_> {
     fn drop(&mut self) {
         let mut watched = self.attempts.watched();
-        let Some(failures) = watched.pairs.get_mut(&self.pair) else { return };
-        failures.under_way = failures.under_way.saturating_sub(1);
-        match self.outcome {
-            Outcome::Withdrawn => (),
-            Outcome::Succeeded => failures.count = 0,
-            Outcome::Failed => {
-                if failures.count == 0 {
-                    failures.since = self.began;
+        for counted in &self.counted {
+            let Some(failures) = watched.counted.get_mut(counted) else { continue };
+            failures.under_way = failures.under_way.saturating_sub(1);
+            match (self.outcome, counted) {
+                (Outcome::Withdrawn, _) => (),
+                (Outcome::Succeeded, Counted::Pair(..)) => failures.count = 0,
+                // One user whose password is known is no way to guess those of others without end.
+                (Outcome::Succeeded, Counted::Peer(_)) => (),
+                (Outcome::Failed, _) => {
+                    if failures.count == 0 {
+                        failures.since = self.began;
+                    }
+                    failures.count += 1;
                 }
-                failures.count += 1;
             }
-        }
-        if failures.count == 0 && failures.under_way == 0 {
-            watched.pairs.remove(&self.pair);
+            if failures.count == 0 && failures.under_way == 0 {
+                watched.counted.remove(counted);
+            }
         }
     }
 }
@@ -193,7 +210,7 @@ mod tests {
 
     #[test]
     fn after_the_last_failure_allowed_one_waits_for_the_rest_of_the_minute() {
-        let (attempts, start) = (Attempts::new(3), Instant::now());
+        let (attempts, start) = (Attempts::new(3, u32::MAX), Instant::now());
         for _ in 0..3 {
             fail(&attempts, HERE, "a", start);
         }
@@ -205,7 +222,7 @@ mod tests {
 
     #[test]
     fn of_many_at_once_no_more_begin_than_may_fail() {
-        let (attempts, now) = (Attempts::new(3), Instant::now());
+        let (attempts, now) = (Attempts::new(3, u32::MAX), Instant::now());
         let begun: Vec<_> = (0..60).filter_map(|_| attempts.begin(HERE, "a", now).ok()).collect();
         assert_eq!(begun.len(), 3);
         assert_eq!(wait(&attempts, HERE, "a", now), Some(SOON), "they may yet succeed");
@@ -215,16 +232,16 @@ mod tests {
 
     #[test]
     fn a_login_that_was_withdrawn_does_not_count() {
-        let (attempts, now) = (Attempts::new(1), Instant::now());
+        let (attempts, now) = (Attempts::new(1, u32::MAX), Instant::now());
         for _ in 0..5 {
             attempts.begin(HERE, "a", now).unwrap().withdrawn();
         }
-        assert!(attempts.watched().pairs.is_empty());
+        assert!(attempts.watched().counted.is_empty());
     }
 
     #[test]
     fn another_peer_and_another_user_are_not_kept_out() {
-        let (attempts, now) = (Attempts::new(1), Instant::now());
+        let (attempts, now) = (Attempts::new(1, u32::MAX), Instant::now());
         fail(&attempts, HERE, "a", now);
         assert!(wait(&attempts, HERE, "a", now).is_some());
         assert_eq!(wait(&attempts, THERE, "a", now), None);
@@ -232,40 +249,68 @@ mod tests {
     }
 
     #[test]
+    fn failures_of_one_peer_count_together_whomever_it_tries_to_be() {
+        let (attempts, start) = (Attempts::new(10, 30), Instant::now());
+        for number in 0..30 {
+            fail(&attempts, HERE, &format!("user{number}"), start);
+        }
+        let later = start + Duration::from_secs(20);
+        assert_eq!(wait(&attempts, HERE, "user30", later), Some(Duration::from_secs(40)));
+        assert_eq!(wait(&attempts, THERE, "user30", later), None, "another peer is not kept out");
+        assert_eq!(wait(&attempts, HERE, "user30", start + WINDOW), None);
+    }
+
+    #[test]
+    fn many_users_at_once_are_no_way_around_it_and_neither_is_one_that_succeeds() {
+        let (attempts, now) = (Attempts::new(10, 4), Instant::now());
+        let begin = |number: u32| attempts.begin(HERE, &format!("user{number}"), now);
+        let begun: Vec<_> = (0..60).filter_map(|number| begin(number).ok()).collect();
+        assert_eq!(begun.len(), 4);
+        assert_eq!(begin(100).map(drop).err(), Some(SOON));
+        begun.into_iter().for_each(Attempt::withdrawn);
+        for number in 0..3 {
+            fail(&attempts, HERE, &format!("user{number}"), now);
+            attempts.begin(HERE, "own", now).unwrap().succeeded();
+        }
+        fail(&attempts, HERE, "user3", now);
+        assert_eq!(wait(&attempts, HERE, "own", now), Some(WINDOW));
+    }
+
+    #[test]
     fn a_login_that_succeeds_clears_what_failed() {
-        let (attempts, now) = (Attempts::new(2), Instant::now());
+        let (attempts, now) = (Attempts::new(2, u32::MAX), Instant::now());
         fail(&attempts, HERE, "a", now);
         attempts.begin(HERE, "a", now).unwrap().succeeded();
-        assert!(attempts.watched().pairs.is_empty());
+        assert_eq!(attempts.watched().counted.len(), 1, "of the peer it still counts");
         fail(&attempts, HERE, "a", now);
         assert_eq!(wait(&attempts, HERE, "a", now), None);
     }
 
     #[test]
     fn names_that_nobody_can_have_are_counted_as_one_and_not_kept() {
-        let (attempts, now) = (Attempts::new(4), Instant::now());
+        let (attempts, now) = (Attempts::new(4, u32::MAX), Instant::now());
         for name in ["", "a\0", " a", &"x".repeat(16 << 20)] {
             fail(&attempts, HERE, name, now);
         }
         assert!(wait(&attempts, HERE, &"y".repeat(81), now).is_some());
-        assert_eq!(attempts.watched().pairs.len(), 1);
+        assert_eq!(attempts.watched().counted.len(), 2, "the peer, and it with these names");
         assert_eq!(wait(&attempts, HERE, "a", now), None);
     }
 
     #[test]
     fn what_no_longer_counts_is_thrown_away_with_the_next_login() {
-        let (attempts, now) = (Attempts::new(1), Instant::now());
+        let (attempts, now) = (Attempts::new(1, u32::MAX), Instant::now());
         for number in 0..100 {
             fail(&attempts, HERE, &number.to_string(), now);
         }
         fail(&attempts, HERE, "new", now + WINDOW);
-        assert_eq!(attempts.watched().pairs.len(), 1);
+        assert_eq!(attempts.watched().counted.len(), 2);
     }
 
     #[test]
     fn the_table_does_not_grow_without_end() {
-        let (attempts, now) = (Attempts::new(1), Instant::now());
-        for number in 0..WATCHED_MAX {
+        let (attempts, now) = (Attempts::new(1, u32::MAX), Instant::now());
+        for number in 1..WATCHED_MAX {
             fail(&attempts, HERE, &number.to_string(), now);
         }
         assert_eq!(wait(&attempts, HERE, "new", now), Some(WINDOW));

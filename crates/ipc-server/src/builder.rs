@@ -41,6 +41,7 @@ use crate::{Server, StartError};
 /// | [`logins_waiting_max`](Self::logins_waiting_max) | 32 |
 /// | [`peer_logins_waiting_max`](Self::peer_logins_waiting_max) | 4 |
 /// | [`failed_logins_max`](Self::failed_logins_max) | 10 a minute |
+/// | [`peer_failed_logins_max`](Self::peer_failed_logins_max) | 30 a minute |
 /// | [`session_lifetime`](Self::session_lifetime) | 1 h |
 /// | [`stop_timeout`](Self::stop_timeout) | 10 s |
 /// | [`workers`](Self::workers) | one a core |
@@ -68,6 +69,8 @@ pub struct ServerBuilder {
     pub(crate) logins_waiting_max: usize,
     pub(crate) peer_logins_waiting_max: usize,
     pub(crate) failed_logins_max: u32,
+    pub(crate) peer_failed_logins_max: u32,
+    pub(crate) raises_open_files_limit: bool,
     pub(crate) session_lifetime: Duration,
     pub(crate) stop_timeout: Duration,
     pub(crate) workers: usize,
@@ -97,6 +100,8 @@ impl ServerBuilder {
             logins_waiting_max: 32,
             peer_logins_waiting_max: 4,
             failed_logins_max: 10,
+            peer_failed_logins_max: 30,
+            raises_open_files_limit: false,
             session_lifetime: Duration::from_secs(SESSION_SECS),
             stop_timeout: Duration::from_secs(10),
             workers: std::thread::available_parallelism().map_or(1, usize::from),
@@ -211,8 +216,10 @@ impl ServerBuilder {
 
     /// How many connections are served at the same time. For a further one the connection that has been idle longest is
     /// closed; where none is idle, the new one is. The number is shared out among the [`workers`](Self::workers), rounded up
-    /// for each: 10 connections and 4 workers make 3 for each worker. The limit of open files should be some hundreds above
-    /// this and [`handshakes_max`](Self::handshakes_max).
+    /// for each: 10 connections and 4 workers make 3 for each worker.
+    ///
+    /// Each connection and each handshake is an open file. Where the process may not open as many and 128 more, fewer are
+    /// taken, and the log says so: see [`raise_open_files_limit`](Self::raise_open_files_limit).
     pub fn connections_max(mut self, connections: usize) -> Self {
         self.connections_max = connections.max(1);
         self
@@ -222,6 +229,14 @@ impl ServerBuilder {
     /// the oldest is given up.
     pub fn handshakes_max(mut self, handshakes: usize) -> Self {
         self.handshakes_max = handshakes.max(1);
+        self
+    }
+
+    /// Raises the soft limit of the process's open files (`RLIMIT_NOFILE`), when the server starts, as far as it needs and the
+    /// hard limit allows. The limit belongs to the whole process and is inherited by its children, so that only the program
+    /// itself can say whether it may be raised: without this call it is not.
+    pub fn raise_open_files_limit(mut self) -> Self {
+        self.raises_open_files_limit = true;
         self
     }
 
@@ -242,6 +257,13 @@ impl ServerBuilder {
     /// no user can have count as one user.
     pub fn failed_logins_max(mut self, logins: u32) -> Self {
         self.failed_logins_max = logins;
+        self
+    }
+
+    /// How many logins of one peer may fail within a minute, whatever users it tries; further ones are refused with 429. A login that
+    /// succeeds does not clear them. Over plain http all programs of a host are one peer.
+    pub fn peer_failed_logins_max(mut self, logins: u32) -> Self {
+        self.peer_failed_logins_max = logins;
         self
     }
 

@@ -83,6 +83,11 @@ impl Watch {
         })
     }
 
+    /// Whether the target of the request that is about to begin has a fragment.
+    pub(crate) fn has_fragment(&self) -> bool {
+        self.gate.has_fragment()
+    }
+
     /// A head is complete, and says how long the body is and whether the request is the last of its connection.
     pub(crate) fn request_begins(&self, length: BodyLength, is_last: bool) {
         self.phase.set(Phase::Request);

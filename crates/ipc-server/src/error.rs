@@ -47,6 +47,30 @@ pub enum StartError {
         /// What is wrong with it.
         reason: String,
     },
+    /// The certificate has expired: no client would connect.
+    #[error("the certificate `{name}` expired on {end}; this host's clock shows {now}")]
+    CertificateEnded {
+        /// The peer name.
+        name: String,
+        /// Its certificate.
+        path: PathBuf,
+        /// When it ended.
+        end: String,
+        /// What the clock shows.
+        now: String,
+    },
+    /// The certificate is not good yet: no client would connect.
+    #[error("the certificate `{name}` is good from {from} on; this host's clock shows {now}")]
+    CertificateNotYetGood {
+        /// The peer name.
+        name: String,
+        /// Its certificate.
+        path: PathBuf,
+        /// When it begins.
+        from: String,
+        /// What the clock shows.
+        now: String,
+    },
     /// The address is none, or its host name does not resolve.
     #[error("{address:?} is no address to listen on: {source}")]
     Address {
@@ -108,6 +132,10 @@ impl StartError {
                     .into(),
             ),
             StartError::Certificate { name, path, .. } => Some(remedy_of_pair(path, name)),
+            StartError::CertificateEnded { name, path, .. } => Some(remedy_of_pair(path, name)),
+            StartError::CertificateNotYetGood { name, path, .. } => {
+                Some(format!("set the clock of this host; if it is right, {}", remedy_of_pair(path, name)))
+            }
             StartError::Inbox(OpenError::InUse { .. }) => {
                 Some("stop the other server, or give this one another home".into())
             }

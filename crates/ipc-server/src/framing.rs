@@ -32,11 +32,16 @@ pub(crate) enum Framing {
         has_begun: bool,
         /// The line has bytes already, other than carriage returns.
         line_has_text: bool,
+        /// There is a `#` in the request line: the target has a fragment, which actix-http cuts off without a word.
+        has_fragment: bool,
     },
     /// To none: the head has more than [`HEAD_BYTES_MAX`].
     HeadTooLong,
     /// To none yet: the head is complete, and how long its body is will be known when the request begins.
-    HeadComplete,
+    HeadComplete {
+        /// As above.
+        has_fragment: bool,
+    },
     /// To a body of which as many bytes are missing.
     Body(u64),
     /// To a chunked body.
@@ -71,7 +76,7 @@ pub(crate) enum Chunked {
 impl Framing {
     /// Before the head of a request.
     pub(crate) const NEXT_REQUEST: Framing =
-        Framing::Head { bytes: 0, has_begun: false, line_has_text: false };
+        Framing::Head { bytes: 0, has_begun: false, line_has_text: false, has_fragment: false };
 
     /// Behind a head, with the length that it gives.
     pub(crate) fn of_body(length: BodyLength) -> Self {
@@ -84,7 +89,7 @@ impl Framing {
 
     /// Whether the next byte belongs to this request, as far as is known.
     pub(crate) fn is_open(self) -> bool {
-        !matches!(self, Framing::HeadComplete | Framing::HeadTooLong | Framing::Complete)
+        !matches!(self, Framing::HeadComplete { .. } | Framing::HeadTooLong | Framing::Complete)
     }
 
     /// How many of the next bytes belong to this request for certain.
@@ -107,16 +112,19 @@ impl Framing {
     /// As [`advance`](Self::advance), but not beyond the end of a line or of a chunk's data.
     fn advance_within_part(&mut self, bytes: &[u8]) -> usize {
         match self {
-            Framing::Head { bytes: come, has_begun, line_has_text } => {
+            Framing::Head { bytes: come, has_begun, line_has_text, has_fragment } => {
                 let (taken, line_end) = line(bytes, line_has_text);
                 *come += taken;
+                if !*has_begun {
+                    *has_fragment |= memchr(b'#', &bytes[..taken]).is_some();
+                }
                 match line_end {
                     _ if *come > HEAD_BYTES_MAX => *self = Framing::HeadTooLong,
                     LineEnd::None => (),
                     LineEnd::OfText => *has_begun = true,
                     // Empty lines before the request line are skipped (RFC 9112, section 2.2).
                     LineEnd::OfEmptyLine if !*has_begun => (),
-                    LineEnd::OfEmptyLine => *self = Framing::HeadComplete,
+                    LineEnd::OfEmptyLine => *self = Framing::HeadComplete { has_fragment: *has_fragment },
                 }
                 taken
             }
@@ -134,7 +142,7 @@ impl Framing {
                 }
                 taken
             }
-            Framing::HeadComplete | Framing::HeadTooLong | Framing::Complete => 0,
+            Framing::HeadComplete { .. } | Framing::HeadTooLong | Framing::Complete => 0,
         }
     }
 }
@@ -244,7 +252,7 @@ mod tests {
                         let more = framing.advance(piece);
                         taken += more;
                         piece = &piece[more..];
-                        if framing != Framing::HeadComplete {
+                        if !matches!(framing, Framing::HeadComplete { .. }) {
                             break;
                         }
                         framing = Framing::of_body(length);
@@ -273,6 +281,24 @@ mod tests {
             29,
             "empty lines before"
         );
+    }
+
+    #[test]
+    fn a_fragment_is_one_in_the_request_line_however_that_comes() {
+        for (head, has_fragment) in [
+            ("GET /#f HTTP/1.1\r\na: b\r\n\r\n", true),
+            ("\r\nGET /?x# HTTP/1.1\r\n\r\n", true),
+            ("GET / HTTP/1.1\r\na: #\r\n\r\n", false),
+            ("GET / HTTP/1.1\r\n\r\n", false),
+        ] {
+            for cut in 0..head.len() {
+                let (first, second) = head.as_bytes().split_at(cut);
+                let mut framing = Framing::NEXT_REQUEST;
+                framing.advance(first);
+                framing.advance(second);
+                assert_eq!(framing, Framing::HeadComplete { has_fragment }, "{head:?} cut at {cut}");
+            }
+        }
     }
 
     #[test]
@@ -327,7 +353,7 @@ mod tests {
         let mut framing = Framing::NEXT_REQUEST;
         assert_eq!((framing.is_open(), framing.certain_bytes()), (true, 0));
         framing.advance(b"POST / HTTP/1.1\r\n\r\n");
-        assert_eq!((framing, framing.certain_bytes()), (Framing::HeadComplete, 0));
+        assert_eq!((framing, framing.certain_bytes()), (Framing::HeadComplete { has_fragment: false }, 0));
         assert!(!framing.is_open());
         framing = Framing::of_body(BodyLength::Bytes(100));
         framing.advance(&[0; 40]);

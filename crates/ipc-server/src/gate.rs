@@ -50,6 +50,11 @@ impl Gate {
         })
     }
 
+    /// Whether the head that was handed on last, and of which nothing is known yet, has a target with a fragment.
+    pub(crate) fn has_fragment(&self) -> bool {
+        matches!(self.framing.get(), Framing::HeadComplete { has_fragment: true })
+    }
+
     /// A head was parsed: its body may follow.
     pub(crate) fn request_begins(&self, length: BodyLength) {
         self.open(Framing::of_body(length));

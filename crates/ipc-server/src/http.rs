@@ -34,6 +34,7 @@ use crate::handshake::Acceptor;
 use crate::log_limit::{Kind, LogLimit, shown};
 use crate::peer::{Peer, note_certificate};
 use crate::request_body;
+use crate::request_head;
 use crate::routes;
 use crate::session::LastSession;
 use crate::state::State;
@@ -45,8 +46,12 @@ const SERVICE: &str = "web-ipc";
 /// sends is dropped before.
 pub(crate) const DISCONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
+/// How many connections are taken for which there may be no place, so that whoever makes room for them is found. They have files of
+/// their own, see `open_files`.
+const AHEAD_MAX: usize = 64;
+
 /// actix-server takes no more workers than this.
-const WORKERS_MAX: usize = 512;
+pub(crate) const WORKERS_MAX: usize = 512;
 
 /// What the HTTP side of a server may use, see the setters of [`ServerBuilder`](crate::ServerBuilder).
 #[derive(Clone, Copy, Debug)]
@@ -69,14 +74,16 @@ pub(crate) fn serve(
     settings: Settings,
     state: &web::Data<State>,
 ) -> io::Result<actix_server::Server> {
-    let workers = settings.workers.clamp(1, WORKERS_MAX);
+    let workers = settings.workers;
     let connections_max = settings.connections_max.div_ceil(workers);
     let handshakes_max = settings.handshakes_max.div_ceil(workers);
     let stop_secs = settings.stop_timeout.as_secs() + u64::from(settings.stop_timeout.subsec_nanos() > 0);
     let builder = actix_server::Server::build()
         .workers(workers)
         // Above the limits here, which choose who has to go. At its own, actix-server takes nobody.
-        .max_concurrent_connections(connections_max.saturating_add(handshakes_max).saturating_mul(2))
+        .max_concurrent_connections(
+            connections_max.saturating_add(handshakes_max).saturating_add(AHEAD_MAX / workers),
+        )
         .shutdown_timeout(stop_secs)
         // Signals are the application's.
         .disable_signals();
@@ -168,10 +175,11 @@ fn http1<S: AsyncRead + AsyncWrite + Unpin + 'static>(
     let (shared, expectations) = (Rc::new(state.clone()), state.clone());
     let log = Arc::clone(&state.log);
     let app = App::new().app_data(state).configure(routes::configure).wrap_fn(move |mut request, routes| {
-        let watch = begun(&mut request);
+        let (watch, has_fragment) = begun(&mut request);
         // In one place for all routes, those included that are none.
-        let answered = match Peer::of(request.request(), &shared.transport, Instant::now()) {
-            Ok(_) => Either::Left(routes.call(request)),
+        let peer = Peer::of(request.request(), &shared.transport, Instant::now());
+        let answered = match peer.and_then(|_| request_head::check(request.head(), has_fragment)) {
+            Ok(()) => Either::Left(routes.call(request)),
             Err(refusal) => {
                 let response = answer(request.request(), Err(refusal));
                 Either::Right(future::ready(Ok(request.into_response(response))))
@@ -258,14 +266,16 @@ impl Drop for AnswerEnd {
     }
 }
 
-/// Tells the connection that a request is under way.
-fn begun(request: &mut ServiceRequest) -> Option<Rc<Watch>> {
+/// Tells the connection that a request is under way. Returns it, and whether the request's target has a fragment.
+fn begun(request: &mut ServiceRequest) -> (Option<Rc<Watch>>, bool) {
     let watch = request.request().conn_data::<Rc<Watch>>().cloned();
     let (length, is_last) = request_body::settle(request);
-    if let Some(watch) = &watch {
+    let has_fragment = watch.as_ref().is_some_and(|watch| {
+        let has_fragment = watch.has_fragment();
         watch.request_begins(length, is_last);
-    }
-    watch
+        has_fragment
+    });
+    (watch, has_fragment)
 }
 
 /// What a client is told that asks, with `Expect: 100-continue`, whether to send its body.

@@ -18,6 +18,8 @@ use crate::answer::{
     COME_AGAIN, Refusal, accepted, answer, envelope, internal, mark_duplicate, shutting_down,
 };
 use crate::budget::Held;
+use crate::login_ids::NotNew;
+use crate::prefer;
 use crate::reply_body::ReplyBody;
 use crate::session::Session;
 use crate::state::{State, random_iv, unix_secs};
@@ -118,6 +120,11 @@ async fn log_in(
             Refusal::new(ProblemCode::TooManyAttempts, "too many logins are waiting").retry_after(COME_AGAIN)
         );
     };
+    // Before the password is looked at: a login that comes again costs its user nothing.
+    if let Err(why) = state.login_ids.remember(id, Instant::now()) {
+        attempt.withdrawn();
+        return Err(login_not_new(why));
+    }
     let version = match state.users.verify(&credentials.username, &credentials.password).await {
         Ok(version) => version,
         Err(error) => {
@@ -145,6 +152,18 @@ async fn log_in(
     };
     let body = Zeroizing::new(serde_json::to_string(&reply).map_err(|error| internal("no reply", error))?);
     sealed_reply(&body, id, is_raw, state)
+}
+
+fn login_not_new(why: NotNew) -> Refusal {
+    match why {
+        NotNew::Known => Refusal::new(
+            ProblemCode::IdReused,
+            "a login with this id was tried before: each has one of its own",
+        ),
+        NotNew::Full => {
+            Refusal::new(ProblemCode::TooManyAttempts, "too many logins were tried").retry_after(COME_AGAIN)
+        }
+    }
 }
 
 /// The answer 200 with a reply in an envelope.
@@ -216,13 +235,10 @@ async fn ask(request: &HttpRequest, payload: web::Payload, state: &State) -> Res
     Ok(response)
 }
 
-/// How long the caller wants to wait: `Prefer: wait=SECONDS` (RFC 7240, section 4.3).
+/// How long the caller wants to wait.
 fn reply_wait(request: &HttpRequest) -> Duration {
-    let preferences = request.headers().get_all("prefer").filter_map(|value| value.to_str().ok());
-    let wait = preferences
-        .flat_map(|value| value.split([',', ';']))
-        .find_map(|preference| preference.trim().strip_prefix("wait=")?.trim().parse().ok());
-    Duration::from_secs(wait.unwrap_or(REPLY_WAIT_SECS_DEFAULT))
+    let preferences = request.headers().get_all("prefer").map(|value| value.as_bytes());
+    Duration::from_secs(prefer::wait_secs(preferences).unwrap_or(REPLY_WAIT_SECS_DEFAULT))
 }
 
 /// Puts the messages of a batch in one step and says what became of those that were not newly accepted.

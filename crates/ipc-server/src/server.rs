@@ -18,12 +18,16 @@ use crate::attempts::Attempts;
 use crate::budget::Budget;
 use crate::deadline::Times;
 use crate::http::Settings;
+use crate::login_ids::LoginIds;
 use crate::logins::Logins;
+use crate::open_files::{self, Places};
 use crate::peer::Transport;
 use crate::receive::Limits;
 use crate::state::State;
+use crate::tls::{self, Tls};
 use crate::users::Users;
-use crate::{ServerBuilder, StartError, clock, http, listen, tls};
+use crate::validity::OwnCertificate;
+use crate::{ServerBuilder, StartError, clock, http, listen};
 
 /// How long the disk may take at the end to write back what is committed already.
 const DISK_WAIT: Duration = Duration::from_secs(10);
@@ -163,15 +167,15 @@ fn run(
             Ok(in_use) => start_in(builder, &name, address).await.map(|prepared| (prepared, in_use)),
             Err(error) => Err(error),
         };
-        let (server, state, own_users, _in_use) = match prepared {
-            Ok(((server, state, address, own_users), in_use)) => {
+        let (server, state, own_certificate, own_users, _in_use) = match prepared {
+            Ok(((Prepared { server, state, address, own_certificate }, own_users), in_use)) => {
                 let handle = server.handle();
                 let name = name.to_string();
                 if started.send(Ok(Started { name, address, state: state.clone(), handle })).is_err() {
                     // Whoever asked for the server has gone.
                     return;
                 }
-                (server, state, own_users, in_use)
+                (server, state, own_certificate, own_users, in_use)
             }
             Err(error) => {
                 // Nobody may be left to hear it.
@@ -179,11 +183,14 @@ fn run(
                 return;
             }
         };
-        let summing_up = actix_rt::spawn(Arc::clone(&state.log).sum_up());
+        // These end with the thread's system.
+        actix_rt::spawn(Arc::clone(&state.log).sum_up());
+        if let Some(own_certificate) = own_certificate {
+            actix_rt::spawn(own_certificate.watch());
+        }
         if let Err(error) = server.await {
             log::error!("the web server ended: {error}");
         }
-        summing_up.abort();
         state.log.tell(Instant::now());
         let files = async {
             state.inbox.close().await;
@@ -203,11 +210,11 @@ async fn start_in(
     builder: ServerBuilder,
     name: &PeerName,
     address: SocketAddr,
-) -> Result<(actix_server::Server, web::Data<State>, SocketAddr, Option<Arc<SqliteUserStore>>), StartError> {
+) -> Result<(Prepared, Option<Arc<SqliteUserStore>>), StartError> {
     let opened = Opened::open(&builder).await?;
     let (own_users, durable_inbox) = (opened.own_users.clone(), opened.durable_inbox.clone());
     match prepare(builder, name, address, opened).await {
-        Ok((server, state, address)) => Ok((server, state, address, own_users)),
+        Ok(prepared) => Ok((prepared, own_users)),
         Err(error) => {
             if let Some(durable) = durable_inbox {
                 durable.inbox().finish().await;
@@ -264,20 +271,30 @@ fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
+/// A server that listens and is yet to run.
+struct Prepared {
+    server: actix_server::Server,
+    state: web::Data<State>,
+    address: SocketAddr,
+    /// What it shows, over https.
+    own_certificate: Option<OwnCertificate>,
+}
+
 /// Reads what the server needs, and listens last: who can connect is served.
 async fn prepare(
     builder: ServerBuilder,
     name: &PeerName,
     address: SocketAddr,
     opened: Opened,
-) -> Result<(actix_server::Server, web::Data<State>, SocketAddr), StartError> {
+) -> Result<Prepared, StartError> {
     let home = &builder.home;
-    let (transport, tls_config) = match builder.protocol {
+    let (transport, tls_config, own_certificate) = match builder.protocol {
         Protocol::Https => {
-            let (config, verifier) = tls::configuration(home, name)?;
-            (Transport::Tls(verifier), Some(config))
+            let Tls { config, verifier, own } = tls::configuration(home, name)?;
+            own.check(SystemTime::now())?;
+            (Transport::Tls(verifier), Some(config), Some(own))
         }
-        Protocol::Http => (Transport::Plain, None),
+        Protocol::Http => (Transport::Plain, None, None),
     };
     let Opened { users, inbox, durable_inbox, .. } = opened;
     let state = web::Data::new(State {
@@ -288,7 +305,8 @@ async fn prepare(
         inbox,
         durable_inbox,
         log: Arc::default(),
-        attempts: Attempts::new(builder.failed_logins_max),
+        attempts: Attempts::new(builder.failed_logins_max, builder.peer_failed_logins_max),
+        login_ids: LoginIds::default(),
         logins: Logins::new(builder.logins_waiting_max, builder.peer_logins_waiting_max),
         limits: Limits {
             plaintext_bytes_max: builder.plaintext_bytes_max,
@@ -306,10 +324,13 @@ async fn prepare(
     let listener = listen::listen(address)?;
     let threads = |source| StartError::Threads { source };
     let address = listener.local_addr().map_err(threads)?;
+    let workers = builder.workers.clamp(1, http::WORKERS_MAX);
+    let wanted = Places { connections: builder.connections_max, handshakes: builder.handshakes_max };
+    let places = open_files::fit(wanted, workers, builder.raises_open_files_limit);
     let settings = Settings {
-        workers: builder.workers,
-        connections_max: builder.connections_max,
-        handshakes_max: builder.handshakes_max,
+        workers,
+        connections_max: places.connections,
+        handshakes_max: places.handshakes,
         times: Times {
             idle: builder.idle_timeout,
             head: builder.head_timeout,
@@ -321,5 +342,5 @@ async fn prepare(
     };
     let server = http::serve(listener, tls_config, settings, &state).map_err(threads)?;
     log::info!("Listening on {}://{address} as {name}", builder.protocol);
-    Ok((server, state, address))
+    Ok(Prepared { server, state, address, own_certificate })
 }

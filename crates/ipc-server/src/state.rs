@@ -12,6 +12,7 @@ use tokio::sync::Semaphore;
 use crate::attempts::Attempts;
 use crate::budget::Budget;
 use crate::log_limit::LogLimit;
+use crate::login_ids::LoginIds;
 use crate::logins::Logins;
 use crate::peer::Transport;
 use crate::receive::Limits;
@@ -27,6 +28,7 @@ pub(crate) struct State {
     pub(crate) durable_inbox: Option<DurableInbox>,
     pub(crate) log: Arc<LogLimit>,
     pub(crate) attempts: Attempts,
+    pub(crate) login_ids: LoginIds,
     pub(crate) logins: Logins,
     pub(crate) limits: Limits,
     /// For bodies.

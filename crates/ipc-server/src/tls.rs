@@ -3,41 +3,58 @@
 use std::sync::Arc;
 
 use ipc_home::{Home, PeerName};
+use rustls::client::WebPkiServerVerifier;
 use rustls::crypto::{CryptoProvider, ring};
-use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerifier;
+use rustls::server::{VerifierBuilderError, WebPkiClientVerifier};
 use rustls::{CertificateError, RootCertStore, ServerConfig};
 
 use crate::StartError;
+use crate::validity::OwnCertificate;
 
-/// The configuration for TLS 1.2 and 1.3 and, apart from it, the verifier of client certificates, which is asked
-/// again for each request.
-pub(crate) fn configuration(
-    home: &Home,
-    name: &PeerName,
-) -> Result<(ServerConfig, Arc<dyn ClientCertVerifier>), StartError> {
-    let verifier = verifier(home)?;
+/// What a server needs for TLS.
+pub(crate) struct Tls {
+    /// For TLS 1.2 and 1.3.
+    pub(crate) config: ServerConfig,
+    /// Of client certificates. It is asked again for each request.
+    pub(crate) verifier: Arc<dyn ClientCertVerifier>,
+    /// What the server shows.
+    pub(crate) own: OwnCertificate,
+}
+
+/// Reads what a server of this name needs for TLS.
+pub(crate) fn configuration(home: &Home, name: &PeerName) -> Result<Tls, StartError> {
+    let roots = roots(home)?;
+    let unusable_authority = |error: VerifierBuilderError| StartError::Authority {
+        path: home.ca_certificate_file(),
+        reason: error.to_string(),
+    };
+    let verifier: Arc<dyn ClientCertVerifier> =
+        WebPkiClientVerifier::builder_with_provider(Arc::clone(&roots), provider())
+            .build()
+            .map_err(unusable_authority)?;
+    let as_a_client =
+        WebPkiServerVerifier::builder_with_provider(roots, provider()).build().map_err(unusable_authority)?;
     let identity = home.identity(name)?;
+    let own =
+        OwnCertificate::new(name.clone(), home.certificate_file(name), identity.chain.clone(), as_a_client);
     let config = ServerConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
         .map_err(|error| unusable(home, name, &error))?
         .with_client_cert_verifier(Arc::clone(&verifier))
         .with_single_cert(identity.chain, identity.key)
         .map_err(|error| unusable(home, name, &error))?;
-    Ok((config, verifier))
+    Ok(Tls { config, verifier, own })
 }
 
-/// Takes client certificates of the home's own authority, and a connection only with one.
-fn verifier(home: &Home) -> Result<Arc<dyn ClientCertVerifier>, StartError> {
+/// The home's own authority, and no other.
+fn roots(home: &Home) -> Result<Arc<RootCertStore>, StartError> {
     let unusable = |reason| StartError::Authority { path: home.ca_certificate_file(), reason };
     let mut roots = RootCertStore::empty();
     for certificate in home.ca_certificates()? {
         roots.add(certificate).map_err(|error| unusable(in_words(&error)))?;
     }
-    WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider())
-        .build()
-        .map_err(|error| unusable(error.to_string()))
-        .map(|verifier| verifier as Arc<dyn ClientCertVerifier>)
+    Ok(Arc::new(roots))
 }
 
 /// Named here rather than installed for the process, which belongs to the application.

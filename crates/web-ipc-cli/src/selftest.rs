@@ -43,8 +43,11 @@ async fn both_ends(
     login: Option<Login>,
     mut signals: EndSignals,
 ) -> Result<Verdict, Failure> {
-    let mut server =
-        Server::builder(home).name(name).bind(SocketAddr::new(test.ip, test.port)).protocol(test.protocol);
+    let mut server = Server::builder(home)
+        .name(name)
+        .bind(SocketAddr::new(test.ip, test.port))
+        .protocol(test.protocol)
+        .raise_open_files_limit();
     let mut credentials = login.map(|login| (login.user, login.password));
     if credentials.is_none()
         && let Some(user) = TestUser::unless_admin_is_there(home).await?

@@ -57,6 +57,7 @@ pub(crate) fn run(explicit_home: Option<&Path>, serve: &Serve) -> Result<Verdict
             .bind(SocketAddr::new(serve.ip, serve.port))
             .protocol(serve.protocol)
             .inbox(inbox)
+            .raise_open_files_limit()
             // The end of that time is seen to here: nobody is cut off before.
             .stop_timeout(stop_within + CONNECTIONS_WAIT)
             .start()

@@ -4,7 +4,8 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use ipc_home::Identity;
-use ipc_protocol::{ProblemCode, Route};
+use ipc_protocol::{ProblemCode, Protocol, Route};
+use ipc_setup::CertificateRequest;
 use rustls::{AlertDescription, Error as TlsError, HandshakeKind};
 
 use crate::fixture::*;
@@ -155,4 +156,31 @@ async fn a_stranger_on_an_https_port_gets_nothing_and_the_server_goes_on() {
     }
     let mut next = connect(&server).await;
     assert_eq!(next.request("GET", Route::IsRunning.path(), "", b"").await.status, 200);
+}
+
+#[tokio::test]
+async fn a_server_whose_certificate_no_client_takes_does_not_start() {
+    for (name, issued_at, sentence, remedy) in [
+        ("ended", now_secs() - 5 * DAY, "`ended` expired on ", "--certs --name ended --force"),
+        ("to-come", now_secs() + DAY, "`to-come` is good from ", "clock"),
+    ] {
+        let request = CertificateRequest { validity_days: 1, ..CertificateRequest::new(name, issued_at) };
+        tokio::task::spawn_blocking(move || ipc_setup::issue_certificate(&HOME.home, &request).map(drop))
+            .await
+            .unwrap()
+            .unwrap();
+        let error = builder().name(name).start().await.unwrap_err();
+        assert!(error.to_string().contains(sentence), "{error}");
+        assert!(error.remedy().unwrap().contains(remedy), "{error}");
+        // Over plain http nobody is shown it.
+        builder().protocol(Protocol::Http).name(name).start().await.unwrap();
+    }
+    // What ends today is good today.
+    let request =
+        CertificateRequest { validity_days: 1, ..CertificateRequest::new("ends-today", now_secs()) };
+    tokio::task::spawn_blocking(move || ipc_setup::issue_certificate(&HOME.home, &request).map(drop))
+        .await
+        .unwrap()
+        .unwrap();
+    builder().name("ends-today").start().await.unwrap();
 }

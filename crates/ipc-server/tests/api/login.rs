@@ -262,6 +262,70 @@ async fn many_guesses_at_once_are_no_more_than_one_after_the_other() {
     connect(&server).await.log_in("stuck", "x").await.is_refusal(ProblemCode::TooManyAttempts);
 }
 
+/// Posts a login that was sealed before.
+async fn post_login<S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin>(
+    connection: &mut Connection<S>,
+    envelope: &[u8],
+) -> Response {
+    connection.post(Route::ClientAuth, envelope).await
+}
+
+#[tokio::test]
+async fn a_login_that_was_captured_is_good_for_nothing_and_costs_its_user_nothing() {
+    let (store, _has_begun) = slow();
+    let server = builder()
+        .protocol(ipc_server::Protocol::Http)
+        .users(store)
+        .failed_logins_max(1)
+        .start()
+        .await
+        .unwrap();
+    let login = |id: ipc_protocol::MessageId, username: &str| {
+        let body = serde_json::json!({"username": username, "password": "x"}).to_string();
+        sealed(Route::ClientAuth, id, None, &body)
+    };
+    let id = new_id();
+    let captured = login(id, "somebody");
+    let mut connection = connect_plain(&server).await;
+    session_in(&post_login(&mut connection, &captured).await);
+    for _ in 0..5 {
+        post_login(&mut connect_plain(&server).await, &captured).await.is_refusal(ProblemCode::IdReused);
+        // Sealed anew it is the same login.
+        post_login(&mut connection, &login(id, "somebody")).await.is_refusal(ProblemCode::IdReused);
+    }
+    session_in(&post_login(&mut connection, &login(new_id(), "somebody")).await);
+}
+
+#[tokio::test]
+async fn a_captured_login_that_failed_does_not_fail_again() {
+    let server = builder().failed_logins_max(2).start().await.unwrap();
+    let mut connection = connect(&server).await;
+    let body = serde_json::json!({"username": "typist", "password": "x"}).to_string();
+    let captured = sealed(Route::ClientAuth, new_id(), None, &body);
+    post_login(&mut connection, &captured).await.is_refusal(ProblemCode::BadCredentials);
+    for _ in 0..5 {
+        post_login(&mut connection, &captured).await.is_refusal(ProblemCode::IdReused);
+    }
+    connection.log_in("typist", "x").await.is_refusal(ProblemCode::BadCredentials);
+    connection.log_in("typist", "x").await.is_refusal(ProblemCode::TooManyAttempts);
+}
+
+#[tokio::test]
+async fn one_certificate_tries_no_more_passwords_with_many_users_than_it_may() {
+    let server = builder().peer_failed_logins_max(3).start().await.unwrap();
+    let mut connection = connect(&server).await;
+    for user in 0..3 {
+        connection.log_in(&format!("user{user}"), "x").await.is_refusal(ProblemCode::BadCredentials);
+    }
+    let answer = connection.log_in("user3", "x").await;
+    answer.is_refusal(ProblemCode::TooManyAttempts);
+    let wait: u64 = answer.header("retry-after").unwrap().parse().unwrap();
+    assert!((1..=60).contains(&wait));
+    connect(&server).await.log_in("user4", "x").await.is_refusal(ProblemCode::TooManyAttempts);
+    let mut other = connect_tls(server.address(), &tls(Some(identity("client2")))).await.unwrap();
+    other.log_in("user3", "x").await.is_refusal(ProblemCode::BadCredentials);
+}
+
 /// Sends until the session is refused; how long that took.
 async fn until_refused(connection: &mut Connection, session: &str) -> Duration {
     let start = Instant::now();

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use ipc_protocol::{ProblemCode, Route};
 use ipc_server::Server;
+use tokio::io::AsyncReadExt as _;
 
 use crate::fixture::*;
 
@@ -304,4 +305,65 @@ async fn what_is_not_http_is_refused_and_the_server_goes_on() {
     assert_eq!(connection.read_response().await.unwrap().status, 400);
     let mut next = connect(&server).await;
     assert_eq!(next.request("GET", "/is/running", "", b"").await.status, 200);
+}
+
+#[tokio::test]
+async fn a_host_or_a_target_of_no_form_is_refused() {
+    let (_server, mut connection) = started().await;
+    for host in ["", " ", "a b@c/d", "user@a", "a/b", "a:x", "a:65536", "::1", "[::1", "a,b c", "a\tb"] {
+        let head = format!("GET /is/running HTTP/1.1\r\nhost: {host}\r\n\r\n");
+        connection.write(head.as_bytes()).await.unwrap();
+        connection.read_response().await.unwrap().is_refusal(ProblemCode::MalformedRequest);
+    }
+    for (method, target) in [
+        ("GET", "/is/running#f"),
+        ("GET", "/is/running#"),
+        ("GET", "/is/running?a#f"),
+        ("POST", "/message/submit#f"),
+        ("GET", "*"),
+        ("GET", "localhost:3000"),
+        ("GET", "ftp://localhost/is/running"),
+        ("GET", "http://user@localhost/is/running"),
+    ] {
+        connection.request(method, target, "", b"").await.is_refusal(ProblemCode::MalformedRequest);
+    }
+    for (method, target, status) in [
+        ("GET", "/is/running", 200),
+        ("GET", "/is/running?", 200),
+        ("GET", "http://localhost/is/running", 200),
+        ("GET", "HTTPS://other:1/is/running", 200),
+        ("OPTIONS", "*", 404),
+        ("OPTIONS", "/is/running", 405),
+    ] {
+        assert_eq!(connection.request(method, target, "", b"").await.status, status, "{method} {target}");
+    }
+    for host in ["a", "127.0.0.1:3000", "[::1]:3000", "a:"] {
+        let head = format!("GET /is/running HTTP/1.1\r\nhost: {host}\r\n\r\n");
+        connection.write(head.as_bytes()).await.unwrap();
+        assert_eq!(connection.read_response().await.unwrap().status, 200, "{host}");
+    }
+    // Behind it nothing on the connection is HTTP: it ends.
+    connection.write(b"CONNECT a:443 HTTP/1.1\r\nhost: a:443\r\n\r\n").await.unwrap();
+    let answer = connection.read_response().await.unwrap();
+    answer.is_refusal(ProblemCode::NotFound);
+    assert_eq!(answer.header("connection"), Some("close"));
+}
+
+#[tokio::test]
+async fn no_host_is_refused_with_http_1_1_and_needed_with_http_1_0_by_nobody() {
+    let server = builder().start().await.unwrap();
+    for (head, begin) in [
+        ("GET /is/running HTTP/1.1\r\n\r\n", "HTTP/1.1 400 "),
+        ("GET /is/running HTTP/1.1\r\nhost: a\r\nhost: a\r\n\r\n", "HTTP/1.1 400 "),
+        ("GET /is/running HTTP/1.0\r\n\r\n", "HTTP/1.0 200 "),
+        ("GET /is/running HTTP/1.0\r\nhost: a b\r\n\r\n", "HTTP/1.0 400 "),
+    ] {
+        let mut connection = connect(&server).await;
+        connection.write(head.as_bytes()).await.unwrap();
+        let mut answer = Vec::new();
+        // To its end, in order or not: none of them is kept.
+        let _end = connection.stream.read_to_end(&mut answer).await;
+        let answer = String::from_utf8(answer).unwrap();
+        assert!(answer.starts_with(begin), "{head:?} {answer:?}");
+    }
 }

@@ -233,3 +233,22 @@ async fn long_replies_that_nobody_takes_share_the_memory_of_long_bodies() {
     let (reply_got, ()) = tokio::join!(asking, answering);
     assert_eq!(reply_got, reply.to_string(), "it was kept");
 }
+
+#[tokio::test]
+async fn every_form_of_a_wish_to_wait_is_understood() {
+    let server = builder().start().await.unwrap();
+    let session = admin_session(&server).await;
+    let mut connection = connect(&server).await;
+    for wait in [
+        "prefer: wait=0\r\n",
+        "Prefer: Wait=0\r\n",
+        "prefer: wait =0\r\n",
+        "prefer: wait = \"0\"\r\n",
+        "prefer: foo=\"a, wait=300\", wait=0; x=y\r\n",
+        "prefer: respond-async\r\nprefer: wait=0\r\n",
+        "prefer: wait=0, wait=300\r\n",
+    ] {
+        // The default would be 30 s.
+        ask(&mut connection, new_id(), &session, wait).await.is_refusal(ProblemCode::NoReplyInTime);
+    }
+}

@@ -1,75 +1,23 @@
 //! What the log of `--serve` has of peers that are no clients: few lines of each kind, and then how many more.
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{SocketAddr, TcpStream};
-use std::process::{Child, Command, Stdio};
-use std::sync::mpsc::{Receiver, channel};
-use std::time::Duration;
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
 
 use crate::run::World;
+use crate::server::Server;
 
-/// A server whose log is read to its end.
-struct Server {
-    child: Child,
-    address: SocketAddr,
-    /// The rest of its log, line by line as it comes.
-    lines: Receiver<String>,
-    log_so_far: String,
+fn connect(server: &Server) -> TcpStream {
+    TcpStream::connect(("127.0.0.1", server.port.parse().unwrap())).unwrap()
 }
 
-impl Server {
-    fn start(world: &World, arguments: &[&str]) -> Server {
-        let mut command = world.program_itself();
-        command.args(["--serve", "--port", "0"]).args(arguments);
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        let mut log = BufReader::new(child.stderr.take().unwrap());
-        let mut text = String::new();
-        let address = loop {
-            assert_ne!(log.read_line(&mut text).unwrap(), 0, "{text}");
-            if let Some((_, address)) = text.split_once("://127.0.0.1:") {
-                let port: String = address.chars().take_while(char::is_ascii_digit).collect();
-                break SocketAddr::from(([127, 0, 0, 1], port.parse().unwrap()));
-            }
-        };
-        let (sender, lines) = channel();
-        std::thread::spawn(move || {
-            let mut line = String::new();
-            while log.read_line(&mut line).is_ok_and(|length| length > 0) {
-                // Nobody listens any more once the test has what it wants.
-                let _ = sender.send(std::mem::take(&mut line));
-            }
-        });
-        Server { child, address, lines, log_so_far: text }
-    }
-
-    /// Waits until its log has `part`.
-    fn wait_for_log(&mut self, part: &str) {
-        while !self.log_so_far.contains(part) {
-            match self.lines.recv_timeout(Duration::from_secs(60)) {
-                Ok(line) => self.log_so_far += &line,
-                Err(error) => panic!("{part:?} does not come, {error}: {}", self.log_so_far),
-            }
-        }
-    }
-
-    /// A connection on which `request` was sent; what was answered until its end.
-    fn answer(&self, request: &[u8]) -> String {
-        let mut stream = TcpStream::connect(self.address).unwrap();
-        stream.write_all(request).unwrap();
-        let mut answer = Vec::new();
-        // Its end may be a reset, where something was left unread.
-        let _end = stream.read_to_end(&mut answer);
-        String::from_utf8_lossy(&answer).into_owned()
-    }
-
-    /// Tells it to stop, and waits for its end; its log.
-    fn stop(mut self) -> String {
-        let status = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status().unwrap();
-        assert!(status.success());
-        drop(self.child.stdout.take());
-        self.child.wait().unwrap();
-        self.lines.iter().fold(self.log_so_far, |log, line| log + &line)
-    }
+/// A connection on which `request` was sent; what was answered until its end.
+fn answer(server: &Server, request: &[u8]) -> String {
+    let mut stream = connect(server);
+    stream.write_all(request).unwrap();
+    let mut answer = Vec::new();
+    // Its end may be a reset, where something was left unread.
+    let _end = stream.read_to_end(&mut answer);
+    String::from_utf8_lossy(&answer).into_owned()
 }
 
 fn count(log: &str, part: &str) -> usize {
@@ -79,14 +27,14 @@ fn count(log: &str, part: &str) -> usize {
 #[test]
 fn a_peer_that_asks_for_nothing_good_without_end_gets_a_hundred_lines_and_a_number() {
     let world = World::with_fresh_home();
-    let server = Server::start(&world, &["--protocol", "http"]);
+    let mut server = Server::start(&world, &["--protocol", "http"]);
     let get = |path: &str, close: &str| format!("GET {path} HTTP/1.1\r\nhost: x\r\n{close}\r\n");
     for _ in 0..20 {
         // Fewer at a time than a connection takes.
         let requests = get("/nowhere", "").repeat(9) + &get("/nowhere", "connection: close\r\n");
-        server.answer(requests.as_bytes());
+        answer(&server, requests.as_bytes());
     }
-    assert!(server.answer(get("/is/running", "connection: close\r\n").as_bytes()).contains("200 OK"));
+    assert!(answer(&server, get("/is/running", "connection: close\r\n").as_bytes()).contains("200 OK"));
     let log = server.stop();
     assert_eq!(count(&log, "\"GET /nowhere\" 404 not_found"), 100, "{log}");
     assert_eq!(count(&log, "127.0.0.1 - … and 100 more in the last "), 1, "{log}");
@@ -97,17 +45,17 @@ fn a_peer_that_asks_for_nothing_good_without_end_gets_a_hundred_lines_and_a_numb
 #[test]
 fn what_is_not_http_is_a_warning_that_names_the_peer_and_has_a_limit() {
     let world = World::with_fresh_home();
-    let server = Server::start(&world, &["--protocol", "http"]);
+    let mut server = Server::start(&world, &["--protocol", "http"]);
     for (request, status) in [
         (&b"\x16\x03\x01 nonsense\r\n\r\n"[..], "400"),
         (b"GET /is/running HTTP/1.1\r\n\r\n", "400"),
         (&[b"GET / HTTP/1.1\r\nhost: x\r\n", &b"a: b\r\n".repeat(100)[..], b"\r\n"].concat(), "431"),
     ] {
-        let answer = server.answer(request);
-        assert!(answer.contains(status), "{answer}");
+        let said = answer(&server, request);
+        assert!(said.contains(status), "{said}");
     }
     for _ in 0..150 {
-        server.answer(b"nonsense\r\n\r\n");
+        answer(&server, b"nonsense\r\n\r\n");
     }
     let log = server.stop();
     assert_eq!(count(&log, "][ERROR]["), 0, "{log}");
@@ -124,22 +72,65 @@ fn what_is_not_http_is_a_warning_that_names_the_peer_and_has_a_limit() {
 #[test]
 fn a_probe_that_says_nothing_is_no_line_and_what_is_no_tls_is_told_in_words() {
     let world = World::with_fresh_home();
-    let server = Server::start(&world, &[]);
+    let mut server = Server::start(&world, &[]);
     for _ in 0..5 {
-        drop(TcpStream::connect(server.address).unwrap());
+        drop(connect(&server));
     }
-    server.answer(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n");
+    answer(&server, b"GET / HTTP/1.1\r\nhost: x\r\n\r\n");
     // The beginning of a handshake is no probe.
-    drop(TcpStream::connect(server.address).unwrap().write_all(b"\x16\x03\x01"));
-    server.answer(b"nonsense");
+    drop(connect(&server).write_all(b"\x16\x03\x01"));
+    answer(&server, b"nonsense");
     let log = server.stop();
     assert_eq!(count(&log, "this peer does not speak TLS, but perhaps plain http"), 2, "{log}");
     assert!(!log.contains("eof") && !log.contains("corrupt") && !log.contains("without a byte"), "{log}");
 
     let mut server = Server::start(&world, &["--logLevel", "debug"]);
-    drop(TcpStream::connect(server.address).unwrap());
+    drop(connect(&server));
     server.wait_for_log("without a byte");
     let log = server.stop();
     assert_eq!(count(&log, "][DEBUG]["), count(&log, "connected and closed without a byte"), "{log}");
     assert_eq!(count(&log, "connected and closed without a byte"), 1, "{log}");
+}
+
+#[test]
+fn connections_fit_into_the_files_that_may_be_open_and_idle_ones_make_room() {
+    let world = World::with_fresh_home();
+    let limited = |how: &str| {
+        let mut shell = world.program_itself();
+        let program = shell.get_program().to_owned();
+        let mut command = std::process::Command::new("sh");
+        for (name, value) in shell.env("LC_ALL", "C").get_envs() {
+            command.env(name, value.unwrap_or_default());
+        }
+        let script = format!("ulimit {how}; exec \"$0\" \"$@\"");
+        command.args(["-c", &script]).arg(program);
+        Server::start_as(command, &["--protocol", "http"])
+    };
+    let get = b"GET /is/running HTTP/1.1\r\nhost: x\r\n\r\n";
+    let ask = |stream: &mut TcpStream| {
+        stream.write_all(get).unwrap();
+        stream.read(&mut [0; 1000]).is_ok_and(|length| length > 0)
+    };
+
+    let mut server = limited("-n 256");
+    let mut idle = Vec::new();
+    for number in 0..400 {
+        let mut stream = connect(&server);
+        assert!(ask(&mut stream), "the newcomer {number} is served");
+        idle.push(stream);
+    }
+    assert!(ask(idle.last_mut().unwrap()), "who came last has stayed");
+    let mut first = Vec::new();
+    assert!(idle[0].read_to_end(&mut first).is_err() || first.is_empty(), "who was idle longest has gone");
+    let log = server.stop();
+    assert_eq!(count(&log, "this process may open 256 files: "), 1, "{log}");
+    assert_eq!(count(&log, "rror accepting"), 0, "{log}");
+
+    // The hard limit is left as it is.
+    let mut server = limited("-S -n 256");
+    let mut idle: Vec<_> = (0..400).map(|_| connect(&server)).collect();
+    assert!(idle.iter_mut().all(ask), "each is served");
+    assert!(idle.iter_mut().all(ask), "and has stayed");
+    let log = server.stop();
+    assert_eq!(count(&log, "this process may open"), 0, "{log}");
 }

@@ -203,9 +203,9 @@ fn nobody_waits_for_a_log_that_nobody_reads() {
     let (_, port) = listening(&mut log);
     let arguments = ["--send", "--batch", "1", "--port", &port];
     let lines = world.folder().join("lines");
-    fs::write(&lines, numbered(2000)).unwrap();
+    fs::write(&lines, numbered(500)).unwrap();
     let sent = world.program_itself().args(arguments).stdin(File::open(&lines).unwrap()).output().unwrap();
-    assert!(text(&sent.stdout).starts_with("2000 sent, "), "{}", text(&sent.stderr));
+    assert!(text(&sent.stdout).starts_with("500 sent, "), "{}", text(&sent.stderr));
     tell("-TERM", &child.id().to_string());
     assert_eq!(child.wait().unwrap().code(), Some(0));
     let mut rest = String::new();

@@ -1,0 +1,102 @@
+//! The ids of logins that were tried, so that a login that somebody captured is good for nothing. The time is an argument.
+//!
+//! `routes` comes here with each login before anybody looks at its password.
+
+use std::collections::HashSet;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use ipc_envelope::{AGE_SECS_MAX_DEFAULT, AHEAD_SECS_MAX_DEFAULT};
+use ipc_protocol::MessageId;
+
+/// For so long an envelope can be opened that was opened once: it may have been sealed ahead of the clock here.
+const REMEMBERED: Duration = Duration::from_secs(AGE_SECS_MAX_DEFAULT + AHEAD_SECS_MAX_DEFAULT + 1);
+
+/// How many ids of one [`REMEMBERED`] are kept at most. Each of them costs a bcrypt, of which a core makes some four a second.
+const KEPT_MAX: usize = 100_000;
+
+/// The ids of the last minutes.
+#[derive(Debug, Default)]
+pub(crate) struct LoginIds(Mutex<Ids>);
+
+#[derive(Debug, Default)]
+struct Ids {
+    /// When `recent` began to be filled.
+    began: Option<Instant>,
+    recent: HashSet<MessageId>,
+    /// Those of the time before, as long as that was.
+    earlier: HashSet<MessageId>,
+}
+
+/// Why a login is not looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NotNew {
+    /// Its id was there before.
+    Known,
+    /// There are as many as are kept.
+    Full,
+}
+
+impl LoginIds {
+    /// Remembers the id of a login that is about to be tried.
+    ///
+    /// # Errors
+    /// If it was there before, or no further one can be remembered.
+    pub(crate) fn remember(&self, id: MessageId, now: Instant) -> Result<(), NotNew> {
+        let mut ids = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let began = *ids.began.get_or_insert(now);
+        let age = now.saturating_duration_since(began);
+        if age >= REMEMBERED {
+            let recent = std::mem::take(&mut ids.recent);
+            ids.earlier = if age >= 2 * REMEMBERED { HashSet::new() } else { recent };
+            ids.began = Some(now);
+        }
+        if ids.recent.contains(&id) || ids.earlier.contains(&id) {
+            return Err(NotNew::Known);
+        }
+        if ids.recent.len() >= KEPT_MAX {
+            return Err(NotNew::Full);
+        }
+        ids.recent.insert(id);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(number: u32) -> MessageId {
+        let mut bytes = [0; 16];
+        bytes[..4].copy_from_slice(&number.to_be_bytes());
+        MessageId::from_random(bytes)
+    }
+
+    #[test]
+    fn an_id_is_known_for_as_long_as_its_envelope_may_be_opened() {
+        let (ids, start) = (LoginIds::default(), Instant::now());
+        assert_eq!(ids.remember(id(0), start), Ok(()));
+        for wait in [0, 60, 119, 121] {
+            // However the time falls into periods.
+            let (first, second) =
+                (start + Duration::from_secs(wait), start + Duration::from_secs(wait + 120));
+            let id = id(u32::try_from(wait).unwrap() + 1);
+            assert_eq!(ids.remember(id, first), Ok(()));
+            assert_eq!(ids.remember(id, second), Err(NotNew::Known), "{wait}");
+        }
+    }
+
+    #[test]
+    fn what_is_long_ago_is_forgotten_and_no_more_are_kept_than_may_be() {
+        let (ids, start) = (LoginIds::default(), Instant::now());
+        for number in 0..u32::try_from(KEPT_MAX).unwrap() {
+            assert_eq!(ids.remember(id(number), start), Ok(()));
+        }
+        assert_eq!(ids.remember(id(u32::MAX), start), Err(NotNew::Full));
+        assert_eq!(ids.remember(id(7), start), Err(NotNew::Known));
+        assert_eq!(ids.remember(id(u32::MAX), start + REMEMBERED), Ok(()));
+        assert_eq!(ids.remember(id(7), start + 3 * REMEMBERED), Ok(()));
+        assert_eq!(ids.0.lock().unwrap().recent.len(), 1);
+        assert!(ids.0.lock().unwrap().earlier.is_empty());
+    }
+}

@@ -1,0 +1,209 @@
+//! When the server's own certificate is good: clients refuse one that has expired or is not good yet, and nobody else would
+//! say so here.
+//!
+//! A server comes here before it starts, and from time to time while it runs. The time is an argument.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use actix_web::http::header::HttpDate;
+use ipc_home::{PeerName, remedy_of_pair};
+use rustls::client::danger::ServerCertVerifier;
+use rustls::{CertificateError, Error};
+use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+
+use crate::StartError;
+use crate::state::unix_secs;
+
+/// An end that is nearer than this is told.
+const SOON: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+
+/// How often a running server looks.
+const PERIOD: Duration = Duration::from_secs(60 * 60);
+
+/// How often it tells of an end that is near.
+const TOLD_EVERY: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// The certificate that a server shows, and what a client makes of it.
+pub(crate) struct OwnCertificate {
+    name: PeerName,
+    path: PathBuf,
+    chain: Vec<CertificateDer<'static>>,
+    verifier: Arc<dyn ServerCertVerifier>,
+}
+
+/// How a certificate stands at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Standing {
+    Good,
+    /// Not good before this time.
+    NotYet(SystemTime),
+    /// Good until this time.
+    EndsSoon(SystemTime),
+    /// Good until this time, which is over.
+    Ended(SystemTime),
+}
+
+impl OwnCertificate {
+    /// The certificate of `name`, which lies at `path`, with what verifies it as a client does.
+    pub(crate) fn new(
+        name: PeerName,
+        path: PathBuf,
+        chain: Vec<CertificateDer<'static>>,
+        verifier: Arc<dyn ServerCertVerifier>,
+    ) -> Self {
+        OwnCertificate { name, path, chain, verifier }
+    }
+
+    /// Refuses one that no client takes at this time, and tells of an end that is near.
+    pub(crate) fn check(&self, now: SystemTime) -> Result<(), StartError> {
+        let (name, path) = (self.name.to_string(), self.path.clone());
+        match self.standing(now) {
+            Standing::NotYet(from) => {
+                return Err(StartError::CertificateNotYetGood {
+                    name,
+                    path,
+                    from: date(from),
+                    now: date(now),
+                });
+            }
+            Standing::Ended(end) => {
+                return Err(StartError::CertificateEnded { name, path, end: date(end), now: date(now) });
+            }
+            Standing::Good | Standing::EndsSoon(_) => (),
+        }
+        self.tell(now);
+        Ok(())
+    }
+
+    /// Tells the log, once a day, of an end that is near or over. Ends never.
+    pub(crate) async fn watch(self) {
+        let mut told_at = tokio::time::Instant::now();
+        loop {
+            let was_good = self.standing(SystemTime::now()) == Standing::Good;
+            tokio::time::sleep(PERIOD).await;
+            let now = SystemTime::now();
+            let has_changed = was_good && self.standing(now) != Standing::Good;
+            if has_changed || told_at.elapsed() >= TOLD_EVERY {
+                self.tell(now);
+                told_at = tokio::time::Instant::now();
+            }
+        }
+    }
+
+    fn tell(&self, now: SystemTime) {
+        let name = &self.name;
+        let remedy = format!("{}, and start the server again", remedy_of_pair(&self.path, &name.to_string()));
+        match self.standing(now) {
+            Standing::Good => (),
+            Standing::EndsSoon(end) => {
+                let days = end.duration_since(now).unwrap_or_default().as_secs() / (24 * 60 * 60);
+                log::warn!("the certificate `{name}` expires in {days} days, on {}: {remedy}", date(end));
+            }
+            Standing::Ended(end) => {
+                log::error!(
+                    "the certificate `{name}` expired on {}, and no client connects any more: {remedy}",
+                    date(end)
+                );
+            }
+            Standing::NotYet(from) => log::error!(
+                "the certificate `{name}` is good from {} on, and no client connects before: set this host's clock",
+                date(from)
+            ),
+        }
+    }
+
+    fn standing(&self, now: SystemTime) -> Standing {
+        match self.error_at(now) {
+            Some(CertificateError::ExpiredContext { not_after, .. }) => Standing::Ended(time(not_after)),
+            Some(CertificateError::NotValidYetContext { not_before, .. }) => {
+                Standing::NotYet(time(not_before))
+            }
+            _ => match self.error_at(now + SOON) {
+                Some(CertificateError::ExpiredContext { not_after, .. }) => {
+                    Standing::EndsSoon(time(not_after))
+                }
+                _ => Standing::Good,
+            },
+        }
+    }
+
+    /// What a client would find wrong with it at this time. The name is looked at last, and is the client's affair.
+    fn error_at(&self, now: SystemTime) -> Option<CertificateError> {
+        let (end_entity, intermediates) = self.chain.split_first()?;
+        let any = ServerName::try_from("localhost").ok()?;
+        let now = UnixTime::since_unix_epoch(Duration::from_secs(unix_secs(now)));
+        match self.verifier.verify_server_cert(end_entity, intermediates, &any, &[], now) {
+            Err(Error::InvalidCertificate(error)) => Some(error),
+            _ => None,
+        }
+    }
+}
+
+fn time(time: UnixTime) -> SystemTime {
+    UNIX_EPOCH + Duration::from_secs(time.as_secs())
+}
+
+/// `Sun, 06 Nov 1994 08:49:37 GMT`.
+fn date(time: SystemTime) -> String {
+    HttpDate::from(time).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use ipc_pki::{Authority, AuthorityOptions, LeafRequest, SubjectName};
+    use rustls::RootCertStore;
+    use rustls::client::WebPkiServerVerifier;
+    use rustls::crypto::ring;
+    use rustls_pki_types::pem::PemObject as _;
+
+    use super::*;
+
+    const DAY: u64 = 24 * 60 * 60;
+    const ISSUED: u64 = 1_742_413_130;
+
+    /// A certificate that is good for 100 days.
+    fn own() -> OwnCertificate {
+        let authority = Authority::create(&AuthorityOptions::default(), ISSUED).unwrap();
+        let mut request = LeafRequest::new(SubjectName::parse("peer1").unwrap());
+        request.validity_days = 100;
+        let pair = authority.issue(&request, ISSUED).unwrap();
+        let mut roots = RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_slice(authority.certificate_pem()).unwrap()).unwrap();
+        let provider = Arc::new(ring::default_provider());
+        let verifier =
+            WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider).build().unwrap();
+        let chain = vec![CertificateDer::from_pem_slice(pair.certificate_pem.as_ref()).unwrap()];
+        OwnCertificate::new(PeerName::parse("peer1").unwrap(), "/x/peer1.crt".into(), chain, verifier)
+    }
+
+    fn at(secs: u64) -> SystemTime {
+        UNIX_EPOCH + Duration::from_secs(secs)
+    }
+
+    #[test]
+    fn one_that_is_good_for_long_is_good_and_one_that_ends_soon_is_told() {
+        let own = own();
+        assert_eq!(own.standing(at(ISSUED)), Standing::Good);
+        assert_eq!(own.standing(at(ISSUED + 69 * DAY)), Standing::Good);
+        let Standing::EndsSoon(end) = own.standing(at(ISSUED + 71 * DAY)) else { panic!() };
+        assert!(end > at(ISSUED + 99 * DAY) && end <= at(ISSUED + 100 * DAY));
+        assert!(own.check(at(ISSUED + 71 * DAY)).is_ok());
+    }
+
+    #[test]
+    fn one_that_has_expired_or_is_not_good_yet_is_refused_with_the_times_and_what_to_do() {
+        let own = own();
+        let expired = own.check(at(ISSUED + 101 * DAY)).unwrap_err();
+        assert!(
+            expired.to_string().contains("`peer1` expired on ") && expired.to_string().contains(" 2025 ")
+        );
+        assert!(expired.remedy().unwrap().contains("--certs --name peer1 --force"));
+        let early = own.check(at(ISSUED - DAY)).unwrap_err();
+        assert!(
+            early.to_string().contains("`peer1` is good from ") && early.to_string().contains("18 Mar 2025")
+        );
+        assert!(early.remedy().unwrap().contains("clock"));
+    }
+}
