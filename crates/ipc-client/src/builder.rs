@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ipc_home::{Credentials, Home, HomeError, PeerName, PeerNameError};
-use ipc_protocol::{DEADLINE_SECS_MAX, PLAINTEXT_BYTES_MAX_DEFAULT, Protocol};
+use ipc_protocol::{DEADLINE_SECS_MAX, PLAINTEXT_BYTES_MAX_DEFAULT, Protocol, to_nfc};
 use rustls_pki_types::ServerName;
 use sha2::{Digest, Sha256};
 
@@ -114,6 +114,8 @@ pub enum BuildError {
     Tls {
         /// The name of the certificate pair.
         identity: String,
+        /// Its certificate.
+        path: PathBuf,
         /// What is wrong with it.
         reason: String,
     },
@@ -147,9 +149,7 @@ impl BuildError {
                  is kept aside)"
                     .to_owned()
             }
-            BuildError::Tls { identity, .. } => {
-                format!("make it anew with web-ipc --certs --name {identity} --force")
-            }
+            BuildError::Tls { identity, path, .. } => ipc_home::remedy_of_pair(path, identity),
             BuildError::Thread { .. } => return None,
         })
     }
@@ -190,7 +190,8 @@ impl ClientBuilder {
     /// refuses what it said: the admin's password may have been changed since.
     #[must_use]
     pub fn credentials(mut self, username: impl Into<String>, password: impl Into<String>) -> Self {
-        self.credentials = Some(Credentials::new(username, password));
+        // One name, however a keyboard spells it: the kept session is found under it.
+        self.credentials = Some(Credentials::new(to_nfc(&username.into()), password));
         self
     }
 
@@ -305,9 +306,11 @@ impl ClientBuilder {
                             Unusable::Authority(reason) => {
                                 BuildError::Authority { path: self.home.ca_certificate_file(), reason }
                             }
-                            Unusable::Pair(reason) => {
-                                BuildError::Tls { identity: self.identity.clone(), reason }
-                            }
+                            Unusable::Pair(reason) => BuildError::Tls {
+                                identity: self.identity.clone(),
+                                path: self.home.certificate_file(&pair),
+                                reason,
+                            },
                         }
                     })?;
                 (Some((Arc::new(config), server_name)), certificate)
@@ -318,11 +321,9 @@ impl ClientBuilder {
             None => (self.home.admin_credentials()?, Some(self.home.clone())),
         };
         let ring = self.home.envelope_keys()?;
-        let keeper = self.keep_session.then(|| Keeper {
-            home: self.home,
-            server: name.clone(),
-            certificate,
-            password: admin_home.is_none().then(|| GivenPassword::of(&credentials.password)),
+        let keeper = self.keep_session.then(|| {
+            let password = admin_home.is_none().then(|| GivenPassword::of(&credentials.password));
+            Keeper::new(self.home, name.clone(), certificate, password)
         });
         let now_secs = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         let kept = keeper.as_ref().and_then(|keeper| keeper.load(&credentials.username, now_secs, None));

@@ -221,8 +221,13 @@ impl Sender {
             };
             // Somebody who waits should learn why; where nobody does, there is nothing to wait for and to say.
             errand.unless_given_up(std::future::ready(())).await.map_err(|fault| fault.error)?;
+            let level = match fault.error {
+                // Nothing went wrong: the reply is asked for once more.
+                SendError::NoReply { .. } => log::Level::Debug,
+                _ => self.retries.level(now),
+            };
             log::log!(
-                self.retries.level(now),
+                level,
                 "sending again in {} ms, giving up in {}: {}",
                 pause.as_millis(),
                 seconds(left),

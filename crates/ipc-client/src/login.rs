@@ -275,7 +275,7 @@ mod tests {
             let LoginTurn::Ours(_hangs) = home.try_login_lock("localhost", "test1").unwrap() else {
                 panic!("nobody has it");
             };
-            let keeper = Keeper { home, server: "localhost".into(), certificate: None, password: None };
+            let keeper = Keeper::new(home, "localhost".into(), None, None);
             for (secs, has_lock, waited_secs) in [(4, false, 2), (60, true, 10)] {
                 let deadline = Duration::from_secs(secs);
                 let sender = sender(deadline, Some(keeper.clone()));

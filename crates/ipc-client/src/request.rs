@@ -125,9 +125,7 @@ impl Sender {
             self.persist(errand, async |used| self.request_once(id, body, &clock, errand, used).await);
         result.await.map_err(|error| match &error {
             // The server has it, and it was only the time that ran out.
-            SendError::Deadline { outcome: Outcome::Accepted, last, .. }
-                if matches!(&**last, SendError::NoAnswer { source, .. } if source.kind() == io::ErrorKind::TimedOut) =>
-            {
+            SendError::Deadline { outcome: Outcome::Accepted, last, .. } if is_only_late(last) => {
                 SendError::NoReply { reason: NoReply::NotInTime { wait } }
             }
             _ => error,
@@ -175,6 +173,15 @@ impl Sender {
             }
             _ => fault,
         })
+    }
+}
+
+/// Whether an attempt failed at the time alone.
+fn is_only_late(error: &SendError) -> bool {
+    match error {
+        SendError::NoReply { reason: NoReply::NotInTime { .. } } => true,
+        SendError::NoAnswer { source, .. } => source.kind() == io::ErrorKind::TimedOut,
+        _ => false,
     }
 }
 

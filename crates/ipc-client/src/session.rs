@@ -4,11 +4,14 @@
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use ipc_home::{Home, HomeError, KeptSession, LoginHolder, LoginTurn};
 use zeroize::Zeroizing;
 
 use crate::password_check::GivenPassword;
+use crate::progress::with_causes;
 
 /// A kept session this close to its end is not used: it might end on the way.
 pub(crate) const EXPIRY_MARGIN_SECS: u64 = 30;
@@ -73,16 +76,27 @@ impl Session {
 /// Where a session waits for the next process.
 #[derive(Clone)]
 pub(crate) struct Keeper {
-    pub(crate) home: Home,
+    home: Home,
     /// The peer name: several servers behind one name share a home, and so their sessions.
-    pub(crate) server: String,
+    server: String,
     /// SHA-256 of the certificate that this client presents; `None` over plain HTTP.
-    pub(crate) certificate: Option<[u8; 32]>,
+    certificate: Option<[u8; 32]>,
     /// The password that the client was given; `None` where it uses the home's own.
-    pub(crate) password: Option<GivenPassword>,
+    password: Option<GivenPassword>,
+    /// It was said why a kept session is of no use.
+    has_told: Arc<AtomicBool>,
 }
 
 impl Keeper {
+    pub(crate) fn new(
+        home: Home,
+        server: String,
+        certificate: Option<[u8; 32]>,
+        password: Option<GivenPassword>,
+    ) -> Self {
+        Keeper { home, server, certificate, password, has_told: Arc::default() }
+    }
+
     /// The kept session, if it is this certificate's and this password's, will still be good for a while, and is
     /// another one than `stale`.
     pub(crate) fn load(
@@ -94,7 +108,10 @@ impl Keeper {
         let kept = match self.home.load_session(&self.server, username) {
             Ok(kept) => kept?,
             Err(error) => {
-                log::warn!("the kept session is not used: {}", with_remedy(&error));
+                // Whoever waits for another process' login looks often.
+                if !self.has_told.swap(true, Ordering::Relaxed) {
+                    log::warn!("the kept session is not used, and a login follows: {}", with_causes(&error));
+                }
                 return None;
             }
         };
@@ -172,7 +189,7 @@ fn is_read_only(error: &HomeError) -> bool {
 
 /// An error with its causes and what to do about it, in one line.
 fn with_remedy(error: &HomeError) -> String {
-    let text = crate::progress::with_causes(error);
+    let text = with_causes(error);
     match error.remedy() {
         Some(remedy) => format!("{text}; {remedy}"),
         None => text,
@@ -189,8 +206,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let root = directory.path().join("home");
         ipc_home::make_private_directory(&root).unwrap();
-        let keeper =
-            Keeper { home: Home::at(&root), server: "localhost".into(), certificate, password: None };
+        let keeper = Keeper::new(Home::at(&root), "localhost".into(), certificate, None);
         (directory, keeper)
     }
 

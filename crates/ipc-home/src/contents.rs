@@ -95,7 +95,7 @@ impl Home {
         Ok(names)
     }
 
-    fn names(&self) -> Result<Vec<OsString>, HomeError> {
+    pub(crate) fn names(&self) -> Result<Vec<OsString>, HomeError> {
         names_in(self.root()).map_err(|source| HomeError::Unreadable { path: self.root().to_owned(), source })
     }
 }

@@ -293,17 +293,17 @@ impl HomeError {
             Self::CertificateMissing { name, path } => {
                 let other =
                     path.with_extension(if path.extension() == Some("crt".as_ref()) { "key" } else { "crt" });
-                certs_clause(path, name, other.symlink_metadata().is_ok())
+                certs_clause(path, name.as_str(), other.symlink_metadata().is_ok())
             }
             Self::EncryptedPrivateKey { name, path } => {
                 let key = shell_quoted(path);
                 format!(
                     "write it without one (openssl pkey -in {key} -out NEW, then put NEW in its place), or {}",
-                    certs_clause(path, name, true)
+                    certs_clause(path, name.as_str(), true)
                 )
             }
             Self::BadCertificate { name: Some(name), path } | Self::BadPrivateKey { name, path } => {
-                certs_clause(path, name, true)
+                certs_clause(path, name.as_str(), true)
             }
             Self::PairUnfinished { .. } => "run web-ipc --init --run, which finishes it".to_owned(),
             Self::FileMissing { path }

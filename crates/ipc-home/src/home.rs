@@ -410,7 +410,7 @@ impl Home {
         certificates_from_pem(&self.public(&path)?).ok_or(HomeError::BadCertificate { path, name: None })
     }
 
-    /// Reads the certificate pair of `name`.
+    /// Reads the certificate pair of `name`, whatever the case of its letters.
     ///
     /// A pair is replaced in four steps: the new key is written as `.NAME.key.new`, the new certificate as `.NAME.crt.new`,
     /// then the key takes its place and at last the certificate. Never is one read with the other of another pair.
@@ -420,6 +420,7 @@ impl Home {
     /// [`HomeError::BadCertificate`], [`HomeError::BadPrivateKey`], [`HomeError::TooOpen`] for the key,
     /// [`HomeError::TooLarge`], [`HomeError::NotAFile`], [`HomeError::Unreadable`].
     pub fn identity(&self, name: &PeerName) -> Result<Identity, HomeError> {
+        let name = &self.name_of_pair(name).unwrap_or_else(|_| name.clone());
         let (certificate, key) = self.read_pair(name)?;
         let chain = certificates_from_pem(&certificate).ok_or_else(|| HomeError::BadCertificate {
             path: self.certificate_file(name),
@@ -433,6 +434,33 @@ impl Home {
             }
         })?;
         Ok(Identity { chain, key })
+    }
+
+    /// The name under which a pair of this name lies in the home. Names of hosts have no case (RFC 4343): a pair `Server1` is that
+    /// of `server1` too. `name` itself, if there is none.
+    ///
+    /// # Errors
+    /// [`HomeError::Unreadable`] if the directory cannot be listed.
+    pub fn name_of_pair(&self, name: &PeerName) -> Result<PeerName, HomeError> {
+        let is_there = |name: &PeerName| {
+            [self.certificate_file(name), self.key_file(name)]
+                .iter()
+                .any(|file| file.symlink_metadata().is_ok())
+        };
+        if is_there(name) {
+            return Ok(name.clone());
+        }
+        let mut others: Vec<PeerName> = self
+            .names()?
+            .iter()
+            .filter_map(|file| {
+                let file = file.to_str()?;
+                PeerName::parse(file.strip_suffix(".crt").or_else(|| file.strip_suffix(".key"))?).ok()
+            })
+            .filter(|other| other.as_str().eq_ignore_ascii_case(name.as_str()))
+            .collect();
+        others.sort();
+        Ok(others.into_iter().next().unwrap_or_else(|| name.clone()))
     }
 
     fn read_pair(&self, name: &PeerName) -> Result<(Vec<u8>, Zeroizing<Vec<u8>>), HomeError> {

@@ -96,7 +96,15 @@ mod tests {
         std::fs::create_dir(home.root()).unwrap();
         let alone = home.try_hold_alone().unwrap().unwrap();
         std::thread::scope(|scope| {
-            let server = scope.spawn(|| home.hold());
+            let server = scope.spawn(|| {
+                loop {
+                    match home.hold() {
+                        // Between the move and the new home.
+                        Err(HomeError::Missing { .. }) => std::thread::yield_now(),
+                        other => break other,
+                    }
+                }
+            });
             // Whether it already waits or only opens after the move, it must not serve the old home for the new.
             std::fs::rename(home.root(), directory.path().join("aside")).unwrap();
             std::fs::create_dir(home.root()).unwrap();

@@ -59,5 +59,5 @@ pub use in_use::InUse;
 pub use locate::{HOME_VARIABLE, locate};
 pub use login_lock::{LoginHolder, LoginLock, LoginTurn};
 pub use name::{PEER_NAME_BYTES_MAX, PeerName, PeerNameError};
-pub use remedy::{remedy_of_io, shell_quoted};
+pub use remedy::{remedy_of_io, remedy_of_pair, remedy_of_read_only, shell_quoted};
 pub use session::KeptSession;

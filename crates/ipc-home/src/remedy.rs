@@ -6,12 +6,19 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use crate::PeerName;
+use crate::modes;
 use crate::trust::own_uid;
+
+/// What makes a pair anew, as a clause that begins with a verb: a command, or, where the authority's key is kept elsewhere, what
+/// to do there. `path` is one of its two files.
+#[must_use]
+pub fn remedy_of_pair(path: &Path, name: &str) -> String {
+    certs_clause(path, name, true)
+}
 
 /// What makes the pair of `name`, of which `path` is or was a file, as a clause that begins with a verb. Without the
 /// authority's key nothing can be issued here.
-pub(crate) fn certs_clause(path: &Path, name: &PeerName, force: bool) -> String {
+pub(crate) fn certs_clause(path: &Path, name: &str, force: bool) -> String {
     let is_there = |name: &str| path.with_file_name(name).symlink_metadata().is_ok();
     if is_there("web-ipc-ca.crt") && !is_there("web-ipc-ca.key") {
         format!(
@@ -24,8 +31,8 @@ pub(crate) fn certs_clause(path: &Path, name: &PeerName, force: bool) -> String 
 }
 
 /// The command that makes the pair of `name` anew, `localhost` with the names that every home gives it.
-fn certs_command(name: &PeerName, force: bool) -> String {
-    match (name.as_str(), force) {
+fn certs_command(name: &str, force: bool) -> String {
+    match (name, force) {
         ("localhost", _) => {
             "web-ipc --certs --name localhost --altNames localhost 127.0.0.1 ::1 --force".to_owned()
         }
@@ -79,6 +86,21 @@ fn remedy_of_denial(path: &Path, own_uid: u32) -> String {
     "run as the user who owns the home, or give another with --home DIR".to_owned()
 }
 
+/// What a user can do about a database that can be read and not written. SQLite writes beside the file too, so either may be
+/// what cannot be written; or neither, where it is the disk.
+#[must_use]
+pub fn remedy_of_read_only(database: &Path) -> String {
+    let directory = database.parent().unwrap_or(database);
+    let is_closed = |path: &Path| path.metadata().is_ok_and(|metadata| metadata.mode() & 0o200 == 0);
+    let closed: Vec<_> = [directory, database].into_iter().filter(|path| is_closed(path)).collect();
+    if closed.is_empty() || modes::is_read_only(directory) {
+        "give a home on a disk that can be written with --home DIR".to_owned()
+    } else {
+        let closed: Vec<_> = closed.into_iter().map(shell_quoted).collect();
+        format!("run chmod u+w {}, or give another home with --home DIR", closed.join(" "))
+    }
+}
+
 /// A path as one word for a POSIX shell, bare where that is safe.
 #[must_use]
 pub fn shell_quoted(path: &Path) -> String {
@@ -95,6 +117,25 @@ pub fn shell_quoted(path: &Path) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_database_that_cannot_be_written_is_opened_with_a_chmod_where_that_helps() {
+        use std::os::unix::fs::PermissionsExt;
+
+        let directory = tempfile::tempdir().unwrap();
+        let database = directory.path().join("users.db");
+        // Where no mode forbids it, it is the disk; what is not there yet has no mode.
+        for make in [false, true] {
+            if make {
+                std::fs::write(&database, "").unwrap();
+            }
+            assert!(remedy_of_read_only(&database).contains("--home DIR"));
+            assert!(!remedy_of_read_only(&database).contains("chmod"));
+        }
+        std::fs::set_permissions(&database, std::fs::Permissions::from_mode(0o400)).unwrap();
+        let chmod = format!("run chmod u+w {}, or", database.display());
+        assert!(remedy_of_read_only(&database).starts_with(&chmod), "{}", remedy_of_read_only(&database));
+    }
 
     #[test]
     fn a_right_that_the_owner_took_from_himself_is_given_back_with_a_chmod() {

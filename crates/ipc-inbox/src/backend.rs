@@ -102,6 +102,8 @@ pub struct Taken {
     pub ticket: u64,
     /// How often it was handed out before, as far as that is known.
     pub redeliveries: u32,
+    /// Not acknowledged, it is not handed out again, and is put aside as a dead letter.
+    pub is_last_try: bool,
 }
 
 /// Messages that were put, and of which those who wait for messages are told when this is dropped.
@@ -187,8 +189,9 @@ pub trait InboxBackend: Send + Sync + 'static {
     /// How long the text of a reply may be, in bytes.
     fn reply_bytes_max(&self) -> usize;
 
-    /// Refuses everything from now on; what is in stays there to be taken.
-    fn close(&self);
+    /// Refuses everything from now on; what is in stays there to be taken. It is closed when this returns; whoever waits for
+    /// the answer also knows that everything is in its file, as far as it has one.
+    fn close(&self) -> Pending<'_, ()>;
 
     /// How many messages wait to be taken. Those that were taken and not yet acknowledged are not among them.
     fn waiting(&self) -> Pending<'_, u64>;

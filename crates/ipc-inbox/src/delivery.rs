@@ -112,6 +112,12 @@ impl Delivery {
         self.taken.redeliveries
     }
 
+    /// Whether this is its last try: not acknowledged, it is not handed out again but put aside as a dead letter. Never so
+    /// with an inbox in memory, which puts nothing aside.
+    pub fn is_last_try(&self) -> bool {
+        self.taken.is_last_try
+    }
+
     /// Says that the message has been dealt with.
     ///
     /// # Errors

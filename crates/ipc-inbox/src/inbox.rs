@@ -100,9 +100,11 @@ impl Inbox {
         self.backend.reply_to(user, id)
     }
 
-    /// Refuses everything from now on; what is in stays there to be taken.
-    pub fn close(&self) {
-        self.backend.close();
+    /// Refuses everything from now on; what is in stays there to be taken. It is closed when this returns. Whoever waits for
+    /// the answer also knows that a durable inbox has written everything into its file: a copy of that alone has it all, until
+    /// something more is taken or acknowledged.
+    pub fn close(&self) -> Pending<'_, ()> {
+        self.backend.close()
     }
 
     /// How many messages wait to be taken: what an inbox in memory would lose if the process ended now. Those that were

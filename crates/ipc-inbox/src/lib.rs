@@ -6,6 +6,7 @@
 //! * [`Inbox`] is the handle both sides hold: cheap to clone, usable from any async runtime and from none
 //! * [`Delivery`] is a message in the application's hands
 //! * [`MemoryOptions`] sets up an inbox in memory, [`DurableOptions`] one in a file
+//! * [`InboxReader`] and [`copy`] look at the file of a durable inbox beside the server that has it
 //! * [`InboxBackend`] is what a kind of inbox implements
 //!
 //! Every inbox remembers the ids it has accepted, for each user, so that a message that is sent again is accepted
@@ -47,6 +48,6 @@ mod room;
 
 pub use backend::{AckError, Arrivals, InboxBackend, Message, NoReply, Pending, Put, PutError, Taken};
 pub use delivery::{Delivery, ParseError, ReplyError};
-pub use durable::{DeadLetter, DurableInbox, DurableOptions, OpenError, StorageError};
+pub use durable::{DeadLetter, DurableInbox, DurableOptions, InboxReader, OpenError, StorageError, copy};
 pub use inbox::{Inbox, InboxChoice};
 pub use memory::MemoryOptions;

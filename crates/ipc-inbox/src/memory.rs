@@ -250,7 +250,7 @@ impl Memory {
     fn pop(&self, count: usize) -> Vec<Taken> {
         let mut state = self.state();
         let count = count.min(state.waiting.len());
-        let taken = |message| Taken { message, ticket: 0, redeliveries: 0 };
+        let taken = |message| Taken { message, ticket: 0, redeliveries: 0, is_last_try: false };
         let taken: Vec<_> = state.waiting.drain(..count).map(taken).collect();
         drop(state);
         self.room.give_back_all(taken.iter().map(|taken| taken.message.body.len()));
@@ -358,11 +358,12 @@ impl InboxBackend for Memory {
         self.reply_bytes_max
     }
 
-    fn close(&self) {
+    fn close(&self) -> Pending<'_, ()> {
         let mut state = self.state();
         state.is_open = false;
         self.room.close();
         self.arrived.close();
+        Pending::ready(())
     }
 
     fn waiting(&self) -> Pending<'_, u64> {

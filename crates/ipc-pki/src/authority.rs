@@ -69,12 +69,9 @@ pub enum LoadError {
     /// The certificate cannot be read as PEM. What OpenSSL reports of that says no more, in codes of its own.
     #[error("the CA certificate is not a PEM certificate")]
     Certificate,
-    /// There is no certificate, or more than the one that signs.
-    #[error("the CA certificate file holds {count} certificates instead of one")]
-    CertificateCount {
-        /// How many there are.
-        count: usize,
-    },
+    /// There is no certificate.
+    #[error("the CA certificate file holds no certificate")]
+    NoCertificate,
     /// The key cannot be read as PEM, or is damaged.
     #[error("the CA key is not a PEM private key, or is damaged")]
     Key,
@@ -84,7 +81,7 @@ pub enum LoadError {
     /// The key is of a kind or size whose signatures the peers do not verify.
     #[error("the CA key must be P-256, P-384 or RSA of 2048 to 8192 bits")]
     UnsupportedKey,
-    /// The key belongs to another certificate.
+    /// The key belongs to another certificate, to none of those in the file.
     #[error("the CA key does not belong to the CA certificate")]
     Mismatch,
     /// The certificate does not allow signing others: no `CA:TRUE`, or no key usage keyCertSign.
@@ -142,7 +139,10 @@ impl Authority {
     /// # Errors
     /// [`LoadError`] says which of the two is wrong, or that they do not belong together.
     pub fn load(certificate_pem: &[u8], key_pem: &[u8]) -> Result<Self, LoadError> {
-        let certificate = single_certificate(certificate_pem)?;
+        let certificates = X509::stack_from_pem(certificate_pem).map_err(|_| LoadError::Certificate)?;
+        if certificates.is_empty() {
+            return Err(LoadError::NoCertificate);
+        }
         if key::is_encrypted(key_pem) {
             return Err(LoadError::EncryptedKey);
         }
@@ -150,10 +150,7 @@ impl Authority {
         let key = PKey::private_key_from_pem_callback(key_pem, |_| Ok(0)).map_err(|_| LoadError::Key)?;
 
         let failed = |source: ErrorStack| LoadError::OpenSsl { source: source.into() };
-        // A public key that OpenSSL cannot even read is of no kind that is supported.
-        if !certificate.public_key().map_err(|_| LoadError::UnsupportedKey)?.public_eq(&key) {
-            return Err(LoadError::Mismatch);
-        }
+        let certificate = certificate_of(certificates, &key)?;
         if !key::can_sign_certificates(&key) {
             return Err(LoadError::UnsupportedKey);
         }
@@ -224,12 +221,20 @@ impl fmt::Debug for Authority {
     }
 }
 
-fn single_certificate(pem: &[u8]) -> Result<X509, LoadError> {
-    let mut certificates = X509::stack_from_pem(pem).map_err(|_| LoadError::Certificate)?;
-    match (certificates.pop(), certificates.len()) {
-        (Some(certificate), 0) => Ok(certificate),
-        (popped, rest) => Err(LoadError::CertificateCount { count: rest + usize::from(popped.is_some()) }),
-    }
+/// Of several, as where an authority is being replaced, the one that the key belongs to; of those of one key, as where it was
+/// issued anew, the one that ends last.
+fn certificate_of(certificates: Vec<X509>, key: &PKey<Private>) -> Result<X509, LoadError> {
+    let mut unreadable = false;
+    let fitting = certificates.into_iter().filter(|certificate| match certificate.public_key() {
+        Ok(public) => public.public_eq(key),
+        // A public key that OpenSSL cannot even read is of no kind that is supported.
+        Err(_) => {
+            unreadable = true;
+            false
+        }
+    });
+    let last = fitting.max_by_key(|certificate| x509::to_unix_secs(certificate.not_after()).unwrap_or(0));
+    last.ok_or(if unreadable { LoadError::UnsupportedKey } else { LoadError::Mismatch })
 }
 
 fn self_signed(key: &PKey<Private>, now_secs: u64, not_after_secs: u64) -> Result<X509, ErrorStack> {
@@ -390,7 +395,7 @@ mod tests {
         let key = good.private_key_pem().as_bytes();
         for pem in [&b""[..], b"\0\xff", b"no certificate", key] {
             let error = Authority::load(pem, key).unwrap_err();
-            assert!(matches!(error, LoadError::CertificateCount { count: 0 } | LoadError::Certificate));
+            assert!(matches!(error, LoadError::NoCertificate | LoadError::Certificate));
         }
         let half = &good.certificate_pem()[..good.certificate_pem().len() / 2];
         assert!(matches!(Authority::load(half, key).unwrap_err(), LoadError::Certificate));
@@ -447,11 +452,23 @@ mod tests {
     }
 
     #[test]
-    fn two_certificates_in_one_file_are_refused() {
-        let good = authority();
-        let both = [good.certificate_pem(), authority().certificate_pem()].concat();
-        let error = Authority::load(&both, good.private_key_pem().as_bytes()).unwrap_err();
-        assert!(matches!(error, LoadError::CertificateCount { count: 2 }));
+    fn of_several_certificates_the_one_that_the_key_belongs_to_issues() {
+        let (good, other, third) = (authority(), authority(), authority());
+        let key = good.private_key_pem().as_bytes();
+        let renewed = self_signed(&good.key, NOW_SECS, NOW_SECS + 9_000 * 86_400).unwrap().to_pem().unwrap();
+        for (file, expected) in [
+            ([good.certificate_pem(), other.certificate_pem()].concat(), good.certificate_pem()),
+            ([other.certificate_pem(), good.certificate_pem()].concat(), good.certificate_pem()),
+            ([good.certificate_pem(), &renewed, other.certificate_pem()].concat(), &renewed),
+        ] {
+            let loaded = Authority::load(&file, key).unwrap();
+            assert_eq!(loaded.certificate_pem(), expected);
+            let request = LeafRequest::new(SubjectName::parse("peer1").unwrap());
+            let pair = loaded.issue(&request, NOW_SECS).unwrap();
+            assert!(good.has_issued(&pair.certificate_pem, pair.key_pem.as_bytes()));
+        }
+        let neither = [other.certificate_pem(), third.certificate_pem()].concat();
+        assert!(matches!(Authority::load(&neither, key).unwrap_err(), LoadError::Mismatch));
     }
 
     #[test]

@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AuthRequest {
-    /// The user's name.
+    /// The user's name; both ends compare it in normal form C, see [`to_nfc`](crate::to_nfc).
     pub username: String,
     /// The user's password.
     #[serde(with = "secret")]

@@ -52,10 +52,13 @@ async fn main() -> Result<(), Box<dyn Error>> {
         let Some(delivery) = delivery else { break };
         print(delivery).await?;
     }
-    server.stop().await;
+    // Whoever waits for a reply gets it meanwhile; the inbox is closed when nothing more can come.
+    server.begin_stop();
     while let Some(delivery) = server.inbox().recv().await {
         print(delivery).await?;
     }
+    server.stop().await;
+    server.inbox().finish().await;
     Ok(())
 }
 

@@ -106,7 +106,7 @@ impl Attempts {
         username: &str,
         now: Instant,
     ) -> Result<Attempt<'_>, Duration> {
-        let counted = [Counted::Pair(source, Username::parse(username).ok()), Counted::Peer(source)];
+        let counted = [Counted::Pair(source, Username::parse_existing(username).ok()), Counted::Peer(source)];
         let mut watched = self.watched();
         watched.sweep(now);
         for (counted, failures_max) in counted.iter().zip([self.failures_max, self.peer_failures_max]) {

@@ -118,7 +118,10 @@ mod tests {
         for watch in &watches {
             tokio::time::advance(Duration::from_secs(1)).await;
             watch.request_begins(BodyLength::None, false);
-            watch.answered();
+            watch.answered(false);
+            watch.answer_is_written();
+            assert!(watch.turn().is_none(), "the peer may be taking it");
+            watch.flushed();
             members.push(crowd.join(watch).unwrap());
         }
         watches[0].request_begins(BodyLength::None, false);

@@ -19,14 +19,18 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use crate::framing::BodyLength;
 use crate::gate::{Gate, GatedStream};
 
+/// The answer to a head that is too long (RFC 6585, section 5).
+const HEAD_TOO_LONG: &[u8] =
+    b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+
 /// The limits.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Times {
-    /// Without a byte, from one answer to the next request.
+    /// Without a byte, from the moment that the peer has an answer to the next request.
     pub(crate) idle: Duration,
     /// From the first byte of a head to its last.
     pub(crate) head: Duration,
-    /// From an answer to the end of the connection, where the request's body was not read to its end.
+    /// From the moment that the peer has the last answer to the end of the connection.
     pub(crate) linger: Duration,
     /// From the moment that the peer takes no more of an answer to the moment that it has all of it.
     pub(crate) answer: Duration,
@@ -54,9 +58,15 @@ enum Phase {
     Head(Instant),
     /// A request is under way: the limits of its body and of its handler hold.
     Request,
-    /// The last answer is given, what comes is discarded. Until then it may; the time begins when the peer has the
-    /// answer.
-    Closing(Option<Instant>),
+    /// There is an answer. The peer may take it for as long as [`Timed`] allows.
+    Answer {
+        /// What comes is discarded.
+        is_last: bool,
+        /// All of it was handed to the stream's writer.
+        is_written: bool,
+    },
+    /// The peer has the last answer, what comes is discarded. Until then it may.
+    Closing(Instant),
     /// Nothing more is read.
     Closed,
 }
@@ -92,37 +102,45 @@ impl Watch {
     }
 
     /// There is an answer. Returns whether the connection may be kept: not if the request was to be its last, or its body
-    /// was left unread. Where not, this is the last answer (RFC 9112, section 9.6).
-    pub(crate) fn answered(&self) -> bool {
-        let is_kept = !self.has_unread_body.get() && !self.is_last.get();
-        if is_kept {
-            self.phase.set(Phase::Idle(Instant::now() + self.times.idle));
-            self.gate.next_request();
-        } else {
-            self.close_soon();
+    /// was left unread, or `is_last` says so. Where not, this is the last answer (RFC 9112, section 9.6).
+    ///
+    /// Whoever sends the answer says so with [`answer_is_written`](Self::answer_is_written).
+    pub(crate) fn answered(&self, is_last: bool) -> bool {
+        let is_last = is_last || self.has_unread_body.get() || self.is_last.get();
+        self.phase.set(Phase::Answer { is_last, is_written: false });
+        if is_last {
+            self.gate.discard();
         }
-        is_kept
+        !is_last
     }
 
-    /// No further request is taken; what still comes is discarded for a while, so that the peer gets to read its answer.
+    /// All of the answer was handed to the stream's writer; what is flushed next is the end of it.
+    pub(crate) fn answer_is_written(&self) {
+        if let Phase::Answer { is_last, .. } = self.phase.get() {
+            self.phase.set(Phase::Answer { is_last, is_written: true });
+        }
+    }
+
+    /// The answer that is flushed next is the last one; what still comes is discarded for a while, so that the peer gets to
+    /// read it.
     pub(crate) fn close_soon(&self) {
-        self.phase.set(Phase::Closing(None));
+        self.phase.set(Phase::Answer { is_last: true, is_written: true });
         self.gate.discard();
     }
 
     /// Whose turn it is to make room for another, the least first: the connection that has been idle longest, then the
-    /// one whose head takes longest. `None` where it is not the peer that keeps the server waiting.
+    /// one whose head or whose end takes longest. `None` where it is not the peer that keeps the server waiting.
     pub(crate) fn turn(&self) -> Option<(bool, Instant)> {
         match self.phase.get() {
             Phase::Idle(until) => Some((false, until)),
-            Phase::Head(until) => Some((true, until)),
-            Phase::Request | Phase::Closing(_) | Phase::Closed => None,
+            Phase::Head(until) | Phase::Closing(until) => Some((true, until)),
+            Phase::Request | Phase::Answer { .. } | Phase::Closed => None,
         }
     }
 
     /// Ends the connection at once.
     pub(crate) fn close_now(&self) {
-        self.phase.set(Phase::Closing(Some(Instant::now())));
+        self.phase.set(Phase::Closed);
         if let Some(task) = self.task.borrow().as_ref() {
             task.wake_by_ref();
         }
@@ -130,8 +148,8 @@ impl Watch {
 
     fn deadline(&self) -> Option<Instant> {
         match self.phase.get() {
-            Phase::Idle(until) | Phase::Head(until) | Phase::Closing(Some(until)) => Some(until),
-            Phase::Request | Phase::Closing(None) | Phase::Closed => None,
+            Phase::Idle(until) | Phase::Head(until) | Phase::Closing(until) => Some(until),
+            Phase::Request | Phase::Answer { .. } | Phase::Closed => None,
         }
     }
 
@@ -139,8 +157,8 @@ impl Watch {
     fn is_over(&self) -> bool {
         match self.phase.get() {
             // What is idle is not late with the first byte there.
-            Phase::Idle(_) | Phase::Request | Phase::Closing(None) => false,
-            Phase::Head(until) | Phase::Closing(Some(until)) => Instant::now() >= until,
+            Phase::Idle(_) | Phase::Request | Phase::Answer { .. } => false,
+            Phase::Head(until) | Phase::Closing(until) => Instant::now() >= until,
             Phase::Closed => true,
         }
     }
@@ -151,11 +169,32 @@ impl Watch {
         }
     }
 
-    /// The peer has all of the answer.
-    fn answer_is_taken(&self) {
-        if let Phase::Closing(None) = self.phase.get() {
-            self.phase.set(Phase::Closing(Some(Instant::now() + self.times.linger)));
+    /// Everything written was flushed. Returns whether that was all there is: not in the middle of an answer.
+    pub(crate) fn flushed(&self) -> bool {
+        match self.phase.get() {
+            Phase::Answer { is_written: false, .. } => return false,
+            Phase::Answer { is_last: true, .. } => self.linger(),
+            Phase::Answer { is_last: false, .. } => {
+                self.phase.set(Phase::Idle(Instant::now() + self.times.idle));
+                self.gate.next_request();
+            }
+            _ => (),
         }
+        true
+    }
+
+    fn linger(&self) {
+        self.phase.set(Phase::Closing(Instant::now() + self.times.linger));
+    }
+
+    /// Whether the connection ended, or will, for a head that is too long.
+    pub(crate) fn head_is_too_long(&self) -> bool {
+        self.gate.head_is_too_long()
+    }
+
+    /// Whether a head is too long of which the peer has not been told.
+    fn head_is_refused(&self) -> bool {
+        self.head_is_too_long() && matches!(self.phase.get(), Phase::Idle(_) | Phase::Head(_))
     }
 
     fn note_task(&self, context: &Context<'_>) {
@@ -177,7 +216,7 @@ pub(crate) struct Timed<S, G> {
     timer: Pin<Box<Sleep>>,
     /// When the timer will fire; `None` once it has.
     timer_at: Option<Instant>,
-    /// When an answer that the peer does not take is given up.
+    /// When the answer is given up, of which the peer takes no more or little.
     answer_until: Option<Instant>,
     /// The peer was told that nothing more comes from here.
     is_shut: bool,
@@ -247,7 +286,18 @@ impl<S, G> Timed<S, G> {
     }
 }
 
-impl<S: AsyncRead + Unpin, G: Unpin> AsyncRead for Timed<S, G> {
+impl<S: AsyncWrite + Unpin, G> Timed<S, G> {
+    /// Tells the peer that its head is too long. actix-http, which has a part of it, writes nothing meanwhile.
+    fn refuse_head(&mut self, context: &mut Context<'_>) {
+        // A peer that has no room for this learns nothing.
+        let _ = Pin::new(&mut self.stream).poll_write(context, HEAD_TOO_LONG);
+        let _ = Pin::new(&mut self.stream).poll_flush(context);
+        self.watch.close_soon();
+        self.watch.linger();
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin, G: Unpin> AsyncRead for Timed<S, G> {
     fn poll_read(
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -258,11 +308,11 @@ impl<S: AsyncRead + Unpin, G: Unpin> AsyncRead for Timed<S, G> {
             return this.end();
         }
         let filled = buffer.filled().len();
-        // Whoever takes no answers is asked for no requests: their answers would fill the memory.
-        let result = match this.answer_until {
-            Some(_) => Poll::Pending,
-            None => Pin::new(&mut this.stream).poll_read(context, buffer),
-        };
+        let mut result = Pin::new(&mut this.stream).poll_read(context, buffer);
+        if this.watch.head_is_refused() {
+            this.refuse_head(context);
+            result = Pin::new(&mut this.stream).poll_read(context, buffer);
+        }
         if result.is_pending() {
             this.watch.note_task(context);
             if this.poll_passed(context).is_ready() {
@@ -286,11 +336,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin, G: Unpin> AsyncWrite for Timed<S, G> {
         let this = self.get_mut();
         let result = Pin::new(&mut this.stream).poll_flush(context);
         if result.is_ready() {
-            if this.answer_until.take().is_some() {
-                // Reading has waited for this.
-                context.waker().wake_by_ref();
+            if this.watch.flushed() {
+                this.answer_until = None;
             }
-            this.watch.answer_is_taken();
             // An answer is flushed before the next read: the limit that begins with it needs its timer.
             if this.poll_passed(context).is_ready() {
                 this.watch.phase.set(Phase::Closed);
@@ -309,11 +357,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin, G: Unpin> AsyncWrite for Timed<S, G> {
             ready!(this.written(result, context))?;
             this.is_shut = true;
             match this.watch.phase.get() {
-                Phase::Closed => (),
-                Phase::Closing(_) => this.watch.answer_is_taken(),
+                Phase::Closed | Phase::Closing(_) => (),
                 _ if this.stream.has_unread(context) => {
                     this.watch.close_soon();
-                    this.watch.answer_is_taken();
+                    this.watch.linger();
                 }
                 _ => this.watch.phase.set(Phase::Closed),
             }
@@ -339,6 +386,7 @@ mod tests {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
 
     use super::*;
+    use crate::framing::HEAD_BYTES_MAX;
 
     const TIMES: Times = Times {
         idle: Duration::from_secs(75),
@@ -352,6 +400,13 @@ mod tests {
         let (server, peer) = duplex(64);
         let watch = Watch::new(TIMES);
         (Timed::new(server, Rc::clone(&watch), ()), watch, peer)
+    }
+
+    /// Gives an answer that is short.
+    fn answer(watch: &Watch) -> bool {
+        let is_kept = watch.answered(false);
+        watch.answer_is_written();
+        is_kept
     }
 
     /// How long it takes until the server finds the end of the stream.
@@ -391,7 +446,7 @@ mod tests {
                 assert_eq!(stream.read(&mut [0; 64]).await.unwrap(), 4);
                 watch.request_begins(BodyLength::None, false);
                 tokio::time::advance(Duration::from_secs(20)).await;
-                assert!(watch.answered());
+                assert!(answer(&watch));
                 stream.write_all(b"answer").await.unwrap();
                 stream.flush().await.unwrap();
                 peer.read_exact(&mut [0; 6]).await.unwrap();
@@ -408,7 +463,8 @@ mod tests {
     async fn a_single_byte_of_a_later_head_is_cut_off_too() {
         let (mut stream, watch, mut peer) = connected();
         watch.request_begins(BodyLength::None, false);
-        watch.answered();
+        answer(&watch);
+        stream.flush().await.unwrap();
         peer.write_all(b"G").await.unwrap();
         assert!(about(until_the_end(&mut stream).await, 5));
     }
@@ -432,7 +488,7 @@ mod tests {
         for is_dripped in [false, true] {
             let (mut stream, watch, mut peer) = connected();
             watch.request_begins(BodyLength::Bytes(1 << 20), false);
-            assert!(!watch.answered(), "such a connection is not kept");
+            assert!(!answer(&watch), "such a connection is not kept");
             stream.flush().await.unwrap();
             tokio::select! {
                 time = until_the_end(&mut stream) => assert!(about(time, 1), "{time:?}"),
@@ -450,7 +506,7 @@ mod tests {
     async fn a_flood_after_an_answer_ends_too() {
         let (mut stream, watch, mut peer) = connected();
         watch.request_begins(BodyLength::Bytes(1 << 20), false);
-        watch.answered();
+        answer(&watch);
         stream.flush().await.unwrap();
         let flood = async {
             // There is always something to read; the clock goes on by the second.
@@ -466,10 +522,11 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_body_that_was_read_to_its_end_keeps_the_connection() {
-        let (_stream, watch, _peer) = connected();
+        let (mut stream, watch, _peer) = connected();
         watch.request_begins(BodyLength::Bytes(1 << 20), false);
         watch.body_is_read();
-        assert!(watch.answered());
+        assert!(answer(&watch));
+        stream.flush().await.unwrap();
         assert!(watch.turn().is_some());
     }
 
@@ -482,7 +539,7 @@ mod tests {
         poll_fn(|context| {
             assert!(Pin::new(&mut stream).poll_read(context, &mut first).is_pending());
             watch.request_begins(BodyLength::Bytes(1 << 20), false);
-            watch.answered();
+            answer(&watch);
             assert!(Pin::new(&mut stream).poll_flush(context).is_ready());
             Poll::Ready(())
         })
@@ -495,7 +552,7 @@ mod tests {
         for takes_a_byte_a_second in [false, true] {
             let (mut stream, watch, mut peer) = connected();
             watch.request_begins(BodyLength::None, false);
-            watch.answered();
+            answer(&watch);
             let start = Instant::now();
             let error = tokio::select! {
                 result = async {
@@ -517,22 +574,97 @@ mod tests {
         }
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn nothing_is_read_from_whoever_takes_no_answer_until_he_does() {
-        let (mut stream, _watch, mut peer) = connected();
-        peer.write_all(b"more").await.unwrap();
-        let mut buffer = [0; 8];
+    /// Writes as much as the pipe holds and more.
+    async fn write_too_much(stream: &mut Timed<DuplexStream, ()>) {
         poll_fn(|context| {
-            // More than the pipe holds.
-            while Pin::new(&mut stream).poll_write(context, &[0; 64]).is_ready() {}
-            let mut more = ReadBuf::new(&mut buffer);
-            assert!(Pin::new(&mut stream).poll_read(context, &mut more).is_pending());
+            while Pin::new(&mut *stream).poll_write(context, &[0; 64]).is_ready() {}
             Poll::Ready(())
         })
         .await;
+    }
+
+    /// Polls a read as a task that is woken does.
+    async fn read_now(stream: &mut Timed<DuplexStream, ()>) -> Poll<io::Result<usize>> {
+        poll_fn(|context| {
+            let mut space = [0; 64];
+            let mut space = ReadBuf::new(&mut space);
+            let result = Pin::new(&mut *stream).poll_read(context, &mut space);
+            Poll::Ready(result.map_ok(|()| space.filled().len()))
+        })
+        .await
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_request_is_read_before_the_peer_has_the_answer_to_the_one_before() {
+        let (mut stream, watch, mut peer) = connected();
+        watch.request_begins(BodyLength::None, false);
+        peer.write_all(b"more").await.unwrap();
+        watch.answered(false);
+        stream.flush().await.unwrap();
+        assert!(read_now(&mut stream).await.is_pending(), "the answer has only begun");
+        write_too_much(&mut stream).await;
+        watch.answer_is_written();
+        assert!(read_now(&mut stream).await.is_pending());
         peer.read_exact(&mut [0; 64]).await.unwrap();
         stream.flush().await.unwrap();
-        assert_eq!(stream.read(&mut buffer).await.unwrap(), 4);
+        assert_eq!(stream.read(&mut [0; 8]).await.unwrap(), 4);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_limit_but_its_own_ends_an_answer_on_its_way() {
+        for is_last in [false, true] {
+            let (mut stream, watch, mut peer) = connected();
+            watch.request_begins(BodyLength::None, is_last);
+            peer.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
+            watch.answered(false);
+            // A first part goes out at once, the next does not.
+            stream.write_all(&[0; 64]).await.unwrap();
+            stream.flush().await.unwrap();
+            write_too_much(&mut stream).await;
+            tokio::time::advance(Duration::from_secs(29)).await;
+            assert!(read_now(&mut stream).await.is_pending());
+            // Taking a part of it gives no further time.
+            peer.read_exact(&mut [0; 64]).await.unwrap();
+            stream.flush().await.unwrap();
+            write_too_much(&mut stream).await;
+            assert!(read_now(&mut stream).await.is_pending());
+            tokio::time::advance(Duration::from_secs(2)).await;
+            let Poll::Ready(Err(error)) = read_now(&mut stream).await else { panic!("it is over") };
+            assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_time_of_an_idle_connection_begins_when_its_answer_was_taken() {
+        let (mut stream, watch, mut peer) = connected();
+        watch.request_begins(BodyLength::None, false);
+        watch.answered(false);
+        write_too_much(&mut stream).await;
+        watch.answer_is_written();
+        tokio::time::advance(Duration::from_secs(20)).await;
+        peer.read_exact(&mut [0; 64]).await.unwrap();
+        stream.flush().await.unwrap();
+        assert!(about(until_the_end(&mut stream).await, 75));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_head_that_is_too_long_is_answered_and_nothing_of_its_end_is_read() {
+        let (server, mut peer) = duplex(1 << 20);
+        let watch = Watch::new(TIMES);
+        let mut stream = Timed::new(server, Rc::clone(&watch), ());
+        let head = format!("GET / HTTP/1.1\r\na: {}\r\n\r\n", "b".repeat(HEAD_BYTES_MAX));
+        peer.write_all(head.as_bytes()).await.unwrap();
+        let (mut read, mut space) = (Vec::new(), [0; 1000]);
+        let start = Instant::now();
+        while let count @ 1.. = stream.read(&mut space).await.unwrap() {
+            read.extend_from_slice(&space[..count]);
+        }
+        assert!(about(start.elapsed(), 1), "the peer may read its answer");
+        assert!(!read.is_empty() && read.len() < HEAD_BYTES_MAX, "{}", read.len());
+        assert!(head.as_bytes().starts_with(&read));
+        let mut answer = vec![0; HEAD_TOO_LONG.len()];
+        peer.read_exact(&mut answer).await.unwrap();
+        assert_eq!(answer, HEAD_TOO_LONG);
     }
 
     /// How long it takes until the server has closed the connection.
@@ -547,7 +679,7 @@ mod tests {
         for peer_closes in [true, false] {
             let (mut stream, watch, mut peer) = connected();
             watch.request_begins(BodyLength::None, true);
-            assert!(!watch.answered(), "the request asked for the end");
+            assert!(!answer(&watch), "the request asked for the end");
             stream.flush().await.unwrap();
             peer.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
             let (time, ()) = tokio::join!(until_closed(&mut stream), async {
@@ -602,7 +734,7 @@ mod tests {
             })
             .await;
             watch.request_begins(BodyLength::None, false);
-            watch.answered();
+            answer(&watch);
             stream.flush().await.unwrap();
             set += u32::from(stream.timer_at != timer_at);
             timer_at = stream.timer_at;

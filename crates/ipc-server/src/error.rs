@@ -4,7 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use ipc_home::{HomeError, PeerNameError, shell_quoted};
+use ipc_home::{HomeError, PeerNameError, remedy_of_pair, remedy_of_read_only, shell_quoted};
 use ipc_inbox::OpenError;
 use ipc_store::{DatabaseError, StoreError};
 
@@ -42,6 +42,8 @@ pub enum StartError {
     Certificate {
         /// The peer name.
         name: String,
+        /// Its certificate.
+        path: PathBuf,
         /// What is wrong with it.
         reason: String,
     },
@@ -50,6 +52,8 @@ pub enum StartError {
     CertificateEnded {
         /// The peer name.
         name: String,
+        /// Its certificate.
+        path: PathBuf,
         /// When it ended.
         end: String,
         /// What the clock shows.
@@ -60,6 +64,8 @@ pub enum StartError {
     CertificateNotYetGood {
         /// The peer name.
         name: String,
+        /// Its certificate.
+        path: PathBuf,
         /// When it begins.
         from: String,
         /// What the clock shows.
@@ -125,15 +131,11 @@ impl StartError {
                  is kept aside)"
                     .into(),
             ),
-            StartError::Certificate { name, .. } => {
-                Some(format!("make it anew with web-ipc --certs --name {name} --force"))
+            StartError::Certificate { name, path, .. } => Some(remedy_of_pair(path, name)),
+            StartError::CertificateEnded { name, path, .. } => Some(remedy_of_pair(path, name)),
+            StartError::CertificateNotYetGood { name, path, .. } => {
+                Some(format!("set the clock of this host; if it is right, {}", remedy_of_pair(path, name)))
             }
-            StartError::CertificateEnded { name, .. } => {
-                Some(format!("make it anew with web-ipc --certs --name {name} --force"))
-            }
-            StartError::CertificateNotYetGood { name, .. } => Some(format!(
-                "set the clock of this host; if it is right, make the certificate anew with web-ipc --certs --name {name} --force"
-            )),
             StartError::Inbox(OpenError::InUse { .. }) => {
                 Some("stop the other server, or give this one another home".into())
             }
@@ -168,11 +170,19 @@ fn remedy_of_inbox(error: &DatabaseError) -> Option<String> {
                 "put back a good copy, or move {aside} and what lies beside it under its name away for an empty one"
             )
         }
-        DatabaseError::Newer { .. } => "use the newer web-ipc with this home".to_owned(),
-        DatabaseError::ReadOnly { path, .. } => {
-            let directory = path.parent().unwrap_or(path);
-            format!("run chmod u+w {} {}", shell_quoted(directory), shell_quoted(path))
+        DatabaseError::LogMissing { path, log, .. } => format!(
+            "put that back beside it (web-ipc --backup makes copies that are whole); where another program has written it into {} already, run touch {}",
+            shell_quoted(path),
+            shell_quoted(log)
+        ),
+        DatabaseError::Truncated { path, .. } => {
+            let aside = shell_quoted(path);
+            format!(
+                "put back a good copy, or move {aside} and what lies beside it under its name away for an empty one"
+            )
         }
+        DatabaseError::Newer { .. } => "use the newer web-ipc with this home".to_owned(),
+        DatabaseError::ReadOnly { path, .. } => remedy_of_read_only(path),
         DatabaseError::DiskFull { .. } => "make room on the disk and run it again".to_owned(),
         DatabaseError::Busy { .. } => "run it again when the other process is done".to_owned(),
         DatabaseError::Replaced { .. } => "run it again".to_owned(),
@@ -199,12 +209,27 @@ mod tests {
 
     #[test]
     fn a_pair_that_cannot_be_used_says_by_which_command_it_is_made_anew() {
-        let error = StartError::Certificate { name: "peer1".into(), reason: "the key is damaged".into() };
+        let error = StartError::Certificate {
+            name: "peer1".into(),
+            path: "/x/peer1.crt".into(),
+            reason: "the key is damaged".into(),
+        };
         assert_eq!(
             error.to_string(),
             "the certificate pair `peer1` cannot be used for TLS: the key is damaged"
         );
-        assert_eq!(error.remedy().unwrap(), "make it anew with web-ipc --certs --name peer1 --force");
+        assert_eq!(error.remedy().unwrap(), "run web-ipc --certs --name peer1 --force");
+    }
+
+    #[test]
+    fn a_file_that_lacks_its_log_says_how_to_go_on_with_either() {
+        let (path, log) = ("/x/inbox.db".into(), "/x/inbox.db-wal".into());
+        let error = DatabaseError::LogMissing { what: "durable inbox", path, log };
+        let remedy = StartError::Inbox(OpenError::Database(error)).remedy().unwrap();
+        assert!(
+            remedy.starts_with("put that back") && remedy.ends_with("run touch /x/inbox.db-wal"),
+            "{remedy}"
+        );
     }
 
     #[test]

@@ -6,6 +6,10 @@
 
 use memchr::memchr;
 
+/// How long a head may be, with the empty lines before it. actix-http takes four times as much, and panics at a field name of
+/// 64 KiB.
+pub(crate) const HEAD_BYTES_MAX: usize = 32 * 1024;
+
 /// How long the body of a request is, by its head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum BodyLength {
@@ -22,13 +26,17 @@ pub(crate) enum BodyLength {
 pub(crate) enum Framing {
     /// To a head, or to empty lines before one.
     Head {
-        /// The request line has come.
+        /// How many have come.
+        bytes: usize,
+        /// The request line is among them.
         has_begun: bool,
         /// The line has bytes already, other than carriage returns.
         line_has_text: bool,
         /// There is a `#` in the request line: the target has a fragment, which actix-http cuts off without a word.
         has_fragment: bool,
     },
+    /// To none: the head has more than [`HEAD_BYTES_MAX`].
+    HeadTooLong,
     /// To none yet: the head is complete, and how long its body is will be known when the request begins.
     HeadComplete {
         /// As above.
@@ -56,17 +64,19 @@ pub(crate) enum Chunked {
     Data(u64),
     /// To the line end behind the data.
     DataEnd,
-    /// To the trailer, or to the empty line that ends the body.
+    /// To the trailer, or to the empty line that ends the body. Here a line ends with both a carriage return and a line feed.
     Trailer {
-        /// The line has bytes already, other than carriage returns.
+        /// The line has bytes already, other than the carriage return that may end it.
         line_has_text: bool,
+        /// The last byte was a carriage return.
+        after_return: bool,
     },
 }
 
 impl Framing {
     /// Before the head of a request.
     pub(crate) const NEXT_REQUEST: Framing =
-        Framing::Head { has_begun: false, line_has_text: false, has_fragment: false };
+        Framing::Head { bytes: 0, has_begun: false, line_has_text: false, has_fragment: false };
 
     /// Behind a head, with the length that it gives.
     pub(crate) fn of_body(length: BodyLength) -> Self {
@@ -79,7 +89,7 @@ impl Framing {
 
     /// Whether the next byte belongs to this request, as far as is known.
     pub(crate) fn is_open(self) -> bool {
-        !matches!(self, Framing::HeadComplete { .. } | Framing::Complete)
+        !matches!(self, Framing::HeadComplete { .. } | Framing::HeadTooLong | Framing::Complete)
     }
 
     /// How many of the next bytes belong to this request for certain.
@@ -102,12 +112,14 @@ impl Framing {
     /// As [`advance`](Self::advance), but not beyond the end of a line or of a chunk's data.
     fn advance_within_part(&mut self, bytes: &[u8]) -> usize {
         match self {
-            Framing::Head { has_begun, line_has_text, has_fragment } => {
+            Framing::Head { bytes: come, has_begun, line_has_text, has_fragment } => {
                 let (taken, line_end) = line(bytes, line_has_text);
+                *come += taken;
                 if !*has_begun {
                     *has_fragment |= memchr(b'#', &bytes[..taken]).is_some();
                 }
                 match line_end {
+                    _ if *come > HEAD_BYTES_MAX => *self = Framing::HeadTooLong,
                     LineEnd::None => (),
                     LineEnd::OfText => *has_begun = true,
                     // Empty lines before the request line are skipped (RFC 9112, section 2.2).
@@ -130,7 +142,7 @@ impl Framing {
                 }
                 taken
             }
-            Framing::HeadComplete { .. } | Framing::Complete => 0,
+            Framing::HeadComplete { .. } | Framing::HeadTooLong | Framing::Complete => 0,
         }
     }
 }
@@ -138,6 +150,9 @@ impl Framing {
 impl Chunked {
     /// Before the size of a chunk.
     const SIZE: Chunked = Chunked::Size { bytes: 0, has_extension: false };
+
+    /// Behind the last chunk.
+    const TRAILER: Chunked = Chunked::Trailer { line_has_text: false, after_return: false };
 
     /// Moves on within one part. Returns how many of `bytes`, of which there is at least one, it took, and whether the
     /// body ends with them.
@@ -152,7 +167,7 @@ impl Chunked {
             }
             Chunked::Size { bytes: size, has_extension } => {
                 match bytes[0] {
-                    b'\n' if *size == 0 => *self = Chunked::Trailer { line_has_text: false },
+                    b'\n' if *size == 0 => *self = Chunked::TRAILER,
                     b'\n' => *self = Chunked::Data(*size),
                     byte => match char::from(byte).to_digit(16) {
                         // actix-http refuses a size beyond 64 bits.
@@ -170,9 +185,23 @@ impl Chunked {
                 }
                 (1, false)
             }
-            Chunked::Trailer { line_has_text } => {
-                let (taken, line_end) = line(bytes, line_has_text);
-                (taken, line_end == LineEnd::OfEmptyLine)
+            Chunked::Trailer { line_has_text, after_return } => {
+                let is_complete = match bytes[0] {
+                    b'\n' if *after_return => {
+                        *after_return = false;
+                        !std::mem::take(line_has_text)
+                    }
+                    b'\r' => {
+                        *line_has_text |= *after_return;
+                        *after_return = true;
+                        false
+                    }
+                    _ => {
+                        (*line_has_text, *after_return) = (true, false);
+                        false
+                    }
+                };
+                (1, is_complete)
             }
         }
     }
@@ -290,12 +319,33 @@ mod tests {
             "5\r\n0\r\n\r\n\r\n0\r\n\r\n",
             "a;5=6\r\n0123456789\r\n0;x\r\n\r\n",
             "1  \r\nx\r\n1F\r\n0123456789abcdef0123456789abcde\r\n0\r\nname: value\r\nother: 0\r\n\r\n",
+            // actix-http takes a single line feed for a part of the trailer.
+            "0\r\na\n\r\n\r\n",
+            "0\r\n\nx: y\r\n\r\n",
         ] {
             for next in ["", "0\r\n\r\n", "GET / HTTP/1.1\r\n\r\n"] {
                 let text = format!("{head}{body}{next}");
                 assert_eq!(end(&text, BodyLength::Chunked), head.len() + body.len(), "{text:?}");
             }
         }
+    }
+
+    #[test]
+    fn a_head_has_a_longest_with_the_empty_lines_before_it() {
+        let line = format!("a: {}\r\n", "b".repeat(995));
+        for (before, lines, is_too_long) in [("", 32, false), ("", 33, true), (&"\r\n".repeat(400), 32, true)]
+        {
+            let mut framing = Framing::NEXT_REQUEST;
+            let head = format!("{before}GET / HTTP/1.1\r\n{}\r\n", line.repeat(lines));
+            framing.advance(head.as_bytes());
+            assert_eq!(framing == Framing::HeadTooLong, is_too_long, "{}", head.len());
+            assert!(!framing.is_open());
+        }
+        let mut framing = Framing::NEXT_REQUEST;
+        framing.advance(&[b'x'; HEAD_BYTES_MAX]);
+        assert!(framing.is_open());
+        framing.advance(b"x");
+        assert_eq!(framing, Framing::HeadTooLong);
     }
 
     #[test]

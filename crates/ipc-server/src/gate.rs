@@ -24,6 +24,10 @@ const AHEAD_BYTES_MAX: usize = 8 * 1024;
 /// How much is read at a time of what is not handed on.
 const STEP_BYTES: usize = 2 * 1024;
 
+/// How much is handed on before actix-http has to do something with it: it reads until there is nothing more or its buffer
+/// is full, which would be 128 KiB, or 20,000 chunks of a byte.
+const HANDED_ON_BYTES_MAX: usize = 32 * 1024;
+
 /// How many reads one poll makes to discard, so that a peer that sends without end lets others have their turn.
 const DISCARDS_A_POLL: usize = 16;
 
@@ -61,6 +65,11 @@ impl Gate {
         self.open(Framing::NEXT_REQUEST);
     }
 
+    /// Whether the head that comes is too long. Then nothing more is handed on, and the stream is pending without a wake-up.
+    pub(crate) fn head_is_too_long(&self) -> bool {
+        self.framing.get() == Framing::HeadTooLong
+    }
+
     /// Whatever comes is discarded from now on.
     pub(crate) fn discard(&self) {
         self.discards.set(true);
@@ -88,13 +97,15 @@ pub(crate) struct GatedStream<S> {
     gate: Rc<Gate>,
     /// What was read behind the part that was handed on.
     ahead: Vec<u8>,
+    /// Bytes that were handed on since the reader last had to wait.
+    handed_on: usize,
     /// The peer sends no more.
     has_ended: bool,
 }
 
 impl<S> GatedStream<S> {
     pub(crate) fn new(stream: S, gate: Rc<Gate>) -> Self {
-        GatedStream { stream, gate, ahead: Vec::new(), has_ended: false }
+        GatedStream { stream, gate, ahead: Vec::new(), handed_on: 0, has_ended: false }
     }
 
     pub(crate) fn get_ref(&self) -> &S {
@@ -105,7 +116,7 @@ impl<S> GatedStream<S> {
 impl<S: AsyncRead + Unpin> GatedStream<S> {
     /// Whether bytes have come that nobody read. Those of before the last read are known; for later ones this looks.
     pub(crate) fn has_unread(&mut self, context: &mut Context<'_>) -> bool {
-        // Whatever it finds counts, its end and a failure too.
+        // Neither the end nor a failure of the stream is something that a reset could take away.
         let _ = self.poll_ahead(context);
         !self.ahead.is_empty()
     }
@@ -149,6 +160,47 @@ impl<S: AsyncRead + Unpin> GatedStream<S> {
         context.waker().wake_by_ref();
         Poll::Pending
     }
+
+    fn poll_gated(&mut self, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if self.gate.discards.get() {
+            return self.poll_discard(context, buffer);
+        }
+        if self.handed_on >= HANDED_ON_BYTES_MAX {
+            context.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        let mut framing = self.gate.framing.get();
+        if !framing.is_open() {
+            return self.poll_ahead(context);
+        }
+        let filled = buffer.filled().len();
+        if !self.ahead.is_empty() {
+            let available = self.ahead.len().min(buffer.remaining());
+            let taken = framing.advance(&self.ahead[..available]);
+            buffer.put_slice(&self.ahead[..taken]);
+            self.ahead.drain(..taken);
+        } else if !self.has_ended {
+            let limit = framing.certain_bytes().max(AHEAD_BYTES_MAX as u64);
+            match Pin::new(&mut (&mut self.stream).take(limit)).poll_read(context, buffer)? {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(()) => (),
+            }
+            let came = &buffer.filled()[filled..];
+            self.has_ended = came.is_empty();
+            let taken = framing.advance(came);
+            if taken < came.len() {
+                self.ahead.extend_from_slice(&came[taken..]);
+                buffer.set_filled(filled + taken);
+            }
+        }
+        self.gate.framing.set(framing);
+        if framing == Framing::HeadTooLong {
+            // Its end may be in it.
+            buffer.set_filled(filled);
+            return Poll::Pending;
+        }
+        Poll::Ready(Ok(()))
+    }
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for GatedStream<S> {
@@ -158,35 +210,13 @@ impl<S: AsyncRead + Unpin> AsyncRead for GatedStream<S> {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        if this.gate.discards.get() {
-            return this.poll_discard(context, buffer);
-        }
-        let mut framing = this.gate.framing.get();
-        if !framing.is_open() {
-            return this.poll_ahead(context);
-        }
-        if !this.ahead.is_empty() {
-            let available = this.ahead.len().min(buffer.remaining());
-            let taken = framing.advance(&this.ahead[..available]);
-            buffer.put_slice(&this.ahead[..taken]);
-            this.ahead.drain(..taken);
-        } else if !this.has_ended {
-            let filled = buffer.filled().len();
-            let limit = framing.certain_bytes().max(AHEAD_BYTES_MAX as u64);
-            match Pin::new(&mut (&mut this.stream).take(limit)).poll_read(context, buffer)? {
-                Poll::Pending => return Poll::Pending,
-                Poll::Ready(()) => (),
-            }
-            let came = &buffer.filled()[filled..];
-            this.has_ended = came.is_empty();
-            let taken = framing.advance(came);
-            if taken < came.len() {
-                this.ahead.extend_from_slice(&came[taken..]);
-                buffer.set_filled(filled + taken);
-            }
-        }
-        this.gate.framing.set(framing);
-        Poll::Ready(Ok(()))
+        let filled = buffer.filled().len();
+        let result = this.poll_gated(context, buffer);
+        this.handed_on = match result {
+            Poll::Pending => 0,
+            Poll::Ready(_) => this.handed_on + (buffer.filled().len() - filled),
+        };
+        result
     }
 }
 
@@ -299,6 +329,25 @@ mod tests {
             assert_eq!(it.read().unwrap(), body);
             it.gate.next_request();
             assert_eq!(it.read().unwrap(), GET);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_long_body_is_handed_on_in_steps_and_its_reader_is_woken_for_each() {
+        let mut it = connected();
+        let head = b"POST / HTTP/1.1\r\n\r\n";
+        it.peer.write_all(&[head, [b'x'; 200_000].as_slice()].concat()).await.unwrap();
+        assert_eq!(it.read().unwrap(), head);
+        it.gate.request_begins(BodyLength::Bytes(200_000));
+        it.wakes();
+        let mut read = 0;
+        while read < 200_000 {
+            // What tokio does for a task that has read much: it lets others have their turn.
+            tokio::task::yield_now().await;
+            let step = it.read().unwrap().len();
+            assert!((1..HANDED_ON_BYTES_MAX + 300).contains(&step), "{step}");
+            read += step;
+            assert!(it.wakes() > 0 || read == 200_000, "{read}");
         }
     }
 

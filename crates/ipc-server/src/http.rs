@@ -27,6 +27,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::server::TlsStream;
 
 use crate::answer::{answer, refuse};
+use crate::answer_body::AnswerBody;
 use crate::crowd::{Crowd, Member};
 use crate::deadline::{Timed, Times, Watch};
 use crate::handshake::Acceptor;
@@ -171,11 +172,12 @@ fn http1<S: AsyncRead + AsyncWrite + Unpin + 'static>(
     Error = DispatchError,
     InitError = (),
 > {
-    let (gate, expectations, log) = (state.clone(), state.clone(), Arc::clone(&state.log));
+    let (shared, expectations) = (Rc::new(state.clone()), state.clone());
+    let log = Arc::clone(&state.log);
     let app = App::new().app_data(state).configure(routes::configure).wrap_fn(move |mut request, routes| {
         let (watch, has_fragment) = begun(&mut request);
         // In one place for all routes, those included that are none.
-        let peer = Peer::of(request.request(), &gate.transport, Instant::now());
+        let peer = Peer::of(request.request(), &shared.transport, Instant::now());
         let answered = match peer.and_then(|_| request_head::check(request.head(), has_fragment)) {
             Ok(()) => Either::Left(routes.call(request)),
             Err(refusal) => {
@@ -183,13 +185,15 @@ fn http1<S: AsyncRead + AsyncWrite + Unpin + 'static>(
                 Either::Right(future::ready(Ok(request.into_response(response))))
             }
         };
+        let shared = Rc::clone(&shared);
         async move {
             let mut answered = answered.await;
-            let is_kept = watch.is_none_or(|watch| watch.answered());
+            let is_kept = watch.as_ref().is_none_or(|watch| watch.answered(shared.is_stopping()));
             if let (false, Ok(response)) = (is_kept, &mut answered) {
                 response.response_mut().head_mut().set_connection_type(ConnectionType::Close);
             }
-            answered
+            let body_end = AnswerEnd(watch);
+            answered.map(|response| response.map_body(|_, body| AnswerBody::new(body, body_end)))
         }
     });
     let http = HttpService::build()
@@ -209,12 +213,16 @@ fn http1<S: AsyncRead + AsyncWrite + Unpin + 'static>(
             on_connect(stream.stream(), extensions);
         })
         .h1(map_config(app, |()| AppConfig::default()));
-    apply_fn_factory(http, move |(stream, peer), http| {
+    apply_fn_factory(http, move |(stream, peer): (Stream<S>, _), http| {
+        let watch = Rc::clone(stream.watch());
         let (served, log) = (http.call((stream, peer)), Arc::clone(&log));
         async move {
             let result = served.await;
-            if let Err(error) = &result {
-                note_end(error, peer, &log);
+            match &result {
+                // The stream has answered for actix-http.
+                _ if watch.head_is_too_long() => note_end(&ParseError::TooLarge.into(), peer, &log),
+                Err(error) => note_end(error, peer, &log),
+                Ok(()) => (),
             }
             result
         }
@@ -244,6 +252,17 @@ fn note_end(error: &DispatchError, peer: Option<SocketAddr>, log: &LogLimit) {
     };
     if log::log_enabled!(level) && log.takes(level, peer, kind) {
         log::log!(level, "{} - {text}", shown(peer));
+    }
+}
+
+/// Tells the connection that all of an answer was written, when it is dropped with the answer's body.
+struct AnswerEnd(Option<Rc<Watch>>);
+
+impl Drop for AnswerEnd {
+    fn drop(&mut self) {
+        if let Some(watch) = &self.0 {
+            watch.answer_is_written();
+        }
     }
 }
 

@@ -39,6 +39,7 @@
 
 mod admit;
 mod answer;
+mod answer_body;
 mod attempts;
 pub mod blocking;
 mod budget;

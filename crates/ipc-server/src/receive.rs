@@ -18,7 +18,7 @@ use crate::budget::{Budget, Held};
 use crate::deadline::Watch;
 
 /// Bytes of a body that need none of the budget: most bodies are shorter, and so much each connection may have.
-pub(crate) const FREE_BYTES: usize = 64 * 1024;
+const FREE_BYTES: usize = 64 * 1024;
 
 /// An envelope longer than this, a message of 64 KiB and what stands around it, is opened and its JSON checked on a thread that may
 /// block: 16 MiB take milliseconds to open and, where they are full of names, 0.3 s to check, for which other connections would

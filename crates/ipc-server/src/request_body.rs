@@ -22,7 +22,8 @@ use crate::framing::BodyLength;
 /// a request gets the body that its length gives. Its connection cannot be kept, as actix-http parses no further request on
 /// it.
 pub(crate) fn settle(request: &mut ServiceRequest) -> (BodyLength, bool) {
-    let wants_close = request.head().connection_type() == ConnectionType::Close;
+    // actix-http keeps no other connections: none that asks for an upgrade, whatever to.
+    let wants_close = request.head().connection_type() != ConnectionType::KeepAlive;
     if let Payload::None = request.parts().1 {
         return (BodyLength::None, wants_close);
     }
@@ -43,7 +44,8 @@ pub(crate) fn settle(request: &mut ServiceRequest) -> (BodyLength, bool) {
     (BodyLength::Bytes(length), wants_close || has_no_end)
 }
 
-/// Whether actix-http takes everything behind a head for the body.
+/// Whether actix-http takes everything behind a head for the body. It does not for `CONNECT` with a length, which may as
+/// well go without its connection.
 fn takes_all(head: &RequestHead) -> bool {
     let is_websocket =
         |value: &header::HeaderValue| value.as_bytes().trim_ascii().eq_ignore_ascii_case(b"websocket");

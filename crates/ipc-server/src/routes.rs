@@ -9,7 +9,7 @@ use ipc_envelope::Freshness;
 use ipc_inbox::{Arrivals, NoReply, Put, PutError};
 use ipc_protocol::{
     AuthReply, AuthRequest, BatchOutcome, BatchReply, Frame, IS_RUNNING_TEXT, MessageId, ProblemCode,
-    REPLY_ADDRESS, REPLY_WAIT_SECS_DEFAULT, Route, write_frame,
+    REPLY_ADDRESS, REPLY_WAIT_SECS_DEFAULT, Route, to_nfc, write_frame,
 };
 use zeroize::Zeroizing;
 
@@ -20,10 +20,12 @@ use crate::answer::{
 use crate::budget::Held;
 use crate::login_ids::NotNew;
 use crate::prefer;
-use crate::receive::FREE_BYTES;
 use crate::reply_body::ReplyBody;
 use crate::session::Session;
 use crate::state::{State, random_iv, unix_secs};
+
+/// Bytes of a reply that need none of the memory for long bodies.
+const REPLY_FREE_BYTES: usize = 16 * 1024;
 
 /// Adds the routes to an app. Each path is a resource of its own, so that a wrong method is 405 and not 404.
 pub(crate) fn configure(app: &mut web::ServiceConfig) {
@@ -97,7 +99,7 @@ async fn log_in(
         Frame::parse(plaintext).and_then(|frame| frame.addressed_to(Route::ClientAuth)).map_err(malformed)?;
     let id = frame.id();
     // Whatever serde_json would say of it could quote the password.
-    let credentials: AuthRequest =
+    let mut credentials: AuthRequest =
         serde_json::from_str(frame.object().map_err(malformed)?).map_err(|_| {
             Refusal::new(
                 ProblemCode::MalformedFrame,
@@ -105,6 +107,8 @@ async fn log_in(
             )
         })?;
     drop(sealed);
+    // One user, one name, however a keyboard spells it: for the count of failures, the session, and the application.
+    credentials.username = to_nfc(&credentials.username);
 
     let source = peer.source();
     let attempt = state.attempts.begin(source, &credentials.username, Instant::now()).map_err(|wait| {
@@ -165,8 +169,9 @@ fn login_not_new(why: NotNew) -> Refusal {
 /// The answer 200 with a reply in an envelope.
 fn sealed_reply(body: &str, id: MessageId, is_raw: bool, state: &State) -> Result<HttpResponse, Refusal> {
     let mut reservation = Held::nothing(&state.budget);
-    // Until the peer has taken it, a long reply is as much memory as a long body.
-    if body.len() > FREE_BYTES && !reservation.grow_to(body.len()) {
+    // Until the peer has taken it, a reply is memory as a body is.
+    let bytes = body.len() + body.len() / 3 * usize::from(!is_raw);
+    if bytes > REPLY_FREE_BYTES && !reservation.grow_to(bytes) {
         let detail = "the server has no memory for a reply as long as this at the moment";
         return Err(Refusal::new(ProblemCode::Unavailable, detail).retry_after(COME_AGAIN));
     }

@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use actix_server::ServerHandle;
 use actix_web::web;
@@ -28,6 +28,9 @@ use crate::tls::{self, Tls};
 use crate::users::Users;
 use crate::validity::OwnCertificate;
 use crate::{ServerBuilder, StartError, clock, http, listen};
+
+/// How long the disk may take at the end to write back what is committed already.
+const DISK_WAIT: Duration = Duration::from_secs(10);
 
 /// A server that listens.
 ///
@@ -71,7 +74,10 @@ impl Server {
     /// Stops the server: no further connection and no further message is taken, requests under way are finished, those that
     /// wait for a reply among them, then the inbox is closed. What was accepted stays in the inbox to be taken; what is
     /// refused meanwhile is told to come again. Returns when all of that is done, at the latest after the time set by
-    /// [`stop_timeout`](ServerBuilder::stop_timeout). A second call waits for nothing.
+    /// [`stop_timeout`](ServerBuilder::stop_timeout) and what the disk takes. A second call waits for nothing.
+    ///
+    /// Everything is then in the files of the home themselves, `users.db` and `inbox.db`. What is acknowledged afterwards is
+    /// too once [`Inbox::finish`] was called, which also lets the next server open the same inbox.
     pub async fn stop(&self) {
         self.begin_stop();
         let ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -157,18 +163,18 @@ fn run(
         // Before anything is read of it, and until the thread ends: the home is not moved away under a server.
         let held = builder.home.hold().map_err(StartError::from);
         let prepared = match held {
-            Ok(in_use) => prepare(builder, &name, address).await.map(|prepared| (prepared, in_use)),
+            Ok(in_use) => start_in(builder, &name, address).await.map(|prepared| (prepared, in_use)),
             Err(error) => Err(error),
         };
-        let (server, state, own_certificate, _in_use) = match prepared {
-            Ok((Prepared { server, state, address, own_certificate }, in_use)) => {
+        let (server, state, own_certificate, own_users, _in_use) = match prepared {
+            Ok(((Prepared { server, state, address, own_certificate }, own_users), in_use)) => {
                 let handle = server.handle();
                 let name = name.to_string();
                 if started.send(Ok(Started { name, address, state: state.clone(), handle })).is_err() {
                     // Whoever asked for the server has gone.
                     return;
                 }
-                (server, state, own_certificate, in_use)
+                (server, state, own_certificate, own_users, in_use)
             }
             Err(error) => {
                 // Nobody may be left to hear it.
@@ -185,8 +191,79 @@ fn run(
             log::error!("the web server ended: {error}");
         }
         state.log.tell(Instant::now());
-        state.inbox.close();
+        let files = async {
+            state.inbox.close().await;
+            if let Some(users) = own_users {
+                users.close().await;
+            }
+        };
+        // The inbox is closed at once. A disk that does not answer is not waited for: nothing is lost.
+        if actix_rt::time::timeout(DISK_WAIT, files).await.is_err() {
+            log::warn!("the disk takes more than {} s to write the home's files back", DISK_WAIT.as_secs());
+        }
     });
+}
+
+/// Opens the files of the home and serves from them. Where it does not come to that, they are closed again.
+async fn start_in(
+    builder: ServerBuilder,
+    name: &PeerName,
+    address: SocketAddr,
+) -> Result<(Prepared, Option<Arc<SqliteUserStore>>), StartError> {
+    let opened = Opened::open(&builder).await?;
+    let (own_users, durable_inbox) = (opened.own_users.clone(), opened.durable_inbox.clone());
+    match prepare(builder, name, address, opened).await {
+        Ok(prepared) => Ok((prepared, own_users)),
+        Err(error) => {
+            if let Some(durable) = durable_inbox {
+                durable.inbox().finish().await;
+            }
+            if let Some(users) = own_users {
+                users.close().await;
+            }
+            Err(error)
+        }
+    }
+}
+
+/// The users and the inbox, opened where they are the home's own.
+struct Opened {
+    users: Arc<dyn UserStore>,
+    own_users: Option<Arc<SqliteUserStore>>,
+    inbox: Inbox,
+    durable_inbox: Option<DurableInbox>,
+}
+
+impl Opened {
+    async fn open(builder: &ServerBuilder) -> Result<Self, StartError> {
+        let home = &builder.home;
+        let own_users = match &builder.users {
+            Some(_) => None,
+            None => Some(Arc::new(SqliteUserStore::open(home.users_db_checked()?).await?)),
+        };
+        let opened: Result<_, StartError> = async {
+            match builder.inbox.clone().unwrap_or_default() {
+                InboxChoice::Open(inbox) => Ok((inbox, None)),
+                InboxChoice::Durable(options) => {
+                    let durable = options.open(home.inbox_db_checked()?).await?;
+                    Ok((durable.inbox().clone(), Some(durable)))
+                }
+            }
+        }
+        .await;
+        let (inbox, durable_inbox) = match (opened, &own_users) {
+            (Ok(opened), _) => opened,
+            (Err(error), None) => return Err(error),
+            (Err(error), Some(users)) => {
+                users.close().await;
+                return Err(error);
+            }
+        };
+        let given = builder.users.clone();
+        let own = own_users.clone().map(|users| users as Arc<dyn UserStore>);
+        let users = given.or(own).expect("they were opened where none were given");
+        Ok(Opened { users, own_users, inbox, durable_inbox })
+    }
 }
 
 fn cores() -> usize {
@@ -207,6 +284,7 @@ async fn prepare(
     builder: ServerBuilder,
     name: &PeerName,
     address: SocketAddr,
+    opened: Opened,
 ) -> Result<Prepared, StartError> {
     let home = &builder.home;
     let (transport, tls_config, own_certificate) = match builder.protocol {
@@ -217,17 +295,7 @@ async fn prepare(
         }
         Protocol::Http => (Transport::Plain, None, None),
     };
-    let users: Arc<dyn UserStore> = match builder.users.clone() {
-        Some(users) => users,
-        None => Arc::new(SqliteUserStore::open(home.users_db_checked()?).await?),
-    };
-    let (inbox, durable_inbox) = match builder.inbox.clone().unwrap_or_default() {
-        InboxChoice::Open(inbox) => (inbox, None),
-        InboxChoice::Durable(options) => {
-            let durable = options.open(home.inbox_db_checked()?).await?;
-            (durable.inbox().clone(), Some(durable))
-        }
-    };
+    let Opened { users, inbox, durable_inbox, .. } = opened;
     let state = web::Data::new(State {
         transport,
         envelope_keys: Arc::new(home.envelope_keys()?),

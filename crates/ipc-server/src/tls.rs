@@ -36,13 +36,14 @@ pub(crate) fn configuration(home: &Home, name: &PeerName) -> Result<Tls, StartEr
     let as_a_client =
         WebPkiServerVerifier::builder_with_provider(roots, provider()).build().map_err(unusable_authority)?;
     let identity = home.identity(name)?;
-    let own = OwnCertificate::new(name.clone(), identity.chain.clone(), as_a_client);
+    let own =
+        OwnCertificate::new(name.clone(), home.certificate_file(name), identity.chain.clone(), as_a_client);
     let config = ServerConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
-        .map_err(|error| unusable(name, &error))?
+        .map_err(|error| unusable(home, name, &error))?
         .with_client_cert_verifier(Arc::clone(&verifier))
         .with_single_cert(identity.chain, identity.key)
-        .map_err(|error| unusable(name, &error))?;
+        .map_err(|error| unusable(home, name, &error))?;
     Ok(Tls { config, verifier, own })
 }
 
@@ -61,8 +62,9 @@ fn provider() -> Arc<CryptoProvider> {
     Arc::new(ring::default_provider())
 }
 
-fn unusable(name: &PeerName, error: &rustls::Error) -> StartError {
-    StartError::Certificate { name: name.to_string(), reason: in_words(error) }
+fn unusable(home: &Home, name: &PeerName, error: &rustls::Error) -> StartError {
+    let path = home.certificate_file(name);
+    StartError::Certificate { name: name.to_string(), path, reason: in_words(error) }
 }
 
 /// What is wrong with a certificate or a key, for a person.

@@ -57,7 +57,7 @@ impl Users {
     }
 
     async fn ask(&self, name: &str, now: Instant) -> Result<Answer, StoreError> {
-        let version = match Username::parse(name) {
+        let version = match Username::parse_existing(name) {
             Ok(username) => self.store.credential_version(&username).await?,
             Err(_) => None,
         };

@@ -3,11 +3,12 @@
 //!
 //! A server comes here before it starts, and from time to time while it runs. The time is an argument.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use actix_web::http::header::HttpDate;
-use ipc_home::PeerName;
+use ipc_home::{PeerName, remedy_of_pair};
 use rustls::client::danger::ServerCertVerifier;
 use rustls::{CertificateError, Error};
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
@@ -27,6 +28,7 @@ const TOLD_EVERY: Duration = Duration::from_secs(24 * 60 * 60);
 /// The certificate that a server shows, and what a client makes of it.
 pub(crate) struct OwnCertificate {
     name: PeerName,
+    path: PathBuf,
     chain: Vec<CertificateDer<'static>>,
     verifier: Arc<dyn ServerCertVerifier>,
 }
@@ -44,24 +46,30 @@ enum Standing {
 }
 
 impl OwnCertificate {
-    /// The certificate of `name`, with what verifies it as a client does.
+    /// The certificate of `name`, which lies at `path`, with what verifies it as a client does.
     pub(crate) fn new(
         name: PeerName,
+        path: PathBuf,
         chain: Vec<CertificateDer<'static>>,
         verifier: Arc<dyn ServerCertVerifier>,
     ) -> Self {
-        OwnCertificate { name, chain, verifier }
+        OwnCertificate { name, path, chain, verifier }
     }
 
     /// Refuses one that no client takes at this time, and tells of an end that is near.
     pub(crate) fn check(&self, now: SystemTime) -> Result<(), StartError> {
-        let name = self.name.to_string();
+        let (name, path) = (self.name.to_string(), self.path.clone());
         match self.standing(now) {
             Standing::NotYet(from) => {
-                return Err(StartError::CertificateNotYetGood { name, from: date(from), now: date(now) });
+                return Err(StartError::CertificateNotYetGood {
+                    name,
+                    path,
+                    from: date(from),
+                    now: date(now),
+                });
             }
             Standing::Ended(end) => {
-                return Err(StartError::CertificateEnded { name, end: date(end), now: date(now) });
+                return Err(StartError::CertificateEnded { name, path, end: date(end), now: date(now) });
             }
             Standing::Good | Standing::EndsSoon(_) => (),
         }
@@ -86,8 +94,7 @@ impl OwnCertificate {
 
     fn tell(&self, now: SystemTime) {
         let name = &self.name;
-        let remedy =
-            format!("make it anew with web-ipc --certs --name {name} --force and start the server again");
+        let remedy = format!("{}, and start the server again", remedy_of_pair(&self.path, &name.to_string()));
         match self.standing(now) {
             Standing::Good => (),
             Standing::EndsSoon(end) => {
@@ -168,7 +175,7 @@ mod tests {
         let verifier =
             WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider).build().unwrap();
         let chain = vec![CertificateDer::from_pem_slice(pair.certificate_pem.as_ref()).unwrap()];
-        OwnCertificate::new(PeerName::parse("peer1").unwrap(), chain, verifier)
+        OwnCertificate::new(PeerName::parse("peer1").unwrap(), "/x/peer1.crt".into(), chain, verifier)
     }
 
     fn at(secs: u64) -> SystemTime {
@@ -192,7 +199,7 @@ mod tests {
         assert!(
             expired.to_string().contains("`peer1` expired on ") && expired.to_string().contains(" 2025 ")
         );
-        assert!(expired.remedy().unwrap().contains("web-ipc --certs --name peer1 --force"));
+        assert!(expired.remedy().unwrap().contains("--certs --name peer1 --force"));
         let early = own.check(at(ISSUED - DAY)).unwrap_err();
         assert!(
             early.to_string().contains("`peer1` is good from ") && early.to_string().contains("18 Mar 2025")

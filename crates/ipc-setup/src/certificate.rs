@@ -82,6 +82,8 @@ pub fn issue_certificate(
     leaf.validity_days = request.validity_days;
 
     let _lock = Lock::of_complete(home)?;
+    // Names of hosts have no case: a pair of this name in other letters is the one that is meant.
+    let name = home.name_of_pair(&name)?;
     let (certificate_file, key_file) = (home.certificate_file(&name), home.key_file(&name));
     for file in [&certificate_file, &key_file] {
         if !request.force && pieces::exists(file)? {
@@ -258,6 +260,22 @@ mod tests {
             // A pair that fits and is no authority: that is all `load` then finds wrong with it.
             assert!(matches!(Authority::load(certificate, key), Err(ipc_pki::LoadError::NotAnAuthority)));
         }
+    }
+
+    #[test]
+    fn a_name_in_other_letters_is_the_same_name() {
+        let (_directory, home) = new_home();
+        let first = issue_certificate(&home, &CertificateRequest::new("Server1", NOW_SECS)).unwrap();
+        let request = CertificateRequest::new("server1", NOW_SECS);
+        let error = issue_certificate(&home, &request).unwrap_err();
+        assert!(
+            matches!(&error, SetupError::CertificateExists { name, .. } if name.as_str() == "Server1"),
+            "{error:?}"
+        );
+        let again = issue_certificate(&home, &CertificateRequest { force: true, ..request }).unwrap();
+        assert_eq!(again.certificate_file, first.certificate_file);
+        assert_eq!(again.alt_names, ["Server1"]);
+        assert_eq!(home.peer_names().unwrap().len(), 1);
     }
 
     #[test]

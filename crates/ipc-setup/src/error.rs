@@ -3,10 +3,9 @@
 //! Every other file here makes these. What is wrong with a home as it lies there stays a [`HomeError`] inside.
 
 use std::io;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use ipc_home::{HomeError, PeerName, PeerNameError, remedy_of_io, shell_quoted};
+use ipc_home::{HomeError, PeerName, PeerNameError, remedy_of_io, remedy_of_read_only, shell_quoted};
 use ipc_pki::{CreateError, IssueError, LoadError, NameError};
 use ipc_store::{DatabaseError, PasswordError, StoreError, UsernameError};
 use thiserror::Error;
@@ -111,6 +110,24 @@ pub enum SetupError {
     /// The database of users said no.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// Something is where a backup was to be made.
+    #[error("{} is there already", path.display())]
+    BackupExists {
+        /// What is there.
+        path: PathBuf,
+    },
+    /// A backup was to be made within the home itself.
+    #[error("{} is in the home itself", path.display())]
+    BackupInside {
+        /// Where it was to be made.
+        path: PathBuf,
+    },
+    /// The durable inbox could not be copied.
+    #[error(transparent)]
+    Inbox {
+        /// What is wrong with its file, or with the copy.
+        source: DatabaseError,
+    },
     /// The system gave no thread or timer to work with.
     #[error("cannot start the runtime for the database")]
     Runtime {
@@ -175,6 +192,10 @@ impl SetupError {
             Self::Name { .. } | Self::PeerName { .. } => {
                 "give a host name such as server1.example, or an address".to_owned()
             }
+            Self::BackupExists { .. } | Self::BackupInside { .. } => {
+                "name a directory elsewhere that is not there yet with --out DIR".to_owned()
+            }
+            Self::Inbox { source } => return remedy_of_inbox(source),
             Self::Username(_) => "give another name with --user NAME".to_owned(),
             Self::Password(_) => "give another one with --password".to_owned(),
             Self::AdminNotKept { .. } => {
@@ -205,20 +226,14 @@ fn remedy_of_database(error: &DatabaseError, another_home: &str) -> Option<Strin
         DatabaseError::Missing { .. }
         | DatabaseError::NotADatabase { .. }
         | DatabaseError::OtherTable { .. }
+        | DatabaseError::Truncated { .. }
         | DatabaseError::Corrupt { .. } => another_home.to_owned(),
+        DatabaseError::LogMissing { log, .. } => {
+            format!("put {} back beside it, or {another_home}", shell_quoted(log))
+        }
         DatabaseError::Newer { .. } => "use the newer web-ipc with this home".to_owned(),
         DatabaseError::Replaced { .. } => "run it again".to_owned(),
-        // SQLite writes beside the file too, so either may be what cannot be written; or neither, where it is the disk.
-        DatabaseError::ReadOnly { path, .. } => {
-            let directory = path.parent().unwrap_or(path);
-            let closed: Vec<_> = [directory, path].into_iter().filter(|path| !is_writable(path)).collect();
-            if closed.is_empty() {
-                "give a home on a disk that can be written with --home DIR".to_owned()
-            } else {
-                let closed: Vec<_> = closed.into_iter().map(shell_quoted).collect();
-                format!("run chmod u+w {}, or give another home with --home DIR", closed.join(" "))
-            }
-        }
+        DatabaseError::ReadOnly { path, .. } => remedy_of_read_only(path),
         DatabaseError::PermissionDenied { path, .. } => {
             return remedy_of_io(&io::ErrorKind::PermissionDenied.into(), path);
         }
@@ -228,9 +243,25 @@ fn remedy_of_database(error: &DatabaseError, another_home: &str) -> Option<Strin
     })
 }
 
-/// Whether its mode lets the owner write it.
-fn is_writable(path: &Path) -> bool {
-    path.metadata().is_ok_and(|metadata| metadata.mode() & 0o200 != 0)
+/// What keeps the file of a durable inbox, or a copy of it, from being made.
+fn remedy_of_inbox(error: &DatabaseError) -> Option<String> {
+    Some(match error {
+        DatabaseError::LogMissing { path, log, .. } => format!(
+            "put that back beside it; where another program has written it into {} already, run touch {}",
+            shell_quoted(path),
+            shell_quoted(log)
+        ),
+        DatabaseError::Outdated { .. } => {
+            "run web-ipc --dead --list, which brings it up to date, and run it again".to_owned()
+        }
+        DatabaseError::Newer { .. } => "use the newer web-ipc with this home".to_owned(),
+        DatabaseError::DiskFull { .. } => "make room on the disk and run it again".to_owned(),
+        DatabaseError::Busy { .. } => "run it again when the other process is done".to_owned(),
+        DatabaseError::PermissionDenied { path, .. } => {
+            return remedy_of_io(&io::ErrorKind::PermissionDenied.into(), path);
+        }
+        _ => return None,
+    })
 }
 
 fn quoted(word: &str) -> String {

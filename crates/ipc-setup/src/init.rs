@@ -62,7 +62,7 @@ pub struct Initialised {
 /// [`HomeError::ClientDirectory`](ipc_home::HomeError::ClientDirectory) for one from which a client sends to another host;
 /// [`HomeError::TooOpen`](ipc_home::HomeError::TooOpen) and its like for one that others have a right on, or could put another
 /// in the place of; [`SetupError::InUse`] with `force` while a server runs on the home;
-/// [`SetupError::PiecesMissing`] for a complete home that has lost a file, and
+/// [`SetupError::PiecesMissing`] for a complete home that has lost a file other than `session.key`, and
 /// [`HomeError::FileMissing`](ipc_home::HomeError::FileMissing) for one whose making was cut short and whose authority has
 /// issued certificates and is not whole: neither is made anew. Otherwise what the disk, the certificate authority or the
 /// database said.
@@ -111,6 +111,12 @@ fn init_with(
             }
             let missing = pieces::missing(&home)?;
             if missing.is_empty() {
+                continue;
+            }
+            // Nobody has a copy: with it go sessions, and whose they were logs in again.
+            if missing == [pieces::SESSION_KEY] {
+                pieces::make_key_file(&home.session_key_file())?;
+                outcome = Outcome::Completed;
                 continue;
             }
             return Err(SetupError::PiecesMissing { path: home.root().to_owned(), missing });

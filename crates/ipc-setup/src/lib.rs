@@ -1,13 +1,14 @@
 //! Makes and manages a web-ipc home: the directory itself, certificates, users.
 //!
 //! The command line comes here; a program that brings its own home along can as well. It stands on `ipc-home` (where
-//! things lie), `ipc-pki` (certificates) and `ipc-store` (users), and knows nothing of the network. Every call blocks.
+//! things lie), `ipc-pki` (certificates), `ipc-store` (users) and `ipc-inbox` (messages, which are only copied), and knows nothing of the network. Every call blocks.
 //!
 //! | you want | take |
 //! |---|---|
 //! | a home, made or completed | [`init`] |
 //! | a certificate for one more peer | [`issue_certificate`] |
 //! | to add, list, check, change or delete users | [`users`] |
+//! | a copy of a home that is in use | [`Backup`] |
 //!
 //! ```
 //! use ipc_setup::{CertificateRequest, InitOptions, Outcome, init, issue_certificate, users};
@@ -26,6 +27,7 @@
 //! # Features
 //! - `vendored` (default): builds OpenSSL from source; see `ipc-pki`.
 
+mod backup;
 mod certificate;
 mod directory;
 mod error;
@@ -36,6 +38,7 @@ mod pieces;
 mod random;
 mod users;
 
+pub use backup::{BackedUp, Backup};
 pub use certificate::{CertificateRequest, IssuedCertificate, issue_certificate};
 pub use error::SetupError;
 pub use init::{InitOptions, Initialised, Outcome, init};

@@ -21,13 +21,16 @@ use crate::{SetupError, directory, pair};
 /// What [`make_missing`] makes, but for `admin.cred` and the directory of sessions, which comes by itself.
 const PIECES: [&str; 7] = [
     "envelope.keys",
-    "session.key",
+    SESSION_KEY,
     "web-ipc-ca.crt",
     "web-ipc-ca.key",
     "localhost.crt",
     "localhost.key",
     "users.db",
 ];
+
+/// The server's own key ring, which is never copied.
+pub(crate) const SESSION_KEY: &str = "session.key";
 
 /// The peer name that every home has, for both ends.
 const DEFAULT_NAME: &str = "localhost";
@@ -93,7 +96,7 @@ pub(crate) fn exists(path: &Path) -> Result<bool, SetupError> {
     exists.map_err(|source| HomeError::Unreadable { path: path.to_owned(), source }.into())
 }
 
-fn make_key_file(path: &Path) -> Result<(), SetupError> {
+pub(crate) fn make_key_file(path: &Path) -> Result<(), SetupError> {
     let text = Key::from_bytes(random_bytes()?).to_base64url();
     let mut line = Zeroizing::new(String::with_capacity(text.len() + 1));
     line.push_str(&text);

@@ -59,7 +59,8 @@ impl Users {
     /// [`SetupError::Username`] and [`SetupError::Password`] for what cannot be one; [`SetupError::Store`], among others if
     /// there is no such user; [`SetupError::AdminNotKept`]; and, for the admin, what is wrong with the home.
     pub fn change_password(&self, username: &str, password: Zeroizing<String>) -> Result<(), SetupError> {
-        let (username, parsed) = parse(username, &password)?;
+        let username = Username::parse_existing(username)?;
+        let parsed = Password::parse(password.to_string())?;
         let kept = self.prepare_to_keep(&username, password)?;
         self.runtime.block_on(self.store.change_password(&username, &parsed))?;
         kept.map_or(Ok(()), Kept::keep)
@@ -146,7 +147,7 @@ fn parse(username: &str, password: &Zeroizing<String>) -> Result<(Username, Pass
     Ok((Username::parse(username)?, Password::parse(password.to_string())?))
 }
 
-fn runtime() -> Result<Runtime, SetupError> {
+pub(crate) fn runtime() -> Result<Runtime, SetupError> {
     Builder::new_current_thread().enable_time().build().map_err(|source| SetupError::Runtime { source })
 }
 

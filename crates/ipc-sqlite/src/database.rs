@@ -1,25 +1,21 @@
-//! Opens a database file, making it and bringing its tables up to date where needed.
+//! A database file that is open: its connections, writing to it, and closing it so that everything is in the file itself.
 //!
-//! A store comes here once, for its connections. Nothing here reads or writes what the file is for.
+//! A store comes here with its statements. Nothing here reads or writes what the file is for.
 
 use std::fmt;
-use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use sqlx::pool::PoolOptions;
 use sqlx::query::Query;
-use sqlx::sqlite::{SqliteArguments, SqliteConnectOptions, SqliteConnection, SqlitePool, SqliteSynchronous};
-use sqlx::{ConnectOptions as _, Sqlite, Transaction};
+use sqlx::sqlite::{SqliteArguments, SqliteConnection, SqlitePool};
+use sqlx::{Row as _, Sqlite, Transaction};
 
-use crate::error::{DatabaseError, is_busy};
-use crate::migration::{self, Schema};
-use crate::options::Options;
-use crate::system::{FileId, file_id};
+use crate::error::DatabaseError;
+use crate::watch::{Condition, Watch};
 
-/// Between two attempts to switch to WAL while another process holds the file.
-const WAL_RETRY_PAUSE: Duration = Duration::from_millis(5);
+/// What `user_version` of a file says that is used by one process alone: 1 while it is in use. It then stands in the file
+/// itself, and a copy of that without its `-wal` bears it too.
+pub(crate) const IN_USE: i64 = 1;
 
 /// An open database file, which any number of processes may use at once.
 ///
@@ -27,12 +23,17 @@ const WAL_RETRY_PAUSE: Duration = Duration::from_millis(5);
 /// writer at a time, so there is one connection for it, and those within the process queue up for it in order. Each
 /// connection is made when first used: a process that only reads one thing opens only one.
 pub struct Database {
-    path: PathBuf,
-    what: &'static str,
-    /// Which file it was that lay there when it was opened.
-    file: FileId,
-    readers: SqlitePool,
-    writer: SqlitePool,
+    pub(crate) path: PathBuf,
+    pub(crate) what: &'static str,
+    pub(crate) watch: Watch,
+    pub(crate) readers: SqlitePool,
+    pub(crate) writer: SqlitePool,
+    /// Nobody else writes it.
+    pub(crate) is_alone: bool,
+    /// It says that it is [`IN_USE`].
+    pub(crate) is_marked: AtomicBool,
+    /// The `-wal` was empty or new though the file was in use when it was left.
+    pub(crate) lacks_log: bool,
 }
 
 impl Database {
@@ -62,6 +63,7 @@ impl Database {
     /// # Errors
     /// What sqlx reports, for [`error`](Self::error).
     pub async fn begin_write(&self) -> Result<Transaction<'static, Sqlite>, sqlx::Error> {
+        self.mark_in_use().await?;
         match self.writer.begin_with("BEGIN IMMEDIATE").await {
             // SQLite takes a transaction back by itself when the disk is full or fails; sqlx then still believes itself
             // within it (https://www.sqlite.org/lang_transaction.html, section 2.1). A new connection knows better.
@@ -83,6 +85,7 @@ impl Database {
         &self,
         statements: Query<'static, Sqlite, SqliteArguments>,
     ) -> Result<(), sqlx::Error> {
+        self.mark_in_use().await?;
         let mut connection = self.writer.acquire().await?;
         match statements.execute(&mut *connection).await {
             Ok(_) => Ok(()),
@@ -98,20 +101,74 @@ impl Database {
         }
     }
 
-    /// Checks that the file that was opened still is the one at its path. One that was removed, or replaced by another (a
-    /// backup put back, say), stays readable for whoever has it open: SQLite would go on with what nobody else sees. Costs
-    /// one `stat`. Where the system gives files no numbers, only a removed one is noticed.
+    /// Checks that the file that was opened still is the one at its path, with the `-wal` beside it, and that neither was cut
+    /// short. One that was removed, or replaced by another (a backup put back, say), stays usable for whoever has it open:
+    /// SQLite would go on with what nobody else sees. Costs two `stat`. Where the system gives files no numbers, only a
+    /// removed one is noticed.
+    ///
+    /// To be asked before a write, and again before anybody is told that it is done: what is in a file that is no longer
+    /// there is nowhere. What was noticed once stays so.
     ///
     /// # Errors
-    /// [`DatabaseError::Replaced`]; otherwise what the system says of the path.
+    /// [`DatabaseError::Replaced`], [`DatabaseError::Truncated`]; otherwise what the system says of the path.
     pub fn check_file(&self) -> Result<(), DatabaseError> {
-        let replaced = || DatabaseError::Replaced { what: self.what, path: self.path.clone() };
-        match file_id(&self.path) {
-            Ok(file) if file == self.file => Ok(()),
-            Ok(_) => Err(replaced()),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(replaced()),
-            Err(error) => Err(DatabaseError::from_io(self.what, &self.path, error)),
+        self.watch.check()
+    }
+
+    /// Whether the file was opened although what came last is missing: its `-wal` was emptied, or made by hand.
+    #[must_use]
+    pub fn lacks_log(&self) -> bool {
+        self.lacks_log
+    }
+
+    /// Writes what was committed into the file itself, as far as nobody who reads it is in the way, and waits for nobody.
+    ///
+    /// # Errors
+    /// [`DatabaseError`]; what was committed is in the `-wal` then, and good.
+    pub async fn write_back(&self) -> Result<(), DatabaseError> {
+        let written = async { checkpoint(&mut *self.writer.acquire().await?, "PASSIVE").await };
+        written.await.map(drop).map_err(|error| self.error(error))
+    }
+
+    /// Writes everything into the file itself, so that a copy of it alone has it all, until the next write. Waits for those
+    /// who read it, no longer than the busy timeout.
+    ///
+    /// # Errors
+    /// [`DatabaseError`], such as [`DatabaseError::Busy`] for somebody who reads for longer. Nothing is lost: what was
+    /// committed is in the `-wal` then.
+    pub async fn write_all_back(&self) -> Result<(), DatabaseError> {
+        self.check_file()?;
+        match self.write_all().await {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(DatabaseError::Busy { what: self.what, path: self.path.clone() }),
+            Err(error) => Err(self.error(error)),
         }
+    }
+
+    async fn write_all(&self) -> Result<bool, sqlx::Error> {
+        let mut connection = self.writer.acquire().await?;
+        if self.is_marked.load(Ordering::Relaxed) {
+            set_in_use(&mut connection, false).await?;
+            self.is_marked.store(false, Ordering::Relaxed);
+        }
+        self.watch.log_begins_anew();
+        checkpoint(&mut connection, "TRUNCATE").await
+    }
+
+    /// Has the file say itself that it is in use, before the first write to it.
+    async fn mark_in_use(&self) -> Result<(), sqlx::Error> {
+        if !self.is_alone || self.is_marked.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let mut connection = self.writer.acquire().await?;
+        set_in_use(&mut connection, true).await?;
+        self.is_marked.store(true, Ordering::Relaxed);
+        // From the `-wal` it would come into the file some time anyway. Where there is no room for it in the file, the
+        // `-wal` may still have some: that is for the write to say.
+        let _written = checkpoint(&mut connection, "PASSIVE").await;
+        // Now there is a `-wal` to be watched. What is wrong with it is found when the write is checked.
+        let _looked = self.check_file();
+        Ok(())
     }
 
     /// What `error`, met while using this file, means.
@@ -120,12 +177,79 @@ impl Database {
         DatabaseError::from_sqlx(self.what, &self.path, error)
     }
 
-    /// Closes the file when all calls under way are done; later ones fail. SQLite then tidies its `-wal` and `-shm` away,
-    /// unless others still have the file open. Dropping the database without it loses nothing that was committed.
-    pub async fn close(&self) {
+    /// Closes the file when all calls under way are done; later ones fail. Everything is in the file itself then, and SQLite
+    /// has tidied its `-wal` and `-shm` away, unless others still have the file open. Dropping the database without it loses
+    /// nothing that was committed.
+    ///
+    /// # Errors
+    /// Why not everything is in the file: [`DatabaseError::DiskFull`] and the like. Nothing is lost then: what was committed
+    /// is in the `-wal`, which belongs to the file. One that was removed, replaced or cut short is left alone:
+    /// to close it would be to write over what is there now.
+    pub async fn close(&self) -> Result<(), DatabaseError> {
+        let written = match self.watch.condition() {
+            Condition::Lost => {
+                self.leave_open();
+                return self.check_file();
+            }
+            Condition::LogReplaced => self.rescue().await.and_then(|()| self.check_file()),
+            // Where it says nothing of being in use, SQLite does the same when the last connection closes.
+            Condition::Whole if self.is_marked.load(Ordering::Relaxed) => self.write_all_back().await,
+            Condition::Whole => Ok(()),
+        };
+        if self.is_marked.load(Ordering::Relaxed) {
+            // Without its `-wal` a file that says that it is in use would not be taken for whole.
+            self.leave_open();
+            return written;
+        }
         self.readers.close().await;
         self.writer.close().await;
+        written
     }
+
+    /// Where the `-wal` was removed under this process, which still has it open: writes it back while that is so. The file is
+    /// whole then, and can be opened anew. Does nothing otherwise.
+    ///
+    /// # Errors
+    /// [`DatabaseError`].
+    pub async fn rescue(&self) -> Result<(), DatabaseError> {
+        if self.watch.condition() != Condition::LogReplaced {
+            return Ok(());
+        }
+        self.write_all().await.map(drop).map_err(|error| self.error(error))
+    }
+
+    /// The connections stay until the process ends: SQLite writes when the last one is closed.
+    fn leave_open(&self) {
+        std::mem::forget((self.readers.clone(), self.writer.clone()));
+    }
+}
+
+/// Not closed, it is left as a crash would leave it; the next opening finds everything.
+impl Drop for Database {
+    fn drop(&mut self) {
+        let may_close = self.watch.condition() == Condition::Whole && !self.is_marked.load(Ordering::Relaxed);
+        if !self.readers.is_closed() && !may_close {
+            self.leave_open();
+        }
+    }
+}
+
+/// `PRAGMA wal_checkpoint`. Returns whether all of it was done.
+pub(crate) async fn checkpoint(
+    connection: &mut SqliteConnection,
+    mode: &'static str,
+) -> Result<bool, sqlx::Error> {
+    let pragma = match mode {
+        "TRUNCATE" => "PRAGMA wal_checkpoint(TRUNCATE)",
+        _ => "PRAGMA wal_checkpoint(PASSIVE)",
+    };
+    let row = sqlx::query(pragma).fetch_one(connection).await?;
+    Ok(row.try_get::<i64, _>(0)? == 0)
+}
+
+async fn set_in_use(connection: &mut SqliteConnection, is_in_use: bool) -> Result<(), sqlx::Error> {
+    let pragma = if is_in_use { "PRAGMA user_version = 1" } else { "PRAGMA user_version = 0" };
+    sqlx::query(pragma).execute(connection).await.map(drop)
 }
 
 impl fmt::Debug for Database {
@@ -134,113 +258,14 @@ impl fmt::Debug for Database {
     }
 }
 
-/// Opens the file at `path`, making it first with [`make_file`] if there is none.
-///
-/// If it is made and then cannot be opened, an empty file may be left, which the next call takes up.
-///
-/// # Errors
-/// As [`open`]; `Missing` if the directory is.
-pub async fn create(path: &Path, schema: &Schema, options: &Options) -> Result<Database, DatabaseError> {
-    make_file(path, schema.what)?;
-    open(path, schema, options).await
-}
-
-/// Makes an empty file at `path`, readable and writable for its owner alone (0600) whatever the umask, unless there is
-/// something: that is left as it is. Its directory must be there. An empty file is an empty database to SQLite, so a crash
-/// right after leaves nothing that the next opening would stumble over. `what` is that of [`Schema`].
-///
-/// # Errors
-/// [`DatabaseError`]: `Missing` if the directory is, `ReadOnly`, `PermissionDenied`, `DiskFull` or `Unavailable`.
-pub fn make_file(path: &Path, what: &'static str) -> Result<(), DatabaseError> {
-    let path = absolute(path, what)?;
-    match create_new(&path) {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        made => made.map_err(|error| DatabaseError::from_io(what, &path, error)),
-    }
-}
-
-#[cfg(unix)]
-fn create_new(path: &Path) -> io::Result<()> {
-    use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
-
-    let file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-    // The umask can only take bits away; with a strict one not even the owner could read it. SQLite gives its -wal and
-    // -shm files the same mode.
-    file.set_permissions(fs::Permissions::from_mode(0o600))
-}
-
-#[cfg(not(unix))]
-fn create_new(path: &Path) -> io::Result<()> {
-    fs::OpenOptions::new().write(true).create_new(true).open(path).map(drop)
-}
-
-/// Opens the file at `path`, which must be there, and applies the migrations of `schema` that it has not seen.
-///
-/// # Errors
-/// Any [`DatabaseError`].
-pub async fn open(path: &Path, schema: &Schema, options: &Options) -> Result<Database, DatabaseError> {
-    let what = schema.what;
-    // SQLite takes a relative path that begins with `file:` as a URI.
-    let path = absolute(path, what)?;
-    // SQLite takes a file of one byte for an empty one and would write over it ("unixFileSize" in its source).
-    if path.metadata().is_ok_and(|metadata| metadata.is_file() && metadata.len() == 1) {
-        return Err(DatabaseError::NotADatabase { what, path });
-    }
-    // Before the first connection: another that is put there between the two is noticed by the first `check_file`.
-    let file = file_id(&path).map_err(|error| DatabaseError::from_io(what, &path, error))?;
-    // No statement is logged at any level. sqlx would log the text only, never what is bound to it, but even so the log
-    // need not tell what is asked about whom.
-    let connect = SqliteConnectOptions::new()
-        .filename(&path)
-        .busy_timeout(options.busy_timeout)
-        .synchronous(SqliteSynchronous::Full)
-        .disable_statement_logging();
-    // Connections to a local file do not go stale: they are neither tested nor closed while the database is open.
-    let pool = |connections_max| {
-        PoolOptions::<Sqlite>::new()
-            .max_connections(connections_max)
-            .acquire_timeout(options.busy_timeout.max(Duration::from_secs(1)))
-            .idle_timeout(None)
-            .max_lifetime(None)
-            .test_before_acquire(false)
-            .connect_lazy_with(connect.clone())
-    };
-    let database = Database { path, what, file, readers: pool(options.readers_max), writer: pool(1) };
-
-    let mut connection = database.readers.acquire().await.map_err(|error| database.error(error))?;
-    set_wal(&mut connection, options.busy_timeout).await.map_err(|error| database.error(error))?;
-    migration::migrate(&mut connection, &database.path, schema).await?;
-    drop(connection);
-    Ok(database)
-}
-
-fn absolute(path: &Path, what: &'static str) -> Result<PathBuf, DatabaseError> {
-    std::path::absolute(path).map_err(|error| DatabaseError::from_io(what, path, error))
-}
-
-/// Puts the file into WAL mode, in which reading and writing do not wait for each other. The file remembers it, so that
-/// this mostly only looks.
-async fn set_wal(connection: &mut SqliteConnection, busy_timeout: Duration) -> Result<(), sqlx::Error> {
-    let mode = sqlx::query_scalar::<_, String>("PRAGMA journal_mode").fetch_one(&mut *connection).await?;
-    if mode == "wal" {
-        return Ok(());
-    }
-    // SQLite does not apply its busy timeout to this switch (https://www.sqlite.org/c3ref/busy_handler.html), so two
-    // processes that open a fresh file at the same time would fail without a retry.
-    let deadline = Instant::now() + busy_timeout;
-    loop {
-        match sqlx::query_scalar::<_, String>("PRAGMA journal_mode = WAL").fetch_one(&mut *connection).await {
-            Err(sqlx::Error::Database(error)) if is_busy(&*error) && Instant::now() < deadline => {
-                tokio::time::sleep(WAL_RETRY_PAUSE).await;
-            }
-            switched => return switched.map(drop),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::fs;
+    use std::time::Duration;
+
+    use crate::migration::Schema;
+    use crate::options::Options;
+    use crate::{create, make_file, open};
 
     const NOTES: Schema = Schema {
         what: "note database",

@@ -49,6 +49,14 @@ pub enum DatabaseError {
         /// What was opened.
         path: PathBuf,
     },
+    /// It is to be read only, and an older version of the program has written it.
+    #[error("the {what} {} was written by an older version and is still to be brought up to date", path.display())]
+    Outdated {
+        /// What it is.
+        what: &'static str,
+        /// What was opened.
+        path: PathBuf,
+    },
     /// It is an SQLite database, but a damaged one.
     #[error("the {what} {} is damaged", path.display())]
     Corrupt {
@@ -65,6 +73,24 @@ pub enum DatabaseError {
         what: &'static str,
         /// Where it was.
         path: PathBuf,
+    },
+    /// Another program cut the file, or the `-wal` beside it, short, or emptied it.
+    #[error("the {what} {} was cut short by another program", path.display())]
+    Truncated {
+        /// What it is.
+        what: &'static str,
+        /// The file that is shorter than it was.
+        path: PathBuf,
+    },
+    /// The file was in use when it was copied, or had its `-wal` taken away: what came last is in that one, which is not there.
+    #[error("the {what} {} lacks what came last, which was in {}", path.display(), log.display())]
+    LogMissing {
+        /// What it is.
+        what: &'static str,
+        /// What was opened.
+        path: PathBuf,
+        /// What is not there.
+        log: PathBuf,
     },
     /// It can be read but not written.
     #[error("the {what} {} is read-only", path.display())]
@@ -141,6 +167,12 @@ impl DatabaseError {
             sqlx::Error::Io(error) => Self::from_io(what, &path, error),
             error => Self::Unavailable { what, path, source: error.into() },
         }
+    }
+
+    /// Whether `error`, met while one file was copied to another, is about the one that was read.
+    pub(crate) fn is_of_source(error: &sqlx::Error) -> bool {
+        let code = error.as_database_error().and_then(extended_code).unwrap_or_default();
+        matches!(code & 0xff, CORRUPT | NOTADB | BUSY)
     }
 
     /// What `error`, met while bringing the tables at `path` up to date, means.
@@ -251,10 +283,22 @@ mod tests {
                 Newer { what, path: path.clone() },
                 "the user database /some/users.db was written by a newer version",
             ),
+            (
+                Outdated { what, path: path.clone() },
+                "the user database /some/users.db was written by an older version and is still to be brought up to date",
+            ),
             (Corrupt { what, path: path.clone() }, "the user database /some/users.db is damaged"),
             (
                 Replaced { what, path: path.clone() },
                 "the user database /some/users.db was removed or replaced while it was in use: restart what uses it",
+            ),
+            (
+                Truncated { what, path: path.clone() },
+                "the user database /some/users.db was cut short by another program",
+            ),
+            (
+                LogMissing { what, path: path.clone(), log: "/some/users.db-wal".into() },
+                "the user database /some/users.db lacks what came last, which was in /some/users.db-wal",
             ),
             (ReadOnly { what, path: path.clone() }, "the user database /some/users.db is read-only"),
             (

@@ -3,7 +3,10 @@
 //! Crates that keep something in a file of their own come here. Nothing here knows what they keep: that comes in as a
 //! [`Schema`].
 //!
-//! - [`open`] and [`create`] give a [`Database`]: connections to read with, and the one to write with.
+//! - [`open`] and [`create`] give a [`Database`]: connections to read with, and the one to write with; [`open_read_only`]
+//!   one that only reads, also beside a process that writes.
+//! - [`open_immutable`] gives an [`Immutable`], to read a file where nothing can be written and nothing has to be.
+//! - [`copy`] makes a copy of a file that is in use.
 //! - [`Options`] say how long to wait for other processes and how many may read at once.
 //! - [`DatabaseError`] is all that can go wrong; [`Database::error`] makes one of what sqlx reports.
 //!
@@ -36,18 +39,25 @@
 //! // What is missing is not made by `open`.
 //! let error = ipc_sqlite::open(&dir.path().join("other.db"), &NOTES, &Options::new()).await.unwrap_err();
 //! assert!(error.to_string().starts_with("there is no note database "));
-//! notes.close().await;
+//! notes.close().await?;
 //! # Ok(())
 //! # }
 //! ```
 
+mod copy;
 mod database;
 mod error;
+mod immutable;
 mod migration;
+mod opening;
 mod options;
 mod system;
+mod watch;
 
-pub use database::{Database, create, make_file, open};
+pub use copy::copy;
+pub use database::Database;
 pub use error::DatabaseError;
+pub use immutable::{Immutable, open_immutable};
 pub use migration::Schema;
+pub use opening::{create, make_file, open, open_read_only};
 pub use options::Options;

@@ -66,7 +66,7 @@ async fn apply_missing(connection: &mut SqliteConnection, schema: &Schema) -> Re
     Ok(())
 }
 
-async fn is_up_to_date(
+pub(crate) async fn is_up_to_date(
     connection: &mut SqliteConnection,
     path: &Path,
     schema: &Schema,

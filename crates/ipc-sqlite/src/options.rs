@@ -11,16 +11,18 @@ const BUSY_TIMEOUT_MAX: Duration = Duration::from_secs(3600);
 ///
 /// Defaults:
 /// - busy timeout 5 s;
-/// - at most 4 connections that read.
+/// - at most 4 connections that read;
+/// - other processes may use the file at the same time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
     pub(crate) busy_timeout: Duration,
     pub(crate) readers_max: u32,
+    pub(crate) is_alone: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { busy_timeout: Duration::from_secs(5), readers_max: 4 }
+        Self { busy_timeout: Duration::from_secs(5), readers_max: 4, is_alone: false }
     }
 }
 
@@ -41,6 +43,15 @@ impl Options {
     #[must_use]
     pub fn readers_max(self, connections: u32) -> Self {
         Self { readers_max: connections.max(1), ..self }
+    }
+
+    /// Nobody else writes the file while it is open: for a caller who sees to that with a lock of his own. The file then says
+    /// itself whether it is in use, so that a copy of it alone, without the `-wal` that has what came last, is refused
+    /// ([`DatabaseError::LogMissing`](crate::DatabaseError::LogMissing)); and each of its files that is shorter than it was
+    /// is known to have lost something.
+    #[must_use]
+    pub fn alone(self) -> Self {
+        Self { is_alone: true, ..self }
     }
 }
 

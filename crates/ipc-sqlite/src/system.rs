@@ -3,8 +3,9 @@
 //! The errors come here with a path. No file is opened for an answer: closing it again would drop the locks that SQLite
 //! holds on it elsewhere in this process. <https://www.sqlite.org/howtocorrupt.html>, section 2.2.
 
+use std::fs::Metadata;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Which file lies at a path: its device, and its number there. The number of a file that is open is given to no other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,18 +14,40 @@ pub(crate) struct FileId {
     number: u64,
 }
 
-/// Which file lies at `path`.
+/// Which file lies at a path, and how long it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct FileState {
+    pub(crate) id: FileId,
+    pub(crate) bytes: u64,
+}
+
+/// What lies at `path`.
+pub(crate) fn file_state(path: &Path) -> io::Result<FileState> {
+    path.metadata().map(|metadata| FileState { id: file_id(&metadata), bytes: metadata.len() })
+}
+
 #[cfg(unix)]
-pub(crate) fn file_id(path: &Path) -> io::Result<FileId> {
+fn file_id(metadata: &Metadata) -> FileId {
     use std::os::unix::fs::MetadataExt as _;
 
-    path.metadata().map(|metadata| FileId { device: metadata.dev(), number: metadata.ino() })
+    FileId { device: metadata.dev(), number: metadata.ino() }
 }
 
 /// Where the system gives files no numbers, only that there is one.
 #[cfg(not(unix))]
-pub(crate) fn file_id(path: &Path) -> io::Result<FileId> {
-    path.metadata().map(|_| FileId { device: 0, number: 0 })
+fn file_id(_metadata: &Metadata) -> FileId {
+    FileId { device: 0, number: 0 }
+}
+
+/// Where SQLite keeps what was committed and is not in the file yet.
+pub(crate) fn log_path(path: &Path) -> PathBuf {
+    beside(path, "-wal")
+}
+
+fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
 }
 
 /// Why the file, or the directory in which SQLite puts its `-wal` and `-shm` beside it, may not be used.
@@ -74,9 +97,7 @@ fn file_bytes_max() -> Option<u64> {
 fn is_at_limit(path: &Path, bytes_max: Option<u64>) -> bool {
     let Some(bytes_max) = bytes_max else { return false };
     ["", "-wal", "-shm"].iter().any(|suffix| {
-        let mut name = path.as_os_str().to_owned();
-        name.push(suffix);
-        let bytes = std::fs::metadata(name).map_or(0, |metadata| metadata.len());
+        let bytes = beside(path, suffix).metadata().map_or(0, |metadata| metadata.len());
         bytes.saturating_add(WRITE_BYTES_MAX) > bytes_max
     })
 }
@@ -111,12 +132,12 @@ mod tests {
         let path = dir.path().join("users.db");
         std::fs::write(&path, "").unwrap();
         let open = std::fs::File::open(&path).unwrap();
-        let first = file_id(&path).unwrap();
+        let first = file_state(&path).unwrap();
         std::fs::write(&path, "changed").unwrap();
-        assert_eq!(file_id(&path).unwrap(), first);
+        assert_eq!(file_state(&path).unwrap(), FileState { bytes: 7, ..first });
         std::fs::remove_file(&path).unwrap();
         std::fs::write(&path, "").unwrap();
-        assert_ne!(file_id(&path).unwrap(), first);
+        assert_ne!(file_state(&path).unwrap().id, first.id);
         drop(open);
     }
 

@@ -52,7 +52,7 @@ pub use hashing::CredentialVersion;
 pub use ipc_sqlite::DatabaseError;
 pub use options::{CostError, Options};
 pub use password::{PASSWORD_BYTES_MAX, Password, PasswordError};
-pub use sqlite::SqliteUserStore;
+pub use sqlite::{SqliteUserStore, copy};
 pub use username::{USERNAME_CHARS_MAX, Username, UsernameError};
 
 /// A future on the heap that may move between threads, so that [`UserStore`] can be a trait object.

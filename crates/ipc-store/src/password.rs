@@ -5,12 +5,15 @@
 
 use std::fmt;
 
+use ipc_protocol::{secret_to_nfc, secret_to_nfd};
 use zeroize::Zeroizing;
 
 /// The longest password, in bytes of UTF-8. bcrypt reads no further: whatever follows would not count.
 pub const PASSWORD_BYTES_MAX: usize = 72;
 
 /// A password that bcrypt takes whole: 1 to [`PASSWORD_BYTES_MAX`] bytes of UTF-8, none of them NUL.
+///
+/// It is in Unicode's normal form C, so that it is the same from every keyboard.
 ///
 /// It is wiped from memory when dropped, and its `Debug` does not show it.
 #[derive(Clone)]
@@ -23,6 +26,11 @@ impl Password {
     /// [`PasswordError`] with the first rule that `text` breaks; it holds nothing of the text.
     pub fn parse(text: String) -> Result<Self, PasswordError> {
         let text = Zeroizing::new(text);
+        // What is too long in any form need not be gone through.
+        if text.len() > NORMALISED_BYTES_MAX {
+            return Err(PasswordError::TooLong { bytes: text.len() });
+        }
+        let text = secret_to_nfc(&text);
         check(&text)?;
         Ok(Self(text))
     }
@@ -38,6 +46,25 @@ impl fmt::Debug for Password {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Password(redacted)")
     }
+}
+
+/// The longest text that may come to [`PASSWORD_BYTES_MAX`] bytes in a normal form.
+const NORMALISED_BYTES_MAX: usize = 6 * PASSWORD_BYTES_MAX;
+
+/// What a presented text may have been hashed as, each once: in normal form C, which is how passwords are set here, and as it
+/// is and in normal form D, as another program may have hashed what was typed. Only forms that can be set; for ASCII there is
+/// one.
+pub(crate) fn forms(presented: &str) -> Vec<Zeroizing<String>> {
+    if presented.len() > NORMALISED_BYTES_MAX {
+        return Vec::new();
+    }
+    let mut forms: Vec<Zeroizing<String>> = Vec::with_capacity(3);
+    for form in [secret_to_nfc(presented), Zeroizing::new(presented.to_owned()), secret_to_nfd(presented)] {
+        if check(&form).is_ok() && !forms.contains(&form) {
+            forms.push(form);
+        }
+    }
+    forms
 }
 
 /// Whether `text` could have been set as a password.
@@ -86,6 +113,25 @@ mod tests {
     fn ordinary_passwords_are_taken_as_they_are() {
         for text in ["x", "pass321", " with space ", "pässword ✓", "a\nb"] {
             assert_eq!(parse(text).unwrap().expose(), text);
+        }
+    }
+
+    #[test]
+    fn the_two_spellings_of_an_accented_letter_are_one_password() {
+        assert_eq!(parse("pa\u{308}ss").unwrap().expose(), parse("p\u{e4}ss").unwrap().expose());
+        // Its length is that of what bcrypt gets.
+        assert!(parse(&"a\u{308}".repeat(36)).is_ok());
+    }
+
+    #[test]
+    fn a_presented_password_is_compared_in_each_form_it_may_have_been_hashed_in() {
+        let texts =
+            |presented: &str| forms(presented).iter().map(|form| form.to_string()).collect::<Vec<_>>();
+        assert_eq!(texts("pass321"), ["pass321"]);
+        assert_eq!(texts("p\u{e4}ss"), ["p\u{e4}ss", "pa\u{308}ss"]);
+        assert_eq!(texts("\u{212b}"), ["\u{c5}", "\u{212b}", "A\u{30a}"]);
+        for none in ["", "a\0", &"x".repeat(73), &"x".repeat(1_000_000)] {
+            assert!(texts(none).is_empty());
         }
     }
 

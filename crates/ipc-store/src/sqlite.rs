@@ -6,13 +6,14 @@
 use std::fmt;
 use std::path::Path;
 
-use ipc_sqlite::{Database, DatabaseError, Schema};
+use ipc_protocol::{to_nfc, to_nfd};
+use ipc_sqlite::{Database, DatabaseError, Immutable, Schema};
 use sqlx::Row as _;
-use sqlx::sqlite::SqliteRow;
+use sqlx::sqlite::{SqlitePool, SqliteRow};
 use zeroize::Zeroizing;
 
 use crate::hashing::{CredentialVersion, Hasher, Verdict};
-use crate::username::printable;
+use crate::username::{printable, unescaped};
 use crate::{BoxFuture, Options, Password, StoreError, UserStore, Username};
 
 /// What a file of users holds. Logins read one row each and are short, so the default number of connections is plenty:
@@ -32,9 +33,66 @@ const LEFT_OUT_NAMED_MAX: usize = 10;
 /// table is that of the Python tool of the same name, whose `users.db` opens and verifies as it is.
 ///
 /// All its calls must be made within a tokio runtime that has time enabled (actix's is one).
+///
+/// Where nothing can be written (a read-only file system, no right to, a full disk) users can still be looked up and listed,
+/// as long as the file itself has everything; changes are refused then.
 pub struct SqliteUserStore {
-    database: Database,
+    database: Source,
     hasher: Hasher,
+}
+
+/// The file, as it could be opened.
+enum Source {
+    Writable(Database),
+    ReadOnly(Immutable),
+}
+
+impl Source {
+    async fn open(path: &Path, options: &ipc_sqlite::Options) -> Result<Self, DatabaseError> {
+        match ipc_sqlite::open(path, &SCHEMA, options).await {
+            Ok(database) => Ok(Self::Writable(database)),
+            Err(refused) => {
+                let database = ipc_sqlite::open_immutable(path, &SCHEMA, options, refused).await?;
+                log::warn!("users can be looked up, and not changed: {}", database.refusal());
+                Ok(Self::ReadOnly(database))
+            }
+        }
+    }
+
+    fn writable(&self) -> Result<&Database, DatabaseError> {
+        match self {
+            Self::Writable(database) => Ok(database),
+            Self::ReadOnly(database) => Err(database.refusal()),
+        }
+    }
+
+    fn path(&self) -> &Path {
+        match self {
+            Self::Writable(database) => database.path(),
+            Self::ReadOnly(database) => database.path(),
+        }
+    }
+
+    fn readers(&self) -> &SqlitePool {
+        match self {
+            Self::Writable(database) => database.readers(),
+            Self::ReadOnly(database) => database.readers(),
+        }
+    }
+
+    fn check_file(&self) -> Result<(), DatabaseError> {
+        match self {
+            Self::Writable(database) => database.check_file(),
+            Self::ReadOnly(database) => database.check_file(),
+        }
+    }
+
+    fn error(&self, error: sqlx::Error) -> DatabaseError {
+        match self {
+            Self::Writable(database) => database.error(error),
+            Self::ReadOnly(database) => database.error(error),
+        }
+    }
 }
 
 impl SqliteUserStore {
@@ -55,9 +113,16 @@ impl SqliteUserStore {
     }
 
     /// Closes the file when all calls under way are done; later ones fail. SQLite then tidies its `-wal` and `-shm` away,
-    /// unless others still have the file open. Dropping the store without it loses nothing.
+    /// unless others still have the file open. Dropping the store without it loses nothing. What was reported as done is in
+    /// the file itself either way, so that a copy of that alone has it.
     pub fn close(&self) -> BoxFuture<'_, ()> {
-        Box::pin(self.database.close())
+        Box::pin(async {
+            match &self.database {
+                // What was wrong with the file was said to whoever used it; what was reported as done is in it.
+                Source::Writable(database) => drop(database.close().await),
+                Source::ReadOnly(database) => database.close().await,
+            }
+        })
     }
 
     fn failed(&self, error: sqlx::Error) -> StoreError {
@@ -72,27 +137,45 @@ impl SqliteUserStore {
     }
 
     async fn stored_hash(&self, username: &Username) -> Result<Option<Zeroizing<String>>, StoreError> {
+        Ok(self.stored(username).await?.map(|(_, hash)| hash))
+    }
+
+    /// The user as the file has it: its name may be stored in another normal form than the one it is compared in. Where
+    /// there are both, the one that could be added here counts.
+    async fn stored(&self, username: &Username) -> Result<Option<(String, Zeroizing<String>)>, StoreError> {
         // A deleted user must not stay in because the file that is read from is no longer the one that is there.
         self.database.check_file()?;
         // As bytes: another program may have stored its hashes as such, and one that is no text is none of bcrypt's.
-        sqlx::query_scalar::<_, Vec<u8>>("SELECT CAST(password_hash AS BLOB) FROM users WHERE username = ?")
-            .bind(username.as_str())
-            .fetch_optional(self.database.readers())
-            .await
-            .map(|hash| hash.map(|hash| Zeroizing::new(String::from_utf8(hash).unwrap_or_default())))
-            .map_err(|error| self.failed(error))
+        sqlx::query(
+            "SELECT username, CAST(password_hash AS BLOB) FROM users WHERE username IN (?1, ?2)
+             ORDER BY username = ?1 DESC LIMIT 1",
+        )
+        .bind(username.as_str())
+        .bind(username.to_nfd())
+        .try_map(|row: SqliteRow| {
+            let hash = String::from_utf8(row.try_get::<Vec<u8>, _>(1)?).unwrap_or_default();
+            Ok((row.try_get::<String, _>(0)?, Zeroizing::new(hash)))
+        })
+        .fetch_optional(self.database.readers())
+        .await
+        .map_err(|error| self.failed(error))
     }
 
     /// Runs one statement, with `values` bound to it, as a write of its own. Returns how many rows it changed.
     async fn write(&self, statement: &'static str, values: &[&str]) -> Result<u64, WriteError> {
-        self.database.check_file()?;
-        let mut transaction = self.database.begin_write().await?;
+        let database = self.database.writable()?;
+        database.check_file()?;
+        let mut transaction = database.begin_write().await?;
         let mut query = sqlx::query(statement);
         for value in values {
             query = query.bind((*value).to_owned());
         }
         let done = query.execute(&mut *transaction).await?;
         transaction.commit().await?;
+        database.check_file()?;
+        // A copy of the file alone should know of each user who was deleted. Where there is no room for that, what was
+        // committed is beside it.
+        let _written = database.write_back().await;
         Ok(done.rows_affected())
     }
 }
@@ -106,13 +189,23 @@ enum WriteError {
     Database(#[from] DatabaseError),
 }
 
+/// Copies the users' file at `from`, as it is at this moment, to `to`, which must not be there: also while servers and other
+/// programs use it. The copy is for its owner alone (0600), and whole without anything beside it. On an error a part of it may
+/// be left.
+///
+/// # Errors
+/// [`StoreError::Database`] with any [`DatabaseError`](crate::DatabaseError), of either file.
+pub async fn copy(from: &Path, to: &Path) -> Result<(), StoreError> {
+    Ok(ipc_sqlite::copy(from, to, &SCHEMA, &ipc_sqlite::Options::new()).await?)
+}
+
 impl Options {
     /// Opens the file at `path`, which must be there. A file of the Python tool, or an empty one, is made ready first.
     ///
     /// # Errors
     /// [`StoreError::Database`] with any [`DatabaseError`](crate::DatabaseError).
     pub async fn open(self, path: impl AsRef<Path>) -> Result<SqliteUserStore, StoreError> {
-        let database = ipc_sqlite::open(path.as_ref(), &SCHEMA, &self.database).await?;
+        let database = Source::open(path.as_ref(), &self.database).await?;
         Ok(SqliteUserStore { database, hasher: Hasher::new(self.bcrypt_cost) })
     }
 
@@ -143,6 +236,7 @@ impl UserStore for SqliteUserStore {
     ) -> BoxFuture<'a, Result<(), StoreError>> {
         Box::pin(async move {
             let taken = || StoreError::Taken { username: username.clone() };
+            self.database.writable()?;
             // Spares a bcrypt; the last word is the table's, since another process may be adding the same name.
             if self.stored_hash(username).await?.is_some() {
                 return Err(taken());
@@ -163,11 +257,17 @@ impl UserStore for SqliteUserStore {
         Box::pin(async move {
             // To SQLite a name that was stored as bytes differs from the same name as text.
             let delete = "DELETE FROM users WHERE username = ?1 OR username = CAST(?1 AS BLOB)";
-            match self.write(delete, &[username]).await {
-                Ok(0) => Err(StoreError::Unknown { username: username.to_owned() }),
-                Ok(_) => Ok(()),
-                Err(error) => Err(self.write_failed(error)),
+            // As it is; then in the other normal forms; then as it is shown, for a name that nobody can type.
+            let mut names = vec![username.to_owned(), to_nfc(username), to_nfd(username)];
+            names.extend(unescaped(username));
+            for name in names {
+                match self.write(delete, &[&name]).await {
+                    Ok(0) => {}
+                    Ok(_) => return Ok(()),
+                    Err(error) => return Err(self.write_failed(error)),
+                }
             }
+            Err(StoreError::Unknown { username: username.to_owned() })
         })
     }
 
@@ -185,7 +285,7 @@ impl UserStore for SqliteUserStore {
             let mut users = Vec::with_capacity(rows);
             let mut left_out = Vec::new();
             for (name, is_text) in names {
-                match Username::parse(String::from_utf8_lossy(&name)) {
+                match Username::parse_existing(String::from_utf8_lossy(&name)) {
                     Ok(username) if is_text => users.push(username),
                     _ => left_out.push(format!("`{}`", printable(&String::from_utf8_lossy(&name)))),
                 }
@@ -210,7 +310,7 @@ impl UserStore for SqliteUserStore {
         password: &'a str,
     ) -> BoxFuture<'a, Result<Option<CredentialVersion>, StoreError>> {
         Box::pin(async move {
-            let stored = match Username::parse(username) {
+            let stored = match Username::parse_existing(username) {
                 Ok(username) => self.stored_hash(&username).await?,
                 Err(_) => None,
             };
@@ -220,7 +320,8 @@ impl UserStore for SqliteUserStore {
                 Verdict::Wrong => Ok(None),
                 Verdict::UnreadableHash => {
                     log::warn!(
-                        "the stored password hash of user {username} is not bcrypt's: set the password anew"
+                        "the stored password hash of user {} is not bcrypt's: set the password anew",
+                        printable(username)
                     );
                     Ok(None)
                 }
@@ -235,12 +336,11 @@ impl UserStore for SqliteUserStore {
     ) -> BoxFuture<'a, Result<(), StoreError>> {
         Box::pin(async move {
             let unknown = || StoreError::Unknown { username: username.to_string() };
-            if self.stored_hash(username).await?.is_none() {
-                return Err(unknown());
-            }
+            self.database.writable()?;
+            let Some((stored_name, _)) = self.stored(username).await? else { return Err(unknown()) };
             let hash = self.hasher.hash(password).await?;
             let update = "UPDATE users SET password_hash = ? WHERE username = ?";
-            match self.write(update, &[&hash, username.as_str()]).await {
+            match self.write(update, &[&hash, &stored_name]).await {
                 Ok(0) => Err(unknown()),
                 Ok(_) => Ok(()),
                 Err(error) => Err(self.write_failed(error)),
@@ -274,7 +374,10 @@ mod tests {
     async fn a_write_to_what_may_only_be_read_says_so() {
         let dir = tempfile::tempdir().unwrap();
         let store = store(&dir).await;
-        sqlx::query("PRAGMA query_only = ON").execute(store.database.writer()).await.unwrap();
+        sqlx::query("PRAGMA query_only = ON")
+            .execute(store.database.writable().unwrap().writer())
+            .await
+            .unwrap();
         assert!(matches!(add(&store, "a").await, Err(StoreError::Database(DatabaseError::ReadOnly { .. }))));
     }
 
@@ -284,7 +387,10 @@ mod tests {
         let store = store(&dir).await;
         add(&store, "first").await.unwrap();
         // The pages that there are now, and no more.
-        sqlx::query("PRAGMA max_page_count = 1").execute(store.database.writer()).await.unwrap();
+        sqlx::query("PRAGMA max_page_count = 1")
+            .execute(store.database.writable().unwrap().writer())
+            .await
+            .unwrap();
         let mut names = (0..10_000).map(|number| format!("user{number}"));
         let error = loop {
             if let Err(error) = add(&store, &names.next().unwrap()).await {

@@ -6,23 +6,41 @@
 use std::fmt;
 use std::str::FromStr;
 
+use icu_properties::props::{DefaultIgnorableCodePoint, GeneralCategory};
+use icu_properties::{CodePointMapData, CodePointSetData};
+use ipc_protocol::{to_nfc, to_nfd};
+
 /// The longest user name, in characters (Unicode scalar values), as the `VARCHAR(80)` of the table says.
 pub const USERNAME_CHARS_MAX: usize = 80;
 
-/// A user's name: 1 to [`USERNAME_CHARS_MAX`] characters, no control characters, no white space around it.
+/// A user's name: 1 to [`USERNAME_CHARS_MAX`] characters, none of them a control character or unseen, no white space around
+/// it.
 ///
-/// Names are compared exactly, byte for byte: `Bob` and `bob` are two users, and so are two spellings of one accented
-/// letter.
+/// Names are compared in Unicode's normal form C: the two spellings of one accented letter are one name. `Bob` and `bob`
+/// are two.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Username(String);
 
 impl Username {
-    /// Takes `text` as a user name if it may be one.
+    /// Takes `text` as the name of a new user if it may be one.
     ///
     /// # Errors
     /// [`UsernameError`] with the first rule that `text` breaks.
     pub fn parse(text: impl Into<String>) -> Result<Self, UsernameError> {
-        let text = text.into();
+        let name = Self::parse_existing(text)?;
+        match name.0.chars().find(|character| is_unseen(*character)) {
+            Some(character) => Err(UsernameError::Unseen { character }),
+            None => Ok(name),
+        }
+    }
+
+    /// Takes `text` as the name of a user that may be there already, made elsewhere or before names had to be seen: characters
+    /// that show nothing are let through.
+    ///
+    /// # Errors
+    /// [`UsernameError`] with the first rule that `text` breaks.
+    pub fn parse_existing(text: impl Into<String>) -> Result<Self, UsernameError> {
+        let text = to_nfc(&text.into());
         if text.is_empty() {
             return Err(UsernameError::Empty);
         }
@@ -40,18 +58,57 @@ impl Username {
         Ok(Self(text))
     }
 
-    /// The name as text.
+    /// The name as text, in normal form C.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// The name in normal form D: so another program may have stored it.
+    pub(crate) fn to_nfd(&self) -> String {
+        to_nfd(&self.0)
+    }
 }
 
-/// A name as another program wrote it, or somebody typed it, with its control characters escaped: it stays on its line, and
-/// no terminal takes it as a command.
+/// Whether nobody sees the character, or it turns round what stands beside it: the categories Cf, Zl and Zp, which zero
+/// widths, joiners, directions and separators are of, and what is ignorable by default, such as fillers.
+fn is_unseen(character: char) -> bool {
+    if character.is_ascii() {
+        return false;
+    }
+    matches!(
+        CodePointMapData::<GeneralCategory>::new().get(character),
+        GeneralCategory::Format | GeneralCategory::LineSeparator | GeneralCategory::ParagraphSeparator
+    ) || CodePointSetData::new::<DefaultIgnorableCodePoint>().contains(character)
+}
+
+/// The name behind one that was shown with escapes, as [`printable`] makes them; `None` where there is no escape in it, or
+/// one that it does not make.
+pub(crate) fn unescaped(shown: &str) -> Option<String> {
+    let (mut name, mut rest) = (String::new(), shown);
+    while let Some((before, escape)) = rest.split_once('\\') {
+        name.push_str(before);
+        let (character, after) = match escape.chars().next()? {
+            'n' => ('\n', &escape[1..]),
+            'r' => ('\r', &escape[1..]),
+            't' => ('\t', &escape[1..]),
+            _ => {
+                let (digits, after) = escape.strip_prefix("u{")?.split_once('}')?;
+                (char::from_u32(u32::from_str_radix(digits, 16).ok()?)?, after)
+            }
+        };
+        name.push(character);
+        rest = after;
+    }
+    name.push_str(rest);
+    (rest.len() < shown.len()).then_some(name)
+}
+
+/// A name as another program wrote it, or somebody typed it, with its control characters, and those that nobody sees, escaped:
+/// it stays on its line, shows all that it has, and no terminal takes it as a command.
 pub(crate) fn printable(name: &str) -> String {
     name.chars().fold(String::with_capacity(name.len()), |mut shown, character| {
-        if character.is_control() {
+        if character.is_control() || is_unseen(character) {
             shown.extend(character.escape_default());
         } else {
             shown.push(character);
@@ -68,7 +125,7 @@ impl AsRef<str> for Username {
 
 impl fmt::Display for Username {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(&self.0)
+        f.pad(&printable(&self.0))
     }
 }
 
@@ -96,6 +153,12 @@ pub enum UsernameError {
     /// It holds a control character, such as a line break, a tab or NUL.
     #[error("a user name cannot hold control characters")]
     ControlCharacter,
+    /// It holds a character that nobody sees, or that turns round what stands beside it.
+    #[error("a user name cannot hold U+{:04X}, which nobody sees", u32::from(*character))]
+    Unseen {
+        /// The first such character.
+        character: char,
+    },
     /// It begins or ends with white space, which nobody would see.
     #[error("a user name cannot begin or end with white space")]
     SurroundingSpace,
@@ -138,6 +201,57 @@ mod tests {
         for name in [" a", "a ", " ", "\u{a0}a", "a\u{3000}"] {
             assert_eq!(Username::parse(name), Err(UsernameError::SurroundingSpace), "{name:?}");
         }
+    }
+
+    #[test]
+    fn the_two_spellings_of_an_accented_letter_are_one_name() {
+        let (nfc, nfd) = (Username::parse("Zo\u{eb}").unwrap(), Username::parse("Zoe\u{308}").unwrap());
+        assert_eq!(nfc, nfd);
+        assert_eq!((nfd.as_str(), nfc.to_nfd().as_str()), ("Zo\u{eb}", "Zoe\u{308}"));
+        // As many characters as they are in the normal form.
+        assert!(Username::parse("e\u{301}".repeat(80)).is_ok());
+    }
+
+    #[test]
+    fn characters_that_nobody_sees_are_refused_in_new_names_and_shown_with_escapes_in_old_ones() {
+        for character in [
+            '\u{200b}',
+            '\u{200d}',
+            '\u{202e}',
+            '\u{2066}',
+            '\u{2028}',
+            '\u{2029}',
+            '\u{feff}',
+            '\u{ad}',
+            '\u{3164}',
+            '\u{34f}',
+            '\u{fe0f}',
+            '\u{e0041}',
+        ] {
+            for name in [format!("ipc{character}admin"), format!("{character}a"), format!("a{character}")] {
+                let refused = Username::parse(name.as_str());
+                // Some are white space too, which may not stand at an end.
+                assert!(
+                    matches!(refused, Err(UsernameError::Unseen { .. } | UsernameError::SurroundingSpace)),
+                    "{name:?}: {refused:?}"
+                );
+            }
+            let old = Username::parse_existing(format!("ipc{character}admin")).unwrap();
+            let shown = old.to_string();
+            assert_eq!(shown, format!("ipc\\u{{{:x}}}admin", u32::from(character)));
+            assert_eq!(unescaped(&shown).as_deref(), Some(old.as_str()));
+        }
+        for seen in ["用户", "Zoë", "مستخدم", "अ", "🦀", "a b"] {
+            assert_eq!(Username::parse(seen).unwrap().to_string(), seen);
+        }
+    }
+
+    #[test]
+    fn what_was_never_escaped_is_not_unescaped() {
+        for shown in ["", "bob", r"a\x", r"a\u{zz}", r"a\u{d800}", r"a\u{1", "a\\"] {
+            assert_eq!(unescaped(shown), None, "{shown}");
+        }
+        assert_eq!(unescaped(r"a\n\u{1b}b").as_deref(), Some("a\n\u{1b}b"));
     }
 
     #[test]

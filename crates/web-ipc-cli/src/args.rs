@@ -20,7 +20,7 @@ use commands::command;
 pub(crate) use wrong::WrongUsage;
 
 /// The names under which the binary may be called to be one of its commands.
-const OTHER_NAMES: [(&str, &str); 8] = [
+const OTHER_NAMES: [(&str, &str); 9] = [
     ("web-ipc-certs", "certs"),
     ("web-ipc-init", "init"),
     ("web-ipc-users", "users"),
@@ -29,6 +29,7 @@ const OTHER_NAMES: [(&str, &str); 8] = [
     ("web-ipc-send", "send"),
     ("web-ipc-request", "request"),
     ("web-ipc-dead", "dead"),
+    ("web-ipc-backup", "backup"),
 ];
 
 /// What the user wants done.
@@ -54,6 +55,9 @@ pub(crate) enum Action {
     Send(Sending),
     Request(Asking),
     Dead(Dead),
+    Backup {
+        out: PathBuf,
+    },
 }
 
 /// `--certs --name …`
@@ -221,6 +225,7 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Inv
         "send" => Some(Action::Send(sending(options))),
         "request" => Some(Action::Request(asking(options))),
         "dead" => dead(options).map(Action::Dead),
+        "backup" if options.get_flag("run") => Some(backup(&command, options)?),
         _ => None,
     };
     let action = match action {
@@ -322,6 +327,16 @@ fn serve(command: &Command, options: &ArgMatches) -> Result<Serve, WrongUsage> {
         tries,
         stop_within_secs: *options.get_one("stopWithin").expect("has a default"),
     })
+}
+
+fn backup(command: &Command, options: &ArgMatches) -> Result<Action, WrongUsage> {
+    match options.get_one::<PathBuf>("out") {
+        Some(out) => Ok(Action::Backup { out: out.clone() }),
+        None => {
+            let backup = command.find_subcommand("backup").expect("it is defined here");
+            Err(WrongUsage::new("'--out <DIR>' is required", None, &usage_of(backup)))
+        }
+    }
 }
 
 fn dead(options: &ArgMatches) -> Option<Dead> {

@@ -2,18 +2,52 @@
 
 use std::path::Path;
 
-use ipc_home::{locate, shell_quoted};
+use ipc_home::{Home, locate, shell_quoted};
+use ipc_inbox::Inbox;
 use ipc_setup::{InitOptions, Initialised, Outcome, init};
 
 use crate::error::{Failure, Verdict, for_home};
 use crate::out::say;
+use crate::signals;
 
 /// Makes the home, or completes it, or says that there is nothing to do.
 pub(crate) fn run(explicit_home: Option<&Path>, force: bool) -> Result<Verdict, Failure> {
     let path = locate(explicit_home)?;
+    if force {
+        tell_what_waits(&Home::at(&path));
+    }
     let made = init(&path, &InitOptions { force, ..InitOptions::now() })?;
     tell(&made, explicit_home)?;
     Ok(Verdict::Done)
+}
+
+/// Says how many messages would go aside with the home. A home that cannot be looked into is for `init` to refuse, or to move
+/// as it is.
+fn tell_what_waits(home: &Home) {
+    let is_let_alone = || matches!(home.try_hold_alone(), Ok(Some(_)));
+    if home.check_directory().is_err() || !home.inbox_db().exists() || !is_let_alone() {
+        return;
+    }
+    match waiting(home) {
+        Some(0) => {}
+        Some(count) => log::warn!(
+            "{} in the inbox of this home, and {} aside with it",
+            if count == 1 { "1 message waits".to_owned() } else { format!("{count} messages wait") },
+            if count == 1 { "goes" } else { "go" }
+        ),
+        None => log::warn!("the inbox of this home cannot be looked into, and goes aside as it is"),
+    }
+}
+
+/// `None` if the inbox cannot be opened.
+fn waiting(home: &Home) -> Option<u64> {
+    let path = home.inbox_db_checked().ok()?;
+    signals::runtime().ok()?.block_on(async {
+        let durable = Inbox::durable().open(path).await.ok()?;
+        let count = durable.inbox().waiting().await;
+        durable.inbox().finish().await;
+        Some(count)
+    })
 }
 
 fn tell(made: &Initialised, explicit_home: Option<&Path>) -> Result<(), Failure> {

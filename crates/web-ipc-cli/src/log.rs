@@ -23,11 +23,6 @@ use queue::Queue;
 /// The crates of this workspace; for all others only warnings are shown unless more is asked for.
 const OWN_CRATES: [&str; 2] = ["ipc_", "web_ipc"];
 
-/// Modules that log what peers send, and what of it is shown: the error for each connection that actix-http ends, and rustls's
-/// warning for each odd name in a handshake.
-const UNBOUNDED: [(&str, LevelFilter); 2] =
-    [("actix_http::h1::dispatcher", LevelFilter::Off), ("rustls", LevelFilter::Error)];
-
 /// How long a result waits for the log that belongs before it.
 const RESULT_WAIT: Duration = Duration::from_millis(200);
 
@@ -35,6 +30,11 @@ const RESULT_WAIT: Duration = Duration::from_millis(200);
 const END_WAIT: Duration = Duration::from_secs(2);
 
 static QUEUE: Queue = Queue::new();
+
+/// Modules that log what peers send, and what of it is shown: the error for each connection that actix-http ends, and rustls's
+/// warning for each odd name in a handshake.
+const UNBOUNDED: [(&str, LevelFilter); 2] =
+    [("actix_http::h1::dispatcher", LevelFilter::Off), ("rustls", LevelFilter::Error)];
 
 /// Starts the log. `$RUST_LOG` wins over `level`; the line that ends a command is always shown.
 pub(crate) fn start(level: LogLevel) {

@@ -5,6 +5,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
 mod args;
+mod backup;
 mod certs;
 mod dead;
 mod error;
@@ -76,6 +77,7 @@ fn run(home: Option<&Path>, action: Action) -> Result<Verdict, Failure> {
         Action::Serve(serve) => serve::run(home, &serve),
         Action::Send(sending) => send::run(home, &sending),
         Action::Request(asking) => send::request(home, &asking),
+        Action::Backup { out } => backup::run(home, &out),
         Action::Dead(letters) => dead::run(home, &letters),
     }
 }

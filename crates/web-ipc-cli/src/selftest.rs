@@ -43,6 +43,7 @@ async fn both_ends(
         .name(name)
         .bind(SocketAddr::new(test.ip, test.port))
         .protocol(test.protocol)
+        .raise_open_files_limit()
         .start()
         .await?;
     let port = server.address().port();

@@ -27,7 +27,7 @@ pub(super) fn requests_without_readers(built: &Built) -> Outcome {
     // Not a line for each request.
     command.env("RUST_LOG", "warn,ipc_server::server=info");
     let mut server = Running::start(command, "");
-    let rest = server.wait_for_log("localhost:");
+    let rest = server.wait_for_log("://127.0.0.1:");
     let port: u16 = rest.split(' ').next().and_then(|port| port.parse().ok()).expect("the log has the port");
     let before = resident_kib(&server);
 

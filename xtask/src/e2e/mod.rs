@@ -63,7 +63,7 @@ const SCENARIOS: &[(&str, Scenario)] = &[
     ("a parent directory that cannot be written is said", misuse::unwritable_parent),
     ("a home that cannot be a directory is said", misuse::impossible_home),
     ("with umask 000 files are 0600 and directories 0700", misuse::umask),
-    ("a reader that goes away makes no noise", misuse::closed_pipes),
+    ("a reader that goes away, or was never there, is told", misuse::closed_pipes),
     ("four inits at once end with one good home", init::at_once),
     ("an init killed at any point is completed by the next", init::killed),
     ("init --force keeps the old home aside", init::force),

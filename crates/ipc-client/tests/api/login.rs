@@ -346,6 +346,41 @@ fn sessions_in_a_directory_that_was_open_to_others_are_used_and_it_is_closed() {
 }
 
 #[test]
+fn a_kept_session_that_others_could_read_is_replaced_and_that_is_said_once() {
+    let place = Place::new();
+    let fake = Fake::tls(place.tls(), with_session(|_| success()));
+    place.client(&fake).send(&json!({})).unwrap();
+    let file = place.kept_sessions().remove(0);
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o644)).unwrap();
+    logged::watch();
+    place.client(&fake).send(&json!({})).unwrap();
+    assert_eq!(fake.logins().len(), 2);
+    assert_eq!(file.metadata().unwrap().permissions().mode() & 0o7777, 0o600);
+    let said = format!("a login follows: {} is open to other users", file.display());
+    assert_eq!(logged::so_far().matches(&said).count(), 1);
+}
+
+#[test]
+fn a_login_that_hangs_holds_no_call_up_beyond_its_deadline() {
+    let place = Place::new();
+    let fake = Fake::tls(place.tls(), |seen| match seen.is_login() {
+        true => Answer::Hang,
+        false => problem(ProblemCode::SessionExpired, ""),
+    });
+    let deadline = Duration::from_millis(400);
+    let client = place.builder(&fake).deadline(deadline).build().unwrap().blocking();
+    let ended = |error: &SendError| {
+        let SendError::Deadline { outcome: Outcome::NeverArrived, last, .. } = error else {
+            panic!("{error:?}")
+        };
+        assert!(matches!(**last, SendError::LoginFailed { .. }), "{last:?}");
+    };
+    ended(&client.send(&json!({})).unwrap_err());
+    ended(&client.request_within(&json!({}), deadline).unwrap_err());
+    ended(&client.send_all([json!({}), json!({})]).wait().unwrap_err().source);
+}
+
+#[test]
 fn a_reply_as_base64url_text_is_read_too() {
     let place = Place::new();
     let good = with_session(|_| success());

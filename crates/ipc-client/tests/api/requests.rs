@@ -131,6 +131,20 @@ fn with_less_time_than_the_server_counts_it_is_asked_to_take_the_request_first()
 }
 
 #[test]
+fn a_server_that_lets_nobody_wait_is_asked_until_the_time_is_over_and_that_is_told() {
+    let place = Place::new();
+    let fake = Fake::tls(place.tls(), with_session(|_| problem(ProblemCode::NoReplyInTime, "")));
+    let short = Duration::from_millis(300);
+    let client = place.builder(&fake).deadline(short).build().unwrap().blocking();
+    let error = client.request_within(&json!({}), short).unwrap_err();
+    assert!(
+        matches!(&error, SendError::NoReply { reason: NoReply::NotInTime { wait } } if *wait == short),
+        "{error:?}"
+    );
+    assert!(fake.admitted(REQUEST).len() > 2, "it was asked again");
+}
+
+#[test]
 fn a_request_that_cannot_have_arrived_is_given_up_at_the_deadline_however_long_its_reply_may_take() {
     let place = Place::new();
     let fake = Fake::tls(place.tls(), with_session(|_| problem(ProblemCode::InboxFull, "")));

@@ -255,3 +255,25 @@ fn a_database_that_is_a_link_or_no_file_is_refused() {
         assert_eq!(home.inbox_db_checked().unwrap(), home.inbox_db(), "it need not be there yet");
     });
 }
+
+#[test]
+fn a_pair_is_found_whatever_the_case_of_its_name() {
+    with_home(|home| {
+        for (file, text) in [("Peer1.Example.crt", CERTIFICATE), ("Peer1.Example.key", PRIVATE_KEY)] {
+            ipc_home::write_secret_atomically(&home.root().join(file), text.as_bytes()).unwrap();
+        }
+        for spelling in ["Peer1.Example", "peer1.example", "PEER1.EXAMPLE"] {
+            assert_eq!(home.name_of_pair(&name(spelling)).unwrap().as_str(), "Peer1.Example");
+            home.identity(&name(spelling)).unwrap();
+        }
+        assert!(home.identity(&name("LocalHost")).is_ok());
+        let error = home.identity(&name("Peer2")).unwrap_err();
+        assert!(matches!(error, HomeError::CertificateMissing { .. }), "{error:?}");
+        assert_eq!(error.remedy().unwrap(), "run web-ipc --certs --name Peer2");
+        // Where a file system kept both apart, each is itself.
+        for (file, text) in [("peer1.example.crt", CERTIFICATE), ("peer1.example.key", PRIVATE_KEY)] {
+            ipc_home::write_secret_atomically(&home.root().join(file), text.as_bytes()).unwrap();
+        }
+        assert_eq!(home.name_of_pair(&name("peer1.example")).unwrap().as_str(), "peer1.example");
+    });
+}

@@ -49,7 +49,10 @@ pub(super) enum Command {
         numbers: Vec<u64>,
         done: oneshot::Sender<Result<usize, StorageError>>,
     },
-    Close,
+    /// Answered when everything is in the file.
+    Close {
+        done: oneshot::Sender<()>,
+    },
     Waiting {
         done: oneshot::Sender<u64>,
     },

@@ -5,9 +5,13 @@
 //! commit and one alone waits for nothing but his own.
 
 mod commands;
+mod dead;
 mod plan;
+mod prune;
 mod queue;
+mod reader;
 mod tables;
+mod trouble;
 mod writer;
 
 use std::fmt;
@@ -25,6 +29,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::replies::Replies;
 use crate::{AckError, Arrivals, Inbox, InboxBackend, Message, NoReply, Pending, Put, PutError, Taken};
 use commands::{Command, Handed, Settled};
+pub use reader::{InboxReader, copy};
 
 /// What a frame has around the body of a reply, and more.
 const FRAME_BYTES: usize = 1024;
@@ -366,9 +371,10 @@ impl InboxBackend for Durable {
         self.reply_bytes_max
     }
 
-    fn close(&self) {
+    fn close(&self) -> Pending<'_, ()> {
+        let answer = self.send(|done| Command::Close { done });
         // Without the thread it is closed already.
-        let _gone = self.commands.send(Command::Close);
+        Pending::later(async { answer.await.unwrap_or(()) })
     }
 
     fn waiting(&self) -> Pending<'_, u64> {

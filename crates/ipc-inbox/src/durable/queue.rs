@@ -33,6 +33,8 @@ pub(super) struct Held {
     pub(super) seq: i64,
     /// Of its body.
     pub(super) bytes: u64,
+    /// How often it has been handed out, this time included.
+    deliveries: u32,
     /// When it comes again.
     due_at: Instant,
 }
@@ -50,6 +52,8 @@ pub(super) struct Queue {
     again: BTreeMap<i64, u64>,
     /// Marked in the file as handed out, and not yet taken; in order.
     ready: VecDeque<Stored>,
+    /// Handed out for the last time, in vain: they are to be marked as dead.
+    spent: Vec<i64>,
     /// Handed out, and not yet acknowledged, by their tickets.
     handed: HashMap<u64, Held>,
     /// When those come again, soonest first.
@@ -76,6 +80,7 @@ impl Queue {
             behind: waiting,
             again: BTreeMap::new(),
             ready: VecDeque::new(),
+            spent: Vec::new(),
             handed: HashMap::new(),
             due: BTreeSet::new(),
             next_ticket: 1,
@@ -165,9 +170,12 @@ impl Queue {
             for Stored { seq, message, deliveries } in self.ready.drain(..count) {
                 let ticket = self.next_ticket;
                 self.next_ticket += 1;
-                self.handed.insert(ticket, Held { seq, bytes: message.body.len() as u64, due_at });
+                let bytes = message.body.len() as u64;
+                self.handed.insert(ticket, Held { seq, bytes, deliveries, due_at });
                 self.due.insert((due_at, ticket));
-                taken.push(Taken { message, ticket, redeliveries: deliveries.saturating_sub(1) });
+                let redeliveries = deliveries.saturating_sub(1);
+                let is_last_try = deliveries >= self.tries_max;
+                taken.push(Taken { message, ticket, redeliveries, is_last_try });
             }
             // Whoever has gone in this moment drops it, which sends it back.
             let _gone = taker.done.send(Handed::new(taken, self.returns.clone()));
@@ -193,9 +201,10 @@ impl Queue {
         Some(held)
     }
 
-    /// A message was let go unacknowledged: it comes again, but not at once.
+    /// A message was let go unacknowledged: it comes again, but not at once. What does not come again has no time to wait for.
     pub(super) fn let_go(&mut self, ticket: u64, now: Instant) {
-        let soon = later(now, self.dropped_again_after);
+        let is_last = self.held(ticket).is_some_and(|held| held.deliveries >= self.tries_max);
+        let soon = if is_last { now } else { later(now, self.dropped_again_after) };
         if let Some(held) = self.handed.get_mut(&ticket).filter(|held| held.due_at > soon) {
             self.due.remove(&(held.due_at, ticket));
             held.due_at = soon;
@@ -205,7 +214,7 @@ impl Queue {
 
     /// Messages never reached whoever asked for them: back to their places in the order.
     pub(super) fn give_back(&mut self, returned: Vec<Taken>) {
-        for Taken { message, ticket, redeliveries } in returned {
+        for Taken { message, ticket, redeliveries, .. } in returned {
             if let Some(Held { seq, .. }) = self.settle(ticket) {
                 self.is_ready(Stored { seq, message, deliveries: redeliveries + 1 });
             }
@@ -223,14 +232,31 @@ impl Queue {
         self.due.first().map(|(at, _)| *at)
     }
 
-    /// Lets messages whose time to be acknowledged is over wait again.
+    /// Lets messages whose time to be acknowledged is over wait again, but for those that had their last try.
     pub(super) fn let_due_come_again(&mut self, now: Instant) {
         while let Some((at, ticket)) = self.due.first().copied().filter(|(at, _)| *at <= now) {
             self.due.remove(&(at, ticket));
-            if let Some(held) = self.handed.remove(&ticket) {
-                self.again.insert(held.seq, held.bytes);
+            match self.handed.remove(&ticket) {
+                Some(held) if held.deliveries >= self.tries_max => self.spent.push(held.seq),
+                Some(held) => drop(self.again.insert(held.seq, held.bytes)),
+                None => (),
             }
         }
+    }
+
+    /// So many of those that wait behind are dead.
+    pub(super) fn never_comes(&mut self, count: u64) {
+        self.behind = self.behind.saturating_sub(count);
+    }
+
+    /// Those that had their last try in vain.
+    pub(super) fn spent(&self) -> &[i64] {
+        &self.spent
+    }
+
+    /// They are marked as dead in the file.
+    pub(super) fn spent_are_dead(&mut self) {
+        self.spent.clear();
     }
 
     /// The next that come again, in order, no more than `count`, and no more bytes, but for a first one that has more.
@@ -344,6 +370,35 @@ mod tests {
         assert!(!queue.has_waiting(), "a late return would hand it out twice at once");
         let held = queue.settle(second.ticket).unwrap();
         assert_eq!((held.seq, held.bytes), (1, 2));
+    }
+
+    #[test]
+    fn what_had_its_last_try_in_vain_does_not_come_again() {
+        for is_dropped in [true, false] {
+            let (mut queue, _commands, _sender) = queue();
+            queue.tries_max = 2;
+            let start = Instant::now();
+            for (seq, deliveries) in [(1, 1), (2, 2)] {
+                queue.stored(seq, message(), deliveries);
+            }
+            let taken = take(&mut queue, 2, start);
+            assert_eq!(taken.iter().map(|taken| taken.is_last_try).collect::<Vec<_>>(), [false, true]);
+            let over = if is_dropped {
+                taken.iter().for_each(|taken| queue.let_go(taken.ticket, start));
+                // Its time is over at once; the other one's is not.
+                assert_eq!(queue.next_due(), Some(start));
+                start
+            } else {
+                start + VISIBLE_AFTER
+            };
+            queue.let_due_come_again(over);
+            assert_eq!(queue.spent(), [2]);
+            assert_eq!(queue.settle(taken[1].ticket), None, "too late");
+            queue.let_due_come_again(start + VISIBLE_AFTER);
+            assert_eq!(queue.again(9, 99), [1]);
+            queue.spent_are_dead();
+            assert_eq!(queue.waiting(), 1);
+        }
     }
 
     #[test]

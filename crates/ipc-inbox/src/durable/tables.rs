@@ -53,6 +53,8 @@ pub(crate) struct Contents {
     pub(crate) last_seq: i64,
     pub(crate) remembered: u64,
     pub(crate) reply_bytes: u64,
+    /// Those of them that wait and were handed out as often as they may be: the process ended at their last try.
+    pub(crate) spent: u64,
 }
 
 /// A message with its number in the file.
@@ -64,12 +66,17 @@ pub(crate) struct Stored {
     pub(crate) deliveries: u32,
 }
 
-pub(crate) async fn contents(connection: &mut SqliteConnection) -> Result<Contents, sqlx::Error> {
+pub(crate) async fn contents(
+    connection: &mut SqliteConnection,
+    tries_max: u32,
+) -> Result<Contents, sqlx::Error> {
     let row = sqlx::query(
         "SELECT count(*), coalesce(sum(octet_length(body)), 0), coalesce(sum(NOT is_dead), 0), coalesce(max(seq), 0),
-                (SELECT coalesce(sum(octet_length(body)), 0) FROM replies), (SELECT count(*) FROM remembered)
+                (SELECT coalesce(sum(octet_length(body)), 0) FROM replies), (SELECT count(*) FROM remembered),
+                coalesce(sum(NOT is_dead AND deliveries >= ?), 0)
          FROM messages",
     )
+    .bind(i64::from(tries_max))
     .fetch_one(connection)
     .await?;
     Ok(Contents {
@@ -79,7 +86,34 @@ pub(crate) async fn contents(connection: &mut SqliteConnection) -> Result<Conten
         last_seq: row.try_get(3)?,
         reply_bytes: unsigned(&row, 4)?,
         remembered: unsigned(&row, 5)?,
+        spent: unsigned(&row, 6)?,
     })
+}
+
+/// How many messages there are, dead ones too.
+pub(crate) async fn count(connection: &mut SqliteConnection) -> Result<u64, sqlx::Error> {
+    let row = sqlx::query("SELECT count(*) FROM messages").fetch_one(connection).await?;
+    unsigned(&row, 0)
+}
+
+/// Marks messages as dead that were handed out `tries_max` times: those of these numbers, or all that wait.
+pub(crate) async fn bury(
+    connection: &mut SqliteConnection,
+    seqs: Option<&[i64]>,
+    tries_max: u32,
+) -> Result<Vec<Key>, sqlx::Error> {
+    let rows = sqlx::query(
+        "UPDATE messages SET is_dead = 1
+         WHERE NOT is_dead AND deliveries >= ?1 AND (?2 IS NULL OR seq IN (SELECT value FROM json_each(?2)))
+         RETURNING user, id",
+    )
+    .bind(i64::from(tries_max))
+    .bind(seqs.map(json))
+    .fetch_all(connection)
+    .await?;
+    rows.iter()
+        .map(|row| Ok((row.try_get::<String, _>(0)?.into(), MessageId::from_bytes(array(row, 1)?))))
+        .collect()
 }
 
 /// The hashes of the bodies that came under these keys, for those that did.
@@ -221,8 +255,10 @@ const TO_HAND_OUT: &str = "
     FROM (SELECT * FROM messages WHERE seq IN (SELECT value FROM json_each(?)) ORDER BY seq)";
 
 const MARK: &str = "
+    BEGIN IMMEDIATE;
     UPDATE messages SET is_dead = deliveries >= ?, deliveries = min(deliveries + 1, ?)
-    WHERE seq IN (SELECT value FROM json_each(?))";
+    WHERE seq IN (SELECT value FROM json_each(?));
+    COMMIT";
 
 /// Reads those of these messages that are there, and marks them as handed out once more. Those that were handed out
 /// `tries_max` times before are marked as dead instead. They are marked when all of them were read: where that fails, nobody
@@ -258,7 +294,7 @@ pub(crate) async fn hand_out(
         };
         marked.ready.push(Stored { seq, message, deliveries: deliveries + 1 });
     }
-    sqlx::query(MARK).bind(tries).bind(tries).bind(seqs).execute(database.writer()).await?;
+    database.write_at_once(sqlx::query(MARK).bind(tries).bind(tries).bind(seqs)).await?;
     Ok(marked)
 }
 

@@ -7,14 +7,15 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use ipc_sqlite::{Database, DatabaseError};
+use sqlx::{Sqlite, Transaction};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::commands::{Command, Settled};
 use super::plan::{Plan, Room, Waiting, plan};
 use super::queue::{AHEAD_BYTES_MAX, Queue, Taker};
-use super::tables::{self, Answered, Change, Key, KnownIds, Stored};
-use super::{DeadLetter, DurableOptions, OpenError, StorageError, lock, remembered_since};
+use super::tables::{self, Answered, Change, Key, KnownIds};
+use super::{DurableOptions, OpenError, StorageError, lock};
 use crate::replies::{Replies, Reply};
 use crate::{AckError, Message, NoReply, Put, PutError};
 
@@ -24,9 +25,6 @@ const PRUNE_EVERY: Duration = Duration::from_secs(60);
 /// Between two attempts at what the file does not take.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
-/// How often the log is told of a trouble that lasts.
-const REPORT_EVERY: Duration = Duration::from_secs(60);
-
 /// Commands that go into one transaction at most, and messages before the last of them, so that the first of many does not wait
 /// for all.
 const COMMANDS_MAX: usize = 1024;
@@ -35,9 +33,6 @@ const MESSAGES_MAX: usize = 4096;
 /// How long after a commit with messages acknowledgements that nobody else waits for are kept back, so that they share a commit
 /// with the next messages: those of senders who have their answers now. tokio's timer may make a millisecond more of it.
 const HELD_FOR: Duration = Duration::from_millis(1);
-
-/// Ids that are forgotten in one commit at most.
-const PRUNED_MAX: u64 = 10_000;
 
 /// What the thread is started with.
 pub(super) struct Start {
@@ -86,27 +81,29 @@ struct WaitingPut {
     done: oneshot::Sender<Vec<Result<Put, PutError>>>,
 }
 
-struct Writer {
-    database: Database,
-    options: DurableOptions,
-    replies: Arc<Replies>,
+pub(super) struct Writer {
+    pub(super) database: Database,
+    pub(super) options: DurableOptions,
+    pub(super) replies: Arc<Replies>,
     is_open: bool,
     /// What is in the file.
-    messages: u64,
-    bytes: u64,
-    remembered: u64,
-    reply_bytes: u64,
+    pub(super) messages: u64,
+    pub(super) bytes: u64,
+    pub(super) remembered: u64,
+    pub(super) reply_bytes: u64,
     last_seq: i64,
     /// When to try again what failed.
     retry_at: Option<Instant>,
-    queue: Queue,
+    pub(super) queue: Queue,
     puts: Vec<WaitingPut>,
     settled: Vec<Settled>,
     /// When messages were stored, if that was the last commit.
     stored_at: Option<Instant>,
-    prune_at: Instant,
+    pub(super) prune_at: Instant,
     /// What the log was told last, and when.
-    reported: RefCell<Option<(String, Instant)>>,
+    pub(super) reported: RefCell<Option<(String, Instant)>>,
+    /// Those who closed it, and wait until everything is in the file.
+    pub(super) closing: Vec<oneshot::Sender<()>>,
     /// Those who wait for the end. The first is the end of all commands.
     finishing: Vec<oneshot::Sender<u64>>,
     /// Keeps other processes out.
@@ -123,12 +120,19 @@ impl Writer {
         // The directory first: without it the lock's error would hide the better one.
         ipc_sqlite::make_file(&path, tables::SCHEMA.what)?;
         let lock = lock(&path)?;
-        let database = ipc_sqlite::create(&path, &tables::SCHEMA, &ipc_sqlite::Options::new()).await?;
+        let alone = ipc_sqlite::Options::new().alone();
+        let database = ipc_sqlite::create(&path, &tables::SCHEMA, &alone).await?;
+        if database.lacks_log() {
+            log::warn!(
+                "the durable inbox {} lacks what came last: its -wal was empty; messages may be lost, or accepted twice",
+                path.display()
+            );
+        }
         let failed = |error| OpenError::Database(database.error(error));
-        let mut transaction = database.begin_write().await.map_err(failed)?;
-        let contents = tables::contents(&mut transaction).await.map_err(failed)?;
-        transaction.commit().await.map_err(failed)?;
-        Ok(Writer {
+        let mut reader = database.readers().acquire().await.map_err(failed)?;
+        let contents = tables::contents(&mut reader, options.tries_max).await.map_err(failed)?;
+        drop(reader);
+        let mut writer = Writer {
             queue: Queue::new(contents.waiting, &options, returns),
             options,
             replies,
@@ -144,10 +148,17 @@ impl Writer {
             stored_at: None,
             prune_at: Instant::now(),
             reported: RefCell::new(None),
+            closing: Vec::new(),
             finishing: Vec::new(),
             database,
             lock,
-        })
+        };
+        if contents.spent > 0 {
+            // Their last try ended with the process that had them.
+            let buried = writer.bury(None).await.map_err(OpenError::Database)?;
+            writer.queue.never_comes(buried);
+        }
+        Ok(writer)
     }
 
     async fn work(&mut self, commands: &mut mpsc::UnboundedReceiver<Command>) {
@@ -175,6 +186,9 @@ impl Writer {
             if !self.holds_back(Instant::now()) {
                 self.round().await;
             }
+            if !self.closing.is_empty() {
+                self.write_back().await;
+            }
         }
         // The last handle has gone, or somebody asked for the end; what was asked for before is still done.
         self.is_open = false;
@@ -189,7 +203,9 @@ impl Writer {
     async fn finish(self) {
         let waiting = self.queue.waiting();
         self.replies.end_all_waits(NoReply::Unavailable);
-        self.database.close().await;
+        if let Err(error) = self.database.close().await {
+            self.report_not_written_back(&error);
+        }
         drop(self.lock);
         for done in self.finishing {
             let _gone = done.send(waiting);
@@ -239,6 +255,8 @@ impl Writer {
                 let _gone = done.send(found);
             }
             Command::DeadLetters { after, count, done } => {
+                // Those that have just become some are among them.
+                self.let_due_come_again().await;
                 let letters =
                     self.dead_letters(after, count).await.map_err(|error| StorageError(error.into()));
                 let _gone = done.send(letters);
@@ -251,7 +269,10 @@ impl Writer {
                 let discarded = self.discard(numbers).await.map_err(|error| StorageError(error.into()));
                 let _gone = done.send(discarded);
             }
-            Command::Close => self.is_open = false,
+            Command::Close { done } => {
+                self.is_open = false;
+                self.closing.push(done);
+            }
             Command::Waiting { done } => {
                 let _gone = done.send(self.queue.waiting());
             }
@@ -259,9 +280,19 @@ impl Writer {
         }
     }
 
+    /// Lets those wait again whose time is over, and puts aside those that had their last try.
+    async fn let_due_come_again(&mut self) {
+        self.queue.let_due_come_again(Instant::now());
+        self.retry_at = None;
+        if let Err(error) = self.bury_spent().await {
+            self.report(&error);
+            self.retry_at = Some(Instant::now() + RETRY_AFTER);
+        }
+    }
+
     /// One transaction with all that waits, and the answers.
     async fn round(&mut self) {
-        self.queue.let_due_come_again(Instant::now());
+        self.let_due_come_again().await;
         let settled = std::mem::take(&mut self.settled);
         // Once each: whoever says it twice has dealt with it once.
         let mut known = HashSet::new();
@@ -274,6 +305,7 @@ impl Writer {
         let mut written = self.write(&settled).await;
         if let Err(error) = &written {
             self.report(error);
+            self.rescue(error).await;
             self.refuse_all_puts(PutError::Unavailable);
             // Acknowledgements make room, and may succeed where messages did not.
             written = self.write_settled_alone(&settled).await;
@@ -289,7 +321,6 @@ impl Writer {
             };
             let _gone = one.done.send(answer);
         }
-        self.retry_at = None;
         if let Err(error) = self.hand_out().await {
             self.report(&error);
             self.retry_at = Some(Instant::now() + RETRY_AFTER);
@@ -312,8 +343,6 @@ impl Writer {
         if self.puts.is_empty() {
             return self.write_settled_alone(settled).await;
         }
-        // What is written to a file that was removed or replaced is in no inbox.
-        self.database.check_file()?;
         let count: usize = self.puts.iter().map(|put| put.messages.len()).sum();
         // Most ids are new, and the file says so when they are stored. Where that fails, or there is no room for all, it is asked
         // before: what it knows needs neither room nor writing.
@@ -332,8 +361,11 @@ impl Writer {
             );
             if is_asked || accepted.len() == count {
                 let change = Change { accepted: &accepted, ..self.change(settled) };
+                // What is written to a file that is no longer there is in no inbox.
+                self.database.check_file()?;
                 match self.apply(&change).await {
                     Ok(()) => {
+                        self.database.check_file()?;
                         break (accepted.iter().map(|one| (one.seq, one.deliveries)).collect(), answers);
                     }
                     Err(error) if is_asked => return Err(self.database.error(error)),
@@ -417,7 +449,9 @@ impl Writer {
             return Ok(());
         }
         self.stored_at = None;
-        self.apply(&self.change(settled)).await.map_err(|error| self.database.error(error))
+        self.database.check_file()?;
+        self.apply(&self.change(settled)).await.map_err(|error| self.database.error(error))?;
+        self.database.check_file()
     }
 
     /// What of the file goes with messages that were dealt with.
@@ -489,21 +523,10 @@ impl Writer {
             false => Vec::new(),
         };
         let seqs = if again.is_empty() { &first_time } else { &again };
+        self.database.check_file()?;
         let marked = tables::hand_out(&self.database, seqs, self.options.tries_max).await.map_err(failed)?;
-        if !marked.dead.is_empty() {
-            let (count, s, are) = match marked.dead.len() {
-                1 => (1, "", "is a dead letter"),
-                count => (count, "s", "are dead letters"),
-            };
-            log::warn!(
-                "{count} message{s} handed out {} times without an acknowledgement {are} now; see web-ipc --dead --list",
-                self.options.tries_max
-            );
-        }
-        for (user, id) in marked.dead {
-            // Whoever waits for a reply to one will get none.
-            self.replies.end_wait(&user, id, NoReply::NotGiven);
-        }
+        self.database.check_file()?;
+        self.tell_of_dead(&marked.dead);
         match (first_time.last(), again.is_empty()) {
             (_, false) => self.queue.marked_again(&again, marked.ready.into_iter()),
             (Some(last), true) => self.queue.marked(first_time.len(), *last, marked.ready.into_iter()),
@@ -519,18 +542,17 @@ impl Writer {
         if seqs.is_empty() {
             return Ok(());
         }
-        let failed = |error| self.database.error(error);
-        let mut transaction = self.database.begin_write().await.map_err(failed)?;
-        tables::take_back(&mut transaction, &seqs).await.map_err(failed)?;
-        transaction.commit().await.map_err(failed)?;
+        let mut transaction = self.begin().await?;
+        tables::take_back(&mut transaction, &seqs).await.map_err(|error| self.database.error(error))?;
+        self.commit(transaction).await?;
         self.queue.unused_waits_again();
         Ok(())
     }
 
     async fn find_reply(&self, key: &Key) -> Option<Reply> {
         let find = async {
-            let mut transaction = self.database.begin_write().await?;
-            tables::answered(&mut transaction, key).await
+            let mut reader = self.database.readers().acquire().await?;
+            tables::answered(&mut reader, key).await
         };
         match find.await {
             Ok(Answered::Yes(body)) => Some(body.ok_or(NoReply::NotGiven)),
@@ -546,81 +568,19 @@ impl Writer {
         }
     }
 
-    async fn dead_letters(&self, after: u64, count: u32) -> Result<Vec<DeadLetter>, DatabaseError> {
-        let failed = |error| self.database.error(error);
-        let mut transaction = self.database.begin_write().await.map_err(failed)?;
-        let dead = tables::dead(&mut transaction, seq_of(after), count).await.map_err(failed)?;
-        let letter =
-            |Stored { seq, message, deliveries }| DeadLetter { number: number_of(seq), message, deliveries };
-        Ok(dead.into_iter().map(letter).collect())
+    /// Begins a write of several steps.
+    pub(super) async fn begin(&self) -> Result<Transaction<'static, Sqlite>, DatabaseError> {
+        self.database.check_file()?;
+        self.database.begin_write().await.map_err(|error| self.database.error(error))
     }
 
-    async fn put_back(&mut self, numbers: Vec<u64>) -> Result<usize, DatabaseError> {
-        let seqs: Vec<i64> = numbers.into_iter().map(seq_of).collect();
-        let failed = |error| self.database.error(error);
-        let mut transaction = self.database.begin_write().await.map_err(failed)?;
-        let revived = tables::revive(&mut transaction, &seqs).await.map_err(failed)?;
-        transaction.commit().await.map_err(failed)?;
-        let count = revived.len();
-        for (seq, bytes) in revived {
-            self.queue.revive(seq, bytes);
-        }
-        Ok(count)
-    }
-
-    async fn discard(&mut self, numbers: Vec<u64>) -> Result<usize, DatabaseError> {
-        let seqs: Vec<i64> = numbers.into_iter().map(seq_of).collect();
-        let failed = |error| self.database.error(error);
-        let mut transaction = self.database.begin_write().await.map_err(failed)?;
-        let lengths = tables::discard(&mut transaction, &seqs).await.map_err(failed)?;
-        transaction.commit().await.map_err(failed)?;
-        self.messages = self.messages.saturating_sub(lengths.len() as u64);
-        self.bytes = self.bytes.saturating_sub(lengths.iter().sum());
-        Ok(lengths.len())
-    }
-
-    /// Forgets what is old, a part at a time, so that nobody waits long for the file meanwhile.
-    async fn prune(&mut self) -> Result<(), DatabaseError> {
-        let now = SystemTime::now();
-        let failed = |error| self.database.error(error);
-        let mut transaction = self.database.begin_write().await.map_err(failed)?;
-        let due = remembered_since(now, self.options.remembered_for);
-        // Further than need be, so that not every message from here on makes one more look at the oldest.
-        let left_over = self.options.remembered_ids_max / 4 * 3;
-        let retried = remembered_since(now, super::REMEMBERED_MIN);
-        let mut forgotten = tables::forget_ids(&mut transaction, due, PRUNED_MAX).await.map_err(failed)?;
-        if forgotten == 0 && self.remembered > left_over {
-            let count = PRUNED_MAX.min(self.remembered - left_over);
-            forgotten = tables::forget_ids(&mut transaction, retried, count).await.map_err(failed)?;
-        }
-        let bytes_max = self.options.replies_bytes_max / 4 * 3;
-        let left = tables::forget_replies(&mut transaction, due, bytes_max).await.map_err(failed)?;
-        transaction.commit().await.map_err(failed)?;
-        self.reply_bytes = left;
-        self.remembered = self.remembered.saturating_sub(forgotten);
-        if forgotten >= PRUNED_MAX {
-            self.prune_at = Instant::now();
-        }
-        Ok(())
-    }
-
-    /// Tells the log why the file cannot be used: at once, and then once in a while for as long as it lasts.
-    fn report(&self, error: &DatabaseError) {
-        let now = Instant::now();
-        let mut text = error.to_string();
-        if let Some(cause) = std::error::Error::source(error) {
-            text += &format!(": {cause}");
-        }
-        if matches!(error, DatabaseError::DiskFull { .. }) {
-            text += "; make some room, and it goes on by itself";
-        }
-        let mut reported = self.reported.borrow_mut();
-        let is_new =
-            reported.as_ref().is_none_or(|(before, at)| *before != text || now >= *at + REPORT_EVERY);
-        if is_new {
-            log::error!("{text}");
-            *reported = Some((text, now));
-        }
+    /// Commits it, and makes sure that it is in the file.
+    pub(super) async fn commit(
+        &self,
+        transaction: Transaction<'static, Sqlite>,
+    ) -> Result<(), DatabaseError> {
+        transaction.commit().await.map_err(|error| self.database.error(error))?;
+        self.database.check_file()
     }
 }
 
@@ -641,12 +601,4 @@ fn up_to_the_limits(waiting: Vec<tables::Waiting>) -> Vec<i64> {
         }
     }
     seqs
-}
-
-fn number_of(seq: i64) -> u64 {
-    u64::try_from(seq).unwrap_or(0)
-}
-
-fn seq_of(number: u64) -> i64 {
-    i64::try_from(number).unwrap_or(i64::MAX)
 }

@@ -1,65 +1,11 @@
 //! What only a durable inbox does: keep, hand out again, give up, and say what is wrong.
 
-use std::path::PathBuf;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use ipc_inbox::{
-    AckError, DurableInbox, DurableOptions, Message, NoReply, OpenError, Put, PutError, ReplyError,
-};
-use ipc_protocol::{Fingerprint, MessageId};
+use ipc_inbox::{AckError, DurableOptions, Message, NoReply, OpenError, Put, PutError, ReplyError};
+use ipc_protocol::MessageId;
 
-const NO_WAIT: Duration = Duration::ZERO;
-
-fn id(number: u8) -> MessageId {
-    MessageId::from_random([number; 16])
-}
-
-fn message(number: u8, body: &str) -> Message {
-    Message {
-        id: id(number),
-        user: "müller".into(),
-        certificate: Some(Fingerprint::from_bytes([number; 32])),
-        received_at: SystemTime::UNIX_EPOCH + Duration::from_millis(1_700_000_000_123),
-        body: body.into(),
-        wants_reply: false,
-    }
-}
-
-/// One of more than there are numbers for [`message`].
-fn numbered(number: u32) -> Message {
-    let mut id = [0; 16];
-    id[..4].copy_from_slice(&number.to_be_bytes());
-    let id = MessageId::from_random(id);
-    Message { id, body: format!(r#"{{"n":{number}}}"#).into(), ..message(0, "") }
-}
-
-struct File {
-    directory: tempfile::TempDir,
-}
-
-impl File {
-    fn new() -> Self {
-        File { directory: tempfile::tempdir().unwrap() }
-    }
-
-    fn path(&self) -> PathBuf {
-        self.directory.path().join("inbox.db")
-    }
-
-    async fn open(&self) -> DurableInbox {
-        self.open_with(DurableOptions::default()).await
-    }
-
-    /// Opens the file as soon as the one who had it has let go of it.
-    async fn open_with(&self, options: DurableOptions) -> DurableInbox {
-        loop {
-            match options.clone().open(self.path()).await {
-                Err(OpenError::InUse { .. }) => tokio::task::yield_now().await,
-                opened => return opened.unwrap(),
-            }
-        }
-    }
-}
+use crate::support::{File, NO_WAIT, id, message, numbered};
 
 #[tokio::test]
 async fn what_was_accepted_is_there_after_a_restart_as_it_was_and_in_order() {
@@ -174,43 +120,6 @@ async fn what_is_not_acknowledged_in_time_comes_again_before_what_came_later() {
     assert!(matches!(first.ack().await, Err(AckError::TooLate)));
     inbox.put(message(2, "{}"), NO_WAIT).await.unwrap();
     assert_eq!(inbox.recv().await.unwrap().id(), id(2));
-}
-
-#[tokio::test]
-async fn what_is_handed_out_too_often_is_dead_until_it_is_put_back() {
-    let file = File::new();
-    let options =
-        DurableOptions::default().visibility_timeout(Duration::from_millis(1)).tries_max(2).messages_max(2);
-    let durable = file.open_with(options).await;
-    let inbox = durable.inbox().clone();
-    inbox.put(message(1, "{}"), NO_WAIT).await.unwrap();
-    for redeliveries in 0..2 {
-        let delivery = inbox.recv().await.unwrap();
-        assert_eq!((delivery.id(), delivery.redeliveries()), (id(1), redeliveries));
-    }
-    // Whoever asks for a third time gets nothing, and the message is dead.
-    let taker = tokio::spawn({
-        let inbox = inbox.clone();
-        async move { inbox.recv().await.is_some() }
-    });
-    let dead = loop {
-        let dead = durable.dead_letters(10).await.unwrap();
-        if !dead.is_empty() {
-            break dead;
-        }
-    };
-    taker.abort();
-    assert!(taker.await.unwrap_err().is_cancelled(), "nothing was there to take");
-    assert_eq!((dead.len(), dead[0].message.id, dead[0].deliveries), (1, id(1), 2));
-    assert_eq!(inbox.put(message(1, "{}"), NO_WAIT).await, Ok(Put::Duplicate), "it is still remembered");
-    inbox.put(message(3, "{}"), NO_WAIT).await.unwrap();
-    assert_eq!(inbox.put(message(4, "{}"), NO_WAIT).await, Err(PutError::Full), "it still takes a place");
-
-    assert_eq!(durable.put_back(vec![dead[0].number, 999]).await.unwrap(), 1);
-    let delivery = inbox.recv().await.unwrap();
-    assert_eq!((delivery.id(), delivery.redeliveries()), (id(1), 0));
-    delivery.ack().await.unwrap();
-    assert!(durable.dead_letters(10).await.unwrap().is_empty());
 }
 
 #[tokio::test]
@@ -362,7 +271,8 @@ async fn with_one_try_a_crash_ends_nothing_that_nobody_has_seen() {
         std::fs::copy(name(&file), name(&crashed)).unwrap();
     }
     let durable = crashed.open_with(options).await;
-    assert_eq!(durable.inbox().recv().await.unwrap().id(), id(1));
+    let first = durable.inbox().recv().await.unwrap();
+    assert_eq!(first.id(), id(1));
     assert!(durable.dead_letters(1).await.unwrap().is_empty());
 }
 
@@ -454,15 +364,6 @@ async fn many_at_once_share_commits_and_lose_nothing() {
 }
 
 #[tokio::test]
-async fn what_would_go_into_a_file_that_was_removed_is_not_accepted() {
-    let file = File::new();
-    let inbox = file.open().await.inbox().clone();
-    inbox.put(message(1, "{}"), NO_WAIT).await.unwrap();
-    std::fs::remove_file(file.path()).unwrap();
-    assert_eq!(inbox.put(message(2, "{}"), NO_WAIT).await, Err(PutError::Unavailable));
-}
-
-#[tokio::test]
 async fn a_delivery_that_is_dropped_comes_again_long_before_its_time() {
     let file = File::new();
     let options = DurableOptions::default()
@@ -497,50 +398,6 @@ async fn whoever_lets_his_time_pass_cannot_disturb_the_next_holder() {
         }
     }
     assert_eq!(inbox.reply_to("müller", id(1)).await.unwrap().as_ref(), r#"{"n":1}"#);
-}
-
-#[tokio::test]
-async fn whoever_waits_for_the_reply_to_a_message_that_becomes_dead_is_told() {
-    let file = File::new();
-    let options = DurableOptions::default().visibility_timeout(Duration::from_millis(1)).tries_max(1);
-    let durable = file.open_with(options).await;
-    let inbox = durable.inbox().clone();
-    inbox.put(Message { wants_reply: true, ..message(1, "{}") }, NO_WAIT).await.unwrap();
-    let waiting = inbox.reply_to("müller", id(1));
-    let _held = inbox.recv().await.unwrap();
-    let taker = tokio::spawn({
-        let inbox = inbox.clone();
-        async move { inbox.recv().await.is_some() }
-    });
-    assert_eq!(waiting.await, Err(NoReply::NotGiven));
-    taker.abort();
-    assert_eq!(durable.dead_letters(1).await.unwrap().len(), 1);
-}
-
-#[tokio::test]
-async fn a_dead_letter_that_is_discarded_makes_room_and_stays_known() {
-    let file = File::new();
-    let options =
-        DurableOptions::default().visibility_timeout(Duration::from_millis(1)).tries_max(1).messages_max(1);
-    let durable = file.open_with(options.clone()).await;
-    let inbox = durable.inbox().clone();
-    inbox.put(message(1, "{}"), NO_WAIT).await.unwrap();
-    let _held = inbox.recv().await.unwrap();
-    let taker = tokio::spawn({
-        let inbox = inbox.clone();
-        async move { inbox.recv().await.map(|delivery| delivery.id()) }
-    });
-    let number = loop {
-        if let Some(letter) = durable.dead_letters(1).await.unwrap().first() {
-            break letter.number;
-        }
-    };
-    assert_eq!(inbox.put(message(2, "{}"), NO_WAIT).await, Err(PutError::Full));
-    assert_eq!(durable.discard(vec![number, 999]).await.unwrap(), 1);
-    assert_eq!(durable.discard(vec![number]).await.unwrap(), 0, "once");
-    assert_eq!(inbox.put(message(1, "{}"), NO_WAIT).await, Ok(Put::Duplicate));
-    assert_eq!(inbox.put(message(2, "{}"), NO_WAIT).await, Ok(Put::Accepted));
-    assert_eq!(taker.await.unwrap(), Some(id(2)));
 }
 
 #[tokio::test]

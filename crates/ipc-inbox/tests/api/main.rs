@@ -1,5 +1,8 @@
 //! What every kind of inbox must do, tested once for all of them, and what only one kind does.
 #![allow(clippy::unwrap_used)]
 
+mod dead;
 mod durable;
+mod files;
 mod suite;
+mod support;

@@ -1,5 +1,6 @@
 //! A server with a durable inbox: what it acknowledged is there after it has gone.
 
+use ipc_protocol::MessageId;
 use ipc_server::{DurableOptions, Inbox, Server, StartError};
 
 use crate::fixture::*;
@@ -49,4 +50,49 @@ async fn a_durable_inbox_is_a_file_of_the_home_and_has_one_server() {
     let error = builder().inbox(DurableOptions::default()).start().await.unwrap_err();
     assert!(matches!(error, StartError::Inbox(_)) && error.remedy().is_some(), "{error}");
     assert!(builder().start().await.unwrap().durable_inbox().is_none());
+}
+
+/// The files beside the databases of a home, which have what came last while it is in use.
+fn beside(home: &ipc_home::Home) -> Vec<String> {
+    let entries = std::fs::read_dir(home.root()).unwrap();
+    let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    names.filter(|name| name.ends_with("-wal") || name.ends_with("-shm")).collect()
+}
+
+#[tokio::test]
+async fn after_a_stop_everything_is_in_the_files_of_the_home_themselves() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("home");
+    let init = move || ipc_setup::init(&path, &ipc_setup::InitOptions::now());
+    let home = tokio::task::spawn_blocking(init).await.unwrap().unwrap().home;
+    let builder = || Server::builder(&home).bind("127.0.0.1:0").inbox(Inbox::durable());
+    let server = builder().start().await.unwrap();
+    let message = |number| ipc_inbox::Message {
+        id: MessageId::from_random([number; 16]),
+        user: "u".into(),
+        certificate: None,
+        received_at: std::time::SystemTime::now(),
+        body: "{}".into(),
+        wants_reply: false,
+    };
+    for number in 0..3 {
+        server.inbox().put(message(number), std::time::Duration::ZERO).await.unwrap();
+    }
+    assert!(!beside(&home).is_empty());
+    server.stop().await;
+    // The handle is still there, and more may be taken.
+    let copy = directory.path().join("inbox.db");
+    std::fs::copy(home.inbox_db(), &copy).unwrap();
+    let copy = DurableOptions::default().open(&copy).await.unwrap();
+    assert_eq!(copy.inbox().waiting().await, 3);
+    assert!(beside(&home).iter().all(|name| name.starts_with("inbox.db")), "{:?}", beside(&home));
+    server.inbox().recv().await.unwrap().ack().await.unwrap();
+    assert_eq!(server.inbox().finish().await, 2);
+    assert!(beside(&home).is_empty(), "{:?}", beside(&home));
+
+    // One that does not come to serve leaves nothing either.
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let error = builder().bind(taken.local_addr().unwrap().to_string()).start().await.unwrap_err();
+    assert!(matches!(error, StartError::Listen { .. }), "{error:?}");
+    assert!(beside(&home).is_empty(), "{:?}", beside(&home));
 }

@@ -56,6 +56,33 @@ async fn keeps_nobody_after<S: AsyncRead + AsyncWrite + Unpin>(connection: &mut 
 }
 
 #[tokio::test]
+async fn a_head_beyond_32_kib_is_answered_with_431_whatever_is_in_it() {
+    let server = builder().start().await.unwrap();
+    for long in [
+        // A name of 64 KiB is where the HTTP library panics.
+        format!("{}: x", "a".repeat(1 << 16)),
+        format!("a: {}", "x".repeat(1 << 20)),
+        "a: x\r\n".repeat(20_000),
+    ] {
+        for before in ["", "GET /is/running HTTP/1.1\r\nhost: x\r\n\r\n"] {
+            let mut connection = connect(&server).await;
+            let request = format!("{before}GET /is/running HTTP/1.1\r\nhost: x\r\n{long}\r\n\r\n");
+            // The answer may come before all of it was written.
+            let _ = connection.write(request.as_bytes()).await;
+            if !before.is_empty() {
+                assert_eq!(connection.read_response().await.unwrap().status, 200);
+            }
+            let answer = connection.read_response().await.unwrap();
+            assert_eq!((answer.status, answer.header("connection")), (431, Some("close")));
+            ends(&mut connection).await;
+        }
+    }
+    let mut connection = connect(&server).await;
+    let long = format!("a: {}\r\n", "x".repeat(30_000));
+    assert_eq!(connection.request("GET", "/is/running", &long, b"").await.status, 200);
+}
+
+#[tokio::test]
 async fn a_connection_that_is_idle_is_closed() {
     let server = builder().head_timeout(LONG).idle_timeout(SHORT).start().await.unwrap();
     let mut connection = connect(&server).await;

@@ -100,6 +100,23 @@ async fn names_that_nobody_can_have_are_limited_together() {
 }
 
 #[tokio::test]
+async fn a_name_in_another_normal_form_is_the_same_user_for_sessions_failures_and_the_application() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("users.db");
+    let store = ipc_store::Options::new().bcrypt_cost_for_tests().create(&path).await.unwrap();
+    let (composed, decomposed) = ("Zo\u{eb}", "Zoe\u{308}");
+    let password = Password::parse("p\u{e4}ss".into()).unwrap();
+    store.add(&Username::parse(composed).unwrap(), &password).await.unwrap();
+    let server = builder().users(Arc::new(store)).failed_logins_max(1).start().await.unwrap();
+    let mut connection = connect(&server).await;
+    let session = session_in(&connection.log_in(decomposed, "pa\u{308}ss").await);
+    connection.submit(new_id(), &session, "{}").await.is_success();
+    assert_eq!(server.inbox().recv().await.unwrap().user(), composed);
+    connection.log_in(composed, "wrong").await.is_refusal(ProblemCode::BadCredentials);
+    connection.log_in(decomposed, "wrong").await.is_refusal(ProblemCode::TooManyAttempts);
+}
+
+#[tokio::test]
 async fn a_users_database_that_is_replaced_under_a_server_lets_nobody_in_whom_the_new_one_may_not_know() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("users.db");

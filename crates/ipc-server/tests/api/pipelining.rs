@@ -195,6 +195,7 @@ async fn the_wish_for_another_protocol_is_ignored_and_the_length_of_the_body_cou
     for (request, status) in [
         (format!("GET /is/running HTTP/1.1\r\nhost: x\r\n{upgrade}\r\n"), 200),
         (format!("GET /nope HTTP/1.1\r\nhost: x\r\n{upgrade}\r\n"), 404),
+        ("GET /nope HTTP/1.1\r\nhost: x\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n".to_owned(), 404),
         // Without a length there is no body.
         (format!("POST /message/submit HTTP/1.1\r\nhost: x\r\n{upgrade}\r\n"), 400),
     ] {

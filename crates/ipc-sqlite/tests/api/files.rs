@@ -23,7 +23,7 @@ async fn the_file_and_what_sqlite_puts_beside_it_are_for_the_owner_alone() {
     }
     seen.sort();
     assert_eq!(seen, ["notes.db", "notes.db-shm", "notes.db-wal"]);
-    database.close().await;
+    database.close().await.unwrap();
     assert_eq!(fs::read_dir(place.dir.path()).unwrap().count(), 1);
 }
 
@@ -67,7 +67,7 @@ async fn creating_where_a_file_is_keeps_what_is_in_it() {
     let place = Place::new();
     let database = place.create().await;
     add(&database, "milk").await.unwrap();
-    database.close().await;
+    database.close().await.unwrap();
     assert_eq!(notes(&place.create().await).await.unwrap(), ["milk"]);
 }
 
@@ -76,7 +76,7 @@ async fn what_was_committed_is_there_after_closing_and_after_mere_dropping() {
     let place = Place::new();
     let database = place.create().await;
     add(&database, "milk").await.unwrap();
-    database.close().await;
+    database.close().await.unwrap();
     let database = open(&place.path).await.unwrap();
     add(&database, "tea").await.unwrap();
     drop(database);
@@ -90,7 +90,7 @@ async fn names_that_mean_something_to_sqlite_are_plain_file_names_here() {
         let path = place.dir.path().join(file);
         let database = create(&path).await.unwrap();
         add(&database, "milk").await.unwrap();
-        database.close().await;
+        database.close().await.unwrap();
         assert!(fs::metadata(&path).unwrap().len() > 0, "{file}");
         assert_eq!(notes(&open(&path).await.unwrap()).await.unwrap(), ["milk"], "{file}");
     }

@@ -6,3 +6,4 @@ mod files;
 mod refusals;
 mod room;
 mod support;
+mod whole;

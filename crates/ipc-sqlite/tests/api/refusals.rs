@@ -140,7 +140,7 @@ mod permissions {
             return;
         }
         let place = Place::new();
-        place.create().await.close().await;
+        place.create().await.close().await.unwrap();
         set_mode(&place.path, 0o000);
         let error = refusal(&place.path).await;
         assert!(matches!(error, DatabaseError::PermissionDenied { .. }), "{error:?}");
@@ -171,7 +171,7 @@ mod permissions {
         let error = create(&place.path).await.unwrap_err();
         assert!(matches!(error, DatabaseError::PermissionDenied { .. }), "{error:?}");
         set_mode(place.dir.path(), 0o700);
-        place.create().await.close().await;
+        place.create().await.close().await.unwrap();
         set_mode(place.dir.path(), 0o500);
         let opened = open(&place.path).await;
         set_mode(place.dir.path(), 0o700);
@@ -189,7 +189,7 @@ mod permissions {
             return;
         }
         let place = Place::new();
-        place.create().await.close().await;
+        place.create().await.close().await.unwrap();
         set_mode(place.dir.path(), 0o000);
         let opened = open(&place.path).await;
         set_mode(place.dir.path(), 0o700);

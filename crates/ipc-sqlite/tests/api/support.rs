@@ -34,7 +34,7 @@ impl Place {
     pub(crate) async fn with_note(self) -> Self {
         let database = self.create().await;
         add(&database, "milk").await.unwrap();
-        database.close().await;
+        database.close().await.unwrap();
         self
     }
 

@@ -164,3 +164,85 @@ async fn a_hash_stored_as_bytes_lets_its_user_in_and_one_that_is_no_text_does_no
     store.change_password(&name("bob"), &password("x")).await.unwrap();
     assert!(store.verify("bob", "x").await.unwrap().is_some());
 }
+
+/// What another program stored of what a Mac's keyboard, or a file system, gave it: accents as characters of their own.
+const DECOMPOSED: &str = "Zoe\u{308}";
+const COMPOSED: &str = "Zo\u{eb}";
+
+#[tokio::test]
+async fn a_user_whose_name_and_password_it_stored_in_another_normal_form_is_found() {
+    let place = Place::new();
+    let mut raw = place.raw(PYTHON_FILE).await;
+    let hash = bcrypt::hash("pa\u{308}ss", 4).unwrap();
+    sqlx::query("INSERT INTO users (username, password_hash) VALUES (?, ?)")
+        .bind(DECOMPOSED)
+        .bind(hash)
+        .execute(&mut raw)
+        .await
+        .unwrap();
+    drop(raw);
+    let store = place.open().await;
+    assert_eq!(names(&store).await, ["ipc-admin", COMPOSED]);
+    for username in [COMPOSED, DECOMPOSED] {
+        for password in ["p\u{e4}ss", "pa\u{308}ss"] {
+            assert!(store.verify(username, password).await.unwrap().is_some(), "{username:?} {password:?}");
+        }
+        assert!(store.verify(username, "pass").await.unwrap().is_none());
+    }
+    assert!(store.credential_version(&name(COMPOSED)).await.unwrap().is_some());
+    assert!(matches!(store.add(&name(COMPOSED), &password("x")).await, Err(StoreError::Taken { .. })));
+    store.change_password(&name(COMPOSED), &password("n\u{e9}w")).await.unwrap();
+    assert!(store.verify(DECOMPOSED, "ne\u{301}w").await.unwrap().is_some());
+    assert!(store.verify(DECOMPOSED, "p\u{e4}ss").await.unwrap().is_none());
+    store.delete(COMPOSED).await.unwrap();
+    assert_eq!(names(&store).await, ["ipc-admin"]);
+}
+
+#[tokio::test]
+async fn of_two_users_in_both_forms_the_composed_one_counts_and_each_can_be_deleted() {
+    let place = Place::new();
+    let mut raw = place.raw(PYTHON_FILE).await;
+    for (username, word) in [(DECOMPOSED, "old"), (COMPOSED, "new")] {
+        sqlx::query("INSERT INTO users (username, password_hash) VALUES (?, ?)")
+            .bind(username)
+            .bind(bcrypt::hash(word, 4).unwrap())
+            .execute(&mut raw)
+            .await
+            .unwrap();
+    }
+    drop(raw);
+    let store = place.open().await;
+    for username in [COMPOSED, DECOMPOSED] {
+        assert!(store.verify(username, "new").await.unwrap().is_some());
+        assert!(store.verify(username, "old").await.unwrap().is_none());
+    }
+    store.delete(DECOMPOSED).await.unwrap();
+    assert!(store.verify(COMPOSED, "new").await.unwrap().is_some(), "exactly that one was deleted");
+    store.delete(COMPOSED).await.unwrap();
+    assert_eq!(names(&store).await, ["ipc-admin"]);
+}
+
+#[tokio::test]
+async fn names_with_characters_that_nobody_sees_are_listed_with_escapes_and_deleted_as_they_are_shown() {
+    let place = Place::new();
+    let mut raw = place.raw(PYTHON_FILE).await;
+    let unseen = ["ipc\u{200b}admin", "a\u{202e}b", "\u{ad}c"];
+    for username in unseen {
+        sqlx::query("INSERT INTO users (username, password_hash) VALUES (?, ?)")
+            .bind(username)
+            .bind(bcrypt::hash("x", 4).unwrap())
+            .execute(&mut raw)
+            .await
+            .unwrap();
+    }
+    drop(raw);
+    let store = place.open().await;
+    let shown = names(&store).await;
+    assert_eq!(shown, ["ipc-admin", r"ipc\u{200b}admin", r"a\u{202e}b", r"\u{ad}c"]);
+    assert!(store.verify(unseen[0], "x").await.unwrap().is_some(), "who is there may log in");
+    store.delete(unseen[0]).await.unwrap();
+    store.delete(&shown[2]).await.unwrap();
+    store.delete(&shown[3]).await.unwrap();
+    assert_eq!(names(&store).await, ["ipc-admin"]);
+    assert!(matches!(store.delete(&shown[2]).await, Err(StoreError::Unknown { .. })));
+}

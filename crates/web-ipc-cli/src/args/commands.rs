@@ -42,6 +42,7 @@ pub(super) fn command() -> Command {
         .subcommand(send_command())
         .subcommand(request_command())
         .subcommand(dead_command())
+        .subcommand(backup_command())
 }
 
 fn subcommand(name: &'static str, short: char, usage: &'static str, about: &'static str) -> Command {
@@ -205,6 +206,16 @@ fn dead_command() -> Command {
                 .conflicts_with("discard"),
         )
         .arg(letters("discard", 'x', "Remove these for good, or `all`"))
+}
+
+fn backup_command() -> Command {
+    let about = "Copy a home to a directory that is not there yet, also while a server runs on it";
+    subcommand("backup", 'B', "web-ipc --backup --run --out DIR", about)
+        .arg(flag("run", 'r', "Do it; the copy is a home with everything that this one has at this moment"))
+        .arg(
+            option("out", 'o', "DIR", "Where to make the copy; what is there is never overwritten")
+                .value_parser(value_parser!(PathBuf)),
+        )
 }
 
 fn seconds(help: &'static str) -> Arg {

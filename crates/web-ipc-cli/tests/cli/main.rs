@@ -6,7 +6,10 @@
 
 mod case;
 mod compare;
+mod force;
 mod log;
+mod mounts;
+mod owners;
 mod pipeline;
 mod process;
 mod run;

@@ -181,6 +181,14 @@ fn results_begin_on_a_line_of_their_own() {
     }
     let lines = fs::read_to_string(&journal).unwrap();
     assert_eq!(lines, "half\nUsername: ipc-admin\nUsername: ipc-admin\n");
+
+    let log = world.folder().join("log");
+    fs::write(&log, "half").unwrap();
+    let output =
+        redirected(&world, "2>> log", &["--users", "--testCredentials", "--user", "x", "--password", "x"]);
+    assert_eq!(output.status.code(), Some(1));
+    let log = fs::read_to_string(&log).unwrap();
+    assert!(log.starts_with("half\n[") && log.ends_with("]: Invalid credentials\n"), "{log}");
 }
 
 #[test]

@@ -5,15 +5,9 @@ use crate::{CertificateRequest, issue_certificate};
 
 #[test]
 fn a_complete_home_that_lost_a_file_is_refused_by_its_name_and_nothing_is_made_anew() {
-    for piece in [
-        "envelope.keys",
-        "session.key",
-        "web-ipc-ca.crt",
-        "web-ipc-ca.key",
-        "localhost.crt",
-        "localhost.key",
-        "users.db",
-    ] {
+    for piece in
+        ["envelope.keys", "web-ipc-ca.crt", "web-ipc-ca.key", "localhost.crt", "localhost.key", "users.db"]
+    {
         let (_directory, home) = new_home();
         std::fs::remove_file(home.root().join(piece)).unwrap();
         let before = snapshot(home.root());
@@ -41,6 +35,21 @@ fn a_complete_home_that_lost_a_file_is_refused_by_its_name_and_nothing_is_made_a
             assert_good(&home);
         }
     }
+}
+
+#[test]
+fn the_sessions_key_which_nobody_else_has_is_made_anew() {
+    let (_directory, home) = new_home();
+    let old = std::fs::read(home.session_key_file()).unwrap();
+    std::fs::remove_file(home.session_key_file()).unwrap();
+    assert_eq!(make(home.root(), false).unwrap().outcome, Outcome::Completed);
+    assert_ne!(std::fs::read(home.session_key_file()).unwrap(), old);
+    assert_good(&home);
+    std::fs::remove_file(home.session_key_file()).unwrap();
+    std::fs::remove_file(home.users_db()).unwrap();
+    let error = make(home.root(), false).unwrap_err();
+    assert!(matches!(error, SetupError::PiecesMissing { .. }), "{error:?}");
+    assert!(!home.session_key_file().exists(), "not where more is lost");
 }
 
 /// What making a home makes, in that order, before `admin.cred`.

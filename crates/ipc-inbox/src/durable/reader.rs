@@ -1,0 +1,60 @@
+//! What can be done with the file of a durable inbox while a server has it: look at its dead letters, and copy it.
+//!
+//! The command line comes here, beside a running server. Nothing here writes the file.
+
+use std::path::Path;
+
+use ipc_sqlite::{Database, DatabaseError, Options};
+
+use super::{DeadLetter, dead, tables};
+
+/// The file of a durable inbox, for reading alone: also while a server has it open.
+#[derive(Debug)]
+pub struct InboxReader {
+    database: Database,
+}
+
+impl InboxReader {
+    /// Opens the file at `path`, which must be there.
+    ///
+    /// # Errors
+    /// [`DatabaseError`].
+    pub async fn open(path: impl AsRef<Path>) -> Result<Self, DatabaseError> {
+        let database = ipc_sqlite::open_read_only(path.as_ref(), &tables::SCHEMA, &Options::new()).await?;
+        Ok(InboxReader { database })
+    }
+
+    /// The dead letters behind the one with that number, oldest first, no more than `count`, as they are at this moment.
+    ///
+    /// # Errors
+    /// [`DatabaseError`].
+    pub async fn dead_letters_after(
+        &self,
+        number: u64,
+        count: u32,
+    ) -> Result<Vec<DeadLetter>, DatabaseError> {
+        let failed = |error| self.database.error(error);
+        let mut reader = self.database.readers().acquire().await.map_err(failed)?;
+        dead::read(&mut reader, number, count).await.map_err(failed)
+    }
+
+    /// How many messages the file has at this moment: those that wait, those that somebody has, and dead letters.
+    ///
+    /// # Errors
+    /// [`DatabaseError`].
+    pub async fn messages(&self) -> Result<u64, DatabaseError> {
+        let failed = |error| self.database.error(error);
+        let mut reader = self.database.readers().acquire().await.map_err(failed)?;
+        tables::count(&mut reader).await.map_err(failed)
+    }
+}
+
+/// Copies the file of a durable inbox at `from`, as it is at this moment, to `to`, which must not be there: also while a server
+/// has it open. The copy is for its owner alone (0600), and whole without anything beside it. On an error a part of it may be
+/// left.
+///
+/// # Errors
+/// Any [`DatabaseError`], of either file.
+pub async fn copy(from: &Path, to: &Path) -> Result<(), DatabaseError> {
+    ipc_sqlite::copy(from, to, &tables::SCHEMA, &Options::new()).await
+}

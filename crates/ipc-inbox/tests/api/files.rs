@@ -1,0 +1,190 @@
+//! The file itself: what is in it at the end, and what becomes of an inbox whose file somebody else lays hands on.
+
+use std::path::Path;
+
+use ipc_inbox::{AckError, DurableOptions, OpenError, Put, PutError, copy};
+use ipc_sqlite::DatabaseError;
+
+use crate::support::{File, NO_WAIT, id, message};
+
+fn set_len(path: &Path, bytes: u64) {
+    std::fs::OpenOptions::new().write(true).open(path).unwrap().set_len(bytes).unwrap();
+}
+
+fn names(file: &File) -> Vec<String> {
+    let entries = std::fs::read_dir(file.directory.path()).unwrap();
+    let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_file_that_somebody_else_spoils_is_noticed_before_anything_is_answered() {
+    let spoil: [(&str, fn(&File)); 7] = [
+        ("emptied", |file| set_len(&file.path(), 0)),
+        ("cut short", |file| set_len(&file.path(), 4096)),
+        ("removed", |file| std::fs::remove_file(file.path()).unwrap()),
+        ("replaced", |file| {
+            std::fs::rename(file.path(), file.directory.path().join("old")).unwrap();
+            std::fs::copy(file.directory.path().join("old"), file.path()).unwrap();
+        }),
+        ("log emptied", |file| set_len(&file.log(), 0)),
+        ("log cut short", |file| set_len(&file.log(), 1000)),
+        ("log removed", |file| std::fs::remove_file(file.log()).unwrap()),
+    ];
+    for (how, spoil) in spoil {
+        let file = File::new();
+        let durable = file.open().await;
+        let inbox = durable.inbox();
+        for number in 1..=3 {
+            assert_eq!(inbox.put(message(number, "{}"), NO_WAIT).await, Ok(Put::Accepted));
+        }
+        let delivery = inbox.recv().await.unwrap();
+        spoil(&file);
+        for number in [4, 5] {
+            assert_eq!(inbox.put(message(number, "{}"), NO_WAIT).await, Err(PutError::Unavailable), "{how}");
+        }
+        assert!(matches!(delivery.ack().await, Err(AckError::Storage { .. })), "{how}");
+        assert!(durable.put_back(vec![1]).await.is_err(), "{how}");
+        assert!(durable.discard(vec![1]).await.is_err(), "{how}");
+        let length = file.path().metadata().map_or(0, |metadata| metadata.len());
+        inbox.finish().await;
+        if how.starts_with("log") {
+            continue;
+        }
+        assert_eq!(file.path().metadata().map_or(0, |metadata| metadata.len()), length, "{how}");
+    }
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn what_was_accepted_before_its_log_was_removed_is_saved() {
+    let file = File::new();
+    let inbox = file.open().await.inbox().clone();
+    for number in 1..=3 {
+        inbox.put(message(number, "{}"), NO_WAIT).await.unwrap();
+    }
+    std::fs::remove_file(file.log()).unwrap();
+    assert_eq!(inbox.put(message(4, "{}"), NO_WAIT).await, Err(PutError::Unavailable));
+    // Now, and not only at a stop in good order.
+    let left = file.bare_copy();
+    let saved = left.open().await.inbox().clone();
+    for number in 1..=3 {
+        assert_eq!(saved.recv().await.unwrap().id(), id(number));
+    }
+}
+
+#[tokio::test]
+async fn an_emptied_file_is_not_opened_as_a_new_one() {
+    let file = File::new();
+    let inbox = file.open().await.inbox().clone();
+    inbox.put(message(1, "{}"), NO_WAIT).await.unwrap();
+    let crashed = file.crashed();
+    set_len(&crashed.path(), 0);
+    let error = DurableOptions::default().open(crashed.path()).await.unwrap_err();
+    assert!(matches!(error, OpenError::Database(DatabaseError::Truncated { .. })), "{error:?}");
+}
+
+#[tokio::test]
+async fn an_inbox_that_was_finished_is_in_its_file_alone() {
+    let file = File::new();
+    let inbox = file.open().await.inbox().clone();
+    for number in 1..=3 {
+        inbox.put(message(number, "{}"), NO_WAIT).await.unwrap();
+    }
+    inbox.recv().await.unwrap().ack().await.unwrap();
+    inbox.finish().await;
+    assert_eq!(names(&file), ["inbox.db", "inbox.db.lock"]);
+    let left = file.bare_copy();
+    let copy = left.open().await.inbox().clone();
+    for number in [2, 3] {
+        let delivery = copy.recv().await.unwrap();
+        assert_eq!((delivery.id(), delivery.redeliveries()), (id(number), 0));
+    }
+}
+
+#[tokio::test]
+async fn an_inbox_that_was_closed_is_in_its_file_alone_until_something_changes() {
+    let file = File::new();
+    let inbox = file.open().await.inbox().clone();
+    for number in 1..=3 {
+        inbox.put(message(number, "{}"), NO_WAIT).await.unwrap();
+    }
+    inbox.close().await;
+    let copy = file.bare_copy();
+    assert_eq!(copy.open().await.inbox().recv().await.unwrap().id(), id(1));
+    inbox.recv().await.unwrap().ack().await.unwrap();
+    let copy = file.bare_copy();
+    let error = DurableOptions::default().open(copy.path()).await.unwrap_err();
+    assert!(matches!(error, OpenError::Database(DatabaseError::LogMissing { .. })), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_copy_of_a_running_inbox_without_its_log_is_not_taken_for_an_empty_one() {
+    let file = File::new();
+    let inbox = file.open().await.inbox().clone();
+    inbox.put(message(1, "{}"), NO_WAIT).await.unwrap();
+    let bare = file.bare_copy();
+    for _ in 0..2 {
+        let error = DurableOptions::default().open(bare.path()).await.unwrap_err();
+        assert!(
+            matches!(&error, OpenError::Database(DatabaseError::LogMissing { log, .. }) if *log == bare.log()),
+            "{error:?}"
+        );
+    }
+    let crashed = file.crashed();
+    assert_eq!(crashed.open().await.inbox().recv().await.unwrap().id(), id(1));
+}
+
+#[tokio::test]
+async fn a_copy_made_beside_a_running_inbox_has_all_that_was_accepted() {
+    let file = File::new();
+    let inbox = file.open().await.inbox().clone();
+    for number in 1..=3 {
+        inbox.put(message(number, "{}"), NO_WAIT).await.unwrap();
+    }
+    let other = File::new();
+    copy(&file.path(), &other.path()).await.unwrap();
+    inbox.recv().await.unwrap().ack().await.unwrap();
+    assert_eq!(inbox.put(message(4, "{}"), NO_WAIT).await, Ok(Put::Accepted));
+    let copied = other.open().await.inbox().clone();
+    assert_eq!(copied.put(message(1, "{}"), NO_WAIT).await, Ok(Put::Duplicate), "ids are in it");
+    for number in 1..=3 {
+        assert_eq!(copied.recv().await.unwrap().id(), id(number));
+    }
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn an_inbox_that_ends_on_a_full_disk_keeps_all_that_it_accepted() {
+    use std::process::Command;
+
+    // The limit belongs to the whole process, so this test runs once more in a child that has one of its own.
+    if let Some(path) = std::env::var_os("IPC_INBOX_TEST_LIMITED") {
+        let inbox = DurableOptions::default().open(path).await.unwrap().inbox().clone();
+        let body = format!(r#"{{"x":"{}"}}"#, "a".repeat(1000));
+        let mut accepted = 0;
+        while accepted < 200 && inbox.put(message(accepted, &body), NO_WAIT).await.is_ok() {
+            accepted += 1;
+        }
+        inbox.finish().await;
+        println!("accepted {accepted} messages");
+        return;
+    }
+    let file = File::new();
+    // A process that does not ignore the signal is ended by it. `ulimit` counts in units of 512 or 1024 bytes.
+    let script = "trap '' XFSZ; ulimit -f 200; exec \"$0\" --nocapture --exact \"$1\"";
+    let child = Command::new("sh")
+        .args(["-c", script])
+        .arg(std::env::current_exe().unwrap())
+        .arg("files::an_inbox_that_ends_on_a_full_disk_keeps_all_that_it_accepted")
+        .env("IPC_INBOX_TEST_LIMITED", file.path())
+        .output()
+        .unwrap();
+    assert!(child.status.success(), "{child:?}");
+    let waiting = file.open().await.inbox().waiting().await;
+    assert!(waiting > 0 && waiting < 200, "{waiting}");
+    let said = String::from_utf8(child.stdout).unwrap();
+    assert!(said.contains(&format!("accepted {waiting} messages")), "{waiting}: {said}");
+}

@@ -1,0 +1,56 @@
+//! Copies a database file while others use it.
+//!
+//! Whoever backs something up comes here. SQLite reads the file as of one moment and writes another, so that the copy is whole
+//! without anything beside it, whatever is committed meanwhile. Copying the file itself would give a part of it.
+
+use std::path::Path;
+
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{ConnectOptions as _, Connection as _};
+
+use crate::error::DatabaseError;
+use crate::migration::Schema;
+use crate::opening::{absolute, make_file, open_read_only};
+use crate::options::Options;
+use crate::system::file_state;
+
+/// Copies the file at `from`, as it is at this moment, to `to`, for its owner alone (0600): also while other processes use it.
+/// There must be nothing at `to`, or an empty file. It is on the disk when this returns; its directory entry is for the caller
+/// to flush. On an error a part of it may be left.
+///
+/// # Errors
+/// Any [`DatabaseError`], of either file.
+pub async fn copy(from: &Path, to: &Path, schema: &Schema, options: &Options) -> Result<(), DatabaseError> {
+    let what = schema.what;
+    let to = absolute(to, what)?;
+    let database = open_read_only(from, schema, options).await?;
+    make_file(&to, what)?;
+    let state = file_state(&to).map_err(|error| DatabaseError::from_io(what, &to, error))?;
+    if state.bytes > 0 {
+        return Err(DatabaseError::from_io(what, &to, std::io::ErrorKind::AlreadyExists.into()));
+    }
+    let path = to.to_str().map(str::to_owned);
+    let path = path.ok_or_else(|| DatabaseError::Unavailable {
+        what,
+        path: to.clone(),
+        source: "its path is not UTF-8".into(),
+    })?;
+    let copied = sqlx::query("VACUUM INTO ?").bind(path).execute(database.readers()).await;
+    let closed = database.close().await;
+    if let Err(error) = copied {
+        let path = if DatabaseError::is_of_source(&error) { database.path() } else { &to };
+        return Err(DatabaseError::from_sqlx(what, path, error));
+    }
+    closed?;
+    let marked = async {
+        // Whether the other one is in use says nothing of this one.
+        let options = SqliteConnectOptions::new().filename(&to).disable_statement_logging();
+        let mut connection = options.connect().await?;
+        sqlx::query("PRAGMA user_version = 0").execute(&mut connection).await?;
+        connection.close().await
+    };
+    marked.await.map_err(|error| DatabaseError::from_sqlx(what, &to, error))?;
+    // SQLite leaves that to us.
+    let synced = std::fs::OpenOptions::new().write(true).open(&to).and_then(|file| file.sync_all());
+    synced.map_err(|error| DatabaseError::from_io(what, &to, error))
+}

@@ -1,0 +1,247 @@
+//! Reads a database file where nothing can be written: on a read-only file system, without the right to write, on a full
+//! disk.
+//!
+//! A store that was refused by [`open`](crate::open) comes here if reading is all that is asked of it. SQLite puts a `-shm`
+//! beside a file in WAL mode even to read it, which cannot be done there; a file that lies still can be read without.
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use sqlx::ConnectOptions as _;
+use sqlx::Sqlite;
+use sqlx::pool::PoolOptions;
+use sqlx::sqlite::{SqliteConnectOptions, SqlitePool};
+
+use crate::error::DatabaseError;
+use crate::migration::{self, Schema};
+use crate::options::Options;
+
+/// A database file that is only read.
+///
+/// Each connection reads once and is closed: SQLite is told that the file does not change while it is open, so that it
+/// needs neither locks nor a `-shm`, and a change by others is seen by the next one.
+pub struct Immutable {
+    path: PathBuf,
+    what: &'static str,
+    readers: SqlitePool,
+    why: Why,
+}
+
+/// Why the file cannot be written to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Why {
+    ReadOnly,
+    PermissionDenied,
+    DiskFull,
+}
+
+impl Why {
+    fn of(error: &DatabaseError) -> Option<Self> {
+        match error {
+            DatabaseError::ReadOnly { .. } => Some(Self::ReadOnly),
+            DatabaseError::PermissionDenied { .. } => Some(Self::PermissionDenied),
+            DatabaseError::DiskFull { .. } => Some(Self::DiskFull),
+            _ => None,
+        }
+    }
+}
+
+/// Opens the file at `path` to read it, after [`open`](crate::open) was `refused`.
+///
+/// # Errors
+/// `refused`, if it has another reason than that nothing can be written, or if the file cannot be read as it lies there
+/// either: what was committed last is still in its `-wal`, or migrations of `schema` are missing.
+pub async fn open_immutable(
+    path: &Path,
+    schema: &Schema,
+    options: &Options,
+    refused: DatabaseError,
+) -> Result<Immutable, DatabaseError> {
+    let Some(why) = Why::of(&refused) else { return Err(refused) };
+    let Ok(path) = std::path::absolute(path) else { return Err(refused) };
+    let connect = SqliteConnectOptions::new()
+        .filename(&path)
+        .read_only(true)
+        .immutable(true)
+        .busy_timeout(options.busy_timeout)
+        .disable_statement_logging();
+    let readers = PoolOptions::<Sqlite>::new()
+        .max_connections(options.readers_max)
+        .acquire_timeout(options.busy_timeout.max(Duration::from_secs(1)))
+        .test_before_acquire(false)
+        // What it keeps in memory is not looked at again.
+        .after_release(|_, _| Box::pin(async { Ok(false) }))
+        .connect_lazy_with(connect);
+    let database = Immutable { path, what: schema.what, readers, why };
+    if database.check_file().is_err() {
+        return Err(refused);
+    }
+    let Ok(mut connection) = database.readers.acquire().await else { return Err(refused) };
+    match migration::is_up_to_date(&mut connection, &database.path, schema).await {
+        Ok(true) => {}
+        Ok(false) => return Err(refused),
+        Err(error @ (DatabaseError::NotADatabase { .. } | DatabaseError::Newer { .. })) => return Err(error),
+        Err(_) => return Err(refused),
+    }
+    drop(connection);
+    Ok(database)
+}
+
+impl Immutable {
+    /// Where the file is, as an absolute path.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The connections to read with, each for one time.
+    #[must_use]
+    pub fn readers(&self) -> &SqlitePool {
+        &self.readers
+    }
+
+    /// Checks that all that was committed is in the file itself. To be asked before each read: where there is room again, or
+    /// on a mount that others can write to, somebody else may be writing.
+    ///
+    /// # Errors
+    /// [`DatabaseError::Replaced`] if there is more than the file holds, or the file is gone: only opening it anew helps.
+    pub fn check_file(&self) -> Result<(), DatabaseError> {
+        let replaced = || DatabaseError::Replaced { what: self.what, path: self.path.clone() };
+        for suffix in ["-wal", "-journal"] {
+            let mut beside = self.path.as_os_str().to_owned();
+            beside.push(suffix);
+            if std::fs::metadata(beside).is_ok_and(|metadata| metadata.len() > 0) {
+                return Err(replaced());
+            }
+        }
+        match self.path.metadata() {
+            Ok(_) => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(replaced()),
+            Err(error) => Err(DatabaseError::from_io(self.what, &self.path, error)),
+        }
+    }
+
+    /// Why nothing can be written.
+    #[must_use]
+    pub fn refusal(&self) -> DatabaseError {
+        let (what, path) = (self.what, self.path.clone());
+        match self.why {
+            Why::ReadOnly => DatabaseError::ReadOnly { what, path },
+            Why::PermissionDenied => DatabaseError::PermissionDenied { what, path },
+            Why::DiskFull => DatabaseError::DiskFull { what, path },
+        }
+    }
+
+    /// What `error`, met while reading, means.
+    #[must_use]
+    pub fn error(&self, error: sqlx::Error) -> DatabaseError {
+        DatabaseError::from_sqlx(self.what, &self.path, error)
+    }
+
+    /// Closes the file when all calls under way are done; later ones fail.
+    pub async fn close(&self) {
+        self.readers.close().await;
+    }
+}
+
+impl fmt::Debug for Immutable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Immutable").field("path", &self.path).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{create, open};
+
+    const NOTES: Schema = Schema {
+        what: "note database",
+        migrations: &[("notes", "CREATE TABLE notes (text TEXT)")],
+        tables: &[("notes", &["text"])],
+    };
+
+    fn refused(path: &Path) -> DatabaseError {
+        DatabaseError::DiskFull { what: NOTES.what, path: path.to_owned() }
+    }
+
+    async fn add(database: &crate::Database, text: &'static str) {
+        sqlx::query("INSERT INTO notes VALUES (?)").bind(text).execute(database.writer()).await.unwrap();
+    }
+
+    async fn texts(database: &Immutable) -> Vec<String> {
+        database.check_file().unwrap();
+        sqlx::query_scalar("SELECT text FROM notes").fetch_all(database.readers()).await.unwrap()
+    }
+
+    /// Everything into the file itself, as when the last process closes it.
+    async fn write_back(database: &crate::Database) {
+        sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").execute(database.writer()).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_file_that_lies_still_is_read_without_anything_beside_it_and_changes_are_seen() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("notes.db");
+        let writing = create(&path, &NOTES, &Options::new()).await.unwrap();
+        add(&writing, "milk").await;
+        write_back(&writing).await;
+        let reading = open_immutable(&path, &NOTES, &Options::new(), refused(&path)).await.unwrap();
+        assert_eq!(texts(&reading).await, ["milk"]);
+        add(&writing, "bread").await;
+        let error = reading.check_file().unwrap_err();
+        assert!(matches!(error, DatabaseError::Replaced { .. }), "more than the file holds: {error:?}");
+        write_back(&writing).await;
+        assert_eq!(texts(&reading).await, ["milk", "bread"]);
+        assert!(matches!(reading.refusal(), DatabaseError::DiskFull { .. }));
+        let write = sqlx::query("INSERT INTO notes VALUES ('no')").execute(reading.readers()).await;
+        assert!(matches!(reading.error(write.unwrap_err()), DatabaseError::ReadOnly { .. }));
+    }
+
+    #[tokio::test]
+    async fn what_does_not_hold_all_or_is_not_up_to_date_is_refused_as_before() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("notes.db");
+        let writing = create(&path, &NOTES, &Options::new()).await.unwrap();
+        add(&writing, "milk").await;
+        let open_it = async |schema: &Schema| {
+            open_immutable(&path, schema, &Options::new(), refused(&path)).await.unwrap_err()
+        };
+        assert!(matches!(open_it(&NOTES).await, DatabaseError::DiskFull { .. }), "the -wal has more");
+        write_back(&writing).await;
+        const NEWER: Schema = Schema {
+            what: "note database",
+            migrations: &[
+                ("notes", "CREATE TABLE notes (text TEXT)"),
+                ("more", "CREATE TABLE more (text TEXT)"),
+            ],
+            tables: &[],
+        };
+        assert!(matches!(open_it(&NEWER).await, DatabaseError::DiskFull { .. }));
+        let other = Schema { migrations: &[("letters", "CREATE TABLE letters (text TEXT)")], ..NOTES };
+        assert!(matches!(open_it(&other).await, DatabaseError::NotADatabase { .. }));
+        // What has nothing to do with writing stays what it is.
+        let missing = open(&dir.path().join("none.db"), &NOTES, &Options::new()).await.unwrap_err();
+        let error = open_immutable(&path, &NOTES, &Options::new(), missing).await.unwrap_err();
+        assert!(matches!(error, DatabaseError::Missing { .. }), "{error:?}");
+    }
+
+    #[cfg(unix)]
+    #[tokio::test]
+    async fn reading_leaves_nothing_beside_the_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("notes.db");
+        let writing = create(&path, &NOTES, &Options::new()).await.unwrap();
+        add(&writing, "milk").await;
+        let _closed = writing.close().await;
+        let before = std::fs::read(&path).unwrap();
+        let reading = open_immutable(&path, &NOTES, &Options::new(), refused(&path)).await.unwrap();
+        assert_eq!(texts(&reading).await, ["milk"]);
+        reading.close().await;
+        assert_eq!(std::fs::read(&path).unwrap(), before);
+        let names: Vec<_> = dir.path().read_dir().unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(names, ["notes.db"]);
+    }
+}

@@ -1,0 +1,58 @@
+//! `web-ipc --backup --run --out DIR`: copies a home and says where.
+//!
+//! The copying is `ipc-setup`'s, on a thread of its own, so that a signal is heard meanwhile: nothing half made is left.
+
+use std::path::Path;
+
+use ipc_home::{Home, locate, shell_quoted};
+use ipc_setup::{BackedUp, Backup};
+
+use crate::error::{Failure, Verdict};
+use crate::out::{counted, say};
+use crate::signals::{self, EndSignals};
+
+/// Copies the home to `out`.
+pub(crate) fn run(explicit_home: Option<&Path>, out: &Path) -> Result<Verdict, Failure> {
+    let home = Home::open_as_configured(locate(explicit_home)?)?;
+    let unready = |error| Failure::of(&error, None).while_doing("cannot listen for signals");
+    let runtime = signals::runtime().map_err(unready)?;
+    let result = runtime.block_on(async {
+        let mut signals = EndSignals::watch().map_err(unready)?;
+        let backup = Backup::begin(&home, out)?;
+        let partial = backup.partial().to_owned();
+        let copying = tokio::task::spawn_blocking(move || backup.run());
+        tokio::select! {
+            made = copying => {
+                let made = made.map_err(|error| Failure::of(&error, None))??;
+                tell(&home, &made)?;
+                Ok(Verdict::Done)
+            }
+            signal = signals.next() => {
+                remove(&partial);
+                log::warn!("ended by a signal; nothing of the copy is left");
+                Ok(Verdict::Interrupted(signal))
+            }
+        }
+    });
+    // What is still being copied goes nowhere any more.
+    runtime.shutdown_background();
+    result
+}
+
+/// Removes what was made, while something is still being made in it.
+fn remove(partial: &Path) {
+    const ATTEMPTS_MAX: usize = 1000;
+    for _ in 0..ATTEMPTS_MAX {
+        // Once the directory is gone nothing can be made in it.
+        if std::fs::remove_dir_all(partial).is_ok() || !partial.exists() {
+            return;
+        }
+    }
+}
+
+fn tell(home: &Home, made: &BackedUp) -> Result<(), Failure> {
+    say(format_args!("Copied {} to {}", shell_quoted(home.root()), shell_quoted(&made.path)))?;
+    let Some(messages) = made.messages else { return Ok(()) };
+    let messages = counted(u32::try_from(messages).unwrap_or(u32::MAX), "message");
+    say(format_args!("  inbox.db  {messages}"))
+}
