@@ -94,7 +94,7 @@ impl OwnCertificate {
 
     fn tell(&self, now: SystemTime) {
         let name = &self.name;
-        let remedy = format!("{}, and start the server again", remedy_of_pair(&self.path, &name.to_string()));
+        let remedy = format!("{}, and start the server again", remedy_of_pair(&self.path, name.as_ref()));
         match self.standing(now) {
             Standing::Good => (),
             Standing::EndsSoon(end) => {
