@@ -58,9 +58,10 @@ impl fmt::Display for Distrust {
 pub(crate) fn distrust_remedy(name: &str, reason: &Distrust) -> String {
     let command = format!("web-ipc --certs --name {}", ipc_home::shell_quoted(std::path::Path::new(name)));
     match reason {
+        // Whose home this is, and whether it has the authority's key, is not known here.
         Distrust::UnknownAuthority => format!(
-            "use the home that the server's certificate was made in, or make it anew in this one with \
-             {command} --force"
+            "check the address, and use the web-ipc-ca.crt of the home that the server's certificate was made in; \
+             if this is the server's home, make it anew with {command} --force"
         ),
         Distrust::WrongName { presented } => {
             // The names that it had are kept: others may know the server by them.

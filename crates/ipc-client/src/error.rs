@@ -514,7 +514,7 @@ mod tests {
             (
                 Distrust::UnknownAuthority,
                 "the certificate of the server `localhost` is not of this home's authority",
-                "web-ipc --certs --name localhost --force",
+                "if this is the server's home, make it anew with web-ipc --certs --name localhost --force",
             ),
         ] {
             let error = SendError::ServerNotTrusted { name: "localhost".into(), reason };

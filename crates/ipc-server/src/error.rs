@@ -140,6 +140,7 @@ impl StartError {
                 Some("stop the other server, or give this one another home".into())
             }
             StartError::Inbox(OpenError::Database(error)) => remedy_of_inbox(error),
+            StartError::Inbox(OpenError::Lock { path, source }) => ipc_home::remedy_of_io(source, path),
             StartError::Listen { source, .. } if source.kind() == io::ErrorKind::AddrInUse => {
                 Some("choose another port, or 0 for the first free one of 3000 to 3999".into())
             }
@@ -205,6 +206,13 @@ mod tests {
         assert!(error("a\nb").to_string().starts_with("`a\\nb` is no peer name: "));
         assert!(error("a/b").remedy().unwrap().contains("server1.example"));
         assert!(error("bücher.example").remedy().unwrap().contains("xn--"));
+    }
+
+    #[test]
+    fn an_inbox_on_a_disk_that_only_reads_says_what_to_do() {
+        let source = io::ErrorKind::ReadOnlyFilesystem.into();
+        let error = StartError::Inbox(OpenError::Lock { path: "/x/inbox.db".into(), source });
+        assert!(error.remedy().unwrap().contains("--home DIR"), "{error}");
     }
 
     #[test]

@@ -149,7 +149,7 @@ pub(super) fn closed_pipes(built: &Built) -> Outcome {
         &["--version"],
         &["--nonsense"],
         &["--users", "--list"],
-        &["--users", "--delete", "--user", "nobody"],
+        &["--certs", "--name", "other", "--force"],
         &["--init", "--run"],
         &["--test", "--run", "--qty", "2"],
     ];
