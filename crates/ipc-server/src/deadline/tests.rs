@@ -1,0 +1,363 @@
+//! A connection's limits, with a clock that stands still but for what is waited for.
+
+use std::future::poll_fn;
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
+
+use super::*;
+use crate::framing::HEAD_BYTES_MAX;
+
+const TIMES: Times = Times {
+    idle: Duration::from_secs(75),
+    head: Duration::from_secs(5),
+    linger: Duration::from_secs(1),
+    answer: Duration::from_secs(30),
+};
+
+/// The server's end, with what it does, and the peer's. The clock stands still but for what is waited for.
+fn connected() -> (Timed<DuplexStream, ()>, Rc<Watch>, DuplexStream) {
+    let (server, peer) = duplex(64);
+    let watch = Watch::new(TIMES);
+    (Timed::new(server, Rc::clone(&watch), ()), watch, peer)
+}
+
+/// Gives an answer that is short.
+fn answer(watch: &Watch) -> bool {
+    let is_kept = watch.answered(false);
+    watch.answer_is_written();
+    is_kept
+}
+
+/// How long it takes until the server finds the end of the stream.
+async fn until_the_end(stream: &mut Timed<DuplexStream, ()>) -> Duration {
+    let start = Instant::now();
+    let mut buffer = [0; 64];
+    while stream.read(&mut buffer).await.unwrap() > 0 {}
+    start.elapsed()
+}
+
+fn about(time: Duration, seconds: u64) -> bool {
+    let expected = Duration::from_secs(seconds);
+    time >= expected && time < expected + Duration::from_millis(10)
+}
+
+/// A peer that sends a byte every second for ever.
+async fn drip(peer: &mut DuplexStream) {
+    while peer.write_all(b"x").await.is_ok() {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_without_a_byte_ends_when_it_has_been_idle_for_too_long() {
+    let (mut stream, watch, _peer) = connected();
+    assert!(about(until_the_end(&mut stream).await, 75));
+    assert!(watch.is_over());
+    assert_eq!(stream.read(&mut [0; 8]).await.unwrap(), 0, "it stays at its end");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_head_that_is_dripped_ends_with_its_time_on_the_first_request_and_on_later_ones() {
+    for earlier_requests in 0..3 {
+        let (mut stream, watch, mut peer) = connected();
+        for _ in 0..earlier_requests {
+            peer.write_all(b"head").await.unwrap();
+            assert_eq!(stream.read(&mut [0; 64]).await.unwrap(), 4);
+            watch.request_begins(BodyLength::None, false);
+            tokio::time::advance(Duration::from_secs(20)).await;
+            assert!(answer(&watch));
+            stream.write_all(b"answer").await.unwrap();
+            stream.flush().await.unwrap();
+            peer.read_exact(&mut [0; 6]).await.unwrap();
+            tokio::time::advance(Duration::from_secs(70)).await;
+        }
+        tokio::select! {
+            time = until_the_end(&mut stream) => assert!(about(time, 5), "{time:?}"),
+            () = drip(&mut peer) => unreachable!(),
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_single_byte_of_a_later_head_is_cut_off_too() {
+    let (mut stream, watch, mut peer) = connected();
+    watch.request_begins(BodyLength::None, false);
+    answer(&watch);
+    stream.flush().await.unwrap();
+    peer.write_all(b"G").await.unwrap();
+    assert!(about(until_the_end(&mut stream).await, 5));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_under_way_has_no_limit_here() {
+    let (mut stream, watch, mut peer) = connected();
+    watch.request_begins(BodyLength::Bytes(1 << 20), false);
+    let late = async {
+        tokio::time::sleep(Duration::from_secs(1000)).await;
+        peer.write_all(b"late").await.unwrap();
+    };
+    let mut buffer = [0; 8];
+    let (read, ()) = tokio::join!(stream.read(&mut buffer), late);
+    assert_eq!(read.unwrap(), 4);
+    assert_eq!(watch.turn(), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_that_was_left_unread_is_dropped_for_a_while_and_no_longer_however_it_comes() {
+    for is_dripped in [false, true] {
+        let (mut stream, watch, mut peer) = connected();
+        watch.request_begins(BodyLength::Bytes(1 << 20), false);
+        assert!(!answer(&watch), "such a connection is not kept");
+        stream.flush().await.unwrap();
+        tokio::select! {
+            time = until_the_end(&mut stream) => assert!(about(time, 1), "{time:?}"),
+            () = async {
+                if is_dripped {
+                    drip(&mut peer).await;
+                }
+                std::future::pending().await
+            } => (),
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_flood_after_an_answer_ends_too() {
+    let (mut stream, watch, mut peer) = connected();
+    watch.request_begins(BodyLength::Bytes(1 << 20), false);
+    answer(&watch);
+    stream.flush().await.unwrap();
+    let flood = async {
+        // There is always something to read; the clock goes on by the second.
+        while peer.write_all(&[0; 64]).await.is_ok() {
+            tokio::time::advance(Duration::from_millis(100)).await;
+        }
+    };
+    tokio::select! {
+        time = until_the_end(&mut stream) => assert!(time <= Duration::from_millis(1200), "{time:?}"),
+        () = flood => unreachable!(),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_that_was_read_to_its_end_keeps_the_connection() {
+    let (mut stream, watch, _peer) = connected();
+    watch.request_begins(BodyLength::Bytes(1 << 20), false);
+    watch.body_is_read();
+    assert!(answer(&watch));
+    stream.flush().await.unwrap();
+    assert!(watch.turn().is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_limit_after_an_answer_holds_although_nobody_reads_again_before_it() {
+    let (mut stream, watch, _peer) = connected();
+    // The timer is set by a read whose limit is far away, and the task then waits for its timer alone.
+    let mut buffer = [0; 8];
+    let mut first = ReadBuf::new(&mut buffer);
+    poll_fn(|context| {
+        assert!(Pin::new(&mut stream).poll_read(context, &mut first).is_pending());
+        watch.request_begins(BodyLength::Bytes(1 << 20), false);
+        answer(&watch);
+        assert!(Pin::new(&mut stream).poll_flush(context).is_ready());
+        Poll::Ready(())
+    })
+    .await;
+    assert_eq!(stream.timer_at, Some(Instant::now() + TIMES.linger));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_is_not_taken_is_given_up_whole_or_in_drips() {
+    for takes_a_byte_a_second in [false, true] {
+        let (mut stream, watch, mut peer) = connected();
+        watch.request_begins(BodyLength::None, false);
+        answer(&watch);
+        let start = Instant::now();
+        let error = tokio::select! {
+            result = async {
+                stream.write_all(&[0; 1000]).await?;
+                stream.flush().await
+            } => result.unwrap_err(),
+            () = async {
+                if takes_a_byte_a_second {
+                    loop {
+                        tokio::time::sleep(Duration::from_secs(1)).await;
+                        peer.read_u8().await.unwrap();
+                    }
+                }
+                std::future::pending().await
+            } => unreachable!(),
+        };
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        assert!(about(start.elapsed(), 30), "{:?}", start.elapsed());
+    }
+}
+
+/// Writes as much as the pipe holds and more.
+async fn write_too_much(stream: &mut Timed<DuplexStream, ()>) {
+    poll_fn(|context| {
+        while Pin::new(&mut *stream).poll_write(context, &[0; 64]).is_ready() {}
+        Poll::Ready(())
+    })
+    .await;
+}
+
+/// Polls a read as a task that is woken does.
+async fn read_now(stream: &mut Timed<DuplexStream, ()>) -> Poll<io::Result<usize>> {
+    poll_fn(|context| {
+        let mut space = [0; 64];
+        let mut space = ReadBuf::new(&mut space);
+        let result = Pin::new(&mut *stream).poll_read(context, &mut space);
+        Poll::Ready(result.map_ok(|()| space.filled().len()))
+    })
+    .await
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_request_is_read_before_the_peer_has_the_answer_to_the_one_before() {
+    let (mut stream, watch, mut peer) = connected();
+    watch.request_begins(BodyLength::None, false);
+    peer.write_all(b"more").await.unwrap();
+    watch.answered(false);
+    stream.flush().await.unwrap();
+    assert!(read_now(&mut stream).await.is_pending(), "the answer has only begun");
+    write_too_much(&mut stream).await;
+    watch.answer_is_written();
+    assert!(read_now(&mut stream).await.is_pending());
+    peer.read_exact(&mut [0; 64]).await.unwrap();
+    stream.flush().await.unwrap();
+    assert_eq!(stream.read(&mut [0; 8]).await.unwrap(), 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_limit_but_its_own_ends_an_answer_on_its_way() {
+    for is_last in [false, true] {
+        let (mut stream, watch, mut peer) = connected();
+        watch.request_begins(BodyLength::None, is_last);
+        peer.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
+        watch.answered(false);
+        // A first part goes out at once, the next does not.
+        stream.write_all(&[0; 64]).await.unwrap();
+        stream.flush().await.unwrap();
+        write_too_much(&mut stream).await;
+        tokio::time::advance(Duration::from_secs(29)).await;
+        assert!(read_now(&mut stream).await.is_pending());
+        // Taking a part of it gives no further time.
+        peer.read_exact(&mut [0; 64]).await.unwrap();
+        stream.flush().await.unwrap();
+        write_too_much(&mut stream).await;
+        assert!(read_now(&mut stream).await.is_pending());
+        tokio::time::advance(Duration::from_secs(2)).await;
+        let Poll::Ready(Err(error)) = read_now(&mut stream).await else { panic!("it is over") };
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_time_of_an_idle_connection_begins_when_its_answer_was_taken() {
+    let (mut stream, watch, mut peer) = connected();
+    watch.request_begins(BodyLength::None, false);
+    watch.answered(false);
+    write_too_much(&mut stream).await;
+    watch.answer_is_written();
+    tokio::time::advance(Duration::from_secs(20)).await;
+    peer.read_exact(&mut [0; 64]).await.unwrap();
+    stream.flush().await.unwrap();
+    assert!(about(until_the_end(&mut stream).await, 75));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_head_that_is_too_long_is_answered_and_nothing_of_its_end_is_read() {
+    let (server, mut peer) = duplex(1 << 20);
+    let watch = Watch::new(TIMES);
+    let mut stream = Timed::new(server, Rc::clone(&watch), ());
+    let head = format!("GET / HTTP/1.1\r\na: {}\r\n\r\n", "b".repeat(HEAD_BYTES_MAX));
+    peer.write_all(head.as_bytes()).await.unwrap();
+    let (mut read, mut space) = (Vec::new(), [0; 1000]);
+    let start = Instant::now();
+    while let count @ 1.. = stream.read(&mut space).await.unwrap() {
+        read.extend_from_slice(&space[..count]);
+    }
+    assert!(about(start.elapsed(), 1), "the peer may read its answer");
+    assert!(!read.is_empty() && read.len() < HEAD_BYTES_MAX, "{}", read.len());
+    assert!(head.as_bytes().starts_with(&read));
+    let mut answer = vec![0; HEAD_TOO_LONG.len()];
+    peer.read_exact(&mut answer).await.unwrap();
+    assert_eq!(answer, HEAD_TOO_LONG);
+}
+
+/// How long it takes until the server has closed the connection.
+async fn until_closed(stream: &mut Timed<DuplexStream, ()>) -> Duration {
+    let start = Instant::now();
+    stream.shutdown().await.unwrap();
+    start.elapsed()
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_last_answer_is_followed_by_a_wait_for_the_peers_end_and_no_longer_than_the_limit() {
+    for peer_closes in [true, false] {
+        let (mut stream, watch, mut peer) = connected();
+        watch.request_begins(BodyLength::None, true);
+        assert!(!answer(&watch), "the request asked for the end");
+        stream.flush().await.unwrap();
+        peer.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
+        let (time, ()) = tokio::join!(until_closed(&mut stream), async {
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            if peer_closes {
+                peer.shutdown().await.unwrap();
+            }
+        });
+        let expected = if peer_closes { 300 } else { 1000 };
+        assert!(time.as_millis().abs_diff(expected) < 10, "{time:?}");
+        assert_eq!(stream.read(&mut [0; 64]).await.unwrap(), 0, "what came behind it is not read");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_idle_connection_is_closed_at_once_unless_something_came_that_nobody_read() {
+    for comes in [false, true] {
+        let (mut stream, _watch, mut peer) = connected();
+        if comes {
+            peer.write_all(b"GET").await.unwrap();
+        }
+        let time = until_closed(&mut stream).await;
+        assert!(about(time, u64::from(comes)), "{time:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_is_closed_by_another_ends_at_once() {
+    let (mut stream, watch, _peer) = connected();
+    let close = async {
+        tokio::task::yield_now().await;
+        watch.close_now();
+    };
+    let (time, ()) = tokio::join!(until_the_end(&mut stream), close);
+    assert_eq!(time, Duration::ZERO);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_busy_connection_sets_its_timer_once_in_a_while() {
+    let (mut stream, watch, mut peer) = connected();
+    let mut set = 0;
+    let mut timer_at = stream.timer_at;
+    for _ in 0..100 {
+        peer.write_all(b"head").await.unwrap();
+        assert_eq!(stream.read(&mut [0; 64]).await.unwrap(), 4);
+        // What actix-http does: it reads until there is nothing.
+        let mut buffer = [0; 8];
+        let mut nothing = ReadBuf::new(&mut buffer);
+        poll_fn(|context| {
+            assert!(Pin::new(&mut stream).poll_read(context, &mut nothing).is_pending());
+            Poll::Ready(())
+        })
+        .await;
+        watch.request_begins(BodyLength::None, false);
+        answer(&watch);
+        stream.flush().await.unwrap();
+        set += u32::from(stream.timer_at != timer_at);
+        timer_at = stream.timer_at;
+        tokio::time::advance(Duration::from_millis(10)).await;
+    }
+    assert_eq!(set, 1);
+}
