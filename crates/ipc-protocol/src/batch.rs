@@ -2,8 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::json::{objects, unescape};
-use crate::{MessageId, ProblemCode};
+use crate::channel::EntryMembers;
+use crate::json::objects;
+use crate::{ChannelEntry, MessageId, ProblemCode};
 
 /// How many messages a batch may have unless a server is set otherwise.
 pub const BATCH_MESSAGES_MAX_DEFAULT: usize = 1000;
@@ -58,13 +59,8 @@ pub fn write_batch<'a>(buffer: &mut Vec<u8>, messages: impl Iterator<Item = (Mes
 /// The entries of a checked JSON array; `None` if they are more than `messages_max`, of which no more are kept.
 pub(crate) fn entries<'a>(array: &'a str, messages_max: usize) -> Option<Vec<BatchEntry<'a>>> {
     let mut entries = Vec::new();
-    let member = |members: &mut Members<'a>, name: &str, value: &'a str| match name {
-        "id" => members.id = Some(value),
-        "body" => members.body = Some(value),
-        _ => members.is_more = true,
-    };
     let mut are_too_many = false;
-    objects(array, member, |members| {
+    objects(array, EntryMembers::take, |members: Option<EntryMembers<'_>>| {
         are_too_many = entries.len() >= messages_max;
         if !are_too_many {
             entries.push(members.map_or(Err(ProblemCode::MalformedFrame), entry));
@@ -74,20 +70,11 @@ pub(crate) fn entries<'a>(array: &'a str, messages_max: usize) -> Option<Vec<Bat
     (!are_too_many).then_some(entries)
 }
 
-/// What an element of the array has.
-#[derive(Default)]
-struct Members<'a> {
-    id: Option<&'a str>,
-    body: Option<&'a str>,
-    is_more: bool,
-}
-
-fn entry(Members { id, body, is_more }: Members<'_>) -> BatchEntry<'_> {
-    let id = id.filter(|id| id.starts_with('"')).and_then(|id| unescape(id).parse().ok());
-    match (id, body) {
-        (Some(id), Some(body)) if !is_more && body.starts_with('{') => Ok((id, body)),
-        (Some(_), Some(_)) if !is_more => Err(ProblemCode::NotAnObject),
-        _ => Err(ProblemCode::MalformedFrame),
+/// A message is an entry of a channel that asks for no reply.
+fn entry(members: EntryMembers<'_>) -> BatchEntry<'_> {
+    match members.entry()? {
+        ChannelEntry { id, body, reply_wait: None } => Ok((id, body)),
+        ChannelEntry { .. } => Err(ProblemCode::MalformedFrame),
     }
 }
 

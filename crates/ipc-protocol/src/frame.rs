@@ -2,9 +2,10 @@
 
 use std::borrow::Cow;
 
+use crate::channel::{self, ChannelFrameError};
 use crate::json::{JsonError, JsonErrorKind, as_utf8, unescape};
 use crate::scanner::Scanner;
-use crate::{BatchEntry, MessageId, PROTOCOL_VERSION, Route, batch};
+use crate::{BatchEntry, ChannelAnswer, ChannelFrame, MessageId, PROTOCOL_VERSION, Route, batch};
 
 /// What a reply has in `to`. It is no route, so that a reply sent back to the server is refused there.
 pub const REPLY_ADDRESS: &str = "reply";
@@ -109,6 +110,27 @@ impl<'a> Frame<'a> {
             return Err(FrameError::BodyNotAnArray);
         }
         batch::entries(self.body, messages_max).ok_or(FrameError::TooManyMessages { messages_max })
+    }
+
+    /// What a client says on a channel.
+    ///
+    /// # Errors
+    /// [`FrameError::BodyNotAnObject`], [`FrameError::Member`] and [`FrameError::UnknownMember`] of the body, or
+    /// [`FrameError::TooManyMessages`] if there are more entries than `entries_max`.
+    pub fn channel(&self, entries_max: usize) -> Result<ChannelFrame<'a>, FrameError> {
+        channel::frame(self.object()?, entries_max).map_err(|error| match error {
+            ChannelFrameError::Member(name) => FrameError::Member(name),
+            ChannelFrameError::UnknownMember => FrameError::UnknownMember,
+            ChannelFrameError::TooManyEntries => FrameError::TooManyMessages { messages_max: entries_max },
+        })
+    }
+
+    /// What a server says on a channel.
+    ///
+    /// # Errors
+    /// [`FrameError::BodyNotAnObject`], or [`FrameError::Member`] if the body is none of a server's.
+    pub fn channel_answer(&self) -> Result<ChannelAnswer<'a>, FrameError> {
+        channel::answer(self.object()?).ok_or(FrameError::Member("body"))
     }
 }
 

@@ -107,6 +107,11 @@ pub(crate) fn objects<'a, T: Default>(
     }
 }
 
+/// Goes through the members of a checked JSON object: names and values as text.
+pub(crate) fn members<'a>(object: &'a str, mut member: impl FnMut(&str, &'a str)) {
+    Scanner::new(object).object(1, |name, value| member(name, value)).expect("the text was checked before");
+}
+
 /// A checked JSON string, quotes included, as the text it stands for.
 pub(crate) fn unescape(string: &str) -> Cow<'_, str> {
     let inner = &string[1..string.len() - 1];

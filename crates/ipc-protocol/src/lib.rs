@@ -27,6 +27,7 @@
 mod auth;
 mod batch;
 mod body;
+mod channel;
 mod fingerprint;
 mod frame;
 mod json;
@@ -40,6 +41,13 @@ mod transport;
 pub use auth::{AuthReply, AuthRequest};
 pub use batch::{BATCH_MESSAGES_MAX_DEFAULT, BatchEntry, BatchOutcome, BatchReply, write_batch};
 pub use body::{BodyError, to_body};
+pub use channel::{
+    CHANNEL_ENTRIES_MAX_DEFAULT, CHANNEL_LIMITS_HEADER, CHANNEL_MESSAGE_BYTES_MAX_DEFAULT,
+    CHANNEL_PING_AFTER, CHANNEL_REQUESTS_MAX_DEFAULT, CHANNEL_RETRY_AFTER, CHANNEL_SILENCE_MAX,
+    CHANNEL_SUBPROTOCOL, ChannelAnswer, ChannelEntry, ChannelEntryResult, ChannelFrame, ChannelLimits,
+    ChannelLimitsError, ChannelReply, RefusedFrom, Settled, close_code_of, fits_an_entry,
+    write_channel_answer, write_channel_entry, write_channel_frame,
+};
 pub use fingerprint::Fingerprint;
 pub use frame::{Frame, FrameError, FrameHead, REPLY_ADDRESS, write_frame, write_frame_around};
 pub use json::{DEPTH_MAX, JsonError, JsonErrorKind, NAMES_MAX, check_body, check_json};

@@ -35,6 +35,8 @@ pub enum ProblemCode {
     SessionExpired,
     /// 422: the id was accepted before, with another body.
     IdReused,
+    /// 426: the route is a WebSocket, and the request does not ask for one.
+    UpgradeRequired,
     /// 429: too many logins, failed or waiting; wait as `Retry-After` says.
     TooManyAttempts,
     /// 500: the server failed in a way of its own; its log says how.
@@ -64,7 +66,7 @@ pub enum Remedy {
 
 impl ProblemCode {
     /// Every code.
-    pub const ALL: [ProblemCode; 21] = [
+    pub const ALL: [ProblemCode; 22] = [
         ProblemCode::MalformedRequest,
         ProblemCode::MalformedEnvelope,
         ProblemCode::StaleEnvelope,
@@ -79,6 +81,7 @@ impl ProblemCode {
         ProblemCode::TooLarge,
         ProblemCode::SessionExpired,
         ProblemCode::IdReused,
+        ProblemCode::UpgradeRequired,
         ProblemCode::TooManyAttempts,
         ProblemCode::InternalError,
         ProblemCode::NotAnswered,
@@ -106,6 +109,7 @@ impl ProblemCode {
             // Not in the IANA registry; the Python tool uses it, and its users know it.
             ProblemCode::SessionExpired => ("session_expired", 419, "Session Expired", Remedy::LogIn),
             ProblemCode::IdReused => ("id_reused", 422, "Unprocessable Content", Remedy::None),
+            ProblemCode::UpgradeRequired => ("upgrade_required", 426, "Upgrade Required", Remedy::None),
             ProblemCode::TooManyAttempts => ("too_many_attempts", 429, "Too Many Requests", Remedy::Wait),
             ProblemCode::InternalError => ("internal_error", 500, "Internal Server Error", Remedy::Wait),
             ProblemCode::NotAnswered => ("not_answered", 502, "Bad Gateway", Remedy::None),

@@ -15,16 +15,20 @@ pub enum Route {
     /// `POST /message/batch`: an array of [`BatchEntry`](crate::BatchEntry) in, [`BatchReply`](crate::BatchReply) out
     /// once the inbox has all that it takes.
     MessageBatch,
+    /// `GET /message/channel`: a WebSocket on which frames with [`ChannelFrame`](crate::ChannelFrame)s go in and
+    /// such with [`ChannelAnswer`](crate::ChannelAnswer)s come out.
+    MessageChannel,
 }
 
 impl Route {
     /// Every route.
-    pub const ALL: [Route; 5] = [
+    pub const ALL: [Route; 6] = [
         Route::IsRunning,
         Route::ClientAuth,
         Route::MessageSubmit,
         Route::MessageRequest,
         Route::MessageBatch,
+        Route::MessageChannel,
     ];
 
     /// The path, which is also what a frame for this route has in `to`.
@@ -35,13 +39,14 @@ impl Route {
             Route::MessageSubmit => "/message/submit",
             Route::MessageRequest => "/message/request",
             Route::MessageBatch => "/message/batch",
+            Route::MessageChannel => "/message/channel",
         }
     }
 
     /// The one method this route answers; any other is refused with 405.
     pub const fn method(self) -> &'static str {
         match self {
-            Route::IsRunning => "GET",
+            Route::IsRunning | Route::MessageChannel => "GET",
             Route::ClientAuth | Route::MessageSubmit | Route::MessageRequest | Route::MessageBatch => "POST",
         }
     }

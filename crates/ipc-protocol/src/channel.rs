@@ -1,0 +1,596 @@
+//! The frame bodies of a channel: a WebSocket (RFC 6455) on which a client sends entries as they gather, and a server says what
+//! became of each as soon as it is known.
+//!
+//! Both ends come here. What opens a channel, keeps it alive and closes it is theirs; the rules are in `docs/protocol.md`,
+//! "Channel".
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use crate::json::{members, objects, unescape};
+use crate::{DEPTH_MAX, MessageId, ProblemCode};
+
+/// Levels around the body of an entry: the frame, its body, the array of entries, the entry.
+const LEVELS_AROUND: usize = 4;
+
+/// The WebSocket subprotocol (RFC 6455, section 1.9) of a channel.
+pub const CHANNEL_SUBPROTOCOL: &str = "web-ipc.1";
+
+/// The header of the answer 101 in which the server tells its [`ChannelLimits`].
+pub const CHANNEL_LIMITS_HEADER: &str = "web-ipc-limits";
+
+/// The longest WebSocket message of a channel in bytes, in either direction, unless a server is set otherwise. What is longer
+/// goes by POST. A reply that is longer has its own message.
+pub const CHANNEL_MESSAGE_BYTES_MAX_DEFAULT: usize = 72 * 1024;
+
+/// How many entries a frame of a channel may have, unless a server is set otherwise.
+pub const CHANNEL_ENTRIES_MAX_DEFAULT: usize = 1000;
+
+/// How many requests of a channel may wait for their reply, unless a server is set otherwise.
+pub const CHANNEL_REQUESTS_MAX_DEFAULT: usize = 4096;
+
+/// How long an end of a channel hears nothing before it sends a ping.
+pub const CHANNEL_PING_AFTER: Duration = Duration::from_secs(15);
+
+/// How long an end of a channel hears nothing before it gives the channel up.
+pub const CHANNEL_SILENCE_MAX: Duration = Duration::from_secs(30);
+
+/// How long a client waits, at least, before it sends again what found no room.
+pub const CHANNEL_RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// The close code (RFC 6455, section 7.4.2) of a refusal, with the [`ProblemCode`] as reason: 4000 and the HTTP status.
+pub const fn close_code_of(code: ProblemCode) -> u16 {
+    4000 + code.status()
+}
+
+/// What a server lets a channel hold, as it tells in [`CHANNEL_LIMITS_HEADER`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ChannelLimits {
+    /// Bytes of a WebSocket message of the client.
+    pub message_bytes: usize,
+    /// Entries of a frame.
+    pub entries: usize,
+    /// Requests that wait for their reply.
+    pub requests: usize,
+}
+
+impl Default for ChannelLimits {
+    fn default() -> Self {
+        ChannelLimits {
+            message_bytes: CHANNEL_MESSAGE_BYTES_MAX_DEFAULT,
+            entries: CHANNEL_ENTRIES_MAX_DEFAULT,
+            requests: CHANNEL_REQUESTS_MAX_DEFAULT,
+        }
+    }
+}
+
+impl fmt::Display for ChannelLimits {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ChannelLimits { message_bytes, entries, requests } = self;
+        write!(f, "message-bytes={message_bytes}, entries={entries}, requests={requests}")
+    }
+}
+
+/// A header that tells no limits of a channel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the header tells no limits of a channel")]
+pub struct ChannelLimitsError;
+
+impl FromStr for ChannelLimits {
+    type Err = ChannelLimitsError;
+
+    /// Reads the form that [`Display`](fmt::Display) writes. Further limits are passed over; one that is missing has its default.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let mut limits = ChannelLimits::default();
+        for limit in text.split(',') {
+            let (name, value) = limit.split_once('=').ok_or(ChannelLimitsError)?;
+            let value = value.trim().parse().ok().filter(|value| *value > 0).ok_or(ChannelLimitsError)?;
+            match name.trim() {
+                "message-bytes" => limits.message_bytes = value,
+                "entries" => limits.entries = value,
+                "requests" => limits.requests = value,
+                _ => (),
+            }
+        }
+        Ok(limits)
+    }
+}
+
+/// What a client sends: the body of a frame for [`Route::MessageChannel`](crate::Route::MessageChannel).
+#[derive(Debug, PartialEq, Eq)]
+pub struct ChannelFrame<'a> {
+    /// The number of the first entry. Entries are counted from 0 over the whole channel.
+    pub first: u64,
+    /// The client has heard that entries from this number on were refused for want of room, and begins again.
+    pub resume: Option<u64>,
+    /// The entries, in order; each good or bad for itself.
+    pub entries: Vec<ChannelEntryResult<'a>>,
+}
+
+/// An entry as it came, or why it is none.
+pub type ChannelEntryResult<'a> = Result<ChannelEntry<'a>, ProblemCode>;
+
+/// A message on a channel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ChannelEntry<'a> {
+    /// The message's id.
+    pub id: MessageId,
+    /// Its body, a JSON object as text.
+    pub body: &'a str,
+    /// How long a reply is waited for; `None` if none is asked for.
+    pub reply_wait: Option<Duration>,
+}
+
+/// Appends the body of a client's frame. `write_entries` appends the entries, with commas between them and each as
+/// [`write_channel_entry`] does.
+pub fn write_channel_frame(
+    buffer: &mut Vec<u8>,
+    first: u64,
+    resume: Option<u64>,
+    write_entries: impl FnOnce(&mut Vec<u8>),
+) {
+    buffer.extend_from_slice(br#"{"first":"#);
+    write_number(buffer, first);
+    if let Some(resume) = resume {
+        buffer.extend_from_slice(br#","resume":"#);
+        write_number(buffer, resume);
+    }
+    buffer.extend_from_slice(br#","entries":["#);
+    write_entries(buffer);
+    buffer.extend_from_slice(b"]}");
+}
+
+/// Appends an entry, whose body is a JSON object as text. Without a wait for a reply it is also one of a batch.
+pub fn write_channel_entry(buffer: &mut Vec<u8>, id: MessageId, body: &str, reply_wait: Option<Duration>) {
+    buffer.extend_from_slice(br#"{"id":""#);
+    id.write_text(buffer);
+    buffer.extend_from_slice(br#"","body":"#);
+    buffer.extend_from_slice(body.as_bytes());
+    if let Some(wait) = reply_wait {
+        buffer.extend_from_slice(br#","reply_wait_ms":"#);
+        write_number(buffer, u64::try_from(wait.as_millis()).unwrap_or(u64::MAX));
+    }
+    buffer.push(b'}');
+}
+
+/// Whether a body, a JSON object as text that [`to_body`](crate::to_body) made, has so few levels that it may be an entry of a
+/// channel or of a batch. What has more goes by POST, with fewer levels around it.
+pub fn fits_an_entry(body: &str) -> bool {
+    const LEVELS_MAX: usize = DEPTH_MAX - LEVELS_AROUND;
+    let openings = body.bytes().filter(|byte| matches!(byte, b'{' | b'[')).count();
+    openings <= LEVELS_MAX || levels(body) <= LEVELS_MAX
+}
+
+/// How many levels a JSON text has.
+fn levels(text: &str) -> usize {
+    let (mut level, mut deepest, mut in_string) = (0_usize, 0, false);
+    let mut bytes = text.bytes();
+    while let Some(byte) = bytes.next() {
+        match byte {
+            b'\\' if in_string => drop(bytes.next()),
+            b'"' => in_string = !in_string,
+            b'{' | b'[' if !in_string => {
+                level += 1;
+                deepest = deepest.max(level);
+            }
+            b'}' | b']' if !in_string => level = level.saturating_sub(1),
+            _ => (),
+        }
+    }
+    deepest
+}
+
+fn write_number(buffer: &mut Vec<u8>, number: u64) {
+    use std::io::Write as _;
+    write!(buffer, "{number}").expect("writing into memory cannot fail");
+}
+
+/// Why the body of a frame is none of a channel's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ChannelFrameError {
+    Member(&'static str),
+    UnknownMember,
+    TooManyEntries,
+}
+
+/// Reads the body of a client's frame, a checked JSON object.
+pub(crate) fn frame(object: &str, entries_max: usize) -> Result<ChannelFrame<'_>, ChannelFrameError> {
+    let (mut first, mut resume, mut array, mut is_more) = (None, None, None, false);
+    members(object, |name, value| match name {
+        "first" => first = Some(value),
+        "resume" => resume = Some(value),
+        "entries" => array = Some(value),
+        _ => is_more = true,
+    });
+    if is_more {
+        return Err(ChannelFrameError::UnknownMember);
+    }
+    let number = |text: &str, name| text.parse::<u64>().map_err(|_| ChannelFrameError::Member(name));
+    let first = number(first.unwrap_or_default(), "first")?;
+    let resume = resume.map(|resume| number(resume, "resume")).transpose()?;
+    let array = array.filter(|array| array.starts_with('[')).ok_or(ChannelFrameError::Member("entries"))?;
+    let entries = entries(array, entries_max).ok_or(ChannelFrameError::TooManyEntries)?;
+    Ok(ChannelFrame { first, resume, entries })
+}
+
+/// The entries of a checked JSON array; `None` if they are more than `entries_max`, of which no more are kept.
+fn entries(array: &str, entries_max: usize) -> Option<Vec<ChannelEntryResult<'_>>> {
+    let mut entries = Vec::new();
+    let mut are_too_many = false;
+    objects(array, EntryMembers::take, |members: Option<EntryMembers<'_>>| {
+        are_too_many = entries.len() >= entries_max;
+        if !are_too_many {
+            entries.push(members.map_or(Err(ProblemCode::MalformedFrame), EntryMembers::entry));
+        }
+        !are_too_many
+    });
+    (!are_too_many).then_some(entries)
+}
+
+/// What an element of an array of entries has.
+#[derive(Default)]
+pub(crate) struct EntryMembers<'a> {
+    id: Option<&'a str>,
+    body: Option<&'a str>,
+    reply_wait_ms: Option<&'a str>,
+    is_more: bool,
+}
+
+impl<'a> EntryMembers<'a> {
+    pub(crate) fn take(&mut self, name: &str, value: &'a str) {
+        match name {
+            "id" => self.id = Some(value),
+            "body" => self.body = Some(value),
+            "reply_wait_ms" => self.reply_wait_ms = Some(value),
+            _ => self.is_more = true,
+        }
+    }
+
+    pub(crate) fn entry(self) -> ChannelEntryResult<'a> {
+        let EntryMembers { id, body, reply_wait_ms, is_more } = self;
+        let id = id.filter(|id| id.starts_with('"')).and_then(|id| unescape(id).parse().ok());
+        let wait = reply_wait_ms.map(|wait| wait.parse().map(Duration::from_millis)).transpose();
+        match (id, body, wait) {
+            (Some(id), Some(body), Ok(reply_wait)) if !is_more && body.starts_with('{') => {
+                Ok(ChannelEntry { id, body, reply_wait })
+            }
+            (Some(_), Some(_), Ok(_)) if !is_more => Err(ProblemCode::NotAnObject),
+            _ => Err(ProblemCode::MalformedFrame),
+        }
+    }
+}
+
+/// What a server says: the body of a frame for [`REPLY_ADDRESS`](crate::REPLY_ADDRESS) on a channel.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct ChannelAnswer<'a> {
+    /// What became of entries, in no particular order. Each is named once on a channel, here or in `replies`.
+    pub settled: Vec<Settled<'a>>,
+    /// Entries from a number on were refused for want of room.
+    pub refused: Option<RefusedFrom<'a>>,
+    /// The replies to requests, in the order in which the application gave them.
+    pub replies: Vec<ChannelReply<'a>>,
+}
+
+/// What became of entries that follow each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settled<'a> {
+    /// The number of the first.
+    pub first: u64,
+    /// The number of the last.
+    pub last: u64,
+    /// [`ACCEPTED`](Settled::ACCEPTED), [`DUPLICATE`](Settled::DUPLICATE), or the code of a [`ProblemCode`].
+    pub code: &'a str,
+}
+
+impl Settled<'_> {
+    /// The code of messages that are newly in the inbox.
+    pub const ACCEPTED: &'static str = "accepted";
+    /// The code of messages that were accepted before, with the same body.
+    pub const DUPLICATE: &'static str = "duplicate";
+}
+
+/// All entries from `from` on that no answer names, those included that are on their way, were not taken. The server takes none
+/// until a frame has `resume` with this number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RefusedFrom<'a> {
+    /// The number of the first.
+    pub from: u64,
+    /// The code of a [`ProblemCode`] that says why.
+    pub code: &'a str,
+}
+
+/// The reply to a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ChannelReply<'a> {
+    /// The number of the request's entry.
+    pub entry: u64,
+    /// The request was accepted before: this is its first reply.
+    pub is_duplicate: bool,
+    /// The JSON object as text, exactly as the application gave it.
+    pub body: &'a str,
+}
+
+/// Appends the body of a server's frame.
+pub fn write_channel_answer(buffer: &mut Vec<u8>, answer: &ChannelAnswer<'_>) {
+    let mut separator: &[u8] = b"{";
+    if !answer.settled.is_empty() {
+        buffer.extend_from_slice(br#"{"settled":["#);
+        for (index, Settled { first, last, code }) in answer.settled.iter().enumerate() {
+            buffer.extend_from_slice(if index > 0 { b",[" } else { b"[" });
+            write_number(buffer, *first);
+            buffer.push(b',');
+            write_number(buffer, *last);
+            buffer.extend_from_slice(b",\"");
+            buffer.extend_from_slice(code.as_bytes());
+            buffer.extend_from_slice(b"\"]");
+        }
+        buffer.push(b']');
+        separator = b",";
+    }
+    if let Some(RefusedFrom { from, code }) = answer.refused {
+        buffer.extend_from_slice(separator);
+        buffer.extend_from_slice(br#""refused":{"from":"#);
+        write_number(buffer, from);
+        buffer.extend_from_slice(br#","code":""#);
+        buffer.extend_from_slice(code.as_bytes());
+        buffer.extend_from_slice(b"\"}");
+        separator = b",";
+    }
+    if !answer.replies.is_empty() {
+        buffer.extend_from_slice(separator);
+        buffer.extend_from_slice(br#""replies":["#);
+        for (index, ChannelReply { entry, is_duplicate, body }) in answer.replies.iter().enumerate() {
+            buffer.extend_from_slice(if index > 0 { br#",{"entry":"# } else { br#"{"entry":"# });
+            write_number(buffer, *entry);
+            if *is_duplicate {
+                buffer.extend_from_slice(br#","duplicate":true"#);
+            }
+            buffer.extend_from_slice(br#","body":"#);
+            buffer.extend_from_slice(body.as_bytes());
+            buffer.push(b'}');
+        }
+        buffer.push(b']');
+        separator = b",";
+    }
+    buffer.extend_from_slice(if separator == b"{" { b"{}" } else { b"}" });
+}
+
+/// Reads the body of a server's frame, a checked JSON object; `None` if it is none. Members that are not known are passed over: a
+/// later server may say more.
+pub(crate) fn answer(object: &str) -> Option<ChannelAnswer<'_>> {
+    let mut answer = ChannelAnswer::default();
+    let mut is_good = true;
+    members(object, |name, value| match name {
+        "settled" => is_good &= settled(value, &mut answer.settled).is_some(),
+        "refused" => {
+            answer.refused = refused(value);
+            is_good &= answer.refused.is_some();
+        }
+        "replies" => is_good &= replies(value, &mut answer.replies).is_some(),
+        _ => (),
+    });
+    is_good.then_some(answer)
+}
+
+fn settled<'a>(array: &'a str, settled: &mut Vec<Settled<'a>>) -> Option<()> {
+    let mut rest = array.strip_prefix('[')?.trim_ascii_start();
+    if rest == "]" {
+        return Some(());
+    }
+    loop {
+        let (inside, behind) = rest.strip_prefix('[')?.split_once(']')?;
+        let mut parts = inside.splitn(3, ',');
+        let first = parts.next()?.trim_ascii().parse().ok()?;
+        let last = parts.next()?.trim_ascii().parse().ok()?;
+        // A code has letters and lines only: no escape, no comma, no bracket.
+        let code = parts.next()?.trim_ascii().strip_prefix('"')?.strip_suffix('"')?;
+        if first > last || code.contains(['"', '\\', ',']) {
+            return None;
+        }
+        settled.push(Settled { first, last, code });
+        let behind = behind.trim_ascii_start();
+        match behind.strip_prefix(',') {
+            Some(more) => rest = more.trim_ascii_start(),
+            None => return (behind == "]").then_some(()),
+        }
+    }
+}
+
+fn refused(object: &str) -> Option<RefusedFrom<'_>> {
+    let (mut from, mut code) = (None, None);
+    if !object.starts_with('{') {
+        return None;
+    }
+    members(object, |name, value| match name {
+        "from" => from = value.parse().ok(),
+        "code" => code = value.strip_prefix('"').and_then(|value| value.strip_suffix('"')),
+        _ => (),
+    });
+    Some(RefusedFrom { from: from?, code: code.filter(|code| !code.contains('\\'))? })
+}
+
+fn replies<'a>(array: &'a str, replies: &mut Vec<ChannelReply<'a>>) -> Option<()> {
+    if !array.starts_with('[') {
+        return None;
+    }
+    let mut are_good = true;
+    let member = |(entry, is_duplicate, body): &mut (Option<u64>, bool, Option<&'a str>),
+                  name: &str,
+                  value: &'a str| {
+        match name {
+            "entry" => *entry = value.parse().ok(),
+            "duplicate" => *is_duplicate = value == "true",
+            "body" => *body = Some(value).filter(|body| body.starts_with('{')),
+            _ => (),
+        }
+    };
+    objects(array, member, |reply| {
+        match reply {
+            Some((Some(entry), is_duplicate, Some(body))) => {
+                replies.push(ChannelReply { entry, is_duplicate, body });
+            }
+            _ => are_good = false,
+        }
+        are_good
+    });
+    are_good.then_some(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ID: &str = "00112233-4455-4677-8899-aabbccddeeff";
+
+    fn id() -> MessageId {
+        ID.parse().unwrap()
+    }
+
+    #[test]
+    fn the_wire_form_of_a_clients_frame_is_stable() {
+        let mut body = Vec::new();
+        write_channel_frame(&mut body, 7, Some(5), |body| {
+            write_channel_entry(body, id(), r#"{"a":1}"#, None);
+            body.push(b',');
+            write_channel_entry(body, id(), "{}", Some(Duration::from_millis(1500)));
+        });
+        let text = String::from_utf8(body).unwrap();
+        assert_eq!(
+            text,
+            format!(
+                r#"{{"first":7,"resume":5,"entries":[{{"id":"{ID}","body":{{"a":1}}}},{{"id":"{ID}","body":{{}},"reply_wait_ms":1500}}]}}"#
+            )
+        );
+        let entries = vec![
+            Ok(ChannelEntry { id: id(), body: r#"{"a":1}"#, reply_wait: None }),
+            Ok(ChannelEntry { id: id(), body: "{}", reply_wait: Some(Duration::from_millis(1500)) }),
+        ];
+        assert_eq!(frame(&text, 2), Ok(ChannelFrame { first: 7, resume: Some(5), entries }));
+        assert_eq!(frame(&text, 1), Err(ChannelFrameError::TooManyEntries));
+    }
+
+    #[test]
+    fn a_bad_entry_does_not_spoil_the_others_and_a_bad_frame_is_none() {
+        let text = format!(
+            r#"{{"first": 0, "entries": [1, {{"id":"{ID}","body":[]}}, {{"id":"{ID}","body":{{}},"reply_wait_ms":-1}}, {{"id":"{ID}","body":{{}},"x":1}}, {{"body":{{}}}}, {{"body":{{}},"id":"{ID}"}}]}}"#
+        );
+        let malformed = Err(ProblemCode::MalformedFrame);
+        let good = Ok(ChannelEntry { id: id(), body: "{}", reply_wait: None });
+        assert_eq!(
+            frame(&text, 6).unwrap().entries,
+            [malformed, Err(ProblemCode::NotAnObject), malformed, malformed, malformed, good]
+        );
+        for (text, error) in [
+            (r#"{"entries":[]}"#, ChannelFrameError::Member("first")),
+            (r#"{"first":-1,"entries":[]}"#, ChannelFrameError::Member("first")),
+            (r#"{"first":"0","entries":[]}"#, ChannelFrameError::Member("first")),
+            (r#"{"first":0.5,"entries":[]}"#, ChannelFrameError::Member("first")),
+            (r#"{"first":0}"#, ChannelFrameError::Member("entries")),
+            (r#"{"first":0,"entries":{}}"#, ChannelFrameError::Member("entries")),
+            (r#"{"first":0,"entries":[],"resume":null}"#, ChannelFrameError::Member("resume")),
+            (r#"{"first":0,"entries":[],"more":1}"#, ChannelFrameError::UnknownMember),
+        ] {
+            assert_eq!(frame(text, 10), Err(error), "{text}");
+        }
+        assert_eq!(frame(r#"{"first":0,"entries":[]}"#, 0).unwrap().entries, []);
+    }
+
+    #[test]
+    fn the_wire_form_of_a_servers_frame_is_stable() {
+        let full = ChannelAnswer {
+            settled: vec![
+                Settled { first: 0, last: 9, code: Settled::ACCEPTED },
+                Settled { first: 10, last: 10, code: "id_reused" },
+            ],
+            refused: Some(RefusedFrom { from: 11, code: "inbox_full" }),
+            replies: vec![
+                ChannelReply { entry: 3, is_duplicate: false, body: r#"{"n":1}"# },
+                ChannelReply { entry: 2, is_duplicate: true, body: "{}" },
+            ],
+        };
+        let settled = || ChannelAnswer { settled: full.settled.clone(), ..ChannelAnswer::default() };
+        let replies = || ChannelAnswer { replies: full.replies.clone(), ..ChannelAnswer::default() };
+        for (answer, text) in [
+            (ChannelAnswer::default(), "{}"),
+            (settled(), r#"{"settled":[[0,9,"accepted"],[10,10,"id_reused"]]}"#),
+            (
+                ChannelAnswer { refused: full.refused, ..ChannelAnswer::default() },
+                r#"{"refused":{"from":11,"code":"inbox_full"}}"#,
+            ),
+            (replies(), r#"{"replies":[{"entry":3,"body":{"n":1}},{"entry":2,"duplicate":true,"body":{}}]}"#),
+        ] {
+            let mut body = Vec::new();
+            write_channel_answer(&mut body, &answer);
+            assert_eq!(String::from_utf8(body).unwrap(), text);
+            assert_eq!(super::answer(text), Some(answer));
+        }
+        let mut body = Vec::new();
+        write_channel_answer(&mut body, &full);
+        assert_eq!(super::answer(std::str::from_utf8(&body).unwrap()), Some(full));
+    }
+
+    #[test]
+    fn an_answer_may_have_space_and_say_more_and_may_not_be_of_another_form() {
+        let spaced = r#"{ "settled" : [ [ 0 , 1 , "accepted" ] , [2,2,"x"] ] , "more": [1] }"#;
+        assert_eq!(answer(spaced).unwrap().settled.len(), 2);
+        assert_eq!(answer(r#"{"settled":[ ]}"#), Some(ChannelAnswer::default()));
+        for text in [
+            r#"{"settled":{}}"#,
+            r#"{"settled":[0]}"#,
+            r#"{"settled":[[0,1]]}"#,
+            r#"{"settled":[[1,0,"accepted"]]}"#,
+            r#"{"settled":[[0,1,2]]}"#,
+            r#"{"settled":[[0,1,"a",3]]}"#,
+            r#"{"settled":[[-1,1,"a"]]}"#,
+            r#"{"settled":[[0,1,"a\u0062"]]}"#,
+            r#"{"refused":[]}"#,
+            r#"{"refused":{"from":1}}"#,
+            r#"{"refused":{"from":1,"code":2}}"#,
+            r#"{"replies":{}}"#,
+            r#"{"replies":[1]}"#,
+            r#"{"replies":[{"entry":1}]}"#,
+            r#"{"replies":[{"entry":1,"body":[]}]}"#,
+        ] {
+            assert_eq!(answer(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_body_fits_an_entry_as_long_as_the_frame_around_it_is_taken() {
+        let nested =
+            |levels: usize| format!("{}{{}}{}", r#"{"a":"#.repeat(levels - 1), "}".repeat(levels - 1));
+        let is_taken = |body: &str| {
+            let mut plaintext = Vec::new();
+            crate::write_frame_around(&mut plaintext, "/message/channel", id(), None, |buffer| {
+                write_channel_frame(buffer, 0, None, |buffer| write_channel_entry(buffer, id(), body, None));
+            });
+            crate::Frame::parse(&plaintext).is_ok()
+        };
+        for levels in [1, 2, 123, 124, 125, 126, 127] {
+            let body = nested(levels);
+            assert_eq!((fits_an_entry(&body), is_taken(&body)), (levels <= 124, levels <= 124), "{levels}");
+        }
+        let wide = format!(r#"{{"a":["[[[[\\\"{{",{}{{}}]}}"#, "[1],".repeat(200));
+        assert!(fits_an_entry(&wide) && is_taken(&wide));
+    }
+
+    #[test]
+    fn limits_are_read_as_they_are_written_and_others_are_passed_over() {
+        let limits = ChannelLimits { message_bytes: 1, entries: 2, requests: 3 };
+        assert_eq!(limits.to_string(), "message-bytes=1, entries=2, requests=3");
+        assert_eq!(limits.to_string().parse(), Ok(limits));
+        assert_eq!("entries=5,later=1".parse(), Ok(ChannelLimits { entries: 5, ..ChannelLimits::default() }));
+        for text in ["", "entries", "entries=0", "entries=-1", "entries=x"] {
+            assert_eq!(text.parse::<ChannelLimits>(), Err(ChannelLimitsError), "{text}");
+        }
+    }
+
+    #[test]
+    fn every_refusal_has_a_close_code_of_the_range_for_private_use() {
+        for code in ProblemCode::ALL {
+            assert!((4400..4600).contains(&close_code_of(code)));
+            assert!(code.as_str().len() <= 123, "a reason is no longer (RFC 6455, section 5.5)");
+        }
+    }
+}
