@@ -81,7 +81,7 @@ fn load() -> Result<u64, Box<dyn Error>> {
         builder = builder.identity(identity);
     }
     if let Some(secs) = option("--deadline") {
-        builder = builder.deadline(Duration::from_secs(secs.parse()?));
+        builder = builder.timeout(Duration::from_secs(secs.parse()?));
     }
     let (count, start): (u64, u64) = (required("--count")?.parse()?, required("--start")?.parse()?);
     let (tag, mode) = (required("--from")?, required("--mode")?);
@@ -92,13 +92,13 @@ fn load() -> Result<u64, Box<dyn Error>> {
     match mode {
         "send" => {
             for n in start..start + count {
-                client.send(&message(n))?;
+                client.send(&message(n)).wait()?;
                 acks.note(std::iter::once(n))?;
             }
         }
         "request" => {
             for n in start..start + count {
-                match client.request(&message(n)) {
+                match client.request(&message(n)).wait() {
                     Ok(_) => {}
                     Err(error) if error.outcome() == Outcome::Accepted => {
                         eprintln!("{n}: {}", chain(&error));

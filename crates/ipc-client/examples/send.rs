@@ -52,7 +52,7 @@ fn send() -> Result<u64, Box<dyn Error>> {
     let client = builder.build()?.blocking();
     let (count, tag) = (required("--count")?.parse()?, required("--from")?);
     for n in 1..=count {
-        client.send(&json!({"from": tag, "n": n}))?;
+        client.send(&json!({"from": tag, "n": n})).wait()?;
     }
     Ok(count)
 }

@@ -1,11 +1,10 @@
-//! The client for code that is not async: the same thread and the same behaviour, with calls that wait.
-
-use std::time::Duration;
+//! The client for code that is not async: the same thread and the same behaviour, with calls that end in `wait`.
 
 use ipc_home::Home;
 use serde::Serialize;
 
-use crate::{ClientBuilder, Items, Reply, SendAll, SendError, Sent};
+use crate::client::{RequestCall, SendCall};
+use crate::{ClientBuilder, Items, SendAll, SendError};
 
 /// Sends messages to one server and waits for each.
 ///
@@ -26,41 +25,15 @@ impl Client {
         crate::Client::builder(home)
     }
 
-    /// Sends a message, as [`crate::Client::send`] does, and waits until it is in the server's inbox.
-    ///
-    /// # Errors
-    /// [`SendError`], whose [`outcome`](SendError::outcome) tells what became of the message.
-    ///
-    /// # Panics
-    /// If called from within `futures_executor::block_on`, which cannot be nested.
-    pub fn send<T: Serialize + ?Sized>(&self, message: &T) -> Result<Sent, SendError> {
-        futures_executor::block_on(self.inner.send(message))
+    /// Sends a message, as [`crate::Client::send`] does: finish with [`SendCall::wait`].
+    pub fn send<T: Serialize + ?Sized>(&self, message: &T) -> SendCall {
+        self.inner.send(message)
     }
 
-    /// Sends a message and waits for the application's reply, as [`crate::Client::request`] does.
-    ///
-    /// # Errors
-    /// [`SendError`]; [`SendError::NoReply`] if the server took the request and there is no reply to it.
-    ///
-    /// # Panics
-    /// If called from within `futures_executor::block_on`, which cannot be nested.
-    pub fn request<T: Serialize + ?Sized>(&self, message: &T) -> Result<Reply, SendError> {
-        futures_executor::block_on(self.inner.request(message))
-    }
-
-    /// Sends a message and waits so long for the application's reply, as [`crate::Client::request_within`] does.
-    ///
-    /// # Errors
-    /// [`SendError`]; [`SendError::NoReply`] if the server took the request and there is no reply to it.
-    ///
-    /// # Panics
-    /// If called from within `futures_executor::block_on`, which cannot be nested.
-    pub fn request_within<T: Serialize + ?Sized>(
-        &self,
-        message: &T,
-        wait: Duration,
-    ) -> Result<Reply, SendError> {
-        futures_executor::block_on(self.inner.request_within(message, wait))
+    /// Sends a message and waits for the application's reply, as [`crate::Client::request`] does: finish with
+    /// [`RequestCall::wait`].
+    pub fn request<T: Serialize + ?Sized>(&self, message: &T) -> RequestCall {
+        self.inner.request(message)
     }
 
     /// Sends many messages, in order, as [`crate::Client::send_all`] does: finish with [`SendAll::wait`].

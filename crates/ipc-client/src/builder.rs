@@ -1,30 +1,32 @@
 //! Settles everything a client needs before anything is sent: reads the home, checks the options, starts the thread.
 
 use std::io;
+use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ipc_home::{Credentials, Home, HomeError, PeerName, PeerNameError};
-use ipc_protocol::{DEADLINE_SECS_MAX, PLAINTEXT_BYTES_MAX_DEFAULT, Protocol, to_nfc};
+use ipc_protocol::{DEADLINE_SECS_MAX as TIMEOUT_SECS_MAX, PLAINTEXT_BYTES_MAX_DEFAULT, Protocol, to_nfc};
 use rustls_pki_types::ServerName;
 use sha2::{Digest, Sha256};
 
-use crate::address::Address;
-use crate::client::{Client, Facts};
-use crate::connect::Dialer;
+use crate::client::Client;
+use crate::config::Config;
+use crate::exchange::Setup;
+use crate::exchange::password_check::GivenPassword;
+use crate::exchange::session::SessionCache;
 use crate::local::LocalClient;
-use crate::password_check::GivenPassword;
-use crate::send::Config;
-use crate::session::Keeper;
-use crate::tls::{self, Unusable};
+use crate::transport::address::Address;
+use crate::transport::connector::Connector;
+use crate::transport::tls::{self, Unusable};
 use crate::worker;
 
-/// The deadline of a send, unless set otherwise.
-pub const DEADLINE_DEFAULT: Duration = Duration::from_secs(30);
+/// How long a call may take, unless set otherwise.
+pub const TIMEOUT_DEFAULT: Duration = Duration::from_secs(30);
 
-/// The number of connections, unless set otherwise.
+/// The number of connections for POST requests, unless set otherwise.
 pub const CONNECTIONS_MAX_DEFAULT: usize = 4;
 
 /// The certificate pair that is presented, unless set otherwise.
@@ -33,21 +35,22 @@ pub const IDENTITY_DEFAULT: &str = "localhost";
 /// More connections than this no server would take.
 const CONNECTIONS_LIMIT: usize = 1024;
 
-const DEADLINES: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(DEADLINE_SECS_MAX);
+const TIMEOUTS: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(TIMEOUT_SECS_MAX);
 
 /// Options of a [`Client`]. The server is required, everything else has a default.
 #[derive(Clone, Debug)]
 pub struct ClientBuilder {
     home: Home,
-    server: Option<(String, String)>,
+    server: Option<(String, Vec<String>)>,
     identity: String,
     credentials: Option<Credentials>,
     protocol: Protocol,
     allow_remote_http: bool,
-    deadline: Duration,
+    timeout: Duration,
     connections_max: usize,
     plaintext_bytes_max: usize,
     keep_session: bool,
+    channel: bool,
 }
 
 /// Why a client could not be built.
@@ -86,11 +89,11 @@ pub enum BuildError {
         /// The address.
         address: String,
     },
-    /// The deadline is out of bounds.
-    #[error("a deadline of {} s is not between 1 ms and {DEADLINE_SECS_MAX} s", deadline.as_secs_f64())]
-    Deadline {
-        /// The deadline as given.
-        deadline: Duration,
+    /// The timeout is out of bounds.
+    #[error("a timeout of {} s is not between 1 ms and {TIMEOUT_SECS_MAX} s", timeout.as_secs_f64())]
+    Timeout {
+        /// The timeout as given.
+        timeout: Duration,
     },
     /// The number of connections is out of bounds.
     #[error("{connections} connections are not between 1 and {CONNECTIONS_LIMIT}")]
@@ -140,7 +143,7 @@ impl BuildError {
                 "give the name of a pair NAME.crt, NAME.key in the home".to_owned()
             }
             BuildError::RemoteHttp { .. } => "use https".to_owned(),
-            BuildError::Deadline { .. } | BuildError::Connections { .. } => {
+            BuildError::Timeout { .. } | BuildError::Connections { .. } => {
                 "give a number within these bounds".to_owned()
             }
             BuildError::Home(error) => return error.remedy(),
@@ -164,18 +167,29 @@ impl ClientBuilder {
             credentials: None,
             protocol: Protocol::default(),
             allow_remote_http: false,
-            deadline: DEADLINE_DEFAULT,
+            timeout: TIMEOUT_DEFAULT,
             connections_max: CONNECTIONS_MAX_DEFAULT,
             plaintext_bytes_max: PLAINTEXT_BYTES_MAX_DEFAULT,
             keep_session: true,
+            channel: true,
         }
     }
 
     /// The server: the name that its certificate must be for, and the address to connect to, `HOST:PORT` or
     /// `[IPV6]:PORT`. The name need not resolve to the address, nor to anything.
+    ///
+    /// Several addresses are those of servers that stand in for each other under one name. The client connects to the first
+    /// that answers. When a connection fails or breaks it goes to the next, and what had no answer goes there, under the same
+    /// ids. What the first server took before it broke, and had no time to answer, is known to the next one only where they
+    /// share an inbox.
+    ///
+    /// ```
+    /// # let builder = ipc_client::Client::builder(&ipc_home::Home::at("/nowhere"));
+    /// let builder = builder.server("inbox.example", ["10.0.0.1:3000", "10.0.0.2:3000"]);
+    /// ```
     #[must_use]
-    pub fn server(mut self, name: impl Into<String>, address: impl ToString) -> Self {
-        self.server = Some((name.into(), address.to_string()));
+    pub fn server(mut self, name: impl Into<String>, addresses: impl IntoAddresses) -> Self {
+        self.server = Some((name.into(), addresses.into_addresses()));
         self
     }
 
@@ -212,20 +226,28 @@ impl ClientBuilder {
         self
     }
 
-    /// How long a send may take in all, attempts, pauses and logins included, and how long it may take to get a request
-    /// to the server; 1 ms to [`DEADLINE_SECS_MAX`] seconds. Default 30 s.
+    /// How long a call may take in all, attempts, pauses and logins included, and how long it may take to get a request
+    /// to the server; 1 ms to [`TIMEOUT_SECS_MAX`](crate::TIMEOUT_SECS_MAX) seconds. Default 30 s.
     #[must_use]
-    pub fn deadline(mut self, deadline: Duration) -> Self {
-        self.deadline = deadline;
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
         self
     }
 
-    /// How many connections are open at most, and so how many requests are under way at once; a further send waits
-    /// for one. Requests that wait for a reply leave one of them to everything else, where there are several. 1 to
-    /// 1024, default 4.
+    /// How many connections carry POST requests at most, beside the one of the channel; a further one waits. Messages go by
+    /// POST that are too long for a channel, and all where the server opens none; there, requests that wait for a reply
+    /// leave one connection to everything else, where there are several. 1 to 1024, default 4.
     #[must_use]
     pub fn connections_max(mut self, connections: usize) -> Self {
         self.connections_max = connections;
+        self
+    }
+
+    /// Whether messages go over a channel, one WebSocket for all of them, where the server opens one. Without it each goes by
+    /// POST, which is slower: for a proxy in between that opens WebSockets and does not carry them. Default yes.
+    #[must_use]
+    pub fn channel(mut self, channel: bool) -> Self {
+        self.channel = channel;
         self
     }
 
@@ -255,10 +277,10 @@ impl ClientBuilder {
     /// # Errors
     /// [`BuildError`].
     pub fn build(self) -> Result<Client, BuildError> {
-        let config = self.settle()?;
-        let facts = Facts::of(&config);
-        let jobs = worker::start(config).map_err(|source| BuildError::Thread { source })?;
-        Ok(facts.client(jobs))
+        let setup = self.settle()?;
+        let (config, addresses) = described(&setup);
+        let jobs = worker::start(setup).map_err(|source| BuildError::Thread { source })?;
+        Ok(Client::new(jobs, config, addresses))
     }
 
     /// Reads the home and makes a client that works on the thread that calls, as [`build`](Self::build) does one with a thread
@@ -270,31 +292,39 @@ impl ClientBuilder {
     /// # Panics
     /// Outside of an actix runtime and of a tokio `LocalSet`.
     pub fn build_local(self) -> Result<LocalClient, BuildError> {
-        let config = self.settle()?;
-        let facts = Facts::of(&config);
-        let (sender, jobs) = worker::start_here(config);
-        Ok(LocalClient::new(sender, facts.client(jobs)))
+        let setup = self.settle()?;
+        let (config, addresses) = described(&setup);
+        Ok(LocalClient::new(Client::new(worker::start_here(setup), config, addresses)))
     }
 
     /// Everything that is decided before there is a thread.
-    fn settle(self) -> Result<Config, BuildError> {
-        let (name, address_text) = self.server.ok_or(BuildError::NoServer)?;
+    fn settle(self) -> Result<Setup, BuildError> {
+        let (name, texts) = self.server.ok_or(BuildError::NoServer)?;
         let server_name =
             ServerName::try_from(name.clone()).map_err(|_| BuildError::ServerName { name: name.clone() })?;
-        let address = Address::parse(&address_text)
-            .map_err(|fault| BuildError::Address { address: address_text, reason: fault.as_str() })?;
-        if !DEADLINES.contains(&self.deadline) {
-            return Err(BuildError::Deadline { deadline: self.deadline });
+        let addresses = texts.into_iter().map(|text| {
+            Address::parse(&text)
+                .map_err(|fault| BuildError::Address { address: text, reason: fault.as_str() })
+        });
+        let addresses = addresses.collect::<Result<Vec<_>, _>>()?;
+        if addresses.is_empty() {
+            return Err(BuildError::NoServer);
+        }
+        if !TIMEOUTS.contains(&self.timeout) {
+            return Err(BuildError::Timeout { timeout: self.timeout });
         }
         if !(1..=CONNECTIONS_LIMIT).contains(&self.connections_max) {
             return Err(BuildError::Connections { connections: self.connections_max });
         }
         let loopback_only = !self.allow_remote_http;
         let (tls, certificate) = match self.protocol {
-            Protocol::Http if loopback_only && !address.is_loopback() => {
-                return Err(BuildError::RemoteHttp { address: address.to_string() });
+            Protocol::Http => {
+                let remote = addresses.iter().find(|address| loopback_only && !address.is_loopback());
+                if let Some(address) = remote {
+                    return Err(BuildError::RemoteHttp { address: address.to_string() });
+                }
+                (None, None)
             }
-            Protocol::Http => (None, None),
             Protocol::Https => {
                 let pair = PeerName::parse(&self.identity)
                     .map_err(|source| BuildError::Identity { name: self.identity.clone(), source })?;
@@ -321,25 +351,81 @@ impl ClientBuilder {
             None => (self.home.admin_credentials()?, Some(self.home.clone())),
         };
         let ring = self.home.envelope_keys()?;
-        let keeper = self.keep_session.then(|| {
+        let cache = self.keep_session.then(|| {
             let password = admin_home.is_none().then(|| GivenPassword::of(&credentials.password));
-            Keeper::new(self.home, name.clone(), certificate, password)
+            SessionCache::new(self.home, name.clone(), certificate, password)
         });
         let now_secs = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-        let kept = keeper.as_ref().and_then(|keeper| keeper.load(&credentials.username, now_secs, None));
+        let kept = cache.as_ref().and_then(|cache| cache.load(&credentials.username, now_secs, None));
         let loopback_only = loopback_only && tls.is_none();
-        let dialer = Dialer { address, loopback_only, tls, identity: self.identity };
-        Ok(Config {
+        let connector = Connector { addresses, loopback_only, tls, identity: self.identity };
+        let config = Config {
             name,
-            dialer,
-            ring,
-            credentials,
-            admin_home,
-            kept,
-            keeper,
-            deadline: self.deadline,
+            timeout: self.timeout,
             connections_max: self.connections_max,
             plaintext_bytes_max: self.plaintext_bytes_max,
-        })
+            uses_channel: self.channel,
+        };
+        Ok(Setup { config, connector, ring, credentials, admin_home, kept, cache })
+    }
+}
+
+/// What a handle knows of its client: the settings, and the addresses as text.
+fn described(setup: &Setup) -> (Config, String) {
+    let addresses: Vec<_> = setup.connector.addresses.iter().map(ToString::to_string).collect();
+    (setup.config.clone(), addresses.join(", "))
+}
+
+/// One address, or several, of a server: `HOST:PORT` or `[IPV6]:PORT`.
+pub trait IntoAddresses {
+    /// The addresses as text, in the order in which they are tried.
+    fn into_addresses(self) -> Vec<String>;
+}
+
+impl IntoAddresses for &str {
+    fn into_addresses(self) -> Vec<String> {
+        vec![self.to_owned()]
+    }
+}
+
+impl IntoAddresses for String {
+    fn into_addresses(self) -> Vec<String> {
+        vec![self]
+    }
+}
+
+impl IntoAddresses for &String {
+    fn into_addresses(self) -> Vec<String> {
+        vec![self.clone()]
+    }
+}
+
+impl IntoAddresses for SocketAddr {
+    fn into_addresses(self) -> Vec<String> {
+        vec![self.to_string()]
+    }
+}
+
+impl IntoAddresses for &SocketAddr {
+    fn into_addresses(self) -> Vec<String> {
+        vec![self.to_string()]
+    }
+}
+
+impl<A: IntoAddresses, const N: usize> IntoAddresses for [A; N] {
+    fn into_addresses(self) -> Vec<String> {
+        self.into_iter().flat_map(IntoAddresses::into_addresses).collect()
+    }
+}
+
+impl<A: IntoAddresses> IntoAddresses for Vec<A> {
+    fn into_addresses(self) -> Vec<String> {
+        self.into_iter().flat_map(IntoAddresses::into_addresses).collect()
+    }
+}
+
+impl<A: IntoAddresses + Clone> IntoAddresses for &[A] {
+    fn into_addresses(self) -> Vec<String> {
+        self.iter().cloned().flat_map(IntoAddresses::into_addresses).collect()
     }
 }

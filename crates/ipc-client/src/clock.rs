@@ -1,6 +1,6 @@
 //! Two clocks that do not agree, in words: which of them is behind, and how much is allowed.
 //!
-//! `send` comes here with what it knows of the times of a refusal or a reply. There is no clock here.
+//! `sealer` and `exchange` come here with what they know of the times of a refusal or a reply. There is no clock here.
 
 use ipc_envelope::Freshness;
 

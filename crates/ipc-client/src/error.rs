@@ -4,14 +4,15 @@
 
 use std::error::Error;
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ipc_protocol::{BodyError, ProblemCode};
 
-use crate::distrust::{Distrust, distrust_remedy};
+use crate::certificate_problem::{CertificateProblem, certificate_remedy};
 
-/// A cause whose type is nobody's business.
-pub(crate) type Cause = Box<dyn Error + Send + Sync>;
+/// A cause whose type is not part of the interface.
+pub(crate) type Cause = Arc<dyn Error + Send + Sync>;
 
 /// What became of a message whose send failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -68,6 +69,16 @@ pub enum NoReply {
     Forgotten,
 }
 
+impl NoReply {
+    fn code(self) -> ProblemCode {
+        match self {
+            NoReply::NotGiven => ProblemCode::NotAnswered,
+            NoReply::NotInTime { .. } => ProblemCode::NoReplyInTime,
+            NoReply::Forgotten => ProblemCode::ReplyForgotten,
+        }
+    }
+}
+
 impl std::fmt::Display for NoReply {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
@@ -79,12 +90,12 @@ impl std::fmt::Display for NoReply {
 }
 
 /// Why a message was not sent, or a request not answered.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SendError {
     /// The value is no JSON object, or would not arrive as it is. Nothing was sent.
     #[error(transparent)]
-    Body(#[from] BodyError),
+    Body(Arc<BodyError>),
     /// The frame is longer than [`plaintext_bytes_max`](crate::ClientBuilder::plaintext_bytes_max). It was not sent.
     #[error("the message is too large: {bytes} bytes, where {bytes_max} are allowed")]
     TooLarge {
@@ -125,7 +136,7 @@ pub enum SendError {
         /// The name that was asked for.
         name: String,
         /// What is wrong.
-        reason: Distrust,
+        reason: CertificateProblem,
     },
     /// The server speaks another protocol than it was spoken to in. Another attempt would not change that.
     #[error("the server at {address} {speaks}")]
@@ -151,7 +162,7 @@ pub enum SendError {
         address: String,
         /// What the system says.
         #[source]
-        source: io::Error,
+        source: Arc<io::Error>,
     },
     /// The connection broke, or the time ran out, after the request was on its way.
     #[error("the connection to {address} gave no answer")]
@@ -160,7 +171,7 @@ pub enum SendError {
         address: String,
         /// What the system says.
         #[source]
-        source: io::Error,
+        source: Arc<io::Error>,
     },
     /// The answer is none that a web-ipc server gives.
     #[error("the answer with status {status} is not one of a web-ipc server: {detail}")]
@@ -176,11 +187,11 @@ pub enum SendError {
         /// The limit, see [`connections_max`](crate::ClientBuilder::connections_max).
         connections_max: usize,
     },
-    /// The deadline passed, or the server asked to wait beyond it.
-    #[error("the message could not be sent within {} s", deadline.as_secs_f64())]
-    Deadline {
-        /// The deadline.
-        deadline: Duration,
+    /// The time ran out, or the server asked to wait for longer.
+    #[error("the message could not be sent within {} s", timeout.as_secs_f64())]
+    Timeout {
+        /// The time that the call had.
+        timeout: Duration,
         /// What became of the message, all attempts considered.
         outcome: Outcome,
         /// Why the last attempt failed.
@@ -219,57 +230,13 @@ pub enum SendError {
     Stopped,
 }
 
-impl SendError {
-    /// The same error for another message of the same attempt. Causes become what they say.
-    pub(crate) fn again(&self) -> SendError {
-        let io = |source: &io::Error| io::Error::new(source.kind(), source.to_string());
-        match self {
-            // A message by itself: no other one shares it.
-            SendError::Body(_) => SendError::Stopped,
-            SendError::TooLarge { bytes, bytes_max } => {
-                SendError::TooLarge { bytes: *bytes, bytes_max: *bytes_max }
-            }
-            SendError::Refused { status, code, detail } => {
-                SendError::Refused { status: *status, code: *code, detail: detail.clone() }
-            }
-            SendError::BadCredentials { username, from_home } => {
-                SendError::BadCredentials { username: username.clone(), from_home: *from_home }
-            }
-            SendError::CertificateRefused { identity, alert } => {
-                SendError::CertificateRefused { identity: identity.clone(), alert: alert.clone() }
-            }
-            SendError::ServerNotTrusted { name, reason } => {
-                SendError::ServerNotTrusted { name: name.clone(), reason: reason.clone() }
-            }
-            SendError::WrongProtocol { address, speaks } => {
-                SendError::WrongProtocol { address: address.clone(), speaks: speaks.clone() }
-            }
-            SendError::Handshake { address, source } => {
-                SendError::Handshake { address: address.clone(), source: source.to_string().into() }
-            }
-            SendError::Unreachable { address, source } => {
-                SendError::Unreachable { address: address.clone(), source: io(source) }
-            }
-            SendError::NoAnswer { address, source } => {
-                SendError::NoAnswer { address: address.clone(), source: io(source) }
-            }
-            SendError::Unexpected { status, detail } => {
-                SendError::Unexpected { status: *status, detail: detail.clone() }
-            }
-            SendError::Busy { connections_max } => SendError::Busy { connections_max: *connections_max },
-            SendError::Deadline { deadline, outcome, last } => {
-                SendError::Deadline { deadline: *deadline, outcome: *outcome, last: Box::new(last.again()) }
-            }
-            SendError::InDoubt { last } => SendError::InDoubt { last: Box::new(last.again()) },
-            SendError::LoginFailed { last } => SendError::LoginFailed { last: Box::new(last.again()) },
-            SendError::NoReply { reason } => SendError::NoReply { reason: *reason },
-            SendError::NoRandomness { source } => {
-                SendError::NoRandomness { source: source.to_string().into() }
-            }
-            SendError::Stopped => SendError::Stopped,
-        }
+impl From<BodyError> for SendError {
+    fn from(error: BodyError) -> Self {
+        SendError::Body(Arc::new(error))
     }
+}
 
+impl SendError {
     /// What became of the message.
     #[must_use]
     pub fn outcome(&self) -> Outcome {
@@ -295,15 +262,76 @@ impl SendError {
             | SendError::Unexpected { .. }
             | SendError::InDoubt { .. }
             | SendError::Stopped => Outcome::NotKnown,
-            SendError::Deadline { outcome, .. } => *outcome,
+            SendError::Timeout { outcome, .. } => *outcome,
+        }
+    }
+
+    /// The refusals that say that there is no reply to a request, which was waited for as long; `None` for others.
+    pub(crate) fn no_reply(&self, wait: Duration) -> Option<SendError> {
+        let SendError::Refused { code: Some(code), .. } = self else { return None };
+        let reason = match code {
+            ProblemCode::NotAnswered => NoReply::NotGiven,
+            ProblemCode::NoReplyInTime => NoReply::NotInTime { wait },
+            ProblemCode::ReplyForgotten => NoReply::Forgotten,
+            _ => return None,
+        };
+        Some(SendError::NoReply { reason })
+    }
+
+    /// The stable code of the refusal, where the server gave one; that of the last attempt, where there were several.
+    #[must_use]
+    pub fn code(&self) -> Option<ProblemCode> {
+        match self {
+            SendError::Refused { code, .. } => *code,
+            SendError::BadCredentials { .. } => Some(ProblemCode::BadCredentials),
+            SendError::NoReply { reason } => Some(reason.code()),
+            SendError::Timeout { last, .. }
+            | SendError::InDoubt { last }
+            | SendError::LoginFailed { last } => last.code(),
+            _ => None,
+        }
+    }
+
+    /// The HTTP status of the server's answer, where there was one; that of the last attempt, where there were several.
+    #[must_use]
+    pub fn status(&self) -> Option<u16> {
+        match self {
+            SendError::Refused { status, .. } | SendError::Unexpected { status, .. } => Some(*status),
+            SendError::Timeout { last, .. }
+            | SendError::InDoubt { last }
+            | SendError::LoginFailed { last } => last.status(),
+            _ => self.code().map(ProblemCode::status),
+        }
+    }
+
+    /// Whether the time of the call ran out.
+    #[must_use]
+    pub fn is_timeout(&self) -> bool {
+        matches!(self, SendError::Timeout { .. } | SendError::NoReply { reason: NoReply::NotInTime { .. } })
+    }
+
+    /// Whether the same message, under the [same id](crate::Send::id), may succeed later: the failure is one of the
+    /// moment, such as a server that is down or an inbox that is full.
+    #[must_use]
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            SendError::Timeout { .. }
+            | SendError::Unreachable { .. }
+            | SendError::NoAnswer { .. }
+            | SendError::Busy { .. } => true,
+            SendError::Refused { status, code, .. } => code
+                .map_or(*status == 429 || *status >= 500, |code| code.remedy() != ipc_protocol::Remedy::None),
+            SendError::NoReply { reason } => matches!(reason, NoReply::NotInTime { .. }),
+            SendError::InDoubt { last } | SendError::LoginFailed { last } => last.is_retryable(),
+            _ => false,
         }
     }
 
     /// The same failure, of a message that an attempt may have brought there before.
     pub(crate) fn in_doubt(self) -> Self {
         match self {
-            SendError::Deadline { deadline, outcome: Outcome::Refused | Outcome::NeverArrived, last } => {
-                SendError::Deadline { deadline, outcome: Outcome::NotKnown, last }
+            SendError::Timeout { timeout, outcome: Outcome::Refused | Outcome::NeverArrived, last } => {
+                SendError::Timeout { timeout, outcome: Outcome::NotKnown, last }
             }
             error => match error.outcome() {
                 Outcome::NotKnown | Outcome::Accepted => error,
@@ -334,7 +362,7 @@ impl SendError {
                     "make it anew in the home of the server, with web-ipc --certs --name {identity} --force"
                 ));
             }
-            SendError::ServerNotTrusted { name, reason } => return Some(distrust_remedy(name, reason)),
+            SendError::ServerNotTrusted { name, reason } => return Some(certificate_remedy(name, reason)),
             SendError::Body(_) => "send a JSON object whose values JSON can hold",
             SendError::TooLarge { .. } => "send less at once, or raise the limit at both ends",
             SendError::Refused { code: Some(code), .. } => return refusal_remedy(*code).map(str::to_owned),
@@ -353,7 +381,7 @@ impl SendError {
             SendError::NoAnswer { .. } => "check that the server runs and what its log says",
             SendError::Unexpected { .. } => "check that a web-ipc server answers at this address",
             SendError::Busy { .. } => "allow more connections or a longer deadline",
-            SendError::Deadline { last, .. }
+            SendError::Timeout { last, .. }
             | SendError::InDoubt { last }
             | SendError::LoginFailed { last } => return last.remedy(),
             SendError::NoReply { reason } => match reason {
@@ -420,11 +448,15 @@ mod tests {
         assert_eq!(refused(503, Some(ProblemCode::InboxFull)).outcome(), Outcome::Refused);
         assert_eq!(refused(500, Some(ProblemCode::InternalError)).outcome(), Outcome::NotKnown);
         assert_eq!(refused(504, None).outcome(), Outcome::NotKnown);
-        let unreachable =
-            SendError::Unreachable { address: "a:1".into(), source: io::ErrorKind::ConnectionRefused.into() };
+        let unreachable = SendError::Unreachable {
+            address: "a:1".into(),
+            source: Arc::new(io::ErrorKind::ConnectionRefused.into()),
+        };
         assert_eq!(unreachable.outcome(), Outcome::NeverArrived);
-        let no_answer =
-            SendError::NoAnswer { address: "a:1".into(), source: io::ErrorKind::ConnectionReset.into() };
+        let no_answer = SendError::NoAnswer {
+            address: "a:1".into(),
+            source: Arc::new(io::ErrorKind::ConnectionReset.into()),
+        };
         assert_eq!(no_answer.outcome(), Outcome::NotKnown);
     }
 
@@ -445,13 +477,13 @@ mod tests {
     fn doubt_covers_what_would_claim_to_know_better() {
         let claims = refused(403, None).in_doubt();
         assert!(matches!(&claims, SendError::InDoubt { .. }) && claims.outcome() == Outcome::NotKnown);
-        let late = SendError::Deadline {
-            deadline: Duration::ZERO,
+        let late = SendError::Timeout {
+            timeout: Duration::ZERO,
             outcome: Outcome::NeverArrived,
             last: Box::new(refused(503, None)),
         };
         let late = late.in_doubt();
-        assert!(matches!(&late, SendError::Deadline { outcome: Outcome::NotKnown, .. }), "{late:?}");
+        assert!(matches!(&late, SendError::Timeout { outcome: Outcome::NotKnown, .. }), "{late:?}");
         assert!(matches!(SendError::Stopped.in_doubt(), SendError::Stopped));
     }
 
@@ -467,8 +499,8 @@ mod tests {
 
     #[test]
     fn a_missed_deadline_hands_on_the_remedy_of_its_cause() {
-        let error = SendError::Deadline {
-            deadline: Duration::from_millis(1500),
+        let error = SendError::Timeout {
+            timeout: Duration::from_millis(1500),
             outcome: Outcome::Refused,
             last: Box::new(refused(400, Some(ProblemCode::StaleEnvelope))),
         };
@@ -497,22 +529,22 @@ mod tests {
         let secs = 1_829_699_460;
         for (reason, says, remedy) in [
             (
-                Distrust::Expired { not_after_secs: Some(secs) },
+                CertificateProblem::Expired { not_after_secs: Some(secs) },
                 "the certificate of the server `localhost` expired at 2027-12-25 01:51 UTC",
                 "web-ipc --certs --name localhost --force",
             ),
             (
-                Distrust::NotValidYet { not_before_secs: Some(secs) },
+                CertificateProblem::NotValidYet { not_before_secs: Some(secs) },
                 "the certificate of the server `localhost` is not valid before 2027-12-25 01:51 UTC",
                 "web-ipc --certs --name localhost --force",
             ),
             (
-                Distrust::WrongName { presented: vec!["a.example".into(), "192.0.2.1".into()] },
+                CertificateProblem::WrongName { presented: vec!["a.example".into(), "192.0.2.1".into()] },
                 "the certificate of the server `localhost` is for a.example, 192.0.2.1",
                 "web-ipc --certs --name localhost --altNames localhost a.example 192.0.2.1 --force",
             ),
             (
-                Distrust::UnknownAuthority,
+                CertificateProblem::UnknownAuthority,
                 "the certificate of the server `localhost` is not of this home's authority",
                 "if this is the server's home, make it anew with web-ipc --certs --name localhost --force",
             ),

@@ -11,12 +11,12 @@
 //! | to send many messages, fast and in order | [`Client::send_all`], or [`Client::send_all_stream`] |
 //! | to send from code that runs on actix, or in a tokio `LocalSet` | [`LocalClient`], which has no thread of its own |
 //! | to send from code that is not async | [`blocking::Client`] |
-//! | another user, certificate, deadline … | [`ClientBuilder`], from [`Client::builder`] |
+//! | another user, certificate, timeout … | [`ClientBuilder`], from [`Client::builder`] |
 //! | to know what became of a message that failed | [`SendError::outcome`] |
 //! | to tell a person what to do about it | [`SendError::remedy`], [`BuildError::remedy`] |
 //!
-//! A client has one thread of its own, a few connections that it keeps, and one session that it renews when the
-//! server says so (status 419). It speaks HTTP/1.1 over TLS 1.2 or 1.3, connects to the address it was given and
+//! A client has one thread of its own, one channel (a WebSocket) that carries its messages, a few connections for what a channel
+//! cannot hold, and one session that it renews when the server says so (status 419). It speaks HTTP/1.1 over TLS 1.2 or 1.3, connects to the address it was given and
 //! verifies the name it was given. The wire format is `docs/protocol.md`.
 //!
 //! ```
@@ -67,7 +67,7 @@
 //! // The same without async.
 //! # let client = Client::builder(&home).server("localhost", address).build()?;
 //! let client = client.blocking();
-//! client.send(&json!({"test": 5}))?;
+//! client.send(&json!({"test": 5})).wait()?;
 //! client.send_all([json!({"test": 6})]).wait()?;
 //! # runtime.block_on(async {
 //! #     let mut inbox = server.inbox();
@@ -81,45 +81,40 @@
 //! # }
 //! ```
 
-mod address;
-mod batch;
 pub mod blocking;
 mod builder;
+mod call;
+mod certificate_problem;
+mod channel;
 mod client;
 mod clock;
-mod combine;
-mod connect;
-mod distrust;
-mod envelope;
-mod errand;
+mod config;
+mod engine;
 mod error;
-mod http;
-mod interim;
+mod exchange;
 mod local;
 #[cfg(test)]
 mod logged;
-mod login;
-mod password_check;
 mod progress;
 mod random;
-mod request;
-mod retry;
-mod send;
+mod receipt;
+mod sealer;
 mod send_all;
-mod session;
-mod stream;
-mod tls;
+mod transport;
 mod worker;
 
-pub use builder::{BuildError, CONNECTIONS_MAX_DEFAULT, ClientBuilder, DEADLINE_DEFAULT, IDENTITY_DEFAULT};
-pub use client::{Client, Sent};
-pub use distrust::Distrust;
+pub use builder::{
+    BuildError, CONNECTIONS_MAX_DEFAULT, ClientBuilder, IDENTITY_DEFAULT, IntoAddresses, TIMEOUT_DEFAULT,
+};
+pub use certificate_problem::CertificateProblem;
+pub use client::{Client, REPLY_TIMEOUT_DEFAULT, RequestCall, SendCall};
 pub use error::{NoReply, Outcome, SendError, Speaks};
 pub use ipc_protocol::{
-    BATCH_MESSAGES_MAX_DEFAULT, BodyError, DEADLINE_SECS_MAX, MessageId, ProblemCode, Protocol,
+    BATCH_MESSAGES_MAX_DEFAULT, BodyError, DEADLINE_SECS_MAX as TIMEOUT_SECS_MAX, MessageId, ProblemCode,
+    Protocol,
 };
 pub use local::LocalClient;
-pub use request::{ParseError, REPLY_WAIT_DEFAULT, Reply};
+pub use receipt::{ParseError, Reply, Sent};
 pub use send_all::{
     Answered, BATCH_BYTES_DEFAULT, BATCH_MESSAGES_DEFAULT, Items, REFUSALS_KEPT_MAX, Refusal, Report,
     SendAll, SendAllError,

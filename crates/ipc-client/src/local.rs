@@ -1,25 +1,18 @@
 //! The client for code that already runs where awc does: on an actix runtime, or in a tokio `LocalSet`.
 //!
-//! It is the same sender as on the client's own thread, without the way there and back. Nothing here decides how a message is
-//! sent.
+//! It is driven by a task on the thread of its caller, so that no message crosses a thread. Nothing here decides how a message
+//! is sent.
 
 use std::fmt;
 use std::marker::PhantomData;
-use std::rc::Rc;
-use std::time::Duration;
-
-use ipc_home::Home;
-use serde::Serialize;
-use tokio::sync::oneshot;
-use tokio::time::Instant;
 
 use futures_core::Stream;
+use ipc_home::Home;
+use serde::Serialize;
 
 use crate::builder::ClientBuilder;
-use crate::client::{Client, Sent};
+use crate::client::{Client, RequestCall, SendCall};
 use crate::error::SendError;
-use crate::request::Reply;
-use crate::send::Sender;
 use crate::send_all::{Items, SendAll};
 
 /// Sends messages to one server, from the thread it was built on.
@@ -42,10 +35,8 @@ use crate::send_all::{Items, SendAll};
 /// ```
 #[derive(Clone)]
 pub struct LocalClient {
-    sender: Rc<Sender>,
-    /// Reaches the same sender, by a channel, for whatever takes longer than a message.
     client: Client,
-    /// Nothing of it may leave the thread.
+    /// It ends with the runtime of its thread, and has no use elsewhere.
     _on_this_thread: PhantomData<*const ()>,
 }
 
@@ -56,49 +47,18 @@ impl LocalClient {
         Client::builder(home)
     }
 
-    pub(crate) fn new(sender: Rc<Sender>, client: Client) -> Self {
-        LocalClient { sender, client, _on_this_thread: PhantomData }
+    pub(crate) fn new(client: Client) -> Self {
+        LocalClient { client, _on_this_thread: PhantomData }
     }
 
     /// Sends a message, as [`Client::send`] does.
-    ///
-    /// # Errors
-    /// [`SendError`], whose [`outcome`](SendError::outcome) tells what became of the message.
-    pub fn send<T: Serialize + ?Sized>(
-        &self,
-        message: &T,
-    ) -> impl Future<Output = Result<Sent, SendError>> + use<T> {
-        let sender = Rc::clone(&self.sender);
-        let body = self.client.shared.body(message);
-        async move {
-            let body = body?;
-            let deadline_at = Instant::now() + sender.deadline;
-            let (done, sent) = oneshot::channel();
-            sender.send(body, deadline_at, done);
-            // Only the answer is waited for: with the runtime goes the sender, and that is an answer too.
-            drop(sender);
-            sent.await.unwrap_or(Err(SendError::Stopped))
-        }
+    pub fn send<T: Serialize + ?Sized>(&self, message: &T) -> SendCall {
+        self.client.send(message)
     }
 
     /// Sends a message and waits for the application's reply to it, as [`Client::request`] does.
-    ///
-    /// # Errors
-    /// As [`Client::request_within`].
-    pub async fn request<T: Serialize + ?Sized>(&self, message: &T) -> Result<Reply, SendError> {
-        self.client.request(message).await
-    }
-
-    /// Sends a message and waits so long for the application's reply to it, as [`Client::request_within`] does.
-    ///
-    /// # Errors
-    /// As [`Client::request_within`].
-    pub async fn request_within<T: Serialize + ?Sized>(
-        &self,
-        message: &T,
-        wait: Duration,
-    ) -> Result<Reply, SendError> {
-        self.client.request_within(message, wait).await
+    pub fn request<T: Serialize + ?Sized>(&self, message: &T) -> RequestCall {
+        self.client.request(message)
     }
 
     /// Sends all messages of an iterator, in its order, many at a time, as [`Client::send_all`] does.

@@ -76,7 +76,7 @@ mod tests {
         assert_eq!(seconds(Duration::from_millis(430)), "0.4 s");
         assert_eq!(seconds(Duration::from_millis(29_700)), "30 s");
         let refused = std::io::Error::other("connection refused");
-        let error = SendError::Unreachable { address: "a:1".into(), source: refused };
+        let error = SendError::Unreachable { address: "a:1".into(), source: std::sync::Arc::new(refused) };
         let error = SendError::LoginFailed { last: Box::new(error) };
         assert_eq!(
             with_causes(&error),

@@ -1,5 +1,6 @@
 //! Randomness from the operating system: for ids, initialisation vectors and pauses.
 
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use ipc_protocol::MessageId;
@@ -66,7 +67,7 @@ pub(crate) fn random<const N: usize>() -> Result<[u8; N], SendError> {
 }
 
 fn fill(bytes: &mut [u8]) -> Result<(), SendError> {
-    getrandom::fill(bytes).map_err(|error| SendError::NoRandomness { source: Box::new(error) })
+    getrandom::fill(bytes).map_err(|error| SendError::NoRandomness { source: Arc::new(error) })
 }
 
 #[cfg(test)]

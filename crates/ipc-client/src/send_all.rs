@@ -1,10 +1,10 @@
 //! Many messages, in order: taken from an iterator or a stream, cut into batches, and told what became of each.
 //!
-//! Whoever has more than a few messages comes here. One batch is on its way at a time, since of two the later might
-//! arrive first. The next is filled meanwhile, then stands behind it, and goes out as soon as all of that is answered. How a batch is
-//! sent and answered is not decided here.
+//! Whoever has more than a few messages comes here. A few batches are handed on at a time, each with an answer of its own, while
+//! the next is filled. How a batch is sent and answered, and that none overtakes another, is not decided here.
 
 use std::collections::VecDeque;
+use std::convert::Infallible;
 use std::fmt;
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
@@ -12,11 +12,12 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use futures_core::Stream;
-use ipc_protocol::{BATCH_MESSAGES_MAX_DEFAULT, MessageId};
+use ipc_protocol::{BATCH_MESSAGES_MAX_DEFAULT, MessageId, fits_an_entry};
 use serde::Serialize;
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 
-use crate::batch::{Batch, Before, ENTRY_BYTES, Fate, Turn};
+use crate::call::{self, BatchEvent, BatchSender, Call, ENTRY_BYTES, EntryStatus, Kind, Messages};
 use crate::client::{Client, Shared};
 use crate::error::{Outcome, SendError};
 use crate::random::Pool;
@@ -124,20 +125,20 @@ impl Client {
     /// Sends all messages of an iterator, in its order, many at a time: one seal, one request and one commit of the
     /// server carry a whole batch.
     ///
-    /// What is accepted is accepted in order: a batch goes out when all of the one before it is answered, and what of that
-    /// found no room goes first. Each message has an id of its own and is in the inbox once, however often it was sent.
+    /// What is accepted is accepted in order: what found no room, or had no answer when a connection broke, goes before
+    /// everything behind it. Each message has an id of its own and is in the inbox once, however often it was sent.
     /// One that is no JSON object, is too large or is refused by the server is reported with its index, and the
     /// rest goes on. While the server is full, down or out of reach this waits as [`send`](Client::send) does, up to the
-    /// [deadline](crate::ClientBuilder::deadline) without any progress.
+    /// [timeout](crate::ClientBuilder::timeout) without any progress.
     ///
-    /// The iterator is asked for no more than two batches ahead, so any number of messages takes the same memory.
+    /// The iterator is asked for no more than four batches ahead, so any number of messages takes the same memory.
     /// It is asked until a batch is full, and what asks it waits with it: for a source that comes slowly take
     /// [`send_all_stream`](Client::send_all_stream).
     ///
     /// Dropping the future gives up as that of `send` does; the batch on its way may still arrive.
     ///
     /// # Errors
-    /// `.await` gives a [`SendAllError`] that says from which message on, if the deadline passes without progress, or
+    /// `.await` gives a [`SendAllError`] that says from which message on, if the time runs out without progress, or
     /// the server refuses more than single messages.
     pub fn send_all<'a, I>(&self, messages: I) -> SendAll<'a, Items<I::IntoIter>>
     where
@@ -213,9 +214,9 @@ where
     async fn run(self) -> Result<Report, SendAllError> {
         let SendAll { shared, messages, batch_messages, batch_bytes, on_answer } = self;
         let mut messages = pin!(messages);
-        let around = shared.facts.plaintext_bytes_max.saturating_sub(AROUND_BYTES);
-        let mut packer = Packer {
-            shared: shared.clone(),
+        let around = shared.config.plaintext_bytes_max.saturating_sub(AROUND_BYTES);
+        let mut batcher = Batcher {
+            shared: Arc::clone(&shared),
             messages_max: batch_messages,
             bytes_max: batch_bytes.min(around),
             batch: Batch::default(),
@@ -223,64 +224,50 @@ where
             randomness: Pool::new(),
             end: None,
         };
-        let mut ledger = Ledger { report: Report::default(), told: 0, on_answer };
-        let mut line = Line { shared, flights: VecDeque::new(), end: 0 };
+        let mut progress = Progress { report: Report::default(), told: 0, on_answer };
+        let (events, mut received) = mpsc::unbounded_channel();
+        let mut pipeline =
+            Pipeline { shared, events, stream: Arc::default(), batches: VecDeque::new(), first: 0, next: 0 };
         loop {
-            let event = poll_fn(|cx| {
-                if let Some(Flight { answer, .. }) = line.flights.front_mut()
-                    && let Poll::Ready(answer) = Pin::new(answer).poll(cx)
-                {
-                    return Poll::Ready(Event::Answer(answer));
+            let step = poll_fn(|cx| {
+                if let Poll::Ready(Some(event)) = received.poll_recv(cx) {
+                    return Poll::Ready(Step::Event(event));
                 }
-                let ahead = line.flights.len();
-                if ahead < FLIGHTS_MAX {
-                    packer.fill(messages.as_mut(), cx);
-                }
-                let is_ready = match ahead {
+                let ahead = pipeline.batches.len();
+                if ahead < BATCHES_AHEAD {
+                    batcher.fill(messages.as_mut(), cx);
                     // Nothing waits for a batch to fill up where none is on its way.
-                    0 => packer.batch.len() > 0,
-                    1..FLIGHTS_MAX => packer.batch.len() > 0 && packer.is_full(),
-                    _ => false,
-                };
-                match is_ready {
-                    true => Poll::Ready(Event::Ready(packer.take())),
-                    false if ahead == 0 => {
-                        packer.end.take().map_or(Poll::Pending, |end| Poll::Ready(Event::End(end)))
+                    let is_ready = batcher.batch.len() > 0 && (ahead == 0 || batcher.is_full());
+                    if is_ready {
+                        return Poll::Ready(Step::Batch(batcher.take()));
                     }
-                    false => Poll::Pending,
+                }
+                match ahead {
+                    0 => batcher.end.take().map_or(Poll::Pending, |end| Poll::Ready(Step::End(end))),
+                    _ => Poll::Pending,
                 }
             });
-            match event.await {
-                Event::Ready(mut batch) => {
-                    let (first, end) = (line.end, line.end + batch.len() as u64);
-                    if line.flights.is_empty() {
-                        // What cannot be sent is known already.
-                        ledger.enter(first, &mut batch);
+            match step.await {
+                Step::Batch(batch) => {
+                    if let Err(error) = pipeline.send(batch) {
+                        let until = progress.told;
+                        return Err(progress.close(until, error));
                     }
-                    if let Err(error) = line.send(first, end, batch) {
-                        let until = first.max(ledger.told);
-                        return Err(ledger.close(until, error));
-                    }
+                    // What cannot be sent is known already.
+                    progress.enter(&mut pipeline);
                 }
-                Event::Answer(answer) => {
-                    let Some(Flight { first, end, .. }) = line.flights.pop_front() else { continue };
-                    let Ok((mut batch, result)) = answer else {
-                        return Err(ledger.close(end, SendError::Stopped));
-                    };
-                    ledger.enter(first, &mut batch);
-                    if let Err(error) = result {
-                        return Err(ledger.close(end, error));
-                    }
-                    if batch.is_answered() {
-                        packer.batch.learn(batch.learned());
-                    } else if let Err(error) = line.send_first(first, end, batch).await {
-                        return Err(ledger.close(end, error));
-                    }
+                Step::Event(BatchEvent::Settled { batch, statuses }) => {
+                    pipeline.settled(batch, statuses);
+                    progress.enter(&mut pipeline);
                 }
-                Event::End(Ok(())) => return Ok(ledger.report),
-                Event::End(Err(error)) => {
-                    let until = ledger.told;
-                    return Err(ledger.close(until, error));
+                Step::Event(BatchEvent::Failed(error)) => {
+                    let until = progress.told + pipeline.sent();
+                    return Err(progress.close(until, error));
+                }
+                Step::End(Ok(())) => return Ok(progress.report),
+                Step::End(Err(error)) => {
+                    let until = progress.told;
+                    return Err(progress.close(until, error));
                 }
             }
         }
@@ -300,68 +287,120 @@ where
     }
 }
 
-/// How many batches the client's thread has at most: one on its way, and one that goes next.
-const FLIGHTS_MAX: usize = 2;
+/// How many batches the client's thread has at most: one goes out while another is answered and a third is filled.
+const BATCHES_AHEAD: usize = 3;
 
-/// The batches that the client's thread has, in order: each goes out when all of the one before it is answered.
-struct Line {
-    shared: Arc<Shared>,
-    flights: VecDeque<Flight>,
-    /// Behind the last message of them.
-    end: u64,
-}
-
-/// A batch of them: the indexes of its messages, where it comes back, and what the next one waits for.
-struct Flight {
-    first: u64,
-    end: u64,
-    answer: oneshot::Receiver<Returned>,
-    before_next: Option<Before>,
-}
-
-impl Line {
-    /// Hands the client's thread a batch, behind the others.
-    fn send(&mut self, first: u64, end: u64, batch: Batch) -> Result<(), SendError> {
-        let before = self.flights.back_mut().and_then(|last| last.before_next.take());
-        let (turn, before_next) = Turn::after(before);
-        let (done, answer) = oneshot::channel();
-        self.shared.jobs.send(Job::Batch { batch, turn, done }).map_err(|_| SendError::Stopped)?;
-        self.flights.push_back(Flight { first, end, answer, before_next: Some(before_next) });
-        self.end = end;
-        Ok(())
-    }
-
-    /// Hands it a batch again that has come back, before all others. These come back by themselves, since not all of that one
-    /// was answered.
-    async fn send_first(&mut self, first: u64, end: u64, batch: Batch) -> Result<(), SendError> {
-        let others = std::mem::take(&mut self.flights);
-        let mut before = batch.learned();
-        self.send(first, end, batch)?;
-        for Flight { first, end, answer, .. } in others {
-            let (mut batch, result) = answer.await.map_err(|_| SendError::Stopped)?;
-            result?;
-            batch.learn(before);
-            before = batch.learned();
-            self.send(first, end, batch)?;
-        }
-        Ok(())
-    }
-}
-
-/// A batch as it comes back, and whether it can go on.
-type Returned = (Batch, Result<(), SendError>);
-
-enum Event {
+/// What happens next.
+enum Step {
     /// A batch can go out.
-    Ready(Batch),
-    /// One has come back.
-    Answer(Result<Returned, oneshot::error::RecvError>),
+    Batch(Batch),
+    /// Something became known of one.
+    Event(BatchEvent),
     /// There are no more messages.
     End(Result<(), SendError>),
 }
 
+/// Messages that follow each other, with those among them that cannot be sent.
+#[derive(Debug, Default)]
+struct Batch {
+    messages: Messages,
+    /// Some message has too many levels for a channel.
+    is_deep: bool,
+    /// Positions of those that cannot be sent, and why.
+    unsendable: VecDeque<(usize, SendError)>,
+}
+
+impl Batch {
+    /// How many messages there are, those that cannot be sent included.
+    fn len(&self) -> usize {
+        self.messages.len() + self.unsendable.len()
+    }
+}
+
+/// The batches that the client's thread has, in order.
+struct Pipeline {
+    shared: Arc<Shared>,
+    events: mpsc::UnboundedSender<BatchEvent>,
+    stream: Arc<call::Stream>,
+    batches: VecDeque<InFlight>,
+    /// The number of the first of them, and of the next.
+    first: u64,
+    next: u64,
+}
+
+/// A batch of them, as far as it is not told.
+struct InFlight {
+    unsendable: VecDeque<(usize, SendError)>,
+    /// What became of the next messages, those that cannot be sent left out.
+    statuses: VecDeque<EntryStatus>,
+    /// How many messages it has, and how many were told.
+    len: usize,
+    told: usize,
+    /// Dropped when nobody waits any more.
+    _wanted: oneshot::Receiver<Infallible>,
+}
+
+impl Pipeline {
+    /// Hands the client's thread a batch, behind the others.
+    fn send(&mut self, batch: Batch) -> Result<(), SendError> {
+        let Batch { messages, is_deep, unsendable } = batch;
+        let len = messages.len() + unsendable.len();
+        let sendable = messages.len();
+        let (events, stream) = (self.events.clone(), Arc::clone(&self.stream));
+        let (is_wanted, wanted) = oneshot::channel();
+        let call = Call {
+            messages,
+            begun_at: Instant::now(),
+            timeout: self.shared.config.timeout,
+            is_deep,
+            kind: Kind::Batch(BatchSender { number: self.next, events, stream, is_wanted }),
+        };
+        if sendable > 0 {
+            self.shared.jobs.send(Job::Call(call)).map_err(|_| SendError::Stopped)?;
+        }
+        self.batches.push_back(InFlight {
+            unsendable,
+            statuses: VecDeque::new(),
+            len,
+            told: 0,
+            _wanted: wanted,
+        });
+        self.next += 1;
+        Ok(())
+    }
+
+    /// Takes in what became of the next messages of a batch.
+    fn settled(&mut self, number: u64, statuses: Vec<EntryStatus>) {
+        let at = usize::try_from(number - self.first).unwrap_or(usize::MAX);
+        if let Some(batch) = self.batches.get_mut(at) {
+            batch.statuses.extend(statuses);
+        }
+    }
+
+    /// What became of the next message of all; `None` if that is not known.
+    fn next_status(&mut self) -> Option<EntryStatus> {
+        let batch = self.batches.front_mut()?;
+        let status = match batch.unsendable.pop_front_if(|(position, _)| *position == batch.told) {
+            Some((_, error)) => EntryStatus::Refused(error),
+            None => batch.statuses.pop_front()?,
+        };
+        batch.told += 1;
+        if batch.told == batch.len {
+            self.batches.pop_front();
+            self.first += 1;
+        }
+        Some(status)
+    }
+
+    /// How many of the messages that were not told may have been sent.
+    fn sent(&self) -> u64 {
+        let batches = usize::try_from(self.stream.sent().saturating_sub(self.first)).unwrap_or(usize::MAX);
+        self.batches.iter().take(batches).map(|batch| (batch.len - batch.told) as u64).sum()
+    }
+}
+
 /// Makes batches of messages.
-struct Packer {
+struct Batcher {
     shared: Arc<Shared>,
     messages_max: usize,
     bytes_max: usize,
@@ -374,7 +413,7 @@ struct Packer {
     end: Option<Result<(), SendError>>,
 }
 
-impl Packer {
+impl Batcher {
     /// Takes messages until the batch is full or the source has none ready.
     fn fill<S>(&mut self, mut messages: Pin<&mut S>, cx: &mut Context<'_>)
     where
@@ -385,15 +424,19 @@ impl Packer {
             match messages.as_mut().poll_next(cx) {
                 Poll::Pending => break,
                 Poll::Ready(None) => self.end = Some(Ok(())),
-                Poll::Ready(Some(message)) => self.pack(&message),
+                Poll::Ready(Some(message)) => self.add(&message),
             }
         }
     }
 
-    fn pack<T: Serialize>(&mut self, message: &T) {
+    fn add<T: Serialize>(&mut self, message: &T) {
         let body = match self.shared.body(message) {
             Ok(body) => body,
-            Err(error) => return self.batch.push_refused(error),
+            Err(error) => {
+                let position = self.batch.len();
+                self.batch.unsendable.push_back((position, error));
+                return;
+            }
         };
         let id = match self.randomness.draw_id() {
             Ok(id) => id,
@@ -402,12 +445,19 @@ impl Packer {
                 return;
             }
         };
-        let bytes = self.batch.bytes() + body.len() + ENTRY_BYTES;
-        if bytes > self.bytes_max && self.batch.len() > 0 {
+        // Those with many levels go by themselves, since they go by POST.
+        let is_other = self.batch.is_deep != !fits_an_entry(&body);
+        let bytes = self.batch.messages.bytes() + body.len() + ENTRY_BYTES;
+        if self.batch.len() > 0 && (is_other || bytes > self.bytes_max) {
             self.carried = Some((id, body));
         } else {
-            self.batch.push(id, body);
+            self.push(id, &body);
         }
+    }
+
+    fn push(&mut self, id: MessageId, body: &str) {
+        self.batch.is_deep = !fits_an_entry(body);
+        self.batch.messages.push(id, body);
     }
 
     /// Whether no further message goes into the batch.
@@ -418,33 +468,33 @@ impl Packer {
     /// The batch as far as it is made; the next begins.
     fn take(&mut self) -> Batch {
         let batch = std::mem::take(&mut self.batch);
+        self.batch.messages = Messages::with_capacity(batch.messages.len() + 1, batch.messages.bytes());
         if let Some((id, body)) = self.carried.take() {
-            self.batch.push(id, body);
+            self.push(id, &body);
         }
         batch
     }
 }
 
 /// What is known so far.
-struct Ledger<'a> {
+struct Progress<'a> {
     report: Report,
     /// How many messages are in the report: all up to here, none from here on.
     told: u64,
     on_answer: Option<OnAnswer<'a>>,
 }
 
-impl Ledger<'_> {
-    /// Takes in what became known of a batch whose first message has the index `first`.
-    fn enter(&mut self, first: u64, batch: &mut Batch) {
+impl Progress<'_> {
+    /// Takes in what became known of the next messages.
+    fn enter(&mut self, pipeline: &mut Pipeline) {
         let before = self.told;
-        let position = usize::try_from(before - first).expect("a position within a batch");
         let mut refusals = Vec::new();
         let mut duplicates = 0;
-        for fate in batch.take_fates(position) {
-            match fate {
-                Fate::Sent => {}
-                Fate::Duplicate => duplicates += 1,
-                Fate::Refused(error) => refusals.push(Refusal { index: self.told, error }),
+        while let Some(status) = pipeline.next_status() {
+            match status {
+                EntryStatus::Accepted => {}
+                EntryStatus::Duplicate => duplicates += 1,
+                EntryStatus::Refused(error) => refusals.push(Refusal { index: self.told, error }),
             }
             self.told += 1;
         }

@@ -43,7 +43,7 @@ pub(crate) fn run(explicit_home: Option<&Path>, send: &Sending) -> Result<Verdic
         Some(message) => {
             let message = input::from_argument(message, "the message")?;
             let begun = Instant::now();
-            let sent = client.blocking().send(&message)?;
+            let sent = client.blocking().send(&message).wait()?;
             let report = Tally { sent: 1, duplicates: u64::from(sent.duplicate), ..Tally::default() };
             report.tell(begun)
         }
@@ -60,7 +60,7 @@ pub(crate) fn request(explicit_home: Option<&Path>, request: &Asking) -> Result<
         Some(message) => input::from_argument(message, name)?,
     };
     let wait = Duration::from_secs(u64::from(request.timeout_secs));
-    let reply = client.blocking().request_within(&message, wait)?;
+    let reply = client.blocking().request(&message).timeout(wait).wait()?;
     say_json(reply.body()).map(|()| Verdict::Done)
 }
 
@@ -78,7 +78,7 @@ fn client(explicit_home: Option<&Path>, target: &Target, timeout_secs: u16) -> R
         .server(name, SocketAddr::new(target.ip, target.port))
         .identity(peer_name(&target.identity)?)
         .protocol(target.protocol)
-        .deadline(Duration::from_secs(u64::from(timeout_secs)));
+        .timeout(Duration::from_secs(u64::from(timeout_secs)));
     if let Some(login) = password::login(target.user.clone(), target.password.clone())? {
         builder = builder.credentials(login.user, login.password.as_str());
     }

@@ -45,7 +45,7 @@ fn interim_answers_are_not_the_answer_and_leave_the_connection_in_order() {
         );
         let client = place.builder(&fake).protocol(protocol).build().unwrap().blocking();
         for n in 0..3 {
-            client.send(&json!({"n": n})).unwrap();
+            client.send(&json!({"n": n})).wait().unwrap();
         }
         let bodies: Vec<_> = fake.messages().into_iter().map(|(_, body)| body).collect();
         assert_eq!(bodies, [r#"{"n":0}"#, r#"{"n":1}"#, r#"{"n":1}"#, r#"{"n":2}"#]);
@@ -64,7 +64,7 @@ fn interim_answers_without_an_end_are_no_answer() {
             _ => success(),
         }),
     );
-    place.client(&fake).send(&json!({})).unwrap();
+    place.client(&fake).send(&json!({})).wait().unwrap();
     assert_eq!(fake.messages().len(), 3);
 }
 
@@ -77,7 +77,7 @@ fn another_protocol_that_nobody_asked_for_is_the_end() {
             Answer::Send(b"HTTP/1.1 101 X\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n".to_vec())
         }),
     );
-    let error = place.client(&fake).send(&json!({})).unwrap_err();
+    let error = place.client(&fake).send(&json!({})).wait().unwrap_err();
     assert!(matches!(error, SendError::Unexpected { status: 101, .. }), "{error:?}");
 }
 
@@ -96,11 +96,11 @@ fn plain_http_to_a_server_that_speaks_https_is_given_up_at_once() {
     // Small, and so large that it is still being written when the alert comes.
     for text in ["", &"x".repeat(4 << 20)] {
         let client = place.builder(&fake).protocol(Protocol::Http).build().unwrap().blocking();
-        let error = client.send(&json!({"text": text})).unwrap_err();
+        let error = client.send(&json!({"text": text})).wait().unwrap_err();
         assert!(error.to_string().ends_with(" speaks https, not plain http"), "{error}");
         assert_eq!(error.outcome(), Outcome::NeverArrived);
         assert_eq!(wrong_protocol(error), Speaks::Tls);
-        let error = client.request(&json!({"text": text})).unwrap_err();
+        let error = client.request(&json!({"text": text})).wait().unwrap_err();
         assert_eq!(wrong_protocol(error), Speaks::Tls);
         let error = client.is_running().unwrap_err();
         assert_eq!(wrong_protocol(error), Speaks::Tls);
@@ -134,7 +134,7 @@ fn a_server_that_speaks_no_http_is_given_up_at_once() {
         let (address, server) = answers(bytes, is_endless);
         let builder = Client::builder(&place.home).server("localhost", address).protocol(Protocol::Http);
         let client = builder.build().unwrap().blocking();
-        let error = client.send(&json!({})).unwrap_err();
+        let error = client.send(&json!({})).wait().unwrap_err();
         assert_eq!(error.outcome(), Outcome::NotKnown);
         assert!(matches!(wrong_protocol(error), Speaks::NoHttp { .. }), "{bytes:?}");
         drop(client);
@@ -149,7 +149,7 @@ fn an_answer_without_an_end_is_read_no_further_than_it_can_be_of_use() {
     let chunk = [&b"10000\r\n"[..], &[b'x'; 0x10000], b"\r\n"].concat();
     let endless = [&head[..], &chunk.repeat(100)].concat();
     let fake = Fake::tls(place.tls(), counted(move |_, _| Answer::Send(endless.clone())));
-    let error = place.client(&fake).send(&json!({})).unwrap_err();
+    let error = place.client(&fake).send(&json!({})).wait().unwrap_err();
     assert!(matches!(error, SendError::Unexpected { status: 200, .. }), "{error:?}");
 }
 
@@ -170,7 +170,7 @@ fn whose_clock_is_off_and_how_far_is_told_at_once() {
             place.tls(),
             with_session(move |_| stale(off_secs, "the envelope was sealed then; 60 s are allowed")),
         );
-        let error = place.client(&fake).send(&json!({})).unwrap_err();
+        let error = place.client(&fake).send(&json!({})).wait().unwrap_err();
         let says = |secs| {
             format!(
                 "the server refused the message with status 400 (stale_envelope): \
@@ -196,7 +196,7 @@ fn an_envelope_that_was_long_on_its_way_is_sent_again() {
             _ => success(),
         }),
     );
-    place.client(&fake).send(&json!({})).unwrap();
+    place.client(&fake).send(&json!({})).wait().unwrap();
     assert_eq!(fake.messages().len(), 3);
     assert!(now_secs() > 0);
 }

@@ -234,11 +234,11 @@ async fn those_whose_time_is_over_hear_whether_they_were_on_their_way() {
             _ => took(seen),
         }),
     );
-    let builder = place.builder(&fake).connections_max(1).deadline(Duration::from_millis(400));
+    let builder = place.builder(&fake).connections_max(1).timeout(Duration::from_millis(400));
     let client = builder.build().unwrap();
     client.send(&json!({"n": 100})).await.unwrap();
     let error = results_of(&client, 0..1).await.remove(0).unwrap_err();
-    let SendError::Deadline { outcome, last, .. } = &error else { panic!("{error}") };
+    let SendError::Timeout { outcome, last, .. } = &error else { panic!("{error}") };
     assert_eq!((last.outcome(), *outcome), (Outcome::NotKnown, Outcome::NotKnown), "{last}");
 
     // A request keeps the one connection for longer than the others have.
@@ -246,7 +246,7 @@ async fn those_whose_time_is_over_hear_whether_they_were_on_their_way() {
     tokio::task::block_in_place(|| arrival.recv().unwrap());
     for numbers in [1..2, 2..4] {
         for error in results_of(&client, numbers).await.into_iter().map(Result::unwrap_err) {
-            let SendError::Deadline { outcome, last, .. } = &error else { panic!("{error}") };
+            let SendError::Timeout { outcome, last, .. } = &error else { panic!("{error}") };
             assert!(matches!(**last, SendError::Busy { connections_max: 1 }), "{last}");
             assert_eq!(*outcome, Outcome::NeverArrived);
         }

@@ -39,7 +39,7 @@ fn a_send_dropped_while_it_waits_for_a_connection_is_not_sent() {
     }
     gate.open();
     runtime.block_on(first).unwrap().unwrap();
-    client.blocking().send(&json!({"n": 100})).unwrap();
+    client.blocking().send(&json!({"n": 100})).wait().unwrap();
     let bodies: Vec<_> = fake.admitted("/message/submit").into_iter().map(|seen| seen.body).collect();
     assert_eq!(bodies, [r#"{"n":0}"#, r#"{"n":100}"#]);
 }
@@ -72,7 +72,7 @@ fn a_send_dropped_while_another_logs_in_for_it_is_not_sent() {
     assert!(runtime.block_on(second).unwrap_err().is_cancelled());
     gate.open();
     runtime.block_on(first).unwrap().unwrap();
-    client.blocking().send(&json!({"n": 3})).unwrap();
+    client.blocking().send(&json!({"n": 3})).wait().unwrap();
     let bodies: Vec<_> = fake.admitted("/message/submit").into_iter().map(|seen| seen.body).collect();
     assert_eq!(bodies, [r#"{"n":1}"#, r#"{"n":3}"#]);
 }
@@ -88,7 +88,7 @@ fn a_send_dropped_in_a_pause_ends_there() {
             problem(ProblemCode::InboxFull, "Retry-After: 300\r\n")
         }),
     );
-    let client = place.builder(&fake).deadline(Duration::from_secs(480)).build().unwrap();
+    let client = place.builder(&fake).timeout(Duration::from_secs(480)).build().unwrap();
     let runtime = runtime();
     let send = runtime.spawn(client.send(&json!({"n": 1})));
     arrival.recv().unwrap();
@@ -116,7 +116,7 @@ fn a_send_dropped_on_its_way_is_not_said_to_be_sent_again() {
             }
         }),
     );
-    let client = place.builder(&fake).deadline(Duration::from_secs(480)).build().unwrap();
+    let client = place.builder(&fake).timeout(Duration::from_secs(480)).build().unwrap();
     let runtime = runtime();
     // With a session the next is on its way with its first attempt.
     runtime.block_on(client.send(&json!({"n": 0}))).unwrap();
@@ -153,7 +153,7 @@ fn a_request_that_nobody_waits_for_frees_its_connection() {
         request.abort();
         let _ = runtime.block_on(request);
     }
-    client.blocking().send(&json!({})).unwrap();
+    client.blocking().send(&json!({})).wait().unwrap();
     assert_eq!(fake.admitted("/message/submit").len(), 1);
 }
 

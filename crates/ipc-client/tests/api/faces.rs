@@ -49,7 +49,7 @@ fn the_blocking_client_works_on_a_tokio_thread() {
     let fake = Fake::tls(place.tls(), with_session(|_| success()));
     let client = place.client(&fake);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap();
-    runtime.block_on(runtime.spawn(async move { client.send(&json!({})).unwrap() })).unwrap();
+    runtime.block_on(runtime.spawn(async move { client.send(&json!({})).wait().unwrap() })).unwrap();
 }
 
 #[test]
@@ -68,7 +68,7 @@ fn nothing_is_sent_before_a_future_is_polled() {
     let fake = Fake::tls(place.tls(), with_session(|_| success()));
     let client = place.builder(&fake).build().unwrap();
     drop(client.send(&json!({"never": "polled"})));
-    client.blocking().send(&json!({})).unwrap();
+    client.blocking().send(&json!({})).wait().unwrap();
     assert!(fake.submits().iter().all(|seen| seen.body == "{}"));
 }
 
@@ -78,9 +78,9 @@ fn when_the_last_handle_is_gone_the_connections_are_closed_with_a_goodbye() {
     let fake = Fake::tls(place.tls(), with_session(|_| success()));
     let client = place.client(&fake);
     let clone = client.clone();
-    client.send(&json!({})).unwrap();
+    client.send(&json!({})).wait().unwrap();
     drop(client);
-    clone.send(&json!({})).unwrap();
+    clone.send(&json!({})).wait().unwrap();
     drop(clone);
     assert!(fake.wait_for_goodbye());
 }
@@ -90,7 +90,7 @@ fn what_was_begun_is_finished_after_the_last_handle_is_gone() {
     let place = Place::new();
     let fake = Fake::tls(place.tls(), counted(|_, turn| if turn < 2 { Answer::Close } else { success() }));
     let send = {
-        let client = place.builder(&fake).deadline(Duration::from_secs(20)).build().unwrap();
+        let client = place.builder(&fake).timeout(Duration::from_secs(20)).build().unwrap();
         client.send(&json!({}))
     };
     futures_executor::block_on(send).unwrap();

@@ -85,7 +85,10 @@ impl Place {
 
     /// A client of a server called `localhost`.
     pub(crate) fn builder(&self, fake: &Fake) -> ClientBuilder {
-        Client::builder(&self.home).server("localhost", fake.address()).deadline(Duration::from_secs(20))
+        Client::builder(&self.home)
+            .server("localhost", fake.address())
+            .timeout(Duration::from_secs(20))
+            .channel(false)
     }
 
     pub(crate) fn client(&self, fake: &Fake) -> ipc_client::blocking::Client {

@@ -23,7 +23,7 @@ fn sixteen_sends_without_a_session_log_in_once() {
     std::thread::scope(|scope| {
         for n in 0..16 {
             let client = &client;
-            scope.spawn(move || client.send(&json!({"n": n})).unwrap());
+            scope.spawn(move || client.send(&json!({"n": n})).wait().unwrap());
         }
     });
     assert_eq!(fake.logins().len(), 1);
@@ -49,7 +49,7 @@ fn a_session_that_ends_is_renewed_and_the_message_goes_out_again_under_its_id() 
     });
     let client = place.client(&fake);
     for n in 0..4 {
-        client.send(&json!({"n": n})).unwrap();
+        client.send(&json!({"n": n})).wait().unwrap();
     }
     assert_eq!(fake.logins().len(), 2);
     let submits = fake.submits();
@@ -64,7 +64,7 @@ fn own_credentials_go_before_those_of_the_home() {
     let place = Place::new();
     let fake = Fake::tls(place.tls(), with_session(|_| success()));
     let client = place.builder(&fake).credentials("test1", "päss\"321").build().unwrap().blocking();
-    client.send(&json!({})).unwrap();
+    client.send(&json!({})).wait().unwrap();
     assert_eq!(fake.logins()[0].body, r#"{"username":"test1","password":"päss\"321"}"#);
 }
 
@@ -110,8 +110,8 @@ fn an_admin_whose_password_was_changed_meanwhile_gets_in_with_the_new_one() {
     let fake = Fake::tls(place.tls(), takes_password("another"));
     let client = place.client(&fake);
     write_admin(&place, "another");
-    client.send(&json!({"n": 1})).unwrap();
-    client.send(&json!({"n": 2})).unwrap();
+    client.send(&json!({"n": 1})).wait().unwrap();
+    client.send(&json!({"n": 2})).wait().unwrap();
     assert_eq!(fake.logins().len(), 2);
     assert_eq!(place.kept_sessions().len(), 1);
 }
@@ -122,7 +122,7 @@ fn an_admin_whose_credentials_are_as_they_were_is_refused_at_once() {
     let fake = Fake::tls(place.tls(), takes_password("another"));
     let client = place.client(&fake);
     let refused = || {
-        let error = client.send(&json!({})).unwrap_err();
+        let error = client.send(&json!({})).wait().unwrap_err();
         assert!(matches!(error, SendError::BadCredentials { from_home: true, .. }), "{error:?}");
         assert!(error.remedy().unwrap().contains("web-ipc --users --change --user ipc-admin"));
         fake.logins().len()
@@ -141,7 +141,7 @@ fn credentials_of_its_own_are_never_replaced_by_the_homes() {
     let fake = Fake::tls(place.tls(), takes_password("another"));
     let client = place.builder(&fake).credentials("ipc-admin", "wrong").build().unwrap();
     write_admin(&place, "another");
-    let error = client.blocking().send(&json!({})).unwrap_err();
+    let error = client.blocking().send(&json!({})).wait().unwrap_err();
     assert!(matches!(error, SendError::BadCredentials { from_home: false, .. }), "{error:?}");
     assert_eq!(fake.logins().len(), 1);
 }
@@ -153,7 +153,7 @@ fn a_server_that_takes_no_session_of_its_own_is_not_asked_for_ever() {
         true => grant(seen, "never good"),
         false => problem(ProblemCode::SessionExpired, ""),
     });
-    let error = place.client(&fake).send(&json!({})).unwrap_err();
+    let error = place.client(&fake).send(&json!({})).wait().unwrap_err();
     assert!(
         matches!(error, SendError::Refused { status: 419, code: Some(ProblemCode::SessionExpired), .. }),
         "{error:?}"
@@ -165,14 +165,14 @@ fn a_server_that_takes_no_session_of_its_own_is_not_asked_for_ever() {
 fn a_kept_session_saves_the_next_client_its_login() {
     let place = Place::new();
     let fake = Fake::tls(place.tls(), with_session(|_| success()));
-    place.client(&fake).send(&json!({})).unwrap();
+    place.client(&fake).send(&json!({})).wait().unwrap();
 
     let kept = place.kept_sessions();
     assert_eq!(kept.len(), 1);
     assert_eq!(kept[0].metadata().unwrap().permissions().mode() & 0o7777, 0o600);
     assert_eq!(place.home.sessions_dir().metadata().unwrap().permissions().mode() & 0o7777, 0o700);
 
-    place.client(&fake).send(&json!({})).unwrap();
+    place.client(&fake).send(&json!({})).wait().unwrap();
     assert_eq!((fake.logins().len(), fake.submits().len()), (1, 3));
 
     // Another user and another certificate have none.
@@ -183,10 +183,11 @@ fn a_kept_session_saves_the_next_client_its_login() {
         .unwrap()
         .blocking()
         .send(&json!({}))
+        .wait()
         .unwrap();
     assert_eq!(fake.logins().len(), 2);
     place.present(&issue(&place.authority, "localhost", now_secs()));
-    place.client(&fake).send(&json!({})).unwrap();
+    place.client(&fake).send(&json!({})).wait().unwrap();
     assert_eq!(fake.logins().len(), 3);
 }
 
@@ -196,7 +197,7 @@ fn a_client_told_to_keep_no_session_leaves_none_and_takes_none() {
     let fake = Fake::tls(place.tls(), with_session(|_| success()));
     for logins in 1..=2 {
         let client = place.builder(&fake).keep_session(false).build().unwrap().blocking();
-        client.send(&json!({})).unwrap();
+        client.send(&json!({})).wait().unwrap();
         assert_eq!(fake.logins().len(), logins);
         assert!(place.kept_sessions().is_empty());
     }
@@ -206,16 +207,16 @@ fn a_client_told_to_keep_no_session_leaves_none_and_takes_none() {
 fn a_kept_session_that_is_no_longer_good_is_renewed() {
     let place = Place::new();
     let first = Fake::tls(place.tls(), with_session(|_| success()));
-    place.client(&first).send(&json!({})).unwrap();
+    place.client(&first).send(&json!({})).wait().unwrap();
     let second = Fake::tls(place.tls(), |seen| match (seen.is_login(), seen.session.as_deref()) {
         (true, _) => grant(seen, "another"),
         (false, Some("another")) => success(),
         _ => problem(ProblemCode::SessionExpired, ""),
     });
-    place.client(&second).send(&json!({})).unwrap();
+    place.client(&second).send(&json!({})).wait().unwrap();
     let sessions: Vec<_> = second.submits().into_iter().map(|seen| seen.session.unwrap()).collect();
     assert_eq!(sessions, [TOKEN, "another"]);
-    place.client(&second).send(&json!({})).unwrap();
+    place.client(&second).send(&json!({})).wait().unwrap();
     assert_eq!(second.logins().len(), 1, "the new session took the place of the old one");
 }
 
@@ -224,7 +225,7 @@ fn a_session_that_cannot_be_kept_is_used_all_the_same() {
     let place = Place::new();
     std::fs::write(place.home.sessions_dir(), "a file where the directory should be").unwrap();
     let fake = Fake::tls(place.tls(), with_session(|_| success()));
-    place.client(&fake).send(&json!({})).unwrap();
+    place.client(&fake).send(&json!({})).wait().unwrap();
     assert_eq!(fake.logins().len(), 1);
 }
 
@@ -236,7 +237,7 @@ fn of_many_clients_that_need_a_session_at_the_same_time_one_logs_in() {
     let clients: Vec<_> = (0..24).map(|_| place.client(&fake)).collect();
     std::thread::scope(|scope| {
         for client in &clients {
-            scope.spawn(|| client.send(&json!({})).unwrap());
+            scope.spawn(|| client.send(&json!({})).wait().unwrap());
         }
     });
     assert_eq!((fake.logins().len(), fake.messages().len()), (1, 24));
@@ -250,7 +251,7 @@ fn clients_that_can_agree_on_nothing_all_log_in() {
     let clients: Vec<_> = (0..4).map(|_| place.client(&fake)).collect();
     std::thread::scope(|scope| {
         for client in &clients {
-            scope.spawn(|| client.send(&json!({})).unwrap());
+            scope.spawn(|| client.send(&json!({})).wait().unwrap());
         }
     });
     assert_eq!((fake.logins().len(), fake.messages().len()), (4, 4));
@@ -264,8 +265,8 @@ fn a_client_that_hangs_while_it_logs_in_holds_nobody_up_for_long() {
         panic!("somebody else logs in");
     };
     // Half of its time is waited for at most.
-    let client = place.builder(&fake).deadline(Duration::from_secs(4)).build().unwrap().blocking();
-    client.send(&json!({})).unwrap();
+    let client = place.builder(&fake).timeout(Duration::from_secs(4)).build().unwrap().blocking();
+    client.send(&json!({})).wait().unwrap();
     assert_eq!(fake.logins().len(), 1);
 }
 
@@ -287,7 +288,7 @@ fn a_session_that_another_process_keeps_meanwhile_is_taken_instead_of_a_login() 
     let fake = Fake::tls(place.tls(), with_session(|_| success()));
     let client = place.client(&fake);
     keep(&place, TOKEN);
-    client.send(&json!({})).unwrap();
+    client.send(&json!({})).wait().unwrap();
     assert_eq!((fake.logins().len(), fake.submits().len()), (0, 2));
 }
 
@@ -297,7 +298,7 @@ fn a_session_that_is_kept_and_over_is_no_reason_to_give_up() {
     let fake = Fake::tls(place.tls(), with_session(|_| success()));
     let client = place.client(&fake);
     keep(&place, "over");
-    client.send(&json!({})).unwrap();
+    client.send(&json!({})).wait().unwrap();
     let sessions: Vec<_> = fake.submits().into_iter().map(|seen| seen.session).collect();
     assert_eq!(sessions, [None, Some("over".to_owned()), Some(TOKEN.to_owned())]);
     assert_eq!(fake.logins().len(), 1);
@@ -309,7 +310,7 @@ fn a_password_that_is_given_is_the_one_that_got_the_session_or_is_tried() {
     let fake = Fake::tls(place.tls(), takes_password("right"));
     let send = |password: &str| {
         let client = place.builder(&fake).credentials("carol", password).build().unwrap();
-        (client.blocking().send(&json!({})), fake.logins().len())
+        (client.blocking().send(&json!({})).wait(), fake.logins().len())
     };
     let ends = |password: &str| {
         let (result, logins) = send(password);
@@ -331,11 +332,11 @@ fn a_password_that_is_given_is_the_one_that_got_the_session_or_is_tried() {
 fn sessions_in_a_directory_that_was_open_to_others_are_used_and_it_is_closed() {
     let place = Place::new();
     let fake = Fake::tls(place.tls(), with_session(|_| success()));
-    place.client(&fake).send(&json!({})).unwrap();
+    place.client(&fake).send(&json!({})).wait().unwrap();
     let open = std::fs::Permissions::from_mode(0o755);
     std::fs::set_permissions(place.home.sessions_dir(), open).unwrap();
     logged::watch();
-    place.client(&fake).send(&json!({})).unwrap();
+    place.client(&fake).send(&json!({})).wait().unwrap();
     assert_eq!(fake.logins().len(), 1);
     assert_eq!(place.home.sessions_dir().metadata().unwrap().permissions().mode() & 0o7777, 0o700);
     let said = format!(
@@ -349,11 +350,11 @@ fn sessions_in_a_directory_that_was_open_to_others_are_used_and_it_is_closed() {
 fn a_kept_session_that_others_could_read_is_replaced_and_that_is_said_once() {
     let place = Place::new();
     let fake = Fake::tls(place.tls(), with_session(|_| success()));
-    place.client(&fake).send(&json!({})).unwrap();
+    place.client(&fake).send(&json!({})).wait().unwrap();
     let file = place.kept_sessions().remove(0);
     std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o644)).unwrap();
     logged::watch();
-    place.client(&fake).send(&json!({})).unwrap();
+    place.client(&fake).send(&json!({})).wait().unwrap();
     assert_eq!(fake.logins().len(), 2);
     assert_eq!(file.metadata().unwrap().permissions().mode() & 0o7777, 0o600);
     let said = format!("a login follows: {} is open to other users", file.display());
@@ -368,15 +369,15 @@ fn a_login_that_hangs_holds_no_call_up_beyond_its_deadline() {
         false => problem(ProblemCode::SessionExpired, ""),
     });
     let deadline = Duration::from_millis(400);
-    let client = place.builder(&fake).deadline(deadline).build().unwrap().blocking();
+    let client = place.builder(&fake).timeout(deadline).build().unwrap().blocking();
     let ended = |error: &SendError| {
-        let SendError::Deadline { outcome: Outcome::NeverArrived, last, .. } = error else {
+        let SendError::Timeout { outcome: Outcome::NeverArrived, last, .. } = error else {
             panic!("{error:?}")
         };
         assert!(matches!(**last, SendError::LoginFailed { .. }), "{last:?}");
     };
-    ended(&client.send(&json!({})).unwrap_err());
-    ended(&client.request_within(&json!({}), deadline).unwrap_err());
+    ended(&client.send(&json!({})).wait().unwrap_err());
+    ended(&client.request(&json!({})).timeout(deadline).wait().unwrap_err());
     ended(&client.send_all([json!({}), json!({})]).wait().unwrap_err().source);
 }
 
@@ -391,7 +392,7 @@ fn a_reply_as_base64url_text_is_read_too() {
         }
         false => good(seen),
     });
-    place.client(&fake).send(&json!({})).unwrap();
+    place.client(&fake).send(&json!({})).wait().unwrap();
 }
 
 #[test]
@@ -417,7 +418,7 @@ fn a_reply_that_is_not_the_servers_own_and_of_now_is_refused() {
             true => Answer::Send(http(200, RAW, &forge(seen))),
             false => problem(ProblemCode::SessionExpired, ""),
         });
-        let error = place.client(&fake).send(&json!({})).unwrap_err();
+        let error = place.client(&fake).send(&json!({})).wait().unwrap_err();
         let SendError::LoginFailed { last } = &error else { panic!("{error:?}") };
         assert!(matches!(**last, SendError::Unexpected { status: 200, .. }), "{error:?}");
         assert!(last.to_string().contains(word), "{last}");
@@ -433,7 +434,7 @@ fn a_session_that_would_make_every_frame_long_is_not_taken() {
         true => grant(seen, &"x".repeat(16 * 1024 + 1)),
         false => problem(ProblemCode::SessionExpired, ""),
     });
-    let error = place.client(&fake).send(&json!({})).unwrap_err();
+    let error = place.client(&fake).send(&json!({})).wait().unwrap_err();
     let SendError::LoginFailed { last } = &error else { panic!("{error:?}") };
     assert!(last.to_string().ends_with("the session is longer than this client takes"), "{last}");
     assert!(place.kept_sessions().is_empty());
@@ -446,11 +447,9 @@ fn a_login_without_an_answer_leaves_no_doubt_about_the_message() {
         true => Answer::Close,
         false => problem(ProblemCode::SessionExpired, ""),
     });
-    let client = place.builder(&fake).deadline(Duration::from_millis(500)).build().unwrap().blocking();
-    let error = client.send(&json!({})).unwrap_err();
-    let SendError::Deadline { outcome: Outcome::NeverArrived, last, .. } = &error else {
-        panic!("{error:?}")
-    };
+    let client = place.builder(&fake).timeout(Duration::from_millis(500)).build().unwrap().blocking();
+    let error = client.send(&json!({})).wait().unwrap_err();
+    let SendError::Timeout { outcome: Outcome::NeverArrived, last, .. } = &error else { panic!("{error:?}") };
     assert!(matches!(**last, SendError::LoginFailed { .. }), "{last:?}");
     assert!(fake.logins().len() > 1, "it was tried until the deadline");
 }
@@ -463,7 +462,7 @@ fn a_failed_login_after_a_lost_answer_leaves_the_doubt_there_was() {
         (false, _) => problem(ProblemCode::SessionExpired, ""),
         (true, _) => problem(ProblemCode::BadCredentials, ""),
     });
-    let error = place.client(&fake).send(&json!({})).unwrap_err();
+    let error = place.client(&fake).send(&json!({})).wait().unwrap_err();
     let SendError::InDoubt { last } = &error else { panic!("{error:?}") };
     assert!(matches!(**last, SendError::BadCredentials { .. }), "{last:?}");
     assert_eq!(error.outcome(), Outcome::NotKnown);

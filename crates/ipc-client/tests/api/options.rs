@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use ipc_client::{BuildError, Client, DEADLINE_SECS_MAX, Protocol};
+use ipc_client::{BuildError, Client, Protocol, TIMEOUT_SECS_MAX};
 use ipc_home::HomeError;
 use serde_json::json;
 
@@ -29,11 +29,11 @@ fn a_client_without_a_server_or_with_a_malformed_one_is_not_built() {
 fn options_out_of_bounds_are_refused() {
     let place = Place::new();
     let builder = || Client::builder(&place.home).server("localhost", "127.0.0.1:3000");
-    for deadline in [Duration::ZERO, Duration::from_secs(DEADLINE_SECS_MAX + 1), Duration::MAX] {
-        let error = builder().deadline(deadline).build().unwrap_err();
-        assert!(matches!(error, BuildError::Deadline { .. }), "{error:?}");
+    for deadline in [Duration::ZERO, Duration::from_secs(TIMEOUT_SECS_MAX + 1), Duration::MAX] {
+        let error = builder().timeout(deadline).build().unwrap_err();
+        assert!(matches!(error, BuildError::Timeout { .. }), "{error:?}");
     }
-    assert!(builder().deadline(Duration::from_secs(DEADLINE_SECS_MAX)).build().is_ok());
+    assert!(builder().timeout(Duration::from_secs(TIMEOUT_SECS_MAX)).build().is_ok());
     for connections in [0, 1025, usize::MAX] {
         let error = builder().connections_max(connections).build().unwrap_err();
         assert!(matches!(error, BuildError::Connections { .. }), "{error:?}");
@@ -95,7 +95,7 @@ fn plain_http_carries_the_same_sealed_frames_and_needs_no_certificate() {
             .build()
             .unwrap()
             .blocking();
-        client.send(&json!({"plain": true})).unwrap();
+        client.send(&json!({"plain": true})).wait().unwrap();
         assert!(client.is_running().unwrap());
     }
     let last = fake.submits().pop().unwrap();

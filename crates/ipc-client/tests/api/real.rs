@@ -90,7 +90,7 @@ async fn a_request_gets_its_reply_and_one_that_is_let_go_none() {
     assert!(matches!(error, SendError::NoReply { reason: NoReply::NotGiven }), "{error:?}");
 
     let before = Instant::now();
-    let error = client.request_within(&json!({}), Duration::from_millis(100)).await.unwrap_err();
+    let error = client.request(&json!({})).timeout(Duration::from_millis(100)).await.unwrap_err();
     assert!(matches!(error, SendError::NoReply { reason: NoReply::NotInTime { .. } }), "{error:?}");
     assert_eq!(error.outcome(), Outcome::Accepted);
     assert!(before.elapsed() < Duration::from_secs(10));

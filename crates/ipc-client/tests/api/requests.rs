@@ -16,7 +16,7 @@ const REQUEST: &str = "/message/request";
 fn the_reply_is_opened_and_read() {
     let place = Place::new();
     let fake = Fake::tls(place.tls(), with_session(|seen| replied(seen, "", r#"{"time": "noon"}"#)));
-    let reply = place.client(&fake).request(&json!({"what": "time"})).unwrap();
+    let reply = place.client(&fake).request(&json!({"what": "time"})).wait().unwrap();
     assert_eq!((reply.body(), reply.duplicate), (r#"{"time": "noon"}"#, false));
     assert_eq!(reply.parse::<BTreeMap<&str, &str>>().unwrap()["time"], "noon");
     let seen = fake.admitted(REQUEST).pop().unwrap();
@@ -30,14 +30,14 @@ fn the_reply_is_opened_and_read() {
 fn the_server_is_told_how_long_to_wait_in_whole_seconds() {
     let place = Place::new();
     let fake = Fake::tls(place.tls(), with_session(|seen| replied(seen, "", "{}")));
-    let client = place.builder(&fake).deadline(Duration::from_secs(10)).build().unwrap().blocking();
+    let client = place.builder(&fake).timeout(Duration::from_secs(10)).build().unwrap().blocking();
     for (wait, told) in [
         (Duration::ZERO, "wait=0"),
         (Duration::from_millis(1500), "wait=2"),
         // No retry may come so late that the server has forgotten the id.
         (Duration::MAX, "wait=479"),
     ] {
-        client.request_within(&json!({}), wait).unwrap();
+        client.request(&json!({})).timeout(wait).wait().unwrap();
         let head = fake.admitted(REQUEST).pop().unwrap().head;
         assert!(head.contains(&format!("prefer: {told}\r\n")), "{head}");
     }
@@ -55,7 +55,7 @@ fn a_request_is_sent_again_under_its_id_until_there_is_a_reply() {
             _ => replied(seen, "Web-IPC-Duplicate: true\r\n", r#"{"n":1}"#),
         }),
     );
-    let reply = place.client(&fake).request(&json!({})).unwrap();
+    let reply = place.client(&fake).request(&json!({})).wait().unwrap();
     assert!(reply.duplicate);
     let ids: Vec<_> = fake.admitted(REQUEST).into_iter().map(|seen| seen.id).collect();
     assert_eq!(ids, vec![reply.id.to_string(); 4]);
@@ -70,7 +70,7 @@ fn a_request_without_a_reply_says_so_and_that_it_was_accepted() {
     ] {
         let place = Place::new();
         let fake = Fake::tls(place.tls(), with_session(move |_| problem(code, "")));
-        let error = place.client(&fake).request_within(&json!({}), Duration::ZERO).unwrap_err();
+        let error = place.client(&fake).request(&json!({})).timeout(Duration::ZERO).wait().unwrap_err();
         assert!(matches!(&error, SendError::NoReply { reason: got } if *got == reason), "{error:?}");
         assert_eq!(error.outcome(), Outcome::Accepted);
         assert_eq!(fake.admitted(REQUEST).len(), 1, "{code}");
@@ -87,7 +87,7 @@ fn a_server_that_waits_less_than_the_caller_is_asked_again() {
             _ => replied(seen, "", "{}"),
         }),
     );
-    let reply = place.client(&fake).request_within(&json!({}), Duration::from_secs(20)).unwrap();
+    let reply = place.client(&fake).request(&json!({})).timeout(Duration::from_secs(20)).wait().unwrap();
     let ids: Vec<_> = fake.admitted(REQUEST).into_iter().map(|seen| seen.id).collect();
     assert_eq!(ids, vec![reply.id.to_string(); 3]);
 }
@@ -102,9 +102,9 @@ fn what_is_known_to_be_accepted_stays_so_when_the_server_goes_away() {
             _ => problem(ProblemCode::ShuttingDown, ""),
         }),
     );
-    let client = place.builder(&fake).deadline(Duration::from_millis(300)).build().unwrap().blocking();
-    let error = client.request_within(&json!({}), Duration::from_millis(300)).unwrap_err();
-    assert!(matches!(&error, SendError::Deadline { outcome: Outcome::Accepted, .. }), "{error:?}");
+    let client = place.builder(&fake).timeout(Duration::from_millis(300)).build().unwrap().blocking();
+    let error = client.request(&json!({})).timeout(Duration::from_millis(300)).wait().unwrap_err();
+    assert!(matches!(&error, SendError::Timeout { outcome: Outcome::Accepted, .. }), "{error:?}");
     assert_eq!(error.to_string(), "the message could not be sent within 0.3 s");
 }
 
@@ -119,8 +119,8 @@ fn with_less_time_than_the_server_counts_it_is_asked_to_take_the_request_first()
         }),
     );
     let short = Duration::from_millis(900);
-    let client = place.builder(&fake).deadline(short).build().unwrap().blocking();
-    let error = client.request_within(&json!({}), short).unwrap_err();
+    let client = place.builder(&fake).timeout(short).build().unwrap().blocking();
+    let error = client.request(&json!({})).timeout(short).wait().unwrap_err();
     assert!(
         matches!(&error, SendError::NoReply { reason: NoReply::NotInTime { wait } } if *wait == short),
         "{error:?}"
@@ -135,8 +135,8 @@ fn a_server_that_lets_nobody_wait_is_asked_until_the_time_is_over_and_that_is_to
     let place = Place::new();
     let fake = Fake::tls(place.tls(), with_session(|_| problem(ProblemCode::NoReplyInTime, "")));
     let short = Duration::from_millis(300);
-    let client = place.builder(&fake).deadline(short).build().unwrap().blocking();
-    let error = client.request_within(&json!({}), short).unwrap_err();
+    let client = place.builder(&fake).timeout(short).build().unwrap().blocking();
+    let error = client.request(&json!({})).timeout(short).wait().unwrap_err();
     assert!(
         matches!(&error, SendError::NoReply { reason: NoReply::NotInTime { wait } } if *wait == short),
         "{error:?}"
@@ -148,9 +148,9 @@ fn a_server_that_lets_nobody_wait_is_asked_until_the_time_is_over_and_that_is_to
 fn a_request_that_cannot_have_arrived_is_given_up_at_the_deadline_however_long_its_reply_may_take() {
     let place = Place::new();
     let fake = Fake::tls(place.tls(), with_session(|_| problem(ProblemCode::InboxFull, "")));
-    let client = place.builder(&fake).deadline(Duration::from_millis(300)).build().unwrap().blocking();
-    let error = client.request_within(&json!({}), Duration::from_secs(400)).unwrap_err();
-    assert!(matches!(&error, SendError::Deadline { outcome: Outcome::Refused, .. }), "{error:?}");
+    let client = place.builder(&fake).timeout(Duration::from_millis(300)).build().unwrap().blocking();
+    let error = client.request(&json!({})).timeout(Duration::from_secs(400)).wait().unwrap_err();
+    assert!(matches!(&error, SendError::Timeout { outcome: Outcome::Refused, .. }), "{error:?}");
     assert_eq!(error.to_string(), "the message could not be sent within 0.3 s");
 }
 
@@ -165,7 +165,7 @@ fn a_reply_to_another_request_is_none() {
             replied(&other, "", "{}")
         }),
     );
-    let error = place.client(&fake).request(&json!({})).unwrap_err();
+    let error = place.client(&fake).request(&json!({})).wait().unwrap_err();
     assert!(matches!(&error, SendError::Unexpected { status: 200, .. }), "{error:?}");
     assert_eq!(error.outcome(), Outcome::NotKnown);
 }
@@ -176,9 +176,9 @@ fn a_reply_is_read_up_to_the_limit_of_the_client() {
     let text = "x".repeat(3 << 20);
     let body = json!({"text": text}).to_string();
     let fake = Fake::tls(place.tls(), with_session(move |seen| replied(seen, "", &body)));
-    assert!(place.client(&fake).request(&json!({})).unwrap().body().len() > 3 << 20);
+    assert!(place.client(&fake).request(&json!({})).wait().unwrap().body().len() > 3 << 20);
     let small = place.builder(&fake).plaintext_bytes_max(1 << 20).build().unwrap().blocking();
-    let error = small.request(&json!({})).unwrap_err();
+    let error = small.request(&json!({})).wait().unwrap_err();
     assert!(error.to_string().contains("longer than this client takes"), "{error}");
 }
 
@@ -187,8 +187,8 @@ fn what_is_no_object_or_too_large_is_refused_before_it_is_sent() {
     let place = Place::new();
     let fake = Fake::tls(place.tls(), with_session(|_| success()));
     let client = place.builder(&fake).plaintext_bytes_max(1000).build().unwrap().blocking();
-    assert!(matches!(client.request(&json!([])), Err(SendError::Body(_))));
-    assert!(matches!(client.request(&json!({"t": "x".repeat(980)})), Err(SendError::TooLarge { .. })));
+    assert!(matches!(client.request(&json!([])).wait(), Err(SendError::Body(_))));
+    assert!(matches!(client.request(&json!({"t": "x".repeat(980)})).wait(), Err(SendError::TooLarge { .. })));
     assert_eq!(fake.connections(), 0);
 }
 
@@ -201,10 +201,10 @@ fn requests_that_wait_leave_a_connection_to_sends() {
     );
     let client = place.builder(&fake).connections_max(2).build().unwrap();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap();
-    client.clone().blocking().send(&json!({"n": 0})).unwrap();
+    client.clone().blocking().send(&json!({"n": 0})).wait().unwrap();
     let requests: Vec<_> = (0..8).map(|n| runtime.spawn(client.request(&json!({"n": n})))).collect();
     let before = Instant::now();
-    client.clone().blocking().send(&json!({"n": 1})).unwrap();
+    client.clone().blocking().send(&json!({"n": 1})).wait().unwrap();
     assert!(before.elapsed() < Duration::from_secs(10));
     for request in requests {
         request.abort();

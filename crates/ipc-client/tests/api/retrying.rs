@@ -23,7 +23,7 @@ fn a_lost_answer_brings_the_same_message_freshly_sealed() {
             _ => success(),
         }),
     );
-    let sent = place.client(&fake).send(&json!({"n": 1})).unwrap();
+    let sent = place.client(&fake).send(&json!({"n": 1})).wait().unwrap();
     let submits: Vec<_> = fake.submits().into_iter().filter(|seen| seen.session.is_some()).collect();
     assert_eq!(submits.len(), 3);
     for (n, seen) in submits.iter().enumerate() {
@@ -45,7 +45,7 @@ fn an_answer_cut_in_its_body_is_no_answer() {
             _ => success(),
         }),
     );
-    let sent = place.client(&fake).send(&json!({})).unwrap();
+    let sent = place.client(&fake).send(&json!({})).wait().unwrap();
     let ids: Vec<_> = fake.submits().into_iter().map(|seen| seen.id).collect();
     assert_eq!(ids, vec![sent.id.to_string(); 4]);
 }
@@ -61,7 +61,7 @@ fn a_server_that_asks_to_wait_is_obeyed() {
         }),
     );
     let before = Instant::now();
-    let sent = place.client(&fake).send(&json!({})).unwrap();
+    let sent = place.client(&fake).send(&json!({})).wait().unwrap();
     assert!(before.elapsed() >= Duration::from_secs(1));
     let ids: Vec<_> = fake.submits().into_iter().map(|seen| seen.id).collect();
     assert_eq!(ids, vec![sent.id.to_string(); 3]);
@@ -77,7 +77,7 @@ fn each_refusal_is_sent_again_or_not_as_the_protocol_says() {
             place.tls(),
             counted(move |_, turn| if turn < 2 { problem(code, "") } else { success() }),
         );
-        let result = place.client(&fake).send(&json!({}));
+        let result = place.client(&fake).send(&json!({})).wait();
         let accepted = fake.submits().len() - 1;
         match code.remedy() {
             Remedy::Wait => {
@@ -107,7 +107,7 @@ fn a_redirect_is_not_followed() {
         place.tls(),
         counted(|_, _| Answer::Send(http(307, "Location: /message/elsewhere\r\n", b""))),
     );
-    let error = place.client(&fake).send(&json!({})).unwrap_err();
+    let error = place.client(&fake).send(&json!({})).wait().unwrap_err();
     assert!(matches!(error, SendError::Refused { status: 307, code: None, .. }), "{error:?}");
     assert!(fake.seen().iter().all(|seen| seen.path != "/message/elsewhere"));
 }
@@ -118,7 +118,7 @@ fn a_200_that_says_something_else_is_no_success() {
         let place = Place::new();
         let body = body.to_vec();
         let fake = Fake::tls(place.tls(), counted(move |_, _| Answer::Send(http(200, "", &body))));
-        let error = place.client(&fake).send(&json!({})).unwrap_err();
+        let error = place.client(&fake).send(&json!({})).wait().unwrap_err();
         assert!(matches!(error, SendError::Unexpected { status: 200, .. }), "{error:?}");
         assert_eq!(error.outcome(), Outcome::NotKnown);
     }
@@ -135,7 +135,7 @@ fn a_server_that_comes_up_late_gets_the_message() {
         .blocking();
     assert!(!client.is_running().unwrap(), "nobody answers yet");
     let fake = std::thread::scope(|scope| {
-        let sending = scope.spawn(|| client.send(&json!({"late": true})));
+        let sending = scope.spawn(|| client.send(&json!({"late": true})).wait());
         let config = place.tls();
         let fake = Fake::start(port, move |_| Plan::Tls(config.clone()), with_session(|_| success()));
         sending.join().unwrap().unwrap();
@@ -151,18 +151,18 @@ fn a_server_restarted_in_between_needs_no_new_login() {
     let fake = Fake::tls(place.tls(), with_session(|_| success()));
     let address = fake.address();
     let client = place.client(&fake);
-    client.send(&json!({"n": 1})).unwrap();
+    client.send(&json!({"n": 1})).wait().unwrap();
     drop(fake);
     let config = place.tls();
     let fake = Fake::start(address.port(), move |_| Plan::Tls(config.clone()), with_session(|_| success()));
-    client.send(&json!({"n": 2})).unwrap();
+    client.send(&json!({"n": 2})).wait().unwrap();
     assert!(fake.logins().is_empty());
 }
 
 fn deadline_of(error: SendError) -> (Outcome, String) {
     let outcome = error.outcome();
     match &error {
-        SendError::Deadline { .. } => (outcome, error.source().unwrap().to_string()),
+        SendError::Timeout { .. } => (outcome, error.source().unwrap().to_string()),
         other => panic!("{other:?}"),
     }
 }
@@ -175,25 +175,25 @@ fn the_deadline_ends_a_send_and_says_what_became_of_it() {
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let nobody = Client::builder(&place.home)
         .server("localhost", format!("127.0.0.1:{port}"))
-        .deadline(deadline)
+        .timeout(deadline)
         .build()
         .unwrap()
         .blocking();
     let before = Instant::now();
-    let (outcome, cause) = deadline_of(nobody.send(&json!({})).unwrap_err());
+    let (outcome, cause) = deadline_of(nobody.send(&json!({})).wait().unwrap_err());
     assert_eq!(outcome, Outcome::NeverArrived);
     assert!(cause.contains("no connection to 127.0.0.1"), "{cause}");
     assert!(before.elapsed() < Duration::from_secs(5));
 
     let silent = Fake::tls(place.tls(), with_session(|_| Answer::Hang));
-    let client = place.builder(&silent).deadline(deadline).build().unwrap().blocking();
-    let (outcome, cause) = deadline_of(client.send(&json!({})).unwrap_err());
+    let client = place.builder(&silent).timeout(deadline).build().unwrap().blocking();
+    let (outcome, cause) = deadline_of(client.send(&json!({})).wait().unwrap_err());
     assert_eq!(outcome, Outcome::NotKnown);
     assert!(cause.contains("gave no answer"), "{cause}");
 
     let full = Fake::tls(place.tls(), with_session(|_| problem(ProblemCode::InboxFull, "")));
-    let client = place.builder(&full).deadline(deadline).build().unwrap().blocking();
-    let error = client.send(&json!({})).unwrap_err();
+    let client = place.builder(&full).timeout(deadline).build().unwrap().blocking();
+    let error = client.send(&json!({})).wait().unwrap_err();
     assert!(error.remedy().unwrap().contains("application"), "{error:?}");
     let (outcome, cause) = deadline_of(error);
     assert_eq!(outcome, Outcome::Refused);
@@ -207,7 +207,7 @@ fn a_wait_beyond_the_deadline_is_not_begun() {
     let fake =
         Fake::tls(place.tls(), with_session(|_| problem(ProblemCode::InboxFull, "Retry-After: 3600\r\n")));
     let before = Instant::now();
-    let (outcome, _) = deadline_of(place.client(&fake).send(&json!({})).unwrap_err());
+    let (outcome, _) = deadline_of(place.client(&fake).send(&json!({})).wait().unwrap_err());
     assert_eq!(outcome, Outcome::Refused);
     assert!(before.elapsed() < Duration::from_secs(10));
     assert_eq!(fake.submits().len(), 2);
@@ -220,7 +220,7 @@ fn a_refusal_after_a_lost_answer_leaves_it_open_whether_the_message_arrived() {
         place.tls(),
         counted(|_, turn| if turn == 0 { Answer::Close } else { problem(ProblemCode::WrongCertificate, "") }),
     );
-    let error = place.client(&fake).send(&json!({})).unwrap_err();
+    let error = place.client(&fake).send(&json!({})).wait().unwrap_err();
     assert_eq!(error.outcome(), Outcome::NotKnown);
     let SendError::InDoubt { last } = &error else { panic!("{error:?}") };
     assert!(matches!(**last, SendError::Refused { status: 403, .. }));
@@ -237,7 +237,7 @@ fn a_refusal_before_the_message_was_read_is_heard() {
         move |_| Plan::AnswerEarly(config.clone(), answer.clone()),
         |_| panic!("no request is read to its end"),
     );
-    let error = place.client(&fake).send(&json!({"text": "x".repeat(8 << 20)})).unwrap_err();
+    let error = place.client(&fake).send(&json!({"text": "x".repeat(8 << 20)})).wait().unwrap_err();
     assert!(matches!(error, SendError::Refused { code: Some(ProblemCode::TooLarge), .. }), "{error:?}");
     assert_eq!(fake.connections(), 1);
 }

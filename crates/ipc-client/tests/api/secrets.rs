@@ -20,7 +20,7 @@ fn no_secret_is_logged_at_any_level() {
             _ => success(),
         }),
     );
-    place.client(&fake).send(&json!({"text": "what-the-message-says"})).unwrap();
+    place.client(&fake).send(&json!({"text": "what-the-message-says"})).wait().unwrap();
     let error = place
         .builder(&fake)
         .credentials("test1", "another-password")
@@ -29,9 +29,13 @@ fn no_secret_is_logged_at_any_level() {
         .unwrap()
         .blocking()
         .send(&json!({"text": "what-the-message-says"}))
+        .wait()
         .unwrap_err();
     let log = format!("{}{error:?}", logged::so_far());
-    assert!(log.contains("INFO ipc_client::login [419] Authentication timeout, re-authenticating"), "{log}");
+    assert!(
+        log.contains("INFO ipc_client::exchange::login [419] Authentication timeout, re-authenticating"),
+        "{log}"
+    );
     assert!(log.contains("TRACE"), "the libraries below log here too");
     for secret in [PASSWORD, TOKEN, KEY, "another-password", "what-the-message-says"] {
         assert!(!log.contains(secret), "{secret} is in the log");

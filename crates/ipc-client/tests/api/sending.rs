@@ -14,7 +14,7 @@ use crate::fixture::{Place, issue, now_secs};
 fn a_message_is_sealed_for_its_route_and_arrives_as_it_was_sent() {
     let place = Place::new();
     let fake = Fake::tls(place.tls(), with_session(|_| success()));
-    let sent = place.client(&fake).send(&json!({"test": 1, "ü": [1.5, null]})).unwrap();
+    let sent = place.client(&fake).send(&json!({"test": 1, "ü": [1.5, null]})).wait().unwrap();
     assert!(!sent.duplicate);
 
     let submits = fake.submits();
@@ -35,7 +35,7 @@ fn one_connection_and_one_login_carry_many_messages_in_order() {
     let fake = Fake::tls(place.tls(), with_session(|_| success()));
     let client = place.client(&fake);
     for n in 0..50 {
-        client.send(&json!({"n": n})).unwrap();
+        client.send(&json!({"n": n})).wait().unwrap();
     }
     assert_eq!((fake.connections(), fake.logins().len()), (1, 1));
     let bodies: Vec<_> = fake.submits().into_iter().skip(1).map(|seen| seen.body).collect();
@@ -51,7 +51,7 @@ fn the_address_is_dialled_and_the_name_is_verified() {
         let fake = Fake::tls(place.tls_as(&pair), with_session(|_| success()));
         for address in [fake.address().to_string(), format!("localhost:{}", fake.address().port())] {
             let client = Client::builder(&place.home).server(name, address).build().unwrap().blocking();
-            client.send(&json!({})).unwrap_or_else(|error| panic!("{name}: {error:?}"));
+            client.send(&json!({})).wait().unwrap_or_else(|error| panic!("{name}: {error:?}"));
         }
     }
 }
@@ -63,7 +63,7 @@ fn a_message_of_megabytes_gets_through() {
     let text = "x".repeat(3 * 1024 * 1024);
     let client = place.client(&fake);
     for _ in 0..2 {
-        client.send(&json!({"text": text})).unwrap();
+        client.send(&json!({"text": text})).wait().unwrap();
     }
     assert_eq!(fake.submits().last().unwrap().body.len(), text.len() + r#"{"text":""}"#.len());
 }
@@ -75,12 +75,12 @@ fn a_message_beyond_the_limit_is_refused_before_it_is_sent() {
     let client = place.builder(&fake).plaintext_bytes_max(1000).build().unwrap().blocking();
     // The second is within the limit by itself, but not in its frame.
     for length in [2000, 980] {
-        let error = client.send(&json!({"t": "x".repeat(length)})).unwrap_err();
+        let error = client.send(&json!({"t": "x".repeat(length)})).wait().unwrap_err();
         assert!(matches!(error, SendError::TooLarge { bytes, bytes_max: 1000 } if bytes > 1000), "{error:?}");
         assert_eq!(error.outcome(), Outcome::Refused);
     }
     assert_eq!(fake.connections(), 0);
-    client.send(&json!({"t": "x".repeat(600)})).unwrap();
+    client.send(&json!({"t": "x".repeat(600)})).wait().unwrap();
 }
 
 #[test]
@@ -89,9 +89,9 @@ fn what_is_no_json_object_is_refused_before_it_is_sent() {
     let fake = Fake::tls(place.tls(), with_session(|_| success()));
     let client = place.client(&fake);
     for value in [json!([1]), json!("x"), json!(null)] {
-        assert!(matches!(client.send(&value), Err(SendError::Body(_))));
+        assert!(matches!(client.send(&value).wait(), Err(SendError::Body(_))));
     }
-    assert!(matches!(client.send(&[("x", f64::NAN)]), Err(SendError::Body(_))));
+    assert!(matches!(client.send(&[("x", f64::NAN)]).wait(), Err(SendError::Body(_))));
     assert_eq!(fake.connections(), 0);
 }
 
@@ -102,7 +102,7 @@ fn a_duplicate_is_told() {
         place.tls(),
         with_session(|_| Answer::Send(http(200, "Web-IPC-Duplicate: true\r\n", b"success"))),
     );
-    assert!(place.client(&fake).send(&json!({})).unwrap().duplicate);
+    assert!(place.client(&fake).send(&json!({})).wait().unwrap().duplicate);
 }
 
 #[test]
@@ -113,7 +113,7 @@ fn sends_beyond_the_connections_wait_and_do_not_fail() {
     std::thread::scope(|scope| {
         for n in 0..40 {
             let client = &client;
-            scope.spawn(move || client.send(&json!({"n": n})).unwrap());
+            scope.spawn(move || client.send(&json!({"n": n})).wait().unwrap());
         }
     });
     assert!(fake.open_max() <= 3, "{} connections", fake.open_max());

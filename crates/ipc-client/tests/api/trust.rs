@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use ipc_client::{Client, Distrust, Outcome, SendError, Speaks};
+use ipc_client::{CertificateProblem, Client, Outcome, SendError, Speaks};
 use ipc_pki::{LeafRequest, Usages};
 use rustls::version::{TLS12, TLS13};
 use serde_json::json;
@@ -11,7 +11,7 @@ use serde_json::json;
 use crate::fake::{Fake, Plan, success, with_session};
 use crate::fixture::{DAY_SECS, Place, issue, now_secs, server_config};
 
-fn distrusted(error: SendError) -> Distrust {
+fn distrusted(error: SendError) -> CertificateProblem {
     assert_eq!(error.outcome(), Outcome::NeverArrived);
     assert!(error.remedy().is_some());
     match error {
@@ -26,13 +26,13 @@ fn a_server_of_another_authority_is_not_trusted_and_not_tried_again() {
     let stranger = Place::new();
     let fake = Fake::tls(stranger.tls(), with_session(|_| success()));
     let before = Instant::now();
-    let error = place.client(&fake).send(&json!({})).unwrap_err();
-    assert_eq!(distrusted(error), Distrust::UnknownAuthority);
+    let error = place.client(&fake).send(&json!({})).wait().unwrap_err();
+    assert_eq!(distrusted(error), CertificateProblem::UnknownAuthority);
     assert_eq!((fake.connections(), fake.seen().len()), (1, 0));
     assert!(before.elapsed() < Duration::from_secs(5));
 
     let error = place.client(&fake).is_running().unwrap_err();
-    assert_eq!(distrusted(error), Distrust::UnknownAuthority);
+    assert_eq!(distrusted(error), CertificateProblem::UnknownAuthority);
 }
 
 #[test]
@@ -48,13 +48,13 @@ fn what_is_wrong_with_a_servers_certificate_is_told() {
     // Backdated by five minutes, as every certificate is.
     let (expired_at, valid_from) = (expired.not_after_secs, tomorrow_secs - 300);
     for (pair, wanted) in [
-        (other_name, Distrust::WrongName { presented: vec!["elsewhere".into()] }),
-        (expired, Distrust::Expired { not_after_secs: Some(expired_at) }),
-        (not_yet, Distrust::NotValidYet { not_before_secs: Some(valid_from) }),
-        (for_clients, Distrust::NotForServers),
+        (other_name, CertificateProblem::WrongName { presented: vec!["elsewhere".into()] }),
+        (expired, CertificateProblem::Expired { not_after_secs: Some(expired_at) }),
+        (not_yet, CertificateProblem::NotValidYet { not_before_secs: Some(valid_from) }),
+        (for_clients, CertificateProblem::NotForServers),
     ] {
         let fake = Fake::tls(place.tls_as(&pair), with_session(|_| success()));
-        let reason = distrusted(place.client(&fake).send(&json!({})).unwrap_err());
+        let reason = distrusted(place.client(&fake).send(&json!({})).wait().unwrap_err());
         assert_eq!(reason, wanted);
         assert_eq!((fake.connections(), fake.seen().len()), (1, 0), "{wanted:?}");
     }
@@ -76,7 +76,7 @@ fn a_client_whose_certificate_is_refused_learns_it_at_once() {
             for text in ["", &"x".repeat(4 << 20)] {
                 let fake = Fake::tls(config.clone(), with_session(|_| success()));
                 let before = Instant::now();
-                let error = place.client(&fake).send(&json!({"text": text})).unwrap_err();
+                let error = place.client(&fake).send(&json!({"text": text})).wait().unwrap_err();
                 assert!(matches!(error, SendError::CertificateRefused { .. }), "{error:?}");
                 assert_eq!(error.outcome(), Outcome::Refused);
                 assert!(fake.seen().is_empty());
@@ -102,7 +102,7 @@ fn a_refusal_lost_in_a_reset_is_found_by_listening() {
         },
         with_session(|_| success()),
     );
-    let error = place.client(&fake).send(&json!({})).unwrap_err();
+    let error = place.client(&fake).send(&json!({})).wait().unwrap_err();
     assert!(matches!(error, SendError::CertificateRefused { .. }), "{error:?}");
     assert_eq!((fake.connections(), fake.seen().len()), (2, 0));
 }
@@ -119,7 +119,7 @@ fn a_reset_that_was_no_refusal_is_tried_again() {
         },
         with_session(|_| success()),
     );
-    place.client(&fake).send(&json!({})).unwrap();
+    place.client(&fake).send(&json!({})).wait().unwrap();
 }
 
 #[test]
@@ -129,7 +129,7 @@ fn both_tls_versions_carry_messages_and_only_http_1_is_spoken() {
         let pair = issue(&place.authority, "localhost", now_secs());
         let config = server_config(&pair, Some(&place.authority), &[version]);
         let fake = Fake::tls(config, with_session(|_| success()));
-        place.client(&fake).send(&json!({})).unwrap();
+        place.client(&fake).send(&json!({})).wait().unwrap();
         assert!(fake.seen().iter().all(|seen| seen.head.contains(" http/1.1\r\n")));
     }
 }
@@ -150,7 +150,7 @@ fn a_server_that_speaks_no_tls_is_given_up_at_once() {
         let _ = std::io::copy(&mut tcp, &mut std::io::sink());
     });
     let client = Client::builder(&place.home).server("localhost", address).build().unwrap().blocking();
-    let error = client.send(&json!({})).unwrap_err();
+    let error = client.send(&json!({})).wait().unwrap_err();
     assert!(matches!(error, SendError::WrongProtocol { speaks: Speaks::NoTls, .. }), "{error:?}");
     assert!(error.to_string().ends_with(" does not speak TLS"), "{error}");
     assert_eq!(error.outcome(), Outcome::NeverArrived);

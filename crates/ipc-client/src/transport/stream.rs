@@ -15,9 +15,9 @@ use actix_rt::net::{ActixStream, Ready, TcpStream};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_rustls::client::TlsStream;
 
-use crate::connect::ATTEMPT;
-use crate::interim::{Heads, Step};
-use crate::tls::SpeaksTls;
+use crate::transport::attempt::ATTEMPT;
+use crate::transport::interim::{Heads, Step};
+use crate::transport::tls::SpeaksTls;
 
 /// How an alert of TLS begins (RFC 8446, section 5.1), and no answer of HTTP.
 pub(crate) const ALERT_BEGINS: u8 = 0x15;

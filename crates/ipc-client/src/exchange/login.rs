@@ -1,8 +1,9 @@
 //! Logging in: who does, of all that need a session at the same time, and what the server is told.
 //!
-//! `errand` comes here when the server says that a session is over. Of the sends of a client one logs in, and of the
-//! clients that share a home one does, in whatever process: the others take the session that it keeps.
+//! `engine` comes here when the server says that a session is over. A client logs in once for all that waits, and of
+//! the clients that share a home one does, in whatever process: the others take the session that it keeps.
 
+use std::rc::Rc;
 use std::time::Duration;
 
 use ipc_envelope::OVERHEAD_BYTES_MAX;
@@ -12,12 +13,14 @@ use tokio::sync::MutexGuard;
 use tokio::time::{Instant, sleep, timeout_at};
 use zeroize::Zeroizing;
 
-use crate::errand::{Errand, Fault, give_up};
 use crate::error::SendError;
+use crate::exchange::refusal::{AttemptError, give_up};
+use crate::exchange::session::{Generation, Origin, SessionCache};
+use crate::exchange::{AttemptLimits, Exchange, FRAME_BYTES};
 use crate::progress::seconds;
 use crate::random::random;
-use crate::send::{FRAME_BYTES, Sender, unix_now_secs};
-use crate::session::{Generation, Keeper, Origin};
+use crate::sealer::unix_now_secs;
+use crate::transport::attempt::Attempt;
 
 /// How long another process may take to log in before it counts as one that hangs. A login takes a bcrypt of the
 /// server, a quarter of a second; where hundreds of processes begin at the same moment, it takes some seconds.
@@ -65,29 +68,28 @@ impl Patience {
     }
 }
 
-impl Sender {
+impl Exchange {
     /// Sees to it that the session is not the one of generation `used` any more, and says where the new one is from.
-    /// However many sends find that theirs is over, one logs in and the others wait for it; of several clients on one
-    /// home too, as long as `may_take_kept`.
+    /// Of several clients on one home one logs in and the others wait for it, as long as
+    /// `may_take_kept`. Nothing is begun after `ends_at`.
     pub(crate) async fn renew(
         &self,
         used: Generation,
         may_take_kept: bool,
-        errand: &Errand<'_>,
-    ) -> Result<Origin, Fault> {
+        ends_at: Instant,
+    ) -> Result<Origin, AttemptError> {
         let refused_before = self.session.refused_logins.get();
-        let turn = errand.unless_given_up(self.session.turn.lock());
-        let Ok(turn) = timeout_at(errand.ends_at(), turn).await else {
-            return Err(self.busy());
+        let Ok(turn) = timeout_at(ends_at, self.session.turn.lock()).await else {
+            return Err(AttemptError::without_answer(self.http.timed_out(&Attempt::default())));
         };
-        let turn: MutexGuard<'_, ()> = turn?;
+        let turn: MutexGuard<'_, ()> = turn;
         if self.session.generation() != used {
             return Ok(self.session.origin());
         }
         if self.session.refused_logins.get() != refused_before {
             return Err(self.bad_credentials());
         }
-        let lock = match self.claim_login(may_take_kept, errand).await? {
+        let lock = match self.claim_login(may_take_kept, ends_at).await? {
             Claim::Kept(token) => {
                 log::debug!("another process has logged in: its session is used");
                 self.session.set(token, Origin::Kept);
@@ -96,14 +98,14 @@ impl Sender {
             Claim::LogIn(lock) => lock,
         };
         log::info!("[419] Authentication timeout, re-authenticating");
-        let mut result = self.log_in(errand).await;
+        let mut result = self.log_in(ends_at).await;
         if is_bad_credentials(&result) && self.take_changed_credentials() {
-            result = self.log_in(errand).await;
+            result = self.log_in(ends_at).await;
         }
         if is_bad_credentials(&result) {
             self.session.refused_logins.set(self.session.refused_logins.get() + 1);
             let username = self.username();
-            self.with_keeper(errand, move |keeper| keeper.forget(&username)).await;
+            self.with_cache(ends_at, move |cache| cache.forget(&username)).await;
         }
         let reply = result?;
         let expires_at_secs = unix_now_secs().saturating_add(reply.expires_in);
@@ -111,30 +113,30 @@ impl Sender {
         drop(turn);
         // This send alone waits for the disk, so that a process that ends with it leaves the session behind.
         let username = self.username();
-        let keep = move |keeper: &Keeper| {
-            keeper.keep(&username, &reply.session, expires_at_secs);
+        let keep = move |cache: &SessionCache| {
+            cache.keep(&username, &reply.session, expires_at_secs);
             // Now, and not before, there is something for the others.
             drop(lock);
         };
-        self.with_keeper(errand, keep).await;
+        self.with_cache(ends_at, keep).await;
         Ok(Origin::Login)
     }
 
     /// Waits until another process has logged in, or it is this client's turn. A holder of the lock that takes too long
     /// is passed over; after half of the time there is, or where there is no lock, nobody is waited for.
-    async fn claim_login(&self, may_take_kept: bool, errand: &Errand<'_>) -> Result<Claim, Fault> {
-        let Some(keeper) = &self.keeper else { return Ok(Claim::LogIn(None)) };
+    async fn claim_login(&self, may_take_kept: bool, ends_at: Instant) -> Result<Claim, AttemptError> {
+        let Some(cache) = &self.cache else { return Ok(Claim::LogIn(None)) };
         let begun_at = Instant::now();
-        let until = begun_at + errand.ends_at().saturating_duration_since(begun_at) / 2;
+        let until = begun_at + ends_at.saturating_duration_since(begun_at) / 2;
         let (stale, _) = self.session.current();
         let stale = stale.map(|token| Zeroizing::new(token.as_str().to_owned()));
         let mut patience = Patience::default();
         let mut pause = LOOK_FIRST;
         loop {
-            let (keeper, username, stale) = (keeper.clone(), self.username(), stale.clone());
-            let look = off_this_thread(move || look(&keeper, &username, stale.as_deref(), may_take_kept));
-            let found = match timeout_at(until, errand.unless_given_up(look)).await {
-                Ok(found) => found?.unwrap_or(Found::NoLock),
+            let (cache, username, stale) = (cache.clone(), self.username(), stale.clone());
+            let look = off_this_thread(move || look(&cache, &username, stale.as_deref(), may_take_kept));
+            let found = match timeout_at(until, look).await {
+                Ok(found) => found.unwrap_or(Found::NoLock),
                 Err(_) => Found::NoLock,
             };
             let now = Instant::now();
@@ -147,7 +149,7 @@ impl Sender {
             };
             if patience.is_over(&holder, now) {
                 let username = self.username();
-                self.with_keeper(errand, move |keeper| keeper.pass_over(&username, &holder)).await;
+                self.with_cache(ends_at, move |cache| cache.pass_over(&username, &holder)).await;
                 continue;
             }
             log::log!(
@@ -159,17 +161,17 @@ impl Sender {
             // Many wait, and they need not all look at the same moment.
             let random = random().map_or(0, |bytes| u32::from_be_bytes(bytes) % 1000);
             let jittered = pause.mul_f64(0.5 + f64::from(random) / 1000.0);
-            errand.unless_given_up(sleep(jittered)).await?;
+            sleep(jittered).await;
             pause = (pause * 2).min(LOOK_LAST);
         }
     }
 
     /// Does something with the kept session, if sessions are kept, on a thread that may wait for the disk. It is done
-    /// in any case, and waited for as long as the errand goes on.
-    async fn with_keeper(&self, errand: &Errand<'_>, act: impl FnOnce(&Keeper) + Send + 'static) {
-        if let Some(keeper) = self.keeper.clone() {
-            let acting = off_this_thread(move || act(&keeper));
-            let _ = timeout_at(errand.ends_at(), acting).await;
+    /// in any case, and waited for until `ends_at`.
+    async fn with_cache(&self, ends_at: Instant, act: impl FnOnce(&SessionCache) + Send + 'static) {
+        if let Some(cache) = self.cache.clone() {
+            let acting = off_this_thread(move || act(&cache));
+            let _ = timeout_at(ends_at, acting).await;
         }
     }
 
@@ -193,9 +195,9 @@ impl Sender {
         changed
     }
 
-    async fn log_in(&self, errand: &Errand<'_>) -> Result<AuthReply, Fault> {
+    async fn log_in(&self, ends_at: Instant) -> Result<AuthReply, AttemptError> {
         let route = Route::ClientAuth;
-        let id = self.draw_id().map_err(give_up)?;
+        let id = self.sealer.draw_id().map_err(give_up)?;
         let Credentials { username, password } = self.credentials.borrow().clone();
         let request = AuthRequest { username, password };
         // Large enough never to grow: growing would leave the password behind in freed memory.
@@ -207,9 +209,8 @@ impl Sender {
             buffer.reserve(body.len() + FRAME_BYTES + OVERHEAD_BYTES_MAX);
             write_frame(buffer, route.path(), id, None, body);
         };
-        let permit = self.permit(&self.permits, errand).await?;
-        let answer = self.post(route, self.seal(write)?, errand, &permit).await?;
-        drop(permit);
+        let limits = AttemptLimits::until(ends_at);
+        let answer = self.post(route, self.seal(write)?, None, limits, &Rc::default()).await?;
         if answer.status != 200 {
             return Err(self.refusal(&answer));
         }
@@ -223,15 +224,15 @@ impl Sender {
 }
 
 /// What there is in the home of the session of `username`, apart from the one that is over.
-fn look(keeper: &Keeper, username: &str, stale: Option<&String>, may_take_kept: bool) -> Found {
+fn look(cache: &SessionCache, username: &str, stale: Option<&String>, may_take_kept: bool) -> Found {
     let kept = || {
         let stale = stale.map(String::as_str);
-        may_take_kept.then(|| keeper.load(username, unix_now_secs(), stale)).flatten()
+        may_take_kept.then(|| cache.load(username, unix_now_secs(), stale)).flatten()
     };
     if let Some(token) = kept() {
         return Found::Kept(token);
     }
-    match keeper.login_turn(username) {
+    match cache.login_turn(username) {
         None => Found::NoLock,
         Some(LoginTurn::Theirs(holder)) => Found::Theirs(holder),
         // Whoever had it may have kept one since we looked.
@@ -239,8 +240,8 @@ fn look(keeper: &Keeper, username: &str, stale: Option<&String>, may_take_kept: 
     }
 }
 
-fn is_bad_credentials<T>(result: &Result<T, Fault>) -> bool {
-    matches!(result, Err(Fault { error: SendError::BadCredentials { .. }, .. }))
+fn is_bad_credentials<T>(result: &Result<T, AttemptError>) -> bool {
+    matches!(result, Err(AttemptError { error: SendError::BadCredentials { .. }, .. }))
 }
 
 /// Waits for something that may wait for the disk, while this thread goes on with other sends. `None` if it panics,
@@ -252,7 +253,7 @@ async fn off_this_thread<T: Send + 'static>(act: impl FnOnce() -> T + Send + 'st
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::send::tests::sender;
+    use crate::exchange::tests::exchange;
     use ipc_home::Home;
 
     #[test]
@@ -275,13 +276,12 @@ mod tests {
             let LoginTurn::Ours(_hangs) = home.try_login_lock("localhost", "test1").unwrap() else {
                 panic!("nobody has it");
             };
-            let keeper = Keeper::new(home, "localhost".into(), None, None);
+            let cache = SessionCache::new(home, "localhost".into(), None, None);
             for (secs, has_lock, waited_secs) in [(4, false, 2), (60, true, 10)] {
                 let deadline = Duration::from_secs(secs);
-                let sender = sender(deadline, Some(keeper.clone()));
+                let exchange = exchange(deadline, Some(cache.clone()));
                 let begun_at = Instant::now();
-                let errand = Errand::unattended(begun_at + deadline, deadline);
-                let claim = sender.claim_login(true, &errand).await;
+                let claim = exchange.claim_login(true, begun_at + deadline).await;
                 let Ok(Claim::LogIn(lock)) = claim else { panic!("there is no session") };
                 assert_eq!(lock.is_some(), has_lock);
                 assert_eq!(begun_at.elapsed().as_secs(), waited_secs);

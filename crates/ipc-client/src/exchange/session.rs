@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use ipc_home::{Home, HomeError, KeptSession, LoginHolder, LoginTurn};
 use zeroize::Zeroizing;
 
-use crate::password_check::GivenPassword;
+use crate::exchange::password_check::GivenPassword;
 use crate::progress::with_causes;
 
 /// A kept session this close to its end is not used: it might end on the way.
@@ -75,7 +75,7 @@ impl Session {
 
 /// Where a session waits for the next process.
 #[derive(Clone)]
-pub(crate) struct Keeper {
+pub(crate) struct SessionCache {
     home: Home,
     /// The peer name: several servers behind one name share a home, and so their sessions.
     server: String,
@@ -87,14 +87,14 @@ pub(crate) struct Keeper {
     has_told: Arc<AtomicBool>,
 }
 
-impl Keeper {
+impl SessionCache {
     pub(crate) fn new(
         home: Home,
         server: String,
         certificate: Option<[u8; 32]>,
         password: Option<GivenPassword>,
     ) -> Self {
-        Keeper { home, server, certificate, password, has_told: Arc::default() }
+        SessionCache { home, server, certificate, password, has_told: Arc::default() }
     }
 
     /// The kept session, if it is this certificate's and this password's, will still be good for a while, and is
@@ -202,68 +202,68 @@ mod tests {
 
     const USER: &str = "ipc-admin";
 
-    fn keeper(certificate: Option<[u8; 32]>) -> (tempfile::TempDir, Keeper) {
+    fn cache(certificate: Option<[u8; 32]>) -> (tempfile::TempDir, SessionCache) {
         let directory = tempfile::tempdir().unwrap();
         let root = directory.path().join("home");
         ipc_home::make_private_directory(&root).unwrap();
-        let keeper = Keeper::new(Home::at(&root), "localhost".into(), certificate, None);
-        (directory, keeper)
+        let cache = SessionCache::new(Home::at(&root), "localhost".into(), certificate, None);
+        (directory, cache)
     }
 
     #[test]
     fn a_kept_session_is_used_until_half_a_minute_before_its_end() {
-        let (_directory, keeper) = keeper(Some([1; 32]));
-        assert!(keeper.load(USER, 0, None).is_none());
-        keeper.keep(USER, &Zeroizing::new("token".to_owned()), 1000);
-        assert_eq!(keeper.load(USER, 969, None).unwrap().as_str(), "token");
-        assert!(keeper.load(USER, 970, None).is_none());
-        assert!(keeper.load(USER, u64::MAX, None).is_none());
+        let (_directory, cache) = cache(Some([1; 32]));
+        assert!(cache.load(USER, 0, None).is_none());
+        cache.keep(USER, &Zeroizing::new("token".to_owned()), 1000);
+        assert_eq!(cache.load(USER, 969, None).unwrap().as_str(), "token");
+        assert!(cache.load(USER, 970, None).is_none());
+        assert!(cache.load(USER, u64::MAX, None).is_none());
     }
 
     #[test]
     fn a_session_of_another_certificate_is_not_used() {
-        let (_directory, mut keeper) = keeper(Some([1; 32]));
-        keeper.keep(USER, &Zeroizing::new("token".to_owned()), 1000);
+        let (_directory, mut cache) = cache(Some([1; 32]));
+        cache.keep(USER, &Zeroizing::new("token".to_owned()), 1000);
         for other in [Some([2; 32]), None] {
-            keeper.certificate = other;
-            assert!(keeper.load(USER, 0, None).is_none());
+            cache.certificate = other;
+            assert!(cache.load(USER, 0, None).is_none());
         }
     }
 
     #[test]
     fn a_session_that_is_over_is_not_taken_again() {
-        let (_directory, keeper) = keeper(None);
-        keeper.keep(USER, &Zeroizing::new("token".to_owned()), 1000);
-        assert!(keeper.load(USER, 0, Some("token")).is_none());
-        assert!(keeper.load(USER, 0, Some("other")).is_some());
+        let (_directory, cache) = cache(None);
+        cache.keep(USER, &Zeroizing::new("token".to_owned()), 1000);
+        assert!(cache.load(USER, 0, Some("token")).is_none());
+        assert!(cache.load(USER, 0, Some("other")).is_some());
     }
 
     #[test]
     fn a_session_is_kept_for_the_password_that_got_it_and_for_the_homes_own() {
-        let (_directory, mut keeper) = keeper(None);
+        let (_directory, mut cache) = cache(None);
         let given = |password: &str| Some(GivenPassword::of(password));
-        keeper.password = given("right");
-        keeper.keep(USER, &Zeroizing::new("token".to_owned()), 1000);
+        cache.password = given("right");
+        cache.keep(USER, &Zeroizing::new("token".to_owned()), 1000);
         for (password, passes) in [(given("right"), true), (given("wrong"), false), (None, true)] {
-            keeper.password = password;
-            assert_eq!(keeper.load(USER, 0, None).is_some(), passes);
+            cache.password = password;
+            assert_eq!(cache.load(USER, 0, None).is_some(), passes);
         }
-        keeper.password = given("wrong");
-        keeper.forget(USER);
-        keeper.password = None;
-        assert!(keeper.load(USER, 0, None).is_some(), "a wrong password does not end another one's session");
-        keeper.keep(USER, &Zeroizing::new("token".to_owned()), 1000);
-        keeper.password = given("right");
-        assert!(keeper.load(USER, 0, None).is_none(), "nothing says that it is this password's");
+        cache.password = given("wrong");
+        cache.forget(USER);
+        cache.password = None;
+        assert!(cache.load(USER, 0, None).is_some(), "a wrong password does not end another one's session");
+        cache.keep(USER, &Zeroizing::new("token".to_owned()), 1000);
+        cache.password = given("right");
+        assert!(cache.load(USER, 0, None).is_none(), "nothing says that it is this password's");
     }
 
     #[test]
     fn a_forgotten_session_is_gone() {
-        let (_directory, keeper) = keeper(None);
-        keeper.keep(USER, &Zeroizing::new("token".to_owned()), 1000);
-        assert!(keeper.load(USER, 0, None).is_some());
-        keeper.forget(USER);
-        assert!(keeper.load(USER, 0, None).is_none());
+        let (_directory, cache) = cache(None);
+        cache.keep(USER, &Zeroizing::new("token".to_owned()), 1000);
+        assert!(cache.load(USER, 0, None).is_some());
+        cache.forget(USER);
+        assert!(cache.load(USER, 0, None).is_none());
     }
 
     #[test]

@@ -1,6 +1,6 @@
-//! A request's body: an envelope that is sealed while it is sent, unless it was finished before, and its buffer, which is used again.
+//! A request's body: an envelope that is sealed while it is sent and its buffer, which is used again.
 //!
-//! `send` makes one for each request, `http` posts it. The first piece is on its way while the next is sealed, so that client,
+//! `exchange` makes one for each request, `http` posts it. The first piece is on its way while the next is sealed, so that client,
 //! network and server work on a long message at the same time.
 
 use std::convert::Infallible;
@@ -22,12 +22,10 @@ pub(crate) struct Envelope(Option<Unsent>);
 struct Unsent {
     rest: BytesMut,
     sealing: Sealing,
-    /// How much of `rest` is sealed already.
-    sealed: usize,
 }
 
 /// The memory of an envelope on its way.
-pub(crate) struct Memory(BytesMut);
+pub(crate) struct ReclaimableBuffer(BytesMut);
 
 impl Envelope {
     /// No body.
@@ -36,24 +34,18 @@ impl Envelope {
     }
 
     /// The envelope of the plaintext in `buffer`, which is as for [`KeyRing::begin_seal`], and its memory.
-    pub(crate) fn seal(ring: &KeyRing, mut buffer: Vec<u8>, now_secs: u64, iv: [u8; 16]) -> (Self, Memory) {
+    pub(crate) fn seal(
+        ring: &KeyRing,
+        mut buffer: Vec<u8>,
+        now_secs: u64,
+        iv: [u8; 16],
+    ) -> (Self, ReclaimableBuffer) {
         let sealing = ring.begin_seal(&mut buffer, now_secs, iv);
         let bytes = Bytes::from(buffer);
         // It has one owner, and so is not copied.
         let mut rest = bytes.try_into_mut().unwrap_or_else(|bytes| BytesMut::from(&bytes[..]));
-        let memory = Memory(rest.split_off(rest.len()));
-        (Envelope(Some(Unsent { rest, sealing, sealed: 0 })), memory)
-    }
-
-    /// Seals all of it now, so that it can go out at once.
-    pub(crate) fn finish(&mut self) {
-        if let Some(Unsent { rest, sealing, sealed }) = &mut self.0
-            && *sealed == 0
-            && !rest.is_empty()
-        {
-            let all = rest.len();
-            *sealed = sealing.advance(rest, all);
-        }
+        let memory = ReclaimableBuffer(rest.split_off(rest.len()));
+        (Envelope(Some(Unsent { rest, sealing })), memory)
     }
 }
 
@@ -64,7 +56,7 @@ impl Drop for Unsent {
     }
 }
 
-impl Memory {
+impl ReclaimableBuffer {
     /// The buffer again, empty, once nothing of the envelope is on its way any more.
     pub(crate) fn reclaim(mut self, bytes: usize) -> Option<Vec<u8>> {
         self.0.try_reclaim(bytes).then(|| Vec::from(self.0))
@@ -80,11 +72,8 @@ impl MessageBody for Envelope {
 
     fn poll_next(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Bytes, Infallible>>> {
         let unsent = self.get_mut().0.as_mut().filter(|unsent| !unsent.rest.is_empty());
-        let Some(Unsent { rest, sealing, sealed }) = unsent else { return Poll::Ready(None) };
-        let sealed = match std::mem::take(sealed) {
-            0 => sealing.advance(rest, PIECE_BYTES),
-            sealed => sealed,
-        };
+        let Some(Unsent { rest, sealing }) = unsent else { return Poll::Ready(None) };
+        let sealed = sealing.advance(rest, PIECE_BYTES);
         Poll::Ready(Some(Ok(rest.split_to(sealed).freeze())))
     }
 }
@@ -110,11 +99,6 @@ mod tests {
         for plaintext_bytes in [0, 100, PIECE_BYTES, 100_000] {
             let plaintext = vec![7; plaintext_bytes];
             let buffer = [&[0; HEADER_BYTES], &plaintext[..]].concat();
-            let (mut finished, _memory) = Envelope::seal(&ring, buffer.clone(), 5, [3; 16]);
-            finished.finish();
-            let [finished] = &pieces(finished)[..] else { panic!("in one piece") };
-            assert_eq!(finished, &ring.seal(&plaintext, 5, [3; 16]));
-
             let (envelope, _memory) = Envelope::seal(&ring, buffer, 5, [3; 16]);
             let size = envelope.size();
             let pieces = pieces(envelope);

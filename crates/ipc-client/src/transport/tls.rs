@@ -12,7 +12,7 @@ use ipc_home::Identity;
 use rustls::{AlertDescription, CertificateError, ClientConfig, InvalidMessage, RootCertStore};
 use rustls_pki_types::CertificateDer;
 
-use crate::distrust::Distrust;
+use crate::certificate_problem::CertificateProblem;
 use crate::error::{SendError, Speaks};
 
 /// As many names of a server's certificate as are told; it may have thousands.
@@ -122,30 +122,32 @@ pub(crate) fn handshake_error(error: &rustls::Error, name: &str, address: &str, 
         rustls::Error::InvalidMessage(
             InvalidMessage::InvalidContentType | InvalidMessage::UnknownProtocolVersion,
         ) => SendError::WrongProtocol { address: address.to_owned(), speaks: Speaks::NoTls },
-        _ => SendError::Handshake { address: address.to_owned(), source: Box::new(error.clone()) },
+        _ => SendError::Handshake { address: address.to_owned(), source: Arc::new(error.clone()) },
     }
 }
 
-fn distrust(fault: &CertificateError) -> Distrust {
+fn distrust(fault: &CertificateError) -> CertificateProblem {
     match fault {
         // All web-ipc authorities have the same name, so that the wrong one shows by its signature.
-        CertificateError::UnknownIssuer | CertificateError::BadSignature => Distrust::UnknownAuthority,
-        CertificateError::NotValidForName => Distrust::WrongName { presented: Vec::new() },
+        CertificateError::UnknownIssuer | CertificateError::BadSignature => {
+            CertificateProblem::UnknownAuthority
+        }
+        CertificateError::NotValidForName => CertificateProblem::WrongName { presented: Vec::new() },
         CertificateError::NotValidForNameContext { presented, .. } => {
-            Distrust::WrongName { presented: names(presented) }
+            CertificateProblem::WrongName { presented: names(presented) }
         }
-        CertificateError::Expired => Distrust::Expired { not_after_secs: None },
+        CertificateError::Expired => CertificateProblem::Expired { not_after_secs: None },
         CertificateError::ExpiredContext { not_after, .. } => {
-            Distrust::Expired { not_after_secs: Some(not_after.as_secs()) }
+            CertificateProblem::Expired { not_after_secs: Some(not_after.as_secs()) }
         }
-        CertificateError::NotValidYet => Distrust::NotValidYet { not_before_secs: None },
+        CertificateError::NotValidYet => CertificateProblem::NotValidYet { not_before_secs: None },
         CertificateError::NotValidYetContext { not_before, .. } => {
-            Distrust::NotValidYet { not_before_secs: Some(not_before.as_secs()) }
+            CertificateProblem::NotValidYet { not_before_secs: Some(not_before.as_secs()) }
         }
         CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => {
-            Distrust::NotForServers
+            CertificateProblem::NotForServers
         }
-        other => Distrust::Other { fault: format!("{other:?}") },
+        other => CertificateProblem::Other { fault: format!("{other:?}") },
     }
 }
 
@@ -203,14 +205,14 @@ mod tests {
     #[test]
     fn a_bad_server_certificate_is_told_apart() {
         for (fault, wanted) in [
-            (CertificateError::UnknownIssuer, Distrust::UnknownAuthority),
-            (CertificateError::BadSignature, Distrust::UnknownAuthority),
-            (CertificateError::Expired, Distrust::Expired { not_after_secs: None }),
-            (CertificateError::NotValidYet, Distrust::NotValidYet { not_before_secs: None }),
-            (CertificateError::InvalidPurpose, Distrust::NotForServers),
+            (CertificateError::UnknownIssuer, CertificateProblem::UnknownAuthority),
+            (CertificateError::BadSignature, CertificateProblem::UnknownAuthority),
+            (CertificateError::Expired, CertificateProblem::Expired { not_after_secs: None }),
+            (CertificateError::NotValidYet, CertificateProblem::NotValidYet { not_before_secs: None }),
+            (CertificateError::InvalidPurpose, CertificateProblem::NotForServers),
             (
                 CertificateError::UnhandledCriticalExtension,
-                Distrust::Other { fault: "UnhandledCriticalExtension".into() },
+                CertificateProblem::Other { fault: "UnhandledCriticalExtension".into() },
             ),
         ] {
             let error = handshake_error(&rustls::Error::InvalidCertificate(fault), "n", "a:1", "i");

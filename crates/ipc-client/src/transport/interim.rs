@@ -21,6 +21,8 @@ pub(crate) struct Heads {
     /// How much of `held` was handed on.
     handed_on: usize,
     left_out: usize,
+    /// The answer was 101: what follows is another protocol, without heads.
+    has_switched: bool,
 }
 
 /// What to do with what was read.
@@ -35,7 +37,7 @@ pub(crate) enum Step {
 impl Heads {
     /// A request is written: next comes an answer.
     pub(crate) fn begin(&mut self) {
-        if !self.is_awaited {
+        if !self.is_awaited && !self.has_switched {
             self.is_awaited = true;
             self.left_out = 0;
         }
@@ -57,6 +59,7 @@ impl Heads {
         // Nearly always: the answer, and not less of it than its status.
         if self.held.is_empty() && bytes.len() >= STATUS_END && !begins_otherwise(bytes) {
             self.is_awaited = false;
+            self.has_switched = is_switch(bytes);
             return Ok(Step::Through);
         }
         self.held.extend_from_slice(bytes);
@@ -70,6 +73,7 @@ impl Heads {
             }
             if !is_interim(&self.held) {
                 self.is_awaited = false;
+                self.has_switched = is_switch(&self.held);
                 return Ok(Step::Held);
             }
             match head_end(&self.held) {
@@ -112,7 +116,12 @@ fn begins_otherwise(bytes: &[u8]) -> bool {
     matches!(bytes[0], b'\r' | b'\n') || is_interim(bytes)
 }
 
-/// `101` is the last word in HTTP, and nobody asked for another protocol.
+/// Whether the answer says that another protocol follows (RFC 9110, section 15.2.2).
+fn is_switch(bytes: &[u8]) -> bool {
+    bytes.starts_with(b"HTTP/1.") && bytes.get(8..STATUS_END) == Some(b" 101")
+}
+
+/// `101` is the last word in HTTP.
 fn is_interim(bytes: &[u8]) -> bool {
     bytes.starts_with(b"HTTP/1.")
         && bytes.get(8) == Some(&b' ')
@@ -142,6 +151,21 @@ mod tests {
     use super::*;
 
     const FINAL: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 7\r\n\r\nsuccess";
+
+    #[test]
+    fn behind_an_answer_101_nothing_is_taken_for_a_head() {
+        for piece in [1, 5, 1000] {
+            let mut heads = Heads::default();
+            heads.begin();
+            let answer = b"HTTP/1.1 101 Switching Protocols\r\n\r\n";
+            for bytes in answer.chunks(piece) {
+                heads.take(bytes).unwrap();
+                while !heads.hand_on(usize::MAX).is_empty() {}
+            }
+            heads.begin();
+            assert_eq!(heads.take(b"HTTP/1.1 100 Continue\r\n\r\n").unwrap(), Step::Through, "{piece}");
+        }
+    }
 
     /// What is left of an answer that arrives in pieces of that many bytes.
     fn left_of(answer: &[u8], piece: usize) -> io::Result<Vec<u8>> {

@@ -1,20 +1,29 @@
-//! One HTTP request and its answer, over awc. What to send and what an answer means is decided elsewhere.
+//! One HTTP request and its response, or the opening of a WebSocket, over awc. What to send and what a response means is
+//! decided elsewhere.
 
 use std::io;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use actix_codec::Framed;
 use actix_http::error::ParseError;
-use awc::error::{ConnectError, PayloadError, SendRequestError};
-use awc::http::header::{CONTENT_LENGTH, CONTENT_TYPE, DATE, HttpDate, RETRY_AFTER};
+use awc::BoxedSocket;
+use awc::body::MessageBody;
+use awc::error::{ConnectError, PayloadError, SendRequestError, WsClientError};
+use awc::http::header::{CONTENT_LENGTH, CONTENT_TYPE, DATE, HttpDate, RETRY_AFTER, SEC_WEBSOCKET_PROTOCOL};
 use awc::http::{Method, Uri};
+use awc::ws::Codec;
 use bytes::Bytes;
-use ipc_protocol::{DEADLINE_SECS_MAX, DUPLICATE_HEADER, RAW_ENVELOPE_TYPE, Route};
+use ipc_protocol::{
+    CHANNEL_LIMITS_HEADER, CHANNEL_SUBPROTOCOL, ChannelLimits, DEADLINE_SECS_MAX, DUPLICATE_HEADER,
+    RAW_ENVELOPE_TYPE, Route,
+};
 
-use crate::connect::{ATTEMPT, Attempt, Dialer};
-use crate::envelope::Envelope;
 use crate::error::{SendError, Speaks};
-use crate::{retry, tls};
+use crate::transport::attempt::{ATTEMPT, Attempt};
+use crate::transport::connector::{Connector, LocalConnector};
+use crate::transport::tls;
 
 /// How long an unused connection is kept: less than the 75 s that the server keeps it.
 const KEEP_ALIVE: Duration = Duration::from_secs(60);
@@ -28,23 +37,34 @@ const PREFER: &str = "prefer";
 /// Sends requests to one server.
 pub(crate) struct Http {
     client: awc::Client,
-    dialer: Dialer,
+    connector: LocalConnector,
     name: String,
     authority: String,
 }
 
 /// A request.
-pub(crate) struct Question {
+pub(crate) struct Request<B> {
     pub(crate) route: Route,
-    pub(crate) body: Envelope,
+    pub(crate) body: B,
     /// How long the server is asked to wait for a reply.
     pub(crate) reply_wait_secs: Option<u64>,
-    /// The longest answer to read.
-    pub(crate) answer_bytes_max: usize,
+    /// The longest response to read.
+    pub(crate) response_bytes_max: usize,
 }
 
-/// An answer of any status, read to its end.
-pub(crate) struct Answer {
+/// A WebSocket that was opened, and what the server lets a channel hold.
+pub(crate) type WebSocket = (Framed<BoxedSocket, Codec>, ChannelLimits);
+
+/// Why no WebSocket was opened.
+pub(crate) enum OpenError {
+    /// The server, or a proxy before it, answered, but not by 101. In words.
+    NotOpened(String),
+    /// There was no answer.
+    NoAnswer(SendError),
+}
+
+/// A response of any status, read to its end.
+pub(crate) struct Response {
     pub(crate) status: u16,
     pub(crate) retry_after: Option<Duration>,
     pub(crate) duplicate: bool,
@@ -59,24 +79,25 @@ pub(crate) struct Answer {
 
 impl Http {
     /// Must be called on the thread, and within the runtime, that will send.
-    pub(crate) fn new(name: &str, dialer: Dialer, connections_max: usize) -> Self {
-        // Plain `http` to awc: TLS is the dialer's part. The dialer also has limits of its own for each step.
+    pub(crate) fn new(name: &str, connector: Connector, connections_max: usize) -> Self {
+        let own = LocalConnector::new(connector);
+        // Plain `http` to awc: TLS is the connector's part. The connector also has limits of its own for each step.
         let connector = awc::Connector::new()
-            .connector(dialer.clone())
+            .connector(own.clone())
             .timeout(Duration::from_secs(DEADLINE_SECS_MAX))
             .conn_keep_alive(KEEP_ALIVE)
             .conn_lifetime(LIFETIME)
             .limit(connections_max);
         let client =
             awc::Client::builder().connector(connector).disable_redirects().disable_timeout().finish();
-        let port = dialer.address.port();
+        let port = own.port();
         let authority =
             if name.contains(':') { format!("[{name}]:{port}") } else { format!("{name}:{port}") };
-        Http { client, dialer, name: name.to_owned(), authority }
+        Http { client, connector: own, name: name.to_owned(), authority }
     }
 
-    pub(crate) fn dialer(&self) -> &Dialer {
-        &self.dialer
+    pub(crate) fn connector(&self) -> &LocalConnector {
+        &self.connector
     }
 
     /// Sends one request and reads its answer. `attempt` is told how far it got; how long it may take is the caller's
@@ -85,14 +106,12 @@ impl Http {
     /// # Errors
     /// Those without an answer: [`SendError::Unreachable`], [`SendError::NoAnswer`], [`SendError::WrongProtocol`],
     /// [`SendError::Handshake`], [`SendError::ServerNotTrusted`], [`SendError::CertificateRefused`].
-    pub(crate) async fn exchange(
+    pub(crate) async fn exchange<B: MessageBody + 'static>(
         &self,
-        Question { route, body, reply_wait_secs, answer_bytes_max }: Question,
+        Request { route, body, reply_wait_secs, response_bytes_max }: Request<B>,
         attempt: &Rc<Attempt>,
-    ) -> Result<Answer, SendError> {
-        let uri =
-            Uri::builder().scheme("http").authority(self.authority.as_str()).path_and_query(route.path());
-        let uri = uri.build().map_err(|error| self.fault(&io::Error::other(error.to_string()), attempt))?;
+    ) -> Result<Response, SendError> {
+        let uri = self.uri(route).map_err(|error| self.error_of(&error, attempt))?;
         let request = async {
             let request = match route.method() {
                 "GET" => self.client.request(Method::GET, uri),
@@ -107,9 +126,9 @@ impl Http {
                 request.send_body(body).await.map_err(|error| self.no_answer(error, attempt))?;
             let status = response.status().as_u16();
             let header = |name| response.headers().get(name).map(|value| value.as_bytes());
-            let mut answer = Answer {
+            let mut answer = Response {
                 status,
-                retry_after: header(RETRY_AFTER.as_str()).and_then(retry::retry_after),
+                retry_after: header(RETRY_AFTER.as_str()).and_then(retry_after),
                 duplicate: header(DUPLICATE_HEADER) == Some(b"true"),
                 server_time_secs: header(DATE.as_str()).filter(|_| status >= 400).and_then(date_secs),
                 raw: header(CONTENT_TYPE.as_str()) == Some(RAW_ENVELOPE_TYPE.as_bytes()),
@@ -121,25 +140,62 @@ impl Http {
                 return Ok(answer);
             }
             let length = header(CONTENT_LENGTH.as_str()).and_then(content_length);
-            answer.body = match response.body().limit(answer_bytes_max).await {
+            answer.body = match response.body().limit(response_bytes_max).await {
                 Ok(body) => body,
                 // Too long for anything that is looked for in it; the status still counts.
-                Err(PayloadError::Overflow) => return Ok(Answer { too_long: true, ..answer }),
-                Err(error) => return Err(self.fault(&payload_error(error), attempt)),
+                Err(PayloadError::Overflow) => return Ok(Response { too_long: true, ..answer }),
+                Err(error) => return Err(self.error_of(&payload_error(error), attempt)),
             };
             // awc takes an end of the connection for an end of the body.
             if length.is_some_and(|length| length != answer.body.len()) {
                 let cut = io::Error::new(io::ErrorKind::UnexpectedEof, "the answer ends in the middle");
-                return Err(self.fault(&cut, attempt));
+                return Err(self.error_of(&cut, attempt));
             }
             Ok(answer)
         };
         ATTEMPT.scope(attempt.clone(), request).await
     }
 
+    /// Opens a channel, over a connection that is there or a new one. Its messages may have so many bytes.
+    ///
+    /// # Errors
+    /// [`OpenError`], with the errors of [`exchange`](Self::exchange) where there was no answer.
+    pub(crate) async fn open_channel(
+        &self,
+        message_bytes_max: usize,
+        attempt: &Rc<Attempt>,
+    ) -> Result<WebSocket, OpenError> {
+        let uri = self
+            .uri(Route::MessageChannel)
+            .map_err(|error| OpenError::NoAnswer(self.error_of(&error, attempt)))?;
+        let request = self.client.ws(uri).protocols([CHANNEL_SUBPROTOCOL]).max_frame_size(message_bytes_max);
+        let opened = ATTEMPT.scope(attempt.clone(), request.connect()).await;
+        let (response, socket) = opened.map_err(|error| match error {
+            WsClientError::SendRequest(error) => OpenError::NoAnswer(self.no_answer(error, attempt)),
+            WsClientError::InvalidResponseStatus(status) => {
+                OpenError::NotOpened(format!("status {}", status.as_u16()))
+            }
+            other => OpenError::NotOpened(other.to_string()),
+        })?;
+        let header = |name| response.headers().get(name).and_then(|value| value.to_str().ok());
+        if header(SEC_WEBSOCKET_PROTOCOL.as_str()) != Some(CHANNEL_SUBPROTOCOL) {
+            return Err(OpenError::NotOpened(format!("it does not speak {CHANNEL_SUBPROTOCOL}")));
+        }
+        let limits = header(CHANNEL_LIMITS_HEADER).map_or(Ok(ChannelLimits::default()), str::parse);
+        match limits {
+            Ok(limits) => Ok((socket, limits)),
+            Err(error) => Err(OpenError::NotOpened(error.to_string())),
+        }
+    }
+
+    fn uri(&self, route: Route) -> io::Result<Uri> {
+        let uri = Uri::builder().scheme("http").authority(self.authority.as_str());
+        uri.path_and_query(route.path()).build().map_err(|error| io::Error::other(error.to_string()))
+    }
+
     /// The time for an attempt is over.
     pub(crate) fn timed_out(&self, attempt: &Attempt) -> SendError {
-        self.fault(&io::Error::new(io::ErrorKind::TimedOut, "the time ran out"), attempt)
+        self.error_of(&io::Error::new(io::ErrorKind::TimedOut, "the time ran out"), attempt)
     }
 
     /// What it means that awc has no answer.
@@ -153,17 +209,17 @@ impl Http {
                 | ParseError::Utf8(_)),
             ) => {
                 let speaks = Speaks::NoHttp { fault: fault.to_string() };
-                SendError::WrongProtocol { address: self.dialer.address.to_string(), speaks }
+                SendError::WrongProtocol { address: self.connector.address().to_string(), speaks }
             }
-            error => self.fault(&io_error(error), attempt),
+            error => self.error_of(&io_error(error), attempt),
         }
     }
 
     /// What an I/O error means, going by how far the attempt got.
-    fn fault(&self, error: &io::Error, attempt: &Attempt) -> SendError {
-        let address = self.dialer.address.to_string();
-        let identity = &self.dialer.identity;
-        let source = io::Error::new(error.kind(), error.to_string());
+    pub(crate) fn error_of(&self, error: &io::Error, attempt: &Attempt) -> SendError {
+        let address = self.connector.address().to_string();
+        let identity = self.connector.identity();
+        let source = Arc::new(io::Error::new(error.kind(), error.to_string()));
         if tls::is_tls(error) {
             return SendError::WrongProtocol { address, speaks: Speaks::Tls };
         }
@@ -172,10 +228,19 @@ impl Http {
             (Some(tls), true) => {
                 tls::certificate_refusal(tls, identity).unwrap_or(SendError::NoAnswer { address, source })
             }
-            (None, false) => SendError::Unreachable { address, source },
+            (None, false) => SendError::Unreachable { address: self.connector.all_addresses(), source },
             (None, true) => SendError::NoAnswer { address, source },
         }
     }
+}
+
+/// Reads the seconds form of `Retry-After` (RFC 9110, section 10.2.3). Its date form is left unread: a server of this
+/// protocol never sends it, and it would trust two clocks.
+fn retry_after(value: &[u8]) -> Option<Duration> {
+    let text = std::str::from_utf8(value).ok()?.trim();
+    let digits_only = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    // A number too long for 64 bits is a wait too long for any deadline.
+    digits_only.then(|| Duration::from_secs(text.parse().unwrap_or(u64::MAX)))
 }
 
 fn date_secs(value: &[u8]) -> Option<u64> {
@@ -219,6 +284,16 @@ mod tests {
         assert_eq!(date_secs(b"Sun, 06 Nov 1994 08:49:37 GMT"), Some(784_111_777));
         for value in [&b""[..], b"noon", b"Sun, 06 Nov 1964 08:49:37 GMT", b"\xff"] {
             assert_eq!(date_secs(value), None, "{value:?}");
+        }
+    }
+
+    #[test]
+    fn only_seconds_are_read_from_retry_after() {
+        assert_eq!(retry_after(b"3"), Some(Duration::from_secs(3)));
+        assert_eq!(retry_after(b" 0 "), Some(Duration::ZERO));
+        assert_eq!(retry_after(b"99999999999999999999999"), Some(Duration::from_secs(u64::MAX)));
+        for value in [&b""[..], b"-1", b"1.5", b"+1", b"Wed, 21 Oct 2015 07:28:00 GMT", b"\xff"] {
+            assert_eq!(retry_after(value), None, "{value:?}");
         }
     }
 }

@@ -9,7 +9,7 @@ use time::OffsetDateTime;
 /// What is wrong with a server's certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Distrust {
+pub enum CertificateProblem {
     /// It was not issued by the authority of this home.
     UnknownAuthority,
     /// It is good, but for other names.
@@ -36,34 +36,38 @@ pub enum Distrust {
     },
 }
 
-impl fmt::Display for Distrust {
+impl fmt::Display for CertificateProblem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Distrust::UnknownAuthority => f.write_str("is not of this home's authority"),
-            Distrust::WrongName { presented } if presented.is_empty() => f.write_str("is for another name"),
-            Distrust::WrongName { presented } => write!(f, "is for {}", presented.join(", ")),
-            Distrust::Expired { not_after_secs: None } => f.write_str("has expired"),
-            Distrust::Expired { not_after_secs: Some(secs) } => write!(f, "expired at {}", utc(*secs)),
-            Distrust::NotValidYet { not_before_secs: None } => f.write_str("is not valid yet"),
-            Distrust::NotValidYet { not_before_secs: Some(secs) } => {
+            CertificateProblem::UnknownAuthority => f.write_str("is not of this home's authority"),
+            CertificateProblem::WrongName { presented } if presented.is_empty() => {
+                f.write_str("is for another name")
+            }
+            CertificateProblem::WrongName { presented } => write!(f, "is for {}", presented.join(", ")),
+            CertificateProblem::Expired { not_after_secs: None } => f.write_str("has expired"),
+            CertificateProblem::Expired { not_after_secs: Some(secs) } => {
+                write!(f, "expired at {}", utc(*secs))
+            }
+            CertificateProblem::NotValidYet { not_before_secs: None } => f.write_str("is not valid yet"),
+            CertificateProblem::NotValidYet { not_before_secs: Some(secs) } => {
                 write!(f, "is not valid before {}", utc(*secs))
             }
-            Distrust::NotForServers => f.write_str("is not one for servers"),
-            Distrust::Other { fault } => write!(f, "cannot be accepted ({fault})"),
+            CertificateProblem::NotForServers => f.write_str("is not one for servers"),
+            CertificateProblem::Other { fault } => write!(f, "cannot be accepted ({fault})"),
         }
     }
 }
 
 /// What to do about a server's certificate: the command that makes it anew, in the server's home.
-pub(crate) fn distrust_remedy(name: &str, reason: &Distrust) -> String {
+pub(crate) fn certificate_remedy(name: &str, reason: &CertificateProblem) -> String {
     let command = format!("web-ipc --certs --name {}", ipc_home::shell_quoted(std::path::Path::new(name)));
     match reason {
         // Whose home this is, and whether it has the authority's key, is not known here.
-        Distrust::UnknownAuthority => format!(
+        CertificateProblem::UnknownAuthority => format!(
             "check the address, and use the web-ipc-ca.crt of the home that the server's certificate was made in; \
              if this is the server's home, make it anew with {command} --force"
         ),
-        Distrust::WrongName { presented } => {
+        CertificateProblem::WrongName { presented } => {
             // The names that it had are kept: others may know the server by them.
             let names = std::iter::once(name).chain(presented.iter().map(String::as_str));
             let names: Vec<_> =
@@ -74,10 +78,10 @@ pub(crate) fn distrust_remedy(name: &str, reason: &Distrust) -> String {
                 names.join(" ")
             )
         }
-        Distrust::Expired { .. } | Distrust::NotValidYet { .. } => format!(
+        CertificateProblem::Expired { .. } | CertificateProblem::NotValidYet { .. } => format!(
             "check the clocks of both hosts, then make it anew in the home of the server, with {command} --force"
         ),
-        Distrust::NotForServers | Distrust::Other { .. } => {
+        CertificateProblem::NotForServers | CertificateProblem::Other { .. } => {
             format!("make it anew in the home of the server, with {command} --force")
         }
     }

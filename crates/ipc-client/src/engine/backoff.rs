@@ -12,13 +12,14 @@ const LONGEST: Duration = Duration::from_secs(2);
 pub(crate) const LAST_CHANCE: Duration = Duration::from_millis(50);
 
 /// The growing pauses between the attempts of one send.
-pub(crate) struct Pauses {
+#[derive(Debug)]
+pub(crate) struct Backoff {
     next: Duration,
 }
 
-impl Pauses {
+impl Backoff {
     pub(crate) fn new() -> Self {
-        Pauses { next: FIRST }
+        Backoff { next: FIRST }
     }
 
     /// The pause to make now: 50 ms doubling to 2 s, each times 0.5 to 1.5 so that clients that failed together do not
@@ -41,15 +42,6 @@ impl Pauses {
     }
 }
 
-/// Reads the seconds form of `Retry-After` (RFC 9110, section 10.2.3). Its date form is left unread: a server of this
-/// protocol never sends it, and it would trust two clocks.
-pub(crate) fn retry_after(value: &[u8]) -> Option<Duration> {
-    let text = std::str::from_utf8(value).ok()?.trim();
-    let digits_only = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    // A number too long for 64 bits is a wait too long for any deadline.
-    digits_only.then(|| Duration::from_secs(text.parse().unwrap_or(u64::MAX)))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -59,7 +51,7 @@ mod tests {
 
     #[test]
     fn pauses_double_up_to_two_seconds() {
-        let mut pauses = Pauses::new();
+        let mut pauses = Backoff::new();
         let seen: Vec<_> = (0..8).map(|_| pauses.next(None, LONG, MIDDLE).unwrap().as_secs_f64()).collect();
         for (seen, wanted) in seen.into_iter().zip([0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 2.0, 2.0]) {
             assert!((seen - wanted).abs() < 0.001, "{seen} for {wanted}");
@@ -68,7 +60,7 @@ mod tests {
 
     #[test]
     fn jitter_is_half_to_one_and_a_half() {
-        let pause = |random| Pauses::new().next(None, LONG, random).unwrap();
+        let pause = |random| Backoff::new().next(None, LONG, random).unwrap();
         assert_eq!(pause(0), Duration::from_millis(25));
         assert_eq!(pause(u32::MAX), Duration::from_millis(75));
     }
@@ -76,26 +68,16 @@ mod tests {
     #[test]
     fn the_server_is_obeyed_within_the_deadline() {
         let told = Some(Duration::from_secs(7));
-        assert_eq!(Pauses::new().next(told, LONG, MIDDLE), told);
-        assert_eq!(Pauses::new().next(told, Duration::from_secs(7), MIDDLE), None);
-        let pause = Pauses::new().next(Some(Duration::ZERO), LONG, 0).unwrap();
+        assert_eq!(Backoff::new().next(told, LONG, MIDDLE), told);
+        assert_eq!(Backoff::new().next(told, Duration::from_secs(7), MIDDLE), None);
+        let pause = Backoff::new().next(Some(Duration::ZERO), LONG, 0).unwrap();
         assert_eq!(pause, Duration::from_millis(25), "told not to wait, it pauses all the same");
     }
 
     #[test]
     fn near_the_deadline_pauses_shrink_and_then_end() {
-        let mut pauses = Pauses { next: LONGEST };
+        let mut pauses = Backoff { next: LONGEST };
         assert_eq!(pauses.next(None, Duration::from_millis(400), MIDDLE), Some(Duration::from_millis(200)));
         assert_eq!(pauses.next(None, Duration::from_millis(49), MIDDLE), None);
-    }
-
-    #[test]
-    fn only_seconds_are_read_from_retry_after() {
-        assert_eq!(retry_after(b"3"), Some(Duration::from_secs(3)));
-        assert_eq!(retry_after(b" 0 "), Some(Duration::ZERO));
-        assert_eq!(retry_after(b"99999999999999999999999"), Some(Duration::from_secs(u64::MAX)));
-        for value in [&b""[..], b"-1", b"1.5", b"+1", b"Wed, 21 Oct 2015 07:28:00 GMT", b"\xff"] {
-            assert_eq!(retry_after(value), None, "{value:?}");
-        }
     }
 }

@@ -1,0 +1,374 @@
+//! Calls that go by POST: the first of a process, what a channel's frame cannot hold, and all where there is no channel.
+
+use std::future::poll_fn;
+use std::pin::pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use ipc_protocol::{BatchOutcome, BatchReply, ProblemCode};
+use tokio::time::Instant;
+
+use crate::call::{EntryStatus, Stream};
+use crate::engine::active::Piece;
+use crate::engine::{Engine, State, misfit_bytes};
+use crate::error::{Outcome, SendError};
+use crate::exchange::AttemptLimits;
+use crate::exchange::refusal::{AttemptError, Recovery, give_up, is_for_the_content, of_code};
+use crate::exchange::session::Generation;
+use crate::transport::attempt::Attempt;
+
+/// How many messages go into one POST at most; a server takes 1000 unless set otherwise.
+const MESSAGES_MAX: usize = 500;
+
+/// How many bytes of messages go into one POST at most, a longer message alone.
+const BYTES_MAX: usize = 1024 * 1024;
+
+/// A POST that takes longer than this holds up no other: what waits goes over another connection.
+const LATE_AFTER: Duration = Duration::from_millis(5);
+
+/// With so many waiting, another connection is worth its price although none is late.
+const WAITING_MESSAGES: usize = 8;
+
+/// A POST on its way.
+pub(super) struct Post {
+    number: u64,
+    pieces: Vec<Piece>,
+    attempt: Rc<Attempt>,
+    begun_at: Instant,
+    is_request: bool,
+}
+
+/// What came of one.
+enum Posted {
+    /// What became of its messages, in order; `None` for those that found no room.
+    Statuses(Vec<Option<EntryStatus>>),
+    Reply {
+        duplicate: bool,
+        body: String,
+    },
+}
+
+impl Post {
+    /// From when on it holds up no other, if it has to be waited for.
+    pub(super) fn late_at(&self) -> Option<Instant> {
+        let late_at = self.begun_at + LATE_AFTER;
+        (!self.is_request && Instant::now() < late_at).then_some(late_at)
+    }
+
+    /// When its calls end.
+    pub(super) fn ends(&self) -> impl Iterator<Item = Instant> {
+        let is_written = self.attempt.writing.get();
+        self.pieces.iter().filter(|piece| !piece.call.is_over()).map(move |piece| match is_written {
+            true => piece.call.end_once_there(),
+            false => piece.call.end().0,
+        })
+    }
+}
+
+impl Engine {
+    /// Sends by POST what a frame of a channel cannot hold.
+    pub(super) fn post_misfits(self: &Rc<Self>, state: &mut State, now: Instant) {
+        while state.posts.len() < self.config.connections_max {
+            let bytes_max = state.channel_entries_bytes_max().unwrap_or_else(|| misfit_bytes(&self.config));
+            let may_request = state.may_request(self.config.connections_max);
+            let (queue, in_flight) = (&mut state.queue, &state.in_flight);
+            let is_in_flight = |stream: &Arc<Stream>| {
+                in_flight
+                    .iter()
+                    .any(|piece| piece.call.stream().is_some_and(|other| Arc::ptr_eq(&other, stream)))
+            };
+            let group = queue.take_post(Some(bytes_max), 1, BYTES_MAX, may_request, is_in_flight);
+            let Some(group) = group else { return };
+            self.post(state, group, now);
+        }
+    }
+
+    /// Sends what waits by POST: one at a time, unless that one is late, or many wait.
+    pub(super) fn post_all(self: &Rc<Self>, state: &mut State, now: Instant) {
+        while state.posts.len() < self.config.connections_max {
+            let sends = state.posts.iter().filter(|post| !post.is_request);
+            let in_time = sends.filter(|post| now < post.begun_at + LATE_AFTER).count();
+            let many_wait = || state.queue.iter().take(WAITING_MESSAGES).count() == WAITING_MESSAGES;
+            let may_request = state.may_request(self.config.connections_max);
+            if in_time > 0 && !many_wait() {
+                // Requests wait for nobody.
+                if !may_request || !state.queue.iter().any(|piece| piece.call.is_request()) {
+                    return;
+                }
+            }
+            let messages_max = state.post_messages_max.unwrap_or(MESSAGES_MAX);
+            let group = state.queue.take_post(None, messages_max, BYTES_MAX, may_request, |_| false);
+            let Some(group) = group else { return };
+            state.has_begun = true;
+            self.post(state, group, now);
+            if state.post_next {
+                // The next one may go otherwise.
+                return;
+            }
+        }
+    }
+
+    fn post(self: &Rc<Self>, state: &mut State, group: Vec<Piece>, now: Instant) {
+        let attempt = Rc::new(Attempt::default());
+        let number = state.next_post;
+        state.next_post += 1;
+        for piece in &group {
+            piece.call.note_sent();
+        }
+        state.posts.push(Post {
+            number,
+            is_request: group[0].call.is_request(),
+            pieces: group.clone(),
+            attempt: Rc::clone(&attempt),
+            begun_at: now,
+        });
+        let engine = Rc::clone(self);
+        actix_rt::spawn(async move {
+            let posting = Posting { engine, number };
+            let mut used = 0;
+            let result = posting.engine.post_once(&group, &attempt, &mut used, now).await;
+            posting.engine.posted(group, result, &attempt, used, now, number);
+        });
+    }
+
+    /// Makes one attempt.
+    async fn post_once(
+        &self,
+        group: &[Piece],
+        attempt: &Rc<Attempt>,
+        used: &mut Generation,
+        now: Instant,
+    ) -> Result<Posted, AttemptError> {
+        let first = &group[0];
+        let (call, at) = (&first.call, first.range.start);
+        if call.is_request() {
+            let limits = AttemptLimits { ends_at: call.end().0, ends_at_once_written: call.end_once_there() };
+            let (id, body) = (call.messages.id(at), call.messages.body(at));
+            let secs = call.reply_wait_secs(now);
+            let mut request = pin!(self.exchange.request(id, body, secs, limits, used, attempt));
+            // Its connection is of use to others: nobody to hear the reply, no request.
+            let result = poll_fn(|cx| match call.poll_over(cx) {
+                Poll::Ready(()) => Poll::Ready(Err(give_up(SendError::Stopped))),
+                Poll::Pending => request.as_mut().poll(cx),
+            });
+            return result.await.map(|(duplicate, body)| Posted::Reply { duplicate, body });
+        }
+        let ends_at = group.iter().map(|piece| piece.call.end().0).max().unwrap_or(now);
+        let limits = AttemptLimits::until(ends_at);
+        if let ([_], 1) = (group, first.len()) {
+            let (id, body) = (call.messages.id(at), call.messages.body(at));
+            let is_duplicate = self.exchange.submit(id, body, limits, used, attempt).await?;
+            let status = if is_duplicate { EntryStatus::Duplicate } else { EntryStatus::Accepted };
+            return Ok(Posted::Statuses(vec![Some(status)]));
+        }
+        let bytes: usize = group.iter().map(|piece| piece.bytes() + 1).sum();
+        let write = |buffer: &mut Vec<u8>| {
+            for (index, piece) in group.iter().enumerate() {
+                if index > 0 {
+                    buffer.push(b',');
+                }
+                buffer.extend_from_slice(piece.call.messages.text(piece.range.clone()));
+            }
+        };
+        let reply = self.exchange.submit_batch((bytes, write), limits, used, attempt).await?;
+        let count = group.iter().map(Piece::len).sum();
+        let statuses = statuses(&reply, count);
+        statuses
+            .map(Posted::Statuses)
+            .map_err(|detail| give_up(SendError::Unexpected { status: 200, detail: detail.to_owned() }))
+    }
+
+    /// A POST has ended.
+    fn posted(
+        self: &Rc<Self>,
+        group: Vec<Piece>,
+        result: Result<Posted, AttemptError>,
+        attempt: &Attempt,
+        used: Generation,
+        begun_at: Instant,
+        number: u64,
+    ) {
+        let now = Instant::now();
+        let state = &mut *self.state.borrow_mut();
+        state.end_post(number);
+        if attempt.connected.get() {
+            state.no_channel_until = state.no_channel_until.filter(|until| now < *until);
+        }
+        match result {
+            Ok(posted) => {
+                state.has_answer();
+                state.post_next = false;
+                self.take_posted(state, group, posted, now);
+            }
+            Err(error) => self.post_failed(state, group, error, (attempt, used, begun_at), now),
+        }
+        self.wake();
+    }
+
+    fn take_posted(self: &Rc<Self>, state: &mut State, group: Vec<Piece>, posted: Posted, now: Instant) {
+        let statuses = match posted {
+            Posted::Reply { duplicate, body } => {
+                group[0].call.reply(duplicate, &body);
+                return;
+            }
+            Posted::Statuses(statuses) => statuses,
+        };
+        let mut statuses = statuses.into_iter();
+        let mut no_room = Vec::new();
+        for piece in group {
+            let statuses: Vec<_> = statuses.by_ref().take(piece.len()).collect();
+            let has_no_room = statuses.iter().any(Option::is_none);
+            piece.settle_each(statuses, now);
+            if has_no_room {
+                no_room.push(piece);
+            }
+        }
+        if !no_room.is_empty() {
+            let error = of_code(ProblemCode::InboxFull.as_str(), None);
+            self.put_back(state, no_room, &error, false, now);
+        }
+    }
+
+    fn post_failed(
+        self: &Rc<Self>,
+        state: &mut State,
+        group: Vec<Piece>,
+        error: AttemptError,
+        (attempt, used, begun_at): (&Attempt, Generation, Instant),
+        now: Instant,
+    ) {
+        let outcome = error.error.outcome();
+        let may_be_there = attempt.writing.get() && outcome == Outcome::NotKnown;
+        let call = Rc::clone(&group[0].call);
+        if call.is_request() {
+            if may_be_there {
+                call.reply_wait_begins(begun_at);
+            }
+            if let Some(late) = call.no_reply(&error.error) {
+                let had_no_wait = call.reply_wait_secs(begun_at) == 0;
+                let piece = Piece { sent_at: begun_at, ..group[0].clone() };
+                state.ask_again(piece, late, had_no_wait, now);
+                return;
+            }
+        }
+        if matches!(error.error, SendError::NoAnswer { .. } | SendError::Unreachable { .. })
+            || error.error.code() == Some(ProblemCode::ShuttingDown)
+        {
+            self.exchange.http().connector().go_to_next();
+        }
+        match error.recovery {
+            Recovery::Wait(_) => self.put_back(state, group, &error, may_be_there, now),
+            Recovery::LogIn => {
+                for piece in &group {
+                    piece.call.note_failure(&piece.range, &error.error, false);
+                    state.queue.put_back(piece);
+                }
+                self.log_in(state, used, error);
+            }
+            Recovery::GiveUp => {
+                let messages: usize = group.iter().map(Piece::len).sum();
+                let is_content = is_for_the_content(&error.error);
+                if is_content && messages > 1 {
+                    // Which message it was, or how many are too many, shows in halves.
+                    log::debug!("{messages} messages at once were refused: {}", error.error);
+                    state.post_messages_max = Some((messages / 2).max(1));
+                    state.post_next = true;
+                    group.iter().for_each(|piece| state.queue.put_back(piece));
+                    return;
+                }
+                if is_content && messages == 1 {
+                    // It was this message; the others need not go in small groups for it.
+                    state.post_messages_max = None;
+                    state.post_next = false;
+                }
+                for piece in group {
+                    match is_content {
+                        true => {
+                            piece.settle(0..1, &EntryStatus::Refused(error.error.clone()), now);
+                        }
+                        false => piece.call.fail(error.error.clone(), may_be_there),
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl State {
+    /// Requests leave a connection to everything else, where there are several.
+    fn may_request(&self, connections_max: usize) -> bool {
+        self.posts.iter().filter(|post| post.is_request).count() < (connections_max - 1).max(1)
+    }
+
+    fn channel_entries_bytes_max(&self) -> Option<usize> {
+        match &self.link {
+            super::Link::Open(channel) => Some(channel.entries_bytes_max(super::SESSION_BYTES)),
+            _ => None,
+        }
+    }
+
+    fn end_post(&mut self, number: u64) {
+        let Some(at) = self.posts.iter().position(|post| post.number == number) else { return };
+        let post = self.posts.swap_remove(at);
+        let streams: Vec<_> = post.pieces.iter().filter_map(|piece| piece.call.stream()).collect();
+        self.queue.release(&streams);
+    }
+
+    /// Ends the calls of POSTs whose time is over; what is on its way stays so.
+    pub(super) fn time_out_posts(&self, now: Instant, no_answer: &dyn Fn() -> SendError) {
+        for post in &self.posts {
+            let is_written = post.attempt.writing.get();
+            for piece in post.pieces.iter().filter(|piece| !piece.call.is_over()) {
+                let end = if is_written { piece.call.end_once_there() } else { piece.call.end().0 };
+                if end <= now {
+                    piece.call.time_out(is_written, || match no_answer() {
+                        SendError::NoAnswer { address, source } if !is_written => {
+                            SendError::Unreachable { address, source }
+                        }
+                        error => error,
+                    });
+                }
+            }
+        }
+    }
+}
+
+/// A task that posts; it leaves the list also when its runtime ends it.
+struct Posting {
+    engine: Rc<Engine>,
+    number: u64,
+}
+
+impl Drop for Posting {
+    fn drop(&mut self) {
+        if let Ok(mut state) = self.engine.state.try_borrow_mut() {
+            state.end_post(self.number);
+        }
+        self.engine.wake();
+    }
+}
+
+/// What an answer says of so many messages, in order.
+fn statuses(reply: &BatchReply, count: usize) -> Result<Vec<Option<EntryStatus>>, &'static str> {
+    let full_from = reply.full_from.map_or(count, |index| index as usize);
+    let mut codes: Vec<Option<&str>> = vec![None; count];
+    for BatchOutcome { index, code } in &reply.others {
+        let other = codes.get_mut(*index as usize).ok_or("the reply names a message that was not sent")?;
+        if other.replace(code).is_some() {
+            return Err("the reply names a message twice");
+        }
+    }
+    let accepted = codes.iter().take(full_from).filter(|code| code.is_none()).count();
+    if full_from > count || accepted != reply.accepted as usize {
+        return Err("the reply does not count as many messages as were sent");
+    }
+    let statuses = codes.into_iter().enumerate().map(|(index, code)| match code {
+        None if index >= full_from => None,
+        None => Some(EntryStatus::Accepted),
+        Some(BatchOutcome::DUPLICATE) => Some(EntryStatus::Duplicate),
+        Some(code) => Some(EntryStatus::Refused(of_code(code, None).error)),
+    });
+    Ok(statuses.collect())
+}

@@ -1,0 +1,254 @@
+//! The entries that wait to be sent, in order.
+//!
+//! What is sent again goes back to its place: before whatever was asked for after it. Of one stream nothing is sent by POST
+//! while something before it is on its way, since the later one might arrive first.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use crate::call::Stream;
+use crate::engine::active::{Active, Piece};
+
+/// The queue.
+#[derive(Debug, Default)]
+pub(crate) struct Queue {
+    pieces: VecDeque<Piece>,
+    /// The number of the next call.
+    next_order: u64,
+    /// Streams of which something is on its way by POST.
+    held: Vec<Arc<Stream>>,
+}
+
+/// How much goes into one frame.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct FrameLimits {
+    pub(crate) entries: usize,
+    pub(crate) bytes: usize,
+    /// Requests that may be added to those that wait for their reply.
+    pub(crate) requests: usize,
+}
+
+/// How an entry can be sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fit {
+    /// In a frame of a channel.
+    Channel,
+    /// By POST alone: it is too long, or has too many levels.
+    Post,
+}
+
+impl Queue {
+    /// Adds a call behind all others.
+    pub(crate) fn push(&mut self, call: std::rc::Rc<Active>, now: Instant) {
+        let (order, range) = (self.next_order, 0..call.messages.len());
+        self.next_order += 1;
+        self.pieces.push_back(Piece { call, range, order, sent_at: now });
+    }
+
+    /// Puts back what of a piece has no answer, in its place.
+    pub(crate) fn put_back(&mut self, piece: &Piece) {
+        for piece in piece.open() {
+            let key = (piece.order, piece.range.start);
+            // Mostly in front of all others.
+            let at = self.pieces.partition_point(|other| (other.order, other.range.start) < key);
+            self.pieces.insert(at, piece);
+        }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.pieces.is_empty()
+    }
+
+    /// How many messages wait, two at most.
+    pub(crate) fn count_up_to_two(&self) -> usize {
+        match self.pieces.len() {
+            0 => 0,
+            1 => self.pieces[0].len().min(2),
+            _ => 2,
+        }
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Piece> {
+        self.pieces.iter()
+    }
+
+    /// Takes out those for which `is_out` says so.
+    pub(crate) fn take_out(&mut self, mut is_out: impl FnMut(&Piece) -> bool) -> Vec<Piece> {
+        if !self.pieces.iter().any(&mut is_out) {
+            return Vec::new();
+        }
+        let (out, left): (Vec<_>, Vec<_>) = self.pieces.drain(..).partition(|piece| is_out(piece));
+        self.pieces = left.into();
+        out
+    }
+
+    /// Takes all.
+    pub(crate) fn take_all(&mut self) -> Vec<Piece> {
+        self.pieces.drain(..).collect()
+    }
+
+    /// Whether nothing of its stream is on its way by POST.
+    fn is_free(&self, piece: &Piece) -> bool {
+        self.held.is_empty()
+            || piece
+                .call
+                .stream()
+                .is_none_or(|stream| !self.held.iter().any(|held| Arc::ptr_eq(held, &stream)))
+    }
+
+    /// How the first entry of a piece can be sent, where a frame holds so many bytes of entries.
+    fn fit(piece: &Piece, bytes_max: usize) -> Fit {
+        let first = piece.range.start;
+        let is_short = piece.call.messages.text_bytes(first..first + 1) <= bytes_max;
+        if is_short && !piece.call.is_deep { Fit::Channel } else { Fit::Post }
+    }
+
+    /// Whether a frame of a channel, which holds so many bytes of entries, cannot hold the first entry of a piece.
+    pub(crate) fn is_misfit(piece: &Piece, bytes_max: usize) -> bool {
+        Self::fit(piece, bytes_max) == Fit::Post
+    }
+
+    /// Takes the next frame for a channel: the first entries that wait, as far as they go together. What nobody waits for is
+    /// dropped; what must go by POST stays, and what of its stream is behind it.
+    pub(crate) fn take_frame(&mut self, limits: FrameLimits, frame: &mut Vec<Piece>) {
+        let (mut entries, mut bytes, mut requests) = (0, 0, 0);
+        let mut at = 0;
+        let mut blocked: Vec<Arc<Stream>> = Vec::new();
+        while at < self.pieces.len() && entries < limits.entries {
+            let piece = &self.pieces[at];
+            if piece.call.is_over() {
+                self.pieces.remove(at);
+                continue;
+            }
+            let stream = piece.call.stream();
+            let is_blocked =
+                stream.as_ref().is_some_and(|stream| blocked.iter().any(|other| Arc::ptr_eq(other, stream)));
+            let is_request = piece.call.is_request();
+            if is_blocked || !self.is_free(piece) || (is_request && requests >= limits.requests) {
+                at += 1;
+                continue;
+            }
+            if Self::fit(piece, limits.bytes) == Fit::Post {
+                blocked.extend(stream);
+                at += 1;
+                continue;
+            }
+            let room = limits.bytes.saturating_sub(bytes + usize::from(entries > 0));
+            let count = fitting(piece, limits.entries - entries, room);
+            if count == 0 {
+                break;
+            }
+            requests += usize::from(is_request);
+            entries += count;
+            let Some(mut piece) = self.pieces.remove(at) else { break };
+            let split = piece.range.start + count;
+            if split < piece.range.end {
+                let rest = Piece { range: split..piece.range.end, ..piece.clone() };
+                piece.range.end = split;
+                self.pieces.insert(at, rest);
+            }
+            bytes += piece.bytes() + usize::from(!frame.is_empty());
+            frame.push(piece);
+        }
+    }
+
+    /// Takes what goes into the next POST: one request, messages of one batch, or single messages. `channel_bytes_max` is how
+    /// much a frame of a channel holds, where only that goes by POST which does not fit; `may_request` whether a request may go.
+    pub(crate) fn take_post(
+        &mut self,
+        channel_bytes_max: Option<usize>,
+        messages_max: usize,
+        bytes_max: usize,
+        may_request: bool,
+        is_in_flight: impl Fn(&Arc<Stream>) -> bool,
+    ) -> Option<Vec<Piece>> {
+        let mut group: Vec<Piece> = Vec::new();
+        let (mut messages, mut bytes) = (0, 0);
+        let mut at = 0;
+        let mut passed: Vec<Arc<Stream>> = Vec::new();
+        while at < self.pieces.len() && messages < messages_max {
+            let piece = &self.pieces[at];
+            if piece.call.is_over() {
+                self.pieces.remove(at);
+                continue;
+            }
+            let stream = piece.call.stream();
+            let is_behind = stream.as_ref().is_some_and(|stream| {
+                passed.iter().any(|other| Arc::ptr_eq(other, stream)) || is_in_flight(stream)
+            });
+            let is_wanted = match channel_bytes_max {
+                None => true,
+                Some(bytes_max) => Self::fit(piece, bytes_max) == Fit::Post,
+            };
+            // A request has a POST of its own, and so has a batch.
+            let is_alone = piece.call.is_request() || stream.is_some();
+            let is_request = piece.call.is_request();
+            if is_behind
+                || !self.is_free(piece)
+                || !is_wanted
+                || (is_request && !may_request)
+                || (is_alone && messages > 0)
+            {
+                passed.extend(stream);
+                at += 1;
+                continue;
+            }
+            // Where a channel takes the rest, only the first entry has to go by POST.
+            let count_max = if channel_bytes_max.is_some() { 1 } else { messages_max - messages };
+            let mut count = fitting(piece, count_max, bytes_max.saturating_sub(bytes));
+            if count == 0 {
+                if messages > 0 {
+                    break;
+                }
+                count = 1;
+            }
+            messages += count;
+            let Some(mut piece) = self.pieces.remove(at) else { break };
+            let split = piece.range.start + count;
+            if split < piece.range.end {
+                let rest = Piece { range: split..piece.range.end, ..piece.clone() };
+                piece.range.end = split;
+                self.pieces.insert(at, rest);
+                passed.extend(piece.call.stream());
+            }
+            bytes += piece.bytes() + 1;
+            group.push(piece);
+            if is_alone || channel_bytes_max.is_some() {
+                break;
+            }
+        }
+        if group.is_empty() {
+            return None;
+        }
+        for stream in group.iter().filter_map(|piece| piece.call.stream()) {
+            if !self.held.iter().any(|held| Arc::ptr_eq(held, &stream)) {
+                self.held.push(stream);
+            }
+        }
+        Some(group)
+    }
+
+    /// A POST of these has ended.
+    pub(crate) fn release(&mut self, streams: &[Arc<Stream>]) {
+        self.held.retain(|held| !streams.iter().any(|stream| Arc::ptr_eq(held, stream)));
+    }
+}
+
+/// How many of the first entries of a piece go into so many bytes.
+fn fitting(piece: &Piece, count_max: usize, bytes_max: usize) -> usize {
+    let (first, most) = (piece.range.start, piece.len().min(count_max));
+    if most == 0 || piece.call.messages.text_bytes(first..first + most) <= bytes_max {
+        return most;
+    }
+    let (mut fits, mut too_many) = (0, most);
+    while fits + 1 < too_many {
+        let middle = usize::midpoint(fits, too_many);
+        match piece.call.messages.text_bytes(first..first + middle) <= bytes_max {
+            true => fits = middle,
+            false => too_many = middle,
+        }
+    }
+    fits
+}

@@ -1,0 +1,492 @@
+//! One POST: a frame is sealed, posted, and the answer is read. Logins too.
+//!
+//! `engine` comes here with what is to be sent, and decides whether it is sent again. Here nothing waits in a queue, and
+//! nothing is tried twice but a login with credentials that have changed.
+
+mod envelope;
+mod login;
+pub(crate) mod password_check;
+pub(crate) mod refusal;
+pub(crate) mod session;
+
+use std::cell::{Cell, RefCell};
+use std::future::Future;
+use std::io;
+use std::pin::pin;
+use std::rc::Rc;
+use std::time::Duration;
+
+use ipc_envelope::{HEADER_BYTES, KeyRing, OVERHEAD_BYTES_MAX};
+use ipc_home::{Credentials, Home};
+use ipc_protocol::{BatchReply, Frame, IS_RUNNING_TEXT, MessageId, Route, SUBMIT_TEXT, write_frame_around};
+use tokio::time::{Instant, timeout_at};
+use zeroize::{Zeroize, Zeroizing};
+
+use crate::config::Config;
+use crate::error::SendError;
+use crate::progress::{Progress, SAY_EVERY, seconds};
+use crate::sealer::{Sealer, unix_now_secs};
+use crate::transport::attempt::Attempt;
+use crate::transport::connector::Connector;
+use crate::transport::http::{Http, Request, Response};
+use envelope::{Envelope, ReclaimableBuffer};
+use refusal::{AttemptError, give_up};
+use session::{Generation, Session, SessionCache, Token};
+
+/// The longest answer that is read, but for an application's reply. The longest there is says what became of each of
+/// a thousand messages, in some 40 bytes each.
+const RESPONSE_BYTES_MAX: usize = 128 * 1024;
+
+/// What a frame has beside body and session, and more: `v`, `to`, `id`.
+pub(crate) const FRAME_BYTES: usize = 256;
+
+/// What an exchange is made of.
+pub(crate) struct Setup {
+    pub(crate) config: Config,
+    pub(crate) connector: Connector,
+    pub(crate) ring: KeyRing,
+    pub(crate) credentials: Credentials,
+    /// The home, where the credentials are those of its `admin.cred`.
+    pub(crate) admin_home: Option<Home>,
+    /// A session that was kept in the home.
+    pub(crate) kept: Option<Zeroizing<String>>,
+    /// `None` if sessions are not to be kept.
+    pub(crate) cache: Option<SessionCache>,
+}
+
+/// Posts frames to one server. Lives on one thread.
+pub(crate) struct Exchange {
+    config: Config,
+    http: Http,
+    sealer: Rc<Sealer>,
+    credentials: RefCell<Credentials>,
+    admin_home: Option<Home>,
+    session: Session,
+    cache: Option<SessionCache>,
+    /// When it was said last that something is waited for.
+    waits: Progress,
+    /// Buffers to seal in, as many as connections at most. Fresh megabytes are costly.
+    buffers: RefCell<Vec<Vec<u8>>>,
+    /// Whether the server was asked, by silent listening, why it hangs up, since it last answered.
+    has_probed: Cell<bool>,
+}
+
+/// Until when an attempt waits.
+#[derive(Clone, Copy)]
+pub(crate) struct AttemptLimits {
+    /// Until its request is written, and for its answer unless another limit holds.
+    pub(crate) ends_at: Instant,
+    /// For the answer, once the request is written.
+    pub(crate) ends_at_once_written: Instant,
+}
+
+impl AttemptLimits {
+    /// One moment for all of it.
+    pub(crate) fn until(at: Instant) -> Self {
+        AttemptLimits { ends_at: at, ends_at_once_written: at }
+    }
+}
+
+/// A request's envelope that has yet to go out.
+struct Sealed {
+    envelope: Envelope,
+    /// Where its buffer comes back, and how much fits into it.
+    memory: ReclaimableBuffer,
+    room: usize,
+}
+
+impl Exchange {
+    /// Must be called on the thread, and within the runtime, that will send.
+    pub(crate) fn new(setup: Setup) -> Self {
+        let Setup { config, connector, ring, credentials, admin_home, kept, cache } = setup;
+        Exchange {
+            http: Http::new(&config.name, connector, config.connections_max),
+            sealer: Rc::new(Sealer::new(ring)),
+            credentials: RefCell::new(credentials),
+            admin_home,
+            session: Session::new(kept),
+            cache,
+            waits: Progress::default(),
+            buffers: RefCell::new(Vec::new()),
+            has_probed: Cell::new(false),
+            config,
+        }
+    }
+
+    pub(crate) fn http(&self) -> &Http {
+        &self.http
+    }
+
+    /// The session token, if there is one, and which it is.
+    pub(crate) fn current_session(&self) -> (Option<Token>, Generation) {
+        self.session.current()
+    }
+
+    /// What seals and opens.
+    pub(crate) fn sealer(&self) -> &Rc<Sealer> {
+        &self.sealer
+    }
+
+    /// Posts one message; `true` if the server had it before. `used` is the session that it goes with.
+    pub(crate) async fn submit(
+        &self,
+        id: MessageId,
+        body: &str,
+        limits: AttemptLimits,
+        used: &mut Generation,
+        attempt: &Rc<Attempt>,
+    ) -> Result<bool, AttemptError> {
+        let route = Route::MessageSubmit;
+        let sealed = self.seal_with_session(route, id, text(body), used)?;
+        let response = self.post(route, sealed, None, limits, attempt).await?;
+        match response.status {
+            200 if response.body == SUBMIT_TEXT.as_bytes() => Ok(response.duplicate),
+            _ => Err(self.refusal(&response)),
+        }
+    }
+
+    /// Posts several messages. `entries` is how many bytes of text they have at most, and what writes them, with commas
+    /// between.
+    pub(crate) async fn submit_batch(
+        &self,
+        (bytes, write_entries): (usize, impl FnOnce(&mut Vec<u8>)),
+        limits: AttemptLimits,
+        used: &mut Generation,
+        attempt: &Rc<Attempt>,
+    ) -> Result<BatchReply, AttemptError> {
+        let route = Route::MessageBatch;
+        let id = self.sealer.draw_id().map_err(give_up)?;
+        let write = |buffer: &mut Vec<u8>| {
+            buffer.push(b'[');
+            write_entries(buffer);
+            buffer.push(b']');
+        };
+        let sealed = self.seal_with_session(route, id, (bytes + 2, write), used)?;
+        let response = self.post(route, sealed, None, limits, attempt).await?;
+        if response.status != 200 {
+            return Err(self.refusal(&response));
+        }
+        self.read_reply(id, &response, |body| serde_json::from_str(body).ok())
+    }
+
+    /// Posts a request and waits for the reply; whether the server had it before, and the reply.
+    pub(crate) async fn request(
+        &self,
+        id: MessageId,
+        body: &str,
+        reply_wait_secs: u64,
+        limits: AttemptLimits,
+        used: &mut Generation,
+        attempt: &Rc<Attempt>,
+    ) -> Result<(bool, String), AttemptError> {
+        let route = Route::MessageRequest;
+        let sealed = self.seal_with_session(route, id, text(body), used)?;
+        let response = self.post(route, sealed, Some(reply_wait_secs), limits, attempt).await?;
+        if response.status != 200 {
+            return Err(self.refusal(&response));
+        }
+        let body = self.read_reply(id, &response, |body| Some(body.to_owned()))?;
+        Ok((response.duplicate, body))
+    }
+
+    /// Asks whether the server runs: one attempt, without a login.
+    pub(crate) async fn is_running(&self, until: Instant) -> Result<bool, SendError> {
+        let attempt = Rc::default();
+        let limits = AttemptLimits::until(until);
+        let response = match self.send(Route::IsRunning, Envelope::none(), None, limits, &attempt).await {
+            Ok(response) => response,
+            Err(SendError::Unreachable { .. } | SendError::NoAnswer { .. }) => return Ok(false),
+            Err(error) => return Err(error),
+        };
+        match response.status {
+            200 if response.body == IS_RUNNING_TEXT.as_bytes() => Ok(true),
+            _ => Err(self.refusal(&response).error),
+        }
+    }
+
+    /// Opens the reply in an answer 200 and reads its body.
+    fn read_reply<T>(
+        &self,
+        id: MessageId,
+        response: &Response,
+        read: impl FnOnce(&str) -> Option<T>,
+    ) -> Result<T, AttemptError> {
+        self.open_reply(id, response, read)
+            .map_err(|detail| give_up(SendError::Unexpected { status: 200, detail }))
+    }
+
+    fn open_reply<T>(
+        &self,
+        id: MessageId,
+        response: &Response,
+        read: impl FnOnce(&str) -> Option<T>,
+    ) -> Result<T, String> {
+        if response.too_long {
+            return Err("the reply is longer than this client takes".to_owned());
+        }
+        let read = |frame: &Frame<'_>| frame.object().ok().and_then(read);
+        if response.raw {
+            return self.sealer.open(&response.body, id, read);
+        }
+        self.sealer.open_text(&response.body, id, read)
+    }
+
+    /// Seals a frame with the session in use, and notes in `used` which that is. The body is how many bytes it has at most, and
+    /// what writes them.
+    fn seal_with_session(
+        &self,
+        route: Route,
+        id: MessageId,
+        (body_bytes, write_body): (usize, impl FnOnce(&mut Vec<u8>)),
+        used: &mut Generation,
+    ) -> Result<Sealed, AttemptError> {
+        self.seal(|buffer: &mut Vec<u8>| {
+            let (token, generation) = self.session.current();
+            *used = generation;
+            let session = token.as_ref().map(|token| token.as_str());
+            buffer.reserve(body_bytes + session.map_or(0, str::len) + FRAME_BYTES + OVERHEAD_BYTES_MAX);
+            write_frame_around(buffer, route.path(), id, session, write_body);
+        })
+    }
+
+    /// Seals what `write` writes, as far as it is not sealed while it is sent.
+    fn seal(&self, write: impl FnOnce(&mut Vec<u8>)) -> Result<Sealed, AttemptError> {
+        // Before there is anything that would have to be wiped.
+        let iv = self.sealer.draw_iv().map_err(give_up)?;
+        let mut buffer = self.buffers.borrow_mut().pop().unwrap_or_default();
+        buffer.resize(HEADER_BYTES, 0);
+        write(&mut buffer);
+        let bytes = buffer.len() - HEADER_BYTES;
+        let bytes_max = self.config.plaintext_bytes_max;
+        if bytes > bytes_max {
+            buffer.zeroize();
+            return Err(give_up(SendError::TooLarge { bytes, bytes_max }));
+        }
+        let room = buffer.capacity();
+        let (envelope, memory) = Envelope::seal(self.sealer.ring(), buffer, unix_now_secs(), iv);
+        Ok(Sealed { envelope, memory, room })
+    }
+
+    /// Posts an envelope.
+    async fn post(
+        &self,
+        route: Route,
+        Sealed { envelope, memory, room }: Sealed,
+        reply_wait_secs: Option<u64>,
+        limits: AttemptLimits,
+        attempt: &Rc<Attempt>,
+    ) -> Result<Response, AttemptError> {
+        let result = self.send(route, envelope, reply_wait_secs, limits, attempt).await;
+        // Whatever awc still holds of it after an error keeps its memory.
+        if let Some(buffer) = memory.reclaim(room) {
+            let mut buffers = self.buffers.borrow_mut();
+            if buffers.len() < self.config.connections_max {
+                buffers.push(buffer);
+            }
+        }
+        result.map_err(AttemptError::without_answer)
+    }
+
+    /// Sends one request; where a new connection breaks before any answer, finds out whether that was a refusal.
+    async fn send(
+        &self,
+        route: Route,
+        body: Envelope,
+        reply_wait_secs: Option<u64>,
+        limits: AttemptLimits,
+        attempt: &Rc<Attempt>,
+    ) -> Result<Response, SendError> {
+        let response_bytes_max = match route {
+            // An envelope of the longest frame, as text.
+            Route::MessageRequest => {
+                self.config.plaintext_bytes_max.saturating_add(OVERHEAD_BYTES_MAX).saturating_mul(4) / 3 + 4
+            }
+            _ => RESPONSE_BYTES_MAX,
+        };
+        let request = Request { route, body, reply_wait_secs, response_bytes_max };
+        let response = self.http.exchange(request, attempt);
+        let reply_wait = Duration::from_secs(reply_wait_secs.unwrap_or_default());
+        let result = self.in_time(response, route, reply_wait, limits, attempt).await;
+        match result {
+            Err(error) => Err(self.explain(error, attempt, limits.ends_at).await),
+            Ok(response) => {
+                self.has_probed.set(false);
+                Ok(response)
+            }
+        }
+    }
+
+    /// Where a new connection broke without an answer, finds out whether that was a refusal: the alert may be lost.
+    pub(crate) async fn explain(&self, error: SendError, attempt: &Attempt, until: Instant) -> SendError {
+        if let SendError::NoAnswer { source, .. } = &error
+            && attempt.connected.get()
+            && source.kind() != io::ErrorKind::TimedOut
+            && !self.has_probed.replace(true)
+            && let Ok(Some(refusal)) = timeout_at(until, self.http.connector().probe_alert()).await
+        {
+            return refusal;
+        }
+        error
+    }
+
+    /// Waits for an answer for as long as an attempt may take, and says now and then that it does.
+    pub(crate) async fn in_time<T>(
+        &self,
+        exchange: impl Future<Output = Result<T, SendError>>,
+        route: Route,
+        reply_wait: Duration,
+        limits: AttemptLimits,
+        attempt: &Attempt,
+    ) -> Result<T, SendError> {
+        let begun_at = Instant::now();
+        let attempt_ends_at = begun_at + self.config.attempt_max() + reply_wait;
+        let ends_at = || if attempt.writing.get() { limits.ends_at_once_written } else { limits.ends_at };
+        let mut exchange = pin!(exchange);
+        let mut now = begun_at;
+        loop {
+            let wake_at = ends_at().min(attempt_ends_at).min(now + SAY_EVERY);
+            if let Ok(result) = timeout_at(wake_at, exchange.as_mut()).await {
+                return result;
+            }
+            now = Instant::now();
+            let ends_at = ends_at();
+            if now >= ends_at.min(attempt_ends_at) {
+                return Err(self.http.timed_out(attempt));
+            }
+            let what = match (attempt.writing.get(), route) {
+                (false, _) => "a connection to",
+                (true, Route::ClientAuth) => "the login at",
+                (true, Route::MessageRequest) => "the reply from",
+                (true, _) => "an answer from",
+            };
+            self.say_waiting(what, begun_at, now, ends_at);
+        }
+    }
+
+    /// Says, now and then, what is waited for, since when and until when.
+    pub(crate) fn say_waiting(&self, what: &str, since: Instant, now: Instant, until: Instant) {
+        log::log!(
+            self.waits.level_after(since, now),
+            "waiting for {what} {} for {} so far, and for {} more at most",
+            self.http.connector().address(),
+            seconds(now - since),
+            seconds(until.saturating_duration_since(now))
+        );
+    }
+
+    fn bad_credentials(&self) -> AttemptError {
+        give_up(SendError::BadCredentials { username: self.username(), from_home: self.admin_home.is_some() })
+    }
+
+    fn username(&self) -> String {
+        self.credentials.borrow().username.clone()
+    }
+
+    /// What a response says that is no success.
+    fn refusal(&self, response: &Response) -> AttemptError {
+        match refusal::of_response(response, unix_now_secs()) {
+            AttemptError { error: SendError::Refused { status: 401, .. }, recovery } => {
+                AttemptError { recovery, ..self.bad_credentials() }
+            }
+            refusal => refusal,
+        }
+    }
+}
+
+/// A body that is there, for [`Exchange::seal_with_session`].
+fn text(body: &str) -> (usize, impl FnOnce(&mut Vec<u8>)) {
+    (body.len(), |buffer| buffer.extend_from_slice(body.as_bytes()))
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::transport::address::Address;
+
+    /// An exchange with an address where nobody answers.
+    pub(crate) fn exchange(timeout: Duration, cache: Option<SessionCache>) -> Exchange {
+        let address = Address::parse("127.0.0.1:1").unwrap_or_else(|_| unreachable!());
+        let config = Config {
+            name: "localhost".to_owned(),
+            timeout,
+            connections_max: 1,
+            plaintext_bytes_max: 1000,
+            uses_channel: false,
+        };
+        Exchange::new(Setup {
+            config,
+            connector: Connector {
+                addresses: vec![address],
+                tls: None,
+                identity: String::new(),
+                loopback_only: true,
+            },
+            ring: KeyRing::new(ipc_envelope::Key::from_bytes([1; 32])),
+            credentials: Credentials::new("test1", "pass321"),
+            admin_home: None,
+            kept: None,
+            cache,
+        })
+    }
+
+    /// Waits for an answer that does not come, and says for how long and what was said meanwhile.
+    async fn wait_for_nothing(
+        exchange: &Exchange,
+        route: Route,
+        reply_wait: Duration,
+        limits: AttemptLimits,
+        is_written: bool,
+    ) -> (u64, Vec<String>) {
+        let attempt = Attempt::default();
+        attempt.writing.set(is_written);
+        let (begun_at, lines_before) = (Instant::now(), crate::logged::info_lines().len());
+        let nothing = std::future::pending::<Result<(), _>>();
+        let result = exchange.in_time(nothing, route, reply_wait, limits, &attempt).await;
+        assert!(
+            result.is_err_and(|error| matches!(
+                error,
+                SendError::Unreachable { .. } | SendError::NoAnswer { .. }
+            ))
+        );
+        (begun_at.elapsed().as_secs(), crate::logged::info_lines().split_off(lines_before))
+    }
+
+    #[test]
+    fn whoever_waits_learns_for_what_every_five_seconds_and_waits_no_longer_than_the_deadline() {
+        crate::logged::watch_this_thread();
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        let runtime = runtime.enable_all().start_paused(true).build().unwrap();
+        tokio::task::LocalSet::new().block_on(&runtime, async {
+            let secs = Duration::from_secs;
+            let exchange = exchange(secs(12), None);
+            let until = |after| AttemptLimits::until(Instant::now() + secs(after));
+            let (waited, said) =
+                wait_for_nothing(&exchange, Route::MessageSubmit, secs(0), until(12), false).await;
+            assert_eq!(waited, 10, "another attempt may do better");
+            assert_eq!(
+                said,
+                ["waiting for a connection to 127.0.0.1:1 for 5 s so far, and for 7 s more at most"]
+            );
+            let (waited, said) =
+                wait_for_nothing(&exchange, Route::ClientAuth, secs(0), until(7), true).await;
+            assert_eq!(waited, 7);
+            assert_eq!(
+                said,
+                ["waiting for the login at 127.0.0.1:1 for 5 s so far, and for 2 s more at most"]
+            );
+
+            // A reply is waited for as long as it may take, once the request may be there, and not before.
+            let now = Instant::now();
+            let limits = AttemptLimits { ends_at: now + secs(12), ends_at_once_written: now + secs(40) };
+            let (waited, said) =
+                wait_for_nothing(&exchange, Route::MessageRequest, secs(39), limits, true).await;
+            assert_eq!((waited, said.len()), (40, 7));
+            assert_eq!(
+                said[0],
+                "waiting for the reply from 127.0.0.1:1 for 5 s so far, and for 35 s more at most"
+            );
+            let after = wait_for_nothing(&exchange, Route::MessageRequest, secs(39), limits, false).await;
+            assert_eq!(after.0, 0);
+        });
+    }
+}

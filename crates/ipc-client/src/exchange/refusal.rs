@@ -1,0 +1,173 @@
+//! What a refusal means: which error it is, and what might help.
+//!
+//! `exchange` comes here with a response, `engine` with what a channel says of an entry or of its end.
+
+use std::time::Duration;
+
+use ipc_protocol::{Problem, ProblemCode, Remedy};
+
+use crate::clock;
+use crate::error::SendError;
+use crate::transport::http::Response;
+
+/// The longest sentence of a server that is handed on, in characters.
+const DETAIL_CHARS_MAX: usize = 300;
+
+/// Why an attempt failed, and what might help.
+#[derive(Clone, Debug)]
+pub(crate) struct AttemptError {
+    pub(crate) error: SendError,
+    pub(crate) recovery: Recovery,
+}
+
+/// What to do after a failed attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Recovery {
+    GiveUp,
+    LogIn,
+    /// Try again after a pause, where told, of at least this long.
+    Wait(Option<Duration>),
+}
+
+impl AttemptError {
+    /// The server did not answer, or not in HTTP.
+    pub(crate) fn without_answer(error: SendError) -> Self {
+        let recovery = match error {
+            SendError::Unreachable { .. } | SendError::NoAnswer { .. } => Recovery::Wait(None),
+            _ => Recovery::GiveUp,
+        };
+        AttemptError { error, recovery }
+    }
+}
+
+pub(crate) fn give_up(error: SendError) -> AttemptError {
+    AttemptError { error, recovery: Recovery::GiveUp }
+}
+
+/// What a status other than 200, or a 200 that says something else than it should, means.
+pub(crate) fn of_response(response: &Response, now_secs: u64) -> AttemptError {
+    let status = response.status;
+    if status < 300 {
+        let detail = match status {
+            ..200 => "it is another protocol, which nobody asked for",
+            _ => "it is not a web-ipc reply",
+        };
+        return give_up(SendError::Unexpected { status, detail: detail.to_owned() });
+    }
+    let problem: Option<Problem> = serde_json::from_slice(&response.body).ok();
+    let code = problem
+        .as_ref()
+        .and_then(|problem| ProblemCode::from_code(&problem.code))
+        .filter(|code| code.status() == status);
+    let recovery =
+        recovery(code.map_or_else(|| remedy_of_status(status), ProblemCode::remedy), response.retry_after);
+    let detail = problem.map(|problem| printable(&problem.detail)).unwrap_or_default();
+    if code == Some(ProblemCode::StaleEnvelope)
+        && let Some(server_secs) = response.server_time_secs
+        && let Some(clocks) = clock::of_refusal(server_secs, now_secs, &detail)
+    {
+        let recovery = if clocks.explain { Recovery::GiveUp } else { recovery };
+        return AttemptError { error: SendError::Refused { status, code, detail: clocks.detail }, recovery };
+    }
+    AttemptError { error: SendError::Refused { status, code, detail }, recovery }
+}
+
+/// What a code means that a server gives for a single message, or for a channel.
+pub(crate) fn of_code(code: &str, retry_after: Option<Duration>) -> AttemptError {
+    match ProblemCode::from_code(code) {
+        Some(code) => AttemptError {
+            error: SendError::Refused { status: code.status(), code: Some(code), detail: String::new() },
+            recovery: recovery(code.remedy(), retry_after),
+        },
+        None => {
+            let detail = format!("it says `{}` of the message", printable(code));
+            give_up(SendError::Unexpected { status: 200, detail })
+        }
+    }
+}
+
+/// Whether a refusal is for what was sent, so that less of it, or another message, may pass.
+pub(crate) fn is_for_the_content(error: &SendError) -> bool {
+    match error {
+        SendError::TooLarge { .. } => true,
+        SendError::Refused { status, code, .. } => match code {
+            Some(code) => matches!(
+                code,
+                ProblemCode::TooLarge
+                    | ProblemCode::MalformedFrame
+                    | ProblemCode::NotAnObject
+                    | ProblemCode::IdReused
+            ),
+            None => *status == ProblemCode::TooLarge.status(),
+        },
+        _ => false,
+    }
+}
+
+fn recovery(remedy: Remedy, retry_after: Option<Duration>) -> Recovery {
+    match remedy {
+        Remedy::LogIn => Recovery::LogIn,
+        Remedy::Wait => Recovery::Wait(retry_after),
+        Remedy::None => Recovery::GiveUp,
+    }
+}
+
+/// What may be done about a status whose code is not known. A proxy in between gives 502 and 504.
+fn remedy_of_status(status: u16) -> Remedy {
+    match status {
+        419 => Remedy::LogIn,
+        408 | 429 | 500 | 502 | 503 | 504 => Remedy::Wait,
+        _ => Remedy::None,
+    }
+}
+
+/// A server's sentence, fit for a terminal and a log: bounded, without control characters.
+pub(crate) fn printable(text: &str) -> String {
+    text.chars().filter(|char| !char.is_control()).take(DETAIL_CHARS_MAX).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_status_without_a_known_code_is_judged_by_itself() {
+        assert_eq!(remedy_of_status(419), Remedy::LogIn);
+        for status in [408, 429, 500, 502, 503, 504] {
+            assert_eq!(remedy_of_status(status), Remedy::Wait, "{status}");
+        }
+        for status in [301, 302, 400, 401, 403, 404, 405, 413, 422, 501] {
+            assert_eq!(remedy_of_status(status), Remedy::None, "{status}");
+        }
+    }
+
+    #[test]
+    fn status_and_code_agree_on_what_may_be_done() {
+        for code in ProblemCode::ALL {
+            // A stale envelope shares its status with refusals that last, an application without a reply its statuses
+            // with a proxy that lost the server.
+            let shared = [ProblemCode::StaleEnvelope, ProblemCode::NotAnswered, ProblemCode::NoReplyInTime];
+            if !shared.contains(&code) {
+                assert_eq!(remedy_of_status(code.status()), code.remedy(), "{code}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_code_of_a_channel_is_judged_as_that_of_a_response() {
+        for code in ProblemCode::ALL {
+            let AttemptError { error, recovery: recovered } = of_code(code.as_str(), None);
+            assert_eq!((error.code(), error.status()), (Some(code), Some(code.status())));
+            assert_eq!(recovered, recovery(code.remedy(), None));
+        }
+        assert!(
+            matches!(of_code("later\u{1b}", None).error, SendError::Unexpected { detail, .. } if detail == "it says `later` of the message")
+        );
+    }
+
+    #[test]
+    fn a_servers_sentence_is_bounded_and_has_no_control_characters() {
+        assert_eq!(printable("a\u{1b}[31mb\nc"), "a[31mbc");
+        assert_eq!(printable(&"é".repeat(1000)).chars().count(), DETAIL_CHARS_MAX);
+    }
+}

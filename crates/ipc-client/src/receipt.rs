@@ -1,0 +1,73 @@
+//! What a call gives where it went well. Plain values.
+
+use std::fmt;
+
+use ipc_protocol::MessageId;
+use serde::Deserialize;
+
+/// A message that the server has put into its inbox.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Sent {
+    /// The id it was sent under, as the receiving application sees it.
+    pub id: MessageId,
+    /// The server had it already from an earlier attempt, whose answer was lost. It is in the inbox once.
+    pub duplicate: bool,
+}
+
+/// The reply of the application to a request.
+#[derive(Clone)]
+#[non_exhaustive]
+pub struct Reply {
+    /// The id of the request, as the receiving application saw it.
+    pub id: MessageId,
+    /// The server had the request already from an earlier attempt of this same call. The application saw it once, and
+    /// this is its first reply.
+    pub duplicate: bool,
+    pub(crate) body: String,
+}
+
+impl Reply {
+    /// The JSON object as text, exactly as the application gave it.
+    pub fn body(&self) -> &str {
+        &self.body
+    }
+
+    /// The JSON object as a value: `serde_json::Value`, or a type of the caller's own.
+    ///
+    /// # Errors
+    /// [`ParseError`] if the object is not of the form that `T` asks for. A `serde_json::Value` takes any.
+    pub fn parse<'a, T: Deserialize<'a>>(&'a self) -> Result<T, ParseError> {
+        serde_json::from_str(&self.body).map_err(ParseError)
+    }
+}
+
+impl fmt::Debug for Reply {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reply")
+            .field("id", &self.id)
+            .field("duplicate", &self.duplicate)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A reply that is not of the form asked for.
+#[derive(Debug, thiserror::Error)]
+#[error("the reply is not of the form asked for: {0}")]
+pub struct ParseError(#[source] serde_json::Error);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reply_is_read_as_asked_for_and_shows_no_body_in_a_log() {
+        let reply =
+            Reply { id: MessageId::from_bytes([1; 16]), duplicate: false, body: r#"{"n":7}"#.to_owned() };
+        let n: std::collections::BTreeMap<&str, u8> = reply.parse().unwrap();
+        assert_eq!(n["n"], 7);
+        let error = reply.parse::<Vec<u8>>().unwrap_err();
+        assert!(error.to_string().starts_with("the reply is not of the form asked for: "));
+        assert!(!format!("{reply:?}").contains("\"n\""));
+    }
+}
