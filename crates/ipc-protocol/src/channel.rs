@@ -80,18 +80,19 @@ pub struct ChannelLimitsError;
 impl FromStr for ChannelLimits {
     type Err = ChannelLimitsError;
 
-    /// Reads the form that [`Display`](fmt::Display) writes. Further limits are passed over; one that is missing has its default.
+    /// Reads the form that [`Display`](fmt::Display) writes. A name that is not known is ignored with its value; a limit that is
+    /// missing has its default.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let mut limits = ChannelLimits::default();
         for limit in text.split(',') {
             let (name, value) = limit.split_once('=').ok_or(ChannelLimitsError)?;
-            let value = value.trim().parse().ok().filter(|value| *value > 0).ok_or(ChannelLimitsError)?;
-            match name.trim() {
-                "message-bytes" => limits.message_bytes = value,
-                "entries" => limits.entries = value,
-                "requests" => limits.requests = value,
-                _ => (),
-            }
+            let known = match name.trim() {
+                "message-bytes" => &mut limits.message_bytes,
+                "entries" => &mut limits.entries,
+                "requests" => &mut limits.requests,
+                _ => continue,
+            };
+            *known = value.trim().parse().ok().filter(|value| *value > 0).ok_or(ChannelLimitsError)?;
         }
         Ok(limits)
     }
@@ -415,19 +416,20 @@ fn replies<'a>(array: &'a str, replies: &mut Vec<ChannelReply<'a>>) -> Option<()
         return None;
     }
     let mut are_good = true;
-    let member = |(entry, is_duplicate, body): &mut (Option<u64>, bool, Option<&'a str>),
+    let member = |(entry, duplicate, body): &mut (Option<u64>, Option<&'a str>, Option<&'a str>),
                   name: &str,
                   value: &'a str| {
         match name {
             "entry" => *entry = value.parse().ok(),
-            "duplicate" => *is_duplicate = value == "true",
+            "duplicate" => *duplicate = Some(value),
             "body" => *body = Some(value).filter(|body| body.starts_with('{')),
             _ => (),
         }
     };
     objects(array, member, |reply| {
         match reply {
-            Some((Some(entry), is_duplicate, Some(body))) => {
+            Some((Some(entry), duplicate @ (None | Some("true" | "false")), Some(body))) => {
+                let is_duplicate = duplicate == Some("true");
                 replies.push(ChannelReply { entry, is_duplicate, body });
             }
             _ => are_good = false,
