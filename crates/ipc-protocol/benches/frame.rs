@@ -2,7 +2,10 @@
 
 use divan::counter::{BytesCount, ItemsCount};
 use divan::{Bencher, black_box};
-use ipc_protocol::{Frame, MessageId, NAMES_MAX, Route, to_body, write_batch, write_frame};
+use ipc_protocol::{
+    ChannelAnswer, ChannelReply, Frame, MessageId, NAMES_MAX, REPLY_ADDRESS, Route, to_body, write_batch,
+    write_channel_answer, write_channel_entry, write_channel_frame, write_frame, write_frame_around,
+};
 use serde_json::{Value, json};
 
 const SIZES: [usize; 4] = [64, 1024, 64 * 1024, 1024 * 1024];
@@ -85,5 +88,42 @@ fn parse_a_batch_of_100(bencher: Bencher<'_, '_>, bytes: usize) {
     bencher.counter(ItemsCount::new(BATCH)).bench_local(|| {
         let frame = Frame::parse(black_box(&frame)).expect("it was just written");
         black_box(frame.batch(BATCH).expect("its body is an array").len())
+    });
+}
+
+/// A frame of a channel with so many messages, without a session, as all but the first are.
+fn channel_frame(entries: usize, bytes: usize) -> Vec<u8> {
+    let (mut frame, message) = (Vec::new(), message(bytes).to_string());
+    write_frame_around(&mut frame, Route::MessageChannel.path(), id(), None, |buffer| {
+        write_channel_frame(buffer, 1000, None, |buffer| {
+            for index in 0..entries {
+                buffer.extend_from_slice(if index > 0 { b"," } else { b"" });
+                write_channel_entry(buffer, id(), &message, None);
+            }
+        });
+    });
+    frame
+}
+
+#[divan::bench(args = [(1, 64), (100, 64), (100, 1024)])]
+fn parse_a_frame_of_a_channels_client(bencher: Bencher<'_, '_>, (entries, bytes): (usize, usize)) {
+    let frame = channel_frame(entries, bytes);
+    bencher.counter(ItemsCount::new(entries)).bench_local(|| {
+        let frame = Frame::parse_channel_frame(black_box(&frame), 1000).and_then(Frame::into_body);
+        black_box(frame.expect("its body is a client's").entries.len())
+    });
+}
+
+/// Replies to so many requests.
+#[divan::bench(args = [(1, 64), (100, 64), (100, 1024)])]
+fn parse_a_frame_of_a_channels_server(bencher: Bencher<'_, '_>, (replies, bytes): (usize, usize)) {
+    let (mut frame, message) = (Vec::new(), message(bytes).to_string());
+    let replies =
+        (0..replies as u64).map(|entry| ChannelReply { entry, is_duplicate: false, body: &message });
+    let answer = ChannelAnswer { replies: replies.collect(), ..ChannelAnswer::default() };
+    write_frame_around(&mut frame, REPLY_ADDRESS, id(), None, |buffer| write_channel_answer(buffer, &answer));
+    bencher.counter(ItemsCount::new(answer.replies.len())).bench_local(|| {
+        let answer = Frame::parse_channel_answer(black_box(&frame)).and_then(Frame::into_body);
+        black_box(answer.expect("its body is a server's").replies.len())
     });
 }

@@ -2,9 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::channel::EntryMembers;
-use crate::json::objects;
-use crate::{ChannelEntry, MessageId, ProblemCode};
+use crate::entry::{self, ChannelEntry, write_channel_entry};
+use crate::json_error::JsonError;
+use crate::message_id::MessageId;
+use crate::problem::ProblemCode;
+use crate::scanner::Scanner;
 
 /// How many messages a batch may have unless a server is set otherwise.
 pub const BATCH_MESSAGES_MAX_DEFAULT: usize = 1000;
@@ -47,32 +49,35 @@ pub fn write_batch<'a>(buffer: &mut Vec<u8>, messages: impl Iterator<Item = (Mes
         if index > 0 {
             buffer.push(b',');
         }
-        buffer.extend_from_slice(br#"{"id":""#);
-        id.write_text(buffer);
-        buffer.extend_from_slice(br#"","body":"#);
-        buffer.extend_from_slice(object.as_bytes());
-        buffer.push(b'}');
+        write_channel_entry(buffer, id, object, None);
     }
     buffer.push(b']');
 }
 
-/// The entries of a checked JSON array; `None` if they are more than `messages_max`, of which no more are kept.
-pub(crate) fn entries<'a>(array: &'a str, messages_max: usize) -> Option<Vec<BatchEntry<'a>>> {
-    let mut entries = Vec::new();
-    let mut are_too_many = false;
-    objects(array, EntryMembers::take, |members: Option<EntryMembers<'_>>| {
-        are_too_many = entries.len() >= messages_max;
-        if !are_too_many {
-            entries.push(members.map_or(Err(ProblemCode::MalformedFrame), entry));
+/// Reads the array that begins here; `None` if it has more than `messages_max` elements.
+///
+/// # Errors
+/// The array breaks a rule for JSON.
+pub(crate) fn read<'a>(
+    scanner: &mut Scanner<'a>,
+    depth: usize,
+    messages_max: usize,
+) -> Result<Option<Vec<BatchEntry<'a>>>, JsonError> {
+    let (mut entries, mut are_too_many) = (Vec::new(), false);
+    scanner.array(depth, |scanner| {
+        if are_too_many || entries.len() >= messages_max {
+            are_too_many = true;
+            return scanner.value(depth + 1);
         }
-        !are_too_many
-    });
-    (!are_too_many).then_some(entries)
+        entries.push(message(entry::read(scanner, depth + 1)?));
+        Ok(())
+    })?;
+    Ok((!are_too_many).then_some(entries))
 }
 
-/// A message is an entry of a channel that asks for no reply.
-fn entry(members: EntryMembers<'_>) -> BatchEntry<'_> {
-    match members.entry()? {
+/// A message is an entry that asks for no reply.
+fn message(entry: entry::ChannelEntryResult<'_>) -> BatchEntry<'_> {
+    match entry? {
         ChannelEntry { id, body, reply_wait: None } => Ok((id, body)),
         ChannelEntry { .. } => Err(ProblemCode::MalformedFrame),
     }
@@ -83,6 +88,10 @@ mod tests {
     use super::*;
 
     const ID: &str = "00112233-4455-4677-8899-aabbccddeeff";
+
+    fn entries(text: &str, messages_max: usize) -> Option<Vec<BatchEntry<'_>>> {
+        read(&mut Scanner::new(text), 2, messages_max).unwrap()
+    }
 
     #[test]
     fn what_is_written_is_read() {

@@ -2,10 +2,15 @@
 
 use std::borrow::Cow;
 
-use crate::channel::{self, ChannelFrameError};
-use crate::json::{JsonError, JsonErrorKind, as_utf8, unescape};
-use crate::scanner::Scanner;
-use crate::{BatchEntry, ChannelAnswer, ChannelFrame, MessageId, PROTOCOL_VERSION, Route, batch};
+use crate::batch::{self, BatchEntry};
+use crate::channel::{self, ChannelAnswer, ChannelFrame, ChannelFrameError};
+use crate::json_error::{JsonError, JsonErrorKind};
+use crate::message_id::MessageId;
+use crate::route::Route;
+use crate::scanner::{Scanner, as_utf8, unescape};
+
+/// The value of `v` in every frame.
+pub const PROTOCOL_VERSION: u32 = 1;
 
 /// What a reply has in `to`. It is no route, so that a reply sent back to the server is refused there.
 pub const REPLY_ADDRESS: &str = "reply";
@@ -15,13 +20,18 @@ pub const REPLY_ADDRESS: &str = "reply";
 ///
 /// The whole text obeys the rules of [`check_json`](crate::check_json). Further members are refused: what a
 /// receiver does not understand must not go unnoticed, and `v` is there to add some.
+///
+/// `B` is what its body was read as: text, or, in the same pass over the plaintext, what an end of a channel says.
 #[derive(Debug)]
-pub struct Frame<'a> {
+pub struct Frame<'a, B = &'a str> {
     to: Cow<'a, str>,
     id: MessageId,
     session: Option<Cow<'a, str>>,
-    body: &'a str,
+    body: B,
 }
+
+/// A frame of a channel: its body is what an end says, or why it is nothing that it may say.
+pub type ChannelMessage<'a, T> = Frame<'a, Result<T, FrameError>>;
 
 /// A plaintext that is no frame, or not the one that was asked for.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -67,6 +77,76 @@ impl<'a> Frame<'a> {
         FrameHead::read(plaintext)?.frame()
     }
 
+    /// The body as JSON text, if it is an object.
+    ///
+    /// # Errors
+    /// [`FrameError::BodyNotAnObject`].
+    pub fn object(&self) -> Result<&'a str, FrameError> {
+        if self.body.starts_with('{') { Ok(self.body) } else { Err(FrameError::BodyNotAnObject) }
+    }
+
+    /// The messages of a batch, in order; each good or bad for itself.
+    ///
+    /// # Errors
+    /// [`FrameError::BodyNotAnArray`], or [`FrameError::TooManyMessages`] if there are more than `messages_max`.
+    pub fn batch(&self, messages_max: usize) -> Result<Vec<BatchEntry<'a>>, FrameError> {
+        if !self.body.starts_with('[') {
+            return Err(FrameError::BodyNotAnArray);
+        }
+        let entries = batch::read(&mut Scanner::new(self.body), 2, messages_max)?;
+        entries.ok_or(FrameError::TooManyMessages { messages_max })
+    }
+
+    /// What a client says on a channel. [`parse_channel_frame`](Frame::parse_channel_frame) reads it in one pass.
+    ///
+    /// # Errors
+    /// Those of [`into_body`](ChannelMessage::into_body).
+    pub fn channel(&self, entries_max: usize) -> Result<ChannelFrame<'a>, FrameError> {
+        frame_of(channel::read_frame(&mut Scanner::new(self.body), 2, entries_max)?, entries_max)
+    }
+
+    /// What a server says on a channel. [`parse_channel_answer`](Frame::parse_channel_answer) reads it in one pass.
+    ///
+    /// # Errors
+    /// Those of [`into_body`](ChannelMessage::into_body).
+    pub fn channel_answer(&self) -> Result<ChannelAnswer<'a>, FrameError> {
+        answer_of(channel::read_answer(&mut Scanner::new(self.body), 2)?)
+    }
+}
+
+impl<'a> ChannelMessage<'a, ChannelFrame<'a>> {
+    /// Reads a plaintext that a client sent on a channel, which may have `entries_max` entries.
+    ///
+    /// # Errors
+    /// Those of [`Frame::parse`].
+    pub fn parse_channel_frame(plaintext: &'a [u8], entries_max: usize) -> Result<Self, FrameError> {
+        FrameHead::read(plaintext)?.channel_frame(entries_max)
+    }
+}
+
+impl<'a> ChannelMessage<'a, ChannelAnswer<'a>> {
+    /// Reads a plaintext that a server sent on a channel.
+    ///
+    /// # Errors
+    /// Those of [`Frame::parse`].
+    pub fn parse_channel_answer(plaintext: &'a [u8]) -> Result<Self, FrameError> {
+        let read = |scanner: &mut Scanner<'a>| channel::read_answer(scanner, 2);
+        Ok(FrameHead::read(plaintext)?.finish(read)?.map(answer_of))
+    }
+}
+
+impl<T> ChannelMessage<'_, T> {
+    /// What the other end says.
+    ///
+    /// # Errors
+    /// [`FrameError::BodyNotAnObject`], [`FrameError::Member`] or [`FrameError::UnknownMember`] if the body is none of a channel, and
+    /// [`FrameError::TooManyMessages`] if it has more entries than it may.
+    pub fn into_body(self) -> Result<T, FrameError> {
+        self.body
+    }
+}
+
+impl<'a, B> Frame<'a, B> {
     /// The frame, if it is for `route`.
     ///
     /// # Errors
@@ -93,45 +173,26 @@ impl<'a> Frame<'a> {
         self.session.as_deref()
     }
 
-    /// The body as JSON text, if it is an object.
-    ///
-    /// # Errors
-    /// [`FrameError::BodyNotAnObject`].
-    pub fn object(&self) -> Result<&'a str, FrameError> {
-        if self.body.starts_with('{') { Ok(self.body) } else { Err(FrameError::BodyNotAnObject) }
+    fn map<C>(self, change: impl FnOnce(B) -> C) -> Frame<'a, C> {
+        let Frame { to, id, session, body } = self;
+        Frame { to, id, session, body: change(body) }
     }
+}
 
-    /// The messages of a batch, in order; each good or bad for itself.
-    ///
-    /// # Errors
-    /// [`FrameError::BodyNotAnArray`], or [`FrameError::TooManyMessages`] if there are more than `messages_max`.
-    pub fn batch(&self, messages_max: usize) -> Result<Vec<BatchEntry<'a>>, FrameError> {
-        if !self.body.starts_with('[') {
-            return Err(FrameError::BodyNotAnArray);
-        }
-        batch::entries(self.body, messages_max).ok_or(FrameError::TooManyMessages { messages_max })
-    }
+fn frame_of(
+    body: Result<ChannelFrame<'_>, ChannelFrameError>,
+    entries_max: usize,
+) -> Result<ChannelFrame<'_>, FrameError> {
+    body.map_err(|error| match error {
+        ChannelFrameError::NotAnObject => FrameError::BodyNotAnObject,
+        ChannelFrameError::Member(name) => FrameError::Member(name),
+        ChannelFrameError::UnknownMember => FrameError::UnknownMember,
+        ChannelFrameError::TooManyEntries => FrameError::TooManyMessages { messages_max: entries_max },
+    })
+}
 
-    /// What a client says on a channel.
-    ///
-    /// # Errors
-    /// [`FrameError::BodyNotAnObject`], [`FrameError::Member`] and [`FrameError::UnknownMember`] of the body, or
-    /// [`FrameError::TooManyMessages`] if there are more entries than `entries_max`.
-    pub fn channel(&self, entries_max: usize) -> Result<ChannelFrame<'a>, FrameError> {
-        channel::frame(self.object()?, entries_max).map_err(|error| match error {
-            ChannelFrameError::Member(name) => FrameError::Member(name),
-            ChannelFrameError::UnknownMember => FrameError::UnknownMember,
-            ChannelFrameError::TooManyEntries => FrameError::TooManyMessages { messages_max: entries_max },
-        })
-    }
-
-    /// What a server says on a channel.
-    ///
-    /// # Errors
-    /// [`FrameError::BodyNotAnObject`], or [`FrameError::Member`] if the body is none of a server's.
-    pub fn channel_answer(&self) -> Result<ChannelAnswer<'a>, FrameError> {
-        channel::answer(self.object()?).ok_or(FrameError::Member("body"))
-    }
+fn answer_of(body: Option<ChannelAnswer<'_>>) -> Result<ChannelAnswer<'_>, FrameError> {
+    body.ok_or(FrameError::Member("body"))
 }
 
 /// What stands around the body of a frame. A receiver looks at that first, and goes through the body, which may be long and
@@ -212,10 +273,28 @@ impl<'a> FrameHead<'a> {
     /// # Errors
     /// Those of [`Frame::parse`].
     pub fn frame(self) -> Result<Frame<'a>, FrameError> {
+        self.finish(|scanner| scanner.text(2))
+    }
+
+    /// Reads the body as what a client says on a channel, and checks the rest, in one pass.
+    ///
+    /// # Errors
+    /// Those of [`Frame::parse`].
+    pub fn channel_frame(
+        self,
+        entries_max: usize,
+    ) -> Result<ChannelMessage<'a, ChannelFrame<'a>>, FrameError> {
+        let frame = self.finish(|scanner| channel::read_frame(scanner, 2, entries_max))?;
+        Ok(frame.map(|body| frame_of(body, entries_max)))
+    }
+
+    /// Has the body read, and checks what stands behind it.
+    fn finish<B>(
+        self,
+        read_body: impl FnOnce(&mut Scanner<'a>) -> Result<B, JsonError>,
+    ) -> Result<Frame<'a, B>, FrameError> {
         let FrameHead { mut members, mut rest, around } = self;
-        let start = rest.at();
-        rest.value(2)?;
-        let body = rest.since(start);
+        let body = read_body(&mut rest)?;
         while rest.another(b'}')? {
             let name = rest.name()?;
             if name == "body" {
@@ -255,9 +334,8 @@ impl<'a> Members<'a> {
         if let Some(b'{' | b'[') = scanner.peek() {
             return Err(FrameError::Member(name));
         }
-        let start = scanner.at();
-        scanner.value(2)?;
-        if member.replace(scanner.since(start)).is_some() {
+        let value = scanner.text(2)?;
+        if member.replace(value).is_some() {
             return Err(scanner.error(JsonErrorKind::DuplicateName).into());
         }
         Ok(())
@@ -332,6 +410,8 @@ fn write_string(buffer: &mut Vec<u8>, text: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::channel::{fits_an_entry, write_channel_frame};
+    use crate::entry::write_channel_entry;
 
     const ID: &str = "00112233-4455-4677-8899-aabbccddeeff";
 
@@ -571,6 +651,25 @@ mod tests {
             Just("\"".to_owned()),
         ];
         proptest::collection::vec(member, 3..7).prop_map(|members| format!("{{{}}}", members.join(",")))
+    }
+
+    #[test]
+    fn a_body_fits_an_entry_as_long_as_the_frame_around_it_is_taken() {
+        let nested =
+            |levels: usize| format!("{}{{}}{}", r#"{"a":"#.repeat(levels - 1), "}".repeat(levels - 1));
+        let is_taken = |body: &str| {
+            let (mut plaintext, id) = (Vec::new(), MessageId::from_random([1; 16]));
+            write_frame_around(&mut plaintext, Route::MessageChannel.path(), id, None, |buffer| {
+                write_channel_frame(buffer, 0, None, |buffer| write_channel_entry(buffer, id, body, None));
+            });
+            Frame::parse(&plaintext).is_ok()
+        };
+        for levels in [1, 2, 123, 124, 125, 126, 127] {
+            let body = nested(levels);
+            assert_eq!((fits_an_entry(&body), is_taken(&body)), (levels <= 124, levels <= 124), "{levels}");
+        }
+        let wide = format!(r#"{{"a":["[[[[\\\"{{",{}{{}}]}}"#, "[1],".repeat(200));
+        assert!(fits_an_entry(&wide) && is_taken(&wide));
     }
 
     #[test]

@@ -5,60 +5,8 @@
 //! that; the rules are those of I-JSON (RFC 7493), with integers of 64 bits. The pass builds no tree, so that a
 //! body can stay the text it came as until the application asks for more.
 
-use std::borrow::Cow;
-
-use crate::scanner::Scanner;
-
-/// How deep a text may nest. A frame is the first level, so that its body has one level less and is read without
-/// complaint by serde_json, whose own limit leaves 127 levels.
-pub const DEPTH_MAX: usize = 128;
-
-/// How many members an object may have. Names are compared to find one that is given twice: what a peer can make that
-/// cost has a bound.
-pub const NAMES_MAX: usize = 65_536;
-
-/// A JSON text that is refused: why, and where.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{kind}, at byte {}", .offset + 1)]
-pub struct JsonError {
-    /// Why.
-    pub kind: JsonErrorKind,
-    /// Where: how many bytes of the text stand before it.
-    pub offset: usize,
-}
-
-/// Why a JSON text is refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum JsonErrorKind {
-    /// Not UTF-8 (RFC 8259, section 8.1).
-    #[error("text that is not UTF-8")]
-    NotUtf8,
-    /// Not JSON (RFC 8259), `NaN` and `Infinity` included.
-    #[error("text that is not JSON")]
-    Syntax,
-    /// JSON as far as it goes, but it ends too early: an empty text, `{"a":`, `[1`.
-    #[error("text that ends in the middle of a JSON value")]
-    Truncated,
-    /// A member name that its object has already, compared after unescaping.
-    #[error("a member name that its object has already")]
-    DuplicateName,
-    /// An object of more than [`NAMES_MAX`] members.
-    #[error("an object of more than {NAMES_MAX} members")]
-    TooManyNames,
-    /// More than [`DEPTH_MAX`] levels.
-    #[error("more than 128 nested levels")]
-    TooDeep,
-    /// An integer outside −2⁶³ … 2⁶⁴−1, which readers round.
-    #[error("an integer that does not fit 64 bits (send it as a string)")]
-    IntegerTooLarge,
-    /// A number whose magnitude no double reaches.
-    #[error("a number beyond the range of a double")]
-    NumberTooLarge,
-    /// Half of a surrogate pair (`\ud800`), which is no character.
-    #[error("half of a surrogate pair, which is no character")]
-    LoneSurrogate,
-}
+use crate::json_error::JsonError;
+use crate::scanner::{Scanner, as_utf8};
 
 /// Checks a whole JSON text of any kind against the rules above and returns it as text.
 ///
@@ -82,54 +30,10 @@ pub fn check_body(text: &str) -> Result<(), JsonError> {
     scanner.end()
 }
 
-/// Goes through a checked JSON array of objects once. `member` is handed each member of an object together with what was gathered
-/// of that object so far, `end` what was gathered of it in the end; `None` for an element that is no object. It ends early where
-/// `end` says that no further one is wanted.
-pub(crate) fn objects<'a, T: Default>(
-    array: &'a str,
-    mut member: impl FnMut(&mut T, &str, &'a str),
-    mut end: impl FnMut(Option<T>) -> bool,
-) {
-    const CHECKED: &str = "the text was checked before";
-    let mut scanner = Scanner::new(array);
-    scanner.enter(1).expect(CHECKED);
-    let mut more = !scanner.take(b']');
-    while more {
-        let goes_on = if scanner.peek() == Some(b'{') {
-            let mut gathered = T::default();
-            scanner.object(2, |name, value| member(&mut gathered, name, value)).expect(CHECKED);
-            end(Some(gathered))
-        } else {
-            scanner.value(2).expect(CHECKED);
-            end(None)
-        };
-        more = goes_on && scanner.another(b']').expect(CHECKED);
-    }
-}
-
-/// Goes through the members of a checked JSON object: names and values as text.
-pub(crate) fn members<'a>(object: &'a str, mut member: impl FnMut(&str, &'a str)) {
-    Scanner::new(object).object(1, |name, value| member(name, value)).expect("the text was checked before");
-}
-
-/// A checked JSON string, quotes included, as the text it stands for.
-pub(crate) fn unescape(string: &str) -> Cow<'_, str> {
-    let inner = &string[1..string.len() - 1];
-    if inner.contains('\\') {
-        Cow::Owned(serde_json::from_str(string).expect("a string that passed the scanner is JSON"))
-    } else {
-        Cow::Borrowed(inner)
-    }
-}
-
-pub(crate) fn as_utf8(text: &[u8]) -> Result<&str, JsonError> {
-    std::str::from_utf8(text)
-        .map_err(|error| JsonError { kind: JsonErrorKind::NotUtf8, offset: error.valid_up_to() })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::json_error::{DEPTH_MAX, JsonErrorKind, NAMES_MAX};
     use crate::scanner::plain_len;
     use proptest::prelude::*;
 

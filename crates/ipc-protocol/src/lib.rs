@@ -5,6 +5,8 @@
 //!
 //! * a route and its method: [`Route`]
 //! * the JSON inside an envelope: [`Frame`] to read one, [`write_frame`] to write one
+//! * what the two ends of a channel say: [`Frame::parse_channel_frame`] and [`Frame::parse_channel_answer`] to read,
+//!   [`write_channel_frame`] and [`write_channel_answer`] to write
 //! * an application's value on its way into a frame: [`to_body`]
 //! * a refusal on the wire: [`ProblemCode`] and [`Problem`] (RFC 9457)
 //!
@@ -28,9 +30,11 @@ mod auth;
 mod batch;
 mod body;
 mod channel;
+mod entry;
 mod fingerprint;
 mod frame;
 mod json;
+mod json_error;
 mod message_id;
 mod normal_form;
 mod problem;
@@ -44,21 +48,22 @@ pub use body::{BodyError, to_body};
 pub use channel::{
     CHANNEL_ENTRIES_MAX_DEFAULT, CHANNEL_LIMITS_HEADER, CHANNEL_MESSAGE_BYTES_MAX_DEFAULT,
     CHANNEL_PING_AFTER, CHANNEL_REQUESTS_MAX_DEFAULT, CHANNEL_RETRY_AFTER, CHANNEL_SILENCE_MAX,
-    CHANNEL_SUBPROTOCOL, ChannelAnswer, ChannelEntry, ChannelEntryResult, ChannelFrame, ChannelLimits,
-    ChannelLimitsError, ChannelReply, RefusedFrom, Settled, close_code_of, fits_an_entry,
-    write_channel_answer, write_channel_entry, write_channel_frame,
+    CHANNEL_SUBPROTOCOL, ChannelAnswer, ChannelFrame, ChannelLimits, ChannelLimitsError, ChannelReply,
+    RefusedFrom, Settled, close_code_of, fits_an_entry, write_channel_answer, write_channel_frame,
 };
+pub use entry::{ChannelEntry, ChannelEntryResult, write_channel_entry};
 pub use fingerprint::Fingerprint;
-pub use frame::{Frame, FrameError, FrameHead, REPLY_ADDRESS, write_frame, write_frame_around};
-pub use json::{DEPTH_MAX, JsonError, JsonErrorKind, NAMES_MAX, check_body, check_json};
+pub use frame::{
+    ChannelMessage, Frame, FrameError, FrameHead, PROTOCOL_VERSION, REPLY_ADDRESS, write_frame,
+    write_frame_around,
+};
+pub use json::{check_body, check_json};
+pub use json_error::{DEPTH_MAX, JsonError, JsonErrorKind, NAMES_MAX};
 pub use message_id::{MessageId, MessageIdError};
 pub use normal_form::{secret_to_nfc, secret_to_nfd, to_nfc, to_nfd};
 pub use problem::{Problem, ProblemCode, Remedy};
 pub use route::Route;
 pub use transport::{Protocol, ProtocolError, is_loopback};
-
-/// The value of `v` in every frame.
-pub const PROTOCOL_VERSION: u32 = 1;
 
 /// How long a login lasts, in seconds: one hour, not sliding.
 pub const SESSION_SECS: u64 = 3600;

@@ -1,11 +1,11 @@
 //! Steps through a JSON text and refuses what breaks a rule of `json`.
 //!
-//! `json` goes through whole texts with it, `frame` through a frame member by member. Nothing here knows what a
-//! member means.
+//! `json` goes through whole texts with it; `frame`, `batch` and `channel` read members and elements while it checks them,
+//! so that a text is gone through once. Nothing here knows what a member means.
 
 use std::borrow::Cow;
 
-use crate::json::{DEPTH_MAX, JsonError, JsonErrorKind, NAMES_MAX, unescape};
+use crate::json_error::{DEPTH_MAX, JsonError, JsonErrorKind, NAMES_MAX};
 
 /// Up to this many names an object's names are compared pair by pair; beyond, they are sorted, so that a peer's
 /// object of a million names costs n log n.
@@ -39,8 +39,8 @@ impl<'a> Scanner<'a> {
 
     pub(crate) fn value(&mut self, depth: usize) -> Result<(), JsonError> {
         match self.peek() {
-            Some(b'{') => self.object(depth, |_, _| ()),
-            Some(b'[') => self.array(depth),
+            Some(b'{') => self.object(depth, |scanner, _| scanner.value(depth + 1)),
+            Some(b'[') => self.array(depth, |scanner| scanner.value(depth + 1)),
             Some(b'"') => self.string().map(|_| ()),
             Some(b'-' | b'0'..=b'9') => self.number(),
             Some(b't') => self.word("true"),
@@ -50,19 +50,26 @@ impl<'a> Scanner<'a> {
         }
     }
 
+    /// Steps over a value and returns its text.
+    pub(crate) fn text(&mut self, depth: usize) -> Result<&'a str, JsonError> {
+        let start = self.at;
+        self.value(depth)?;
+        Ok(&self.text[start..self.at])
+    }
+
+    /// Steps over the object that begins here. `member` is called in front of each value, with the name, and steps over the
+    /// value.
     pub(crate) fn object(
         &mut self,
         depth: usize,
-        mut member: impl FnMut(&Cow<'a, str>, &'a str),
+        mut member: impl FnMut(&mut Self, &str) -> Result<(), JsonError>,
     ) -> Result<(), JsonError> {
         self.enter(depth)?;
         let first_name = self.names.len();
         let mut more = !self.take(b'}');
         while more {
             let name = self.name()?;
-            let start = self.at;
-            self.value(depth + 1)?;
-            member(&name, self.since(start));
+            member(self, &name)?;
             self.keep_name(name, first_name)?;
             more = self.another(b'}')?;
         }
@@ -99,16 +106,6 @@ impl<'a> Scanner<'a> {
         Ok(())
     }
 
-    /// The text from `start` to here.
-    pub(crate) fn since(&self, start: usize) -> &'a str {
-        &self.text[start..self.at]
-    }
-
-    /// Where it is, in bytes from the beginning.
-    pub(crate) fn at(&self) -> usize {
-        self.at
-    }
-
     /// A scanner of the same text, behind the value that begins here. That is not checked: brackets are counted, strings
     /// stepped over. Where the value is JSON, this finds its end.
     pub(crate) fn behind_the_value(&self) -> Result<Scanner<'a>, JsonError> {
@@ -132,11 +129,16 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    fn array(&mut self, depth: usize) -> Result<(), JsonError> {
+    /// Steps over the array that begins here. `element` is called in front of each element, and steps over it.
+    pub(crate) fn array(
+        &mut self,
+        depth: usize,
+        mut element: impl FnMut(&mut Self) -> Result<(), JsonError>,
+    ) -> Result<(), JsonError> {
         self.enter(depth)?;
         let mut more = !self.take(b']');
         while more {
-            self.value(depth + 1)?;
+            element(self)?;
             more = self.another(b']')?;
         }
         Ok(())
@@ -304,6 +306,21 @@ impl<'a> Scanner<'a> {
         };
         JsonError { kind, offset: self.at }
     }
+}
+
+/// A checked JSON string, quotes included, as the text it stands for.
+pub(crate) fn unescape(string: &str) -> Cow<'_, str> {
+    let inner = &string[1..string.len() - 1];
+    if inner.contains('\\') {
+        Cow::Owned(serde_json::from_str(string).expect("a string that passed the scanner is JSON"))
+    } else {
+        Cow::Borrowed(inner)
+    }
+}
+
+pub(crate) fn as_utf8(text: &[u8]) -> Result<&str, JsonError> {
+    std::str::from_utf8(text)
+        .map_err(|error| JsonError { kind: JsonErrorKind::NotUtf8, offset: error.valid_up_to() })
 }
 
 fn has_duplicate(names: &mut [Cow<'_, str>]) -> bool {
