@@ -10,7 +10,6 @@ use super::module_tree::{self, Files, Use};
 pub(super) const NOT_YET_FREE: &[&str] = &[
     "ipc-bench",
     "ipc-client",
-    "ipc-home",
     "ipc-inbox",
     "ipc-protocol",
     "ipc-server",
