@@ -210,6 +210,14 @@ pub enum HomeError {
         /// What is wrong with it.
         source: ipc_envelope::KeyError,
     },
+    /// A key file is not UTF-8 text.
+    #[error("{} is {}", path.display(), if *is_utf_16 { "UTF-16" } else { "not UTF-8" })]
+    NotUtf8 {
+        /// The key file.
+        path: PathBuf,
+        /// Whether it begins as UTF-16 does: an editor has saved it so.
+        is_utf_16: bool,
+    },
     /// A certificate file holds no certificate in PEM.
     #[error("{} holds no PEM certificate", path.display())]
     BadCertificate {
@@ -314,10 +322,14 @@ impl HomeError {
             Self::FileMissing { path } if path.parent().is_some_and(is_client_directory) => {
                 "copy it from the server's home".to_owned()
             }
+            Self::NotUtf8 { is_utf_16: true, .. } => {
+                "put it there in UTF-8; iconv -f UTF-16 -t UTF-8 makes it so".to_owned()
+            }
             Self::FileMissing { .. }
             | Self::NotAFile { .. }
             | Self::TooLarge { .. }
             | Self::BadKeys { .. }
+            | Self::NotUtf8 { is_utf_16: false, .. }
             | Self::BadCertificate { name: None, .. }
             | Self::BadCredentials { .. } => {
                 "put back a good copy of the file, or run web-ipc --init --run --force \

@@ -6,7 +6,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use ipc_envelope::{KeyRing, keys_from_text};
+use ipc_envelope::{Key, KeyRing, keys_from_text};
 use rustls_pki_types::CertificateDer;
 use zeroize::Zeroizing;
 
@@ -74,9 +74,9 @@ impl Home {
     /// Reads the envelope key ring.
     ///
     /// # Errors
-    /// [`HomeError::BadKeys`] and those of reading a secret: [`HomeError::FileMissing`],
-    /// [`HomeError::TooOpen`], [`HomeError::TooLarge`], [`HomeError::NotAFile`],
-    /// [`HomeError::Unreadable`].
+    /// [`HomeError::BadKeys`], [`HomeError::NotUtf8`] and those of reading a secret:
+    /// [`HomeError::FileMissing`], [`HomeError::TooOpen`], [`HomeError::TooLarge`],
+    /// [`HomeError::NotAFile`], [`HomeError::Unreadable`].
     pub fn envelope_keys(&self) -> Result<KeyRing, HomeError> {
         let path = self.envelope_keys_file();
         key_ring(&self.secret(&path)?, path)
@@ -263,17 +263,20 @@ impl Home {
 }
 
 fn key_ring(bytes: &[u8], path: PathBuf) -> Result<KeyRing, HomeError> {
-    KeyRing::from_text(text_of(bytes)).map_err(|source| HomeError::BadKeys { path, source })
-}
-
-/// What is not UTF-8 is no key either; an empty text makes the key ring say the same as a file
-/// without keys.
-fn text_of(bytes: &[u8]) -> &str {
-    std::str::from_utf8(bytes).unwrap_or_default()
+    let Ok(text) = std::str::from_utf8(bytes) else {
+        // Its byte order mark, of either order, is what no UTF-8 begins with.
+        let is_utf_16 = bytes.starts_with(b"\xff\xfe") || bytes.starts_with(b"\xfe\xff");
+        return Err(HomeError::NotUtf8 { path, is_utf_16 });
+    };
+    KeyRing::from_text(text).map_err(|source| HomeError::BadKeys { path, source })
 }
 
 fn have_a_key_in_common(one: &[u8], other: &[u8]) -> bool {
-    let keys = |bytes| keys_from_text(text_of(bytes)).unwrap_or_default();
-    let other: Vec<_> = keys(other).iter().map(ipc_envelope::Key::to_base64url).collect();
-    keys(one).iter().any(|key| other.contains(&key.to_base64url()))
+    let others: Vec<_> = keys_in(other).iter().map(Key::to_base64url).collect();
+    keys_in(one).iter().any(|key| others.contains(&key.to_base64url()))
+}
+
+/// The keys in the text of a key file; none where it is no such text.
+fn keys_in(bytes: &[u8]) -> Vec<Key> {
+    std::str::from_utf8(bytes).ok().and_then(|text| keys_from_text(text).ok()).unwrap_or_default()
 }
