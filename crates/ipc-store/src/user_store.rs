@@ -12,10 +12,10 @@ pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// Users with a name and a password each, wherever they are kept.
 ///
-/// A store that finds its file removed or replaced under it says so ([`DatabaseError::Replaced`])
-/// instead of answering from what is no longer there. What was reported as done is kept, and other
-/// processes see it at once. A future that is dropped before it is done leaves the change wholly
-/// made or not made at all.
+/// A store that finds its file removed or replaced under it says so
+/// ([`DatabaseError::Replaced`](ipc_sqlite::DatabaseError::Replaced)) instead of answering from
+/// what is no longer there. What was reported as done is kept, and other processes see it at once.
+/// A future that is dropped before it is done leaves the change wholly made or not made at all.
 pub trait UserStore: Send + Sync + 'static {
     /// Adds a user.
     ///
