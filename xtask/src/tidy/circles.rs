@@ -21,8 +21,12 @@ pub(super) struct Target {
     pub(super) is_test: bool,
 }
 
-/// The circles of one target, each as a paragraph; none is good.
+/// The circles of one target, each as a paragraph; none is good. A target whose first file is not
+/// among `files` is a problem too.
 pub(super) fn problems(files: &Files<'_>, target: &Target) -> Vec<String> {
+    if !files.contains_key(target.root.as_str()) {
+        return vec![format!("{} was not read, and what it uses is not known", target.root)];
+    }
     let uses = module_tree::uses(files, &target.root, target.is_test);
     circles(&uses).iter().map(|circle| paragraph(&uses, circle)).collect()
 }
@@ -157,6 +161,11 @@ mod tests {
         let child = ("src/a.rs", "use super::Here; pub fn f() {}");
         assert!(problems_of(&[("src/lib.rs", "mod a; struct Here;"), child]).is_empty());
         assert_eq!(problems_of(&[("src/lib.rs", "mod a; struct Here; fn g() { a::f() }"), child]).len(), 1);
+    }
+
+    #[test]
+    fn a_target_that_was_not_read_is_not_taken_for_good() {
+        assert_eq!(problems_of(&[("elsewhere/lib.rs", "")]).len(), 1);
     }
 
     #[test]
