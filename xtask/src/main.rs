@@ -32,7 +32,7 @@ Tasks:
                  --rounds N (5), --secs S for a case in a round (1), --write docs/performance.md and its charts,
                  --only PART of a name, such as durable, send_all, `1 KiB`, cold, flood, commands, sealing, remembered;
                  --quick: each kind of case for a moment, from a debug build, only to show that it runs
-  tidy           dependency directions, lock file, manifests, module docs, docs/protocol.md
+  tidy           dependency directions, circles of files, lock file, manifests, module docs, docs/protocol.md
   tidy --bless   takes over the hash of the protocol source into docs/protocol.md, once the page is true again
 
 Exit status: 0 all is well, 1 something failed, 2 wrong usage.

@@ -1,7 +1,7 @@
 //! A client that sends as fast as it gets answers, and tells what it measured.
 //!
-//! So many tasks as messages are to be in flight share one sender on one thread. web-ipc's client has a thread of its own
-//! beside that.
+//! So many tasks as messages are to be in flight share one sender on one thread. web-ipc's client
+//! has a thread of its own beside that.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use ipc_home::Home;
 
-use crate::Failure;
+use crate::failure::Failure;
 use crate::gauge::Gauge;
 use crate::options::Options;
 use crate::sender::{Cold, Maker, Mode, Recipe};
@@ -69,7 +69,8 @@ async fn warm(
     Ok(result)
 }
 
-/// A new sender for each message, one after the other. What it takes to make it belongs to the message's latency.
+/// A new sender for each message, one after the other. What it takes to make it belongs to the
+/// message's latency.
 async fn cold(
     maker: &Maker,
     cold: Cold,

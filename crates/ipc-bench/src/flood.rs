@@ -1,7 +1,8 @@
 //! Logins with wrong passwords, as many as the server answers, until it is told to stop.
 //!
-//! Each is of another user, none of whom there is, so that the limit for one user does not end it, and as many are in flight
-//! as the server takes of one peer: each of them a bcrypt, one after the other, without a pause.
+//! Each is of another user, none of whom there is, so that the limit for one user does not end it,
+//! and as many are in flight as the server takes of one peer: each of them a bcrypt, one after the
+//! other, without a pause.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -14,7 +15,7 @@ use ipc_protocol::{MessageId, Route, write_frame};
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::Failure;
+use crate::failure::Failure;
 use crate::options::Options;
 use crate::raw_client::RawClient;
 use crate::tls::Material;

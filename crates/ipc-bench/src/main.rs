@@ -1,12 +1,14 @@
-//! The programs that `cargo xtask bench` measures, one a subcommand: both ends of web-ipc, the bare ones beside them, and
-//! what can be measured within one process.
+//! The programs that `cargo xtask bench` measures, one a subcommand: both ends of web-ipc, the bare
+//! ones beside them, and what can be measured within one process.
 //!
-//! `xtask` comes here, and whoever wants to profile one of them alone. Results are JSON, a line each, on stdout. What is
-//! compared with what, how often and on which processor is not decided here.
+//! `xtask` comes here, and whoever wants to profile one of them alone. Results are JSON, a line
+//! each, on stdout. What is compared with what, how often and on which processor is not decided
+//! here.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
 mod body;
 mod client;
+mod failure;
 mod flood;
 mod gauge;
 mod histogram;
@@ -20,13 +22,10 @@ mod sender;
 mod server;
 mod tls;
 
-use std::error::Error;
 use std::process::ExitCode;
 
+use failure::{Failure, with_causes};
 use options::Options;
-
-/// What any of the programs may fail with; it is only shown.
-type Failure = Box<dyn Error>;
 
 const HELP: &str = "\
 Programs that are measured; `cargo xtask bench` runs them
@@ -69,13 +68,7 @@ fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            let mut said = error.to_string();
-            let mut cause = error.source();
-            while let Some(error) = cause {
-                said += &format!(": {error}");
-                cause = error.source();
-            }
-            eprintln!("ipc-bench: {said}");
+            eprintln!("ipc-bench: {}", with_causes(error.as_ref()));
             ExitCode::FAILURE
         }
     }

@@ -1,8 +1,8 @@
 //! The bare client: awc over mutual TLS, connections kept, TCP_NODELAY, no check of its own.
 //!
-//! The senders come here for what web-ipc's client is measured against, and the flood for its posts. To awc a connection
-//! is plain: TLS is made in the connector, as in web-ipc's client, since awc's own would leave the socket without
-//! TCP_NODELAY.
+//! The senders come here for what web-ipc's client is measured against, and the flood for its
+//! posts. To awc a connection is plain: TLS is made in the connector, as in web-ipc's client, since
+//! awc's own would leave the socket without TCP_NODELAY.
 
 use std::cell::Cell;
 use std::convert::Infallible;
@@ -27,7 +27,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use crate::Failure;
+use crate::failure::Failure;
 
 /// Longer than anything here takes.
 const FOREVER: Duration = Duration::from_secs(3600);
@@ -85,7 +85,8 @@ impl RawClient {
     }
 }
 
-/// A body in pieces: awc copies each into a buffer that it keeps, which a whole megabyte would make grow anew each time.
+/// A body in pieces: awc copies each into a buffer that it keeps, which a whole megabyte would make
+/// grow anew each time.
 struct Pieces {
     rest: Bytes,
 }

@@ -1,7 +1,7 @@
 //! The bare server: actix-web over mutual TLS, a handler that reads the body and drops it.
 //!
-//! It is what web-ipc's server is measured against: the same libraries, doing nothing else. HTTP/1.1 alone, connections
-//! kept, TCP_NODELAY, no timer of its own.
+//! It is what web-ipc's server is measured against: the same libraries, doing nothing else.
+//! HTTP/1.1 alone, connections kept, TCP_NODELAY, no timer of its own.
 
 use std::net::TcpListener;
 use std::sync::Arc;
@@ -18,9 +18,10 @@ use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_rustls::TlsAcceptor;
 
+use crate::failure::Failure;
 use crate::options::Options;
+use crate::server;
 use crate::tls::Material;
-use crate::{Failure, server};
 
 /// Where messages are posted to; as long as web-ipc's own.
 pub(crate) const PATH: &str = "/message/submit";

@@ -9,7 +9,7 @@ use ipc_inbox::{Inbox, MemoryOptions, Message, Put};
 use ipc_protocol::MessageId;
 use serde_json::json;
 
-use crate::Failure;
+use crate::failure::Failure;
 use crate::options::Options;
 use crate::process::Memory;
 

@@ -1,6 +1,8 @@
-//! Sealing and opening, timed in this process beside another Fernet and beside the primitives alone.
+//! Sealing and opening, timed in this process beside another Fernet and beside the primitives
+//! alone.
 //!
-//! Both ends pay for one of them with each message. The bare primitives are the floor: an envelope is one pass of each.
+//! Both ends pay for one of them with each message. The bare primitives are the floor: an envelope
+//! is one pass of each.
 
 use std::hint::black_box;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -12,13 +14,14 @@ use ipc_envelope::{Freshness, HEADER_BYTES, Key, KeyRing};
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
-use crate::Failure;
+use crate::failure::Failure;
 use crate::options::Options;
 
 /// The sizes of the plaintext.
 const SIZES: [usize; 4] = [64, 1024, 65536, 1 << 20];
 
-/// Each figure is the best of so many parts of its time, so that what else the machine does counts little.
+/// Each figure is the best of so many parts of its time, so that what else the machine does counts
+/// little.
 const PARTS: u32 = 5;
 
 /// Prints a line for each operation and size.
@@ -52,7 +55,8 @@ pub(crate) fn run(options: &Options) -> Result<(), Failure> {
         })?;
         say("seal", nanos);
 
-        // Opening works in place, so that each call needs the token anew: the copy is part of the figure.
+        // Opening works in place, so that each call needs the token anew: the copy is part of the
+        // figure.
         let token = buffer.clone();
         let nanos = time(secs, || {
             buffer.clear();
@@ -84,7 +88,8 @@ pub(crate) fn run(options: &Options) -> Result<(), Failure> {
         })?;
         say("aes-128-cbc encrypt", nanos);
         let nanos = time(secs, || {
-            // What comes out is not a plaintext after the first time: the padding is left to be what it is.
+            // What comes out is not a plaintext after the first time: the padding is left to be
+            // what it is.
             let cipher = cbc::Decryptor::<Aes128>::new(&key.into(), &iv.into());
             black_box(cipher.decrypt_padded::<cbc::cipher::block_padding::NoPadding>(&mut buffer))
                 .map_err(|error| error.to_string())?;

@@ -1,6 +1,7 @@
 //! The ways of sending that are compared, behind one face.
 //!
-//! The client comes here. A further way is a further [`Mode`], a further [`Sender`], and an arm in each function.
+//! The client comes here. A further way is a further [`Mode`], a further [`Sender`], and an arm in
+//! each function.
 
 use std::net::SocketAddr;
 use std::str::FromStr;
@@ -12,8 +13,8 @@ use ipc_client::{Client, LocalClient};
 use ipc_home::Home;
 use rustls::ClientConfig;
 
-use crate::Failure;
 use crate::body::Body;
+use crate::failure::Failure;
 use crate::gauge::Gauge;
 use crate::raw_client::RawClient;
 use crate::raw_server;
@@ -79,8 +80,8 @@ pub(crate) struct Recipe {
     pub(crate) in_flight: usize,
     /// Messages in a batch.
     pub(crate) batch: usize,
-    /// Connections of web-ipc's client, where its default is not to be taken. The bare client has one for each message in
-    /// flight.
+    /// Connections of web-ipc's client, where its default is not to be taken. The bare client has
+    /// one for each message in flight.
     pub(crate) connections: Option<usize>,
     pub(crate) cold: Option<Cold>,
 }

@@ -1,7 +1,7 @@
 //! A web-ipc server with an application that takes everything that comes and acknowledges it.
 //!
-//! Requests are answered with an empty object. The application runs on one thread beside the server's own, as in a program
-//! that a user would write.
+//! Requests are answered with an empty object. The application runs on one thread beside the
+//! server's own, as in a program that a user would write.
 
 use futures_util::future::join_all;
 use ipc_home::Home;
@@ -9,7 +9,7 @@ use ipc_server::{Delivery, DurableOptions, Inbox, InboxChoice, Server};
 use serde_json::{Value, json};
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::Failure;
+use crate::failure::Failure;
 use crate::options::Options;
 use crate::process::{Memory, cpu_time};
 

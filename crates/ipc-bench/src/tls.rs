@@ -1,7 +1,7 @@
 //! Mutual TLS from a home, as web-ipc's two ends set it up, for the bare ends beside them.
 //!
-//! The raw server and the raw client come here: the same library, provider, versions, certificates and application
-//! protocol, so that what is compared differs in what lies above TLS alone.
+//! The raw server and the raw client come here: the same library, provider, versions, certificates
+//! and application protocol, so that what is compared differs in what lies above TLS alone.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use rustls::crypto::ring;
 use rustls::server::WebPkiClientVerifier;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 
-use crate::Failure;
+use crate::failure::Failure;
 
 /// What both configurations are made of, read once.
 pub(crate) struct Material {

@@ -1,12 +1,18 @@
 //! What the system's files of accounts say of a user or a group.
 //!
-//! Errors come here for the name of an owner, and the check of a path for who is in a group. Only `/etc/passwd` and
-//! `/etc/group` are read: users of a directory service are shown by their number.
+//! Errors come here for the name of an owner, and the check of a path for who is in a group and who
+//! runs this. Only `/etc/passwd` and `/etc/group` are read: users of a directory service are shown
+//! by their number.
 
 use std::path::Path;
 
-/// Whether the group `gid` is that of the user `uid` alone: it has the user's number, as the tools that make accounts give
-/// it, and `/etc/group` names no other member. Root's group counts as root.
+/// The user whom this process acts for.
+pub(crate) fn own_uid() -> u32 {
+    rustix::process::geteuid().as_raw()
+}
+
+/// Whether the group `gid` is that of the user `uid` alone: it has the user's number, as the tools
+/// that make accounts give it, and `/etc/group` names no other member. Root's group counts as root.
 pub(crate) fn is_private_group(uid: u32, gid: u32) -> bool {
     uid == gid && read("/etc/group").is_none_or(|groups| has_no_other_member(&groups, gid))
 }

@@ -1,14 +1,13 @@
 //! What a directory is, told by the names in it: a home, one to be, or somebody else's.
 //!
-//! Opening a home comes here before it looks at modes, so that nobody is told to change a directory that is not theirs to
-//! change; `ipc-setup` before it writes anything. No file is opened here.
+//! `listing` comes here with a home, and errors to say what can be done about a directory. No file
+//! is opened here.
 
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::path::Path;
 
-use crate::file::TEMPORARY_SUFFIX;
-use crate::{Home, HomeError, PeerName};
+use crate::PeerName;
 
 /// What only a web-ipc home has.
 const MARKS: [&str; 2] = ["envelope.keys", "admin.cred"];
@@ -16,8 +15,8 @@ const MARKS: [&str; 2] = ["envelope.keys", "admin.cred"];
 /// What only the environment directory of the Python tool has: its wrapped key and its credentials.
 const PYTHON_MARKS: [&str; 2] = [".xork", ".ipca"];
 
-/// What else a home that was interrupted early may hold. A lone `users.db` is also how the Python tool's users bring their
-/// accounts along.
+/// What else a home that was interrupted early may hold. A lone `users.db` is also how the Python
+/// tool's users bring their accounts along.
 const EARLY: [&str; 11] = [
     ".lock",
     "session.key",
@@ -32,8 +31,12 @@ const EARLY: [&str; 11] = [
     "users.db-journal",
 ];
 
-/// What ends the name of one half of a pair that is whole but has not taken the place of the old one yet.
+/// What ends the name of one half of a pair that is whole but has not taken the place of the old
+/// one yet.
 pub(crate) const STAGED_SUFFIX: &str = ".new";
+
+/// What ends the name of a file that is being written.
+pub(crate) const TEMPORARY_SUFFIX: &str = ".tmp";
 
 /// What a directory is, as far as names tell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,7 +50,8 @@ pub enum Contents {
     Begun,
     /// A complete home.
     Complete,
-    /// The directory of a client on another host: keys and certificates that were made in a home elsewhere.
+    /// The directory of a client on another host: keys and certificates that were made in a home
+    /// elsewhere.
     Client,
     /// The environment directory of the Python tool.
     PythonTool,
@@ -55,56 +59,19 @@ pub enum Contents {
     Foreign,
 }
 
-impl Home {
-    /// What the directory is, told by the names in it.
-    ///
-    /// # Errors
-    /// [`HomeError::Unreadable`] if the system does not let us look; its cause is `NotFound` if there is nothing.
-    pub fn contents(&self) -> Result<Contents, HomeError> {
-        if self.is_complete()? {
-            return Ok(Contents::Complete);
-        }
-        Ok(told_by(&self.names()?))
-    }
-
-    /// Whether it is the directory of a client, as far as we are let look.
-    #[must_use]
-    pub fn is_client_directory(&self) -> bool {
-        self.contents().is_ok_and(|contents| contents == Contents::Client)
-    }
-
-    /// The names of temporary files that a killed process left. Only whoever holds the lock may take them for such.
-    ///
-    /// # Errors
-    /// [`HomeError::Unreadable`] if the directory cannot be listed.
-    pub fn temporary_files(&self) -> Result<Vec<OsString>, HomeError> {
-        Ok(self.names()?.into_iter().filter(|name| is_temporary(name)).collect())
-    }
-
-    /// The names of pairs of which a new half lies beside the old one, each once, in no order.
-    ///
-    /// # Errors
-    /// [`HomeError::Unreadable`] if the directory cannot be listed.
-    pub fn staged_pairs(&self) -> Result<Vec<PeerName>, HomeError> {
-        let mut names: Vec<PeerName> = Vec::new();
-        for name in self.names()?.iter().filter_map(|name| staged_name(name)) {
-            if !names.contains(&name) {
-                names.push(name);
-            }
-        }
-        Ok(names)
-    }
-
-    pub(crate) fn names(&self) -> Result<Vec<OsString>, HomeError> {
-        names_in(self.root()).map_err(|source| HomeError::Unreadable { path: self.root().to_owned(), source })
-    }
+/// Whether it is the directory of a client, as far as we are let look.
+pub(crate) fn is_client_directory(directory: &Path) -> bool {
+    names_in(directory).is_ok_and(|names| contents_of(&names) == Contents::Client)
 }
 
-fn names_in(directory: &Path) -> io::Result<Vec<OsString>> {
+/// The names in a directory, in no order.
+pub(crate) fn names_in(directory: &Path) -> io::Result<Vec<OsString>> {
     std::fs::read_dir(directory)?.map(|entry| Ok(entry?.file_name())).collect()
 }
 
-fn told_by(names: &[OsString]) -> Contents {
+/// What a directory with these names is. Whether a home is complete shows in `admin.cred` itself,
+/// which may be a link to nothing.
+pub(crate) fn contents_of(names: &[OsString]) -> Contents {
     let has_any = |marks: &[&str]| names.iter().any(|name| marks.iter().any(|mark| name == mark));
     if is_client(names) {
         return Contents::Client;
@@ -135,8 +102,9 @@ fn told_by(names: &[OsString]) -> Contents {
 /// What only a home has, and is never to be copied to a client.
 const OF_SERVERS: [&str; 4] = ["session.key", "web-ipc-ca.key", "admin.cred", "users.db"];
 
-/// Whether it holds two of the three things that a client is given, and nothing that only a home has. Making a home that was
-/// cut short leaves only one of them without `session.key` or the authority's key.
+/// Whether it holds two of the three things that a client is given, and nothing that only a home
+/// has. Making a home that was cut short leaves only one of them without `session.key` or the
+/// authority's key.
 fn is_client(names: &[OsString]) -> bool {
     let has = |wanted: &str| names.iter().any(|name| name == wanted);
     if OF_SERVERS.into_iter().any(has) {
@@ -151,7 +119,7 @@ fn is_client(names: &[OsString]) -> bool {
 }
 
 /// `.NAME.<16 hex digits>.tmp`, as [`StagedFile`](crate::StagedFile) names them.
-fn is_temporary(name: &OsStr) -> bool {
+pub(crate) fn is_temporary(name: &OsStr) -> bool {
     let Some(stem) = name.to_str().and_then(|name| name.strip_prefix('.')?.strip_suffix(TEMPORARY_SUFFIX))
     else {
         return false;
@@ -162,7 +130,7 @@ fn is_temporary(name: &OsStr) -> bool {
 }
 
 /// The name of the pair, if the file is a half that waits for its turn.
-fn staged_name(name: &OsStr) -> Option<PeerName> {
+pub(crate) fn staged_name(name: &OsStr) -> Option<PeerName> {
     let name = name.to_str()?.strip_prefix('.')?.strip_suffix(STAGED_SUFFIX)?;
     PeerName::parse(name.strip_suffix(".crt").or_else(|| name.strip_suffix(".key"))?).ok()
 }
@@ -172,7 +140,7 @@ mod tests {
     use super::*;
 
     fn contents(names: &[&str]) -> Contents {
-        told_by(&names.iter().map(OsString::from).collect::<Vec<_>>())
+        contents_of(&names.iter().map(OsString::from).collect::<Vec<_>>())
     }
 
     #[test]

@@ -1,17 +1,18 @@
 //! What can be wrong with a home, and what to do about it.
 //!
-//! Every other file here makes these; whoever shows an error to a person prints it, its causes, then
-//! [`HomeError::remedy`]. No variant ever carries content of a file.
+//! Every other file here makes these; whoever shows an error to a person prints it, its causes,
+//! then [`HomeError::remedy`]. No variant ever carries content of a file.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
+use crate::PeerName;
 use crate::accounts::user_name;
+use crate::contents::is_client_directory;
+use crate::permissions::STICKY;
 use crate::remedy::{ANOTHER_DIRECTORY, certs_clause, remedy_of_io, shell_quoted};
-use crate::trust::STICKY;
-use crate::{Home, PeerName};
 
 /// Why a home, or a file of it, could not be used.
 #[derive(Debug, Error)]
@@ -34,7 +35,8 @@ pub enum HomeError {
         /// Where it was looked for.
         path: PathBuf,
     },
-    /// The directory is there, but making the home did not come to its end, or it is no home at all.
+    /// The directory is there, but making the home did not come to its end, or it is no home at
+    /// all.
     #[error("{} is not a complete web-ipc home", path.display())]
     Incomplete {
         /// The directory.
@@ -84,7 +86,8 @@ pub enum HomeError {
         /// What of it is open, each with its permission bits; the home itself is `.`.
         names: Vec<(String, u32)>,
     },
-    /// Something belongs to another user than root and the one who runs this, and that user could change it at any time.
+    /// Something belongs to another user than root and the one who runs this, and that user could
+    /// change it at any time.
     #[error("{}", foreign_owner(path, target, *owner, *own_uid))]
     ForeignOwner {
         /// What belongs to somebody else: the home, a file of it, or a directory above it.
@@ -120,8 +123,8 @@ pub enum HomeError {
         /// The link.
         path: PathBuf,
     },
-    /// It is the directory of a client, with keys and certificates that were made elsewhere, and what was asked for needs a
-    /// home with users and an authority of its own.
+    /// It is the directory of a client, with keys and certificates that were made elsewhere, and
+    /// what was asked for needs a home with users and an authority of its own.
     #[error("{} is the directory of a client: it has no users and no authority of its own", path.display())]
     ClientDirectory {
         /// The directory, which was left as it is.
@@ -133,7 +136,8 @@ pub enum HomeError {
         /// The directory.
         path: PathBuf,
     },
-    /// `session.key` and `envelope.keys` have a key in common: every client could make itself a session of any user.
+    /// `session.key` and `envelope.keys` have a key in common: every client could make itself a
+    /// session of any user.
     #[error("{} holds a key of envelope.keys, which every client has", path.display())]
     SessionKeyShared {
         /// `session.key`.
@@ -161,8 +165,8 @@ pub enum HomeError {
         /// The file that is missing.
         path: PathBuf,
     },
-    /// A pair is about to be replaced, or whoever did so was stopped halfway: the new key is there, and the new certificate
-    /// does not have its name yet.
+    /// A pair is about to be replaced, or whoever did so was stopped halfway: the new key is there,
+    /// and the new certificate does not have its name yet.
     #[error("the certificate of `{name}` is only half replaced")]
     PairUnfinished {
         /// The name of the pair.
@@ -206,6 +210,14 @@ pub enum HomeError {
         /// What is wrong with it.
         source: ipc_envelope::KeyError,
     },
+    /// A key file is not UTF-8 text.
+    #[error("{} is {}", path.display(), if *is_utf_16 { "UTF-16" } else { "not UTF-8" })]
+    NotUtf8 {
+        /// The key file.
+        path: PathBuf,
+        /// Whether it begins as UTF-16 does: an editor has saved it so.
+        is_utf_16: bool,
+    },
     /// A certificate file holds no certificate in PEM.
     #[error("{} holds no PEM certificate", path.display())]
     BadCertificate {
@@ -245,7 +257,8 @@ pub enum HomeError {
 }
 
 impl HomeError {
-    /// What a user can do about it, as a clause that begins with a verb; `None` where only the cause can tell.
+    /// What a user can do about it, as a clause that begins with a verb; `None` where only the
+    /// cause can tell.
     #[must_use]
     pub fn remedy(&self) -> Option<String> {
         Some(match self {
@@ -306,15 +319,17 @@ impl HomeError {
                 certs_clause(path, name.as_str(), true)
             }
             Self::PairUnfinished { .. } => "run web-ipc --init --run, which finishes it".to_owned(),
-            Self::FileMissing { path }
-                if path.parent().is_some_and(|home| Home::at(home).is_client_directory()) =>
-            {
+            Self::FileMissing { path } if path.parent().is_some_and(is_client_directory) => {
                 "copy it from the server's home".to_owned()
+            }
+            Self::NotUtf8 { is_utf_16: true, .. } => {
+                "put it there in UTF-8; iconv -f UTF-16 -t UTF-8 makes it so".to_owned()
             }
             Self::FileMissing { .. }
             | Self::NotAFile { .. }
             | Self::TooLarge { .. }
             | Self::BadKeys { .. }
+            | Self::NotUtf8 { is_utf_16: false, .. }
             | Self::BadCertificate { name: None, .. }
             | Self::BadCredentials { .. } => {
                 "put back a good copy of the file, or run web-ipc --init --run --force \

@@ -1,7 +1,7 @@
 //! Reads secret files and writes any file so that a crash leaves the old one or the new one.
 //!
-//! The rest of the home comes here for bytes. This room knows modes, sizes and renames; what a file means is decided
-//! elsewhere.
+//! The rest of the home comes here for bytes. This room knows modes, sizes and renames; what a file
+//! means is decided elsewhere.
 
 use std::ffi::OsString;
 use std::fs::{DirBuilder, File, OpenOptions, Permissions};
@@ -13,22 +13,13 @@ use rustix::fs::OFlags;
 use zeroize::Zeroizing;
 
 use crate::access::Access;
+use crate::contents::TEMPORARY_SUFFIX;
+use crate::permissions::{DIRECTORY_MODE, FILE_MODE, OTHERS, OTHERS_WRITE};
 use crate::{HomeError, trust};
 
-/// The permission bits of a directory of the home.
-pub const DIRECTORY_MODE: u32 = 0o700;
-/// The permission bits of a file of the home.
-pub const FILE_MODE: u32 = 0o600;
-/// The largest file that is read: keys, credentials, sessions and certificate chains are all far smaller.
+/// The largest file that is read: keys, credentials, sessions and certificate chains are all far
+/// smaller.
 pub const FILE_BYTES_MAX: u64 = 64 * 1024;
-
-/// What ends the name of a file that is being written.
-pub(crate) const TEMPORARY_SUFFIX: &str = ".tmp";
-
-/// Any right of group and others.
-pub(crate) const OTHERS: u32 = 0o077;
-/// The right of group and others to write.
-pub(crate) const OTHERS_WRITE: u32 = 0o022;
 
 /// Writes `bytes` to `path` with mode 0600 whatever the umask; see [`write_file_atomically`].
 ///
@@ -40,7 +31,8 @@ pub fn write_secret_atomically(path: &Path, bytes: &[u8]) -> Result<(), HomeErro
 
 /// Writes `bytes` to `path` with the permission bits `mode`, whatever the umask.
 ///
-/// A reader, and the disk after a crash, has the old file or the whole new one. Nothing is left on an error.
+/// A reader, and the disk after a crash, has the old file or the whole new one. Nothing is left on
+/// an error.
 ///
 /// # Errors
 /// [`HomeError::Unwritable`] with what the system said, [`HomeError::NoRandomness`].
@@ -48,9 +40,11 @@ pub fn write_file_atomically(path: &Path, bytes: &[u8], mode: u32) -> Result<(),
     StagedFile::write(path, bytes, mode)?.commit()
 }
 
-/// A file that is on the disk in full, but not yet under its name; dropped uncommitted, it is removed.
+/// A file that is on the disk in full, but not yet under its name; dropped uncommitted, it is
+/// removed.
 ///
-/// For files that belong together: write all of them first, then [`commit`](Self::commit) one after the other.
+/// For files that belong together: write all of them first, then [`commit`](Self::commit) one after
+/// the other.
 #[derive(Debug)]
 pub struct StagedFile {
     temporary: PathBuf,
@@ -65,7 +59,8 @@ impl StagedFile {
     /// [`HomeError::Unwritable`] with what the system said, [`HomeError::NoRandomness`].
     pub fn write(path: &Path, bytes: &[u8], mode: u32) -> Result<Self, HomeError> {
         let temporary = temporary_path(path)?;
-        // Made closed to everyone else from its first moment: there is no instant at which another user could open it.
+        // Made closed to everyone else from its first moment: there is no instant at which another
+        // user could open it.
         let mut file = OpenOptions::new()
             .write(true)
             .create_new(true)
@@ -123,12 +118,13 @@ pub fn sync_directory(path: &Path) -> Result<(), HomeError> {
     File::open(path).and_then(|directory| directory.sync_all()).map_err(|source| unwritable(path, source))
 }
 
-/// Reads a secret: a regular file and no link to one, closed to others, of at most [`FILE_BYTES_MAX`].
+/// Reads a secret: a regular file and no link to one, closed to others, of at most
+/// [`FILE_BYTES_MAX`].
 ///
 /// # Errors
-/// [`HomeError::FileMissing`], [`HomeError::SymbolicLink`], [`HomeError::NotAFile`], [`HomeError::ForeignOwner`] if it
-/// belongs to neither this user nor root, [`HomeError::TooOpen`] if group or others have any right on it,
-/// [`HomeError::TooLarge`], [`HomeError::Unreadable`].
+/// [`HomeError::FileMissing`], [`HomeError::SymbolicLink`], [`HomeError::NotAFile`],
+/// [`HomeError::ForeignOwner`] if it belongs to neither this user nor root, [`HomeError::TooOpen`]
+/// if group or others have any right on it, [`HomeError::TooLarge`], [`HomeError::Unreadable`].
 pub fn read_secret(path: &Path) -> Result<Zeroizing<Vec<u8>>, HomeError> {
     read(path, OTHERS, Access::Private)
 }
@@ -202,11 +198,12 @@ pub(crate) fn is_link(path: &Path) -> bool {
     path.symlink_metadata().is_ok_and(|metadata| metadata.is_symlink())
 }
 
-/// Sets the mode of a file that is there, has no second name and belongs to this user; what a link in its place leads to
-/// keeps its own.
+/// Sets the mode of a file that is there, has no second name and belongs to this user; what a link
+/// in its place leads to keeps its own.
 ///
 /// # Errors
-/// [`HomeError::SymbolicLink`], [`HomeError::NotAFile`], [`HomeError::ForeignOwner`], [`HomeError::Unwritable`].
+/// [`HomeError::SymbolicLink`], [`HomeError::NotAFile`], [`HomeError::ForeignOwner`],
+/// [`HomeError::Unwritable`].
 pub fn close_file(path: &Path) -> Result<(), HomeError> {
     let file = open_file(path).map_err(|source| match is_link(path) {
         true => HomeError::SymbolicLink { path: path.to_owned() },
@@ -319,7 +316,8 @@ mod tests {
     fn a_failed_write_leaves_no_temporary_file() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("taken");
-        // A directory that is not empty cannot be renamed over, so the write fails at its last step.
+        // A directory that is not empty cannot be renamed over, so the write fails at its last
+        // step.
         std::fs::create_dir_all(path.join("inner")).unwrap();
         let error = write_secret_atomically(&path, b"x").unwrap_err();
         assert!(matches!(error, HomeError::Unwritable { path: p, .. } if p == path));
@@ -443,7 +441,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("secret");
         write_secret_atomically(&path, b"bytes").unwrap();
-        if trust::own_uid() != 0 {
+        if crate::accounts::own_uid() != 0 {
             println!("skipped: only root can give a file away");
             return;
         }

@@ -1,7 +1,8 @@
 //! The home directory of a web-ipc installation: layout, permissions, reading.
 //!
-//! A program that sends or receives opens a [`Home`] and hands it on to `ipc-client` or `ipc-server`; one that makes
-//! homes takes `ipc-setup`, which stands on this crate. Here is no SQL, no certificate making and no HTTP.
+//! A program that sends or receives opens a [`Home`] and hands it on to `ipc-client` or
+//! `ipc-server`; one that makes homes takes `ipc-setup`, which stands on this crate. Here is no
+//! SQL, no certificate making and no HTTP.
 //!
 //! | you want | take |
 //! |---|---|
@@ -15,7 +16,8 @@
 //! | one login for all processes that need one | [`Home::try_login_lock`], [`LoginTurn`] |
 //! | a file that is never half there | [`write_secret_atomically`], [`StagedFile`] |
 //!
-//! Directories are 0700 and files 0600. What others could read is refused with the `chmod` that mends it:
+//! Directories are 0700 and files 0600. What others could read is refused with the `chmod` that
+//! mends it:
 //!
 //! ```
 //! use ipc_home::{Home, HomeError};
@@ -37,10 +39,14 @@ mod file;
 mod home;
 mod identity;
 mod in_use;
+mod listing;
 mod locate;
 mod login_lock;
 mod modes;
 mod name;
+mod opening;
+mod permissions;
+mod reading;
 mod remedy;
 mod session;
 mod trust;
@@ -50,8 +56,8 @@ pub use contents::Contents;
 pub use credentials::{ADMIN_USERNAME, Credentials};
 pub use error::HomeError;
 pub use file::{
-    DIRECTORY_MODE, FILE_BYTES_MAX, FILE_MODE, StagedFile, close_file, make_private_directory, read_public,
-    read_secret, sync_directory, write_file_atomically, write_secret_atomically,
+    FILE_BYTES_MAX, StagedFile, close_file, make_private_directory, read_public, read_secret, sync_directory,
+    write_file_atomically, write_secret_atomically,
 };
 pub use home::Home;
 pub use identity::Identity;
@@ -59,5 +65,6 @@ pub use in_use::InUse;
 pub use locate::{HOME_VARIABLE, locate};
 pub use login_lock::{LoginHolder, LoginLock, LoginTurn};
 pub use name::{PEER_NAME_BYTES_MAX, PeerName, PeerNameError};
+pub use permissions::{DIRECTORY_MODE, FILE_MODE};
 pub use remedy::{remedy_of_io, remedy_of_pair, remedy_of_read_only, shell_quoted};
 pub use session::KeptSession;

@@ -1,8 +1,8 @@
 //! Which of the processes that share a home logs in: a lock file beside the kept session.
 //!
-//! The client comes here when its session is over, so that one process logs in and the others take the session that it
-//! keeps. The lock saves logins and protects nothing: whoever cannot have it, for want of a directory to write to or
-//! because its holder hangs, logs in without it.
+//! The client comes here when its session is over, so that one process logs in and the others take
+//! the session that it keeps. The lock saves logins and protects nothing: whoever cannot have it,
+//! for want of a directory to write to or because its holder hangs, logs in without it.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
@@ -12,10 +12,11 @@ use std::time::SystemTime;
 
 use rustix::fs::OFlags;
 
-use crate::file::FILE_MODE;
+use crate::permissions::FILE_MODE;
 use crate::{Home, HomeError};
 
-/// How often a lock file is opened that is replaced while it is locked, before that counts as an error.
+/// How often a lock file is opened that is replaced while it is locked, before that counts as an
+/// error.
 const TRIES_MAX: u32 = 10;
 
 /// The right to log in, held until it is dropped, or until the process ends, however it ends.
@@ -68,7 +69,8 @@ impl Home {
                 }
                 Err(TryLockError::Error(error)) => return Err(failed(error)),
             }
-            // Another one took this holder for one that hangs, and what lies there now is not what is locked here.
+            // Another one took this holder for one that hangs, and what lies there now is not what
+            // is locked here.
             if is_at(&file, &path).map_err(failed)? {
                 // So that those who wait see that the holder is another one.
                 file.set_modified(SystemTime::now()).map_err(failed)?;
@@ -78,8 +80,9 @@ impl Home {
         Err(failed(io::Error::other("it is replaced again and again")))
     }
 
-    /// Takes the lock away from a holder that hangs: the next one to try has it. Where another one holds it by now,
-    /// nothing happens, save for the moment between the two looks; then two log in, which does no harm.
+    /// Takes the lock away from a holder that hangs: the next one to try has it. Where another one
+    /// holds it by now, nothing happens, save for the moment between the two looks; then two log
+    /// in, which does no harm.
     ///
     /// # Errors
     /// [`HomeError::Unwritable`] with what the system said.

@@ -1,15 +1,14 @@
 //! Which files of a home others have a right on, told all at once.
 //!
-//! Opening a home comes here: one whose files were copied with other modes is mended with one command. Nothing is read but
-//! names and modes.
+//! Opening a home comes here: one whose files were copied with other modes is mended with one
+//! command. Nothing is read but names and modes.
 
 use std::fs::Metadata;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use crate::HomeError;
-use crate::file::{DIRECTORY_MODE, FILE_MODE, OTHERS};
-use crate::trust::STICKY;
+use crate::permissions::{DIRECTORY_MODE, FILE_MODE, OTHERS, STICKY};
 
 /// Files of a home, beside private keys, that nobody else may read.
 const SECRETS: [&str; 11] = [
@@ -52,11 +51,6 @@ pub(crate) fn refuse_open(root: &Path, metadata: &Metadata) -> Result<(), HomeEr
             Err(HomeError::AllTooOpen { path: root.to_owned(), names: open })
         }
     }
-}
-
-/// Whether the file system that this lies on cannot be written to.
-pub(crate) fn is_read_only(path: &Path) -> bool {
-    rustix::fs::statvfs(path).is_ok_and(|mount| mount.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY))
 }
 
 /// Sorted by name. What cannot be listed or looked at is found out where it is read.

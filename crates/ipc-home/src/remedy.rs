@@ -6,18 +6,18 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use crate::modes;
-use crate::trust::own_uid;
+use crate::accounts::own_uid;
+use crate::permissions::is_read_only;
 
-/// What makes a pair anew, as a clause that begins with a verb: a command, or, where the authority's key is kept elsewhere, what
-/// to do there. `path` is one of its two files.
+/// What makes a pair anew, as a clause that begins with a verb: a command, or, where the
+/// authority's key is kept elsewhere, what to do there. `path` is one of its two files.
 #[must_use]
 pub fn remedy_of_pair(path: &Path, name: &str) -> String {
     certs_clause(path, name, true)
 }
 
-/// What makes the pair of `name`, of which `path` is or was a file, as a clause that begins with a verb. Without the
-/// authority's key nothing can be issued here.
+/// What makes the pair of `name`, of which `path` is or was a file, as a clause that begins with a
+/// verb. Without the authority's key nothing can be issued here.
 pub(crate) fn certs_clause(path: &Path, name: &str, force: bool) -> String {
     let is_there = |name: &str| path.with_file_name(name).symlink_metadata().is_ok();
     if is_there("web-ipc-ca.crt") && !is_there("web-ipc-ca.key") {
@@ -30,7 +30,8 @@ pub(crate) fn certs_clause(path: &Path, name: &str, force: bool) -> String {
     }
 }
 
-/// The command that makes the pair of `name` anew, `localhost` with the names that every home gives it.
+/// The command that makes the pair of `name` anew, `localhost` with the names that every home gives
+/// it.
 fn certs_command(name: &str, force: bool) -> String {
     match (name, force) {
         ("localhost", _) => {
@@ -41,8 +42,9 @@ fn certs_command(name: &str, force: bool) -> String {
     }
 }
 
-/// What a user can do where the system refused to read, write or make `path`, as a clause that begins with a verb; `None`
-/// where only the cause can tell. It looks at the modes of the file and its directories as they are now.
+/// What a user can do where the system refused to read, write or make `path`, as a clause that
+/// begins with a verb; `None` where only the cause can tell. It looks at the modes of the file and
+/// its directories as they are now.
 #[must_use]
 pub fn remedy_of_io(error: &io::Error, path: &Path) -> Option<String> {
     let remedy = match error.kind() {
@@ -86,14 +88,14 @@ fn remedy_of_denial(path: &Path, own_uid: u32) -> String {
     "run as the user who owns the home, or give another with --home DIR".to_owned()
 }
 
-/// What a user can do about a database that can be read and not written. SQLite writes beside the file too, so either may be
-/// what cannot be written; or neither, where it is the disk.
+/// What a user can do about a database that can be read and not written. SQLite writes beside the
+/// file too, so either may be what cannot be written; or neither, where it is the disk.
 #[must_use]
 pub fn remedy_of_read_only(database: &Path) -> String {
     let directory = database.parent().unwrap_or(database);
     let is_closed = |path: &Path| path.metadata().is_ok_and(|metadata| metadata.mode() & 0o200 == 0);
     let closed: Vec<_> = [directory, database].into_iter().filter(|path| is_closed(path)).collect();
-    if closed.is_empty() || modes::is_read_only(directory) {
+    if closed.is_empty() || is_read_only(directory) {
         "give a home on a disk that can be written with --home DIR".to_owned()
     } else {
         let closed: Vec<_> = closed.into_iter().map(shell_quoted).collect();

@@ -1,7 +1,8 @@
 //! Sessions kept from one process to the next, so that the next one need not log in.
 //!
-//! The client comes here. A kept session is a convenience: whatever cannot be read counts as none, and a new login
-//! follows. Whether one is still good is the caller's to judge (there is no clock here) and the server's in the end.
+//! The client comes here. A kept session is a convenience: whatever cannot be read counts as none,
+//! and a new login follows. Whether one is still good is the caller's to judge (there is no clock
+//! here) and the server's in the end.
 
 use std::fmt;
 use std::fmt::Write as _;
@@ -13,10 +14,9 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
-use crate::file::{
-    DIRECTORY_MODE, make_private_directory, read_secret, refuse_open_mode, write_secret_atomically,
-};
-use crate::trust::own_uid;
+use crate::accounts::own_uid;
+use crate::file::{make_private_directory, read_secret, refuse_open_mode, write_secret_atomically};
+use crate::permissions::DIRECTORY_MODE;
 use crate::{Home, HomeError};
 
 /// What the name of the lock of a login has, and that of the kept session beside it has not.
@@ -31,7 +31,8 @@ pub struct KeptSession {
     pub expires_at_secs: u64,
     /// SHA-256 of the client certificate (DER) that it was granted to; `None` over plain `http`.
     pub certificate: Option<[u8; 32]>,
-    /// By what the client knows the password that got it again; `None` where the home's own password did.
+    /// By what the client knows the password that got it again; `None` where the home's own
+    /// password did.
     pub password_check: Option<String>,
 }
 
@@ -42,14 +43,16 @@ impl fmt::Debug for KeptSession {
 }
 
 impl Home {
-    /// The session kept for `username` at `server` (whatever the caller calls it: a name, a name with a port).
+    /// The session kept for `username` at `server` (whatever the caller calls it: a name, a name
+    /// with a port).
     ///
-    /// `None` if there is none, or if its file is damaged. A directory that is the caller's own and open to others is
-    /// closed, and the log says so.
+    /// `None` if there is none, or if its file is damaged. A directory that is the caller's own and
+    /// open to others is closed, and the log says so.
     ///
     /// # Errors
-    /// [`HomeError::TooOpen`] if its file, or a directory that is not the caller's own, is open to others, and those of
-    /// reading a secret: [`HomeError::Unreadable`], [`HomeError::NotAFile`], [`HomeError::TooLarge`].
+    /// [`HomeError::TooOpen`] if its file, or a directory that is not the caller's own, is open to
+    /// others, and those of reading a secret: [`HomeError::Unreadable`], [`HomeError::NotAFile`],
+    /// [`HomeError::TooLarge`].
     pub fn load_session(&self, server: &str, username: &str) -> Result<Option<KeptSession>, HomeError> {
         if !self.close_sessions_dir()? {
             return Ok(None);
@@ -61,11 +64,12 @@ impl Home {
         }
     }
 
-    /// Keeps a session for the next process, in place of an older one of the same user at the same server.
+    /// Keeps a session for the next process, in place of an older one of the same user at the same
+    /// server.
     ///
     /// # Errors
-    /// [`HomeError::Unwritable`] with what the system said, also where `sessions/` is another user's;
-    /// [`HomeError::TooOpen`], [`HomeError::NoRandomness`].
+    /// [`HomeError::Unwritable`] with what the system said, also where `sessions/` is another
+    /// user's; [`HomeError::TooOpen`], [`HomeError::NoRandomness`].
     pub fn keep_session(&self, server: &str, username: &str, session: &KeptSession) -> Result<(), HomeError> {
         self.make_sessions_dir()?;
         let stored = StoredRef {
@@ -112,7 +116,8 @@ impl Home {
         let path = self.sessions_dir();
         let others = |metadata: &std::fs::Metadata| metadata.uid() != own_uid();
         let owner = path.metadata().or_else(|_| self.root().metadata());
-        // What root, or anybody else, leaves in a directory of another user, that user could not read or replace.
+        // What root, or anybody else, leaves in a directory of another user, that user could not
+        // read or replace.
         if owner.is_ok_and(|metadata| others(&metadata)) {
             let source = io::Error::new(io::ErrorKind::PermissionDenied, "it belongs to another user");
             return Err(HomeError::Unwritable { path, source });
@@ -121,8 +126,9 @@ impl Home {
         self.close_sessions_dir().map(drop)
     }
 
-    /// Sees to it that nobody else has a right on `sessions/`; `false` if it is not there. A home that was copied without
-    /// its modes has it open: its files have modes of their own, so that nothing of them was shown.
+    /// Sees to it that nobody else has a right on `sessions/`; `false` if it is not there. A home
+    /// that was copied without its modes has it open: its files have modes of their own, so that
+    /// nothing of them was shown.
     fn close_sessions_dir(&self) -> Result<bool, HomeError> {
         let path = self.sessions_dir();
         let metadata = match path.metadata() {
@@ -160,8 +166,8 @@ fn parse(bytes: &[u8], server: &str, username: &str) -> Option<KeptSession> {
     Some(KeptSession { token, expires_at_secs, certificate, password_check })
 }
 
-/// Always 64 characters, whatever the two are: SHA-256 of the server's length, the server and the user. The length
-/// keeps `ab`+`c` apart from `a`+`bc`.
+/// Always 64 characters, whatever the two are: SHA-256 of the server's length, the server and the
+/// user. The length keeps `ab`+`c` apart from `a`+`bc`.
 fn file_name(server: &str, username: &str) -> String {
     let mut hash = Sha256::new();
     hash.update((server.len() as u64).to_be_bytes());

@@ -1,11 +1,13 @@
-//! Whether a path can be trusted: nobody but root and this user can put something else in its place.
+//! Whether a path can be trusted: nobody but root and this user can put something else in its
+//! place.
 //!
-//! Opening a home comes here before anything in it is believed, and making one before anything is written. What a home
-//! holds is not known here.
+//! Opening a home comes here before anything in it is believed, and making one before anything is
+//! written. What a home holds is not known here.
 //!
-//! The path is walked from the root of the file system, links included. A directory that belongs to root or to this user,
-//! and that nobody else may write to, keeps what was seen in it. So every component that was checked stays as it was
-//! checked, and whoever opens a file below by its path opens what was meant.
+//! The path is walked from the root of the file system, links included. A directory that belongs to
+//! root or to this user, and that nobody else may write to, keeps what was seen in it. So every
+//! component that was checked stays as it was checked, and whoever opens a file below by its path
+//! opens what was meant.
 
 use std::collections::VecDeque;
 use std::ffi::OsString;
@@ -15,10 +17,8 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
 
 use crate::HomeError;
-use crate::accounts::is_private_group;
-
-/// The bit of a directory in which everybody may make entries and remove only their own.
-pub(crate) const STICKY: u32 = 0o1000;
+use crate::accounts::{is_private_group, own_uid};
+use crate::permissions::STICKY;
 
 const GROUP_WRITE: u32 = 0o020;
 const OTHERS_WRITE: u32 = 0o002;
@@ -28,17 +28,12 @@ const LINKS_MAX: usize = 40;
 
 const ROOT_UID: u32 = 0;
 
-/// The user whom this process acts for.
-pub(crate) fn own_uid() -> u32 {
-    rustix::process::geteuid().as_raw()
-}
-
-/// Checks every component of `path`, which is absolute, as far as there is anything, and returns where it leads without
-/// links. Components that do not exist are taken as they stand.
+/// Checks every component of `path`, which is absolute, as far as there is anything, and returns
+/// where it leads without links. Components that do not exist are taken as they stand.
 ///
 /// # Errors
-/// [`HomeError::ForeignOwner`] and [`HomeError::WritableByOthers`] with the first component that another user could
-/// replace; [`HomeError::Unreadable`] if the system does not let us look.
+/// [`HomeError::ForeignOwner`] and [`HomeError::WritableByOthers`] with the first component that
+/// another user could replace; [`HomeError::Unreadable`] if the system does not let us look.
 pub(crate) fn check_path(path: &Path) -> Result<PathBuf, HomeError> {
     walk(path, own_uid())
 }
@@ -114,7 +109,8 @@ fn push_front(rest: &mut VecDeque<OsString>, path: &Path) {
 
 fn check_component(path: &Path, target: &Path, metadata: &Metadata, own_uid: u32) -> Result<(), HomeError> {
     refuse_owner(path, target, metadata, own_uid)?;
-    // In a sticky directory an entry is safe with its owner, who is looked at in turn. The mode of a link says nothing.
+    // In a sticky directory an entry is safe with its owner, who is looked at in turn. The mode of
+    // a link says nothing.
     if !metadata.is_dir() || metadata.mode() & STICKY != 0 {
         return Ok(());
     }
@@ -132,8 +128,9 @@ fn check_component(path: &Path, target: &Path, metadata: &Metadata, own_uid: u32
     Ok(())
 }
 
-/// Whether the group of a directory has nobody in it but the directory's owner, as where each user has a group of that
-/// user's own and a umask of 002. An access control list may let others in, and shows in the mode as the group's rights.
+/// Whether the group of a directory has nobody in it but the directory's owner, as where each user
+/// has a group of that user's own and a umask of 002. An access control list may let others in, and
+/// shows in the mode as the group's rights.
 fn is_own_group(path: &Path, metadata: &Metadata) -> bool {
     is_private_group(metadata.uid(), metadata.gid()) && !has_access_list(path)
 }
@@ -225,7 +222,8 @@ mod tests {
         let home = parent.path().join("home");
         std::fs::create_dir(&home).unwrap();
         if own_uid() == ROOT_UID {
-            // Root's own directories are good for everybody; a test as root can give one away instead.
+            // Root's own directories are good for everybody; a test as root can give one away
+            // instead.
             std::os::unix::fs::chown(parent.path(), Some(somebody_else()), None).unwrap();
             let error = check_path(&home).unwrap_err();
             assert!(

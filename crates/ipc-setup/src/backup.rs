@@ -1,7 +1,8 @@
 //! Copies a whole home, also while servers and other programs use it.
 //!
-//! The command line comes here with a directory that is not there yet. It comes into being under another name, and gets its own
-//! when everything is in it and on the disk. What is in the databases is copied as of one moment by SQLite itself.
+//! The command line comes here with a directory that is not there yet. It comes into being under
+//! another name, and gets its own when everything is in it and on the disk. What is in the
+//! databases is copied as of one moment by SQLite itself.
 
 use std::ffi::OsStr;
 use std::fs::{File, OpenOptions, Permissions};
@@ -37,21 +38,24 @@ pub struct BackedUp {
 }
 
 impl Backup {
-    /// Begins to copy a complete home to `out`, which must not be there, and makes the directory that becomes it, beside it.
+    /// Begins to copy a complete home to `out`, which must not be there, and makes the directory
+    /// that becomes it, beside it.
     ///
     /// # Errors
-    /// [`SetupError::BackupExists`] if something is at `out`, [`SetupError::BackupInside`] if that is in the home itself;
-    /// [`HomeError::Unwritable`] if the directory cannot be made, and what is wrong with those above it.
+    /// [`SetupError::BackupExists`] if something is at `out`, [`SetupError::BackupInside`] if that
+    /// is in the home itself; [`SetupError::BackupUnwritable`] if the directory cannot be made, or
+    /// another user could put another in its place.
     pub fn begin(home: &Home, out: &Path) -> Result<Self, SetupError> {
-        let out = locate(Some(out))?;
+        let out = locate(Some(out)).map_err(unwritable)?;
         match Home::at(&out).check_directory() {
             Err(HomeError::Missing { .. }) => {}
             _ if out.symlink_metadata().is_ok() => return Err(SetupError::BackupExists { path: out }),
-            checked => checked?,
+            checked => checked.map_err(unwritable)?,
         }
         let parent = out.parent().unwrap_or(Path::new("/"));
-        let unwritable = |source| HomeError::Unwritable { path: parent.to_owned(), source };
-        let is_inside = parent.canonicalize().map_err(unwritable)?.starts_with(
+        let cannot_write =
+            |path: &Path, source| unwritable(HomeError::Unwritable { path: path.to_owned(), source });
+        let is_inside = parent.canonicalize().map_err(|source| cannot_write(parent, source))?.starts_with(
             home.root().canonicalize().map_err(|_| HomeError::Missing { path: home.root().to_owned() })?,
         );
         if is_inside {
@@ -62,7 +66,11 @@ impl Backup {
         name.push(out.file_name().unwrap_or_default());
         name.push(format!(".{random:016x}.tmp"));
         let partial = parent.join(name);
-        make_private_directory(&partial)?;
+        make_private_directory(&partial).map_err(|error| match error {
+            // Of the other name nobody has heard.
+            HomeError::Unwritable { source, .. } => cannot_write(&out, source),
+            error => unwritable(error),
+        })?;
         Ok(Self { home: home.clone(), out, partial, is_done: false })
     }
 
@@ -75,8 +83,8 @@ impl Backup {
     /// Copies everything, and gives the directory its name.
     ///
     /// # Errors
-    /// [`SetupError`]: what is wrong with the home, what the disk says, and [`SetupError::BackupExists`] if there is something
-    /// at its path by now. Nothing is left then.
+    /// [`SetupError`]: what is wrong with the home, what the disk says, and
+    /// [`SetupError::BackupExists`] if there is something at its path by now. Nothing is left then.
     pub fn run(mut self) -> Result<BackedUp, SetupError> {
         let runtime = runtime()?;
         let lock = self.lock()?;
@@ -86,15 +94,15 @@ impl Backup {
         // The rest belongs to the server alone, and may take long.
         drop(lock);
         let messages = runtime.block_on(self.copy_inbox())?;
-        make_private_directory(&self.partial.join("sessions"))?;
-        sync_directory(&self.partial)?;
+        make_private_directory(&self.partial.join("sessions")).map_err(unwritable)?;
+        sync_directory(&self.partial).map_err(unwritable)?;
         if self.out.symlink_metadata().is_ok() {
             return Err(SetupError::BackupExists { path: self.out.clone() });
         }
-        let unwritable = |source| HomeError::Unwritable { path: self.out.clone(), source };
-        std::fs::rename(&self.partial, &self.out).map_err(unwritable)?;
+        std::fs::rename(&self.partial, &self.out)
+            .map_err(|source| unwritable(HomeError::Unwritable { path: self.out.clone(), source }))?;
         self.is_done = true;
-        sync_directory(self.out.parent().unwrap_or(Path::new("/")))?;
+        sync_directory(self.out.parent().unwrap_or(Path::new("/"))).map_err(unwritable)?;
         Ok(BackedUp { path: self.out.clone(), messages })
     }
 
@@ -156,7 +164,12 @@ fn is_of_use_here_alone(name: &OsStr) -> bool {
         || ["users.db", "inbox.db"].iter().any(|database| name.starts_with(database))
 }
 
-fn copy_file(from: &Path, to: &Path, mode: u32) -> Result<(), HomeError> {
+/// Says that it is the place of the copy that something is wrong with, and not the home.
+fn unwritable(source: HomeError) -> SetupError {
+    SetupError::BackupUnwritable { source }
+}
+
+fn copy_file(from: &Path, to: &Path, mode: u32) -> Result<(), SetupError> {
     let mut source =
         File::open(from).map_err(|source| HomeError::Unreadable { path: from.to_owned(), source })?;
     let mut write = || {
@@ -166,5 +179,39 @@ fn copy_file(from: &Path, to: &Path, mode: u32) -> Result<(), HomeError> {
         copy.set_permissions(Permissions::from_mode(mode))?;
         copy.sync_all()
     };
-    write().map_err(|source| HomeError::Unwritable { path: to.to_owned(), source })
+    write().map_err(|source| unwritable(HomeError::Unwritable { path: to.to_owned(), source }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_where_no_copy_can_be_made_is_told_with_the_option_that_names_another() {
+        let directory = tempfile::tempdir().unwrap();
+        let home = Home::at(directory.path().join("home"));
+        make_private_directory(home.root()).unwrap();
+        std::fs::write(directory.path().join("file"), "").unwrap();
+        let open = directory.path().join("open");
+        std::fs::create_dir(&open).unwrap();
+        std::fs::set_permissions(&open, Permissions::from_mode(0o777)).unwrap();
+        for out in ["no/such/copy", "file/copy", "open/copy"] {
+            let error = Backup::begin(&home, &directory.path().join(out)).unwrap_err();
+            assert!(matches!(error, SetupError::BackupUnwritable { .. }), "{out}: {error:?}");
+            let remedy = error.remedy().unwrap();
+            assert!(remedy.contains("--out DIR") && !remedy.contains("--home"), "{out}: {remedy}");
+        }
+    }
+
+    #[test]
+    fn a_full_disk_is_told_as_such_and_a_read_only_one_with_another_place() {
+        let remedy = |kind: io::ErrorKind| {
+            unwritable(HomeError::Unwritable { path: "/x/copy".into(), source: kind.into() })
+                .remedy()
+                .unwrap()
+        };
+        assert!(remedy(io::ErrorKind::ReadOnlyFilesystem).contains("--out DIR"));
+        assert!(remedy(io::ErrorKind::PermissionDenied).contains("--out DIR"));
+        assert_eq!(remedy(io::ErrorKind::StorageFull), "make room on the disk and run it again");
+    }
 }

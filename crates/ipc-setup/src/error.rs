@@ -1,6 +1,7 @@
 //! Why a home, a certificate or a user could not be made or changed, and what to do about it.
 //!
-//! Every other file here makes these. What is wrong with a home as it lies there stays a [`HomeError`] inside.
+//! Every other file here makes these. What is wrong with a home as it lies there stays a
+//! [`HomeError`] inside.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -122,6 +123,13 @@ pub enum SetupError {
         /// Where it was to be made.
         path: PathBuf,
     },
+    /// A backup could not be made where it was to be: not on that disk, or not below that
+    /// directory.
+    #[error(transparent)]
+    BackupUnwritable {
+        /// What is wrong there.
+        source: HomeError,
+    },
     /// The durable inbox could not be copied.
     #[error(transparent)]
     Inbox {
@@ -137,7 +145,8 @@ pub enum SetupError {
 }
 
 impl SetupError {
-    /// What a user can do about it, as a clause that begins with a verb; `None` where only the cause can tell.
+    /// What a user can do about it, as a clause that begins with a verb; `None` where only the
+    /// cause can tell.
     #[must_use]
     pub fn remedy(&self) -> Option<String> {
         const ANOTHER_HOME: &str = "put back a good copy of the file, or run web-ipc --init --run --force for a new home (the old one is kept aside)";
@@ -156,7 +165,8 @@ impl SetupError {
             },
             Self::InUse { .. } => "stop it first".to_owned(),
             Self::MoveAside { path, source, .. } => match source.kind() {
-                // A mount point, the root of the file system, or a name that leaves no room for the date.
+                // A mount point, the root of the file system, or a name that leaves no room for the
+                // date.
                 io::ErrorKind::ResourceBusy
                 | io::ErrorKind::CrossesDevices
                 | io::ErrorKind::InvalidInput
@@ -192,9 +202,8 @@ impl SetupError {
             Self::Name { .. } | Self::PeerName { .. } => {
                 "give a host name such as server1.example, or an address".to_owned()
             }
-            Self::BackupExists { .. } | Self::BackupInside { .. } => {
-                "name a directory elsewhere that is not there yet with --out DIR".to_owned()
-            }
+            Self::BackupExists { .. } | Self::BackupInside { .. } => ELSEWHERE.to_owned(),
+            Self::BackupUnwritable { source } => return remedy_of_destination(source),
             Self::Inbox { source } => return remedy_of_inbox(source),
             Self::Username(_) => "give another name with --user NAME".to_owned(),
             Self::Password(_) => "give another one with --password".to_owned(),
@@ -204,6 +213,26 @@ impl SetupError {
             Self::Store(error) => return remedy_of_store(error, ANOTHER_HOME),
             Self::Authority { .. } | Self::Issue { .. } | Self::Runtime { .. } => return None,
         })
+    }
+}
+
+/// What to do where a backup cannot be made at its place.
+const ELSEWHERE: &str = "name a directory elsewhere that is not there yet with --out DIR";
+
+/// The home is another directory: whatever is wrong with the place of its copy, no other home mends
+/// that.
+fn remedy_of_destination(error: &HomeError) -> Option<String> {
+    match error {
+        HomeError::Unwritable { path, source }
+            if matches!(
+                source.kind(),
+                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge
+            ) =>
+        {
+            remedy_of_io(source, path)
+        }
+        HomeError::NoRandomness { .. } => None,
+        _ => Some(ELSEWHERE.to_owned()),
     }
 }
 

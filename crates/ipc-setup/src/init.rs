@@ -1,13 +1,14 @@
 //! Makes a home: atomic, idempotent, and safe to run twice at the same time.
 //!
-//! The command line comes here with a path. The lock and the order of the pieces live here; how a piece is made does not.
+//! The command line comes here with a path. The lock and the order of the pieces live here; how a
+//! piece is made does not.
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use ipc_home::{Contents, Home, HomeError, locate};
 
+use crate::clock::now_secs;
 use crate::lock::Lock;
 use crate::{SetupError, directory, pair, pieces};
 
@@ -16,7 +17,8 @@ use crate::{SetupError, directory, pair, pieces};
 pub struct InitOptions {
     /// Start over: what is there is kept aside under a dated name, and a new home is made.
     pub force: bool,
-    /// The time, in seconds since the Unix epoch: certificates begin with it, and `force` names the old home after it.
+    /// The time, in seconds since the Unix epoch: certificates begin with it, and `force` names the
+    /// old home after it.
     pub now_secs: u64,
 }
 
@@ -24,9 +26,7 @@ impl InitOptions {
     /// Not starting over, and the time that the system's clock says.
     #[must_use]
     pub fn now() -> Self {
-        // A clock before 1970 is as wrong as one in 1970.
-        let now_secs = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_secs());
-        Self { force: false, now_secs }
+        Self { force: false, now_secs: now_secs() }
     }
 }
 
@@ -35,7 +35,8 @@ impl InitOptions {
 pub enum Outcome {
     /// A new home was made.
     Created,
-    /// An earlier run, or the replacement of a certificate, had not come to its end; what was missing was made.
+    /// An earlier run, or the replacement of a certificate, had not come to its end; what was
+    /// missing was made.
     Completed,
     /// It was a complete home already, and nothing was changed.
     AlreadyThere,
@@ -54,19 +55,22 @@ pub struct Initialised {
 
 /// Makes the home at `path`, or completes it, or finds it complete and changes nothing.
 ///
-/// Whoever is killed, or meets an error, leaves what the next run completes. Of several at the same time one makes the
-/// home and the others find it made. The user `ipc-admin` gets a random password that only `admin.cred` has.
+/// Whoever is killed, or meets an error, leaves what the next run completes. Of several at the same
+/// time one makes the home and the others find it made. The user `ipc-admin` gets a random password
+/// that only `admin.cred` has.
 ///
 /// # Errors
-/// [`HomeError::NotAHome`](ipc_home::HomeError::NotAHome) for a directory that is not empty and not a home (a `users.db`
-/// alone is taken in) and [`HomeError::PythonTool`](ipc_home::HomeError::PythonTool) for that tool's own, with `force` too;
-/// [`HomeError::ClientDirectory`](ipc_home::HomeError::ClientDirectory) for one from which a client sends to another host;
-/// [`HomeError::TooOpen`](ipc_home::HomeError::TooOpen) and its like for one that others have a right on, or could put another
-/// in the place of; [`SetupError::InUse`] with `force` while a server runs on the home;
-/// [`SetupError::PiecesMissing`] for a complete home that has lost a file other than `session.key`, and
-/// [`HomeError::FileMissing`](ipc_home::HomeError::FileMissing) for one whose making was cut short and whose authority has
-/// issued certificates and is not whole: neither is made anew. Otherwise what the disk, the certificate authority or the
-/// database said.
+/// [`HomeError::NotAHome`](ipc_home::HomeError::NotAHome) for a directory that is not empty and not
+/// a home (a `users.db` alone is taken in) and
+/// [`HomeError::PythonTool`](ipc_home::HomeError::PythonTool) for that tool's own, with `force`
+/// too; [`HomeError::ClientDirectory`](ipc_home::HomeError::ClientDirectory) for one from which a
+/// client sends to another host; [`HomeError::TooOpen`](ipc_home::HomeError::TooOpen) and its like
+/// for one that others have a right on, or could put another in the place of; [`SetupError::InUse`]
+/// with `force` while a server runs on the home; [`SetupError::PiecesMissing`] for a complete home
+/// that has lost a file other than `session.key`, and
+/// [`HomeError::FileMissing`](ipc_home::HomeError::FileMissing) for one whose making was cut short
+/// and whose authority has issued certificates and is not whole: neither is made anew. Otherwise
+/// what the disk, the certificate authority or the database said.
 pub fn init(path: &Path, options: &InitOptions) -> Result<Initialised, SetupError> {
     init_with(path, options, &ipc_store::Options::default())
 }
@@ -144,7 +148,8 @@ fn init_with(
 /// How often a home that was moved aside between two looks is looked at again.
 const LOOKS_MAX: u32 = 1000;
 
-/// Whether the home was there and is not any more: another `init` with `force` has moved it aside and makes the next one.
+/// Whether the home was there and is not any more: another `init` with `force` has moved it aside
+/// and makes the next one.
 fn is_gone(error: &HomeError, home: &Home) -> bool {
     match error {
         HomeError::Missing { path } => path == home.root(),
@@ -155,8 +160,8 @@ fn is_gone(error: &HomeError, home: &Home) -> bool {
     }
 }
 
-/// Whether the home is complete, lacks nothing, and no pair in it is half replaced. If it is not, the lock is taken before
-/// that is believed: it may have been moved aside between two looks.
+/// Whether the home is complete, lacks nothing, and no pair in it is half replaced. If it is not,
+/// the lock is taken before that is believed: it may have been moved aside between two looks.
 fn is_whole(home: &Home) -> Result<bool, SetupError> {
     Ok(home.is_complete()? && pieces::missing(home)?.is_empty() && home.staged_pairs()?.is_empty())
 }

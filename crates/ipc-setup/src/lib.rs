@@ -1,7 +1,8 @@
 //! Makes and manages a web-ipc home: the directory itself, certificates, users.
 //!
-//! The command line comes here; a program that brings its own home along can as well. It stands on `ipc-home` (where
-//! things lie), `ipc-pki` (certificates), `ipc-store` (users) and `ipc-inbox` (messages, which are only copied), and knows nothing of the network. Every call blocks.
+//! The command line comes here; a program that brings its own home along can as well. It stands on
+//! `ipc-home` (where things lie), `ipc-pki` (certificates), `ipc-store` (users) and `ipc-inbox`
+//! (messages, which are only copied), and knows nothing of the network. Every call blocks.
 //!
 //! | you want | take |
 //! |---|---|
@@ -29,6 +30,7 @@
 
 mod backup;
 mod certificate;
+mod clock;
 mod directory;
 mod error;
 mod init;

@@ -1,18 +1,21 @@
 //! The users of a home, without async: a blocking face over `ipc-store`.
 //!
-//! The command line comes here. The admin is a user like any other but for one thing: whoever gives it a password here
-//! gives `admin.cred` the same, so that clients without credentials of their own still get in.
+//! The command line comes here. The admin is a user like any other but for one thing: whoever gives
+//! it a password here gives `admin.cred` the same, so that clients without credentials of their own
+//! still get in.
 
 use ipc_home::{ADMIN_USERNAME, Credentials, Home, StagedFile};
 use ipc_store::{Options, Password, SqliteUserStore, UserStore, Username};
 use tokio::runtime::{Builder, Runtime};
 use zeroize::Zeroizing;
 
+use crate::SetupError;
+use crate::clock::now_secs;
 use crate::lock::Lock;
 use crate::random::random_bytes;
-use crate::{InitOptions, SetupError};
 
-/// The users of one home. Every call waits until it is done, so none may be made inside an async runtime.
+/// The users of one home. Every call waits until it is done, so none may be made inside an async
+/// runtime.
 #[derive(Debug)]
 pub struct Users {
     home: Home,
@@ -24,8 +27,8 @@ pub struct Users {
 ///
 /// # Errors
 /// [`HomeError::FileMissing`](ipc_home::HomeError::FileMissing) if there is no `users.db`,
-/// [`HomeError::TooOpen`](ipc_home::HomeError::TooOpen) if others have a right on it; [`SetupError::Store`] if it is damaged
-/// or not to be opened; [`SetupError::Runtime`].
+/// [`HomeError::TooOpen`](ipc_home::HomeError::TooOpen) if others have a right on it;
+/// [`SetupError::Store`] if it is damaged or not to be opened; [`SetupError::Runtime`].
 pub fn users(home: &Home) -> Result<Users, SetupError> {
     let path = home.users_db_checked()?;
     let runtime = runtime()?;
@@ -44,8 +47,9 @@ impl Users {
     /// Adds a user.
     ///
     /// # Errors
-    /// [`SetupError::Username`] and [`SetupError::Password`] for what cannot be one; [`SetupError::Store`], among others if
-    /// the name is taken; [`SetupError::AdminNotKept`]; and, for the admin, what is wrong with the home.
+    /// [`SetupError::Username`] and [`SetupError::Password`] for what cannot be one;
+    /// [`SetupError::Store`], among others if the name is taken; [`SetupError::AdminNotKept`]; and,
+    /// for the admin, what is wrong with the home.
     pub fn add(&self, username: &str, password: Zeroizing<String>) -> Result<(), SetupError> {
         let (username, parsed) = parse(username, &password)?;
         let kept = self.prepare_to_keep(&username, password)?;
@@ -56,8 +60,9 @@ impl Users {
     /// Gives a user another password. Sessions of the old one end.
     ///
     /// # Errors
-    /// [`SetupError::Username`] and [`SetupError::Password`] for what cannot be one; [`SetupError::Store`], among others if
-    /// there is no such user; [`SetupError::AdminNotKept`]; and, for the admin, what is wrong with the home.
+    /// [`SetupError::Username`] and [`SetupError::Password`] for what cannot be one;
+    /// [`SetupError::Store`], among others if there is no such user; [`SetupError::AdminNotKept`];
+    /// and, for the admin, what is wrong with the home.
     pub fn change_password(&self, username: &str, password: Zeroizing<String>) -> Result<(), SetupError> {
         let username = Username::parse_existing(username)?;
         let parsed = Password::parse(password.to_string())?;
@@ -66,8 +71,8 @@ impl Users {
         kept.map_or(Ok(()), Kept::keep)
     }
 
-    /// Deletes a user. Sessions of theirs end. The name is taken as it is: users taken over from elsewhere may have one that
-    /// could not be added here.
+    /// Deletes a user. Sessions of theirs end. The name is taken as it is: users taken over from
+    /// elsewhere may have one that could not be added here.
     ///
     /// # Errors
     /// [`SetupError::Store`], among others if there is no such user.
@@ -83,7 +88,8 @@ impl Users {
         Ok(self.runtime.block_on(self.store.list())?)
     }
 
-    /// Whether this is the password of this user. What cannot be a name or a password is simply not theirs.
+    /// Whether this is the password of this user. What cannot be a name or a password is simply not
+    /// theirs.
     ///
     /// # Errors
     /// [`SetupError::Store`], never because of what was presented.
@@ -106,8 +112,9 @@ impl Users {
         Ok(())
     }
 
-    /// For the admin, everything about the new `admin.cred` that can fail, before the database is written: the two are to say
-    /// the same. What is dropped without [`Kept::keep`] changes nothing.
+    /// For the admin, everything about the new `admin.cred` that can fail, before the database is
+    /// written: the two are to say the same. What is dropped without [`Kept::keep`] changes
+    /// nothing.
     fn prepare_to_keep(
         &self,
         username: &Username,
@@ -117,9 +124,8 @@ impl Users {
             return Ok(None);
         }
         let lock = Lock::of_complete(&self.home)?;
-        let now_secs = InitOptions::now().now_secs;
         let credentials = Credentials { username: username.to_string(), password };
-        let staged = self.home.stage_admin_credentials(&credentials, now_secs, random_bytes()?)?;
+        let staged = self.home.stage_admin_credentials(&credentials, now_secs(), random_bytes()?)?;
         Ok(Some(Kept { staged, _lock: lock }))
     }
 }

@@ -1,7 +1,7 @@
 //! The log: one line each on stderr, `[2025-03-19 19:38:50,608][INFO][module,line]: text`, in UTC.
 //!
-//! `main` comes here at its beginning and its end. What is logged is decided elsewhere; what of it is shown is decided here.
-//! Nobody who logs waits for whoever reads.
+//! `main` comes here at its beginning and its end. What is logged is decided elsewhere; what of it
+//! is shown is decided here. Nobody who logs waits for whoever reads.
 
 mod queue;
 
@@ -16,7 +16,8 @@ use time::OffsetDateTime;
 
 use crate::args::LogLevel;
 use crate::error;
-use crate::out::{counted, printable};
+use crate::escape::printable;
+use crate::plural::counted;
 use crate::stdio::{Lines, write_all};
 use queue::Queue;
 
@@ -31,13 +32,13 @@ const END_WAIT: Duration = Duration::from_secs(2);
 
 static QUEUE: Queue = Queue::new();
 
-/// Modules that log what peers send, and what of it is shown: the error for each connection that actix-http ends, and rustls's
-/// warning for each odd name in a handshake.
+/// Modules that log what peers send, and what of it is shown: the error for each connection that
+/// actix-http ends, and rustls's warning for each odd name in a handshake.
 const UNBOUNDED: [(&str, LevelFilter); 2] =
     [("actix_http::h1::dispatcher", LevelFilter::Off), ("rustls", LevelFilter::Error)];
 
-/// Starts the log. A `level` that was given wins over `$RUST_LOG`, and that over the default; the line that ends a command is
-/// always shown.
+/// Starts the log. A `level` that was given wins over `$RUST_LOG`, and that over the default; the
+/// line that ends a command is always shown.
 pub(crate) fn start(level: Option<LogLevel>) {
     let mut builder = Builder::new();
     match (level, std::env::var("RUST_LOG")) {
@@ -52,7 +53,8 @@ pub(crate) fn start(level: Option<LogLevel>) {
             }
         }
     }
-    // A peer can cause these without end, and they do not name it: ipc-server has a line that does and that has a limit.
+    // A peer can cause these without end, and they do not name it: ipc-server has a line that does
+    // and that has a limit.
     if std::env::var_os("RUST_LOG").is_none_or(|filters| filters.is_empty()) {
         for (module, level) in UNBOUNDED {
             builder.filter_module(module, level);
@@ -151,12 +153,14 @@ fn line(record: &Record<'_>, since_1970: Duration) -> String {
         "[{}][{level}][{module},{}]: {}",
         time(since_1970),
         record.line().unwrap_or(0),
-        // One record is one line, whatever is in it: what a peer sends must not look like a line of ours.
+        // One record is one line, whatever is in it: what a peer sends must not look like a line of
+        // ours.
         printable(&record.args().to_string()),
     )
 }
 
-/// `2025-03-19 19:38:50,608`; in a year of five digits, which no calendar here knows, `second 253402300800,608 since 1970`.
+/// `2025-03-19 19:38:50,608`; in a year of five digits, which no calendar here knows,
+/// `second 253402300800,608 since 1970`.
 fn time(since_1970: Duration) -> String {
     let (secs, millis) = (since_1970.as_secs(), since_1970.subsec_millis());
     match i64::try_from(secs).ok().and_then(|secs| OffsetDateTime::from_unix_timestamp(secs).ok()) {

@@ -1,7 +1,7 @@
 //! The `web-ipc` command: parses, calls the libraries, prints.
 //!
-//! Here is the only place that ends the process and decides its status: 0 done, 1 failed or refused, 2 wrong usage, 129, 130
-//! or 143 ended early by SIGHUP, SIGINT or SIGTERM.
+//! Here is the only place that ends the process and decides its status: 0 done, 1 failed or
+//! refused, 2 wrong usage, 129, 130 or 143 ended early by SIGHUP, SIGINT or SIGTERM.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
 mod args;
@@ -16,6 +16,7 @@ mod input;
 mod log;
 mod out;
 mod password;
+mod plural;
 mod progress;
 mod selftest;
 mod send;
@@ -85,7 +86,8 @@ fn run(home: Option<&Path>, action: Action) -> Result<Verdict, Failure> {
     }
 }
 
-/// A panic is a mistake of ours, on whichever thread: one line that can be reported, no backtrace, status 1.
+/// A panic is a mistake of ours, on whichever thread: one line that can be reported, no backtrace,
+/// status 1.
 fn report_panics() {
     std::panic::set_hook(Box::new(|panic| {
         let place = panic.location().map(|place| format!(" ({}:{})", place.file(), place.line()));

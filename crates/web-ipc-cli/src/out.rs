@@ -1,7 +1,7 @@
 //! Results on stdout.
 //!
-//! Every command comes here to tell its result. A result that could not be written is a failure, whyever that was: the
-//! reader may have gone away, the disk be full.
+//! Every command comes here to tell its result. A result that could not be written is a failure,
+//! whyever that was: the reader may have gone away, the disk be full.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -13,6 +13,7 @@ use rustix::stdio::stdout;
 use crate::error::Failure;
 use crate::escape;
 pub(crate) use crate::escape::printable;
+pub(crate) use crate::plural::counted;
 use crate::stdio::{Lines, WriteError};
 
 static LINES: Mutex<Lines> = Mutex::new(Lines::new());
@@ -67,20 +68,4 @@ pub(crate) fn unwritten(error: &io::Error) -> Failure {
         _ => Failure::of(error, None),
     };
     failure.while_doing("cannot write to stdout")
-}
-
-/// `1 message`, `2 messages`.
-pub(crate) fn counted(count: impl fmt::Display + PartialEq + From<u8>, what: &str) -> String {
-    if count == 1.into() { format!("{count} {what}") } else { format!("{count} {what}s") }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn one_is_singular() {
-        assert_eq!(counted(1_u32, "message"), "1 message");
-        assert_eq!(counted(0_usize, "message"), "0 messages");
-    }
 }

@@ -1,14 +1,14 @@
 //! Bar charts in SVG, for those who look before they read.
 //!
-//! The task comes here with what was measured. A chart is a few rectangles and words, readable on light and dark ground, and
-//! draws nothing that no table holds.
+//! The task comes here with what was measured. A chart is a few rectangles and words, readable on
+//! light and dark ground, and draws nothing that no table holds.
 
 use std::fmt::Write as _;
 
 use super::cases::{Case, IN_FLIGHT, Inbox, SIZES, size};
+use super::measured::Measured;
 use super::others::sealing;
 use super::page::Chart;
-use super::rounds::Measured;
 use super::statistics::Spread;
 use super::tables::{figure, median, ratio};
 
@@ -21,7 +21,8 @@ const GAP: f64 = 6.0;
 const GROUP_GAP: f64 = 14.0;
 const TOP: f64 = 44.0;
 
-/// Colours of bars, told apart on light and on dark ground and by those who see no red or no green (Okabe and Ito).
+/// Colours of bars, told apart on light and on dark ground and by those who see no red or no green
+/// (Okabe and Ito).
 const COLOURS: [&str; 3] = ["#0072b2", "#e69f00", "#009e73"];
 
 /// Bars that belong together.
@@ -137,7 +138,7 @@ fn escaped(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bench::rounds::Sample;
+    use crate::bench::measured::Sample;
 
     #[test]
     fn bars_are_as_long_as_their_values() {

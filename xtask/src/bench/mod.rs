@@ -1,10 +1,12 @@
 //! `cargo xtask bench`: how fast it is, beside the same HTTP and TLS libraries doing nothing else.
 //!
-//! People come here for figures, the end-to-end scenarios to see that it runs. Everything is real: release builds, processes
-//! of their own, TLS, files. It drives the programs of `crates/ipc-bench` and the command, and links neither.
+//! People come here for figures, the end-to-end scenarios to see that it runs. Everything is real:
+//! release builds, processes of their own, TLS, files. It drives the programs of `crates/ipc-bench`
+//! and the command, and links neither.
 
 mod cases;
 mod charts;
+mod measured;
 mod options;
 mod others;
 mod page;
@@ -16,14 +18,15 @@ mod tables;
 
 pub(crate) use options::Options;
 
-use crate::e2e::{self, Built};
+use crate::e2e::{Built, build_bench};
+use measured::Measured;
 use processes::{First, World};
-use rounds::Measured;
 use surroundings::Surroundings;
 
-/// Builds, measures, prints the tables, and writes the page if that was asked for; true when everything could be measured.
+/// Builds, measures, prints the tables, and writes the page if that was asked for; true when
+/// everything could be measured.
 pub(crate) fn run_alone(options: &Options) -> bool {
-    let result = e2e::build_bench(!options.quick).and_then(|built| measure(&built, options));
+    let result = build_bench(!options.quick).and_then(|built| measure(&built, options));
     match result {
         Ok(()) => true,
         Err(error) => {
@@ -33,7 +36,8 @@ pub(crate) fn run_alone(options: &Options) -> bool {
     }
 }
 
-/// Runs each kind of case for a moment with what a scenario has built. The error says what does not run.
+/// Runs each kind of case for a moment with what a scenario has built. The error says what does not
+/// run.
 pub(crate) fn run_quickly(built: &Built) -> Result<(), String> {
     let options = Options::quick();
     let measured = rounds::run(&World::new(built), &options, &mut |_| ())?;

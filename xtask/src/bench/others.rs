@@ -1,13 +1,14 @@
 //! What is measured beside exchanges: whole commands, an idle server, sealing, remembered ids.
 //!
-//! The rounds come here once in each round. Figures are kept by name; the tables know the names from here.
+//! The rounds come here once in each round. Figures are kept by name; the tables know the names
+//! from here.
 
 use std::fs;
 
 use super::cases::{Inbox, Way, size};
+use super::measured::Measured;
 use super::options::Options;
-use super::processes::{Place, Process, World};
-use super::rounds::{Measured, number};
+use super::processes::{Place, Process, World, number};
 
 /// Whole commands, from their start to their end, in milliseconds.
 pub(super) const COMMANDS: [&str; 4] = [
@@ -23,8 +24,8 @@ const RUNS: u32 = 5;
 /// Memory of `web-ipc --serve` that has had one message and waits for more, in bytes.
 pub(super) const IDLE: &str = "idle server";
 
-/// What the memory inbox pays for remembered ids: bytes for each, nanoseconds for a put with no ids and with all of them. For ids
-/// of version 7, which tell their time, and of version 4.
+/// What the memory inbox pays for remembered ids: bytes for each, nanoseconds for a put with no ids
+/// and with all of them. For ids of version 7, which tell their time, and of version 4.
 pub(super) const REMEMBERED: [(&str, [&str; 3]); 2] = [
     ("timed", ["timed ids, bytes", "timed ids, first put", "timed ids, last put"]),
     ("random", ["random ids, bytes", "random ids, first put", "random ids, last put"]),

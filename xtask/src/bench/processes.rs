@@ -1,7 +1,8 @@
 //! The processes that are measured: started, each on its processor, and asked what they found.
 //!
-//! The rounds come here. A server has processor 0, clients have processor 1, so that neither takes the other's time; where
-//! that is not possible everything runs as the system likes, and the page says so. No process outlives its handle.
+//! The rounds come here. A server has processor 0, clients have processor 1, so that neither takes
+//! the other's time; where that is not possible everything runs as the system likes, and the page
+//! says so. No process outlives its handle.
 
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::{Path, PathBuf};
@@ -25,8 +26,9 @@ pub(super) enum Place {
     Anywhere,
 }
 
-/// Where Linux keeps the priority of a session's processes against those of other sessions; see sched(7), "The autogroup
-/// feature". Where there is one, priorities within a session are nothing to others.
+/// Where Linux keeps the priority of a session's processes against those of other sessions; see
+/// sched(7), "The autogroup feature". Where there is one, priorities within a session are nothing
+/// to others.
 const AUTOGROUP: &str = "/proc/self/autogroup";
 
 /// The highest priority, and the usual one.
@@ -114,7 +116,8 @@ impl World {
         command
     }
 
-    /// Runs one of the measured programs to its end and returns the JSON it printed, a value a line.
+    /// Runs one of the measured programs to its end and returns the JSON it printed, a value a
+    /// line.
     pub(super) fn measure(&self, place: Place, arguments: &[&str]) -> Result<Vec<Value>, String> {
         Process::start(self.program(place, "ipc-bench", arguments))?.finish()
     }
@@ -269,6 +272,11 @@ impl Drop for Process {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// A number that a program printed.
+pub(super) fn number(said: &Value, name: &str) -> Result<f64, String> {
+    said[name].as_f64().ok_or_else(|| format!("there is no number `{name}` in {said}"))
 }
 
 #[cfg(test)]

@@ -1,72 +1,18 @@
-//! Measures: everything once in a round, round after round, so that what disturbs the machine disturbs all alike.
+//! Measures: everything once in a round, round after round, so that what disturbs the machine
+//! disturbs all alike.
 //!
-//! The task comes here with the options and gets figures, one a round for each thing that was measured. What they mean is
-//! for the tables to say.
+//! The task comes here with the options and gets figures, one a round for each thing that was
+//! measured. What they mean is for the tables to say.
 
-use std::collections::BTreeMap;
 use std::time::Instant;
 
 use serde_json::Value;
 
 use super::cases::{self, Case, Way};
+use super::measured::{Measured, Sample};
 use super::options::Options;
 use super::others;
-use super::processes::{Place, Process, World};
-use super::statistics::Spread;
-
-/// What one run of a case brought.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Sample {
-    /// Messages a second.
-    pub(super) rate: f64,
-    /// Latencies, in microseconds; of a batch for `send_all`. Of several clients, the worst.
-    pub(super) p50_us: f64,
-    pub(super) p99_us: f64,
-    pub(super) max_us: f64,
-    /// Processor time for a message, in microseconds.
-    pub(super) client_cpu_us: f64,
-    pub(super) server_cpu_us: f64,
-    /// How much of a processor's time other processes used meanwhile; 0 where several clients would count each other.
-    pub(super) others_cpu: f64,
-    /// Logins of the flood that were answered with a refusal, a second.
-    pub(super) logins_rate: f64,
-    /// The most memory that was resident, in bytes. Of several clients, the largest.
-    pub(super) client_peak: f64,
-    pub(super) server_peak: f64,
-}
-
-/// Everything that was measured.
-#[derive(Debug, Default)]
-pub(super) struct Measured {
-    /// Exchanges between processes, a sample a round.
-    pub(super) samples: BTreeMap<Case, Vec<Sample>>,
-    /// Everything else by its name, a figure a time.
-    pub(super) figures: BTreeMap<String, Vec<f64>>,
-}
-
-impl Measured {
-    /// One figure of each sample of a case.
-    pub(super) fn each(&self, case: &Case, figure: fn(&Sample) -> f64) -> Vec<f64> {
-        self.samples.get(case).map(|samples| samples.iter().map(figure).collect()).unwrap_or_default()
-    }
-
-    /// How much of a processor's time other processes used meanwhile, of all samples.
-    pub(super) fn disturbance(&self) -> Option<Spread> {
-        Spread::of(self.samples.values().flatten().map(|sample| sample.others_cpu))
-    }
-
-    /// The cases during most of whose runs others used more than this part of a core.
-    pub(super) fn disturbed(&self, others_cpu_max: f64) -> Vec<String> {
-        let others = |case: &Case| Spread::of(self.each(case, |sample| sample.others_cpu));
-        let is_disturbed = |case: &&Case| others(case).is_some_and(|others| others.median > others_cpu_max);
-        self.samples.keys().filter(is_disturbed).map(Case::to_string).collect()
-    }
-
-    /// Takes in one more figure.
-    pub(super) fn note(&mut self, name: String, figure: f64) {
-        self.figures.entry(name).or_default().push(figure);
-    }
-}
+use super::processes::{Place, Process, World, number};
 
 /// The names of peers that flood.
 const FLOODERS: [&str; 2] = ["flood1", "flood2"];
@@ -171,11 +117,6 @@ fn sample(case: &Case, clients: &[Value], server: &Value) -> Result<Sample, Stri
     })
 }
 
-/// A number that a program printed.
-pub(super) fn number(said: &Value, name: &str) -> Result<f64, String> {
-    said[name].as_f64().ok_or_else(|| format!("there is no number `{name}` in {said}"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -196,16 +137,6 @@ mod tests {
         let sample = sample(&case, &[client(100.0, 20.0), client(300.0, 40.0)], &server).unwrap();
         assert_eq!((sample.rate, sample.p99_us, sample.server_peak), (400.0, 40.0, 7.0));
         assert_eq!((sample.client_cpu_us, sample.server_cpu_us), (2500.0, 2500.0));
-    }
-
-    #[test]
-    fn a_case_is_disturbed_when_most_of_its_runs_are() {
-        let mut measured = Measured::default();
-        let runs =
-            |figures: [f64; 3]| figures.map(|others_cpu| Sample { others_cpu, ..Sample::default() }).to_vec();
-        measured.samples.insert(Case::raw(64, 1), runs([0.9, 0.0, 0.0]));
-        measured.samples.insert(Case::raw(64, 16), runs([0.9, 0.0, 0.2]));
-        assert_eq!(measured.disturbed(0.1), ["raw, 64 B, 16 in flight"]);
     }
 
     #[test]

@@ -1,11 +1,11 @@
 //! What was measured, as tables that can be read as text and are Markdown.
 //!
-//! The task comes here for what it prints, the page for what it holds. Rows whose cases were not measured are left out, and
-//! tables without rows with them.
+//! The task comes here for what it prints, the page for what it holds. Rows whose cases were not
+//! measured are left out, and tables without rows with them.
 
 use super::cases::{self, Case, Connection, IN_FLIGHT, IN_FLIGHT_OF_EACH, Inbox, SIZES, Way, size};
+use super::measured::{Measured, Sample};
 use super::others::{COMMANDS, IDLE, REMEMBERED, SEALING, sealing};
-use super::rounds::{Measured, Sample};
 use super::statistics::Spread;
 
 /// The tables of a full run.

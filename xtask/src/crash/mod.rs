@@ -1,8 +1,9 @@
-//! `cargo xtask crash`: kills the receiver, or cuts its connections, under load, and judges what came of each message.
+//! `cargo xtask crash`: kills the receiver, or cuts its connections, under load, and judges what
+//! came of each message.
 //!
-//! People come here for long runs, the end-to-end scenarios for short ones. Everything is real: processes, TLS, SIGKILL, the
-//! file of the durable inbox. It must be able to fail: with the inbox in memory, which acknowledges what it has not stored,
-//! it does.
+//! People come here for long runs, the end-to-end scenarios for short ones. Everything is real:
+//! processes, TLS, SIGKILL, the file of the durable inbox. It must be able to fail: with the inbox
+//! in memory, which acknowledges what it has not stored, it does.
 
 mod ledger;
 mod options;
@@ -15,11 +16,12 @@ pub(crate) use ledger::{Ledger, Verdict};
 pub(crate) use options::{InboxKind, Options, Reader, Trouble};
 
 use crate::e2e::sandbox::Sandbox;
-use crate::e2e::{self, Built};
+use crate::e2e::{Built, build_release};
 
-/// Builds for release, makes a home, does the rounds, prints the verdict; true when every promise was kept.
+/// Builds for release, makes a home, does the rounds, prints the verdict; true when every promise
+/// was kept.
 pub(crate) fn run_alone(options: &Options) -> bool {
-    let built = match e2e::build_release() {
+    let built = match build_release() {
         Ok(built) => built,
         Err(error) => {
             eprintln!("crash: {error}");
@@ -55,7 +57,8 @@ pub(crate) fn run_alone(options: &Options) -> bool {
     false
 }
 
-/// Does the rounds with what a scenario has built, in a home of its own. The error says why there is no verdict.
+/// Does the rounds with what a scenario has built, in a home of its own. The error says why there
+/// is no verdict.
 pub(crate) fn run_with(built: &Built, options: &Options) -> Result<Verdict, String> {
     run::run(&Sandbox::with_home(built), options, &mut |_| ())
 }

@@ -1,9 +1,11 @@
 //! `cargo xtask e2e`: drives what was built, from outside, as its users do.
 //!
-//! People and `cargo xtask test` come here. Each scenario is a function with a sentence for a name and a temporary home
-//! of its own; a panic in it is its failure, and the others go on. Nothing here links the crates it drives.
+//! People and `cargo xtask test` come here. Each scenario is a function with a sentence for a name
+//! and a temporary home of its own; a panic in it is its failure, and the others go on. Nothing
+//! here links the crates it drives.
 
 mod benches;
+mod build;
 mod commands;
 mod console;
 mod flood;
@@ -15,42 +17,19 @@ mod pages;
 mod processes;
 mod python;
 pub(crate) mod sandbox;
+mod scenario;
 mod secrets;
 mod spawn;
 mod troubles;
 
 use std::cell::RefCell;
 use std::panic;
-use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use crate::cargo;
+pub(crate) use build::{Built, build_bench, build_release};
+use scenario::{Outcome, Scenario};
+
 use crate::counts::Counts;
-
-/// What was built and is driven.
-pub(crate) struct Built {
-    /// The folder with the binary `web-ipc`, and with `examples/`.
-    folder: PathBuf,
-    /// The workspace, with README.md and docs.
-    workspace: PathBuf,
-}
-
-impl Built {
-    /// The folder with the programs.
-    pub(crate) fn folder(&self) -> &Path {
-        &self.folder
-    }
-}
-
-/// How a scenario that did not fail ended.
-enum Outcome {
-    Passed,
-    /// It could not be run here; why.
-    Skipped(String),
-}
-
-/// A scenario: panics when what it sees is wrong.
-type Scenario = fn(&Built) -> Outcome;
 
 const SCENARIOS: &[(&str, Scenario)] = &[
     ("every command of README.md prints what the page says", pages::readme),
@@ -114,7 +93,7 @@ pub(crate) fn run_alone(filter: Option<&str>) -> bool {
 /// Builds, runs the scenarios whose name holds `filter`, and prints a line each and the count.
 pub(crate) fn run(filter: Option<&str>) -> Counts {
     let mut counts = Counts::default();
-    match build() {
+    match build::build() {
         Err(error) => {
             println!("e2e: {error}");
             counts += Counts::one(false);
@@ -126,7 +105,8 @@ pub(crate) fn run(filter: Option<&str>) -> Counts {
                     counts += run_one(name, *scenario, &built);
                 }
             }
-            // The hook of the tests' own keeps messages to itself; whoever comes later gets the usual one back.
+            // The hook of the tests' own keeps messages to itself; whoever comes later gets the
+            // usual one back.
             let _ = panic::take_hook();
         }
     }
@@ -156,47 +136,6 @@ fn run_one(name: &str, scenario: Scenario, built: &Built) -> Counts {
     }
 }
 
-/// Builds the command as README.md has it built, and the examples and what is measured as `cargo test --workspace` does, so
-/// that nothing is built twice.
-fn build() -> Result<Built, String> {
-    build_with(
-        &[
-            &["build", "-p", "web-ipc-cli"],
-            &["build", "--workspace", "--examples"],
-            &["build", "--workspace", "--bin", "ipc-bench"],
-        ],
-        "debug",
-    )
-}
-
-/// Builds what long runs drive as its users would run it.
-pub(crate) fn build_release() -> Result<Built, String> {
-    let examples = ["-p", "ipc-server", "--example", "receive", "-p", "ipc-client", "--example", "load"];
-    let examples = [&["build", "--release"][..], &examples].concat();
-    build_with(&[&["build", "--release", "-p", "web-ipc-cli"], &examples], "release")
-}
-
-/// Builds what is measured, as its users would run it or, where nothing is measured, quickly.
-pub(crate) fn build_bench(release: bool) -> Result<Built, String> {
-    let packages = ["build", "-p", "web-ipc-cli", "-p", "ipc-bench"];
-    if release {
-        build_with(&[&[&packages[..], &["--release"]].concat()], "release")
-    } else {
-        build_with(&[&packages], "debug")
-    }
-}
-
-fn build_with(commands: &[&[&str]], folder: &str) -> Result<Built, String> {
-    for arguments in commands {
-        let status = cargo::command(arguments).status().map_err(|e| format!("cargo does not start: {e}"))?;
-        if !status.success() {
-            return Err(format!("cargo {} failed", arguments.join(" ")));
-        }
-    }
-    let target = cargo::metadata()?.target_directory;
-    Ok(Built { folder: target.join(folder).into(), workspace: cargo::workspace_root() })
-}
-
 thread_local! {
     static LAST_PANIC: RefCell<String> = const { RefCell::new(String::new()) };
 }
@@ -214,15 +153,11 @@ fn collect_panics() {
 mod tests {
     use super::*;
 
-    fn nothing() -> Built {
-        Built { folder: PathBuf::new(), workspace: PathBuf::new() }
-    }
-
     #[test]
     fn a_scenario_is_counted_as_it_ends() {
-        assert_eq!(run_one("good", |_| Outcome::Passed, &nothing()).passed, 1);
-        assert_eq!(run_one("not here", |_| Outcome::Skipped("no disk".into()), &nothing()).skipped, 1);
-        assert_eq!(run_one("bad", |_| panic!("as it must"), &nothing()).failed, 1);
+        assert_eq!(run_one("good", |_| Outcome::Passed, &Built::nothing()).passed, 1);
+        assert_eq!(run_one("not here", |_| Outcome::Skipped("no disk".into()), &Built::nothing()).skipped, 1);
+        assert_eq!(run_one("bad", |_| panic!("as it must"), &Built::nothing()).failed, 1);
     }
 
     #[test]

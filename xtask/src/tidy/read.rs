@@ -6,8 +6,9 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use cargo_metadata::{DependencyKind, Metadata};
+use cargo_metadata::{DependencyKind, Metadata, TargetKind};
 
+use super::circles::Target;
 use super::edges::{Graph, Member, Node};
 
 /// A text file, by its path below the workspace root.
@@ -71,6 +72,18 @@ pub(super) fn manifests(metadata: &Metadata) -> Result<Vec<TextFile>, String> {
         .collect()
 }
 
+/// All that cargo builds of the members: libraries, binaries, tests, benches and examples.
+pub(super) fn targets(metadata: &Metadata) -> Vec<Target> {
+    let packages = metadata.workspace_packages();
+    let all = packages.iter().flat_map(|package| package.targets.iter().map(move |target| (package, target)));
+    all.map(|(package, target)| Target {
+        package: package.name.to_string(),
+        root: below(metadata.workspace_root.as_std_path(), target.src_path.as_std_path()),
+        is_test: target.kind.iter().any(|kind| matches!(kind, TargetKind::Test | TargetKind::Bench)),
+    })
+    .collect()
+}
+
 /// Every `.rs` file of the members, in the order of their paths.
 pub(super) fn rust_files(root: &Path) -> Result<Vec<TextFile>, String> {
     let mut found = Vec::new();
@@ -95,11 +108,15 @@ pub(super) fn collect_rust_files(
                 collect_rust_files(root, &path, found)?;
             }
         } else if path.extension().is_some_and(|extension| extension == "rs") {
-            let below = path.strip_prefix(root).unwrap_or(&path).to_string_lossy().replace('\\', "/");
-            found.push(TextFile { path: below, text: text(&path)? });
+            found.push(TextFile { path: below(root, &path), text: text(&path)? });
         }
     }
     Ok(())
+}
+
+/// The path of a file below `root`, with `/` between its parts.
+fn below(root: &Path, path: &Path) -> String {
+    path.strip_prefix(root).unwrap_or(path).to_string_lossy().replace('\\', "/")
 }
 
 /// The text of a file; the error names it.

@@ -49,12 +49,35 @@ fn both_key_rings_are_read() {
 #[test]
 fn a_file_without_usable_keys_is_refused_and_its_content_is_not_shown() {
     with_home(|home| {
-        for content in [&b""[..], b"# none\n", b"sesame-open", b"\xff\xfe\xfd"] {
+        for content in [&b""[..], b"# none\n", b"sesame-open", b"s\0e\0s\0a\0m\0e\0"] {
             std::fs::write(home.envelope_keys_file(), content).unwrap();
             let error = home.envelope_keys().unwrap_err();
             assert!(matches!(error, HomeError::BadKeys { .. }), "{error:?}");
             assert!(!format!("{error:?} {error}").contains("sesame"));
         }
+    });
+}
+
+#[test]
+fn a_key_file_in_utf_16_is_told_as_such_and_its_content_is_not_shown() {
+    with_home(|home| {
+        let good = std::fs::read_to_string(home.envelope_keys_file()).unwrap();
+        let units = || format!("\u{feff}{good}").encode_utf16().collect::<Vec<_>>().into_iter();
+        let little: Vec<u8> = units().flat_map(u16::to_le_bytes).collect();
+        let big: Vec<u8> = units().flat_map(u16::to_be_bytes).collect();
+        for content in [little, big] {
+            std::fs::write(home.envelope_keys_file(), content).unwrap();
+            let error = home.envelope_keys().unwrap_err();
+            assert_eq!(error.to_string(), format!("{} is UTF-16", home.envelope_keys_file().display()));
+            assert!(error.remedy().unwrap().contains("iconv -f UTF-16 -t UTF-8"), "{error:?}");
+            assert!(!format!("{error:?}").contains(&good[..8]));
+        }
+        std::fs::write(home.session_key_file(), b"\xff\xfe").unwrap();
+        assert!(matches!(home.session_keys(), Err(HomeError::NotUtf8 { is_utf_16: true, .. })));
+        std::fs::write(home.envelope_keys_file(), b"\xfd").unwrap();
+        let error = home.envelope_keys().unwrap_err();
+        assert!(error.to_string().ends_with(" is not UTF-8"), "{error}");
+        assert!(!error.remedy().unwrap().contains("iconv"), "{error:?}");
     });
 }
 

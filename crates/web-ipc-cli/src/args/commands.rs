@@ -1,7 +1,7 @@
 //! The commands and their options, as clap knows them: spellings, help, defaults.
 //!
-//! The grammar comes here once for the whole. What a value may be is said in `values.rs`; what the options mean together, in
-//! `args.rs`.
+//! The grammar comes here once for the whole. What a value may be is said in `values.rs`; what the
+//! options mean together, in `args.rs`.
 
 use std::path::PathBuf;
 
@@ -10,8 +10,8 @@ use clap::{Arg, ArgAction, Command, value_parser};
 use ipc_server::Protocol;
 use ipc_setup::KeyType;
 
+use super::invocation::{InboxKind, LogLevel};
 use super::values::{address, letter, number_between, shell_command, whole_number};
-use super::{InboxKind, LogLevel};
 
 /// The longest time that a client may go on trying, in seconds.
 const DEADLINE_SECS_MAX: u16 = ipc_protocol::DEADLINE_SECS_MAX as u16;

@@ -1,5 +1,8 @@
 //! Every spelling that the Python tool's users know, and a few that must be refused.
 
+use ipc_server::Protocol;
+use ipc_setup::KeyType;
+
 use super::*;
 
 fn invocation(line: &str) -> Invocation {

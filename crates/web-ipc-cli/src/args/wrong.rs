@@ -1,7 +1,8 @@
 //! What is said about a command line that cannot be meant.
 //!
-//! The grammar comes here with clap's error and the arguments. The form is clap's; the sentences are not, since clap
-//! repeats whatever it does not understand, and that may be a password, or hold control characters.
+//! The grammar comes here with clap's error and the arguments. The form is clap's; the sentences
+//! are not, since clap repeats whatever it does not understand, and that may be a password, or hold
+//! control characters.
 
 use std::error::Error as _;
 use std::ffi::OsString;
@@ -10,7 +11,7 @@ use std::fmt;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Arg, Command, Error};
 
-use crate::out::printable;
+use crate::escape::printable;
 
 /// Wrong usage: the whole text for stderr, status 2. It never holds what may be a password.
 #[derive(Debug)]
@@ -23,8 +24,8 @@ impl WrongUsage {
         Self(format!("error: {what}\n\n{tip}Usage: {usage}\n\nFor more information, try '--help'.\n"))
     }
 
-    /// A command that was not told what to do: what it lacks, and its help. A script that forgot it must not go on as if it
-    /// were done.
+    /// A command that was not told what to do: what it lacks, and its help. A script that forgot it
+    /// must not go on as if it were done.
     pub(super) fn without_action(what: Option<&str>, help: &str) -> Self {
         let what = what.map(|what| format!("error: {what}\n\n")).unwrap_or_default();
         Self(format!("{what}{help}"))
@@ -37,11 +38,17 @@ impl fmt::Display for WrongUsage {
     }
 }
 
+/// What can be typed: `web-ipc --users [OPTIONS]`.
+pub(super) fn usage_of(command: &Command) -> String {
+    let usage = command.clone().render_usage().to_string();
+    usage.strip_prefix("Usage: ").map(str::to_owned).unwrap_or(usage)
+}
+
 /// Says what clap found wrong with `arguments`.
 pub(super) fn explain(command: &Command, arguments: &[OsString], error: &Error) -> WrongUsage {
     let line = Line::read(command, arguments);
     if let Some(what) = ambiguous(&line, error) {
-        return WrongUsage::new(&what, Some("write more of it"), &super::usage_of(line.command));
+        return WrongUsage::new(&what, Some("write more of it"), &usage_of(line.command));
     }
     let (what, tip) = match error.kind() {
         ErrorKind::UnknownArgument => unknown_argument(&line, error),
@@ -70,10 +77,11 @@ pub(super) fn explain(command: &Command, arguments: &[OsString], error: &Error) 
         // None of what is defined here can be wrong in another way.
         kind => (kind.as_str().unwrap_or("the arguments cannot be understood").to_owned(), None),
     };
-    WrongUsage::new(&what, tip.as_deref(), &super::usage_of(line.command))
+    WrongUsage::new(&what, tip.as_deref(), &usage_of(line.command))
 }
 
-/// Refuses `--users=list`, which clap takes for `--users`, dropping the value unseen; and `-u=list` in the same words.
+/// Refuses `--users=list`, which clap takes for `--users`, dropping the value unseen; and `-u=list`
+/// in the same words.
 pub(super) fn refuse_value_of_command(command: &Command, arguments: &[OsString]) -> Result<(), WrongUsage> {
     let Some(word) = Line::command_word(command, arguments).and_then(|at| arguments[at].to_str()) else {
         return Ok(());
@@ -92,10 +100,11 @@ pub(super) fn refuse_value_of_command(command: &Command, arguments: &[OsString])
         .and_then(Arg::get_long)
         .map(|option| format!("write '--{name} --{option}'"));
     let what = format!("'--{name}' picks the command and takes no value");
-    Err(WrongUsage::new(&what, tip.as_deref(), &super::usage_of(chosen)))
+    Err(WrongUsage::new(&what, tip.as_deref(), &usage_of(chosen)))
 }
 
-/// What is said of `--se`, which may be `--serve` or `--send`; `None` where a word is no abbreviation of several names.
+/// What is said of `--se`, which may be `--serve` or `--send`; `None` where a word is no
+/// abbreviation of several names.
 fn ambiguous(line: &Line<'_>, error: &Error) -> Option<String> {
     let kind = match error.kind() {
         ErrorKind::InvalidSubcommand => ContextKind::InvalidSubcommand,
@@ -314,8 +323,9 @@ impl<'a> Line<'a> {
         Some(format!("the command comes first, as in 'web-ipc {} {}'", first?, printable(word)))
     }
 
-    /// Whether `word`, which nobody understood, may be a password or part of one: it stands behind the option for one, or is a
-    /// bare word to `--users`, where such a word is most likely one whose option was forgotten.
+    /// Whether `word`, which nobody understood, may be a password or part of one: it stands behind
+    /// the option for one, or is a bare word to `--users`, where such a word is most likely one
+    /// whose option was forgotten.
     fn may_be_secret(&self, word: &str) -> bool {
         let takes_password = self.command.get_arguments().any(|option| option.get_id() == "password");
         if !takes_password {

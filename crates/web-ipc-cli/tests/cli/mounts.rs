@@ -1,5 +1,5 @@
-//! A home on a file system that cannot be written to, or is full: what only reads goes on. Only root can mount one, and only
-//! where it is let: else the tests say that they were skipped.
+//! A home on a file system that cannot be written to, or is full: what only reads goes on. Only
+//! root can mount one, and only where it is let: else the tests say that they were skipped.
 #![allow(clippy::print_stdout)]
 
 use std::fs;
@@ -7,8 +7,8 @@ use std::process::{Command, Output};
 
 use crate::run::World;
 
-/// Runs a script in which `mount` changes nothing outside of it, with the binary as `$B` and a new home on a file system of
-/// 2 MiB as `$WEB_IPC_HOME`; `None` if that is not possible here.
+/// Runs a script in which `mount` changes nothing outside of it, with the binary as `$B` and a new
+/// home on a file system of 2 MiB as `$WEB_IPC_HOME`; `None` if that is not possible here.
 fn run_with_mounted_home(script: &str) -> Option<Output> {
     let world = World::new(None);
     fs::create_dir(world.home()).unwrap();
@@ -84,6 +84,19 @@ fn a_home_on_a_read_only_file_system_is_read_and_served_from_memory() {
 }
 
 #[test]
+fn a_backup_onto_a_read_only_file_system_is_told_to_go_elsewhere() {
+    let script = r#"mkdir other; mount -t tmpfs -o ro,mode=700 tmpfs other
+        "$B" --backup --run --out other/copy"#;
+    if let Some(output) = run_with_mounted_home(script) {
+        let log = String::from_utf8_lossy(&output.stderr);
+        let line = log.lines().last().unwrap();
+        assert_eq!(output.status.code(), Some(1), "{log}");
+        assert!(line.contains("cannot write ") && line.contains("/other/copy: "), "{line}");
+        assert!(line.ends_with("with --out DIR") && !line.contains("--home"), "{line}");
+    }
+}
+
+#[test]
 fn a_home_on_a_full_file_system_is_read_and_served_from_memory() {
     let script = format!(
         r#"dd if=/dev/zero of="$WEB_IPC_HOME/.fill.0123456789abcdef.tmp" bs=1k 2>/dev/null || true{USES}"#
@@ -96,7 +109,8 @@ fn a_home_on_a_full_file_system_is_read_and_served_from_memory() {
 #[test]
 fn a_mounted_secret_is_used_where_the_danger_is_named_and_nowhere_else() {
     let world = World::with_fresh_home();
-    // As Kubernetes mounts one: the files in a directory of a date, a link to that, links through it.
+    // As Kubernetes mounts one: the files in a directory of a date, a link to that, links through
+    // it.
     let layout = r#"cd "$WEB_IPC_HOME" && rm -rf .lock sessions users.db-* && mkdir ..2026 && mv [a-z]* ..2026 &&
         chmod 440 ..2026/* && ln -s ..2026 ..data && for file in ..2026/*; do ln -s "..data/${file#..2026/}" .; done &&
         chmod 755 . ..2026"#;

@@ -1,0 +1,282 @@
+//! Reads keys, certificates and credentials of a home, and writes `admin.cred`.
+//!
+//! Server, client and setup come here. Of a database it says only whether it can be trusted: those
+//! who open it know SQL.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use ipc_envelope::{Key, KeyRing, keys_from_text};
+use rustls_pki_types::CertificateDer;
+use zeroize::Zeroizing;
+
+use crate::access::Access;
+use crate::file::{read_public_as, read_secret_as, refuse_mode};
+use crate::identity::{certificates_from_pem, is_encrypted_key, private_key_from_pem};
+use crate::permissions::{FILE_MODE, OTHERS, OTHERS_WRITE};
+use crate::{Credentials, Home, HomeError, Identity, PeerName, StagedFile, trust};
+
+impl Home {
+    /// `users.db`, if it is there and closed to others, and so is what SQLite puts beside it.
+    ///
+    /// # Errors
+    /// [`HomeError::FileMissing`]; [`HomeError::SymbolicLink`], [`HomeError::NotAFile`],
+    /// [`HomeError::ForeignOwner`], [`HomeError::TooOpen`], [`HomeError::Unreadable`].
+    pub fn users_db_checked(&self) -> Result<PathBuf, HomeError> {
+        let path = self.users_db();
+        if !self.check_database(&path)? {
+            return Err(HomeError::FileMissing { path });
+        }
+        Ok(path)
+    }
+
+    /// `inbox.db`, if there is none or it is closed to others, and so is what lies beside it.
+    ///
+    /// # Errors
+    /// As [`users_db_checked`](Self::users_db_checked), but that it may be missing.
+    pub fn inbox_db_checked(&self) -> Result<PathBuf, HomeError> {
+        let path = self.inbox_db();
+        self.check_database(&path)?;
+        Ok(path)
+    }
+
+    /// Whether the database is there. SQLite opens it by its path: in a directory that nobody else
+    /// may write to, what is checked here is what it finds.
+    fn check_database(&self, path: &Path) -> Result<bool, HomeError> {
+        let mut is_there = true;
+        for suffix in ["", "-wal", "-shm", "-journal", ".lock"] {
+            let mut name = path.as_os_str().to_owned();
+            name.push(suffix);
+            let file = PathBuf::from(name);
+            let looked = match self.access() {
+                Access::Private => std::fs::symlink_metadata(&file),
+                Access::Readable => std::fs::metadata(trust::check_path(&file)?),
+            };
+            match looked {
+                Ok(metadata) if metadata.is_symlink() => {
+                    return Err(HomeError::SymbolicLink { path: file });
+                }
+                Ok(metadata) if !metadata.is_file() => return Err(HomeError::NotAFile { path: file }),
+                Ok(metadata) => {
+                    trust::refuse_foreign_owner(&file, &metadata)?;
+                    let refused = if self.access() == Access::Private { OTHERS } else { OTHERS_WRITE };
+                    refuse_mode(&file, &metadata, refused, FILE_MODE)?;
+                }
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    is_there = is_there && !suffix.is_empty();
+                }
+                Err(source) => return Err(HomeError::Unreadable { path: file, source }),
+            }
+        }
+        Ok(is_there)
+    }
+
+    /// Reads the envelope key ring.
+    ///
+    /// # Errors
+    /// [`HomeError::BadKeys`], [`HomeError::NotUtf8`] and those of reading a secret:
+    /// [`HomeError::FileMissing`], [`HomeError::TooOpen`], [`HomeError::TooLarge`],
+    /// [`HomeError::NotAFile`], [`HomeError::Unreadable`].
+    pub fn envelope_keys(&self) -> Result<KeyRing, HomeError> {
+        let path = self.envelope_keys_file();
+        key_ring(&self.secret(&path)?, path)
+    }
+
+    /// Reads the key ring that seals session tokens. Only a server needs it; a client's home has
+    /// none.
+    ///
+    /// # Errors
+    /// As [`envelope_keys`](Self::envelope_keys), which is read too, and
+    /// [`HomeError::SessionKeyShared`] if a key is in both rings.
+    pub fn session_keys(&self) -> Result<KeyRing, HomeError> {
+        let (session, envelope) = (self.session_key_file(), self.envelope_keys_file());
+        let text = self.secret(&session)?;
+        let ring = key_ring(&text, session.clone())?;
+        if have_a_key_in_common(&text, &self.secret(&envelope)?) {
+            return Err(HomeError::SessionKeyShared { path: session });
+        }
+        Ok(ring)
+    }
+
+    fn secret(&self, path: &Path) -> Result<Zeroizing<Vec<u8>>, HomeError> {
+        read_secret_as(path, self.access())
+    }
+
+    fn public(&self, path: &Path) -> Result<Vec<u8>, HomeError> {
+        read_public_as(path, self.access())
+    }
+
+    /// Reads the default admin's credentials and opens them with the envelope keys, however old
+    /// they are.
+    ///
+    /// # Errors
+    /// [`HomeError::BadCredentials`], and those of [`envelope_keys`](Self::envelope_keys), which is
+    /// read too.
+    pub fn admin_credentials(&self) -> Result<Credentials, HomeError> {
+        let path = self.admin_cred_file();
+        let sealed = self.secret(&path)?;
+        let opened = self.envelope_keys()?.open_base64url(sealed.trim_ascii(), None);
+        opened.ok().and_then(|json| Credentials::from_json(&json)).ok_or(HomeError::BadCredentials { path })
+    }
+
+    /// Seals the default admin's credentials with the envelope keys and writes `admin.cred`, which
+    /// completes a home.
+    ///
+    /// `now_secs` is in seconds since the Unix epoch; `iv` must be random and new.
+    ///
+    /// # Errors
+    /// Those of [`envelope_keys`](Self::envelope_keys), [`HomeError::Unwritable`],
+    /// [`HomeError::NoRandomness`].
+    pub fn write_admin_credentials(
+        &self,
+        credentials: &Credentials,
+        now_secs: u64,
+        iv: [u8; 16],
+    ) -> Result<(), HomeError> {
+        self.stage_admin_credentials(credentials, now_secs, iv)?.commit()
+    }
+
+    /// As [`write_admin_credentials`](Self::write_admin_credentials), but for the last step:
+    /// `admin.cred` stays as it is until what is returned is committed.
+    ///
+    /// # Errors
+    /// As [`write_admin_credentials`](Self::write_admin_credentials).
+    pub fn stage_admin_credentials(
+        &self,
+        credentials: &Credentials,
+        now_secs: u64,
+        iv: [u8; 16],
+    ) -> Result<StagedFile, HomeError> {
+        let mut sealed = self.envelope_keys()?.seal_base64url(&credentials.to_json(), now_secs, iv);
+        sealed.push('\n');
+        StagedFile::write(&self.admin_cred_file(), sealed.as_bytes(), FILE_MODE)
+    }
+
+    /// Reads the certificate of the authority, and any others in the same file: all of them are
+    /// trusted.
+    ///
+    /// # Errors
+    /// [`HomeError::BadCertificate`], [`HomeError::FileMissing`], [`HomeError::TooLarge`],
+    /// [`HomeError::NotAFile`], [`HomeError::Unreadable`].
+    pub fn ca_certificates(&self) -> Result<Vec<CertificateDer<'static>>, HomeError> {
+        let path = self.ca_certificate_file();
+        certificates_from_pem(&self.public(&path)?).ok_or(HomeError::BadCertificate { path, name: None })
+    }
+
+    /// Reads the certificate pair of `name`, whatever the case of its letters.
+    ///
+    /// A pair is replaced in four steps: the new key is written as `.NAME.key.new`, the new
+    /// certificate as `.NAME.crt.new`, then the key takes its place and at last the certificate.
+    /// Never is one read with the other of another pair.
+    ///
+    /// # Errors
+    /// [`HomeError::CertificateMissing`] if either file is gone, [`HomeError::PairUnfinished`]
+    /// between the last two steps, [`HomeError::BadCertificate`], [`HomeError::BadPrivateKey`],
+    /// [`HomeError::TooOpen`] for the key, [`HomeError::TooLarge`], [`HomeError::NotAFile`],
+    /// [`HomeError::Unreadable`].
+    pub fn identity(&self, name: &PeerName) -> Result<Identity, HomeError> {
+        let name = &self.name_of_pair(name).unwrap_or_else(|_| name.clone());
+        let (certificate, key) = self.read_pair(name)?;
+        let chain = certificates_from_pem(&certificate).ok_or_else(|| HomeError::BadCertificate {
+            path: self.certificate_file(name),
+            name: Some(name.clone()),
+        })?;
+        let key = private_key_from_pem(&key).ok_or_else(|| {
+            let (path, name) = (self.key_file(name), name.clone());
+            match is_encrypted_key(&key) {
+                true => HomeError::EncryptedPrivateKey { path, name },
+                false => HomeError::BadPrivateKey { path, name },
+            }
+        })?;
+        Ok(Identity { chain, key })
+    }
+
+    /// The name under which a pair of this name lies in the home. Names of hosts have no case (RFC
+    /// 4343): a pair `Server1` is that of `server1` too. `name` itself, if there is none.
+    ///
+    /// # Errors
+    /// [`HomeError::Unreadable`] if the directory cannot be listed.
+    pub fn name_of_pair(&self, name: &PeerName) -> Result<PeerName, HomeError> {
+        let is_there = |name: &PeerName| {
+            [self.certificate_file(name), self.key_file(name)]
+                .iter()
+                .any(|file| file.symlink_metadata().is_ok())
+        };
+        if is_there(name) {
+            return Ok(name.clone());
+        }
+        let mut others: Vec<PeerName> = self
+            .names()?
+            .iter()
+            .filter_map(|file| {
+                let file = file.to_str()?;
+                PeerName::parse(file.strip_suffix(".crt").or_else(|| file.strip_suffix(".key"))?).ok()
+            })
+            .filter(|other| other.as_str().eq_ignore_ascii_case(name.as_str()))
+            .collect();
+        others.sort();
+        Ok(others.into_iter().next().unwrap_or_else(|| name.clone()))
+    }
+
+    fn read_pair(&self, name: &PeerName) -> Result<(Vec<u8>, Zeroizing<Vec<u8>>), HomeError> {
+        let read_both =
+            || Ok((self.public(&self.certificate_file(name))?, self.secret(&self.key_file(name))?));
+        loop {
+            let pair = read_both();
+            let is_there = |path: PathBuf| path.symlink_metadata().is_ok();
+            if is_there(self.staged_certificate_file(name)) && !is_there(self.staged_key_file(name)) {
+                return Err(HomeError::PairUnfinished { name: name.clone() });
+            }
+            let (certificate, key) = pair.map_err(|error| match error {
+                HomeError::FileMissing { path } => HomeError::CertificateMissing { name: name.clone(), path },
+                other => other,
+            })?;
+            // If the certificate is still the same, the key between was its own; else the pair has
+            // just been replaced.
+            if self.public(&self.certificate_file(name)).is_ok_and(|again| again == certificate) {
+                return Ok((certificate, key));
+            }
+        }
+    }
+
+    /// The names of the certificate pairs that are there in full, in alphabetical order. The
+    /// authority is not one.
+    ///
+    /// # Errors
+    /// [`HomeError::Unreadable`] if the directory cannot be listed.
+    pub fn peer_names(&self) -> Result<Vec<PeerName>, HomeError> {
+        let unreadable = |source| HomeError::Unreadable { path: self.root().to_owned(), source };
+        let mut names = Vec::new();
+        for entry in std::fs::read_dir(self.root()).map_err(unreadable)? {
+            let file_name = entry.map_err(unreadable)?.file_name();
+            let name = file_name.to_str().and_then(|name| name.strip_suffix(".crt")).map(PeerName::parse);
+            if let Some(Ok(name)) = name
+                && self.key_file(&name).is_file()
+                && self.certificate_file(&name).is_file()
+            {
+                names.push(name);
+            }
+        }
+        names.sort();
+        Ok(names)
+    }
+}
+
+fn key_ring(bytes: &[u8], path: PathBuf) -> Result<KeyRing, HomeError> {
+    let Ok(text) = std::str::from_utf8(bytes) else {
+        // Its byte order mark, of either order, is what no UTF-8 begins with.
+        let is_utf_16 = bytes.starts_with(b"\xff\xfe") || bytes.starts_with(b"\xfe\xff");
+        return Err(HomeError::NotUtf8 { path, is_utf_16 });
+    };
+    KeyRing::from_text(text).map_err(|source| HomeError::BadKeys { path, source })
+}
+
+fn have_a_key_in_common(one: &[u8], other: &[u8]) -> bool {
+    let others: Vec<_> = keys_in(other).iter().map(Key::to_base64url).collect();
+    keys_in(one).iter().any(|key| others.contains(&key.to_base64url()))
+}
+
+/// The keys in the text of a key file; none where it is no such text.
+fn keys_in(bytes: &[u8]) -> Vec<Key> {
+    std::str::from_utf8(bytes).ok().and_then(|text| keys_from_text(text).ok()).unwrap_or_default()
+}
