@@ -3,38 +3,20 @@
 //!
 //! `routes` comes here. What becomes of a message is not known here.
 
-use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::SystemTime;
 
 use actix_web::{HttpRequest, web};
 use ipc_envelope::Freshness;
-use ipc_inbox::Message;
-use ipc_protocol::{Fingerprint, Frame, FrameError, FrameHead, MessageId, ProblemCode, Route};
-use ipc_store::StoreError;
+use ipc_protocol::{Frame, FrameError, FrameHead, ProblemCode, Route};
 use zeroize::Zeroizing;
 
-use crate::answer::{COME_AGAIN, Refusal, internal, shutting_down};
+use crate::answer::{Refusal, internal, shutting_down};
+use crate::authenticate::{self, Sender};
 use crate::budget::Held;
 use crate::peer::Peer;
 use crate::receive::{Envelope, receive};
-use crate::session::{LastSession, Session};
 use crate::state::{State, unix_secs};
-
-/// Whose message it is, and when it came.
-pub(crate) struct Sender {
-    user: Arc<str>,
-    certificate: Option<Fingerprint>,
-    received_at: SystemTime,
-}
-
-impl Sender {
-    /// A message of this sender, whose body is copied.
-    pub(crate) fn message(&self, id: MessageId, body: &str, wants_reply: bool) -> Message {
-        let (user, body) = (Arc::clone(&self.user), body.into());
-        Message { id, user, certificate: self.certificate, received_at: self.received_at, body, wants_reply }
-    }
-}
 
 /// What every sealed request goes through first: the peer, then the body.
 pub(crate) async fn take_in(
@@ -45,7 +27,7 @@ pub(crate) async fn take_in(
     if state.is_stopping() {
         return Err(shutting_down());
     }
-    let peer = Peer::of(request, &state.transport, Instant::now())?;
+    let peer = Peer::of(request, &state.transport, unix_secs(SystemTime::now()))?;
     let limits = state.limits.of(request.path());
     let sealed = receive(request, payload, limits, &state.budget, &state.envelope_keys).await?;
     Ok((peer, sealed))
@@ -67,7 +49,8 @@ pub(crate) async fn admit<T: Send + 'static>(
     let certificate = from.1.certificate;
     if !sealed.is_long() {
         let head = head(&mut sealed, route, now_secs)?;
-        let user = authenticate(head.session(), from, state, now_secs).await?;
+        let session = authenticate::session(head.session(), from, state, now_secs)?;
+        let user = authenticate::user(&session, state).await?;
         let made = make(&head.frame().map_err(malformed)?, &Sender { user, certificate, received_at })?;
         return Ok((made, sealed.into_held()));
     }
@@ -78,7 +61,8 @@ pub(crate) async fn admit<T: Send + 'static>(
     })
     .await?;
     let session = session.as_ref().map(|token| token.as_str());
-    let user = authenticate(session, from, state, now_secs).await?;
+    let session = authenticate::session(session, from, state, now_secs)?;
+    let user = authenticate::user(&session, state).await?;
     on_a_thread(state, move || {
         let mut sealed = sealed;
         // It is open, and its head is soon read again.
@@ -112,30 +96,6 @@ async fn on_a_thread<T: Send + 'static>(
     work.await.map_err(|error| failed(&error))?
 }
 
-/// The user whose session it is.
-async fn authenticate(
-    token: Option<&str>,
-    (request, peer): (&HttpRequest, Peer),
-    state: &State,
-    now_secs: u64,
-) -> Result<Arc<str>, Refusal> {
-    let expired = || Refusal::new(ProblemCode::SessionExpired, "no session, or one that has ended: log in");
-    let token = token.ok_or_else(expired)?;
-    let session = match request.conn_data::<LastSession>() {
-        Some(last) => last.open(token, &state.session_keys, now_secs),
-        None => Session::open(token, &state.session_keys, now_secs).map(Rc::new),
-    };
-    let session = session.ok_or_else(expired)?;
-    if session.certificate != peer.certificate {
-        return Err(Refusal::new(
-            ProblemCode::WrongCertificate,
-            "the session was granted to another certificate",
-        ));
-    }
-    let current = state.users.current(&session.user, session.credential_version, Instant::now()).await;
-    current.map_err(unavailable)?.ok_or_else(expired)
-}
-
 pub(crate) fn malformed(error: FrameError) -> Refusal {
     let code = match error {
         FrameError::BodyNotAnObject | FrameError::BodyNotAnArray => ProblemCode::NotAnObject,
@@ -143,9 +103,4 @@ pub(crate) fn malformed(error: FrameError) -> Refusal {
         _ => ProblemCode::MalformedFrame,
     };
     Refusal::new(code, error.to_string())
-}
-
-pub(crate) fn unavailable(error: StoreError) -> Refusal {
-    let detail = "the users' database does not answer at the moment";
-    Refusal::new(ProblemCode::Unavailable, detail).because(error).logged_as_error().retry_after(COME_AGAIN)
 }

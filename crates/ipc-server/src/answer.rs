@@ -61,6 +61,15 @@ impl Refusal {
         self.code
     }
 
+    pub(crate) fn level(&self) -> Level {
+        self.level
+    }
+
+    /// What only the log is told.
+    pub(crate) fn into_cause(self) -> Option<String> {
+        self.cause
+    }
+
     fn for_the_log(&self) -> String {
         match &self.cause {
             Some(cause) => format!(" {} ({cause})", self.code),
@@ -75,6 +84,11 @@ impl Refusal {
         response.content_type(PROBLEM_TYPE);
         if let Some(wait) = self.retry_after {
             response.insert_header((header::RETRY_AFTER, wait.as_secs_f64().ceil().to_string()));
+        }
+        if self.code == ProblemCode::UpgradeRequired {
+            // RFC 9110, section 15.5.22, and RFC 6455, section 4.4.
+            response.insert_header((header::UPGRADE, "websocket"));
+            response.insert_header((header::SEC_WEBSOCKET_VERSION, "13"));
         }
         if self.code == ProblemCode::BadCredentials {
             // RFC 9110, section 11.6.1: a 401 names a scheme.

@@ -10,6 +10,7 @@ use ipc_protocol::{BATCH_MESSAGES_MAX_DEFAULT, PLAINTEXT_BYTES_MAX_DEFAULT, Prot
 use ipc_store::UserStore;
 
 use crate::blocking;
+use crate::channel::settings::ChannelSettings;
 use crate::{Server, StartError};
 
 /// Sets up a server; [`start`](ServerBuilder::start) starts it.
@@ -35,6 +36,14 @@ use crate::{Server, StartError};
 /// | [`inbox_wait`](Self::inbox_wait) | 100 ms |
 /// | [`reply_wait_max`](Self::reply_wait_max) | 5 min |
 /// | [`batch_messages_max`](Self::batch_messages_max) | 1000 |
+/// | [`channel_message_bytes_max`](Self::channel_message_bytes_max) | 72 KiB |
+/// | [`channel_entries_max`](Self::channel_entries_max) | 1000 |
+/// | [`channel_requests_max`](Self::channel_requests_max) | 4096 |
+/// | [`channel_fragments_max`](Self::channel_fragments_max) | 128 |
+/// | [`channel_control_frames_max`](Self::channel_control_frames_max) | 32 |
+/// | [`channel_answers_bytes_max`](Self::channel_answers_bytes_max) | 64 KiB |
+/// | [`channel_silence_max`](Self::channel_silence_max) | 30 s |
+/// | [`channel_idle_timeout`](Self::channel_idle_timeout) | 10 min |
 /// | [`bodies_bytes_max`](Self::bodies_bytes_max) | 256 MiB |
 /// | [`connections_max`](Self::connections_max) | 768 |
 /// | [`handshakes_max`](Self::handshakes_max) | 128 |
@@ -63,6 +72,7 @@ pub struct ServerBuilder {
     pub(crate) inbox_wait: Duration,
     pub(crate) reply_wait_max: Duration,
     pub(crate) batch_messages_max: usize,
+    channel: ChannelSettings,
     pub(crate) bodies_bytes_max: usize,
     pub(crate) connections_max: usize,
     pub(crate) handshakes_max: usize,
@@ -94,6 +104,7 @@ impl ServerBuilder {
             inbox_wait: Duration::from_millis(100),
             reply_wait_max: Duration::from_secs(300),
             batch_messages_max: BATCH_MESSAGES_MAX_DEFAULT,
+            channel: ChannelSettings::default(),
             bodies_bytes_max: 256 * 1024 * 1024,
             connections_max: 768,
             handshakes_max: 128,
@@ -200,6 +211,67 @@ impl ServerBuilder {
     pub fn batch_messages_max(mut self, messages: usize) -> Self {
         self.batch_messages_max = messages;
         self
+    }
+
+    /// How long a message of a channel may be, in bytes of its envelope; a longer one closes the channel with 1009. Clients are told,
+    /// and send what is longer by POST. Beyond 64 KiB a message takes of
+    /// [`bodies_bytes_max`](Self::bodies_bytes_max).
+    pub fn channel_message_bytes_max(mut self, bytes: usize) -> Self {
+        self.channel.told.message_bytes = bytes.max(1);
+        self
+    }
+
+    /// How many entries a frame of a channel may have; one with more closes the channel with 4413. Clients are told.
+    pub fn channel_entries_max(mut self, entries: usize) -> Self {
+        self.channel.told.entries = entries.max(1);
+        self
+    }
+
+    /// How many requests of a channel may wait for their reply; a further one closes the channel with 1008. Clients are told.
+    pub fn channel_requests_max(mut self, requests: usize) -> Self {
+        self.channel.told.requests = requests.max(1);
+        self
+    }
+
+    /// How many fragments a message of a channel may come in; one more closes the channel with 1008.
+    pub fn channel_fragments_max(mut self, fragments: u32) -> Self {
+        self.channel.fragments_max = fragments.max(1);
+        self
+    }
+
+    /// How many control frames, pings above all, may come on a channel at once. A third of them may come again each second; one more
+    /// closes the channel with 1008.
+    pub fn channel_control_frames_max(mut self, frames: u32) -> Self {
+        self.channel.control_frames_max = frames.max(1);
+        self
+    }
+
+    /// How many bytes of answers may wait for the peer of a channel to take them: with more, nothing is read of it. Where it takes
+    /// nothing for [`body_timeout`](Self::body_timeout) the channel is closed with 1008.
+    pub fn channel_answers_bytes_max(mut self, bytes: usize) -> Self {
+        self.channel.answers_bytes_max = bytes.max(1);
+        self
+    }
+
+    /// How long nothing may be heard of the peer of a channel, which is then closed with 1008. After half of it the peer gets a ping,
+    /// which it has to answer.
+    pub fn channel_silence_max(mut self, time: Duration) -> Self {
+        self.channel.silence_max = time;
+        self
+    }
+
+    /// How long a channel may be without an entry and without a request that waits; then it is closed with 1001. Before, it is
+    /// among the first to make room for further connections, as one without a request is.
+    pub fn channel_idle_timeout(mut self, time: Duration) -> Self {
+        self.channel.idle = time;
+        self
+    }
+
+    /// The limits of a channel, with those that hold for requests too.
+    pub(crate) fn channel_settings(&self) -> ChannelSettings {
+        // What is left is for the answers to go out.
+        let stop = self.stop_timeout * 9 / 10;
+        ChannelSettings { answer: self.body_timeout, stop, ..self.channel }
     }
 
     /// How many bytes all bodies that are being read or opened may take together, beyond the first 64 KiB of each. Bytes

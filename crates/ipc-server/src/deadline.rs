@@ -18,6 +18,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::framing::BodyLength;
 use crate::gate::{Gate, GatedStream};
+use crate::written::Written;
 
 /// The answer to a head that is too long (RFC 6585, section 5).
 const HEAD_TOO_LONG: &[u8] =
@@ -46,6 +47,13 @@ pub(crate) struct Watch {
     has_unread_body: Cell<bool>,
     /// The request under way is the last of its connection.
     is_last: Cell<bool>,
+    /// The request under way has made the connection a channel.
+    is_channel: Cell<bool>,
+    /// An idle channel is to make room for another connection.
+    makes_room: Cell<bool>,
+    /// The peer sends nothing more that is worth waiting for.
+    peer_is_done: Cell<bool>,
+    written: Written,
     /// The connection's task, to be woken when somebody else ends the connection.
     task: RefCell<Option<Waker>>,
 }
@@ -58,6 +66,8 @@ enum Phase {
     Head(Instant),
     /// A request is under way: the limits of its body and of its handler hold.
     Request,
+    /// The answer is a channel that is open, whose own limits hold. If it is idle, since then.
+    Channel(Option<Instant>),
     /// There is an answer. The peer may take it for as long as [`Timed`] allows.
     Answer {
         /// What comes is discarded.
@@ -79,6 +89,10 @@ impl Watch {
             gate: Gate::new(),
             has_unread_body: Cell::new(false),
             is_last: Cell::new(false),
+            is_channel: Cell::new(false),
+            makes_room: Cell::new(false),
+            peer_is_done: Cell::new(false),
+            written: Written::default(),
             task: RefCell::new(None),
         })
     }
@@ -96,16 +110,49 @@ impl Watch {
         self.gate.request_begins(length);
     }
 
+    /// The request makes the connection a channel: everything that comes from now on is handed on.
+    pub(crate) fn channel_opens(&self) {
+        self.is_channel.set(true);
+        self.gate.opens_for_good();
+    }
+
+    /// Since when the channel has been idle, if it is.
+    pub(crate) fn channel_is_idle(&self, since: Option<Instant>) {
+        if let Phase::Channel(_) = self.phase.get() {
+            self.phase.set(Phase::Channel(since));
+        }
+    }
+
+    /// Whether the channel is to be closed, as another connection needs its place.
+    pub(crate) fn makes_room(&self) -> bool {
+        self.makes_room.get()
+    }
+
+    /// The peer has said that it sends nothing more.
+    pub(crate) fn peer_is_done(&self) {
+        self.peer_is_done.set(true);
+    }
+
+    /// How much of what was handed out is written.
+    pub(crate) fn written(&self) -> &Written {
+        &self.written
+    }
+
     /// The body of the request was read to its end.
     pub(crate) fn body_is_read(&self) {
         self.has_unread_body.set(false);
     }
 
     /// There is an answer. Returns whether the connection may be kept: not if the request was to be its last, or its body
-    /// was left unread, or `is_last` says so. Where not, this is the last answer (RFC 9112, section 9.6).
+    /// was left unread, or `is_last` says so. Where not, this is the last answer (RFC 9112, section 9.6). A channel is kept
+    /// as long as its answer lasts.
     ///
     /// Whoever sends the answer says so with [`answer_is_written`](Self::answer_is_written).
     pub(crate) fn answered(&self, is_last: bool) -> bool {
+        if self.is_channel.get() {
+            self.phase.set(Phase::Channel(Some(Instant::now())));
+            return true;
+        }
         let is_last = is_last || self.has_unread_body.get() || self.is_last.get();
         self.phase.set(Phase::Answer { is_last, is_written: false });
         if is_last {
@@ -116,8 +163,10 @@ impl Watch {
 
     /// All of the answer was handed to the stream's writer; what is flushed next is the end of it.
     pub(crate) fn answer_is_written(&self) {
-        if let Phase::Answer { is_last, .. } = self.phase.get() {
-            self.phase.set(Phase::Answer { is_last, is_written: true });
+        match self.phase.get() {
+            Phase::Answer { is_last, .. } => self.phase.set(Phase::Answer { is_last, is_written: true }),
+            Phase::Channel(_) => self.close_soon(),
+            _ => (),
         }
     }
 
@@ -134,13 +183,18 @@ impl Watch {
         match self.phase.get() {
             Phase::Idle(until) => Some((false, until)),
             Phase::Head(until) | Phase::Closing(until) => Some((true, until)),
-            Phase::Request | Phase::Answer { .. } | Phase::Closed => None,
+            // On one scale with other connections that are idle.
+            Phase::Channel(Some(since)) if !self.makes_room.get() => Some((false, since + self.times.idle)),
+            Phase::Request | Phase::Channel(_) | Phase::Answer { .. } | Phase::Closed => None,
         }
     }
 
-    /// Ends the connection at once.
+    /// Ends the connection at once. A channel is told so first.
     pub(crate) fn close_now(&self) {
-        self.phase.set(Phase::Closed);
+        match self.phase.get() {
+            Phase::Channel(_) => self.makes_room.set(true),
+            _ => self.phase.set(Phase::Closed),
+        }
         if let Some(task) = self.task.borrow().as_ref() {
             task.wake_by_ref();
         }
@@ -149,7 +203,7 @@ impl Watch {
     fn deadline(&self) -> Option<Instant> {
         match self.phase.get() {
             Phase::Idle(until) | Phase::Head(until) | Phase::Closing(until) => Some(until),
-            Phase::Request | Phase::Answer { .. } | Phase::Closed => None,
+            Phase::Request | Phase::Channel(_) | Phase::Answer { .. } | Phase::Closed => None,
         }
     }
 
@@ -157,7 +211,7 @@ impl Watch {
     fn is_over(&self) -> bool {
         match self.phase.get() {
             // What is idle is not late with the first byte there.
-            Phase::Idle(_) | Phase::Request | Phase::Answer { .. } => false,
+            Phase::Idle(_) | Phase::Request | Phase::Channel(_) | Phase::Answer { .. } => false,
             Phase::Head(until) | Phase::Closing(until) => Instant::now() >= until,
             Phase::Closed => true,
         }
@@ -173,6 +227,7 @@ impl Watch {
     pub(crate) fn flushed(&self) -> bool {
         match self.phase.get() {
             Phase::Answer { is_written: false, .. } => return false,
+            Phase::Answer { is_last: true, .. } if self.peer_is_done.get() => self.phase.set(Phase::Closed),
             Phase::Answer { is_last: true, .. } => self.linger(),
             Phase::Answer { is_last: false, .. } => {
                 self.phase.set(Phase::Idle(Instant::now() + self.times.idle));
@@ -272,7 +327,8 @@ impl<S, G> Timed<S, G> {
     }
 
     fn written<R>(&mut self, result: Poll<io::Result<R>>, context: &mut Context<'_>) -> Poll<io::Result<R>> {
-        if result.is_pending() {
+        // A channel has a limit of its own, and tells its peer.
+        if result.is_pending() && !matches!(self.watch.phase.get(), Phase::Channel(_)) {
             let until = *self.answer_until.get_or_insert_with(|| Instant::now() + self.watch.times.answer);
             while self.poll_passed(context).is_ready() {
                 if until <= Instant::now() {
@@ -329,6 +385,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin, G: Unpin> AsyncWrite for Timed<S, G> {
     fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let result = Pin::new(&mut this.stream).poll_write(context, buffer);
+        match &result {
+            Poll::Ready(Ok(bytes)) => this.watch.written.advance(*bytes),
+            // Who waits behind the answer does not wait for a peer that does not take it.
+            Poll::Ready(Err(_)) | Poll::Pending => this.watch.written.release(),
+        }
         this.written(result, context)
     }
 
@@ -336,6 +397,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin, G: Unpin> AsyncWrite for Timed<S, G> {
         let this = self.get_mut();
         let result = Pin::new(&mut this.stream).poll_flush(context);
         if result.is_ready() {
+            this.watch.written.flushed();
             if this.watch.flushed() {
                 this.answer_until = None;
             }

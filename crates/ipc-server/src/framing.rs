@@ -46,6 +46,8 @@ pub(crate) enum Framing {
     Body(u64),
     /// To a chunked body.
     Chunked(Chunked),
+    /// To what follows a request that has made the connection something else than HTTP.
+    Endless,
     /// To the next request.
     Complete,
 }
@@ -96,6 +98,7 @@ impl Framing {
     pub(crate) fn certain_bytes(self) -> u64 {
         match self {
             Framing::Body(bytes) | Framing::Chunked(Chunked::Data(bytes)) => bytes,
+            Framing::Endless => u64::MAX,
             _ => 0,
         }
     }
@@ -142,6 +145,7 @@ impl Framing {
                 }
                 taken
             }
+            Framing::Endless => bytes.len(),
             Framing::HeadComplete { .. } | Framing::HeadTooLong | Framing::Complete => 0,
         }
     }
@@ -328,6 +332,13 @@ mod tests {
                 assert_eq!(end(&text, BodyLength::Chunked), head.len() + body.len(), "{text:?}");
             }
         }
+    }
+
+    #[test]
+    fn what_has_no_end_takes_everything() {
+        let mut framing = Framing::Endless;
+        assert_eq!(framing.advance(b"GET / HTTP/1.1\r\n\r\n"), 18);
+        assert_eq!((framing, framing.certain_bytes()), (Framing::Endless, u64::MAX));
     }
 
     #[test]

@@ -60,6 +60,11 @@ impl Gate {
         self.open(Framing::of_body(length));
     }
 
+    /// No further request follows: everything that comes is handed on.
+    pub(crate) fn opens_for_good(&self) {
+        self.open(Framing::Endless);
+    }
+
     /// The request is answered and its body was read: the next one may follow.
     pub(crate) fn next_request(&self) {
         self.open(Framing::NEXT_REQUEST);
@@ -349,6 +354,21 @@ mod tests {
             read += step;
             assert!(it.wakes() > 0 || read == 200_000, "{read}");
         }
+    }
+
+    #[tokio::test]
+    async fn once_it_is_open_for_good_everything_is_handed_on() {
+        let mut it = connected();
+        it.peer.write_all(&[GET, b"frame"].concat()).await.unwrap();
+        assert_eq!(it.read().unwrap(), GET);
+        it.gate.request_begins(BodyLength::None);
+        assert_eq!(it.read().unwrap(), b"");
+        it.wakes();
+        it.gate.opens_for_good();
+        assert_eq!(it.wakes(), 1);
+        assert_eq!(it.read().unwrap(), b"frame");
+        it.peer.write_all(&GET.repeat(3)).await.unwrap();
+        assert_eq!(it.read().unwrap(), GET.repeat(3));
     }
 
     #[tokio::test]

@@ -8,7 +8,7 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, SystemTime};
 
 use actix_http::body::BoxBody;
 use actix_http::error::{DispatchError, ParseError};
@@ -28,6 +28,7 @@ use tokio_rustls::server::TlsStream;
 
 use crate::answer::{answer, refuse};
 use crate::answer_body::AnswerBody;
+use crate::channel::registry::Channels;
 use crate::crowd::{Crowd, Member};
 use crate::deadline::{Timed, Times, Watch};
 use crate::handshake::Acceptor;
@@ -37,7 +38,7 @@ use crate::request_body;
 use crate::request_head;
 use crate::routes;
 use crate::session::LastSession;
-use crate::state::State;
+use crate::state::{State, unix_secs};
 
 /// The name of the one service, seen in actix's log only.
 const SERVICE: &str = "web-ipc";
@@ -174,28 +175,30 @@ fn http1<S: AsyncRead + AsyncWrite + Unpin + 'static>(
 > {
     let (shared, expectations) = (Rc::new(state.clone()), state.clone());
     let log = Arc::clone(&state.log);
-    let app = App::new().app_data(state).configure(routes::configure).wrap_fn(move |mut request, routes| {
-        let (watch, has_fragment) = begun(&mut request);
-        // In one place for all routes, those included that are none.
-        let peer = Peer::of(request.request(), &shared.transport, Instant::now());
-        let answered = match peer.and_then(|_| request_head::check(request.head(), has_fragment)) {
-            Ok(()) => Either::Left(routes.call(request)),
-            Err(refusal) => {
-                let response = answer(request.request(), Err(refusal));
-                Either::Right(future::ready(Ok(request.into_response(response))))
+    let app = App::new().app_data(state).app_data(Channels::new()).configure(routes::configure).wrap_fn(
+        move |mut request, routes| {
+            let (watch, has_fragment) = begun(&mut request);
+            // In one place for all routes, those included that are none.
+            let peer = Peer::of(request.request(), &shared.transport, unix_secs(SystemTime::now()));
+            let answered = match peer.and_then(|_| request_head::check(request.head(), has_fragment)) {
+                Ok(()) => Either::Left(routes.call(request)),
+                Err(refusal) => {
+                    let response = answer(request.request(), Err(refusal));
+                    Either::Right(future::ready(Ok(request.into_response(response))))
+                }
+            };
+            let shared = Rc::clone(&shared);
+            async move {
+                let mut answered = answered.await;
+                let is_kept = watch.as_ref().is_none_or(|watch| watch.answered(shared.is_stopping()));
+                if let (false, Ok(response)) = (is_kept, &mut answered) {
+                    response.response_mut().head_mut().set_connection_type(ConnectionType::Close);
+                }
+                let body_end = AnswerEnd(watch);
+                answered.map(|response| response.map_body(|_, body| AnswerBody::new(body, body_end)))
             }
-        };
-        let shared = Rc::clone(&shared);
-        async move {
-            let mut answered = answered.await;
-            let is_kept = watch.as_ref().is_none_or(|watch| watch.answered(shared.is_stopping()));
-            if let (false, Ok(response)) = (is_kept, &mut answered) {
-                response.response_mut().head_mut().set_connection_type(ConnectionType::Close);
-            }
-            let body_end = AnswerEnd(watch);
-            answered.map(|response| response.map_body(|_, body| AnswerBody::new(body, body_end)))
-        }
-    });
+        },
+    );
     let http = HttpService::build()
         // How long, the stream knows.
         .keep_alive(KeepAlive::Os)

@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use actix_web::HttpRequest;
 use actix_web::dev::Extensions;
@@ -17,9 +17,8 @@ use tokio_rustls::server::TlsStream;
 use crate::answer::Refusal;
 use crate::attempts::Source;
 
-/// How long a verified certificate is believed on a connection that stays open: one that expires in the meantime is
-/// refused within a second.
-const VERIFIED_FOR: Duration = Duration::from_secs(1);
+/// How far ahead a certificate is verified that was found good before: it is good all the time between.
+const AHEAD_SECS: u64 = 60;
 
 /// What connections run over, and who looks at their certificates.
 pub(crate) enum Transport {
@@ -33,7 +32,9 @@ pub(crate) enum Transport {
 struct Shown {
     chain: Vec<CertificateDer<'static>>,
     fingerprint: Fingerprint,
-    verified_at: Cell<Option<Instant>>,
+    /// From when to when it was found good, in seconds since the Unix epoch. What verifies it knows of nothing else that
+    /// changes.
+    good: Cell<Option<(u64, u64)>>,
 }
 
 /// Notes the certificate when a connection is made. Where there is none, nothing is noted, and every request on the
@@ -44,7 +45,7 @@ pub(crate) fn note_certificate(stream: &TlsStream<TcpStream>, extensions: &mut E
         extensions.insert(Shown {
             fingerprint: fingerprint(&chain[0]),
             chain: chain.iter().map(|certificate| certificate.clone().into_owned()).collect(),
-            verified_at: Cell::new(None),
+            good: Cell::new(None),
         });
     }
 }
@@ -67,7 +68,7 @@ impl Peer {
     ///
     /// # Errors
     /// 403 over https if there is no certificate, or one that is no longer good.
-    pub(crate) fn of(request: &HttpRequest, transport: &Transport, now: Instant) -> Result<Self, Refusal> {
+    pub(crate) fn of(request: &HttpRequest, transport: &Transport, now_secs: u64) -> Result<Self, Refusal> {
         // Headers that claim another address are not believed: anybody can send them.
         let address = request.peer_addr().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |address| address.ip());
         let certificate = match transport {
@@ -77,7 +78,7 @@ impl Peer {
                     Refusal::new(ProblemCode::WrongCertificate, "the connection shows no client certificate")
                 };
                 let shown = request.conn_data::<Shown>().ok_or_else(none)?;
-                Some(shown.verify(verifier.as_ref(), now)?)
+                Some(shown.verify(verifier.as_ref(), now_secs)?)
             }
         };
         Ok(Peer { certificate, address })
@@ -90,19 +91,27 @@ impl Peer {
 }
 
 impl Shown {
-    fn verify(&self, verifier: &dyn ClientCertVerifier, now: Instant) -> Result<Fingerprint, Refusal> {
-        let is_fresh = self.verified_at.get().is_some_and(|at| now < at + VERIFIED_FOR);
-        if !is_fresh {
-            verifier.verify_client_cert(&self.chain[0], &self.chain[1..], UnixTime::now()).map_err(
-                |error| {
-                    Refusal::new(
-                        ProblemCode::WrongCertificate,
-                        "the client certificate is not, or no longer, good here",
-                    )
-                    .because(error)
-                },
-            )?;
-            self.verified_at.set(Some(now));
+    fn verify(&self, verifier: &dyn ClientCertVerifier, now_secs: u64) -> Result<Fingerprint, Refusal> {
+        let good = self.good.get();
+        if good.is_none_or(|(from, until)| now_secs < from || now_secs > until) {
+            let verify = |secs: u64| {
+                let at = UnixTime::since_unix_epoch(Duration::from_secs(secs));
+                verifier.verify_client_cert(&self.chain[0], &self.chain[1..], at)
+            };
+            // A connection's first request does not pay for two.
+            let ahead =
+                good.filter(|(from, _)| *from <= now_secs).map(|(from, _)| (from, now_secs + AHEAD_SECS));
+            let good = match ahead {
+                Some((from, until)) if verify(until).is_ok() => (from, until),
+                _ => {
+                    verify(now_secs).map_err(|error| {
+                        let detail = "the client certificate is not, or no longer, good here";
+                        Refusal::new(ProblemCode::WrongCertificate, detail).because(error)
+                    })?;
+                    (now_secs, now_secs)
+                }
+            };
+            self.good.set(Some(good));
         }
         Ok(self.fingerprint)
     }

@@ -18,7 +18,7 @@ use crate::budget::{Budget, Held};
 use crate::deadline::Watch;
 
 /// Bytes of a body that need none of the budget: most bodies are shorter, and so much each connection may have.
-const FREE_BYTES: usize = 64 * 1024;
+pub(crate) const FREE_BYTES: usize = 64 * 1024;
 
 /// An envelope longer than this, a message of 64 KiB and what stands around it, is opened and its JSON checked on a thread that may
 /// block: 16 MiB take milliseconds to open and, where they are full of names, 0.3 s to check, for which other connections would
@@ -234,20 +234,25 @@ impl Envelope {
     /// # Errors
     /// 400, without saying what of it is wrong unless it is the time.
     pub(crate) fn open(&mut self, freshness: Freshness) -> Result<&[u8], Refusal> {
-        self.token.open(Some(freshness)).map_err(|error| match error {
-            OpenError::Stale { sealed_at_secs, now_secs } => {
-                Refusal::new(ProblemCode::StaleEnvelope, stale_detail(sealed_at_secs, now_secs, freshness))
-            }
-            _ => Refusal::new(
-                ProblemCode::MalformedEnvelope,
-                "the body is no envelope that this server's keys open",
-            ),
-        })
+        self.token.open(Some(freshness)).map_err(|error| not_opened(&error, freshness))
     }
 
     /// Wipes what the request held. The room that it took stays taken for what was made of it.
     pub(crate) fn into_held(self) -> Held {
         self.held
+    }
+}
+
+/// The refusal of an envelope that does not open: without saying what of it is wrong, unless it is the time.
+pub(crate) fn not_opened(error: &OpenError, freshness: Freshness) -> Refusal {
+    match *error {
+        OpenError::Stale { sealed_at_secs, now_secs } => {
+            Refusal::new(ProblemCode::StaleEnvelope, stale_detail(sealed_at_secs, now_secs, freshness))
+        }
+        _ => Refusal::new(
+            ProblemCode::MalformedEnvelope,
+            "the body is no envelope that this server's keys open",
+        ),
     }
 }
 

@@ -12,6 +12,9 @@ use actix_web::web::Bytes;
 
 use crate::budget::Held;
 
+/// Bytes of a reply that need none of the memory for long bodies.
+pub(crate) const REPLY_FREE_BYTES: usize = 16 * 1024;
+
 /// As much as actix-http collects before it writes.
 const PIECE_BYTES: usize = 32 * 1024;
 

@@ -12,15 +12,16 @@ use actix_web::dev::ServiceRequest;
 use actix_web::http::{Method, header};
 use actix_web::web::Bytes;
 use futures_util::Stream;
+use ipc_protocol::Route;
 
 use crate::framing::BodyLength;
 
 /// Returns how long the body of a request is, and whether the request is the last of its connection.
 ///
 /// After `Upgrade: websocket`, whatever `Content-Length` says, and after `CONNECT`, actix-http takes everything that
-/// follows for the body. No route here upgrades a connection, and a server may ignore the wish (RFC 9110, section 7.8): such
-/// a request gets the body that its length gives. Its connection cannot be kept, as actix-http parses no further request on
-/// it.
+/// follows for the body. A server may ignore the wish (RFC 9110, section 7.8): such a request gets the body that its length
+/// gives, but for the route that upgrades the connection, which gets all of it. Its connection cannot be kept, as actix-http
+/// parses no further request on it.
 pub(crate) fn settle(request: &mut ServiceRequest) -> (BodyLength, bool) {
     // actix-http keeps no other connections: none that asks for an upgrade, whatever to.
     let wants_close = request.head().connection_type() != ConnectionType::KeepAlive;
@@ -37,7 +38,8 @@ pub(crate) fn settle(request: &mut ServiceRequest) -> (BodyLength, bool) {
     let length =
         head.headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.trim().parse().ok());
     let length = length.unwrap_or(0);
-    if has_no_end {
+    let is_channel = has_no_end && length == 0 && is_for_a_channel(head);
+    if has_no_end && !is_channel {
         let payload = request.take_payload();
         request.set_payload(Payload::Stream { payload: Box::pin(LimitedBody { payload, missing: length }) });
     }
@@ -50,6 +52,11 @@ fn takes_all(head: &RequestHead) -> bool {
     let is_websocket =
         |value: &header::HeaderValue| value.as_bytes().trim_ascii().eq_ignore_ascii_case(b"websocket");
     head.method == Method::CONNECT || head.headers.get_all(header::UPGRADE).any(is_websocket)
+}
+
+/// Whether a request, after which actix-http takes everything for its body, asks for a channel.
+fn is_for_a_channel(head: &RequestHead) -> bool {
+    head.method == Method::GET && head.uri.path() == Route::MessageChannel.path()
 }
 
 /// The first bytes of a payload that has no end of its own.

@@ -6,26 +6,24 @@ use std::time::{Duration, Instant, SystemTime};
 use actix_web::http::header;
 use actix_web::{HttpRequest, HttpResponse, web};
 use ipc_envelope::Freshness;
-use ipc_inbox::{Arrivals, NoReply, Put, PutError};
+use ipc_inbox::{Arrivals, Put, PutError};
 use ipc_protocol::{
     AuthReply, AuthRequest, BatchOutcome, BatchReply, Frame, IS_RUNNING_TEXT, MessageId, ProblemCode,
     REPLY_ADDRESS, REPLY_WAIT_SECS_DEFAULT, Route, to_nfc, write_frame,
 };
 use zeroize::Zeroizing;
 
-use crate::admit::{admit, malformed, take_in, unavailable};
-use crate::answer::{
-    COME_AGAIN, Refusal, accepted, answer, envelope, internal, mark_duplicate, shutting_down,
-};
+use crate::admit::{admit, malformed, take_in};
+use crate::answer::{COME_AGAIN, Refusal, accepted, answer, envelope, internal, mark_duplicate};
+use crate::authenticate::unavailable;
 use crate::budget::Held;
+use crate::channel;
+use crate::inbox_refusal::{no_reply, not_put};
 use crate::login_ids::NotNew;
 use crate::prefer;
-use crate::reply_body::ReplyBody;
+use crate::reply_body::{REPLY_FREE_BYTES, ReplyBody};
 use crate::session::Session;
 use crate::state::{State, random_iv, unix_secs};
-
-/// Bytes of a reply that need none of the memory for long bodies.
-const REPLY_FREE_BYTES: usize = 16 * 1024;
 
 /// Adds the routes to an app. Each path is a resource of its own, so that a wrong method is 405 and not 404.
 pub(crate) fn configure(app: &mut web::ServiceConfig) {
@@ -44,6 +42,7 @@ pub(crate) fn configure(app: &mut web::ServiceConfig) {
     .service(resource(Route::MessageSubmit).route(web::post().to(message_submit)))
     .service(resource(Route::MessageRequest).route(web::post().to(message_request)))
     .service(resource(Route::MessageBatch).route(web::post().to(message_batch)))
+    .service(resource(Route::MessageChannel).route(web::get().to(message_channel)))
     .default_service(web::to(|request: HttpRequest| async move {
         answer(&request, Err(Refusal::new(ProblemCode::NotFound, "there is no such route")))
     }));
@@ -83,6 +82,15 @@ async fn message_request(
 
 async fn message_batch(request: HttpRequest, payload: web::Payload, state: web::Data<State>) -> HttpResponse {
     let result = submit_all(&request, payload, &state).await;
+    answer(&request, result)
+}
+
+async fn message_channel(
+    request: HttpRequest,
+    payload: web::Payload,
+    state: web::Data<State>,
+) -> HttpResponse {
+    let result = channel::open(&request, payload, &state);
     answer(&request, result)
 }
 
@@ -227,7 +235,7 @@ async fn ask(request: &HttpRequest, payload: web::Payload, state: &State) -> Res
         .map_err(|_| {
             Refusal::new(ProblemCode::NoReplyInTime, format!("no reply within {} s", wait.as_secs()))
         })?
-        .map_err(|error| if state.is_stopping() { come_again_or(error) } else { no_reply(error) })?;
+        .map_err(|error| no_reply(error, state.is_stopping()))?;
     let mut response = sealed_reply(&reply, id, is_raw, state)?;
     if put == Put::Duplicate {
         mark_duplicate(&mut response);
@@ -285,38 +293,6 @@ async fn submit_all(
     }
     let body = serde_json::to_string(&reply).map_err(|error| internal("no reply", error))?;
     sealed_reply(&body, id, is_raw, state)
-}
-
-fn not_put(error: PutError) -> Refusal {
-    match error {
-        PutError::IdReused => {
-            Refusal::new(ProblemCode::IdReused, "the id was used before, with another body")
-        }
-        PutError::Closed => shutting_down(),
-        PutError::Unavailable => {
-            let detail = "the inbox cannot store messages at the moment";
-            Refusal::new(ProblemCode::Unavailable, detail).retry_after(COME_AGAIN)
-        }
-        full => {
-            Refusal::new(ProblemCode::InboxFull, "the inbox is full").because(full).retry_after(COME_AGAIN)
-        }
-    }
-}
-
-fn no_reply(error: NoReply) -> Refusal {
-    match error {
-        NoReply::NotGiven => Refusal::new(ProblemCode::NotAnswered, "the application gave no reply"),
-        NoReply::Unavailable => {
-            let detail = "the inbox cannot read its replies at the moment";
-            Refusal::new(ProblemCode::Unavailable, detail).retry_after(COME_AGAIN)
-        }
-        _ => Refusal::new(ProblemCode::ReplyForgotten, "the reply to this request is not kept any more"),
-    }
-}
-
-/// Of a server that stops: a reply there may be yet, from the next one.
-fn come_again_or(error: NoReply) -> Refusal {
-    if error == NoReply::Unavailable { shutting_down() } else { no_reply(error) }
 }
 
 fn no_random_bytes(error: impl std::fmt::Display) -> Refusal {

@@ -312,6 +312,7 @@ async fn prepare(
             plaintext_bytes_max: builder.plaintext_bytes_max,
             body_timeout: builder.body_timeout,
         },
+        channel: builder.channel_settings(),
         budget: Budget::new(builder.bodies_bytes_max),
         // The others are for the connections.
         long_envelopes: Arc::new(Semaphore::new((cores() / 2).max(1))),

@@ -43,7 +43,7 @@ impl Session {
     }
 
     /// Whether its hour is not over.
-    fn lasts(&self, now_secs: u64) -> bool {
+    pub(crate) fn lasts(&self, now_secs: u64) -> bool {
         now_secs < self.expires_at_secs
     }
 

@@ -11,6 +11,7 @@ use tokio::sync::Semaphore;
 
 use crate::attempts::Attempts;
 use crate::budget::Budget;
+use crate::channel::settings::ChannelSettings;
 use crate::log_limit::LogLimit;
 use crate::login_ids::LoginIds;
 use crate::logins::Logins;
@@ -31,6 +32,7 @@ pub(crate) struct State {
     pub(crate) login_ids: LoginIds,
     pub(crate) logins: Logins,
     pub(crate) limits: Limits,
+    pub(crate) channel: ChannelSettings,
     /// For bodies.
     pub(crate) budget: Arc<Budget>,
     /// How many long envelopes may be opened and checked at the same time.

@@ -27,6 +27,12 @@ struct Answer {
     asked_at: Instant,
 }
 
+impl Answer {
+    fn of(self, version: CredentialVersion) -> Option<Arc<str>> {
+        (self.version == Some(version)).then_some(self.name)
+    }
+}
+
 impl Users {
     pub(crate) fn new(store: Arc<dyn UserStore>) -> Self {
         Users { store, answers: Mutex::default() }
@@ -48,12 +54,36 @@ impl Users {
         version: CredentialVersion,
         now: Instant,
     ) -> Result<Option<Arc<str>>, StoreError> {
-        let known = self.answers().get(name).filter(|answer| now < answer.asked_at + FRESH_FOR).cloned();
-        let answer = match known {
+        self.current_within(FRESH_FOR, name, version, now).await
+    }
+
+    /// [`current`](Self::current), as far as it is known without asking.
+    pub(crate) fn known(
+        &self,
+        name: &str,
+        version: CredentialVersion,
+        now: Instant,
+    ) -> Option<Option<Arc<str>>> {
+        Some(self.answer_within(FRESH_FOR, name, now)?.of(version))
+    }
+
+    /// [`current`](Self::current) with an answer that is no older than `fresh_for`.
+    pub(crate) async fn current_within(
+        &self,
+        fresh_for: Duration,
+        name: &str,
+        version: CredentialVersion,
+        now: Instant,
+    ) -> Result<Option<Arc<str>>, StoreError> {
+        let answer = match self.answer_within(fresh_for, name, now) {
             Some(answer) => answer,
             None => self.ask(name, now).await?,
         };
-        Ok((answer.version == Some(version)).then_some(answer.name))
+        Ok(answer.of(version))
+    }
+
+    fn answer_within(&self, fresh_for: Duration, name: &str, now: Instant) -> Option<Answer> {
+        self.answers().get(name).filter(|answer| now < answer.asked_at + fresh_for).cloned()
     }
 
     async fn ask(&self, name: &str, now: Instant) -> Result<Answer, StoreError> {

@@ -3,6 +3,8 @@
 
 mod batches;
 mod certificates;
+mod channel;
+mod channel_fixture;
 mod durable;
 mod fixture;
 mod inbox;

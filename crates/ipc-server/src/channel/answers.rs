@@ -1,0 +1,144 @@
+//! What became of entries, gathered until it goes out: as much of it as a message may hold in one frame.
+//!
+//! The driver notes what it learns and takes a frame when the connection has room for one.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use ipc_protocol::{
+    ChannelAnswer, ChannelReply, MessageId, ProblemCode, REPLY_ADDRESS, RefusedFrom, Settled,
+    write_channel_answer, write_frame_around,
+};
+
+/// Bytes of a frame's text besides its answers, at most.
+const AROUND_BYTES: usize = 256;
+
+/// Bytes of a run of settled entries, at most: two numbers, a code and what stands around.
+const SETTLED_BYTES: usize = 72;
+
+/// Bytes around a reply's body, at most.
+const REPLY_BYTES: usize = 64;
+
+/// A reply on its way to the peer.
+#[derive(Debug)]
+struct Reply {
+    entry: u64,
+    is_duplicate: bool,
+    body: Arc<str>,
+}
+
+/// The answers that have not gone out.
+#[derive(Debug, Default)]
+pub(super) struct Answers {
+    settled: Vec<Settled<'static>>,
+    refused: Option<RefusedFrom<'static>>,
+    replies: VecDeque<Reply>,
+    replies_bytes: usize,
+}
+
+impl Answers {
+    /// An entry was settled.
+    pub(super) fn settle(&mut self, entry: u64, code: &'static str) {
+        match self.settled.last_mut() {
+            Some(run) if run.code == code && run.last.checked_add(1) == Some(entry) => run.last = entry,
+            _ => self.settled.push(Settled { first: entry, last: entry, code }),
+        }
+    }
+
+    /// Entries from a number on were refused.
+    pub(super) fn refuse(&mut self, from: u64, code: ProblemCode) {
+        self.refused = Some(RefusedFrom { from, code: code.as_str() });
+    }
+
+    /// A request has its reply.
+    pub(super) fn reply(&mut self, entry: u64, is_duplicate: bool, body: Arc<str>) {
+        self.replies_bytes += body.len() + REPLY_BYTES;
+        self.replies.push_back(Reply { entry, is_duplicate, body });
+    }
+
+    /// Forgets the replies.
+    pub(super) fn drop_replies(&mut self) {
+        self.replies = VecDeque::new();
+        self.replies_bytes = 0;
+    }
+
+    /// Forgets everything.
+    pub(super) fn clear(&mut self) {
+        *self = Answers::default();
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.settled.is_empty() && self.refused.is_none() && self.replies.is_empty()
+    }
+
+    /// Whether replies are among them.
+    pub(super) fn has_replies(&self) -> bool {
+        !self.replies.is_empty()
+    }
+
+    /// How many bytes they have, about.
+    pub(super) fn len(&self) -> usize {
+        self.settled.len() * SETTLED_BYTES + self.replies_bytes
+    }
+
+    /// How long the reply is that goes out next, if that does not fit into a frame of `bytes_max`.
+    pub(super) fn long_reply(&self, bytes_max: usize) -> Option<usize> {
+        let is_alone = self.settled.is_empty() && self.refused.is_none();
+        let first = self.replies.front().filter(|_| is_alone)?;
+        let bytes = first.body.len() + REPLY_BYTES + AROUND_BYTES;
+        (bytes > bytes_max).then_some(first.body.len())
+    }
+
+    /// Settles the request whose reply would go out next with a code instead.
+    pub(super) fn settle_first_reply(&mut self, code: ProblemCode) {
+        if let Some(reply) = self.replies.pop_front() {
+            self.replies_bytes -= reply.body.len() + REPLY_BYTES;
+            self.settle(reply.entry, code.as_str());
+        }
+    }
+
+    /// Appends to `buffer` the plaintext of a frame with as many of the answers as fit into `bytes_max`: of these at least one, but a
+    /// reply that does not fit goes alone.
+    pub(super) fn write_frame(&mut self, buffer: &mut Vec<u8>, id: MessageId, bytes_max: usize) {
+        let room = bytes_max.saturating_sub(AROUND_BYTES);
+        let runs = self.settled.len().min((room / SETTLED_BYTES).max(1));
+        let later = self.settled.split_off(runs);
+        let mut bytes = runs * SETTLED_BYTES;
+        // Those behind a refusal are settled with it, and not later.
+        let refused = if later.is_empty() { self.refused.take() } else { None };
+        let fits = |reply: &&Reply| {
+            bytes += reply.body.len() + REPLY_BYTES;
+            bytes <= room
+        };
+        let mut replies = if later.is_empty() { self.replies.iter().take_while(fits).count() } else { 0 };
+        if replies == 0 && runs == 0 && refused.is_none() {
+            replies = 1;
+        }
+        let settled = std::mem::replace(&mut self.settled, later);
+        if replies == 0 {
+            buffer.reserve(AROUND_BYTES + runs * SETTLED_BYTES);
+            let answer = ChannelAnswer { settled, refused, replies: Vec::new() };
+            write(buffer, id, &answer);
+            if self.settled.is_empty() {
+                // For the next ones.
+                self.settled = answer.settled;
+                self.settled.clear();
+            }
+            return;
+        }
+        let gone: Vec<Reply> = self.replies.drain(..replies.min(self.replies.len())).collect();
+        let gone_bytes: usize = gone.iter().map(|reply| reply.body.len() + REPLY_BYTES).sum();
+        self.replies_bytes -= gone_bytes;
+        buffer.reserve(AROUND_BYTES + runs * SETTLED_BYTES + gone_bytes);
+        let replies = gone.iter().map(|reply| ChannelReply {
+            entry: reply.entry,
+            is_duplicate: reply.is_duplicate,
+            body: &reply.body,
+        });
+        write(buffer, id, &ChannelAnswer { settled, refused, replies: replies.collect() });
+    }
+}
+
+fn write(buffer: &mut Vec<u8>, id: MessageId, answer: &ChannelAnswer<'_>) {
+    write_frame_around(buffer, REPLY_ADDRESS, id, None, |buffer| write_channel_answer(buffer, answer));
+}

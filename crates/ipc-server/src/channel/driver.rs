@@ -1,0 +1,625 @@
+//! A channel from its opening to its close: one future, polled as the body of the answer 101 within the connection's own task.
+//!
+//! Each poll reads what came, puts it into the inbox, and writes what became of it: what is known at the same poll goes out in one
+//! frame, and an idle line is answered at once. What the parts do stands in their own files; here is when.
+
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker, ready};
+use std::time::{Duration, SystemTime};
+
+use actix_web::dev::Payload;
+use actix_web::web;
+use bytes::Bytes;
+use futures_util::future::LocalBoxFuture;
+use futures_util::stream::FuturesUnordered;
+use futures_util::{Stream, StreamExt as _};
+use ipc_envelope::{HEADER_BYTES, OVERHEAD_BYTES_MAX};
+use ipc_inbox::{NoReply, PutError};
+use ipc_protocol::{MessageId, ProblemCode};
+use tokio::time::error::Elapsed;
+use tokio::time::{Instant, Sleep, sleep_until, timeout};
+
+use super::answers::Answers;
+use super::closing::{Closed, Closing};
+use super::frame::{self, Putting, Sealed, Slot};
+use super::outgoing::Outgoing;
+use super::registry::{Member, Standing};
+use super::sequence::Sequence;
+use super::settings::ChannelSettings;
+use super::wire::{self, Decoder, Event};
+use crate::answer::{Refusal, internal};
+use crate::authenticate;
+use crate::budget::Held;
+use crate::deadline::Watch;
+use crate::inbox_refusal::no_reply;
+use crate::receive::FREE_BYTES;
+use crate::reply_body::REPLY_FREE_BYTES;
+use crate::state::{State, random_iv, unix_secs};
+
+/// What a channel is made of.
+pub(super) struct Parts {
+    pub(super) state: web::Data<State>,
+    pub(super) member: Member,
+    pub(super) watch: Rc<Watch>,
+    pub(super) payload: Payload,
+    pub(super) outgoing: Rc<RefCell<Outgoing>>,
+}
+
+/// Runs a channel. Ends when nothing more is to be sent; what was sent last may still be in `outgoing`.
+pub(super) async fn drive(parts: Parts) {
+    let Parts { state, member, watch, payload, outgoing } = parts;
+    let mut closed = Closed::new(Arc::clone(&state.log), member.standing.request().peer_addr());
+    let wait = |request: Request| {
+        let state = &state;
+        async move {
+            let reply = timeout(request.wait, state.inbox.reply_to(&request.user, request.id)).await;
+            Replied { entry: request.entry, is_duplicate: request.is_duplicate, reply }
+        }
+    };
+    let mut driver = Driver::new(&state, Rc::clone(&member.standing), watch, payload, outgoing, wait);
+    poll_fn(|context| driver.poll(context)).await;
+    closed.note(driver.ending.take());
+}
+
+/// A request that was accepted and waits for its reply.
+struct Request {
+    entry: u64,
+    user: Arc<str>,
+    id: MessageId,
+    is_duplicate: bool,
+    wait: Duration,
+}
+
+/// What became of a request.
+struct Replied {
+    entry: u64,
+    is_duplicate: bool,
+    reply: Result<Result<Arc<str>, NoReply>, Elapsed>,
+}
+
+/// What was read and is still to be dealt with.
+enum Next {
+    Message(Sealed),
+    /// The channel ends here.
+    End(Closing),
+}
+
+struct Driver<'s, F, W> {
+    state: &'s State,
+    settings: ChannelSettings,
+    standing: Rc<Standing>,
+    watch: Rc<Watch>,
+
+    // What comes.
+    payload: Payload,
+    decoder: Decoder,
+    /// For what came beyond what each may have.
+    held: Held,
+    /// Nothing behind what was read last has a meaning.
+    is_read: bool,
+    next: Option<Next>,
+    /// The channel's id, once the first frame came.
+    id: Option<MessageId>,
+    sequence: Sequence,
+    /// The users' database is being asked.
+    checking: Option<LocalBoxFuture<'s, Result<Arc<str>, Refusal>>>,
+    /// The standing is to be looked at although nothing came.
+    is_in_doubt: bool,
+    slots: Vec<Slot>,
+    putting: Option<Putting<'s>>,
+
+    // Requests.
+    wait: F,
+    replies: FuturesUnordered<W>,
+    /// The entries of these.
+    waiting: BTreeSet<u64>,
+
+    // What goes.
+    answers: Answers,
+    pong: Option<Bytes>,
+    ping_is_due: bool,
+    outgoing: Rc<RefCell<Outgoing>>,
+    scratch: Vec<u8>,
+    ending: Option<Closing>,
+    /// The close frame is among what is to be handed out.
+    has_ended: bool,
+
+    // Time.
+    heard_at: Instant,
+    has_pinged: bool,
+    /// When something was waited for last.
+    active_at: Instant,
+    /// So many bytes are to be written until then.
+    mark: Option<(u64, Instant)>,
+    stops_at: Option<Instant>,
+    timer: Pin<Box<Sleep>>,
+    /// When the timer will fire; `None` once it has.
+    timer_at: Option<Instant>,
+}
+
+impl<'s, F, W> Driver<'s, F, W>
+where
+    F: Fn(Request) -> W,
+    W: Future<Output = Replied>,
+{
+    fn new(
+        state: &'s State,
+        standing: Rc<Standing>,
+        watch: Rc<Watch>,
+        payload: Payload,
+        outgoing: Rc<RefCell<Outgoing>>,
+        wait: F,
+    ) -> Self {
+        let (now, settings) = (Instant::now(), state.channel);
+        let first = now + settings.silence_max / 2;
+        Driver {
+            state,
+            settings,
+            standing,
+            watch,
+            payload,
+            decoder: Decoder::new(&settings, now),
+            held: Held::nothing(&state.budget),
+            is_read: false,
+            next: None,
+            id: None,
+            sequence: Sequence::default(),
+            checking: None,
+            is_in_doubt: false,
+            slots: Vec::new(),
+            putting: None,
+            wait,
+            replies: FuturesUnordered::new(),
+            waiting: BTreeSet::new(),
+            answers: Answers::default(),
+            pong: None,
+            ping_is_due: false,
+            outgoing,
+            scratch: Vec::new(),
+            ending: None,
+            has_ended: false,
+            heard_at: now,
+            has_pinged: false,
+            active_at: now,
+            mark: None,
+            stops_at: None,
+            timer: Box::pin(sleep_until(first)),
+            timer_at: Some(first),
+        }
+    }
+
+    /// Does all that can be done now. Ready when the channel is over.
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let now = Instant::now();
+        if self.ending.is_none() {
+            self.look_around(context, now);
+        }
+        if self.ending.is_none() && self.work(context, now).is_ready() {
+            // The peer is gone.
+            return Poll::Ready(());
+        }
+        if self.ending.is_none() && self.state.is_stopping() {
+            self.stop(now);
+        }
+        self.fill(context);
+        if self.look_at_what_is_taken(now).is_ready() {
+            return Poll::Ready(());
+        }
+        if self.has_ended && self.outgoing.borrow().is_empty() {
+            return Poll::Ready(());
+        }
+        self.watch.channel_is_idle((!self.is_waited_for()).then_some(self.active_at));
+        self.set_timer(context, now);
+        Poll::Pending
+    }
+
+    /// What may end the channel although nothing comes.
+    fn look_around(&mut self, context: &mut Context<'_>, now: Instant) {
+        if self.watch.makes_room() {
+            return self.end(Closing::away("its place is needed for another connection"));
+        }
+        self.is_in_doubt |= self.standing.is_in_doubt(context);
+        if self.is_in_doubt {
+            match self.poll_user(context) {
+                Poll::Pending => (),
+                Poll::Ready(Ok(_)) => self.is_in_doubt = false,
+                Poll::Ready(Err(refusal)) => return self.end(refusal.into()),
+            }
+        }
+        if !self.reads() {
+            // Who is not listened to is not silent.
+            self.heard_at = now;
+        }
+    }
+
+    /// Reads, puts and waits for replies as far as that goes. Ready if the peer is gone.
+    fn work(&mut self, context: &mut Context<'_>, now: Instant) -> Poll<()> {
+        while self.ending.is_none() {
+            if self.poll_put(context, now).is_pending() && self.next.is_some() {
+                break;
+            }
+            match self.next.take() {
+                // In order: not before what came before it was put.
+                Some(next) if self.putting.is_some() => {
+                    self.next = Some(next);
+                    break;
+                }
+                Some(Next::End(closing)) => self.end(closing),
+                Some(Next::Message(_)) if self.state.is_stopping() => self.held.release(),
+                Some(Next::Message(mut message)) => match self.handle(&mut message, context, now) {
+                    Poll::Pending => {
+                        self.next = Some(Next::Message(message));
+                        break;
+                    }
+                    Poll::Ready(Ok(())) => self.held.release(),
+                    Poll::Ready(Err(closing)) => self.end(closing),
+                },
+                None if !self.reads() => break,
+                None => match self.read(now) {
+                    Read::Something => (),
+                    Read::Nothing => break,
+                    Read::Gone => return Poll::Ready(()),
+                },
+            }
+        }
+        while self.answers.len() < self.settings.answers_bytes_max {
+            match self.replies.poll_next_unpin(context) {
+                Poll::Ready(Some(replied)) => self.note_reply(replied, now),
+                Poll::Ready(None) | Poll::Pending => break,
+            }
+        }
+        Poll::Pending
+    }
+
+    /// Whether more is read.
+    fn reads(&self) -> bool {
+        self.next.is_none() && !self.is_read && self.answers.len() < self.settings.answers_bytes_max
+    }
+
+    fn read(&mut self, now: Instant) -> Read {
+        match self.decoder.next(now) {
+            Ok(None) => (),
+            Ok(Some(Event::Message(bytes))) => {
+                self.next = Some(Next::Message(Sealed::new(bytes)));
+                return Read::Something;
+            }
+            Ok(Some(Event::Ping(payload))) => {
+                // The last one is answered for all (RFC 6455, section 5.5.3).
+                self.pong = Some(payload);
+                return Read::Something;
+            }
+            Ok(Some(Event::Pong)) => return Read::Something,
+            Ok(Some(Event::Close(reason))) => {
+                self.watch.peer_is_done();
+                self.ends_with(Closing::answer_to(reason.map(|reason| reason.code)));
+                return Read::Something;
+            }
+            Err(closing) => {
+                self.ends_with(closing);
+                return Read::Something;
+            }
+        }
+        // The body is polled whenever its connection is, and so whenever something was fed: a waker would only wake it again.
+        let mut context = Context::from_waker(Waker::noop());
+        match Pin::new(&mut self.payload).poll_next(&mut context) {
+            Poll::Pending => Read::Nothing,
+            Poll::Ready(Some(Ok(bytes))) => {
+                (self.heard_at, self.has_pinged) = (now, false);
+                self.decoder.extend(&bytes);
+                if !self.held.grow_to(self.decoder.len().saturating_sub(FREE_BYTES)) {
+                    let detail = "the server has no memory for a message as long as this at the moment";
+                    self.ends_with(Refusal::new(ProblemCode::Unavailable, detail).into());
+                }
+                Read::Something
+            }
+            Poll::Ready(Some(Err(_)) | None) => Read::Gone,
+        }
+    }
+
+    /// The channel ends when what was read before is dealt with.
+    fn ends_with(&mut self, closing: Closing) {
+        self.is_read = true;
+        self.next = Some(Next::End(closing));
+    }
+
+    /// The channel ends.
+    fn end(&mut self, closing: Closing) {
+        if closing.is_refusal {
+            self.answers.drop_replies();
+        }
+        self.ending = Some(closing);
+        (self.next, self.putting, self.checking) = (None, None, None);
+        self.replies.clear();
+        self.waiting.clear();
+    }
+
+    /// Opens a message and begins to put its entries.
+    fn handle(
+        &mut self,
+        message: &mut Sealed,
+        context: &mut Context<'_>,
+        now: Instant,
+    ) -> Poll<Result<(), Closing>> {
+        let received_at = SystemTime::now();
+        let now_secs = unix_secs(received_at);
+        let state = self.state;
+        let head = message.open(&state.envelope_keys, now_secs)?;
+        let peer = self.standing.peer(state, now_secs)?;
+        if let Some(token) = head.session() {
+            let session =
+                authenticate::session(Some(token), (self.standing.request(), peer), state, now_secs)?;
+            if self.standing.set_session(session)? {
+                self.checking = None;
+            }
+        }
+        let user = ready!(self.poll_user(context))?;
+        let frame = head.frame().map_err(frame::malformed)?;
+        if *self.id.get_or_insert(frame.id()) != frame.id() {
+            return Poll::Ready(Err(Closing::policy("a frame of another channel")));
+        }
+        let frame = frame.channel(self.settings.told.entries).map_err(frame::malformed)?;
+        let is_taken = self.sequence.frame(frame.first, frame.resume, frame.entries.len())?;
+        if !frame.entries.is_empty() {
+            self.active_at = now;
+        }
+        if is_taken && !frame.entries.is_empty() {
+            if self.waiting.len() + frame::requests(&frame) > self.settings.told.requests {
+                return Poll::Ready(Err(Closing::policy("too many requests wait for their reply")));
+            }
+            let sender = authenticate::Sender { user, certificate: peer.certificate, received_at };
+            self.putting = Some(Putting::begin(frame, sender, &mut self.slots, state));
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// The user, if he still is who he was.
+    fn poll_user(&mut self, context: &mut Context<'_>) -> Poll<Result<Arc<str>, Refusal>> {
+        if self.checking.is_none() {
+            let now_secs = unix_secs(SystemTime::now());
+            match self.standing.user(self.state, now_secs) {
+                Ok(Some(user)) => return Poll::Ready(Ok(user)),
+                Err(refusal) => return Poll::Ready(Err(refusal)),
+                Ok(None) => (),
+            }
+        }
+        let (state, standing) = (self.state, &self.standing);
+        let checking = self.checking.get_or_insert_with(|| {
+            let session = standing.session();
+            Box::pin(async move {
+                let session = session.ok_or_else(authenticate::expired)?;
+                authenticate::user(&session, state).await
+            })
+        });
+        let user = ready!(checking.as_mut().poll(context));
+        self.checking = None;
+        Poll::Ready(user)
+    }
+
+    /// Notes what became of the entries that are being put, if that is known. Ready if none are.
+    fn poll_put(&mut self, context: &mut Context<'_>, now: Instant) -> Poll<()> {
+        let Some(putting) = &mut self.putting else { return Poll::Ready(()) };
+        let (puts, arrivals) = ready!(putting.poll(context));
+        let (first, user) = (putting.first, Arc::clone(&putting.user));
+        self.putting = None;
+        self.active_at = now;
+        self.watch.written().tell_behind(arrivals);
+        let mut puts = puts.into_iter();
+        let (mut refused, mut is_closed) = (None, false);
+        for (entry, slot) in (first..).zip(self.slots.drain(..)) {
+            let (put, request) = match slot {
+                Slot::Bad(code) => {
+                    self.answers.settle(entry, code.as_str());
+                    continue;
+                }
+                Slot::Message => (puts.next(), None),
+                Slot::Request(id, wait) => (puts.next(), Some((id, wait))),
+            };
+            match (put, request) {
+                (Some(Ok(put)), None) => self.answers.settle(entry, frame::code_of(put)),
+                (Some(Ok(put)), Some((id, wait))) => {
+                    let wait = wait.min(self.state.reply_wait_max);
+                    let is_duplicate = put == ipc_inbox::Put::Duplicate;
+                    let user = Arc::clone(&user);
+                    self.replies.push((self.wait)(Request { entry, user, id, is_duplicate, wait }));
+                    self.waiting.insert(entry);
+                }
+                (Some(Err(PutError::IdReused)), _) => {
+                    self.answers.settle(entry, ProblemCode::IdReused.as_str());
+                }
+                (Some(Err(PutError::Closed)), _) => is_closed = true,
+                (Some(Err(PutError::Unavailable)), _) => {
+                    refused.get_or_insert((entry, ProblemCode::Unavailable));
+                }
+                (Some(Err(_)) | None, _) => {
+                    refused.get_or_insert((entry, ProblemCode::InboxFull));
+                }
+            }
+        }
+        if let Some((from, code)) = refused {
+            self.sequence.refuse(from);
+            self.answers.refuse(from, code);
+        }
+        if is_closed {
+            self.ends_with(crate::answer::shutting_down().into());
+        }
+        Poll::Ready(())
+    }
+
+    fn note_reply(&mut self, replied: Replied, now: Instant) {
+        let Replied { entry, is_duplicate, reply } = replied;
+        self.active_at = now;
+        self.waiting.remove(&entry);
+        match reply {
+            Ok(Ok(body)) => self.answers.reply(entry, is_duplicate, body),
+            Ok(Err(error)) => {
+                let refusal = no_reply(error, self.state.is_stopping());
+                self.answers.settle(entry, refusal.code().as_str());
+            }
+            Err(_elapsed) => self.answers.settle(entry, ProblemCode::NoReplyInTime.as_str()),
+        }
+    }
+
+    /// The server stops: no further message is taken, and those that wait for a reply are waited for.
+    fn stop(&mut self, now: Instant) {
+        let stops_at = *self.stops_at.get_or_insert(now + self.settings.stop);
+        if now >= stops_at {
+            for entry in std::mem::take(&mut self.waiting) {
+                self.answers.settle(entry, ProblemCode::ShuttingDown.as_str());
+            }
+        }
+        if now >= stops_at || (self.waiting.is_empty() && self.putting.is_none()) {
+            self.end(Closing::away("the server is stopping"));
+        }
+    }
+
+    /// Writes what is to go out next, where nothing else is under way.
+    fn fill(&mut self, context: &mut Context<'_>) {
+        let outgoing = Rc::clone(&self.outgoing);
+        let mut outgoing = outgoing.borrow_mut();
+        if !outgoing.is_empty() || self.has_ended {
+            return;
+        }
+        if let Some(payload) = self.pong.take() {
+            wire::write_pong(outgoing.bytes(), &payload);
+        }
+        if std::mem::take(&mut self.ping_is_due) {
+            wire::write_ping(outgoing.bytes());
+        }
+        if self.answers.has_replies() {
+            match self.poll_user(context) {
+                Poll::Ready(Ok(_)) => (),
+                Poll::Pending => return,
+                // Whoever it is gets no replies.
+                Poll::Ready(Err(_)) if self.ending.is_some() => self.answers.drop_replies(),
+                Poll::Ready(Err(refusal)) => self.end(refusal.into()),
+            }
+        }
+        if !self.answers.is_empty()
+            && let Err(refusal) = self.seal(&mut outgoing)
+        {
+            self.answers.clear();
+            self.end(refusal.into());
+        }
+        if self.answers.is_empty()
+            && let Some(closing) = &self.ending
+        {
+            wire::write_close(outgoing.bytes(), closing);
+            self.has_ended = true;
+        }
+    }
+
+    /// Seals one frame of answers.
+    fn seal(&mut self, outgoing: &mut Outgoing) -> Result<(), Refusal> {
+        let Some(id) = self.id else { return Ok(()) };
+        let bytes_max = self.settings.told.message_bytes.saturating_sub(OVERHEAD_BYTES_MAX);
+        let mut reservation = None;
+        if let Some(bytes) = self.answers.long_reply(bytes_max).filter(|bytes| *bytes > REPLY_FREE_BYTES) {
+            // Until the peer has taken it, a reply is memory as a body is.
+            let mut held = Held::nothing(&self.state.budget);
+            if held.grow_to(bytes) {
+                reservation = Some(held);
+            } else {
+                self.answers.settle_first_reply(ProblemCode::Unavailable);
+            }
+        }
+        let iv = random_iv().map_err(|error| internal("no random bytes", error))?;
+        let mut buffer = std::mem::take(&mut self.scratch);
+        buffer.resize(HEADER_BYTES, 0);
+        self.answers.write_frame(&mut buffer, id, bytes_max);
+        self.state.envelope_keys.seal_in_place(&mut buffer, unix_secs(SystemTime::now()), iv);
+        wire::write_header(outgoing.bytes(), buffer.len());
+        self.scratch = outgoing.push(buffer, reservation);
+        Ok(())
+    }
+
+    /// Whether the peer takes what is sent. Ready if it does not even take the close frame.
+    fn look_at_what_is_taken(&mut self, now: Instant) -> Poll<()> {
+        let written = self.watch.written();
+        if self.mark.is_some_and(|(target, _)| written.total() >= target) {
+            self.mark = None;
+        }
+        let on_the_way = written.on_the_way();
+        if on_the_way == 0 {
+            return Poll::Pending;
+        }
+        let (_, until) = *self.mark.get_or_insert((written.total() + on_the_way, now + self.settings.answer));
+        if now < until {
+            return Poll::Pending;
+        }
+        if self.ending.is_some() {
+            return Poll::Ready(());
+        }
+        self.mark = None;
+        self.answers.clear();
+        self.end(Closing::policy("answers were not taken"));
+        Poll::Pending
+    }
+
+    /// Whether the server, and not the peer, is the one that has something to do.
+    fn is_waited_for(&self) -> bool {
+        self.putting.is_some() || self.next.is_some() || !self.waiting.is_empty() || !self.answers.is_empty()
+    }
+
+    /// Sees to it that the task is woken when the next limit passes.
+    fn set_timer(&mut self, context: &mut Context<'_>, now: Instant) {
+        let ChannelSettings { silence_max, idle, answer, .. } = self.settings;
+        let mut next = self.mark.map(|(_, until)| until);
+        let mut at = |deadline: Instant| next = Some(next.map_or(deadline, |next| next.min(deadline)));
+        if self.ending.is_none() {
+            let silent_at = self.heard_at + silence_max;
+            let ping_at = self.heard_at + silence_max / 2;
+            // Whoever has not said who it is gets less time.
+            let idle_at = self.active_at + if self.id.is_some() { idle } else { idle.min(answer) };
+            if now >= silent_at {
+                self.end(Closing::policy("silence"));
+                return context.waker().wake_by_ref();
+            }
+            if now >= idle_at && !self.is_waited_for() {
+                self.end(Closing::away("idle"));
+                return context.waker().wake_by_ref();
+            }
+            if now >= ping_at && !self.has_pinged {
+                (self.has_pinged, self.ping_is_due) = (true, true);
+                self.shrink();
+                return context.waker().wake_by_ref();
+            }
+            at(if self.has_pinged { silent_at } else { ping_at });
+            if !self.is_waited_for() {
+                at(idle_at);
+            }
+            if let Some(stops_at) = self.stops_at {
+                at(stops_at);
+            }
+        }
+        let Some(next) = next else { return };
+        if self.timer_at.is_none_or(|timer_at| next < timer_at) {
+            self.timer.as_mut().reset(next);
+            self.timer_at = Some(next);
+        }
+        if self.timer.as_mut().poll(context).is_ready() {
+            // It was set for a limit that has moved, or for one that has just passed.
+            self.timer_at = None;
+            context.waker().wake_by_ref();
+        }
+    }
+
+    /// Lets go of the memory of a busy time.
+    fn shrink(&mut self) {
+        self.decoder.shrink();
+        self.outgoing.borrow_mut().shrink();
+        (self.scratch, self.slots) = (Vec::new(), Vec::new());
+    }
+}
+
+/// What reading brought.
+enum Read {
+    Something,
+    Nothing,
+    /// The connection has ended.
+    Gone,
+}

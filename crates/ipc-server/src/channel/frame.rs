@@ -1,0 +1,166 @@
+//! A client's frame on its way into the inbox: the envelope is opened where it is, its entries become messages.
+//!
+//! The driver comes here with each message. What becomes of the entries it notes itself.
+
+use std::ops::Range;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::BytesMut;
+use ipc_envelope::{Freshness, KeyRing};
+use ipc_inbox::{Arrivals, Pending, Put, PutError};
+use ipc_protocol::{ChannelFrame, FrameError, FrameHead, MessageId, ProblemCode, Route, Settled};
+use zeroize::Zeroize as _;
+
+use super::closing::Closing;
+use crate::admit;
+use crate::authenticate::Sender;
+use crate::receive::not_opened;
+use crate::state::State;
+
+/// A message as it came; wiped when it is dropped.
+pub(super) struct Sealed {
+    bytes: BytesMut,
+    /// Where the plaintext is, once it was opened.
+    plaintext: Option<Range<usize>>,
+}
+
+impl Sealed {
+    pub(super) fn new(bytes: BytesMut) -> Self {
+        Sealed { bytes, plaintext: None }
+    }
+
+    /// Opens the envelope, unless it is open, and reads what stands around the body of its frame.
+    ///
+    /// # Errors
+    /// As for every other route.
+    pub(super) fn open(&mut self, keys: &KeyRing, now_secs: u64) -> Result<FrameHead<'_>, Closing> {
+        let plaintext = match &self.plaintext {
+            Some(plaintext) => plaintext.clone(),
+            None => {
+                let freshness = Freshness::at(now_secs);
+                let start = self.bytes.as_ptr().addr();
+                let opened = keys.open_in_place(&mut self.bytes, Some(freshness));
+                let opened = opened.map_err(|error| not_opened(&error, freshness))?.plaintext();
+                // It is a part of the buffer.
+                let start = opened.as_ptr().addr() - start;
+                self.plaintext.insert(start..start + opened.len()).clone()
+            }
+        };
+        let head = FrameHead::parse(&self.bytes[plaintext]);
+        head.and_then(|head| head.addressed_to(Route::MessageChannel)).map_err(malformed)
+    }
+}
+
+impl Drop for Sealed {
+    fn drop(&mut self) {
+        self.bytes.as_mut().zeroize();
+    }
+}
+
+pub(super) fn malformed(error: FrameError) -> Closing {
+    admit::malformed(error).into()
+}
+
+/// How many entries of a frame ask for a reply.
+pub(super) fn requests(frame: &ChannelFrame<'_>) -> usize {
+    frame.entries.iter().filter(|entry| entry.is_ok_and(|entry| entry.reply_wait.is_some())).count()
+}
+
+/// What an entry is.
+#[derive(Debug)]
+pub(super) enum Slot {
+    /// None that can be put.
+    Bad(ProblemCode),
+    Message,
+    /// A message for which a reply is waited so long.
+    Request(MessageId, Duration),
+}
+
+/// The entries of a frame that are being put.
+pub(super) struct Putting<'s> {
+    /// The number of the first.
+    pub(super) first: u64,
+    pub(super) user: Arc<str>,
+    put: Step<'s>,
+}
+
+/// What became of messages, and the news for those who wait for some.
+type Answer<T> = (T, Arrivals);
+
+enum Step<'s> {
+    None,
+    One(Pending<'s, Answer<Result<Put, PutError>>>),
+    All(Pending<'s, Answer<Vec<Result<Put, PutError>>>>),
+}
+
+/// What became of messages, in their order.
+pub(super) enum Puts {
+    One(Option<Result<Put, PutError>>),
+    All(std::vec::IntoIter<Result<Put, PutError>>),
+}
+
+impl<'s> Putting<'s> {
+    /// Puts the entries of a frame in one step. `slots` gets what each of them is.
+    pub(super) fn begin(
+        frame: ChannelFrame<'_>,
+        sender: Sender,
+        slots: &mut Vec<Slot>,
+        state: &'s State,
+    ) -> Self {
+        slots.clear();
+        slots.extend(frame.entries.iter().map(|entry| match entry {
+            Err(code) => Slot::Bad(*code),
+            Ok(entry) => entry.reply_wait.map_or(Slot::Message, |wait| Slot::Request(entry.id, wait)),
+        }));
+        let mut messages = frame.entries.iter().filter_map(|entry| {
+            let entry = entry.as_ref().ok()?;
+            Some(sender.message(entry.id, entry.body, entry.reply_wait.is_some()))
+        });
+        let put = match (messages.next(), messages.next()) {
+            (None, _) => Step::None,
+            (Some(message), None) => Step::One(state.inbox.put_quietly(message, state.inbox_wait)),
+            (Some(first), Some(second)) => {
+                let mut all = Vec::with_capacity(frame.entries.len());
+                all.extend([first, second]);
+                all.extend(messages);
+                Step::All(state.inbox.put_all_quietly(all, state.inbox_wait))
+            }
+        };
+        Putting { first: frame.first, user: sender.user, put }
+    }
+
+    /// What became of them.
+    pub(super) fn poll(&mut self, context: &mut Context<'_>) -> Poll<(Puts, Arrivals)> {
+        match &mut self.put {
+            Step::None => Poll::Ready((Puts::One(None), Arrivals::none())),
+            Step::One(put) => {
+                Pin::new(put).poll(context).map(|(put, arrivals)| (Puts::One(Some(put)), arrivals))
+            }
+            Step::All(put) => {
+                Pin::new(put).poll(context).map(|(puts, arrivals)| (Puts::All(puts.into_iter()), arrivals))
+            }
+        }
+    }
+}
+
+impl Iterator for Puts {
+    type Item = Result<Put, PutError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        match self {
+            Puts::One(put) => put.take(),
+            Puts::All(puts) => puts.next(),
+        }
+    }
+}
+
+/// The code of a message that is in the inbox.
+pub(super) fn code_of(put: Put) -> &'static str {
+    match put {
+        Put::Accepted => Settled::ACCEPTED,
+        Put::Duplicate => Settled::DUPLICATE,
+    }
+}

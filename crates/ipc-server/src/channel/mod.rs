@@ -1,0 +1,107 @@
+//! Channels: a WebSocket on which a client's entries come in and what became of them goes out.
+//!
+//! `routes` comes here with each request for one. The answer is 101, and its body is the channel: the HTTP library polls it in the
+//! connection's own task, so that there is no further task, no queue between, and no other thread.
+//!
+//! * `handshake` looks at the request, `wire` takes WebSocket frames apart, `frame` opens envelopes and puts entries
+//! * `sequence` has the entries' numbers, `answers` what became of them, `outgoing` what is on its way to the peer
+//! * `registry` looks at the users of all channels, `closing` has the codes with which one ends
+//! * `driver` does all of it in order
+
+mod answers;
+mod closing;
+mod driver;
+mod frame;
+mod handshake;
+mod outgoing;
+pub(crate) mod registry;
+mod sequence;
+pub(crate) mod settings;
+mod wire;
+
+use std::cell::RefCell;
+use std::convert::Infallible;
+use std::future::Future;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use actix_web::body::{BodySize, MessageBody};
+use actix_web::dev::Payload;
+use actix_web::{HttpRequest, HttpResponse, web};
+use bytes::Bytes;
+
+use self::driver::Parts;
+use self::outgoing::{Outgoing, Piece};
+use self::registry::Channels;
+use crate::answer::{Refusal, internal, shutting_down};
+use crate::deadline::Watch;
+use crate::state::State;
+
+/// Answers a request for a channel.
+///
+/// # Errors
+/// 426 to a request for something else, 400 to a handshake that is malformed, 503 while the server stops.
+pub(crate) fn open(
+    request: &HttpRequest,
+    payload: web::Payload,
+    state: &web::Data<State>,
+) -> Result<HttpResponse, Refusal> {
+    if state.is_stopping() {
+        return Err(shutting_down());
+    }
+    let mut response = handshake::accept(request.head(), state.channel.told)?;
+    let (Some(watch), Some(channels)) =
+        (request.conn_data::<Rc<Watch>>(), request.app_data::<Rc<Channels>>())
+    else {
+        return Err(internal("opening a channel", "the connection has no watch or no registry"));
+    };
+    let payload = payload.into_inner();
+    if !matches!(payload, Payload::H1 { .. }) {
+        return Err(internal("opening a channel", "the request has a body with an end"));
+    }
+    watch.channel_opens();
+    let outgoing = Rc::new(RefCell::new(Outgoing::default()));
+    let parts = Parts {
+        state: state.clone(),
+        member: channels.join(request, state),
+        watch: Rc::clone(watch),
+        payload,
+        outgoing: Rc::clone(&outgoing),
+    };
+    let body =
+        ChannelBody { driver: Some(Box::pin(driver::drive(parts))), outgoing, watch: Rc::clone(watch) };
+    Ok(response.body(body).map_into_boxed_body().into())
+}
+
+/// The body of the answer 101: everything that the channel sends.
+struct ChannelBody {
+    /// Until the channel is over.
+    driver: Option<Pin<Box<dyn Future<Output = ()>>>>,
+    outgoing: Rc<RefCell<Outgoing>>,
+    watch: Rc<Watch>,
+}
+
+impl MessageBody for ChannelBody {
+    type Error = Infallible;
+
+    fn size(&self) -> BodySize {
+        BodySize::Stream
+    }
+
+    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, Infallible>>> {
+        let this = self.get_mut();
+        loop {
+            let piece = this.outgoing.borrow_mut().take(this.watch.written(), context);
+            if let Piece::Some(piece) = piece {
+                return Poll::Ready(Some(Ok(piece)));
+            }
+            let Some(driver) = &mut this.driver else { return Poll::Ready(None) };
+            if driver.as_mut().poll(context).is_ready() {
+                this.driver = None;
+            } else if matches!(piece, Piece::Later) || this.outgoing.borrow().is_empty() {
+                return Poll::Pending;
+            }
+        }
+    }
+}

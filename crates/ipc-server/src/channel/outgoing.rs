@@ -1,0 +1,89 @@
+//! What a channel sends, on its way into the answer's body: no more at a time than the connection takes.
+//!
+//! The driver puts in a frame when there is none left, the body takes it out piece by piece.
+
+use std::task::Context;
+
+use bytes::{Bytes, BytesMut};
+
+use crate::budget::Held;
+use crate::written::Written;
+
+/// The largest piece. With what may be on the way it is less than what actix-http collects before it writes; beyond that it would
+/// not ask for more, and the driver would have no turn.
+const PIECE_BYTES: usize = 15 * 1024;
+
+/// With so many bytes handed out and not written, no further piece is.
+const ON_THE_WAY_MAX: u64 = 15 * 1024;
+
+/// More than this is not copied.
+const COPIED_BYTES_MAX: usize = 16 * 1024;
+
+/// The bytes that wait to be handed out.
+#[derive(Default)]
+pub(super) struct Outgoing {
+    bytes: BytesMut,
+    /// What follows these, if it is long, with the memory that it takes.
+    long: Option<(Bytes, Option<Held>)>,
+}
+
+/// What there is to hand out.
+pub(super) enum Piece {
+    Some(Bytes),
+    /// Something, when the connection takes it.
+    Later,
+    None,
+}
+
+impl Outgoing {
+    pub(super) fn is_empty(&self) -> bool {
+        self.bytes.is_empty() && self.long.is_none()
+    }
+
+    /// Where short frames are written, to be followed by no long one.
+    pub(super) fn bytes(&mut self) -> &mut BytesMut {
+        &mut self.bytes
+    }
+
+    /// Appends the payload of a frame whose header was written. Returns it, empty, if it was copied.
+    pub(super) fn push(&mut self, mut payload: Vec<u8>, reservation: Option<Held>) -> Vec<u8> {
+        if payload.len() > COPIED_BYTES_MAX {
+            self.long = Some((payload.into(), reservation));
+            return Vec::new();
+        }
+        self.bytes.extend_from_slice(&payload);
+        payload.clear();
+        payload
+    }
+
+    /// The next piece, which counts as handed out.
+    pub(super) fn take(&mut self, written: &Written, context: &Context<'_>) -> Piece {
+        if self.is_empty() {
+            return Piece::None;
+        }
+        if written.on_the_way() >= ON_THE_WAY_MAX {
+            written.wait(context);
+            return Piece::Later;
+        }
+        let piece = if !self.bytes.is_empty() {
+            self.bytes.split_to(self.bytes.len().min(PIECE_BYTES)).freeze()
+        } else if let Some((long, _)) = &mut self.long {
+            let piece = long.split_to(long.len().min(PIECE_BYTES));
+            if long.is_empty() {
+                self.long = None;
+            }
+            piece
+        } else {
+            Bytes::new()
+        };
+        written.hand_out(piece.len());
+        Piece::Some(piece)
+    }
+
+    /// Lets go of memory, where nothing is kept in it.
+    pub(super) fn shrink(&mut self) {
+        if self.is_empty() {
+            self.bytes = BytesMut::new();
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! How much of what was handed out for a connection has gone to its stream, and what waits behind it.
+//!
+//! `deadline` has one for each connection and counts; a channel hands out no more than its peer takes. Nothing here knows what
+//! is written.
+
+use std::cell::{Cell, RefCell};
+use std::task::{Context, Waker};
+
+use ipc_inbox::Arrivals;
+
+/// What is on its way to a stream.
+#[derive(Debug, Default)]
+pub(crate) struct Written {
+    handed_out: Cell<u64>,
+    written: Cell<u64>,
+    /// Whoever waits until more is written.
+    waiting: RefCell<Option<Waker>>,
+    /// Those who wait for messages are told of these behind what was handed out.
+    arrivals: RefCell<Vec<Arrivals>>,
+}
+
+impl Written {
+    /// Bytes were handed out. Returns how many there were in all.
+    pub(crate) fn hand_out(&self, bytes: usize) -> u64 {
+        let all = self.handed_out.get() + bytes as u64;
+        self.handed_out.set(all);
+        all
+    }
+
+    /// How many bytes were written in all.
+    pub(crate) fn total(&self) -> u64 {
+        self.written.get()
+    }
+
+    /// How many bytes were handed out and not written.
+    pub(crate) fn on_the_way(&self) -> u64 {
+        self.handed_out.get() - self.written.get()
+    }
+
+    /// Wakes the task when more is written.
+    pub(crate) fn wait(&self, context: &Context<'_>) {
+        self.waiting.replace(Some(context.waker().clone()));
+    }
+
+    /// Tells of arrivals when all that was handed out is flushed, or the peer takes no more at the moment.
+    pub(crate) fn tell_behind(&self, arrivals: Arrivals) {
+        if !arrivals.is_none() {
+            self.arrivals.borrow_mut().push(arrivals);
+        }
+    }
+
+    /// Bytes were written. They may be some that nobody handed out here, as those of a head.
+    pub(crate) fn advance(&self, bytes: usize) {
+        self.written.set(self.handed_out.get().min(self.written.get() + bytes as u64));
+        if let Some(waiting) = self.waiting.take() {
+            waiting.wake();
+        }
+    }
+
+    /// All that was handed out was written and flushed.
+    pub(crate) fn flushed(&self) {
+        self.written.set(self.handed_out.get());
+        self.release();
+    }
+
+    /// Tells of the arrivals.
+    pub(crate) fn release(&self) {
+        self.arrivals.borrow_mut().clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_others_write_is_not_taken_for_what_was_handed_out() {
+        let written = Written::default();
+        written.advance(200);
+        assert_eq!((written.hand_out(100), written.on_the_way()), (100, 100));
+        written.advance(30);
+        assert_eq!((written.total(), written.on_the_way()), (30, 70));
+        written.advance(200);
+        assert_eq!((written.total(), written.on_the_way()), (100, 0));
+        assert_eq!(written.hand_out(5), 105);
+        written.flushed();
+        assert_eq!((written.total(), written.on_the_way()), (105, 0));
+    }
+}
