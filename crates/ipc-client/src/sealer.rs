@@ -6,7 +6,7 @@ use std::cell::RefCell;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use ipc_envelope::{Freshness, HEADER_BYTES, KeyRing, OVERHEAD_BYTES_MAX, OpenError};
-use ipc_protocol::{Frame, MessageId};
+use ipc_protocol::{ChannelAnswer, Frame, MessageId};
 use zeroize::Zeroizing;
 
 use crate::clock;
@@ -72,9 +72,30 @@ impl Sealer {
         id: MessageId,
         read: impl FnOnce(&Frame<'_>) -> Option<T>,
     ) -> Result<T, String> {
+        read_frame(&self.plaintext(token)?, id, read)
+    }
+
+    /// Opens a raw envelope and reads what a server says on the channel `id`.
+    ///
+    /// # Errors
+    /// What is wrong with it, in words, or by `read`, which gives `None` for an answer that cannot be one.
+    pub(crate) fn open_channel_answer(
+        &self,
+        token: &[u8],
+        id: MessageId,
+        read: impl FnOnce(&ChannelAnswer<'_>) -> Option<()>,
+    ) -> Result<(), String> {
+        let plaintext = self.plaintext(token)?;
+        Frame::parse_channel_answer(&plaintext)
+            .and_then(|frame| frame.reply_to(id)?.into_body())
+            .ok()
+            .and_then(|answer| read(&answer))
+            .ok_or_else(|| "what the server said is no answer to what was sent".to_owned())
+    }
+
+    fn plaintext(&self, token: &[u8]) -> Result<Zeroizing<Vec<u8>>, String> {
         let freshness = Freshness::at(unix_now_secs());
-        let opened = self.ring.open(token, Some(freshness));
-        read_frame(&opened.map_err(|error| not_opened(error, freshness))?, id, read)
+        self.ring.open(token, Some(freshness)).map_err(|error| not_opened(error, freshness))
     }
 
     /// Opens an envelope that is base64url text, as [`open`](Self::open) does a raw one.

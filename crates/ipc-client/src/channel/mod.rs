@@ -43,6 +43,8 @@ pub(crate) struct Channel {
     fragments: Option<(BytesMut, usize)>,
     opened_at: Instant,
     heard_at: Instant,
+    /// When an answer came last.
+    answered_at: Instant,
     has_pinged: bool,
     /// Frames are sealed in it.
     buffer: Vec<u8>,
@@ -83,6 +85,7 @@ impl Channel {
             fragments: None,
             opened_at: now,
             heard_at: now,
+            answered_at: now,
             has_pinged: false,
             buffer: Vec::new(),
         }
@@ -94,6 +97,11 @@ impl Channel {
 
     pub(crate) fn opened_at(&self) -> Instant {
         self.opened_at
+    }
+
+    /// When an answer came last, or the channel was opened.
+    pub(crate) fn answered_at(&self) -> Instant {
+        self.answered_at
     }
 
     /// How many bytes of entries go into one frame, with a session of that length in it.
@@ -151,7 +159,10 @@ impl Channel {
             self.heard_at = Instant::now();
             self.has_pinged = false;
             match self.take(frame) {
-                Ok(Some(event)) => return Poll::Ready(event),
+                Ok(Some(event)) => {
+                    self.answered_at = self.heard_at;
+                    return Poll::Ready(event);
+                }
                 Ok(None) => (),
                 Err(rule) => {
                     self.close(CloseCode::Protocol, rule);
@@ -214,7 +225,7 @@ impl Channel {
         envelope: &[u8],
         read: impl FnOnce(&ChannelAnswer<'_>) -> Option<()>,
     ) -> Result<(), String> {
-        self.sealer.open(envelope, self.id, |frame| read(&frame.channel_answer().ok()?))
+        self.sealer.open_channel_answer(envelope, self.id, read)
     }
 
     /// When silence has to be looked at.

@@ -613,13 +613,18 @@ impl Engine {
             }
             !is_due
         });
+        let answered_at = match &state.link {
+            Link::Open(channel) => channel.answered_at(),
+            _ => now,
+        };
         let mut oldest: Option<&Piece> = None;
         let mut is_stuck = false;
         for piece in state.in_flight.iter().filter(|piece| !piece.call.is_over()) {
             if piece.call.end_once_there() <= now {
                 piece.call.time_out(true, no_answer);
             }
-            is_stuck |= !piece.call.is_request() && now >= piece.sent_at + self.config.attempt_max();
+            let since = piece.sent_at.max(answered_at);
+            is_stuck |= !piece.call.is_request() && now >= since + self.config.attempt_max();
             if oldest.is_none_or(|oldest| piece.sent_at < oldest.sent_at) {
                 oldest = Some(piece);
             }
