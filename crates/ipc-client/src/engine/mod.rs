@@ -260,7 +260,8 @@ impl Engine {
     /// Writes frames as long as they go out.
     fn write_frames(&self, state: &mut State, now: Instant, cx: &mut Context<'_>) {
         let Link::Open(channel) = &mut state.link else { return };
-        while channel.is_writable() {
+        // What did not go out before goes now, or wakes the driver when it does: then there is room for the next frame.
+        while channel.poll_flush(cx).is_ready() && channel.is_writable() {
             let (token, generation) = self.exchange.current_session();
             let token = token.filter(|_| state.session_sent != Some(generation));
             let session = token.as_ref().map(|token| token.as_str());
@@ -297,9 +298,6 @@ impl Engine {
                     piece.call.reply_wait_begins(now);
                 }
                 state.in_flight.push(piece);
-            }
-            if let Poll::Ready(Err(error)) = channel.poll_flush(cx) {
-                log::debug!("a frame was not written: {error}");
             }
         }
         state.look_no_later_than(now + SAY_EVERY);
