@@ -173,6 +173,7 @@ fn prepare(
         what,
         readers: pool(options.readers_max),
         writer: pool(1),
+        busy_timeout: options.busy_timeout,
         is_alone,
         is_marked: AtomicBool::new(false),
         lacks_log: false,
