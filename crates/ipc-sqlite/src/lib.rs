@@ -46,6 +46,7 @@
 //! ```
 
 mod blocking;
+mod connections;
 mod copy;
 mod database;
 mod error;

@@ -221,3 +221,82 @@ impl Drop for Handed {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures_executor::block_on;
+    use ipc_protocol::MessageId;
+    use std::task::Poll;
+
+    const ALL: Patience = Patience { for_acknowledgements: true, for_takers: true };
+
+    fn take() -> Command {
+        Command::Take { count_max: 1, done: oneshot::channel().0 }
+    }
+
+    fn settle(reply: bool) -> Command {
+        let key = reply.then(|| ("u".into(), MessageId::from_random([1; 16])));
+        Command::Settle { settled: vec![Settled { ticket: 1, key, reply: None }], done: oneshot::channel().0 }
+    }
+
+    /// Whether the thread, which sleeps with such patience, is woken for what comes then.
+    fn wakes(patience: Patience, come: impl IntoIterator<Item = Command>) -> bool {
+        let commands = Commands::default();
+        let mut sleep = Box::pin(commands.wait(patience));
+        let mut poll = || block_on(std::future::poll_fn(|context| Poll::Ready(sleep.as_mut().poll(context))));
+        assert!(poll().is_pending());
+        for command in come {
+            assert!(commands.send(command).is_ok());
+        }
+        poll() == Poll::Ready(true)
+    }
+
+    #[test]
+    fn the_thread_sleeps_on_for_what_can_wait_and_for_nothing_else() {
+        let impatient = Patience::default();
+        for (patience, command, is_woken) in [
+            (ALL, take(), false),
+            (ALL, settle(false), false),
+            (ALL, settle(true), true),
+            (ALL, Command::Drop { ticket: 1 }, true),
+            (impatient, take(), true),
+            (impatient, settle(false), true),
+            (Patience { for_takers: false, ..ALL }, take(), true),
+            (Patience { for_acknowledgements: false, ..ALL }, settle(false), true),
+        ] {
+            assert_eq!(wakes(patience, [command]), is_woken, "{patience:?}");
+        }
+        assert!(wakes(ALL, [take(), settle(false), settle(true)]), "for the last of them");
+    }
+
+    #[test]
+    fn what_waits_without_a_word_has_a_limit() {
+        assert!(!wakes(ALL, std::iter::repeat_with(take).take(PATIENT_MAX)));
+        assert!(wakes(ALL, std::iter::repeat_with(take).take(PATIENT_MAX + 1)));
+    }
+
+    #[test]
+    fn what_came_while_the_thread_was_at_work_is_not_slept_over() {
+        let commands = Commands::default();
+        assert!(commands.send(take()).is_ok());
+        assert!(block_on(commands.wait(ALL)));
+        // Without one there is nothing to do: the first wake-up was for one that has been dealt with.
+        assert!(commands.next().is_some());
+        let mut sleep = Box::pin(commands.wait(ALL));
+        let polled = block_on(std::future::poll_fn(|context| Poll::Ready(sleep.as_mut().poll(context))));
+        assert!(polled.is_pending());
+    }
+
+    #[test]
+    fn the_thread_ends_once_it_has_done_what_came_before_the_last_handle_went() {
+        let commands = Commands::default();
+        assert!(commands.send(take()).is_ok());
+        commands.nothing_comes();
+        assert!(block_on(commands.wait(ALL)));
+        assert!(commands.next().is_some());
+        assert!(!block_on(commands.wait(ALL)));
+        commands.end();
+        assert!(commands.send(take()).is_err());
+    }
+}

@@ -16,6 +16,13 @@ use super::statements::{self, Accepted, KnownIds, Marked};
 use super::writer::{WaitingPut, Writer};
 use crate::backend::{Put, PutError};
 
+/// Why a commit was not made, or may have been made to a file that is not there any more.
+enum Uncommitted {
+    /// An id is remembered already.
+    IdsKnown(DatabaseError),
+    Failed(DatabaseError),
+}
+
 impl Writer {
     /// Stores what there is room for and notes what was settled, in one commit, and answers the puts.
     pub(super) fn write(&mut self, settled: &[&Settled]) -> Result<(), DatabaseError> {
@@ -51,8 +58,8 @@ impl Writer {
                             marked,
                         );
                     }
-                    Err(error) if is_asked => return Err(error),
-                    Err(_) => (),
+                    Err(Uncommitted::IdsKnown(_)) if !is_asked => (),
+                    Err(Uncommitted::IdsKnown(error) | Uncommitted::Failed(error)) => return Err(error),
                 }
             }
             (known, is_asked) = (self.known_ids()?, true);
@@ -68,8 +75,10 @@ impl Writer {
             return Ok(());
         }
         self.stored_at = None;
-        let marked = self.commit(settled, &[])?;
-        self.take_up(marked);
+        match self.commit(settled, &[]) {
+            Ok(marked) => self.take_up(marked),
+            Err(Uncommitted::IdsKnown(error) | Uncommitted::Failed(error)) => return Err(error),
+        }
         Ok(())
     }
 
@@ -85,7 +94,7 @@ impl Writer {
         &self,
         settled: &[&Settled],
         accepted: &[Accepted<'_>],
-    ) -> Result<Option<(Next, Marked)>, DatabaseError> {
+    ) -> Result<Option<(Next, Marked)>, Uncommitted> {
         if accepted.is_empty() && settled.is_empty() {
             return Ok(None);
         }
@@ -93,6 +102,7 @@ impl Writer {
         let mut seqs: Vec<i64> =
             settled.iter().filter_map(|one| Some(self.queue.held(one.ticket)?.seq)).collect();
         seqs.sort_unstable();
+        let (are_ids_known, is_marking) = (Cell::new(false), Cell::new(false));
         let change = |file: &rusqlite::Connection| {
             statements::remove(file, &seqs)?;
             for one in settled {
@@ -100,22 +110,29 @@ impl Writer {
                     statements::keep_reply(file, key, one.reply.as_deref(), now)?;
                 }
             }
-            statements::store(file, accepted, now)
+            let remembered = statements::remember(file, accepted, now);
+            are_ids_known.set(remembered.as_ref().is_err_and(statements::is_known));
+            remembered?;
+            statements::store(file, accepted)
         };
-        let Some(next) = self.queue.next_to_mark() else {
-            return self.database.write(change).map(|()| None);
+        let failed = |error| match are_ids_known.get() {
+            true => Uncommitted::IdsKnown(error),
+            false => Uncommitted::Failed(error),
         };
-        let is_changed = Cell::new(false);
+        let write_alone = || self.database.write(change).map(|()| None).map_err(failed);
+        let Some(next) = self.queue.next_to_mark() else { return write_alone() };
         let marked = self.database.write(|file| {
             change(file)?;
-            is_changed.set(true);
-            next.mark(file, self.options.tries_max)
+            is_marking.set(true);
+            let marked = next.mark(file, self.options.tries_max)?;
+            is_marking.set(false);
+            Ok(marked)
         });
         match marked {
             Ok(marked) => Ok(Some((next, marked))),
             // Messages that cannot be read keep nothing else from being done.
-            Err(_) if is_changed.get() => self.database.write(change).map(|()| None),
-            Err(error) => Err(error),
+            Err(_) if is_marking.get() => write_alone(),
+            Err(error) => Err(failed(error)),
         }
     }
 

@@ -18,9 +18,9 @@ use super::statements::Stored;
 use crate::backend::{Message, Taken};
 
 /// Messages that are ready in memory, marked in the file as handed out, ahead of whoever will take them: so many at most, and no
-/// more bytes of bodies but for a single one that has more. Whoever reads at a time as fast as messages come gets all of them from
+/// more bytes of bodies but for a single one that has more. After a crash each of them comes alone, in a commit of its own. Whoever reads at a time as fast as messages come gets all of them from
 /// here, and none has to be read from the file; whoever reads more slowly gets the rest from there, as many at a time.
-const AHEAD_MAX: usize = 4096;
+const AHEAD_MAX: usize = 2048;
 const AHEAD_BYTES_MAX: u64 = 8 * 1024 * 1024;
 
 /// Further messages are read once there is room for so many: not a few at a time.
@@ -559,17 +559,13 @@ mod tests {
         assert_eq!((queue.next_to_mark(), queue.next_wanted()), (Some(all), queue.next_to_mark()));
         queue.marked(1, 1, std::iter::once(Stored { seq: 1, message: message(), deliveries: 1 }));
         assert_eq!(queue.next_to_mark(), None, "there is none");
-        for seq in 2..=10_000 {
-            queue.stored(seq, message(), u32::from(seq <= 3000));
+        for seq in 2..=5000 {
+            queue.stored(seq, message(), u32::from(seq <= 2000));
         }
         assert_eq!(queue.next_to_mark(), None, "there is little room");
-        assert_eq!(
-            take(&mut queue, 1000, Instant::now()).len(),
-            1000,
-            "behind the one who had asked for one"
-        );
-        let next =
-            Next::FirstTime { after: 3000, count: AHEAD_MAX - 1999, bytes: AHEAD_BYTES_MAX - 2 * 1999 };
+        let taken = take(&mut queue, 1000, Instant::now());
+        assert_eq!(taken.len(), 1000, "behind the one who had asked for one");
+        let next = Next::FirstTime { after: 2000, count: AHEAD_MAX - 999, bytes: AHEAD_BYTES_MAX - 2 * 999 };
         assert_eq!(queue.next_to_mark(), Some(next));
         queue.tries_max = 1;
         assert_eq!(queue.next_to_mark(), None, "a crash would be the end of them");

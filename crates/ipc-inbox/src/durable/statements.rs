@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use foldhash::quality::RandomState;
 use ipc_protocol::{Fingerprint, MessageId};
 use ipc_sqlite::Schema;
-use rusqlite::{Connection, OptionalExtension as _, Result, Row, params};
+use rusqlite::{Connection, ErrorCode, OptionalExtension as _, Result, Row, params};
 use sha2::{Digest, Sha256};
 
 use crate::backend::Message;
@@ -126,16 +126,28 @@ pub(super) struct Accepted<'a> {
     pub(super) deliveries: u32,
 }
 
-/// Stores messages, and remembers their ids. Fails where one is remembered already.
-pub(super) fn store(connection: &Connection, accepted: &[Accepted<'_>], now: SystemTime) -> Result<()> {
+/// Remembers the ids of messages. Fails where one [is known](is_known) already.
+pub(super) fn remember(connection: &Connection, accepted: &[Accepted<'_>], now: SystemTime) -> Result<()> {
     if accepted.is_empty() {
         return Ok(());
     }
     let now = millis(now);
-    // Ids first: where one is known, no body need be written.
     let mut remember = connection.prepare_cached("INSERT INTO remembered VALUES (?, ?, ?, ?)")?;
     for Accepted { message, body_hash, .. } in accepted {
         remember.execute(params![&*message.user, message.id.as_bytes(), body_hash, now])?;
+    }
+    Ok(())
+}
+
+/// Whether an error of [`remember`] says that an id was remembered before.
+pub(super) fn is_known(error: &rusqlite::Error) -> bool {
+    error.sqlite_error_code() == Some(ErrorCode::ConstraintViolation)
+}
+
+/// Stores messages.
+pub(super) fn store(connection: &Connection, accepted: &[Accepted<'_>]) -> Result<()> {
+    if accepted.is_empty() {
+        return Ok(());
     }
     let mut add = connection.prepare_cached("INSERT INTO messages VALUES (?, ?, ?, ?, ?, ?, ?, ?, 0)")?;
     for Accepted { seq, message, deliveries, .. } in accepted {
@@ -451,7 +463,7 @@ mod tests {
         {
             let message = message(u8::try_from(seq).unwrap(), body);
             let accepted = Accepted { seq, message: &message, body_hash: [0; 16], deliveries };
-            store(&connection, &[accepted], UNIX_EPOCH).unwrap();
+            store(&connection, &[accepted]).unwrap();
         }
         let next = |after, count, bytes| {
             let marked = mark_next(&connection, after, count, bytes, 2).unwrap();

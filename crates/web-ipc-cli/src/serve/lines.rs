@@ -16,7 +16,8 @@ use serde_json::json;
 use serde_json::value::RawValue;
 use tokio::time::Instant;
 
-use super::{Cause, Serving, lost_messages, rfc_3339, until};
+use super::ending::{Cause, Serving, lost_messages, until};
+use super::timestamp::rfc_3339;
 use crate::error::{self, Failure, Verdict};
 use crate::escape::JsonName;
 use crate::out;
