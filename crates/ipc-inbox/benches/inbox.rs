@@ -1,5 +1,5 @@
 //! Putting, taking and acknowledging, one message and a hundred at a time, in memory and in a file.
-//! `cargo bench -p ipc-inbox`.
+//! `cargo bench -p ipc-inbox`. The file is in the directory for temporary files: `TMPDIR=/dev/shm` measures without a disk.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use divan::Bencher;
 use divan::counter::ItemsCount;
-use ipc_inbox::{DurableOptions, Inbox, MemoryOptions, Message, Put};
+use ipc_inbox::{Delivery, DurableOptions, Inbox, MemoryOptions, Message, Put};
 use ipc_protocol::MessageId;
 use tokio::runtime::Runtime;
 
@@ -52,14 +52,7 @@ async fn put_take_and_acknowledge(inbox: &Inbox, messages: Vec<Message>) {
     while taken < count {
         let deliveries = inbox.recv_many(count).await;
         taken += deliveries.len();
-        // All are begun before the first is waited for: they share a commit.
-        let mut acknowledging: Vec<_> =
-            deliveries.into_iter().map(|delivery| Box::pin(delivery.ack())).collect();
-        std::future::poll_fn(|context| {
-            acknowledging.retain_mut(|ack| ack.as_mut().poll(context).is_pending());
-            if acknowledging.is_empty() { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
-        })
-        .await;
+        assert!(Delivery::ack_all(deliveries).await.iter().all(Result::is_ok));
     }
 }
 
@@ -82,4 +75,35 @@ fn durable(bencher: Bencher<'_, '_>, count: usize) {
         .counter(ItemsCount::new(count))
         .with_inputs(|| messages(count))
         .bench_local_values(|messages| runtime.block_on(put_take_and_acknowledge(&inbox, messages)));
+}
+
+/// What a sender waits for while somebody else takes and acknowledges everything: the commit, and the way to it and back.
+#[divan::bench(args = [1, 16, 64, 500], max_time = 2)]
+fn durable_beside_a_receiver(bencher: Bencher<'_, '_>, count: usize) {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let runtime = runtime();
+    let opened = runtime.block_on(DurableOptions::default().open(directory.path().join("inbox.db")));
+    let inbox = opened.expect("an inbox can be made").inbox().clone();
+    let receiver = std::thread::spawn({
+        let inbox = inbox.clone();
+        move || {
+            let runtime = self::runtime();
+            runtime.block_on(async {
+                loop {
+                    let deliveries = inbox.recv_many(256).await;
+                    if deliveries.is_empty() {
+                        break;
+                    }
+                    assert!(Delivery::ack_all(deliveries).await.iter().all(Result::is_ok));
+                }
+            });
+        }
+    });
+    bencher.counter(ItemsCount::new(count)).with_inputs(|| messages(count)).bench_local_values(|messages| {
+        for put in runtime.block_on(inbox.put_all(messages, Duration::ZERO)) {
+            assert_eq!(put, Ok(Put::Accepted));
+        }
+    });
+    runtime.block_on(inbox.finish());
+    receiver.join().expect("the receiver ends when the inbox does");
 }

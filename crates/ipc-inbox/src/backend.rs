@@ -174,6 +174,20 @@ pub trait InboxBackend: Send + Sync + 'static {
     /// Notes that a message has been dealt with. A request acknowledged without a reply is [`NoReply::NotGiven`].
     fn acknowledge(&self, taken: &Taken) -> Pending<'_, Result<(), AckError>>;
 
+    /// Notes that many messages have been dealt with, each with an answer of its own at the same index. Otherwise like
+    /// [`acknowledge`](InboxBackend::acknowledge).
+    fn acknowledge_all(&self, taken: &[&Taken]) -> Pending<'_, Vec<Result<(), AckError>>> {
+        let answers: Vec<_> = taken.iter().map(|taken| self.acknowledge(taken)).collect();
+        Pending::later(async {
+            let mut results = Vec::with_capacity(answers.len());
+            // All are begun before the first is waited for.
+            for answer in answers {
+                results.push(answer.await);
+            }
+            results
+        })
+    }
+
     /// Notes the reply to a request, which also acknowledges it. `body` is a JSON object as text.
     fn reply(&self, taken: &Taken, body: Arc<str>) -> Pending<'_, Result<(), AckError>>;
 

@@ -7,7 +7,7 @@ use std::time::SystemTime;
 use ipc_protocol::{Fingerprint, JsonError, MessageId, check_body, to_body};
 use serde::{Deserialize, Serialize};
 
-use crate::{AckError, InboxBackend, Taken};
+use crate::backend::{AckError, InboxBackend, Taken};
 
 /// A message handed to the application, with its sender, to be acknowledged when it has been dealt with.
 ///
@@ -133,6 +133,27 @@ impl Delivery {
     /// As `ack`.
     pub fn ack_blocking(self) -> Result<(), AckError> {
         futures_executor::block_on(self.ack())
+    }
+
+    /// [`ack`](Delivery::ack) for many at once, each with an answer of its own at the same index. Those of a durable inbox share
+    /// one commit and one way to its thread, and cost little more than one.
+    pub async fn ack_all(mut deliveries: Vec<Delivery>) -> Vec<Result<(), AckError>> {
+        for delivery in &mut deliveries {
+            delivery.is_settled = true;
+        }
+        // Mostly they are of one inbox.
+        let groups: Vec<_> = deliveries
+            .chunk_by(|one, next| Arc::ptr_eq(&one.backend, &next.backend))
+            .filter_map(|group| {
+                let taken: Vec<_> = group.iter().map(|delivery| &delivery.taken).collect();
+                Some(group.first()?.backend.acknowledge_all(&taken))
+            })
+            .collect();
+        let mut results = Vec::with_capacity(deliveries.len());
+        for answers in groups {
+            results.append(&mut answers.await);
+        }
+        results
     }
 
     /// Answers a request, and acknowledges it. `reply` must serialise to a JSON object.

@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use ipc_protocol::MessageId;
 
-use crate::{
-    Arrivals, Delivery, DurableOptions, InboxBackend, MemoryOptions, Message, NoReply, Pending, Put, PutError,
-};
+use crate::backend::{Arrivals, InboxBackend, Message, NoReply, Pending, Put, PutError};
+use crate::delivery::Delivery;
+use crate::durable::options::DurableOptions;
+use crate::memory::{Memory, MemoryOptions};
 
 /// An inbox of either kind. Cheap to clone; all clones are the same inbox, and each message is taken by one of
 /// those who wait.
@@ -120,6 +121,13 @@ impl Inbox {
     /// durable inbox hands them out again when it is opened the next time. A second call has nothing to do and returns 0.
     pub async fn finish(&self) -> u64 {
         self.backend.finish().await
+    }
+}
+
+impl MemoryOptions {
+    /// Makes the inbox.
+    pub fn build(self) -> Inbox {
+        Inbox::new(Memory::new(&self))
     }
 }
 

@@ -10,10 +10,10 @@ use foldhash::quality::RandomState;
 use ipc_protocol::{MessageId, PLAINTEXT_BYTES_MAX_DEFAULT, REMEMBERED_SECS};
 use tokio::sync::Semaphore;
 
+use crate::backend::{AckError, Arrivals, InboxBackend, Message, NoReply, Pending, Put, PutError, Taken};
 use crate::remembered::{BodyHash, Known, Moment, Remembered};
 use crate::replies::Replies;
 use crate::room::Room;
-use crate::{AckError, Arrivals, Inbox, InboxBackend, Message, NoReply, Pending, Put, PutError, Taken};
 
 /// What a frame has around the body of a reply, and more.
 const FRAME_BYTES: usize = 1024;
@@ -85,27 +85,11 @@ impl MemoryOptions {
         self.reply_bytes_max = bytes;
         self
     }
-
-    /// Makes the inbox.
-    pub fn build(self) -> Inbox {
-        Inbox::new(Memory {
-            room: Room::new(self.messages_max, self.bytes_max),
-            arrived: Arc::new(Semaphore::new(0)),
-            replies: Replies::new(self.remembered_for, self.replies_bytes_max),
-            reply_bytes_max: self.reply_bytes_max,
-            body_hasher: RandomState::default(),
-            state: Mutex::new(State {
-                waiting: VecDeque::new(),
-                remembered: Remembered::new(self.remembered_for, self.remembered_ids_max, Instant::now()),
-                is_open: true,
-            }),
-        })
-    }
 }
 
 /// A permit of `arrived` is a message that waits. They are handed out in the order in which they are asked for, so that
 /// nobody starves.
-struct Memory {
+pub(crate) struct Memory {
     room: Room,
     arrived: Arc<Semaphore>,
     replies: Replies,
@@ -114,6 +98,28 @@ struct Memory {
     /// somebody who knows the key: whoever made two bodies collide would only keep his own second one out.
     body_hasher: RandomState,
     state: Mutex<State>,
+}
+
+impl Memory {
+    /// An empty one.
+    pub(crate) fn new(options: &MemoryOptions) -> Self {
+        Memory {
+            room: Room::new(options.messages_max, options.bytes_max),
+            arrived: Arc::new(Semaphore::new(0)),
+            replies: Replies::new(options.remembered_for, options.replies_bytes_max),
+            reply_bytes_max: options.reply_bytes_max,
+            body_hasher: RandomState::default(),
+            state: Mutex::new(State {
+                waiting: VecDeque::new(),
+                remembered: Remembered::new(
+                    options.remembered_for,
+                    options.remembered_ids_max,
+                    Instant::now(),
+                ),
+                is_open: true,
+            }),
+        }
+    }
 }
 
 struct State {
@@ -408,6 +414,7 @@ impl fmt::Debug for Memory {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::inbox::Inbox;
     use std::time::SystemTime;
 
     const NO_WAIT: Duration = Duration::ZERO;
@@ -427,14 +434,14 @@ mod tests {
 
     #[test]
     fn a_message_for_which_there_is_room_costs_no_future() {
-        let inbox = Inbox::memory();
+        let inbox = Inbox::new(Memory::new(&MemoryOptions::default()));
         assert!(matches!(inbox.put(message(1, "{}"), NO_WAIT), Pending::Ready(_)));
         assert!(matches!(inbox.put_all(vec![message(2, "{}")], NO_WAIT), Pending::Ready(_)));
     }
 
     #[tokio::test]
     async fn whoever_waits_is_told_of_a_message_when_its_arrivals_are_dropped_and_loses_none() {
-        let inbox = Inbox::memory();
+        let inbox = Inbox::new(Memory::new(&MemoryOptions::default()));
         let mut taking = std::pin::pin!(inbox.recv());
         let context = &mut std::task::Context::from_waker(std::task::Waker::noop());
         assert!(taking.as_mut().poll(context).is_pending());
@@ -461,7 +468,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_delivery_that_is_dropped_is_gone() {
-        let inbox = Inbox::memory();
+        let inbox = Inbox::new(Memory::new(&MemoryOptions::default()));
         inbox.put(message(1, "{}"), NO_WAIT).await.unwrap();
         drop(inbox.recv().await);
         inbox.close();

@@ -5,10 +5,11 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use foldhash::quality::RandomState;
 use ipc_protocol::MessageId;
 use tokio::sync::oneshot;
 
-use crate::{NoReply, Pending};
+use crate::backend::{NoReply, Pending};
 
 /// What became of a request.
 pub(crate) type Reply = Result<Arc<str>, NoReply>;
@@ -26,7 +27,8 @@ pub(crate) struct Replies {
 
 #[derive(Debug, Default)]
 struct State {
-    requests: HashMap<Request, Slot>,
+    /// By user, then by id: whoever asks has both, and need not make a key of them.
+    requests: HashMap<Arc<str>, HashMap<MessageId, Slot, RandomState>, RandomState>,
     /// Those that were settled, oldest first, with when they were.
     settled: VecDeque<(Instant, Request)>,
     /// Bytes of the replies that are kept.
@@ -39,6 +41,33 @@ enum Slot {
     Settled(Reply),
 }
 
+impl State {
+    fn slot(&self, user: &str, id: MessageId) -> Option<&Slot> {
+        self.requests.get(user)?.get(&id)
+    }
+
+    fn slot_mut(&mut self, user: &str, id: MessageId) -> Option<&mut Slot> {
+        self.requests.get_mut(user)?.get_mut(&id)
+    }
+
+    /// Those of one user.
+    fn of(&mut self, user: &Arc<str>) -> &mut HashMap<MessageId, Slot, RandomState> {
+        if !self.requests.contains_key(user) {
+            self.requests.insert(Arc::clone(user), HashMap::default());
+        }
+        self.requests.get_mut(user).expect("it was just put there")
+    }
+
+    fn remove(&mut self, user: &str, id: MessageId) -> Option<Slot> {
+        let of_user = self.requests.get_mut(user)?;
+        let slot = of_user.remove(&id);
+        if of_user.is_empty() {
+            self.requests.remove(user);
+        }
+        slot
+    }
+}
+
 impl Replies {
     /// Keeps replies for `kept_for`, and no more of them than `bytes_max` bytes; the oldest go first.
     pub(crate) fn new(kept_for: Duration, bytes_max: usize) -> Self {
@@ -47,7 +76,12 @@ impl Replies {
 
     /// Notes that a request was accepted.
     pub(crate) fn expect(&self, user: &Arc<str>, id: MessageId) {
-        self.state().requests.entry((Arc::clone(user), id)).or_insert_with(|| Slot::Waiting(Vec::new()));
+        self.state().of(user).entry(id).or_insert_with(|| Slot::Waiting(Vec::new()));
+    }
+
+    /// Whether a request was accepted, and is still to be settled, or was of late.
+    pub(crate) fn is_known(&self, user: &str, id: MessageId) -> bool {
+        self.state().slot(user, id).is_some()
     }
 
     /// Waits for the reply to a request; [`NoReply::Forgotten`] for one that is not known.
@@ -58,9 +92,10 @@ impl Replies {
     /// Waits for the reply to a request that is known.
     pub(crate) fn wait_if_known(&self, user: &str, id: MessageId) -> Option<Pending<'static, Reply>> {
         let mut state = self.state();
-        Some(match state.requests.get_mut(&(user.into(), id))? {
+        Some(match state.slot_mut(user, id)? {
             Slot::Settled(reply) => Pending::ready(reply.clone()),
             Slot::Waiting(waiting) => {
+                // Those of one request, of whom there is one mostly.
                 waiting.retain(|sender| !sender.is_closed());
                 let (sender, receiver) = oneshot::channel();
                 waiting.push(sender);
@@ -71,8 +106,8 @@ impl Replies {
     }
 
     /// Whether somebody waits for the reply to a request.
-    pub(crate) fn is_awaited(&self, user: &Arc<str>, id: MessageId) -> bool {
-        match self.state().requests.get(&(Arc::clone(user), id)) {
+    pub(crate) fn is_awaited(&self, user: &str, id: MessageId) -> bool {
+        match self.state().slot(user, id) {
             Some(Slot::Waiting(waiting)) => waiting.iter().any(|sender| !sender.is_closed()),
             _ => false,
         }
@@ -80,14 +115,13 @@ impl Replies {
 
     /// Gives everybody who waits the reply, and keeps it. Only the first counts.
     pub(crate) fn settle(&self, user: &Arc<str>, id: MessageId, reply: Reply, now: Instant) {
-        let request = (Arc::clone(user), id);
         let mut state = self.state();
-        if matches!(state.requests.get(&request), Some(Slot::Settled(_))) {
+        if matches!(state.slot(user, id), Some(Slot::Settled(_))) {
             return;
         }
         state.bytes += length(&reply);
-        state.settled.push_back((now, request.clone()));
-        let slot = state.requests.insert(request, Slot::Settled(reply.clone()));
+        state.settled.push_back((now, (Arc::clone(user), id)));
+        let slot = state.of(user).insert(id, Slot::Settled(reply.clone()));
         self.forget(&mut state, now);
         drop(state);
         if let Some(Slot::Waiting(waiting)) = slot {
@@ -99,13 +133,12 @@ impl Replies {
     }
 
     /// Tells all who wait for a reply that there is none now. Nothing of it is kept: there may be one yet.
-    pub(crate) fn end_wait(&self, user: &Arc<str>, id: MessageId, reason: NoReply) {
-        let request = (Arc::clone(user), id);
+    pub(crate) fn end_wait(&self, user: &str, id: MessageId, reason: NoReply) {
         let mut state = self.state();
-        if !matches!(state.requests.get(&request), Some(Slot::Waiting(_))) {
+        if !matches!(state.slot(user, id), Some(Slot::Waiting(_))) {
             return;
         }
-        let slot = state.requests.remove(&request);
+        let slot = state.remove(user, id);
         drop(state);
         if let Some(Slot::Waiting(waiting)) = slot {
             for sender in waiting {
@@ -117,12 +150,15 @@ impl Replies {
     /// Tells everybody who waits for any reply that there is none now.
     pub(crate) fn end_all_waits(&self, reason: NoReply) {
         let mut ended = Vec::new();
-        self.state().requests.retain(|_, slot| match slot {
-            Slot::Waiting(waiting) => {
-                ended.append(waiting);
-                false
-            }
-            Slot::Settled(_) => true,
+        self.state().requests.retain(|_, of_user| {
+            of_user.retain(|_, slot| match slot {
+                Slot::Waiting(waiting) => {
+                    ended.append(waiting);
+                    false
+                }
+                Slot::Settled(_) => true,
+            });
+            !of_user.is_empty()
         });
         for sender in ended {
             let _gone = sender.send(Err(reason));
@@ -130,15 +166,16 @@ impl Replies {
     }
 
     fn forget(&self, state: &mut State, now: Instant) {
-        while let Some((settled_at, request)) = state.settled.front() {
+        while let Some((settled_at, _)) = state.settled.front() {
             let is_due = now.saturating_duration_since(*settled_at) >= self.kept_for;
             if !is_due && state.bytes <= self.bytes_max {
                 return;
             }
-            if let Some(Slot::Settled(reply)) = state.requests.remove(request) {
+            if let Some((_, (user, id))) = state.settled.pop_front()
+                && let Some(Slot::Settled(reply)) = state.remove(&user, id)
+            {
                 state.bytes -= length(&reply);
             }
-            state.settled.pop_front();
         }
     }
 
@@ -244,8 +281,6 @@ mod tests {
             drop(replies.wait("a", id(1)));
         }
         let state = replies.state();
-        assert!(
-            matches!(&state.requests[&("a".into(), id(1))], Slot::Waiting(waiting) if waiting.len() <= 1)
-        );
+        assert!(matches!(state.slot("a", id(1)), Some(Slot::Waiting(waiting)) if waiting.len() <= 1));
     }
 }

@@ -5,9 +5,9 @@
 
 use std::path::Path;
 
-use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions as _, Connection as _};
 
+use crate::connections;
 use crate::error::DatabaseError;
 use crate::migration::Schema;
 use crate::opening::{absolute, make_file, open_read_only};
@@ -44,8 +44,7 @@ pub async fn copy(from: &Path, to: &Path, schema: &Schema, options: &Options) ->
     closed?;
     let marked = async {
         // Whether the other one is in use says nothing of this one.
-        let options = SqliteConnectOptions::new().filename(&to).disable_statement_logging();
-        let mut connection = options.connect().await?;
+        let mut connection = connections::connect(&to, options).connect().await?;
         sqlx::query("PRAGMA user_version = 0").execute(&mut connection).await?;
         connection.close().await
     };

@@ -5,9 +5,9 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
-use sqlx::query::Query;
-use sqlx::sqlite::{SqliteArguments, SqliteConnection, SqlitePool};
+use sqlx::sqlite::{SqliteConnection, SqlitePool};
 use sqlx::{Row as _, Sqlite, Transaction};
 
 use crate::error::DatabaseError;
@@ -28,6 +28,8 @@ pub struct Database {
     pub(crate) watch: Watch,
     pub(crate) readers: SqlitePool,
     pub(crate) writer: SqlitePool,
+    /// How long SQLite waits for other processes.
+    pub(crate) busy_timeout: Duration,
     /// Nobody else writes it.
     pub(crate) is_alone: bool,
     /// It says that it is [`IN_USE`].
@@ -72,32 +74,6 @@ impl Database {
                 self.writer.begin_with("BEGIN IMMEDIATE").await
             }
             begun => begun,
-        }
-    }
-
-    /// Runs statements that begin with `BEGIN IMMEDIATE` and end with `COMMIT`, all in one go: each step of a transaction of its
-    /// own goes to SQLite's thread and back, which costs more than most statements do. On an error nothing of it is done. It is
-    /// to be waited for to its end: dropped on the way it may leave the connection within the transaction.
-    ///
-    /// # Errors
-    /// What sqlx reports, for [`error`](Self::error).
-    pub async fn write_at_once(
-        &self,
-        statements: Query<'static, Sqlite, SqliteArguments>,
-    ) -> Result<(), sqlx::Error> {
-        self.mark_in_use().await?;
-        let mut connection = self.writer.acquire().await?;
-        match statements.execute(&mut *connection).await {
-            Ok(_) => Ok(()),
-            Err(error) => {
-                // SQLite has taken it back by itself after some errors (https://www.sqlite.org/lang_transaction.html, section
-                // 2.1), and then says so. With the connection ends whatever is still begun; the next write opens another.
-                if sqlx::query("ROLLBACK").execute(&mut *connection).await.is_err() {
-                    // Whatever closing says, this is what went wrong.
-                    let _closed = connection.close().await;
-                }
-                Err(error)
-            }
         }
     }
 
@@ -187,23 +163,24 @@ impl Database {
     /// to close it would be to write over what is there now.
     pub async fn close(&self) -> Result<(), DatabaseError> {
         let written = match self.watch.condition() {
-            Condition::Lost => {
-                self.leave_open();
-                return self.check_file();
-            }
+            Condition::Lost => self.check_file(),
             Condition::LogReplaced => self.rescue().await.and_then(|()| self.check_file()),
             // Where it says nothing of being in use, SQLite does the same when the last connection closes.
             Condition::Whole if self.is_marked.load(Ordering::Relaxed) => self.write_all_back().await,
             Condition::Whole => Ok(()),
         };
-        if self.is_marked.load(Ordering::Relaxed) {
-            // Without its `-wal` a file that says that it is in use would not be taken for whole.
-            self.leave_open();
-            return written;
+        self.close_connections().await;
+        written
+    }
+
+    /// Closes the connections, or leaves them open where that would take something away.
+    pub(crate) async fn close_connections(&self) {
+        // Without its `-wal` a file that says that it is in use would not be taken for whole.
+        if self.watch.condition() == Condition::Lost || self.is_marked.load(Ordering::Relaxed) {
+            return self.leave_open();
         }
         self.readers.close().await;
         self.writer.close().await;
-        written
     }
 
     /// Where the `-wal` was removed under this process, which still has it open: writes it back while that is so. The file is
@@ -218,6 +195,11 @@ impl Database {
         self.write_all().await.map(drop).map_err(|error| self.error(error))
     }
 
+    /// Whether closing the last connection takes nothing away, and writes over nothing.
+    pub(crate) fn may_close(&self) -> bool {
+        self.watch.condition() == Condition::Whole && !self.is_marked.load(Ordering::Relaxed)
+    }
+
     /// The connections stay until the process ends: SQLite writes when the last one is closed.
     fn leave_open(&self) {
         std::mem::forget((self.readers.clone(), self.writer.clone()));
@@ -227,8 +209,7 @@ impl Database {
 /// Not closed, it is left as a crash would leave it; the next opening finds everything.
 impl Drop for Database {
     fn drop(&mut self) {
-        let may_close = self.watch.condition() == Condition::Whole && !self.is_marked.load(Ordering::Relaxed);
-        if !self.readers.is_closed() && !may_close {
+        if !self.readers.is_closed() && !self.may_close() {
             self.leave_open();
         }
     }
@@ -322,25 +303,5 @@ mod tests {
         let database = create(&dir.path().join("notes.db"), &NOTES, &Options::new()).await.unwrap();
         let path = database.path();
         assert_eq!(format!("{database:?}"), format!("Database {{ path: {path:?}, .. }}"));
-    }
-
-    #[tokio::test]
-    async fn what_is_written_at_once_is_there_as_a_whole_or_not_at_all() {
-        let dir = tempfile::tempdir().unwrap();
-        let database = create(&dir.path().join("notes.db"), &NOTES, &Options::new()).await.unwrap();
-        let count = async || {
-            let count = sqlx::query_scalar::<_, i64>("SELECT count(*) FROM notes");
-            count.fetch_one(database.readers()).await.unwrap()
-        };
-        let both = "BEGIN IMMEDIATE; INSERT INTO notes VALUES (?1); INSERT INTO notes VALUES (?2); COMMIT";
-        database.write_at_once(sqlx::query(both).bind("a").bind("b")).await.unwrap();
-        assert_eq!(count().await, 2);
-        let broken = "BEGIN IMMEDIATE; INSERT INTO notes VALUES (?1); INSERT INTO nowhere VALUES (1); COMMIT";
-        database.write_at_once(sqlx::query(broken).bind("c")).await.unwrap_err();
-        assert_eq!(count().await, 2);
-        database.write_at_once(sqlx::query(both).bind("a").bind("b")).await.unwrap();
-        let transaction = database.begin_write().await.unwrap();
-        transaction.commit().await.unwrap();
-        assert_eq!(count().await, 4, "nothing of the broken one is left to get in the way");
     }
 }

@@ -141,31 +141,40 @@ pub enum DatabaseError {
 impl DatabaseError {
     /// What `error`, met while using the database at `path`, means.
     pub(crate) fn from_sqlx(what: &'static str, path: &Path, error: sqlx::Error) -> Self {
-        let path = path.to_owned();
         match error {
             sqlx::Error::Database(ref database) => {
                 let code = extended_code(&**database).unwrap_or_default();
-                match code & 0xff {
-                    _ if code == READONLY_DBMOVED => Self::Replaced { what, path },
-                    PERM | AUTH => Self::PermissionDenied { what, path },
-                    BUSY | LOCKED => Self::Busy { what, path },
-                    READONLY => Self::ReadOnly { what, path },
-                    CORRUPT => Self::Corrupt { what, path },
-                    FULL => Self::DiskFull { what, path },
-                    NOTADB => Self::NotADatabase { what, path },
-                    CANTOPEN => Self::cannot_open(what, path, error),
-                    // Only a full disk met by a plain write is FULL to SQLite. A limit on the size of a file, and a disk
-                    // that is found to be full elsewhere, come as one of these, just as a broken disk does.
-                    _ if WRITE_FAILED.contains(&code) && is_out_of_room(&path) => {
-                        Self::DiskFull { what, path }
-                    }
-                    _ => Self::Unavailable { what, path, source: error.into() },
-                }
+                Self::from_code(what, path, code, error.into())
             }
             // All connections wait for the one process that holds the lock.
-            sqlx::Error::PoolTimedOut => Self::Busy { what, path },
-            sqlx::Error::Io(error) => Self::from_io(what, &path, error),
-            error => Self::Unavailable { what, path, source: error.into() },
+            sqlx::Error::PoolTimedOut => Self::Busy { what, path: path.to_owned() },
+            sqlx::Error::Io(error) => Self::from_io(what, path, error),
+            error => Self::Unavailable { what, path: path.to_owned(), source: error.into() },
+        }
+    }
+
+    /// [`from_sqlx`](Self::from_sqlx) for a connection of a thread's own.
+    pub(crate) fn from_rusqlite(what: &'static str, path: &Path, error: rusqlite::Error) -> Self {
+        let code = error.sqlite_error().map_or(0, |sqlite| sqlite.extended_code);
+        Self::from_code(what, path, code, error.into())
+    }
+
+    /// What an extended result code of SQLite means, which `source` tells in words.
+    fn from_code(what: &'static str, path: &Path, code: i32, source: Box<dyn Error + Send + Sync>) -> Self {
+        let path = path.to_owned();
+        match code & 0xff {
+            _ if code == READONLY_DBMOVED => Self::Replaced { what, path },
+            PERM | AUTH => Self::PermissionDenied { what, path },
+            BUSY | LOCKED => Self::Busy { what, path },
+            READONLY => Self::ReadOnly { what, path },
+            CORRUPT => Self::Corrupt { what, path },
+            FULL => Self::DiskFull { what, path },
+            NOTADB => Self::NotADatabase { what, path },
+            CANTOPEN => Self::cannot_open(what, path, source),
+            // Only a full disk met by a plain write is FULL to SQLite. A limit on the size of a file, and a disk
+            // that is found to be full elsewhere, come as one of these, just as a broken disk does.
+            _ if WRITE_FAILED.contains(&code) && is_out_of_room(&path) => Self::DiskFull { what, path },
+            _ => Self::Unavailable { what, path, source },
         }
     }
 
@@ -200,10 +209,10 @@ impl DatabaseError {
     }
 
     /// SQLite says "unable to open" whatever the reason, so the system is asked.
-    fn cannot_open(what: &'static str, path: PathBuf, error: sqlx::Error) -> Self {
+    fn cannot_open(what: &'static str, path: PathBuf, source: Box<dyn Error + Send + Sync>) -> Self {
         match path.metadata() {
             Err(reason) => match Self::from_io(what, &path, reason) {
-                Self::Unavailable { .. } => Self::Unavailable { what, path, source: error.into() },
+                Self::Unavailable { .. } => Self::Unavailable { what, path, source },
                 known => known,
             },
             Ok(metadata) if metadata.is_dir() => Self::NotADatabase { what, path },
@@ -211,7 +220,7 @@ impl DatabaseError {
                 Some(reason) => Self::from_io(what, &path, reason),
                 // There is no room even for the names of the files that SQLite puts beside it.
                 None if is_out_of_room(&path) => Self::DiskFull { what, path },
-                None => Self::Unavailable { what, path, source: error.into() },
+                None => Self::Unavailable { what, path, source },
             },
         }
     }

@@ -7,16 +7,14 @@
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
-use sqlx::ConnectOptions as _;
-use sqlx::Sqlite;
-use sqlx::pool::PoolOptions;
-use sqlx::sqlite::{SqliteConnectOptions, SqlitePool};
+use sqlx::sqlite::SqlitePool;
 
+use crate::connections;
 use crate::error::DatabaseError;
 use crate::migration::{self, Schema};
 use crate::options::Options;
+use crate::system::beside;
 
 /// A database file that is only read.
 ///
@@ -61,16 +59,8 @@ pub async fn open_immutable(
 ) -> Result<Immutable, DatabaseError> {
     let Some(why) = Why::of(&refused) else { return Err(refused) };
     let Ok(path) = std::path::absolute(path) else { return Err(refused) };
-    let connect = SqliteConnectOptions::new()
-        .filename(&path)
-        .read_only(true)
-        .immutable(true)
-        .busy_timeout(options.busy_timeout)
-        .disable_statement_logging();
-    let readers = PoolOptions::<Sqlite>::new()
-        .max_connections(options.readers_max)
-        .acquire_timeout(options.busy_timeout.max(Duration::from_secs(1)))
-        .test_before_acquire(false)
+    let connect = connections::connect(&path, options).read_only(true).immutable(true);
+    let readers = connections::pool(options.readers_max, options)
         // What it keeps in memory is not looked at again.
         .after_release(|_, _| Box::pin(async { Ok(false) }))
         .connect_lazy_with(connect);
@@ -110,9 +100,7 @@ impl Immutable {
     pub fn check_file(&self) -> Result<(), DatabaseError> {
         let replaced = || DatabaseError::Replaced { what: self.what, path: self.path.clone() };
         for suffix in ["-wal", "-journal"] {
-            let mut beside = self.path.as_os_str().to_owned();
-            beside.push(suffix);
-            if std::fs::metadata(beside).is_ok_and(|metadata| metadata.len() > 0) {
+            if std::fs::metadata(beside(&self.path, suffix)).is_ok_and(|metadata| metadata.len() > 0) {
                 return Err(replaced());
             }
         }

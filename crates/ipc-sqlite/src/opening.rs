@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
-use sqlx::pool::PoolOptions;
-use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteSynchronous};
-use sqlx::{ConnectOptions as _, Row as _, Sqlite};
+use sqlx::Row as _;
+use sqlx::sqlite::{SqliteConnection, SqliteSynchronous};
 
+use crate::connections;
 use crate::database::{Database, IN_USE};
 use crate::error::{DatabaseError, is_busy};
 use crate::migration::{self, Schema};
@@ -132,7 +132,6 @@ fn prepare(
     is_read_only: bool,
 ) -> Result<(Database, Before), DatabaseError> {
     let what = schema.what;
-    // SQLite takes a relative path that begins with `file:` as a URI.
     let path = absolute(path, what)?;
     // Before the first connection: another that is put there between the two is noticed by the first `check_file`.
     let file = file_state(&path).map_err(|error| DatabaseError::from_io(what, &path, error))?;
@@ -146,26 +145,13 @@ fn prepare(
     if file.bytes == 0 && before.log_bytes.is_some_and(|bytes| bytes > 0) {
         return Err(DatabaseError::Truncated { what, path });
     }
-    // No statement is logged at any level. sqlx would log the text only, never what is bound to it, but even so the log
-    // need not tell what is asked about whom.
-    let connect = SqliteConnectOptions::new()
-        .filename(&path)
+    let connect = connections::connect(&path, options)
         .read_only(is_read_only)
         // Where nobody has it open, and SQLite would make a `-wal`. On a disk that cannot be written it could not.
         .immutable(before.is_immutable)
-        .busy_timeout(options.busy_timeout)
-        .synchronous(SqliteSynchronous::Full)
-        .disable_statement_logging();
-    // Connections to a local file do not go stale: they are neither tested nor closed while the database is open.
-    let pool = |connections_max| {
-        PoolOptions::<Sqlite>::new()
-            .max_connections(connections_max)
-            .acquire_timeout(options.busy_timeout.max(Duration::from_secs(1)))
-            .idle_timeout(None)
-            .max_lifetime(None)
-            .test_before_acquire(false)
-            .connect_lazy_with(connect.clone())
-    };
+        .synchronous(SqliteSynchronous::Full);
+    let pool =
+        |connections_max| connections::pool(connections_max, options).connect_lazy_with(connect.clone());
     let is_alone = options.is_alone && !is_read_only;
     let database = Database {
         watch: Watch::new(what, &path, file, is_alone),
@@ -173,6 +159,7 @@ fn prepare(
         what,
         readers: pool(options.readers_max),
         writer: pool(1),
+        busy_timeout: options.busy_timeout,
         is_alone,
         is_marked: AtomicBool::new(false),
         lacks_log: false,

@@ -8,7 +8,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
-use crate::DatabaseError;
+use crate::error::DatabaseError;
 use crate::system::{FileId, FileState, file_state, log_path};
 
 /// The files as they were last seen.

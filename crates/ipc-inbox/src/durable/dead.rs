@@ -4,29 +4,27 @@
 
 use ipc_sqlite::DatabaseError;
 
-use super::DeadLetter;
-use super::tables::{self, Key, Stored};
+use super::dead_letter::{self, DeadLetter, seq_of};
+use super::statements::{self, Key};
 use super::writer::Writer;
-use crate::NoReply;
+use crate::backend::NoReply;
 
 impl Writer {
     /// Marks those as dead that had their last try in vain.
-    pub(super) async fn bury_spent(&mut self) -> Result<(), DatabaseError> {
+    pub(super) fn bury_spent(&mut self) -> Result<(), DatabaseError> {
         if self.queue.spent().is_empty() {
             return Ok(());
         }
-        self.bury(Some(self.queue.spent())).await?;
+        self.bury(Some(self.queue.spent()))?;
         self.queue.spent_are_dead();
         Ok(())
     }
 
     /// Marks messages as dead that were handed out as often as they may be: those of these numbers, or all in the file.
     /// Returns how many there were.
-    pub(super) async fn bury(&self, seqs: Option<&[i64]>) -> Result<u64, DatabaseError> {
-        let mut transaction = self.begin().await?;
-        let buried = tables::bury(&mut transaction, seqs, self.options.tries_max).await;
-        let buried = buried.map_err(|error| self.database.error(error))?;
-        self.commit(transaction).await?;
+    pub(super) fn bury(&self, seqs: Option<&[i64]>) -> Result<u64, DatabaseError> {
+        let tries_max = self.options.tries_max;
+        let buried = self.database.write(|file| statements::bury(file, seqs, tries_max))?;
         self.tell_of_dead(&buried);
         Ok(buried.len() as u64)
     }
@@ -58,48 +56,26 @@ impl Writer {
         self.database.check_file()?;
         let failed = |error| self.database.error(error);
         let mut reader = self.database.readers().acquire().await.map_err(failed)?;
-        read(&mut reader, after, count).await.map_err(failed)
+        dead_letter::read(&mut reader, after, count).await.map_err(failed)
     }
 
-    pub(super) async fn put_back(&mut self, numbers: Vec<u64>) -> Result<usize, DatabaseError> {
-        let seqs: Vec<i64> = numbers.into_iter().map(seq_of).collect();
-        let mut transaction = self.begin().await?;
-        let revived = tables::revive(&mut transaction, &seqs).await;
-        let revived = revived.map_err(|error| self.database.error(error))?;
-        self.commit(transaction).await?;
-        let count = revived.len();
-        for (seq, bytes) in revived {
-            self.queue.revive(seq, bytes);
+    pub(super) fn put_back(&mut self, numbers: &[u64]) -> Result<usize, DatabaseError> {
+        let seqs: Vec<i64> = numbers.iter().copied().map(seq_of).collect();
+        let revived = self.database.write(|file| statements::revive(file, &seqs))?;
+        for one in &revived {
+            self.queue.revive(one.seq, one.bytes);
+            if let Some((user, id)) = &one.request {
+                self.replies.expect(user, *id);
+            }
         }
-        Ok(count)
+        Ok(revived.len())
     }
 
-    pub(super) async fn discard(&mut self, numbers: Vec<u64>) -> Result<usize, DatabaseError> {
-        let seqs: Vec<i64> = numbers.into_iter().map(seq_of).collect();
-        let mut transaction = self.begin().await?;
-        let lengths = tables::discard(&mut transaction, &seqs).await;
-        let lengths = lengths.map_err(|error| self.database.error(error))?;
-        self.commit(transaction).await?;
+    pub(super) fn discard(&mut self, numbers: &[u64]) -> Result<usize, DatabaseError> {
+        let seqs: Vec<i64> = numbers.iter().copied().map(seq_of).collect();
+        let lengths = self.database.write(|file| statements::discard(file, &seqs))?;
         self.messages = self.messages.saturating_sub(lengths.len() as u64);
         self.bytes = self.bytes.saturating_sub(lengths.iter().sum());
         Ok(lengths.len())
     }
-}
-
-/// The dead letters behind the one with that number, oldest first, no more than `count`.
-pub(super) async fn read(
-    connection: &mut sqlx::SqliteConnection,
-    after: u64,
-    count: u32,
-) -> Result<Vec<DeadLetter>, sqlx::Error> {
-    let letter = |Stored { seq, message, deliveries }| {
-        let number = u64::try_from(seq).unwrap_or(0);
-        DeadLetter { number, message, deliveries }
-    };
-    let dead = tables::dead(connection, seq_of(after), count).await?;
-    Ok(dead.into_iter().map(letter).collect())
-}
-
-fn seq_of(number: u64) -> i64 {
-    i64::try_from(number).unwrap_or(i64::MAX)
 }

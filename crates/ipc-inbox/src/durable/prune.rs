@@ -2,40 +2,48 @@
 //!
 //! The writer comes here once in a while, and when there are too many of them.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use ipc_sqlite::DatabaseError;
 use tokio::time::Instant;
 
+use super::options::REMEMBERED_MIN;
+use super::statements;
 use super::writer::Writer;
-use super::{REMEMBERED_MIN, remembered_since, tables};
 
-/// Ids that are forgotten in one commit at most.
+/// Ids, and replies, that are forgotten in one commit at most.
 const PRUNED_MAX: u64 = 10_000;
 
 impl Writer {
     /// Forgets what is old, a part at a time, so that nobody waits long for the file meanwhile.
-    pub(super) async fn prune(&mut self) -> Result<(), DatabaseError> {
+    pub(super) fn prune(&mut self) -> Result<(), DatabaseError> {
         let now = SystemTime::now();
-        let failed = |error| self.database.error(error);
-        let mut transaction = self.begin().await?;
-        let due = remembered_since(now, self.options.remembered_for);
+        let due = before(now, self.options.remembered_for);
         // Further than need be, so that not every message from here on makes one more look at the oldest.
         let left_over = self.options.remembered_ids_max / 4 * 3;
-        let retried = remembered_since(now, REMEMBERED_MIN);
-        let mut forgotten = tables::forget_ids(&mut transaction, due, PRUNED_MAX).await.map_err(failed)?;
-        if forgotten == 0 && self.remembered > left_over {
-            let count = PRUNED_MAX.min(self.remembered - left_over);
-            forgotten = tables::forget_ids(&mut transaction, retried, count).await.map_err(failed)?;
-        }
-        let bytes_max = self.options.replies_bytes_max / 4 * 3;
-        let left = tables::forget_replies(&mut transaction, due, bytes_max).await.map_err(failed)?;
-        self.commit(transaction).await?;
-        self.reply_bytes = left;
-        self.remembered = self.remembered.saturating_sub(forgotten);
-        if forgotten >= PRUNED_MAX {
+        let too_many = PRUNED_MAX.min(self.remembered.saturating_sub(left_over));
+        let reply_bytes_max = self.options.replies_bytes_max;
+        let too_long = match self.reply_bytes > reply_bytes_max {
+            true => self.reply_bytes - reply_bytes_max / 4 * 3,
+            false => 0,
+        };
+        let (ids, replies) = self.database.write(|file| {
+            let mut ids = statements::forget_ids(file, due, PRUNED_MAX)?;
+            if ids == 0 && too_many > 0 {
+                ids = statements::forget_ids(file, before(now, REMEMBERED_MIN), too_many)?;
+            }
+            Ok((ids, statements::forget_replies(file, due, too_long, PRUNED_MAX)?))
+        })?;
+        self.reply_bytes = self.reply_bytes.saturating_sub(replies.bytes);
+        self.remembered = self.remembered.saturating_sub(ids);
+        if ids >= PRUNED_MAX || replies.count >= PRUNED_MAX {
             self.prune_at = Instant::now();
         }
         Ok(())
     }
+}
+
+/// When an id was accepted at the earliest that is still remembered after such a time.
+fn before(now: SystemTime, time: Duration) -> SystemTime {
+    now.checked_sub(time).unwrap_or(SystemTime::UNIX_EPOCH)
 }

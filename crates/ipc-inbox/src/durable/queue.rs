@@ -4,22 +4,27 @@
 //! let its time pass can neither acknowledge it nor give it back any more, though it is in other hands by then.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot};
+use foldhash::quality::RandomState;
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::DurableOptions;
-use super::commands::{Command, Handed};
-use super::plan::Ahead;
-use super::tables::Stored;
-use crate::{Message, Taken};
+use super::admission::Ahead;
+use super::commands::{Commands, Handed};
+use super::options::DurableOptions;
+use super::statements::Stored;
+use crate::backend::{Message, Taken};
 
-/// Messages that are marked as handed out at once, some of them ahead of whoever will take them: so many are looked for even
-/// if fewer are wanted, no more even if they are, and no more bytes of bodies.
-const AHEAD_MIN: usize = 64;
-const AHEAD_MAX: usize = 1024;
-pub(super) const AHEAD_BYTES_MAX: u64 = 8 * 1024 * 1024;
+/// Messages that are ready in memory, marked in the file as handed out, ahead of whoever will take them: so many at most, and no
+/// more bytes of bodies but for a single one that has more. After a crash each of them comes alone, in a commit of its own. Whoever reads at a time as fast as messages come gets all of them from
+/// here, and none has to be read from the file; whoever reads more slowly gets the rest from there, as many at a time.
+const AHEAD_MAX: usize = 2048;
+const AHEAD_BYTES_MAX: u64 = 8 * 1024 * 1024;
+
+/// Further messages are read once there is room for so many: not a few at a time.
+const ROOM_MIN: usize = AHEAD_MAX / 2;
 
 /// Somebody who waits for messages.
 pub(super) struct Taker {
@@ -39,11 +44,20 @@ pub(super) struct Held {
     due_at: Instant,
 }
 
+/// Messages in the file that are to be marked as handed out next.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Next {
+    /// Those of these numbers, in order, which were handed out before.
+    Again { seqs: Vec<i64> },
+    /// Those behind a number; no more than `count`, and no more bytes of bodies, but for a first one that has more.
+    FirstTime { after: i64, count: usize, bytes: u64 },
+}
+
 pub(super) struct Queue {
     visibility_timeout: Duration,
     dropped_again_after: Duration,
     tries_max: u32,
-    returns: mpsc::WeakUnboundedSender<Command>,
+    returns: Arc<Commands>,
     /// All up to this one have been handed out, or are in `again` or in `ready`, or are dead.
     handed_up_to: i64,
     /// How many wait behind it.
@@ -52,25 +66,23 @@ pub(super) struct Queue {
     again: BTreeMap<i64, u64>,
     /// Marked in the file as handed out, and not yet taken; in order.
     ready: VecDeque<Stored>,
+    /// Bytes of their bodies.
+    ready_bytes: u64,
     /// Handed out for the last time, in vain: they are to be marked as dead.
     spent: Vec<i64>,
     /// Handed out, and not yet acknowledged, by their tickets.
-    handed: HashMap<u64, Held>,
+    handed: HashMap<u64, Held, RandomState>,
     /// When those come again, soonest first.
     due: BTreeSet<(Instant, u64)>,
     next_ticket: u64,
     takers: VecDeque<Taker>,
-    /// How many messages were asked for last; 0 as long as nobody has asked.
-    asked_last: usize,
+    /// Somebody has asked for messages.
+    was_asked: bool,
 }
 
 impl Queue {
     /// One before which nothing was handed out, with so many messages waiting in the file.
-    pub(super) fn new(
-        waiting: u64,
-        options: &DurableOptions,
-        returns: mpsc::WeakUnboundedSender<Command>,
-    ) -> Self {
+    pub(super) fn new(waiting: u64, options: &DurableOptions, returns: Arc<Commands>) -> Self {
         Queue {
             visibility_timeout: options.visibility_timeout,
             dropped_again_after: options.dropped_again_after,
@@ -80,12 +92,13 @@ impl Queue {
             behind: waiting,
             again: BTreeMap::new(),
             ready: VecDeque::new(),
+            ready_bytes: 0,
             spent: Vec::new(),
-            handed: HashMap::new(),
+            handed: HashMap::default(),
             due: BTreeSet::new(),
             next_ticket: 1,
             takers: VecDeque::new(),
-            asked_last: 0,
+            was_asked: false,
         }
     }
 
@@ -106,38 +119,66 @@ impl Queue {
     }
 
     /// How many messages those who wait would take.
-    pub(super) fn wanted(&self) -> usize {
+    fn wanted(&self) -> usize {
         let counts = self.takers.iter().filter(|taker| !taker.done.is_closed()).map(|taker| taker.count_max);
         counts.fold(0, usize::saturating_add)
     }
 
     /// Somebody waits for messages.
     pub(super) fn ask(&mut self, taker: Taker) {
-        self.asked_last = taker.count_max;
+        self.was_asked = true;
         self.takers.push_back(taker);
     }
 
-    /// How many messages are wanted, with some more for whoever asks next.
-    pub(super) fn wanted_soon(&self) -> usize {
-        let wanted = self.wanted();
+    /// For how many more messages there is room in memory.
+    fn room(&self) -> usize {
+        let places = AHEAD_MAX.saturating_sub(self.ready.len());
         match self.tries_max {
             // A crash would be the end of one that was marked and not handed out.
-            1 => wanted.min(AHEAD_MAX),
-            _ => wanted.max(self.asked_last).clamp(AHEAD_MIN, AHEAD_MAX),
+            1 => places.min(self.wanted().saturating_sub(self.ready.len())),
+            // Nobody has asked yet, and may never.
+            _ if !self.was_asked => 0,
+            _ => places,
         }
     }
 
     /// How many of the messages that are stored next may be marked as handed out: none while others wait in the file before
     /// them, or before anybody has asked for one.
     pub(super) fn ahead(&self) -> Ahead {
-        if self.asked_last == 0 || !self.again.is_empty() || self.behind > 0 {
+        if !self.again.is_empty() || self.behind > 0 {
             return Ahead::default();
         }
-        let bytes: u64 = self.ready.iter().map(|ready| ready.message.body.len() as u64).sum();
         Ahead {
-            messages: self.wanted_soon().saturating_sub(self.ready.len()),
-            bytes: AHEAD_BYTES_MAX.saturating_sub(bytes),
+            messages: self.room(),
+            bytes: AHEAD_BYTES_MAX.saturating_sub(self.ready_bytes),
             any_first: self.ready.is_empty(),
+        }
+    }
+
+    /// The messages in the file that are to be marked and read next: those that somebody waits for, and more, as far as there is
+    /// room in memory. `None` if nobody waits for any.
+    pub(super) fn next_wanted(&self) -> Option<Next> {
+        if self.wanted() == 0 {
+            return None;
+        }
+        // What is ready may have to wait for one that comes again before it.
+        Some(self.next(self.room().max(1)))
+    }
+
+    /// [`next_wanted`](Self::next_wanted) for whoever will ask, if there is much room in memory.
+    pub(super) fn next_to_mark(&self) -> Option<Next> {
+        let is_any = self.behind > 0 || !self.again.is_empty();
+        let room = self.room();
+        let is_much = room >= ROOM_MIN && self.ready_bytes <= AHEAD_BYTES_MAX / 2;
+        (is_any && is_much && self.tries_max > 1).then(|| self.next(room))
+    }
+
+    fn next(&self, count: usize) -> Next {
+        let bytes = AHEAD_BYTES_MAX.saturating_sub(self.ready_bytes);
+        let seqs = self.again(count, bytes);
+        match seqs.is_empty() {
+            true => Next::FirstTime { after: self.handed_up_to, count, bytes },
+            false => Next::Again { seqs },
         }
     }
 
@@ -145,6 +186,7 @@ impl Queue {
     pub(super) fn stored(&mut self, seq: i64, message: Message, deliveries: u32) {
         if deliveries > 0 {
             self.handed_up_to = seq;
+            self.ready_bytes += message.body.len() as u64;
             self.ready.push_back(Stored { seq, message, deliveries });
         } else {
             self.behind += 1;
@@ -171,6 +213,7 @@ impl Queue {
                 let ticket = self.next_ticket;
                 self.next_ticket += 1;
                 let bytes = message.body.len() as u64;
+                self.ready_bytes -= bytes;
                 self.handed.insert(ticket, Held { seq, bytes, deliveries, due_at });
                 self.due.insert((due_at, ticket));
                 let redeliveries = deliveries.saturating_sub(1);
@@ -178,14 +221,14 @@ impl Queue {
                 taken.push(Taken { message, ticket, redeliveries, is_last_try });
             }
             // Whoever has gone in this moment drops it, which sends it back.
-            let _gone = taker.done.send(Handed::new(taken, self.returns.clone()));
+            let _gone = taker.done.send(Handed::new(taken, Arc::clone(&self.returns)));
         }
     }
 
     /// Tells all who wait that nothing comes any more.
     pub(super) fn end_takers(&mut self) {
         for taker in self.takers.drain(..) {
-            let _gone = taker.done.send(Handed::new(Vec::new(), self.returns.clone()));
+            let _gone = taker.done.send(Handed::new(Vec::new(), Arc::clone(&self.returns)));
         }
     }
 
@@ -224,6 +267,7 @@ impl Queue {
     /// A message goes to its place in the order.
     fn is_ready(&mut self, stored: Stored) {
         let place = self.ready.partition_point(|ready| ready.seq < stored.seq);
+        self.ready_bytes += stored.message.body.len() as u64;
         self.ready.insert(place, stored);
     }
 
@@ -260,18 +304,13 @@ impl Queue {
     }
 
     /// The next that come again, in order, no more than `count`, and no more bytes, but for a first one that has more.
-    pub(super) fn again(&self, count: usize, bytes_max: u64) -> Vec<i64> {
+    fn again(&self, count: usize, bytes_max: u64) -> Vec<i64> {
         let mut bytes = 0_u64;
         let fitting = self.again.iter().enumerate().take_while(|(index, (_, length))| {
             bytes = bytes.saturating_add(**length);
             *index == 0 || bytes <= bytes_max
         });
         fitting.map(|(_, (seq, _))| *seq).take(count).collect()
-    }
-
-    /// Where those that were never handed out begin.
-    pub(super) fn handed_up_to(&self) -> i64 {
-        self.handed_up_to
     }
 
     /// Messages that came again were marked as handed out once more; `ready` are those of them that may be.
@@ -287,7 +326,8 @@ impl Queue {
     pub(super) fn marked(&mut self, count: usize, handed_up_to: i64, ready: impl Iterator<Item = Stored>) {
         self.handed_up_to = handed_up_to;
         self.behind = if count == 0 { 0 } else { self.behind.saturating_sub(count as u64) };
-        self.ready.extend(ready);
+        let bytes = &mut self.ready_bytes;
+        self.ready.extend(ready.inspect(|stored| *bytes += stored.message.body.len() as u64));
     }
 
     /// A dead message, whose body has so many bytes, waits again.
@@ -308,6 +348,7 @@ impl Queue {
     pub(super) fn unused_waits_again(&mut self) {
         let waiting = self.ready.drain(..).map(|stored| (stored.seq, stored.message.body.len() as u64));
         self.again.extend(waiting);
+        self.ready_bytes = 0;
     }
 }
 
@@ -320,17 +361,18 @@ fn later(now: Instant, time: Duration) -> Instant {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::durable::commands::Command;
     use ipc_protocol::MessageId;
     use std::time::SystemTime;
 
     const VISIBLE_AFTER: Duration = Duration::from_secs(300);
     const DROPPED_AFTER: Duration = Duration::from_secs(10);
 
-    fn queue() -> (Queue, mpsc::UnboundedReceiver<Command>, mpsc::UnboundedSender<Command>) {
-        let (sender, receiver) = mpsc::unbounded_channel();
+    fn queue() -> (Queue, Arc<Commands>) {
         let options =
             DurableOptions::default().visibility_timeout(VISIBLE_AFTER).dropped_again_after(DROPPED_AFTER);
-        (Queue::new(0, &options, sender.downgrade()), receiver, sender)
+        let commands = Arc::new(Commands::default());
+        (Queue::new(0, &options, Arc::clone(&commands)), commands)
     }
 
     fn message() -> Message {
@@ -354,7 +396,7 @@ mod tests {
 
     #[test]
     fn a_ticket_whose_time_is_over_is_good_for_nothing() {
-        let (mut queue, _commands, _sender) = queue();
+        let (mut queue, _commands) = queue();
         let start = Instant::now();
         queue.stored(1, message(), 1);
         let first = take(&mut queue, 1, start).remove(0);
@@ -375,7 +417,7 @@ mod tests {
     #[test]
     fn what_had_its_last_try_in_vain_does_not_come_again() {
         for is_dropped in [true, false] {
-            let (mut queue, _commands, _sender) = queue();
+            let (mut queue, _commands) = queue();
             queue.tries_max = 2;
             let start = Instant::now();
             for (seq, deliveries) in [(1, 1), (2, 2)] {
@@ -403,7 +445,7 @@ mod tests {
 
     #[test]
     fn what_was_dealt_with_leaves_nothing_behind() {
-        let (mut queue, _commands, _sender) = queue();
+        let (mut queue, _commands) = queue();
         for seq in 1..=100 {
             queue.stored(seq, message(), 1);
         }
@@ -417,7 +459,7 @@ mod tests {
 
     #[test]
     fn what_did_not_reach_its_taker_goes_back_to_its_place() {
-        let (mut queue, mut commands, _sender) = queue();
+        let (mut queue, commands) = queue();
         for seq in 1..=3 {
             queue.stored(seq, message(), 1);
         }
@@ -425,7 +467,7 @@ mod tests {
         queue.ask(Taker { count_max: 2, done });
         queue.give(Instant::now());
         drop(answer);
-        let Ok(Command::Return(returned)) = commands.try_recv() else { panic!("nothing was sent back") };
+        let Some(Command::Return(returned)) = commands.next() else { panic!("nothing was sent back") };
         queue.give_back(returned);
         assert_eq!(queue.unused(), [1, 2, 3]);
         assert!(queue.handed.is_empty() && queue.due.is_empty());
@@ -433,7 +475,7 @@ mod tests {
 
     #[test]
     fn a_time_that_no_clock_counts_is_far_away() {
-        let (mut queue, _commands, _sender) = queue();
+        let (mut queue, _commands) = queue();
         (queue.visibility_timeout, queue.dropped_again_after) = (Duration::MAX, Duration::MAX);
         queue.stored(1, message(), 1);
         let now = Instant::now();
@@ -444,7 +486,7 @@ mod tests {
 
     #[test]
     fn what_is_let_go_comes_again_soon_and_no_later_than_it_would_have() {
-        let (mut queue, _commands, _sender) = queue();
+        let (mut queue, _commands) = queue();
         let start = Instant::now();
         queue.stored(1, message(), 1);
         let taken = take(&mut queue, 1, start).remove(0);
@@ -456,7 +498,7 @@ mod tests {
 
     #[test]
     fn a_message_put_back_waits_wherever_it_is() {
-        let (mut queue, _commands, _sender) = queue();
+        let (mut queue, _commands) = queue();
         queue.marked(1, 5, std::iter::empty());
         queue.revive(3, 50);
         assert_eq!(queue.again(9, 99), [3]);
@@ -466,7 +508,7 @@ mod tests {
 
     #[test]
     fn what_comes_again_comes_in_parts_that_fit_into_memory() {
-        let (mut queue, _commands, _sender) = queue();
+        let (mut queue, _commands) = queue();
         queue.marked(1, 9, std::iter::empty());
         for (seq, bytes) in [(1, 60), (2, 30), (3, 20), (4, 1000)] {
             queue.revive(seq, bytes);
@@ -478,20 +520,60 @@ mod tests {
 
     #[test]
     fn what_is_stored_is_ready_at_once_for_who_reads_and_only_then() {
-        let (mut queue, _commands, _sender) = queue();
+        let (mut queue, _commands) = queue();
         assert_eq!(queue.ahead().messages, 0, "nobody has asked");
         assert!(take(&mut queue, 200, Instant::now()).is_empty());
-        assert_eq!((queue.ahead().messages, queue.ahead().any_first), (200, true));
+        assert_eq!((queue.ahead().messages, queue.ahead().any_first), (AHEAD_MAX, true));
         queue.stored(1, message(), 1);
-        assert_eq!((queue.ahead().messages, queue.ahead().any_first), (199, false));
+        assert_eq!((queue.ahead().messages, queue.ahead().any_first), (AHEAD_MAX - 1, false));
         assert_eq!(queue.ahead().bytes, AHEAD_BYTES_MAX - 2);
         queue.stored(2, message(), 0);
         assert_eq!(queue.ahead().messages, 0, "one waits in the file before the next");
     }
 
     #[test]
+    fn what_is_ready_is_counted_in_bytes_wherever_it_comes_from_and_goes() {
+        let (mut queue, _commands) = queue();
+        let stored = |seq| Stored { seq, message: message(), deliveries: 1 };
+        queue.stored(1, message(), 1);
+        queue.marked(2, 3, [2, 3].into_iter().map(stored));
+        queue.revive(0, 2);
+        queue.marked_again(&[0], std::iter::once(stored(0)));
+        assert_eq!(queue.ready_bytes, 8);
+        let taken = take(&mut queue, 3, Instant::now());
+        assert_eq!(queue.ready_bytes, 2);
+        queue.give_back(taken);
+        assert_eq!(queue.ready_bytes, 8);
+        queue.unused_waits_again();
+        assert_eq!(queue.ready_bytes, 0);
+    }
+
+    #[test]
+    fn messages_are_read_ahead_for_who_reads_once_there_is_much_room() {
+        let (mut queue, _commands) = queue();
+        queue.stored(1, message(), 0);
+        assert_eq!((queue.next_to_mark(), queue.next_wanted()), (None, None), "nobody has asked");
+        let (done, _answer) = oneshot::channel();
+        queue.ask(Taker { count_max: 1, done });
+        let all = Next::FirstTime { after: 0, count: AHEAD_MAX, bytes: AHEAD_BYTES_MAX };
+        assert_eq!((queue.next_to_mark(), queue.next_wanted()), (Some(all), queue.next_to_mark()));
+        queue.marked(1, 1, std::iter::once(Stored { seq: 1, message: message(), deliveries: 1 }));
+        assert_eq!(queue.next_to_mark(), None, "there is none");
+        for seq in 2..=5000 {
+            queue.stored(seq, message(), u32::from(seq <= 2000));
+        }
+        assert_eq!(queue.next_to_mark(), None, "there is little room");
+        let taken = take(&mut queue, 1000, Instant::now());
+        assert_eq!(taken.len(), 1000, "behind the one who had asked for one");
+        let next = Next::FirstTime { after: 2000, count: AHEAD_MAX - 999, bytes: AHEAD_BYTES_MAX - 2 * 999 };
+        assert_eq!(queue.next_to_mark(), Some(next));
+        queue.tries_max = 1;
+        assert_eq!(queue.next_to_mark(), None, "a crash would be the end of them");
+    }
+
+    #[test]
     fn what_comes_again_goes_before_what_is_ready_and_was_accepted_after_it() {
-        let (mut queue, _commands, _sender) = queue();
+        let (mut queue, _commands) = queue();
         for seq in [1, 2, 4] {
             queue.stored(seq, message(), 1);
         }
@@ -507,12 +589,12 @@ mod tests {
 
     #[test]
     fn nothing_is_marked_ahead_that_a_crash_would_end() {
-        let (mut queue, _commands, _sender) = queue();
+        let (mut queue, _commands) = queue();
         queue.tries_max = 1;
         let (done, _answer) = oneshot::channel();
         queue.ask(Taker { count_max: 3, done });
-        assert_eq!((queue.wanted_soon(), queue.ahead().messages), (3, 3));
+        assert_eq!((queue.ahead().messages, queue.next_to_mark()), (3, None));
         queue.end_takers();
-        assert_eq!((queue.wanted_soon(), queue.ahead().messages), (0, 0));
+        assert_eq!((queue.ahead().messages, queue.next_wanted()), (0, None));
     }
 }

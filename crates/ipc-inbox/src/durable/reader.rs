@@ -6,7 +6,8 @@ use std::path::Path;
 
 use ipc_sqlite::{Database, DatabaseError, Options};
 
-use super::{DeadLetter, dead, tables};
+use super::dead_letter::{self, DeadLetter};
+use super::statements;
 
 /// The file of a durable inbox, for reading alone: also while a server has it open.
 #[derive(Debug)]
@@ -20,7 +21,8 @@ impl InboxReader {
     /// # Errors
     /// [`DatabaseError`].
     pub async fn open(path: impl AsRef<Path>) -> Result<Self, DatabaseError> {
-        let database = ipc_sqlite::open_read_only(path.as_ref(), &tables::SCHEMA, &Options::new()).await?;
+        let database =
+            ipc_sqlite::open_read_only(path.as_ref(), &statements::SCHEMA, &Options::new()).await?;
         Ok(InboxReader { database })
     }
 
@@ -35,7 +37,7 @@ impl InboxReader {
     ) -> Result<Vec<DeadLetter>, DatabaseError> {
         let failed = |error| self.database.error(error);
         let mut reader = self.database.readers().acquire().await.map_err(failed)?;
-        dead::read(&mut reader, number, count).await.map_err(failed)
+        dead_letter::read(&mut reader, number, count).await.map_err(failed)
     }
 
     /// How many messages the file has at this moment: those that wait, those that somebody has, and dead letters.
@@ -45,7 +47,7 @@ impl InboxReader {
     pub async fn messages(&self) -> Result<u64, DatabaseError> {
         let failed = |error| self.database.error(error);
         let mut reader = self.database.readers().acquire().await.map_err(failed)?;
-        tables::count(&mut reader).await.map_err(failed)
+        dead_letter::count_messages(&mut reader).await.map_err(failed)
     }
 }
 
@@ -56,5 +58,5 @@ impl InboxReader {
 /// # Errors
 /// Any [`DatabaseError`], of either file.
 pub async fn copy(from: &Path, to: &Path) -> Result<(), DatabaseError> {
-    ipc_sqlite::copy(from, to, &tables::SCHEMA, &Options::new()).await
+    ipc_sqlite::copy(from, to, &statements::SCHEMA, &Options::new()).await
 }

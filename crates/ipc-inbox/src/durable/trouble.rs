@@ -33,17 +33,17 @@ impl Writer {
     }
 
     /// Where the file's `-wal` was removed, what is in it can be had only here, and only now.
-    pub(super) async fn rescue(&self, error: &DatabaseError) {
+    pub(super) fn rescue(&self, error: &DatabaseError) {
         if matches!(error, DatabaseError::Replaced { .. })
-            && let Err(error) = self.database.rescue().await
+            && let Err(error) = self.database.rescue()
         {
             self.report(&error);
         }
     }
 
     /// Has everything in the file itself, for those who closed the inbox.
-    pub(super) async fn write_back(&mut self) {
-        if let Err(error) = self.database.write_all_back().await {
+    pub(super) fn write_back(&mut self) {
+        if let Err(error) = self.database.write_all_back() {
             self.report_not_written_back(&error);
         }
         for done in self.closing.drain(..) {

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use ipc_inbox::{AckError, DurableOptions, Message, NoReply, OpenError, Put, PutError, ReplyError};
+use ipc_inbox::{
+    AckError, Delivery, DurableOptions, InboxReader, Message, NoReply, OpenError, Put, PutError, ReplyError,
+};
 use ipc_protocol::MessageId;
 
 use crate::support::{File, NO_WAIT, id, message, numbered};
@@ -413,4 +415,68 @@ async fn no_id_is_forgotten_that_may_still_be_retried() {
         assert_eq!(inbox.put(message(3, "{}"), NO_WAIT).await, Err(PutError::RememberedFull));
         assert_eq!(inbox.put(message(1, "{}"), NO_WAIT).await, Ok(Put::Duplicate));
     }
+}
+
+#[tokio::test]
+async fn acknowledgements_of_whoever_was_too_slow_are_told_apart_from_the_others() {
+    let file = File::new();
+    let options = DurableOptions::default().visibility_timeout(Duration::from_millis(1));
+    let inbox = file.open_with(options).await.inbox().clone();
+    inbox.put(message(1, "{}"), NO_WAIT).await.unwrap();
+    let late = inbox.recv().await.unwrap();
+    // It comes again, so the first holder's time is over.
+    let again = inbox.recv().await.unwrap();
+    assert_eq!(late.id(), again.id());
+    assert!(matches!(Delivery::ack_all(vec![late]).await[..], [Err(AckError::TooLate)]));
+}
+
+#[tokio::test]
+async fn a_backlog_larger_than_what_is_kept_ready_comes_in_order_beside_what_is_put_meanwhile() {
+    const BEFORE: u32 = 9000;
+    let file = File::new();
+    let inbox = file.open().await.inbox().clone();
+    for numbers in (0..BEFORE).collect::<Vec<_>>().chunks(500) {
+        inbox.put_all(numbers.iter().copied().map(numbered).collect(), NO_WAIT).await;
+    }
+    let (mut taken, mut put) = (0, BEFORE);
+    while taken < put {
+        let deliveries = inbox.recv_many(700).await;
+        for delivery in &deliveries {
+            assert_eq!((delivery.id(), delivery.redeliveries()), (numbered(taken).id, 0));
+            taken += 1;
+        }
+        if put < BEFORE + 3000 {
+            inbox.put_all((put..put + 300).map(numbered).collect(), NO_WAIT).await;
+            put += 300;
+        }
+        assert!(Delivery::ack_all(deliveries).await.iter().all(Result::is_ok));
+    }
+    assert_eq!(inbox.waiting().await, 0);
+    inbox.finish().await;
+    let reader = InboxReader::open(file.path()).await.unwrap();
+    assert_eq!(reader.messages().await.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn a_crash_loses_nothing_of_a_backlog_that_was_read_ahead_and_marks_what_was() {
+    let file = File::new();
+    let inbox = file.open().await.inbox().clone();
+    for first in (0..4000).step_by(500) {
+        inbox.put_all((first..first + 500).map(numbered).collect(), NO_WAIT).await;
+    }
+    let deliveries = inbox.recv_many(10).await;
+    assert_eq!(Delivery::ack_all(deliveries).await.len(), 10);
+    let crashed = file.crashed();
+    let inbox = crashed.open().await.inbox().clone();
+    let (mut deliveries, mut marked) = (Vec::new(), 0);
+    while deliveries.len() < 3990 {
+        deliveries.append(&mut inbox.recv_many(1000).await);
+    }
+    for (number, delivery) in (10..).zip(&deliveries) {
+        assert_eq!(delivery.id(), numbered(number).id);
+        assert!(delivery.redeliveries() <= 1);
+        marked += delivery.redeliveries();
+    }
+    assert!((1..=3000).contains(&marked), "{marked}: what was ready in memory, and no more");
+    assert!(Delivery::ack_all(deliveries).await.iter().all(Result::is_ok));
 }

@@ -2,7 +2,9 @@
 
 use std::time::{Duration, SystemTime};
 
-use ipc_inbox::{DurableOptions, Inbox, MemoryOptions, Message, NoReply, Pending, Put, PutError, ReplyError};
+use ipc_inbox::{
+    Delivery, DurableOptions, Inbox, MemoryOptions, Message, NoReply, Pending, Put, PutError, ReplyError,
+};
 use ipc_protocol::MessageId;
 
 const NO_WAIT: Duration = Duration::ZERO;
@@ -44,6 +46,15 @@ async fn waiting_put(inbox: &Inbox, message: Message) -> tokio::task::JoinHandle
     started(async move { inbox.put(message, LONG).await }).await
 }
 
+/// Somebody who waits for the reply to a request.
+async fn waiting_reply(
+    inbox: &Inbox,
+    id: MessageId,
+) -> tokio::task::JoinHandle<Result<std::sync::Arc<str>, NoReply>> {
+    let inbox = inbox.clone();
+    started(async move { inbox.reply_to("u", id).await }).await
+}
+
 macro_rules! suite {
     ($kind:ident, $make:path, [$($test:ident),* $(,)?]) => {
         mod $kind {
@@ -74,6 +85,9 @@ async fn durable(messages_max: usize) -> Inbox {
 
 for_each_kind![
     messages_come_out_in_the_order_in_which_they_went_in,
+    messages_and_requests_go_in_together,
+    thousands_wait_for_their_replies_and_each_gets_its_own,
+    many_are_acknowledged_together_each_with_its_own_answer,
     a_message_put_twice_is_taken_once,
     a_full_inbox_refuses_in_time_and_knows_duplicates,
     a_message_taken_and_acknowledged_lets_one_in,
@@ -492,4 +506,100 @@ async fn what_is_no_request_takes_no_reply<F: Future<Output = Inbox>>(make: fn(u
     assert!(matches!(refused, Err(ReplyError::NotARequest)));
     assert!(matches!(inbox.reply_to("u", id(1)), Pending::Ready(_) | Pending::Later(_)));
     assert_eq!(inbox.reply_to("u", id(1)).await, Err(NoReply::Forgotten));
+}
+
+/// A request whose id is that number.
+fn numbered_request(number: u32) -> Message {
+    let mut bytes = [0; 16];
+    bytes[..4].copy_from_slice(&number.to_be_bytes());
+    Message { id: MessageId::from_random(bytes), body: format!(r#"{{"n":{number}}}"#).into(), ..request(0) }
+}
+
+async fn messages_and_requests_go_in_together<F: Future<Output = Inbox>>(make: fn(usize) -> F) {
+    let inbox = make(10).await;
+    let mixed = vec![message(1, "{}"), request(2), message(3, "{}"), request(4), request(2)];
+    let puts = inbox.put_all(mixed, NO_WAIT).await;
+    let accepted = || Ok(Put::Accepted);
+    assert_eq!(puts, [accepted(), accepted(), accepted(), accepted(), Ok(Put::Duplicate)]);
+    let replies = [waiting_reply(&inbox, id(2)).await, waiting_reply(&inbox, id(4)).await];
+    assert_eq!(inbox.reply_to("u", id(1)).await, Err(NoReply::Forgotten), "it is no request");
+    let deliveries = {
+        let mut deliveries = Vec::new();
+        while deliveries.len() < 4 {
+            deliveries.append(&mut inbox.recv_many(4).await);
+        }
+        deliveries
+    };
+    for delivery in deliveries {
+        match delivery.wants_reply() {
+            true => {
+                let reply = serde_json::json!({"to": delivery.id().to_string()});
+                delivery.reply(&reply).await.unwrap();
+            }
+            false => delivery.ack().await.unwrap(),
+        }
+    }
+    for (reply, number) in replies.into_iter().zip([2, 4]) {
+        assert_eq!(&*reply.await.unwrap().unwrap(), format!(r#"{{"to":"{}"}}"#, id(number)));
+    }
+}
+
+async fn thousands_wait_for_their_replies_and_each_gets_its_own<F: Future<Output = Inbox>>(
+    make: fn(usize) -> F,
+) {
+    const COUNT: u32 = 3000;
+    let inbox = make(COUNT as usize).await;
+    let requests: Vec<_> = (0..COUNT).map(numbered_request).collect();
+    let ids: Vec<_> = requests.iter().map(|request| request.id).collect();
+    for put in inbox.put_all(requests, NO_WAIT).await {
+        assert_eq!(put, Ok(Put::Accepted));
+    }
+    let mut waiting = Vec::new();
+    for id in &ids {
+        waiting.push(waiting_reply(&inbox, *id).await);
+    }
+    // Every third stops waiting, which the others do not notice.
+    for wait in waiting.iter().step_by(3) {
+        wait.abort();
+    }
+    let mut replied = 0;
+    while replied < COUNT {
+        let deliveries = inbox.recv_many(500).await;
+        replied += u32::try_from(deliveries.len()).unwrap();
+        let replies = deliveries.into_iter().map(|delivery| async move {
+            let reply = delivery.parse::<serde_json::Value>().unwrap();
+            delivery.reply(&reply).await
+        });
+        let replies: Vec<_> = replies.map(tokio::spawn).collect();
+        for reply in replies {
+            reply.await.unwrap().unwrap();
+        }
+    }
+    for (number, wait) in waiting.into_iter().enumerate().filter(|(number, _)| number % 3 != 0) {
+        assert_eq!(&*wait.await.unwrap().unwrap(), format!(r#"{{"n":{number}}}"#));
+    }
+}
+
+async fn many_are_acknowledged_together_each_with_its_own_answer<F: Future<Output = Inbox>>(
+    make: fn(usize) -> F,
+) {
+    let (inbox, other) = (make(4).await, make(4).await);
+    assert!(Delivery::ack_all(Vec::new()).await.is_empty());
+    for number in 1..=3 {
+        inbox.put(message(number, "{}"), NO_WAIT).await.unwrap();
+    }
+    other.put(request(4), NO_WAIT).await.unwrap();
+    let reply = waiting_reply(&other, id(4)).await;
+    let mut deliveries = Vec::new();
+    while deliveries.len() < 3 {
+        deliveries.append(&mut inbox.recv_many(3).await);
+    }
+    deliveries.push(other.recv().await.unwrap());
+    let results = Delivery::ack_all(deliveries).await;
+    assert_eq!((results.len(), results.iter().filter(|result| result.is_ok()).count()), (4, 4));
+    assert_eq!(reply.await.unwrap(), Err(NoReply::NotGiven), "that was no reply");
+    // All their places are free again.
+    for number in 11..=14 {
+        assert_eq!(inbox.put(message(number, "{}"), NO_WAIT).await, Ok(Put::Accepted));
+    }
 }

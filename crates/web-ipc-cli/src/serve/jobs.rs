@@ -11,7 +11,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
 use super::command::{CommandError, Ended, output};
-use super::{Cause, Serving, until};
+use super::ending::{Cause, Serving, until};
 use crate::error::{Failure, Verdict};
 use crate::out::counted;
 

@@ -1,20 +1,23 @@
 //! Each message as a line of JSON on stdout.
 //!
-//! Some are printed together, and acknowledged when they are written. What was not acknowledged when the server stops is kept
-//! by a durable inbox and handed out again; one in memory is printed first.
+//! Some are printed together, and acknowledged when they are written, while the next are printed. What was not acknowledged when
+//! the server stops is kept by a durable inbox and handed out again; one in memory is printed first.
 
+use std::fmt::Write as _;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use futures_util::future::join_all;
-use ipc_server::Delivery;
+use futures_util::future::FutureExt as _;
+use futures_util::stream::{FuturesUnordered, StreamExt as _};
+use ipc_server::{Delivery, Inbox};
 use serde_json::json;
 use serde_json::value::RawValue;
 use tokio::time::Instant;
 
-use super::{Cause, Serving, lost_messages, rfc_3339, until};
+use super::ending::{Cause, Serving, lost_messages, until};
+use super::timestamp::rfc_3339;
 use crate::error::{self, Failure, Verdict};
 use crate::escape::JsonName;
 use crate::out;
@@ -23,8 +26,14 @@ use crate::stdio::WriteError;
 /// How long the lines under way when a signal comes may still take, where they come again if they take longer.
 const LAST_LINES_WAIT: Duration = Duration::from_secs(2);
 
-/// Lines that are written, and acknowledged, together.
-const LINES_MAX: usize = 256;
+/// Lines that are printed, and acknowledged, together.
+const LINES_MAX: usize = 1024;
+
+/// Groups of lines whose acknowledgements are under way while the next are printed.
+const UNACKNOWLEDGED_MAX: usize = 2;
+
+/// Lines are written once there are so many bytes of them.
+const WRITE_BYTES: usize = 256 * 1024;
 
 /// Something under way, of which there may be none.
 type UnderWay<T> = Option<Pin<Box<dyn Future<Output = T>>>>;
@@ -32,14 +41,23 @@ type UnderWay<T> = Option<Pin<Box<dyn Future<Output = T>>>>;
 /// Prints each message as a line.
 pub(super) async fn print_all(mut serving: Serving) -> Result<Verdict, Failure> {
     let (inbox, is_durable) = (serving.server.inbox().clone(), serving.is_durable);
-    let mut printing: UnderWay<Result<(), Unwritten>> = None;
+    let mut receiving: UnderWay<Vec<Delivery>> = None;
+    let mut printing: UnderWay<Printed> = None;
+    let mut acknowledging = FuturesUnordered::new();
+    // Printed, about to be, or printed and not yet acknowledged.
     let mut in_hand = 0;
     let mut stops_at = None;
     let cause = loop {
         let is_stopping = stops_at.is_some();
-        if is_stopping && is_durable && printing.is_none() {
+        if is_stopping && is_durable && printing.is_none() && acknowledging.is_empty() {
             // It keeps what is left.
             break Cause::Stopped;
+        }
+        if is_stopping && is_durable {
+            // What it may have is handed out to nobody.
+            receiving = None;
+        } else if receiving.is_none() && printing.is_none() {
+            receiving = Some(Box::pin(next(inbox.clone())));
         }
         tokio::select! {
             biased;
@@ -51,24 +69,40 @@ pub(super) async fn print_all(mut serving: Serving) -> Result<Verdict, Failure> 
                 stops_at = Some(if is_durable { Instant::now() + LAST_LINES_WAIT } else { stop });
             }
             () = until(stops_at) => break if is_durable { Cause::Stopped } else { Cause::TimeOver },
-            written = finished(&mut printing), if printing.is_some() => {
+            Some(count) = acknowledging.next() => in_hand -= count,
+            printed = finished(&mut printing) => {
                 printing = None;
-                if let Err(unwritten) = written {
+                let Printed { written, unwritten } = printed;
+                let mut acknowledgement = Box::pin(acknowledge(written));
+                // Begun at once: whatever ends this loop, it is on its way.
+                match acknowledgement.as_mut().now_or_never() {
+                    Some(count) => in_hand -= count,
+                    None => acknowledging.push(acknowledgement),
+                }
+                if let Some(unwritten) = unwritten {
+                    drop(receiving);
                     return Ok(unwritten.end(serving).await);
                 }
-                in_hand = 0;
             }
-            deliveries = inbox.recv_many(LINES_MAX), if printing.is_none() => {
+            deliveries = finished(&mut receiving),
+                if printing.is_none() && acknowledging.len() < UNACKNOWLEDGED_MAX =>
+            {
+                receiving = None;
                 if deliveries.is_empty() {
                     // It is closed, and nothing is left in it.
                     break Cause::Stopped;
                 }
-                in_hand = deliveries.len();
+                in_hand += deliveries.len();
                 printing = Some(Box::pin(print(deliveries)));
             }
         }
     };
+    drop(receiving);
     Ok(serving.end_because(cause, in_hand, None).await)
+}
+
+async fn next(inbox: Inbox) -> Vec<Delivery> {
+    inbox.recv_many(LINES_MAX).await
 }
 
 async fn finished<T>(future: &mut UnderWay<T>) -> T {
@@ -104,59 +138,109 @@ impl Unwritten {
     }
 }
 
-/// Prints messages, and acknowledges those that are written.
-async fn print(mut deliveries: Vec<Delivery>) -> Result<(), Unwritten> {
-    let on_terminal = out::is_terminal();
-    let mut lines = String::new();
-    let mut ends = Vec::with_capacity(deliveries.len());
-    for delivery in &deliveries {
-        lines += &out::json_as_shown(&line(delivery), on_terminal);
-        ends.push(lines.len());
-    }
+/// What became of messages that were to be printed.
+struct Printed {
+    /// Those whose lines are written.
+    written: Vec<Delivery>,
+    unwritten: Option<Unwritten>,
+}
+
+/// Prints messages.
+async fn print(deliveries: Vec<Delivery>) -> Printed {
     // Not on this thread: a reader that is slow must not keep a signal from being heard.
-    let written = tokio::task::spawn_blocking(move || out::write_lines(lines.as_bytes())).await;
-    let error = match written {
-        Ok(Ok(())) => None,
-        Ok(Err(error)) => Some(error),
-        Err(error) => Some(WriteError { written: 0, error: io::Error::other(error) }),
-    };
-    let count = error.as_ref().map_or(ends.len(), |error| ends.partition_point(|end| *end <= error.written));
-    let unwritten = deliveries.split_off(count);
-    for result in join_all(deliveries.into_iter().map(Delivery::ack)).await {
+    match tokio::task::spawn_blocking(move || print_here(deliveries)).await {
+        Ok(printed) => printed,
+        // They have gone with it, and come again from a durable inbox.
+        Err(error) => Printed {
+            written: Vec::new(),
+            unwritten: Some(Unwritten { deliveries: Vec::new(), error: io::Error::other(error) }),
+        },
+    }
+}
+
+/// Prints messages, and waits for their reader.
+fn print_here(mut deliveries: Vec<Delivery>) -> Printed {
+    let on_terminal = out::is_terminal();
+    let (mut lines, mut ends) = (Lines::default(), Vec::new());
+    let mut begun = 0;
+    while begun < deliveries.len() {
+        lines.text.clear();
+        ends.clear();
+        for delivery in &deliveries[begun..] {
+            lines.add(delivery, on_terminal);
+            ends.push(lines.text.len());
+            if lines.text.len() >= WRITE_BYTES {
+                break;
+            }
+        }
+        if let Err(WriteError { written, error }) = out::write_lines(lines.text.as_bytes()) {
+            let whole = ends.partition_point(|end| *end <= written);
+            let unwritten = deliveries.split_off(begun + whole);
+            return Printed {
+                written: deliveries,
+                unwritten: Some(Unwritten { deliveries: unwritten, error }),
+            };
+        }
+        begun += ends.len();
+    }
+    Printed { written: deliveries, unwritten: None }
+}
+
+/// Acknowledges messages that are written. Returns how many there were.
+async fn acknowledge(written: Vec<Delivery>) -> usize {
+    let count = written.len();
+    for result in Delivery::ack_all(written).await {
         if let Err(error) = result {
             log::warn!("a message that was printed may be printed again: {error}");
         }
     }
-    match error {
-        None => Ok(()),
-        Some(WriteError { error, .. }) => Err(Unwritten { deliveries: unwritten, error }),
+    count
+}
+
+/// Lines of messages, and what many of them have in common: their user, and the time at which they came.
+#[derive(Default)]
+struct Lines {
+    text: String,
+    user: Option<(String, String)>,
+    at: Option<(SystemTime, String)>,
+}
+
+impl Lines {
+    /// `{"id", "user", "at", "body"}`, the body as it was sent; with `redelivered` where it may have been printed before.
+    fn add(&mut self, delivery: &Delivery, on_terminal: bool) {
+        let start = self.text.len();
+        // A body was checked before it was accepted; whoever changed it in the file gets no line that is none.
+        let body = serde_json::from_str::<&RawValue>(delivery.body());
+        let user = self.user.take().filter(|(user, _)| user == delivery.user());
+        let user = user.map_or_else(|| json_name(delivery.user()), Ok);
+        if let (Ok(body), Ok(user)) = (body, user) {
+            let at = self.at.take().filter(|(at, _)| *at == delivery.received_at());
+            let at = at.unwrap_or_else(|| (delivery.received_at(), rfc_3339(delivery.received_at())));
+            let (text, id) = (&mut self.text, delivery.id());
+            let _never_fails = write!(text, r#"{{"id":"{id}","user":{},"at":"{}","#, user.1, at.1);
+            if delivery.redeliveries() > 0 {
+                let _never_fails = write!(text, r#""redelivered":{},"#, delivery.redeliveries());
+            }
+            *text += r#""body":"#;
+            // With line breaks between its members it is still one line.
+            match body.get().bytes().all(|byte| byte != b'\n' && byte != b'\r') {
+                true => *text += body.get(),
+                false => *text += &body.get().replace(['\n', '\r'], " "),
+            }
+            *text += "}\n";
+            (self.user, self.at) = (Some(user), Some(at));
+        } else {
+            self.text += &json!({"id": delivery.id().to_string()}).to_string();
+            self.text += "\n";
+        }
+        if on_terminal {
+            let shown = out::json_as_shown(&self.text[start..], on_terminal).into_owned();
+            self.text.replace_range(start.., &shown);
+        }
     }
 }
 
-/// `{"id", "user", "at", "body"}`, the body as it was sent; with `redelivered` where it may have been printed before.
-fn line(delivery: &Delivery) -> String {
-    #[derive(serde::Serialize)]
-    struct Line<'a> {
-        id: String,
-        user: JsonName<'a>,
-        at: String,
-        /// How often it was printed before, where it may have been.
-        #[serde(skip_serializing_if = "is_first")]
-        redelivered: u32,
-        body: &'a RawValue,
-    }
-    let body: Result<&RawValue, _> = serde_json::from_str(delivery.body());
-    let line = body.and_then(|body| {
-        let (id, at) = (delivery.id().to_string(), rfc_3339(delivery.received_at()));
-        let redelivered = delivery.redeliveries();
-        let user = JsonName(delivery.user());
-        serde_json::to_string(&Line { id, user, at, redelivered, body })
-    });
-    // A body was checked before it was accepted; one with line breaks between its members is still one line.
-    let line = line.unwrap_or_else(|_| json!({"id": delivery.id().to_string()}).to_string());
-    line.replace(['\n', '\r'], " ") + "\n"
-}
-
-fn is_first(redelivered: &u32) -> bool {
-    *redelivered == 0
+/// A user, and how JSON has it.
+fn json_name(user: &str) -> serde_json::Result<(String, String)> {
+    Ok((user.to_owned(), serde_json::to_string(&JsonName(user))?))
 }

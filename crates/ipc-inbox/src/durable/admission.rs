@@ -5,8 +5,8 @@
 
 use tokio::time::Instant;
 
-use super::tables::{self, Accepted, KnownIds};
-use crate::{Message, Put, PutError};
+use super::statements::{self, Accepted, KnownIds};
+use crate::backend::{Message, Put, PutError};
 
 /// What may still be stored.
 #[derive(Debug)]
@@ -91,7 +91,7 @@ pub(super) fn plan<'a>(
         let (mut own_lack, mut found_no_room) = (lack, false);
         let mut answers = Vec::with_capacity(messages.len());
         for message in messages {
-            let (key, body_hash) = (tables::key_of(message), tables::body_hash(&message.body));
+            let (key, body_hash) = (statements::key_of(message), statements::body_hash(&message.body));
             let bytes = message.body.len() as u64;
             let found = match known.get(&key) {
                 Some(first) if *first == body_hash => Ok(Some(Put::Duplicate)),
@@ -151,8 +151,10 @@ mod tests {
         let ahead = Ahead { messages: 1, bytes: 99, any_first: true };
         let now = Instant::now();
         let until = if is_due { now } else { now + Duration::from_secs(1) };
-        let known =
-            known.iter().map(|message| (tables::key_of(message), tables::body_hash(&message.body))).collect();
+        let known = known
+            .iter()
+            .map(|message| (statements::key_of(message), statements::body_hash(&message.body)))
+            .collect();
         plan(puts.iter().map(|messages| Waiting { messages, until }), known, room, 7, ahead, now)
     }
 

@@ -1,0 +1,190 @@
+//! One commit with all that waits: messages that there is room for, acknowledgements, replies, and the next messages to be
+//! handed out.
+//!
+//! The writer comes here once a round. What is taken in, `admission.rs` decides; nobody is answered before the commit.
+
+use std::cell::Cell;
+use std::time::SystemTime;
+
+use ipc_sqlite::DatabaseError;
+use tokio::time::Instant;
+
+use super::admission::{Plan, Room, Waiting, plan};
+use super::commands::Settled;
+use super::queue::Next;
+use super::statements::{self, Accepted, KnownIds, Marked};
+use super::writer::{WaitingPut, Writer};
+use crate::backend::{Put, PutError};
+
+/// Why a commit was not made, or may have been made to a file that is not there any more.
+enum Uncommitted {
+    /// An id is remembered already.
+    IdsKnown(DatabaseError),
+    Failed(DatabaseError),
+}
+
+impl Writer {
+    /// Stores what there is room for and notes what was settled, in one commit, and answers the puts.
+    pub(super) fn write(&mut self, settled: &[&Settled]) -> Result<(), DatabaseError> {
+        self.puts.retain(|put| !put.done.is_closed());
+        if !self.is_open {
+            self.refuse_all_puts(PutError::Closed);
+        }
+        if self.puts.is_empty() {
+            return self.write_settled_alone(settled);
+        }
+        let count: usize = self.puts.iter().map(|put| put.messages.len()).sum();
+        // Most ids are new, and the file says so when they are stored. Where that fails, or there is no room for all, it is asked
+        // before: what it knows needs neither room nor writing.
+        let (mut known, mut is_asked) = (KnownIds::default(), false);
+        if self.puts.iter().any(|put| put.has_waited) {
+            (known, is_asked) = (self.known_ids()?, true);
+        }
+        let (accepted, answers, marked) = loop {
+            let Plan { accepted, answers } = plan(
+                self.puts.iter().map(|put| Waiting { messages: &put.messages, until: put.until }),
+                std::mem::take(&mut known),
+                self.room(settled),
+                self.last_seq + 1,
+                self.queue.ahead(),
+                Instant::now(),
+            );
+            if is_asked || accepted.len() == count {
+                match self.commit(settled, &accepted) {
+                    Ok(marked) => {
+                        break (
+                            accepted.iter().map(|one| (one.seq, one.deliveries)).collect(),
+                            answers,
+                            marked,
+                        );
+                    }
+                    Err(Uncommitted::IdsKnown(_)) if !is_asked => (),
+                    Err(Uncommitted::IdsKnown(error) | Uncommitted::Failed(error)) => return Err(error),
+                }
+            }
+            (known, is_asked) = (self.known_ids()?, true);
+        };
+        self.take_in(accepted, answers);
+        self.take_up(marked);
+        Ok(())
+    }
+
+    /// Notes what was settled, in one commit.
+    pub(super) fn write_settled_alone(&mut self, settled: &[&Settled]) -> Result<(), DatabaseError> {
+        if settled.is_empty() {
+            return Ok(());
+        }
+        self.stored_at = None;
+        match self.commit(settled, &[]) {
+            Ok(marked) => self.take_up(marked),
+            Err(Uncommitted::IdsKnown(error) | Uncommitted::Failed(error)) => return Err(error),
+        }
+        Ok(())
+    }
+
+    /// What the file knows of the ids of all who wait.
+    fn known_ids(&self) -> Result<KnownIds, DatabaseError> {
+        let keys = self.puts.iter().flat_map(|put| &put.messages).map(statements::key_of);
+        self.database.read(|file| statements::remembered(file, keys))
+    }
+
+    /// Does all of it in one commit, or nothing: as where an id is remembered already. Nothing to change is no commit. Where
+    /// messages will be wanted soon that are in the file alone, they are marked and read on the way.
+    fn commit(
+        &self,
+        settled: &[&Settled],
+        accepted: &[Accepted<'_>],
+    ) -> Result<Option<(Next, Marked)>, Uncommitted> {
+        if accepted.is_empty() && settled.is_empty() {
+            return Ok(None);
+        }
+        let now = SystemTime::now();
+        let mut seqs: Vec<i64> =
+            settled.iter().filter_map(|one| Some(self.queue.held(one.ticket)?.seq)).collect();
+        seqs.sort_unstable();
+        let (are_ids_known, is_marking) = (Cell::new(false), Cell::new(false));
+        let change = |file: &rusqlite::Connection| {
+            statements::remove(file, &seqs)?;
+            for one in settled {
+                if let Some(key) = &one.key {
+                    statements::keep_reply(file, key, one.reply.as_deref(), now)?;
+                }
+            }
+            let remembered = statements::remember(file, accepted, now);
+            are_ids_known.set(remembered.as_ref().is_err_and(statements::is_known));
+            remembered?;
+            statements::store(file, accepted)
+        };
+        let failed = |error| match are_ids_known.get() {
+            true => Uncommitted::IdsKnown(error),
+            false => Uncommitted::Failed(error),
+        };
+        let write_alone = || self.database.write(change).map(|()| None).map_err(failed);
+        let Some(next) = self.queue.next_to_mark() else { return write_alone() };
+        let marked = self.database.write(|file| {
+            change(file)?;
+            is_marking.set(true);
+            let marked = next.mark(file, self.options.tries_max)?;
+            is_marking.set(false);
+            Ok(marked)
+        });
+        match marked {
+            Ok(marked) => Ok(Some((next, marked))),
+            // Messages that cannot be read keep nothing else from being done.
+            Err(_) if is_marking.get() => write_alone(),
+            Err(error) => Err(failed(error)),
+        }
+    }
+
+    /// The room there is once these have gone.
+    fn room(&self, settled: &[&Settled]) -> Room {
+        let held = settled.iter().filter_map(|one| self.queue.held(one.ticket));
+        let messages = self.messages.saturating_sub(settled.len() as u64);
+        let bytes = self.bytes.saturating_sub(held.map(|held| held.bytes).sum());
+        Room {
+            messages: self.options.messages_max.saturating_sub(messages),
+            bytes: self.options.bytes_max.saturating_sub(bytes),
+            ids: self.options.remembered_ids_max.saturating_sub(self.remembered),
+            is_empty: messages == 0,
+        }
+    }
+
+    /// Takes note of what was committed, the numbers and deliveries of messages that were accepted, and answers the puts.
+    fn take_in(&mut self, accepted: Vec<(i64, u32)>, answers: Vec<Option<Vec<Result<Put, PutError>>>>) {
+        self.stored_at = (!accepted.is_empty()).then(Instant::now);
+        let mut accepted = accepted.into_iter();
+        let mut waiting = Vec::new();
+        for (put, answers) in std::mem::take(&mut self.puts).into_iter().zip(answers) {
+            let Some(answers) = answers else {
+                waiting.push(WaitingPut { has_waited: true, ..put });
+                continue;
+            };
+            for (message, _) in
+                put.messages.into_iter().zip(&answers).filter(|(_, one)| **one == Ok(Put::Accepted))
+            {
+                let (seq, deliveries) = accepted.next().expect("one for each that was accepted");
+                self.messages += 1;
+                self.remembered += 1;
+                self.bytes += message.body.len() as u64;
+                self.last_seq = seq;
+                if message.wants_reply {
+                    self.replies.expect(&message.user, message.id);
+                }
+                self.queue.stored(seq, message, deliveries);
+            }
+            let _gone = put.done.send(answers);
+        }
+        self.puts = waiting;
+        if self.remembered >= self.options.remembered_ids_max {
+            // Before their time, where there are too many of them.
+            self.prune_at = Instant::now();
+        }
+    }
+
+    /// Answers all puts with one error.
+    pub(super) fn refuse_all_puts(&mut self, error: PutError) {
+        for put in self.puts.drain(..) {
+            let _gone = put.done.send(vec![Err(error); put.messages.len()]);
+        }
+    }
+}

@@ -1,0 +1,278 @@
+//! The side of the durable inbox that server and application hold: it sends commands to the inbox's thread and waits for what
+//! comes of them.
+
+use std::fmt;
+use std::io;
+use std::path::Path;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use ipc_protocol::MessageId;
+use tokio::sync::oneshot;
+
+use super::commands::{Command, Commands, Handed, Settled};
+use super::dead_letter::DeadLetter;
+use super::options::{DurableOptions, OpenError, StorageError};
+use super::thread::{self, Start};
+use crate::backend::{AckError, Arrivals, InboxBackend, Message, NoReply, Pending, Put, PutError, Taken};
+use crate::inbox::Inbox;
+use crate::replies::Replies;
+
+/// How long replies are kept in memory too; the file has them for as long as ids are remembered.
+const REPLIES_IN_MEMORY_FOR: Duration = Duration::from_secs(60);
+
+impl DurableOptions {
+    /// Opens the file at `path`, making it (0600) if there is none. One process at a time may have it open: beside it
+    /// there is a file with `.lock` behind its name that says so.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub async fn open(self, path: impl AsRef<Path>) -> Result<DurableInbox, OpenError> {
+        let path = path.as_ref().to_owned();
+        let (opened, answer) = oneshot::channel();
+        let commands = Arc::new(Commands::default());
+        let replies = Arc::new(Replies::new(
+            REPLIES_IN_MEMORY_FOR,
+            usize::try_from(self.replies_bytes_max).unwrap_or(usize::MAX),
+        ));
+        let reply_bytes_max = self.reply_bytes_max;
+        let start = Start {
+            path,
+            options: self,
+            commands: Arc::clone(&commands),
+            replies: Arc::clone(&replies),
+            opened,
+        };
+        std::thread::Builder::new()
+            .name("web-ipc-inbox".into())
+            .spawn(move || thread::run(start))
+            .map_err(|source| OpenError::Thread { source })?;
+        answer
+            .await
+            .map_err(|_| OpenError::Thread { source: io::Error::other("the inbox's thread ended") })??;
+        let durable = Arc::new(Durable { commands, replies, reply_bytes_max });
+        Ok(DurableInbox { inbox: Inbox::shared(durable.clone()), durable })
+    }
+}
+
+/// A durable inbox that is open: an [`Inbox`], and what only a durable one has.
+#[derive(Clone, Debug)]
+pub struct DurableInbox {
+    inbox: Inbox,
+    durable: Arc<Durable>,
+}
+
+impl DurableInbox {
+    /// The inbox, as a server takes it.
+    pub fn inbox(&self) -> &Inbox {
+        &self.inbox
+    }
+
+    /// The messages that were handed out too often, oldest first, no more than `count`.
+    ///
+    /// # Errors
+    /// [`StorageError`].
+    pub async fn dead_letters(&self, count: u32) -> Result<Vec<DeadLetter>, StorageError> {
+        self.dead_letters_after(0, count).await
+    }
+
+    /// The dead letters behind the one with that number, oldest first, no more than `count`: the next page of a list.
+    ///
+    /// # Errors
+    /// [`StorageError`].
+    pub async fn dead_letters_after(&self, number: u64, count: u32) -> Result<Vec<DeadLetter>, StorageError> {
+        self.durable.ask(|done| Command::DeadLetters { after: number, count, done }).await
+    }
+
+    /// Removes dead letters for good. Returns how many there were. Their ids stay remembered.
+    ///
+    /// # Errors
+    /// [`StorageError`].
+    pub async fn discard(&self, numbers: Vec<u64>) -> Result<usize, StorageError> {
+        self.durable.ask(|done| Command::Discard { numbers, done }).await
+    }
+
+    /// Lets dead letters be handed out again, as if they never had been. Returns how many there were.
+    ///
+    /// # Errors
+    /// [`StorageError`].
+    pub async fn put_back(&self, numbers: Vec<u64>) -> Result<usize, StorageError> {
+        self.durable.ask(|done| Command::PutBack { numbers, done }).await
+    }
+}
+
+/// The side of the channel that everybody else holds.
+struct Durable {
+    commands: Arc<Commands>,
+    replies: Arc<Replies>,
+    reply_bytes_max: usize,
+}
+
+/// The thread ends when nobody can ask for anything any more.
+impl Drop for Durable {
+    fn drop(&mut self) {
+        self.commands.nothing_comes();
+    }
+}
+
+impl Durable {
+    /// Sends a command and waits for what comes of it; `None` if the thread has gone.
+    fn send<T: Send + 'static>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Answer<T> {
+        let (done, answer) = oneshot::channel();
+        // Not sent, it is dropped, and so is the end of the channel that would answer.
+        let _gone = self.commands.send(command(done));
+        Answer(answer)
+    }
+
+    async fn ask<T: Send + 'static>(
+        &self,
+        command: impl FnOnce(oneshot::Sender<Result<T, StorageError>>) -> Command,
+    ) -> Result<T, StorageError> {
+        let gone = || Err(StorageError("its thread has ended".into()));
+        self.send(command).await.unwrap_or_else(gone)
+    }
+
+    fn settle(
+        &self,
+        settled: Vec<Settled>,
+    ) -> impl Future<Output = Vec<Result<(), AckError>>> + Send + use<> {
+        let count = settled.len();
+        let answer = self.send(|done| Command::Settle { settled, done });
+        async move {
+            let late = || std::iter::repeat_with(|| Err(AckError::TooLate)).take(count).collect();
+            answer.await.unwrap_or_else(late)
+        }
+    }
+
+    fn settle_one(&self, settled: Settled) -> Pending<'static, Result<(), AckError>> {
+        let answers = self.settle(vec![settled]);
+        Pending::later(async { answers.await.pop().unwrap_or(Err(AckError::TooLate)) })
+    }
+}
+
+/// A message that was dealt with, and what its sender is answered, if it waits for that.
+fn settled(taken: &Taken, reply: Option<Arc<str>>) -> Settled {
+    Settled { ticket: taken.ticket, key: request_of(taken), reply }
+}
+
+/// What comes of a command.
+struct Answer<T>(oneshot::Receiver<T>);
+
+impl<T> Future for Answer<T> {
+    type Output = Option<T>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<T>> {
+        Pin::new(&mut self.0).poll(context).map(Result::ok)
+    }
+}
+
+/// Whose reply it is, if one is waited for.
+fn request_of(taken: &Taken) -> Option<(Arc<str>, MessageId)> {
+    taken.message.wants_reply.then(|| (Arc::clone(&taken.message.user), taken.message.id))
+}
+
+impl InboxBackend for Durable {
+    fn put(&self, message: Message, wait: Duration) -> Pending<'_, (Result<Put, PutError>, Arrivals)> {
+        let answers = self.put_all(vec![message], wait);
+        answers.map(|(mut puts, arrivals)| (puts.pop().unwrap_or(Err(PutError::Unavailable)), arrivals))
+    }
+
+    fn put_all(
+        &self,
+        messages: Vec<Message>,
+        wait: Duration,
+    ) -> Pending<'_, (Vec<Result<Put, PutError>>, Arrivals)> {
+        // Its thread tells whoever waits.
+        if messages.is_empty() {
+            return Pending::ready((Vec::new(), Arrivals::none()));
+        }
+        let count = messages.len();
+        let answer = self.send(|done| Command::Put { messages, wait, done });
+        Pending::later(async move {
+            let puts = answer.await.unwrap_or_else(|| vec![Err(PutError::Closed); count]);
+            (puts, Arrivals::none())
+        })
+    }
+
+    fn take(&self, count_max: usize) -> Pending<'_, Vec<Taken>> {
+        let answer = self.send(|done| Command::Take { count_max: count_max.max(1), done });
+        Pending::later(async { answer.await.map(Handed::accept).unwrap_or_default() })
+    }
+
+    fn acknowledge(&self, taken: &Taken) -> Pending<'_, Result<(), AckError>> {
+        self.settle_one(settled(taken, None))
+    }
+
+    fn acknowledge_all(&self, taken: &[&Taken]) -> Pending<'_, Vec<Result<(), AckError>>> {
+        if taken.is_empty() {
+            return Pending::ready(Vec::new());
+        }
+        Pending::later(self.settle(taken.iter().map(|taken| settled(taken, None)).collect()))
+    }
+
+    fn reply(&self, taken: &Taken, body: Arc<str>) -> Pending<'_, Result<(), AckError>> {
+        self.settle_one(settled(taken, Some(body)))
+    }
+
+    fn abandon(&self, taken: &Taken) {
+        // A message that nobody waits for comes again soon. A request is settled: its sender is told.
+        let command = if taken.message.wants_reply {
+            let (done, _nobody_waits) = oneshot::channel();
+            Command::Settle { settled: vec![settled(taken, None)], done }
+        } else {
+            Command::Drop { ticket: taken.ticket }
+        };
+        // Without the thread there is nobody to tell.
+        let _gone = self.commands.send(command);
+    }
+
+    fn reply_to(&self, user: &str, id: MessageId) -> Pending<'_, Result<Arc<str>, NoReply>> {
+        if let Some(waiting) = self.replies.wait_if_known(user, id) {
+            return waiting;
+        }
+        let key: (Arc<str>, _) = (user.into(), id);
+        let known = self.send(|done| Command::FindReply { key, done });
+        let replies = Arc::clone(&self.replies);
+        let user = user.to_owned();
+        Pending::later(async move {
+            match known.await {
+                Some(Some(reply)) => reply,
+                // It is still to be given, and now noted as waited for.
+                Some(None) => replies.wait(&user, id).await,
+                None => Err(NoReply::Unavailable),
+            }
+        })
+    }
+
+    fn is_awaited(&self, taken: &Taken) -> bool {
+        self.replies.is_awaited(&taken.message.user, taken.message.id)
+    }
+
+    fn reply_bytes_max(&self) -> usize {
+        self.reply_bytes_max
+    }
+
+    fn close(&self) -> Pending<'_, ()> {
+        let answer = self.send(|done| Command::Close { done });
+        // Without the thread it is closed already.
+        Pending::later(async { answer.await.unwrap_or(()) })
+    }
+
+    fn waiting(&self) -> Pending<'_, u64> {
+        let answer = self.send(|done| Command::Waiting { done });
+        Pending::later(async { answer.await.unwrap_or(0) })
+    }
+
+    fn finish(&self) -> Pending<'_, u64> {
+        let answer = self.send(|done| Command::Finish { done });
+        Pending::later(async { answer.await.unwrap_or(0) })
+    }
+}
+
+impl fmt::Debug for Durable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Durable").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,486 @@
+//! The statements of the durable inbox, each prepared once and run on the writer's own thread.
+//!
+//! Only the writer comes here, and nobody else writes the file: what it reads outside of a transaction holds until its next one.
+//! Nothing here decides anything.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use foldhash::quality::RandomState;
+use ipc_protocol::{Fingerprint, MessageId};
+use ipc_sqlite::Schema;
+use rusqlite::{Connection, ErrorCode, OptionalExtension as _, Result, Row, params};
+use sha2::{Digest, Sha256};
+
+use crate::backend::Message;
+
+/// What `inbox.db` holds.
+pub(super) const SCHEMA: Schema = Schema {
+    what: "durable inbox",
+    migrations: &[("inbox", include_str!("../../migrations/0001_inbox.sql"))],
+    tables: &[
+        ("messages", &["seq", "user", "id", "body", "deliveries", "is_dead"]),
+        ("remembered", &["user", "id", "body_hash", "accepted_at"]),
+        ("replies", &["user", "id", "body", "replied_at"]),
+    ],
+};
+
+/// A user and a message's id.
+pub(super) type Key = (Arc<str>, MessageId);
+
+/// What is known of ids that came before: the hashes of the bodies that came under them.
+pub(super) type KnownIds = HashMap<Key, BodyHash, RandomState>;
+
+/// The first half of a body's SHA-256: it has to tell bodies apart across restarts, so it has no secret key.
+pub(super) type BodyHash = [u8; 16];
+
+pub(super) fn body_hash(body: &str) -> BodyHash {
+    let digest: [u8; 32] = Sha256::digest(body).into();
+    *digest.first_chunk().expect("32 bytes begin with 16")
+}
+
+/// What a message is remembered by.
+pub(super) fn key_of(message: &Message) -> Key {
+    (Arc::clone(&message.user), message.id)
+}
+
+/// What is in the file when it is opened.
+#[derive(Debug, Default)]
+pub(super) struct Contents {
+    /// All messages, dead ones too, and the bytes of their bodies.
+    pub(super) messages: u64,
+    pub(super) bytes: u64,
+    /// Those that wait to be handed out.
+    pub(super) waiting: u64,
+    pub(super) last_seq: i64,
+    pub(super) remembered: u64,
+    pub(super) reply_bytes: u64,
+    /// Those of them that wait and were handed out as often as they may be: the process ended at their last try.
+    pub(super) spent: u64,
+}
+
+pub(super) fn contents(connection: &Connection, tries_max: u32) -> Result<Contents> {
+    let text = "SELECT count(*), coalesce(sum(octet_length(body)), 0), coalesce(sum(NOT is_dead), 0), coalesce(max(seq), 0),
+                       (SELECT coalesce(sum(octet_length(body)), 0) FROM replies), (SELECT count(*) FROM remembered),
+                       coalesce(sum(NOT is_dead AND deliveries >= ?), 0)
+                FROM messages";
+    connection.query_row(text, [tries_max], |row| {
+        Ok(Contents {
+            messages: unsigned(row, 0)?,
+            bytes: unsigned(row, 1)?,
+            waiting: unsigned(row, 2)?,
+            last_seq: row.get(3)?,
+            reply_bytes: unsigned(row, 4)?,
+            remembered: unsigned(row, 5)?,
+            spent: unsigned(row, 6)?,
+        })
+    })
+}
+
+/// The requests that are still to be answered.
+pub(super) fn open_requests(connection: &Connection) -> Result<Vec<Key>> {
+    let mut users = Users::default();
+    let mut requests =
+        connection.prepare("SELECT user, id FROM messages WHERE wants_reply AND NOT is_dead")?;
+    let requests = requests.query_map((), |row| key(row, &mut users))?;
+    requests.collect()
+}
+
+/// Marks messages as dead that were handed out `tries_max` times: those of these numbers, or all that wait.
+pub(super) fn bury(connection: &Connection, seqs: Option<&[i64]>, tries_max: u32) -> Result<Vec<Key>> {
+    let mut users = Users::default();
+    let mut text = "UPDATE messages SET is_dead = 1 WHERE NOT is_dead AND deliveries >= ?1".to_owned();
+    let Some(seqs) = seqs else {
+        let mut all = connection.prepare(&(text + " RETURNING user, id"))?;
+        let buried = all.query_map([tries_max], |row| key(row, &mut users))?;
+        return buried.collect();
+    };
+    text += " AND seq = ?2 RETURNING user, id";
+    let mut one = connection.prepare_cached(&text)?;
+    let buried =
+        seqs.iter().map(|seq| one.query_row(params![tries_max, seq], |row| key(row, &mut users)).optional());
+    buried.filter_map(Result::transpose).collect()
+}
+
+/// The hashes of the bodies that came under these keys, for those that did.
+pub(super) fn remembered(connection: &Connection, keys: impl Iterator<Item = Key>) -> Result<KnownIds> {
+    let mut one = connection.prepare_cached("SELECT body_hash FROM remembered WHERE user = ? AND id = ?")?;
+    let mut known = KnownIds::default();
+    for (user, id) in keys {
+        let hash = one.query_row(params![&*user, id.as_bytes()], |row| row.get::<_, BodyHash>(0));
+        if let Some(hash) = hash.optional()? {
+            known.insert((user, id), hash);
+        }
+    }
+    Ok(known)
+}
+
+/// A message that is to be stored.
+#[derive(Debug)]
+pub(super) struct Accepted<'a> {
+    pub(super) seq: i64,
+    pub(super) message: &'a Message,
+    pub(super) body_hash: BodyHash,
+    /// 1 if it is handed out as soon as it is stored.
+    pub(super) deliveries: u32,
+}
+
+/// Remembers the ids of messages. Fails where one [is known](is_known) already.
+pub(super) fn remember(connection: &Connection, accepted: &[Accepted<'_>], now: SystemTime) -> Result<()> {
+    if accepted.is_empty() {
+        return Ok(());
+    }
+    let now = millis(now);
+    let mut remember = connection.prepare_cached("INSERT INTO remembered VALUES (?, ?, ?, ?)")?;
+    for Accepted { message, body_hash, .. } in accepted {
+        remember.execute(params![&*message.user, message.id.as_bytes(), body_hash, now])?;
+    }
+    Ok(())
+}
+
+/// Whether an error of [`remember`] says that an id was remembered before.
+pub(super) fn is_known(error: &rusqlite::Error) -> bool {
+    error.sqlite_error_code() == Some(ErrorCode::ConstraintViolation)
+}
+
+/// Stores messages.
+pub(super) fn store(connection: &Connection, accepted: &[Accepted<'_>]) -> Result<()> {
+    if accepted.is_empty() {
+        return Ok(());
+    }
+    let mut add = connection.prepare_cached("INSERT INTO messages VALUES (?, ?, ?, ?, ?, ?, ?, ?, 0)")?;
+    for Accepted { seq, message, deliveries, .. } in accepted {
+        add.execute(params![
+            seq,
+            &*message.user,
+            message.id.as_bytes(),
+            message.certificate.as_ref().map(Fingerprint::as_bytes),
+            millis(message.received_at),
+            &*message.body,
+            message.wants_reply,
+            deliveries,
+        ])?;
+    }
+    Ok(())
+}
+
+/// Removes messages, in the order of their numbers.
+pub(super) fn remove(connection: &Connection, seqs: &[i64]) -> Result<()> {
+    let mut range = connection.prepare_cached("DELETE FROM messages WHERE seq BETWEEN ? AND ?")?;
+    runs(seqs).try_for_each(|(first, last)| range.execute([first, last]).map(drop))
+}
+
+/// Keeps what a request was answered; `None` for one that was let go. The first answer stays.
+pub(super) fn keep_reply(
+    connection: &Connection,
+    key: &Key,
+    body: Option<&str>,
+    now: SystemTime,
+) -> Result<()> {
+    let mut keep = connection.prepare_cached("INSERT OR IGNORE INTO replies VALUES (?, ?, ?, ?)")?;
+    keep.execute(params![&*key.0, key.1.as_bytes(), body, millis(now)]).map(drop)
+}
+
+/// A message with its number in the file.
+#[derive(Debug)]
+pub(super) struct Stored {
+    pub(super) seq: i64,
+    pub(super) message: Message,
+    /// How often it has been handed out, this time included.
+    pub(super) deliveries: u32,
+}
+
+/// Messages that were read to be handed out.
+#[derive(Debug, Default)]
+pub(super) struct Marked {
+    /// The numbers of all of them, in order.
+    pub(super) seqs: Vec<i64>,
+    /// Those that may be handed out, in order.
+    pub(super) ready: Vec<Stored>,
+    /// Those that are dead now.
+    pub(super) dead: Vec<Key>,
+}
+
+const COLUMNS: &str = "seq, user, id, certificate, received_at, body, wants_reply, deliveries";
+
+/// Reads the next messages behind `after` and marks them as handed out once more; no more than `count`, and no more bytes of
+/// bodies but for a first one that has more. One that was handed out before may be what killed the process that had it: it
+/// goes alone, so that the next time no other counts a try with it.
+pub(super) fn mark_next(
+    connection: &Connection,
+    after: i64,
+    count: usize,
+    bytes_max: u64,
+    tries_max: u32,
+) -> Result<Marked> {
+    let text = format!("SELECT {COLUMNS} FROM messages WHERE seq > ? AND NOT is_dead ORDER BY seq LIMIT ?");
+    let mut next = connection.prepare_cached(&text)?;
+    let mut rows = next.query(params![after, i64::try_from(count).unwrap_or(i64::MAX)])?;
+    let (mut marked, mut users, mut bytes) = (Marked::default(), Users::default(), 0_u64);
+    while let Some(row) = rows.next()? {
+        let goes_alone = row.get::<_, u32>(7)? > 0;
+        bytes = bytes.saturating_add(row.get_ref(5)?.as_bytes()?.len() as u64);
+        if !marked.seqs.is_empty() && (goes_alone || bytes > bytes_max) {
+            break;
+        }
+        marked.read(row, tries_max, &mut users)?;
+        if goes_alone {
+            break;
+        }
+    }
+    drop(rows);
+    marked.mark(connection, tries_max)
+}
+
+/// [`mark_next`] for messages of these numbers, in order, so far as they are there.
+pub(super) fn mark_again(connection: &Connection, seqs: &[i64], tries_max: u32) -> Result<Marked> {
+    let mut one = connection.prepare_cached(&format!("SELECT {COLUMNS} FROM messages WHERE seq = ?"))?;
+    let (mut marked, mut users) = (Marked::default(), Users::default());
+    for seq in seqs {
+        if let Some(row) = one.query([seq])?.next()? {
+            marked.read(row, tries_max, &mut users)?;
+        }
+    }
+    marked.mark(connection, tries_max)
+}
+
+impl Marked {
+    /// Takes up a row. One that was handed out `tries_max` times before is not handed out again.
+    fn read(&mut self, row: &Row<'_>, tries_max: u32, users: &mut Users) -> Result<()> {
+        let (seq, deliveries) = (row.get(0)?, row.get::<_, u32>(7)?);
+        let (user, id) = (users.of(row, 1)?, MessageId::from_bytes(row.get(2)?));
+        self.seqs.push(seq);
+        if deliveries >= tries_max {
+            self.dead.push((user, id));
+            return Ok(());
+        }
+        let message = Message {
+            id,
+            user,
+            certificate: row.get::<_, Option<[u8; 32]>>(3)?.map(Fingerprint::from_bytes),
+            received_at: UNIX_EPOCH + Duration::from_millis(unsigned(row, 4)?),
+            body: row.get_ref(5)?.as_str()?.into(),
+            wants_reply: row.get(6)?,
+        };
+        self.ready.push(Stored { seq, message, deliveries: deliveries + 1 });
+        Ok(())
+    }
+
+    /// Marks all of them, once each of them was read: where that fails, nobody gets them, and it was no try.
+    fn mark(self, connection: &Connection, tries_max: u32) -> Result<Self> {
+        let mut range = connection.prepare_cached(
+            "UPDATE messages SET is_dead = deliveries >= ?1, deliveries = min(deliveries + 1, ?1) WHERE seq BETWEEN ?2 AND ?3",
+        )?;
+        for (first, last) in runs(&self.seqs) {
+            range.execute(params![tries_max, first, last])?;
+        }
+        Ok(self)
+    }
+}
+
+/// Takes back that messages were marked as handed out, which they were not.
+pub(super) fn take_back(connection: &Connection, seqs: &[i64]) -> Result<()> {
+    let mut range = connection.prepare_cached(
+        "UPDATE messages SET deliveries = max(deliveries - 1, 0) WHERE seq BETWEEN ? AND ?",
+    )?;
+    runs(seqs).try_for_each(|(first, last)| range.execute([first, last]).map(drop))
+}
+
+/// The reply that a request was given; `None` within for one that was let go, `None` if nothing is known of any.
+pub(super) fn reply(connection: &Connection, key: &Key) -> Result<Option<Option<Arc<str>>>> {
+    let mut find = connection.prepare_cached("SELECT body FROM replies WHERE user = ? AND id = ?")?;
+    find.query_row(params![&*key.0, key.1.as_bytes()], |row| row.get(0)).optional()
+}
+
+/// Forgets ids that were accepted before a time, the oldest first, no more than `count`. Returns how many.
+pub(super) fn forget_ids(connection: &Connection, accepted_before: SystemTime, count: u64) -> Result<u64> {
+    let mut forget = connection.prepare_cached(
+        "DELETE FROM remembered WHERE (user, id) IN (
+             SELECT user, id FROM remembered WHERE accepted_at < ? ORDER BY accepted_at LIMIT ?)",
+    )?;
+    let count = i64::try_from(count).unwrap_or(i64::MAX);
+    Ok(forget.execute(params![millis(accepted_before), count])? as u64)
+}
+
+/// Replies that were forgotten.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct ForgottenReplies {
+    pub(super) count: u64,
+    /// Of their texts.
+    pub(super) bytes: u64,
+}
+
+/// Forgets replies that were given before a time, and further ones until there are `bytes_over` bytes less: the oldest first, no
+/// more than `count`.
+pub(super) fn forget_replies(
+    connection: &Connection,
+    replied_before: SystemTime,
+    bytes_over: u64,
+    count: u64,
+) -> Result<ForgottenReplies> {
+    let mut oldest = connection.prepare_cached(
+        "SELECT user, id, coalesce(octet_length(body), 0), replied_at FROM replies ORDER BY replied_at LIMIT ?",
+    )?;
+    let mut forget = connection.prepare_cached("DELETE FROM replies WHERE user = ? AND id = ?")?;
+    let (before, mut users, mut due) = (millis(replied_before), Users::default(), Vec::new());
+    let mut forgotten = ForgottenReplies::default();
+    let mut rows = oldest.query([i64::try_from(count).unwrap_or(i64::MAX)])?;
+    while let Some(row) = rows.next()? {
+        if row.get::<_, i64>(3)? >= before && forgotten.bytes >= bytes_over {
+            break;
+        }
+        due.push(key(row, &mut users)?);
+        forgotten.bytes += unsigned(row, 2)?;
+    }
+    drop(rows);
+    for (user, id) in &due {
+        forget.execute(params![&**user, id.as_bytes()])?;
+    }
+    forgotten.count = due.len() as u64;
+    Ok(forgotten)
+}
+
+/// A dead message that waits again.
+#[derive(Debug)]
+pub(super) struct Revived {
+    pub(super) seq: i64,
+    /// Of its body.
+    pub(super) bytes: u64,
+    /// Whose reply it is, if one is wanted.
+    pub(super) request: Option<Key>,
+}
+
+/// Lets dead messages wait again, as if never handed out. Returns those that were dead.
+pub(super) fn revive(connection: &Connection, seqs: &[i64]) -> Result<Vec<Revived>> {
+    let mut one = connection.prepare_cached(
+        "UPDATE messages SET is_dead = 0, deliveries = 0 WHERE is_dead AND seq = ?
+         RETURNING user, id, seq, octet_length(body), wants_reply",
+    )?;
+    let mut users = Users::default();
+    let mut revive = |row: &Row<'_>| {
+        let request = if row.get(4)? { Some(key(row, &mut users)?) } else { None };
+        Ok(Revived { seq: row.get(2)?, bytes: unsigned(row, 3)?, request })
+    };
+    let revived = seqs.iter().map(|seq| one.query_row([seq], &mut revive).optional());
+    revived.filter_map(Result::transpose).collect()
+}
+
+/// Removes dead messages. Returns how long the body of each was.
+pub(super) fn discard(connection: &Connection, seqs: &[i64]) -> Result<Vec<u64>> {
+    let mut one = connection
+        .prepare_cached("DELETE FROM messages WHERE is_dead AND seq = ? RETURNING octet_length(body)")?;
+    let discarded = seqs.iter().map(|seq| one.query_row([seq], |row| unsigned(row, 0)).optional());
+    discarded.filter_map(Result::transpose).collect()
+}
+
+/// The user that came last: mostly the next message is of the same one, who then need not be kept twice.
+#[derive(Default)]
+struct Users(Option<Arc<str>>);
+
+impl Users {
+    fn of(&mut self, row: &Row<'_>, column: usize) -> Result<Arc<str>> {
+        let user = row.get_ref(column)?.as_str()?;
+        match &self.0 {
+            Some(known) if **known == *user => Ok(Arc::clone(known)),
+            _ => Ok(Arc::clone(self.0.insert(user.into()))),
+        }
+    }
+}
+
+/// The key in the first two columns.
+fn key(row: &Row<'_>, users: &mut Users) -> Result<Key> {
+    Ok((users.of(row, 0)?, MessageId::from_bytes(row.get(1)?)))
+}
+
+/// The first and the last of all that follow each other without a gap. Messages of one group mostly do, and a statement costs more
+/// than a row does.
+fn runs(seqs: &[i64]) -> impl Iterator<Item = (i64, i64)> {
+    seqs.chunk_by(|one, next| one.checked_add(1) == Some(*next))
+        .filter_map(|run| Some((*run.first()?, *run.last()?)))
+}
+
+fn unsigned(row: &Row<'_>, column: usize) -> Result<u64> {
+    Ok(u64::try_from(row.get::<_, i64>(column)?).unwrap_or(0))
+}
+
+fn millis(time: SystemTime) -> i64 {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn connection() -> Connection {
+        let connection = Connection::open_in_memory().unwrap();
+        connection.execute_batch(SCHEMA.migrations[0].1).unwrap();
+        connection
+    }
+
+    #[test]
+    fn numbers_that_follow_each_other_are_one_run() {
+        let runs = |seqs: &[i64]| runs(seqs).collect::<Vec<_>>();
+        assert_eq!(runs(&[]), []);
+        assert_eq!(runs(&[7]), [(7, 7)]);
+        assert_eq!(runs(&[1, 2, 3, 5, 8, 9]), [(1, 3), (5, 5), (8, 9)]);
+        assert_eq!(runs(&[3, 2, 2, 3]), [(3, 3), (2, 2), (2, 3)], "whatever their order, each and no other");
+        assert_eq!(runs(&[i64::MAX, i64::MIN]), [(i64::MAX, i64::MAX), (i64::MIN, i64::MIN)]);
+    }
+
+    #[test]
+    fn the_oldest_replies_are_forgotten_until_there_are_few_enough() {
+        let connection = connection();
+        let at = |secs| UNIX_EPOCH + Duration::from_secs(secs);
+        let key = |number| ("u".into(), MessageId::from_random([number; 16]));
+        for number in 1..=5 {
+            let body = (number != 2).then_some("12345");
+            keep_reply(&connection, &key(number), body, at(number.into())).unwrap();
+        }
+        let forgotten = |count, bytes| ForgottenReplies { count, bytes };
+        assert_eq!(forget_replies(&connection, at(1), 0, 9).unwrap(), forgotten(0, 0));
+        assert_eq!(forget_replies(&connection, at(3), 0, 9).unwrap(), forgotten(2, 5), "by their time");
+        assert_eq!(forget_replies(&connection, at(0), 6, 1).unwrap(), forgotten(1, 5), "no more than may be");
+        assert_eq!(forget_replies(&connection, at(0), 1, 9).unwrap(), forgotten(1, 5), "by their bytes");
+        assert_eq!(reply(&connection, &key(4)).unwrap(), None);
+        assert_eq!(reply(&connection, &key(5)).unwrap(), Some(Some("12345".into())));
+    }
+
+    #[test]
+    fn what_was_handed_out_before_is_read_alone_and_no_more_than_fits() {
+        let connection = connection();
+        let message = |number: u8, body: &str| Message {
+            id: MessageId::from_random([number; 16]),
+            user: "u".into(),
+            certificate: None,
+            received_at: UNIX_EPOCH,
+            body: body.into(),
+            wants_reply: false,
+        };
+        for (seq, body, deliveries) in
+            [(1, "123", 0), (2, "123", 0), (4, "123", 1), (5, "1234567", 0), (6, "1", 2)]
+        {
+            let message = message(u8::try_from(seq).unwrap(), body);
+            let accepted = Accepted { seq, message: &message, body_hash: [0; 16], deliveries };
+            store(&connection, &[accepted]).unwrap();
+        }
+        let next = |after, count, bytes| {
+            let marked = mark_next(&connection, after, count, bytes, 2).unwrap();
+            let ready = marked.ready.iter().map(|one| (one.seq, one.deliveries)).collect::<Vec<_>>();
+            (marked.seqs, ready, marked.dead.len())
+        };
+        assert_eq!(next(0, 1, 99), (vec![1], vec![(1, 1)], 0));
+        assert_eq!(next(1, 9, 99), (vec![2], vec![(2, 1)], 0), "the one behind it goes alone");
+        assert_eq!(next(2, 9, 99), (vec![4], vec![(4, 2)], 0));
+        assert_eq!(next(4, 9, 5), (vec![5], vec![(5, 1)], 0), "a first one however long");
+        assert_eq!(next(5, 9, 99), (vec![6], vec![], 1), "it had its last try");
+        assert_eq!(next(5, 9, 99), (vec![], vec![], 0));
+        let again = mark_again(&connection, &[2, 3, 4], 3).unwrap();
+        assert_eq!(again.seqs, [2, 4]);
+        assert_eq!(
+            again.ready.iter().map(|one| (one.seq, one.deliveries)).collect::<Vec<_>>(),
+            [(2, 2), (4, 3)]
+        );
+    }
+}

@@ -1,0 +1,129 @@
+//! How a server ends: told to in good order, by a second signal, or as its time is over; and what that does to messages.
+//!
+//! Whatever becomes of messages comes here with those it has in hand.
+
+use std::time::Duration;
+
+use ipc_server::Server;
+use tokio::time::Instant;
+
+use crate::error::{self, Verdict};
+use crate::out::counted;
+use crate::signals::{EndSignal, EndSignals};
+
+/// How long the end of connections is waited for once all is done.
+pub(super) const CONNECTIONS_WAIT: Duration = Duration::from_secs(5);
+
+/// How long the inbox may take to close its file when the end is to come at once.
+const DISK_WAIT: Duration = Duration::from_secs(1);
+
+/// A server at work, and what is known of its end.
+pub(super) struct Serving {
+    pub(super) server: Server,
+    pub(super) signals: EndSignals,
+    pub(super) is_durable: bool,
+    pub(super) stop_within: Duration,
+}
+
+/// Why a server ends.
+pub(super) enum Cause {
+    /// It was told to, and all that it had to do is done.
+    Stopped,
+    /// It was told to a second time.
+    SecondSignal(EndSignal),
+    /// It was told to, and the time for it is over.
+    TimeOver,
+}
+
+impl Serving {
+    /// Takes no further message from now on, and tells what there is left to do. `in_hand` are messages that were taken from
+    /// the inbox, `deal` says what becomes of them. Returns when that must be done.
+    pub(super) async fn begin_stop(&self, in_hand: usize, deal: &str) -> Instant {
+        self.server.begin_stop();
+        let left = in_hand as u64
+            + match self.is_durable {
+                true => 0,
+                false => self.server.inbox().waiting().await,
+            };
+        if left > 0 {
+            let (place, fate) = match self.is_durable {
+                true => ("in hand", "comes again"),
+                false => ("acknowledged and in memory", "is lost"),
+            };
+            let (messages, are) = (counted(left, "message"), is_or_are(left));
+            let secs = self.stop_within.as_secs();
+            log::info!(
+                "stopping: {messages} {place} {are} {deal} first, for {secs} s at most (--stopWithin); a second signal ends \
+                 that at once, and what is left {fate}"
+            );
+        }
+        Instant::now() + self.stop_within
+    }
+
+    /// Ends it all. Whoever waits for a reply hears that there is none now. Returns how many messages are lost with the inbox.
+    pub(super) async fn end(&mut self) -> u64 {
+        self.server.begin_stop();
+        let inbox = self.server.inbox().clone();
+        let left = inbox.finish().await;
+        tokio::select! {
+            _ = tokio::time::timeout(CONNECTIONS_WAIT, self.server.stop()) => {}
+            _ = self.signals.next() => {}
+        }
+        if self.is_durable { 0 } else { left }
+    }
+
+    /// Ends it, and says what that does to the messages in hand and to those that wait. `ended` is what was ended of what was
+    /// being done, as `2 commands`.
+    pub(super) async fn end_because(
+        &mut self,
+        cause: Cause,
+        in_hand: usize,
+        ended: Option<String>,
+    ) -> Verdict {
+        if let Cause::Stopped = cause {
+            self.end().await;
+            return Verdict::Done;
+        }
+        // At once: nobody's connection is waited for, nor for long a disk.
+        self.server.begin_stop();
+        let inbox = self.server.inbox().clone();
+        let left = tokio::time::timeout(DISK_WAIT, inbox.finish()).await.unwrap_or_default();
+        let lost = if self.is_durable { 0 } else { left + in_hand as u64 };
+        let why = match cause {
+            Cause::SecondSignal(_) => "ended by a second signal".to_owned(),
+            _ => format!("ended, as a stop may take {} s (--stopWithin)", self.stop_within.as_secs()),
+        };
+        let ended = ended.map(|ended| format!("; {ended} ended with it")).unwrap_or_default();
+        let messages = match (self.is_durable, in_hand) {
+            (true, 0) => String::new(),
+            (true, _) => {
+                format!("; {} in hand: what had a try left comes again", counted(in_hand, "message"))
+            }
+            (false, _) => format!("; {}", lost_messages(lost)),
+        };
+        log::error!(target: error::TARGET, "{why}{ended}{messages}");
+        match cause {
+            Cause::SecondSignal(signal) => Verdict::Interrupted(signal),
+            _ if lost > 0 => Verdict::Refused,
+            _ => Verdict::Done,
+        }
+    }
+}
+
+/// What became of messages in memory.
+pub(super) fn lost_messages(lost: u64) -> String {
+    let remedy = if lost > 0 { "; --inbox durable keeps them" } else { "" };
+    format!("{} {} lost{remedy}", counted(lost, "message"), is_or_are(lost))
+}
+
+fn is_or_are(count: u64) -> &'static str {
+    if count == 1 { "is" } else { "are" }
+}
+
+/// Waits until a time that may not be set.
+pub(super) async fn until(time: Option<Instant>) {
+    match time {
+        Some(time) => tokio::time::sleep_until(time).await,
+        None => std::future::pending().await,
+    }
+}
