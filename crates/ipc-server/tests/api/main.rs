@@ -5,6 +5,7 @@ mod batches;
 mod certificates;
 mod channel;
 mod channel_fixture;
+mod channel_refusals;
 mod durable;
 mod fixture;
 mod inbox;
