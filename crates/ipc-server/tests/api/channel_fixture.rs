@@ -218,7 +218,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Channel<S> {
     }
 }
 
-fn close_of(frame: &WsFrame) -> (u16, String) {
+pub(crate) fn close_of(frame: &WsFrame) -> (u16, String) {
     match frame.payload.split_first_chunk() {
         Some((code, reason)) => (u16::from_be_bytes(*code), String::from_utf8(reason.to_vec()).unwrap()),
         None => (1005, String::new()),

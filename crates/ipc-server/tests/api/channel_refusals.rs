@@ -337,7 +337,7 @@ async fn a_user_who_is_deleted_is_out_whether_the_channel_is_idle_or_waits() {
         tokio::task::spawn_blocking(delete).await.unwrap();
         let start = std::time::Instant::now();
         channel.is_closed(4419, "session_expired").await;
-        assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+        assert!(start.elapsed() <= Duration::from_secs(1), "{:?}", start.elapsed());
     }
 }
 

@@ -16,3 +16,4 @@ mod messages;
 mod pipelining;
 mod refusals;
 mod requests;
+mod ways;
