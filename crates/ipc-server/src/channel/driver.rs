@@ -37,6 +37,7 @@ use crate::authenticate;
 use crate::budget::Held;
 use crate::deadline::Watch;
 use crate::inbox_refusal::no_reply;
+use crate::peer::Peer;
 use crate::receive::FREE_BYTES;
 use crate::reply_body::REPLY_FREE_BYTES;
 use crate::state::{State, random_iv, unix_secs};
@@ -348,20 +349,31 @@ where
         let received_at = SystemTime::now();
         let now_secs = unix_secs(received_at);
         let state = self.state;
-        let head = message.open(&state.envelope_keys, now_secs)?;
         let peer = self.standing.peer(state, now_secs)?;
-        if let Some(token) = head.session() {
-            let session =
-                authenticate::session(Some(token), (self.standing.request(), peer), state, now_secs)?;
-            if self.standing.set_session(session)? {
-                self.checking = None;
+        let plaintext = message.open(&state.envelope_keys, now_secs)?;
+        let frame = if self.standing.session().is_some() {
+            match frame::parse(plaintext) {
+                Ok(frame) => frame,
+                Err(closing) => {
+                    return self
+                        .poll_user(context)
+                        .map(|user| Err(user.err().map_or(closing, Closing::from)));
+                }
             }
-        }
-        let user = ready!(self.poll_user(context))?;
-        let frame = head.frame().map_err(frame::malformed)?;
+        } else {
+            // The body, which may be hostile, is gone through when it is known whose it is.
+            let head = frame::parse_head(plaintext)?;
+            self.take_session(head.session(), peer, now_secs)?;
+            ready!(self.poll_user(context))?;
+            head.frame().map_err(frame::malformed)?
+        };
         if *self.id.get_or_insert(frame.id()) != frame.id() {
             return Poll::Ready(Err(Closing::policy("a frame of another channel")));
         }
+        if frame.session().is_some() {
+            self.take_session(frame.session(), peer, now_secs)?;
+        }
+        let user = ready!(self.poll_user(context))?;
         let frame = frame.channel(self.settings.told.entries).map_err(frame::malformed)?;
         let is_taken = self.sequence.frame(frame.first, frame.resume, frame.entries.len())?;
         if !frame.entries.is_empty() {
@@ -375,6 +387,15 @@ where
             self.putting = Some(Putting::begin(frame, sender, &mut self.slots, state));
         }
         Poll::Ready(Ok(()))
+    }
+
+    /// Takes the session that a frame brings.
+    fn take_session(&mut self, token: Option<&str>, peer: Peer, now_secs: u64) -> Result<(), Closing> {
+        let session = authenticate::session(token, (self.standing.request(), peer), self.state, now_secs)?;
+        if self.standing.set_session(session)? {
+            self.checking = None;
+        }
+        Ok(())
     }
 
     /// The user, if he still is who he was.
@@ -421,6 +442,8 @@ where
             };
             match (put, request) {
                 (Some(Ok(put)), None) => self.answers.settle(entry, frame::code_of(put)),
+                // The client has taken it back: it asks again, under another number.
+                (Some(Ok(_)), Some(_)) if refused.is_some() => (),
                 (Some(Ok(put)), Some((id, wait))) => {
                     let wait = wait.min(self.state.reply_wait_max);
                     let is_duplicate = put == ipc_inbox::Put::Duplicate;

@@ -11,7 +11,7 @@ use std::time::Duration;
 use bytes::BytesMut;
 use ipc_envelope::{Freshness, KeyRing};
 use ipc_inbox::{Arrivals, Pending, Put, PutError};
-use ipc_protocol::{ChannelFrame, FrameError, FrameHead, MessageId, ProblemCode, Route, Settled};
+use ipc_protocol::{ChannelFrame, Frame, FrameError, FrameHead, MessageId, ProblemCode, Route, Settled};
 use zeroize::Zeroize as _;
 
 use super::closing::Closing;
@@ -32,11 +32,11 @@ impl Sealed {
         Sealed { bytes, plaintext: None }
     }
 
-    /// Opens the envelope, unless it is open, and reads what stands around the body of its frame.
+    /// Opens the envelope, unless it is open, and returns its plaintext.
     ///
     /// # Errors
     /// As for every other route.
-    pub(super) fn open(&mut self, keys: &KeyRing, now_secs: u64) -> Result<FrameHead<'_>, Closing> {
+    pub(super) fn open(&mut self, keys: &KeyRing, now_secs: u64) -> Result<&[u8], Closing> {
         let plaintext = match &self.plaintext {
             Some(plaintext) => plaintext.clone(),
             None => {
@@ -49,9 +49,18 @@ impl Sealed {
                 self.plaintext.insert(start..start + opened.len()).clone()
             }
         };
-        let head = FrameHead::parse(&self.bytes[plaintext]);
-        head.and_then(|head| head.addressed_to(Route::MessageChannel)).map_err(malformed)
+        Ok(&self.bytes[plaintext])
     }
+}
+
+/// Reads a frame for a channel.
+pub(super) fn parse(plaintext: &[u8]) -> Result<Frame<'_>, Closing> {
+    Frame::parse(plaintext).and_then(|frame| frame.addressed_to(Route::MessageChannel)).map_err(malformed)
+}
+
+/// Reads what stands around the body of a frame for a channel.
+pub(super) fn parse_head(plaintext: &[u8]) -> Result<FrameHead<'_>, Closing> {
+    FrameHead::parse(plaintext).and_then(|head| head.addressed_to(Route::MessageChannel)).map_err(malformed)
 }
 
 impl Drop for Sealed {

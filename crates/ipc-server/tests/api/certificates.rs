@@ -9,6 +9,7 @@ use ipc_setup::CertificateRequest;
 use rustls::{AlertDescription, Error as TlsError, HandshakeKind};
 
 use crate::fixture::*;
+use crate::ways::*;
 
 /// The alert with which a handshake ends. Under TLS 1.3 it comes after the client thinks it is connected.
 async fn alert(identity: Option<Identity>) -> AlertDescription {
@@ -60,10 +61,14 @@ async fn a_certificate_of_the_future_is_refused_in_the_handshake() {
 async fn a_session_of_another_certificate_is_refused() {
     let server = builder().start().await.unwrap();
     let session = connect(&server).await.admin_session().await;
-    let mut other = connect_tls(server.address(), &tls(Some(identity("client2")))).await.unwrap();
-    other.submit(new_id(), &session, "{}").await.is_refusal(ProblemCode::WrongCertificate);
-    let own = other.admin_session().await;
-    other.submit(new_id(), &own, "{}").await.is_success();
+    for way in Way::BOTH {
+        let other =
+            || async { connect_tls(server.address(), &tls(Some(identity("client2")))).await.unwrap() };
+        let refused = way.open_on(other().await, &session).await.send(new_id(), "{}").await;
+        assert_eq!(refused, Outcome::Refused(ProblemCode::WrongCertificate));
+        let own = other().await.admin_session().await;
+        assert_eq!(way.open_on(other().await, &own).await.send(new_id(), "{}").await, Outcome::Accepted);
+    }
 }
 
 #[tokio::test]

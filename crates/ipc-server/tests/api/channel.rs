@@ -1,5 +1,7 @@
 //! Channels: what is accepted, how it is answered, and how one ends.
 
+use std::time::Duration;
+
 use ipc_server::MemoryOptions;
 use serde_json::json;
 
@@ -48,14 +50,190 @@ async fn requests_get_their_replies_in_whatever_order_they_are_given() {
 #[tokio::test]
 async fn a_stop_waits_for_replies_and_then_closes_the_channel() {
     let server = builder().start().await.unwrap();
-    let mut channel = open(&server).await;
-    channel.send(&[request("{}")]).await;
+    let (mut idle, mut waiting) = (open(&server).await, open(&server).await);
+    idle.ask(&[message("{}")]).await;
+    waiting.send(&[request("{}")]).await;
+    server.inbox().recv().await.unwrap().ack().await.unwrap();
     let delivery = server.inbox().recv().await.unwrap();
     server.begin_stop();
+    idle.is_closed(1001, "the server is stopping").await;
+    // What comes now is not taken.
+    waiting.send(&[message("{}")]).await;
+    waiting.write(PING, b"x").await;
+    assert_eq!(waiting.read().await.unwrap().opcode, PONG);
     delivery.reply(&json!({"n": 1})).await.unwrap();
-    assert_eq!(channel.answer().await.replies, [(0, false, r#"{"n":1}"#.to_owned())]);
+    assert_eq!(waiting.answer().await.replies, [(0, false, r#"{"n":1}"#.to_owned())]);
+    waiting.is_closed(1001, "the server is stopping").await;
+    server.stop().await;
+    assert!(server.inbox().recv().await.is_none());
+}
+
+#[tokio::test]
+async fn a_request_without_a_reply_is_told_before_the_server_has_stopped() {
+    let server = builder().stop_timeout(Duration::from_secs(1)).start().await.unwrap();
+    let mut channel = open(&server).await;
+    let entries = [request("{}"), message("{}"), request("{}")];
+    assert_eq!(channel.ask(&entries).await, settled(&[(1, 1, "accepted")]));
+    server.begin_stop();
+    let answer = channel.answer().await;
+    assert_eq!(answer, settled(&[(0, 0, "shutting_down"), (2, 2, "shutting_down")]));
     channel.is_closed(1001, "the server is stopping").await;
     server.stop().await;
+}
+
+#[tokio::test]
+async fn a_channel_that_its_client_closes_ends_at_once_with_the_same_code() {
+    let server = builder().start().await.unwrap();
+    let mut channel = open(&server).await;
+    channel.send(&[message("{}")]).await;
+    channel.write(CLOSE, &[3, 232]).await;
+    assert_eq!(channel.answer().await, settled(&[(0, 0, "accepted")]));
+    assert_eq!(channel.closed().await, (1000, String::new()));
+    assert_eq!(channel.read().await, None, "the client need not close first");
+}
+
+#[tokio::test]
+async fn what_a_channel_left_open_is_answered_on_the_next() {
+    let server = builder().start().await.unwrap();
+    let mut first = open(&server).await;
+    let entries = [request(r#"{"q":1}"#), message("{}")];
+    first.ask(&entries).await;
+    drop(first);
+    server.inbox().recv().await.unwrap().reply(&json!({"a": 1})).await.unwrap();
+    let mut second = open(&server).await;
+    let answer = second.ask(&entries).await;
+    assert_eq!(answer.settled, [(1, 1, "duplicate".to_owned())]);
+    let replies = if answer.replies.is_empty() { second.answer().await.replies } else { answer.replies };
+    assert_eq!(replies, [(0, true, r#"{"a":1}"#.to_owned())]);
+}
+
+#[tokio::test]
+async fn a_bad_entry_does_not_spoil_the_others_of_its_frame() {
+    let server = builder().start().await.unwrap();
+    let mut channel = open(&server).await;
+    let (first, last) = (message(r#"{"n":0}"#), message(r#"{"n":3}"#));
+    let bad = message("[1]");
+    let answer = channel.ask(&[first, bad, first, (first.0, "{}", None), last]).await;
+    assert_eq!(
+        answer,
+        settled(&[
+            (0, 0, "accepted"),
+            (1, 1, "not_an_object"),
+            (2, 2, "duplicate"),
+            (3, 3, "id_reused"),
+            (4, 4, "accepted")
+        ])
+    );
+    server.stop().await;
+    for body in [r#"{"n":0}"#, r#"{"n":3}"#] {
+        assert_eq!(server.inbox().recv().await.unwrap().body(), body);
+    }
+    assert!(server.inbox().recv().await.is_none());
+}
+
+#[tokio::test]
+async fn a_frame_without_entries_is_taken_and_answered_with_nothing() {
+    let server = builder().start().await.unwrap();
+    let mut channel = open(&server).await;
+    channel.send(&[]).await;
+    assert_eq!(channel.ask(&[message("{}")]).await, settled(&[(0, 0, "accepted")]));
+}
+
+#[tokio::test]
+async fn many_frames_at_once_are_answered_in_order_and_each_entry_once() {
+    let server =
+        builder().inbox(MemoryOptions::default().messages_max(100_000).build()).start().await.unwrap();
+    let mut channel = open(&server).await;
+    let mut bytes = Vec::new();
+    for _ in 0..2000 {
+        let sealed = channel.sealed(None, &[message("{}"), message("{}")]);
+        bytes.extend(ws_frame(0x82, &sealed));
+    }
+    channel.connection.write(&bytes).await.unwrap();
+    let mut next = 0;
+    while next < 4000 {
+        for (first, last, code) in channel.answer().await.settled {
+            assert_eq!((first, code.as_str()), (next, "accepted"));
+            next = last + 1;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_thousand_requests_wait_on_one_channel() {
+    let server = builder().start().await.unwrap();
+    let mut channel = open(&server).await;
+    let entries: Vec<_> = (0..1000).map(|_| request("{}")).collect();
+    for some in entries.chunks(100) {
+        channel.send(some).await;
+    }
+    let mut deliveries = Vec::new();
+    while deliveries.len() < 1000 {
+        deliveries.extend(server.inbox().recv_many(1000).await);
+    }
+    assert_eq!(channel.ask(&[message("{}")]).await, settled(&[(1000, 1000, "accepted")]));
+    for (n, delivery) in deliveries.into_iter().enumerate().rev() {
+        delivery.reply(&json!({"n": n})).await.unwrap();
+    }
+    let mut replies = Vec::new();
+    while replies.len() < 1000 {
+        replies.extend(channel.answer().await.replies);
+    }
+    replies.sort_unstable();
+    for (n, (entry, is_duplicate, body)) in replies.into_iter().enumerate() {
+        assert_eq!((entry, is_duplicate, body), (n as u64, false, format!(r#"{{"n":{n}}}"#)));
+    }
+}
+
+#[tokio::test]
+async fn a_reply_longer_than_a_message_has_its_own_and_takes_of_the_memory_of_all_bodies() {
+    let long = json!({"text": "x".repeat(1_000_000)});
+    let server = builder().bodies_bytes_max(1_500_000).start().await.unwrap();
+    let mut channel = open(&server).await;
+    // Each gives its memory back.
+    for n in 0..3 {
+        channel.send(&[request("{}"), request("{}")]).await;
+        let (first, second) = (server.inbox().recv().await.unwrap(), server.inbox().recv().await.unwrap());
+        first.reply(&long).await.unwrap();
+        second.reply(&json!({})).await.unwrap();
+        let mut replies = Vec::new();
+        while replies.len() < 2 {
+            let frame = channel.read().await.unwrap();
+            let answer = channel.opened(&frame.payload);
+            let is_long = answer.replies.iter().any(|(entry, ..)| *entry == 2 * n);
+            assert!(
+                frame.payload.len() <= channel.limits.message_bytes || (is_long && answer.replies.len() == 1)
+            );
+            replies.extend(answer.replies);
+        }
+        replies.sort_unstable();
+        assert_eq!(replies, [(2 * n, false, long.to_string()), (2 * n + 1, false, "{}".to_owned())]);
+    }
+    let server = builder().bodies_bytes_max(500_000).start().await.unwrap();
+    let mut channel = open(&server).await;
+    channel.send(&[request("{}")]).await;
+    server.inbox().recv().await.unwrap().reply(&long).await.unwrap();
+    assert_eq!(channel.answer().await, settled(&[(0, 0, "unavailable")]));
+}
+
+#[tokio::test]
+async fn behind_a_refusal_only_what_needs_no_room_is_answered() {
+    let inbox = MemoryOptions::default().messages_max(1).build();
+    let server = builder().inbox(inbox).inbox_wait(Duration::ZERO).start().await.unwrap();
+    let mut channel = open(&server).await;
+    let known = request(r#"{"n":0}"#);
+    channel.send(&[known]).await;
+    let answer = channel.ask(&[message("{}"), known, (known.0, "{}", None), message("[]")]).await;
+    assert_eq!(answer.refused, Some((1, "inbox_full".to_owned())));
+    // A request from there on is the client's again, known or not.
+    assert_eq!(answer.settled, settled(&[(3, 3, "id_reused"), (4, 4, "not_an_object")]).settled);
+    server.inbox().recv().await.unwrap().reply(&json!({})).await.unwrap();
+    assert_eq!(channel.answer().await.replies, [(0, false, "{}".to_owned())], "and of 2 nothing");
+    channel.resume(1, &[message("{}"), known]).await;
+    let answer = channel.answer().await;
+    assert_eq!(answer.settled, [(5, 5, "accepted".to_owned())]);
+    let replies = if answer.replies.is_empty() { channel.answer().await.replies } else { answer.replies };
+    assert_eq!(replies, [(6, true, "{}".to_owned())]);
 }
 
 #[tokio::test]
@@ -70,7 +248,7 @@ async fn a_ping_is_answered() {
 #[tokio::test]
 async fn from_the_first_entry_that_finds_no_room_none_is_taken_until_the_client_resumes() {
     let inbox = MemoryOptions::default().messages_max(2).build();
-    let server = builder().inbox(inbox).inbox_wait(std::time::Duration::ZERO).start().await.unwrap();
+    let server = builder().inbox(inbox).inbox_wait(Duration::ZERO).start().await.unwrap();
     let mut channel = open(&server).await;
     let bodies: Vec<String> = (0..6).map(|n| format!(r#"{{"n":{n}}}"#)).collect();
     let all: Vec<_> = bodies.iter().map(|body| message(body)).collect();

@@ -7,7 +7,7 @@ use ipc_protocol::{
     ChannelLimits, Frame, MessageId, Route, write_channel_entry, write_channel_frame, write_frame_around,
 };
 use ipc_server::Server;
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
@@ -208,14 +208,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Channel<S> {
         }
     }
 
-    /// Checks with which code the server closes the channel, and that the connection ends then.
+    /// Checks with which code the server closes the channel, and that the connection ends when the client has heard of it.
     pub(crate) async fn is_closed(&mut self, code: u16, reason: &str) {
         assert_eq!(self.closed().await, (code, reason.to_owned()));
+        // The server may have ended it already.
+        let _ = self.connection.write(&ws_frame(0x80 | CLOSE, &code.to_be_bytes())).await;
+        let _ = self.connection.stream.shutdown().await;
         assert_eq!(self.read().await, None, "nothing comes behind a close frame");
     }
 }
 
-fn close_of(frame: &WsFrame) -> (u16, String) {
+pub(crate) fn close_of(frame: &WsFrame) -> (u16, String) {
     match frame.payload.split_first_chunk() {
         Some((code, reason)) => (u16::from_be_bytes(*code), String::from_utf8(reason.to_vec()).unwrap()),
         None => (1005, String::new()),

@@ -4,6 +4,7 @@ use ipc_protocol::MessageId;
 use ipc_server::{DurableOptions, Inbox, Server, StartError};
 
 use crate::fixture::*;
+use crate::ways::*;
 
 /// A server whose inbox is a file in a directory of its own.
 async fn server_on(directory: &tempfile::TempDir) -> Server {
@@ -20,25 +21,28 @@ async fn server_on(directory: &tempfile::TempDir) -> Server {
 
 #[tokio::test]
 async fn what_was_acknowledged_outlives_the_server_and_is_accepted_once() {
-    let directory = tempfile::tempdir().unwrap();
-    let ids = [new_id(), new_id()];
-    let session = {
+    for way in Way::BOTH {
+        let directory = tempfile::tempdir().unwrap();
+        let ids = [new_id(), new_id()];
+        let session = {
+            let server = server_on(&directory).await;
+            let session = admin_session(&server).await;
+            let mut line = way.open(&server, &session).await;
+            for id in ids {
+                assert_eq!(line.send(id, "{}").await, Outcome::Accepted);
+            }
+            server.stop().await;
+            session
+        };
         let server = server_on(&directory).await;
-        let session = admin_session(&server).await;
-        let mut connection = connect(&server).await;
-        for id in ids {
-            connection.submit(id, &session, "{}").await.is_success();
+        for again in Way::BOTH {
+            assert_eq!(again.open(&server, &session).await.send(ids[0], "{}").await, Outcome::Duplicate);
         }
-        server.stop().await;
-        session
-    };
-    let server = server_on(&directory).await;
-    let again = connect(&server).await.submit(ids[0], &session, "{}").await;
-    assert_eq!(again.header("web-ipc-duplicate"), Some("true"));
-    for id in ids {
-        let delivery = server.inbox().recv().await.unwrap();
-        assert_eq!(delivery.id(), id);
-        delivery.ack().await.unwrap();
+        for id in ids {
+            let delivery = server.inbox().recv().await.unwrap();
+            assert_eq!(delivery.id(), id);
+            delivery.ack().await.unwrap();
+        }
     }
 }
 

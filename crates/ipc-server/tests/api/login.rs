@@ -10,6 +10,7 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 
 use crate::fixture::*;
+use crate::ways::*;
 
 /// Runs a change of the users off the async thread.
 async fn change_users(change: impl FnOnce(ipc_setup::Users) + Send + 'static) {
@@ -327,49 +328,56 @@ async fn one_certificate_tries_no_more_passwords_with_many_users_than_it_may() {
 }
 
 /// Sends until the session is refused; how long that took.
-async fn until_refused(connection: &mut Connection, session: &str) -> Duration {
+async fn until_refused(line: &mut Line) -> Duration {
     let start = Instant::now();
     loop {
-        let answer = connection.submit(new_id(), session, "{}").await;
-        if answer.status == 419 {
-            answer.is_refusal(ProblemCode::SessionExpired);
-            return start.elapsed();
+        match line.send(new_id(), "{}").await {
+            Outcome::Accepted => (),
+            outcome => {
+                assert_eq!(outcome, Outcome::Refused(ProblemCode::SessionExpired));
+                return start.elapsed();
+            }
         }
-        answer.is_success();
         assert!(start.elapsed() < Duration::from_secs(10), "the session lives on");
     }
 }
 
 #[tokio::test]
 async fn a_deleted_user_and_one_with_a_new_password_are_out_within_a_second() {
-    change_users(|users| {
-        users.add("leaver", "pass".to_owned().into()).unwrap();
-        users.add("changer", "pass".to_owned().into()).unwrap();
-    })
-    .await;
-    let server = builder()
-        .inbox(ipc_server::MemoryOptions::default().messages_max(1_000_000).build())
-        .start()
-        .await
-        .unwrap();
-    let mut connection = connect(&server).await;
-    let leaver = session_in(&connection.log_in("leaver", "pass").await);
-    let changer = session_in(&connection.log_in("changer", "pass").await);
-    connection.submit(new_id(), &leaver, "{}").await.is_success();
+    for (way, leaver, changer) in
+        [(Way::Post, "leaver", "changer"), (Way::Channel, "channel-leaver", "channel-changer")]
+    {
+        change_users(move |users| {
+            users.add(leaver, "pass".to_owned().into()).unwrap();
+            users.add(changer, "pass".to_owned().into()).unwrap();
+        })
+        .await;
+        let server = builder()
+            .inbox(ipc_server::MemoryOptions::default().messages_max(1_000_000).build())
+            .start()
+            .await
+            .unwrap();
+        let mut connection = connect(&server).await;
+        let leaver_session = session_in(&connection.log_in(leaver, "pass").await);
+        let changer_session = session_in(&connection.log_in(changer, "pass").await);
+        let mut leaver_line = way.open(&server, &leaver_session).await;
+        let mut changer_line = way.open(&server, &changer_session).await;
+        assert_eq!(leaver_line.send(new_id(), "{}").await, Outcome::Accepted);
 
-    change_users(|users| users.delete("leaver").unwrap()).await;
-    assert!(until_refused(&mut connection, &leaver).await <= Duration::from_secs(1));
-    connection.log_in("leaver", "pass").await.is_refusal(ProblemCode::BadCredentials);
+        change_users(move |users| users.delete(leaver).unwrap()).await;
+        assert!(until_refused(&mut leaver_line).await <= Duration::from_secs(1));
+        connection.log_in(leaver, "pass").await.is_refusal(ProblemCode::BadCredentials);
 
-    connection.submit(new_id(), &changer, "{}").await.is_success();
-    change_users(|users| users.change_password("changer", "pass2".to_owned().into()).unwrap()).await;
-    assert!(until_refused(&mut connection, &changer).await <= Duration::from_secs(1));
-    session_in(&connection.log_in("changer", "pass2").await);
+        assert_eq!(changer_line.send(new_id(), "{}").await, Outcome::Accepted);
+        change_users(move |users| users.change_password(changer, "pass2".to_owned().into()).unwrap()).await;
+        assert!(until_refused(&mut changer_line).await <= Duration::from_secs(1));
+        session_in(&connection.log_in(changer, "pass2").await);
 
-    // A new user of the same name and password is not the old one.
-    change_users(|users| users.add("leaver", "pass".to_owned().into()).unwrap()).await;
-    let answer = connection.submit(new_id(), &leaver, "{}").await;
-    answer.is_refusal(ProblemCode::SessionExpired);
+        // A new user of the same name and password is not the old one.
+        change_users(move |users| users.add(leaver, "pass".to_owned().into()).unwrap()).await;
+        let answer = way.open(&server, &leaver_session).await.send(new_id(), "{}").await;
+        assert_eq!(answer, Outcome::Refused(ProblemCode::SessionExpired));
+    }
 }
 
 /// A store that cannot be asked.
@@ -426,4 +434,6 @@ async fn a_users_database_that_does_not_answer_lets_nobody_in() {
         assert_eq!(answer.header("retry-after"), Some("1"));
     }
     assert_eq!(connection.request("GET", "/is/running", "", b"").await.status, 200);
+    let answer = Way::Channel.open(&server, &session).await.send(new_id(), "{}").await;
+    assert_eq!(answer, Outcome::Refused(ProblemCode::Unavailable));
 }

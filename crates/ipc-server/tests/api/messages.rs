@@ -5,6 +5,7 @@ use ipc_server::Server;
 use sha2::{Digest, Sha256};
 
 use crate::fixture::*;
+use crate::ways::*;
 
 async fn started() -> (Server, Connection, zeroize::Zeroizing<String>) {
     let server = builder().start().await.unwrap();
@@ -15,20 +16,23 @@ async fn started() -> (Server, Connection, zeroize::Zeroizing<String>) {
 
 #[tokio::test]
 async fn a_message_is_delivered_as_it_was_sent_with_all_that_is_known_of_its_sender() {
-    let (server, mut connection, session) = started().await;
-    let id = new_id();
-    let before = std::time::SystemTime::now();
-    connection.submit(id, &session, r#"{ "test": 1.50, "é":"\u00e9" }"#).await.is_success();
-    let delivery = server.inbox().recv().await.unwrap();
-    assert_eq!(delivery.body(), r#"{ "test": 1.50, "é":"\u00e9" }"#);
-    assert_eq!((delivery.id(), delivery.user()), (id, "ipc-admin"));
-    assert!(delivery.received_at() >= before);
-    let certificate = Sha256::digest(&identity("localhost").chain[0]);
-    assert_eq!(
-        delivery.certificate(),
-        Some(Fingerprint::from_bytes(certificate.into())),
-        "on_connect must see the TLS stream"
-    );
+    for way in Way::BOTH {
+        let (server, _connection, session) = started().await;
+        let id = new_id();
+        let before = std::time::SystemTime::now();
+        let body = r#"{ "test": 1.50, "é":"\u00e9" }"#;
+        assert_eq!(way.open(&server, &session).await.send(id, body).await, Outcome::Accepted);
+        let delivery = server.inbox().recv().await.unwrap();
+        assert_eq!(delivery.body(), body);
+        assert_eq!((delivery.id(), delivery.user()), (id, "ipc-admin"));
+        assert!(delivery.received_at() >= before && !delivery.wants_reply());
+        let certificate = Sha256::digest(&identity("localhost").chain[0]);
+        assert_eq!(
+            delivery.certificate(),
+            Some(Fingerprint::from_bytes(certificate.into())),
+            "on_connect must see the TLS stream"
+        );
+    }
 }
 
 #[tokio::test]
@@ -70,25 +74,40 @@ async fn head_asks_whether_the_server_is_running_without_a_body() {
 }
 
 #[tokio::test]
-async fn a_message_that_comes_again_is_answered_like_the_first_and_delivered_once() {
-    let (server, mut connection, session) = started().await;
-    let id = new_id();
-    let first = connection.submit(id, &session, "{}").await;
-    first.is_success();
-    assert_eq!(first.header("web-ipc-duplicate"), None);
-    let again = connection.submit(id, &session, "{}").await;
-    again.is_success();
-    assert_eq!(again.header("web-ipc-duplicate"), Some("true"));
+async fn a_message_that_comes_again_either_way_is_answered_like_the_first_and_delivered_once() {
+    for (first_way, second_way) in [
+        (Way::Post, Way::Post),
+        (Way::Post, Way::Channel),
+        (Way::Channel, Way::Post),
+        (Way::Channel, Way::Channel),
+    ] {
+        let (server, _connection, session) = started().await;
+        let (mut first, mut second) =
+            (first_way.open(&server, &session).await, second_way.open(&server, &session).await);
+        let id = new_id();
+        assert_eq!(first.send(id, "{}").await, Outcome::Accepted);
+        assert_eq!(first.send(id, "{}").await, Outcome::Duplicate);
+        assert_eq!(second.send(id, "{}").await, Outcome::Duplicate);
+        let reused = Outcome::Refused(ProblemCode::IdReused);
+        assert_eq!(first.send(id, r#"{"other":1}"#).await, reused);
+        assert_eq!(second.send(id, r#"{"other":1}"#).await, reused);
+        assert_eq!(second.send(new_id(), r#"{"n":2}"#).await, Outcome::Accepted, "it spoils nothing");
+        server.stop().await;
+        assert_eq!(server.inbox().recv().await.unwrap().body(), "{}");
+        assert_eq!(server.inbox().recv().await.unwrap().body(), r#"{"n":2}"#);
+        assert!(server.inbox().recv().await.is_none());
+    }
+}
 
+#[tokio::test]
+async fn the_very_same_bytes_deliver_nothing_twice() {
+    let (server, mut connection, session) = started().await;
     let captured = sealed(Route::MessageSubmit, new_id(), Some(&session), r#"{"n":2}"#);
     connection.post(Route::MessageSubmit, &captured).await.is_success();
     let replayed = connection.post(Route::MessageSubmit, &captured).await;
-    assert_eq!(replayed.header("web-ipc-duplicate"), Some("true"), "the very same bytes");
-
-    connection.submit(id, &session, r#"{"other":1}"#).await.is_refusal(ProblemCode::IdReused);
-
+    replayed.is_success();
+    assert_eq!(replayed.header("web-ipc-duplicate"), Some("true"));
     server.stop().await;
-    assert_eq!(server.inbox().recv().await.unwrap().body(), "{}");
     assert_eq!(server.inbox().recv().await.unwrap().body(), r#"{"n":2}"#);
     assert!(server.inbox().recv().await.is_none());
 }
@@ -97,16 +116,16 @@ async fn a_message_that_comes_again_is_answered_like_the_first_and_delivered_onc
 async fn the_same_id_of_another_user_is_another_message() {
     let add = || ipc_setup::users(&HOME.home).unwrap().add("same-id", "pass".to_owned().into()).unwrap();
     tokio::task::spawn_blocking(add).await.unwrap();
-    let (server, mut connection, session) = started().await;
-    let other = session_in(&connection.log_in("same-id", "pass").await);
-    let id = new_id();
-    for session in [&session, &other] {
-        let answer = connection.submit(id, session, "{}").await;
-        answer.is_success();
-        assert_eq!(answer.header("web-ipc-duplicate"), None);
+    for way in Way::BOTH {
+        let (server, mut connection, session) = started().await;
+        let other = session_in(&connection.log_in("same-id", "pass").await);
+        let id = new_id();
+        for session in [&session, &other] {
+            assert_eq!(way.open(&server, session).await.send(id, "{}").await, Outcome::Accepted);
+        }
+        let (first, second) = (server.inbox().recv().await.unwrap(), server.inbox().recv().await.unwrap());
+        assert_eq!((first.user(), second.user()), ("ipc-admin", "same-id"));
     }
-    let (first, second) = (server.inbox().recv().await.unwrap(), server.inbox().recv().await.unwrap());
-    assert_eq!((first.user(), second.user()), ("ipc-admin", "same-id"));
 }
 
 #[tokio::test]
@@ -130,18 +149,23 @@ async fn two_servers_on_one_home_share_sessions_and_a_restart_logs_nobody_out() 
     let (first, _connection, session) = started().await;
     first.stop().await;
     let second = builder().name("localhost").start().await.unwrap();
-    connect(&second).await.submit(new_id(), &session, "{}").await.is_success();
+    for way in Way::BOTH {
+        assert_eq!(way.open(&second, &session).await.send(new_id(), "{}").await, Outcome::Accepted);
+    }
 }
 
 #[tokio::test]
 async fn over_plain_http_on_loopback_the_same_works_without_certificates() {
-    let server = builder().protocol(ipc_server::Protocol::Http).start().await.unwrap();
-    let mut connection = connect_plain(&server).await;
-    let session = connection.admin_session().await;
-    connection.submit(new_id(), &session, "{}").await.is_success();
-    assert_eq!(server.inbox().recv().await.unwrap().certificate(), None);
+    for way in Way::BOTH {
+        let server = builder().protocol(ipc_server::Protocol::Http).start().await.unwrap();
+        let mut connection = connect_plain(&server).await;
+        let session = connection.admin_session().await;
+        let mut line = way.open_on(connection, &session).await;
+        assert_eq!(line.send(new_id(), "{}").await, Outcome::Accepted);
+        assert_eq!(server.inbox().recv().await.unwrap().certificate(), None);
 
-    let secure = builder().start().await.unwrap();
-    let refused = connect(&secure).await.submit(new_id(), &session, "{}").await;
-    refused.is_refusal(ProblemCode::WrongCertificate);
+        let secure = builder().start().await.unwrap();
+        let refused = way.open(&secure, &session).await.send(new_id(), "{}").await;
+        assert_eq!(refused, Outcome::Refused(ProblemCode::WrongCertificate));
+    }
 }

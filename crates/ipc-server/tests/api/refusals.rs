@@ -7,6 +7,7 @@ use ipc_server::Server;
 use tokio::io::AsyncReadExt as _;
 
 use crate::fixture::*;
+use crate::ways::*;
 
 /// A server and a connection, for refusals that need no session.
 async fn started() -> (Server, Connection) {
@@ -21,30 +22,41 @@ fn plain_envelope() -> Vec<u8> {
 
 #[tokio::test]
 async fn an_envelope_with_any_byte_changed_is_refused() {
-    let (_server, mut connection) = started().await;
-    let envelope = plain_envelope();
-    for position in [0, 1, 8, 9, 24, 25, 60, envelope.len() - 33, envelope.len() - 1] {
-        let mut changed = envelope.clone();
-        changed[position] ^= 1;
-        connection.post(Route::MessageSubmit, &changed).await.is_refusal(ProblemCode::MalformedEnvelope);
+    let server = builder().start().await.unwrap();
+    for way in Way::BOTH {
+        let envelope = HOME.keys.seal(&way.plaintext(None, "{}"), now_secs(), [7; 16]);
+        for position in [0, 1, 8, 9, 24, 25, 60, envelope.len() - 33, envelope.len() - 1] {
+            let mut changed = envelope.clone();
+            changed[position] ^= 1;
+            let answer = way.open(&server, "").await.put(&changed).await;
+            assert_eq!(answer, Outcome::Refused(ProblemCode::MalformedEnvelope));
+        }
     }
 }
 
 #[tokio::test]
 async fn what_is_no_envelope_is_refused() {
-    let (_server, mut connection) = started().await;
+    let server = builder().start().await.unwrap();
     let other_key = ipc_envelope::KeyRing::new(ipc_envelope::Key::from_bytes([9; 32]));
-    for body in [
-        Vec::new(),
-        b"{}".to_vec(),
-        vec![0x80; 72],
-        plain_envelope()[..80].to_vec(),
-        other_key.seal(&frame(Route::MessageSubmit, new_id(), None, "{}"), now_secs(), [0; 16]),
-        HOME.keys.seal_base64url(b"{}", now_secs(), [0; 16]).into_bytes(),
-    ] {
-        connection.post(Route::MessageSubmit, &body).await.is_refusal(ProblemCode::MalformedEnvelope);
+    for way in Way::BOTH {
+        let plaintext = way.plaintext(None, "{}");
+        for body in [
+            Vec::new(),
+            b"{}".to_vec(),
+            vec![0x80; 72],
+            HOME.keys.seal(&plaintext, now_secs(), [7; 16])[..80].to_vec(),
+            other_key.seal(&plaintext, now_secs(), [0; 16]),
+            HOME.keys.seal_base64url(b"{}", now_secs(), [0; 16]).into_bytes(),
+        ] {
+            let answer = way.open(&server, "").await.put(&body).await;
+            assert_eq!(answer, Outcome::Refused(ProblemCode::MalformedEnvelope));
+        }
     }
-    // Raw bytes where text is announced, and text that is not canonical.
+}
+
+#[tokio::test]
+async fn raw_bytes_where_text_is_announced_and_text_that_is_not_canonical_are_refused() {
+    let (_server, mut connection) = started().await;
     let text =
         HOME.keys.seal_base64url(&frame(Route::MessageSubmit, new_id(), None, "{}"), now_secs(), [0; 16]);
     for body in [
@@ -60,10 +72,14 @@ async fn what_is_no_envelope_is_refused() {
 
 #[tokio::test]
 async fn an_envelope_of_another_time_is_refused_and_the_answer_speaks_of_the_clock() {
-    let (_server, mut connection) = started().await;
-    let plaintext = frame(Route::MessageSubmit, new_id(), None, "{}");
+    let (server, mut connection) = started().await;
     for sealed_at in [now_secs() - 62, now_secs() + 65, 0, u64::MAX] {
-        let envelope = HOME.keys.seal(&plaintext, sealed_at, [0; 16]);
+        for way in Way::BOTH {
+            let envelope = HOME.keys.seal(&way.plaintext(None, "{}"), sealed_at, [0; 16]);
+            let answer = way.open(&server, "").await.put(&envelope).await;
+            assert_eq!(answer, Outcome::Refused(ProblemCode::StaleEnvelope));
+        }
+        let envelope = HOME.keys.seal(&Way::Post.plaintext(None, "{}"), sealed_at, [0; 16]);
         let problem =
             connection.post(Route::MessageSubmit, &envelope).await.is_refusal(ProblemCode::StaleEnvelope);
         assert!(problem.detail.contains("clock"), "{}", problem.detail);
@@ -74,8 +90,17 @@ async fn an_envelope_of_another_time_is_refused_and_the_answer_speaks_of_the_clo
 async fn a_frame_for_another_route_is_refused() {
     let (server, mut connection) = started().await;
     let session = admin_session(&server).await;
-    let for_auth = sealed(Route::ClientAuth, new_id(), Some(&session), "{}");
-    connection.post(Route::MessageSubmit, &for_auth).await.is_refusal(ProblemCode::MalformedFrame);
+    let malformed = Outcome::Refused(ProblemCode::MalformedFrame);
+    for way in Way::BOTH {
+        for other in Route::ALL.into_iter().filter(|route| *route != way.route()) {
+            let envelope = sealed(other, new_id(), Some(&session), "{}");
+            assert_eq!(way.open(&server, &session).await.put(&envelope).await, malformed);
+        }
+        // What is for the one is nothing for the other.
+        let other = Way::BOTH.into_iter().find(|other| *other != way).unwrap();
+        let envelope = HOME.keys.seal(&other.plaintext(Some(&session), "{}"), now_secs(), [7; 16]);
+        assert_eq!(way.open(&server, &session).await.put(&envelope).await, malformed);
+    }
     let for_submit =
         sealed(Route::MessageSubmit, new_id(), None, r#"{"username":"ipc-admin","password":"x"}"#);
     connection.post(Route::ClientAuth, &for_submit).await.is_refusal(ProblemCode::MalformedFrame);
@@ -85,19 +110,23 @@ async fn a_frame_for_another_route_is_refused() {
 
 #[tokio::test]
 async fn a_plaintext_that_is_no_frame_is_refused() {
-    let (_server, mut connection) = started().await;
-    for plaintext in [
-        &b""[..],
-        b"{}",
-        b"\x80\x04\x95pickle",
-        b"[1]",
-        br#"{"v":1,"to":"/message/submit","id":"x","body":{}}"#,
-        br#"{"v":1,"to":"/message/submit","id":"00000000-0000-4000-8000-000000000000"}"#,
-        br#"{"v":2,"to":"/message/submit","id":"00000000-0000-4000-8000-000000000000","body":{}}"#,
-        br#"{"body":{},"v":1,"to":"/message/submit","id":"00000000-0000-4000-8000-000000000000","x":1}"#,
-    ] {
-        let envelope = HOME.keys.seal(plaintext, now_secs(), [0; 16]);
-        connection.post(Route::MessageSubmit, &envelope).await.is_refusal(ProblemCode::MalformedFrame);
+    let server = builder().start().await.unwrap();
+    for way in Way::BOTH {
+        for plaintext in [
+            "",
+            "{}",
+            "\u{80}\u{4}pickle",
+            "[1]",
+            r#"{"v":1,"to":"/message/submit","id":"x","body":{}}"#,
+            r#"{"v":1,"to":"/message/submit","id":"00000000-0000-4000-8000-000000000000"}"#,
+            r#"{"v":2,"to":"/message/submit","id":"00000000-0000-4000-8000-000000000000","body":{}}"#,
+            r#"{"body":{},"v":1,"to":"/message/submit","id":"00000000-0000-4000-8000-000000000000","x":1}"#,
+        ] {
+            let plaintext = plaintext.replace("/message/submit", way.route().path());
+            let envelope = HOME.keys.seal(plaintext.as_bytes(), now_secs(), [0; 16]);
+            let answer = way.open(&server, "").await.put(&envelope).await;
+            assert_eq!(answer, Outcome::Refused(ProblemCode::MalformedFrame), "{plaintext}");
+        }
     }
 }
 
@@ -116,10 +145,14 @@ fn bad_bodies() -> Vec<String> {
 
 #[tokio::test]
 async fn a_body_that_breaks_a_rule_for_json_is_refused_and_one_within_the_bound_of_names_is_not() {
-    let (server, mut connection) = started().await;
+    let server = builder().channel_message_bytes_max(4 << 20).start().await.unwrap();
+    let mut connection = connect(&server).await;
     let session = admin_session(&server).await;
     for body in bad_bodies() {
-        connection.submit(new_id(), &session, &body).await.is_refusal(ProblemCode::MalformedFrame);
+        for way in Way::BOTH {
+            let answer = way.open(&server, &session).await.send(new_id(), &body).await;
+            assert_eq!(answer, Outcome::Refused(ProblemCode::MalformedFrame));
+        }
         let text = HOME.keys.seal_base64url(
             &frame(Route::MessageSubmit, new_id(), Some(&session), &body),
             now_secs(),
@@ -136,13 +169,18 @@ async fn a_body_that_breaks_a_rule_for_json_is_refused_and_one_within_the_bound_
 
 #[tokio::test]
 async fn nobody_without_a_session_has_a_body_gone_through() {
-    let (_server, mut connection) = started().await;
+    let server = builder().channel_message_bytes_max(4 << 20).start().await.unwrap();
+    let mut connection = connect(&server).await;
     for body in bad_bodies() {
         // What is wrong with it would be 400.
         for session in [None, Some("x")] {
             for route in [Route::MessageSubmit, Route::MessageRequest, Route::MessageBatch] {
                 let envelope = sealed(route, new_id(), session, &body);
                 connection.post(route, &envelope).await.is_refusal(ProblemCode::SessionExpired);
+            }
+            for way in Way::BOTH {
+                let answer = way.open(&server, session.unwrap_or_default()).await.send(new_id(), &body).await;
+                assert_eq!(answer, Outcome::Refused(ProblemCode::SessionExpired));
             }
             let id = new_id();
             let session = session.map(|session| format!(r#","session":"{session}""#)).unwrap_or_default();
@@ -204,10 +242,15 @@ async fn while_a_long_frame_is_gone_through_its_worker_answers_others() {
 
 #[tokio::test]
 async fn a_body_that_is_no_object_is_refused() {
-    let (server, mut connection) = started().await;
+    let (server, _connection) = started().await;
     let session = admin_session(&server).await;
-    for body in ["[]", "1", "\"x\"", "null"] {
-        connection.submit(new_id(), &session, body).await.is_refusal(ProblemCode::NotAnObject);
+    for way in Way::BOTH {
+        let mut line = way.open(&server, &session).await;
+        for body in ["[]", "1", "\"x\"", "null"] {
+            let answer = line.send(new_id(), body).await;
+            assert_eq!(answer, Outcome::Refused(ProblemCode::NotAnObject), "{body}");
+        }
+        assert_eq!(line.send(new_id(), "{}").await, Outcome::Accepted, "the line goes on");
     }
 }
 
@@ -280,22 +323,34 @@ async fn a_body_that_says_it_is_compressed_is_refused_with_the_reason() {
 
 #[tokio::test]
 async fn no_session_and_one_of_another_making_are_answered_alike() {
-    let (_server, mut connection) = started().await;
+    let (server, mut connection) = started().await;
     let without = connection.post(Route::MessageSubmit, &plain_envelope()).await;
     let expected = without.is_refusal(ProblemCode::SessionExpired);
     let forged = HOME.keys.seal_base64url(b"anything", now_secs(), [0; 16]);
     for session in ["", "x", forged.as_str()] {
         let answer = connection.submit(new_id(), session, "{}").await;
         assert_eq!(answer.is_refusal(ProblemCode::SessionExpired), expected);
+        for way in Way::BOTH {
+            let answer = way.open(&server, session).await.send(new_id(), "{}").await;
+            assert_eq!(answer, Outcome::Refused(ProblemCode::SessionExpired));
+        }
+    }
+    for way in Way::BOTH {
+        let envelope = HOME.keys.seal(&way.plaintext(None, "{}"), now_secs(), [7; 16]);
+        let answer = way.open(&server, "").await.put(&envelope).await;
+        assert_eq!(answer, Outcome::Refused(ProblemCode::SessionExpired));
     }
 }
 
 #[tokio::test]
 async fn a_session_whose_time_is_over_is_refused() {
     let server = builder().session_lifetime(Duration::ZERO).start().await.unwrap();
-    let mut connection = connect(&server).await;
-    let session = connection.admin_session().await;
-    connection.submit(new_id(), &session, "{}").await.is_refusal(ProblemCode::SessionExpired);
+    for way in Way::BOTH {
+        let mut connection = connect(&server).await;
+        let session = connection.admin_session().await;
+        let answer = way.open_on(connection, &session).await.send(new_id(), "{}").await;
+        assert_eq!(answer, Outcome::Refused(ProblemCode::SessionExpired));
+    }
 }
 
 #[tokio::test]

@@ -1,10 +1,13 @@
 //! Requests and their replies.
 
+use std::time::Duration;
+
 use ipc_protocol::{MessageId, ProblemCode, Route};
 use ipc_server::Server;
 use serde_json::json;
 
 use crate::fixture::*;
+use crate::ways::*;
 
 /// Asks, with a wish for how long to wait.
 async fn ask(connection: &mut Connection, id: MessageId, session: &str, wait: &str) -> Response {
@@ -12,6 +15,9 @@ async fn ask(connection: &mut Connection, id: MessageId, session: &str, wait: &s
     let headers = format!("content-type: application/octet-stream\r\n{wait}");
     connection.request("POST", "/message/request", &headers, &envelope).await
 }
+
+const LONG: Duration = Duration::from_secs(3600);
+const BODY: &str = r#"{"what":"time"}"#;
 
 /// Takes the next message and replies to it.
 async fn reply(server: &Server, reply: serde_json::Value) {
@@ -21,74 +27,101 @@ async fn reply(server: &Server, reply: serde_json::Value) {
 }
 
 #[tokio::test]
-async fn a_request_gets_the_applications_reply_under_its_own_id() {
+async fn a_request_gets_the_applications_reply_and_again_if_it_comes_again_either_way() {
+    for way in Way::BOTH {
+        let server = builder().start().await.unwrap();
+        let session = admin_session(&server).await;
+        let mut line = way.open(&server, &session).await;
+        let id = new_id();
+        let (answer, ()) =
+            tokio::join!(line.request(id, BODY, LONG), reply(&server, json!({"time": "noon"})));
+        let noon = r#"{"time":"noon"}"#.to_owned();
+        assert_eq!(answer, Outcome::Reply(noon.clone(), false));
+        // The first reply again, with nobody at work.
+        assert_eq!(line.request(id, BODY, LONG).await, Outcome::Reply(noon.clone(), true));
+        for other in Way::BOTH {
+            let mut other = other.open(&server, &session).await;
+            assert_eq!(other.request(id, BODY, LONG).await, Outcome::Reply(noon.clone(), true));
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_reply_by_post_has_the_requests_own_id() {
     let server = builder().start().await.unwrap();
     let session = admin_session(&server).await;
     let mut connection = connect(&server).await;
     let id = new_id();
-    let (answer, ()) =
-        tokio::join!(ask(&mut connection, id, &session, ""), reply(&server, json!({"time": "noon"})));
-    assert_eq!(reply_in(&answer), r#"{"time":"noon"}"#);
+    let (answer, ()) = tokio::join!(ask(&mut connection, id, &session, ""), reply(&server, json!({})));
     let plaintext = HOME.keys.open(&answer.body, None).unwrap();
     let frame = ipc_protocol::Frame::parse(&plaintext).unwrap();
     assert!(frame.reply_to(id).is_ok());
-
-    let again = ask(&mut connection, id, &session, "").await;
-    assert_eq!(reply_in(&again), r#"{"time":"noon"}"#, "the first reply again, with nobody at work");
-    assert_eq!(again.header("web-ipc-duplicate"), Some("true"));
 }
 
 #[tokio::test]
 async fn one_who_asks_again_while_it_is_worked_on_gets_the_same_reply() {
-    let server = builder().start().await.unwrap();
-    let session = admin_session(&server).await;
-    let (mut first, mut second) = (connect(&server).await, connect(&server).await);
-    let id = new_id();
-    let work = async {
-        let delivery = server.inbox().recv().await.unwrap();
-        // The second one has asked when the inbox says that it knows the message.
-        delivery.reply(&json!({"n": 1})).await.unwrap();
-    };
-    let (one, two, ()) =
-        tokio::join!(ask(&mut first, id, &session, ""), ask(&mut second, id, &session, ""), work);
-    assert_eq!((reply_in(&one), reply_in(&two)), (r#"{"n":1}"#.to_owned(), r#"{"n":1}"#.to_owned()));
-    server.stop().await;
-    assert!(server.inbox().recv().await.is_none(), "it was delivered once");
+    for (first_way, second_way) in [
+        (Way::Post, Way::Post),
+        (Way::Post, Way::Channel),
+        (Way::Channel, Way::Post),
+        (Way::Channel, Way::Channel),
+    ] {
+        let server = builder().start().await.unwrap();
+        let session = admin_session(&server).await;
+        let (mut first, mut second) =
+            (first_way.open(&server, &session).await, second_way.open(&server, &session).await);
+        let id = new_id();
+        let work = async {
+            let delivery = server.inbox().recv().await.unwrap();
+            // The second one has asked when the inbox says that it knows the message.
+            delivery.reply(&json!({"n": 1})).await.unwrap();
+        };
+        let (one, two, ()) =
+            tokio::join!(first.request(id, BODY, LONG), second.request(id, BODY, LONG), work);
+        for outcome in [one, two] {
+            assert!(matches!(&outcome, Outcome::Reply(body, _) if body == r#"{"n":1}"#), "{outcome:?}");
+        }
+        server.stop().await;
+        assert!(server.inbox().recv().await.is_none(), "it was delivered once");
+    }
 }
 
 #[tokio::test]
-async fn no_reply_in_time_is_504_and_a_late_one_is_there_for_the_next_who_asks() {
-    let server = builder().start().await.unwrap();
-    let session = admin_session(&server).await;
-    let mut connection = connect(&server).await;
-    let id = new_id();
-    ask(&mut connection, id, &session, "prefer: respond-async, wait=0\r\n")
-        .await
-        .is_refusal(ProblemCode::NoReplyInTime);
-    assert_eq!(connection.request("GET", "/is/running", "", b"").await.status, 200);
-    reply(&server, json!({"late": true})).await;
-    assert_eq!(reply_in(&ask(&mut connection, id, &session, "").await), r#"{"late":true}"#);
+async fn no_reply_in_time_is_told_and_a_late_one_is_there_for_the_next_who_asks() {
+    for way in Way::BOTH {
+        let server = builder().start().await.unwrap();
+        let session = admin_session(&server).await;
+        let mut line = way.open(&server, &session).await;
+        let id = new_id();
+        let answer = line.request(id, BODY, Duration::ZERO).await;
+        assert_eq!(answer, Outcome::Refused(ProblemCode::NoReplyInTime));
+        assert_eq!(line.send(new_id(), "{}").await, Outcome::Accepted, "the line goes on");
+        reply(&server, json!({"late": true})).await;
+        let late = line.request(id, BODY, LONG).await;
+        assert_eq!(late, Outcome::Reply(r#"{"late":true}"#.to_owned(), true));
+    }
 }
 
 #[tokio::test]
 async fn the_server_waits_no_longer_than_it_is_set_to() {
-    let server = builder().reply_wait_max(std::time::Duration::ZERO).start().await.unwrap();
+    let server = builder().reply_wait_max(Duration::ZERO).start().await.unwrap();
     let session = admin_session(&server).await;
-    let mut connection = connect(&server).await;
-    ask(&mut connection, new_id(), &session, "prefer: wait=3600\r\n")
-        .await
-        .is_refusal(ProblemCode::NoReplyInTime);
+    for way in Way::BOTH {
+        let answer = way.open(&server, &session).await.request(new_id(), BODY, LONG).await;
+        assert_eq!(answer, Outcome::Refused(ProblemCode::NoReplyInTime));
+    }
 }
 
 #[tokio::test]
 async fn a_request_that_is_dropped_is_told_at_once() {
-    let server = builder().start().await.unwrap();
-    let session = admin_session(&server).await;
-    let mut connection = connect(&server).await;
-    let drop_it = async { drop(server.inbox().recv().await.unwrap()) };
-    let (answer, ()) =
-        tokio::join!(ask(&mut connection, new_id(), &session, "prefer: wait=3600\r\n"), drop_it);
-    answer.is_refusal(ProblemCode::NotAnswered);
+    for way in Way::BOTH {
+        let server = builder().start().await.unwrap();
+        let session = admin_session(&server).await;
+        let mut line = way.open(&server, &session).await;
+        let drop_it = async { drop(server.inbox().recv().await.unwrap()) };
+        let (answer, ()) = tokio::join!(line.request(new_id(), BODY, LONG), drop_it);
+        assert_eq!(answer, Outcome::Refused(ProblemCode::NotAnswered));
+    }
 }
 
 #[tokio::test]
@@ -96,7 +129,6 @@ async fn a_reply_that_no_client_would_take_is_refused_where_it_is_made() {
     use serde_json::value::RawValue;
     let server = builder().start().await.unwrap();
     let session = admin_session(&server).await;
-    let mut connection = connect(&server).await;
     let deep = format!("{{\"a\":{}{}}}", "[".repeat(127), "]".repeat(127));
     for (bad, told) in [
         (r#"{"n":123456789012345678901234567890}"#, "an integer that does not fit 64 bits"),
@@ -105,65 +137,77 @@ async fn a_reply_that_no_client_would_take_is_refused_where_it_is_made() {
         (r#"{"s":"\ud800"}"#, "half of a surrogate pair"),
         (&deep, "more than 128 nested levels"),
     ] {
-        let work = async {
-            let reply: &RawValue = serde_json::from_str(bad).unwrap();
-            let delivery = server.inbox().recv().await.unwrap();
-            while !delivery.is_awaited() {
-                tokio::task::yield_now().await;
-            }
-            delivery.reply(reply).await.unwrap_err().to_string()
-        };
-        let (answer, error) = tokio::join!(ask(&mut connection, new_id(), &session, ""), work);
-        answer.is_refusal(ProblemCode::NotAnswered);
-        assert!(error.contains("breaks the protocol's rules for JSON") && error.contains(told), "{error}");
+        for way in Way::BOTH {
+            let mut line = way.open(&server, &session).await;
+            let work = async {
+                let reply: &RawValue = serde_json::from_str(bad).unwrap();
+                let delivery = server.inbox().recv().await.unwrap();
+                while !delivery.is_awaited() {
+                    tokio::task::yield_now().await;
+                }
+                delivery.reply(reply).await.unwrap_err().to_string()
+            };
+            let (answer, error) = tokio::join!(line.request(new_id(), BODY, LONG), work);
+            assert_eq!(answer, Outcome::Refused(ProblemCode::NotAnswered));
+            assert!(
+                error.contains("breaks the protocol's rules for JSON") && error.contains(told),
+                "{error}"
+            );
+        }
     }
 }
 
 #[tokio::test]
 async fn a_stop_waits_for_replies() {
-    let server = builder().start().await.unwrap();
-    let session = admin_session(&server).await;
-    let mut connection = connect(&server).await;
-    let work = async {
-        let first = server.inbox().recv().await.unwrap();
-        server.begin_stop();
-        first.reply(&json!({"n": 1})).await.unwrap();
-        server.stop().await;
-    };
-    let (answer, ()) = tokio::join!(ask(&mut connection, new_id(), &session, ""), work);
-    assert_eq!(reply_in(&answer), r#"{"n":1}"#);
-    assert!(server.inbox().recv().await.is_none(), "the inbox is closed");
-    assert!(connection.read_response().await.is_err(), "and the connection too");
+    for way in Way::BOTH {
+        let server = builder().start().await.unwrap();
+        let session = admin_session(&server).await;
+        let mut line = way.open(&server, &session).await;
+        let work = async {
+            let first = server.inbox().recv().await.unwrap();
+            server.begin_stop();
+            first.reply(&json!({"n": 1})).await.unwrap();
+            server.stop().await;
+        };
+        let (answer, ()) = tokio::join!(line.request(new_id(), BODY, LONG), work);
+        assert_eq!(answer, Outcome::Reply(r#"{"n":1}"#.to_owned(), false));
+        assert!(server.inbox().recv().await.is_none(), "the inbox is closed");
+        assert!(line.has_ended().await, "and the connection too");
+    }
 }
 
 #[tokio::test]
 async fn whoever_waits_for_a_durable_inbox_that_ends_is_told_to_come_again() {
-    let directory = tempfile::tempdir().unwrap();
-    let inbox = ipc_server::Inbox::durable().open(directory.path().join("inbox.db")).await.unwrap();
-    let server = builder().inbox(inbox.inbox().clone()).start().await.unwrap();
-    let session = admin_session(&server).await;
-    let mut connection = connect(&server).await;
-    let ending = async {
-        while server.inbox().waiting().await == 0 {
-            tokio::task::yield_now().await;
-        }
-        server.begin_stop();
-        assert_eq!(server.inbox().finish().await, 1);
-    };
-    let (answer, ()) = tokio::join!(ask(&mut connection, new_id(), &session, ""), ending);
-    answer.is_refusal(ProblemCode::ShuttingDown);
-    assert_eq!(answer.header("retry-after"), Some("1"));
-    server.stop().await;
+    for way in Way::BOTH {
+        let directory = tempfile::tempdir().unwrap();
+        let inbox = ipc_server::Inbox::durable().open(directory.path().join("inbox.db")).await.unwrap();
+        let server = builder().inbox(inbox.inbox().clone()).start().await.unwrap();
+        let session = admin_session(&server).await;
+        let mut line = way.open(&server, &session).await;
+        let ending = async {
+            while server.inbox().waiting().await == 0 {
+                tokio::task::yield_now().await;
+            }
+            server.begin_stop();
+            assert_eq!(server.inbox().finish().await, 1);
+        };
+        let (answer, ()) = tokio::join!(line.request(new_id(), BODY, LONG), ending);
+        assert_eq!(answer, Outcome::Refused(ProblemCode::ShuttingDown));
+        server.stop().await;
+    }
 }
 
 #[tokio::test]
 async fn a_message_that_was_no_request_has_no_reply_to_ask_for() {
     let server = builder().start().await.unwrap();
     let session = admin_session(&server).await;
-    let mut connection = connect(&server).await;
-    let id = new_id();
-    connection.submit(id, &session, r#"{"what":"time"}"#).await.is_success();
-    ask(&mut connection, id, &session, "").await.is_refusal(ProblemCode::ReplyForgotten);
+    for way in Way::BOTH {
+        let mut line = way.open(&server, &session).await;
+        let id = new_id();
+        assert_eq!(line.send(id, BODY).await, Outcome::Accepted);
+        let answer = line.request(id, BODY, LONG).await;
+        assert_eq!(answer, Outcome::Refused(ProblemCode::ReplyForgotten));
+    }
 }
 
 #[tokio::test]
