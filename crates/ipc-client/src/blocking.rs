@@ -57,6 +57,14 @@ impl Client {
     }
 }
 
+impl crate::Client {
+    /// The same client for code that is not async.
+    #[must_use]
+    pub fn blocking(self) -> Client {
+        self.into()
+    }
+}
+
 impl From<crate::Client> for Client {
     fn from(inner: crate::Client) -> Self {
         Client { inner }

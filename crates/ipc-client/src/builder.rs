@@ -158,6 +158,14 @@ impl BuildError {
     }
 }
 
+impl Client {
+    /// Begins a client that takes keys, certificates and, unless it is given others, credentials from `home`.
+    #[must_use]
+    pub fn builder(home: &Home) -> ClientBuilder {
+        ClientBuilder::new(home)
+    }
+}
+
 impl ClientBuilder {
     pub(crate) fn new(home: &Home) -> Self {
         ClientBuilder {

@@ -7,14 +7,11 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use ipc_home::Home;
 use ipc_protocol::{DEADLINE_SECS_MAX, MessageId, REPLY_WAIT_SECS_DEFAULT, fits_an_entry, to_body};
 use serde::Serialize;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
-use crate::blocking;
-use crate::builder::ClientBuilder;
 use crate::call::{Call, Kind, Messages};
 use crate::config::Config;
 use crate::error::SendError;
@@ -30,7 +27,7 @@ pub const REPLY_TIMEOUT_DEFAULT: Duration = Duration::from_secs(REPLY_WAIT_SECS_
 /// futures can be awaited on any async runtime, or on none. When the last clone is gone and what was begun is done,
 /// the thread ends.
 ///
-/// Built with [`Client::builder`]; for code that is not async there is [`blocking::Client`].
+/// Built with [`Client::builder`]; for code that is not async there is [`blocking::Client`](crate::blocking::Client).
 #[derive(Clone)]
 pub struct Client {
     pub(crate) shared: Arc<Shared>,
@@ -46,12 +43,6 @@ impl Client {
     /// The handle to a client that takes its jobs there.
     pub(crate) fn new(jobs: mpsc::UnboundedSender<Job>, config: Config, address: String) -> Self {
         Client { shared: Arc::new(Shared { jobs, config, address }) }
-    }
-
-    /// Begins a client that takes keys, certificates and, unless it is given others, credentials from `home`.
-    #[must_use]
-    pub fn builder(home: &Home) -> ClientBuilder {
-        ClientBuilder::new(home)
     }
 
     /// Sends a message: anything that serialises to a JSON object.
@@ -109,12 +100,6 @@ impl Client {
             shared.jobs.send(Job::IsRunning { deadline, done }).map_err(|_| SendError::Stopped)?;
             result.await.map_err(|_| SendError::Stopped)?
         }
-    }
-
-    /// The same client for code that is not async.
-    #[must_use]
-    pub fn blocking(self) -> blocking::Client {
-        self.into()
     }
 }
 
@@ -219,7 +204,7 @@ impl SendCall {
     }
 
     /// How long it may take in all, attempts, pauses and logins included; at most [`TIMEOUT_SECS_MAX`](crate::TIMEOUT_SECS_MAX)
-    /// seconds, and more is taken as that. Default: [that of the client](ClientBuilder::timeout).
+    /// seconds, and more is taken as that. Default: [that of the client](crate::ClientBuilder::timeout).
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.0.unsent(|message| message.timeout = bounded(timeout));
         self
@@ -265,7 +250,7 @@ impl RequestCall {
 
     /// How long the reply is waited for, from when the server has the request; at most
     /// [`TIMEOUT_SECS_MAX`](crate::TIMEOUT_SECS_MAX) seconds, and more is taken as that. Default 30 s. To get the request
-    /// there may take up to [the timeout of the client](ClientBuilder::timeout), and the whole call takes no longer than the
+    /// there may take up to [the timeout of the client](crate::ClientBuilder::timeout), and the whole call takes no longer than the
     /// longer of the two.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.reply_wait = bounded(timeout);

@@ -5,14 +5,15 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::Duration;
 
-use ipc_protocol::{BatchOutcome, BatchReply, ProblemCode};
+use ipc_protocol::ProblemCode;
 use tokio::time::Instant;
 
 use crate::call::{EntryStatus, Stream};
 use crate::engine::active::Piece;
-use crate::engine::{Engine, State, misfit_bytes};
+use crate::engine::dispatch::Engine;
+use crate::engine::post::{LATE_AFTER, Post, statuses};
+use crate::engine::state::State;
 use crate::error::{Outcome, SendError};
 use crate::exchange::AttemptLimits;
 use crate::exchange::refusal::{AttemptError, Recovery, give_up, is_for_the_content, of_code};
@@ -25,20 +26,8 @@ const MESSAGES_MAX: usize = 500;
 /// How many bytes of messages go into one POST at most, a longer message alone.
 const BYTES_MAX: usize = 1024 * 1024;
 
-/// A POST that takes longer than this holds up no other: what waits goes over another connection.
-const LATE_AFTER: Duration = Duration::from_millis(5);
-
 /// With so many waiting, another connection is worth its price although none is late.
 const WAITING_MESSAGES: usize = 8;
-
-/// A POST on its way.
-pub(super) struct Post {
-    number: u64,
-    pieces: Vec<Piece>,
-    attempt: Rc<Attempt>,
-    begun_at: Instant,
-    is_request: bool,
-}
 
 /// What came of one.
 enum Posted {
@@ -50,28 +39,11 @@ enum Posted {
     },
 }
 
-impl Post {
-    /// From when on it holds up no other, if it has to be waited for.
-    pub(super) fn late_at(&self) -> Option<Instant> {
-        let late_at = self.begun_at + LATE_AFTER;
-        (!self.is_request && Instant::now() < late_at).then_some(late_at)
-    }
-
-    /// When its calls end.
-    pub(super) fn ends(&self) -> impl Iterator<Item = Instant> {
-        let is_written = self.attempt.writing.get();
-        self.pieces.iter().filter(|piece| !piece.call.is_over()).map(move |piece| match is_written {
-            true => piece.call.end_once_there(),
-            false => piece.call.end().0,
-        })
-    }
-}
-
 impl Engine {
     /// Sends by POST what a frame of a channel cannot hold.
     pub(super) fn post_misfits(self: &Rc<Self>, state: &mut State, now: Instant) {
         while state.posts.len() < self.config.connections_max {
-            let bytes_max = state.channel_entries_bytes_max().unwrap_or_else(|| misfit_bytes(&self.config));
+            let bytes_max = state.entries_bytes_max();
             let may_request = state.may_request(self.config.connections_max);
             let (queue, in_flight) = (&mut state.queue, &state.in_flight);
             let is_in_flight = |stream: &Arc<Stream>| {
@@ -296,45 +268,6 @@ impl Engine {
     }
 }
 
-impl State {
-    /// Requests leave a connection to everything else, where there are several.
-    fn may_request(&self, connections_max: usize) -> bool {
-        self.posts.iter().filter(|post| post.is_request).count() < (connections_max - 1).max(1)
-    }
-
-    fn channel_entries_bytes_max(&self) -> Option<usize> {
-        match &self.link {
-            super::Link::Open(channel) => Some(channel.entries_bytes_max(super::SESSION_BYTES)),
-            _ => None,
-        }
-    }
-
-    fn end_post(&mut self, number: u64) {
-        let Some(at) = self.posts.iter().position(|post| post.number == number) else { return };
-        let post = self.posts.swap_remove(at);
-        let streams: Vec<_> = post.pieces.iter().filter_map(|piece| piece.call.stream()).collect();
-        self.queue.release(&streams);
-    }
-
-    /// Ends the calls of POSTs whose time is over; what is on its way stays so.
-    pub(super) fn time_out_posts(&self, now: Instant, no_answer: &dyn Fn() -> SendError) {
-        for post in &self.posts {
-            let is_written = post.attempt.writing.get();
-            for piece in post.pieces.iter().filter(|piece| !piece.call.is_over()) {
-                let end = if is_written { piece.call.end_once_there() } else { piece.call.end().0 };
-                if end <= now {
-                    piece.call.time_out(is_written, || match no_answer() {
-                        SendError::NoAnswer { address, source } if !is_written => {
-                            SendError::Unreachable { address, source }
-                        }
-                        error => error,
-                    });
-                }
-            }
-        }
-    }
-}
-
 /// A task that posts; it leaves the list also when its runtime ends it.
 struct Posting {
     engine: Rc<Engine>,
@@ -348,27 +281,4 @@ impl Drop for Posting {
         }
         self.engine.wake();
     }
-}
-
-/// What an answer says of so many messages, in order.
-fn statuses(reply: &BatchReply, count: usize) -> Result<Vec<Option<EntryStatus>>, &'static str> {
-    let full_from = reply.full_from.map_or(count, |index| index as usize);
-    let mut codes: Vec<Option<&str>> = vec![None; count];
-    for BatchOutcome { index, code } in &reply.others {
-        let other = codes.get_mut(*index as usize).ok_or("the reply names a message that was not sent")?;
-        if other.replace(code).is_some() {
-            return Err("the reply names a message twice");
-        }
-    }
-    let accepted = codes.iter().take(full_from).filter(|code| code.is_none()).count();
-    if full_from > count || accepted != reply.accepted as usize {
-        return Err("the reply does not count as many messages as were sent");
-    }
-    let statuses = codes.into_iter().enumerate().map(|(index, code)| match code {
-        None if index >= full_from => None,
-        None => Some(EntryStatus::Accepted),
-        Some(BatchOutcome::DUPLICATE) => Some(EntryStatus::Duplicate),
-        Some(code) => Some(EntryStatus::Refused(of_code(code, None).error)),
-    });
-    Ok(statuses.collect())
 }

@@ -1,0 +1,176 @@
+//! Which way what waits goes now: over the channel, or by POST.
+//!
+//! `worker` hands calls in; `driver` has it send.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::call::Call;
+use crate::config::Config;
+use crate::engine::active::Active;
+use crate::engine::state::{Link, State};
+use crate::error::SendError;
+use crate::exchange::{Exchange, Setup};
+
+/// How long a channel is used at all. Then a new handshake takes notice of new certificates.
+const CHANNEL_LIFETIME: Duration = Duration::from_secs(3600);
+
+/// Carries the calls of one client. Lives on one thread.
+pub(crate) struct Engine {
+    pub(super) config: Config,
+    pub(super) exchange: Exchange,
+    pub(super) state: RefCell<State>,
+    /// Of the driver.
+    pub(super) waker: RefCell<Waker>,
+    /// Tasks that work for it, POSTs left out.
+    pub(super) tasks: Cell<usize>,
+}
+
+impl Engine {
+    /// Must be called on the thread, and within the runtime, that will send.
+    pub(crate) fn new(setup: Setup) -> Rc<Self> {
+        Rc::new(Engine {
+            config: setup.config.clone(),
+            exchange: Exchange::new(setup),
+            state: RefCell::new(State::new()),
+            waker: RefCell::new(Waker::noop().clone()),
+            tasks: Cell::new(0),
+        })
+    }
+
+    /// Takes a call. It is sent when the driver is polled next.
+    pub(crate) fn push(&self, mut call: Call) {
+        let drawn = call.messages.draw_id(|| self.exchange.sealer().draw_id());
+        let call = Active::new(call);
+        if let Err(error) = drawn {
+            call.fail(error, false);
+            return;
+        }
+        let mut state = self.state.borrow_mut();
+        state.look_no_later_than(call.end().0);
+        state.queue.push(call, Instant::now());
+    }
+
+    /// Has the driver polled.
+    pub(crate) fn wake(&self) {
+        self.waker.borrow().wake_by_ref();
+    }
+
+    /// Asks whether the server runs: one attempt, without a login.
+    pub(crate) async fn is_running(&self, until: Instant) -> Result<bool, SendError> {
+        self.exchange.is_running(until).await
+    }
+
+    /// Runs a task for as long as it takes; the engine does not end before.
+    pub(crate) fn spawn(self: &Rc<Self>, task: impl Future<Output = ()> + 'static) {
+        let working = Working::begin(self);
+        actix_rt::spawn(async move {
+            task.await;
+            drop(working);
+        });
+    }
+
+    /// Whether there is nothing left to do; where there is, whoever polls is woken when nobody waits for it any more.
+    pub(super) fn poll_idle(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let state = self.state.borrow();
+        let delayed = state.delayed.iter().map(|(_, piece)| piece);
+        let mut pieces = state.queue.iter().chain(delayed).chain(state.in_flight.iter());
+        let is_idle = self.tasks.get() == 0
+            && state.posts.is_empty()
+            && pieces.all(|piece| piece.call.poll_over(cx).is_ready());
+        if is_idle { Poll::Ready(()) } else { Poll::Pending }
+    }
+
+    /// Does what can be done now.
+    pub(super) fn poll(self: &Rc<Self>, cx: &mut Context<'_>) {
+        self.note_waker(cx);
+        self.read_channel(cx);
+        let now = Instant::now();
+        let state = &mut *self.state.borrow_mut();
+        state.wake_delayed(now);
+        state.paused_until = state.paused_until.filter(|until| now < *until);
+        if state.paused_until.is_none() {
+            self.send(state, now, cx);
+        }
+        if let Link::Open(channel) = &mut state.link {
+            // A failure shows when it is read.
+            let _ = channel.poll_flush(cx);
+        }
+    }
+
+    fn note_waker(&self, cx: &Context<'_>) {
+        let mut waker = self.waker.borrow_mut();
+        if !waker.will_wake(cx.waker()) {
+            waker.clone_from(cx.waker());
+        }
+    }
+
+    /// Sends what waits.
+    fn send(self: &Rc<Self>, state: &mut State, now: Instant, cx: &mut Context<'_>) {
+        if state.queue.is_empty() {
+            return;
+        }
+        match &state.link {
+            Link::Open(channel)
+                if state.in_flight.is_empty() && now >= channel.opened_at() + CHANNEL_LIFETIME =>
+            {
+                state.close_channel("a new connection takes notice of new certificates", cx);
+            }
+            _ => (),
+        }
+        if let Link::Open(_) = state.link {
+            self.write_frames(state, now, cx);
+            self.post_misfits(state, now);
+            return;
+        }
+        if let Link::Opening = state.link {
+            return;
+        }
+        if state.is_logging_in {
+            return;
+        }
+        let is_lone = !state.has_begun && state.queue.count_up_to_two() == 1;
+        let has_channel = self.config.uses_channel
+            && !state.post_next
+            && !is_lone
+            && state.no_channel_until.is_none_or(|until| now >= until);
+        if !has_channel {
+            self.post_all(state, now);
+            return;
+        }
+        self.post_misfits(state, now);
+        if state.queue.iter().any(|piece| !piece.call.is_over()) && !state.only_misfits_wait() {
+            state.link = Link::Opening;
+            let engine = Rc::clone(self);
+            self.spawn(async move { engine.open_channel().await });
+        }
+    }
+
+    /// Ends the channel, if there is one, in order. Ready once that has gone out.
+    pub(super) fn poll_close(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let state = &mut *self.state.borrow_mut();
+        state.close_channel("the client ends", cx);
+        Poll::Ready(())
+    }
+}
+
+/// Counts a task, for as long as it lives.
+struct Working(Rc<Engine>);
+
+impl Working {
+    fn begin(engine: &Rc<Engine>) -> Self {
+        engine.tasks.set(engine.tasks.get() + 1);
+        Working(Rc::clone(engine))
+    }
+}
+
+impl Drop for Working {
+    fn drop(&mut self) {
+        self.0.tasks.set(self.0.tasks.get() - 1);
+        self.0.wake();
+    }
+}

@@ -1,0 +1,129 @@
+//! Drives an engine: has it do what can be done now, and wakes it when something is due.
+
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use actix_http::ws::CloseCode;
+use tokio::time::{Instant, Sleep, sleep_until};
+
+use crate::channel::End;
+use crate::engine::active::Piece;
+use crate::engine::dispatch::Engine;
+use crate::engine::state::Link;
+use crate::error::SendError;
+
+/// Drives an engine: whoever polls it carries its calls.
+pub(crate) struct Driver {
+    engine: Rc<Engine>,
+    timer: Pin<Box<Sleep>>,
+    /// When the timer fires; `None` once it has.
+    timer_at: Option<Instant>,
+}
+
+impl Driver {
+    pub(crate) fn new(engine: Rc<Engine>) -> Self {
+        Driver { engine, timer: Box::pin(sleep_until(Instant::now())), timer_at: None }
+    }
+
+    /// Does what can be done now; whoever polls is woken when there is more.
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) {
+        loop {
+            self.engine.poll(cx);
+            let Some(wake_at) = self.engine.state.borrow().wake_at() else { return };
+            if self.timer_at.is_none_or(|at| wake_at < at) {
+                self.timer.as_mut().reset(wake_at);
+                self.timer_at = Some(wake_at);
+            }
+            if self.timer.as_mut().poll(cx).is_pending() {
+                return;
+            }
+            self.timer_at = None;
+            let now = Instant::now();
+            self.engine.on_time(now, cx);
+        }
+    }
+
+    /// Whether all is done, for an engine that gets no more calls. Then the channel is closed.
+    pub(crate) fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        ready!(self.engine.poll_idle(cx));
+        self.engine.poll_close(cx)
+    }
+}
+
+impl Engine {
+    /// A moment has come at which something may be due.
+    fn on_time(self: &Rc<Self>, now: Instant, cx: &mut Context<'_>) {
+        if self.state.borrow().look_at.is_some_and(|at| at <= now) {
+            self.look_through(now, cx);
+        }
+        let state = &mut *self.state.borrow_mut();
+        let Link::Open(channel) = &mut state.link else { return };
+        if let Err(error) = channel.look_at_silence(now) {
+            self.channel_ended(state, End::Broken(error));
+        }
+    }
+
+    /// Looks through all calls: ends those whose time is over, gives up a channel that does not answer, and says what is waited
+    /// for.
+    fn look_through(self: &Rc<Self>, now: Instant, cx: &mut Context<'_>) {
+        let state = &mut *self.state.borrow_mut();
+        let connector = self.exchange.http().connector();
+        let (all, address) = (connector.all_addresses(), connector.address().to_string());
+        let time = || Arc::new(io::Error::new(io::ErrorKind::TimedOut, "the time ran out"));
+        let no_answer = || SendError::NoAnswer { address: address.clone(), source: time() };
+        let is_connected = matches!(state.link, Link::Open(_)) || !state.posts.is_empty();
+        state.delayed.retain(|(_, piece)| {
+            let is_due = piece.call.end().0 <= now;
+            if is_due {
+                piece
+                    .call
+                    .time_out(false, || SendError::Unreachable { address: all.clone(), source: time() });
+            }
+            !is_due
+        });
+        let answered_at = match &state.link {
+            Link::Open(channel) => channel.answered_at(),
+            _ => now,
+        };
+        let mut oldest: Option<&Piece> = None;
+        let mut is_stuck = false;
+        for piece in state.in_flight.iter().filter(|piece| !piece.call.is_over()) {
+            if piece.call.end_once_there() <= now {
+                piece.call.time_out(true, no_answer);
+            }
+            let since = piece.sent_at.max(answered_at);
+            is_stuck |= !piece.call.is_request() && now >= since + self.config.attempt_max();
+            if oldest.is_none_or(|oldest| piece.sent_at < oldest.sent_at) {
+                oldest = Some(piece);
+            }
+        }
+        if let Some(piece) = oldest {
+            let what = if piece.call.is_request() { "the reply from" } else { "an answer from" };
+            self.exchange.say_waiting(what, piece.sent_at, now, piece.call.end_once_there());
+        }
+        state.time_out_posts(now, &no_answer);
+        for piece in state.queue.take_out(|piece| piece.call.end().0 <= now) {
+            if state.is_logging_in {
+                // It waits for nothing else.
+                let late = SendError::LoginFailed { last: Box::new(no_answer()) };
+                piece.call.note_failure(&piece.range, &late, false);
+            }
+            piece.call.time_out(false, || match is_connected {
+                true => SendError::Busy { connections_max: self.config.connections_max },
+                false => SendError::Unreachable { address: all.clone(), source: time() },
+            });
+        }
+        if is_stuck {
+            if let Link::Open(channel) = &mut state.link {
+                channel.close(CloseCode::Away, "no answer in time");
+                let _ = channel.poll_flush(cx);
+            }
+            let error = io::Error::new(io::ErrorKind::TimedOut, "the time ran out");
+            self.channel_ended(state, End::Broken(error));
+        }
+        state.look_at = state.next_look(now);
+    }
+}

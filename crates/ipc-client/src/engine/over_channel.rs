@@ -1,0 +1,333 @@
+//! What goes over the channel, what comes back, and what its end means.
+
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use actix_http::ws::CloseCode;
+use ipc_protocol::{CHANNEL_RETRY_AFTER, ChannelAnswer, ProblemCode, RefusedFrom, Route, Settled};
+use tokio::time::Instant;
+
+use crate::call::EntryStatus;
+use crate::channel::in_flight::InFlight;
+use crate::channel::{Channel, End, Event};
+use crate::engine::active::Piece;
+use crate::engine::dispatch::Engine;
+use crate::engine::queue::FrameLimits;
+use crate::engine::state::{Link, SAY_EVERY, State};
+use crate::error::SendError;
+use crate::exchange::AttemptLimits;
+use crate::exchange::refusal::{AttemptError, Recovery, give_up, of_code};
+use crate::transport::attempt::Attempt;
+use crate::transport::http::{OpenError, WebSocket};
+
+/// After a server, or a proxy before it, did not open a channel, how long none is asked for.
+const NO_CHANNEL_FOR: Duration = Duration::from_secs(60);
+
+/// Bytes that a request's entry has for the wait for its reply.
+const REPLY_WAIT_BYTES: usize = 48;
+
+impl Engine {
+    /// Opens a channel for what waits.
+    pub(super) async fn open_channel(self: &Rc<Self>) {
+        let (token, generation) = self.exchange.current_session();
+        if token.is_none() && !self.renew(generation).await {
+            self.state.borrow_mut().link = Link::Closed;
+            return;
+        }
+        let result = self.try_open().await;
+        let state = &mut *self.state.borrow_mut();
+        state.link = Link::Closed;
+        match result {
+            Ok(Ok(channel)) => {
+                state.in_flight = InFlight::default();
+                state.link = Link::Open(Box::new(channel));
+            }
+            Ok(Err(why)) => {
+                let level = match std::mem::replace(&mut state.has_told_no_channel, true) {
+                    false => log::Level::Info,
+                    true => log::Level::Debug,
+                };
+                let address = self.exchange.http().connector().address();
+                log::log!(level, "the server at {address} opens no channel ({why}): messages go by POST");
+                state.no_channel_until = Some(Instant::now() + NO_CHANNEL_FOR);
+            }
+            Err(error) => {
+                self.exchange.http().connector().go_to_next();
+                self.attempt_failed(state, &error);
+            }
+        }
+        self.wake();
+    }
+
+    async fn try_open(&self) -> Result<Result<Channel, String>, AttemptError> {
+        let attempt = Rc::new(Attempt::default());
+        let now = Instant::now();
+        let limits = AttemptLimits::until(self.state.borrow().last_end(now + self.config.timeout));
+        let bytes_max = self.config.plaintext_bytes_max.saturating_add(ipc_envelope::OVERHEAD_BYTES_MAX);
+        let opened = async {
+            match self.exchange.http().open_channel(bytes_max, &attempt).await {
+                Ok(socket) => Ok(Ok(socket)),
+                Err(OpenError::NotOpened(why)) => Ok(Err(why)),
+                Err(OpenError::NoAnswer(error)) => Err(error),
+            }
+        };
+        let route = Route::MessageChannel;
+        let opened: Result<Result<WebSocket, String>, _> =
+            self.exchange.in_time(opened, route, Duration::ZERO, limits, &attempt).await;
+        let socket = match opened {
+            Ok(Ok(socket)) => socket,
+            Ok(Err(why)) => return Ok(Err(why)),
+            Err(error) => {
+                let error = self.exchange.explain(error, &attempt, limits.ends_at).await;
+                // No message was on its way.
+                return Err(AttemptError::without_answer(match error {
+                    SendError::NoAnswer { address, source } => SendError::Unreachable { address, source },
+                    error => error,
+                }));
+            }
+        };
+        let sealer = self.exchange.sealer();
+        let id = sealer.draw_id().map_err(give_up)?;
+        Ok(Ok(Channel::new(socket, sealer, id, bytes_max)))
+    }
+
+    /// Writes frames as long as they go out.
+    pub(super) fn write_frames(&self, state: &mut State, now: Instant, cx: &mut Context<'_>) {
+        let Link::Open(channel) = &mut state.link else { return };
+        // What did not go out before goes now, or wakes the driver when it does: then there is room for the next frame.
+        while channel.poll_flush(cx).is_ready() && channel.is_writable() {
+            let (token, generation) = self.exchange.current_session();
+            let token = token.filter(|_| state.session_sent != Some(generation));
+            let session = token.as_ref().map(|token| token.as_str());
+            let limits = FrameLimits {
+                entries: channel.limits().entries,
+                bytes: channel.entries_bytes_max(session.map_or(0, str::len)),
+                requests: channel.limits().requests.saturating_sub(state.requests),
+            };
+            let mut frame = Vec::new();
+            state.queue.take_frame(limits, &mut frame);
+            if frame.is_empty() {
+                return;
+            }
+            let bytes: usize = frame.iter().map(|piece| piece.bytes() + REPLY_WAIT_BYTES).sum();
+            let written = channel.write(state.in_flight.next(), state.resume, session, bytes, |buffer| {
+                for (index, piece) in frame.iter().enumerate() {
+                    if index > 0 {
+                        buffer.push(b',');
+                    }
+                    write_entries(buffer, piece, now);
+                }
+            });
+            if let Err(error) = written {
+                frame.iter().for_each(|piece| piece.call.fail(error.clone(), false));
+                continue;
+            }
+            state.session_sent = Some(generation);
+            state.resume = None;
+            for mut piece in frame {
+                piece.sent_at = now;
+                piece.call.note_sent();
+                if piece.call.is_request() {
+                    state.requests += 1;
+                    piece.call.reply_wait_begins(now);
+                }
+                state.in_flight.push(piece);
+            }
+        }
+        state.look_no_later_than(now + SAY_EVERY);
+    }
+
+    /// Reads what has come over the channel.
+    pub(super) fn read_channel(self: &Rc<Self>, cx: &mut Context<'_>) {
+        loop {
+            let state = &mut *self.state.borrow_mut();
+            let Link::Open(channel) = &mut state.link else { return };
+            match channel.poll_event(cx) {
+                Poll::Pending => return,
+                Poll::Ready(Event::Answer(envelope)) => {
+                    if let Err(why) = self.take_answer(state, &envelope) {
+                        if let Link::Open(channel) = &mut state.link {
+                            channel.close(CloseCode::Protocol, "the answer is none");
+                            let _ = channel.poll_flush(cx);
+                        }
+                        let error = io::Error::new(io::ErrorKind::InvalidData, why);
+                        self.channel_ended(state, End::Broken(error));
+                    }
+                }
+                Poll::Ready(Event::Ended(end)) => {
+                    if let Link::Open(channel) = &mut state.link {
+                        // The answer to a close frame.
+                        let _ = channel.poll_flush(cx);
+                    }
+                    self.channel_ended(state, end);
+                }
+            }
+        }
+    }
+
+    /// Takes in an answer; an error says what is wrong with it.
+    fn take_answer(self: &Rc<Self>, state: &mut State, envelope: &[u8]) -> Result<(), String> {
+        let now = Instant::now();
+        let Link::Open(channel) = &state.link else { return Ok(()) };
+        let (in_flight, requests) = (&mut state.in_flight, &mut state.requests);
+        let mut again = Vec::new();
+        let mut refused = None;
+        channel.read(envelope, |answer: &ChannelAnswer<'_>| {
+            for settled in &answer.settled {
+                settle(in_flight, requests, settled, now, &mut again)?;
+            }
+            for reply in &answer.replies {
+                let tell = |piece: &Piece, _| {
+                    *requests -= usize::from(piece.call.is_request());
+                    piece.call.is_over() || piece.call.reply(reply.is_duplicate, reply.body)
+                };
+                in_flight.settle(reply.entry, reply.entry, tell).ok()?;
+            }
+            if let Some(RefusedFrom { from, code }) = answer.refused {
+                refused = Some((from, of_code(code, Some(CHANNEL_RETRY_AFTER))));
+            }
+            Some(())
+        })?;
+        state.has_answer();
+        for (piece, error) in again {
+            self.retry(state, piece, &error, now);
+        }
+        if let Some((from, error)) = refused {
+            let taken = state.in_flight.take_from(from);
+            state.count_requests();
+            state.resume = Some(from);
+            self.put_back(state, taken, &error, false, now);
+        }
+        Ok(())
+    }
+
+    /// The channel has ended. What has no answer goes again.
+    pub(super) fn channel_ended(self: &Rc<Self>, state: &mut State, end: End) {
+        let now = Instant::now();
+        state.link = Link::Closed;
+        let used = state.session_sent.take();
+        state.resume = None;
+        let pieces = state.in_flight.take_from(0);
+        state.in_flight = InFlight::default();
+        state.requests = 0;
+        let is_idle = pieces.iter().all(|piece| piece.call.is_over());
+        let address = self.exchange.http().connector().address().to_string();
+        let (error, may_be_there) = match end {
+            End::Broken(error) => {
+                log::debug!("the channel to {address} broke: {error}");
+                let attempt = Attempt::default();
+                attempt.writing.set(true);
+                (AttemptError::without_answer(self.exchange.http().error_of(&error, &attempt)), true)
+            }
+            End::Closed { code, reason } if code == 4000 + ProblemCode::SessionExpired.status() => {
+                log::debug!("the channel to {address} was closed: {code} {reason}");
+                (of_code(ProblemCode::SessionExpired.as_str(), None), false)
+            }
+            End::Closed { code: 4000.., reason } => {
+                let error = of_code(&reason, None);
+                // POST tells more of it, and whose it is.
+                state.post_next = true;
+                (AttemptError { recovery: Recovery::Wait(None), ..error }, false)
+            }
+            End::Closed { code, reason } => {
+                if code > 1001 {
+                    log::warn!("the server at {address} closed the channel: {code} {reason}");
+                    state.post_next = true;
+                } else {
+                    log::debug!("the server at {address} closed the channel: {code} {reason}");
+                }
+                let error = io::Error::new(
+                    io::ErrorKind::ConnectionAborted,
+                    format!("the server closed the channel: {code} {reason}"),
+                );
+                let error = SendError::NoAnswer { address, source: Arc::new(error) };
+                (AttemptError::without_answer(error), true)
+            }
+        };
+        if is_idle {
+            return;
+        }
+        if error.recovery == Recovery::LogIn {
+            // What was in the frame was not taken; requests from before were.
+            for piece in &pieces {
+                piece.call.note_failure(&piece.range, &error.error, piece.call.is_request());
+            }
+            for piece in &pieces {
+                state.queue.put_back(piece);
+            }
+            self.log_in(state, used.unwrap_or_default(), error);
+            return;
+        }
+        if matches!(error.error, SendError::NoAnswer { .. }) {
+            self.exchange.http().connector().go_to_next();
+        }
+        if error.recovery == Recovery::GiveUp {
+            for piece in &pieces {
+                piece.call.fail(error.error.clone(), true);
+            }
+            return;
+        }
+        let (requests, sends): (Vec<_>, Vec<_>) =
+            pieces.into_iter().partition(|piece| piece.call.is_request());
+        self.put_back(state, requests, &error, true, now);
+        self.put_back(state, sends, &error, may_be_there, now);
+    }
+}
+
+/// Appends the entries of a piece; that of a request says how long its reply is waited for.
+fn write_entries(buffer: &mut Vec<u8>, piece: &Piece, now: Instant) {
+    use std::io::Write as _;
+    let text = piece.call.messages.text(piece.range.clone());
+    match piece.call.reply_wait(now) {
+        None => buffer.extend_from_slice(text),
+        Some(wait) => {
+            // In place of the brace that ends it.
+            buffer.extend_from_slice(&text[..text.len() - 1]);
+            write!(buffer, r#","reply_wait_ms":{}}}"#, wait.as_millis()).expect("memory takes all");
+        }
+    }
+}
+
+/// Takes in what became of entries; `None` if they are none that have no answer. Those to send again go into `again`.
+fn settle(
+    in_flight: &mut InFlight<Piece>,
+    requests: &mut usize,
+    Settled { first, last, code }: &Settled<'_>,
+    now: Instant,
+    again: &mut Vec<(Piece, AttemptError)>,
+) -> Option<()> {
+    let status = match *code {
+        Settled::ACCEPTED => EntryStatus::Accepted,
+        Settled::DUPLICATE => EntryStatus::Duplicate,
+        code => {
+            let error = of_code(code, None);
+            let is_late = error.error.code() == Some(ProblemCode::NoReplyInTime);
+            if is_late || matches!(error.recovery, Recovery::Wait(_)) {
+                let taken = in_flight.take(*first, *last);
+                if taken.iter().map(Piece::len).sum::<usize>() as u64 != last - first + 1 {
+                    return None;
+                }
+                for piece in taken {
+                    *requests -= usize::from(piece.call.is_request());
+                    again.push((piece, error.clone()));
+                }
+                return Some(());
+            }
+            EntryStatus::Refused(error.error)
+        }
+    };
+    let settled = in_flight.settle(*first, *last, |piece, positions| {
+        *requests -= usize::from(piece.call.is_request());
+        match &status {
+            EntryStatus::Refused(error) => {
+                let error = piece.call.no_reply(error).unwrap_or_else(|| error.clone());
+                piece.settle(positions, &EntryStatus::Refused(error), now)
+            }
+            status => piece.settle(positions, status, now),
+        }
+    });
+    settled.ok()
+}

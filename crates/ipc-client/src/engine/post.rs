@@ -1,0 +1,66 @@
+//! A POST on its way, and what an answer to one says.
+//!
+//! `posting` makes them, `state` keeps them. Nothing here sends.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use ipc_protocol::{BatchOutcome, BatchReply};
+use tokio::time::Instant;
+
+use crate::call::EntryStatus;
+use crate::engine::active::Piece;
+use crate::exchange::refusal::of_code;
+use crate::transport::attempt::Attempt;
+
+/// A POST that takes longer than this holds up no other: what waits goes over another connection.
+pub(super) const LATE_AFTER: Duration = Duration::from_millis(5);
+
+/// A POST on its way.
+pub(super) struct Post {
+    pub(super) number: u64,
+    pub(super) pieces: Vec<Piece>,
+    pub(super) attempt: Rc<Attempt>,
+    pub(super) begun_at: Instant,
+    pub(super) is_request: bool,
+}
+
+impl Post {
+    /// From when on it holds up no other, if it has to be waited for.
+    pub(super) fn late_at(&self) -> Option<Instant> {
+        let late_at = self.begun_at + LATE_AFTER;
+        (!self.is_request && Instant::now() < late_at).then_some(late_at)
+    }
+
+    /// When its calls end.
+    pub(super) fn ends(&self) -> impl Iterator<Item = Instant> {
+        let is_written = self.attempt.writing.get();
+        self.pieces.iter().filter(|piece| !piece.call.is_over()).map(move |piece| match is_written {
+            true => piece.call.end_once_there(),
+            false => piece.call.end().0,
+        })
+    }
+}
+
+/// What an answer says of so many messages, in order.
+pub(super) fn statuses(reply: &BatchReply, count: usize) -> Result<Vec<Option<EntryStatus>>, &'static str> {
+    let full_from = reply.full_from.map_or(count, |index| index as usize);
+    let mut codes: Vec<Option<&str>> = vec![None; count];
+    for BatchOutcome { index, code } in &reply.others {
+        let other = codes.get_mut(*index as usize).ok_or("the reply names a message that was not sent")?;
+        if other.replace(code).is_some() {
+            return Err("the reply names a message twice");
+        }
+    }
+    let accepted = codes.iter().take(full_from).filter(|code| code.is_none()).count();
+    if full_from > count || accepted != reply.accepted as usize {
+        return Err("the reply does not count as many messages as were sent");
+    }
+    let statuses = codes.into_iter().enumerate().map(|(index, code)| match code {
+        None if index >= full_from => None,
+        None => Some(EntryStatus::Accepted),
+        Some(BatchOutcome::DUPLICATE) => Some(EntryStatus::Duplicate),
+        Some(code) => Some(EntryStatus::Refused(of_code(code, None).error)),
+    });
+    Ok(statuses.collect())
+}

@@ -1,0 +1,124 @@
+//! What follows a failure: a pause and another attempt, a login, or an end.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::engine::active::Piece;
+use crate::engine::dispatch::Engine;
+use crate::engine::state::State;
+use crate::error::SendError;
+use crate::exchange::refusal::{AttemptError, Recovery};
+use crate::exchange::session::{Generation, Origin};
+
+/// How often a session that another process keeps is taken in a row: each may be over.
+const KEPT_TRIES_MAX: u32 = 3;
+
+impl Engine {
+    /// A request, or an entry that the server could not take at the moment, is sent again.
+    pub(super) fn retry(
+        self: &Rc<Self>,
+        state: &mut State,
+        piece: Piece,
+        error: &AttemptError,
+        now: Instant,
+    ) {
+        match piece.call.no_reply(&error.error) {
+            Some(late) => state.ask_again(piece, late, false, now),
+            None => self.put_back(state, vec![piece], error, false, now),
+        }
+    }
+
+    /// Puts pieces back whose attempt failed in a way that a pause may mend.
+    pub(super) fn put_back(
+        self: &Rc<Self>,
+        state: &mut State,
+        pieces: Vec<Piece>,
+        error: &AttemptError,
+        may_be_there: bool,
+        now: Instant,
+    ) {
+        let retry_after = match error.recovery {
+            Recovery::Wait(retry_after) => retry_after,
+            _ => None,
+        };
+        let mut first_end = None;
+        for piece in pieces {
+            piece.call.note_failure(&piece.range, &error.error, may_be_there);
+            let left = piece.call.end().0.saturating_duration_since(now);
+            if retry_after.is_some_and(|retry_after| retry_after >= left) {
+                piece.call.time_out(false, || error.error.clone());
+                continue;
+            }
+            if !piece.call.is_over() {
+                first_end = Some(first_end.map_or(left, |end: Duration| end.min(left)));
+                state.queue.put_back(&piece);
+            }
+        }
+        if let Some(left) = first_end {
+            state.pause(&error.error, retry_after, left, now);
+        }
+    }
+
+    /// Logs in, and has whatever waits sent again. `refusal` is why.
+    pub(super) fn log_in(self: &Rc<Self>, state: &mut State, used: Generation, refusal: AttemptError) {
+        let (_, current) = self.exchange.current_session();
+        if state.is_logging_in {
+            return;
+        }
+        if state.is_session_unproved && used == current {
+            // It was made for this, and is refused: another one would be too.
+            for piece in state.queue.take_all() {
+                piece.call.fail(refusal.error.clone(), false);
+            }
+            return;
+        }
+        state.is_logging_in = true;
+        let engine = Rc::clone(self);
+        self.spawn(async move {
+            let _ = engine.renew(used).await;
+        });
+    }
+
+    /// Sees to it that the session is not the one of generation `used` any more; `false` if there is none.
+    pub(super) async fn renew(self: &Rc<Self>, used: Generation) -> bool {
+        let (may_take_kept, ends_at) = {
+            let state = self.state.borrow();
+            (state.kept_tries < KEPT_TRIES_MAX, state.last_end(Instant::now() + self.config.timeout))
+        };
+        let result = self.exchange.renew(used, may_take_kept, ends_at).await;
+        let state = &mut *self.state.borrow_mut();
+        state.is_logging_in = false;
+        let is_good = result.is_ok();
+        match result {
+            Ok(Origin::Login) => (state.is_session_unproved, state.kept_tries) = (true, 0),
+            Ok(Origin::Kept) => state.kept_tries += 1,
+            Err(error) => self.attempt_failed(state, &of_the_login(error)),
+        }
+        self.wake();
+        is_good
+    }
+
+    /// Nothing of what waits can be sent: it waits, or ends.
+    pub(super) fn attempt_failed(self: &Rc<Self>, state: &mut State, error: &AttemptError) {
+        let pieces = state.queue.take_all();
+        if let Recovery::Wait(_) = error.recovery {
+            self.put_back(state, pieces, error, false, Instant::now());
+            return;
+        }
+        for piece in pieces {
+            piece.call.fail(error.error.clone(), false);
+        }
+    }
+}
+
+/// A failure of the login that says nothing about the message: the server had just refused to take that.
+fn of_the_login(error: AttemptError) -> AttemptError {
+    match error.error {
+        SendError::NoAnswer { .. } | SendError::Unexpected { .. } => {
+            AttemptError { error: SendError::LoginFailed { last: Box::new(error.error) }, ..error }
+        }
+        _ => error,
+    }
+}

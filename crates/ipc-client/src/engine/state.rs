@@ -1,0 +1,261 @@
+//! What an engine knows: what waits, what is on its way, and until when nothing is sent.
+//!
+//! The other files of the engine come here. Nothing here sends.
+
+use std::task::Context;
+use std::time::Duration;
+
+use actix_http::ws::CloseCode;
+use ipc_protocol::CHANNEL_MESSAGE_BYTES_MAX_DEFAULT;
+use tokio::time::Instant;
+
+use crate::call::EntryStatus;
+use crate::channel::Channel;
+use crate::channel::in_flight::InFlight;
+use crate::engine::active::Piece;
+use crate::engine::backoff::{Backoff, LAST_CHANCE};
+use crate::engine::post::Post;
+use crate::engine::queue::Queue;
+use crate::error::{NoReply, SendError};
+use crate::exchange::session::Generation;
+use crate::progress::{Progress, seconds, with_causes};
+use crate::random::random;
+
+/// How often it is said what is waited for, at most.
+pub(super) const SAY_EVERY: Duration = Duration::from_secs(5);
+
+/// Bytes that a session adds to a frame, and more than any has.
+const SESSION_BYTES: usize = 2048;
+
+/// How many bytes of entries a frame of a channel holds, as far as is known before there is one.
+const ENTRIES_BYTES_MAX: usize = CHANNEL_MESSAGE_BYTES_MAX_DEFAULT - SESSION_BYTES;
+
+pub(super) struct State {
+    pub(super) queue: Queue,
+    pub(super) link: Link,
+    /// What was sent over the channel and has no answer.
+    pub(super) in_flight: InFlight<Piece>,
+    /// How many requests are among that.
+    pub(super) requests: usize,
+    /// The session that the channel has.
+    pub(super) session_sent: Option<Generation>,
+    /// From which entry on the server takes none until it is told that this is known.
+    pub(super) resume: Option<u64>,
+    /// Requests that are asked for again later.
+    pub(super) delayed: Vec<(Instant, Piece)>,
+    pub(super) posts: Vec<Post>,
+    /// The number of the next of them.
+    pub(super) next_post: u64,
+    /// A first message was sent.
+    pub(super) has_begun: bool,
+    /// What is sent next goes by POST, which says what is wrong.
+    pub(super) post_next: bool,
+    /// Until then no channel is asked for.
+    pub(super) no_channel_until: Option<Instant>,
+    pub(super) has_told_no_channel: bool,
+    /// No more go into one POST: the server has refused as many.
+    pub(super) post_messages_max: Option<usize>,
+    pub(super) is_logging_in: bool,
+    pub(super) kept_tries: u32,
+    /// The session is of a login, and nothing was accepted with it yet.
+    pub(super) is_session_unproved: bool,
+    pub(super) backoff: Backoff,
+    pub(super) retries: Progress,
+    /// Nothing is sent before.
+    pub(super) paused_until: Option<Instant>,
+    /// When calls have to be looked through: for those whose time is over, and for what to say.
+    pub(super) look_at: Option<Instant>,
+}
+
+/// What there is of a channel.
+pub(super) enum Link {
+    Closed,
+    Opening,
+    Open(Box<Channel>),
+}
+
+impl State {
+    pub(super) fn new() -> Self {
+        State {
+            queue: Queue::default(),
+            link: Link::Closed,
+            in_flight: InFlight::default(),
+            requests: 0,
+            session_sent: None,
+            resume: None,
+            delayed: Vec::new(),
+            posts: Vec::new(),
+            next_post: 0,
+            has_begun: false,
+            post_next: false,
+            no_channel_until: None,
+            has_told_no_channel: false,
+            post_messages_max: None,
+            is_logging_in: false,
+            kept_tries: 0,
+            is_session_unproved: false,
+            backoff: Backoff::new(),
+            retries: Progress::default(),
+            paused_until: None,
+            look_at: None,
+        }
+    }
+
+    pub(super) fn look_no_later_than(&mut self, at: Instant) {
+        self.look_at = Some(self.look_at.map_or(at, |look_at| look_at.min(at)));
+    }
+
+    /// When the next call ends, or there is something to say.
+    pub(super) fn next_look(&self, now: Instant) -> Option<Instant> {
+        let waiting = self.queue.iter().chain(self.delayed.iter().map(|(_, piece)| piece));
+        let ends = waiting.map(|piece| piece.call.end().0);
+        let sent = self.in_flight.iter().filter(|piece| !piece.call.is_over());
+        let answers = sent.map(|piece| piece.call.end_once_there().min(now + SAY_EVERY));
+        ends.chain(answers).chain(self.posts.iter().flat_map(Post::ends)).min()
+    }
+
+    /// The latest moment at which something that waits ends.
+    pub(super) fn last_end(&self, otherwise: Instant) -> Instant {
+        self.queue.iter().map(|piece| piece.call.end().0).max().unwrap_or(otherwise)
+    }
+
+    /// The server has answered: what failed before is over.
+    pub(super) fn has_answer(&mut self) {
+        self.backoff = Backoff::new();
+        self.kept_tries = 0;
+        self.is_session_unproved = false;
+    }
+
+    pub(super) fn wake_delayed(&mut self, now: Instant) {
+        if self.delayed.is_empty() {
+            return;
+        }
+        for (at, piece) in std::mem::take(&mut self.delayed) {
+            match at <= now {
+                true => self.queue.put_back(&piece),
+                false => self.delayed.push((at, piece)),
+            }
+        }
+    }
+
+    pub(super) fn count_requests(&mut self) {
+        self.requests = self.in_flight.iter().filter(|piece| piece.call.is_request()).count();
+    }
+
+    /// Waits before anything is sent again.
+    pub(super) fn pause(
+        &mut self,
+        error: &SendError,
+        retry_after: Option<Duration>,
+        left: Duration,
+        now: Instant,
+    ) {
+        // Without random numbers pauses lose their jitter, and the next seal will say so.
+        let random = random().map_or(u32::MAX / 2, u32::from_be_bytes);
+        // A call with no time left ends by itself; others go on.
+        let pause = self.backoff.next(None, left.max(LAST_CHANCE), random).unwrap_or_default();
+        let pause = pause.max(retry_after.unwrap_or_default());
+        log::log!(
+            self.retries.level(now),
+            "sending again in {} ms, giving up in {}: {}",
+            pause.as_millis(),
+            seconds(left),
+            with_causes(error)
+        );
+        let until = now + pause;
+        self.paused_until = Some(self.paused_until.map_or(until, |paused| paused.max(until)));
+    }
+
+    /// A request whose reply did not come in the time that the server gives it. It has the request.
+    pub(super) fn ask_again(&mut self, piece: Piece, late: SendError, had_no_wait: bool, now: Instant) {
+        let is_late = matches!(late, SendError::NoReply { reason: NoReply::NotInTime { .. } });
+        let is_news = piece.call.is_there_now();
+        piece.call.reply_wait_begins(piece.sent_at);
+        if !is_late || piece.call.reply_wait_left(now).is_zero() {
+            piece.call.settle(piece.range.clone(), &EntryStatus::Refused(late), now);
+            return;
+        }
+        piece.call.note_failure(&piece.range, &late, false);
+        // The first one may have been there only to bring it.
+        if is_news && had_no_wait {
+            self.queue.put_back(&piece);
+            return;
+        }
+        let random = random().map_or(u32::MAX / 2, u32::from_be_bytes);
+        match piece.call.pause(now, random) {
+            Some(pause) => self.delayed.push((now + pause, piece)),
+            None => piece.call.time_out(false, || late.clone()),
+        }
+    }
+
+    /// Whether what waits has to go by POST, all of it.
+    pub(super) fn only_misfits_wait(&self) -> bool {
+        let bytes_max = self.entries_bytes_max();
+        self.queue.iter().all(|piece| Queue::is_misfit(piece, bytes_max))
+    }
+
+    pub(super) fn close_channel(&mut self, why: &str, cx: &mut Context<'_>) {
+        if let Link::Open(channel) = &mut self.link {
+            channel.close(CloseCode::Normal, why);
+            // What does not go out at once is not waited for: nobody misses it.
+            let _ = channel.poll_flush(cx);
+        }
+        self.link = Link::Closed;
+        self.session_sent = None;
+        self.resume = None;
+        self.in_flight = InFlight::default();
+        self.requests = 0;
+    }
+
+    /// When there is something to do although nothing comes.
+    pub(super) fn wake_at(&self) -> Option<Instant> {
+        let channel = match &self.link {
+            Link::Open(channel) => Some(channel.wake_at()),
+            _ => None,
+        };
+        let delayed = self.delayed.iter().map(|(at, _)| *at).min();
+        let waits = !self.queue.is_empty();
+        let late = self.posts.iter().filter(|_| waits).filter_map(Post::late_at).min();
+        let again = self.no_channel_until.filter(|_| waits && self.posts.is_empty());
+        let all = [channel, delayed, late, again, self.paused_until.filter(|_| waits), self.look_at];
+        all.into_iter().flatten().min()
+    }
+
+    /// Requests leave a connection to everything else, where there are several.
+    pub(super) fn may_request(&self, connections_max: usize) -> bool {
+        self.posts.iter().filter(|post| post.is_request).count() < (connections_max - 1).max(1)
+    }
+
+    /// How many bytes of entries a frame holds.
+    pub(super) fn entries_bytes_max(&self) -> usize {
+        match &self.link {
+            Link::Open(channel) => channel.entries_bytes_max(SESSION_BYTES),
+            _ => ENTRIES_BYTES_MAX,
+        }
+    }
+
+    pub(super) fn end_post(&mut self, number: u64) {
+        let Some(at) = self.posts.iter().position(|post| post.number == number) else { return };
+        let post = self.posts.swap_remove(at);
+        let streams: Vec<_> = post.pieces.iter().filter_map(|piece| piece.call.stream()).collect();
+        self.queue.release(&streams);
+    }
+
+    /// Ends the calls of POSTs whose time is over; what is on its way stays so.
+    pub(super) fn time_out_posts(&self, now: Instant, no_answer: &dyn Fn() -> SendError) {
+        for post in &self.posts {
+            let is_written = post.attempt.writing.get();
+            for piece in post.pieces.iter().filter(|piece| !piece.call.is_over()) {
+                let end = if is_written { piece.call.end_once_there() } else { piece.call.end().0 };
+                if end <= now {
+                    piece.call.time_out(is_written, || match no_answer() {
+                        SendError::NoAnswer { address, source } if !is_written => {
+                            SendError::Unreachable { address, source }
+                        }
+                        error => error,
+                    });
+                }
+            }
+        }
+    }
+}
