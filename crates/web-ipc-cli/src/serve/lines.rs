@@ -244,3 +244,68 @@ impl Lines {
 fn json_name(user: &str) -> serde_json::Result<(String, String)> {
     Ok((user.to_owned(), serde_json::to_string(&JsonName(user))?))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ipc_inbox::Message;
+    use ipc_protocol::MessageId;
+
+    /// Messages that were sent and received: by whom, when, and their bodies.
+    async fn delivered(sent: &[(&str, u64, &str)]) -> Vec<Delivery> {
+        let inbox = Inbox::memory();
+        for (number, (user, millis, body)) in (1..).zip(sent) {
+            let message = Message {
+                id: MessageId::from_random([number; 16]),
+                user: (*user).into(),
+                certificate: None,
+                received_at: SystemTime::UNIX_EPOCH + Duration::from_millis(*millis),
+                body: (*body).into(),
+                wants_reply: false,
+            };
+            inbox.put(message, Duration::ZERO).await.unwrap();
+        }
+        inbox.recv_many(sent.len()).await
+    }
+
+    #[tokio::test]
+    async fn each_message_is_a_line_whatever_stood_in_the_one_before() {
+        let deliveries = delivered(&[
+            ("a", 0, r#"{"n":1.50}"#),
+            ("a", 0, "{\r\n \"n\": \"\\n\"}"),
+            ("b \"c\"", 1, "{}"),
+            ("b \"c\"", 2, "no JSON"),
+            ("a", 2, "{}"),
+        ])
+        .await;
+        let mut lines = Lines::default();
+        deliveries.iter().for_each(|delivery| lines.add(delivery, false));
+        let id = |number: usize| deliveries[number].id();
+        let expected = [
+            format!(r#"{{"id":"{}","user":"a","at":"1970-01-01T00:00:00.000Z","body":{{"n":1.50}}}}"#, id(0)),
+            format!(
+                r#"{{"id":"{}","user":"a","at":"1970-01-01T00:00:00.000Z","body":{{   "n": "\n"}}}}"#,
+                id(1)
+            ),
+            format!(r#"{{"id":"{}","user":"b \"c\"","at":"1970-01-01T00:00:00.001Z","body":{{}}}}"#, id(2)),
+            format!(r#"{{"id":"{}"}}"#, id(3)),
+            format!(r#"{{"id":"{}","user":"a","at":"1970-01-01T00:00:00.002Z","body":{{}}}}"#, id(4)),
+        ];
+        assert_eq!(lines.text.lines().collect::<Vec<_>>(), expected);
+        for line in lines.text.lines() {
+            serde_json::from_str::<&RawValue>(line).unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn on_a_terminal_a_line_shows_what_a_terminal_would_obey() {
+        let deliveries = delivered(&[("a", 0, "{\"x\":\"\u{202e}\"}"), ("a", 0, "{}")]).await;
+        let mut lines = Lines::default();
+        deliveries.iter().for_each(|delivery| lines.add(delivery, true));
+        assert!(
+            lines.text.contains(r#""body":{"x":"\u202e"}"#) && lines.text.ends_with("\"body\":{}}\n"),
+            "{}",
+            lines.text
+        );
+    }
+}
