@@ -27,10 +27,11 @@ use crate::stdio::WriteError;
 const LAST_LINES_WAIT: Duration = Duration::from_secs(2);
 
 /// Lines that are printed, and acknowledged, together.
-const LINES_MAX: usize = 1024;
+const LINES_MAX: usize = 512;
 
-/// Groups of lines whose acknowledgements are under way while the next are printed.
-const UNACKNOWLEDGED_MAX: usize = 2;
+/// Lines that are printed, or about to be, and not yet acknowledged: so many may come again, marked, after the process was killed.
+/// One commit of the inbox acknowledges no more, so that with fewer of them a sender of batches would be faster.
+const IN_HAND_MAX: usize = 2 * LINES_MAX;
 
 /// Lines are written once there are so many bytes of them.
 const WRITE_BYTES: usize = 256 * 1024;
@@ -56,7 +57,7 @@ pub(super) async fn print_all(mut serving: Serving) -> Result<Verdict, Failure> 
         if is_stopping && is_durable {
             // What it may have is handed out to nobody.
             receiving = None;
-        } else if receiving.is_none() && printing.is_none() {
+        } else if receiving.is_none() && printing.is_none() && in_hand <= IN_HAND_MAX - LINES_MAX {
             receiving = Some(Box::pin(next(inbox.clone())));
         }
         tokio::select! {
@@ -84,9 +85,7 @@ pub(super) async fn print_all(mut serving: Serving) -> Result<Verdict, Failure> 
                     return Ok(unwritten.end(serving).await);
                 }
             }
-            deliveries = finished(&mut receiving),
-                if printing.is_none() && acknowledging.len() < UNACKNOWLEDGED_MAX =>
-            {
+            deliveries = finished(&mut receiving), if printing.is_none() => {
                 receiving = None;
                 if deliveries.is_empty() {
                     // It is closed, and nothing is left in it.
