@@ -1,34 +1,23 @@
 //! The ids that were accepted, for each user, with enough of the body to tell a repetition from a reused id.
 //! The time is an argument.
 
+mod entry;
 mod windows;
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use foldhash::quality::RandomState;
 use ipc_protocol::MessageId;
 
+use entry::Entry;
+pub(crate) use entry::{BodyHash, Moment};
 use windows::Windows;
 
 /// Into so many tables ids are parted by their last bits, which are random in every kind of UUID that anybody draws. A table that grows moves all its entries at once: a small one is
 /// soon done, where one of millions would hold everybody up.
 const TABLES: usize = 1024;
-
-/// When something happens, by the clock that only goes forward and by the one that ids tell.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Moment {
-    pub(crate) now: Instant,
-    pub(crate) unix_millis: u64,
-}
-
-impl Moment {
-    pub(crate) fn now() -> Self {
-        let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Moment { now: Instant::now(), unix_millis: u64::try_from(unix.as_millis()).unwrap_or(u64::MAX) }
-    }
-}
 
 /// Remembers each id for at least a period, and at most two. Those made just now are kept by their time, see [`Windows`]; all
 /// others are kept in two generations, and once a period the older one is let go as a whole, which costs the same however many
@@ -77,12 +66,6 @@ impl Generation {
         self.ids += usize::from(self.tables[Self::table(&entry)].insert(entry, body).is_none());
     }
 }
-
-/// A user's number and a message's id.
-type Entry = (u32, MessageId);
-
-/// A body's hash; in bytes, so that an entry of the map has no padding: 28 bytes instead of 32.
-pub(crate) type BodyHash = [u8; 8];
 
 /// What is known of an id.
 #[derive(Debug, PartialEq, Eq)]

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use foldhash::quality::RandomState;
 
-use super::{BodyHash, Entry, Moment};
+use super::entry::{BodyHash, Entry, Moment};
 
 /// So many milliseconds, as a power of two, share a window: at a million messages a second it has 128,000 ids, some megabytes.
 const MILLIS_LOG2: u32 = 7;

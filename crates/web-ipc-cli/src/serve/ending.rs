@@ -8,7 +8,7 @@ use ipc_server::Server;
 use tokio::time::Instant;
 
 use crate::error::{self, Verdict};
-use crate::out::counted;
+use crate::plural::counted;
 use crate::signals::{EndSignal, EndSignals};
 
 /// How long the end of connections is waited for once all is done.

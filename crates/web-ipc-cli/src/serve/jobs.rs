@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 use super::command::{CommandError, Ended, output};
 use super::ending::{Cause, Serving, until};
 use crate::error::{Failure, Verdict};
-use crate::out::counted;
+use crate::plural::counted;
 
 /// How much of a command the log shows, in characters.
 const COMMAND_SHOWN_MAX: usize = 80;

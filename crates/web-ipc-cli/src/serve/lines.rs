@@ -27,10 +27,11 @@ use crate::stdio::WriteError;
 const LAST_LINES_WAIT: Duration = Duration::from_secs(2);
 
 /// Lines that are printed, and acknowledged, together.
-const LINES_MAX: usize = 1024;
+const LINES_MAX: usize = 512;
 
-/// Groups of lines whose acknowledgements are under way while the next are printed.
-const UNACKNOWLEDGED_MAX: usize = 2;
+/// Lines that are printed, or about to be, and not yet acknowledged: so many may come again, marked, after the process was killed.
+/// One commit of the inbox acknowledges no more, so that with fewer of them a sender of batches would be faster.
+const IN_HAND_MAX: usize = 2 * LINES_MAX;
 
 /// Lines are written once there are so many bytes of them.
 const WRITE_BYTES: usize = 256 * 1024;
@@ -56,7 +57,7 @@ pub(super) async fn print_all(mut serving: Serving) -> Result<Verdict, Failure> 
         if is_stopping && is_durable {
             // What it may have is handed out to nobody.
             receiving = None;
-        } else if receiving.is_none() && printing.is_none() {
+        } else if receiving.is_none() && printing.is_none() && in_hand <= IN_HAND_MAX - LINES_MAX {
             receiving = Some(Box::pin(next(inbox.clone())));
         }
         tokio::select! {
@@ -84,9 +85,7 @@ pub(super) async fn print_all(mut serving: Serving) -> Result<Verdict, Failure> 
                     return Ok(unwritten.end(serving).await);
                 }
             }
-            deliveries = finished(&mut receiving),
-                if printing.is_none() && acknowledging.len() < UNACKNOWLEDGED_MAX =>
-            {
+            deliveries = finished(&mut receiving), if printing.is_none() => {
                 receiving = None;
                 if deliveries.is_empty() {
                     // It is closed, and nothing is left in it.
@@ -243,4 +242,69 @@ impl Lines {
 /// A user, and how JSON has it.
 fn json_name(user: &str) -> serde_json::Result<(String, String)> {
     Ok((user.to_owned(), serde_json::to_string(&JsonName(user))?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ipc_inbox::Message;
+    use ipc_protocol::MessageId;
+
+    /// Messages that were sent and received: by whom, when, and their bodies.
+    async fn delivered(sent: &[(&str, u64, &str)]) -> Vec<Delivery> {
+        let inbox = Inbox::memory();
+        for (number, (user, millis, body)) in (1..).zip(sent) {
+            let message = Message {
+                id: MessageId::from_random([number; 16]),
+                user: (*user).into(),
+                certificate: None,
+                received_at: SystemTime::UNIX_EPOCH + Duration::from_millis(*millis),
+                body: (*body).into(),
+                wants_reply: false,
+            };
+            inbox.put(message, Duration::ZERO).await.unwrap();
+        }
+        inbox.recv_many(sent.len()).await
+    }
+
+    #[tokio::test]
+    async fn each_message_is_a_line_whatever_stood_in_the_one_before() {
+        let deliveries = delivered(&[
+            ("a", 0, r#"{"n":1.50}"#),
+            ("a", 0, "{\r\n \"n\": \"\\n\"}"),
+            ("b \"c\"", 1, "{}"),
+            ("b \"c\"", 2, "no JSON"),
+            ("a", 2, "{}"),
+        ])
+        .await;
+        let mut lines = Lines::default();
+        deliveries.iter().for_each(|delivery| lines.add(delivery, false));
+        let id = |number: usize| deliveries[number].id();
+        let expected = [
+            format!(r#"{{"id":"{}","user":"a","at":"1970-01-01T00:00:00.000Z","body":{{"n":1.50}}}}"#, id(0)),
+            format!(
+                r#"{{"id":"{}","user":"a","at":"1970-01-01T00:00:00.000Z","body":{{   "n": "\n"}}}}"#,
+                id(1)
+            ),
+            format!(r#"{{"id":"{}","user":"b \"c\"","at":"1970-01-01T00:00:00.001Z","body":{{}}}}"#, id(2)),
+            format!(r#"{{"id":"{}"}}"#, id(3)),
+            format!(r#"{{"id":"{}","user":"a","at":"1970-01-01T00:00:00.002Z","body":{{}}}}"#, id(4)),
+        ];
+        assert_eq!(lines.text.lines().collect::<Vec<_>>(), expected);
+        for line in lines.text.lines() {
+            serde_json::from_str::<&RawValue>(line).unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn on_a_terminal_a_line_shows_what_a_terminal_would_obey() {
+        let deliveries = delivered(&[("a", 0, "{\"x\":\"\u{202e}\"}"), ("a", 0, "{}")]).await;
+        let mut lines = Lines::default();
+        deliveries.iter().for_each(|delivery| lines.add(delivery, true));
+        assert!(
+            lines.text.contains(r#""body":{"x":"\u202e"}"#) && lines.text.ends_with("\"body\":{}}\n"),
+            "{}",
+            lines.text
+        );
+    }
 }
