@@ -166,6 +166,14 @@ impl Client {
     }
 }
 
+impl LocalClient {
+    /// Begins a client, as [`Client::builder`] does; finish with [`build_local`](ClientBuilder::build_local).
+    #[must_use]
+    pub fn builder(home: &Home) -> ClientBuilder {
+        Client::builder(home)
+    }
+}
+
 impl ClientBuilder {
     pub(crate) fn new(home: &Home) -> Self {
         ClientBuilder {

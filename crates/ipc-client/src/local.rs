@@ -7,10 +7,8 @@ use std::fmt;
 use std::marker::PhantomData;
 
 use futures_core::Stream;
-use ipc_home::Home;
 use serde::Serialize;
 
-use crate::builder::ClientBuilder;
 use crate::client::{Client, RequestCall, SendCall};
 use crate::error::SendError;
 use crate::send_all::{Items, SendAll};
@@ -41,12 +39,6 @@ pub struct LocalClient {
 }
 
 impl LocalClient {
-    /// Begins a client, as [`Client::builder`] does; finish with [`build_local`](ClientBuilder::build_local).
-    #[must_use]
-    pub fn builder(home: &Home) -> ClientBuilder {
-        Client::builder(home)
-    }
-
     pub(crate) fn new(client: Client) -> Self {
         LocalClient { client, _on_this_thread: PhantomData }
     }

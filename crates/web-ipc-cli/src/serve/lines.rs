@@ -27,7 +27,7 @@ use crate::stdio::WriteError;
 const LAST_LINES_WAIT: Duration = Duration::from_secs(2);
 
 /// Lines that are printed, and acknowledged, together.
-const LINES_MAX: usize = 512;
+const LINES_MAX: usize = 128;
 
 /// Lines that are printed, or about to be, and not yet acknowledged: so many may come again, marked, after the process was killed.
 /// One commit of the inbox acknowledges no more, so that with fewer of them a sender of batches would be faster.
