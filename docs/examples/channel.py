@@ -100,7 +100,7 @@ def send_all(queue, answers, deadline_secs=60):
                 sys.exit(f"the server closed the channel: {code} {why}")
         except InvalidStatus as error:
             why = error.response.body.decode()
-            if error.response.status_code != 503:
+            if error.response.status_code not in (408, 500, 503):
                 sys.exit(f"no channel here, send by POST as client.py does: {why}")
         except ssl.SSLError as error:
             sys.exit(f"a certificate was refused: {error}")
