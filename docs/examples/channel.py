@@ -79,7 +79,7 @@ def use_channel(session, queue, answers, end):
                     resume, resume_at = {"resume": body["refused"]["from"]}, time.monotonic() + 1
                     queue[:0] = [sent.pop(taken) for taken in sorted(sent) if taken >= resume["resume"]]
         except (InvalidToken, ValueError, KeyError, TypeError) as error:
-            websocket.close(1008, "not an answer of this channel")
+            websocket.close(1002, "not an answer of this channel")
             raise Again(f"not an answer of this channel: {error!r}")
         finally:
             queue[:0] = sent.values()
