@@ -1,4 +1,5 @@
-"""Sends JSON objects over one channel of a web-ipc server; written from docs/protocol.md alone, with `websockets` and `cryptography`.
+"""Sends JSON objects over one channel of a web-ipc server; written from docs/protocol.md alone, with `websockets` (13 or later)
+and `cryptography`.
 
 python3 channel.py --home DIR --server NAME --address HOST:PORT [--request '{"what": "time"}'] '{"n": 1}' '{"n": 2}' ...
 Prints a line for each object, in their order: what became of it, or the reply. Exit status: 0 all are in the server's inbox and the
@@ -50,7 +51,7 @@ def use_channel(session, queue, answers, end):
     """Opens a channel and sends the queue over it. What has no answer when the channel ends is in front of the queue again."""
     channel_id, number, resume, resume_at, sent = str(uuid.uuid4()), 0, {}, 0, {}
     with connect(f"wss://{arguments.server}:{port}/message/channel", sock=socket.create_connection((host, port), 15), ssl=tls,
-                 server_hostname=arguments.server, subprotocols=["web-ipc.1"], compression=None, proxy=None,
+                 server_hostname=arguments.server, subprotocols=["web-ipc.1"], compression=None,
                  max_size=17 * 1024 * 1024) as websocket:
         if websocket.subprotocol != "web-ipc.1":
             sys.exit("no channel here: send by POST, as client.py does")
