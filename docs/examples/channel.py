@@ -1,11 +1,11 @@
-"""Sends JSON objects over one channel of a web-ipc server; written from docs/protocol.md alone, with `websockets` (13 or later)
+"""Sends JSON objects over one channel of a web-ipc server; written from docs/protocol.md alone, with `websockets` (15 or later)
 and `cryptography`.
 
 python3 channel.py --home DIR --server NAME --address HOST:PORT [--request '{"what": "time"}'] '{"n": 1}' '{"n": 2}' ...
 Prints a line for each object, in their order: what became of it, or the reply. Exit status: 0 all are in the server's inbox and the
 request has its reply, 1 not so, or nobody knows, 2 wrong usage.
 """
-import argparse, base64, http.client, json, pathlib, random, socket, ssl, sys, time, uuid
+import argparse, base64, contextlib, http.client, json, pathlib, random, socket, ssl, sys, time, uuid
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
 from websockets.sync.client import connect
@@ -63,7 +63,8 @@ def use_channel(session, queue, answers, end):
                 if sends:
                     entries = front(queue, limits)
                     body = {"first": number, "entries": entries} | resume
-                    websocket.send(seal("/message/channel", channel_id, body, session))
+                    with contextlib.suppress(ConnectionClosed):  # what came before the end is read first, then recv says why
+                        websocket.send(seal("/message/channel", channel_id, body, session))
                     sent.update(enumerate(entries, number))
                     del queue[:len(entries)]
                     number, session, resume = number + len(entries), None, {}
