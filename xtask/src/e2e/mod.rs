@@ -51,6 +51,11 @@ const SCENARIOS: &[(&str, Scenario)] = &[
     ("of many processes that need a session at the same time one logs in", processes::one_login),
     ("a receiver stopped and started again loses nothing and nobody logs in again", processes::restart),
     ("a client in Python, written from docs/protocol.md, delivers a message", python::client),
+    (
+        "a channel in Python, written from docs/protocol.md, delivers messages and brings a reply",
+        python::channel,
+    ),
+    ("a channel in Python outlives its server and repeats nothing", python::channel_that_ends),
     ("kills under load lose no acknowledged message and repeat none", troubles::kills),
     (
         "kills of web-ipc --serve under load lose no acknowledged message and repeat none unmarked",
