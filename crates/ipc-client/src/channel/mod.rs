@@ -46,6 +46,8 @@ pub(crate) struct Channel {
     /// When an answer came last.
     answered_at: Instant,
     has_pinged: bool,
+    /// What a ping has to be answered with.
+    pong: Option<Bytes>,
     /// Frames are sealed in it.
     buffer: Vec<u8>,
 }
@@ -76,6 +78,8 @@ impl Channel {
         answer_bytes_max: usize,
     ) -> Self {
         let now = Instant::now();
+        // Whatever the server tells, a frame takes no more memory than its answer may.
+        let limits = ChannelLimits { message_bytes: limits.message_bytes.min(answer_bytes_max), ..limits };
         Channel {
             socket: socket.into_map_codec(RawFrames),
             sealer: Rc::clone(sealer),
@@ -87,6 +91,7 @@ impl Channel {
             heard_at: now,
             answered_at: now,
             has_pinged: false,
+            pong: None,
             buffer: Vec::new(),
         }
     }
@@ -141,7 +146,13 @@ impl Channel {
 
     /// Sends what was written, as far as it goes out.
     pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).flush::<ws::Message>(cx).map_err(io_error)
+        loop {
+            ready!(Pin::new(&mut self.socket).flush::<ws::Message>(cx)).map_err(io_error)?;
+            match self.pong.take() {
+                Some(payload) => self.write_control(ws::Message::Pong(payload)),
+                None => return Poll::Ready(Ok(())),
+            }
+        }
     }
 
     /// What comes next. Pings are answered in passing; they go out with the next flush.
@@ -180,7 +191,8 @@ impl Channel {
             ws::Frame::Text(_) => Err("the server sent text"),
             ws::Frame::Continuation(item) => self.take_fragment(item),
             ws::Frame::Ping(payload) => {
-                self.write_control(ws::Message::Pong(payload));
+                // The last one is answered for all (RFC 6455, section 5.5.3): a server that takes none has no more wait here.
+                self.pong = Some(payload);
                 Ok(None)
             }
             ws::Frame::Pong(_) => Ok(None),

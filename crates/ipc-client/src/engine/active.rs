@@ -285,7 +285,7 @@ impl Active {
         }
     }
 
-    /// Gives a request its reply; `false` if it is none.
+    /// Gives a request its reply; `false` if it is none, or has its end.
     pub(crate) fn reply(&self, duplicate: bool, body: &str) -> bool {
         let mut state = self.state.borrow_mut();
         match state.kind.take() {
@@ -373,6 +373,17 @@ impl Active {
     pub(crate) fn reply_wait_begins(&self, at: Instant) {
         if let Some(clock) = &self.reply {
             clock.began_at.set(clock.began_at.get().or(Some(at)));
+        }
+    }
+
+    /// The server has said that it did not take what was sent last.
+    pub(crate) fn was_not_taken(&self) {
+        let state = self.state.borrow();
+        if let Some(clock) = &self.reply
+            && state.doubt_end == 0
+            && !state.is_there
+        {
+            clock.began_at.set(None);
         }
     }
 
@@ -473,6 +484,16 @@ impl Piece {
 }
 
 impl Piece {
+    /// Gives a request its reply; `false` if it is none.
+    pub(crate) fn reply(&self, duplicate: bool, body: &str) -> bool {
+        if self.call.is_over() {
+            // It has no use for a reply that comes late.
+            self.call.forget(self.range.clone());
+            return true;
+        }
+        self.call.reply(duplicate, body)
+    }
+
     /// Tells what became of each of its messages, where that is known.
     pub(crate) fn settle_each(&self, statuses: Vec<Option<EntryStatus>>, now: Instant) {
         match self.call.is_over() {

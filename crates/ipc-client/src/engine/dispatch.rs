@@ -92,7 +92,10 @@ impl Engine {
         let now = Instant::now();
         let state = &mut *self.state.borrow_mut();
         state.wake_delayed(now);
-        state.paused_until = state.paused_until.filter(|until| now < *until);
+        if state.paused_until.is_some_and(|until| until <= now) {
+            (state.paused_until, state.no_room) = (None, None);
+        }
+        state.no_channel_until = state.no_channel_until.filter(|until| now < *until);
         if state.paused_until.is_none() {
             self.send(state, now, cx);
         }
@@ -133,21 +136,25 @@ impl Engine {
         if state.is_logging_in {
             return;
         }
-        let is_lone = !state.has_begun && state.queue.count_up_to_two() == 1;
-        let has_channel = self.config.uses_channel
-            && !state.post_next
-            && !is_lone
-            && state.no_channel_until.is_none_or(|until| now >= until);
+        let is_lone = !state.has_begun && state.posts.is_empty() && state.queue.count_up_to_two() == 1;
+        let has_channel =
+            self.config.uses_channel && !state.post_next && !is_lone && state.no_channel_until.is_none();
         if !has_channel {
             self.post_all(state, now);
             return;
         }
         self.post_misfits(state, now);
-        if state.queue.iter().any(|piece| !piece.call.is_over()) && !state.only_misfits_wait() {
+        let is_for_a_channel = !state.only_misfits_wait(self.session_bytes());
+        if state.queue.iter().any(|piece| !piece.call.is_over()) && is_for_a_channel {
             state.link = Link::Opening;
             let engine = Rc::clone(self);
             self.spawn(async move { engine.open_channel().await });
         }
+    }
+
+    /// Bytes of the session in use.
+    pub(super) fn session_bytes(&self) -> usize {
+        self.exchange.current_session().0.map_or(0, |token| token.as_str().len())
     }
 
     /// Ends the channel, if there is one, in order. Ready once that has gone out.

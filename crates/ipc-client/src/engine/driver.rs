@@ -111,9 +111,10 @@ impl Engine {
                 let late = SendError::LoginFailed { last: Box::new(no_answer()) };
                 piece.call.note_failure(&piece.range, &late, false);
             }
-            piece.call.time_out(false, || match is_connected {
-                true => SendError::Busy { connections_max: self.config.connections_max },
-                false => SendError::Unreachable { address: all.clone(), source: time() },
+            piece.call.time_out(false, || match (&state.no_room, is_connected) {
+                (Some(error), _) => error.clone(),
+                (None, true) => SendError::Busy { connections_max: self.config.connections_max },
+                (None, false) => SendError::Unreachable { address: all.clone(), source: time() },
             });
         }
         if is_stuck {

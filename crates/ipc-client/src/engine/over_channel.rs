@@ -7,7 +7,9 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use actix_http::ws::CloseCode;
-use ipc_protocol::{CHANNEL_RETRY_AFTER, ChannelAnswer, ProblemCode, RefusedFrom, Route, Settled};
+use ipc_protocol::{
+    CHANNEL_RETRY_AFTER, ChannelAnswer, ProblemCode, RefusedFrom, Route, Settled, close_code_of,
+};
 use tokio::time::Instant;
 
 use crate::call::EntryStatus;
@@ -15,7 +17,7 @@ use crate::channel::in_flight::InFlight;
 use crate::channel::{Channel, End, Event};
 use crate::engine::active::Piece;
 use crate::engine::dispatch::Engine;
-use crate::engine::queue::FrameLimits;
+use crate::engine::queue::{FrameLimits, REPLY_WAIT_BYTES};
 use crate::engine::state::{Link, SAY_EVERY, State};
 use crate::error::SendError;
 use crate::exchange::AttemptLimits;
@@ -26,16 +28,23 @@ use crate::transport::http::{OpenError, WebSocket};
 /// After a server, or a proxy before it, did not open a channel, how long none is asked for.
 const NO_CHANNEL_FOR: Duration = Duration::from_secs(60);
 
-/// Bytes that a request's entry has for the wait for its reply.
-const REPLY_WAIT_BYTES: usize = 48;
+/// After so many that got no answer, too.
+const OPENINGS_WITHOUT_ANSWER_MAX: u32 = 3;
+
+/// Close codes that refuse a frame for what it is.
+const REFUSALS_OF_A_FRAME: [u16; 2] =
+    [close_code_of(ProblemCode::MalformedFrame), close_code_of(ProblemCode::TooLarge)];
 
 impl Engine {
     /// Opens a channel for what waits.
     pub(super) async fn open_channel(self: &Rc<Self>) {
         let (token, generation) = self.exchange.current_session();
-        if token.is_none() && !self.renew(generation).await {
-            self.state.borrow_mut().link = Link::Closed;
-            return;
+        if token.is_none() {
+            self.state.borrow_mut().is_logging_in = true;
+            if !self.renew(generation).await {
+                self.state.borrow_mut().link = Link::Closed;
+                return;
+            }
         }
         let result = self.try_open().await;
         let state = &mut *self.state.borrow_mut();
@@ -43,17 +52,11 @@ impl Engine {
         match result {
             Ok(Ok(channel)) => {
                 state.in_flight = InFlight::default();
+                state.has_begun = true;
+                state.openings_without_answer = 0;
                 state.link = Link::Open(Box::new(channel));
             }
-            Ok(Err(why)) => {
-                let level = match std::mem::replace(&mut state.has_told_no_channel, true) {
-                    false => log::Level::Info,
-                    true => log::Level::Debug,
-                };
-                let address = self.exchange.http().connector().address();
-                log::log!(level, "the server at {address} opens no channel ({why}): messages go by POST");
-                state.no_channel_until = Some(Instant::now() + NO_CHANNEL_FOR);
-            }
+            Ok(Err(why)) => self.no_channel(state, &why),
             Err(error) => {
                 self.exchange.http().connector().go_to_next();
                 self.attempt_failed(state, &error);
@@ -81,6 +84,9 @@ impl Engine {
             Ok(Ok(socket)) => socket,
             Ok(Err(why)) => return Ok(Err(why)),
             Err(error) => {
+                if attempt.writing.get() {
+                    self.opening_has_no_answer();
+                }
                 let error = self.exchange.explain(error, &attempt, limits.ends_at).await;
                 // No message was on its way.
                 return Err(AttemptError::without_answer(match error {
@@ -92,6 +98,28 @@ impl Engine {
         let sealer = self.exchange.sealer();
         let id = sealer.draw_id().map_err(give_up)?;
         Ok(Ok(Channel::new(socket, sealer, id, bytes_max)))
+    }
+
+    /// A server that answers no upgrade, or a proxy before it, may answer a POST all the same.
+    fn opening_has_no_answer(&self) {
+        let state = &mut *self.state.borrow_mut();
+        state.post_next = true;
+        state.openings_without_answer += 1;
+        if state.openings_without_answer == OPENINGS_WITHOUT_ANSWER_MAX {
+            self.no_channel(state, "no answer");
+        }
+    }
+
+    /// None is asked for during the next minute.
+    fn no_channel(&self, state: &mut State, why: &str) {
+        let level = match std::mem::replace(&mut state.has_told_no_channel, true) {
+            false => log::Level::Info,
+            true => log::Level::Debug,
+        };
+        let address = self.exchange.http().connector().address();
+        log::log!(level, "the server at {address} opens no channel ({why}): messages go by POST");
+        state.no_channel_until = Some(Instant::now() + NO_CHANNEL_FOR);
+        state.openings_without_answer = 0;
     }
 
     /// Writes frames as long as they go out.
@@ -136,8 +164,10 @@ impl Engine {
                 }
                 state.in_flight.push(piece);
             }
+            // For an answer that does not come.
+            let look_at = now + SAY_EVERY;
+            state.look_at = Some(state.look_at.map_or(look_at, |at| at.min(look_at)));
         }
-        state.look_no_later_than(now + SAY_EVERY);
     }
 
     /// Reads what has come over the channel.
@@ -150,7 +180,7 @@ impl Engine {
                 Poll::Ready(Event::Answer(envelope)) => {
                     if let Err(why) = self.take_answer(state, &envelope) {
                         if let Link::Open(channel) = &mut state.link {
-                            channel.close(CloseCode::Protocol, "the answer is none");
+                            channel.close(CloseCode::Policy, "the answer is none");
                             let _ = channel.poll_flush(cx);
                         }
                         let error = io::Error::new(io::ErrorKind::InvalidData, why);
@@ -175,28 +205,38 @@ impl Engine {
         let (in_flight, requests) = (&mut state.in_flight, &mut state.requests);
         let mut again = Vec::new();
         let mut refused = None;
-        channel.read(envelope, |answer: &ChannelAnswer<'_>| {
+        let read = channel.read(envelope, |answer: &ChannelAnswer<'_>| {
             for settled in &answer.settled {
                 settle(in_flight, requests, settled, now, &mut again)?;
             }
             for reply in &answer.replies {
                 let tell = |piece: &Piece, _| {
-                    *requests -= usize::from(piece.call.is_request());
-                    piece.call.is_over() || piece.call.reply(reply.is_duplicate, reply.body)
+                    let is_one = piece.call.is_request() && piece.reply(reply.is_duplicate, reply.body);
+                    *requests -= usize::from(is_one);
+                    is_one
                 };
                 in_flight.settle(reply.entry, reply.entry, tell).ok()?;
             }
             if let Some(RefusedFrom { from, code }) = answer.refused {
+                if from >= in_flight.next() {
+                    return None;
+                }
                 refused = Some((from, of_code(code, Some(CHANNEL_RETRY_AFTER))));
             }
             Some(())
-        })?;
+        });
+        if let Err(why) = read {
+            // The channel ends: these go again with what else has no answer.
+            again.into_iter().for_each(|(piece, _)| state.in_flight.push(piece));
+            return Err(why);
+        }
         state.has_answer();
         for (piece, error) in again {
             self.retry(state, piece, &error, now);
         }
         if let Some((from, error)) = refused {
             let taken = state.in_flight.take_from(from);
+            taken.iter().for_each(|piece| piece.call.was_not_taken());
             state.count_requests();
             state.resume = Some(from);
             self.put_back(state, taken, &error, false, now);
@@ -211,6 +251,7 @@ impl Engine {
         let used = state.session_sent.take();
         state.resume = None;
         let pieces = state.in_flight.take_from(0);
+        let was_used = state.in_flight.next() > 0;
         state.in_flight = InFlight::default();
         state.requests = 0;
         let is_idle = pieces.iter().all(|piece| piece.call.is_over());
@@ -222,15 +263,18 @@ impl Engine {
                 attempt.writing.set(true);
                 (AttemptError::without_answer(self.exchange.http().error_of(&error, &attempt)), true)
             }
-            End::Closed { code, reason } if code == 4000 + ProblemCode::SessionExpired.status() => {
+            End::Closed { code, reason } if code == close_code_of(ProblemCode::SessionExpired) => {
                 log::debug!("the channel to {address} was closed: {code} {reason}");
-                (of_code(ProblemCode::SessionExpired.as_str(), None), false)
+                // Users are looked at while messages are put, too.
+                (of_code(ProblemCode::SessionExpired.as_str(), None), true)
             }
-            End::Closed { code: 4000.., reason } => {
+            End::Closed { code: code @ 4000.., reason } => {
                 let error = of_code(&reason, None);
                 // POST tells more of it, and whose it is.
                 state.post_next = true;
-                (AttemptError { recovery: Recovery::Wait(None), ..error }, false)
+                // These are of a frame itself: nothing of it was taken, and what came before it has its answers.
+                let is_of_the_frame = REFUSALS_OF_A_FRAME.contains(&code);
+                (AttemptError { recovery: Recovery::Wait(None), ..error }, !is_of_the_frame)
             }
             End::Closed { code, reason } => {
                 if code > 1001 {
@@ -248,14 +292,20 @@ impl Engine {
             }
         };
         if is_idle {
+            if !was_used && !state.queue.is_empty() {
+                // What waits had no use of it, and may have none of the next.
+                let why = io::Error::new(io::ErrorKind::ConnectionAborted, error.error.to_string());
+                let connector = self.exchange.http().connector();
+                let address = connector.all_addresses();
+                connector.go_to_next();
+                let error = SendError::Unreachable { address, source: Arc::new(why) };
+                self.attempt_failed(state, &AttemptError::without_answer(error));
+            }
             return;
         }
         if error.recovery == Recovery::LogIn {
-            // What was in the frame was not taken; requests from before were.
             for piece in &pieces {
-                piece.call.note_failure(&piece.range, &error.error, piece.call.is_request());
-            }
-            for piece in &pieces {
+                piece.call.note_failure(&piece.range, &error.error, may_be_there);
                 state.queue.put_back(piece);
             }
             self.log_in(state, used.unwrap_or_default(), error);
@@ -307,14 +357,13 @@ fn settle(
             let is_late = error.error.code() == Some(ProblemCode::NoReplyInTime);
             if is_late || matches!(error.recovery, Recovery::Wait(_)) {
                 let taken = in_flight.take(*first, *last);
-                if taken.iter().map(Piece::len).sum::<usize>() as u64 != last - first + 1 {
-                    return None;
-                }
+                let mut entries = 0;
                 for piece in taken {
+                    entries += piece.len() as u64;
                     *requests -= usize::from(piece.call.is_request());
                     again.push((piece, error.clone()));
                 }
-                return Some(());
+                return (entries == (last - first).saturating_add(1)).then_some(());
             }
             EntryStatus::Refused(error.error)
         }

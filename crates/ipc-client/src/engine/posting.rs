@@ -43,7 +43,7 @@ impl Engine {
     /// Sends by POST what a frame of a channel cannot hold.
     pub(super) fn post_misfits(self: &Rc<Self>, state: &mut State, now: Instant) {
         while state.posts.len() < self.config.connections_max {
-            let bytes_max = state.entries_bytes_max();
+            let bytes_max = state.entries_bytes_max(self.session_bytes());
             let may_request = state.may_request(self.config.connections_max);
             let (queue, in_flight) = (&mut state.queue, &state.in_flight);
             let is_in_flight = |stream: &Arc<Stream>| {
@@ -73,7 +73,6 @@ impl Engine {
             let messages_max = state.post_messages_max.unwrap_or(MESSAGES_MAX);
             let group = state.queue.take_post(None, messages_max, BYTES_MAX, may_request, |_| false);
             let Some(group) = group else { return };
-            state.has_begun = true;
             self.post(state, group, now);
             if state.post_next {
                 // The next one may go otherwise.
@@ -165,9 +164,11 @@ impl Engine {
         let now = Instant::now();
         let state = &mut *self.state.borrow_mut();
         state.end_post(number);
-        if attempt.connected.get() {
-            state.no_channel_until = state.no_channel_until.filter(|until| now < *until);
-        }
+        // Until then what is sent again is still the first.
+        state.has_begun |= match &result {
+            Ok(_) => true,
+            Err(error) => error.recovery == Recovery::GiveUp,
+        };
         match result {
             Ok(posted) => {
                 state.has_answer();

@@ -11,6 +11,9 @@ use tokio::time::Instant;
 use crate::call::Stream;
 use crate::engine::active::{Active, Piece};
 
+/// Bytes that the entry of a request has for the wait for its reply, at most.
+pub(crate) const REPLY_WAIT_BYTES: usize = 48;
+
 /// The queue.
 #[derive(Debug, Default)]
 pub(crate) struct Queue {
@@ -101,7 +104,8 @@ impl Queue {
     /// How the first entry of a piece can be sent, where a frame holds so many bytes of entries.
     fn fit(piece: &Piece, bytes_max: usize) -> Fit {
         let first = piece.range.start;
-        let is_short = piece.call.messages.text_bytes(first..first + 1) <= bytes_max;
+        let bytes = piece.call.messages.text_bytes(first..first + 1) + reply_wait_bytes(piece);
+        let is_short = bytes <= bytes_max;
         if is_short && !piece.call.is_deep { Fit::Channel } else { Fit::Post }
     }
 
@@ -135,7 +139,8 @@ impl Queue {
                 at += 1;
                 continue;
             }
-            let room = limits.bytes.saturating_sub(bytes + usize::from(entries > 0));
+            let around = reply_wait_bytes(piece) + usize::from(entries > 0);
+            let room = limits.bytes.saturating_sub(bytes + around);
             let count = fitting(piece, limits.entries - entries, room);
             if count == 0 {
                 break;
@@ -149,7 +154,7 @@ impl Queue {
                 piece.range.end = split;
                 self.pieces.insert(at, rest);
             }
-            bytes += piece.bytes() + usize::from(!frame.is_empty());
+            bytes += piece.bytes() + around;
             frame.push(piece);
         }
     }
@@ -234,6 +239,11 @@ impl Queue {
     pub(crate) fn release(&mut self, streams: &[Arc<Stream>]) {
         self.held.retain(|held| !streams.iter().any(|stream| Arc::ptr_eq(held, stream)));
     }
+}
+
+/// What an entry has on a channel beside its text.
+fn reply_wait_bytes(piece: &Piece) -> usize {
+    if piece.call.is_request() { REPLY_WAIT_BYTES } else { 0 }
 }
 
 /// How many of the first entries of a piece go into so many bytes.

@@ -26,7 +26,11 @@ impl Engine {
     ) {
         match piece.call.no_reply(&error.error) {
             Some(late) => state.ask_again(piece, late, false, now),
-            None => self.put_back(state, vec![piece], error, false, now),
+            None => {
+                // What is told of a request alone comes after it was taken.
+                let may_be_there = piece.call.is_request();
+                self.put_back(state, vec![piece], error, may_be_there, now);
+            }
         }
     }
 
@@ -52,6 +56,8 @@ impl Engine {
                 continue;
             }
             if !piece.call.is_over() {
+                // It may end earlier now that it is not on its way.
+                state.look_no_later_than(now + left);
                 first_end = Some(first_end.map_or(left, |end: Duration| end.min(left)));
                 state.queue.put_back(&piece);
             }

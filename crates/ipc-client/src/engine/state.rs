@@ -24,11 +24,8 @@ use crate::random::random;
 /// How often it is said what is waited for, at most.
 pub(super) const SAY_EVERY: Duration = Duration::from_secs(5);
 
-/// Bytes that a session adds to a frame, and more than any has.
+/// Bytes that a session adds to a frame, and more than most have.
 const SESSION_BYTES: usize = 2048;
-
-/// How many bytes of entries a frame of a channel holds, as far as is known before there is one.
-const ENTRIES_BYTES_MAX: usize = CHANNEL_MESSAGE_BYTES_MAX_DEFAULT - SESSION_BYTES;
 
 pub(super) struct State {
     pub(super) queue: Queue,
@@ -46,13 +43,15 @@ pub(super) struct State {
     pub(super) posts: Vec<Post>,
     /// The number of the next of them.
     pub(super) next_post: u64,
-    /// A first message was sent.
+    /// A first message has come to its end, or a channel was opened.
     pub(super) has_begun: bool,
     /// What is sent next goes by POST, which says what is wrong.
     pub(super) post_next: bool,
     /// Until then no channel is asked for.
     pub(super) no_channel_until: Option<Instant>,
     pub(super) has_told_no_channel: bool,
+    /// How many in a row were asked for in vain.
+    pub(super) openings_without_answer: u32,
     /// No more go into one POST: the server has refused as many.
     pub(super) post_messages_max: Option<usize>,
     pub(super) is_logging_in: bool,
@@ -63,6 +62,8 @@ pub(super) struct State {
     pub(super) retries: Progress,
     /// Nothing is sent before.
     pub(super) paused_until: Option<Instant>,
+    /// What the server said when it could take nothing: so it is with all that waits until then.
+    pub(super) no_room: Option<SendError>,
     /// When calls have to be looked through: for those whose time is over, and for what to say.
     pub(super) look_at: Option<Instant>,
 }
@@ -90,6 +91,7 @@ impl State {
             post_next: false,
             no_channel_until: None,
             has_told_no_channel: false,
+            openings_without_answer: 0,
             post_messages_max: None,
             is_logging_in: false,
             kept_tries: 0,
@@ -97,6 +99,7 @@ impl State {
             backoff: Backoff::new(),
             retries: Progress::default(),
             paused_until: None,
+            no_room: None,
             look_at: None,
         }
     }
@@ -164,6 +167,7 @@ impl State {
         );
         let until = now + pause;
         self.paused_until = Some(self.paused_until.map_or(until, |paused| paused.max(until)));
+        self.no_room = Some(error).filter(|error| matches!(error, SendError::Refused { .. })).cloned();
     }
 
     /// A request whose reply did not come in the time that the server gives it. It has the request.
@@ -189,8 +193,8 @@ impl State {
     }
 
     /// Whether what waits has to go by POST, all of it.
-    pub(super) fn only_misfits_wait(&self) -> bool {
-        let bytes_max = self.entries_bytes_max();
+    pub(super) fn only_misfits_wait(&self, session_bytes: usize) -> bool {
+        let bytes_max = self.entries_bytes_max(session_bytes);
         self.queue.iter().all(|piece| Queue::is_misfit(piece, bytes_max))
     }
 
@@ -226,11 +230,13 @@ impl State {
         self.posts.iter().filter(|post| post.is_request).count() < (connections_max - 1).max(1)
     }
 
-    /// How many bytes of entries a frame holds.
-    pub(super) fn entries_bytes_max(&self) -> usize {
+    /// How many bytes of entries a frame holds at least, with a session of that length; before there is a channel, one of a
+    /// channel as it mostly is.
+    pub(super) fn entries_bytes_max(&self, session_bytes: usize) -> usize {
+        let session_bytes = session_bytes.max(SESSION_BYTES);
         match &self.link {
-            Link::Open(channel) => channel.entries_bytes_max(SESSION_BYTES),
-            _ => ENTRIES_BYTES_MAX,
+            Link::Open(channel) => channel.entries_bytes_max(session_bytes),
+            _ => CHANNEL_MESSAGE_BYTES_MAX_DEFAULT.saturating_sub(session_bytes),
         }
     }
 

@@ -11,7 +11,10 @@ use actix_http::error::ParseError;
 use awc::BoxedSocket;
 use awc::body::MessageBody;
 use awc::error::{ConnectError, PayloadError, SendRequestError, WsClientError};
-use awc::http::header::{CONTENT_LENGTH, CONTENT_TYPE, DATE, HttpDate, RETRY_AFTER, SEC_WEBSOCKET_PROTOCOL};
+use awc::http::header::{
+    CONTENT_LENGTH, CONTENT_TYPE, DATE, HttpDate, RETRY_AFTER, SEC_WEBSOCKET_EXTENSIONS,
+    SEC_WEBSOCKET_PROTOCOL,
+};
 use awc::http::{Method, Uri};
 use awc::ws::Codec;
 use bytes::Bytes;
@@ -180,6 +183,9 @@ impl Http {
         let header = |name| response.headers().get(name).and_then(|value| value.to_str().ok());
         if header(SEC_WEBSOCKET_PROTOCOL.as_str()) != Some(CHANNEL_SUBPROTOCOL) {
             return Err(OpenError::NotOpened(format!("it does not speak {CHANNEL_SUBPROTOCOL}")));
+        }
+        if header(SEC_WEBSOCKET_EXTENSIONS.as_str()).is_some() {
+            return Err(OpenError::NotOpened("it takes an extension that was not offered".to_owned()));
         }
         let limits = header(CHANNEL_LIMITS_HEADER).map_or(Ok(ChannelLimits::default()), str::parse);
         match limits {

@@ -14,8 +14,9 @@ use tokio::task::JoinHandle;
 use crate::fake::{
     Answer, Fake, Seen, TOKEN, counted, problem, replied, success, took, took_all, with_session,
 };
-use crate::fixture::Place;
+use crate::fixture::{Place, built};
 use crate::gate::{Gate, teller};
+use crate::ways::{Way, both_ways_async};
 
 type Sending = JoinHandle<Result<Sent, SendError>>;
 
@@ -204,14 +205,13 @@ async fn a_session_that_is_over_is_renewed_once_for_all() {
     assert!(fake.admitted("/message/batch").iter().all(|seen| seen.session.as_deref() == Some(TOKEN)));
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_message_that_gets_no_answer_holds_up_no_other() {
+async fn a_message_that_gets_no_answer_holds_up_no_other(way: Way) {
     let place = Place::new();
     let fake = Fake::tls(
         place.tls(),
         with_session(|seen| if seen.body == r#"{"n":0}"# { Answer::Hang } else { took(seen) }),
     );
-    let client = place.builder(&fake).connections_max(2).build().unwrap();
+    let client = built(way, place.builder(&fake).connections_max(2));
     client.send(&json!({"n": 100})).await.unwrap();
     let hanging = send(&client, 0..1).await;
     let results = results_of(&client, 1..20).await;
@@ -253,3 +253,5 @@ async fn those_whose_time_is_over_hear_whether_they_were_on_their_way() {
     }
     request.abort();
 }
+
+both_ways_async!(a_message_that_gets_no_answer_holds_up_no_other,);

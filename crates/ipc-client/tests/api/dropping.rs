@@ -6,8 +6,9 @@ use std::time::Duration;
 use serde_json::json;
 
 use crate::fake::{Answer, Fake, counted, grant, problem, success, with_session};
-use crate::fixture::Place;
+use crate::fixture::{Place, built};
 use crate::gate::{Gate, teller};
+use crate::ways::{Way, both_ways};
 use ipc_client::ProblemCode;
 
 fn runtime() -> tokio::runtime::Runtime {
@@ -77,8 +78,7 @@ fn a_send_dropped_while_another_logs_in_for_it_is_not_sent() {
     assert_eq!(bodies, [r#"{"n":1}"#, r#"{"n":3}"#]);
 }
 
-#[test]
-fn a_send_dropped_in_a_pause_ends_there() {
+fn a_send_dropped_in_a_pause_ends_there(way: Way) {
     let place = Place::new();
     let (tell, arrival) = teller();
     let fake = Fake::tls(
@@ -88,7 +88,7 @@ fn a_send_dropped_in_a_pause_ends_there() {
             problem(ProblemCode::InboxFull, "Retry-After: 300\r\n")
         }),
     );
-    let client = place.builder(&fake).timeout(Duration::from_secs(480)).build().unwrap();
+    let client = built(way, place.builder(&fake).timeout(Duration::from_secs(480)));
     let runtime = runtime();
     let send = runtime.spawn(client.send(&json!({"n": 1})));
     arrival.recv().unwrap();
@@ -98,8 +98,7 @@ fn a_send_dropped_in_a_pause_ends_there() {
     fake.wait_for_goodbye();
 }
 
-#[test]
-fn a_send_dropped_on_its_way_is_not_said_to_be_sent_again() {
+fn a_send_dropped_on_its_way_is_not_said_to_be_sent_again(way: Way) {
     crate::logged::watch();
     let place = Place::new();
     let gate = std::sync::Arc::new(Gate::default());
@@ -116,7 +115,7 @@ fn a_send_dropped_on_its_way_is_not_said_to_be_sent_again() {
             }
         }),
     );
-    let client = place.builder(&fake).timeout(Duration::from_secs(480)).build().unwrap();
+    let client = built(way, place.builder(&fake).timeout(Duration::from_secs(480)));
     let runtime = runtime();
     // With a session the next is on its way with its first attempt.
     runtime.block_on(client.send(&json!({"n": 0}))).unwrap();
@@ -131,8 +130,7 @@ fn a_send_dropped_on_its_way_is_not_said_to_be_sent_again() {
     assert!(!crate::logged::so_far().contains("377000 ms"));
 }
 
-#[test]
-fn a_request_that_nobody_waits_for_frees_its_connection() {
+fn a_request_that_nobody_waits_for_frees_its_connection(way: Way) {
     let place = Place::new();
     let (tell, arrival) = teller();
     let fake = Fake::tls(
@@ -145,7 +143,7 @@ fn a_request_that_nobody_waits_for_frees_its_connection() {
             _ => success(),
         }),
     );
-    let client = place.builder(&fake).connections_max(1).build().unwrap();
+    let client = built(way, place.builder(&fake).connections_max(1));
     let runtime = runtime();
     for n in 0..3 {
         let request = runtime.spawn(client.request(&json!({"n": n})));
@@ -182,3 +180,9 @@ fn a_send_all_that_nobody_waits_for_sends_no_further_batch() {
     fake.wait_for_goodbye();
     assert_eq!(fake.admitted("/message/batch").len(), 1);
 }
+
+both_ways!(
+    a_send_dropped_in_a_pause_ends_there,
+    a_send_dropped_on_its_way_is_not_said_to_be_sent_again,
+    a_request_that_nobody_waits_for_frees_its_connection,
+);

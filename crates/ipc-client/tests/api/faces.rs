@@ -7,7 +7,8 @@ use ipc_client::{Client, SendError, Sent, blocking};
 use serde_json::json;
 
 use crate::fake::{Answer, Fake, counted, replied, success, took, with_session};
-use crate::fixture::Place;
+use crate::fixture::{Place, built};
+use crate::ways::{Way, both_ways};
 
 fn is_shared<T: Send + Sync + Clone + 'static>() {}
 
@@ -21,11 +22,10 @@ fn handles_and_futures_go_to_any_thread() {
     is_shared::<blocking::Client>();
 }
 
-#[test]
-fn the_async_client_needs_no_runtime_of_its_callers() {
+fn the_async_client_needs_no_runtime_of_its_callers(way: Way) {
     let place = Place::new();
     let fake = Fake::tls(place.tls(), with_session(|_| success()));
-    let client = place.builder(&fake).build().unwrap();
+    let client = built(way, place.builder(&fake));
     futures_executor::block_on(is_movable(client.send(&json!({"on": "no runtime"})))).unwrap();
     assert!(futures_executor::block_on(client.is_running()).unwrap());
 }
@@ -43,11 +43,10 @@ async fn the_async_client_runs_on_tokio_and_its_futures_outlive_message_and_hand
     }
 }
 
-#[test]
-fn the_blocking_client_works_on_a_tokio_thread() {
+fn the_blocking_client_works_on_a_tokio_thread(way: Way) {
     let place = Place::new();
     let fake = Fake::tls(place.tls(), with_session(|_| success()));
-    let client = place.client(&fake);
+    let client = place.client_by(way, &fake);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap();
     runtime.block_on(runtime.spawn(async move { client.send(&json!({})).wait().unwrap() })).unwrap();
 }
@@ -72,11 +71,10 @@ fn nothing_is_sent_before_a_future_is_polled() {
     assert!(fake.submits().iter().all(|seen| seen.body == "{}"));
 }
 
-#[test]
-fn when_the_last_handle_is_gone_the_connections_are_closed_with_a_goodbye() {
+fn when_the_last_handle_is_gone_the_connections_are_closed_with_a_goodbye(way: Way) {
     let place = Place::new();
     let fake = Fake::tls(place.tls(), with_session(|_| success()));
-    let client = place.client(&fake);
+    let client = place.client_by(way, &fake);
     let clone = client.clone();
     client.send(&json!({})).wait().unwrap();
     drop(client);
@@ -85,12 +83,11 @@ fn when_the_last_handle_is_gone_the_connections_are_closed_with_a_goodbye() {
     assert!(fake.wait_for_goodbye());
 }
 
-#[test]
-fn what_was_begun_is_finished_after_the_last_handle_is_gone() {
+fn what_was_begun_is_finished_after_the_last_handle_is_gone(way: Way) {
     let place = Place::new();
     let fake = Fake::tls(place.tls(), counted(|_, turn| if turn < 2 { Answer::Close } else { success() }));
     let send = {
-        let client = place.builder(&fake).timeout(Duration::from_secs(20)).build().unwrap();
+        let client = built(way, place.builder(&fake).timeout(Duration::from_secs(20)));
         client.send(&json!({}))
     };
     futures_executor::block_on(send).unwrap();
@@ -137,3 +134,10 @@ fn a_local_client_works_in_a_local_set_of_tokio_and_ends_with_its_last_handle() 
         tokio::task::spawn_blocking(move || fake.wait_for_goodbye()).await.unwrap();
     });
 }
+
+both_ways!(
+    the_async_client_needs_no_runtime_of_its_callers,
+    the_blocking_client_works_on_a_tokio_thread,
+    when_the_last_handle_is_gone_the_connections_are_closed_with_a_goodbye,
+    what_was_begun_is_finished_after_the_last_handle_is_gone,
+);

@@ -16,6 +16,8 @@ use tokio::sync::oneshot;
 use tokio_rustls::TlsAcceptor;
 
 use crate::fixture::{now_secs, ring};
+use crate::translated::translated;
+use crate::wire::{ChannelLog, LIMITS, Peer, Said, Speaker, switching, talk};
 
 /// A request as it arrived.
 #[derive(Clone, Debug)]
@@ -32,6 +34,8 @@ pub(crate) struct Seen {
     pub(crate) entries: Vec<(String, String)>,
     /// Which of the requests for its path it is, from 0.
     pub(crate) turn: usize,
+    /// Of a client that asks for a channel.
+    pub(crate) websocket_key: String,
 }
 
 impl Seen {
@@ -62,15 +66,43 @@ pub(crate) enum Plan {
     AnswerEarly(Arc<ServerConfig>, Vec<u8>),
 }
 
-type Script = dyn Fn(&Seen) -> Answer + Send + Sync;
+/// What the server does about a client that asks for a channel.
+pub(crate) enum Opening {
+    /// Opens it, with these limits.
+    Channel(&'static str, Peer),
+    /// Opens it and says something before anything comes.
+    Greeting(&'static str, fn(&Speaker)),
+    /// Answers something else.
+    Answer(Answer),
+}
+
+pub(crate) type Script = dyn Fn(&Seen) -> Answer + Send + Sync;
+
+/// What becomes of each channel that is asked for, counted from 0.
+type Openings = dyn Fn(usize) -> Opening + Send + Sync;
 
 #[derive(Default)]
-struct Log {
+pub(crate) struct Log {
     seen: Mutex<Vec<Seen>>,
+    channels: ChannelLog,
+    openings: AtomicUsize,
     connections: AtomicUsize,
     open: AtomicUsize,
     open_max: AtomicUsize,
 }
+
+impl Log {
+    /// Notes what came, and which of its path it is.
+    pub(crate) fn note(&self, mut seen: Seen) -> Seen {
+        let mut all = self.seen.lock().unwrap();
+        seen.turn = all.iter().filter(|other| other.path == seen.path).count();
+        all.push(seen.clone());
+        seen
+    }
+}
+
+/// The message with which a client begins that is to use a channel from then on. No script sees it, and no log has it.
+pub(crate) const WARMING_UP: &str = r#"{"warming":"up"}"#;
 
 pub(crate) struct Fake {
     address: SocketAddr,
@@ -96,33 +128,73 @@ impl Fake {
         plan: impl Fn(usize) -> Plan + Send + Sync + 'static,
         script: impl Fn(&Seen) -> Answer + Send + Sync + 'static,
     ) -> Self {
+        let script: Arc<Script> = Arc::new(script);
+        let log = Arc::new(Log::default());
+        let (entries, served) = (Arc::clone(&script), Arc::clone(&log));
+        let openings = move |_| Opening::Channel(LIMITS, translated(entries.clone(), served.clone()));
+        Self::run(port, plan, script, openings, log, Runs::OnItsThread)
+    }
+
+    /// A server with mutual TLS and channels of its own kind.
+    pub(crate) fn with_channels(
+        config: Arc<ServerConfig>,
+        script: impl Fn(&Seen) -> Answer + Send + Sync + 'static,
+        openings: impl Fn(usize) -> Opening + Send + Sync + 'static,
+    ) -> Self {
+        let plan = move |_| Plan::Tls(config.clone());
+        Self::run(0, plan, Arc::new(script), openings, Arc::default(), Runs::OnItsThread)
+    }
+
+    /// The same on the runtime of its caller, whose time may be paused.
+    pub(crate) fn with_channels_here(
+        config: Arc<ServerConfig>,
+        script: impl Fn(&Seen) -> Answer + Send + Sync + 'static,
+        openings: impl Fn(usize) -> Opening + Send + Sync + 'static,
+    ) -> Self {
+        let plan = move |_| Plan::Tls(config.clone());
+        Self::run(0, plan, Arc::new(script), openings, Arc::default(), Runs::Here)
+    }
+
+    fn run(
+        port: u16,
+        plan: impl Fn(usize) -> Plan + Send + Sync + 'static,
+        script: Arc<Script>,
+        openings: impl Fn(usize) -> Opening + Send + Sync + 'static,
+        log: Arc<Log>,
+        place: Runs,
+    ) -> Self {
         let listener = std::net::TcpListener::bind(("127.0.0.1", port)).unwrap();
         listener.set_nonblocking(true).unwrap();
         let address = listener.local_addr().unwrap();
-        let log = Arc::new(Log::default());
         let (told, goodbyes) = mpsc::channel();
         let (stop, stopped) = oneshot::channel();
-        let script: Arc<Script> = Arc::new(script);
-        let served = log.clone();
-        let thread = std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            runtime.block_on(async move {
-                let listener = TcpListener::from_std(listener).unwrap();
-                let accept = async {
-                    loop {
-                        let (tcp, _) = listener.accept().await.unwrap();
-                        tcp.set_nodelay(true).unwrap();
-                        let number = served.connections.fetch_add(1, Ordering::SeqCst);
-                        tokio::spawn(serve(tcp, plan(number), script.clone(), served.clone(), told.clone()));
-                    }
-                };
-                tokio::select! {
-                    () = accept => {}
-                    _ = stopped => {}
-                }
-            });
-        });
-        Fake { address, log, goodbyes, stop: Some(stop), thread: Some(thread) }
+        let service = Arc::new(Service { script, openings: Box::new(openings), log: log.clone() });
+        let accept = async move {
+            let listener = TcpListener::from_std(listener).unwrap();
+            loop {
+                let (tcp, _) = listener.accept().await.unwrap();
+                tcp.set_nodelay(true).unwrap();
+                let number = service.log.connections.fetch_add(1, Ordering::SeqCst);
+                tokio::spawn(serve(tcp, plan(number), service.clone(), told.clone()));
+            }
+        };
+        let until_stopped = async move {
+            tokio::select! {
+                () = accept => {}
+                _ = stopped => {}
+            }
+        };
+        let thread = match place {
+            Runs::OnItsThread => Some(std::thread::spawn(move || {
+                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+                runtime.block_on(until_stopped);
+            })),
+            Runs::Here => {
+                tokio::spawn(until_stopped);
+                None
+            }
+        };
+        Fake { address, log, goodbyes, stop: Some(stop), thread }
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
@@ -156,6 +228,27 @@ impl Fake {
         all.filter(|seen| seen.path == path && seen.session.as_deref() == Some(TOKEN)).collect()
     }
 
+    /// The frames that came over channels.
+    pub(crate) fn frames(&self) -> Vec<Said> {
+        self.log.channels.frames.lock().unwrap().clone()
+    }
+
+    /// The close frames that came: code and reason.
+    pub(crate) fn closes(&self) -> Vec<(u16, String)> {
+        self.log.channels.closes.lock().unwrap().clone()
+    }
+
+    /// How many pings came, and the pongs.
+    pub(crate) fn pings_and_pongs(&self) -> (usize, Vec<Vec<u8>>) {
+        let channels = &self.log.channels;
+        (*channels.pings.lock().unwrap(), channels.pongs.lock().unwrap().clone())
+    }
+
+    /// How often a channel was asked for.
+    pub(crate) fn openings(&self) -> usize {
+        self.log.openings.load(Ordering::SeqCst)
+    }
+
     pub(crate) fn connections(&self) -> usize {
         self.log.connections.load(Ordering::SeqCst)
     }
@@ -173,18 +266,33 @@ impl Fake {
 impl Drop for Fake {
     fn drop(&mut self) {
         let _ = self.stop.take().unwrap().send(());
-        let ended = self.thread.take().unwrap().join();
-        if !std::thread::panicking() {
-            ended.unwrap();
+        let ended = self.thread.take().map(JoinHandle::join);
+        if let Some(Err(panic)) = ended
+            && !std::thread::panicking()
+        {
+            std::panic::resume_unwind(panic);
         }
     }
 }
 
-async fn serve(tcp: TcpStream, plan: Plan, script: Arc<Script>, log: Arc<Log>, goodbyes: mpsc::Sender<bool>) {
+/// Where a server runs.
+enum Runs {
+    OnItsThread,
+    Here,
+}
+
+/// What all connections share.
+struct Service {
+    script: Arc<Script>,
+    openings: Box<Openings>,
+    log: Arc<Log>,
+}
+
+async fn serve(tcp: TcpStream, plan: Plan, service: Arc<Service>, goodbyes: mpsc::Sender<bool>) {
     let ended = match plan {
-        Plan::Plain => converse(tcp, &script, &log).await,
+        Plan::Plain => converse(tcp, &service).await,
         Plan::Tls(config) => match TlsAcceptor::from(config).accept(tcp).await {
-            Ok(tls) => converse(tls, &script, &log).await,
+            Ok(tls) => converse(tls, &service).await,
             Err(_) => return,
         },
         Plan::ResetAfter(config) => {
@@ -206,32 +314,59 @@ async fn serve(tcp: TcpStream, plan: Plan, script: Arc<Script>, log: Arc<Log>, g
 }
 
 /// Answers requests until the peer has no more; an error if it ended without saying so.
-async fn converse<S: AsyncRead + AsyncWrite + Unpin>(
-    mut stream: S,
-    script: &Arc<Script>,
-    log: &Arc<Log>,
-) -> io::Result<()> {
+async fn converse<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, service: &Service) -> io::Result<()> {
+    let log = &service.log;
     let open = log.open.fetch_add(1, Ordering::SeqCst) + 1;
     log.open_max.fetch_max(open, Ordering::SeqCst);
     let result = async {
         while let Some(seen) = read_request(&mut stream, log).await? {
-            match script(&seen) {
-                Answer::Send(bytes) => stream.write_all(&bytes).await?,
-                Answer::SendAndClose(bytes) => {
-                    stream.write_all(&bytes).await?;
-                    stream.shutdown().await?;
-                    break;
-                }
-                Answer::Close => break,
-                Answer::Hang => std::future::pending::<()>().await,
+            let answer = if seen.path == "/message/channel" {
+                let number = log.openings.fetch_add(1, Ordering::SeqCst);
+                let (limits, greeting, peer): (_, fn(&Speaker), Peer) = match (service.openings)(number) {
+                    Opening::Channel(limits, peer) => (limits, |_| (), peer),
+                    Opening::Greeting(limits, greeting) => (limits, greeting, Box::new(|_, _| ())),
+                    Opening::Answer(answer) => {
+                        if !say(&mut stream, answer).await? {
+                            return Ok(());
+                        }
+                        continue;
+                    }
+                };
+                stream.write_all(switching(&seen.websocket_key, limits).as_bytes()).await?;
+                stream.flush().await?;
+                return talk(&mut stream, number, greeting, peer, &log.channels).await;
+            } else if seen.body != WARMING_UP {
+                (service.script)(&seen)
+            } else if seen.session.is_some() {
+                success()
+            } else {
+                problem(ProblemCode::SessionExpired, "")
+            };
+            if !say(&mut stream, answer).await? {
+                break;
             }
-            stream.flush().await?;
         }
         Ok(())
     }
     .await;
     log.open.fetch_sub(1, Ordering::SeqCst);
     result
+}
+
+/// Gives an answer; `false` if it is the last one.
+async fn say<S: AsyncWrite + Unpin>(stream: &mut S, answer: Answer) -> io::Result<bool> {
+    match answer {
+        Answer::Send(bytes) => stream.write_all(&bytes).await?,
+        Answer::SendAndClose(bytes) => {
+            stream.write_all(&bytes).await?;
+            stream.shutdown().await?;
+            return Ok(false);
+        }
+        Answer::Close => return Ok(false),
+        Answer::Hang => std::future::pending::<()>().await,
+    }
+    stream.flush().await?;
+    Ok(true)
 }
 
 async fn read_request<S: AsyncRead + Unpin>(stream: &mut S, log: &Log) -> io::Result<Option<Seen>> {
@@ -246,6 +381,11 @@ async fn read_request<S: AsyncRead + Unpin>(stream: &mut S, log: &Log) -> io::Re
     };
     let head = String::from_utf8(bytes[..head_end].to_vec()).unwrap();
     let path = head.split(' ').nth(1).unwrap().to_owned();
+    let websocket_key = head
+        .lines()
+        .filter_map(|line| line.split_once(':'))
+        .find(|(name, _)| name.eq_ignore_ascii_case("sec-websocket-key"))
+        .map(|(_, key)| key.trim().to_owned());
     let head = head.to_ascii_lowercase();
     let length = head
         .lines()
@@ -266,6 +406,7 @@ async fn read_request<S: AsyncRead + Unpin>(stream: &mut S, log: &Log) -> io::Re
         body: String::new(),
         entries: Vec::new(),
         turn: 0,
+        websocket_key: websocket_key.unwrap_or_default(),
         path,
     };
     if length > 0 {
@@ -288,10 +429,8 @@ async fn read_request<S: AsyncRead + Unpin>(stream: &mut S, log: &Log) -> io::Re
             .unwrap()
             .to_owned();
     }
-    let mut all = log.seen.lock().unwrap();
-    seen.turn = all.iter().filter(|other| other.path == seen.path).count();
-    all.push(seen.clone());
-    Ok(Some(seen))
+    let is_for_the_log = seen.body != WARMING_UP && seen.path != "/message/channel";
+    Ok(Some(if is_for_the_log { log.note(seen) } else { seen }))
 }
 
 /// An answer with any further header lines, each ended by CRLF.

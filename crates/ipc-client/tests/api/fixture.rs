@@ -13,9 +13,11 @@ use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig, SupportedProtocolVersion};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use serde_json::value::RawValue;
 use tempfile::TempDir;
 
-use crate::fake::Fake;
+use crate::fake::{Fake, WARMING_UP};
+use crate::ways::Way;
 
 pub(crate) const DAY_SECS: u64 = 86_400;
 
@@ -95,6 +97,11 @@ impl Place {
         self.builder(fake).build().unwrap().blocking()
     }
 
+    /// A client whose messages go this way.
+    pub(crate) fn client_by(&self, way: Way, fake: &Fake) -> ipc_client::blocking::Client {
+        built(way, self.builder(fake)).blocking()
+    }
+
     /// TLS of a server called `localhost` that takes clients of this authority.
     pub(crate) fn tls(&self) -> Arc<ServerConfig> {
         self.tls_as(&issue(&self.authority, "localhost", now_secs()))
@@ -104,6 +111,18 @@ impl Place {
     pub(crate) fn tls_as(&self, pair: &IssuedPair) -> Arc<ServerConfig> {
         server_config(pair, Some(&self.authority), rustls::ALL_VERSIONS)
     }
+}
+
+/// Builds a client whose messages go this way.
+pub(crate) fn built(way: Way, builder: ClientBuilder) -> Client {
+    if way == Way::Post {
+        return builder.build().unwrap();
+    }
+    let client = builder.channel(true).build().unwrap();
+    // The first message of a client goes by POST.
+    let warming_up: Box<RawValue> = RawValue::from_string(WARMING_UP.to_owned()).unwrap();
+    client.send(&warming_up).timeout(Duration::from_secs(20)).wait().unwrap();
+    client
 }
 
 /// TLS of a server; without `clients` it asks for no certificate.

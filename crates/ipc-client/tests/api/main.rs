@@ -2,6 +2,8 @@
 
 mod answers;
 mod batches;
+mod channel;
+mod channel_ends;
 mod combining;
 mod dropping;
 mod faces;
@@ -16,4 +18,7 @@ mod requests;
 mod retrying;
 mod secrets;
 mod sending;
+mod translated;
 mod trust;
+mod ways;
+mod wire;

@@ -8,21 +8,23 @@ use ipc_client::{NoReply, Outcome, ProblemCode, SendError};
 use serde_json::json;
 
 use crate::fake::{Answer, Fake, counted, http, problem, replied, success, with_session};
-use crate::fixture::Place;
+use crate::fixture::{Place, built};
+use crate::ways::{Way, both_ways};
 
 const REQUEST: &str = "/message/request";
 
-#[test]
-fn the_reply_is_opened_and_read() {
+fn the_reply_is_opened_and_read(way: Way) {
     let place = Place::new();
     let fake = Fake::tls(place.tls(), with_session(|seen| replied(seen, "", r#"{"time": "noon"}"#)));
-    let reply = place.client(&fake).request(&json!({"what": "time"})).wait().unwrap();
+    let reply = place.client_by(way, &fake).request(&json!({"what": "time"})).wait().unwrap();
     assert_eq!((reply.body(), reply.duplicate), (r#"{"time": "noon"}"#, false));
     assert_eq!(reply.parse::<BTreeMap<&str, &str>>().unwrap()["time"], "noon");
     let seen = fake.admitted(REQUEST).pop().unwrap();
     assert_eq!((seen.id, seen.to.as_str()), (reply.id.to_string(), REQUEST));
     assert_eq!(seen.body, r#"{"what":"time"}"#);
-    assert!(seen.head.contains("prefer: wait=29\r\n"), "{}", seen.head);
+    // By POST in whole seconds, with some time left for the way back.
+    let wait = if way == Way::Post { 29 } else { 30 };
+    assert!(seen.head.contains(&format!("prefer: wait={wait}\r\n")), "{}", seen.head);
     assert!(!fake.logins()[0].head.contains("prefer:"));
 }
 
@@ -43,8 +45,7 @@ fn the_server_is_told_how_long_to_wait_in_whole_seconds() {
     }
 }
 
-#[test]
-fn a_request_is_sent_again_under_its_id_until_there_is_a_reply() {
+fn a_request_is_sent_again_under_its_id_until_there_is_a_reply(way: Way) {
     let place = Place::new();
     let fake = Fake::tls(
         place.tls(),
@@ -55,14 +56,13 @@ fn a_request_is_sent_again_under_its_id_until_there_is_a_reply() {
             _ => replied(seen, "Web-IPC-Duplicate: true\r\n", r#"{"n":1}"#),
         }),
     );
-    let reply = place.client(&fake).request(&json!({})).wait().unwrap();
+    let reply = place.client_by(way, &fake).request(&json!({})).wait().unwrap();
     assert!(reply.duplicate);
     let ids: Vec<_> = fake.admitted(REQUEST).into_iter().map(|seen| seen.id).collect();
     assert_eq!(ids, vec![reply.id.to_string(); 4]);
 }
 
-#[test]
-fn a_request_without_a_reply_says_so_and_that_it_was_accepted() {
+fn a_request_without_a_reply_says_so_and_that_it_was_accepted(way: Way) {
     for (code, reason) in [
         (ProblemCode::NotAnswered, NoReply::NotGiven),
         (ProblemCode::ReplyForgotten, NoReply::Forgotten),
@@ -70,15 +70,15 @@ fn a_request_without_a_reply_says_so_and_that_it_was_accepted() {
     ] {
         let place = Place::new();
         let fake = Fake::tls(place.tls(), with_session(move |_| problem(code, "")));
-        let error = place.client(&fake).request(&json!({})).timeout(Duration::ZERO).wait().unwrap_err();
+        let error =
+            place.client_by(way, &fake).request(&json!({})).timeout(Duration::ZERO).wait().unwrap_err();
         assert!(matches!(&error, SendError::NoReply { reason: got } if *got == reason), "{error:?}");
         assert_eq!(error.outcome(), Outcome::Accepted);
         assert_eq!(fake.admitted(REQUEST).len(), 1, "{code}");
     }
 }
 
-#[test]
-fn a_server_that_waits_less_than_the_caller_is_asked_again() {
+fn a_server_that_waits_less_than_the_caller_is_asked_again(way: Way) {
     let place = Place::new();
     let fake = Fake::tls(
         place.tls(),
@@ -87,13 +87,13 @@ fn a_server_that_waits_less_than_the_caller_is_asked_again() {
             _ => replied(seen, "", "{}"),
         }),
     );
-    let reply = place.client(&fake).request(&json!({})).timeout(Duration::from_secs(20)).wait().unwrap();
+    let reply =
+        place.client_by(way, &fake).request(&json!({})).timeout(Duration::from_secs(20)).wait().unwrap();
     let ids: Vec<_> = fake.admitted(REQUEST).into_iter().map(|seen| seen.id).collect();
     assert_eq!(ids, vec![reply.id.to_string(); 3]);
 }
 
-#[test]
-fn what_is_known_to_be_accepted_stays_so_when_the_server_goes_away() {
+fn what_is_known_to_be_accepted_stays_so_when_the_server_goes_away(way: Way) {
     let place = Place::new();
     let fake = Fake::tls(
         place.tls(),
@@ -102,7 +102,7 @@ fn what_is_known_to_be_accepted_stays_so_when_the_server_goes_away() {
             _ => problem(ProblemCode::ShuttingDown, ""),
         }),
     );
-    let client = place.builder(&fake).timeout(Duration::from_millis(300)).build().unwrap().blocking();
+    let client = built(way, place.builder(&fake).timeout(Duration::from_millis(300))).blocking();
     let error = client.request(&json!({})).timeout(Duration::from_millis(300)).wait().unwrap_err();
     assert!(matches!(&error, SendError::Timeout { outcome: Outcome::Accepted, .. }), "{error:?}");
     assert_eq!(error.to_string(), "the message could not be sent within 0.3 s");
@@ -130,12 +130,11 @@ fn with_less_time_than_the_server_counts_it_is_asked_to_take_the_request_first()
     assert!(heads.len() == 2 && heads[1].contains("prefer: wait=1\r\n"), "{heads:?}");
 }
 
-#[test]
-fn a_server_that_lets_nobody_wait_is_asked_until_the_time_is_over_and_that_is_told() {
+fn a_server_that_lets_nobody_wait_is_asked_until_the_time_is_over_and_that_is_told(way: Way) {
     let place = Place::new();
     let fake = Fake::tls(place.tls(), with_session(|_| problem(ProblemCode::NoReplyInTime, "")));
     let short = Duration::from_millis(300);
-    let client = place.builder(&fake).timeout(short).build().unwrap().blocking();
+    let client = built(way, place.builder(&fake).timeout(short)).blocking();
     let error = client.request(&json!({})).timeout(short).wait().unwrap_err();
     assert!(
         matches!(&error, SendError::NoReply { reason: NoReply::NotInTime { wait } } if *wait == short),
@@ -144,11 +143,10 @@ fn a_server_that_lets_nobody_wait_is_asked_until_the_time_is_over_and_that_is_to
     assert!(fake.admitted(REQUEST).len() > 2, "it was asked again");
 }
 
-#[test]
-fn a_request_that_cannot_have_arrived_is_given_up_at_the_deadline_however_long_its_reply_may_take() {
+fn a_request_that_cannot_have_arrived_is_given_up_at_the_deadline_however_long_its_reply_may_take(way: Way) {
     let place = Place::new();
     let fake = Fake::tls(place.tls(), with_session(|_| problem(ProblemCode::InboxFull, "")));
-    let client = place.builder(&fake).timeout(Duration::from_millis(300)).build().unwrap().blocking();
+    let client = built(way, place.builder(&fake).timeout(Duration::from_millis(300))).blocking();
     let error = client.request(&json!({})).timeout(Duration::from_secs(400)).wait().unwrap_err();
     assert!(matches!(&error, SendError::Timeout { outcome: Outcome::Refused, .. }), "{error:?}");
     assert_eq!(error.to_string(), "the message could not be sent within 0.3 s");
@@ -210,3 +208,13 @@ fn requests_that_wait_leave_a_connection_to_sends() {
         request.abort();
     }
 }
+
+both_ways!(
+    the_reply_is_opened_and_read,
+    a_request_is_sent_again_under_its_id_until_there_is_a_reply,
+    a_request_without_a_reply_says_so_and_that_it_was_accepted,
+    a_server_that_waits_less_than_the_caller_is_asked_again,
+    what_is_known_to_be_accepted_stays_so_when_the_server_goes_away,
+    a_server_that_lets_nobody_wait_is_asked_until_the_time_is_over_and_that_is_told,
+    a_request_that_cannot_have_arrived_is_given_up_at_the_deadline_however_long_its_reply_may_take,
+);

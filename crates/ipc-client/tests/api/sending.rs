@@ -8,7 +8,8 @@ use rustls_pki_types::ServerName;
 use serde_json::json;
 
 use crate::fake::{Answer, Fake, http, success, took, with_session};
-use crate::fixture::{Place, issue, now_secs};
+use crate::fixture::{Place, built, issue, now_secs};
+use crate::ways::{Way, both_ways};
 
 #[test]
 fn a_message_is_sealed_for_its_route_and_arrives_as_it_was_sent() {
@@ -29,16 +30,15 @@ fn a_message_is_sealed_for_its_route_and_arrives_as_it_was_sent() {
     assert!(last.head.contains("accept-encoding: identity\r\n"), "{}", last.head);
 }
 
-#[test]
-fn one_connection_and_one_login_carry_many_messages_in_order() {
+fn one_connection_and_one_login_carry_many_messages_in_order(way: Way) {
     let place = Place::new();
     let fake = Fake::tls(place.tls(), with_session(|_| success()));
-    let client = place.client(&fake);
+    let client = place.client_by(way, &fake);
     for n in 0..50 {
         client.send(&json!({"n": n})).wait().unwrap();
     }
     assert_eq!((fake.connections(), fake.logins().len()), (1, 1));
-    let bodies: Vec<_> = fake.submits().into_iter().skip(1).map(|seen| seen.body).collect();
+    let bodies: Vec<_> = fake.admitted("/message/submit").into_iter().map(|seen| seen.body).collect();
     assert_eq!(bodies, (0..50).map(|n| format!(r#"{{"n":{n}}}"#)).collect::<Vec<_>>());
 }
 
@@ -56,12 +56,11 @@ fn the_address_is_dialled_and_the_name_is_verified() {
     }
 }
 
-#[test]
-fn a_message_of_megabytes_gets_through() {
+fn a_message_of_megabytes_gets_through(way: Way) {
     let place = Place::new();
     let fake = Fake::tls(place.tls(), with_session(|_| success()));
     let text = "x".repeat(3 * 1024 * 1024);
-    let client = place.client(&fake);
+    let client = place.client_by(way, &fake);
     for _ in 0..2 {
         client.send(&json!({"text": text})).wait().unwrap();
     }
@@ -95,21 +94,19 @@ fn what_is_no_json_object_is_refused_before_it_is_sent() {
     assert_eq!(fake.connections(), 0);
 }
 
-#[test]
-fn a_duplicate_is_told() {
+fn a_duplicate_is_told(way: Way) {
     let place = Place::new();
     let fake = Fake::tls(
         place.tls(),
         with_session(|_| Answer::Send(http(200, "Web-IPC-Duplicate: true\r\n", b"success"))),
     );
-    assert!(place.client(&fake).send(&json!({})).wait().unwrap().duplicate);
+    assert!(place.client_by(way, &fake).send(&json!({})).wait().unwrap().duplicate);
 }
 
-#[test]
-fn sends_beyond_the_connections_wait_and_do_not_fail() {
+fn sends_beyond_the_connections_wait_and_do_not_fail(way: Way) {
     let place = Place::new();
     let fake = Fake::tls(place.tls(), with_session(took));
-    let client = place.builder(&fake).connections_max(3).build().unwrap().blocking();
+    let client = built(way, place.builder(&fake).connections_max(3)).blocking();
     std::thread::scope(|scope| {
         for n in 0..40 {
             let client = &client;
@@ -120,3 +117,10 @@ fn sends_beyond_the_connections_wait_and_do_not_fail() {
     let delivered: BTreeSet<_> = fake.messages().into_iter().collect();
     assert_eq!(delivered.len(), 40);
 }
+
+both_ways!(
+    one_connection_and_one_login_carry_many_messages_in_order,
+    a_message_of_megabytes_gets_through,
+    a_duplicate_is_told,
+    sends_beyond_the_connections_wait_and_do_not_fail,
+);
