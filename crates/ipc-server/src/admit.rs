@@ -11,11 +11,11 @@ use ipc_envelope::Freshness;
 use ipc_protocol::{Frame, FrameError, FrameHead, ProblemCode, Route};
 use zeroize::Zeroizing;
 
-use crate::answer::{Refusal, internal, shutting_down};
 use crate::authenticate::{self, Sender};
 use crate::budget::Held;
 use crate::peer::Peer;
 use crate::receive::{Envelope, receive};
+use crate::refusal::{Refusal, internal, shutting_down};
 use crate::state::{State, unix_secs};
 
 /// What every sealed request goes through first: the peer, then the body.

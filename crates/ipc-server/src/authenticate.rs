@@ -11,8 +11,8 @@ use ipc_inbox::Message;
 use ipc_protocol::{Fingerprint, MessageId, ProblemCode};
 use ipc_store::StoreError;
 
-use crate::answer::{COME_AGAIN, Refusal};
 use crate::peer::Peer;
+use crate::refusal::{COME_AGAIN, Refusal};
 use crate::session::{LastSession, Session};
 use crate::state::State;
 

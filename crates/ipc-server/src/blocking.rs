@@ -14,17 +14,21 @@
 
 use std::net::SocketAddr;
 
-use crate::Inbox;
+use ipc_inbox::Inbox;
+
+use crate::builder::ServerBuilder;
+use crate::error::StartError;
+use crate::server;
 
 /// A server that listens, with a face that waits. [`ServerBuilder::start_blocking`](crate::ServerBuilder::start_blocking)
 /// starts one. Its calls must not be made on an async runtime's thread, which they would hold up.
 #[derive(Debug)]
 pub struct Server {
-    server: crate::Server,
+    server: server::Server,
 }
 
 impl Server {
-    pub(crate) fn new(server: crate::Server) -> Self {
+    pub(crate) fn new(server: server::Server) -> Self {
         Server { server }
     }
 
@@ -51,5 +55,15 @@ impl Server {
     /// See [`Server::stop`](crate::Server::stop).
     pub fn stop(&self) {
         futures_executor::block_on(self.server.stop());
+    }
+}
+
+impl ServerBuilder {
+    /// [`start`](Self::start) for code that is not async.
+    ///
+    /// # Errors
+    /// As `start`.
+    pub fn start_blocking(self) -> Result<Server, StartError> {
+        futures_executor::block_on(self.start()).map(Server::new)
     }
 }

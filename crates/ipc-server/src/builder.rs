@@ -9,9 +9,7 @@ use ipc_inbox::InboxChoice;
 use ipc_protocol::{BATCH_MESSAGES_MAX_DEFAULT, PLAINTEXT_BYTES_MAX_DEFAULT, Protocol, SESSION_SECS};
 use ipc_store::UserStore;
 
-use crate::blocking;
 use crate::channel::settings::ChannelSettings;
-use crate::{Server, StartError};
 
 /// Sets up a server; [`start`](ServerBuilder::start) starts it.
 ///
@@ -345,7 +343,7 @@ impl ServerBuilder {
         self
     }
 
-    /// How long [`Server::stop`] waits for requests that are under way, rounded up to whole seconds.
+    /// How long [`Server::stop`](crate::Server::stop) waits for requests that are under way, rounded up to whole seconds.
     pub fn stop_timeout(mut self, time: Duration) -> Self {
         self.stop_timeout = time;
         self
@@ -355,22 +353,6 @@ impl ServerBuilder {
     pub fn workers(mut self, workers: usize) -> Self {
         self.workers = workers.max(1);
         self
-    }
-
-    /// Starts the server and returns when it listens. Needs no particular async runtime.
-    ///
-    /// # Errors
-    /// [`StartError`], whose `remedy` says what to do.
-    pub async fn start(self) -> Result<Server, StartError> {
-        Server::start(self).await
-    }
-
-    /// [`start`](Self::start) for code that is not async.
-    ///
-    /// # Errors
-    /// As `start`.
-    pub fn start_blocking(self) -> Result<blocking::Server, StartError> {
-        futures_executor::block_on(self.start()).map(blocking::Server::new)
     }
 }
 

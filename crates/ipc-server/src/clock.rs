@@ -4,7 +4,7 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use crate::StartError;
+use crate::error::StartError;
 
 /// The first second of the year 10000, for which a `Date` header (RFC 9110, section 5.6.7) has no digit. The HTTP library
 /// panics there.

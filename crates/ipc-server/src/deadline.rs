@@ -37,7 +37,7 @@ pub(crate) struct Times {
     pub(crate) answer: Duration,
 }
 
-/// What a connection is doing. Shared by its stream, its requests and the [`Crowd`](crate::crowd::Crowd), which all live
+/// What a connection is doing. Shared by its stream, its requests and `crowd`, which all live
 /// on one thread.
 #[derive(Debug)]
 pub(crate) struct Watch {

@@ -5,7 +5,7 @@
 use ipc_inbox::{NoReply, PutError};
 use ipc_protocol::ProblemCode;
 
-use crate::answer::{COME_AGAIN, Refusal, shutting_down};
+use crate::refusal::{COME_AGAIN, Refusal, shutting_down};
 
 /// Why a message was not put.
 pub(crate) fn not_put(error: PutError) -> Refusal {

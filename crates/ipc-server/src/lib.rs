@@ -63,6 +63,7 @@ mod open_files;
 mod peer;
 mod prefer;
 mod receive;
+mod refusal;
 mod reply_body;
 mod request_body;
 mod request_head;

@@ -6,7 +6,7 @@ use std::ops::RangeInclusive;
 
 use socket2::{Domain, Socket, Type};
 
-use crate::StartError;
+use crate::error::StartError;
 
 /// The ports that port 0 stands for.
 const FREE_PORTS: RangeInclusive<u16> = 3000..=3999;

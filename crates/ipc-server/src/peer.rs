@@ -14,8 +14,8 @@ use rustls_pki_types::{CertificateDer, UnixTime};
 use sha2::{Digest, Sha256};
 use tokio_rustls::server::TlsStream;
 
-use crate::answer::Refusal;
 use crate::attempts::Source;
+use crate::refusal::Refusal;
 
 /// How far ahead a certificate is verified that was found good before: it is good all the time between.
 const AHEAD_SECS: u64 = 60;

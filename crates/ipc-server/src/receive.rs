@@ -13,9 +13,9 @@ use futures_util::StreamExt;
 use ipc_envelope::{Freshness, Incoming, KeyRing, OVERHEAD_BYTES_MAX, OpenError};
 use ipc_protocol::{AUTH_PLAINTEXT_BYTES_MAX, ProblemCode, RAW_ENVELOPE_TYPE, Route};
 
-use crate::answer::{COME_AGAIN, Refusal};
 use crate::budget::{Budget, Held};
 use crate::deadline::Watch;
+use crate::refusal::{COME_AGAIN, Refusal};
 
 /// Bytes of a body that need none of the budget: most bodies are shorter, and so much each connection may have.
 pub(crate) const FREE_BYTES: usize = 64 * 1024;

@@ -8,7 +8,7 @@ use actix_http::RequestHead;
 use actix_web::http::{Method, Uri, header};
 use ipc_protocol::ProblemCode;
 
-use crate::answer::Refusal;
+use crate::refusal::Refusal;
 
 /// Looks at the target and at `Host`, where there is one. `has_fragment` says whether the target has a `#`, which the parsed one does
 /// not show.

@@ -14,13 +14,14 @@ use ipc_protocol::{
 use zeroize::Zeroizing;
 
 use crate::admit::{admit, malformed, take_in};
-use crate::answer::{COME_AGAIN, Refusal, accepted, answer, envelope, internal, mark_duplicate};
+use crate::answer::{accepted, answer, envelope, mark_duplicate};
 use crate::authenticate::unavailable;
 use crate::budget::Held;
 use crate::channel;
 use crate::inbox_refusal::{no_reply, not_put};
 use crate::login_ids::NotNew;
 use crate::prefer;
+use crate::refusal::{COME_AGAIN, Refusal, internal};
 use crate::reply_body::{REPLY_FREE_BYTES, ReplyBody};
 use crate::session::Session;
 use crate::state::{State, random_iv, unix_secs};

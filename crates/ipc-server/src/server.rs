@@ -16,7 +16,9 @@ use tokio::sync::{Semaphore, oneshot};
 
 use crate::attempts::Attempts;
 use crate::budget::Budget;
+use crate::builder::ServerBuilder;
 use crate::deadline::Times;
+use crate::error::StartError;
 use crate::http::Settings;
 use crate::login_ids::LoginIds;
 use crate::logins::Logins;
@@ -27,7 +29,7 @@ use crate::state::State;
 use crate::tls::{self, Tls};
 use crate::users::Users;
 use crate::validity::OwnCertificate;
-use crate::{ServerBuilder, StartError, clock, http, listen};
+use crate::{clock, http, listen};
 
 /// How long the disk may take at the end to write back what is committed already.
 const DISK_WAIT: Duration = Duration::from_secs(10);
@@ -126,6 +128,16 @@ impl Server {
             handle: started.handle,
             ended: Mutex::new(Some(ended)),
         })
+    }
+}
+
+impl ServerBuilder {
+    /// Starts the server and returns when it listens. Needs no particular async runtime.
+    ///
+    /// # Errors
+    /// [`StartError`], whose `remedy` says what to do.
+    pub async fn start(self) -> Result<Server, StartError> {
+        Server::start(self).await
     }
 }
 

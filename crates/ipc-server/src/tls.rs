@@ -9,7 +9,7 @@ use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{VerifierBuilderError, WebPkiClientVerifier};
 use rustls::{CertificateError, RootCertStore, ServerConfig};
 
-use crate::StartError;
+use crate::error::StartError;
 use crate::validity::OwnCertificate;
 
 /// What a server needs for TLS.

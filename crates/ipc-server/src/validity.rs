@@ -13,7 +13,7 @@ use rustls::client::danger::ServerCertVerifier;
 use rustls::{CertificateError, Error};
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
-use crate::StartError;
+use crate::error::StartError;
 use crate::state::unix_secs;
 
 /// An end that is nearer than this is told.

@@ -142,3 +142,82 @@ impl Answers {
 fn write(buffer: &mut Vec<u8>, id: MessageId, answer: &ChannelAnswer<'_>) {
     write_frame_around(buffer, REPLY_ADDRESS, id, None, |buffer| write_channel_answer(buffer, answer));
 }
+
+#[cfg(test)]
+mod tests {
+    use ipc_protocol::Frame;
+
+    use super::*;
+
+    fn id() -> MessageId {
+        MessageId::from_random([7; 16])
+    }
+
+    /// The texts of the frames that go out, none longer than it may be.
+    fn frames(answers: &mut Answers, bytes_max: usize) -> Vec<String> {
+        let mut frames = Vec::new();
+        while !answers.is_empty() {
+            let mut buffer = Vec::new();
+            let is_long = answers.long_reply(bytes_max).is_some();
+            answers.write_frame(&mut buffer, id(), bytes_max);
+            assert!(is_long || buffer.len() <= bytes_max, "{}", buffer.len());
+            let frame = Frame::parse(&buffer).unwrap().reply_to(id()).unwrap();
+            assert!(frame.channel_answer().is_ok());
+            frames.push(frame.object().unwrap().to_owned());
+        }
+        assert_eq!(answers.len(), 0);
+        frames
+    }
+
+    #[test]
+    fn entries_that_follow_each_other_with_one_answer_are_one_run() {
+        let mut answers = Answers::default();
+        for entry in 0..5 {
+            answers.settle(entry, "accepted");
+        }
+        answers.settle(5, "duplicate");
+        answers.settle(7, "duplicate");
+        answers.refuse(8, ProblemCode::InboxFull);
+        answers.reply(6, true, r#"{"a":1}"#.into());
+        assert_eq!(
+            frames(&mut answers, 10_000),
+            [
+                r#"{"settled":[[0,4,"accepted"],[5,5,"duplicate"],[7,7,"duplicate"]],"refused":{"from":8,"code":"inbox_full"},"replies":[{"entry":6,"duplicate":true,"body":{"a":1}}]}"#
+            ]
+        );
+        answers.settle(9, "accepted");
+        assert_eq!(frames(&mut answers, 10_000), [r#"{"settled":[[9,9,"accepted"]]}"#]);
+    }
+
+    #[test]
+    fn what_does_not_fit_into_a_frame_goes_into_the_next_and_a_long_reply_alone() {
+        let mut answers = Answers::default();
+        for entry in 0..100 {
+            answers.settle(u64::MAX - 200 + 2 * entry, ProblemCode::ReplyForgotten.as_str());
+        }
+        answers.refuse(3, ProblemCode::Unavailable);
+        for entry in [1, 2] {
+            answers.reply(entry, false, format!(r#"{{"a":"{}"}}"#, "x".repeat(400)).into());
+        }
+        answers.reply(3, false, format!(r#"{{"a":"{}"}}"#, "x".repeat(4000)).into());
+        answers.reply(4, false, "{}".into());
+        let frames = frames(&mut answers, 1000);
+        let settled: usize = frames.iter().map(|frame| frame.matches("reply_forgotten").count()).sum();
+        assert_eq!(settled, 100);
+        let with = |text: &str| frames.iter().position(|frame| frame.contains(text)).unwrap();
+        let last_settled = frames.iter().rposition(|frame| frame.contains("settled")).unwrap();
+        assert_eq!(with("refused"), last_settled, "what is behind a refusal is settled no later");
+        assert!(frames[with(r#""entry":3"#)].starts_with(r#"{"replies":[{"entry":3,"#));
+        assert_eq!(frames[with(r#""entry":3"#)].matches("entry").count(), 1);
+        assert!(with(r#""entry":1"#) < with(r#""entry":2"#) && with(r#""entry":3"#) < with(r#""entry":4"#));
+    }
+
+    #[test]
+    fn a_reply_for_which_there_is_no_memory_is_settled_instead() {
+        let mut answers = Answers::default();
+        answers.reply(5, false, format!(r#"{{"a":"{}"}}"#, "x".repeat(4000)).into());
+        assert_eq!(answers.long_reply(1000), Some(4008));
+        answers.settle_first_reply(ProblemCode::Unavailable);
+        assert_eq!(frames(&mut answers, 1000), [r#"{"settled":[[5,5,"unavailable"]]}"#]);
+    }
+}

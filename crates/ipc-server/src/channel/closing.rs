@@ -8,8 +8,8 @@ use actix_http::ws::{CloseCode, CloseReason};
 use ipc_protocol::close_code_of;
 use log::Level;
 
-use crate::answer::Refusal;
 use crate::log_limit::{Kind, LogLimit, shown};
+use crate::refusal::Refusal;
 
 /// RFC 6455, section 7.4.1.
 const AWAY: u16 = 1001;

@@ -32,13 +32,13 @@ use super::registry::{Member, Standing};
 use super::sequence::Sequence;
 use super::settings::ChannelSettings;
 use super::wire::{self, Decoder, Event};
-use crate::answer::{Refusal, internal};
 use crate::authenticate;
 use crate::budget::Held;
 use crate::deadline::Watch;
 use crate::inbox_refusal::no_reply;
 use crate::peer::Peer;
 use crate::receive::FREE_BYTES;
+use crate::refusal::{Refusal, internal};
 use crate::reply_body::REPLY_FREE_BYTES;
 use crate::state::{State, random_iv, unix_secs};
 
@@ -468,7 +468,7 @@ where
             self.answers.refuse(from, code);
         }
         if is_closed {
-            self.ends_with(crate::answer::shutting_down().into());
+            self.ends_with(crate::refusal::shutting_down().into());
         }
         Poll::Ready(())
     }

@@ -6,7 +6,7 @@ use actix_web::dev::RequestHead;
 use actix_web::http::header;
 use ipc_protocol::{CHANNEL_LIMITS_HEADER, CHANNEL_SUBPROTOCOL, ChannelLimits, ProblemCode};
 
-use crate::answer::Refusal;
+use crate::refusal::Refusal;
 
 /// The answer 101 to a request that asks for a channel.
 ///

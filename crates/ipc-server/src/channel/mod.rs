@@ -34,8 +34,8 @@ use bytes::Bytes;
 use self::driver::Parts;
 use self::outgoing::{Outgoing, Piece};
 use self::registry::Channels;
-use crate::answer::{Refusal, internal, shutting_down};
 use crate::deadline::Watch;
+use crate::refusal::{Refusal, internal, shutting_down};
 use crate::state::State;
 
 /// Answers a request for a channel.

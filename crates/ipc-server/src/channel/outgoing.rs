@@ -87,3 +87,49 @@ impl Outgoing {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::task::Waker;
+
+    use super::*;
+    use crate::budget::Budget;
+
+    #[test]
+    fn no_more_is_handed_out_than_the_connection_takes_and_a_long_frame_gives_its_memory_back() {
+        let (written, context) = (Written::default(), Context::from_waker(Waker::noop()));
+        let budget = Budget::new(100_000);
+        let mut reservation = Held::nothing(&budget);
+        assert!(reservation.grow_to(100_000));
+        let payload: Vec<u8> = (0..100_000_u32).map(|n| n as u8).collect();
+        let mut outgoing = Outgoing::default();
+        outgoing.bytes().extend_from_slice(b"header");
+        assert!(outgoing.push(payload.clone(), Some(reservation)).is_empty());
+        let mut sent = Vec::new();
+        loop {
+            match outgoing.take(&written, &context) {
+                Piece::Some(piece) => {
+                    assert!(piece.len() <= PIECE_BYTES);
+                    sent.extend_from_slice(&piece);
+                }
+                Piece::Later => {
+                    // Less than what actix-http collects before it writes.
+                    assert!(written.on_the_way() < 32 * 1024);
+                    assert!(!Held::nothing(&budget).grow_to(1), "the rest is in memory");
+                    written.advance(10_000);
+                }
+                Piece::None => break,
+            }
+        }
+        assert_eq!(sent, [b"header", payload.as_slice()].concat());
+        assert!(outgoing.is_empty() && Held::nothing(&budget).grow_to(100_000));
+    }
+
+    #[test]
+    fn a_short_frame_is_copied_and_its_buffer_comes_back() {
+        let mut outgoing = Outgoing::default();
+        let buffer = outgoing.push(b"payload".to_vec(), None);
+        assert!(buffer.is_empty() && buffer.capacity() >= 7);
+        assert_eq!(&outgoing.bytes()[..], b"payload");
+    }
+}

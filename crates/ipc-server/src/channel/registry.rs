@@ -13,9 +13,9 @@ use std::time::{Duration, Instant, SystemTime};
 use actix_web::{HttpRequest, web};
 
 use super::closing::Closing;
-use crate::answer::Refusal;
 use crate::authenticate;
 use crate::peer::Peer;
+use crate::refusal::Refusal;
 use crate::session::Session;
 use crate::state::{State, unix_secs};
 

@@ -228,3 +228,174 @@ impl Bucket {
         is_left
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use actix_http::ws::CloseCode;
+    use ipc_envelope::{Freshness, Key, KeyRing};
+
+    use super::*;
+
+    const SETTINGS: ChannelSettings = ChannelSettings {
+        told: ipc_protocol::ChannelLimits { message_bytes: 1000, entries: 1000, requests: 1000 },
+        fragments_max: 4,
+        control_frames_max: 6,
+        answers_bytes_max: 1000,
+        answer: Duration::from_secs(1),
+        silence_max: Duration::from_secs(1),
+        idle: Duration::from_secs(1),
+        stop: Duration::from_secs(1),
+    };
+
+    /// A frame as a client sends it.
+    fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
+        let mut frame = BytesMut::new();
+        let (is_last, op) = (first & 0x80 != 0, OpCode::from(first & 0x0f));
+        Parser::write_message(&mut frame, payload, op, is_last, true);
+        frame[0] = first;
+        frame.to_vec()
+    }
+
+    /// What is made of bytes that come in such pieces, and with what the channel is closed.
+    fn events(bytes: &[u8], piece: usize) -> (Vec<Event>, Option<String>) {
+        let now = Instant::now();
+        let mut decoder = Decoder::new(&SETTINGS, now);
+        let mut events = Vec::new();
+        for piece in bytes.chunks(piece) {
+            decoder.extend(piece);
+            loop {
+                match decoder.next(now) {
+                    Ok(Some(event)) => events.push(event),
+                    Ok(None) => break,
+                    Err(closing) => return (events, Some(closing.to_string())),
+                }
+            }
+            assert!(decoder.len() <= SETTINGS.told.message_bytes + 14 + piece.len());
+        }
+        (events, None)
+    }
+
+    #[tokio::test]
+    async fn frames_are_what_they_are_however_their_bytes_come() {
+        let bytes = [
+            frame(0x82, &[7; 900]),
+            frame(0x89, b"ping"),
+            frame(0x02, b"in "),
+            frame(0x8a, b""),
+            frame(0x00, b""),
+            frame(0x80, b"pieces"),
+            frame(0x82, b""),
+            frame(0x88, &[0x0f, 0xa1, b'x']),
+        ]
+        .concat();
+        for piece in [1, 2, 3, 7, 100, bytes.len()] {
+            let (events, closing) = events(&bytes, piece);
+            assert_eq!(closing, None);
+            let close = CloseReason { code: CloseCode::Other(4001), description: Some("x".into()) };
+            assert_eq!(
+                events,
+                [
+                    Event::Message(BytesMut::from(&[7; 900][..])),
+                    Event::Ping(Bytes::from_static(b"ping")),
+                    Event::Pong,
+                    Event::Message(BytesMut::from(&b"in pieces"[..])),
+                    Event::Message(BytesMut::new()),
+                    Event::Close(Some(close))
+                ]
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_announced_to_be_too_long_is_refused_before_it_comes() {
+        for (header, closing) in [
+            (&[0x82, 0xfe, 0x03, 0xe9][..], "1009 the message is too long"),
+            (&[0x82, 0xff, 0, 0, 0, 1, 0, 0, 0, 0], "1009 the message is too long"),
+            (&[0x82, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff], "1009 the message is too long"),
+            (&[0x82, 0x7f, 0, 0, 0, 1, 0, 0, 0, 0], "1002 a frame without a mask"),
+            (&[0x89, 0xfe, 0x00, 0x7e], "1002 a control frame is too long"),
+        ] {
+            for piece in [1, header.len()] {
+                assert_eq!(events(header, piece), (Vec::new(), Some(closing.to_owned())), "{header:?}");
+            }
+        }
+        let halves = [frame(0x02, &[0; 600]), frame(0x80, &[0; 401])].concat();
+        assert_eq!(events(&halves, 50), (Vec::new(), Some("1009 the message is too long".to_owned())));
+    }
+
+    #[tokio::test]
+    async fn control_frames_come_back_with_time() {
+        let start = Instant::now();
+        let mut bucket = Bucket::new(6, start);
+        for _ in 0..6 {
+            assert!(bucket.takes(start));
+        }
+        assert!(!bucket.takes(start));
+        assert!(!bucket.takes(start + Duration::from_millis(400)));
+        assert!(bucket.takes(start + Duration::from_millis(600)), "two a second");
+        for _ in 0..6 {
+            assert!(bucket.takes(start + Duration::from_secs(100)));
+        }
+        assert!(!bucket.takes(start + Duration::from_secs(100)), "never more than at first");
+    }
+
+    /// Numbers by chance, the same ones each time.
+    struct Chance(u64);
+
+    impl Chance {
+        fn below(&mut self, end: usize) -> usize {
+            // Knuth's MMIX generator.
+            self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (self.0 >> 33) as usize % end
+        }
+    }
+
+    #[tokio::test]
+    async fn whatever_comes_nothing_panics_and_no_envelope_opens_that_was_changed() {
+        let keys = KeyRing::new(Key::from_bytes([3; 32]));
+        let sealed = keys.seal(br#"{"v":1}"#, 1000, [5; 16]);
+        let good = [
+            frame(0x82, &sealed),
+            frame(0x89, b"ping"),
+            frame(0x02, &sealed[..50]),
+            frame(0x00, &sealed[50..60]),
+            frame(0x80, &sealed[60..]),
+        ]
+        .concat();
+        let opens = |event: &Event| match event {
+            Event::Message(bytes) => keys.open(bytes, Some(Freshness::at(1000))).is_ok(),
+            _ => false,
+        };
+        assert_eq!(events(&good, good.len()).0.iter().filter(|event| opens(event)).count(), 2);
+        let mut chance = Chance(20_261_127);
+        let (mut closed, mut messages) = (0, 0);
+        for _ in 0..20_000 {
+            let mut bytes = good.clone();
+            for _ in 0..=chance.below(4) {
+                if bytes.len() < 2 {
+                    break;
+                }
+                let at = chance.below(bytes.len() - 1);
+                match chance.below(5) {
+                    0 => bytes[at] ^= 1 << chance.below(8),
+                    1 => bytes[at] = chance.below(256) as u8,
+                    2 => bytes.truncate(at.max(1)),
+                    3 => drop(bytes.drain(at..(at + chance.below(20)).min(bytes.len() - 1))),
+                    _ => bytes.insert(at, chance.below(256) as u8),
+                }
+            }
+            let (events, closing) = events(&bytes, 1 + chance.below(bytes.len()));
+            closed += usize::from(closing.is_some());
+            for event in &events {
+                if let Event::Message(bytes) = event {
+                    messages += 1;
+                    assert!(bytes.len() <= SETTINGS.told.message_bytes);
+                    assert!(!opens(event) || bytes[..] == sealed[..], "{bytes:?}");
+                }
+            }
+        }
+        assert!(closed > 1000 && messages > 1000, "{closed} {messages}");
+    }
+}

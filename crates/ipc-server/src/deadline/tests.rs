@@ -361,3 +361,62 @@ async fn a_busy_connection_sets_its_timer_once_in_a_while() {
     }
     assert_eq!(set, 1);
 }
+
+/// A connection that a request has made a channel.
+fn opened() -> (Timed<DuplexStream, ()>, Rc<Watch>, DuplexStream) {
+    let (stream, watch, peer) = connected();
+    watch.request_begins(BodyLength::None, true);
+    watch.channel_opens();
+    assert!(watch.answered(true), "it is kept, although the request was the last");
+    (stream, watch, peer)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_channel_has_none_of_these_limits_while_it_is_open() {
+    let (mut stream, watch, mut peer) = opened();
+    stream.flush().await.unwrap();
+    let late = async {
+        tokio::time::sleep(Duration::from_secs(1000)).await;
+        peer.write_all(b"late").await.unwrap();
+        // Nor for what is written to it.
+        tokio::time::sleep(Duration::from_secs(1000)).await;
+        peer.read_exact(&mut [0; 100]).await.unwrap();
+    };
+    let exchange = async {
+        let mut buffer = [0; 8];
+        assert_eq!(stream.read(&mut buffer).await.unwrap(), 4);
+        stream.write_all(&[0; 100]).await.unwrap();
+        stream.flush().await.unwrap();
+    };
+    tokio::join!(exchange, late);
+    assert!(!watch.is_over());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_channel_that_is_over_is_closed_like_any_other_connection() {
+    for peer_is_done in [false, true] {
+        let (mut stream, watch, _peer) = opened();
+        if peer_is_done {
+            watch.peer_is_done();
+        }
+        watch.answer_is_written();
+        stream.write_all(b"close").await.unwrap();
+        stream.flush().await.unwrap();
+        let time = until_the_end(&mut stream).await;
+        assert!(about(time, if peer_is_done { 0 } else { 1 }), "{time:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_idle_channel_has_its_turn_among_idle_connections_and_is_told_to_go() {
+    let (_stream, watch, _peer) = opened();
+    let start = Instant::now();
+    tokio::time::advance(Duration::from_secs(5)).await;
+    watch.channel_is_idle(None);
+    assert_eq!(watch.turn(), None, "something waits");
+    watch.channel_is_idle(Some(start));
+    assert_eq!(watch.turn(), Some((false, start + TIMES.idle)));
+    watch.close_now();
+    assert!(watch.makes_room() && !watch.is_over(), "it is for the channel to say so");
+    assert_eq!(watch.turn(), None);
+}
