@@ -30,7 +30,8 @@ Tasks:
   bench [OPTION...]
                  how fast it is, beside the same HTTP and TLS libraries doing nothing else, from a release build:
                  --rounds N (5), --secs S for a case in a round (1), --write docs/performance.md and its charts,
-                 --only PART of a name, such as durable, send_all, `1 KiB`, cold, flood, commands, sealing, remembered;
+                 --only PART,... of a name, such as durable, send_all, request, local, cold, flood, commands, sealing,
+                 --size BYTES,... and --in-flight N,... pick what is measured, always with its raw case beside it;
                  --quick: each kind of case for a moment, from a debug build, only to show that it runs
   tidy           dependency directions, circles of files, lock file, manifests, module docs, docs/protocol.md
   tidy --bless   takes over the hash of the protocol source into docs/protocol.md, once the page is true again

@@ -185,18 +185,16 @@ pub(super) fn all() -> Vec<Case> {
         for in_flight in IN_FLIGHT {
             cases.push(Case::raw(bytes, in_flight));
             cases.push(Case::send(Inbox::Memory, bytes, in_flight));
-            if in_flight == 1 || (bytes <= 1024 && in_flight == 64) {
+            if in_flight == 1 || bytes <= 1024 {
                 cases.push(Case::local(bytes, in_flight));
             }
-            if bytes <= 1024 && in_flight != 16 {
+            if bytes <= 1024 {
+                cases.push(Case::request(bytes, in_flight));
                 cases.push(Case::send(Inbox::Durable, bytes, in_flight));
                 cases.push(Case::send(Inbox::Diskless, bytes, in_flight));
             }
             if bytes <= 1024 && in_flight == 1 {
                 cases.extend([Case::send_all(Inbox::Memory, bytes), Case::send_all(Inbox::Durable, bytes)]);
-            }
-            if bytes == 64 && in_flight == 1 {
-                cases.push(Case::request(bytes, in_flight));
             }
             if bytes == 64 && in_flight == 16 {
                 cases.push(Case::flooded(in_flight));

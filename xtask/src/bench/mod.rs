@@ -57,7 +57,7 @@ fn measure(built: &Built, options: &Options) -> Result<(), String> {
     };
     drop(first);
     if measured.samples.is_empty() && measured.figures.is_empty() {
-        return Err(format!("nothing has `{}` in its name", options.only.as_deref().unwrap_or_default()));
+        return Err("there is nothing of these names, sizes and numbers in flight".to_owned());
     }
     if options.quick {
         shown(&measured, options)?;
@@ -79,7 +79,7 @@ fn measure(built: &Built, options: &Options) -> Result<(), String> {
 /// That what was measured can be shown: a table and, of everything, a chart.
 fn shown(measured: &Measured, options: &Options) -> Result<(), String> {
     let (tables, charts) = (tables::all(measured), charts::all(measured));
-    if tables.is_empty() || (options.only.is_none() && charts.is_empty()) {
+    if tables.is_empty() || (!options.is_a_part() && charts.is_empty()) {
         return Err("what was measured is in no table, or in no chart".to_owned());
     }
     Ok(())

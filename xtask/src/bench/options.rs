@@ -2,6 +2,8 @@
 //!
 //! `main` comes here with the words behind the task's name, and the end-to-end scenario for the short form.
 
+use super::cases::{Case, IN_FLIGHT, SIZES};
+
 /// What to measure, and how long.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Options {
@@ -11,8 +13,12 @@ pub(crate) struct Options {
     pub(super) secs: f64,
     /// How long it runs before that.
     pub(super) warm_up_secs: f64,
-    /// Only what has this in its name, with the raw cases that it is compared with.
-    pub(super) only: Option<String>,
+    /// Only what has one of these in its name, with the raw cases that it is compared with. Empty: everything.
+    pub(super) only: Vec<String>,
+    /// Only messages of these sizes, in bytes. Empty: all.
+    pub(super) sizes: Vec<usize>,
+    /// Only with so many in flight. Empty: all.
+    pub(super) in_flight: Vec<usize>,
     /// Writes the page.
     pub(super) write: bool,
     /// Only shows that everything runs.
@@ -22,7 +28,16 @@ pub(crate) struct Options {
 impl Options {
     /// What is measured unless something else is said.
     fn usual() -> Self {
-        Options { rounds: 5, secs: 1.0, warm_up_secs: 0.3, only: None, write: false, quick: false }
+        Options {
+            rounds: 5,
+            secs: 1.0,
+            warm_up_secs: 0.3,
+            only: Vec::new(),
+            sizes: Vec::new(),
+            in_flight: Vec::new(),
+            write: false,
+            quick: false,
+        }
     }
 
     /// The short form: each kind of case once, for a moment.
@@ -43,7 +58,7 @@ impl Options {
                     options.write = true;
                     continue;
                 }
-                "--rounds" | "--secs" | "--only" => {}
+                "--rounds" | "--secs" | "--only" | "--size" | "--in-flight" => {}
                 _ => return Err(format!("there is no option `{word}`")),
             }
             let value = *words.next().ok_or_else(|| format!("{word} takes a value"))?;
@@ -56,24 +71,53 @@ impl Options {
                     let secs = value.parse().ok().filter(|secs| (0.01..=600.0).contains(secs));
                     options.secs = secs.ok_or_else(wrong)?;
                 }
-                _ => options.only = Some(value.to_owned()),
+                "--size" => options.sizes = picked(value, &SIZES).ok_or_else(wrong)?,
+                "--in-flight" => options.in_flight = picked(value, &IN_FLIGHT).ok_or_else(wrong)?,
+                _ => options.only = value.split(',').map(|name| name.trim().to_owned()).collect(),
             }
         }
-        if options.write && options.only.is_some() {
+        if options.only.iter().any(String::is_empty) {
+            return Err("--only takes parts of names, with commas between them".into());
+        }
+        if options.write && options.is_a_part() {
             return Err("--write takes all cases: the page would lose the others".into());
         }
         Ok(options)
     }
 
-    /// Whether something of this name is to be measured.
-    pub(super) fn wants(&self, name: &str) -> bool {
-        self.only.as_deref().is_none_or(|only| name.contains(only))
+    /// Whether something is left out.
+    pub(super) fn is_a_part(&self) -> bool {
+        !(self.only.is_empty() && self.sizes.is_empty() && self.in_flight.is_empty())
     }
+
+    /// Whether this case is to be measured.
+    pub(super) fn wants_case(&self, case: &Case) -> bool {
+        let is_among = |these: &[usize], one| these.is_empty() || these.contains(&one);
+        let name = case.to_string();
+        (self.only.is_empty() || self.names(&name))
+            && is_among(&self.sizes, case.bytes)
+            && is_among(&self.in_flight, case.in_flight)
+    }
+
+    /// Whether something of this name that is no case is to be measured.
+    pub(super) fn wants(&self, name: &str) -> bool {
+        !self.is_a_part() || self.names(name)
+    }
+
+    fn names(&self, name: &str) -> bool {
+        self.only.iter().any(|part| name.contains(part.as_str()))
+    }
+}
+
+/// Numbers with commas between them, each one of `all`.
+fn picked(value: &str, all: &[usize]) -> Option<Vec<usize>> {
+    value.split(',').map(|number| number.trim().parse().ok().filter(|number| all.contains(number))).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bench::cases::Inbox;
 
     fn parse(words: &str) -> Result<Options, String> {
         Options::parse(&words.split_whitespace().collect::<Vec<_>>())
@@ -88,9 +132,15 @@ mod tests {
 
     #[test]
     fn every_option_is_read() {
-        let options = parse("--rounds 3 --secs 0.5 --only durable").unwrap();
+        let options =
+            parse("--rounds 3 --secs 0.5 --only durable,local --size 64,1024 --in-flight 16").unwrap();
         assert_eq!((options.rounds, options.secs), (3, 0.5));
-        assert!(options.wants("send durable, 64 B") && !options.wants("send memory, 64 B"));
+        let wants = |case| options.wants_case(&case);
+        assert!(wants(Case::send(Inbox::Durable, 64, 16)) && wants(Case::local(1024, 16)));
+        assert!(!wants(Case::send(Inbox::Memory, 64, 16)) && !wants(Case::local(64, 1)));
+        assert!(!wants(Case::local(1024 * 1024, 16)));
+        assert!(options.wants("durable reader") && !options.wants("idle server"));
+        assert!(!parse("--size 64").unwrap().wants("idle server"));
         assert!(parse("--write").unwrap().write);
         assert_eq!(parse("--quick").unwrap(), Options::quick());
         assert_eq!(parse("--rounds 2 --quick").unwrap(), Options { rounds: 2, ..Options::quick() });
@@ -107,8 +157,14 @@ mod tests {
             "--secs NaN",
             "--secs many",
             "--only",
+            "--only send,",
+            "--size 65",
+            "--size 64,",
+            "--in-flight 2",
+            "--in-flight many",
             "--quick --write",
             "--write --only send",
+            "--write --size 64",
         ] {
             assert!(parse(words).is_err(), "{words}");
         }

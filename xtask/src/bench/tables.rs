@@ -153,7 +153,9 @@ fn more_ways(measured: &Measured) -> Table {
     ] {
         rows.extend(SIZES.map(|bytes| (what, Case::send_all(inbox, bytes))));
     }
-    rows.push(("`request`, with its reply", Case::request(64, 1)));
+    for (bytes, in_flight) in sizes_and_depths() {
+        rows.push(("`request`, with its reply", Case::request(bytes, in_flight)));
+    }
     for (what, case) in rows {
         let (Some(ratio), Some(cpu)) = (ratio(measured, &case), cpu_ratio(measured, &case)) else { continue };
         // Of batches one is in flight, and of raw messages one.
@@ -175,8 +177,16 @@ fn more_ways(measured: &Measured) -> Table {
 }
 
 fn latency(measured: &Measured) -> Table {
-    let head =
-        ["message", "in flight", "raw p50 µs", "raw p99", "`send` p50 µs", "`send` p99", "`send` longest"];
+    let head = [
+        "message",
+        "in flight",
+        "raw p50 µs",
+        "raw p99",
+        "`send` p50 µs",
+        "`send` p99",
+        "p99 / p50",
+        "`send` longest",
+    ];
     let mut table = Table::new("latency", 1, &head);
     for (bytes, in_flight) in sizes_and_depths() {
         let (raw, send) = (Case::raw(bytes, in_flight), Case::send(Inbox::Memory, bytes, in_flight));
@@ -191,6 +201,7 @@ fn latency(measured: &Measured) -> Table {
             of(&raw, |sample| sample.p99_us),
             of(&send, |sample| sample.p50_us),
             of(&send, |sample| sample.p99_us),
+            median(measured, &send, |sample| sample.p99_us / sample.p50_us).map(figure),
             longest,
         ];
         table.rows.extend(cells.into_iter().collect::<Option<Vec<_>>>());
@@ -254,14 +265,20 @@ fn cold(measured: &Measured) -> Table {
 }
 
 fn clients(measured: &Measured) -> Table {
-    let mut table =
-        Table::new("clients", 0, &["clients", "in flight each", "raw /s", "`send` /s", "ratio", "min–max"]);
+    let mut table = Table::new(
+        "clients",
+        0,
+        &["clients", "in flight each", "raw /s", "`send` /s", "ratio", "min–max", "to one"],
+    );
     for clients in cases::CLIENTS {
         let case = Case::of_clients(Way::Send, clients);
         let (Some(own), Some(raw)) = (rate(measured, &case), rate(measured, &case.raw_beside())) else {
             continue;
         };
-        let Some(ratio) = ratio(measured, &case) else { continue };
+        let one = Case::of_clients(Way::Send, 1);
+        let (Some(ratio), Some(to_one)) = (ratio(measured, &case), ratio_to(measured, &case, &one)) else {
+            continue;
+        };
         table.rows.push(vec![
             clients.to_string(),
             IN_FLIGHT_OF_EACH.to_string(),
@@ -269,6 +286,7 @@ fn clients(measured: &Measured) -> Table {
             count(own),
             figure(ratio.median),
             range(&ratio),
+            figure(to_one.median),
         ]);
     }
     table
