@@ -20,6 +20,7 @@ pub(crate) use invocation::{
     Action, Asking, Certs, Dead, DeadAction, InboxKind, Invocation, Letters, LogLevel, Sending, Serve,
     Target, Test, Users,
 };
+use values::Place;
 pub(crate) use wrong::WrongUsage;
 use wrong::usage_of;
 
@@ -251,10 +252,11 @@ fn dead(options: &ArgMatches) -> Option<Dead> {
 
 fn target(command: &Command, name: &str, options: &ArgMatches) -> Result<Target, WrongUsage> {
     refuse_lone(command, name, options, ("password", "user"))?;
+    let port = *options.get_one("port").expect("has a default");
+    let places = options.get_many::<Place>("ip").expect("has a default");
     Ok(Target {
         name: text(options, "name").expect("has a default"),
-        ip: *options.get_one("ip").expect("has a default"),
-        port: *options.get_one("port").expect("has a default"),
+        addresses: places.map(|place| place.with_port(port)).collect(),
         protocol: *options.get_one("protocol").expect("has a default"),
         identity: text(options, "identity").expect("has a default"),
         user: text(options, "user"),

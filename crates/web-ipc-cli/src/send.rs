@@ -5,7 +5,6 @@
 
 use std::collections::VecDeque;
 use std::io::{self, BufRead, IsTerminal};
-use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
@@ -75,7 +74,7 @@ fn client(explicit_home: Option<&Path>, target: &Target, timeout_secs: u16) -> R
     let name = peer_name(&target.name)?;
     let home = home::open_for_client(&locate(explicit_home)?, target.user.is_some())?;
     let mut builder = Client::builder(&home)
-        .server(name, SocketAddr::new(target.ip, target.port))
+        .server(name, target.addresses.as_slice())
         .identity(peer_name(&target.identity)?)
         .protocol(target.protocol)
         .timeout(Duration::from_secs(u64::from(timeout_secs)));

@@ -11,7 +11,7 @@ use ipc_server::Protocol;
 use ipc_setup::KeyType;
 
 use super::invocation::{InboxKind, LogLevel};
-use super::values::{address, letter, number_between, shell_command, whole_number};
+use super::values::{address, letter, number_between, place, shell_command, whole_number};
 
 /// The longest time that a client may go on trying, in seconds.
 const DEADLINE_SECS_MAX: u16 = ipc_protocol::DEADLINE_SECS_MAX as u16;
@@ -242,11 +242,22 @@ fn seconds(help: &'static str) -> Arg {
 
 /// Adds what every command takes that only sends.
 fn with_client_options(command: Command) -> Command {
+    let ip = option(
+        "ip",
+        'i',
+        "ADDRESS",
+        "Where the server is: a host name or an IP address, with a port of its own or without. Of several, with commas \
+         between them or each behind an option of its own, the first that answers is taken, and the next when one fails",
+    )
+    .action(ArgAction::Append)
+    .value_delimiter(',')
+    .value_parser(place)
+    .default_value("127.0.0.1");
     with_common_options(
         command,
-        "The name in the server's certificate",
-        "The server's address",
-        "The server's port",
+        "The name in the server's certificate, at every address",
+        ip,
+        "The server's port, where its address has none",
         "3000",
     )
     .arg(option("identity", 'c', "NAME", "The certificate to show").default_value("localhost"))
@@ -265,14 +276,17 @@ fn login_password() -> Arg {
 /// Adds what every command takes that runs a server.
 fn with_server_options(command: Command, name_help: &'static str, port: &'static str) -> Command {
     let port_help = "The port; 0 is the first free one of 3000 to 3999";
-    with_common_options(command, name_help, "The address to listen on", port_help, port)
+    let ip = option("ip", 'i', "ADDRESS", "The address to listen on")
+        .value_parser(address)
+        .default_value("127.0.0.1");
+    with_common_options(command, name_help, ip, port_help, port)
 }
 
 /// Adds what every command takes that goes over the network.
 fn with_common_options(
     command: Command,
     name_help: &'static str,
-    ip_help: &'static str,
+    ip: Arg,
     port_help: &'static str,
     port: &'static str,
 ) -> Command {
@@ -290,7 +304,7 @@ fn with_common_options(
         });
     command
         .arg(option("name", 'n', "NAME", name_help).default_value("localhost"))
-        .arg(option("ip", 'i', "ADDRESS", ip_help).value_parser(address).default_value("127.0.0.1"))
+        .arg(ip)
         .arg(
             option("port", 'p', "PORT", port_help)
                 .allow_negative_numbers(true)

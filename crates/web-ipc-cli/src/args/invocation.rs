@@ -97,8 +97,8 @@ pub(crate) struct Serve {
 #[derive(Debug)]
 pub(crate) struct Target {
     pub(crate) name: String,
-    pub(crate) ip: IpAddr,
-    pub(crate) port: u16,
+    /// `HOST:PORT`, in the order in which they are tried; at least one.
+    pub(crate) addresses: Vec<String>,
     pub(crate) protocol: Protocol,
     pub(crate) identity: String,
     pub(crate) user: Option<String>,

@@ -475,6 +475,33 @@ fn wrong_usage_is_told_with_the_status_2() {
     }
 }
 
+fn at(addresses: &[&str]) -> Vec<String> {
+    addresses.iter().map(|address| (*address).to_owned()).collect()
+}
+
+#[test]
+fn a_client_is_told_one_address_or_several_with_a_port_for_those_that_have_none() {
+    let expected = at(&["inbox.example:4000", "10.0.0.1:3001", "[::1]:4000"]);
+    for line in [
+        "web-ipc --send --ip inbox.example,10.0.0.1:3001,::1 --port 4000",
+        "web-ipc --send -p4000 -i inbox.example -i 10.0.0.1:3001,[::1]",
+        "web-ipc send --ip=inbox.example --ip=10.0.0.1:3001 --ip=::1 --po 4000",
+    ] {
+        let Action::Send(send) = invocation(line).action else { panic!("{line}") };
+        assert_eq!(send.target.addresses, expected, "{line}");
+        let Action::Request(request) = invocation(&line.replace("send", "request")).action else { panic!() };
+        assert_eq!(request.target.addresses, expected, "{line}");
+    }
+    for line in ["--send --ip a,,b", "--send --ip a:0", "--request --ip 10.0.0", "--request --ip http://a"] {
+        let told = refusal(&format!("web-ipc {line}"));
+        assert!(told.starts_with("error: invalid value '"), "{line}: {told}");
+    }
+    // A server listens on one.
+    for line in ["--serve --ip 127.0.0.1,::1", "--test --run --ip localhost"] {
+        assert!(refusal(&format!("web-ipc {line}")).contains("it takes an IP address"), "{line}");
+    }
+}
+
 #[test]
 fn the_pipeline_commands_in_every_spelling() {
     for line in [
@@ -494,10 +521,11 @@ fn the_pipeline_commands_in_every_spelling() {
     let line = "web-ipc -S -p 4000 -u me --password x -T 5 -b 10 -k {\"a\":1}";
     let Action::Send(send) = invocation(line).action else { panic!("{line}") };
     assert_eq!((send.timeout_secs, send.batch, send.keep_going), (5, 10, true));
-    assert_eq!((send.target.port, send.target.user.as_deref()), (4000, Some("me")));
+    assert_eq!((send.target.addresses, send.target.user.as_deref()), (at(&["127.0.0.1:4000"]), Some("me")));
     assert_eq!(send.message.as_deref(), Some("{\"a\":1}"));
     let Action::Send(send) = invocation("web-ipc --send").action else { panic!() };
-    assert_eq!((send.message, send.target.port, send.timeout_secs, send.batch), (None, 3000, 30, 500));
+    assert_eq!((send.message, send.timeout_secs, send.batch), (None, 30, 500));
+    assert_eq!(send.target.addresses, at(&["127.0.0.1:3000"]));
     let Action::Request(request) = invocation("web-ipc request {} --timeout 60").action else { panic!() };
     assert_eq!((request.message.as_deref(), request.timeout_secs), (Some("{}"), 60));
     let Action::Request(request) = invocation("web-ipc --request").action else { panic!() };

@@ -42,6 +42,27 @@ fn lines_that_go_in_come_out_in_order() {
 }
 
 #[test]
+fn a_server_is_found_at_the_address_of_several_that_answers() {
+    let world = World::with_fresh_home();
+    let mut server = Server::start(&world, &["--exec", "cat"]);
+    // Nobody listens on port 1 of this host.
+    let addresses = format!("127.0.0.1:1,localhost:{}", server.port);
+    for arguments in [
+        &["--send", "--ip", &addresses, r#"{"n":1}"#][..],
+        &["--send", "--ip", "[::1]:1", "--ip", &addresses, r#"{"n":1}"#],
+    ] {
+        let sent = world.program_itself().args(arguments).output().unwrap();
+        assert!(sent.status.success(), "{}", text(&sent.stderr));
+        assert!(text(&sent.stdout).starts_with("1 sent, 0 duplicates, "), "{}", text(&sent.stdout));
+    }
+    let reply =
+        world.program_itself().args(["--request", "--ip", &addresses, r#"{"n":2}"#]).output().unwrap();
+    let (reply, log) = (text(&reply.stdout), text(&reply.stderr));
+    assert!(reply.contains(r#""n":2"#), "{reply} {log}");
+    server.stop();
+}
+
+#[test]
 fn what_nobody_read_is_kept_by_a_durable_inbox() {
     let world = World::with_fresh_home();
     let mut server = Server::start(&world, &["--inbox", "durable"]);
