@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ipc_envelope::OVERHEAD_BYTES_MAX;
 use ipc_home::Home;
 use ipc_inbox::InboxChoice;
 use ipc_protocol::{BATCH_MESSAGES_MAX_DEFAULT, PLAINTEXT_BYTES_MAX_DEFAULT, Protocol, SESSION_SECS};
@@ -212,7 +213,8 @@ impl ServerBuilder {
     }
 
     /// How long a message of a channel may be, in bytes of its envelope; a longer one closes the channel with 1009. Clients are told,
-    /// and send what is longer by POST. Beyond 64 KiB a message takes of
+    /// and send what is longer by POST. It is never more than a frame of
+    /// [`plaintext_bytes_max`](Self::plaintext_bytes_max) makes. Beyond 64 KiB a message takes of
     /// [`bodies_bytes_max`](Self::bodies_bytes_max).
     pub fn channel_message_bytes_max(mut self, bytes: usize) -> Self {
         self.channel.told.message_bytes = bytes.max(1);
@@ -269,7 +271,11 @@ impl ServerBuilder {
     pub(crate) fn channel_settings(&self) -> ChannelSettings {
         // What is left is for the answers to go out.
         let stop = self.stop_timeout * 9 / 10;
-        ChannelSettings { answer: self.body_timeout, stop, ..self.channel }
+        let mut settings = ChannelSettings { answer: self.body_timeout, stop, ..self.channel };
+        // No longer a message by this way than by POST.
+        let bytes_max = self.plaintext_bytes_max.saturating_add(OVERHEAD_BYTES_MAX);
+        settings.told.message_bytes = settings.told.message_bytes.min(bytes_max);
+        settings
     }
 
     /// How many bytes all bodies that are being read or opened may take together, beyond the first 64 KiB of each. Bytes

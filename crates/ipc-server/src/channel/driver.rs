@@ -19,7 +19,7 @@ use futures_util::future::LocalBoxFuture;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{Stream, StreamExt as _};
 use ipc_envelope::{HEADER_BYTES, OVERHEAD_BYTES_MAX};
-use ipc_inbox::{NoReply, PutError};
+use ipc_inbox::{NoReply, Put, PutError};
 use ipc_protocol::{MessageId, ProblemCode};
 use tokio::time::error::Elapsed;
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
@@ -113,6 +113,8 @@ struct Driver<'s, F, W> {
     is_in_doubt: bool,
     slots: Vec<Slot>,
     putting: Option<Putting<'s>>,
+    /// The frame that is being put: what finds no room is put again from it.
+    current: Option<Sealed>,
 
     // Requests.
     wait: F,
@@ -174,6 +176,7 @@ where
             is_in_doubt: false,
             slots: Vec::new(),
             putting: None,
+            current: None,
             wait,
             replies: FuturesUnordered::new(),
             waiting: BTreeSet::new(),
@@ -257,6 +260,7 @@ where
                         self.next = Some(Next::Message(message));
                         break;
                     }
+                    Poll::Ready(Ok(())) if self.putting.is_some() => self.current = Some(message),
                     Poll::Ready(Ok(())) => self.held.release(),
                     Poll::Ready(Err(closing)) => self.end(closing),
                 },
@@ -328,13 +332,16 @@ where
         self.next = Some(Next::End(closing));
     }
 
-    /// The channel ends.
+    /// The channel ends; not before what is being put is known to be in the inbox or not.
     fn end(&mut self, closing: Closing) {
+        if self.putting.is_some() {
+            return self.ends_with(closing);
+        }
         if closing.is_refusal {
             self.answers.drop_replies();
         }
         self.ending = Some(closing);
-        (self.next, self.putting, self.checking) = (None, None, None);
+        (self.next, self.current, self.checking) = (None, None, None);
         self.replies.clear();
         self.waiting.clear();
     }
@@ -425,12 +432,13 @@ where
     fn poll_put(&mut self, context: &mut Context<'_>, now: Instant) -> Poll<()> {
         let Some(putting) = &mut self.putting else { return Poll::Ready(()) };
         let (puts, arrivals) = ready!(putting.poll(context));
-        let (first, user) = (putting.first, Arc::clone(&putting.user));
-        self.putting = None;
+        let (first, user) = (putting.first, Arc::clone(&putting.sender.user));
+        let sender = self.putting.take().map(|putting| putting.sender);
         self.active_at = now;
         self.watch.written().tell_behind(arrivals);
         let mut puts = puts.into_iter();
         let (mut refused, mut is_closed) = (None, false);
+        let (mut has_taken, mut again, goes_on) = (false, None, self.goes_on());
         for (entry, slot) in (first..).zip(self.slots.drain(..)) {
             let (put, request) = match slot {
                 Slot::Bad(code) => {
@@ -440,13 +448,19 @@ where
                 Slot::Message => (puts.next(), None),
                 Slot::Request(id, wait) => (puts.next(), Some((id, wait))),
             };
+            has_taken |= put == Some(Ok(Put::Accepted));
             match (put, request) {
+                // The application takes some: there is room for more soon, and the client waits meanwhile.
+                (Some(Err(PutError::Full | PutError::RememberedFull)), _) if has_taken && goes_on => {
+                    again = Some(entry);
+                    break;
+                }
                 (Some(Ok(put)), None) => self.answers.settle(entry, frame::code_of(put)),
                 // The client has taken it back: it asks again, under another number.
                 (Some(Ok(_)), Some(_)) if refused.is_some() => (),
                 (Some(Ok(put)), Some((id, wait))) => {
                     let wait = wait.min(self.state.reply_wait_max);
-                    let is_duplicate = put == ipc_inbox::Put::Duplicate;
+                    let is_duplicate = put == Put::Duplicate;
                     let user = Arc::clone(&user);
                     self.replies.push((self.wait)(Request { entry, user, id, is_duplicate, wait }));
                     self.waiting.insert(entry);
@@ -463,6 +477,20 @@ where
                 }
             }
         }
+        if let (Some(from), Some(sender), Some(message)) = (again, sender, &mut self.current) {
+            let entries_max = self.settings.told.entries;
+            match Putting::begin_again(message, from, sender, &mut self.slots, self.state, entries_max) {
+                Ok(putting) => {
+                    self.putting = Some(putting);
+                    // What was taken is told before it is waited for more room.
+                    context.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
+                Err(closing) => self.ends_with(closing),
+            }
+        }
+        self.current = None;
+        self.held.release();
         if let Some((from, code)) = refused {
             self.sequence.refuse(from);
             self.answers.refuse(from, code);
@@ -471,6 +499,11 @@ where
             self.ends_with(crate::refusal::shutting_down().into());
         }
         Poll::Ready(())
+    }
+
+    /// Whether the channel does not end yet.
+    fn goes_on(&self) -> bool {
+        !self.is_read && !self.state.is_stopping()
     }
 
     fn note_reply(&mut self, replied: Replied, now: Instant) {
@@ -593,7 +626,7 @@ where
         let ChannelSettings { silence_max, idle, answer, .. } = self.settings;
         let mut next = self.mark.map(|(_, until)| until);
         let mut at = |deadline: Instant| next = Some(next.map_or(deadline, |next| next.min(deadline)));
-        if self.ending.is_none() {
+        if self.ending.is_none() && !self.is_read {
             let silent_at = self.heard_at + silence_max;
             let ping_at = self.heard_at + silence_max / 2;
             // Whoever has not said who it is gets less time.

@@ -4,7 +4,6 @@
 
 use std::ops::Range;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -92,7 +91,7 @@ pub(super) enum Slot {
 pub(super) struct Putting<'s> {
     /// The number of the first.
     pub(super) first: u64,
-    pub(super) user: Arc<str>,
+    pub(super) sender: Sender,
     put: Step<'s>,
 }
 
@@ -138,7 +137,27 @@ impl<'s> Putting<'s> {
                 Step::All(state.inbox.put_all_quietly(all, state.inbox_wait))
             }
         };
-        Putting { first: frame.first, user: sender.user, put }
+        Putting { first: frame.first, sender, put }
+    }
+
+    /// Puts again what found no room: the entries from the number `from` on, of a frame that was opened and read before.
+    ///
+    /// # Errors
+    /// None that did not show before.
+    pub(super) fn begin_again(
+        message: &mut Sealed,
+        from: u64,
+        sender: Sender,
+        slots: &mut Vec<Slot>,
+        state: &'s State,
+        entries_max: usize,
+    ) -> Result<Self, Closing> {
+        let plaintext = message.open(&state.envelope_keys, 0)?;
+        let mut frame = parse(plaintext)?.channel(entries_max).map_err(malformed)?;
+        let gone = usize::try_from(from - frame.first).unwrap_or(usize::MAX).min(frame.entries.len());
+        frame.entries.drain(..gone);
+        frame.first = from;
+        Ok(Self::begin(frame, sender, slots, state))
     }
 
     /// What became of them.
