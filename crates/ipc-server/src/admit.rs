@@ -49,7 +49,7 @@ pub(crate) async fn admit<T: Send + 'static>(
     let certificate = from.1.certificate;
     if !sealed.is_long() {
         let head = head(&mut sealed, route, now_secs)?;
-        let session = authenticate::session(head.session(), from, state, now_secs)?;
+        let session = authenticate::session(head.session(), (from.0.conn_data(), from.1), state, now_secs)?;
         let user = authenticate::user(&session, state).await?;
         let made = make(&head.frame().map_err(malformed)?, &Sender { user, certificate, received_at })?;
         return Ok((made, sealed.into_held()));
@@ -61,7 +61,7 @@ pub(crate) async fn admit<T: Send + 'static>(
     })
     .await?;
     let session = session.as_ref().map(|token| token.as_str());
-    let session = authenticate::session(session, from, state, now_secs)?;
+    let session = authenticate::session(session, (from.0.conn_data(), from.1), state, now_secs)?;
     let user = authenticate::user(&session, state).await?;
     on_a_thread(state, move || {
         let mut sealed = sealed;

@@ -6,7 +6,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
-use actix_web::HttpRequest;
 use ipc_inbox::Message;
 use ipc_protocol::{Fingerprint, MessageId, ProblemCode};
 use ipc_store::StoreError;
@@ -31,18 +30,18 @@ impl Sender {
     }
 }
 
-/// The session that a token grants on this connection.
+/// The session that a token grants on this connection, which may remember the last one.
 ///
 /// # Errors
 /// 419 if there is none, or its time is over; 403 if it was granted to another certificate.
 pub(crate) fn session(
     token: Option<&str>,
-    (request, peer): (&HttpRequest, Peer),
+    (last, peer): (Option<&LastSession>, Peer),
     state: &State,
     now_secs: u64,
 ) -> Result<Rc<Session>, Refusal> {
     let token = token.ok_or_else(expired)?;
-    let session = match request.conn_data::<LastSession>() {
+    let session = match last {
         Some(last) => last.open(token, &state.session_keys, now_secs),
         None => Session::open(token, &state.session_keys, now_secs).map(Rc::new),
     };

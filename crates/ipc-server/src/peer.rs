@@ -1,7 +1,8 @@
 //! Who is at the other end of a connection: its address and the certificate it showed.
 
 use std::cell::Cell;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -42,11 +43,11 @@ struct Shown {
 pub(crate) fn note_certificate(stream: &TlsStream<TcpStream>, extensions: &mut Extensions) {
     let (_, session) = stream.get_ref();
     if let Some(chain) = session.peer_certificates().filter(|chain| !chain.is_empty()) {
-        extensions.insert(Shown {
+        extensions.insert(Rc::new(Shown {
             fingerprint: fingerprint(&chain[0]),
             chain: chain.iter().map(|certificate| certificate.clone().into_owned()).collect(),
             good: Cell::new(None),
-        });
+        }));
     }
 }
 
@@ -70,14 +71,23 @@ impl Peer {
     /// 403 over https if there is no certificate, or one that is no longer good.
     pub(crate) fn of(request: &HttpRequest, transport: &Transport, now_secs: u64) -> Result<Self, Refusal> {
         // Headers that claim another address are not believed: anybody can send them.
-        let address = request.peer_addr().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |address| address.ip());
+        Self::look(request.peer_addr(), request.conn_data::<Rc<Shown>>(), transport, now_secs)
+    }
+
+    fn look(
+        address: Option<SocketAddr>,
+        shown: Option<&Rc<Shown>>,
+        transport: &Transport,
+        now_secs: u64,
+    ) -> Result<Self, Refusal> {
+        let address = address.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |address| address.ip());
         let certificate = match transport {
             Transport::Plain => None,
             Transport::Tls(verifier) => {
                 let none = || {
                     Refusal::new(ProblemCode::WrongCertificate, "the connection shows no client certificate")
                 };
-                let shown = request.conn_data::<Shown>().ok_or_else(none)?;
+                let shown = shown.ok_or_else(none)?;
                 Some(shown.verify(verifier.as_ref(), now_secs)?)
             }
         };
@@ -87,6 +97,26 @@ impl Peer {
     /// Whom failed logins are counted for.
     pub(crate) fn source(&self) -> Source {
         self.certificate.map_or(Source::Address(self.address), Source::Certificate)
+    }
+}
+
+/// The peer of a connection that outlasts its request, and with it what the request was read from.
+pub(crate) struct LastingPeer {
+    pub(crate) address: Option<SocketAddr>,
+    shown: Option<Rc<Shown>>,
+}
+
+impl LastingPeer {
+    pub(crate) fn of(request: &HttpRequest) -> Self {
+        LastingPeer { address: request.peer_addr(), shown: request.conn_data().cloned() }
+    }
+
+    /// [`Peer::of`], without the request.
+    ///
+    /// # Errors
+    /// As there.
+    pub(crate) fn look(&self, transport: &Transport, now_secs: u64) -> Result<Peer, Refusal> {
+        Peer::look(self.address, self.shown.as_ref(), transport, now_secs)
     }
 }
 

@@ -54,7 +54,7 @@ pub(super) struct Parts {
 /// Runs a channel. Ends when nothing more is to be sent; what was sent last may still be in `outgoing`.
 pub(super) async fn drive(parts: Parts) {
     let Parts { state, member, watch, payload, outgoing } = parts;
-    let mut closed = Closed::new(Arc::clone(&state.log), member.standing.request().peer_addr());
+    let mut closed = Closed::new(Arc::clone(&state.log), member.standing.address());
     let wait = |request: Request| {
         let state = &state;
         async move {
@@ -398,7 +398,8 @@ where
 
     /// Takes the session that a frame brings.
     fn take_session(&mut self, token: Option<&str>, peer: Peer, now_secs: u64) -> Result<(), Closing> {
-        let session = authenticate::session(token, (self.standing.request(), peer), self.state, now_secs)?;
+        let session =
+            authenticate::session(token, (Some(self.standing.last_session()), peer), self.state, now_secs)?;
         if self.standing.set_session(session)? {
             self.checking = None;
         }

@@ -5,6 +5,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::task::{Context, Waker};
@@ -14,9 +15,9 @@ use actix_web::{HttpRequest, web};
 
 use super::closing::Closing;
 use crate::authenticate;
-use crate::peer::Peer;
+use crate::peer::{LastingPeer, Peer};
 use crate::refusal::Refusal;
-use crate::session::Session;
+use crate::session::{LastSession, Session};
 use crate::state::{State, unix_secs};
 
 /// How often all channels are looked at.
@@ -35,7 +36,9 @@ pub(crate) struct Channels {
 
 /// Who is at the other end of a channel, and by what right.
 pub(super) struct Standing {
-    request: HttpRequest,
+    peer: LastingPeer,
+    /// Spares the opening of a token that comes again.
+    last_session: LastSession,
     session: RefCell<Option<Rc<Session>>>,
     /// Something of it has ended, or is not known.
     is_in_doubt: Cell<bool>,
@@ -58,7 +61,8 @@ impl Channels {
     pub(super) fn join(self: &Rc<Self>, request: &HttpRequest, state: &web::Data<State>) -> Member {
         let number = self.next.replace(self.next.get().wrapping_add(1));
         let standing = Rc::new(Standing {
-            request: request.clone(),
+            peer: LastingPeer::of(request),
+            last_session: LastSession::default(),
             session: RefCell::default(),
             is_in_doubt: Cell::new(false),
             task: RefCell::default(),
@@ -100,8 +104,12 @@ async fn watch(channels: Weak<Channels>, state: web::Data<State>) {
 }
 
 impl Standing {
-    pub(super) fn request(&self) -> &HttpRequest {
-        &self.request
+    pub(super) fn address(&self) -> Option<SocketAddr> {
+        self.peer.address
+    }
+
+    pub(super) fn last_session(&self) -> &LastSession {
+        &self.last_session
     }
 
     /// The peer, as it is now.
@@ -109,7 +117,7 @@ impl Standing {
     /// # Errors
     /// 403 if its certificate is no longer good.
     pub(super) fn peer(&self, state: &State, now_secs: u64) -> Result<Peer, Refusal> {
-        Peer::of(&self.request, &state.transport, now_secs)
+        self.peer.look(&state.transport, now_secs)
     }
 
     pub(super) fn session(&self) -> Option<Rc<Session>> {
