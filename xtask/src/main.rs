@@ -24,9 +24,10 @@ Tasks:
   e2e [FILTER]   drives the built binary in temporary homes; FILTER picks scenarios by a part of their name
   e2e --list     names the scenarios
   crash [OPTION...]
-                 kills the receiver, or cuts its connections, under load, and looks for lost and doubled messages:
+                 kills the receiver under load, and looks for lost and doubled messages:
                  --rounds N (20), --inbox durable|memory (durable), --reader receive|serve (receive),
-                 --mode send|send_all|request|all (all), --cut, --seed S (by chance, and printed)
+                 --mode send|send_all|request|all (all), --in-flight N (8), --seed S (by chance, and printed);
+                 --cut: cuts its connections instead; --failover: kills of two servers the one in use, for good
   bench [OPTION...]
                  how fast it is, beside the same HTTP and TLS libraries doing nothing else, from a release build:
                  --rounds N (5), --secs S for a case in a round (1), --write docs/performance.md and its charts,

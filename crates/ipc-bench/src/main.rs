@@ -12,6 +12,8 @@ mod failure;
 mod flood;
 mod gauge;
 mod histogram;
+mod hold;
+mod once;
 mod options;
 mod process;
 mod raw_client;
@@ -42,6 +44,9 @@ Programs:
               --warm-up S (0.3), --connections N, --server-pid PID, --cold full|resumed
   flood       logs in with wrong passwords until it is told to stop: --home DIR, --address HOST:PORT,
               --identity NAME (localhost), --in-flight N (4)
+  hold        opens idle channels, each of a client of its own, and holds them until SIGTERM: --home DIR,
+              --address HOST:PORT, --channels N (500); prints `holding` and the bytes that one takes here
+  once        sends one message and ends: --home DIR, --address HOST:PORT, --way any|post (any)
   seal        seals and opens, beside another Fernet and the bare primitives: --secs S (0.3)
   remember    ids in the memory inbox: --ids N (10000000), --kind timed|random (timed)
 ";
@@ -55,6 +60,8 @@ fn main() -> ExitCode {
             Some("server") => server::run(&options),
             Some("client") => client::run(&options),
             Some("flood") => flood::run(&options),
+            Some("hold") => hold::run(&options),
+            Some("once") => once::run(&options),
             Some("seal") => seal::run(&options),
             Some("remember") => remember::run(&options),
             None | Some("help" | "-h" | "--help") => {

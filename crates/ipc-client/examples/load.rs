@@ -1,21 +1,25 @@
 //! Sends numbered messages `{"from":TAG,"n":i}`, i = K … K+N-1 in order, and notes each number in a file as soon as the
 //! server has acknowledged it, for tests that kill the server or cut its connections:
-//! `load --home DIR --server NAME --address HOST:PORT --from TAG --mode send|send_all|request --count N --start K
-//! --acks FILE [--deadline SECS] [--batch N] [--identity NAME]`
+//! `load --home DIR --server NAME --address HOST:PORT[,…] --from TAG --mode send|send_all|request --count N --start K
+//! --acks FILE [--in-flight N] [--deadline SECS] [--batch N] [--identity NAME]`
 //!
-//! A number stands in the file once, as a line, in the order of acknowledgement. A request counts when the server has
-//! taken it, with or without a reply; what went without one is told on stderr.
+//! A number stands in the file once, as a line, in the order of acknowledgement. With so many in flight (of `send` and
+//! `request`; default 1) as many threads share one client. Thread T sends those with i mod N = T, one after the other, and as
+//! `TAG.T`: what one thread sends keeps its order. A request counts when the server has taken it, with or without a reply;
+//! what went without one is told on stderr. A reply that is not that of its request, `{"n":i}`, is an error.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
 use std::error::Error;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::process::ExitCode;
+use std::sync::{Mutex, PoisonError};
+use std::thread;
 use std::time::Duration;
 
-use ipc_client::{BuildError, Client, Outcome, SendAllError, SendError};
+use ipc_client::{BuildError, Client, Outcome, SendAllError, SendError, blocking};
 use ipc_home::{Home, HomeError};
-use serde_json::json;
+use serde_json::{Value, json};
 
 fn main() -> ExitCode {
     env_logger::init();
@@ -76,7 +80,8 @@ fn load() -> Result<u64, Box<dyn Error>> {
     let required = |name: &str| option(name).ok_or_else(|| format!("{name} is missing"));
 
     let home = Home::open(required("--home")?)?;
-    let mut builder = Client::builder(&home).server(required("--server")?, required("--address")?);
+    let addresses: Vec<&str> = required("--address")?.split(',').collect();
+    let mut builder = Client::builder(&home).server(required("--server")?, addresses);
     if let Some(identity) = option("--identity") {
         builder = builder.identity(identity);
     }
@@ -90,23 +95,24 @@ fn load() -> Result<u64, Box<dyn Error>> {
     let client = builder.build()?.blocking();
     let message = |n: u64| json!({"from": tag, "n": n});
     match mode {
-        "send" => {
-            for n in start..start + count {
-                client.send(&message(n)).wait()?;
-                acks.note(std::iter::once(n))?;
-            }
-        }
-        "request" => {
-            for n in start..start + count {
-                match client.request(&message(n)).wait() {
-                    Ok(_) => {}
-                    Err(error) if error.outcome() == Outcome::Accepted => {
-                        eprintln!("{n}: {}", chain(&error));
-                    }
-                    Err(error) => return Err(error.into()),
-                }
-                acks.note(std::iter::once(n))?;
-            }
+        "send" | "request" => {
+            let in_flight: u64 = option("--in-flight").map_or(Ok(1), str::parse)?;
+            let shared = Mutex::new(acks);
+            let is_request = mode == "request";
+            thread::scope(|scope| {
+                let threads: Vec<_> = (0..in_flight.max(1))
+                    .map(|thread| {
+                        let (client, shared) = (&client, &shared);
+                        let from = if in_flight > 1 { format!("{tag}.{thread}") } else { tag.to_owned() };
+                        let numbers = (start..start + count).filter(move |n| n % in_flight.max(1) == thread);
+                        scope.spawn(move || one_by_one(client, is_request, &from, numbers, shared))
+                    })
+                    .collect();
+                threads.into_iter().try_for_each(|thread| {
+                    thread.join().unwrap_or_else(|_| Err("a thread panicked".to_owned()))
+                })
+            })?;
+            acks = shared.into_inner().unwrap_or_else(PoisonError::into_inner);
         }
         "send_all" => {
             let mut failed = None;
@@ -135,4 +141,38 @@ fn load() -> Result<u64, Box<dyn Error>> {
         other => return Err(format!("{other} is no mode: it is send, send_all or request").into()),
     }
     Ok(acks.count)
+}
+
+/// Sends these, each once the one before it was acknowledged.
+fn one_by_one(
+    client: &blocking::Client,
+    is_request: bool,
+    from: &str,
+    numbers: impl Iterator<Item = u64>,
+    acks: &Mutex<Acks>,
+) -> Result<(), String> {
+    let said = |error: SendError| {
+        let remedy = error.remedy().map(|remedy| format!("\n{remedy}")).unwrap_or_default();
+        format!("{}{remedy}", chain(&error))
+    };
+    for n in numbers {
+        let message = json!({"from": from, "n": n});
+        if is_request {
+            match client.request(&message).wait() {
+                Ok(reply) => {
+                    let answer: Value = reply.parse().map_err(|error| chain(&error))?;
+                    if answer != json!({"n": n}) {
+                        return Err(format!("{n}: the reply is that of another request: {answer}"));
+                    }
+                }
+                Err(error) if error.outcome() == Outcome::Accepted => eprintln!("{n}: {}", chain(&error)),
+                Err(error) => return Err(said(error)),
+            }
+        } else {
+            client.send(&message).wait().map_err(said)?;
+        }
+        let mut acks = acks.lock().unwrap_or_else(PoisonError::into_inner);
+        acks.note(std::iter::once(n)).map_err(|error| chain(&error))?;
+    }
+    Ok(())
 }

@@ -18,11 +18,22 @@ pub(super) const COMMANDS: [&str; 4] = [
     "web-ipc --test --run --qty 1000",
 ];
 
+/// A process that sends one message and ends, where a channel could be opened and where none can, in milliseconds. No message
+/// that is alone opens one, so that both should take as long.
+pub(super) const ONCE: [(&str, &str); 2] =
+    [("one message, with channels allowed", "any"), ("one message, by POST alone", "post")];
+
 /// How often each command is run in a round.
 const RUNS: u32 = 5;
 
 /// Memory of `web-ipc --serve` that has had one message and waits for more, in bytes.
 pub(super) const IDLE: &str = "idle server";
+
+/// Memory of a server for each open channel on which nothing goes, in bytes, and of a `LocalClient` that has one.
+pub(super) const CHANNELS: [&str; 2] = ["idle channel", "idle channel, its client"];
+
+/// How many channels are open at once.
+const CHANNELS_OPEN: usize = 500;
 
 /// What the memory inbox pays for remembered ids: bytes for each, nanoseconds for a put with no ids
 /// and with all of them. For ids of version 7, which tell their time, and of version 4.
@@ -63,6 +74,11 @@ pub(super) fn run(
     }
     if turn(IDLE) {
         measured.note(IDLE.to_owned(), idle(world)?);
+    }
+    if turn(CHANNELS[0]) {
+        let [server, client] = channels(world, options)?;
+        measured.note(CHANNELS[0].to_owned(), server);
+        measured.note(CHANNELS[1].to_owned(), client);
     }
     if turn("sealing") {
         let secs = if options.quick { "0.005" } else { "0.3" };
@@ -108,6 +124,12 @@ fn commands(world: &World, options: &Options, round: u32, measured: &mut Measure
             let took = world.time(world.program(Place::Anywhere, "web-ipc", arguments))?;
             measured.note((*name).to_owned(), took.as_secs_f64() * 1000.0);
         }
+        for (name, way) in ONCE {
+            let home = world.home().display().to_string();
+            let arguments = ["once", "--home", &home, "--address", &server.address, "--way", way];
+            let took = world.time(world.program(Place::Anywhere, "ipc-bench", &arguments))?;
+            measured.note(name.to_owned(), took.as_secs_f64() * 1000.0);
+        }
         fs::remove_dir_all(&fresh).map_err(|error| format!("{fresh_text}: {error}"))?;
     }
     server.stop().map(|_| ())
@@ -122,10 +144,40 @@ fn idle(world: &World) -> Result<f64, String> {
         said.rsplit_once(':').and_then(|(_, rest)| rest.split(' ').next()).unwrap_or_default().to_owned();
     let send = ["--send", "{\"a\":1}", "--port", &port];
     world.time(world.program(Place::Client, "web-ipc", &send))?;
-    let path = format!("/proc/{}/status", serving.id());
+    let bytes = resident(serving.id())?;
+    serving.stop()?;
+    Ok(bytes)
+}
+
+/// Resident memory for each of many channels that are open and idle: of the server, and of the clients.
+fn channels(world: &World, options: &Options) -> Result<[f64; 2], String> {
+    let server = world.serve(Way::Send, Inbox::Memory)?;
+    let home = world.home().display().to_string();
+    let hold = |channels: usize| {
+        let channels = channels.to_string();
+        let arguments = ["hold", "--home", &home, "--address", &server.address, "--channels", &channels];
+        let mut process = Process::start(world.program(Place::Client, "ipc-bench", &arguments))?;
+        let said = process.wait_for_line("holding ")?;
+        let bytes = said.parse::<f64>().map_err(|_| format!("`{said}` is no number of bytes"))?;
+        Ok::<_, String>((process, bytes))
+    };
+    // What the first channels take, all share.
+    let (first, _) = hold(1)?;
+    let before = resident(server.id())?;
+    let open = if options.quick { 10 } else { CHANNELS_OPEN };
+    let (held, of_client) = hold(open - 1)?;
+    let grown = resident(server.id())? - before;
+    held.stop()?;
+    first.stop()?;
+    server.stop()?;
+    Ok([grown / open as f64, of_client])
+}
+
+/// The resident memory of a process, in bytes.
+fn resident(pid: u32) -> Result<f64, String> {
+    let path = format!("/proc/{pid}/status");
     let status = fs::read_to_string(&path).map_err(|error| format!("{path}: {error}"))?;
     let kibibytes = resident_kibibytes(&status).ok_or_else(|| format!("{path} is not understood"))?;
-    serving.stop()?;
     Ok(kibibytes * 1024.0)
 }
 

@@ -179,6 +179,11 @@ pub(super) struct Server {
 }
 
 impl Server {
+    /// The number of its process.
+    pub(super) fn id(&self) -> u32 {
+        self.process.id()
+    }
+
     /// Stops it; what it says of its life.
     pub(super) fn stop(self) -> Result<Value, String> {
         let shown = self.process.shown.clone();

@@ -5,7 +5,7 @@
 
 use super::cases::{self, Case, Connection, IN_FLIGHT, IN_FLIGHT_OF_EACH, Inbox, SIZES, Way, size};
 use super::measured::{Measured, Sample};
-use super::others::{COMMANDS, IDLE, REMEMBERED, SEALING, sealing};
+use super::others::{CHANNELS, COMMANDS, IDLE, ONCE, REMEMBERED, SEALING, sealing};
 use super::statistics::Spread;
 
 /// The tables of a full run.
@@ -335,10 +335,21 @@ fn commands(measured: &Measured) -> Table {
             range(&spread),
         ]);
     }
+    for (name, _) in ONCE {
+        let Some(spread) = spread(name) else { continue };
+        let row = [format!("a process with {name}"), format!("{} ms", figure(spread.median)), range(&spread)];
+        table.rows.push(row.into());
+    }
     if let Some(idle) = spread(IDLE) {
         let min_max = format!("{}–{}", mebibytes(idle.min), mebibytes(idle.max));
         let what = "`web-ipc --serve`, resident, idle".to_owned();
         table.rows.push(vec![what, format!("{} MiB", mebibytes(idle.median)), min_max]);
+    }
+    let ends = ["an open channel, idle: resident in the server", "the same in a `LocalClient`"];
+    for (name, what) in CHANNELS.into_iter().zip(ends) {
+        let Some(bytes) = spread(name) else { continue };
+        let min_max = format!("{}–{}", figure(bytes.min / 1024.0), figure(bytes.max / 1024.0));
+        table.rows.push(vec![what.to_owned(), format!("{} KiB", figure(bytes.median / 1024.0)), min_max]);
     }
     table
 }
@@ -490,6 +501,8 @@ mod tests {
         let names = COMMANDS
             .into_iter()
             .chain([IDLE])
+            .chain(CHANNELS)
+            .chain(ONCE.map(|(name, _)| name))
             .chain(REMEMBERED.into_iter().flat_map(|(_, names)| names))
             .map(str::to_owned);
         let of_sealing = SIZES.into_iter().flat_map(|bytes| SEALING.map(|what| sealing(what, bytes)));

@@ -184,15 +184,16 @@ impl fmt::Display for Verdict {
 }
 
 /// A message as the receiver prints it.
-struct Message {
-    id: String,
-    redeliveries: u64,
-    from: String,
-    number: u64,
+pub(super) struct Message {
+    pub(super) id: String,
+    pub(super) redeliveries: u64,
+    pub(super) from: String,
+    pub(super) number: u64,
 }
 
 impl Message {
-    fn read(line: &str, reader: Reader) -> Option<Self> {
+    /// `None` if the line is not of the form that this reader prints.
+    pub(super) fn read(line: &str, reader: Reader) -> Option<Self> {
         let value: Value = serde_json::from_str(line).ok()?;
         let redeliveries = match reader {
             Reader::Receive => value["redeliveries"].as_u64()?,

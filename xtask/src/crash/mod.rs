@@ -1,10 +1,11 @@
-//! `cargo xtask crash`: kills the receiver, or cuts its connections, under load, and judges what
-//! came of each message.
+//! `cargo xtask crash`: kills the receiver, cuts its connections, or kills one of two servers for good, under load, and
+//! judges what came of each message.
 //!
 //! People come here for long runs, the end-to-end scenarios for short ones. Everything is real:
 //! processes, TLS, SIGKILL, the file of the durable inbox. It must be able to fail: with the inbox
 //! in memory, which acknowledges what it has not stored, it does.
 
+mod failover;
 mod ledger;
 mod options;
 mod processes;
@@ -38,13 +39,20 @@ pub(crate) fn run_alone(options: &Options) -> bool {
         modes.join(", ")
     );
     let sandbox = Sandbox::with_home(&built);
-    let said = match run::run(&sandbox, options, &mut |line| println!("{word}: {line}")) {
-        Ok(verdict) => {
+    let mut say = |line: &str| println!("{word}: {line}");
+    let judged = match options.trouble {
+        Trouble::Failover => failover::run(&sandbox, options, &mut say)
+            .map(|verdict| (verdict.is_good(), verdict.to_string(), verdict.details())),
+        Trouble::Kill | Trouble::Cut => run::run(&sandbox, options, &mut say)
+            .map(|verdict| (verdict.is_good(), verdict.to_string(), verdict.details())),
+    };
+    let said = match judged {
+        Ok((is_good, verdict, details)) => {
             println!("{word}: {} rounds, {verdict}", options.rounds);
-            if verdict.is_good() {
+            if is_good {
                 return true;
             }
-            verdict.details()
+            details
         }
         Err(error) => format!("{error}\n"),
     };
@@ -61,4 +69,9 @@ pub(crate) fn run_alone(options: &Options) -> bool {
 /// is no verdict.
 pub(crate) fn run_with(built: &Built, options: &Options) -> Result<Verdict, String> {
     run::run(&Sandbox::with_home(built), options, &mut |_| ())
+}
+
+/// The same for rounds in which one of two servers is killed for good.
+pub(crate) fn fail_over_with(built: &Built, options: &Options) -> Result<failover::Verdict, String> {
+    failover::run(&Sandbox::with_home(built), options, &mut |_| ())
 }

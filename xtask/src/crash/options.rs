@@ -53,11 +53,11 @@ impl Reader {
 /// How a sender sends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Mode {
-    /// One message after the other.
+    /// Message by message, several in flight.
     Send,
     /// In batches.
     SendAll,
-    /// One request after the other, each with its reply.
+    /// Requests, several in flight, each with its reply.
     Request,
 }
 
@@ -90,6 +90,8 @@ pub(crate) enum Trouble {
     Kill,
     /// A connection is cut.
     Cut,
+    /// Of two servers the one that is in use is killed for good.
+    Failover,
 }
 
 impl Trouble {
@@ -98,9 +100,14 @@ impl Trouble {
         match self {
             Trouble::Kill => "crash",
             Trouble::Cut => "cut",
+            Trouble::Failover => "failover",
         }
     }
 }
+
+/// How many messages, and requests, a sender has in flight, unless something else is said: more than one, so that they go over
+/// a channel from the first on.
+const IN_FLIGHT: u64 = 8;
 
 /// What to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -111,6 +118,8 @@ pub(crate) struct Options {
     /// The senders, all at work at the same time.
     pub(crate) modes: &'static [Mode],
     pub(crate) trouble: Trouble,
+    /// How many messages, and requests, a sender has in flight.
+    pub(crate) in_flight: u64,
     pub(crate) seed: u64,
 }
 
@@ -124,6 +133,7 @@ impl Options {
             reader: Reader::Receive,
             modes: Mode::ALL,
             trouble,
+            in_flight: IN_FLIGHT,
             seed: random::fresh_seed(),
         }
     }
@@ -133,11 +143,14 @@ impl Options {
         let mut options = Options::new(20, Trouble::Kill);
         let mut words = words.iter();
         while let Some(word) = words.next() {
-            if *word == "--cut" {
-                options.trouble = Trouble::Cut;
+            if let Some(trouble) = [("--cut", Trouble::Cut), ("--failover", Trouble::Failover)]
+                .iter()
+                .find(|(name, _)| name == word)
+            {
+                options.trouble = trouble.1;
                 continue;
             }
-            if !["--rounds", "--inbox", "--reader", "--mode", "--seed"].contains(word) {
+            if !["--rounds", "--inbox", "--reader", "--mode", "--in-flight", "--seed"].contains(word) {
                 return Err(format!("there is no option `{word}`"));
             }
             let value = *words.next().ok_or_else(|| format!("{word} takes a value"))?;
@@ -158,6 +171,10 @@ impl Options {
                         .find(|reader| reader.word() == value)
                         .ok_or_else(wrong)?;
                 }
+                "--in-flight" => {
+                    let in_flight = value.parse().ok().filter(|in_flight| (1..=64).contains(in_flight));
+                    options.in_flight = in_flight.ok_or_else(wrong)?;
+                }
                 "--mode" if value == "all" => options.modes = Mode::ALL,
                 "--mode" => {
                     let is_named = |mode: &Mode| mode.word() == value;
@@ -165,6 +182,13 @@ impl Options {
                     options.modes = &Mode::ALL[place..=place];
                 }
                 _ => options.seed = value.parse().map_err(|_| wrong())?,
+            }
+        }
+        if options.trouble == Trouble::Failover {
+            // Each server has its own, and the programs of this one are all there are.
+            options.inbox = InboxKind::Memory;
+            if options.reader != Reader::Receive {
+                return Err("--failover has no other reader than receive".to_owned());
             }
         }
         Ok(options)
@@ -185,7 +209,7 @@ mod tests {
 
     #[test]
     fn every_option_is_read() {
-        let words = "--rounds 7 --inbox memory --reader serve --mode send_all --seed 42 --cut";
+        let words = "--rounds 7 --inbox memory --reader serve --mode send_all --in-flight 3 --seed 42 --cut";
         let options = Options::parse(&words.split(' ').collect::<Vec<_>>()).unwrap();
         let expected = Options {
             rounds: 7,
@@ -193,10 +217,13 @@ mod tests {
             reader: Reader::Serve,
             modes: &[Mode::SendAll],
             trouble: Trouble::Cut,
+            in_flight: 3,
             seed: 42,
         };
         assert_eq!(options, expected);
         assert_eq!(Options::parse(&["--mode", "all"]).unwrap().modes.len(), 3);
+        let failover = Options::parse(&["--failover"]).unwrap();
+        assert_eq!((failover.trouble, failover.inbox), (Trouble::Failover, InboxKind::Memory));
     }
 
     #[test]
@@ -211,6 +238,9 @@ mod tests {
             &["--reader", "nobody"],
             &["--mode", "requests"],
             &["--seed", "-1"],
+            &["--in-flight", "0"],
+            &["--in-flight", "65"],
+            &["--failover", "--reader", "serve"],
         ] {
             assert!(Options::parse(words).is_err(), "{words:?}");
         }

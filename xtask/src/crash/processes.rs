@@ -3,8 +3,10 @@
 //! `run` comes here. Each process has threads that turn what it prints into events of one channel, so that the run waits in
 //! one place. None outlives its handle.
 
+use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _, Seek as _, SeekFrom, Write as _};
+use std::ops::Range;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::Sender;
@@ -119,6 +121,8 @@ pub(super) fn receive(
             let mut command = sandbox.example("receive");
             command.arg("--home").arg(sandbox.home());
             command.args(["--bind", &format!("127.0.0.1:{port}")]);
+            // It says which channels are opened, as the other does unasked.
+            command.env("RUST_LOG", "ipc_server=info");
             command
         }
         Reader::Serve => sandbox.command(&["--serve", "--port", &port.to_string()]),
@@ -186,12 +190,63 @@ pub(super) struct Errand<'a> {
     /// Its place among the senders.
     pub(super) place: usize,
     pub(super) mode: Mode,
+    /// One address, or several with commas between them.
     pub(super) address: &'a str,
+    /// How many messages, or requests, it has in flight.
+    pub(super) in_flight: u64,
     /// The number of its first message.
     pub(super) start: u64,
     pub(super) count: u64,
     /// Where it writes what was acknowledged.
     pub(super) acks: &'a Path,
+}
+
+impl Errand<'_> {
+    /// Whose message this number is: of those in flight each has an order of its own.
+    pub(super) fn from(mode: Mode, in_flight: u64, number: u64) -> String {
+        match mode {
+            Mode::Send | Mode::Request if in_flight > 1 => format!("{}.{}", mode.word(), number % in_flight),
+            _ => mode.word().to_owned(),
+        }
+    }
+}
+
+/// How many channels the servers with this log have opened, and how many POSTs with messages they have answered. Where very
+/// many come at once, a log has not all of them.
+pub(super) fn channels_and_posts(log: &Path) -> (usize, usize) {
+    let text = std::fs::read(log).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    (text.matches("\"GET /message/channel\" 101").count(), text.matches("\"POST /message/").count())
+}
+
+/// The numbers in a file of acknowledgements from the byte `read` on, which is moved on.
+pub(super) fn acknowledged(acks: &Path, read: &mut u64) -> Result<Vec<u64>, String> {
+    let failed = |error: std::io::Error| format!("{}: {error}", acks.display());
+    let mut file = File::open(acks).map_err(failed)?;
+    file.seek(SeekFrom::Start(*read)).map_err(failed)?;
+    let mut text = String::new();
+    file.read_to_string(&mut text).map_err(failed)?;
+    *read += text.len() as u64;
+    text.lines().map(|line| line.parse().map_err(|_| format!("no number: {line}"))).collect()
+}
+
+/// Whether these are the numbers of `expected`, each once, and of those of one order each behind the one before it.
+pub(super) fn are_all_in_order(numbers: &[u64], expected: Range<u64>, mode: Mode, in_flight: u64) -> bool {
+    let mut last = HashMap::new();
+    let rises = |number: &u64| {
+        last.insert(Errand::from(mode, in_flight, *number), *number).is_none_or(|before| before < *number)
+    };
+    let mut sorted = numbers.to_vec();
+    sorted.sort_unstable();
+    sorted.into_iter().eq(expected) && numbers.iter().all(rises)
+}
+
+/// What a log says last.
+pub(super) fn end_of(log: &Path) -> String {
+    let text = std::fs::read(log).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(20)..].join("\n")
 }
 
 /// Starts a sender; its log goes to the end of `log`.
@@ -206,7 +261,7 @@ pub(super) fn send(
     command.args(["--server", "localhost", "--address", errand.address]);
     command.args(["--from", errand.mode.word(), "--mode", errand.mode.word()]);
     command.args(["--start", &errand.start.to_string(), "--count", &errand.count.to_string()]);
-    command.args(["--deadline", &DEADLINE_SECS.to_string()]);
+    command.args(["--deadline", &DEADLINE_SECS.to_string(), "--in-flight", &errand.in_flight.to_string()]);
     let mut child = start(command, log)?;
     let (place, stdout) = (errand.place, child.stdout.take());
     thread::spawn(move || {
@@ -243,6 +298,52 @@ mod tests {
         let mut command = Command::new("sh");
         command.args(["-c", script]);
         Process(command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap())
+    }
+
+    #[test]
+    fn the_end_of_a_log_is_its_last_lines() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = folder.path().join("log");
+        assert_eq!(end_of(&log), "");
+        let lines: Vec<String> = (0..30).map(|number| number.to_string()).collect();
+        std::fs::write(&log, lines.join("\n")).unwrap();
+        assert_eq!(end_of(&log), lines[10..].join("\n"));
+    }
+
+    #[test]
+    fn acknowledged_numbers_are_read_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let acks = folder.path().join("send.acks");
+        let mut read = 0;
+        std::fs::write(&acks, "1\n2\n").unwrap();
+        assert_eq!(acknowledged(&acks, &mut read).unwrap(), [1, 2]);
+        std::fs::write(&acks, "1\n2\n3\n").unwrap();
+        assert_eq!(acknowledged(&acks, &mut read).unwrap(), [3]);
+        std::fs::write(&acks, "1\n2\n3\nx\n").unwrap();
+        assert!(acknowledged(&acks, &mut read).is_err());
+    }
+
+    #[test]
+    fn of_several_in_flight_each_has_its_order() {
+        let are = |numbers: &[u64], mode, in_flight| are_all_in_order(numbers, 1..5, mode, in_flight);
+        assert!(are(&[1, 2, 3, 4], Mode::SendAll, 2) && are(&[1, 2, 3, 4], Mode::Send, 1));
+        assert!(are(&[2, 1, 4, 3], Mode::Send, 2) && are(&[4, 3, 2, 1], Mode::Request, 4));
+        // Out of order, missing, twice, too many.
+        assert!(!are(&[2, 1, 4, 3], Mode::SendAll, 2) && !are(&[3, 1, 2, 4], Mode::Send, 2));
+        assert!(!are(&[1, 2, 3], Mode::Send, 2) && !are(&[1, 2, 3, 3], Mode::Send, 2));
+        assert!(!are(&[1, 2, 3, 4, 5], Mode::Send, 2));
+    }
+
+    #[test]
+    fn channels_and_posts_are_counted_in_the_log() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = folder.path().join("log");
+        assert_eq!(channels_and_posts(&log), (0, 0));
+        let [channel, post] = ["GET /message/channel", "POST /message/submit"]
+            .map(|request| move |status: u16| format!("1.2.3.4:5 - \"{request}\" {status}\n"));
+        let lines = [channel(101), channel(426), post(200), "x\n".to_owned(), channel(101), post(503)];
+        std::fs::write(&log, lines.concat()).unwrap();
+        assert_eq!(channels_and_posts(&log), (2, 2));
     }
 
     #[test]

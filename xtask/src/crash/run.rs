@@ -3,8 +3,6 @@
 //! The task and the end-to-end scenarios come here with a home and options. It judges by what came out of the processes
 //! alone: the receiver's lines, the senders' files of acknowledged numbers, exit statuses.
 
-use std::fs::File;
-use std::io::{Read as _, Seek as _, SeekFrom};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -12,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use super::ledger::{Ledger, Verdict};
 use super::options::{Mode, Options, Reader, Trouble};
-use super::processes::{self, Errand, Event, Process, Receiving};
+use super::processes::{self, Errand, Event, Process, Receiving, end_of};
 use super::proxy::Proxy;
 use super::random::{Random, fresh_seed};
 use crate::e2e::sandbox::Sandbox;
@@ -136,6 +134,11 @@ pub(super) fn run(
     while run.phase != Phase::Over {
         run.step()?;
     }
+    let (channels, posts) = processes::channels_and_posts(&run.log);
+    if channels == 0 {
+        return Err(format!("no channel was opened; see {}", run.log.display()));
+    }
+    (run.say)(&format!("{channels} channels were opened, and {posts} POSTs answered"));
     Ok(run.ledger.verdict())
 }
 
@@ -149,7 +152,7 @@ impl<'a> Run<'a> {
         let mut moments = Random::new(options.seed);
         let port = free_port()?;
         let proxy = match options.trouble {
-            Trouble::Kill => None,
+            Trouble::Kill | Trouble::Failover => None,
             Trouble::Cut => Some(cutting_proxy(port, options.seed, tell.clone())?),
         };
         let log = sandbox.folder().join("receiver.log");
@@ -298,7 +301,8 @@ impl<'a> Run<'a> {
         let address = self.proxy.as_ref().map_or(direct, Proxy::address).to_string();
         for (place, line) in self.senders.iter_mut().enumerate().filter(|(_, line)| line.process.is_none()) {
             let (start, count) = (line.next, line.mode.messages_each());
-            let errand = Errand { place, mode: line.mode, address: &address, start, count, acks: &line.acks };
+            let (mode, in_flight) = (line.mode, self.options.in_flight);
+            let errand = Errand { place, mode, address: &address, in_flight, start, count, acks: &line.acks };
             let log = line.acks.with_extension("log");
             line.process = Some(processes::send(self.sandbox, &errand, &log, self.tell.clone())?);
             line.next += count;
@@ -326,14 +330,14 @@ impl<'a> Run<'a> {
         if let Some(line) = told.lines().find(|line| reader == Reader::Receive || !line.ends_with(NO_REPLY)) {
             return Err(format!("the sender of {mode} is not content: {line}\n{}", end_of(&log)));
         }
-        let numbers = line.read_acks()?;
-        let expected = line.next - count..line.next;
-        if !numbers.iter().copied().eq(expected.clone()) {
+        let numbers = processes::acknowledged(&line.acks, &mut line.acks_read)?;
+        let (expected, in_flight) = (line.next - count..line.next, self.options.in_flight);
+        if !processes::are_all_in_order(&numbers, expected.clone(), line.mode, in_flight) {
             let acks = line.acks.display();
             return Err(format!("{acks} does not hold {expected:?}, each once and in order"));
         }
         for number in numbers {
-            self.ledger.acknowledge(mode, number);
+            self.ledger.acknowledge(&Errand::from(line.mode, in_flight, number), number);
         }
         Ok(())
     }
@@ -379,19 +383,6 @@ impl<'a> Run<'a> {
     }
 }
 
-impl Line {
-    /// The numbers that were acknowledged since this was asked last.
-    fn read_acks(&mut self) -> Result<Vec<u64>, String> {
-        let failed = |error: std::io::Error| format!("{}: {error}", self.acks.display());
-        let mut file = File::open(&self.acks).map_err(failed)?;
-        file.seek(SeekFrom::Start(self.acks_read)).map_err(failed)?;
-        let mut text = String::new();
-        file.read_to_string(&mut text).map_err(failed)?;
-        self.acks_read += text.len() as u64;
-        text.lines().map(|line| line.parse().map_err(|_| format!("no number: {line}"))).collect()
-    }
-}
-
 fn cutting_proxy(port: u16, seed: u64, tell: Sender<Event>) -> Result<Proxy, String> {
     let server = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     // The run may be over when the last connection ends.
@@ -400,7 +391,7 @@ fn cutting_proxy(port: u16, seed: u64, tell: Sender<Event>) -> Result<Proxy, Str
 }
 
 /// A port that nobody listens on. The receiver comes back to it after each kill.
-fn free_port() -> Result<u16, String> {
+pub(super) fn free_port() -> Result<u16, String> {
     let mut random = Random::new(fresh_seed());
     for _ in 0..100 {
         let offset = random.below(PORTS.len() as u64);
@@ -410,14 +401,6 @@ fn free_port() -> Result<u16, String> {
         }
     }
     Err(format!("no port of {PORTS:?} is free"))
-}
-
-/// What a log says last.
-fn end_of(log: &std::path::Path) -> String {
-    let text = std::fs::read(log).unwrap_or_default();
-    let text = String::from_utf8_lossy(&text);
-    let lines: Vec<&str> = text.lines().collect();
-    lines[lines.len().saturating_sub(20)..].join("\n")
 }
 
 #[cfg(test)]
@@ -430,28 +413,5 @@ mod tests {
         let moments: Vec<Moment> = (0..3).map(|round| Moment::draw(round, &mut random)).collect();
         assert!(matches!(moments[..], [Moment::Stall(..), Moment::Time(_), Moment::Line(_)]), "{moments:?}");
         assert_eq!(moments[2].life_max(), LIFE_MAX);
-    }
-
-    #[test]
-    fn the_end_of_a_log_is_its_last_lines() {
-        let folder = tempfile::tempdir().unwrap();
-        let log = folder.path().join("log");
-        assert_eq!(end_of(&log), "");
-        let lines: Vec<String> = (0..30).map(|number| number.to_string()).collect();
-        std::fs::write(&log, lines.join("\n")).unwrap();
-        assert_eq!(end_of(&log), lines[10..].join("\n"));
-    }
-
-    #[test]
-    fn acknowledged_numbers_are_read_once() {
-        let folder = tempfile::tempdir().unwrap();
-        let acks = folder.path().join("send.acks");
-        let mut line = Line { mode: Mode::Send, process: None, next: 1, acks: acks.clone(), acks_read: 0 };
-        std::fs::write(&acks, "1\n2\n").unwrap();
-        assert_eq!(line.read_acks().unwrap(), [1, 2]);
-        std::fs::write(&acks, "1\n2\n3\n").unwrap();
-        assert_eq!(line.read_acks().unwrap(), [3]);
-        std::fs::write(&acks, "1\n2\n3\nx\n").unwrap();
-        assert!(line.read_acks().is_err());
     }
 }

@@ -62,6 +62,7 @@ const SCENARIOS: &[(&str, Scenario)] = &[
         troubles::kills_of_serve,
     ),
     ("cut, slow and silent connections lose no message and repeat none", troubles::cuts),
+    ("of two servers one is killed for good, and clients go on with the other", troubles::failover),
     ("the inbox in memory is caught losing messages when it is killed", troubles::memory_is_caught),
     ("on a full disk senders are refused and what was acknowledged is kept", no_room::full_disk),
     ("with nobody reading a full inbox sends senders away until somebody reads", no_room::nobody_reads),

@@ -22,6 +22,15 @@ pub(super) fn cuts(built: &Built) -> Outcome {
     Outcome::Passed
 }
 
+/// Of two servers the one that is in use is killed for good, and clients go on with the other.
+pub(super) fn failover(built: &Built) -> Outcome {
+    let options = Options::new(10, Trouble::Failover);
+    let verdict = crash::fail_over_with(built, &options)
+        .unwrap_or_else(|error| panic!("seed {}: {error}", options.seed));
+    assert!(verdict.is_good(), "seed {}: {verdict}\n{}", options.seed, verdict.details());
+    Outcome::Passed
+}
+
 /// The inbox in memory acknowledges what dies with the process: a harness that says nothing of it proves nothing.
 pub(super) fn memory_is_caught(built: &Built) -> Outcome {
     for reader in [Reader::Receive, Reader::Serve] {

@@ -1,0 +1,429 @@
+//! Rounds in which of two servers the one that is in use is killed for good, and clients go on with the other.
+//!
+//! The task and the end-to-end scenario come here. Each server has its messages in memory, so that what the killed one had
+//! acknowledged and not yet handed out dies with it. That is told by the order: a sender's messages are at the killed server up
+//! to some number and at the other one from some number on, and between the two may be what the killed one had acknowledged.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::ledger::Message;
+use super::options::{InboxKind, Mode, Options, Reader};
+use super::processes::{self, Errand, Event, Process, Receiving, end_of};
+use super::random::Random;
+use super::run::free_port;
+use crate::e2e::sandbox::Sandbox;
+
+/// Without any event for so long a round hangs. Longer than a sender's deadline, whose end is an event.
+const SILENCE_MAX: Duration = Duration::from_secs(180);
+
+/// The server in use is killed with one of its first 2 to the power of this many lines, or as many milliseconds after the
+/// senders began: while they are at work.
+const LINES_BITS: u64 = 9;
+const LIFE_MS_BITS: u64 = 7;
+
+/// So many rounds in a row may end without the other server having had anything: the senders were faster than the kill.
+const MISSES_MAX: u32 = 100;
+
+/// How the messages of all rounds fared.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Verdict {
+    /// Messages that a sender was told are stored.
+    pub(crate) acknowledged: usize,
+    /// Those of them that neither server handed out, though the killed one cannot have had them.
+    pub(crate) lost: Vec<(String, u64)>,
+    /// What a server handed out twice, or both of them under different ids.
+    pub(crate) twice: Vec<(String, u64)>,
+    /// What a server handed out after a later one of the same sender.
+    pub(crate) out_of_order: Vec<(String, u64)>,
+    /// What the killed server had acknowledged and not handed out.
+    pub(crate) died: usize,
+    /// What both servers handed out, under one id: the killed one gave no answer.
+    pub(crate) at_both: usize,
+}
+
+impl Verdict {
+    /// Whether every promise was kept.
+    pub(crate) fn is_good(&self) -> bool {
+        self.lost.is_empty() && self.twice.is_empty() && self.out_of_order.is_empty()
+    }
+
+    /// Takes in what one sender's order came to: its numbers that were acknowledged, in order, and what either server printed.
+    fn judge(&mut self, from: &str, may_die: bool, acknowledged: &[u64], killed: &[Line], other: &[Line]) {
+        self.acknowledged += acknowledged.len();
+        let ids: HashMap<u64, &str> = killed.iter().map(|line| (line.number, line.id.as_str())).collect();
+        for lines in [killed, other] {
+            let mut seen = BTreeMap::new();
+            for line in lines {
+                let is_again = seen.insert(line.number, ()).is_some() || line.redeliveries > 0;
+                let is_late = seen.range(line.number + 1..).next().is_some();
+                if is_again {
+                    self.twice.push((from.to_owned(), line.number));
+                } else if is_late {
+                    self.out_of_order.push((from.to_owned(), line.number));
+                }
+            }
+        }
+        for line in other {
+            match ids.get(&line.number) {
+                None => {}
+                Some(id) if *id == line.id => self.at_both += 1,
+                Some(_) => self.twice.push((from.to_owned(), line.number)),
+            }
+        }
+        let last = killed.iter().map(|line| line.number).max().unwrap_or_default();
+        let first = other.iter().map(|line| line.number).min().unwrap_or(u64::MAX);
+        let arrived = |number| ids.contains_key(&number) || other.iter().any(|line| line.number == number);
+        for number in acknowledged.iter().copied().filter(|number| !arrived(*number)) {
+            if may_die && last < number && number < first {
+                self.died += 1;
+            } else {
+                self.lost.push((from.to_owned(), number));
+            }
+        }
+    }
+
+    /// The numbers behind a bad verdict, a line for each kind.
+    pub(crate) fn details(&self) -> String {
+        let kinds = [("lost", &self.lost), ("twice", &self.twice), ("out of order", &self.out_of_order)];
+        let named = kinds.iter().filter(|(_, keys)| !keys.is_empty()).map(|(what, keys)| {
+            let keys: Vec<String> =
+                keys.iter().take(20).map(|(from, number)| format!("{from} {number}")).collect();
+            format!("{what}: {} …\n", keys.join(", "))
+        });
+        named.collect()
+    }
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} acknowledged, {} lost, {} twice, {} out of order, {} died with the server that had acknowledged them, {} at \
+             both under one id",
+            self.acknowledged,
+            self.lost.len(),
+            self.twice.len(),
+            self.out_of_order.len(),
+            self.died,
+            self.at_both
+        )
+    }
+}
+
+/// A message that a server printed.
+#[derive(Debug)]
+struct Line {
+    number: u64,
+    id: String,
+    redeliveries: u64,
+}
+
+/// What a server printed, by the sender.
+type Lines = HashMap<String, Vec<Line>>;
+
+/// Whose event it is: of the server that is killed, of the other one, of a sender.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Whose {
+    Killed,
+    Other,
+    Sender,
+}
+
+/// A sender of one mode, whose processes follow each other.
+struct Load {
+    mode: Mode,
+    /// The number of its next message.
+    next: u64,
+    acks: PathBuf,
+    acks_read: u64,
+}
+
+/// Does it. `say` gets a line for each round. The error says why there is no verdict.
+pub(super) fn run(
+    sandbox: &Sandbox,
+    options: &Options,
+    say: &mut dyn FnMut(&str),
+) -> Result<Verdict, String> {
+    let mut random = Random::new(options.seed);
+    let mut verdict = Verdict::default();
+    let mut loads: Vec<Load> = options
+        .modes
+        .iter()
+        .map(|mode| {
+            let acks = sandbox.folder().join(format!("{}.acks", mode.word()));
+            Load { mode: *mode, next: 1, acks, acks_read: 0 }
+        })
+        .collect();
+    let (mut rounds, mut misses) = (0, 0);
+    while rounds < options.rounds {
+        let moment = match random.below(2) {
+            0 => Moment::Line(1 + random.of_any_size(LINES_BITS)),
+            _ => Moment::Time(Duration::from_millis(random.of_any_size(LIFE_MS_BITS))),
+        };
+        let (killed, other) = round(sandbox, options, moment, &mut loads, &mut verdict)?;
+        if other == 0 {
+            misses += 1;
+            if misses > MISSES_MAX {
+                return Err("the senders end before their server is killed".to_owned());
+            }
+            continue;
+        }
+        (rounds, misses) = (rounds + 1, 0);
+        say(&format!("round {rounds}: killed with {killed} lines out ({moment:?}), {other} from the other"));
+    }
+    let log = other_log(sandbox);
+    let (channels, posts) = processes::channels_and_posts(&log);
+    if channels < options.rounds as usize {
+        return Err(format!(
+            "only {channels} channels to the other server were opened; see {}",
+            log.display()
+        ));
+    }
+    say(&format!("the other servers opened {channels} channels, and answered {posts} POSTs"));
+    Ok(verdict)
+}
+
+/// When the server that is in use is killed.
+#[derive(Clone, Copy, Debug)]
+enum Moment {
+    Line(u64),
+    Time(Duration),
+}
+
+fn other_log(sandbox: &Sandbox) -> PathBuf {
+    sandbox.folder().join("other.log")
+}
+
+/// One round; how many lines either server printed.
+fn round(
+    sandbox: &Sandbox,
+    options: &Options,
+    moment: Moment,
+    loads: &mut [Load],
+    verdict: &mut Verdict,
+) -> Result<(usize, usize), String> {
+    let (tell, events) = channel();
+    let (mut killed, killed_port) = serve(sandbox, "killed.log", Whose::Killed, &tell)?;
+    let (mut other, other_port) = serve(sandbox, "other.log", Whose::Other, &tell)?;
+    let mut round =
+        Round { events, killed: Lines::new(), other: Lines::new(), killed_lines: 0, other_lines: 0 };
+    for _ in 0..2 {
+        match round.next(Instant::now() + SILENCE_MAX)? {
+            Some((_, Event::Listening)) => {}
+            _ => return Err(format!("a server does not start\n{}", end_of(&other_log(sandbox)))),
+        }
+    }
+    let address = format!("127.0.0.1:{killed_port},127.0.0.1:{other_port}");
+    let mut senders: Vec<Process> = Vec::new();
+    for (place, load) in loads.iter().enumerate() {
+        let (mode, start, count) = (load.mode, load.next, load.mode.messages_each());
+        let in_flight = options.in_flight;
+        let errand = Errand { place, mode, address: &address, in_flight, start, count, acks: &load.acks };
+        let (sender_tell, sender_events) = channel();
+        forward(sender_events, Whose::Sender, tell.clone());
+        senders.push(processes::send(sandbox, &errand, &load.acks.with_extension("log"), sender_tell)?);
+    }
+    let mut kill_at = match moment {
+        Moment::Line(_) => None,
+        Moment::Time(life) => Some(Instant::now() + life),
+    };
+    let (mut is_killed, mut is_gone, mut at_work) = (false, false, senders.len());
+    while at_work > 0 || !is_gone {
+        let event = round.next(kill_at.unwrap_or_else(|| Instant::now() + SILENCE_MAX))?;
+        let is_due = match moment {
+            Moment::Line(line) => round.killed_lines as u64 >= line,
+            Moment::Time(_) => kill_at.is_some_and(|at| Instant::now() >= at),
+        };
+        match event {
+            Some((Whose::Sender, Event::SenderClosed(place, said))) => {
+                at_work -= 1;
+                content(&mut senders[place], &loads[place], &said)?;
+            }
+            Some((Whose::Killed, Event::ReceiverClosed)) if is_killed => is_gone = true,
+            Some((_, Event::ReceiverClosed)) => {
+                return Err(format!("a server ended by itself\n{}", end_of(&other_log(sandbox))));
+            }
+            _ => {}
+        }
+        // Where there is nothing more to send, no further line comes.
+        if !is_killed && (is_due || at_work == 0) {
+            killed.process.kill()?;
+            (is_killed, kill_at) = (true, None);
+        }
+    }
+    killed.process.wait()?;
+    other.process.terminate()?;
+    while !matches!(round.next(Instant::now() + SILENCE_MAX)?, Some((Whose::Other, Event::ReceiverClosed))) {}
+    let status = other.process.wait()?;
+    if !status.success() {
+        return Err(format!("the other server ended with {status}\n{}", end_of(&other_log(sandbox))));
+    }
+    for load in loads {
+        round.judge(load, options.in_flight, verdict)?;
+    }
+    Ok((round.killed_lines, round.other_lines))
+}
+
+/// Starts a server with its messages in memory, and its port.
+fn serve(
+    sandbox: &Sandbox,
+    log: &str,
+    whose: Whose,
+    tell: &Sender<(Whose, Event)>,
+) -> Result<(Receiving, u16), String> {
+    let (receiver_tell, events) = channel();
+    forward(events, whose, tell.clone());
+    let port = free_port()?;
+    let log = sandbox.folder().join(log);
+    let kind = (Reader::Receive, InboxKind::Memory);
+    Ok((processes::receive(sandbox, port, kind, &log, receiver_tell)?, port))
+}
+
+/// Says whose an event is, so that a round waits in one place.
+fn forward(events: Receiver<Event>, whose: Whose, tell: Sender<(Whose, Event)>) {
+    thread::spawn(move || {
+        // A round that is over needs no more events.
+        while let Ok(event) = events.recv()
+            && tell.send((whose, event)).is_ok()
+        {}
+    });
+}
+
+/// A sender is done: it must have had every answer and nothing to complain of.
+fn content(process: &mut Process, load: &Load, said: &str) -> Result<(), String> {
+    let (mode, count) = (load.mode.word(), load.mode.messages_each());
+    let log = load.acks.with_extension("log");
+    let status = process.wait()?;
+    let told = std::fs::read_to_string(&log).unwrap_or_default();
+    if !status.success() || said.trim_end() != format!("acknowledged {count}") || !told.is_empty() {
+        return Err(format!("the sender of {mode} is not content: {status}\n{said}{}", end_of(&log)));
+    }
+    Ok(())
+}
+
+struct Round {
+    events: Receiver<(Whose, Event)>,
+    killed: Lines,
+    other: Lines,
+    killed_lines: usize,
+    other_lines: usize,
+}
+
+impl Round {
+    /// The next event, its line taken down; `None` when it is `until`.
+    fn next(&mut self, until: Instant) -> Result<Option<(Whose, Event)>, String> {
+        let wait = until.saturating_duration_since(Instant::now());
+        let event = match self.events.recv_timeout(wait) {
+            Ok(event) => event,
+            Err(RecvTimeoutError::Timeout) if wait < SILENCE_MAX / 2 => return Ok(None),
+            Err(_) => return Err(format!("nothing has happened for {} s", SILENCE_MAX.as_secs())),
+        };
+        if let (whose, Event::Line(line)) = &event {
+            let message =
+                Message::read(line, Reader::Receive).ok_or_else(|| format!("a server printed: {line}"))?;
+            let (lines, count) = match whose {
+                Whose::Killed => (&mut self.killed, &mut self.killed_lines),
+                _ => (&mut self.other, &mut self.other_lines),
+            };
+            *count += 1;
+            let Message { id, redeliveries, from, number } = message;
+            lines.entry(from).or_default().push(Line { number, id, redeliveries });
+        }
+        Ok(Some(event))
+    }
+
+    /// Judges what became of a sender's messages.
+    fn judge(&self, load: &mut Load, in_flight: u64, verdict: &mut Verdict) -> Result<(), String> {
+        let numbers = processes::acknowledged(&load.acks, &mut load.acks_read)?;
+        let expected = load.next..load.next + load.mode.messages_each();
+        if !processes::are_all_in_order(&numbers, expected.clone(), load.mode, in_flight) {
+            let acks = load.acks.display();
+            return Err(format!("{acks} does not hold {expected:?}, each once and in order"));
+        }
+        load.next = expected.end;
+        let mut by_order: BTreeMap<String, Vec<u64>> = BTreeMap::new();
+        for number in numbers {
+            by_order.entry(Errand::from(load.mode, in_flight, number)).or_default().push(number);
+        }
+        // A reply is given after the line is printed: no request dies with its server.
+        let may_die = load.mode != Mode::Request;
+        let none = Vec::new();
+        for (from, numbers) in by_order {
+            let killed = self.killed.get(&from).unwrap_or(&none);
+            let other = self.other.get(&from).unwrap_or(&none);
+            verdict.judge(&from, may_die, &numbers, killed, other);
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lines(numbers: &[u64]) -> Vec<Line> {
+        numbers
+            .iter()
+            .map(|number| Line { number: *number, id: number.to_string(), redeliveries: 0 })
+            .collect()
+    }
+
+    fn judged(killed: &[u64], other: &[u64]) -> Verdict {
+        let mut verdict = Verdict::default();
+        verdict.judge("a", true, &[1, 2, 3, 4, 5], &lines(killed), &lines(other));
+        verdict
+    }
+
+    fn a(numbers: &[u64]) -> Vec<(String, u64)> {
+        numbers.iter().map(|number| ("a".to_owned(), *number)).collect()
+    }
+
+    #[test]
+    fn what_one_server_has_up_to_a_number_and_the_other_from_there_on_is_good() {
+        for (killed, other, died, at_both) in [
+            (&[1, 2][..], &[3, 4, 5][..], 0, 0),
+            (&[1, 2, 3], &[3, 4, 5], 0, 1),
+            (&[1], &[4, 5], 2, 0),
+            (&[], &[1, 2, 3, 4, 5], 0, 0),
+            (&[], &[3, 4, 5], 2, 0),
+            (&[1, 2], &[], 3, 0),
+        ] {
+            let verdict = judged(killed, other);
+            assert!(verdict.is_good(), "{killed:?} {other:?}: {verdict}");
+            assert_eq!((verdict.died, verdict.at_both, verdict.acknowledged), (died, at_both, 5));
+        }
+    }
+
+    #[test]
+    fn a_gap_within_what_a_server_has_is_lost() {
+        assert_eq!(judged(&[1, 3], &[4, 5]).lost, a(&[2]));
+        assert_eq!(judged(&[1, 2], &[3, 5]).lost, a(&[4]));
+        assert_eq!(judged(&[1, 2], &[3, 4]).lost, a(&[5]));
+    }
+
+    #[test]
+    fn a_request_that_was_answered_has_come_out() {
+        let mut verdict = Verdict::default();
+        verdict.judge("a", false, &[1, 2, 3], &lines(&[1]), &lines(&[3]));
+        assert_eq!(verdict.lost, a(&[2]));
+    }
+
+    #[test]
+    fn what_comes_twice_or_under_two_ids_or_late_is_told() {
+        assert_eq!(judged(&[1, 2, 2], &[3, 4, 5]).twice, a(&[2]));
+        assert_eq!(judged(&[1, 3, 2], &[4, 5]).out_of_order, a(&[2]));
+        let mut other = lines(&[2, 3, 4, 5]);
+        other[0].id = "another".to_owned();
+        let mut verdict = Verdict::default();
+        verdict.judge("a", true, &[1, 2, 3, 4, 5], &lines(&[1, 2]), &other);
+        assert_eq!((verdict.twice.clone(), verdict.details()), (a(&[2]), "twice: a 2 …\n".to_owned()));
+        other[3].redeliveries = 1;
+        verdict.judge("a", true, &[2, 3, 4, 5], &lines(&[]), &other);
+        assert_eq!(verdict.twice, a(&[2, 5]));
+    }
+}
