@@ -359,7 +359,7 @@ where
         let peer = self.standing.peer(state, now_secs)?;
         let plaintext = message.open(&state.envelope_keys, now_secs)?;
         let frame = if self.standing.session().is_some() {
-            match frame::parse(plaintext) {
+            match frame::parse(plaintext, self.settings.told.entries) {
                 Ok(frame) => frame,
                 Err(closing) => {
                     return self
@@ -372,7 +372,7 @@ where
             let head = frame::parse_head(plaintext)?;
             self.take_session(head.session(), peer, now_secs)?;
             ready!(self.poll_user(context))?;
-            head.frame().map_err(frame::malformed)?
+            head.channel_frame(self.settings.told.entries).map_err(frame::malformed)?
         };
         if *self.id.get_or_insert(frame.id()) != frame.id() {
             return Poll::Ready(Err(Closing::policy("a frame of another channel")));
@@ -381,7 +381,7 @@ where
             self.take_session(frame.session(), peer, now_secs)?;
         }
         let user = ready!(self.poll_user(context))?;
-        let frame = frame.channel(self.settings.told.entries).map_err(frame::malformed)?;
+        let frame = frame.into_body().map_err(frame::malformed)?;
         let is_taken = self.sequence.frame(frame.first, frame.resume, frame.entries.len())?;
         if !frame.entries.is_empty() {
             self.active_at = now;

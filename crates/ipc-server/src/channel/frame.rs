@@ -10,7 +10,9 @@ use std::time::Duration;
 use bytes::BytesMut;
 use ipc_envelope::{Freshness, KeyRing};
 use ipc_inbox::{Arrivals, Pending, Put, PutError};
-use ipc_protocol::{ChannelFrame, Frame, FrameError, FrameHead, MessageId, ProblemCode, Route, Settled};
+use ipc_protocol::{
+    ChannelFrame, ChannelMessage, Frame, FrameError, FrameHead, MessageId, ProblemCode, Route, Settled,
+};
 use zeroize::Zeroize as _;
 
 use super::closing::Closing;
@@ -53,8 +55,12 @@ impl Sealed {
 }
 
 /// Reads a frame for a channel.
-pub(super) fn parse(plaintext: &[u8]) -> Result<Frame<'_>, Closing> {
-    Frame::parse(plaintext).and_then(|frame| frame.addressed_to(Route::MessageChannel)).map_err(malformed)
+pub(super) fn parse(
+    plaintext: &[u8],
+    entries_max: usize,
+) -> Result<ChannelMessage<'_, ChannelFrame<'_>>, Closing> {
+    let frame = Frame::parse_channel_frame(plaintext, entries_max);
+    frame.and_then(|frame| frame.addressed_to(Route::MessageChannel)).map_err(malformed)
 }
 
 /// Reads what stands around the body of a frame for a channel.
@@ -153,7 +159,7 @@ impl<'s> Putting<'s> {
         entries_max: usize,
     ) -> Result<Self, Closing> {
         let plaintext = message.open(&state.envelope_keys, 0)?;
-        let mut frame = parse(plaintext)?.channel(entries_max).map_err(malformed)?;
+        let mut frame = parse(plaintext, entries_max)?.into_body().map_err(malformed)?;
         let gone = usize::try_from(from - frame.first).unwrap_or(usize::MAX).min(frame.entries.len());
         frame.entries.drain(..gone);
         frame.first = from;
