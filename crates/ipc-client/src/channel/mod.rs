@@ -281,6 +281,7 @@ fn silent(silence: Duration) -> io::Error {
 fn io_error(error: ProtocolError) -> io::Error {
     match error {
         ProtocolError::Io(error) => error,
+        ProtocolError::Overflow => io::Error::new(io::ErrorKind::FileTooLarge, "a message is too long"),
         other => io::Error::new(io::ErrorKind::InvalidData, other.to_string()),
     }
 }

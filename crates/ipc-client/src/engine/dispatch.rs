@@ -148,7 +148,8 @@ impl Engine {
         if state.queue.iter().any(|piece| !piece.call.is_over()) && is_for_a_channel {
             state.link = Link::Opening;
             let engine = Rc::clone(self);
-            self.spawn(async move { engine.open_channel().await });
+            // Where nobody waits for it any more, nor does the engine.
+            actix_rt::spawn(async move { engine.open_channel().await });
         }
     }
 

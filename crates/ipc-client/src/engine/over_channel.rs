@@ -21,7 +21,7 @@ use crate::engine::queue::{FrameLimits, REPLY_WAIT_BYTES};
 use crate::engine::state::{Link, SAY_EVERY, State};
 use crate::error::SendError;
 use crate::exchange::AttemptLimits;
-use crate::exchange::refusal::{AttemptError, Recovery, give_up, of_code};
+use crate::exchange::refusal::{AttemptError, Recovery, give_up, of_code, printable};
 use crate::transport::attempt::Attempt;
 use crate::transport::http::{OpenError, WebSocket};
 
@@ -256,9 +256,15 @@ impl Engine {
         state.requests = 0;
         let is_idle = pieces.iter().all(|piece| piece.call.is_over());
         let address = self.exchange.http().connector().address().to_string();
+        let end = match end {
+            End::Closed { code, reason } => End::Closed { code, reason: printable(&reason) },
+            end => end,
+        };
         let (error, may_be_there) = match end {
             End::Broken(error) => {
                 log::debug!("the channel to {address} broke: {error}");
+                // A reply, most likely, whose request hears by POST that it is too long.
+                state.post_next |= error.kind() == io::ErrorKind::FileTooLarge;
                 let attempt = Attempt::default();
                 attempt.writing.set(true);
                 (AttemptError::without_answer(self.exchange.http().error_of(&error, &attempt)), true)

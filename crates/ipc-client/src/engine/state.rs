@@ -16,7 +16,7 @@ use crate::engine::active::Piece;
 use crate::engine::backoff::{Backoff, LAST_CHANCE};
 use crate::engine::post::Post;
 use crate::engine::queue::Queue;
-use crate::error::{NoReply, SendError};
+use crate::error::{NoReply, Outcome, SendError};
 use crate::exchange::session::Generation;
 use crate::progress::{Progress, seconds, with_causes};
 use crate::random::random;
@@ -167,7 +167,7 @@ impl State {
         );
         let until = now + pause;
         self.paused_until = Some(self.paused_until.map_or(until, |paused| paused.max(until)));
-        self.no_room = Some(error).filter(|error| matches!(error, SendError::Refused { .. })).cloned();
+        self.no_room = Some(error).filter(|error| error.outcome() == Outcome::Refused).cloned();
     }
 
     /// A request whose reply did not come in the time that the server gives it. It has the request.

@@ -11,7 +11,7 @@ use ipc_envelope::{Key, KeyRing};
 use serde_json::json;
 
 use crate::channel::{client, each, fake, local};
-use crate::fake::{Answer, Fake, Opening, TOKEN, grant, problem, success, took, with_session};
+use crate::fake::{Answer, Fake, Opening, TOKEN, grant, problem, replied, success, took, with_session};
 use crate::fixture::{Place, built, now_secs, ring};
 use crate::gate::teller;
 use crate::ways::Way;
@@ -242,6 +242,67 @@ fn a_server_that_closes_every_channel_at_once_is_not_asked_without_pauses() {
     let client = built(Way::Channel, place.builder(&fake).timeout(Duration::from_millis(800)));
     let _ = client.send(&json!({})).wait();
     assert!((1..20).contains(&fake.openings()), "{} openings", fake.openings());
+}
+
+#[test]
+fn a_reply_that_is_longer_than_the_client_takes_is_told_and_holds_up_no_other() {
+    let place = Place::new();
+    let long = format!(r#"{{"text":"{}"}}"#, "x".repeat(2 << 20));
+    let posted = long.clone();
+    let script = with_session(move |seen| match seen.path.as_str() {
+        "/message/request" => replied(seen, "", &posted),
+        _ => took(seen),
+    });
+    let peer = move |said: &Said, speaker: &Speaker| {
+        for entry in &said.entries {
+            match entry.reply_wait_ms {
+                Some(_) => speaker.reply(entry.number, &long),
+                None => speaker.settle(entry.number, entry.number, "accepted"),
+            }
+        }
+    };
+    let fake = Fake::with_channels(place.tls(), script, each(LIMITS, peer));
+    let client = built(Way::Channel, place.builder(&fake).plaintext_bytes_max(1 << 20));
+    let error = client.request(&json!({})).wait().unwrap_err();
+    assert!(error.to_string().contains("longer than this client takes"), "{error}");
+    // By POST, until that has passed once.
+    client.send(&json!({"n": 1})).wait().unwrap();
+    client.send(&json!({"n": 2})).wait().unwrap();
+    assert_eq!(fake.frames().last().unwrap().channel, 1);
+}
+
+#[test]
+fn what_a_server_says_when_it_closes_is_fit_for_a_log() {
+    crate::logged::watch();
+    let place = Place::new();
+    let fake = fake(&place, |said, speaker| match said.channel {
+        0 => speaker.close(1008, "red \u{1b}[31m and\nanother line of 7143"),
+        _ => speaker.accept(said),
+    });
+    client(&place, &fake).send(&json!({})).wait().unwrap();
+    let line = format!("{} closed the channel: 1008 red [31m andanother line of 7143\n", fake.address());
+    assert!(crate::logged::so_far().contains(&line));
+}
+
+#[test]
+fn a_client_that_is_dropped_does_not_wait_for_a_channel_to_open() {
+    let place = Place::new();
+    let (tell, arrival) = teller();
+    let fake = Fake::with_channels(place.tls(), with_session(took), move |_| {
+        tell("opening");
+        Opening::Answer(Answer::Hang)
+    });
+    let client = client(&place, &fake);
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap();
+    let send = runtime.spawn(client.send(&json!({})));
+    drop(client);
+    arrival.recv().unwrap();
+    let begun = std::time::Instant::now();
+    send.abort();
+    let _ = runtime.block_on(send);
+    // The connection of the first message is closed too.
+    fake.wait_for_goodbye();
+    assert!(begun.elapsed() < Duration::from_secs(8), "{:?}", begun.elapsed());
 }
 
 /// Runs on a clock that stands still unless all wait for it.

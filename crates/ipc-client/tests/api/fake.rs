@@ -52,7 +52,7 @@ pub(crate) enum Answer {
     SendAndClose(Vec<u8>),
     /// Closes without a word of HTTP.
     Close,
-    /// Never answers.
+    /// Never answers, and waits until the client goes away.
     Hang,
 }
 
@@ -354,7 +354,7 @@ async fn converse<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, service: &Se
 }
 
 /// Gives an answer; `false` if it is the last one.
-async fn say<S: AsyncWrite + Unpin>(stream: &mut S, answer: Answer) -> io::Result<bool> {
+async fn say<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S, answer: Answer) -> io::Result<bool> {
     match answer {
         Answer::Send(bytes) => stream.write_all(&bytes).await?,
         Answer::SendAndClose(bytes) => {
@@ -363,7 +363,10 @@ async fn say<S: AsyncWrite + Unpin>(stream: &mut S, answer: Answer) -> io::Resul
             return Ok(false);
         }
         Answer::Close => return Ok(false),
-        Answer::Hang => std::future::pending::<()>().await,
+        Answer::Hang => {
+            while stream.read(&mut [0; 1024]).await? > 0 {}
+            return Ok(false);
+        }
     }
     stream.flush().await?;
     Ok(true)

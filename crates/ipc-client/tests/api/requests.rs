@@ -102,10 +102,13 @@ fn what_is_known_to_be_accepted_stays_so_when_the_server_goes_away(way: Way) {
             _ => problem(ProblemCode::ShuttingDown, ""),
         }),
     );
-    let client = built(way, place.builder(&fake).timeout(Duration::from_millis(300))).blocking();
-    let error = client.request(&json!({})).timeout(Duration::from_millis(300)).wait().unwrap_err();
-    assert!(matches!(&error, SendError::Timeout { outcome: Outcome::Accepted, .. }), "{error:?}");
-    assert_eq!(error.to_string(), "the message could not be sent within 0.3 s");
+    let client = built(way, place.builder(&fake).timeout(Duration::from_millis(1500))).blocking();
+    let error = client.request(&json!({})).timeout(Duration::from_millis(1500)).wait().unwrap_err();
+    assert_eq!(error.outcome(), Outcome::Accepted, "{error:?}");
+    // Where the last attempt is on its way at the end, only the time is to blame.
+    if !matches!(error, SendError::NoReply { reason: NoReply::NotInTime { .. } }) {
+        assert_eq!(error.to_string(), "the message could not be sent within 1.5 s");
+    }
 }
 
 #[test]
