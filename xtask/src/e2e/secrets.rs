@@ -61,7 +61,7 @@ pub(super) fn no_admin_password_is_logged(built: &Built) -> Outcome {
 pub(super) fn no_message_is_logged(built: &Built) -> Outcome {
     let sandbox = Sandbox::with_home(built);
     let logs = pipeline_at_trace(&sandbox, &[]);
-    for said in ["/message/submit", "/message/batch", "/message/request"] {
+    for said in ["/message/submit", "/message/channel", "/message/request"] {
         assert!(logs.contains(said), "the log does not show that {said} was asked for");
     }
     refuse(&logs, BODY, "a message");
