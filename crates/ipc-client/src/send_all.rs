@@ -446,7 +446,7 @@ impl Batcher {
             }
         };
         // Those with many levels go by themselves, since they go by POST.
-        let is_other = self.batch.is_deep != !fits_an_entry(&body);
+        let is_other = self.batch.is_deep == fits_an_entry(&body);
         let bytes = self.batch.messages.bytes() + body.len() + ENTRY_BYTES;
         if self.batch.len() > 0 && (is_other || bytes > self.bytes_max) {
             self.carried = Some((id, body));

@@ -7,10 +7,6 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::module_tree::{self, Files, Use};
 
-/// Crates whose files still name each other in circles. Must shrink to empty: nothing is added
-/// here.
-pub(super) const NOT_YET_FREE: &[&str] = &["ipc-client", "ipc-inbox", "ipc-server", "web-ipc-cli"];
-
 /// A library, a binary, a test or another thing that cargo builds of one crate.
 pub(super) struct Target {
     pub(super) package: String,

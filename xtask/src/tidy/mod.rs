@@ -13,7 +13,6 @@ mod protocol_page;
 mod read;
 mod sources;
 
-use self::circles::Target;
 use crate::cargo;
 use crate::counts::Counts;
 
@@ -26,7 +25,6 @@ struct Check {
 /// Runs all checks, prints each, and closes with the count; true when nothing was found.
 pub(crate) fn run_alone() -> bool {
     let counts = run();
-    print_owed();
     println!("tidy: {counts}");
     counts.failed == 0
 }
@@ -66,26 +64,6 @@ pub(crate) fn bless() -> bool {
     }
 }
 
-/// Prints the circles of the crates that may still have some.
-fn print_owed() {
-    let (Ok(metadata), Ok(files)) = (cargo::metadata(), read::rust_files(&cargo::workspace_root())) else {
-        return;
-    };
-    let texts = files.iter().map(|file| (file.path.as_str(), file.text.as_str())).collect();
-    let targets = read::targets(&metadata);
-    for package in circles::NOT_YET_FREE {
-        let of_package = targets.iter().filter(|target| target.package == *package);
-        let problems: Vec<String> = of_package.flat_map(|target| circles::problems(&texts, target)).collect();
-        match problems.len() {
-            0 => println!("tidy: {package} has no circle any more: take it out of NOT_YET_FREE"),
-            count => println!("tidy: {package} has {count} circles of files still to be broken"),
-        }
-        for problem in problems {
-            println!("    {problem}");
-        }
-    }
-}
-
 fn checks() -> Result<Vec<Check>, String> {
     let root = cargo::workspace_root();
     let metadata = cargo::metadata()?;
@@ -95,18 +73,13 @@ fn checks() -> Result<Vec<Check>, String> {
     let manifests = read::manifests(&metadata)?;
     let rust_files = read::rust_files(&root)?;
     let texts = rust_files.iter().map(|file| (file.path.as_str(), file.text.as_str())).collect();
-    let is_free = |target: &&Target| !circles::NOT_YET_FREE.contains(&target.package.as_str());
     let targets = read::targets(&metadata);
     Ok(vec![
         Check { name: "dependencies point down", problems: edges::problems(edges::ALLOWED, &members) },
         Check { name: "a library builds nothing it does not need", problems: edges::tree_problems(&graph) },
         Check {
             name: "files of a crate do not name each other in circles",
-            problems: targets
-                .iter()
-                .filter(is_free)
-                .flat_map(|target| circles::problems(&texts, target))
-                .collect(),
+            problems: targets.iter().flat_map(|target| circles::problems(&texts, target)).collect(),
         },
         Check { name: "one TLS and one crypto provider", problems: lock_file::problems(&lock) },
         Check {

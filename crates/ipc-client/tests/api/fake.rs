@@ -15,7 +15,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 use tokio_rustls::TlsAcceptor;
 
-use crate::fixture::{now_secs, ring};
+use crate::keys::{now_secs, ring};
 use crate::translated::translated;
 use crate::wire::{ChannelLog, LIMITS, Peer, Said, Speaker, switching, talk};
 

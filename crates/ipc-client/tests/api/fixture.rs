@@ -3,10 +3,9 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use ipc_client::{Client, ClientBuilder};
-use ipc_envelope::KeyRing;
 use ipc_home::{Credentials, Home};
 use ipc_pki::{Authority, AuthorityOptions, IssuedPair, LeafRequest};
 use rustls::server::WebPkiClientVerifier;
@@ -17,21 +16,13 @@ use serde_json::value::RawValue;
 use tempfile::TempDir;
 
 use crate::fake::{Fake, WARMING_UP};
+pub(crate) use crate::keys::{KEY, now_secs, ring};
 use crate::ways::Way;
 
 pub(crate) const DAY_SECS: u64 = 86_400;
 
-/// Secrets that no log may show.
-pub(crate) const KEY: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
+/// Another secret that no log may show.
 pub(crate) const PASSWORD: &str = "the-admins-own-password";
-
-pub(crate) fn now_secs() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
-}
-
-pub(crate) fn ring() -> KeyRing {
-    KeyRing::from_text(KEY).unwrap()
-}
 
 /// A certificate for `name` and nothing else.
 pub(crate) fn issue(authority: &Authority, name: &str, at_secs: u64) -> IssuedPair {

@@ -10,6 +10,7 @@ mod faces;
 mod fake;
 mod fixture;
 mod gate;
+mod keys;
 mod logged;
 mod login;
 mod options;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use ipc_protocol::{Frame, Problem, ProblemCode};
 
 use crate::fake::{Answer, Log, Script, Seen};
-use crate::fixture::ring;
+use crate::keys::ring;
 use crate::wire::{Entry, Peer, Said, Speaker};
 
 /// What a server says of an entry on a channel whose POST gets this answer.

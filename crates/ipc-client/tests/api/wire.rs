@@ -11,7 +11,7 @@ use ipc_protocol::{Frame, MessageId, REPLY_ADDRESS, Route, write_frame};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc;
 
-use crate::fixture::{now_secs, ring};
+use crate::keys::{now_secs, ring};
 
 /// The limits that a server tells unless a test has others.
 pub(crate) const LIMITS: &str = "message-bytes=73728, entries=1000, requests=4096";

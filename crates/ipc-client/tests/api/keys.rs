@@ -1,0 +1,17 @@
+//! The key that both ends of a test seal with, and the time.
+#![allow(clippy::unwrap_used)]
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use ipc_envelope::KeyRing;
+
+/// A secret that no log may show.
+pub(crate) const KEY: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
+
+pub(crate) fn now_secs() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
+}
+
+pub(crate) fn ring() -> KeyRing {
+    KeyRing::from_text(KEY).unwrap()
+}
