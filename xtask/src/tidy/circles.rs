@@ -9,7 +9,6 @@ use super::module_tree::{self, Files, Use};
 
 /// A library, a binary, a test or another thing that cargo builds of one crate.
 pub(super) struct Target {
-    pub(super) package: String,
     /// The path of its first file below the workspace root.
     pub(super) root: String,
     /// Whether it is built for tests alone, so that all of it counts.
@@ -93,7 +92,7 @@ mod tests {
     use super::*;
 
     fn problems_of(files: &[(&str, &str)]) -> Vec<String> {
-        let target = Target { package: "a".into(), root: "src/lib.rs".into(), is_test: false };
+        let target = Target { root: "src/lib.rs".into(), is_test: false };
         problems(&files.iter().copied().collect(), &target)
     }
 

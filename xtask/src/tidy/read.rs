@@ -75,9 +75,8 @@ pub(super) fn manifests(metadata: &Metadata) -> Result<Vec<TextFile>, String> {
 /// All that cargo builds of the members: libraries, binaries, tests, benches and examples.
 pub(super) fn targets(metadata: &Metadata) -> Vec<Target> {
     let packages = metadata.workspace_packages();
-    let all = packages.iter().flat_map(|package| package.targets.iter().map(move |target| (package, target)));
-    all.map(|(package, target)| Target {
-        package: package.name.to_string(),
+    let all = packages.iter().flat_map(|package| &package.targets);
+    all.map(|target| Target {
         root: below(metadata.workspace_root.as_std_path(), target.src_path.as_std_path()),
         is_test: target.kind.iter().any(|kind| matches!(kind, TargetKind::Test | TargetKind::Bench)),
     })

@@ -130,8 +130,13 @@ impl Engine {
             let (token, generation) = self.exchange.current_session();
             let token = token.filter(|_| state.session_sent != Some(generation));
             let session = token.as_ref().map(|token| token.as_str());
+            let entries_max = channel.limits().entries;
             let limits = FrameLimits {
-                entries: channel.limits().entries,
+                entries: match state.in_flight.is_empty() {
+                    // Half of it, so that from now on one end works at one half while the other works at the other.
+                    true => state.queue.half_of_many().map_or(entries_max, |half| half.min(entries_max)),
+                    false => entries_max,
+                },
                 bytes: channel.entries_bytes_max(session.map_or(0, str::len)),
                 requests: channel.limits().requests.saturating_sub(state.requests),
             };

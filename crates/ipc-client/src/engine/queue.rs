@@ -24,6 +24,12 @@ pub(crate) struct Queue {
     held: Vec<Arc<Stream>>,
 }
 
+/// From so many messages on two frames are worth their price.
+const MANY: usize = 8;
+
+/// So many pieces are counted at most.
+const MANY_MAX: usize = 512;
+
 /// How much goes into one frame.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct FrameLimits {
@@ -71,6 +77,12 @@ impl Queue {
             1 => self.pieces[0].len().min(2),
             _ => 2,
         }
+    }
+
+    /// Half of the messages that wait, where these are so many that two frames are worth their price.
+    pub(crate) fn half_of_many(&self) -> Option<usize> {
+        let messages: usize = self.pieces.iter().take(MANY_MAX).map(Piece::len).sum();
+        (messages >= MANY).then(|| messages.div_ceil(2))
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Piece> {

@@ -4,7 +4,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, mpsc};
+use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -16,45 +16,9 @@ use tokio::sync::oneshot;
 use tokio_rustls::TlsAcceptor;
 
 use crate::keys::{now_secs, ring};
+pub(crate) use crate::script::{Answer, Log, Script, Seen};
 use crate::translated::translated;
-use crate::wire::{ChannelLog, LIMITS, Peer, Said, Speaker, switching, talk};
-
-/// A request as it arrived.
-#[derive(Clone, Debug)]
-pub(crate) struct Seen {
-    pub(crate) path: String,
-    /// Method and headers, in lower case.
-    pub(crate) head: String,
-    pub(crate) envelope: Vec<u8>,
-    pub(crate) to: String,
-    pub(crate) id: String,
-    pub(crate) session: Option<String>,
-    pub(crate) body: String,
-    /// The messages of a batch: id and body.
-    pub(crate) entries: Vec<(String, String)>,
-    /// Which of the requests for its path it is, from 0.
-    pub(crate) turn: usize,
-    /// Of a client that asks for a channel.
-    pub(crate) websocket_key: String,
-}
-
-impl Seen {
-    pub(crate) fn is_login(&self) -> bool {
-        self.path == "/client/auth"
-    }
-}
-
-/// What the server does about a request.
-pub(crate) enum Answer {
-    /// Sends this and keeps the connection.
-    Send(Vec<u8>),
-    /// Sends this and closes.
-    SendAndClose(Vec<u8>),
-    /// Closes without a word of HTTP.
-    Close,
-    /// Never answers, and waits until the client goes away.
-    Hang,
-}
+use crate::wire::{LIMITS, Peer, Said, Speaker, switching, talk};
 
 /// What the server does about a connection.
 pub(crate) enum Plan {
@@ -76,30 +40,8 @@ pub(crate) enum Opening {
     Answer(Answer),
 }
 
-pub(crate) type Script = dyn Fn(&Seen) -> Answer + Send + Sync;
-
 /// What becomes of each channel that is asked for, counted from 0.
 type Openings = dyn Fn(usize) -> Opening + Send + Sync;
-
-#[derive(Default)]
-pub(crate) struct Log {
-    seen: Mutex<Vec<Seen>>,
-    channels: ChannelLog,
-    openings: AtomicUsize,
-    connections: AtomicUsize,
-    open: AtomicUsize,
-    open_max: AtomicUsize,
-}
-
-impl Log {
-    /// Notes what came, and which of its path it is.
-    pub(crate) fn note(&self, mut seen: Seen) -> Seen {
-        let mut all = self.seen.lock().unwrap();
-        seen.turn = all.iter().filter(|other| other.path == seen.path).count();
-        all.push(seen.clone());
-        seen
-    }
-}
 
 /// The message with which a client begins that is to use a channel from then on. No script sees it, and no log has it.
 pub(crate) const WARMING_UP: &str = r#"{"warming":"up"}"#;

@@ -17,6 +17,7 @@ mod options;
 mod real;
 mod requests;
 mod retrying;
+mod script;
 mod secrets;
 mod sending;
 mod translated;

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use ipc_protocol::{Frame, Problem, ProblemCode};
 
-use crate::fake::{Answer, Log, Script, Seen};
 use crate::keys::ring;
+use crate::script::{Answer, Log, Script, Seen};
 use crate::wire::{Entry, Peer, Said, Speaker};
 
 /// What a server says of an entry on a channel whose POST gets this answer.

@@ -249,12 +249,18 @@ where
             }
             match self.next.take() {
                 // In order: not before what came before it was put.
-                Some(next) if self.putting.is_some() => {
+                Some(next) if self.putting.is_some() || !self.answers.is_empty() => {
                     self.next = Some(next);
                     break;
                 }
                 Some(Next::End(closing)) => self.end(closing),
                 Some(Next::Message(_)) if self.state.is_stopping() => self.held.release(),
+                // What became of the frame before goes out first: the client works on it meanwhile.
+                Some(next @ Next::Message(_)) if self.watch.written().on_the_way() > 0 => {
+                    self.watch.written().wait(context);
+                    self.next = Some(next);
+                    break;
+                }
                 Some(Next::Message(mut message)) => match self.handle(&mut message, context, now) {
                     Poll::Pending => {
                         self.next = Some(Next::Message(message));
