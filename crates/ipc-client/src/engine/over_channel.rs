@@ -52,6 +52,7 @@ impl Engine {
         match result {
             Ok(Ok(channel)) => {
                 state.in_flight = InFlight::default();
+                state.unanswered.clear();
                 state.has_begun = true;
                 state.openings_without_answer = 0;
                 state.link = Link::Open(Box::new(channel));
@@ -124,6 +125,9 @@ impl Engine {
 
     /// Writes frames as long as they go out.
     pub(super) fn write_frames(&self, state: &mut State, now: Instant, cx: &mut Context<'_>) {
+        if !state.may_write(now) {
+            return;
+        }
         let Link::Open(channel) = &mut state.link else { return };
         // What did not go out before goes now, or wakes the driver when it does: then there is room for the next frame.
         while channel.poll_flush(cx).is_ready() && channel.is_writable() {
@@ -160,15 +164,21 @@ impl Engine {
             }
             state.session_sent = Some(generation);
             state.resume = None;
+            let mut last_message = None;
             for mut piece in frame {
                 piece.sent_at = now;
                 piece.call.note_sent();
-                if piece.call.is_request() {
+                let is_request = piece.call.is_request();
+                if is_request {
                     state.requests += 1;
                     piece.call.reply_wait_begins(now);
                 }
                 state.in_flight.push(piece);
+                if !is_request {
+                    last_message = Some(state.in_flight.next() - 1);
+                }
             }
+            state.unanswered.extend(last_message.map(|last| (last, now)));
             // For an answer that does not come.
             let look_at = now + SAY_EVERY;
             state.look_at = Some(state.look_at.map_or(look_at, |at| at.min(look_at)));
@@ -210,9 +220,11 @@ impl Engine {
         let (in_flight, requests) = (&mut state.in_flight, &mut state.requests);
         let mut again = Vec::new();
         let mut refused = None;
+        let mut answered_to = 0;
         let read = channel.read(envelope, |answer: &ChannelAnswer<'_>| {
             for settled in &answer.settled {
                 settle(in_flight, requests, settled, now, &mut again)?;
+                answered_to = answered_to.max(settled.last.saturating_add(1));
             }
             for reply in &answer.replies {
                 let tell = |piece: &Piece, _| {
@@ -221,6 +233,7 @@ impl Engine {
                     is_one
                 };
                 in_flight.settle(reply.entry, reply.entry, tell).ok()?;
+                answered_to = answered_to.max(reply.entry.saturating_add(1));
             }
             if let Some(RefusedFrom { from, code }) = answer.refused {
                 if from >= in_flight.next() {
@@ -236,11 +249,14 @@ impl Engine {
             return Err(why);
         }
         state.has_answer();
+        // Frames are worked at in order: what lies before an answer was answered too, or is about to be.
+        state.unanswered.retain(|(last, _)| *last >= answered_to);
         for (piece, error) in again {
             self.retry(state, piece, &error, now);
         }
         if let Some((from, error)) = refused {
             let taken = state.in_flight.take_from(from);
+            state.unanswered.retain(|(last, _)| *last < from);
             taken.iter().for_each(|piece| piece.call.was_not_taken());
             state.count_requests();
             state.resume = Some(from);
@@ -258,6 +274,7 @@ impl Engine {
         let pieces = state.in_flight.take_from(0);
         let was_used = state.in_flight.next() > 0;
         state.in_flight = InFlight::default();
+        state.unanswered.clear();
         state.requests = 0;
         let is_idle = pieces.iter().all(|piece| piece.call.is_over());
         let address = self.exchange.http().connector().address().to_string();

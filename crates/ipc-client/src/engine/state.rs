@@ -2,6 +2,7 @@
 //!
 //! The other files of the engine come here. Nothing here sends.
 
+use std::collections::VecDeque;
 use std::task::Context;
 use std::time::Duration;
 
@@ -24,6 +25,17 @@ use crate::random::random;
 /// How often it is said what is waited for, at most.
 pub(super) const SAY_EVERY: Duration = Duration::from_secs(5);
 
+/// With so many frames of messages unanswered no further one is written. What gathers meanwhile goes together, into one seal and
+/// one commit. Frames of requests alone, whose replies may take long, do not count.
+const FRAMES_UNANSWERED_MAX: usize = 8;
+
+/// The same where the first of them is not answered [soon](ANSWERED_SOON), as by an inbox that commits each: then one end works at
+/// one frame while the other gathers the next.
+const LATE_FRAMES_UNANSWERED_MAX: usize = 2;
+
+/// A server that only keeps messages in memory has answered by then.
+const ANSWERED_SOON: Duration = Duration::from_micros(250);
+
 /// Bytes that a session adds to a frame, and more than most have.
 const SESSION_BYTES: usize = 2048;
 
@@ -34,6 +46,8 @@ pub(super) struct State {
     pub(super) in_flight: InFlight<Piece>,
     /// How many requests are among that.
     pub(super) requests: usize,
+    /// The last message of each frame that has no answer yet, and when it was sent; one of requests alone is not among them.
+    pub(super) unanswered: VecDeque<(u64, Instant)>,
     /// The session that the channel has.
     pub(super) session_sent: Option<Generation>,
     /// From which entry on the server takes none until it is told that this is known.
@@ -82,6 +96,7 @@ impl State {
             link: Link::Closed,
             in_flight: InFlight::default(),
             requests: 0,
+            unanswered: VecDeque::new(),
             session_sent: None,
             resume: None,
             delayed: Vec::new(),
@@ -139,6 +154,14 @@ impl State {
                 false => self.delayed.push((at, piece)),
             }
         }
+    }
+
+    /// Whether a further frame may be written: not where several have no answer, and the first of them has not had one soon.
+    pub(super) fn may_write(&self, now: Instant) -> bool {
+        self.unanswered.front().is_none_or(|(_, sent_at)| {
+            let is_soon = now.saturating_duration_since(*sent_at) < ANSWERED_SOON;
+            self.unanswered.len() < if is_soon { FRAMES_UNANSWERED_MAX } else { LATE_FRAMES_UNANSWERED_MAX }
+        })
     }
 
     pub(super) fn count_requests(&mut self) {
@@ -208,6 +231,7 @@ impl State {
         self.session_sent = None;
         self.resume = None;
         self.in_flight = InFlight::default();
+        self.unanswered.clear();
         self.requests = 0;
     }
 
