@@ -274,3 +274,152 @@ fn fitting(piece: &Piece, count_max: usize, bytes_max: usize) -> usize {
     }
     fits
 }
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+    use std::time::Duration;
+
+    use ipc_protocol::MessageId;
+    use tokio::sync::{mpsc, oneshot};
+
+    use super::*;
+    use crate::call::{BatchEvent, BatchSender, Call, EntryStatus, Kind, Messages};
+    use crate::error::SendError;
+    use crate::receipt::{Reply, Sent};
+
+    /// Whoever waits for the calls of a test.
+    #[derive(Default)]
+    struct Waiting {
+        sends: Vec<oneshot::Receiver<Result<Sent, SendError>>>,
+        requests: Vec<oneshot::Receiver<Result<Reply, SendError>>>,
+        batches: Vec<(mpsc::UnboundedReceiver<BatchEvent>, oneshot::Receiver<Infallible>)>,
+    }
+
+    fn id(number: u8) -> MessageId {
+        MessageId::from_random([number; 16])
+    }
+
+    fn push(queue: &mut Queue, messages: Messages, is_deep: bool, kind: Kind) {
+        let now = Instant::now();
+        let call = Call { messages, begun_at: now, timeout: Duration::from_secs(30), is_deep, kind };
+        queue.push(Active::new(call), now);
+    }
+
+    impl Waiting {
+        fn send(&mut self, queue: &mut Queue, number: u8, bytes: usize) {
+            let (done, result) = oneshot::channel();
+            self.sends.push(result);
+            let body = format!(r#"{{"t":"{}"}}"#, "x".repeat(bytes));
+            push(queue, Messages::one(Some(id(number)), &body), false, Kind::Send(done));
+        }
+
+        fn request(&mut self, queue: &mut Queue, number: u8) {
+            let (done, result) = oneshot::channel();
+            self.requests.push(result);
+            let kind = Kind::Request { reply_wait: Duration::from_secs(30), done };
+            push(queue, Messages::one(Some(id(number)), "{}"), false, kind);
+        }
+
+        fn batch(
+            &mut self,
+            queue: &mut Queue,
+            stream: &Arc<Stream>,
+            numbers: std::ops::Range<u8>,
+            is_deep: bool,
+        ) {
+            let mut messages = Messages::with_capacity(numbers.len(), 0);
+            let number = u64::from(numbers.start);
+            numbers.for_each(|number| messages.push(id(number), "{}"));
+            let ((events, received), (is_wanted, wanted)) = (mpsc::unbounded_channel(), oneshot::channel());
+            self.batches.push((received, wanted));
+            let sender = BatchSender { number, events, stream: Arc::clone(stream), is_wanted };
+            push(queue, messages, is_deep, Kind::Batch(sender));
+        }
+    }
+
+    fn numbers(pieces: &[Piece]) -> Vec<u8> {
+        let of = |piece: &Piece| piece.range.clone().map(|at| piece.call.messages.id(at)).collect::<Vec<_>>();
+        let ids = pieces.iter().flat_map(of);
+        ids.map(|found| (0..=255).find(|number| id(*number) == found).unwrap()).collect()
+    }
+
+    fn frame(queue: &mut Queue, entries: usize, bytes: usize, requests: usize) -> Vec<Piece> {
+        let mut frame = Vec::new();
+        queue.take_frame(FrameLimits { entries, bytes, requests }, &mut frame);
+        frame
+    }
+
+    #[test]
+    fn a_frame_takes_what_waits_in_order_within_its_limits() {
+        let (mut queue, mut waiting) = (Queue::default(), Waiting::default());
+        (0..5).for_each(|number| waiting.send(&mut queue, number, 10));
+        (5..8).for_each(|number| waiting.request(&mut queue, number));
+        assert_eq!(numbers(&frame(&mut queue, 3, 1000, 9)), [0, 1, 2]);
+        let two = frame(&mut queue, 9, 200, 1);
+        assert_eq!(numbers(&two), [3, 4], "a third has no room");
+        assert_eq!(numbers(&frame(&mut queue, 9, 1000, 1)), [5], "one request more may wait");
+        assert!(frame(&mut queue, 9, 1000, 0).is_empty());
+        waiting.send(&mut queue, 8, 10);
+        assert_eq!(numbers(&frame(&mut queue, 9, 1000, 0)), [8], "which holds nothing else up");
+        assert_eq!(numbers(&frame(&mut queue, 9, 1000, 9)), [6, 7]);
+    }
+
+    #[test]
+    fn what_is_put_back_goes_before_what_came_after_it_and_what_has_an_answer_does_not_go() {
+        let (mut queue, mut waiting, stream) = (Queue::default(), Waiting::default(), Arc::default());
+        waiting.batch(&mut queue, &stream, 0..4, false);
+        waiting.send(&mut queue, 4, 10);
+        waiting.send(&mut queue, 5, 10);
+        let first = frame(&mut queue, 4, 1000, 9);
+        let second = frame(&mut queue, 1, 1000, 9);
+        assert_eq!((numbers(&first), numbers(&second)), (vec![0, 1, 2, 3], vec![4]));
+        first[0].settle(1..3, &EntryStatus::Accepted, Instant::now());
+        second.iter().chain(&first).for_each(|piece| queue.put_back(piece));
+        assert_eq!(numbers(&frame(&mut queue, 9, 1000, 9)), [0, 3, 4, 5]);
+    }
+
+    #[test]
+    fn nothing_of_a_stream_overtakes_what_goes_by_post() {
+        let (mut queue, mut waiting, stream) = (Queue::default(), Waiting::default(), Arc::default());
+        waiting.batch(&mut queue, &stream, 0..2, false);
+        waiting.batch(&mut queue, &stream, 2..3, true);
+        waiting.batch(&mut queue, &stream, 3..5, false);
+        waiting.send(&mut queue, 5, 10);
+        assert!(queue.take_post(Some(1000), 1, 1000, true, |_| false).is_none(), "it has its turn");
+        assert_eq!(numbers(&frame(&mut queue, 9, 1000, 9)), [0, 1, 5], "and those behind it wait for it");
+        assert!(queue.take_post(Some(1000), 1, 1000, true, |_| true).is_none(), "others are in flight");
+        let post = queue.take_post(Some(1000), 1, 1000, true, |_| false).unwrap();
+        assert_eq!((numbers(&post), numbers(&frame(&mut queue, 9, 1000, 9))), (vec![2], vec![]));
+        queue.release(&[stream]);
+        assert_eq!(numbers(&frame(&mut queue, 9, 1000, 9)), [3, 4]);
+    }
+
+    #[test]
+    fn a_request_and_a_batch_have_a_post_of_their_own_and_messages_share_one() {
+        let (mut queue, mut waiting, stream) = (Queue::default(), Waiting::default(), Arc::default());
+        waiting.send(&mut queue, 0, 10);
+        waiting.request(&mut queue, 1);
+        waiting.send(&mut queue, 2, 10);
+        waiting.batch(&mut queue, &stream, 3..6, false);
+        let mut post = |may_request| {
+            let group = queue.take_post(None, 2, 1000, may_request, |_| false);
+            group.as_deref().map(numbers)
+        };
+        assert_eq!(post(true), Some(vec![0, 2]));
+        assert_eq!(post(true), Some(vec![1]));
+        assert_eq!(post(false), Some(vec![3, 4]), "no more than a server takes");
+        assert_eq!(post(true), None, "the rest of the batch waits for its beginning");
+        queue.release(&[stream]);
+        assert_eq!(numbers(&queue.take_post(None, 2, 1000, true, |_| false).unwrap()), [5]);
+    }
+
+    #[test]
+    fn what_nobody_waits_for_any_more_is_dropped() {
+        let (mut queue, mut waiting) = (Queue::default(), Waiting::default());
+        (0..3).for_each(|number| waiting.send(&mut queue, number, 10));
+        waiting.sends.remove(1);
+        assert_eq!(numbers(&frame(&mut queue, 9, 1000, 9)), [0, 2]);
+        assert!(queue.is_empty());
+    }
+}

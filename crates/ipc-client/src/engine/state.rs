@@ -289,3 +289,22 @@ impl State {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn frames_follow_each_other_while_answers_come_soon_and_gather_where_they_do_not() {
+        let (mut state, now) = (State::new(), Instant::now());
+        let late = now + ANSWERED_SOON;
+        for last in 0..8 {
+            assert!(state.may_write(now), "{last}");
+            assert_eq!(state.may_write(late), last < 2, "{last}");
+            state.unanswered.push_back((last, now));
+        }
+        assert!(!state.may_write(now));
+        state.unanswered.drain(..7);
+        assert!(state.may_write(late));
+    }
+}
