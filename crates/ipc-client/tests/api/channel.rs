@@ -91,7 +91,7 @@ fn the_first_message_stays_with_post_until_it_has_its_answer() {
 }
 
 #[test]
-fn what_is_there_at_the_same_time_goes_in_one_frame() {
+fn what_is_there_at_the_same_time_goes_in_two_halves_so_that_both_ends_have_work() {
     let place = Place::new();
     let fake = fake(&place, |said, speaker| speaker.accept(said));
     actix_rt::System::new().block_on(async {
@@ -102,7 +102,8 @@ fn what_is_there_at_the_same_time_goes_in_one_frame() {
             send.await.unwrap().unwrap();
         }
     });
-    assert_eq!(fake.frames().len(), 1);
+    let counts: Vec<_> = fake.frames().iter().map(|frame| frame.entries.len()).collect();
+    assert_eq!(counts, [25, 25]);
     assert_eq!(bodies_of(&fake), (0..50).map(numbered).collect::<Vec<_>>());
 }
 
