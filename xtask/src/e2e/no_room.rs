@@ -90,9 +90,13 @@ pub(super) fn nobody_reads(built: &Built) -> Outcome {
 
     write_lines(&sandbox, COUNT, |n| format!(r#"{{"from":"one by one","n":{n}}}"#));
     let options = ["--protocol", "http", "--timeout", "60"];
-    let one_by_one = [&options[..], &["--port", &wire_port, "--batch", "1"]].concat();
+    let one_by_one = [&options[..], &["--port", &port_text, "--batch", "1"]].concat();
     let mut one_by_one = send_lines(&sandbox, WITH_LINES, &one_by_one);
     one_by_one.wait_for_log("503 (inbox_full)");
+    // A lone message goes by POST, whose answer is not sealed as that of a channel is.
+    let alone =
+        ["--send", r#"{"from":"alone"}"#, "--protocol", "http", "--port", &wire_port, "--timeout", "1"];
+    sandbox.run(&alone).ended_with(1).says("inbox_full");
     let heads = wire.answers();
     let refusal = heads
         .split("HTTP/1.1 ")
