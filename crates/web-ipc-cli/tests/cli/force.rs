@@ -1,5 +1,7 @@
 //! Starting over where something would be lost by it: a running server, messages that wait.
 
+use std::io::BufRead as _;
+
 use crate::run::World;
 use crate::server::{Server, client, text};
 
@@ -19,6 +21,10 @@ fn a_running_server_keeps_its_home_and_what_waits_in_it_is_counted() {
         // It still serves: its home is where it was.
         let sent = client(&world, &server, &["--send", "{}"], "");
         assert!(sent.status.success(), "{}", text(&sent.stderr));
+        // Once its line is out the inbox is empty, which is what the next server is to find.
+        let (mut line, mut lines) = (String::new(), server.lines());
+        lines.read_line(&mut line).unwrap();
+        assert!(line.contains(r#""body":{}"#), "{line}");
         server.stop();
     }
 
