@@ -1,4 +1,5 @@
-//! A process that sends one message and ends: what a channel that could be opened costs somebody who needs none.
+//! A process that sends one message and ends, with channels allowed or by POST alone: whether the
+//! two cost the same.
 
 use ipc_client::Client;
 use ipc_home::Home;

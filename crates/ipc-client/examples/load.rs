@@ -1,12 +1,13 @@
 //! Sends numbered messages `{"from":TAG,"n":i}`, i = K … K+N-1 in order, and notes each number in a file as soon as the
 //! server has acknowledged it, for tests that kill the server or cut its connections:
-//! `load --home DIR --server NAME --address HOST:PORT[,…] --from TAG --mode send|send_all|request --count N --start K
-//! --acks FILE [--in-flight N] [--deadline SECS] [--batch N] [--identity NAME]`
+//! `load --home DIR --server NAME --address HOST:PORT[,…] --from TAG --mode send|send_all|request
+//! --count N --start K --acks FILE [--in-flight N] [--deadline SECS] [--batch N] [--identity NAME]`
 //!
-//! A number stands in the file once, as a line, in the order of acknowledgement. With so many in flight (of `send` and
-//! `request`; default 1) as many threads share one client. Thread T sends those with i mod N = T, one after the other, and as
-//! `TAG.T`: what one thread sends keeps its order. A request counts when the server has taken it, with or without a reply;
-//! what went without one is told on stderr. A reply that is not that of its request, `{"n":i}`, is an error.
+//! The file has each number once, as a line, in the order of acknowledgement. `--in-flight N` (default
+//! 1, for `send` and `request`) starts N threads that share one client. Thread T sends the numbers i
+//! with i mod N = T, one after the other, and tags them `TAG.T`: the messages of one thread keep their
+//! order. A request counts when the server has taken it, with or without a reply; stderr tells which
+//! had none. A reply that does not belong to its request, `{"n":i}`, is an error.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
 use std::error::Error;

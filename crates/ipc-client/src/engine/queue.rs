@@ -159,13 +159,7 @@ impl Queue {
             }
             requests += usize::from(is_request);
             entries += count;
-            let Some(mut piece) = self.pieces.remove(at) else { break };
-            let split = piece.range.start + count;
-            if split < piece.range.end {
-                let rest = Piece { range: split..piece.range.end, ..piece.clone() };
-                piece.range.end = split;
-                self.pieces.insert(at, rest);
-            }
+            let Some(piece) = self.take_first(at, count) else { break };
             bytes += piece.bytes() + around;
             frame.push(piece);
         }
@@ -222,14 +216,8 @@ impl Queue {
                 count = 1;
             }
             messages += count;
-            let Some(mut piece) = self.pieces.remove(at) else { break };
-            let split = piece.range.start + count;
-            if split < piece.range.end {
-                let rest = Piece { range: split..piece.range.end, ..piece.clone() };
-                piece.range.end = split;
-                self.pieces.insert(at, rest);
-                passed.extend(piece.call.stream());
-            }
+            // What is left of a batch waits for this part of it: a batch has a POST of its own.
+            let Some(piece) = self.take_first(at, count) else { break };
             bytes += piece.bytes() + 1;
             group.push(piece);
             if is_alone || channel_bytes_max.is_some() {
@@ -245,6 +233,18 @@ impl Queue {
             }
         }
         Some(group)
+    }
+
+    /// Takes the first messages of the piece at a position; what is left of it stays there.
+    fn take_first(&mut self, at: usize, count: usize) -> Option<Piece> {
+        let piece = self.pieces.get_mut(at)?;
+        if count >= piece.len() {
+            return self.pieces.remove(at);
+        }
+        let split = piece.range.start + count;
+        let first = Piece { range: piece.range.start..split, ..piece.clone() };
+        piece.range.start = split;
+        Some(first)
     }
 
     /// A POST of these has ended.
