@@ -27,6 +27,8 @@ pub(crate) struct Messages {
     text: Vec<u8>,
     /// Where each ends; empty for a single one.
     ends: Vec<u32>,
+    /// Bytes of the longest.
+    longest: usize,
     /// The id of the single one has yet to be drawn.
     needs_id: bool,
 }
@@ -36,7 +38,8 @@ impl Messages {
     pub(crate) fn one(id: Option<MessageId>, body: &str) -> Self {
         let mut text = Vec::with_capacity(body.len() + ENTRY_BYTES);
         write_channel_entry(&mut text, id.unwrap_or(MessageId::from_bytes([0; 16])), body, None);
-        Messages { text, ends: Vec::new(), needs_id: id.is_none() }
+        let longest = text.len();
+        Messages { text, ends: Vec::new(), longest, needs_id: id.is_none() }
     }
 
     /// Gives a single message the id that `draw` draws, if it has none.
@@ -51,7 +54,12 @@ impl Messages {
 
     /// Room for as many messages and bytes.
     pub(crate) fn with_capacity(messages: usize, bytes: usize) -> Self {
-        Messages { text: Vec::with_capacity(bytes), ends: Vec::with_capacity(messages), needs_id: false }
+        Messages {
+            text: Vec::with_capacity(bytes),
+            ends: Vec::with_capacity(messages),
+            longest: 0,
+            needs_id: false,
+        }
     }
 
     /// Adds a message to those of a batch.
@@ -59,7 +67,9 @@ impl Messages {
         if !self.ends.is_empty() {
             self.text.push(b',');
         }
+        let begin = self.text.len();
         write_channel_entry(&mut self.text, id, body, None);
+        self.longest = self.longest.max(self.text.len() - begin);
         self.ends.push(u32::try_from(self.text.len()).unwrap_or(u32::MAX));
     }
 
@@ -74,6 +84,11 @@ impl Messages {
     /// Bytes of all of them, commas included.
     pub(crate) fn bytes(&self) -> usize {
         self.text.len()
+    }
+
+    /// Bytes of the longest of them.
+    pub(crate) fn longest(&self) -> usize {
+        self.longest
     }
 
     /// The text of some that follow each other: entries with commas between them.

@@ -20,6 +20,10 @@ pub(crate) struct Queue {
     pieces: VecDeque<Piece>,
     /// The number of the next call.
     next_order: u64,
+    /// Bytes of the longest entry that waits, at most: of all since nothing waited.
+    longest: usize,
+    /// Some call that waits, or did since nothing waited, has too many levels for a channel.
+    has_deep: bool,
     /// Streams of which something is on its way by POST.
     held: Vec<Arc<Stream>>,
 }
@@ -53,12 +57,29 @@ impl Queue {
     pub(crate) fn push(&mut self, call: std::rc::Rc<Active>, now: Instant) {
         let (order, range) = (self.next_order, 0..call.messages.len());
         self.next_order += 1;
+        self.note(&call);
         self.pieces.push_back(Piece { call, range, order, sent_at: now });
+    }
+
+    /// Something is about to wait.
+    fn note(&mut self, call: &Active) {
+        if self.pieces.is_empty() {
+            (self.longest, self.has_deep) = (0, false);
+        }
+        self.longest = self.longest.max(call.messages.longest() + REPLY_WAIT_BYTES);
+        self.has_deep |= call.is_deep;
+    }
+
+    /// Whether some entry may have to go by POST, where a frame holds so many bytes: a look through what waits costs more than to
+    /// know that there is none.
+    fn may_have_misfits(&self, bytes_max: usize) -> bool {
+        self.has_deep || self.longest > bytes_max
     }
 
     /// Puts back what of a piece has no answer, in its place.
     pub(crate) fn put_back(&mut self, piece: &Piece) {
         for piece in piece.open() {
+            self.note(&piece.call);
             let key = (piece.order, piece.range.start);
             // Mostly in front of all others.
             let at = self.pieces.partition_point(|other| (other.order, other.range.start) < key);
@@ -175,6 +196,9 @@ impl Queue {
         may_request: bool,
         is_in_flight: impl Fn(&Arc<Stream>) -> bool,
     ) -> Option<Vec<Piece>> {
+        if channel_bytes_max.is_some_and(|bytes_max| !self.may_have_misfits(bytes_max)) {
+            return None;
+        }
         let mut group: Vec<Piece> = Vec::new();
         let (mut messages, mut bytes) = (0, 0);
         let mut at = 0;
