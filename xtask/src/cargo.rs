@@ -9,14 +9,17 @@ use cargo_metadata::{Metadata, MetadataCommand};
 
 /// The folder that holds the workspace's `Cargo.toml`.
 pub(crate) fn workspace_root() -> PathBuf {
-    let own = std::env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
+    let own =
+        std::env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
     Path::new(&own).parent().map(Path::to_path_buf).unwrap_or_default()
 }
 
-/// A cargo command, run at the top of the workspace with the environment that a shell would give it.
+/// A cargo command, run at the top of the workspace with the environment that a shell would give
+/// it.
 ///
-/// `cargo run` describes this very package to its child in `CARGO_PKG_…` and the like. Build scripts that ask to be
-/// run again when those change (ring's does) would make every crate above them build anew.
+/// `cargo run` describes this very package to its child in `CARGO_PKG_…` and the like. Build
+/// scripts that ask to be run again when those change (ring's does) would make every crate above
+/// them build anew.
 pub(crate) fn command(arguments: &[&str]) -> Command {
     let mut command = Command::new("cargo");
     command.args(arguments).current_dir(workspace_root());
@@ -41,10 +44,13 @@ fn describes_this_package(variable: &str) -> bool {
         )
 }
 
-/// What `cargo metadata` says of the workspace, resolved for this host only, so that nothing is downloaded for others.
+/// What `cargo metadata` says of the workspace, resolved for this host only, so that nothing is
+/// downloaded for others.
 pub(crate) fn metadata() -> Result<Metadata, String> {
-    let rustc =
-        Command::new("rustc").arg("-vV").output().map_err(|e| format!("rustc does not start: {e}"))?;
+    let rustc = Command::new("rustc")
+        .arg("-vV")
+        .output()
+        .map_err(|e| format!("rustc does not start: {e}"))?;
     let text = String::from_utf8_lossy(&rustc.stdout);
     let host = text
         .lines()
@@ -68,7 +74,9 @@ mod tests {
 
     #[test]
     fn what_the_user_set_for_cargo_is_passed_on() {
-        for kept in ["CARGO_HOME", "CARGO_TARGET_DIR", "CARGO_NET_OFFLINE", "CARGO_TERM_COLOR", "PATH"] {
+        for kept in
+            ["CARGO_HOME", "CARGO_TARGET_DIR", "CARGO_NET_OFFLINE", "CARGO_TERM_COLOR", "PATH"]
+        {
             assert!(!describes_this_package(kept), "{kept}");
         }
     }

@@ -1,6 +1,7 @@
 //! How many tests passed, failed and were skipped.
 //!
-//! Every task that tests something comes here to count and to print its closing line. It runs nothing.
+//! Every task that tests something comes here to count and to print its closing line. It runs
+//! nothing.
 
 use std::fmt;
 use std::ops::AddAssign;
@@ -57,20 +58,27 @@ mod tests {
 
     #[test]
     fn the_closing_line_of_a_good_run_is_read() {
-        let line =
-            "test result: ok. 12 passed; 0 failed; 3 ignored; 0 measured; 1 filtered out; finished in 0.31s";
-        assert_eq!(Counts::from_test_result(line), Some(Counts { passed: 12, failed: 0, skipped: 3 }));
+        let line = "test result: ok. 12 passed; 0 failed; 3 ignored; 0 measured; 1 filtered out; finished in 0.31s";
+        assert_eq!(
+            Counts::from_test_result(line),
+            Some(Counts { passed: 12, failed: 0, skipped: 3 })
+        );
     }
 
     #[test]
     fn the_closing_line_of_a_bad_run_is_read() {
         let line = "test result: FAILED. 1 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out; finished in 2.00s";
-        assert_eq!(Counts::from_test_result(line), Some(Counts { passed: 1, failed: 2, skipped: 0 }));
+        assert_eq!(
+            Counts::from_test_result(line),
+            Some(Counts { passed: 1, failed: 2, skipped: 0 })
+        );
     }
 
     #[test]
     fn other_lines_are_no_closing_lines() {
-        for line in ["", "running 3 tests", "test result", "test results: ok. 1 passed", "test a ... ok"] {
+        for line in
+            ["", "running 3 tests", "test result", "test results: ok. 1 passed", "test a ... ok"]
+        {
             assert_eq!(Counts::from_test_result(line), None, "{line}");
         }
     }

@@ -1,7 +1,7 @@
 //! Checks, end-to-end tests and other chores of the workspace.
 //!
-//! People and the automatic build come here, as `cargo xtask TASK`; one file is one task. It drives the other
-//! members from outside, by their commands and their binaries, and links none of them.
+//! People and the automatic build come here, as `cargo xtask TASK`; one file is one task. It drives
+//! the other members from outside, by their commands and their binaries, and links none of them.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
 mod bench;

@@ -1,7 +1,8 @@
 //! `cargo xtask test`: everything that must hold before a change is good, in one command.
 //!
-//! People and the automatic build come here. It runs stage after stage, stops at the first that fails, says how to run
-//! that one again, and closes with one count over all of them. What a stage checks is that stage's own business.
+//! People and the automatic build come here. It runs stage after stage, stops at the first that
+//! fails, says how to run that one again, and closes with one count over all of them. What a stage
+//! checks is that stage's own business.
 
 use std::io::{BufRead, BufReader};
 use std::process::Stdio;
@@ -31,7 +32,9 @@ pub(crate) fn run() -> bool {
         }),
         // Alone, because features that other members switch on would hide one that is missing here.
         ("cargo check -p ipc-client", || plain(&["check", "-p", "ipc-client"])),
-        ("cargo test --workspace --no-fail-fast", || counted(&["test", "--workspace", "--no-fail-fast"])),
+        ("cargo test --workspace --no-fail-fast", || {
+            counted(&["test", "--workspace", "--no-fail-fast"])
+        }),
         ("cargo xtask e2e", || {
             let counts = e2e::run(None);
             Stage { counts, passed: counts.failed == 0 && counts.passed > 0 }

@@ -1,6 +1,7 @@
 //! Messages of an exact size.
 //!
-//! Every client comes here. The text is `{"data":"…"}`, so that a size is that of the JSON text an application sends.
+//! Every client comes here. The text is `{"data":"…"}`, so that a size is that of the JSON text an
+//! application sends.
 
 use serde::Serialize;
 
@@ -30,7 +31,10 @@ mod tests {
     #[test]
     fn the_text_has_the_size_that_was_asked_for() {
         for bytes in [Body::BYTES_MIN, 64, 1024, 65536, 1 << 20] {
-            assert_eq!(serde_json::to_string(&Body::of_bytes(bytes).unwrap()).unwrap().len(), bytes);
+            assert_eq!(
+                serde_json::to_string(&Body::of_bytes(bytes).unwrap()).unwrap().len(),
+                bytes
+            );
         }
         assert!(Body::of_bytes(10).is_err());
     }

@@ -56,7 +56,9 @@ async fn warm(
     let tasks: Vec<_> = (0..in_flight)
         .map(|_| {
             let (sender, gauge) = (Rc::clone(&sender), Arc::clone(gauge));
-            actix_rt::spawn(async move { sender.keep_sending(&gauge).await.map_err(|e| e.to_string()) })
+            actix_rt::spawn(
+                async move { sender.keep_sending(&gauge).await.map_err(|e| e.to_string()) },
+            )
         })
         .collect();
     actix_rt::time::sleep(warm_up).await;

@@ -35,7 +35,8 @@ pub(crate) fn run(options: &Options) -> Result<(), Failure> {
         let client = Rc::new(RawClient::new(address, path, config, in_flight)?);
         let counts = Rc::new(Counts::default());
         for _ in 0..in_flight {
-            let (client, ring, counts) = (Rc::clone(&client), Arc::clone(&ring), Rc::clone(&counts));
+            let (client, ring, counts) =
+                (Rc::clone(&client), Arc::clone(&ring), Rc::clone(&counts));
             actix_rt::spawn(async move {
                 // An error ends this task, and is seen by the counts that stand still.
                 while let Ok(login) = login(&ring) {
@@ -51,7 +52,10 @@ pub(crate) fn run(options: &Options) -> Result<(), Failure> {
         println!("flooding");
         terminate.recv().await;
         let Counts { wrong, too_many, other } = &*counts;
-        println!("{}", json!({ "wrong": wrong.get(), "too_many": too_many.get(), "other": other.get() }));
+        println!(
+            "{}",
+            json!({ "wrong": wrong.get(), "too_many": too_many.get(), "other": other.get() })
+        );
         Ok(())
     })
 }

@@ -1,7 +1,8 @@
-//! What a client measures: how much was answered within a span of time, how long each took, and what it cost.
+//! What a client measures: how much was answered within a span of time, how long each took, and
+//! what it cost.
 //!
-//! The client's tasks come here with each answer. What came before the span began (the warm-up) or after it ended is not
-//! counted.
+//! The client's tasks come here with each answer. What came before the span began (the warm-up) or
+//! after it ended is not counted.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -34,7 +35,8 @@ struct CpuTimes {
 }
 
 impl Gauge {
-    /// One that counts nothing yet. The server's processor time is only read where its process is known.
+    /// One that counts nothing yet. The server's processor time is only read where its process is
+    /// known.
     pub(crate) fn new(server_pid: Option<String>) -> Self {
         Gauge { server_pid, is_over: AtomicBool::new(false), span: Mutex::new(None) }
     }

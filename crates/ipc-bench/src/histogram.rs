@@ -1,7 +1,7 @@
 //! Latencies, counted in buckets that grow with what they hold.
 //!
-//! The gauge comes here. A bucket is at most 1/64 of its value wide (1.6 %), like HdrHistogram with two digits, from a
-//! nanosecond to hours, in 30 KiB whatever is counted. The maximum is exact.
+//! The gauge comes here. A bucket is at most 1/64 of its value wide (1.6 %), like HdrHistogram with
+//! two digits, from a nanosecond to hours, in 30 KiB whatever is counted. The maximum is exact.
 
 use std::time::Duration;
 
@@ -32,7 +32,8 @@ impl Histogram {
         self.max = self.max.max(nanos);
     }
 
-    /// The duration that this part of all, 0 to 1, does not exceed, in microseconds; 0 when nothing was counted.
+    /// The duration that this part of all, 0 to 1, does not exceed, in microseconds; 0 when nothing
+    /// was counted.
     pub(crate) fn quantile_micros(&self, part: f64) -> f64 {
         let rank = ((self.total as f64 * part).ceil() as u64).max(1);
         let mut counted = 0;
@@ -103,6 +104,9 @@ mod tests {
 
     #[test]
     fn nothing_counted_is_zero() {
-        assert_eq!((Histogram::new().quantile_micros(0.5), Histogram::new().max_micros()), (0.0, 0.0));
+        assert_eq!(
+            (Histogram::new().quantile_micros(0.5), Histogram::new().max_micros()),
+            (0.0, 0.0)
+        );
     }
 }

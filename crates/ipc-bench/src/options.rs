@@ -52,7 +52,8 @@ impl Options {
         Ok(Duration::from_secs_f64(secs))
     }
 
-    /// An option that no program asked for is a spelling mistake, and what was measured is not what was meant.
+    /// An option that no program asked for is a spelling mistake, and what was measured is not what
+    /// was meant.
     pub(crate) fn refuse_unused(&self) -> Result<(), String> {
         match self.given.keys().find(|name| !self.asked.borrow().contains(*name)) {
             Some(name) => Err(format!("there is no option --{name} here")),

@@ -1,7 +1,7 @@
 //! What a process has used so far, as Linux tells in `/proc`.
 //!
-//! Every program comes here at its end, and a client at the beginning and the end of what is measured, for itself and for
-//! the server.
+//! Every program comes here at its end, and a client at the beginning and the end of what is
+//! measured, for itself and for the server.
 
 use std::fs;
 use std::time::Duration;
@@ -9,14 +9,16 @@ use std::time::Duration;
 /// The unit of `/proc/PID/stat`, `USER_HZ`: 10 ms on every platform that is measured here.
 const TICK: Duration = Duration::from_millis(10);
 
-/// The processor time a process has used, in user and kernel mode, all its threads together. `self` is this process.
+/// The processor time a process has used, in user and kernel mode, all its threads together. `self`
+/// is this process.
 pub(crate) fn cpu_time(pid: &str) -> Result<Duration, String> {
     let path = format!("/proc/{pid}/stat");
     let text = fs::read_to_string(&path).map_err(|error| format!("{path}: {error}"))?;
     ticks(&text).map(|ticks| TICK * ticks).ok_or_else(|| format!("{path} is not understood"))
 }
 
-/// Fields 14 and 15, `utime` and `stime` of proc(5). The name of the program, field 2, may hold anything.
+/// Fields 14 and 15, `utime` and `stime` of proc(5). The name of the program, field 2, may hold
+/// anything.
 fn ticks(stat: &str) -> Option<u32> {
     let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
     let user: u32 = fields.nth(11)?.parse().ok()?;
@@ -24,8 +26,8 @@ fn ticks(stat: &str) -> Option<u32> {
     user.checked_add(kernel)
 }
 
-/// The processor time that all processes of the machine have used, or that its host took away, all processors together.
-/// Interrupts are left out: they are nobody's.
+/// The processor time that all processes of the machine have used, or that its host took away, all
+/// processors together. Interrupts are left out: they are nobody's.
 pub(crate) fn cpu_time_of_all() -> Result<Duration, String> {
     let path = "/proc/stat";
     let text = fs::read_to_string(path).map_err(|error| format!("{path}: {error}"))?;
@@ -53,7 +55,9 @@ impl Memory {
         let path = "/proc/self/status";
         let text = fs::read_to_string(path).map_err(|error| format!("{path}: {error}"))?;
         match (kibibytes(&text, "VmRSS:"), kibibytes(&text, "VmHWM:")) {
-            (Some(resident), Some(peak)) => Ok(Memory { resident: resident * 1024, peak: peak * 1024 }),
+            (Some(resident), Some(peak)) => {
+                Ok(Memory { resident: resident * 1024, peak: peak * 1024 })
+            }
             _ => Err(format!("{path} is not understood")),
         }
     }
@@ -86,7 +90,10 @@ mod tests {
     #[test]
     fn memory_is_in_kibibytes() {
         let status = "Name:\tx\nVmHWM:\t    2048 kB\nVmRSS:\t 1024 kB\n";
-        assert_eq!((kibibytes(status, "VmHWM:"), kibibytes(status, "VmRSS:")), (Some(2048), Some(1024)));
+        assert_eq!(
+            (kibibytes(status, "VmHWM:"), kibibytes(status, "VmRSS:")),
+            (Some(2048), Some(1024))
+        );
         assert_eq!(kibibytes(status, "VmSwap:"), None);
     }
 

@@ -63,8 +63,11 @@ impl RawClient {
             .conn_keep_alive(FOREVER)
             .conn_lifetime(FOREVER)
             .limit(connections_max);
-        let client =
-            awc::Client::builder().connector(connector).disable_redirects().disable_timeout().finish();
+        let client = awc::Client::builder()
+            .connector(connector)
+            .disable_redirects()
+            .disable_timeout()
+            .finish();
         let uri = format!("http://localhost:{}{path}", address.port()).parse()?;
         Ok(RawClient { client, uri, resumed })
     }
@@ -72,7 +75,8 @@ impl RawClient {
     /// Posts a body, reads the answer to its end, and returns its status.
     pub(crate) async fn post(&self, body: Bytes) -> Result<u16, Failure> {
         let request = self.client.post(self.uri.clone());
-        let request = request.insert_header((awc::http::header::CONTENT_TYPE, "application/octet-stream"));
+        let request =
+            request.insert_header((awc::http::header::CONTENT_TYPE, "application/octet-stream"));
         let mut response =
             request.send_body(Pieces { rest: body }).await.map_err(|error| error.to_string())?;
         response.body().await.map_err(|error| error.to_string())?;
@@ -98,7 +102,10 @@ impl MessageBody for Pieces {
         BodySize::Sized(self.rest.len() as u64)
     }
 
-    fn poll_next(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Bytes, Infallible>>> {
+    fn poll_next(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Bytes, Infallible>>> {
         let this = self.get_mut();
         let piece = this.rest.split_to(this.rest.len().min(PIECE_BYTES));
         Poll::Ready((!piece.is_empty()).then_some(Ok(piece)))
@@ -157,7 +164,11 @@ impl AsyncRead for Stream {
 }
 
 impl AsyncWrite for Stream {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.0).poll_write(cx, bytes)
     }
 

@@ -32,7 +32,8 @@ pub(crate) fn run(options: &Options) -> Result<(), Failure> {
     let mut key = [0; 32];
     getrandom::fill(&mut key).map_err(|error| error.to_string())?;
     let ring = KeyRing::new(Key::from_bytes(key));
-    let other = fernet::Fernet::new(&Key::from_bytes(key).to_base64url()).ok_or("a key is a key")?;
+    let other =
+        fernet::Fernet::new(&Key::from_bytes(key).to_base64url()).ok_or("a key is a key")?;
     for bytes in SIZES {
         let plaintext = vec![b'a'; bytes];
         let say = |what: &str, nanos: f64| {
@@ -83,7 +84,11 @@ pub(crate) fn run(options: &Options) -> Result<(), Failure> {
         buffer.resize(bytes + 16, b'a');
         let nanos = time(secs, || {
             let cipher = cbc::Encryptor::<Aes128>::new(&key.into(), &iv.into());
-            black_box(cipher.encrypt_padded::<Pkcs7>(&mut buffer, bytes).map_err(|error| error.to_string())?);
+            black_box(
+                cipher
+                    .encrypt_padded::<Pkcs7>(&mut buffer, bytes)
+                    .map_err(|error| error.to_string())?,
+            );
             Ok(())
         })?;
         say("aes-128-cbc encrypt", nanos);

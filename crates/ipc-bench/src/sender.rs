@@ -139,9 +139,13 @@ impl Maker {
                 let client = RawClient::new(*address, raw_server::PATH, config, *in_flight)?;
                 Sender::Raw { client, body: self.text.clone() }
             }
-            Mode::Local => Sender::Local { client: builder().build_local()?, body: self.body.clone() },
+            Mode::Local => {
+                Sender::Local { client: builder().build_local()?, body: self.body.clone() }
+            }
             Mode::Send => Sender::Send { client: client()?, body: self.body.clone() },
-            Mode::SendAll => Sender::SendAll { client: client()?, body: self.body.clone(), batch: *batch },
+            Mode::SendAll => {
+                Sender::SendAll { client: client()?, body: self.body.clone(), batch: *batch }
+            }
             Mode::Request => Sender::Request { client: client()?, body: self.body.clone() },
         })
     }

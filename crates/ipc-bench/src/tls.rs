@@ -31,9 +31,11 @@ impl Material {
     /// A server that takes clients of the home's authority alone.
     pub(crate) fn server_config(&self) -> Result<Arc<ServerConfig>, Failure> {
         let provider = Arc::new(ring::default_provider());
-        let verifier =
-            WebPkiClientVerifier::builder_with_provider(Arc::clone(&self.roots), Arc::clone(&provider))
-                .build()?;
+        let verifier = WebPkiClientVerifier::builder_with_provider(
+            Arc::clone(&self.roots),
+            Arc::clone(&provider),
+        )
+        .build()?;
         let Identity { chain, key } = self.identity.clone();
         let mut config = ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()?

@@ -1,13 +1,14 @@
-//! Sends numbered messages `{"from":TAG,"n":i}`, i = K … K+N-1 in order, and notes each number in a file as soon as the
-//! server has acknowledged it, for tests that kill the server or cut its connections:
-//! `load --home DIR --server NAME --address HOST:PORT[,…] --from TAG --mode send|send_all|request
-//! --count N --start K --acks FILE [--in-flight N] [--deadline SECS] [--batch N] [--identity NAME]`
+//! Sends numbered messages `{"from":TAG,"n":i}`, i = K … K+N-1 in order, and notes each number in a
+//! file as soon as the server has acknowledged it, for tests that kill the server or cut its
+//! connections:
+//! `load --home DIR --server NAME --address HOST:PORT[,…] --from TAG --mode send|send_all|request --count N --start K --acks FILE [--in-flight N] [--deadline SECS] [--batch N] [--identity NAME]`
 //!
-//! The file has each number once, as a line, in the order of acknowledgement. `--in-flight N` (default
-//! 1, for `send` and `request`) starts N threads that share one client. Thread T sends the numbers i
-//! with i mod N = T, one after the other, and tags them `TAG.T`: the messages of one thread keep their
-//! order. A request counts when the server has taken it, with or without a reply; stderr tells which
-//! had none. A reply that does not belong to its request, `{"n":i}`, is an error.
+//! The file has each number once, as a line, in the order of acknowledgement. `--in-flight N`
+//! (default 1, for `send` and `request`) starts N threads that share one client. Thread T sends the
+//! numbers i with i mod N = T, one after the other, and tags them `TAG.T`: the messages of one
+//! thread keep their order. A request counts when the server has taken it, with or without a reply;
+//! stderr tells which had none. A reply that does not belong to its request, `{"n":i}`, is an
+//! error.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
 use std::error::Error;
@@ -104,8 +105,10 @@ fn load() -> Result<u64, Box<dyn Error>> {
                 let threads: Vec<_> = (0..in_flight.max(1))
                     .map(|thread| {
                         let (client, shared) = (&client, &shared);
-                        let from = if in_flight > 1 { format!("{tag}.{thread}") } else { tag.to_owned() };
-                        let numbers = (start..start + count).filter(move |n| n % in_flight.max(1) == thread);
+                        let from =
+                            if in_flight > 1 { format!("{tag}.{thread}") } else { tag.to_owned() };
+                        let numbers =
+                            (start..start + count).filter(move |n| n % in_flight.max(1) == thread);
                         scope.spawn(move || one_by_one(client, is_request, &from, numbers, shared))
                     })
                     .collect();
@@ -124,7 +127,8 @@ fn load() -> Result<u64, Box<dyn Error>> {
             };
             let result = all
                 .on_answer(|answered| {
-                    let refused = |index| answered.refusals.iter().any(|refusal| refusal.index == index);
+                    let refused =
+                        |index| answered.refusals.iter().any(|refusal| refusal.index == index);
                     let taken = (answered.first..answered.end).filter(|index| !refused(*index));
                     if let Err(error) = acks.note(taken.map(|index| start + index)) {
                         failed.get_or_insert(error);
@@ -166,7 +170,9 @@ fn one_by_one(
                         return Err(format!("{n}: the reply is that of another request: {answer}"));
                     }
                 }
-                Err(error) if error.outcome() == Outcome::Accepted => eprintln!("{n}: {}", chain(&error)),
+                Err(error) if error.outcome() == Outcome::Accepted => {
+                    eprintln!("{n}: {}", chain(&error))
+                }
                 Err(error) => return Err(said(error)),
             }
         } else {

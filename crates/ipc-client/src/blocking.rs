@@ -1,4 +1,5 @@
-//! The client for code that is not async: the same thread and the same behaviour, with calls that end in `wait`.
+//! The client for code that is not async: the same thread and the same behaviour, with calls that
+//! end in `wait`.
 
 use ipc_home::Home;
 use serde::Serialize;
@@ -8,11 +9,13 @@ use crate::{ClientBuilder, Items, SendAll, SendError};
 
 /// Sends messages to one server and waits for each.
 ///
-/// Made from an async [`Client`](crate::Client) with [`Client::blocking`](crate::Client::blocking). A handle like
-/// that one: `Send + Sync + Clone`, and as many threads as like may send through clones of it at the same time.
+/// Made from an async [`Client`](crate::Client) with [`Client::blocking`](crate::Client::blocking).
+/// A handle like that one: `Send + Sync + Clone`, and as many threads as like may send through
+/// clones of it at the same time.
 ///
-/// A call made on a thread that runs async tasks, such as a tokio worker, works, but keeps that thread from its other
-/// tasks until the answer is there. There the async client is the better choice.
+/// A call made on a thread that runs async tasks, such as a tokio worker, works, but keeps that
+/// thread from its other tasks until the answer is there. There the async client is the better
+/// choice.
 #[derive(Clone, Debug)]
 pub struct Client {
     inner: crate::Client,
@@ -30,13 +33,14 @@ impl Client {
         self.inner.send(message)
     }
 
-    /// Sends a message and waits for the application's reply, as [`crate::Client::request`] does: finish with
-    /// [`RequestCall::wait`].
+    /// Sends a message and waits for the application's reply, as [`crate::Client::request`] does:
+    /// finish with [`RequestCall::wait`].
     pub fn request<T: Serialize + ?Sized>(&self, message: &T) -> RequestCall {
         self.inner.request(message)
     }
 
-    /// Sends many messages, in order, as [`crate::Client::send_all`] does: finish with [`SendAll::wait`].
+    /// Sends many messages, in order, as [`crate::Client::send_all`] does: finish with
+    /// [`SendAll::wait`].
     pub fn send_all<'a, I>(&self, messages: I) -> SendAll<'a, Items<I::IntoIter>>
     where
         I: IntoIterator,

@@ -1,4 +1,5 @@
-//! Settles everything a client needs before anything is sent: reads the home, checks the options, starts the thread.
+//! Settles everything a client needs before anything is sent: reads the home, checks the options,
+//! starts the thread.
 
 use std::io;
 use std::net::SocketAddr;
@@ -8,7 +9,9 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ipc_home::{Credentials, Home, HomeError, PeerName, PeerNameError};
-use ipc_protocol::{DEADLINE_SECS_MAX as TIMEOUT_SECS_MAX, PLAINTEXT_BYTES_MAX_DEFAULT, Protocol, to_nfc};
+use ipc_protocol::{
+    DEADLINE_SECS_MAX as TIMEOUT_SECS_MAX, PLAINTEXT_BYTES_MAX_DEFAULT, Protocol, to_nfc,
+};
 use rustls_pki_types::ServerName;
 use sha2::{Digest, Sha256};
 
@@ -35,7 +38,8 @@ pub const IDENTITY_DEFAULT: &str = "localhost";
 /// More connections than this no server would take.
 const CONNECTIONS_LIMIT: usize = 1024;
 
-const TIMEOUTS: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(TIMEOUT_SECS_MAX);
+const TIMEOUTS: RangeInclusive<Duration> =
+    Duration::from_millis(1)..=Duration::from_secs(TIMEOUT_SECS_MAX);
 
 /// Options of a [`Client`]. The server is required, everything else has a default.
 #[derive(Clone, Debug)]
@@ -132,7 +136,8 @@ pub enum BuildError {
 }
 
 impl BuildError {
-    /// What a user can do about it, as a clause that begins with a verb; `None` where only the cause can tell.
+    /// What a user can do about it, as a clause that begins with a verb; `None` where only the
+    /// cause can tell.
     #[must_use]
     pub fn remedy(&self) -> Option<String> {
         Some(match self {
@@ -159,7 +164,8 @@ impl BuildError {
 }
 
 impl Client {
-    /// Begins a client that takes keys, certificates and, unless it is given others, credentials from `home`.
+    /// Begins a client that takes keys, certificates and, unless it is given others, credentials
+    /// from `home`.
     #[must_use]
     pub fn builder(home: &Home) -> ClientBuilder {
         ClientBuilder::new(home)
@@ -167,7 +173,8 @@ impl Client {
 }
 
 impl LocalClient {
-    /// Begins a client, as [`Client::builder`] does; finish with [`build_local`](ClientBuilder::build_local).
+    /// Begins a client, as [`Client::builder`] does; finish with
+    /// [`build_local`](ClientBuilder::build_local).
     #[must_use]
     pub fn builder(home: &Home) -> ClientBuilder {
         Client::builder(home)
@@ -191,13 +198,14 @@ impl ClientBuilder {
         }
     }
 
-    /// The server: the name that its certificate must be for, and the address to connect to, `HOST:PORT` or
-    /// `[IPV6]:PORT`. The name need not resolve to the address, nor to anything.
+    /// The server: the name that its certificate must be for, and the address to connect to,
+    /// `HOST:PORT` or `[IPV6]:PORT`. The name need not resolve to the address, nor to anything.
     ///
-    /// Several addresses are those of servers that stand in for each other under one name. The client connects to the first
-    /// that answers. When a connection fails or breaks it goes to the next, and what had no answer goes there, under the same
-    /// ids. What the first server took before it broke, and had no time to answer, is known to the next one only where they
-    /// share an inbox.
+    /// Several addresses are those of servers that stand in for each other under one name. The
+    /// client connects to the first that answers. When a connection fails or breaks it goes to the
+    /// next, and what had no answer goes there, under the same ids. What the first server took
+    /// before it broke, and had no time to answer, is known to the next one only where they share
+    /// an inbox.
     ///
     /// ```
     /// # let builder = ipc_client::Client::builder(&ipc_home::Home::at("/nowhere"));
@@ -209,15 +217,16 @@ impl ClientBuilder {
         self
     }
 
-    /// The certificate pair of the home (`NAME.crt`, `NAME.key`) that this client presents. Default `localhost`.
+    /// The certificate pair of the home (`NAME.crt`, `NAME.key`) that this client presents. Default
+    /// `localhost`.
     #[must_use]
     pub fn identity(mut self, name: impl Into<String>) -> Self {
         self.identity = name.into();
         self
     }
 
-    /// The user to log in as. Default: the home's own admin, from `admin.cred`, which is read again when the server
-    /// refuses what it said: the admin's password may have been changed since.
+    /// The user to log in as. Default: the home's own admin, from `admin.cred`, which is read again
+    /// when the server refuses what it said: the admin's password may have been changed since.
     #[must_use]
     pub fn credentials(mut self, username: impl Into<String>, password: impl Into<String>) -> Self {
         // One name, however a keyboard spells it: the kept session is found under it.
@@ -225,60 +234,64 @@ impl ClientBuilder {
         self
     }
 
-    /// HTTPS, the default, or plain HTTP. The latter is for loopback and for a proxy on this host that ends TLS;
-    /// elsewhere [`build`](Self::build) refuses it.
+    /// HTTPS, the default, or plain HTTP. The latter is for loopback and for a proxy on this host
+    /// that ends TLS; elsewhere [`build`](Self::build) refuses it.
     #[must_use]
     pub fn protocol(mut self, protocol: Protocol) -> Self {
         self.protocol = protocol;
         self
     }
 
-    /// Lets plain HTTP leave this host. Messages and logins are still sealed, but neither end is authenticated by a
-    /// certificate, and whoever is on the way can drop and delay them and forge the server's answers that are not
-    /// sealed, `success` among them.
+    /// Lets plain HTTP leave this host. Messages and logins are still sealed, but neither end is
+    /// authenticated by a certificate, and whoever is on the way can drop and delay them and forge
+    /// the server's answers that are not sealed, `success` among them.
     #[must_use]
     pub fn dangerously_allow_remote_http(mut self) -> Self {
         self.allow_remote_http = true;
         self
     }
 
-    /// How long a call may take in all, attempts, pauses and logins included, and how long it may take to get a request
-    /// to the server; 1 ms to [`TIMEOUT_SECS_MAX`](crate::TIMEOUT_SECS_MAX) seconds. Default 30 s.
+    /// How long a call may take in all, attempts, pauses and logins included, and how long it may
+    /// take to get a request to the server; 1 ms to [`TIMEOUT_SECS_MAX`](crate::TIMEOUT_SECS_MAX)
+    /// seconds. Default 30 s.
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
         self
     }
 
-    /// How many connections carry POST requests at most, beside the one of the channel; a further one waits. Messages go by
-    /// POST that are too long for a channel, and all where the server opens none; there, requests that wait for a reply
-    /// leave one connection to everything else, where there are several. 1 to 1024, default 4.
+    /// How many connections carry POST requests at most, beside the one of the channel; a further
+    /// one waits. Messages go by POST that are too long for a channel, and all where the server
+    /// opens none; there, requests that wait for a reply leave one connection to everything else,
+    /// where there are several. 1 to 1024, default 4.
     #[must_use]
     pub fn connections_max(mut self, connections: usize) -> Self {
         self.connections_max = connections;
         self
     }
 
-    /// Whether messages go over a channel, one WebSocket for all of them, where the server opens one. Without it each goes by
-    /// POST, which is slower: for a proxy in between that opens WebSockets and does not carry them. Default yes.
+    /// Whether messages go over a channel, one WebSocket for all of them, where the server opens
+    /// one. Without it each goes by POST, which is slower: for a proxy in between that opens
+    /// WebSockets and does not carry them. Default yes.
     #[must_use]
     pub fn channel(mut self, channel: bool) -> Self {
         self.channel = channel;
         self
     }
 
-    /// The longest frame that is sent, in bytes of JSON text: the message and a few hundred bytes around it. Default
-    /// 16 MiB, which is also the server's.
+    /// The longest frame that is sent, in bytes of JSON text: the message and a few hundred bytes
+    /// around it. Default 16 MiB, which is also the server's.
     #[must_use]
     pub fn plaintext_bytes_max(mut self, bytes: usize) -> Self {
         self.plaintext_bytes_max = bytes;
         self
     }
 
-    /// Whether a session is kept in the home, so that the next process of the same user need not log in, and of many
-    /// that need one at the same time only one logs in. Where [credentials](Self::credentials) are given, it is kept for
-    /// the password that got it: with another one the next process logs in. A home that cannot be written to does no
-    /// harm. Default yes.
+    /// Whether a session is kept in the home, so that the next process of the same user need not
+    /// log in, and of many that need one at the same time only one logs in. Where
+    /// [credentials](Self::credentials) are given, it is kept for the password that got it: with
+    /// another one the next process logs in. A home that cannot be written to does no harm. Default
+    /// yes.
     #[must_use]
     pub fn keep_session(mut self, keep: bool) -> Self {
         self.keep_session = keep;
@@ -287,8 +300,8 @@ impl ClientBuilder {
 
     /// Reads the home and starts the client's thread. Nothing is sent yet; a server need not be up.
     ///
-    /// Keys and certificates are read once, here: a client built before they were changed goes on with the old ones.
-    /// `admin.cred` alone is read again, see [`credentials`](Self::credentials).
+    /// Keys and certificates are read once, here: a client built before they were changed goes on
+    /// with the old ones. `admin.cred` alone is read again, see [`credentials`](Self::credentials).
     ///
     /// # Errors
     /// [`BuildError`].
@@ -299,8 +312,8 @@ impl ClientBuilder {
         Ok(Client::new(jobs, config, addresses))
     }
 
-    /// Reads the home and makes a client that works on the thread that calls, as [`build`](Self::build) does one with a thread
-    /// of its own.
+    /// Reads the home and makes a client that works on the thread that calls, as
+    /// [`build`](Self::build) does one with a thread of its own.
     ///
     /// # Errors
     /// [`BuildError`].
@@ -316,8 +329,8 @@ impl ClientBuilder {
     /// Everything that is decided before there is a thread.
     fn settle(self) -> Result<Setup, BuildError> {
         let (name, texts) = self.server.ok_or(BuildError::NoServer)?;
-        let server_name =
-            ServerName::try_from(name.clone()).map_err(|_| BuildError::ServerName { name: name.clone() })?;
+        let server_name = ServerName::try_from(name.clone())
+            .map_err(|_| BuildError::ServerName { name: name.clone() })?;
         let addresses = texts.into_iter().map(|text| {
             Address::parse(&text)
                 .map_err(|fault| BuildError::Address { address: text, reason: fault.as_str() })
@@ -335,30 +348,31 @@ impl ClientBuilder {
         let loopback_only = !self.allow_remote_http;
         let (tls, certificate) = match self.protocol {
             Protocol::Http => {
-                let remote = addresses.iter().find(|address| loopback_only && !address.is_loopback());
+                let remote =
+                    addresses.iter().find(|address| loopback_only && !address.is_loopback());
                 if let Some(address) = remote {
                     return Err(BuildError::RemoteHttp { address: address.to_string() });
                 }
                 (None, None)
             }
             Protocol::Https => {
-                let pair = PeerName::parse(&self.identity)
-                    .map_err(|source| BuildError::Identity { name: self.identity.clone(), source })?;
+                let pair = PeerName::parse(&self.identity).map_err(|source| {
+                    BuildError::Identity { name: self.identity.clone(), source }
+                })?;
                 let identity = self.home.identity(&pair)?;
                 let certificate = identity.chain.first().map(|leaf| Sha256::digest(leaf).into());
-                let config =
-                    tls::client_config(self.home.ca_certificates()?, identity).map_err(|unusable| {
-                        match unusable {
-                            Unusable::Authority(reason) => {
-                                BuildError::Authority { path: self.home.ca_certificate_file(), reason }
-                            }
-                            Unusable::Pair(reason) => BuildError::Tls {
-                                identity: self.identity.clone(),
-                                path: self.home.certificate_file(&pair),
-                                reason,
-                            },
+                let config = tls::client_config(self.home.ca_certificates()?, identity).map_err(
+                    |unusable| match unusable {
+                        Unusable::Authority(reason) => {
+                            BuildError::Authority { path: self.home.ca_certificate_file(), reason }
                         }
-                    })?;
+                        Unusable::Pair(reason) => BuildError::Tls {
+                            identity: self.identity.clone(),
+                            path: self.home.certificate_file(&pair),
+                            reason,
+                        },
+                    },
+                )?;
                 (Some((Arc::new(config), server_name)), certificate)
             }
         };
@@ -371,8 +385,10 @@ impl ClientBuilder {
             let password = admin_home.is_none().then(|| GivenPassword::of(&credentials.password));
             SessionCache::new(self.home, name.clone(), certificate, password)
         });
-        let now_secs = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-        let kept = cache.as_ref().and_then(|cache| cache.load(&credentials.username, now_secs, None));
+        let now_secs =
+            SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        let kept =
+            cache.as_ref().and_then(|cache| cache.load(&credentials.username, now_secs, None));
         let loopback_only = loopback_only && tls.is_none();
         let connector = Connector { addresses, loopback_only, tls, identity: self.identity };
         let config = Config {

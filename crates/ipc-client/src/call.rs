@@ -13,7 +13,8 @@ use tokio::time::Instant;
 use crate::error::SendError;
 use crate::receipt::{Reply, Sent};
 
-/// What an entry has in front of its id, and between that and its body; behind the body it has a brace.
+/// What an entry has in front of its id, and between that and its body; behind the body it has a
+/// brace.
 const ID_BEGINS: usize = br#"{"id":""#.len();
 const ID_BYTES: usize = 36;
 const BODY_BEGINS: usize = ID_BEGINS + ID_BYTES + br#"","body":"#.len();
@@ -43,7 +44,10 @@ impl Messages {
     }
 
     /// Gives a single message the id that `draw` draws, if it has none.
-    pub(crate) fn draw_id<E>(&mut self, draw: impl FnOnce() -> Result<MessageId, E>) -> Result<(), E> {
+    pub(crate) fn draw_id<E>(
+        &mut self,
+        draw: impl FnOnce() -> Result<MessageId, E>,
+    ) -> Result<(), E> {
         if self.needs_id {
             let id = draw()?.to_string();
             self.text[ID_BEGINS..ID_BEGINS + ID_BYTES].copy_from_slice(id.as_bytes());
@@ -174,7 +178,8 @@ pub(crate) struct BatchSender {
     pub(crate) is_wanted: oneshot::Sender<Infallible>,
 }
 
-/// The batches of one `send_all`. One that is given up ends all, and an answer to one gives all more time.
+/// The batches of one `send_all`. One that is given up ends all, and an answer to one gives all
+/// more time.
 #[derive(Debug, Default)]
 pub(crate) struct Stream {
     has_failed: AtomicBool,

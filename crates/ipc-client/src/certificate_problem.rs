@@ -1,6 +1,7 @@
 //! What can be wrong with a server's certificate, in words, and the command that mends it.
 //!
-//! `error` comes here for what a caller sees, `tls` with what it has found. Nothing is verified here.
+//! `error` comes here for what a caller sees, `tls` with what it has found. Nothing is verified
+//! here.
 
 use std::fmt;
 
@@ -19,12 +20,14 @@ pub enum CertificateProblem {
     },
     /// It has expired, by this host's clock.
     Expired {
-        /// The last second in which it was valid, in seconds since the Unix epoch, where that is known.
+        /// The last second in which it was valid, in seconds since the Unix epoch, where that is
+        /// known.
         not_after_secs: Option<u64>,
     },
     /// It is not valid yet, by this host's clock.
     NotValidYet {
-        /// The first second in which it is valid, in seconds since the Unix epoch, where that is known.
+        /// The first second in which it is valid, in seconds since the Unix epoch, where that is
+        /// known.
         not_before_secs: Option<u64>,
     },
     /// It is a certificate for clients, or for something else.
@@ -43,12 +46,16 @@ impl fmt::Display for CertificateProblem {
             CertificateProblem::WrongName { presented } if presented.is_empty() => {
                 f.write_str("is for another name")
             }
-            CertificateProblem::WrongName { presented } => write!(f, "is for {}", presented.join(", ")),
+            CertificateProblem::WrongName { presented } => {
+                write!(f, "is for {}", presented.join(", "))
+            }
             CertificateProblem::Expired { not_after_secs: None } => f.write_str("has expired"),
             CertificateProblem::Expired { not_after_secs: Some(secs) } => {
                 write!(f, "expired at {}", utc(*secs))
             }
-            CertificateProblem::NotValidYet { not_before_secs: None } => f.write_str("is not valid yet"),
+            CertificateProblem::NotValidYet { not_before_secs: None } => {
+                f.write_str("is not valid yet")
+            }
             CertificateProblem::NotValidYet { not_before_secs: Some(secs) } => {
                 write!(f, "is not valid before {}", utc(*secs))
             }
@@ -60,7 +67,8 @@ impl fmt::Display for CertificateProblem {
 
 /// What to do about a server's certificate: the command that makes it anew, in the server's home.
 pub(crate) fn certificate_remedy(name: &str, reason: &CertificateProblem) -> String {
-    let command = format!("web-ipc --certs --name {}", ipc_home::shell_quoted(std::path::Path::new(name)));
+    let command =
+        format!("web-ipc --certs --name {}", ipc_home::shell_quoted(std::path::Path::new(name)));
     match reason {
         // Whose home this is, and whether it has the authority's key, is not known here.
         CertificateProblem::UnknownAuthority => format!(
@@ -89,7 +97,8 @@ pub(crate) fn certificate_remedy(name: &str, reason: &CertificateProblem) -> Str
 
 /// `2027-12-25 01:51 UTC`.
 fn utc(secs: u64) -> String {
-    let time = i64::try_from(secs).ok().and_then(|secs| OffsetDateTime::from_unix_timestamp(secs).ok());
+    let time =
+        i64::try_from(secs).ok().and_then(|secs| OffsetDateTime::from_unix_timestamp(secs).ok());
     match time {
         Some(time) => format!(
             "{:04}-{:02}-{:02} {:02}:{:02} UTC",

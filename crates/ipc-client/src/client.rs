@@ -23,11 +23,12 @@ pub const REPLY_TIMEOUT_DEFAULT: Duration = Duration::from_secs(REPLY_WAIT_SECS_
 
 /// Sends messages to one server.
 ///
-/// A handle: cloning it is cheap, and all clones share connections, session and thread. It is `Send + Sync`, and its
-/// futures can be awaited on any async runtime, or on none. When the last clone is gone and what was begun is done,
-/// the thread ends.
+/// A handle: cloning it is cheap, and all clones share connections, session and thread. It is
+/// `Send + Sync`, and its futures can be awaited on any async runtime, or on none. When the last
+/// clone is gone and what was begun is done, the thread ends.
 ///
-/// Built with [`Client::builder`]; for code that is not async there is [`blocking::Client`](crate::blocking::Client).
+/// Built with [`Client::builder`]; for code that is not async there is
+/// [`blocking::Client`](crate::blocking::Client).
 #[derive(Clone)]
 pub struct Client {
     pub(crate) shared: Arc<Shared>,
@@ -47,16 +48,17 @@ impl Client {
 
     /// Sends a message: anything that serialises to a JSON object.
     ///
-    /// Returns once the message is in the server's inbox. It is sealed with an id of its own; where the connection
-    /// breaks, the server is not up or asks to wait, it is sent again under that id with growing pauses until the
-    /// [timeout](SendCall::timeout), and is in the inbox once, however often it was sent. A session that is over is renewed
-    /// in passing.
+    /// Returns once the message is in the server's inbox. It is sealed with an id of its own; where
+    /// the connection breaks, the server is not up or asks to wait, it is sent again under that id
+    /// with growing pauses until the [timeout](SendCall::timeout), and is in the inbox once,
+    /// however often it was sent. A session that is over is renewed in passing.
     ///
-    /// The message is serialised at the call; nothing is sent before the future is first polled. Messages sent one
-    /// after the other arrive in that order; of those under way at the same time any may be first.
+    /// The message is serialised at the call; nothing is sent before the future is first polled.
+    /// Messages sent one after the other arrive in that order; of those under way at the same time
+    /// any may be first.
     ///
-    /// Dropping the future gives up waiting, and no further attempt is begun: a message that still waits for a
-    /// connection is not sent. One that is on its way may still arrive.
+    /// Dropping the future gives up waiting, and no further attempt is begun: a message that still
+    /// waits for a connection is not sent. One that is on its way may still arrive.
     ///
     /// # Errors
     /// [`SendError`], whose [`outcome`](SendError::outcome) tells what became of the message.
@@ -64,21 +66,22 @@ impl Client {
         SendCall(self.shared.begin(message, self.shared.config.timeout))
     }
 
-    /// Sends a message, as [`send`](Client::send) does, and waits for the application's reply to it, for 30 s unless told
-    /// [otherwise](RequestCall::timeout).
+    /// Sends a message, as [`send`](Client::send) does, and waits for the application's reply to
+    /// it, for 30 s unless told [otherwise](RequestCall::timeout).
     ///
-    /// Where the connection breaks, the request is sent again under its id: the application sees it once, and its
-    /// first reply is the answer, also where it was given while nobody was connected. One that takes longer than the
-    /// server lets anybody wait is asked for again in the same way.
+    /// Where the connection breaks, the request is sent again under its id: the application sees it
+    /// once, and its first reply is the answer, also where it was given while nobody was connected.
+    /// One that takes longer than the server lets anybody wait is asked for again in the same way.
     ///
-    /// Thousands of requests may wait at the same time: over a channel they share one connection. Where the server opens
-    /// none, each holds a connection until its reply is there, and they leave one to everything else.
+    /// Thousands of requests may wait at the same time: over a channel they share one connection.
+    /// Where the server opens none, each holds a connection until its reply is there, and they
+    /// leave one to everything else.
     ///
     /// Dropping the future gives up waiting. The request may still arrive, and be worked on.
     ///
     /// # Errors
-    /// [`SendError::NoReply`], with [`Outcome::Accepted`](crate::Outcome::Accepted), if the server took the request and
-    /// there is no reply to it; else as for a message that is sent.
+    /// [`SendError::NoReply`], with [`Outcome::Accepted`](crate::Outcome::Accepted), if the server
+    /// took the request and there is no reply to it; else as for a message that is sent.
     pub fn request<T: Serialize + ?Sized>(&self, message: &T) -> RequestCall {
         let begun = self.shared.begin(message, self.shared.config.timeout);
         RequestCall { begun, reply_wait: REPLY_TIMEOUT_DEFAULT }
@@ -86,12 +89,12 @@ impl Client {
 
     /// Asks the server whether it runs, in one attempt, without a login.
     ///
-    /// `false` means that nobody answered: no connection could be made, or it broke. The certificates of both ends
-    /// are verified as for a message.
+    /// `false` means that nobody answered: no connection could be made, or it broke. The
+    /// certificates of both ends are verified as for a message.
     ///
     /// # Errors
-    /// [`SendError`] if something answered that is not a server to send to: a certificate that is not trusted, a
-    /// refusal of this client's own, an answer of another kind.
+    /// [`SendError`] if something answered that is not a server to send to: a certificate that is
+    /// not trusted, a refusal of this client's own, an answer of another kind.
     pub fn is_running(&self) -> impl Future<Output = Result<bool, SendError>> + Send + use<> {
         let shared = self.shared.clone();
         async move {
@@ -114,8 +117,13 @@ impl Shared {
         Ok(body)
     }
 
-    fn begin<T: Serialize + ?Sized, R>(self: &Arc<Self>, message: &T, timeout: Duration) -> Begun<R> {
-        let message = Unsent { shared: Arc::clone(self), body: self.body(message), id: None, timeout };
+    fn begin<T: Serialize + ?Sized, R>(
+        self: &Arc<Self>,
+        message: &T,
+        timeout: Duration,
+    ) -> Begun<R> {
+        let message =
+            Unsent { shared: Arc::clone(self), body: self.body(message), id: None, timeout };
         Begun::Unsent(Some(message))
     }
 }
@@ -188,23 +196,24 @@ impl<R> Begun<R> {
     }
 }
 
-/// A message on its way, made by [`Client::send`]: sent when it is awaited, or by [`wait`](SendCall::wait) where there is no
-/// async.
+/// A message on its way, made by [`Client::send`]: sent when it is awaited, or by
+/// [`wait`](SendCall::wait) where there is no async.
 #[must_use = "nothing is sent before it is awaited or waited for"]
 pub struct SendCall(Begun<Sent>);
 
 impl SendCall {
     /// Sends the message under this id, instead of one of its own: for a program that heard
-    /// [`Outcome::NotKnown`](crate::Outcome::NotKnown) and repeats the message, also after its own restart. The server
-    /// remembers an id for ten minutes, with a durable inbox for a day; under it the same body is accepted once, and another
-    /// body is refused.
+    /// [`Outcome::NotKnown`](crate::Outcome::NotKnown) and repeats the message, also after its own
+    /// restart. The server remembers an id for ten minutes, with a durable inbox for a day; under
+    /// it the same body is accepted once, and another body is refused.
     pub fn id(mut self, id: MessageId) -> Self {
         self.0.unsent(|message| message.id = Some(id));
         self
     }
 
-    /// How long it may take in all, attempts, pauses and logins included; at most [`TIMEOUT_SECS_MAX`](crate::TIMEOUT_SECS_MAX)
-    /// seconds, and more is taken as that. Default: [that of the client](crate::ClientBuilder::timeout).
+    /// How long it may take in all, attempts, pauses and logins included; at most
+    /// [`TIMEOUT_SECS_MAX`](crate::TIMEOUT_SECS_MAX) seconds, and more is taken as that. Default:
+    /// [that of the client](crate::ClientBuilder::timeout).
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.0.unsent(|message| message.timeout = bounded(timeout));
         self
@@ -232,8 +241,8 @@ impl Future for SendCall {
     }
 }
 
-/// A request on its way, made by [`Client::request`]: sent when it is awaited, or by [`wait`](RequestCall::wait) where there is
-/// no async.
+/// A request on its way, made by [`Client::request`]: sent when it is awaited, or by
+/// [`wait`](RequestCall::wait) where there is no async.
 #[must_use = "nothing is sent before it is awaited or waited for"]
 pub struct RequestCall {
     begun: Begun<Reply>,
@@ -241,17 +250,18 @@ pub struct RequestCall {
 }
 
 impl RequestCall {
-    /// Sends the request under this id, as [`SendCall::id`] does a message. The reply to it is the first that the application
-    /// gave.
+    /// Sends the request under this id, as [`SendCall::id`] does a message. The reply to it is the
+    /// first that the application gave.
     pub fn id(mut self, id: MessageId) -> Self {
         self.begun.unsent(|message| message.id = Some(id));
         self
     }
 
     /// How long the reply is waited for, from when the server has the request; at most
-    /// [`TIMEOUT_SECS_MAX`](crate::TIMEOUT_SECS_MAX) seconds, and more is taken as that. Default 30 s. To get the request
-    /// there may take up to [the timeout of the client](crate::ClientBuilder::timeout), and the whole call takes no longer than the
-    /// longer of the two.
+    /// [`TIMEOUT_SECS_MAX`](crate::TIMEOUT_SECS_MAX) seconds, and more is taken as that. Default 30
+    /// s. To get the request there may take up to
+    /// [the timeout of the client](crate::ClientBuilder::timeout), and the whole call takes no
+    /// longer than the longer of the two.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.reply_wait = bounded(timeout);
         self

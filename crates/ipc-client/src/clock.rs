@@ -1,6 +1,7 @@
 //! Two clocks that do not agree, in words: which of them is behind, and how much is allowed.
 //!
-//! `sealer` and `exchange` come here with what they know of the times of a refusal or a reply. There is no clock here.
+//! `sealer` and `exchange` come here with what they know of the times of a refusal or a reply.
+//! There is no clock here.
 
 use ipc_envelope::Freshness;
 
@@ -18,8 +19,8 @@ pub(crate) struct Clocks {
     pub(crate) explain: bool,
 }
 
-/// Why an envelope came too late or too early for the server, by what it says and by its clock; `None` if it was not the
-/// clocks.
+/// Why an envelope came too late or too early for the server, by what it says and by its clock;
+/// `None` if it was not the clocks.
 pub(crate) fn of_refusal(server_secs: u64, own_secs: u64, detail: &str) -> Option<Clocks> {
     let by_secs = server_secs.abs_diff(own_secs);
     if by_secs <= ALIKE_SECS {
@@ -32,7 +33,10 @@ pub(crate) fn of_refusal(server_secs: u64, own_secs: u64, detail: &str) -> Optio
         Some(secs) => format!("{difference}; {secs}{ALLOWED}"),
         None => difference,
     };
-    Some(Clocks { detail, explain: allowed_secs.is_some_and(|allowed_secs| by_secs > allowed_secs) })
+    Some(Clocks {
+        detail,
+        explain: allowed_secs.is_some_and(|allowed_secs| by_secs > allowed_secs),
+    })
 }
 
 /// Why a reply came too late or too early for this client.
@@ -56,10 +60,16 @@ mod tests {
     fn it_is_told_which_clock_is_behind_and_how_much_is_allowed() {
         let said = "the envelope was sealed 90 s ago by the server's clock; 60 s are allowed";
         let clocks = of_refusal(1090, 1000, said).unwrap();
-        assert_eq!(clocks.detail, "this host's clock is 90 s behind the server's; 60 s are allowed");
+        assert_eq!(
+            clocks.detail,
+            "this host's clock is 90 s behind the server's; 60 s are allowed"
+        );
         assert!(clocks.explain);
         let clocks = of_refusal(1000, 1090, said).unwrap();
-        assert_eq!(clocks.detail, "this host's clock is 90 s ahead of the server's; 60 s are allowed");
+        assert_eq!(
+            clocks.detail,
+            "this host's clock is 90 s ahead of the server's; 60 s are allowed"
+        );
         assert!(!of_refusal(1050, 1000, said).unwrap().explain, "the way must have been long, too");
         assert_eq!(of_refusal(1005, 1000, said), None);
     }

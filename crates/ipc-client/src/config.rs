@@ -18,7 +18,8 @@ pub(crate) struct Config {
 }
 
 impl Config {
-    /// How long an attempt waits for an answer: a connection that died unnoticed must not take all the time there is.
+    /// How long an attempt waits for an answer: a connection that died unnoticed must not take all
+    /// the time there is.
     pub(crate) fn attempt_max(&self) -> Duration {
         const ATTEMPT_MIN: Duration = Duration::from_secs(10);
         ATTEMPT_MIN.max(self.timeout / 2)

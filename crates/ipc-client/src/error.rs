@@ -17,13 +17,14 @@ pub(crate) type Cause = Arc<dyn Error + Send + Sync>;
 /// What became of a message whose send failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Outcome {
-    /// It was refused, here or by the server, and is not in the inbox. Sent again as it is, it will be refused again.
+    /// It was refused, here or by the server, and is not in the inbox. Sent again as it is, it will
+    /// be refused again.
     Refused,
-    /// It is not in the inbox: it never got as far as the server, or no further than a session that was over. It may
-    /// be sent again.
+    /// It is not in the inbox: it never got as far as the server, or no further than a session that
+    /// was over. It may be sent again.
     NeverArrived,
-    /// It may be in the inbox or not: it was on its way when the answer failed to come. To send it again, with a new
-    /// id, may deliver it twice.
+    /// It may be in the inbox or not: it was on its way when the answer failed to come. To send it
+    /// again, with a new id, may deliver it twice.
     NotKnown,
     /// It was put into the inbox; what failed is the reply to it. Only a request comes to this.
     Accepted,
@@ -58,9 +59,11 @@ impl std::fmt::Display for Speaks {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum NoReply {
-    /// The application has let the request go without a reply (status 502). It may have acted on it.
+    /// The application has let the request go without a reply (status 502). It may have acted on
+    /// it.
     NotGiven,
-    /// No reply came in the time that the caller gave it (status 504). The application may still be at it.
+    /// No reply came in the time that the caller gave it (status 504). The application may still be
+    /// at it.
     NotInTime {
         /// That time.
         wait: Duration,
@@ -83,7 +86,9 @@ impl std::fmt::Display for NoReply {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             NoReply::NotGiven => f.write_str("the application gave no reply"),
-            NoReply::NotInTime { wait } => write!(f, "no reply came within {} s", wait.as_secs_f64()),
+            NoReply::NotInTime { wait } => {
+                write!(f, "no reply came within {} s", wait.as_secs_f64())
+            }
             NoReply::Forgotten => f.write_str("the reply is not kept any more"),
         }
     }
@@ -96,10 +101,12 @@ pub enum SendError {
     /// The value is no JSON object, or would not arrive as it is. Nothing was sent.
     #[error(transparent)]
     Body(Arc<BodyError>),
-    /// The frame is longer than [`plaintext_bytes_max`](crate::ClientBuilder::plaintext_bytes_max). It was not sent.
+    /// The frame is longer than [`plaintext_bytes_max`](crate::ClientBuilder::plaintext_bytes_max).
+    /// It was not sent.
     #[error("the message is too large: {bytes} bytes, where {bytes_max} are allowed")]
     TooLarge {
-        /// Length of the frame, or, where that alone is too much, of the message, in bytes of JSON text.
+        /// Length of the frame, or, where that alone is too much, of the message, in bytes of JSON
+        /// text.
         bytes: usize,
         /// The limit in bytes.
         bytes_max: usize,
@@ -138,7 +145,8 @@ pub enum SendError {
         /// What is wrong.
         reason: CertificateProblem,
     },
-    /// The server speaks another protocol than it was spoken to in. Another attempt would not change that.
+    /// The server speaks another protocol than it was spoken to in. Another attempt would not
+    /// change that.
     #[error("the server at {address} {speaks}")]
     WrongProtocol {
         /// The address.
@@ -146,7 +154,8 @@ pub enum SendError {
         /// What it speaks.
         speaks: Speaks,
     },
-    /// The TLS handshake failed for a reason that is no certificate, such as no common version of 1.2 and 1.3.
+    /// The TLS handshake failed for a reason that is no certificate, such as no common version of
+    /// 1.2 and 1.3.
     #[error("no TLS connection could be made with {address}")]
     Handshake {
         /// The address.
@@ -198,14 +207,16 @@ pub enum SendError {
         #[source]
         last: Box<SendError>,
     },
-    /// An attempt got no answer, and the next one was refused: whether the first arrived is not known.
+    /// An attempt got no answer, and the next one was refused: whether the first arrived is not
+    /// known.
     #[error("an attempt got no answer, and the next one failed")]
     InDoubt {
         /// Why the last attempt failed.
         #[source]
         last: Box<SendError>,
     },
-    /// The server asked for a login before it takes the message, and the login got no answer, or none that can be used.
+    /// The server asked for a login before it takes the message, and the login got no answer, or
+    /// none that can be used.
     #[error("the login failed")]
     LoginFailed {
         /// What became of the login.
@@ -241,8 +252,11 @@ impl SendError {
     #[must_use]
     pub fn outcome(&self) -> Outcome {
         match self {
-            // A server that failed in the middle, or a proxy that lost it, has the message or has it not.
-            SendError::Refused { status, .. } if *status >= 500 && *status != 503 => Outcome::NotKnown,
+            // A server that failed in the middle, or a proxy that lost it, has the message or has
+            // it not.
+            SendError::Refused { status, .. } if *status >= 500 && *status != 503 => {
+                Outcome::NotKnown
+            }
             SendError::Body(_)
             | SendError::TooLarge { .. }
             | SendError::Refused { .. }
@@ -266,7 +280,8 @@ impl SendError {
         }
     }
 
-    /// The refusals that say that there is no reply to a request, which was waited for as long; `None` for others.
+    /// The refusals that say that there is no reply to a request, which was waited for as long;
+    /// `None` for others.
     pub(crate) fn no_reply(&self, wait: Duration) -> Option<SendError> {
         let SendError::Refused { code: Some(code), .. } = self else { return None };
         let reason = match code {
@@ -278,7 +293,8 @@ impl SendError {
         Some(SendError::NoReply { reason })
     }
 
-    /// The stable code of the refusal, where the server gave one; that of the last attempt, where there were several.
+    /// The stable code of the refusal, where the server gave one; that of the last attempt, where
+    /// there were several.
     #[must_use]
     pub fn code(&self) -> Option<ProblemCode> {
         match self {
@@ -292,11 +308,14 @@ impl SendError {
         }
     }
 
-    /// The HTTP status of the server's answer, where there was one; that of the last attempt, where there were several.
+    /// The HTTP status of the server's answer, where there was one; that of the last attempt, where
+    /// there were several.
     #[must_use]
     pub fn status(&self) -> Option<u16> {
         match self {
-            SendError::Refused { status, .. } | SendError::Unexpected { status, .. } => Some(*status),
+            SendError::Refused { status, .. } | SendError::Unexpected { status, .. } => {
+                Some(*status)
+            }
             SendError::Timeout { last, .. }
             | SendError::InDoubt { last }
             | SendError::LoginFailed { last } => last.status(),
@@ -307,11 +326,14 @@ impl SendError {
     /// Whether the time of the call ran out.
     #[must_use]
     pub fn is_timeout(&self) -> bool {
-        matches!(self, SendError::Timeout { .. } | SendError::NoReply { reason: NoReply::NotInTime { .. } })
+        matches!(
+            self,
+            SendError::Timeout { .. } | SendError::NoReply { reason: NoReply::NotInTime { .. } }
+        )
     }
 
-    /// Whether the same message, under the [same id](crate::Send::id), may succeed later: the failure is one of the
-    /// moment, such as a server that is down or an inbox that is full.
+    /// Whether the same message, under the [same id](crate::Send::id), may succeed later: the
+    /// failure is one of the moment, such as a server that is down or an inbox that is full.
     #[must_use]
     pub fn is_retryable(&self) -> bool {
         match self {
@@ -320,7 +342,9 @@ impl SendError {
             | SendError::NoAnswer { .. }
             | SendError::Busy { .. } => true,
             SendError::Refused { status, code, .. } => code
-                .map_or(*status == 429 || *status >= 500, |code| code.remedy() != ipc_protocol::Remedy::None),
+                .map_or(*status == 429 || *status >= 500, |code| {
+                    code.remedy() != ipc_protocol::Remedy::None
+                }),
             SendError::NoReply { reason } => matches!(reason, NoReply::NotInTime { .. }),
             SendError::InDoubt { last } | SendError::LoginFailed { last } => last.is_retryable(),
             _ => false,
@@ -330,17 +354,22 @@ impl SendError {
     /// The same failure, of a message that an attempt may have brought there before.
     pub(crate) fn in_doubt(self) -> Self {
         match self {
-            SendError::Timeout { timeout, outcome: Outcome::Refused | Outcome::NeverArrived, last } => {
-                SendError::Timeout { timeout, outcome: Outcome::NotKnown, last }
-            }
+            SendError::Timeout {
+                timeout,
+                outcome: Outcome::Refused | Outcome::NeverArrived,
+                last,
+            } => SendError::Timeout { timeout, outcome: Outcome::NotKnown, last },
             error => match error.outcome() {
                 Outcome::NotKnown | Outcome::Accepted => error,
-                Outcome::Refused | Outcome::NeverArrived => SendError::InDoubt { last: Box::new(error) },
+                Outcome::Refused | Outcome::NeverArrived => {
+                    SendError::InDoubt { last: Box::new(error) }
+                }
             },
         }
     }
 
-    /// What a user can do about it, as a clause that begins with a verb; `None` where only the cause can tell.
+    /// What a user can do about it, as a clause that begins with a verb; `None` where only the
+    /// cause can tell.
     #[must_use]
     pub fn remedy(&self) -> Option<String> {
         let text = match self {
@@ -362,10 +391,14 @@ impl SendError {
                     "make it anew in the home of the server, with web-ipc --certs --name {identity} --force"
                 ));
             }
-            SendError::ServerNotTrusted { name, reason } => return Some(certificate_remedy(name, reason)),
+            SendError::ServerNotTrusted { name, reason } => {
+                return Some(certificate_remedy(name, reason));
+            }
             SendError::Body(_) => "send a JSON object whose values JSON can hold",
             SendError::TooLarge { .. } => "send less at once, or raise the limit at both ends",
-            SendError::Refused { code: Some(code), .. } => return refusal_remedy(*code).map(str::to_owned),
+            SendError::Refused { code: Some(code), .. } => {
+                return refusal_remedy(*code).map(str::to_owned);
+            }
             SendError::Refused { .. } | SendError::Stopped => return None,
             SendError::WrongProtocol { speaks: Speaks::Tls, .. } => {
                 "give --protocol https, or Protocol::Https to the builder"
@@ -391,7 +424,9 @@ impl SendError {
                 }
                 NoReply::Forgotten => "have the server keep replies for longer",
             },
-            SendError::NoRandomness { .. } => "check the operating system's random number generator",
+            SendError::NoRandomness { .. } => {
+                "check the operating system's random number generator"
+            }
         };
         Some(text.to_owned())
     }
@@ -400,8 +435,12 @@ impl SendError {
 /// What a TLS alert about a certificate (RFC 8446, section 6.2) says of it.
 fn refused_because(alert: &str) -> String {
     match alert {
-        "CertificateExpired" => "by the server's clock it has expired or is not valid yet".to_owned(),
-        "UnknownCA" | "DecryptError" => "it is not of the authority that the server trusts".to_owned(),
+        "CertificateExpired" => {
+            "by the server's clock it has expired or is not valid yet".to_owned()
+        }
+        "UnknownCA" | "DecryptError" => {
+            "it is not of the authority that the server trusts".to_owned()
+        }
         "UnsupportedCertificate" => "it is not one for clients".to_owned(),
         "CertificateRevoked" => "it is revoked".to_owned(),
         "NoCertificate" | "CertificateRequired" => "it did not arrive".to_owned(),
@@ -413,7 +452,9 @@ fn refusal_remedy(code: ProblemCode) -> Option<&'static str> {
     match code {
         ProblemCode::MalformedEnvelope => Some("check that both ends have the same envelope.keys"),
         ProblemCode::StaleEnvelope => Some("set the clocks of both hosts"),
-        ProblemCode::MalformedFrame => Some("check that both ends have the same version of web-ipc"),
+        ProblemCode::MalformedFrame => {
+            Some("check that both ends have the same version of web-ipc")
+        }
         ProblemCode::WrongCertificate => Some(
             "make this client a new certificate in the home of the server, with web-ipc --certs --name NAME",
         ),
@@ -464,7 +505,10 @@ mod tests {
     fn a_request_without_a_reply_was_accepted_and_a_failed_login_leaves_the_message_where_it_was() {
         let no_reply =
             SendError::NoReply { reason: NoReply::NotInTime { wait: Duration::from_millis(1500) } };
-        assert_eq!(no_reply.to_string(), "the server took the request, but no reply came within 1.5 s");
+        assert_eq!(
+            no_reply.to_string(),
+            "the server took the request, but no reply came within 1.5 s"
+        );
         assert_eq!(no_reply.outcome(), Outcome::Accepted);
         let last = Box::new(SendError::Unexpected { status: 200, detail: "odd".into() });
         assert_eq!(last.outcome(), Outcome::NotKnown);
@@ -476,7 +520,9 @@ mod tests {
     #[test]
     fn doubt_covers_what_would_claim_to_know_better() {
         let claims = refused(403, None).in_doubt();
-        assert!(matches!(&claims, SendError::InDoubt { .. }) && claims.outcome() == Outcome::NotKnown);
+        assert!(
+            matches!(&claims, SendError::InDoubt { .. }) && claims.outcome() == Outcome::NotKnown
+        );
         let late = SendError::Timeout {
             timeout: Duration::ZERO,
             outcome: Outcome::NeverArrived,
@@ -520,7 +566,10 @@ mod tests {
     fn the_homes_own_admin_gets_in_again_by_a_command_that_renews_admin_cred() {
         let admin = SendError::BadCredentials { username: "ipc-admin".into(), from_home: true };
         let remedy = admin.remedy().unwrap();
-        assert!(remedy.starts_with("run web-ipc --users --change --user ipc-admin, or "), "{remedy}");
+        assert!(
+            remedy.starts_with("run web-ipc --users --change --user ipc-admin, or "),
+            "{remedy}"
+        );
         assert!(remedy.contains("web-ipc --users --add --user ipc-admin if"), "{remedy}");
     }
 
@@ -539,7 +588,9 @@ mod tests {
                 "web-ipc --certs --name localhost --force",
             ),
             (
-                CertificateProblem::WrongName { presented: vec!["a.example".into(), "192.0.2.1".into()] },
+                CertificateProblem::WrongName {
+                    presented: vec!["a.example".into(), "192.0.2.1".into()],
+                },
                 "the certificate of the server `localhost` is for a.example, 192.0.2.1",
                 "web-ipc --certs --name localhost --altNames localhost a.example 192.0.2.1 --force",
             ),
@@ -559,9 +610,15 @@ mod tests {
 
     #[test]
     fn a_refused_certificate_is_told_in_words() {
-        let refused =
-            |alert: &str| SendError::CertificateRefused { identity: "peer1".into(), alert: alert.into() };
-        assert!(refused("CertificateExpired").to_string().ends_with("it has expired or is not valid yet"));
+        let refused = |alert: &str| SendError::CertificateRefused {
+            identity: "peer1".into(),
+            alert: alert.into(),
+        };
+        assert!(
+            refused("CertificateExpired")
+                .to_string()
+                .ends_with("it has expired or is not valid yet")
+        );
         assert!(refused("UnknownCA").to_string().ends_with("the authority that the server trusts"));
         let remedy = refused("AccessDenied").remedy().unwrap();
         assert!(remedy.ends_with("web-ipc --certs --name peer1 --force"), "{remedy}");

@@ -1,8 +1,8 @@
-//! The web-ipc client: sends JSON objects, sealed, over HTTPS with mutual TLS, into a server's inbox, each exactly
-//! once.
+//! The web-ipc client: sends JSON objects, sealed, over HTTPS with mutual TLS, into a server's
+//! inbox, each exactly once.
 //!
-//! A program that sends comes here with a [`Home`](ipc_home::Home) and needs no other crate of the workspace; the
-//! server is not known here, nor are users' passwords beyond the one to log in with.
+//! A program that sends comes here with a [`Home`](ipc_home::Home) and needs no other crate of the
+//! workspace; the server is not known here, nor are users' passwords beyond the one to log in with.
 //!
 //! | you want | take |
 //! |---|---|
@@ -15,9 +15,10 @@
 //! | to know what became of a message that failed | [`SendError::outcome`] |
 //! | to tell a person what to do about it | [`SendError::remedy`], [`BuildError::remedy`] |
 //!
-//! A client has one thread of its own, one channel (a WebSocket) that carries its messages, a few connections for what a channel
-//! cannot hold, and one session that it renews when the server says so (status 419). It speaks HTTP/1.1 over TLS 1.2 or 1.3, connects to the address it was given and
-//! verifies the name it was given. The wire format is `docs/protocol.md`.
+//! A client has one thread of its own, one channel (a WebSocket) that carries its messages, a few
+//! connections for what a channel cannot hold, and one session that it renews when the server says
+//! so (status 419). It speaks HTTP/1.1 over TLS 1.2 or 1.3, connects to the address it was given
+//! and verifies the name it was given. The wire format is `docs/protocol.md`.
 //!
 //! ```
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -104,18 +105,19 @@ mod transport;
 mod worker;
 
 pub use builder::{
-    BuildError, CONNECTIONS_MAX_DEFAULT, ClientBuilder, IDENTITY_DEFAULT, IntoAddresses, TIMEOUT_DEFAULT,
+    BuildError, CONNECTIONS_MAX_DEFAULT, ClientBuilder, IDENTITY_DEFAULT, IntoAddresses,
+    TIMEOUT_DEFAULT,
 };
 pub use certificate_problem::CertificateProblem;
 pub use client::{Client, REPLY_TIMEOUT_DEFAULT, RequestCall, SendCall};
 pub use error::{NoReply, Outcome, SendError, Speaks};
 pub use ipc_protocol::{
-    BATCH_MESSAGES_MAX_DEFAULT, BodyError, DEADLINE_SECS_MAX as TIMEOUT_SECS_MAX, MessageId, ProblemCode,
-    Protocol,
+    BATCH_MESSAGES_MAX_DEFAULT, BodyError, DEADLINE_SECS_MAX as TIMEOUT_SECS_MAX, MessageId,
+    ProblemCode, Protocol,
 };
 pub use local::LocalClient;
 pub use receipt::{ParseError, Reply, Sent};
 pub use send_all::{
-    Answered, BATCH_BYTES_DEFAULT, BATCH_MESSAGES_DEFAULT, Items, REFUSALS_KEPT_MAX, Refusal, Report,
-    SendAll, SendAllError,
+    Answered, BATCH_BYTES_DEFAULT, BATCH_MESSAGES_DEFAULT, Items, REFUSALS_KEPT_MAX, Refusal,
+    Report, SendAll, SendAllError,
 };

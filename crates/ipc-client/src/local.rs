@@ -1,7 +1,8 @@
-//! The client for code that already runs where awc does: on an actix runtime, or in a tokio `LocalSet`.
+//! The client for code that already runs where awc does: on an actix runtime, or in a tokio
+//! `LocalSet`.
 //!
-//! It is driven by a task on the thread of its caller, so that no message crosses a thread. Nothing here decides how a message
-//! is sent.
+//! It is driven by a task on the thread of its caller, so that no message crosses a thread. Nothing
+//! here decides how a message is sent.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -15,9 +16,10 @@ use crate::send_all::{Items, SendAll};
 
 /// Sends messages to one server, from the thread it was built on.
 ///
-/// For programs that run on actix already, such as an actix-web handler, or within a tokio `LocalSet`: it has no thread of its
-/// own, so that a message crosses none. Everything else is as with [`Client`], which is the right choice anywhere else; a
-/// `LocalClient` can be neither sent to nor used from another thread.
+/// For programs that run on actix already, such as an actix-web handler, or within a tokio
+/// `LocalSet`: it has no thread of its own, so that a message crosses none. Everything else is as
+/// with [`Client`], which is the right choice anywhere else; a `LocalClient` can be neither sent to
+/// nor used from another thread.
 ///
 /// A handle: cloning it is cheap, and all clones share connections and session.
 ///
@@ -53,7 +55,8 @@ impl LocalClient {
         self.client.request(message)
     }
 
-    /// Sends all messages of an iterator, in its order, many at a time, as [`Client::send_all`] does.
+    /// Sends all messages of an iterator, in its order, many at a time, as [`Client::send_all`]
+    /// does.
     pub fn send_all<'a, I>(&self, messages: I) -> SendAll<'a, Items<I::IntoIter>>
     where
         I: IntoIterator,

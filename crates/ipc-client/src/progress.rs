@@ -1,7 +1,7 @@
 //! Says now and then what is waited for, so that nobody sits before a silent client.
 //!
-//! Whatever in this crate waits for a peer comes here. A client says one thing in five seconds, however many messages
-//! wait: they mostly wait for the same.
+//! Whatever in this crate waits for a peer comes here. A client says one thing in five seconds,
+//! however many messages wait: they mostly wait for the same.
 
 use std::cell::Cell;
 use std::error::Error;
@@ -31,7 +31,8 @@ impl Progress {
         }
     }
 
-    /// As [`level`](Progress::level), for what has been waited for since `begun_at`: nothing is said of short waits.
+    /// As [`level`](Progress::level), for what has been waited for since `begun_at`: nothing is
+    /// said of short waits.
     pub(crate) fn level_after(&self, begun_at: Instant, now: Instant) -> log::Level {
         if now < begun_at + SAY_EVERY { log::Level::Trace } else { self.level(now) }
     }
@@ -76,7 +77,8 @@ mod tests {
         assert_eq!(seconds(Duration::from_millis(430)), "0.4 s");
         assert_eq!(seconds(Duration::from_millis(29_700)), "30 s");
         let refused = std::io::Error::other("connection refused");
-        let error = SendError::Unreachable { address: "a:1".into(), source: std::sync::Arc::new(refused) };
+        let error =
+            SendError::Unreachable { address: "a:1".into(), source: std::sync::Arc::new(refused) };
         let error = SendError::LoginFailed { last: Box::new(error) };
         assert_eq!(
             with_causes(&error),

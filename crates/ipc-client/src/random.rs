@@ -8,11 +8,12 @@ use zeroize::Zeroize as _;
 
 use crate::error::SendError;
 
-/// Bytes that are fetched at once: enough for a batch's ids, since a system call for each costs more than the rest of it.
+/// Bytes that are fetched at once: enough for a batch's ids, since a system call for each costs
+/// more than the rest of it.
 const POOL_BYTES: usize = 1024;
 
-/// Bytes that were fetched ahead, each of which is given out once. Belongs to one client, which a `fork` leaves behind: its
-/// thread, or the runtime that it lives on, is not in the child.
+/// Bytes that were fetched ahead, each of which is given out once. Belongs to one client, which a
+/// `fork` leaves behind: its thread, or the runtime that it lives on, is not in the child.
 #[derive(Debug)]
 pub(crate) struct Pool {
     bytes: [u8; POOL_BYTES],
@@ -45,7 +46,8 @@ impl Pool {
 }
 
 impl Pool {
-    /// A new id, with the time in its front: ids that are drawn one after the other lie side by side in a server's index.
+    /// A new id, with the time in its front: ids that are drawn one after the other lie side by
+    /// side in a server's index.
     ///
     /// # Errors
     /// [`SendError::NoRandomness`].
@@ -81,10 +83,9 @@ mod tests {
         let mut given = HashSet::new();
         for _ in 0..10 * POOL_BYTES / 16 {
             assert!(given.insert(pool.take::<16>().unwrap()));
-            assert!(
-                given
-                    .insert([[0; 4], [0; 4], [0; 4], pool.take::<4>().unwrap()].concat().try_into().unwrap())
-            );
+            assert!(given.insert(
+                [[0; 4], [0; 4], [0; 4], pool.take::<4>().unwrap()].concat().try_into().unwrap()
+            ));
         }
     }
 }

@@ -11,7 +11,8 @@ use serde::Deserialize;
 pub struct Sent {
     /// The id it was sent under, as the receiving application sees it.
     pub id: MessageId,
-    /// The server had it already from an earlier attempt, whose answer was lost. It is in the inbox once.
+    /// The server had it already from an earlier attempt, whose answer was lost. It is in the inbox
+    /// once.
     pub duplicate: bool,
 }
 
@@ -21,8 +22,8 @@ pub struct Sent {
 pub struct Reply {
     /// The id of the request, as the receiving application saw it.
     pub id: MessageId,
-    /// The server had the request already from an earlier attempt of this same call. The application saw it once, and
-    /// this is its first reply.
+    /// The server had the request already from an earlier attempt of this same call. The
+    /// application saw it once, and this is its first reply.
     pub duplicate: bool,
     pub(crate) body: String,
 }
@@ -36,7 +37,8 @@ impl Reply {
     /// The JSON object as a value: `serde_json::Value`, or a type of the caller's own.
     ///
     /// # Errors
-    /// [`ParseError`] if the object is not of the form that `T` asks for. A `serde_json::Value` takes any.
+    /// [`ParseError`] if the object is not of the form that `T` asks for. A `serde_json::Value`
+    /// takes any.
     pub fn parse<'a, T: Deserialize<'a>>(&'a self) -> Result<T, ParseError> {
         serde_json::from_str(&self.body).map_err(ParseError)
     }
@@ -62,8 +64,11 @@ mod tests {
 
     #[test]
     fn a_reply_is_read_as_asked_for_and_shows_no_body_in_a_log() {
-        let reply =
-            Reply { id: MessageId::from_bytes([1; 16]), duplicate: false, body: r#"{"n":7}"#.to_owned() };
+        let reply = Reply {
+            id: MessageId::from_bytes([1; 16]),
+            duplicate: false,
+            body: r#"{"n":7}"#.to_owned(),
+        };
         let n: std::collections::BTreeMap<&str, u8> = reply.parse().unwrap();
         assert_eq!(n["n"], 7);
         let error = reply.parse::<Vec<u8>>().unwrap_err();

@@ -78,7 +78,8 @@ impl Sealer {
     /// Opens a raw envelope and reads what a server says on the channel `id`.
     ///
     /// # Errors
-    /// What is wrong with it, in words, or by `read`, which gives `None` for an answer that cannot be one.
+    /// What is wrong with it, in words, or by `read`, which gives `None` for an answer that cannot
+    /// be one.
     pub(crate) fn open_channel_answer(
         &self,
         token: &[u8],
@@ -118,7 +119,9 @@ impl Sealer {
 
 fn not_opened(error: OpenError, freshness: Freshness) -> String {
     match error {
-        OpenError::Stale { sealed_at_secs, now_secs } => clock::of_reply(sealed_at_secs, now_secs, freshness),
+        OpenError::Stale { sealed_at_secs, now_secs } => {
+            clock::of_reply(sealed_at_secs, now_secs, freshness)
+        }
         _ => "the reply was not sealed with the keys of this home".to_owned(),
     }
 }
@@ -135,7 +138,8 @@ fn read_frame<T>(
         .ok_or_else(|| "the reply is none, or not to what was sent".to_owned())
 }
 
-/// Seconds since the Unix epoch by this host's clock; 0 for a clock before it, which the server will call stale.
+/// Seconds since the Unix epoch by this host's clock; 0 for a clock before it, which the server
+/// will call stale.
 pub(crate) fn unix_now_secs() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }

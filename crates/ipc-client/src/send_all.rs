@@ -1,7 +1,9 @@
-//! Many messages, in order: taken from an iterator or a stream, cut into batches, and told what became of each.
+//! Many messages, in order: taken from an iterator or a stream, cut into batches, and told what
+//! became of each.
 //!
-//! Whoever has more than a few messages comes here. A few batches are handed on at a time, each with an answer of its own, while
-//! the next is filled. How a batch is sent and answered, and that none overtakes another, is not decided here.
+//! Whoever has more than a few messages comes here. A few batches are handed on at a time, each
+//! with an answer of its own, while the next is filled. How a batch is sent and answered, and that
+//! none overtakes another, is not decided here.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -35,8 +37,8 @@ pub const REFUSALS_KEPT_MAX: usize = 1000;
 /// What the frame of a batch has beside its messages, the session token above all, and more.
 const AROUND_BYTES: usize = 2048;
 
-/// Many messages on their way: made by [`Client::send_all`] and [`Client::send_all_stream`], sent by `.await`, or by
-/// [`wait`](SendAll::wait) where there is no async.
+/// Many messages on their way: made by [`Client::send_all`] and [`Client::send_all_stream`], sent
+/// by `.await`, or by [`wait`](SendAll::wait) where there is no async.
 #[must_use = "nothing is sent before it is awaited or waited for"]
 pub struct SendAll<'a, S> {
     shared: Arc<Shared>,
@@ -58,7 +60,8 @@ pub struct Items<I>(I);
 pub struct Report {
     /// How many messages are in the server's inbox.
     pub sent: u64,
-    /// How many of those were there already from an earlier attempt, whose answer was lost. Each is there once.
+    /// How many of those were there already from an earlier attempt, whose answer was lost. Each is
+    /// there once.
     pub duplicates: u64,
     /// How many messages were refused.
     pub refused: u64,
@@ -72,8 +75,8 @@ pub struct Report {
 pub struct Refusal {
     /// Which message, counted from 0.
     pub index: u64,
-    /// Why. Its [`outcome`](SendError::outcome) is [`Outcome::NotKnown`] where an attempt before the refused one got no
-    /// answer.
+    /// Why. Its [`outcome`](SendError::outcome) is [`Outcome::NotKnown`] where an attempt before
+    /// the refused one got no answer.
     pub error: SendError,
 }
 
@@ -100,7 +103,8 @@ pub struct SendAllError {
     pub report: Report,
     /// The first message of which it is not known that it was sent or refused, counted from 0.
     pub from: u64,
-    /// The first message that was certainly not sent. What became of those between, [`outcome`](Self::outcome) says.
+    /// The first message that was certainly not sent. What became of those between,
+    /// [`outcome`](Self::outcome) says.
     pub until: u64,
     /// Why it ended.
     #[source]
@@ -122,24 +126,25 @@ impl SendAllError {
 }
 
 impl Client {
-    /// Sends all messages of an iterator, in its order, many at a time: one seal, one request and one commit of the
-    /// server carry a whole batch.
+    /// Sends all messages of an iterator, in its order, many at a time: one seal, one request and
+    /// one commit of the server carry a whole batch.
     ///
-    /// What is accepted is accepted in order: what found no room, or had no answer when a connection broke, goes before
-    /// everything behind it. Each message has an id of its own and is in the inbox once, however often it was sent.
-    /// One that is no JSON object, is too large or is refused by the server is reported with its index, and the
-    /// rest goes on. While the server is full, down or out of reach this waits as [`send`](Client::send) does, up to the
+    /// What is accepted is accepted in order: what found no room, or had no answer when a
+    /// connection broke, goes before everything behind it. Each message has an id of its own and is
+    /// in the inbox once, however often it was sent. One that is no JSON object, is too large or is
+    /// refused by the server is reported with its index, and the rest goes on. While the server is
+    /// full, down or out of reach this waits as [`send`](Client::send) does, up to the
     /// [timeout](crate::ClientBuilder::timeout) without any progress.
     ///
-    /// The iterator is asked for no more than four batches ahead, so any number of messages takes the same memory.
-    /// It is asked until a batch is full, and what asks it waits with it: for a source that comes slowly take
-    /// [`send_all_stream`](Client::send_all_stream).
+    /// The iterator is asked for no more than four batches ahead, so any number of messages takes
+    /// the same memory. It is asked until a batch is full, and what asks it waits with it: for a
+    /// source that comes slowly take [`send_all_stream`](Client::send_all_stream).
     ///
     /// Dropping the future gives up as that of `send` does; the batch on its way may still arrive.
     ///
     /// # Errors
-    /// `.await` gives a [`SendAllError`] that says from which message on, if the time runs out without progress, or
-    /// the server refuses more than single messages.
+    /// `.await` gives a [`SendAllError`] that says from which message on, if the time runs out
+    /// without progress, or the server refuses more than single messages.
     pub fn send_all<'a, I>(&self, messages: I) -> SendAll<'a, Items<I::IntoIter>>
     where
         I: IntoIterator,
@@ -150,8 +155,8 @@ impl Client {
 
     /// Sends all messages of a stream, as [`send_all`](Client::send_all) does those of an iterator.
     ///
-    /// Where the stream has nothing ready and no batch is on its way, what is there goes out: nothing waits for a batch
-    /// to fill up.
+    /// Where the stream has nothing ready and no batch is on its way, what is there goes out:
+    /// nothing waits for a batch to fill up.
     ///
     /// # Errors
     /// As `send_all`.
@@ -171,8 +176,8 @@ impl Client {
 }
 
 impl<'a, S> SendAll<'a, S> {
-    /// How many messages go into a batch at most: 1 to [`BATCH_MESSAGES_MAX_DEFAULT`], what a server takes unless set
-    /// otherwise; numbers beyond are taken as these. Default 500.
+    /// How many messages go into a batch at most: 1 to [`BATCH_MESSAGES_MAX_DEFAULT`], what a
+    /// server takes unless set otherwise; numbers beyond are taken as these. Default 500.
     ///
     /// To a server that is set to take fewer, fewer go out at once.
     pub fn batch_messages(mut self, messages: usize) -> Self {
@@ -180,15 +185,17 @@ impl<'a, S> SendAll<'a, S> {
         self
     }
 
-    /// How many bytes of JSON text go into a batch at most, a single message that is longer excepted. Default 1 MiB. It
-    /// never exceeds [`plaintext_bytes_max`](crate::ClientBuilder::plaintext_bytes_max).
+    /// How many bytes of JSON text go into a batch at most, a single message that is longer
+    /// excepted. Default 1 MiB. It never exceeds
+    /// [`plaintext_bytes_max`](crate::ClientBuilder::plaintext_bytes_max).
     pub fn batch_bytes(mut self, bytes: usize) -> Self {
         self.batch_bytes = bytes;
         self
     }
 
-    /// Has `tell` called whenever it becomes known what became of some messages: in order, each message once. What comes after
-    /// them may be on its way by then. It is called in between, by whoever waits for the end, and should be quick.
+    /// Has `tell` called whenever it becomes known what became of some messages: in order, each
+    /// message once. What comes after them may be on its way by then. It is called in between, by
+    /// whoever waits for the end, and should be quick.
     pub fn on_answer(mut self, tell: impl FnMut(&Answered<'_>) + Send + 'a) -> Self {
         self.on_answer = Some(Box::new(tell));
         self
@@ -226,8 +233,14 @@ where
         };
         let mut progress = Progress { report: Report::default(), told: 0, on_answer };
         let (events, mut received) = mpsc::unbounded_channel();
-        let mut pipeline =
-            Pipeline { shared, events, stream: Arc::default(), batches: VecDeque::new(), first: 0, next: 0 };
+        let mut pipeline = Pipeline {
+            shared,
+            events,
+            stream: Arc::default(),
+            batches: VecDeque::new(),
+            first: 0,
+            next: 0,
+        };
         loop {
             let step = poll_fn(|cx| {
                 if let Poll::Ready(Some(event)) = received.poll_recv(cx) {
@@ -243,7 +256,9 @@ where
                     }
                 }
                 match ahead {
-                    0 => batcher.end.take().map_or(Poll::Pending, |end| Poll::Ready(Step::End(end))),
+                    0 => {
+                        batcher.end.take().map_or(Poll::Pending, |end| Poll::Ready(Step::End(end)))
+                    }
                     _ => Poll::Pending,
                 }
             });
@@ -287,7 +302,8 @@ where
     }
 }
 
-/// How many batches the client's thread has at most: one goes out while another is answered and a third is filled.
+/// How many batches the client's thread has at most: one goes out while another is answered and a
+/// third is filled.
 const BATCHES_AHEAD: usize = 3;
 
 /// What happens next.
@@ -394,7 +410,8 @@ impl Pipeline {
 
     /// How many of the messages that were not told may have been sent.
     fn sent(&self) -> u64 {
-        let batches = usize::try_from(self.stream.sent().saturating_sub(self.first)).unwrap_or(usize::MAX);
+        let batches =
+            usize::try_from(self.stream.sent().saturating_sub(self.first)).unwrap_or(usize::MAX);
         self.batches.iter().take(batches).map(|batch| (batch.len - batch.told) as u64).sum()
     }
 }
@@ -468,7 +485,8 @@ impl Batcher {
     /// The batch as far as it is made; the next begins.
     fn take(&mut self) -> Batch {
         let batch = std::mem::take(&mut self.batch);
-        self.batch.messages = Messages::with_capacity(batch.messages.len() + 1, batch.messages.bytes());
+        self.batch.messages =
+            Messages::with_capacity(batch.messages.len() + 1, batch.messages.bytes());
         if let Some((id, body)) = self.carried.take() {
             self.push(id, &body);
         }

@@ -55,7 +55,7 @@ fn seal_as_text(bencher: Bencher<'_, '_>, bytes: usize) {
 fn open_text(bencher: Bencher<'_, '_>, bytes: usize) {
     let ring = ring();
     let text = ring.seal_base64url(&vec![b'a'; bytes], NOW_SECS, [9; 16]);
-    bencher
-        .counter(BytesCount::new(bytes))
-        .bench_local(|| ring.open_base64url(black_box(text.as_bytes()), Some(Freshness::at(NOW_SECS))));
+    bencher.counter(BytesCount::new(bytes)).bench_local(|| {
+        ring.open_base64url(black_box(text.as_bytes()), Some(Freshness::at(NOW_SECS)))
+    });
 }

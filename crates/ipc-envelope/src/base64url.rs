@@ -1,7 +1,8 @@
 //! Base64url text, with padding, in its one canonical spelling (RFC 4648, sections 3.5 and 5).
 //!
-//! Keys and text tokens come through here. It knows neither keys nor tokens. A lenient reader would give one token
-//! many spellings, and whoever compares or remembers tokens by their text could be told two are different.
+//! Keys and text tokens come through here. It knows neither keys nor tokens. A lenient reader would
+//! give one token many spellings, and whoever compares or remembers tokens by their text could be
+//! told two are different.
 
 use base64_simd::{AsOut, URL_SAFE};
 
@@ -66,8 +67,9 @@ mod tests {
     #[test]
     fn missing_and_surplus_padding_is_refused() {
         for text in [
-            "Zg", "Zg=", "Zg===", "Zg====", "Zm8", "Zm8==", "Zm9v=", "Zm9v==", "Zm9v====", "=", "==", "===",
-            "====", "A", "A=", "A==", "A===", "Zg==Zg==", "Z=g=", "=Zg=", "Zm9vZg=", "Zg==Zm9v",
+            "Zg", "Zg=", "Zg===", "Zg====", "Zm8", "Zm8==", "Zm9v=", "Zm9v==", "Zm9v====", "=",
+            "==", "===", "====", "A", "A=", "A==", "A===", "Zg==Zg==", "Z=g=", "=Zg=", "Zm9vZg=",
+            "Zg==Zm9v",
         ] {
             assert_eq!(decode_each_way(text.as_bytes()), None, "{text}");
         }
@@ -77,7 +79,12 @@ mod tests {
     fn trailing_bits_that_are_not_zero_are_refused() {
         for last in ALPHABET {
             let one_byte = [b'Z', *last, b'=', b'='];
-            assert_eq!(decode_each_way(&one_byte).is_some(), b"AQgw".contains(last), "{}", *last as char);
+            assert_eq!(
+                decode_each_way(&one_byte).is_some(),
+                b"AQgw".contains(last),
+                "{}",
+                *last as char
+            );
             let two_bytes = [b'Z', b'm', *last, b'='];
             let canonical = b"AEIMQUYcgkosw048".contains(last);
             assert_eq!(decode_each_way(&two_bytes).is_some(), canonical, "{}", *last as char);
@@ -86,7 +93,8 @@ mod tests {
 
     #[test]
     fn every_foreign_byte_is_refused_at_every_place() {
-        // Long enough to meet the vector code of 16 and 32 bytes a step as well as what is left over.
+        // Long enough to meet the vector code of 16 and 32 bytes a step as well as what is left
+        // over.
         for length in [4, 8, 32, 64, 100] {
             for place in 0..length {
                 for byte in 0..=u8::MAX {

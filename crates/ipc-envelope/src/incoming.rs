@@ -1,7 +1,8 @@
-//! A token that arrives piece by piece: the MAC of a raw one is computed meanwhile, so that little is left to do when it is
-//! there.
+//! A token that arrives piece by piece: the MAC of a raw one is computed meanwhile, so that little
+//! is left to do when it is there.
 //!
-//! Whoever receives long tokens comes here. Nothing is decrypted before all of it has arrived and its MAC was found good.
+//! Whoever receives long tokens comes here. Nothing is decrypted before all of it has arrived and
+//! its MAC was found good.
 
 use std::fmt;
 use std::ops::Range;
@@ -54,7 +55,13 @@ impl Incoming {
     }
 
     fn new(ring: &Arc<KeyRing>, is_raw: bool) -> Self {
-        Incoming { ring: Arc::clone(ring), bytes: Vec::new(), is_raw, following: None, plaintext: None }
+        Incoming {
+            ring: Arc::clone(ring),
+            bytes: Vec::new(),
+            is_raw,
+            following: None,
+            plaintext: None,
+        }
     }
 
     /// Whether it is a raw token rather than text.
@@ -77,7 +84,8 @@ impl Incoming {
         self.bytes.capacity()
     }
 
-    /// Makes room for exactly so many bytes more than have arrived. What has is sealed still: where it was before needs no wiping.
+    /// Makes room for exactly so many bytes more than have arrived. What has is sealed still: where
+    /// it was before needs no wiping.
     pub fn reserve_exact(&mut self, more: usize) {
         debug_assert!(self.plaintext.is_none(), "nothing arrives behind a token that is open");
         self.bytes.reserve_exact(more);
@@ -93,8 +101,9 @@ impl Incoming {
         }
     }
 
-    /// Opens the token where it is, as [`KeyRing::open_in_place`] or [`KeyRing::open_base64url_in_place`] does, and returns
-    /// its plaintext. Once it is open it stays so, and the time is not looked at again.
+    /// Opens the token where it is, as [`KeyRing::open_in_place`] or
+    /// [`KeyRing::open_base64url_in_place`] does, and returns its plaintext. Once it is open it
+    /// stays so, and the time is not looked at again.
     ///
     /// # Errors
     /// Those of these two.
@@ -104,7 +113,11 @@ impl Incoming {
             None => {
                 let start = self.bytes.as_ptr().addr();
                 let opened = match self.is_raw {
-                    true => self.ring.open_followed(&mut self.bytes, self.following.take(), freshness)?,
+                    true => self.ring.open_followed(
+                        &mut self.bytes,
+                        self.following.take(),
+                        freshness,
+                    )?,
                     false => self.ring.open_base64url_in_place(&mut self.bytes, freshness)?,
                 };
                 // It is a part of the buffer.
@@ -143,7 +156,10 @@ mod tests {
     use crate::Key;
 
     fn ring(keys: &[u8]) -> Arc<KeyRing> {
-        Arc::new(KeyRing::from_keys(keys.iter().map(|byte| Key::from_bytes([*byte; 32])).collect()).unwrap())
+        Arc::new(
+            KeyRing::from_keys(keys.iter().map(|byte| Key::from_bytes([*byte; 32])).collect())
+                .unwrap(),
+        )
     }
 
     fn arrived(ring: &Arc<KeyRing>, token: &[u8], piece: usize) -> Incoming {

@@ -1,7 +1,8 @@
 //! One Fernet key, and the text form in which keys lie in files.
 //!
-//! Whoever makes, reads or writes keys comes here; sealing and opening is the ring's. Keys leave this file only as
-//! text that wipes itself. Where the random bytes come from and where the text goes is not known here.
+//! Whoever makes, reads or writes keys comes here; sealing and opening is the ring's. Keys leave
+//! this file only as text that wipes itself. Where the random bytes come from and where the text
+//! goes is not known here.
 
 use std::fmt;
 
@@ -10,7 +11,8 @@ use zeroize::{Zeroize, Zeroizing};
 
 use crate::base64url;
 
-/// The most keys that [`keys_from_text`] reads. Each costs a MAC over every token that none of them made.
+/// The most keys that [`keys_from_text`] reads. Each costs a MAC over every token that none of them
+/// made.
 pub const KEYS_MAX: usize = 16;
 
 const KEY_BYTES: usize = 32;
@@ -29,27 +31,30 @@ impl Key {
     ///
     /// The bytes are copied; wiping what is left of them with the caller is the caller's.
     pub fn from_bytes(mut bytes: [u8; 32]) -> Self {
-        let mut key = Self { signing: Zeroizing::new([0; 16]), encryption: Zeroizing::new([0; 16]) };
+        let mut key =
+            Self { signing: Zeroizing::new([0; 16]), encryption: Zeroizing::new([0; 16]) };
         key.signing.copy_from_slice(&bytes[..16]);
         key.encryption.copy_from_slice(&bytes[16..]);
         bytes.zeroize();
         key
     }
 
-    /// A key from its text form: 44 characters of base64url with padding, in the canonical spelling.
+    /// A key from its text form: 44 characters of base64url with padding, in the canonical
+    /// spelling.
     ///
     /// # Errors
     /// [`KeyError::Malformed`] for anything else, white space around it included.
     pub fn from_base64url(text: &str) -> Result<Self, KeyError> {
         // 44 characters without padding spell 33 bytes: they are read and then refused.
         let mut buffer = Zeroizing::new([0; KEY_BYTES + 1]);
-        let decoded =
-            (text.len() == KEY_CHARS).then(|| base64url::decode_into(text.as_bytes(), &mut buffer[..]));
+        let decoded = (text.len() == KEY_CHARS)
+            .then(|| base64url::decode_into(text.as_bytes(), &mut buffer[..]));
         let bytes = decoded.flatten().and_then(|bytes| <[u8; KEY_BYTES]>::try_from(bytes).ok());
         bytes.map(Self::from_bytes).ok_or(KeyError::Malformed)
     }
 
-    /// The text form, as [`Key::from_base64url`] reads it. It is the secret: write it to nothing that others can read.
+    /// The text form, as [`Key::from_base64url`] reads it. It is the secret: write it to nothing
+    /// that others can read.
     pub fn to_base64url(&self) -> Zeroizing<String> {
         let mut bytes = Zeroizing::new([0; KEY_BYTES]);
         bytes[..16].copy_from_slice(&self.signing[..]);
@@ -72,10 +77,11 @@ impl fmt::Debug for Key {
     }
 }
 
-/// Reads keys from text, in order: one a line as [`Key::from_base64url`] takes it, at most [`KEYS_MAX`].
+/// Reads keys from text, in order: one a line as [`Key::from_base64url`] takes it, at most
+/// [`KEYS_MAX`].
 ///
-/// White space around a key, blank lines, lines that begin with `#` and a byte order mark before the text are ignored. The
-/// result is never empty.
+/// White space around a key, blank lines, lines that begin with `#` and a byte order mark before
+/// the text are ignored. The result is never empty.
 ///
 /// # Errors
 /// [`KeyError::MalformedLine`] for any other line, [`KeyError::NoKeys`], [`KeyError::TooManyKeys`].
@@ -90,7 +96,9 @@ pub fn keys_from_text(text: &str) -> Result<Vec<Key>, KeyError> {
         if keys.len() == KEYS_MAX {
             return Err(KeyError::TooManyKeys { keys_max: KEYS_MAX });
         }
-        keys.push(Key::from_base64url(line).map_err(|_| KeyError::MalformedLine { line: index + 1 })?);
+        keys.push(
+            Key::from_base64url(line).map_err(|_| KeyError::MalformedLine { line: index + 1 })?,
+        );
     }
     if keys.is_empty() { Err(KeyError::NoKeys) } else { Ok(keys) }
 }
@@ -103,7 +111,9 @@ pub enum KeyError {
     #[error("not a key: 44 characters of base64url, the last of them '=', are expected")]
     Malformed,
     /// A line of a list is neither a key nor blank nor a comment.
-    #[error("line {line} is not a key: 44 characters of base64url, the last of them '=', are expected")]
+    #[error(
+        "line {line} is not a key: 44 characters of base64url, the last of them '=', are expected"
+    )]
     MalformedLine {
         /// Which line, counted from 1.
         line: usize,
@@ -193,8 +203,13 @@ mod tests {
 
     #[test]
     fn a_bad_line_is_told_by_its_number_and_not_by_its_content() {
-        for bad in ["hunter2", &TEXT[..43], &format!("{TEXT} # note"), &format!("{TEXT} {TEXT}"), "\u{feff}"]
-        {
+        for bad in [
+            "hunter2",
+            &TEXT[..43],
+            &format!("{TEXT} # note"),
+            &format!("{TEXT} {TEXT}"),
+            "\u{feff}",
+        ] {
             let error = keys_from_text(&format!("# keys\n\n{TEXT}\n{bad}\n")).unwrap_err();
             assert_eq!(error, KeyError::MalformedLine { line: 4 });
             assert!(!format!("{error} {error:?}").contains(bad));

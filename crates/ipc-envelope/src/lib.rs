@@ -1,23 +1,26 @@
 //! Seals and opens Fernet envelopes: bytes in, bytes out.
 //!
-//! Both ends of the protocol, the session tokens of the server and the sealed files of a home come here. Nothing
-//! here reads a file, opens a socket, looks at a clock or draws random numbers: time and initialization vector are
-//! arguments, so that expiry is tested without sleeping.
+//! Both ends of the protocol, the session tokens of the server and the sealed files of a home come
+//! here. Nothing here reads a file, opens a socket, looks at a clock or draws random numbers: time
+//! and initialization vector are arguments, so that expiry is tested without sleeping.
 //!
 //! # Which type do I use when
 //!
 //! - [`Key`]: one 32-byte Fernet key, made from random bytes or read from its text form.
-//! - [`KeyRing`]: what seals and opens. Make it once from one key ([`KeyRing::new`]) or from the text of a key file
-//!   ([`KeyRing::from_text`]) and share it: the first key seals, all open, which is how a key is rotated.
-//! - [`Freshness`]: how old or how far ahead of the clock a token may be. Messages are opened with it; session tokens
-//!   and files at rest, which carry an expiry of their own or none, are opened with `None`.
-//! - [`Opened`]: what [`KeyRing::open_in_place`] hands out, and only after the MAC was found good: the plaintext and
-//!   the time of sealing.
-//! - [`OpenError`], [`KeyError`]: what can go wrong. A token has one answer for every failure but staleness, and
-//!   staleness is only ever told of a token that a key holder made.
+//! - [`KeyRing`]: what seals and opens. Make it once from one key ([`KeyRing::new`]) or from the
+//!   text of a key file ([`KeyRing::from_text`]) and share it: the first key seals, all open, which
+//!   is how a key is rotated.
+//! - [`Freshness`]: how old or how far ahead of the clock a token may be. Messages are opened with
+//!   it; session tokens and files at rest, which carry an expiry of their own or none, are opened
+//!   with `None`.
+//! - [`Opened`]: what [`KeyRing::open_in_place`] hands out, and only after the MAC was found good:
+//!   the plaintext and the time of sealing.
+//! - [`OpenError`], [`KeyError`]: what can go wrong. A token has one answer for every failure but
+//!   staleness, and staleness is only ever told of a token that a key holder made.
 //!
-//! The `…_in_place` calls work in the caller's buffer and are meant for messages; [`KeyRing::seal`], [`KeyRing::open`]
-//! and their base64url forms allocate and are meant for small things.
+//! The `…_in_place` calls work in the caller's buffer and are meant for messages;
+//! [`KeyRing::seal`], [`KeyRing::open`] and their base64url forms allocate and are meant for small
+//! things.
 //!
 //! # Example
 //!
@@ -54,8 +57,9 @@
 //! 0x80 (1) | seconds since the Unix epoch, big-endian (8) | IV (16) | AES-128-CBC, PKCS#7 (16·n, n ≥ 1) | HMAC-SHA256 (32)
 //! ```
 //!
-//! The MAC covers everything before it. A key is the signing key (16 bytes), then the encryption key (16 bytes). In
-//! text both are base64url with padding (RFC 4648, section 5), and only the canonical spelling is read.
+//! The MAC covers everything before it. A key is the signing key (16 bytes), then the encryption
+//! key (16 bytes). In text both are base64url with padding (RFC 4648, section 5), and only the
+//! canonical spelling is read.
 
 mod base64url;
 mod incoming;

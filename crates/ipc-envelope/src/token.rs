@@ -1,15 +1,17 @@
 //! The layout of a raw token: which byte means what.
 //!
-//! The key ring comes here to write a header and to take a token apart. Nothing here knows a key: what [`Shape`] says
-//! is only what the bytes claim until the MAC has been checked.
+//! The key ring comes here to write a header and to take a token apart. Nothing here knows a key:
+//! what [`Shape`] says is only what the bytes claim until the MAC has been checked.
 
 /// Bytes before the ciphertext: version 1, time 8, IV 16.
 pub const HEADER_BYTES: usize = 1 + TIME_BYTES + BLOCK_BYTES;
 
-/// The most that sealing adds to a plaintext, in bytes of raw token: header 25, padding 1 to 16, MAC 32.
+/// The most that sealing adds to a plaintext, in bytes of raw token: header 25, padding 1 to 16,
+/// MAC 32.
 pub const OVERHEAD_BYTES_MAX: usize = HEADER_BYTES + BLOCK_BYTES + TAG_BYTES;
 
-/// The length of the shortest raw token, that of an empty plaintext: header 25, one block of padding 16, MAC 32.
+/// The length of the shortest raw token, that of an empty plaintext: header 25, one block of
+/// padding 16, MAC 32.
 pub const TOKEN_BYTES_MIN: usize = HEADER_BYTES + BLOCK_BYTES + TAG_BYTES;
 
 /// The block size of AES, which is also the size of an IV.
@@ -20,17 +22,18 @@ pub(crate) const TAG_BYTES: usize = 32;
 
 const TIME_BYTES: usize = 8;
 
-/// The one version. A draft of a second one, `0x81`, counts microseconds in the time field; it is refused like any
-/// other, since its times would be read as centuries ahead.
+/// The one version. A draft of a second one, `0x81`, counts microseconds in the time field; it is
+/// refused like any other, since its times would be read as centuries ahead.
 const VERSION: u8 = 0x80;
 
-/// What a token says of itself. Its length and version are good; nothing else is to be believed before the MAC.
+/// What a token says of itself. Its length and version are good; nothing else is to be believed
+/// before the MAC.
 pub(crate) struct Shape {
     pub(crate) sealed_at_secs: u64,
     pub(crate) iv: [u8; BLOCK_BYTES],
     pub(crate) tag: [u8; TAG_BYTES],
-    /// How many bytes from the start of the token the MAC covers: everything before the tag. The ciphertext is what
-    /// of them follows the header: at least one whole block.
+    /// How many bytes from the start of the token the MAC covers: everything before the tag. The
+    /// ciphertext is what of them follows the header: at least one whole block.
     pub(crate) signed_bytes: usize,
 }
 
@@ -62,7 +65,8 @@ pub(crate) fn header(sealed_at_secs: u64, iv: &[u8; BLOCK_BYTES]) -> [u8; HEADER
     header
 }
 
-/// The length of the ciphertext of `plaintext_bytes`: PKCS#7 (RFC 5652, section 6.3) always pads, by 1 to 16 bytes.
+/// The length of the ciphertext of `plaintext_bytes`: PKCS#7 (RFC 5652, section 6.3) always pads,
+/// by 1 to 16 bytes.
 pub(crate) const fn ciphertext_bytes(plaintext_bytes: usize) -> usize {
     plaintext_bytes - plaintext_bytes % BLOCK_BYTES + BLOCK_BYTES
 }
@@ -74,7 +78,9 @@ mod tests {
     #[test]
     fn the_sizes_are_those_of_the_specification() {
         assert_eq!((HEADER_BYTES, TOKEN_BYTES_MIN, OVERHEAD_BYTES_MAX), (25, 73, 73));
-        for (plaintext, ciphertext) in [(0, 16), (1, 16), (15, 16), (16, 32), (17, 32), (31, 32), (32, 48)] {
+        for (plaintext, ciphertext) in
+            [(0, 16), (1, 16), (15, 16), (16, 32), (17, 32), (31, 32), (32, 48)]
+        {
             assert_eq!(ciphertext_bytes(plaintext), ciphertext);
         }
     }

@@ -1,13 +1,14 @@
 //! Who else may read a home: nobody, unless somebody who knows what that weakens says otherwise.
 //!
-//! [`Home`](crate::Home) carries the answer to wherever a mode is looked at. Who may write is never a choice.
+//! [`Home`](crate::Home) carries the answer to wherever a mode is looked at. Who may write is never
+//! a choice.
 
 use std::ffi::OsString;
 
 use crate::HomeError;
 
-/// The environment variable that, set to `1`, lets a home be used that others can read. What it weakens:
-/// [`Home::dangerously_open_readable`](crate::Home::dangerously_open_readable).
+/// The environment variable that, set to `1`, lets a home be used that others can read. What it
+/// weakens: [`Home::dangerously_open_readable`](crate::Home::dangerously_open_readable).
 pub const READABLE_HOME_VARIABLE: &str = "WEB_IPC_DANGEROUSLY_READABLE_HOME";
 
 /// Who may read the secrets of a home beside its owner.

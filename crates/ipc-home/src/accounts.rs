@@ -40,7 +40,8 @@ fn has_no_other_member(groups: &str, gid: u32) -> bool {
     groups.lines().all(|line| {
         let fields: Vec<&str> = line.split(':').collect();
         let [name, _, number, members] = fields[..] else { return true };
-        number.parse() != Ok(gid) || members.split(',').all(|member| member.is_empty() || member == name)
+        number.parse() != Ok(gid)
+            || members.split(',').all(|member| member.is_empty() || member == name)
     })
 }
 
@@ -49,7 +50,8 @@ mod tests {
     use super::*;
 
     const PASSWD: &str = "root:x:0:0:root:/root:/bin/bash\nada:x:1000:1000::/home/ada:/bin/sh\n";
-    const GROUP: &str = "root:x:0:\nada:x:1000:\nbob:x:1001:bob\nstaff:x:50:ada\ncarol:x:1002:carol,ada\n";
+    const GROUP: &str =
+        "root:x:0:\nada:x:1000:\nbob:x:1001:bob\nstaff:x:50:ada\ncarol:x:1002:carol,ada\n";
 
     #[test]
     fn a_name_is_found_by_its_number() {
@@ -60,7 +62,8 @@ mod tests {
 
     #[test]
     fn a_group_is_private_while_it_names_nobody_but_its_user() {
-        for (gid, is_private) in [(1000, true), (1001, true), (1002, false), (50, false), (7, true)] {
+        for (gid, is_private) in [(1000, true), (1001, true), (1002, false), (50, false), (7, true)]
+        {
             assert_eq!(has_no_other_member(GROUP, gid), is_private, "{gid}");
         }
     }

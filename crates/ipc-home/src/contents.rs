@@ -120,12 +120,15 @@ fn is_client(names: &[OsString]) -> bool {
 
 /// `.NAME.<16 hex digits>.tmp`, as [`StagedFile`](crate::StagedFile) names them.
 pub(crate) fn is_temporary(name: &OsStr) -> bool {
-    let Some(stem) = name.to_str().and_then(|name| name.strip_prefix('.')?.strip_suffix(TEMPORARY_SUFFIX))
+    let Some(stem) =
+        name.to_str().and_then(|name| name.strip_prefix('.')?.strip_suffix(TEMPORARY_SUFFIX))
     else {
         return false;
     };
     stem.rsplit_once('.').is_some_and(|(name, random)| {
-        !name.is_empty() && random.len() == 16 && random.bytes().all(|byte| byte.is_ascii_hexdigit())
+        !name.is_empty()
+            && random.len() == 16
+            && random.bytes().all(|byte| byte.is_ascii_hexdigit())
     })
 }
 
@@ -175,7 +178,10 @@ mod tests {
     fn a_client_is_told_by_what_it_was_given_and_by_what_it_must_not_have() {
         let given = ["envelope.keys", "web-ipc-ca.crt", "peer1.crt", "peer1.key"];
         assert_eq!(contents(&given), Contents::Client);
-        assert_eq!(contents(&["sessions", ".lock", "envelope.keys", "web-ipc-ca.crt"]), Contents::Client);
+        assert_eq!(
+            contents(&["sessions", ".lock", "envelope.keys", "web-ipc-ca.crt"]),
+            Contents::Client
+        );
         assert_eq!(contents(&["web-ipc-ca.crt", "peer1.crt", "peer1.key"]), Contents::Client);
         assert_eq!(contents(&["envelope.keys", "peer1.crt", "peer1.key"]), Contents::Client);
         for only_in_homes in OF_SERVERS {
@@ -191,7 +197,10 @@ mod tests {
 
     #[test]
     fn the_directory_of_the_python_tool_is_told() {
-        assert_eq!(contents(&["users.db", "web-ipc-ca.crt", "ca-serial", ".xork"]), Contents::PythonTool);
+        assert_eq!(
+            contents(&["users.db", "web-ipc-ca.crt", "ca-serial", ".xork"]),
+            Contents::PythonTool
+        );
         assert_eq!(contents(&[".ipca"]), Contents::PythonTool);
     }
 
@@ -213,9 +222,12 @@ mod tests {
     #[test]
     fn temporary_files_are_told_by_their_whole_form() {
         assert!(is_temporary(OsStr::new(".admin.cred.00112233445566ff.tmp")));
-        for name in
-            ["admin.cred.00112233445566ff.tmp", ".admin.cred.tmp", "..00112233445566ff.tmp", ".a.0011.tmp"]
-        {
+        for name in [
+            "admin.cred.00112233445566ff.tmp",
+            ".admin.cred.tmp",
+            "..00112233445566ff.tmp",
+            ".a.0011.tmp",
+        ] {
             assert!(!is_temporary(OsStr::new(name)), "{name}");
         }
     }
@@ -225,7 +237,8 @@ mod tests {
         for name in [".server1.example.crt.new", ".server1.example.key.new"] {
             assert_eq!(staged_name(OsStr::new(name)).unwrap().as_str(), "server1.example");
         }
-        for name in ["server1.crt.new", ".server1.new", ".server1.crt", "..crt.new", ".a b.crt.new"] {
+        for name in ["server1.crt.new", ".server1.new", ".server1.crt", "..crt.new", ".a b.crt.new"]
+        {
             assert!(staged_name(OsStr::new(name)).is_none(), "{name}");
         }
     }

@@ -1,7 +1,7 @@
 //! A user name with its password, as it lies sealed in `admin.cred`.
 //!
-//! The client comes here when it was given no credentials of its own, and `ipc-setup` when it makes the admin. Which
-//! keys seal them, and where the file is, is the home's business.
+//! The client comes here when it was given no credentials of its own, and `ipc-setup` when it makes
+//! the admin. Which keys seal them, and where the file is, is the home's business.
 
 use std::fmt;
 
@@ -78,9 +78,14 @@ mod tests {
 
     #[test]
     fn anything_else_is_none() {
-        for json in
-            ["", "{}", "[]", r#"{"username":"a"}"#, r#"{"username":"a","password":"b","x":1}"#, "\u{80}"]
-        {
+        for json in [
+            "",
+            "{}",
+            "[]",
+            r#"{"username":"a"}"#,
+            r#"{"username":"a","password":"b","x":1}"#,
+            "\u{80}",
+        ] {
             assert!(Credentials::from_json(json.as_bytes()).is_none(), "{json}");
         }
     }

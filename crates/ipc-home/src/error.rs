@@ -390,7 +390,8 @@ mod tests {
 
     #[test]
     fn an_open_directory_is_mended_with_a_chmod_that_can_be_pasted() {
-        let error = HomeError::TooOpen { path: "/tmp/my home".into(), mode: 0o755, mode_wanted: 0o700 };
+        let error =
+            HomeError::TooOpen { path: "/tmp/my home".into(), mode: 0o755, mode_wanted: 0o700 };
         assert_eq!(error.to_string(), "/tmp/my home is open to other users (mode 0755)");
         assert_eq!(error.remedy().unwrap(), "run chmod 700 '/tmp/my home'");
     }
@@ -411,7 +412,8 @@ mod tests {
     #[test]
     fn the_certificate_of_localhost_is_made_anew_with_all_its_names() {
         let name = PeerName::parse("localhost").unwrap();
-        let command = "run web-ipc --certs --name localhost --altNames localhost 127.0.0.1 ::1 --force";
+        let command =
+            "run web-ipc --certs --name localhost --altNames localhost 127.0.0.1 ::1 --force";
         for error in [
             HomeError::CertificateMissing { name: name.clone(), path: "/x/localhost.crt".into() },
             HomeError::BadPrivateKey { name: name.clone(), path: "/x/localhost.key".into() },
@@ -439,7 +441,8 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         std::fs::write(directory.path().join("web-ipc-ca.crt"), "").unwrap();
         let name = PeerName::parse("peer1").unwrap();
-        let error = HomeError::CertificateMissing { name, path: directory.path().join("peer1.crt") };
+        let error =
+            HomeError::CertificateMissing { name, path: directory.path().join("peer1.crt") };
         let remedy = error.remedy().unwrap();
         assert!(
             remedy.contains("where web-ipc-ca.key is kept") && !remedy.contains("web-ipc --"),
@@ -461,7 +464,10 @@ mod tests {
         };
         let (shown, unknown) = (home.display(), u32::MAX - 7);
         let error = owned(&home, unknown);
-        assert_eq!(error.to_string(), format!("{shown} belongs to user {unknown}, and this is run as root"));
+        assert_eq!(
+            error.to_string(),
+            format!("{shown} belongs to user {unknown}, and this is run as root")
+        );
         assert_eq!(
             error.remedy().unwrap(),
             format!("run it as that user: sudo -u '#{unknown}' web-ipc --home {shown} ...")

@@ -81,7 +81,8 @@ impl StagedFile {
     /// # Errors
     /// [`HomeError::Unwritable`] with what the system said.
     pub fn commit(mut self) -> Result<(), HomeError> {
-        std::fs::rename(&self.temporary, &self.path).map_err(|source| unwritable(&self.path, source))?;
+        std::fs::rename(&self.temporary, &self.path)
+            .map_err(|source| unwritable(&self.path, source))?;
         self.committed = true;
         sync_directory(parent(&self.path))
     }
@@ -115,7 +116,9 @@ pub fn make_private_directory(path: &Path) -> Result<(), HomeError> {
 /// # Errors
 /// [`HomeError::Unwritable`] with what the system said.
 pub fn sync_directory(path: &Path) -> Result<(), HomeError> {
-    File::open(path).and_then(|directory| directory.sync_all()).map_err(|source| unwritable(path, source))
+    File::open(path)
+        .and_then(|directory| directory.sync_all())
+        .map_err(|source| unwritable(path, source))
 }
 
 /// Reads a secret: a regular file and no link to one, closed to others, of at most
@@ -153,7 +156,9 @@ pub(crate) fn read_public_as(path: &Path, access: Access) -> Result<Vec<u8>, Hom
 fn read(path: &Path, refused: u32, access: Access) -> Result<Zeroizing<Vec<u8>>, HomeError> {
     let unreadable = |source: io::Error| match source.kind() {
         io::ErrorKind::NotFound => HomeError::FileMissing { path: path.to_owned() },
-        _ if source.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error()) && is_link(path) => {
+        _ if source.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error())
+            && is_link(path) =>
+        {
             HomeError::SymbolicLink { path: path.to_owned() }
         }
         _ => HomeError::Unreadable { path: path.to_owned(), source },
@@ -221,7 +226,8 @@ pub fn close_file(path: &Path) -> Result<(), HomeError> {
     if metadata.nlink() > 1 {
         return refuse_mode(path, &metadata, OTHERS, FILE_MODE);
     }
-    file.set_permissions(Permissions::from_mode(FILE_MODE)).map_err(|source| unwritable(path, source))
+    file.set_permissions(Permissions::from_mode(FILE_MODE))
+        .map_err(|source| unwritable(path, source))
 }
 
 pub(crate) fn refuse_open_mode(
@@ -294,7 +300,8 @@ mod tests {
     fn a_byte_order_mark_is_no_part_of_what_is_read() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("secret");
-        for (written, read) in [("\u{feff}text", "text"), ("te\u{feff}xt", "te\u{feff}xt"), ("\u{feff}", "")]
+        for (written, read) in
+            [("\u{feff}text", "text"), ("te\u{feff}xt", "te\u{feff}xt"), ("\u{feff}", "")]
         {
             write_secret_atomically(&path, written.as_bytes()).unwrap();
             assert_eq!(read_secret(&path).unwrap().as_slice(), read.as_bytes());
@@ -379,7 +386,10 @@ mod tests {
     #[test]
     fn a_missing_file_and_a_directory_are_told_apart() {
         let directory = tempfile::tempdir().unwrap();
-        assert!(matches!(read_secret(&directory.path().join("none")), Err(HomeError::FileMissing { .. })));
+        assert!(matches!(
+            read_secret(&directory.path().join("none")),
+            Err(HomeError::FileMissing { .. })
+        ));
         assert!(matches!(read_secret(directory.path()), Err(HomeError::NotAFile { .. })));
     }
 
@@ -390,7 +400,10 @@ mod tests {
         write_secret_atomically(&target, b"bytes").unwrap();
         std::os::unix::fs::symlink(&target, &path).unwrap();
         for error in [read_secret(&path).unwrap_err(), read_public(&path).unwrap_err()] {
-            assert!(matches!(&error, HomeError::SymbolicLink { path: link } if *link == path), "{error:?}");
+            assert!(
+                matches!(&error, HomeError::SymbolicLink { path: link } if *link == path),
+                "{error:?}"
+            );
         }
         assert_eq!(*read_secret_as(&path, Access::Readable).unwrap(), b"bytes");
     }
@@ -412,7 +425,8 @@ mod tests {
     fn a_pipe_in_the_place_of_a_file_is_refused_and_not_waited_for() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("secret");
-        let made = std::process::Command::new("mkfifo").args(["-m", "600"]).arg(&path).status().unwrap();
+        let made =
+            std::process::Command::new("mkfifo").args(["-m", "600"]).arg(&path).status().unwrap();
         assert!(made.success());
         assert!(matches!(read_secret(&path), Err(HomeError::NotAFile { .. })));
     }
@@ -446,9 +460,11 @@ mod tests {
             return;
         }
         std::os::unix::fs::chown(&path, Some(54_321), None).unwrap();
-        for error in
-            [read_secret(&path).unwrap_err(), read_public(&path).unwrap_err(), close_file(&path).unwrap_err()]
-        {
+        for error in [
+            read_secret(&path).unwrap_err(),
+            read_public(&path).unwrap_err(),
+            close_file(&path).unwrap_err(),
+        ] {
             assert!(matches!(error, HomeError::ForeignOwner { owner: 54_321, .. }), "{error:?}");
         }
     }

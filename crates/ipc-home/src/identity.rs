@@ -1,7 +1,7 @@
 //! A certificate chain with its private key, in the types that rustls takes.
 //!
-//! Server and client come here for what they present in the handshake. Nothing is verified here: whether a chain is
-//! trusted, in time or fits its key is rustls's to say.
+//! Server and client come here for what they present in the handshake. Nothing is verified here:
+//! whether a chain is trusted, in time or fits its key is rustls's to say.
 
 use std::fmt;
 
@@ -10,11 +10,13 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
 /// What a peer presents: its certificate, any intermediate ones after it, and the private key.
 ///
-/// `rustls-pki-types` shows here on purpose: these are the types that rustls takes, whatever its version and provider.
+/// `rustls-pki-types` shows here on purpose: these are the types that rustls takes, whatever its
+/// version and provider.
 pub struct Identity {
     /// The leaf first; at least one.
     pub chain: Vec<CertificateDer<'static>>,
-    /// The leaf's private key. Wiping it is up to whoever takes it (rustls keeps it for the life of its configuration).
+    /// The leaf's private key. Wiping it is up to whoever takes it (rustls keeps it for the life of
+    /// its configuration).
     pub key: PrivateKeyDer<'static>,
 }
 
@@ -32,11 +34,13 @@ impl fmt::Debug for Identity {
 
 /// All certificates in a PEM text; `None` if there is none or one cannot be read.
 pub(crate) fn certificates_from_pem(pem: &[u8]) -> Option<Vec<CertificateDer<'static>>> {
-    let certificates: Vec<_> = CertificateDer::pem_slice_iter(pem).collect::<Result<_, _>>().ok()?;
+    let certificates: Vec<_> =
+        CertificateDer::pem_slice_iter(pem).collect::<Result<_, _>>().ok()?;
     (!certificates.is_empty()).then_some(certificates)
 }
 
-/// The first private key in a PEM text (PKCS#8, PKCS#1 or SEC1); `None` for one that is encrypted too.
+/// The first private key in a PEM text (PKCS#8, PKCS#1 or SEC1); `None` for one that is encrypted
+/// too.
 pub(crate) fn private_key_from_pem(pem: &[u8]) -> Option<PrivateKeyDer<'static>> {
     if is_encrypted_key(pem) {
         return None;
@@ -44,8 +48,8 @@ pub(crate) fn private_key_from_pem(pem: &[u8]) -> Option<PrivateKeyDer<'static>>
     PrivateKeyDer::from_pem_slice(pem).ok()
 }
 
-/// Whether what is no readable key is one under a passphrase: PKCS#8 says so in its label (RFC 7468, section 11), older
-/// forms in a header (RFC 1421, section 4.6.1.1).
+/// Whether what is no readable key is one under a passphrase: PKCS#8 says so in its label (RFC
+/// 7468, section 11), older forms in a header (RFC 1421, section 4.6.1.1).
 pub(crate) fn is_encrypted_key(pem: &[u8]) -> bool {
     let holds = |text: &[u8]| pem.windows(text.len()).any(|window| window == text);
     holds(b"-----BEGIN ENCRYPTED PRIVATE KEY-----") || holds(b"Proc-Type: 4,ENCRYPTED")
@@ -62,14 +66,21 @@ mod tests {
     fn a_chain_is_read_in_its_order() {
         let pem = format!("{CERTIFICATE}text between\n{}", CERTIFICATE.replace("AAEC", "BwgJ"));
         let chain = certificates_from_pem(pem.as_bytes()).unwrap();
-        assert_eq!(chain.iter().map(|c| c.as_ref().to_vec()).collect::<Vec<_>>(), [[0, 1, 2], [7, 8, 9]]);
+        assert_eq!(
+            chain.iter().map(|c| c.as_ref().to_vec()).collect::<Vec<_>>(),
+            [[0, 1, 2], [7, 8, 9]]
+        );
     }
 
     #[test]
     fn a_text_without_a_certificate_or_with_a_broken_one_is_none() {
-        for pem in
-            ["", "text", KEY, "-----BEGIN CERTIFICATE-----\nAAEC\n", &CERTIFICATE.replace("AAEC", "A*EC")]
-        {
+        for pem in [
+            "",
+            "text",
+            KEY,
+            "-----BEGIN CERTIFICATE-----\nAAEC\n",
+            &CERTIFICATE.replace("AAEC", "A*EC"),
+        ] {
             assert!(certificates_from_pem(pem.as_bytes()).is_none(), "{pem}");
         }
     }
@@ -83,8 +94,9 @@ mod tests {
     #[test]
     fn a_key_under_a_passphrase_is_known_in_both_forms_and_is_none() {
         let pkcs8 = KEY.replace("PRIVATE", "ENCRYPTED PRIVATE");
-        let sec1 =
-            KEY.replace("PRIVATE KEY", "EC PRIVATE KEY").replace("AwQF", "Proc-Type: 4,ENCRYPTED\n\nAwQF");
+        let sec1 = KEY
+            .replace("PRIVATE KEY", "EC PRIVATE KEY")
+            .replace("AwQF", "Proc-Type: 4,ENCRYPTED\n\nAwQF");
         for pem in [pkcs8, sec1] {
             assert!(
                 is_encrypted_key(pem.as_bytes()) && private_key_from_pem(pem.as_bytes()).is_none(),

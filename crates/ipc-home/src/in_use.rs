@@ -1,8 +1,9 @@
 //! Says that a home is in use, so that nobody moves it away under a server.
 //!
-//! A server holds a shared lock on the home's directory itself, whatever its inbox; who replaces the home asks for the same
-//! lock alone. The lock is `flock`'s: the system frees it when its holder ends, however it ends. It goes with the directory
-//! where that is renamed, and needs nothing to be written, so that it also works on a read-only file system.
+//! A server holds a shared lock on the home's directory itself, whatever its inbox; who replaces
+//! the home asks for the same lock alone. The lock is `flock`'s: the system frees it when its
+//! holder ends, however it ends. It goes with the directory where that is renamed, and needs
+//! nothing to be written, so that it also works on a read-only file system.
 
 use std::fs::{File, TryLockError};
 use std::io;
@@ -17,19 +18,23 @@ pub struct InUse {
 }
 
 impl Home {
-    /// Says that this process serves the home, until what is returned is dropped. Any number of processes may.
+    /// Says that this process serves the home, until what is returned is dropped. Any number of
+    /// processes may.
     ///
     /// Waits for whoever is moving the home away in this moment.
     ///
     /// # Errors
-    /// [`HomeError::Missing`] if it has been moved away, [`HomeError::Unreadable`] if it cannot be locked.
+    /// [`HomeError::Missing`] if it has been moved away, [`HomeError::Unreadable`] if it cannot be
+    /// locked.
     pub fn hold(&self) -> Result<InUse, HomeError> {
         let directory = self.directory()?;
         match directory.lock_shared() {
             Ok(()) if self.is_at_its_path(&directory)? => Ok(InUse { _directory: directory }),
             Ok(()) => self.hold(),
             // A file system without such locks is no reason not to serve.
-            Err(error) if error.kind() == io::ErrorKind::Unsupported => Ok(InUse { _directory: directory }),
+            Err(error) if error.kind() == io::ErrorKind::Unsupported => {
+                Ok(InUse { _directory: directory })
+            }
             Err(source) => Err(self.unreadable(source)),
         }
     }
@@ -105,7 +110,8 @@ mod tests {
                     }
                 }
             });
-            // Whether it already waits or only opens after the move, it must not serve the old home for the new.
+            // Whether it already waits or only opens after the move, it must not serve the old home
+            // for the new.
             std::fs::rename(home.root(), directory.path().join("aside")).unwrap();
             std::fs::create_dir(home.root()).unwrap();
             drop(alone);

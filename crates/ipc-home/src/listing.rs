@@ -60,6 +60,7 @@ impl Home {
     }
 
     pub(crate) fn names(&self) -> Result<Vec<OsString>, HomeError> {
-        names_in(self.root()).map_err(|source| HomeError::Unreadable { path: self.root().to_owned(), source })
+        names_in(self.root())
+            .map_err(|source| HomeError::Unreadable { path: self.root().to_owned(), source })
     }
 }

@@ -1,7 +1,7 @@
 //! Finds where the home is: the flag, the environment, the platform's place, in that order.
 //!
-//! Every program that takes a `--home` comes here. Nothing is made or opened; the environment is an argument of the
-//! inner function, so that no test has to change the real one.
+//! Every program that takes a `--home` comes here. Nothing is made or opened; the environment is an
+//! argument of the inner function, so that no test has to change the real one.
 
 use std::ffi::OsString;
 use std::io;
@@ -14,14 +14,16 @@ pub const HOME_VARIABLE: &str = "WEB_IPC_HOME";
 
 /// Finds where the home is, as an absolute path in one spelling; it need not exist.
 ///
-/// `explicit` (a `--home` flag) wins over `$WEB_IPC_HOME`, which wins over the platform's data directory:
-/// `$XDG_DATA_HOME/web-ipc` or `~/.local/share/web-ipc`, on macOS `~/Library/Application Support/web-ipc`. An empty
-/// variable counts as unset, a relative `$XDG_DATA_HOME` too (XDG Base Directory Specification).
+/// `explicit` (a `--home` flag) wins over `$WEB_IPC_HOME`, which wins over the platform's data
+/// directory: `$XDG_DATA_HOME/web-ipc` or `~/.local/share/web-ipc`, on macOS
+/// `~/Library/Application Support/web-ipc`. An empty variable counts as unset, a relative
+/// `$XDG_DATA_HOME` too (XDG Base Directory Specification).
 ///
 /// # Errors
-/// [`HomeError::NoDefault`] if none of them is known, [`HomeError::BadPath`] if the path is empty or not UTF-8, if it was meant
-/// for a shell (`~`, quotes around it, blanks at its ends), or if the current directory, which a relative one starts from, or a
-/// directory that `..` leads out of is not there.
+/// [`HomeError::NoDefault`] if none of them is known, [`HomeError::BadPath`] if the path is empty
+/// or not UTF-8, if it was meant for a shell (`~`, quotes around it, blanks at its ends), or if the
+/// current directory, which a relative one starts from, or a directory that `..` leads out of is
+/// not there.
 pub fn locate(explicit: Option<&Path>) -> Result<PathBuf, HomeError> {
     let environment = Environment {
         web_ipc_home: std::env::var_os(HOME_VARIABLE),
@@ -33,7 +35,8 @@ pub fn locate(explicit: Option<&Path>) -> Result<PathBuf, HomeError> {
     absolute(&path)
 }
 
-/// The absolute path of what may be a relative one, in one spelling: no `.` and no `..` in it, no slash at its end or twice.
+/// The absolute path of what may be a relative one, in one spelling: no `.` and no `..` in it, no
+/// slash at its end or twice.
 ///
 /// Links are followed only where `..` asks where one leads.
 pub(crate) fn absolute(path: &Path) -> Result<PathBuf, HomeError> {
@@ -58,8 +61,8 @@ pub(crate) fn absolute(path: &Path) -> Result<PathBuf, HomeError> {
     Ok(resolved)
 }
 
-/// Refuses a path that somebody wrote for a shell which has not seen it, in a configuration file or behind an `=`: it would
-/// become a directory of that very name.
+/// Refuses a path that somebody wrote for a shell which has not seen it, in a configuration file or
+/// behind an `=`: it would become a directory of that very name.
 fn refuse_shell_words(path: &Path) -> Result<(), HomeError> {
     let bad = |text| Err(HomeError::BadPath { path: path.to_owned(), source: reason(text) });
     let text = path.to_string_lossy();
@@ -69,7 +72,11 @@ fn refuse_shell_words(path: &Path) -> Result<(), HomeError> {
     if text.starts_with(['"', '\'']) || text.ends_with(['"', '\'']) {
         return bad("there are quotes around it, which nothing has taken away");
     }
-    if path.components().next().is_some_and(|first| first.as_os_str().to_string_lossy().starts_with('~')) {
+    if path
+        .components()
+        .next()
+        .is_some_and(|first| first.as_os_str().to_string_lossy().starts_with('~'))
+    {
         return bad("no shell has put a directory in place of the ~ (./~ is one of that name)");
     }
     Ok(())
@@ -98,7 +105,8 @@ fn choose(explicit: Option<&Path>, environment: Environment) -> Result<PathBuf, 
         let user_home = user_home.ok_or(HomeError::NoDefault)?;
         return Ok(user_home.join("Library/Application Support/web-ipc"));
     }
-    let xdg_data_home = environment.xdg_data_home.map(PathBuf::from).filter(|path| path.is_absolute());
+    let xdg_data_home =
+        environment.xdg_data_home.map(PathBuf::from).filter(|path| path.is_absolute());
     let data_home = match xdg_data_home {
         Some(path) => path,
         None => user_home.ok_or(HomeError::NoDefault)?.join(".local/share"),
@@ -110,7 +118,11 @@ fn choose(explicit: Option<&Path>, environment: Environment) -> Result<PathBuf, 
 mod tests {
     use super::*;
 
-    fn environment(web_ipc_home: Option<&str>, xdg: Option<&str>, user_home: Option<&str>) -> Environment {
+    fn environment(
+        web_ipc_home: Option<&str>,
+        xdg: Option<&str>,
+        user_home: Option<&str>,
+    ) -> Environment {
         Environment {
             web_ipc_home: web_ipc_home.map(OsString::from),
             xdg_data_home: xdg.map(OsString::from),
@@ -120,8 +132,10 @@ mod tests {
 
     #[test]
     fn the_flag_wins_over_everything() {
-        let chosen =
-            choose(Some(Path::new("/flag")), environment(Some("/variable"), Some("/xdg"), Some("/user")));
+        let chosen = choose(
+            Some(Path::new("/flag")),
+            environment(Some("/variable"), Some("/xdg"), Some("/user")),
+        );
         assert_eq!(chosen.unwrap(), Path::new("/flag"));
     }
 
@@ -157,7 +171,10 @@ mod tests {
     #[test]
     fn without_any_of_them_there_is_no_default() {
         assert!(matches!(choose(None, Environment::default()), Err(HomeError::NoDefault)));
-        assert!(matches!(choose(None, environment(Some(""), None, Some(""))), Err(HomeError::NoDefault)));
+        assert!(matches!(
+            choose(None, environment(Some(""), None, Some(""))),
+            Err(HomeError::NoDefault)
+        ));
     }
 
     #[cfg(target_os = "linux")]
@@ -206,14 +223,19 @@ mod tests {
         std::fs::create_dir_all(root.join("a/b")).unwrap();
         std::os::unix::fs::symlink(root.join("a/b"), root.join("link")).unwrap();
         let located = |path: &str| locate(Some(&root.join(path))).unwrap();
-        for path in ["home", "home/", "home//", "./home", ".//home/.", "a/../home/", "a/b/../../home"] {
+        for path in
+            ["home", "home/", "home//", "./home", ".//home/.", "a/../home/", "a/b/../../home"]
+        {
             assert_eq!(located(path).as_os_str(), root.join("home").as_os_str(), "{path}");
         }
         // A link is left as it is, but `..` leads out of where it leads to.
         assert_eq!(located("link/").as_os_str(), root.join("link").as_os_str());
         assert_eq!(located("link/../home").as_os_str(), root.join("a/home").as_os_str());
         assert_eq!(locate(Some(Path::new("/../.."))).unwrap(), Path::new("/"));
-        assert!(matches!(locate(Some(&root.join("nothing/../home"))), Err(HomeError::BadPath { .. })));
+        assert!(matches!(
+            locate(Some(&root.join("nothing/../home"))),
+            Err(HomeError::BadPath { .. })
+        ));
     }
 
     #[test]

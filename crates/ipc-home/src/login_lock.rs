@@ -98,7 +98,9 @@ impl Home {
             .custom_flags(OFlags::NOFOLLOW.bits().cast_signed())
             .open(&path)
             .and_then(|file| holder(&file))
-            .and_then(|there| if there == *holder_seen { std::fs::remove_file(&path) } else { Ok(()) });
+            .and_then(
+                |there| if there == *holder_seen { std::fs::remove_file(&path) } else { Ok(()) },
+            );
         match result {
             Err(source) if source.kind() != io::ErrorKind::NotFound => {
                 Err(HomeError::Unwritable { path, source })
@@ -110,7 +112,11 @@ impl Home {
 
 fn holder(file: &File) -> io::Result<LoginHolder> {
     let metadata = file.metadata()?;
-    Ok(LoginHolder { device: metadata.dev(), inode: metadata.ino(), since: metadata.modified().ok() })
+    Ok(LoginHolder {
+        device: metadata.dev(),
+        inode: metadata.ino(),
+        since: metadata.modified().ok(),
+    })
 }
 
 fn is_at(file: &File, path: &Path) -> io::Result<bool> {
@@ -183,7 +189,10 @@ mod tests {
         assert_eq!(path.metadata().unwrap().permissions().mode() & 0o7777, 0o600);
         std::fs::remove_file(&path).unwrap();
         std::os::unix::fs::symlink(directory.path().join("elsewhere"), &path).unwrap();
-        assert!(matches!(home.try_login_lock("localhost", "test1"), Err(HomeError::Unwritable { .. })));
+        assert!(matches!(
+            home.try_login_lock("localhost", "test1"),
+            Err(HomeError::Unwritable { .. })
+        ));
         assert!(!directory.path().join("elsewhere").exists());
     }
 
@@ -191,6 +200,9 @@ mod tests {
     fn without_a_directory_to_write_to_there_is_no_lock() {
         let (_directory, home) = home();
         std::fs::write(home.sessions_dir(), "a file where the directory should be").unwrap();
-        assert!(matches!(home.try_login_lock("localhost", "test1"), Err(HomeError::Unwritable { .. })));
+        assert!(matches!(
+            home.try_login_lock("localhost", "test1"),
+            Err(HomeError::Unwritable { .. })
+        ));
     }
 }

@@ -1,7 +1,8 @@
 //! The rule for a peer name: what may stand in a certificate and name a pair of files.
 //!
-//! Everything that turns a name from outside into a path comes here first. It touches no file and knows no
-//! certificate format; internationalised names are converted elsewhere and arrive in their A-label form.
+//! Everything that turns a name from outside into a path comes here first. It touches no file and
+//! knows no certificate format; internationalised names are converted elsewhere and arrive in their
+//! A-label form.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -20,9 +21,9 @@ const RESERVED: [&str; 6] = ["web-ipc-ca", "session", "envelope", "users", "admi
 
 /// The name of a peer: it stands in a certificate, and `NAME.crt` and `NAME.key` lie in the home.
 ///
-/// A DNS name of at most [`PEER_NAME_BYTES_MAX`] ASCII bytes (labels of 1 to 63 letters, digits, `-` and `_`, none
-/// beginning or ending with `-`), kept in the case it was given, or an IPv4 or IPv6 address, kept in its shortest form.
-/// A `PeerName` is always safe to use as a file name.
+/// A DNS name of at most [`PEER_NAME_BYTES_MAX`] ASCII bytes (labels of 1 to 63 letters, digits,
+/// `-` and `_`, none beginning or ending with `-`), kept in the case it was given, or an IPv4 or
+/// IPv6 address, kept in its shortest form. A `PeerName` is always safe to use as a file name.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PeerName(String);
 
@@ -113,8 +114,13 @@ impl PeerName {
         for label in text.split('.') {
             check_label(label)?;
         }
-        // RFC 3696, section 2: no top-level name is all digits; such a text was meant as an address.
-        if text.rsplit('.').next().is_some_and(|last| last.bytes().all(|byte| byte.is_ascii_digit())) {
+        // RFC 3696, section 2: no top-level name is all digits; such a text was meant as an
+        // address.
+        if text
+            .rsplit('.')
+            .next()
+            .is_some_and(|last| last.bytes().all(|byte| byte.is_ascii_digit()))
+        {
             return Err(PeerNameError::NotAnAddress);
         }
         Ok(Self(text.to_owned()))
@@ -131,7 +137,9 @@ fn check_label(label: &str) -> Result<(), PeerNameError> {
     if label.is_empty() {
         return Err(PeerNameError::EmptyLabel);
     }
-    if let Some(character) = label.chars().find(|c| !(c.is_ascii_alphanumeric() || matches!(c, '-' | '_'))) {
+    if let Some(character) =
+        label.chars().find(|c| !(c.is_ascii_alphanumeric() || matches!(c, '-' | '_')))
+    {
         return Err(PeerNameError::Character { character });
     }
     if label.len() > LABEL_BYTES_MAX {
@@ -173,9 +181,16 @@ mod tests {
 
     #[test]
     fn host_names_and_addresses_are_names() {
-        for name in
-            ["localhost", "testServer1", "testServer1.local", "a", "a_b", "x-1.example", "127.0.0.1", "::1"]
-        {
+        for name in [
+            "localhost",
+            "testServer1",
+            "testServer1.local",
+            "a",
+            "a_b",
+            "x-1.example",
+            "127.0.0.1",
+            "::1",
+        ] {
             assert_eq!(PeerName::parse(name).unwrap().as_str(), name);
         }
     }
@@ -248,8 +263,16 @@ mod tests {
 
     #[test]
     fn names_of_other_files_of_the_home_are_reserved_in_any_case() {
-        for name in ["web-ipc-ca", "WEB-IPC-CA", "session", "Session", "envelope", "users", "admin", "inbox"]
-        {
+        for name in [
+            "web-ipc-ca",
+            "WEB-IPC-CA",
+            "session",
+            "Session",
+            "envelope",
+            "users",
+            "admin",
+            "inbox",
+        ] {
             assert!(matches!(refusal(name), PeerNameError::Reserved { .. }), "{name}");
         }
         assert!(PeerName::parse("session1").is_ok());

@@ -18,5 +18,6 @@ pub(crate) const STICKY: u32 = 0o1000;
 
 /// Whether the file system that this lies on cannot be written to.
 pub(crate) fn is_read_only(path: &Path) -> bool {
-    rustix::fs::statvfs(path).is_ok_and(|mount| mount.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY))
+    rustix::fs::statvfs(path)
+        .is_ok_and(|mount| mount.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY))
 }

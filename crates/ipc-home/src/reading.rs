@@ -56,10 +56,13 @@ impl Home {
                 Ok(metadata) if metadata.is_symlink() => {
                     return Err(HomeError::SymbolicLink { path: file });
                 }
-                Ok(metadata) if !metadata.is_file() => return Err(HomeError::NotAFile { path: file }),
+                Ok(metadata) if !metadata.is_file() => {
+                    return Err(HomeError::NotAFile { path: file });
+                }
                 Ok(metadata) => {
                     trust::refuse_foreign_owner(&file, &metadata)?;
-                    let refused = if self.access() == Access::Private { OTHERS } else { OTHERS_WRITE };
+                    let refused =
+                        if self.access() == Access::Private { OTHERS } else { OTHERS_WRITE };
                     refuse_mode(&file, &metadata, refused, FILE_MODE)?;
                 }
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -116,7 +119,10 @@ impl Home {
         let path = self.admin_cred_file();
         let sealed = self.secret(&path)?;
         let opened = self.envelope_keys()?.open_base64url(sealed.trim_ascii(), None);
-        opened.ok().and_then(|json| Credentials::from_json(&json)).ok_or(HomeError::BadCredentials { path })
+        opened
+            .ok()
+            .and_then(|json| Credentials::from_json(&json))
+            .ok_or(HomeError::BadCredentials { path })
     }
 
     /// Seals the default admin's credentials with the envelope keys and writes `admin.cred`, which
@@ -160,7 +166,8 @@ impl Home {
     /// [`HomeError::NotAFile`], [`HomeError::Unreadable`].
     pub fn ca_certificates(&self) -> Result<Vec<CertificateDer<'static>>, HomeError> {
         let path = self.ca_certificate_file();
-        certificates_from_pem(&self.public(&path)?).ok_or(HomeError::BadCertificate { path, name: None })
+        certificates_from_pem(&self.public(&path)?)
+            .ok_or(HomeError::BadCertificate { path, name: None })
     }
 
     /// Reads the certificate pair of `name`, whatever the case of its letters.
@@ -177,10 +184,11 @@ impl Home {
     pub fn identity(&self, name: &PeerName) -> Result<Identity, HomeError> {
         let name = &self.name_of_pair(name).unwrap_or_else(|_| name.clone());
         let (certificate, key) = self.read_pair(name)?;
-        let chain = certificates_from_pem(&certificate).ok_or_else(|| HomeError::BadCertificate {
-            path: self.certificate_file(name),
-            name: Some(name.clone()),
-        })?;
+        let chain =
+            certificates_from_pem(&certificate).ok_or_else(|| HomeError::BadCertificate {
+                path: self.certificate_file(name),
+                name: Some(name.clone()),
+            })?;
         let key = private_key_from_pem(&key).ok_or_else(|| {
             let (path, name) = (self.key_file(name), name.clone());
             match is_encrypted_key(&key) {
@@ -210,7 +218,8 @@ impl Home {
             .iter()
             .filter_map(|file| {
                 let file = file.to_str()?;
-                PeerName::parse(file.strip_suffix(".crt").or_else(|| file.strip_suffix(".key"))?).ok()
+                PeerName::parse(file.strip_suffix(".crt").or_else(|| file.strip_suffix(".key"))?)
+                    .ok()
             })
             .filter(|other| other.as_str().eq_ignore_ascii_case(name.as_str()))
             .collect();
@@ -224,11 +233,14 @@ impl Home {
         loop {
             let pair = read_both();
             let is_there = |path: PathBuf| path.symlink_metadata().is_ok();
-            if is_there(self.staged_certificate_file(name)) && !is_there(self.staged_key_file(name)) {
+            if is_there(self.staged_certificate_file(name)) && !is_there(self.staged_key_file(name))
+            {
                 return Err(HomeError::PairUnfinished { name: name.clone() });
             }
             let (certificate, key) = pair.map_err(|error| match error {
-                HomeError::FileMissing { path } => HomeError::CertificateMissing { name: name.clone(), path },
+                HomeError::FileMissing { path } => {
+                    HomeError::CertificateMissing { name: name.clone(), path }
+                }
                 other => other,
             })?;
             // If the certificate is still the same, the key between was its own; else the pair has
@@ -249,7 +261,8 @@ impl Home {
         let mut names = Vec::new();
         for entry in std::fs::read_dir(self.root()).map_err(unreadable)? {
             let file_name = entry.map_err(unreadable)?.file_name();
-            let name = file_name.to_str().and_then(|name| name.strip_suffix(".crt")).map(PeerName::parse);
+            let name =
+                file_name.to_str().and_then(|name| name.strip_suffix(".crt")).map(PeerName::parse);
             if let Some(Ok(name)) = name
                 && self.key_file(&name).is_file()
                 && self.certificate_file(&name).is_file()

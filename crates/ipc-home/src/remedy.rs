@@ -49,8 +49,12 @@ fn certs_command(name: &str, force: bool) -> String {
 pub fn remedy_of_io(error: &io::Error, path: &Path) -> Option<String> {
     let remedy = match error.kind() {
         io::ErrorKind::PermissionDenied => return Some(remedy_of_denial(path, own_uid())),
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "make room on the disk and run it again",
-        io::ErrorKind::FileTooLarge => "raise the limit for the size of a file (ulimit -f) and run it again",
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            "make room on the disk and run it again"
+        }
+        io::ErrorKind::FileTooLarge => {
+            "raise the limit for the size of a file (ulimit -f) and run it again"
+        }
         io::ErrorKind::ReadOnlyFilesystem => "give a directory that can be written with --home DIR",
         io::ErrorKind::InvalidFilename => "give a shorter path with --home DIR",
         // What is in the way, or not there to put anything in.
@@ -62,7 +66,9 @@ pub fn remedy_of_io(error: &io::Error, path: &Path) -> Option<String> {
         | io::ErrorKind::Unsupported
         | io::ErrorKind::CrossesDevices => ANOTHER_DIRECTORY,
         // The kind of too many symbolic links in a path is not stable yet.
-        _ if error.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error()) => ANOTHER_DIRECTORY,
+        _ if error.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error()) => {
+            ANOTHER_DIRECTORY
+        }
         _ => return None,
     };
     Some(remedy.to_owned())
@@ -93,7 +99,8 @@ fn remedy_of_denial(path: &Path, own_uid: u32) -> String {
 #[must_use]
 pub fn remedy_of_read_only(database: &Path) -> String {
     let directory = database.parent().unwrap_or(database);
-    let is_closed = |path: &Path| path.metadata().is_ok_and(|metadata| metadata.mode() & 0o200 == 0);
+    let is_closed =
+        |path: &Path| path.metadata().is_ok_and(|metadata| metadata.mode() & 0o200 == 0);
     let closed: Vec<_> = [directory, database].into_iter().filter(|path| is_closed(path)).collect();
     if closed.is_empty() || is_read_only(directory) {
         "give a home on a disk that can be written with --home DIR".to_owned()
@@ -136,7 +143,11 @@ mod tests {
         }
         std::fs::set_permissions(&database, std::fs::Permissions::from_mode(0o400)).unwrap();
         let chmod = format!("run chmod u+w {}, or", database.display());
-        assert!(remedy_of_read_only(&database).starts_with(&chmod), "{}", remedy_of_read_only(&database));
+        assert!(
+            remedy_of_read_only(&database).starts_with(&chmod),
+            "{}",
+            remedy_of_read_only(&database)
+        );
     }
 
     #[test]
@@ -157,7 +168,10 @@ mod tests {
         assert!(remedy_of_denial(&file, own_uid()).contains("owns"));
         chmod(&inner, 0o500);
         for path in [&file, &inner.join("new")] {
-            assert_eq!(remedy_of_denial(path, own_uid()), format!("run chmod u+rwx {}", inner.display()));
+            assert_eq!(
+                remedy_of_denial(path, own_uid()),
+                format!("run chmod u+rwx {}", inner.display())
+            );
         }
         chmod(&inner, 0o700);
     }

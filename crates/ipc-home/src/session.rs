@@ -38,7 +38,9 @@ pub struct KeptSession {
 
 impl fmt::Debug for KeptSession {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("KeptSession").field("expires_at_secs", &self.expires_at_secs).finish_non_exhaustive()
+        f.debug_struct("KeptSession")
+            .field("expires_at_secs", &self.expires_at_secs)
+            .finish_non_exhaustive()
     }
 }
 
@@ -53,7 +55,11 @@ impl Home {
     /// [`HomeError::TooOpen`] if its file, or a directory that is not the caller's own, is open to
     /// others, and those of reading a secret: [`HomeError::Unreadable`], [`HomeError::NotAFile`],
     /// [`HomeError::TooLarge`].
-    pub fn load_session(&self, server: &str, username: &str) -> Result<Option<KeptSession>, HomeError> {
+    pub fn load_session(
+        &self,
+        server: &str,
+        username: &str,
+    ) -> Result<Option<KeptSession>, HomeError> {
         if !self.close_sessions_dir()? {
             return Ok(None);
         }
@@ -70,7 +76,12 @@ impl Home {
     /// # Errors
     /// [`HomeError::Unwritable`] with what the system said, also where `sessions/` is another
     /// user's; [`HomeError::TooOpen`], [`HomeError::NoRandomness`].
-    pub fn keep_session(&self, server: &str, username: &str, session: &KeptSession) -> Result<(), HomeError> {
+    pub fn keep_session(
+        &self,
+        server: &str,
+        username: &str,
+        session: &KeptSession,
+    ) -> Result<(), HomeError> {
         self.make_sessions_dir()?;
         let stored = StoredRef {
             server,
@@ -82,7 +93,8 @@ impl Home {
         };
         // Sized so that it never grows: any byte may take six as `\u00xx`.
         let check_bytes = session.password_check.as_ref().map_or(0, String::len);
-        let capacity = 320 + 6 * (server.len() + username.len() + check_bytes + session.token.len());
+        let capacity =
+            320 + 6 * (server.len() + username.len() + check_bytes + session.token.len());
         let mut json = Zeroizing::new(Vec::with_capacity(capacity));
         serde_json::to_writer(&mut *json, &stored)
             .expect("plain fields always serialise, and a vector takes any bytes");
@@ -119,7 +131,8 @@ impl Home {
         // What root, or anybody else, leaves in a directory of another user, that user could not
         // read or replace.
         if owner.is_ok_and(|metadata| others(&metadata)) {
-            let source = io::Error::new(io::ErrorKind::PermissionDenied, "it belongs to another user");
+            let source =
+                io::Error::new(io::ErrorKind::PermissionDenied, "it belongs to another user");
             return Err(HomeError::Unwritable { path, source });
         }
         make_private_directory(&path)?;
@@ -262,7 +275,8 @@ mod tests {
     fn each_server_and_user_has_its_own() {
         let directory = tempfile::tempdir().unwrap();
         let home = Home::at(directory.path());
-        let pairs = [("ab", "c"), ("a", "bc"), ("", "abc"), ("abc", ""), ("../x", "y/z"), ("AB", "c")];
+        let pairs =
+            [("ab", "c"), ("a", "bc"), ("", "abc"), ("abc", ""), ("../x", "y/z"), ("AB", "c")];
         for (index, (server, user)) in pairs.iter().enumerate() {
             home.keep_session(server, user, &session(&index.to_string())).unwrap();
         }

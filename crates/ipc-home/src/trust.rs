@@ -46,12 +46,22 @@ pub(crate) fn refuse_foreign_owner(path: &Path, metadata: &Metadata) -> Result<(
     refuse_owner(path, path, metadata, own_uid())
 }
 
-fn refuse_owner(path: &Path, target: &Path, metadata: &Metadata, own_uid: u32) -> Result<(), HomeError> {
+fn refuse_owner(
+    path: &Path,
+    target: &Path,
+    metadata: &Metadata,
+    own_uid: u32,
+) -> Result<(), HomeError> {
     let owner = metadata.uid();
     if owner == ROOT_UID || owner == own_uid {
         return Ok(());
     }
-    Err(HomeError::ForeignOwner { path: path.to_owned(), target: target.to_owned(), owner, own_uid })
+    Err(HomeError::ForeignOwner {
+        path: path.to_owned(),
+        target: target.to_owned(),
+        owner,
+        own_uid,
+    })
 }
 
 fn walk(target: &Path, own_uid: u32) -> Result<PathBuf, HomeError> {
@@ -107,7 +117,12 @@ fn push_front(rest: &mut VecDeque<OsString>, path: &Path) {
     }
 }
 
-fn check_component(path: &Path, target: &Path, metadata: &Metadata, own_uid: u32) -> Result<(), HomeError> {
+fn check_component(
+    path: &Path,
+    target: &Path,
+    metadata: &Metadata,
+    own_uid: u32,
+) -> Result<(), HomeError> {
     refuse_owner(path, target, metadata, own_uid)?;
     // In a sticky directory an entry is safe with its owner, who is looked at in turn. The mode of
     // a link says nothing.
@@ -191,7 +206,10 @@ mod tests {
             std::fs::create_dir_all(parent.path().join("a/home")).unwrap();
             for path in ["a/home", "a/none/below", "."] {
                 let checked = check_path(&parent.path().join(path));
-                assert!(is_writable_by_others(&checked, parent.path()), "{mode:o} {path}: {checked:?}");
+                assert!(
+                    is_writable_by_others(&checked, parent.path()),
+                    "{mode:o} {path}: {checked:?}"
+                );
             }
         }
     }
@@ -231,7 +249,10 @@ mod tests {
                     if path == parent.path() && *owner == somebody_else()),
                 "{error:?}"
             );
-            assert!(walk(&home, somebody_else()).is_ok(), "the owner's own way is trusted by the owner");
+            assert!(
+                walk(&home, somebody_else()).is_ok(),
+                "the owner's own way is trusted by the owner"
+            );
         } else {
             let error = walk(&home, somebody_else()).unwrap_err();
             assert!(matches!(error, HomeError::ForeignOwner { .. }), "{error:?}");
@@ -250,7 +271,10 @@ mod tests {
         check_path(&link).unwrap();
         std::os::unix::fs::lchown(&link, Some(somebody_else()), None).unwrap();
         let error = check_path(&link).unwrap_err();
-        assert!(matches!(&error, HomeError::ForeignOwner { path, .. } if *path == link), "{error:?}");
+        assert!(
+            matches!(&error, HomeError::ForeignOwner { path, .. } if *path == link),
+            "{error:?}"
+        );
     }
 
     #[test]

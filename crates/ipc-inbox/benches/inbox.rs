@@ -1,5 +1,6 @@
 //! Putting, taking and acknowledging, one message and a hundred at a time, in memory and in a file.
-//! `cargo bench -p ipc-inbox`. The file is in the directory for temporary files: `TMPDIR=/dev/shm` measures without a disk.
+//! `cargo bench -p ipc-inbox`. The file is in the directory for temporary files: `TMPDIR=/dev/shm`
+//! measures without a disk.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -19,7 +20,10 @@ fn main() {
 }
 
 fn runtime() -> Runtime {
-    tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime can be made")
+    tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()
+        .expect("a runtime can be made")
 }
 
 /// So many messages, none of which was there before.
@@ -59,30 +63,31 @@ async fn put_take_and_acknowledge(inbox: &Inbox, messages: Vec<Message>) {
 #[divan::bench(args = COUNTS)]
 fn memory(bencher: Bencher<'_, '_>, count: usize) {
     let (runtime, inbox) = (runtime(), MemoryOptions::default().build());
-    bencher
-        .counter(ItemsCount::new(count))
-        .with_inputs(|| messages(count))
-        .bench_local_values(|messages| runtime.block_on(put_take_and_acknowledge(&inbox, messages)));
+    bencher.counter(ItemsCount::new(count)).with_inputs(|| messages(count)).bench_local_values(
+        |messages| runtime.block_on(put_take_and_acknowledge(&inbox, messages)),
+    );
 }
 
 #[divan::bench(args = COUNTS, max_time = 2)]
 fn durable(bencher: Bencher<'_, '_>, count: usize) {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let runtime = runtime();
-    let opened = runtime.block_on(DurableOptions::default().open(directory.path().join("inbox.db")));
+    let opened =
+        runtime.block_on(DurableOptions::default().open(directory.path().join("inbox.db")));
     let inbox = opened.expect("an inbox can be made").inbox().clone();
-    bencher
-        .counter(ItemsCount::new(count))
-        .with_inputs(|| messages(count))
-        .bench_local_values(|messages| runtime.block_on(put_take_and_acknowledge(&inbox, messages)));
+    bencher.counter(ItemsCount::new(count)).with_inputs(|| messages(count)).bench_local_values(
+        |messages| runtime.block_on(put_take_and_acknowledge(&inbox, messages)),
+    );
 }
 
-/// What a sender waits for while somebody else takes and acknowledges everything: the commit, and the way to it and back.
+/// What a sender waits for while somebody else takes and acknowledges everything: the commit, and
+/// the way to it and back.
 #[divan::bench(args = [1, 16, 64, 500], max_time = 2)]
 fn durable_beside_a_receiver(bencher: Bencher<'_, '_>, count: usize) {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let runtime = runtime();
-    let opened = runtime.block_on(DurableOptions::default().open(directory.path().join("inbox.db")));
+    let opened =
+        runtime.block_on(DurableOptions::default().open(directory.path().join("inbox.db")));
     let inbox = opened.expect("an inbox can be made").inbox().clone();
     let receiver = std::thread::spawn({
         let inbox = inbox.clone();
@@ -99,11 +104,13 @@ fn durable_beside_a_receiver(bencher: Bencher<'_, '_>, count: usize) {
             });
         }
     });
-    bencher.counter(ItemsCount::new(count)).with_inputs(|| messages(count)).bench_local_values(|messages| {
-        for put in runtime.block_on(inbox.put_all(messages, Duration::ZERO)) {
-            assert_eq!(put, Ok(Put::Accepted));
-        }
-    });
+    bencher.counter(ItemsCount::new(count)).with_inputs(|| messages(count)).bench_local_values(
+        |messages| {
+            for put in runtime.block_on(inbox.put_all(messages, Duration::ZERO)) {
+                assert_eq!(put, Ok(Put::Accepted));
+            }
+        },
+    );
     runtime.block_on(inbox.finish());
     receiver.join().expect("the receiver ends when the inbox does");
 }

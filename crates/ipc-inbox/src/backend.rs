@@ -29,7 +29,10 @@ pub struct Message {
 impl fmt::Debug for Message {
     /// Leaves the body out: it may be long, and it is not ours to show.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Message").field("id", &self.id).field("user", &self.user).finish_non_exhaustive()
+        f.debug_struct("Message")
+            .field("id", &self.id)
+            .field("user", &self.user)
+            .finish_non_exhaustive()
     }
 }
 
@@ -108,8 +111,8 @@ pub struct Taken {
 
 /// Messages that were put, and of which those who wait for messages are told when this is dropped.
 ///
-/// The server drops it behind its answer: a thread that wakes up may take the processor from the one that woke it, and the
-/// sender would wait for both.
+/// The server drops it behind its answer: a thread that wakes up may take the processor from the
+/// one that woke it, and the sender would wait for both.
 #[must_use = "whoever waits for messages is told when it is dropped"]
 pub struct Arrivals(Option<(Arc<Semaphore>, usize)>);
 
@@ -140,42 +143,50 @@ impl Drop for Arrivals {
 
 impl fmt::Debug for Arrivals {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Arrivals").field(&self.0.as_ref().map_or(0, |(_, messages)| *messages)).finish()
+        f.debug_tuple("Arrivals")
+            .field(&self.0.as_ref().map_or(0, |(_, messages)| *messages))
+            .finish()
     }
 }
 
 /// A kind of inbox.
 ///
-/// Messages come out in the order in which their [`put`](InboxBackend::put) was accepted; one that is handed out again
-/// comes before those that were accepted after it.
+/// Messages come out in the order in which their [`put`](InboxBackend::put) was accepted; one that
+/// is handed out again comes before those that were accepted after it.
 pub trait InboxBackend: Send + Sync + 'static {
-    /// Puts a message, and waits for room no longer than `wait`. A duplicate is known as such even when there is no
-    /// room. Whoever drops the answer while there is no room has put nothing; once it is `Accepted` the message stays.
-    /// To be called within a tokio runtime that has time enabled.
+    /// Puts a message, and waits for room no longer than `wait`. A duplicate is known as such even
+    /// when there is no room. Whoever drops the answer while there is no room has put nothing; once
+    /// it is `Accepted` the message stays. To be called within a tokio runtime that has time
+    /// enabled.
     ///
     /// Whoever waits for messages may be told of it only when the [`Arrivals`] are dropped.
-    fn put(&self, message: Message, wait: Duration) -> Pending<'_, (Result<Put, PutError>, Arrivals)>;
+    fn put(
+        &self,
+        message: Message,
+        wait: Duration,
+    ) -> Pending<'_, (Result<Put, PutError>, Arrivals)>;
 
-    /// Puts many messages of one user in one step, each with an answer of its own at the same index. The first ones, in
-    /// order, take what room there is; from the first that finds none all later ones are [`PutError::Full`], but for
-    /// those that need none. Waits, no longer than `wait`, only while there is room for none. Otherwise like
-    /// [`put`](InboxBackend::put).
+    /// Puts many messages of one user in one step, each with an answer of its own at the same
+    /// index. The first ones, in order, take what room there is; from the first that finds none all
+    /// later ones are [`PutError::Full`], but for those that need none. Waits, no longer than
+    /// `wait`, only while there is room for none. Otherwise like [`put`](InboxBackend::put).
     fn put_all(
         &self,
         messages: Vec<Message>,
         wait: Duration,
     ) -> Pending<'_, (Vec<Result<Put, PutError>>, Arrivals)>;
 
-    /// Takes the next messages, in order, and waits until there is one. Takes no more than `count_max` (at least 1), and
-    /// does not wait for more than one. None once the inbox is closed and empty. Whoever drops the answer unfinished has
-    /// taken nothing.
+    /// Takes the next messages, in order, and waits until there is one. Takes no more than
+    /// `count_max` (at least 1), and does not wait for more than one. None once the inbox is closed
+    /// and empty. Whoever drops the answer unfinished has taken nothing.
     fn take(&self, count_max: usize) -> Pending<'_, Vec<Taken>>;
 
-    /// Notes that a message has been dealt with. A request acknowledged without a reply is [`NoReply::NotGiven`].
+    /// Notes that a message has been dealt with. A request acknowledged without a reply is
+    /// [`NoReply::NotGiven`].
     fn acknowledge(&self, taken: &Taken) -> Pending<'_, Result<(), AckError>>;
 
-    /// Notes that many messages have been dealt with, each with an answer of its own at the same index. Otherwise like
-    /// [`acknowledge`](InboxBackend::acknowledge).
+    /// Notes that many messages have been dealt with, each with an answer of its own at the same
+    /// index. Otherwise like [`acknowledge`](InboxBackend::acknowledge).
     fn acknowledge_all(&self, taken: &[&Taken]) -> Pending<'_, Vec<Result<(), AckError>>> {
         let answers: Vec<_> = taken.iter().map(|taken| self.acknowledge(taken)).collect();
         Pending::later(async {
@@ -191,10 +202,12 @@ pub trait InboxBackend: Send + Sync + 'static {
     /// Notes the reply to a request, which also acknowledges it. `body` is a JSON object as text.
     fn reply(&self, taken: &Taken, body: Arc<str>) -> Pending<'_, Result<(), AckError>>;
 
-    /// Hears that a delivery was dropped, neither acknowledged nor replied to. A request's sender is told at once.
+    /// Hears that a delivery was dropped, neither acknowledged nor replied to. A request's sender
+    /// is told at once.
     fn abandon(&self, taken: &Taken);
 
-    /// Waits for the reply to a request that was put, however often it was put and however many wait.
+    /// Waits for the reply to a request that was put, however often it was put and however many
+    /// wait.
     fn reply_to(&self, user: &str, id: MessageId) -> Pending<'_, Result<Arc<str>, NoReply>>;
 
     /// Whether somebody waits for the reply to this request at the moment.
@@ -203,20 +216,24 @@ pub trait InboxBackend: Send + Sync + 'static {
     /// How long the text of a reply may be, in bytes.
     fn reply_bytes_max(&self) -> usize;
 
-    /// Refuses everything from now on; what is in stays there to be taken. It is closed when this returns; whoever waits for
-    /// the answer also knows that everything is in its file, as far as it has one.
+    /// Refuses everything from now on; what is in stays there to be taken. It is closed when this
+    /// returns; whoever waits for the answer also knows that everything is in its file, as far as
+    /// it has one.
     fn close(&self) -> Pending<'_, ()>;
 
-    /// How many messages wait to be taken. Those that were taken and not yet acknowledged are not among them.
+    /// How many messages wait to be taken. Those that were taken and not yet acknowledged are not
+    /// among them.
     fn waiting(&self) -> Pending<'_, u64>;
 
-    /// Ends the inbox: closes it, hands nothing out any more, and returns when all that was asked for before is done and
-    /// what it keeps is written. Returns how many messages were still [`waiting`](InboxBackend::waiting): what is only in
-    /// memory ends with it. Whoever waits for messages gets none, whoever waits for a reply hears that there is none now.
+    /// Ends the inbox: closes it, hands nothing out any more, and returns when all that was asked
+    /// for before is done and what it keeps is written. Returns how many messages were still
+    /// [`waiting`](InboxBackend::waiting): what is only in memory ends with it. Whoever waits for
+    /// messages gets none, whoever waits for a reply hears that there is none now.
     fn finish(&self) -> Pending<'_, u64>;
 }
 
-/// An answer that is there, or one to be waited for. The first costs no allocation, which is the usual case.
+/// An answer that is there, or one to be waited for. The first costs no allocation, which is the
+/// usual case.
 pub enum Pending<'a, T> {
     /// The answer; `None` after it was given.
     Ready(Option<T>),
@@ -254,7 +271,9 @@ impl<T: Unpin> Future for Pending<'_, T> {
     /// When polled again after it was ready, as any future may.
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<T> {
         match self.get_mut() {
-            Pending::Ready(answer) => Poll::Ready(answer.take().expect("polled after it was ready")),
+            Pending::Ready(answer) => {
+                Poll::Ready(answer.take().expect("polled after it was ready"))
+            }
             Pending::Later(answer) => answer.as_mut().poll(context),
         }
     }

@@ -9,10 +9,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::backend::{AckError, InboxBackend, Taken};
 
-/// A message handed to the application, with its sender, to be acknowledged when it has been dealt with.
+/// A message handed to the application, with its sender, to be acknowledged when it has been dealt
+/// with.
 ///
-/// What becomes of a message whose delivery is dropped unacknowledged is for the kind of inbox to say: one in memory
-/// loses it, a durable one hands it out again. Whoever sent it as a request is told at once that there is no reply.
+/// What becomes of a message whose delivery is dropped unacknowledged is for the kind of inbox to
+/// say: one in memory loses it, a durable one hands it out again. Whoever sent it as a request is
+/// told at once that there is no reply.
 pub struct Delivery {
     taken: Taken,
     backend: Arc<dyn InboxBackend>,
@@ -35,8 +37,9 @@ pub enum ReplyError {
     /// The reply is not a JSON object. The sender is told that there is none.
     #[error(transparent)]
     Body(#[from] ipc_protocol::BodyError),
-    /// The reply breaks the protocol's rules for JSON, which only its whole text shows: a member name given twice, more than
-    /// 127 levels; of raw JSON also numbers and escapes. The sender is told that there is none.
+    /// The reply breaks the protocol's rules for JSON, which only its whole text shows: a member
+    /// name given twice, more than 127 levels; of raw JSON also numbers and escapes. The sender is
+    /// told that there is none.
     #[error("the reply breaks the protocol's rules for JSON: it has {0}")]
     Rules(#[source] JsonError),
     /// The reply is too long. The sender is told that there is none.
@@ -65,7 +68,8 @@ impl Delivery {
     /// The JSON object as a value: `serde_json::Value`, or a type of the application's own.
     ///
     /// # Errors
-    /// [`ParseError`] if the object is not of the form that `T` asks for. A `serde_json::Value` takes any.
+    /// [`ParseError`] if the object is not of the form that `T` asks for. A `serde_json::Value`
+    /// takes any.
     pub fn parse<'a, T: Deserialize<'a>>(&'a self) -> Result<T, ParseError> {
         serde_json::from_str(self.body()).map_err(ParseError)
     }
@@ -95,8 +99,9 @@ impl Delivery {
         self.taken.message.wants_reply
     }
 
-    /// Whether somebody waits for the reply at this moment. Whoever stopped may come again under the same id, so that a
-    /// request nobody has waited for is given up only after a while. `false` for a message that is no request.
+    /// Whether somebody waits for the reply at this moment. Whoever stopped may come again under
+    /// the same id, so that a request nobody has waited for is given up only after a while. `false`
+    /// for a message that is no request.
     pub fn is_awaited(&self) -> bool {
         self.wants_reply() && self.backend.is_awaited(&self.taken)
     }
@@ -106,14 +111,14 @@ impl Delivery {
         self.backend.reply_bytes_max()
     }
 
-    /// How often it was handed out before, as far as that is known. Anything but 0 means that somebody may have dealt
-    /// with it already, in part or in full.
+    /// How often it was handed out before, as far as that is known. Anything but 0 means that
+    /// somebody may have dealt with it already, in part or in full.
     pub fn redeliveries(&self) -> u32 {
         self.taken.redeliveries
     }
 
-    /// Whether this is its last try: not acknowledged, it is not handed out again but put aside as a dead letter. Never so
-    /// with an inbox in memory, which puts nothing aside.
+    /// Whether this is its last try: not acknowledged, it is not handed out again but put aside as
+    /// a dead letter. Never so with an inbox in memory, which puts nothing aside.
     pub fn is_last_try(&self) -> bool {
         self.taken.is_last_try
     }
@@ -121,7 +126,8 @@ impl Delivery {
     /// Says that the message has been dealt with.
     ///
     /// # Errors
-    /// [`AckError`] if that could not be noted; the message may then be delivered again. None from the memory inbox.
+    /// [`AckError`] if that could not be noted; the message may then be delivered again. None from
+    /// the memory inbox.
     pub async fn ack(mut self) -> Result<(), AckError> {
         self.is_settled = true;
         self.backend.acknowledge(&self.taken).await
@@ -135,8 +141,9 @@ impl Delivery {
         futures_executor::block_on(self.ack())
     }
 
-    /// [`ack`](Delivery::ack) for many at once, each with an answer of its own at the same index. Those of a durable inbox share
-    /// one commit and one way to its thread, and cost little more than one.
+    /// [`ack`](Delivery::ack) for many at once, each with an answer of its own at the same index.
+    /// Those of a durable inbox share one commit and one way to its thread, and cost little more
+    /// than one.
     pub async fn ack_all(mut deliveries: Vec<Delivery>) -> Vec<Result<(), AckError>> {
         for delivery in &mut deliveries {
             delivery.is_settled = true;
@@ -169,7 +176,8 @@ impl Delivery {
         if bytes > bytes_max {
             return Err(ReplyError::TooLarge { bytes, bytes_max });
         }
-        // What only a whole text shows the client would refuse, and take for the fault of a server that is none of ours.
+        // What only a whole text shows the client would refuse, and take for the fault of a server
+        // that is none of ours.
         check_body(&body).map_err(ReplyError::Rules)?;
         self.is_settled = true;
         Ok(self.backend.reply(&self.taken, body.into()).await?)

@@ -11,8 +11,8 @@ use crate::delivery::Delivery;
 use crate::durable::options::DurableOptions;
 use crate::memory::{Memory, MemoryOptions};
 
-/// An inbox of either kind. Cheap to clone; all clones are the same inbox, and each message is taken by one of
-/// those who wait.
+/// An inbox of either kind. Cheap to clone; all clones are the same inbox, and each message is
+/// taken by one of those who wait.
 #[derive(Clone)]
 pub struct Inbox {
     backend: Arc<dyn InboxBackend>,
@@ -24,8 +24,8 @@ impl Inbox {
         MemoryOptions::default().build()
     }
 
-    /// A durable inbox with the default [`DurableOptions`], for a server to open in its home: what was accepted stays
-    /// until it is acknowledged, whatever becomes of the process.
+    /// A durable inbox with the default [`DurableOptions`], for a server to open in its home: what
+    /// was accepted stays until it is acknowledged, whatever becomes of the process.
     pub fn durable() -> DurableOptions {
         DurableOptions::default()
     }
@@ -40,16 +40,18 @@ impl Inbox {
         Inbox { backend }
     }
 
-    /// Takes the next message, and waits until there is one. `None` once the inbox is closed and empty.
+    /// Takes the next message, and waits until there is one. `None` once the inbox is closed and
+    /// empty.
     ///
     /// Needs no particular async runtime. Dropping the future loses no message.
     pub async fn recv(&self) -> Option<Delivery> {
         self.recv_many(1).await.pop()
     }
 
-    /// Takes the next messages that are there, no more than `count_max`, and waits until there is one. None once the inbox
-    /// is closed and empty. Acknowledged together, with all acknowledgements begun before the first is waited for, they
-    /// cost a durable inbox little more than one.
+    /// Takes the next messages that are there, no more than `count_max`, and waits until there is
+    /// one. None once the inbox is closed and empty. Acknowledged together, with all
+    /// acknowledgements begun before the first is waited for, they cost a durable inbox little more
+    /// than one.
     ///
     /// Needs no particular async runtime. Dropping the future loses no message.
     pub async fn recv_many(&self, count_max: usize) -> Vec<Delivery> {
@@ -70,8 +72,13 @@ impl Inbox {
         self.put_quietly(message, wait).map(|(put, _arrivals)| put)
     }
 
-    /// Puts many messages in one step, and tells whoever waits for some. See [`InboxBackend::put_all`].
-    pub fn put_all(&self, messages: Vec<Message>, wait: Duration) -> Pending<'_, Vec<Result<Put, PutError>>> {
+    /// Puts many messages in one step, and tells whoever waits for some. See
+    /// [`InboxBackend::put_all`].
+    pub fn put_all(
+        &self,
+        messages: Vec<Message>,
+        wait: Duration,
+    ) -> Pending<'_, Vec<Result<Put, PutError>>> {
         self.put_all_quietly(messages, wait).map(|(puts, _arrivals)| puts)
     }
 
@@ -84,7 +91,8 @@ impl Inbox {
         self.backend.put(message, wait)
     }
 
-    /// [`put_all`](Inbox::put_all) for a server, which tells of it later: when it drops the [`Arrivals`].
+    /// [`put_all`](Inbox::put_all) for a server, which tells of it later: when it drops the
+    /// [`Arrivals`].
     pub fn put_all_quietly(
         &self,
         messages: Vec<Message>,
@@ -101,24 +109,28 @@ impl Inbox {
         self.backend.reply_to(user, id)
     }
 
-    /// Refuses everything from now on; what is in stays there to be taken. It is closed when this returns. Whoever waits for
-    /// the answer also knows that a durable inbox has written everything into its file: a copy of that alone has it all, until
-    /// something more is taken or acknowledged.
+    /// Refuses everything from now on; what is in stays there to be taken. It is closed when this
+    /// returns. Whoever waits for the answer also knows that a durable inbox has written everything
+    /// into its file: a copy of that alone has it all, until something more is taken or
+    /// acknowledged.
     pub fn close(&self) -> Pending<'_, ()> {
         self.backend.close()
     }
 
-    /// How many messages wait to be taken: what an inbox in memory would lose if the process ended now. Those that were
-    /// taken and not yet acknowledged are not among them; a durable inbox hands those out again after a restart.
+    /// How many messages wait to be taken: what an inbox in memory would lose if the process ended
+    /// now. Those that were taken and not yet acknowledged are not among them; a durable inbox
+    /// hands those out again after a restart.
     pub async fn waiting(&self) -> u64 {
         self.backend.waiting().await
     }
 
-    /// Ends the inbox, for a program that is about to end: nothing is taken in or handed out any more. Returns when every
-    /// acknowledgement that was begun before is done and, if the inbox is durable, its file is written up and closed; then
-    /// another may open it. Returns how many messages were still [`waiting`](Inbox::waiting): a durable inbox keeps them,
-    /// one in memory has lost them. Deliveries that are still out can be neither acknowledged nor replied to after it; a
-    /// durable inbox hands them out again when it is opened the next time. A second call has nothing to do and returns 0.
+    /// Ends the inbox, for a program that is about to end: nothing is taken in or handed out any
+    /// more. Returns when every acknowledgement that was begun before is done and, if the inbox is
+    /// durable, its file is written up and closed; then another may open it. Returns how many
+    /// messages were still [`waiting`](Inbox::waiting): a durable inbox keeps them, one in memory
+    /// has lost them. Deliveries that are still out can be neither acknowledged nor replied to
+    /// after it; a durable inbox hands them out again when it is opened the next time. A second
+    /// call has nothing to do and returns 0.
     pub async fn finish(&self) -> u64 {
         self.backend.finish().await
     }

@@ -1,16 +1,17 @@
 //! Where accepted messages wait until the application takes them.
 //!
-//! The server puts messages in, the application takes them out; neither needs to know which kind of inbox it is.
-//! Nothing here knows HTTP, TLS or envelopes.
+//! The server puts messages in, the application takes them out; neither needs to know which kind of
+//! inbox it is. Nothing here knows HTTP, TLS or envelopes.
 //!
-//! * [`Inbox`] is the handle both sides hold: cheap to clone, usable from any async runtime and from none
+//! * [`Inbox`] is the handle both sides hold: cheap to clone, usable from any async runtime and
+//!   from none
 //! * [`Delivery`] is a message in the application's hands
 //! * [`MemoryOptions`] sets up an inbox in memory, [`DurableOptions`] one in a file
 //! * [`InboxReader`] and [`copy`] look at the file of a durable inbox beside the server that has it
 //! * [`InboxBackend`] is what a kind of inbox implements
 //!
-//! Every inbox remembers the ids it has accepted, for each user, so that a message that is sent again is accepted
-//! once: remembering and keeping are one step, which is why the inbox does both.
+//! Every inbox remembers the ids it has accepted, for each user, so that a message that is sent
+//! again is accepted once: remembering and keeping are one step, which is why the inbox does both.
 //!
 //! ```
 //! use ipc_inbox::{Inbox, Message, Put};
@@ -46,8 +47,12 @@ mod remembered;
 mod replies;
 mod room;
 
-pub use backend::{AckError, Arrivals, InboxBackend, Message, NoReply, Pending, Put, PutError, Taken};
+pub use backend::{
+    AckError, Arrivals, InboxBackend, Message, NoReply, Pending, Put, PutError, Taken,
+};
 pub use delivery::{Delivery, ParseError, ReplyError};
-pub use durable::{DeadLetter, DurableInbox, DurableOptions, InboxReader, OpenError, StorageError, copy};
+pub use durable::{
+    DeadLetter, DurableInbox, DurableOptions, InboxReader, OpenError, StorageError, copy,
+};
 pub use inbox::{Inbox, InboxChoice};
 pub use memory::MemoryOptions;

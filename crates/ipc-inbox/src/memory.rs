@@ -10,7 +10,9 @@ use foldhash::quality::RandomState;
 use ipc_protocol::{MessageId, PLAINTEXT_BYTES_MAX_DEFAULT, REMEMBERED_SECS};
 use tokio::sync::Semaphore;
 
-use crate::backend::{AckError, Arrivals, InboxBackend, Message, NoReply, Pending, Put, PutError, Taken};
+use crate::backend::{
+    AckError, Arrivals, InboxBackend, Message, NoReply, Pending, Put, PutError, Taken,
+};
 use crate::remembered::{BodyHash, Known, Moment, Remembered};
 use crate::replies::Replies;
 use crate::room::Room;
@@ -21,8 +23,8 @@ const FRAME_BYTES: usize = 1024;
 /// What an inbox in memory may grow to.
 ///
 /// # Defaults
-/// 1024 messages and 256 MiB of bodies waiting; ids remembered for 10 minutes, 10 million of them; replies kept as long, 64 MiB of them, each
-/// 16 MiB at most (less a kibibyte for the frame).
+/// 1024 messages and 256 MiB of bodies waiting; ids remembered for 10 minutes, 10 million of them;
+/// replies kept as long, 64 MiB of them, each 16 MiB at most (less a kibibyte for the frame).
 #[derive(Clone, Debug)]
 pub struct MemoryOptions {
     messages_max: usize,
@@ -47,28 +49,29 @@ impl Default for MemoryOptions {
 }
 
 impl MemoryOptions {
-    /// How many messages wait at most; at least 1. A further one waits outside, and its sender is told to come
-    /// again.
+    /// How many messages wait at most; at least 1. A further one waits outside, and its sender is
+    /// told to come again.
     pub fn messages_max(mut self, messages: usize) -> Self {
         self.messages_max = messages;
         self
     }
 
-    /// How many bytes of bodies wait at most, counted in kibibytes, of which each message takes at least one. A longer
-    /// message fits when it is the only one.
+    /// How many bytes of bodies wait at most, counted in kibibytes, of which each message takes at
+    /// least one. A longer message fits when it is the only one.
     pub fn bytes_max(mut self, bytes: usize) -> Self {
         self.bytes_max = bytes;
         self
     }
 
-    /// How many accepted ids are remembered at most. One more message than that within the time is refused, since
-    /// an id forgotten early could be accepted twice.
+    /// How many accepted ids are remembered at most. One more message than that within the time is
+    /// refused, since an id forgotten early could be accepted twice.
     pub fn remembered_ids_max(mut self, ids: usize) -> Self {
         self.remembered_ids_max = ids;
         self
     }
 
-    /// How long an accepted id is remembered, at least; never shorter than clients may retry (10 minutes).
+    /// How long an accepted id is remembered, at least; never shorter than clients may retry (10
+    /// minutes).
     pub fn remembered_for(mut self, time: Duration) -> Self {
         self.remembered_for = time.max(Duration::from_secs(REMEMBERED_SECS));
         self
@@ -87,15 +90,16 @@ impl MemoryOptions {
     }
 }
 
-/// A permit of `arrived` is a message that waits. They are handed out in the order in which they are asked for, so that
-/// nobody starves.
+/// A permit of `arrived` is a message that waits. They are handed out in the order in which they
+/// are asked for, so that nobody starves.
 pub(crate) struct Memory {
     room: Room,
     arrived: Arc<Semaphore>,
     replies: Replies,
     reply_bytes_max: usize,
-    /// Bodies are told apart by a 64-bit hash (foldhash) keyed afresh in each process. It need not withstand
-    /// somebody who knows the key: whoever made two bodies collide would only keep his own second one out.
+    /// Bodies are told apart by a 64-bit hash (foldhash) keyed afresh in each process. It need not
+    /// withstand somebody who knows the key: whoever made two bodies collide would only keep his
+    /// own second one out.
     body_hasher: RandomState,
     state: Mutex<State>,
 }
@@ -130,7 +134,12 @@ struct State {
 
 impl State {
     /// `Ok(None)` if the message may be put.
-    fn already(&mut self, message: &Message, hash: BodyHash, at: Moment) -> Result<Option<Put>, PutError> {
+    fn already(
+        &mut self,
+        message: &Message,
+        hash: BodyHash,
+        at: Moment,
+    ) -> Result<Option<Put>, PutError> {
         if !self.is_open {
             return Err(PutError::Closed);
         }
@@ -145,13 +154,13 @@ impl State {
 
 impl Memory {
     fn state(&self) -> MutexGuard<'_, State> {
-        // Nothing that runs under the lock leaves it half changed, so that a panic of another thread is no reason
-        // to stop.
+        // Nothing that runs under the lock leaves it half changed, so that a panic of another
+        // thread is no reason to stop.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The step that accepts: under one lock it looks for the id, takes a place, remembers the id and keeps the
-    /// message. Gives the message back if there is no place.
+    /// The step that accepts: under one lock it looks for the id, takes a place, remembers the id
+    /// and keeps the message. Gives the message back if there is no place.
     fn put_now(&self, message: Message) -> Result<(Result<Put, PutError>, Arrivals), Message> {
         let (hash, at) = (self.hash(&message), Moment::now());
         let put = self.put_locked(&mut self.state(), message, hash, at)?;
@@ -221,8 +230,9 @@ impl Memory {
         }
     }
 
-    /// Puts the first ones for which there are places, under one lock. Gives back those from the first on that finds none.
-    /// `messages` are the last ones of those that are answered; the answers of those given back stay as they are.
+    /// Puts the first ones for which there are places, under one lock. Gives back those from the
+    /// first on that finds none. `messages` are the last ones of those that are answered; the
+    /// answers of those given back stay as they are.
     fn put_all_now(
         &self,
         messages: Vec<Message>,
@@ -242,7 +252,8 @@ impl Memory {
                     *answer = put;
                 }
                 Err(message) => {
-                    // Order: none overtakes one that found no place. Those that need none are told so later.
+                    // Order: none overtakes one that found no place. Those that need none are told
+                    // so later.
                     left = std::iter::once(message).chain(messages).collect();
                     break;
                 }
@@ -281,7 +292,11 @@ impl Memory {
 }
 
 impl InboxBackend for Memory {
-    fn put(&self, message: Message, wait: Duration) -> Pending<'_, (Result<Put, PutError>, Arrivals)> {
+    fn put(
+        &self,
+        message: Message,
+        wait: Duration,
+    ) -> Pending<'_, (Result<Put, PutError>, Arrivals)> {
         match self.put_now(message) {
             Ok(answer) => Pending::ready(answer),
             Err(message) => Pending::later(self.put_when_there_is_room(message, wait)),
@@ -345,7 +360,8 @@ impl InboxBackend for Memory {
     }
 
     fn abandon(&self, taken: &Taken) {
-        // A message that was taken is the application's: all that is left to do is to tell whoever waits for a reply.
+        // A message that was taken is the application's: all that is left to do is to tell whoever
+        // waits for a reply.
         if taken.message.wants_reply {
             let no_reply = Err(NoReply::NotGiven);
             self.replies.settle(&taken.message.user, taken.message.id, no_reply, Instant::now());
@@ -386,7 +402,11 @@ impl InboxBackend for Memory {
 
 impl Memory {
     /// Gives those that found no room, but need none, their answer.
-    fn mark_those_that_need_no_room(&self, left: &[Message], answers: &mut [Result<Put, PutError>]) {
+    fn mark_those_that_need_no_room(
+        &self,
+        left: &[Message],
+        answers: &mut [Result<Put, PutError>],
+    ) {
         let at = Moment::now();
         for (message, answer) in left.iter().zip(last(answers, left.len())) {
             let hash = self.hash(message);
@@ -446,7 +466,8 @@ mod tests {
         let context = &mut std::task::Context::from_waker(std::task::Waker::noop());
         assert!(taking.as_mut().poll(context).is_pending());
         let (put, one) = inbox.put_quietly(message(1, "{}"), NO_WAIT).await;
-        let (puts, more) = inbox.put_all_quietly(vec![message(2, "{}"), message(1, "{}")], NO_WAIT).await;
+        let (puts, more) =
+            inbox.put_all_quietly(vec![message(2, "{}"), message(1, "{}")], NO_WAIT).await;
         assert_eq!((put, puts), (Ok(Put::Accepted), vec![Ok(Put::Accepted), Ok(Put::Duplicate)]));
         assert!(taking.as_mut().poll(context).is_pending(), "nobody was told");
         // Whichever is told of first, messages come in order.

@@ -1,5 +1,5 @@
-//! The ids that were accepted, for each user, with enough of the body to tell a repetition from a reused id.
-//! The time is an argument.
+//! The ids that were accepted, for each user, with enough of the body to tell a repetition from a
+//! reused id. The time is an argument.
 
 mod entry;
 mod windows;
@@ -15,13 +15,14 @@ use entry::Entry;
 pub(crate) use entry::{BodyHash, Moment};
 use windows::Windows;
 
-/// Into so many tables ids are parted by their last bits, which are random in every kind of UUID that anybody draws. A table that grows moves all its entries at once: a small one is
-/// soon done, where one of millions would hold everybody up.
+/// Into so many tables ids are parted by their last bits, which are random in every kind of UUID
+/// that anybody draws. A table that grows moves all its entries at once: a small one is soon done,
+/// where one of millions would hold everybody up.
 const TABLES: usize = 1024;
 
-/// Remembers each id for at least a period, and at most two. Those made just now are kept by their time, see [`Windows`]; all
-/// others are kept in two generations, and once a period the older one is let go as a whole, which costs the same however many
-/// there are.
+/// Remembers each id for at least a period, and at most two. Those made just now are kept by their
+/// time, see [`Windows`]; all others are kept in two generations, and once a period the older one
+/// is let go as a whole, which costs the same however many there are.
 #[derive(Debug)]
 pub(crate) struct Remembered {
     period: Duration,
@@ -94,11 +95,18 @@ impl Remembered {
         }
     }
 
-    pub(crate) fn look_up(&mut self, user: &str, id: MessageId, body: BodyHash, at: Moment) -> Known {
+    pub(crate) fn look_up(
+        &mut self,
+        user: &str,
+        id: MessageId,
+        body: BodyHash,
+        at: Moment,
+    ) -> Known {
         self.rotate(at.now);
         let Some(&user) = self.users.get(user) else { return Known::New };
         let entry = (user, id);
-        // In all of them: one that was made just now may have come before its time, by another clock.
+        // In all of them: one that was made just now may have come before its time, by another
+        // clock.
         let elsewhere = || self.current.get(&entry).or_else(|| self.previous.get(&entry));
         match self.windows.get(&entry).or_else(elsewhere) {
             None => Known::New,
@@ -117,8 +125,8 @@ impl Remembered {
         let user = match self.users.get(user) {
             Some(&number) => number,
             None => {
-                let number =
-                    u32::try_from(self.users.len()).expect("fewer than 4 billion users send within a period");
+                let number = u32::try_from(self.users.len())
+                    .expect("fewer than 4 billion users send within a period");
                 self.users.insert(Arc::clone(user), number);
                 number
             }
@@ -160,7 +168,10 @@ mod tests {
 
     impl Clock {
         fn at(&self, secs: u64) -> Moment {
-            Moment { now: self.0 + Duration::from_secs(secs), unix_millis: START_MILLIS + secs * 1000 }
+            Moment {
+                now: self.0 + Duration::from_secs(secs),
+                unix_millis: START_MILLIS + secs * 1000,
+            }
         }
     }
 
@@ -178,9 +189,15 @@ mod tests {
         MessageId::from_time(START_MILLIS + millis, [0; 10])
     }
 
-    /// One that tells no time, one made right then, one made before, and one that says it is of the future.
+    /// One that tells no time, one made right then, one made before, and one that says it is of the
+    /// future.
     fn ids(millis: u64) -> [MessageId; 4] {
-        [random_id(1), timed_id(millis), timed_id(millis.saturating_sub(400_000)), timed_id(millis + 300_000)]
+        [
+            random_id(1),
+            timed_id(millis),
+            timed_id(millis.saturating_sub(400_000)),
+            timed_id(millis + 300_000),
+        ]
     }
 
     #[test]
@@ -216,7 +233,10 @@ mod tests {
                         "{id} {came_after} + {later}"
                     );
                 }
-                assert_eq!(remembered.look_up("a", id, ONE, clock.at(came_after + 1800)), Known::New);
+                assert_eq!(
+                    remembered.look_up("a", id, ONE, clock.at(came_after + 1800)),
+                    Known::New
+                );
             }
         }
     }

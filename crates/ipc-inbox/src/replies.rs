@@ -1,5 +1,5 @@
-//! Replies on their way from the application to whoever waits for them, and for a while afterwards: a request that is
-//! sent again gets the first reply again. The time is an argument.
+//! Replies on their way from the application to whoever waits for them, and for a while afterwards:
+//! a request that is sent again gets the first reply again. The time is an argument.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -69,7 +69,8 @@ impl State {
 }
 
 impl Replies {
-    /// Keeps replies for `kept_for`, and no more of them than `bytes_max` bytes; the oldest go first.
+    /// Keeps replies for `kept_for`, and no more of them than `bytes_max` bytes; the oldest go
+    /// first.
     pub(crate) fn new(kept_for: Duration, bytes_max: usize) -> Self {
         Replies { kept_for, bytes_max, state: Mutex::default() }
     }
@@ -90,7 +91,11 @@ impl Replies {
     }
 
     /// Waits for the reply to a request that is known.
-    pub(crate) fn wait_if_known(&self, user: &str, id: MessageId) -> Option<Pending<'static, Reply>> {
+    pub(crate) fn wait_if_known(
+        &self,
+        user: &str,
+        id: MessageId,
+    ) -> Option<Pending<'static, Reply>> {
         let mut state = self.state();
         Some(match state.slot_mut(user, id)? {
             Slot::Settled(reply) => Pending::ready(reply.clone()),
@@ -132,7 +137,8 @@ impl Replies {
         }
     }
 
-    /// Tells all who wait for a reply that there is none now. Nothing of it is kept: there may be one yet.
+    /// Tells all who wait for a reply that there is none now. Nothing of it is kept: there may be
+    /// one yet.
     pub(crate) fn end_wait(&self, user: &str, id: MessageId, reason: NoReply) {
         let mut state = self.state();
         if !matches!(state.slot(user, id), Some(Slot::Waiting(_))) {
@@ -281,6 +287,8 @@ mod tests {
             drop(replies.wait("a", id(1)));
         }
         let state = replies.state();
-        assert!(matches!(state.slot("a", id(1)), Some(Slot::Waiting(waiting)) if waiting.len() <= 1));
+        assert!(
+            matches!(state.slot("a", id(1)), Some(Slot::Waiting(waiting)) if waiting.len() <= 1)
+        );
     }
 }

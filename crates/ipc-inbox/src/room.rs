@@ -2,11 +2,12 @@
 
 use tokio::sync::{AcquireError, Semaphore, TryAcquireError};
 
-/// Bytes are counted in steps of this many, so that a count of them is small enough for a semaphore.
+/// Bytes are counted in steps of this many, so that a count of them is small enough for a
+/// semaphore.
 const STEP: usize = 1024;
 
-/// Room that is handed out in the order in which it is asked for, so that nobody starves. What is taken stays taken until
-/// it is given back.
+/// Room that is handed out in the order in which it is asked for, so that nobody starves. What is
+/// taken stays taken until it is given back.
 #[derive(Debug)]
 pub(crate) struct Room {
     messages: Semaphore,
@@ -15,10 +16,11 @@ pub(crate) struct Room {
 }
 
 impl Room {
-    /// Room for so many messages and bytes, each at least 1. A message that is longer than all the bytes fits when it is
-    /// the only one.
+    /// Room for so many messages and bytes, each at least 1. A message that is longer than all the
+    /// bytes fits when it is the only one.
     pub(crate) fn new(messages_max: usize, bytes_max: usize) -> Self {
-        let steps_max = u32::try_from(bytes_max.div_ceil(STEP)).unwrap_or(u32::MAX).clamp(1, u32::MAX >> 4);
+        let steps_max =
+            u32::try_from(bytes_max.div_ceil(STEP)).unwrap_or(u32::MAX).clamp(1, u32::MAX >> 4);
         Room {
             messages: Semaphore::new(messages_max.clamp(1, Semaphore::MAX_PERMITS)),
             steps: Semaphore::new(steps_max as usize),
@@ -37,7 +39,8 @@ impl Room {
         Ok(())
     }
 
-    /// Takes the room for a message of so many bytes, and waits for it. Dropped unfinished, it has taken nothing.
+    /// Takes the room for a message of so many bytes, and waits for it. Dropped unfinished, it has
+    /// taken nothing.
     ///
     /// # Errors
     /// If the room was closed.
@@ -56,8 +59,9 @@ impl Room {
 
     /// [`give_back`](Room::give_back) for many at once.
     pub(crate) fn give_back_all(&self, lengths: impl Iterator<Item = usize>) {
-        let (messages, steps) = lengths
-            .fold((0, 0), |(messages, steps), bytes| (messages + 1, steps + self.steps_of(bytes) as usize));
+        let (messages, steps) = lengths.fold((0, 0), |(messages, steps), bytes| {
+            (messages + 1, steps + self.steps_of(bytes) as usize)
+        });
         self.messages.add_permits(messages);
         self.steps.add_permits(steps);
     }

@@ -1,6 +1,7 @@
 //! The certificate authority: made once for each home, loaded whenever a certificate is issued.
 //!
-//! Set-up comes here, and the leaf certificates for the key that signs them. Nothing here knows where the two PEM files lie.
+//! Set-up comes here, and the leaf certificates for the key that signs them. Nothing here knows
+//! where the two PEM files lie.
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -50,7 +51,8 @@ pub enum CreateError {
         /// The days asked for.
         days: u32,
     },
-    /// The certificate would end after the year 9999, which its format cannot say: the clock must be wrong.
+    /// The certificate would end after the year 9999, which its format cannot say: the clock must
+    /// be wrong.
     #[error("the certificate would end after the year 9999")]
     TimeOutOfRange,
     /// OpenSSL failed: no randomness or no memory.
@@ -66,7 +68,8 @@ pub enum CreateError {
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum LoadError {
-    /// The certificate cannot be read as PEM. What OpenSSL reports of that says no more, in codes of its own.
+    /// The certificate cannot be read as PEM. What OpenSSL reports of that says no more, in codes
+    /// of its own.
     #[error("the CA certificate is not a PEM certificate")]
     Certificate,
     /// There is no certificate.
@@ -101,8 +104,8 @@ pub enum LoadError {
 
 /// A certificate authority with its private key.
 ///
-/// Its certificate says: critical `CA:TRUE` with path length 0, critical keyCertSign and cRLSign, a subject key identifier.
-/// `Debug` shows nothing of the key.
+/// Its certificate says: critical `CA:TRUE` with path length 0, critical keyCertSign and cRLSign, a
+/// subject key identifier. `Debug` shows nothing of the key.
 pub struct Authority {
     pub(crate) certificate: X509,
     pub(crate) key: PKey<Private>,
@@ -113,7 +116,8 @@ pub struct Authority {
 }
 
 impl Authority {
-    /// Makes a self-signed authority with a new key, valid from [`BACKDATED_SECS`](crate::BACKDATED_SECS) before `now_secs`.
+    /// Makes a self-signed authority with a new key, valid from
+    /// [`BACKDATED_SECS`](crate::BACKDATED_SECS) before `now_secs`.
     ///
     /// # Errors
     /// [`CreateError`]; nothing of what a caller can pass makes it panic.
@@ -132,7 +136,8 @@ impl Authority {
         Self::assemble(certificate, key).map_err(failed)
     }
 
-    /// Takes an authority in from its two PEM files; the key may be PKCS#8 or a traditional form, not encrypted.
+    /// Takes an authority in from its two PEM files; the key may be PKCS#8 or a traditional form,
+    /// not encrypted.
     ///
     /// Whether it has expired is asked when it issues, since only then is the time known.
     ///
@@ -140,7 +145,8 @@ impl Authority {
     /// [`LoadError`] says which of the two is wrong, or that they do not belong together.
     pub fn load(certificate_pem: &[u8], key_pem: &[u8]) -> Result<Self, LoadError> {
         let (certificate_pem, key_pem) = (x509::unmarked(certificate_pem), x509::unmarked(key_pem));
-        let certificates = X509::stack_from_pem(certificate_pem).map_err(|_| LoadError::Certificate)?;
+        let certificates =
+            X509::stack_from_pem(certificate_pem).map_err(|_| LoadError::Certificate)?;
         if certificates.is_empty() {
             return Err(LoadError::NoCertificate);
         }
@@ -148,7 +154,8 @@ impl Authority {
             return Err(LoadError::EncryptedKey);
         }
         // The callback stands in for OpenSSL's own, which would ask on the terminal.
-        let key = PKey::private_key_from_pem_callback(key_pem, |_| Ok(0)).map_err(|_| LoadError::Key)?;
+        let key =
+            PKey::private_key_from_pem_callback(key_pem, |_| Ok(0)).map_err(|_| LoadError::Key)?;
 
         let failed = |source: ErrorStack| LoadError::OpenSsl { source: source.into() };
         let certificate = certificate_of(certificates, &key)?;
@@ -158,8 +165,9 @@ impl Authority {
         if !key::is_sound(&key) {
             return Err(LoadError::Key);
         }
-        let may_sign =
-            certificate.key_usage().is_some_and(|usage| usage.contains(X509KeyUsage::KEY_CERT_SIGN));
+        let may_sign = certificate
+            .key_usage()
+            .is_some_and(|usage| usage.contains(X509KeyUsage::KEY_CERT_SIGN));
         if !may_sign || !der::is_ca(&certificate.to_der().map_err(failed)?) {
             return Err(LoadError::NotAnAuthority);
         }
@@ -169,7 +177,8 @@ impl Authority {
         Self::assemble(certificate, key).map_err(failed)
     }
 
-    /// Whether this is a pair of certificate and key, in PEM, that this authority issued, whatever its names and dates.
+    /// Whether this is a pair of certificate and key, in PEM, that this authority issued, whatever
+    /// its names and dates.
     #[must_use]
     pub fn has_issued(&self, certificate_pem: &[u8], key_pem: &[u8]) -> bool {
         let (certificate_pem, key_pem) = (x509::unmarked(certificate_pem), x509::unmarked(key_pem));
@@ -206,7 +215,8 @@ impl Authority {
         &self.key_pem
     }
 
-    /// The last second in which the authority, and so anything it issues, is valid; seconds since the Unix epoch.
+    /// The last second in which the authority, and so anything it issues, is valid; seconds since
+    /// the Unix epoch.
     #[must_use]
     pub fn not_after_secs(&self) -> u64 {
         self.not_after_secs
@@ -223,8 +233,8 @@ impl fmt::Debug for Authority {
     }
 }
 
-/// Of several, as where an authority is being replaced, the one that the key belongs to; of those of one key, as where it was
-/// issued anew, the one that ends last.
+/// Of several, as where an authority is being replaced, the one that the key belongs to; of those
+/// of one key, as where it was issued anew, the one that ends last.
 fn certificate_of(certificates: Vec<X509>, key: &PKey<Private>) -> Result<X509, LoadError> {
     let mut unreadable = false;
     let fitting = certificates.into_iter().filter(|certificate| match certificate.public_key() {
@@ -235,11 +245,16 @@ fn certificate_of(certificates: Vec<X509>, key: &PKey<Private>) -> Result<X509, 
             false
         }
     });
-    let last = fitting.max_by_key(|certificate| x509::to_unix_secs(certificate.not_after()).unwrap_or(0));
+    let last =
+        fitting.max_by_key(|certificate| x509::to_unix_secs(certificate.not_after()).unwrap_or(0));
     last.ok_or(if unreadable { LoadError::UnsupportedKey } else { LoadError::Mismatch })
 }
 
-fn self_signed(key: &PKey<Private>, now_secs: u64, not_after_secs: u64) -> Result<X509, ErrorStack> {
+fn self_signed(
+    key: &PKey<Private>,
+    now_secs: u64,
+    not_after_secs: u64,
+) -> Result<X509, ErrorStack> {
     let name = x509::common_name(CA_COMMON_NAME)?;
     let mut builder = x509::start(now_secs, not_after_secs)?;
     builder.set_subject_name(&name)?;
@@ -270,7 +285,10 @@ mod tests {
     }
 
     /// Signs a certificate with whatever extensions a test wants.
-    fn hand_made(key: &PKey<Private>, extend: impl FnOnce(&mut openssl::x509::X509Builder)) -> Vec<u8> {
+    fn hand_made(
+        key: &PKey<Private>,
+        extend: impl FnOnce(&mut openssl::x509::X509Builder),
+    ) -> Vec<u8> {
         let name = x509::common_name("hand-made").unwrap();
         let mut builder = x509::start(NOW_SECS, NOW_SECS + 1000).unwrap();
         builder.set_subject_name(&name).unwrap();
@@ -287,15 +305,23 @@ mod tests {
         let text = text(&authority);
         assert!(text.contains("Version: 3 (0x2)"), "{text}");
         assert!(
-            text.contains("X509v3 Basic Constraints: critical\n                CA:TRUE, pathlen:0\n"),
+            text.contains(
+                "X509v3 Basic Constraints: critical\n                CA:TRUE, pathlen:0\n"
+            ),
             "{text}"
         );
         assert!(
-            text.contains("X509v3 Key Usage: critical\n                Certificate Sign, CRL Sign\n"),
+            text.contains(
+                "X509v3 Key Usage: critical\n                Certificate Sign, CRL Sign\n"
+            ),
             "{text}"
         );
         assert!(text.contains("X509v3 Subject Key Identifier: \n"), "{text}");
-        assert_eq!(text.matches("X509v3 ").count(), 4, "three extensions and their heading: {text}");
+        assert_eq!(
+            text.matches("X509v3 ").count(),
+            4,
+            "three extensions and their heading: {text}"
+        );
         assert!(text.contains("Signature Algorithm: ecdsa-with-SHA256"), "{text}");
         assert!(text.contains("ASN1 OID: prime256v1"), "{text}");
         assert!(authority.certificate.verify(&authority.key).unwrap());
@@ -340,11 +366,13 @@ mod tests {
     #[test]
     fn it_loads_back_as_the_same_and_issues_again() {
         let made = authority();
-        let loaded = Authority::load(made.certificate_pem(), made.private_key_pem().as_bytes()).unwrap();
+        let loaded =
+            Authority::load(made.certificate_pem(), made.private_key_pem().as_bytes()).unwrap();
         assert_eq!(loaded.certificate_pem(), made.certificate_pem());
         assert_eq!(loaded.private_key_pem(), made.private_key_pem());
         assert_eq!(loaded.not_after_secs(), made.not_after_secs());
-        let leaf = loaded.issue(&LeafRequest::new(SubjectName::parse("a").unwrap()), NOW_SECS).unwrap();
+        let leaf =
+            loaded.issue(&LeafRequest::new(SubjectName::parse("a").unwrap()), NOW_SECS).unwrap();
         let leaf = X509::from_pem(&leaf.certificate_pem).unwrap();
         assert!(leaf.verify(&made.key).unwrap());
     }
@@ -353,24 +381,35 @@ mod tests {
     fn a_byte_order_mark_before_pem_is_ignored() {
         let made = authority();
         let marked = |pem: &[u8]| ["\u{feff}".as_bytes(), pem].concat();
-        let loaded =
-            Authority::load(&marked(made.certificate_pem()), &marked(made.private_key_pem().as_bytes()))
-                .unwrap();
+        let loaded = Authority::load(
+            &marked(made.certificate_pem()),
+            &marked(made.private_key_pem().as_bytes()),
+        )
+        .unwrap();
         assert_eq!(loaded.certificate_pem(), made.certificate_pem());
-        let pair = made.issue(&LeafRequest::new(SubjectName::parse("a").unwrap()), NOW_SECS).unwrap();
+        let pair =
+            made.issue(&LeafRequest::new(SubjectName::parse("a").unwrap()), NOW_SECS).unwrap();
         assert!(made.has_issued(&marked(&pair.certificate_pem), &marked(pair.key_pem.as_bytes())));
-        assert_eq!(CertificateInfo::from_pem(&marked(&pair.certificate_pem)).unwrap().alt_names, ["a"]);
+        assert_eq!(
+            CertificateInfo::from_pem(&marked(&pair.certificate_pem)).unwrap().alt_names,
+            ["a"]
+        );
     }
 
     #[test]
     fn the_key_of_another_authority_is_refused() {
-        let error = Authority::load(authority().certificate_pem(), authority().private_key_pem().as_bytes());
+        let error = Authority::load(
+            authority().certificate_pem(),
+            authority().private_key_pem().as_bytes(),
+        );
         assert!(matches!(error.unwrap_err(), LoadError::Mismatch));
     }
 
     #[test]
     fn a_leaf_is_no_authority() {
-        let leaf = authority().issue(&LeafRequest::new(SubjectName::parse("a").unwrap()), NOW_SECS).unwrap();
+        let leaf = authority()
+            .issue(&LeafRequest::new(SubjectName::parse("a").unwrap()), NOW_SECS)
+            .unwrap();
         let error = Authority::load(&leaf.certificate_pem, leaf.key_pem.as_bytes()).unwrap_err();
         assert!(matches!(error, LoadError::NotAnAuthority));
     }
@@ -379,7 +418,8 @@ mod tests {
     fn half_an_authority_is_refused() {
         let key = KeyType::P256.generate().unwrap();
         let key_pem = PrivateKeyPem::encode(&key).unwrap();
-        let load = |certificate: Vec<u8>| Authority::load(&certificate, key_pem.as_bytes()).unwrap_err();
+        let load =
+            |certificate: Vec<u8>| Authority::load(&certificate, key_pem.as_bytes()).unwrap_err();
         let ca = || BasicConstraints::new().critical().ca().build().unwrap();
         let sign = || KeyUsage::new().critical().key_cert_sign().build().unwrap();
 
@@ -399,8 +439,8 @@ mod tests {
     fn a_key_whose_signatures_nobody_verifies_is_refused() {
         let key = PKey::from_rsa(openssl::rsa::Rsa::generate(1024).unwrap()).unwrap();
         let certificate = hand_made(&key, |_| {});
-        let error =
-            Authority::load(&certificate, PrivateKeyPem::encode(&key).unwrap().as_bytes()).unwrap_err();
+        let error = Authority::load(&certificate, PrivateKeyPem::encode(&key).unwrap().as_bytes())
+            .unwrap_err();
         assert!(matches!(error, LoadError::UnsupportedKey));
     }
 
@@ -415,7 +455,10 @@ mod tests {
         let half = &good.certificate_pem()[..good.certificate_pem().len() / 2];
         assert!(matches!(Authority::load(half, key).unwrap_err(), LoadError::Certificate));
         for pem in [&b""[..], b"\0\xff", b"no key", &key[..key.len() / 2], good.certificate_pem()] {
-            assert!(matches!(Authority::load(good.certificate_pem(), pem).unwrap_err(), LoadError::Key));
+            assert!(matches!(
+                Authority::load(good.certificate_pem(), pem).unwrap_err(),
+                LoadError::Key
+            ));
         }
     }
 
@@ -433,7 +476,8 @@ mod tests {
     #[test]
     fn a_damaged_key_is_refused_before_it_signs_what_nobody_can_verify() {
         let good = authority();
-        let error = Authority::load(good.certificate_pem(), &damaged(good.private_key_pem())).unwrap_err();
+        let error =
+            Authority::load(good.certificate_pem(), &damaged(good.private_key_pem())).unwrap_err();
         assert!(matches!(error, LoadError::Key), "{error:?}");
     }
 
@@ -470,7 +514,8 @@ mod tests {
     fn of_several_certificates_the_one_that_the_key_belongs_to_issues() {
         let (good, other, third) = (authority(), authority(), authority());
         let key = good.private_key_pem().as_bytes();
-        let renewed = self_signed(&good.key, NOW_SECS, NOW_SECS + 9_000 * 86_400).unwrap().to_pem().unwrap();
+        let renewed =
+            self_signed(&good.key, NOW_SECS, NOW_SECS + 9_000 * 86_400).unwrap().to_pem().unwrap();
         for (file, expected) in [
             ([good.certificate_pem(), other.certificate_pem()].concat(), good.certificate_pem()),
             ([other.certificate_pem(), good.certificate_pem()].concat(), good.certificate_pem()),
@@ -489,7 +534,8 @@ mod tests {
     #[test]
     fn an_encrypted_key_is_refused_without_asking_for_its_passphrase() {
         let good = authority();
-        let pkcs8 = good.key.private_key_to_pem_pkcs8_passphrase(Cipher::aes_128_cbc(), b"secret").unwrap();
+        let pkcs8 =
+            good.key.private_key_to_pem_pkcs8_passphrase(Cipher::aes_128_cbc(), b"secret").unwrap();
         let traditional = good
             .key
             .ec_key()

@@ -1,7 +1,8 @@
-//! The one look into a certificate's DER that the openssl crate has no call for: whether it says that it is a CA.
+//! The one look into a certificate's DER that the openssl crate has no call for: whether it says
+//! that it is a CA.
 //!
-//! The authority and the listing come here with a certificate that OpenSSL has parsed already. Bytes that are not what is
-//! expected answer "no"; nothing here panics on any input.
+//! The authority and the listing come here with a certificate that OpenSSL has parsed already.
+//! Bytes that are not what is expected answer "no"; nothing here panics on any input.
 
 const BOOLEAN: u8 = 0x01;
 const OCTET_STRING: u8 = 0x04;
@@ -12,7 +13,8 @@ const EXTENSIONS: u8 = 0xa3;
 /// 2.5.29.19, id-ce-basicConstraints (RFC 5280, section 4.2.1.9).
 const BASIC_CONSTRAINTS: &[u8] = &[0x55, 0x1d, 0x13];
 
-/// Whether the basic constraints of a DER certificate say `CA:TRUE`. Without basic constraints it is no CA.
+/// Whether the basic constraints of a DER certificate say `CA:TRUE`. Without basic constraints it
+/// is no CA.
 pub(crate) fn is_ca(certificate: &[u8]) -> bool {
     basic_constraints(certificate)
         .and_then(|constraints| first(constraints, BOOLEAN))
@@ -35,7 +37,8 @@ fn first(input: &[u8], tag: u8) -> Option<&[u8]> {
     elements(input).next().filter(|(found, _)| *found == tag).map(|(_, content)| content)
 }
 
-/// The elements that follow each other in `input` as tag and content; it ends at the first that is not whole.
+/// The elements that follow each other in `input` as tag and content; it ends at the first that is
+/// not whole.
 fn elements(mut input: &[u8]) -> impl Iterator<Item = (u8, &[u8])> {
     std::iter::from_fn(move || {
         let (tag, content, rest) = split_element(input)?;
@@ -44,7 +47,8 @@ fn elements(mut input: &[u8]) -> impl Iterator<Item = (u8, &[u8])> {
     })
 }
 
-/// Tag, content and what follows. Only tags of one byte and definite lengths, which is all that DER has here.
+/// Tag, content and what follows. Only tags of one byte and definite lengths, which is all that DER
+/// has here.
 fn split_element(input: &[u8]) -> Option<(u8, &[u8], &[u8])> {
     let (&tag, rest) = input.split_first()?;
     let (&length, rest) = rest.split_first()?;
@@ -53,9 +57,9 @@ fn split_element(input: &[u8]) -> Option<(u8, &[u8], &[u8])> {
         0x81..=0x84 => {
             let (bytes, rest) = rest.split_at_checked(usize::from(length & 0x7f))?;
             (
-                bytes
-                    .iter()
-                    .try_fold(0_usize, |sum, byte| sum.checked_mul(256)?.checked_add(usize::from(*byte)))?,
+                bytes.iter().try_fold(0_usize, |sum, byte| {
+                    sum.checked_mul(256)?.checked_add(usize::from(*byte))
+                })?,
                 rest,
             )
         }
@@ -80,7 +84,8 @@ mod tests {
     #[test]
     fn a_ca_is_told_from_a_leaf() {
         let authority = Authority::create(&AuthorityOptions::default(), NOW_SECS).unwrap();
-        let leaf = authority.issue(&LeafRequest::new(SubjectName::parse("a").unwrap()), NOW_SECS).unwrap();
+        let leaf =
+            authority.issue(&LeafRequest::new(SubjectName::parse("a").unwrap()), NOW_SECS).unwrap();
         assert!(is_ca(&der(authority.certificate_pem())));
         assert!(!is_ca(&der(&leaf.certificate_pem)));
     }

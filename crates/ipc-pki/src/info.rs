@@ -1,6 +1,7 @@
 //! What a certificate says, for listings and for tests.
 //!
-//! Whoever shows certificates to a user comes here with PEM. Nothing is verified here: that is what TLS is for.
+//! Whoever shows certificates to a user comes here with PEM. Nothing is verified here: that is what
+//! TLS is for.
 
 use std::error::Error as StdError;
 use std::net::IpAddr;
@@ -18,9 +19,11 @@ use crate::{der, x509};
 pub struct CertificateInfo {
     /// The common name of its subject, if it has one.
     pub subject: Option<String>,
-    /// Its DNS names and IP addresses in the order in which they stand; entries of other kinds are left out.
+    /// Its DNS names and IP addresses in the order in which they stand; entries of other kinds are
+    /// left out.
     pub alt_names: Vec<String>,
-    /// The first second in which it is valid, in seconds since the Unix epoch; 0 for anything earlier.
+    /// The first second in which it is valid, in seconds since the Unix epoch; 0 for anything
+    /// earlier.
     pub not_before_secs: u64,
     /// The last second in which it is valid, in seconds since the Unix epoch.
     pub not_after_secs: u64,
@@ -60,7 +63,8 @@ impl CertificateInfo {
     pub fn from_pem(pem: &[u8]) -> Result<Self, CertificateInfoError> {
         let certificate = X509::from_pem(x509::unmarked(pem))
             .map_err(|source| CertificateInfoError::NotPem { source: source.into() })?;
-        Self::read(&certificate).map_err(|source| CertificateInfoError::Malformed { source: source.into() })
+        Self::read(&certificate)
+            .map_err(|source| CertificateInfoError::Malformed { source: source.into() })
     }
 
     fn read(certificate: &X509Ref) -> Result<Self, ErrorStack> {
@@ -133,7 +137,10 @@ mod tests {
     fn what_is_no_certificate_is_refused() {
         let authority = Authority::create(&AuthorityOptions::default(), NOW_SECS).unwrap();
         for pem in [&b""[..], b"text", b"\0\xff\xfe", authority.private_key_pem().as_bytes()] {
-            assert!(matches!(CertificateInfo::from_pem(pem), Err(CertificateInfoError::NotPem { .. })));
+            assert!(matches!(
+                CertificateInfo::from_pem(pem),
+                Err(CertificateInfoError::NotPem { .. })
+            ));
         }
         let pem = authority.certificate_pem();
         assert!(matches!(

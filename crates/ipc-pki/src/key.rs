@@ -1,6 +1,7 @@
 //! Private keys: which kinds there are, how they are made and how they leave.
 //!
-//! The authority and the leaf certificates come here. Nothing here knows what a key will be used for.
+//! The authority and the leaf certificates come here. Nothing here knows what a key will be used
+//! for.
 
 use std::fmt;
 use std::str::FromStr;
@@ -15,12 +16,13 @@ use zeroize::Zeroizing;
 
 /// The kind of key a certificate is for.
 ///
-/// RSA comes in three sizes: less is too weak, more is slow for nothing, and what lies between, such as 2560 bits, is a key
-/// that rustls with ring refuses to load.
+/// RSA comes in three sizes: less is too weak, more is slow for nothing, and what lies between,
+/// such as 2560 bits, is a key that rustls with ring refuses to load.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub enum KeyType {
-    /// ECDSA on the curve P-256 (FIPS 186-5): small, fast, understood by every TLS 1.2 and 1.3 peer. The default.
+    /// ECDSA on the curve P-256 (FIPS 186-5): small, fast, understood by every TLS 1.2 and 1.3
+    /// peer. The default.
     #[default]
     P256,
     /// RSA of 2048 bits, for a peer that has no ECDSA.
@@ -102,7 +104,8 @@ impl FromStr for KeyType {
     }
 }
 
-/// A private key as PKCS#8 PEM (RFC 7468, section 10), unencrypted. Wiped from memory when dropped, never shown by `Debug`.
+/// A private key as PKCS#8 PEM (RFC 7468, section 10), unencrypted. Wiped from memory when dropped,
+/// never shown by `Debug`.
 #[derive(Clone, PartialEq, Eq)]
 pub struct PrivateKeyPem(Zeroizing<Vec<u8>>);
 
@@ -124,14 +127,17 @@ impl fmt::Debug for PrivateKeyPem {
     }
 }
 
-/// Whether a PEM file holds a key under a passphrase: PKCS#8's own label or the older `Proc-Type` header (RFC 1421).
+/// Whether a PEM file holds a key under a passphrase: PKCS#8's own label or the older `Proc-Type`
+/// header (RFC 1421).
 ///
-/// Asked before OpenSSL sees the file, because OpenSSL would ask for the passphrase on the terminal.
+/// Asked before OpenSSL sees the file, because OpenSSL would ask for the passphrase on the
+/// terminal.
 pub(crate) fn is_encrypted(pem: &[u8]) -> bool {
     pem.windows(b"ENCRYPTED".len()).any(|window| window == b"ENCRYPTED")
 }
 
-/// Whether our peers can verify a SHA-256 signature made with this key: P-256, P-384, or RSA of 2048 to 8192 bits.
+/// Whether our peers can verify a SHA-256 signature made with this key: P-256, P-384, or RSA of
+/// 2048 to 8192 bits.
 pub(crate) fn can_sign_certificates(key: &PKey<Private>) -> bool {
     match key.id() {
         Id::EC => key.ec_key().is_ok_and(|key| {
@@ -142,8 +148,8 @@ pub(crate) fn can_sign_certificates(key: &PKey<Private>) -> bool {
     }
 }
 
-/// Whether the private half of an elliptic-curve or RSA key belongs to its public half. OpenSSL takes both from the file as
-/// they stand, so that a damaged key would sign what nobody can verify.
+/// Whether the private half of an elliptic-curve or RSA key belongs to its public half. OpenSSL
+/// takes both from the file as they stand, so that a damaged key would sign what nobody can verify.
 pub(crate) fn is_sound(key: &PKey<Private>) -> bool {
     match key.id() {
         Id::EC => key.ec_key().is_ok_and(|key| key.check_key().is_ok()),
@@ -179,7 +185,10 @@ mod tests {
         }
         assert_eq!("rsa1024".parse::<KeyType>(), Err(KeyTypeError::RsaBits { bits: 1024 }));
         for name in ["", "rsa", "P256", "ed25519", "rsa-2048", "rsa99999999999"] {
-            assert_eq!(name.parse::<KeyType>(), Err(KeyTypeError::Unknown { name: name.to_owned() }));
+            assert_eq!(
+                name.parse::<KeyType>(),
+                Err(KeyTypeError::Unknown { name: name.to_owned() })
+            );
         }
     }
 

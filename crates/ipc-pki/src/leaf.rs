@@ -1,7 +1,7 @@
 //! Leaf certificates: what a peer is, asked for and issued.
 //!
-//! Set-up comes here with a request and leaves with a certificate and a new key. Nothing here knows who the peer is to the
-//! application, or whether a pair of that name was there before.
+//! Set-up comes here with a request and leaves with a certificate and a new key. Nothing here knows
+//! who the peer is to the application, or whether a pair of that name was there before.
 
 use std::error::Error as StdError;
 
@@ -20,11 +20,13 @@ use crate::key::{KeyType, PrivateKeyPem};
 use crate::name::{SubjectAltName, SubjectName};
 use crate::x509::{self, VALIDITY_DAYS_MAX};
 
-/// Validity of a leaf unless another is asked for, in days: a year and a month to renew it in. It is what the CA/Browser
-/// Forum's Baseline Requirements, section 6.3.2, recommended until March 2026, one day below what they allowed.
+/// Validity of a leaf unless another is asked for, in days: a year and a month to renew it in. It
+/// is what the CA/Browser Forum's Baseline Requirements, section 6.3.2, recommended until March
+/// 2026, one day below what they allowed.
 pub const LEAF_VALIDITY_DAYS: u32 = 397;
 
-/// Most alternative names in one certificate. Far below the 64 KiB of a handshake message that rustls takes.
+/// Most alternative names in one certificate. Far below the 64 KiB of a handshake message that
+/// rustls takes.
 pub const ALT_NAMES_MAX: usize = 100;
 
 /// Which ends of a connection a leaf is good for (RFC 5280, section 4.2.1.12).
@@ -46,12 +48,13 @@ pub enum Usages {
 pub struct LeafRequest {
     /// The common name. It is among the alternative names too, first unless it was given there.
     pub name: SubjectName,
-    /// Further names and addresses, at most [`ALT_NAMES_MAX`], in the order in which they will stand; repeated ones count once.
+    /// Further names and addresses, at most [`ALT_NAMES_MAX`], in the order in which they will
+    /// stand; repeated ones count once.
     pub alt_names: Vec<SubjectAltName>,
     /// The kind of key to make. P-256 unless changed.
     pub key_type: KeyType,
-    /// Days from the time of issue, 1 to [`VALIDITY_DAYS_MAX`]; [`LEAF_VALIDITY_DAYS`] unless changed. Never beyond the end of
-    /// the authority.
+    /// Days from the time of issue, 1 to [`VALIDITY_DAYS_MAX`]; [`LEAF_VALIDITY_DAYS`] unless
+    /// changed. Never beyond the end of the authority.
     pub validity_days: u32,
     /// Server, client or both. Both unless changed.
     pub usages: Usages,
@@ -70,8 +73,9 @@ impl LeafRequest {
         }
     }
 
-    /// The names for the certificate, each once. The common name is always one of them, because peers look at nothing else
-    /// (RFC 9525, section 2); the Baseline Requirements, section 7.1.4.3, ask for the same.
+    /// The names for the certificate, each once. The common name is always one of them, because
+    /// peers look at nothing else (RFC 9525, section 2); the Baseline Requirements, section
+    /// 7.1.4.3, ask for the same.
     fn all_names(&self) -> Vec<SubjectAltName> {
         let mut names: Vec<SubjectAltName> = Vec::new();
         for name in &self.alt_names {
@@ -97,7 +101,8 @@ pub struct IssuedPair {
     pub key_pem: PrivateKeyPem,
     /// What it is valid for, as it stands in the certificate.
     pub alt_names: Vec<SubjectAltName>,
-    /// The last second in which it is valid, in seconds since the Unix epoch: earlier than asked for if the authority ends before.
+    /// The last second in which it is valid, in seconds since the Unix epoch: earlier than asked
+    /// for if the authority ends before.
     pub not_after_secs: u64,
 }
 
@@ -139,14 +144,17 @@ pub enum IssueError {
 }
 
 impl Authority {
-    /// Issues a certificate for a new key, valid from [`BACKDATED_SECS`](crate::BACKDATED_SECS) before `now_secs`.
+    /// Issues a certificate for a new key, valid from [`BACKDATED_SECS`](crate::BACKDATED_SECS)
+    /// before `now_secs`.
     ///
-    /// It says: critical `CA:FALSE`, critical digitalSignature, the extended key usages asked for, the names as dNSName and
-    /// iPAddress, subject and authority key identifier, a serial number of 16 random bytes. An RSA key gets digitalSignature
-    /// alone too: keyEncipherment would be for a key exchange that rustls does not have.
+    /// It says: critical `CA:FALSE`, critical digitalSignature, the extended key usages asked for,
+    /// the names as dNSName and iPAddress, subject and authority key identifier, a serial number of
+    /// 16 random bytes. An RSA key gets digitalSignature alone too: keyEncipherment would be for a
+    /// key exchange that rustls does not have.
     ///
     /// # Errors
-    /// [`IssueError`]; the request's names cannot be the reason, they were checked when they were parsed.
+    /// [`IssueError`]; the request's names cannot be the reason, they were checked when they were
+    /// parsed.
     pub fn issue(&self, request: &LeafRequest, now_secs: u64) -> Result<IssuedPair, IssueError> {
         let days = request.validity_days;
         if !(1..=VALIDITY_DAYS_MAX).contains(&days) {
@@ -191,7 +199,9 @@ impl Authority {
         builder.append_extension(BasicConstraints::new().critical().build()?)?;
         builder.append_extension(KeyUsage::new().critical().digital_signature().build()?)?;
         builder.append_extension(match request.usages {
-            Usages::ServerAndClient => ExtendedKeyUsage::new().server_auth().client_auth().build()?,
+            Usages::ServerAndClient => {
+                ExtendedKeyUsage::new().server_auth().client_auth().build()?
+            }
             Usages::Server => ExtendedKeyUsage::new().server_auth().build()?,
             Usages::Client => ExtendedKeyUsage::new().client_auth().build()?,
         })?;
@@ -250,8 +260,14 @@ mod tests {
     #[test]
     fn it_says_what_it_is_for_and_nothing_else() {
         let (certificate, text) = issue(&request("localhost", &["localhost", "127.0.0.1", "::1"]));
-        assert_eq!(x509::read_common_name(certificate.subject_name()).as_deref(), Some("localhost"));
-        assert_eq!(x509::read_common_name(certificate.issuer_name()).as_deref(), Some("web-ipc-ca"));
+        assert_eq!(
+            x509::read_common_name(certificate.subject_name()).as_deref(),
+            Some("localhost")
+        );
+        assert_eq!(
+            x509::read_common_name(certificate.issuer_name()).as_deref(),
+            Some("web-ipc-ca")
+        );
         for part in [
             "Version: 3 (0x2)",
             "X509v3 Basic Constraints: critical\n                CA:FALSE\n",
@@ -285,8 +301,12 @@ mod tests {
         let one = authority.issue(&request("a", &[]), NOW_SECS).unwrap();
         let other = authority.issue(&request("a", &[]), NOW_SECS).unwrap();
         let key = PKey::private_key_from_pem(one.key_pem.as_bytes()).unwrap();
-        assert!(X509::from_pem(&one.certificate_pem).unwrap().public_key().unwrap().public_eq(&key));
-        assert!(!X509::from_pem(&other.certificate_pem).unwrap().public_key().unwrap().public_eq(&key));
+        assert!(
+            X509::from_pem(&one.certificate_pem).unwrap().public_key().unwrap().public_eq(&key)
+        );
+        assert!(
+            !X509::from_pem(&other.certificate_pem).unwrap().public_key().unwrap().public_eq(&key)
+        );
     }
 
     #[test]
@@ -294,12 +314,14 @@ mod tests {
         let usages = |usages| issue(&LeafRequest { usages, ..request("a", &[]) }).1;
         let server = usages(Usages::Server);
         assert!(
-            server.contains("TLS Web Server Authentication\n") && !server.contains("TLS Web Client"),
+            server.contains("TLS Web Server Authentication\n")
+                && !server.contains("TLS Web Client"),
             "{server}"
         );
         let client = usages(Usages::Client);
         assert!(
-            client.contains("TLS Web Client Authentication\n") && !client.contains("TLS Web Server"),
+            client.contains("TLS Web Client Authentication\n")
+                && !client.contains("TLS Web Server"),
             "{client}"
         );
     }
@@ -323,7 +345,10 @@ mod tests {
     #[test]
     fn an_internationalised_name_stands_in_its_a_label_form() {
         let (certificate, text) = issue(&request("bücher", &["*.bücher.example"]));
-        assert_eq!(x509::read_common_name(certificate.subject_name()).as_deref(), Some("xn--bcher-kva"));
+        assert_eq!(
+            x509::read_common_name(certificate.subject_name()).as_deref(),
+            Some("xn--bcher-kva")
+        );
         assert!(text.contains("DNS:xn--bcher-kva, DNS:*.xn--bcher-kva.example\n"), "{text}");
     }
 
@@ -331,7 +356,9 @@ mod tests {
     fn the_longest_names_fit() {
         let name = format!("{}.{}", "a".repeat(40), "b".repeat(23));
         let alt_names: Vec<String> = (0..ALT_NAMES_MAX - 1)
-            .map(|number| format!("{number:062}x.{}.{}.{}", "b".repeat(63), "c".repeat(63), "d".repeat(61)))
+            .map(|number| {
+                format!("{number:062}x.{}.{}.{}", "b".repeat(63), "c".repeat(63), "d".repeat(61))
+            })
             .collect();
         let alt_names: Vec<&str> = alt_names.iter().map(String::as_str).collect();
         let mut request = request(&name, &alt_names);
@@ -339,7 +366,9 @@ mod tests {
 
         request.alt_names.push("one.more".parse().unwrap());
         let error = authority().issue(&request, NOW_SECS).unwrap_err();
-        assert!(matches!(error, IssueError::TooManyAltNames { count } if count == ALT_NAMES_MAX + 1));
+        assert!(
+            matches!(error, IssueError::TooManyAltNames { count } if count == ALT_NAMES_MAX + 1)
+        );
     }
 
     #[test]
@@ -366,9 +395,11 @@ mod tests {
     #[test]
     fn a_validity_out_of_range_is_refused() {
         for days in [0, VALIDITY_DAYS_MAX + 1, u32::MAX] {
-            let error =
-                authority().issue(&LeafRequest { validity_days: days, ..request("a", &[]) }, NOW_SECS);
-            assert!(matches!(error, Err(IssueError::ValidityDays { days: found }) if found == days));
+            let error = authority()
+                .issue(&LeafRequest { validity_days: days, ..request("a", &[]) }, NOW_SECS);
+            assert!(
+                matches!(error, Err(IssueError::ValidityDays { days: found }) if found == days)
+            );
         }
     }
 
@@ -392,9 +423,13 @@ mod tests {
 
     #[test]
     fn rsa_is_made_on_request() {
-        let (certificate, text) = issue(&LeafRequest { key_type: KeyType::Rsa2048, ..request("a", &[]) });
+        let (certificate, text) =
+            issue(&LeafRequest { key_type: KeyType::Rsa2048, ..request("a", &[]) });
         assert_eq!(certificate.public_key().unwrap().bits(), 2048);
-        assert!(text.contains("X509v3 Key Usage: critical\n                Digital Signature\n"), "{text}");
+        assert!(
+            text.contains("X509v3 Key Usage: critical\n                Digital Signature\n"),
+            "{text}"
+        );
     }
 
     #[test]

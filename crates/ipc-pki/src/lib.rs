@@ -1,13 +1,13 @@
 //! The certificate authority of a web-ipc installation and the leaf certificates it issues.
 //!
 //! `ipc-setup` comes here for the files of a home, and whoever lists certificates comes for
-//! [`CertificateInfo`]. PEM goes in and PEM comes out: nothing here opens a file or a socket, and nothing
-//! knows where a home keeps what. The time is an argument, in seconds since the Unix epoch.
+//! [`CertificateInfo`]. PEM goes in and PEM comes out: nothing here opens a file or a socket, and
+//! nothing knows where a home keeps what. The time is an argument, in seconds since the Unix epoch.
 //!
 //! - [`Authority`]: the CA, made with [`Authority::create`] or read back with [`Authority::load`].
 //! - [`LeafRequest`]: what to certify; [`Authority::issue`] answers with an [`IssuedPair`].
-//! - [`SubjectName`], [`SubjectAltName`]: names that were checked, which is the only kind that gets certified.
-//!   [`to_ascii`] gives the form in which a name is written and used as a file name.
+//! - [`SubjectName`], [`SubjectAltName`]: names that were checked, which is the only kind that gets
+//!   certified. [`to_ascii`] gives the form in which a name is written and used as a file name.
 //! - [`CertificateInfo`]: what a certificate says, for listing.
 //!
 //! ```
@@ -30,8 +30,8 @@
 //! ```
 //!
 //! # Features
-//! - `vendored` (default): builds OpenSSL from source, so that no system package is needed. Without it the
-//!   system's OpenSSL 3 is used.
+//! - `vendored` (default): builds OpenSSL from source, so that no system package is needed. Without
+//!   it the system's OpenSSL 3 is used.
 
 mod authority;
 mod der;
@@ -41,11 +41,14 @@ mod leaf;
 mod name;
 mod x509;
 
-pub use authority::{Authority, AuthorityOptions, CA_COMMON_NAME, CA_VALIDITY_DAYS, CreateError, LoadError};
+pub use authority::{
+    Authority, AuthorityOptions, CA_COMMON_NAME, CA_VALIDITY_DAYS, CreateError, LoadError,
+};
 pub use info::{CertificateInfo, CertificateInfoError};
 pub use key::{KeyType, KeyTypeError, PrivateKeyPem};
 pub use leaf::{ALT_NAMES_MAX, IssueError, IssuedPair, LEAF_VALIDITY_DAYS, LeafRequest, Usages};
 pub use name::{
-    DNS_NAME_CHARS_MAX, NameError, RESERVED_NAMES, SUBJECT_CHARS_MAX, SubjectAltName, SubjectName, to_ascii,
+    DNS_NAME_CHARS_MAX, NameError, RESERVED_NAMES, SUBJECT_CHARS_MAX, SubjectAltName, SubjectName,
+    to_ascii,
 };
 pub use x509::{BACKDATED_SECS, VALIDITY_DAYS_MAX};

@@ -1,7 +1,8 @@
 //! The names a certificate is for: parsed once, then passed as types that hold a good name only.
 //!
-//! Requests for certificates come here with what a user typed. Internationalised names leave in their A-label form.
-//! Nothing here knows how a certificate is made; the reserved names are the one thing known of a home.
+//! Requests for certificates come here with what a user typed. Internationalised names leave in
+//! their A-label form. Nothing here knows how a certificate is made; the reserved names are the one
+//! thing known of a home.
 
 mod syntax;
 
@@ -14,19 +15,22 @@ use idna::uts46::{DnsLength, Hyphens, Uts46};
 
 pub use syntax::NameError;
 
-/// Longest subject name in characters: the upper bound of a common name (RFC 5280, appendix A, `ub-common-name`).
+/// Longest subject name in characters: the upper bound of a common name (RFC 5280, appendix A,
+/// `ub-common-name`).
 pub const SUBJECT_CHARS_MAX: usize = 64;
 
 /// Longest dNSName in characters (RFC 1035, section 2.3.4, less the root dot and its length byte).
 pub const DNS_NAME_CHARS_MAX: usize = 253;
 
-/// Names no subject may have, in any case: `NAME.crt` or `NAME.key` would be, or be taken for, another file of the home.
-pub const RESERVED_NAMES: [&str; 6] = ["web-ipc-ca", "session", "envelope", "users", "admin", "inbox"];
+/// Names no subject may have, in any case: `NAME.crt` or `NAME.key` would be, or be taken for,
+/// another file of the home.
+pub const RESERVED_NAMES: [&str; 6] =
+    ["web-ipc-ca", "session", "envelope", "users", "admin", "inbox"];
 
 /// Returns the ASCII form of a subject name: what a certificate says and what its files are called.
 ///
-/// An internationalised name comes back in its A-label form (UTS 46), an IP address in its canonical form, any other
-/// name as it was given.
+/// An internationalised name comes back in its A-label form (UTS 46), an IP address in its
+/// canonical form, any other name as it was given.
 ///
 /// # Errors
 /// [`NameError`] says why a name is refused; the rules are those of [`SubjectName::parse`].
@@ -36,8 +40,9 @@ pub fn to_ascii(name: &str) -> Result<String, NameError> {
 
 /// The name of a peer: the common name of its certificate.
 ///
-/// A DNS name of 1 to [`SUBJECT_CHARS_MAX`] characters, or an IP address. Labels have 1 to 63 letters, digits, `-` and `_`,
-/// without a hyphen at either end. No wildcard, and none of [`RESERVED_NAMES`].
+/// A DNS name of 1 to [`SUBJECT_CHARS_MAX`] characters, or an IP address. Labels have 1 to 63
+/// letters, digits, `-` and `_`, without a hyphen at either end. No wildcard, and none of
+/// [`RESERVED_NAMES`].
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct SubjectName {
     text: String,
@@ -55,7 +60,9 @@ impl SubjectName {
             return Ok(Self { text: address.to_string(), address: Some(address) });
         }
         check_name(name, &ascii, SUBJECT_CHARS_MAX)?;
-        if let Some(reserved) = RESERVED_NAMES.iter().find(|reserved| reserved.eq_ignore_ascii_case(&ascii)) {
+        if let Some(reserved) =
+            RESERVED_NAMES.iter().find(|reserved| reserved.eq_ignore_ascii_case(&ascii))
+        {
             return Err(NameError::Reserved { name: (*reserved).to_owned() });
         }
         Ok(Self { text: ascii, address: None })
@@ -91,10 +98,12 @@ impl fmt::Display for SubjectName {
     }
 }
 
-/// One entry of the subject alternative name: a dNSName or an iPAddress (RFC 5280, section 4.2.1.6).
+/// One entry of the subject alternative name: a dNSName or an iPAddress (RFC 5280, section
+/// 4.2.1.6).
 ///
-/// A DNS name of 1 to [`DNS_NAME_CHARS_MAX`] characters with labels as in [`SubjectName`], in front of which `*.` may stand
-/// if two labels follow; or an IPv4 or IPv6 address. Nothing is reserved here: no file has this name.
+/// A DNS name of 1 to [`DNS_NAME_CHARS_MAX`] characters with labels as in [`SubjectName`], in front
+/// of which `*.` may stand if two labels follow; or an IPv4 or IPv6 address. Nothing is reserved
+/// here: no file has this name.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct SubjectAltName(AltName);
 
@@ -113,7 +122,8 @@ impl SubjectAltName {
         if let Some(parent) = name.strip_prefix("*.") {
             let ascii = map_to_ascii(parent)?;
             check_name(parent, &ascii, DNS_NAME_CHARS_MAX - 2)?;
-            // A wildcard over a whole top-level domain: rustls and NSS ignore such an entry, so it would only mislead.
+            // A wildcard over a whole top-level domain: rustls and NSS ignore such an entry, so it
+            // would only mislead.
             if !ascii.contains('.') {
                 return Err(NameError::Wildcard);
             }
@@ -136,7 +146,8 @@ impl SubjectAltName {
         }
     }
 
-    /// Whether both mean the same: DNS names compare without regard to case (RFC 5280, section 7.2).
+    /// Whether both mean the same: DNS names compare without regard to case (RFC 5280, section
+    /// 7.2).
     #[must_use]
     pub fn matches(&self, other: &Self) -> bool {
         match (&self.0, &other.0) {
@@ -172,7 +183,8 @@ fn parse_address(text: &str) -> Option<IpAddr> {
     }
 }
 
-/// Writes a name in ASCII. What is ASCII stays as it is, its case too; anything else is mapped by UTS 46, strictly.
+/// Writes a name in ASCII. What is ASCII stays as it is, its case too; anything else is mapped by
+/// UTS 46, strictly.
 ///
 /// The result is yet to be checked: full-width forms map to dots, slashes and spaces.
 fn map_to_ascii(name: &str) -> Result<String, NameError> {
@@ -190,8 +202,11 @@ fn map_to_ascii(name: &str) -> Result<String, NameError> {
 /// Checks the ASCII form of a name; `given` is what the user typed, for the error.
 fn check_name(given: &str, ascii: &str, chars_max: usize) -> Result<(), NameError> {
     syntax::check_dns_name(ascii, chars_max)?;
-    // A label that only pretends to be in A-label form would be shown to a user as something it is not.
-    if ascii.split('.').any(|label| label.get(..4).is_some_and(|prefix| prefix.eq_ignore_ascii_case("xn--")))
+    // A label that only pretends to be in A-label form would be shown to a user as something it is
+    // not.
+    if ascii
+        .split('.')
+        .any(|label| label.get(..4).is_some_and(|prefix| prefix.eq_ignore_ascii_case("xn--")))
     {
         uts46(ascii).map_err(|_| NameError::NotAnIdn { name: given.to_owned() })?;
     }
@@ -199,8 +214,8 @@ fn check_name(given: &str, ascii: &str, chars_max: usize) -> Result<(), NameErro
 }
 
 fn uts46(name: &str) -> Result<String, NameError> {
-    // The deny list is empty because the syntax check that follows is stricter and tells the reason; it also lets the
-    // underscore pass. Lengths are left to that check too.
+    // The deny list is empty because the syntax check that follows is stricter and tells the
+    // reason; it also lets the underscore pass. Lengths are left to that check too.
     Uts46::new()
         .to_ascii(name.as_bytes(), AsciiDenyList::EMPTY, Hyphens::Check, DnsLength::Ignore)
         .map(|ascii| ascii.into_owned())
@@ -224,13 +239,22 @@ mod tests {
         assert_eq!(to_ascii("例え.テスト").unwrap(), "xn--r8jz45g.xn--zckzah");
         assert_eq!(to_ascii("straße.example").unwrap(), "xn--strae-oqa.example");
         assert_eq!(to_ascii("xn--bcher-kva").unwrap(), "xn--bcher-kva");
-        assert_eq!(SubjectAltName::parse("*.bücher.example").unwrap().to_string(), "*.xn--bcher-kva.example");
+        assert_eq!(
+            SubjectAltName::parse("*.bücher.example").unwrap().to_string(),
+            "*.xn--bcher-kva.example"
+        );
     }
 
     #[test]
     fn a_name_that_is_no_idn_is_refused() {
-        for name in ["a\u{202e}b", "xn--a", "XN--A", "\u{301}a", "-ü", "a.xn--0", "\u{85}a", "a\u{fffd}"] {
-            assert_eq!(to_ascii(name), Err(NameError::NotAnIdn { name: name.to_owned() }), "{name:?}");
+        for name in
+            ["a\u{202e}b", "xn--a", "XN--A", "\u{301}a", "-ü", "a.xn--0", "\u{85}a", "a\u{fffd}"]
+        {
+            assert_eq!(
+                to_ascii(name),
+                Err(NameError::NotAnIdn { name: name.to_owned() }),
+                "{name:?}"
+            );
         }
     }
 
@@ -239,7 +263,10 @@ mod tests {
         assert_eq!(to_ascii("．．／escaped"), Err(NameError::PathSeparator { character: '/' }));
         assert_eq!(to_ascii("a＼b"), Err(NameError::PathSeparator { character: '\\' }));
         assert_eq!(to_ascii("a\u{a0}b"), Err(NameError::Space));
-        assert_eq!(to_ascii("ｗｅｂ-ipc-ca"), Err(NameError::Reserved { name: "web-ipc-ca".to_owned() }));
+        assert_eq!(
+            to_ascii("ｗｅｂ-ipc-ca"),
+            Err(NameError::Reserved { name: "web-ipc-ca".to_owned() })
+        );
         assert_eq!(
             to_ascii("web-ipc\u{200b}-ca"),
             Err(NameError::Reserved { name: "web-ipc-ca".to_owned() })
@@ -258,7 +285,10 @@ mod tests {
             "{name}"
         );
         let name = "ü".repeat(100_000);
-        assert_eq!(to_ascii(&name), Err(NameError::TooLong { length: 100_000, limit: DNS_NAME_CHARS_MAX }));
+        assert_eq!(
+            to_ascii(&name),
+            Err(NameError::TooLong { length: 100_000, limit: DNS_NAME_CHARS_MAX })
+        );
     }
 
     #[test]
@@ -297,10 +327,18 @@ mod tests {
     #[test]
     fn what_only_looks_like_an_address_is_refused() {
         for name in ["1.2.3.4.5", "999.1.1.1", "127.0.0.01", "1"] {
-            assert_eq!(SubjectAltName::parse(name), Err(NameError::NotAnAddress { name: name.to_owned() }));
+            assert_eq!(
+                SubjectAltName::parse(name),
+                Err(NameError::NotAnAddress { name: name.to_owned() })
+            );
         }
-        for name in ["[127.0.0.1]", "[::1", "[]", "[[::1]]", "fe80::1%eth0", "::1::", "127.0.0.1:3000"] {
-            assert!(matches!(SubjectAltName::parse(name), Err(NameError::Forbidden { .. })), "{name}");
+        for name in
+            ["[127.0.0.1]", "[::1", "[]", "[[::1]]", "fe80::1%eth0", "::1::", "127.0.0.1:3000"]
+        {
+            assert!(
+                matches!(SubjectAltName::parse(name), Err(NameError::Forbidden { .. })),
+                "{name}"
+            );
         }
     }
 
@@ -323,8 +361,14 @@ mod tests {
         let name = ["a".repeat(63), "b".repeat(63), "c".repeat(63), "d".repeat(61)].join(".");
         assert_eq!(name.len(), 253);
         assert!(SubjectAltName::parse(&name).is_ok());
-        assert!(matches!(SubjectAltName::parse(&format!("{name}d")), Err(NameError::TooLong { .. })));
-        assert!(matches!(SubjectAltName::parse(&format!("*.{name}")), Err(NameError::TooLong { .. })));
+        assert!(matches!(
+            SubjectAltName::parse(&format!("{name}d")),
+            Err(NameError::TooLong { .. })
+        ));
+        assert!(matches!(
+            SubjectAltName::parse(&format!("*.{name}")),
+            Err(NameError::TooLong { .. })
+        ));
         assert!(SubjectAltName::parse(&format!("*.{}", &name[2..])).is_ok());
     }
 

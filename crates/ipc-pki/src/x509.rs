@@ -1,6 +1,7 @@
 //! What CA and leaf certificates have in common: serial numbers, dates, names.
 //!
-//! The authority, the leaves and the listing come here. Nothing here decides what a certificate may be used for.
+//! The authority, the leaves and the listing come here. Nothing here decides what a certificate may
+//! be used for.
 
 use openssl::asn1::{Asn1Integer, Asn1Time, Asn1TimeRef};
 use openssl::bn::BigNum;
@@ -9,8 +10,8 @@ use openssl::nid::Nid;
 use openssl::rand::rand_bytes;
 use openssl::x509::{X509Builder, X509Name, X509NameRef};
 
-/// How long before its time of issue a certificate is valid already, in seconds, so that a peer whose clock is a little
-/// slow accepts it at once.
+/// How long before its time of issue a certificate is valid already, in seconds, so that a peer
+/// whose clock is a little slow accepts it at once.
 pub const BACKDATED_SECS: u64 = 300;
 
 /// Longest validity that can be asked for, in days: a hundred years.
@@ -21,7 +22,8 @@ pub(crate) const TIME_SECS_MAX: u64 = 253_402_300_799;
 
 const DAY_SECS: u64 = 86_400;
 
-/// A text without the byte order mark that Windows' tools put in front of it. OpenSSL finds no PEM behind one.
+/// A text without the byte order mark that Windows' tools put in front of it. OpenSSL finds no PEM
+/// behind one.
 pub(crate) fn unmarked(pem: &[u8]) -> &[u8] {
     pem.strip_prefix("\u{feff}".as_bytes()).unwrap_or(pem)
 }
@@ -42,7 +44,8 @@ pub(crate) fn start(now_secs: u64, not_after_secs: u64) -> Result<X509Builder, E
     Ok(builder)
 }
 
-/// A serial number of 16 random bytes: positive, never zero, always 16 bytes in DER (RFC 5280, section 4.1.2.2, allows 20).
+/// A serial number of 16 random bytes: positive, never zero, always 16 bytes in DER (RFC 5280,
+/// section 4.1.2.2, allows 20).
 fn serial() -> Result<Asn1Integer, ErrorStack> {
     let mut bytes = [0; 16];
     // Once in 128 times the first byte has no bit left, and the number would be shorter.
@@ -53,7 +56,8 @@ fn serial() -> Result<Asn1Integer, ErrorStack> {
     Asn1Integer::from_bn(BigNum::from_slice(&bytes)?.as_ref())
 }
 
-/// A time in a certificate, capped at [`TIME_SECS_MAX`] and at what the platform's `time_t` can hold.
+/// A time in a certificate, capped at [`TIME_SECS_MAX`] and at what the platform's `time_t` can
+/// hold.
 fn time(secs: u64) -> Result<Asn1Time, ErrorStack> {
     Asn1Time::from_unix(secs.min(TIME_SECS_MAX).try_into().unwrap_or(time_t_max()))
 }
@@ -104,8 +108,11 @@ mod tests {
 
     #[test]
     fn times_read_back_as_they_were_written() {
-        // The last ones lie on both sides of 2050, where the encoding changes (RFC 5280, section 4.1.2.5).
-        for secs in [0, 1, 86_399, 86_400, 1_750_000_000, 2_524_607_999, 2_524_608_000, TIME_SECS_MAX] {
+        // The last ones lie on both sides of 2050, where the encoding changes (RFC 5280, section
+        // 4.1.2.5).
+        for secs in
+            [0, 1, 86_399, 86_400, 1_750_000_000, 2_524_607_999, 2_524_608_000, TIME_SECS_MAX]
+        {
             assert_eq!(to_unix_secs(&time(secs).unwrap()).unwrap(), secs);
         }
     }

@@ -3,8 +3,9 @@
 use divan::counter::{BytesCount, ItemsCount};
 use divan::{Bencher, black_box};
 use ipc_protocol::{
-    ChannelAnswer, ChannelReply, Frame, MessageId, NAMES_MAX, REPLY_ADDRESS, Route, to_body, write_batch,
-    write_channel_answer, write_channel_entry, write_channel_frame, write_frame, write_frame_around,
+    ChannelAnswer, ChannelReply, Frame, MessageId, NAMES_MAX, REPLY_ADDRESS, Route, to_body,
+    write_batch, write_channel_answer, write_channel_entry, write_channel_frame, write_frame,
+    write_frame_around,
 };
 use serde_json::{Value, json};
 
@@ -67,7 +68,8 @@ fn parse_a_frame(bencher: Bencher<'_, '_>, bytes: usize) {
 #[divan::bench(args = [1, 16 * 1024 * 1024], sample_count = 10)]
 fn parse_a_frame_of_many_names(bencher: Bencher<'_, '_>, bytes: usize) {
     let object = |index: usize| {
-        let members: Vec<_> = (0..NAMES_MAX).map(|name| format!(r#""\u0061{index:x}{name:x}":0"#)).collect();
+        let members: Vec<_> =
+            (0..NAMES_MAX).map(|name| format!(r#""\u0061{index:x}{name:x}":0"#)).collect();
         format!("{{{}}}", members.join(","))
     };
     let objects = bytes.div_ceil(object(0).len());
@@ -118,10 +120,15 @@ fn parse_a_frame_of_a_channels_client(bencher: Bencher<'_, '_>, (entries, bytes)
 #[divan::bench(args = [(1, 64), (100, 64), (100, 1024)])]
 fn parse_a_frame_of_a_channels_server(bencher: Bencher<'_, '_>, (replies, bytes): (usize, usize)) {
     let (mut frame, message) = (Vec::new(), message(bytes).to_string());
-    let replies =
-        (0..replies as u64).map(|entry| ChannelReply { entry, is_duplicate: false, body: &message });
+    let replies = (0..replies as u64).map(|entry| ChannelReply {
+        entry,
+        is_duplicate: false,
+        body: &message,
+    });
     let answer = ChannelAnswer { replies: replies.collect(), ..ChannelAnswer::default() };
-    write_frame_around(&mut frame, REPLY_ADDRESS, id(), None, |buffer| write_channel_answer(buffer, &answer));
+    write_frame_around(&mut frame, REPLY_ADDRESS, id(), None, |buffer| {
+        write_channel_answer(buffer, &answer)
+    });
     bencher.counter(ItemsCount::new(answer.replies.len())).bench_local(|| {
         let answer = Frame::parse_channel_answer(black_box(&frame)).and_then(Frame::into_body);
         black_box(answer.expect("its body is a server's").replies.len())

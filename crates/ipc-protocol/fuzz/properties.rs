@@ -1,9 +1,10 @@
-//! What holds for whatever plaintext an end of a channel is sent. A fuzzer comes here (`fuzz/targets`), and so do the tests
-//! (`tests/fuzz.rs`).
+//! What holds for whatever plaintext an end of a channel is sent. A fuzzer comes here
+//! (`fuzz/targets`), and so do the tests (`tests/fuzz.rs`).
 //!
-//! Each function panics where something does not hold: the frame that is read in one pass is the one that is read in two; what
-//! is taken is what serde_json reads, by the rules of `docs/protocol.md`, and what is not taken breaks one of them; what is
-//! written of it reads the same.
+//! Each function panics where something does not hold: the frame that is read in one pass is the
+//! one that is read in two; what is taken is what serde_json reads, by the rules of
+//! `docs/protocol.md`, and what is not taken breaks one of them; what is written of it reads the
+//! same.
 
 use ipc_protocol::{
     ChannelAnswer, ChannelFrame, Frame, FrameError, JsonErrorKind, MessageId, REPLY_ADDRESS, Route,
@@ -16,7 +17,8 @@ const ENTRIES_MAX: usize = 16;
 
 /// What a client may say. Returns whether it is taken.
 pub fn client_frame(plaintext: &[u8]) -> bool {
-    let frame = match (Frame::parse_channel_frame(plaintext, ENTRIES_MAX), Frame::parse(plaintext)) {
+    let frame = match (Frame::parse_channel_frame(plaintext, ENTRIES_MAX), Frame::parse(plaintext))
+    {
         (Ok(frame), Ok(in_two_passes)) => {
             assert_eq!(frame.id(), in_two_passes.id());
             assert_eq!(frame.session(), in_two_passes.session());
@@ -69,7 +71,9 @@ pub fn server_frame(plaintext: &[u8]) -> bool {
     }
     let Ok(answer) = answer else { return false };
     let mut again = Vec::new();
-    write_frame_around(&mut again, REPLY_ADDRESS, id(), None, |body| write_channel_answer(body, &answer));
+    write_frame_around(&mut again, REPLY_ADDRESS, id(), None, |body| {
+        write_channel_answer(body, &answer)
+    });
     assert_eq!(Frame::parse_channel_answer(&again).and_then(Frame::into_body), Ok(answer));
     true
 }
@@ -102,11 +106,15 @@ fn read_again_as_written(frame: &ChannelFrame<'_>) {
     assert_eq!(again.entries.len(), good.len());
 }
 
-/// What is no JSON to us is none to serde_json. Some of what is JSON to it breaks a rule that it does not have.
+/// What is no JSON to us is none to serde_json. Some of what is JSON to it breaks a rule that it
+/// does not have.
 fn refused_as_serde_json_does(plaintext: &[u8], error: &FrameError) {
     let FrameError::Json(error) = error else { return };
     if let JsonErrorKind::NotUtf8 | JsonErrorKind::Syntax | JsonErrorKind::Truncated = error.kind {
-        assert!(serde_json::from_slice::<Value>(plaintext).is_err(), "we refuse what serde_json takes");
+        assert!(
+            serde_json::from_slice::<Value>(plaintext).is_err(),
+            "we refuse what serde_json takes"
+        );
     }
 }
 
@@ -118,8 +126,12 @@ fn frame_of_serde_json(plaintext: &[u8]) -> Option<Value> {
             let theirs = theirs.expect("we take what serde_json takes");
             let members = theirs.as_object().expect("a frame is an object");
             assert!(has_only(members, &["v", "to", "id", "session", "body"]));
-            assert!(theirs["v"].as_u64() == Some(1) && theirs["to"].is_string() && is_id(&theirs["id"]));
-            assert!(members.get("session").is_none_or(Value::is_string) && members.contains_key("body"));
+            assert!(
+                theirs["v"].as_u64() == Some(1) && theirs["to"].is_string() && is_id(&theirs["id"])
+            );
+            assert!(
+                members.get("session").is_none_or(Value::is_string) && members.contains_key("body")
+            );
             Some(theirs)
         }
     }
@@ -140,7 +152,8 @@ fn parsed(json: &str) -> Value {
 fn client_as_value(frame: &ChannelFrame<'_>) -> Value {
     let entries = frame.entries.iter().map(|entry| match entry {
         Ok(entry) => {
-            let wait = entry.reply_wait.map(|wait| u64::try_from(wait.as_millis()).expect("64 bits"));
+            let wait =
+                entry.reply_wait.map(|wait| u64::try_from(wait.as_millis()).expect("64 bits"));
             json!([entry.id.to_string(), parsed(entry.body), wait])
         }
         Err(code) => json!(code.as_str()),
@@ -150,13 +163,15 @@ fn client_as_value(frame: &ChannelFrame<'_>) -> Value {
 
 /// The page's rules for the body of a client's frame.
 fn client_of_serde_json(body: &Value) -> Option<Value> {
-    let members = body.as_object().filter(|members| has_only(members, &["first", "resume", "entries"]))?;
+    let members =
+        body.as_object().filter(|members| has_only(members, &["first", "resume", "entries"]))?;
     let first = members.get("first")?.as_u64()?;
     let resume = match members.get("resume") {
         Some(resume) => Some(resume.as_u64()?),
         None => None,
     };
-    let entries = members.get("entries")?.as_array().filter(|entries| entries.len() <= ENTRIES_MAX)?;
+    let entries =
+        members.get("entries")?.as_array().filter(|entries| entries.len() <= ENTRIES_MAX)?;
     let entries: Vec<Value> = entries.iter().map(entry_of_serde_json).collect();
     Some(json!([first, resume, entries]))
 }
@@ -179,9 +194,12 @@ fn entry_of_serde_json(entry: &Value) -> Value {
 }
 
 fn server_as_value(answer: &ChannelAnswer<'_>) -> Value {
-    let settled = answer.settled.iter().map(|settled| json!([settled.first, settled.last, settled.code]));
-    let replies =
-        answer.replies.iter().map(|reply| json!([reply.entry, reply.is_duplicate, parsed(reply.body)]));
+    let settled =
+        answer.settled.iter().map(|settled| json!([settled.first, settled.last, settled.code]));
+    let replies = answer
+        .replies
+        .iter()
+        .map(|reply| json!([reply.entry, reply.is_duplicate, parsed(reply.body)]));
     json!([
         settled.collect::<Vec<_>>(),
         answer.refused.map(|refused| (refused.from, refused.code)),
@@ -192,8 +210,9 @@ fn server_as_value(answer: &ChannelAnswer<'_>) -> Value {
 /// The page's rules for the body of a server's frame.
 fn server_of_serde_json(body: &Value) -> Option<Value> {
     let members = body.as_object()?;
-    let list =
-        |name| members.get(name).map_or(Some([].as_slice()), |list| list.as_array().map(Vec::as_slice));
+    let list = |name| {
+        members.get(name).map_or(Some([].as_slice()), |list| list.as_array().map(Vec::as_slice))
+    };
     let settled: Option<Vec<Value>> = list("settled")?.iter().map(settled_of_serde_json).collect();
     let replies: Option<Vec<Value>> = list("replies")?.iter().map(reply_of_serde_json).collect();
     let refused = match members.get("refused") {

@@ -1,4 +1,5 @@
-//! The frame bodies of `POST /client/auth`. The secrets in them are wiped when dropped and never shown.
+//! The frame bodies of `POST /client/auth`. The secrets in them are wiped when dropped and never
+//! shown.
 
 use std::fmt;
 
@@ -19,8 +20,8 @@ pub struct AuthRequest {
 /// What a login grants.
 #[derive(Serialize, Deserialize)]
 pub struct AuthReply {
-    /// The session token, opaque to the client: base64url text of a few hundred characters, to be put into the
-    /// `session` of every frame that needs one.
+    /// The session token, opaque to the client: base64url text of a few hundred characters, to be
+    /// put into the `session` of every frame that needs one.
     #[serde(with = "secret")]
     pub session: Zeroizing<String>,
     /// How long it lasts from now, in seconds.
@@ -83,7 +84,8 @@ mod tests {
 
     #[test]
     fn debug_shows_no_secret() {
-        let request = AuthRequest { username: "a".into(), password: Zeroizing::new("hunter2".into()) };
+        let request =
+            AuthRequest { username: "a".into(), password: Zeroizing::new("hunter2".into()) };
         let reply = AuthReply { session: Zeroizing::new("hunter2".into()), expires_in: 1 };
         assert!(!format!("{request:?}{reply:?}").contains("hunter2"));
     }

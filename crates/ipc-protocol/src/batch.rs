@@ -1,4 +1,5 @@
-//! The frame bodies of `POST /message/batch`: many messages under one seal, each with an id and an answer of its own.
+//! The frame bodies of `POST /message/batch`: many messages under one seal, each with an id and an
+//! answer of its own.
 
 use serde::{Deserialize, Serialize};
 
@@ -19,11 +20,12 @@ pub type BatchEntry<'a> = Result<(MessageId, &'a str), ProblemCode>;
 pub struct BatchReply {
     /// How many messages are newly in the inbox.
     pub accepted: u32,
-    /// The index from which on the inbox had no room: all of that and later index that `others` does not name were not
-    /// taken, and may be sent again.
+    /// The index from which on the inbox had no room: all of that and later index that `others`
+    /// does not name were not taken, and may be sent again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub full_from: Option<u32>,
-    /// The messages before `full_from` that were not newly accepted, and those behind it of which more is known.
+    /// The messages before `full_from` that were not newly accepted, and those behind it of which
+    /// more is known.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub others: Vec<BatchOutcome>,
 }
@@ -42,7 +44,8 @@ impl BatchOutcome {
     pub const DUPLICATE: &'static str = "duplicate";
 }
 
-/// Appends the body of a batch's frame: an array with these messages, each with its id and its body, a JSON object as text.
+/// Appends the body of a batch's frame: an array with these messages, each with its id and its
+/// body, a JSON object as text.
 pub fn write_batch<'a>(buffer: &mut Vec<u8>, messages: impl Iterator<Item = (MessageId, &'a str)>) {
     buffer.push(b'[');
     for (index, (id, object)) in messages.enumerate() {

@@ -1,7 +1,8 @@
-//! An application's value on its way into a frame: JSON text that says what the value said, or an error.
+//! An application's value on its way into a frame: JSON text that says what the value said, or an
+//! error.
 //!
-//! serde_json writes a NaN as `null` and an `i128` of any size as digits. Both would arrive as something else than
-//! was sent, so a serializer stands in front of it that refuses them.
+//! serde_json writes a NaN as `null` and an `i128` of any size as digits. Both would arrive as
+//! something else than was sent, so a serializer stands in front of it that refuses them.
 
 use std::cell::RefCell;
 use std::fmt::{self, Display};
@@ -18,8 +19,8 @@ pub enum BodyError {
     /// The value serialises to something other than a JSON object: a list, a number, a string …
     #[error("a message must be a JSON object, such as {{\"key\": \"value\"}}")]
     NotAnObject,
-    /// The value cannot be written as JSON so that it arrives as it is: a NaN or an infinity, an integer beyond 64
-    /// bits, a map whose keys are no strings, or an error of its own `Serialize`.
+    /// The value cannot be written as JSON so that it arrives as it is: a NaN or an infinity, an
+    /// integer beyond 64 bits, a map whose keys are no strings, or an error of its own `Serialize`.
     #[error("the message cannot be written as JSON: {0}")]
     NotJson(#[source] serde_json::Error),
 }
@@ -27,8 +28,8 @@ pub enum BodyError {
 /// Serialises a message to the JSON text that goes into the frame's `body`.
 ///
 /// # Errors
-/// [`BodyError`]. What only a whole text shows (a member name given twice, more than 127 levels, an object of more than
-/// [`NAMES_MAX`](crate::NAMES_MAX) members) the server refuses.
+/// [`BodyError`]. What only a whole text shows (a member name given twice, more than 127 levels, an
+/// object of more than [`NAMES_MAX`](crate::NAMES_MAX) members) the server refuses.
 pub fn to_body<T: Serialize + ?Sized>(value: &T) -> Result<String, BodyError> {
     let text = Text(RefCell::new(Vec::with_capacity(128)));
     let mut serializer = serde_json::Serializer::new(&text);
@@ -43,7 +44,8 @@ pub fn to_body<T: Serialize + ?Sized>(value: &T) -> Result<String, BodyError> {
     Ok(String::from_utf8(text).expect("serde_json writes UTF-8"))
 }
 
-/// The text so far. serde_json writes to it, piece by piece and without a buffer of its own, and strings go past it.
+/// The text so far. serde_json writes to it, piece by piece and without a buffer of its own, and
+/// strings go past it.
 struct Text(RefCell<Vec<u8>>);
 
 impl io::Write for &Text {
@@ -57,10 +59,12 @@ impl io::Write for &Text {
     }
 }
 
-/// From this length on a string that needs no escapes is copied as a whole: serde_json looks at each byte by itself.
+/// From this length on a string that needs no escapes is copied as a whole: serde_json looks at
+/// each byte by itself.
 const COPIED_BYTES_MIN: usize = 32;
 
-/// Passes everything on but the numbers that JSON, or its readers, would change, and what of strings can be written faster.
+/// Passes everything on but the numbers that JSON, or its readers, would change, and what of
+/// strings can be written faster.
 struct Exact<'t, S>(S, &'t Text);
 
 /// A value whose parts go through [`Exact`] too.
@@ -73,8 +77,9 @@ impl<T: Serialize + ?Sized> Serialize for Part<'_, '_, T> {
 }
 
 impl Text {
-    /// Appends a string that needs no escapes, where `write_empty` has serde_json append an empty one: between its quotes. There
-    /// are none where serde_json takes the string for JSON as it is (`RawValue`).
+    /// Appends a string that needs no escapes, where `write_empty` has serde_json append an empty
+    /// one: between its quotes. There are none where serde_json takes the string for JSON as it is
+    /// (`RawValue`).
     fn write_plain<T>(&self, value: &str, write_empty: impl FnOnce() -> T) -> T {
         let start = self.0.borrow().len();
         let result = write_empty();
@@ -227,7 +232,11 @@ impl<'t, S: Serializer> Serializer for Exact<'t, S> {
         self.0.serialize_map(len).map(|inner| Exact(inner, self.1))
     }
 
-    fn serialize_struct(self, name: &'static str, len: usize) -> Result<Self::SerializeStruct, S::Error> {
+    fn serialize_struct(
+        self,
+        name: &'static str,
+        len: usize,
+    ) -> Result<Self::SerializeStruct, S::Error> {
         self.0.serialize_struct(name, len).map(|inner| Exact(inner, self.1))
     }
 
@@ -321,7 +330,8 @@ mod tests {
     #[test]
     fn what_can_be_sent_is_written_as_serde_json_writes_it() {
         assert_eq!(to_body(&wide(1e300)).unwrap(), serde_json::to_string(&wide(1e300)).unwrap());
-        let value = json!({"a": [1, -2, 3.5, null, true, {"b": "c"}], "n": u64::MAX, "m": i64::MIN});
+        let value =
+            json!({"a": [1, -2, 3.5, null, true, {"b": "c"}], "n": u64::MAX, "m": i64::MIN});
         assert_eq!(to_body(&value).unwrap(), value.to_string());
         assert_eq!(to_body(&json!({})).unwrap(), "{}");
         assert_eq!(to_body(&HashMap::from([(7, "x")])).unwrap(), r#"{"7":"x"}"#);
@@ -340,15 +350,22 @@ mod tests {
         let raw = RawValue::from_string(" {\"a\" : 1.50} ".to_owned()).unwrap();
         assert_eq!(to_body(&raw).unwrap().trim(), "{\"a\" : 1.50}");
         assert_eq!(to_body(&json!({"in": 1})).unwrap(), r#"{"in":1}"#);
-        assert_eq!(to_body(&BTreeMap::from([("r", &raw)])).unwrap().replace(' ', ""), r#"{"r":{"a":1.50}}"#);
+        assert_eq!(
+            to_body(&BTreeMap::from([("r", &raw)])).unwrap().replace(' ', ""),
+            r#"{"r":{"a":1.50}}"#
+        );
     }
 
     #[test]
     fn long_strings_are_written_as_serde_json_writes_them_wherever_they_stand() {
         let plain = "x".repeat(COPIED_BYTES_MIN);
-        for text in
-            [plain.clone(), plain.clone() + "\"", plain.clone() + "\n", plain.clone() + "é", "\\".repeat(40)]
-        {
+        for text in [
+            plain.clone(),
+            plain.clone() + "\"",
+            plain.clone() + "\n",
+            plain.clone() + "é",
+            "\\".repeat(40),
+        ] {
             let value = json!({"a": text, "b": [text, text], text.clone(): {"c": text, "d": 1}});
             assert_eq!(to_body(&value).unwrap(), value.to_string());
             let value = BTreeMap::from([(text.as_str(), Some((text.as_str(), 1)))]);
@@ -377,8 +394,14 @@ mod tests {
                 assert!(matches!(to_body(&value), Err(BodyError::NotJson(_))));
             }
             assert!(matches!(to_body(&wide(number)), Err(BodyError::NotJson(_))));
-            assert!(matches!(to_body(&BTreeMap::from([("a", Some(number))])), Err(BodyError::NotJson(_))));
-            assert!(matches!(to_body(&BTreeMap::from([("a", number as f32)])), Err(BodyError::NotJson(_))));
+            assert!(matches!(
+                to_body(&BTreeMap::from([("a", Some(number))])),
+                Err(BodyError::NotJson(_))
+            ));
+            assert!(matches!(
+                to_body(&BTreeMap::from([("a", number as f32)])),
+                Err(BodyError::NotJson(_))
+            ));
         }
     }
 

@@ -1,8 +1,8 @@
-//! The frame bodies of a channel: a WebSocket (RFC 6455) on which a client sends entries as they gather, and a server says what
-//! became of each as soon as it is known.
+//! The frame bodies of a channel: a WebSocket (RFC 6455) on which a client sends entries as they
+//! gather, and a server says what became of each as soon as it is known.
 //!
-//! Both ends come here. What opens a channel, keeps it alive and closes it is theirs; the rules are in `docs/protocol.md`,
-//! "Channel".
+//! Both ends come here. What opens a channel, keeps it alive and closes it is theirs; the rules are
+//! in `docs/protocol.md`, "Channel".
 
 use std::fmt;
 use std::str::FromStr;
@@ -22,8 +22,8 @@ pub const CHANNEL_SUBPROTOCOL: &str = "web-ipc.1";
 /// The header of the answer 101 in which the server tells its [`ChannelLimits`].
 pub const CHANNEL_LIMITS_HEADER: &str = "web-ipc-limits";
 
-/// The longest WebSocket message of a channel in bytes, in either direction, unless a server is set otherwise. What is longer
-/// goes by POST. A reply that is longer has its own message.
+/// The longest WebSocket message of a channel in bytes, in either direction, unless a server is set
+/// otherwise. What is longer goes by POST. A reply that is longer has its own message.
 pub const CHANNEL_MESSAGE_BYTES_MAX_DEFAULT: usize = 72 * 1024;
 
 /// How many entries a frame of a channel may have, unless a server is set otherwise.
@@ -41,7 +41,8 @@ pub const CHANNEL_SILENCE_MAX: Duration = Duration::from_secs(30);
 /// How long a client waits, at least, before it sends again what found no room.
 pub const CHANNEL_RETRY_AFTER: Duration = Duration::from_secs(1);
 
-/// The close code (RFC 6455, section 7.4.2) of a refusal, with the [`ProblemCode`] as reason: 4000 and the HTTP status.
+/// The close code (RFC 6455, section 7.4.2) of a refusal, with the [`ProblemCode`] as reason: 4000
+/// and the HTTP status.
 pub const fn close_code_of(code: ProblemCode) -> u16 {
     4000 + code.status()
 }
@@ -82,8 +83,8 @@ pub struct ChannelLimitsError;
 impl FromStr for ChannelLimits {
     type Err = ChannelLimitsError;
 
-    /// Reads the form that [`Display`](fmt::Display) writes. A name that is not known is ignored with its value; a limit that is
-    /// missing has its default.
+    /// Reads the form that [`Display`](fmt::Display) writes. A name that is not known is ignored
+    /// with its value; a limit that is missing has its default.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let mut limits = ChannelLimits::default();
         for limit in text.split(',') {
@@ -94,25 +95,28 @@ impl FromStr for ChannelLimits {
                 "requests" => &mut limits.requests,
                 _ => continue,
             };
-            *known = value.trim().parse().ok().filter(|value| *value > 0).ok_or(ChannelLimitsError)?;
+            *known =
+                value.trim().parse().ok().filter(|value| *value > 0).ok_or(ChannelLimitsError)?;
         }
         Ok(limits)
     }
 }
 
-/// What a client sends: the body of a frame for [`Route::MessageChannel`](crate::Route::MessageChannel).
+/// What a client sends: the body of a frame for
+/// [`Route::MessageChannel`](crate::Route::MessageChannel).
 #[derive(Debug, PartialEq, Eq)]
 pub struct ChannelFrame<'a> {
     /// The number of the first entry. Entries are counted from 0 over the whole channel.
     pub first: u64,
-    /// The client has heard that entries from this number on were refused for want of room, and begins again.
+    /// The client has heard that entries from this number on were refused for want of room, and
+    /// begins again.
     pub resume: Option<u64>,
     /// The entries, in order; each good or bad for itself.
     pub entries: Vec<ChannelEntryResult<'a>>,
 }
 
-/// Appends the body of a client's frame. `write_entries` appends the entries, with commas between them and each as
-/// [`write_channel_entry`](crate::write_channel_entry) does.
+/// Appends the body of a client's frame. `write_entries` appends the entries, with commas between
+/// them and each as [`write_channel_entry`](crate::write_channel_entry) does.
 pub fn write_channel_frame(
     buffer: &mut Vec<u8>,
     first: u64,
@@ -130,8 +134,9 @@ pub fn write_channel_frame(
     buffer.extend_from_slice(b"]}");
 }
 
-/// Whether a body, a JSON object as text that [`to_body`](crate::to_body) made, has so few levels that it may be an entry of a
-/// channel or of a batch. What has more goes by POST, with fewer levels around it.
+/// Whether a body, a JSON object as text that [`to_body`](crate::to_body) made, has so few levels
+/// that it may be an entry of a channel or of a batch. What has more goes by POST, with fewer
+/// levels around it.
 pub fn fits_an_entry(body: &str) -> bool {
     const LEVELS_MAX: usize = DEPTH_MAX - LEVELS_AROUND;
     let openings = body.bytes().filter(|byte| matches!(byte, b'{' | b'[')).count();
@@ -234,10 +239,12 @@ impl<'a> FrameMembers<'a> {
     }
 }
 
-/// What a server says: the body of a frame for [`REPLY_ADDRESS`](crate::REPLY_ADDRESS) on a channel.
+/// What a server says: the body of a frame for [`REPLY_ADDRESS`](crate::REPLY_ADDRESS) on a
+/// channel.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct ChannelAnswer<'a> {
-    /// What became of entries, in no particular order. Each is named once on a channel, here or in `replies`.
+    /// What became of entries, in no particular order. Each is named once on a channel, here or in
+    /// `replies`.
     pub settled: Vec<Settled<'a>>,
     /// Entries from a number on were refused for want of room.
     pub refused: Option<RefusedFrom<'a>>,
@@ -252,7 +259,8 @@ pub struct Settled<'a> {
     pub first: u64,
     /// The number of the last.
     pub last: u64,
-    /// [`ACCEPTED`](Settled::ACCEPTED), [`DUPLICATE`](Settled::DUPLICATE), or the code of a [`ProblemCode`].
+    /// [`ACCEPTED`](Settled::ACCEPTED), [`DUPLICATE`](Settled::DUPLICATE), or the code of a
+    /// [`ProblemCode`].
     pub code: &'a str,
 }
 
@@ -263,8 +271,8 @@ impl Settled<'_> {
     pub const DUPLICATE: &'static str = "duplicate";
 }
 
-/// All entries from `from` on that no answer names, those included that are on their way, were not taken. The server takes none
-/// until a frame has `resume` with this number.
+/// All entries from `from` on that no answer names, those included that are on their way, were not
+/// taken. The server takes none until a frame has `resume` with this number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RefusedFrom<'a> {
     /// The number of the first.
@@ -313,7 +321,8 @@ pub fn write_channel_answer(buffer: &mut Vec<u8>, answer: &ChannelAnswer<'_>) {
     if !answer.replies.is_empty() {
         buffer.extend_from_slice(separator);
         buffer.extend_from_slice(br#""replies":["#);
-        for (index, ChannelReply { entry, is_duplicate, body }) in answer.replies.iter().enumerate() {
+        for (index, ChannelReply { entry, is_duplicate, body }) in answer.replies.iter().enumerate()
+        {
             buffer.extend_from_slice(if index > 0 { br#",{"entry":"# } else { br#"{"entry":"# });
             write_number(buffer, *entry);
             if *is_duplicate {
@@ -329,8 +338,8 @@ pub fn write_channel_answer(buffer: &mut Vec<u8>, answer: &ChannelAnswer<'_>) {
     buffer.extend_from_slice(if separator == b"{" { b"{}" } else { b"}" });
 }
 
-/// Reads the value that begins here as the body of a server's frame; `None` if it is none. Members that are not known are passed
-/// over: a later server may say more.
+/// Reads the value that begins here as the body of a server's frame; `None` if it is none. Members
+/// that are not known are passed over: a later server may say more.
 ///
 /// # Errors
 /// The value breaks a rule for JSON.
@@ -362,7 +371,8 @@ pub(crate) fn read_answer<'a>(
     Ok(is_good.then_some(answer))
 }
 
-/// Reads the value that begins here as an array of elements that `read` reads; false if it is none, or has others.
+/// Reads the value that begins here as an array of elements that `read` reads; false if it is none,
+/// or has others.
 fn read_list<'a, T>(
     scanner: &mut Scanner<'a>,
     depth: usize,
@@ -384,7 +394,10 @@ fn read_list<'a, T>(
     Ok(are_good)
 }
 
-fn read_settled<'a>(scanner: &mut Scanner<'a>, depth: usize) -> Result<Option<Settled<'a>>, JsonError> {
+fn read_settled<'a>(
+    scanner: &mut Scanner<'a>,
+    depth: usize,
+) -> Result<Option<Settled<'a>>, JsonError> {
     if scanner.peek() != Some(b'[') {
         scanner.value(depth)?;
         return Ok(None);
@@ -399,13 +412,17 @@ fn read_settled<'a>(scanner: &mut Scanner<'a>, depth: usize) -> Result<Option<Se
         Ok(())
     })?;
     let [first, last, code] = parts;
-    let (Ok(first), Ok(last), Some(code), 3) = (first.parse(), last.parse(), as_code(code), count) else {
+    let (Ok(first), Ok(last), Some(code), 3) = (first.parse(), last.parse(), as_code(code), count)
+    else {
         return Ok(None);
     };
     Ok((first <= last).then_some(Settled { first, last, code }))
 }
 
-fn read_refused<'a>(scanner: &mut Scanner<'a>, depth: usize) -> Result<Option<RefusedFrom<'a>>, JsonError> {
+fn read_refused<'a>(
+    scanner: &mut Scanner<'a>,
+    depth: usize,
+) -> Result<Option<RefusedFrom<'a>>, JsonError> {
     if scanner.peek() != Some(b'{') {
         scanner.value(depth)?;
         return Ok(None);
@@ -423,7 +440,10 @@ fn read_refused<'a>(scanner: &mut Scanner<'a>, depth: usize) -> Result<Option<Re
     Ok(from.zip(code).map(|(from, code)| RefusedFrom { from, code }))
 }
 
-fn read_reply<'a>(scanner: &mut Scanner<'a>, depth: usize) -> Result<Option<ChannelReply<'a>>, JsonError> {
+fn read_reply<'a>(
+    scanner: &mut Scanner<'a>,
+    depth: usize,
+) -> Result<Option<ChannelReply<'a>>, JsonError> {
     if scanner.peek() != Some(b'{') {
         scanner.value(depth)?;
         return Ok(None);
@@ -439,7 +459,9 @@ fn read_reply<'a>(scanner: &mut Scanner<'a>, depth: usize) -> Result<Option<Chan
         }
         Ok(())
     })?;
-    let (Some(entry), Some(is_duplicate), Some(body)) = (entry, duplicate, body) else { return Ok(None) };
+    let (Some(entry), Some(is_duplicate), Some(body)) = (entry, duplicate, body) else {
+        return Ok(None);
+    };
     Ok(Some(ChannelReply { entry, is_duplicate, body }))
 }
 
@@ -485,7 +507,11 @@ mod tests {
         );
         let entries = vec![
             Ok(ChannelEntry { id: id(), body: r#"{"a":1}"#, reply_wait: None }),
-            Ok(ChannelEntry { id: id(), body: "{}", reply_wait: Some(Duration::from_millis(1500)) }),
+            Ok(ChannelEntry {
+                id: id(),
+                body: "{}",
+                reply_wait: Some(Duration::from_millis(1500)),
+            }),
         ];
         assert_eq!(frame(&text, 2), Ok(ChannelFrame { first: 7, resume: Some(5), entries }));
         assert_eq!(frame(&text, 1), Err(ChannelFrameError::TooManyEntries));
@@ -531,8 +557,10 @@ mod tests {
                 ChannelReply { entry: 2, is_duplicate: true, body: "{}" },
             ],
         };
-        let settled = || ChannelAnswer { settled: full.settled.clone(), ..ChannelAnswer::default() };
-        let replies = || ChannelAnswer { replies: full.replies.clone(), ..ChannelAnswer::default() };
+        let settled =
+            || ChannelAnswer { settled: full.settled.clone(), ..ChannelAnswer::default() };
+        let replies =
+            || ChannelAnswer { replies: full.replies.clone(), ..ChannelAnswer::default() };
         for (answer, text) in [
             (ChannelAnswer::default(), "{}"),
             (settled(), r#"{"settled":[[0,9,"accepted"],[10,10,"id_reused"]]}"#),
@@ -540,7 +568,10 @@ mod tests {
                 ChannelAnswer { refused: full.refused, ..ChannelAnswer::default() },
                 r#"{"refused":{"from":11,"code":"inbox_full"}}"#,
             ),
-            (replies(), r#"{"replies":[{"entry":3,"body":{"n":1}},{"entry":2,"duplicate":true,"body":{}}]}"#),
+            (
+                replies(),
+                r#"{"replies":[{"entry":3,"body":{"n":1}},{"entry":2,"duplicate":true,"body":{}}]}"#,
+            ),
         ] {
             let mut body = Vec::new();
             write_channel_answer(&mut body, &answer);
@@ -583,7 +614,10 @@ mod tests {
         let limits = ChannelLimits { message_bytes: 1, entries: 2, requests: 3 };
         assert_eq!(limits.to_string(), "message-bytes=1, entries=2, requests=3");
         assert_eq!(limits.to_string().parse(), Ok(limits));
-        assert_eq!("entries=5,later=1".parse(), Ok(ChannelLimits { entries: 5, ..ChannelLimits::default() }));
+        assert_eq!(
+            "entries=5,later=1".parse(),
+            Ok(ChannelLimits { entries: 5, ..ChannelLimits::default() })
+        );
         for text in ["", "entries", "entries=0", "entries=-1", "entries=x"] {
             assert_eq!(text.parse::<ChannelLimits>(), Err(ChannelLimitsError), "{text}");
         }

@@ -21,8 +21,14 @@ pub struct ChannelEntry<'a> {
     pub reply_wait: Option<Duration>,
 }
 
-/// Appends an entry, whose body is a JSON object as text. Without a wait for a reply it is also one of a batch.
-pub fn write_channel_entry(buffer: &mut Vec<u8>, id: MessageId, body: &str, reply_wait: Option<Duration>) {
+/// Appends an entry, whose body is a JSON object as text. Without a wait for a reply it is also one
+/// of a batch.
+pub fn write_channel_entry(
+    buffer: &mut Vec<u8>,
+    id: MessageId,
+    body: &str,
+    reply_wait: Option<Duration>,
+) {
     buffer.extend_from_slice(br#"{"id":""#);
     id.write_text(buffer);
     buffer.extend_from_slice(br#"","body":"#);
@@ -43,7 +49,10 @@ pub(crate) fn write_number(buffer: &mut Vec<u8>, number: u64) {
 ///
 /// # Errors
 /// The value breaks a rule for JSON. A value that is no entry is a result like any other.
-pub(crate) fn read<'a>(scanner: &mut Scanner<'a>, depth: usize) -> Result<ChannelEntryResult<'a>, JsonError> {
+pub(crate) fn read<'a>(
+    scanner: &mut Scanner<'a>,
+    depth: usize,
+) -> Result<ChannelEntryResult<'a>, JsonError> {
     if scanner.peek() != Some(b'{') {
         scanner.value(depth)?;
         return Ok(Err(ProblemCode::MalformedFrame));
@@ -75,11 +84,14 @@ impl<'a> Members<'a> {
     fn entry(self) -> ChannelEntryResult<'a> {
         let Members { id, body, reply_wait_ms, has_others } = self;
         let id = id.filter(|id| id.starts_with('"')).and_then(|id| unescape(id).parse().ok());
-        let reply_wait = reply_wait_ms.map(|wait| wait.parse().map(Duration::from_millis)).transpose();
+        let reply_wait =
+            reply_wait_ms.map(|wait| wait.parse().map(Duration::from_millis)).transpose();
         match (id, body, reply_wait) {
             (Some(id), Some(body), Ok(reply_wait)) if !has_others => {
                 let is_object = body.starts_with('{');
-                is_object.then_some(ChannelEntry { id, body, reply_wait }).ok_or(ProblemCode::NotAnObject)
+                is_object
+                    .then_some(ChannelEntry { id, body, reply_wait })
+                    .ok_or(ProblemCode::NotAnObject)
             }
             _ => Err(ProblemCode::MalformedFrame),
         }

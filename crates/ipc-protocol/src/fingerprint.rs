@@ -1,4 +1,5 @@
-//! What names a certificate in sessions, deliveries and logs. Only the value: whoever has the certificate hashes it.
+//! What names a certificate in sessions, deliveries and logs. Only the value: whoever has the
+//! certificate hashes it.
 
 use std::fmt;
 

@@ -1,4 +1,5 @@
-//! Frames: the JSON inside an envelope. Reading one is a single pass that leaves the body as the text it is.
+//! Frames: the JSON inside an envelope. Reading one is a single pass that leaves the body as the
+//! text it is.
 
 use std::borrow::Cow;
 
@@ -12,16 +13,19 @@ use crate::scanner::{Scanner, as_utf8, unescape};
 /// The value of `v` in every frame.
 pub const PROTOCOL_VERSION: u32 = 1;
 
-/// What a reply has in `to`. It is no route, so that a reply sent back to the server is refused there.
+/// What a reply has in `to`. It is no route, so that a reply sent back to the server is refused
+/// there.
 pub const REPLY_ADDRESS: &str = "reply";
 
-/// A frame that has been checked: a JSON object with exactly the members `v`, `to`, `id`, `body` and, in some,
-/// `session`. Its body is any JSON value until [`object`](Frame::object) has looked.
+/// A frame that has been checked: a JSON object with exactly the members `v`, `to`, `id`, `body`
+/// and, in some, `session`. Its body is any JSON value until [`object`](Frame::object) has looked.
 ///
-/// The whole text obeys the rules of [`check_json`](crate::check_json). Further members are refused: what a
-/// receiver does not understand must not go unnoticed, and `v` is there to add some.
+/// The whole text obeys the rules of [`check_json`](crate::check_json). Further members are
+/// refused: what a receiver does not understand must not go unnoticed, and `v` is there to add
+/// some.
 ///
-/// `B` is what its body was read as: text, or, in the same pass over the plaintext, what an end of a channel says.
+/// `B` is what its body was read as: text, or, in the same pass over the plaintext, what an end of
+/// a channel says.
 #[derive(Debug)]
 pub struct Frame<'a, B = &'a str> {
     to: Cow<'a, str>,
@@ -71,7 +75,8 @@ impl<'a> Frame<'a> {
     ///
     /// # Errors
     /// All of [`FrameError`] but [`WrongAddress`](FrameError::WrongAddress),
-    /// [`BodyNotAnObject`](FrameError::BodyNotAnObject), [`BodyNotAnArray`](FrameError::BodyNotAnArray) and
+    /// [`BodyNotAnObject`](FrameError::BodyNotAnObject),
+    /// [`BodyNotAnArray`](FrameError::BodyNotAnArray) and
     /// [`TooManyMessages`](FrameError::TooManyMessages), which have methods of their own.
     pub fn parse(plaintext: &'a [u8]) -> Result<Self, FrameError> {
         FrameHead::read(plaintext)?.frame()
@@ -88,7 +93,8 @@ impl<'a> Frame<'a> {
     /// The messages of a batch, in order; each good or bad for itself.
     ///
     /// # Errors
-    /// [`FrameError::BodyNotAnArray`], or [`FrameError::TooManyMessages`] if there are more than `messages_max`.
+    /// [`FrameError::BodyNotAnArray`], or [`FrameError::TooManyMessages`] if there are more than
+    /// `messages_max`.
     pub fn batch(&self, messages_max: usize) -> Result<Vec<BatchEntry<'a>>, FrameError> {
         if !self.body.starts_with('[') {
             return Err(FrameError::BodyNotAnArray);
@@ -97,7 +103,8 @@ impl<'a> Frame<'a> {
         entries.ok_or(FrameError::TooManyMessages { messages_max })
     }
 
-    /// What a client says on a channel. [`parse_channel_frame`](Frame::parse_channel_frame) reads it in one pass.
+    /// What a client says on a channel. [`parse_channel_frame`](Frame::parse_channel_frame) reads
+    /// it in one pass.
     ///
     /// # Errors
     /// Those of [`into_body`](ChannelMessage::into_body).
@@ -105,7 +112,8 @@ impl<'a> Frame<'a> {
         frame_of(channel::read_frame(&mut Scanner::new(self.body), 2, entries_max)?, entries_max)
     }
 
-    /// What a server says on a channel. [`parse_channel_answer`](Frame::parse_channel_answer) reads it in one pass.
+    /// What a server says on a channel. [`parse_channel_answer`](Frame::parse_channel_answer) reads
+    /// it in one pass.
     ///
     /// # Errors
     /// Those of [`into_body`](ChannelMessage::into_body).
@@ -119,7 +127,10 @@ impl<'a> ChannelMessage<'a, ChannelFrame<'a>> {
     ///
     /// # Errors
     /// Those of [`Frame::parse`].
-    pub fn parse_channel_frame(plaintext: &'a [u8], entries_max: usize) -> Result<Self, FrameError> {
+    pub fn parse_channel_frame(
+        plaintext: &'a [u8],
+        entries_max: usize,
+    ) -> Result<Self, FrameError> {
         FrameHead::read(plaintext)?.channel_frame(entries_max)
     }
 }
@@ -139,8 +150,9 @@ impl<T> ChannelMessage<'_, T> {
     /// What the other end says.
     ///
     /// # Errors
-    /// [`FrameError::BodyNotAnObject`], [`FrameError::Member`] or [`FrameError::UnknownMember`] if the body is none of a channel, and
-    /// [`FrameError::TooManyMessages`] if it has more entries than it may.
+    /// [`FrameError::BodyNotAnObject`], [`FrameError::Member`] or [`FrameError::UnknownMember`] if
+    /// the body is none of a channel, and [`FrameError::TooManyMessages`] if it has more entries
+    /// than it may.
     pub fn into_body(self) -> Result<T, FrameError> {
         self.body
     }
@@ -160,7 +172,11 @@ impl<'a, B> Frame<'a, B> {
     /// # Errors
     /// [`FrameError::WrongAddress`] if it is no reply, or one to another request.
     pub fn reply_to(self, id: MessageId) -> Result<Self, FrameError> {
-        if self.to == REPLY_ADDRESS && self.id == id { Ok(self) } else { Err(FrameError::WrongAddress) }
+        if self.to == REPLY_ADDRESS && self.id == id {
+            Ok(self)
+        } else {
+            Err(FrameError::WrongAddress)
+        }
     }
 
     /// The message's id.
@@ -187,7 +203,9 @@ fn frame_of(
         ChannelFrameError::NotAnObject => FrameError::BodyNotAnObject,
         ChannelFrameError::Member(name) => FrameError::Member(name),
         ChannelFrameError::UnknownMember => FrameError::UnknownMember,
-        ChannelFrameError::TooManyEntries => FrameError::TooManyMessages { messages_max: entries_max },
+        ChannelFrameError::TooManyEntries => {
+            FrameError::TooManyMessages { messages_max: entries_max }
+        }
     })
 }
 
@@ -195,8 +213,8 @@ fn answer_of(body: Option<ChannelAnswer<'_>>) -> Result<ChannelAnswer<'_>, Frame
     body.ok_or(FrameError::Member("body"))
 }
 
-/// What stands around the body of a frame. A receiver looks at that first, and goes through the body, which may be long and
-/// hostile, with [`frame`](FrameHead::frame) once it knows whose it is.
+/// What stands around the body of a frame. A receiver looks at that first, and goes through the
+/// body, which may be long and hostile, with [`frame`](FrameHead::frame) once it knows whose it is.
 #[derive(Debug)]
 pub struct FrameHead<'a> {
     /// What was read so far.
@@ -216,8 +234,8 @@ struct Around<'a> {
 }
 
 impl<'a> FrameHead<'a> {
-    /// Reads a plaintext up to its body, without a look at that. Where a member is missing in front of it, those behind it are
-    /// looked for.
+    /// Reads a plaintext up to its body, without a look at that. Where a member is missing in front
+    /// of it, those behind it are looked for.
     ///
     /// # Errors
     /// Those of [`Frame::parse`], as far as they show around the body.
@@ -260,7 +278,11 @@ impl<'a> FrameHead<'a> {
     /// [`FrameError::WrongAddress`].
     pub fn addressed_to(self, route: Route) -> Result<Self, FrameError> {
         let is_for = |around: &Around<'_>| around.to == route.path();
-        if self.around.as_ref().is_some_and(is_for) { Ok(self) } else { Err(FrameError::WrongAddress) }
+        if self.around.as_ref().is_some_and(is_for) {
+            Ok(self)
+        } else {
+            Err(FrameError::WrongAddress)
+        }
     }
 
     /// The session token, if there is one.
@@ -321,8 +343,8 @@ struct Members<'a> {
 }
 
 impl<'a> Members<'a> {
-    /// Steps over the value of a member and keeps it. One that is none of these, or whose value is an object or an array, is
-    /// refused before that is gone through.
+    /// Steps over the value of a member and keeps it. One that is none of these, or whose value is
+    /// an object or an array, is refused before that is gone through.
     fn read(&mut self, name: &str, scanner: &mut Scanner<'a>) -> Result<(), FrameError> {
         let (member, name) = match name {
             "v" => (&mut self.version, "v"),
@@ -365,7 +387,11 @@ impl<'a> Members<'a> {
         }
         Ok(Around {
             to: self.to.and_then(string).ok_or(FrameError::Member("to"))?,
-            id: self.id.and_then(string).and_then(|id| id.parse().ok()).ok_or(FrameError::Member("id"))?,
+            id: self
+                .id
+                .and_then(string)
+                .and_then(|id| id.parse().ok())
+                .ok_or(FrameError::Member("id"))?,
             session: match self.session {
                 None => None,
                 Some(session) => Some(string(session).ok_or(FrameError::Member("session"))?),
@@ -375,13 +401,19 @@ impl<'a> Members<'a> {
 }
 
 /// Appends a frame to `buffer`. `to` is a route's path or [`REPLY_ADDRESS`]; `body` is JSON text.
-pub fn write_frame(buffer: &mut Vec<u8>, to: &str, id: MessageId, session: Option<&str>, body: &str) {
+pub fn write_frame(
+    buffer: &mut Vec<u8>,
+    to: &str,
+    id: MessageId,
+    session: Option<&str>,
+    body: &str,
+) {
     buffer.reserve(body.len() + session.map_or(0, str::len) + to.len() + 96);
     write_frame_around(buffer, to, id, session, |buffer| buffer.extend_from_slice(body.as_bytes()));
 }
 
-/// Appends a frame to `buffer`, like [`write_frame`], whose body is the JSON text that `write_body` appends: a long one need
-/// not be put together elsewhere first.
+/// Appends a frame to `buffer`, like [`write_frame`], whose body is the JSON text that `write_body`
+/// appends: a long one need not be put together elsewhere first.
 pub fn write_frame_around(
     buffer: &mut Vec<u8>,
     to: &str,
@@ -440,7 +472,8 @@ mod tests {
     #[test]
     fn what_is_written_is_read() {
         let text = written(Some("tok\"en"), r#"{"a": [1, 2]}"#);
-        let frame = Frame::parse(text.as_bytes()).unwrap().addressed_to(Route::MessageSubmit).unwrap();
+        let frame =
+            Frame::parse(text.as_bytes()).unwrap().addressed_to(Route::MessageSubmit).unwrap();
         assert_eq!(frame.id().to_string(), ID);
         assert_eq!(frame.session(), Some("tok\"en"));
         assert_eq!(frame.object(), Ok(r#"{"a": [1, 2]}"#), "the body is the text that was sent");
@@ -451,7 +484,8 @@ mod tests {
         let text = format!(
             " {{ \"body\" : {{}} ,\n\"i\\u0064\":\"{ID}\",\"to\":\"\\/message\\/submit\",\"v\":1 }} "
         );
-        let frame = Frame::parse(text.as_bytes()).unwrap().addressed_to(Route::MessageSubmit).unwrap();
+        let frame =
+            Frame::parse(text.as_bytes()).unwrap().addressed_to(Route::MessageSubmit).unwrap();
         assert_eq!(frame.object(), Ok("{}"));
         assert_eq!(frame.session(), None);
     }
@@ -477,7 +511,10 @@ mod tests {
     fn a_frame_for_another_route_is_refused() {
         let text = written(None, "{}");
         let frame = Frame::parse(text.as_bytes()).unwrap();
-        assert_eq!(frame.addressed_to(Route::ClientAuth).map(|_| ()), Err(FrameError::WrongAddress));
+        assert_eq!(
+            frame.addressed_to(Route::ClientAuth).map(|_| ()),
+            Err(FrameError::WrongAddress)
+        );
     }
 
     #[test]
@@ -536,7 +573,9 @@ mod tests {
             (r#"{"a":NaN}"#, JsonErrorKind::Syntax),
             (r#"{"a":"\ud800"}"#, JsonErrorKind::LoneSurrogate),
         ] {
-            let FrameError::Json(error) = refusal(&written(None, body)) else { panic!("{body} passed") };
+            let FrameError::Json(error) = refusal(&written(None, body)) else {
+                panic!("{body} passed")
+            };
             assert_eq!(error.kind, kind, "{body}");
         }
     }
@@ -612,7 +651,9 @@ mod tests {
         for text in [
             format!(r#"{{"v":1,"v":1,"to":"x","id":"{ID}","body":{{}}}}"#),
             format!(r#"{{"v":1,"to":"x","id":"{ID}","session":"a","body":{{}},"session":"b"}}"#),
-            format!(r#"{{"v":1,"to":"x","id":"{ID}","body":{{}},"session":"a","s\u0065ssion":"b"}}"#),
+            format!(
+                r#"{{"v":1,"to":"x","id":"{ID}","body":{{}},"session":"a","s\u0065ssion":"b"}}"#
+            ),
             format!(r#"{{"body":{{}},"v":1,"to":"x","id":"{ID}","body":{{}}}}"#),
         ] {
             let whole = FrameHead::parse(text.as_bytes()).and_then(FrameHead::frame).map(drop);
@@ -650,23 +691,31 @@ mod tests {
             Just(r#""body":{"a":1"#.to_owned()),
             Just("\"".to_owned()),
         ];
-        proptest::collection::vec(member, 3..7).prop_map(|members| format!("{{{}}}", members.join(",")))
+        proptest::collection::vec(member, 3..7)
+            .prop_map(|members| format!("{{{}}}", members.join(",")))
     }
 
     #[test]
     fn a_body_fits_an_entry_as_long_as_the_frame_around_it_is_taken() {
-        let nested =
-            |levels: usize| format!("{}{{}}{}", r#"{"a":"#.repeat(levels - 1), "}".repeat(levels - 1));
+        let nested = |levels: usize| {
+            format!("{}{{}}{}", r#"{"a":"#.repeat(levels - 1), "}".repeat(levels - 1))
+        };
         let is_taken = |body: &str| {
             let (mut plaintext, id) = (Vec::new(), MessageId::from_random([1; 16]));
             write_frame_around(&mut plaintext, Route::MessageChannel.path(), id, None, |buffer| {
-                write_channel_frame(buffer, 0, None, |buffer| write_channel_entry(buffer, id, body, None));
+                write_channel_frame(buffer, 0, None, |buffer| {
+                    write_channel_entry(buffer, id, body, None)
+                });
             });
             Frame::parse(&plaintext).is_ok()
         };
         for levels in [1, 2, 123, 124, 125, 126, 127] {
             let body = nested(levels);
-            assert_eq!((fits_an_entry(&body), is_taken(&body)), (levels <= 124, levels <= 124), "{levels}");
+            assert_eq!(
+                (fits_an_entry(&body), is_taken(&body)),
+                (levels <= 124, levels <= 124),
+                "{levels}"
+            );
         }
         let wide = format!(r#"{{"a":["[[[[\\\"{{",{}{{}}]}}"#, "[1],".repeat(200));
         assert!(fits_an_entry(&wide) && is_taken(&wide));

@@ -1,9 +1,10 @@
 //! One pass over a JSON text that says whether it is one that arrives as it was sent.
 //!
-//! RFC 8259 leaves open what happens to duplicate member names, large integers and lone surrogates, and readers
-//! differ: the last name wins here, the first there, an integer becomes a nearby double. A frame takes none of
-//! that; the rules are those of I-JSON (RFC 7493), with integers of 64 bits. The pass builds no tree, so that a
-//! body can stay the text it came as until the application asks for more.
+//! RFC 8259 leaves open what happens to duplicate member names, large integers and lone surrogates,
+//! and readers differ: the last name wins here, the first there, an integer becomes a nearby
+//! double. A frame takes none of that; the rules are those of I-JSON (RFC 7493), with integers of
+//! 64 bits. The pass builds no tree, so that a body can stay the text it came as until the
+//! application asks for more.
 
 use crate::json_error::JsonError;
 use crate::scanner::{Scanner, as_utf8};
@@ -18,7 +19,8 @@ pub fn check_json(text: &[u8]) -> Result<&str, JsonError> {
     Ok(text)
 }
 
-/// Checks a JSON text that is to be the body of a frame: the rules are those of [`check_json`], with one level less.
+/// Checks a JSON text that is to be the body of a frame: the rules are those of [`check_json`],
+/// with one level less.
 ///
 /// # Errors
 /// The first [`JsonError`] in it.
@@ -135,7 +137,11 @@ mod tests {
             "{\"a\":{\"b\":[1]",
         ] {
             let error = check_json(text.as_bytes()).unwrap_err();
-            assert_eq!(error, JsonError { kind: JsonErrorKind::Truncated, offset: text.len() }, "{text:?}");
+            assert_eq!(
+                error,
+                JsonError { kind: JsonErrorKind::Truncated, offset: text.len() },
+                "{text:?}"
+            );
         }
         // What is wrong before the end is what counts.
         for text in ["[truf", "nul]", "{\"a\" 1", "\"a\n", "1 2"] {
@@ -204,7 +210,8 @@ mod tests {
         let nested = |levels: usize| format!("{}{}", "[".repeat(levels), "]".repeat(levels));
         assert_eq!(refusal(&nested(DEPTH_MAX)), None);
         assert_eq!(refusal(&nested(DEPTH_MAX + 1)), Some(JsonErrorKind::TooDeep));
-        let objects = |levels: usize| format!("{}1{}", r#"{"a":"#.repeat(levels), "}".repeat(levels));
+        let objects =
+            |levels: usize| format!("{}1{}", r#"{"a":"#.repeat(levels), "}".repeat(levels));
         assert_eq!(refusal(&objects(DEPTH_MAX)), None);
         assert_eq!(refusal(&objects(DEPTH_MAX + 1)), Some(JsonErrorKind::TooDeep));
         assert_eq!(
@@ -224,7 +231,11 @@ mod tests {
         ] {
             let text = format!(r#"{{"n":{number}}}"#);
             let error = check_json(text.as_bytes()).unwrap_err();
-            assert_eq!(error, JsonError { kind: JsonErrorKind::IntegerTooLarge, offset: 5 }, "{number}");
+            assert_eq!(
+                error,
+                JsonError { kind: JsonErrorKind::IntegerTooLarge, offset: 5 },
+                "{number}"
+            );
         }
         assert_eq!(refusal("1e400"), Some(JsonErrorKind::NumberTooLarge));
         assert_eq!(refusal("-1e400"), Some(JsonErrorKind::NumberTooLarge));

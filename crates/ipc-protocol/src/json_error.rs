@@ -1,11 +1,12 @@
-//! What a JSON text may not hold, and the limits behind it. `scanner` finds it, and whoever reads a text says it on.
+//! What a JSON text may not hold, and the limits behind it. `scanner` finds it, and whoever reads a
+//! text says it on.
 
-/// How deep a text may nest. A frame is the first level, so that its body has one level less and is read without
-/// complaint by serde_json, whose own limit leaves 127 levels.
+/// How deep a text may nest. A frame is the first level, so that its body has one level less and is
+/// read without complaint by serde_json, whose own limit leaves 127 levels.
 pub const DEPTH_MAX: usize = 128;
 
-/// How many members an object may have. Names are compared to find one that is given twice: what a peer can make that
-/// cost has a bound.
+/// How many members an object may have. Names are compared to find one that is given twice: what a
+/// peer can make that cost has a bound.
 pub const NAMES_MAX: usize = 65_536;
 
 /// A JSON text that is refused: why, and where.

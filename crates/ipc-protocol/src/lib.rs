@@ -1,12 +1,13 @@
 //! What both ends of web-ipc agree on: routes, statuses, frames, problem codes and limits.
 //!
-//! The server and the client come here so that neither can drift from the other. Nothing here opens a
-//! socket, reads a file, knows a key or asks for the time.
+//! The server and the client come here so that neither can drift from the other. Nothing here opens
+//! a socket, reads a file, knows a key or asks for the time.
 //!
 //! * a route and its method: [`Route`]
 //! * the JSON inside an envelope: [`Frame`] to read one, [`write_frame`] to write one
-//! * what the two ends of a channel say: [`Frame::parse_channel_frame`] and [`Frame::parse_channel_answer`] to read,
-//!   [`write_channel_frame`] and [`write_channel_answer`] to write
+//! * what the two ends of a channel say: [`Frame::parse_channel_frame`] and
+//!   [`Frame::parse_channel_answer`] to read, [`write_channel_frame`] and [`write_channel_answer`]
+//!   to write
 //! * an application's value on its way into a frame: [`to_body`]
 //! * a refusal on the wire: [`ProblemCode`] and [`Problem`] (RFC 9457)
 //!
@@ -48,8 +49,9 @@ pub use body::{BodyError, to_body};
 pub use channel::{
     CHANNEL_ENTRIES_MAX_DEFAULT, CHANNEL_LIMITS_HEADER, CHANNEL_MESSAGE_BYTES_MAX_DEFAULT,
     CHANNEL_PING_AFTER, CHANNEL_REQUESTS_MAX_DEFAULT, CHANNEL_RETRY_AFTER, CHANNEL_SILENCE_MAX,
-    CHANNEL_SUBPROTOCOL, ChannelAnswer, ChannelFrame, ChannelLimits, ChannelLimitsError, ChannelReply,
-    RefusedFrom, Settled, close_code_of, fits_an_entry, write_channel_answer, write_channel_frame,
+    CHANNEL_SUBPROTOCOL, ChannelAnswer, ChannelFrame, ChannelLimits, ChannelLimitsError,
+    ChannelReply, RefusedFrom, Settled, close_code_of, fits_an_entry, write_channel_answer,
+    write_channel_frame,
 };
 pub use entry::{ChannelEntry, ChannelEntryResult, write_channel_entry};
 pub use fingerprint::Fingerprint;
@@ -68,21 +70,24 @@ pub use transport::{Protocol, ProtocolError, is_loopback};
 /// How long a login lasts, in seconds: one hour, not sliding.
 pub const SESSION_SECS: u64 = 3600;
 
-/// How long a server remembers the ids it has accepted, at least, in seconds. See [`DEADLINE_SECS_MAX`].
+/// How long a server remembers the ids it has accepted, at least, in seconds. See
+/// [`DEADLINE_SECS_MAX`].
 pub const REMEMBERED_SECS: u64 = 600;
 
-/// The longest deadline a client may give a send, in seconds. It is shorter than [`REMEMBERED_SECS`] by two
-/// minutes, so that no retry of a message can arrive at a server that has forgotten its id.
+/// The longest deadline a client may give a send, in seconds. It is shorter than
+/// [`REMEMBERED_SECS`] by two minutes, so that no retry of a message can arrive at a server that
+/// has forgotten its id.
 pub const DEADLINE_SECS_MAX: u64 = REMEMBERED_SECS - 120;
 
 /// The longest plaintext (the frame as JSON text) in bytes, unless an end is set otherwise: 16 MiB.
 pub const PLAINTEXT_BYTES_MAX_DEFAULT: usize = 16 * 1024 * 1024;
 
-/// The longest plaintext of a login in bytes: 16 KiB. Name and password have a few hundred, and whoever logs in is not known
-/// yet.
+/// The longest plaintext of a login in bytes: 16 KiB. Name and password have a few hundred, and
+/// whoever logs in is not known yet.
 pub const AUTH_PLAINTEXT_BYTES_MAX: usize = 16 * 1024;
 
-/// `Content-Type` of a raw envelope. With any other type, or none, a body is canonical base64url text.
+/// `Content-Type` of a raw envelope. With any other type, or none, a body is canonical base64url
+/// text.
 pub const RAW_ENVELOPE_TYPE: &str = "application/octet-stream";
 
 /// `Content-Type` of a refusal (RFC 9457).

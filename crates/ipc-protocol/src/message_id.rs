@@ -5,7 +5,8 @@ use std::str::FromStr;
 
 use uuid::Uuid;
 
-/// A message's id: a UUID (RFC 9562), written as 36 characters `xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx`.
+/// A message's id: a UUID (RFC 9562), written as 36 characters
+/// `xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx`.
 ///
 /// Upper and lower case hex digits name the same id, so that a change of case makes no message new.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -25,13 +26,17 @@ impl MessageId {
         MessageId(uuid::Builder::from_random_bytes(bytes).into_uuid().into_bytes())
     }
 
-    /// Makes a version 7 UUID (RFC 9562, section 5.7): milliseconds since the Unix epoch, of which the lower 48 bits count, then
-    /// 74 of the random bits. Ids that are made one after the other lie side by side in an index.
+    /// Makes a version 7 UUID (RFC 9562, section 5.7): milliseconds since the Unix epoch, of which
+    /// the lower 48 bits count, then 74 of the random bits. Ids that are made one after the other
+    /// lie side by side in an index.
     pub fn from_time(millis: u64, random: [u8; 10]) -> Self {
-        MessageId(uuid::Builder::from_unix_timestamp_millis(millis, &random).into_uuid().into_bytes())
+        MessageId(
+            uuid::Builder::from_unix_timestamp_millis(millis, &random).into_uuid().into_bytes(),
+        )
     }
 
-    /// The milliseconds since the Unix epoch that a version 7 UUID says it was made at. Whoever made it may have said anything.
+    /// The milliseconds since the Unix epoch that a version 7 UUID says it was made at. Whoever
+    /// made it may have said anything.
     pub fn millis(&self) -> Option<u64> {
         let [a, b, c, d, e, f, version, ..] = self.0;
         (version >> 4 == 7).then(|| u64::from_be_bytes([0, 0, a, b, c, d, e, f]))
@@ -45,7 +50,9 @@ impl MessageId {
     /// Appends the text form to `buffer`.
     pub(crate) fn write_text(self, buffer: &mut Vec<u8>) {
         let mut text = [0; Self::TEXT_LEN];
-        buffer.extend_from_slice(Uuid::from_bytes(self.0).hyphenated().encode_lower(&mut text).as_bytes());
+        buffer.extend_from_slice(
+            Uuid::from_bytes(self.0).hyphenated().encode_lower(&mut text).as_bytes(),
+        );
     }
 
     /// The 16 bytes of the UUID.

@@ -1,8 +1,9 @@
 //! One spelling for text that looks the same: Unicode's normal form C.
 //!
-//! A keyboard or a file system may give `é` as one character or as two. Both ends come here with user names, and whoever
-//! compares names or passwords: RFC 8265 asks for this form in its profiles of both (sections 3.4 and 4.2). Its mapping of
-//! other spaces in passwords is left out, since a hash that another program made of what was typed would be lost by it.
+//! A keyboard or a file system may give `é` as one character or as two. Both ends come here with
+//! user names, and whoever compares names or passwords: RFC 8265 asks for this form in its profiles
+//! of both (sections 3.4 and 4.2). Its mapping of other spaces in passwords is left out, since a
+//! hash that another program made of what was typed would be lost by it.
 
 use icu_normalizer::{ComposingNormalizerBorrowed, DecomposingNormalizerBorrowed};
 use zeroize::Zeroizing;

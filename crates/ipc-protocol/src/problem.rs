@@ -1,17 +1,20 @@
-//! Refusals: one stable code each, its HTTP status, and what a client may do about it. The table here is the one
-//! both ends use. No HTTP library is known here; a status is a number.
+//! Refusals: one stable code each, its HTTP status, and what a client may do about it. The table
+//! here is the one both ends use. No HTTP library is known here; a status is a number.
 
 use serde::{Deserialize, Serialize};
 
-/// Why a request was refused. The text form (`malformed_envelope` …) is stable and part of the protocol.
+/// Why a request was refused. The text form (`malformed_envelope` …) is stable and part of the
+/// protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ProblemCode {
-    /// 400: the head of the request does not say where it is to go: its target, or its `Host`, is of no form that it may have.
+    /// 400: the head of the request does not say where it is to go: its target, or its `Host`, is
+    /// of no form that it may have.
     MalformedRequest,
     /// 400: the body is no envelope this server's keys open. Which check failed is not said.
     MalformedEnvelope,
-    /// 400: the envelope is good but was sealed too long ago or in the future: a clock is wrong, or it is a replay.
+    /// 400: the envelope is good but was sealed too long ago or in the future: a clock is wrong, or
+    /// it is a replay.
     StaleEnvelope,
     /// 400: the plaintext is not a frame, or a frame for another route.
     MalformedFrame,
@@ -19,7 +22,8 @@ pub enum ProblemCode {
     NotAnObject,
     /// 401: unknown user or wrong password; one answer for both, after the same time.
     BadCredentials,
-    /// 403: the client's certificate is not (or no longer) good here, or not the one its session was granted to.
+    /// 403: the client's certificate is not (or no longer) good here, or not the one its session
+    /// was granted to.
     WrongCertificate,
     /// 404: there is no such route.
     NotFound,
@@ -31,7 +35,8 @@ pub enum ProblemCode {
     ReplyForgotten,
     /// 413: the body is longer than the server takes.
     TooLarge,
-    /// 419: no session, an expired one, or one whose user is gone or has a new password. Log in and send again.
+    /// 419: no session, an expired one, or one whose user is gone or has a new password. Log in and
+    /// send again.
     SessionExpired,
     /// 422: the id was accepted before, with another body.
     IdReused,
@@ -47,7 +52,8 @@ pub enum ProblemCode {
     InboxFull,
     /// 503: the server is stopping.
     ShuttingDown,
-    /// 503: something the server needs (its user database, or the inbox's) does not work at the moment.
+    /// 503: something the server needs (its user database, or the inbox's) does not work at the
+    /// moment.
     Unavailable,
     /// 504: the application gave no reply in the time that the caller set. It may still be at it.
     NoReplyInTime,
@@ -94,29 +100,49 @@ impl ProblemCode {
     /// The stable text form, HTTP status, title and remedy: one row a code.
     const fn row(self) -> (&'static str, u16, &'static str, Remedy) {
         match self {
-            ProblemCode::MalformedRequest => ("malformed_request", 400, "Bad Request", Remedy::None),
-            ProblemCode::MalformedEnvelope => ("malformed_envelope", 400, "Bad Request", Remedy::None),
+            ProblemCode::MalformedRequest => {
+                ("malformed_request", 400, "Bad Request", Remedy::None)
+            }
+            ProblemCode::MalformedEnvelope => {
+                ("malformed_envelope", 400, "Bad Request", Remedy::None)
+            }
             ProblemCode::StaleEnvelope => ("stale_envelope", 400, "Bad Request", Remedy::Wait),
             ProblemCode::MalformedFrame => ("malformed_frame", 400, "Bad Request", Remedy::None),
             ProblemCode::NotAnObject => ("not_an_object", 400, "Bad Request", Remedy::None),
             ProblemCode::BadCredentials => ("bad_credentials", 401, "Unauthorized", Remedy::None),
             ProblemCode::WrongCertificate => ("wrong_certificate", 403, "Forbidden", Remedy::None),
             ProblemCode::NotFound => ("not_found", 404, "Not Found", Remedy::None),
-            ProblemCode::MethodNotAllowed => ("method_not_allowed", 405, "Method Not Allowed", Remedy::None),
-            ProblemCode::RequestTimeout => ("request_timeout", 408, "Request Timeout", Remedy::Wait),
+            ProblemCode::MethodNotAllowed => {
+                ("method_not_allowed", 405, "Method Not Allowed", Remedy::None)
+            }
+            ProblemCode::RequestTimeout => {
+                ("request_timeout", 408, "Request Timeout", Remedy::Wait)
+            }
             ProblemCode::ReplyForgotten => ("reply_forgotten", 410, "Gone", Remedy::None),
             ProblemCode::TooLarge => ("too_large", 413, "Content Too Large", Remedy::None),
             // Not in the IANA registry; the Python tool uses it, and its users know it.
-            ProblemCode::SessionExpired => ("session_expired", 419, "Session Expired", Remedy::LogIn),
+            ProblemCode::SessionExpired => {
+                ("session_expired", 419, "Session Expired", Remedy::LogIn)
+            }
             ProblemCode::IdReused => ("id_reused", 422, "Unprocessable Content", Remedy::None),
-            ProblemCode::UpgradeRequired => ("upgrade_required", 426, "Upgrade Required", Remedy::None),
-            ProblemCode::TooManyAttempts => ("too_many_attempts", 429, "Too Many Requests", Remedy::Wait),
-            ProblemCode::InternalError => ("internal_error", 500, "Internal Server Error", Remedy::Wait),
+            ProblemCode::UpgradeRequired => {
+                ("upgrade_required", 426, "Upgrade Required", Remedy::None)
+            }
+            ProblemCode::TooManyAttempts => {
+                ("too_many_attempts", 429, "Too Many Requests", Remedy::Wait)
+            }
+            ProblemCode::InternalError => {
+                ("internal_error", 500, "Internal Server Error", Remedy::Wait)
+            }
             ProblemCode::NotAnswered => ("not_answered", 502, "Bad Gateway", Remedy::None),
             ProblemCode::InboxFull => ("inbox_full", 503, "Service Unavailable", Remedy::Wait),
-            ProblemCode::ShuttingDown => ("shutting_down", 503, "Service Unavailable", Remedy::Wait),
+            ProblemCode::ShuttingDown => {
+                ("shutting_down", 503, "Service Unavailable", Remedy::Wait)
+            }
             ProblemCode::Unavailable => ("unavailable", 503, "Service Unavailable", Remedy::Wait),
-            ProblemCode::NoReplyInTime => ("no_reply_in_time", 504, "Gateway Timeout", Remedy::None),
+            ProblemCode::NoReplyInTime => {
+                ("no_reply_in_time", 504, "Gateway Timeout", Remedy::None)
+            }
         }
     }
 
@@ -147,8 +173,8 @@ impl std::fmt::Display for ProblemCode {
     }
 }
 
-/// The body of a refusal, `application/problem+json` (RFC 9457). `type` is left out, which means `about:blank`:
-/// the status says what kind of problem it is and `code` which one.
+/// The body of a refusal, `application/problem+json` (RFC 9457). `type` is left out, which means
+/// `about:blank`: the status says what kind of problem it is and `code` which one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Problem {
     /// The phrase of the status.

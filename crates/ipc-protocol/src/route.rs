@@ -1,22 +1,26 @@
-//! The routes of protocol version 1. A frame names the path of the route it is for, so a route is more than a
-//! URL here. Nothing here knows an HTTP library.
+//! The routes of protocol version 1. A frame names the path of the route it is for, so a route is
+//! more than a URL here. Nothing here knows an HTTP library.
 
 /// A route of the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Route {
-    /// `GET /is/running`: 200 and [`IS_RUNNING_TEXT`](crate::IS_RUNNING_TEXT), whatever else the server is busy with.
+    /// `GET /is/running`: 200 and [`IS_RUNNING_TEXT`](crate::IS_RUNNING_TEXT), whatever else the
+    /// server is busy with.
     IsRunning,
-    /// `POST /client/auth`: [`AuthRequest`](crate::AuthRequest) in, [`AuthReply`](crate::AuthReply) out.
+    /// `POST /client/auth`: [`AuthRequest`](crate::AuthRequest) in, [`AuthReply`](crate::AuthReply)
+    /// out.
     ClientAuth,
-    /// `POST /message/submit`: an object in, [`SUBMIT_TEXT`](crate::SUBMIT_TEXT) out once the inbox has it.
+    /// `POST /message/submit`: an object in, [`SUBMIT_TEXT`](crate::SUBMIT_TEXT) out once the inbox
+    /// has it.
     MessageSubmit,
     /// `POST /message/request`: an object in, the application's reply out.
     MessageRequest,
-    /// `POST /message/batch`: an array of [`BatchEntry`](crate::BatchEntry) in, [`BatchReply`](crate::BatchReply) out
-    /// once the inbox has all that it takes.
+    /// `POST /message/batch`: an array of [`BatchEntry`](crate::BatchEntry) in,
+    /// [`BatchReply`](crate::BatchReply) out once the inbox has all that it takes.
     MessageBatch,
-    /// `GET /message/channel`: a WebSocket on which frames with [`ChannelFrame`](crate::ChannelFrame)s go in and
-    /// such with [`ChannelAnswer`](crate::ChannelAnswer)s come out.
+    /// `GET /message/channel`: a WebSocket on which frames with
+    /// [`ChannelFrame`](crate::ChannelFrame)s go in and such with
+    /// [`ChannelAnswer`](crate::ChannelAnswer)s come out.
     MessageChannel,
 }
 
@@ -47,7 +51,10 @@ impl Route {
     pub const fn method(self) -> &'static str {
         match self {
             Route::IsRunning | Route::MessageChannel => "GET",
-            Route::ClientAuth | Route::MessageSubmit | Route::MessageRequest | Route::MessageBatch => "POST",
+            Route::ClientAuth
+            | Route::MessageSubmit
+            | Route::MessageRequest
+            | Route::MessageBatch => "POST",
         }
     }
 }
@@ -58,7 +65,11 @@ mod tests {
 
     #[test]
     fn paths_and_methods_of_old_are_those_the_python_tool_has() {
-        let all: Vec<_> = Route::ALL[..3].iter().map(|route| (route.method(), route.path())).collect();
-        assert_eq!(all, [("GET", "/is/running"), ("POST", "/client/auth"), ("POST", "/message/submit")]);
+        let all: Vec<_> =
+            Route::ALL[..3].iter().map(|route| (route.method(), route.path())).collect();
+        assert_eq!(
+            all,
+            [("GET", "/is/running"), ("POST", "/client/auth"), ("POST", "/message/submit")]
+        );
     }
 }

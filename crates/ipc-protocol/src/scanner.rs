@@ -1,14 +1,15 @@
 //! Steps through a JSON text and refuses what breaks a rule of `json`.
 //!
-//! `json` goes through whole texts with it; `frame`, `batch` and `channel` read members and elements while it checks them,
-//! so that a text is gone through once. Nothing here knows what a member means.
+//! `json` goes through whole texts with it; `frame`, `batch` and `channel` read members and
+//! elements while it checks them, so that a text is gone through once. Nothing here knows what a
+//! member means.
 
 use std::borrow::Cow;
 
 use crate::json_error::{DEPTH_MAX, JsonError, JsonErrorKind, NAMES_MAX};
 
-/// Up to this many names an object's names are compared pair by pair; beyond, they are sorted, so that a peer's
-/// object of a million names costs n log n.
+/// Up to this many names an object's names are compared pair by pair; beyond, they are sorted, so
+/// that a peer's object of a million names costs n log n.
 const NAMES_COMPARED_BY_PAIR: usize = 16;
 
 #[derive(Debug)]
@@ -57,8 +58,8 @@ impl<'a> Scanner<'a> {
         Ok(&self.text[start..self.at])
     }
 
-    /// Steps over the object that begins here. `member` is called in front of each value, with the name, and steps over the
-    /// value.
+    /// Steps over the object that begins here. `member` is called in front of each value, with the
+    /// name, and steps over the value.
     pub(crate) fn object(
         &mut self,
         depth: usize,
@@ -106,8 +107,8 @@ impl<'a> Scanner<'a> {
         Ok(())
     }
 
-    /// A scanner of the same text, behind the value that begins here. That is not checked: brackets are counted, strings
-    /// stepped over. Where the value is JSON, this finds its end.
+    /// A scanner of the same text, behind the value that begins here. That is not checked: brackets
+    /// are counted, strings stepped over. Where the value is JSON, this finds its end.
     pub(crate) fn behind_the_value(&self) -> Result<Scanner<'a>, JsonError> {
         let mut ahead = Scanner { text: self.text, at: self.at, names: Vec::new() };
         let mut open = 0_usize;
@@ -129,7 +130,8 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// Steps over the array that begins here. `element` is called in front of each element, and steps over it.
+    /// Steps over the array that begins here. `element` is called in front of each element, and
+    /// steps over it.
     pub(crate) fn array(
         &mut self,
         depth: usize,
@@ -331,12 +333,13 @@ fn has_duplicate(names: &mut [Cow<'_, str>]) -> bool {
     names.windows(2).any(|pair| pair[0] == pair[1])
 }
 
-/// How many bytes at the start of `bytes` are neither a quote, a backslash nor a control character, counted eight
-/// at a time: most of a text is such bytes.
+/// How many bytes at the start of `bytes` are neither a quote, a backslash nor a control character,
+/// counted eight at a time: most of a text is such bytes.
 pub(crate) fn plain_len(bytes: &[u8]) -> usize {
     const ONES: u64 = u64::from_ne_bytes([0x01; 8]);
     const HIGHS: u64 = u64::from_ne_bytes([0x80; 8]);
-    // The high bit of each byte that is zero, and perhaps of bytes above it: the lowest one set is exact.
+    // The high bit of each byte that is zero, and perhaps of bytes above it: the lowest one set is
+    // exact.
     let zero_bytes = |word: u64| word.wrapping_sub(ONES) & !word & HIGHS;
     let (words, rest) = bytes.as_chunks::<8>();
     for (index, word) in words.iter().enumerate() {

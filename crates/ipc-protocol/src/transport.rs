@@ -10,8 +10,9 @@ pub enum Protocol {
     /// HTTP over TLS with certificates on both sides.
     #[default]
     Https,
-    /// Plain HTTP: for loopback, and for a proxy on the same host that ends TLS. Envelopes are still sealed, but
-    /// anybody on the way can drop and delay them, and no certificate is looked at.
+    /// Plain HTTP: for loopback, and for a proxy on the same host that ends TLS. Envelopes are
+    /// still sealed, but anybody on the way can drop and delay them, and no certificate is looked
+    /// at.
     Http,
 }
 
@@ -30,8 +31,8 @@ impl Protocol {
     }
 }
 
-/// Whether an address is on this host alone, where [`Protocol::Http`] may go: `127.0.0.0/8`, `::1`, and the former as IPv6
-/// writes it, `::ffff:127.0.0.1` (RFC 4291, section 2.5.5.2).
+/// Whether an address is on this host alone, where [`Protocol::Http`] may go: `127.0.0.0/8`, `::1`,
+/// and the former as IPv6 writes it, `::ffff:127.0.0.1` (RFC 4291, section 2.5.5.2).
 pub const fn is_loopback(address: IpAddr) -> bool {
     address.to_canonical().is_loopback()
 }

@@ -1,5 +1,5 @@
-//! Runs the properties that a fuzzer runs (`fuzz/`) on its seeds and on some hundred thousand inputs made of them. The inputs are
-//! the same in each run.
+//! Runs the properties that a fuzzer runs (`fuzz/`) on its seeds and on some hundred thousand
+//! inputs made of them. The inputs are the same in each run.
 
 use std::fs;
 use std::path::Path;
@@ -112,16 +112,18 @@ fn changed(seeds: &[Vec<u8>], random: &mut Random) -> Vec<u8> {
 /// The files of a folder of seeds, by their names.
 fn seeds(target: &str) -> Vec<Vec<u8>> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/seeds").join(target);
-    let mut files: Vec<_> =
-        fs::read_dir(folder).expect("the folder of seeds").map(|file| file.expect("a file").path()).collect();
+    let mut files: Vec<_> = fs::read_dir(folder)
+        .expect("the folder of seeds")
+        .map(|file| file.expect("a file").path())
+        .collect();
     files.sort();
     let seeds: Vec<_> = files.iter().map(|file| fs::read(file).expect("a seed")).collect();
     assert!(!seeds.is_empty());
     seeds
 }
 
-/// Runs a property on each seed, then on inputs made of them. Both of what it may say must have been said often, else the inputs
-/// show nothing.
+/// Runs a property on each seed, then on inputs made of them. Both of what it may say must have
+/// been said often, else the inputs show nothing.
 fn run(target: &str, property: fn(&[u8]) -> bool) {
     let seeds = seeds(target);
     for seed in &seeds {

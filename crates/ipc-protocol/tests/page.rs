@@ -1,5 +1,5 @@
-//! Holds the test vectors of `docs/protocol.md` against the code, so that whoever writes a client from that page
-//! writes one that works.
+//! Holds the test vectors of `docs/protocol.md` against the code, so that whoever writes a client
+//! from that page writes one that works.
 
 use std::collections::BTreeSet;
 
@@ -40,7 +40,9 @@ fn made() -> Made {
     Made {
         ring: KeyRing::from_text(text(with, "key")).expect("a key"),
         time_secs: with["time"].as_u64().expect("seconds"),
-        iv: std::array::from_fn(|at| u8::from_str_radix(&hex[2 * at..2 * at + 2], 16).expect("hex")),
+        iv: std::array::from_fn(|at| {
+            u8::from_str_radix(&hex[2 * at..2 * at + 2], 16).expect("hex")
+        }),
     }
 }
 
@@ -58,7 +60,8 @@ fn every_good_envelope_of_the_page_is_made_to_the_byte_and_opens_for_a_minute() 
             let opened = ring.open_base64url(token.as_bytes(), Some(Freshness::at(now_secs)));
             assert_eq!(opened.expect("it is fresh").as_slice(), plaintext.as_bytes(), "{vector}");
         }
-        let frame = Frame::parse(plaintext.as_bytes()).unwrap_or_else(|error| panic!("{error}: {vector}"));
+        let frame =
+            Frame::parse(plaintext.as_bytes()).unwrap_or_else(|error| panic!("{error}: {vector}"));
         let id = frame.id();
         let frame = match text(&vector, "to") {
             REPLY_ADDRESS => frame.reply_to(id),
@@ -73,7 +76,8 @@ fn every_bad_envelope_of_the_page_is_refused_as_it_says() {
     let Made { ring, .. } = made();
     for vector in vectors("bad envelopes") {
         let now_secs = vector["now"].as_u64().expect("seconds");
-        let opened = ring.open_base64url(text(&vector, "token").as_bytes(), Some(Freshness::at(now_secs)));
+        let opened =
+            ring.open_base64url(text(&vector, "token").as_bytes(), Some(Freshness::at(now_secs)));
         let problem = match opened {
             Ok(_) => panic!("it opens: {vector}"),
             Err(OpenError::Stale { .. }) => ProblemCode::StaleEnvelope,
@@ -111,7 +115,8 @@ fn the_page_has_every_route_and_every_code_with_its_status() {
 
 /// Text of two digits a byte.
 fn from_hex(text: &str) -> Vec<u8> {
-    let digits: Vec<u8> = text.chars().map(|digit| digit.to_digit(16).expect("hex") as u8).collect();
+    let digits: Vec<u8> =
+        text.chars().map(|digit| digit.to_digit(16).expect("hex") as u8).collect();
     digits.chunks(2).map(|pair| pair[0] * 16 + pair[1]).collect()
 }
 
@@ -119,7 +124,9 @@ fn from_hex(text: &str) -> Vec<u8> {
 fn the_handshake_of_the_page_asks_for_a_channel_and_its_answer_tells_the_default_limits() {
     for vector in vectors("channel opening") {
         let head = text(&vector, "request");
-        assert!(head.starts_with("GET /message/channel HTTP/1.1\r\n") && head.ends_with("\r\n\r\n"));
+        assert!(
+            head.starts_with("GET /message/channel HTTP/1.1\r\n") && head.ends_with("\r\n\r\n")
+        );
         assert_eq!(header(head, "Sec-WebSocket-Protocol"), Some(CHANNEL_SUBPROTOCOL));
         let answer = text(&vector, "answer");
         assert_eq!(header(answer, "Sec-WebSocket-Protocol"), Some(CHANNEL_SUBPROTOCOL));
@@ -130,7 +137,10 @@ fn the_handshake_of_the_page_asks_for_a_channel_and_its_answer_tells_the_default
         assert_eq!(limits, ChannelLimits::default().to_string());
         for block in [head, answer] {
             for line in block.lines() {
-                assert!(PAGE.contains(&format!("    {line}")), "{line} is not in the text of the page");
+                assert!(
+                    PAGE.contains(&format!("    {line}")),
+                    "{line} is not in the text of the page"
+                );
             }
         }
     }
@@ -146,7 +156,8 @@ fn header<'a>(head: &'a str, name: &str) -> Option<&'a str> {
 fn every_header_with_limits_of_the_page_is_read_as_it_says() {
     for vector in vectors("channel limits") {
         let limits = text(&vector, "header").parse::<ChannelLimits>().ok();
-        let told = limits.map(|limits| json!([limits.message_bytes, limits.entries, limits.requests]));
+        let told =
+            limits.map(|limits| json!([limits.message_bytes, limits.entries, limits.requests]));
         assert_eq!(told.unwrap_or(Value::Null), vector["limits"], "{vector}");
     }
 }
@@ -159,12 +170,14 @@ fn every_message_of_a_channel_of_the_page_is_made_to_the_byte() {
         let length = u16::try_from(envelope.len()).expect("a length of 16 bits");
         assert!(length > 125, "{vector}");
         let [high, low] = length.to_be_bytes();
-        // RFC 6455, section 5.2: FIN and opcode 2, the mask bit and 126, the length, the masking key.
+        // RFC 6455, section 5.2: FIN and opcode 2, the mask bit and 126, the length, the masking
+        // key.
         let message = match vector.get("masking_key") {
             None => [&[0x82, 126, high, low][..], &envelope].concat(),
             Some(key) => {
                 let key = from_hex(key.as_str().expect("hex"));
-                let masked = envelope.iter().zip(key.iter().cycle()).map(|(byte, mask)| byte ^ mask);
+                let masked =
+                    envelope.iter().zip(key.iter().cycle()).map(|(byte, mask)| byte ^ mask);
                 [&[0x82, 0x80 | 126, high, low][..], &key, &masked.collect::<Vec<_>>()].concat()
             }
         };
@@ -172,7 +185,9 @@ fn every_message_of_a_channel_of_the_page_is_made_to_the_byte() {
         let frame = Frame::parse(text(&vector, "plaintext").as_bytes()).expect("a frame");
         let id = frame.id();
         let is_of_a_channel = match vector.get("masking_key") {
-            Some(_) => frame.addressed_to(Route::MessageChannel).and_then(|frame| frame.channel(1).map(drop)),
+            Some(_) => frame
+                .addressed_to(Route::MessageChannel)
+                .and_then(|frame| frame.channel(1).map(drop)),
             None => frame.reply_to(id).and_then(|frame| frame.channel_answer().map(drop)),
         };
         assert_eq!(is_of_a_channel, Ok(()), "{vector}");
@@ -206,9 +221,15 @@ fn every_good_frame_of_a_channels_client_is_read_as_the_page_says_and_written_as
                     write_channel_entry(buffer, entry.id, entry.body, entry.reply_wait);
                 }
             });
-            let again =
-                self::plaintext(Route::MessageChannel.path(), std::str::from_utf8(&body).expect("JSON"));
-            assert_eq!(Frame::parse(&again).and_then(|again| again.channel(1000)), Ok(frame), "{vector}");
+            let again = self::plaintext(
+                Route::MessageChannel.path(),
+                std::str::from_utf8(&body).expect("JSON"),
+            );
+            assert_eq!(
+                Frame::parse(&again).and_then(|again| again.channel(1000)),
+                Ok(frame),
+                "{vector}"
+            );
         }
     }
 }
@@ -216,7 +237,8 @@ fn every_good_frame_of_a_channels_client_is_read_as_the_page_says_and_written_as
 fn entry_as_the_page_has_it(entry: &ChannelEntryResult<'_>) -> Value {
     match entry {
         Ok(entry) => {
-            let wait = entry.reply_wait.map(|wait| u64::try_from(wait.as_millis()).expect("64 bits"));
+            let wait =
+                entry.reply_wait.map(|wait| u64::try_from(wait.as_millis()).expect("64 bits"));
             json!([entry.id.to_string(), entry.body, wait])
         }
         Err(code) => json!(code.as_str()),
@@ -245,9 +267,13 @@ fn every_good_frame_of_a_channels_server_is_read_as_the_page_says_and_written_as
         let plaintext = plaintext(REPLY_ADDRESS, text(&vector, "body"));
         let frame = Frame::parse(&plaintext).unwrap_or_else(|error| panic!("{error}: {vector}"));
         let answer = frame.channel_answer().unwrap_or_else(|error| panic!("{error}: {vector}"));
-        let settled: Vec<_> =
-            answer.settled.iter().map(|settled| json!([settled.first, settled.last, settled.code])).collect();
-        let replies = answer.replies.iter().map(|reply| json!([reply.entry, reply.is_duplicate, reply.body]));
+        let settled: Vec<_> = answer
+            .settled
+            .iter()
+            .map(|settled| json!([settled.first, settled.last, settled.code]))
+            .collect();
+        let replies =
+            answer.replies.iter().map(|reply| json!([reply.entry, reply.is_duplicate, reply.body]));
         assert_eq!(json!(settled), vector["settled"], "{vector}");
         assert_eq!(
             json!(answer.refused.map(|refused| (refused.from, refused.code))),
@@ -258,7 +284,11 @@ fn every_good_frame_of_a_channels_server_is_read_as_the_page_says_and_written_as
         let mut body = Vec::new();
         write_channel_answer(&mut body, &answer);
         let again = self::plaintext(REPLY_ADDRESS, std::str::from_utf8(&body).expect("JSON"));
-        assert_eq!(Frame::parse(&again).and_then(|again| again.channel_answer()), Ok(answer), "{vector}");
+        assert_eq!(
+            Frame::parse(&again).and_then(|again| again.channel_answer()),
+            Ok(answer),
+            "{vector}"
+        );
     }
 }
 
@@ -285,7 +315,9 @@ struct Channel {
 impl Channel {
     /// A frame of the client; false if it breaks a rule.
     fn client(&mut self, frame: &ChannelFrame<'_>) -> bool {
-        if frame.first != self.sent || frame.resume.is_some_and(|resume| self.refused_from != Some(resume)) {
+        if frame.first != self.sent
+            || frame.resume.is_some_and(|resume| self.refused_from != Some(resume))
+        {
             return false;
         }
         self.refused_from = self.refused_from.filter(|_| frame.resume.is_none());
@@ -299,7 +331,10 @@ impl Channel {
     /// A frame of the server.
     fn server(&mut self, answer: &ChannelAnswer<'_>) {
         for settled in &answer.settled {
-            assert!((settled.first..=settled.last).all(|number| self.open.remove(&number)), "{settled:?}");
+            assert!(
+                (settled.first..=settled.last).all(|number| self.open.remove(&number)),
+                "{settled:?}"
+            );
         }
         for reply in &answer.replies {
             assert!(self.open.remove(&reply.entry), "{reply:?}");
@@ -318,7 +353,8 @@ fn every_channel_of_the_page_keeps_the_rules_up_to_the_frame_that_closes_it() {
         let mut channel = Channel::default();
         let frames = vector["frames"].as_array().expect("a list");
         for (index, frame) in frames.iter().enumerate() {
-            let (end, body) = (frame[0].as_str().expect("an end"), frame[1].as_str().expect("a body"));
+            let (end, body) =
+                (frame[0].as_str().expect("an end"), frame[1].as_str().expect("a body"));
             match end {
                 "c" => {
                     let plaintext = plaintext(Route::MessageChannel.path(), body);

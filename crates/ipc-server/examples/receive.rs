@@ -2,10 +2,12 @@
 //!
 //! `receive --home DIR [--name localhost] [--bind 127.0.0.1:0] [--protocol https] [--inbox memory] [--count N]`
 //!
-//! The first line is `listening on ADDRESS`, each further one `{"body":…,"id":…,"redeliveries":…,"user":…}`. A message is
-//! acknowledged once its line is written, one at a time, so that with `--inbox durable` no message goes unprinted whatever
-//! becomes of the process. A request is answered with the member `n` of its body. SIGTERM or SIGINT stops it: what was
-//! accepted is printed first. With `--count` it stops by itself after as many messages.
+//! The first line is `listening on ADDRESS`, each further one
+//! `{"body":…,"id":…,"redeliveries":…,"user":…}`. A message is acknowledged once its line is
+//! written, one at a time, so that with `--inbox durable` no message goes unprinted whatever
+//! becomes of the process. A request is answered with the member `n` of its body. SIGTERM or SIGINT
+//! stops it: what was accepted is printed first. With `--count` it stops by itself after as many
+//! messages.
 #![allow(clippy::print_stdout)]
 
 use std::error::Error;
@@ -20,7 +22,8 @@ use tokio::signal::unix::{SignalKind, signal};
 async fn main() -> Result<(), Box<dyn Error>> {
     env_logger::init();
     let mut arguments = std::env::args().skip(1);
-    let (mut home, mut name, mut address) = (None, "localhost".to_owned(), "127.0.0.1:0".to_owned());
+    let (mut home, mut name, mut address) =
+        (None, "localhost".to_owned(), "127.0.0.1:0".to_owned());
     let (mut protocol, mut is_durable, mut count) = (ipc_server::Protocol::Https, false, u64::MAX);
     while let Some(option) = arguments.next() {
         let value = arguments.next().ok_or("each option takes a value")?;
@@ -36,7 +39,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
     }
     let home = home.ok_or("--home DIR is missing")?;
     // Before anybody can know that it is there.
-    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let (mut terminate, mut interrupt) =
+        (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let mut server = Server::builder(&home).name(name).bind(address).protocol(protocol);
     if is_durable {
         server = server.inbox(Inbox::durable());

@@ -1,5 +1,6 @@
-//! What a request goes through before its route does anything with it: the body is taken in, the envelope opened, the frame's head
-//! read, the session looked at, and only then the frame's body gone through.
+//! What a request goes through before its route does anything with it: the body is taken in, the
+//! envelope opened, the frame's head read, the session looked at, and only then the frame's body
+//! gone through.
 //!
 //! `routes` comes here. What becomes of a message is not known here.
 
@@ -33,8 +34,8 @@ pub(crate) async fn take_in(
     Ok((peer, sealed))
 }
 
-/// Opens an envelope for `route` and finds out whose it is; then has `make` make of the frame what the route needs of it. Returns
-/// that with the room that the envelope took.
+/// Opens an envelope for `route` and finds out whose it is; then has `make` make of the frame what
+/// the route needs of it. Returns that with the room that the envelope took.
 ///
 /// What is long is opened and gone through on a thread that may block.
 pub(crate) async fn admit<T: Send + 'static>(
@@ -49,14 +50,17 @@ pub(crate) async fn admit<T: Send + 'static>(
     let certificate = from.1.certificate;
     if !sealed.is_long() {
         let head = head(&mut sealed, route, now_secs)?;
-        let session = authenticate::session(head.session(), (from.0.conn_data(), from.1), state, now_secs)?;
+        let session =
+            authenticate::session(head.session(), (from.0.conn_data(), from.1), state, now_secs)?;
         let user = authenticate::user(&session, state).await?;
-        let made = make(&head.frame().map_err(malformed)?, &Sender { user, certificate, received_at })?;
+        let made =
+            make(&head.frame().map_err(malformed)?, &Sender { user, certificate, received_at })?;
         return Ok((made, sealed.into_held()));
     }
     let (sealed, session) = on_a_thread(state, move || {
-        let session =
-            head(&mut sealed, route, now_secs)?.session().map(|token| Zeroizing::new(token.to_owned()));
+        let session = head(&mut sealed, route, now_secs)?
+            .session()
+            .map(|token| Zeroizing::new(token.to_owned()));
         Ok((sealed, session))
     })
     .await?;
@@ -86,7 +90,8 @@ async fn on_a_thread<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, Refusal> + Send + 'static,
 ) -> Result<T, Refusal> {
     let failed = |error: &dyn std::fmt::Display| internal("going through an envelope", error);
-    let permit = Arc::clone(&state.long_envelopes).acquire_owned().await.map_err(|error| failed(&error))?;
+    let permit =
+        Arc::clone(&state.long_envelopes).acquire_owned().await.map_err(|error| failed(&error))?;
     // The permit goes along: the work goes on where nobody waits for it any more.
     let work = web::block(move || {
         let result = work();

@@ -41,8 +41,8 @@ pub(crate) fn envelope(envelope: ReplyBody, is_raw: bool) -> HttpResponse {
     HttpResponse::Ok().content_type(content_type).body(envelope)
 }
 
-/// Makes the response and writes the line of the log that a request gets, if its peer has had not too many: peer, method, path,
-/// status.
+/// Makes the response and writes the line of the log that a request gets, if its peer has had not
+/// too many: peer, method, path, status.
 pub(crate) fn answer(request: &HttpRequest, result: Result<HttpResponse, Refusal>) -> HttpResponse {
     let (response, refusal) = match result {
         Ok(response) => (response, None),
@@ -56,9 +56,18 @@ pub(crate) fn answer(request: &HttpRequest, result: Result<HttpResponse, Refusal
 }
 
 /// [`answer`] for a request that is refused before actix-web has it.
-pub(crate) fn refuse(request: &actix_http::Request, refusal: &Refusal, log: &LogLimit) -> HttpResponse {
+pub(crate) fn refuse(
+    request: &actix_http::Request,
+    refusal: &Refusal,
+    log: &LogLimit,
+) -> HttpResponse {
     let response = refusal.response();
-    note(log, request.peer_addr(), (request.method(), request.path(), response.status()), Some(refusal));
+    note(
+        log,
+        request.peer_addr(),
+        (request.method(), request.path(), response.status()),
+        Some(refusal),
+    );
     response
 }
 

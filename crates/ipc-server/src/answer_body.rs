@@ -8,7 +8,8 @@ use std::task::{Context, Poll};
 use actix_web::body::{BodySize, MessageBody};
 use actix_web::web::Bytes;
 
-/// A body and what is dropped with it: actix-http drops a body when it has taken the last byte, or when the connection ends.
+/// A body and what is dropped with it: actix-http drops a body when it has taken the last byte, or
+/// when the connection ends.
 #[derive(Debug)]
 pub(crate) struct AnswerBody<B, E> {
     body: B,
@@ -28,7 +29,10 @@ impl<B: MessageBody + Unpin, E: Unpin> MessageBody for AnswerBody<B, E> {
         self.body.size()
     }
 
-    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, B::Error>>> {
+    fn poll_next(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Bytes, B::Error>>> {
         Pin::new(&mut self.get_mut().body).poll_next(context)
     }
 }

@@ -14,12 +14,13 @@ const WINDOW: Duration = Duration::from_secs(60);
 /// When to come again where it is not failures but logins under way that fill the limit.
 const SOON: Duration = Duration::from_secs(1);
 
-/// How many peers, and pairs of peer and user, are watched at most. Each failure costs a bcrypt of some hundred milliseconds,
-/// so that no peer gets this far within a window; where many do, nobody new logs in for the rest of it.
+/// How many peers, and pairs of peer and user, are watched at most. Each failure costs a bcrypt of
+/// some hundred milliseconds, so that no peer gets this far within a window; where many do, nobody
+/// new logs in for the rest of it.
 const WATCHED_MAX: usize = 10_000;
 
-/// Who tries: a certificate, or over plain http an address. A peer that fails keeps nobody else out, not even from
-/// the same user's account.
+/// Who tries: a certificate, or over plain http an address. A peer that fails keeps nobody else
+/// out, not even from the same user's account.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Source {
     /// The certificate's fingerprint.
@@ -31,8 +32,8 @@ pub(crate) enum Source {
 /// What failures are counted for.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Counted {
-    /// A peer and the user it tries to be. All names that no user can have are one, `None`: what is kept is never longer than
-    /// a name may be.
+    /// A peer and the user it tries to be. All names that no user can have are one, `None`: what is
+    /// kept is never longer than a name may be.
     Pair(Source, Option<Username>),
     /// A peer, whoever it tries to be: a few passwords tried with many users are as many guesses.
     Peer(Source),
@@ -71,8 +72,8 @@ impl Failures {
     }
 }
 
-/// A login that has begun. It counts against the limit from here on, so that many at once are no way around it, and as
-/// a failure if nothing else is said of it.
+/// A login that has begun. It counts against the limit from here on, so that many at once are no
+/// way around it, and as a failure if nothing else is said of it.
 #[derive(Debug)]
 #[must_use = "a login that is dropped counts as one that failed"]
 pub(crate) struct Attempt<'a> {
@@ -90,7 +91,8 @@ enum Outcome {
 }
 
 impl Attempts {
-    /// Lets `failures_max` logins fail within a minute, for each peer and user name, and `peer_failures_max` for each peer.
+    /// Lets `failures_max` logins fail within a minute, for each peer and user name, and
+    /// `peer_failures_max` for each peer.
     pub(crate) fn new(failures_max: u32, peer_failures_max: u32) -> Self {
         let watched = Watched { counted: HashMap::new(), swept_at: None };
         Attempts { failures_max, peer_failures_max, watched: Mutex::new(watched) }
@@ -106,10 +108,13 @@ impl Attempts {
         username: &str,
         now: Instant,
     ) -> Result<Attempt<'_>, Duration> {
-        let counted = [Counted::Pair(source, Username::parse_existing(username).ok()), Counted::Peer(source)];
+        let counted =
+            [Counted::Pair(source, Username::parse_existing(username).ok()), Counted::Peer(source)];
         let mut watched = self.watched();
         watched.sweep(now);
-        for (counted, failures_max) in counted.iter().zip([self.failures_max, self.peer_failures_max]) {
+        for (counted, failures_max) in
+            counted.iter().zip([self.failures_max, self.peer_failures_max])
+        {
             watched.may_begin(counted, failures_max, now)?;
         }
         for counted in &counted {
@@ -126,7 +131,12 @@ impl Attempts {
 
 impl Watched {
     /// How long to wait before the next login that is counted here, if one has to.
-    fn may_begin(&mut self, counted: &Counted, failures_max: u32, now: Instant) -> Result<(), Duration> {
+    fn may_begin(
+        &mut self,
+        counted: &Counted,
+        failures_max: u32,
+        now: Instant,
+    ) -> Result<(), Duration> {
         let is_full = self.counted.len() >= WATCHED_MAX;
         let Some(failures) = self.counted.get_mut(counted) else {
             // Nobody at all may fail where no failure is allowed.
@@ -137,7 +147,11 @@ impl Watched {
             Some(_) => (),
             None => (failures.count, failures.since) = (0, now),
         }
-        if failures.count.saturating_add(failures.under_way) >= failures_max { Err(SOON) } else { Ok(()) }
+        if failures.count.saturating_add(failures.under_way) >= failures_max {
+            Err(SOON)
+        } else {
+            Ok(())
+        }
     }
 
     /// Throws away what no longer counts, once in a window or where there is no room.

@@ -1,4 +1,5 @@
-//! Whose session it is that a frame brings: opened, compared with the connection's certificate, and its user looked up.
+//! Whose session it is that a frame brings: opened, compared with the connection's certificate, and
+//! its user looked up.
 //!
 //! `admit` comes here with each request, `channel` with each frame.
 
@@ -26,7 +27,14 @@ impl Sender {
     /// A message of this sender, whose body is copied.
     pub(crate) fn message(&self, id: MessageId, body: &str, wants_reply: bool) -> Message {
         let (user, body) = (Arc::clone(&self.user), body.into());
-        Message { id, user, certificate: self.certificate, received_at: self.received_at, body, wants_reply }
+        Message {
+            id,
+            user,
+            certificate: self.certificate,
+            received_at: self.received_at,
+            body,
+            wants_reply,
+        }
     }
 }
 
@@ -60,7 +68,8 @@ pub(crate) fn session(
 /// # Errors
 /// 419 if he is gone or has another password; 503 if nobody knows.
 pub(crate) async fn user(session: &Session, state: &State) -> Result<Arc<str>, Refusal> {
-    let current = state.users.current(&session.user, session.credential_version, Instant::now()).await;
+    let current =
+        state.users.current(&session.user, session.credential_version, Instant::now()).await;
     current.map_err(unavailable)?.ok_or_else(expired)
 }
 
@@ -72,5 +81,8 @@ pub(crate) fn expired() -> Refusal {
 /// The refusal where the users' database fails.
 pub(crate) fn unavailable(error: StoreError) -> Refusal {
     let detail = "the users' database does not answer at the moment";
-    Refusal::new(ProblemCode::Unavailable, detail).because(error).logged_as_error().retry_after(COME_AGAIN)
+    Refusal::new(ProblemCode::Unavailable, detail)
+        .because(error)
+        .logged_as_error()
+        .retry_after(COME_AGAIN)
 }

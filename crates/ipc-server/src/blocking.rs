@@ -20,8 +20,9 @@ use crate::builder::ServerBuilder;
 use crate::error::StartError;
 use crate::server;
 
-/// A server that listens, with a face that waits. [`ServerBuilder::start_blocking`](crate::ServerBuilder::start_blocking)
-/// starts one. Its calls must not be made on an async runtime's thread, which they would hold up.
+/// A server that listens, with a face that waits.
+/// [`ServerBuilder::start_blocking`](crate::ServerBuilder::start_blocking) starts one. Its calls
+/// must not be made on an async runtime's thread, which they would hold up.
 #[derive(Debug)]
 pub struct Server {
     server: server::Server,

@@ -29,12 +29,14 @@ impl Held {
         Held { budget: Arc::clone(budget), bytes: 0 }
     }
 
-    /// Takes more, until it is `bytes` in all. Takes nothing, and says so, where there is not as much.
+    /// Takes more, until it is `bytes` in all. Takes nothing, and says so, where there is not as
+    /// much.
     #[must_use]
     pub(crate) fn grow_to(&mut self, bytes: usize) -> bool {
         let more = bytes.saturating_sub(self.bytes);
         let fits = |taken: usize| taken.checked_add(more).filter(|taken| *taken <= self.budget.max);
-        let is_taken = self.budget.taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits).is_ok();
+        let is_taken =
+            self.budget.taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits).is_ok();
         if is_taken {
             self.bytes += more;
         }

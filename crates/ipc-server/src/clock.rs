@@ -6,8 +6,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::error::StartError;
 
-/// The first second of the year 10000, for which a `Date` header (RFC 9110, section 5.6.7) has no digit. The HTTP library
-/// panics there.
+/// The first second of the year 10000, for which a `Date` header (RFC 9110, section 5.6.7) has no
+/// digit. The HTTP library panics there.
 const BEYOND: Duration = Duration::from_secs(253_402_300_800);
 
 /// Refuses a clock that is set beyond the year 9999.

@@ -1,7 +1,8 @@
-//! How many may be connected: where a place is needed, whoever keeps the server waiting longest gives up his.
+//! How many may be connected: where a place is needed, whoever keeps the server waiting longest
+//! gives up his.
 //!
-//! `handshake` and `http` come here with each connection. There is one of each per worker thread. Nothing here knows TLS
-//! or HTTP.
+//! `handshake` and `http` come here with each connection. There is one of each per worker thread.
+//! Nothing here knows TLS or HTTP.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
@@ -31,8 +32,9 @@ impl Crowd {
         Rc::new(Crowd { max, members: RefCell::default(), next: Cell::new(0) })
     }
 
-    /// A place for a connection. Where there is none, the connection that has been idle longest is closed for it, or else
-    /// the one whose head takes longest; `None` where requests are under way on all.
+    /// A place for a connection. Where there is none, the connection that has been idle longest is
+    /// closed for it, or else the one whose head takes longest; `None` where requests are under way
+    /// on all.
     pub(crate) fn join(self: &Rc<Self>, watch: &Rc<Watch>) -> Option<Member> {
         let mut members = self.members.borrow_mut();
         if members.len() >= self.max {
@@ -76,8 +78,8 @@ impl Handshakes {
         Handshakes { max, under_way: RefCell::default(), next: Cell::new(0) }
     }
 
-    /// A place, that of the oldest handshake if need be: a good peer needs milliseconds, one that is silent is the oldest
-    /// soon.
+    /// A place, that of the oldest handshake if need be: a good peer needs milliseconds, one that
+    /// is silent is the oldest soon.
     pub(crate) fn begin(&self) -> Handshake<'_> {
         let (sender, displaced) = oneshot::channel();
         let number = self.next.replace(self.next.get().wrapping_add(1));
@@ -127,7 +129,10 @@ mod tests {
         watches[0].request_begins(BodyLength::None, false);
         let newcomer = watch();
         members.push(crowd.join(&newcomer).unwrap());
-        assert!(watches[1].turn().is_none(), "the first is busy, the second was idle before the third");
+        assert!(
+            watches[1].turn().is_none(),
+            "the first is busy, the second was idle before the third"
+        );
         assert!(watches[2].turn().is_some() && newcomer.turn().is_some());
         assert_eq!(crowd.members.borrow().len(), 3);
         members.remove(1);
@@ -153,7 +158,9 @@ mod tests {
         let is_displaced = |place: &mut Handshake<'_>| {
             place.displaced.try_recv() == Err(oneshot::error::TryRecvError::Closed)
         };
-        assert!(is_displaced(&mut first) && !is_displaced(&mut second) && !is_displaced(&mut third));
+        assert!(
+            is_displaced(&mut first) && !is_displaced(&mut second) && !is_displaced(&mut third)
+        );
         drop(second);
         let _fourth = handshakes.begin();
         assert!(!is_displaced(&mut third), "a place that was given back is free");

@@ -1,10 +1,11 @@
-//! Time limits of a connection: how long it may be idle, how long the head of a request may take, how long what follows
-//! an answer is still read, and how long an answer may wait to be taken.
+//! Time limits of a connection: how long it may be idle, how long the head of a request may take,
+//! how long what follows an answer is still read, and how long an answer may wait to be taken.
 //!
-//! `http` puts each connection's stream into a [`Timed`]; the requests on it tell its [`Watch`] what they are doing.
-//! actix-http has time limits too, but the one for heads holds for the first request of a connection only, the one for
-//! idleness ends with the first byte that comes, and a chunked body that nobody reads is swallowed for ever. Nothing
-//! here knows HTTP: it is told when a request begins and ends. Which bytes belong to a request, `gate` knows.
+//! `http` puts each connection's stream into a [`Timed`]; the requests on it tell its [`Watch`]
+//! what they are doing. actix-http has time limits too, but the one for heads holds for the first
+//! request of a connection only, the one for idleness ends with the first byte that comes, and a
+//! chunked body that nobody reads is swallowed for ever. Nothing here knows HTTP: it is told when a
+//! request begins and ends. Which bytes belong to a request, `gate` knows.
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -33,7 +34,8 @@ pub(crate) struct Times {
     pub(crate) head: Duration,
     /// From the moment that the peer has the last answer to the end of the connection.
     pub(crate) linger: Duration,
-    /// From the moment that the peer takes no more of an answer to the moment that it has all of it.
+    /// From the moment that the peer takes no more of an answer to the moment that it has all of
+    /// it.
     pub(crate) answer: Duration,
 }
 
@@ -102,7 +104,8 @@ impl Watch {
         self.gate.has_fragment()
     }
 
-    /// A head is complete, and says how long the body is and whether the request is the last of its connection.
+    /// A head is complete, and says how long the body is and whether the request is the last of its
+    /// connection.
     pub(crate) fn request_begins(&self, length: BodyLength, is_last: bool) {
         self.phase.set(Phase::Request);
         self.has_unread_body.set(!matches!(length, BodyLength::None | BodyLength::Bytes(0)));
@@ -143,9 +146,9 @@ impl Watch {
         self.has_unread_body.set(false);
     }
 
-    /// There is an answer. Returns whether the connection may be kept: not if the request was to be its last, or its body
-    /// was left unread, or `is_last` says so. Where not, this is the last answer (RFC 9112, section 9.6). A channel is kept
-    /// as long as its answer lasts.
+    /// There is an answer. Returns whether the connection may be kept: not if the request was to be
+    /// its last, or its body was left unread, or `is_last` says so. Where not, this is the last
+    /// answer (RFC 9112, section 9.6). A channel is kept as long as its answer lasts.
     ///
     /// Whoever sends the answer says so with [`answer_is_written`](Self::answer_is_written).
     pub(crate) fn answered(&self, is_last: bool) -> bool {
@@ -164,27 +167,32 @@ impl Watch {
     /// All of the answer was handed to the stream's writer; what is flushed next is the end of it.
     pub(crate) fn answer_is_written(&self) {
         match self.phase.get() {
-            Phase::Answer { is_last, .. } => self.phase.set(Phase::Answer { is_last, is_written: true }),
+            Phase::Answer { is_last, .. } => {
+                self.phase.set(Phase::Answer { is_last, is_written: true })
+            }
             Phase::Channel(_) => self.close_soon(),
             _ => (),
         }
     }
 
-    /// The answer that is flushed next is the last one; what still comes is discarded for a while, so that the peer gets to
-    /// read it.
+    /// The answer that is flushed next is the last one; what still comes is discarded for a while,
+    /// so that the peer gets to read it.
     pub(crate) fn close_soon(&self) {
         self.phase.set(Phase::Answer { is_last: true, is_written: true });
         self.gate.discard();
     }
 
-    /// Whose turn it is to make room for another, the least first: the connection that has been idle longest, then the
-    /// one whose head or whose end takes longest. `None` where it is not the peer that keeps the server waiting.
+    /// Whose turn it is to make room for another, the least first: the connection that has been
+    /// idle longest, then the one whose head or whose end takes longest. `None` where it is not the
+    /// peer that keeps the server waiting.
     pub(crate) fn turn(&self) -> Option<(bool, Instant)> {
         match self.phase.get() {
             Phase::Idle(until) => Some((false, until)),
             Phase::Head(until) | Phase::Closing(until) => Some((true, until)),
             // On one scale with other connections that are idle.
-            Phase::Channel(Some(since)) if !self.makes_room.get() => Some((false, since + self.times.idle)),
+            Phase::Channel(Some(since)) if !self.makes_room.get() => {
+                Some((false, since + self.times.idle))
+            }
             Phase::Request | Phase::Channel(_) | Phase::Answer { .. } | Phase::Closed => None,
         }
     }
@@ -223,11 +231,14 @@ impl Watch {
         }
     }
 
-    /// Everything written was flushed. Returns whether that was all there is: not in the middle of an answer.
+    /// Everything written was flushed. Returns whether that was all there is: not in the middle of
+    /// an answer.
     pub(crate) fn flushed(&self) -> bool {
         match self.phase.get() {
             Phase::Answer { is_written: false, .. } => return false,
-            Phase::Answer { is_last: true, .. } if self.peer_is_done.get() => self.phase.set(Phase::Closed),
+            Phase::Answer { is_last: true, .. } if self.peer_is_done.get() => {
+                self.phase.set(Phase::Closed)
+            }
             Phase::Answer { is_last: true, .. } => self.linger(),
             Phase::Answer { is_last: false, .. } => {
                 self.phase.set(Phase::Idle(Instant::now() + self.times.idle));
@@ -260,10 +271,12 @@ impl Watch {
     }
 }
 
-/// A stream with limits: what reads from it finds its end when one has passed, what writes to it finds an error.
+/// A stream with limits: what reads from it finds its end when one has passed, what writes to it
+/// finds an error.
 ///
-/// One timer serves for all limits. It is set anew only where the next one lies before it; where it fires and the limit
-/// has moved, it is set to that: a busy connection pays for a timer every few seconds and not for each request.
+/// One timer serves for all limits. It is set anew only where the next one lies before it; where it
+/// fires and the limit has moved, it is set to that: a busy connection pays for a timer every few
+/// seconds and not for each request.
 #[derive(Debug)]
 pub(crate) struct Timed<S, G> {
     stream: GatedStream<S>,
@@ -320,16 +333,26 @@ impl<S, G> Timed<S, G> {
         }
     }
 
-    /// The end of the stream; an error where an answer was not taken, since then no orderly end is possible.
+    /// The end of the stream; an error where an answer was not taken, since then no orderly end is
+    /// possible.
     fn end(&self) -> Poll<io::Result<()>> {
         self.watch.phase.set(Phase::Closed);
-        Poll::Ready(if self.answer_until.is_some() { Err(io::ErrorKind::TimedOut.into()) } else { Ok(()) })
+        Poll::Ready(if self.answer_until.is_some() {
+            Err(io::ErrorKind::TimedOut.into())
+        } else {
+            Ok(())
+        })
     }
 
-    fn written<R>(&mut self, result: Poll<io::Result<R>>, context: &mut Context<'_>) -> Poll<io::Result<R>> {
+    fn written<R>(
+        &mut self,
+        result: Poll<io::Result<R>>,
+        context: &mut Context<'_>,
+    ) -> Poll<io::Result<R>> {
         // A channel has a limit of its own, and tells its peer.
         if result.is_pending() && !matches!(self.watch.phase.get(), Phase::Channel(_)) {
-            let until = *self.answer_until.get_or_insert_with(|| Instant::now() + self.watch.times.answer);
+            let until =
+                *self.answer_until.get_or_insert_with(|| Instant::now() + self.watch.times.answer);
             while self.poll_passed(context).is_ready() {
                 if until <= Instant::now() {
                     return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
@@ -343,7 +366,8 @@ impl<S, G> Timed<S, G> {
 }
 
 impl<S: AsyncWrite + Unpin, G> Timed<S, G> {
-    /// Tells the peer that its head is too long. actix-http, which has a part of it, writes nothing meanwhile.
+    /// Tells the peer that its head is too long. actix-http, which has a part of it, writes nothing
+    /// meanwhile.
     fn refuse_head(&mut self, context: &mut Context<'_>) {
         // A peer that has no room for this learns nothing.
         let _ = Pin::new(&mut self.stream).poll_write(context, HEAD_TOO_LONG);
@@ -382,7 +406,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin, G: Unpin> AsyncRead for Timed<S, G> {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin, G: Unpin> AsyncWrite for Timed<S, G> {
-    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &[u8],
+    ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let result = Pin::new(&mut this.stream).poll_write(context, buffer);
         match &result {
@@ -401,7 +429,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin, G: Unpin> AsyncWrite for Timed<S, G> {
             if this.watch.flushed() {
                 this.answer_until = None;
             }
-            // An answer is flushed before the next read: the limit that begins with it needs its timer.
+            // An answer is flushed before the next read: the limit that begins with it needs its
+            // timer.
             if this.poll_passed(context).is_ready() {
                 this.watch.phase.set(Phase::Closed);
                 context.waker().wake_by_ref();
@@ -410,8 +439,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin, G: Unpin> AsyncWrite for Timed<S, G> {
         this.written(result, context)
     }
 
-    /// Closes the writing side, then waits for the peer to close its own, where bytes came that nobody read: the system
-    /// would answer those with a reset, which may take away the last answer (RFC 9112, section 9.6).
+    /// Closes the writing side, then waits for the peer to close its own, where bytes came that
+    /// nobody read: the system would answer those with a reset, which may take away the last answer
+    /// (RFC 9112, section 9.6).
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         if !this.is_shut {

@@ -15,7 +15,8 @@ pub enum StartError {
     /// The home, or a file of it, is missing, open to others, or damaged.
     #[error(transparent)]
     Home(#[from] HomeError),
-    /// The users' database does not open. What to do about it is the knowledge of whoever manages the home.
+    /// The users' database does not open. What to do about it is the knowledge of whoever manages
+    /// the home.
     #[error(transparent)]
     Store(#[from] StoreError),
     /// The durable inbox does not open.
@@ -242,7 +243,8 @@ mod tests {
 
     #[test]
     fn a_file_that_is_no_inbox_says_where_to_put_it() {
-        let error = DatabaseError::NotADatabase { what: "durable inbox", path: "/a home/inbox.db".into() };
+        let error =
+            DatabaseError::NotADatabase { what: "durable inbox", path: "/a home/inbox.db".into() };
         let remedy = StartError::Inbox(OpenError::Database(error)).remedy().unwrap();
         assert!(remedy.contains("move '/a home/inbox.db'"), "{remedy}");
     }

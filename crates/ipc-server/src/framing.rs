@@ -1,13 +1,13 @@
-//! Where the parts of an HTTP/1.1 request end (RFC 9112, sections 2.2 and 6), for `gate`, which hands on one request at a
-//! time.
+//! Where the parts of an HTTP/1.1 request end (RFC 9112, sections 2.2 and 6), for `gate`, which
+//! hands on one request at a time.
 //!
-//! This judges nothing: whatever it lets through is parsed and judged by actix-http. It only has to find the end of
-//! what actix-http accepts; a request that actix-http refuses ends its connection.
+//! This judges nothing: whatever it lets through is parsed and judged by actix-http. It only has to
+//! find the end of what actix-http accepts; a request that actix-http refuses ends its connection.
 
 use memchr::memchr;
 
-/// How long a head may be, with the empty lines before it. actix-http takes four times as much, and panics at a field name of
-/// 64 KiB.
+/// How long a head may be, with the empty lines before it. actix-http takes four times as much, and
+/// panics at a field name of 64 KiB.
 pub(crate) const HEAD_BYTES_MAX: usize = 32 * 1024;
 
 /// How long the body of a request is, by its head.
@@ -32,12 +32,14 @@ pub(crate) enum Framing {
         has_begun: bool,
         /// The line has bytes already, other than carriage returns.
         line_has_text: bool,
-        /// There is a `#` in the request line: the target has a fragment, which actix-http cuts off without a word.
+        /// There is a `#` in the request line: the target has a fragment, which actix-http cuts off
+        /// without a word.
         has_fragment: bool,
     },
     /// To none: the head has more than [`HEAD_BYTES_MAX`].
     HeadTooLong,
-    /// To none yet: the head is complete, and how long its body is will be known when the request begins.
+    /// To none yet: the head is complete, and how long its body is will be known when the request
+    /// begins.
     HeadComplete {
         /// As above.
         has_fragment: bool,
@@ -66,7 +68,8 @@ pub(crate) enum Chunked {
     Data(u64),
     /// To the line end behind the data.
     DataEnd,
-    /// To the trailer, or to the empty line that ends the body. Here a line ends with both a carriage return and a line feed.
+    /// To the trailer, or to the empty line that ends the body. Here a line ends with both a
+    /// carriage return and a line feed.
     Trailer {
         /// The line has bytes already, other than the carriage return that may end it.
         line_has_text: bool,
@@ -127,7 +130,9 @@ impl Framing {
                     LineEnd::OfText => *has_begun = true,
                     // Empty lines before the request line are skipped (RFC 9112, section 2.2).
                     LineEnd::OfEmptyLine if !*has_begun => (),
-                    LineEnd::OfEmptyLine => *self = Framing::HeadComplete { has_fragment: *has_fragment },
+                    LineEnd::OfEmptyLine => {
+                        *self = Framing::HeadComplete { has_fragment: *has_fragment }
+                    }
                 }
                 taken
             }
@@ -158,8 +163,8 @@ impl Chunked {
     /// Behind the last chunk.
     const TRAILER: Chunked = Chunked::Trailer { line_has_text: false, after_return: false };
 
-    /// Moves on within one part. Returns how many of `bytes`, of which there is at least one, it took, and whether the
-    /// body ends with them.
+    /// Moves on within one part. Returns how many of `bytes`, of which there is at least one, it
+    /// took, and whether the body ends with them.
     fn advance(&mut self, bytes: &[u8]) -> (usize, bool) {
         match self {
             Chunked::Data(missing) => {
@@ -220,8 +225,8 @@ enum LineEnd {
     OfEmptyLine,
 }
 
-/// How many of `bytes` belong to the line that has begun, and whether they end it. A single line feed ends a line too, as it
-/// does for actix-http.
+/// How many of `bytes` belong to the line that has begun, and whether they end it. A single line
+/// feed ends a line too, as it does for actix-http.
 fn line(bytes: &[u8], has_text: &mut bool) -> (usize, LineEnd) {
     let end = memchr(b'\n', bytes);
     *has_text |= bytes[..end.unwrap_or(bytes.len())].iter().any(|byte| *byte != b'\r');
@@ -242,7 +247,8 @@ fn take_up_to(missing: &mut u64, available: usize) -> usize {
 mod tests {
     use super::*;
 
-    /// How much of `bytes` belongs to a request with such a body, however the bytes are cut into two pieces.
+    /// How much of `bytes` belongs to a request with such a body, however the bytes are cut into
+    /// two pieces.
     #[track_caller]
     fn end(bytes: &str, length: BodyLength) -> usize {
         let ends: Vec<usize> = (0..=bytes.len())
@@ -279,7 +285,11 @@ mod tests {
         for next in ["", "GET / HTTP/1.1\r\n", "\r\n\r\n", "x"] {
             assert_eq!(end(&format!("{head}{next}"), BodyLength::None), head.len());
         }
-        assert_eq!(end("GET / HTTP/1.1\nhost: a\n\nGET", BodyLength::None), 24, "single line feeds");
+        assert_eq!(
+            end("GET / HTTP/1.1\nhost: a\n\nGET", BodyLength::None),
+            24,
+            "single line feeds"
+        );
         assert_eq!(
             end("\r\n\n\r\nGET / HTTP/1.1\r\na: b\r\n\r\n\r\n", BodyLength::None),
             29,
@@ -300,7 +310,11 @@ mod tests {
                 let mut framing = Framing::NEXT_REQUEST;
                 framing.advance(first);
                 framing.advance(second);
-                assert_eq!(framing, Framing::HeadComplete { has_fragment }, "{head:?} cut at {cut}");
+                assert_eq!(
+                    framing,
+                    Framing::HeadComplete { has_fragment },
+                    "{head:?} cut at {cut}"
+                );
             }
         }
     }
@@ -344,7 +358,8 @@ mod tests {
     #[test]
     fn a_head_has_a_longest_with_the_empty_lines_before_it() {
         let line = format!("a: {}\r\n", "b".repeat(995));
-        for (before, lines, is_too_long) in [("", 32, false), ("", 33, true), (&"\r\n".repeat(400), 32, true)]
+        for (before, lines, is_too_long) in
+            [("", 32, false), ("", 33, true), (&"\r\n".repeat(400), 32, true)]
         {
             let mut framing = Framing::NEXT_REQUEST;
             let head = format!("{before}GET / HTTP/1.1\r\n{}\r\n", line.repeat(lines));
@@ -364,7 +379,10 @@ mod tests {
         let mut framing = Framing::NEXT_REQUEST;
         assert_eq!((framing.is_open(), framing.certain_bytes()), (true, 0));
         framing.advance(b"POST / HTTP/1.1\r\n\r\n");
-        assert_eq!((framing, framing.certain_bytes()), (Framing::HeadComplete { has_fragment: false }, 0));
+        assert_eq!(
+            (framing, framing.certain_bytes()),
+            (Framing::HeadComplete { has_fragment: false }, 0)
+        );
         assert!(!framing.is_open());
         framing = Framing::of_body(BodyLength::Bytes(100));
         framing.advance(&[0; 40]);

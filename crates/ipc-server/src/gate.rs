@@ -1,11 +1,12 @@
 //! Hands actix-http the bytes of one request at a time.
 //!
-//! `deadline` puts this around each connection's stream and tells its [`Gate`] what becomes of the request. A peer may
-//! send any number of requests before it has an answer (pipelining: RFC 9112, section 9.3.2). actix-http parses all of
-//! what a read brings, thousands of requests with kilobytes each, whatever its own limit of 16 says; it stops reading when
-//! these 16 are answered while others lie in its buffer; and after a request that ends the connection it answers those
-//! behind it. With one request at a time there is none of this: the others wait as bytes, few here and the rest in the
-//! system's socket.
+//! `deadline` puts this around each connection's stream and tells its [`Gate`] what becomes of the
+//! request. A peer may send any number of requests before it has an answer (pipelining: RFC 9112,
+//! section 9.3.2). actix-http parses all of what a read brings, thousands of requests with
+//! kilobytes each, whatever its own limit of 16 says; it stops reading when these 16 are answered
+//! while others lie in its buffer; and after a request that ends the connection it answers those
+//! behind it. With one request at a time there is none of this: the others wait as bytes, few here
+//! and the rest in the system's socket.
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -17,21 +18,23 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
 
 use crate::framing::{BodyLength, Framing};
 
-/// How many bytes behind a request are read before its answer: enough for the body that comes with a head, and to notice
-/// that the peer is gone.
+/// How many bytes behind a request are read before its answer: enough for the body that comes with
+/// a head, and to notice that the peer is gone.
 const AHEAD_BYTES_MAX: usize = 8 * 1024;
 
 /// How much is read at a time of what is not handed on.
 const STEP_BYTES: usize = 2 * 1024;
 
-/// How much is handed on before actix-http has to do something with it: it reads until there is nothing more or its buffer
-/// is full, which would be 128 KiB, or 20,000 chunks of a byte.
+/// How much is handed on before actix-http has to do something with it: it reads until there is
+/// nothing more or its buffer is full, which would be 128 KiB, or 20,000 chunks of a byte.
 const HANDED_ON_BYTES_MAX: usize = 32 * 1024;
 
-/// How many reads one poll makes to discard, so that a peer that sends without end lets others have their turn.
+/// How many reads one poll makes to discard, so that a peer that sends without end lets others have
+/// their turn.
 const DISCARDS_A_POLL: usize = 16;
 
-/// What may be handed on. Shared by the stream and those who know what became of a request, all on one thread.
+/// What may be handed on. Shared by the stream and those who know what became of a request, all on
+/// one thread.
 #[derive(Debug)]
 pub(crate) struct Gate {
     framing: Cell<Framing>,
@@ -50,7 +53,8 @@ impl Gate {
         })
     }
 
-    /// Whether the head that was handed on last, and of which nothing is known yet, has a target with a fragment.
+    /// Whether the head that was handed on last, and of which nothing is known yet, has a target
+    /// with a fragment.
     pub(crate) fn has_fragment(&self) -> bool {
         matches!(self.framing.get(), Framing::HeadComplete { has_fragment: true })
     }
@@ -70,7 +74,8 @@ impl Gate {
         self.open(Framing::NEXT_REQUEST);
     }
 
-    /// Whether the head that comes is too long. Then nothing more is handed on, and the stream is pending without a wake-up.
+    /// Whether the head that comes is too long. Then nothing more is handed on, and the stream is
+    /// pending without a wake-up.
     pub(crate) fn head_is_too_long(&self) -> bool {
         self.framing.get() == Framing::HeadTooLong
     }
@@ -119,15 +124,16 @@ impl<S> GatedStream<S> {
 }
 
 impl<S: AsyncRead + Unpin> GatedStream<S> {
-    /// Whether bytes have come that nobody read. Those of before the last read are known; for later ones this looks.
+    /// Whether bytes have come that nobody read. Those of before the last read are known; for later
+    /// ones this looks.
     pub(crate) fn has_unread(&mut self, context: &mut Context<'_>) -> bool {
         // Neither the end nor a failure of the stream is something that a reset could take away.
         let _ = self.poll_ahead(context);
         !self.ahead.is_empty()
     }
 
-    /// Reads what the gate keeps back, up to the limit. Always pending, but for a failure of the stream: the answer
-    /// would reach nobody.
+    /// Reads what the gate keeps back, up to the limit. Always pending, but for a failure of the
+    /// stream: the answer would reach nobody.
     fn poll_ahead(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.has_ended && self.ahead.len() < AHEAD_BYTES_MAX {
             let mut space = [0; STEP_BYTES];
@@ -146,7 +152,11 @@ impl<S: AsyncRead + Unpin> GatedStream<S> {
     }
 
     /// Discards what comes. Ready at the end of the stream.
-    fn poll_discard(&mut self, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_discard(
+        &mut self,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         self.ahead.clear();
         if self.has_ended {
             return Poll::Ready(Ok(()));
@@ -166,7 +176,11 @@ impl<S: AsyncRead + Unpin> GatedStream<S> {
         Poll::Pending
     }
 
-    fn poll_gated(&mut self, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_gated(
+        &mut self,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         if self.gate.discards.get() {
             return self.poll_discard(context, buffer);
         }
@@ -226,7 +240,11 @@ impl<S: AsyncRead + Unpin> AsyncRead for GatedStream<S> {
 }
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for GatedStream<S> {
-    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &[u8],
+    ) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.get_mut().stream).poll_write(context, buffer)
     }
 
@@ -271,7 +289,12 @@ mod tests {
     fn connected() -> Fixture {
         let (server, peer) = duplex(1 << 20);
         let gate = Gate::new();
-        Fixture { stream: GatedStream::new(server, Rc::clone(&gate)), gate, wakes: Arc::default(), peer }
+        Fixture {
+            stream: GatedStream::new(server, Rc::clone(&gate)),
+            gate,
+            wakes: Arc::default(),
+            peer,
+        }
     }
 
     impl Fixture {

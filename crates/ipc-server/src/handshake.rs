@@ -1,7 +1,7 @@
 //! From a TCP connection to a TLS stream, or to a line in the log.
 //!
-//! `http` comes here with each connection of an https server. What a certificate is good for is not known here: the
-//! configuration's verifier judges.
+//! `http` comes here with each connection of an https server. What a certificate is good for is not
+//! known here: the configuration's verifier judges.
 
 use std::fmt::{self, Display};
 use std::io;
@@ -30,7 +30,8 @@ pub(crate) struct Acceptor {
 /// Why there is no TLS stream.
 #[derive(Debug)]
 enum Failure {
-    /// The connection was closed without a byte, as those are that only look whether the port is open.
+    /// The connection was closed without a byte, as those are that only look whether the port is
+    /// open.
     Nothing,
     /// The handshake failed.
     Tls(io::Error),
@@ -111,12 +112,16 @@ fn in_words(error: &io::Error) -> String {
     use AlertDescription as Alert;
     let Some(tls) = error.get_ref().and_then(|error| error.downcast_ref::<rustls::Error>()) else {
         return match error.kind() {
-            io::ErrorKind::UnexpectedEof => "the peer closed the connection in the midst of it".to_owned(),
+            io::ErrorKind::UnexpectedEof => {
+                "the peer closed the connection in the midst of it".to_owned()
+            }
             _ => error.to_string(),
         };
     };
     match tls {
-        rustls::Error::InvalidMessage(_) => "this peer does not speak TLS, but perhaps plain http".to_owned(),
+        rustls::Error::InvalidMessage(_) => {
+            "this peer does not speak TLS, but perhaps plain http".to_owned()
+        }
         rustls::Error::NoCertificatesPresented => "the peer shows no certificate".to_owned(),
         rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer) => {
             "the peer's certificate is of another authority".to_owned()
@@ -143,11 +148,16 @@ mod tests {
 
     #[test]
     fn what_a_handshake_failed_of_is_told_in_words() {
-        let tls = |error: rustls::Error| in_words(&io::Error::new(io::ErrorKind::InvalidData, error));
-        assert!(tls(rustls::InvalidMessage::InvalidContentType.into()).contains("does not speak TLS"));
+        let tls =
+            |error: rustls::Error| in_words(&io::Error::new(io::ErrorKind::InvalidData, error));
+        assert!(
+            tls(rustls::InvalidMessage::InvalidContentType.into()).contains("does not speak TLS")
+        );
         assert!(tls(rustls::Error::NoCertificatesPresented).contains("no certificate"));
         assert!(tls(CertificateError::UnknownIssuer.into()).contains("another authority"));
-        assert!(tls(rustls::Error::AlertReceived(AlertDescription::UnknownCA)).contains("UnknownCA"));
+        assert!(
+            tls(rustls::Error::AlertReceived(AlertDescription::UnknownCA)).contains("UnknownCA")
+        );
         assert!(tls(CertificateError::Expired.into()).contains("xpired"));
         assert!(in_words(&io::ErrorKind::UnexpectedEof.into()).contains("in the midst"));
         assert_eq!(in_words(&io::Error::other("reset")), "reset");

@@ -1,8 +1,9 @@
 //! HTTP/1.1 on the listening socket, over TLS or plain.
 //!
-//! actix-web's own `HttpServer` is not used: it offers HTTP/2 by ALPN as soon as anything in the build turns that
-//! feature of actix-http on (awc does), hands the connection to its callback as `dyn Any`, and ignores the callback
-//! where it is set after the socket. Here the stream has its type, and a mismatch does not compile.
+//! actix-web's own `HttpServer` is not used: it offers HTTP/2 by ALPN as soon as anything in the
+//! build turns that feature of actix-http on (awc does), hands the connection to its callback as
+//! `dyn Any`, and ignores the callback where it is set after the socket. Here the stream has its
+//! type, and a mismatch does not compile.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -43,18 +44,19 @@ use crate::state::{State, unix_secs};
 /// The name of the one service, seen in actix's log only.
 const SERVICE: &str = "web-ipc";
 
-/// How long a client may take to close its side of a connection that the server has closed, and how long what it still
-/// sends is dropped before.
+/// How long a client may take to close its side of a connection that the server has closed, and how
+/// long what it still sends is dropped before.
 pub(crate) const DISCONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How many connections are taken for which there may be no place, so that whoever makes room for them is found. They have files of
-/// their own, see `open_files`.
+/// How many connections are taken for which there may be no place, so that whoever makes room for
+/// them is found. They have files of their own, see `open_files`.
 const AHEAD_MAX: usize = 64;
 
 /// actix-server takes no more workers than this.
 pub(crate) const WORKERS_MAX: usize = 512;
 
-/// What the HTTP side of a server may use, see the setters of [`ServerBuilder`](crate::ServerBuilder).
+/// What the HTTP side of a server may use, see the setters of
+/// [`ServerBuilder`](crate::ServerBuilder).
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Settings {
     pub(crate) workers: usize,
@@ -78,7 +80,8 @@ pub(crate) fn serve(
     let workers = settings.workers;
     let connections_max = settings.connections_max.div_ceil(workers);
     let handshakes_max = settings.handshakes_max.div_ceil(workers);
-    let stop_secs = settings.stop_timeout.as_secs() + u64::from(settings.stop_timeout.subsec_nanos() > 0);
+    let stop_secs =
+        settings.stop_timeout.as_secs() + u64::from(settings.stop_timeout.subsec_nanos() > 0);
     let builder = actix_server::Server::build()
         .workers(workers)
         // Above the limits here, which choose who has to go. At its own, actix-server takes nobody.
@@ -95,13 +98,18 @@ pub(crate) fn serve(
             let config = Arc::new(config);
             builder.listen(SERVICE, listener, move || {
                 let (config, log) = (Arc::clone(&config), Arc::clone(&state.log));
-                let acceptor =
-                    Acceptor::new(config, handshakes_max, settings.handshake_timeout, Arc::clone(&log));
+                let acceptor = Acceptor::new(
+                    config,
+                    handshakes_max,
+                    settings.handshake_timeout,
+                    Arc::clone(&log),
+                );
                 let acceptor = Rc::new(acceptor);
                 let crowd = Crowd::new(connections_max);
                 let http = http1(note_certificate, settings, stopping.clone(), state.clone());
                 fn_service(move |stream: TcpStream| {
-                    let (acceptor, crowd, log) = (Rc::clone(&acceptor), Rc::clone(&crowd), Arc::clone(&log));
+                    let (acceptor, crowd, log) =
+                        (Rc::clone(&acceptor), Rc::clone(&crowd), Arc::clone(&log));
                     async move {
                         let peer = prepared(&stream);
                         let stream = acceptor.accept(stream).await.map_err(DispatchError::Io)?;
@@ -116,11 +124,17 @@ pub(crate) fn serve(
         }
         None => builder.listen(SERVICE, listener, move || {
             let (crowd, log) = (Crowd::new(connections_max), Arc::clone(&state.log));
-            let http =
-                http1(|_: &TcpStream, _: &mut Extensions| (), settings, stopping.clone(), state.clone());
+            let http = http1(
+                |_: &TcpStream, _: &mut Extensions| (),
+                settings,
+                stopping.clone(),
+                state.clone(),
+            );
             fn_service(move |stream: TcpStream| {
                 let peer = prepared(&stream);
-                future::ready(joined(stream, &crowd, settings.times, peer, &log).map(|stream| (stream, peer)))
+                future::ready(
+                    joined(stream, &crowd, settings.times, peer, &log).map(|stream| (stream, peer)),
+                )
             })
             .and_then(http)
         })?,
@@ -128,8 +142,8 @@ pub(crate) fn serve(
     Ok(builder.run())
 }
 
-/// An answer is one or two writes and then a wait: Nagle's algorithm would hold the second back until the first is
-/// acknowledged, which a client that waits for it delays by 40 ms.
+/// An answer is one or two writes and then a wait: Nagle's algorithm would hold the second back
+/// until the first is acknowledged, which a client that waits for it delays by 40 ms.
 fn prepared(stream: &TcpStream) -> Option<SocketAddr> {
     if let Err(error) = stream.set_nodelay(true) {
         log::debug!("TCP_NODELAY: {error}");
@@ -153,7 +167,9 @@ fn joined<S>(
                 && log.takes(Level::Info, peer, Kind::Event("connections refused"))
             {
                 let peer = shown(peer);
-                log::info!("{peer} - connection refused: there are as many as may be, and all are busy");
+                log::info!(
+                    "{peer} - connection refused: there are as many as may be, and all are busy"
+                );
             }
             Err(DispatchError::Io(io::ErrorKind::ConnectionRefused.into()))
         }
@@ -175,34 +191,40 @@ fn http1<S: AsyncRead + AsyncWrite + Unpin + 'static>(
 > {
     let (shared, expectations) = (Rc::new(state.clone()), state.clone());
     let log = Arc::clone(&state.log);
-    let app = App::new().app_data(state).app_data(Channels::new()).configure(routes::configure).wrap_fn(
-        move |mut request, routes| {
+    let app = App::new()
+        .app_data(state)
+        .app_data(Channels::new())
+        .configure(routes::configure)
+        .wrap_fn(move |mut request, routes| {
             let (watch, has_fragment) = begun(&mut request);
             // In one place for all routes, those included that are none.
             let peer = Peer::of(request.request(), &shared.transport, unix_secs(SystemTime::now()));
-            let answered = match peer.and_then(|_| request_head::check(request.head(), has_fragment)) {
-                Ok(()) => Either::Left(routes.call(request)),
-                Err(refusal) => {
-                    let response = answer(request.request(), Err(refusal));
-                    Either::Right(future::ready(Ok(request.into_response(response))))
-                }
-            };
+            let answered =
+                match peer.and_then(|_| request_head::check(request.head(), has_fragment)) {
+                    Ok(()) => Either::Left(routes.call(request)),
+                    Err(refusal) => {
+                        let response = answer(request.request(), Err(refusal));
+                        Either::Right(future::ready(Ok(request.into_response(response))))
+                    }
+                };
             let shared = Rc::clone(&shared);
             async move {
                 let mut answered = answered.await;
-                let is_kept = watch.as_ref().is_none_or(|watch| watch.answered(shared.is_stopping()));
+                let is_kept =
+                    watch.as_ref().is_none_or(|watch| watch.answered(shared.is_stopping()));
                 if let (false, Ok(response)) = (is_kept, &mut answered) {
                     response.response_mut().head_mut().set_connection_type(ConnectionType::Close);
                 }
                 let body_end = AnswerEnd(watch);
-                answered.map(|response| response.map_body(|_, body| AnswerBody::new(body, body_end)))
+                answered
+                    .map(|response| response.map_body(|_, body| AnswerBody::new(body, body_end)))
             }
-        },
-    );
+        });
     let http = HttpService::build()
         // How long, the stream knows.
         .keep_alive(KeepAlive::Os)
-        // Holds for the first request only, which gets a 408; the stream has the same limit for all.
+        // Holds for the first request only, which gets a 408; the stream has the same limit for
+        // all.
         .client_request_timeout(settings.times.head)
         .client_disconnect_timeout(DISCONNECT_TIMEOUT)
         .graceful_shutdown_signal(move || {
@@ -232,13 +254,12 @@ fn http1<S: AsyncRead + AsyncWrite + Unpin + 'static>(
     })
 }
 
-/// The line of the log about a connection that ended for what was sent on it. actix-http has an error for each, which does not name
-/// the peer and has no limit.
+/// The line of the log about a connection that ended for what was sent on it. actix-http has an
+/// error for each, which does not name the peer and has no limit.
 fn note_end(error: &DispatchError, peer: Option<SocketAddr>, log: &LogLimit) {
     let (level, kind, text) = match error {
         DispatchError::Parse(ParseError::TooLarge) => {
-            let text =
-                "the head of its request is too long or has too many fields; answered with 431 and closed";
+            let text = "the head of its request is too long or has too many fields; answered with 431 and closed";
             (Level::Warn, Kind::Answer(431, ""), text)
         }
         DispatchError::Parse(_) => {
@@ -258,7 +279,8 @@ fn note_end(error: &DispatchError, peer: Option<SocketAddr>, log: &LogLimit) {
     }
 }
 
-/// Tells the connection that all of an answer was written, when it is dropped with the answer's body.
+/// Tells the connection that all of an answer was written, when it is dropped with the answer's
+/// body.
 struct AnswerEnd(Option<Rc<Watch>>);
 
 impl Drop for AnswerEnd {
@@ -269,7 +291,8 @@ impl Drop for AnswerEnd {
     }
 }
 
-/// Tells the connection that a request is under way. Returns it, and whether the request's target has a fragment.
+/// Tells the connection that a request is under way. Returns it, and whether the request's target
+/// has a fragment.
 fn begun(request: &mut ServiceRequest) -> (Option<Rc<Watch>>, bool) {
     let watch = request.request().conn_data::<Rc<Watch>>().cloned();
     let (length, is_last) = request_body::settle(request);
@@ -283,7 +306,8 @@ fn begun(request: &mut ServiceRequest) -> (Option<Rc<Watch>>, bool) {
 
 /// What a client is told that asks, with `Expect: 100-continue`, whether to send its body.
 fn expected(request: Request, state: &State) -> Result<Request, Response<BoxBody>> {
-    let Some(refusal) = state.limits.of(request.path()).announced_too_long(&request.head().headers) else {
+    let Some(refusal) = state.limits.of(request.path()).announced_too_long(&request.head().headers)
+    else {
         return Ok(request);
     };
     if let Some(watch) = request.conn_data::<Rc<Watch>>() {

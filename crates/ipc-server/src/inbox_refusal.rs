@@ -18,21 +18,26 @@ pub(crate) fn not_put(error: PutError) -> Refusal {
             let detail = "the inbox cannot store messages at the moment";
             Refusal::new(ProblemCode::Unavailable, detail).retry_after(COME_AGAIN)
         }
-        full => {
-            Refusal::new(ProblemCode::InboxFull, "the inbox is full").because(full).retry_after(COME_AGAIN)
-        }
+        full => Refusal::new(ProblemCode::InboxFull, "the inbox is full")
+            .because(full)
+            .retry_after(COME_AGAIN),
     }
 }
 
 /// Why there is no reply. Of a server that stops there may be one yet, from the next one.
 pub(crate) fn no_reply(error: NoReply, is_stopping: bool) -> Refusal {
     match error {
-        NoReply::NotGiven => Refusal::new(ProblemCode::NotAnswered, "the application gave no reply"),
+        NoReply::NotGiven => {
+            Refusal::new(ProblemCode::NotAnswered, "the application gave no reply")
+        }
         NoReply::Unavailable if is_stopping => shutting_down(),
         NoReply::Unavailable => {
             let detail = "the inbox cannot read its replies at the moment";
             Refusal::new(ProblemCode::Unavailable, detail).retry_after(COME_AGAIN)
         }
-        _ => Refusal::new(ProblemCode::ReplyForgotten, "the reply to this request is not kept any more"),
+        _ => Refusal::new(
+            ProblemCode::ReplyForgotten,
+            "the reply to this request is not kept any more",
+        ),
     }
 }

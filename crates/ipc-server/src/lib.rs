@@ -1,12 +1,14 @@
-//! The receiving end of web-ipc: an HTTPS server with mutual TLS that opens sealed messages of known users and puts
-//! each into the application's inbox once.
+//! The receiving end of web-ipc: an HTTPS server with mutual TLS that opens sealed messages of
+//! known users and puts each into the application's inbox once.
 //!
-//! * [`Server::builder`] sets up a server over a [`Home`](ipc_home::Home), and [`ServerBuilder::start`] starts it
+//! * [`Server::builder`] sets up a server over a [`Home`](ipc_home::Home), and
+//!   [`ServerBuilder::start`] starts it
 //! * [`Server::inbox`] is where the application takes its messages from
 //! * [`blocking::Server`] is the same for programs that are not async
 //!
-//! The server lives on threads of its own, so the application may use any async runtime or none. What it is built
-//! of (actix-web, rustls, sqlx) does not show. It knows nothing of making certificates or users; `ipc-setup` does.
+//! The server lives on threads of its own, so the application may use any async runtime or none.
+//! What it is built of (actix-web, rustls, sqlx) does not show. It knows nothing of making
+//! certificates or users; `ipc-setup` does.
 //!
 //! ```
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -79,8 +81,8 @@ mod written;
 pub use builder::ServerBuilder;
 pub use error::StartError;
 pub use ipc_inbox::{
-    AckError, DeadLetter, Delivery, DurableInbox, DurableOptions, Inbox, InboxChoice, MemoryOptions,
-    ReplyError,
+    AckError, DeadLetter, Delivery, DurableInbox, DurableOptions, Inbox, InboxChoice,
+    MemoryOptions, ReplyError,
 };
 pub use ipc_protocol::Protocol;
 pub use server::Server;

@@ -39,8 +39,8 @@ pub(crate) fn listen(address: SocketAddr) -> Result<TcpListener, StartError> {
 
 fn listen_on(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
-    // A server that was stopped may start again at once, although its old connections still linger. On the systems
-    // this runs on it lets no two servers share a port.
+    // A server that was stopped may start again at once, although its old connections still linger.
+    // On the systems this runs on it lets no two servers share a port.
     socket.set_reuse_address(true)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
@@ -57,7 +57,8 @@ mod tests {
 
     #[test]
     fn port_0_is_a_port_of_the_range_and_each_gets_its_own() {
-        let listeners: Vec<_> = (0..5).map(|_| listen(resolve("127.0.0.1:0").unwrap()).unwrap()).collect();
+        let listeners: Vec<_> =
+            (0..5).map(|_| listen(resolve("127.0.0.1:0").unwrap()).unwrap()).collect();
         let mut ports: Vec<_> = listeners.iter().map(port_of).collect();
         assert!(ports.iter().all(|port| FREE_PORTS.contains(port)));
         ports.sort_unstable();

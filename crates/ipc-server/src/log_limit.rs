@@ -1,6 +1,8 @@
-//! Lines of the log that peers cause: so many of one peer and one kind, then their number. Nobody fills a disk with them.
+//! Lines of the log that peers cause: so many of one peer and one kind, then their number. Nobody
+//! fills a disk with them.
 //!
-//! `answer`, `handshake` and `http` come here with each such line. Nothing here knows what a line says.
+//! `answer`, `handshake` and `http` come here with each such line. Nothing here knows what a line
+//! says.
 
 use std::collections::HashMap;
 use std::fmt::{self, Display};
@@ -17,7 +19,8 @@ const LINES_MAX: u32 = 100;
 /// After this time the others are summed up, and there is room for lines again.
 const WINDOW: Duration = Duration::from_secs(10);
 
-/// How many pairs of peer and kind are counted each for itself; where there are more, those of a kind share one count.
+/// How many pairs of peer and kind are counted each for itself; where there are more, those of a
+/// kind share one count.
 const COUNTED_MAX: usize = 1024;
 
 /// What a line tells of. Lines of one kind are alike but for the peer and what it chose.
@@ -67,7 +70,8 @@ pub(crate) fn shown(peer: Option<SocketAddr>) -> String {
     peer.map_or_else(|| "?".to_owned(), |peer| peer.to_string())
 }
 
-/// Whose lines are counted together: an address, or a network of IPv6, of which one host may have as many as it likes.
+/// Whose lines are counted together: an address, or a network of IPv6, of which one host may have
+/// as many as it likes.
 fn host(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() >> 64 << 64)),
@@ -76,7 +80,8 @@ fn host(address: IpAddr) -> IpAddr {
 }
 
 impl LogLimit {
-    /// Counts a line that the caller is about to write; whether its peer may have one more of this kind.
+    /// Counts a line that the caller is about to write; whether its peer may have one more of this
+    /// kind.
     pub(crate) fn takes(&self, level: Level, peer: Option<SocketAddr>, kind: Kind) -> bool {
         self.count(level, peer, kind, Instant::now())
     }
@@ -110,7 +115,8 @@ impl LogLimit {
     pub(crate) async fn sum_up(self: Arc<Self>) {
         loop {
             self.untold.notified().await;
-            // Those that were left out first wait for their window's end, later ones a little longer.
+            // Those that were left out first wait for their window's end, later ones a little
+            // longer.
             tokio::time::sleep(WINDOW).await;
             self.tell(Instant::now());
         }
@@ -154,7 +160,13 @@ mod tests {
         Some(SocketAddr::new(text.parse().unwrap(), 1))
     }
 
-    fn written(log: &LogLimit, times: u32, peer: Option<SocketAddr>, kind: Kind, now: Instant) -> usize {
+    fn written(
+        log: &LogLimit,
+        times: u32,
+        peer: Option<SocketAddr>,
+        kind: Kind,
+        now: Instant,
+    ) -> usize {
         (0..times).filter(|_| log.count(Level::Info, peer, kind, now)).count()
     }
 
@@ -196,7 +208,9 @@ mod tests {
     fn many_peers_share_a_count_in_the_end_and_leave_again() {
         let (log, now) = (LogLimit::default(), Instant::now());
         let number = |number: u32| Some(SocketAddr::new(IpAddr::V4(number.into()), 1));
-        let all = (0..100_000).filter(|peer| log.count(Level::Info, number(*peer), NOT_FOUND, now)).count();
+        let all = (0..100_000)
+            .filter(|peer| log.count(Level::Info, number(*peer), NOT_FOUND, now))
+            .count();
         assert_eq!(all, COUNTED_MAX + 100);
         assert_eq!(log.counts().len(), COUNTED_MAX + 1);
         let later = now + WINDOW;

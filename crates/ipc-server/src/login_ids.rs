@@ -1,4 +1,5 @@
-//! The ids of logins that were tried, so that a login that somebody captured is good for nothing. The time is an argument.
+//! The ids of logins that were tried, so that a login that somebody captured is good for nothing.
+//! The time is an argument.
 //!
 //! `routes` comes here with each login before anybody looks at its password.
 
@@ -9,10 +10,12 @@ use std::time::{Duration, Instant};
 use ipc_envelope::{AGE_SECS_MAX_DEFAULT, AHEAD_SECS_MAX_DEFAULT};
 use ipc_protocol::MessageId;
 
-/// For so long an envelope can be opened that was opened once: it may have been sealed ahead of the clock here.
+/// For so long an envelope can be opened that was opened once: it may have been sealed ahead of the
+/// clock here.
 const REMEMBERED: Duration = Duration::from_secs(AGE_SECS_MAX_DEFAULT + AHEAD_SECS_MAX_DEFAULT + 1);
 
-/// How many ids of one [`REMEMBERED`] are kept at most. Each of them costs a bcrypt, of which a core makes some four a second.
+/// How many ids of one [`REMEMBERED`] are kept at most. Each of them costs a bcrypt, of which a
+/// core makes some four a second.
 const KEPT_MAX: usize = 100_000;
 
 /// The ids of the last minutes.

@@ -1,4 +1,5 @@
-//! How many logins run or wait, in all and of one peer: each is a bcrypt, and whoever waits behind many waits long.
+//! How many logins run or wait, in all and of one peer: each is a bcrypt, and whoever waits behind
+//! many waits long.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};

@@ -1,12 +1,12 @@
 //! How many files the process may open, and how many connections fit into that.
 //!
-//! A server comes here once, before it starts. The limit belongs to the process: it is raised only where the application
-//! says so.
+//! A server comes here once, before it starts. The limit belongs to the process: it is raised only
+//! where the application says so.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// Files for whatever else is opened while a server runs: databases, the application's own, connections that are about to
-/// close.
+/// Files for whatever else is opened while a server runs: databases, the application's own,
+/// connections that are about to close.
 const RESERVE: u64 = 128;
 
 /// Where the open files cannot be counted.
@@ -47,7 +47,8 @@ pub(crate) fn fit(wanted: Places, workers: usize, may_raise: bool) -> Places {
     places
 }
 
-/// The limit as it is to be for so many files; `None` where it is high enough, or as high as it may be.
+/// The limit as it is to be for so many files; `None` where it is high enough, or as high as it may
+/// be.
 fn raised(limit: Rlimit, needed: u64) -> Option<Rlimit> {
     let current = limit.current?;
     let raised = needed.min(limit.maximum.unwrap_or(UNLIMITED));
@@ -59,8 +60,8 @@ impl Places {
         (self.connections as u64).saturating_add(self.handshakes as u64)
     }
 
-    /// As many of these as so many files are enough for, but one of each for a worker. They are shared out among the workers without a
-    /// rest, since each rounds up for itself.
+    /// As many of these as so many files are enough for, but one of each for a worker. They are
+    /// shared out among the workers without a rest, since each rounds up for itself.
     fn within(self, files: u64, workers: usize) -> Places {
         if self.files() <= files {
             return self;
@@ -94,7 +95,10 @@ mod tests {
         for (files, workers) in [(895, 2), (300, 4), (96, 1), (96, 64), (10, 3)] {
             let places = WANTED.within(files, workers);
             assert!(places.files() <= files.max(2 * workers as u64), "{files} {places:?}");
-            assert!(places.connections.is_multiple_of(workers) && places.handshakes.is_multiple_of(workers));
+            assert!(
+                places.connections.is_multiple_of(workers)
+                    && places.handshakes.is_multiple_of(workers)
+            );
             assert!(places.connections >= places.handshakes || workers > 3, "{places:?}");
         }
         assert_eq!(WANTED.within(0, 2), Places { connections: 2, handshakes: 2 });

@@ -18,7 +18,8 @@ use tokio_rustls::server::TlsStream;
 use crate::attempts::Source;
 use crate::refusal::Refusal;
 
-/// How far ahead a certificate is verified that was found good before: it is good all the time between.
+/// How far ahead a certificate is verified that was found good before: it is good all the time
+/// between.
 const AHEAD_SECS: u64 = 60;
 
 /// What connections run over, and who looks at their certificates.
@@ -33,13 +34,13 @@ pub(crate) enum Transport {
 struct Shown {
     chain: Vec<CertificateDer<'static>>,
     fingerprint: Fingerprint,
-    /// From when to when it was found good, in seconds since the Unix epoch. What verifies it knows of nothing else that
-    /// changes.
+    /// From when to when it was found good, in seconds since the Unix epoch. What verifies it knows
+    /// of nothing else that changes.
     good: Cell<Option<(u64, u64)>>,
 }
 
-/// Notes the certificate when a connection is made. Where there is none, nothing is noted, and every request on the
-/// connection is refused.
+/// Notes the certificate when a connection is made. Where there is none, nothing is noted, and
+/// every request on the connection is refused.
 pub(crate) fn note_certificate(stream: &TlsStream<TcpStream>, extensions: &mut Extensions) {
     let (_, session) = stream.get_ref();
     if let Some(chain) = session.peer_certificates().filter(|chain| !chain.is_empty()) {
@@ -69,7 +70,11 @@ impl Peer {
     ///
     /// # Errors
     /// 403 over https if there is no certificate, or one that is no longer good.
-    pub(crate) fn of(request: &HttpRequest, transport: &Transport, now_secs: u64) -> Result<Self, Refusal> {
+    pub(crate) fn of(
+        request: &HttpRequest,
+        transport: &Transport,
+        now_secs: u64,
+    ) -> Result<Self, Refusal> {
         // Headers that claim another address are not believed: anybody can send them.
         Self::look(request.peer_addr(), request.conn_data::<Rc<Shown>>(), transport, now_secs)
     }
@@ -85,7 +90,10 @@ impl Peer {
             Transport::Plain => None,
             Transport::Tls(verifier) => {
                 let none = || {
-                    Refusal::new(ProblemCode::WrongCertificate, "the connection shows no client certificate")
+                    Refusal::new(
+                        ProblemCode::WrongCertificate,
+                        "the connection shows no client certificate",
+                    )
                 };
                 let shown = shown.ok_or_else(none)?;
                 Some(shown.verify(verifier.as_ref(), now_secs)?)
@@ -121,7 +129,11 @@ impl LastingPeer {
 }
 
 impl Shown {
-    fn verify(&self, verifier: &dyn ClientCertVerifier, now_secs: u64) -> Result<Fingerprint, Refusal> {
+    fn verify(
+        &self,
+        verifier: &dyn ClientCertVerifier,
+        now_secs: u64,
+    ) -> Result<Fingerprint, Refusal> {
         let good = self.good.get();
         if good.is_none_or(|(from, until)| now_secs < from || now_secs > until) {
             let verify = |secs: u64| {
@@ -129,8 +141,9 @@ impl Shown {
                 verifier.verify_client_cert(&self.chain[0], &self.chain[1..], at)
             };
             // A connection's first request does not pay for two.
-            let ahead =
-                good.filter(|(from, _)| *from <= now_secs).map(|(from, _)| (from, now_secs + AHEAD_SECS));
+            let ahead = good
+                .filter(|(from, _)| *from <= now_secs)
+                .map(|(from, _)| (from, now_secs + AHEAD_SECS));
             let good = match ahead {
                 Some((from, until)) if verify(until).is_ok() => (from, until),
                 _ => {

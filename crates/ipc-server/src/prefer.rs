@@ -1,16 +1,21 @@
-//! Reads `Prefer` (RFC 7240). Which preference means what is not known here, but for the form of `wait`.
+//! Reads `Prefer` (RFC 7240). Which preference means what is not known here, but for the form of
+//! `wait`.
 
 use std::borrow::Cow;
 
-/// The seconds of `wait=SECONDS` (section 4.3), in these values of the header. As section 2 has it, the name is in any case, the first
-/// one counts where there are several, and what is not understood means nothing.
+/// The seconds of `wait=SECONDS` (section 4.3), in these values of the header. As section 2 has it,
+/// the name is in any case, the first one counts where there are several, and what is not
+/// understood means nothing.
 pub(crate) fn wait_secs<'a>(mut values: impl Iterator<Item = &'a [u8]>) -> Option<u64> {
     let wait = values.find_map(|value| {
         split(value, b',').find_map(|preference| {
             // Its parameters, behind semicolons, mean nothing here.
             let preference = split(preference, b';').next().unwrap_or_default();
-            let (name, word) = preference.split_at(preference.iter().position(|byte| *byte == b'=')?);
-            name.trim_ascii().eq_ignore_ascii_case(b"wait").then(|| unquoted(word[1..].trim_ascii()))
+            let (name, word) =
+                preference.split_at(preference.iter().position(|byte| *byte == b'=')?);
+            name.trim_ascii()
+                .eq_ignore_ascii_case(b"wait")
+                .then(|| unquoted(word[1..].trim_ascii()))
         })
     })?;
     let digits = std::str::from_utf8(&wait).ok().filter(|text| !text.is_empty())?;

@@ -1,4 +1,5 @@
-//! From the bytes of a request to the plaintext of its envelope, within the limits of size, memory and time.
+//! From the bytes of a request to the plaintext of its envelope, within the limits of size, memory
+//! and time.
 
 use std::future::{Future, poll_fn};
 use std::pin::pin;
@@ -17,12 +18,13 @@ use crate::budget::{Budget, Held};
 use crate::deadline::Watch;
 use crate::refusal::{COME_AGAIN, Refusal};
 
-/// Bytes of a body that need none of the budget: most bodies are shorter, and so much each connection may have.
+/// Bytes of a body that need none of the budget: most bodies are shorter, and so much each
+/// connection may have.
 pub(crate) const FREE_BYTES: usize = 64 * 1024;
 
-/// An envelope longer than this, a message of 64 KiB and what stands around it, is opened and its JSON checked on a thread that may
-/// block: 16 MiB take milliseconds to open and, where they are full of names, 0.3 s to check, for which other connections would
-/// wait.
+/// An envelope longer than this, a message of 64 KiB and what stands around it, is opened and its
+/// JSON checked on a thread that may block: 16 MiB take milliseconds to open and, where they are
+/// full of names, 0.3 s to check, for which other connections would wait.
 const INLINE_BYTES_MAX: usize = 72 * 1024;
 
 /// What a body may cost.
@@ -30,7 +32,8 @@ const INLINE_BYTES_MAX: usize = 72 * 1024;
 pub(crate) struct Limits {
     /// Bytes of plaintext.
     pub(crate) plaintext_bytes_max: usize,
-    /// From the end of the request's head to the end of its body. actix-web itself lets a body take for ever.
+    /// From the end of the request's head to the end of its body. actix-web itself lets a body take
+    /// for ever.
     pub(crate) body_timeout: Duration,
 }
 
@@ -46,7 +49,11 @@ impl Limits {
         let bytes_max = self.plaintext_bytes_max;
         let is_login = path == Route::ClientAuth.path();
         Limits {
-            plaintext_bytes_max: if is_login { bytes_max.min(AUTH_PLAINTEXT_BYTES_MAX) } else { bytes_max },
+            plaintext_bytes_max: if is_login {
+                bytes_max.min(AUTH_PLAINTEXT_BYTES_MAX)
+            } else {
+                bytes_max
+            },
             ..self
         }
     }
@@ -86,7 +93,8 @@ pub(crate) struct Envelope {
 /// Reads a request's body.
 ///
 /// # Errors
-/// 413 if it is too long, 503 if there is no memory for it, 408 if it takes too long, 400 if it is encoded.
+/// 413 if it is too long, 503 if there is no memory for it, 408 if it takes too long, 400 if it is
+/// encoded.
 pub(crate) async fn receive(
     request: &HttpRequest,
     payload: web::Payload,
@@ -114,7 +122,10 @@ pub(crate) async fn receive(
         return Err(refusal);
     }
     if ending.is_none() {
-        return Err(Refusal::new(ProblemCode::RequestTimeout, "the request's body did not arrive in time"));
+        return Err(Refusal::new(
+            ProblemCode::RequestTimeout,
+            "the request's body did not arrive in time",
+        ));
     }
     if is_encoded(headers) {
         return Err(Refusal::new(
@@ -140,7 +151,9 @@ async fn in_time<F: Future>(future: F, time: Duration) -> Option<F::Output> {
 }
 
 fn is_encoded(headers: &HeaderMap) -> bool {
-    headers.get_all(header::CONTENT_ENCODING).any(|value| !value.as_bytes().eq_ignore_ascii_case(b"identity"))
+    headers
+        .get_all(header::CONTENT_ENCODING)
+        .any(|value| !value.as_bytes().eq_ignore_ascii_case(b"identity"))
 }
 
 /// A body that is being read.
@@ -164,7 +177,8 @@ impl Body {
     async fn read(&mut self, mut payload: web::Payload) -> Result<Ending, Refusal> {
         while let Some(chunk) = payload.next().await {
             let chunk = chunk.map_err(|error| {
-                Refusal::new(ProblemCode::MalformedEnvelope, "the request's body broke off").because(error)
+                Refusal::new(ProblemCode::MalformedEnvelope, "the request's body broke off")
+                    .because(error)
             })?;
             self.received = self.received.saturating_add(chunk.len());
             if !self.is_refused() {
@@ -174,8 +188,8 @@ impl Body {
                 self.token.extend(&chunk);
                 continue;
             }
-            // A client reads no answer while it still writes: what comes is dropped, so that it learns why. One that
-            // does not end even so is cut off.
+            // A client reads no answer while it still writes: what comes is dropped, so that it
+            // learns why. One that does not end even so is cut off.
             self.token.clear();
             self.held.release();
             if self.received > self.bytes_max.saturating_mul(2) {
@@ -201,8 +215,8 @@ impl Body {
         self.no_room.then(|| Refusal::new(ProblemCode::Unavailable, detail).retry_after(COME_AGAIN))
     }
 
-    /// Makes room for more, by doubling but not beyond what the body can need. What is announced is not believed:
-    /// memory is for bytes that came.
+    /// Makes room for more, by doubling but not beyond what the body can need. What is announced is
+    /// not believed: memory is for bytes that came.
     fn make_room(&mut self, more: usize) -> bool {
         let needed = self.token.len() + more;
         if needed <= self.token.capacity() {
@@ -243,12 +257,14 @@ impl Envelope {
     }
 }
 
-/// The refusal of an envelope that does not open: without saying what of it is wrong, unless it is the time.
+/// The refusal of an envelope that does not open: without saying what of it is wrong, unless it is
+/// the time.
 pub(crate) fn not_opened(error: &OpenError, freshness: Freshness) -> Refusal {
     match *error {
-        OpenError::Stale { sealed_at_secs, now_secs } => {
-            Refusal::new(ProblemCode::StaleEnvelope, stale_detail(sealed_at_secs, now_secs, freshness))
-        }
+        OpenError::Stale { sealed_at_secs, now_secs } => Refusal::new(
+            ProblemCode::StaleEnvelope,
+            stale_detail(sealed_at_secs, now_secs, freshness),
+        ),
         _ => Refusal::new(
             ProblemCode::MalformedEnvelope,
             "the body is no envelope that this server's keys open",
@@ -257,13 +273,18 @@ pub(crate) fn not_opened(error: &OpenError, freshness: Freshness) -> Refusal {
 }
 
 fn stale_detail(sealed_at_secs: u64, now_secs: u64, freshness: Freshness) -> String {
-    let (age, ahead) = (now_secs.saturating_sub(sealed_at_secs), sealed_at_secs.saturating_sub(now_secs));
+    let (age, ahead) =
+        (now_secs.saturating_sub(sealed_at_secs), sealed_at_secs.saturating_sub(now_secs));
     if age > 0 {
         let age_max = freshness.age_secs_max;
-        format!("the envelope was sealed {age} s ago by the server's clock; {age_max} s are allowed")
+        format!(
+            "the envelope was sealed {age} s ago by the server's clock; {age_max} s are allowed"
+        )
     } else {
         let ahead_max = freshness.ahead_secs_max;
-        format!("the envelope was sealed {ahead} s ahead of the server's clock; {ahead_max} s are allowed")
+        format!(
+            "the envelope was sealed {ahead} s ahead of the server's clock; {ahead_max} s are allowed"
+        )
     }
 }
 
@@ -276,7 +297,9 @@ mod tests {
         let limits = Limits { plaintext_bytes_max: 1000, body_timeout: Duration::from_secs(1) };
         let keys = KeyRing::new(ipc_envelope::Key::from_bytes([1; 32]));
         assert!(keys.seal(&[b'x'; 1000], 0, [0; 16]).len() <= limits.body_bytes_max(true));
-        assert!(keys.seal_base64url(&[b'x'; 1000], 0, [0; 16]).len() <= limits.body_bytes_max(false));
+        assert!(
+            keys.seal_base64url(&[b'x'; 1000], 0, [0; 16]).len() <= limits.body_bytes_max(false)
+        );
     }
 
     #[test]

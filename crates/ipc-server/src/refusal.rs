@@ -72,8 +72,8 @@ impl Refusal {
 
     /// The answer.
     pub(crate) fn response(&self) -> HttpResponse {
-        let status =
-            StatusCode::from_u16(self.code.status()).expect("every code has a status of three digits");
+        let status = StatusCode::from_u16(self.code.status())
+            .expect("every code has a status of three digits");
         let mut response = HttpResponse::build(status);
         response.content_type(PROBLEM_TYPE);
         if let Some(wait) = self.retry_after {
@@ -100,7 +100,9 @@ pub(crate) fn shutting_down() -> Refusal {
 /// The refusal where the server failed in a way of its own, which the log gets.
 pub(crate) fn internal(what: &str, error: impl Display) -> Refusal {
     let detail = "the server failed; its log says how";
-    Refusal::new(ProblemCode::InternalError, detail).because(format!("{what}: {error}")).logged_as_error()
+    Refusal::new(ProblemCode::InternalError, detail)
+        .because(format!("{what}: {error}"))
+        .logged_as_error()
 }
 
 #[cfg(test)]
@@ -122,7 +124,8 @@ mod tests {
     #[test]
     fn what_is_for_the_log_is_not_for_the_peer() {
         let refusal = Refusal::new(ProblemCode::InternalError, "public").because("private");
-        let body = actix_web::body::MessageBody::try_into_bytes(refusal.response().into_body()).unwrap();
+        let body =
+            actix_web::body::MessageBody::try_into_bytes(refusal.response().into_body()).unwrap();
         let text = std::str::from_utf8(&body).unwrap();
         assert!(text.contains("public") && !text.contains("private"));
     }

@@ -1,7 +1,8 @@
 //! The body of a reply, which gives back its memory when the peer has taken it.
 //!
-//! `routes` makes one for each reply. actix-http copies what it gets into a buffer of its own: it gets a long reply in
-//! pieces, each when the one before has gone out, so that there is one copy of it and not two.
+//! `routes` makes one for each reply. actix-http copies what it gets into a buffer of its own: it
+//! gets a long reply in pieces, each when the one before has gone out, so that there is one copy of
+//! it and not two.
 
 use std::convert::Infallible;
 use std::pin::Pin;

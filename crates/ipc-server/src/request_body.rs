@@ -1,4 +1,5 @@
-//! How long the body of a request is, and whether its connection can be kept, by what actix-http made of its head.
+//! How long the body of a request is, and whether its connection can be kept, by what actix-http
+//! made of its head.
 //!
 //! `http` comes here with each request, before any route sees it.
 
@@ -16,12 +17,14 @@ use ipc_protocol::Route;
 
 use crate::framing::BodyLength;
 
-/// Returns how long the body of a request is, and whether the request is the last of its connection.
+/// Returns how long the body of a request is, and whether the request is the last of its
+/// connection.
 ///
-/// After `Upgrade: websocket`, whatever `Content-Length` says, and after `CONNECT`, actix-http takes everything that
-/// follows for the body. A server may ignore the wish (RFC 9110, section 7.8): such a request gets the body that its length
-/// gives, but for the route that upgrades the connection, which gets all of it. Its connection cannot be kept, as actix-http
-/// parses no further request on it.
+/// After `Upgrade: websocket`, whatever `Content-Length` says, and after `CONNECT`, actix-http
+/// takes everything that follows for the body. A server may ignore the wish (RFC 9110, section
+/// 7.8): such a request gets the body that its length gives, but for the route that upgrades the
+/// connection, which gets all of it. Its connection cannot be kept, as actix-http parses no further
+/// request on it.
 pub(crate) fn settle(request: &mut ServiceRequest) -> (BodyLength, bool) {
     // actix-http keeps no other connections: none that asks for an upgrade, whatever to.
     let wants_close = request.head().connection_type() != ConnectionType::KeepAlive;
@@ -35,22 +38,27 @@ pub(crate) fn settle(request: &mut ServiceRequest) -> (BodyLength, bool) {
     }
     let has_no_end = takes_all(head);
     // A request without a length has no body (RFC 9112, section 6.3).
-    let length =
-        head.headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.trim().parse().ok());
+    let length = head
+        .headers
+        .get(header::CONTENT_LENGTH)
+        .and_then(|length| length.to_str().ok()?.trim().parse().ok());
     let length = length.unwrap_or(0);
     let is_channel = has_no_end && length == 0 && is_for_a_channel(head);
     if has_no_end && !is_channel {
         let payload = request.take_payload();
-        request.set_payload(Payload::Stream { payload: Box::pin(LimitedBody { payload, missing: length }) });
+        request.set_payload(Payload::Stream {
+            payload: Box::pin(LimitedBody { payload, missing: length }),
+        });
     }
     (BodyLength::Bytes(length), wants_close || has_no_end)
 }
 
-/// Whether actix-http takes everything behind a head for the body. It does not for `CONNECT` with a length, which may as
-/// well go without its connection.
+/// Whether actix-http takes everything behind a head for the body. It does not for `CONNECT` with a
+/// length, which may as well go without its connection.
 fn takes_all(head: &RequestHead) -> bool {
-    let is_websocket =
-        |value: &header::HeaderValue| value.as_bytes().trim_ascii().eq_ignore_ascii_case(b"websocket");
+    let is_websocket = |value: &header::HeaderValue| {
+        value.as_bytes().trim_ascii().eq_ignore_ascii_case(b"websocket")
+    };
     head.method == Method::CONNECT || head.headers.get_all(header::UPGRADE).any(is_websocket)
 }
 

@@ -1,6 +1,8 @@
-//! Whether a request's head says in one way where it is to go: its target and its `Host` (RFC 9112, section 3.2).
+//! Whether a request's head says in one way where it is to go: its target and its `Host` (RFC 9112,
+//! section 3.2).
 //!
-//! `http` comes here with each request, before any route sees it. That `Host` is there, once, with HTTP/1.1, actix-http has looked.
+//! `http` comes here with each request, before any route sees it. That `Host` is there, once, with
+//! HTTP/1.1, actix-http has looked.
 
 use std::net::Ipv6Addr;
 
@@ -10,15 +12,17 @@ use ipc_protocol::ProblemCode;
 
 use crate::refusal::Refusal;
 
-/// Looks at the target and at `Host`, where there is one. `has_fragment` says whether the target has a `#`, which the parsed one does
-/// not show.
+/// Looks at the target and at `Host`, where there is one. `has_fragment` says whether the target
+/// has a `#`, which the parsed one does not show.
 ///
 /// # Errors
 /// 400 if one of them is of no form that it may have.
 pub(crate) fn check(head: &RequestHead, has_fragment: bool) -> Result<(), Refusal> {
     let refused = |detail: &'static str| Err(Refusal::new(ProblemCode::MalformedRequest, detail));
     if has_fragment {
-        return refused("the request's target has a fragment, which is none of the server's business");
+        return refused(
+            "the request's target has a fragment, which is none of the server's business",
+        );
     }
     if !is_target(&head.uri, &head.method) {
         return refused("the request's target is neither a path nor an http URL");
@@ -35,20 +39,25 @@ pub(crate) fn check(head: &RequestHead, has_fragment: bool) -> Result<(), Refusa
 fn is_target(uri: &Uri, method: &Method) -> bool {
     match (uri.scheme_str(), uri.authority()) {
         // Origin form, or `*` (section 3.2.4).
-        (None, None) => uri.path().starts_with('/') || (uri.path() == "*" && *method == Method::OPTIONS),
+        (None, None) => {
+            uri.path().starts_with('/') || (uri.path() == "*" && *method == Method::OPTIONS)
+        }
         // Absolute form (3.2.2). The authority of one has no user (RFC 9110, section 4.2.4).
         (Some(scheme), Some(authority)) => {
-            let is_http = scheme.eq_ignore_ascii_case("http") || scheme.eq_ignore_ascii_case("https");
+            let is_http =
+                scheme.eq_ignore_ascii_case("http") || scheme.eq_ignore_ascii_case("https");
             is_http && is_host(authority.as_str().as_bytes())
         }
         // Authority form (3.2.3).
-        (None, Some(authority)) => *method == Method::CONNECT && is_host(authority.as_str().as_bytes()),
+        (None, Some(authority)) => {
+            *method == Method::CONNECT && is_host(authority.as_str().as_bytes())
+        }
         (Some(_), None) => false,
     }
 }
 
-/// `uri-host [ ":" port ]` (RFC 3986, section 3.2.2) with a host that is not empty, as none of an http URL is (RFC 9110, section
-/// 4.2.1).
+/// `uri-host [ ":" port ]` (RFC 3986, section 3.2.2) with a host that is not empty, as none of an
+/// http URL is (RFC 9110, section 4.2.1).
 fn is_host(text: &[u8]) -> bool {
     let (is_good, rest) = if let Some(bracketed) = text.strip_prefix(b"[") {
         let Some(end) = bracketed.iter().position(|byte| *byte == b']') else { return false };
@@ -78,7 +87,9 @@ fn is_name(name: &[u8]) -> bool {
     while let Some((byte, behind)) = rest.split_first() {
         rest = match byte {
             b'%' => match behind {
-                [first, second, behind @ ..] if first.is_ascii_hexdigit() && second.is_ascii_hexdigit() => {
+                [first, second, behind @ ..]
+                    if first.is_ascii_hexdigit() && second.is_ascii_hexdigit() =>
+                {
                     behind
                 }
                 _ => return false,
@@ -145,7 +156,9 @@ mod tests {
     #[test]
     fn a_target_has_a_form_that_its_method_may_have() {
         let is_good = |method: &str, target: &str| {
-            target.parse().is_ok_and(|uri| is_target(&uri, &Method::from_bytes(method.as_bytes()).unwrap()))
+            target
+                .parse()
+                .is_ok_and(|uri| is_target(&uri, &Method::from_bytes(method.as_bytes()).unwrap()))
         };
         for (method, target) in [
             ("GET", "/"),

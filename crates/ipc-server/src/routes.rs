@@ -8,8 +8,8 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use ipc_envelope::Freshness;
 use ipc_inbox::{Arrivals, Put, PutError};
 use ipc_protocol::{
-    AuthReply, AuthRequest, BatchOutcome, BatchReply, Frame, IS_RUNNING_TEXT, MessageId, ProblemCode,
-    REPLY_ADDRESS, REPLY_WAIT_SECS_DEFAULT, Route, to_nfc, write_frame,
+    AuthReply, AuthRequest, BatchOutcome, BatchReply, Frame, IS_RUNNING_TEXT, MessageId,
+    ProblemCode, REPLY_ADDRESS, REPLY_WAIT_SECS_DEFAULT, Route, to_nfc, write_frame,
 };
 use zeroize::Zeroizing;
 
@@ -26,18 +26,25 @@ use crate::reply_body::{REPLY_FREE_BYTES, ReplyBody};
 use crate::session::Session;
 use crate::state::{State, random_iv, unix_secs};
 
-/// Adds the routes to an app. Each path is a resource of its own, so that a wrong method is 405 and not 404.
+/// Adds the routes to an app. Each path is a resource of its own, so that a wrong method is 405 and
+/// not 404.
 pub(crate) fn configure(app: &mut web::ServiceConfig) {
     let resource = |route: Route| {
-        web::resource(route.path()).default_service(web::to(move |request: HttpRequest| async move {
-            let mut response = answer(&request, Err(method_not_allowed(route)));
-            let allowed = if route == Route::IsRunning { "GET, HEAD" } else { route.method() };
-            response.headers_mut().insert(header::ALLOW, header::HeaderValue::from_static(allowed));
-            response
-        }))
+        web::resource(route.path()).default_service(web::to(
+            move |request: HttpRequest| async move {
+                let mut response = answer(&request, Err(method_not_allowed(route)));
+                let allowed = if route == Route::IsRunning { "GET, HEAD" } else { route.method() };
+                response
+                    .headers_mut()
+                    .insert(header::ALLOW, header::HeaderValue::from_static(allowed));
+                response
+            },
+        ))
     };
     app.service(
-        resource(Route::IsRunning).route(web::get().to(is_running)).route(web::head().to(is_running)),
+        resource(Route::IsRunning)
+            .route(web::get().to(is_running))
+            .route(web::head().to(is_running)),
     )
     .service(resource(Route::ClientAuth).route(web::post().to(client_auth)))
     .service(resource(Route::MessageSubmit).route(web::post().to(message_submit)))
@@ -50,7 +57,10 @@ pub(crate) fn configure(app: &mut web::ServiceConfig) {
 }
 
 fn method_not_allowed(route: Route) -> Refusal {
-    Refusal::new(ProblemCode::MethodNotAllowed, format!("the route answers {} only", route.method()))
+    Refusal::new(
+        ProblemCode::MethodNotAllowed,
+        format!("the route answers {} only", route.method()),
+    )
 }
 
 async fn is_running(request: HttpRequest) -> HttpResponse {
@@ -58,7 +68,11 @@ async fn is_running(request: HttpRequest) -> HttpResponse {
     answer(&request, Ok(text))
 }
 
-async fn client_auth(request: HttpRequest, payload: web::Payload, state: web::Data<State>) -> HttpResponse {
+async fn client_auth(
+    request: HttpRequest,
+    payload: web::Payload,
+    state: web::Data<State>,
+) -> HttpResponse {
     let result = log_in(&request, payload, &state).await;
     answer(&request, result)
 }
@@ -81,7 +95,11 @@ async fn message_request(
     answer(&request, result)
 }
 
-async fn message_batch(request: HttpRequest, payload: web::Payload, state: web::Data<State>) -> HttpResponse {
+async fn message_batch(
+    request: HttpRequest,
+    payload: web::Payload,
+    state: web::Data<State>,
+) -> HttpResponse {
     let result = submit_all(&request, payload, &state).await;
     answer(&request, result)
 }
@@ -104,30 +122,33 @@ async fn log_in(
     let is_raw = sealed.is_raw();
     // It is short: its route has a limit of its own.
     let plaintext = sealed.open(Freshness::at(unix_secs(SystemTime::now())))?;
-    let frame =
-        Frame::parse(plaintext).and_then(|frame| frame.addressed_to(Route::ClientAuth)).map_err(malformed)?;
+    let frame = Frame::parse(plaintext)
+        .and_then(|frame| frame.addressed_to(Route::ClientAuth))
+        .map_err(malformed)?;
     let id = frame.id();
     // Whatever serde_json would say of it could quote the password.
-    let mut credentials: AuthRequest =
-        serde_json::from_str(frame.object().map_err(malformed)?).map_err(|_| {
+    let mut credentials: AuthRequest = serde_json::from_str(frame.object().map_err(malformed)?)
+        .map_err(|_| {
             Refusal::new(
                 ProblemCode::MalformedFrame,
                 "the frame's body is not {\"username\": …, \"password\": …}",
             )
         })?;
     drop(sealed);
-    // One user, one name, however a keyboard spells it: for the count of failures, the session, and the application.
+    // One user, one name, however a keyboard spells it: for the count of failures, the session, and
+    // the application.
     credentials.username = to_nfc(&credentials.username);
 
     let source = peer.source();
-    let attempt = state.attempts.begin(source, &credentials.username, Instant::now()).map_err(|wait| {
-        Refusal::new(ProblemCode::TooManyAttempts, "too many logins of this user failed").retry_after(wait)
-    })?;
+    let attempt =
+        state.attempts.begin(source, &credentials.username, Instant::now()).map_err(|wait| {
+            Refusal::new(ProblemCode::TooManyAttempts, "too many logins of this user failed")
+                .retry_after(wait)
+        })?;
     let Some(_place) = state.logins.take(source) else {
         attempt.withdrawn();
-        return Err(
-            Refusal::new(ProblemCode::TooManyAttempts, "too many logins are waiting").retry_after(COME_AGAIN)
-        );
+        return Err(Refusal::new(ProblemCode::TooManyAttempts, "too many logins are waiting")
+            .retry_after(COME_AGAIN));
     };
     // Before the password is looked at: a login that comes again costs its user nothing.
     if let Err(why) = state.login_ids.remember(id, Instant::now()) {
@@ -143,7 +164,10 @@ async fn log_in(
     };
     let Some(credential_version) = version else {
         attempt.failed();
-        return Err(Refusal::new(ProblemCode::BadCredentials, "the user is unknown or the password wrong"));
+        return Err(Refusal::new(
+            ProblemCode::BadCredentials,
+            "the user is unknown or the password wrong",
+        ));
     };
     attempt.succeeded();
 
@@ -159,7 +183,8 @@ async fn log_in(
         session: session.seal(&state.session_keys, now_secs, iv),
         expires_in: state.session_secs,
     };
-    let body = Zeroizing::new(serde_json::to_string(&reply).map_err(|error| internal("no reply", error))?);
+    let body =
+        Zeroizing::new(serde_json::to_string(&reply).map_err(|error| internal("no reply", error))?);
     sealed_reply(&body, id, is_raw, state)
 }
 
@@ -169,14 +194,18 @@ fn login_not_new(why: NotNew) -> Refusal {
             ProblemCode::IdReused,
             "a login with this id was tried before: each has one of its own",
         ),
-        NotNew::Full => {
-            Refusal::new(ProblemCode::TooManyAttempts, "too many logins were tried").retry_after(COME_AGAIN)
-        }
+        NotNew::Full => Refusal::new(ProblemCode::TooManyAttempts, "too many logins were tried")
+            .retry_after(COME_AGAIN),
     }
 }
 
 /// The answer 200 with a reply in an envelope.
-fn sealed_reply(body: &str, id: MessageId, is_raw: bool, state: &State) -> Result<HttpResponse, Refusal> {
+fn sealed_reply(
+    body: &str,
+    id: MessageId,
+    is_raw: bool,
+    state: &State,
+) -> Result<HttpResponse, Refusal> {
     let mut reservation = Held::nothing(&state.budget);
     // Until the peer has taken it, a reply is memory as a body is.
     let bytes = body.len() + body.len() / 3 * usize::from(!is_raw);
@@ -201,10 +230,11 @@ async fn submit(
     state: &State,
 ) -> Result<HttpResponse, Refusal> {
     let (peer, sealed) = take_in(request, payload, state).await?;
-    let (message, _held) = admit(sealed, Route::MessageSubmit, (request, peer), state, |frame, sender| {
-        Ok(sender.message(frame.id(), frame.object().map_err(malformed)?, false))
-    })
-    .await?;
+    let (message, _held) =
+        admit(sealed, Route::MessageSubmit, (request, peer), state, |frame, sender| {
+            Ok(sender.message(frame.id(), frame.object().map_err(malformed)?, false))
+        })
+        .await?;
     let (put, arrivals) = state.inbox.put_quietly(message, state.inbox_wait).await;
     tell_after_the_answer(arrivals);
     Ok(accepted(put.map_err(not_put)? == Put::Duplicate))
@@ -219,13 +249,18 @@ fn tell_after_the_answer(arrivals: Arrivals) {
 }
 
 /// Puts a request and waits for the application's reply; no thread waits with it.
-async fn ask(request: &HttpRequest, payload: web::Payload, state: &State) -> Result<HttpResponse, Refusal> {
+async fn ask(
+    request: &HttpRequest,
+    payload: web::Payload,
+    state: &State,
+) -> Result<HttpResponse, Refusal> {
     let (peer, sealed) = take_in(request, payload, state).await?;
     let is_raw = sealed.is_raw();
-    let (message, held) = admit(sealed, Route::MessageRequest, (request, peer), state, |frame, sender| {
-        Ok(sender.message(frame.id(), frame.object().map_err(malformed)?, true))
-    })
-    .await?;
+    let (message, held) =
+        admit(sealed, Route::MessageRequest, (request, peer), state, |frame, sender| {
+            Ok(sender.message(frame.id(), frame.object().map_err(malformed)?, true))
+        })
+        .await?;
     let (id, user) = (message.id, Arc::clone(&message.user));
     let wait = reply_wait(request).min(state.reply_wait_max);
     let put = state.inbox.put(message, state.inbox_wait).await.map_err(not_put)?;
@@ -234,7 +269,10 @@ async fn ask(request: &HttpRequest, payload: web::Payload, state: &State) -> Res
     let reply = tokio::time::timeout(wait, state.inbox.reply_to(&user, id))
         .await
         .map_err(|_| {
-            Refusal::new(ProblemCode::NoReplyInTime, format!("no reply within {} s", wait.as_secs()))
+            Refusal::new(
+                ProblemCode::NoReplyInTime,
+                format!("no reply within {} s", wait.as_secs()),
+            )
         })?
         .map_err(|error| no_reply(error, state.is_stopping()))?;
     let mut response = sealed_reply(&reply, id, is_raw, state)?;
@@ -250,7 +288,8 @@ fn reply_wait(request: &HttpRequest) -> Duration {
     Duration::from_secs(prefer::wait_secs(preferences).unwrap_or(REPLY_WAIT_SECS_DEFAULT))
 }
 
-/// Puts the messages of a batch in one step and says what became of those that were not newly accepted.
+/// Puts the messages of a batch in one step and says what became of those that were not newly
+/// accepted.
 async fn submit_all(
     request: &HttpRequest,
     payload: web::Payload,
@@ -259,14 +298,15 @@ async fn submit_all(
     let (peer, sealed) = take_in(request, payload, state).await?;
     let is_raw = sealed.is_raw();
     let messages_max = state.batch_messages_max;
-    let (batch, _held) = admit(sealed, Route::MessageBatch, (request, peer), state, move |frame, sender| {
-        let entries = frame.batch(messages_max).map_err(malformed)?;
-        let codes: Vec<_> = entries.iter().map(|entry| entry.err()).collect();
-        let good = entries.into_iter().filter_map(|entry| entry.ok());
-        let messages = good.map(|(id, body)| sender.message(id, body, false)).collect();
-        Ok((frame.id(), codes, messages))
-    })
-    .await?;
+    let (batch, _held) =
+        admit(sealed, Route::MessageBatch, (request, peer), state, move |frame, sender| {
+            let entries = frame.batch(messages_max).map_err(malformed)?;
+            let codes: Vec<_> = entries.iter().map(|entry| entry.err()).collect();
+            let good = entries.into_iter().filter_map(|entry| entry.ok());
+            let messages = good.map(|(id, body)| sender.message(id, body, false)).collect();
+            Ok((frame.id(), codes, messages))
+        })
+        .await?;
     let (id, codes, messages) = batch;
     let (put, arrivals) = state.inbox.put_all_quietly(messages, state.inbox_wait).await;
     tell_after_the_answer(arrivals);
@@ -286,7 +326,9 @@ async fn submit_all(
                     reply.full_from.get_or_insert(index);
                     continue;
                 }
-                Some(Err(error @ (PutError::Closed | PutError::Unavailable))) => return Err(not_put(error)),
+                Some(Err(error @ (PutError::Closed | PutError::Unavailable))) => {
+                    return Err(not_put(error));
+                }
                 Some(Err(error)) => not_put(error).code().as_str(),
             },
         };

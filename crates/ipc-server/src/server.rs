@@ -63,23 +63,28 @@ impl Server {
         &self.name
     }
 
-    /// Where the application takes its messages from. The handle may be cloned and outlives the server.
+    /// Where the application takes its messages from. The handle may be cloned and outlives the
+    /// server.
     pub fn inbox(&self) -> &Inbox {
         &self.inbox
     }
 
-    /// The same inbox, if it is a durable one that this server opened, with what only a durable one has.
+    /// The same inbox, if it is a durable one that this server opened, with what only a durable one
+    /// has.
     pub fn durable_inbox(&self) -> Option<&DurableInbox> {
         self.state.durable_inbox.as_ref()
     }
 
-    /// Stops the server: no further connection and no further message is taken, requests under way are finished, those that
-    /// wait for a reply among them, then the inbox is closed. What was accepted stays in the inbox to be taken; what is
-    /// refused meanwhile is told to come again. Returns when all of that is done, at the latest after the time set by
-    /// [`stop_timeout`](ServerBuilder::stop_timeout) and what the disk takes. A second call waits for nothing.
+    /// Stops the server: no further connection and no further message is taken, requests under way
+    /// are finished, those that wait for a reply among them, then the inbox is closed. What was
+    /// accepted stays in the inbox to be taken; what is refused meanwhile is told to come again.
+    /// Returns when all of that is done, at the latest after the time set by
+    /// [`stop_timeout`](ServerBuilder::stop_timeout) and what the disk takes. A second call waits
+    /// for nothing.
     ///
-    /// Everything is then in the files of the home themselves, `users.db` and `inbox.db`. What is acknowledged afterwards is
-    /// too once [`Inbox::finish`] was called, which also lets the next server open the same inbox.
+    /// Everything is then in the files of the home themselves, `users.db` and `inbox.db`. What is
+    /// acknowledged afterwards is too once [`Inbox::finish`] was called, which also lets the next
+    /// server open the same inbox.
     pub async fn stop(&self) {
         self.begin_stop();
         let ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -90,8 +95,9 @@ impl Server {
         }
     }
 
-    /// Begins what [`stop`](Server::stop) does, and waits for nothing: for an application that meanwhile takes what is in
-    /// the inbox, and answers those who wait for a reply. The inbox is closed when no request is under way any more.
+    /// Begins what [`stop`](Server::stop) does, and waits for nothing: for an application that
+    /// meanwhile takes what is in the inbox, and answers those who wait for a reply. The inbox is
+    /// closed when no request is under way any more.
     pub fn begin_stop(&self) {
         if !self.state.is_stopping.swap(true, Ordering::Relaxed) {
             log::info!("Shutting down web server {}:{}", self.name, self.address.port());
@@ -104,7 +110,8 @@ impl Server {
         let name = PeerName::parse(&builder.name)
             .map_err(|source| StartError::Name { name: builder.name.clone(), source })?;
         let address = listen::resolve(&builder.address)?;
-        let is_remote_http = builder.protocol == Protocol::Http && !ipc_protocol::is_loopback(address.ip());
+        let is_remote_http =
+            builder.protocol == Protocol::Http && !ipc_protocol::is_loopback(address.ip());
         if is_remote_http && !builder.allows_remote_http {
             return Err(StartError::RemoteHttp { address });
         }
@@ -118,7 +125,8 @@ impl Server {
                 drop::<oneshot::Sender<()>>(end);
             })
             .map_err(|source| StartError::Threads { source })?;
-        let gone = || StartError::Threads { source: std::io::Error::other("the server's thread ended") };
+        let gone =
+            || StartError::Threads { source: std::io::Error::other("the server's thread ended") };
         let started = answer.await.map_err(|_| gone())??;
         Ok(Server {
             name: started.name,
@@ -173,17 +181,23 @@ fn run(
     started: oneshot::Sender<Result<Started, StartError>>,
 ) {
     actix_rt::System::new().block_on(async move {
-        // Before anything is read of it, and until the thread ends: the home is not moved away under a server.
+        // Before anything is read of it, and until the thread ends: the home is not moved away
+        // under a server.
         let held = builder.home.hold().map_err(StartError::from);
         let prepared = match held {
-            Ok(in_use) => start_in(builder, &name, address).await.map(|prepared| (prepared, in_use)),
+            Ok(in_use) => {
+                start_in(builder, &name, address).await.map(|prepared| (prepared, in_use))
+            }
             Err(error) => Err(error),
         };
         let (server, state, own_certificate, own_users, _in_use) = match prepared {
             Ok(((Prepared { server, state, address, own_certificate }, own_users), in_use)) => {
                 let handle = server.handle();
                 let name = name.to_string();
-                if started.send(Ok(Started { name, address, state: state.clone(), handle })).is_err() {
+                if started
+                    .send(Ok(Started { name, address, state: state.clone(), handle }))
+                    .is_err()
+                {
                     // Whoever asked for the server has gone.
                     return;
                 }
@@ -210,14 +224,19 @@ fn run(
                 users.close().await;
             }
         };
-        // The inbox is closed at once. A disk that does not answer is not waited for: nothing is lost.
+        // The inbox is closed at once. A disk that does not answer is not waited for: nothing is
+        // lost.
         if actix_rt::time::timeout(DISK_WAIT, files).await.is_err() {
-            log::warn!("the disk takes more than {} s to write the home's files back", DISK_WAIT.as_secs());
+            log::warn!(
+                "the disk takes more than {} s to write the home's files back",
+                DISK_WAIT.as_secs()
+            );
         }
     });
 }
 
-/// Opens the files of the home and serves from them. Where it does not come to that, they are closed again.
+/// Opens the files of the home and serves from them. Where it does not come to that, they are
+/// closed again.
 async fn start_in(
     builder: ServerBuilder,
     name: &PeerName,
@@ -338,7 +357,8 @@ async fn prepare(
     let threads = |source| StartError::Threads { source };
     let address = listener.local_addr().map_err(threads)?;
     let workers = builder.workers.clamp(1, http::WORKERS_MAX);
-    let wanted = Places { connections: builder.connections_max, handshakes: builder.handshakes_max };
+    let wanted =
+        Places { connections: builder.connections_max, handshakes: builder.handshakes_max };
     let places = open_files::fit(wanted, workers, builder.raises_open_files_limit);
     let settings = Settings {
         workers,

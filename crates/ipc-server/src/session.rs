@@ -1,6 +1,8 @@
-//! Session tokens: what a login grants, sealed, so that the server keeps none. The time is an argument.
+//! Session tokens: what a login grants, sealed, so that the server keeps none. The time is an
+//! argument.
 //!
-//! A connection remembers the token that was opened last on it, since the next request mostly brings the same.
+//! A connection remembers the token that was opened last on it, since the next request mostly
+//! brings the same.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -10,9 +12,9 @@ use ipc_protocol::Fingerprint;
 use ipc_store::CredentialVersion;
 use zeroize::Zeroizing;
 
-/// What a token says. Layout of the plaintext: version 1 (1 byte), expiry in seconds since the Unix epoch (8, big
-/// endian), credential version (8), 1 and the certificate's SHA-256 or 33 zero bytes (33), user name (UTF-8, the
-/// rest).
+/// What a token says. Layout of the plaintext: version 1 (1 byte), expiry in seconds since the Unix
+/// epoch (8, big endian), credential version (8), 1 and the certificate's SHA-256 or 33 zero bytes
+/// (33), user name (UTF-8, the rest).
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Session {
     pub(crate) user: String,
@@ -25,8 +27,8 @@ pub(crate) struct Session {
 const LAYOUT_VERSION: u8 = 1;
 const FIXED_BYTES: usize = 1 + 8 + 8 + 33;
 
-/// A text longer than this is no token: the longest name there is makes one of some six hundred characters. It is not gone
-/// through.
+/// A text longer than this is no token: the longest name there is makes one of some six hundred
+/// characters. It is not gone through.
 const TOKEN_BYTES_MAX: usize = 1024;
 
 impl Session {
@@ -37,7 +39,9 @@ impl Session {
         plaintext.extend_from_slice(&self.expires_at_secs.to_be_bytes());
         plaintext.extend_from_slice(self.credential_version.as_bytes());
         plaintext.push(u8::from(self.certificate.is_some()));
-        plaintext.extend_from_slice(&self.certificate.map_or([0; 32], |certificate| *certificate.as_bytes()));
+        plaintext.extend_from_slice(
+            &self.certificate.map_or([0; 32], |certificate| *certificate.as_bytes()),
+        );
         plaintext.extend_from_slice(self.user.as_bytes());
         Zeroizing::new(keys.seal_base64url(&plaintext, now_secs, iv))
     }
@@ -47,7 +51,8 @@ impl Session {
         now_secs < self.expires_at_secs
     }
 
-    /// Reads a token. `None` if it is not one of ours, or expired: to the client both mean the same.
+    /// Reads a token. `None` if it is not one of ours, or expired: to the client both mean the
+    /// same.
     pub(crate) fn open(token: &str, keys: &KeyRing, now_secs: u64) -> Option<Self> {
         if token.len() > TOKEN_BYTES_MAX {
             return None;
@@ -77,7 +82,8 @@ impl Session {
 pub(crate) struct LastSession(RefCell<Option<(Zeroizing<String>, Rc<Session>)>>);
 
 impl LastSession {
-    /// [`Session::open`], which is spared a token that is the last one again. Its end is looked at in either case.
+    /// [`Session::open`], which is spared a token that is the last one again. Its end is looked at
+    /// in either case.
     pub(crate) fn open(&self, token: &str, keys: &KeyRing, now_secs: u64) -> Option<Rc<Session>> {
         if let Some((last, session)) = &*self.0.borrow()
             && last.as_str() == token
@@ -169,6 +175,10 @@ mod tests {
         assert_eq!(last.open(&first, &keys(2), 0), None);
         let (head, tail) = first.split_at(first.len() - 2);
         assert_eq!(last.open(&format!("{head}A{tail}"), &keys(1), 0), None);
-        assert_eq!(last.open(&second, &keys(1), 0).unwrap().user, "other", "what is no token replaces none");
+        assert_eq!(
+            last.open(&second, &keys(1), 0).unwrap().user,
+            "other",
+            "what is no token replaces none"
+        );
     }
 }

@@ -1,5 +1,5 @@
-//! What all workers of a server share. It is made once, outside the factory that actix-web runs in each worker, so
-//! that there is one inbox and one count of everything.
+//! What all workers of a server share. It is made once, outside the factory that actix-web runs in
+//! each worker, so that there is one inbox and one count of everything.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -33,11 +33,16 @@ pub(crate) fn configuration(home: &Home, name: &PeerName) -> Result<Tls, StartEr
         WebPkiClientVerifier::builder_with_provider(Arc::clone(&roots), provider())
             .build()
             .map_err(unusable_authority)?;
-    let as_a_client =
-        WebPkiServerVerifier::builder_with_provider(roots, provider()).build().map_err(unusable_authority)?;
+    let as_a_client = WebPkiServerVerifier::builder_with_provider(roots, provider())
+        .build()
+        .map_err(unusable_authority)?;
     let identity = home.identity(name)?;
-    let own =
-        OwnCertificate::new(name.clone(), home.certificate_file(name), identity.chain.clone(), as_a_client);
+    let own = OwnCertificate::new(
+        name.clone(),
+        home.certificate_file(name),
+        identity.chain.clone(),
+        as_a_client,
+    );
     let config = ServerConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
         .map_err(|error| unusable(home, name, &error))?
@@ -74,7 +79,9 @@ fn in_words(error: &rustls::Error) -> String {
         rustls::Error::InvalidCertificate(CertificateError::BadEncoding) => {
             "the certificate is damaged".to_owned()
         }
-        rustls::Error::General(text) if text.contains("private key") => "the key is damaged".to_owned(),
+        rustls::Error::General(text) if text.contains("private key") => {
+            "the key is damaged".to_owned()
+        }
         other => other.to_string(),
     }
 }

@@ -1,4 +1,5 @@
-//! Whether a user still is who he was when he logged in, asked of the store at most twice a second for each.
+//! Whether a user still is who he was when he logged in, asked of the store at most twice a second
+//! for each.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -6,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use ipc_store::{CredentialVersion, StoreError, UserStore, Username};
 
-/// How long an answer of the store is good: a deleted user or a changed password ends its sessions within a
-/// second.
+/// How long an answer of the store is good: a deleted user or a changed password ends its sessions
+/// within a second.
 const FRESH_FOR: Duration = Duration::from_millis(500);
 
 /// How many answers are kept; beyond, all are dropped and asked for again.

@@ -1,7 +1,8 @@
-//! When the server's own certificate is good: clients refuse one that has expired or is not good yet, and nobody else would
-//! say so here.
+//! When the server's own certificate is good: clients refuse one that has expired or is not good
+//! yet, and nobody else would say so here.
 //!
-//! A server comes here before it starts, and from time to time while it runs. The time is an argument.
+//! A server comes here before it starts, and from time to time while it runs. The time is an
+//! argument.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -69,7 +70,12 @@ impl OwnCertificate {
                 });
             }
             Standing::Ended(end) => {
-                return Err(StartError::CertificateEnded { name, path, end: date(end), now: date(now) });
+                return Err(StartError::CertificateEnded {
+                    name,
+                    path,
+                    end: date(end),
+                    now: date(now),
+                });
             }
             Standing::Good | Standing::EndsSoon(_) => (),
         }
@@ -94,12 +100,16 @@ impl OwnCertificate {
 
     fn tell(&self, now: SystemTime) {
         let name = &self.name;
-        let remedy = format!("{}, and start the server again", remedy_of_pair(&self.path, name.as_ref()));
+        let remedy =
+            format!("{}, and start the server again", remedy_of_pair(&self.path, name.as_ref()));
         match self.standing(now) {
             Standing::Good => (),
             Standing::EndsSoon(end) => {
                 let days = end.duration_since(now).unwrap_or_default().as_secs() / (24 * 60 * 60);
-                log::warn!("the certificate `{name}` expires in {days} days, on {}: {remedy}", date(end));
+                log::warn!(
+                    "the certificate `{name}` expires in {days} days, on {}: {remedy}",
+                    date(end)
+                );
             }
             Standing::Ended(end) => {
                 log::error!(
@@ -116,7 +126,9 @@ impl OwnCertificate {
 
     fn standing(&self, now: SystemTime) -> Standing {
         match self.error_at(now) {
-            Some(CertificateError::ExpiredContext { not_after, .. }) => Standing::Ended(time(not_after)),
+            Some(CertificateError::ExpiredContext { not_after, .. }) => {
+                Standing::Ended(time(not_after))
+            }
             Some(CertificateError::NotValidYetContext { not_before, .. }) => {
                 Standing::NotYet(time(not_before))
             }
@@ -129,7 +141,8 @@ impl OwnCertificate {
         }
     }
 
-    /// What a client would find wrong with it at this time. The name is looked at last, and is the client's affair.
+    /// What a client would find wrong with it at this time. The name is looked at last, and is the
+    /// client's affair.
     fn error_at(&self, now: SystemTime) -> Option<CertificateError> {
         let (end_entity, intermediates) = self.chain.split_first()?;
         let any = ServerName::try_from("localhost").ok()?;
@@ -175,7 +188,12 @@ mod tests {
         let verifier =
             WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider).build().unwrap();
         let chain = vec![CertificateDer::from_pem_slice(pair.certificate_pem.as_ref()).unwrap()];
-        OwnCertificate::new(PeerName::parse("peer1").unwrap(), "/x/peer1.crt".into(), chain, verifier)
+        OwnCertificate::new(
+            PeerName::parse("peer1").unwrap(),
+            "/x/peer1.crt".into(),
+            chain,
+            verifier,
+        )
     }
 
     fn at(secs: u64) -> SystemTime {
@@ -197,12 +215,14 @@ mod tests {
         let own = own();
         let expired = own.check(at(ISSUED + 101 * DAY)).unwrap_err();
         assert!(
-            expired.to_string().contains("`peer1` expired on ") && expired.to_string().contains(" 2025 ")
+            expired.to_string().contains("`peer1` expired on ")
+                && expired.to_string().contains(" 2025 ")
         );
         assert!(expired.remedy().unwrap().contains("--certs --name peer1 --force"));
         let early = own.check(at(ISSUED - DAY)).unwrap_err();
         assert!(
-            early.to_string().contains("`peer1` is good from ") && early.to_string().contains("18 Mar 2025")
+            early.to_string().contains("`peer1` is good from ")
+                && early.to_string().contains("18 Mar 2025")
         );
         assert!(early.remedy().unwrap().contains("clock"));
     }

@@ -1,7 +1,8 @@
-//! How much of what was handed out for a connection has gone to its stream, and what waits behind it.
+//! How much of what was handed out for a connection has gone to its stream, and what waits behind
+//! it.
 //!
-//! `deadline` has one for each connection and counts; a channel hands out no more than its peer takes. Nothing here knows what
-//! is written.
+//! `deadline` has one for each connection and counts; a channel hands out no more than its peer
+//! takes. Nothing here knows what is written.
 
 use std::cell::{Cell, RefCell};
 use std::task::{Context, Waker};
@@ -42,7 +43,8 @@ impl Written {
         self.waiting.replace(Some(context.waker().clone()));
     }
 
-    /// Tells of arrivals when all that was handed out is flushed, or the peer takes no more at the moment.
+    /// Tells of arrivals when all that was handed out is flushed, or the peer takes no more at the
+    /// moment.
     pub(crate) fn tell_behind(&self, arrivals: Arrivals) {
         if !arrivals.is_none() {
             self.arrivals.borrow_mut().push(arrivals);

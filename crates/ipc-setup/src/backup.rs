@@ -49,15 +49,21 @@ impl Backup {
         let out = locate(Some(out)).map_err(unwritable)?;
         match Home::at(&out).check_directory() {
             Err(HomeError::Missing { .. }) => {}
-            _ if out.symlink_metadata().is_ok() => return Err(SetupError::BackupExists { path: out }),
+            _ if out.symlink_metadata().is_ok() => {
+                return Err(SetupError::BackupExists { path: out });
+            }
             checked => checked.map_err(unwritable)?,
         }
         let parent = out.parent().unwrap_or(Path::new("/"));
-        let cannot_write =
-            |path: &Path, source| unwritable(HomeError::Unwritable { path: path.to_owned(), source });
-        let is_inside = parent.canonicalize().map_err(|source| cannot_write(parent, source))?.starts_with(
-            home.root().canonicalize().map_err(|_| HomeError::Missing { path: home.root().to_owned() })?,
-        );
+        let cannot_write = |path: &Path, source| {
+            unwritable(HomeError::Unwritable { path: path.to_owned(), source })
+        };
+        let is_inside =
+            parent.canonicalize().map_err(|source| cannot_write(parent, source))?.starts_with(
+                home.root()
+                    .canonicalize()
+                    .map_err(|_| HomeError::Missing { path: home.root().to_owned() })?,
+            );
         if is_inside {
             return Err(SetupError::BackupInside { path: out });
         }
@@ -99,8 +105,9 @@ impl Backup {
         if self.out.symlink_metadata().is_ok() {
             return Err(SetupError::BackupExists { path: self.out.clone() });
         }
-        std::fs::rename(&self.partial, &self.out)
-            .map_err(|source| unwritable(HomeError::Unwritable { path: self.out.clone(), source }))?;
+        std::fs::rename(&self.partial, &self.out).map_err(|source| {
+            unwritable(HomeError::Unwritable { path: self.out.clone(), source })
+        })?;
         self.is_done = true;
         sync_directory(self.out.parent().unwrap_or(Path::new("/"))).map_err(unwritable)?;
         Ok(BackedUp { path: self.out.clone(), messages })
@@ -109,7 +116,9 @@ impl Backup {
     /// Keeps others from changing the home meanwhile; nobody does where nothing can be written.
     fn lock(&self) -> Result<Option<Lock>, SetupError> {
         match Lock::of_complete(&self.home) {
-            Err(SetupError::Lock { source, .. }) if source.kind() == io::ErrorKind::ReadOnlyFilesystem => {
+            Err(SetupError::Lock { source, .. })
+                if source.kind() == io::ErrorKind::ReadOnlyFilesystem =>
+            {
                 Ok(None)
             }
             lock => lock.map(Some),
@@ -119,7 +128,8 @@ impl Backup {
     /// Copies all that are only files: keys, certificates, and whatever else there is.
     fn copy_files(&self) -> Result<(), SetupError> {
         let root = self.home.root();
-        let unreadable = |path: &Path, source| HomeError::Unreadable { path: path.to_owned(), source };
+        let unreadable =
+            |path: &Path, source| HomeError::Unreadable { path: path.to_owned(), source };
         for entry in std::fs::read_dir(root).map_err(|source| unreadable(root, source))? {
             let name = entry.map_err(|source| unreadable(root, source))?.file_name();
             let path = root.join(&name);
@@ -170,8 +180,8 @@ fn unwritable(source: HomeError) -> SetupError {
 }
 
 fn copy_file(from: &Path, to: &Path, mode: u32) -> Result<(), SetupError> {
-    let mut source =
-        File::open(from).map_err(|source| HomeError::Unreadable { path: from.to_owned(), source })?;
+    let mut source = File::open(from)
+        .map_err(|source| HomeError::Unreadable { path: from.to_owned(), source })?;
     let mut write = || {
         let mut copy = OpenOptions::new().write(true).create_new(true).mode(FILE_MODE).open(to)?;
         io::copy(&mut source, &mut copy)?;

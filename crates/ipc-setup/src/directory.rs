@@ -1,7 +1,7 @@
 //! Which directories may become a home, and what is moved aside under which name.
 //!
-//! [`crate::init`] comes here before it writes anything. The rule: never fill, change the mode of, or move a directory
-//! that is somebody else's; which those are, `ipc-home` tells.
+//! [`crate::init`] comes here before it writes anything. The rule: never fill, change the mode of,
+//! or move a directory that is somebody else's; which those are, `ipc-home` tells.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,8 @@ use time::OffsetDateTime;
 
 use crate::SetupError;
 
-/// Makes the directory with its parents, or checks that what is there is a home, whole or interrupted, or empty.
+/// Makes the directory with its parents, or checks that what is there is a home, whole or
+/// interrupted, or empty.
 pub(crate) fn prepare(home: &Home) -> Result<(), SetupError> {
     match home.check_directory() {
         Err(HomeError::Missing { .. }) => {
@@ -19,7 +20,8 @@ pub(crate) fn prepare(home: &Home) -> Result<(), SetupError> {
                 make_parents(parent)?;
             }
             make_private_directory(home.root())?;
-            // In a directory for everybody somebody else may have been faster; and the parents are looked at only here.
+            // In a directory for everybody somebody else may have been faster; and the parents are
+            // looked at only here.
             home.check_directory()?;
         }
         checked => checked?,
@@ -30,8 +32,9 @@ pub(crate) fn prepare(home: &Home) -> Result<(), SetupError> {
     Ok(())
 }
 
-/// 0700 for parents too, as the XDG Base Directory Specification asks; existing ones stay as they are. One by one, because
-/// under a strict umask nothing could be made in a parent before its mode is set right.
+/// 0700 for parents too, as the XDG Base Directory Specification asks; existing ones stay as they
+/// are. One by one, because under a strict umask nothing could be made in a parent before its mode
+/// is set right.
 fn make_parents(path: &Path) -> Result<(), SetupError> {
     if path.is_dir() {
         return Ok(());
@@ -42,7 +45,8 @@ fn make_parents(path: &Path) -> Result<(), SetupError> {
     Ok(make_private_directory(path)?)
 }
 
-/// Where a home lies of which `path` is only a symbolic link: what is moved aside, or made anew, is the directory itself.
+/// Where a home lies of which `path` is only a symbolic link: what is moved aside, or made anew, is
+/// the directory itself.
 pub(crate) fn without_link(path: PathBuf) -> PathBuf {
     match path.symlink_metadata() {
         // One that leads nowhere is refused where the home is looked at.
@@ -59,7 +63,8 @@ pub(crate) fn move_aside(home: &Home, now_secs: u64) -> Result<PathBuf, SetupErr
         if aside.symlink_metadata().is_ok() {
             continue;
         }
-        // A rename onto an empty directory made in this very moment would succeed; nothing would be lost.
+        // A rename onto an empty directory made in this very moment would succeed; nothing would be
+        // lost.
         return match std::fs::rename(root, &aside) {
             // At once, so that nobody takes it for a home that never was.
             Ok(()) => make_private_directory(root).map(|()| aside).map_err(SetupError::from),
@@ -71,7 +76,8 @@ pub(crate) fn move_aside(home: &Home, now_secs: u64) -> Result<PathBuf, SetupErr
     Err(SetupError::MoveAside { path: root.to_owned(), aside: dated(root, now_secs, 1), source })
 }
 
-/// Removes temporary files of runs that were killed. Only for the holder of the lock: nobody else writes here then.
+/// Removes temporary files of runs that were killed. Only for the holder of the lock: nobody else
+/// writes here then.
 pub(crate) fn sweep(home: &Home) -> Result<(), SetupError> {
     for name in home.temporary_files()? {
         let path = home.root().join(name);
@@ -82,7 +88,9 @@ pub(crate) fn sweep(home: &Home) -> Result<(), SetupError> {
 
 /// `HOME.2025-03-19T19-38-50Z`, from the second attempt on with a counter.
 fn dated(root: &Path, now_secs: u64, attempt: u32) -> PathBuf {
-    let now = i64::try_from(now_secs).ok().and_then(|secs| OffsetDateTime::from_unix_timestamp(secs).ok());
+    let now = i64::try_from(now_secs)
+        .ok()
+        .and_then(|secs| OffsetDateTime::from_unix_timestamp(secs).ok());
     let now = now.unwrap_or(OffsetDateTime::UNIX_EPOCH);
     let mut name = root.as_os_str().to_owned();
     name.push(format!(
@@ -108,7 +116,10 @@ mod tests {
     fn a_home_is_kept_aside_under_the_date_in_utc() {
         let root = Path::new("/data/web-ipc");
         assert_eq!(dated(root, 1_742_413_130, 1), Path::new("/data/web-ipc.2025-03-19T19-38-50Z"));
-        assert_eq!(dated(root, 1_742_413_130, 2), Path::new("/data/web-ipc.2025-03-19T19-38-50Z.2"));
+        assert_eq!(
+            dated(root, 1_742_413_130, 2),
+            Path::new("/data/web-ipc.2025-03-19T19-38-50Z.2")
+        );
     }
 
     #[test]

@@ -6,7 +6,9 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use ipc_home::{HomeError, PeerName, PeerNameError, remedy_of_io, remedy_of_read_only, shell_quoted};
+use ipc_home::{
+    HomeError, PeerName, PeerNameError, remedy_of_io, remedy_of_read_only, shell_quoted,
+};
 use ipc_pki::{CreateError, IssueError, LoadError, NameError};
 use ipc_store::{DatabaseError, PasswordError, StoreError, UsernameError};
 use thiserror::Error;
@@ -226,7 +228,9 @@ fn remedy_of_destination(error: &HomeError) -> Option<String> {
         HomeError::Unwritable { path, source }
             if matches!(
                 source.kind(),
-                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge
+                io::ErrorKind::StorageFull
+                    | io::ErrorKind::QuotaExceeded
+                    | io::ErrorKind::FileTooLarge
             ) =>
         {
             remedy_of_io(source, path)

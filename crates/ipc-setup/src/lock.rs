@@ -1,7 +1,7 @@
 //! One at a time: the lock that everyone who changes a home holds.
 //!
-//! `flock` on `.lock` in the home; the system frees it when its holder ends, however it ends. Readers need none, since
-//! every file is replaced in one step.
+//! `flock` on `.lock` in the home; the system frees it when its holder ends, however it ends.
+//! Readers need none, since every file is replaced in one step.
 
 use std::fs::{File, OpenOptions, Permissions};
 use std::io;
@@ -21,14 +21,15 @@ pub(crate) struct Lock {
 impl Lock {
     /// Waits for the lock of the home and takes it.
     ///
-    /// `None` if the home was moved aside meanwhile: what is locked then is not what lies at its path, and the caller
-    /// begins again.
+    /// `None` if the home was moved aside meanwhile: what is locked then is not what lies at its
+    /// path, and the caller begins again.
     pub(crate) fn acquire(home: &Home) -> Result<Option<Self>, SetupError> {
         let path = home.lock_file();
         let failed = |source: io::Error| SetupError::Lock { path: path.clone(), source };
-        let not_a_file = || failed(io::Error::new(io::ErrorKind::IsADirectory, "it is not a regular file"));
-        // A link would have another file made and locked, and be taken for a home moved aside. What was opened is what is
-        // looked at, so that there is no moment between the two.
+        let not_a_file =
+            || failed(io::Error::new(io::ErrorKind::IsADirectory, "it is not a regular file"));
+        // A link would have another file made and locked, and be taken for a home moved aside. What
+        // was opened is what is looked at, so that there is no moment between the two.
         let opened = OpenOptions::new()
             .read(true)
             .write(true)
@@ -40,15 +41,19 @@ impl Lock {
         let file = match opened {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(_) if path.symlink_metadata().is_ok_and(|there| !there.is_file()) => return Err(not_a_file()),
+            Err(_) if path.symlink_metadata().is_ok_and(|there| !there.is_file()) => {
+                return Err(not_a_file());
+            }
             Err(error) => return Err(failed(error)),
         };
         let metadata = file.metadata().map_err(failed)?;
         if !metadata.is_file() {
             return Err(not_a_file());
         }
-        // One of another user's is left as it is; a second name may lie where another user's file is expected.
-        let is_ours = metadata.uid() == rustix::process::geteuid().as_raw() && metadata.nlink() == 1;
+        // One of another user's is left as it is; a second name may lie where another user's file
+        // is expected.
+        let is_ours =
+            metadata.uid() == rustix::process::geteuid().as_raw() && metadata.nlink() == 1;
         if is_ours && metadata.permissions().mode() & 0o7777 != FILE_MODE {
             // At once: under a strict umask nobody else could open it.
             file.set_permissions(Permissions::from_mode(FILE_MODE)).map_err(failed)?;
@@ -64,8 +69,8 @@ impl Lock {
         Ok(Some(Self { _file: file }))
     }
 
-    /// Takes the lock of a complete home, also if it is made anew in this moment, and finishes or undoes what others were
-    /// stopped at.
+    /// Takes the lock of a complete home, also if it is made anew in this moment, and finishes or
+    /// undoes what others were stopped at.
     pub(crate) fn of_complete(home: &Home) -> Result<Self, SetupError> {
         loop {
             home.check_directory()?;
@@ -140,7 +145,8 @@ mod tests {
         let first = Lock::acquire(&home).unwrap().unwrap();
         std::thread::scope(|scope| {
             let waiting = scope.spawn(|| Lock::acquire(&home).unwrap().is_none());
-            // Whether the other already waits or only opens after the move, it must not take the old home for the new.
+            // Whether the other already waits or only opens after the move, it must not take the
+            // old home for the new.
             std::fs::rename(home.root(), directory.path().join("aside")).unwrap();
             drop(first);
             assert!(waiting.join().unwrap());

@@ -1,15 +1,16 @@
-//! Puts a certificate pair in its place, so that being stopped anywhere loses neither the old pair nor the new one.
+//! Puts a certificate pair in its place, so that being stopped anywhere loses neither the old pair
+//! nor the new one.
 //!
-//! Whoever issues comes here with the lock held, and so does everyone else who takes the lock, to finish what another was
-//! stopped at. The steps, which [`Home::identity`] knows too:
+//! Whoever issues comes here with the lock held, and so does everyone else who takes the lock, to
+//! finish what another was stopped at. The steps, which [`Home::identity`] knows too:
 //!
 //! 1. the new key is written as `.NAME.key.new`,
 //! 2. the new certificate is written as `.NAME.crt.new`,
 //! 3. the new key takes the place of the old one,
 //! 4. the new certificate takes the place of the old one.
 //!
-//! Up to step 2 the old pair stands. From step 3 on the old key is gone and a certificate waits alone, which tells that the
-//! new pair is to be finished.
+//! Up to step 2 the old pair stands. From step 3 on the old key is gone and a certificate waits
+//! alone, which tells that the new pair is to be finished.
 
 use std::path::Path;
 
@@ -40,7 +41,8 @@ fn write_both(home: &Home, name: &PeerName, pair: &IssuedPair) -> Result<(), Hom
     write(&home.staged_certificate_file(name), &pair.certificate_pem)
 }
 
-/// Finishes or undoes what was begun with pairs, and says whether there was anything. Only for the holder of the lock.
+/// Finishes or undoes what was begun with pairs, and says whether there was anything. Only for the
+/// holder of the lock.
 pub(crate) fn heal(home: &Home) -> Result<bool, SetupError> {
     let names = home.staged_pairs()?;
     for name in &names {
@@ -59,7 +61,9 @@ pub(crate) fn heal(home: &Home) -> Result<bool, SetupError> {
 
 fn remove_if_there(path: &Path) -> Result<(), SetupError> {
     match std::fs::remove_file(path) {
-        Err(source) if source.kind() != std::io::ErrorKind::NotFound => Err(unwritable(path, source)),
+        Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+            Err(unwritable(path, source))
+        }
         _ => Ok(sync_directory(path.parent().unwrap_or(path))?),
     }
 }
@@ -72,7 +76,9 @@ fn take_place(staged: &Path, path: &Path) -> Result<(), SetupError> {
 /// A directory in the place of a file would be met halfway.
 fn refuse_what_cannot_be_replaced(path: &Path) -> Result<(), SetupError> {
     match path.symlink_metadata() {
-        Ok(metadata) if metadata.is_dir() => Err(HomeError::NotAFile { path: path.to_owned() }.into()),
+        Ok(metadata) if metadata.is_dir() => {
+            Err(HomeError::NotAFile { path: path.to_owned() }.into())
+        }
         _ => Ok(()),
     }
 }

@@ -1,15 +1,15 @@
 //! The pieces of a home, each made whole or not at all, in the order in which they are made.
 //!
-//! [`crate::init`] comes here with the lock held. A piece that is there and good stays, and what others hold copies of or
-//! were issued by is never made anew here; `admin.cred` is written last, so that its presence means that everything else is
-//! there.
+//! [`crate::init`] comes here with the lock held. A piece that is there and good stays, and what
+//! others hold copies of or were issued by is never made anew here; `admin.cred` is written last,
+//! so that its presence means that everything else is there.
 
 use std::path::Path;
 
 use ipc_envelope::{Key, KeyRing};
 use ipc_home::{
-    ADMIN_USERNAME, Credentials, Home, HomeError, PeerName, close_file, make_private_directory, read_public,
-    read_secret, write_secret_atomically,
+    ADMIN_USERNAME, Credentials, Home, HomeError, PeerName, close_file, make_private_directory,
+    read_public, read_secret, write_secret_atomically,
 };
 use ipc_pki::{Authority, AuthorityOptions, LeafRequest, LoadError, SubjectAltName, SubjectName};
 use zeroize::Zeroizing;
@@ -18,7 +18,8 @@ use crate::random::{random_bytes, random_password};
 use crate::users::Users;
 use crate::{SetupError, directory, pair};
 
-/// What [`make_missing`] makes, but for `admin.cred` and the directory of sessions, which comes by itself.
+/// What [`make_missing`] makes, but for `admin.cred` and the directory of sessions, which comes by
+/// itself.
 const PIECES: [&str; 7] = [
     "envelope.keys",
     SESSION_KEY,
@@ -49,8 +50,10 @@ pub(crate) fn make_missing(
     close_users(home)?;
     refuse_lost_authority(home)?;
     type Read = fn(&Home) -> Result<KeyRing, HomeError>;
-    let key_rings: [(_, Read); 2] =
-        [(home.envelope_keys_file(), Home::envelope_keys), (home.session_key_file(), Home::session_keys)];
+    let key_rings: [(_, Read); 2] = [
+        (home.envelope_keys_file(), Home::envelope_keys),
+        (home.session_key_file(), Home::session_keys),
+    ];
     for (file, read) in key_rings {
         if exists(&file)? {
             read(home)?;
@@ -70,16 +73,18 @@ pub(crate) fn load_authority(home: &Home) -> Result<Authority, SetupError> {
     let key = read_secret(&home.ca_key_file())?;
     Authority::load(&certificate, &key).map_err(|source| {
         let path = match source {
-            LoadError::Key | LoadError::EncryptedKey | LoadError::UnsupportedKey | LoadError::Mismatch => {
-                home.ca_key_file()
-            }
+            LoadError::Key
+            | LoadError::EncryptedKey
+            | LoadError::UnsupportedKey
+            | LoadError::Mismatch => home.ca_key_file(),
             _ => home.ca_certificate_file(),
         };
         SetupError::BadAuthority { path, source }
     })
 }
 
-/// The files that every complete home has and this one lacks. Remote clients' homes have fewer, and are not made here.
+/// The files that every complete home has and this one lacks. Remote clients' homes have fewer, and
+/// are not made here.
 pub(crate) fn missing(home: &Home) -> Result<Vec<&'static str>, SetupError> {
     let mut missing = Vec::new();
     for name in PIECES {
@@ -108,9 +113,11 @@ pub(crate) fn make_key_file(path: &Path) -> Result<(), SetupError> {
 fn refuse_lost_authority(home: &Home) -> Result<(), SetupError> {
     let (certificate, key) = (home.ca_certificate_file(), home.ca_key_file());
     match (exists(&certificate)?, exists(&key)?) {
-        // The key is written first, so no killed run leaves the certificate alone: the key was lost, or is kept elsewhere.
+        // The key is written first, so no killed run leaves the certificate alone: the key was
+        // lost, or is kept elsewhere.
         (true, false) => Err(HomeError::FileMissing { path: key }.into()),
-        // Neither does one leave pairs without it: they were issued by an authority that may still be somewhere.
+        // Neither does one leave pairs without it: they were issued by an authority that may still
+        // be somewhere.
         (false, _) if !home.peer_names()?.is_empty() => {
             Err(HomeError::FileMissing { path: certificate }.into())
         }
@@ -130,9 +137,13 @@ fn find_or_make_authority(home: &Home, now_secs: u64) -> Result<Authority, Setup
     Ok(authority)
 }
 
-/// A pair of this authority stays. Half a one, or one that does not fit, is what a killed run of an earlier authority or a
-/// hand left: it is of no use to anybody.
-fn find_or_make_default_pair(home: &Home, authority: &Authority, now_secs: u64) -> Result<(), SetupError> {
+/// A pair of this authority stays. Half a one, or one that does not fit, is what a killed run of an
+/// earlier authority or a hand left: it is of no use to anybody.
+fn find_or_make_default_pair(
+    home: &Home,
+    authority: &Authority,
+    now_secs: u64,
+) -> Result<(), SetupError> {
     let bad_name = |source| SetupError::Name { name: DEFAULT_NAME.to_owned(), source };
     let name = PeerName::parse(DEFAULT_NAME)
         .map_err(|source| SetupError::PeerName { name: DEFAULT_NAME.to_owned(), source })?;
@@ -155,8 +166,8 @@ fn find_or_make_default_pair(home: &Home, authority: &Authority, now_secs: u64) 
     pair::write(home, &name, &issued)
 }
 
-/// A database of users that was brought along may be open to others, and what SQLite has put beside it too. Where a link was
-/// brought, what it leads to is somebody else's.
+/// A database of users that was brought along may be open to others, and what SQLite has put beside
+/// it too. Where a link was brought, what it leads to is somebody else's.
 fn close_users(home: &Home) -> Result<(), SetupError> {
     for suffix in ["", "-wal", "-shm", "-journal"] {
         let path = home.root().join(format!("users.db{suffix}"));
@@ -168,7 +179,11 @@ fn close_users(home: &Home) -> Result<(), SetupError> {
 }
 
 /// Gives the home its admin, with a password that nobody sees, and writes `admin.cred`.
-fn make_admin(home: &Home, now_secs: u64, store_options: &ipc_store::Options) -> Result<(), SetupError> {
+fn make_admin(
+    home: &Home,
+    now_secs: u64,
+    store_options: &ipc_store::Options,
+) -> Result<(), SetupError> {
     let password = random_password()?;
     Users::create(home, store_options)?.put_admin(&password)?;
     let credentials = Credentials { username: ADMIN_USERNAME.to_owned(), password };

@@ -8,7 +8,8 @@ use zeroize::Zeroizing;
 use crate::SetupError;
 
 /// 64 signs, so that every random byte gives one of them with the same chance.
-const PASSWORD_ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+const PASSWORD_ALPHABET: &[u8; 64] =
+    b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
 const PASSWORD_CHARS: usize = 32;
 
 /// `N` random bytes.

@@ -63,7 +63,11 @@ impl Users {
     /// [`SetupError::Username`] and [`SetupError::Password`] for what cannot be one;
     /// [`SetupError::Store`], among others if there is no such user; [`SetupError::AdminNotKept`];
     /// and, for the admin, what is wrong with the home.
-    pub fn change_password(&self, username: &str, password: Zeroizing<String>) -> Result<(), SetupError> {
+    pub fn change_password(
+        &self,
+        username: &str,
+        password: Zeroizing<String>,
+    ) -> Result<(), SetupError> {
         let username = Username::parse_existing(username)?;
         let parsed = Password::parse(password.to_string())?;
         let kept = self.prepare_to_keep(&username, password)?;
@@ -125,7 +129,8 @@ impl Users {
         }
         let lock = Lock::of_complete(&self.home)?;
         let credentials = Credentials { username: username.to_string(), password };
-        let staged = self.home.stage_admin_credentials(&credentials, now_secs(), random_bytes()?)?;
+        let staged =
+            self.home.stage_admin_credentials(&credentials, now_secs(), random_bytes()?)?;
         Ok(Some(Kept { staged, _lock: lock }))
     }
 }
@@ -154,7 +159,10 @@ fn parse(username: &str, password: &Zeroizing<String>) -> Result<(Username, Pass
 }
 
 pub(crate) fn runtime() -> Result<Runtime, SetupError> {
-    Builder::new_current_thread().enable_time().build().map_err(|source| SetupError::Runtime { source })
+    Builder::new_current_thread()
+        .enable_time()
+        .build()
+        .map_err(|source| SetupError::Runtime { source })
 }
 
 #[cfg(test)]
@@ -224,7 +232,10 @@ mod tests {
     fn what_cannot_be_a_name_or_a_password_is_refused_and_is_nobodys() {
         let (_directory, users) = new_users();
         for name in ["", " a", "a\n", &"a".repeat(81)] {
-            assert!(matches!(users.add(name, secret("x")), Err(SetupError::Username(_))), "{name:?}");
+            assert!(
+                matches!(users.add(name, secret("x")), Err(SetupError::Username(_))),
+                "{name:?}"
+            );
             assert!(!users.verify(name, "x").unwrap());
         }
         for password in ["", "a\0b", &"a".repeat(73)] {
@@ -293,7 +304,11 @@ mod tests {
         let path = home.users_db();
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
         let error = super::users(&home).unwrap_err();
-        assert_eq!(error.remedy().unwrap(), format!("run chmod 600 {}", path.display()), "{error:?}");
+        assert_eq!(
+            error.remedy().unwrap(),
+            format!("run chmod 600 {}", path.display()),
+            "{error:?}"
+        );
     }
 
     #[test]
@@ -312,7 +327,10 @@ mod tests {
         std::fs::write(home.users_db(), "this is no database, however long one makes it").unwrap();
         let error = super::users(&home).unwrap_err();
         assert!(
-            matches!(error, SetupError::Store(StoreError::Database(DatabaseError::NotADatabase { .. }))),
+            matches!(
+                error,
+                SetupError::Store(StoreError::Database(DatabaseError::NotADatabase { .. }))
+            ),
             "{error:?}"
         );
         std::fs::remove_file(home.users_db()).unwrap();

@@ -1,7 +1,7 @@
 //! A database file for a thread of its own, which runs each statement itself and waits for it.
 //!
-//! Whoever commits often comes here. sqlx gives every statement to a thread of the connection's and waits for its answer: two
-//! wake-ups of a thread, which cost more than a small commit does.
+//! Whoever commits often comes here. sqlx gives every statement to a thread of the connection's and
+//! waits for its answer: two wake-ups of a thread, which cost more than a small commit does.
 
 use std::fmt;
 use std::ops::Deref;
@@ -16,8 +16,8 @@ use crate::watch::Condition;
 /// How many statements of a connection stay prepared.
 const PREPARED_MAX: usize = 64;
 
-/// A [`Database`] with one connection more, whose statements run on the thread that asks. All its calls block, but for those of
-/// the `Database` that it is.
+/// A [`Database`] with one connection more, whose statements run on the thread that asks. All its
+/// calls block, but for those of the `Database` that it is.
 pub struct BlockingDatabase {
     /// `None` at the very end.
     connection: Option<Connection>,
@@ -25,7 +25,8 @@ pub struct BlockingDatabase {
 }
 
 impl Database {
-    /// Opens one connection more, for this thread. `busy_timeout` is that of SQLite, as in [`Options`](crate::Options).
+    /// Opens one connection more, for this thread. `busy_timeout` is that of SQLite, as in
+    /// [`Options`](crate::Options).
     ///
     /// # Errors
     /// [`DatabaseError`].
@@ -36,7 +37,8 @@ impl Database {
             connection.busy_timeout(self.busy_timeout)?;
             connection.set_prepared_statement_cache_capacity(PREPARED_MAX);
             // Says how much is synced, and opens the `-wal`, while that is known to be the one.
-            connection.execute_batch("PRAGMA synchronous = FULL; SELECT count(*) FROM sqlite_schema")?;
+            connection
+                .execute_batch("PRAGMA synchronous = FULL; SELECT count(*) FROM sqlite_schema")?;
             Ok(connection)
         };
         match connect() {
@@ -47,8 +49,9 @@ impl Database {
 }
 
 impl BlockingDatabase {
-    /// Does all of `change` in one commit, or nothing of it. The write lock is taken at its start. The files are looked at before
-    /// and after ([`Database::check_file`]): what this returned is in the file at its path.
+    /// Does all of `change` in one commit, or nothing of it. The write lock is taken at its start.
+    /// The files are looked at before and after ([`Database::check_file`]): what this returned is
+    /// in the file at its path.
     ///
     /// # Errors
     /// [`DatabaseError`]. After one of [`check_file`](Database::check_file) it may be committed.
@@ -121,12 +124,13 @@ impl BlockingDatabase {
             self.is_marked.store(false, Ordering::Relaxed);
         }
         self.watch.log_begins_anew();
-        let busy: i64 = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", (), |row| row.get(0))?;
+        let busy: i64 =
+            connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", (), |row| row.get(0))?;
         Ok(busy == 0)
     }
 
-    /// SQLite writes when the last connection to a file is closed, and removes the `-wal`: where the others stay open, so does
-    /// this one.
+    /// SQLite writes when the last connection to a file is closed, and removes the `-wal`: where
+    /// the others stay open, so does this one.
     fn close_connection(&mut self) {
         let may_close = self.readers.is_closed() || self.may_close();
         match self.connection.take() {
@@ -135,21 +139,27 @@ impl BlockingDatabase {
         }
     }
 
-    fn commit<T>(&self, change: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> rusqlite::Result<T> {
+    fn commit<T>(
+        &self,
+        change: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+    ) -> rusqlite::Result<T> {
         let connection = self.connection()?;
         let run = |text| connection.prepare_cached(text)?.execute(()).map(drop);
-        let committed = run("BEGIN IMMEDIATE").and_then(|()| change(connection)).and_then(|value| {
-            run("COMMIT")?;
-            Ok(value)
-        });
-        // SQLite has taken it back by itself after some errors (https://www.sqlite.org/lang_transaction.html, section 2.1).
+        let committed =
+            run("BEGIN IMMEDIATE").and_then(|()| change(connection)).and_then(|value| {
+                run("COMMIT")?;
+                Ok(value)
+            });
+        // SQLite has taken it back by itself after some errors
+        // (https://www.sqlite.org/lang_transaction.html, section 2.1).
         if committed.is_err() && !connection.is_autocommit() {
             connection.execute_batch("ROLLBACK")?;
         }
         committed
     }
 
-    /// Has the file say itself that it is in use, before the first write to it, as [`Database`] does.
+    /// Has the file say itself that it is in use, before the first write to it, as [`Database`]
+    /// does.
     fn mark_in_use(&self) -> rusqlite::Result<()> {
         if !self.is_alone || self.is_marked.load(Ordering::Relaxed) {
             return Ok(());
@@ -216,7 +226,9 @@ mod tests {
 
     fn count(notes: &BlockingDatabase) -> i64 {
         notes
-            .read(|connection| connection.query_row("SELECT count(*) FROM notes", (), |row| row.get(0)))
+            .read(|connection| {
+                connection.query_row("SELECT count(*) FROM notes", (), |row| row.get(0))
+            })
             .unwrap()
     }
 
@@ -224,7 +236,8 @@ mod tests {
     async fn a_write_is_there_as_a_whole_or_not_at_all() {
         let directory = tempfile::tempdir().unwrap();
         let notes = notes(&directory, &Options::new()).await;
-        let two = |connection: &Connection| add(connection, "a").and_then(|()| add(connection, "b"));
+        let two =
+            |connection: &Connection| add(connection, "a").and_then(|()| add(connection, "b"));
         notes.write(two).unwrap();
         assert_eq!(count(&notes), 2);
         let broken = notes.write(|connection| {
@@ -245,7 +258,8 @@ mod tests {
         let notes = notes(&directory, &Options::new()).await;
         let ask = |connection: &Connection| {
             let ask = |pragma| connection.query_row(pragma, (), |row| row.get::<_, String>(0));
-            let synchronous: i64 = connection.query_row("PRAGMA synchronous", (), |row| row.get(0))?;
+            let synchronous: i64 =
+                connection.query_row("PRAGMA synchronous", (), |row| row.get(0))?;
             Ok((ask("PRAGMA journal_mode")?, synchronous))
         };
         assert_eq!(notes.read(ask).unwrap(), ("wal".to_owned(), 2));
@@ -279,11 +293,18 @@ mod tests {
             std::fs::remove_file(&log).unwrap();
             add(connection, "b")
         });
-        assert!(matches!(&written, Err(DatabaseError::Replaced { path, .. }) if *path == log), "{written:?}");
-        let written = notes.write(|_| -> rusqlite::Result<()> { panic!("nothing is written any more") });
+        assert!(
+            matches!(&written, Err(DatabaseError::Replaced { path, .. }) if *path == log),
+            "{written:?}"
+        );
+        let written =
+            notes.write(|_| -> rusqlite::Result<()> { panic!("nothing is written any more") });
         assert!(matches!(written, Err(DatabaseError::Replaced { .. })), "{written:?}");
         notes.rescue().unwrap();
         let file = std::fs::read(directory.path().join("notes.db")).unwrap();
-        assert!(file.windows(4).any(|bytes| bytes == b"milk"), "what was in the log is in the file now");
+        assert!(
+            file.windows(4).any(|bytes| bytes == b"milk"),
+            "what was in the log is in the file now"
+        );
     }
 }

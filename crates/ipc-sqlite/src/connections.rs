@@ -11,15 +11,19 @@ use sqlx::{ConnectOptions as _, Sqlite};
 
 use crate::options::Options;
 
-/// A connection to the file at `path`, which is absolute: SQLite takes a relative path that begins with `file:` as a URI.
+/// A connection to the file at `path`, which is absolute: SQLite takes a relative path that begins
+/// with `file:` as a URI.
 pub(crate) fn connect(path: &Path, options: &Options) -> SqliteConnectOptions {
-    // No statement is logged at any level. sqlx would log the text only, never what is bound to it, but even so the log
-    // need not tell what is asked about whom.
-    SqliteConnectOptions::new().filename(path).busy_timeout(options.busy_timeout).disable_statement_logging()
+    // No statement is logged at any level. sqlx would log the text only, never what is bound to it,
+    // but even so the log need not tell what is asked about whom.
+    SqliteConnectOptions::new()
+        .filename(path)
+        .busy_timeout(options.busy_timeout)
+        .disable_statement_logging()
 }
 
-/// So many connections, each made when it is first used. Connections to a local file do not go stale: they are neither tested nor
-/// closed while the database is open.
+/// So many connections, each made when it is first used. Connections to a local file do not go
+/// stale: they are neither tested nor closed while the database is open.
 pub(crate) fn pool(connections_max: u32, options: &Options) -> PoolOptions<Sqlite> {
     PoolOptions::new()
         .max_connections(connections_max)

@@ -1,7 +1,8 @@
 //! Copies a database file while others use it.
 //!
-//! Whoever backs something up comes here. SQLite reads the file as of one moment and writes another, so that the copy is whole
-//! without anything beside it, whatever is committed meanwhile. Copying the file itself would give a part of it.
+//! Whoever backs something up comes here. SQLite reads the file as of one moment and writes
+//! another, so that the copy is whole without anything beside it, whatever is committed meanwhile.
+//! Copying the file itself would give a part of it.
 
 use std::path::Path;
 
@@ -14,13 +15,19 @@ use crate::opening::{absolute, make_file, open_read_only};
 use crate::options::Options;
 use crate::system::file_state;
 
-/// Copies the file at `from`, as it is at this moment, to `to`, for its owner alone (0600): also while other processes use it.
-/// There must be nothing at `to`, or an empty file. It is on the disk when this returns; its directory entry is for the caller
-/// to flush. On an error a part of it may be left.
+/// Copies the file at `from`, as it is at this moment, to `to`, for its owner alone (0600): also
+/// while other processes use it. There must be nothing at `to`, or an empty file. It is on the disk
+/// when this returns; its directory entry is for the caller to flush. On an error a part of it may
+/// be left.
 ///
 /// # Errors
 /// Any [`DatabaseError`], of either file.
-pub async fn copy(from: &Path, to: &Path, schema: &Schema, options: &Options) -> Result<(), DatabaseError> {
+pub async fn copy(
+    from: &Path,
+    to: &Path,
+    schema: &Schema,
+    options: &Options,
+) -> Result<(), DatabaseError> {
     let what = schema.what;
     let to = absolute(to, what)?;
     let database = open_read_only(from, schema, options).await?;

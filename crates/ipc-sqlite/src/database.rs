@@ -1,4 +1,5 @@
-//! A database file that is open: its connections, writing to it, and closing it so that everything is in the file itself.
+//! A database file that is open: its connections, writing to it, and closing it so that everything
+//! is in the file itself.
 //!
 //! A store comes here with its statements. Nothing here reads or writes what the file is for.
 
@@ -13,15 +14,16 @@ use sqlx::{Row as _, Sqlite, Transaction};
 use crate::error::DatabaseError;
 use crate::watch::{Condition, Watch};
 
-/// What `user_version` of a file says that is used by one process alone: 1 while it is in use. It then stands in the file
-/// itself, and a copy of that without its `-wal` bears it too.
+/// What `user_version` of a file says that is used by one process alone: 1 while it is in use. It
+/// then stands in the file itself, and a copy of that without its `-wal` bears it too.
 pub(crate) const IN_USE: i64 = 1;
 
 /// An open database file, which any number of processes may use at once.
 ///
-/// The file is in WAL mode with `synchronous = FULL`: a change that was committed survives a loss of power. SQLite has one
-/// writer at a time, so there is one connection for it, and those within the process queue up for it in order. Each
-/// connection is made when first used: a process that only reads one thing opens only one.
+/// The file is in WAL mode with `synchronous = FULL`: a change that was committed survives a loss
+/// of power. SQLite has one writer at a time, so there is one connection for it, and those within
+/// the process queue up for it in order. Each connection is made when first used: a process that
+/// only reads one thing opens only one.
 pub struct Database {
     pub(crate) path: PathBuf,
     pub(crate) what: &'static str,
@@ -51,24 +53,28 @@ impl Database {
         &self.readers
     }
 
-    /// The one connection to write with. [`begin_write`](Self::begin_write) is mostly what is wanted.
+    /// The one connection to write with. [`begin_write`](Self::begin_write) is mostly what is
+    /// wanted.
     #[must_use]
     pub fn writer(&self) -> &SqlitePool {
         &self.writer
     }
 
-    /// Begins a write, once those before it are done. Dropping the transaction takes back what was not committed.
+    /// Begins a write, once those before it are done. Dropping the transaction takes back what was
+    /// not committed.
     ///
-    /// It takes the write lock at its start. A lock that is only asked for at the first write may be refused at once,
-    /// without waiting for the other writer. <https://www.sqlite.org/lang_transaction.html>
+    /// It takes the write lock at its start. A lock that is only asked for at the first write may
+    /// be refused at once, without waiting for the other writer.
+    /// <https://www.sqlite.org/lang_transaction.html>
     ///
     /// # Errors
     /// What sqlx reports, for [`error`](Self::error).
     pub async fn begin_write(&self) -> Result<Transaction<'static, Sqlite>, sqlx::Error> {
         self.mark_in_use().await?;
         match self.writer.begin_with("BEGIN IMMEDIATE").await {
-            // SQLite takes a transaction back by itself when the disk is full or fails; sqlx then still believes itself
-            // within it (https://www.sqlite.org/lang_transaction.html, section 2.1). A new connection knows better.
+            // SQLite takes a transaction back by itself when the disk is full or fails; sqlx then
+            // still believes itself within it (https://www.sqlite.org/lang_transaction.html,
+            // section 2.1). A new connection knows better.
             Err(sqlx::Error::InvalidSavePointStatement) => {
                 self.writer.acquire().await?.close().await?;
                 self.writer.begin_with("BEGIN IMMEDIATE").await
@@ -77,27 +83,31 @@ impl Database {
         }
     }
 
-    /// Checks that the file that was opened still is the one at its path, with the `-wal` beside it, and that neither was cut
-    /// short. One that was removed, or replaced by another (a backup put back, say), stays usable for whoever has it open:
-    /// SQLite would go on with what nobody else sees. Costs two `stat`. Where the system gives files no numbers, only a
-    /// removed one is noticed.
+    /// Checks that the file that was opened still is the one at its path, with the `-wal` beside
+    /// it, and that neither was cut short. One that was removed, or replaced by another (a backup
+    /// put back, say), stays usable for whoever has it open: SQLite would go on with what nobody
+    /// else sees. Costs two `stat`. Where the system gives files no numbers, only a removed one is
+    /// noticed.
     ///
-    /// To be asked before a write, and again before anybody is told that it is done: what is in a file that is no longer
-    /// there is nowhere. What was noticed once stays so.
+    /// To be asked before a write, and again before anybody is told that it is done: what is in a
+    /// file that is no longer there is nowhere. What was noticed once stays so.
     ///
     /// # Errors
-    /// [`DatabaseError::Replaced`], [`DatabaseError::Truncated`]; otherwise what the system says of the path.
+    /// [`DatabaseError::Replaced`], [`DatabaseError::Truncated`]; otherwise what the system says of
+    /// the path.
     pub fn check_file(&self) -> Result<(), DatabaseError> {
         self.watch.check()
     }
 
-    /// Whether the file was opened although what came last is missing: its `-wal` was emptied, or made by hand.
+    /// Whether the file was opened although what came last is missing: its `-wal` was emptied, or
+    /// made by hand.
     #[must_use]
     pub fn lacks_log(&self) -> bool {
         self.lacks_log
     }
 
-    /// Writes what was committed into the file itself, as far as nobody who reads it is in the way, and waits for nobody.
+    /// Writes what was committed into the file itself, as far as nobody who reads it is in the way,
+    /// and waits for nobody.
     ///
     /// # Errors
     /// [`DatabaseError`]; what was committed is in the `-wal` then, and good.
@@ -106,12 +116,12 @@ impl Database {
         written.await.map(drop).map_err(|error| self.error(error))
     }
 
-    /// Writes everything into the file itself, so that a copy of it alone has it all, until the next write. Waits for those
-    /// who read it, no longer than the busy timeout.
+    /// Writes everything into the file itself, so that a copy of it alone has it all, until the
+    /// next write. Waits for those who read it, no longer than the busy timeout.
     ///
     /// # Errors
-    /// [`DatabaseError`], such as [`DatabaseError::Busy`] for somebody who reads for longer. Nothing is lost: what was
-    /// committed is in the `-wal` then.
+    /// [`DatabaseError`], such as [`DatabaseError::Busy`] for somebody who reads for longer.
+    /// Nothing is lost: what was committed is in the `-wal` then.
     pub async fn write_all_back(&self) -> Result<(), DatabaseError> {
         self.check_file()?;
         match self.write_all().await {
@@ -139,10 +149,11 @@ impl Database {
         let mut connection = self.writer.acquire().await?;
         set_in_use(&mut connection, true).await?;
         self.is_marked.store(true, Ordering::Relaxed);
-        // From the `-wal` it would come into the file some time anyway. Where there is no room for it in the file, the
-        // `-wal` may still have some: that is for the write to say.
+        // From the `-wal` it would come into the file some time anyway. Where there is no room for
+        // it in the file, the `-wal` may still have some: that is for the write to say.
         let _written = checkpoint(&mut connection, "PASSIVE").await;
-        // Now there is a `-wal` to be watched. What is wrong with it is found when the write is checked.
+        // Now there is a `-wal` to be watched. What is wrong with it is found when the write is
+        // checked.
         let _looked = self.check_file();
         Ok(())
     }
@@ -153,20 +164,23 @@ impl Database {
         DatabaseError::from_sqlx(self.what, &self.path, error)
     }
 
-    /// Closes the file when all calls under way are done; later ones fail. Everything is in the file itself then, and SQLite
-    /// has tidied its `-wal` and `-shm` away, unless others still have the file open. Dropping the database without it loses
-    /// nothing that was committed.
+    /// Closes the file when all calls under way are done; later ones fail. Everything is in the
+    /// file itself then, and SQLite has tidied its `-wal` and `-shm` away, unless others still have
+    /// the file open. Dropping the database without it loses nothing that was committed.
     ///
     /// # Errors
-    /// Why not everything is in the file: [`DatabaseError::DiskFull`] and the like. Nothing is lost then: what was committed
-    /// is in the `-wal`, which belongs to the file. One that was removed, replaced or cut short is left alone:
-    /// to close it would be to write over what is there now.
+    /// Why not everything is in the file: [`DatabaseError::DiskFull`] and the like. Nothing is lost
+    /// then: what was committed is in the `-wal`, which belongs to the file. One that was removed,
+    /// replaced or cut short is left alone: to close it would be to write over what is there now.
     pub async fn close(&self) -> Result<(), DatabaseError> {
         let written = match self.watch.condition() {
             Condition::Lost => self.check_file(),
             Condition::LogReplaced => self.rescue().await.and_then(|()| self.check_file()),
-            // Where it says nothing of being in use, SQLite does the same when the last connection closes.
-            Condition::Whole if self.is_marked.load(Ordering::Relaxed) => self.write_all_back().await,
+            // Where it says nothing of being in use, SQLite does the same when the last connection
+            // closes.
+            Condition::Whole if self.is_marked.load(Ordering::Relaxed) => {
+                self.write_all_back().await
+            }
             Condition::Whole => Ok(()),
         };
         self.close_connections().await;
@@ -183,8 +197,8 @@ impl Database {
         self.writer.close().await;
     }
 
-    /// Where the `-wal` was removed under this process, which still has it open: writes it back while that is so. The file is
-    /// whole then, and can be opened anew. Does nothing otherwise.
+    /// Where the `-wal` was removed under this process, which still has it open: writes it back
+    /// while that is so. The file is whole then, and can be opened anew. Does nothing otherwise.
     ///
     /// # Errors
     /// [`DatabaseError`].
@@ -259,8 +273,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let database = create(&dir.path().join("notes.db"), &NOTES, &Options::new()).await.unwrap();
         for pool in [database.readers(), database.writer()] {
-            let mode: String = sqlx::query_scalar("PRAGMA journal_mode").fetch_one(pool).await.unwrap();
-            let synchronous: i64 = sqlx::query_scalar("PRAGMA synchronous").fetch_one(pool).await.unwrap();
+            let mode: String =
+                sqlx::query_scalar("PRAGMA journal_mode").fetch_one(pool).await.unwrap();
+            let synchronous: i64 =
+                sqlx::query_scalar("PRAGMA synchronous").fetch_one(pool).await.unwrap();
             assert_eq!((mode.as_str(), synchronous), ("wal", 2));
         }
     }
@@ -281,10 +297,15 @@ mod tests {
         let database = create(&dir.path().join("notes.db"), &NOTES, &Options::new()).await.unwrap();
         for _ in 0..2 {
             let mut transaction = database.begin_write().await.unwrap();
-            sqlx::query("INSERT INTO notes VALUES ('milk')").execute(&mut *transaction).await.unwrap();
+            sqlx::query("INSERT INTO notes VALUES ('milk')")
+                .execute(&mut *transaction)
+                .await
+                .unwrap();
         }
-        let notes: i64 =
-            sqlx::query_scalar("SELECT count(*) FROM notes").fetch_one(database.readers()).await.unwrap();
+        let notes: i64 = sqlx::query_scalar("SELECT count(*) FROM notes")
+            .fetch_one(database.readers())
+            .await
+            .unwrap();
         assert_eq!(notes, 0);
     }
 

@@ -1,7 +1,7 @@
 //! What can go wrong with a database file, and where SQLite's own errors end.
 //!
-//! Every fallible call of the crate comes out here. A remedy is not part of a message: the program that prints it knows
-//! its own commands.
+//! Every fallible call of the crate comes out here. A remedy is not part of a message: the program
+//! that prints it knows its own commands.
 
 use std::error::Error;
 use std::io;
@@ -11,7 +11,8 @@ use sqlx::migrate::MigrateError;
 
 use crate::system::{access_refused, is_out_of_room};
 
-/// Why a database file could not be opened, read or written. Never holds anything that is kept in it.
+/// Why a database file could not be opened, read or written. Never holds anything that is kept in
+/// it.
 ///
 /// `what` is what the file is to the crate that keeps it, such as "user database".
 #[derive(Debug, thiserror::Error)]
@@ -65,8 +66,8 @@ pub enum DatabaseError {
         /// What was opened.
         path: PathBuf,
     },
-    /// The file that was opened lies at its path no more: it was removed, or another was put in its place, and this process
-    /// would go on with the old one. Only opening it anew helps.
+    /// The file that was opened lies at its path no more: it was removed, or another was put in its
+    /// place, and this process would go on with the old one. Only opening it anew helps.
     #[error("the {what} {} was removed or replaced while it was in use: restart what uses it", path.display())]
     Replaced {
         /// What it is.
@@ -82,7 +83,8 @@ pub enum DatabaseError {
         /// The file that is shorter than it was.
         path: PathBuf,
     },
-    /// The file was in use when it was copied, or had its `-wal` taken away: what came last is in that one, which is not there.
+    /// The file was in use when it was copied, or had its `-wal` taken away: what came last is in
+    /// that one, which is not there.
     #[error("the {what} {} lacks what came last, which was in {}", path.display(), log.display())]
     LogMissing {
         /// What it is.
@@ -116,8 +118,8 @@ pub enum DatabaseError {
         /// What is locked.
         path: PathBuf,
     },
-    /// There is no room for what was to be written, on the disk or below this process's limit for the size of a file; what
-    /// was there before still is.
+    /// There is no room for what was to be written, on the disk or below this process's limit for
+    /// the size of a file; what was there before still is.
     #[error("there is no room left for the {what} {}", path.display())]
     DiskFull {
         /// What it is.
@@ -160,7 +162,12 @@ impl DatabaseError {
     }
 
     /// What an extended result code of SQLite means, which `source` tells in words.
-    fn from_code(what: &'static str, path: &Path, code: i32, source: Box<dyn Error + Send + Sync>) -> Self {
+    fn from_code(
+        what: &'static str,
+        path: &Path,
+        code: i32,
+        source: Box<dyn Error + Send + Sync>,
+    ) -> Self {
         let path = path.to_owned();
         match code & 0xff {
             _ if code == READONLY_DBMOVED => Self::Replaced { what, path },
@@ -171,9 +178,12 @@ impl DatabaseError {
             FULL => Self::DiskFull { what, path },
             NOTADB => Self::NotADatabase { what, path },
             CANTOPEN => Self::cannot_open(what, path, source),
-            // Only a full disk met by a plain write is FULL to SQLite. A limit on the size of a file, and a disk
-            // that is found to be full elsewhere, come as one of these, just as a broken disk does.
-            _ if WRITE_FAILED.contains(&code) && is_out_of_room(&path) => Self::DiskFull { what, path },
+            // Only a full disk met by a plain write is FULL to SQLite. A limit on the size of a
+            // file, and a disk that is found to be full elsewhere, come as one of these, just as a
+            // broken disk does.
+            _ if WRITE_FAILED.contains(&code) && is_out_of_room(&path) => {
+                Self::DiskFull { what, path }
+            }
             _ => Self::Unavailable { what, path, source },
         }
     }
@@ -201,15 +211,19 @@ impl DatabaseError {
             io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => Self::Missing { what, path },
             io::ErrorKind::PermissionDenied => Self::PermissionDenied { what, path },
             io::ErrorKind::ReadOnlyFilesystem => Self::ReadOnly { what, path },
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
-                Self::DiskFull { what, path }
-            }
+            io::ErrorKind::StorageFull
+            | io::ErrorKind::QuotaExceeded
+            | io::ErrorKind::FileTooLarge => Self::DiskFull { what, path },
             _ => Self::Unavailable { what, path, source: error.into() },
         }
     }
 
     /// SQLite says "unable to open" whatever the reason, so the system is asked.
-    fn cannot_open(what: &'static str, path: PathBuf, source: Box<dyn Error + Send + Sync>) -> Self {
+    fn cannot_open(
+        what: &'static str,
+        path: PathBuf,
+        source: Box<dyn Error + Send + Sync>,
+    ) -> Self {
         match path.metadata() {
             Err(reason) => match Self::from_io(what, &path, reason) {
                 Self::Unavailable { .. } => Self::Unavailable { what, path, source },
@@ -267,8 +281,14 @@ mod tests {
     #[test]
     fn the_systems_refusals_keep_their_meaning() {
         assert!(matches!(from_io(io::ErrorKind::NotFound), DatabaseError::Missing { .. }));
-        assert!(matches!(from_io(io::ErrorKind::PermissionDenied), DatabaseError::PermissionDenied { .. }));
-        assert!(matches!(from_io(io::ErrorKind::ReadOnlyFilesystem), DatabaseError::ReadOnly { .. }));
+        assert!(matches!(
+            from_io(io::ErrorKind::PermissionDenied),
+            DatabaseError::PermissionDenied { .. }
+        ));
+        assert!(matches!(
+            from_io(io::ErrorKind::ReadOnlyFilesystem),
+            DatabaseError::ReadOnly { .. }
+        ));
         assert!(matches!(from_io(io::ErrorKind::StorageFull), DatabaseError::DiskFull { .. }));
         assert!(matches!(from_io(io::ErrorKind::QuotaExceeded), DatabaseError::DiskFull { .. }));
         assert!(matches!(from_io(io::ErrorKind::FileTooLarge), DatabaseError::DiskFull { .. }));
@@ -309,7 +329,10 @@ mod tests {
                 LogMissing { what, path: path.clone(), log: "/some/users.db-wal".into() },
                 "the user database /some/users.db lacks what came last, which was in /some/users.db-wal",
             ),
-            (ReadOnly { what, path: path.clone() }, "the user database /some/users.db is read-only"),
+            (
+                ReadOnly { what, path: path.clone() },
+                "the user database /some/users.db is read-only",
+            ),
             (
                 PermissionDenied { what, path: path.clone() },
                 "permission to use the user database /some/users.db was denied",
@@ -333,14 +356,16 @@ mod tests {
 
     #[test]
     fn an_unforeseen_error_keeps_its_cause() {
-        let error = DatabaseError::from_sqlx(WHAT, Path::new("users.db"), sqlx::Error::WorkerCrashed);
+        let error =
+            DatabaseError::from_sqlx(WHAT, Path::new("users.db"), sqlx::Error::WorkerCrashed);
         assert!(matches!(error, DatabaseError::Unavailable { .. }));
         assert!(error.source().is_some());
     }
 
     #[test]
     fn waiting_in_vain_for_a_connection_means_busy() {
-        let error = DatabaseError::from_sqlx(WHAT, Path::new("users.db"), sqlx::Error::PoolTimedOut);
+        let error =
+            DatabaseError::from_sqlx(WHAT, Path::new("users.db"), sqlx::Error::PoolTimedOut);
         assert!(matches!(error, DatabaseError::Busy { .. }));
     }
 }

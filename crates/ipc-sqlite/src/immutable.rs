@@ -1,8 +1,9 @@
-//! Reads a database file where nothing can be written: on a read-only file system, without the right to write, on a full
-//! disk.
+//! Reads a database file where nothing can be written: on a read-only file system, without the
+//! right to write, on a full disk.
 //!
-//! A store that was refused by [`open`](crate::open) comes here if reading is all that is asked of it. SQLite puts a `-shm`
-//! beside a file in WAL mode even to read it, which cannot be done there; a file that lies still can be read without.
+//! A store that was refused by [`open`](crate::open) comes here if reading is all that is asked of
+//! it. SQLite puts a `-shm` beside a file in WAL mode even to read it, which cannot be done there;
+//! a file that lies still can be read without.
 
 use std::fmt;
 use std::io;
@@ -18,8 +19,9 @@ use crate::system::beside;
 
 /// A database file that is only read.
 ///
-/// Each connection reads once and is closed: SQLite is told that the file does not change while it is open, so that it
-/// needs neither locks nor a `-shm`, and a change by others is seen by the next one.
+/// Each connection reads once and is closed: SQLite is told that the file does not change while it
+/// is open, so that it needs neither locks nor a `-shm`, and a change by others is seen by the next
+/// one.
 pub struct Immutable {
     path: PathBuf,
     what: &'static str,
@@ -49,8 +51,9 @@ impl Why {
 /// Opens the file at `path` to read it, after [`open`](crate::open) was `refused`.
 ///
 /// # Errors
-/// `refused`, if it has another reason than that nothing can be written, or if the file cannot be read as it lies there
-/// either: what was committed last is still in its `-wal`, or migrations of `schema` are missing.
+/// `refused`, if it has another reason than that nothing can be written, or if the file cannot be
+/// read as it lies there either: what was committed last is still in its `-wal`, or migrations of
+/// `schema` are missing.
 pub async fn open_immutable(
     path: &Path,
     schema: &Schema,
@@ -72,7 +75,9 @@ pub async fn open_immutable(
     match migration::is_up_to_date(&mut connection, &database.path, schema).await {
         Ok(true) => {}
         Ok(false) => return Err(refused),
-        Err(error @ (DatabaseError::NotADatabase { .. } | DatabaseError::Newer { .. })) => return Err(error),
+        Err(error @ (DatabaseError::NotADatabase { .. } | DatabaseError::Newer { .. })) => {
+            return Err(error);
+        }
         Err(_) => return Err(refused),
     }
     drop(connection);
@@ -92,15 +97,19 @@ impl Immutable {
         &self.readers
     }
 
-    /// Checks that all that was committed is in the file itself. To be asked before each read: where there is room again, or
-    /// on a mount that others can write to, somebody else may be writing.
+    /// Checks that all that was committed is in the file itself. To be asked before each read:
+    /// where there is room again, or on a mount that others can write to, somebody else may be
+    /// writing.
     ///
     /// # Errors
-    /// [`DatabaseError::Replaced`] if there is more than the file holds, or the file is gone: only opening it anew helps.
+    /// [`DatabaseError::Replaced`] if there is more than the file holds, or the file is gone: only
+    /// opening it anew helps.
     pub fn check_file(&self) -> Result<(), DatabaseError> {
         let replaced = || DatabaseError::Replaced { what: self.what, path: self.path.clone() };
         for suffix in ["-wal", "-journal"] {
-            if std::fs::metadata(beside(&self.path, suffix)).is_ok_and(|metadata| metadata.len() > 0) {
+            if std::fs::metadata(beside(&self.path, suffix))
+                .is_ok_and(|metadata| metadata.len() > 0)
+            {
                 return Err(replaced());
             }
         }
@@ -156,7 +165,11 @@ mod tests {
     }
 
     async fn add(database: &crate::Database, text: &'static str) {
-        sqlx::query("INSERT INTO notes VALUES (?)").bind(text).execute(database.writer()).await.unwrap();
+        sqlx::query("INSERT INTO notes VALUES (?)")
+            .bind(text)
+            .execute(database.writer())
+            .await
+            .unwrap();
     }
 
     async fn texts(database: &Immutable) -> Vec<String> {
@@ -180,7 +193,10 @@ mod tests {
         assert_eq!(texts(&reading).await, ["milk"]);
         add(&writing, "bread").await;
         let error = reading.check_file().unwrap_err();
-        assert!(matches!(error, DatabaseError::Replaced { .. }), "more than the file holds: {error:?}");
+        assert!(
+            matches!(error, DatabaseError::Replaced { .. }),
+            "more than the file holds: {error:?}"
+        );
         write_back(&writing).await;
         assert_eq!(texts(&reading).await, ["milk", "bread"]);
         assert!(matches!(reading.refusal(), DatabaseError::DiskFull { .. }));
@@ -197,7 +213,10 @@ mod tests {
         let open_it = async |schema: &Schema| {
             open_immutable(&path, schema, &Options::new(), refused(&path)).await.unwrap_err()
         };
-        assert!(matches!(open_it(&NOTES).await, DatabaseError::DiskFull { .. }), "the -wal has more");
+        assert!(
+            matches!(open_it(&NOTES).await, DatabaseError::DiskFull { .. }),
+            "the -wal has more"
+        );
         write_back(&writing).await;
         const NEWER: Schema = Schema {
             what: "note database",
@@ -208,7 +227,8 @@ mod tests {
             tables: &[],
         };
         assert!(matches!(open_it(&NEWER).await, DatabaseError::DiskFull { .. }));
-        let other = Schema { migrations: &[("letters", "CREATE TABLE letters (text TEXT)")], ..NOTES };
+        let other =
+            Schema { migrations: &[("letters", "CREATE TABLE letters (text TEXT)")], ..NOTES };
         assert!(matches!(open_it(&other).await, DatabaseError::NotADatabase { .. }));
         // What has nothing to do with writing stays what it is.
         let missing = open(&dir.path().join("none.db"), &NOTES, &Options::new()).await.unwrap_err();
@@ -229,7 +249,8 @@ mod tests {
         assert_eq!(texts(&reading).await, ["milk"]);
         reading.close().await;
         assert_eq!(std::fs::read(&path).unwrap(), before);
-        let names: Vec<_> = dir.path().read_dir().unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        let names: Vec<_> =
+            dir.path().read_dir().unwrap().map(|entry| entry.unwrap().file_name()).collect();
         assert_eq!(names, ["notes.db"]);
     }
 }

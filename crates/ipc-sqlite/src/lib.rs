@@ -1,18 +1,22 @@
 //! Opens SQLite files so that what was committed stays, and says plainly what is wrong with them.
 //!
-//! Crates that keep something in a file of their own come here. Nothing here knows what they keep: that comes in as a
-//! [`Schema`].
+//! Crates that keep something in a file of their own come here. Nothing here knows what they keep:
+//! that comes in as a [`Schema`].
 //!
-//! - [`open`] and [`create`] give a [`Database`]: connections to read with, and the one to write with; [`open_read_only`]
-//!   one that only reads, also beside a process that writes.
-//! - [`open_immutable`] gives an [`Immutable`], to read a file where nothing can be written and nothing has to be.
-//! - [`Database::into_blocking`] gives a [`BlockingDatabase`]: a thread of its own writes it, with no way to another thread.
+//! - [`open`] and [`create`] give a [`Database`]: connections to read with, and the one to write
+//!   with; [`open_read_only`] one that only reads, also beside a process that writes.
+//! - [`open_immutable`] gives an [`Immutable`], to read a file where nothing can be written and
+//!   nothing has to be.
+//! - [`Database::into_blocking`] gives a [`BlockingDatabase`]: a thread of its own writes it, with
+//!   no way to another thread.
 //! - [`copy`] makes a copy of a file that is in use.
 //! - [`Options`] say how long to wait for other processes and how many may read at once.
-//! - [`DatabaseError`] is all that can go wrong; [`Database::error`] makes one of what sqlx reports.
+//! - [`DatabaseError`] is all that can go wrong; [`Database::error`] makes one of what sqlx
+//!   reports.
 //!
-//! sqlx's and rusqlite's types show in these signatures on purpose: callers need them to ask their own questions. They show none of them
-//! to theirs. [`DatabaseError`] holds none, so that it can go all the way up.
+//! sqlx's and rusqlite's types show in these signatures on purpose: callers need them to ask their
+//! own questions. They show none of them to theirs. [`DatabaseError`] holds none, so that it can go
+//! all the way up.
 //!
 //! All calls must be made within a tokio runtime that has time enabled (actix's is one).
 //!

@@ -1,6 +1,7 @@
 //! Brings the tables of a file up to date.
 //!
-//! Opening comes here with a fresh connection. Which tables there are is the caller's: it comes in as a [`Schema`].
+//! Opening comes here with a fresh connection. Which tables there are is the caller's: it comes in
+//! as a [`Schema`].
 
 use std::path::Path;
 
@@ -18,15 +19,17 @@ const MIGRATIONS_TABLE: &str = "_sqlx_migrations";
 pub struct Schema {
     /// What errors call such a file, as in "a user database": words that go with "a" and "the".
     pub what: &'static str,
-    /// Every migration, oldest first: its name, and its statements in SQL. A new one goes to the end; one that was
-    /// released is never changed. By the names a file is known to be of this kind.
+    /// Every migration, oldest first: its name, and its statements in SQL. A new one goes to the
+    /// end; one that was released is never changed. By the names a file is known to be of this
+    /// kind.
     pub migrations: &'static [(&'static str, &'static str)],
-    /// Tables with the columns that they must at least have once all migrations are applied. A migration that says `IF NOT
-    /// EXISTS` may come upon a table of another program.
+    /// Tables with the columns that they must at least have once all migrations are applied. A
+    /// migration that says `IF NOT EXISTS` may come upon a table of another program.
     pub tables: &'static [(&'static str, &'static [&'static str])],
 }
 
-/// Applies the migrations that the file has not seen. One that has seen them all costs two small reads and no lock.
+/// Applies the migrations that the file has not seen. One that has seen them all costs two small
+/// reads and no lock.
 pub(crate) async fn migrate(
     connection: &mut SqliteConnection,
     path: &Path,
@@ -36,8 +39,8 @@ pub(crate) async fn migrate(
     if is_up_to_date(connection, path, schema).await? {
         return Ok(());
     }
-    // sqlx takes no lock on SQLite while it migrates. Within this transaction the second of two processes waits, and
-    // looks again once the first is done.
+    // sqlx takes no lock on SQLite while it migrates. Within this transaction the second of two
+    // processes waits, and looks again once the first is done.
     let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await.map_err(failed)?;
     if is_up_to_date(&mut transaction, path, schema).await? {
         return Ok(());
@@ -54,8 +57,12 @@ pub(crate) async fn migrate(
     transaction.commit().await.map_err(failed)
 }
 
-/// Does what `Migrator::run` would; that one's future cannot be sent to another thread from within a generic caller.
-async fn apply_missing(connection: &mut SqliteConnection, schema: &Schema) -> Result<(), MigrateError> {
+/// Does what `Migrator::run` would; that one's future cannot be sent to another thread from within
+/// a generic caller.
+async fn apply_missing(
+    connection: &mut SqliteConnection,
+    schema: &Schema,
+) -> Result<(), MigrateError> {
     connection.ensure_migrations_table(MIGRATIONS_TABLE).await?;
     let applied = connection.list_applied_migrations(MIGRATIONS_TABLE).await?;
     for migration in migrator(schema).iter() {
@@ -72,8 +79,10 @@ pub(crate) async fn is_up_to_date(
     schema: &Schema,
 ) -> Result<bool, DatabaseError> {
     let (what, path) = (schema.what, path.to_owned());
-    let applied = applied(connection).await.map_err(|error| DatabaseError::from_sqlx(what, &path, error))?;
-    // Every file counts from one, so the names tell whether these are the migrations of this kind of file.
+    let applied =
+        applied(connection).await.map_err(|error| DatabaseError::from_sqlx(what, &path, error))?;
+    // Every file counts from one, so the names tell whether these are the migrations of this kind
+    // of file.
     let ours = applied.iter().zip(schema.migrations).all(|(applied, (name, _))| applied == name);
     if !ours {
         return Err(DatabaseError::NotADatabase { what, path });
@@ -107,8 +116,14 @@ fn migrator(schema: &Schema) -> Migrator {
 }
 
 /// The names of the columns of `table`; none if there is no such table.
-async fn columns(connection: &mut SqliteConnection, table: &'static str) -> Result<Vec<String>, sqlx::Error> {
-    sqlx::query_scalar("SELECT name FROM pragma_table_info(?)").bind(table).fetch_all(connection).await
+async fn columns(
+    connection: &mut SqliteConnection,
+    table: &'static str,
+) -> Result<Vec<String>, sqlx::Error> {
+    sqlx::query_scalar("SELECT name FROM pragma_table_info(?)")
+        .bind(table)
+        .fetch_all(connection)
+        .await
 }
 
 #[cfg(test)]
@@ -133,7 +148,10 @@ mod tests {
         SqliteConnection::connect("sqlite::memory:").await.unwrap()
     }
 
-    async fn migrate(connection: &mut SqliteConnection, schema: &Schema) -> Result<(), DatabaseError> {
+    async fn migrate(
+        connection: &mut SqliteConnection,
+        schema: &Schema,
+    ) -> Result<(), DatabaseError> {
         super::migrate(connection, Path::new("/some/notes.db"), schema).await
     }
 
@@ -167,7 +185,10 @@ mod tests {
         migrate(&mut connection, &TWO).await.unwrap();
         let error = migrate(&mut connection, &ONE).await.unwrap_err();
         assert!(matches!(error, DatabaseError::Newer { .. }), "{error:?}");
-        assert_eq!(error.to_string(), "the note database /some/notes.db was written by a newer version");
+        assert_eq!(
+            error.to_string(),
+            "the note database /some/notes.db was written by a newer version"
+        );
     }
 
     #[tokio::test]
@@ -192,9 +213,14 @@ mod tests {
         run(&mut connection, "CREATE TABLE notes (title TEXT)").await;
         let error = migrate(&mut connection, &ONE).await.unwrap_err();
         assert!(matches!(error, DatabaseError::OtherTable { table: "notes", .. }), "{error:?}");
-        assert_eq!(error.to_string(), "the table of notes in /some/notes.db has other columns than expected");
-        let tables: Vec<String> =
-            sqlx::query_scalar("SELECT name FROM sqlite_schema").fetch_all(&mut connection).await.unwrap();
+        assert_eq!(
+            error.to_string(),
+            "the table of notes in /some/notes.db has other columns than expected"
+        );
+        let tables: Vec<String> = sqlx::query_scalar("SELECT name FROM sqlite_schema")
+            .fetch_all(&mut connection)
+            .await
+            .unwrap();
         assert_eq!(tables, ["notes"]);
     }
 

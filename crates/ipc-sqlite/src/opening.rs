@@ -1,6 +1,7 @@
 //! Opens a database file, making it and bringing its tables up to date where needed.
 //!
-//! A store comes here once. What is wrong with a file that is there is found here; nothing is read of what it is for.
+//! A store comes here once. What is wrong with a file that is there is found here; nothing is read
+//! of what it is for.
 
 use std::fs;
 use std::io;
@@ -24,18 +25,24 @@ const WAL_RETRY_PAUSE: Duration = Duration::from_millis(5);
 
 /// Opens the file at `path`, making it first with [`make_file`] if there is none.
 ///
-/// If it is made and then cannot be opened, an empty file may be left, which the next call takes up.
+/// If it is made and then cannot be opened, an empty file may be left, which the next call takes
+/// up.
 ///
 /// # Errors
 /// As [`open`]; `Missing` if the directory is.
-pub async fn create(path: &Path, schema: &Schema, options: &Options) -> Result<Database, DatabaseError> {
+pub async fn create(
+    path: &Path,
+    schema: &Schema,
+    options: &Options,
+) -> Result<Database, DatabaseError> {
     make_file(path, schema.what)?;
     open(path, schema, options).await
 }
 
-/// Makes an empty file at `path`, readable and writable for its owner alone (0600) whatever the umask, unless there is
-/// something: that is left as it is. Its directory must be there. An empty file is an empty database to SQLite, so a crash
-/// right after leaves nothing that the next opening would stumble over. `what` is that of [`Schema`].
+/// Makes an empty file at `path`, readable and writable for its owner alone (0600) whatever the
+/// umask, unless there is something: that is left as it is. Its directory must be there. An empty
+/// file is an empty database to SQLite, so a crash right after leaves nothing that the next opening
+/// would stumble over. `what` is that of [`Schema`].
 ///
 /// # Errors
 /// [`DatabaseError`]: `Missing` if the directory is, `ReadOnly`, `PermissionDenied`, `DiskFull` or `Unavailable`.
@@ -52,8 +59,8 @@ fn create_new(path: &Path) -> io::Result<()> {
     use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 
     let file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-    // The umask can only take bits away; with a strict one not even the owner could read it. SQLite gives its -wal and
-    // -shm files the same mode.
+    // The umask can only take bits away; with a strict one not even the owner could read it. SQLite
+    // gives its -wal and -shm files the same mode.
     file.set_permissions(fs::Permissions::from_mode(0o600))
 }
 
@@ -62,18 +69,23 @@ fn create_new(path: &Path) -> io::Result<()> {
     fs::OpenOptions::new().write(true).create_new(true).open(path).map(drop)
 }
 
-/// Opens the file at `path`, which must be there, and applies the migrations of `schema` that it has not seen.
+/// Opens the file at `path`, which must be there, and applies the migrations of `schema` that it
+/// has not seen.
 ///
 /// # Errors
 /// Any [`DatabaseError`].
-pub async fn open(path: &Path, schema: &Schema, options: &Options) -> Result<Database, DatabaseError> {
+pub async fn open(
+    path: &Path,
+    schema: &Schema,
+    options: &Options,
+) -> Result<Database, DatabaseError> {
     let (database, before) = prepare(path, schema, options, false)?;
     let opened = async {
         let failed = |error| database.error(error);
         let mut connection = database.readers.acquire().await.map_err(failed)?;
         let state = before.check(&mut connection, &database).await?;
-        // The tables first: made outside of the `-wal`, they are in the file itself before anything can be beside it. So a
-        // file without tables never was one of ours, or has lost its `-wal`.
+        // The tables first: made outside of the `-wal`, they are in the file itself before anything
+        // can be beside it. So a file without tables never was one of ours, or has lost its `-wal`.
         migration::migrate(&mut connection, &database.path, schema).await?;
         set_wal(&mut connection, options.busy_timeout).await.map_err(failed)?;
         Ok(state)
@@ -82,8 +94,9 @@ pub async fn open(path: &Path, schema: &Schema, options: &Options) -> Result<Dat
     finish(database, opened).await
 }
 
-/// Opens the file at `path`, which must be there and up to date, for reading alone: also beside a process that has it to
-/// itself, and where nothing can be written. Writing fails with [`DatabaseError::ReadOnly`].
+/// Opens the file at `path`, which must be there and up to date, for reading alone: also beside a
+/// process that has it to itself, and where nothing can be written. Writing fails with
+/// [`DatabaseError::ReadOnly`].
 ///
 /// # Errors
 /// Any [`DatabaseError`]; [`DatabaseError::Outdated`] for a file that lacks a migration.
@@ -94,18 +107,22 @@ pub async fn open_read_only(
 ) -> Result<Database, DatabaseError> {
     let (database, before) = prepare(path, schema, options, true)?;
     let opened = async {
-        let mut connection = database.readers.acquire().await.map_err(|error| database.error(error))?;
+        let mut connection =
+            database.readers.acquire().await.map_err(|error| database.error(error))?;
         let state = before.check(&mut connection, &database).await?;
         match migration::is_up_to_date(&mut connection, &database.path, schema).await? {
             true => Ok(state),
-            false => Err(DatabaseError::Outdated { what: schema.what, path: database.path.clone() }),
+            false => {
+                Err(DatabaseError::Outdated { what: schema.what, path: database.path.clone() })
+            }
         }
     };
     let opened = opened.await;
     finish(database, opened).await
 }
 
-/// The database with what was found, or closed again: SQLite has made files beside it, whose presence means something.
+/// The database with what was found, or closed again: SQLite has made files beside it, whose
+/// presence means something.
 async fn finish(
     mut database: Database,
     opened: Result<State, DatabaseError>,
@@ -133,25 +150,31 @@ fn prepare(
 ) -> Result<(Database, Before), DatabaseError> {
     let what = schema.what;
     let path = absolute(path, what)?;
-    // Before the first connection: another that is put there between the two is noticed by the first `check_file`.
+    // Before the first connection: another that is put there between the two is noticed by the
+    // first `check_file`.
     let file = file_state(&path).map_err(|error| DatabaseError::from_io(what, &path, error))?;
     let log_bytes = file_state(&log_path(&path)).ok().map(|log| log.bytes);
-    let before = Before { bytes: file.bytes, log_bytes, is_immutable: is_read_only && log_bytes.is_none() };
-    // SQLite takes a file of one byte for an empty one and would write over it ("unixFileSize" in its source).
+    let before =
+        Before { bytes: file.bytes, log_bytes, is_immutable: is_read_only && log_bytes.is_none() };
+    // SQLite takes a file of one byte for an empty one and would write over it ("unixFileSize" in
+    // its source).
     if file.bytes == 1 && path.is_file() {
         return Err(DatabaseError::NotADatabase { what, path });
     }
-    // There is nothing beside a file before it has its tables. SQLite would remove the `-wal`, with all that is in it.
+    // There is nothing beside a file before it has its tables. SQLite would remove the `-wal`, with
+    // all that is in it.
     if file.bytes == 0 && before.log_bytes.is_some_and(|bytes| bytes > 0) {
         return Err(DatabaseError::Truncated { what, path });
     }
     let connect = connections::connect(&path, options)
         .read_only(is_read_only)
-        // Where nobody has it open, and SQLite would make a `-wal`. On a disk that cannot be written it could not.
+        // Where nobody has it open, and SQLite would make a `-wal`. On a disk that cannot be
+        // written it could not.
         .immutable(before.is_immutable)
         .synchronous(SqliteSynchronous::Full);
-    let pool =
-        |connections_max| connections::pool(connections_max, options).connect_lazy_with(connect.clone());
+    let pool = |connections_max| {
+        connections::pool(connections_max, options).connect_lazy_with(connect.clone())
+    };
     let is_alone = options.is_alone && !is_read_only;
     let database = Database {
         watch: Watch::new(what, &path, file, is_alone),
@@ -199,7 +222,8 @@ impl Before {
             looked.await.map_err(|error| database.error(error))?;
         let is_in_use = version == IN_USE;
         // One that SQLite copied itself, by `VACUUM INTO`, is whole and has no `-wal`.
-        let lacks_log = (has_log || self.is_immutable) && self.bytes > 0 && (tables == 0 || is_in_use);
+        let lacks_log =
+            (has_log || self.is_immutable) && self.bytes > 0 && (tables == 0 || is_in_use);
         if lacks_log && self.log_bytes.is_none() {
             let (what, path) = (database.what, database.path.clone());
             return Err(DatabaseError::LogMissing { what, log: log_path(&path), path });
@@ -212,18 +236,26 @@ pub(crate) fn absolute(path: &Path, what: &'static str) -> Result<PathBuf, Datab
     std::path::absolute(path).map_err(|error| DatabaseError::from_io(what, path, error))
 }
 
-/// Puts the file into WAL mode, in which reading and writing do not wait for each other. The file remembers it, so that
-/// this mostly only looks.
-async fn set_wal(connection: &mut SqliteConnection, busy_timeout: Duration) -> Result<(), sqlx::Error> {
-    let mode = sqlx::query_scalar::<_, String>("PRAGMA journal_mode").fetch_one(&mut *connection).await?;
+/// Puts the file into WAL mode, in which reading and writing do not wait for each other. The file
+/// remembers it, so that this mostly only looks.
+async fn set_wal(
+    connection: &mut SqliteConnection,
+    busy_timeout: Duration,
+) -> Result<(), sqlx::Error> {
+    let mode =
+        sqlx::query_scalar::<_, String>("PRAGMA journal_mode").fetch_one(&mut *connection).await?;
     if mode == "wal" {
         return Ok(());
     }
-    // SQLite does not apply its busy timeout to this switch (https://www.sqlite.org/c3ref/busy_handler.html), so two
-    // processes that open a fresh file at the same time would fail without a retry.
+    // SQLite does not apply its busy timeout to this switch
+    // (https://www.sqlite.org/c3ref/busy_handler.html), so two processes that open a fresh file at
+    // the same time would fail without a retry.
     let deadline = Instant::now() + busy_timeout;
     loop {
-        match sqlx::query_scalar::<_, String>("PRAGMA journal_mode = WAL").fetch_one(&mut *connection).await {
+        match sqlx::query_scalar::<_, String>("PRAGMA journal_mode = WAL")
+            .fetch_one(&mut *connection)
+            .await
+        {
             Err(sqlx::Error::Database(error)) if is_busy(&*error) && Instant::now() < deadline => {
                 tokio::time::sleep(WAL_RETRY_PAUSE).await;
             }

@@ -4,7 +4,8 @@
 
 use std::time::Duration;
 
-/// The longest busy timeout; longer ones are shortened to it. SQLite counts in milliseconds of 32 bits.
+/// The longest busy timeout; longer ones are shortened to it. SQLite counts in milliseconds of 32
+/// bits.
 const BUSY_TIMEOUT_MAX: Duration = Duration::from_secs(3600);
 
 /// How a database file is to be used.
@@ -45,10 +46,11 @@ impl Options {
         Self { readers_max: connections.max(1), ..self }
     }
 
-    /// Nobody else writes the file while it is open: for a caller who sees to that with a lock of his own. The file then says
-    /// itself whether it is in use, so that a copy of it alone, without the `-wal` that has what came last, is refused
-    /// ([`DatabaseError::LogMissing`](crate::DatabaseError::LogMissing)); and each of its files that is shorter than it was
-    /// is known to have lost something.
+    /// Nobody else writes the file while it is open: for a caller who sees to that with a lock of
+    /// his own. The file then says itself whether it is in use, so that a copy of it alone, without
+    /// the `-wal` that has what came last, is refused
+    /// ([`DatabaseError::LogMissing`](crate::DatabaseError::LogMissing)); and each of its files
+    /// that is shorter than it was is known to have lost something.
     #[must_use]
     pub fn alone(self) -> Self {
         Self { is_alone: true, ..self }

@@ -1,13 +1,15 @@
 //! Asks the system what SQLite does not say: why a file could not be opened or written.
 //!
-//! The errors come here with a path. No file is opened for an answer: closing it again would drop the locks that SQLite
-//! holds on it elsewhere in this process. <https://www.sqlite.org/howtocorrupt.html>, section 2.2.
+//! The errors come here with a path. No file is opened for an answer: closing it again would drop
+//! the locks that SQLite holds on it elsewhere in this process.
+//! <https://www.sqlite.org/howtocorrupt.html>, section 2.2.
 
 use std::fs::Metadata;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// Which file lies at a path: its device, and its number there. The number of a file that is open is given to no other.
+/// Which file lies at a path: its device, and its number there. The number of a file that is open
+/// is given to no other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct FileId {
     device: u64,
@@ -51,13 +53,15 @@ pub(crate) fn beside(path: &Path, suffix: &str) -> PathBuf {
     name.into()
 }
 
-/// Why the file, or the directory in which SQLite puts its `-wal` and `-shm` beside it, may not be used.
+/// Why the file, or the directory in which SQLite puts its `-wal` and `-shm` beside it, may not be
+/// used.
 #[cfg(unix)]
 pub(crate) fn access_refused(path: &Path) -> Option<io::Error> {
     use rustix::fs::{Access, access};
 
     let file = access(path, Access::READ_OK).err();
-    let directory = || path.parent().and_then(|dir| access(dir, Access::WRITE_OK | Access::EXEC_OK).err());
+    let directory =
+        || path.parent().and_then(|dir| access(dir, Access::WRITE_OK | Access::EXEC_OK).err());
     file.or_else(directory).map(Into::into)
 }
 
@@ -71,8 +75,8 @@ pub(crate) fn access_refused(_path: &Path) -> Option<io::Error> {
 #[cfg(unix)]
 const WRITE_BYTES_MAX: u64 = 65_536;
 
-/// Whether the file system has no room for one more write, or the file has none below the limit that this process has
-/// for the size of a file.
+/// Whether the file system has no room for one more write, or the file has none below the limit
+/// that this process has for the size of a file.
 #[cfg(unix)]
 pub(crate) fn is_out_of_room(path: &Path) -> bool {
     is_file_system_full(path) || is_at_limit(path, file_bytes_max())
@@ -85,7 +89,8 @@ pub(crate) fn is_out_of_room(_path: &Path) -> bool {
 
 #[cfg(unix)]
 fn is_file_system_full(path: &Path) -> bool {
-    rustix::fs::statvfs(path).is_ok_and(|room| room.f_bavail.saturating_mul(room.f_frsize) < WRITE_BYTES_MAX)
+    rustix::fs::statvfs(path)
+        .is_ok_and(|room| room.f_bavail.saturating_mul(room.f_frsize) < WRITE_BYTES_MAX)
 }
 
 /// `RLIMIT_FSIZE`, in bytes.
@@ -148,6 +153,9 @@ mod tests {
         let path = dir.path().join("users.db");
         std::fs::write(&path, "").unwrap();
         assert!(access_refused(&path).is_none());
-        assert_eq!(access_refused(&dir.path().join("no.db")).unwrap().kind(), io::ErrorKind::NotFound);
+        assert_eq!(
+            access_refused(&dir.path().join("no.db")).unwrap().kind(),
+            io::ErrorKind::NotFound
+        );
     }
 }

@@ -1,8 +1,9 @@
 //! Whether the files of an open database still are those that were opened, and none was cut short.
 //!
-//! [`Database`](crate::Database) comes here before it writes and after. SQLite does not notice: it goes on with files that
-//! nobody else sees, and a commit into one of them is kept by nobody. Only names, numbers and lengths are looked at: to open
-//! a file here would cost SQLite its locks (<https://www.sqlite.org/howtocorrupt.html>, section 2.2).
+//! [`Database`](crate::Database) comes here before it writes and after. SQLite does not notice: it
+//! goes on with files that nobody else sees, and a commit into one of them is kept by nobody. Only
+//! names, numbers and lengths are looked at: to open a file here would cost SQLite its locks
+//! (<https://www.sqlite.org/howtocorrupt.html>, section 2.2).
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -31,7 +32,8 @@ struct Seen {
     log: Option<FileState>,
 }
 
-/// What was noticed once stays so: SQLite itself may write a file that was cut short up to its old length again.
+/// What was noticed once stays so: SQLite itself may write a file that was cut short up to its old
+/// length again.
 #[derive(Clone, Copy, Debug)]
 enum Loss {
     Replaced,
@@ -45,7 +47,8 @@ enum Loss {
 pub(crate) enum Condition {
     /// They are as they should be.
     Whole,
-    /// The `-wal` is at its place no more, and whole for whoever has it open: it is to be written back.
+    /// The `-wal` is at its place no more, and whole for whoever has it open: it is to be written
+    /// back.
     LogReplaced,
     /// SQLite would write over what is there now, or write back only a part of what was committed.
     Lost,
@@ -68,8 +71,8 @@ impl Watch {
     /// Looks at the files. Two `stat`.
     ///
     /// # Errors
-    /// [`DatabaseError::Replaced`] and [`DatabaseError::Truncated`], from then on each time; otherwise what the system says
-    /// of a path.
+    /// [`DatabaseError::Replaced`] and [`DatabaseError::Truncated`], from then on each time;
+    /// otherwise what the system says of a path.
     pub(crate) fn check(&self) -> Result<(), DatabaseError> {
         if self.loss.get().is_none()
             && let Some(loss) = self.look()?
@@ -106,7 +109,9 @@ impl Watch {
         };
         let (file, log) = (state(&self.path)?, state(&self.log)?);
         let mut seen = self.seen();
-        let Some(file) = file.filter(|file| file.id == self.file) else { return Ok(Some(Loss::Replaced)) };
+        let Some(file) = file.filter(|file| file.id == self.file) else {
+            return Ok(Some(Loss::Replaced));
+        };
         let is_emptied = file.bytes == 0 && seen.bytes > 0;
         if is_emptied || (self.is_alone && file.bytes < seen.bytes) {
             return Ok(Some(Loss::Truncated));
@@ -205,7 +210,10 @@ mod tests {
         let log = log_path(&files.path);
         set_len(&log, 49);
         let error = files.watch.check().unwrap_err();
-        assert!(matches!(&error, DatabaseError::Truncated { path, .. } if *path == log), "{error:?}");
+        assert!(
+            matches!(&error, DatabaseError::Truncated { path, .. } if *path == log),
+            "{error:?}"
+        );
         assert_eq!(files.watch.condition(), Condition::Lost, "not all of it could be written back");
         for is_alone in [true, false] {
             let files = self::files(is_alone);

@@ -1,7 +1,7 @@
 //! What can go wrong with a store.
 //!
-//! Every fallible call of the crate comes out here. A remedy is not part of a message: the program that prints it knows
-//! its own commands.
+//! Every fallible call of the crate comes out here. A remedy is not part of a message: the program
+//! that prints it knows its own commands.
 
 use std::error::Error;
 
@@ -29,7 +29,8 @@ pub enum StoreError {
     /// The database file is missing, damaged, locked, or otherwise not to be used.
     #[error(transparent)]
     Database(#[from] DatabaseError),
-    /// bcrypt could not be run: the system gave no randomness, or the async runtime is shutting down.
+    /// bcrypt could not be run: the system gave no randomness, or the async runtime is shutting
+    /// down.
     #[error("the password cannot be hashed")]
     Hashing {
         /// What was reported.

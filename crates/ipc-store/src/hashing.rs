@@ -1,7 +1,7 @@
 //! bcrypt, kept off the async threads, within the number of cores, and behind all other work.
 //!
-//! The store comes here to make a hash and to compare one. Nothing here knows users or databases; a user that does not
-//! exist arrives as "no hash" and costs what a wrong password costs.
+//! The store comes here to make a hash and to compare one. Nothing here knows users or databases; a
+//! user that does not exist arrives as "no hash" and costs what a wrong password costs.
 
 use std::error::Error;
 use std::fmt;
@@ -16,32 +16,38 @@ use zeroize::Zeroizing;
 
 use crate::password::{self, Password};
 
-/// What bcrypt takes on for each new hash unless told otherwise: 2^12 rounds, some 250 ms of one core.
+/// What bcrypt takes on for each new hash unless told otherwise: 2^12 rounds, some 250 ms of one
+/// core.
 pub(crate) const COST_DEFAULT: u32 = 12;
 
-/// The least that [`crate::Options::bcrypt_cost`] takes, which OWASP's Password Storage Cheat Sheet gives as the minimum.
+/// The least that [`crate::Options::bcrypt_cost`] takes, which OWASP's Password Storage Cheat Sheet
+/// gives as the minimum.
 pub(crate) const COST_MIN: u32 = 10;
 
-/// The most that [`crate::Options::bcrypt_cost`] takes: some 16 s a login. More is a slip of the keyboard.
+/// The most that [`crate::Options::bcrypt_cost`] takes: some 16 s a login. More is a slip of the
+/// keyboard.
 pub(crate) const COST_MAX: u32 = 18;
 
 /// The least that bcrypt itself allows. For tests only.
 pub(crate) const COST_FOR_TESTS: u32 = 4;
 
-/// Salt and hash of a bcrypt string, well-formed. Which password it belongs to is of no account: whoever is compared
-/// with it is refused whatever comes out. Being a constant, it costs nothing to make when a store is opened.
+/// Salt and hash of a bcrypt string, well-formed. Which password it belongs to is of no account:
+/// whoever is compared with it is refused whatever comes out. Being a constant, it costs nothing to
+/// make when a store is opened.
 const DUMMY_SALT_AND_HASH: &str = "lTcyCyb6Z0tVJcdhOZu9SOda4myR9XBsU6DH7GO9ECny6OSYM7YyK";
 
-/// One limit for the whole process, however many stores it opens: a second store brings no second set of cores.
+/// One limit for the whole process, however many stores it opens: a second store brings no second
+/// set of cores.
 static CORES: LazyLock<Arc<Semaphore>> = LazyLock::new(|| {
     let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get());
     Arc::new(Semaphore::new(cores))
 });
 
-/// Which password a user had at some moment, in 8 bytes: the first 8 of SHA-256 of the stored hash text.
+/// Which password a user had at some moment, in 8 bytes: the first 8 of SHA-256 of the stored hash
+/// text.
 ///
-/// It changes whenever the password is set, even to the same password, and when the user is deleted and made anew, since
-/// bcrypt takes a fresh salt each time. It says nothing about the password.
+/// It changes whenever the password is set, even to the same password, and when the user is deleted
+/// and made anew, since bcrypt takes a fresh salt each time. It says nothing about the password.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct CredentialVersion([u8; 8]);
 
@@ -104,7 +110,10 @@ impl Hasher {
     }
 
     /// A fresh hash of `password`, salt and all, as `$2b$` text of 60 characters.
-    pub(crate) async fn hash(&self, password: &Password) -> Result<Zeroizing<String>, HashingError> {
+    pub(crate) async fn hash(
+        &self,
+        password: &Password,
+    ) -> Result<Zeroizing<String>, HashingError> {
         let (password, cost) = (password.clone(), self.cost);
         self.on_a_core(move || bcrypt::hash(password.expose(), cost))
             .await?
@@ -112,9 +121,10 @@ impl Hasher {
             .map_err(|cause| HashingError(cause.into()))
     }
 
-    /// Whether `presented` belongs to `stored`. Takes one bcrypt for each form in which it may have been hashed, which is one
-    /// for ASCII, whatever it is given: with no hash, with one that is none, and with a password that nobody could have
-    /// set, against a dummy. How many they are says nothing that the presenter does not know.
+    /// Whether `presented` belongs to `stored`. Takes one bcrypt for each form in which it may have
+    /// been hashed, which is one for ASCII, whatever it is given: with no hash, with one that is
+    /// none, and with a password that nobody could have set, against a dummy. How many they are
+    /// says nothing that the presenter does not know.
     pub(crate) async fn verify(
         &self,
         stored: Option<Zeroizing<String>>,
@@ -133,7 +143,8 @@ impl Hasher {
                         Err(_) => verdict = Verdict::UnreadableHash,
                     }
                 }
-                // Only the time it takes is wanted, so the compiler must not see that nobody asks for the result.
+                // Only the time it takes is wanted, so the compiler must not see that nobody asks
+                // for the result.
                 black_box(bcrypt::verify(b"dummy", &dummy).is_ok());
             }
             verdict
@@ -141,14 +152,16 @@ impl Hasher {
         .await
     }
 
-    /// Runs `work` on a thread of its own as soon as a core is free. If the caller goes away while it waits, nothing is run;
-    /// if later, the work runs to its end and holds its core until then.
+    /// Runs `work` on a thread of its own as soon as a core is free. If the caller goes away while
+    /// it waits, nothing is run; if later, the work runs to its end and holds its core until then.
     async fn on_a_core<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, HashingError> {
-        let permit =
-            Arc::clone(&self.cores).acquire_owned().await.expect("nobody ever closes this semaphore");
+        let permit = Arc::clone(&self.cores)
+            .acquire_owned()
+            .await
+            .expect("nobody ever closes this semaphore");
         #[cfg(test)]
         let runs = Arc::clone(&self.runs);
         let (done, result) = oneshot::channel();
@@ -160,7 +173,8 @@ impl Hasher {
             // Whoever asked may have gone.
             let _gone = done.send(work());
         };
-        // A thread of its own, since one that has stepped back may not be allowed forward again. Beside a bcrypt it costs nothing.
+        // A thread of its own, since one that has stepped back may not be allowed forward again.
+        // Beside a bcrypt it costs nothing.
         std::thread::Builder::new()
             .name("web-ipc-bcrypt".into())
             .spawn(run)
@@ -169,15 +183,17 @@ impl Hasher {
     }
 }
 
-/// How far the threads that hash stand back behind all others of the system, in steps of `nice`: with the processor in short
-/// supply each has a third of what another thread has. Who is logged in goes before who logs in.
+/// How far the threads that hash stand back behind all others of the system, in steps of `nice`:
+/// with the processor in short supply each has a third of what another thread has. Who is logged in
+/// goes before who logs in.
 #[cfg(target_os = "linux")]
 const NICE: i32 = 5;
 
 /// Lets other threads go first where the processor is in short supply.
 fn step_back() {
-    // On Linux this is the calling thread's own (`man 2 setpriority`, C library/kernel differences); elsewhere it would be the
-    // whole process. Where it is not allowed a login costs the others a little more.
+    // On Linux this is the calling thread's own (`man 2 setpriority`, C library/kernel
+    // differences); elsewhere it would be the whole process. Where it is not allowed a login costs
+    // the others a little more.
     #[cfg(target_os = "linux")]
     if let Err(error) = rustix::process::nice(NICE) {
         log::debug!("a thread that hashes cannot step back: {error}");
@@ -201,12 +217,14 @@ mod tests {
 
     use super::*;
 
-    // Hashes of "pass321" made by others: Python's bcrypt 5.0.0 ($2b$, $2a$) and libxcrypt's crypt(3) ($2y$).
+    // Hashes of "pass321" made by others: Python's bcrypt 5.0.0 ($2b$, $2a$) and libxcrypt's
+    // crypt(3) ($2y$).
     const BY_PYTHON_2B_12: &str = "$2b$12$7VeDvfjhPApanWIc/uqK5OLDHAwYoeDRawunTVmaUDtd3s2CGFmAC";
     const BY_PYTHON_2A_04: &str = "$2a$04$4vWckenPtRjNVMhCH5ejH.v5c04/KxUFfw0hITI.RCxKmH7ceDfre";
     const BY_CRYPT_2Y_04: &str = "$2y$04$abcdefghijklmnopqrstuunWhCSmIePjd4kW1KRvOd7SsGc26/hdO";
     // Python's bcrypt again: "pässword ✓", and 72 times "x".
-    const BY_PYTHON_NOT_ASCII: &str = "$2b$04$83oHbjxxdNFCuGFAjVQegeKQXTQma34EiKzOgVa9iwEAmdvETV8iG";
+    const BY_PYTHON_NOT_ASCII: &str =
+        "$2b$04$83oHbjxxdNFCuGFAjVQegeKQXTQma34EiKzOgVa9iwEAmdvETV8iG";
     const BY_PYTHON_72_BYTES: &str = "$2b$04$7S44peMWJ827zJ4UwG40UuEmD8rUOKbckp3408Eq3gheJIGGAxJJi";
 
     fn hasher() -> Hasher {
@@ -231,14 +249,20 @@ mod tests {
         let hash = hasher.hash(&password("pass321")).await.unwrap();
         assert_eq!(hasher.verify(Some(hash.clone()), "pass321").await.unwrap(), Verdict::Right);
         for wrong in ["pass322", "Pass321", "pass321 ", "pass32"] {
-            assert_eq!(hasher.verify(Some(hash.clone()), wrong).await.unwrap(), Verdict::Wrong, "{wrong:?}");
+            assert_eq!(
+                hasher.verify(Some(hash.clone()), wrong).await.unwrap(),
+                Verdict::Wrong,
+                "{wrong:?}"
+            );
         }
     }
 
     #[tokio::test]
     async fn a_new_hash_is_2b_of_the_cost_asked_for_with_a_salt_of_its_own() {
-        let (one, two) =
-            (hasher().hash(&password("x")).await.unwrap(), hasher().hash(&password("x")).await.unwrap());
+        let (one, two) = (
+            hasher().hash(&password("x")).await.unwrap(),
+            hasher().hash(&password("x")).await.unwrap(),
+        );
         assert!(one.starts_with("$2b$04$") && one.len() == 60, "{}", *one);
         assert_ne!(*one, *two);
     }
@@ -296,9 +320,13 @@ mod tests {
 
     #[tokio::test]
     async fn a_text_that_is_no_hash_lets_nobody_in() {
-        for text in
-            ["", "pass321", "$2b$04$", "$2b$99$lTcyCyb6Z0tVJcdhOZu9SOda4myR9XBsU6DH7GO9ECny6OSYM7YyK", "é"]
-        {
+        for text in [
+            "",
+            "pass321",
+            "$2b$04$",
+            "$2b$99$lTcyCyb6Z0tVJcdhOZu9SOda4myR9XBsU6DH7GO9ECny6OSYM7YyK",
+            "é",
+        ] {
             assert_eq!(verdict(text, "pass321").await, Verdict::UnreadableHash, "{text:?}");
         }
     }
@@ -337,6 +365,9 @@ mod tests {
         let version = CredentialVersion::of_hash("abc");
         assert_eq!(version.as_bytes(), &[0xba, 0x78, 0x16, 0xbf, 0x8f, 0x01, 0xcf, 0xea]);
         assert_eq!(CredentialVersion::from_bytes(*version.as_bytes()), version);
-        assert_ne!(CredentialVersion::of_hash(BY_PYTHON_2B_12), CredentialVersion::of_hash(BY_PYTHON_2A_04));
+        assert_ne!(
+            CredentialVersion::of_hash(BY_PYTHON_2B_12),
+            CredentialVersion::of_hash(BY_PYTHON_2A_04)
+        );
     }
 }

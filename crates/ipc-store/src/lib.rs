@@ -4,12 +4,14 @@
 //! certificates.
 //!
 //! - [`SqliteUserStore`] opens or makes the file; [`Options`] where the defaults do not fit.
-//! - [`UserStore`] is what can be done with users, wherever they are kept. Take `Arc<dyn UserStore>` where only that
-//!   matters.
-//! - [`Username`] and [`Password`] are text that has been checked, for everything that changes a user. A login is checked
-//!   with [`UserStore::verify`] as it was presented.
-//! - [`StoreError`] is what can go wrong; what is wrong with the file itself is a [`DatabaseError`] in it.
-//! - [`CredentialVersion`] tells whether a user is still the one, with the password, that logged in some time ago.
+//! - [`UserStore`] is what can be done with users, wherever they are kept. Take
+//!   `Arc<dyn UserStore>` where only that matters.
+//! - [`Username`] and [`Password`] are text that has been checked, for everything that changes a
+//!   user. A login is checked with [`UserStore::verify`] as it was presented.
+//! - [`StoreError`] is what can go wrong; what is wrong with the file itself is a [`DatabaseError`]
+//!   in it.
+//! - [`CredentialVersion`] tells whether a user is still the one, with the password, that logged in
+//!   some time ago.
 //!
 //! ```
 //! use ipc_store::{Options, Password, StoreError, UserStore, Username};

@@ -30,7 +30,8 @@ impl Options {
         Self::default()
     }
 
-    /// Makes new hashes with 2^`cost` rounds, 10 to 18. Hashes already stored keep the cost they have, and verify.
+    /// Makes new hashes with 2^`cost` rounds, 10 to 18. Hashes already stored keep the cost they
+    /// have, and verify.
     ///
     /// # Errors
     /// [`CostError`] if `cost` is outside that range.
@@ -41,8 +42,9 @@ impl Options {
         Ok(Self { bcrypt_cost: cost, ..self })
     }
 
-    /// Makes new hashes as cheap as bcrypt allows (cost 4, about a millisecond). Whoever steals such a hash finds the
-    /// password 256 times faster than with the default, so this is for tests alone.
+    /// Makes new hashes as cheap as bcrypt allows (cost 4, about a millisecond). Whoever steals
+    /// such a hash finds the password 256 times faster than with the default, so this is for tests
+    /// alone.
     #[must_use]
     pub fn bcrypt_cost_for_tests(self) -> Self {
         Self { bcrypt_cost: COST_FOR_TESTS, ..self }

@@ -1,17 +1,19 @@
 //! What may be a password.
 //!
-//! Whoever sets a password comes here first, so that nothing is ever cut silently on its way into bcrypt. Nothing here
-//! hashes.
+//! Whoever sets a password comes here first, so that nothing is ever cut silently on its way into
+//! bcrypt. Nothing here hashes.
 
 use std::fmt;
 
 use ipc_protocol::{secret_to_nfc, secret_to_nfd};
 use zeroize::Zeroizing;
 
-/// The longest password, in bytes of UTF-8. bcrypt reads no further: whatever follows would not count.
+/// The longest password, in bytes of UTF-8. bcrypt reads no further: whatever follows would not
+/// count.
 pub const PASSWORD_BYTES_MAX: usize = 72;
 
-/// A password that bcrypt takes whole: 1 to [`PASSWORD_BYTES_MAX`] bytes of UTF-8, none of them NUL.
+/// A password that bcrypt takes whole: 1 to [`PASSWORD_BYTES_MAX`] bytes of UTF-8, none of them
+/// NUL.
 ///
 /// It is in Unicode's normal form C, so that it is the same from every keyboard.
 ///
@@ -51,15 +53,17 @@ impl fmt::Debug for Password {
 /// The longest text that may come to [`PASSWORD_BYTES_MAX`] bytes in a normal form.
 const NORMALISED_BYTES_MAX: usize = 6 * PASSWORD_BYTES_MAX;
 
-/// What a presented text may have been hashed as, each once: in normal form C, which is how passwords are set here, and as it
-/// is and in normal form D, as another program may have hashed what was typed. Only forms that can be set; for ASCII there is
-/// one.
+/// What a presented text may have been hashed as, each once: in normal form C, which is how
+/// passwords are set here, and as it is and in normal form D, as another program may have hashed
+/// what was typed. Only forms that can be set; for ASCII there is one.
 pub(crate) fn forms(presented: &str) -> Vec<Zeroizing<String>> {
     if presented.len() > NORMALISED_BYTES_MAX {
         return Vec::new();
     }
     let mut forms: Vec<Zeroizing<String>> = Vec::with_capacity(3);
-    for form in [secret_to_nfc(presented), Zeroizing::new(presented.to_owned()), secret_to_nfd(presented)] {
+    for form in
+        [secret_to_nfc(presented), Zeroizing::new(presented.to_owned()), secret_to_nfd(presented)]
+    {
         if check(&form).is_ok() && !forms.contains(&form) {
             forms.push(form);
         }
@@ -125,8 +129,9 @@ mod tests {
 
     #[test]
     fn a_presented_password_is_compared_in_each_form_it_may_have_been_hashed_in() {
-        let texts =
-            |presented: &str| forms(presented).iter().map(|form| form.to_string()).collect::<Vec<_>>();
+        let texts = |presented: &str| {
+            forms(presented).iter().map(|form| form.to_string()).collect::<Vec<_>>()
+        };
         assert_eq!(texts("pass321"), ["pass321"]);
         assert_eq!(texts("p\u{e4}ss"), ["p\u{e4}ss", "pa\u{308}ss"]);
         assert_eq!(texts("\u{212b}"), ["\u{c5}", "\u{212b}", "A\u{30a}"]);

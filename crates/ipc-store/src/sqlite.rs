@@ -1,7 +1,7 @@
 //! The users, kept in one SQLite file.
 //!
-//! Programs come here to open the file; what they then do with it is [`UserStore`]. Nothing here knows HTTP, sessions or
-//! how long a login lasts.
+//! Programs come here to open the file; what they then do with it is [`UserStore`]. Nothing here
+//! knows HTTP, sessions or how long a login lasts.
 
 use std::fmt;
 use std::path::Path;
@@ -16,8 +16,8 @@ use crate::hashing::{CredentialVersion, Hasher, Verdict};
 use crate::username::{printable, unescaped};
 use crate::{BoxFuture, Options, Password, StoreError, UserStore, Username};
 
-/// What a file of users holds. Logins read one row each and are short, so the default number of connections is plenty:
-/// more would only be more threads.
+/// What a file of users holds. Logins read one row each and are short, so the default number of
+/// connections is plenty: more would only be more threads.
 const SCHEMA: Schema = Schema {
     what: "user database",
     migrations: &[("users", include_str!("../migrations/0001_users.sql"))],
@@ -29,13 +29,14 @@ const LEFT_OUT_NAMED_MAX: usize = 10;
 
 /// Users in an SQLite file, which any number of processes may use at once.
 ///
-/// The file is in WAL mode with `synchronous = FULL`: a change that was reported as done survives a loss of power. Its
-/// table is that of the Python tool of the same name, whose `users.db` opens and verifies as it is.
+/// The file is in WAL mode with `synchronous = FULL`: a change that was reported as done survives a
+/// loss of power. Its table is that of the Python tool of the same name, whose `users.db` opens and
+/// verifies as it is.
 ///
 /// All its calls must be made within a tokio runtime that has time enabled (actix's is one).
 ///
-/// Where nothing can be written (a read-only file system, no right to, a full disk) users can still be looked up and listed,
-/// as long as the file itself has everything; changes are refused then.
+/// Where nothing can be written (a read-only file system, no right to, a full disk) users can still
+/// be looked up and listed, as long as the file itself has everything; changes are refused then.
 pub struct SqliteUserStore {
     database: Source,
     hasher: Hasher,
@@ -112,13 +113,15 @@ impl SqliteUserStore {
         Options::default().create(path).await
     }
 
-    /// Closes the file when all calls under way are done; later ones fail. SQLite then tidies its `-wal` and `-shm` away,
-    /// unless others still have the file open. Dropping the store without it loses nothing. What was reported as done is in
-    /// the file itself either way, so that a copy of that alone has it.
+    /// Closes the file when all calls under way are done; later ones fail. SQLite then tidies its
+    /// `-wal` and `-shm` away, unless others still have the file open. Dropping the store without
+    /// it loses nothing. What was reported as done is in the file itself either way, so that a copy
+    /// of that alone has it.
     pub fn close(&self) -> BoxFuture<'_, ()> {
         Box::pin(async {
             match &self.database {
-                // What was wrong with the file was said to whoever used it; what was reported as done is in it.
+                // What was wrong with the file was said to whoever used it; what was reported as
+                // done is in it.
                 Source::Writable(database) => drop(database.close().await),
                 Source::ReadOnly(database) => database.close().await,
             }
@@ -136,16 +139,24 @@ impl SqliteUserStore {
         }
     }
 
-    async fn stored_hash(&self, username: &Username) -> Result<Option<Zeroizing<String>>, StoreError> {
+    async fn stored_hash(
+        &self,
+        username: &Username,
+    ) -> Result<Option<Zeroizing<String>>, StoreError> {
         Ok(self.stored(username).await?.map(|(_, hash)| hash))
     }
 
-    /// The user as the file has it: its name may be stored in another normal form than the one it is compared in. Where
-    /// there are both, the one that could be added here counts.
-    async fn stored(&self, username: &Username) -> Result<Option<(String, Zeroizing<String>)>, StoreError> {
-        // A deleted user must not stay in because the file that is read from is no longer the one that is there.
+    /// The user as the file has it: its name may be stored in another normal form than the one it
+    /// is compared in. Where there are both, the one that could be added here counts.
+    async fn stored(
+        &self,
+        username: &Username,
+    ) -> Result<Option<(String, Zeroizing<String>)>, StoreError> {
+        // A deleted user must not stay in because the file that is read from is no longer the one
+        // that is there.
         self.database.check_file()?;
-        // As bytes: another program may have stored its hashes as such, and one that is no text is none of bcrypt's.
+        // As bytes: another program may have stored its hashes as such, and one that is no text is
+        // none of bcrypt's.
         sqlx::query(
             "SELECT username, CAST(password_hash AS BLOB) FROM users WHERE username IN (?1, ?2)
              ORDER BY username = ?1 DESC LIMIT 1",
@@ -161,7 +172,8 @@ impl SqliteUserStore {
         .map_err(|error| self.failed(error))
     }
 
-    /// Runs one statement, with `values` bound to it, as a write of its own. Returns how many rows it changed.
+    /// Runs one statement, with `values` bound to it, as a write of its own. Returns how many rows
+    /// it changed.
     async fn write(&self, statement: &'static str, values: &[&str]) -> Result<u64, WriteError> {
         let database = self.database.writable()?;
         database.check_file()?;
@@ -173,8 +185,8 @@ impl SqliteUserStore {
         let done = query.execute(&mut *transaction).await?;
         transaction.commit().await?;
         database.check_file()?;
-        // A copy of the file alone should know of each user who was deleted. Where there is no room for that, what was
-        // committed is beside it.
+        // A copy of the file alone should know of each user who was deleted. Where there is no room
+        // for that, what was committed is beside it.
         let _written = database.write_back().await;
         Ok(done.rows_affected())
     }
@@ -189,9 +201,9 @@ enum WriteError {
     Database(#[from] DatabaseError),
 }
 
-/// Copies the users' file at `from`, as it is at this moment, to `to`, which must not be there: also while servers and other
-/// programs use it. The copy is for its owner alone (0600), and whole without anything beside it. On an error a part of it may
-/// be left.
+/// Copies the users' file at `from`, as it is at this moment, to `to`, which must not be there:
+/// also while servers and other programs use it. The copy is for its owner alone (0600), and whole
+/// without anything beside it. On an error a part of it may be left.
 ///
 /// # Errors
 /// [`StoreError::Database`] with any [`DatabaseError`](crate::DatabaseError), of either file.
@@ -200,7 +212,8 @@ pub async fn copy(from: &Path, to: &Path) -> Result<(), StoreError> {
 }
 
 impl Options {
-    /// Opens the file at `path`, which must be there. A file of the Python tool, or an empty one, is made ready first.
+    /// Opens the file at `path`, which must be there. A file of the Python tool, or an empty one,
+    /// is made ready first.
     ///
     /// # Errors
     /// [`StoreError::Database`] with any [`DatabaseError`](crate::DatabaseError).
@@ -209,10 +222,12 @@ impl Options {
         Ok(SqliteUserStore { database, hasher: Hasher::new(self.bcrypt_cost) })
     }
 
-    /// Opens the file at `path`, making it first if there is none: readable and writable for its owner alone (0600)
-    /// whatever the umask. Its directory must be there. A file that exists keeps its users and its mode.
+    /// Opens the file at `path`, making it first if there is none: readable and writable for its
+    /// owner alone (0600) whatever the umask. Its directory must be there. A file that exists keeps
+    /// its users and its mode.
     ///
-    /// If it is made and then cannot be opened, an empty file may be left, which the next call takes up.
+    /// If it is made and then cannot be opened, an empty file may be left, which the next call
+    /// takes up.
     ///
     /// # Errors
     /// As [`Options::open`]; `Missing` if the directory is.
@@ -224,7 +239,9 @@ impl Options {
 
 impl fmt::Debug for SqliteUserStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SqliteUserStore").field("path", &self.database.path()).finish_non_exhaustive()
+        f.debug_struct("SqliteUserStore")
+            .field("path", &self.database.path())
+            .finish_non_exhaustive()
     }
 }
 
@@ -237,7 +254,8 @@ impl UserStore for SqliteUserStore {
         Box::pin(async move {
             let taken = || StoreError::Taken { username: username.clone() };
             self.database.writable()?;
-            // Spares a bcrypt; the last word is the table's, since another process may be adding the same name.
+            // Spares a bcrypt; the last word is the table's, since another process may be adding
+            // the same name.
             if self.stored_hash(username).await?.is_some() {
                 return Err(taken());
             }
@@ -245,7 +263,9 @@ impl UserStore for SqliteUserStore {
             let insert = "INSERT INTO users (username, password_hash) VALUES (?, ?)";
             match self.write(insert, &[username.as_str(), &hash]).await {
                 Ok(_) => Ok(()),
-                Err(WriteError::Sqlx(sqlx::Error::Database(error))) if error.is_unique_violation() => {
+                Err(WriteError::Sqlx(sqlx::Error::Database(error)))
+                    if error.is_unique_violation() =>
+                {
                     Err(taken())
                 }
                 Err(error) => Err(self.write_failed(error)),
@@ -257,7 +277,8 @@ impl UserStore for SqliteUserStore {
         Box::pin(async move {
             // To SQLite a name that was stored as bytes differs from the same name as text.
             let delete = "DELETE FROM users WHERE username = ?1 OR username = CAST(?1 AS BLOB)";
-            // As it is; then in the other normal forms; then as it is shown, for a name that nobody can type.
+            // As it is; then in the other normal forms; then as it is shown, for a name that nobody
+            // can type.
             let mut names = vec![username.to_owned(), to_nfc(username), to_nfd(username)];
             names.extend(unescaped(username));
             for name in names {
@@ -277,7 +298,9 @@ impl UserStore for SqliteUserStore {
             let names = sqlx::query(
                 "SELECT CAST(username AS BLOB), typeof(username) = 'text' FROM users ORDER BY id",
             )
-            .try_map(|row: SqliteRow| Ok((row.try_get::<Vec<u8>, _>(0)?, row.try_get::<bool, _>(1)?)))
+            .try_map(|row: SqliteRow| {
+                Ok((row.try_get::<Vec<u8>, _>(0)?, row.try_get::<bool, _>(1)?))
+            })
             .fetch_all(self.database.readers())
             .await
             .map_err(|error| self.failed(error))?;
@@ -337,7 +360,9 @@ impl UserStore for SqliteUserStore {
         Box::pin(async move {
             let unknown = || StoreError::Unknown { username: username.to_string() };
             self.database.writable()?;
-            let Some((stored_name, _)) = self.stored(username).await? else { return Err(unknown()) };
+            let Some((stored_name, _)) = self.stored(username).await? else {
+                return Err(unknown());
+            };
             let hash = self.hasher.hash(password).await?;
             let update = "UPDATE users SET password_hash = ? WHERE username = ?";
             match self.write(update, &[&hash, &stored_name]).await {
@@ -367,7 +392,9 @@ mod tests {
     }
 
     async fn add(store: &SqliteUserStore, name: &str) -> Result<(), StoreError> {
-        store.add(&Username::parse(name).unwrap(), &Password::parse("pass321".to_owned()).unwrap()).await
+        store
+            .add(&Username::parse(name).unwrap(), &Password::parse("pass321".to_owned()).unwrap())
+            .await
     }
 
     #[tokio::test]
@@ -378,7 +405,10 @@ mod tests {
             .execute(store.database.writable().unwrap().writer())
             .await
             .unwrap();
-        assert!(matches!(add(&store, "a").await, Err(StoreError::Database(DatabaseError::ReadOnly { .. }))));
+        assert!(matches!(
+            add(&store, "a").await,
+            Err(StoreError::Database(DatabaseError::ReadOnly { .. }))
+        ));
     }
 
     #[tokio::test]
@@ -418,7 +448,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let store = store(&dir).await;
         store.close().await;
-        assert!(matches!(store.list().await, Err(StoreError::Database(DatabaseError::Unavailable { .. }))));
+        assert!(matches!(
+            store.list().await,
+            Err(StoreError::Database(DatabaseError::Unavailable { .. }))
+        ));
         assert!(matches!(
             add(&store, "a").await,
             Err(StoreError::Database(DatabaseError::Unavailable { .. }))

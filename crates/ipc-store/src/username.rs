@@ -1,7 +1,7 @@
 //! What may be a user name.
 //!
-//! Everyone who has text from outside and needs a user comes here first. Nothing here knows a database: whether the
-//! user exists is asked elsewhere.
+//! Everyone who has text from outside and needs a user comes here first. Nothing here knows a
+//! database: whether the user exists is asked elsewhere.
 
 use std::fmt;
 use std::str::FromStr;
@@ -10,14 +10,15 @@ use icu_properties::props::{DefaultIgnorableCodePoint, GeneralCategory};
 use icu_properties::{CodePointMapData, CodePointSetData};
 use ipc_protocol::{to_nfc, to_nfd};
 
-/// The longest user name, in characters (Unicode scalar values), as the `VARCHAR(80)` of the table says.
+/// The longest user name, in characters (Unicode scalar values), as the `VARCHAR(80)` of the table
+/// says.
 pub const USERNAME_CHARS_MAX: usize = 80;
 
-/// A user's name: 1 to [`USERNAME_CHARS_MAX`] characters, none of them a control character or unseen, no white space around
-/// it.
+/// A user's name: 1 to [`USERNAME_CHARS_MAX`] characters, none of them a control character or
+/// unseen, no white space around it.
 ///
-/// Names are compared in Unicode's normal form C: the two spellings of one accented letter are one name. `Bob` and `bob`
-/// are two.
+/// Names are compared in Unicode's normal form C: the two spellings of one accented letter are one
+/// name. `Bob` and `bob` are two.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Username(String);
 
@@ -34,8 +35,8 @@ impl Username {
         }
     }
 
-    /// Takes `text` as the name of a user that may be there already, made elsewhere or before names had to be seen: characters
-    /// that show nothing are let through.
+    /// Takes `text` as the name of a user that may be there already, made elsewhere or before names
+    /// had to be seen: characters that show nothing are let through.
     ///
     /// # Errors
     /// [`UsernameError`] with the first rule that `text` breaks.
@@ -70,20 +71,23 @@ impl Username {
     }
 }
 
-/// Whether nobody sees the character, or it turns round what stands beside it: the categories Cf, Zl and Zp, which zero
-/// widths, joiners, directions and separators are of, and what is ignorable by default, such as fillers.
+/// Whether nobody sees the character, or it turns round what stands beside it: the categories Cf,
+/// Zl and Zp, which zero widths, joiners, directions and separators are of, and what is ignorable
+/// by default, such as fillers.
 fn is_unseen(character: char) -> bool {
     if character.is_ascii() {
         return false;
     }
     matches!(
         CodePointMapData::<GeneralCategory>::new().get(character),
-        GeneralCategory::Format | GeneralCategory::LineSeparator | GeneralCategory::ParagraphSeparator
+        GeneralCategory::Format
+            | GeneralCategory::LineSeparator
+            | GeneralCategory::ParagraphSeparator
     ) || CodePointSetData::new::<DefaultIgnorableCodePoint>().contains(character)
 }
 
-/// The name behind one that was shown with escapes, as [`printable`] makes them; `None` where there is no escape in it, or
-/// one that it does not make.
+/// The name behind one that was shown with escapes, as [`printable`] makes them; `None` where there
+/// is no escape in it, or one that it does not make.
 pub(crate) fn unescaped(shown: &str) -> Option<String> {
     let (mut name, mut rest) = (String::new(), shown);
     while let Some((before, escape)) = rest.split_once('\\') {
@@ -104,8 +108,9 @@ pub(crate) fn unescaped(shown: &str) -> Option<String> {
     (rest.len() < shown.len()).then_some(name)
 }
 
-/// A name as another program wrote it, or somebody typed it, with its control characters, and those that nobody sees, escaped:
-/// it stays on its line, shows all that it has, and no terminal takes it as a command.
+/// A name as another program wrote it, or somebody typed it, with its control characters, and those
+/// that nobody sees, escaped: it stays on its line, shows all that it has, and no terminal takes it
+/// as a command.
 pub(crate) fn printable(name: &str) -> String {
     name.chars().fold(String::with_capacity(name.len()), |mut shown, character| {
         if character.is_control() || is_unseen(character) {
@@ -170,9 +175,17 @@ mod tests {
 
     #[test]
     fn ordinary_names_are_taken_as_they_are() {
-        for name in
-            ["a", "test1", "ipc-admin", "Zoë", "a b", "用户", "o'hara", "\"; DROP TABLE users;--", "-x"]
-        {
+        for name in [
+            "a",
+            "test1",
+            "ipc-admin",
+            "Zoë",
+            "a b",
+            "用户",
+            "o'hara",
+            "\"; DROP TABLE users;--",
+            "-x",
+        ] {
             assert_eq!(Username::parse(name).unwrap().as_str(), name);
         }
     }
@@ -205,7 +218,8 @@ mod tests {
 
     #[test]
     fn the_two_spellings_of_an_accented_letter_are_one_name() {
-        let (nfc, nfd) = (Username::parse("Zo\u{eb}").unwrap(), Username::parse("Zoe\u{308}").unwrap());
+        let (nfc, nfd) =
+            (Username::parse("Zo\u{eb}").unwrap(), Username::parse("Zoe\u{308}").unwrap());
         assert_eq!(nfc, nfd);
         assert_eq!((nfd.as_str(), nfc.to_nfd().as_str()), ("Zo\u{eb}", "Zoe\u{308}"));
         // As many characters as they are in the normal form.
@@ -228,11 +242,16 @@ mod tests {
             '\u{fe0f}',
             '\u{e0041}',
         ] {
-            for name in [format!("ipc{character}admin"), format!("{character}a"), format!("a{character}")] {
+            for name in
+                [format!("ipc{character}admin"), format!("{character}a"), format!("a{character}")]
+            {
                 let refused = Username::parse(name.as_str());
                 // Some are white space too, which may not stand at an end.
                 assert!(
-                    matches!(refused, Err(UsernameError::Unseen { .. } | UsernameError::SurroundingSpace)),
+                    matches!(
+                        refused,
+                        Err(UsernameError::Unseen { .. } | UsernameError::SurroundingSpace)
+                    ),
                     "{name:?}: {refused:?}"
                 );
             }

@@ -17,8 +17,8 @@ use zeroize::Zeroizing;
 
 use commands::command;
 pub(crate) use invocation::{
-    Action, Asking, Certs, Dead, DeadAction, InboxKind, Invocation, Letters, LogLevel, Sending, Serve,
-    Target, Test, Users,
+    Action, Asking, Certs, Dead, DeadAction, InboxKind, Invocation, Letters, LogLevel, Sending,
+    Serve, Target, Test, Users,
 };
 use values::Place;
 pub(crate) use wrong::WrongUsage;
@@ -41,7 +41,9 @@ const OTHER_NAMES: [(&str, &str); 9] = [
 ///
 /// # Errors
 /// What is wrong with it, and what to do.
-pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Invocation, WrongUsage> {
+pub(crate) fn parse(
+    arguments: impl IntoIterator<Item = OsString>,
+) -> Result<Invocation, WrongUsage> {
     let mut arguments: Vec<OsString> = arguments.into_iter().collect();
     let other_name = arguments.first().and_then(|name| other_name(Path::new(name)));
     if let Some((_, command)) = other_name {
@@ -57,7 +59,9 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Inv
     wrong::refuse_value_of_command(&command, &arguments)?;
     let matches = match command.try_get_matches_from_mut(&arguments) {
         Ok(matches) => matches,
-        Err(error) if error.use_stderr() => return Err(wrong::explain(&command, &arguments, &error)),
+        Err(error) if error.use_stderr() => {
+            return Err(wrong::explain(&command, &arguments, &error));
+        }
         // Help or version, which the user asked for.
         Err(error) => {
             return Ok(Invocation { home: None, action: Action::Help(error.render().to_string()) });
@@ -67,7 +71,9 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Inv
         return Err(WrongUsage::without_action(None, &command.render_help().to_string()));
     };
     let action = match name {
-        "init" if options.get_flag("run") => Some(Action::Init { force: options.get_flag("force") }),
+        "init" if options.get_flag("run") => {
+            Some(Action::Init { force: options.get_flag("force") })
+        }
         "certs" => certs(&command, options)?.map(Action::Certs),
         "users" => users(&command, options)?.map(Action::Users),
         "test" => test(&command, options)?.map(Action::Test),
@@ -80,7 +86,10 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Inv
     };
     match action {
         Some(action) => Ok(Invocation { home: home(options), action }),
-        None => Err(WrongUsage::without_action(Some(missing_action(name)), &help_of(&mut command, name))),
+        None => Err(WrongUsage::without_action(
+            Some(missing_action(name)),
+            &help_of(&mut command, name),
+        )),
     }
 }
 
@@ -89,7 +98,9 @@ fn missing_action(name: &str) -> &'static str {
     match name {
         "init" => "'--init' does nothing without '--run'",
         "certs" => "'--name <NAME>' is required",
-        "users" => "'--users' needs '--add', '--delete', '--list', '--testCredentials' or '--change'",
+        "users" => {
+            "'--users' needs '--add', '--delete', '--list', '--testCredentials' or '--change'"
+        }
         "test" => "'--test' does nothing without '--run'",
         "dead" => "'--dead' needs '--list', '--putBack' or '--discard'",
         // No other command needs more than its name.
@@ -133,7 +144,8 @@ fn refuse_lone(
         return Ok(());
     }
     let command = command.find_subcommand(name).expect("it is defined here");
-    let shown = |id| command.get_arguments().find(|option| option.get_id() == id).map(ToString::to_string);
+    let shown =
+        |id| command.get_arguments().find(|option| option.get_id() == id).map(ToString::to_string);
     let (given, needed) = (shown(given).unwrap_or_default(), shown(needed).unwrap_or_default());
     Err(WrongUsage::new(&format!("'{given}' needs '{needed}'"), None, &usage_of(command)))
 }
@@ -207,7 +219,8 @@ fn serve(command: &Command, options: &ArgMatches) -> Result<Serve, WrongUsage> {
     let inbox = *options.get_one("inbox").expect("has a default");
     if tries.is_some() && inbox != InboxKind::Durable {
         let serve = command.find_subcommand("serve").expect("it is defined here");
-        let what = "'--tries <N>' needs '--inbox durable'; one in memory hands out each message once";
+        let what =
+            "'--tries <N>' needs '--inbox durable'; one in memory hands out each message once";
         return Err(WrongUsage::new(what, None, &usage_of(serve)));
     }
     Ok(Serve {

@@ -1,6 +1,7 @@
 //! `web-ipc --backup --run --out DIR`: copies a home and says where.
 //!
-//! The copying is `ipc-setup`'s, on a thread of its own, so that a signal is heard meanwhile: nothing half made is left.
+//! The copying is `ipc-setup`'s, on a thread of its own, so that a signal is heard meanwhile:
+//! nothing half made is left.
 
 use std::path::Path;
 

@@ -23,7 +23,8 @@ pub(crate) fn run(explicit_home: Option<&Path>, certs: &Certs) -> Result<Verdict
         request.validity_days = days;
     }
     let issued = issue_certificate(&home, &request)?;
-    let asked_for_secs = request.now_secs.saturating_add(u64::from(request.validity_days) * DAY_SECS);
+    let asked_for_secs =
+        request.now_secs.saturating_add(u64::from(request.validity_days) * DAY_SECS);
     if issued.not_after_secs < asked_for_secs {
         log::warn!(
             "{} days are more than the authority has left: the certificate ends with it",
@@ -35,14 +36,17 @@ pub(crate) fn run(explicit_home: Option<&Path>, certs: &Certs) -> Result<Verdict
     say(format_args!("Valid for:   {}", issued.alt_names.join(", ")))?;
     say(format_args!("Until:       {}", utc(issued.not_after_secs)))?;
     if issued.replaced {
-        log::info!("a server or client that is running shows the old certificate until it is restarted");
+        log::info!(
+            "a server or client that is running shows the old certificate until it is restarted"
+        );
     }
     Ok(Verdict::Done)
 }
 
 /// `2027-12-25 01:51 UTC`.
 fn utc(secs: u64) -> String {
-    let time = i64::try_from(secs).ok().and_then(|secs| OffsetDateTime::from_unix_timestamp(secs).ok());
+    let time =
+        i64::try_from(secs).ok().and_then(|secs| OffsetDateTime::from_unix_timestamp(secs).ok());
     match time {
         Some(time) => format!(
             "{:04}-{:02}-{:02} {:02}:{:02} UTC",

@@ -1,7 +1,8 @@
 //! `web-ipc --dead`: the messages of a durable inbox that were handed out too often.
 //!
-//! They are listed beside a running server too. To change something it opens the inbox's file itself, which one process at a
-//! time may have open: a server must be stopped first. It never makes one.
+//! They are listed beside a running server too. To change something it opens the inbox's file
+//! itself, which one process at a time may have open: a server must be stopped first. It never
+//! makes one.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -25,8 +26,9 @@ const LETTERS_AT_ONCE: u32 = 64;
 /// Lists, puts back or discards dead letters.
 pub(crate) fn run(explicit_home: Option<&Path>, dead: &Dead) -> Result<Verdict, Failure> {
     let home = Home::open_as_configured(locate(explicit_home)?)?;
-    let runtime = signals::runtime()
-        .map_err(|error| Failure::of(&error, None).while_doing("cannot start the program's runtime"))?;
+    let runtime = signals::runtime().map_err(|error| {
+        Failure::of(&error, None).while_doing("cannot start the program's runtime")
+    })?;
     runtime.block_on(async {
         let path = find(&home)?;
         let letters = match Inbox::durable().tries_max(u32::MAX).open(&path).await {
@@ -48,8 +50,8 @@ pub(crate) fn run(explicit_home: Option<&Path>, dead: &Dead) -> Result<Verdict, 
 
 /// Where dead letters are read from.
 enum Source {
-    /// The inbox, which nobody else has. Its limit of tries is whatever the last server's was: nothing becomes a dead letter
-    /// by being looked at.
+    /// The inbox, which nobody else has. Its limit of tries is whatever the last server's was:
+    /// nothing becomes a dead letter by being looked at.
     Own(DurableInbox),
     /// Its file, which a server has, or which cannot be written.
     Beside(InboxReader),
@@ -96,7 +98,10 @@ fn leaves_reading(error: &OpenError) -> bool {
     match error {
         OpenError::InUse { .. } => true,
         OpenError::Lock { source, .. } => {
-            matches!(source.kind(), io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied)
+            matches!(
+                source.kind(),
+                io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied
+            )
         }
         OpenError::Database(error) => matches!(
             error,
@@ -187,7 +192,8 @@ fn line(letter: &DeadLetter) -> String {
             body,
         })
     });
-    // A body was checked before it was accepted; one with line breaks between its members is still one line.
+    // A body was checked before it was accepted; one with line breaks between its members is still
+    // one line.
     let line = line.unwrap_or_else(|_| format!("{{\"number\":{}}}", letter.number));
     line.replace(['\n', '\r'], " ")
 }

@@ -1,6 +1,7 @@
 //! What went wrong, and what to do about it: one line of the log.
 //!
-//! Every command comes here with a library's error. Nothing is printed here but through the log, at the very end.
+//! Every command comes here with a library's error. Nothing is printed here but through the log, at
+//! the very end.
 
 use std::error::Error;
 use std::fmt;
@@ -63,14 +64,15 @@ impl Failure {
         Self { what: format!("{attempt}: {}", self.what), ..self }
     }
 
-    /// Logs it as the line that ends the command. `home` is the `--home` that the user gave: what to do is of use only
-    /// with the same.
+    /// Logs it as the line that ends the command. `home` is the `--home` that the user gave: what
+    /// to do is of use only with the same.
     pub(crate) fn log(&self, home: Option<&Path>) {
         log::error!("{}", self.line(home));
     }
 
     fn line(&self, home: Option<&Path>) -> String {
-        // From a client's directory every command that makes or manages something is for the server's home.
+        // From a client's directory every command that makes or manages something is for the
+        // server's home.
         let home = home.filter(|home| !Home::at(home).is_client_directory());
         match &self.remedy {
             Some(remedy) => format!("{}; {}", self.what, for_home(remedy, home)),
@@ -153,8 +155,8 @@ mod tests {
     fn a_failure_is_what_then_why_then_what_to_do() {
         let source = io::Error::other("disk on fire");
         let error = HomeError::Unreadable { path: "/x/envelope.keys".into(), source };
-        let failure =
-            Failure::of(&error, Some("call somebody".into())).while_doing("Failed to create user test1");
+        let failure = Failure::of(&error, Some("call somebody".into()))
+            .while_doing("Failed to create user test1");
         assert_eq!(
             failure.line(None),
             "Failed to create user test1: cannot read /x/envelope.keys: disk on fire; call somebody"
@@ -172,7 +174,8 @@ mod tests {
 
     #[test]
     fn a_database_that_keeps_the_server_from_starting_has_the_remedy_that_users_tells() {
-        let missing = || DatabaseError::Missing { what: "user database", path: "/x/users.db".into() };
+        let missing =
+            || DatabaseError::Missing { what: "user database", path: "/x/users.db".into() };
         let server = Failure::from(StartError::Store(missing().into()));
         let users = Failure::from(SetupError::Store(missing().into()));
         assert_eq!(server.line(None), users.line(None));
@@ -199,7 +202,10 @@ mod tests {
     #[test]
     fn what_to_do_names_the_home_that_the_user_named() {
         let failure = Failure::from(HomeError::Missing { path: "/my home".into() });
-        assert_eq!(failure.line(None), "there is no web-ipc home at /my home; run web-ipc --init --run");
+        assert_eq!(
+            failure.line(None),
+            "there is no web-ipc home at /my home; run web-ipc --init --run"
+        );
         assert_eq!(
             failure.line(Some(Path::new("/my home"))),
             "there is no web-ipc home at /my home; run web-ipc --home '/my home' --init --run"

@@ -1,7 +1,9 @@
-//! Text that others wrote, as it may be shown: no terminal takes it as a command, and no line shows what is not there.
+//! Text that others wrote, as it may be shown: no terminal takes it as a command, and no line shows
+//! what is not there.
 //!
-//! Whatever shows a name, a message or a cause comes here. Escaped are control characters, C1 among them, and the characters
-//! that a screen shows as nothing, or that turn round what stands beside them. Nothing is printed here.
+//! Whatever shows a name, a message or a cause comes here. Escaped are control characters, C1 among
+//! them, and the characters that a screen shows as nothing, or that turn round what stands beside
+//! them. Nothing is printed here.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
@@ -10,9 +12,9 @@ use serde::ser::Error as _;
 use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 
-/// The characters of the categories Cf, Zl and Zp (Unicode 17) that show nothing themselves: zero widths, joiners, the
-/// directions of text, line and paragraph separators, tags. The signs of Cf that are seen, as the Arabic number sign, are no
-/// part of it.
+/// The characters of the categories Cf, Zl and Zp (Unicode 17) that show nothing themselves: zero
+/// widths, joiners, the directions of text, line and paragraph separators, tags. The signs of Cf
+/// that are seen, as the Arabic number sign, are no part of it.
 const UNSEEN: [(char, char); 15] = [
     ('\u{ad}', '\u{ad}'),
     ('\u{61c}', '\u{61c}'),
@@ -36,7 +38,8 @@ fn must_be_escaped(character: char) -> bool {
     match character {
         ' '..='~' => false,
         _ => {
-            character.is_control() || UNSEEN.iter().any(|(first, last)| (*first..=*last).contains(&character))
+            character.is_control()
+                || UNSEEN.iter().any(|(first, last)| (*first..=*last).contains(&character))
         }
     }
 }
@@ -53,9 +56,11 @@ pub(crate) fn printable(text: &str) -> String {
     })
 }
 
-/// A line of JSON whose strings say the same with escapes: `\u009b`, `\u202e`. The line's own feed stays.
+/// A line of JSON whose strings say the same with escapes: `\u009b`, `\u202e`. The line's own feed
+/// stays.
 ///
-/// What is escaped stands in JSON within strings alone, but for the white space between values, which stays as it is.
+/// What is escaped stands in JSON within strings alone, but for the white space between values,
+/// which stays as it is.
 pub(crate) fn json_line(line: &str) -> Cow<'_, str> {
     let is_space = |character| matches!(character, '\n' | '\r' | '\t');
     let is_escaped = |character| must_be_escaped(character) && !is_space(character);
@@ -75,7 +80,8 @@ pub(crate) fn json_line(line: &str) -> Cow<'_, str> {
     Cow::Owned(escaped)
 }
 
-/// A name in a JSON line: the same name to whoever reads the JSON, and harmless to whoever reads the line.
+/// A name in a JSON line: the same name to whoever reads the JSON, and harmless to whoever reads
+/// the line.
 pub(crate) struct JsonName<'a>(pub(crate) &'a str);
 
 impl Serialize for JsonName<'_> {
@@ -84,7 +90,8 @@ impl Serialize for JsonName<'_> {
             return serializer.serialize_str(self.0);
         }
         let quoted = serde_json::to_string(self.0).map_err(S::Error::custom)?;
-        let escaped = RawValue::from_string(json_line(&quoted).into_owned()).map_err(S::Error::custom)?;
+        let escaped =
+            RawValue::from_string(json_line(&quoted).into_owned()).map_err(S::Error::custom)?;
         escaped.serialize(serializer)
     }
 }
@@ -108,8 +115,7 @@ mod tests {
 
     #[test]
     fn a_json_line_says_the_same_after_it() {
-        let value =
-            serde_json::json!({"a\u{85}": "\u{9b}31m\u{7f}\u{202e}x\u{e0041}\u{feff}", "n": [1, "é"]});
+        let value = serde_json::json!({"a\u{85}": "\u{9b}31m\u{7f}\u{202e}x\u{e0041}\u{feff}", "n": [1, "é"]});
         let line = format!("{value}\n");
         let shown = json_line(&line);
         assert!(

@@ -21,8 +21,8 @@ pub(crate) fn run(explicit_home: Option<&Path>, force: bool) -> Result<Verdict, 
     Ok(Verdict::Done)
 }
 
-/// Says how many messages would go aside with the home. A home that cannot be looked into is for `init` to refuse, or to move
-/// as it is.
+/// Says how many messages would go aside with the home. A home that cannot be looked into is for
+/// `init` to refuse, or to move as it is.
 fn tell_what_waits(home: &Home) {
     let is_let_alone = || matches!(home.try_hold_alone(), Ok(Some(_)));
     if home.check_directory().is_err() || !home.inbox_db().exists() || !is_let_alone() {
@@ -32,7 +32,11 @@ fn tell_what_waits(home: &Home) {
         Some(0) => {}
         Some(count) => log::warn!(
             "{} in the inbox of this home, and {} aside with it",
-            if count == 1 { "1 message waits".to_owned() } else { format!("{count} messages wait") },
+            if count == 1 {
+                "1 message waits".to_owned()
+            } else {
+                format!("{count} messages wait")
+            },
             if count == 1 { "goes" } else { "go" }
         ),
         None => log::warn!("the inbox of this home cannot be looked into, and goes aside as it is"),

@@ -1,7 +1,7 @@
 //! JSON objects as a user gives them: an argument, all of stdin, or a line each.
 //!
-//! `--send` and `--request` come here. An object stays the text that it was. What cannot be sent is told in words for
-//! whoever typed it, without any of the text; nothing is sent here.
+//! `--send` and `--request` come here. An object stays the text that it was. What cannot be sent is
+//! told in words for whoever typed it, without any of the text; nothing is sent here.
 
 use std::io::{self, BufRead, Read};
 
@@ -16,7 +16,8 @@ pub(crate) const OBJECT_BYTES_MAX: usize = PLAINTEXT_BYTES_MAX_DEFAULT;
 /// An object as it is written in a shell.
 const EXAMPLE: &str = r#"'{"key": "value"}'"#;
 
-/// What Windows' tools put in front of UTF-8; it says nothing, and RFC 8259, section 8.1, lets a reader skip it.
+/// What Windows' tools put in front of UTF-8; it says nothing, and RFC 8259, section 8.1, lets a
+/// reader skip it.
 const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 
 /// Where a text comes from, which decides what can be done about it.
@@ -34,7 +35,8 @@ pub(crate) enum Line {
     End,
     /// A line, with its line feed if it has one.
     Whole,
-    /// The first [`OBJECT_BYTES_MAX`] bytes, and one more, of a line that is longer. Its rest is still to come.
+    /// The first [`OBJECT_BYTES_MAX`] bytes, and one more, of a line that is longer. Its rest is
+    /// still to come.
     TooLong,
 }
 
@@ -106,9 +108,10 @@ fn refused(text: &[u8], error: JsonError, name: &str, source: Source) -> Failure
     let place = offset + 1;
     let (what, remedy) = match kind {
         _ if text.is_empty() => (format!("{name} is empty"), like_this()),
-        _ if text.starts_with(b"\xff\xfe") || text.starts_with(b"\xfe\xff") => {
-            (format!("{name} is UTF-16"), Some("give UTF-8; iconv -f UTF-16 -t UTF-8 makes it so".to_owned()))
-        }
+        _ if text.starts_with(b"\xff\xfe") || text.starts_with(b"\xfe\xff") => (
+            format!("{name} is UTF-16"),
+            Some("give UTF-8; iconv -f UTF-16 -t UTF-8 makes it so".to_owned()),
+        ),
         JsonErrorKind::NotUtf8 => (format!("{name} is not UTF-8, at byte {place}"), None),
         _ if source == Source::Argument && lacks_quotes(text) => {
             let remedy = format!("put single quotes around it: {EXAMPLE}");
@@ -124,9 +127,14 @@ fn refused(text: &[u8], error: JsonError, name: &str, source: Source) -> Failure
         JsonErrorKind::Syntax if text.starts_with(b"{") && check_json(&text[..offset]).is_ok() => {
             let remedy = match source {
                 Source::Line => "each object must be on a line of its own; jq -c . makes it so",
-                Source::Argument | Source::Stdin => "give one; --send takes many from stdin, one a line",
+                Source::Argument | Source::Stdin => {
+                    "give one; --send takes many from stdin, one a line"
+                }
             };
-            (format!("{name} goes on behind its first object, at byte {place}"), Some(remedy.to_owned()))
+            (
+                format!("{name} goes on behind its first object, at byte {place}"),
+                Some(remedy.to_owned()),
+            )
         }
         JsonErrorKind::Syntax | JsonErrorKind::Truncated => {
             (format!("{name} is not JSON, at byte {place}"), like_this())
@@ -159,16 +167,26 @@ mod tests {
 
     #[test]
     fn a_byte_order_mark_and_blanks_are_no_part_of_an_object() {
-        for text in ["{\"a\": 1}", "\u{feff}{\"a\": 1}", " {\"a\": 1}\r\n", "\u{feff}\n{\"a\": 1}\n"] {
+        for text in
+            ["{\"a\": 1}", "\u{feff}{\"a\": 1}", " {\"a\": 1}\r\n", "\u{feff}\n{\"a\": 1}\n"]
+        {
             assert_eq!(from_argument(text, "it").unwrap().get(), "{\"a\": 1}", "{text:?}");
-            assert_eq!(from_line(text.as_bytes(), 1).unwrap().unwrap().get(), "{\"a\": 1}", "{text:?}");
+            assert_eq!(
+                from_line(text.as_bytes(), 1).unwrap().unwrap().get(),
+                "{\"a\": 1}",
+                "{text:?}"
+            );
             assert_eq!(from_all(text.as_bytes(), "it").unwrap().get(), "{\"a\": 1}", "{text:?}");
         }
         for blank in ["", "\n", " \t\r\n", "\u{feff}\r\n"] {
             assert!(from_line(blank.as_bytes(), 1).unwrap().is_none(), "{blank:?}");
         }
-        // A mark anywhere else is a character like others: inside a string it stays, outside it is no JSON.
-        assert_eq!(from_argument("{\"a\":\"\u{feff}\"}", "it").unwrap().get(), "{\"a\":\"\u{feff}\"}");
+        // A mark anywhere else is a character like others: inside a string it stays, outside it is
+        // no JSON.
+        assert_eq!(
+            from_argument("{\"a\":\"\u{feff}\"}", "it").unwrap().get(),
+            "{\"a\":\"\u{feff}\"}"
+        );
         assert!(refusal(from_argument("{\u{feff}}", "it")).contains("is not JSON, at byte 2"));
     }
 
@@ -176,7 +194,10 @@ mod tests {
     fn what_cannot_be_sent_is_told_with_what_to_do() {
         for (text, told) in [
             ("", "it is empty; write it like '{\"key\": \"value\"}'"),
-            ("{a:1}", "it is not JSON: a shell has taken its double quotes; put single quotes around it: '{"),
+            (
+                "{a:1}",
+                "it is not JSON: a shell has taken its double quotes; put single quotes around it: '{",
+            ),
             ("a:1", "a shell has taken its double quotes"),
             ("{what: the time}", "a shell has taken its double quotes"),
             ("{\"a\":1", "it ends in the middle of an object; give the whole of it"),
@@ -191,7 +212,10 @@ mod tests {
                 "{\"a\": 99999999999999999999}",
                 "it cannot be sent: it has an integer that does not fit 64 bits (send it as a string), at byte 7",
             ),
-            ("{\"a\":1,\"a\":2}", "it cannot be sent: it has a member name that its object has already"),
+            (
+                "{\"a\":1,\"a\":2}",
+                "it cannot be sent: it has a member name that its object has already",
+            ),
             ("{\"a\":\"\\ud800\"}", "it cannot be sent: it has half of a surrogate pair"),
         ] {
             let refusal = refusal(from_argument(text, "it"));
@@ -236,7 +260,10 @@ mod tests {
         assert_eq!(line.len(), OBJECT_BYTES_MAX + 1);
         assert!(input.get_ref().0 < OBJECT_BYTES_MAX + 64 * 1024);
         let told = line_too_long(7).to_string();
-        assert!(told.contains("line 7 is longer than 16777216 bytes") && told.contains("own"), "{told}");
+        assert!(
+            told.contains("line 7 is longer than 16777216 bytes") && told.contains("own"),
+            "{told}"
+        );
 
         let mut input = Endless(0);
         let told = refusal(from_all(&mut input, "the request"));

@@ -75,7 +75,9 @@ fn start_writing() {
         let mut lines = Lines::new();
         let write = |text: &[u8]| match lines.write(stderr(), text) {
             Ok(()) => 0,
-            Err(error) => text[error.written..].iter().filter(|byte| **byte == b'\n').count() as u64,
+            Err(error) => {
+                text[error.written..].iter().filter(|byte| **byte == b'\n').count() as u64
+            }
         };
         QUEUE.write(write, |missing| missing_line(missing, since_1970()))
     });
@@ -120,7 +122,8 @@ pub(crate) fn flush_at_the_end() {
 fn missing_line(missing: u64, since_1970: Duration) -> String {
     let lines = counted(missing, "line");
     let text = format_args!("{lines} of the log are missing here: nobody read them in time");
-    let record = Record::builder().level(Level::Warn).target("log").line(Some(line!())).args(text).build();
+    let record =
+        Record::builder().level(Level::Warn).target("log").line(Some(line!())).args(text).build();
     line(&record, since_1970) + "\n"
 }
 
@@ -213,7 +216,10 @@ mod tests {
 
     #[test]
     fn a_warning_is_called_warning_and_a_missing_module_is_the_target() {
-        assert_eq!(shown(Level::Warn, None, "x"), "[2025-03-19 19:38:50,608][WARNING][the_target,12]: x");
+        assert_eq!(
+            shown(Level::Warn, None, "x"),
+            "[2025-03-19 19:38:50,608][WARNING][the_target,12]: x"
+        );
     }
 
     #[test]

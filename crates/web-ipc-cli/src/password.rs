@@ -1,6 +1,7 @@
 //! Where a password comes from: the flag, a line of stdin, or the user's keyboard.
 //!
-//! `--users` comes here, and so do the commands that log in. Nothing of what is read is ever shown, logged, or kept.
+//! `--users` comes here, and so do the commands that log in. Nothing of what is read is ever shown,
+//! logged, or kept.
 
 use std::io::{self, BufRead, IsTerminal};
 
@@ -42,7 +43,8 @@ pub(crate) fn login(
     }
 }
 
-/// The password for `user`: as given, or the first line of stdin for `-`, or asked for if stdin is a terminal.
+/// The password for `user`: as given, or the first line of stdin for `-`, or asked for if stdin is
+/// a terminal.
 ///
 /// `None` if there is none: not given, nobody to ask, or empty.
 pub(crate) fn find(
@@ -67,10 +69,9 @@ pub(crate) fn find(
 /// The first line, without its end.
 fn first_line(input: impl BufRead) -> Result<Zeroizing<String>, Failure> {
     let mut line = Zeroizing::new(Vec::with_capacity(LINE_BYTES_MAX as usize + 1));
-    input
-        .take(LINE_BYTES_MAX + 1)
-        .read_until(b'\n', &mut line)
-        .map_err(|error| Failure::of(&error, None).while_doing("cannot read the password from stdin"))?;
+    input.take(LINE_BYTES_MAX + 1).read_until(b'\n', &mut line).map_err(|error| {
+        Failure::of(&error, None).while_doing("cannot read the password from stdin")
+    })?;
     if line.len() as u64 > LINE_BYTES_MAX {
         return Err(Failure::new(
             format!("the first line of stdin is longer than {LINE_BYTES_MAX} bytes"),
@@ -78,12 +79,16 @@ fn first_line(input: impl BufRead) -> Result<Zeroizing<String>, Failure> {
         ));
     }
     let is_utf_16 = line.starts_with(b"\xff\xfe") || line.starts_with(b"\xfe\xff");
-    let line =
-        line.strip_suffix(b"\n").map_or(line.as_slice(), |line| line.strip_suffix(b"\r").unwrap_or(line));
+    let line = line
+        .strip_suffix(b"\n")
+        .map_or(line.as_slice(), |line| line.strip_suffix(b"\r").unwrap_or(line));
     match std::str::from_utf8(line) {
         Ok(line) => Ok(Zeroizing::new(line.to_owned())),
         Err(_) => Err(Failure::new(
-            format!("the first line of stdin is {}", if is_utf_16 { "UTF-16" } else { "not UTF-8" }),
+            format!(
+                "the first line of stdin is {}",
+                if is_utf_16 { "UTF-16" } else { "not UTF-8" }
+            ),
             Some("give the password in UTF-8".to_owned()),
         )),
     }
@@ -133,7 +138,8 @@ mod tests {
 
     #[test]
     fn a_byte_order_mark_is_no_part_of_a_password() {
-        let given = |text: &str| find(Some(Zeroizing::new(text.to_owned())), "a", Prompt::Once).unwrap();
+        let given =
+            |text: &str| find(Some(Zeroizing::new(text.to_owned())), "a", Prompt::Once).unwrap();
         assert_eq!(given("\u{feff}pass321").unwrap().as_str(), "pass321");
         assert_eq!(given("pass\u{feff}321").unwrap().as_str(), "pass\u{feff}321");
         assert_eq!(given("\u{feff}"), None);

@@ -1,6 +1,7 @@
 //! How far a command is that takes a while: one line on a terminal, which is written over.
 //!
-//! `--send` and `--test` come here as often as they like. It is shown between the lines of the log, and nobody waits for it.
+//! `--send` and `--test` come here as often as they like. It is shown between the lines of the log,
+//! and nobody waits for it.
 
 use std::io::{self, IsTerminal as _};
 use std::time::{Duration, Instant};

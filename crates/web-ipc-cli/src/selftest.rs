@@ -1,4 +1,5 @@
-//! `web-ipc --test --run`: a real server and a real client on this host, and a check of what arrived.
+//! `web-ipc --test --run`: a real server and a real client on this host, and a check of what
+//! arrived.
 //!
 //! It uses the public libraries alone, as any program would: what works here works there.
 
@@ -52,7 +53,10 @@ async fn both_ends(
     if credentials.is_none()
         && let Some(user) = TestUser::unless_admin_is_there(home).await?
     {
-        log::info!("{ADMIN_USERNAME} was deleted: logging in as {}, whom only this test knows", user.name);
+        log::info!(
+            "{ADMIN_USERNAME} was deleted: logging in as {}, whom only this test knows",
+            user.name
+        );
         credentials = Some((user.name.clone(), user.password.clone()));
         server = server.users(user);
     }
@@ -79,7 +83,8 @@ async fn both_ends(
     let receiver = thread::spawn(move || receive(&inbox, quantity));
     let mut sent = 0;
     let ended = send_all(&client, quantity, &mut sent, &mut signals).await;
-    // Closes the inbox once nothing more can come, which ends the receiver. A signal meanwhile ends it all at once.
+    // Closes the inbox once nothing more can come, which ends the receiver. A signal meanwhile ends
+    // it all at once.
     if let Either::Right((signal, _)) = select(pin!(server.stop()), pin!(signals.next())).await {
         return Ok(interrupted(signal, sent));
     }
@@ -99,7 +104,8 @@ async fn both_ends(
     Ok(Verdict::Done)
 }
 
-/// Sends `{"test":1}` to `{"test":quantity}` one after the other, until a signal comes. `sent` counts those that arrived.
+/// Sends `{"test":1}` to `{"test":quantity}` one after the other, until a signal comes. `sent`
+/// counts those that arrived.
 async fn send_all(
     client: &Client,
     quantity: u32,
@@ -143,7 +149,8 @@ fn reachable(ip: IpAddr) -> IpAddr {
     }
 }
 
-/// Takes everything until the inbox is closed and empty, and checks it: `{"test":1}` to `{"test":quantity}`, in order.
+/// Takes everything until the inbox is closed and empty, and checks it: `{"test":1}` to
+/// `{"test":quantity}`, in order.
 fn receive(inbox: &Inbox, quantity: u32) -> Result<(), Failure> {
     let mut check = Check::default();
     while let Some(delivery) = inbox.recv_blocking() {

@@ -1,7 +1,8 @@
 //! `web-ipc --send` and `--request`: one message given as an argument, or one a line from stdin.
 //!
-//! It uses the public client alone. A million lines take no more memory than a few batches, however long they are: a thread
-//! reads ahead by a bounded number of lines and bytes, and what became of them is counted, not kept.
+//! It uses the public client alone. A million lines take no more memory than a few batches, however
+//! long they are: a thread reads ahead by a bounded number of lines and bytes, and what became of
+//! them is counted, not kept.
 
 use std::collections::VecDeque;
 use std::io::{self, BufRead, IsTerminal};
@@ -43,7 +44,8 @@ pub(crate) fn run(explicit_home: Option<&Path>, send: &Sending) -> Result<Verdic
             let message = input::from_argument(message, "the message")?;
             let begun = Instant::now();
             let sent = client.blocking().send(&message).wait()?;
-            let report = Tally { sent: 1, duplicates: u64::from(sent.duplicate), ..Tally::default() };
+            let report =
+                Tally { sent: 1, duplicates: u64::from(sent.duplicate), ..Tally::default() };
             report.tell(begun)
         }
     }
@@ -70,7 +72,11 @@ fn nothing_to_send(otherwise: &str) -> Failure {
     )
 }
 
-fn client(explicit_home: Option<&Path>, target: &Target, timeout_secs: u16) -> Result<Client, Failure> {
+fn client(
+    explicit_home: Option<&Path>,
+    target: &Target,
+    timeout_secs: u16,
+) -> Result<Client, Failure> {
     let name = peer_name(&target.name)?;
     let home = home::open_for_client(&locate(explicit_home)?, target.user.is_some())?;
     let mut builder = Client::builder(&home)
@@ -93,8 +99,11 @@ fn lines(client: &Client, send: &Sending) -> Result<Verdict, Failure> {
     let (lines, mut arriving) = mpsc::channel(LINES_AHEAD);
     let reader = thread::spawn({
         let (tally, keep_going) = (Arc::clone(&tally), send.keep_going);
-        let ahead =
-            Ahead { lines, bytes: Arc::new(Semaphore::new(BYTES_AHEAD)), runtime: runtime.handle().clone() };
+        let ahead = Ahead {
+            lines,
+            bytes: Arc::new(Semaphore::new(BYTES_AHEAD)),
+            runtime: runtime.handle().clone(),
+        };
         move || read(&ahead, &tally, keep_going)
     });
     // A line that is taken makes room for another.
@@ -237,7 +246,8 @@ impl Tally {
 
     /// Why no more was sent, in numbers of lines.
     fn ended_early(&self, error: &SendAllError) -> Failure {
-        let on_their_way = usize::try_from(error.until.saturating_sub(error.from)).unwrap_or(usize::MAX);
+        let on_their_way =
+            usize::try_from(error.until.saturating_sub(error.from)).unwrap_or(usize::MAX);
         let first = self.numbers.front().copied().unwrap_or(error.from + 1);
         let last = self.numbers.iter().take(on_their_way).next_back().copied().unwrap_or(first);
         let attempt = match (error.outcome(), first == last) {
@@ -245,7 +255,9 @@ impl Tally {
                 format!("it is not known whether line {first} was sent, and none after it was")
             }
             (Outcome::NotKnown, false) => {
-                format!("it is not known whether lines {first} to {last} were sent, and none after them was")
+                format!(
+                    "it is not known whether lines {first} to {last} were sent, and none after them was"
+                )
             }
             _ => format!("line {first} and all after it were not sent"),
         };

@@ -1,8 +1,9 @@
-//! `web-ipc --serve`: a server whose messages go to stdout, a JSON line each, or to a command, one each.
+//! `web-ipc --serve`: a server whose messages go to stdout, a JSON line each, or to a command, one
+//! each.
 //!
-//! It uses the public libraries alone. A message is acknowledged when its line has been written, or its command has ended
-//! well. How it starts is here and how it ends in `serve/ending.rs`; what becomes of messages in between is in
-//! `serve/lines.rs` and `serve/jobs.rs`.
+//! It uses the public libraries alone. A message is acknowledged when its line has been written, or
+//! its command has ended well. How it starts is here and how it ends in `serve/ending.rs`; what
+//! becomes of messages in between is in `serve/lines.rs` and `serve/jobs.rs`.
 
 mod command;
 mod ending;
@@ -24,8 +25,9 @@ use crate::signals::{self, EndSignals};
 use ending::{CONNECTIONS_WAIT, Serving};
 pub(crate) use timestamp::rfc_3339;
 
-/// How long a durable inbox leaves a message with this process. What prints or runs here is never handed out a second time
-/// while it is at work, however long that takes; what was let go, or left by a process that ended, comes again at once.
+/// How long a durable inbox leaves a message with this process. What prints or runs here is never
+/// handed out a second time while it is at work, however long that takes; what was let go, or left
+/// by a process that ended, comes again at once.
 const VISIBILITY_TIMEOUT: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 /// How often a durable inbox hands a message out, unless the user says otherwise.
@@ -42,9 +44,10 @@ pub(crate) fn run(explicit_home: Option<&Path>, serve: &Serve) -> Result<Verdict
         let signals = EndSignals::watch().map_err(unready)?;
         let inbox: InboxChoice = match serve.inbox {
             InboxKind::Memory => Inbox::memory().into(),
-            InboxKind::Durable => {
-                Inbox::durable().visibility_timeout(VISIBILITY_TIMEOUT).tries_max(u32::from(tries)).into()
-            }
+            InboxKind::Durable => Inbox::durable()
+                .visibility_timeout(VISIBILITY_TIMEOUT)
+                .tries_max(u32::from(tries))
+                .into(),
         };
         let stop_within = Duration::from_secs(u64::from(serve.stop_within_secs));
         let server = Server::builder(&home)
@@ -57,7 +60,8 @@ pub(crate) fn run(explicit_home: Option<&Path>, serve: &Serve) -> Result<Verdict
             .stop_timeout(stop_within + CONNECTIONS_WAIT)
             .start()
             .await?;
-        let serving = Serving { server, signals, is_durable: serve.inbox == InboxKind::Durable, stop_within };
+        let serving =
+            Serving { server, signals, is_durable: serve.inbox == InboxKind::Durable, stop_within };
         match &serve.exec {
             None => lines::print_all(serving).await,
             Some(command) => {

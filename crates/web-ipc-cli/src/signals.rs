@@ -1,7 +1,7 @@
 //! Signals: those that ask the process to end, and the one that would end it for a full file.
 //!
-//! `main` comes here once, and a command that has something to put in order before it ends. Whoever does not come is ended
-//! by the system.
+//! `main` comes here once, and a command that has something to put in order before it ends. Whoever
+//! does not come is ended by the system.
 
 use std::io;
 
@@ -66,7 +66,9 @@ impl EndSignals {
 /// Whether the process was started with SIGHUP ignored.
 fn ignores_hangup() -> bool {
     match std::fs::read_to_string("/proc/self/status") {
-        Ok(status) => ignored_signals(&status).is_some_and(|set| set & 1 << (Number::HUP.as_raw() - 1) != 0),
+        Ok(status) => {
+            ignored_signals(&status).is_some_and(|set| set & 1 << (Number::HUP.as_raw() - 1) != 0)
+        }
         // A shell inherits it, and ends by the signal unless it is ignored.
         Err(_) => std::process::Command::new("sh")
             .args(["-c", "kill -HUP $$"])
@@ -86,8 +88,8 @@ pub(crate) fn runtime() -> io::Result<Runtime> {
     Builder::new_current_thread().enable_all().build()
 }
 
-/// Lets a write beyond the limit on the size of a file (`ulimit -f`) fail with an error, which can be told, rather than
-/// end the process with SIGXFSZ.
+/// Lets a write beyond the limit on the size of a file (`ulimit -f`) fail with an error, which can
+/// be told, rather than end the process with SIGXFSZ.
 pub(crate) fn survive_file_size_limit() -> io::Result<()> {
     let runtime = runtime()?;
     let _within = runtime.enter();
@@ -101,7 +103,8 @@ mod tests {
 
     #[test]
     fn signals_that_are_ignored_are_read_as_a_set() {
-        let status = "Name:\tweb-ipc\nSigBlk:\t0000000000000000\nSigIgn:\t0000000000001001\nSigCgt:\t0\n";
+        let status =
+            "Name:\tweb-ipc\nSigBlk:\t0000000000000000\nSigIgn:\t0000000000001001\nSigCgt:\t0\n";
         assert_eq!(ignored_signals(status), Some(0x1001));
         assert_eq!(ignored_signals("Name:\tweb-ipc\n"), None);
     }

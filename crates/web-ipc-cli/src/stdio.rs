@@ -1,7 +1,8 @@
 //! The standard streams: whether the process was started with them, and lines on their way to one.
 //!
-//! `main` asks once whether they can be used. Results (`out.rs`) and the log (`log/queue.rs`) are written here, past the
-//! standard library, which takes a write to a stream that is not open for one that went well.
+//! `main` asks once whether they can be used. Results (`out.rs`) and the log (`log/queue.rs`) are
+//! written here, past the standard library, which takes a write to a stream that is not open for
+//! one that went well.
 
 use std::fs::File;
 use std::io;
@@ -19,8 +20,9 @@ use crate::error::Failure;
 /// Which streams were closed when the process began, a bit for each number.
 static CLOSED: AtomicU8 = AtomicU8::new(0);
 
-/// Runs before the standard library begins, which opens /dev/null in the place of each stream that is closed: by the time of
-/// `main` nothing tells them from streams that somebody sent there. It needs nothing but system calls.
+/// Runs before the standard library begins, which opens /dev/null in the place of each stream that
+/// is closed: by the time of `main` nothing tells them from streams that somebody sent there. It
+/// needs nothing but system calls.
 #[ctor::ctor]
 fn note_closed_streams() {
     for (number, stream) in [stdin(), stdout(), stderr()].into_iter().enumerate() {
@@ -30,7 +32,8 @@ fn note_closed_streams() {
     }
 }
 
-/// Refuses to go on without one of the three streams. What is written to one that is closed is nowhere.
+/// Refuses to go on without one of the three streams. What is written to one that is closed is
+/// nowhere.
 ///
 /// # Errors
 /// Which one it is, and what to do.
@@ -65,8 +68,8 @@ pub(crate) struct WriteError {
     pub(crate) error: io::Error,
 }
 
-/// A stream's lines. Each begins at the beginning of one, whatever stood there before: a file may end in half a line that a
-/// full disk has cut off.
+/// A stream's lines. Each begins at the beginning of one, whatever stood there before: a file may
+/// end in half a line that a full disk has cut off.
 #[derive(Debug)]
 pub(crate) struct Lines {
     /// Whether half a line was written last; `None` before the first write.
@@ -83,7 +86,8 @@ impl Lines {
     /// # Errors
     /// [`WriteError`]. The next write then begins on a new line.
     pub(crate) fn write(&mut self, stream: BorrowedFd<'_>, text: &[u8]) -> Result<(), WriteError> {
-        // What cannot be looked at counts as half a line: one that is empty does less harm than two that are one.
+        // What cannot be looked at counts as half a line: one that is empty does less harm than two
+        // that are one.
         let is_torn = *self.is_torn.get_or_insert_with(|| !begins_a_line(stream).unwrap_or(false));
         if is_torn {
             write_all(stream, b"\n").map_err(|error| WriteError { written: 0, ..error })?;
@@ -95,8 +99,8 @@ impl Lines {
     }
 }
 
-/// Writes it all. A stream that takes nothing at the moment is waited for, also where another process has set it
-/// to say so (`O_NONBLOCK`), which holds for all who share it.
+/// Writes it all. A stream that takes nothing at the moment is waited for, also where another
+/// process has set it to say so (`O_NONBLOCK`), which holds for all who share it.
 pub(crate) fn write_all(stream: BorrowedFd<'_>, bytes: &[u8]) -> Result<(), WriteError> {
     let mut written = 0;
     while written < bytes.len() {
@@ -125,7 +129,8 @@ fn wait_for_room(stream: BorrowedFd<'_>) -> rustix::io::Result<()> {
     }
 }
 
-/// Whether what is written next stands at the beginning of a line: everywhere but behind half a line in a file.
+/// Whether what is written next stands at the beginning of a line: everywhere but behind half a
+/// line in a file.
 fn begins_a_line(stream: BorrowedFd<'_>) -> io::Result<bool> {
     let status = File::from(stream.try_clone_to_owned()?).metadata()?;
     if !status.is_file() {
@@ -187,7 +192,8 @@ mod tests {
             fs::write(&path, before).unwrap();
             Lines::new().write(append(&path).as_fd(), b"{}\n").unwrap();
             assert_eq!(fs::read_to_string(&path).unwrap(), after);
-            // Where a file is not appended to, what counts is the place, which `{ printf half; web-ipc …; } > journal` moves.
+            // Where a file is not appended to, what counts is the place, which
+            // `{ printf half; web-ipc …; } > journal` moves.
             let mut file = File::create(&path).unwrap();
             file.write_all(before.as_bytes()).unwrap();
             Lines::new().write(file.as_fd(), b"{}\n").unwrap();

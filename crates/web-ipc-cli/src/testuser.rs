@@ -1,13 +1,17 @@
-//! A user of the test's own: known to the server of this process alone, in no file, and gone with it.
+//! A user of the test's own: known to the server of this process alone, in no file, and gone with
+//! it.
 //!
-//! `--test` comes here where the home's admin was deleted. Everybody else is looked up where the home keeps its users.
+//! `--test` comes here where the home's admin was deleted. Everybody else is looked up where the
+//! home keeps its users.
 
 use std::io;
 use std::sync::Arc;
 
 use ipc_home::{ADMIN_USERNAME, Home};
 use ipc_setup::SetupError;
-use ipc_store::{BoxFuture, CredentialVersion, Password, SqliteUserStore, StoreError, UserStore, Username};
+use ipc_store::{
+    BoxFuture, CredentialVersion, Password, SqliteUserStore, StoreError, UserStore, Username,
+};
 use zeroize::Zeroizing;
 
 use crate::error::Failure;
@@ -23,7 +27,8 @@ pub(crate) struct TestUser {
 impl TestUser {
     /// A user for a test in this home, unless the home's own admin is still one of its users.
     pub(crate) async fn unless_admin_is_there(home: &Home) -> Result<Option<Arc<Self>>, Failure> {
-        let users = SqliteUserStore::open(home.users_db_checked()?).await.map_err(SetupError::from)?;
+        let users =
+            SqliteUserStore::open(home.users_db_checked()?).await.map_err(SetupError::from)?;
         let admin = Username::parse(ADMIN_USERNAME).expect("a name like others");
         if users.credential_version(&admin).await.map_err(SetupError::from)?.is_some() {
             users.close().await;
@@ -33,7 +38,8 @@ impl TestUser {
         getrandom::fill(&mut *random).map_err(|error| {
             Failure::of(&io::Error::other(error), None).while_doing("cannot draw a password")
         })?;
-        let hex = |bytes: &[u8]| -> String { bytes.iter().map(|byte| format!("{byte:02x}")).collect() };
+        let hex =
+            |bytes: &[u8]| -> String { bytes.iter().map(|byte| format!("{byte:02x}")).collect() };
         let (name, rest) = random.split_at(8);
         let (version, password) = rest.split_at(8);
         Ok(Some(Arc::new(Self {
@@ -71,8 +77,11 @@ impl UserStore for TestUser {
             return self.users.verify(username, password);
         }
         // The time must not tell how much of it was right.
-        let difference =
-            self.password.bytes().zip(password.bytes()).fold(0, |sum, (one, other)| sum | (one ^ other));
+        let difference = self
+            .password
+            .bytes()
+            .zip(password.bytes())
+            .fold(0, |sum, (one, other)| sum | (one ^ other));
         let is_right = difference == 0 && self.password.len() == password.len();
         Box::pin(async move { Ok(is_right.then_some(self.version)) })
     }

@@ -1,7 +1,9 @@
-//! `web-ipc --users …`: adds, lists, changes, checks and deletes users, in the Python tool's own sentences.
+//! `web-ipc --users …`: adds, lists, changes, checks and deletes users, in the Python tool's own
+//! sentences.
 //!
-//! Of several actions in one line adding wins over all others; listing goes on with the next; checking wins over deleting.
-//! So the Python tool does it; here it is said what was not done. Changing, which it does not know, stands alone.
+//! Of several actions in one line adding wins over all others; listing goes on with the next;
+//! checking wins over deleting. So the Python tool does it; here it is said what was not done.
+//! Changing, which it does not know, stands alone.
 
 use std::path::Path;
 
@@ -16,7 +18,10 @@ use crate::out::{printable, say};
 use crate::password::{self, Prompt};
 
 /// Does what was asked for.
-pub(crate) fn run(explicit_home: Option<&Path>, arguments: args::Users) -> Result<Verdict, Failure> {
+pub(crate) fn run(
+    explicit_home: Option<&Path>,
+    arguments: args::Users,
+) -> Result<Verdict, Failure> {
     let home = Home::open_as_configured(locate(explicit_home)?)?;
     warn_of_what_is_left_out(&arguments);
     // Asked for before the database is opened, so that nobody types with it open.
@@ -85,24 +90,31 @@ fn credentials_required() -> Result<Verdict, Failure> {
     ))
 }
 
-fn add(users: &ipc_setup::Users, user: &str, password: Zeroizing<String>) -> Result<Verdict, Failure> {
-    users
-        .add(user, password)
-        .map_err(|error| Failure::from(error).while_doing(&format!("Failed to create user {user}")))?;
+fn add(
+    users: &ipc_setup::Users,
+    user: &str,
+    password: Zeroizing<String>,
+) -> Result<Verdict, Failure> {
+    users.add(user, password).map_err(|error| {
+        Failure::from(error).while_doing(&format!("Failed to create user {user}"))
+    })?;
     log::info!("Successfully created user {user}");
     Ok(Verdict::Done)
 }
 
-fn change(users: &ipc_setup::Users, user: &str, password: Zeroizing<String>) -> Result<Verdict, Failure> {
+fn change(
+    users: &ipc_setup::Users,
+    user: &str,
+    password: Zeroizing<String>,
+) -> Result<Verdict, Failure> {
     match users.change_password(user, password) {
         Ok(()) => {
             say(format_args!("Password of user {} changed", printable(user)))?;
             Ok(Verdict::Done)
         }
         Err(error) if is_unknown(&error) => unknown(user),
-        Err(error) => {
-            Err(Failure::from(error).while_doing(&format!("Failed to change the password of user {user}")))
-        }
+        Err(error) => Err(Failure::from(error)
+            .while_doing(&format!("Failed to change the password of user {user}"))),
     }
 }
 
@@ -123,7 +135,9 @@ fn delete(users: &ipc_setup::Users, user: &str) -> Result<Verdict, Failure> {
             Ok(Verdict::Done)
         }
         Err(error) if is_unknown(&error) => unknown(user),
-        Err(error) => Err(Failure::from(error).while_doing(&format!("Failed to delete user {user}"))),
+        Err(error) => {
+            Err(Failure::from(error).while_doing(&format!("Failed to delete user {user}")))
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! What is sent from one process to another and measured: the list of cases.
 //!
-//! The rounds come here for what to run, the tables for what to look for. A case knows the raw one that it is compared with.
+//! The rounds come here for what to run, the tables for what to look for. A case knows the raw one
+//! that it is compared with.
 
 use std::fmt;
 use std::path::Path;
@@ -38,7 +39,8 @@ impl Way {
 pub(super) enum Inbox {
     Memory,
     Durable,
-    /// The durable one with its file in memory, where no commit waits for a disk: what is left is its own.
+    /// The durable one with its file in memory, where no commit waits for a disk: what is left is
+    /// its own.
     Diskless,
 }
 
@@ -144,7 +146,8 @@ impl Case {
         Case { flooded: true, ..Case::send(Inbox::Memory, 64, in_flight) }
     }
 
-    /// The raw case that this one is compared with: the same size, as many in flight, the same handshake.
+    /// The raw case that this one is compared with: the same size, as many in flight, the same
+    /// handshake.
     pub(super) const fn raw_beside(self) -> Self {
         Case { way: Way::Raw, inbox: Inbox::Memory, flooded: false, ..self }
     }
@@ -178,7 +181,8 @@ pub(super) fn size(bytes: usize) -> String {
     }
 }
 
-/// All cases in the order in which a round runs them: each right behind the raw one that it is compared with.
+/// All cases in the order in which a round runs them: each right behind the raw one that it is
+/// compared with.
 pub(super) fn all() -> Vec<Case> {
     let mut cases = Vec::new();
     for bytes in SIZES {
@@ -194,7 +198,10 @@ pub(super) fn all() -> Vec<Case> {
                 cases.push(Case::send(Inbox::Diskless, bytes, in_flight));
             }
             if bytes <= 1024 && in_flight == 1 {
-                cases.extend([Case::send_all(Inbox::Memory, bytes), Case::send_all(Inbox::Durable, bytes)]);
+                cases.extend([
+                    Case::send_all(Inbox::Memory, bytes),
+                    Case::send_all(Inbox::Durable, bytes),
+                ]);
             }
             if bytes == 64 && in_flight == 16 {
                 cases.push(Case::flooded(in_flight));
@@ -263,7 +270,10 @@ mod tests {
     fn names_are_different() {
         let names: BTreeSet<String> = all().iter().map(Case::to_string).collect();
         assert_eq!(names.len(), all().len());
-        assert_eq!(Case::send(Inbox::Durable, 1024, 64).to_string(), "send durable, 1 KiB, 64 in flight");
+        assert_eq!(
+            Case::send(Inbox::Durable, 1024, 64).to_string(),
+            "send durable, 1 KiB, 64 in flight"
+        );
         assert_eq!(
             Case::cold(Way::Raw, Connection::Resumed).to_string(),
             "raw, 64 B, 1 in flight, cold resumed"

@@ -76,7 +76,8 @@ fn ratios(measured: &Measured) -> Vec<Group> {
 
 fn latencies(measured: &Measured) -> Vec<Group> {
     let group = |bytes| {
-        let bars = [("raw", Case::raw(bytes, 1), 1), ("send", Case::send(Inbox::Memory, bytes, 1), 0)];
+        let bars =
+            [("raw", Case::raw(bytes, 1), 1), ("send", Case::send(Inbox::Memory, bytes, 1), 0)];
         let bars = bars.into_iter().filter_map(|(what, case, colour)| {
             let value = median(measured, &case, |sample| sample.p50_us)?;
             Some(Bar { label: format!("{what}, {}", size(bytes)), value, colour })
@@ -90,8 +91,13 @@ fn seals(measured: &Measured) -> Vec<Group> {
     let group = |bytes: usize| {
         let bars = [("seal", 0), ("fernet seal", 1), ("open", 0), ("fernet open", 1)];
         let bars = bars.into_iter().filter_map(|(what, colour)| {
-            let nanos = Spread::of(measured.figures.get(&sealing(what, bytes))?.iter().copied())?.median;
-            Some(Bar { label: format!("{what}, {}", size(bytes)), value: bytes as f64 / nanos, colour })
+            let nanos =
+                Spread::of(measured.figures.get(&sealing(what, bytes))?.iter().copied())?.median;
+            Some(Bar {
+                label: format!("{what}, {}", size(bytes)),
+                value: bytes as f64 / nanos,
+                colour,
+            })
         });
         Group { bars: bars.collect() }
     };
@@ -150,7 +156,9 @@ mod tests {
             .map(|rest| rest.split('"').next().unwrap().parse().unwrap())
             .collect();
         assert_eq!(widths, [230.0, 460.0]);
-        assert!(svg.contains("a &lt; b") && svg.contains("two &amp; more") && svg.contains(">2.00<"));
+        assert!(
+            svg.contains("a &lt; b") && svg.contains("two &amp; more") && svg.contains(">2.00<")
+        );
         assert_eq!(svg.matches('<').count(), svg.matches('>').count());
     }
 
@@ -158,7 +166,9 @@ mod tests {
     fn a_chart_without_figures_is_not_drawn() {
         let mut measured = Measured::default();
         assert!(all(&measured).is_empty());
-        measured.samples.insert(Case::raw(64, 1), vec![Sample { p50_us: 38.0, ..Sample::default() }]);
+        measured
+            .samples
+            .insert(Case::raw(64, 1), vec![Sample { p50_us: 38.0, ..Sample::default() }]);
         let names: Vec<_> = all(&measured).iter().map(|chart| chart.name).collect();
         assert_eq!(names, ["latency.svg"]);
     }

@@ -41,7 +41,10 @@ pub(super) struct Measured {
 impl Measured {
     /// One figure of each sample of a case.
     pub(super) fn each(&self, case: &Case, figure: fn(&Sample) -> f64) -> Vec<f64> {
-        self.samples.get(case).map(|samples| samples.iter().map(figure).collect()).unwrap_or_default()
+        self.samples
+            .get(case)
+            .map(|samples| samples.iter().map(figure).collect())
+            .unwrap_or_default()
     }
 
     /// How much of a processor's time other processes used meanwhile, of all samples.
@@ -52,7 +55,8 @@ impl Measured {
     /// The cases during most of whose runs others used more than this part of a core.
     pub(super) fn disturbed(&self, others_cpu_max: f64) -> Vec<String> {
         let others = |case: &Case| Spread::of(self.each(case, |sample| sample.others_cpu));
-        let is_disturbed = |case: &&Case| others(case).is_some_and(|others| others.median > others_cpu_max);
+        let is_disturbed =
+            |case: &&Case| others(case).is_some_and(|others| others.median > others_cpu_max);
         self.samples.keys().filter(is_disturbed).map(Case::to_string).collect()
     }
 
@@ -69,8 +73,9 @@ mod tests {
     #[test]
     fn a_case_is_disturbed_when_most_of_its_runs_are() {
         let mut measured = Measured::default();
-        let runs =
-            |figures: [f64; 3]| figures.map(|others_cpu| Sample { others_cpu, ..Sample::default() }).to_vec();
+        let runs = |figures: [f64; 3]| {
+            figures.map(|others_cpu| Sample { others_cpu, ..Sample::default() }).to_vec()
+        };
         measured.samples.insert(Case::raw(64, 1), runs([0.9, 0.0, 0.0]));
         measured.samples.insert(Case::raw(64, 16), runs([0.9, 0.0, 0.2]));
         assert_eq!(measured.disturbed(0.1), ["raw, 64 B, 16 in flight"]);

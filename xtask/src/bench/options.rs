@@ -1,6 +1,7 @@
 //! What `cargo xtask bench` is asked to do.
 //!
-//! `main` comes here with the words behind the task's name, and the end-to-end scenario for the short form.
+//! `main` comes here with the words behind the task's name, and the end-to-end scenario for the
+//! short form.
 
 use super::cases::{Case, IN_FLIGHT, SIZES};
 
@@ -13,7 +14,8 @@ pub(crate) struct Options {
     pub(super) secs: f64,
     /// How long it runs before that.
     pub(super) warm_up_secs: f64,
-    /// Only what has one of these in its name, with the raw cases that it is compared with. Empty: everything.
+    /// Only what has one of these in its name, with the raw cases that it is compared with. Empty:
+    /// everything.
     pub(super) only: Vec<String>,
     /// Only messages of these sizes, in bytes. Empty: all.
     pub(super) sizes: Vec<usize>,
@@ -53,7 +55,9 @@ impl Options {
         while let Some(word) = words.next() {
             match *word {
                 "--quick" => continue,
-                "--write" if is_quick => return Err("--quick measures nothing that could be written".into()),
+                "--write" if is_quick => {
+                    return Err("--quick measures nothing that could be written".into());
+                }
                 "--write" => {
                     options.write = true;
                     continue;
@@ -65,7 +69,8 @@ impl Options {
             let wrong = || format!("{word} cannot be `{value}`");
             match *word {
                 "--rounds" => {
-                    options.rounds = value.parse().ok().filter(|rounds| *rounds > 0).ok_or_else(wrong)?;
+                    options.rounds =
+                        value.parse().ok().filter(|rounds| *rounds > 0).ok_or_else(wrong)?;
                 }
                 "--secs" => {
                     let secs = value.parse().ok().filter(|secs| (0.01..=600.0).contains(secs));
@@ -111,7 +116,10 @@ impl Options {
 
 /// Numbers with commas between them, each one of `all`.
 fn picked(value: &str, all: &[usize]) -> Option<Vec<usize>> {
-    value.split(',').map(|number| number.trim().parse().ok().filter(|number| all.contains(number))).collect()
+    value
+        .split(',')
+        .map(|number| number.trim().parse().ok().filter(|number| all.contains(number)))
+        .collect()
 }
 
 #[cfg(test)]
@@ -133,7 +141,8 @@ mod tests {
     #[test]
     fn every_option_is_read() {
         let options =
-            parse("--rounds 3 --secs 0.5 --only durable,local --size 64,1024 --in-flight 16").unwrap();
+            parse("--rounds 3 --secs 0.5 --only durable,local --size 64,1024 --in-flight 16")
+                .unwrap();
         assert_eq!((options.rounds, options.secs), (3, 0.5));
         let wants = |case| options.wants_case(&case);
         assert!(wants(Case::send(Inbox::Durable, 64, 16)) && wants(Case::local(1024, 16)));

@@ -18,8 +18,8 @@ pub(super) const COMMANDS: [&str; 4] = [
     "web-ipc --test --run --qty 1000",
 ];
 
-/// A process that sends one message and ends, where a channel could be opened and where none can, in milliseconds. No message
-/// that is alone opens one, so that both should take as long.
+/// A process that sends one message and ends, where a channel could be opened and where none can,
+/// in milliseconds. No message that is alone opens one, so that both should take as long.
 pub(super) const ONCE: [(&str, &str); 2] =
     [("one message, with channels allowed", "any"), ("one message, by POST alone", "post")];
 
@@ -29,7 +29,8 @@ const RUNS: u32 = 5;
 /// Memory of `web-ipc --serve` that has had one message and waits for more, in bytes.
 pub(super) const IDLE: &str = "idle server";
 
-/// Memory of a server for each open channel on which nothing goes, in bytes, and of a `LocalClient` that has one.
+/// Memory of a server for each open channel on which nothing goes, in bytes, and of a `LocalClient`
+/// that has one.
 pub(super) const CHANNELS: [&str; 2] = ["idle channel", "idle channel, its client"];
 
 /// How many channels are open at once.
@@ -46,8 +47,15 @@ pub(super) const REMEMBERED: [(&str, [&str; 3]); 2] = [
 pub(super) const REMEMBERED_IDS: u64 = 10_000_000;
 
 /// Operations that are timed by size.
-pub(super) const SEALING: [&str; 7] =
-    ["seal", "open", "fernet seal", "fernet open", "aes-128-cbc encrypt", "aes-128-cbc decrypt", "sha-256"];
+pub(super) const SEALING: [&str; 7] = [
+    "seal",
+    "open",
+    "fernet seal",
+    "fernet open",
+    "aes-128-cbc encrypt",
+    "aes-128-cbc decrypt",
+    "sha-256",
+];
 
 /// The name of an operation's figures, in nanoseconds.
 pub(super) fn sealing(what: &str, bytes: usize) -> String {
@@ -94,7 +102,9 @@ pub(super) fn run(
         for (kind, names) in REMEMBERED {
             let arguments = ["remember", "--ids", &ids.to_string(), "--kind", kind];
             for said in world.measure(Place::Client, &arguments)? {
-                for (name, field) in names.iter().zip(["bytes_per_id", "put_ns_first", "put_ns_last"]) {
+                for (name, field) in
+                    names.iter().zip(["bytes_per_id", "put_ns_first", "put_ns_last"])
+                {
                     measured.note((*name).to_owned(), number(&said, field)?);
                 }
             }
@@ -104,7 +114,12 @@ pub(super) fn run(
 }
 
 /// Runs each command some times.
-fn commands(world: &World, options: &Options, round: u32, measured: &mut Measured) -> Result<(), String> {
+fn commands(
+    world: &World,
+    options: &Options,
+    round: u32,
+    measured: &mut Measured,
+) -> Result<(), String> {
     let server = world.serve(Way::Send, Inbox::Memory)?;
     let port = server.address.rsplit_once(':').map(|(_, port)| port).unwrap_or_default();
     let quantity = if options.quick { "10" } else { "1000" };
@@ -138,10 +153,14 @@ fn commands(world: &World, options: &Options, round: u32, measured: &mut Measure
 /// Resident memory of a server as a user starts it, after its first message.
 fn idle(world: &World) -> Result<f64, String> {
     // The first free port of a range is asked for; its log tells which it was.
-    let mut serving = Process::start(world.program(Place::Server, "web-ipc", &["--serve", "--port", "0"]))?;
+    let mut serving =
+        Process::start(world.program(Place::Server, "web-ipc", &["--serve", "--port", "0"]))?;
     let said = serving.wait_for_log("]: Listening on ")?;
-    let port =
-        said.rsplit_once(':').and_then(|(_, rest)| rest.split(' ').next()).unwrap_or_default().to_owned();
+    let port = said
+        .rsplit_once(':')
+        .and_then(|(_, rest)| rest.split(' ').next())
+        .unwrap_or_default()
+        .to_owned();
     let send = ["--send", "{\"a\":1}", "--port", &port];
     world.time(world.program(Place::Client, "web-ipc", &send))?;
     let bytes = resident(serving.id())?;
@@ -149,13 +168,15 @@ fn idle(world: &World) -> Result<f64, String> {
     Ok(bytes)
 }
 
-/// Resident memory for each of many channels that are open and idle: of the server, and of the clients.
+/// Resident memory for each of many channels that are open and idle: of the server, and of the
+/// clients.
 fn channels(world: &World, options: &Options) -> Result<[f64; 2], String> {
     let server = world.serve(Way::Send, Inbox::Memory)?;
     let home = world.home().display().to_string();
     let hold = |channels: usize| {
         let channels = channels.to_string();
-        let arguments = ["hold", "--home", &home, "--address", &server.address, "--channels", &channels];
+        let arguments =
+            ["hold", "--home", &home, "--address", &server.address, "--channels", &channels];
         let mut process = Process::start(world.program(Place::Client, "ipc-bench", &arguments))?;
         let said = process.wait_for_line("holding ")?;
         let bytes = said.parse::<f64>().map_err(|_| format!("`{said}` is no number of bytes"))?;
@@ -177,7 +198,8 @@ fn channels(world: &World, options: &Options) -> Result<[f64; 2], String> {
 fn resident(pid: u32) -> Result<f64, String> {
     let path = format!("/proc/{pid}/status");
     let status = fs::read_to_string(&path).map_err(|error| format!("{path}: {error}"))?;
-    let kibibytes = resident_kibibytes(&status).ok_or_else(|| format!("{path} is not understood"))?;
+    let kibibytes =
+        resident_kibibytes(&status).ok_or_else(|| format!("{path} is not understood"))?;
     Ok(kibibytes * 1024.0)
 }
 

@@ -1,7 +1,8 @@
 //! `docs/performance.md`: what was measured, put into the text around it.
 //!
-//! The task comes here with tables and charts. The page is written by hand but for its blocks, each between
-//! `<!-- NAME -->` and `<!-- /NAME -->`; a block that the page lacks is an error, so that no figure goes unseen.
+//! The task comes here with tables and charts. The page is written by hand but for its blocks, each
+//! between `<!-- NAME -->` and `<!-- /NAME -->`; a block that the page lacks is an error, so that
+//! no figure goes unseen.
 
 use std::path::Path;
 use std::process::Command;
@@ -24,7 +25,8 @@ pub(super) struct Chart {
     pub(super) svg: String,
 }
 
-/// Writes tables and charts, and what they were measured on. Everything or, when a block is missing, nothing.
+/// Writes tables and charts, and what they were measured on. Everything or, when a block is
+/// missing, nothing.
 pub(super) fn write(
     options: &Options,
     surroundings: &Surroundings,
@@ -62,13 +64,17 @@ fn measured_on(options: &Options, surroundings: &Surroundings) -> String {
     let cpu = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let memory = fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let cores = thread::available_parallelism().map_or(0, usize::from);
-    let command = format!("cargo xtask bench --write --rounds {} --secs {}", options.rounds, options.secs);
+    let command =
+        format!("cargo xtask bench --write --rounds {} --secs {}", options.rounds, options.secs);
     let mut lines = vec![
         format!("Machine: {}, {cores} cores, {} of memory", model(&cpu), total(&memory)),
         format!("System: {}", output("uname", &["-srm"])),
         format!("Compiler: {}", output("rustc", &["--version"])),
         format!("Command: `{command}`"),
-        format!("Commit: {}", commit(&output("git", &["rev-parse", "--short=12", "HEAD"]), &changes())),
+        format!(
+            "Commit: {}",
+            commit(&output("git", &["rev-parse", "--short=12", "HEAD"]), &changes())
+        ),
         format!("Date: {}", output("date", &["-u", "+%Y-%m-%d"])),
     ];
     lines.extend(surroundings.in_words());
@@ -81,7 +87,8 @@ fn model(cpuinfo: &str) -> &str {
 }
 
 fn total(meminfo: &str) -> String {
-    let kibibytes = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:")).unwrap_or_default();
+    let kibibytes =
+        meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:")).unwrap_or_default();
     match kibibytes.trim().strip_suffix("kB").and_then(|number| number.trim().parse::<f64>().ok()) {
         Some(kibibytes) => format!("{:.0} GiB", kibibytes / 1024.0 / 1024.0),
         None => "an unknown amount".to_owned(),
@@ -100,7 +107,8 @@ fn commit(hash: &str, changes: &str) -> String {
 
 /// What a command prints, at the top of the workspace.
 fn output(program: &str, arguments: &[&str]) -> String {
-    let output = Command::new(program).args(arguments).current_dir(cargo::workspace_root()).output();
+    let output =
+        Command::new(program).args(arguments).current_dir(cargo::workspace_root()).output();
     output.map_or_else(
         |_| "unknown".to_owned(),
         |output| String::from_utf8_lossy(&output.stdout).trim().to_owned(),

@@ -42,7 +42,8 @@ impl First {
     /// `None` where the system does not allow it.
     pub(super) fn go() -> Option<Self> {
         let has_groups = std::fs::exists(AUTOGROUP).unwrap_or_default();
-        let is_first = renice(NICE_FIRST) && (!has_groups || std::fs::write(AUTOGROUP, NICE_FIRST).is_ok());
+        let is_first =
+            renice(NICE_FIRST) && (!has_groups || std::fs::write(AUTOGROUP, NICE_FIRST).is_ok());
         is_first.then_some(First)
     }
 }
@@ -73,7 +74,11 @@ impl World {
     /// A new home.
     pub(super) fn new(built: &Built) -> Self {
         let answers = |command: &mut Command| {
-            command.stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|status| status.success())
+            command
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .status()
+                .is_ok_and(|status| status.success())
         };
         // Fails both where there is no taskset and where there is no second processor.
         let is_pinned = answers(Command::new("taskset").args(["-c", "0,1", "true"]))
@@ -162,7 +167,16 @@ impl World {
         let (secs, warm_up) = (secs.to_string(), warm_up_secs.to_string());
         let mut arguments = vec!["client", "--home", &home, "--address", &server.address];
         arguments.extend(["--mode", case.way.word(), "--bytes", &bytes, "--in-flight", &in_flight]);
-        arguments.extend(["--batch", &batch, "--server-pid", &pid, "--secs", &secs, "--warm-up", &warm_up]);
+        arguments.extend([
+            "--batch",
+            &batch,
+            "--server-pid",
+            &pid,
+            "--secs",
+            &secs,
+            "--warm-up",
+            &warm_up,
+        ]);
         match case.connection {
             Connection::Kept => {}
             Connection::Full => arguments.extend(["--cold", "full"]),
@@ -201,7 +215,8 @@ pub(super) struct Process {
 impl Process {
     /// Starts it. What it says on stderr is read at its end.
     pub(super) fn start(mut command: Command) -> Result<Self, String> {
-        let words: Vec<_> = command.get_args().map(|word| word.to_string_lossy().into_owned()).collect();
+        let words: Vec<_> =
+            command.get_args().map(|word| word.to_string_lossy().into_owned()).collect();
         let shown = format!("{} {}", command.get_program().display(), words.join(" "));
         let mut child = command.spawn().map_err(|error| format!("{shown}: {error}"))?;
         let stdout = child.stdout.take().ok_or("the output of a process is no pipe")?;
@@ -251,13 +266,17 @@ impl Process {
     /// Waits for its end, which must be good, and returns the JSON it printed, a value a line.
     pub(super) fn finish(mut self) -> Result<Vec<Value>, String> {
         let mut said = String::new();
-        self.stdout.read_to_string(&mut said).map_err(|error| format!("{}: {error}", self.shown))?;
+        self.stdout
+            .read_to_string(&mut said)
+            .map_err(|error| format!("{}: {error}", self.shown))?;
         let status = self.child.wait().map_err(|error| format!("{}: {error}", self.shown))?;
         if !status.success() {
             return Err(self.failed(&status.to_string()));
         }
         let values = said.lines().filter(|line| line.starts_with('{')).map(serde_json::from_str);
-        values.collect::<Result<_, _>>().map_err(|error| format!("{} printed no JSON: {error}", self.shown))
+        values
+            .collect::<Result<_, _>>()
+            .map_err(|error| format!("{} printed no JSON: {error}", self.shown))
     }
 
     /// What went wrong, with what the process has to say about it.
@@ -296,10 +315,14 @@ mod tests {
 
     #[test]
     fn a_line_is_waited_for_and_the_json_behind_it_read() {
-        let mut process = shell(r#"echo listening on 5; echo '{"a":1}'; echo text; echo '{"a":2}'"#);
+        let mut process =
+            shell(r#"echo listening on 5; echo '{"a":1}'; echo text; echo '{"a":2}'"#);
         assert_eq!(process.wait_for_line("listening on ").unwrap(), "5");
         let values = process.finish().unwrap();
-        assert_eq!(values.iter().map(|value| value["a"].as_u64()).collect::<Vec<_>>(), [Some(1), Some(2)]);
+        assert_eq!(
+            values.iter().map(|value| value["a"].as_u64()).collect::<Vec<_>>(),
+            [Some(1), Some(2)]
+        );
     }
 
     #[test]
@@ -313,15 +336,18 @@ mod tests {
     #[test]
     fn a_log_is_waited_for() {
         assert!(
-            shell("echo one >&2; echo ready >&2").wait_for_log("ready").is_ok_and(|line| line == "ready\n")
+            shell("echo one >&2; echo ready >&2")
+                .wait_for_log("ready")
+                .is_ok_and(|line| line == "ready\n")
         );
         assert!(shell("echo one >&2").wait_for_log("ready").is_err());
     }
 
     #[test]
     fn a_process_stops_in_good_order() {
-        let mut process =
-            shell(r#"trap 'echo "{\"a\":7}"; exit 0' TERM; echo ready; while :; do sleep 0.01; done"#);
+        let mut process = shell(
+            r#"trap 'echo "{\"a\":7}"; exit 0' TERM; echo ready; while :; do sleep 0.01; done"#,
+        );
         process.wait_for_line("ready").unwrap();
         assert_eq!(process.stop().unwrap()[0]["a"], 7);
     }

@@ -18,7 +18,11 @@ use super::processes::{Place, Process, World, number};
 const FLOODERS: [&str; 2] = ["flood1", "flood2"];
 
 /// Does all rounds. `say` hears what comes next. The error says what could not be measured.
-pub(super) fn run(world: &World, options: &Options, say: &mut dyn FnMut(String)) -> Result<Measured, String> {
+pub(super) fn run(
+    world: &World,
+    options: &Options,
+    say: &mut dyn FnMut(String),
+) -> Result<Measured, String> {
     let cases = wanted(options);
     if cases.iter().any(|case| case.flooded) {
         for name in FLOODERS {
@@ -29,7 +33,8 @@ pub(super) fn run(world: &World, options: &Options, say: &mut dyn FnMut(String))
     for round in 1..=options.rounds {
         for case in &cases {
             say(format!("round {round} of {}: {case}", options.rounds));
-            let sample = run_case(world, case, options).map_err(|error| format!("{case}: {error}"))?;
+            let sample =
+                run_case(world, case, options).map_err(|error| format!("{case}: {error}"))?;
             measured.samples.entry(*case).or_default().push(sample);
         }
         others::run(world, options, round, &mut measured, say)?;
@@ -59,8 +64,10 @@ fn run_case(world: &World, case: &Case, options: &Options) -> Result<Sample, Str
     let (mut flooders, flood_begun) = (Vec::new(), Instant::now());
     if case.flooded {
         for name in FLOODERS {
-            let arguments = ["flood", "--home", &home, "--address", &server.address, "--identity", name];
-            let mut flooder = Process::start(world.program(Place::Client, "ipc-bench", &arguments))?;
+            let arguments =
+                ["flood", "--home", &home, "--address", &server.address, "--identity", name];
+            let mut flooder =
+                Process::start(world.program(Place::Client, "ipc-bench", &arguments))?;
             flooder.wait_for_line("flooding")?;
             flooders.push(flooder);
         }
@@ -90,7 +97,8 @@ fn run_case(world: &World, case: &Case, options: &Options) -> Result<Sample, Str
 
 /// What the clients and the server said, put together.
 fn sample(case: &Case, clients: &[Value], server: &Value) -> Result<Sample, String> {
-    let of_each = |name: &str| clients.iter().map(|said| number(said, name)).collect::<Result<Vec<f64>, _>>();
+    let of_each =
+        |name: &str| clients.iter().map(|said| number(said, name)).collect::<Result<Vec<f64>, _>>();
     let sum = |name: &str| Ok::<f64, String>(of_each(name)?.iter().sum());
     let worst = |name: &str| Ok::<f64, String>(of_each(name)?.into_iter().fold(0.0, f64::max));
     let messages = sum("messages")?;
@@ -156,7 +164,10 @@ mod tests {
     #[test]
     fn a_case_brings_what_it_is_compared_with() {
         let only = |name: &str| wanted(&Options { only: vec![name.into()], ..Options::quick() });
-        assert_eq!(only("flood"), [Case::raw(64, 16), Case::send(Inbox::Memory, 64, 16), Case::flooded(16)]);
+        assert_eq!(
+            only("flood"),
+            [Case::raw(64, 16), Case::send(Inbox::Memory, 64, 16), Case::flooded(16)]
+        );
         assert_eq!(only("nothing of this name"), []);
     }
 }

@@ -1,6 +1,7 @@
 //! Few figures of one thing: their median and how far they spread.
 //!
-//! The tables come here with what the rounds brought. A median and the two ends say all that five figures can say.
+//! The tables come here with what the rounds brought. A median and the two ends say all that five
+//! figures can say.
 
 /// The median of some figures, with the smallest and the largest.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -17,15 +18,22 @@ impl Spread {
         sorted.sort_by(f64::total_cmp);
         let (min, max) = (*sorted.first()?, *sorted.last()?);
         let middle = sorted.len() / 2;
-        let median =
-            if sorted.len() % 2 == 1 { sorted[middle] } else { (sorted[middle - 1] + sorted[middle]) / 2.0 };
+        let median = if sorted.len() % 2 == 1 {
+            sorted[middle]
+        } else {
+            (sorted[middle - 1] + sorted[middle]) / 2.0
+        };
         Some(Spread { median, min, max })
     }
 
     /// Of the ratios of figures to others of the same round. Rounds that lack either do not count.
     pub(super) fn of_ratios(figures: &[f64], others: &[f64]) -> Option<Self> {
         Self::of(
-            figures.iter().zip(others).filter(|(_, other)| **other > 0.0).map(|(one, other)| one / other),
+            figures
+                .iter()
+                .zip(others)
+                .filter(|(_, other)| **other > 0.0)
+                .map(|(one, other)| one / other),
         )
     }
 }

@@ -1,7 +1,7 @@
 //! What else there was on the machine while it was measured, and how far it was kept away.
 //!
-//! The task comes here for what it prints, the page for what it holds: figures from a machine that was busy otherwise must
-//! not look like others.
+//! The task comes here for what it prints, the page for what it holds: figures from a machine that
+//! was busy otherwise must not look like others.
 
 use super::statistics::Spread;
 
@@ -28,7 +28,11 @@ impl Surroundings {
         } else {
             "**Not pinned to cores: servers and clients take each other's time**"
         };
-        let first = if self.is_first { "before other processes (nice -20)" } else { "at the usual priority" };
+        let first = if self.is_first {
+            "before other processes (nice -20)"
+        } else {
+            "at the usual priority"
+        };
         let mut sentences = vec![format!("{pinned}, {first}")];
         if let Some(Spread { median, max, .. }) = self.others_cpu {
             let percent = |share: f64| format!("{:.0} %", share * 100.0);
@@ -54,7 +58,8 @@ mod tests {
 
     fn said(is_pinned: bool, is_first: bool, median: f64) -> String {
         let others_cpu = Some(Spread { median, min: 0.0, max: 0.5 });
-        let disturbed = if median > OTHERS_CPU_MAX { vec!["a".into(), "b".into()] } else { Vec::new() };
+        let disturbed =
+            if median > OTHERS_CPU_MAX { vec!["a".into(), "b".into()] } else { Vec::new() };
         Surroundings { is_pinned, is_first, others_cpu, disturbed }.in_words().join(". ")
     }
 
@@ -71,7 +76,8 @@ mod tests {
     fn whatever_makes_figures_doubtful_is_told_in_bold() {
         assert!(said(false, false, 0.0).starts_with("**Not pinned"));
         assert!(
-            said(true, true, 0.3).contains("**Others were busy") && said(true, true, 0.3).ends_with("a; b")
+            said(true, true, 0.3).contains("**Others were busy")
+                && said(true, true, 0.3).ends_with("a; b")
         );
     }
 }

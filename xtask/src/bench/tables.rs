@@ -56,7 +56,11 @@ impl Table {
             format!("| {} |\n", padded.collect::<Vec<_>>().join(" | "))
         };
         let rule = widths.iter().enumerate().map(|(column, width)| {
-            if column < self.words { "-".repeat(*width) } else { format!("{}:", "-".repeat(width - 1)) }
+            if column < self.words {
+                "-".repeat(*width)
+            } else {
+                format!("{}:", "-".repeat(width - 1))
+            }
         });
         let mut text = line(self.head.iter().map(|cell| (*cell).to_owned()).collect());
         text += &line(rule.collect());
@@ -89,7 +93,10 @@ pub(super) fn median(measured: &Measured, case: &Case, figure: fn(&Sample) -> f6
 
 /// The ratio of a case's rate to that of another one, round by round.
 fn ratio_to(measured: &Measured, case: &Case, other: &Case) -> Option<Spread> {
-    Spread::of_ratios(&measured.each(case, |sample| sample.rate), &measured.each(other, |sample| sample.rate))
+    Spread::of_ratios(
+        &measured.each(case, |sample| sample.rate),
+        &measured.each(other, |sample| sample.rate),
+    )
 }
 
 /// The ratio of a case's rate to that of its raw one.
@@ -99,7 +106,8 @@ pub(super) fn ratio(measured: &Measured, case: &Case) -> Option<Spread> {
 
 /// How many times as much processor time of both ends a raw message takes, round by round.
 fn cpu_ratio(measured: &Measured, case: &Case) -> Option<Spread> {
-    let both = |case: &Case| measured.each(case, |sample| sample.client_cpu_us + sample.server_cpu_us);
+    let both =
+        |case: &Case| measured.each(case, |sample| sample.client_cpu_us + sample.server_cpu_us);
     Spread::of_ratios(&both(&case.raw_beside()), &both(case))
 }
 
@@ -107,9 +115,14 @@ fn throughput(measured: &Measured) -> Table {
     let head = ["message", "in flight", "raw /s", "`send` /s", "ratio", "min–max", "CPU ratio"];
     let mut table = Table::new("throughput", 1, &head);
     for (bytes, in_flight) in sizes_and_depths() {
-        let (raw, send) = (Case::raw(bytes, in_flight), Case::send(Inbox::Memory, bytes, in_flight));
-        let (Some(raw), Some(rate)) = (rate(measured, &raw), rate(measured, &send)) else { continue };
-        let (Some(ratio), Some(cpu)) = (ratio(measured, &send), cpu_ratio(measured, &send)) else { continue };
+        let (raw, send) =
+            (Case::raw(bytes, in_flight), Case::send(Inbox::Memory, bytes, in_flight));
+        let (Some(raw), Some(rate)) = (rate(measured, &raw), rate(measured, &send)) else {
+            continue;
+        };
+        let (Some(ratio), Some(cpu)) = (ratio(measured, &send), cpu_ratio(measured, &send)) else {
+            continue;
+        };
         table.rows.push(vec![
             size(bytes),
             in_flight.to_string(),
@@ -145,7 +158,10 @@ fn more_ways(measured: &Measured) -> Table {
         rows.push(("`send`, durable", Case::send(Inbox::Durable, bytes, in_flight)));
     }
     for (bytes, in_flight) in sizes_and_depths() {
-        rows.push(("`send`, durable, its file in memory", Case::send(Inbox::Diskless, bytes, in_flight)));
+        rows.push((
+            "`send`, durable, its file in memory",
+            Case::send(Inbox::Diskless, bytes, in_flight),
+        ));
     }
     for (inbox, what) in [
         (Inbox::Memory, "`send_all`, batches of 100"),
@@ -157,7 +173,9 @@ fn more_ways(measured: &Measured) -> Table {
         rows.push(("`request`, with its reply", Case::request(bytes, in_flight)));
     }
     for (what, case) in rows {
-        let (Some(ratio), Some(cpu)) = (ratio(measured, &case), cpu_ratio(measured, &case)) else { continue };
+        let (Some(ratio), Some(cpu)) = (ratio(measured, &case), cpu_ratio(measured, &case)) else {
+            continue;
+        };
         // Of batches one is in flight, and of raw messages one.
         let cells = [
             Some(what.to_owned()),
@@ -189,11 +207,13 @@ fn latency(measured: &Measured) -> Table {
     ];
     let mut table = Table::new("latency", 1, &head);
     for (bytes, in_flight) in sizes_and_depths() {
-        let (raw, send) = (Case::raw(bytes, in_flight), Case::send(Inbox::Memory, bytes, in_flight));
-        let of = |case: &Case, figure: fn(&Sample) -> f64| median(measured, case, figure).map(count);
+        let (raw, send) =
+            (Case::raw(bytes, in_flight), Case::send(Inbox::Memory, bytes, in_flight));
+        let of =
+            |case: &Case, figure: fn(&Sample) -> f64| median(measured, case, figure).map(count);
         // The longest of all rounds, not the median of each round's longest.
-        let longest =
-            Spread::of(measured.each(&send, |sample| sample.max_us)).map(|spread| count(spread.max));
+        let longest = Spread::of(measured.each(&send, |sample| sample.max_us))
+            .map(|spread| count(spread.max));
         let cells = [
             Some(size(bytes)),
             Some(in_flight.to_string()),
@@ -222,7 +242,8 @@ fn cost(measured: &Measured) -> Table {
     ];
     let mut table = Table::new("cost", 1, &head);
     for case in cases::all() {
-        let is_shown = case.way != Way::Raw && case.clients == 1 && case.connection == Connection::Kept;
+        let is_shown =
+            case.way != Way::Raw && case.clients == 1 && case.connection == Connection::Kept;
         if !is_shown || case.flooded {
             continue;
         }
@@ -244,7 +265,8 @@ fn cost(measured: &Measured) -> Table {
 }
 
 fn cold(measured: &Measured) -> Table {
-    let mut table = Table::new("cold", 1, &["for each message", "messages /s", "p50 µs", "p99 µs", "ratio"]);
+    let mut table =
+        Table::new("cold", 1, &["for each message", "messages /s", "p50 µs", "p99 µs", "ratio"]);
     for (what, case) in [
         ("raw: a new connection, full handshake", Case::cold(Way::Raw, Connection::Full)),
         ("raw: a new connection, session resumed", Case::cold(Way::Raw, Connection::Resumed)),
@@ -272,11 +294,13 @@ fn clients(measured: &Measured) -> Table {
     );
     for clients in cases::CLIENTS {
         let case = Case::of_clients(Way::Send, clients);
-        let (Some(own), Some(raw)) = (rate(measured, &case), rate(measured, &case.raw_beside())) else {
+        let (Some(own), Some(raw)) = (rate(measured, &case), rate(measured, &case.raw_beside()))
+        else {
             continue;
         };
         let one = Case::of_clients(Way::Send, 1);
-        let (Some(ratio), Some(to_one)) = (ratio(measured, &case), ratio_to(measured, &case, &one)) else {
+        let (Some(ratio), Some(to_one)) = (ratio(measured, &case), ratio_to(measured, &case, &one))
+        else {
             continue;
         };
         table.rows.push(vec![
@@ -325,8 +349,9 @@ fn flood(measured: &Measured) -> Table {
 
 fn commands(measured: &Measured) -> Table {
     let mut table = Table::new("commands", 1, &["", "median", "min–max"]);
-    let spread =
-        |name: &str| measured.figures.get(name).and_then(|figures| Spread::of(figures.iter().copied()));
+    let spread = |name: &str| {
+        measured.figures.get(name).and_then(|figures| Spread::of(figures.iter().copied()))
+    };
     for command in COMMANDS {
         let Some(spread) = spread(command) else { continue };
         table.rows.push(vec![
@@ -337,7 +362,11 @@ fn commands(measured: &Measured) -> Table {
     }
     for (name, _) in ONCE {
         let Some(spread) = spread(name) else { continue };
-        let row = [format!("a process with {name}"), format!("{} ms", figure(spread.median)), range(&spread)];
+        let row = [
+            format!("a process with {name}"),
+            format!("{} ms", figure(spread.median)),
+            range(&spread),
+        ];
         table.rows.push(row.into());
     }
     if let Some(idle) = spread(IDLE) {
@@ -349,7 +378,11 @@ fn commands(measured: &Measured) -> Table {
     for (name, what) in CHANNELS.into_iter().zip(ends) {
         let Some(bytes) = spread(name) else { continue };
         let min_max = format!("{}–{}", figure(bytes.min / 1024.0), figure(bytes.max / 1024.0));
-        table.rows.push(vec![what.to_owned(), format!("{} KiB", figure(bytes.median / 1024.0)), min_max]);
+        table.rows.push(vec![
+            what.to_owned(),
+            format!("{} KiB", figure(bytes.median / 1024.0)),
+            min_max,
+        ]);
     }
     table
 }
@@ -368,7 +401,8 @@ fn seal(measured: &Measured) -> Table {
     let mut table = Table::new("seal", 1, &head);
     for bytes in SIZES {
         let cells = SEALING.map(|what| {
-            let nanos = Spread::of(measured.figures.get(&sealing(what, bytes))?.iter().copied())?.median;
+            let nanos =
+                Spread::of(measured.figures.get(&sealing(what, bytes))?.iter().copied())?.median;
             Some(format!("{} ({})", figure(bytes as f64 / nanos), count(nanos)))
         });
         let row = [Some(size(bytes))].into_iter().chain(cells).collect::<Option<Vec<_>>>();
@@ -378,7 +412,8 @@ fn seal(measured: &Measured) -> Table {
 }
 
 fn remembered(measured: &Measured) -> Table {
-    let head = ["ids", "bytes for an id", "put with none remembered, ns", "put with all remembered, ns"];
+    let head =
+        ["ids", "bytes for an id", "put with none remembered, ns", "put with all remembered, ns"];
     let mut table = Table::new("remembered", 1, &head);
     let kinds = ["version 7, made when they are sent", "version 4"];
     for ((_, names), kind) in REMEMBERED.into_iter().zip(kinds) {
@@ -449,7 +484,9 @@ mod tests {
 
     fn measured() -> Measured {
         let mut measured = Measured::default();
-        measured.samples.insert(Case::raw(64, 1), vec![sample(20_000.0), sample(10_000.0), sample(21_000.0)]);
+        measured
+            .samples
+            .insert(Case::raw(64, 1), vec![sample(20_000.0), sample(10_000.0), sample(21_000.0)]);
         let send = Case::send(Inbox::Memory, 64, 1);
         measured.samples.insert(send, vec![sample(10_000.0), sample(6_000.0), sample(10_500.0)]);
         measured
@@ -505,12 +542,15 @@ mod tests {
             .chain(ONCE.map(|(name, _)| name))
             .chain(REMEMBERED.into_iter().flat_map(|(_, names)| names))
             .map(str::to_owned);
-        let of_sealing = SIZES.into_iter().flat_map(|bytes| SEALING.map(|what| sealing(what, bytes)));
+        let of_sealing =
+            SIZES.into_iter().flat_map(|bytes| SEALING.map(|what| sealing(what, bytes)));
         for name in names.chain(of_sealing) {
             measured.note(name, 1.0);
         }
         let tables = all(&measured);
         assert_eq!(tables.iter().map(|table| table.name).collect::<Vec<_>>(), NAMES);
-        assert!(tables.iter().all(|table| table.rows.iter().all(|row| row.len() == table.head.len())));
+        assert!(
+            tables.iter().all(|table| table.rows.iter().all(|row| row.len() == table.head.len()))
+        );
     }
 }

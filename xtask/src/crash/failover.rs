@@ -1,8 +1,10 @@
-//! Rounds in which of two servers the one that is in use is killed for good, and clients go on with the other.
+//! Rounds in which of two servers the one that is in use is killed for good, and clients go on with
+//! the other.
 //!
-//! The task and the end-to-end scenario come here. Each server has its messages in memory, so that what the killed one had
-//! acknowledged and not yet handed out dies with it. That is told by the order: a sender's messages are at the killed server up
-//! to some number and at the other one from some number on, and between the two may be what the killed one had acknowledged.
+//! The task and the end-to-end scenario come here. Each server has its messages in memory, so that
+//! what the killed one had acknowledged and not yet handed out dies with it. That is told by the
+//! order: a sender's messages are at the killed server up to some number and at the other one from
+//! some number on, and between the two may be what the killed one had acknowledged.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -18,15 +20,17 @@ use super::random::Random;
 use super::run::free_port;
 use crate::e2e::sandbox::Sandbox;
 
-/// Without any event for so long a round hangs. Longer than a sender's deadline, whose end is an event.
+/// Without any event for so long a round hangs. Longer than a sender's deadline, whose end is an
+/// event.
 const SILENCE_MAX: Duration = Duration::from_secs(180);
 
-/// The server in use is killed with one of its first 2 to the power of this many lines, or as many milliseconds after the
-/// senders began: while they are at work.
+/// The server in use is killed with one of its first 2 to the power of this many lines, or as many
+/// milliseconds after the senders began: while they are at work.
 const LINES_BITS: u64 = 9;
 const LIFE_MS_BITS: u64 = 7;
 
-/// So many rounds in a row may end without the other server having had anything: the senders were faster than the kill.
+/// So many rounds in a row may end without the other server having had anything: the senders were
+/// faster than the kill.
 const MISSES_MAX: u32 = 100;
 
 /// How the messages of all rounds fared.
@@ -52,10 +56,19 @@ impl Verdict {
         self.lost.is_empty() && self.twice.is_empty() && self.out_of_order.is_empty()
     }
 
-    /// Takes in what one sender's order came to: its numbers that were acknowledged, in order, and what either server printed.
-    fn judge(&mut self, from: &str, may_die: bool, acknowledged: &[u64], killed: &[Line], other: &[Line]) {
+    /// Takes in what one sender's order came to: its numbers that were acknowledged, in order, and
+    /// what either server printed.
+    fn judge(
+        &mut self,
+        from: &str,
+        may_die: bool,
+        acknowledged: &[u64],
+        killed: &[Line],
+        other: &[Line],
+    ) {
         self.acknowledged += acknowledged.len();
-        let ids: HashMap<u64, &str> = killed.iter().map(|line| (line.number, line.id.as_str())).collect();
+        let ids: HashMap<u64, &str> =
+            killed.iter().map(|line| (line.number, line.id.as_str())).collect();
         for lines in [killed, other] {
             let mut seen = BTreeMap::new();
             for line in lines {
@@ -77,7 +90,8 @@ impl Verdict {
         }
         let last = killed.iter().map(|line| line.number).max().unwrap_or_default();
         let first = other.iter().map(|line| line.number).min().unwrap_or(u64::MAX);
-        let arrived = |number| ids.contains_key(&number) || other.iter().any(|line| line.number == number);
+        let arrived =
+            |number| ids.contains_key(&number) || other.iter().any(|line| line.number == number);
         for number in acknowledged.iter().copied().filter(|number| !arrived(*number)) {
             if may_die && last < number && number < first {
                 self.died += 1;
@@ -89,7 +103,8 @@ impl Verdict {
 
     /// The numbers behind a bad verdict, a line for each kind.
     pub(crate) fn details(&self) -> String {
-        let kinds = [("lost", &self.lost), ("twice", &self.twice), ("out of order", &self.out_of_order)];
+        let kinds =
+            [("lost", &self.lost), ("twice", &self.twice), ("out of order", &self.out_of_order)];
         let named = kinds.iter().filter(|(_, keys)| !keys.is_empty()).map(|(what, keys)| {
             let keys: Vec<String> =
                 keys.iter().take(20).map(|(from, number)| format!("{from} {number}")).collect();
@@ -174,7 +189,9 @@ pub(super) fn run(
             continue;
         }
         (rounds, misses) = (rounds + 1, 0);
-        say(&format!("round {rounds}: killed with {killed} lines out ({moment:?}), {other} from the other"));
+        say(&format!(
+            "round {rounds}: killed with {killed} lines out ({moment:?}), {other} from the other"
+        ));
     }
     let log = other_log(sandbox);
     let (channels, posts) = processes::channels_and_posts(&log);
@@ -210,8 +227,13 @@ fn round(
     let (tell, events) = channel();
     let (mut killed, killed_port) = serve(sandbox, "killed.log", Whose::Killed, &tell)?;
     let (mut other, other_port) = serve(sandbox, "other.log", Whose::Other, &tell)?;
-    let mut round =
-        Round { events, killed: Lines::new(), other: Lines::new(), killed_lines: 0, other_lines: 0 };
+    let mut round = Round {
+        events,
+        killed: Lines::new(),
+        other: Lines::new(),
+        killed_lines: 0,
+        other_lines: 0,
+    };
     for _ in 0..2 {
         match round.next(Instant::now() + SILENCE_MAX)? {
             Some((_, Event::Listening)) => {}
@@ -223,10 +245,16 @@ fn round(
     for (place, load) in loads.iter().enumerate() {
         let (mode, start, count) = (load.mode, load.next, load.mode.messages_each());
         let in_flight = options.in_flight;
-        let errand = Errand { place, mode, address: &address, in_flight, start, count, acks: &load.acks };
+        let errand =
+            Errand { place, mode, address: &address, in_flight, start, count, acks: &load.acks };
         let (sender_tell, sender_events) = channel();
         forward(sender_events, Whose::Sender, tell.clone());
-        senders.push(processes::send(sandbox, &errand, &load.acks.with_extension("log"), sender_tell)?);
+        senders.push(processes::send(
+            sandbox,
+            &errand,
+            &load.acks.with_extension("log"),
+            sender_tell,
+        )?);
     }
     let mut kill_at = match moment {
         Moment::Line(_) => None,
@@ -258,10 +286,16 @@ fn round(
     }
     killed.process.wait()?;
     other.process.terminate()?;
-    while !matches!(round.next(Instant::now() + SILENCE_MAX)?, Some((Whose::Other, Event::ReceiverClosed))) {}
+    while !matches!(
+        round.next(Instant::now() + SILENCE_MAX)?,
+        Some((Whose::Other, Event::ReceiverClosed))
+    ) {}
     let status = other.process.wait()?;
     if !status.success() {
-        return Err(format!("the other server ended with {status}\n{}", end_of(&other_log(sandbox))));
+        return Err(format!(
+            "the other server ended with {status}\n{}",
+            end_of(&other_log(sandbox))
+        ));
     }
     for load in loads {
         round.judge(load, options.in_flight, verdict)?;
@@ -301,7 +335,10 @@ fn content(process: &mut Process, load: &Load, said: &str) -> Result<(), String>
     let status = process.wait()?;
     let told = std::fs::read_to_string(&log).unwrap_or_default();
     if !status.success() || said.trim_end() != format!("acknowledged {count}") || !told.is_empty() {
-        return Err(format!("the sender of {mode} is not content: {status}\n{said}{}", end_of(&log)));
+        return Err(format!(
+            "the sender of {mode} is not content: {status}\n{said}{}",
+            end_of(&log)
+        ));
     }
     Ok(())
 }
@@ -324,8 +361,8 @@ impl Round {
             Err(_) => return Err(format!("nothing has happened for {} s", SILENCE_MAX.as_secs())),
         };
         if let (whose, Event::Line(line)) = &event {
-            let message =
-                Message::read(line, Reader::Receive).ok_or_else(|| format!("a server printed: {line}"))?;
+            let message = Message::read(line, Reader::Receive)
+                .ok_or_else(|| format!("a server printed: {line}"))?;
             let (lines, count) = match whose {
                 Whose::Killed => (&mut self.killed, &mut self.killed_lines),
                 _ => (&mut self.other, &mut self.other_lines),
@@ -421,7 +458,10 @@ mod tests {
         other[0].id = "another".to_owned();
         let mut verdict = Verdict::default();
         verdict.judge("a", true, &[1, 2, 3, 4, 5], &lines(&[1, 2]), &other);
-        assert_eq!((verdict.twice.clone(), verdict.details()), (a(&[2]), "twice: a 2 …\n".to_owned()));
+        assert_eq!(
+            (verdict.twice.clone(), verdict.details()),
+            (a(&[2]), "twice: a 2 …\n".to_owned())
+        );
         other[3].redeliveries = 1;
         verdict.judge("a", true, &[2, 3, 4, 5], &lines(&[]), &other);
         assert_eq!(verdict.twice, a(&[2, 5]));

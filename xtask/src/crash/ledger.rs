@@ -1,7 +1,7 @@
 //! What was acknowledged and what came out, and the verdict on both.
 //!
-//! A run comes here with every line that a receiver printed and every number that a sender was given an acknowledgement for.
-//! Nothing here starts a process or reads a file.
+//! A run comes here with every line that a receiver printed and every number that a sender was
+//! given an acknowledgement for. Nothing here starts a process or reads a file.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::fmt;
@@ -60,11 +60,12 @@ impl Ledger {
 
     /// Takes down a line of the receiver's. The error says why it is none that it may print.
     ///
-    /// The receiver takes further messages only when those before are acknowledged. So of a process that was killed only its
-    /// last lines, as many as it has in hand, may come again: marked, once, and before anything that never came out.
+    /// The receiver takes further messages only when those before are acknowledged. So of a process
+    /// that was killed only its last lines, as many as it has in hand, may come again: marked,
+    /// once, and before anything that never came out.
     pub(crate) fn arrive(&mut self, line: &str) -> Result<(), String> {
-        let message =
-            Message::read(line, self.reader).ok_or_else(|| format!("the receiver printed: {line}"))?;
+        let message = Message::read(line, self.reader)
+            .ok_or_else(|| format!("the receiver printed: {line}"))?;
         let key = (message.from, message.number);
         let numbers = self.senders.entry(key.0.clone()).or_default();
         match numbers.arrived.get(&key.1) {
@@ -114,7 +115,8 @@ impl Ledger {
     /// The verdict, after the last line.
     pub(crate) fn verdict(&self) -> Verdict {
         let lost = self.senders.iter().flat_map(|(from, numbers)| {
-            let missing = numbers.acknowledged.iter().filter(|number| !numbers.arrived.contains_key(number));
+            let missing =
+                numbers.acknowledged.iter().filter(|number| !numbers.arrived.contains_key(number));
             missing.map(|number| (from.clone(), *number))
         });
         Verdict {
@@ -157,8 +159,11 @@ impl Verdict {
             if keys.is_empty() {
                 continue;
             }
-            let named: Vec<String> =
-                keys.iter().take(NAMED_MAX).map(|(from, number)| format!("{from} {number}")).collect();
+            let named: Vec<String> = keys
+                .iter()
+                .take(NAMED_MAX)
+                .map(|(from, number)| format!("{from} {number}"))
+                .collect();
             details.push_str(&format!("{what}: {}", named.join(", ")));
             if keys.len() > NAMED_MAX {
                 details.push_str(&format!(" and {} more", keys.len() - NAMED_MAX));
@@ -225,7 +230,11 @@ mod tests {
 
     /// A line of `web-ipc --serve`, which says nothing of a message that comes for the first time.
     fn served(from: &str, number: u64, redelivered: u64) -> String {
-        let mark = if redelivered == 0 { String::new() } else { format!("\"redelivered\":{redelivered},") };
+        let mark = if redelivered == 0 {
+            String::new()
+        } else {
+            format!("\"redelivered\":{redelivered},")
+        };
         let body = format!("{{\"from\":\"{from}\",\"n\":{number}}}");
         format!(
             "{{\"id\":\"{from}-{number}\",\"user\":\"u\",\"at\":\"2025-03-19T19:38:50.608Z\",{mark}\"body\":{body}}}"
@@ -289,7 +298,8 @@ mod tests {
 
     #[test]
     fn the_last_line_before_a_kill_may_come_again_marked() {
-        let verdict = ledger(&[1, 2], &[Some((1, 0)), Some((2, 0)), None, Some((2, 1)), None, Some((2, 2))]);
+        let verdict =
+            ledger(&[1, 2], &[Some((1, 0)), Some((2, 0)), None, Some((2, 1)), None, Some((2, 2))]);
         assert!(verdict.is_good());
         assert_eq!(verdict.redelivered, 2);
     }
@@ -306,7 +316,10 @@ mod tests {
 
     #[test]
     fn what_the_receiver_had_acknowledged_may_not_come_again_even_when_marked() {
-        assert_eq!(ledger(&[1, 2], &[Some((1, 0)), Some((2, 0)), None, Some((1, 1))]).twice, a(&[1]));
+        assert_eq!(
+            ledger(&[1, 2], &[Some((1, 0)), Some((2, 0)), None, Some((1, 1))]).twice,
+            a(&[1])
+        );
     }
 
     #[test]
@@ -328,7 +341,10 @@ mod tests {
 
     #[test]
     fn a_line_of_a_reader_of_many_that_comes_again_without_a_kill_is_twice() {
-        assert_eq!(judge(Reader::Serve, &[], &[fresh(1..=3), vec![Some((2, 1))]].concat()).twice, a(&[2]));
+        assert_eq!(
+            judge(Reader::Serve, &[], &[fresh(1..=3), vec![Some((2, 1))]].concat()).twice,
+            a(&[2])
+        );
         let came = [fresh(1..=3), vec![None, Some((2, 1)), Some((2, 2))]].concat();
         assert_eq!(judge(Reader::Serve, &[], &came).twice, a(&[2]));
     }
@@ -349,7 +365,8 @@ mod tests {
 
     #[test]
     fn a_reader_of_many_is_held_to_nothing_lost_and_order_too() {
-        let verdict = judge(Reader::Serve, &[1, 2, 3, 4], &[Some((1, 0)), Some((3, 0)), None, Some((2, 1))]);
+        let verdict =
+            judge(Reader::Serve, &[1, 2, 3, 4], &[Some((1, 0)), Some((3, 0)), None, Some((2, 1))]);
         assert_eq!((verdict.lost, verdict.out_of_order), (a(&[4]), a(&[2])));
     }
 
@@ -385,9 +402,13 @@ mod tests {
 
     #[test]
     fn a_line_of_another_form_is_no_message() {
-        for text in
-            ["", "{", "listening", "{\"id\":\"1\",\"redeliveries\":0,\"body\":{\"from\":\"a\"}}", "[]"]
-        {
+        for text in [
+            "",
+            "{",
+            "listening",
+            "{\"id\":\"1\",\"redeliveries\":0,\"body\":{\"from\":\"a\"}}",
+            "[]",
+        ] {
             for reader in [Reader::Receive, Reader::Serve] {
                 assert!(Ledger::new(reader).arrive(text).is_err(), "{text:?}");
             }

@@ -1,5 +1,5 @@
-//! `cargo xtask crash`: kills the receiver, cuts its connections, or kills one of two servers for good, under load, and
-//! judges what came of each message.
+//! `cargo xtask crash`: kills the receiver, cuts its connections, or kills one of two servers for
+//! good, under load, and judges what came of each message.
 //!
 //! People come here for long runs, the end-to-end scenarios for short ones. Everything is real:
 //! processes, TLS, SIGKILL, the file of the durable inbox. It must be able to fail: with the inbox
@@ -72,6 +72,9 @@ pub(crate) fn run_with(built: &Built, options: &Options) -> Result<Verdict, Stri
 }
 
 /// The same for rounds in which one of two servers is killed for good.
-pub(crate) fn fail_over_with(built: &Built, options: &Options) -> Result<failover::Verdict, String> {
+pub(crate) fn fail_over_with(
+    built: &Built,
+    options: &Options,
+) -> Result<failover::Verdict, String> {
     failover::run(&Sandbox::with_home(built), options, &mut |_| ())
 }

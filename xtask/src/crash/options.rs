@@ -1,6 +1,7 @@
 //! What `cargo xtask crash` is asked to do.
 //!
-//! `main` comes here with the words behind the task's name, and the end-to-end scenarios with options of their own.
+//! `main` comes here with the words behind the task's name, and the end-to-end scenarios with
+//! options of their own.
 
 use super::random;
 
@@ -26,9 +27,11 @@ impl InboxKind {
 /// What reads the inbox, and is killed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Reader {
-    /// The example program of the library: it acknowledges each message before it takes the next, and replies to requests.
+    /// The example program of the library: it acknowledges each message before it takes the next,
+    /// and replies to requests.
     Receive,
-    /// `web-ipc --serve`: it prints some at a time, then acknowledges them. To a request it gives no reply.
+    /// `web-ipc --serve`: it prints some at a time, then acknowledges them. To a request it gives
+    /// no reply.
     Serve,
 }
 
@@ -74,7 +77,8 @@ impl Mode {
         }
     }
 
-    /// How many messages one sender's process sends: some seconds' worth, so that a run sees many begin and end.
+    /// How many messages one sender's process sends: some seconds' worth, so that a run sees many
+    /// begin and end.
     pub(super) fn messages_each(self) -> u64 {
         match self {
             Mode::Send | Mode::Request => 250,
@@ -105,8 +109,8 @@ impl Trouble {
     }
 }
 
-/// How many messages, and requests, a sender has in flight, unless something else is said: more than one, so that they go over
-/// a channel from the first on.
+/// How many messages, and requests, a sender has in flight, unless something else is said: more
+/// than one, so that they go over a channel from the first on.
 const IN_FLIGHT: u64 = 8;
 
 /// What to do.
@@ -124,8 +128,8 @@ pub(crate) struct Options {
 }
 
 impl Options {
-    /// So many rounds of `trouble`, in the durable inbox that the example program reads, with a sender of every mode and a
-    /// seed of chance.
+    /// So many rounds of `trouble`, in the durable inbox that the example program reads, with a
+    /// sender of every mode and a seed of chance.
     pub(crate) fn new(rounds: u32, trouble: Trouble) -> Self {
         Options {
             rounds,
@@ -150,14 +154,17 @@ impl Options {
                 options.trouble = trouble.1;
                 continue;
             }
-            if !["--rounds", "--inbox", "--reader", "--mode", "--in-flight", "--seed"].contains(word) {
+            if !["--rounds", "--inbox", "--reader", "--mode", "--in-flight", "--seed"]
+                .contains(word)
+            {
                 return Err(format!("there is no option `{word}`"));
             }
             let value = *words.next().ok_or_else(|| format!("{word} takes a value"))?;
             let wrong = || format!("{word} cannot be `{value}`");
             match *word {
                 "--rounds" => {
-                    options.rounds = value.parse().ok().filter(|rounds| *rounds > 0).ok_or_else(wrong)?;
+                    options.rounds =
+                        value.parse().ok().filter(|rounds| *rounds > 0).ok_or_else(wrong)?;
                 }
                 "--inbox" => {
                     options.inbox = [InboxKind::Memory, InboxKind::Durable]
@@ -172,7 +179,8 @@ impl Options {
                         .ok_or_else(wrong)?;
                 }
                 "--in-flight" => {
-                    let in_flight = value.parse().ok().filter(|in_flight| (1..=64).contains(in_flight));
+                    let in_flight =
+                        value.parse().ok().filter(|in_flight| (1..=64).contains(in_flight));
                     options.in_flight = in_flight.ok_or_else(wrong)?;
                 }
                 "--mode" if value == "all" => options.modes = Mode::ALL,

@@ -1,7 +1,7 @@
 //! The processes of a run, and what they tell it.
 //!
-//! `run` comes here. Each process has threads that turn what it prints into events of one channel, so that the run waits in
-//! one place. None outlives its handle.
+//! `run` comes here. Each process has threads that turn what it prints into events of one channel,
+//! so that the run waits in one place. None outlives its handle.
 
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
@@ -16,7 +16,8 @@ use std::thread;
 use super::options::{InboxKind, Mode, Reader};
 use crate::e2e::sandbox::Sandbox;
 
-/// How long a sender tries to get one message, or one batch, through, in seconds. Far longer than any trouble here lasts.
+/// How long a sender tries to get one message, or one batch, through, in seconds. Far longer than
+/// any trouble here lasts.
 const DEADLINE_SECS: u32 = 120;
 
 /// What happens in a run.
@@ -25,7 +26,8 @@ pub(super) enum Event {
     Listening,
     /// The receiver printed the line of a message.
     Line(String),
-    /// The receiver's output ended. A line without an end, which a kill cut off, was not read by anybody.
+    /// The receiver's output ended. A line without an end, which a kill cut off, was not read by
+    /// anybody.
     ReceiverClosed,
     /// A sender's output ended; its place and what it printed.
     SenderClosed(usize, String),
@@ -170,7 +172,8 @@ pub(super) fn receive(
     Ok(Receiving { process: Process(child), gate })
 }
 
-/// Sends one message `{"from":FROM,"n":1}` with `web-ipc --send`, and waits until it is acknowledged.
+/// Sends one message `{"from":FROM,"n":1}` with `web-ipc --send`, and waits until it is
+/// acknowledged.
 pub(super) fn send_one(sandbox: &Sandbox, port: u16, from: &str) -> Result<(), String> {
     let (port, message) = (port.to_string(), format!("{{\"from\":\"{from}\",\"n\":1}}"));
     let output = sandbox
@@ -179,9 +182,11 @@ pub(super) fn send_one(sandbox: &Sandbox, port: u16, from: &str) -> Result<(), S
         .map_err(|error| format!("web-ipc --send: {error}"))?;
     match output.status.success() {
         true => Ok(()),
-        false => {
-            Err(format!("web-ipc --send: {}\n{}", output.status, String::from_utf8_lossy(&output.stderr)))
-        }
+        false => Err(format!(
+            "web-ipc --send: {}\n{}",
+            output.status,
+            String::from_utf8_lossy(&output.stderr)
+        )),
     }
 }
 
@@ -205,14 +210,16 @@ impl Errand<'_> {
     /// Whose message this number is: of those in flight each has an order of its own.
     pub(super) fn from(mode: Mode, in_flight: u64, number: u64) -> String {
         match mode {
-            Mode::Send | Mode::Request if in_flight > 1 => format!("{}.{}", mode.word(), number % in_flight),
+            Mode::Send | Mode::Request if in_flight > 1 => {
+                format!("{}.{}", mode.word(), number % in_flight)
+            }
             _ => mode.word().to_owned(),
         }
     }
 }
 
-/// How many channels the servers with this log have opened, and how many POSTs with messages they have answered. Where very
-/// many come at once, a log has not all of them.
+/// How many channels the servers with this log have opened, and how many POSTs with messages they
+/// have answered. Where very many come at once, a log has not all of them.
 pub(super) fn channels_and_posts(log: &Path) -> (usize, usize) {
     let text = std::fs::read(log).unwrap_or_default();
     let text = String::from_utf8_lossy(&text);
@@ -230,11 +237,18 @@ pub(super) fn acknowledged(acks: &Path, read: &mut u64) -> Result<Vec<u64>, Stri
     text.lines().map(|line| line.parse().map_err(|_| format!("no number: {line}"))).collect()
 }
 
-/// Whether these are the numbers of `expected`, each once, and of those of one order each behind the one before it.
-pub(super) fn are_all_in_order(numbers: &[u64], expected: Range<u64>, mode: Mode, in_flight: u64) -> bool {
+/// Whether these are the numbers of `expected`, each once, and of those of one order each behind
+/// the one before it.
+pub(super) fn are_all_in_order(
+    numbers: &[u64],
+    expected: Range<u64>,
+    mode: Mode,
+    in_flight: u64,
+) -> bool {
     let mut last = HashMap::new();
     let rises = |number: &u64| {
-        last.insert(Errand::from(mode, in_flight, *number), *number).is_none_or(|before| before < *number)
+        last.insert(Errand::from(mode, in_flight, *number), *number)
+            .is_none_or(|before| before < *number)
     };
     let mut sorted = numbers.to_vec();
     sorted.sort_unstable();
@@ -261,7 +275,12 @@ pub(super) fn send(
     command.args(["--server", "localhost", "--address", errand.address]);
     command.args(["--from", errand.mode.word(), "--mode", errand.mode.word()]);
     command.args(["--start", &errand.start.to_string(), "--count", &errand.count.to_string()]);
-    command.args(["--deadline", &DEADLINE_SECS.to_string(), "--in-flight", &errand.in_flight.to_string()]);
+    command.args([
+        "--deadline",
+        &DEADLINE_SECS.to_string(),
+        "--in-flight",
+        &errand.in_flight.to_string(),
+    ]);
     let mut child = start(command, log)?;
     let (place, stdout) = (errand.place, child.stdout.take());
     thread::spawn(move || {
@@ -325,7 +344,8 @@ mod tests {
 
     #[test]
     fn of_several_in_flight_each_has_its_order() {
-        let are = |numbers: &[u64], mode, in_flight| are_all_in_order(numbers, 1..5, mode, in_flight);
+        let are =
+            |numbers: &[u64], mode, in_flight| are_all_in_order(numbers, 1..5, mode, in_flight);
         assert!(are(&[1, 2, 3, 4], Mode::SendAll, 2) && are(&[1, 2, 3, 4], Mode::Send, 1));
         assert!(are(&[2, 1, 4, 3], Mode::Send, 2) && are(&[4, 3, 2, 1], Mode::Request, 4));
         // Out of order, missing, twice, too many.
@@ -341,7 +361,8 @@ mod tests {
         assert_eq!(channels_and_posts(&log), (0, 0));
         let [channel, post] = ["GET /message/channel", "POST /message/submit"]
             .map(|request| move |status: u16| format!("1.2.3.4:5 - \"{request}\" {status}\n"));
-        let lines = [channel(101), channel(426), post(200), "x\n".to_owned(), channel(101), post(503)];
+        let lines =
+            [channel(101), channel(426), post(200), "x\n".to_owned(), channel(101), post(503)];
         std::fs::write(&log, lines.concat()).unwrap();
         assert_eq!(channels_and_posts(&log), (2, 2));
     }

@@ -1,7 +1,8 @@
 //! A line that fails: a TCP proxy that cuts connections, delays what passes and swallows answers.
 //!
-//! `run` puts it between senders and receiver. It passes bytes through and understands none of them, so that TLS is between
-//! the two ends as ever. What it does to a connection depends on a seed and on how many came before.
+//! `run` puts it between senders and receiver. It passes bytes through and understands none of
+//! them, so that TLS is between the two ends as ever. What it does to a connection depends on a
+//! seed and on how many came before.
 
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -18,7 +19,8 @@ const BYTES_BITS: u64 = 18;
 /// Bytes of a TLS handshake with certificates on both sides, roughly.
 const HANDSHAKE_BYTES: u64 = 4096;
 
-/// How long a piece is held up at most, where a line is slow; fewer bytes then, so that it is cut within seconds all the same.
+/// How long a piece is held up at most, where a line is slow; fewer bytes then, so that it is cut
+/// within seconds all the same.
 const DELAY_MS_MAX: u64 = 30;
 const SLOW_BYTES_BITS: u64 = 14;
 
@@ -34,7 +36,8 @@ enum Plan {
     Cut { bytes: u64 },
     /// The same, each piece held up for some time.
     Slow { bytes: u64, delay: Duration },
-    /// The server's direction passes so many bytes, then what it sends is swallowed for some time, then it is cut.
+    /// The server's direction passes so many bytes, then what it sends is swallowed for some time,
+    /// then it is cut.
     Swallow { bytes: u64, time: Duration },
 }
 
@@ -78,7 +81,8 @@ struct Shared {
 }
 
 impl Proxy {
-    /// Listens on a free port of loopback and passes on to `server`. `on_cut` hears of each cut in words.
+    /// Listens on a free port of loopback and passes on to `server`. `on_cut` hears of each cut in
+    /// words.
     pub(super) fn start(
         server: SocketAddr,
         random: Random,
@@ -122,8 +126,8 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
         if shared.is_over.load(Ordering::Relaxed) {
             return;
         }
-        // A connection that broke before it was taken, and a server that is not there, are troubles like any other here:
-        // the client sees its connection closed.
+        // A connection that broke before it was taken, and a server that is not there, are troubles
+        // like any other here: the client sees its connection closed.
         let Ok(client) = client else { continue };
         let Ok(server) = TcpStream::connect(shared.server) else { continue };
         let plan = match shared.is_healed.load(Ordering::Relaxed) {
@@ -204,7 +208,9 @@ impl Link {
         let wanted = length as u64;
         let left = self
             .left
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| Some(left.saturating_sub(wanted)))
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| {
+                Some(left.saturating_sub(wanted))
+            })
             .unwrap_or_default();
         usize::try_from(left.min(wanted)).unwrap_or(length)
     }
@@ -252,7 +258,8 @@ mod tests {
             }
         });
         let (sender, cuts) = channel();
-        let proxy = Proxy::start(address, Random::new(seed), move |what| drop(sender.send(what))).unwrap();
+        let proxy =
+            Proxy::start(address, Random::new(seed), move |what| drop(sender.send(what))).unwrap();
         (proxy, cuts)
     }
 

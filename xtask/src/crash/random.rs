@@ -1,10 +1,12 @@
 //! Numbers by chance that a seed repeats.
 //!
-//! `crash` comes here for the moments of its kills and cuts, so that a run that failed can be tried again.
+//! `crash` comes here for the moments of its kills and cuts, so that a run that failed can be tried
+//! again.
 
 use std::hash::{BuildHasher as _, RandomState};
 
-/// A sequence of numbers: SplitMix64 (Steele, Lea, Flood: "Fast splittable pseudorandom number generators", 2014).
+/// A sequence of numbers: SplitMix64 (Steele, Lea, Flood: "Fast splittable pseudorandom number
+/// generators", 2014).
 pub(super) struct Random(u64);
 
 impl Random {
@@ -22,7 +24,8 @@ impl Random {
         mixed ^ (mixed >> 31)
     }
 
-    /// A number below `limit`, which is not 0. That small ones are a little likelier does not matter here.
+    /// A number below `limit`, which is not 0. That small ones are a little likelier does not
+    /// matter here.
     pub(super) fn below(&mut self, limit: u64) -> u64 {
         self.any() % limit
     }

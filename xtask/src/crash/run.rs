@@ -1,7 +1,9 @@
-//! One run: senders at work, trouble round after round, then everything that waits is taken out and judged.
+//! One run: senders at work, trouble round after round, then everything that waits is taken out and
+//! judged.
 //!
-//! The task and the end-to-end scenarios come here with a home and options. It judges by what came out of the processes
-//! alone: the receiver's lines, the senders' files of acknowledged numbers, exit statuses.
+//! The task and the end-to-end scenarios come here with a home and options. It judges by what came
+//! out of the processes alone: the receiver's lines, the senders' files of acknowledged numbers,
+//! exit statuses.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::PathBuf;
@@ -15,30 +17,34 @@ use super::proxy::Proxy;
 use super::random::{Random, fresh_seed};
 use crate::e2e::sandbox::Sandbox;
 
-/// Without any event for so long a run hangs. Longer than a sender's deadline, whose end is an event.
+/// Without any event for so long a run hangs. Longer than a sender's deadline, whose end is an
+/// event.
 const SILENCE_MAX: Duration = Duration::from_secs(180);
 
-/// A sender begins anew only while fewer acknowledged messages than this wait to come out, so that the end of a run is not
-/// hours of reading.
+/// A sender begins anew only while fewer acknowledged messages than this wait to come out, so that
+/// the end of a run is not hours of reading.
 const WAITING_MAX: usize = 1000;
 
-/// Whose message is the last of a run, where the receiver has to be told by one that nothing more comes.
+/// Whose message is the last of a run, where the receiver has to be told by one that nothing more
+/// comes.
 const LAST_FROM: &str = "last";
 
 /// What a sender is told of a request that was taken and got no reply, behind its number.
 const NO_REPLY: &str = ": the server took the request, but the application gave no reply";
 
-/// Where the receiver listens: below the ports that systems give to outgoing connections, so that no client meets itself
-/// while the receiver is down, and beside 3000 to 3999, where other servers look for a free one.
+/// Where the receiver listens: below the ports that systems give to outgoing connections, so that
+/// no client meets itself while the receiver is down, and beside 3000 to 3999, where other servers
+/// look for a free one.
 const PORTS: std::ops::Range<u16> = 20_000..30_000;
 
-/// The longest a receiver lives that is to be killed after a number of lines: there may not come as many.
+/// The longest a receiver lives that is to be killed after a number of lines: there may not come as
+/// many.
 const LIFE_MAX: Duration = Duration::from_secs(2);
 const LIFE_MS_MAX: u64 = 400;
 const LINES_BITS: u64 = 9;
 
-/// How long nobody reads what a receiver prints, so that it cannot go on and its inbox fills: long enough for more than a pipe
-/// holds.
+/// How long nobody reads what a receiver prints, so that it cannot go on and its inbox fills: long
+/// enough for more than a pipe holds.
 const STALL_MS: std::ops::Range<u64> = 400..800;
 
 /// When a receiver is killed.
@@ -225,8 +231,9 @@ impl<'a> Run<'a> {
 
     /// When the receiver is to be killed at the latest; `None` if it is to live, or is dead.
     fn kill_at(&self) -> Option<Instant> {
-        let is_doomed =
-            self.options.trouble == Trouble::Kill && self.phase == Phase::Trouble && !self.is_killed;
+        let is_doomed = self.options.trouble == Trouble::Kill
+            && self.phase == Phase::Trouble
+            && !self.is_killed;
         is_doomed.then_some(self.kill_at)
     }
 
@@ -292,17 +299,28 @@ impl<'a> Run<'a> {
         Err(format!("the receiver ended by itself: {status}\n{}", end_of(&self.log)))
     }
 
-    /// Starts senders that have nothing to do, while there is trouble to come and the receiver keeps up.
+    /// Starts senders that have nothing to do, while there is trouble to come and the receiver
+    /// keeps up.
     fn start_senders(&mut self) -> Result<(), String> {
         if self.phase != Phase::Trouble || self.ledger.waiting() >= WAITING_MAX {
             return Ok(());
         }
         let direct = SocketAddr::from((Ipv4Addr::LOCALHOST, self.port));
         let address = self.proxy.as_ref().map_or(direct, Proxy::address).to_string();
-        for (place, line) in self.senders.iter_mut().enumerate().filter(|(_, line)| line.process.is_none()) {
+        for (place, line) in
+            self.senders.iter_mut().enumerate().filter(|(_, line)| line.process.is_none())
+        {
             let (start, count) = (line.next, line.mode.messages_each());
             let (mode, in_flight) = (line.mode, self.options.in_flight);
-            let errand = Errand { place, mode, address: &address, in_flight, start, count, acks: &line.acks };
+            let errand = Errand {
+                place,
+                mode,
+                address: &address,
+                in_flight,
+                start,
+                count,
+                acks: &line.acks,
+            };
             let log = line.acks.with_extension("log");
             line.process = Some(processes::send(self.sandbox, &errand, &log, self.tell.clone())?);
             line.next += count;
@@ -324,10 +342,13 @@ impl<'a> Run<'a> {
         if !status.success() || said.trim_end() != format!("acknowledged {count}") {
             return Err(format!("the sender of {mode} gave up: {status}\n{said}{}", end_of(&log)));
         }
-        // It tells of requests that went without a reply: `receive` gives one to each, `serve` none.
+        // It tells of requests that went without a reply: `receive` gives one to each, `serve`
+        // none.
         let reader = self.options.reader;
         let told = std::fs::read_to_string(&log).unwrap_or_default();
-        if let Some(line) = told.lines().find(|line| reader == Reader::Receive || !line.ends_with(NO_REPLY)) {
+        if let Some(line) =
+            told.lines().find(|line| reader == Reader::Receive || !line.ends_with(NO_REPLY))
+        {
             return Err(format!("the sender of {mode} is not content: {line}\n{}", end_of(&log)));
         }
         let numbers = processes::acknowledged(&line.acks, &mut line.acks_read)?;
@@ -372,7 +393,8 @@ impl<'a> Run<'a> {
     }
 
     fn where_it_stands(&self) -> String {
-        let at_work = self.senders.iter().filter(|line| line.process.is_some()).map(|line| line.mode.word());
+        let at_work =
+            self.senders.iter().filter(|line| line.process.is_some()).map(|line| line.mode.word());
         format!(
             "{:?} after {} rounds, senders at work: {:?}, {}",
             self.phase,
@@ -411,7 +433,10 @@ mod tests {
     fn a_short_run_has_every_kind_of_moment() {
         let mut random = Random::new(1);
         let moments: Vec<Moment> = (0..3).map(|round| Moment::draw(round, &mut random)).collect();
-        assert!(matches!(moments[..], [Moment::Stall(..), Moment::Time(_), Moment::Line(_)]), "{moments:?}");
+        assert!(
+            matches!(moments[..], [Moment::Stall(..), Moment::Time(_), Moment::Line(_)]),
+            "{moments:?}"
+        );
         assert_eq!(moments[2].life_max(), LIFE_MAX);
     }
 }

@@ -42,7 +42,8 @@ pub(super) fn build() -> Result<Built, String> {
 
 /// Builds what long runs drive as its users would run it.
 pub(crate) fn build_release() -> Result<Built, String> {
-    let examples = ["-p", "ipc-server", "--example", "receive", "-p", "ipc-client", "--example", "load"];
+    let examples =
+        ["-p", "ipc-server", "--example", "receive", "-p", "ipc-client", "--example", "load"];
     let examples = [&["build", "--release"][..], &examples].concat();
     build_with(&[&["build", "--release", "-p", "web-ipc-cli"], &examples], "release")
 }
@@ -59,7 +60,8 @@ pub(crate) fn build_bench(release: bool) -> Result<Built, String> {
 
 fn build_with(commands: &[&[&str]], folder: &str) -> Result<Built, String> {
     for arguments in commands {
-        let status = cargo::command(arguments).status().map_err(|e| format!("cargo does not start: {e}"))?;
+        let status =
+            cargo::command(arguments).status().map_err(|e| format!("cargo does not start: {e}"))?;
         if !status.success() {
             return Err(format!("cargo {} failed", arguments.join(" ")));
         }

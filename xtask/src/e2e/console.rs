@@ -1,7 +1,8 @@
 //! Finds in a Markdown page the commands it shows, each with the output it promises.
 //!
-//! `pages` comes here with a page's text. A block of commands is fenced as `console`; a way round the check (another
-//! word behind the fence) is an error, so that no page can promise what nobody runs.
+//! `pages` comes here with a page's text. A block of commands is fenced as `console`; a way round
+//! the check (another word behind the fence) is an error, so that no page can promise what nobody
+//! runs.
 
 /// A command of a page.
 #[derive(Debug, PartialEq)]
@@ -57,7 +58,8 @@ fn commands_of_block(block: &[(usize, &str)]) -> Result<Vec<Shown>, String> {
     for &(number, line) in block {
         if continues {
             if let Some(shown) = found.last_mut() {
-                continues = push_command_line(&mut shown.command, line.strip_prefix("> ").unwrap_or(line));
+                continues =
+                    push_command_line(&mut shown.command, line.strip_prefix("> ").unwrap_or(line));
             }
         } else if let Some(command) = line.strip_prefix("$ ") {
             let mut shown = Shown { line: number, command: String::new(), output: String::new() };
@@ -79,7 +81,8 @@ fn commands_of_block(block: &[(usize, &str)]) -> Result<Vec<Shown>, String> {
 /// Adds a line to a command; true when it goes on in the next.
 fn push_command_line(command: &mut String, line: &str) -> bool {
     let line = line.trim();
-    let (line, continues) = line.strip_suffix('\\').map_or((line, false), |line| (line.trim_end(), true));
+    let (line, continues) =
+        line.strip_suffix('\\').map_or((line, false), |line| (line.trim_end(), true));
     if !command.is_empty() {
         command.push(' ');
     }
@@ -98,8 +101,11 @@ mod tests {
     #[test]
     fn commands_are_found_with_their_output() {
         let page = "# Page\n\n```console\n$ one --a\nout 1\n\nout 2\n$ two\n```\n\ntext\n\n```console\n$ three\n...\n```\n";
-        let expected =
-            [shown(4, "one --a", "out 1\n\nout 2\n"), shown(8, "two", ""), shown(14, "three", "...\n")];
+        let expected = [
+            shown(4, "one --a", "out 1\n\nout 2\n"),
+            shown(8, "two", ""),
+            shown(14, "three", "...\n"),
+        ];
         assert_eq!(commands(page).unwrap(), expected);
     }
 
@@ -123,7 +129,9 @@ mod tests {
 
     #[test]
     fn ways_round_are_refused() {
-        for info in ["console,ignore", "console ignore", "sh", "bash", "shell-session", "console {.x}"] {
+        for info in
+            ["console,ignore", "console ignore", "sh", "bash", "shell-session", "console {.x}"]
+        {
             let said = commands(&format!("text\n```{info}\n$ one\n```\n")).unwrap_err();
             assert!(said.starts_with("line 2: write ```console"), "{said}");
         }

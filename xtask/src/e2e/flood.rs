@@ -1,6 +1,7 @@
 //! Peers that send more than they take: requests without end whose answers nobody reads.
 //!
-//! The server has little address space, so that memory without a limit is its end. Nothing waits for a time to pass.
+//! The server has little address space, so that memory without a limit is its end. Nothing waits
+//! for a time to pass.
 
 use std::fs;
 use std::io::Write as _;
@@ -17,8 +18,8 @@ const CONNECTIONS: usize = 60;
 /// As short as a request can be: nothing else makes as much of as few bytes.
 const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nhost: a\r\n\r\n";
 
-/// A local process over http needs neither key nor login to send requests. The server reads on while it can answer, then
-/// keeps what it needs for one request a connection.
+/// A local process over http needs neither key nor login to send requests. The server reads on
+/// while it can answer, then keeps what it needs for one request a connection.
 pub(super) fn requests_without_readers(built: &Built) -> Outcome {
     let sandbox = Sandbox::with_home(built);
     // In KiB. The programs and libraries of an idle server are mapped into a third of it.
@@ -28,7 +29,8 @@ pub(super) fn requests_without_readers(built: &Built) -> Outcome {
     command.env("RUST_LOG", "warn,ipc_server::server=info");
     let mut server = Running::start(command, "");
     let rest = server.wait_for_log("://127.0.0.1:");
-    let port: u16 = rest.split(' ').next().and_then(|port| port.parse().ok()).expect("the log has the port");
+    let port: u16 =
+        rest.split(' ').next().and_then(|port| port.parse().ok()).expect("the log has the port");
     let before = resident_kib(&server);
 
     let mut floods: Vec<TcpStream> = (0..CONNECTIONS).map(|_| connect(port)).collect();
@@ -46,7 +48,9 @@ pub(super) fn requests_without_readers(built: &Built) -> Outcome {
     let during = resident_kib(&server);
     drop(floods);
 
-    sandbox.run(&["--send", "--protocol", "http", "--port", &port.to_string(), r#"{"a":1}"#]).succeeded();
+    sandbox
+        .run(&["--send", "--protocol", "http", "--port", &port.to_string(), r#"{"a":1}"#])
+        .succeeded();
     server.wait_for_stdout(r#""body":{"a":1}"#);
     if let (Some(before), Some(during)) = (before, during) {
         // 256 KiB a connection is what docs/threat-model.md says.

@@ -37,7 +37,11 @@ pub(super) fn killed(built: &Built) -> Outcome {
             running.kill();
         }
         let completed = sandbox.run(&["--init", "--run"]);
-        assert!(completed.status.success(), "after kills at {delays:?} ms:\n{}", completed.report());
+        assert!(
+            completed.status.success(),
+            "after kills at {delays:?} ms:\n{}",
+            completed.report()
+        );
         let listing: Vec<String> = sandbox.home_listing();
         let leftover: Vec<&String> = listing.iter().filter(|name| !usual.contains(name)).collect();
         assert!(leftover.is_empty(), "after kills at {delays:?} ms these are left: {leftover:?}");
@@ -62,11 +66,17 @@ pub(super) fn force(built: &Built) -> Outcome {
     let kept: Vec<_> = fs::read_dir(sandbox.folder())
         .expect("the folder can be listed")
         .map(|entry| entry.expect("an entry can be read").path())
-        .filter(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("home.")))
+        .filter(|path| {
+            path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("home."))
+        })
         .collect();
     assert!(kept.len() == 1, "expected one old home, found {kept:?}\n{}", forced.report());
     let forced = forced.says(&kept[0].display().to_string());
-    assert!(fs::read(kept[0].join("localhost.key")).expect("the old key") == before, "{}", forced.report());
+    assert!(
+        fs::read(kept[0].join("localhost.key")).expect("the old key") == before,
+        "{}",
+        forced.report()
+    );
     assert!(fs::read(&key).expect("the new key") != before, "the new home has the old key");
     let old = kept[0].to_str().expect("a temporary path is text");
     let listed = sandbox.run(&["--home", old, "-u", "-l"]).succeeded();
@@ -77,7 +87,8 @@ pub(super) fn force(built: &Built) -> Outcome {
 
 /// Limits on the size of files, which a program sees as it sees a full disk: a write fails.
 pub(super) fn full_disk(built: &Built) -> Outcome {
-    // In blocks of 512 bytes: nothing at all, part of a key, keys and no database, part of a database.
+    // In blocks of 512 bytes: nothing at all, part of a key, keys and no database, part of a
+    // database.
     for blocks in [0, 1, 4, 16, 40] {
         let sandbox = Sandbox::new(built);
         // Without the trap the first write past the limit would be a signal that ends the process.
@@ -86,12 +97,21 @@ pub(super) fn full_disk(built: &Built) -> Outcome {
         if !finished.status.success() {
             let home = sandbox.home();
             finished.failed_in_one_sentence();
-            sandbox.run(&["--users", "--list"]).failed_in_one_sentence().says("run web-ipc --init --run");
-            let leftover: Vec<String> = if home.exists() { sandbox.home_listing() } else { Vec::new() };
-            let temporary: Vec<&String> = leftover.iter().filter(|name| name.contains("tmp")).collect();
+            sandbox
+                .run(&["--users", "--list"])
+                .failed_in_one_sentence()
+                .says("run web-ipc --init --run");
+            let leftover: Vec<String> =
+                if home.exists() { sandbox.home_listing() } else { Vec::new() };
+            let temporary: Vec<&String> =
+                leftover.iter().filter(|name| name.contains("tmp")).collect();
             assert!(temporary.is_empty(), "with {blocks} blocks these are left: {temporary:?}");
         } else {
-            assert!(blocks > 16, "a database does not fit into {blocks} blocks:\n{}", finished.report());
+            assert!(
+                blocks > 16,
+                "a database does not fit into {blocks} blocks:\n{}",
+                finished.report()
+            );
         }
         sandbox.run(&["--init", "--run"]).succeeded();
         works(&sandbox);
@@ -104,7 +124,10 @@ pub(super) fn full_disk(built: &Built) -> Outcome {
 fn works(sandbox: &Sandbox) {
     let listed = sandbox.run(&["--users", "--list"]).succeeded();
     assert_eq!(listed.stdout, "Username: ipc-admin\n", "{}", listed.report());
-    sandbox.run(&["--test", "--run", "--qty", "3"]).succeeded().says("Received message: {\"test\":3}");
+    sandbox
+        .run(&["--test", "--run", "--qty", "3"])
+        .succeeded()
+        .says("Received message: {\"test\":3}");
 }
 
 /// A number below `limit` by chance; the standard library seeds its hashers from the system.

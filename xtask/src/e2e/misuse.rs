@@ -1,4 +1,5 @@
-//! What goes wrong on real machines and between chairs and keyboards: every end is a sentence, none a surprise.
+//! What goes wrong on real machines and between chairs and keyboards: every end is a sentence, none
+//! a surprise.
 
 use std::fs;
 
@@ -30,7 +31,10 @@ pub(super) fn before_init(built: &Built) -> Outcome {
 /// The newcomer's first command.
 pub(super) fn test_makes_a_home(built: &Built) -> Outcome {
     let sandbox = Sandbox::new(built);
-    sandbox.run(&["--test", "--run", "--qty", "3"]).succeeded().says("Received message: {\"test\":3}");
+    sandbox
+        .run(&["--test", "--run", "--qty", "3"])
+        .succeeded()
+        .says("Received message: {\"test\":3}");
     sandbox.run(&["--users", "--list"]).succeeded().says("Username: ipc-admin");
     Outcome::Passed
 }
@@ -46,7 +50,11 @@ pub(super) fn wrong_password(built: &Built) -> Outcome {
     let wrong = refused("test1", "pass322");
     let unknown = refused("nobody", "pass321");
     let behind_the_time = |log: &str| log.split_once("][").map(|(_, rest)| rest.to_owned());
-    assert_eq!(behind_the_time(&wrong.stderr), behind_the_time(&unknown.stderr), "the two answers differ");
+    assert_eq!(
+        behind_the_time(&wrong.stderr),
+        behind_the_time(&unknown.stderr),
+        "the two answers differ"
+    );
     Outcome::Passed
 }
 
@@ -115,8 +123,10 @@ pub(super) fn impossible_home(built: &Built) -> Outcome {
         }
     }
     assert_eq!(fs::read_to_string(&file).expect("the file is still there"), "mine\n");
-    let names: Vec<_> =
-        fs::read_dir(&full).expect("a directory").map(|e| e.expect("an entry").file_name()).collect();
+    let names: Vec<_> = fs::read_dir(&full)
+        .expect("a directory")
+        .map(|e| e.expect("an entry").file_name())
+        .collect();
     assert_eq!(names, ["letter.txt"], "somebody's directory was written to");
     Outcome::Passed
 }
@@ -141,7 +151,8 @@ pub(super) fn umask(built: &Built) -> Outcome {
     Outcome::Passed
 }
 
-/// `web-ipc … | head -0`, and shells that close a stream: what could not be written is told, with a status of its own.
+/// `web-ipc … | head -0`, and shells that close a stream: what could not be written is told, with a
+/// status of its own.
 pub(super) fn closed_pipes(built: &Built) -> Outcome {
     let sandbox = Sandbox::with_home(built);
     let commands = [

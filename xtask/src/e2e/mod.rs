@@ -49,7 +49,10 @@ const SCENARIOS: &[(&str, Scenario)] = &[
     ("a full disk ends in one clear sentence and no half-made home", init::full_disk),
     ("messages from four client processes arrive complete and in order", processes::four_clients),
     ("of many processes that need a session at the same time one logs in", processes::one_login),
-    ("a receiver stopped and started again loses nothing and nobody logs in again", processes::restart),
+    (
+        "a receiver stopped and started again loses nothing and nobody logs in again",
+        processes::restart,
+    ),
     ("a client in Python, written from docs/protocol.md, delivers a message", python::client),
     (
         "a channel in Python, written from docs/protocol.md, delivers messages and brings a reply",
@@ -65,7 +68,10 @@ const SCENARIOS: &[(&str, Scenario)] = &[
     ("of two servers one is killed for good, and clients go on with the other", troubles::failover),
     ("the inbox in memory is caught losing messages when it is killed", troubles::memory_is_caught),
     ("on a full disk senders are refused and what was acknowledged is kept", no_room::full_disk),
-    ("with nobody reading a full inbox sends senders away until somebody reads", no_room::nobody_reads),
+    (
+        "with nobody reading a full inbox sends senders away until somebody reads",
+        no_room::nobody_reads,
+    ),
     (
         "requests whose answers nobody reads take little memory, and others are served",
         flood::requests_without_readers,
@@ -149,7 +155,8 @@ thread_local! {
 /// Keeps what a failed scenario says until its own line is printed.
 fn collect_panics() {
     panic::set_hook(Box::new(|info| {
-        let place = info.location().map(|at| format!("{}:{}: ", at.file(), at.line())).unwrap_or_default();
+        let place =
+            info.location().map(|at| format!("{}:{}: ", at.file(), at.line())).unwrap_or_default();
         let said = info.payload_as_str().unwrap_or("panicked without a message");
         LAST_PANIC.set(format!("{place}{said}"));
     }));
@@ -162,7 +169,10 @@ mod tests {
     #[test]
     fn a_scenario_is_counted_as_it_ends() {
         assert_eq!(run_one("good", |_| Outcome::Passed, &Built::nothing()).passed, 1);
-        assert_eq!(run_one("not here", |_| Outcome::Skipped("no disk".into()), &Built::nothing()).skipped, 1);
+        assert_eq!(
+            run_one("not here", |_| Outcome::Skipped("no disk".into()), &Built::nothing()).skipped,
+            1
+        );
         assert_eq!(run_one("bad", |_| panic!("as it must"), &Built::nothing()).failed, 1);
     }
 

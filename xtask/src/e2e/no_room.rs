@@ -14,20 +14,22 @@ use super::spawn::Running;
 use super::{Built, Outcome};
 use crate::crash::{Ledger, Reader};
 
-/// What the script of a command with lines on its stdin is; they are too many to be written before it is read from.
+/// What the script of a command with lines on its stdin is; they are too many to be written before
+/// it is read from.
 const WITH_LINES: &str = r#"exec "$@" < lines"#;
 
-/// A receiver that may write no file beyond a limit, which it sees as a full disk: it refuses, says why, and what it had
-/// acknowledged is there afterwards.
+/// A receiver that may write no file beyond a limit, which it sees as a full disk: it refuses, says
+/// why, and what it had acknowledged is there afterwards.
 pub(super) fn full_disk(built: &Built) -> Outcome {
     const COUNT: u64 = 300;
-    // Long ones, so that few fill the limit, and so few fit into the pipe that most stay in the file.
+    // Long ones, so that few fill the limit, and so few fit into the pipe that most stay in the
+    // file.
     let padding = "x".repeat(2000);
     let sandbox = Sandbox::with_home(built);
     write_lines(&sandbox, COUNT, |n| format!(r#"{{"from":"disk","n":{n},"padding":"{padding}"}}"#));
 
-    // In blocks of 512 bytes, or of 1024 in some shells: more than an empty inbox needs, less than the messages. Without
-    // the trap the first write past it would be a signal.
+    // In blocks of 512 bytes, or of 1024 in some shells: more than an empty inbox needs, less than
+    // the messages. Without the trap the first write past it would be a signal.
     let script = r#"trap '' XFSZ; ulimit -f 512; exec "$@""#;
     let (mut full, port, unread) =
         serve_unread(sandbox.shell(script, &["--serve", "--inbox", "durable", "--port", "0"]));
@@ -38,7 +40,8 @@ pub(super) fn full_disk(built: &Built) -> Outcome {
         .says("1 sent, ");
     let rest = r#"tail -n +2 lines | "$@""#;
     let refused = send_lines(&sandbox, rest, &["--port", &port, "--batch", "1", "--timeout", "3"]);
-    let refused = refused.finish().ended_with(1).says("503 (unavailable)").says("look into the server's log");
+    let refused =
+        refused.finish().ended_with(1).says("503 (unavailable)").says("look into the server's log");
     let stored = refused
         .stdout
         .split_once(" sent, 0 duplicates, 0 refused")
@@ -75,8 +78,8 @@ pub(super) fn full_disk(built: &Built) -> Outcome {
     Outcome::Passed
 }
 
-/// Nobody reads what the receiver prints. Its inbox fills, senders are told to come again, it is as alive as ever; and when
-/// somebody reads, all that was sent comes, once and in order.
+/// Nobody reads what the receiver prints. Its inbox fills, senders are told to come again, it is as
+/// alive as ever; and when somebody reads, all that was sent comes, once and in order.
 ///
 /// Plain http, so that the answers can be read on their way.
 pub(super) fn nobody_reads(built: &Built) -> Outcome {
@@ -94,8 +97,16 @@ pub(super) fn nobody_reads(built: &Built) -> Outcome {
     let mut one_by_one = send_lines(&sandbox, WITH_LINES, &one_by_one);
     one_by_one.wait_for_log("503 (inbox_full)");
     // A lone message goes by POST, whose answer is not sealed as that of a channel is.
-    let alone =
-        ["--send", r#"{"from":"alone"}"#, "--protocol", "http", "--port", &wire_port, "--timeout", "1"];
+    let alone = [
+        "--send",
+        r#"{"from":"alone"}"#,
+        "--protocol",
+        "http",
+        "--port",
+        &wire_port,
+        "--timeout",
+        "1",
+    ];
     sandbox.run(&alone).ended_with(1).says("inbox_full");
     let heads = wire.answers();
     let refusal = heads
@@ -173,7 +184,8 @@ fn whole_lines(pipe: PipeReader) -> Vec<String> {
 /// What the server on this port answers on its route for that.
 #[track_caller]
 pub(super) fn is_running(port: u16) -> String {
-    let mut connection = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).expect("the server listens");
+    let mut connection =
+        TcpStream::connect((Ipv4Addr::LOCALHOST, port)).expect("the server listens");
     let request = "GET /is/running HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
     connection.write_all(request.as_bytes()).expect("the server reads");
     let mut answer = String::new();
@@ -188,7 +200,8 @@ struct Wire {
 }
 
 impl Wire {
-    /// Its threads end with the connections and, but for one that waits for further ones, with the scenario's processes.
+    /// Its threads end with the connections and, but for one that waits for further ones, with the
+    /// scenario's processes.
     fn before(server: SocketAddr) -> Wire {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port is free");
         let port = listener.local_addr().expect("it is bound").port();
@@ -197,14 +210,17 @@ impl Wire {
         thread::spawn(move || {
             for client in listener.incoming().map_while(Result::ok) {
                 let Ok(server) = TcpStream::connect(server) else { continue };
-                let (Ok(client_too), Ok(server_too)) = (client.try_clone(), server.try_clone()) else {
+                let (Ok(client_too), Ok(server_too)) = (client.try_clone(), server.try_clone())
+                else {
                     continue;
                 };
                 let kept = Arc::clone(&kept);
                 thread::spawn(move || pass(client, server, |_| ()));
                 thread::spawn(move || {
                     pass(server_too, client_too, |bytes| {
-                        kept.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(bytes);
+                        kept.lock()
+                            .unwrap_or_else(PoisonError::into_inner)
+                            .extend_from_slice(bytes);
                     });
                 });
             }
@@ -214,7 +230,8 @@ impl Wire {
 
     /// All that was answered so far.
     fn answers(&self) -> String {
-        String::from_utf8_lossy(&self.answers.lock().unwrap_or_else(PoisonError::into_inner)).into_owned()
+        String::from_utf8_lossy(&self.answers.lock().unwrap_or_else(PoisonError::into_inner))
+            .into_owned()
     }
 }
 

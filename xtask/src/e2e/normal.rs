@@ -1,9 +1,11 @@
 //! Makes two runs of one command comparable, and compares them.
 //!
-//! The pages' console blocks and their commands' real output come here. What differs from run to run (times, ports, line
-//! numbers, rates, ids, the place of the home) is replaced by a word; everything else must be as it is written.
+//! The pages' console blocks and their commands' real output come here. What differs from run to
+//! run (times, ports, line numbers, rates, ids, the place of the home) is replaced by a word;
+//! everything else must be as it is written.
 
-/// How far a log line may have moved: server, client and test write to one log, each in its own time.
+/// How far a log line may have moved: server, client and test write to one log, each in its own
+/// time.
 const LOG_LINE_MOVES_MAX: usize = 3;
 
 /// What a line of the documentation says that stands for any number of lines.
@@ -67,7 +69,8 @@ fn source_line(text: &str) -> Option<(usize, &'static str)> {
     let inside = text.strip_prefix('[')?;
     let (inside, _) = inside.split_once(']')?;
     let (module, number) = inside.split_once(',')?;
-    let is_name = !module.is_empty() && module.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+    let is_name =
+        !module.is_empty() && module.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
     let is_number = !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit());
     (is_name && is_number).then_some((inside.len() + 2, "[WHERE]"))
 }
@@ -81,12 +84,15 @@ fn port(text: &str, before: Option<char>) -> Option<(usize, &'static str)> {
 
 /// `0.42 s`, `17 ms`, `1234/s`
 fn duration_or_rate(text: &str) -> Option<(usize, &'static str)> {
-    let number = text.bytes().take_while(|b| b.is_ascii_digit() || matches!(b, b'.' | b',')).count();
+    let number =
+        text.bytes().take_while(|b| b.is_ascii_digit() || matches!(b, b'.' | b',')).count();
     if !text.starts_with(|c: char| c.is_ascii_digit()) {
         return None;
     }
     let rest = &text[number..];
-    for (unit, word) in [("/s", "RATE"), (" s", "DURATION"), (" ms", "DURATION"), (" µs", "DURATION")] {
+    for (unit, word) in
+        [("/s", "RATE"), (" s", "DURATION"), (" ms", "DURATION"), (" µs", "DURATION")]
+    {
         let ends = |rest: &str| !rest.starts_with(|c: char| c.is_alphanumeric());
         if rest.strip_prefix(unit).is_some_and(ends) {
             return Some((number + unit.len(), word));
@@ -100,7 +106,9 @@ fn without_home(line: &str) -> String {
     let mut line = line.to_owned();
     for ending in [".local/share/web-ipc", "Library/Application Support/web-ipc"] {
         while let Some(at) = line.find(ending) {
-            let begin = line[..at].rfind([' ', '\t', '"', '\'', '=', '(', '`']).map_or(0, |space| space + 1);
+            let begin = line[..at]
+                .rfind([' ', '\t', '"', '\'', '=', '(', '`'])
+                .map_or(0, |space| space + 1);
             line.replace_range(begin..at + ending.len(), "HOME");
         }
     }
@@ -109,16 +117,19 @@ fn without_home(line: &str) -> String {
 
 /// Holds real output against a page's. The error is the first place where they part, in words.
 ///
-/// A line `...` of the page stands for any number of lines. Log lines may have changed places with near neighbours;
-/// every other line must be in its place.
+/// A line `...` of the page stands for any number of lines. Log lines may have changed places with
+/// near neighbours; every other line must be in its place.
 pub(super) fn compare(page: &str, real: &str) -> Result<(), String> {
     let page = lines(page);
     let real = lines(real);
     if matches(&page, &real) {
         return Ok(());
     }
-    let first =
-        page.iter().zip(&real).position(|(page, real)| page != real).unwrap_or(page.len().min(real.len()));
+    let first = page
+        .iter()
+        .zip(&real)
+        .position(|(page, real)| page != real)
+        .unwrap_or(page.len().min(real.len()));
     Err(format!(
         "the output differs from the page, perhaps at line {}\n--- the page\n{}\n--- the command\n{}",
         first + 1,
@@ -183,7 +194,10 @@ mod tests {
         for (line, expected) in [
             ("[2025-03-19 19:38:50,608][INFO][server,123]: up", "[TIME][INFO][WHERE]: up"),
             ("Starting web server localhost:3000", "Starting web server localhost:PORT"),
-            ("127.0.0.1:40832 \"POST /client/auth\" 200", "127.0.0.1:PORT \"POST /client/auth\" 200"),
+            (
+                "127.0.0.1:40832 \"POST /client/auth\" 200",
+                "127.0.0.1:PORT \"POST /client/auth\" 200",
+            ),
             ("[::1]:40832 GET", "[::1]:PORT GET"),
             ("3 messages in 0.42 s (7/s)", "3 messages in DURATION (RATE)"),
             ("3 messages in 17 ms (1,200.5/s)", "3 messages in DURATION (RATE)"),

@@ -1,6 +1,7 @@
 //! Runs what README.md and the manual show, and holds the output against the pages.
 //!
-//! Each page has a user's home directory of its own, and its commands are run in order, as a reader would.
+//! Each page has a user's home directory of its own, and its commands are run in order, as a reader
+//! would.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -29,10 +30,22 @@ const RUN: &[&str] = &["web-ipc", IN_A_CHECKOUT, "ls", "cat", "chmod", "printf",
 /// Commands that are not, with what makes sure of them.
 const ELSEWHERE: &[(&str, &str)] = &[
     ("cargo xtask", "this very run"),
-    ("web-ipc --serve", "the tests of the pipeline commands, crates/web-ipc-cli/tests/cli/pipeline.rs"),
-    ("web-ipc --send", "the tests of the pipeline commands, crates/web-ipc-cli/tests/cli/pipeline.rs"),
-    ("web-ipc --request", "the tests of the pipeline commands, crates/web-ipc-cli/tests/cli/pipeline.rs"),
-    ("web-ipc --dead", "the tests of the pipeline commands, crates/web-ipc-cli/tests/cli/pipeline.rs"),
+    (
+        "web-ipc --serve",
+        "the tests of the pipeline commands, crates/web-ipc-cli/tests/cli/pipeline.rs",
+    ),
+    (
+        "web-ipc --send",
+        "the tests of the pipeline commands, crates/web-ipc-cli/tests/cli/pipeline.rs",
+    ),
+    (
+        "web-ipc --request",
+        "the tests of the pipeline commands, crates/web-ipc-cli/tests/cli/pipeline.rs",
+    ),
+    (
+        "web-ipc --dead",
+        "the tests of the pipeline commands, crates/web-ipc-cli/tests/cli/pipeline.rs",
+    ),
     ("cargo run -p ipc-server --example", "the scenarios with separate processes"),
     ("cargo run -p ipc-client --example", "the scenarios with separate processes"),
     ("cargo build", "the build before the scenarios"),
@@ -77,7 +90,9 @@ fn run_page(built: &Built, path: &Path) -> usize {
     for shown in commands {
         match kind(&shown.command) {
             Kind::Elsewhere(_) => {}
-            Kind::Unknown => panic!("{name}:{}: nobody makes sure of `{}`", shown.line, shown.command),
+            Kind::Unknown => {
+                panic!("{name}:{}: nobody makes sure of `{}`", shown.line, shown.command)
+            }
             Kind::Run => {
                 let finished = spawn::finish_merged(shell(&sandbox, built, &shown.command));
                 if let Err(error) = normal::compare(&shown.output, &finished.stdout) {
@@ -107,10 +122,16 @@ fn shell(sandbox: &Sandbox, built: &Built, command: &str) -> Command {
 }
 
 fn kind(command: &str) -> Kind {
-    if let Some((_, what)) = ELSEWHERE.iter().find(|(beginning, _)| begins_with_words(command, beginning)) {
+    if let Some((_, what)) =
+        ELSEWHERE.iter().find(|(beginning, _)| begins_with_words(command, beginning))
+    {
         return Kind::Elsewhere(what);
     }
-    if RUN.iter().any(|beginning| begins_with_words(command, beginning)) { Kind::Run } else { Kind::Unknown }
+    if RUN.iter().any(|beginning| begins_with_words(command, beginning)) {
+        Kind::Run
+    } else {
+        Kind::Unknown
+    }
 }
 
 fn begins_with_words(command: &str, words: &str) -> bool {
@@ -137,7 +158,9 @@ mod tests {
 
     #[test]
     fn a_command_nobody_knows_is_not_let_pass() {
-        for command in ["curl http://localhost", "cargo run -p other", "web-ipcs", "cargo xtasks", ""] {
+        for command in
+            ["curl http://localhost", "cargo run -p other", "web-ipcs", "cargo xtasks", ""]
+        {
             assert_eq!(kind(command), Kind::Unknown, "{command}");
         }
     }

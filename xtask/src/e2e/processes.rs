@@ -1,8 +1,10 @@
-//! Server and clients in processes of their own, by the libraries' example programs `receive` and `send`.
+//! Server and clients in processes of their own, by the libraries' example programs `receive` and
+//! `send`.
 //!
-//! `receive --home DIR --name NAME --bind ADDRESS` prints `listening on ADDRESS`, then a JSON line for each message, until
-//! SIGTERM. `send --home DIR --server NAME --address ADDRESS --count N --from TAG` sends `{"from":TAG,"n":0}`, `1`, … in order
-//! and prints `sent N` once all are acknowledged.
+//! `receive --home DIR --name NAME --bind ADDRESS` prints `listening on ADDRESS`, then a JSON line
+//! for each message, until SIGTERM.
+//! `send --home DIR --server NAME --address ADDRESS --count N --from TAG` sends
+//! `{"from":TAG,"n":0}`, `1`, … in order and prints `sent N` once all are acknowledged.
 
 use std::collections::BTreeMap;
 
@@ -33,7 +35,13 @@ pub(super) fn receive(sandbox: &Sandbox, bind: &str, log: &str) -> (Running, Str
 
 /// A sender in `sandbox` at work.
 #[track_caller]
-pub(super) fn send(sandbox: &Sandbox, address: &str, from: &str, count: usize, log: &str) -> Running {
+pub(super) fn send(
+    sandbox: &Sandbox,
+    address: &str,
+    from: &str,
+    count: usize,
+    log: &str,
+) -> Running {
     let mut command = sandbox.example("send");
     command.arg("--home").arg(sandbox.home()).args(["--server", "localhost", "--address", address]);
     command.args(["--count", &count.to_string(), "--from", from]).env("RUST_LOG", log);
@@ -65,7 +73,8 @@ pub(super) fn one_login(built: &Built) -> Outcome {
     let (mut receiver, address) = receive(&sandbox, "127.0.0.1:0", "error");
     let senders: Vec<_> =
         (0..LONE_SENDERS).map(|n| send(&sandbox, &address, &format!("p{n}"), 1, "info")).collect();
-    let logs: Vec<_> = senders.into_iter().map(|sender| sender.finish().succeeded().stderr).collect();
+    let logs: Vec<_> =
+        senders.into_iter().map(|sender| sender.finish().succeeded().stderr).collect();
     let logins = logs.iter().filter(|log| log.contains("re-authenticating")).count();
     // A login that takes ten seconds, on a host with that much to do, counts as one that hangs.
     assert!((1..=3).contains(&logins), "{logins} of {LONE_SENDERS} logged in");
@@ -87,10 +96,13 @@ pub(super) fn restart(built: &Built) -> Outcome {
     assert_eq!(again, address);
     finish_senders(senders);
     let before = messages(&first.stdout);
-    assert!(before.len() < CLIENTS * EACH, "the first receiver was stopped too late to tell anything");
+    assert!(
+        before.len() < CLIENTS * EACH,
+        "the first receiver was stopped too late to tell anything"
+    );
 
-    // A message whose answer the stop cut off comes again under its own id; more lines than are missing may come, so the
-    // end of the second receiver's output is awaited, not a count.
+    // A message whose answer the stop cut off comes again under its own id; more lines than are
+    // missing may come, so the end of the second receiver's output is awaited, not a count.
     second.wait_for_lines(CLIENTS * EACH - before.len() + 1);
     second.terminate();
     let second = second.finish().succeeded();
@@ -104,14 +116,20 @@ pub(super) fn restart(built: &Built) -> Outcome {
     check_complete_and_in_order(&all);
 
     let logins = |log: &str| log.lines().filter(|line| line.contains("/client/auth")).count();
-    assert!(logins(&first.stderr) > 0, "the first receiver's log shows no login:\n{}", first.stderr);
+    assert!(
+        logins(&first.stderr) > 0,
+        "the first receiver's log shows no login:\n{}",
+        first.stderr
+    );
     assert_eq!(logins(&second.stderr), 0, "clients logged in again:\n{}", second.stderr);
     Outcome::Passed
 }
 
 #[track_caller]
 fn start_senders(sandbox: &Sandbox, address: &str) -> Vec<Running> {
-    (0..CLIENTS).map(|number| send(sandbox, address, &format!("client{number}"), EACH, "info")).collect()
+    (0..CLIENTS)
+        .map(|number| send(sandbox, address, &format!("client{number}"), EACH, "info"))
+        .collect()
 }
 
 #[track_caller]
@@ -135,9 +153,11 @@ fn messages(stdout: &str) -> Vec<Message> {
         .lines()
         .filter(|line| line.starts_with('{'))
         .map(|line| {
-            let value: Value = serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
-            let text =
-                |value: &Value| value.as_str().unwrap_or_else(|| panic!("not a text: {line}")).to_owned();
+            let value: Value =
+                serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+            let text = |value: &Value| {
+                value.as_str().unwrap_or_else(|| panic!("not a text: {line}")).to_owned()
+            };
             assert_eq!(text(&value["user"]), "ipc-admin", "{line}");
             Message {
                 id: text(&value["id"]),
@@ -178,7 +198,10 @@ mod tests {
 
     #[test]
     fn all_messages_in_order_are_good() {
-        check_complete_and_in_order(&messages(&format!("listening on 127.0.0.1:3000\n{}", all().concat())));
+        check_complete_and_in_order(&messages(&format!(
+            "listening on 127.0.0.1:3000\n{}",
+            all().concat()
+        )));
     }
 
     #[test]

@@ -1,8 +1,9 @@
 //! The client in another language: what `docs/protocol.md` says is enough to write one.
 //!
-//! `python3 docs/examples/client.py --home DIR --server NAME --address ADDRESS OBJECT` sends one JSON object as the home's
-//! default admin and ends with 0 once it is acknowledged. `channel.py` beside it does so over a channel, with any number of
-//! objects, and with `--request OBJECT` also prints a reply.
+//! `python3 docs/examples/client.py --home DIR --server NAME --address ADDRESS OBJECT` sends one
+//! JSON object as the home's default admin and ends with 0 once it is acknowledged. `channel.py`
+//! beside it does so over a channel, with any number of objects, and with `--request OBJECT` also
+//! prints a reply.
 
 use std::path::Path;
 use std::process::Command;
@@ -14,7 +15,8 @@ use super::sandbox::Sandbox;
 use super::spawn::Running;
 use super::{Built, Outcome, spawn};
 
-/// What `channel.py` imports. Before release 15, which brought `proxy`, `websockets` drops what it has read when a channel ends.
+/// What `channel.py` imports. Before release 15, which brought `proxy`, `websockets` drops what it
+/// has read when a channel ends.
 const CHANNEL_MODULES: [&str; 2] = ["websockets.proxy", "cryptography"];
 
 /// Messages that go over a channel whose server is started anew meanwhile.
@@ -40,7 +42,8 @@ pub(super) fn client(built: &Built) -> Outcome {
     Outcome::Passed
 }
 
-/// Messages and a request over one channel: they arrive in their order, each has its answer, the request its reply.
+/// Messages and a request over one channel: they arrive in their order, each has its answer, the
+/// request its reply.
 pub(super) fn channel(built: &Built) -> Outcome {
     if let Some(why) = python_lacks(&CHANNEL_MODULES) {
         return Outcome::Skipped(why);
@@ -59,7 +62,8 @@ pub(super) fn channel(built: &Built) -> Outcome {
     Outcome::Passed
 }
 
-/// A stop of the server ends the channel. What had no answer goes over another one, once, in its order.
+/// A stop of the server ends the channel. What had no answer goes over another one, once, in its
+/// order.
 pub(super) fn channel_that_ends(built: &Built) -> Outcome {
     if let Some(why) = python_lacks(&CHANNEL_MODULES) {
         return Outcome::Skipped(why);
@@ -100,7 +104,8 @@ fn example(built: &Built, sandbox: &Sandbox, script: &str, address: &str) -> Com
 /// The member `n` of each message that a receiver printed.
 fn numbers(stdout: &str) -> Vec<u64> {
     let number = |line: &str| {
-        let message: Value = serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+        let message: Value =
+            serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
         message["body"]["n"].as_u64().unwrap_or_else(|| panic!("no number: {line}"))
     };
     stdout.lines().filter(|line| line.starts_with('{')).map(number).collect()
@@ -108,7 +113,8 @@ fn numbers(stdout: &str) -> Vec<u64> {
 
 /// Why `python3` cannot be used with these modules; `None` when it can.
 fn python_lacks(modules: &[&str]) -> Option<String> {
-    let import = Command::new("python3").args(["-c", &format!("import {}", modules.join(", "))]).output();
+    let import =
+        Command::new("python3").args(["-c", &format!("import {}", modules.join(", "))]).output();
     match import {
         Err(error) => Some(format!("python3 does not start: {error}")),
         Ok(output) if output.status.success() => None,

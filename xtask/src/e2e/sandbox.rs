@@ -1,7 +1,7 @@
 //! A temporary world for one scenario: a user's home directory, a web-ipc home, the binary.
 //!
-//! Scenarios come here to run `web-ipc` and the example programs, always with the same clean environment, and to look at
-//! what they left on the disk.
+//! Scenarios come here to run `web-ipc` and the example programs, always with the same clean
+//! environment, and to look at what they left on the disk.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -23,9 +23,15 @@ pub(crate) struct Sandbox {
 impl Sandbox {
     /// An empty world.
     pub(super) fn new(built: &Built) -> Self {
-        let folder =
-            tempfile::Builder::new().prefix("web-ipc-e2e-").tempdir().expect("a temporary directory");
-        Self { folder, binary: built.folder.join("web-ipc"), examples: built.folder.join("examples") }
+        let folder = tempfile::Builder::new()
+            .prefix("web-ipc-e2e-")
+            .tempdir()
+            .expect("a temporary directory");
+        Self {
+            folder,
+            binary: built.folder.join("web-ipc"),
+            examples: built.folder.join("examples"),
+        }
     }
 
     /// A world with a home that `--init --run` has made.
@@ -69,7 +75,11 @@ impl Sandbox {
     #[track_caller]
     pub(crate) fn example(&self, name: &str) -> Command {
         let path = self.examples.join(name);
-        assert!(path.is_file(), "there is no example program {name}: {} is missing", path.display());
+        assert!(
+            path.is_file(),
+            "there is no example program {name}: {} is missing",
+            path.display()
+        );
         self.program(&path)
     }
 
@@ -107,7 +117,9 @@ impl Sandbox {
     pub(super) fn home_listing(&self) -> Vec<String> {
         let mut names: Vec<String> = fs::read_dir(self.home())
             .expect("the home can be listed")
-            .map(|entry| entry.expect("an entry can be read").file_name().to_string_lossy().into_owned())
+            .map(|entry| {
+                entry.expect("an entry can be read").file_name().to_string_lossy().into_owned()
+            })
             .collect();
         names.sort();
         names
@@ -133,5 +145,6 @@ fn collect_modes(path: &Path, found: &mut Vec<(PathBuf, u32)>) {
 
 /// Sets permission bits.
 pub(super) fn chmod(path: &Path, mode: u32) {
-    fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("the owner may change permissions");
+    fs::set_permissions(path, fs::Permissions::from_mode(mode))
+        .expect("the owner may change permissions");
 }

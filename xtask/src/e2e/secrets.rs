@@ -1,6 +1,7 @@
 //! Looks for every secret of a home in everything that programs print about their work at trace.
 //!
-//! What the home holds is read as files; what a secret is called inside the programs does not matter here.
+//! What the home holds is read as files; what a secret is called inside the programs does not
+//! matter here.
 
 use std::fs;
 use std::io::Write as _;
@@ -23,7 +24,8 @@ pub(super) fn no_secret_is_logged(built: &Built) -> Outcome {
     let sandbox = Sandbox::new(built);
     let logs = logs_at_trace(&sandbox);
     let secrets = secrets(&sandbox.home());
-    for expected in ["envelope.keys", "session.key", "web-ipc-ca.key", "localhost.key", "sessions/"] {
+    for expected in ["envelope.keys", "session.key", "web-ipc-ca.key", "localhost.key", "sessions/"]
+    {
         assert!(
             secrets.iter().any(|(file, _)| file.starts_with(expected)),
             "no secret was found in {expected}"
@@ -38,14 +40,16 @@ pub(super) fn no_secret_is_logged(built: &Built) -> Outcome {
 
 /// The admin's password, which only lies sealed in `admin.cred`.
 pub(super) fn no_admin_password_is_logged(built: &Built) -> Outcome {
-    let openssl = Command::new("openssl").arg("version").stdout(Stdio::null()).stderr(Stdio::null()).status();
+    let openssl =
+        Command::new("openssl").arg("version").stdout(Stdio::null()).stderr(Stdio::null()).status();
     if !openssl.is_ok_and(|status| status.success()) {
         return Outcome::Skipped("there is no openssl command to open admin.cred with".to_owned());
     }
     let sandbox = Sandbox::new(built);
     let logs = logs_at_trace(&sandbox);
     let read = |name| {
-        fs::read_to_string(sandbox.home().join(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
+        fs::read_to_string(sandbox.home().join(name))
+            .unwrap_or_else(|error| panic!("{name}: {error}"))
     };
     let ring = read("envelope.keys");
     let plaintext = open_token(ring.lines().next().unwrap_or_default(), read("admin.cred").trim());
@@ -69,7 +73,8 @@ pub(super) fn no_message_is_logged(built: &Built) -> Outcome {
     Outcome::Passed
 }
 
-/// The logs, at trace, of a server that prints messages, of one that runs a command for each, and of their clients.
+/// The logs, at trace, of a server that prints messages, of one that runs a command for each, and
+/// of their clients.
 #[track_caller]
 fn pipeline_at_trace(sandbox: &Sandbox, credentials: &[&str]) -> String {
     let mut logs = String::new();
@@ -150,13 +155,19 @@ fn refuse(logs: &str, secret: &str, origin: &str) {
 fn secrets(home: &Path) -> Vec<(String, String)> {
     let mut found = Vec::new();
     for folder in ["", "sessions/"] {
-        for entry in fs::read_dir(home.join(folder)).expect("a directory of the home can be listed") {
+        for entry in fs::read_dir(home.join(folder)).expect("a directory of the home can be listed")
+        {
             let path = entry.expect("an entry can be read").path();
-            let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-            let is_secret = folder == "sessions/" || name == "envelope.keys" || name.ends_with(".key");
+            let name = path
+                .file_name()
+                .map(|name| name.to_string_lossy().into_owned())
+                .unwrap_or_default();
+            let is_secret =
+                folder == "sessions/" || name == "envelope.keys" || name.ends_with(".key");
             if path.is_file() && is_secret {
                 let text =
-                    String::from_utf8_lossy(&fs::read(&path).expect("our own file can be read")).into_owned();
+                    String::from_utf8_lossy(&fs::read(&path).expect("our own file can be read"))
+                        .into_owned();
                 found.extend(long_words(&text).map(|word| (format!("{folder}{name}"), word)));
             }
         }
@@ -164,7 +175,8 @@ fn secrets(home: &Path) -> Vec<(String, String)> {
     found
 }
 
-/// Runs of at least 24 characters of either base64 alphabet: keys, tokens, and lines of PEM, not their frame.
+/// Runs of at least 24 characters of either base64 alphabet: keys, tokens, and lines of PEM, not
+/// their frame.
 fn long_words(text: &str) -> impl Iterator<Item = String> + '_ {
     text.lines()
         .filter(|line| !line.starts_with("-----"))
@@ -173,7 +185,8 @@ fn long_words(text: &str) -> impl Iterator<Item = String> + '_ {
         .map(str::to_owned)
 }
 
-/// Opens a Fernet token with the `openssl` command; whether its MAC is good is the envelope's own tests' business.
+/// Opens a Fernet token with the `openssl` command; whether its MAC is good is the envelope's own
+/// tests' business.
 fn open_token(key: &str, token: &str) -> Vec<u8> {
     let (key, token) = (base64url(key), base64url(token));
     assert!(key.len() == 32 && token.len() >= 73, "not a Fernet key and token");
@@ -197,7 +210,8 @@ fn hex(bytes: &[u8]) -> String {
 fn base64url(text: &str) -> Vec<u8> {
     const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
     let (mut bits, mut count, mut bytes) = (0_u32, 0, Vec::new());
-    for value in text.bytes().filter_map(|byte| ALPHABET.iter().position(|letter| *letter == byte)) {
+    for value in text.bytes().filter_map(|byte| ALPHABET.iter().position(|letter| *letter == byte))
+    {
         bits = (bits << 6) | u32::try_from(value).unwrap_or_default();
         count += 6;
         if count >= 8 {
@@ -214,7 +228,10 @@ mod tests {
 
     #[test]
     fn base64url_is_read() {
-        assert_eq!(base64url("cw_0x689RpI-jtRR7oE8h_eQsKImvJapLeSbXpwF4e4=")[..4], [0x73, 0x0f, 0xf4, 0xc7]);
+        assert_eq!(
+            base64url("cw_0x689RpI-jtRR7oE8h_eQsKImvJapLeSbXpwF4e4=")[..4],
+            [0x73, 0x0f, 0xf4, 0xc7]
+        );
         assert_eq!(base64url("aGk="), b"hi");
     }
 
@@ -222,7 +239,10 @@ mod tests {
     fn keys_tokens_and_pem_lines_are_secrets_and_frames_are_not() {
         let key = "cw_0x689RpI-jtRR7oE8h_eQsKImvJapLeSbXpwF4e4";
         assert_eq!(long_words(&format!("{key}=\n")).collect::<Vec<_>>(), [key]);
-        assert_eq!(long_words(&format!("{{\"token\":\"{key}\",\"user\":\"x\"}}")).collect::<Vec<_>>(), [key]);
+        assert_eq!(
+            long_words(&format!("{{\"token\":\"{key}\",\"user\":\"x\"}}")).collect::<Vec<_>>(),
+            [key]
+        );
         let pem = format!("-----BEGIN PRIVATE KEY-----\n{key}\n-----END PRIVATE KEY-----\n");
         assert_eq!(long_words(&pem).collect::<Vec<_>>(), [key]);
     }

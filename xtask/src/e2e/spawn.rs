@@ -1,8 +1,8 @@
 //! Child processes that cannot outlive a scenario and whose output is always looked at.
 //!
-//! Every scenario comes here, mostly through `sandbox`. Nothing here waits for a time to pass: it waits for a line, or for
-//! the end of the output, until a deadline that is a failure. It knows nothing of web-ipc but its rule that no user ever
-//! sees a panic.
+//! Every scenario comes here, mostly through `sandbox`. Nothing here waits for a time to pass: it
+//! waits for a line, or for the end of the output, until a deadline that is a failure. It knows
+//! nothing of web-ipc but its rule that no user ever sees a panic.
 
 use std::io::{BufRead, BufReader, PipeReader, Read};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -10,7 +10,8 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// How long anything may take before it counts as hanging. Generous: the slowest machine that builds this is not fast.
+/// How long anything may take before it counts as hanging. Generous: the slowest machine that
+/// builds this is not fast.
 const DEADLINE: Duration = Duration::from_secs(120);
 
 /// What a command left behind.
@@ -31,7 +32,11 @@ impl Finished {
     /// The same command, having ended with this exit status.
     #[track_caller]
     pub(super) fn ended_with(self, code: i32) -> Self {
-        assert!(self.status.code() == Some(code), "expected exit status {code}:\n{}", self.report());
+        assert!(
+            self.status.code() == Some(code),
+            "expected exit status {code}:\n{}",
+            self.report()
+        );
         self
     }
 
@@ -46,7 +51,8 @@ impl Finished {
         self
     }
 
-    /// The same command, having failed with exactly one line on stderr: what went wrong and what to do.
+    /// The same command, having failed with exactly one line on stderr: what went wrong and what to
+    /// do.
     #[track_caller]
     pub(super) fn failed_in_one_sentence(self) -> Self {
         let checked = self.ended_with(1);
@@ -58,7 +64,10 @@ impl Finished {
 
     /// Everything there is to say when an expectation fails.
     pub(super) fn report(&self) -> String {
-        format!("$ {}\n{}\nstdout:\n{}stderr:\n{}", self.command, self.status, self.stdout, self.stderr)
+        format!(
+            "$ {}\n{}\nstdout:\n{}stderr:\n{}",
+            self.command, self.status, self.stdout, self.stderr
+        )
     }
 }
 
@@ -74,7 +83,8 @@ pub(super) fn finish_with(command: Command, stdin: &str) -> Finished {
     Running::start(command, stdin).finish()
 }
 
-/// Runs a command to its end with stdout and stderr in one pipe, in the order in which a terminal shows them.
+/// Runs a command to its end with stdout and stderr in one pipe, in the order in which a terminal
+/// shows them.
 #[track_caller]
 pub(super) fn finish_merged(mut command: Command) -> Finished {
     let (reader, writer) = std::io::pipe().expect("the system makes a pipe");
@@ -115,7 +125,8 @@ pub(super) struct Running {
 }
 
 impl Running {
-    /// Starts a command with this text on its stdin. A stdout or stderr that the caller has set stays as it is.
+    /// Starts a command with this text on its stdin. A stdout or stderr that the caller has set
+    /// stays as it is.
     #[track_caller]
     pub(super) fn start(mut command: Command, stdin: &str) -> Self {
         let shown = show(&command);
@@ -123,7 +134,8 @@ impl Running {
         let mut child = command.spawn().unwrap_or_else(|error| panic!("{shown}: {error}"));
         if let Some(mut pipe) = child.stdin.take() {
             use std::io::Write as _;
-            // A child that ends without reading breaks the pipe; what it says then is for the caller to judge.
+            // A child that ends without reading breaks the pipe; what it says then is for the
+            // caller to judge.
             let _ = pipe.write_all(stdin.as_bytes());
         }
         let (sender, lines) = channel();
@@ -196,7 +208,11 @@ impl Running {
     #[track_caller]
     pub(super) fn terminate(&self) {
         let status = Command::new("kill").arg("-TERM").arg(self.child.id().to_string()).status();
-        assert!(status.is_ok_and(|status| status.success()), "{} could not be told to stop", self.shown);
+        assert!(
+            status.is_ok_and(|status| status.success()),
+            "{} could not be told to stop",
+            self.shown
+        );
     }
 
     /// Ends the process as `kill -9` does, and waits until it is gone.
@@ -235,10 +251,15 @@ impl Running {
             Ok((_, None)) => self.open -= 1,
             Err(why) => {
                 let why = match why {
-                    RecvTimeoutError::Timeout => format!("did not come within {} s", DEADLINE.as_secs()),
+                    RecvTimeoutError::Timeout => {
+                        format!("did not come within {} s", DEADLINE.as_secs())
+                    }
                     RecvTimeoutError::Disconnected => "never came".to_owned(),
                 };
-                panic!("$ {}\n{awaited} {why}\nstdout:\n{}stderr:\n{}", self.shown, self.stdout, self.stderr);
+                panic!(
+                    "$ {}\n{awaited} {why}\nstdout:\n{}stderr:\n{}",
+                    self.shown, self.stdout, self.stderr
+                );
             }
         }
     }
@@ -252,7 +273,11 @@ impl Drop for Running {
     }
 }
 
-fn read_lines(pipe: impl Read + Send + 'static, stream: Stream, sender: Sender<(Stream, Option<String>)>) {
+fn read_lines(
+    pipe: impl Read + Send + 'static,
+    stream: Stream,
+    sender: Sender<(Stream, Option<String>)>,
+) {
     thread::spawn(move || {
         let mut reader = BufReader::new(pipe);
         let mut line = Vec::new();
@@ -322,7 +347,8 @@ mod tests {
 
     #[test]
     fn a_part_of_either_stream_is_waited_for() {
-        let mut running = Running::start(shell("echo 'port 5 up' >&2; echo ready; exec cat"), "go\n");
+        let mut running =
+            Running::start(shell("echo 'port 5 up' >&2; echo ready; exec cat"), "go\n");
         assert_eq!(running.wait_for_log("port "), "5 up");
         running.wait_for_stdout("go");
         assert_eq!(running.finish().stdout, "ready\ngo\n");

@@ -31,12 +31,18 @@ pub(super) fn failover(built: &Built) -> Outcome {
     Outcome::Passed
 }
 
-/// The inbox in memory acknowledges what dies with the process: a harness that says nothing of it proves nothing.
+/// The inbox in memory acknowledges what dies with the process: a harness that says nothing of it
+/// proves nothing.
 pub(super) fn memory_is_caught(built: &Built) -> Outcome {
     for reader in [Reader::Receive, Reader::Serve] {
-        let options = Options { inbox: InboxKind::Memory, reader, ..Options::new(5, Trouble::Kill) };
+        let options =
+            Options { inbox: InboxKind::Memory, reader, ..Options::new(5, Trouble::Kill) };
         let verdict = run(built, &options);
-        assert!(!verdict.lost.is_empty(), "seed {}, {reader:?}: nothing was missed: {verdict}", options.seed);
+        assert!(
+            !verdict.lost.is_empty(),
+            "seed {}, {reader:?}: nothing was missed: {verdict}",
+            options.seed
+        );
         assert!(!verdict.is_good());
     }
     Outcome::Passed

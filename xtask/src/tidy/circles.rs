@@ -34,7 +34,8 @@ fn paragraph(uses: &[Use], circle: &[&str]) -> String {
     let nexts = circle.iter().cycle().skip(1);
     for (from, to) in circle.iter().zip(nexts) {
         let named = uses.iter().filter(|one| one.from == *from && one.to == *to);
-        let named: Vec<String> = named.map(|one| format!("{} (line {})", one.name, one.line)).collect();
+        let named: Vec<String> =
+            named.map(|one| format!("{} (line {})", one.name, one.line)).collect();
         said += &format!("\n        {from} uses {to}: {}", named.join(", "));
     }
     said
@@ -154,7 +155,10 @@ mod tests {
     fn a_child_that_uses_its_parent_is_a_circle_where_the_parent_uses_the_child() {
         let child = ("src/a.rs", "use super::Here; pub fn f() {}");
         assert!(problems_of(&[("src/lib.rs", "mod a; struct Here;"), child]).is_empty());
-        assert_eq!(problems_of(&[("src/lib.rs", "mod a; struct Here; fn g() { a::f() }"), child]).len(), 1);
+        assert_eq!(
+            problems_of(&[("src/lib.rs", "mod a; struct Here; fn g() { a::f() }"), child]).len(),
+            1
+        );
     }
 
     #[test]
@@ -174,6 +178,9 @@ mod tests {
         ];
         let problems = problems_of(&files);
         assert_eq!(problems.len(), 3, "{problems:?}");
-        assert!(first_lines(&problems).iter().all(|line| *line == "circle of 2 files"), "{problems:?}");
+        assert!(
+            first_lines(&problems).iter().all(|line| *line == "circle of 2 files"),
+            "{problems:?}"
+        );
     }
 }

@@ -1,7 +1,7 @@
 //! Which crate may depend on which, and what must not be in a library's tree.
 //!
-//! `tidy` comes here. The table is the design's layering; the functions take the table and the graph as data and know
-//! nothing of cargo.
+//! `tidy` comes here. The table is the design's layering; the functions take the table and the
+//! graph as data and know nothing of cargo.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -20,7 +20,8 @@ pub(super) struct Node {
 /// All packages by id.
 pub(super) type Graph = BTreeMap<String, Node>;
 
-/// Each member with the members it may use, lowest layer first: a line may only name lines above it.
+/// Each member with the members it may use, lowest layer first: a line may only name lines above
+/// it.
 pub(super) const ALLOWED: &[(&str, &[&str])] = &[
     ("ipc-envelope", &[]),
     ("ipc-protocol", &[]),
@@ -34,9 +35,20 @@ pub(super) const ALLOWED: &[(&str, &[&str])] = &[
     ("ipc-setup", &["ipc-envelope", "ipc-home", "ipc-store", "ipc-pki", "ipc-inbox"]),
     (
         "web-ipc-cli",
-        &["ipc-home", "ipc-protocol", "ipc-inbox", "ipc-store", "ipc-server", "ipc-client", "ipc-setup"],
+        &[
+            "ipc-home",
+            "ipc-protocol",
+            "ipc-inbox",
+            "ipc-store",
+            "ipc-server",
+            "ipc-client",
+            "ipc-setup",
+        ],
     ),
-    ("ipc-bench", &["ipc-envelope", "ipc-protocol", "ipc-home", "ipc-inbox", "ipc-server", "ipc-client"]),
+    (
+        "ipc-bench",
+        &["ipc-envelope", "ipc-protocol", "ipc-home", "ipc-inbox", "ipc-server", "ipc-client"],
+    ),
     ("xtask", &[]),
 ];
 
@@ -52,7 +64,8 @@ const KEPT_OUT: &[(&str, &[&str], &str)] = &[
 
 /// What is wrong with the members' dependencies on each other, held against `allowed`.
 ///
-/// A name in the table that no member has is wrong too: else a misspelt line would allow or forbid nothing, unseen.
+/// A name in the table that no member has is wrong too: else a misspelt line would allow or forbid
+/// nothing, unseen.
 pub(super) fn problems(allowed: &[(&str, &[&str])], members: &[Member]) -> Vec<String> {
     let mut problems = Vec::new();
     let mut above = BTreeSet::new();
@@ -159,8 +172,10 @@ mod tests {
 
     #[test]
     fn a_table_that_points_up_is_found() {
-        let found =
-            problems(&[("low", &["high"]), ("high", &[])], &[member("low", &[]), member("high", &[])]);
+        let found = problems(
+            &[("low", &["high"]), ("high", &[])],
+            &[member("low", &[]), member("high", &[])],
+        );
         assert_eq!(found, ["the table lets low use high, which is not above it"]);
     }
 
@@ -172,14 +187,20 @@ mod tests {
 
     #[test]
     fn a_kept_out_package_deep_in_a_tree_is_found_with_the_way_to_it() {
-        let graph = graph(&[("root", &["a"]), ("a", &["b"]), ("b", &["openssl-sys"]), ("openssl-sys", &[])]);
+        let graph = graph(&[
+            ("root", &["a"]),
+            ("a", &["b"]),
+            ("b", &["openssl-sys"]),
+            ("openssl-sys", &[]),
+        ]);
         let found = kept_out_problems(&graph, "root", &["openssl"], "why");
         assert_eq!(found, ["root → a → b → openssl-sys: why"]);
     }
 
     #[test]
     fn a_kept_out_package_elsewhere_is_nobodys_business() {
-        let graph = graph(&[("root", &["a"]), ("a", &["root"]), ("other", &["sqlx"]), ("sqlx", &[])]);
+        let graph =
+            graph(&[("root", &["a"]), ("a", &["root"]), ("other", &["sqlx"]), ("sqlx", &[])]);
         assert!(kept_out_problems(&graph, "root", &["sqlx"], "why").is_empty());
     }
 

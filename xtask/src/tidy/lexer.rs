@@ -1,7 +1,7 @@
 //! Splits Rust source into its words, signs and literals, each with its line.
 //!
-//! `module_tree` comes here. Comments are left out, and what stands in a string is one literal, so that nobody takes a
-//! word in them for code. It does not check the source: the compiler does.
+//! `module_tree` comes here. Comments are left out, and what stands in a string is one literal, so
+//! that nobody takes a word in them for code. It does not check the source: the compiler does.
 
 /// What a token is; its text says which.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,7 +37,8 @@ impl Token<'_> {
     }
 }
 
-/// The tokens of `source`, in order. What the compiler would refuse gives some tokens or none, never a panic.
+/// The tokens of `source`, in order. What the compiler would refuse gives some tokens or none,
+/// never a panic.
 pub(super) fn tokens(source: &str) -> Vec<Token<'_>> {
     let mut lexer = Lexer { source, at: 0, line: 1, found: Vec::new() };
     while lexer.step() {}
@@ -69,7 +70,9 @@ impl<'a> Lexer<'a> {
             self.skip(block_comment_len(rest));
         } else if let Some((opening, hashes)) = string_opening(rest) {
             self.string(opening, hashes);
-        } else if let Some(name) = rest.strip_prefix("r#").filter(|name| name.starts_with(is_word_start)) {
+        } else if let Some(name) =
+            rest.strip_prefix("r#").filter(|name| name.starts_with(is_word_start))
+        {
             self.skip(2);
             self.push(Kind::Word, word_len(name));
         } else if is_word_start(first) {
@@ -94,7 +97,8 @@ impl<'a> Lexer<'a> {
         self.skip(len);
     }
 
-    /// A string whose opening quote ends after `opening` bytes; a raw one says how many hashes close it.
+    /// A string whose opening quote ends after `opening` bytes; a raw one says how many hashes
+    /// close it.
     fn string(&mut self, opening: usize, hashes: Option<usize>) {
         self.skip(opening);
         let rest = self.rest();
@@ -113,13 +117,17 @@ fn is_word_start(character: char) -> bool {
 }
 
 fn word_len(rest: &str) -> usize {
-    rest.find(|character: char| character != '_' && !character.is_alphanumeric()).unwrap_or(rest.len())
+    rest.find(|character: char| character != '_' && !character.is_alphanumeric())
+        .unwrap_or(rest.len())
 }
 
-/// The length up to and with the quote that opens a string, and the hashes of a raw one; none if none begins here.
+/// The length up to and with the quote that opens a string, and the hashes of a raw one; none if
+/// none begins here.
 fn string_opening(rest: &str) -> Option<(usize, Option<usize>)> {
-    let prefix =
-        ["br", "cr", "r", "b", "c"].into_iter().find(|prefix| rest.starts_with(prefix)).unwrap_or("");
+    let prefix = ["br", "cr", "r", "b", "c"]
+        .into_iter()
+        .find(|prefix| rest.starts_with(prefix))
+        .unwrap_or("");
     let after = &rest[prefix.len()..];
     let hashes = after.len() - after.trim_start_matches('#').len();
     let is_raw = prefix.ends_with('r');
@@ -137,7 +145,8 @@ fn unescaped(rest: &str, quote: char) -> Option<usize> {
     })
 }
 
-/// The length of what begins with `'`: a character such as `'a'` and `'\''`, or a lifetime such as `'a`.
+/// The length of what begins with `'`: a character such as `'a'` and `'\''`, or a lifetime such as
+/// `'a`.
 fn quote_len(rest: &str) -> usize {
     let after = &rest[1..];
     let Some(first) = after.chars().next() else { return 1 };
@@ -151,7 +160,9 @@ fn quote_len(rest: &str) -> usize {
 fn block_comment_len(rest: &str) -> usize {
     let (mut at, mut depth) = (2, 1);
     while depth > 0 {
-        let Some(next) = rest[at..].find(['*', '/']).map(|found| at + found) else { return rest.len() };
+        let Some(next) = rest[at..].find(['*', '/']).map(|found| at + found) else {
+            return rest.len();
+        };
         let (len, deeper) = match &rest.as_bytes()[next..] {
             [b'/', b'*', ..] => (2, 1),
             [b'*', b'/', ..] => (2, -1),
@@ -226,13 +237,17 @@ mod tests {
 
     #[test]
     fn raw_words_are_words_and_numbers_are_not() {
-        assert_eq!(texts("r#mod r#a 0x1f 1_000u8 1.5"), ["mod", "a", "0x1f", "1_000u8", "1", ".", "5"]);
+        assert_eq!(
+            texts("r#mod r#a 0x1f 1_000u8 1.5"),
+            ["mod", "a", "0x1f", "1_000u8", "1", ".", "5"]
+        );
         assert!(tokens("10").iter().all(|token| token.kind == Kind::Other));
     }
 
     #[test]
     fn what_is_cut_off_does_no_harm() {
-        for source in ["\"a", "r#\"a\"", "/* a", "/*/", "'", "'\\", "r#", "b", "\"\\", "/", "ä\"ö"] {
+        for source in ["\"a", "r#\"a\"", "/* a", "/*/", "'", "'\\", "r#", "b", "\"\\", "/", "ä\"ö"]
+        {
             let _ = tokens(source);
         }
     }

@@ -1,7 +1,8 @@
 //! What the lock file may hold: one TLS library, one crypto provider for it.
 //!
-//! `tidy` comes here with the text of `Cargo.lock`. Two rustls providers in one tree compile, and panic at run time when
-//! the first connection must choose; two versions of rustls make types that look alike and are not.
+//! `tidy` comes here with the text of `Cargo.lock`. Two rustls providers in one tree compile, and
+//! panic at run time when the first connection must choose; two versions of rustls make types that
+//! look alike and are not.
 
 /// Beginnings of names of crates that are, or bring, another provider for rustls than ring.
 const OTHER_PROVIDERS: &[&str] = &[
@@ -23,8 +24,11 @@ pub(super) fn problems(lock: &str) -> Vec<String> {
     let packages = packages(lock);
     let mut problems = Vec::new();
     for wanted in ["ring", "rustls"] {
-        let versions: Vec<&str> =
-            packages.iter().filter(|(name, _)| *name == wanted).map(|(_, version)| *version).collect();
+        let versions: Vec<&str> = packages
+            .iter()
+            .filter(|(name, _)| *name == wanted)
+            .map(|(_, version)| *version)
+            .collect();
         if versions.len() != 1 {
             problems.push(format!(
                 "Cargo.lock must hold exactly one {wanted}; it holds: [{}]",
@@ -34,7 +38,9 @@ pub(super) fn problems(lock: &str) -> Vec<String> {
     }
     for (name, version) in packages {
         if OTHER_PROVIDERS.iter().any(|other| name.starts_with(other)) {
-            problems.push(format!("Cargo.lock holds {name} {version}: ring is the one crypto provider"));
+            problems.push(format!(
+                "Cargo.lock holds {name} {version}: ring is the one crypto provider"
+            ));
         }
     }
     problems
@@ -50,7 +56,12 @@ fn packages(lock: &str) -> Vec<(&str, &str)> {
 
 fn value<'a>(package: &'a str, key: &str) -> Option<&'a str> {
     package.lines().find_map(|line| {
-        line.strip_prefix(key)?.trim_start().strip_prefix('=')?.trim().strip_prefix('"')?.strip_suffix('"')
+        line.strip_prefix(key)?
+            .trim_start()
+            .strip_prefix('=')?
+            .trim()
+            .strip_prefix('"')?
+            .strip_suffix('"')
     })
 }
 
@@ -70,20 +81,29 @@ mod tests {
     #[test]
     fn one_ring_and_one_rustls_are_good() {
         assert!(
-            problems(&lock(&[("ring", "0.17.14"), ("rustls", "0.23.46"), ("rustls-pki-types", "1.16.0")]))
-                .is_empty()
+            problems(&lock(&[
+                ("ring", "0.17.14"),
+                ("rustls", "0.23.46"),
+                ("rustls-pki-types", "1.16.0")
+            ]))
+            .is_empty()
         );
     }
 
     #[test]
     fn a_second_provider_is_found() {
-        let found = problems(&lock(&[("aws-lc-sys", "0.30.0"), ("ring", "0.17.14"), ("rustls", "0.23.46")]));
+        let found = problems(&lock(&[
+            ("aws-lc-sys", "0.30.0"),
+            ("ring", "0.17.14"),
+            ("rustls", "0.23.46"),
+        ]));
         assert_eq!(found, ["Cargo.lock holds aws-lc-sys 0.30.0: ring is the one crypto provider"]);
     }
 
     #[test]
     fn a_second_rustls_is_found() {
-        let found = problems(&lock(&[("ring", "0.17.14"), ("rustls", "0.22.4"), ("rustls", "0.23.46")]));
+        let found =
+            problems(&lock(&[("ring", "0.17.14"), ("rustls", "0.22.4"), ("rustls", "0.23.46")]));
         assert_eq!(found, ["Cargo.lock must hold exactly one rustls; it holds: [0.22.4, 0.23.46]"]);
     }
 

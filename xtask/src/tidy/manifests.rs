@@ -1,6 +1,7 @@
 //! What every member's `Cargo.toml` must say: the workspace's lints, the workspace's versions.
 //!
-//! `tidy` comes here with one manifest's text. It reads only as much TOML as manifests in this workspace use.
+//! `tidy` comes here with one manifest's text. It reads only as much TOML as manifests in this
+//! workspace use.
 
 use super::read::TextFile;
 
@@ -11,7 +12,9 @@ pub(super) fn problems(file: &TextFile) -> Vec<String> {
     // `[dependencies.NAME]`: seen, and not yet known to inherit.
     let mut open_table: Option<String> = None;
     let mut section = String::new();
-    for line in file.text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')) {
+    for line in
+        file.text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'))
+    {
         if let Some(header) = line.strip_prefix('[').and_then(|rest| rest.split(']').next()) {
             problems.extend(open_table.take().map(|name| not_inherited(&file.path, &name)));
             section = header.trim().to_owned();
@@ -28,8 +31,8 @@ pub(super) fn problems(file: &TextFile) -> Vec<String> {
                 open_table = None;
             }
         } else if lists_dependencies(&section) {
-            let inherits =
-                (key.ends_with(".workspace") && value == "true") || value.contains("workspace = true");
+            let inherits = (key.ends_with(".workspace") && value == "true")
+                || value.contains("workspace = true");
             // `NAME.features = […]` only adds to a line of its own.
             if !inherits && !key.contains('.') {
                 problems.push(not_inherited(&file.path, key));
@@ -46,7 +49,9 @@ pub(super) fn problems(file: &TextFile) -> Vec<String> {
 }
 
 fn not_inherited(path: &str, name: &str) -> String {
-    format!("{path}: {name} must be `workspace = true`; its version stands once, in the root Cargo.toml")
+    format!(
+        "{path}: {name} must be `workspace = true`; its version stands once, in the root Cargo.toml"
+    )
 }
 
 fn lists_dependencies(section: &str) -> bool {

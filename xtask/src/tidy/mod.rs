@@ -1,7 +1,8 @@
 //! `cargo xtask tidy`: what holds for the workspace as a whole and no compiler checks.
 //!
-//! People, `cargo xtask test` and a unit test come here. Each check is a function over plain data (a table, a graph, a
-//! text), so that a test can show it failing; only this file and `read` look at the disk and ask cargo.
+//! People, `cargo xtask test` and a unit test come here. Each check is a function over plain data
+//! (a table, a graph, a text), so that a test can show it failing; only this file and `read` look
+//! at the disk and ask cargo.
 
 mod circles;
 mod edges;
@@ -75,8 +76,14 @@ fn checks() -> Result<Vec<Check>, String> {
     let texts = rust_files.iter().map(|file| (file.path.as_str(), file.text.as_str())).collect();
     let targets = read::targets(&metadata);
     Ok(vec![
-        Check { name: "dependencies point down", problems: edges::problems(edges::ALLOWED, &members) },
-        Check { name: "a library builds nothing it does not need", problems: edges::tree_problems(&graph) },
+        Check {
+            name: "dependencies point down",
+            problems: edges::problems(edges::ALLOWED, &members),
+        },
+        Check {
+            name: "a library builds nothing it does not need",
+            problems: edges::tree_problems(&graph),
+        },
         Check {
             name: "files of a crate do not name each other in circles",
             problems: targets.iter().flat_map(|target| circles::problems(&texts, target)).collect(),
@@ -107,7 +114,8 @@ mod tests {
 
     #[test]
     fn the_workspace_is_tidy() {
-        let found: Vec<String> = checks().unwrap().into_iter().flat_map(|check| check.problems).collect();
+        let found: Vec<String> =
+            checks().unwrap().into_iter().flat_map(|check| check.problems).collect();
         assert!(found.is_empty(), "cargo xtask tidy finds:\n{}", found.join("\n"));
     }
 }

@@ -1,8 +1,9 @@
 //! Reads the modules of one target of a crate, and what each of their files uses of the others.
 //!
-//! `circles` comes here with the text of the files. A name is followed through `use` and `pub use` to the file that
-//! defines it, so that a file which only passes it on is not taken for the one that is used. It expands no macro, and
-//! sees no method call: what it finds is what the source names.
+//! `circles` comes here with the text of the files. A name is followed through `use` and `pub use`
+//! to the file that defines it, so that a file which only passes it on is not taken for the one
+//! that is used. It expands no macro, and sees no method call: what it finds is what the source
+//! names.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -22,9 +23,11 @@ pub(super) struct Use {
     pub(super) name: String,
 }
 
-/// What the files of the target that begins with the file `root` use of each other, in order and each once.
+/// What the files of the target that begins with the file `root` use of each other, in order and
+/// each once.
 ///
-/// Without `with_tests`, whatever is compiled for tests alone is left out: a test may use what it likes.
+/// Without `with_tests`, whatever is compiled for tests alone is left out: a test may use what it
+/// likes.
 pub(super) fn uses(files: &Files<'_>, root: &str, with_tests: bool) -> Vec<Use> {
     let mut tree = Tree { files, with_tests, modules: Vec::new() };
     tree.add_file(root.to_owned(), folder_of(root).to_owned(), None);
@@ -52,7 +55,8 @@ struct Module {
 struct Named {
     path: Vec<String>,
     line: usize,
-    /// Whether `use` names it. A path in code says nothing new where `use` has brought its first word.
+    /// Whether `use` names it. A path in code says nothing new where `use` has brought its first
+    /// word.
     by_use: bool,
 }
 
@@ -96,8 +100,9 @@ impl Tree<'_> {
             }
             None => vec![(format!("{own}.rs"), own.clone()), (format!("{own}/mod.rs"), own)],
         };
-        let found =
-            candidates.into_iter().find_map(|(file, folder)| self.add_file(file, folder, Some(parent)));
+        let found = candidates
+            .into_iter()
+            .find_map(|(file, folder)| self.add_file(file, folder, Some(parent)));
         if let Some(child) = found {
             self.modules[parent].children.insert(name.to_owned(), child);
         }
@@ -127,7 +132,8 @@ impl Tree<'_> {
         let is_written_out = matches!(first.as_str(), "crate" | "self" | "super");
         if !named.by_use && !is_written_out {
             // `Type::new`, where `use` has brought `Type`: the `use` was looked at.
-            let is_module = matches!(self.lookup(module, first, &mut Vec::new()), Some(Found::Module(_)));
+            let is_module =
+                matches!(self.lookup(module, first, &mut Vec::new()), Some(Found::Module(_)));
             if !is_module {
                 return None;
             }
@@ -137,9 +143,15 @@ impl Tree<'_> {
         Some(&self.modules[target].file)
     }
 
-    /// Follows a path that stands in `module`; none if it leads into another crate. `seen` holds what is being looked
-    /// for already, so that names which are defined by each other come to an end.
-    fn resolve(&self, module: usize, path: &[String], seen: &mut Vec<(usize, String)>) -> Option<Found> {
+    /// Follows a path that stands in `module`; none if it leads into another crate. `seen` holds
+    /// what is being looked for already, so that names which are defined by each other come to an
+    /// end.
+    fn resolve(
+        &self,
+        module: usize,
+        path: &[String],
+        seen: &mut Vec<(usize, String)>,
+    ) -> Option<Found> {
         let mut at = module;
         for (number, name) in path.iter().enumerate() {
             at = match name.as_str() {
@@ -169,7 +181,12 @@ impl Tree<'_> {
         found
     }
 
-    fn lookup_new(&self, module: usize, name: &str, seen: &mut Vec<(usize, String)>) -> Option<Found> {
+    fn lookup_new(
+        &self,
+        module: usize,
+        name: &str,
+        seen: &mut Vec<(usize, String)>,
+    ) -> Option<Found> {
         let Module { children, items, imports, globs, .. } = &self.modules[module];
         if let Some(child) = children.get(name) {
             return Some(Found::Module(*child));
@@ -248,7 +265,9 @@ impl<'a> Reader<'_, 'a, '_> {
         let mut depth = 0_usize;
         let mut attributes = Attributes::default();
         while let Some(&token) = self.peek(0) {
-            if token.is_sign("#") && (self.is_sign(1, "[") || self.is_sign(1, "!") && self.is_sign(2, "[")) {
+            if token.is_sign("#")
+                && (self.is_sign(1, "[") || self.is_sign(1, "!") && self.is_sign(2, "["))
+            {
                 let is_of_the_file = self.is_sign(1, "!");
                 self.attribute(&mut attributes);
                 if attributes.is_for_tests && !self.tree.with_tests {
@@ -281,8 +300,15 @@ impl<'a> Reader<'_, 'a, '_> {
         }
     }
 
-    /// Goes past a word with all that belongs to it: a child module, a `use`, a path, or the word alone.
-    fn read_word(&mut self, module: usize, token: Token<'a>, is_item: bool, attributes: &Attributes<'a>) {
+    /// Goes past a word with all that belongs to it: a child module, a `use`, a path, or the word
+    /// alone.
+    fn read_word(
+        &mut self,
+        module: usize,
+        token: Token<'a>,
+        is_item: bool,
+        attributes: &Attributes<'a>,
+    ) {
         match token.text {
             "pub" if self.is_sign(1, "(") => {
                 // `pub(in crate::a)` names who may see, not what is used.
@@ -318,7 +344,9 @@ impl<'a> Reader<'_, 'a, '_> {
                 self.tree.modules[module].items.insert(name);
                 self.at += 3;
             }
-            "fn" | "struct" | "enum" | "union" | "trait" | "type" | "const" | "static" if is_item => {
+            "fn" | "struct" | "enum" | "union" | "trait" | "type" | "const" | "static"
+                if is_item =>
+            {
                 if let Some(name) = self.word(1).filter(|name| !is_keyword(name)) {
                     self.tree.modules[module].items.insert(name.to_owned());
                     self.at += 1;
@@ -333,7 +361,8 @@ impl<'a> Reader<'_, 'a, '_> {
     fn path(&mut self, module: usize) {
         let line = self.peek(0).map_or(0, |token| token.line);
         // After `::` it is the end of a path, as in `Vec::<u8>::new`, or another crate's.
-        let is_whole = !matches!(&self.tokens[..self.at], [.., a, b] if a.is_sign(":") && b.is_sign(":"));
+        let is_whole =
+            !matches!(&self.tokens[..self.at], [.., a, b] if a.is_sign(":") && b.is_sign(":"));
         let mut path = vec![self.word(0).unwrap_or_default().to_owned()];
         self.at += 1;
         while self.is_path_sign(0) {
@@ -435,7 +464,8 @@ impl<'a> Reader<'_, 'a, '_> {
         }
     }
 
-    /// Goes past what an attribute stands before: an item, or a field, a variant, an arm, a statement.
+    /// Goes past what an attribute stands before: an item, or a field, a variant, an arm, a
+    /// statement.
     fn skip_item(&mut self) {
         while self.is_sign(0, "#") {
             self.at += 1;
@@ -468,8 +498,8 @@ impl<'a> Reader<'_, 'a, '_> {
     }
 }
 
-/// Whether an attribute with these tokens leaves its item out of everything but tests: `test`, `cfg(test)`,
-/// `cfg(all(test, …))`.
+/// Whether an attribute with these tokens leaves its item out of everything but tests: `test`,
+/// `cfg(test)`, `cfg(all(test, …))`.
 fn is_for_tests(attribute: &[Token<'_>]) -> bool {
     let without_strings = attribute.iter().filter(|token| token.kind != Kind::Text);
     let texts: Vec<&str> = without_strings.map(|token| token.text).collect();
@@ -527,7 +557,9 @@ mod tests {
         let short = |path: &str| path.trim_start_matches("src/").trim_end_matches(".rs").to_owned();
         uses(&files.iter().copied().collect(), root, with_tests)
             .iter()
-            .map(|Use { from, to, line, name }| format!("{}:{line} {} {name}", short(from), short(to)))
+            .map(|Use { from, to, line, name }| {
+                format!("{}:{line} {} {name}", short(from), short(to))
+            })
             .collect()
     }
 
@@ -536,7 +568,10 @@ mod tests {
         let a = ("src/a.rs", "pub fn f() {}");
         assert!(found(&[("src/lib.rs", "mod a;"), a]).is_empty());
         assert_eq!(found(&[("src/lib.rs", "mod a;\nuse a::f;"), a]), ["lib:2 a a::f"]);
-        assert_eq!(found(&[("src/lib.rs", "mod a;\npub(crate) use self::a as b;"), a]), ["lib:2 a self::a"]);
+        assert_eq!(
+            found(&[("src/lib.rs", "mod a;\npub(crate) use self::a as b;"), a]),
+            ["lib:2 a self::a"]
+        );
         assert_eq!(found(&[("src/lib.rs", "mod a;\nfn g() { a::f() }"), a]), ["lib:2 a a::f"]);
     }
 
@@ -576,7 +611,10 @@ fn f() {
     #[test]
     fn a_name_is_followed_to_the_file_that_defines_it() {
         let files = [
-            ("src/lib.rs", "mod a; mod b; mod c; pub use b::{B, Other as Renamed}; pub struct Here;"),
+            (
+                "src/lib.rs",
+                "mod a; mod b; mod c; pub use b::{B, Other as Renamed}; pub struct Here;",
+            ),
             (
                 "src/a.rs",
                 "use crate::{B, Here, Renamed};\nuse crate::b::C;\nuse crate::b::Made;\nuse crate::b::D;",
@@ -645,7 +683,8 @@ fn f() {
     fn comments_and_strings_are_not_code() {
         let text = "//! use crate::b::B;\n/* use crate::b::B; */ const T: &str = \"use crate::b::B;\"; \
                     const R: &str = r#\"\" use crate::b::B; \"#;";
-        let files = [("src/lib.rs", "mod a; mod b;"), ("src/a.rs", text), ("src/b.rs", "pub struct B;")];
+        let files =
+            [("src/lib.rs", "mod a; mod b;"), ("src/a.rs", text), ("src/b.rs", "pub struct B;")];
         assert!(found(&files).is_empty());
     }
 
@@ -681,7 +720,10 @@ mod tests { use super::*; use crate::b::B; }
     #[test]
     fn modules_are_found_where_the_compiler_finds_them() {
         let files = [
-            ("src/lib.rs", "mod a; mod b; mod inline { mod c; } #[path = \"other/d.rs\"] mod d; struct T;"),
+            (
+                "src/lib.rs",
+                "mod a; mod b; mod inline { mod c; } #[path = \"other/d.rs\"] mod d; struct T;",
+            ),
             ("src/a/mod.rs", "mod e;"),
             ("src/a/e.rs", "use crate::T;"),
             ("src/b.rs", "mod e;"),

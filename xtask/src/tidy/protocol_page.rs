@@ -1,8 +1,9 @@
 //! Ties `docs/protocol.md` to the source it describes, so that neither moves alone.
 //!
-//! The page holds the line `<!-- protocol-source: HASH -->`. HASH is the SHA-256, in hex, over all `.rs` files of
-//! `crates/ipc-protocol/src` in the order of their paths, each as its path, a line feed, and its text up to the line
-//! `#[cfg(test)]`: tests may change without the page. It knows nothing of what the page or the source say.
+//! The page holds the line `<!-- protocol-source: HASH -->`. HASH is the SHA-256, in hex, over all
+//! `.rs` files of `crates/ipc-protocol/src` in the order of their paths, each as its path, a line
+//! feed, and its text up to the line `#[cfg(test)]`: tests may change without the page. It knows
+//! nothing of what the page or the source say.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -34,9 +35,13 @@ pub(super) fn bless(root: &Path) -> Result<String, String> {
     let text = read::text(&page)?;
     let hash = source_hash(&source_files(root)?);
     let (written, line) = match recorded(&text) {
-        Some(old) if old == hash => return Ok(format!("{PAGE} already has the hash of the protocol source")),
+        Some(old) if old == hash => {
+            return Ok(format!("{PAGE} already has the hash of the protocol source"));
+        }
         Some(old) => (text.replacen(&line(old), &line(&hash), 1), line(&hash)),
-        None => return Err(format!("{PAGE}: put this line where it should stand: {}", line(&hash))),
+        None => {
+            return Err(format!("{PAGE}: put this line where it should stand: {}", line(&hash)));
+        }
     };
     fs::write(&page, written).map_err(|error| format!("{}: {error}", page.display()))?;
     Ok(format!("{PAGE}: {line}"))
@@ -56,9 +61,10 @@ fn compare(page: &str, hash: &str) -> Result<(), String> {
             "{PAGE} describes another state of {SOURCE} (now {hash}): read the page, change what must be changed, then \
              run: cargo xtask tidy --bless"
         )),
-        None => {
-            Err(format!("{PAGE} does not say which source it describes: it needs the line {}", line(hash)))
-        }
+        None => Err(format!(
+            "{PAGE} does not say which source it describes: it needs the line {}",
+            line(hash)
+        )),
     }
 }
 

@@ -28,7 +28,9 @@ pub(super) fn members(metadata: &Metadata) -> Vec<Member> {
             uses: package
                 .dependencies
                 .iter()
-                .filter(|dependency| dependency.kind == DependencyKind::Normal && is_member(&dependency.name))
+                .filter(|dependency| {
+                    dependency.kind == DependencyKind::Normal && is_member(&dependency.name)
+                })
                 .map(|dependency| dependency.name.clone())
                 .collect(),
         })
@@ -37,8 +39,11 @@ pub(super) fn members(metadata: &Metadata) -> Vec<Member> {
 
 /// All packages with what each is linked with; build scripts and tests are not looked through.
 pub(super) fn graph(metadata: &Metadata) -> Result<Graph, String> {
-    let names: BTreeMap<&str, &str> =
-        metadata.packages.iter().map(|package| (package.id.repr.as_str(), package.name.as_str())).collect();
+    let names: BTreeMap<&str, &str> = metadata
+        .packages
+        .iter()
+        .map(|package| (package.id.repr.as_str(), package.name.as_str()))
+        .collect();
     let resolve = metadata.resolve.as_ref().ok_or("cargo metadata resolved nothing")?;
     Ok(resolve
         .nodes
@@ -78,7 +83,10 @@ pub(super) fn targets(metadata: &Metadata) -> Vec<Target> {
     let all = packages.iter().flat_map(|package| &package.targets);
     all.map(|target| Target {
         root: below(metadata.workspace_root.as_std_path(), target.src_path.as_std_path()),
-        is_test: target.kind.iter().any(|kind| matches!(kind, TargetKind::Test | TargetKind::Bench)),
+        is_test: target
+            .kind
+            .iter()
+            .any(|kind| matches!(kind, TargetKind::Test | TargetKind::Bench)),
     })
     .collect()
 }

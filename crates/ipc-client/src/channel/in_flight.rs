@@ -1,7 +1,7 @@
 //! The entries of a channel that have no answer yet, by their numbers.
 //!
-//! `engine` keeps in it what it sent. What an entry is, is not known here: the items know which of their entries have an
-//! answer.
+//! `engine` keeps in it what it sent. What an entry is, is not known here: the items know which of
+//! their entries have an answer.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -60,8 +60,8 @@ impl<T: Item> InFlight<T> {
         self.items.values()
     }
 
-    /// Takes in the answer to the entries `first` to `last`: tells for each item which of its positions it is for. `tell` says
-    /// whether all of these were open.
+    /// Takes in the answer to the entries `first` to `last`: tells for each item which of its
+    /// positions it is for. `tell` says whether all of these were open.
     ///
     /// # Errors
     /// [`NotInFlight`] if some of them were not.
@@ -152,7 +152,9 @@ mod tests {
 
         fn is_open(&self, positions: Range<u64>) -> bool {
             let answered = self.answered.borrow();
-            positions.into_iter().any(|at| !answered.contains(&self.names[usize::try_from(at).unwrap()]))
+            positions
+                .into_iter()
+                .any(|at| !answered.contains(&self.names[usize::try_from(at).unwrap()]))
         }
 
         fn split_at(mut self, position: u64) -> (Self, Self) {

@@ -1,7 +1,8 @@
 //! One WebSocket to a server: frames of entries go out, answers come back.
 //!
-//! `engine` comes here. Here is known how a frame is written and read, what keeps the WebSocket alive and what ends it. Which
-//! entries go into a frame, and what becomes of them when the channel ends, is not known here.
+//! `engine` comes here. Here is known how a frame is written and read, what keeps the WebSocket
+//! alive and what ends it. Which entries go into a frame, and what becomes of them when the channel
+//! ends, is not known here.
 
 pub(crate) mod in_flight;
 
@@ -79,7 +80,8 @@ impl Channel {
     ) -> Self {
         let now = Instant::now();
         // Whatever the server tells, a frame takes no more memory than its answer may.
-        let limits = ChannelLimits { message_bytes: limits.message_bytes.min(answer_bytes_max), ..limits };
+        let limits =
+            ChannelLimits { message_bytes: limits.message_bytes.min(answer_bytes_max), ..limits };
         Channel {
             socket: socket.into_map_codec(RawFrames),
             sealer: Rc::clone(sealer),
@@ -119,7 +121,8 @@ impl Channel {
         self.socket.is_write_buf_empty()
     }
 
-    /// Seals a frame and begins to send it. `entries_bytes` is how long what `write_entries` writes is at most.
+    /// Seals a frame and begins to send it. `entries_bytes` is how long what `write_entries` writes
+    /// is at most.
     ///
     /// # Errors
     /// If the system gives no random numbers.
@@ -162,8 +165,10 @@ impl Channel {
                 Some(Ok(frame)) => frame,
                 Some(Err(error)) => return Poll::Ready(Event::Ended(End::Broken(io_error(error)))),
                 None => {
-                    let error =
-                        io::Error::new(io::ErrorKind::UnexpectedEof, "the server closed the connection");
+                    let error = io::Error::new(
+                        io::ErrorKind::UnexpectedEof,
+                        "the server closed the connection",
+                    );
                     return Poll::Ready(Event::Ended(End::Broken(error)));
                 }
             };
@@ -191,14 +196,16 @@ impl Channel {
             ws::Frame::Text(_) => Err("the server sent text"),
             ws::Frame::Continuation(item) => self.take_fragment(item),
             ws::Frame::Ping(payload) => {
-                // The last one is answered for all (RFC 6455, section 5.5.3): a server that takes none has no more wait here.
+                // The last one is answered for all (RFC 6455, section 5.5.3): a server that takes
+                // none has no more wait here.
                 self.pong = Some(payload);
                 Ok(None)
             }
             ws::Frame::Pong(_) => Ok(None),
             ws::Frame::Close(reason) => {
-                let CloseReason { code, description } =
-                    reason.clone().unwrap_or(CloseReason { code: CloseCode::Normal, description: None });
+                let CloseReason { code, description } = reason
+                    .clone()
+                    .unwrap_or(CloseReason { code: CloseCode::Normal, description: None });
                 self.write_control(ws::Message::Close(reason));
                 let reason = description.unwrap_or_default();
                 Ok(Some(Event::Ended(End::Closed { code: code.into(), reason })))
@@ -216,7 +223,9 @@ impl Channel {
             Item::Continue(piece) => (piece, false),
             Item::Last(piece) => (piece, true),
         };
-        let Some((message, count)) = &mut self.fragments else { return Err("a fragment of no message came") };
+        let Some((message, count)) = &mut self.fragments else {
+            return Err("a fragment of no message came");
+        };
         *count += 1;
         if *count > FRAGMENTS_MAX || message.len() + piece.len() > self.answer_bytes_max {
             return Err("a message came in too many fragments, or is too long");
@@ -275,13 +284,18 @@ impl Channel {
 }
 
 fn silent(silence: Duration) -> io::Error {
-    io::Error::new(io::ErrorKind::TimedOut, format!("the server was silent for {} s", silence.as_secs()))
+    io::Error::new(
+        io::ErrorKind::TimedOut,
+        format!("the server was silent for {} s", silence.as_secs()),
+    )
 }
 
 fn io_error(error: ProtocolError) -> io::Error {
     match error {
         ProtocolError::Io(error) => error,
-        ProtocolError::Overflow => io::Error::new(io::ErrorKind::FileTooLarge, "a message is too long"),
+        ProtocolError::Overflow => {
+            io::Error::new(io::ErrorKind::FileTooLarge, "a message is too long")
+        }
         other => io::Error::new(io::ErrorKind::InvalidData, other.to_string()),
     }
 }
@@ -312,7 +326,11 @@ impl Encoder<ws::Message> for RawFrames {
 impl Encoder<Binary<'_>> for RawFrames {
     type Error = ProtocolError;
 
-    fn encode(&mut self, Binary(message): Binary<'_>, bytes: &mut BytesMut) -> Result<(), ProtocolError> {
+    fn encode(
+        &mut self,
+        Binary(message): Binary<'_>,
+        bytes: &mut BytesMut,
+    ) -> Result<(), ProtocolError> {
         Parser::write_message(bytes, message, OpCode::Binary, true, true);
         Ok(())
     }

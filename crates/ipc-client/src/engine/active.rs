@@ -1,4 +1,5 @@
-//! A call on its way: what of it has an answer, what is known of the rest, how much time it has, and who waits for it.
+//! A call on its way: what of it has an answer, what is known of the rest, how much time it has,
+//! and who waits for it.
 //!
 //! `queue` and `mod` hold calls by their pieces. Nothing here sends.
 
@@ -17,7 +18,8 @@ use crate::engine::backoff::Backoff;
 use crate::error::{NoReply, Outcome, SendError};
 use crate::receipt::{Reply, Sent};
 
-/// What is kept back of the time there is, so that the server's word that there is no reply still arrives.
+/// What is kept back of the time there is, so that the server's word that there is no reply still
+/// arrives.
 const WAY_BACK: Duration = Duration::from_millis(500);
 
 /// A call on its way.
@@ -38,7 +40,8 @@ struct State {
     statuses: Vec<Option<EntryStatus>>,
     /// How many of a batch were told.
     told: usize,
-    /// The position behind the last message that some attempt without an answer may have brought there.
+    /// The position behind the last message that some attempt without an answer may have brought
+    /// there.
     doubt_end: usize,
     /// The server has said that it has the request.
     is_there: bool,
@@ -154,7 +157,8 @@ impl Active {
         }
     }
 
-    /// An attempt at these failed. `may_be_there` says whether it may have brought them to the server.
+    /// An attempt at these failed. `may_be_there` says whether it may have brought them to the
+    /// server.
     pub(crate) fn note_failure(&self, range: &Range<usize>, error: &SendError, may_be_there: bool) {
         let mut state = self.state.borrow_mut();
         state.last_error = Some(error.clone());
@@ -254,20 +258,24 @@ impl Active {
         let mut state = self.state.borrow_mut();
         let is_known = statuses.iter().any(Option::is_some);
         // What was in doubt is so no more: the server has told what it has of these.
-        let doubt_end = if state.doubt_end <= range.end { std::mem::take(&mut state.doubt_end) } else { 0 };
+        let doubt_end =
+            if state.doubt_end <= range.end { std::mem::take(&mut state.doubt_end) } else { 0 };
         let mut last_settled = None;
         for (at, status) in range.clone().zip(statuses) {
             let Some(status) = status else { continue };
             last_settled = Some(at);
             state.statuses[at] = Some(match status {
-                EntryStatus::Refused(error) if at < doubt_end => EntryStatus::Refused(error.in_doubt()),
+                EntryStatus::Refused(error) if at < doubt_end => {
+                    EntryStatus::Refused(error.in_doubt())
+                }
                 status => status,
             });
         }
         if let Some(last) = last_settled
             && range.clone().take_while(|at| *at < last).any(|at| state.statuses[at].is_none())
         {
-            // A later one is there and an earlier one is not: an attempt without an answer is still at work.
+            // A later one is there and an earlier one is not: an attempt without an answer is still
+            // at work.
             state.doubt_end = state.doubt_end.max(last + 1);
         }
         drop(state);
@@ -290,7 +298,11 @@ impl Active {
         let mut state = self.state.borrow_mut();
         match state.kind.take() {
             Some(Kind::Request { done, .. }) => {
-                let _ = done.send(Ok(Reply { id: self.messages.id(0), duplicate, body: body.to_owned() }));
+                let _ = done.send(Ok(Reply {
+                    id: self.messages.id(0),
+                    duplicate,
+                    body: body.to_owned(),
+                }));
                 true
             }
             kind => {
@@ -300,7 +312,8 @@ impl Active {
         }
     }
 
-    /// Ends it with an error, as far as it has no end. `may_be_there` says whether what is open may be with the server.
+    /// Ends it with an error, as far as it has no end. `may_be_there` says whether what is open may
+    /// be with the server.
     pub(crate) fn fail(&self, error: SendError, may_be_there: bool) {
         let mut state = self.state.borrow_mut();
         let is_there = state.is_there;
@@ -395,19 +408,21 @@ impl Active {
     /// How much longer the reply is waited for.
     pub(crate) fn reply_wait_left(&self, now: Instant) -> Duration {
         let Some(clock) = &self.reply else { return Duration::ZERO };
-        let gone = clock.began_at.get().map_or(Duration::ZERO, |at| now.saturating_duration_since(at));
+        let gone =
+            clock.began_at.get().map_or(Duration::ZERO, |at| now.saturating_duration_since(at));
         clock.wait.saturating_sub(gone)
     }
 
-    /// How long a server on a channel is asked to wait for the reply: what it says after that should still arrive.
+    /// How long a server on a channel is asked to wait for the reply: what it says after that
+    /// should still arrive.
     pub(crate) fn reply_wait(&self, now: Instant) -> Option<Duration> {
         let clock = self.reply.as_ref()?;
         let left = clock.deadline.saturating_duration_since(now);
         Some(self.reply_wait_left(now).min(left.saturating_sub(WAY_BACK.min(left / 4))))
     }
 
-    /// The same by POST, which counts whole seconds. With less than one it is asked to take the request and say so at once;
-    /// then it is asked again, for as long as there is time.
+    /// The same by POST, which counts whole seconds. With less than one it is asked to take the
+    /// request and say so at once; then it is asked again, for as long as there is time.
     pub(crate) fn reply_wait_secs(&self, now: Instant) -> u64 {
         let left = self.end_once_there().saturating_duration_since(now);
         let wanted = self.reply_wait_left(now);
@@ -471,7 +486,8 @@ impl Piece {
         at(positions.start)..at(positions.end)
     }
 
-    /// Tells what became of these positions of it, which all have no answer yet; `false` if one has.
+    /// Tells what became of these positions of it, which all have no answer yet; `false` if one
+    /// has.
     pub(crate) fn settle(&self, positions: Range<u64>, status: &EntryStatus, now: Instant) -> bool {
         let range = self.at(positions);
         if self.call.is_over() {

@@ -22,12 +22,18 @@ impl Backoff {
         Backoff { next: FIRST }
     }
 
-    /// The pause to make now: 50 ms doubling to 2 s, each times 0.5 to 1.5 so that clients that failed together do not
-    /// come back together, and at least `told`, what the server asked for. With `left` until the deadline, a pause
-    /// that nobody asked for takes at most half of it, so that a last attempt is made in time.
+    /// The pause to make now: 50 ms doubling to 2 s, each times 0.5 to 1.5 so that clients that
+    /// failed together do not come back together, and at least `told`, what the server asked for.
+    /// With `left` until the deadline, a pause that nobody asked for takes at most half of it, so
+    /// that a last attempt is made in time.
     ///
     /// `None` if there is no time left for another attempt.
-    pub(crate) fn next(&mut self, told: Option<Duration>, left: Duration, random: u32) -> Option<Duration> {
+    pub(crate) fn next(
+        &mut self,
+        told: Option<Duration>,
+        left: Duration,
+        random: u32,
+    ) -> Option<Duration> {
         if left < LAST_CHANCE {
             return None;
         }
@@ -52,7 +58,8 @@ mod tests {
     #[test]
     fn pauses_double_up_to_two_seconds() {
         let mut pauses = Backoff::new();
-        let seen: Vec<_> = (0..8).map(|_| pauses.next(None, LONG, MIDDLE).unwrap().as_secs_f64()).collect();
+        let seen: Vec<_> =
+            (0..8).map(|_| pauses.next(None, LONG, MIDDLE).unwrap().as_secs_f64()).collect();
         for (seen, wanted) in seen.into_iter().zip([0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 2.0, 2.0]) {
             assert!((seen - wanted).abs() < 0.001, "{seen} for {wanted}");
         }
@@ -77,7 +84,10 @@ mod tests {
     #[test]
     fn near_the_deadline_pauses_shrink_and_then_end() {
         let mut pauses = Backoff { next: LONGEST };
-        assert_eq!(pauses.next(None, Duration::from_millis(400), MIDDLE), Some(Duration::from_millis(200)));
+        assert_eq!(
+            pauses.next(None, Duration::from_millis(400), MIDDLE),
+            Some(Duration::from_millis(200))
+        );
         assert_eq!(pauses.next(None, Duration::from_millis(49), MIDDLE), None);
     }
 }

@@ -66,8 +66,8 @@ impl Engine {
         }
     }
 
-    /// Looks through all calls: ends those whose time is over, gives up a channel that does not answer, and says what is waited
-    /// for.
+    /// Looks through all calls: ends those whose time is over, gives up a channel that does not
+    /// answer, and says what is waited for.
     fn look_through(self: &Rc<Self>, now: Instant, cx: &mut Context<'_>) {
         let state = &mut *self.state.borrow_mut();
         let connector = self.exchange.http().connector();
@@ -78,9 +78,10 @@ impl Engine {
         state.delayed.retain(|(_, piece)| {
             let is_due = piece.call.end().0 <= now;
             if is_due {
-                piece
-                    .call
-                    .time_out(false, || SendError::Unreachable { address: all.clone(), source: time() });
+                piece.call.time_out(false, || SendError::Unreachable {
+                    address: all.clone(),
+                    source: time(),
+                });
             }
             !is_due
         });

@@ -70,7 +70,8 @@ impl Engine {
         let attempt = Rc::new(Attempt::default());
         let now = Instant::now();
         let limits = AttemptLimits::until(self.state.borrow().last_end(now + self.config.timeout));
-        let bytes_max = self.config.plaintext_bytes_max.saturating_add(ipc_envelope::OVERHEAD_BYTES_MAX);
+        let bytes_max =
+            self.config.plaintext_bytes_max.saturating_add(ipc_envelope::OVERHEAD_BYTES_MAX);
         let opened = async {
             match self.exchange.http().open_channel(bytes_max, &attempt).await {
                 Ok(socket) => Ok(Ok(socket)),
@@ -91,7 +92,9 @@ impl Engine {
                 let error = self.exchange.explain(error, &attempt, limits.ends_at).await;
                 // No message was on its way.
                 return Err(AttemptError::without_answer(match error {
-                    SendError::NoAnswer { address, source } => SendError::Unreachable { address, source },
+                    SendError::NoAnswer { address, source } => {
+                        SendError::Unreachable { address, source }
+                    }
                     error => error,
                 }));
             }
@@ -129,7 +132,8 @@ impl Engine {
             return;
         }
         let Link::Open(channel) = &mut state.link else { return };
-        // What did not go out before goes now, or wakes the driver when it does: then there is room for the next frame.
+        // What did not go out before goes now, or wakes the driver when it does: then there is room
+        // for the next frame.
         while channel.poll_flush(cx).is_ready() && channel.is_writable() {
             let (token, generation) = self.exchange.current_session();
             let token = token.filter(|_| state.session_sent != Some(generation));
@@ -137,8 +141,11 @@ impl Engine {
             let entries_max = channel.limits().entries;
             let limits = FrameLimits {
                 entries: match state.in_flight.is_empty() {
-                    // Half of it, so that from now on one end works at one half while the other works at the other.
-                    true => state.queue.half_of_many().map_or(entries_max, |half| half.min(entries_max)),
+                    // Half of it, so that from now on one end works at one half while the other
+                    // works at the other.
+                    true => {
+                        state.queue.half_of_many().map_or(entries_max, |half| half.min(entries_max))
+                    }
                     false => entries_max,
                 },
                 bytes: channel.entries_bytes_max(session.map_or(0, str::len)),
@@ -150,14 +157,15 @@ impl Engine {
                 return;
             }
             let bytes: usize = frame.iter().map(|piece| piece.bytes() + REPLY_WAIT_BYTES).sum();
-            let written = channel.write(state.in_flight.next(), state.resume, session, bytes, |buffer| {
-                for (index, piece) in frame.iter().enumerate() {
-                    if index > 0 {
-                        buffer.push(b',');
+            let written =
+                channel.write(state.in_flight.next(), state.resume, session, bytes, |buffer| {
+                    for (index, piece) in frame.iter().enumerate() {
+                        if index > 0 {
+                            buffer.push(b',');
+                        }
+                        write_entries(buffer, piece, now);
                     }
-                    write_entries(buffer, piece, now);
-                }
-            });
+                });
             if let Err(error) = written {
                 frame.iter().for_each(|piece| piece.call.fail(error.clone(), false));
                 continue;
@@ -228,7 +236,8 @@ impl Engine {
             }
             for reply in &answer.replies {
                 let tell = |piece: &Piece, _| {
-                    let is_one = piece.call.is_request() && piece.reply(reply.is_duplicate, reply.body);
+                    let is_one =
+                        piece.call.is_request() && piece.reply(reply.is_duplicate, reply.body);
                     *requests -= usize::from(is_one);
                     is_one
                 };
@@ -249,7 +258,8 @@ impl Engine {
             return Err(why);
         }
         state.has_answer();
-        // Frames are worked at in order: what lies before an answer was answered too, or is about to be.
+        // Frames are worked at in order: what lies before an answer was answered too, or is about
+        // to be.
         state.unanswered.retain(|(last, _)| *last >= answered_to);
         for (piece, error) in again {
             self.retry(state, piece, &error, now);
@@ -289,7 +299,10 @@ impl Engine {
                 state.post_next |= error.kind() == io::ErrorKind::FileTooLarge;
                 let attempt = Attempt::default();
                 attempt.writing.set(true);
-                (AttemptError::without_answer(self.exchange.http().error_of(&error, &attempt)), true)
+                (
+                    AttemptError::without_answer(self.exchange.http().error_of(&error, &attempt)),
+                    true,
+                )
             }
             End::Closed { code, reason } if code == close_code_of(ProblemCode::SessionExpired) => {
                 log::debug!("the channel to {address} was closed: {code} {reason}");
@@ -300,7 +313,8 @@ impl Engine {
                 let error = of_code(&reason, None);
                 // POST tells more of it, and whose it is.
                 state.post_next = true;
-                // These are of a frame itself: nothing of it was taken, and what came before it has its answers.
+                // These are of a frame itself: nothing of it was taken, and what came before it has
+                // its answers.
                 let is_of_the_frame = REFUSALS_OF_A_FRAME.contains(&code);
                 (AttemptError { recovery: Recovery::Wait(None), ..error }, !is_of_the_frame)
             }
@@ -369,7 +383,8 @@ fn write_entries(buffer: &mut Vec<u8>, piece: &Piece, now: Instant) {
     }
 }
 
-/// Takes in what became of entries; `None` if they are none that have no answer. Those to send again go into `again`.
+/// Takes in what became of entries; `None` if they are none that have no answer. Those to send
+/// again go into `again`.
 fn settle(
     in_flight: &mut InFlight<Piece>,
     requests: &mut usize,

@@ -35,19 +35,25 @@ impl Post {
     /// When its calls end.
     pub(super) fn ends(&self) -> impl Iterator<Item = Instant> {
         let is_written = self.attempt.writing.get();
-        self.pieces.iter().filter(|piece| !piece.call.is_over()).map(move |piece| match is_written {
-            true => piece.call.end_once_there(),
-            false => piece.call.end().0,
-        })
+        self.pieces.iter().filter(|piece| !piece.call.is_over()).map(
+            move |piece| match is_written {
+                true => piece.call.end_once_there(),
+                false => piece.call.end().0,
+            },
+        )
     }
 }
 
 /// What an answer says of so many messages, in order.
-pub(super) fn statuses(reply: &BatchReply, count: usize) -> Result<Vec<Option<EntryStatus>>, &'static str> {
+pub(super) fn statuses(
+    reply: &BatchReply,
+    count: usize,
+) -> Result<Vec<Option<EntryStatus>>, &'static str> {
     let full_from = reply.full_from.map_or(count, |index| index as usize);
     let mut codes: Vec<Option<&str>> = vec![None; count];
     for BatchOutcome { index, code } in &reply.others {
-        let other = codes.get_mut(*index as usize).ok_or("the reply names a message that was not sent")?;
+        let other =
+            codes.get_mut(*index as usize).ok_or("the reply names a message that was not sent")?;
         if other.replace(code).is_some() {
             return Err("the reply names a message twice");
         }

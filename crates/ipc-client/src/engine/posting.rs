@@ -1,4 +1,5 @@
-//! Calls that go by POST: the first of a process, what a channel's frame cannot hold, and all where there is no channel.
+//! Calls that go by POST: the first of a process, what a channel's frame cannot hold, and all where
+//! there is no channel.
 
 use std::future::poll_fn;
 use std::pin::pin;
@@ -47,9 +48,9 @@ impl Engine {
             let may_request = state.may_request(self.config.connections_max);
             let (queue, in_flight) = (&mut state.queue, &state.in_flight);
             let is_in_flight = |stream: &Arc<Stream>| {
-                in_flight
-                    .iter()
-                    .any(|piece| piece.call.stream().is_some_and(|other| Arc::ptr_eq(&other, stream)))
+                in_flight.iter().any(|piece| {
+                    piece.call.stream().is_some_and(|other| Arc::ptr_eq(&other, stream))
+                })
             };
             let group = queue.take_post(Some(bytes_max), 1, BYTES_MAX, may_request, is_in_flight);
             let Some(group) = group else { return };
@@ -62,7 +63,8 @@ impl Engine {
         while state.posts.len() < self.config.connections_max {
             let sends = state.posts.iter().filter(|post| !post.is_request);
             let in_time = sends.filter(|post| now < post.begun_at + LATE_AFTER).count();
-            let many_wait = || state.queue.iter().take(WAITING_MESSAGES).count() == WAITING_MESSAGES;
+            let many_wait =
+                || state.queue.iter().take(WAITING_MESSAGES).count() == WAITING_MESSAGES;
             let may_request = state.may_request(self.config.connections_max);
             if in_time > 0 && !many_wait() {
                 // Requests wait for nobody.
@@ -71,7 +73,8 @@ impl Engine {
                 }
             }
             let messages_max = state.post_messages_max.unwrap_or(MESSAGES_MAX);
-            let group = state.queue.take_post(None, messages_max, BYTES_MAX, may_request, |_| false);
+            let group =
+                state.queue.take_post(None, messages_max, BYTES_MAX, may_request, |_| false);
             let Some(group) = group else { return };
             self.post(state, group, now);
             if state.post_next {
@@ -115,7 +118,10 @@ impl Engine {
         let first = &group[0];
         let (call, at) = (&first.call, first.range.start);
         if call.is_request() {
-            let limits = AttemptLimits { ends_at: call.end().0, ends_at_once_written: call.end_once_there() };
+            let limits = AttemptLimits {
+                ends_at: call.end().0,
+                ends_at_once_written: call.end_once_there(),
+            };
             let (id, body) = (call.messages.id(at), call.messages.body(at));
             let secs = call.reply_wait_secs(now);
             let mut request = pin!(self.exchange.request(id, body, secs, limits, used, attempt));
@@ -146,9 +152,9 @@ impl Engine {
         let reply = self.exchange.submit_batch((bytes, write), limits, used, attempt).await?;
         let count = group.iter().map(Piece::len).sum();
         let statuses = statuses(&reply, count);
-        statuses
-            .map(Posted::Statuses)
-            .map_err(|detail| give_up(SendError::Unexpected { status: 200, detail: detail.to_owned() }))
+        statuses.map(Posted::Statuses).map_err(|detail| {
+            give_up(SendError::Unexpected { status: 200, detail: detail.to_owned() })
+        })
     }
 
     /// A POST has ended.
@@ -180,7 +186,13 @@ impl Engine {
         self.wake();
     }
 
-    fn take_posted(self: &Rc<Self>, state: &mut State, group: Vec<Piece>, posted: Posted, now: Instant) {
+    fn take_posted(
+        self: &Rc<Self>,
+        state: &mut State,
+        group: Vec<Piece>,
+        posted: Posted,
+        now: Instant,
+    ) {
         let statuses = match posted {
             Posted::Reply { duplicate, body } => {
                 group[0].call.reply(duplicate, &body);

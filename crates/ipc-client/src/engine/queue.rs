@@ -1,7 +1,8 @@
 //! The entries that wait to be sent, in order.
 //!
-//! What is sent again goes back to its place: before whatever was asked for after it. Of one stream nothing is sent by POST
-//! while something before it is on its way, since the later one might arrive first.
+//! What is sent again goes back to its place: before whatever was asked for after it. Of one stream
+//! nothing is sent by POST while something before it is on its way, since the later one might
+//! arrive first.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -70,8 +71,8 @@ impl Queue {
         self.has_deep |= call.is_deep;
     }
 
-    /// Whether some entry may have to go by POST, where a frame holds so many bytes: a look through what waits costs more than to
-    /// know that there is none.
+    /// Whether some entry may have to go by POST, where a frame holds so many bytes: a look through
+    /// what waits costs more than to know that there is none.
     fn may_have_misfits(&self, bytes_max: usize) -> bool {
         self.has_deep || self.longest > bytes_max
     }
@@ -100,7 +101,8 @@ impl Queue {
         }
     }
 
-    /// Half of the messages that wait, where these are so many that two frames are worth their price.
+    /// Half of the messages that wait, where these are so many that two frames are worth their
+    /// price.
     pub(crate) fn half_of_many(&self) -> Option<usize> {
         let messages: usize = self.pieces.iter().take(MANY_MAX).map(Piece::len).sum();
         (messages >= MANY).then(|| messages.div_ceil(2))
@@ -142,13 +144,15 @@ impl Queue {
         if is_short && !piece.call.is_deep { Fit::Channel } else { Fit::Post }
     }
 
-    /// Whether a frame of a channel, which holds so many bytes of entries, cannot hold the first entry of a piece.
+    /// Whether a frame of a channel, which holds so many bytes of entries, cannot hold the first
+    /// entry of a piece.
     pub(crate) fn is_misfit(piece: &Piece, bytes_max: usize) -> bool {
         Self::fit(piece, bytes_max) == Fit::Post
     }
 
-    /// Takes the next frame for a channel: the first entries that wait, as far as they go together. What nobody waits for is
-    /// dropped; what must go by POST stays, and what of its stream is behind it.
+    /// Takes the next frame for a channel: the first entries that wait, as far as they go together.
+    /// What nobody waits for is dropped; what must go by POST stays, and what of its stream is
+    /// behind it.
     pub(crate) fn take_frame(&mut self, limits: FrameLimits, frame: &mut Vec<Piece>) {
         let (mut entries, mut bytes, mut requests) = (0, 0, 0);
         let mut at = 0;
@@ -160,8 +164,9 @@ impl Queue {
                 continue;
             }
             let stream = piece.call.stream();
-            let is_blocked =
-                stream.as_ref().is_some_and(|stream| blocked.iter().any(|other| Arc::ptr_eq(other, stream)));
+            let is_blocked = stream
+                .as_ref()
+                .is_some_and(|stream| blocked.iter().any(|other| Arc::ptr_eq(other, stream)));
             let is_request = piece.call.is_request();
             if is_blocked || !self.is_free(piece) || (is_request && requests >= limits.requests) {
                 at += 1;
@@ -186,8 +191,9 @@ impl Queue {
         }
     }
 
-    /// Takes what goes into the next POST: one request, messages of one batch, or single messages. `channel_bytes_max` is how
-    /// much a frame of a channel holds, where only that goes by POST which does not fit; `may_request` whether a request may go.
+    /// Takes what goes into the next POST: one request, messages of one batch, or single messages.
+    /// `channel_bytes_max` is how much a frame of a channel holds, where only that goes by POST
+    /// which does not fit; `may_request` whether a request may go.
     pub(crate) fn take_post(
         &mut self,
         channel_bytes_max: Option<usize>,
@@ -326,7 +332,8 @@ mod tests {
 
     fn push(queue: &mut Queue, messages: Messages, is_deep: bool, kind: Kind) {
         let now = Instant::now();
-        let call = Call { messages, begun_at: now, timeout: Duration::from_secs(30), is_deep, kind };
+        let call =
+            Call { messages, begun_at: now, timeout: Duration::from_secs(30), is_deep, kind };
         queue.push(Active::new(call), now);
     }
 
@@ -355,7 +362,8 @@ mod tests {
             let mut messages = Messages::with_capacity(numbers.len(), 0);
             let number = u64::from(numbers.start);
             numbers.for_each(|number| messages.push(id(number), "{}"));
-            let ((events, received), (is_wanted, wanted)) = (mpsc::unbounded_channel(), oneshot::channel());
+            let ((events, received), (is_wanted, wanted)) =
+                (mpsc::unbounded_channel(), oneshot::channel());
             self.batches.push((received, wanted));
             let sender = BatchSender { number, events, stream: Arc::clone(stream), is_wanted };
             push(queue, messages, is_deep, Kind::Batch(sender));
@@ -363,7 +371,9 @@ mod tests {
     }
 
     fn numbers(pieces: &[Piece]) -> Vec<u8> {
-        let of = |piece: &Piece| piece.range.clone().map(|at| piece.call.messages.id(at)).collect::<Vec<_>>();
+        let of = |piece: &Piece| {
+            piece.range.clone().map(|at| piece.call.messages.id(at)).collect::<Vec<_>>()
+        };
         let ids = pieces.iter().flat_map(of);
         ids.map(|found| (0..=255).find(|number| id(*number) == found).unwrap()).collect()
     }
@@ -391,7 +401,8 @@ mod tests {
 
     #[test]
     fn what_is_put_back_goes_before_what_came_after_it_and_what_has_an_answer_does_not_go() {
-        let (mut queue, mut waiting, stream) = (Queue::default(), Waiting::default(), Arc::default());
+        let (mut queue, mut waiting, stream) =
+            (Queue::default(), Waiting::default(), Arc::default());
         waiting.batch(&mut queue, &stream, 0..4, false);
         waiting.send(&mut queue, 4, 10);
         waiting.send(&mut queue, 5, 10);
@@ -405,14 +416,22 @@ mod tests {
 
     #[test]
     fn nothing_of_a_stream_overtakes_what_goes_by_post() {
-        let (mut queue, mut waiting, stream) = (Queue::default(), Waiting::default(), Arc::default());
+        let (mut queue, mut waiting, stream) =
+            (Queue::default(), Waiting::default(), Arc::default());
         waiting.batch(&mut queue, &stream, 0..2, false);
         waiting.batch(&mut queue, &stream, 2..3, true);
         waiting.batch(&mut queue, &stream, 3..5, false);
         waiting.send(&mut queue, 5, 10);
         assert!(queue.take_post(Some(1000), 1, 1000, true, |_| false).is_none(), "it has its turn");
-        assert_eq!(numbers(&frame(&mut queue, 9, 1000, 9)), [0, 1, 5], "and those behind it wait for it");
-        assert!(queue.take_post(Some(1000), 1, 1000, true, |_| true).is_none(), "others are in flight");
+        assert_eq!(
+            numbers(&frame(&mut queue, 9, 1000, 9)),
+            [0, 1, 5],
+            "and those behind it wait for it"
+        );
+        assert!(
+            queue.take_post(Some(1000), 1, 1000, true, |_| true).is_none(),
+            "others are in flight"
+        );
         let post = queue.take_post(Some(1000), 1, 1000, true, |_| false).unwrap();
         assert_eq!((numbers(&post), numbers(&frame(&mut queue, 9, 1000, 9))), (vec![2], vec![]));
         queue.release(&[stream]);
@@ -421,7 +440,8 @@ mod tests {
 
     #[test]
     fn a_request_and_a_batch_have_a_post_of_their_own_and_messages_share_one() {
-        let (mut queue, mut waiting, stream) = (Queue::default(), Waiting::default(), Arc::default());
+        let (mut queue, mut waiting, stream) =
+            (Queue::default(), Waiting::default(), Arc::default());
         waiting.send(&mut queue, 0, 10);
         waiting.request(&mut queue, 1);
         waiting.send(&mut queue, 2, 10);

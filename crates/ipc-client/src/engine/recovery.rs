@@ -68,7 +68,12 @@ impl Engine {
     }
 
     /// Logs in, and has whatever waits sent again. `refusal` is why.
-    pub(super) fn log_in(self: &Rc<Self>, state: &mut State, used: Generation, refusal: AttemptError) {
+    pub(super) fn log_in(
+        self: &Rc<Self>,
+        state: &mut State,
+        used: Generation,
+        refusal: AttemptError,
+    ) {
         let (_, current) = self.exchange.current_session();
         if state.is_logging_in {
             return;
@@ -87,11 +92,15 @@ impl Engine {
         });
     }
 
-    /// Sees to it that the session is not the one of generation `used` any more; `false` if there is none.
+    /// Sees to it that the session is not the one of generation `used` any more; `false` if there
+    /// is none.
     pub(super) async fn renew(self: &Rc<Self>, used: Generation) -> bool {
         let (may_take_kept, ends_at) = {
             let state = self.state.borrow();
-            (state.kept_tries < KEPT_TRIES_MAX, state.last_end(Instant::now() + self.config.timeout))
+            (
+                state.kept_tries < KEPT_TRIES_MAX,
+                state.last_end(Instant::now() + self.config.timeout),
+            )
         };
         let result = self.exchange.renew(used, may_take_kept, ends_at).await;
         let state = &mut *self.state.borrow_mut();
@@ -119,7 +128,8 @@ impl Engine {
     }
 }
 
-/// A failure of the login that says nothing about the message: the server had just refused to take that.
+/// A failure of the login that says nothing about the message: the server had just refused to take
+/// that.
 fn of_the_login(error: AttemptError) -> AttemptError {
     match error.error {
         SendError::NoAnswer { .. } | SendError::Unexpected { .. } => {

@@ -25,12 +25,13 @@ use crate::random::random;
 /// How often it is said what is waited for, at most.
 pub(super) const SAY_EVERY: Duration = Duration::from_secs(5);
 
-/// With so many frames of messages unanswered no further one is written. What gathers meanwhile goes together, into one seal and
-/// one commit. Frames of requests alone, whose replies may take long, do not count.
+/// With so many frames of messages unanswered no further one is written. What gathers meanwhile
+/// goes together, into one seal and one commit. Frames of requests alone, whose replies may take
+/// long, do not count.
 const FRAMES_UNANSWERED_MAX: usize = 8;
 
-/// The same where the first of them is not answered [soon](ANSWERED_SOON), as by an inbox that commits each: then one end works at
-/// one frame while the other gathers the next.
+/// The same where the first of them is not answered [soon](ANSWERED_SOON), as by an inbox that
+/// commits each: then one end works at one frame while the other gathers the next.
 const LATE_FRAMES_UNANSWERED_MAX: usize = 2;
 
 /// A server that only keeps messages in memory has answered by then.
@@ -46,7 +47,8 @@ pub(super) struct State {
     pub(super) in_flight: InFlight<Piece>,
     /// How many requests are among that.
     pub(super) requests: usize,
-    /// The last message of each frame that has no answer yet, and when it was sent; one of requests alone is not among them.
+    /// The last message of each frame that has no answer yet, and when it was sent; one of requests
+    /// alone is not among them.
     pub(super) unanswered: VecDeque<(u64, Instant)>,
     /// The session that the channel has.
     pub(super) session_sent: Option<Generation>,
@@ -156,11 +158,13 @@ impl State {
         }
     }
 
-    /// Whether a further frame may be written: not where several have no answer, and the first of them has not had one soon.
+    /// Whether a further frame may be written: not where several have no answer, and the first of
+    /// them has not had one soon.
     pub(super) fn may_write(&self, now: Instant) -> bool {
         self.unanswered.front().is_none_or(|(_, sent_at)| {
             let is_soon = now.saturating_duration_since(*sent_at) < ANSWERED_SOON;
-            self.unanswered.len() < if is_soon { FRAMES_UNANSWERED_MAX } else { LATE_FRAMES_UNANSWERED_MAX }
+            self.unanswered.len()
+                < if is_soon { FRAMES_UNANSWERED_MAX } else { LATE_FRAMES_UNANSWERED_MAX }
         })
     }
 
@@ -194,7 +198,13 @@ impl State {
     }
 
     /// A request whose reply did not come in the time that the server gives it. It has the request.
-    pub(super) fn ask_again(&mut self, piece: Piece, late: SendError, had_no_wait: bool, now: Instant) {
+    pub(super) fn ask_again(
+        &mut self,
+        piece: Piece,
+        late: SendError,
+        had_no_wait: bool,
+        now: Instant,
+    ) {
         let is_late = matches!(late, SendError::NoReply { reason: NoReply::NotInTime { .. } });
         let is_news = piece.call.is_there_now();
         piece.call.reply_wait_begins(piece.sent_at);
@@ -245,7 +255,8 @@ impl State {
         let waits = !self.queue.is_empty();
         let late = self.posts.iter().filter(|_| waits).filter_map(Post::late_at).min();
         let again = self.no_channel_until.filter(|_| waits && self.posts.is_empty());
-        let all = [channel, delayed, late, again, self.paused_until.filter(|_| waits), self.look_at];
+        let all =
+            [channel, delayed, late, again, self.paused_until.filter(|_| waits), self.look_at];
         all.into_iter().flatten().min()
     }
 
@@ -254,8 +265,8 @@ impl State {
         self.posts.iter().filter(|post| post.is_request).count() < (connections_max - 1).max(1)
     }
 
-    /// How many bytes of entries a frame holds at least, with a session of that length; before there is a channel, one of a
-    /// channel as it mostly is.
+    /// How many bytes of entries a frame holds at least, with a session of that length; before
+    /// there is a channel, one of a channel as it mostly is.
     pub(super) fn entries_bytes_max(&self, session_bytes: usize) -> usize {
         let session_bytes = session_bytes.max(SESSION_BYTES);
         match &self.link {

@@ -1,7 +1,8 @@
-//! A request's body: an envelope that is sealed while it is sent and its buffer, which is used again.
+//! A request's body: an envelope that is sealed while it is sent and its buffer, which is used
+//! again.
 //!
-//! `exchange` makes one for each request, `http` posts it. The first piece is on its way while the next is sealed, so that client,
-//! network and server work on a long message at the same time.
+//! `exchange` makes one for each request, `http` posts it. The first piece is on its way while the
+//! next is sealed, so that client, network and server work on a long message at the same time.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -12,7 +13,8 @@ use bytes::{Bytes, BytesMut};
 use ipc_envelope::{KeyRing, Sealing};
 use zeroize::Zeroize as _;
 
-/// How much is sealed and handed to awc at a time: as much as a TLS record holds (RFC 8446, section 5.1).
+/// How much is sealed and handed to awc at a time: as much as a TLS record holds (RFC 8446, section
+/// 5.1).
 const PIECE_BYTES: usize = 16 * 1024;
 
 /// The body of a request: none, or an envelope.
@@ -33,7 +35,8 @@ impl Envelope {
         Envelope(None)
     }
 
-    /// The envelope of the plaintext in `buffer`, which is as for [`KeyRing::begin_seal`], and its memory.
+    /// The envelope of the plaintext in `buffer`, which is as for [`KeyRing::begin_seal`], and its
+    /// memory.
     pub(crate) fn seal(
         ring: &KeyRing,
         mut buffer: Vec<u8>,
@@ -70,7 +73,10 @@ impl MessageBody for Envelope {
         self.0.as_ref().map_or(BodySize::None, |unsent| BodySize::Sized(unsent.rest.len() as u64))
     }
 
-    fn poll_next(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Bytes, Infallible>>> {
+    fn poll_next(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Bytes, Infallible>>> {
         let unsent = self.get_mut().0.as_mut().filter(|unsent| !unsent.rest.is_empty());
         let Some(Unsent { rest, sealing }) = unsent else { return Poll::Ready(None) };
         let sealed = sealing.advance(rest, PIECE_BYTES);

@@ -1,7 +1,8 @@
 //! Logging in: who does, of all that need a session at the same time, and what the server is told.
 //!
-//! `engine` comes here when the server says that a session is over. A client logs in once for all that waits, and of
-//! the clients that share a home one does, in whatever process: the others take the session that it keeps.
+//! `engine` comes here when the server says that a session is over. A client logs in once for all
+//! that waits, and of the clients that share a home one does, in whatever process: the others take
+//! the session that it keeps.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -22,16 +23,18 @@ use crate::random::random;
 use crate::sealer::unix_now_secs;
 use crate::transport::attempt::Attempt;
 
-/// How long another process may take to log in before it counts as one that hangs. A login takes a bcrypt of the
-/// server, a quarter of a second; where hundreds of processes begin at the same moment, it takes some seconds.
+/// How long another process may take to log in before it counts as one that hangs. A login takes a
+/// bcrypt of the server, a quarter of a second; where hundreds of processes begin at the same
+/// moment, it takes some seconds.
 const LOGIN_MAX: Duration = Duration::from_secs(10);
 
-/// How long to wait before looking again whether another process has logged in: the first time, and at most. Where
-/// hundreds wait, looking takes the processors that the login needs.
+/// How long to wait before looking again whether another process has logged in: the first time, and
+/// at most. Where hundreds wait, looking takes the processors that the login needs.
 const LOOK_FIRST: Duration = Duration::from_millis(5);
 const LOOK_LAST: Duration = Duration::from_millis(200);
 
-/// The longest session token that is taken. It goes into every frame and into a file; a server's own has some 250 bytes.
+/// The longest session token that is taken. It goes into every frame and into a file; a server's
+/// own has some 250 bytes.
 const SESSION_BYTES_MAX: usize = 16 * 1024;
 
 /// How an attempt comes to a session.
@@ -59,7 +62,9 @@ impl Patience {
     /// Whether this holder has had the time that a login takes.
     fn is_over(&mut self, holder: &LoginHolder, now: Instant) -> bool {
         match &self.0 {
-            Some((known, since)) if known == holder => now.saturating_duration_since(*since) >= LOGIN_MAX,
+            Some((known, since)) if known == holder => {
+                now.saturating_duration_since(*since) >= LOGIN_MAX
+            }
             _ => {
                 self.0 = Some((holder.clone(), now));
                 false
@@ -69,9 +74,9 @@ impl Patience {
 }
 
 impl Exchange {
-    /// Sees to it that the session is not the one of generation `used` any more, and says where the new one is from.
-    /// Of several clients on one home one logs in and the others wait for it, as long as
-    /// `may_take_kept`. Nothing is begun after `ends_at`.
+    /// Sees to it that the session is not the one of generation `used` any more, and says where the
+    /// new one is from. Of several clients on one home one logs in and the others wait for it, as
+    /// long as `may_take_kept`. Nothing is begun after `ends_at`.
     pub(crate) async fn renew(
         &self,
         used: Generation,
@@ -111,7 +116,8 @@ impl Exchange {
         let expires_at_secs = unix_now_secs().saturating_add(reply.expires_in);
         self.session.set(reply.session.clone(), Origin::Login);
         drop(turn);
-        // This send alone waits for the disk, so that a process that ends with it leaves the session behind.
+        // This send alone waits for the disk, so that a process that ends with it leaves the
+        // session behind.
         let username = self.username();
         let keep = move |cache: &SessionCache| {
             cache.keep(&username, &reply.session, expires_at_secs);
@@ -122,9 +128,14 @@ impl Exchange {
         Ok(Origin::Login)
     }
 
-    /// Waits until another process has logged in, or it is this client's turn. A holder of the lock that takes too long
-    /// is passed over; after half of the time there is, or where there is no lock, nobody is waited for.
-    async fn claim_login(&self, may_take_kept: bool, ends_at: Instant) -> Result<Claim, AttemptError> {
+    /// Waits until another process has logged in, or it is this client's turn. A holder of the lock
+    /// that takes too long is passed over; after half of the time there is, or where there is no
+    /// lock, nobody is waited for.
+    async fn claim_login(
+        &self,
+        may_take_kept: bool,
+        ends_at: Instant,
+    ) -> Result<Claim, AttemptError> {
         let Some(cache) = &self.cache else { return Ok(Claim::LogIn(None)) };
         let begun_at = Instant::now();
         let until = begun_at + ends_at.saturating_duration_since(begun_at) / 2;
@@ -134,7 +145,8 @@ impl Exchange {
         let mut pause = LOOK_FIRST;
         loop {
             let (cache, username, stale) = (cache.clone(), self.username(), stale.clone());
-            let look = off_this_thread(move || look(&cache, &username, stale.as_deref(), may_take_kept));
+            let look =
+                off_this_thread(move || look(&cache, &username, stale.as_deref(), may_take_kept));
             let found = match timeout_at(until, look).await {
                 Ok(found) => found.unwrap_or(Found::NoLock),
                 Err(_) => Found::NoLock,
@@ -166,8 +178,8 @@ impl Exchange {
         }
     }
 
-    /// Does something with the kept session, if sessions are kept, on a thread that may wait for the disk. It is done
-    /// in any case, and waited for until `ends_at`.
+    /// Does something with the kept session, if sessions are kept, on a thread that may wait for
+    /// the disk. It is done in any case, and waited for until `ends_at`.
     async fn with_cache(&self, ends_at: Instant, act: impl FnOnce(&SessionCache) + Send + 'static) {
         if let Some(cache) = self.cache.clone() {
             let acting = off_this_thread(move || act(&cache));
@@ -175,11 +187,11 @@ impl Exchange {
         }
     }
 
-    /// Reads the admin's credentials again, where they are those of the home, and says whether they have changed:
-    /// whoever changes the admin's password writes `admin.cred` too.
+    /// Reads the admin's credentials again, where they are those of the home, and says whether they
+    /// have changed: whoever changes the admin's password writes `admin.cred` too.
     ///
-    /// Blocks the thread for a read of two files of a few hundred bytes. That happens after a refused login only, so
-    /// at most as often as the server answers with a bcrypt.
+    /// Blocks the thread for a read of two files of a few hundred bytes. That happens after a
+    /// refused login only, so at most as often as the server answers with a bcrypt.
     fn take_changed_credentials(&self) -> bool {
         let Some(home) = &self.admin_home else { return false };
         let found = match home.admin_credentials() {
@@ -190,7 +202,8 @@ impl Exchange {
             }
         };
         let mut credentials = self.credentials.borrow_mut();
-        let changed = found.username != credentials.username || found.password != credentials.password;
+        let changed =
+            found.username != credentials.username || found.password != credentials.password;
         *credentials = found;
         changed
     }
@@ -203,7 +216,8 @@ impl Exchange {
         // Large enough never to grow: growing would leave the password behind in freed memory.
         let room = 64 + 6 * (request.username.len() + request.password.len());
         let mut body = Zeroizing::new(Vec::with_capacity(room));
-        serde_json::to_writer(&mut *body, &request).expect("two strings always serialise into memory");
+        serde_json::to_writer(&mut *body, &request)
+            .expect("two strings always serialise into memory");
         let body = std::str::from_utf8(&body).expect("serde_json writes UTF-8");
         let write = |buffer: &mut Vec<u8>| {
             buffer.reserve(body.len() + FRAME_BYTES + OVERHEAD_BYTES_MAX);
@@ -214,7 +228,8 @@ impl Exchange {
         if answer.status != 200 {
             return Err(self.refusal(&answer));
         }
-        let reply: AuthReply = self.read_reply(id, &answer, |body| serde_json::from_str(body).ok())?;
+        let reply: AuthReply =
+            self.read_reply(id, &answer, |body| serde_json::from_str(body).ok())?;
         if reply.session.len() > SESSION_BYTES_MAX {
             let detail = "the session is longer than this client takes".to_owned();
             return Err(give_up(SendError::Unexpected { status: 200, detail }));
@@ -224,7 +239,12 @@ impl Exchange {
 }
 
 /// What there is in the home of the session of `username`, apart from the one that is over.
-fn look(cache: &SessionCache, username: &str, stale: Option<&String>, may_take_kept: bool) -> Found {
+fn look(
+    cache: &SessionCache,
+    username: &str,
+    stale: Option<&String>,
+    may_take_kept: bool,
+) -> Found {
     let kept = || {
         let stale = stale.map(String::as_str);
         may_take_kept.then(|| cache.load(username, unix_now_secs(), stale)).flatten()
@@ -244,8 +264,8 @@ fn is_bad_credentials<T>(result: &Result<T, AttemptError>) -> bool {
     matches!(result, Err(AttemptError { error: SendError::BadCredentials { .. }, .. }))
 }
 
-/// Waits for something that may wait for the disk, while this thread goes on with other sends. `None` if it panics,
-/// which has then been told.
+/// Waits for something that may wait for the disk, while this thread goes on with other sends.
+/// `None` if it panics, which has then been told.
 async fn off_this_thread<T: Send + 'static>(act: impl FnOnce() -> T + Send + 'static) -> Option<T> {
     tokio::task::spawn_blocking(act).await.ok()
 }
@@ -267,7 +287,8 @@ mod tests {
     }
 
     #[test]
-    fn a_login_of_another_that_hangs_is_waited_for_as_long_as_one_takes_or_half_of_the_time_there_is() {
+    fn a_login_of_another_that_hangs_is_waited_for_as_long_as_one_takes_or_half_of_the_time_there_is()
+     {
         let mut runtime = tokio::runtime::Builder::new_current_thread();
         let runtime = runtime.enable_all().start_paused(true).build().unwrap();
         tokio::task::LocalSet::new().block_on(&runtime, async {

@@ -1,7 +1,7 @@
 //! One POST: a frame is sealed, posted, and the answer is read. Logins too.
 //!
-//! `engine` comes here with what is to be sent, and decides whether it is sent again. Here nothing waits in a queue, and
-//! nothing is tried twice but a login with credentials that have changed.
+//! `engine` comes here with what is to be sent, and decides whether it is sent again. Here nothing
+//! waits in a queue, and nothing is tried twice but a login with credentials that have changed.
 
 mod envelope;
 mod login;
@@ -18,7 +18,9 @@ use std::time::Duration;
 
 use ipc_envelope::{HEADER_BYTES, KeyRing, OVERHEAD_BYTES_MAX};
 use ipc_home::{Credentials, Home};
-use ipc_protocol::{BatchReply, Frame, IS_RUNNING_TEXT, MessageId, Route, SUBMIT_TEXT, write_frame_around};
+use ipc_protocol::{
+    BatchReply, Frame, IS_RUNNING_TEXT, MessageId, Route, SUBMIT_TEXT, write_frame_around,
+};
 use tokio::time::{Instant, timeout_at};
 use zeroize::{Zeroize, Zeroizing};
 
@@ -33,8 +35,8 @@ use envelope::{Envelope, ReclaimableBuffer};
 use refusal::{AttemptError, give_up};
 use session::{Generation, Session, SessionCache, Token};
 
-/// The longest answer that is read, but for an application's reply. The longest there is says what became of each of
-/// a thousand messages, in some 40 bytes each.
+/// The longest answer that is read, but for an application's reply. The longest there is says what
+/// became of each of a thousand messages, in some 40 bytes each.
 const RESPONSE_BYTES_MAX: usize = 128 * 1024;
 
 /// What a frame has beside body and session, and more: `v`, `to`, `id`.
@@ -127,7 +129,8 @@ impl Exchange {
         &self.sealer
     }
 
-    /// Posts one message; `true` if the server had it before. `used` is the session that it goes with.
+    /// Posts one message; `true` if the server had it before. `used` is the session that it goes
+    /// with.
     pub(crate) async fn submit(
         &self,
         id: MessageId,
@@ -145,8 +148,8 @@ impl Exchange {
         }
     }
 
-    /// Posts several messages. `entries` is how many bytes of text they have at most, and what writes them, with commas
-    /// between.
+    /// Posts several messages. `entries` is how many bytes of text they have at most, and what
+    /// writes them, with commas between.
     pub(crate) async fn submit_batch(
         &self,
         (bytes, write_entries): (usize, impl FnOnce(&mut Vec<u8>)),
@@ -193,7 +196,10 @@ impl Exchange {
     pub(crate) async fn is_running(&self, until: Instant) -> Result<bool, SendError> {
         let attempt = Rc::default();
         let limits = AttemptLimits::until(until);
-        let response = match self.send(Route::IsRunning, Envelope::none(), None, limits, &attempt).await {
+        let response = match self
+            .send(Route::IsRunning, Envelope::none(), None, limits, &attempt)
+            .await
+        {
             Ok(response) => response,
             Err(SendError::Unreachable { .. } | SendError::NoAnswer { .. }) => return Ok(false),
             Err(error) => return Err(error),
@@ -231,8 +237,8 @@ impl Exchange {
         self.sealer.open_text(&response.body, id, read)
     }
 
-    /// Seals a frame with the session in use, and notes in `used` which that is. The body is how many bytes it has at most, and
-    /// what writes them.
+    /// Seals a frame with the session in use, and notes in `used` which that is. The body is how
+    /// many bytes it has at most, and what writes them.
     fn seal_with_session(
         &self,
         route: Route,
@@ -244,7 +250,9 @@ impl Exchange {
             let (token, generation) = self.session.current();
             *used = generation;
             let session = token.as_ref().map(|token| token.as_str());
-            buffer.reserve(body_bytes + session.map_or(0, str::len) + FRAME_BYTES + OVERHEAD_BYTES_MAX);
+            buffer.reserve(
+                body_bytes + session.map_or(0, str::len) + FRAME_BYTES + OVERHEAD_BYTES_MAX,
+            );
             write_frame_around(buffer, route.path(), id, session, write_body);
         })
     }
@@ -287,7 +295,8 @@ impl Exchange {
         result.map_err(AttemptError::without_answer)
     }
 
-    /// Sends one request; where a new connection breaks before any answer, finds out whether that was a refusal.
+    /// Sends one request; where a new connection breaks before any answer, finds out whether that
+    /// was a refusal.
     async fn send(
         &self,
         route: Route,
@@ -299,7 +308,9 @@ impl Exchange {
         let response_bytes_max = match route {
             // An envelope of the longest frame, as text.
             Route::MessageRequest => {
-                self.config.plaintext_bytes_max.saturating_add(OVERHEAD_BYTES_MAX).saturating_mul(4) / 3 + 4
+                self.config.plaintext_bytes_max.saturating_add(OVERHEAD_BYTES_MAX).saturating_mul(4)
+                    / 3
+                    + 4
             }
             _ => RESPONSE_BYTES_MAX,
         };
@@ -316,8 +327,14 @@ impl Exchange {
         }
     }
 
-    /// Where a new connection broke without an answer, finds out whether that was a refusal: the alert may be lost.
-    pub(crate) async fn explain(&self, error: SendError, attempt: &Attempt, until: Instant) -> SendError {
+    /// Where a new connection broke without an answer, finds out whether that was a refusal: the
+    /// alert may be lost.
+    pub(crate) async fn explain(
+        &self,
+        error: SendError,
+        attempt: &Attempt,
+        until: Instant,
+    ) -> SendError {
         if let SendError::NoAnswer { source, .. } = &error
             && attempt.connected.get()
             && source.kind() != io::ErrorKind::TimedOut
@@ -340,7 +357,8 @@ impl Exchange {
     ) -> Result<T, SendError> {
         let begun_at = Instant::now();
         let attempt_ends_at = begun_at + self.config.attempt_max() + reply_wait;
-        let ends_at = || if attempt.writing.get() { limits.ends_at_once_written } else { limits.ends_at };
+        let ends_at =
+            || if attempt.writing.get() { limits.ends_at_once_written } else { limits.ends_at };
         let mut exchange = pin!(exchange);
         let mut now = begun_at;
         loop {
@@ -375,7 +393,10 @@ impl Exchange {
     }
 
     fn bad_credentials(&self) -> AttemptError {
-        give_up(SendError::BadCredentials { username: self.username(), from_home: self.admin_home.is_some() })
+        give_up(SendError::BadCredentials {
+            username: self.username(),
+            from_home: self.admin_home.is_some(),
+        })
     }
 
     fn username(&self) -> String {
@@ -442,12 +463,10 @@ pub(crate) mod tests {
         let (begun_at, lines_before) = (Instant::now(), crate::logged::info_lines().len());
         let nothing = std::future::pending::<Result<(), _>>();
         let result = exchange.in_time(nothing, route, reply_wait, limits, &attempt).await;
-        assert!(
-            result.is_err_and(|error| matches!(
-                error,
-                SendError::Unreachable { .. } | SendError::NoAnswer { .. }
-            ))
-        );
+        assert!(result.is_err_and(|error| matches!(
+            error,
+            SendError::Unreachable { .. } | SendError::NoAnswer { .. }
+        )));
         (begun_at.elapsed().as_secs(), crate::logged::info_lines().split_off(lines_before))
     }
 
@@ -475,7 +494,8 @@ pub(crate) mod tests {
                 ["waiting for the login at 127.0.0.1:1 for 5 s so far, and for 2 s more at most"]
             );
 
-            // A reply is waited for as long as it may take, once the request may be there, and not before.
+            // A reply is waited for as long as it may take, once the request may be there, and not
+            // before.
             let now = Instant::now();
             let limits = AttemptLimits { ends_at: now + secs(12), ends_at_once_written: now + secs(40) };
             let (waited, said) =

@@ -1,9 +1,10 @@
 //! By what a password that is given is known again as the one that got a kept session.
 //!
-//! `session` comes here. The password itself is not kept, and not a hash of it that is fast: whoever reads a home, or a
-//! copy of it, would have a fast hash to try passwords against, whose only other judge is a server that allows a few
-//! tries. A login's own bcrypt takes some 250 ms, which a kept session is there to save. So it is bcrypt at a
-//! sixty-fourth of that: some 4 ms for each process that is given a password, and for each guess.
+//! `session` comes here. The password itself is not kept, and not a hash of it that is fast:
+//! whoever reads a home, or a copy of it, would have a fast hash to try passwords against, whose
+//! only other judge is a server that allows a few tries. A login's own bcrypt takes some 250 ms,
+//! which a kept session is there to save. So it is bcrypt at a sixty-fourth of that: some 4 ms for
+//! each process that is given a password, and for each guess.
 
 use std::fmt::Write as _;
 
@@ -16,7 +17,8 @@ const COST: u32 = 6;
 /// How a check of that cost begins.
 const FORM: &str = "$2b$06$";
 
-/// A password, in a form whose every byte counts for bcrypt, which would ignore what lies beyond 72.
+/// A password, in a form whose every byte counts for bcrypt, which would ignore what lies
+/// beyond 72.
 #[derive(Clone)]
 pub(crate) struct GivenPassword(Zeroizing<String>);
 

@@ -1,6 +1,7 @@
 //! What a refusal means: which error it is, and what might help.
 //!
-//! `exchange` comes here with a response, `engine` with what a channel says of an entry or of its end.
+//! `exchange` comes here with a response, `engine` with what a channel says of an entry or of its
+//! end.
 
 use std::time::Duration;
 
@@ -59,15 +60,20 @@ pub(crate) fn of_response(response: &Response, now_secs: u64) -> AttemptError {
         .as_ref()
         .and_then(|problem| ProblemCode::from_code(&problem.code))
         .filter(|code| code.status() == status);
-    let recovery =
-        recovery(code.map_or_else(|| remedy_of_status(status), ProblemCode::remedy), response.retry_after);
+    let recovery = recovery(
+        code.map_or_else(|| remedy_of_status(status), ProblemCode::remedy),
+        response.retry_after,
+    );
     let detail = problem.map(|problem| printable(&problem.detail)).unwrap_or_default();
     if code == Some(ProblemCode::StaleEnvelope)
         && let Some(server_secs) = response.server_time_secs
         && let Some(clocks) = clock::of_refusal(server_secs, now_secs, &detail)
     {
         let recovery = if clocks.explain { Recovery::GiveUp } else { recovery };
-        return AttemptError { error: SendError::Refused { status, code, detail: clocks.detail }, recovery };
+        return AttemptError {
+            error: SendError::Refused { status, code, detail: clocks.detail },
+            recovery,
+        };
     }
     AttemptError { error: SendError::Refused { status, code, detail }, recovery }
 }
@@ -76,7 +82,11 @@ pub(crate) fn of_response(response: &Response, now_secs: u64) -> AttemptError {
 pub(crate) fn of_code(code: &str, retry_after: Option<Duration>) -> AttemptError {
     match ProblemCode::from_code(code) {
         Some(code) => AttemptError {
-            error: SendError::Refused { status: code.status(), code: Some(code), detail: String::new() },
+            error: SendError::Refused {
+                status: code.status(),
+                code: Some(code),
+                detail: String::new(),
+            },
             recovery: recovery(code.remedy(), retry_after),
         },
         None => {
@@ -144,9 +154,10 @@ mod tests {
     #[test]
     fn status_and_code_agree_on_what_may_be_done() {
         for code in ProblemCode::ALL {
-            // A stale envelope shares its status with refusals that last, an application without a reply its statuses
-            // with a proxy that lost the server.
-            let shared = [ProblemCode::StaleEnvelope, ProblemCode::NotAnswered, ProblemCode::NoReplyInTime];
+            // A stale envelope shares its status with refusals that last, an application without a
+            // reply its statuses with a proxy that lost the server.
+            let shared =
+                [ProblemCode::StaleEnvelope, ProblemCode::NotAnswered, ProblemCode::NoReplyInTime];
             if !shared.contains(&code) {
                 assert_eq!(remedy_of_status(code.status()), code.remedy(), "{code}");
             }

@@ -1,4 +1,5 @@
-//! The session that goes into every frame: the one in use, the one kept in the home, and whose turn it is to log in.
+//! The session that goes into every frame: the one in use, the one kept in the home, and whose turn
+//! it is to log in.
 //!
 //! The worker comes here; logging in itself is its business. Nothing here makes a connection.
 
@@ -97,8 +98,8 @@ impl SessionCache {
         SessionCache { home, server, certificate, password, has_told: Arc::default() }
     }
 
-    /// The kept session, if it is this certificate's and this password's, will still be good for a while, and is
-    /// another one than `stale`.
+    /// The kept session, if it is this certificate's and this password's, will still be good for a
+    /// while, and is another one than `stale`.
     pub(crate) fn load(
         &self,
         username: &str,
@@ -110,19 +111,25 @@ impl SessionCache {
             Err(error) => {
                 // Whoever waits for another process' login looks often.
                 if !self.has_told.swap(true, Ordering::Relaxed) {
-                    log::warn!("the kept session is not used, and a login follows: {}", with_causes(&error));
+                    log::warn!(
+                        "the kept session is not used, and a login follows: {}",
+                        with_causes(&error)
+                    );
                 }
                 return None;
             }
         };
         let lasts = kept.expires_at_secs > now_secs.saturating_add(EXPIRY_MARGIN_SECS);
         let is_other = stale.is_none_or(|stale| stale != *kept.token);
-        (is_other && lasts && kept.certificate == self.certificate && self.is_of_this_password(&kept))
-            .then_some(kept.token)
+        (is_other
+            && lasts
+            && kept.certificate == self.certificate
+            && self.is_of_this_password(&kept))
+        .then_some(kept.token)
     }
 
-    /// A password that was given must be the one that got the session. The home's own needs no such proof: whoever
-    /// can read the session can read that too.
+    /// A password that was given must be the one that got the session. The home's own needs no such
+    /// proof: whoever can read the session can read that too.
     fn is_of_this_password(&self, kept: &KeptSession) -> bool {
         match (&self.password, &kept.password_check) {
             (None, _) => true,
@@ -137,15 +144,25 @@ impl SessionCache {
             None => None,
             Some(password) => match password.check() {
                 Some(check) => Some(check),
-                None => return log::warn!("the session is not kept: the system gave no random numbers"),
+                None => {
+                    return log::warn!(
+                        "the session is not kept: the system gave no random numbers"
+                    );
+                }
             },
         };
         let certificate = self.certificate;
-        let session = KeptSession { token: token.clone(), expires_at_secs, certificate, password_check };
+        let session =
+            KeptSession { token: token.clone(), expires_at_secs, certificate, password_check };
         if let Err(error) = self.home.keep_session(&self.server, username, &session) {
-            // A client may run on a directory that is read-only: then this is how it is, at every login.
+            // A client may run on a directory that is read-only: then this is how it is, at every
+            // login.
             let level = if is_read_only(&error) { log::Level::Info } else { log::Level::Warn };
-            log::log!(level, "the session could not be kept for the next process: {}", with_remedy(&error));
+            log::log!(
+                level,
+                "the session could not be kept for the next process: {}",
+                with_remedy(&error)
+            );
         }
     }
 
@@ -157,11 +174,15 @@ impl SessionCache {
             Ok(Some(_)) | Err(_) => (),
         }
         if let Err(error) = self.home.forget_session(&self.server, username) {
-            log::warn!("a session that is no longer good could not be removed: {}", with_remedy(&error));
+            log::warn!(
+                "a session that is no longer good could not be removed: {}",
+                with_remedy(&error)
+            );
         }
     }
 
-    /// Whose turn it is to log in, of all that share the home; `None` where they cannot agree on it.
+    /// Whose turn it is to log in, of all that share the home; `None` where they cannot agree on
+    /// it.
     pub(crate) fn login_turn(&self, username: &str) -> Option<LoginTurn> {
         match self.home.try_login_lock(&self.server, username) {
             Ok(turn) => Some(turn),
@@ -251,7 +272,10 @@ mod tests {
         cache.password = given("wrong");
         cache.forget(USER);
         cache.password = None;
-        assert!(cache.load(USER, 0, None).is_some(), "a wrong password does not end another one's session");
+        assert!(
+            cache.load(USER, 0, None).is_some(),
+            "a wrong password does not end another one's session"
+        );
         cache.keep(USER, &Zeroizing::new("token".to_owned()), 1000);
         cache.password = given("right");
         assert!(cache.load(USER, 0, None).is_none(), "nothing says that it is this password's");

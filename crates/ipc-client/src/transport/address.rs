@@ -44,13 +44,19 @@ impl Address {
             });
         }
         let digits_only = port.bytes().all(|byte| byte.is_ascii_digit());
-        let port = port.parse().ok().filter(|port| digits_only && *port != 0).ok_or(AddressFault::BadPort)?;
+        let port = port
+            .parse()
+            .ok()
+            .filter(|port| digits_only && *port != 0)
+            .ok_or(AddressFault::BadPort)?;
         if let Ok(address) = text.parse() {
             return Ok(Address::Socket(address));
         }
-        let plausible = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
+        let plausible =
+            |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
         // A name of digits and dots is a mistyped IPv4 address.
-        let is_name = host.bytes().any(|byte| byte.is_ascii_alphabetic()) && host.bytes().all(plausible);
+        let is_name =
+            host.bytes().any(|byte| byte.is_ascii_alphabetic()) && host.bytes().all(plausible);
         if !is_name || host.len() > 253 {
             return Err(AddressFault::BadHost);
         }
@@ -64,8 +70,9 @@ impl Address {
         }
     }
 
-    /// Whether this is on this host, as far as the text can tell. `localhost` and names under it are loopback by
-    /// RFC 6761, section 6.3; what they resolve to is looked at again when a connection is made.
+    /// Whether this is on this host, as far as the text can tell. `localhost` and names under it
+    /// are loopback by RFC 6761, section 6.3; what they resolve to is looked at again when a
+    /// connection is made.
     pub(crate) fn is_loopback(&self) -> bool {
         match self {
             Address::Socket(address) => ipc_protocol::is_loopback(address.ip()),
@@ -149,9 +156,14 @@ mod tests {
         ] {
             assert!(Address::parse(text).unwrap().is_loopback(), "{text}");
         }
-        for text in
-            ["0.0.0.0:1", "10.0.0.1:1", "[::]:1", "[::ffff:10.0.0.1]:1", "example.com:1", "notlocalhost:1"]
-        {
+        for text in [
+            "0.0.0.0:1",
+            "10.0.0.1:1",
+            "[::]:1",
+            "[::ffff:10.0.0.1]:1",
+            "example.com:1",
+            "notlocalhost:1",
+        ] {
             assert!(!Address::parse(text).unwrap().is_loopback(), "{text}");
         }
     }

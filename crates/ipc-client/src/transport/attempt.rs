@@ -1,4 +1,5 @@
-//! How far one attempt to send a request got, told by those who make the connection and write to it.
+//! How far one attempt to send a request got, told by those who make the connection and write to
+//! it.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -13,7 +14,7 @@ pub(crate) struct Attempt {
 }
 
 tokio::task_local! {
-    /// The attempt that the running task makes. awc calls the connector from within the request's own future, but
-    /// hands it only the URL.
+    /// The attempt that the running task makes. awc calls the connector from within the request's
+    /// own future, but hands it only the URL.
     pub(crate) static ATTEMPT: Rc<Attempt>;
 }

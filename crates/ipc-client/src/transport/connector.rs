@@ -1,8 +1,8 @@
-//! Makes connections: TCP without delay, then TLS. awc comes here for a connection; the worker, when it wants to
-//! know why a server hung up.
+//! Makes connections: TCP without delay, then TLS. awc comes here for a connection; the worker,
+//! when it wants to know why a server hung up.
 //!
-//! TLS is made here and not by awc, since awc takes the name to verify from the URL: a bracketed IPv6 address is none
-//! that rustls takes, and the socket would stay without TCP_NODELAY.
+//! TLS is made here and not by awc, since awc takes the name to verify from the URL: a bracketed
+//! IPv6 address is none that rustls takes, and the socket would stay without TCP_NODELAY.
 
 use std::cell::Cell;
 use std::future::Future;
@@ -50,14 +50,16 @@ pub(crate) struct Connector {
 }
 
 impl Connector {
-    /// Connects to the address in use; where that fails, to the next, until one answers. The error is that of the last.
+    /// Connects to the address in use; where that fails, to the next, until one answers. The error
+    /// is that of the last.
     async fn dial(&self, in_use: &Cell<usize>) -> io::Result<Stream> {
         let mut tried = 0;
         loop {
             let result = self.dial_address(self.address(in_use)).await;
             tried += 1;
             match result {
-                // A certificate that is not good is a reason to stop, and not to look for another server.
+                // A certificate that is not good is a reason to stop, and not to look for another
+                // server.
                 Err(error) if tried < self.addresses.len() && tls::tls_error(&error).is_none() => {
                     log::info!("{}: {error}; trying the next address", self.address(in_use));
                     self.go_to_next(in_use);
@@ -115,21 +117,25 @@ impl Connector {
         let tcp = timeout(CONNECT_MAX, TcpStream::connect(address))
             .await
             .map_err(|_| timed_out("the TCP connection"))??;
-        // A request is one or a few writes and then a wait: Nagle's algorithm would hold the last one back.
+        // A request is one or a few writes and then a wait: Nagle's algorithm would hold the last
+        // one back.
         tcp.set_nodelay(true)?;
         Ok(tcp)
     }
 
-    /// Connects and only listens, for at most a second, to hear whether the server refuses this client's certificate,
-    /// or, over plain HTTP, whether it speaks TLS.
+    /// Connects and only listens, for at most a second, to hear whether the server refuses this
+    /// client's certificate, or, over plain HTTP, whether it speaks TLS.
     ///
-    /// Under TLS 1.3 that alert comes after the handshake, and where the server closes with our request unread, the
-    /// reset may wipe it out before it is read. On a connection without a request, or with one of a few bytes, it stays.
+    /// Under TLS 1.3 that alert comes after the handshake, and where the server closes with our
+    /// request unread, the reset may wipe it out before it is read. On a connection without a
+    /// request, or with one of a few bytes, it stays.
     pub(crate) async fn probe_alert(&self, address: &Address) -> Option<SendError> {
         let Some(tls) = &self.tls else {
             let listen = async {
                 let mut stream = self.dial_tcp(address).await?;
-                stream.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").await?;
+                stream
+                    .write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+                    .await?;
                 stream.read_u8().await
             };
             let speaks_tls = matches!(timeout(ALERT_WAIT, listen).await, Ok(Ok(ALERT_BEGINS)));
@@ -146,7 +152,10 @@ impl Connector {
 }
 
 fn timed_out(what: &str) -> io::Error {
-    io::Error::new(io::ErrorKind::TimedOut, format!("{what} took more than {} s", CONNECT_MAX.as_secs()))
+    io::Error::new(
+        io::ErrorKind::TimedOut,
+        format!("{what} took more than {} s", CONNECT_MAX.as_secs()),
+    )
 }
 
 /// A connector on the thread that uses it, with the address in use.

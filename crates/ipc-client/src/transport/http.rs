@@ -1,5 +1,5 @@
-//! One HTTP request and its response, or the opening of a WebSocket, over awc. What to send and what a response means is
-//! decided elsewhere.
+//! One HTTP request and its response, or the opening of a WebSocket, over awc. What to send and
+//! what a response means is decided elsewhere.
 
 use std::io;
 use std::rc::Rc;
@@ -84,15 +84,19 @@ impl Http {
     /// Must be called on the thread, and within the runtime, that will send.
     pub(crate) fn new(name: &str, connector: Connector, connections_max: usize) -> Self {
         let own = LocalConnector::new(connector);
-        // Plain `http` to awc: TLS is the connector's part. The connector also has limits of its own for each step.
+        // Plain `http` to awc: TLS is the connector's part. The connector also has limits of its
+        // own for each step.
         let connector = awc::Connector::new()
             .connector(own.clone())
             .timeout(Duration::from_secs(DEADLINE_SECS_MAX))
             .conn_keep_alive(KEEP_ALIVE)
             .conn_lifetime(LIFETIME)
             .limit(connections_max);
-        let client =
-            awc::Client::builder().connector(connector).disable_redirects().disable_timeout().finish();
+        let client = awc::Client::builder()
+            .connector(connector)
+            .disable_redirects()
+            .disable_timeout()
+            .finish();
         let port = own.port();
         let authority =
             if name.contains(':') { format!("[{name}]:{port}") } else { format!("{name}:{port}") };
@@ -103,12 +107,13 @@ impl Http {
         &self.connector
     }
 
-    /// Sends one request and reads its answer. `attempt` is told how far it got; how long it may take is the caller's
-    /// business.
+    /// Sends one request and reads its answer. `attempt` is told how far it got; how long it may
+    /// take is the caller's business.
     ///
     /// # Errors
-    /// Those without an answer: [`SendError::Unreachable`], [`SendError::NoAnswer`], [`SendError::WrongProtocol`],
-    /// [`SendError::Handshake`], [`SendError::ServerNotTrusted`], [`SendError::CertificateRefused`].
+    /// Those without an answer: [`SendError::Unreachable`], [`SendError::NoAnswer`],
+    /// [`SendError::WrongProtocol`], [`SendError::Handshake`], [`SendError::ServerNotTrusted`],
+    /// [`SendError::CertificateRefused`].
     pub(crate) async fn exchange<B: MessageBody + 'static>(
         &self,
         Request { route, body, reply_wait_secs, response_bytes_max }: Request<B>,
@@ -118,7 +123,10 @@ impl Http {
         let request = async {
             let request = match route.method() {
                 "GET" => self.client.request(Method::GET, uri),
-                _ => self.client.request(Method::POST, uri).insert_header((CONTENT_TYPE, RAW_ENVELOPE_TYPE)),
+                _ => self
+                    .client
+                    .request(Method::POST, uri)
+                    .insert_header((CONTENT_TYPE, RAW_ENVELOPE_TYPE)),
             };
             let request = match reply_wait_secs {
                 // RFC 7240, section 4.3.
@@ -133,7 +141,9 @@ impl Http {
                 status,
                 retry_after: header(RETRY_AFTER.as_str()).and_then(retry_after),
                 duplicate: header(DUPLICATE_HEADER) == Some(b"true"),
-                server_time_secs: header(DATE.as_str()).filter(|_| status >= 400).and_then(date_secs),
+                server_time_secs: header(DATE.as_str())
+                    .filter(|_| status >= 400)
+                    .and_then(date_secs),
                 raw: header(CONTENT_TYPE.as_str()) == Some(RAW_ENVELOPE_TYPE.as_bytes()),
                 too_long: false,
                 body: Bytes::new(),
@@ -151,7 +161,8 @@ impl Http {
             };
             // awc takes an end of the connection for an end of the body.
             if length.is_some_and(|length| length != answer.body.len()) {
-                let cut = io::Error::new(io::ErrorKind::UnexpectedEof, "the answer ends in the middle");
+                let cut =
+                    io::Error::new(io::ErrorKind::UnexpectedEof, "the answer ends in the middle");
                 return Err(self.error_of(&cut, attempt));
             }
             Ok(answer)
@@ -159,7 +170,8 @@ impl Http {
         ATTEMPT.scope(attempt.clone(), request).await
     }
 
-    /// Opens a channel, over a connection that is there or a new one. Its messages may have so many bytes.
+    /// Opens a channel, over a connection that is there or a new one. Its messages may have so many
+    /// bytes.
     ///
     /// # Errors
     /// [`OpenError`], with the errors of [`exchange`](Self::exchange) where there was no answer.
@@ -171,10 +183,13 @@ impl Http {
         let uri = self
             .uri(Route::MessageChannel)
             .map_err(|error| OpenError::NoAnswer(self.error_of(&error, attempt)))?;
-        let request = self.client.ws(uri).protocols([CHANNEL_SUBPROTOCOL]).max_frame_size(message_bytes_max);
+        let request =
+            self.client.ws(uri).protocols([CHANNEL_SUBPROTOCOL]).max_frame_size(message_bytes_max);
         let opened = ATTEMPT.scope(attempt.clone(), request.connect()).await;
         let (response, socket) = opened.map_err(|error| match error {
-            WsClientError::SendRequest(error) => OpenError::NoAnswer(self.no_answer(error, attempt)),
+            WsClientError::SendRequest(error) => {
+                OpenError::NoAnswer(self.no_answer(error, attempt))
+            }
             WsClientError::InvalidResponseStatus(status) => {
                 OpenError::NotOpened(format!("status {}", status.as_u16()))
             }
@@ -185,7 +200,9 @@ impl Http {
             return Err(OpenError::NotOpened(format!("it does not speak {CHANNEL_SUBPROTOCOL}")));
         }
         if header(SEC_WEBSOCKET_EXTENSIONS.as_str()).is_some() {
-            return Err(OpenError::NotOpened("it takes an extension that was not offered".to_owned()));
+            return Err(OpenError::NotOpened(
+                "it takes an extension that was not offered".to_owned(),
+            ));
         }
         let limits = header(CHANNEL_LIMITS_HEADER).map_or(Ok(ChannelLimits::default()), str::parse);
         match limits {
@@ -196,7 +213,9 @@ impl Http {
 
     fn uri(&self, route: Route) -> io::Result<Uri> {
         let uri = Uri::builder().scheme("http").authority(self.authority.as_str());
-        uri.path_and_query(route.path()).build().map_err(|error| io::Error::other(error.to_string()))
+        uri.path_and_query(route.path())
+            .build()
+            .map_err(|error| io::Error::other(error.to_string()))
     }
 
     /// The time for an attempt is over.
@@ -231,17 +250,18 @@ impl Http {
         }
         match (tls::tls_error(error), attempt.writing.get()) {
             (Some(tls), false) => tls::handshake_error(tls, &self.name, &address, identity),
-            (Some(tls), true) => {
-                tls::certificate_refusal(tls, identity).unwrap_or(SendError::NoAnswer { address, source })
+            (Some(tls), true) => tls::certificate_refusal(tls, identity)
+                .unwrap_or(SendError::NoAnswer { address, source }),
+            (None, false) => {
+                SendError::Unreachable { address: self.connector.all_addresses(), source }
             }
-            (None, false) => SendError::Unreachable { address: self.connector.all_addresses(), source },
             (None, true) => SendError::NoAnswer { address, source },
         }
     }
 }
 
-/// Reads the seconds form of `Retry-After` (RFC 9110, section 10.2.3). Its date form is left unread: a server of this
-/// protocol never sends it, and it would trust two clocks.
+/// Reads the seconds form of `Retry-After` (RFC 9110, section 10.2.3). Its date form is left
+/// unread: a server of this protocol never sends it, and it would trust two clocks.
 fn retry_after(value: &[u8]) -> Option<Duration> {
     let text = std::str::from_utf8(value).ok()?.trim();
     let digits_only = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
@@ -264,9 +284,10 @@ fn io_error(error: SendRequestError) -> io::Error {
         SendRequestError::Connect(ConnectError::Io(error))
         | SendRequestError::Send(error)
         | SendRequestError::Response(ParseError::Io(error)) => error,
-        SendRequestError::Connect(ConnectError::Disconnected) => {
-            io::Error::new(io::ErrorKind::UnexpectedEof, "the server closed the connection without an answer")
-        }
+        SendRequestError::Connect(ConnectError::Disconnected) => io::Error::new(
+            io::ErrorKind::UnexpectedEof,
+            "the server closed the connection without an answer",
+        ),
         SendRequestError::Connect(ConnectError::Timeout) | SendRequestError::Timeout => {
             io::Error::new(io::ErrorKind::TimedOut, "the time ran out")
         }

@@ -1,11 +1,13 @@
-//! Leaves out interim answers, those with a status of 1xx (RFC 9110, section 15.2), before awc reads them: it takes the
-//! first head that comes for the answer.
+//! Leaves out interim answers, those with a status of 1xx (RFC 9110, section 15.2), before awc
+//! reads them: it takes the first head that comes for the answer.
 //!
-//! `stream` comes here with what it has read. Of HTTP nothing is known here but the status line and the end of a head.
+//! `stream` comes here with what it has read. Of HTTP nothing is known here but the status line and
+//! the end of a head.
 
 use std::io;
 
-/// How many bytes of interim answers are read before an answer; a server has no reason to send more than a few lines.
+/// How many bytes of interim answers are read before an answer; a server has no reason to send more
+/// than a few lines.
 pub(crate) const INTERIM_BYTES_MAX: usize = 64 * 1024;
 
 /// As far as the status in `HTTP/1.1 200`.
@@ -78,7 +80,9 @@ impl Heads {
             }
             match head_end(&self.held) {
                 Some(end) => self.leave_out(end)?,
-                None if self.left_out + self.held.len() > INTERIM_BYTES_MAX => return Err(too_many()),
+                None if self.left_out + self.held.len() > INTERIM_BYTES_MAX => {
+                    return Err(too_many());
+                }
                 None => return Ok(Step::Held),
             }
         }
@@ -131,7 +135,8 @@ fn is_interim(bytes: &[u8]) -> bool {
 
 /// Where a head ends: behind its empty line. A line may end without CR (RFC 9112, section 2.2).
 fn head_end(bytes: &[u8]) -> Option<usize> {
-    let mut lines = bytes.iter().enumerate().filter(|(_, byte)| **byte == b'\n').map(|(index, _)| index);
+    let mut lines =
+        bytes.iter().enumerate().filter(|(_, byte)| **byte == b'\n').map(|(index, _)| index);
     let mut before = lines.next()?;
     for end in lines {
         if matches!(&bytes[before + 1..end], b"" | b"\r") {
@@ -163,7 +168,11 @@ mod tests {
                 while !heads.hand_on(usize::MAX).is_empty() {}
             }
             heads.begin();
-            assert_eq!(heads.take(b"HTTP/1.1 100 Continue\r\n\r\n").unwrap(), Step::Through, "{piece}");
+            assert_eq!(
+                heads.take(b"HTTP/1.1 100 Continue\r\n\r\n").unwrap(),
+                Step::Through,
+                "{piece}"
+            );
         }
     }
 

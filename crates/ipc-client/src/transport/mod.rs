@@ -1,6 +1,7 @@
 //! Connections to one server: addresses, TCP and TLS, HTTP/1.1 over awc, and WebSockets on it.
 //!
-//! `exchange` and `channel` come here. What a message, a session or an envelope is, is not known here.
+//! `exchange` and `channel` come here. What a message, a session or an envelope is, is not known
+//! here.
 
 pub(crate) mod address;
 pub(crate) mod attempt;

@@ -1,10 +1,12 @@
 //! One connection, plain or TLS, as awc takes it.
 //!
-//! awc writes a whole request before it looks for an answer, and gives up when a write fails. A server that refuses
-//! early, with an HTTP status or a TLS alert, then closes: the write fails while the reason lies unread in the receive
-//! buffer. So a failed write is kept here and reported only if reading brings nothing better.
+//! awc writes a whole request before it looks for an answer, and gives up when a write fails. A
+//! server that refuses early, with an HTTP status or a TLS alert, then closes: the write fails
+//! while the reason lies unread in the receive buffer. So a failed write is kept here and reported
+//! only if reading brings nothing better.
 //!
-//! awc also takes the first head that comes for the answer: interim ones are left out here (`interim`).
+//! awc also takes the first head that comes for the answer: interim ones are left out here
+//! (`interim`).
 
 use std::fmt;
 use std::io::{self, Write};
@@ -68,7 +70,11 @@ impl Stream {
 
 impl Stream {
     /// Reads what there is, interim answers included.
-    fn poll_read_any(&mut self, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read_any(
+        &mut self,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         let filled_before = buffer.filled().len();
         let result = match &mut self.transport {
             Transport::Plain(tcp) => Pin::new(tcp).poll_read(cx, buffer),
@@ -114,7 +120,9 @@ impl AsyncRead for Stream {
                     buffer.put_slice(held);
                     return Poll::Ready(Ok(()));
                 }
-                Some(&ALERT_BEGINS) if is_at_beginning && matches!(this.transport, Transport::Plain(_)) => {
+                Some(&ALERT_BEGINS)
+                    if is_at_beginning && matches!(this.transport, Transport::Plain(_)) =>
+                {
                     return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, SpeaksTls)));
                 }
                 Some(_) => match this.heads.take(read)? {
@@ -133,13 +141,18 @@ fn is_broken_socket(error: &io::Error) -> bool {
 }
 
 impl AsyncWrite for Stream {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         if this.write_failed {
             return Poll::Ready(Ok(bytes.len()));
         }
         this.heads.begin();
-        // The handshake is over when a stream is made: from here on it is the request that is written.
+        // The handshake is over when a stream is made: from here on it is the request that is
+        // written.
         let _ = ATTEMPT.try_with(|attempt| attempt.writing.set(true));
         let result = match &mut this.transport {
             Transport::Plain(tcp) => Pin::new(tcp).poll_write(cx, bytes),
@@ -179,8 +192,9 @@ impl ActixStream for Stream {
 }
 
 impl Drop for Stream {
-    /// Says goodbye in TLS too (RFC 8446, section 6.1), so that the server need not take the end for an attack. awc
-    /// drops a connection without a word. Only what goes out at once is sent: a drop must not wait.
+    /// Says goodbye in TLS too (RFC 8446, section 6.1), so that the server need not take the end
+    /// for an attack. awc drops a connection without a word. Only what goes out at once is sent: a
+    /// drop must not wait.
     fn drop(&mut self) {
         if let Transport::Tls(tls) = &mut self.transport
             && !self.write_failed

@@ -1,7 +1,7 @@
 //! What this client asks of TLS, and what a TLS error means to a sender.
 //!
-//! The builder comes here for a configuration and the worker with an error. No connection is made here, and no type
-//! of rustls leaves the crate.
+//! The builder comes here for a configuration and the worker with an error. No connection is made
+//! here, and no type of rustls leaves the crate.
 
 use std::error::Error;
 use std::io;
@@ -26,7 +26,8 @@ pub(crate) enum Unusable {
     Pair(String),
 }
 
-/// A peer that was spoken to in plain HTTP and answered with an alert of TLS. It goes through awc inside an I/O error.
+/// A peer that was spoken to in plain HTTP and answered with an alert of TLS. It goes through awc
+/// inside an I/O error.
 #[derive(Debug, thiserror::Error)]
 #[error("the server speaks https")]
 pub(crate) struct SpeaksTls;
@@ -36,8 +37,8 @@ pub(crate) fn is_tls(error: &io::Error) -> bool {
     error.get_ref().is_some_and(|inner| inner.is::<SpeaksTls>())
 }
 
-/// TLS 1.2 and 1.3 with ring, trusting `authorities` alone, presenting `identity`, offering HTTP/1.1 alone. Sessions
-/// are resumed, 0-RTT data is never sent: it could be replayed.
+/// TLS 1.2 and 1.3 with ring, trusting `authorities` alone, presenting `identity`, offering
+/// HTTP/1.1 alone. Sessions are resumed, 0-RTT data is never sent: it could be replayed.
 pub(crate) fn client_config(
     authorities: Vec<CertificateDer<'static>>,
     identity: Identity,
@@ -65,7 +66,9 @@ fn in_words(error: &rustls::Error) -> String {
         rustls::Error::InvalidCertificate(CertificateError::BadEncoding) => {
             "the certificate is damaged".to_owned()
         }
-        rustls::Error::General(text) if text.contains("private key") => "the key is damaged".to_owned(),
+        rustls::Error::General(text) if text.contains("private key") => {
+            "the key is damaged".to_owned()
+        }
         other => other.to_string(),
     }
 }
@@ -77,7 +80,8 @@ pub(crate) fn tls_error<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a rust
         if let Some(found) = error.downcast_ref() {
             return Some(found);
         }
-        // `source()` of an I/O error is the source of what it wraps, which would skip the error that is looked for.
+        // `source()` of an I/O error is the source of what it wraps, which would skip the error
+        // that is looked for.
         next = match error.downcast_ref::<io::Error>() {
             Some(wrapper) => wrapper.get_ref().map(|inner| inner as &(dyn Error + 'static)),
             None => error.source(),
@@ -88,7 +92,8 @@ pub(crate) fn tls_error<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a rust
 
 /// The alert with which a server refuses the certificate `identity`, if that is what this error is.
 ///
-/// Under TLS 1.3 it arrives after the client has finished its handshake and may have sent a request.
+/// Under TLS 1.3 it arrives after the client has finished its handshake and may have sent a
+/// request.
 pub(crate) fn certificate_refusal(error: &rustls::Error, identity: &str) -> Option<SendError> {
     let rustls::Error::AlertReceived(alert) = error else { return None };
     let refusal = matches!(
@@ -105,12 +110,20 @@ pub(crate) fn certificate_refusal(error: &rustls::Error, identity: &str) -> Opti
             | AlertDescription::DecryptError
             | AlertDescription::CertificateRequired
     );
-    refusal
-        .then(|| SendError::CertificateRefused { identity: identity.to_owned(), alert: format!("{alert:?}") })
+    refusal.then(|| SendError::CertificateRefused {
+        identity: identity.to_owned(),
+        alert: format!("{alert:?}"),
+    })
 }
 
-/// What an error in the handshake with the server `name` means. None of these is mended by another attempt.
-pub(crate) fn handshake_error(error: &rustls::Error, name: &str, address: &str, identity: &str) -> SendError {
+/// What an error in the handshake with the server `name` means. None of these is mended by another
+/// attempt.
+pub(crate) fn handshake_error(
+    error: &rustls::Error,
+    name: &str,
+    address: &str,
+    identity: &str,
+) -> SendError {
     if let Some(refusal) = certificate_refusal(error, identity) {
         return refusal;
     }
@@ -132,7 +145,9 @@ fn distrust(fault: &CertificateError) -> CertificateProblem {
         CertificateError::UnknownIssuer | CertificateError::BadSignature => {
             CertificateProblem::UnknownAuthority
         }
-        CertificateError::NotValidForName => CertificateProblem::WrongName { presented: Vec::new() },
+        CertificateError::NotValidForName => {
+            CertificateProblem::WrongName { presented: Vec::new() }
+        }
         CertificateError::NotValidForNameContext { presented, .. } => {
             CertificateProblem::WrongName { presented: names(presented) }
         }
@@ -157,12 +172,15 @@ fn names(presented: &[String]) -> Vec<String> {
     for text in presented {
         let inner = |kind: &str, end: &str| text.strip_prefix(kind)?.strip_suffix(end);
         let name = inner("DnsName(\"", "\")").or_else(|| inner("IpAddress(", ")"));
-        // Others, such as mail addresses, are no names of servers, and what is no text is not shown.
-        let shown =
-            |name: &&str| !name.is_empty() && !name.chars().any(|c| c.is_control() || c.is_whitespace());
+        // Others, such as mail addresses, are no names of servers, and what is no text is not
+        // shown.
+        let shown = |name: &&str| {
+            !name.is_empty() && !name.chars().any(|c| c.is_control() || c.is_whitespace())
+        };
         // rustls writes `::1` as `0::1`.
-        let usual =
-            |name: &str| name.parse::<IpAddr>().map_or(name.to_owned(), |address| address.to_string());
+        let usual = |name: &str| {
+            name.parse::<IpAddr>().map_or(name.to_owned(), |address| address.to_string())
+        };
         if let Some(name) = name.filter(shown).map(usual)
             && !names.contains(&name)
         {
@@ -198,7 +216,10 @@ mod tests {
             AlertDescription::ProtocolVersion,
             AlertDescription::UserCanceled,
         ] {
-            assert!(certificate_refusal(&rustls::Error::AlertReceived(alert), "n").is_none(), "{alert:?}");
+            assert!(
+                certificate_refusal(&rustls::Error::AlertReceived(alert), "n").is_none(),
+                "{alert:?}"
+            );
         }
     }
 
@@ -208,7 +229,10 @@ mod tests {
             (CertificateError::UnknownIssuer, CertificateProblem::UnknownAuthority),
             (CertificateError::BadSignature, CertificateProblem::UnknownAuthority),
             (CertificateError::Expired, CertificateProblem::Expired { not_after_secs: None }),
-            (CertificateError::NotValidYet, CertificateProblem::NotValidYet { not_before_secs: None }),
+            (
+                CertificateError::NotValidYet,
+                CertificateProblem::NotValidYet { not_before_secs: None },
+            ),
             (CertificateError::InvalidPurpose, CertificateProblem::NotForServers),
             (
                 CertificateError::UnhandledCriticalExtension,

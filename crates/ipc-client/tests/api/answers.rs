@@ -1,4 +1,5 @@
-//! What a server answers that is not the answer: interim ones, other protocols, no end, and a clock of its own.
+//! What a server answers that is not the answer: interim ones, other protocols, no end, and a clock
+//! of its own.
 #![allow(clippy::unwrap_used)]
 
 use std::io::{Read, Write};
@@ -60,7 +61,9 @@ fn interim_answers_without_an_end_are_no_answer() {
         place.tls(),
         counted(|_, turn| match turn {
             0 => Answer::Send("HTTP/1.1 100 Continue\r\n\r\n".repeat(10_000).into_bytes()),
-            1 => Answer::Send(format!("HTTP/1.1 103 X\r\nLink: {}", "x".repeat(1 << 20)).into_bytes()),
+            1 => Answer::Send(
+                format!("HTTP/1.1 103 X\r\nLink: {}", "x".repeat(1 << 20)).into_bytes(),
+            ),
             _ => success(),
         }),
     );
@@ -74,7 +77,9 @@ fn another_protocol_that_nobody_asked_for_is_the_end() {
     let fake = Fake::tls(
         place.tls(),
         counted(|_, _| {
-            Answer::Send(b"HTTP/1.1 101 X\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n".to_vec())
+            Answer::Send(
+                b"HTTP/1.1 101 X\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n".to_vec(),
+            )
         }),
     );
     let error = place.client(&fake).send(&json!({})).wait().unwrap_err();
@@ -107,7 +112,8 @@ fn plain_http_to_a_server_that_speaks_https_is_given_up_at_once() {
     }
 }
 
-/// A server that answers its first connection with that, over and over if it is to, until the client has gone.
+/// A server that answers its first connection with that, over and over if it is to, until the
+/// client has gone.
 fn answers(bytes: &'static [u8], is_endless: bool) -> (SocketAddr, JoinHandle<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -132,7 +138,8 @@ fn a_server_that_speaks_no_http_is_given_up_at_once() {
     ] {
         let place = Place::new();
         let (address, server) = answers(bytes, is_endless);
-        let builder = Client::builder(&place.home).server("localhost", address).protocol(Protocol::Http);
+        let builder =
+            Client::builder(&place.home).server("localhost", address).protocol(Protocol::Http);
         let client = builder.build().unwrap().blocking();
         let error = client.send(&json!({})).wait().unwrap_err();
         assert_eq!(error.outcome(), Outcome::NotKnown);
@@ -168,7 +175,9 @@ fn whose_clock_is_off_and_how_far_is_told_at_once() {
         let place = Place::new();
         let fake = Fake::tls(
             place.tls(),
-            with_session(move |_| stale(off_secs, "the envelope was sealed then; 60 s are allowed")),
+            with_session(move |_| {
+                stale(off_secs, "the envelope was sealed then; 60 s are allowed")
+            }),
         );
         let error = place.client(&fake).send(&json!({})).wait().unwrap_err();
         let says = |secs| {
@@ -191,8 +200,13 @@ fn an_envelope_that_was_long_on_its_way_is_sent_again() {
     let fake = Fake::tls(
         place.tls(),
         counted(|_, turn| match turn {
-            0 => stale(0, "the envelope was sealed 90 s ago by the server's clock; 60 s are allowed"),
-            1 => stale(20, "the envelope was sealed 70 s ago by the server's clock; 60 s are allowed"),
+            0 => {
+                stale(0, "the envelope was sealed 90 s ago by the server's clock; 60 s are allowed")
+            }
+            1 => stale(
+                20,
+                "the envelope was sealed 70 s ago by the server's clock; 60 s are allowed",
+            ),
             _ => success(),
         }),
     );

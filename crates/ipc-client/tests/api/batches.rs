@@ -22,8 +22,11 @@ fn numbers(range: std::ops::Range<u64>) -> impl Iterator<Item = Value> + Send {
 
 /// The numbers in a request, one message or many.
 fn numbers_in(seen: &Seen) -> Vec<u64> {
-    let bodies =
-        seen.entries.iter().map(|(_, body)| body).chain(Some(&seen.body).filter(|body| !body.is_empty()));
+    let bodies = seen
+        .entries
+        .iter()
+        .map(|(_, body)| body)
+        .chain(Some(&seen.body).filter(|body| !body.is_empty()));
     bodies.map(|body| serde_json::from_str::<BTreeMap<String, u64>>(body).unwrap()["n"]).collect()
 }
 
@@ -47,7 +50,8 @@ fn a_thousand_messages_go_out_in_batches_in_order_each_under_an_id_of_its_own() 
     let batches = fake.admitted(BATCH);
     assert_eq!(batches.iter().map(|seen| seen.entries.len()).collect::<Vec<_>>(), [500, 500, 200]);
     assert_eq!(requests(&fake).concat(), (0..1200).collect::<Vec<_>>());
-    let ids: HashSet<_> = batches.iter().flat_map(|seen| seen.entries.iter().map(|(id, _)| id)).collect();
+    let ids: HashSet<_> =
+        batches.iter().flat_map(|seen| seen.entries.iter().map(|(id, _)| id)).collect();
     assert_eq!(ids.len(), 1200);
     assert_eq!(batches[0].to, BATCH);
     assert_eq!(fake.open_max(), 1, "a later batch must not overtake an earlier one");
@@ -65,7 +69,11 @@ fn batches_are_cut_by_count_and_by_bytes() {
     let batches = fake.admitted(BATCH);
     assert_eq!(batches[2..].iter().map(|seen| seen.entries.len()).collect::<Vec<_>>(), [2, 2, 2]);
     // One that is longer than a batch may be goes alone.
-    client.send_all([json!({"n": 1}), json!({"t": text}), json!({"n": 2})]).batch_bytes(500).wait().unwrap();
+    client
+        .send_all([json!({"n": 1}), json!({"t": text}), json!({"n": 2})])
+        .batch_bytes(500)
+        .wait()
+        .unwrap();
     assert_eq!(fake.admitted("/message/submit").len(), 4);
 }
 
@@ -112,11 +120,16 @@ fn what_found_no_room_goes_out_again_first_and_nothing_else_twice() {
     let told = Mutex::new(Vec::new());
     let client = place.client(&fake);
     let all = client.send_all(numbers(0..8)).batch_messages(4);
-    let report =
-        all.on_answer(|answered| told.lock().unwrap().push(answered.first..answered.end)).wait().unwrap();
+    let report = all
+        .on_answer(|answered| told.lock().unwrap().push(answered.first..answered.end))
+        .wait()
+        .unwrap();
     assert_eq!(report.sent, 8);
     let rest = vec![1, 2, 3];
-    assert_eq!(requests(&fake), [vec![0, 1, 2, 3], rest.clone(), rest.clone(), rest, vec![4, 5, 6, 7]]);
+    assert_eq!(
+        requests(&fake),
+        [vec![0, 1, 2, 3], rest.clone(), rest.clone(), rest, vec![4, 5, 6, 7]]
+    );
     assert_eq!(*told.lock().unwrap(), [0..1, 1..4, 4..8]);
 }
 
@@ -168,10 +181,13 @@ fn a_message_that_is_none_or_too_large_is_told_by_its_index_and_the_rest_goes_on
     let place = Place::new();
     let fake = Fake::tls(
         place.tls(),
-        with_session(|seen| replied(seen, "", r#"{"accepted":1,"others":[{"index":1,"code":"id_reused"}]}"#)),
+        with_session(|seen| {
+            replied(seen, "", r#"{"accepted":1,"others":[{"index":1,"code":"id_reused"}]}"#)
+        }),
     );
     let client = place.builder(&fake).plaintext_bytes_max(5000).build().unwrap().blocking();
-    let messages = [json!([1]), json!({"n": 1}), json!({"t": "x".repeat(6000)}), json!({"n": 3}), json!("x")];
+    let messages =
+        [json!([1]), json!({"n": 1}), json!({"t": "x".repeat(6000)}), json!({"n": 3}), json!("x")];
     let told = Mutex::new(Vec::new());
     let all = client.send_all(messages).on_answer(|answered| {
         let refused: Vec<_> = answered.refusals.iter().map(|refusal| refusal.index).collect();
@@ -179,7 +195,8 @@ fn a_message_that_is_none_or_too_large_is_told_by_its_index_and_the_rest_goes_on
     });
     let report = all.wait().unwrap();
     assert_eq!((report.sent, report.refused), (1, 4));
-    let refusals: Vec<_> = report.refusals.iter().map(|refusal| (refusal.index, &refusal.error)).collect();
+    let refusals: Vec<_> =
+        report.refusals.iter().map(|refusal| (refusal.index, &refusal.error)).collect();
     assert!(
         matches!(
             refusals[..],
@@ -237,9 +254,13 @@ fn the_one_message_that_a_server_cannot_take_is_found_and_told() {
     assert_eq!((report.sent, report.refused), (99, 1));
     assert_eq!(report.refusals[0].index, 13);
     let error = &report.refusals[0].error;
-    assert!(matches!(error, SendError::Refused { code: Some(ProblemCode::MalformedFrame), .. }), "{error:?}");
+    assert!(
+        matches!(error, SendError::Refused { code: Some(ProblemCode::MalformedFrame), .. }),
+        "{error:?}"
+    );
     assert_eq!(requests(&fake).last().unwrap().len(), 50, "the others do not suffer from it");
-    let taken: Vec<_> = requests(&fake).into_iter().filter(|request| !request.contains(&13)).collect();
+    let taken: Vec<_> =
+        requests(&fake).into_iter().filter(|request| !request.contains(&13)).collect();
     assert_eq!(taken.concat(), (0..100).filter(|n| *n != 13).collect::<Vec<_>>(), "in order");
 }
 
@@ -258,17 +279,27 @@ fn a_deadline_without_progress_ends_it_and_says_from_where_on() {
                 _ => last(ProblemCode::InboxFull, ""),
             }),
         );
-        let client = place.builder(&fake).timeout(Duration::from_millis(500)).build().unwrap().blocking();
+        let client =
+            place.builder(&fake).timeout(Duration::from_millis(500)).build().unwrap().blocking();
         let pulled = AtomicUsize::new(0);
         let messages = numbers(0..1000).inspect(|_| {
             pulled.fetch_add(1, Ordering::SeqCst);
         });
         let error = client.send_all(messages).batch_messages(3).wait().unwrap_err();
         assert!(matches!(*error.source, SendError::Timeout { .. }), "{error:?}");
-        assert_eq!((error.report.sent, error.from, error.until, error.outcome()), (4, 4, 6, outcome));
-        assert_eq!(error.to_string(), "the messages from number 4 on (counted from 0) were not sent");
+        assert_eq!(
+            (error.report.sent, error.from, error.until, error.outcome()),
+            (4, 4, 6, outcome)
+        );
+        assert_eq!(
+            error.to_string(),
+            "the messages from number 4 on (counted from 0) were not sent"
+        );
         assert!(error.remedy().is_some());
-        assert!(pulled.load(Ordering::SeqCst) <= 4 * 3 + 1, "no more is taken than can be sent soon");
+        assert!(
+            pulled.load(Ordering::SeqCst) <= 4 * 3 + 1,
+            "no more is taken than can be sent soon"
+        );
     }
 }
 
@@ -283,7 +314,8 @@ fn progress_however_slow_is_no_end() {
         }),
     );
     // At least 25 ms go by for each message: more than the deadline for all.
-    let client = place.builder(&fake).timeout(Duration::from_millis(600)).build().unwrap().blocking();
+    let client =
+        place.builder(&fake).timeout(Duration::from_millis(600)).build().unwrap().blocking();
     assert_eq!(client.send_all(numbers(0..40)).wait().unwrap().sent, 40);
     assert_eq!(requests(&fake).len(), 40);
 }
@@ -291,7 +323,9 @@ fn progress_however_slow_is_no_end() {
 #[test]
 fn what_is_refused_as_a_whole_ends_it() {
     let place = Place::new();
-    for code in [ProblemCode::WrongCertificate, ProblemCode::NotFound, ProblemCode::MalformedEnvelope] {
+    for code in
+        [ProblemCode::WrongCertificate, ProblemCode::NotFound, ProblemCode::MalformedEnvelope]
+    {
         let fake = Fake::tls(place.tls(), with_session(move |_| problem(code, "")));
         let error = place.client(&fake).send_all(numbers(0..10)).wait().unwrap_err();
         assert_eq!((error.from, error.until, error.outcome()), (0, 10, Outcome::Refused), "{code}");
@@ -302,7 +336,9 @@ fn what_is_refused_as_a_whole_ends_it() {
 #[test]
 fn a_reply_that_does_not_add_up_ends_it_in_doubt() {
     let place = Place::new();
-    for reply in [r#"{"accepted":9}"#, r#"{"accepted":10,"others":[{"index":10,"code":"x"}]}"#, "{}"] {
+    for reply in
+        [r#"{"accepted":9}"#, r#"{"accepted":10,"others":[{"index":10,"code":"x"}]}"#, "{}"]
+    {
         let fake = Fake::tls(place.tls(), with_session(move |seen| replied(seen, "", reply)));
         let error = place.client(&fake).send_all(numbers(0..10)).wait().unwrap_err();
         assert!(matches!(*error.source, SendError::Unexpected { status: 200, .. }), "{error:?}");

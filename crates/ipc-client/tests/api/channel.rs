@@ -44,7 +44,10 @@ fn numbered(n: u32) -> String {
 }
 
 fn bodies_of(fake: &Fake) -> Vec<String> {
-    fake.frames().iter().flat_map(|said| said.entries.iter().map(|entry| entry.body.clone())).collect()
+    fake.frames()
+        .iter()
+        .flat_map(|said| said.entries.iter().map(|entry| entry.body.clone()))
+        .collect()
 }
 
 #[test]
@@ -52,7 +55,8 @@ fn the_first_message_goes_by_post_and_what_follows_over_a_channel() {
     let place = Place::new();
     let fake = fake(&place, |said, speaker| speaker.accept(said));
     let client = place.builder(&fake).channel(true).build().unwrap();
-    let ids: Vec<_> = (0..4).map(|n| client.send(&json!({"n": n})).wait().unwrap().id.to_string()).collect();
+    let ids: Vec<_> =
+        (0..4).map(|n| client.send(&json!({"n": n})).wait().unwrap().id.to_string()).collect();
     let posted: Vec<_> = fake.admitted("/message/submit").into_iter().map(|seen| seen.id).collect();
     assert_eq!(posted, ids[..1]);
     let frames = fake.frames();
@@ -84,7 +88,8 @@ fn the_first_message_stays_with_post_until_it_has_its_answer() {
         0..3 => problem(ProblemCode::InboxFull, ""),
         _ => took(seen),
     });
-    let fake = Fake::with_channels(place.tls(), script, each(LIMITS, |_, _| panic!("no frame comes")));
+    let fake =
+        Fake::with_channels(place.tls(), script, each(LIMITS, |_, _| panic!("no frame comes")));
     let client = place.builder(&fake).channel(true).build().unwrap();
     client.send(&json!({})).wait().unwrap();
     assert_eq!((fake.openings(), fake.logins().len()), (0, 1));
@@ -142,11 +147,15 @@ fn the_limits_that_the_server_tells_are_kept_to() {
     let client = client(&place, &fake);
     let text = "x".repeat(1200);
     let report = client.send_all((0..20).map(|n| json!({"n": n, "t": text}))).wait().unwrap();
-    assert_eq!((report.sent, fake.frames().iter().map(|said| said.entries.len()).max()), (20, Some(2)));
+    assert_eq!(
+        (report.sent, fake.frames().iter().map(|said| said.entries.len()).max()),
+        (20, Some(2))
+    );
     assert_eq!(client.send_all((0..20).map(|n| json!({"n": n}))).wait().unwrap().sent, 20);
     assert!(fake.frames().iter().any(|said| said.entries.len() == 3));
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap();
-    let requests: Vec<_> = (0..21).map(|n| runtime.spawn(client.request(&json!({"n": n})))).collect();
+    let requests: Vec<_> =
+        (0..21).map(|n| runtime.spawn(client.request(&json!({"n": n})))).collect();
     // One that waits for its reply for good.
     let answered = requests.into_iter().filter(|request| {
         let begun = Instant::now();
@@ -173,14 +182,20 @@ async fn a_thousand_requests_wait_on_one_channel_and_get_their_replies_in_any_or
         }
     });
     let client = tokio::task::block_in_place(|| client(&place, &fake));
-    let requests: Vec<_> =
-        (0..1000).map(|n| tokio::spawn(client.request(&json!({"n": n, "text": "x".repeat(40)})))).collect();
+    let requests: Vec<_> = (0..1000)
+        .map(|n| tokio::spawn(client.request(&json!({"n": n, "text": "x".repeat(40)}))))
+        .collect();
     for (n, request) in requests.into_iter().enumerate() {
         let reply = request.await.unwrap().unwrap();
         assert_eq!(reply.parse::<HashMap<String, serde_json::Value>>().unwrap()["n"], n);
     }
     assert!(fake.connections() <= 2, "{} connections", fake.connections());
-    assert!(fake.frames().iter().flat_map(|said| &said.entries).all(|entry| entry.reply_wait_ms.is_some()));
+    assert!(
+        fake.frames()
+            .iter()
+            .flat_map(|said| &said.entries)
+            .all(|entry| entry.reply_wait_ms.is_some())
+    );
 }
 
 #[tokio::test]
@@ -239,8 +254,12 @@ fn what_no_frame_can_hold_goes_by_post_in_its_place() {
     let wanted = ["channel a", "post b", "channel c", "post d", "post e", "channel f"]
         .map(|arrived| arrived.replacen(' ', r#" {""#, 1) + r#"":"#);
     let order = order.lock().unwrap();
-    let begins: Vec<_> = order.iter().map(|arrived| arrived.trim_end_matches(['0', '"', '[', 'x'])).collect();
-    assert_eq!(begins, wanted.iter().map(|arrived| arrived.trim_end_matches('"')).collect::<Vec<_>>());
+    let begins: Vec<_> =
+        order.iter().map(|arrived| arrived.trim_end_matches(['0', '"', '[', 'x'])).collect();
+    assert_eq!(
+        begins,
+        wanted.iter().map(|arrived| arrived.trim_end_matches('"')).collect::<Vec<_>>()
+    );
 }
 
 #[test]
@@ -263,10 +282,14 @@ fn an_id_that_is_given_is_the_one_that_goes_out() {
             .map(|id| id.parse().unwrap());
     let sent = client.send(&json!({})).id(ids[0]).wait().unwrap();
     assert_eq!((sent.id, sent.duplicate), (ids[0], true));
-    let reply = client.request(&json!({})).id(ids[1]).timeout(Duration::from_secs(7)).wait().unwrap();
+    let reply =
+        client.request(&json!({})).id(ids[1]).timeout(Duration::from_secs(7)).wait().unwrap();
     assert_eq!((reply.id, reply.duplicate), (ids[1], true));
     let entries: Vec<_> = fake.frames().into_iter().flat_map(|said| said.entries).collect();
-    assert_eq!(entries.iter().map(|entry| entry.id.parse().unwrap()).collect::<Vec<MessageId>>(), ids);
+    assert_eq!(
+        entries.iter().map(|entry| entry.id.parse().unwrap()).collect::<Vec<MessageId>>(),
+        ids
+    );
     assert_eq!((entries[0].reply_wait_ms, entries[1].reply_wait_ms), (None, Some(7000)));
 }
 
@@ -278,7 +301,9 @@ fn a_time_that_is_given_ends_a_call_that_gets_no_answer() {
     let begun = Instant::now();
     let error = client.send(&json!({})).timeout(Duration::from_millis(200)).wait().unwrap_err();
     assert!(matches!(&error, SendError::Timeout { outcome: Outcome::NotKnown, .. }), "{error:?}");
-    assert!(begun.elapsed() >= Duration::from_millis(200) && begun.elapsed() < Duration::from_secs(5));
+    assert!(
+        begun.elapsed() >= Duration::from_millis(200) && begun.elapsed() < Duration::from_secs(5)
+    );
 }
 
 #[test]
@@ -316,7 +341,8 @@ fn what_found_no_room_goes_again_in_order_after_a_second_and_says_that_this_is_k
         }
     });
     let client = client(&place, &fake);
-    let report = client.send_all((0..30).map(|n| json!({"n": n}))).batch_messages(7).wait().unwrap();
+    let report =
+        client.send_all((0..30).map(|n| json!({"n": n}))).batch_messages(7).wait().unwrap();
     assert_eq!((report.sent, report.duplicates), (30, 0));
     assert_eq!(*taken.lock().unwrap(), (0..30).map(numbered).collect::<Vec<_>>());
     assert_eq!(fake.openings(), 1);
@@ -335,7 +361,8 @@ fn at_the_deadline_whoever_waits_for_room_hears_that_there_is_none() {
     });
     let client = client(&place, &fake);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap();
-    let first = runtime.spawn(client.send(&json!({"n": 0})).timeout(Duration::from_secs(10)).into_future());
+    let first =
+        runtime.spawn(client.send(&json!({"n": 0})).timeout(Duration::from_secs(10)).into_future());
     arrival.recv().unwrap();
     // Refused itself: it cannot wait for as long as it would have to.
     let short = Duration::from_millis(200);
@@ -343,7 +370,10 @@ fn at_the_deadline_whoever_waits_for_room_hears_that_there_is_none() {
         client.send(&json!({"n": 1})).timeout(short).wait().unwrap_err(),
         client.send(&json!({"n": 2})).timeout(short).wait().unwrap_err(),
     ] {
-        assert!(matches!(&error, SendError::Timeout { outcome: Outcome::Refused, .. }), "{error:?}");
+        assert!(
+            matches!(&error, SendError::Timeout { outcome: Outcome::Refused, .. }),
+            "{error:?}"
+        );
         assert_eq!(error.code(), Some(ProblemCode::InboxFull));
     }
     first.abort();
@@ -407,7 +437,8 @@ fn a_server_that_answers_something_else_than_101_gets_all_by_post_and_that_is_sa
         let arrived: BTreeSet<_> = fake.messages().into_iter().map(|(_, body)| body).collect();
         assert_eq!(arrived, (0..9).map(numbered).collect());
         assert_eq!(fake.openings(), 1, "{status}");
-        let line = format!("{} opens no channel (status {status}): messages go by POST", fake.address());
+        let line =
+            format!("{} opens no channel (status {status}): messages go by POST", fake.address());
         assert_eq!(crate::logged::so_far().matches(&line).count(), 1, "{line}");
     }
 }
@@ -430,7 +461,8 @@ fn a_101_that_is_none_opens_no_channel() {
 #[test]
 fn an_opening_without_an_answer_is_followed_by_a_post_and_after_three_no_other_is_made() {
     let place = Place::new();
-    let fake = Fake::with_channels(place.tls(), with_session(took), |_| Opening::Answer(Answer::Close));
+    let fake =
+        Fake::with_channels(place.tls(), with_session(took), |_| Opening::Answer(Answer::Close));
     let client = client(&place, &fake);
     for n in 0..9 {
         client.send(&json!({"n": n})).wait().unwrap();

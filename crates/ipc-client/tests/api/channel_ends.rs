@@ -1,4 +1,5 @@
-//! Channels that end: what had no answer goes again and nothing else does, whoever ended it and why.
+//! Channels that end: what had no answer goes again and nothing else does, whoever ended it and
+//! why.
 #![allow(clippy::unwrap_used)]
 
 use std::sync::Mutex;
@@ -11,7 +12,9 @@ use ipc_envelope::{Key, KeyRing};
 use serde_json::json;
 
 use crate::channel::{client, each, fake, local};
-use crate::fake::{Answer, Fake, Opening, TOKEN, grant, problem, replied, success, took, with_session};
+use crate::fake::{
+    Answer, Fake, Opening, TOKEN, grant, problem, replied, success, took, with_session,
+};
 use crate::fixture::{Place, built, now_secs, ring};
 use crate::gate::teller;
 use crate::ways::Way;
@@ -62,7 +65,9 @@ fn an_answer_that_is_none_ends_the_channel_and_loses_nothing() {
         }),
         ("a refusal of what was not sent", 1008, |_, speaker| speaker.refuse(1, "inbox_full")),
         ("a reply to a message", 1008, |_, speaker| speaker.reply(0, "{}")),
-        ("a number that is none", 1008, |_, speaker| speaker.answer(r#"{"settled":[[-1,0,"accepted"]]}"#)),
+        ("a number that is none", 1008, |_, speaker| {
+            speaker.answer(r#"{"settled":[[-1,0,"accepted"]]}"#)
+        }),
         ("an array", 1008, |_, speaker| speaker.answer("[]")),
         ("other keys", 1008, |_, speaker| {
             let frame = answer_frame(speaker.id(), r#"{"settled":[[0,0,"accepted"]]}"#);
@@ -184,7 +189,10 @@ fn a_server_that_takes_no_session_is_not_asked_for_good() {
     let place = Place::new();
     let fake = fake(&place, |_, speaker| speaker.close(4419, "session_expired"));
     let error = client(&place, &fake).send(&json!({})).wait().unwrap_err();
-    assert_eq!((error.code(), error.outcome()), (Some(ProblemCode::SessionExpired), Outcome::NotKnown));
+    assert_eq!(
+        (error.code(), error.outcome()),
+        (Some(ProblemCode::SessionExpired), Outcome::NotKnown)
+    );
     assert_eq!(fake.logins().len(), 2);
 }
 
@@ -194,7 +202,9 @@ fn a_login_that_fails_after_a_channel_ended_leaves_it_open_what_was_taken() {
     let logins = AtomicUsize::new(0);
     let good = with_session(took);
     let script = move |seen: &crate::fake::Seen| match seen.is_login() {
-        true if logins.fetch_add(1, Ordering::SeqCst) > 0 => problem(ProblemCode::BadCredentials, ""),
+        true if logins.fetch_add(1, Ordering::SeqCst) > 0 => {
+            problem(ProblemCode::BadCredentials, "")
+        }
         _ => good(seen),
     };
     let fake = Fake::with_channels(
@@ -203,14 +213,18 @@ fn a_login_that_fails_after_a_channel_ended_leaves_it_open_what_was_taken() {
         each(LIMITS, |_, speaker| speaker.close(4419, "session_expired")),
     );
     let error = client(&place, &fake).send(&json!({})).wait().unwrap_err();
-    assert_eq!((error.code(), error.outcome()), (Some(ProblemCode::BadCredentials), Outcome::NotKnown));
+    assert_eq!(
+        (error.code(), error.outcome()),
+        (Some(ProblemCode::BadCredentials), Outcome::NotKnown)
+    );
 }
 
 #[test]
 fn a_stopping_server_that_has_no_reply_leaves_it_open_whether_the_request_is_there() {
     let place = Place::new();
     let script = with_session(|_| problem(ProblemCode::ShuttingDown, ""));
-    let peer = |said: &Said, speaker: &Speaker| speaker.settle(said.first, said.last(), "shutting_down");
+    let peer =
+        |said: &Said, speaker: &Speaker| speaker.settle(said.first, said.last(), "shutting_down");
     let fake = Fake::with_channels(place.tls(), script, each(LIMITS, peer));
     let client = built(Way::Channel, place.builder(&fake).timeout(Duration::from_millis(300)));
     let error = client.request(&json!({})).timeout(Duration::from_millis(300)).wait().unwrap_err();
@@ -280,7 +294,8 @@ fn what_a_server_says_when_it_closes_is_fit_for_a_log() {
         _ => speaker.accept(said),
     });
     client(&place, &fake).send(&json!({})).wait().unwrap();
-    let line = format!("{} closed the channel: 1008 red [31m andanother line of 7143\n", fake.address());
+    let line =
+        format!("{} closed the channel: 1008 red [31m andanother line of 7143\n", fake.address());
     assert!(crate::logged::so_far().contains(&line));
 }
 
@@ -329,7 +344,10 @@ fn a_server_that_is_silent_is_pinged_and_then_given_up() {
         let reply = client.request(&json!({})).timeout(Duration::from_secs(100)).await.unwrap();
         assert_eq!(begun.elapsed().as_secs(), 30);
         assert_eq!(fake.pings_and_pongs().0, 1);
-        assert_eq!((ids(&fake, 0), ids(&fake, 1)), (vec![reply.id.to_string()], vec![reply.id.to_string()]));
+        assert_eq!(
+            (ids(&fake, 0), ids(&fake, 1)),
+            (vec![reply.id.to_string()], vec![reply.id.to_string()])
+        );
     });
 }
 
@@ -347,7 +365,10 @@ fn a_message_without_an_answer_goes_again_over_another_channel() {
         );
         let client = local(&place, &fake).await;
         let sent = client.send(&json!({})).await.unwrap();
-        assert_eq!((ids(&fake, 0), ids(&fake, 1)), (vec![sent.id.to_string()], vec![sent.id.to_string()]));
+        assert_eq!(
+            (ids(&fake, 0), ids(&fake, 1)),
+            (vec![sent.id.to_string()], vec![sent.id.to_string()])
+        );
         assert_eq!(fake.closes()[0], (1001, "no answer in time".to_owned()));
     });
 }
@@ -357,10 +378,11 @@ fn a_channel_that_was_not_opened_is_asked_for_again_a_minute_later() {
     paused(async {
         let place = Place::new();
         let accept = |said: &Said, speaker: &Speaker| speaker.accept(said);
-        let fake = Fake::with_channels_here(place.tls(), with_session(took), move |number| match number {
-            0 => Opening::Answer(Answer::Send(crate::fake::http(404, "", b""))),
-            _ => Opening::Channel(LIMITS, Box::new(accept)),
-        });
+        let fake =
+            Fake::with_channels_here(place.tls(), with_session(took), move |number| match number {
+                0 => Opening::Answer(Answer::Send(crate::fake::http(404, "", b""))),
+                _ => Opening::Channel(LIMITS, Box::new(accept)),
+            });
         let client = local(&place, &fake).await;
         client.send(&json!({"n": 0})).await.unwrap();
         tokio::time::sleep(Duration::from_secs(55)).await;
@@ -373,8 +395,8 @@ fn a_channel_that_was_not_opened_is_asked_for_again_a_minute_later() {
 }
 
 fn two_addresses(place: &Place, fakes: [&Fake; 2]) -> Client {
-    let builder =
-        Client::builder(&place.home).server("localhost", fakes.map(|fake| fake.address().to_string()));
+    let builder = Client::builder(&place.home)
+        .server("localhost", fakes.map(|fake| fake.address().to_string()));
     built(Way::Channel, builder.timeout(Duration::from_secs(20)))
 }
 
@@ -423,10 +445,12 @@ fn an_address_that_answers_no_opening_is_left_for_the_next() {
         let hang = |_| Opening::Answer(Answer::Hang);
         let first = Fake::with_channels_here(place.tls(), with_session(took), hang);
         let accept = |said: &Said, speaker: &Speaker| speaker.accept(said);
-        let second = Fake::with_channels_here(place.tls(), with_session(took), each(LIMITS, accept));
+        let second =
+            Fake::with_channels_here(place.tls(), with_session(took), each(LIMITS, accept));
         let addresses = [first.address().to_string(), second.address().to_string()];
         let builder = Client::builder(&place.home).server("localhost", addresses);
-        let client = builder.timeout(Duration::from_secs(60)).keep_session(false).build_local().unwrap();
+        let client =
+            builder.timeout(Duration::from_secs(60)).keep_session(false).build_local().unwrap();
         for n in 0..3 {
             client.send(&json!({"n": n})).await.unwrap();
         }
@@ -452,7 +476,8 @@ fn a_client_that_is_dropped_ends_its_channel_with_a_goodbye_whatever_it_waits_fo
             tell("frame");
         });
         let client = client(&place, &fake);
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap();
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap();
         let send = runtime.spawn(client.send(&json!({})));
         drop(client);
         arrival.recv().unwrap();
@@ -480,7 +505,10 @@ fn a_client_of_a_thread_does_the_same_and_ends_with_its_last_handle() {
     actix_rt::System::new().block_on(async {
         let client = local(&place, &fake).await;
         let sent = client.send(&json!({"n": 0})).await.unwrap();
-        assert_eq!((ids(&fake, 0), ids(&fake, 1)), (vec![sent.id.to_string()], vec![sent.id.to_string()]));
+        assert_eq!(
+            (ids(&fake, 0), ids(&fake, 1)),
+            (vec![sent.id.to_string()], vec![sent.id.to_string()])
+        );
         assert_eq!(client.send_all((1..20).map(|n| json!({"n": n}))).await.unwrap().sent, 19);
         assert_eq!(client.request(&json!({})).await.unwrap().body(), r#"{"n":7}"#);
         drop(client);

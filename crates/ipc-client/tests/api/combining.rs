@@ -1,4 +1,5 @@
-//! What many tasks send at the same moment: together, each with its own answer, and nobody held up by anybody.
+//! What many tasks send at the same moment: together, each with its own answer, and nobody held up
+//! by anybody.
 #![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeSet;
@@ -45,7 +46,8 @@ async fn results(sending: Vec<Sending>) -> Vec<Result<Sent, SendError>> {
     results
 }
 
-/// A server whose first message waits for the gate, and tells when it is there; `then` answers all others.
+/// A server whose first message waits for the gate, and tells when it is there; `then` answers all
+/// others.
 fn held_up(
     place: &Place,
     then: impl Fn(&Seen) -> Answer + Send + Sync + 'static,
@@ -83,7 +85,8 @@ async fn what_comes_while_a_message_is_on_its_way_goes_together_each_under_an_id
     let (fake, gate, arrival) = held_up(&place, took);
     let client = place.builder(&fake).connections_max(1).build().unwrap();
     let results = behind_the_first(&client, (&gate, &arrival), 1..50).await;
-    let sent: BTreeSet<String> = results.into_iter().map(|sent| sent.unwrap().id.to_string()).collect();
+    let sent: BTreeSet<String> =
+        results.into_iter().map(|sent| sent.unwrap().id.to_string()).collect();
     let messages = fake.messages();
     let arrived: BTreeSet<String> = messages.iter().map(|(id, _)| id.clone()).collect();
     assert_eq!((sent.len(), arrived), (50, sent.clone()));
@@ -184,7 +187,10 @@ async fn a_server_that_takes_fewer_at_once_gets_fewer_at_once() {
     assert!(later.iter().all(|seen| seen.entries.len() < 4), "it has learnt that");
 }
 
-async fn results_of(client: &Client, numbers: std::ops::Range<u32>) -> Vec<Result<Sent, SendError>> {
+async fn results_of(
+    client: &Client,
+    numbers: std::ops::Range<u32>,
+) -> Vec<Result<Sent, SendError>> {
     results(send(client, numbers).await).await
 }
 
@@ -193,7 +199,8 @@ async fn a_session_that_is_over_is_renewed_once_for_all() {
     let place = Place::new();
     let is_over = std::sync::atomic::AtomicBool::new(false);
     let (fake, gate, arrival) = held_up(&place, move |seen| {
-        if seen.path == "/message/batch" && !is_over.swap(true, std::sync::atomic::Ordering::SeqCst) {
+        if seen.path == "/message/batch" && !is_over.swap(true, std::sync::atomic::Ordering::SeqCst)
+        {
             return problem(ProblemCode::SessionExpired, "");
         }
         took(seen)
@@ -202,7 +209,9 @@ async fn a_session_that_is_over_is_renewed_once_for_all() {
     let results = behind_the_first(&client, (&gate, &arrival), 1..20).await;
     assert!(results.iter().all(Result::is_ok), "{results:?}");
     assert_eq!(fake.logins().len(), 2, "the first, and one for all");
-    assert!(fake.admitted("/message/batch").iter().all(|seen| seen.session.as_deref() == Some(TOKEN)));
+    assert!(
+        fake.admitted("/message/batch").iter().all(|seen| seen.session.as_deref() == Some(TOKEN))
+    );
 }
 
 async fn a_message_that_gets_no_answer_holds_up_no_other(way: Way) {

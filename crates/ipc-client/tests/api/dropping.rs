@@ -41,7 +41,8 @@ fn a_send_dropped_while_it_waits_for_a_connection_is_not_sent() {
     gate.open();
     runtime.block_on(first).unwrap().unwrap();
     client.blocking().send(&json!({"n": 100})).wait().unwrap();
-    let bodies: Vec<_> = fake.admitted("/message/submit").into_iter().map(|seen| seen.body).collect();
+    let bodies: Vec<_> =
+        fake.admitted("/message/submit").into_iter().map(|seen| seen.body).collect();
     assert_eq!(bodies, [r#"{"n":0}"#, r#"{"n":100}"#]);
 }
 
@@ -74,7 +75,8 @@ fn a_send_dropped_while_another_logs_in_for_it_is_not_sent() {
     gate.open();
     runtime.block_on(first).unwrap().unwrap();
     client.blocking().send(&json!({"n": 3})).wait().unwrap();
-    let bodies: Vec<_> = fake.admitted("/message/submit").into_iter().map(|seen| seen.body).collect();
+    let bodies: Vec<_> =
+        fake.admitted("/message/submit").into_iter().map(|seen| seen.body).collect();
     assert_eq!(bodies, [r#"{"n":1}"#, r#"{"n":3}"#]);
 }
 

@@ -1,4 +1,5 @@
-//! The async and the blocking face, on one runtime, on another and on none, and the end of the thread behind them.
+//! The async and the blocking face, on one runtime, on another and on none, and the end of the
+//! thread behind them.
 #![allow(clippy::unwrap_used)]
 
 use std::time::Duration;
@@ -48,7 +49,9 @@ fn the_blocking_client_works_on_a_tokio_thread(way: Way) {
     let fake = Fake::tls(place.tls(), with_session(|_| success()));
     let client = place.client_by(way, &fake);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap();
-    runtime.block_on(runtime.spawn(async move { client.send(&json!({})).wait().unwrap() })).unwrap();
+    runtime
+        .block_on(runtime.spawn(async move { client.send(&json!({})).wait().unwrap() }))
+        .unwrap();
 }
 
 #[test]
@@ -85,7 +88,8 @@ fn when_the_last_handle_is_gone_the_connections_are_closed_with_a_goodbye(way: W
 
 fn what_was_begun_is_finished_after_the_last_handle_is_gone(way: Way) {
     let place = Place::new();
-    let fake = Fake::tls(place.tls(), counted(|_, turn| if turn < 2 { Answer::Close } else { success() }));
+    let fake =
+        Fake::tls(place.tls(), counted(|_, turn| if turn < 2 { Answer::Close } else { success() }));
     let send = {
         let client = built(way, place.builder(&fake).timeout(Duration::from_secs(20)));
         client.send(&json!({}))
@@ -118,7 +122,8 @@ fn a_client_without_a_thread_of_its_own_sends_from_where_it_is() {
         assert_eq!(client.request(&json!({})).await.unwrap().body(), r#"{"n":7}"#);
         assert!(client.is_running().await.unwrap());
     });
-    let messages: std::collections::BTreeSet<_> = fake.messages().into_iter().map(|(_, body)| body).collect();
+    let messages: std::collections::BTreeSet<_> =
+        fake.messages().into_iter().map(|(_, body)| body).collect();
     assert_eq!(messages.len(), 41, "40 messages and a request");
 }
 

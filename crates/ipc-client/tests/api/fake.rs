@@ -1,4 +1,5 @@
-//! A server whose answers are scripted. It opens envelopes and notes what it saw; it keeps no rules of its own.
+//! A server whose answers are scripted. It opens envelopes and notes what it saw; it keeps no rules
+//! of its own.
 #![allow(clippy::unwrap_used)]
 
 use std::io;
@@ -43,7 +44,8 @@ pub(crate) enum Opening {
 /// What becomes of each channel that is asked for, counted from 0.
 type Openings = dyn Fn(usize) -> Opening + Send + Sync;
 
-/// The message with which a client begins that is to use a channel from then on. No script sees it, and no log has it.
+/// The message with which a client begins that is to use a channel from then on. No script sees it,
+/// and no log has it.
 pub(crate) const WARMING_UP: &str = r#"{"warming":"up"}"#;
 
 pub(crate) struct Fake {
@@ -64,7 +66,8 @@ impl Fake {
         Self::start(0, move |_| Plan::Tls(config.clone()), script)
     }
 
-    /// A server on a port of its own or, for 0, any; `plan` says what becomes of each connection, counted from 0.
+    /// A server on a port of its own or, for 0, any; `plan` says what becomes of each connection,
+    /// counted from 0.
     pub(crate) fn start(
         port: u16,
         plan: impl Fn(usize) -> Plan + Send + Sync + 'static,
@@ -73,7 +76,8 @@ impl Fake {
         let script: Arc<Script> = Arc::new(script);
         let log = Arc::new(Log::default());
         let (entries, served) = (Arc::clone(&script), Arc::clone(&log));
-        let openings = move |_| Opening::Channel(LIMITS, translated(entries.clone(), served.clone()));
+        let openings =
+            move |_| Opening::Channel(LIMITS, translated(entries.clone(), served.clone()));
         Self::run(port, plan, script, openings, log, Runs::OnItsThread)
     }
 
@@ -128,7 +132,8 @@ impl Fake {
         };
         let thread = match place {
             Runs::OnItsThread => Some(std::thread::spawn(move || {
-                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+                let runtime =
+                    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
                 runtime.block_on(until_stopped);
             })),
             Runs::Here => {
@@ -160,7 +165,9 @@ impl Fake {
         let all = self.seen().into_iter().filter(|seen| seen.session.as_deref() == Some(TOKEN));
         let messages = all.filter(|seen| seen.path.starts_with("/message/"));
         messages
-            .flat_map(|seen| if seen.entries.is_empty() { vec![(seen.id, seen.body)] } else { seen.entries })
+            .flat_map(|seen| {
+                if seen.entries.is_empty() { vec![(seen.id, seen.body)] } else { seen.entries }
+            })
             .collect()
     }
 
@@ -201,7 +208,9 @@ impl Fake {
 
     /// Waits until a connection has ended, and says whether its peer said goodbye.
     pub(crate) fn wait_for_goodbye(&self) -> bool {
-        self.goodbyes.recv_timeout(Duration::from_secs(20)).expect("a client that closes its connections")
+        self.goodbyes
+            .recv_timeout(Duration::from_secs(20))
+            .expect("a client that closes its connections")
     }
 }
 
@@ -256,7 +265,10 @@ async fn serve(tcp: TcpStream, plan: Plan, service: Arc<Service>, goodbyes: mpsc
 }
 
 /// Answers requests until the peer has no more; an error if it ended without saying so.
-async fn converse<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, service: &Service) -> io::Result<()> {
+async fn converse<S: AsyncRead + AsyncWrite + Unpin>(
+    mut stream: S,
+    service: &Service,
+) -> io::Result<()> {
     let log = &service.log;
     let open = log.open.fetch_add(1, Ordering::SeqCst) + 1;
     log.open_max.fetch_max(open, Ordering::SeqCst);
@@ -264,16 +276,19 @@ async fn converse<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, service: &Se
         while let Some(seen) = read_request(&mut stream, log).await? {
             let answer = if seen.path == "/message/channel" {
                 let number = log.openings.fetch_add(1, Ordering::SeqCst);
-                let (limits, greeting, peer): (_, fn(&Speaker), Peer) = match (service.openings)(number) {
-                    Opening::Channel(limits, peer) => (limits, |_| (), peer),
-                    Opening::Greeting(limits, greeting) => (limits, greeting, Box::new(|_, _| ())),
-                    Opening::Answer(answer) => {
-                        if !say(&mut stream, answer).await? {
-                            return Ok(());
+                let (limits, greeting, peer): (_, fn(&Speaker), Peer) =
+                    match (service.openings)(number) {
+                        Opening::Channel(limits, peer) => (limits, |_| (), peer),
+                        Opening::Greeting(limits, greeting) => {
+                            (limits, greeting, Box::new(|_, _| ()))
                         }
-                        continue;
-                    }
-                };
+                        Opening::Answer(answer) => {
+                            if !say(&mut stream, answer).await? {
+                                return Ok(());
+                            }
+                            continue;
+                        }
+                    };
                 stream.write_all(switching(&seen.websocket_key, limits).as_bytes()).await?;
                 stream.flush().await?;
                 return talk(&mut stream, number, greeting, peer, &log.channels).await;
@@ -296,7 +311,10 @@ async fn converse<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, service: &Se
 }
 
 /// Gives an answer; `false` if it is the last one.
-async fn say<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S, answer: Answer) -> io::Result<bool> {
+async fn say<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: &mut S,
+    answer: Answer,
+) -> io::Result<bool> {
     match answer {
         Answer::Send(bytes) => stream.write_all(&bytes).await?,
         Answer::SendAndClose(bytes) => {
@@ -362,7 +380,8 @@ async fn read_request<S: AsyncRead + Unpin>(stream: &mut S, log: &Log) -> io::Re
         match frame.batch(1000) {
             Ok(entries) => {
                 let entries = entries.into_iter().map(Result::unwrap);
-                seen.entries = entries.map(|(id, body)| (id.to_string(), body.to_owned())).collect();
+                seen.entries =
+                    entries.map(|(id, body)| (id.to_string(), body.to_owned())).collect();
             }
             Err(_) => seen.body = frame.object().unwrap().to_owned(),
         }
@@ -381,7 +400,8 @@ async fn read_request<S: AsyncRead + Unpin>(stream: &mut S, log: &Log) -> io::Re
 /// An answer with any further header lines, each ended by CRLF.
 pub(crate) fn http(status: u16, headers: &str, body: &[u8]) -> Vec<u8> {
     let mut answer =
-        format!("HTTP/1.1 {status} X\r\ncontent-length: {}\r\n{headers}\r\n", body.len()).into_bytes();
+        format!("HTTP/1.1 {status} X\r\ncontent-length: {}\r\n{headers}\r\n", body.len())
+            .into_bytes();
     answer.extend_from_slice(body);
     answer
 }

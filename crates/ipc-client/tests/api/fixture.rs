@@ -39,7 +39,8 @@ pub(crate) struct Place {
 impl Place {
     pub(crate) fn new() -> Self {
         // Older than any certificate that a test makes.
-        let authority = Authority::create(&AuthorityOptions::default(), now_secs() - 500 * DAY_SECS).unwrap();
+        let authority =
+            Authority::create(&AuthorityOptions::default(), now_secs() - 500 * DAY_SECS).unwrap();
         let directory = tempfile::tempdir().unwrap();
         let root = directory.path().join("home");
         ipc_home::make_private_directory(&root).unwrap();
@@ -123,15 +124,20 @@ pub(crate) fn server_config(
     versions: &[&'static SupportedProtocolVersion],
 ) -> Arc<ServerConfig> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder =
-        ServerConfig::builder_with_provider(provider.clone()).with_protocol_versions(versions).unwrap();
+    let builder = ServerConfig::builder_with_provider(provider.clone())
+        .with_protocol_versions(versions)
+        .unwrap();
     let builder = match clients {
         None => builder.with_no_client_auth(),
         Some(authority) => {
             let mut roots = RootCertStore::empty();
-            roots.add(CertificateDer::from_pem_slice(authority.certificate_pem()).unwrap()).unwrap();
+            roots
+                .add(CertificateDer::from_pem_slice(authority.certificate_pem()).unwrap())
+                .unwrap();
             builder.with_client_cert_verifier(
-                WebPkiClientVerifier::builder_with_provider(roots.into(), provider).build().unwrap(),
+                WebPkiClientVerifier::builder_with_provider(roots.into(), provider)
+                    .build()
+                    .unwrap(),
             )
         }
     };

@@ -1,4 +1,5 @@
-//! What this crate, and those it stands on, wrote into the log. All tests of the process write into the same one.
+//! What this crate, and those it stands on, wrote into the log. All tests of the process write into
+//! the same one.
 #![allow(clippy::unwrap_used)]
 
 use std::sync::{Mutex, Once};

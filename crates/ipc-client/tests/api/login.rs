@@ -11,7 +11,9 @@ use ipc_home::{Credentials, KeptSession, LoginTurn};
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
-use crate::fake::{Answer, Fake, RAW, TOKEN, grant, http, problem, reply, success, took, with_session};
+use crate::fake::{
+    Answer, Fake, RAW, TOKEN, grant, http, problem, reply, success, took, with_session,
+};
 use crate::fixture::{PASSWORD, Place, issue, now_secs, ring};
 use crate::logged;
 
@@ -72,9 +74,13 @@ fn own_credentials_go_before_those_of_the_home() {
 fn wrong_credentials_are_tried_once_however_many_sends_wait() {
     let place = Place::new();
     let fake = Fake::tls(place.tls(), |seen| {
-        problem(if seen.is_login() { ProblemCode::BadCredentials } else { ProblemCode::SessionExpired }, "")
+        problem(
+            if seen.is_login() { ProblemCode::BadCredentials } else { ProblemCode::SessionExpired },
+            "",
+        )
     });
-    let client = place.builder(&fake).credentials("test1", "wrong").connections_max(8).build().unwrap();
+    let client =
+        place.builder(&fake).credentials("test1", "wrong").connections_max(8).build().unwrap();
     let sends: Vec<_> = (0..8).map(|n| client.send(&json!({"n": n}))).collect();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().unwrap();
     runtime.block_on(async {
@@ -155,7 +161,10 @@ fn a_server_that_takes_no_session_of_its_own_is_not_asked_for_ever() {
     });
     let error = place.client(&fake).send(&json!({})).wait().unwrap_err();
     assert!(
-        matches!(error, SendError::Refused { status: 419, code: Some(ProblemCode::SessionExpired), .. }),
+        matches!(
+            error,
+            SendError::Refused { status: 419, code: Some(ProblemCode::SessionExpired), .. }
+        ),
         "{error:?}"
     );
     assert_eq!((fake.logins().len(), fake.submits().len()), (1, 2));
@@ -233,7 +242,8 @@ fn a_session_that_cannot_be_kept_is_used_all_the_same() {
 fn of_many_clients_that_need_a_session_at_the_same_time_one_logs_in() {
     let place = Place::new();
     let fake = Fake::tls(place.tls(), with_session(took));
-    // Each has a thread and a lock of its own, as a process has; none finds a session when it is built.
+    // Each has a thread and a lock of its own, as a process has; none finds a session when it is
+    // built.
     let clients: Vec<_> = (0..24).map(|_| place.client(&fake)).collect();
     std::thread::scope(|scope| {
         for client in &clients {
@@ -261,7 +271,8 @@ fn clients_that_can_agree_on_nothing_all_log_in() {
 fn a_client_that_hangs_while_it_logs_in_holds_nobody_up_for_long() {
     let place = Place::new();
     let fake = Fake::tls(place.tls(), with_session(|_| success()));
-    let LoginTurn::Ours(_hangs) = place.home.try_login_lock("localhost", "ipc-admin").unwrap() else {
+    let LoginTurn::Ours(_hangs) = place.home.try_login_lock("localhost", "ipc-admin").unwrap()
+    else {
         panic!("somebody else logs in");
     };
     // Half of its time is waited for at most.
@@ -447,9 +458,12 @@ fn a_login_without_an_answer_leaves_no_doubt_about_the_message() {
         true => Answer::Close,
         false => problem(ProblemCode::SessionExpired, ""),
     });
-    let client = place.builder(&fake).timeout(Duration::from_millis(500)).build().unwrap().blocking();
+    let client =
+        place.builder(&fake).timeout(Duration::from_millis(500)).build().unwrap().blocking();
     let error = client.send(&json!({})).wait().unwrap_err();
-    let SendError::Timeout { outcome: Outcome::NeverArrived, last, .. } = &error else { panic!("{error:?}") };
+    let SendError::Timeout { outcome: Outcome::NeverArrived, last, .. } = &error else {
+        panic!("{error:?}")
+    };
     assert!(matches!(**last, SendError::LoginFailed { .. }), "{last:?}");
     assert!(fake.logins().len() > 1, "it was tried until the deadline");
 }

@@ -1,4 +1,5 @@
-//! The client against a server of scripted answers, over real sockets and real TLS, and against the real server.
+//! The client against a server of scripted answers, over real sockets and real TLS, and against the
+//! real server.
 
 mod answers;
 mod batches;

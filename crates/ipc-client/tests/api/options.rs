@@ -15,8 +15,12 @@ fn a_client_without_a_server_or_with_a_malformed_one_is_not_built() {
     let place = Place::new();
     assert!(matches!(Client::builder(&place.home).build(), Err(BuildError::NoServer)));
     for name in ["", "a b", "-", "a/b", "ü.example"] {
-        let error = Client::builder(&place.home).server(name, "127.0.0.1:3000").build().unwrap_err();
-        assert!(matches!(&error, BuildError::ServerName { name: told } if told == name), "{error:?}");
+        let error =
+            Client::builder(&place.home).server(name, "127.0.0.1:3000").build().unwrap_err();
+        assert!(
+            matches!(&error, BuildError::ServerName { name: told } if told == name),
+            "{error:?}"
+        );
     }
     for address in ["", "localhost", "localhost:0", "http://localhost:3000", "127.0.0.1"] {
         let error = Client::builder(&place.home).server("localhost", address).build().unwrap_err();
@@ -57,7 +61,8 @@ fn a_pair_whose_halves_do_not_fit_is_refused() {
     let mut pair = issue(&place.authority, "localhost", now_secs());
     pair.key_pem = issue(&place.authority, "localhost", now_secs()).key_pem;
     place.present(&pair);
-    let error = Client::builder(&place.home).server("localhost", "127.0.0.1:3000").build().unwrap_err();
+    let error =
+        Client::builder(&place.home).server("localhost", "127.0.0.1:3000").build().unwrap_err();
     assert!(matches!(error, BuildError::Tls { .. }), "{error:?}");
 }
 
@@ -73,8 +78,9 @@ fn a_home_without_credentials_serves_a_client_that_brings_its_own() {
 #[test]
 fn plain_http_stays_on_this_host_unless_told_otherwise() {
     let place = Place::new();
-    let builder =
-        |address: &str| Client::builder(&place.home).server("localhost", address).protocol(Protocol::Http);
+    let builder = |address: &str| {
+        Client::builder(&place.home).server("localhost", address).protocol(Protocol::Http)
+    };
     for address in ["192.0.2.1:3000", "0.0.0.0:3000", "[2001:db8::1]:3000", "example.com:3000"] {
         let error = builder(address).build().unwrap_err();
         assert!(matches!(error, BuildError::RemoteHttp { .. }), "{error:?}");
@@ -107,8 +113,9 @@ fn plain_http_carries_the_same_sealed_frames_and_needs_no_certificate() {
 #[test]
 fn debug_shows_no_secret() {
     let place = Place::new();
-    let builder =
-        Client::builder(&place.home).server("localhost", "127.0.0.1:3000").credentials("test1", "hunter2");
+    let builder = Client::builder(&place.home)
+        .server("localhost", "127.0.0.1:3000")
+        .credentials("test1", "hunter2");
     let shown = format!("{builder:?}{:?}", builder.clone().build().unwrap());
     assert!(shown.contains("127.0.0.1:3000") && !shown.contains("hunter2"), "{shown}");
 }

@@ -24,15 +24,22 @@ fn installation() -> Installation {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("home");
     // It has a runtime of its own, which cannot be inside another.
-    let made =
-        std::thread::spawn(move || ipc_setup::init(&path, &ipc_setup::InitOptions::now()).unwrap().home);
+    let made = std::thread::spawn(move || {
+        ipc_setup::init(&path, &ipc_setup::InitOptions::now()).unwrap().home
+    });
     let home = made.join().unwrap();
     Installation { home, _directory: directory }
 }
 
 impl Installation {
     async fn serve(&self, address: &str, inbox: Inbox) -> Server {
-        Server::builder(&self.home).name("localhost").bind(address).inbox(inbox).start().await.unwrap()
+        Server::builder(&self.home)
+            .name("localhost")
+            .bind(address)
+            .inbox(inbox)
+            .start()
+            .await
+            .unwrap()
     }
 
     /// A server with a durable inbox, be it that of one that was just stopped.
@@ -52,8 +59,9 @@ impl Installation {
     }
 }
 
-/// For a server that comes back to where it was: of no use to others meanwhile, be it to servers of other tests, which get the first
-/// free port of 3000 to 3999, or to connections that go out, which systems give higher ones.
+/// For a server that comes back to where it was: of no use to others meanwhile, be it to servers of
+/// other tests, which get the first free port of 3000 to 3999, or to connections that go out, which
+/// systems give higher ones.
 fn address_of_its_own() -> String {
     static NEXT: AtomicU16 = AtomicU16::new(21_000);
     loop {
@@ -100,7 +108,8 @@ async fn a_request_gets_its_reply_and_one_that_is_let_go_none() {
 #[tokio::test(flavor = "multi_thread")]
 async fn many_messages_arrive_in_order_through_an_inbox_with_room_for_few() {
     let installation = installation();
-    let server = installation.serve("127.0.0.1:0", MemoryOptions::default().messages_max(70).build()).await;
+    let server =
+        installation.serve("127.0.0.1:0", MemoryOptions::default().messages_max(70).build()).await;
     let client = installation.client(&server);
     let send = async { client.send_all((0..1000).map(|n| json!({"n": n}))).await.unwrap() };
     let receive = async {
@@ -131,7 +140,10 @@ async fn a_message_that_the_server_finds_wrong_is_told_and_one_that_is_deep_pass
     let refused: Vec<_> = report.refusals.iter().map(|refusal| refusal.index).collect();
     assert_eq!((report.sent, refused), (38, vec![7, 30]));
     let error = &report.refusals[0].error;
-    assert!(matches!(error, SendError::Refused { code: Some(ProblemCode::MalformedFrame), .. }), "{error:?}");
+    assert!(
+        matches!(error, SendError::Refused { code: Some(ProblemCode::MalformedFrame), .. }),
+        "{error:?}"
+    );
     server.stop().await;
     for (_, message) in messages.iter().enumerate().filter(|(n, _)| ![7, 30].contains(n)) {
         assert_eq!(server.inbox().recv().await.unwrap().body(), message.get());
@@ -148,7 +160,8 @@ async fn a_server_that_takes_less_at_once_gets_all_of_it() {
     let text = "x".repeat(1000);
     let report = client.send_all((0..200).map(|n| json!({"n": n, "t": text}))).await.unwrap();
     assert_eq!((report.sent, report.refused), (200, 0));
-    let report = client.send_all([json!({"t": "x".repeat(30_000)}), json!({"n": 200})]).await.unwrap();
+    let report =
+        client.send_all([json!({"t": "x".repeat(30_000)}), json!({"n": 200})]).await.unwrap();
     assert_eq!((report.sent, report.refusals[0].index), (1, 0));
     server.stop().await;
     for n in 0..=200 {
@@ -184,7 +197,12 @@ async fn a_server_that_is_restarted_meanwhile_loses_and_doubles_nothing() {
 }
 
 /// Tasks that send at the same time, each message when its one before is acknowledged.
-fn senders(client: &Client, tasks: u32, messages: u32, sent: &Arc<AtomicU32>) -> Vec<JoinHandle<()>> {
+fn senders(
+    client: &Client,
+    tasks: u32,
+    messages: u32,
+    sent: &Arc<AtomicU32>,
+) -> Vec<JoinHandle<()>> {
     let send = |task| {
         let (client, sent) = (client.clone(), Arc::clone(sent));
         async move {
@@ -234,7 +252,8 @@ async fn what_many_tasks_send_while_a_server_is_restarted_arrives_once_and_in_th
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_many_tasks_send_through_an_inbox_with_room_for_few_arrives_once_and_in_the_order_of_each() {
+async fn what_many_tasks_send_through_an_inbox_with_room_for_few_arrives_once_and_in_the_order_of_each()
+ {
     let installation = installation();
     let inbox = MemoryOptions::default().messages_max(7).build();
     let server = installation.serve("127.0.0.1:0", inbox).await;

@@ -15,7 +15,8 @@ const REQUEST: &str = "/message/request";
 
 fn the_reply_is_opened_and_read(way: Way) {
     let place = Place::new();
-    let fake = Fake::tls(place.tls(), with_session(|seen| replied(seen, "", r#"{"time": "noon"}"#)));
+    let fake =
+        Fake::tls(place.tls(), with_session(|seen| replied(seen, "", r#"{"time": "noon"}"#)));
     let reply = place.client_by(way, &fake).request(&json!({"what": "time"})).wait().unwrap();
     assert_eq!((reply.body(), reply.duplicate), (r#"{"time": "noon"}"#, false));
     assert_eq!(reply.parse::<BTreeMap<&str, &str>>().unwrap()["time"], "noon");
@@ -70,9 +71,16 @@ fn a_request_without_a_reply_says_so_and_that_it_was_accepted(way: Way) {
     ] {
         let place = Place::new();
         let fake = Fake::tls(place.tls(), with_session(move |_| problem(code, "")));
-        let error =
-            place.client_by(way, &fake).request(&json!({})).timeout(Duration::ZERO).wait().unwrap_err();
-        assert!(matches!(&error, SendError::NoReply { reason: got } if *got == reason), "{error:?}");
+        let error = place
+            .client_by(way, &fake)
+            .request(&json!({}))
+            .timeout(Duration::ZERO)
+            .wait()
+            .unwrap_err();
+        assert!(
+            matches!(&error, SendError::NoReply { reason: got } if *got == reason),
+            "{error:?}"
+        );
         assert_eq!(error.outcome(), Outcome::Accepted);
         assert_eq!(fake.admitted(REQUEST).len(), 1, "{code}");
     }
@@ -87,8 +95,12 @@ fn a_server_that_waits_less_than_the_caller_is_asked_again(way: Way) {
             _ => replied(seen, "", "{}"),
         }),
     );
-    let reply =
-        place.client_by(way, &fake).request(&json!({})).timeout(Duration::from_secs(20)).wait().unwrap();
+    let reply = place
+        .client_by(way, &fake)
+        .request(&json!({}))
+        .timeout(Duration::from_secs(20))
+        .wait()
+        .unwrap();
     let ids: Vec<_> = fake.admitted(REQUEST).into_iter().map(|seen| seen.id).collect();
     assert_eq!(ids, vec![reply.id.to_string(); 3]);
 }
@@ -146,7 +158,9 @@ fn a_server_that_lets_nobody_wait_is_asked_until_the_time_is_over_and_that_is_to
     assert!(fake.admitted(REQUEST).len() > 2, "it was asked again");
 }
 
-fn a_request_that_cannot_have_arrived_is_given_up_at_the_deadline_however_long_its_reply_may_take(way: Way) {
+fn a_request_that_cannot_have_arrived_is_given_up_at_the_deadline_however_long_its_reply_may_take(
+    way: Way,
+) {
     let place = Place::new();
     let fake = Fake::tls(place.tls(), with_session(|_| problem(ProblemCode::InboxFull, "")));
     let client = built(way, place.builder(&fake).timeout(Duration::from_millis(300))).blocking();
@@ -189,7 +203,10 @@ fn what_is_no_object_or_too_large_is_refused_before_it_is_sent() {
     let fake = Fake::tls(place.tls(), with_session(|_| success()));
     let client = place.builder(&fake).plaintext_bytes_max(1000).build().unwrap().blocking();
     assert!(matches!(client.request(&json!([])).wait(), Err(SendError::Body(_))));
-    assert!(matches!(client.request(&json!({"t": "x".repeat(980)})).wait(), Err(SendError::TooLarge { .. })));
+    assert!(matches!(
+        client.request(&json!({"t": "x".repeat(980)})).wait(),
+        Err(SendError::TooLarge { .. })
+    ));
     assert_eq!(fake.connections(), 0);
 }
 
@@ -203,7 +220,8 @@ fn requests_that_wait_leave_a_connection_to_sends() {
     let client = place.builder(&fake).connections_max(2).build().unwrap();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap();
     client.clone().blocking().send(&json!({"n": 0})).wait().unwrap();
-    let requests: Vec<_> = (0..8).map(|n| runtime.spawn(client.request(&json!({"n": n})))).collect();
+    let requests: Vec<_> =
+        (0..8).map(|n| runtime.spawn(client.request(&json!({"n": n})))).collect();
     let before = Instant::now();
     client.clone().blocking().send(&json!({"n": 1})).wait().unwrap();
     assert!(before.elapsed() < Duration::from_secs(10));

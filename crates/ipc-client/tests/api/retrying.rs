@@ -24,10 +24,14 @@ fn a_lost_answer_brings_the_same_message_freshly_sealed(way: Way) {
         }),
     );
     let sent = place.client_by(way, &fake).send(&json!({"n": 1})).wait().unwrap();
-    let submits: Vec<_> = fake.submits().into_iter().filter(|seen| seen.session.is_some()).collect();
+    let submits: Vec<_> =
+        fake.submits().into_iter().filter(|seen| seen.session.is_some()).collect();
     assert_eq!(submits.len(), 3);
     for (n, seen) in submits.iter().enumerate() {
-        assert_eq!((seen.id.as_str(), seen.body.as_str()), (sent.id.to_string().as_str(), r#"{"n":1}"#));
+        assert_eq!(
+            (seen.id.as_str(), seen.body.as_str()),
+            (sent.id.to_string().as_str(), r#"{"n":1}"#)
+        );
         for other in &submits[..n] {
             assert_ne!(seen.envelope[9..25], other.envelope[9..25], "an IV was used twice");
         }
@@ -40,7 +44,9 @@ fn an_answer_cut_in_its_body_is_no_answer() {
     let fake = Fake::tls(
         place.tls(),
         counted(|_, turn| match turn {
-            0 => Answer::SendAndClose(b"HTTP/1.1 503 X\r\ncontent-length: 500\r\n\r\n{\"code\"".to_vec()),
+            0 => Answer::SendAndClose(
+                b"HTTP/1.1 503 X\r\ncontent-length: 500\r\n\r\n{\"code\"".to_vec(),
+            ),
             1 => Answer::SendAndClose(b"HTTP/1.1 200 X\r\ncontent-length: 7\r\n\r\nsucc".to_vec()),
             _ => success(),
         }),
@@ -67,7 +73,8 @@ fn a_server_that_asks_to_wait_is_obeyed(way: Way) {
 }
 
 fn each_refusal_is_sent_again_or_not_as_the_protocol_says(way: Way) {
-    let to_requests = [ProblemCode::NotAnswered, ProblemCode::NoReplyInTime, ProblemCode::ReplyForgotten];
+    let to_requests =
+        [ProblemCode::NotAnswered, ProblemCode::NoReplyInTime, ProblemCode::ReplyForgotten];
     let to_sends = ProblemCode::ALL.into_iter().filter(|code| !to_requests.contains(code));
     for code in to_sends.filter(|code| code.remedy() != Remedy::LogIn) {
         let place = Place::new();
@@ -94,7 +101,8 @@ fn each_refusal_is_sent_again_or_not_as_the_protocol_says(way: Way) {
                     (Way::Channel, false) => (2, "because of the script"),
                 };
                 assert_eq!(attempts, wanted, "{code}");
-                // A refusal that is not of the frame itself may come while messages of one before it are put.
+                // A refusal that is not of the frame itself may come while messages of one before
+                // it are put.
                 let is_of_the_frame = [400, 413].contains(&code.status());
                 let is_in_doubt = way == Way::Channel && !is_of_the_entry && !is_of_the_frame;
                 let outcome = if is_in_doubt { Outcome::NotKnown } else { Outcome::Refused };
@@ -152,7 +160,8 @@ fn a_server_that_comes_up_late_gets_the_message() {
     let fake = std::thread::scope(|scope| {
         let sending = scope.spawn(|| client.send(&json!({"late": true})).wait());
         let config = place.tls();
-        let fake = Fake::start(port, move |_| Plan::Tls(config.clone()), with_session(|_| success()));
+        let fake =
+            Fake::start(port, move |_| Plan::Tls(config.clone()), with_session(|_| success()));
         sending.join().unwrap().unwrap();
         fake
     });
@@ -168,7 +177,11 @@ fn a_server_restarted_in_between_needs_no_new_login(way: Way) {
     client.send(&json!({"n": 1})).wait().unwrap();
     drop(fake);
     let config = place.tls();
-    let fake = Fake::start(address.port(), move |_| Plan::Tls(config.clone()), with_session(|_| success()));
+    let fake = Fake::start(
+        address.port(),
+        move |_| Plan::Tls(config.clone()),
+        with_session(|_| success()),
+    );
     client.send(&json!({"n": 2})).wait().unwrap();
     assert!(fake.logins().is_empty());
 }
@@ -217,15 +230,19 @@ fn the_deadline_ends_a_send_and_says_what_became_of_it(way: Way) {
     assert!(cause.contains("inbox_full"), "{cause}");
     match way {
         Way::Post => assert!(full.submits().len() > 3, "it was tried until the deadline"),
-        Way::Channel => assert_eq!(full.submits().len(), 1, "the pause is longer than there is time"),
+        Way::Channel => {
+            assert_eq!(full.submits().len(), 1, "the pause is longer than there is time")
+        }
     }
 }
 
 #[test]
 fn a_wait_beyond_the_deadline_is_not_begun() {
     let place = Place::new();
-    let fake =
-        Fake::tls(place.tls(), with_session(|_| problem(ProblemCode::InboxFull, "Retry-After: 3600\r\n")));
+    let fake = Fake::tls(
+        place.tls(),
+        with_session(|_| problem(ProblemCode::InboxFull, "Retry-After: 3600\r\n")),
+    );
     let before = Instant::now();
     let (outcome, _) = deadline_of(place.client(&fake).send(&json!({})).wait().unwrap_err());
     assert_eq!(outcome, Outcome::Refused);
@@ -235,10 +252,13 @@ fn a_wait_beyond_the_deadline_is_not_begun() {
 
 fn a_refusal_after_a_lost_answer_leaves_it_open_whether_the_message_arrived(way: Way) {
     let place = Place::new();
-    let fake = Fake::tls(
-        place.tls(),
-        counted(|_, turn| if turn == 0 { Answer::Close } else { problem(ProblemCode::WrongCertificate, "") }),
-    );
+    let fake =
+        Fake::tls(
+            place.tls(),
+            counted(|_, turn| {
+                if turn == 0 { Answer::Close } else { problem(ProblemCode::WrongCertificate, "") }
+            }),
+        );
     let error = place.client_by(way, &fake).send(&json!({})).wait().unwrap_err();
     assert_eq!(error.outcome(), Outcome::NotKnown);
     let SendError::InDoubt { last } = &error else { panic!("{error:?}") };
@@ -257,7 +277,10 @@ fn a_refusal_before_the_message_was_read_is_heard() {
         |_| panic!("no request is read to its end"),
     );
     let error = place.client(&fake).send(&json!({"text": "x".repeat(8 << 20)})).wait().unwrap_err();
-    assert!(matches!(error, SendError::Refused { code: Some(ProblemCode::TooLarge), .. }), "{error:?}");
+    assert!(
+        matches!(error, SendError::Refused { code: Some(ProblemCode::TooLarge), .. }),
+        "{error:?}"
+    );
     assert_eq!(fake.connections(), 1);
 }
 
@@ -269,7 +292,11 @@ fn a_send_that_nobody_waits_for_is_not_tried_again(way: Way) {
         place.tls(),
         counted(move |seen, turn| {
             arrived.lock().unwrap().send(seen.body.clone()).unwrap();
-            if turn == 0 { problem(ProblemCode::InboxFull, "Retry-After: 1\r\n") } else { success() }
+            if turn == 0 {
+                problem(ProblemCode::InboxFull, "Retry-After: 1\r\n")
+            } else {
+                success()
+            }
         }),
     );
     let client = built(way, place.builder(&fake));

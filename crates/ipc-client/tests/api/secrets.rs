@@ -33,7 +33,9 @@ fn no_secret_is_logged_at_any_level() {
         .unwrap_err();
     let log = format!("{}{error:?}", logged::so_far());
     assert!(
-        log.contains("INFO ipc_client::exchange::login [419] Authentication timeout, re-authenticating"),
+        log.contains(
+            "INFO ipc_client::exchange::login [419] Authentication timeout, re-authenticating"
+        ),
         "{log}"
     );
     assert!(log.contains("TRACE"), "the libraries below log here too");

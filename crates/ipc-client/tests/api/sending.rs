@@ -26,7 +26,11 @@ fn a_message_is_sealed_for_its_route_and_arrives_as_it_was_sent() {
     assert_eq!(last.session.as_deref(), Some(crate::fake::TOKEN));
     assert!(last.head.starts_with("post "), "{}", last.head);
     assert!(last.head.contains("content-type: application/octet-stream\r\n"), "{}", last.head);
-    assert!(last.head.contains(&format!("host: localhost:{}\r\n", fake.address().port())), "{}", last.head);
+    assert!(
+        last.head.contains(&format!("host: localhost:{}\r\n", fake.address().port())),
+        "{}",
+        last.head
+    );
     assert!(last.head.contains("accept-encoding: identity\r\n"), "{}", last.head);
 }
 
@@ -38,7 +42,8 @@ fn one_connection_and_one_login_carry_many_messages_in_order(way: Way) {
         client.send(&json!({"n": n})).wait().unwrap();
     }
     assert_eq!((fake.connections(), fake.logins().len()), (1, 1));
-    let bodies: Vec<_> = fake.admitted("/message/submit").into_iter().map(|seen| seen.body).collect();
+    let bodies: Vec<_> =
+        fake.admitted("/message/submit").into_iter().map(|seen| seen.body).collect();
     assert_eq!(bodies, (0..50).map(|n| format!(r#"{{"n":{n}}}"#)).collect::<Vec<_>>());
 }
 
@@ -49,8 +54,10 @@ fn the_address_is_dialled_and_the_name_is_verified() {
         assert!(ServerName::try_from(name).is_ok());
         let pair = issue(&place.authority, name, now_secs());
         let fake = Fake::tls(place.tls_as(&pair), with_session(|_| success()));
-        for address in [fake.address().to_string(), format!("localhost:{}", fake.address().port())] {
-            let client = Client::builder(&place.home).server(name, address).build().unwrap().blocking();
+        for address in [fake.address().to_string(), format!("localhost:{}", fake.address().port())]
+        {
+            let client =
+                Client::builder(&place.home).server(name, address).build().unwrap().blocking();
             client.send(&json!({})).wait().unwrap_or_else(|error| panic!("{name}: {error:?}"));
         }
     }
@@ -75,7 +82,10 @@ fn a_message_beyond_the_limit_is_refused_before_it_is_sent() {
     // The second is within the limit by itself, but not in its frame.
     for length in [2000, 980] {
         let error = client.send(&json!({"t": "x".repeat(length)})).wait().unwrap_err();
-        assert!(matches!(error, SendError::TooLarge { bytes, bytes_max: 1000 } if bytes > 1000), "{error:?}");
+        assert!(
+            matches!(error, SendError::TooLarge { bytes, bytes_max: 1000 } if bytes > 1000),
+            "{error:?}"
+        );
         assert_eq!(error.outcome(), Outcome::Refused);
     }
     assert_eq!(fake.connections(), 0);

@@ -1,4 +1,5 @@
-//! A channel whose entries are answered by the script that answers POSTs, so that one text of a test serves both.
+//! A channel whose entries are answered by the script that answers POSTs, so that one text of a
+//! test serves both.
 #![allow(clippy::unwrap_used)]
 
 use std::sync::Arc;

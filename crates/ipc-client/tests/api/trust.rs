@@ -149,7 +149,8 @@ fn a_server_that_speaks_no_tls_is_given_up_at_once() {
         // Until the client is gone.
         let _ = std::io::copy(&mut tcp, &mut std::io::sink());
     });
-    let client = Client::builder(&place.home).server("localhost", address).build().unwrap().blocking();
+    let client =
+        Client::builder(&place.home).server("localhost", address).build().unwrap().blocking();
     let error = client.send(&json!({})).wait().unwrap_err();
     assert!(matches!(error, SendError::WrongProtocol { speaks: Speaks::NoTls, .. }), "{error:?}");
     assert!(error.to_string().ends_with(" does not speak TLS"), "{error}");

@@ -1,4 +1,5 @@
-//! The server's end of a channel: opens what a client says, and says what it is told to. It keeps no rules of its own.
+//! The server's end of a channel: opens what a client says, and says what it is told to. It keeps
+//! no rules of its own.
 #![allow(clippy::unwrap_used)]
 
 use std::io;
@@ -77,7 +78,9 @@ impl Speaker {
 
     /// Says `body` in a frame as it should be.
     pub(crate) fn answer(&self, body: &str) {
-        self.say(Message::Binary(ring().seal(&answer_frame(self.id(), body), now_secs(), [7; 16]).into()));
+        self.say(Message::Binary(
+            ring().seal(&answer_frame(self.id(), body), now_secs(), [7; 16]).into(),
+        ));
     }
 
     pub(crate) fn settle(&self, first: u64, last: u64, code: &str) {
@@ -100,7 +103,8 @@ impl Speaker {
     }
 
     pub(crate) fn close(&self, code: u16, reason: &str) {
-        let reason = CloseReason { code: CloseCode::from(code), description: Some(reason.to_owned()) };
+        let reason =
+            CloseReason { code: CloseCode::from(code), description: Some(reason.to_owned()) };
         self.say(Message::Close(Some(reason)));
     }
 
@@ -137,7 +141,8 @@ pub(crate) fn switching(key: &str, limits: &str) -> String {
     )
 }
 
-/// Speaks on a channel that is open until the client ends it; an error if that ended without saying so.
+/// Speaks on a channel that is open until the client ends it; an error if that ended without saying
+/// so.
 pub(crate) async fn talk<S: AsyncRead + AsyncWrite + Unpin>(
     stream: &mut S,
     number: usize,

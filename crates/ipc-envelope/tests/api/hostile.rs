@@ -9,9 +9,15 @@ fn open_each_way(token: &[u8], freshness: Option<Freshness>) -> Result<Vec<u8>, 
     let ring = ring();
     let opened = ring.open(token, freshness).map(|plaintext| plaintext.to_vec());
     let mut buffer = token.to_vec();
-    assert_eq!(ring.open_in_place(&mut buffer, freshness).map(|opened| opened.plaintext().to_vec()), opened);
+    assert_eq!(
+        ring.open_in_place(&mut buffer, freshness).map(|opened| opened.plaintext().to_vec()),
+        opened
+    );
     let text = base64_simd::URL_SAFE.encode_to_string(token);
-    assert_eq!(ring.open_base64url(text.as_bytes(), freshness).map(|plaintext| plaintext.to_vec()), opened);
+    assert_eq!(
+        ring.open_base64url(text.as_bytes(), freshness).map(|plaintext| plaintext.to_vec()),
+        opened
+    );
     let in_place = &mut text.into_bytes();
     assert_eq!(
         ring.open_base64url_in_place(in_place, freshness).map(|opened| opened.plaintext().to_vec()),
@@ -21,7 +27,11 @@ fn open_each_way(token: &[u8], freshness: Option<Freshness>) -> Result<Vec<u8>, 
 }
 
 fn sealed_at(sealed_at_secs: u64) -> Vec<u8> {
-    forge(0x80, sealed_at_secs, &encrypt_unpadded(b"hello\x0b\x0b\x0b\x0b\x0b\x0b\x0b\x0b\x0b\x0b\x0b"))
+    forge(
+        0x80,
+        sealed_at_secs,
+        &encrypt_unpadded(b"hello\x0b\x0b\x0b\x0b\x0b\x0b\x0b\x0b\x0b\x0b\x0b"),
+    )
 }
 
 #[test]
@@ -36,7 +46,9 @@ fn a_token_at_either_limit_of_time_opens_and_one_beyond_is_stale() {
     for sealed_at_secs in [NOW, NOW - 60, NOW + 60] {
         assert_eq!(open_each_way(&sealed_at(sealed_at_secs), fresh), Ok(b"hello".to_vec()));
     }
-    for sealed_at_secs in [NOW - 61, NOW + 61, 0, 1, u64::MAX, u64::MAX - 1, 1 << 63, i64::MAX as u64] {
+    for sealed_at_secs in
+        [NOW - 61, NOW + 61, 0, 1, u64::MAX, u64::MAX - 1, 1 << 63, i64::MAX as u64]
+    {
         let stale = OpenError::Stale { sealed_at_secs, now_secs: NOW };
         assert_eq!(open_each_way(&sealed_at(sealed_at_secs), fresh), Err(stale));
         assert_eq!(open_each_way(&sealed_at(sealed_at_secs), None), Ok(b"hello".to_vec()));
@@ -55,7 +67,10 @@ fn a_clock_at_either_end_of_time_does_not_overflow() {
 #[test]
 fn a_stale_token_says_clock_and_both_times() {
     let error = open_each_way(&sealed_at(7), Some(Freshness::at(NOW))).unwrap_err().to_string();
-    assert!(error.contains("clock") && error.contains(" 7 ") && error.contains(&NOW.to_string()), "{error}");
+    assert!(
+        error.contains("clock") && error.contains(" 7 ") && error.contains(&NOW.to_string()),
+        "{error}"
+    );
 }
 
 #[test]
@@ -122,14 +137,21 @@ fn bad_padding_is_refused_with_a_good_mac_and_nothing_more_is_said() {
     // Sixteen bytes of padding of which the first is another.
     let mut block = [16; 16];
     block[0] = 15;
-    assert_eq!(open_each_way(&forge(0x80, NOW, &encrypt_unpadded(&block)), None), Err(OpenError::Invalid));
+    assert_eq!(
+        open_each_way(&forge(0x80, NOW, &encrypt_unpadded(&block)), None),
+        Err(OpenError::Invalid)
+    );
 }
 
 #[test]
 fn nothing_but_a_header_and_a_good_mac_at_any_length_opens() {
     for length in 0..=41 {
         let signed: Vec<_> = [&[0x80][..], &[0; 40]].concat().into_iter().take(length).collect();
-        assert_eq!(open_each_way(&with_good_mac(signed), None), Err(OpenError::Invalid), "{length}");
+        assert_eq!(
+            open_each_way(&with_good_mac(signed), None),
+            Err(OpenError::Invalid),
+            "{length}"
+        );
     }
 }
 

@@ -9,7 +9,8 @@ fn theirs() -> Fernet {
     Fernet::new(&Key::from_bytes(KEY).to_base64url()).unwrap()
 }
 
-/// Every remainder of the block size, the vector widths of both cipher and base64, and something large.
+/// Every remainder of the block size, the vector widths of both cipher and base64, and something
+/// large.
 fn plaintexts() -> impl Iterator<Item = Vec<u8>> {
     (0..=130)
         .chain([1_000, 65_536, 1_000_003])
@@ -19,7 +20,10 @@ fn plaintexts() -> impl Iterator<Item = Vec<u8>> {
 #[test]
 fn what_we_seal_they_open() {
     for plaintext in plaintexts() {
-        assert_eq!(theirs().decrypt(&ring().seal_base64url(&plaintext, NOW, IV)).unwrap(), plaintext);
+        assert_eq!(
+            theirs().decrypt(&ring().seal_base64url(&plaintext, NOW, IV)).unwrap(),
+            plaintext
+        );
     }
 }
 

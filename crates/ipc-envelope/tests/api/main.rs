@@ -1,4 +1,5 @@
-//! The envelope from outside: published vectors, a second implementation, hostile tokens and properties.
+//! The envelope from outside: published vectors, a second implementation, hostile tokens and
+//! properties.
 #![allow(clippy::unwrap_used)]
 
 mod hostile;

@@ -1,6 +1,8 @@
 //! What holds for every input.
 
-use ipc_envelope::{Freshness, HEADER_BYTES, Key, KeyRing, OVERHEAD_BYTES_MAX, OpenError, TOKEN_BYTES_MIN};
+use ipc_envelope::{
+    Freshness, HEADER_BYTES, Key, KeyRing, OVERHEAD_BYTES_MAX, OpenError, TOKEN_BYTES_MIN,
+};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::Index;
@@ -73,7 +75,9 @@ fn every_alias_of_a_text_is_refused() {
             assert!(text_refused(format!("{text}{space}").as_bytes()));
             assert!(text_refused(format!("{space}{text}").as_bytes()));
             for place in (0..text.len()).step_by(4) {
-                assert!(text_refused(format!("{}{space}{}", &text[..place], &text[place..]).as_bytes()));
+                assert!(text_refused(
+                    format!("{}{space}{}", &text[..place], &text[place..]).as_bytes()
+                ));
             }
         }
         assert!(text_refused(format!("{text}\n\n\n\n").as_bytes()));

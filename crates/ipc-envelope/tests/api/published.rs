@@ -44,10 +44,13 @@ fn unix_secs(rfc3339: &str) -> u64 {
     let (year, month, day) = (number(0..4), number(5..7), number(8..10));
     let offset_secs =
         (number(20..22) * 60 + number(23..25)) * 60 * if &rfc3339[19..20] == "-" { -1 } else { 1 };
-    // Days by the proleptic Gregorian calendar, with years that begin in March so that the leap day is the last.
+    // Days by the proleptic Gregorian calendar, with years that begin in March so that the leap day
+    // is the last.
     let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
-    let days = 365 * year + year / 4 - year / 100 + year / 400 + (153 * month + 2) / 5 + day - 719_469;
-    let secs = ((days * 24 + number(11..13)) * 60 + number(14..16)) * 60 + number(17..19) - offset_secs;
+    let days =
+        365 * year + year / 4 - year / 100 + year / 400 + (153 * month + 2) / 5 + day - 719_469;
+    let secs =
+        ((days * 24 + number(11..13)) * 60 + number(14..16)) * 60 + number(17..19) - offset_secs;
     u64::try_from(secs).unwrap()
 }
 
@@ -64,32 +67,40 @@ fn every_published_token_is_made_to_the_byte() {
         serde_json::from_str(include_str!("../vectors/fernet/generate.json")).unwrap();
     assert!(!vectors.is_empty());
     for vector in vectors {
-        let sealed =
-            ring(&vector.secret).seal_base64url(vector.src.as_bytes(), unix_secs(&vector.now), vector.iv);
+        let sealed = ring(&vector.secret).seal_base64url(
+            vector.src.as_bytes(),
+            unix_secs(&vector.now),
+            vector.iv,
+        );
         assert_eq!(sealed, vector.token);
     }
 }
 
 #[test]
 fn every_published_good_token_opens() {
-    let vectors: Vec<Verify> = serde_json::from_str(include_str!("../vectors/fernet/verify.json")).unwrap();
+    let vectors: Vec<Verify> =
+        serde_json::from_str(include_str!("../vectors/fernet/verify.json")).unwrap();
     assert!(!vectors.is_empty());
     for vector in vectors {
         let freshness = freshness(&vector.now, vector.ttl_sec);
-        let opened = ring(&vector.secret).open_base64url(vector.token.as_bytes(), freshness).unwrap();
+        let opened =
+            ring(&vector.secret).open_base64url(vector.token.as_bytes(), freshness).unwrap();
         assert_eq!(*opened, vector.src.as_bytes());
     }
 }
 
 #[test]
 fn every_published_bad_token_is_refused_for_its_reason() {
-    let vectors: Vec<Invalid> = serde_json::from_str(include_str!("../vectors/fernet/invalid.json")).unwrap();
+    let vectors: Vec<Invalid> =
+        serde_json::from_str(include_str!("../vectors/fernet/invalid.json")).unwrap();
     assert!(!vectors.is_empty());
     for vector in vectors {
         let now_secs = unix_secs(&vector.now);
         let freshness = freshness(&vector.now, vector.ttl_sec);
-        let error = ring(&vector.secret).open_base64url(vector.token.as_bytes(), freshness).unwrap_err();
-        let about_time = ["far-future TS (unacceptable clock skew)", "expired TTL"].contains(&&*vector.desc);
+        let error =
+            ring(&vector.secret).open_base64url(vector.token.as_bytes(), freshness).unwrap_err();
+        let about_time =
+            ["far-future TS (unacceptable clock skew)", "expired TTL"].contains(&&*vector.desc);
         match error {
             OpenError::Stale { now_secs: told, .. } => {
                 assert!(about_time && told == now_secs, "{}", vector.desc)

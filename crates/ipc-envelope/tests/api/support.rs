@@ -22,8 +22,11 @@ pub(crate) fn ring() -> KeyRing {
 
 /// `signed` with its tag under [`KEY`], whatever it is.
 pub(crate) fn with_good_mac(mut signed: Vec<u8>) -> Vec<u8> {
-    let tag =
-        <Hmac<Sha256>>::new_from_slice(&KEY[..16]).unwrap().chain_update(&signed).finalize().into_bytes();
+    let tag = <Hmac<Sha256>>::new_from_slice(&KEY[..16])
+        .unwrap()
+        .chain_update(&signed)
+        .finalize()
+        .into_bytes();
     signed.extend_from_slice(&tag);
     signed
 }

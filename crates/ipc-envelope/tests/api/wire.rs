@@ -1,5 +1,5 @@
-//! What goes over the wire is pinned to the byte. The tokens were made by another implementation (Python's
-//! `cryptography`), not by this one.
+//! What goes over the wire is pinned to the byte. The tokens were made by another implementation
+//! (Python's `cryptography`), not by this one.
 
 use ipc_envelope::{Key, KeyRing};
 

@@ -131,7 +131,10 @@ fn a_home_that_another_user_made_is_refused_with_the_command_that_runs_as_that_u
         assert!(matches!(error, HomeError::ForeignOwner { owner: 54_321, .. }), "{error:?}");
         let remedy = error.remedy().unwrap();
         assert!(remedy.starts_with("run it as that user: sudo -u "), "{remedy}");
-        assert!(remedy.ends_with(&format!("web-ipc --home {} ...", home.root().display())), "{remedy}");
+        assert!(
+            remedy.ends_with(&format!("web-ipc --home {} ...", home.root().display())),
+            "{remedy}"
+        );
     }
     std::os::unix::fs::chown(home.root(), Some(0), None).unwrap();
     assert!(Home::open(home.root()).is_ok());
@@ -162,7 +165,8 @@ fn all_that_is_open_is_named_at_once_with_the_one_command_that_mends_it() {
     }
     assert!(!shown.contains(".crt"), "certificates are for everybody: {shown}");
     assert_eq!(error.remedy().unwrap(), format!("run chmod -R go= {}", home.root().display()));
-    let mended = std::process::Command::new("chmod").args(["-R", "go="]).arg(home.root()).status().unwrap();
+    let mended =
+        std::process::Command::new("chmod").args(["-R", "go="]).arg(home.root()).status().unwrap();
     assert!(mended.success());
     Home::open(home.root()).unwrap();
 }
@@ -172,7 +176,8 @@ fn one_open_file_or_the_sessions_alone_have_a_chmod_of_their_own() {
     let directory = tempfile::tempdir().unwrap();
     let home = complete_home(directory.path());
     std::fs::create_dir(home.sessions_dir()).unwrap();
-    for (path, open, closed) in [(home.sessions_dir(), 0o755, 0o700), (home.session_key_file(), 0o640, 0o600)]
+    for (path, open, closed) in
+        [(home.sessions_dir(), 0o755, 0o700), (home.session_key_file(), 0o640, 0o600)]
     {
         set_mode(&path, open);
         let remedy = Home::open(home.root()).unwrap_err().remedy().unwrap();
@@ -222,7 +227,8 @@ fn a_mounted_secret_is_used_only_by_who_says_so() {
             let name = entry.file_name();
             std::fs::rename(entry.path(), dated.join(&name)).unwrap();
             set_mode(&dated.join(&name), 0o440);
-            std::os::unix::fs::symlink(std::path::Path::new("..data").join(&name), entry.path()).unwrap();
+            std::os::unix::fs::symlink(std::path::Path::new("..data").join(&name), entry.path())
+                .unwrap();
         }
     }
     for path in [&dated, home.root()] {

@@ -18,7 +18,10 @@ fn name(text: &str) -> PeerName {
 fn the_admins_credentials_come_back_as_they_were_sealed() {
     with_home(|home| {
         let credentials = home.admin_credentials().unwrap();
-        assert_eq!((credentials.username.as_str(), credentials.password.as_str()), ("ipc-admin", "hunter2"));
+        assert_eq!(
+            (credentials.username.as_str(), credentials.password.as_str()),
+            ("ipc-admin", "hunter2")
+        );
         let sealed = std::fs::read_to_string(home.admin_cred_file()).unwrap();
         assert!(!sealed.contains("hunter2"));
     });
@@ -33,7 +36,8 @@ fn credentials_sealed_with_other_keys_or_damaged_are_refused() {
             assert!(matches!(home.admin_credentials(), Err(HomeError::BadCredentials { .. })));
         }
         std::fs::write(home.admin_cred_file(), &sealed).unwrap();
-        std::fs::write(home.envelope_keys_file(), "HxECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=").unwrap();
+        std::fs::write(home.envelope_keys_file(), "HxECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=")
+            .unwrap();
         assert!(matches!(home.admin_credentials(), Err(HomeError::BadCredentials { .. })));
     });
 }
@@ -68,7 +72,10 @@ fn a_key_file_in_utf_16_is_told_as_such_and_its_content_is_not_shown() {
         for content in [little, big] {
             std::fs::write(home.envelope_keys_file(), content).unwrap();
             let error = home.envelope_keys().unwrap_err();
-            assert_eq!(error.to_string(), format!("{} is UTF-16", home.envelope_keys_file().display()));
+            assert_eq!(
+                error.to_string(),
+                format!("{} is UTF-16", home.envelope_keys_file().display())
+            );
             assert!(error.remedy().unwrap().contains("iconv -f UTF-16 -t UTF-8"), "{error:?}");
             assert!(!format!("{error:?}").contains(&good[..8]));
         }
@@ -90,13 +97,18 @@ fn a_secret_file_that_others_can_read_is_refused_by_name() {
             (home.envelope_keys_file(), |home| home.envelope_keys().err()),
             (home.session_key_file(), |home| home.session_keys().err()),
             (home.admin_cred_file(), |home| home.admin_credentials().err()),
-            (home.key_file(&localhost), |home| home.identity(&PeerName::parse("localhost").unwrap()).err()),
+            (home.key_file(&localhost), |home| {
+                home.identity(&PeerName::parse("localhost").unwrap()).err()
+            }),
         ];
         for (file, read) in cases {
             assert!(read(home).is_none());
             set_mode(&file, 0o644);
             let error = read(home).unwrap();
-            assert!(matches!(&error, HomeError::TooOpen { path, .. } if *path == file), "{error:?}");
+            assert!(
+                matches!(&error, HomeError::TooOpen { path, .. } if *path == file),
+                "{error:?}"
+            );
             assert_eq!(error.remedy().unwrap(), format!("run chmod 600 {}", file.display()));
             set_mode(&file, 0o600);
         }
@@ -117,11 +129,15 @@ fn an_identity_is_the_chain_and_the_key() {
 fn a_missing_half_of_a_pair_is_refused_with_the_command_that_makes_it() {
     with_home(|home| {
         let error = home.identity(&name("peer1")).unwrap_err();
-        assert!(matches!(&error, HomeError::CertificateMissing { path, .. } if path.ends_with("peer1.crt")));
+        assert!(
+            matches!(&error, HomeError::CertificateMissing { path, .. } if path.ends_with("peer1.crt"))
+        );
         assert_eq!(error.remedy().unwrap(), "run web-ipc --certs --name peer1");
         std::fs::write(home.certificate_file(&name("peer1")), CERTIFICATE).unwrap();
         let error = home.identity(&name("peer1")).unwrap_err();
-        assert!(matches!(&error, HomeError::CertificateMissing { path, .. } if path.ends_with("peer1.key")));
+        assert!(
+            matches!(&error, HomeError::CertificateMissing { path, .. } if path.ends_with("peer1.key"))
+        );
     });
 }
 
@@ -132,18 +148,31 @@ fn files_of_another_kind_are_refused() {
         std::fs::write(home.key_file(&localhost), CERTIFICATE).unwrap();
         assert!(matches!(home.identity(&localhost), Err(HomeError::BadPrivateKey { .. })));
         std::fs::write(home.certificate_file(&localhost), PRIVATE_KEY).unwrap();
-        assert!(matches!(home.identity(&localhost), Err(HomeError::BadCertificate { name: Some(_), .. })));
+        assert!(matches!(
+            home.identity(&localhost),
+            Err(HomeError::BadCertificate { name: Some(_), .. })
+        ));
         std::fs::write(home.ca_certificate_file(), "no PEM").unwrap();
-        assert!(matches!(home.ca_certificates(), Err(HomeError::BadCertificate { name: None, .. })));
+        assert!(matches!(
+            home.ca_certificates(),
+            Err(HomeError::BadCertificate { name: None, .. })
+        ));
     });
 }
 
 #[test]
 fn peer_names_are_the_whole_pairs_in_order_without_the_authority() {
     with_home(|home| {
-        for file in
-            ["b.crt", "b.key", "a.example.crt", "a.example.key", "half.crt", "other.key", "no name.crt", "x"]
-        {
+        for file in [
+            "b.crt",
+            "b.key",
+            "a.example.crt",
+            "a.example.key",
+            "half.crt",
+            "other.key",
+            "no name.crt",
+            "x",
+        ] {
             std::fs::write(home.root().join(file), "").unwrap();
         }
         let names: Vec<_> = home.peer_names().unwrap().iter().map(ToString::to_string).collect();
@@ -166,7 +195,11 @@ fn a_pair_that_is_only_half_replaced_is_refused_with_the_command_that_finishes_i
     with_home(|home| {
         let localhost = name("localhost");
         // Both halves wait: the old pair is whole.
-        ipc_home::write_secret_atomically(&home.staged_key_file(&localhost), PRIVATE_KEY.as_bytes()).unwrap();
+        ipc_home::write_secret_atomically(
+            &home.staged_key_file(&localhost),
+            PRIVATE_KEY.as_bytes(),
+        )
+        .unwrap();
         assert!(home.identity(&localhost).is_ok());
         std::fs::write(home.staged_certificate_file(&localhost), CERTIFICATE).unwrap();
         assert!(home.identity(&localhost).is_ok());
@@ -181,7 +214,8 @@ fn a_pair_that_is_only_half_replaced_is_refused_with_the_command_that_finishes_i
             assert!(matches!(error, HomeError::PairUnfinished { .. }), "{error:?}");
             assert_eq!(error.remedy().unwrap(), "run web-ipc --init --run, which finishes it");
         }
-        let (staged, path) = (home.staged_certificate_file(&localhost), home.certificate_file(&localhost));
+        let (staged, path) =
+            (home.staged_certificate_file(&localhost), home.certificate_file(&localhost));
         std::fs::rename(staged, path).unwrap();
         assert!(home.identity(&localhost).is_ok());
         assert!(home.staged_pairs().unwrap().is_empty());
@@ -197,7 +231,10 @@ fn the_database_of_users_and_what_lies_beside_it_must_be_closed_to_others() {
             std::fs::write(&file, "").unwrap();
             set_mode(&file, 0o640);
             let error = home.users_db_checked().unwrap_err();
-            assert!(matches!(&error, HomeError::TooOpen { path, .. } if *path == file), "{error:?}");
+            assert!(
+                matches!(&error, HomeError::TooOpen { path, .. } if *path == file),
+                "{error:?}"
+            );
             assert_eq!(error.remedy().unwrap(), format!("run chmod 600 {}", file.display()));
             set_mode(&file, 0o600);
             assert_eq!(home.users_db_checked().unwrap(), home.users_db());
@@ -208,7 +245,9 @@ fn the_database_of_users_and_what_lies_beside_it_must_be_closed_to_others() {
 #[test]
 fn staged_credentials_change_nothing_until_they_are_committed() {
     with_home(|home| {
-        let staged = home.stage_admin_credentials(&Credentials::new("ipc-admin", "new"), 1, [7; 16]).unwrap();
+        let staged = home
+            .stage_admin_credentials(&Credentials::new("ipc-admin", "new"), 1, [7; 16])
+            .unwrap();
         assert_eq!(home.admin_credentials().unwrap().password.as_str(), "hunter2");
         assert_eq!(home.temporary_files().unwrap().len(), 1);
         staged.commit().unwrap();
@@ -267,7 +306,10 @@ fn a_database_that_is_a_link_or_no_file_is_refused() {
             std::os::unix::fs::symlink(&target, &file).unwrap();
             let checked = [home.users_db_checked(), home.inbox_db_checked()];
             let refused = &checked[usize::from(name.starts_with("inbox"))];
-            assert!(matches!(refused, Err(HomeError::SymbolicLink { path }) if *path == file), "{refused:?}");
+            assert!(
+                matches!(refused, Err(HomeError::SymbolicLink { path }) if *path == file),
+                "{refused:?}"
+            );
             std::fs::remove_file(&file).unwrap();
             std::fs::create_dir(&file).unwrap();
             let checked = [home.users_db_checked(), home.inbox_db_checked()];
@@ -282,7 +324,8 @@ fn a_database_that_is_a_link_or_no_file_is_refused() {
 #[test]
 fn a_pair_is_found_whatever_the_case_of_its_name() {
     with_home(|home| {
-        for (file, text) in [("Peer1.Example.crt", CERTIFICATE), ("Peer1.Example.key", PRIVATE_KEY)] {
+        for (file, text) in [("Peer1.Example.crt", CERTIFICATE), ("Peer1.Example.key", PRIVATE_KEY)]
+        {
             ipc_home::write_secret_atomically(&home.root().join(file), text.as_bytes()).unwrap();
         }
         for spelling in ["Peer1.Example", "peer1.example", "PEER1.EXAMPLE"] {
@@ -294,7 +337,8 @@ fn a_pair_is_found_whatever_the_case_of_its_name() {
         assert!(matches!(error, HomeError::CertificateMissing { .. }), "{error:?}");
         assert_eq!(error.remedy().unwrap(), "run web-ipc --certs --name Peer2");
         // Where a file system kept both apart, each is itself.
-        for (file, text) in [("peer1.example.crt", CERTIFICATE), ("peer1.example.key", PRIVATE_KEY)] {
+        for (file, text) in [("peer1.example.crt", CERTIFICATE), ("peer1.example.key", PRIVATE_KEY)]
+        {
             ipc_home::write_secret_atomically(&home.root().join(file), text.as_bytes()).unwrap();
         }
         assert_eq!(home.name_of_pair(&name("peer1.example")).unwrap().as_str(), "peer1.example");

@@ -12,9 +12,11 @@ pub(crate) const KEY: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
 /// Another.
 pub(crate) const SESSION_KEY: &str = "AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=";
 /// PEM in form, but no real certificate: this crate does not look inside.
-pub(crate) const CERTIFICATE: &str = "-----BEGIN CERTIFICATE-----\nAAEC\n-----END CERTIFICATE-----\n";
+pub(crate) const CERTIFICATE: &str =
+    "-----BEGIN CERTIFICATE-----\nAAEC\n-----END CERTIFICATE-----\n";
 /// PEM in form, but no real key.
-pub(crate) const PRIVATE_KEY: &str = "-----BEGIN PRIVATE KEY-----\nAwQF\n-----END PRIVATE KEY-----\n";
+pub(crate) const PRIVATE_KEY: &str =
+    "-----BEGIN PRIVATE KEY-----\nAwQF\n-----END PRIVATE KEY-----\n";
 
 /// A complete home with one pair, `localhost`.
 pub(crate) fn complete_home(directory: &Path) -> Home {
@@ -31,7 +33,8 @@ pub(crate) fn complete_home(directory: &Path) -> Home {
     ] {
         ipc_home::write_secret_atomically(&root.join(file), content.as_bytes()).unwrap();
     }
-    home.write_admin_credentials(&Credentials::new("ipc-admin", "hunter2"), 1_000, [9; 16]).unwrap();
+    home.write_admin_credentials(&Credentials::new("ipc-admin", "hunter2"), 1_000, [9; 16])
+        .unwrap();
     home
 }
 

@@ -1,7 +1,9 @@
-//! Decides what becomes of messages that are put: which are stored, which are known, which find no room.
+//! Decides what becomes of messages that are put: which are stored, which are known, which find no
+//! room.
 //!
-//! The writer comes here with what waits and, where it has asked, with what the file knows. Nobody else writes the file, so that
-//! this holds until the outcome is stored. Nothing here touches the file.
+//! The writer comes here with what waits and, where it has asked, with what the file knows. Nobody
+//! else writes the file, so that this holds until the outcome is stored. Nothing here touches the
+//! file.
 
 use tokio::time::Instant;
 
@@ -33,7 +35,8 @@ impl Room {
     }
 }
 
-/// What may be handed out as soon as it is stored: it is stored as handed out, and need not be read again.
+/// What may be handed out as soon as it is stored: it is stored as handed out, and need not be read
+/// again.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Ahead {
     pub(super) messages: usize,
@@ -75,7 +78,8 @@ pub(super) struct Plan<'a> {
 
 /// Decides about all who wait, in order: none overtakes one that waits for room.
 ///
-/// `known` has the hashes of the bodies that came before under these keys. `next_seq` is the number of the next message.
+/// `known` has the hashes of the bodies that came before under these keys. `next_seq` is the number
+/// of the next message.
 pub(super) fn plan<'a>(
     waiting: impl Iterator<Item = Waiting<'a>>,
     mut known: KnownIds,
@@ -91,7 +95,8 @@ pub(super) fn plan<'a>(
         let (mut own_lack, mut found_no_room) = (lack, false);
         let mut answers = Vec::with_capacity(messages.len());
         for message in messages {
-            let (key, body_hash) = (statements::key_of(message), statements::body_hash(&message.body));
+            let (key, body_hash) =
+                (statements::key_of(message), statements::body_hash(&message.body));
             let bytes = message.body.len() as u64;
             let found = match known.get(&key) {
                 Some(first) if *first == body_hash => Ok(Some(Put::Duplicate)),
@@ -147,7 +152,12 @@ mod tests {
         Room { messages, bytes, ids: 100, is_empty: false }
     }
 
-    fn decide<'a>(puts: &'a [Vec<Message>], known: &[&Message], room: Room, is_due: bool) -> Plan<'a> {
+    fn decide<'a>(
+        puts: &'a [Vec<Message>],
+        known: &[&Message],
+        room: Room,
+        is_due: bool,
+    ) -> Plan<'a> {
         let ahead = Ahead { messages: 1, bytes: 99, any_first: true };
         let now = Instant::now();
         let until = if is_due { now } else { now + Duration::from_secs(1) };
@@ -185,7 +195,8 @@ mod tests {
 
     #[test]
     fn none_overtakes_one_that_waits_for_room() {
-        let puts = [vec![message(1, "{}")], vec![message(2, "{\"long\":true}")], vec![message(3, "{}")]];
+        let puts =
+            [vec![message(1, "{}")], vec![message(2, "{\"long\":true}")], vec![message(3, "{}")]];
         let plan = decide(&puts, &[], room(9, 5), false);
         assert_eq!(plan.accepted.len(), 1, "the third would fit");
         assert_eq!(plan.answers, [Some(vec![Ok(Put::Accepted)]), None, None]);

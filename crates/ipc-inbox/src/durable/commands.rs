@@ -1,7 +1,7 @@
 //! What the inbox's thread is asked to do, how it gets there, and messages on their way back.
 //!
-//! The handle sends commands, the thread carries them out. Nothing here decides what comes of one, only whether the thread need
-//! be woken for it.
+//! The handle sends commands, the thread carries them out. Nothing here decides what comes of one,
+//! only whether the thread need be woken for it.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -26,7 +26,8 @@ pub(super) enum Command {
         count_max: usize,
         done: oneshot::Sender<Handed>,
     },
-    /// Acknowledged, or with `key` also replied to or let go; an answer for each, at the same index.
+    /// Acknowledged, or with `key` also replied to or let go; an answer for each, at the same
+    /// index.
     Settle {
         settled: Vec<Settled>,
         done: oneshot::Sender<Vec<Result<(), AckError>>>,
@@ -62,7 +63,8 @@ pub(super) enum Command {
     Waiting {
         done: oneshot::Sender<u64>,
     },
-    /// The last one that is carried out. Answered when the file is closed, with how many messages wait in it.
+    /// The last one that is carried out. Answered when the file is closed, with how many messages
+    /// wait in it.
     Finish {
         done: oneshot::Sender<u64>,
     },
@@ -105,14 +107,16 @@ struct State {
     has_ended: bool,
 }
 
-/// Commands that wait without a word at most. Whoever asks for messages and thinks better of it, again and again, fills no memory.
+/// Commands that wait without a word at most. Whoever asks for messages and thinks better of it,
+/// again and again, fills no memory.
 const PATIENT_MAX: usize = 1024;
 
-/// What can wait until the thread, which sleeps, wakes up for something else. To wake it takes the processor from somebody, twice,
-/// and what comes of it is the same.
+/// What can wait until the thread, which sleeps, wakes up for something else. To wake it takes the
+/// processor from somebody, twice, and what comes of it is the same.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Patience {
-    /// Acknowledgements that are no replies: they are kept back for so long that the thread wakes up by itself before.
+    /// Acknowledgements that are no replies: they are kept back for so long that the thread wakes
+    /// up by itself before.
     pub(super) for_acknowledgements: bool,
     /// Those who ask for messages: there is none, and whatever brings one wakes the thread.
     pub(super) for_takers: bool,
@@ -151,7 +155,8 @@ impl Commands {
         self.state().commands.pop_front()
     }
 
-    /// Waits until there is one that cannot wait. Returns at once if there is any. `false` if none comes any more.
+    /// Waits until there is one that cannot wait. Returns at once if there is any. `false` if none
+    /// comes any more.
     pub(super) async fn wait(&self, patience: Patience) -> bool {
         loop {
             {
@@ -237,14 +242,18 @@ mod tests {
 
     fn settle(reply: bool) -> Command {
         let key = reply.then(|| ("u".into(), MessageId::from_random([1; 16])));
-        Command::Settle { settled: vec![Settled { ticket: 1, key, reply: None }], done: oneshot::channel().0 }
+        Command::Settle {
+            settled: vec![Settled { ticket: 1, key, reply: None }],
+            done: oneshot::channel().0,
+        }
     }
 
     /// Whether the thread, which sleeps with such patience, is woken for what comes then.
     fn wakes(patience: Patience, come: impl IntoIterator<Item = Command>) -> bool {
         let commands = Commands::default();
         let mut sleep = Box::pin(commands.wait(patience));
-        let mut poll = || block_on(std::future::poll_fn(|context| Poll::Ready(sleep.as_mut().poll(context))));
+        let mut poll =
+            || block_on(std::future::poll_fn(|context| Poll::Ready(sleep.as_mut().poll(context))));
         assert!(poll().is_pending());
         for command in come {
             assert!(commands.send(command).is_ok());
@@ -281,10 +290,12 @@ mod tests {
         let commands = Commands::default();
         assert!(commands.send(take()).is_ok());
         assert!(block_on(commands.wait(ALL)));
-        // Without one there is nothing to do: the first wake-up was for one that has been dealt with.
+        // Without one there is nothing to do: the first wake-up was for one that has been dealt
+        // with.
         assert!(commands.next().is_some());
         let mut sleep = Box::pin(commands.wait(ALL));
-        let polled = block_on(std::future::poll_fn(|context| Poll::Ready(sleep.as_mut().poll(context))));
+        let polled =
+            block_on(std::future::poll_fn(|context| Poll::Ready(sleep.as_mut().poll(context))));
         assert!(polled.is_pending());
     }
 

@@ -1,7 +1,8 @@
-//! One commit with all that waits: messages that there is room for, acknowledgements, replies, and the next messages to be
-//! handed out.
+//! One commit with all that waits: messages that there is room for, acknowledgements, replies, and
+//! the next messages to be handed out.
 //!
-//! The writer comes here once a round. What is taken in, `admission.rs` decides; nobody is answered before the commit.
+//! The writer comes here once a round. What is taken in, `admission.rs` decides; nobody is answered
+//! before the commit.
 
 use std::cell::Cell;
 use std::time::SystemTime;
@@ -24,7 +25,8 @@ enum Uncommitted {
 }
 
 impl Writer {
-    /// Stores what there is room for and notes what was settled, in one commit, and answers the puts.
+    /// Stores what there is room for and notes what was settled, in one commit, and answers the
+    /// puts.
     pub(super) fn write(&mut self, settled: &[&Settled]) -> Result<(), DatabaseError> {
         self.puts.retain(|put| !put.done.is_closed());
         if !self.is_open {
@@ -34,8 +36,8 @@ impl Writer {
             return self.write_settled_alone(settled);
         }
         let count: usize = self.puts.iter().map(|put| put.messages.len()).sum();
-        // Most ids are new, and the file says so when they are stored. Where that fails, or there is no room for all, it is asked
-        // before: what it knows needs neither room nor writing.
+        // Most ids are new, and the file says so when they are stored. Where that fails, or there
+        // is no room for all, it is asked before: what it knows needs neither room nor writing.
         let (mut known, mut is_asked) = (KnownIds::default(), false);
         if self.puts.iter().any(|put| put.has_waited) {
             (known, is_asked) = (self.known_ids()?, true);
@@ -59,7 +61,9 @@ impl Writer {
                         );
                     }
                     Err(Uncommitted::IdsKnown(_)) if !is_asked => (),
-                    Err(Uncommitted::IdsKnown(error) | Uncommitted::Failed(error)) => return Err(error),
+                    Err(Uncommitted::IdsKnown(error) | Uncommitted::Failed(error)) => {
+                        return Err(error);
+                    }
                 }
             }
             (known, is_asked) = (self.known_ids()?, true);
@@ -70,7 +74,10 @@ impl Writer {
     }
 
     /// Notes what was settled, in one commit.
-    pub(super) fn write_settled_alone(&mut self, settled: &[&Settled]) -> Result<(), DatabaseError> {
+    pub(super) fn write_settled_alone(
+        &mut self,
+        settled: &[&Settled],
+    ) -> Result<(), DatabaseError> {
         if settled.is_empty() {
             return Ok(());
         }
@@ -88,8 +95,9 @@ impl Writer {
         self.database.read(|file| statements::remembered(file, keys))
     }
 
-    /// Does all of it in one commit, or nothing: as where an id is remembered already. Nothing to change is no commit. Where
-    /// messages will be wanted soon that are in the file alone, they are marked and read on the way.
+    /// Does all of it in one commit, or nothing: as where an id is remembered already. Nothing to
+    /// change is no commit. Where messages will be wanted soon that are in the file alone, they are
+    /// marked and read on the way.
     fn commit(
         &self,
         settled: &[&Settled],
@@ -149,8 +157,13 @@ impl Writer {
         }
     }
 
-    /// Takes note of what was committed, the numbers and deliveries of messages that were accepted, and answers the puts.
-    fn take_in(&mut self, accepted: Vec<(i64, u32)>, answers: Vec<Option<Vec<Result<Put, PutError>>>>) {
+    /// Takes note of what was committed, the numbers and deliveries of messages that were accepted,
+    /// and answers the puts.
+    fn take_in(
+        &mut self,
+        accepted: Vec<(i64, u32)>,
+        answers: Vec<Option<Vec<Result<Put, PutError>>>>,
+    ) {
         self.stored_at = (!accepted.is_empty()).then(Instant::now);
         let mut accepted = accepted.into_iter();
         let mut waiting = Vec::new();

@@ -1,6 +1,7 @@
 //! Dead letters: which messages become some, what is done with them, and who is told.
 //!
-//! The writer comes here at the end of a message's last try, and with what the application asks of dead letters.
+//! The writer comes here at the end of a message's last try, and with what the application asks of
+//! dead letters.
 
 use ipc_sqlite::DatabaseError;
 
@@ -20,8 +21,8 @@ impl Writer {
         Ok(())
     }
 
-    /// Marks messages as dead that were handed out as often as they may be: those of these numbers, or all in the file.
-    /// Returns how many there were.
+    /// Marks messages as dead that were handed out as often as they may be: those of these numbers,
+    /// or all in the file. Returns how many there were.
     pub(super) fn bury(&self, seqs: Option<&[i64]>) -> Result<u64, DatabaseError> {
         let tries_max = self.options.tries_max;
         let buried = self.database.write(|file| statements::bury(file, seqs, tries_max))?;

@@ -58,7 +58,9 @@ fn letter(row: &SqliteRow) -> Result<DeadLetter, sqlx::Error> {
         message: Message {
             id: MessageId::from_bytes(id),
             user: row.try_get::<String, _>(1)?.into(),
-            certificate: certificate.and_then(|bytes| bytes.try_into().ok()).map(Fingerprint::from_bytes),
+            certificate: certificate
+                .and_then(|bytes| bytes.try_into().ok())
+                .map(Fingerprint::from_bytes),
             received_at: UNIX_EPOCH + Duration::from_millis(unsigned(row, 4)?),
             body: row.try_get::<String, _>(5)?.into(),
             wants_reply: row.try_get(6)?,

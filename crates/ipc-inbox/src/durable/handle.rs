@@ -1,5 +1,5 @@
-//! The side of the durable inbox that server and application hold: it sends commands to the inbox's thread and waits for what
-//! comes of them.
+//! The side of the durable inbox that server and application hold: it sends commands to the inbox's
+//! thread and waits for what comes of them.
 
 use std::fmt;
 use std::io;
@@ -16,7 +16,9 @@ use super::commands::{Command, Commands, Handed, Settled};
 use super::dead_letter::DeadLetter;
 use super::options::{DurableOptions, OpenError, StorageError};
 use super::thread::{self, Start};
-use crate::backend::{AckError, Arrivals, InboxBackend, Message, NoReply, Pending, Put, PutError, Taken};
+use crate::backend::{
+    AckError, Arrivals, InboxBackend, Message, NoReply, Pending, Put, PutError, Taken,
+};
 use crate::inbox::Inbox;
 use crate::replies::Replies;
 
@@ -24,8 +26,8 @@ use crate::replies::Replies;
 const REPLIES_IN_MEMORY_FOR: Duration = Duration::from_secs(60);
 
 impl DurableOptions {
-    /// Opens the file at `path`, making it (0600) if there is none. One process at a time may have it open: beside it
-    /// there is a file with `.lock` behind its name that says so.
+    /// Opens the file at `path`, making it (0600) if there is none. One process at a time may have
+    /// it open: beside it there is a file with `.lock` behind its name that says so.
     ///
     /// # Errors
     /// [`OpenError`].
@@ -49,9 +51,9 @@ impl DurableOptions {
             .name("web-ipc-inbox".into())
             .spawn(move || thread::run(start))
             .map_err(|source| OpenError::Thread { source })?;
-        answer
-            .await
-            .map_err(|_| OpenError::Thread { source: io::Error::other("the inbox's thread ended") })??;
+        answer.await.map_err(|_| OpenError::Thread {
+            source: io::Error::other("the inbox's thread ended"),
+        })??;
         let durable = Arc::new(Durable { commands, replies, reply_bytes_max });
         Ok(DurableInbox { inbox: Inbox::shared(durable.clone()), durable })
     }
@@ -78,11 +80,16 @@ impl DurableInbox {
         self.dead_letters_after(0, count).await
     }
 
-    /// The dead letters behind the one with that number, oldest first, no more than `count`: the next page of a list.
+    /// The dead letters behind the one with that number, oldest first, no more than `count`: the
+    /// next page of a list.
     ///
     /// # Errors
     /// [`StorageError`].
-    pub async fn dead_letters_after(&self, number: u64, count: u32) -> Result<Vec<DeadLetter>, StorageError> {
+    pub async fn dead_letters_after(
+        &self,
+        number: u64,
+        count: u32,
+    ) -> Result<Vec<DeadLetter>, StorageError> {
         self.durable.ask(|done| Command::DeadLetters { after: number, count, done }).await
     }
 
@@ -94,7 +101,8 @@ impl DurableInbox {
         self.durable.ask(|done| Command::Discard { numbers, done }).await
     }
 
-    /// Lets dead letters be handed out again, as if they never had been. Returns how many there were.
+    /// Lets dead letters be handed out again, as if they never had been. Returns how many there
+    /// were.
     ///
     /// # Errors
     /// [`StorageError`].
@@ -119,7 +127,10 @@ impl Drop for Durable {
 
 impl Durable {
     /// Sends a command and waits for what comes of it; `None` if the thread has gone.
-    fn send<T: Send + 'static>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Answer<T> {
+    fn send<T: Send + 'static>(
+        &self,
+        command: impl FnOnce(oneshot::Sender<T>) -> Command,
+    ) -> Answer<T> {
         let (done, answer) = oneshot::channel();
         // Not sent, it is dropped, and so is the end of the channel that would answer.
         let _gone = self.commands.send(command(done));
@@ -174,9 +185,15 @@ fn request_of(taken: &Taken) -> Option<(Arc<str>, MessageId)> {
 }
 
 impl InboxBackend for Durable {
-    fn put(&self, message: Message, wait: Duration) -> Pending<'_, (Result<Put, PutError>, Arrivals)> {
+    fn put(
+        &self,
+        message: Message,
+        wait: Duration,
+    ) -> Pending<'_, (Result<Put, PutError>, Arrivals)> {
         let answers = self.put_all(vec![message], wait);
-        answers.map(|(mut puts, arrivals)| (puts.pop().unwrap_or(Err(PutError::Unavailable)), arrivals))
+        answers.map(|(mut puts, arrivals)| {
+            (puts.pop().unwrap_or(Err(PutError::Unavailable)), arrivals)
+        })
     }
 
     fn put_all(
@@ -217,7 +234,8 @@ impl InboxBackend for Durable {
     }
 
     fn abandon(&self, taken: &Taken) {
-        // A message that nobody waits for comes again soon. A request is settled: its sender is told.
+        // A message that nobody waits for comes again soon. A request is settled: its sender is
+        // told.
         let command = if taken.message.wants_reply {
             let (done, _nobody_waits) = oneshot::channel();
             Command::Settle { settled: vec![settled(taken, None)], done }

@@ -5,8 +5,8 @@ use std::path::Path;
 
 use super::options::OpenError;
 
-/// Keeps others from opening the same inbox: two servers would hand out the same messages. The lock goes with the
-/// process, however it ends; the file stays.
+/// Keeps others from opening the same inbox: two servers would hand out the same messages. The lock
+/// goes with the process, however it ends; the file stays.
 pub(super) fn lock(path: &Path) -> Result<File, OpenError> {
     let failed = |source| OpenError::Lock { path: path.to_owned(), source };
     let mut name = path.as_os_str().to_owned();

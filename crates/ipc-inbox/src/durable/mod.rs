@@ -1,8 +1,8 @@
-//! The durable inbox: what was accepted is in a file before its sender hears of it, and stays there until it is
-//! acknowledged.
+//! The durable inbox: what was accepted is in a file before its sender hears of it, and stays there
+//! until it is acknowledged.
 //!
-//! One thread writes. Whatever waits for it while one commit runs goes into the next, so that many senders share a
-//! commit and one alone waits for nothing but his own.
+//! One thread writes. Whatever waits for it while one commit runs goes into the next, so that many
+//! senders share a commit and one alone waits for nothing but his own.
 
 mod admission;
 mod commands;

@@ -18,8 +18,9 @@ pub(super) const REMEMBERED_MIN: Duration = Duration::from_secs(ipc_protocol::RE
 /// What a durable inbox may grow to, and when it hands a message out again.
 ///
 /// # Defaults
-/// 1,000,000 messages and 4 GiB of bodies, dead ones included; ids remembered for 24 hours, 20 million of them; a message that is not
-/// acknowledged comes again after 5 minutes, one that is dropped after 10 s, and is dead after 10 times; 64 MiB of replies, each 16 MiB at most (less a
+/// 1,000,000 messages and 4 GiB of bodies, dead ones included; ids remembered for 24 hours, 20
+/// million of them; a message that is not acknowledged comes again after 5 minutes, one that is
+/// dropped after 10 s, and is dead after 10 times; 64 MiB of replies, each 16 MiB at most (less a
 /// kibibyte for the frame).
 #[derive(Clone, Debug)]
 pub struct DurableOptions {
@@ -57,21 +58,24 @@ impl DurableOptions {
         self
     }
 
-    /// How many bytes of bodies are kept at most. One message is taken into an empty inbox whatever its length.
+    /// How many bytes of bodies are kept at most. One message is taken into an empty inbox whatever
+    /// its length.
     pub fn bytes_max(mut self, bytes: u64) -> Self {
         self.bytes_max = bytes;
         self
     }
 
-    /// How long an accepted id is remembered, at least; never shorter than clients may retry (10 minutes).
+    /// How long an accepted id is remembered, at least; never shorter than clients may retry (10
+    /// minutes).
     pub fn remembered_for(mut self, time: Duration) -> Self {
         self.remembered_for = time.max(REMEMBERED_MIN);
         self
     }
 
-    /// How many accepted ids are remembered at most. Where there are more than three quarters of that, those older than
-    /// clients may retry (10 minutes) are forgotten before their time, the oldest first. Where none is as old, a further
-    /// message is refused, since an id forgotten earlier could be accepted twice.
+    /// How many accepted ids are remembered at most. Where there are more than three quarters of
+    /// that, those older than clients may retry (10 minutes) are forgotten before their time, the
+    /// oldest first. Where none is as old, a further message is refused, since an id forgotten
+    /// earlier could be accepted twice.
     pub fn remembered_ids_max(mut self, ids: u64) -> Self {
         self.remembered_ids_max = ids.max(1);
         self
@@ -83,7 +87,8 @@ impl DurableOptions {
         self
     }
 
-    /// After which time a message whose delivery was dropped is handed out again, if that is sooner.
+    /// After which time a message whose delivery was dropped is handed out again, if that is
+    /// sooner.
     pub fn dropped_again_after(mut self, time: Duration) -> Self {
         self.dropped_again_after = time;
         self

@@ -1,4 +1,5 @@
-//! Messages on their way from the file to whoever takes them: marked as handed out first, some of them ahead.
+//! Messages on their way from the file to whoever takes them: marked as handed out first, some of
+//! them ahead.
 //!
 //! The writer comes here behind each commit. Which are next, `queue.rs` decides.
 
@@ -10,8 +11,9 @@ use super::statements::{self, Marked};
 use super::writer::Writer;
 
 impl Writer {
-    /// Gives those who wait for a message one, as long as there are both. What is given is marked in the file first, a few
-    /// ahead, so that a message which was handed out before a crash comes again as one that was.
+    /// Gives those who wait for a message one, as long as there are both. What is given is marked
+    /// in the file first, a few ahead, so that a message which was handed out before a crash comes
+    /// again as one that was.
     pub(super) fn hand_out(&mut self) -> Result<(), DatabaseError> {
         loop {
             self.queue.give(Instant::now());
@@ -27,13 +29,15 @@ impl Writer {
             self.end_takers_if_closed();
         }
         if self.options.tries_max == 1 {
-            // What was marked for somebody who has gone: a crash would be the end of it, and nobody has seen it.
+            // What was marked for somebody who has gone: a crash would be the end of it, and nobody
+            // has seen it.
             self.take_back_what_was_marked_ahead()?;
         }
         Ok(())
     }
 
-    /// Tells those who wait that nothing comes any more. What is left, if the file cannot be written, stays in it.
+    /// Tells those who wait that nothing comes any more. What is left, if the file cannot be
+    /// written, stays in it.
     pub(super) fn end_takers_if_closed(&mut self) {
         if !self.is_open {
             self.queue.end_takers();
@@ -75,7 +79,11 @@ impl Writer {
 
 impl Next {
     /// Marks them as handed out and reads them.
-    pub(super) fn mark(&self, file: &rusqlite::Connection, tries_max: u32) -> rusqlite::Result<Marked> {
+    pub(super) fn mark(
+        &self,
+        file: &rusqlite::Connection,
+        tries_max: u32,
+    ) -> rusqlite::Result<Marked> {
         match self {
             Next::Again { seqs } => statements::mark_again(file, seqs, tries_max),
             Next::FirstTime { after, count, bytes } => {

@@ -19,7 +19,8 @@ impl Writer {
     pub(super) fn prune(&mut self) -> Result<(), DatabaseError> {
         let now = SystemTime::now();
         let due = before(now, self.options.remembered_for);
-        // Further than need be, so that not every message from here on makes one more look at the oldest.
+        // Further than need be, so that not every message from here on makes one more look at the
+        // oldest.
         let left_over = self.options.remembered_ids_max / 4 * 3;
         let too_many = PRUNED_MAX.min(self.remembered.saturating_sub(left_over));
         let reply_bytes_max = self.options.replies_bytes_max;

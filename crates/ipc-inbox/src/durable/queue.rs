@@ -1,7 +1,9 @@
-//! Which messages wait, which somebody has, and who waits for one. Numbers and times only: what is stored, the writer knows.
+//! Which messages wait, which somebody has, and who waits for one. Numbers and times only: what is
+//! stored, the writer knows.
 //!
-//! A message is known by its number in the file, a handing out by its ticket. A ticket is used once: whoever had a message and
-//! let its time pass can neither acknowledge it nor give it back any more, though it is in other hands by then.
+//! A message is known by its number in the file, a handing out by its ticket. A ticket is used
+//! once: whoever had a message and let its time pass can neither acknowledge it nor give it back
+//! any more, though it is in other hands by then.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
@@ -17,9 +19,11 @@ use super::options::DurableOptions;
 use super::statements::Stored;
 use crate::backend::{Message, Taken};
 
-/// Messages that are ready in memory, marked in the file as handed out, ahead of whoever will take them: so many at most, and no
-/// more bytes of bodies but for a single one that has more. After a crash each of them comes alone, in a commit of its own. Whoever reads at a time as fast as messages come gets all of them from
-/// here, and none has to be read from the file; whoever reads more slowly gets the rest from there, as many at a time.
+/// Messages that are ready in memory, marked in the file as handed out, ahead of whoever will take
+/// them: so many at most, and no more bytes of bodies but for a single one that has more. After a
+/// crash each of them comes alone, in a commit of its own. Whoever reads at a time as fast as
+/// messages come gets all of them from here, and none has to be read from the file; whoever reads
+/// more slowly gets the rest from there, as many at a time.
 const AHEAD_MAX: usize = 2048;
 const AHEAD_BYTES_MAX: u64 = 8 * 1024 * 1024;
 
@@ -49,7 +53,8 @@ pub(super) struct Held {
 pub(super) enum Next {
     /// Those of these numbers, in order, which were handed out before.
     Again { seqs: Vec<i64> },
-    /// Those behind a number; no more than `count`, and no more bytes of bodies, but for a first one that has more.
+    /// Those behind a number; no more than `count`, and no more bytes of bodies, but for a first
+    /// one that has more.
     FirstTime { after: i64, count: usize, bytes: u64 },
 }
 
@@ -120,7 +125,8 @@ impl Queue {
 
     /// How many messages those who wait would take.
     fn wanted(&self) -> usize {
-        let counts = self.takers.iter().filter(|taker| !taker.done.is_closed()).map(|taker| taker.count_max);
+        let counts =
+            self.takers.iter().filter(|taker| !taker.done.is_closed()).map(|taker| taker.count_max);
         counts.fold(0, usize::saturating_add)
     }
 
@@ -142,8 +148,8 @@ impl Queue {
         }
     }
 
-    /// How many of the messages that are stored next may be marked as handed out: none while others wait in the file before
-    /// them, or before anybody has asked for one.
+    /// How many of the messages that are stored next may be marked as handed out: none while others
+    /// wait in the file before them, or before anybody has asked for one.
     pub(super) fn ahead(&self) -> Ahead {
         if !self.again.is_empty() || self.behind > 0 {
             return Ahead::default();
@@ -155,8 +161,8 @@ impl Queue {
         }
     }
 
-    /// The messages in the file that are to be marked and read next: those that somebody waits for, and more, as far as there is
-    /// room in memory. `None` if nobody waits for any.
+    /// The messages in the file that are to be marked and read next: those that somebody waits for,
+    /// and more, as far as there is room in memory. `None` if nobody waits for any.
     pub(super) fn next_wanted(&self) -> Option<Next> {
         if self.wanted() == 0 {
             return None;
@@ -193,7 +199,8 @@ impl Queue {
         }
     }
 
-    /// Gives what is ready to whoever waits, up to the first that comes again, which is to be marked before.
+    /// Gives what is ready to whoever waits, up to the first that comes again, which is to be
+    /// marked before.
     pub(super) fn give(&mut self, now: Instant) {
         let mut ready = match self.again.first_key_value() {
             Some((again, _)) => self.ready.partition_point(|ready| ready.seq < *again),
@@ -244,7 +251,8 @@ impl Queue {
         Some(held)
     }
 
-    /// A message was let go unacknowledged: it comes again, but not at once. What does not come again has no time to wait for.
+    /// A message was let go unacknowledged: it comes again, but not at once. What does not come
+    /// again has no time to wait for.
     pub(super) fn let_go(&mut self, ticket: u64, now: Instant) {
         let is_last = self.held(ticket).is_some_and(|held| held.deliveries >= self.tries_max);
         let soon = if is_last { now } else { later(now, self.dropped_again_after) };
@@ -276,7 +284,8 @@ impl Queue {
         self.due.first().map(|(at, _)| *at)
     }
 
-    /// Lets messages whose time to be acknowledged is over wait again, but for those that had their last try.
+    /// Lets messages whose time to be acknowledged is over wait again, but for those that had their
+    /// last try.
     pub(super) fn let_due_come_again(&mut self, now: Instant) {
         while let Some((at, ticket)) = self.due.first().copied().filter(|(at, _)| *at <= now) {
             self.due.remove(&(at, ticket));
@@ -303,7 +312,8 @@ impl Queue {
         self.spent.clear();
     }
 
-    /// The next that come again, in order, no more than `count`, and no more bytes, but for a first one that has more.
+    /// The next that come again, in order, no more than `count`, and no more bytes, but for a first
+    /// one that has more.
     fn again(&self, count: usize, bytes_max: u64) -> Vec<i64> {
         let mut bytes = 0_u64;
         let fitting = self.again.iter().enumerate().take_while(|(index, (_, length))| {
@@ -313,7 +323,8 @@ impl Queue {
         fitting.map(|(_, (seq, _))| *seq).take(count).collect()
     }
 
-    /// Messages that came again were marked as handed out once more; `ready` are those of them that may be.
+    /// Messages that came again were marked as handed out once more; `ready` are those of them that
+    /// may be.
     pub(super) fn marked_again(&mut self, seqs: &[i64], ready: impl Iterator<Item = Stored>) {
         for seq in seqs {
             self.again.remove(seq);
@@ -321,9 +332,14 @@ impl Queue {
         ready.for_each(|stored| self.is_ready(stored));
     }
 
-    /// All up to `handed_up_to`, which are `count`, were marked as handed out; `ready` are those of them that may be. None at
-    /// all means that nothing is behind.
-    pub(super) fn marked(&mut self, count: usize, handed_up_to: i64, ready: impl Iterator<Item = Stored>) {
+    /// All up to `handed_up_to`, which are `count`, were marked as handed out; `ready` are those of
+    /// them that may be. None at all means that nothing is behind.
+    pub(super) fn marked(
+        &mut self,
+        count: usize,
+        handed_up_to: i64,
+        ready: impl Iterator<Item = Stored>,
+    ) {
         self.handed_up_to = handed_up_to;
         self.behind = if count == 0 { 0 } else { self.behind.saturating_sub(count as u64) };
         let bytes = &mut self.ready_bytes;
@@ -346,7 +362,8 @@ impl Queue {
 
     /// They are marked no more, and wait to be handed out again.
     pub(super) fn unused_waits_again(&mut self) {
-        let waiting = self.ready.drain(..).map(|stored| (stored.seq, stored.message.body.len() as u64));
+        let waiting =
+            self.ready.drain(..).map(|stored| (stored.seq, stored.message.body.len() as u64));
         self.again.extend(waiting);
         self.ready_bytes = 0;
     }
@@ -369,8 +386,9 @@ mod tests {
     const DROPPED_AFTER: Duration = Duration::from_secs(10);
 
     fn queue() -> (Queue, Arc<Commands>) {
-        let options =
-            DurableOptions::default().visibility_timeout(VISIBLE_AFTER).dropped_again_after(DROPPED_AFTER);
+        let options = DurableOptions::default()
+            .visibility_timeout(VISIBLE_AFTER)
+            .dropped_again_after(DROPPED_AFTER);
         let commands = Arc::new(Commands::default());
         (Queue::new(0, &options, Arc::clone(&commands)), commands)
     }
@@ -402,7 +420,10 @@ mod tests {
         let first = take(&mut queue, 1, start).remove(0);
         queue.let_due_come_again(start + VISIBLE_AFTER);
         assert_eq!(queue.again(9, 99), [1]);
-        queue.marked_again(&[1], std::iter::once(Stored { seq: 1, message: message(), deliveries: 2 }));
+        queue.marked_again(
+            &[1],
+            std::iter::once(Stored { seq: 1, message: message(), deliveries: 2 }),
+        );
         let second = take(&mut queue, 1, start + VISIBLE_AFTER).remove(0);
 
         // The first holder wakes up.
@@ -424,7 +445,10 @@ mod tests {
                 queue.stored(seq, message(), deliveries);
             }
             let taken = take(&mut queue, 2, start);
-            assert_eq!(taken.iter().map(|taken| taken.is_last_try).collect::<Vec<_>>(), [false, true]);
+            assert_eq!(
+                taken.iter().map(|taken| taken.is_last_try).collect::<Vec<_>>(),
+                [false, true]
+            );
             let over = if is_dropped {
                 taken.iter().for_each(|taken| queue.let_go(taken.ticket, start));
                 // Its time is over at once; the other one's is not.
@@ -467,7 +491,9 @@ mod tests {
         queue.ask(Taker { count_max: 2, done });
         queue.give(Instant::now());
         drop(answer);
-        let Some(Command::Return(returned)) = commands.next() else { panic!("nothing was sent back") };
+        let Some(Command::Return(returned)) = commands.next() else {
+            panic!("nothing was sent back")
+        };
         queue.give_back(returned);
         assert_eq!(queue.unused(), [1, 2, 3]);
         assert!(queue.handed.is_empty() && queue.due.is_empty());
@@ -565,7 +591,11 @@ mod tests {
         assert_eq!(queue.next_to_mark(), None, "there is little room");
         let taken = take(&mut queue, 1000, Instant::now());
         assert_eq!(taken.len(), 1000, "behind the one who had asked for one");
-        let next = Next::FirstTime { after: 2000, count: AHEAD_MAX - 999, bytes: AHEAD_BYTES_MAX - 2 * 999 };
+        let next = Next::FirstTime {
+            after: 2000,
+            count: AHEAD_MAX - 999,
+            bytes: AHEAD_BYTES_MAX - 2 * 999,
+        };
         assert_eq!(queue.next_to_mark(), Some(next));
         queue.tries_max = 1;
         assert_eq!(queue.next_to_mark(), None, "a crash would be the end of them");
@@ -580,9 +610,16 @@ mod tests {
         queue.revive(3, 2);
         let taken = |taken: Vec<Taken>| taken.len();
         assert_eq!(taken(take(&mut queue, 9, Instant::now())), 2);
-        assert_eq!(taken(take(&mut queue, 9, Instant::now())), 0, "the third is to be marked first");
+        assert_eq!(
+            taken(take(&mut queue, 9, Instant::now())),
+            0,
+            "the third is to be marked first"
+        );
         assert!(queue.has_waiting());
-        queue.marked_again(&[3], std::iter::once(Stored { seq: 3, message: message(), deliveries: 1 }));
+        queue.marked_again(
+            &[3],
+            std::iter::once(Stored { seq: 3, message: message(), deliveries: 1 }),
+        );
         let ready: Vec<_> = queue.ready.iter().map(|ready| ready.seq).collect();
         assert_eq!(ready, [3, 4]);
     }

@@ -1,4 +1,5 @@
-//! What can be done with the file of a durable inbox while a server has it: look at its dead letters, and copy it.
+//! What can be done with the file of a durable inbox while a server has it: look at its dead
+//! letters, and copy it.
 //!
 //! The command line comes here, beside a running server. Nothing here writes the file.
 
@@ -26,7 +27,8 @@ impl InboxReader {
         Ok(InboxReader { database })
     }
 
-    /// The dead letters behind the one with that number, oldest first, no more than `count`, as they are at this moment.
+    /// The dead letters behind the one with that number, oldest first, no more than `count`, as
+    /// they are at this moment.
     ///
     /// # Errors
     /// [`DatabaseError`].
@@ -40,7 +42,8 @@ impl InboxReader {
         dead_letter::read(&mut reader, number, count).await.map_err(failed)
     }
 
-    /// How many messages the file has at this moment: those that wait, those that somebody has, and dead letters.
+    /// How many messages the file has at this moment: those that wait, those that somebody has, and
+    /// dead letters.
     ///
     /// # Errors
     /// [`DatabaseError`].
@@ -51,9 +54,9 @@ impl InboxReader {
     }
 }
 
-/// Copies the file of a durable inbox at `from`, as it is at this moment, to `to`, which must not be there: also while a server
-/// has it open. The copy is for its owner alone (0600), and whole without anything beside it. On an error a part of it may be
-/// left.
+/// Copies the file of a durable inbox at `from`, as it is at this moment, to `to`, which must not
+/// be there: also while a server has it open. The copy is for its owner alone (0600), and whole
+/// without anything beside it. On an error a part of it may be left.
 ///
 /// # Errors
 /// Any [`DatabaseError`], of either file.

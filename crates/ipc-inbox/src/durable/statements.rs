@@ -1,7 +1,7 @@
 //! The statements of the durable inbox, each prepared once and run on the writer's own thread.
 //!
-//! Only the writer comes here, and nobody else writes the file: what it reads outside of a transaction holds until its next one.
-//! Nothing here decides anything.
+//! Only the writer comes here, and nobody else writes the file: what it reads outside of a
+//! transaction holds until its next one. Nothing here decides anything.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -32,7 +32,8 @@ pub(super) type Key = (Arc<str>, MessageId);
 /// What is known of ids that came before: the hashes of the bodies that came under them.
 pub(super) type KnownIds = HashMap<Key, BodyHash, RandomState>;
 
-/// The first half of a body's SHA-256: it has to tell bodies apart across restarts, so it has no secret key.
+/// The first half of a body's SHA-256: it has to tell bodies apart across restarts, so it has no
+/// secret key.
 pub(super) type BodyHash = [u8; 16];
 
 pub(super) fn body_hash(body: &str) -> BodyHash {
@@ -56,7 +57,8 @@ pub(super) struct Contents {
     pub(super) last_seq: i64,
     pub(super) remembered: u64,
     pub(super) reply_bytes: u64,
-    /// Those of them that wait and were handed out as often as they may be: the process ended at their last try.
+    /// Those of them that wait and were handed out as often as they may be: the process ended at
+    /// their last try.
     pub(super) spent: u64,
 }
 
@@ -87,10 +89,16 @@ pub(super) fn open_requests(connection: &Connection) -> Result<Vec<Key>> {
     requests.collect()
 }
 
-/// Marks messages as dead that were handed out `tries_max` times: those of these numbers, or all that wait.
-pub(super) fn bury(connection: &Connection, seqs: Option<&[i64]>, tries_max: u32) -> Result<Vec<Key>> {
+/// Marks messages as dead that were handed out `tries_max` times: those of these numbers, or all
+/// that wait.
+pub(super) fn bury(
+    connection: &Connection,
+    seqs: Option<&[i64]>,
+    tries_max: u32,
+) -> Result<Vec<Key>> {
     let mut users = Users::default();
-    let mut text = "UPDATE messages SET is_dead = 1 WHERE NOT is_dead AND deliveries >= ?1".to_owned();
+    let mut text =
+        "UPDATE messages SET is_dead = 1 WHERE NOT is_dead AND deliveries >= ?1".to_owned();
     let Some(seqs) = seqs else {
         let mut all = connection.prepare(&(text + " RETURNING user, id"))?;
         let buried = all.query_map([tries_max], |row| key(row, &mut users))?;
@@ -98,14 +106,19 @@ pub(super) fn bury(connection: &Connection, seqs: Option<&[i64]>, tries_max: u32
     };
     text += " AND seq = ?2 RETURNING user, id";
     let mut one = connection.prepare_cached(&text)?;
-    let buried =
-        seqs.iter().map(|seq| one.query_row(params![tries_max, seq], |row| key(row, &mut users)).optional());
+    let buried = seqs
+        .iter()
+        .map(|seq| one.query_row(params![tries_max, seq], |row| key(row, &mut users)).optional());
     buried.filter_map(Result::transpose).collect()
 }
 
 /// The hashes of the bodies that came under these keys, for those that did.
-pub(super) fn remembered(connection: &Connection, keys: impl Iterator<Item = Key>) -> Result<KnownIds> {
-    let mut one = connection.prepare_cached("SELECT body_hash FROM remembered WHERE user = ? AND id = ?")?;
+pub(super) fn remembered(
+    connection: &Connection,
+    keys: impl Iterator<Item = Key>,
+) -> Result<KnownIds> {
+    let mut one =
+        connection.prepare_cached("SELECT body_hash FROM remembered WHERE user = ? AND id = ?")?;
     let mut known = KnownIds::default();
     for (user, id) in keys {
         let hash = one.query_row(params![&*user, id.as_bytes()], |row| row.get::<_, BodyHash>(0));
@@ -127,7 +140,11 @@ pub(super) struct Accepted<'a> {
 }
 
 /// Remembers the ids of messages. Fails where one [is known](is_known) already.
-pub(super) fn remember(connection: &Connection, accepted: &[Accepted<'_>], now: SystemTime) -> Result<()> {
+pub(super) fn remember(
+    connection: &Connection,
+    accepted: &[Accepted<'_>],
+    now: SystemTime,
+) -> Result<()> {
     if accepted.is_empty() {
         return Ok(());
     }
@@ -149,7 +166,8 @@ pub(super) fn store(connection: &Connection, accepted: &[Accepted<'_>]) -> Resul
     if accepted.is_empty() {
         return Ok(());
     }
-    let mut add = connection.prepare_cached("INSERT INTO messages VALUES (?, ?, ?, ?, ?, ?, ?, ?, 0)")?;
+    let mut add =
+        connection.prepare_cached("INSERT INTO messages VALUES (?, ?, ?, ?, ?, ?, ?, ?, 0)")?;
     for Accepted { seq, message, deliveries, .. } in accepted {
         add.execute(params![
             seq,
@@ -178,7 +196,8 @@ pub(super) fn keep_reply(
     body: Option<&str>,
     now: SystemTime,
 ) -> Result<()> {
-    let mut keep = connection.prepare_cached("INSERT OR IGNORE INTO replies VALUES (?, ?, ?, ?)")?;
+    let mut keep =
+        connection.prepare_cached("INSERT OR IGNORE INTO replies VALUES (?, ?, ?, ?)")?;
     keep.execute(params![&*key.0, key.1.as_bytes(), body, millis(now)]).map(drop)
 }
 
@@ -204,9 +223,10 @@ pub(super) struct Marked {
 
 const COLUMNS: &str = "seq, user, id, certificate, received_at, body, wants_reply, deliveries";
 
-/// Reads the next messages behind `after` and marks them as handed out once more; no more than `count`, and no more bytes of
-/// bodies but for a first one that has more. One that was handed out before may be what killed the process that had it: it
-/// goes alone, so that the next time no other counts a try with it.
+/// Reads the next messages behind `after` and marks them as handed out once more; no more than
+/// `count`, and no more bytes of bodies but for a first one that has more. One that was handed out
+/// before may be what killed the process that had it: it goes alone, so that the next time no other
+/// counts a try with it.
 pub(super) fn mark_next(
     connection: &Connection,
     after: i64,
@@ -214,7 +234,9 @@ pub(super) fn mark_next(
     bytes_max: u64,
     tries_max: u32,
 ) -> Result<Marked> {
-    let text = format!("SELECT {COLUMNS} FROM messages WHERE seq > ? AND NOT is_dead ORDER BY seq LIMIT ?");
+    let text = format!(
+        "SELECT {COLUMNS} FROM messages WHERE seq > ? AND NOT is_dead ORDER BY seq LIMIT ?"
+    );
     let mut next = connection.prepare_cached(&text)?;
     let mut rows = next.query(params![after, i64::try_from(count).unwrap_or(i64::MAX)])?;
     let (mut marked, mut users, mut bytes) = (Marked::default(), Users::default(), 0_u64);
@@ -235,7 +257,8 @@ pub(super) fn mark_next(
 
 /// [`mark_next`] for messages of these numbers, in order, so far as they are there.
 pub(super) fn mark_again(connection: &Connection, seqs: &[i64], tries_max: u32) -> Result<Marked> {
-    let mut one = connection.prepare_cached(&format!("SELECT {COLUMNS} FROM messages WHERE seq = ?"))?;
+    let mut one =
+        connection.prepare_cached(&format!("SELECT {COLUMNS} FROM messages WHERE seq = ?"))?;
     let (mut marked, mut users) = (Marked::default(), Users::default());
     for seq in seqs {
         if let Some(row) = one.query([seq])?.next()? {
@@ -267,7 +290,8 @@ impl Marked {
         Ok(())
     }
 
-    /// Marks all of them, once each of them was read: where that fails, nobody gets them, and it was no try.
+    /// Marks all of them, once each of them was read: where that fails, nobody gets them, and it
+    /// was no try.
     fn mark(self, connection: &Connection, tries_max: u32) -> Result<Self> {
         let mut range = connection.prepare_cached(
             "UPDATE messages SET is_dead = deliveries >= ?1, deliveries = min(deliveries + 1, ?1) WHERE seq BETWEEN ?2 AND ?3",
@@ -287,14 +311,21 @@ pub(super) fn take_back(connection: &Connection, seqs: &[i64]) -> Result<()> {
     runs(seqs).try_for_each(|(first, last)| range.execute([first, last]).map(drop))
 }
 
-/// The reply that a request was given; `None` within for one that was let go, `None` if nothing is known of any.
+/// The reply that a request was given; `None` within for one that was let go, `None` if nothing is
+/// known of any.
 pub(super) fn reply(connection: &Connection, key: &Key) -> Result<Option<Option<Arc<str>>>> {
-    let mut find = connection.prepare_cached("SELECT body FROM replies WHERE user = ? AND id = ?")?;
+    let mut find =
+        connection.prepare_cached("SELECT body FROM replies WHERE user = ? AND id = ?")?;
     find.query_row(params![&*key.0, key.1.as_bytes()], |row| row.get(0)).optional()
 }
 
-/// Forgets ids that were accepted before a time, the oldest first, no more than `count`. Returns how many.
-pub(super) fn forget_ids(connection: &Connection, accepted_before: SystemTime, count: u64) -> Result<u64> {
+/// Forgets ids that were accepted before a time, the oldest first, no more than `count`. Returns
+/// how many.
+pub(super) fn forget_ids(
+    connection: &Connection,
+    accepted_before: SystemTime,
+    count: u64,
+) -> Result<u64> {
     let mut forget = connection.prepare_cached(
         "DELETE FROM remembered WHERE (user, id) IN (
              SELECT user, id FROM remembered WHERE accepted_at < ? ORDER BY accepted_at LIMIT ?)",
@@ -311,8 +342,8 @@ pub(super) struct ForgottenReplies {
     pub(super) bytes: u64,
 }
 
-/// Forgets replies that were given before a time, and further ones until there are `bytes_over` bytes less: the oldest first, no
-/// more than `count`.
+/// Forgets replies that were given before a time, and further ones until there are `bytes_over`
+/// bytes less: the oldest first, no more than `count`.
 pub(super) fn forget_replies(
     connection: &Connection,
     replied_before: SystemTime,
@@ -368,13 +399,15 @@ pub(super) fn revive(connection: &Connection, seqs: &[i64]) -> Result<Vec<Revive
 
 /// Removes dead messages. Returns how long the body of each was.
 pub(super) fn discard(connection: &Connection, seqs: &[i64]) -> Result<Vec<u64>> {
-    let mut one = connection
-        .prepare_cached("DELETE FROM messages WHERE is_dead AND seq = ? RETURNING octet_length(body)")?;
+    let mut one = connection.prepare_cached(
+        "DELETE FROM messages WHERE is_dead AND seq = ? RETURNING octet_length(body)",
+    )?;
     let discarded = seqs.iter().map(|seq| one.query_row([seq], |row| unsigned(row, 0)).optional());
     discarded.filter_map(Result::transpose).collect()
 }
 
-/// The user that came last: mostly the next message is of the same one, who then need not be kept twice.
+/// The user that came last: mostly the next message is of the same one, who then need not be kept
+/// twice.
 #[derive(Default)]
 struct Users(Option<Arc<str>>);
 
@@ -393,8 +426,8 @@ fn key(row: &Row<'_>, users: &mut Users) -> Result<Key> {
     Ok((users.of(row, 0)?, MessageId::from_bytes(row.get(1)?)))
 }
 
-/// The first and the last of all that follow each other without a gap. Messages of one group mostly do, and a statement costs more
-/// than a row does.
+/// The first and the last of all that follow each other without a gap. Messages of one group mostly
+/// do, and a statement costs more than a row does.
 fn runs(seqs: &[i64]) -> impl Iterator<Item = (i64, i64)> {
     seqs.chunk_by(|one, next| one.checked_add(1) == Some(*next))
         .filter_map(|run| Some((*run.first()?, *run.last()?)))
@@ -425,7 +458,11 @@ mod tests {
         assert_eq!(runs(&[]), []);
         assert_eq!(runs(&[7]), [(7, 7)]);
         assert_eq!(runs(&[1, 2, 3, 5, 8, 9]), [(1, 3), (5, 5), (8, 9)]);
-        assert_eq!(runs(&[3, 2, 2, 3]), [(3, 3), (2, 2), (2, 3)], "whatever their order, each and no other");
+        assert_eq!(
+            runs(&[3, 2, 2, 3]),
+            [(3, 3), (2, 2), (2, 3)],
+            "whatever their order, each and no other"
+        );
         assert_eq!(runs(&[i64::MAX, i64::MIN]), [(i64::MAX, i64::MAX), (i64::MIN, i64::MIN)]);
     }
 
@@ -440,9 +477,21 @@ mod tests {
         }
         let forgotten = |count, bytes| ForgottenReplies { count, bytes };
         assert_eq!(forget_replies(&connection, at(1), 0, 9).unwrap(), forgotten(0, 0));
-        assert_eq!(forget_replies(&connection, at(3), 0, 9).unwrap(), forgotten(2, 5), "by their time");
-        assert_eq!(forget_replies(&connection, at(0), 6, 1).unwrap(), forgotten(1, 5), "no more than may be");
-        assert_eq!(forget_replies(&connection, at(0), 1, 9).unwrap(), forgotten(1, 5), "by their bytes");
+        assert_eq!(
+            forget_replies(&connection, at(3), 0, 9).unwrap(),
+            forgotten(2, 5),
+            "by their time"
+        );
+        assert_eq!(
+            forget_replies(&connection, at(0), 6, 1).unwrap(),
+            forgotten(1, 5),
+            "no more than may be"
+        );
+        assert_eq!(
+            forget_replies(&connection, at(0), 1, 9).unwrap(),
+            forgotten(1, 5),
+            "by their bytes"
+        );
         assert_eq!(reply(&connection, &key(4)).unwrap(), None);
         assert_eq!(reply(&connection, &key(5)).unwrap(), Some(Some("12345".into())));
     }
@@ -467,7 +516,8 @@ mod tests {
         }
         let next = |after, count, bytes| {
             let marked = mark_next(&connection, after, count, bytes, 2).unwrap();
-            let ready = marked.ready.iter().map(|one| (one.seq, one.deliveries)).collect::<Vec<_>>();
+            let ready =
+                marked.ready.iter().map(|one| (one.seq, one.deliveries)).collect::<Vec<_>>();
             (marked.seqs, ready, marked.dead.len())
         };
         assert_eq!(next(0, 1, 99), (vec![1], vec![(1, 1)], 0));

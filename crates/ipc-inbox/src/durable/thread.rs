@@ -1,4 +1,5 @@
-//! The inbox's thread: it opens the file, carries out commands until nobody is left to send one, and closes the file.
+//! The inbox's thread: it opens the file, carries out commands until nobody is left to send one,
+//! and closes the file.
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -1,4 +1,5 @@
-//! What the writer does about a file that cannot be used: it tells the log, and saves what can be saved.
+//! What the writer does about a file that cannot be used: it tells the log, and saves what can be
+//! saved.
 
 use std::time::Duration;
 
@@ -11,7 +12,8 @@ use super::writer::Writer;
 const REPORT_EVERY: Duration = Duration::from_secs(60);
 
 impl Writer {
-    /// Tells the log why the file cannot be used: at once, and then once in a while for as long as it lasts.
+    /// Tells the log why the file cannot be used: at once, and then once in a while for as long as
+    /// it lasts.
     pub(super) fn report(&self, error: &DatabaseError) {
         let now = Instant::now();
         let mut text = text_of(error);
@@ -24,8 +26,9 @@ impl Writer {
             _ => {}
         }
         let mut reported = self.reported.borrow_mut();
-        let is_new =
-            reported.as_ref().is_none_or(|(before, at)| *before != text || now >= *at + REPORT_EVERY);
+        let is_new = reported
+            .as_ref()
+            .is_none_or(|(before, at)| *before != text || now >= *at + REPORT_EVERY);
         if is_new {
             log::error!("{text}");
             *reported = Some((text, now));

@@ -26,13 +26,14 @@ const PRUNE_EVERY: Duration = Duration::from_secs(60);
 /// Between two attempts at what the file does not take.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
-/// Commands that go into one transaction at most, and messages, put or settled, before the last of them, so that the first of
-/// many does not wait for all.
+/// Commands that go into one transaction at most, and messages, put or settled, before the last of
+/// them, so that the first of many does not wait for all.
 const COMMANDS_MAX: usize = 1024;
 const MESSAGES_MAX: usize = 4096;
 
-/// How long after a commit with messages acknowledgements that nobody else waits for are kept back, so that they share a commit
-/// with the next messages: those of senders who have their answers now. tokio's timer may make a millisecond more of it.
+/// How long after a commit with messages acknowledgements that nobody else waits for are kept back,
+/// so that they share a commit with the next messages: those of senders who have their answers now.
+/// tokio's timer may make a millisecond more of it.
 const HELD_FOR: Duration = Duration::from_millis(1);
 
 /// A put that waits for room.
@@ -91,7 +92,8 @@ impl Writer {
         ipc_sqlite::make_file(&path, statements::SCHEMA.what)?;
         let lock = lock(&path)?;
         let alone = ipc_sqlite::Options::new().alone();
-        let database = ipc_sqlite::create(&path, &statements::SCHEMA, &alone).await?.into_blocking()?;
+        let database =
+            ipc_sqlite::create(&path, &statements::SCHEMA, &alone).await?.into_blocking()?;
         if database.lacks_log() {
             log::warn!(
                 "the durable inbox {} lacks what came last: its -wal was empty; messages may be lost, or accepted twice",
@@ -163,7 +165,8 @@ impl Writer {
                 self.write_back();
             }
         }
-        // The last handle has gone, or somebody asked for the end; what was asked for before is still done.
+        // The last handle has gone, or somebody asked for the end; what was asked for before is
+        // still done.
         self.is_open = false;
         self.queue.end_takers();
         self.round();
@@ -187,8 +190,10 @@ impl Writer {
 
     /// When there is something to do without a command.
     fn wake_at(&self, patience: Patience) -> Instant {
-        // Between two rounds there are acknowledgements only if they are kept back; others may come without a word.
-        let held = self.held_until().filter(|_| !self.settled.is_empty() || patience.for_acknowledgements);
+        // Between two rounds there are acknowledgements only if they are kept back; others may come
+        // without a word.
+        let held =
+            self.held_until().filter(|_| !self.settled.is_empty() || patience.for_acknowledgements);
         held.into_iter().chain(self.due_at()).fold(self.prune_at, Instant::min)
     }
 
@@ -203,11 +208,13 @@ impl Writer {
         self.stored_at.map(|at| at + HELD_FOR)
     }
 
-    /// Whether acknowledgements better go with the next messages, once these come: a commit of their own would hold up those.
-    /// Nothing waits for them but the application, which has had all messages there are.
+    /// Whether acknowledgements better go with the next messages, once these come: a commit of
+    /// their own would hold up those. Nothing waits for them but the application, which has had all
+    /// messages there are.
     fn may_hold_back(&self, now: Instant) -> bool {
         // Nothing else may be due before, the time of what was acknowledged above all.
-        let is_in_time = |until| now < until && self.due_at().fold(self.prune_at, Instant::min) >= until;
+        let is_in_time =
+            |until| now < until && self.due_at().fold(self.prune_at, Instant::min) >= until;
         self.held_until().is_some_and(is_in_time)
             && self.is_open
             && self.puts.is_empty()
@@ -224,7 +231,9 @@ impl Writer {
         // Where nobody waits for an answer any more, nobody misses it.
         match command {
             Command::Put { messages, wait, done } => {
-                let until = Instant::now().checked_add(wait).unwrap_or_else(|| Instant::now() + PRUNE_EVERY);
+                let until = Instant::now()
+                    .checked_add(wait)
+                    .unwrap_or_else(|| Instant::now() + PRUNE_EVERY);
                 self.puts.push(WaitingPut { messages, until, has_waited: false, done });
             }
             Command::Take { count_max, done } => self.queue.ask(Taker { count_max, done }),
@@ -276,10 +285,12 @@ impl Writer {
         // Once each: whoever says it twice has dealt with it once.
         let mut known = HashSet::with_hasher(RandomState::default());
         let is_live = groups.iter().flat_map(|group| &group.settled);
-        let is_live: Vec<bool> =
-            is_live.map(|one| self.queue.held(one.ticket).is_some() && known.insert(one.ticket)).collect();
+        let is_live: Vec<bool> = is_live
+            .map(|one| self.queue.held(one.ticket).is_some() && known.insert(one.ticket))
+            .collect();
         let all = groups.iter().flat_map(|group| &group.settled).zip(&is_live);
-        let settled: Vec<&Settled> = all.filter_map(|(one, is_live)| is_live.then_some(one)).collect();
+        let settled: Vec<&Settled> =
+            all.filter_map(|(one, is_live)| is_live.then_some(one)).collect();
         let mut written = self.write(&settled);
         if let Err(error) = &written {
             self.report(error);
@@ -332,7 +343,8 @@ impl Writer {
 
     /// What the file knows of a reply that memory does not.
     fn find_reply(&self, key: &Key) -> Option<Reply> {
-        // It may have been noted as waited for meanwhile, as all requests are that wait to be answered.
+        // It may have been noted as waited for meanwhile, as all requests are that wait to be
+        // answered.
         if self.replies.is_known(&key.0, key.1) {
             return None;
         }

@@ -20,6 +20,9 @@ pub(crate) struct Moment {
 impl Moment {
     pub(crate) fn now() -> Self {
         let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Moment { now: Instant::now(), unix_millis: u64::try_from(unix.as_millis()).unwrap_or(u64::MAX) }
+        Moment {
+            now: Instant::now(),
+            unix_millis: u64::try_from(unix.as_millis()).unwrap_or(u64::MAX),
+        }
     }
 }

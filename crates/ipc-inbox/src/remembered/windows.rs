@@ -1,7 +1,8 @@
 //! Ids that tell when they were made, and were made just now: those that most clients send.
 //!
-//! They are kept by the time they tell, a small table for each moment. So what is looked up and entered now lies side by side
-//! and stays in the processor's caches, however many ids there are of the past.
+//! They are kept by the time they tell, a small table for each moment. So what is looked up and
+//! entered now lies side by side and stays in the processor's caches, however many ids there are of
+//! the past.
 
 use std::collections::{HashMap, VecDeque, hash_map};
 use std::time::{Duration, Instant};
@@ -10,14 +11,15 @@ use foldhash::quality::RandomState;
 
 use super::entry::{BodyHash, Entry, Moment};
 
-/// So many milliseconds, as a power of two, share a window: at a million messages a second it has 128,000 ids, some megabytes.
+/// So many milliseconds, as a power of two, share a window: at a million messages a second it has
+/// 128,000 ids, some megabytes.
 const MILLIS_LOG2: u32 = 7;
 
 // A window says the first five bytes of its ids, see `place_of`.
 const _: () = assert!(MILLIS_LOG2 <= 8);
 
-/// Ids are taken from so many windows before the present one, and from one after it, as the clocks of two hosts may differ by
-/// a little. Nobody can make windows of other times.
+/// Ids are taken from so many windows before the present one, and from one after it, as the clocks
+/// of two hosts may differ by a little. Nobody can make windows of other times.
 const BEFORE: u64 = 16;
 const AFTER: u64 = 1;
 
@@ -34,7 +36,8 @@ pub(super) struct Windows {
     look_at: Instant,
 }
 
-/// A user's number, and of an id what its window does not say already: an entry of the map takes 24 bytes instead of 28.
+/// A user's number, and of an id what its window does not say already: an entry of the map takes 24
+/// bytes instead of 28.
 type Rest = (u32, [u8; 11]);
 
 #[derive(Debug)]
@@ -68,14 +71,16 @@ impl Windows {
     pub(super) fn insert(&mut self, entry: Entry, body: BodyHash, at: Moment) -> bool {
         let present = at.unix_millis >> MILLIS_LOG2;
         let just_now = present.saturating_sub(BEFORE)..=present.saturating_add(AFTER);
-        let Some((window, rest)) = place_of(&entry).filter(|(window, _)| just_now.contains(window)) else {
+        let Some((window, rest)) = place_of(&entry).filter(|(window, _)| just_now.contains(window))
+        else {
             return false;
         };
         let window = match self.windows.entry(window) {
             hash_map::Entry::Occupied(window) => window.into_mut(),
             hash_map::Entry::Vacant(place) => {
                 self.begun.push_back(window);
-                place.insert(Window { ids: HashMap::with_hasher(self.hasher.clone()), last: at.now })
+                place
+                    .insert(Window { ids: HashMap::with_hasher(self.hasher.clone()), last: at.now })
             }
         };
         window.last = at.now;
@@ -100,8 +105,8 @@ impl Windows {
     }
 }
 
-/// The window of an id that tells its time, and what is left of it. The first five bytes are the upper bits of the time, more
-/// than which the window has.
+/// The window of an id that tells its time, and what is left of it. The first five bytes are the
+/// upper bits of the time, more than which the window has.
 fn place_of((user, id): &Entry) -> Option<(u64, Rest)> {
     let [_, _, _, _, _, rest @ ..] = *id.as_bytes();
     Some((id.millis()? >> MILLIS_LOG2, (*user, rest)))
@@ -125,7 +130,8 @@ mod tests {
         let at = Moment { now, unix_millis: present };
         let mut taken = 0;
         for millis in (present - 60_000..present + 60_000).step_by(10) {
-            taken += usize::from(windows.insert((1, MessageId::from_time(millis, [0; 10])), [0; 8], at));
+            taken +=
+                usize::from(windows.insert((1, MessageId::from_time(millis, [0; 10])), [0; 8], at));
         }
         assert_eq!(windows.windows.len() as u64, BEFORE + 1 + AFTER);
         assert_eq!((windows.ids, windows.begun.len()), (taken, windows.windows.len()));

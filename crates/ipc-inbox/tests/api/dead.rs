@@ -43,7 +43,8 @@ async fn what_is_dropped_at_its_last_try_is_dead_at_once() {
 #[tokio::test]
 async fn what_runs_out_of_time_at_its_last_try_is_dead_though_nobody_asks_for_a_message() {
     let file = File::new();
-    let options = DurableOptions::default().visibility_timeout(Duration::from_millis(1)).tries_max(1);
+    let options =
+        DurableOptions::default().visibility_timeout(Duration::from_millis(1)).tries_max(1);
     let durable = file.open_with(options).await;
     durable.inbox().put(message(1, "{}"), NO_WAIT).await.unwrap();
     let held = durable.inbox().recv().await.unwrap();
@@ -96,8 +97,10 @@ async fn dead_letters_are_listed_beside_the_one_who_has_the_file() {
 #[tokio::test]
 async fn what_is_handed_out_too_often_is_dead_until_it_is_put_back() {
     let file = File::new();
-    let options =
-        DurableOptions::default().visibility_timeout(Duration::from_millis(1)).tries_max(2).messages_max(2);
+    let options = DurableOptions::default()
+        .visibility_timeout(Duration::from_millis(1))
+        .tries_max(2)
+        .messages_max(2);
     let durable = file.open_with(options).await;
     let inbox = durable.inbox().clone();
     inbox.put(message(1, "{}"), NO_WAIT).await.unwrap();
@@ -119,9 +122,17 @@ async fn what_is_handed_out_too_often_is_dead_until_it_is_put_back() {
     taker.abort();
     assert!(taker.await.unwrap_err().is_cancelled(), "nothing was there to take");
     assert_eq!((dead.len(), dead[0].message.id, dead[0].deliveries), (1, id(1), 2));
-    assert_eq!(inbox.put(message(1, "{}"), NO_WAIT).await, Ok(Put::Duplicate), "it is still remembered");
+    assert_eq!(
+        inbox.put(message(1, "{}"), NO_WAIT).await,
+        Ok(Put::Duplicate),
+        "it is still remembered"
+    );
     inbox.put(message(3, "{}"), NO_WAIT).await.unwrap();
-    assert_eq!(inbox.put(message(4, "{}"), NO_WAIT).await, Err(PutError::Full), "it still takes a place");
+    assert_eq!(
+        inbox.put(message(4, "{}"), NO_WAIT).await,
+        Err(PutError::Full),
+        "it still takes a place"
+    );
 
     assert_eq!(durable.put_back(vec![dead[0].number, 999]).await.unwrap(), 1);
     let delivery = inbox.recv().await.unwrap();
@@ -133,7 +144,8 @@ async fn what_is_handed_out_too_often_is_dead_until_it_is_put_back() {
 #[tokio::test]
 async fn whoever_waits_for_the_reply_to_a_message_that_becomes_dead_is_told() {
     let file = File::new();
-    let options = DurableOptions::default().visibility_timeout(Duration::from_millis(1)).tries_max(1);
+    let options =
+        DurableOptions::default().visibility_timeout(Duration::from_millis(1)).tries_max(1);
     let durable = file.open_with(options).await;
     let inbox = durable.inbox().clone();
     inbox.put(Message { wants_reply: true, ..message(1, "{}") }, NO_WAIT).await.unwrap();
@@ -151,8 +163,10 @@ async fn whoever_waits_for_the_reply_to_a_message_that_becomes_dead_is_told() {
 #[tokio::test]
 async fn a_dead_letter_that_is_discarded_makes_room_and_stays_known() {
     let file = File::new();
-    let options =
-        DurableOptions::default().visibility_timeout(Duration::from_millis(1)).tries_max(1).messages_max(1);
+    let options = DurableOptions::default()
+        .visibility_timeout(Duration::from_millis(1))
+        .tries_max(1)
+        .messages_max(1);
     let durable = file.open_with(options.clone()).await;
     let inbox = durable.inbox().clone();
     inbox.put(message(1, "{}"), NO_WAIT).await.unwrap();

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use ipc_inbox::{
-    AckError, Delivery, DurableOptions, InboxReader, Message, NoReply, OpenError, Put, PutError, ReplyError,
+    AckError, Delivery, DurableOptions, InboxReader, Message, NoReply, OpenError, Put, PutError,
+    ReplyError,
 };
 use ipc_protocol::MessageId;
 
@@ -21,7 +22,11 @@ async fn what_was_accepted_is_there_after_a_restart_as_it_was_and_in_order() {
     }
     let inbox = file.open().await.inbox().clone();
     for number in 1..=3 {
-        assert_eq!(inbox.put(message(number, body), NO_WAIT).await, Ok(Put::Duplicate), "ids are remembered");
+        assert_eq!(
+            inbox.put(message(number, body), NO_WAIT).await,
+            Ok(Put::Duplicate),
+            "ids are remembered"
+        );
         let delivery = inbox.recv().await.unwrap();
         assert_eq!((delivery.id(), delivery.body(), delivery.user()), (id(number), body, "müller"));
         assert_eq!(delivery.certificate(), message(number, body).certificate);
@@ -90,10 +95,12 @@ async fn a_message_that_ends_each_process_that_takes_it_takes_no_other_to_the_de
         let durable = file.open_with(options.clone()).await;
         let first = durable.inbox().recv().await.unwrap();
         assert_eq!(first.id(), id(1));
-        // What a process that is killed now leaves behind: the files as they are, with nothing put in order.
+        // What a process that is killed now leaves behind: the files as they are, with nothing put
+        // in order.
         let left = File::new();
         for name in ["inbox.db", "inbox.db-wal"] {
-            std::fs::copy(file.directory.path().join(name), left.directory.path().join(name)).unwrap();
+            std::fs::copy(file.directory.path().join(name), left.directory.path().join(name))
+                .unwrap();
         }
         file = left;
     }
@@ -179,9 +186,14 @@ async fn many_messages_leave_no_trace_in_the_file_but_their_ids() {
     let body = format!(r#"{{"x":"{}"}}"#, "a".repeat(100_000));
     for round in 0..20_u8 {
         let batch: Vec<_> = (0..10)
-            .map(|index| Message { id: MessageId::from_bytes([round * 10 + index; 16]), ..message(0, &body) })
+            .map(|index| Message {
+                id: MessageId::from_bytes([round * 10 + index; 16]),
+                ..message(0, &body)
+            })
             .collect();
-        assert!(inbox.put_all(batch, NO_WAIT).await.iter().all(|answer| *answer == Ok(Put::Accepted)));
+        assert!(
+            inbox.put_all(batch, NO_WAIT).await.iter().all(|answer| *answer == Ok(Put::Accepted))
+        );
         for _ in 0..10 {
             inbox.recv().await.unwrap().ack().await.unwrap();
         }
@@ -189,7 +201,10 @@ async fn many_messages_leave_no_trace_in_the_file_but_their_ids() {
     let files = std::fs::read_dir(file.directory.path()).unwrap();
     let bytes: u64 = files.map(|entry| entry.unwrap().metadata().unwrap().len()).sum();
     // 20 MB went through it, one at a time; the log is written back at 4 MB.
-    assert!(bytes < 12_000_000, "the room of what is gone is used again, but there are {bytes} bytes");
+    assert!(
+        bytes < 12_000_000,
+        "the room of what is gone is used again, but there are {bytes} bytes"
+    );
 }
 
 #[tokio::test]
@@ -292,7 +307,11 @@ async fn what_is_left_when_an_inbox_is_finished_comes_with_the_next_opening_at_o
     let next = DurableOptions::default().open(file.path()).await.unwrap().inbox().clone();
     assert!(matches!(taken.remove(0).ack().await, Err(AckError::TooLate)));
     let again = next.recv().await.unwrap();
-    assert_eq!((again.id(), again.redeliveries()), (id(2), 1), "it was handed out and not acknowledged");
+    assert_eq!(
+        (again.id(), again.redeliveries()),
+        (id(2), 1),
+        "it was handed out and not acknowledged"
+    );
     for number in 3..=5 {
         let delivery = next.recv().await.unwrap();
         assert_eq!((delivery.id(), delivery.redeliveries()), (id(number), 0), "nobody had it");
@@ -316,8 +335,10 @@ async fn a_file_that_is_no_inbox_is_named() {
     std::fs::write(file.path(), "this is not a database, by far not").unwrap();
     let error = DurableOptions::default().open(file.path()).await.unwrap_err();
     assert!(error.to_string().contains("inbox.db"), "{error}");
-    let missing =
-        DurableOptions::default().open(file.directory.path().join("no/inbox.db")).await.unwrap_err();
+    let missing = DurableOptions::default()
+        .open(file.directory.path().join("no/inbox.db"))
+        .await
+        .unwrap_err();
     assert!(matches!(missing, OpenError::Database(_)), "{missing}");
 }
 
@@ -330,7 +351,12 @@ async fn its_files_are_for_their_owner_alone() {
     inbox.put(message(1, "{}"), NO_WAIT).await.unwrap();
     for entry in std::fs::read_dir(file.directory.path()).unwrap() {
         let entry = entry.unwrap();
-        assert_eq!(entry.metadata().unwrap().permissions().mode() & 0o777, 0o600, "{:?}", entry.file_name());
+        assert_eq!(
+            entry.metadata().unwrap().permissions().mode() & 0o777,
+            0o600,
+            "{:?}",
+            entry.file_name()
+        );
     }
 }
 
@@ -382,13 +408,15 @@ async fn a_delivery_that_is_dropped_comes_again_long_before_its_time() {
 #[tokio::test]
 async fn whoever_lets_his_time_pass_cannot_disturb_the_next_holder() {
     let file = File::new();
-    let options = DurableOptions::default().visibility_timeout(Duration::from_millis(20)).tries_max(1000);
+    let options =
+        DurableOptions::default().visibility_timeout(Duration::from_millis(20)).tries_max(1000);
     let durable = file.open_with(options).await;
     let inbox = durable.inbox();
     let request = Message { wants_reply: true, ..message(1, "{}") };
     inbox.put(request, NO_WAIT).await.unwrap();
     let first = inbox.recv().await.unwrap();
-    // Until one is held long enough to be acknowledged: the time is short, and the machine may be slow.
+    // Until one is held long enough to be acknowledged: the time is short, and the machine may be
+    // slow.
     let mut second = inbox.recv().await.unwrap();
     // A late drop of a request says that there is no reply; here somebody else is about to give it.
     drop(first);

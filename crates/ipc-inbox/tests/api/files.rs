@@ -1,4 +1,5 @@
-//! The file itself: what is in it at the end, and what becomes of an inbox whose file somebody else lays hands on.
+//! The file itself: what is in it at the end, and what becomes of an inbox whose file somebody else
+//! lays hands on.
 
 use std::path::Path;
 
@@ -13,7 +14,8 @@ fn set_len(path: &Path, bytes: u64) {
 
 fn names(file: &File) -> Vec<String> {
     let entries = std::fs::read_dir(file.directory.path()).unwrap();
-    let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    let mut names: Vec<_> =
+        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
     names.sort();
     names
 }
@@ -44,7 +46,11 @@ async fn a_file_that_somebody_else_spoils_is_noticed_before_anything_is_answered
         let delivery = inbox.recv().await.unwrap();
         spoil(&file);
         for number in [4, 5] {
-            assert_eq!(inbox.put(message(number, "{}"), NO_WAIT).await, Err(PutError::Unavailable), "{how}");
+            assert_eq!(
+                inbox.put(message(number, "{}"), NO_WAIT).await,
+                Err(PutError::Unavailable),
+                "{how}"
+            );
         }
         assert!(matches!(delivery.ack().await, Err(AckError::Storage { .. })), "{how}");
         assert!(durable.put_back(vec![1]).await.is_err(), "{how}");
@@ -161,7 +167,8 @@ async fn a_copy_made_beside_a_running_inbox_has_all_that_was_accepted() {
 async fn an_inbox_that_ends_on_a_full_disk_keeps_all_that_it_accepted() {
     use std::process::Command;
 
-    // The limit belongs to the whole process, so this test runs once more in a child that has one of its own.
+    // The limit belongs to the whole process, so this test runs once more in a child that has one
+    // of its own.
     if let Some(path) = std::env::var_os("IPC_INBOX_TEST_LIMITED") {
         let inbox = DurableOptions::default().open(path).await.unwrap().inbox().clone();
         let body = format!(r#"{{"x":"{}"}}"#, "a".repeat(1000));
@@ -174,7 +181,8 @@ async fn an_inbox_that_ends_on_a_full_disk_keeps_all_that_it_accepted() {
         return;
     }
     let file = File::new();
-    // A process that does not ignore the signal is ended by it. `ulimit` counts in units of 512 or 1024 bytes.
+    // A process that does not ignore the signal is ended by it. `ulimit` counts in units of 512 or
+    // 1024 bytes.
     let script = "trap '' XFSZ; ulimit -f 200; exec \"$0\" --nocapture --exact \"$1\"";
     let child = Command::new("sh")
         .args(["-c", script])

@@ -1,9 +1,11 @@
-//! The tests that every kind of inbox passes. A kind is a function that makes one with room for so many messages.
+//! The tests that every kind of inbox passes. A kind is a function that makes one with room for so
+//! many messages.
 
 use std::time::{Duration, SystemTime};
 
 use ipc_inbox::{
-    Delivery, DurableOptions, Inbox, MemoryOptions, Message, NoReply, Pending, Put, PutError, ReplyError,
+    Delivery, DurableOptions, Inbox, MemoryOptions, Message, NoReply, Pending, Put, PutError,
+    ReplyError,
 };
 use ipc_protocol::MessageId;
 
@@ -35,13 +37,18 @@ async fn started<T: Send + Unpin + 'static>(
     pending: impl Future<Output = T> + Send + 'static,
 ) -> tokio::task::JoinHandle<T> {
     let mut pending = Box::pin(pending);
-    let first = std::future::poll_fn(|context| std::task::Poll::Ready(pending.as_mut().poll(context))).await;
+    let first =
+        std::future::poll_fn(|context| std::task::Poll::Ready(pending.as_mut().poll(context)))
+            .await;
     assert!(first.is_pending(), "nothing is there to wait for");
     tokio::spawn(pending)
 }
 
 /// A put that finds no room and waits.
-async fn waiting_put(inbox: &Inbox, message: Message) -> tokio::task::JoinHandle<Result<Put, PutError>> {
+async fn waiting_put(
+    inbox: &Inbox,
+    message: Message,
+) -> tokio::task::JoinHandle<Result<Put, PutError>> {
     let inbox = inbox.clone();
     started(async move { inbox.put(message, LONG).await }).await
 }
@@ -125,7 +132,9 @@ async fn those_who_wait_to_be_taken_are_counted<F: Future<Output = Inbox>>(make:
     assert_eq!(inbox.waiting().await, 139);
 }
 
-async fn a_finished_inbox_takes_and_gives_nothing_and_says_how_many_were_left<F: Future<Output = Inbox>>(
+async fn a_finished_inbox_takes_and_gives_nothing_and_says_how_many_were_left<
+    F: Future<Output = Inbox>,
+>(
     make: fn(usize) -> F,
 ) {
     let inbox = make(10).await;
@@ -205,11 +214,17 @@ async fn a_message_put_twice_is_taken_once<F: Future<Output = Inbox>>(make: fn(u
     assert!(inbox.recv().await.is_none());
 }
 
-async fn a_full_inbox_refuses_in_time_and_knows_duplicates<F: Future<Output = Inbox>>(make: fn(usize) -> F) {
+async fn a_full_inbox_refuses_in_time_and_knows_duplicates<F: Future<Output = Inbox>>(
+    make: fn(usize) -> F,
+) {
     let inbox = make(1).await;
     inbox.put(message(1, "{}"), NO_WAIT).await.unwrap();
     assert_eq!(inbox.put(message(2, "{}"), Duration::from_millis(1)).await, Err(PutError::Full));
-    assert_eq!(inbox.put(message(1, "{}"), LONG).await, Ok(Put::Duplicate), "a duplicate needs no room");
+    assert_eq!(
+        inbox.put(message(1, "{}"), LONG).await,
+        Ok(Put::Duplicate),
+        "a duplicate needs no room"
+    );
     inbox.recv().await.unwrap().ack().await.unwrap();
     assert_eq!(
         inbox.put(message(2, "{}"), NO_WAIT).await,
@@ -218,7 +233,9 @@ async fn a_full_inbox_refuses_in_time_and_knows_duplicates<F: Future<Output = In
     );
 }
 
-async fn a_message_taken_and_acknowledged_lets_one_in<F: Future<Output = Inbox>>(make: fn(usize) -> F) {
+async fn a_message_taken_and_acknowledged_lets_one_in<F: Future<Output = Inbox>>(
+    make: fn(usize) -> F,
+) {
     let inbox = make(1).await;
     inbox.put(message(1, "{}"), NO_WAIT).await.unwrap();
     let waiting = waiting_put(&inbox, message(2, "{}")).await;
@@ -227,7 +244,9 @@ async fn a_message_taken_and_acknowledged_lets_one_in<F: Future<Output = Inbox>>
     assert_eq!(inbox.recv().await.unwrap().id(), id(2));
 }
 
-async fn whoever_stops_waiting_for_room_has_put_nothing_and_holds_no_place<F: Future<Output = Inbox>>(
+async fn whoever_stops_waiting_for_room_has_put_nothing_and_holds_no_place<
+    F: Future<Output = Inbox>,
+>(
     make: fn(usize) -> F,
 ) {
     let inbox = make(1).await;
@@ -243,7 +262,9 @@ async fn whoever_stops_waiting_for_room_has_put_nothing_and_holds_no_place<F: Fu
     );
 }
 
-async fn the_same_message_waiting_twice_goes_in_once<F: Future<Output = Inbox>>(make: fn(usize) -> F) {
+async fn the_same_message_waiting_twice_goes_in_once<F: Future<Output = Inbox>>(
+    make: fn(usize) -> F,
+) {
     let inbox = make(1).await;
     inbox.put(message(1, "{}"), NO_WAIT).await.unwrap();
     let first = waiting_put(&inbox, message(2, "{}")).await;
@@ -271,7 +292,9 @@ async fn those_who_wait_for_room_come_before_those_who_come_later<F: Future<Outp
     assert_eq!(first.await.unwrap(), Ok(Put::Accepted));
 }
 
-async fn a_closed_inbox_refuses_and_gives_out_what_it_has<F: Future<Output = Inbox>>(make: fn(usize) -> F) {
+async fn a_closed_inbox_refuses_and_gives_out_what_it_has<F: Future<Output = Inbox>>(
+    make: fn(usize) -> F,
+) {
     let inbox = make(1).await;
     inbox.put(message(1, "{}"), NO_WAIT).await.unwrap();
     let waiting = waiting_put(&inbox, message(2, "{}")).await;
@@ -294,7 +317,9 @@ async fn closing_wakes_those_who_wait<F: Future<Output = Inbox>>(make: fn(usize)
     assert!(taker.await.unwrap());
 }
 
-async fn whoever_stops_waiting_for_a_message_has_taken_none<F: Future<Output = Inbox>>(make: fn(usize) -> F) {
+async fn whoever_stops_waiting_for_a_message_has_taken_none<F: Future<Output = Inbox>>(
+    make: fn(usize) -> F,
+) {
     let inbox = make(10).await;
     for number in 0..10 {
         let taker = inbox.clone();
@@ -308,12 +333,16 @@ async fn whoever_stops_waiting_for_a_message_has_taken_none<F: Future<Output = I
     }
 }
 
-async fn many_are_taken_at_once_but_not_waited_for<F: Future<Output = Inbox>>(make: fn(usize) -> F) {
+async fn many_are_taken_at_once_but_not_waited_for<F: Future<Output = Inbox>>(
+    make: fn(usize) -> F,
+) {
     let inbox = make(10).await;
     for number in 0..5 {
         inbox.put(message(number, "{}"), NO_WAIT).await.unwrap();
     }
-    let ids = |deliveries: &[ipc_inbox::Delivery]| deliveries.iter().map(|one| one.id()).collect::<Vec<_>>();
+    let ids = |deliveries: &[ipc_inbox::Delivery]| {
+        deliveries.iter().map(|one| one.id()).collect::<Vec<_>>()
+    };
     let first = inbox.recv_many(3).await;
     assert_eq!(ids(&first), [id(0), id(1), id(2)]);
     let rest = inbox.recv_many(100).await;
@@ -394,7 +423,11 @@ async fn a_batch_has_an_answer_for_each_message<F: Future<Output = Inbox>>(make:
         ]
     );
     let again = inbox.put_all(batch, NO_WAIT).await;
-    assert_eq!(again.iter().filter(|answer| **answer == Ok(Put::Duplicate)).count(), 4, "{again:?}");
+    assert_eq!(
+        again.iter().filter(|answer| **answer == Ok(Put::Duplicate)).count(),
+        4,
+        "{again:?}"
+    );
     inbox.close();
     for number in [1, 2, 3] {
         let delivery = inbox.recv().await.unwrap();
@@ -425,12 +458,17 @@ async fn a_batch_takes_the_room_there_is_in_order<F: Future<Output = Inbox>>(mak
     );
 }
 
-async fn a_batch_waits_only_while_there_is_room_for_none<F: Future<Output = Inbox>>(make: fn(usize) -> F) {
+async fn a_batch_waits_only_while_there_is_room_for_none<F: Future<Output = Inbox>>(
+    make: fn(usize) -> F,
+) {
     let inbox = make(1).await;
     inbox.put(message(1, "{}"), NO_WAIT).await.unwrap();
     let batch = || vec![message(2, "{}"), message(3, "{}"), message(1, "{}")];
     let full = Err(PutError::Full);
-    assert_eq!(inbox.put_all(batch(), Duration::from_millis(1)).await, [full, full, Ok(Put::Duplicate)]);
+    assert_eq!(
+        inbox.put_all(batch(), Duration::from_millis(1)).await,
+        [full, full, Ok(Put::Duplicate)]
+    );
     let waiting = {
         let inbox = inbox.clone();
         started(async move { inbox.put_all(batch(), LONG).await }).await
@@ -448,7 +486,11 @@ async fn a_reply_reaches_all_who_wait_and_those_who_come_later<F: Future<Output 
         let inbox = inbox.clone();
         started(async move { inbox.reply_to("u", id(1)).await }).await
     };
-    assert_eq!(inbox.put(request(1), NO_WAIT).await, Ok(Put::Duplicate), "sent again while it is worked on");
+    assert_eq!(
+        inbox.put(request(1), NO_WAIT).await,
+        Ok(Put::Duplicate),
+        "sent again while it is worked on"
+    );
     let second = {
         let inbox = inbox.clone();
         started(async move { inbox.reply_to("u", id(1)).await }).await
@@ -478,12 +520,18 @@ async fn a_request_that_is_dropped_or_only_acknowledged_has_no_reply<F: Future<O
     assert_eq!(waiting.await.unwrap(), Err(NoReply::NotGiven));
     inbox.put(request(2), NO_WAIT).await.unwrap();
     let delivery = inbox.recv().await.unwrap();
-    assert_eq!(delivery.id(), id(2), "a request that was let go does not come again: its sender knows");
+    assert_eq!(
+        delivery.id(),
+        id(2),
+        "a request that was let go does not come again: its sender knows"
+    );
     delivery.ack().await.unwrap();
     assert_eq!(inbox.reply_to("u", id(2)).await, Err(NoReply::NotGiven));
 }
 
-async fn a_reply_that_cannot_be_sent_is_refused_and_the_sender_is_told<F: Future<Output = Inbox>>(
+async fn a_reply_that_cannot_be_sent_is_refused_and_the_sender_is_told<
+    F: Future<Output = Inbox>,
+>(
     make: fn(usize) -> F,
 ) {
     let inbox = make(10).await;
@@ -512,7 +560,11 @@ async fn what_is_no_request_takes_no_reply<F: Future<Output = Inbox>>(make: fn(u
 fn numbered_request(number: u32) -> Message {
     let mut bytes = [0; 16];
     bytes[..4].copy_from_slice(&number.to_be_bytes());
-    Message { id: MessageId::from_random(bytes), body: format!(r#"{{"n":{number}}}"#).into(), ..request(0) }
+    Message {
+        id: MessageId::from_random(bytes),
+        body: format!(r#"{{"n":{number}}}"#).into(),
+        ..request(0)
+    }
 }
 
 async fn messages_and_requests_go_in_together<F: Future<Output = Inbox>>(make: fn(usize) -> F) {

@@ -1,7 +1,8 @@
 //! The ASCII syntax of a name and the reasons for refusing one.
 //!
-//! The parse functions in the parent module come here with a name that is ASCII already. Nothing here knows of
-//! Unicode, of certificates or of files, though every name passed here is harmless as a file name too.
+//! The parse functions in the parent module come here with a name that is ASCII already. Nothing
+//! here knows of Unicode, of certificates or of files, though every name passed here is harmless as
+//! a file name too.
 
 use thiserror::Error;
 
@@ -15,7 +16,8 @@ pub enum NameError {
     /// There is no character in it.
     #[error("a name cannot be empty")]
     Empty,
-    /// It is longer than the place it is meant for allows; an internationalised name counts in its A-label form.
+    /// It is longer than the place it is meant for allows; an internationalised name counts in its
+    /// A-label form.
     #[error("the name has {length} characters, at most {limit} are allowed")]
     TooLong {
         /// Its length in characters.
@@ -39,7 +41,9 @@ pub enum NameError {
         character: char,
     },
     /// It holds another character that no name may have.
-    #[error("the name contains {character:?}; letters, digits, `-`, `_` and single dots are allowed")]
+    #[error(
+        "the name contains {character:?}; letters, digits, `-`, `_` and single dots are allowed"
+    )]
     Forbidden {
         /// The character found.
         character: char,
@@ -68,7 +72,8 @@ pub enum NameError {
         /// The name.
         name: String,
     },
-    /// A `*` somewhere else than as the first label of an alternative name with two more labels behind it.
+    /// A `*` somewhere else than as the first label of an alternative name with two more labels
+    /// behind it.
     #[error(
         "a wildcard is allowed only as `*.` before two more labels, and only among the alternative names"
     )]
@@ -79,7 +84,8 @@ pub enum NameError {
         /// The reserved name.
         name: String,
     },
-    /// It has characters beyond ASCII, or an `xn--` label, and is no internationalised domain name (UTS 46).
+    /// It has characters beyond ASCII, or an `xn--` label, and is no internationalised domain name
+    /// (UTS 46).
     #[error("`{name}` is not a valid internationalised domain name")]
     NotAnIdn {
         /// The name.
@@ -87,11 +93,12 @@ pub enum NameError {
     },
 }
 
-/// Checks a DNS name of at most `chars_max` characters: labels of letters, digits, `-` and `_` with single dots between
-/// them.
+/// Checks a DNS name of at most `chars_max` characters: labels of letters, digits, `-` and `_` with
+/// single dots between them.
 ///
-/// The underscore is not a host name's (RFC 1123) but common in service names, and rustls and OpenSSL take it.
-/// A last label of digits alone is refused: RFC 1123, section 2.1, and every verifier takes such a name for an address.
+/// The underscore is not a host name's (RFC 1123) but common in service names, and rustls and
+/// OpenSSL take it. A last label of digits alone is refused: RFC 1123, section 2.1, and every
+/// verifier takes such a name for an address.
 pub(super) fn check_dns_name(name: &str, chars_max: usize) -> Result<(), NameError> {
     if name.is_empty() {
         return Err(NameError::Empty);
@@ -99,7 +106,8 @@ pub(super) fn check_dns_name(name: &str, chars_max: usize) -> Result<(), NameErr
     if name.len() > chars_max {
         return Err(NameError::TooLong { length: name.chars().count(), limit: chars_max });
     }
-    // The characters come first, so that `../escaped` is told about its slash and not about its dots.
+    // The characters come first, so that `../escaped` is told about its slash and not about its
+    // dots.
     for character in name.chars() {
         match character {
             'a'..='z' | 'A'..='Z' | '0'..='9' | '-' | '_' | '.' => {}
@@ -142,9 +150,17 @@ mod tests {
     #[test]
     fn host_and_service_names_are_accepted() {
         let label = "a".repeat(63);
-        for name in
-            ["localhost", "testServer1", "a", "a.b", "job_runner-2.local", "_x", "3com.example", "1a", &label]
-        {
+        for name in [
+            "localhost",
+            "testServer1",
+            "a",
+            "a.b",
+            "job_runner-2.local",
+            "_x",
+            "3com.example",
+            "1a",
+            &label,
+        ] {
             assert_eq!(check_dns_name(name, 253), Ok(()), "{name}");
         }
     }
@@ -205,7 +221,11 @@ mod tests {
     #[test]
     fn a_hyphen_at_the_edge_of_a_label_is_refused() {
         for (name, label) in [("-", "-"), ("-a", "-a"), ("a-.b", "a-"), ("a.-b", "-b")] {
-            assert_eq!(refusal(name), NameError::HyphenAtEdge { label: label.to_owned() }, "{name}");
+            assert_eq!(
+                refusal(name),
+                NameError::HyphenAtEdge { label: label.to_owned() },
+                "{name}"
+            );
         }
     }
 

@@ -77,7 +77,8 @@ fn it_finds_nothing_wrong_with_the_keys() {
     for key_type in [KeyType::P256, KeyType::Rsa2048] {
         let folder = folder(Usages::ServerAndClient, key_type);
         let key = folder.file("leaf.key");
-        let Some(output) = openssl(&["pkey", "-check", "-noout", "-in", key.to_str().unwrap()]) else {
+        let Some(output) = openssl(&["pkey", "-check", "-noout", "-in", key.to_str().unwrap()])
+        else {
             return;
         };
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));

@@ -6,8 +6,8 @@ use ipc_pki::{KeyType, Usages};
 
 use crate::support::{Folder, authority, clock_secs, request};
 
-/// Shakes hands in both roles with the pair, both verifying strictly: exit 0. A refusal goes to stderr: exit 1. No ssl: 77.
-/// Arguments: trust anchor, certificate, key, server name.
+/// Shakes hands in both roles with the pair, both verifying strictly: exit 0. A refusal goes to
+/// stderr: exit 1. No ssl: 77. Arguments: trust anchor, certificate, key, server name.
 const HANDSHAKE: &str = r#"
 import sys
 try:
@@ -50,7 +50,8 @@ for one in (client, server):
         sys.exit(f"the peer is {subject}")
 "#;
 
-/// Whether the handshake came about, and what Python said; `None` where there is no Python with ssl.
+/// Whether the handshake came about, and what Python said; `None` where there is no Python with
+/// ssl.
 fn handshake(folder: &Folder, anchor: &str, name: &str) -> Option<(bool, String)> {
     let files = [anchor, "leaf.crt", "leaf.key"].map(|file| folder.file(file));
     match Command::new("python3").args(["-c", HANDSHAKE]).args(files).arg(name).output() {
@@ -59,7 +60,10 @@ fn handshake(folder: &Folder, anchor: &str, name: &str) -> Option<(bool, String)
             eprintln!("skipped: this python3 has no ssl module")
         }
         Ok(output) => {
-            return Some((output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned()));
+            return Some((
+                output.status.success(),
+                String::from_utf8_lossy(&output.stderr).into_owned(),
+            ));
         }
     }
     None

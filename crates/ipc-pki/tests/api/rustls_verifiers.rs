@@ -28,8 +28,14 @@ fn roots(authority: &Authority) -> Arc<RootCertStore> {
 }
 
 /// Verifies the pair as a server's, reached by `name`.
-fn as_server(authority: &Authority, pair: &IssuedPair, name: &str, now_secs: u64) -> Result<(), Error> {
-    let verifier = WebPkiServerVerifier::builder_with_provider(roots(authority), provider()).build().unwrap();
+fn as_server(
+    authority: &Authority,
+    pair: &IssuedPair,
+    name: &str,
+    now_secs: u64,
+) -> Result<(), Error> {
+    let verifier =
+        WebPkiServerVerifier::builder_with_provider(roots(authority), provider()).build().unwrap();
     let leaf = CertificateDer::from_pem_slice(&pair.certificate_pem).unwrap();
     let name = ServerName::try_from(name.to_owned()).unwrap();
     verifier.verify_server_cert(&leaf, &[], &name, &[], time(now_secs)).map(|_| ())
@@ -37,7 +43,8 @@ fn as_server(authority: &Authority, pair: &IssuedPair, name: &str, now_secs: u64
 
 /// Verifies the pair as a client's.
 fn as_client(authority: &Authority, pair: &IssuedPair, now_secs: u64) -> Result<(), Error> {
-    let verifier = WebPkiClientVerifier::builder_with_provider(roots(authority), provider()).build().unwrap();
+    let verifier =
+        WebPkiClientVerifier::builder_with_provider(roots(authority), provider()).build().unwrap();
     let leaf = CertificateDer::from_pem_slice(&pair.certificate_pem).unwrap();
     verifier.verify_client_cert(&leaf, &[], time(now_secs)).map(|_| ())
 }
@@ -66,7 +73,8 @@ fn a_leaf_is_accepted_from_both_ends_for_all_its_names() {
 #[test]
 fn an_rsa_leaf_is_accepted_from_both_ends() {
     let authority = authority(NOW_SECS);
-    let pair = authority.issue(&request(Usages::ServerAndClient, KeyType::Rsa2048), NOW_SECS).unwrap();
+    let pair =
+        authority.issue(&request(Usages::ServerAndClient, KeyType::Rsa2048), NOW_SECS).unwrap();
     as_server(&authority, &pair, "localhost", NOW_SECS).unwrap();
     as_client(&authority, &pair, NOW_SECS).unwrap();
 }
@@ -74,7 +82,8 @@ fn an_rsa_leaf_is_accepted_from_both_ends() {
 #[test]
 fn an_internationalised_name_is_verified_in_its_a_label_form() {
     let authority = authority(NOW_SECS);
-    let pair = authority.issue(&LeafRequest::new("bücher.example".parse().unwrap()), NOW_SECS).unwrap();
+    let pair =
+        authority.issue(&LeafRequest::new("bücher.example".parse().unwrap()), NOW_SECS).unwrap();
     as_server(&authority, &pair, "xn--bcher-kva.example", NOW_SECS).unwrap();
 }
 
@@ -96,7 +105,10 @@ fn another_name_is_refused() {
     let pair = authority.issue(&request(Usages::ServerAndClient, KeyType::P256), NOW_SECS).unwrap();
     for name in ["testServer2", "example.com", "a.b.example.com", "127.0.0.2", "::2"] {
         let error = refusal(as_server(&authority, &pair, name, NOW_SECS));
-        assert!(matches!(error, CertificateError::NotValidForNameContext { .. }), "{name}: {error:?}");
+        assert!(
+            matches!(error, CertificateError::NotValidForNameContext { .. }),
+            "{name}: {error:?}"
+        );
     }
 }
 
@@ -115,9 +127,10 @@ fn an_expired_leaf_is_refused_and_one_in_its_last_second_is_not() {
     let last = NOW_SECS + 397 * DAY_SECS;
     as_server(&authority, &pair, "localhost", last).unwrap();
     as_client(&authority, &pair, last).unwrap();
-    for result in
-        [as_server(&authority, &pair, "localhost", last + 1), as_client(&authority, &pair, last + 1)]
-    {
+    for result in [
+        as_server(&authority, &pair, "localhost", last + 1),
+        as_client(&authority, &pair, last + 1),
+    ] {
         assert!(matches!(refusal(result), CertificateError::ExpiredContext { .. }));
     }
 }
@@ -141,9 +154,12 @@ fn a_leaf_of_another_authority_is_refused() {
     let ours = authority(NOW_SECS);
     let theirs = authority(NOW_SECS);
     let pair = theirs.issue(&request(Usages::ServerAndClient, KeyType::P256), NOW_SECS).unwrap();
-    for result in [as_server(&ours, &pair, "localhost", NOW_SECS), as_client(&ours, &pair, NOW_SECS)] {
+    for result in
+        [as_server(&ours, &pair, "localhost", NOW_SECS), as_client(&ours, &pair, NOW_SECS)]
+    {
         let error = refusal(result);
-        // Both authorities have one name, so rustls finds an issuer and then that the signature is not its own.
+        // Both authorities have one name, so rustls finds an issuer and then that the signature is
+        // not its own.
         assert!(
             matches!(error, CertificateError::BadSignature | CertificateError::UnknownIssuer),
             "{error:?}"
@@ -158,9 +174,10 @@ fn a_leaf_for_one_end_is_refused_at_the_other() {
     as_server(&authority, &server, "localhost", NOW_SECS).unwrap();
     let client = authority.issue(&request(Usages::Client, KeyType::P256), NOW_SECS).unwrap();
     as_client(&authority, &client, NOW_SECS).unwrap();
-    for result in
-        [as_client(&authority, &server, NOW_SECS), as_server(&authority, &client, "localhost", NOW_SECS)]
-    {
+    for result in [
+        as_client(&authority, &server, NOW_SECS),
+        as_server(&authority, &client, "localhost", NOW_SECS),
+    ] {
         let error = refusal(result);
         assert!(
             matches!(
@@ -184,6 +201,9 @@ fn a_certificate_with_a_flipped_bit_is_refused() {
         let mut altered = der.to_vec();
         altered[index] ^= 1;
         let altered = CertificateDer::from(altered);
-        assert!(verifier.verify_server_cert(&altered, &[], &name, &[], time(NOW_SECS)).is_err(), "{index}");
+        assert!(
+            verifier.verify_server_cert(&altered, &[], &name, &[], time(NOW_SECS)).is_err(),
+            "{index}"
+        );
     }
 }

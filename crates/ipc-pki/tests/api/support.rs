@@ -29,7 +29,8 @@ pub(crate) fn request(usages: Usages, key_type: KeyType) -> LeafRequest {
     request
 }
 
-/// A folder with `ca.crt`, `leaf.crt` and `leaf.key`, and with `other.crt`, an authority that issued nothing.
+/// A folder with `ca.crt`, `leaf.crt` and `leaf.key`, and with `other.crt`, an authority that
+/// issued nothing.
 pub(crate) struct Folder(TempDir);
 
 impl Folder {
@@ -38,7 +39,8 @@ impl Folder {
         std::fs::write(folder.file("ca.crt"), authority.certificate_pem()).unwrap();
         std::fs::write(folder.file("leaf.crt"), &pair.certificate_pem).unwrap();
         std::fs::write(folder.file("leaf.key"), pair.key_pem.as_bytes()).unwrap();
-        std::fs::write(folder.file("other.crt"), self::authority(NOW_SECS).certificate_pem()).unwrap();
+        std::fs::write(folder.file("other.crt"), self::authority(NOW_SECS).certificate_pem())
+            .unwrap();
         folder
     }
 

@@ -1,4 +1,5 @@
-//! What became of entries, gathered until it goes out: as much of it as a message may hold in one frame.
+//! What became of entries, gathered until it goes out: as much of it as a message may hold in one
+//! frame.
 //!
 //! The driver notes what it learns and takes a frame when the connection has room for one.
 
@@ -40,7 +41,9 @@ impl Answers {
     /// An entry was settled.
     pub(super) fn settle(&mut self, entry: u64, code: &'static str) {
         match self.settled.last_mut() {
-            Some(run) if run.code == code && run.last.checked_add(1) == Some(entry) => run.last = entry,
+            Some(run) if run.code == code && run.last.checked_add(1) == Some(entry) => {
+                run.last = entry
+            }
             _ => self.settled.push(Settled { first: entry, last: entry, code }),
         }
     }
@@ -97,8 +100,8 @@ impl Answers {
         }
     }
 
-    /// Appends to `buffer` the plaintext of a frame with as many of the answers as fit into `bytes_max`: of these at least one, but a
-    /// reply that does not fit goes alone.
+    /// Appends to `buffer` the plaintext of a frame with as many of the answers as fit into
+    /// `bytes_max`: of these at least one, but a reply that does not fit goes alone.
     pub(super) fn write_frame(&mut self, buffer: &mut Vec<u8>, id: MessageId, bytes_max: usize) {
         let room = bytes_max.saturating_sub(AROUND_BYTES);
         let runs = self.settled.len().min((room / SETTLED_BYTES).max(1));
@@ -110,7 +113,8 @@ impl Answers {
             bytes += reply.body.len() + REPLY_BYTES;
             bytes <= room
         };
-        let mut replies = if later.is_empty() { self.replies.iter().take_while(fits).count() } else { 0 };
+        let mut replies =
+            if later.is_empty() { self.replies.iter().take_while(fits).count() } else { 0 };
         if replies == 0 && runs == 0 && refused.is_none() {
             replies = 1;
         }
@@ -140,7 +144,9 @@ impl Answers {
 }
 
 fn write(buffer: &mut Vec<u8>, id: MessageId, answer: &ChannelAnswer<'_>) {
-    write_frame_around(buffer, REPLY_ADDRESS, id, None, |buffer| write_channel_answer(buffer, answer));
+    write_frame_around(buffer, REPLY_ADDRESS, id, None, |buffer| {
+        write_channel_answer(buffer, answer)
+    });
 }
 
 #[cfg(test)]
@@ -202,14 +208,18 @@ mod tests {
         answers.reply(3, false, format!(r#"{{"a":"{}"}}"#, "x".repeat(4000)).into());
         answers.reply(4, false, "{}".into());
         let frames = frames(&mut answers, 1000);
-        let settled: usize = frames.iter().map(|frame| frame.matches("reply_forgotten").count()).sum();
+        let settled: usize =
+            frames.iter().map(|frame| frame.matches("reply_forgotten").count()).sum();
         assert_eq!(settled, 100);
         let with = |text: &str| frames.iter().position(|frame| frame.contains(text)).unwrap();
         let last_settled = frames.iter().rposition(|frame| frame.contains("settled")).unwrap();
         assert_eq!(with("refused"), last_settled, "what is behind a refusal is settled no later");
         assert!(frames[with(r#""entry":3"#)].starts_with(r#"{"replies":[{"entry":3,"#));
         assert_eq!(frames[with(r#""entry":3"#)].matches("entry").count(), 1);
-        assert!(with(r#""entry":1"#) < with(r#""entry":2"#) && with(r#""entry":3"#) < with(r#""entry":4"#));
+        assert!(
+            with(r#""entry":1"#) < with(r#""entry":2"#)
+                && with(r#""entry":3"#) < with(r#""entry":4"#)
+        );
     }
 
     #[test]

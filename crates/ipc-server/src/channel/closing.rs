@@ -1,4 +1,5 @@
-//! How a channel ends: the close code (RFC 6455, section 7.4) and the reason that the peer and the log get.
+//! How a channel ends: the close code (RFC 6455, section 7.4) and the reason that the peer and the
+//! log get.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -117,7 +118,9 @@ impl Closed {
 impl Drop for Closed {
     fn drop(&mut self) {
         let level = self.closing.as_ref().map_or(Level::Info, |closing| closing.level);
-        if log::log_enabled!(level) && self.log.takes(level, self.peer, Kind::Event("channels closed")) {
+        if log::log_enabled!(level)
+            && self.log.takes(level, self.peer, Kind::Event("channels closed"))
+        {
             let peer = shown(self.peer);
             match &self.closing {
                 Some(closing) => log::log!(level, "{peer} - channel closed: {closing}"),

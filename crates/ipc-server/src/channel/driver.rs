@@ -1,7 +1,9 @@
-//! A channel from its opening to its close: one future, polled as the body of the answer 101 within the connection's own task.
+//! A channel from its opening to its close: one future, polled as the body of the answer 101 within
+//! the connection's own task.
 //!
-//! Each poll reads what came, puts it into the inbox, and writes what became of it: what is known at the same poll goes out in one
-//! frame, and an idle line is answered at once. What the parts do stands in their own files; here is when.
+//! Each poll reads what came, puts it into the inbox, and writes what became of it: what is known
+//! at the same poll goes out in one frame, and an idle line is answered at once. What the parts do
+//! stands in their own files; here is when.
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -51,18 +53,21 @@ pub(super) struct Parts {
     pub(super) outgoing: Rc<RefCell<Outgoing>>,
 }
 
-/// Runs a channel. Ends when nothing more is to be sent; what was sent last may still be in `outgoing`.
+/// Runs a channel. Ends when nothing more is to be sent; what was sent last may still be in
+/// `outgoing`.
 pub(super) async fn drive(parts: Parts) {
     let Parts { state, member, watch, payload, outgoing } = parts;
     let mut closed = Closed::new(Arc::clone(&state.log), member.standing.address());
     let wait = |request: Request| {
         let state = &state;
         async move {
-            let reply = timeout(request.wait, state.inbox.reply_to(&request.user, request.id)).await;
+            let reply =
+                timeout(request.wait, state.inbox.reply_to(&request.user, request.id)).await;
             Replied { entry: request.entry, is_duplicate: request.is_duplicate, reply }
         }
     };
-    let mut driver = Driver::new(&state, Rc::clone(&member.standing), watch, payload, outgoing, wait);
+    let mut driver =
+        Driver::new(&state, Rc::clone(&member.standing), watch, payload, outgoing, wait);
     poll_fn(|context| driver.poll(context)).await;
     closed.note(driver.ending.take());
 }
@@ -315,7 +320,8 @@ where
                 return Read::Something;
             }
         }
-        // The body is polled whenever its connection is, and so whenever something was fed: a waker would only wake it again.
+        // The body is polled whenever its connection is, and so whenever something was fed: a waker
+        // would only wake it again.
         let mut context = Context::from_waker(Waker::noop());
         match Pin::new(&mut self.payload).poll_next(&mut context) {
             Poll::Pending => Read::Nothing,
@@ -323,7 +329,8 @@ where
                 (self.heard_at, self.has_pinged) = (now, false);
                 self.decoder.extend(&bytes);
                 if !self.held.grow_to(self.decoder.len().saturating_sub(FREE_BYTES)) {
-                    let detail = "the server has no memory for a message as long as this at the moment";
+                    let detail =
+                        "the server has no memory for a message as long as this at the moment";
                     self.ends_with(Refusal::new(ProblemCode::Unavailable, detail).into());
                 }
                 Read::Something
@@ -403,9 +410,18 @@ where
     }
 
     /// Takes the session that a frame brings.
-    fn take_session(&mut self, token: Option<&str>, peer: Peer, now_secs: u64) -> Result<(), Closing> {
-        let session =
-            authenticate::session(token, (Some(self.standing.last_session()), peer), self.state, now_secs)?;
+    fn take_session(
+        &mut self,
+        token: Option<&str>,
+        peer: Peer,
+        now_secs: u64,
+    ) -> Result<(), Closing> {
+        let session = authenticate::session(
+            token,
+            (Some(self.standing.last_session()), peer),
+            self.state,
+            now_secs,
+        )?;
         if self.standing.set_session(session)? {
             self.checking = None;
         }
@@ -457,8 +473,11 @@ where
             };
             has_taken |= put == Some(Ok(Put::Accepted));
             match (put, request) {
-                // The application takes some: there is room for more soon, and the client waits meanwhile.
-                (Some(Err(PutError::Full | PutError::RememberedFull)), _) if has_taken && goes_on => {
+                // The application takes some: there is room for more soon, and the client waits
+                // meanwhile.
+                (Some(Err(PutError::Full | PutError::RememberedFull)), _)
+                    if has_taken && goes_on =>
+                {
                     again = Some(entry);
                     break;
                 }
@@ -486,7 +505,14 @@ where
         }
         if let (Some(from), Some(sender), Some(message)) = (again, sender, &mut self.current) {
             let entries_max = self.settings.told.entries;
-            match Putting::begin_again(message, from, sender, &mut self.slots, self.state, entries_max) {
+            match Putting::begin_again(
+                message,
+                from,
+                sender,
+                &mut self.slots,
+                self.state,
+                entries_max,
+            ) {
                 Ok(putting) => {
                     self.putting = Some(putting);
                     // What was taken is told before it is waited for more room.
@@ -527,7 +553,8 @@ where
         }
     }
 
-    /// The server stops: no further message is taken, and those that wait for a reply are waited for.
+    /// The server stops: no further message is taken, and those that wait for a reply are waited
+    /// for.
     fn stop(&mut self, now: Instant) {
         let stops_at = *self.stops_at.get_or_insert(now + self.settings.stop);
         if now >= stops_at {
@@ -581,7 +608,9 @@ where
         let Some(id) = self.id else { return Ok(()) };
         let bytes_max = self.settings.told.message_bytes.saturating_sub(OVERHEAD_BYTES_MAX);
         let mut reservation = None;
-        if let Some(bytes) = self.answers.long_reply(bytes_max).filter(|bytes| *bytes > REPLY_FREE_BYTES) {
+        if let Some(bytes) =
+            self.answers.long_reply(bytes_max).filter(|bytes| *bytes > REPLY_FREE_BYTES)
+        {
             // Until the peer has taken it, a reply is memory as a body is.
             let mut held = Held::nothing(&self.state.budget);
             if held.grow_to(bytes) {
@@ -610,7 +639,8 @@ where
         if on_the_way == 0 {
             return Poll::Pending;
         }
-        let (_, until) = *self.mark.get_or_insert((written.total() + on_the_way, now + self.settings.answer));
+        let (_, until) =
+            *self.mark.get_or_insert((written.total() + on_the_way, now + self.settings.answer));
         if now < until {
             return Poll::Pending;
         }
@@ -625,14 +655,18 @@ where
 
     /// Whether the server, and not the peer, is the one that has something to do.
     fn is_waited_for(&self) -> bool {
-        self.putting.is_some() || self.next.is_some() || !self.waiting.is_empty() || !self.answers.is_empty()
+        self.putting.is_some()
+            || self.next.is_some()
+            || !self.waiting.is_empty()
+            || !self.answers.is_empty()
     }
 
     /// Sees to it that the task is woken when the next limit passes.
     fn set_timer(&mut self, context: &mut Context<'_>, now: Instant) {
         let ChannelSettings { silence_max, idle, answer, .. } = self.settings;
         let mut next = self.mark.map(|(_, until)| until);
-        let mut at = |deadline: Instant| next = Some(next.map_or(deadline, |next| next.min(deadline)));
+        let mut at =
+            |deadline: Instant| next = Some(next.map_or(deadline, |next| next.min(deadline)));
         if self.ending.is_none() && !self.is_read {
             let silent_at = self.heard_at + silence_max;
             let ping_at = self.heard_at + silence_max / 2;

@@ -1,4 +1,5 @@
-//! A client's frame on its way into the inbox: the envelope is opened where it is, its entries become messages.
+//! A client's frame on its way into the inbox: the envelope is opened where it is, its entries
+//! become messages.
 //!
 //! The driver comes here with each message. What becomes of the entries it notes itself.
 
@@ -11,7 +12,8 @@ use bytes::BytesMut;
 use ipc_envelope::{Freshness, KeyRing};
 use ipc_inbox::{Arrivals, Pending, Put, PutError};
 use ipc_protocol::{
-    ChannelFrame, ChannelMessage, Frame, FrameError, FrameHead, MessageId, ProblemCode, Route, Settled,
+    ChannelFrame, ChannelMessage, Frame, FrameError, FrameHead, MessageId, ProblemCode, Route,
+    Settled,
 };
 use zeroize::Zeroize as _;
 
@@ -65,7 +67,9 @@ pub(super) fn parse(
 
 /// Reads what stands around the body of a frame for a channel.
 pub(super) fn parse_head(plaintext: &[u8]) -> Result<FrameHead<'_>, Closing> {
-    FrameHead::parse(plaintext).and_then(|head| head.addressed_to(Route::MessageChannel)).map_err(malformed)
+    FrameHead::parse(plaintext)
+        .and_then(|head| head.addressed_to(Route::MessageChannel))
+        .map_err(malformed)
 }
 
 impl Drop for Sealed {
@@ -127,7 +131,9 @@ impl<'s> Putting<'s> {
         slots.clear();
         slots.extend(frame.entries.iter().map(|entry| match entry {
             Err(code) => Slot::Bad(*code),
-            Ok(entry) => entry.reply_wait.map_or(Slot::Message, |wait| Slot::Request(entry.id, wait)),
+            Ok(entry) => {
+                entry.reply_wait.map_or(Slot::Message, |wait| Slot::Request(entry.id, wait))
+            }
         }));
         let mut messages = frame.entries.iter().filter_map(|entry| {
             let entry = entry.as_ref().ok()?;
@@ -146,7 +152,8 @@ impl<'s> Putting<'s> {
         Putting { first: frame.first, sender, put }
     }
 
-    /// Puts again what found no room: the entries from the number `from` on, of a frame that was opened and read before.
+    /// Puts again what found no room: the entries from the number `from` on, of a frame that was
+    /// opened and read before.
     ///
     /// # Errors
     /// None that did not show before.
@@ -160,7 +167,8 @@ impl<'s> Putting<'s> {
     ) -> Result<Self, Closing> {
         let plaintext = message.open(&state.envelope_keys, 0)?;
         let mut frame = parse(plaintext, entries_max)?.into_body().map_err(malformed)?;
-        let gone = usize::try_from(from - frame.first).unwrap_or(usize::MAX).min(frame.entries.len());
+        let gone =
+            usize::try_from(from - frame.first).unwrap_or(usize::MAX).min(frame.entries.len());
         frame.entries.drain(..gone);
         frame.first = from;
         Ok(Self::begin(frame, sender, slots, state))
@@ -173,9 +181,9 @@ impl<'s> Putting<'s> {
             Step::One(put) => {
                 Pin::new(put).poll(context).map(|(put, arrivals)| (Puts::One(Some(put)), arrivals))
             }
-            Step::All(put) => {
-                Pin::new(put).poll(context).map(|(puts, arrivals)| (Puts::All(puts.into_iter()), arrivals))
-            }
+            Step::All(put) => Pin::new(put)
+                .poll(context)
+                .map(|(puts, arrivals)| (Puts::All(puts.into_iter()), arrivals)),
         }
     }
 }

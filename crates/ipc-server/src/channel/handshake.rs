@@ -11,13 +11,19 @@ use crate::refusal::Refusal;
 /// The answer 101 to a request that asks for a channel.
 ///
 /// # Errors
-/// 426 to one that asks for none, or in another version; 400 to one that is malformed, or has a body.
-pub(super) fn accept(head: &RequestHead, limits: ChannelLimits) -> Result<ResponseBuilder, Refusal> {
+/// 426 to one that asks for none, or in another version; 400 to one that is malformed, or has a
+/// body.
+pub(super) fn accept(
+    head: &RequestHead,
+    limits: ChannelLimits,
+) -> Result<ResponseBuilder, Refusal> {
     let malformed = |detail| Refusal::new(ProblemCode::MalformedRequest, detail);
     let upgrade = |detail| Refusal::new(ProblemCode::UpgradeRequired, detail);
     let mut response = handshake(head).map_err(|error| match error {
         HandshakeError::UnsupportedVersion => upgrade("the route speaks WebSocket version 13 only"),
-        HandshakeError::NoVersionHeader => malformed("the handshake has no `Sec-WebSocket-Version`"),
+        HandshakeError::NoVersionHeader => {
+            malformed("the handshake has no `Sec-WebSocket-Version`")
+        }
         HandshakeError::BadWebsocketKey => {
             malformed("the handshake's `Sec-WebSocket-Key` is missing or malformed")
         }
@@ -36,8 +42,9 @@ pub(super) fn accept(head: &RequestHead, limits: ChannelLimits) -> Result<Respon
 
 fn has_body(head: &RequestHead) -> bool {
     let headers = &head.headers;
-    let has_length =
-        headers.get(header::CONTENT_LENGTH).is_some_and(|length| length.as_bytes().trim_ascii() != b"0");
+    let has_length = headers
+        .get(header::CONTENT_LENGTH)
+        .is_some_and(|length| length.as_bytes().trim_ascii() != b"0");
     has_length || headers.contains_key(header::TRANSFER_ENCODING)
 }
 

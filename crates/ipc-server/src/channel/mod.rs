@@ -1,10 +1,13 @@
 //! Channels: a WebSocket on which a client's entries come in and what became of them goes out.
 //!
-//! `routes` comes here with each request for one. The answer is 101, and its body is the channel: the HTTP library polls it in the
-//! connection's own task, so that there is no further task, no queue between, and no other thread.
+//! `routes` comes here with each request for one. The answer is 101, and its body is the channel:
+//! the HTTP library polls it in the connection's own task, so that there is no further task, no
+//! queue between, and no other thread.
 //!
-//! * `handshake` looks at the request, `wire` takes WebSocket frames apart, `frame` opens envelopes and puts entries
-//! * `sequence` has the entries' numbers, `answers` what became of them, `outgoing` what is on its way to the peer
+//! * `handshake` looks at the request, `wire` takes WebSocket frames apart, `frame` opens envelopes
+//!   and puts entries
+//! * `sequence` has the entries' numbers, `answers` what became of them, `outgoing` what is on its
+//!   way to the peer
 //! * `registry` looks at the users of all channels, `closing` has the codes with which one ends
 //! * `driver` does all of it in order
 
@@ -41,7 +44,8 @@ use crate::state::State;
 /// Answers a request for a channel.
 ///
 /// # Errors
-/// 426 to a request for something else, 400 to a handshake that is malformed, 503 while the server stops.
+/// 426 to a request for something else, 400 to a handshake that is malformed, 503 while the server
+/// stops.
 pub(crate) fn open(
     request: &HttpRequest,
     payload: web::Payload,
@@ -69,8 +73,11 @@ pub(crate) fn open(
         payload,
         outgoing: Rc::clone(&outgoing),
     };
-    let body =
-        ChannelBody { driver: Some(Box::pin(driver::drive(parts))), outgoing, watch: Rc::clone(watch) };
+    let body = ChannelBody {
+        driver: Some(Box::pin(driver::drive(parts))),
+        outgoing,
+        watch: Rc::clone(watch),
+    };
     Ok(response.body(body).map_into_boxed_body().into())
 }
 
@@ -89,7 +96,10 @@ impl MessageBody for ChannelBody {
         BodySize::Stream
     }
 
-    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, Infallible>>> {
+    fn poll_next(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Bytes, Infallible>>> {
         let this = self.get_mut();
         loop {
             let piece = this.outgoing.borrow_mut().take(this.watch.written(), context);

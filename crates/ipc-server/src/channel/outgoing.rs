@@ -1,4 +1,5 @@
-//! What a channel sends, on its way into the answer's body: no more at a time than the connection takes.
+//! What a channel sends, on its way into the answer's body: no more at a time than the connection
+//! takes.
 //!
 //! The driver puts in a frame when there is none left, the body takes it out piece by piece.
 
@@ -9,8 +10,8 @@ use bytes::{Bytes, BytesMut};
 use crate::budget::Held;
 use crate::written::Written;
 
-/// The largest piece. With what may be on the way it is less than what actix-http collects before it writes; beyond that it would
-/// not ask for more, and the driver would have no turn.
+/// The largest piece. With what may be on the way it is less than what actix-http collects before
+/// it writes; beyond that it would not ask for more, and the driver would have no turn.
 const PIECE_BYTES: usize = 15 * 1024;
 
 /// With so many bytes handed out and not written, no further piece is.
@@ -45,7 +46,8 @@ impl Outgoing {
         &mut self.bytes
     }
 
-    /// Appends the payload of a frame whose header was written. Returns it, empty, if it was copied.
+    /// Appends the payload of a frame whose header was written. Returns it, empty, if it was
+    /// copied.
     pub(super) fn push(&mut self, mut payload: Vec<u8>, reservation: Option<Held>) -> Vec<u8> {
         if payload.len() > COPIED_BYTES_MAX {
             self.long = Some((payload.into(), reservation));

@@ -1,7 +1,8 @@
-//! The open channels of a worker, and whether their users may still be there: looked at twice a second for all of them.
+//! The open channels of a worker, and whether their users may still be there: looked at twice a
+//! second for all of them.
 //!
-//! A channel looks for itself with each frame and before replies go out; one on which nothing happens is woken here when its time is
-//! over.
+//! A channel looks for itself with each frame and before replies go out; one on which nothing
+//! happens is woken here when its time is over.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -23,7 +24,8 @@ use crate::state::{State, unix_secs};
 /// How often all channels are looked at.
 const PERIOD: Duration = Duration::from_millis(500);
 
-/// How old an answer of the users' database may be for that: with the period and the time that an answer takes, less than a second.
+/// How old an answer of the users' database may be for that: with the period and the time that an
+/// answer takes, less than a second.
 const FRESH_FOR: Duration = Duration::from_millis(250);
 
 /// The open channels of a worker.
@@ -138,7 +140,8 @@ impl Standing {
         }
     }
 
-    /// Whether something of it has ended since this was asked last. Notes who is to be woken when it does.
+    /// Whether something of it has ended since this was asked last. Notes who is to be woken when
+    /// it does.
     pub(super) fn is_in_doubt(&self, context: &Context<'_>) -> bool {
         let mut task = self.task.borrow_mut();
         if !task.as_ref().is_some_and(|task| task.will_wake(context.waker())) {
@@ -147,22 +150,26 @@ impl Standing {
         self.is_in_doubt.take()
     }
 
-    /// The user, if everything is as it was and nobody has to be asked; `None` if the users' database has to be.
+    /// The user, if everything is as it was and nobody has to be asked; `None` if the users'
+    /// database has to be.
     ///
     /// # Errors
     /// 403 and 419 as with each request.
     pub(super) fn user(&self, state: &State, now_secs: u64) -> Result<Option<Arc<str>>, Refusal> {
         self.peer(state, now_secs)?;
         let session = self.session.borrow();
-        let session =
-            session.as_ref().filter(|session| session.lasts(now_secs)).ok_or_else(authenticate::expired)?;
+        let session = session
+            .as_ref()
+            .filter(|session| session.lasts(now_secs))
+            .ok_or_else(authenticate::expired)?;
         match state.users.known(&session.user, session.credential_version, Instant::now()) {
             None => Ok(None),
             Some(user) => user.map(Some).ok_or_else(authenticate::expired),
         }
     }
 
-    /// Whether everything is as it was. Before there is a session, nothing but the certificate can have ended.
+    /// Whether everything is as it was. Before there is a session, nothing but the certificate can
+    /// have ended.
     async fn is_good(&self, state: &State) -> bool {
         let now_secs = unix_secs(SystemTime::now());
         if self.peer(state, now_secs).is_err() {

@@ -14,11 +14,17 @@ pub(super) struct Sequence {
 }
 
 impl Sequence {
-    /// A frame came, with its members `first` and `resume` and so many entries. Returns whether these are taken.
+    /// A frame came, with its members `first` and `resume` and so many entries. Returns whether
+    /// these are taken.
     ///
     /// # Errors
     /// The numbers are not those that they must be.
-    pub(super) fn frame(&mut self, first: u64, resume: Option<u64>, entries: usize) -> Result<bool, Closing> {
+    pub(super) fn frame(
+        &mut self,
+        first: u64,
+        resume: Option<u64>,
+        entries: usize,
+    ) -> Result<bool, Closing> {
         if first != self.next {
             return Err(Closing::policy("the entries are not numbered one after the other"));
         }
@@ -29,7 +35,8 @@ impl Sequence {
             self.refused_from = None;
         }
         let next = self.next.checked_add(entries as u64);
-        self.next = next.ok_or_else(|| Closing::policy("a channel has no more entries than numbers"))?;
+        self.next =
+            next.ok_or_else(|| Closing::policy("a channel has no more entries than numbers"))?;
         Ok(self.refused_from.is_none())
     }
 

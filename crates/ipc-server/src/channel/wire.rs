@@ -1,7 +1,9 @@
-//! The WebSocket layer of a channel (RFC 6455, section 5): frames into messages, and the limits of both.
+//! The WebSocket layer of a channel (RFC 6455, section 5): frames into messages, and the limits of
+//! both.
 //!
-//! The driver puts in what came and takes out what it is. Nothing here reads a socket or knows envelopes; the time is an
-//! argument. Each frame is taken apart and unmasked by actix-http's parser.
+//! The driver puts in what came and takes out what it is. Nothing here reads a socket or knows
+//! envelopes; the time is an argument. Each frame is taken apart and unmasked by actix-http's
+//! parser.
 
 use actix_http::ws::{CloseReason, OpCode, Parser, ProtocolError};
 use bytes::{Bytes, BytesMut};
@@ -73,7 +75,9 @@ impl Decoder {
         loop {
             let Some((is_last, op, payload)) = self.frame()? else { return Ok(None) };
             match op {
-                OpCode::Text => return Err(Closing::unsupported("text messages are not spoken here")),
+                OpCode::Text => {
+                    return Err(Closing::unsupported("text messages are not spoken here"));
+                }
                 OpCode::Binary if self.message.is_some() => {
                     return Err(Closing::protocol("a message began within another"));
                 }
@@ -131,8 +135,10 @@ impl Decoder {
         let Some((header, payload)) = lengths(&self.buffer) else { return Ok(None) };
         let is_control = self.buffer[0] & 0x08 != 0;
         let is_whole = self.buffer.len() as u64 >= (header as u64).saturating_add(payload);
-        // Of one that is not whole the parser makes room for all that it may take: memory is for bytes that came.
-        let takes = if is_whole { self.message_bytes_max.max(CONTROL_BYTES_MAX as usize) } else { 0 };
+        // Of one that is not whole the parser makes room for all that it may take: memory is for
+        // bytes that came.
+        let takes =
+            if is_whole { self.message_bytes_max.max(CONTROL_BYTES_MAX as usize) } else { 0 };
         let of_message = self.message.as_ref().map_or(0, BytesMut::len) as u64;
         let is_too_long = payload.saturating_add(of_message) > self.message_bytes_max as u64;
         if is_too_long && !is_control && Parser::parse(&mut self.head(), true, 0).is_ok() {
@@ -141,7 +147,8 @@ impl Decoder {
         if is_control && payload > CONTROL_BYTES_MAX {
             return Err(Closing::protocol("a control frame is too long"));
         }
-        let frame = Parser::parse(&mut self.buffer, true, takes).map_err(|error| not_websocket(&error))?;
+        let frame =
+            Parser::parse(&mut self.buffer, true, takes).map_err(|error| not_websocket(&error))?;
         Ok(frame.map(|(is_last, op, payload)| (is_last, op, payload.unwrap_or_default())))
     }
 
@@ -313,16 +320,26 @@ mod tests {
         for (header, closing) in [
             (&[0x82, 0xfe, 0x03, 0xe9][..], "1009 the message is too long"),
             (&[0x82, 0xff, 0, 0, 0, 1, 0, 0, 0, 0], "1009 the message is too long"),
-            (&[0x82, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff], "1009 the message is too long"),
+            (
+                &[0x82, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff],
+                "1009 the message is too long",
+            ),
             (&[0x82, 0x7f, 0, 0, 0, 1, 0, 0, 0, 0], "1002 a frame without a mask"),
             (&[0x89, 0xfe, 0x00, 0x7e], "1002 a control frame is too long"),
         ] {
             for piece in [1, header.len()] {
-                assert_eq!(events(header, piece), (Vec::new(), Some(closing.to_owned())), "{header:?}");
+                assert_eq!(
+                    events(header, piece),
+                    (Vec::new(), Some(closing.to_owned())),
+                    "{header:?}"
+                );
             }
         }
         let halves = [frame(0x02, &[0; 600]), frame(0x80, &[0; 401])].concat();
-        assert_eq!(events(&halves, 50), (Vec::new(), Some("1009 the message is too long".to_owned())));
+        assert_eq!(
+            events(&halves, 50),
+            (Vec::new(), Some("1009 the message is too long".to_owned()))
+        );
     }
 
     #[tokio::test]
@@ -347,7 +364,10 @@ mod tests {
     impl Chance {
         fn below(&mut self, end: usize) -> usize {
             // Knuth's MMIX generator.
-            self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            self.0 = self
+                .0
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
             (self.0 >> 33) as usize % end
         }
     }

@@ -14,7 +14,8 @@ const TIMES: Times = Times {
     answer: Duration::from_secs(30),
 };
 
-/// The server's end, with what it does, and the peer's. The clock stands still but for what is waited for.
+/// The server's end, with what it does, and the peer's. The clock stands still but for what is
+/// waited for.
 fn connected() -> (Timed<DuplexStream, ()>, Rc<Watch>, DuplexStream) {
     let (server, peer) = duplex(64);
     let watch = Watch::new(TIMES);
@@ -152,7 +153,8 @@ async fn a_body_that_was_read_to_its_end_keeps_the_connection() {
 #[tokio::test(start_paused = true)]
 async fn the_limit_after_an_answer_holds_although_nobody_reads_again_before_it() {
     let (mut stream, watch, _peer) = connected();
-    // The timer is set by a read whose limit is far away, and the task then waits for its timer alone.
+    // The timer is set by a read whose limit is far away, and the task then waits for its timer
+    // alone.
     let mut buffer = [0; 8];
     let mut first = ReadBuf::new(&mut buffer);
     poll_fn(|context| {

@@ -12,7 +12,9 @@ fn batch(messages: &[(MessageId, &str)]) -> String {
 }
 
 async fn send(connection: &mut Connection, session: &str, body: &str) -> Response {
-    connection.post(Route::MessageBatch, &sealed(Route::MessageBatch, new_id(), Some(session), body)).await
+    connection
+        .post(Route::MessageBatch, &sealed(Route::MessageBatch, new_id(), Some(session), body))
+        .await
 }
 
 fn reply(response: &Response) -> BatchReply {
@@ -39,7 +41,8 @@ async fn each_message_is_delivered_once_however_batches_overlap() {
         (again.accepted, others(&again)),
         (0, vec![(0, "duplicate"), (1, "duplicate"), (2, "duplicate")])
     );
-    let overlapping = batch(&[(ids[2], r#"{"n":2}"#), (ids[3], r#"{"n":3}"#), (ids[0], r#"{"x":0}"#)]);
+    let overlapping =
+        batch(&[(ids[2], r#"{"n":2}"#), (ids[3], r#"{"n":3}"#), (ids[0], r#"{"x":0}"#)]);
     let overlap = reply(&send(&mut connection, &session, &overlapping).await);
     assert_eq!((overlap.accepted, others(&overlap)), (1, vec![(0, "duplicate"), (2, "id_reused")]));
     connection.submit(ids[3], &session, r#"{"n":3}"#).await.is_success();
@@ -60,12 +63,16 @@ async fn one_bad_message_does_not_stop_the_rest() {
     let body = format!(r#"[{good},1,{{"id":"{}","body":[]}},{{"id":"x","body":{{}}}}]"#, new_id());
     let answer = reply(&send(&mut connection, &session, &body).await);
     assert_eq!(answer.accepted, 1);
-    assert_eq!(others(&answer), [(1, "malformed_frame"), (2, "not_an_object"), (3, "malformed_frame")]);
+    assert_eq!(
+        others(&answer),
+        [(1, "malformed_frame"), (2, "not_an_object"), (3, "malformed_frame")]
+    );
 }
 
 #[tokio::test]
 async fn an_inbox_with_room_for_some_takes_the_first_ones_and_says_from_where_on_it_was_full() {
-    let server = builder().inbox(MemoryOptions::default().messages_max(2).build()).start().await.unwrap();
+    let server =
+        builder().inbox(MemoryOptions::default().messages_max(2).build()).start().await.unwrap();
     let session = admin_session(&server).await;
     let mut connection = connect(&server).await;
     let ids: Vec<_> = (0..4).map(|_| new_id()).collect();

@@ -11,7 +11,8 @@ use rustls::{AlertDescription, Error as TlsError, HandshakeKind};
 use crate::fixture::*;
 use crate::ways::*;
 
-/// The alert with which a handshake ends. Under TLS 1.3 it comes after the client thinks it is connected.
+/// The alert with which a handshake ends. Under TLS 1.3 it comes after the client thinks it is
+/// connected.
 async fn alert(identity: Option<Identity>) -> AlertDescription {
     let server = builder().start().await.unwrap();
     let attempt = async {
@@ -37,7 +38,9 @@ async fn a_certificate_of_another_authority_is_refused_in_the_handshake() {
     assert!(
         matches!(
             alert,
-            AlertDescription::UnknownCA | AlertDescription::DecryptError | AlertDescription::BadCertificate
+            AlertDescription::UnknownCA
+                | AlertDescription::DecryptError
+                | AlertDescription::BadCertificate
         ),
         "{alert:?}"
     );
@@ -45,7 +48,10 @@ async fn a_certificate_of_another_authority_is_refused_in_the_handshake() {
 
 #[tokio::test]
 async fn an_expired_certificate_is_refused_in_the_handshake() {
-    assert_eq!(alert(Some(issue("old", now_secs() - 5 * DAY))).await, AlertDescription::CertificateExpired);
+    assert_eq!(
+        alert(Some(issue("old", now_secs() - 5 * DAY))).await,
+        AlertDescription::CertificateExpired
+    );
 }
 
 #[tokio::test]
@@ -62,12 +68,16 @@ async fn a_session_of_another_certificate_is_refused() {
     let server = builder().start().await.unwrap();
     let session = connect(&server).await.admin_session().await;
     for way in Way::BOTH {
-        let other =
-            || async { connect_tls(server.address(), &tls(Some(identity("client2")))).await.unwrap() };
+        let other = || async {
+            connect_tls(server.address(), &tls(Some(identity("client2")))).await.unwrap()
+        };
         let refused = way.open_on(other().await, &session).await.send(new_id(), "{}").await;
         assert_eq!(refused, Outcome::Refused(ProblemCode::WrongCertificate));
         let own = other().await.admin_session().await;
-        assert_eq!(way.open_on(other().await, &own).await.send(new_id(), "{}").await, Outcome::Accepted);
+        assert_eq!(
+            way.open_on(other().await, &own).await.send(new_id(), "{}").await,
+            Outcome::Accepted
+        );
     }
 }
 
@@ -99,15 +109,24 @@ async fn a_certificate_that_expires_while_its_connection_is_open_is_refused_on_e
             break;
         }
         answer.is_refusal(ProblemCode::SessionExpired);
-        assert!(start.elapsed() < Duration::from_secs(60), "the expired certificate is still taken");
+        assert!(
+            start.elapsed() < Duration::from_secs(60),
+            "the expired certificate is still taken"
+        );
     }
-    // A refusal that has not read the body ends the connection: one for each of these. Each is resumed, so that no
-    // verifier looked at it.
-    for (method, path) in
-        [("GET", "/is/running"), ("GET", "/nowhere"), ("PUT", "/is/running"), ("POST", "/message/submit")]
-    {
+    // A refusal that has not read the body ends the connection: one for each of these. Each is
+    // resumed, so that no verifier looked at it.
+    for (method, path) in [
+        ("GET", "/is/running"),
+        ("GET", "/nowhere"),
+        ("PUT", "/is/running"),
+        ("POST", "/message/submit"),
+    ] {
         let mut again = connect_tls(server.address(), &config).await.unwrap();
-        assert_eq!(again.stream.get_ref().get_ref().1.handshake_kind(), Some(HandshakeKind::Resumed));
+        assert_eq!(
+            again.stream.get_ref().get_ref().1.handshake_kind(),
+            Some(HandshakeKind::Resumed)
+        );
         for _ in 0..2 {
             again.request(method, path, "", b"").await.is_refusal(ProblemCode::WrongCertificate);
         }
@@ -120,17 +139,19 @@ async fn tls_1_2_is_spoken_and_its_refusal_comes_with_the_handshake() {
     let older = |identity: Option<Identity>| {
         let mut roots = rustls::RootCertStore::empty();
         roots.add(HOME.home.ca_certificates().unwrap().remove(0)).unwrap();
-        let config =
-            rustls::ClientConfig::builder_with_provider(rustls::crypto::ring::default_provider().into())
-                .with_protocol_versions(&[&rustls::version::TLS12])
-                .unwrap()
-                .with_root_certificates(roots);
+        let config = rustls::ClientConfig::builder_with_provider(
+            rustls::crypto::ring::default_provider().into(),
+        )
+        .with_protocol_versions(&[&rustls::version::TLS12])
+        .unwrap()
+        .with_root_certificates(roots);
         std::sync::Arc::new(match identity {
             Some(identity) => config.with_client_auth_cert(identity.chain, identity.key).unwrap(),
             None => config.with_no_client_auth(),
         })
     };
-    let mut connection = connect_tls(server.address(), &older(Some(identity("localhost")))).await.unwrap();
+    let mut connection =
+        connect_tls(server.address(), &older(Some(identity("localhost")))).await.unwrap();
     let session = connection.admin_session().await;
     connection.submit(new_id(), &session, "{}").await.is_success();
     assert!(connect_tls(server.address(), &older(None)).await.is_err());
@@ -144,7 +165,8 @@ async fn http_1_1_is_chosen_by_alpn_whatever_else_is_offered() {
         config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
         std::sync::Arc::new(config)
     };
-    let mut connection = connect_tls(server.address(), &offering(&[b"h2", b"http/1.1"])).await.unwrap();
+    let mut connection =
+        connect_tls(server.address(), &offering(&[b"h2", b"http/1.1"])).await.unwrap();
     assert_eq!(connection.stream.get_ref().get_ref().1.alpn_protocol(), Some(&b"http/1.1"[..]));
     assert_eq!(connection.request("GET", "/is/running", "", b"").await.status, 200);
     assert!(connect_tls(server.address(), &offering(&[b"h2"])).await.is_err());
@@ -169,11 +191,14 @@ async fn a_server_whose_certificate_no_client_takes_does_not_start() {
         ("ended", now_secs() - 5 * DAY, "`ended` expired on ", "--certs --name ended --force"),
         ("to-come", now_secs() + DAY, "`to-come` is good from ", "clock"),
     ] {
-        let request = CertificateRequest { validity_days: 1, ..CertificateRequest::new(name, issued_at) };
-        tokio::task::spawn_blocking(move || ipc_setup::issue_certificate(&HOME.home, &request).map(drop))
-            .await
-            .unwrap()
-            .unwrap();
+        let request =
+            CertificateRequest { validity_days: 1, ..CertificateRequest::new(name, issued_at) };
+        tokio::task::spawn_blocking(move || {
+            ipc_setup::issue_certificate(&HOME.home, &request).map(drop)
+        })
+        .await
+        .unwrap()
+        .unwrap();
         let error = builder().name(name).start().await.unwrap_err();
         assert!(error.to_string().contains(sentence), "{error}");
         assert!(error.remedy().unwrap().contains(remedy), "{error}");
@@ -181,11 +206,15 @@ async fn a_server_whose_certificate_no_client_takes_does_not_start() {
         builder().protocol(Protocol::Http).name(name).start().await.unwrap();
     }
     // What ends today is good today.
-    let request =
-        CertificateRequest { validity_days: 1, ..CertificateRequest::new("ends-today", now_secs()) };
-    tokio::task::spawn_blocking(move || ipc_setup::issue_certificate(&HOME.home, &request).map(drop))
-        .await
-        .unwrap()
-        .unwrap();
+    let request = CertificateRequest {
+        validity_days: 1,
+        ..CertificateRequest::new("ends-today", now_secs())
+    };
+    tokio::task::spawn_blocking(move || {
+        ipc_setup::issue_certificate(&HOME.home, &request).map(drop)
+    })
+    .await
+    .unwrap()
+    .unwrap();
     builder().name("ends-today").start().await.unwrap();
 }

@@ -16,9 +16,11 @@ async fn entries_are_delivered_in_order_with_all_that_is_known_of_their_sender()
     let entries = [message(r#"{ "n": 1.50 }"#), message(r#"{"n":2}"#)];
     assert_eq!(channel.ask(&entries).await, settled(&[(0, 1, "accepted")]));
     assert_eq!(channel.ask(&[message(r#"{"n":3}"#)]).await, settled(&[(2, 2, "accepted")]));
-    for (id, body) in
-        [(Some(entries[0].0), r#"{ "n": 1.50 }"#), (Some(entries[1].0), r#"{"n":2}"#), (None, r#"{"n":3}"#)]
-    {
+    for (id, body) in [
+        (Some(entries[0].0), r#"{ "n": 1.50 }"#),
+        (Some(entries[1].0), r#"{"n":2}"#),
+        (None, r#"{"n":3}"#),
+    ] {
         let delivery = server.inbox().recv().await.unwrap();
         assert_eq!((delivery.body(), delivery.user()), (body, "ipc-admin"));
         assert!(id.is_none_or(|id| id == delivery.id()));
@@ -31,7 +33,11 @@ async fn requests_get_their_replies_in_whatever_order_they_are_given() {
     let server = builder().start().await.unwrap();
     let mut channel = open(&server).await;
     let ids = [request(r#"{"q":0}"#), message("{}"), request(r#"{"q":2}"#)];
-    assert_eq!(channel.ask(&ids).await, settled(&[(1, 1, "accepted")]), "a request is answered by its reply");
+    assert_eq!(
+        channel.ask(&ids).await,
+        settled(&[(1, 1, "accepted")]),
+        "a request is answered by its reply"
+    );
     let mut deliveries = Vec::new();
     for _ in 0..3 {
         deliveries.push(server.inbox().recv().await.unwrap());
@@ -103,7 +109,8 @@ async fn what_a_channel_left_open_is_answered_on_the_next() {
     let mut second = open(&server).await;
     let answer = second.ask(&entries).await;
     assert_eq!(answer.settled, [(1, 1, "duplicate".to_owned())]);
-    let replies = if answer.replies.is_empty() { second.answer().await.replies } else { answer.replies };
+    let replies =
+        if answer.replies.is_empty() { second.answer().await.replies } else { answer.replies };
     assert_eq!(replies, [(0, true, r#"{"a":1}"#.to_owned())]);
 }
 
@@ -141,8 +148,11 @@ async fn a_frame_without_entries_is_taken_and_answered_with_nothing() {
 
 #[tokio::test]
 async fn many_frames_at_once_are_answered_in_order_and_each_entry_once() {
-    let server =
-        builder().inbox(MemoryOptions::default().messages_max(100_000).build()).start().await.unwrap();
+    let server = builder()
+        .inbox(MemoryOptions::default().messages_max(100_000).build())
+        .start()
+        .await
+        .unwrap();
     let mut channel = open(&server).await;
     let mut bytes = Vec::new();
     for _ in 0..2000 {
@@ -193,7 +203,8 @@ async fn a_reply_longer_than_a_message_has_its_own_and_takes_of_the_memory_of_al
     // Each gives its memory back.
     for n in 0..3 {
         channel.send(&[request("{}"), request("{}")]).await;
-        let (first, second) = (server.inbox().recv().await.unwrap(), server.inbox().recv().await.unwrap());
+        let (first, second) =
+            (server.inbox().recv().await.unwrap(), server.inbox().recv().await.unwrap());
         first.reply(&long).await.unwrap();
         second.reply(&json!({})).await.unwrap();
         let mut replies = Vec::new();
@@ -202,12 +213,16 @@ async fn a_reply_longer_than_a_message_has_its_own_and_takes_of_the_memory_of_al
             let answer = channel.opened(&frame.payload);
             let is_long = answer.replies.iter().any(|(entry, ..)| *entry == 2 * n);
             assert!(
-                frame.payload.len() <= channel.limits.message_bytes || (is_long && answer.replies.len() == 1)
+                frame.payload.len() <= channel.limits.message_bytes
+                    || (is_long && answer.replies.len() == 1)
             );
             replies.extend(answer.replies);
         }
         replies.sort_unstable();
-        assert_eq!(replies, [(2 * n, false, long.to_string()), (2 * n + 1, false, "{}".to_owned())]);
+        assert_eq!(
+            replies,
+            [(2 * n, false, long.to_string()), (2 * n + 1, false, "{}".to_owned())]
+        );
     }
     let server = builder().bodies_bytes_max(500_000).start().await.unwrap();
     let mut channel = open(&server).await;
@@ -232,7 +247,8 @@ async fn behind_a_refusal_only_what_needs_no_room_is_answered() {
     channel.resume(1, &[message("{}"), known]).await;
     let answer = channel.answer().await;
     assert_eq!(answer.settled, [(5, 5, "accepted".to_owned())]);
-    let replies = if answer.replies.is_empty() { channel.answer().await.replies } else { answer.replies };
+    let replies =
+        if answer.replies.is_empty() { channel.answer().await.replies } else { answer.replies };
     assert_eq!(replies, [(6, true, "{}".to_owned())]);
 }
 
@@ -286,14 +302,22 @@ async fn from_the_first_entry_that_finds_no_room_none_is_taken_until_the_client_
     let bodies: Vec<String> = (0..6).map(|n| format!(r#"{{"n":{n}}}"#)).collect();
     let all: Vec<_> = bodies.iter().map(|body| message(body)).collect();
     let answer = channel.ask(&all[..3]).await;
-    assert_eq!(answer, settled(&[(0, 1, "accepted")]), "while there may still be room for the others");
+    assert_eq!(
+        answer,
+        settled(&[(0, 1, "accepted")]),
+        "while there may still be room for the others"
+    );
     assert_eq!(channel.answer().await.refused, Some((2, "inbox_full".to_owned())));
     // What is on its way is dropped although there is room again.
     assert_eq!(server.inbox().recv().await.unwrap().body(), bodies[0]);
     channel.send(&all[3..4]).await;
     channel.send(&all[4..5]).await;
     channel.resume(2, &all[2..3]).await;
-    assert_eq!(channel.answer().await, settled(&[(5, 5, "accepted")]), "and nothing is said of the others");
+    assert_eq!(
+        channel.answer().await,
+        settled(&[(5, 5, "accepted")]),
+        "and nothing is said of the others"
+    );
     for body in &bodies[1..3] {
         assert_eq!(server.inbox().recv().await.unwrap().body(), body);
     }

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use ipc_envelope::Freshness;
 use ipc_protocol::{
-    ChannelLimits, Frame, MessageId, Route, write_channel_entry, write_channel_frame, write_frame_around,
+    ChannelLimits, Frame, MessageId, Route, write_channel_entry, write_channel_frame,
+    write_frame_around,
 };
 use ipc_server::Server;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
@@ -65,13 +66,17 @@ pub(crate) async fn open_with<S: AsyncRead + AsyncWrite + Unpin>(
     mut connection: Connection<S>,
     session: Option<&str>,
 ) -> Channel<S> {
-    let head = format!("GET {} HTTP/1.1\r\nhost: x\r\n{HANDSHAKE}\r\n", Route::MessageChannel.path());
+    let head =
+        format!("GET {} HTTP/1.1\r\nhost: x\r\n{HANDSHAKE}\r\n", Route::MessageChannel.path());
     connection.write(head.as_bytes()).await.unwrap();
     let answer = connection.read_head().await.unwrap();
     assert_eq!(answer.status, 101, "{answer:?}");
     assert_eq!(answer.header("sec-websocket-accept"), Some("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="));
     assert_eq!(answer.header("sec-websocket-protocol"), Some("web-ipc.1"));
-    assert_eq!((answer.header("connection"), answer.header("upgrade")), (Some("upgrade"), Some("websocket")));
+    assert_eq!(
+        (answer.header("connection"), answer.header("upgrade")),
+        (Some("upgrade"), Some("websocket"))
+    );
     let limits = answer.header("web-ipc-limits").unwrap().parse().unwrap();
     Channel { connection, limits, id: new_id(), next: 0, session: session.map(str::to_owned) }
 }
@@ -182,7 +187,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Channel<S> {
         assert_eq!(frame.session(), None);
         let answer = frame.channel_answer().unwrap();
         Answer {
-            settled: answer.settled.iter().map(|run| (run.first, run.last, run.code.to_owned())).collect(),
+            settled: answer
+                .settled
+                .iter()
+                .map(|run| (run.first, run.last, run.code.to_owned()))
+                .collect(),
             refused: answer.refused.map(|refused| (refused.from, refused.code.to_owned())),
             replies: answer
                 .replies
@@ -198,7 +207,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Channel<S> {
         self.answer().await
     }
 
-    /// The code and the reason with which the server closes the channel. Whatever else it says before is passed over.
+    /// The code and the reason with which the server closes the channel. Whatever else it says
+    /// before is passed over.
     pub(crate) async fn closed(&mut self) -> (u16, String) {
         loop {
             let frame = self.read().await.expect("a close frame comes before the end");
@@ -208,7 +218,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Channel<S> {
         }
     }
 
-    /// Checks with which code the server closes the channel, and that the connection ends when the client has heard of it.
+    /// Checks with which code the server closes the channel, and that the connection ends when the
+    /// client has heard of it.
     pub(crate) async fn is_closed(&mut self, code: u16, reason: &str) {
         assert_eq!(self.closed().await, (code, reason.to_owned()));
         // The server may have ended it already.
@@ -220,7 +231,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Channel<S> {
 
 pub(crate) fn close_of(frame: &WsFrame) -> (u16, String) {
     match frame.payload.split_first_chunk() {
-        Some((code, reason)) => (u16::from_be_bytes(*code), String::from_utf8(reason.to_vec()).unwrap()),
+        Some((code, reason)) => {
+            (u16::from_be_bytes(*code), String::from_utf8(reason.to_vec()).unwrap())
+        }
         None => (1005, String::new()),
     }
 }
@@ -237,6 +250,7 @@ pub(crate) fn request(body: &str) -> Entry<'_> {
 
 /// An answer that settles entries and says nothing else.
 pub(crate) fn settled(runs: &[(u64, u64, &str)]) -> Answer {
-    let settled = runs.iter().map(|(first, last, code)| (*first, *last, (*code).to_owned())).collect();
+    let settled =
+        runs.iter().map(|(first, last, code)| (*first, *last, (*code).to_owned())).collect();
     Answer { settled, ..Answer::default() }
 }

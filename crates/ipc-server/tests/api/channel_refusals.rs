@@ -74,7 +74,8 @@ async fn without_a_certificate_there_is_no_channel() {
     let server = builder().start().await.unwrap();
     let attempt = async {
         let mut connection = connect_tls(server.address(), &tls(None)).await?;
-        let head = format!("GET {} HTTP/1.1\r\nhost: x\r\n{HANDSHAKE}\r\n", Route::MessageChannel.path());
+        let head =
+            format!("GET {} HTTP/1.1\r\nhost: x\r\n{HANDSHAKE}\r\n", Route::MessageChannel.path());
         connection.write(head.as_bytes()).await?;
         connection.read_head().await
     };
@@ -94,12 +95,20 @@ async fn what_is_not_the_websocket_of_a_channel_closes_it() {
         (ws_frame(0x8f, b"opcode 15"), 1002, "an opcode that there is none of"),
         (ws_frame(0xc2, b"reserved bit"), 1002, "what came is not WebSocket"),
         (ws_frame(0x80, b"of no message"), 1002, "a fragment of no message"),
-        ([ws_frame(0x02, b"one"), ws_frame(0x82, b"two")].concat(), 1002, "a message began within another"),
+        (
+            [ws_frame(0x02, b"one"), ws_frame(0x82, b"two")].concat(),
+            1002,
+            "a message began within another",
+        ),
         (ws_frame(PING, b""), 1002, "a control frame in fragments"),
         (long_ping, 1002, "a control frame is too long"),
         (ws_frame(0x80 | CLOSE, b"x"), 1002, "a malformed close frame"),
         (ws_frame(0x80 | CLOSE, &[3, 237]), 1002, "a malformed close frame"),
-        (b"GET /message/channel HTTP/1.1\r\nhost: x\r\n\r\n".to_vec(), 1002, "what came is not WebSocket"),
+        (
+            b"GET /message/channel HTTP/1.1\r\nhost: x\r\n\r\n".to_vec(),
+            1002,
+            "what came is not WebSocket",
+        ),
         (
             format!("GET / HTTP/1.1\r\nhost: x\r\n{HANDSHAKE}\r\n").into_bytes(),
             1002,
@@ -316,7 +325,8 @@ async fn a_new_session_on_an_open_channel_replaces_the_old_one() {
 
 /// Adds a user and opens a channel of his.
 async fn open_as_new_user(server: &Server, name: &'static str) -> Channel {
-    let add = move || ipc_setup::users(&HOME.home).unwrap().add(name, "pass".to_owned().into()).unwrap();
+    let add =
+        move || ipc_setup::users(&HOME.home).unwrap().add(name, "pass".to_owned().into()).unwrap();
     tokio::task::spawn_blocking(add).await.unwrap();
     let mut connection = connect(server).await;
     let session = session_in(&connection.log_in(name, "pass").await);
@@ -385,8 +395,12 @@ async fn more_entries_or_requests_than_there_may_be_close_the_channel() {
 #[tokio::test]
 async fn entry_after_entry_without_a_look_at_the_answers_closes_the_channel() {
     // Time for whoever looks late to see why.
-    let server =
-        builder().protocol(Protocol::Http).body_timeout(Duration::from_secs(2)).start().await.unwrap();
+    let server = builder()
+        .protocol(Protocol::Http)
+        .body_timeout(Duration::from_secs(2))
+        .start()
+        .await
+        .unwrap();
     let session = connect_plain(&server).await.admin_session().await;
     let socket = TcpSocket::new_v4().unwrap();
     socket.set_recv_buffer_size(4096).unwrap();
@@ -401,7 +415,13 @@ async fn entry_after_entry_without_a_look_at_the_answers_closes_the_channel() {
         let session = channel.session.take();
         let body = format!(r#"{{"first":{first},"entries":[{entries}]}}"#);
         let mut plaintext = Vec::new();
-        write_frame(&mut plaintext, Route::MessageChannel.path(), channel.id, session.as_deref(), &body);
+        write_frame(
+            &mut plaintext,
+            Route::MessageChannel.path(),
+            channel.id,
+            session.as_deref(),
+            &body,
+        );
         first += 1000;
         let sealed = envelope(&plaintext);
         let writing = channel.write(BINARY, &sealed);
@@ -460,8 +480,12 @@ async fn an_idle_channel_makes_room_for_another_connection_and_one_that_waits_do
 
 #[tokio::test]
 async fn a_long_message_takes_of_the_memory_that_all_bodies_share() {
-    let server =
-        builder().channel_message_bytes_max(1 << 20).bodies_bytes_max(200_000).start().await.unwrap();
+    let server = builder()
+        .channel_message_bytes_max(1 << 20)
+        .bodies_bytes_max(200_000)
+        .start()
+        .await
+        .unwrap();
     let mut channel = open(&server).await;
     let body = format!(r#"{{"x":"{}"}}"#, "a".repeat(150_000));
     // Each gives its memory back.

@@ -36,7 +36,10 @@ async fn what_was_acknowledged_outlives_the_server_and_is_accepted_once() {
         };
         let server = server_on(&directory).await;
         for again in Way::BOTH {
-            assert_eq!(again.open(&server, &session).await.send(ids[0], "{}").await, Outcome::Duplicate);
+            assert_eq!(
+                again.open(&server, &session).await.send(ids[0], "{}").await,
+                Outcome::Duplicate
+            );
         }
         for id in ids {
             let delivery = server.inbox().recv().await.unwrap();

@@ -25,8 +25,8 @@ pub(crate) fn now_secs() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
 }
 
-/// One home for all tests, as its making costs a bcrypt. Its authority is ten days old, so that it can issue
-/// certificates that have expired.
+/// One home for all tests, as its making costs a bcrypt. Its authority is ten days old, so that it
+/// can issue certificates that have expired.
 pub(crate) struct TestHome {
     _directory: tempfile::TempDir,
     pub(crate) home: Home,
@@ -52,13 +52,18 @@ fn make_home() -> TestHome {
 pub(crate) fn issue(name: &str, issued_at_secs: u64) -> Identity {
     let home = &HOME.home;
     let read = |path: std::path::PathBuf| std::fs::read(path).unwrap();
-    let authority = Authority::load(&read(home.ca_certificate_file()), &read(home.ca_key_file())).unwrap();
+    let authority =
+        Authority::load(&read(home.ca_certificate_file()), &read(home.ca_key_file())).unwrap();
     issued_by(&authority, name, issued_at_secs)
 }
 
 /// Issues a certificate of an authority that is not the home's.
 pub(crate) fn issue_elsewhere(name: &str) -> Identity {
-    issued_by(&Authority::create(&AuthorityOptions::default(), now_secs()).unwrap(), name, now_secs())
+    issued_by(
+        &Authority::create(&AuthorityOptions::default(), now_secs()).unwrap(),
+        name,
+        now_secs(),
+    )
 }
 
 fn issued_by(authority: &Authority, name: &str, issued_at_secs: u64) -> Identity {
@@ -82,11 +87,12 @@ pub(crate) fn tls(identity: Option<Identity>) -> Arc<rustls::ClientConfig> {
     for certificate in HOME.home.ca_certificates().unwrap() {
         roots.add(certificate).unwrap();
     }
-    let config =
-        rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_root_certificates(roots);
+    let config = rustls::ClientConfig::builder_with_provider(Arc::new(
+        rustls::crypto::ring::default_provider(),
+    ))
+    .with_safe_default_protocol_versions()
+    .unwrap()
+    .with_root_certificates(roots);
     Arc::new(match identity {
         Some(identity) => config.with_client_auth_cert(identity.chain, identity.key).unwrap(),
         None => config.with_no_client_auth(),
@@ -176,7 +182,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             match line.trim_end() {
                 "" => break,
                 line if status == 0 => {
-                    let rest = line.strip_prefix("HTTP/1.1 ").or_else(|| line.strip_prefix("HTTP/1.0 "));
+                    let rest =
+                        line.strip_prefix("HTTP/1.1 ").or_else(|| line.strip_prefix("HTTP/1.0 "));
                     let code = rest.and_then(|rest| rest.get(..3)?.parse().ok());
                     status = code.ok_or(std::io::ErrorKind::InvalidData)?;
                 }
@@ -189,7 +196,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         Ok(Response { status, headers, body: Vec::new() })
     }
 
-    pub(crate) async fn request(&mut self, method: &str, path: &str, headers: &str, body: &[u8]) -> Response {
+    pub(crate) async fn request(
+        &mut self,
+        method: &str,
+        path: &str,
+        headers: &str,
+        body: &[u8],
+    ) -> Response {
         let head = format!(
             "{method} {path} HTTP/1.1\r\nhost: localhost\r\ncontent-length: {}\r\n{headers}\r\n",
             body.len()
@@ -200,7 +213,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     /// Posts a raw envelope.
     pub(crate) async fn post(&mut self, route: Route, envelope: &[u8]) -> Response {
-        self.request("POST", route.path(), "content-type: application/octet-stream\r\n", envelope).await
+        self.request("POST", route.path(), "content-type: application/octet-stream\r\n", envelope)
+            .await
     }
 
     pub(crate) async fn log_in(&mut self, username: &str, password: &str) -> Response {
@@ -215,12 +229,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     }
 
     pub(crate) async fn submit(&mut self, id: MessageId, session: &str, body: &str) -> Response {
-        self.post(Route::MessageSubmit, &sealed(Route::MessageSubmit, id, Some(session), body)).await
+        self.post(Route::MessageSubmit, &sealed(Route::MessageSubmit, id, Some(session), body))
+            .await
     }
 }
 
-/// The default admin's session with the certificate of `localhost`: one login serves all tests, as it does all
-/// servers on a home.
+/// The default admin's session with the certificate of `localhost`: one login serves all tests, as
+/// it does all servers on a home.
 pub(crate) async fn admin_session(server: &Server) -> Zeroizing<String> {
     static SESSION: OnceCell<Zeroizing<String>> = OnceCell::const_new();
     SESSION.get_or_init(async || connect(server).await.admin_session().await).await.clone()

@@ -11,7 +11,11 @@ use crate::ways::*;
 #[tokio::test]
 async fn a_full_inbox_refuses_and_nothing_is_lost_or_doubled() {
     for way in Way::BOTH {
-        let server = builder().inbox(MemoryOptions::default().messages_max(2).build()).start().await.unwrap();
+        let server = builder()
+            .inbox(MemoryOptions::default().messages_max(2).build())
+            .start()
+            .await
+            .unwrap();
         let session = admin_session(&server).await;
         let mut line = way.open(&server, &session).await;
         let ids = [new_id(), new_id(), new_id()];
@@ -33,7 +37,8 @@ async fn a_full_inbox_refuses_and_nothing_is_lost_or_doubled() {
 
 #[tokio::test]
 async fn a_post_that_finds_no_room_is_told_when_to_come_again_and_other_routes_answer() {
-    let server = builder().inbox(MemoryOptions::default().messages_max(1).build()).start().await.unwrap();
+    let server =
+        builder().inbox(MemoryOptions::default().messages_max(1).build()).start().await.unwrap();
     let mut connection = connect(&server).await;
     let session = admin_session(&server).await;
     connection.submit(new_id(), &session, "{}").await.is_success();
@@ -48,8 +53,12 @@ async fn a_post_that_finds_no_room_is_told_when_to_come_again_and_other_routes_a
 async fn a_place_that_comes_free_in_time_lets_the_message_in() {
     for way in Way::BOTH {
         let inbox = MemoryOptions::default().messages_max(1).build();
-        let server =
-            builder().inbox(inbox.clone()).inbox_wait(Duration::from_secs(30)).start().await.unwrap();
+        let server = builder()
+            .inbox(inbox.clone())
+            .inbox_wait(Duration::from_secs(30))
+            .start()
+            .await
+            .unwrap();
         let session = admin_session(&server).await;
         let mut line = way.open(&server, &session).await;
         assert_eq!(line.send(new_id(), "{}").await, Outcome::Accepted);
@@ -62,8 +71,11 @@ async fn a_place_that_comes_free_in_time_lets_the_message_in() {
 #[tokio::test]
 async fn as_many_ids_are_remembered_as_may_be_and_then_messages_are_refused() {
     for way in Way::BOTH {
-        let server =
-            builder().inbox(MemoryOptions::default().remembered_ids_max(1).build()).start().await.unwrap();
+        let server = builder()
+            .inbox(MemoryOptions::default().remembered_ids_max(1).build())
+            .start()
+            .await
+            .unwrap();
         let session = admin_session(&server).await;
         let mut line = way.open(&server, &session).await;
         assert_eq!(line.send(new_id(), "{}").await, Outcome::Accepted);
@@ -91,7 +103,8 @@ async fn four_senders_on_two_workers_share_one_inbox_and_each_keeps_its_order() 
         .map(|sender| {
             let (address, session) = (server.address(), session.clone());
             tokio::spawn(async move {
-                let connection = connect_tls(address, &tls(Some(identity("localhost")))).await.unwrap();
+                let connection =
+                    connect_tls(address, &tls(Some(identity("localhost")))).await.unwrap();
                 let mut line = Way::BOTH[sender % 2].open_on(connection, &session).await;
                 for number in 0..100 {
                     let body = format!(r#"{{"sender":{sender},"number":{number}}}"#);

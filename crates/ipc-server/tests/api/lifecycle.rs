@@ -100,7 +100,10 @@ async fn what_keeps_a_server_from_starting_is_named_with_what_to_do() {
     );
 
     let (what, remedy) = refused(builder().name("nobody").start().await.unwrap_err());
-    assert!(what.contains("nobody") && remedy.contains("--certs --name nobody"), "{what}; {remedy}");
+    assert!(
+        what.contains("nobody") && remedy.contains("--certs --name nobody"),
+        "{what}; {remedy}"
+    );
 
     let error = builder().name("../localhost").start().await.unwrap_err();
     assert!(matches!(error, StartError::Name { .. }), "{error}");
@@ -118,8 +121,12 @@ async fn what_keeps_a_server_from_starting_is_named_with_what_to_do() {
 
 #[tokio::test]
 async fn plain_http_elsewhere_starts_when_the_danger_is_named() {
-    let server =
-        builder().protocol(Protocol::Http).bind("0.0.0.0:0").dangerously_allow_remote_http().start().await;
+    let server = builder()
+        .protocol(Protocol::Http)
+        .bind("0.0.0.0:0")
+        .dangerously_allow_remote_http()
+        .start()
+        .await;
     server.unwrap().stop().await;
 }
 
@@ -129,12 +136,14 @@ async fn a_home_is_not_moved_away_while_a_server_has_it_whatever_its_inbox() {
     let path = directory.path().join("home");
     let options = ipc_setup::InitOptions { force: true, ..ipc_setup::InitOptions::now() };
     // Making a home blocks, which an async test's thread must not.
-    let init =
-        |path: std::path::PathBuf| tokio::task::spawn_blocking(move || ipc_setup::init(&path, &options));
+    let init = |path: std::path::PathBuf| {
+        tokio::task::spawn_blocking(move || ipc_setup::init(&path, &options))
+    };
     let home = init(path.clone()).await.unwrap().unwrap().home;
-    for inbox in
-        [ipc_server::InboxChoice::from(ipc_server::Inbox::memory()), ipc_server::Inbox::durable().into()]
-    {
+    for inbox in [
+        ipc_server::InboxChoice::from(ipc_server::Inbox::memory()),
+        ipc_server::Inbox::durable().into(),
+    ] {
         let server = Server::builder(&home).bind(elsewhere()).inbox(inbox).start().await.unwrap();
         let error = init(path.clone()).await.unwrap().unwrap_err();
         assert!(matches!(error, ipc_setup::SetupError::InUse { .. }), "{error:?}");

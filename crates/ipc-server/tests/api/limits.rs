@@ -18,7 +18,8 @@ const CHUNKED: &str = "POST /message/submit HTTP/1.1\r\nhost: x\r\ntransfer-enco
 async fn ends<S: AsyncRead + AsyncWrite + Unpin>(connection: &mut Connection<S>) {
     let mut rest = Vec::new();
     // In good order or not.
-    let end = tokio::time::timeout(Duration::from_secs(20), connection.stream.read_to_end(&mut rest));
+    let end =
+        tokio::time::timeout(Duration::from_secs(20), connection.stream.read_to_end(&mut rest));
     assert!(end.await.expect("the server ends it").is_err() || rest.is_empty(), "{rest:?}");
 }
 
@@ -39,9 +40,16 @@ async fn the_first_head_of_a_connection_that_does_not_end_is_answered_with_408()
 
 #[tokio::test]
 async fn one_byte_of_a_later_head_does_not_keep_a_connection() {
-    for (protocol, begin) in [(Protocol::Https, "G"), (Protocol::Http, "G"), (Protocol::Https, "\r\n")] {
-        let server =
-            builder().protocol(protocol).head_timeout(SHORT).idle_timeout(LONG).start().await.unwrap();
+    for (protocol, begin) in
+        [(Protocol::Https, "G"), (Protocol::Http, "G"), (Protocol::Https, "\r\n")]
+    {
+        let server = builder()
+            .protocol(protocol)
+            .head_timeout(SHORT)
+            .idle_timeout(LONG)
+            .start()
+            .await
+            .unwrap();
         match protocol {
             Protocol::Https => keeps_nobody_after(&mut connect(&server).await, begin).await,
             Protocol::Http => keeps_nobody_after(&mut connect_plain(&server).await, begin).await,
@@ -49,7 +57,10 @@ async fn one_byte_of_a_later_head_does_not_keep_a_connection() {
     }
 }
 
-async fn keeps_nobody_after<S: AsyncRead + AsyncWrite + Unpin>(connection: &mut Connection<S>, begin: &str) {
+async fn keeps_nobody_after<S: AsyncRead + AsyncWrite + Unpin>(
+    connection: &mut Connection<S>,
+    begin: &str,
+) {
     assert_eq!(connection.request("GET", "/is/running", "", b"").await.status, 200);
     connection.write(begin.as_bytes()).await.unwrap();
     ends(connection).await;
@@ -96,7 +107,10 @@ async fn a_chunked_body_that_nobody_reads_ends_with_its_connection() {
     let long = format!("2000\r\n{}\r\n", "a".repeat(0x2000));
     for (head, code) in [
         (CHUNKED, ProblemCode::TooLarge),
-        ("POST /nowhere HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n", ProblemCode::NotFound),
+        (
+            "POST /nowhere HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n",
+            ProblemCode::NotFound,
+        ),
         (
             "PUT /message/submit HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n",
             ProblemCode::MethodNotAllowed,
@@ -110,7 +124,10 @@ async fn a_chunked_body_that_nobody_reads_ends_with_its_connection() {
             assert_eq!(answer.header("connection"), Some("close"));
             let start = Instant::now();
             while goes_on && connection.write(long.as_bytes()).await.is_ok() {
-                assert!(start.elapsed() < Duration::from_secs(20), "what is sent is swallowed without end");
+                assert!(
+                    start.elapsed() < Duration::from_secs(20),
+                    "what is sent is swallowed without end"
+                );
             }
             if !goes_on {
                 ends(&mut connection).await;
@@ -137,8 +154,7 @@ async fn a_chunked_body_that_was_read_to_its_end_keeps_the_connection_whatever_t
 async fn a_body_announced_to_be_too_long_is_refused_before_it_is_sent_to_whoever_asks() {
     let server = builder().plaintext_bytes_max(1000).start().await.unwrap();
     let mut connection = connect(&server).await;
-    let head =
-        "POST /message/submit HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\ncontent-length: 100000\r\n\r\n";
+    let head = "POST /message/submit HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\ncontent-length: 100000\r\n\r\n";
     connection.write(head.as_bytes()).await.unwrap();
     let answer = connection.read_response().await.unwrap();
     answer.is_refusal(ProblemCode::TooLarge);
@@ -182,7 +198,10 @@ async fn bodies_share_the_memory_there_is_and_short_ones_need_none_of_it() {
 
     first.write(&[0]).await.unwrap();
     first.read_response().await.unwrap().is_refusal(ProblemCode::MalformedEnvelope);
-    second.post(Route::MessageSubmit, &[0; 150_000]).await.is_refusal(ProblemCode::MalformedEnvelope);
+    second
+        .post(Route::MessageSubmit, &[0; 150_000])
+        .await
+        .is_refusal(ProblemCode::MalformedEnvelope);
 }
 
 #[tokio::test]
@@ -199,7 +218,10 @@ async fn a_long_envelope_is_opened_like_a_short_one() {
     }
     let stale = HOME.keys.seal(&plaintext, now_secs() - 100, [1; 16]);
     connection.post(Route::MessageSubmit, &stale).await.is_refusal(ProblemCode::StaleEnvelope);
-    connection.post(Route::MessageSubmit, &[0; 400_000]).await.is_refusal(ProblemCode::MalformedEnvelope);
+    connection
+        .post(Route::MessageSubmit, &[0; 400_000])
+        .await
+        .is_refusal(ProblemCode::MalformedEnvelope);
 }
 
 #[tokio::test]
@@ -272,12 +294,16 @@ async fn an_answer_that_nobody_takes_does_not_hold_its_connection() {
         }
         tokio::task::yield_now().await;
     }
-    assert_eq!(connect_plain(&server).await.request("GET", "/is/running", "", b"").await.status, 200);
+    assert_eq!(
+        connect_plain(&server).await.request("GET", "/is/running", "", b"").await.status,
+        200
+    );
 }
 
 #[tokio::test]
 async fn a_short_stop_timeout_still_is_one() {
-    let server = Arc::new(builder().stop_timeout(Duration::from_millis(500)).start().await.unwrap());
+    let server =
+        Arc::new(builder().stop_timeout(Duration::from_millis(500)).start().await.unwrap());
     let session = admin_session(&server).await;
     let mut slow = connect(&server).await;
     let envelope = sealed(Route::MessageSubmit, new_id(), Some(&session), "{}");

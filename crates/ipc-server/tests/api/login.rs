@@ -5,7 +5,9 @@ use std::time::{Duration, Instant};
 
 use ipc_protocol::{ProblemCode, Route};
 use ipc_server::Server;
-use ipc_store::{BoxFuture, CredentialVersion, DatabaseError, Password, StoreError, UserStore, Username};
+use ipc_store::{
+    BoxFuture, CredentialVersion, DatabaseError, Password, StoreError, UserStore, Username,
+};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 
@@ -14,7 +16,9 @@ use crate::ways::*;
 
 /// Runs a change of the users off the async thread.
 async fn change_users(change: impl FnOnce(ipc_setup::Users) + Send + 'static) {
-    tokio::task::spawn_blocking(move || change(ipc_setup::users(&HOME.home).unwrap())).await.unwrap();
+    tokio::task::spawn_blocking(move || change(ipc_setup::users(&HOME.home).unwrap()))
+        .await
+        .unwrap();
 }
 
 #[tokio::test]
@@ -42,8 +46,9 @@ async fn a_login_of_another_form_is_refused_without_quoting_it() {
         r#"{"username":"a","password":17171717}"#,
         r#"{"username":"a","password":"hunter2","x":1}"#,
     ] {
-        let answer =
-            connection.post(Route::ClientAuth, &sealed(Route::ClientAuth, new_id(), None, body)).await;
+        let answer = connection
+            .post(Route::ClientAuth, &sealed(Route::ClientAuth, new_id(), None, body))
+            .await;
         let problem = answer.is_refusal(ProblemCode::MalformedFrame);
         assert!(
             !problem.detail.contains("hunter2") && !problem.detail.contains("1717"),
@@ -51,13 +56,15 @@ async fn a_login_of_another_form_is_refused_without_quoting_it() {
             problem.detail
         );
     }
-    let answer = connection.post(Route::ClientAuth, &sealed(Route::ClientAuth, new_id(), None, "[]")).await;
+    let answer =
+        connection.post(Route::ClientAuth, &sealed(Route::ClientAuth, new_id(), None, "[]")).await;
     answer.is_refusal(ProblemCode::NotAnObject);
 }
 
 #[tokio::test]
 async fn after_too_many_failures_one_waits_and_headers_make_nobody_another() {
-    let server = builder().protocol(ipc_server::Protocol::Http).failed_logins_max(2).start().await.unwrap();
+    let server =
+        builder().protocol(ipc_server::Protocol::Http).failed_logins_max(2).start().await.unwrap();
     let login = |password: &str| {
         let body = serde_json::json!({"username": "guess", "password": password}).to_string();
         sealed(Route::ClientAuth, new_id(), None, &body)
@@ -101,7 +108,8 @@ async fn names_that_nobody_can_have_are_limited_together() {
 }
 
 #[tokio::test]
-async fn a_name_in_another_normal_form_is_the_same_user_for_sessions_failures_and_the_application() {
+async fn a_name_in_another_normal_form_is_the_same_user_for_sessions_failures_and_the_application()
+{
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("users.db");
     let store = ipc_store::Options::new().bcrypt_cost_for_tests().create(&path).await.unwrap();
@@ -118,11 +126,13 @@ async fn a_name_in_another_normal_form_is_the_same_user_for_sessions_failures_an
 }
 
 #[tokio::test]
-async fn a_users_database_that_is_replaced_under_a_server_lets_nobody_in_whom_the_new_one_may_not_know() {
+async fn a_users_database_that_is_replaced_under_a_server_lets_nobody_in_whom_the_new_one_may_not_know()
+ {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("users.db");
     let open = ipc_store::Options::new().bcrypt_cost_for_tests().create(&path).await.unwrap();
-    let (name, password) = (Username::parse("leaver").unwrap(), Password::parse("x".into()).unwrap());
+    let (name, password) =
+        (Username::parse("leaver").unwrap(), Password::parse("x".into()).unwrap());
     open.add(&name, &password).await.unwrap();
     let server = builder().users(Arc::new(open)).start().await.unwrap();
     let mut connection = connect(&server).await;
@@ -144,7 +154,8 @@ async fn a_users_database_that_is_replaced_under_a_server_lets_nobody_in_whom_th
     connection.submit(id, &session, "{}").await.is_refusal(ProblemCode::Unavailable);
 }
 
-/// A store that looks at the password of `stuck` for as long as it is not told to go on, and lets everybody else in.
+/// A store that looks at the password of `stuck` for as long as it is not told to go on, and lets
+/// everybody else in.
 struct Slow {
     begun: mpsc::UnboundedSender<()>,
     go_on: Semaphore,
@@ -157,7 +168,11 @@ fn slow() -> (Arc<Slow>, mpsc::UnboundedReceiver<()>) {
 }
 
 impl UserStore for Slow {
-    fn add<'a>(&'a self, _: &'a Username, _: &'a Password) -> BoxFuture<'a, Result<(), StoreError>> {
+    fn add<'a>(
+        &'a self,
+        _: &'a Username,
+        _: &'a Password,
+    ) -> BoxFuture<'a, Result<(), StoreError>> {
         broken()
     }
     fn delete<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<(), StoreError>> {
@@ -290,7 +305,9 @@ async fn a_login_that_was_captured_is_good_for_nothing_and_costs_its_user_nothin
     let mut connection = connect_plain(&server).await;
     session_in(&post_login(&mut connection, &captured).await);
     for _ in 0..5 {
-        post_login(&mut connect_plain(&server).await, &captured).await.is_refusal(ProblemCode::IdReused);
+        post_login(&mut connect_plain(&server).await, &captured)
+            .await
+            .is_refusal(ProblemCode::IdReused);
         // Sealed anew it is the same login.
         post_login(&mut connection, &login(id, "somebody")).await.is_refusal(ProblemCode::IdReused);
     }
@@ -316,7 +333,10 @@ async fn one_certificate_tries_no_more_passwords_with_many_users_than_it_may() {
     let server = builder().peer_failed_logins_max(3).start().await.unwrap();
     let mut connection = connect(&server).await;
     for user in 0..3 {
-        connection.log_in(&format!("user{user}"), "x").await.is_refusal(ProblemCode::BadCredentials);
+        connection
+            .log_in(&format!("user{user}"), "x")
+            .await
+            .is_refusal(ProblemCode::BadCredentials);
     }
     let answer = connection.log_in("user3", "x").await;
     answer.is_refusal(ProblemCode::TooManyAttempts);
@@ -369,7 +389,10 @@ async fn a_deleted_user_and_one_with_a_new_password_are_out_within_a_second() {
         connection.log_in(leaver, "pass").await.is_refusal(ProblemCode::BadCredentials);
 
         assert_eq!(changer_line.send(new_id(), "{}").await, Outcome::Accepted);
-        change_users(move |users| users.change_password(changer, "pass2".to_owned().into()).unwrap()).await;
+        change_users(move |users| {
+            users.change_password(changer, "pass2".to_owned().into()).unwrap()
+        })
+        .await;
         assert!(until_refused(&mut changer_line).await <= Duration::from_secs(1));
         session_in(&connection.log_in(changer, "pass2").await);
 
@@ -389,7 +412,11 @@ fn broken<T: 'static>() -> BoxFuture<'static, Result<T, StoreError>> {
 }
 
 impl UserStore for Broken {
-    fn add<'a>(&'a self, _: &'a Username, _: &'a Password) -> BoxFuture<'a, Result<(), StoreError>> {
+    fn add<'a>(
+        &'a self,
+        _: &'a Username,
+        _: &'a Password,
+    ) -> BoxFuture<'a, Result<(), StoreError>> {
         broken()
     }
     fn delete<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<(), StoreError>> {
@@ -426,9 +453,10 @@ async fn a_users_database_that_does_not_answer_lets_nobody_in() {
     let session = connect(&good).await.admin_session().await;
     let server = builder().users(Arc::new(Broken)).start().await.unwrap();
     let mut connection = connect(&server).await;
-    for answer in
-        [connection.log_in("ipc-admin", "x").await, connection.submit(new_id(), &session, "{}").await]
-    {
+    for answer in [
+        connection.log_in("ipc-admin", "x").await,
+        connection.submit(new_id(), &session, "{}").await,
+    ] {
         let problem = answer.is_refusal(ProblemCode::Unavailable);
         assert!(!problem.detail.contains("secret"), "a path is not for the peer");
         assert_eq!(answer.header("retry-after"), Some("1"));

@@ -43,14 +43,19 @@ async fn a_body_of_base64url_text_is_answered_in_kind() {
         HOME.keys.seal_base64url(&frame(route, new_id(), session, body), now_secs(), [1; 16])
     };
     let admin = HOME.home.admin_credentials().unwrap();
-    let body = serde_json::json!({"username": admin.username, "password": *admin.password}).to_string();
-    let answer =
-        connection.request("POST", "/client/auth", "", text(Route::ClientAuth, None, &body).as_bytes()).await;
+    let body =
+        serde_json::json!({"username": admin.username, "password": *admin.password}).to_string();
+    let answer = connection
+        .request("POST", "/client/auth", "", text(Route::ClientAuth, None, &body).as_bytes())
+        .await;
     assert!(answer.body.starts_with(b"gAAAAA"));
     let session = session_in(&answer);
     for content_type in ["", "content-type: text/plain\r\n"] {
         let body = text(Route::MessageSubmit, Some(&session), "{}");
-        connection.request("POST", "/message/submit", content_type, body.as_bytes()).await.is_success();
+        connection
+            .request("POST", "/message/submit", content_type, body.as_bytes())
+            .await
+            .is_success();
     }
 }
 
@@ -91,7 +96,11 @@ async fn a_message_that_comes_again_either_way_is_answered_like_the_first_and_de
         let reused = Outcome::Refused(ProblemCode::IdReused);
         assert_eq!(first.send(id, r#"{"other":1}"#).await, reused);
         assert_eq!(second.send(id, r#"{"other":1}"#).await, reused);
-        assert_eq!(second.send(new_id(), r#"{"n":2}"#).await, Outcome::Accepted, "it spoils nothing");
+        assert_eq!(
+            second.send(new_id(), r#"{"n":2}"#).await,
+            Outcome::Accepted,
+            "it spoils nothing"
+        );
         server.stop().await;
         assert_eq!(server.inbox().recv().await.unwrap().body(), "{}");
         assert_eq!(server.inbox().recv().await.unwrap().body(), r#"{"n":2}"#);
@@ -114,7 +123,8 @@ async fn the_very_same_bytes_deliver_nothing_twice() {
 
 #[tokio::test]
 async fn the_same_id_of_another_user_is_another_message() {
-    let add = || ipc_setup::users(&HOME.home).unwrap().add("same-id", "pass".to_owned().into()).unwrap();
+    let add =
+        || ipc_setup::users(&HOME.home).unwrap().add("same-id", "pass".to_owned().into()).unwrap();
     tokio::task::spawn_blocking(add).await.unwrap();
     for way in Way::BOTH {
         let (server, mut connection, session) = started().await;
@@ -123,7 +133,8 @@ async fn the_same_id_of_another_user_is_another_message() {
         for session in [&session, &other] {
             assert_eq!(way.open(&server, session).await.send(id, "{}").await, Outcome::Accepted);
         }
-        let (first, second) = (server.inbox().recv().await.unwrap(), server.inbox().recv().await.unwrap());
+        let (first, second) =
+            (server.inbox().recv().await.unwrap(), server.inbox().recv().await.unwrap());
         assert_eq!((first.user(), second.user()), ("ipc-admin", "same-id"));
     }
 }

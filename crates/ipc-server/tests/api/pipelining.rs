@@ -28,13 +28,17 @@ fn submit(session: &str, headers: &str) -> Vec<u8> {
 }
 
 /// Reads responses to the end of the connection.
-async fn read_all<S: AsyncRead + AsyncWrite + Unpin>(connection: &mut Connection<S>) -> Vec<Response> {
+async fn read_all<S: AsyncRead + AsyncWrite + Unpin>(
+    connection: &mut Connection<S>,
+) -> Vec<Response> {
     let mut responses = Vec::new();
     let reading = async {
         loop {
             match connection.read_response().await {
                 Ok(response) => responses.push(response),
-                Err(error) => break assert_eq!(error.kind(), std::io::ErrorKind::UnexpectedEof, "{error}"),
+                Err(error) => {
+                    break assert_eq!(error.kind(), std::io::ErrorKind::UnexpectedEof, "{error}");
+                }
             }
         }
     };
@@ -83,7 +87,9 @@ async fn requests_that_come_while_others_wait_for_their_answer_are_answered_in_t
         }
         let submitted = |response: &Response| response.body == b"success";
         let first_submit = responses.iter().position(submitted);
-        assert!(first_submit.is_none_or(|first| first == 1 && responses[1..16].iter().all(submitted)));
+        assert!(
+            first_submit.is_none_or(|first| first == 1 && responses[1..16].iter().all(submitted))
+        );
         assert!(responses[31..].iter().all(|response| response.body.starts_with(b"Web-Server")));
     }
 }
@@ -99,9 +105,10 @@ async fn requests_that_were_read_while_others_waited_need_no_further_byte_to_be_
     let body = r#"{"username":"nobody","password":"wrong"}"#;
     let login = posted(route.path(), "", &sealed(route, new_id(), None, body));
     let (begun, rest) = IS_RUNNING.split_at(10);
-    for piece in
-        [[&login, IS_RUNNING.repeat(30).as_slice(), begun].concat(), [rest, &IS_RUNNING.repeat(20)].concat()]
-    {
+    for piece in [
+        [&login, IS_RUNNING.repeat(30).as_slice(), begun].concat(),
+        [rest, &IS_RUNNING.repeat(20)].concat(),
+    ] {
         connection.write(&piece).await.unwrap();
         // The one worker has read this before it answers on another connection what was sent later.
         for _ in 0..2 {
@@ -138,7 +145,10 @@ async fn a_request_that_asks_for_the_end_of_its_connection_is_the_last_to_be_ans
     let server = builder().start().await.unwrap();
     let session = admin_session(&server).await;
     for (last, header) in [
-        (b"GET /is/running HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n".to_vec(), Some("close")),
+        (
+            b"GET /is/running HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n".to_vec(),
+            Some("close"),
+        ),
         (submit(&session, "Connection: keep-alive, Close\r\n"), Some("close")),
         // There the end is what a request asks for that says nothing.
         (b"GET /is/running HTTP/1.0\r\nhost: x\r\n\r\n".to_vec(), None),
@@ -148,7 +158,8 @@ async fn a_request_that_asks_for_the_end_of_its_connection_is_the_last_to_be_ans
         connection.write(&requests).await.unwrap();
         let responses = read_all(&mut connection).await;
         assert!(responses.iter().all(|response| response.status == 200));
-        let closing: Vec<_> = responses.iter().map(|response| response.header("connection")).collect();
+        let closing: Vec<_> =
+            responses.iter().map(|response| response.header("connection")).collect();
         assert_eq!(closing, [None, None, None, header]);
     }
 }
@@ -190,20 +201,30 @@ async fn the_wish_for_another_protocol_is_ignored_and_the_length_of_the_body_cou
     let responses = read_all(&mut connection).await;
     assert_eq!(responses.len(), 1, "{responses:?}");
     responses[0].is_success();
-    assert_eq!(responses[0].header("connection"), Some("close"), "so that nobody waits for the other answer");
+    assert_eq!(
+        responses[0].header("connection"),
+        Some("close"),
+        "so that nobody waits for the other answer"
+    );
 
     for (request, status) in [
         (format!("GET /is/running HTTP/1.1\r\nhost: x\r\n{upgrade}\r\n"), 200),
         (format!("GET /nope HTTP/1.1\r\nhost: x\r\n{upgrade}\r\n"), 404),
-        ("GET /nope HTTP/1.1\r\nhost: x\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n".to_owned(), 404),
+        (
+            "GET /nope HTTP/1.1\r\nhost: x\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n"
+                .to_owned(),
+            404,
+        ),
         // Without a length there is no body.
         (format!("POST /message/submit HTTP/1.1\r\nhost: x\r\n{upgrade}\r\n"), 400),
     ] {
         let mut connection = connect(&server).await;
         connection.write(&[request.as_bytes(), IS_RUNNING].concat()).await.unwrap();
         let responses = read_all(&mut connection).await;
-        let answers: Vec<_> =
-            responses.iter().map(|response| (response.status, response.header("connection"))).collect();
+        let answers: Vec<_> = responses
+            .iter()
+            .map(|response| (response.status, response.header("connection")))
+            .collect();
         assert_eq!(answers, [(status, Some("close"))], "{request}");
     }
 }
@@ -217,15 +238,17 @@ async fn a_client_that_closes_its_side_gets_all_its_answers() {
     assert_eq!(read_all(&mut connection).await.len(), 100);
 }
 
-/// A client that writes before it reads has its requests wait in the sockets between, not in the server.
+/// A client that writes before it reads has its requests wait in the sockets between, not in the
+/// server.
 #[tokio::test]
 async fn any_number_of_requests_is_answered_while_the_answers_are_taken() {
     let server = builder().start().await.unwrap();
     let session = admin_session(&server).await;
     let connection = connect(&server).await;
     let (reader, mut writer) = tokio::io::split(connection.stream.into_inner());
-    let mut connection =
-        Connection { stream: tokio::io::BufReader::new(tokio::io::join(reader, tokio::io::empty())) };
+    let mut connection = Connection {
+        stream: tokio::io::BufReader::new(tokio::io::join(reader, tokio::io::empty())),
+    };
     let writing = async move {
         for index in 0..2000 {
             let request = match index % 4 {

@@ -57,15 +57,19 @@ async fn what_is_no_envelope_is_refused() {
 #[tokio::test]
 async fn raw_bytes_where_text_is_announced_and_text_that_is_not_canonical_are_refused() {
     let (_server, mut connection) = started().await;
-    let text =
-        HOME.keys.seal_base64url(&frame(Route::MessageSubmit, new_id(), None, "{}"), now_secs(), [0; 16]);
+    let text = HOME.keys.seal_base64url(
+        &frame(Route::MessageSubmit, new_id(), None, "{}"),
+        now_secs(),
+        [0; 16],
+    );
     for body in [
         plain_envelope(),
         text.trim_end_matches('=').as_bytes()[..text.len() - 4].to_vec(),
         format!("{text}\n").into_bytes(),
     ] {
-        let answer =
-            connection.request("POST", "/message/submit", "content-type: text/plain\r\n", &body).await;
+        let answer = connection
+            .request("POST", "/message/submit", "content-type: text/plain\r\n", &body)
+            .await;
         answer.is_refusal(ProblemCode::MalformedEnvelope);
     }
 }
@@ -80,8 +84,10 @@ async fn an_envelope_of_another_time_is_refused_and_the_answer_speaks_of_the_clo
             assert_eq!(answer, Outcome::Refused(ProblemCode::StaleEnvelope));
         }
         let envelope = HOME.keys.seal(&Way::Post.plaintext(None, "{}"), sealed_at, [0; 16]);
-        let problem =
-            connection.post(Route::MessageSubmit, &envelope).await.is_refusal(ProblemCode::StaleEnvelope);
+        let problem = connection
+            .post(Route::MessageSubmit, &envelope)
+            .await
+            .is_refusal(ProblemCode::StaleEnvelope);
         assert!(problem.detail.contains("clock"), "{}", problem.detail);
     }
 }
@@ -132,7 +138,9 @@ async fn a_plaintext_that_is_no_frame_is_refused() {
 
 /// Bodies that break a rule for JSON, short and long.
 fn bad_bodies() -> Vec<String> {
-    let names = |count: usize| (0..count).map(|name| format!(r#""{name}":0"#)).collect::<Vec<_>>().join(",");
+    let names = |count: usize| {
+        (0..count).map(|name| format!(r#""{name}":0"#)).collect::<Vec<_>>().join(",")
+    };
     vec![
         r#"{"a":1,"a":2}"#.to_owned(),
         r#"{"a":18446744073709551616}"#.to_owned(),
@@ -179,14 +187,23 @@ async fn nobody_without_a_session_has_a_body_gone_through() {
                 connection.post(route, &envelope).await.is_refusal(ProblemCode::SessionExpired);
             }
             for way in Way::BOTH {
-                let answer = way.open(&server, session.unwrap_or_default()).await.send(new_id(), &body).await;
+                let answer = way
+                    .open(&server, session.unwrap_or_default())
+                    .await
+                    .send(new_id(), &body)
+                    .await;
                 assert_eq!(answer, Outcome::Refused(ProblemCode::SessionExpired));
             }
             let id = new_id();
-            let session = session.map(|session| format!(r#","session":"{session}""#)).unwrap_or_default();
-            let behind = format!(r#"{{"body":{body},"v":1,"to":"/message/submit","id":"{id}"{session}}}"#);
+            let session =
+                session.map(|session| format!(r#","session":"{session}""#)).unwrap_or_default();
+            let behind =
+                format!(r#"{{"body":{body},"v":1,"to":"/message/submit","id":"{id}"{session}}}"#);
             let envelope = HOME.keys.seal(behind.as_bytes(), now_secs(), [0; 16]);
-            connection.post(Route::MessageSubmit, &envelope).await.is_refusal(ProblemCode::SessionExpired);
+            connection
+                .post(Route::MessageSubmit, &envelope)
+                .await
+                .is_refusal(ProblemCode::SessionExpired);
         }
     }
 }
@@ -198,8 +215,9 @@ async fn a_session_behind_the_body_counts_like_one_in_front_of_it() {
     for long in [10, 300_000] {
         let body = format!(r#"{{"a":"}},{}"}}"#, "x".repeat(long));
         let (id, session) = (new_id(), session.as_str());
-        let behind =
-            format!(r#"{{"body":{body},"session":"{session}","v":1,"to":"/message/submit","id":"{id}"}}"#);
+        let behind = format!(
+            r#"{{"body":{body},"session":"{session}","v":1,"to":"/message/submit","id":"{id}"}}"#
+        );
         let envelope = HOME.keys.seal(behind.as_bytes(), now_secs(), [0; 16]);
         connection.post(Route::MessageSubmit, &envelope).await.is_success();
         assert_eq!(server.inbox().recv().await.unwrap().body(), body);
@@ -258,7 +276,11 @@ async fn a_body_that_is_no_object_is_refused() {
 async fn a_body_beyond_the_limit_is_refused_announced_or_not() {
     let server = builder().plaintext_bytes_max(10_000).start().await.unwrap();
     let long = vec![0_u8; 15_000];
-    connect(&server).await.post(Route::MessageSubmit, &long).await.is_refusal(ProblemCode::TooLarge);
+    connect(&server)
+        .await
+        .post(Route::MessageSubmit, &long)
+        .await
+        .is_refusal(ProblemCode::TooLarge);
 
     let mut connection = connect(&server).await;
     let head = "POST /message/submit HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\ncontent-type: application/octet-stream\r\n\r\n";
@@ -289,7 +311,9 @@ async fn a_body_that_comes_too_slowly_is_refused() {
 #[tokio::test]
 async fn an_unknown_route_is_404_and_a_wrong_method_405() {
     let (_server, mut connection) = started().await;
-    for path in ["/", "/message", "/message/submit/", "/message/other", "/is/running/x", "/../users.db"] {
+    for path in
+        ["/", "/message", "/message/submit/", "/message/other", "/is/running/x", "/../users.db"]
+    {
         connection.request("POST", path, "", b"").await.is_refusal(ProblemCode::NotFound);
         connection.request("GET", path, "", b"").await.is_refusal(ProblemCode::NotFound);
     }
@@ -311,8 +335,10 @@ async fn an_unknown_route_is_404_and_a_wrong_method_405() {
 async fn a_body_that_says_it_is_compressed_is_refused_with_the_reason() {
     let (_server, mut connection) = started().await;
     for encoding in ["gzip", "br", "identity, gzip"] {
-        let headers = format!("content-type: application/octet-stream\r\ncontent-encoding: {encoding}\r\n");
-        let answer = connection.request("POST", "/message/submit", &headers, &plain_envelope()).await;
+        let headers =
+            format!("content-type: application/octet-stream\r\ncontent-encoding: {encoding}\r\n");
+        let answer =
+            connection.request("POST", "/message/submit", &headers, &plain_envelope()).await;
         let problem = answer.is_refusal(ProblemCode::MalformedEnvelope);
         assert!(problem.detail.contains("Content-Encoding"), "{}", problem.detail);
     }
@@ -365,7 +391,9 @@ async fn what_is_not_http_is_refused_and_the_server_goes_on() {
 #[tokio::test]
 async fn a_host_or_a_target_of_no_form_is_refused() {
     let (_server, mut connection) = started().await;
-    for host in ["", " ", "a b@c/d", "user@a", "a/b", "a:x", "a:65536", "::1", "[::1", "a,b c", "a\tb"] {
+    for host in
+        ["", " ", "a b@c/d", "user@a", "a/b", "a:x", "a:65536", "::1", "[::1", "a,b c", "a\tb"]
+    {
         let head = format!("GET /is/running HTTP/1.1\r\nhost: {host}\r\n\r\n");
         connection.write(head.as_bytes()).await.unwrap();
         connection.read_response().await.unwrap().is_refusal(ProblemCode::MalformedRequest);
@@ -390,7 +418,11 @@ async fn a_host_or_a_target_of_no_form_is_refused() {
         ("OPTIONS", "*", 404),
         ("OPTIONS", "/is/running", 405),
     ] {
-        assert_eq!(connection.request(method, target, "", b"").await.status, status, "{method} {target}");
+        assert_eq!(
+            connection.request(method, target, "", b"").await.status,
+            status,
+            "{method} {target}"
+        );
     }
     for host in ["a", "127.0.0.1:3000", "[::1]:3000", "a:"] {
         let head = format!("GET /is/running HTTP/1.1\r\nhost: {host}\r\n\r\n");

@@ -52,7 +52,8 @@ async fn a_reply_by_post_has_the_requests_own_id() {
     let session = admin_session(&server).await;
     let mut connection = connect(&server).await;
     let id = new_id();
-    let (answer, ()) = tokio::join!(ask(&mut connection, id, &session, ""), reply(&server, json!({})));
+    let (answer, ()) =
+        tokio::join!(ask(&mut connection, id, &session, ""), reply(&server, json!({})));
     let plaintext = HOME.keys.open(&answer.body, None).unwrap();
     let frame = ipc_protocol::Frame::parse(&plaintext).unwrap();
     assert!(frame.reply_to(id).is_ok());
@@ -79,7 +80,10 @@ async fn one_who_asks_again_while_it_is_worked_on_gets_the_same_reply() {
         let (one, two, ()) =
             tokio::join!(first.request(id, BODY, LONG), second.request(id, BODY, LONG), work);
         for outcome in [one, two] {
-            assert!(matches!(&outcome, Outcome::Reply(body, _) if body == r#"{"n":1}"#), "{outcome:?}");
+            assert!(
+                matches!(&outcome, Outcome::Reply(body, _) if body == r#"{"n":1}"#),
+                "{outcome:?}"
+            );
         }
         server.stop().await;
         assert!(server.inbox().recv().await.is_none(), "it was delivered once");
@@ -180,7 +184,8 @@ async fn a_stop_waits_for_replies() {
 async fn whoever_waits_for_a_durable_inbox_that_ends_is_told_to_come_again() {
     for way in Way::BOTH {
         let directory = tempfile::tempdir().unwrap();
-        let inbox = ipc_server::Inbox::durable().open(directory.path().join("inbox.db")).await.unwrap();
+        let inbox =
+            ipc_server::Inbox::durable().open(directory.path().join("inbox.db")).await.unwrap();
         let server = builder().inbox(inbox.inbox().clone()).start().await.unwrap();
         let session = admin_session(&server).await;
         let mut line = way.open(&server, &session).await;

@@ -1,4 +1,5 @@
-//! The two ways that a message may take, behind one face: what holds of one holds of the other, and is tested by one text.
+//! The two ways that a message may take, behind one face: what holds of one holds of the other, and
+//! is tested by one text.
 
 use std::time::Duration;
 
@@ -8,7 +9,9 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
-use crate::channel_fixture::{BINARY, CLOSE, Channel, Entry, WsFrame, channel_frame, close_of, open_with};
+use crate::channel_fixture::{
+    BINARY, CLOSE, Channel, Entry, WsFrame, channel_frame, close_of, open_with,
+};
 use crate::fixture::*;
 
 /// How a message goes.
@@ -51,7 +54,9 @@ impl Way {
     ) -> Line<S> {
         match self {
             Way::Post => Line::Post(connection, session.to_owned()),
-            Way::Channel => Line::Channel(Box::new(open_with(connection, Some(session)).await), None),
+            Way::Channel => {
+                Line::Channel(Box::new(open_with(connection, Some(session)).await), None)
+            }
         }
     }
 
@@ -76,7 +81,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Line<S> {
     /// Sends a message and waits for what becomes of it.
     pub(crate) async fn send(&mut self, id: MessageId, body: &str) -> Outcome {
         match self {
-            Line::Post(connection, session) => submitted(&connection.submit(id, session, body).await),
+            Line::Post(connection, session) => {
+                submitted(&connection.submit(id, session, body).await)
+            }
             Line::Channel(channel, resume) => entry(channel, resume, (id, body, None)).await,
         }
     }
@@ -86,8 +93,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Line<S> {
         match self {
             Line::Post(connection, session) => {
                 let route = Route::MessageRequest;
-                let headers =
-                    format!("content-type: application/octet-stream\r\nprefer: wait={}\r\n", wait.as_secs());
+                let headers = format!(
+                    "content-type: application/octet-stream\r\nprefer: wait={}\r\n",
+                    wait.as_secs()
+                );
                 let envelope = sealed(route, id, Some(session), body);
                 let answer = connection.request("POST", route.path(), &headers, &envelope).await;
                 match answer.status {
@@ -105,7 +114,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Line<S> {
     /// Sends an envelope as it is, as the first on its line.
     pub(crate) async fn put(&mut self, envelope: &[u8]) -> Outcome {
         match self {
-            Line::Post(connection, _) => submitted(&connection.post(Route::MessageSubmit, envelope).await),
+            Line::Post(connection, _) => {
+                submitted(&connection.post(Route::MessageSubmit, envelope).await)
+            }
             Line::Channel(channel, resume) => {
                 channel.write(BINARY, envelope).await;
                 let frame = channel.read().await.expect("the server says why");

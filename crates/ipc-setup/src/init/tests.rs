@@ -1,4 +1,5 @@
-//! Making a home: once, twice, at the same time, interrupted anywhere. Passwords are hashed cheaply here.
+//! Making a home: once, twice, at the same time, interrupted anywhere. Passwords are hashed cheaply
+//! here.
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
@@ -36,7 +37,10 @@ fn snapshot(directory: &Path) -> BTreeMap<PathBuf, (Vec<u8>, std::time::SystemTi
         let path = entry.unwrap().path();
         let metadata = path.metadata().unwrap();
         let content = if metadata.is_file() { std::fs::read(&path).unwrap() } else { Vec::new() };
-        files.insert(path, (content, metadata.modified().unwrap(), metadata.permissions().mode() & 0o7777));
+        files.insert(
+            path,
+            (content, metadata.modified().unwrap(), metadata.permissions().mode() & 0o7777),
+        );
     }
     files
 }
@@ -51,7 +55,8 @@ fn assert_good(home: &Home) {
     let read = |path: PathBuf| std::fs::read(path).unwrap();
     Authority::load(&read(home.ca_certificate_file()), &read(home.ca_key_file())).unwrap();
     // A pair that fits and is no authority: that is all `load` then finds wrong with it.
-    let leaf = Authority::load(&read(home.certificate_file(&name)), &read(home.key_file(&name))).unwrap_err();
+    let leaf = Authority::load(&read(home.certificate_file(&name)), &read(home.key_file(&name)))
+        .unwrap_err();
     assert!(matches!(leaf, ipc_pki::LoadError::NotAnAuthority), "{leaf:?}");
     let info = CertificateInfo::from_pem(&read(home.certificate_file(&name))).unwrap();
     assert_eq!(info.alt_names, ["localhost", "127.0.0.1", "::1"]);
@@ -84,7 +89,10 @@ fn two_homes_share_no_secret() {
         std::fs::read(one.envelope_keys_file()).unwrap(),
         std::fs::read(one.session_key_file()).unwrap()
     );
-    assert_ne!(one.admin_credentials().unwrap().password, other.admin_credentials().unwrap().password);
+    assert_ne!(
+        one.admin_credentials().unwrap().password,
+        other.admin_credentials().unwrap().password
+    );
 }
 
 #[test]
@@ -151,7 +159,10 @@ fn force_keeps_the_old_home_aside_and_says_where() {
     assert_good(&home);
     let kept: Vec<_> = snapshot(&aside).into_values().collect();
     assert_eq!(kept, before.clone().into_values().collect::<Vec<_>>());
-    assert_ne!(std::fs::read(home.envelope_keys_file()).unwrap(), before[&home.envelope_keys_file()].0);
+    assert_ne!(
+        std::fs::read(home.envelope_keys_file()).unwrap(),
+        before[&home.envelope_keys_file()].0
+    );
     assert_good(&Home::at(&aside));
 
     let again = make(home.root(), true).unwrap();
@@ -200,7 +211,10 @@ fn a_home_open_to_others_is_refused_with_the_chmod_and_not_changed() {
     std::fs::set_permissions(home.root(), std::fs::Permissions::from_mode(0o755)).unwrap();
     for force in [false, true] {
         let error = make(home.root(), force).unwrap_err();
-        assert!(matches!(error, SetupError::Home(HomeError::TooOpen { mode: 0o755, .. })), "{error:?}");
+        assert!(
+            matches!(error, SetupError::Home(HomeError::TooOpen { mode: 0o755, .. })),
+            "{error:?}"
+        );
         assert_eq!(error.remedy().unwrap(), format!("run chmod 700 {}", home.root().display()));
     }
     assert_eq!(home.root().metadata().unwrap().permissions().mode() & 0o7777, 0o755);
@@ -219,17 +233,23 @@ fn a_file_in_the_place_of_the_home_is_refused() {
 
 #[test]
 fn an_error_halfway_leaves_what_the_next_run_completes() {
-    for obstacle in ["session.key", "web-ipc-ca.key", "localhost.crt", "sessions", "users.db", "admin.cred"] {
+    for obstacle in
+        ["session.key", "web-ipc-ca.key", "localhost.crt", "sessions", "users.db", "admin.cred"]
+    {
         let directory = tempfile::tempdir().unwrap();
         let home = Home::at(directory.path().join("home"));
         let path = home.root().join(obstacle);
         ipc_home::make_private_directory(home.root()).unwrap();
         std::fs::write(home.root().join(".lock"), "").unwrap();
-        // A link into nowhere is neither there nor can it be made: what the disk refuses halfway looks like this.
+        // A link into nowhere is neither there nor can it be made: what the disk refuses halfway
+        // looks like this.
         std::os::unix::fs::symlink("/nowhere/at/all", &path).unwrap();
         let made = make(home.root(), false);
         if made.is_err() {
-            assert!(matches!(Home::open(home.root()), Err(HomeError::Incomplete { .. })), "{obstacle}");
+            assert!(
+                matches!(Home::open(home.root()), Err(HomeError::Incomplete { .. })),
+                "{obstacle}"
+            );
             std::fs::remove_file(&path).unwrap();
             make(home.root(), false).unwrap();
         }
@@ -268,10 +288,15 @@ fn of_eight_threads_at_once_one_makes_the_home_and_all_get_it() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("deep/home");
     let outcomes: Vec<_> = std::thread::scope(|scope| {
-        let runs: Vec<_> = (0..8).map(|_| scope.spawn(|| make(&path, false).unwrap().outcome)).collect();
+        let runs: Vec<_> =
+            (0..8).map(|_| scope.spawn(|| make(&path, false).unwrap().outcome)).collect();
         runs.into_iter().map(|run| run.join().unwrap()).collect()
     });
-    assert_eq!(outcomes.iter().filter(|outcome| **outcome == Outcome::Created).count(), 1, "{outcomes:?}");
+    assert_eq!(
+        outcomes.iter().filter(|outcome| **outcome == Outcome::Created).count(),
+        1,
+        "{outcomes:?}"
+    );
     assert_eq!(
         outcomes.iter().filter(|outcome| **outcome == Outcome::AlreadyThere).count(),
         7,
@@ -309,7 +334,10 @@ fn child_process_makes_a_home() {
 fn child(home: &Path, umask: &str) -> Command {
     let mut command = Command::new("sh");
     command
-        .args(["-c", &format!("umask {umask}; exec \"$0\" --exact init::tests::child_process_makes_a_home")])
+        .args([
+            "-c",
+            &format!("umask {umask}; exec \"$0\" --exact init::tests::child_process_makes_a_home"),
+        ])
         .arg(std::env::current_exe().unwrap())
         .env(CHILD_HOME, home)
         .stdout(Stdio::null())
@@ -332,9 +360,15 @@ fn four_processes_at_once_under_any_umask_make_one_home_closed_to_others() {
 
 #[test]
 fn a_run_killed_at_any_point_leaves_what_the_next_completes() {
-    for piece in
-        [".lock", "envelope.keys", "session.key", "web-ipc-ca.key", "localhost.key", "sessions", "users.db"]
-    {
+    for piece in [
+        ".lock",
+        "envelope.keys",
+        "session.key",
+        "web-ipc-ca.key",
+        "localhost.key",
+        "sessions",
+        "users.db",
+    ] {
         let directory = tempfile::tempdir().unwrap();
         let home = Home::at(directory.path().join("home"));
         let mut child = child(home.root(), "022").spawn().unwrap();

@@ -33,7 +33,8 @@ fn the_file_is_0600_under_any_umask() {
     use std::os::unix::fs::PermissionsExt as _;
     use std::process::Command;
 
-    // The umask belongs to the whole process, so this test runs once more in children that have one of their own.
+    // The umask belongs to the whole process, so this test runs once more in children that have one
+    // of their own.
     if let Some(path) = std::env::var_os("IPC_SQLITE_TEST_CREATE") {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
@@ -55,7 +56,11 @@ fn the_file_is_0600_under_any_umask() {
         let mut files = 0;
         for entry in fs::read_dir(place.dir.path()).unwrap() {
             let entry = entry.unwrap();
-            assert_eq!(entry.metadata().unwrap().permissions().mode() & 0o777, 0o600, "{umask} {entry:?}");
+            assert_eq!(
+                entry.metadata().unwrap().permissions().mode() & 0o777,
+                0o600,
+                "{umask} {entry:?}"
+            );
             files += 1;
         }
         assert!(files >= 1);

@@ -177,7 +177,10 @@ mod permissions {
         set_mode(place.dir.path(), 0o700);
         let error = opened.unwrap_err();
         assert!(
-            matches!(error, DatabaseError::PermissionDenied { .. } | DatabaseError::ReadOnly { .. }),
+            matches!(
+                error,
+                DatabaseError::PermissionDenied { .. } | DatabaseError::ReadOnly { .. }
+            ),
             "{error:?}"
         );
     }

@@ -34,14 +34,17 @@ async fn a_limit_on_the_size_of_files_is_a_full_disk_and_what_was_there_stays() 
     use std::path::Path;
     use std::process::Command;
 
-    // The limit belongs to the whole process, so this test runs once more in a child that has one of its own.
+    // The limit belongs to the whole process, so this test runs once more in a child that has one
+    // of its own.
     if let Some(directory) = std::env::var_os("IPC_SQLITE_TEST_LIMITED") {
-        let database = crate::support::create(&Path::new(&directory).join("notes.db")).await.unwrap();
+        let database =
+            crate::support::create(&Path::new(&directory).join("notes.db")).await.unwrap();
         println!("added {} notes", fill(&database).await);
         return;
     }
     let place = Place::new();
-    // A process that does not ignore the signal is ended by it. `ulimit` counts in units of 512 or 1024 bytes.
+    // A process that does not ignore the signal is ended by it. `ulimit` counts in units of 512 or
+    // 1024 bytes.
     let script = "trap '' XFSZ; ulimit -f 400; exec \"$0\" --nocapture --exact \"$1\"";
     let child = Command::new("sh")
         .args(["-c", script])

@@ -9,7 +9,10 @@ use tempfile::TempDir;
 
 pub(crate) const NOTES: Schema = Schema {
     what: "note database",
-    migrations: &[("notes", "CREATE TABLE IF NOT EXISTS notes (id INTEGER PRIMARY KEY, text TEXT NOT NULL)")],
+    migrations: &[(
+        "notes",
+        "CREATE TABLE IF NOT EXISTS notes (id INTEGER PRIMARY KEY, text TEXT NOT NULL)",
+    )],
     tables: &[("notes", &["id", "text"])],
 };
 
@@ -38,7 +41,8 @@ impl Place {
         self
     }
 
-    /// Runs SQL on the file as another program would. The connection is left open for as long as it is kept.
+    /// Runs SQL on the file as another program would. The connection is left open for as long as it
+    /// is kept.
     pub(crate) async fn raw(&self, sql: &'static str) -> SqliteConnection {
         let options = SqliteConnectOptions::new().filename(&self.path).create_if_missing(true);
         let mut connection = SqliteConnection::connect_with(&options).await.unwrap();

@@ -15,7 +15,8 @@ fn beside(path: &Path, suffix: &str) -> PathBuf {
 
 fn names(place: &Place) -> Vec<String> {
     let entries = fs::read_dir(place.dir.path()).unwrap();
-    let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    let mut names: Vec<_> =
+        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
     names.sort();
     names
 }
@@ -262,7 +263,10 @@ async fn a_copy_is_whole_and_a_file_of_its_own_while_others_write() {
         let database = ipc_sqlite::create(&place.path, &NOTES, &options).await.unwrap();
         add(&database, "milk").await.unwrap();
         let mut writing = database.begin_write().await.unwrap();
-        sqlx::query("INSERT INTO notes (text) VALUES ('tea')").execute(&mut *writing).await.unwrap();
+        sqlx::query("INSERT INTO notes (text) VALUES ('tea')")
+            .execute(&mut *writing)
+            .await
+            .unwrap();
         let other = Place::new();
         copy(&place.path, &other.path, &NOTES, &Options::new()).await.unwrap();
         writing.commit().await.unwrap();
@@ -288,8 +292,13 @@ async fn a_copy_never_goes_over_what_is_there_and_names_the_file_that_is_at_faul
     let error = copy(&place.path, &other.path, &NOTES, &Options::new()).await.unwrap_err();
     assert!(error.to_string().contains(other.path.to_str().unwrap()), "{error}");
     assert_eq!(fs::read_to_string(&other.path).unwrap(), "somebody's notes");
-    let error = copy(&other.path, &place.dir.path().join("x.db"), &NOTES, &Options::new()).await.unwrap_err();
-    assert!(matches!(&error, DatabaseError::NotADatabase { path, .. } if *path == other.path), "{error:?}");
+    let error = copy(&other.path, &place.dir.path().join("x.db"), &NOTES, &Options::new())
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(&error, DatabaseError::NotADatabase { path, .. } if *path == other.path),
+        "{error:?}"
+    );
     let nowhere = place.dir.path().join("no/x.db");
     let error = copy(&place.path, &nowhere, &NOTES, &Options::new()).await.unwrap_err();
     assert!(matches!(&error, DatabaseError::Missing { path, .. } if *path == nowhere), "{error:?}");

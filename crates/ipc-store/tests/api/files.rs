@@ -61,7 +61,10 @@ async fn a_backup_put_in_the_place_of_an_open_file_lets_nobody_in_whom_it_does_n
             store.change_password(&leaver, &password("y")).await.unwrap_err(),
             store.delete("leaver").await.unwrap_err(),
         ] {
-            assert!(matches!(error, StoreError::Database(DatabaseError::Replaced { .. })), "{error:?}");
+            assert!(
+                matches!(error, StoreError::Database(DatabaseError::Replaced { .. })),
+                "{error:?}"
+            );
         }
     }
     assert!(place.open().await.verify("leaver", "x").await.unwrap().is_none());

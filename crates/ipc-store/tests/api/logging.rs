@@ -48,8 +48,11 @@ async fn neither_a_password_nor_a_hash_is_logged_at_any_level() {
     // The two warnings prove that the log is listened to.
     assert!(log.contains("of user eve is not bcrypt's"), "{log}");
     assert!(log.contains("1 of 2 entries left out, whose names cannot log in: ` x`"), "{log}");
-    // Statements that the tests run beside the store are logged by sqlx with their text; the store's own are not.
-    let own = log.lines().filter(|line| !line.contains("INSERT INTO users (username, password_hash) VALUES"));
+    // Statements that the tests run beside the store are logged by sqlx with their text; the
+    // store's own are not.
+    let own = log
+        .lines()
+        .filter(|line| !line.contains("INSERT INTO users (username, password_hash) VALUES"));
     for line in own {
         assert!(!line.contains("pass-that-nobody") && !line.contains("$2b$"), "{line}");
     }

@@ -4,7 +4,8 @@ use ipc_store::{StoreError, UserStore};
 
 use crate::support::{Place, name, names, password};
 
-/// The table as SQLAlchemy writes it, with a user whose hash Python's bcrypt 5.0.0 made of "pass321".
+/// The table as SQLAlchemy writes it, with a user whose hash Python's bcrypt 5.0.0 made of
+/// "pass321".
 const PYTHON_FILE: &str = "
     CREATE TABLE users (
         id INTEGER NOT NULL,
@@ -58,10 +59,11 @@ async fn it_keeps_its_table_so_that_the_python_tool_can_still_read_it() {
             .await
             .unwrap();
     assert_eq!(columns, ["id INTEGER", "username VARCHAR(80)", "password_hash VARCHAR(128)"]);
-    let hash: String = sqlx::query_scalar("SELECT password_hash FROM users WHERE username = 'test1'")
-        .fetch_one(&mut raw)
-        .await
-        .unwrap();
+    let hash: String =
+        sqlx::query_scalar("SELECT password_hash FROM users WHERE username = 'test1'")
+            .fetch_one(&mut raw)
+            .await
+            .unwrap();
     assert!(hash.starts_with("$2b$") && hash.len() == 60);
 }
 
@@ -71,7 +73,8 @@ async fn a_file_made_here_has_the_same_columns_in_the_same_order() {
     place.create().await.close().await;
     let mut raw = place.raw("").await;
     let made = "SELECT name, type, \"notnull\", pk FROM pragma_table_info('users')";
-    let made: Vec<(String, String, bool, bool)> = sqlx::query_as(made).fetch_all(&mut raw).await.unwrap();
+    let made: Vec<(String, String, bool, bool)> =
+        sqlx::query_as(made).fetch_all(&mut raw).await.unwrap();
     let column = |name: &str, kind: &str, key| (name.to_owned(), kind.to_owned(), true, key);
     assert_eq!(
         made,
@@ -141,8 +144,10 @@ async fn names_that_could_not_be_added_here_can_be_deleted_as_they_are() {
     let error = store.delete(" a\u{1b}").await.unwrap_err();
     assert_eq!(error.to_string(), r"user  a\u{1b} does not exist");
     store.delete(" a\u{1b} ").await.unwrap();
-    let rows: i64 =
-        sqlx::query_scalar("SELECT count(*) FROM users").fetch_one(&mut place.raw("").await).await.unwrap();
+    let rows: i64 = sqlx::query_scalar("SELECT count(*) FROM users")
+        .fetch_one(&mut place.raw("").await)
+        .await
+        .unwrap();
     assert_eq!(rows, 0);
 }
 
@@ -165,7 +170,8 @@ async fn a_hash_stored_as_bytes_lets_its_user_in_and_one_that_is_no_text_does_no
     assert!(store.verify("bob", "x").await.unwrap().is_some());
 }
 
-/// What another program stored of what a Mac's keyboard, or a file system, gave it: accents as characters of their own.
+/// What another program stored of what a Mac's keyboard, or a file system, gave it: accents as
+/// characters of their own.
 const DECOMPOSED: &str = "Zoe\u{308}";
 const COMPOSED: &str = "Zo\u{eb}";
 
@@ -185,12 +191,18 @@ async fn a_user_whose_name_and_password_it_stored_in_another_normal_form_is_foun
     assert_eq!(names(&store).await, ["ipc-admin", COMPOSED]);
     for username in [COMPOSED, DECOMPOSED] {
         for password in ["p\u{e4}ss", "pa\u{308}ss"] {
-            assert!(store.verify(username, password).await.unwrap().is_some(), "{username:?} {password:?}");
+            assert!(
+                store.verify(username, password).await.unwrap().is_some(),
+                "{username:?} {password:?}"
+            );
         }
         assert!(store.verify(username, "pass").await.unwrap().is_none());
     }
     assert!(store.credential_version(&name(COMPOSED)).await.unwrap().is_some());
-    assert!(matches!(store.add(&name(COMPOSED), &password("x")).await, Err(StoreError::Taken { .. })));
+    assert!(matches!(
+        store.add(&name(COMPOSED), &password("x")).await,
+        Err(StoreError::Taken { .. })
+    ));
     store.change_password(&name(COMPOSED), &password("n\u{e9}w")).await.unwrap();
     assert!(store.verify(DECOMPOSED, "ne\u{301}w").await.unwrap().is_some());
     assert!(store.verify(DECOMPOSED, "p\u{e4}ss").await.unwrap().is_none());
@@ -223,7 +235,8 @@ async fn of_two_users_in_both_forms_the_composed_one_counts_and_each_can_be_dele
 }
 
 #[tokio::test]
-async fn names_with_characters_that_nobody_sees_are_listed_with_escapes_and_deleted_as_they_are_shown() {
+async fn names_with_characters_that_nobody_sees_are_listed_with_escapes_and_deleted_as_they_are_shown()
+ {
     let place = Place::new();
     let mut raw = place.raw(PYTHON_FILE).await;
     let unseen = ["ipc\u{200b}admin", "a\u{202e}b", "\u{ad}c"];

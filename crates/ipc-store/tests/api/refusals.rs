@@ -1,4 +1,5 @@
-//! Files that hold no users, or not now. All else that can be wrong with a file is tested where files are opened.
+//! Files that hold no users, or not now. All else that can be wrong with a file is tested where
+//! files are opened.
 
 use std::error::Error as _;
 use std::fs;
@@ -56,7 +57,8 @@ async fn a_table_of_users_that_is_not_ours_is_refused_and_nothing_is_added_to_th
 #[tokio::test]
 async fn a_file_that_another_process_keeps_locked_is_busy_after_the_timeout() {
     let place = Place::new();
-    let store = options().busy_timeout(Duration::from_millis(50)).create(&place.path).await.unwrap();
+    let store =
+        options().busy_timeout(Duration::from_millis(50)).create(&place.path).await.unwrap();
     store.add(&name("bob"), &password("x")).await.unwrap();
     let mut locked = place.raw("BEGIN IMMEDIATE").await;
     let error = database(store.add(&name("eve"), &password("x")).await.unwrap_err());

@@ -28,7 +28,8 @@ impl Place {
         options().open(&self.path).await.unwrap()
     }
 
-    /// Runs SQL on the file as another program would. The connection is left open for as long as it is kept.
+    /// Runs SQL on the file as another program would. The connection is left open for as long as it
+    /// is kept.
     pub(crate) async fn raw(&self, sql: &'static str) -> SqliteConnection {
         let options = SqliteConnectOptions::new().filename(&self.path).create_if_missing(true);
         let mut connection = SqliteConnection::connect_with(&options).await.unwrap();

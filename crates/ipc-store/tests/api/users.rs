@@ -12,7 +12,8 @@ async fn a_user_that_was_added_can_log_in_and_no_other_can() {
     let store = place.create().await;
     store.add(&name("bob"), &password("pass321")).await.unwrap();
     assert!(store.verify("bob", "pass321").await.unwrap().is_some());
-    for (user, presented) in [("bob", "pass322"), ("bob", ""), ("eve", "pass321"), ("", "pass321"), ("", "")]
+    for (user, presented) in
+        [("bob", "pass322"), ("bob", ""), ("eve", "pass321"), ("", "pass321"), ("", "")]
     {
         assert!(store.verify(user, presented).await.unwrap().is_none(), "{user:?} {presented:?}");
     }
@@ -26,7 +27,10 @@ async fn a_login_with_anything_at_all_is_an_answer_and_not_an_error() {
     let long = "x".repeat(1 << 20);
     for user in ["bob", "\0", "bob\0", " bob", "bob\n", "' OR 1=1 --", "%", "_ob", long.as_str()] {
         for presented in ["pass321\0", "\0", long.as_str(), "' OR 1=1 --", "\u{10ffff}"] {
-            assert!(store.verify(user, presented).await.unwrap().is_none(), "{user:.10?} {presented:.10?}");
+            assert!(
+                store.verify(user, presented).await.unwrap().is_none(),
+                "{user:.10?} {presented:.10?}"
+            );
         }
     }
 }

@@ -45,7 +45,12 @@ pub(super) fn command() -> Command {
         .subcommand(backup_command())
 }
 
-fn subcommand(name: &'static str, short: char, usage: &'static str, about: &'static str) -> Command {
+fn subcommand(
+    name: &'static str,
+    short: char,
+    usage: &'static str,
+    about: &'static str,
+) -> Command {
     Command::new(name)
         .override_usage(usage)
         .short_flag(short)
@@ -77,28 +82,38 @@ fn init_command() -> Command {
 fn certs_command() -> Command {
     let key_type = PossibleValuesParser::new(["p256", "rsa2048", "rsa3072", "rsa4096"])
         .try_map(|name| name.parse::<KeyType>());
-    subcommand("certs", 'c', "web-ipc --certs --name NAME [OPTIONS]", "Issue a certificate for a peer")
-        .arg(option("name", 'n', "NAME", "The peer's name: NAME.crt and NAME.key are made in the home"))
-        .arg(
-            option("altNames", 'a', "NAME", "What it is reached as: names and addresses [default: its name]")
-                .num_args(1..),
+    subcommand(
+        "certs",
+        'c',
+        "web-ipc --certs --name NAME [OPTIONS]",
+        "Issue a certificate for a peer",
+    )
+    .arg(option("name", 'n', "NAME", "The peer's name: NAME.crt and NAME.key are made in the home"))
+    .arg(
+        option(
+            "altNames",
+            'a',
+            "NAME",
+            "What it is reached as: names and addresses [default: its name]",
         )
-        .arg(flag("force", 'F', "Replace a pair of that name"))
-        .arg(
-            Arg::new("days")
-                .long("days")
-                .value_name("N")
-                .allow_negative_numbers(true)
-                .value_parser(whole_number::<u32>)
-                .help("Days until it expires [default: 397]"),
-        )
-        .arg(
-            Arg::new("keyType")
-                .long("keyType")
-                .value_name("TYPE")
-                .value_parser(ValueParser::new(key_type))
-                .help("The kind of key; RSA is for peers that need it [default: p256]"),
-        )
+        .num_args(1..),
+    )
+    .arg(flag("force", 'F', "Replace a pair of that name"))
+    .arg(
+        Arg::new("days")
+            .long("days")
+            .value_name("N")
+            .allow_negative_numbers(true)
+            .value_parser(whole_number::<u32>)
+            .help("Days until it expires [default: 397]"),
+    )
+    .arg(
+        Arg::new("keyType")
+            .long("keyType")
+            .value_name("TYPE")
+            .value_parser(ValueParser::new(key_type))
+            .help("The kind of key; RSA is for peers that need it [default: p256]"),
+    )
 }
 
 fn users_command() -> Command {
@@ -190,7 +205,11 @@ fn send_command() -> Command {
                 .value_parser(|text: &str| number_between(text, 1, 1000))
                 .default_value("500"),
         )
-        .arg(flag("keep-going", 'k', "Report a line that is no JSON object, and go on with the next"));
+        .arg(flag(
+            "keep-going",
+            'k',
+            "Report a line that is no JSON object, and go on with the next",
+        ));
     with_client_options(send)
 }
 
@@ -202,7 +221,9 @@ fn request_command() -> Command {
                 .value_name("OBJECT")
                 .help("The request [default, and for `-`: one object from stdin]"),
         )
-        .arg(seconds("How long to wait for the reply, and before that for the server, 480 s at most"));
+        .arg(seconds(
+            "How long to wait for the reply, and before that for the server, 480 s at most",
+        ));
     with_client_options(request)
 }
 
@@ -210,7 +231,8 @@ fn dead_command() -> Command {
     let letters = |name: &'static str, short, help| {
         option(name, short, "NUMBER", help).num_args(1..).value_parser(letter)
     };
-    let about = "List messages that a durable inbox handed out too often, put them back, or discard them";
+    let about =
+        "List messages that a durable inbox handed out too often, put them back, or discard them";
     subcommand("dead", 'd', "web-ipc --dead [OPTIONS]", about)
         .arg(
             flag("list", 'l', "List them, a JSON line each, with the number of each")
@@ -226,7 +248,11 @@ fn dead_command() -> Command {
 fn backup_command() -> Command {
     let about = "Copy a home to a directory that is not there yet, also while a server runs on it";
     subcommand("backup", 'B', "web-ipc --backup --run --out DIR", about)
-        .arg(flag("run", 'r', "Do it; the copy is a home with everything that this one has at this moment"))
+        .arg(flag(
+            "run",
+            'r',
+            "Do it; the copy is a home with everything that this one has at this moment",
+        ))
         .arg(
             option("out", 'o', "DIR", "Where to make the copy; what is there is never overwritten")
                 .value_parser(value_parser!(PathBuf)),
@@ -292,15 +318,13 @@ fn with_common_options(
 ) -> Command {
     let protocol = PossibleValuesParser::new(["https", "http"])
         .map(|name| if name == "http" { Protocol::Http } else { Protocol::Https });
-    let log_level =
-        PossibleValuesParser::new(["debug", "info", "warning", "error", "critical"]).map(|name| {
-            match name.as_str() {
-                "debug" => LogLevel::Debug,
-                "info" => LogLevel::Info,
-                "warning" => LogLevel::Warning,
-                "error" => LogLevel::Error,
-                _ => LogLevel::Critical,
-            }
+    let log_level = PossibleValuesParser::new(["debug", "info", "warning", "error", "critical"])
+        .map(|name| match name.as_str() {
+            "debug" => LogLevel::Debug,
+            "info" => LogLevel::Info,
+            "warning" => LogLevel::Warning,
+            "error" => LogLevel::Error,
+            _ => LogLevel::Critical,
         });
     command
         .arg(option("name", 'n', "NAME", name_help).default_value("localhost"))

@@ -6,7 +6,8 @@ use ipc_setup::KeyType;
 use super::*;
 
 fn invocation(line: &str) -> Invocation {
-    parse(line.split_whitespace().map(OsString::from)).unwrap_or_else(|error| panic!("{line}: {error}"))
+    parse(line.split_whitespace().map(OsString::from))
+        .unwrap_or_else(|error| panic!("{line}: {error}"))
 }
 
 fn refusal(line: &str) -> String {
@@ -69,8 +70,12 @@ fn init_in_every_spelling() {
     ] {
         assert!(matches!(invocation(line).action, Action::Init { force: false }), "{line}");
     }
-    for line in ["web-ipc --init --run --force", "web-ipc -I -rF", "web-ipc -IrF", "web-ipc --init -F --run"]
-    {
+    for line in [
+        "web-ipc --init --run --force",
+        "web-ipc -I -rF",
+        "web-ipc -IrF",
+        "web-ipc --init -F --run",
+    ] {
         assert!(matches!(invocation(line).action, Action::Init { force: true }), "{line}");
     }
 }
@@ -90,7 +95,10 @@ fn a_user_is_added_in_every_spelling() {
         "web-ipc -u -a -a -u other -u test1 -p other --password pass321",
     ] {
         let users = users_of(line);
-        assert!(users.add && !users.list && !users.change && !users.verify && !users.delete, "{line}");
+        assert!(
+            users.add && !users.list && !users.change && !users.verify && !users.delete,
+            "{line}"
+        );
         assert_eq!(credentials(&users), (Some("test1"), Some("pass321")), "{line}");
     }
 }
@@ -146,8 +154,14 @@ fn a_password_that_begins_with_a_dash_needs_an_equals_sign() {
             ),
             "{line}: {told}"
         );
-        assert!(told.contains("a value that begins with - needs =: --password=VALUE"), "{line}: {told}");
-        assert!(!told.contains("hunter") && !told.contains("-x") && !told.contains("12"), "{line}: {told}");
+        assert!(
+            told.contains("a value that begins with - needs =: --password=VALUE"),
+            "{line}: {told}"
+        );
+        assert!(
+            !told.contains("hunter") && !told.contains("-x") && !told.contains("12"),
+            "{line}: {told}"
+        );
     }
 }
 
@@ -219,20 +233,41 @@ fn a_certificate_needs_a_name() {
     ] {
         let told = refusal(line);
         assert!(told.starts_with("error: '--name <NAME>' is required\n"), "{line}: {told}");
-        assert!(told.contains("--certs --name NAME") || told.contains("web-ipc-certs --name NAME"), "{told}");
+        assert!(
+            told.contains("--certs --name NAME") || told.contains("web-ipc-certs --name NAME"),
+            "{told}"
+        );
     }
 }
 
 #[test]
 fn numbers_and_addresses_say_what_they_take() {
     for (line, takes) in [
-        ("web-ipc -t -r --qty abc", "'abc' for '--qty <N>': it takes a whole number from 0 to 4294967295"),
-        ("web-ipc -t -r -q -1", "'-1' for '--qty <N>': it takes a whole number from 0 to 4294967295"),
-        ("web-ipc -t -r -q +1", "'+1' for '--qty <N>': it takes a whole number from 0 to 4294967295"),
+        (
+            "web-ipc -t -r --qty abc",
+            "'abc' for '--qty <N>': it takes a whole number from 0 to 4294967295",
+        ),
+        (
+            "web-ipc -t -r -q -1",
+            "'-1' for '--qty <N>': it takes a whole number from 0 to 4294967295",
+        ),
+        (
+            "web-ipc -t -r -q +1",
+            "'+1' for '--qty <N>': it takes a whole number from 0 to 4294967295",
+        ),
         ("web-ipc -t -r -q 4294967296", "it takes a whole number from 0 to 4294967295"),
-        ("web-ipc -t -r -p 70000", "'70000' for '--port <PORT>': it takes a whole number from 0 to 65535"),
-        ("web-ipc -t -r -p -1", "'-1' for '--port <PORT>': it takes a whole number from 0 to 65535"),
-        ("web-ipc -c -n a --days -1", "'-1' for '--days <N>': it takes a whole number from 0 to 4294967295"),
+        (
+            "web-ipc -t -r -p 70000",
+            "'70000' for '--port <PORT>': it takes a whole number from 0 to 65535",
+        ),
+        (
+            "web-ipc -t -r -p -1",
+            "'-1' for '--port <PORT>': it takes a whole number from 0 to 65535",
+        ),
+        (
+            "web-ipc -c -n a --days -1",
+            "'-1' for '--days <N>': it takes a whole number from 0 to 4294967295",
+        ),
         ("web-ipc -c -n a --days=", "it takes a whole number from 0 to 4294967295"),
         ("web-ipc -t -r -i nowhere", "it takes an IP address such as 127.0.0.1 or ::1"),
         ("web-ipc -t -r -i [127.0.0.1]", "it takes an IP address such as 127.0.0.1 or ::1"),
@@ -282,7 +317,10 @@ fn certificates_with_their_names() {
 #[test]
 fn the_test_has_the_documented_defaults() {
     let test = test_of("web-ipc --test --run");
-    assert_eq!((test.name.as_str(), test.ip.to_string().as_str(), test.port), ("localhost", "127.0.0.1", 0));
+    assert_eq!(
+        (test.name.as_str(), test.ip.to_string().as_str(), test.port),
+        ("localhost", "127.0.0.1", 0)
+    );
     assert_eq!((test.protocol, test.log_level, test.quantity), (Protocol::Https, None, 100));
 }
 
@@ -301,16 +339,25 @@ fn the_test_in_every_spelling() {
         assert_eq!(test_of(line).quantity, 3, "{line}");
     }
     let test = test_of("web-ipc -t -r -n testServer1 -i ::1 -p 3100 -P http -l critical -q 0");
-    assert_eq!((test.name.as_str(), test.ip.to_string().as_str(), test.port), ("testServer1", "::1", 3100));
+    assert_eq!(
+        (test.name.as_str(), test.ip.to_string().as_str(), test.port),
+        ("testServer1", "::1", 3100)
+    );
     assert_eq!(test_of("web-ipc -t -r -i [::1]").ip.to_string(), "::1");
-    assert_eq!((test.protocol, test.log_level, test.quantity), (Protocol::Http, Some(LogLevel::Critical), 0));
+    assert_eq!(
+        (test.protocol, test.log_level, test.quantity),
+        (Protocol::Http, Some(LogLevel::Critical), 0)
+    );
     for (name, level) in [
         ("debug", LogLevel::Debug),
         ("info", LogLevel::Info),
         ("warning", LogLevel::Warning),
         ("error", LogLevel::Error),
     ] {
-        assert_eq!(test_of(&format!("web-ipc --test --run --logLevel {name}")).log_level, Some(level));
+        assert_eq!(
+            test_of(&format!("web-ipc --test --run --logLevel {name}")).log_level,
+            Some(level)
+        );
     }
 }
 
@@ -384,7 +431,10 @@ fn what_was_not_understood_is_shown_where_no_password_stands_before_it() {
         ("web-ipc --serve -p 3000 --quiet", "'--quiet'"),
     ] {
         let told = refusal(line);
-        assert!(told.starts_with(&format!("error: unexpected argument {shown} found\n")), "{line}: {told}");
+        assert!(
+            told.starts_with(&format!("error: unexpected argument {shown} found\n")),
+            "{line}: {told}"
+        );
         assert!(!told.contains("as a value"), "{line}: {told}");
     }
     for line in [
@@ -414,7 +464,10 @@ fn an_object_without_quotes_is_told_of_quotes() {
         assert!(!told.contains("password"), "{words:?}: {told}");
     }
     let told = refusal("web-ipc --send --user me --password x {a: 1}");
-    assert!(told.contains("--password 'VALUE'") && told.contains("'{\"key\": \"value\"}'"), "{told}");
+    assert!(
+        told.contains("--password 'VALUE'") && told.contains("'{\"key\": \"value\"}'"),
+        "{told}"
+    );
 }
 
 #[test]
@@ -430,7 +483,10 @@ fn the_command_comes_before_its_options() {
     }
     // A secret behind it is not repeated.
     let told = refusal("web-ipc --password hunter2 --users");
-    assert!(told.contains("as in 'web-ipc --users --password'") && !told.contains("hunter"), "{told}");
+    assert!(
+        told.contains("as in 'web-ipc --users --password'") && !told.contains("hunter"),
+        "{told}"
+    );
     assert!(!refusal("web-ipc --bogus").contains("comes first"));
 }
 
@@ -489,10 +545,14 @@ fn a_client_is_told_one_address_or_several_with_a_port_for_those_that_have_none(
     ] {
         let Action::Send(send) = invocation(line).action else { panic!("{line}") };
         assert_eq!(send.target.addresses, expected, "{line}");
-        let Action::Request(request) = invocation(&line.replace("send", "request")).action else { panic!() };
+        let Action::Request(request) = invocation(&line.replace("send", "request")).action else {
+            panic!()
+        };
         assert_eq!(request.target.addresses, expected, "{line}");
     }
-    for line in ["--send --ip a,,b", "--send --ip a:0", "--request --ip 10.0.0", "--request --ip http://a"] {
+    for line in
+        ["--send --ip a,,b", "--send --ip a:0", "--request --ip 10.0.0", "--request --ip http://a"]
+    {
         let told = refusal(&format!("web-ipc {line}"));
         assert!(told.starts_with("error: invalid value '"), "{line}: {told}");
     }
@@ -521,22 +581,31 @@ fn the_pipeline_commands_in_every_spelling() {
     let line = "web-ipc -S -p 4000 -u me --password x -T 5 -b 10 -k {\"a\":1}";
     let Action::Send(send) = invocation(line).action else { panic!("{line}") };
     assert_eq!((send.timeout_secs, send.batch, send.keep_going), (5, 10, true));
-    assert_eq!((send.target.addresses, send.target.user.as_deref()), (at(&["127.0.0.1:4000"]), Some("me")));
+    assert_eq!(
+        (send.target.addresses, send.target.user.as_deref()),
+        (at(&["127.0.0.1:4000"]), Some("me"))
+    );
     assert_eq!(send.message.as_deref(), Some("{\"a\":1}"));
     let Action::Send(send) = invocation("web-ipc --send").action else { panic!() };
     assert_eq!((send.message, send.timeout_secs, send.batch), (None, 30, 500));
     assert_eq!(send.target.addresses, at(&["127.0.0.1:3000"]));
-    let Action::Request(request) = invocation("web-ipc request {} --timeout 60").action else { panic!() };
+    let Action::Request(request) = invocation("web-ipc request {} --timeout 60").action else {
+        panic!()
+    };
     assert_eq!((request.message.as_deref(), request.timeout_secs), (Some("{}"), 60));
     let Action::Request(request) = invocation("web-ipc --request").action else { panic!() };
     assert_eq!(request.message, None);
     let Action::Send(send) = invocation("web-ipc --send -").action else { panic!() };
     assert_eq!(send.message.as_deref(), Some("-"));
     assert!(refusal("web-ipc --send {} {}").contains("web-ipc --send"));
-    assert!(refusal("web-ipc --serve --jobs 4").contains("error: '--jobs <N>' needs '--exec <COMMAND>'\n"));
+    assert!(
+        refusal("web-ipc --serve --jobs 4")
+            .contains("error: '--jobs <N>' needs '--exec <COMMAND>'\n")
+    );
     for line in ["--batch 0", "--batch 1001", "--timeout 0", "--timeout 481"] {
         assert!(
-            refusal(&format!("web-ipc --send {line} {{}}")).contains("it takes a whole number from 1 to "),
+            refusal(&format!("web-ipc --send {line} {{}}"))
+                .contains("it takes a whole number from 1 to "),
             "{line}"
         );
     }
@@ -551,23 +620,37 @@ fn dead_of(line: &str) -> DeadAction {
 
 #[test]
 fn dead_letters_in_every_spelling() {
-    for line in
-        ["web-ipc --dead --list", "web-ipc -d -l", "web-ipc -dl", "web-ipc dead --li", "web-ipc-dead -l"]
-    {
+    for line in [
+        "web-ipc --dead --list",
+        "web-ipc -d -l",
+        "web-ipc -dl",
+        "web-ipc dead --li",
+        "web-ipc-dead -l",
+    ] {
         assert_eq!(dead_of(line), DeadAction::List, "{line}");
     }
-    for line in
-        ["web-ipc --dead --putBack 3 5", "web-ipc -d -p 3 5", "web-ipc de --put 3 5", "web-ipc-dead -p 3 5"]
-    {
+    for line in [
+        "web-ipc --dead --putBack 3 5",
+        "web-ipc -d -p 3 5",
+        "web-ipc de --put 3 5",
+        "web-ipc-dead -p 3 5",
+    ] {
         assert_eq!(dead_of(line), DeadAction::PutBack(Letters::Numbers(vec![3, 5])), "{line}");
     }
-    assert_eq!(dead_of("web-ipc --dead --discard 7"), DeadAction::Discard(Letters::Numbers(vec![7])));
+    assert_eq!(
+        dead_of("web-ipc --dead --discard 7"),
+        DeadAction::Discard(Letters::Numbers(vec![7]))
+    );
     assert_eq!(dead_of("web-ipc -d -x all"), DeadAction::Discard(Letters::All));
     assert_eq!(dead_of("web-ipc -d -p all"), DeadAction::PutBack(Letters::All));
     assert!(refusal("web-ipc --dead").contains("--putBack"));
-    for line in ["-p", "-p 1x", "-p +1", "-p 18446744073709551616", "-l -x 1", "-p 1 -x 1", "list"] {
+    for line in ["-p", "-p 1x", "-p +1", "-p 18446744073709551616", "-l -x 1", "-p 1 -x 1", "list"]
+    {
         let told = refusal(&format!("web-ipc --dead {line}"));
-        assert!(told.starts_with("error: ") && told.contains("Usage: web-ipc --dead"), "{line}: {told}");
+        assert!(
+            told.starts_with("error: ") && told.contains("Usage: web-ipc --dead"),
+            "{line}: {told}"
+        );
     }
 }
 
@@ -587,7 +670,9 @@ fn what_is_short_for_several_is_told() {
 
 #[test]
 fn tries_are_for_a_durable_inbox_and_a_password_for_a_user() {
-    let Action::Serve(serve) = invocation("web-ipc --serve -b durable -r 3").action else { panic!() };
+    let Action::Serve(serve) = invocation("web-ipc --serve -b durable -r 3").action else {
+        panic!()
+    };
     assert_eq!(serve.tries, Some(3));
     let Action::Serve(serve) = invocation("web-ipc --serve -b durable").action else { panic!() };
     assert_eq!(serve.tries, None);
@@ -600,5 +685,8 @@ fn tries_are_for_a_durable_inbox_and_a_password_for_a_user() {
     assert!(refusal("web-ipc --test --run --password x").contains("needs '--user <NAME>'"));
     let test = test_of("web-ipc --test --run -u me --pass x");
     assert_eq!((test.user.as_deref(), test.password.unwrap().as_str()), (Some("me"), "x"));
-    assert!(refusal_of(&["web-ipc", "--serve", "--exec", " "]).contains("it takes a command for a shell"));
+    assert!(
+        refusal_of(&["web-ipc", "--serve", "--exec", " "])
+            .contains("it takes a command for a shell")
+    );
 }

@@ -89,7 +89,8 @@ pub(super) fn place(text: &str) -> Result<Place, &'static str> {
     let (host, port) = match text.rsplit_once(':') {
         None => (text, None),
         Some((host, port)) => {
-            let port = number_between(port, 1, u16::MAX).map_err(|_| "its port is no number from 1 to 65535");
+            let port = number_between(port, 1, u16::MAX)
+                .map_err(|_| "its port is no number from 1 to 65535");
             (host, Some(port?))
         }
     };
@@ -103,7 +104,8 @@ pub(super) fn place(text: &str) -> Result<Place, &'static str> {
     }
     let plausible = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
     // A name of digits and dots is a mistyped IPv4 address.
-    let is_name = host.bytes().any(|byte| byte.is_ascii_alphabetic()) && host.bytes().all(plausible);
+    let is_name =
+        host.bytes().any(|byte| byte.is_ascii_alphabetic()) && host.bytes().all(plausible);
     if !is_name || host.len() > HOST_BYTES_MAX {
         return Err(TAKEN);
     }

@@ -21,7 +21,9 @@ impl WrongUsage {
     /// `what` is wrong; `tip` may help; `usage` is what can be typed.
     pub(super) fn new(what: &str, tip: Option<&str>, usage: &str) -> Self {
         let tip = tip.map(|tip| format!("  tip: {tip}\n\n")).unwrap_or_default();
-        Self(format!("error: {what}\n\n{tip}Usage: {usage}\n\nFor more information, try '--help'.\n"))
+        Self(format!(
+            "error: {what}\n\n{tip}Usage: {usage}\n\nFor more information, try '--help'.\n"
+        ))
     }
 
     /// A command that was not told what to do: what it lacks, and its help. A script that forgot it
@@ -54,9 +56,9 @@ pub(super) fn explain(command: &Command, arguments: &[OsString], error: &Error) 
         ErrorKind::UnknownArgument => unknown_argument(&line, error),
         ErrorKind::InvalidSubcommand => {
             let name = context(error, ContextKind::InvalidSubcommand);
-            let tip = error
-                .get(ContextKind::SuggestedSubcommand)
-                .map(|similar| format!("a similar command exists: '{}'", printable(&similar.to_string())));
+            let tip = error.get(ContextKind::SuggestedSubcommand).map(|similar| {
+                format!("a similar command exists: '{}'", printable(&similar.to_string()))
+            });
             (format!("there is no command '{name}'"), tip)
         }
         ErrorKind::InvalidValue if context(error, ContextKind::InvalidValue).is_empty() => {
@@ -69,7 +71,8 @@ pub(super) fn explain(command: &Command, arguments: &[OsString], error: &Error) 
             (format!("'{}' takes no value", context(error, ContextKind::InvalidArg)), None)
         }
         ErrorKind::ArgumentConflict => {
-            let name = |kind| context(error, kind).split([' ', ',']).next().unwrap_or_default().to_owned();
+            let name =
+                |kind| context(error, kind).split([' ', ',']).next().unwrap_or_default().to_owned();
             let (one, other) = (name(ContextKind::InvalidArg), name(ContextKind::PriorArg));
             (format!("'{one}' and '{other}' cannot be used together"), None)
         }
@@ -82,8 +85,12 @@ pub(super) fn explain(command: &Command, arguments: &[OsString], error: &Error) 
 
 /// Refuses `--users=list`, which clap takes for `--users`, dropping the value unseen; and `-u=list`
 /// in the same words.
-pub(super) fn refuse_value_of_command(command: &Command, arguments: &[OsString]) -> Result<(), WrongUsage> {
-    let Some(word) = Line::command_word(command, arguments).and_then(|at| arguments[at].to_str()) else {
+pub(super) fn refuse_value_of_command(
+    command: &Command,
+    arguments: &[OsString],
+) -> Result<(), WrongUsage> {
+    let Some(word) = Line::command_word(command, arguments).and_then(|at| arguments[at].to_str())
+    else {
         return Ok(());
     };
     let Some((flag, value)) = word.split_once('=') else { return Ok(()) };
@@ -91,7 +98,9 @@ pub(super) fn refuse_value_of_command(command: &Command, arguments: &[OsString])
     let chosen = match flag.strip_prefix("--") {
         Some(long) => by_prefix(commands, long, Command::get_long_flag),
         None => commands.find(|command| {
-            command.get_short_flag().is_some_and(|letter| flag.strip_prefix('-') == Some(&letter.to_string()))
+            command
+                .get_short_flag()
+                .is_some_and(|letter| flag.strip_prefix('-') == Some(&letter.to_string()))
         }),
     };
     let Some(chosen) = chosen else { return Ok(()) };
@@ -141,17 +150,19 @@ fn unknown_argument(line: &Line<'_>, error: &Error) -> (String, Option<String>) 
         Some(ContextValue::String(word)) => word.as_str(),
         _ => "",
     };
-    let option =
-        (!word.starts_with('-')).then(|| by_prefix(line.command.get_arguments(), word, Arg::get_long));
+    let option = (!word.starts_with('-'))
+        .then(|| by_prefix(line.command.get_arguments(), word, Arg::get_long));
     if let Some(long) = option.flatten().and_then(Arg::get_long) {
         return (
             format!("unexpected argument '{}' found", printable(word)),
             Some(format!("write '--{long}'")),
         );
     }
-    let may_be_object = line.takes_object() && (!word.starts_with('-') || line.has_half_an_object());
+    let may_be_object =
+        line.takes_object() && (!word.starts_with('-') || line.has_half_an_object());
     if line.may_be_secret(word) {
-        let what = "an unexpected argument was found; it is not shown, as it may be part of a password";
+        let what =
+            "an unexpected argument was found; it is not shown, as it may be part of a password";
         let tip = match may_be_object {
             true => format!("{QUOTED_PASSWORD}, and so does an object: '{EXAMPLE}'"),
             false => QUOTED_PASSWORD.to_owned(),
@@ -160,16 +171,20 @@ fn unknown_argument(line: &Line<'_>, error: &Error) -> (String, Option<String>) 
     }
     let what = format!("unexpected argument '{}' found", shortened(word));
     if may_be_object {
-        return (what, Some(format!("a shell takes an object apart unless it is in quotes: '{EXAMPLE}'")));
+        return (
+            what,
+            Some(format!("a shell takes an object apart unless it is in quotes: '{EXAMPLE}'")),
+        );
     }
     let similar = error.get(ContextKind::SuggestedArg);
-    let tip =
-        similar.map(|similar| format!("a similar argument exists: '{}'", printable(&similar.to_string())));
+    let tip = similar
+        .map(|similar| format!("a similar argument exists: '{}'", printable(&similar.to_string())));
     (what, tip.or_else(|| line.belongs_to_a_command(word)))
 }
 
 /// What is told of a password that a shell has taken apart.
-const QUOTED_PASSWORD: &str = "a value with spaces or shell characters needs quotes: --password 'VALUE'";
+const QUOTED_PASSWORD: &str =
+    "a value with spaces or shell characters needs quotes: --password 'VALUE'";
 
 /// An object as it is written in a shell, inside single quotes.
 const EXAMPLE: &str = r#"{"key": "value"}"#;
@@ -190,7 +205,8 @@ fn invalid_value(error: &Error) -> (String, Option<String>) {
     let option = context(error, ContextKind::InvalidArg);
     let value = context(error, ContextKind::InvalidValue);
     // `-p` is the password to one command and the port to another.
-    let is_shown = !option.starts_with("--port") || value.bytes().all(|byte| !byte.is_ascii_alphabetic());
+    let is_shown =
+        !option.starts_with("--port") || value.bytes().all(|byte| !byte.is_ascii_alphabetic());
     let mut what = match is_shown {
         true => format!("invalid value '{value}' for '{option}'"),
         false => format!("invalid value for '{option}'"),
@@ -248,7 +264,9 @@ impl<'a> Line<'a> {
             by_prefix(whole.get_subcommands(), &word, |command| Some(command.get_name()))
         };
         // clap's own `help` has no options.
-        let Some(picked) = picked.filter(|command| command.get_name() != "help") else { return line };
+        let Some(picked) = picked.filter(|command| command.get_name() != "help") else {
+            return line;
+        };
         line.command = picked;
         line.words = &arguments[at + 1..];
         let options = || picked.get_arguments().chain(whole.get_arguments());
@@ -312,7 +330,9 @@ impl<'a> Line<'a> {
         let is_option = |command: &Command| match word.strip_prefix("--") {
             Some(long) => by_prefix(command.get_arguments(), long, Arg::get_long).is_some(),
             None => command.get_arguments().any(|option| {
-                option.get_short().is_some_and(|letter| word.strip_prefix('-') == Some(&letter.to_string()))
+                option
+                    .get_short()
+                    .is_some_and(|letter| word.strip_prefix('-') == Some(&letter.to_string()))
             }),
         };
         let owner = commands().find(|command| is_option(command))?;
@@ -327,7 +347,8 @@ impl<'a> Line<'a> {
     /// the option for one, or is a bare word to `--users`, where such a word is most likely one
     /// whose option was forgotten.
     fn may_be_secret(&self, word: &str) -> bool {
-        let takes_password = self.command.get_arguments().any(|option| option.get_id() == "password");
+        let takes_password =
+            self.command.get_arguments().any(|option| option.get_id() == "password");
         if !takes_password {
             return false;
         }
@@ -342,7 +363,9 @@ impl<'a> Line<'a> {
             let other = other.split('=').next().unwrap_or(&other);
             match word.strip_prefix('-').filter(|letters| !letters.starts_with('-')) {
                 // Of `-xyz` clap tells the letter that it did not know.
-                Some(letter) => other.starts_with('-') && !other.starts_with("--") && other.contains(letter),
+                Some(letter) => {
+                    other.starts_with('-') && !other.starts_with("--") && other.contains(letter)
+                }
                 None => other == word,
             }
         });

@@ -1,7 +1,8 @@
 //! The log on its way to a stream: a queue with a limit, and the thread that writes.
 //!
-//! Whoever logs leaves a line here and never waits: where nobody reads the log, lines are dropped and counted, and the count
-//! is told once somebody reads again. What a line looks like, `log.rs` knows.
+//! Whoever logs leaves a line here and never waits: where nobody reads the log, lines are dropped
+//! and counted, and the count is told once somebody reads again. What a line looks like, `log.rs`
+//! knows.
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -46,7 +47,8 @@ impl Queue {
         Queue { state: Mutex::new(state), is_filled: Condvar::new(), is_written: Condvar::new() }
     }
 
-    /// Leaves some lines. Returns whether somebody will deal with them: before the thread has begun nobody does.
+    /// Leaves some lines. Returns whether somebody will deal with them: before the thread has begun
+    /// nobody does.
     pub(super) fn push(&self, lines: &[u8]) -> bool {
         let mut state = self.state();
         if !state.has_writer {
@@ -70,9 +72,13 @@ impl Queue {
         self.state().has_writer = true;
     }
 
-    /// Writes what comes, for ever. `write` returns how many lines it could not write; `told` makes a line of how many are
-    /// missing.
-    pub(super) fn write(&self, mut write: impl FnMut(&[u8]) -> u64, told: impl Fn(u64) -> String) -> ! {
+    /// Writes what comes, for ever. `write` returns how many lines it could not write; `told` makes
+    /// a line of how many are missing.
+    pub(super) fn write(
+        &self,
+        mut write: impl FnMut(&[u8]) -> u64,
+        told: impl Fn(u64) -> String,
+    ) -> ! {
         let (mut lines, mut missing) = (Vec::new(), 0);
         loop {
             let mut state = self.state();
@@ -98,14 +104,15 @@ impl Queue {
         }
     }
 
-    /// Waits until all is written that is here now, but not for longer than `wait`, and not at all if somebody has done so
-    /// in vain and nothing was written since.
+    /// Waits until all is written that is here now, but not for longer than `wait`, and not at all
+    /// if somebody has done so in vain and nothing was written since.
     pub(super) fn flush(&self, wait: Duration) {
         let begun = Instant::now();
         let mut state = self.state();
         let put = state.put;
         while state.has_writer && state.written < put && !state.is_stalled {
-            let Some(left) = wait.checked_sub(begun.elapsed()).filter(|left| !left.is_zero()) else {
+            let Some(left) = wait.checked_sub(begun.elapsed()).filter(|left| !left.is_zero())
+            else {
                 state.is_stalled = true;
                 return;
             };
@@ -138,10 +145,11 @@ mod tests {
         let queue: &'static Queue = Box::leak(Box::new(Queue::new()));
         queue.has_writer();
         thread::spawn(move || {
-            let write = |lines: &[u8]| match sender.send(String::from_utf8_lossy(lines).into_owned()) {
-                Ok(()) => 0,
-                Err(_) => lines.split(|byte| *byte == b'\n').count() as u64 - 1,
-            };
+            let write =
+                |lines: &[u8]| match sender.send(String::from_utf8_lossy(lines).into_owned()) {
+                    Ok(()) => 0,
+                    Err(_) => lines.split(|byte| *byte == b'\n').count() as u64 - 1,
+                };
             queue.write(write, |missing| format!("{missing} missing\n"))
         });
         (queue, receiver)
@@ -166,7 +174,10 @@ mod tests {
                 None => written += text.lines().count() as u64,
             }
         }
-        assert!(missing > 0 && written >= (BYTES_MAX / line.len()) as u64, "{written} and {missing}");
+        assert!(
+            missing > 0 && written >= (BYTES_MAX / line.len()) as u64,
+            "{written} and {missing}"
+        );
         queue.push(b"again\n");
         assert_eq!(stream.recv().unwrap(), "again\n");
     }
@@ -189,7 +200,10 @@ mod tests {
         }
         queue.flush(Duration::from_secs(60));
         let state = queue.state();
-        assert_eq!((state.written, state.put, state.is_stalled), (all.len() as u64, all.len() as u64, false));
+        assert_eq!(
+            (state.written, state.put, state.is_stalled),
+            (all.len() as u64, all.len() as u64, false)
+        );
         drop(state);
         assert_eq!(reading.join().unwrap(), all);
     }

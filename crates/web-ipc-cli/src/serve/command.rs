@@ -17,8 +17,8 @@ use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
-/// How long a request may go on for which nobody waits any more. Who asks again under the same id, after a broken
-/// connection, is back before.
+/// How long a request may go on for which nobody waits any more. Who asks again under the same id,
+/// after a broken connection, is back before.
 const UNAWAITED_MAX: Duration = Duration::from_secs(10);
 
 /// How often it is looked whether somebody waits.
@@ -63,20 +63,27 @@ impl fmt::Display for CommandError {
             Self::Run(error) => write!(f, "cannot be run: {error}"),
             Self::Status(status) => write!(f, "ended with {status}"),
             Self::TooLong { bytes_max } => {
-                write!(f, "was ended: it wrote more than the {bytes_max} bytes that a reply may have")
+                write!(
+                    f,
+                    "was ended: it wrote more than the {bytes_max} bytes that a reply may have"
+                )
             }
             Self::NobodyWaits => {
-                write!(f, "was ended: nobody has waited for its reply for {} s", UNAWAITED_MAX.as_secs())
+                write!(
+                    f,
+                    "was ended: nobody has waited for its reply for {} s",
+                    UNAWAITED_MAX.as_secs()
+                )
             }
         }
     }
 }
 
-/// Runs a command with a message on its stdin and returns what it wrote to stdout, if the message is a request; else its stdout
-/// is this process's own.
+/// Runs a command with a message on its stdin and returns what it wrote to stdout, if the message
+/// is a request; else its stdout is this process's own.
 ///
-/// It has ended when its process has, whatever it has left running in the background. With its children it is a process
-/// group, so that a terminal's Ctrl-C is not meant for it.
+/// It has ended when its process has, whatever it has left running in the background. With its
+/// children it is a process group, so that a terminal's Ctrl-C is not meant for it.
 pub(super) async fn output(
     command: &str,
     delivery: &Delivery,
@@ -135,7 +142,10 @@ async fn feed(stdin: Option<ChildStdin>, delivery: &Delivery) -> Infallible {
         if let Err(error) = stdin.write_all(body.as_bytes()).await
             && error.kind() != io::ErrorKind::BrokenPipe
         {
-            log::warn!("the message {} could not be written to its command: {error}", delivery.id());
+            log::warn!(
+                "the message {} could not be written to its command: {error}",
+                delivery.id()
+            );
         }
     }
     std::future::pending().await
@@ -155,7 +165,8 @@ async fn more_than(length_max: usize, stdout: Option<&mut ChildStdout>, output: 
     std::future::pending().await
 }
 
-/// Reads what a command that has ended has left in its pipe. The end of the pipe may never come: what it started may hold it.
+/// Reads what a command that has ended has left in its pipe. The end of the pipe may never come:
+/// what it started may hold it.
 fn read_what_is_there(stdout: &ChildStdout, output: &mut Vec<u8>) -> io::Result<()> {
     let mut left = usize::try_from(rustix::io::ioctl_fionread(stdout)?).unwrap_or(usize::MAX);
     let mut bytes = vec![0; left.min(READ_BYTES)];
@@ -190,7 +201,8 @@ async fn nobody_waits(delivery: &Delivery) {
 
 /// Ends a command with all that it has started: it is asked to, and after a while it has to.
 async fn end(child: &mut Child) {
-    let Some(group) = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw) else {
+    let Some(group) = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw)
+    else {
         return;
     };
     let begun = Instant::now();
@@ -252,6 +264,9 @@ mod tests {
         nobody_waits(&request).await;
         assert!(gone_at.elapsed() >= UNAWAITED_MAX);
         let message = delivery(&inbox, false).await;
-        assert!(timeout(LONG, nobody_waits(&message)).await.is_err(), "nobody waits for a message's");
+        assert!(
+            timeout(LONG, nobody_waits(&message)).await.is_err(),
+            "nobody waits for a message's"
+        );
     }
 }

@@ -1,4 +1,5 @@
-//! How a server ends: told to in good order, by a second signal, or as its time is over; and what that does to messages.
+//! How a server ends: told to in good order, by a second signal, or as its time is over; and what
+//! that does to messages.
 //!
 //! Whatever becomes of messages comes here with those it has in hand.
 
@@ -36,8 +37,9 @@ pub(super) enum Cause {
 }
 
 impl Serving {
-    /// Takes no further message from now on, and tells what there is left to do. `in_hand` are messages that were taken from
-    /// the inbox, `deal` says what becomes of them. Returns when that must be done.
+    /// Takes no further message from now on, and tells what there is left to do. `in_hand` are
+    /// messages that were taken from the inbox, `deal` says what becomes of them. Returns when that
+    /// must be done.
     pub(super) async fn begin_stop(&self, in_hand: usize, deal: &str) -> Instant {
         self.server.begin_stop();
         let left = in_hand as u64
@@ -60,7 +62,8 @@ impl Serving {
         Instant::now() + self.stop_within
     }
 
-    /// Ends it all. Whoever waits for a reply hears that there is none now. Returns how many messages are lost with the inbox.
+    /// Ends it all. Whoever waits for a reply hears that there is none now. Returns how many
+    /// messages are lost with the inbox.
     pub(super) async fn end(&mut self) -> u64 {
         self.server.begin_stop();
         let inbox = self.server.inbox().clone();
@@ -72,8 +75,8 @@ impl Serving {
         if self.is_durable { 0 } else { left }
     }
 
-    /// Ends it, and says what that does to the messages in hand and to those that wait. `ended` is what was ended of what was
-    /// being done, as `2 commands`.
+    /// Ends it, and says what that does to the messages in hand and to those that wait. `ended` is
+    /// what was ended of what was being done, as `2 commands`.
     pub(super) async fn end_because(
         &mut self,
         cause: Cause,
@@ -91,13 +94,18 @@ impl Serving {
         let lost = if self.is_durable { 0 } else { left + in_hand as u64 };
         let why = match cause {
             Cause::SecondSignal(_) => "ended by a second signal".to_owned(),
-            _ => format!("ended, as a stop may take {} s (--stopWithin)", self.stop_within.as_secs()),
+            _ => {
+                format!("ended, as a stop may take {} s (--stopWithin)", self.stop_within.as_secs())
+            }
         };
         let ended = ended.map(|ended| format!("; {ended} ended with it")).unwrap_or_default();
         let messages = match (self.is_durable, in_hand) {
             (true, 0) => String::new(),
             (true, _) => {
-                format!("; {} in hand: what had a try left comes again", counted(in_hand, "message"))
+                format!(
+                    "; {} in hand: what had a try left comes again",
+                    counted(in_hand, "message")
+                )
             }
             (false, _) => format!("; {}", lost_messages(lost)),
         };

@@ -1,6 +1,7 @@
 //! Each message as the input of a command, so many at once.
 //!
-//! What a command is and how it ends, `command.rs` knows; what its end means for the message is decided here.
+//! What a command is and how it ends, `command.rs` knows; what its end means for the message is
+//! decided here.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -34,8 +35,8 @@ impl Job {
         Job { command: command.to_owned(), home, tries }
     }
 
-    /// One message's command: the message on its stdin, who sent it in its environment. If it ends well the message is
-    /// acknowledged, and the sender of a request gets what it wrote to stdout.
+    /// One message's command: the message on its stdin, who sent it in its environment. If it ends
+    /// well the message is acknowledged, and the sender of a request gets what it wrote to stdout.
     async fn run(&self, delivery: Delivery, stopped: watch::Receiver<bool>) {
         let id = delivery.id();
         let kind = if delivery.wants_reply() { "request" } else { "message" };
@@ -54,13 +55,16 @@ impl Job {
             }
             return;
         }
-        let Some(reply) = String::from_utf8(output).ok().and_then(|text| RawValue::from_string(text).ok())
+        let Some(reply) =
+            String::from_utf8(output).ok().and_then(|text| RawValue::from_string(text).ok())
         else {
             return log::error!("{command} wrote no JSON object to stdout; {next}");
         };
         match delivery.reply(&reply).await {
             Ok(()) => (),
-            Err(ReplyError::Body(_)) => log::error!("{command} wrote no JSON object to stdout; {next}"),
+            Err(ReplyError::Body(_)) => {
+                log::error!("{command} wrote no JSON object to stdout; {next}")
+            }
             Err(error @ (ReplyError::Rules(_) | ReplyError::TooLarge { .. })) => {
                 log::error!("{command} wrote what cannot be a reply: {error}; {next}");
             }
@@ -95,7 +99,11 @@ fn shortened(command: &str) -> String {
 }
 
 /// Runs a command for each message, no more than `jobs_max` at once.
-pub(super) async fn run_all(mut serving: Serving, job: Job, jobs_max: u16) -> Result<Verdict, Failure> {
+pub(super) async fn run_all(
+    mut serving: Serving,
+    job: Job,
+    jobs_max: u16,
+) -> Result<Verdict, Failure> {
     let (inbox, job) = (serving.server.inbox().clone(), Arc::new(job));
     let places = Arc::new(Semaphore::new(usize::from(jobs_max.max(1))));
     let (stop, stopped) = watch::channel(false);
@@ -104,7 +112,8 @@ pub(super) async fn run_all(mut serving: Serving, job: Job, jobs_max: u16) -> Re
     let mut is_open = true;
     let cause = loop {
         let is_stopping = stops_at.is_some();
-        // A durable inbox keeps what is not in hand. One in memory is emptied: it is closed once nothing can come any more.
+        // A durable inbox keeps what is not in hand. One in memory is emptied: it is closed once
+        // nothing can come any more.
         let takes = is_open && !(is_stopping && serving.is_durable);
         if !takes && running.is_empty() {
             break Cause::Stopped;

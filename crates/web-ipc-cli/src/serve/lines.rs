@@ -1,7 +1,8 @@
 //! Each message as a line of JSON on stdout.
 //!
-//! Some are printed together, and acknowledged when they are written, while the next are printed. What was not acknowledged when
-//! the server stops is kept by a durable inbox and handed out again; one in memory is printed first.
+//! Some are printed together, and acknowledged when they are written, while the next are printed.
+//! What was not acknowledged when the server stops is kept by a durable inbox and handed out again;
+//! one in memory is printed first.
 
 use std::fmt::Write as _;
 use std::future::Future;
@@ -23,14 +24,16 @@ use crate::escape::JsonName;
 use crate::out;
 use crate::stdio::WriteError;
 
-/// How long the lines under way when a signal comes may still take, where they come again if they take longer.
+/// How long the lines under way when a signal comes may still take, where they come again if they
+/// take longer.
 const LAST_LINES_WAIT: Duration = Duration::from_secs(2);
 
 /// Lines that are printed, and acknowledged, together.
 const LINES_MAX: usize = 128;
 
-/// Lines that are printed, or about to be, and not yet acknowledged: so many may come again, marked, after the process was killed.
-/// One commit of the inbox acknowledges no more, so that with fewer of them a sender of batches would be faster.
+/// Lines that are printed, or about to be, and not yet acknowledged: so many may come again,
+/// marked, after the process was killed. One commit of the inbox acknowledges no more, so that with
+/// fewer of them a sender of batches would be faster.
 const IN_HAND_MAX: usize = 2 * LINES_MAX;
 
 /// Lines are written once there are so many bytes of them.
@@ -196,7 +199,8 @@ async fn acknowledge(written: Vec<Delivery>) -> usize {
     count
 }
 
-/// Lines of messages, and what many of them have in common: their user, and the time at which they came.
+/// Lines of messages, and what many of them have in common: their user, and the time at which they
+/// came.
 #[derive(Default)]
 struct Lines {
     text: String,
@@ -205,16 +209,19 @@ struct Lines {
 }
 
 impl Lines {
-    /// `{"id", "user", "at", "body"}`, the body as it was sent; with `redelivered` where it may have been printed before.
+    /// `{"id", "user", "at", "body"}`, the body as it was sent; with `redelivered` where it may
+    /// have been printed before.
     fn add(&mut self, delivery: &Delivery, on_terminal: bool) {
         let start = self.text.len();
-        // A body was checked before it was accepted; whoever changed it in the file gets no line that is none.
+        // A body was checked before it was accepted; whoever changed it in the file gets no line
+        // that is none.
         let body = serde_json::from_str::<&RawValue>(delivery.body());
         let user = self.user.take().filter(|(user, _)| user == delivery.user());
         let user = user.map_or_else(|| json_name(delivery.user()), Ok);
         if let (Ok(body), Ok(user)) = (body, user) {
             let at = self.at.take().filter(|(at, _)| *at == delivery.received_at());
-            let at = at.unwrap_or_else(|| (delivery.received_at(), rfc_3339(delivery.received_at())));
+            let at =
+                at.unwrap_or_else(|| (delivery.received_at(), rfc_3339(delivery.received_at())));
             let (text, id) = (&mut self.text, delivery.id());
             let _never_fails = write!(text, r#"{{"id":"{id}","user":{},"at":"{}","#, user.1, at.1);
             if delivery.redeliveries() > 0 {
@@ -281,14 +288,23 @@ mod tests {
         deliveries.iter().for_each(|delivery| lines.add(delivery, false));
         let id = |number: usize| deliveries[number].id();
         let expected = [
-            format!(r#"{{"id":"{}","user":"a","at":"1970-01-01T00:00:00.000Z","body":{{"n":1.50}}}}"#, id(0)),
+            format!(
+                r#"{{"id":"{}","user":"a","at":"1970-01-01T00:00:00.000Z","body":{{"n":1.50}}}}"#,
+                id(0)
+            ),
             format!(
                 r#"{{"id":"{}","user":"a","at":"1970-01-01T00:00:00.000Z","body":{{   "n": "\n"}}}}"#,
                 id(1)
             ),
-            format!(r#"{{"id":"{}","user":"b \"c\"","at":"1970-01-01T00:00:00.001Z","body":{{}}}}"#, id(2)),
+            format!(
+                r#"{{"id":"{}","user":"b \"c\"","at":"1970-01-01T00:00:00.001Z","body":{{}}}}"#,
+                id(2)
+            ),
             format!(r#"{{"id":"{}"}}"#, id(3)),
-            format!(r#"{{"id":"{}","user":"a","at":"1970-01-01T00:00:00.002Z","body":{{}}}}"#, id(4)),
+            format!(
+                r#"{{"id":"{}","user":"a","at":"1970-01-01T00:00:00.002Z","body":{{}}}}"#,
+                id(4)
+            ),
         ];
         assert_eq!(lines.text.lines().collect::<Vec<_>>(), expected);
         for line in lines.text.lines() {
@@ -302,7 +318,8 @@ mod tests {
         let mut lines = Lines::default();
         deliveries.iter().for_each(|delivery| lines.add(delivery, true));
         assert!(
-            lines.text.contains(r#""body":{"x":"\u202e"}"#) && lines.text.ends_with("\"body\":{}}\n"),
+            lines.text.contains(r#""body":{"x":"\u202e"}"#)
+                && lines.text.ends_with("\"body\":{}}\n"),
             "{}",
             lines.text
         );

@@ -4,7 +4,8 @@ use std::time::SystemTime;
 
 use time::OffsetDateTime;
 
-/// RFC 3339 in UTC, with always three digits of the second's fraction, so that text sorts as time does.
+/// RFC 3339 in UTC, with always three digits of the second's fraction, so that text sorts as time
+/// does.
 pub(crate) fn rfc_3339(time: SystemTime) -> String {
     let time = OffsetDateTime::from(time);
     format!(

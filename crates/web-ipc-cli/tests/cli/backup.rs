@@ -11,7 +11,8 @@ use crate::server::{Server, client, text};
 
 fn names(directory: &Path) -> Vec<String> {
     let entries = fs::read_dir(directory).unwrap();
-    let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    let mut names: Vec<_> =
+        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
     names.sort();
     names
 }
@@ -26,7 +27,13 @@ fn keeper(world: &World, home: &Path) -> Server {
 
 /// The users in a home.
 fn users(world: &World, home: &Path) -> String {
-    let listed = world.program_itself().arg("--home").arg(home).args(["--users", "--list"]).output().unwrap();
+    let listed = world
+        .program_itself()
+        .arg("--home")
+        .arg(home)
+        .args(["--users", "--list"])
+        .output()
+        .unwrap();
     assert!(listed.status.success(), "{}", text(&listed.stderr));
     text(&listed.stdout)
 }
@@ -47,7 +54,8 @@ fn a_copy_made_beside_a_running_server_is_a_home_with_everything() {
 
     let copy = world.folder().join("a copy");
     let backup = |out: &Path| {
-        let output = world.program_itself().args(["--backup", "--run", "--out"]).arg(out).output().unwrap();
+        let output =
+            world.program_itself().args(["--backup", "--run", "--out"]).arg(out).output().unwrap();
         (output.status.code(), text(&output.stdout), text(&output.stderr))
     };
     let (status, told, error) = backup(&copy);
@@ -60,7 +68,9 @@ fn a_copy_made_beside_a_running_server_is_a_home_with_everything() {
 
     let expected: Vec<String> = names(&world.home())
         .into_iter()
-        .filter(|name| !name.ends_with(".lock") && !name.ends_with("-wal") && !name.ends_with("-shm"))
+        .filter(|name| {
+            !name.ends_with(".lock") && !name.ends_with("-wal") && !name.ends_with("-shm")
+        })
         .collect();
     assert_eq!(names(&copy), expected);
     let mode = |path: &Path| path.metadata().unwrap().permissions().mode() & 0o7777;
@@ -73,19 +83,27 @@ fn a_copy_made_beside_a_running_server_is_a_home_with_everything() {
     assert_eq!(users(&world, &copy), users(&world, &world.home()));
     let mut restored = keeper(&world, &copy);
     restored.wait_for_log_times("ended with exit status: 3", 2);
-    let sent = client(&world, &restored, &["--home", copy.to_str().unwrap(), "--send", r#"{"n":4}"#], "");
+    let sent =
+        client(&world, &restored, &["--home", copy.to_str().unwrap(), "--send", r#"{"n":4}"#], "");
     assert!(sent.status.success(), "{}", text(&sent.stderr));
     restored.stop();
 
-    // Neither that nor anything else that is there is written over, nor is the home filled with copies of itself.
+    // Neither that nor anything else that is there is written over, nor is the home filled with
+    // copies of itself.
     let before = names(&copy);
-    for out in [&copy, &world.home(), &world.home().join("inside"), &world.folder().join("no/such/copy")] {
+    for out in
+        [&copy, &world.home(), &world.home().join("inside"), &world.folder().join("no/such/copy")]
+    {
         let (status, _, error) = backup(out);
         assert_eq!(status, Some(1), "{}", out.display());
         assert!(error.contains("]: ") && error.lines().count() == 1, "{error}");
     }
     assert_eq!(names(&copy), before);
-    assert!(names(world.folder()).iter().all(|name| !name.ends_with(".tmp")), "{:?}", names(world.folder()));
+    assert!(
+        names(world.folder()).iter().all(|name| !name.ends_with(".tmp")),
+        "{:?}",
+        names(world.folder())
+    );
     assert!(!world.home().join("inside").exists());
 }
 
@@ -123,7 +141,8 @@ fn a_backup_that_fails_or_is_ended_leaves_nothing() {
         while names(world.folder()) == before {
             std::thread::yield_now();
         }
-        let signalled = std::process::Command::new("kill").args([signal, &child.id().to_string()]).status();
+        let signalled =
+            std::process::Command::new("kill").args([signal, &child.id().to_string()]).status();
         assert!(signalled.unwrap().success());
         assert_eq!(child.wait().unwrap().code(), Some(status));
         let mut told = String::new();

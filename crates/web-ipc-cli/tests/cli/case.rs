@@ -2,7 +2,8 @@
 
 use std::fmt::Write as _;
 
-/// A case: its steps in order, with everything between them, so that it can be written as it was read.
+/// A case: its steps in order, with everything between them, so that it can be written as it was
+/// read.
 pub(crate) struct Case {
     pub(crate) fresh_home: bool,
     pub(crate) steps: Vec<Step>,
@@ -52,12 +53,15 @@ impl Case {
                     }
                     case.steps.extend(open.take().map(Step::Command));
                 } else {
-                    return wrong("between a command and its `status:` only `out|` and `err|` lines stand");
+                    return wrong(
+                        "between a command and its `status:` only `out|` and `err|` lines stand",
+                    );
                 }
             } else if let Some(command) = line.strip_prefix("$ ") {
                 let line = command.to_owned();
                 let stdin = std::mem::take(&mut stdin);
-                open = Some(Command { line, stdin, out: Vec::new(), err: Vec::new(), status: None });
+                open =
+                    Some(Command { line, stdin, out: Vec::new(), err: Vec::new(), status: None });
             } else if let Some(input) = line.strip_prefix("in|") {
                 stdin.push(input.strip_prefix(' ').unwrap_or(input).to_owned());
             } else if let Some(command) = line.strip_prefix("sh: ") {
@@ -104,13 +108,17 @@ impl Command {
     /// The lines of a case file that stand for this command.
     pub(crate) fn to_text(&self) -> String {
         let mut text = String::new();
-        let mut push =
-            |mark: &str, line: &str| writeln!(text, "{}", format!("{mark} {line}").trim_end()).unwrap();
+        let mut push = |mark: &str, line: &str| {
+            writeln!(text, "{}", format!("{mark} {line}").trim_end()).unwrap()
+        };
         self.stdin.iter().for_each(|line| push("in|", line));
         push("$", &self.line);
         self.out.iter().for_each(|line| push("out|", line));
         self.err.iter().for_each(|line| push("err|", line));
-        push("status:", &self.status.map_or("ended by a signal".to_owned(), |status| status.to_string()));
+        push(
+            "status:",
+            &self.status.map_or("ended by a signal".to_owned(), |status| status.to_string()),
+        );
         text
     }
 
@@ -146,8 +154,11 @@ fn a_case_is_written_as_it_was_read() {
 
 #[test]
 fn quotes_keep_words_together() {
-    let case = Case::parse("# T.\nhome: none\n$ web-ipc  'a b' \"c'd\" '' -p=' x'\nstatus: 0\n").unwrap();
-    let Some(Step::Command(command)) = case.steps.last() else { panic!("the last step is the command") };
+    let case =
+        Case::parse("# T.\nhome: none\n$ web-ipc  'a b' \"c'd\" '' -p=' x'\nstatus: 0\n").unwrap();
+    let Some(Step::Command(command)) = case.steps.last() else {
+        panic!("the last step is the command")
+    };
     assert_eq!(command.words(), ["web-ipc", "a b", "c'd", "", "-p= x"]);
 }
 

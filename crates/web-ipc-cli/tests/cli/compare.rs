@@ -21,17 +21,22 @@ pub(crate) fn lines_match(expected: &[String], real: &[String]) -> bool {
 fn text_matches(expected: &str, real: &str) -> bool {
     let Some((before, after)) = expected.split_once(ANY_TEXT) else { return expected == real };
     let Some(real) = real.strip_prefix(before) else { return false };
-    real.char_indices().map(|(at, _)| at).chain([real.len()]).any(|at| text_matches(after, &real[at..]))
+    real.char_indices()
+        .map(|(at, _)| at)
+        .chain([real.len()])
+        .any(|at| text_matches(after, &real[at..]))
 }
 
-/// A line of output with the log's time, module and line number replaced, and without blanks at its end.
+/// A line of output with the log's time, module and line number replaced, and without blanks at its
+/// end.
 pub(crate) fn normal(line: &str) -> String {
     let line = line.trim_end();
     let Some(rest) = line.get("[2025-03-19 19:38:50,608]".len()..) else { return line.to_owned() };
-    let is_time = line.bytes().zip(*b"[9999-99-99 99:99:99,999]").all(|(byte, wanted)| match wanted {
-        b'9' => byte.is_ascii_digit(),
-        _ => byte == wanted,
-    });
+    let is_time =
+        line.bytes().zip(*b"[9999-99-99 99:99:99,999]").all(|(byte, wanted)| match wanted {
+            b'9' => byte.is_ascii_digit(),
+            _ => byte == wanted,
+        });
     if !is_time {
         return line.to_owned();
     }
@@ -93,7 +98,10 @@ mod tests {
             "[2025-03-19T19:38:50,608][INFO][users,12]: a"
         );
         assert_eq!(normal("[2025-03-19 19:38:50,608][INFO] a"), "[TIME][INFO] a");
-        assert_eq!(normal("[2025-03-19 19:38:50,608][INFO][a::b,12]: a"), "[TIME][INFO][a::b,12]: a");
+        assert_eq!(
+            normal("[2025-03-19 19:38:50,608][INFO][a::b,12]: a"),
+            "[TIME][INFO][a::b,12]: a"
+        );
         assert_eq!(normal("Username: a"), "Username: a");
     }
 }

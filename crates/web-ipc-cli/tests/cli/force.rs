@@ -39,5 +39,8 @@ fn a_running_server_keeps_its_home_and_what_waits_in_it_is_counted() {
     assert!(log.contains(" in the inbox of this home, and "), "{log}");
     assert!(out.starts_with("Kept the old home as "), "{out}");
     let (status, _, log) = force();
-    assert!(status == Some(0) && !log.contains("in the inbox"), "nothing waits in the new one: {log}");
+    assert!(
+        status == Some(0) && !log.contains("in the inbox"),
+        "nothing waits in the new one: {log}"
+    );
 }

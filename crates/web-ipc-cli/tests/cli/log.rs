@@ -1,4 +1,5 @@
-//! What the log of `--serve` has of peers that are no clients: few lines of each kind, and then how many more.
+//! What the log of `--serve` has of peers that are no clients: few lines of each kind, and then how
+//! many more.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -34,12 +35,18 @@ fn a_peer_that_asks_for_nothing_good_without_end_gets_a_hundred_lines_and_a_numb
         let requests = get("/nowhere", "").repeat(9) + &get("/nowhere", "connection: close\r\n");
         answer(&server, requests.as_bytes());
     }
-    assert!(answer(&server, get("/is/running", "connection: close\r\n").as_bytes()).contains("200 OK"));
+    assert!(
+        answer(&server, get("/is/running", "connection: close\r\n").as_bytes()).contains("200 OK")
+    );
     let log = server.stop();
     assert_eq!(count(&log, "\"GET /nowhere\" 404 not_found"), 100, "{log}");
     assert_eq!(count(&log, "127.0.0.1 - … and 100 more in the last "), 1, "{log}");
     assert_eq!(count(&log, "s: 404 not_found"), 1, "{log}");
-    assert_eq!(count(&log, "\"GET /is/running\" 200"), 1, "another kind of line has its own room: {log}");
+    assert_eq!(
+        count(&log, "\"GET /is/running\" 200"),
+        1,
+        "another kind of line has its own room: {log}"
+    );
 }
 
 #[test]
@@ -49,7 +56,10 @@ fn what_is_not_http_is_a_warning_that_names_the_peer_and_has_a_limit() {
     for (request, status) in [
         (&b"\x16\x03\x01 nonsense\r\n\r\n"[..], "400"),
         (b"GET /is/running HTTP/1.1\r\n\r\n", "400"),
-        (&[b"GET / HTTP/1.1\r\nhost: x\r\n", &b"a: b\r\n".repeat(100)[..], b"\r\n"].concat(), "431"),
+        (
+            &[b"GET / HTTP/1.1\r\nhost: x\r\n", &b"a: b\r\n".repeat(100)[..], b"\r\n"].concat(),
+            "431",
+        ),
     ] {
         let said = answer(&server, request);
         assert!(said.contains(status), "{said}");
@@ -61,7 +71,8 @@ fn what_is_not_http_is_a_warning_that_names_the_peer_and_has_a_limit() {
     assert_eq!(count(&log, "][ERROR]["), 0, "{log}");
     assert_eq!(count(&log, "stream error"), 0, "{log}");
     let named = |text: &str| {
-        let is_it = |line: &str| line.contains("][WARNING][http,") && line.contains("]: 127.0.0.1:");
+        let is_it =
+            |line: &str| line.contains("][WARNING][http,") && line.contains("]: 127.0.0.1:");
         log.lines().any(|line| is_it(line) && line.contains(text))
     };
     assert!(named("is not HTTP/1.1") && named("answered with 431"), "{log}");
@@ -82,13 +93,20 @@ fn a_probe_that_says_nothing_is_no_line_and_what_is_no_tls_is_told_in_words() {
     answer(&server, b"nonsense");
     let log = server.stop();
     assert_eq!(count(&log, "this peer does not speak TLS, but perhaps plain http"), 2, "{log}");
-    assert!(!log.contains("eof") && !log.contains("corrupt") && !log.contains("without a byte"), "{log}");
+    assert!(
+        !log.contains("eof") && !log.contains("corrupt") && !log.contains("without a byte"),
+        "{log}"
+    );
 
     let mut server = Server::start(&world, &["--logLevel", "debug"]);
     drop(connect(&server));
     server.wait_for_log("without a byte");
     let log = server.stop();
-    assert_eq!(count(&log, "][DEBUG]["), count(&log, "connected and closed without a byte"), "{log}");
+    assert_eq!(
+        count(&log, "][DEBUG]["),
+        count(&log, "connected and closed without a byte"),
+        "{log}"
+    );
     assert_eq!(count(&log, "connected and closed without a byte"), 1, "{log}");
 }
 
@@ -121,7 +139,10 @@ fn connections_fit_into_the_files_that_may_be_open_and_idle_ones_make_room() {
     }
     assert!(ask(idle.last_mut().unwrap()), "who came last has stayed");
     let mut first = Vec::new();
-    assert!(idle[0].read_to_end(&mut first).is_err() || first.is_empty(), "who was idle longest has gone");
+    assert!(
+        idle[0].read_to_end(&mut first).is_err() || first.is_empty(),
+        "who was idle longest has gone"
+    );
     let log = server.stop();
     assert_eq!(count(&log, "this process may open 256 files: "), 1, "{log}");
     assert_eq!(count(&log, "rror accepting"), 0, "{log}");

@@ -1,7 +1,8 @@
-//! Runs the cases in `tests/cases`: commands with their stdout, stderr and exit status, a file each; and what cannot be
-//! written as a case.
+//! Runs the cases in `tests/cases`: commands with their stdout, stderr and exit status, a file
+//! each; and what cannot be written as a case.
 //!
-//! A new file is a new test. The format is told in `tests/cases/README.md`; `BLESS=1` rewrites what failed.
+//! A new file is a new test. The format is told in `tests/cases/README.md`; `BLESS=1` rewrites what
+//! failed.
 #![allow(clippy::unwrap_used)]
 
 mod backup;
@@ -54,10 +55,16 @@ fn every_case_does_what_it_says() {
         }
     }
     let all = files.len();
-    assert!(failures.is_empty(), "{} of {all} cases failed\n{}", failures.len(), failures.join("\n"));
+    assert!(
+        failures.is_empty(),
+        "{} of {all} cases failed\n{}",
+        failures.len(),
+        failures.join("\n")
+    );
 }
 
-/// Plays a case's steps in a new world. What came out other than expected is put into the case and told.
+/// Plays a case's steps in a new world. What came out other than expected is put into the case and
+/// told.
 fn play(case: &mut Case, fresh: &World) -> Vec<String> {
     let world = World::new(case.fresh_home.then_some(fresh));
     let mut problems = Vec::new();
@@ -79,7 +86,10 @@ fn play(case: &mut Case, fresh: &World) -> Vec<String> {
                 if !same || panicked {
                     let expected = command.to_text();
                     *command = real;
-                    problems.push(format!("---- expected\n{expected}---- happened\n{}", command.to_text()));
+                    problems.push(format!(
+                        "---- expected\n{expected}---- happened\n{}",
+                        command.to_text()
+                    ));
                 }
             }
             Step::Text(_) => {}

@@ -21,7 +21,10 @@ fn run_with_mounted_home(script: &str) -> Option<Output> {
     let mut command = Command::new("unshare");
     command.args(["--mount", "sh", "-c", &format!("{prepare}\n{script}")]);
     command.envs(program.get_envs().filter_map(|(name, value)| Some((name, value?))));
-    let output = command.env("B", program.get_program()).current_dir(world.home().parent().unwrap()).output();
+    let output = command
+        .env("B", program.get_program())
+        .current_dir(world.home().parent().unwrap())
+        .output();
     match output {
         Ok(output) if output.status.code() != Some(99) && !is_refused(&output) => Some(output),
         _ => {
@@ -59,17 +62,23 @@ const USES: &str = r#"
 "#;
 
 fn assert_reads_go_on(output: &Output, reason: &str) {
-    let (out, log) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    let (out, log) =
+        (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{out}\n{log}");
-    assert!(out.starts_with("Username: ipc-admin\nUsername: bob\nCredentials verified\n"), "{out}\n{log}");
+    assert!(
+        out.starts_with("Username: ipc-admin\nUsername: bob\nCredentials verified\n"),
+        "{out}\n{log}"
+    );
     assert!(out.contains(r#""user":"bob""#) && out.contains(r#""body":{"n":1}"#), "{out}\n{log}");
     for failed in [
         "Failed to create user carol",
         "Failed to change the password of user bob",
         "Failed to delete user bob",
     ] {
-        let line =
-            log.lines().find(|line| line.contains(failed)).unwrap_or_else(|| panic!("{failed}: {log}"));
+        let line = log
+            .lines()
+            .find(|line| line.contains(failed))
+            .unwrap_or_else(|| panic!("{failed}: {log}"));
         assert!(line.contains(reason), "{line}");
     }
     assert!(!log.contains("chmod"), "{log}");
@@ -116,7 +125,9 @@ fn a_mounted_secret_is_used_where_the_danger_is_named_and_nowhere_else() {
         chmod 755 . ..2026"#;
     let program = world.program_itself();
     let mut shell = Command::new("sh");
-    shell.args(["-c", layout]).envs(program.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    shell
+        .args(["-c", layout])
+        .envs(program.get_envs().filter_map(|(name, value)| Some((name, value?))));
     assert!(shell.status().unwrap().success());
 
     let list = |value: Option<&str>| {

@@ -1,4 +1,5 @@
-//! Root in the home of another user. Only root can run these: others are told that they were skipped.
+//! Root in the home of another user. Only root can run these: others are told that they were
+//! skipped.
 #![allow(clippy::print_stdout)]
 
 use std::os::unix::fs::{MetadataExt as _, chown};
@@ -38,7 +39,8 @@ fn listing(directory: &Path) -> Vec<String> {
     let mut lines: Vec<_> = fs::read_dir(directory)
         .unwrap()
         .map(|entry| {
-            let (path, metadata) = (entry.as_ref().unwrap().path(), entry.unwrap().metadata().unwrap());
+            let (path, metadata) =
+                (entry.as_ref().unwrap().path(), entry.unwrap().metadata().unwrap());
             format!("{} {} {:o}", path.display(), metadata.uid(), metadata.mode())
         })
         .collect();
@@ -72,7 +74,10 @@ fn root_neither_reads_nor_writes_in_the_home_of_a_service_and_is_told_how_to() {
         let output = world.program_itself().args(arguments).output().unwrap();
         let log = log(&output);
         assert_eq!(output.status.code(), Some(1), "{arguments:?}: {log}");
-        assert!(log.contains(&format!("{} belongs to user {OTHER}", home.display())), "{arguments:?}: {log}");
+        assert!(
+            log.contains(&format!("{} belongs to user {OTHER}", home.display())),
+            "{arguments:?}: {log}"
+        );
         assert!(log.contains(&remedy), "{arguments:?}: {log}");
         assert_eq!(listing(&home), before, "{arguments:?}");
     }

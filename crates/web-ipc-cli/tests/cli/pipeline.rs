@@ -1,4 +1,5 @@
-//! `--serve`, `--send` and `--request` as a shell script uses them: real processes, pipes between them.
+//! `--serve`, `--send` and `--request` as a shell script uses them: real processes, pipes between
+//! them.
 
 use std::io::{BufRead as _, Read as _, Write as _};
 use std::process::Stdio;
@@ -30,7 +31,8 @@ fn lines_that_go_in_come_out_in_order() {
                 "{line}"
             );
             assert!(
-                value["at"].as_str().unwrap().ends_with('Z') && value["id"].as_str().unwrap().len() == 36
+                value["at"].as_str().unwrap().ends_with('Z')
+                    && value["id"].as_str().unwrap().len() == 36
             );
             assert!(line.contains(r#""body":{"n": "#), "the body is as it was sent: {line}");
         }
@@ -55,8 +57,11 @@ fn a_server_is_found_at_the_address_of_several_that_answers() {
         assert!(sent.status.success(), "{}", text(&sent.stderr));
         assert!(text(&sent.stdout).starts_with("1 sent, 0 duplicates, "), "{}", text(&sent.stdout));
     }
-    let reply =
-        world.program_itself().args(["--request", "--ip", &addresses, r#"{"n":2}"#]).output().unwrap();
+    let reply = world
+        .program_itself()
+        .args(["--request", "--ip", &addresses, r#"{"n":2}"#])
+        .output()
+        .unwrap();
     let (reply, log) = (text(&reply.stdout), text(&reply.stderr));
     assert!(reply.contains(r#""n":2"#), "{reply} {log}");
     server.stop();
@@ -116,14 +121,19 @@ fn a_line_that_is_no_object_is_named_and_ends_the_run_unless_told_otherwise() {
     let input = "{\"n\":1}\n\nnope\n[2]\n{\"n\":3}\n";
     let ended = client(&world, &server, &["--send"], input);
     assert_eq!(ended.status.code(), Some(1));
-    assert!(text(&ended.stderr).contains("line 3 is not JSON, at byte 1"), "{}", text(&ended.stderr));
+    assert!(
+        text(&ended.stderr).contains("line 3 is not JSON, at byte 1"),
+        "{}",
+        text(&ended.stderr)
+    );
     assert!(text(&ended.stdout).starts_with("1 sent, "), "{}", text(&ended.stdout));
 
     let went_on = client(&world, &server, &["--send", "--keep-going"], input);
     assert_eq!(went_on.status.code(), Some(1), "something was not delivered");
     let log = text(&went_on.stderr);
     assert!(
-        log.contains("line 3 is not JSON, at byte 1") && log.contains("line 4 is JSON, but no object"),
+        log.contains("line 3 is not JSON, at byte 1")
+            && log.contains("line 4 is JSON, but no object"),
         "{log}"
     );
     assert!(text(&went_on.stdout).starts_with("2 sent, 0 duplicates, 0 refused, 2 bad lines in "));
@@ -139,11 +149,19 @@ fn a_request_comes_from_stdin_where_it_is_too_long_for_an_argument() {
     let bytes = long.trim_end().len() + 1;
     for arguments in [&["--request"][..], &["--request", "-"]] {
         let reply = client(&world, &server, arguments, &long);
-        assert_eq!(text(&reply.stdout), format!("{{\"bytes\":{bytes}}}\n"), "{}", text(&reply.stderr));
+        assert_eq!(
+            text(&reply.stdout),
+            format!("{{\"bytes\":{bytes}}}\n"),
+            "{}",
+            text(&reply.stderr)
+        );
     }
     // The first line of stdin is the password where both come from there.
-    let run =
-        world.program_itself().args(["--users", "--add", "--user", "a", "--password", "b"]).output().unwrap();
+    let run = world
+        .program_itself()
+        .args(["--users", "--add", "--user", "a", "--password", "b"])
+        .output()
+        .unwrap();
     assert!(run.status.success(), "{}", text(&run.stderr));
     let arguments = ["--request", "--user", "a", "--password", "-"];
     let reply = client(&world, &server, &arguments, &format!("\u{feff}b\r\n{long}"));
@@ -185,7 +203,11 @@ fn a_line_that_never_ends_is_read_no_further_than_the_longest_message() {
         "{}",
         text(&sent.stderr)
     );
-    assert!(text(&sent.stderr).contains("line 2 is longer than 16777216 bytes"), "{}", text(&sent.stderr));
+    assert!(
+        text(&sent.stderr).contains("line 2 is longer than 16777216 bytes"),
+        "{}",
+        text(&sent.stderr)
+    );
 }
 
 #[test]
@@ -202,7 +224,8 @@ fn a_client_needs_four_files_and_a_user_of_its_own() {
     let directory = tempfile::tempdir().unwrap();
     let client_home = directory.path().join("client");
     std::fs::DirBuilder::new().create(&client_home).unwrap();
-    std::fs::set_permissions(&client_home, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
+    std::fs::set_permissions(&client_home, std::os::unix::fs::PermissionsExt::from_mode(0o700))
+        .unwrap();
     for file in ["envelope.keys", "web-ipc-ca.crt", "remote1.crt", "remote1.key"] {
         std::fs::copy(world.home().join(file), client_home.join(file)).unwrap();
     }
@@ -237,7 +260,11 @@ fn a_wrong_password_and_a_name_of_another_server_are_said_with_what_to_do() {
     let server = Server::start(&world, &[]);
     let refusal = |arguments: &[&str], input: &str| {
         let output = client(&world, &server, arguments, input);
-        assert_eq!((output.status.code(), text(&output.stdout).as_str()), (Some(1), ""), "{arguments:?}");
+        assert_eq!(
+            (output.status.code(), text(&output.stdout).as_str()),
+            (Some(1), ""),
+            "{arguments:?}"
+        );
         text(&output.stderr)
     };
     for command in ["--send", "--request"] {
@@ -254,8 +281,12 @@ fn a_wrong_password_and_a_name_of_another_server_are_said_with_what_to_do() {
         assert!(told.contains("the certificate of the server `other` is for localhost"), "{told}");
     }
     // With lines on stdin the tally is told too.
-    let output =
-        client(&world, &server, &["--send", "--user", "test1", "--password", "-"], "wrong-two\n{}\n{}\n");
+    let output = client(
+        &world,
+        &server,
+        &["--send", "--user", "test1", "--password", "-"],
+        "wrong-two\n{}\n{}\n",
+    );
     assert!(text(&output.stdout).starts_with("0 sent, "), "{}", text(&output.stdout));
     let told = text(&output.stderr);
     assert!(
@@ -287,7 +318,10 @@ fn a_command_that_gives_no_reply_is_told_at_both_ends() {
         ("echo '[1]'", "wrote no JSON object to stdout; there is no reply"),
         ("true", "wrote no JSON object to stdout; there is no reply"),
         ("echo '{\"a\":1}{}'", "wrote no JSON object to stdout; there is no reply"),
-        (r#"echo '{"a":123456789012345678901234567890}'"#, "it has an integer that does not fit 64 bits"),
+        (
+            r#"echo '{"a":123456789012345678901234567890}'"#,
+            "it has an integer that does not fit 64 bits",
+        ),
         (r#"echo '{"a":1,"a":2}'"#, "it has a member name that its object has already"),
         (
             "yes '{}'",
@@ -296,9 +330,16 @@ fn a_command_that_gives_no_reply_is_told_at_both_ends() {
     ] {
         let mut server = Server::start(&world, &["--exec", command]);
         let refused = client(&world, &server, &["--request", "{}"], "");
-        assert_eq!((refused.status.code(), text(&refused.stdout).as_str()), (Some(1), ""), "{command}");
+        assert_eq!(
+            (refused.status.code(), text(&refused.stdout).as_str()),
+            (Some(1), ""),
+            "{command}"
+        );
         let error = text(&refused.stderr);
-        assert!(error.contains("the server took the request, but the application gave no reply"), "{error}");
+        assert!(
+            error.contains("the server took the request, but the application gave no reply"),
+            "{error}"
+        );
         let log = server.stop();
         assert!(log.contains(told), "{command}: {log}");
         assert!(log.contains(&format!("the command `{command}` for request ")), "{command}: {log}");
@@ -311,7 +352,10 @@ fn a_message_whose_command_fails_is_said_to_be_lost_or_to_come_again() {
     for (options, told) in [
         (&["--inbox", "memory"][..], "; the message is lost; --inbox durable would have kept it"),
         (&["--inbox", "durable"], "; the message comes again, until it is a dead letter"),
-        (&["--inbox", "durable", "--tries", "1"], "; that was the last of 1 try: it is a dead letter now"),
+        (
+            &["--inbox", "durable", "--tries", "1"],
+            "; that was the last of 1 try: it is a dead letter now",
+        ),
     ] {
         // In a home of its own: what the one before has left would come here.
         let world = World::new(Some(&world));
@@ -388,15 +432,23 @@ fn dead_letters_are_listed_and_what_is_put_back_is_handed_out_by_the_next_server
         listed.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(lines.len(), 2, "{listed}");
     for (line, n) in lines.iter().zip([1, 2]) {
-        assert_eq!((&line["user"], &line["body"]["n"]), (&"ipc-admin".into(), &n.into()), "{listed}");
-        assert_eq!((line["deliveries"].as_u64(), line["id"].as_str().unwrap().len()), (Some(1), 36));
+        assert_eq!(
+            (&line["user"], &line["body"]["n"]),
+            (&"ipc-admin".into(), &n.into()),
+            "{listed}"
+        );
+        assert_eq!(
+            (line["deliveries"].as_u64(), line["id"].as_str().unwrap().len()),
+            (Some(1), 36)
+        );
         assert!(line["at"].as_str().unwrap().ends_with('Z'), "{listed}");
     }
     assert!(listed.contains(r#""body":{"n": 1}"#), "the body is as it was sent: {listed}");
 
     // A number that is not there changes nothing, also where others are.
     let first = lines[0]["number"].to_string();
-    let output = world.program_itself().args(["--dead", "--putBack", &first, "77"]).output().unwrap();
+    let output =
+        world.program_itself().args(["--dead", "--putBack", &first, "77"]).output().unwrap();
     assert_eq!(output.status.code(), Some(1));
     let told = text(&output.stderr);
     assert!(
@@ -416,7 +468,10 @@ fn dead_letters_are_listed_and_what_is_put_back_is_handed_out_by_the_next_server
     for n in ["1", "2"] {
         let mut line = String::new();
         reader.read_line(&mut line).unwrap();
-        assert!(line.contains(&format!("\"n\":{n}")) || line.contains(&format!("\"n\": {n}")), "{line}");
+        assert!(
+            line.contains(&format!("\"n\":{n}")) || line.contains(&format!("\"n\": {n}")),
+            "{line}"
+        );
         assert!(!line.contains("redelivered"), "it starts over: {line}");
     }
     server.stop();
@@ -449,10 +504,16 @@ fn dead_letters_of_an_inbox_that_a_server_has_are_left_alone() {
     assert_eq!(dead(&world, &["--list"]), "");
     for arguments in [&["--putBack", "all"][..], &["--discard", "1"]] {
         let output = world.program_itself().arg("--dead").args(arguments).output().unwrap();
-        assert_eq!((output.status.code(), text(&output.stdout).as_str()), (Some(1), ""), "{arguments:?}");
+        assert_eq!(
+            (output.status.code(), text(&output.stdout).as_str()),
+            (Some(1), ""),
+            "{arguments:?}"
+        );
         let told = text(&output.stderr);
         assert!(
-            told.contains("inbox.db is in use by a running server; nothing was changed; stop the server"),
+            told.contains(
+                "inbox.db is in use by a running server; nothing was changed; stop the server"
+            ),
             "{told}"
         );
         assert_eq!(told.lines().count(), 1, "{told}");

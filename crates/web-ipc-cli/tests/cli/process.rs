@@ -30,8 +30,9 @@ fn a_test_that_is_told_to_end_says_how_far_it_came_and_ends_as_shells_expect() {
         assert_eq!((ended.code(), ended.signal()), (Some(status), None), "{ended}");
         assert!(text.contains("Web server stopped"), "it stopped in good order: {}", tail(&text));
         let last = text.lines().last().unwrap();
-        let count =
-            last.split_once("interrupted after ").and_then(|(_, count)| count.split_once(" messages"));
+        let count = last
+            .split_once("interrupted after ")
+            .and_then(|(_, count)| count.split_once(" messages"));
         let count: usize = count.expect(last).0.parse().unwrap();
         let received = text.matches("Received message: ").count();
         assert!(count >= 2 && (count..=count + 1).contains(&received), "{count}, {received}");
@@ -57,7 +58,9 @@ fn a_limit_on_the_size_of_files_is_told_and_does_not_kill() {
 #[test]
 fn help_that_cannot_be_written_is_a_failure_whoever_asked_for_it() {
     let world = World::new(None);
-    for arguments in [&["-h"][..], &["help"], &["--version"], &["--users", "--help"], &["help", "test"]] {
+    for arguments in
+        [&["-h"][..], &["help"], &["--version"], &["--users", "--help"], &["help", "test"]]
+    {
         // Where the system has no such file, a full disk cannot be had so easily.
         let Ok(full) = File::options().write(true).open("/dev/full") else { return };
         let output = world.program_itself().args(arguments).stdout(full).output().unwrap();

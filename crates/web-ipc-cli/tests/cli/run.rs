@@ -40,7 +40,11 @@ impl World {
     pub(crate) fn with_fresh_home() -> Self {
         let world = Self::new(None);
         let output = world.program_itself().args(["--init", "--run"]).output().unwrap();
-        assert!(output.status.success(), "--init --run: {}", String::from_utf8_lossy(&output.stderr));
+        assert!(
+            output.status.success(),
+            "--init --run: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
         world
     }
 
@@ -58,7 +62,11 @@ impl World {
         let (name, arguments) = words.split_first().unwrap();
         assert!(NAMES.contains(&name.as_str()), "{name} is no name of the binary");
         let mut running = self.program(&self.binaries.path().join(name));
-        running.args(arguments).stdin(if command.stdin.is_empty() { Stdio::null() } else { Stdio::piped() });
+        running.args(arguments).stdin(if command.stdin.is_empty() {
+            Stdio::null()
+        } else {
+            Stdio::piped()
+        });
         let mut child = running.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         if let Some(mut pipe) = child.stdin.take() {
             let text: String = command.stdin.iter().map(|line| format!("{line}\n")).collect();
@@ -76,10 +84,17 @@ impl World {
 
     /// Runs a shell command that must end with 0; the error is what it printed.
     pub(crate) fn shell(&self, command: &str) -> Result<(), String> {
-        let output = self.program(Path::new("sh")).args(["-c", &self.filled_in(command)]).output().unwrap();
-        let printed =
-            || String::from_utf8_lossy(&[output.stdout.as_slice(), &output.stderr].concat()).into_owned();
-        if output.status.success() { Ok(()) } else { Err(format!("{}\n{}", output.status, printed())) }
+        let output =
+            self.program(Path::new("sh")).args(["-c", &self.filled_in(command)]).output().unwrap();
+        let printed = || {
+            String::from_utf8_lossy(&[output.stdout.as_slice(), &output.stderr].concat())
+                .into_owned()
+        };
+        if output.status.success() {
+            Ok(())
+        } else {
+            Err(format!("{}\n{}", output.status, printed()))
+        }
     }
 
     /// The binary, to be run in this world.

@@ -14,7 +14,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub(crate) struct Server {
     child: Child,
     pub(crate) port: String,
-    /// Its log, line by line as it comes, which a thread reads, so that the server never waits for a reader.
+    /// Its log, line by line as it comes, which a thread reads, so that the server never waits for
+    /// a reader.
     log: Receiver<String>,
     pub(crate) log_so_far: String,
 }
@@ -63,9 +64,9 @@ impl Server {
     }
 
     fn next_line(&self) -> String {
-        self.log
-            .recv_timeout(PATIENCE)
-            .unwrap_or_else(|error| panic!("no more of the log comes, {error}: {}", self.log_so_far))
+        self.log.recv_timeout(PATIENCE).unwrap_or_else(|error| {
+            panic!("no more of the log comes, {error}: {}", self.log_so_far)
+        })
     }
 
     /// Waits until its log has `part`.
@@ -145,8 +146,12 @@ pub(crate) fn tell(signal: &str, process: &str) {
 pub(crate) fn client(world: &World, server: &Server, arguments: &[&str], input: &str) -> Output {
     let mut command = world.program_itself();
     command.args(arguments).args(["--port", &server.port]);
-    let mut child =
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
     let mut stdin = child.stdin.take().unwrap();
     let input = input.to_owned();
     // A command that ends early does not read it all.

@@ -9,8 +9,10 @@ use std::thread;
 use crate::run::World;
 use crate::server::{Server, client, numbered, send, text};
 
-/// A command that says when it has begun, and waits for a file `go` in its directory before it goes on.
-const WAITS_FOR_GO: &str = "echo has begun >&2; while ! [ -e go ]; do sleep 0.05; done; cat >> done";
+/// A command that says when it has begun, and waits for a file `go` in its directory before it goes
+/// on.
+const WAITS_FOR_GO: &str =
+    "echo has begun >&2; while ! [ -e go ]; do sleep 0.05; done; cat >> done";
 
 /// A command that says when it has begun, and never ends by itself.
 const NEVER_ENDS: &str = "echo has begun >&2; sleep 3600";
@@ -85,7 +87,8 @@ fn a_second_signal_ends_the_commands_at_once_and_what_is_lost_is_counted() {
 #[test]
 fn a_second_signal_at_a_durable_inbox_loses_nothing() {
     let world = World::with_fresh_home();
-    let mut server = Server::start(&world, &["--inbox", "durable", "--exec", NEVER_ENDS, "--jobs", "2"]);
+    let mut server =
+        Server::start(&world, &["--inbox", "durable", "--exec", NEVER_ENDS, "--jobs", "2"]);
     send(&world, &server, &numbered(3));
     server.wait_for_log_times("has begun", 2);
     server.signal("-TERM");
@@ -171,7 +174,8 @@ fn a_reader_that_goes_away_costs_a_word_and_a_status() {
     drop(lines);
     send(&world, &server, "{\"n\":2}\n");
     let log = server.ended_with(1);
-    let told = "the reader of the messages has gone away; 1 message is lost; --inbox durable keeps them";
+    let told =
+        "the reader of the messages has gone away; 1 message is lost; --inbox durable keeps them";
     assert!(log.contains(told), "{log}");
 }
 

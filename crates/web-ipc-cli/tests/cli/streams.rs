@@ -45,11 +45,16 @@ fn no_command_starts_without_one_of_its_streams() {
             let output = redirected(&world, redirection, arguments);
             let log = text(&output.stderr);
             assert_eq!(output.status.code(), Some(1), "{arguments:?} {redirection}: {log}");
-            assert!(log.contains(told) && output.stdout.is_empty(), "{arguments:?} {redirection}: {log}");
+            assert!(
+                log.contains(told) && output.stdout.is_empty(),
+                "{arguments:?} {redirection}: {log}"
+            );
         }
     }
     // Who wants none of it says so, in whichever way.
-    for redirection in ["> /dev/null", "1<>/dev/null", "2>/dev/null", "2<>/dev/null", "0<>/dev/null"] {
+    for redirection in
+        ["> /dev/null", "1<>/dev/null", "2>/dev/null", "2<>/dev/null", "0<>/dev/null"]
+    {
         let output = redirected(&world, redirection, &["--users", "--list"]);
         assert_eq!(output.status.code(), Some(0), "{redirection}: {}", text(&output.stderr));
     }
@@ -129,8 +134,9 @@ fn a_message_has_a_line_of_its_own_behind_one_that_a_full_disk_has_cut_off() {
         shell.current_dir(world.folder());
         shell
     };
-    let filled =
-        limited("trap '' XFSZ; head -c 1200000 /dev/zero > full 2>/dev/null; true").status().unwrap();
+    let filled = limited("trap '' XFSZ; head -c 1200000 /dev/zero > full 2>/dev/null; true")
+        .status()
+        .unwrap();
     assert!(filled.success());
     let limit = fs::metadata(world.folder().join("full")).unwrap().len();
     let journal = world.folder().join("journal");
@@ -184,8 +190,11 @@ fn results_begin_on_a_line_of_their_own() {
 
     let log = world.folder().join("log");
     fs::write(&log, "half").unwrap();
-    let output =
-        redirected(&world, "2>> log", &["--users", "--testCredentials", "--user", "x", "--password", "x"]);
+    let output = redirected(
+        &world,
+        "2>> log",
+        &["--users", "--testCredentials", "--user", "x", "--password", "x"],
+    );
     assert_eq!(output.status.code(), Some(1));
     let log = fs::read_to_string(&log).unwrap();
     assert!(log.starts_with("half\n[") && log.ends_with("]: Invalid credentials\n"), "{log}");
@@ -195,7 +204,8 @@ fn results_begin_on_a_line_of_their_own() {
 fn nobody_waits_for_a_log_that_nobody_reads() {
     let world = World::with_fresh_home();
     let mut command = world.program_itself();
-    // Of requests it has so many lines a second, at this level more of everything than a pipe takes.
+    // Of requests it has so many lines a second, at this level more of everything than a pipe
+    // takes.
     command.env("RUST_LOG", "trace");
     command.args(["--serve", "--port", "0"]).stdout(Stdio::null()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
@@ -204,7 +214,8 @@ fn nobody_waits_for_a_log_that_nobody_reads() {
     let arguments = ["--send", "--batch", "1", "--port", &port];
     let lines = world.folder().join("lines");
     fs::write(&lines, numbered(500)).unwrap();
-    let sent = world.program_itself().args(arguments).stdin(File::open(&lines).unwrap()).output().unwrap();
+    let sent =
+        world.program_itself().args(arguments).stdin(File::open(&lines).unwrap()).output().unwrap();
     assert!(text(&sent.stdout).starts_with("500 sent, "), "{}", text(&sent.stderr));
     tell("-TERM", &child.id().to_string());
     assert_eq!(child.wait().unwrap().code(), Some(0));

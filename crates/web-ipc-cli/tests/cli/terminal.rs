@@ -56,7 +56,10 @@ fn a_reply_is_escaped_on_a_terminal_and_as_it_was_given_in_a_pipe() {
     let message = format!("{{\"a\":\"{RAW}\"}}");
     let (mut screen, stdout) = terminal();
     let mut request = world.program_itself();
-    request.args(["--request", "--port", &server.port, &message]).stdout(stdout).stderr(Stdio::null());
+    request
+        .args(["--request", "--port", &server.port, &message])
+        .stdout(stdout)
+        .stderr(Stdio::null());
     assert!(request.status().unwrap().success());
     let mut line = String::new();
     screen.read_line(&mut line).unwrap();
@@ -69,8 +72,14 @@ fn a_reply_is_escaped_on_a_terminal_and_as_it_was_given_in_a_pipe() {
 fn on_a_terminal_nothing_is_waited_for_unless_it_was_asked_for() {
     let world = World::with_fresh_home();
     for (command, told) in [
-        ("--send", "there is nothing to send; give a JSON object as an argument, or lines of JSON on stdin"),
-        ("--request", "there is nothing to send; give a JSON object as an argument, or one on stdin"),
+        (
+            "--send",
+            "there is nothing to send; give a JSON object as an argument, or lines of JSON on stdin",
+        ),
+        (
+            "--request",
+            "there is nothing to send; give a JSON object as an argument, or one on stdin",
+        ),
     ] {
         let (_screen, stdin) = terminal();
         let output = world.program_itself().arg(command).stdin(stdin).output().unwrap();

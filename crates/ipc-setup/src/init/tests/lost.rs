@@ -1,13 +1,19 @@
-//! Homes that lack something, and directories that are none: completed where nothing can be lost by it, refused elsewhere.
+//! Homes that lack something, and directories that are none: completed where nothing can be lost by
+//! it, refused elsewhere.
 
 use super::*;
 use crate::{CertificateRequest, issue_certificate};
 
 #[test]
 fn a_complete_home_that_lost_a_file_is_refused_by_its_name_and_nothing_is_made_anew() {
-    for piece in
-        ["envelope.keys", "web-ipc-ca.crt", "web-ipc-ca.key", "localhost.crt", "localhost.key", "users.db"]
-    {
+    for piece in [
+        "envelope.keys",
+        "web-ipc-ca.crt",
+        "web-ipc-ca.key",
+        "localhost.crt",
+        "localhost.key",
+        "users.db",
+    ] {
         let (_directory, home) = new_home();
         std::fs::remove_file(home.root().join(piece)).unwrap();
         let before = snapshot(home.root());
@@ -18,7 +24,11 @@ fn a_complete_home_that_lost_a_file_is_refused_by_its_name_and_nothing_is_made_a
         );
         let remedy = error.remedy().unwrap();
         assert!(
-            remedy.starts_with(if piece.starts_with("localhost") { "run web-ipc --certs" } else { "put " }),
+            remedy.starts_with(if piece.starts_with("localhost") {
+                "run web-ipc --certs"
+            } else {
+                "put "
+            }),
             "{remedy}"
         );
         assert_eq!(snapshot(home.root()), before, "{piece}");
@@ -112,7 +122,8 @@ fn whatever_else_an_incomplete_home_lacks_is_made_unless_certificates_hang_on_it
         (&["localhost.key"], None),
         (&["localhost.key", "localhost.crt"], None),
         (&["envelope.keys", "session.key", "users.db"], None),
-        // The authority's key is kept elsewhere, or lost: a new authority would make every certificate worthless.
+        // The authority's key is kept elsewhere, or lost: a new authority would make every
+        // certificate worthless.
         (&["web-ipc-ca.key"], Some("web-ipc-ca.key")),
         (&["web-ipc-ca.key", "localhost.key", "localhost.crt"], Some("web-ipc-ca.key")),
         (&["web-ipc-ca.crt"], Some("web-ipc-ca.crt")),
@@ -182,7 +193,10 @@ fn a_pair_that_is_only_half_replaced_is_finished_without_a_new_authority() {
     std::fs::rename(home.certificate_file(&name), home.staged_certificate_file(&name)).unwrap();
     assert_eq!(make(home.root(), false).unwrap().outcome, Outcome::Completed);
     assert_good(&home);
-    assert_eq!(std::fs::read(home.certificate_file(&name)).unwrap(), before[&home.certificate_file(&name)].0);
+    assert_eq!(
+        std::fs::read(home.certificate_file(&name)).unwrap(),
+        before[&home.certificate_file(&name)].0
+    );
 }
 
 #[test]
@@ -190,7 +204,8 @@ fn the_environment_of_the_python_tool_is_refused_with_what_to_do_instead() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("environment");
     std::fs::create_dir(&path).unwrap();
-    for file in ["users.db", ".xork", ".ipca", "web-ipc-ca.crt", "web-ipc-ca.key", "localhost.crt"] {
+    for file in ["users.db", ".xork", ".ipca", "web-ipc-ca.crt", "web-ipc-ca.key", "localhost.crt"]
+    {
         std::fs::write(path.join(file), "theirs").unwrap();
     }
     let before = snapshot(&path);

@@ -25,7 +25,10 @@ fn what_links_in_the_place_of_the_database_lead_to_keeps_its_mode_and_nothing_is
         chmod(&target, 0o644);
         symlink(&target, home.join(name)).unwrap();
         let error = make(&home, false).unwrap_err();
-        assert!(matches!(error, SetupError::Home(HomeError::SymbolicLink { .. })), "{name}: {error:?}");
+        assert!(
+            matches!(error, SetupError::Home(HomeError::SymbolicLink { .. })),
+            "{name}: {error:?}"
+        );
         assert_eq!(mode_of(&target), 0o644, "{name}");
         assert!(!home.join("envelope.keys").exists(), "{name}");
     }
@@ -39,7 +42,8 @@ fn a_database_that_was_brought_along_is_closed() {
     chmod(&home, 0o700);
     std::fs::copy(old.users_db(), home.join("users.db")).unwrap();
     chmod(&home.join("users.db"), 0o644);
-    // As one meets it: a directory with nothing else in it is no home yet, and its files may be as open as they are.
+    // As one meets it: a directory with nothing else in it is no home yet, and its files may be as
+    // open as they are.
     assert_eq!(make(&home, false).unwrap().outcome, Outcome::Created);
     assert_good(&Home::at(&home));
 }
