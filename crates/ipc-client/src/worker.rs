@@ -1,5 +1,6 @@
-//! The client's own thread. awc's client cannot leave the thread it was made on, so every handle sends its calls here
-//! and any runtime, or none, can wait for them. A `LocalClient` has the same on the thread of its caller.
+//! The client's own thread. awc's client cannot leave the thread it was made on, so every handle
+//! sends its calls here and any runtime, or none, can wait for them. A `LocalClient` has the same
+//! on the thread of its caller.
 
 use std::future::poll_fn;
 use std::io;
@@ -55,7 +56,8 @@ pub(crate) fn start_here(setup: Setup) -> mpsc::UnboundedSender<Job> {
 
 /// Takes jobs and drives the engine, until there will be no more jobs and all are done.
 async fn work(engine: Rc<Engine>, mut jobs: mpsc::UnboundedReceiver<Job>) {
-    // The queue of jobs has no bound and needs none: each is taken out at once, and one that nobody waits for ends there.
+    // The queue of jobs has no bound and needs none: each is taken out at once, and one that nobody
+    // waits for ends there.
     let mut driver = Driver::new(Rc::clone(&engine));
     let mut is_closed = false;
     poll_fn(|cx| {

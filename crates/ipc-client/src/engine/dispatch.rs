@@ -74,7 +74,8 @@ impl Engine {
         });
     }
 
-    /// Whether there is nothing left to do; where there is, whoever polls is woken when nobody waits for it any more.
+    /// Whether there is nothing left to do; where there is, whoever polls is woken when nobody
+    /// waits for it any more.
     pub(super) fn poll_idle(&self, cx: &mut Context<'_>) -> Poll<()> {
         let state = self.state.borrow();
         let delayed = state.delayed.iter().map(|(_, piece)| piece);
@@ -136,9 +137,12 @@ impl Engine {
         if state.is_logging_in {
             return;
         }
-        let is_lone = !state.has_begun && state.posts.is_empty() && state.queue.count_up_to_two() == 1;
-        let has_channel =
-            self.config.uses_channel && !state.post_next && !is_lone && state.no_channel_until.is_none();
+        let is_lone =
+            !state.has_begun && state.posts.is_empty() && state.queue.count_up_to_two() == 1;
+        let has_channel = self.config.uses_channel
+            && !state.post_next
+            && !is_lone
+            && state.no_channel_until.is_none();
         if !has_channel {
             self.post_all(state, now);
             return;
