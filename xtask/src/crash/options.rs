@@ -48,7 +48,7 @@ impl Reader {
     pub(super) fn lines_in_hand_max(self) -> usize {
         match self {
             Reader::Receive => 1,
-            Reader::Serve => 256,
+            Reader::Serve => 1024,
         }
     }
 }
