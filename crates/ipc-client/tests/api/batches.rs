@@ -11,8 +11,11 @@ use std::time::Duration;
 use ipc_client::{Outcome, ProblemCode, REFUSALS_KEPT_MAX, SendError};
 use serde_json::{Value, json};
 
-use crate::fake::{Answer, Fake, Seen, counted, problem, replied, success, took_all, with_session};
-use crate::fixture::{Place, now_secs};
+use crate::fake::{
+    Answer, Fake, Seen, counted, http, problem, replied, success, took_all, with_session,
+};
+use crate::fixture::{Place, built, now_secs};
+use crate::ways::{Way, both_ways};
 
 const BATCH: &str = "/message/batch";
 
@@ -381,3 +384,147 @@ async fn it_can_be_awaited_on_a_task_of_its_own() {
     let task = tokio::spawn(async move { client.send_all(numbers(0..10)).await });
     assert_eq!(task.await.unwrap().unwrap().sent, 10);
 }
+
+/// Answers a message, or each of a batch, with the code that it gets by its number.
+fn each(seen: &Seen, code_of: impl Fn(u64) -> &'static str) -> Answer {
+    let codes: Vec<_> = numbers_in(seen).into_iter().map(code_of).collect();
+    if seen.path != BATCH {
+        return match codes[0] {
+            "accepted" => success(),
+            "duplicate" => Answer::Send(http(200, "web-ipc-duplicate: true\r\n", b"success")),
+            code => problem(ProblemCode::from_code(code).unwrap(), ""),
+        };
+    }
+    let room = codes.iter().position(|code| *code == "inbox_full");
+    let told = &codes[..room.unwrap_or(codes.len())];
+    let others: Vec<_> = (0..)
+        .zip(told)
+        .filter(|(_, code)| **code != "accepted")
+        .map(|(index, code)| json!({ "index": index, "code": code }))
+        .collect();
+    let mut reply = json!({ "accepted": told.len() - others.len(), "others": others });
+    if let Some(room) = room {
+        reply["full_from"] = room.into();
+    }
+    replied(seen, "", &reply.to_string())
+}
+
+fn all_arrive_in_order_each_under_an_id_of_its_own(way: Way) {
+    let place = Place::new();
+    let fake = Fake::tls(place.tls(), with_session(take));
+    let report = place.client_by(way, &fake).send_all(numbers(0..1200)).wait().unwrap();
+    assert_eq!((report.sent, report.duplicates, report.refused), (1200, 0, 0));
+    let messages = fake.messages();
+    let bodies: Vec<_> = messages.iter().map(|(_, body)| body.clone()).collect();
+    assert_eq!(bodies, (0..1200).map(|n| format!(r#"{{"n":{n}}}"#)).collect::<Vec<_>>());
+    assert_eq!(messages.iter().map(|(id, _)| id).collect::<HashSet<_>>().len(), 1200);
+}
+
+fn what_lost_its_answer_goes_again_under_its_id_and_counts_as_a_duplicate(way: Way) {
+    let place = Place::new();
+    let stored = Mutex::new(HashSet::new());
+    let cut = AtomicUsize::new(0);
+    let fake = Fake::tls(
+        place.tls(),
+        with_session(move |seen| {
+            let mut stored = stored.lock().unwrap();
+            let known: HashSet<u64> =
+                numbers_in(seen).into_iter().filter(|number| !stored.insert(*number)).collect();
+            match numbers_in(seen).contains(&4) && cut.fetch_add(1, Ordering::SeqCst) == 0 {
+                true => Answer::Close,
+                false => each(seen, |n| if known.contains(&n) { "duplicate" } else { "accepted" }),
+            }
+        }),
+    );
+    let client = place.client_by(way, &fake);
+    let report = client.send_all(numbers(0..10)).batch_messages(5).wait().unwrap();
+    assert_eq!((report.sent, report.refused), (10, 0));
+    assert!((1..=5).contains(&report.duplicates), "{}", report.duplicates);
+    let messages = fake.messages();
+    assert!(messages.len() > 10, "some came twice");
+    let ids: HashSet<_> = messages.iter().map(|(id, body)| (id, body)).collect();
+    assert_eq!(ids.len(), 10, "each number has one id");
+}
+
+fn a_session_that_ends_between_messages_is_renewed_once(way: Way) {
+    let place = Place::new();
+    let expired = AtomicUsize::new(0);
+    let fake = Fake::tls(
+        place.tls(),
+        with_session(move |seen| {
+            match numbers_in(seen).contains(&5) && expired.fetch_add(1, Ordering::SeqCst) == 0 {
+                true => problem(ProblemCode::SessionExpired, ""),
+                false => take(seen),
+            }
+        }),
+    );
+    let client = place.client_by(way, &fake);
+    let report = client.send_all(numbers(0..9)).batch_messages(3).wait().unwrap();
+    assert_eq!((report.sent, report.refused, fake.logins().len()), (9, 0, 2));
+}
+
+fn each_refusal_is_told_by_its_index_and_the_rest_goes_on(way: Way) {
+    let place = Place::new();
+    let fake = Fake::tls(
+        place.tls(),
+        with_session(|seen| each(seen, |n| if n == 3 { "id_reused" } else { "accepted" })),
+    );
+    let client = built(way, place.builder(&fake).plaintext_bytes_max(5000)).blocking();
+    let messages =
+        [json!([1]), json!({"n": 1}), json!({"t": "x".repeat(6000)}), json!({"n": 3}), json!("x")];
+    let report = client.send_all(messages).wait().unwrap();
+    assert_eq!((report.sent, report.refused), (1, 4));
+    let refusals: Vec<_> =
+        report.refusals.iter().map(|refusal| (refusal.index, &refusal.error)).collect();
+    assert!(
+        matches!(
+            refusals[..],
+            [
+                (0, SendError::Body(_)),
+                (2, SendError::TooLarge { bytes_max: 5000, .. }),
+                (3, SendError::Refused { status: 422, code: Some(ProblemCode::IdReused), .. }),
+                (4, SendError::Body(_)),
+            ]
+        ),
+        "{refusals:?}"
+    );
+}
+
+fn an_inbox_that_stays_full_ends_it_at_the_deadline_and_says_from_where_on(way: Way) {
+    let place = Place::new();
+    let fake = Fake::tls(
+        place.tls(),
+        with_session(|seen| each(seen, |n| if n < 4 { "accepted" } else { "inbox_full" })),
+    );
+    let builder = place.builder(&fake).timeout(Duration::from_millis(500));
+    let client = built(way, builder).blocking();
+    let error = client.send_all(numbers(0..100)).batch_messages(3).wait().unwrap_err();
+    assert!(matches!(*error.source, SendError::Timeout { .. }), "{error:?}");
+    assert_eq!((error.report.sent, error.from, error.outcome()), (4, 4, Outcome::Refused));
+    assert!(fake.messages().len() < 60, "what finds no room is not sent all the time");
+}
+
+fn a_refusal_of_the_client_itself_ends_it(way: Way) {
+    let place = Place::new();
+    let fake = Fake::tls(place.tls(), with_session(|_| problem(ProblemCode::WrongCertificate, "")));
+    let error = place.client_by(way, &fake).send_all(numbers(0..10)).wait().unwrap_err();
+    assert_eq!((error.from, error.report.sent), (0, 0));
+    // What ends a channel may come while messages of an earlier frame are put.
+    let refusal = match &*error.source {
+        SendError::InDoubt { last } if way == Way::Channel => last,
+        error => error,
+    };
+    assert!(
+        matches!(refusal, SendError::Refused { code: Some(ProblemCode::WrongCertificate), .. }),
+        "{refusal:?}"
+    );
+}
+
+both_ways!(
+    all_arrive_in_order_each_under_an_id_of_its_own,
+    what_lost_its_answer_goes_again_under_its_id_and_counts_as_a_duplicate,
+    a_session_that_ends_between_messages_is_renewed_once,
+    each_refusal_is_told_by_its_index_and_the_rest_goes_on,
+    an_inbox_that_stays_full_ends_it_at_the_deadline_and_says_from_where_on,
+    a_refusal_of_the_client_itself_ends_it,
+);
