@@ -11,10 +11,10 @@ mod options;
 mod processes;
 mod proxy;
 mod random;
-mod run;
+mod single_server;
 
 pub(crate) use ledger::{Ledger, Verdict};
-pub(crate) use options::{InboxKind, Options, Reader, Trouble};
+pub(crate) use options::{Fault, InboxKind, Options, Reader};
 
 use crate::e2e::sandbox::Sandbox;
 use crate::e2e::{Built, build_release};
@@ -29,7 +29,7 @@ pub(crate) fn run_alone(options: &Options) -> bool {
             return false;
         }
     };
-    let word = options.trouble.word();
+    let word = options.fault.word();
     let modes: Vec<&str> = options.modes.iter().map(|mode| mode.word()).collect();
     println!(
         "{word}: seed {}, inbox {}, reader {}, {}",
@@ -40,10 +40,10 @@ pub(crate) fn run_alone(options: &Options) -> bool {
     );
     let sandbox = Sandbox::with_home(&built);
     let mut say = |line: &str| println!("{word}: {line}");
-    let judged = match options.trouble {
-        Trouble::Failover => failover::run(&sandbox, options, &mut say)
+    let judged = match options.fault {
+        Fault::Failover => failover::run(&sandbox, options, &mut say)
             .map(|verdict| (verdict.is_good(), verdict.to_string(), verdict.details())),
-        Trouble::Kill | Trouble::Cut => run::run(&sandbox, options, &mut say)
+        Fault::Kill | Fault::Cut => single_server::run(&sandbox, options, &mut say)
             .map(|verdict| (verdict.is_good(), verdict.to_string(), verdict.details())),
     };
     let said = match judged {
@@ -68,7 +68,7 @@ pub(crate) fn run_alone(options: &Options) -> bool {
 /// Does the rounds with what a scenario has built, in a home of its own. The error says why there
 /// is no verdict.
 pub(crate) fn run_with(built: &Built, options: &Options) -> Result<Verdict, String> {
-    run::run(&Sandbox::with_home(built), options, &mut |_| ())
+    single_server::run(&Sandbox::with_home(built), options, &mut |_| ())
 }
 
 /// The same for rounds in which one of two servers is killed for good.

@@ -17,7 +17,7 @@ use super::options::{InboxKind, Mode, Reader};
 use crate::e2e::sandbox::Sandbox;
 
 /// How long a sender tries to get one message, or one batch, through, in seconds. Far longer than
-/// any trouble here lasts.
+/// any fault here lasts.
 const DEADLINE_SECS: u32 = 120;
 
 /// What happens in a run.
@@ -191,7 +191,7 @@ pub(super) fn send_one(sandbox: &Sandbox, port: u16, from: &str) -> Result<(), S
 }
 
 /// What a sender is to do.
-pub(super) struct Errand<'a> {
+pub(super) struct SenderTask<'a> {
     /// Its place among the senders.
     pub(super) place: usize,
     pub(super) mode: Mode,
@@ -206,9 +206,9 @@ pub(super) struct Errand<'a> {
     pub(super) acks: &'a Path,
 }
 
-impl Errand<'_> {
+impl SenderTask<'_> {
     /// Whose message this number is: of those in flight each has an order of its own.
-    pub(super) fn from(mode: Mode, in_flight: u64, number: u64) -> String {
+    pub(super) fn sequence_name(mode: Mode, in_flight: u64, number: u64) -> String {
         match mode {
             Mode::Send | Mode::Request if in_flight > 1 => {
                 format!("{}.{}", mode.word(), number % in_flight)
@@ -247,7 +247,7 @@ pub(super) fn are_all_in_order(
 ) -> bool {
     let mut last = HashMap::new();
     let rises = |number: &u64| {
-        last.insert(Errand::from(mode, in_flight, *number), *number)
+        last.insert(SenderTask::sequence_name(mode, in_flight, *number), *number)
             .is_none_or(|before| before < *number)
     };
     let mut sorted = numbers.to_vec();
@@ -256,7 +256,7 @@ pub(super) fn are_all_in_order(
 }
 
 /// What a log says last.
-pub(super) fn end_of(log: &Path) -> String {
+pub(super) fn log_tail(log: &Path) -> String {
     let text = std::fs::read(log).unwrap_or_default();
     let text = String::from_utf8_lossy(&text);
     let lines: Vec<&str> = text.lines().collect();
@@ -266,23 +266,23 @@ pub(super) fn end_of(log: &Path) -> String {
 /// Starts a sender; its log goes to the end of `log`.
 pub(super) fn send(
     sandbox: &Sandbox,
-    errand: &Errand<'_>,
+    task: &SenderTask<'_>,
     log: &Path,
     events: Sender<Event>,
 ) -> Result<Process, String> {
     let mut command = sandbox.example("load");
-    command.arg("--home").arg(sandbox.home()).arg("--acks").arg(errand.acks);
-    command.args(["--server", "localhost", "--address", errand.address]);
-    command.args(["--from", errand.mode.word(), "--mode", errand.mode.word()]);
-    command.args(["--start", &errand.start.to_string(), "--count", &errand.count.to_string()]);
+    command.arg("--home").arg(sandbox.home()).arg("--acks").arg(task.acks);
+    command.args(["--server", "localhost", "--address", task.address]);
+    command.args(["--from", task.mode.word(), "--mode", task.mode.word()]);
+    command.args(["--start", &task.start.to_string(), "--count", &task.count.to_string()]);
     command.args([
         "--deadline",
         &DEADLINE_SECS.to_string(),
         "--in-flight",
-        &errand.in_flight.to_string(),
+        &task.in_flight.to_string(),
     ]);
     let mut child = start(command, log)?;
-    let (place, stdout) = (errand.place, child.stdout.take());
+    let (place, stdout) = (task.place, child.stdout.take());
     thread::spawn(move || {
         let mut said = String::new();
         // What cannot be read is not what a good sender prints, and is judged so.
@@ -323,10 +323,10 @@ mod tests {
     fn the_end_of_a_log_is_its_last_lines() {
         let folder = tempfile::tempdir().unwrap();
         let log = folder.path().join("log");
-        assert_eq!(end_of(&log), "");
+        assert_eq!(log_tail(&log), "");
         let lines: Vec<String> = (0..30).map(|number| number.to_string()).collect();
         std::fs::write(&log, lines.join("\n")).unwrap();
-        assert_eq!(end_of(&log), lines[10..].join("\n"));
+        assert_eq!(log_tail(&log), lines[10..].join("\n"));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::fs;
 use std::io::Write as _;
 use std::net::{Ipv4Addr, TcpStream};
 
-use super::no_room::is_running;
+use super::backpressure::is_running;
 use super::sandbox::Sandbox;
 use super::spawn::Running;
 use super::{Built, Outcome};

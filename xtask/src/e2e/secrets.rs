@@ -8,7 +8,7 @@ use std::io::Write as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use super::processes::{receive, send};
+use super::client_processes::{receive, send};
 use super::sandbox::Sandbox;
 use super::spawn::{self, Running};
 use super::{Built, Outcome};

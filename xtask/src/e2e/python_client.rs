@@ -10,7 +10,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use super::processes::receive;
+use super::client_processes::receive;
 use super::sandbox::Sandbox;
 use super::spawn::Running;
 use super::{Built, Outcome, spawn};

@@ -6,7 +6,7 @@ use super::sandbox::Sandbox;
 use super::{Built, Outcome};
 
 /// The documented commands, one after the other.
-pub(super) fn python_tool(built: &Built) -> Outcome {
+pub(super) fn documented_commands(built: &Built) -> Outcome {
     let sandbox = Sandbox::new(built);
     sandbox.run(&["--init", "--run"]).succeeded();
     sandbox

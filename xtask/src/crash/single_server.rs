@@ -1,4 +1,4 @@
-//! One run: senders at work, trouble round after round, then everything that waits is taken out and
+//! One run: senders at work, a fault in each round, then everything that waits is taken out and
 //! judged.
 //!
 //! The task and the end-to-end scenarios come here with a home and options. It judges by what came
@@ -11,8 +11,8 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
 use super::ledger::{Ledger, Verdict};
-use super::options::{Mode, Options, Reader, Trouble};
-use super::processes::{self, Errand, Event, Process, Receiving, end_of};
+use super::options::{Fault, Mode, Options, Reader};
+use super::processes::{self, Event, Process, Receiving, SenderTask, log_tail};
 use super::proxy::Proxy;
 use super::random::{Random, fresh_seed};
 use crate::e2e::sandbox::Sandbox;
@@ -23,7 +23,7 @@ const SILENCE_MAX: Duration = Duration::from_secs(180);
 
 /// A sender begins anew only while fewer acknowledged messages than this wait to come out, so that
 /// the end of a run is not hours of reading.
-const WAITING_MAX: usize = 1000;
+const BACKLOG_MAX: usize = 1000;
 
 /// Whose message is the last of a run, where the receiver has to be told by one that nothing more
 /// comes.
@@ -49,7 +49,7 @@ const STALL_MS: std::ops::Range<u64> = 400..800;
 
 /// When a receiver is killed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Moment {
+enum KillPoint {
     /// From its line of this number on nobody reads what it prints; so long after that.
     Stall(u64, Duration),
     /// So long after its start, perhaps before it listens.
@@ -58,26 +58,26 @@ enum Moment {
     Line(u64),
 }
 
-impl Moment {
+impl KillPoint {
     /// The three kinds take turns, so that a short run has all of them.
     fn draw(round: u32, random: &mut Random) -> Self {
         match round % 3 {
             0 => {
                 let time = STALL_MS.start + random.below(STALL_MS.end - STALL_MS.start);
-                Moment::Stall(random.of_any_size(LINES_BITS), Duration::from_millis(time))
+                KillPoint::Stall(random.of_any_size(LINES_BITS), Duration::from_millis(time))
             }
-            1 => Moment::Time(Duration::from_millis(random.below(LIFE_MS_MAX))),
-            _ => Moment::Line(random.of_any_size(LINES_BITS)),
+            1 => KillPoint::Time(Duration::from_millis(random.below(LIFE_MS_MAX))),
+            _ => KillPoint::Line(random.of_any_size(LINES_BITS)),
         }
     }
 }
 
-impl Moment {
-    /// How long a receiver lives at most that is to be killed in this moment.
+impl KillPoint {
+    /// How long a receiver lives at most that is to be killed at this point.
     fn life_max(self) -> Duration {
         match self {
-            Moment::Time(life) => life,
-            Moment::Stall(..) | Moment::Line(_) => LIFE_MAX,
+            KillPoint::Time(life) => life,
+            KillPoint::Stall(..) | KillPoint::Line(_) => LIFE_MAX,
         }
     }
 }
@@ -85,19 +85,19 @@ impl Moment {
 /// Where the run stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
-    /// Rounds of trouble.
-    Trouble,
+    /// Rounds with a fault each.
+    Faults,
     /// Senders finish what they have begun.
     Finishing,
     /// A last message was sent; when it comes out, all before it has.
-    Emptying,
+    Draining,
     /// The receiver was told to stop, and prints all that it still has.
     Stopping,
     Over,
 }
 
 /// A sender of one mode, whose processes follow each other.
-struct Line {
+struct LoadSender {
     mode: Mode,
     process: Option<Process>,
     /// The number of the next message that nobody has been told to send.
@@ -112,19 +112,19 @@ struct Run<'a> {
     say: &'a mut dyn FnMut(&str),
     events: Receiver<Event>,
     tell: Sender<Event>,
-    moments: Random,
+    random: Random,
     port: u16,
     proxy: Option<Proxy>,
     receiver: Receiving,
     log: PathBuf,
     started_at: Instant,
-    moment: Moment,
+    kill_point: KillPoint,
     /// When it is to be killed at the latest.
     kill_at: Instant,
     lines: u64,
     is_listening: bool,
     is_killed: bool,
-    senders: Vec<Line>,
+    senders: Vec<LoadSender>,
     ledger: Ledger,
     rounds: u32,
     phase: Phase,
@@ -155,16 +155,16 @@ impl<'a> Run<'a> {
         say: &'a mut dyn FnMut(&str),
     ) -> Result<Self, String> {
         let (tell, events) = channel();
-        let mut moments = Random::new(options.seed);
+        let mut random = Random::new(options.seed);
         let port = free_port()?;
-        let proxy = match options.trouble {
-            Trouble::Kill | Trouble::Failover => None,
-            Trouble::Cut => Some(cutting_proxy(port, options.seed, tell.clone())?),
+        let proxy = match options.fault {
+            Fault::Kill | Fault::Failover => None,
+            Fault::Cut => Some(cutting_proxy(port, options.seed, tell.clone())?),
         };
         let log = sandbox.folder().join("receiver.log");
         let receiver =
             processes::receive(sandbox, port, (options.reader, options.inbox), &log, tell.clone())?;
-        let senders = options.modes.iter().map(|mode| Line {
+        let senders = options.modes.iter().map(|mode| LoadSender {
             mode: *mode,
             process: None,
             next: 1,
@@ -172,16 +172,16 @@ impl<'a> Run<'a> {
             acks_read: 0,
         });
         let started_at = Instant::now();
-        let moment = Moment::draw(0, &mut moments);
+        let kill_point = KillPoint::draw(0, &mut random);
         let mut run = Run {
             sandbox,
             options,
             say,
             events,
             tell,
-            moment,
-            kill_at: started_at + moment.life_max(),
-            moments,
+            kill_point,
+            kill_at: started_at + kill_point.life_max(),
+            random,
             port,
             proxy,
             receiver,
@@ -193,7 +193,7 @@ impl<'a> Run<'a> {
             senders: senders.collect(),
             ledger: Ledger::new(options.reader),
             rounds: 0,
-            phase: Phase::Trouble,
+            phase: Phase::Faults,
         };
         run.start_senders()?;
         Ok(run)
@@ -231,9 +231,8 @@ impl<'a> Run<'a> {
 
     /// When the receiver is to be killed at the latest; `None` if it is to live, or is dead.
     fn kill_at(&self) -> Option<Instant> {
-        let is_doomed = self.options.trouble == Trouble::Kill
-            && self.phase == Phase::Trouble
-            && !self.is_killed;
+        let is_doomed =
+            self.options.fault == Fault::Kill && self.phase == Phase::Faults && !self.is_killed;
         is_doomed.then_some(self.kill_at)
     }
 
@@ -242,9 +241,9 @@ impl<'a> Run<'a> {
         if self.kill_at().is_none() {
             return Ok(());
         }
-        match self.moment {
-            Moment::Line(line) if line == self.lines => self.kill(),
-            Moment::Stall(line, time) if line == self.lines => {
+        match self.kill_point {
+            KillPoint::Line(line) if line == self.lines => self.kill(),
+            KillPoint::Stall(line, time) if line == self.lines => {
                 self.receiver.gate.close();
                 self.kill_at = Instant::now() + time;
                 Ok(())
@@ -261,13 +260,13 @@ impl<'a> Run<'a> {
         let lived = self.started_at.elapsed().as_millis();
         (self.say)(&format!(
             "round {}: killed {lived} ms after its start, {} lines out ({:?})",
-            self.rounds, self.lines, self.moment
+            self.rounds, self.lines, self.kill_point
         ));
         Ok(())
     }
 
     fn cut(&mut self, how: &str) {
-        if self.phase == Phase::Trouble {
+        if self.phase == Phase::Faults {
             self.rounds += 1;
             (self.say)(&format!("round {}: cut a connection: {how}", self.rounds));
         }
@@ -288,59 +287,62 @@ impl<'a> Run<'a> {
             (self.is_killed, self.is_listening) = (false, false);
             self.lines = 0;
             self.started_at = Instant::now();
-            self.moment = Moment::draw(self.rounds, &mut self.moments);
-            self.kill_at = self.started_at + self.moment.life_max();
+            self.kill_point = KillPoint::draw(self.rounds, &mut self.random);
+            self.kill_at = self.started_at + self.kill_point.life_max();
             return Ok(());
         }
         if self.phase == Phase::Stopping && status.success() {
             self.phase = Phase::Over;
             return Ok(());
         }
-        Err(format!("the receiver ended by itself: {status}\n{}", end_of(&self.log)))
+        Err(format!("the receiver ended by itself: {status}\n{}", log_tail(&self.log)))
     }
 
-    /// Starts senders that have nothing to do, while there is trouble to come and the receiver
+    /// Starts senders that have nothing to do, while there are faults to come and the receiver
     /// keeps up.
     fn start_senders(&mut self) -> Result<(), String> {
-        if self.phase != Phase::Trouble || self.ledger.waiting() >= WAITING_MAX {
+        if self.phase != Phase::Faults || self.ledger.backlog() >= BACKLOG_MAX {
             return Ok(());
         }
         let direct = SocketAddr::from((Ipv4Addr::LOCALHOST, self.port));
         let address = self.proxy.as_ref().map_or(direct, Proxy::address).to_string();
-        for (place, line) in
-            self.senders.iter_mut().enumerate().filter(|(_, line)| line.process.is_none())
+        for (place, sender) in
+            self.senders.iter_mut().enumerate().filter(|(_, sender)| sender.process.is_none())
         {
-            let (start, count) = (line.next, line.mode.messages_each());
-            let (mode, in_flight) = (line.mode, self.options.in_flight);
-            let errand = Errand {
+            let (start, count) = (sender.next, sender.mode.messages_each());
+            let (mode, in_flight) = (sender.mode, self.options.in_flight);
+            let task = SenderTask {
                 place,
                 mode,
                 address: &address,
                 in_flight,
                 start,
                 count,
-                acks: &line.acks,
+                acks: &sender.acks,
             };
-            let log = line.acks.with_extension("log");
-            line.process = Some(processes::send(self.sandbox, &errand, &log, self.tell.clone())?);
-            line.next += count;
+            let log = sender.acks.with_extension("log");
+            sender.process = Some(processes::send(self.sandbox, &task, &log, self.tell.clone())?);
+            sender.next += count;
         }
         Ok(())
     }
 
     /// A sender is done: each of its messages must have been acknowledged.
     fn sender_closed(&mut self, place: usize, said: &str) -> Result<(), String> {
-        let line = &mut self.senders[place];
-        let mode = line.mode.word();
-        let log = line.acks.with_extension("log");
-        let status = match &mut line.process {
+        let sender = &mut self.senders[place];
+        let mode = sender.mode.word();
+        let log = sender.acks.with_extension("log");
+        let status = match &mut sender.process {
             Some(process) => process.wait()?,
             None => return Err(format!("a sender of {mode} ended twice")),
         };
-        line.process = None;
-        let count = line.mode.messages_each();
+        sender.process = None;
+        let count = sender.mode.messages_each();
         if !status.success() || said.trim_end() != format!("acknowledged {count}") {
-            return Err(format!("the sender of {mode} gave up: {status}\n{said}{}", end_of(&log)));
+            return Err(format!(
+                "the sender of {mode} gave up: {status}\n{said}{}",
+                log_tail(&log)
+            ));
         }
         // It tells of requests that went without a reply: `receive` gives one to each, `serve`
         // none.
@@ -349,29 +351,30 @@ impl<'a> Run<'a> {
         if let Some(line) =
             told.lines().find(|line| reader == Reader::Receive || !line.ends_with(NO_REPLY))
         {
-            return Err(format!("the sender of {mode} is not content: {line}\n{}", end_of(&log)));
+            return Err(format!("the sender of {mode} is not content: {line}\n{}", log_tail(&log)));
         }
-        let numbers = processes::acknowledged(&line.acks, &mut line.acks_read)?;
-        let (expected, in_flight) = (line.next - count..line.next, self.options.in_flight);
-        if !processes::are_all_in_order(&numbers, expected.clone(), line.mode, in_flight) {
-            let acks = line.acks.display();
+        let numbers = processes::acknowledged(&sender.acks, &mut sender.acks_read)?;
+        let (expected, in_flight) = (sender.next - count..sender.next, self.options.in_flight);
+        if !processes::are_all_in_order(&numbers, expected.clone(), sender.mode, in_flight) {
+            let acks = sender.acks.display();
             return Err(format!("{acks} does not hold {expected:?}, each once and in order"));
         }
         for number in numbers {
-            self.ledger.acknowledge(&Errand::from(line.mode, in_flight, number), number);
+            self.ledger
+                .acknowledge(&SenderTask::sequence_name(sender.mode, in_flight, number), number);
         }
         Ok(())
     }
 
     /// From one phase to the next.
     fn go_on(&mut self) -> Result<(), String> {
-        if self.phase == Phase::Trouble && self.rounds >= self.options.rounds && !self.is_killed {
+        if self.phase == Phase::Faults && self.rounds >= self.options.rounds && !self.is_killed {
             self.phase = Phase::Finishing;
             if let Some(proxy) = &self.proxy {
                 proxy.heal();
             }
         }
-        let is_idle = self.senders.iter().all(|line| line.process.is_none());
+        let is_idle = self.senders.iter().all(|sender| sender.process.is_none());
         if self.phase == Phase::Finishing && is_idle && self.is_listening {
             match self.options.reader {
                 Reader::Receive => {
@@ -380,12 +383,12 @@ impl<'a> Run<'a> {
                 }
                 // Told to stop, it would leave the rest in the inbox.
                 Reader::Serve => {
-                    self.phase = Phase::Emptying;
+                    self.phase = Phase::Draining;
                     processes::send_one(self.sandbox, self.port, LAST_FROM)?;
                 }
             }
         }
-        if self.phase == Phase::Emptying && self.ledger.has_come(LAST_FROM, 1) {
+        if self.phase == Phase::Draining && self.ledger.has_arrived(LAST_FROM, 1) {
             self.phase = Phase::Stopping;
             self.receiver.process.terminate()?;
         }
@@ -393,8 +396,11 @@ impl<'a> Run<'a> {
     }
 
     fn where_it_stands(&self) -> String {
-        let at_work =
-            self.senders.iter().filter(|line| line.process.is_some()).map(|line| line.mode.word());
+        let at_work = self
+            .senders
+            .iter()
+            .filter(|sender| sender.process.is_some())
+            .map(|sender| sender.mode.word());
         format!(
             "{:?} after {} rounds, senders at work: {:?}, {}",
             self.phase,
@@ -430,13 +436,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_short_run_has_every_kind_of_moment() {
+    fn a_short_run_has_every_kind_of_kill_point() {
         let mut random = Random::new(1);
-        let moments: Vec<Moment> = (0..3).map(|round| Moment::draw(round, &mut random)).collect();
+        let points: Vec<KillPoint> =
+            (0..3).map(|round| KillPoint::draw(round, &mut random)).collect();
         assert!(
-            matches!(moments[..], [Moment::Stall(..), Moment::Time(_), Moment::Line(_)]),
-            "{moments:?}"
+            matches!(points[..], [KillPoint::Stall(..), KillPoint::Time(_), KillPoint::Line(_)]),
+            "{points:?}"
         );
-        assert_eq!(moments[2].life_max(), LIFE_MAX);
+        assert_eq!(points[2].life_max(), LIFE_MAX);
     }
 }

@@ -12,7 +12,7 @@ const LOG_LINE_MOVES_MAX: usize = 3;
 const ANY_LINES: &str = "...";
 
 /// A line with everything replaced that differs from run to run.
-pub(super) fn normal(line: &str) -> String {
+pub(super) fn normalize(line: &str) -> String {
     let line = without_home(line.trim_end());
     let mut out = String::with_capacity(line.len());
     let mut at = 0;
@@ -140,7 +140,7 @@ pub(super) fn compare(page: &str, real: &str) -> Result<(), String> {
 
 /// Normal lines without empty ones at the end, which a page cannot show well.
 fn lines(text: &str) -> Vec<String> {
-    let mut lines: Vec<String> = text.lines().map(normal).collect();
+    let mut lines: Vec<String> = text.lines().map(normalize).collect();
     while lines.last().is_some_and(String::is_empty) {
         lines.pop();
     }
@@ -208,7 +208,7 @@ mod tests {
             ("kept \"/tmp/x/.local/share/web-ipc.2025-03-19T19-38-50Z\"", "kept \"HOME.DATE\""),
             ("ends with blanks  ", "ends with blanks"),
         ] {
-            assert_eq!(normal(line), expected);
+            assert_eq!(normalize(line), expected);
         }
     }
 
@@ -227,7 +227,7 @@ mod tests {
             "grüße – µ",
             "[INFO][a b,3]",
         ] {
-            assert_eq!(normal(line), line);
+            assert_eq!(normalize(line), line);
         }
     }
 
