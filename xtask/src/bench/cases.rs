@@ -8,7 +8,7 @@ use std::path::Path;
 
 /// How a client sends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Way {
+pub(super) enum Workload {
     /// The bare client to the bare server.
     Raw,
     /// As `Send`, by the client that has no thread of its own.
@@ -21,15 +21,15 @@ pub(super) enum Way {
     Request,
 }
 
-impl Way {
+impl Workload {
     /// The word that the client takes.
     pub(super) fn word(self) -> &'static str {
         match self {
-            Way::Raw => "raw",
-            Way::Local => "local",
-            Way::Send => "send",
-            Way::SendAll => "send_all",
-            Way::Request => "request",
+            Workload::Raw => "raw",
+            Workload::Local => "local",
+            Workload::Send => "send",
+            Workload::SendAll => "send_all",
+            Workload::Request => "request",
         }
     }
 }
@@ -87,7 +87,7 @@ pub(super) const IN_FLIGHT_OF_EACH: usize = 16;
 /// One thing that is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Case {
-    pub(super) way: Way,
+    pub(super) workload: Workload,
     pub(super) inbox: Inbox,
     pub(super) bytes: usize,
     pub(super) in_flight: usize,
@@ -101,7 +101,7 @@ impl Case {
     /// Raw, with kept connections.
     pub(super) const fn raw(bytes: usize, in_flight: usize) -> Self {
         Case {
-            way: Way::Raw,
+            workload: Workload::Raw,
             inbox: Inbox::Memory,
             bytes,
             in_flight,
@@ -113,32 +113,32 @@ impl Case {
 
     /// `send` with kept connections.
     pub(super) const fn send(inbox: Inbox, bytes: usize, in_flight: usize) -> Self {
-        Case { way: Way::Send, inbox, ..Case::raw(bytes, in_flight) }
+        Case { workload: Workload::Send, inbox, ..Case::raw(bytes, in_flight) }
     }
 
     /// `send` of a `LocalClient` with kept connections.
     pub(super) const fn local(bytes: usize, in_flight: usize) -> Self {
-        Case { way: Way::Local, ..Case::raw(bytes, in_flight) }
+        Case { workload: Workload::Local, ..Case::raw(bytes, in_flight) }
     }
 
     /// `send_all`, one batch in flight.
     pub(super) const fn send_all(inbox: Inbox, bytes: usize) -> Self {
-        Case { way: Way::SendAll, inbox, ..Case::raw(bytes, 1) }
+        Case { workload: Workload::SendAll, inbox, ..Case::raw(bytes, 1) }
     }
 
     /// `request`.
     pub(super) const fn request(bytes: usize, in_flight: usize) -> Self {
-        Case { way: Way::Request, ..Case::raw(bytes, in_flight) }
+        Case { workload: Workload::Request, ..Case::raw(bytes, in_flight) }
     }
 
     /// Messages of 64 bytes, one after the other, with something before each.
-    pub(super) const fn cold(way: Way, connection: Connection) -> Self {
-        Case { way, connection, ..Case::raw(64, 1) }
+    pub(super) const fn cold(workload: Workload, connection: Connection) -> Self {
+        Case { workload, connection, ..Case::raw(64, 1) }
     }
 
     /// Several clients, each with messages of 64 bytes.
-    pub(super) const fn of_clients(way: Way, clients: usize) -> Self {
-        Case { way, clients, ..Case::raw(64, IN_FLIGHT_OF_EACH) }
+    pub(super) const fn of_clients(workload: Workload, clients: usize) -> Self {
+        Case { workload, clients, ..Case::raw(64, IN_FLIGHT_OF_EACH) }
     }
 
     /// `send` while others log in with wrong passwords.
@@ -148,15 +148,15 @@ impl Case {
 
     /// The raw case that this one is compared with: the same size, as many in flight, the same
     /// handshake.
-    pub(super) const fn raw_beside(self) -> Self {
-        Case { way: Way::Raw, inbox: Inbox::Memory, flooded: false, ..self }
+    pub(super) const fn raw_baseline(self) -> Self {
+        Case { workload: Workload::Raw, inbox: Inbox::Memory, flooded: false, ..self }
     }
 }
 
 impl fmt::Display for Case {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.way.word())?;
-        if self.way != Way::Raw {
+        f.write_str(self.workload.word())?;
+        if self.workload != Workload::Raw {
             write!(f, " {}", self.inbox.word())?;
         }
         write!(f, ", {}, {} in flight", size(self.bytes), self.in_flight)?;
@@ -209,19 +209,22 @@ pub(super) fn all() -> Vec<Case> {
         }
     }
     for clients in CLIENTS.into_iter().filter(|clients| *clients > 1) {
-        cases.extend([Case::of_clients(Way::Raw, clients), Case::of_clients(Way::Send, clients)]);
+        cases.extend([
+            Case::of_clients(Workload::Raw, clients),
+            Case::of_clients(Workload::Send, clients),
+        ]);
     }
     cases.extend([
-        Case::cold(Way::Raw, Connection::Full),
-        Case::cold(Way::Send, Connection::Full),
-        Case::cold(Way::Raw, Connection::Resumed),
+        Case::cold(Workload::Raw, Connection::Full),
+        Case::cold(Workload::Send, Connection::Full),
+        Case::cold(Workload::Raw, Connection::Resumed),
     ]);
-    cases.retain(can_be_had);
+    cases.retain(is_supported);
     cases
 }
 
 /// Whether this host has what it takes.
-fn can_be_had(case: &Case) -> bool {
+fn is_supported(case: &Case) -> bool {
     case.inbox != Inbox::Diskless || Path::new(MEMORY_FILES).is_dir()
 }
 
@@ -240,13 +243,13 @@ pub(super) fn one_of_each_kind() -> Vec<Case> {
         Case::send_all(Inbox::Memory, 64),
         Case::send_all(Inbox::Durable, 64),
         Case::request(64, 1),
-        Case::of_clients(Way::Raw, 2),
-        Case::of_clients(Way::Send, 2),
-        Case::cold(Way::Raw, Connection::Full),
-        Case::cold(Way::Send, Connection::Full),
-        Case::cold(Way::Raw, Connection::Resumed),
+        Case::of_clients(Workload::Raw, 2),
+        Case::of_clients(Workload::Send, 2),
+        Case::cold(Workload::Raw, Connection::Full),
+        Case::cold(Workload::Send, Connection::Full),
+        Case::cold(Workload::Raw, Connection::Resumed),
     ];
-    cases.retain(can_be_had);
+    cases.retain(is_supported);
     cases
 }
 
@@ -261,7 +264,7 @@ mod tests {
             let mut seen = BTreeSet::new();
             for case in cases {
                 assert!(seen.insert(case), "{case} comes twice");
-                assert!(seen.contains(&case.raw_beside()), "{case} has no raw case before it");
+                assert!(seen.contains(&case.raw_baseline()), "{case} has no raw case before it");
             }
         }
     }
@@ -275,7 +278,7 @@ mod tests {
             "send durable, 1 KiB, 64 in flight"
         );
         assert_eq!(
-            Case::cold(Way::Raw, Connection::Resumed).to_string(),
+            Case::cold(Workload::Raw, Connection::Resumed).to_string(),
             "raw, 64 B, 1 in flight, cold resumed"
         );
     }

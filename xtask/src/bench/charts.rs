@@ -6,9 +6,9 @@
 use std::fmt::Write as _;
 
 use super::cases::{Case, IN_FLIGHT, Inbox, SIZES, size};
-use super::measured::Measured;
-use super::others::sealing;
+use super::measurements::Measurements;
 use super::page::Chart;
+use super::single_process::sealing;
 use super::statistics::Spread;
 use super::tables::{figure, median, ratio};
 
@@ -37,7 +37,7 @@ struct Bar {
 }
 
 /// The charts for which there is something to draw.
-pub(super) fn all(measured: &Measured) -> Vec<Chart> {
+pub(super) fn all(measured: &Measurements) -> Vec<Chart> {
     let charts = [
         ("ratio.svg", "Messages a second, as a ratio to raw", ratios(measured)),
         ("latency.svg", "Median latency with one message in flight, in µs", latencies(measured)),
@@ -50,7 +50,7 @@ pub(super) fn all(measured: &Measured) -> Vec<Chart> {
         .collect()
 }
 
-fn ratios(measured: &Measured) -> Vec<Group> {
+fn ratios(measured: &Measurements) -> Vec<Group> {
     let of = |label: String, case: Case, colour| {
         ratio(measured, &case).map(|ratio| Bar { label, value: ratio.median, colour })
     };
@@ -74,7 +74,7 @@ fn ratios(measured: &Measured) -> Vec<Group> {
     groups
 }
 
-fn latencies(measured: &Measured) -> Vec<Group> {
+fn latencies(measured: &Measurements) -> Vec<Group> {
     let group = |bytes| {
         let bars =
             [("raw", Case::raw(bytes, 1), 1), ("send", Case::send(Inbox::Memory, bytes, 1), 0)];
@@ -87,7 +87,7 @@ fn latencies(measured: &Measured) -> Vec<Group> {
     SIZES.into_iter().map(group).collect()
 }
 
-fn seals(measured: &Measured) -> Vec<Group> {
+fn seals(measured: &Measurements) -> Vec<Group> {
     let group = |bytes: usize| {
         let bars = [("seal", 0), ("fernet seal", 1), ("open", 0), ("fernet open", 1)];
         let bars = bars.into_iter().filter_map(|(what, colour)| {
@@ -144,7 +144,7 @@ fn escaped(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bench::measured::Sample;
+    use crate::bench::measurements::Sample;
 
     #[test]
     fn bars_are_as_long_as_their_values() {
@@ -164,7 +164,7 @@ mod tests {
 
     #[test]
     fn a_chart_without_figures_is_not_drawn() {
-        let mut measured = Measured::default();
+        let mut measured = Measurements::default();
         assert!(all(&measured).is_empty());
         measured
             .samples

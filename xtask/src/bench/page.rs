@@ -8,8 +8,8 @@ use std::path::Path;
 use std::process::Command;
 use std::{fs, thread};
 
+use super::environment::Environment;
 use super::options::Options;
-use super::surroundings::Surroundings;
 use super::tables::Table;
 use crate::cargo;
 
@@ -29,7 +29,7 @@ pub(super) struct Chart {
 /// missing, nothing.
 pub(super) fn write(
     options: &Options,
-    surroundings: &Surroundings,
+    environment: &Environment,
     tables: &[Table],
     charts: &[Chart],
 ) -> Result<(), String> {
@@ -37,7 +37,7 @@ pub(super) fn write(
     let path = root.join(PAGE);
     let said = |path: &Path, error: std::io::Error| format!("{}: {error}", path.display());
     let mut text = fs::read_to_string(&path).map_err(|error| said(&path, error))?;
-    text = replaced(&text, "measured on", &measured_on(options, surroundings))?;
+    text = replaced(&text, "measured on", &measured_on(options, environment))?;
     for table in tables {
         text = replaced(&text, table.name, &table.markdown())?;
     }
@@ -60,7 +60,7 @@ fn replaced(text: &str, name: &str, content: &str) -> Result<String, String> {
 }
 
 /// On what, with what, and when.
-fn measured_on(options: &Options, surroundings: &Surroundings) -> String {
+fn measured_on(options: &Options, environment: &Environment) -> String {
     let cpu = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let memory = fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let cores = thread::available_parallelism().map_or(0, usize::from);
@@ -77,7 +77,7 @@ fn measured_on(options: &Options, surroundings: &Surroundings) -> String {
         ),
         format!("Date: {}", output("date", &["-u", "+%Y-%m-%d"])),
     ];
-    lines.extend(surroundings.in_words());
+    lines.extend(environment.in_words());
     lines.iter().map(|line| format!("- {line}\n")).collect()
 }
 

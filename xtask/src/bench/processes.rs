@@ -11,19 +11,19 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use super::cases::{BATCH, Case, Connection, Inbox, Way};
+use super::cases::{BATCH, Case, Connection, Inbox, Workload};
 use crate::e2e::Built;
 use crate::e2e::sandbox::Sandbox;
 
 /// What a process is, and so which processor it has.
 #[derive(Clone, Copy, PartialEq)]
-pub(super) enum Place {
+pub(super) enum CpuPin {
     /// Processor 0.
     Server,
     /// Processor 1.
     Client,
     /// Any, as when a user starts it.
-    Anywhere,
+    None,
 }
 
 /// Where Linux keeps the priority of a session's processes against those of other sessions; see
@@ -32,23 +32,23 @@ pub(super) enum Place {
 const AUTOGROUP: &str = "/proc/self/autogroup";
 
 /// The highest priority, and the usual one.
-const NICE_FIRST: &str = "-20";
+const NICE_RAISED: &str = "-20";
 const NICE_USUAL: &str = "0";
 
 /// This process, and what it starts from now on, go before others, until this is dropped.
-pub(super) struct First;
+pub(super) struct RaisedPriority;
 
-impl First {
+impl RaisedPriority {
     /// `None` where the system does not allow it.
-    pub(super) fn go() -> Option<Self> {
+    pub(super) fn acquire() -> Option<Self> {
         let has_groups = std::fs::exists(AUTOGROUP).unwrap_or_default();
-        let is_first =
-            renice(NICE_FIRST) && (!has_groups || std::fs::write(AUTOGROUP, NICE_FIRST).is_ok());
-        is_first.then_some(First)
+        let has_priority =
+            renice(NICE_RAISED) && (!has_groups || std::fs::write(AUTOGROUP, NICE_RAISED).is_ok());
+        has_priority.then_some(RaisedPriority)
     }
 }
 
-impl Drop for First {
+impl Drop for RaisedPriority {
     fn drop(&mut self) {
         // Whoever may go before others may go back.
         let _ = std::fs::write(AUTOGROUP, NICE_USUAL);
@@ -64,13 +64,13 @@ fn renice(nice: &str) -> bool {
 }
 
 /// A home, the programs, and where they run.
-pub(super) struct World {
+pub(super) struct TestBed {
     sandbox: Sandbox,
     programs: PathBuf,
     is_pinned: bool,
 }
 
-impl World {
+impl TestBed {
     /// A new home.
     pub(super) fn new(built: &Built) -> Self {
         let answers = |command: &mut Command| {
@@ -83,7 +83,11 @@ impl World {
         // Fails both where there is no taskset and where there is no second processor.
         let is_pinned = answers(Command::new("taskset").args(["-c", "0,1", "true"]))
             && answers(Command::new("taskset").args(["-c", "1", "true"]));
-        World { sandbox: Sandbox::with_home(built), programs: built.folder().to_owned(), is_pinned }
+        TestBed {
+            sandbox: Sandbox::with_home(built),
+            programs: built.folder().to_owned(),
+            is_pinned,
+        }
     }
 
     /// Whether processes have processors of their own.
@@ -102,12 +106,12 @@ impl World {
     }
 
     /// A program of the build with these arguments, on its processor.
-    pub(super) fn program(&self, place: Place, name: &str, arguments: &[&str]) -> Command {
+    pub(super) fn program(&self, pin: CpuPin, name: &str, arguments: &[&str]) -> Command {
         let path = self.programs.join(name);
-        let processor = match place {
-            Place::Server => Some("0"),
-            Place::Client => Some("1"),
-            Place::Anywhere => None,
+        let processor = match pin {
+            CpuPin::Server => Some("0"),
+            CpuPin::Client => Some("1"),
+            CpuPin::None => None,
         };
         let mut command = match processor.filter(|_| self.is_pinned) {
             Some(processor) => {
@@ -123,8 +127,8 @@ impl World {
 
     /// Runs one of the measured programs to its end and returns the JSON it printed, a value a
     /// line.
-    pub(super) fn measure(&self, place: Place, arguments: &[&str]) -> Result<Vec<Value>, String> {
-        Process::start(self.program(place, "ipc-bench", arguments))?.finish()
+    pub(super) fn measure(&self, pin: CpuPin, arguments: &[&str]) -> Result<Vec<Value>, String> {
+        Process::start(self.program(pin, "ipc-bench", arguments))?.finish()
     }
 
     /// Runs a program to its end, which must be good, and returns how long that took.
@@ -138,17 +142,17 @@ impl World {
     }
 
     /// Starts the server that a case needs, with an empty inbox.
-    pub(super) fn serve(&self, way: Way, inbox: Inbox) -> Result<Server, String> {
+    pub(super) fn serve(&self, workload: Workload, inbox: Inbox) -> Result<Server, String> {
         for suffix in ["", "-wal", "-shm"] {
             // What is not there is empty.
             let _ = std::fs::remove_file(self.home().join(format!("inbox.db{suffix}")));
         }
         let home = self.home().display().to_string();
-        let arguments: &[&str] = match way {
-            Way::Raw => &["raw-server", "--home", &home],
+        let arguments: &[&str] = match workload {
+            Workload::Raw => &["raw-server", "--home", &home],
             _ => &["server", "--home", &home, "--inbox", inbox.word()],
         };
-        let mut process = Process::start(self.program(Place::Server, "ipc-bench", arguments))?;
+        let mut process = Process::start(self.program(CpuPin::Server, "ipc-bench", arguments))?;
         let address = process.wait_for_line("listening on ")?;
         Ok(Server { process, address })
     }
@@ -166,7 +170,14 @@ impl World {
         let (batch, pid) = (BATCH.to_string(), server.process.id().to_string());
         let (secs, warm_up) = (secs.to_string(), warm_up_secs.to_string());
         let mut arguments = vec!["client", "--home", &home, "--address", &server.address];
-        arguments.extend(["--mode", case.way.word(), "--bytes", &bytes, "--in-flight", &in_flight]);
+        arguments.extend([
+            "--workload",
+            case.workload.word(),
+            "--bytes",
+            &bytes,
+            "--in-flight",
+            &in_flight,
+        ]);
         arguments.extend([
             "--batch",
             &batch,
@@ -182,7 +193,7 @@ impl World {
             Connection::Full => arguments.extend(["--cold", "full"]),
             Connection::Resumed => arguments.extend(["--cold", "resumed"]),
         }
-        Process::start(self.program(Place::Client, "ipc-bench", &arguments))
+        Process::start(self.program(CpuPin::Client, "ipc-bench", &arguments))
     }
 }
 

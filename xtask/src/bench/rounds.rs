@@ -8,36 +8,36 @@ use std::time::Instant;
 
 use serde_json::Value;
 
-use super::cases::{self, Case, Way};
-use super::measured::{Measured, Sample};
+use super::cases::{self, Case, Workload};
+use super::measurements::{Measurements, Sample};
 use super::options::Options;
-use super::others;
-use super::processes::{Place, Process, World, number};
+use super::processes::{CpuPin, Process, TestBed, number};
+use super::single_process;
 
 /// The names of peers that flood.
 const FLOODERS: [&str; 2] = ["flood1", "flood2"];
 
 /// Does all rounds. `say` hears what comes next. The error says what could not be measured.
 pub(super) fn run(
-    world: &World,
+    bed: &TestBed,
     options: &Options,
     say: &mut dyn FnMut(String),
-) -> Result<Measured, String> {
+) -> Result<Measurements, String> {
     let cases = wanted(options);
     if cases.iter().any(|case| case.flooded) {
         for name in FLOODERS {
-            world.time(world.program(Place::Anywhere, "web-ipc", &["--certs", "--name", name]))?;
+            bed.time(bed.program(CpuPin::None, "web-ipc", &["--certs", "--name", name]))?;
         }
     }
-    let mut measured = Measured::default();
+    let mut measured = Measurements::default();
     for round in 1..=options.rounds {
         for case in &cases {
             say(format!("round {round} of {}: {case}", options.rounds));
             let sample =
-                run_case(world, case, options).map_err(|error| format!("{case}: {error}"))?;
+                run_case(bed, case, options).map_err(|error| format!("{case}: {error}"))?;
             measured.samples.entry(*case).or_default().push(sample);
         }
-        others::run(world, options, round, &mut measured, say)?;
+        single_process::run(bed, options, round, &mut measured, say)?;
     }
     Ok(measured)
 }
@@ -51,23 +51,22 @@ fn wanted(options: &Options) -> Vec<Case> {
             let calm = Case { flooded: false, ..*named };
             // Several clients are compared with one as well.
             let of_one = Case { clients: 1, ..*named };
-            [*named, named.raw_beside(), calm, of_one, of_one.raw_beside()].contains(case)
+            [*named, named.raw_baseline(), calm, of_one, of_one.raw_baseline()].contains(case)
         })
     };
     cases.into_iter().filter(is_needed).collect()
 }
 
 /// Runs one case in processes of its own.
-fn run_case(world: &World, case: &Case, options: &Options) -> Result<Sample, String> {
-    let server = world.serve(case.way, case.inbox)?;
-    let home = world.home().display().to_string();
+fn run_case(bed: &TestBed, case: &Case, options: &Options) -> Result<Sample, String> {
+    let server = bed.serve(case.workload, case.inbox)?;
+    let home = bed.home().display().to_string();
     let (mut flooders, flood_begun) = (Vec::new(), Instant::now());
     if case.flooded {
         for name in FLOODERS {
             let arguments =
                 ["flood", "--home", &home, "--address", &server.address, "--identity", name];
-            let mut flooder =
-                Process::start(world.program(Place::Client, "ipc-bench", &arguments))?;
+            let mut flooder = Process::start(bed.program(CpuPin::Client, "ipc-bench", &arguments))?;
             flooder.wait_for_line("flooding")?;
             flooders.push(flooder);
         }
@@ -75,7 +74,7 @@ fn run_case(world: &World, case: &Case, options: &Options) -> Result<Sample, Str
     // A bcrypt takes a good part of a second.
     let secs = if case.flooded { options.secs * 3.0 } else { options.secs };
     let clients: Vec<Process> = (0..case.clients)
-        .map(|_| world.send(case, &server, secs, options.warm_up_secs))
+        .map(|_| bed.send(case, &server, secs, options.warm_up_secs))
         .collect::<Result<_, _>>()?;
     let mut said = Vec::new();
     for client in clients {
@@ -105,7 +104,7 @@ fn sample(case: &Case, clients: &[Value], server: &Value) -> Result<Sample, Stri
     if clients.len() != case.clients || messages == 0.0 {
         return Err("no message was answered in the time".to_owned());
     }
-    if case.way != Way::Raw && number(server, "taken")? < messages {
+    if case.workload != Workload::Raw && number(server, "taken")? < messages {
         return Err(format!("{messages} messages were acknowledged, and fewer arrived: {server}"));
     }
     Ok(Sample {
@@ -116,8 +115,8 @@ fn sample(case: &Case, clients: &[Value], server: &Value) -> Result<Sample, Stri
         client_cpu_us: sum("cpu_secs")? / messages * 1e6,
         // Each client has read the same clock of the one server.
         server_cpu_us: worst("server_cpu_secs")? / messages * 1e6,
-        others_cpu: if case.clients == 1 && !case.flooded {
-            sum("others_cpu_secs")? / sum("secs")?
+        background_cpu: if case.clients == 1 && !case.flooded {
+            sum("background_cpu_secs")? / sum("secs")?
         } else {
             0.0
         },
@@ -136,13 +135,13 @@ mod tests {
     fn client(rate: f64, p99_us: f64) -> Value {
         json!({
             "messages": rate, "rate": rate, "p50_us": 10.0, "p99_us": p99_us, "max_us": 30.0, "cpu_secs": 0.5,
-            "server_cpu_secs": 1.0, "others_cpu_secs": 0.1, "secs": 1.0, "rss_peak_bytes": 100
+            "server_cpu_secs": 1.0, "background_cpu_secs": 0.1, "secs": 1.0, "rss_peak_bytes": 100
         })
     }
 
     #[test]
     fn several_clients_are_added_up() {
-        let case = Case::of_clients(Way::Send, 2);
+        let case = Case::of_clients(Workload::Send, 2);
         let server = json!({"taken": 400, "rss_peak_bytes": 7});
         let sample = sample(&case, &[client(100.0, 20.0), client(300.0, 40.0)], &server).unwrap();
         assert_eq!((sample.rate, sample.p99_us, sample.server_peak), (400.0, 40.0, 7.0));

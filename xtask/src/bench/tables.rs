@@ -3,9 +3,11 @@
 //! The task comes here for what it prints, the page for what it holds. Rows whose cases were not
 //! measured are left out, and tables without rows with them.
 
-use super::cases::{self, Case, Connection, IN_FLIGHT, IN_FLIGHT_OF_EACH, Inbox, SIZES, Way, size};
-use super::measured::{Measured, Sample};
-use super::others::{CHANNELS, COMMANDS, IDLE, ONCE, REMEMBERED, SEALING, sealing};
+use super::cases::{
+    self, Case, Connection, IN_FLIGHT, IN_FLIGHT_OF_EACH, Inbox, SIZES, Workload, size,
+};
+use super::measurements::{Measurements, Sample};
+use super::single_process::{CHANNELS, COMMANDS, IDLE, ONCE, REMEMBERED, SEALING, sealing};
 use super::statistics::Spread;
 
 /// The tables of a full run.
@@ -70,7 +72,7 @@ impl Table {
 }
 
 /// All tables that have something in them.
-pub(super) fn all(measured: &Measured) -> Vec<Table> {
+pub(super) fn all(measured: &Measurements) -> Vec<Table> {
     let tables = [
         throughput(measured),
         more_ways(measured),
@@ -87,12 +89,16 @@ pub(super) fn all(measured: &Measured) -> Vec<Table> {
 }
 
 /// The median of one figure of a case.
-pub(super) fn median(measured: &Measured, case: &Case, figure: fn(&Sample) -> f64) -> Option<f64> {
+pub(super) fn median(
+    measured: &Measurements,
+    case: &Case,
+    figure: fn(&Sample) -> f64,
+) -> Option<f64> {
     Spread::of(measured.each(case, figure)).map(|spread| spread.median)
 }
 
 /// The ratio of a case's rate to that of another one, round by round.
-fn ratio_to(measured: &Measured, case: &Case, other: &Case) -> Option<Spread> {
+fn ratio_to(measured: &Measurements, case: &Case, other: &Case) -> Option<Spread> {
     Spread::of_ratios(
         &measured.each(case, |sample| sample.rate),
         &measured.each(other, |sample| sample.rate),
@@ -100,18 +106,18 @@ fn ratio_to(measured: &Measured, case: &Case, other: &Case) -> Option<Spread> {
 }
 
 /// The ratio of a case's rate to that of its raw one.
-pub(super) fn ratio(measured: &Measured, case: &Case) -> Option<Spread> {
-    ratio_to(measured, case, &case.raw_beside())
+pub(super) fn ratio(measured: &Measurements, case: &Case) -> Option<Spread> {
+    ratio_to(measured, case, &case.raw_baseline())
 }
 
 /// How many times as much processor time of both ends a raw message takes, round by round.
-fn cpu_ratio(measured: &Measured, case: &Case) -> Option<Spread> {
+fn cpu_ratio(measured: &Measurements, case: &Case) -> Option<Spread> {
     let both =
         |case: &Case| measured.each(case, |sample| sample.client_cpu_us + sample.server_cpu_us);
-    Spread::of_ratios(&both(&case.raw_beside()), &both(case))
+    Spread::of_ratios(&both(&case.raw_baseline()), &both(case))
 }
 
-fn throughput(measured: &Measured) -> Table {
+fn throughput(measured: &Measurements) -> Table {
     let head = ["message", "in flight", "raw /s", "`send` /s", "ratio", "min–max", "CPU ratio"];
     let mut table = Table::new("throughput", 1, &head);
     for (bytes, in_flight) in sizes_and_depths() {
@@ -136,7 +142,7 @@ fn throughput(measured: &Measured) -> Table {
     table
 }
 
-fn more_ways(measured: &Measured) -> Table {
+fn more_ways(measured: &Measurements) -> Table {
     let head = [
         "",
         "message",
@@ -182,7 +188,7 @@ fn more_ways(measured: &Measured) -> Table {
             Some(size(case.bytes)),
             Some(case.in_flight.to_string()),
             rate(measured, &case).map(count),
-            rate(measured, &case.raw_beside()).map(count),
+            rate(measured, &case.raw_baseline()).map(count),
             Some(figure(ratio.median)),
             Some(range(&ratio)),
             Some(figure(cpu.median)),
@@ -194,7 +200,7 @@ fn more_ways(measured: &Measured) -> Table {
     table
 }
 
-fn latency(measured: &Measured) -> Table {
+fn latency(measured: &Measurements) -> Table {
     let head = [
         "message",
         "in flight",
@@ -229,7 +235,7 @@ fn latency(measured: &Measured) -> Table {
     table
 }
 
-fn cost(measured: &Measured) -> Table {
+fn cost(measured: &Measurements) -> Table {
     let head = [
         "",
         "client CPU µs",
@@ -242,12 +248,13 @@ fn cost(measured: &Measured) -> Table {
     ];
     let mut table = Table::new("cost", 1, &head);
     for case in cases::all() {
-        let is_shown =
-            case.way != Way::Raw && case.clients == 1 && case.connection == Connection::Kept;
+        let is_shown = case.workload != Workload::Raw
+            && case.clients == 1
+            && case.connection == Connection::Kept;
         if !is_shown || case.flooded {
             continue;
         }
-        let raw = case.raw_beside();
+        let raw = case.raw_baseline();
         let of = |case: &Case, figure: fn(&Sample) -> f64| median(measured, case, figure);
         let cells = [
             Some(case.to_string()),
@@ -264,16 +271,16 @@ fn cost(measured: &Measured) -> Table {
     table
 }
 
-fn cold(measured: &Measured) -> Table {
+fn cold(measured: &Measurements) -> Table {
     let mut table =
         Table::new("cold", 1, &["for each message", "messages /s", "p50 µs", "p99 µs", "ratio"]);
     for (what, case) in [
-        ("raw: a new connection, full handshake", Case::cold(Way::Raw, Connection::Full)),
-        ("raw: a new connection, session resumed", Case::cold(Way::Raw, Connection::Resumed)),
-        ("`send`: a new `Client`, full handshake", Case::cold(Way::Send, Connection::Full)),
+        ("raw: a new connection, full handshake", Case::cold(Workload::Raw, Connection::Full)),
+        ("raw: a new connection, session resumed", Case::cold(Workload::Raw, Connection::Resumed)),
+        ("`send`: a new `Client`, full handshake", Case::cold(Workload::Send, Connection::Full)),
     ] {
         let of = |figure: fn(&Sample) -> f64| median(measured, &case, figure).map(count);
-        let full = Case::cold(Way::Raw, Connection::Full);
+        let full = Case::cold(Workload::Raw, Connection::Full);
         let cells = [
             Some(what.to_owned()),
             of(|sample| sample.rate),
@@ -286,19 +293,19 @@ fn cold(measured: &Measured) -> Table {
     table
 }
 
-fn clients(measured: &Measured) -> Table {
+fn clients(measured: &Measurements) -> Table {
     let mut table = Table::new(
         "clients",
         0,
         &["clients", "in flight each", "raw /s", "`send` /s", "ratio", "min–max", "to one"],
     );
     for clients in cases::CLIENTS {
-        let case = Case::of_clients(Way::Send, clients);
-        let (Some(own), Some(raw)) = (rate(measured, &case), rate(measured, &case.raw_beside()))
+        let case = Case::of_clients(Workload::Send, clients);
+        let (Some(own), Some(raw)) = (rate(measured, &case), rate(measured, &case.raw_baseline()))
         else {
             continue;
         };
-        let one = Case::of_clients(Way::Send, 1);
+        let one = Case::of_clients(Workload::Send, 1);
         let (Some(ratio), Some(to_one)) = (ratio(measured, &case), ratio_to(measured, &case, &one))
         else {
             continue;
@@ -316,7 +323,7 @@ fn clients(measured: &Measured) -> Table {
     table
 }
 
-fn flood(measured: &Measured) -> Table {
+fn flood(measured: &Measurements) -> Table {
     let head = [
         "in flight",
         "`send` /s",
@@ -347,7 +354,7 @@ fn flood(measured: &Measured) -> Table {
     table
 }
 
-fn commands(measured: &Measured) -> Table {
+fn commands(measured: &Measurements) -> Table {
     let mut table = Table::new("commands", 1, &["", "median", "min–max"]);
     let spread = |name: &str| {
         measured.figures.get(name).and_then(|figures| Spread::of(figures.iter().copied()))
@@ -387,7 +394,7 @@ fn commands(measured: &Measured) -> Table {
     table
 }
 
-fn seal(measured: &Measured) -> Table {
+fn seal(measured: &Measurements) -> Table {
     let head = [
         "GB/s (ns)",
         "seal",
@@ -411,7 +418,7 @@ fn seal(measured: &Measured) -> Table {
     table
 }
 
-fn remembered(measured: &Measured) -> Table {
+fn remembered(measured: &Measurements) -> Table {
     let head =
         ["ids", "bytes for an id", "put with none remembered, ns", "put with all remembered, ns"];
     let mut table = Table::new("remembered", 1, &head);
@@ -432,7 +439,7 @@ fn sizes_and_depths() -> impl Iterator<Item = (usize, usize)> {
 }
 
 /// The median rate of a case.
-fn rate(measured: &Measured, case: &Case) -> Option<f64> {
+fn rate(measured: &Measurements, case: &Case) -> Option<f64> {
     median(measured, case, |sample| sample.rate)
 }
 
@@ -482,8 +489,8 @@ mod tests {
         }
     }
 
-    fn measured() -> Measured {
-        let mut measured = Measured::default();
+    fn measured() -> Measurements {
+        let mut measured = Measurements::default();
         measured
             .samples
             .insert(Case::raw(64, 1), vec![sample(20_000.0), sample(10_000.0), sample(21_000.0)]);
@@ -502,7 +509,7 @@ mod tests {
     fn what_was_not_measured_is_left_out() {
         let names: Vec<_> = all(&measured()).iter().map(|table| table.name).collect();
         assert_eq!(names, ["throughput", "latency", "cost"]);
-        assert!(all(&Measured::default()).is_empty());
+        assert!(all(&Measurements::default()).is_empty());
     }
 
     #[test]
@@ -531,7 +538,7 @@ mod tests {
 
     #[test]
     fn every_table_of_a_full_run_has_rows() {
-        let mut measured = Measured::default();
+        let mut measured = Measurements::default();
         for case in cases::all() {
             measured.samples.insert(case, vec![sample(1000.0)]);
         }

@@ -12,12 +12,12 @@ use crate::options::Options;
 pub(crate) fn run(options: &Options) -> Result<(), Failure> {
     let home = Home::open(options.required::<String>("home")?)?;
     let address: String = options.required("address")?;
-    let way: String = options.get("way")?.unwrap_or_else(|| "any".to_owned());
+    let transport: String = options.get("transport")?.unwrap_or_else(|| "any".to_owned());
     options.refuse_unused()?;
-    let channel = match &*way {
+    let channel = match &*transport {
         "any" => true,
         "post" => false,
-        other => return Err(format!("--way is any or post, not {other}").into()),
+        other => return Err(format!("--transport is any or post, not {other}").into()),
     };
     let client = Client::builder(&home).server("localhost", address).channel(channel).build()?;
     client.send(&json!({"a": 1})).wait()?;

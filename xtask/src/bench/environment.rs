@@ -6,21 +6,21 @@
 use super::statistics::Spread;
 
 /// From here on others are too busy, in parts of a core.
-pub(super) const OTHERS_CPU_MAX: f64 = 0.1;
+pub(super) const BACKGROUND_CPU_MAX: f64 = 0.1;
 
 /// How things were run.
-pub(super) struct Surroundings {
+pub(super) struct Environment {
     /// Servers and clients have a core each.
     pub(super) is_pinned: bool,
     /// They go before other processes.
-    pub(super) is_first: bool,
+    pub(super) has_priority: bool,
     /// How much of a core others used in each run, where that is known.
-    pub(super) others_cpu: Option<Spread>,
+    pub(super) background_cpu: Option<Spread>,
     /// The cases during most of whose runs others were too busy.
     pub(super) disturbed: Vec<String>,
 }
 
-impl Surroundings {
+impl Environment {
     /// A sentence each, with what must not be overlooked in bold.
     pub(super) fn in_words(&self) -> Vec<String> {
         let pinned = if self.is_pinned {
@@ -28,13 +28,13 @@ impl Surroundings {
         } else {
             "**Not pinned to cores: servers and clients take each other's time**"
         };
-        let first = if self.is_first {
+        let first = if self.has_priority {
             "before other processes (nice -20)"
         } else {
             "at the usual priority"
         };
         let mut sentences = vec![format!("{pinned}, {first}")];
-        if let Some(Spread { median, max, .. }) = self.others_cpu {
+        if let Some(Spread { median, max, .. }) = self.background_cpu {
             let percent = |share: f64| format!("{:.0} %", share * 100.0);
             sentences.push(format!(
                 "Other processes used {} of a core meanwhile (median of all runs; {} at most)",
@@ -56,11 +56,11 @@ impl Surroundings {
 mod tests {
     use super::*;
 
-    fn said(is_pinned: bool, is_first: bool, median: f64) -> String {
-        let others_cpu = Some(Spread { median, min: 0.0, max: 0.5 });
+    fn said(is_pinned: bool, has_priority: bool, median: f64) -> String {
+        let background_cpu = Some(Spread { median, min: 0.0, max: 0.5 });
         let disturbed =
-            if median > OTHERS_CPU_MAX { vec!["a".into(), "b".into()] } else { Vec::new() };
-        Surroundings { is_pinned, is_first, others_cpu, disturbed }.in_words().join(". ")
+            if median > BACKGROUND_CPU_MAX { vec!["a".into(), "b".into()] } else { Vec::new() };
+        Environment { is_pinned, has_priority, background_cpu, disturbed }.in_words().join(". ")
     }
 
     #[test]

@@ -21,7 +21,7 @@ pub(super) struct Sample {
     pub(super) server_cpu_us: f64,
     /// How much of a processor's time other processes used meanwhile; 0 where several clients would
     /// count each other.
-    pub(super) others_cpu: f64,
+    pub(super) background_cpu: f64,
     /// Logins of the flood that were answered with a refusal, a second.
     pub(super) logins_rate: f64,
     /// The most memory that was resident, in bytes. Of several clients, the largest.
@@ -31,14 +31,14 @@ pub(super) struct Sample {
 
 /// Everything that was measured.
 #[derive(Debug, Default)]
-pub(super) struct Measured {
+pub(super) struct Measurements {
     /// Exchanges between processes, a sample a round.
     pub(super) samples: BTreeMap<Case, Vec<Sample>>,
     /// Everything else by its name, a figure a time.
     pub(super) figures: BTreeMap<String, Vec<f64>>,
 }
 
-impl Measured {
+impl Measurements {
     /// One figure of each sample of a case.
     pub(super) fn each(&self, case: &Case, figure: fn(&Sample) -> f64) -> Vec<f64> {
         self.samples
@@ -49,14 +49,14 @@ impl Measured {
 
     /// How much of a processor's time other processes used meanwhile, of all samples.
     pub(super) fn disturbance(&self) -> Option<Spread> {
-        Spread::of(self.samples.values().flatten().map(|sample| sample.others_cpu))
+        Spread::of(self.samples.values().flatten().map(|sample| sample.background_cpu))
     }
 
     /// The cases during most of whose runs others used more than this part of a core.
-    pub(super) fn disturbed(&self, others_cpu_max: f64) -> Vec<String> {
-        let others = |case: &Case| Spread::of(self.each(case, |sample| sample.others_cpu));
+    pub(super) fn disturbed(&self, background_cpu_max: f64) -> Vec<String> {
+        let others = |case: &Case| Spread::of(self.each(case, |sample| sample.background_cpu));
         let is_disturbed =
-            |case: &&Case| others(case).is_some_and(|others| others.median > others_cpu_max);
+            |case: &&Case| others(case).is_some_and(|others| others.median > background_cpu_max);
         self.samples.keys().filter(is_disturbed).map(Case::to_string).collect()
     }
 
@@ -72,9 +72,9 @@ mod tests {
 
     #[test]
     fn a_case_is_disturbed_when_most_of_its_runs_are() {
-        let mut measured = Measured::default();
+        let mut measured = Measurements::default();
         let runs = |figures: [f64; 3]| {
-            figures.map(|others_cpu| Sample { others_cpu, ..Sample::default() }).to_vec()
+            figures.map(|background_cpu| Sample { background_cpu, ..Sample::default() }).to_vec()
         };
         measured.samples.insert(Case::raw(64, 1), runs([0.9, 0.0, 0.0]));
         measured.samples.insert(Case::raw(64, 16), runs([0.9, 0.0, 0.2]));

@@ -11,7 +11,7 @@ use serde_json::json;
 
 use crate::failure::Failure;
 use crate::options::Options;
-use crate::process::Memory;
+use crate::process_stats::Memory;
 
 /// How many messages are put before they are taken.
 const ROUND: u64 = 1000;

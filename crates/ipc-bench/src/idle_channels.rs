@@ -10,7 +10,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::failure::Failure;
 use crate::options::Options;
-use crate::process::Memory;
+use crate::process_stats::Memory;
 
 /// Opens them, prints `holding` and what one takes here in bytes, and waits for SIGTERM.
 pub(crate) fn run(options: &Options) -> Result<(), Failure> {

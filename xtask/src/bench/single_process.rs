@@ -5,10 +5,10 @@
 
 use std::fs;
 
-use super::cases::{Inbox, Way, size};
-use super::measured::Measured;
+use super::cases::{Inbox, Workload, size};
+use super::measurements::Measurements;
 use super::options::Options;
-use super::processes::{Place, Process, World, number};
+use super::processes::{CpuPin, Process, TestBed, number};
 
 /// Whole commands, from their start to their end, in milliseconds.
 pub(super) const COMMANDS: [&str; 4] = [
@@ -64,10 +64,10 @@ pub(super) fn sealing(what: &str, bytes: usize) -> String {
 
 /// Measures what was asked for.
 pub(super) fn run(
-    world: &World,
+    bed: &TestBed,
     options: &Options,
     round: u32,
-    measured: &mut Measured,
+    measured: &mut Measurements,
     say: &mut dyn FnMut(String),
 ) -> Result<(), String> {
     let mut turn = |name: &str| {
@@ -78,19 +78,19 @@ pub(super) fn run(
         is_wanted
     };
     if turn("commands") {
-        commands(world, options, round, measured)?;
+        commands(bed, options, round, measured)?;
     }
     if turn(IDLE) {
-        measured.note(IDLE.to_owned(), idle(world)?);
+        measured.note(IDLE.to_owned(), idle(bed)?);
     }
     if turn(CHANNELS[0]) {
-        let [server, client] = channels(world, options)?;
+        let [server, client] = channels(bed, options)?;
         measured.note(CHANNELS[0].to_owned(), server);
         measured.note(CHANNELS[1].to_owned(), client);
     }
     if turn("sealing") {
         let secs = if options.quick { "0.005" } else { "0.3" };
-        for said in world.measure(Place::Client, &["seal", "--secs", secs])? {
+        for said in bed.measure(CpuPin::Client, &["seal", "--secs", secs])? {
             let what = said["what"].as_str().unwrap_or_default();
             let bytes = said["bytes"].as_u64().and_then(|bytes| usize::try_from(bytes).ok());
             measured.note(sealing(what, bytes.unwrap_or_default()), number(&said, "ns")?);
@@ -100,8 +100,8 @@ pub(super) fn run(
     if round == 1 && turn("remembered") {
         let ids = if options.quick { 10_000 } else { REMEMBERED_IDS };
         for (kind, names) in REMEMBERED {
-            let arguments = ["remember", "--ids", &ids.to_string(), "--kind", kind];
-            for said in world.measure(Place::Client, &arguments)? {
+            let arguments = ["dedup", "--ids", &ids.to_string(), "--kind", kind];
+            for said in bed.measure(CpuPin::Client, &arguments)? {
                 for (name, field) in
                     names.iter().zip(["bytes_per_id", "put_ns_first", "put_ns_last"])
                 {
@@ -115,19 +115,19 @@ pub(super) fn run(
 
 /// Runs each command some times.
 fn commands(
-    world: &World,
+    bed: &TestBed,
     options: &Options,
     round: u32,
-    measured: &mut Measured,
+    measured: &mut Measurements,
 ) -> Result<(), String> {
-    let server = world.serve(Way::Send, Inbox::Memory)?;
+    let server = bed.serve(Workload::Send, Inbox::Memory)?;
     let port = server.address.rsplit_once(':').map(|(_, port)| port).unwrap_or_default();
     let quantity = if options.quick { "10" } else { "1000" };
     // The first one may log in, and leaves the session for the others.
     let send = ["--send", "{\"a\":1}", "--port", port];
-    world.time(world.program(Place::Anywhere, "web-ipc", &send))?;
+    bed.time(bed.program(CpuPin::None, "web-ipc", &send))?;
     for run in 0..if options.quick { 1 } else { RUNS } {
-        let fresh = world.folder().join(format!("fresh-{round}-{run}"));
+        let fresh = bed.folder().join(format!("fresh-{round}-{run}"));
         let fresh_text = fresh.display().to_string();
         let arguments: [&[&str]; 4] = [
             &send,
@@ -136,13 +136,21 @@ fn commands(
             &["--test", "--run", "--qty", quantity],
         ];
         for (name, arguments) in COMMANDS.iter().zip(arguments) {
-            let took = world.time(world.program(Place::Anywhere, "web-ipc", arguments))?;
+            let took = bed.time(bed.program(CpuPin::None, "web-ipc", arguments))?;
             measured.note((*name).to_owned(), took.as_secs_f64() * 1000.0);
         }
-        for (name, way) in ONCE {
-            let home = world.home().display().to_string();
-            let arguments = ["once", "--home", &home, "--address", &server.address, "--way", way];
-            let took = world.time(world.program(Place::Anywhere, "ipc-bench", &arguments))?;
+        for (name, transport) in ONCE {
+            let home = bed.home().display().to_string();
+            let arguments = [
+                "send-once",
+                "--home",
+                &home,
+                "--address",
+                &server.address,
+                "--transport",
+                transport,
+            ];
+            let took = bed.time(bed.program(CpuPin::None, "ipc-bench", &arguments))?;
             measured.note(name.to_owned(), took.as_secs_f64() * 1000.0);
         }
         fs::remove_dir_all(&fresh).map_err(|error| format!("{fresh_text}: {error}"))?;
@@ -151,10 +159,10 @@ fn commands(
 }
 
 /// Resident memory of a server as a user starts it, after its first message.
-fn idle(world: &World) -> Result<f64, String> {
+fn idle(bed: &TestBed) -> Result<f64, String> {
     // The first free port of a range is asked for; its log tells which it was.
     let mut serving =
-        Process::start(world.program(Place::Server, "web-ipc", &["--serve", "--port", "0"]))?;
+        Process::start(bed.program(CpuPin::Server, "web-ipc", &["--serve", "--port", "0"]))?;
     let said = serving.wait_for_log("]: Listening on ")?;
     let port = said
         .rsplit_once(':')
@@ -162,7 +170,7 @@ fn idle(world: &World) -> Result<f64, String> {
         .unwrap_or_default()
         .to_owned();
     let send = ["--send", "{\"a\":1}", "--port", &port];
-    world.time(world.program(Place::Client, "web-ipc", &send))?;
+    bed.time(bed.program(CpuPin::Client, "web-ipc", &send))?;
     let bytes = resident(serving.id())?;
     serving.stop()?;
     Ok(bytes)
@@ -170,14 +178,21 @@ fn idle(world: &World) -> Result<f64, String> {
 
 /// Resident memory for each of many channels that are open and idle: of the server, and of the
 /// clients.
-fn channels(world: &World, options: &Options) -> Result<[f64; 2], String> {
-    let server = world.serve(Way::Send, Inbox::Memory)?;
-    let home = world.home().display().to_string();
+fn channels(bed: &TestBed, options: &Options) -> Result<[f64; 2], String> {
+    let server = bed.serve(Workload::Send, Inbox::Memory)?;
+    let home = bed.home().display().to_string();
     let hold = |channels: usize| {
         let channels = channels.to_string();
-        let arguments =
-            ["hold", "--home", &home, "--address", &server.address, "--channels", &channels];
-        let mut process = Process::start(world.program(Place::Client, "ipc-bench", &arguments))?;
+        let arguments = [
+            "idle-channels",
+            "--home",
+            &home,
+            "--address",
+            &server.address,
+            "--channels",
+            &channels,
+        ];
+        let mut process = Process::start(bed.program(CpuPin::Client, "ipc-bench", &arguments))?;
         let said = process.wait_for_line("holding ")?;
         let bytes = said.parse::<f64>().map_err(|_| format!("`{said}` is no number of bytes"))?;
         Ok::<_, String>((process, bytes))
