@@ -13,12 +13,14 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::event::Event;
 use super::ledger::Message;
+use super::logs;
 use super::options::{InboxKind, Mode, Options, Reader};
-use super::processes::{self, Event, Process, Receiving, SenderTask, log_tail};
 use super::random::Random;
-use super::single_server::free_port;
-use crate::e2e::sandbox::Sandbox;
+use super::receiver::{self, ReceiverProcess};
+use super::sender::{self, Task};
+use crate::driver::{Process, Sandbox};
 
 /// Without any event for so long a round hangs. Longer than a sender's deadline, whose end is an
 /// event.
@@ -196,7 +198,7 @@ pub(super) fn run(
         ));
     }
     let log = other_log(sandbox);
-    let (channels, posts) = processes::channels_and_posts(&log);
+    let (channels, posts) = logs::channels_and_posts(&log);
     if channels < options.rounds as usize {
         return Err(format!(
             "only {channels} channels to the other server were opened; see {}",
@@ -239,7 +241,12 @@ fn round(
     for _ in 0..2 {
         match round.next(Instant::now() + SILENCE_MAX)? {
             Some((_, Event::Listening)) => {}
-            _ => return Err(format!("a server does not start\n{}", log_tail(&other_log(sandbox)))),
+            _ => {
+                return Err(format!(
+                    "a server does not start\n{}",
+                    logs::tail(&other_log(sandbox))
+                ));
+            }
         }
     }
     let address = format!("127.0.0.1:{killed_port},127.0.0.1:{other_port}");
@@ -247,23 +254,11 @@ fn round(
     for (place, load) in loads.iter().enumerate() {
         let (mode, start, count) = (load.mode, load.next, load.mode.messages_each());
         let in_flight = options.in_flight;
-        let task = SenderTask {
-            place,
-            mode,
-            address: &address,
-            in_flight,
-            start,
-            count,
-            acks: &load.acks,
-        };
+        let task =
+            Task { place, mode, address: &address, in_flight, start, count, acks: &load.acks };
         let (sender_tell, sender_events) = channel();
         forward(sender_events, Origin::Sender, tell.clone());
-        senders.push(processes::send(
-            sandbox,
-            &task,
-            &load.acks.with_extension("log"),
-            sender_tell,
-        )?);
+        senders.push(sender::start(sandbox, &task, &load.acks.with_extension("log"), sender_tell)?);
     }
     let mut kill_at = match kill_point {
         KillPoint::Line(_) => None,
@@ -283,7 +278,10 @@ fn round(
             }
             Some((Origin::Killed, Event::ReceiverClosed)) if is_killed => is_gone = true,
             Some((_, Event::ReceiverClosed)) => {
-                return Err(format!("a server ended by itself\n{}", log_tail(&other_log(sandbox))));
+                return Err(format!(
+                    "a server ended by itself\n{}",
+                    logs::tail(&other_log(sandbox))
+                ));
             }
             _ => {}
         }
@@ -303,7 +301,7 @@ fn round(
     if !status.success() {
         return Err(format!(
             "the other server ended with {status}\n{}",
-            log_tail(&other_log(sandbox))
+            logs::tail(&other_log(sandbox))
         ));
     }
     for load in loads {
@@ -318,13 +316,13 @@ fn serve(
     log: &str,
     origin: Origin,
     tell: &Sender<(Origin, Event)>,
-) -> Result<(Receiving, u16), String> {
+) -> Result<(ReceiverProcess, u16), String> {
     let (receiver_tell, events) = channel();
     forward(events, origin, tell.clone());
-    let port = free_port()?;
+    let port = receiver::free_port()?;
     let log = sandbox.folder().join(log);
     let kind = (Reader::Receive, InboxKind::Memory);
-    Ok((processes::receive(sandbox, port, kind, &log, receiver_tell)?, port))
+    Ok((receiver::start(sandbox, port, kind, &log, receiver_tell)?, port))
 }
 
 /// Says whose an event is, so that a round waits in one place.
@@ -346,7 +344,7 @@ fn check_sender(process: &mut Process, load: &LoadSender, said: &str) -> Result<
     if !status.success() || said.trim_end() != format!("acknowledged {count}") || !told.is_empty() {
         return Err(format!(
             "the sender of {mode} is not content: {status}\n{said}{}",
-            log_tail(&log)
+            logs::tail(&log)
         ));
     }
     Ok(())
@@ -390,9 +388,9 @@ impl Round {
         in_flight: u64,
         verdict: &mut Verdict,
     ) -> Result<(), String> {
-        let numbers = processes::acknowledged(&load.acks, &mut load.acks_read)?;
+        let numbers = sender::acknowledged(&load.acks, &mut load.acks_read)?;
         let expected = load.next..load.next + load.mode.messages_each();
-        if !processes::are_all_in_order(&numbers, expected.clone(), load.mode, in_flight) {
+        if !sender::are_all_in_order(&numbers, expected.clone(), load.mode, in_flight) {
             let acks = load.acks.display();
             return Err(format!("{acks} does not hold {expected:?}, each once and in order"));
         }
@@ -400,7 +398,7 @@ impl Round {
         let mut by_order: BTreeMap<String, Vec<u64>> = BTreeMap::new();
         for number in numbers {
             by_order
-                .entry(SenderTask::sequence_name(load.mode, in_flight, number))
+                .entry(sender::from_word(load.mode, in_flight, number))
                 .or_default()
                 .push(number);
         }

@@ -5,17 +5,20 @@
 //! out of the processes alone: the receiver's lines, the senders' files of acknowledged numbers,
 //! exit statuses.
 
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
+use super::event::Event;
 use super::ledger::{Ledger, Verdict};
 use super::options::{Fault, Mode, Options, Reader};
-use super::processes::{self, Event, Process, Receiving, SenderTask, log_tail};
 use super::proxy::Proxy;
-use super::random::{Random, fresh_seed};
-use crate::e2e::sandbox::Sandbox;
+use super::random::Random;
+use super::receiver::{self, ReceiverProcess};
+use super::sender::Task;
+use super::{logs, sender};
+use crate::driver::{Process, Sandbox};
 
 /// Without any event for so long a run hangs. Longer than a sender's deadline, whose end is an
 /// event.
@@ -31,11 +34,6 @@ const LAST_FROM: &str = "last";
 
 /// What a sender is told of a request that was taken and got no reply, behind its number.
 const NO_REPLY: &str = ": the server took the request, but the application gave no reply";
-
-/// Where the receiver listens: below the ports that systems give to outgoing connections, so that
-/// no client meets itself while the receiver is down, and beside 3000 to 3999, where other servers
-/// look for a free one.
-const PORTS: std::ops::Range<u16> = 20_000..30_000;
 
 /// The longest a receiver lives that is to be killed after a number of lines: there may not come as
 /// many.
@@ -115,7 +113,7 @@ struct Run<'a> {
     random: Random,
     port: u16,
     proxy: Option<Proxy>,
-    receiver: Receiving,
+    receiver: ReceiverProcess,
     log: PathBuf,
     started_at: Instant,
     kill_point: KillPoint,
@@ -140,7 +138,7 @@ pub(super) fn run(
     while run.phase != Phase::Over {
         run.step()?;
     }
-    let (channels, posts) = processes::channels_and_posts(&run.log);
+    let (channels, posts) = logs::channels_and_posts(&run.log);
     if channels == 0 {
         return Err(format!("no channel was opened; see {}", run.log.display()));
     }
@@ -156,14 +154,14 @@ impl<'a> Run<'a> {
     ) -> Result<Self, String> {
         let (tell, events) = channel();
         let mut random = Random::new(options.seed);
-        let port = free_port()?;
+        let port = receiver::free_port()?;
         let proxy = match options.fault {
             Fault::Kill | Fault::Failover => None,
             Fault::Cut => Some(cutting_proxy(port, options.seed, tell.clone())?),
         };
         let log = sandbox.folder().join("receiver.log");
         let receiver =
-            processes::receive(sandbox, port, (options.reader, options.inbox), &log, tell.clone())?;
+            receiver::start(sandbox, port, (options.reader, options.inbox), &log, tell.clone())?;
         let senders = options.modes.iter().map(|mode| LoadSender {
             mode: *mode,
             process: None,
@@ -277,7 +275,7 @@ impl<'a> Run<'a> {
         let status = self.receiver.process.wait()?;
         if self.is_killed {
             self.ledger.receiver_ended();
-            self.receiver = processes::receive(
+            self.receiver = receiver::start(
                 self.sandbox,
                 self.port,
                 (self.options.reader, self.options.inbox),
@@ -295,7 +293,7 @@ impl<'a> Run<'a> {
             self.phase = Phase::Over;
             return Ok(());
         }
-        Err(format!("the receiver ended by itself: {status}\n{}", log_tail(&self.log)))
+        Err(format!("the receiver ended by itself: {status}\n{}", logs::tail(&self.log)))
     }
 
     /// Starts senders that have nothing to do, while there are faults to come and the receiver
@@ -311,7 +309,7 @@ impl<'a> Run<'a> {
         {
             let (start, count) = (sender.next, sender.mode.messages_each());
             let (mode, in_flight) = (sender.mode, self.options.in_flight);
-            let task = SenderTask {
+            let task = Task {
                 place,
                 mode,
                 address: &address,
@@ -321,7 +319,7 @@ impl<'a> Run<'a> {
                 acks: &sender.acks,
             };
             let log = sender.acks.with_extension("log");
-            sender.process = Some(processes::send(self.sandbox, &task, &log, self.tell.clone())?);
+            sender.process = Some(sender::start(self.sandbox, &task, &log, self.tell.clone())?);
             sender.next += count;
         }
         Ok(())
@@ -341,7 +339,7 @@ impl<'a> Run<'a> {
         if !status.success() || said.trim_end() != format!("acknowledged {count}") {
             return Err(format!(
                 "the sender of {mode} gave up: {status}\n{said}{}",
-                log_tail(&log)
+                logs::tail(&log)
             ));
         }
         // It tells of requests that went without a reply: `receive` gives one to each, `serve`
@@ -351,17 +349,19 @@ impl<'a> Run<'a> {
         if let Some(line) =
             told.lines().find(|line| reader == Reader::Receive || !line.ends_with(NO_REPLY))
         {
-            return Err(format!("the sender of {mode} is not content: {line}\n{}", log_tail(&log)));
+            return Err(format!(
+                "the sender of {mode} is not content: {line}\n{}",
+                logs::tail(&log)
+            ));
         }
-        let numbers = processes::acknowledged(&sender.acks, &mut sender.acks_read)?;
+        let numbers = sender::acknowledged(&sender.acks, &mut sender.acks_read)?;
         let (expected, in_flight) = (sender.next - count..sender.next, self.options.in_flight);
-        if !processes::are_all_in_order(&numbers, expected.clone(), sender.mode, in_flight) {
+        if !sender::are_all_in_order(&numbers, expected.clone(), sender.mode, in_flight) {
             let acks = sender.acks.display();
             return Err(format!("{acks} does not hold {expected:?}, each once and in order"));
         }
         for number in numbers {
-            self.ledger
-                .acknowledge(&SenderTask::sequence_name(sender.mode, in_flight, number), number);
+            self.ledger.acknowledge(&sender::from_word(sender.mode, in_flight, number), number);
         }
         Ok(())
     }
@@ -384,7 +384,7 @@ impl<'a> Run<'a> {
                 // Told to stop, it would leave the rest in the inbox.
                 Reader::Serve => {
                     self.phase = Phase::Draining;
-                    processes::send_one(self.sandbox, self.port, LAST_FROM)?;
+                    sender::send_one(self.sandbox, self.port, LAST_FROM)?;
                 }
             }
         }
@@ -416,19 +416,6 @@ fn cutting_proxy(port: u16, seed: u64, tell: Sender<Event>) -> Result<Proxy, Str
     // The run may be over when the last connection ends.
     let on_cut = move |how| drop(tell.send(Event::Cut(how)));
     Proxy::start(server, Random::new(seed), on_cut).map_err(|error| format!("the proxy: {error}"))
-}
-
-/// A port that nobody listens on. The receiver comes back to it after each kill.
-pub(super) fn free_port() -> Result<u16, String> {
-    let mut random = Random::new(fresh_seed());
-    for _ in 0..100 {
-        let offset = random.below(PORTS.len() as u64);
-        let port = PORTS.start + u16::try_from(offset).unwrap_or_default();
-        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
-            return Ok(port);
-        }
-    }
-    Err(format!("no port of {PORTS:?} is free"))
 }
 
 #[cfg(test)]

@@ -9,10 +9,10 @@ use std::process::Command;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
-use super::sandbox::Sandbox;
-use super::spawn::Running;
-use super::{Built, Outcome};
+use super::Outcome;
+use super::expect::Running;
 use crate::crash::{Ledger, Reader};
+use crate::driver::{Built, Sandbox};
 
 /// What the script of a command with lines on its stdin is; they are too many to be written before
 /// it is read from.

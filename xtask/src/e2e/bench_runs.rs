@@ -1,7 +1,8 @@
 //! The short form of `bench`: that it runs, not how fast.
 
-use super::{Built, Outcome};
+use super::Outcome;
 use crate::bench;
+use crate::driver::Built;
 
 /// Each kind of case for a moment, from the debug build.
 pub(super) fn quick(built: &Built) -> Outcome {

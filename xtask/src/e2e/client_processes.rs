@@ -10,9 +10,9 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::sandbox::Sandbox;
-use super::spawn::Running;
-use super::{Built, Outcome};
+use super::Outcome;
+use super::expect::Running;
+use crate::driver::{Built, Sandbox};
 
 /// Client processes at once.
 const CLIENTS: usize = 4;

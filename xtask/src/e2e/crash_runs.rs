@@ -1,7 +1,8 @@
 //! Short runs of `crash`: kills and cuts under load, and a look at whether it would notice.
 
-use super::{Built, Outcome};
+use super::Outcome;
 use crate::crash::{self, Fault, InboxKind, Options, Reader, Verdict};
+use crate::driver::Built;
 
 /// Twenty kills; messages sent alone, in batches and as requests.
 pub(super) fn kills(built: &Built) -> Outcome {

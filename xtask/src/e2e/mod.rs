@@ -6,10 +6,10 @@
 
 mod backpressure;
 mod bench_runs;
-mod build;
 mod client_processes;
 mod console_blocks;
 mod crash_runs;
+mod expect;
 mod flood;
 mod init;
 mod misuse;
@@ -17,19 +17,17 @@ mod normalize;
 mod pages;
 mod python_client;
 mod python_tool;
-pub(crate) mod sandbox;
 mod scenario;
 mod secrets;
-mod spawn;
 
 use std::cell::RefCell;
 use std::panic;
 use std::time::Instant;
 
-pub(crate) use build::{Built, build_bench, build_release};
 use scenario::{Outcome, Scenario};
 
 use crate::counts::Counts;
+use crate::driver::{self, Built};
 
 const SCENARIOS: &[(&str, Scenario)] = &[
     ("every command of README.md prints what the page says", pages::readme),
@@ -129,7 +127,7 @@ pub(crate) fn run_alone(filter: Option<&str>) -> bool {
 /// Builds, runs the scenarios whose name holds `filter`, and prints a line each and the count.
 pub(crate) fn run(filter: Option<&str>) -> Counts {
     let mut counts = Counts::default();
-    match build::build() {
+    match driver::build() {
         Err(error) => {
             println!("e2e: {error}");
             counts += Counts::one(false);

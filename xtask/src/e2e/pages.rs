@@ -7,8 +7,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::sandbox::Sandbox;
-use super::{Built, Outcome, console_blocks, normalize, spawn};
+use super::{Outcome, console_blocks, expect, normalize};
+use crate::driver::{Built, Sandbox};
 
 /// How README.md starts the binary in a checkout.
 const IN_A_CHECKOUT: &str = "cargo run -p web-ipc-cli --";
@@ -95,7 +95,7 @@ fn run_page(built: &Built, path: &Path) -> usize {
                 panic!("{name}:{}: nobody makes sure of `{}`", shown.line, shown.command)
             }
             Kind::Run => {
-                let finished = spawn::finish_merged(shell(&sandbox, built, &shown.command));
+                let finished = expect::finish_merged(shell(&sandbox, built, &shown.command));
                 if let Err(error) = normalize::compare(&shown.output, &finished.stdout) {
                     panic!("{name}:{}: $ {}\n{error}", shown.line, shown.command);
                 }

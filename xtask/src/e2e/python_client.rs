@@ -11,9 +11,9 @@ use std::process::Command;
 use serde_json::Value;
 
 use super::client_processes::receive;
-use super::sandbox::Sandbox;
-use super::spawn::Running;
-use super::{Built, Outcome, spawn};
+use super::expect::Running;
+use super::{Outcome, expect};
+use crate::driver::{Built, Sandbox};
 
 /// What `channel.py` imports. Before release 15, which brought `proxy`, `websockets` drops what it
 /// has read when a channel ends.
@@ -31,7 +31,7 @@ pub(super) fn client(built: &Built) -> Outcome {
     let (mut receiver, address) = receive(&sandbox, "127.0.0.1:0", "info");
     let mut command = example(built, &sandbox, "client.py", &address);
     command.arg("{\"from\": \"python\", \"n\": 1}");
-    spawn::finish(command).succeeded();
+    expect::finish(command).succeeded();
     let received = receiver.wait_for_line("{");
     let message: Value = serde_json::from_str(&format!("{{{received}"))
         .unwrap_or_else(|error| panic!("{error}: {{{received}"));
@@ -52,7 +52,7 @@ pub(super) fn channel(built: &Built) -> Outcome {
     let (receiver, address) = receive(&sandbox, "127.0.0.1:0", "info");
     let mut command = example(built, &sandbox, "channel.py", &address);
     command.args(["--request", "{\"n\": 3}"]).args((0..3).map(|n| format!("{{\"n\": {n}}}")));
-    let answers = spawn::finish(command).succeeded().stdout;
+    let answers = expect::finish(command).succeeded().stdout;
     assert_eq!(answers, "\"accepted\"\n\"accepted\"\n\"accepted\"\n{\"n\": 3}\n");
     receiver.terminate();
     let finished = receiver.finish().succeeded();

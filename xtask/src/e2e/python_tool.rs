@@ -2,8 +2,8 @@
 //!
 //! One home, one user, one certificate; each command's words and sentences are those they know.
 
-use super::sandbox::Sandbox;
-use super::{Built, Outcome};
+use super::Outcome;
+use crate::driver::{Built, Sandbox};
 
 /// The documented commands, one after the other.
 pub(super) fn documented_commands(built: &Built) -> Outcome {

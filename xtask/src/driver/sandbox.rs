@@ -1,6 +1,7 @@
-//! A temporary world for one scenario: a user's home directory, a web-ipc home, the binary.
+//! A temporary directory for one scenario or run: a user's home directory, a web-ipc home, the
+//! binary.
 //!
-//! Scenarios come here to run `web-ipc` and the example programs, always with the same clean
+//! Every task comes here to run `web-ipc` and the example programs, always with the same clean
 //! environment, and to look at what they left on the disk.
 
 use std::fs;
@@ -10,10 +11,10 @@ use std::process::{Command, Stdio};
 
 use tempfile::TempDir;
 
-use super::Built;
-use super::spawn::{self, Finished, Running};
+use super::build::Built;
+use super::captured::Captured;
 
-/// One scenario's files; gone when it ends.
+/// The files of one scenario or run; gone when it ends.
 pub(crate) struct Sandbox {
     folder: TempDir,
     binary: PathBuf,
@@ -21,8 +22,8 @@ pub(crate) struct Sandbox {
 }
 
 impl Sandbox {
-    /// An empty world.
-    pub(super) fn new(built: &Built) -> Self {
+    /// An empty one, without a home.
+    pub(crate) fn new(built: &Built) -> Self {
         let folder = tempfile::Builder::new()
             .prefix("web-ipc-e2e-")
             .tempdir()
@@ -34,12 +35,11 @@ impl Sandbox {
         }
     }
 
-    /// A world with a home that `--init --run` has made.
-    #[track_caller]
-    pub(crate) fn with_home(built: &Built) -> Self {
+    /// A sandbox with a home that `--init --run` has made.
+    pub(crate) fn initialised(built: &Built) -> Result<Self, String> {
         let sandbox = Self::new(built);
-        sandbox.run(&["--init", "--run"]).succeeded();
-        sandbox
+        let finished = Captured::start(sandbox.command(&["--init", "--run"]), "")?.finish()?;
+        if finished.status.success() { Ok(sandbox) } else { Err(finished.report()) }
     }
 
     /// The temporary directory; it is the user's home directory and the working directory.
@@ -47,7 +47,7 @@ impl Sandbox {
         self.folder.path()
     }
 
-    /// Leaves the world where it is, for somebody to look at.
+    /// Leaves the files where they are, for somebody to look at.
     pub(crate) fn keep(self) -> PathBuf {
         self.folder.keep()
     }
@@ -65,7 +65,7 @@ impl Sandbox {
     }
 
     /// `sh -c SCRIPT`, where `"$@"` is `web-ipc` with these arguments.
-    pub(super) fn shell(&self, script: &str, arguments: &[&str]) -> Command {
+    pub(crate) fn shell(&self, script: &str, arguments: &[&str]) -> Command {
         let mut command = self.program(Path::new("sh"));
         command.args(["-c", script, "sh"]).arg(&self.binary).args(arguments);
         command
@@ -83,7 +83,7 @@ impl Sandbox {
         self.program(&path)
     }
 
-    /// Any program, in this world.
+    /// Any program, in this sandbox.
     pub(crate) fn program(&self, path: &Path) -> Command {
         let mut command = Command::new(path);
         command
@@ -100,21 +100,9 @@ impl Sandbox {
         command
     }
 
-    /// Runs `web-ipc` with these arguments to its end.
-    #[track_caller]
-    pub(super) fn run(&self, arguments: &[&str]) -> Finished {
-        spawn::finish(self.command(arguments))
-    }
-
-    /// Starts `web-ipc` with these arguments.
-    #[track_caller]
-    pub(super) fn start(&self, arguments: &[&str]) -> Running {
-        Running::start(self.command(arguments), "")
-    }
-
     /// The names in the web-ipc home, sorted.
     #[track_caller]
-    pub(super) fn home_listing(&self) -> Vec<String> {
+    pub(crate) fn home_listing(&self) -> Vec<String> {
         let mut names: Vec<String> = fs::read_dir(self.home())
             .expect("the home can be listed")
             .map(|entry| {
@@ -126,7 +114,7 @@ impl Sandbox {
     }
 
     /// Every file and directory of the web-ipc home, itself included, with its permission bits.
-    pub(super) fn home_modes(&self) -> Vec<(PathBuf, u32)> {
+    pub(crate) fn home_modes(&self) -> Vec<(PathBuf, u32)> {
         let mut found = Vec::new();
         collect_modes(&self.home(), &mut found);
         found
@@ -144,7 +132,7 @@ fn collect_modes(path: &Path, found: &mut Vec<(PathBuf, u32)>) {
 }
 
 /// Sets permission bits.
-pub(super) fn chmod(path: &Path, mode: u32) {
+pub(crate) fn chmod(path: &Path, mode: u32) {
     fs::set_permissions(path, fs::Permissions::from_mode(mode))
         .expect("the owner may change permissions");
 }

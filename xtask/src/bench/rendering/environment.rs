@@ -3,26 +3,26 @@
 //! The task comes here for what it prints, the page for what it holds: figures from a machine that
 //! was busy otherwise must not look like others.
 
-use super::statistics::Spread;
+use crate::bench::samples::Spread;
 
 /// From here on others are too busy, in parts of a core.
-pub(super) const BACKGROUND_CPU_MAX: f64 = 0.1;
+pub(crate) const BACKGROUND_CPU_MAX: f64 = 0.1;
 
 /// How things were run.
-pub(super) struct Environment {
+pub(crate) struct Environment {
     /// Servers and clients have a core each.
-    pub(super) is_pinned: bool,
+    pub(crate) is_pinned: bool,
     /// They go before other processes.
-    pub(super) has_priority: bool,
+    pub(crate) has_priority: bool,
     /// How much of a core others used in each run, where that is known.
-    pub(super) background_cpu: Option<Spread>,
+    pub(crate) background_cpu: Option<Spread>,
     /// The cases during most of whose runs others were too busy.
-    pub(super) disturbed: Vec<String>,
+    pub(crate) disturbed: Vec<String>,
 }
 
 impl Environment {
     /// A sentence each, with what must not be overlooked in bold.
-    pub(super) fn in_words(&self) -> Vec<String> {
+    pub(crate) fn in_words(&self) -> Vec<String> {
         let pinned = if self.is_pinned {
             "Servers on core 0, clients on core 1"
         } else {

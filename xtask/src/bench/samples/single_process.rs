@@ -1,69 +1,25 @@
 //! What is measured beside exchanges: whole commands, an idle server, sealing, remembered ids.
 //!
-//! The rounds come here once in each round. Figures are kept by name; the tables know the names
-//! from here.
+//! The rounds come here once in each round. Figures are kept by the names
+//! that `cases` gives them.
 
 use std::fs;
 
-use super::cases::{Inbox, Workload, size};
 use super::measurements::Measurements;
-use super::options::Options;
-use super::processes::{CpuPin, Process, TestBed, number};
-
-/// Whole commands, from their start to their end, in milliseconds.
-pub(super) const COMMANDS: [&str; 4] = [
-    "web-ipc --send '{\"a\":1}'",
-    "web-ipc --users --list",
-    "web-ipc --init --run",
-    "web-ipc --test --run --qty 1000",
-];
-
-/// A process that sends one message and ends, where a channel could be opened and where none can,
-/// in milliseconds. No message that is alone opens one, so that both should take as long.
-pub(super) const ONCE: [(&str, &str); 2] =
-    [("one message, with channels allowed", "any"), ("one message, by POST alone", "post")];
+use super::test_bed::{CpuPin, TestBed, number, stop};
+use crate::bench::cases::{
+    CHANNELS, COMMANDS, IDLE, Inbox, ONCE, Options, REMEMBERED, REMEMBERED_IDS, Workload, sealing,
+};
+use crate::driver::Captured;
 
 /// How often each command is run in a round.
 const RUNS: u32 = 5;
 
-/// Memory of `web-ipc --serve` that has had one message and waits for more, in bytes.
-pub(super) const IDLE: &str = "idle server";
-
-/// Memory of a server for each open channel on which nothing goes, in bytes, and of a `LocalClient`
-/// that has one.
-pub(super) const CHANNELS: [&str; 2] = ["idle channel", "idle channel, its client"];
-
 /// How many channels are open at once.
 const CHANNELS_OPEN: usize = 500;
 
-/// What the memory inbox pays for remembered ids: bytes for each, nanoseconds for a put with no ids
-/// and with all of them. For ids of version 7, which tell their time, and of version 4.
-pub(super) const REMEMBERED: [(&str, [&str; 3]); 2] = [
-    ("timed", ["timed ids, bytes", "timed ids, first put", "timed ids, last put"]),
-    ("random", ["random ids, bytes", "random ids, first put", "random ids, last put"]),
-];
-
-/// How many ids are remembered.
-pub(super) const REMEMBERED_IDS: u64 = 10_000_000;
-
-/// Operations that are timed by size.
-pub(super) const SEALING: [&str; 7] = [
-    "seal",
-    "open",
-    "fernet seal",
-    "fernet open",
-    "aes-128-cbc encrypt",
-    "aes-128-cbc decrypt",
-    "sha-256",
-];
-
-/// The name of an operation's figures, in nanoseconds.
-pub(super) fn sealing(what: &str, bytes: usize) -> String {
-    format!("{what}, {}", size(bytes))
-}
-
 /// Measures what was asked for.
-pub(super) fn run(
+pub(crate) fn run(
     bed: &TestBed,
     options: &Options,
     round: u32,
@@ -162,7 +118,7 @@ fn commands(
 fn idle(bed: &TestBed) -> Result<f64, String> {
     // The first free port of a range is asked for; its log tells which it was.
     let mut serving =
-        Process::start(bed.program(CpuPin::Server, "web-ipc", &["--serve", "--port", "0"]))?;
+        Captured::start(bed.program(CpuPin::Server, "web-ipc", &["--serve", "--port", "0"]), "")?;
     let said = serving.wait_for_log("]: Listening on ")?;
     let port = said
         .rsplit_once(':')
@@ -172,7 +128,7 @@ fn idle(bed: &TestBed) -> Result<f64, String> {
     let send = ["--send", "{\"a\":1}", "--port", &port];
     bed.time(bed.program(CpuPin::Client, "web-ipc", &send))?;
     let bytes = resident(serving.id())?;
-    serving.stop()?;
+    stop(serving)?;
     Ok(bytes)
 }
 
@@ -192,7 +148,8 @@ fn channels(bed: &TestBed, options: &Options) -> Result<[f64; 2], String> {
             "--channels",
             &channels,
         ];
-        let mut process = Process::start(bed.program(CpuPin::Client, "ipc-bench", &arguments))?;
+        let mut process =
+            Captured::start(bed.program(CpuPin::Client, "ipc-bench", &arguments), "")?;
         let said = process.wait_for_line("holding ")?;
         let bytes = said.parse::<f64>().map_err(|_| format!("`{said}` is no number of bytes"))?;
         Ok::<_, String>((process, bytes))
@@ -203,8 +160,8 @@ fn channels(bed: &TestBed, options: &Options) -> Result<[f64; 2], String> {
     let open = if options.quick { 10 } else { CHANNELS_OPEN };
     let (held, of_client) = hold(open - 1)?;
     let grown = resident(server.id())? - before;
-    held.stop()?;
-    first.stop()?;
+    stop(held)?;
+    stop(first)?;
     server.stop()?;
     Ok([grown / open as f64, of_client])
 }
@@ -231,10 +188,5 @@ mod tests {
     fn resident_memory_is_read() {
         assert_eq!(resident_kibibytes("VmHWM:\t 3 kB\nVmRSS:\t   2048 kB\n"), Some(2048.0));
         assert_eq!(resident_kibibytes("VmHWM:\t 3 kB\n"), None);
-    }
-
-    #[test]
-    fn operations_are_known_by_their_size() {
-        assert_eq!(sealing("open", 65536), "open, 64 KiB");
     }
 }

@@ -9,8 +9,8 @@ use std::process::Command;
 use std::{fs, thread};
 
 use super::environment::Environment;
-use super::options::Options;
 use super::tables::Table;
+use crate::bench::cases::Options;
 use crate::cargo;
 
 /// The page, below the workspace.
@@ -20,14 +20,14 @@ const PAGE: &str = "docs/performance.md";
 const CHARTS: &str = "docs/performance";
 
 /// A chart: the name of its file and what is in it.
-pub(super) struct Chart {
-    pub(super) name: &'static str,
-    pub(super) svg: String,
+pub(crate) struct Chart {
+    pub(crate) name: &'static str,
+    pub(crate) svg: String,
 }
 
 /// Writes tables and charts, and what they were measured on. Everything or, when a block is
 /// missing, nothing.
-pub(super) fn write(
+pub(crate) fn write(
     options: &Options,
     environment: &Environment,
     tables: &[Table],
@@ -149,7 +149,7 @@ mod tests {
     #[test]
     fn the_page_has_a_block_for_each_table() {
         let page = fs::read_to_string(cargo::workspace_root().join(PAGE)).unwrap();
-        for name in crate::bench::tables::NAMES.iter().chain(&["measured on"]) {
+        for name in crate::bench::rendering::tables::NAMES.iter().chain(&["measured on"]) {
             assert!(replaced(&page, name, "").is_ok(), "{name}");
         }
     }

@@ -4,26 +4,26 @@
 //! The task comes here with the options and gets figures, one a round for each thing that was
 //! measured. What they mean is for the tables to say.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use super::cases::{self, Case, Workload};
 use super::measurements::{Measurements, Sample};
-use super::options::Options;
-use super::processes::{CpuPin, Process, TestBed, number};
 use super::single_process;
+use super::test_bed::{CpuPin, TestBed, finish, number, stop};
+use crate::bench::cases::{Case, Options, Workload};
+use crate::driver::{Captured, PATIENCE};
 
 /// The names of peers that flood.
 const FLOODERS: [&str; 2] = ["flood1", "flood2"];
 
 /// Does all rounds. `say` hears what comes next. The error says what could not be measured.
-pub(super) fn run(
+pub(crate) fn run(
     bed: &TestBed,
     options: &Options,
     say: &mut dyn FnMut(String),
 ) -> Result<Measurements, String> {
-    let cases = wanted(options);
+    let cases = options.cases();
     if cases.iter().any(|case| case.flooded) {
         for name in FLOODERS {
             bed.time(bed.program(CpuPin::None, "web-ipc", &["--certs", "--name", name]))?;
@@ -42,21 +42,6 @@ pub(super) fn run(
     Ok(measured)
 }
 
-/// The cases that were asked for, each with what it is compared with.
-fn wanted(options: &Options) -> Vec<Case> {
-    let cases = if options.quick { cases::one_of_each_kind() } else { cases::all() };
-    let named: Vec<Case> = cases.iter().filter(|case| options.wants_case(case)).copied().collect();
-    let is_needed = |case: &Case| {
-        named.iter().any(|named| {
-            let calm = Case { flooded: false, ..*named };
-            // Several clients are compared with one as well.
-            let of_one = Case { clients: 1, ..*named };
-            [*named, named.raw_baseline(), calm, of_one, of_one.raw_baseline()].contains(case)
-        })
-    };
-    cases.into_iter().filter(is_needed).collect()
-}
-
 /// Runs one case in processes of its own.
 fn run_case(bed: &TestBed, case: &Case, options: &Options) -> Result<Sample, String> {
     let server = bed.serve(case.workload, case.inbox)?;
@@ -66,23 +51,25 @@ fn run_case(bed: &TestBed, case: &Case, options: &Options) -> Result<Sample, Str
         for name in FLOODERS {
             let arguments =
                 ["flood", "--home", &home, "--address", &server.address, "--identity", name];
-            let mut flooder = Process::start(bed.program(CpuPin::Client, "ipc-bench", &arguments))?;
+            let mut flooder =
+                Captured::start(bed.program(CpuPin::Client, "ipc-bench", &arguments), "")?;
             flooder.wait_for_line("flooding")?;
             flooders.push(flooder);
         }
     }
     // A bcrypt takes a good part of a second.
     let secs = if case.flooded { options.secs * 3.0 } else { options.secs };
-    let clients: Vec<Process> = (0..case.clients)
+    let clients: Vec<Captured> = (0..case.clients)
         .map(|_| bed.send(case, &server, secs, options.warm_up_secs))
         .collect::<Result<_, _>>()?;
+    let patience = PATIENCE + Duration::from_secs_f64(secs + options.warm_up_secs);
     let mut said = Vec::new();
     for client in clients {
-        said.extend(client.finish()?);
+        said.extend(finish(client, patience)?);
     }
     let mut logins = 0.0;
     for flooder in flooders {
-        for line in flooder.stop()? {
+        for line in stop(flooder)? {
             logins += number(&line, "wrong")?;
             if number(&line, "other")? > 0.0 {
                 return Err(format!("the flood had an answer that it should not have: {line}"));
@@ -158,15 +145,5 @@ mod tests {
         // Acknowledged and not there.
         assert!(sample(&case, &[client(101.0, 1.0)], &server).is_err());
         assert!(sample(&case, &[client(100.0, 1.0)], &server).is_ok());
-    }
-
-    #[test]
-    fn a_case_brings_what_it_is_compared_with() {
-        let only = |name: &str| wanted(&Options { only: vec![name.into()], ..Options::quick() });
-        assert_eq!(
-            only("flood"),
-            [Case::raw(64, 16), Case::send(Inbox::Memory, 64, 16), Case::flooded(16)]
-        );
-        assert_eq!(only("nothing of this name"), []);
     }
 }

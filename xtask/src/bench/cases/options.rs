@@ -3,28 +3,28 @@
 //! `main` comes here with the words behind the task's name, and the end-to-end scenario for the
 //! short form.
 
-use super::cases::{Case, IN_FLIGHT, SIZES};
+use super::exchange::{self, Case, IN_FLIGHT, SIZES};
 
 /// What to measure, and how long.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Options {
     /// How often everything is measured, in turns.
-    pub(super) rounds: u32,
+    pub(crate) rounds: u32,
     /// How long a case is measured in a round, in seconds.
-    pub(super) secs: f64,
+    pub(crate) secs: f64,
     /// How long it runs before that.
-    pub(super) warm_up_secs: f64,
+    pub(crate) warm_up_secs: f64,
     /// Only what has one of these in its name, with the raw cases that it is compared with. Empty:
     /// everything.
-    pub(super) only: Vec<String>,
+    pub(crate) only: Vec<String>,
     /// Only messages of these sizes, in bytes. Empty: all.
-    pub(super) sizes: Vec<usize>,
+    pub(crate) sizes: Vec<usize>,
     /// Only with so many in flight. Empty: all.
-    pub(super) in_flight: Vec<usize>,
+    pub(crate) in_flight: Vec<usize>,
     /// Writes the page.
-    pub(super) write: bool,
+    pub(crate) write: bool,
     /// Only shows that everything runs.
-    pub(super) quick: bool,
+    pub(crate) quick: bool,
 }
 
 impl Options {
@@ -91,12 +91,27 @@ impl Options {
     }
 
     /// Whether something is left out.
-    pub(super) fn is_a_part(&self) -> bool {
+    pub(crate) fn is_a_part(&self) -> bool {
         !(self.only.is_empty() && self.sizes.is_empty() && self.in_flight.is_empty())
     }
 
+    /// The cases that were asked for, each with what it is compared with.
+    pub(crate) fn cases(&self) -> Vec<Case> {
+        let cases = if self.quick { exchange::one_of_each_kind() } else { exchange::all() };
+        let named: Vec<Case> = cases.iter().filter(|case| self.wants_case(case)).copied().collect();
+        let is_needed = |case: &Case| {
+            named.iter().any(|named| {
+                let calm = Case { flooded: false, ..*named };
+                // Several clients are compared with one as well.
+                let of_one = Case { clients: 1, ..*named };
+                [*named, named.raw_baseline(), calm, of_one, of_one.raw_baseline()].contains(case)
+            })
+        };
+        cases.into_iter().filter(is_needed).collect()
+    }
+
     /// Whether this case is to be measured.
-    pub(super) fn wants_case(&self, case: &Case) -> bool {
+    fn wants_case(&self, case: &Case) -> bool {
         let is_among = |these: &[usize], one| these.is_empty() || these.contains(&one);
         let name = case.to_string();
         (self.only.is_empty() || self.names(&name))
@@ -105,7 +120,7 @@ impl Options {
     }
 
     /// Whether something of this name that is no case is to be measured.
-    pub(super) fn wants(&self, name: &str) -> bool {
+    pub(crate) fn wants(&self, name: &str) -> bool {
         !self.is_a_part() || self.names(name)
     }
 
@@ -125,7 +140,7 @@ fn picked(value: &str, all: &[usize]) -> Option<Vec<usize>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bench::cases::Inbox;
+    use crate::bench::cases::exchange::Inbox;
 
     fn parse(words: &str) -> Result<Options, String> {
         Options::parse(&words.split_whitespace().collect::<Vec<_>>())
@@ -177,5 +192,15 @@ mod tests {
         ] {
             assert!(parse(words).is_err(), "{words}");
         }
+    }
+
+    #[test]
+    fn a_case_brings_what_it_is_compared_with() {
+        let only = |name: &str| Options { only: vec![name.into()], ..Options::quick() }.cases();
+        assert_eq!(
+            only("flood"),
+            [Case::raw(64, 16), Case::send(Inbox::Memory, 64, 16), Case::flooded(16)]
+        );
+        assert_eq!(only("nothing of this name"), []);
     }
 }

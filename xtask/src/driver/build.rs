@@ -2,34 +2,29 @@
 //!
 //! `e2e`, `crash` and `bench` come here first. Nothing that was built is run here.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use crate::cargo;
 
 /// What was built and is driven.
 pub(crate) struct Built {
     /// The folder with the binary `web-ipc`, and with `examples/`.
-    pub(super) folder: PathBuf,
+    pub(crate) folder: PathBuf,
     /// The workspace, with README.md and docs.
-    pub(super) workspace: PathBuf,
+    pub(crate) workspace: PathBuf,
 }
 
 impl Built {
-    /// The folder with the programs.
-    pub(crate) fn folder(&self) -> &Path {
-        &self.folder
-    }
-
     /// Nothing, for what a test does not run.
     #[cfg(test)]
-    pub(super) fn nothing() -> Self {
+    pub(crate) fn nothing() -> Self {
         Self { folder: PathBuf::new(), workspace: PathBuf::new() }
     }
 }
 
 /// Builds the command as README.md has it built, and the examples and what is measured as
 /// `cargo test --workspace` does, so that nothing is built twice.
-pub(super) fn build() -> Result<Built, String> {
+pub(crate) fn build() -> Result<Built, String> {
     build_with(
         &[
             &["build", "-p", "web-ipc-cli"],

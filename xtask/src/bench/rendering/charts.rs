@@ -5,12 +5,10 @@
 
 use std::fmt::Write as _;
 
-use super::cases::{Case, IN_FLIGHT, Inbox, SIZES, size};
-use super::measurements::Measurements;
 use super::page::Chart;
-use super::single_process::sealing;
-use super::statistics::Spread;
 use super::tables::{figure, median, ratio};
+use crate::bench::cases::{Case, IN_FLIGHT, Inbox, SIZES, sealing, size};
+use crate::bench::samples::{Measurements, Spread};
 
 const WIDTH: f64 = 760.0;
 const LABEL_WIDTH: f64 = 230.0;
@@ -37,7 +35,7 @@ struct Bar {
 }
 
 /// The charts for which there is something to draw.
-pub(super) fn all(measured: &Measurements) -> Vec<Chart> {
+pub(crate) fn all(measured: &Measurements) -> Vec<Chart> {
     let charts = [
         ("ratio.svg", "Messages a second, as a ratio to raw", ratios(measured)),
         ("latency.svg", "Median latency with one message in flight, in µs", latencies(measured)),
@@ -144,7 +142,7 @@ fn escaped(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bench::measurements::Sample;
+    use crate::bench::samples::Sample;
 
     #[test]
     fn bars_are_as_long_as_their_values() {

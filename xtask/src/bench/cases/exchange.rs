@@ -8,7 +8,7 @@ use std::path::Path;
 
 /// How a client sends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Workload {
+pub(crate) enum Workload {
     /// The bare client to the bare server.
     Raw,
     /// As `Send`, by the client that has no thread of its own.
@@ -23,7 +23,7 @@ pub(super) enum Workload {
 
 impl Workload {
     /// The word that the client takes.
-    pub(super) fn word(self) -> &'static str {
+    pub(crate) fn word(self) -> &'static str {
         match self {
             Workload::Raw => "raw",
             Workload::Local => "local",
@@ -36,7 +36,7 @@ impl Workload {
 
 /// Where the server keeps messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Inbox {
+pub(crate) enum Inbox {
     Memory,
     Durable,
     /// The durable one with its file in memory, where no commit waits for a disk: what is left is
@@ -45,11 +45,11 @@ pub(super) enum Inbox {
 }
 
 /// Where a file is in memory. Elsewhere than on Linux there may be no such place.
-pub(super) const MEMORY_FILES: &str = "/dev/shm";
+pub(crate) const MEMORY_FILES: &str = "/dev/shm";
 
 impl Inbox {
     /// The word that the server takes.
-    pub(super) fn word(self) -> &'static str {
+    pub(crate) fn word(self) -> &'static str {
         match self {
             Inbox::Memory => "memory",
             Inbox::Durable => "durable",
@@ -60,7 +60,7 @@ impl Inbox {
 
 /// What comes before each message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Connection {
+pub(crate) enum Connection {
     /// Nothing: connections are kept.
     Kept,
     /// A new client and a full handshake.
@@ -70,36 +70,36 @@ pub(super) enum Connection {
 }
 
 /// Messages in a batch.
-pub(super) const BATCH: usize = 100;
+pub(crate) const BATCH: usize = 100;
 
 /// Sizes of a message, in bytes.
-pub(super) const SIZES: [usize; 4] = [64, 1024, 64 * 1024, 1024 * 1024];
+pub(crate) const SIZES: [usize; 4] = [64, 1024, 64 * 1024, 1024 * 1024];
 
 /// Messages in flight at once.
-pub(super) const IN_FLIGHT: [usize; 3] = [1, 16, 64];
+pub(crate) const IN_FLIGHT: [usize; 3] = [1, 16, 64];
 
 /// Client processes at once.
-pub(super) const CLIENTS: [usize; 3] = [1, 2, 4];
+pub(crate) const CLIENTS: [usize; 3] = [1, 2, 4];
 
 /// How many messages each of several clients has in flight.
-pub(super) const IN_FLIGHT_OF_EACH: usize = 16;
+pub(crate) const IN_FLIGHT_OF_EACH: usize = 16;
 
 /// One thing that is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Case {
-    pub(super) workload: Workload,
-    pub(super) inbox: Inbox,
-    pub(super) bytes: usize,
-    pub(super) in_flight: usize,
-    pub(super) clients: usize,
-    pub(super) connection: Connection,
+pub(crate) struct Case {
+    pub(crate) workload: Workload,
+    pub(crate) inbox: Inbox,
+    pub(crate) bytes: usize,
+    pub(crate) in_flight: usize,
+    pub(crate) clients: usize,
+    pub(crate) connection: Connection,
     /// While others log in with wrong passwords.
-    pub(super) flooded: bool,
+    pub(crate) flooded: bool,
 }
 
 impl Case {
     /// Raw, with kept connections.
-    pub(super) const fn raw(bytes: usize, in_flight: usize) -> Self {
+    pub(crate) const fn raw(bytes: usize, in_flight: usize) -> Self {
         Case {
             workload: Workload::Raw,
             inbox: Inbox::Memory,
@@ -112,43 +112,43 @@ impl Case {
     }
 
     /// `send` with kept connections.
-    pub(super) const fn send(inbox: Inbox, bytes: usize, in_flight: usize) -> Self {
+    pub(crate) const fn send(inbox: Inbox, bytes: usize, in_flight: usize) -> Self {
         Case { workload: Workload::Send, inbox, ..Case::raw(bytes, in_flight) }
     }
 
     /// `send` of a `LocalClient` with kept connections.
-    pub(super) const fn local(bytes: usize, in_flight: usize) -> Self {
+    pub(crate) const fn local(bytes: usize, in_flight: usize) -> Self {
         Case { workload: Workload::Local, ..Case::raw(bytes, in_flight) }
     }
 
     /// `send_all`, one batch in flight.
-    pub(super) const fn send_all(inbox: Inbox, bytes: usize) -> Self {
+    pub(crate) const fn send_all(inbox: Inbox, bytes: usize) -> Self {
         Case { workload: Workload::SendAll, inbox, ..Case::raw(bytes, 1) }
     }
 
     /// `request`.
-    pub(super) const fn request(bytes: usize, in_flight: usize) -> Self {
+    pub(crate) const fn request(bytes: usize, in_flight: usize) -> Self {
         Case { workload: Workload::Request, ..Case::raw(bytes, in_flight) }
     }
 
     /// Messages of 64 bytes, one after the other, with something before each.
-    pub(super) const fn cold(workload: Workload, connection: Connection) -> Self {
+    pub(crate) const fn cold(workload: Workload, connection: Connection) -> Self {
         Case { workload, connection, ..Case::raw(64, 1) }
     }
 
     /// Several clients, each with messages of 64 bytes.
-    pub(super) const fn of_clients(workload: Workload, clients: usize) -> Self {
+    pub(crate) const fn of_clients(workload: Workload, clients: usize) -> Self {
         Case { workload, clients, ..Case::raw(64, IN_FLIGHT_OF_EACH) }
     }
 
     /// `send` while others log in with wrong passwords.
-    pub(super) const fn flooded(in_flight: usize) -> Self {
+    pub(crate) const fn flooded(in_flight: usize) -> Self {
         Case { flooded: true, ..Case::send(Inbox::Memory, 64, in_flight) }
     }
 
     /// The raw case that this one is compared with: the same size, as many in flight, the same
     /// handshake.
-    pub(super) const fn raw_baseline(self) -> Self {
+    pub(crate) const fn raw_baseline(self) -> Self {
         Case { workload: Workload::Raw, inbox: Inbox::Memory, flooded: false, ..self }
     }
 }
@@ -173,7 +173,7 @@ impl fmt::Display for Case {
 }
 
 /// A size as people write it.
-pub(super) fn size(bytes: usize) -> String {
+pub(crate) fn size(bytes: usize) -> String {
     match bytes {
         0..1024 => format!("{bytes} B"),
         1024..0x10_0000 => format!("{} KiB", bytes / 1024),
@@ -183,7 +183,7 @@ pub(super) fn size(bytes: usize) -> String {
 
 /// All cases in the order in which a round runs them: each right behind the raw one that it is
 /// compared with.
-pub(super) fn all() -> Vec<Case> {
+pub(crate) fn all() -> Vec<Case> {
     let mut cases = Vec::new();
     for bytes in SIZES {
         for in_flight in IN_FLIGHT {
@@ -229,7 +229,7 @@ fn is_supported(case: &Case) -> bool {
 }
 
 /// One case of each kind, for the short form.
-pub(super) fn one_of_each_kind() -> Vec<Case> {
+pub(crate) fn one_of_each_kind() -> Vec<Case> {
     let mut cases = vec![
         Case::raw(64, 16),
         Case::send(Inbox::Memory, 64, 16),

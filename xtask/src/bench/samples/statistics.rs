@@ -5,15 +5,15 @@
 
 /// The median of some figures, with the smallest and the largest.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Spread {
-    pub(super) median: f64,
-    pub(super) min: f64,
-    pub(super) max: f64,
+pub(crate) struct Spread {
+    pub(crate) median: f64,
+    pub(crate) min: f64,
+    pub(crate) max: f64,
 }
 
 impl Spread {
     /// Of figures of which there is at least one, in any order.
-    pub(super) fn of(figures: impl IntoIterator<Item = f64>) -> Option<Self> {
+    pub(crate) fn of(figures: impl IntoIterator<Item = f64>) -> Option<Self> {
         let mut sorted: Vec<f64> = figures.into_iter().collect();
         sorted.sort_by(f64::total_cmp);
         let (min, max) = (*sorted.first()?, *sorted.last()?);
@@ -27,7 +27,7 @@ impl Spread {
     }
 
     /// Of the ratios of figures to others of the same round. Rounds that lack either do not count.
-    pub(super) fn of_ratios(figures: &[f64], others: &[f64]) -> Option<Self> {
+    pub(crate) fn of_ratios(figures: &[f64], others: &[f64]) -> Option<Self> {
         Self::of(
             figures
                 .iter()

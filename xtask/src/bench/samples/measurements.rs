@@ -4,43 +4,43 @@
 
 use std::collections::BTreeMap;
 
-use super::cases::Case;
 use super::statistics::Spread;
+use crate::bench::cases::Case;
 
 /// What one run of a case brought.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Sample {
+pub(crate) struct Sample {
     /// Messages a second.
-    pub(super) rate: f64,
+    pub(crate) rate: f64,
     /// Latencies, in microseconds; of a batch for `send_all`. Of several clients, the worst.
-    pub(super) p50_us: f64,
-    pub(super) p99_us: f64,
-    pub(super) max_us: f64,
+    pub(crate) p50_us: f64,
+    pub(crate) p99_us: f64,
+    pub(crate) max_us: f64,
     /// Processor time for a message, in microseconds.
-    pub(super) client_cpu_us: f64,
-    pub(super) server_cpu_us: f64,
+    pub(crate) client_cpu_us: f64,
+    pub(crate) server_cpu_us: f64,
     /// How much of a processor's time other processes used meanwhile; 0 where several clients would
     /// count each other.
-    pub(super) background_cpu: f64,
+    pub(crate) background_cpu: f64,
     /// Logins of the flood that were answered with a refusal, a second.
-    pub(super) logins_rate: f64,
+    pub(crate) logins_rate: f64,
     /// The most memory that was resident, in bytes. Of several clients, the largest.
-    pub(super) client_peak: f64,
-    pub(super) server_peak: f64,
+    pub(crate) client_peak: f64,
+    pub(crate) server_peak: f64,
 }
 
 /// Everything that was measured.
 #[derive(Debug, Default)]
-pub(super) struct Measurements {
+pub(crate) struct Measurements {
     /// Exchanges between processes, a sample a round.
-    pub(super) samples: BTreeMap<Case, Vec<Sample>>,
+    pub(crate) samples: BTreeMap<Case, Vec<Sample>>,
     /// Everything else by its name, a figure a time.
-    pub(super) figures: BTreeMap<String, Vec<f64>>,
+    pub(crate) figures: BTreeMap<String, Vec<f64>>,
 }
 
 impl Measurements {
     /// One figure of each sample of a case.
-    pub(super) fn each(&self, case: &Case, figure: fn(&Sample) -> f64) -> Vec<f64> {
+    pub(crate) fn each(&self, case: &Case, figure: fn(&Sample) -> f64) -> Vec<f64> {
         self.samples
             .get(case)
             .map(|samples| samples.iter().map(figure).collect())
@@ -48,12 +48,12 @@ impl Measurements {
     }
 
     /// How much of a processor's time other processes used meanwhile, of all samples.
-    pub(super) fn disturbance(&self) -> Option<Spread> {
+    pub(crate) fn disturbance(&self) -> Option<Spread> {
         Spread::of(self.samples.values().flatten().map(|sample| sample.background_cpu))
     }
 
     /// The cases during most of whose runs others used more than this part of a core.
-    pub(super) fn disturbed(&self, background_cpu_max: f64) -> Vec<String> {
+    pub(crate) fn disturbed(&self, background_cpu_max: f64) -> Vec<String> {
         let others = |case: &Case| Spread::of(self.each(case, |sample| sample.background_cpu));
         let is_disturbed =
             |case: &&Case| others(case).is_some_and(|others| others.median > background_cpu_max);
@@ -61,7 +61,7 @@ impl Measurements {
     }
 
     /// Takes in one more figure.
-    pub(super) fn note(&mut self, name: String, figure: f64) {
+    pub(crate) fn note(&mut self, name: String, figure: f64) {
         self.figures.entry(name).or_default().push(figure);
     }
 }

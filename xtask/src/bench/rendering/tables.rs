@@ -3,16 +3,15 @@
 //! The task comes here for what it prints, the page for what it holds. Rows whose cases were not
 //! measured are left out, and tables without rows with them.
 
-use super::cases::{
-    self, Case, Connection, IN_FLIGHT, IN_FLIGHT_OF_EACH, Inbox, SIZES, Workload, size,
+use crate::bench::cases::{
+    self, CHANNELS, COMMANDS, Case, Connection, IDLE, IN_FLIGHT, IN_FLIGHT_OF_EACH, Inbox, ONCE,
+    REMEMBERED, SEALING, SIZES, Workload, sealing, size,
 };
-use super::measurements::{Measurements, Sample};
-use super::single_process::{CHANNELS, COMMANDS, IDLE, ONCE, REMEMBERED, SEALING, sealing};
-use super::statistics::Spread;
+use crate::bench::samples::{Measurements, Sample, Spread};
 
 /// The tables of a full run.
 #[cfg(test)]
-pub(super) const NAMES: [&str; 10] = [
+pub(crate) const NAMES: [&str; 10] = [
     "throughput",
     "more ways",
     "latency",
@@ -27,9 +26,9 @@ pub(super) const NAMES: [&str; 10] = [
 
 /// A table.
 #[derive(Debug, PartialEq)]
-pub(super) struct Table {
+pub(crate) struct Table {
     /// What the page calls the place for it.
-    pub(super) name: &'static str,
+    pub(crate) name: &'static str,
     head: Vec<&'static str>,
     /// How many columns from the left hold words; the others hold numbers.
     words: usize,
@@ -42,7 +41,7 @@ impl Table {
     }
 
     /// The table in Markdown, its columns under each other.
-    pub(super) fn markdown(&self) -> String {
+    pub(crate) fn markdown(&self) -> String {
         let chars = |text: &str| text.chars().count();
         let widths: Vec<usize> = (0..self.head.len())
             .map(|column| {
@@ -72,7 +71,7 @@ impl Table {
 }
 
 /// All tables that have something in them.
-pub(super) fn all(measured: &Measurements) -> Vec<Table> {
+pub(crate) fn all(measured: &Measurements) -> Vec<Table> {
     let tables = [
         throughput(measured),
         more_ways(measured),
@@ -89,7 +88,7 @@ pub(super) fn all(measured: &Measurements) -> Vec<Table> {
 }
 
 /// The median of one figure of a case.
-pub(super) fn median(
+pub(crate) fn median(
     measured: &Measurements,
     case: &Case,
     figure: fn(&Sample) -> f64,
@@ -106,7 +105,7 @@ fn ratio_to(measured: &Measurements, case: &Case, other: &Case) -> Option<Spread
 }
 
 /// The ratio of a case's rate to that of its raw one.
-pub(super) fn ratio(measured: &Measurements, case: &Case) -> Option<Spread> {
+pub(crate) fn ratio(measured: &Measurements, case: &Case) -> Option<Spread> {
     ratio_to(measured, case, &case.raw_baseline())
 }
 
@@ -247,7 +246,7 @@ fn cost(measured: &Measurements) -> Table {
         "raw server MiB",
     ];
     let mut table = Table::new("cost", 1, &head);
-    for case in cases::all() {
+    for case in cases::exchanges() {
         let is_shown = case.workload != Workload::Raw
             && case.clients == 1
             && case.connection == Connection::Kept;
@@ -444,7 +443,7 @@ fn rate(measured: &Measurements, case: &Case) -> Option<f64> {
 }
 
 /// A figure with three digits that count, and no more than are measured.
-pub(super) fn figure(value: f64) -> String {
+pub(crate) fn figure(value: f64) -> String {
     match value.abs() {
         0.0..10.0 => format!("{value:.2}"),
         10.0..100.0 => format!("{value:.1}"),
@@ -453,7 +452,7 @@ pub(super) fn figure(value: f64) -> String {
 }
 
 /// A whole number of which three digits count, with its thousands apart.
-pub(super) fn count(value: f64) -> String {
+pub(crate) fn count(value: f64) -> String {
     let unit = 10_f64.powi((value.abs().max(1.0).log10().floor() as i32 - 2).max(0));
     let digits = format!("{:.0}", (value / unit).round() * unit);
     let mut text = String::new();
@@ -539,7 +538,7 @@ mod tests {
     #[test]
     fn every_table_of_a_full_run_has_rows() {
         let mut measured = Measurements::default();
-        for case in cases::all() {
+        for case in cases::exchanges() {
             measured.samples.insert(case, vec![sample(1000.0)]);
         }
         let names = COMMANDS
