@@ -8,6 +8,7 @@ mod bench;
 mod cargo;
 mod counts;
 mod crash;
+mod driver;
 mod e2e;
 mod test;
 mod tidy;

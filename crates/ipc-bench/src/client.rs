@@ -12,13 +12,13 @@ use ipc_home::Home;
 use crate::failure::Failure;
 use crate::gauge::Gauge;
 use crate::options::Options;
-use crate::sender::{Cold, Maker, Mode, Recipe};
+use crate::sender::{Cold, SenderConfig, SenderFactory, Workload};
 
 /// Sends, and prints a line.
 pub(crate) fn run(options: &Options) -> Result<(), Failure> {
     let in_flight: usize = options.get("in-flight")?.unwrap_or(1);
-    let recipe = Recipe {
-        mode: options.get("mode")?.unwrap_or(Mode::Send),
+    let config = SenderConfig {
+        workload: options.get("workload")?.unwrap_or(Workload::Send),
         home: Home::open(options.required::<String>("home")?)?,
         address: options.required("address")?,
         bytes: options.get("bytes")?.unwrap_or(64),
@@ -30,12 +30,12 @@ pub(crate) fn run(options: &Options) -> Result<(), Failure> {
     let (secs, warm_up) = (options.secs("secs", 1.0)?, options.secs("warm-up", 0.3)?);
     let gauge = Arc::new(Gauge::new(options.get("server-pid")?));
     options.refuse_unused()?;
-    let cold = recipe.cold;
-    let maker = Maker::new(recipe)?;
+    let cold = config.cold;
+    let factory = SenderFactory::new(config)?;
     actix_rt::Runtime::new()?.block_on(async {
         let result = match cold {
-            None => warm(&maker, in_flight, &gauge, warm_up, secs).await?,
-            Some(cold) => self::cold(&maker, cold, &gauge, warm_up, secs).await?,
+            None => warm(&factory, in_flight, &gauge, warm_up, secs).await?,
+            Some(cold) => self::cold(&factory, cold, &gauge, warm_up, secs).await?,
         };
         println!("{result}");
         Ok(())
@@ -44,13 +44,13 @@ pub(crate) fn run(options: &Options) -> Result<(), Failure> {
 
 /// One sender for all.
 async fn warm(
-    maker: &Maker,
+    factory: &SenderFactory,
     in_flight: usize,
     gauge: &Arc<Gauge>,
     warm_up: Duration,
     secs: Duration,
 ) -> Result<serde_json::Value, Failure> {
-    let sender = Rc::new(maker.make()?);
+    let sender = Rc::new(factory.make()?);
     // A login costs a bcrypt. It is not part of the warm-up, which would be over before.
     sender.once().await?;
     let tasks: Vec<_> = (0..in_flight)
@@ -74,20 +74,20 @@ async fn warm(
 /// A new sender for each message, one after the other. What it takes to make it belongs to the
 /// message's latency.
 async fn cold(
-    maker: &Maker,
+    factory: &SenderFactory,
     cold: Cold,
     gauge: &Gauge,
     warm_up: Duration,
     secs: Duration,
 ) -> Result<serde_json::Value, Failure> {
-    maker.make()?.once().await?;
+    factory.make()?.once().await?;
     let (mut sent, mut resumed) = (0_u64, 0_u64);
     for span in [warm_up, secs] {
         gauge.begin()?;
         let until = Instant::now() + span;
         while Instant::now() < until {
             let sent_at = Instant::now();
-            let sender = maker.make()?;
+            let sender = factory.make()?;
             sender.once().await?;
             gauge.note(sent_at, 1);
             sent += 1;

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::histogram::Histogram;
-use crate::process::{Memory, cpu_time, cpu_time_of_all};
+use crate::process_stats::{Memory, cpu_time, cpu_time_of_all};
 
 /// Counts answers.
 pub(crate) struct Gauge {
@@ -69,7 +69,7 @@ impl Gauge {
         let (now, before) = (self.cpu_times()?, &span.cpu_before);
         let own = now.own.saturating_sub(before.own);
         let server = now.server.saturating_sub(before.server);
-        let others = now.all.saturating_sub(before.all).saturating_sub(own + server);
+        let background = now.all.saturating_sub(before.all).saturating_sub(own + server);
         Ok(json!({
             "messages": span.messages,
             "secs": secs,
@@ -79,7 +79,7 @@ impl Gauge {
             "max_us": span.latencies.max_micros(),
             "cpu_secs": own.as_secs_f64(),
             "server_cpu_secs": self.server_pid.is_some().then_some(server.as_secs_f64()),
-            "others_cpu_secs": others.as_secs_f64(),
+            "background_cpu_secs": background.as_secs_f64(),
             "rss_peak_bytes": Memory::now()?.peak,
         }))
     }

@@ -8,18 +8,18 @@
 
 mod body;
 mod client;
+mod dedup;
 mod failure;
 mod flood;
 mod gauge;
 mod histogram;
-mod hold;
-mod once;
+mod idle_channels;
 mod options;
-mod process;
+mod process_stats;
 mod raw_client;
 mod raw_server;
-mod remember;
 mod seal;
+mod send_once;
 mod sender;
 mod server;
 mod tls;
@@ -40,15 +40,15 @@ Programs:
               --inbox memory|durable|diskless (memory)
               Both print `listening on ADDRESS` and, on SIGTERM, a line of JSON.
   client      sends as fast as it gets answers, and prints a line of JSON: --home DIR, --address HOST:PORT,
-              --mode raw|local|send|send_all|request (send), --bytes N (64), --in-flight N (1), --batch N (100), --secs S (1),
+              --workload raw|local|send|send_all|request (send), --bytes N (64), --in-flight N (1), --batch N (100), --secs S (1),
               --warm-up S (0.3), --connections N, --server-pid PID, --cold full|resumed
   flood       logs in with wrong passwords until it is told to stop: --home DIR, --address HOST:PORT,
               --identity NAME (localhost), --in-flight N (4)
-  hold        opens idle channels, each of a client of its own, and holds them until SIGTERM: --home DIR,
+  idle-channels  opens idle channels, each of a client of its own, and holds them until SIGTERM: --home DIR,
               --address HOST:PORT, --channels N (500); prints `holding` and the bytes that one takes here
-  once        sends one message and ends: --home DIR, --address HOST:PORT, --way any|post (any)
+  send-once   sends one message and ends: --home DIR, --address HOST:PORT, --transport any|post (any)
   seal        seals and opens, beside another Fernet and the bare primitives: --secs S (0.3)
-  remember    ids in the memory inbox: --ids N (10000000), --kind timed|random (timed)
+  dedup       ids in the memory inbox: --ids N (10000000), --kind timed|random (timed)
 ";
 
 fn main() -> ExitCode {
@@ -60,10 +60,10 @@ fn main() -> ExitCode {
             Some("server") => server::run(&options),
             Some("client") => client::run(&options),
             Some("flood") => flood::run(&options),
-            Some("hold") => hold::run(&options),
-            Some("once") => once::run(&options),
+            Some("idle-channels") => idle_channels::run(&options),
+            Some("send-once") => send_once::run(&options),
             Some("seal") => seal::run(&options),
-            Some("remember") => remember::run(&options),
+            Some("dedup") => dedup::run(&options),
             None | Some("help" | "-h" | "--help") => {
                 print!("{HELP}");
                 Ok(())

@@ -72,10 +72,10 @@ mod tests {
 
     #[test]
     fn values_are_read_by_name() {
-        let options = parse("--bytes 64 --mode send --secs 0.5").unwrap();
+        let options = parse("--bytes 64 --workload send --secs 0.5").unwrap();
         assert_eq!(options.get::<usize>("bytes"), Ok(Some(64)));
         assert_eq!(options.get::<usize>("batch"), Ok(None));
-        assert_eq!(options.required::<String>("mode"), Ok("send".to_owned()));
+        assert_eq!(options.required::<String>("workload"), Ok("send".to_owned()));
         assert_eq!(options.secs("secs", 1.0), Ok(Duration::from_millis(500)));
         assert_eq!(options.refuse_unused(), Ok(()));
     }

@@ -33,7 +33,7 @@ use crate::failure::Failure;
 const FOREVER: Duration = Duration::from_secs(3600);
 
 /// How much of a body awc gets at a time.
-const PIECE_BYTES: usize = 64 * 1024;
+const CHUNK_BYTES: usize = 64 * 1024;
 
 /// Posts to one server. Must be made and used on one thread, within an actix runtime.
 pub(crate) struct RawClient {
@@ -78,7 +78,7 @@ impl RawClient {
         let request =
             request.insert_header((awc::http::header::CONTENT_TYPE, "application/octet-stream"));
         let mut response =
-            request.send_body(Pieces { rest: body }).await.map_err(|error| error.to_string())?;
+            request.send_body(Chunks { rest: body }).await.map_err(|error| error.to_string())?;
         response.body().await.map_err(|error| error.to_string())?;
         Ok(response.status().as_u16())
     }
@@ -89,13 +89,13 @@ impl RawClient {
     }
 }
 
-/// A body in pieces: awc copies each into a buffer that it keeps, which a whole megabyte would make
+/// A body in chunks: awc copies each into a buffer that it keeps, which a whole megabyte would make
 /// grow anew each time.
-struct Pieces {
+struct Chunks {
     rest: Bytes,
 }
 
-impl MessageBody for Pieces {
+impl MessageBody for Chunks {
     type Error = Infallible;
 
     fn size(&self) -> BodySize {
@@ -107,8 +107,8 @@ impl MessageBody for Pieces {
         _: &mut Context<'_>,
     ) -> Poll<Option<Result<Bytes, Infallible>>> {
         let this = self.get_mut();
-        let piece = this.rest.split_to(this.rest.len().min(PIECE_BYTES));
-        Poll::Ready((!piece.is_empty()).then_some(Ok(piece)))
+        let chunk = this.rest.split_to(this.rest.len().min(CHUNK_BYTES));
+        Poll::Ready((!chunk.is_empty()).then_some(Ok(chunk)))
     }
 }
 
@@ -183,9 +183,9 @@ impl AsyncWrite for Stream {
     fn poll_write_vectored(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-        pieces: &[io::IoSlice<'_>],
+        chunks: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write_vectored(cx, pieces)
+        Pin::new(&mut self.0).poll_write_vectored(cx, chunks)
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -70,8 +70,8 @@ pub(crate) fn run(options: &Options) -> Result<(), Failure> {
 }
 
 async fn read_and_drop(mut body: web::Payload) -> HttpResponse {
-    while let Some(piece) = body.next().await {
-        if piece.is_err() {
+    while let Some(chunk) = body.next().await {
+        if chunk.is_err() {
             return HttpResponse::BadRequest().finish();
         }
     }

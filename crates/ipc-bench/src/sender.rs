@@ -1,6 +1,6 @@
-//! The ways of sending that are compared, behind one face.
+//! The workloads that are compared, behind one face.
 //!
-//! The client comes here. A further way is a further [`Mode`], a further [`Sender`], and an arm in
+//! The client comes here. A further workload is a further [`Workload`], [`Sender`] and an arm in
 //! each function.
 
 use std::net::SocketAddr;
@@ -20,9 +20,9 @@ use crate::raw_client::RawClient;
 use crate::raw_server;
 use crate::tls::Material;
 
-/// A way of sending.
+/// How messages are sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Mode {
+pub(crate) enum Workload {
     /// The bare client, to the bare server.
     Raw,
     /// `LocalClient::send`.
@@ -35,16 +35,16 @@ pub(crate) enum Mode {
     Request,
 }
 
-impl FromStr for Mode {
+impl FromStr for Workload {
     type Err = ();
 
     fn from_str(word: &str) -> Result<Self, ()> {
         match word {
-            "raw" => Ok(Mode::Raw),
-            "local" => Ok(Mode::Local),
-            "send" => Ok(Mode::Send),
-            "send_all" => Ok(Mode::SendAll),
-            "request" => Ok(Mode::Request),
+            "raw" => Ok(Workload::Raw),
+            "local" => Ok(Workload::Local),
+            "send" => Ok(Workload::Send),
+            "send_all" => Ok(Workload::SendAll),
+            "request" => Ok(Workload::Request),
             _ => Err(()),
         }
     }
@@ -72,8 +72,8 @@ impl FromStr for Cold {
 }
 
 /// Everything it takes to make a sender, again and again.
-pub(crate) struct Recipe {
-    pub(crate) mode: Mode,
+pub(crate) struct SenderConfig {
+    pub(crate) workload: Workload,
     pub(crate) home: Home,
     pub(crate) address: SocketAddr,
     pub(crate) bytes: usize,
@@ -86,7 +86,7 @@ pub(crate) struct Recipe {
     pub(crate) cold: Option<Cold>,
 }
 
-/// A client that sends in one of the ways.
+/// A client that sends one of the workloads.
 pub(crate) enum Sender {
     Raw { client: RawClient, body: Bytes },
     Local { client: LocalClient, body: Body },
@@ -96,32 +96,33 @@ pub(crate) enum Sender {
 }
 
 /// Makes senders.
-pub(crate) struct Maker {
-    recipe: Recipe,
+pub(crate) struct SenderFactory {
+    config: SenderConfig,
     material: Material,
     body: Body,
     text: Bytes,
     /// The TLS configuration, with its sessions, of the bare clients that resume.
-    kept: Arc<ClientConfig>,
+    resumable_config: Arc<ClientConfig>,
 }
 
-impl Maker {
+impl SenderFactory {
     /// Reads what a sender needs.
-    pub(crate) fn new(recipe: Recipe) -> Result<Self, Failure> {
-        let ipc_resumes = recipe.cold == Some(Cold::Resumed) && recipe.mode != Mode::Raw;
+    pub(crate) fn new(config: SenderConfig) -> Result<Self, Failure> {
+        let ipc_resumes = config.cold == Some(Cold::Resumed) && config.workload != Workload::Raw;
         if ipc_resumes {
             return Err("a new client of web-ipc has no TLS session to resume".into());
         }
-        let material = Material::read(&recipe.home, "localhost")?;
-        let body = Body::of_bytes(recipe.bytes)?;
+        let material = Material::read(&config.home, "localhost")?;
+        let body = Body::of_bytes(config.bytes)?;
         let text = Bytes::from(serde_json::to_vec(&body)?);
-        let kept = material.client_config()?;
-        Ok(Maker { recipe, material, body, text, kept })
+        let resumable_config = material.client_config()?;
+        Ok(SenderFactory { config, material, body, text, resumable_config })
     }
 
     /// A new sender, without a connection.
     pub(crate) fn make(&self) -> Result<Sender, Failure> {
-        let Recipe { mode, home, address, in_flight, batch, connections, cold, .. } = &self.recipe;
+        let SenderConfig { workload, home, address, in_flight, batch, connections, cold, .. } =
+            &self.config;
         let builder = || {
             let builder = Client::builder(home).server("localhost", address);
             match connections {
@@ -130,23 +131,23 @@ impl Maker {
             }
         };
         let client = || builder().build();
-        Ok(match mode {
-            Mode::Raw => {
+        Ok(match workload {
+            Workload::Raw => {
                 let config = match cold {
                     Some(Cold::Full) => self.material.client_config()?,
-                    Some(Cold::Resumed) | None => Arc::clone(&self.kept),
+                    Some(Cold::Resumed) | None => Arc::clone(&self.resumable_config),
                 };
                 let client = RawClient::new(*address, raw_server::PATH, config, *in_flight)?;
                 Sender::Raw { client, body: self.text.clone() }
             }
-            Mode::Local => {
+            Workload::Local => {
                 Sender::Local { client: builder().build_local()?, body: self.body.clone() }
             }
-            Mode::Send => Sender::Send { client: client()?, body: self.body.clone() },
-            Mode::SendAll => {
+            Workload::Send => Sender::Send { client: client()?, body: self.body.clone() },
+            Workload::SendAll => {
                 Sender::SendAll { client: client()?, body: self.body.clone(), batch: *batch }
             }
-            Mode::Request => Sender::Request { client: client()?, body: self.body.clone() },
+            Workload::Request => Sender::Request { client: client()?, body: self.body.clone() },
         })
     }
 }

@@ -11,7 +11,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::failure::Failure;
 use crate::options::Options;
-use crate::process::{Memory, cpu_time};
+use crate::process_stats::{Memory, cpu_time};
 
 /// Where a file is in memory.
 const MEMORY_FILES: &str = "/dev/shm";

@@ -2,26 +2,18 @@
 //!
 //! People come here for figures, the end-to-end scenarios to see that it runs. Everything is real:
 //! release builds, processes of their own, TLS, files. It drives the programs of `crates/ipc-bench`
-//! and the command, and links neither.
+//! and the command, and links neither. It has three layers, each of which knows those before it:
+//! `cases`, `samples`, `rendering`.
 
 mod cases;
-mod charts;
-mod measured;
-mod options;
-mod others;
-mod page;
-mod processes;
-mod rounds;
-mod statistics;
-mod surroundings;
-mod tables;
+mod rendering;
+mod samples;
 
-pub(crate) use options::Options;
+pub(crate) use cases::Options;
 
-use crate::e2e::{Built, build_bench};
-use measured::Measured;
-use processes::{First, World};
-use surroundings::Surroundings;
+use crate::driver::{Built, build_bench};
+use rendering::{BACKGROUND_CPU_MAX, Environment};
+use samples::{Measurements, RaisedPriority, TestBed};
 
 /// Builds, measures, prints the tables, and writes the page if that was asked for; true when
 /// everything could be measured.
@@ -40,22 +32,22 @@ pub(crate) fn run_alone(options: &Options) -> bool {
 /// run.
 pub(crate) fn run_quickly(built: &Built) -> Result<(), String> {
     let options = Options::quick();
-    let measured = rounds::run(&World::new(built), &options, &mut |_| ())?;
+    let measured = samples::run(&TestBed::new(built)?, &options, &mut |_| ())?;
     shown(&measured, &options)
 }
 
 fn measure(built: &Built, options: &Options) -> Result<(), String> {
-    let world = World::new(built);
+    let bed = TestBed::new(built)?;
     // The short form measures nothing, and has no business before others.
-    let first = if options.quick { None } else { First::go() };
-    let measured = rounds::run(&world, options, &mut |line| eprintln!("bench: {line}"))?;
-    let surroundings = Surroundings {
-        is_pinned: world.is_pinned(),
-        is_first: first.is_some(),
-        others_cpu: measured.disturbance(),
-        disturbed: measured.disturbed(surroundings::OTHERS_CPU_MAX),
+    let priority = if options.quick { None } else { RaisedPriority::acquire() };
+    let measured = samples::run(&bed, options, &mut |line| eprintln!("bench: {line}"))?;
+    let environment = Environment {
+        is_pinned: bed.is_pinned(),
+        has_priority: priority.is_some(),
+        background_cpu: measured.disturbance(),
+        disturbed: measured.disturbed(BACKGROUND_CPU_MAX),
     };
-    drop(first);
+    drop(priority);
     if measured.samples.is_empty() && measured.figures.is_empty() {
         return Err("there is nothing of these names, sizes and numbers in flight".to_owned());
     }
@@ -64,21 +56,21 @@ fn measure(built: &Built, options: &Options) -> Result<(), String> {
         println!("bench: everything runs; a debug build for a moment has no figures to show");
         return Ok(());
     }
-    let tables = tables::all(&measured);
+    let tables = rendering::tables(&measured);
     for table in &tables {
         println!("\n{}\n", table.name);
         print!("{}", table.markdown());
     }
-    println!("\n{}", surroundings.in_words().join("\n"));
+    println!("\n{}", environment.in_words().join("\n"));
     if options.write {
-        page::write(options, &surroundings, &tables, &charts::all(&measured))?;
+        rendering::write(options, &environment, &tables, &rendering::charts(&measured))?;
     }
     Ok(())
 }
 
 /// That what was measured can be shown: a table and, of everything, a chart.
-fn shown(measured: &Measured, options: &Options) -> Result<(), String> {
-    let (tables, charts) = (tables::all(measured), charts::all(measured));
+fn shown(measured: &Measurements, options: &Options) -> Result<(), String> {
+    let (tables, charts) = (rendering::tables(measured), rendering::charts(measured));
     if tables.is_empty() || (!options.is_a_part() && charts.is_empty()) {
         return Err("what was measured is in no table, or in no chart".to_owned());
     }

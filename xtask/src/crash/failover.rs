@@ -13,12 +13,14 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::event::Event;
 use super::ledger::Message;
+use super::logs;
 use super::options::{InboxKind, Mode, Options, Reader};
-use super::processes::{self, Errand, Event, Process, Receiving, end_of};
 use super::random::Random;
-use super::run::free_port;
-use crate::e2e::sandbox::Sandbox;
+use super::receiver::{self, ReceiverProcess};
+use super::sender::{self, Task};
+use crate::driver::{Process, Sandbox};
 
 /// Without any event for so long a round hangs. Longer than a sender's deadline, whose end is an
 /// event.
@@ -63,35 +65,37 @@ impl Verdict {
         from: &str,
         may_die: bool,
         acknowledged: &[u64],
-        killed: &[Line],
-        other: &[Line],
+        killed: &[Delivered],
+        other: &[Delivered],
     ) {
         self.acknowledged += acknowledged.len();
         let ids: HashMap<u64, &str> =
-            killed.iter().map(|line| (line.number, line.id.as_str())).collect();
-        for lines in [killed, other] {
+            killed.iter().map(|message| (message.number, message.id.as_str())).collect();
+        for messages in [killed, other] {
             let mut seen = BTreeMap::new();
-            for line in lines {
-                let is_again = seen.insert(line.number, ()).is_some() || line.redeliveries > 0;
-                let is_late = seen.range(line.number + 1..).next().is_some();
+            for message in messages {
+                let is_again =
+                    seen.insert(message.number, ()).is_some() || message.redeliveries > 0;
+                let is_late = seen.range(message.number + 1..).next().is_some();
                 if is_again {
-                    self.twice.push((from.to_owned(), line.number));
+                    self.twice.push((from.to_owned(), message.number));
                 } else if is_late {
-                    self.out_of_order.push((from.to_owned(), line.number));
+                    self.out_of_order.push((from.to_owned(), message.number));
                 }
             }
         }
-        for line in other {
-            match ids.get(&line.number) {
+        for message in other {
+            match ids.get(&message.number) {
                 None => {}
-                Some(id) if *id == line.id => self.at_both += 1,
-                Some(_) => self.twice.push((from.to_owned(), line.number)),
+                Some(id) if *id == message.id => self.at_both += 1,
+                Some(_) => self.twice.push((from.to_owned(), message.number)),
             }
         }
-        let last = killed.iter().map(|line| line.number).max().unwrap_or_default();
-        let first = other.iter().map(|line| line.number).min().unwrap_or(u64::MAX);
-        let arrived =
-            |number| ids.contains_key(&number) || other.iter().any(|line| line.number == number);
+        let last = killed.iter().map(|message| message.number).max().unwrap_or_default();
+        let first = other.iter().map(|message| message.number).min().unwrap_or(u64::MAX);
+        let arrived = |number| {
+            ids.contains_key(&number) || other.iter().any(|message| message.number == number)
+        };
         for number in acknowledged.iter().copied().filter(|number| !arrived(*number)) {
             if may_die && last < number && number < first {
                 self.died += 1;
@@ -132,25 +136,25 @@ impl fmt::Display for Verdict {
 
 /// A message that a server printed.
 #[derive(Debug)]
-struct Line {
+struct Delivered {
     number: u64,
     id: String,
     redeliveries: u64,
 }
 
 /// What a server printed, by the sender.
-type Lines = HashMap<String, Vec<Line>>;
+type DeliveredBySender = HashMap<String, Vec<Delivered>>;
 
-/// Whose event it is: of the server that is killed, of the other one, of a sender.
+/// Whose event it is: that of the server that is killed, of the other one, of a sender.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Whose {
+enum Origin {
     Killed,
     Other,
     Sender,
 }
 
 /// A sender of one mode, whose processes follow each other.
-struct Load {
+struct LoadSender {
     mode: Mode,
     /// The number of its next message.
     next: u64,
@@ -166,21 +170,21 @@ pub(super) fn run(
 ) -> Result<Verdict, String> {
     let mut random = Random::new(options.seed);
     let mut verdict = Verdict::default();
-    let mut loads: Vec<Load> = options
+    let mut loads: Vec<LoadSender> = options
         .modes
         .iter()
         .map(|mode| {
             let acks = sandbox.folder().join(format!("{}.acks", mode.word()));
-            Load { mode: *mode, next: 1, acks, acks_read: 0 }
+            LoadSender { mode: *mode, next: 1, acks, acks_read: 0 }
         })
         .collect();
     let (mut rounds, mut misses) = (0, 0);
     while rounds < options.rounds {
-        let moment = match random.below(2) {
-            0 => Moment::Line(1 + random.of_any_size(LINES_BITS)),
-            _ => Moment::Time(Duration::from_millis(random.of_any_size(LIFE_MS_BITS))),
+        let kill_point = match random.below(2) {
+            0 => KillPoint::Line(1 + random.of_any_size(LINES_BITS)),
+            _ => KillPoint::Time(Duration::from_millis(random.of_any_size(LIFE_MS_BITS))),
         };
-        let (killed, other) = round(sandbox, options, moment, &mut loads, &mut verdict)?;
+        let (killed, other) = round(sandbox, options, kill_point, &mut loads, &mut verdict)?;
         if other == 0 {
             misses += 1;
             if misses > MISSES_MAX {
@@ -190,11 +194,11 @@ pub(super) fn run(
         }
         (rounds, misses) = (rounds + 1, 0);
         say(&format!(
-            "round {rounds}: killed with {killed} lines out ({moment:?}), {other} from the other"
+            "round {rounds}: killed with {killed} lines out ({kill_point:?}), {other} from the other"
         ));
     }
     let log = other_log(sandbox);
-    let (channels, posts) = processes::channels_and_posts(&log);
+    let (channels, posts) = logs::channels_and_posts(&log);
     if channels < options.rounds as usize {
         return Err(format!(
             "only {channels} channels to the other server were opened; see {}",
@@ -207,7 +211,7 @@ pub(super) fn run(
 
 /// When the server that is in use is killed.
 #[derive(Clone, Copy, Debug)]
-enum Moment {
+enum KillPoint {
     Line(u64),
     Time(Duration),
 }
@@ -220,24 +224,29 @@ fn other_log(sandbox: &Sandbox) -> PathBuf {
 fn round(
     sandbox: &Sandbox,
     options: &Options,
-    moment: Moment,
-    loads: &mut [Load],
+    kill_point: KillPoint,
+    loads: &mut [LoadSender],
     verdict: &mut Verdict,
 ) -> Result<(usize, usize), String> {
     let (tell, events) = channel();
-    let (mut killed, killed_port) = serve(sandbox, "killed.log", Whose::Killed, &tell)?;
-    let (mut other, other_port) = serve(sandbox, "other.log", Whose::Other, &tell)?;
+    let (mut killed, killed_port) = serve(sandbox, "killed.log", Origin::Killed, &tell)?;
+    let (mut other, other_port) = serve(sandbox, "other.log", Origin::Other, &tell)?;
     let mut round = Round {
         events,
-        killed: Lines::new(),
-        other: Lines::new(),
+        killed: DeliveredBySender::new(),
+        other: DeliveredBySender::new(),
         killed_lines: 0,
         other_lines: 0,
     };
     for _ in 0..2 {
         match round.next(Instant::now() + SILENCE_MAX)? {
             Some((_, Event::Listening)) => {}
-            _ => return Err(format!("a server does not start\n{}", end_of(&other_log(sandbox)))),
+            _ => {
+                return Err(format!(
+                    "a server does not start\n{}",
+                    logs::tail(&other_log(sandbox))
+                ));
+            }
         }
     }
     let address = format!("127.0.0.1:{killed_port},127.0.0.1:{other_port}");
@@ -245,36 +254,34 @@ fn round(
     for (place, load) in loads.iter().enumerate() {
         let (mode, start, count) = (load.mode, load.next, load.mode.messages_each());
         let in_flight = options.in_flight;
-        let errand =
-            Errand { place, mode, address: &address, in_flight, start, count, acks: &load.acks };
+        let task =
+            Task { place, mode, address: &address, in_flight, start, count, acks: &load.acks };
         let (sender_tell, sender_events) = channel();
-        forward(sender_events, Whose::Sender, tell.clone());
-        senders.push(processes::send(
-            sandbox,
-            &errand,
-            &load.acks.with_extension("log"),
-            sender_tell,
-        )?);
+        forward(sender_events, Origin::Sender, tell.clone());
+        senders.push(sender::start(sandbox, &task, &load.acks.with_extension("log"), sender_tell)?);
     }
-    let mut kill_at = match moment {
-        Moment::Line(_) => None,
-        Moment::Time(life) => Some(Instant::now() + life),
+    let mut kill_at = match kill_point {
+        KillPoint::Line(_) => None,
+        KillPoint::Time(life) => Some(Instant::now() + life),
     };
     let (mut is_killed, mut is_gone, mut at_work) = (false, false, senders.len());
     while at_work > 0 || !is_gone {
         let event = round.next(kill_at.unwrap_or_else(|| Instant::now() + SILENCE_MAX))?;
-        let is_due = match moment {
-            Moment::Line(line) => round.killed_lines as u64 >= line,
-            Moment::Time(_) => kill_at.is_some_and(|at| Instant::now() >= at),
+        let is_due = match kill_point {
+            KillPoint::Line(line) => round.killed_lines as u64 >= line,
+            KillPoint::Time(_) => kill_at.is_some_and(|at| Instant::now() >= at),
         };
         match event {
-            Some((Whose::Sender, Event::SenderClosed(place, said))) => {
+            Some((Origin::Sender, Event::SenderClosed(place, said))) => {
                 at_work -= 1;
-                content(&mut senders[place], &loads[place], &said)?;
+                check_sender(&mut senders[place], &loads[place], &said)?;
             }
-            Some((Whose::Killed, Event::ReceiverClosed)) if is_killed => is_gone = true,
+            Some((Origin::Killed, Event::ReceiverClosed)) if is_killed => is_gone = true,
             Some((_, Event::ReceiverClosed)) => {
-                return Err(format!("a server ended by itself\n{}", end_of(&other_log(sandbox))));
+                return Err(format!(
+                    "a server ended by itself\n{}",
+                    logs::tail(&other_log(sandbox))
+                ));
             }
             _ => {}
         }
@@ -288,13 +295,13 @@ fn round(
     other.process.terminate()?;
     while !matches!(
         round.next(Instant::now() + SILENCE_MAX)?,
-        Some((Whose::Other, Event::ReceiverClosed))
+        Some((Origin::Other, Event::ReceiverClosed))
     ) {}
     let status = other.process.wait()?;
     if !status.success() {
         return Err(format!(
             "the other server ended with {status}\n{}",
-            end_of(&other_log(sandbox))
+            logs::tail(&other_log(sandbox))
         ));
     }
     for load in loads {
@@ -307,29 +314,29 @@ fn round(
 fn serve(
     sandbox: &Sandbox,
     log: &str,
-    whose: Whose,
-    tell: &Sender<(Whose, Event)>,
-) -> Result<(Receiving, u16), String> {
+    origin: Origin,
+    tell: &Sender<(Origin, Event)>,
+) -> Result<(ReceiverProcess, u16), String> {
     let (receiver_tell, events) = channel();
-    forward(events, whose, tell.clone());
-    let port = free_port()?;
+    forward(events, origin, tell.clone());
+    let port = receiver::free_port()?;
     let log = sandbox.folder().join(log);
     let kind = (Reader::Receive, InboxKind::Memory);
-    Ok((processes::receive(sandbox, port, kind, &log, receiver_tell)?, port))
+    Ok((receiver::start(sandbox, port, kind, &log, receiver_tell)?, port))
 }
 
 /// Says whose an event is, so that a round waits in one place.
-fn forward(events: Receiver<Event>, whose: Whose, tell: Sender<(Whose, Event)>) {
+fn forward(events: Receiver<Event>, origin: Origin, tell: Sender<(Origin, Event)>) {
     thread::spawn(move || {
         // A round that is over needs no more events.
         while let Ok(event) = events.recv()
-            && tell.send((whose, event)).is_ok()
+            && tell.send((origin, event)).is_ok()
         {}
     });
 }
 
 /// A sender is done: it must have had every answer and nothing to complain of.
-fn content(process: &mut Process, load: &Load, said: &str) -> Result<(), String> {
+fn check_sender(process: &mut Process, load: &LoadSender, said: &str) -> Result<(), String> {
     let (mode, count) = (load.mode.word(), load.mode.messages_each());
     let log = load.acks.with_extension("log");
     let status = process.wait()?;
@@ -337,55 +344,63 @@ fn content(process: &mut Process, load: &Load, said: &str) -> Result<(), String>
     if !status.success() || said.trim_end() != format!("acknowledged {count}") || !told.is_empty() {
         return Err(format!(
             "the sender of {mode} is not content: {status}\n{said}{}",
-            end_of(&log)
+            logs::tail(&log)
         ));
     }
     Ok(())
 }
 
 struct Round {
-    events: Receiver<(Whose, Event)>,
-    killed: Lines,
-    other: Lines,
+    events: Receiver<(Origin, Event)>,
+    killed: DeliveredBySender,
+    other: DeliveredBySender,
     killed_lines: usize,
     other_lines: usize,
 }
 
 impl Round {
     /// The next event, its line taken down; `None` when it is `until`.
-    fn next(&mut self, until: Instant) -> Result<Option<(Whose, Event)>, String> {
+    fn next(&mut self, until: Instant) -> Result<Option<(Origin, Event)>, String> {
         let wait = until.saturating_duration_since(Instant::now());
         let event = match self.events.recv_timeout(wait) {
             Ok(event) => event,
             Err(RecvTimeoutError::Timeout) if wait < SILENCE_MAX / 2 => return Ok(None),
             Err(_) => return Err(format!("nothing has happened for {} s", SILENCE_MAX.as_secs())),
         };
-        if let (whose, Event::Line(line)) = &event {
+        if let (origin, Event::Line(line)) = &event {
             let message = Message::read(line, Reader::Receive)
                 .ok_or_else(|| format!("a server printed: {line}"))?;
-            let (lines, count) = match whose {
-                Whose::Killed => (&mut self.killed, &mut self.killed_lines),
+            let (lines, count) = match origin {
+                Origin::Killed => (&mut self.killed, &mut self.killed_lines),
                 _ => (&mut self.other, &mut self.other_lines),
             };
             *count += 1;
             let Message { id, redeliveries, from, number } = message;
-            lines.entry(from).or_default().push(Line { number, id, redeliveries });
+            lines.entry(from).or_default().push(Delivered { number, id, redeliveries });
         }
         Ok(Some(event))
     }
 
     /// Judges what became of a sender's messages.
-    fn judge(&self, load: &mut Load, in_flight: u64, verdict: &mut Verdict) -> Result<(), String> {
-        let numbers = processes::acknowledged(&load.acks, &mut load.acks_read)?;
+    fn judge(
+        &self,
+        load: &mut LoadSender,
+        in_flight: u64,
+        verdict: &mut Verdict,
+    ) -> Result<(), String> {
+        let numbers = sender::acknowledged(&load.acks, &mut load.acks_read)?;
         let expected = load.next..load.next + load.mode.messages_each();
-        if !processes::are_all_in_order(&numbers, expected.clone(), load.mode, in_flight) {
+        if !sender::are_all_in_order(&numbers, expected.clone(), load.mode, in_flight) {
             let acks = load.acks.display();
             return Err(format!("{acks} does not hold {expected:?}, each once and in order"));
         }
         load.next = expected.end;
         let mut by_order: BTreeMap<String, Vec<u64>> = BTreeMap::new();
         for number in numbers {
-            by_order.entry(Errand::from(load.mode, in_flight, number)).or_default().push(number);
+            by_order
+                .entry(sender::from_word(load.mode, in_flight, number))
+                .or_default()
+                .push(number);
         }
         // A reply is given after the line is printed: no request dies with its server.
         let may_die = load.mode != Mode::Request;
@@ -403,10 +418,10 @@ impl Round {
 mod tests {
     use super::*;
 
-    fn lines(numbers: &[u64]) -> Vec<Line> {
+    fn lines(numbers: &[u64]) -> Vec<Delivered> {
         numbers
             .iter()
-            .map(|number| Line { number: *number, id: number.to_string(), redeliveries: 0 })
+            .map(|number| Delivered { number: *number, id: number.to_string(), redeliveries: 0 })
             .collect()
     }
 

@@ -100,12 +100,12 @@ impl Ledger {
     }
 
     /// Whether this message has come out.
-    pub(crate) fn has_come(&self, from: &str, number: u64) -> bool {
+    pub(crate) fn has_arrived(&self, from: &str, number: u64) -> bool {
         self.senders.get(from).is_some_and(|numbers| numbers.arrived.contains_key(&number))
     }
 
     /// Messages that were acknowledged and have not come out yet.
-    pub(crate) fn waiting(&self) -> usize {
+    pub(crate) fn backlog(&self) -> usize {
         self.senders
             .values()
             .map(|numbers| numbers.acknowledged.len().saturating_sub(numbers.arrived.len()))
@@ -395,8 +395,12 @@ mod tests {
         }
         assert!(ledger.verdict().is_good());
         ledger.acknowledge("b", 5);
-        assert_eq!(ledger.waiting(), 1);
-        assert!(ledger.has_come("b", 2) && !ledger.has_come("b", 5) && !ledger.has_come("c", 1));
+        assert_eq!(ledger.backlog(), 1);
+        assert!(
+            ledger.has_arrived("b", 2)
+                && !ledger.has_arrived("b", 5)
+                && !ledger.has_arrived("c", 1)
+        );
         assert_eq!(ledger.verdict().lost, [("b".to_owned(), 5)]);
     }
 

@@ -5,31 +5,33 @@
 //! processes, TLS, SIGKILL, the file of the durable inbox. It must be able to fail: with the inbox
 //! in memory, which acknowledges what it has not stored, it does.
 
+mod event;
 mod failover;
 mod ledger;
+mod logs;
 mod options;
-mod processes;
 mod proxy;
 mod random;
-mod run;
+mod receiver;
+mod sender;
+mod single_server;
 
 pub(crate) use ledger::{Ledger, Verdict};
-pub(crate) use options::{InboxKind, Options, Reader, Trouble};
+pub(crate) use options::{Fault, InboxKind, Options, Reader};
 
-use crate::e2e::sandbox::Sandbox;
-use crate::e2e::{Built, build_release};
+use crate::driver::{Built, Sandbox, build_release};
 
 /// Builds for release, makes a home, does the rounds, prints the verdict; true when every promise
 /// was kept.
 pub(crate) fn run_alone(options: &Options) -> bool {
-    let built = match build_release() {
-        Ok(built) => built,
+    let sandbox = match build_release().and_then(|built| Sandbox::initialised(&built)) {
+        Ok(sandbox) => sandbox,
         Err(error) => {
             eprintln!("crash: {error}");
             return false;
         }
     };
-    let word = options.trouble.word();
+    let word = options.fault.word();
     let modes: Vec<&str> = options.modes.iter().map(|mode| mode.word()).collect();
     println!(
         "{word}: seed {}, inbox {}, reader {}, {}",
@@ -38,12 +40,11 @@ pub(crate) fn run_alone(options: &Options) -> bool {
         options.reader.word(),
         modes.join(", ")
     );
-    let sandbox = Sandbox::with_home(&built);
     let mut say = |line: &str| println!("{word}: {line}");
-    let judged = match options.trouble {
-        Trouble::Failover => failover::run(&sandbox, options, &mut say)
+    let judged = match options.fault {
+        Fault::Failover => failover::run(&sandbox, options, &mut say)
             .map(|verdict| (verdict.is_good(), verdict.to_string(), verdict.details())),
-        Trouble::Kill | Trouble::Cut => run::run(&sandbox, options, &mut say)
+        Fault::Kill | Fault::Cut => single_server::run(&sandbox, options, &mut say)
             .map(|verdict| (verdict.is_good(), verdict.to_string(), verdict.details())),
     };
     let said = match judged {
@@ -68,7 +69,7 @@ pub(crate) fn run_alone(options: &Options) -> bool {
 /// Does the rounds with what a scenario has built, in a home of its own. The error says why there
 /// is no verdict.
 pub(crate) fn run_with(built: &Built, options: &Options) -> Result<Verdict, String> {
-    run::run(&Sandbox::with_home(built), options, &mut |_| ())
+    single_server::run(&Sandbox::initialised(built)?, options, &mut |_| ())
 }
 
 /// The same for rounds in which one of two servers is killed for good.
@@ -76,5 +77,5 @@ pub(crate) fn fail_over_with(
     built: &Built,
     options: &Options,
 ) -> Result<failover::Verdict, String> {
-    failover::run(&Sandbox::with_home(built), options, &mut |_| ())
+    failover::run(&Sandbox::initialised(built)?, options, &mut |_| ())
 }

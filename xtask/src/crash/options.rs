@@ -89,7 +89,7 @@ impl Mode {
 
 /// What goes wrong, round after round.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Trouble {
+pub(crate) enum Fault {
     /// The receiver is killed and started again.
     Kill,
     /// A connection is cut.
@@ -98,13 +98,13 @@ pub(crate) enum Trouble {
     Failover,
 }
 
-impl Trouble {
+impl Fault {
     /// What the closing line begins with.
     pub(super) fn word(self) -> &'static str {
         match self {
-            Trouble::Kill => "crash",
-            Trouble::Cut => "cut",
-            Trouble::Failover => "failover",
+            Fault::Kill => "crash",
+            Fault::Cut => "cut",
+            Fault::Failover => "failover",
         }
     }
 }
@@ -121,22 +121,22 @@ pub(crate) struct Options {
     pub(crate) reader: Reader,
     /// The senders, all at work at the same time.
     pub(crate) modes: &'static [Mode],
-    pub(crate) trouble: Trouble,
+    pub(crate) fault: Fault,
     /// How many messages, and requests, a sender has in flight.
     pub(crate) in_flight: u64,
     pub(crate) seed: u64,
 }
 
 impl Options {
-    /// So many rounds of `trouble`, in the durable inbox that the example program reads, with a
+    /// So many rounds of this fault, in the durable inbox that the example program reads, with a
     /// sender of every mode and a seed of chance.
-    pub(crate) fn new(rounds: u32, trouble: Trouble) -> Self {
+    pub(crate) fn new(rounds: u32, fault: Fault) -> Self {
         Options {
             rounds,
             inbox: InboxKind::Durable,
             reader: Reader::Receive,
             modes: Mode::ALL,
-            trouble,
+            fault,
             in_flight: IN_FLIGHT,
             seed: random::fresh_seed(),
         }
@@ -144,14 +144,14 @@ impl Options {
 
     /// Reads the words behind the task's name. The error is a sentence.
     pub(crate) fn parse(words: &[&str]) -> Result<Self, String> {
-        let mut options = Options::new(20, Trouble::Kill);
+        let mut options = Options::new(20, Fault::Kill);
         let mut words = words.iter();
         while let Some(word) = words.next() {
-            if let Some(trouble) = [("--cut", Trouble::Cut), ("--failover", Trouble::Failover)]
+            if let Some(fault) = [("--cut", Fault::Cut), ("--failover", Fault::Failover)]
                 .iter()
                 .find(|(name, _)| name == word)
             {
-                options.trouble = trouble.1;
+                options.fault = fault.1;
                 continue;
             }
             if !["--rounds", "--inbox", "--reader", "--mode", "--in-flight", "--seed"]
@@ -192,7 +192,7 @@ impl Options {
                 _ => options.seed = value.parse().map_err(|_| wrong())?,
             }
         }
-        if options.trouble == Trouble::Failover {
+        if options.fault == Fault::Failover {
             // Each server has its own, and the programs of this one are all there are.
             options.inbox = InboxKind::Memory;
             if options.reader != Reader::Receive {
@@ -212,7 +212,7 @@ mod tests {
         let options = Options::parse(&[]).unwrap();
         assert_eq!((options.rounds, options.inbox), (20, InboxKind::Durable));
         assert_eq!(options.reader, Reader::Receive);
-        assert_eq!((options.modes, options.trouble), (Mode::ALL, Trouble::Kill));
+        assert_eq!((options.modes, options.fault), (Mode::ALL, Fault::Kill));
     }
 
     #[test]
@@ -224,14 +224,14 @@ mod tests {
             inbox: InboxKind::Memory,
             reader: Reader::Serve,
             modes: &[Mode::SendAll],
-            trouble: Trouble::Cut,
+            fault: Fault::Cut,
             in_flight: 3,
             seed: 42,
         };
         assert_eq!(options, expected);
         assert_eq!(Options::parse(&["--mode", "all"]).unwrap().modes.len(), 3);
         let failover = Options::parse(&["--failover"]).unwrap();
-        assert_eq!((failover.trouble, failover.inbox), (Trouble::Failover, InboxKind::Memory));
+        assert_eq!((failover.fault, failover.inbox), (Fault::Failover, InboxKind::Memory));
     }
 
     #[test]

@@ -159,7 +159,7 @@ struct Link {
     client: TcpStream,
     server: TcpStream,
     plan: Plan,
-    /// Bytes until the trouble.
+    /// Bytes until the fault.
     left: AtomicU64,
     is_cut: AtomicBool,
     shared: Arc<Shared>,
@@ -216,7 +216,7 @@ impl Link {
     }
 
     fn cut(&self, direction: Direction) {
-        // The other direction may come to its end in the same moment; a connection is cut once.
+        // The other direction may come to its end at the same moment; a connection is cut once.
         if !self.is_cut.swap(true, Ordering::Relaxed) {
             let _ = self.client.shutdown(Shutdown::Both);
             let _ = self.server.shutdown(Shutdown::Both);

@@ -1,6 +1,6 @@
 //! Numbers by chance that a seed repeats.
 //!
-//! `crash` comes here for the moments of its kills and cuts, so that a run that failed can be tried
+//! `crash` comes here for the times of its kills and cuts, so that a run that failed can be tried
 //! again.
 
 use std::hash::{BuildHasher as _, RandomState};

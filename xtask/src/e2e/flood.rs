@@ -7,10 +7,10 @@ use std::fs;
 use std::io::Write as _;
 use std::net::{Ipv4Addr, TcpStream};
 
-use super::no_room::is_running;
-use super::sandbox::Sandbox;
-use super::spawn::Running;
-use super::{Built, Outcome};
+use super::Outcome;
+use super::backpressure::is_running;
+use super::expect::Running;
+use crate::driver::{Built, Sandbox};
 
 /// Connections that flood at the same time.
 const CONNECTIONS: usize = 60;

@@ -5,9 +5,9 @@ use std::hash::{BuildHasher as _, RandomState};
 use std::thread;
 use std::time::Duration;
 
-use super::sandbox::Sandbox;
-use super::spawn;
-use super::{Built, Outcome};
+use super::Outcome;
+use super::expect;
+use crate::driver::{Built, Sandbox};
 
 /// Four processes, one home: all end well, and it is like any other.
 pub(super) fn at_once(built: &Built) -> Outcome {
@@ -93,7 +93,7 @@ pub(super) fn full_disk(built: &Built) -> Outcome {
         let sandbox = Sandbox::new(built);
         // Without the trap the first write past the limit would be a signal that ends the process.
         let script = format!("trap '' XFSZ; ulimit -f {blocks}; exec \"$@\"");
-        let finished = spawn::finish(sandbox.shell(&script, &["--init", "--run"]));
+        let finished = expect::finish(sandbox.shell(&script, &["--init", "--run"]));
         if !finished.status.success() {
             let home = sandbox.home();
             finished.failed_in_one_sentence();

@@ -3,9 +3,9 @@
 
 use std::fs;
 
-use super::sandbox::{Sandbox, chmod};
-use super::spawn::{self, broken_pipe};
-use super::{Built, Outcome};
+use super::Outcome;
+use super::expect::{self, broken_pipe};
+use crate::driver::{Built, Sandbox, chmod};
 
 /// Commands that need a home, with all they otherwise need.
 const NEED_A_HOME: &[&[&str]] = &[
@@ -140,7 +140,7 @@ pub(super) fn umask(built: &Built) -> Outcome {
         &["--certs", "--name", "testServer1", "--altNames", "127.0.0.1"],
         &["--test", "--run", "--qty", "3"],
     ] {
-        spawn::finish(sandbox.shell("umask 000; exec \"$@\"", arguments)).succeeded();
+        expect::finish(sandbox.shell("umask 000; exec \"$@\"", arguments)).succeeded();
     }
     let modes = sandbox.home_modes();
     assert!(modes.len() > 8, "the home holds too little to tell: {modes:?}");
@@ -179,7 +179,7 @@ pub(super) fn closed_pipes(built: &Built) -> Outcome {
             (sandbox.shell("exec \"$@\" >&-", arguments), failed, "stdout is closed"),
             (sandbox.shell("exec \"$@\" 2>&-", arguments), failed, ""),
         ] {
-            let finished = spawn::finish(command);
+            let finished = expect::finish(command);
             let is_told = status == Some(2) || finished.stderr.contains(told);
             assert!(
                 finished.status.code() == status && is_told,

@@ -4,37 +4,38 @@
 //! and a temporary home of its own; a panic in it is its failure, and the others go on. Nothing
 //! here links the crates it drives.
 
-mod benches;
-mod build;
-mod commands;
-mod console;
+mod backpressure;
+mod bench_runs;
+mod client_processes;
+mod console_blocks;
+mod crash_runs;
+mod expect;
 mod flood;
 mod init;
 mod misuse;
-mod no_room;
-mod normal;
+mod normalize;
 mod pages;
-mod processes;
-mod python;
-pub(crate) mod sandbox;
+mod python_client;
+mod python_tool;
 mod scenario;
 mod secrets;
-mod spawn;
-mod troubles;
 
 use std::cell::RefCell;
 use std::panic;
 use std::time::Instant;
 
-pub(crate) use build::{Built, build_bench, build_release};
 use scenario::{Outcome, Scenario};
 
 use crate::counts::Counts;
+use crate::driver::{self, Built};
 
 const SCENARIOS: &[(&str, Scenario)] = &[
     ("every command of README.md prints what the page says", pages::readme),
     ("every command of docs/*.md prints what its page says", pages::docs),
-    ("the commands of the Python tool's users work, in their order", commands::python_tool),
+    (
+        "the commands of the Python tool's users work, in their order",
+        python_tool::documented_commands,
+    ),
     ("before init every command says run web-ipc --init --run", misuse::before_init),
     ("test makes a home that does not exist yet", misuse::test_makes_a_home),
     ("a wrong password and an unknown user are refused alike", misuse::wrong_password),
@@ -47,36 +48,57 @@ const SCENARIOS: &[(&str, Scenario)] = &[
     ("an init killed at any point is completed by the next", init::killed),
     ("init --force keeps the old home aside", init::force),
     ("a full disk ends in one clear sentence and no half-made home", init::full_disk),
-    ("messages from four client processes arrive complete and in order", processes::four_clients),
-    ("of many processes that need a session at the same time one logs in", processes::one_login),
+    (
+        "messages from four client processes arrive complete and in order",
+        client_processes::four_clients,
+    ),
+    (
+        "of many processes that need a session at the same time one logs in",
+        client_processes::one_login,
+    ),
     (
         "a receiver stopped and started again loses nothing and nobody logs in again",
-        processes::restart,
+        client_processes::restart,
     ),
-    ("a client in Python, written from docs/protocol.md, delivers a message", python::client),
+    (
+        "a client in Python, written from docs/protocol.md, delivers a message",
+        python_client::client,
+    ),
     (
         "a channel in Python, written from docs/protocol.md, delivers messages and brings a reply",
-        python::channel,
+        python_client::channel,
     ),
-    ("a channel in Python outlives its server and repeats nothing", python::channel_that_ends),
-    ("kills under load lose no acknowledged message and repeat none", troubles::kills),
+    (
+        "a channel in Python outlives its server and repeats nothing",
+        python_client::channel_that_ends,
+    ),
+    ("kills under load lose no acknowledged message and repeat none", crash_runs::kills),
     (
         "kills of web-ipc --serve under load lose no acknowledged message and repeat none unmarked",
-        troubles::kills_of_serve,
+        crash_runs::kills_of_serve,
     ),
-    ("cut, slow and silent connections lose no message and repeat none", troubles::cuts),
-    ("of two servers one is killed for good, and clients go on with the other", troubles::failover),
-    ("the inbox in memory is caught losing messages when it is killed", troubles::memory_is_caught),
-    ("on a full disk senders are refused and what was acknowledged is kept", no_room::full_disk),
+    ("cut, slow and silent connections lose no message and repeat none", crash_runs::cuts),
+    (
+        "of two servers one is killed for good, and clients go on with the other",
+        crash_runs::failover,
+    ),
+    (
+        "the inbox in memory is caught losing messages when it is killed",
+        crash_runs::memory_is_caught,
+    ),
+    (
+        "on a full disk senders are refused and what was acknowledged is kept",
+        backpressure::full_disk,
+    ),
     (
         "with nobody reading a full inbox sends senders away until somebody reads",
-        no_room::nobody_reads,
+        backpressure::nobody_reads,
     ),
     (
         "requests whose answers nobody reads take little memory, and others are served",
         flood::requests_without_readers,
     ),
-    ("every kind of case of the bench runs and brings messages", benches::quick),
+    ("every kind of case of the bench runs and brings messages", bench_runs::quick),
     ("no key, session or password is in any log at trace", secrets::no_secret_is_logged),
     ("the admin's password is in no log at trace", secrets::no_admin_password_is_logged),
     ("no message and no reply is in any log at trace", secrets::no_message_is_logged),
@@ -105,7 +127,7 @@ pub(crate) fn run_alone(filter: Option<&str>) -> bool {
 /// Builds, runs the scenarios whose name holds `filter`, and prints a line each and the count.
 pub(crate) fn run(filter: Option<&str>) -> Counts {
     let mut counts = Counts::default();
-    match build::build() {
+    match driver::build() {
         Err(error) => {
             println!("e2e: {error}");
             counts += Counts::one(false);

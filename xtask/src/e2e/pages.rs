@@ -7,8 +7,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::sandbox::Sandbox;
-use super::{Built, Outcome, console, normal, spawn};
+use super::{Outcome, console_blocks, expect, normalize};
+use crate::driver::{Built, Sandbox};
 
 /// How README.md starts the binary in a checkout.
 const IN_A_CHECKOUT: &str = "cargo run -p web-ipc-cli --";
@@ -84,7 +84,8 @@ pub(super) fn docs(built: &Built) -> Outcome {
 fn run_page(built: &Built, path: &Path) -> usize {
     let name = path.display();
     let text = fs::read_to_string(path).unwrap_or_else(|error| panic!("{name}: {error}"));
-    let commands = console::commands(&text).unwrap_or_else(|error| panic!("{name}: {error}"));
+    let commands =
+        console_blocks::commands(&text).unwrap_or_else(|error| panic!("{name}: {error}"));
     let sandbox = Sandbox::new(built);
     let mut ran = 0;
     for shown in commands {
@@ -94,8 +95,8 @@ fn run_page(built: &Built, path: &Path) -> usize {
                 panic!("{name}:{}: nobody makes sure of `{}`", shown.line, shown.command)
             }
             Kind::Run => {
-                let finished = spawn::finish_merged(shell(&sandbox, built, &shown.command));
-                if let Err(error) = normal::compare(&shown.output, &finished.stdout) {
+                let finished = expect::finish_merged(shell(&sandbox, built, &shown.command));
+                if let Err(error) = normalize::compare(&shown.output, &finished.stdout) {
                     panic!("{name}:{}: $ {}\n{error}", shown.line, shown.command);
                 }
                 ran += 1;

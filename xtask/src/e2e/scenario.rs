@@ -2,7 +2,7 @@
 //!
 //! Every file of scenarios comes here; which there are is not known here.
 
-use super::build::Built;
+use crate::driver::Built;
 
 /// How a scenario that did not fail ended.
 pub(super) enum Outcome {

@@ -8,10 +8,10 @@ use std::io::Write as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use super::processes::{receive, send};
-use super::sandbox::Sandbox;
-use super::spawn::{self, Running};
-use super::{Built, Outcome};
+use super::Outcome;
+use super::client_processes::{receive, send};
+use super::expect::{self, Running};
+use crate::driver::{Built, Sandbox};
 
 const PASSWORD: &str = "correct-horse-battery-9871";
 
@@ -123,7 +123,7 @@ fn logs_at_trace(sandbox: &Sandbox) -> String {
     ] {
         let mut command = sandbox.command(arguments);
         command.env("RUST_LOG", "trace");
-        let finished = spawn::finish(command).succeeded();
+        let finished = expect::finish(command).succeeded();
         logs += &finished.stdout;
         logs += &finished.stderr;
     }

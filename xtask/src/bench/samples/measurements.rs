@@ -1,0 +1,83 @@
+//! Figures as they were measured, one a round for each thing.
+//!
+//! The rounds put them in; the tables and charts come here for what they show. Nothing is run here.
+
+use std::collections::BTreeMap;
+
+use super::statistics::Spread;
+use crate::bench::cases::Case;
+
+/// What one run of a case brought.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Sample {
+    /// Messages a second.
+    pub(crate) rate: f64,
+    /// Latencies, in microseconds; of a batch for `send_all`. Of several clients, the worst.
+    pub(crate) p50_us: f64,
+    pub(crate) p99_us: f64,
+    pub(crate) max_us: f64,
+    /// Processor time for a message, in microseconds.
+    pub(crate) client_cpu_us: f64,
+    pub(crate) server_cpu_us: f64,
+    /// How much of a processor's time other processes used meanwhile; 0 where several clients would
+    /// count each other.
+    pub(crate) background_cpu: f64,
+    /// Logins of the flood that were answered with a refusal, a second.
+    pub(crate) logins_rate: f64,
+    /// The most memory that was resident, in bytes. Of several clients, the largest.
+    pub(crate) client_peak: f64,
+    pub(crate) server_peak: f64,
+}
+
+/// Everything that was measured.
+#[derive(Debug, Default)]
+pub(crate) struct Measurements {
+    /// Exchanges between processes, a sample a round.
+    pub(crate) samples: BTreeMap<Case, Vec<Sample>>,
+    /// Everything else by its name, a figure a time.
+    pub(crate) figures: BTreeMap<String, Vec<f64>>,
+}
+
+impl Measurements {
+    /// One figure of each sample of a case.
+    pub(crate) fn each(&self, case: &Case, figure: fn(&Sample) -> f64) -> Vec<f64> {
+        self.samples
+            .get(case)
+            .map(|samples| samples.iter().map(figure).collect())
+            .unwrap_or_default()
+    }
+
+    /// How much of a processor's time other processes used meanwhile, of all samples.
+    pub(crate) fn disturbance(&self) -> Option<Spread> {
+        Spread::of(self.samples.values().flatten().map(|sample| sample.background_cpu))
+    }
+
+    /// The cases during most of whose runs others used more than this part of a core.
+    pub(crate) fn disturbed(&self, background_cpu_max: f64) -> Vec<String> {
+        let others = |case: &Case| Spread::of(self.each(case, |sample| sample.background_cpu));
+        let is_disturbed =
+            |case: &&Case| others(case).is_some_and(|others| others.median > background_cpu_max);
+        self.samples.keys().filter(is_disturbed).map(Case::to_string).collect()
+    }
+
+    /// Takes in one more figure.
+    pub(crate) fn note(&mut self, name: String, figure: f64) {
+        self.figures.entry(name).or_default().push(figure);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_case_is_disturbed_when_most_of_its_runs_are() {
+        let mut measured = Measurements::default();
+        let runs = |figures: [f64; 3]| {
+            figures.map(|background_cpu| Sample { background_cpu, ..Sample::default() }).to_vec()
+        };
+        measured.samples.insert(Case::raw(64, 1), runs([0.9, 0.0, 0.0]));
+        measured.samples.insert(Case::raw(64, 16), runs([0.9, 0.0, 0.2]));
+        assert_eq!(measured.disturbed(0.1), ["raw, 64 B, 16 in flight"]);
+    }
+}

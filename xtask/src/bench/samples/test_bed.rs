@@ -1,0 +1,242 @@
+//! Where things are measured: a home, and processes, each on its processor, that are asked what they
+//! found.
+//!
+//! The rounds come here. A server has processor 0, clients have processor 1, so that neither takes
+//! the other's time; where that is not possible everything runs as the system likes, and the page
+//! says so.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::bench::cases::{BATCH, Case, Connection, Inbox, Workload};
+use crate::driver::{Built, Captured, PATIENCE, Process, Sandbox};
+
+/// What a process is, and so which processor it has.
+#[derive(Clone, Copy, PartialEq)]
+pub(crate) enum CpuPin {
+    /// Processor 0.
+    Server,
+    /// Processor 1.
+    Client,
+    /// Any, as when a user starts it.
+    None,
+}
+
+/// How long one that measures by itself may take: ten million ids take a while.
+const MEASUREMENT_MAX: Duration = Duration::from_secs(1800);
+
+/// A home, the programs, and where they run.
+pub(crate) struct TestBed {
+    sandbox: Sandbox,
+    programs: PathBuf,
+    is_pinned: bool,
+}
+
+impl TestBed {
+    /// A new home.
+    pub(crate) fn new(built: &Built) -> Result<Self, String> {
+        let answers = |command: &mut Command| {
+            command
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .status()
+                .is_ok_and(|status| status.success())
+        };
+        // Fails both where there is no taskset and where there is no second processor.
+        let is_pinned = answers(Command::new("taskset").args(["-c", "0,1", "true"]))
+            && answers(Command::new("taskset").args(["-c", "1", "true"]));
+        let sandbox = Sandbox::initialised(built)?;
+        Ok(TestBed { sandbox, programs: built.folder.clone(), is_pinned })
+    }
+
+    /// Whether processes have processors of their own.
+    pub(crate) fn is_pinned(&self) -> bool {
+        self.is_pinned
+    }
+
+    /// A directory for what a case leaves behind.
+    pub(crate) fn folder(&self) -> &Path {
+        self.sandbox.folder()
+    }
+
+    /// The home.
+    pub(crate) fn home(&self) -> PathBuf {
+        self.sandbox.home()
+    }
+
+    /// A program of the build with these arguments, on its processor.
+    pub(crate) fn program(&self, pin: CpuPin, name: &str, arguments: &[&str]) -> Command {
+        let path = self.programs.join(name);
+        let processor = match pin {
+            CpuPin::Server => Some("0"),
+            CpuPin::Client => Some("1"),
+            CpuPin::None => None,
+        };
+        let mut command = match processor.filter(|_| self.is_pinned) {
+            Some(processor) => {
+                let mut command = self.sandbox.program(Path::new("taskset"));
+                command.args(["-c", processor]).arg(path);
+                command
+            }
+            None => self.sandbox.program(&path),
+        };
+        command.args(arguments);
+        command
+    }
+
+    /// Runs one of the measured programs to its end and returns the JSON it printed, a value a
+    /// line.
+    pub(crate) fn measure(&self, pin: CpuPin, arguments: &[&str]) -> Result<Vec<Value>, String> {
+        finish(Captured::start(self.program(pin, "ipc-bench", arguments), "")?, MEASUREMENT_MAX)
+    }
+
+    /// Runs a program to its end, which must be good, and returns how long that took.
+    pub(crate) fn time(&self, mut command: Command) -> Result<Duration, String> {
+        command.stdout(Stdio::null()).stderr(Stdio::null());
+        let begun = Instant::now();
+        let mut process = Process::start(command, "", drop)?;
+        let status = process.wait()?;
+        let took = begun.elapsed();
+        if status.success() { Ok(took) } else { Err(format!("{}: {status}", process.shown())) }
+    }
+
+    /// Starts the server that a case needs, with an empty inbox.
+    pub(crate) fn serve(&self, workload: Workload, inbox: Inbox) -> Result<Server, String> {
+        for suffix in ["", "-wal", "-shm"] {
+            // What is not there is empty.
+            let _ = std::fs::remove_file(self.home().join(format!("inbox.db{suffix}")));
+        }
+        let home = self.home().display().to_string();
+        let arguments: &[&str] = match workload {
+            Workload::Raw => &["raw-server", "--home", &home],
+            _ => &["server", "--home", &home, "--inbox", inbox.word()],
+        };
+        let mut process =
+            Captured::start(self.program(CpuPin::Server, "ipc-bench", arguments), "")?;
+        let address = process.wait_for_line("listening on ")?;
+        Ok(Server { process, address })
+    }
+
+    /// Starts a client of a server for a case.
+    pub(crate) fn send(
+        &self,
+        case: &Case,
+        server: &Server,
+        secs: f64,
+        warm_up_secs: f64,
+    ) -> Result<Captured, String> {
+        let home = self.home().display().to_string();
+        let (bytes, in_flight) = (case.bytes.to_string(), case.in_flight.to_string());
+        let (batch, pid) = (BATCH.to_string(), server.process.id().to_string());
+        let (secs, warm_up) = (secs.to_string(), warm_up_secs.to_string());
+        let mut arguments = vec!["client", "--home", &home, "--address", &server.address];
+        arguments.extend([
+            "--workload",
+            case.workload.word(),
+            "--bytes",
+            &bytes,
+            "--in-flight",
+            &in_flight,
+        ]);
+        arguments.extend([
+            "--batch",
+            &batch,
+            "--server-pid",
+            &pid,
+            "--secs",
+            &secs,
+            "--warm-up",
+            &warm_up,
+        ]);
+        match case.connection {
+            Connection::Kept => {}
+            Connection::Full => arguments.extend(["--cold", "full"]),
+            Connection::Resumed => arguments.extend(["--cold", "resumed"]),
+        }
+        Captured::start(self.program(CpuPin::Client, "ipc-bench", &arguments), "")
+    }
+}
+
+/// A server that listens.
+pub(crate) struct Server {
+    process: Captured,
+    pub(crate) address: String,
+}
+
+impl Server {
+    /// The number of its process.
+    pub(crate) fn id(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// Stops it; what it says of its life.
+    pub(crate) fn stop(self) -> Result<Value, String> {
+        stop(self.process)?.pop().ok_or_else(|| "the server said nothing at its end".to_owned())
+    }
+}
+
+/// Asks a program to stop in good order, and returns the JSON that it printed in its life.
+pub(crate) fn stop(process: Captured) -> Result<Vec<Value>, String> {
+    process.terminate()?;
+    finish(process, PATIENCE)
+}
+
+/// Waits for the end of a program, which must be good and come in time, and returns the JSON that
+/// it printed, a value a line.
+pub(crate) fn finish(process: Captured, patience: Duration) -> Result<Vec<Value>, String> {
+    let finished = process.finish_within(patience)?;
+    if !finished.status.success() {
+        return Err(finished.report());
+    }
+    let lines = finished.stdout.lines().filter(|line| line.starts_with('{'));
+    lines
+        .map(serde_json::from_str)
+        .collect::<Result<_, _>>()
+        .map_err(|error| format!("no JSON: {error}\n{}", finished.report()))
+}
+
+/// A number that a program printed.
+pub(crate) fn number(said: &Value, name: &str) -> Result<f64, String> {
+    said[name].as_f64().ok_or_else(|| format!("there is no number `{name}` in {said}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shell(script: &str) -> Captured {
+        let mut command = Command::new("sh");
+        command.args(["-c", script]).stdout(Stdio::piped()).stderr(Stdio::piped());
+        Captured::start(command, "").unwrap()
+    }
+
+    #[test]
+    fn the_json_among_what_was_printed_is_read() {
+        let process = shell(r#"echo listening on 5; echo '{"a":1}'; echo text; echo '{"a":2}'"#);
+        let values = finish(process, PATIENCE).unwrap();
+        assert_eq!(
+            values.iter().map(|value| value["a"].as_u64()).collect::<Vec<_>>(),
+            [Some(1), Some(2)]
+        );
+    }
+
+    #[test]
+    fn a_program_that_fails_or_prints_half_a_value_says_why() {
+        let error = finish(shell("echo reason >&2; exit 3"), PATIENCE).unwrap_err();
+        assert!(error.contains("reason") && error.contains('3'), "{error}");
+        let error = finish(shell("echo '{\"a\":'"), PATIENCE).unwrap_err();
+        assert!(error.starts_with("no JSON"), "{error}");
+    }
+
+    #[test]
+    fn a_program_stops_in_good_order() {
+        let mut process = shell(
+            r#"trap 'echo "{\"a\":7}"; exit 0' TERM; echo ready; while :; do sleep 0.01; done"#,
+        );
+        process.wait_for_line("ready").unwrap();
+        assert_eq!(stop(process).unwrap()[0]["a"], 7);
+    }
+}

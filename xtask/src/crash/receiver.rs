@@ -1,0 +1,158 @@
+//! The receiver of a run: the process that reads the inbox, prints each message, and is killed.
+//!
+//! A run comes here. What the receiver prints becomes events; a gate keeps it from being read, so
+//! that the receiver cannot go on and its inbox fills.
+
+use std::io::Write as _;
+use std::net::{Ipv4Addr, TcpListener};
+use std::path::Path;
+use std::process::Stdio;
+use std::sync::mpsc::Sender;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+
+use super::event::Event;
+use super::logs;
+use super::options::{InboxKind, Reader};
+use super::random::{Random, fresh_seed};
+use crate::driver::{Output, Process, Sandbox, Stream};
+
+/// Where the receiver listens: below the ports that systems give to outgoing connections, so that
+/// no client meets itself while the receiver is down, and beside 3000 to 3999, where other servers
+/// look for a free one.
+const PORTS: std::ops::Range<u16> = 20_000..30_000;
+
+/// Lets what a receiver prints be read, or not.
+#[derive(Default)]
+pub(super) struct Gate {
+    is_closed: Mutex<bool>,
+    changed: Condvar,
+}
+
+impl Gate {
+    /// Nothing is read from now on.
+    pub(super) fn close(&self) {
+        self.set(true);
+    }
+
+    /// Everything is read again.
+    pub(super) fn open(&self) {
+        self.set(false);
+    }
+
+    fn set(&self, is_closed: bool) {
+        *self.is_closed.lock().unwrap_or_else(PoisonError::into_inner) = is_closed;
+        self.changed.notify_all();
+    }
+
+    /// Waits while it is closed.
+    fn go_through(&self) {
+        let is_closed = self.is_closed.lock().unwrap_or_else(PoisonError::into_inner);
+        drop(self.changed.wait_while(is_closed, |is_closed| *is_closed));
+    }
+}
+
+/// A receiver at work, and the gate to what it prints; killed when dropped.
+pub(super) struct ReceiverProcess {
+    pub(super) process: Process,
+    pub(super) gate: Arc<Gate>,
+}
+
+impl Drop for ReceiverProcess {
+    fn drop(&mut self) {
+        // The thread that reads is to see the end.
+        self.gate.open();
+    }
+}
+
+/// Starts the receiver; its log goes to the end of `log`.
+pub(super) fn start(
+    sandbox: &Sandbox,
+    port: u16,
+    (reader, inbox): (Reader, InboxKind),
+    log: &Path,
+    events: Sender<Event>,
+) -> Result<ReceiverProcess, String> {
+    let mut command = match reader {
+        Reader::Receive => {
+            let mut command = sandbox.example("receive");
+            command.arg("--home").arg(sandbox.home());
+            command.args(["--bind", &format!("127.0.0.1:{port}")]);
+            // It says which channels are opened, as the other does unasked.
+            command.env("RUST_LOG", "ipc_server=info");
+            command
+        }
+        Reader::Serve => sandbox.command(&["--serve", "--port", &port.to_string()]),
+    };
+    command.args(["--inbox", inbox.word()]);
+    let log = logs::open(log)?;
+    if reader == Reader::Receive {
+        let log = log.try_clone().map_err(|error| format!("a log cannot be shared: {error}"))?;
+        command.stderr(Stdio::from(log));
+    }
+    let (log, gate) = (Arc::new(log), Arc::new(Gate::default()));
+    let reading = Arc::clone(&gate);
+    let process = Process::start(command, "", move |output| {
+        let event = match output {
+            Output::Line(Stream::Out, line) => match line.strip_suffix('\n') {
+                Some(whole) if whole.starts_with("listening on ") => Event::Listening,
+                Some(whole) => Event::Line(whole.to_owned()),
+                // A kill cut it off: nobody has read it.
+                None => return,
+            },
+            Output::End(Stream::Out) => Event::ReceiverClosed,
+            Output::Line(Stream::Err, line) => {
+                // The log is for people to look at.
+                let _ = (&*log).write_all(line.as_bytes());
+                // It is the log of `web-ipc --serve` that says when it listens.
+                if !line.contains("]: Listening on ") {
+                    return;
+                }
+                Event::Listening
+            }
+            Output::End(Stream::Err) => return,
+        };
+        let is_line = matches!(event, Event::Line(_));
+        // The run may be over.
+        if events.send(event).is_ok() && is_line {
+            reading.go_through();
+        }
+    })?;
+    Ok(ReceiverProcess { process, gate })
+}
+
+/// A port that nobody listens on. The receiver comes back to it after each kill.
+pub(super) fn free_port() -> Result<u16, String> {
+    let mut random = Random::new(fresh_seed());
+    for _ in 0..100 {
+        let offset = random.below(PORTS.len() as u64);
+        let port = PORTS.start + u16::try_from(offset).unwrap_or_default();
+        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+            return Ok(port);
+        }
+    }
+    Err(format!("no port of {PORTS:?} is free"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use super::*;
+
+    #[test]
+    fn a_closed_gate_holds_whoever_comes_until_it_opens() {
+        let gate = Arc::new(Gate::default());
+        gate.go_through();
+        gate.close();
+        let (passed, held) = (Arc::new(Mutex::new(false)), Arc::clone(&gate));
+        let noted = Arc::clone(&passed);
+        let waiting = thread::spawn(move || {
+            held.go_through();
+            *noted.lock().unwrap() = true;
+        });
+        assert!(!*passed.lock().unwrap());
+        gate.open();
+        waiting.join().unwrap();
+        assert!(*passed.lock().unwrap());
+    }
+}

@@ -1,0 +1,436 @@
+//! One run: senders at work, a fault in each round, then everything that waits is taken out and
+//! judged.
+//!
+//! The task and the end-to-end scenarios come here with a home and options. It judges by what came
+//! out of the processes alone: the receiver's lines, the senders' files of acknowledged numbers,
+//! exit statuses.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::time::{Duration, Instant};
+
+use super::event::Event;
+use super::ledger::{Ledger, Verdict};
+use super::options::{Fault, Mode, Options, Reader};
+use super::proxy::Proxy;
+use super::random::Random;
+use super::receiver::{self, ReceiverProcess};
+use super::sender::Task;
+use super::{logs, sender};
+use crate::driver::{Process, Sandbox};
+
+/// Without any event for so long a run hangs. Longer than a sender's deadline, whose end is an
+/// event.
+const SILENCE_MAX: Duration = Duration::from_secs(180);
+
+/// A sender begins anew only while fewer acknowledged messages than this wait to come out, so that
+/// the end of a run is not hours of reading.
+const BACKLOG_MAX: usize = 1000;
+
+/// Whose message is the last of a run, where the receiver has to be told by one that nothing more
+/// comes.
+const LAST_FROM: &str = "last";
+
+/// What a sender is told of a request that was taken and got no reply, behind its number.
+const NO_REPLY: &str = ": the server took the request, but the application gave no reply";
+
+/// The longest a receiver lives that is to be killed after a number of lines: there may not come as
+/// many.
+const LIFE_MAX: Duration = Duration::from_secs(2);
+const LIFE_MS_MAX: u64 = 400;
+const LINES_BITS: u64 = 9;
+
+/// How long nobody reads what a receiver prints, so that it cannot go on and its inbox fills: long
+/// enough for more than a pipe holds.
+const STALL_MS: std::ops::Range<u64> = 400..800;
+
+/// When a receiver is killed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum KillPoint {
+    /// From its line of this number on nobody reads what it prints; so long after that.
+    Stall(u64, Duration),
+    /// So long after its start, perhaps before it listens.
+    Time(Duration),
+    /// With its line of this number, so that it has its hands full.
+    Line(u64),
+}
+
+impl KillPoint {
+    /// The three kinds take turns, so that a short run has all of them.
+    fn draw(round: u32, random: &mut Random) -> Self {
+        match round % 3 {
+            0 => {
+                let time = STALL_MS.start + random.below(STALL_MS.end - STALL_MS.start);
+                KillPoint::Stall(random.of_any_size(LINES_BITS), Duration::from_millis(time))
+            }
+            1 => KillPoint::Time(Duration::from_millis(random.below(LIFE_MS_MAX))),
+            _ => KillPoint::Line(random.of_any_size(LINES_BITS)),
+        }
+    }
+}
+
+impl KillPoint {
+    /// How long a receiver lives at most that is to be killed at this point.
+    fn life_max(self) -> Duration {
+        match self {
+            KillPoint::Time(life) => life,
+            KillPoint::Stall(..) | KillPoint::Line(_) => LIFE_MAX,
+        }
+    }
+}
+
+/// Where the run stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// Rounds with a fault each.
+    Faults,
+    /// Senders finish what they have begun.
+    Finishing,
+    /// A last message was sent; when it comes out, all before it has.
+    Draining,
+    /// The receiver was told to stop, and prints all that it still has.
+    Stopping,
+    Over,
+}
+
+/// A sender of one mode, whose processes follow each other.
+struct LoadSender {
+    mode: Mode,
+    process: Option<Process>,
+    /// The number of the next message that nobody has been told to send.
+    next: u64,
+    acks: PathBuf,
+    acks_read: u64,
+}
+
+struct Run<'a> {
+    sandbox: &'a Sandbox,
+    options: &'a Options,
+    say: &'a mut dyn FnMut(&str),
+    events: Receiver<Event>,
+    tell: Sender<Event>,
+    random: Random,
+    port: u16,
+    proxy: Option<Proxy>,
+    receiver: ReceiverProcess,
+    log: PathBuf,
+    started_at: Instant,
+    kill_point: KillPoint,
+    /// When it is to be killed at the latest.
+    kill_at: Instant,
+    lines: u64,
+    is_listening: bool,
+    is_killed: bool,
+    senders: Vec<LoadSender>,
+    ledger: Ledger,
+    rounds: u32,
+    phase: Phase,
+}
+
+/// Does it. `say` gets a line for each round. The error says why there is no verdict.
+pub(super) fn run(
+    sandbox: &Sandbox,
+    options: &Options,
+    say: &mut dyn FnMut(&str),
+) -> Result<Verdict, String> {
+    let mut run = Run::start(sandbox, options, say)?;
+    while run.phase != Phase::Over {
+        run.step()?;
+    }
+    let (channels, posts) = logs::channels_and_posts(&run.log);
+    if channels == 0 {
+        return Err(format!("no channel was opened; see {}", run.log.display()));
+    }
+    (run.say)(&format!("{channels} channels were opened, and {posts} POSTs answered"));
+    Ok(run.ledger.verdict())
+}
+
+impl<'a> Run<'a> {
+    fn start(
+        sandbox: &'a Sandbox,
+        options: &'a Options,
+        say: &'a mut dyn FnMut(&str),
+    ) -> Result<Self, String> {
+        let (tell, events) = channel();
+        let mut random = Random::new(options.seed);
+        let port = receiver::free_port()?;
+        let proxy = match options.fault {
+            Fault::Kill | Fault::Failover => None,
+            Fault::Cut => Some(cutting_proxy(port, options.seed, tell.clone())?),
+        };
+        let log = sandbox.folder().join("receiver.log");
+        let receiver =
+            receiver::start(sandbox, port, (options.reader, options.inbox), &log, tell.clone())?;
+        let senders = options.modes.iter().map(|mode| LoadSender {
+            mode: *mode,
+            process: None,
+            next: 1,
+            acks: sandbox.folder().join(format!("{}.acks", mode.word())),
+            acks_read: 0,
+        });
+        let started_at = Instant::now();
+        let kill_point = KillPoint::draw(0, &mut random);
+        let mut run = Run {
+            sandbox,
+            options,
+            say,
+            events,
+            tell,
+            kill_point,
+            kill_at: started_at + kill_point.life_max(),
+            random,
+            port,
+            proxy,
+            receiver,
+            log,
+            started_at,
+            lines: 0,
+            is_listening: false,
+            is_killed: false,
+            senders: senders.collect(),
+            ledger: Ledger::new(options.reader),
+            rounds: 0,
+            phase: Phase::Faults,
+        };
+        run.start_senders()?;
+        Ok(run)
+    }
+
+    /// Waits for what comes next, and does what follows from it.
+    fn step(&mut self) -> Result<(), String> {
+        let kill_at = self.kill_at();
+        let wait = kill_at.map_or(SILENCE_MAX, |at| at.saturating_duration_since(Instant::now()));
+        match self.events.recv_timeout(wait.min(SILENCE_MAX)) {
+            Ok(Event::Listening) => self.is_listening = true,
+            Ok(Event::Line(line)) => {
+                self.ledger.arrive(&line)?;
+                self.lines += 1;
+                self.line_came()?;
+                self.start_senders()?;
+            }
+            Ok(Event::ReceiverClosed) => self.receiver_closed()?,
+            Ok(Event::SenderClosed(place, said)) => {
+                self.sender_closed(place, &said)?;
+                self.start_senders()?;
+            }
+            Ok(Event::Cut(how)) => self.cut(&how),
+            Err(RecvTimeoutError::Timeout) if kill_at.is_some() => self.kill()?,
+            Err(_) => {
+                return Err(format!(
+                    "nothing has happened for {} s; {}",
+                    SILENCE_MAX.as_secs(),
+                    self.where_it_stands()
+                ));
+            }
+        }
+        self.go_on()
+    }
+
+    /// When the receiver is to be killed at the latest; `None` if it is to live, or is dead.
+    fn kill_at(&self) -> Option<Instant> {
+        let is_doomed =
+            self.options.fault == Fault::Kill && self.phase == Phase::Faults && !self.is_killed;
+        is_doomed.then_some(self.kill_at)
+    }
+
+    /// Sees whether this line was the one.
+    fn line_came(&mut self) -> Result<(), String> {
+        if self.kill_at().is_none() {
+            return Ok(());
+        }
+        match self.kill_point {
+            KillPoint::Line(line) if line == self.lines => self.kill(),
+            KillPoint::Stall(line, time) if line == self.lines => {
+                self.receiver.gate.close();
+                self.kill_at = Instant::now() + time;
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn kill(&mut self) -> Result<(), String> {
+        self.receiver.process.kill()?;
+        self.receiver.gate.open();
+        self.is_killed = true;
+        self.rounds += 1;
+        let lived = self.started_at.elapsed().as_millis();
+        (self.say)(&format!(
+            "round {}: killed {lived} ms after its start, {} lines out ({:?})",
+            self.rounds, self.lines, self.kill_point
+        ));
+        Ok(())
+    }
+
+    fn cut(&mut self, how: &str) {
+        if self.phase == Phase::Faults {
+            self.rounds += 1;
+            (self.say)(&format!("round {}: cut a connection: {how}", self.rounds));
+        }
+    }
+
+    /// The receiver is gone and all it printed is noted.
+    fn receiver_closed(&mut self) -> Result<(), String> {
+        let status = self.receiver.process.wait()?;
+        if self.is_killed {
+            self.ledger.receiver_ended();
+            self.receiver = receiver::start(
+                self.sandbox,
+                self.port,
+                (self.options.reader, self.options.inbox),
+                &self.log,
+                self.tell.clone(),
+            )?;
+            (self.is_killed, self.is_listening) = (false, false);
+            self.lines = 0;
+            self.started_at = Instant::now();
+            self.kill_point = KillPoint::draw(self.rounds, &mut self.random);
+            self.kill_at = self.started_at + self.kill_point.life_max();
+            return Ok(());
+        }
+        if self.phase == Phase::Stopping && status.success() {
+            self.phase = Phase::Over;
+            return Ok(());
+        }
+        Err(format!("the receiver ended by itself: {status}\n{}", logs::tail(&self.log)))
+    }
+
+    /// Starts senders that have nothing to do, while there are faults to come and the receiver
+    /// keeps up.
+    fn start_senders(&mut self) -> Result<(), String> {
+        if self.phase != Phase::Faults || self.ledger.backlog() >= BACKLOG_MAX {
+            return Ok(());
+        }
+        let direct = SocketAddr::from((Ipv4Addr::LOCALHOST, self.port));
+        let address = self.proxy.as_ref().map_or(direct, Proxy::address).to_string();
+        for (place, sender) in
+            self.senders.iter_mut().enumerate().filter(|(_, sender)| sender.process.is_none())
+        {
+            let (start, count) = (sender.next, sender.mode.messages_each());
+            let (mode, in_flight) = (sender.mode, self.options.in_flight);
+            let task = Task {
+                place,
+                mode,
+                address: &address,
+                in_flight,
+                start,
+                count,
+                acks: &sender.acks,
+            };
+            let log = sender.acks.with_extension("log");
+            sender.process = Some(sender::start(self.sandbox, &task, &log, self.tell.clone())?);
+            sender.next += count;
+        }
+        Ok(())
+    }
+
+    /// A sender is done: each of its messages must have been acknowledged.
+    fn sender_closed(&mut self, place: usize, said: &str) -> Result<(), String> {
+        let sender = &mut self.senders[place];
+        let mode = sender.mode.word();
+        let log = sender.acks.with_extension("log");
+        let status = match &mut sender.process {
+            Some(process) => process.wait()?,
+            None => return Err(format!("a sender of {mode} ended twice")),
+        };
+        sender.process = None;
+        let count = sender.mode.messages_each();
+        if !status.success() || said.trim_end() != format!("acknowledged {count}") {
+            return Err(format!(
+                "the sender of {mode} gave up: {status}\n{said}{}",
+                logs::tail(&log)
+            ));
+        }
+        // It tells of requests that went without a reply: `receive` gives one to each, `serve`
+        // none.
+        let reader = self.options.reader;
+        let told = std::fs::read_to_string(&log).unwrap_or_default();
+        if let Some(line) =
+            told.lines().find(|line| reader == Reader::Receive || !line.ends_with(NO_REPLY))
+        {
+            return Err(format!(
+                "the sender of {mode} is not content: {line}\n{}",
+                logs::tail(&log)
+            ));
+        }
+        let numbers = sender::acknowledged(&sender.acks, &mut sender.acks_read)?;
+        let (expected, in_flight) = (sender.next - count..sender.next, self.options.in_flight);
+        if !sender::are_all_in_order(&numbers, expected.clone(), sender.mode, in_flight) {
+            let acks = sender.acks.display();
+            return Err(format!("{acks} does not hold {expected:?}, each once and in order"));
+        }
+        for number in numbers {
+            self.ledger.acknowledge(&sender::from_word(sender.mode, in_flight, number), number);
+        }
+        Ok(())
+    }
+
+    /// From one phase to the next.
+    fn go_on(&mut self) -> Result<(), String> {
+        if self.phase == Phase::Faults && self.rounds >= self.options.rounds && !self.is_killed {
+            self.phase = Phase::Finishing;
+            if let Some(proxy) = &self.proxy {
+                proxy.heal();
+            }
+        }
+        let is_idle = self.senders.iter().all(|sender| sender.process.is_none());
+        if self.phase == Phase::Finishing && is_idle && self.is_listening {
+            match self.options.reader {
+                Reader::Receive => {
+                    self.phase = Phase::Stopping;
+                    self.receiver.process.terminate()?;
+                }
+                // Told to stop, it would leave the rest in the inbox.
+                Reader::Serve => {
+                    self.phase = Phase::Draining;
+                    sender::send_one(self.sandbox, self.port, LAST_FROM)?;
+                }
+            }
+        }
+        if self.phase == Phase::Draining && self.ledger.has_arrived(LAST_FROM, 1) {
+            self.phase = Phase::Stopping;
+            self.receiver.process.terminate()?;
+        }
+        Ok(())
+    }
+
+    fn where_it_stands(&self) -> String {
+        let at_work = self
+            .senders
+            .iter()
+            .filter(|sender| sender.process.is_some())
+            .map(|sender| sender.mode.word());
+        format!(
+            "{:?} after {} rounds, senders at work: {:?}, {}",
+            self.phase,
+            self.rounds,
+            at_work.collect::<Vec<_>>(),
+            self.ledger.verdict()
+        )
+    }
+}
+
+fn cutting_proxy(port: u16, seed: u64, tell: Sender<Event>) -> Result<Proxy, String> {
+    let server = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    // The run may be over when the last connection ends.
+    let on_cut = move |how| drop(tell.send(Event::Cut(how)));
+    Proxy::start(server, Random::new(seed), on_cut).map_err(|error| format!("the proxy: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_short_run_has_every_kind_of_kill_point() {
+        let mut random = Random::new(1);
+        let points: Vec<KillPoint> =
+            (0..3).map(|round| KillPoint::draw(round, &mut random)).collect();
+        assert!(
+            matches!(points[..], [KillPoint::Stall(..), KillPoint::Time(_), KillPoint::Line(_)]),
+            "{points:?}"
+        );
+        assert_eq!(points[2].life_max(), LIFE_MAX);
+    }
+}

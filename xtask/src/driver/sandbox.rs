@@ -1,0 +1,138 @@
+//! A temporary directory for one scenario or run: a user's home directory, a web-ipc home, the
+//! binary.
+//!
+//! Every task comes here to run `web-ipc` and the example programs, always with the same clean
+//! environment, and to look at what they left on the disk.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use tempfile::TempDir;
+
+use super::build::Built;
+use super::captured::Captured;
+
+/// The files of one scenario or run; gone when it ends.
+pub(crate) struct Sandbox {
+    folder: TempDir,
+    binary: PathBuf,
+    examples: PathBuf,
+}
+
+impl Sandbox {
+    /// An empty one, without a home.
+    pub(crate) fn new(built: &Built) -> Self {
+        let folder = tempfile::Builder::new()
+            .prefix("web-ipc-e2e-")
+            .tempdir()
+            .expect("a temporary directory");
+        Self {
+            folder,
+            binary: built.folder.join("web-ipc"),
+            examples: built.folder.join("examples"),
+        }
+    }
+
+    /// A sandbox with a home that `--init --run` has made.
+    pub(crate) fn initialised(built: &Built) -> Result<Self, String> {
+        let sandbox = Self::new(built);
+        let finished = Captured::start(sandbox.command(&["--init", "--run"]), "")?.finish()?;
+        if finished.status.success() { Ok(sandbox) } else { Err(finished.report()) }
+    }
+
+    /// The temporary directory; it is the user's home directory and the working directory.
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Leaves the files where they are, for somebody to look at.
+    pub(crate) fn keep(self) -> PathBuf {
+        self.folder.keep()
+    }
+
+    /// Where `$WEB_IPC_HOME` points.
+    pub(crate) fn home(&self) -> PathBuf {
+        self.folder().join("home")
+    }
+
+    /// `web-ipc` with these arguments, not yet started.
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = self.program(&self.binary);
+        command.args(arguments);
+        command
+    }
+
+    /// `sh -c SCRIPT`, where `"$@"` is `web-ipc` with these arguments.
+    pub(crate) fn shell(&self, script: &str, arguments: &[&str]) -> Command {
+        let mut command = self.program(Path::new("sh"));
+        command.args(["-c", script, "sh"]).arg(&self.binary).args(arguments);
+        command
+    }
+
+    /// An example program of a library; the build leaves it in `examples/`.
+    #[track_caller]
+    pub(crate) fn example(&self, name: &str) -> Command {
+        let path = self.examples.join(name);
+        assert!(
+            path.is_file(),
+            "there is no example program {name}: {} is missing",
+            path.display()
+        );
+        self.program(&path)
+    }
+
+    /// Any program, in this sandbox.
+    pub(crate) fn program(&self, path: &Path) -> Command {
+        let mut command = Command::new(path);
+        command
+            .current_dir(self.folder())
+            .env("HOME", self.folder())
+            .env("WEB_IPC_HOME", self.home())
+            // The worst case: a panic would show all it can.
+            .env("RUST_BACKTRACE", "1")
+            .env_remove("RUST_LOG")
+            .env_remove("XDG_DATA_HOME")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        command
+    }
+
+    /// The names in the web-ipc home, sorted.
+    #[track_caller]
+    pub(crate) fn home_listing(&self) -> Vec<String> {
+        let mut names: Vec<String> = fs::read_dir(self.home())
+            .expect("the home can be listed")
+            .map(|entry| {
+                entry.expect("an entry can be read").file_name().to_string_lossy().into_owned()
+            })
+            .collect();
+        names.sort();
+        names
+    }
+
+    /// Every file and directory of the web-ipc home, itself included, with its permission bits.
+    pub(crate) fn home_modes(&self) -> Vec<(PathBuf, u32)> {
+        let mut found = Vec::new();
+        collect_modes(&self.home(), &mut found);
+        found
+    }
+}
+
+fn collect_modes(path: &Path, found: &mut Vec<(PathBuf, u32)>) {
+    let metadata = fs::symlink_metadata(path).expect("a file that was listed is there");
+    found.push((path.to_path_buf(), metadata.permissions().mode() & 0o7777));
+    if metadata.is_dir() {
+        for entry in fs::read_dir(path).expect("a directory of ours can be listed") {
+            collect_modes(&entry.expect("an entry can be read").path(), found);
+        }
+    }
+}
+
+/// Sets permission bits.
+pub(crate) fn chmod(path: &Path, mode: u32) {
+    fs::set_permissions(path, fs::Permissions::from_mode(mode))
+        .expect("the owner may change permissions");
+}

@@ -1,0 +1,201 @@
+//! What scenarios expect of processes: a panic with all there is to say where it is not so.
+//!
+//! Every scenario comes here for its processes, which `driver` runs. It knows nothing of web-ipc but
+//! its rule that no user ever sees a panic.
+
+use std::io::PipeReader;
+use std::process::{Command, Stdio};
+
+use crate::driver::{Built, Captured, Finished, Sandbox};
+
+impl Finished {
+    /// The same command, having ended with 0; fails with all it printed otherwise.
+    #[track_caller]
+    pub(super) fn succeeded(self) -> Self {
+        self.ended_with(0)
+    }
+
+    /// The same command, having ended with this exit status.
+    #[track_caller]
+    pub(super) fn ended_with(self, code: i32) -> Self {
+        assert!(
+            self.status.code() == Some(code),
+            "expected exit status {code}:\n{}",
+            self.report()
+        );
+        self
+    }
+
+    /// The same command, having printed `part` on stdout or stderr.
+    #[track_caller]
+    pub(super) fn says(self, part: &str) -> Self {
+        assert!(
+            self.stdout.contains(part) || self.stderr.contains(part),
+            "expected {part:?}:\n{}",
+            self.report()
+        );
+        self
+    }
+
+    /// The same command, having failed with exactly one line on stderr: what went wrong and what to
+    /// do.
+    #[track_caller]
+    pub(super) fn failed_in_one_sentence(self) -> Self {
+        let checked = self.ended_with(1);
+        let lines = checked.stderr.lines().filter(|line| line.contains("][ERROR][")).count();
+        assert!(lines == 1, "expected one line at ERROR, got {lines}:\n{}", checked.report());
+        assert!(checked.stdout.is_empty(), "expected nothing on stdout:\n{}", checked.report());
+        checked
+    }
+}
+
+impl Sandbox {
+    /// A sandbox with a home that `--init --run` has made.
+    #[track_caller]
+    pub(super) fn with_home(built: &Built) -> Self {
+        expect(Self::initialised(built))
+    }
+
+    /// Runs `web-ipc` with these arguments to its end.
+    #[track_caller]
+    pub(super) fn run(&self, arguments: &[&str]) -> Finished {
+        finish(self.command(arguments))
+    }
+
+    /// Starts `web-ipc` with these arguments.
+    #[track_caller]
+    pub(super) fn start(&self, arguments: &[&str]) -> Running {
+        Running::start(self.command(arguments), "")
+    }
+}
+
+/// Runs a command to its end with nothing on its stdin.
+#[track_caller]
+pub(super) fn finish(command: Command) -> Finished {
+    Running::start(command, "").finish()
+}
+
+/// Runs a command to its end with stdout and stderr in one pipe, in the order in which a terminal
+/// shows them.
+#[track_caller]
+pub(super) fn finish_merged(command: Command) -> Finished {
+    Running(expect(Captured::start_merged(command))).finish()
+}
+
+/// A pipe's writing end whose reader is gone, as after `| head -0`.
+pub(super) fn broken_pipe() -> Stdio {
+    let (reader, writer) = std::io::pipe().expect("the system makes a pipe");
+    drop::<PipeReader>(reader);
+    writer.into()
+}
+
+/// A child process at work; killed when dropped.
+pub(super) struct Running(Captured);
+
+impl Running {
+    /// Starts a command with this text on its stdin. A stdout or stderr that the caller has set
+    /// stays as it is.
+    #[track_caller]
+    pub(super) fn start(command: Command, stdin: &str) -> Self {
+        Running(expect(Captured::start(command, stdin)))
+    }
+
+    /// Waits for a line on stdout that begins with `beginning`, and returns the rest of it.
+    #[track_caller]
+    pub(super) fn wait_for_line(&mut self, beginning: &str) -> String {
+        expect(self.0.wait_for_line(beginning))
+    }
+
+    /// Waits until stdout holds this many lines in all.
+    #[track_caller]
+    pub(super) fn wait_for_lines(&mut self, count: usize) {
+        expect(self.0.wait_for_lines(count));
+    }
+
+    /// Waits until stdout holds `part`.
+    #[track_caller]
+    pub(super) fn wait_for_stdout(&mut self, part: &str) {
+        expect(self.0.wait_for_stdout(part));
+    }
+
+    /// Waits for a line on stderr with `part` in it, and returns the rest of the line.
+    #[track_caller]
+    pub(super) fn wait_for_log(&mut self, part: &str) -> String {
+        expect(self.0.wait_for_log(part))
+    }
+
+    /// The process's number.
+    pub(super) fn id(&self) -> u32 {
+        self.0.id()
+    }
+
+    /// Asks the process to stop in good order.
+    #[track_caller]
+    pub(super) fn terminate(&self) {
+        expect(self.0.terminate());
+    }
+
+    /// Ends the process as `kill -9` does, and waits until it is gone.
+    #[track_caller]
+    pub(super) fn kill(self) {
+        expect(self.0.kill());
+    }
+
+    /// Waits until the process has closed its output and ended.
+    #[track_caller]
+    pub(super) fn finish(self) -> Finished {
+        let finished = expect(self.0.finish());
+        refuse_panics(&finished);
+        finished
+    }
+}
+
+/// The value; an error is the scenario's failure.
+#[track_caller]
+fn expect<T>(result: Result<T, String>) -> T {
+    result.unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// No run of anything, whatever it was asked to do, may show a user the inside of the program.
+#[track_caller]
+fn refuse_panics(finished: &Finished) {
+    for sign in ["panicked at", "stack backtrace", "internal error", "RUST_BACKTRACE"] {
+        let shown = finished.stdout.contains(sign) || finished.stderr.contains(sign);
+        assert!(!shown, "the output shows {sign:?}:\n{}", finished.report());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shell(script: &str) -> Command {
+        let mut command = Command::new("sh");
+        command.args(["-c", script]).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+    }
+
+    #[test]
+    #[should_panic(expected = "never came")]
+    fn a_line_that_cannot_come_any_more_is_a_failure() {
+        Running::start(shell("echo something"), "").wait_for_line("ready");
+    }
+
+    #[test]
+    #[should_panic(expected = "the output shows \"panicked at\"")]
+    fn a_panic_on_any_stream_is_a_failure() {
+        finish(shell("echo \"thread 'main' panicked at src/main.rs:1:1:\" >&2"));
+    }
+
+    #[test]
+    #[should_panic(expected = "expected exit status 0")]
+    fn another_exit_status_is_a_failure() {
+        finish(shell("exit 1")).succeeded();
+    }
+
+    #[test]
+    #[should_panic(expected = "expected \"ready\"")]
+    fn what_was_not_printed_is_a_failure() {
+        finish(shell("echo something")).says("ready");
+    }
+}

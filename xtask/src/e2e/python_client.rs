@@ -1,0 +1,133 @@
+//! The client in another language: what `docs/protocol.md` says is enough to write one.
+//!
+//! `python3 docs/examples/client.py --home DIR --server NAME --address ADDRESS OBJECT` sends one
+//! JSON object as the home's default admin and ends with 0 once it is acknowledged. `channel.py`
+//! beside it does so over a channel, with any number of objects, and with `--request OBJECT` also
+//! prints a reply.
+
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::Value;
+
+use super::client_processes::receive;
+use super::expect::Running;
+use super::{Outcome, expect};
+use crate::driver::{Built, Sandbox};
+
+/// What `channel.py` imports. Before release 15, which brought `proxy`, `websockets` drops what it
+/// has read when a channel ends.
+const CHANNEL_MODULES: [&str; 2] = ["websockets.proxy", "cryptography"];
+
+/// Messages that go over a channel whose server is started anew meanwhile.
+const MANY: usize = 6000;
+
+/// The message arrives at a real receiver as it was sent.
+pub(super) fn client(built: &Built) -> Outcome {
+    if let Some(why) = python_lacks(&["requests", "cryptography"]) {
+        return Outcome::Skipped(why);
+    }
+    let sandbox = Sandbox::with_home(built);
+    let (mut receiver, address) = receive(&sandbox, "127.0.0.1:0", "info");
+    let mut command = example(built, &sandbox, "client.py", &address);
+    command.arg("{\"from\": \"python\", \"n\": 1}");
+    expect::finish(command).succeeded();
+    let received = receiver.wait_for_line("{");
+    let message: Value = serde_json::from_str(&format!("{{{received}"))
+        .unwrap_or_else(|error| panic!("{error}: {{{received}"));
+    assert_eq!(message["user"], "ipc-admin", "{message}");
+    assert_eq!(message["body"], serde_json::json!({"from": "python", "n": 1}), "{message}");
+    receiver.terminate();
+    receiver.finish().succeeded();
+    Outcome::Passed
+}
+
+/// Messages and a request over one channel: they arrive in their order, each has its answer, the
+/// request its reply.
+pub(super) fn channel(built: &Built) -> Outcome {
+    if let Some(why) = python_lacks(&CHANNEL_MODULES) {
+        return Outcome::Skipped(why);
+    }
+    let sandbox = Sandbox::with_home(built);
+    let (receiver, address) = receive(&sandbox, "127.0.0.1:0", "info");
+    let mut command = example(built, &sandbox, "channel.py", &address);
+    command.args(["--request", "{\"n\": 3}"]).args((0..3).map(|n| format!("{{\"n\": {n}}}")));
+    let answers = expect::finish(command).succeeded().stdout;
+    assert_eq!(answers, "\"accepted\"\n\"accepted\"\n\"accepted\"\n{\"n\": 3}\n");
+    receiver.terminate();
+    let finished = receiver.finish().succeeded();
+    assert_eq!(numbers(&finished.stdout), [0, 1, 2, 3]);
+    let opened = finished.stderr.matches("\"GET /message/channel\" 101").count();
+    assert_eq!(opened, 1, "{}", finished.stderr);
+    Outcome::Passed
+}
+
+/// A stop of the server ends the channel. What had no answer goes over another one, once, in its
+/// order.
+pub(super) fn channel_that_ends(built: &Built) -> Outcome {
+    if let Some(why) = python_lacks(&CHANNEL_MODULES) {
+        return Outcome::Skipped(why);
+    }
+    let sandbox = Sandbox::with_home(built);
+    let (mut first, address) = receive(&sandbox, "127.0.0.1:0", "info");
+    let mut command = example(built, &sandbox, "channel.py", &address);
+    command.args((0..MANY).map(|n| format!("{{\"n\": {n}}}")));
+    let sender = Running::start(command, "");
+    first.wait_for_lines(2);
+    first.terminate();
+    let first = first.finish().succeeded();
+    let (second, again) = receive(&sandbox, &address, "info");
+    assert_eq!(again, address);
+    let answers = sender.finish().succeeded().stdout;
+    assert_eq!(answers, "\"accepted\"\n".repeat(MANY), "none is there for the second time");
+    second.terminate();
+    let second = second.finish().succeeded();
+    let arrived = [numbers(&first.stdout), numbers(&second.stdout)].concat();
+    assert!(arrived.iter().copied().eq(0..MANY as u64), "{} arrived", arrived.len());
+    Outcome::Passed
+}
+
+/// An example program, ready to be told what to send.
+fn example(built: &Built, sandbox: &Sandbox, script: &str, address: &str) -> Command {
+    let script = built.workspace.join("docs/examples").join(script);
+    assert!(script.is_file(), "{} is missing", script.display());
+    let mut command = sandbox.program(Path::new("python3"));
+    // Python may be installed below the user's real home directory.
+    if let Some(home) = std::env::var_os("HOME") {
+        command.env("HOME", home);
+    }
+    command.arg(&script).arg("--home").arg(sandbox.home());
+    command.args(["--server", "localhost", "--address", address]);
+    command
+}
+
+/// The member `n` of each message that a receiver printed.
+fn numbers(stdout: &str) -> Vec<u64> {
+    let number = |line: &str| {
+        let message: Value =
+            serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+        message["body"]["n"].as_u64().unwrap_or_else(|| panic!("no number: {line}"))
+    };
+    stdout.lines().filter(|line| line.starts_with('{')).map(number).collect()
+}
+
+/// Why `python3` cannot be used with these modules; `None` when it can.
+fn python_lacks(modules: &[&str]) -> Option<String> {
+    let import =
+        Command::new("python3").args(["-c", &format!("import {}", modules.join(", "))]).output();
+    match import {
+        Err(error) => Some(format!("python3 does not start: {error}")),
+        Ok(output) if output.status.success() => None,
+        Ok(_) => Some(format!("python3 cannot import {}", modules.join(" and "))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_module_that_nobody_has_is_missed() {
+        assert!(python_lacks(&["no_such_module_anywhere"]).is_some());
+    }
+}
