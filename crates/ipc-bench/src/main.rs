@@ -23,6 +23,7 @@ mod send_once;
 mod sender;
 mod server;
 mod tls;
+mod wake;
 
 use std::process::ExitCode;
 
@@ -48,6 +49,7 @@ Programs:
               --address HOST:PORT, --channels N (500); prints `holding` and the bytes that one takes here
   send-once   sends one message and ends: --home DIR, --address HOST:PORT, --transport any|post (any)
   seal        seals and opens, beside another Fernet and the bare primitives: --secs S (0.3)
+  wake        passes a byte to and fro between two processes: --echo-cpu N, --round-trips N (10000)
   dedup       ids in the memory inbox: --ids N (10000000), --kind timed|random (timed)
 ";
 
@@ -64,6 +66,8 @@ fn main() -> ExitCode {
             Some("send-once") => send_once::run(&options),
             Some("seal") => seal::run(&options),
             Some("dedup") => dedup::run(&options),
+            Some("wake") => wake::run(&options),
+            Some("echo") => wake::echo(&options),
             None | Some("help" | "-h" | "--help") => {
                 print!("{HELP}");
                 Ok(())

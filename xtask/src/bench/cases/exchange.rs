@@ -75,6 +75,9 @@ pub(crate) const BATCH: usize = 100;
 /// Sizes of a message, in bytes.
 pub(crate) const SIZES: [usize; 4] = [64, 1024, 64 * 1024, 1024 * 1024];
 
+/// Sizes of messages that are sent with both ends on one processor.
+pub(crate) const ONE_CORE_SIZES: [usize; 2] = [64, 1024];
+
 /// Messages in flight at once.
 pub(crate) const IN_FLIGHT: [usize; 3] = [1, 16, 64];
 
@@ -95,6 +98,8 @@ pub(crate) struct Case {
     pub(crate) connection: Connection,
     /// While others log in with wrong passwords.
     pub(crate) flooded: bool,
+    /// Both ends on one processor, where neither has to be woken on another one.
+    pub(crate) on_one_core: bool,
 }
 
 impl Case {
@@ -108,6 +113,7 @@ impl Case {
             clients: 1,
             connection: Connection::Kept,
             flooded: false,
+            on_one_core: false,
         }
     }
 
@@ -146,8 +152,13 @@ impl Case {
         Case { flooded: true, ..Case::send(Inbox::Memory, 64, in_flight) }
     }
 
+    /// The same with both ends on one processor.
+    pub(crate) const fn on_one_core(self) -> Self {
+        Case { on_one_core: true, ..self }
+    }
+
     /// The raw case that this one is compared with: the same size, as many in flight, the same
-    /// handshake.
+    /// handshake, on as many processors.
     pub(crate) const fn raw_baseline(self) -> Self {
         Case { workload: Workload::Raw, inbox: Inbox::Memory, flooded: false, ..self }
     }
@@ -168,7 +179,8 @@ impl fmt::Display for Case {
             Connection::Full => ", cold",
             Connection::Resumed => ", cold resumed",
         })?;
-        f.write_str(if self.flooded { ", flood" } else { "" })
+        f.write_str(if self.flooded { ", flood" } else { "" })?;
+        f.write_str(if self.on_one_core { ", one core" } else { "" })
     }
 }
 
@@ -208,6 +220,17 @@ pub(crate) fn all() -> Vec<Case> {
             }
         }
     }
+    for bytes in ONE_CORE_SIZES {
+        for in_flight in IN_FLIGHT {
+            let of_this = [
+                Case::raw(bytes, in_flight),
+                Case::send(Inbox::Memory, bytes, in_flight),
+                Case::local(bytes, in_flight),
+                Case::request(bytes, in_flight),
+            ];
+            cases.extend(of_this.map(Case::on_one_core));
+        }
+    }
     for clients in CLIENTS.into_iter().filter(|clients| *clients > 1) {
         cases.extend([
             Case::of_clients(Workload::Raw, clients),
@@ -243,6 +266,8 @@ pub(crate) fn one_of_each_kind() -> Vec<Case> {
         Case::send_all(Inbox::Memory, 64),
         Case::send_all(Inbox::Durable, 64),
         Case::request(64, 1),
+        Case::raw(64, 1).on_one_core(),
+        Case::send(Inbox::Memory, 64, 1).on_one_core(),
         Case::of_clients(Workload::Raw, 2),
         Case::of_clients(Workload::Send, 2),
         Case::cold(Workload::Raw, Connection::Full),

@@ -24,6 +24,10 @@ pub(crate) const IDLE: &str = "idle server";
 /// that has one.
 pub(crate) const CHANNELS: [&str; 2] = ["idle channel", "idle channel, its client"];
 
+/// From waking a process that waits until it runs, in microseconds, and the processor that it is
+/// on: the one of the process that wakes it, and another one.
+pub(crate) const WAKE: [(&str, &str); 2] = [("wake, same core", "1"), ("wake, other core", "0")];
+
 /// What the memory inbox pays for remembered ids: bytes for each, nanoseconds for a put with no ids
 /// and with all of them. For ids of version 7, which tell their time, and of version 4.
 pub(crate) const REMEMBERED: [(&str, [&str; 3]); 2] = [

@@ -8,10 +8,10 @@ mod figures;
 mod options;
 
 pub(crate) use exchange::{
-    BATCH, CLIENTS, Case, Connection, IN_FLIGHT, IN_FLIGHT_OF_EACH, Inbox, SIZES, Workload,
-    all as exchanges, size,
+    BATCH, CLIENTS, Case, Connection, IN_FLIGHT, IN_FLIGHT_OF_EACH, Inbox, ONE_CORE_SIZES, SIZES,
+    Workload, all as exchanges, size,
 };
 pub(crate) use figures::{
-    CHANNELS, COMMANDS, IDLE, ONCE, REMEMBERED, REMEMBERED_IDS, SEALING, sealing,
+    CHANNELS, COMMANDS, IDLE, ONCE, REMEMBERED, REMEMBERED_IDS, SEALING, WAKE, sealing,
 };
 pub(crate) use options::Options;

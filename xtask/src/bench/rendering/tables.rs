@@ -5,15 +5,17 @@
 
 use crate::bench::cases::{
     self, CHANNELS, COMMANDS, Case, Connection, IDLE, IN_FLIGHT, IN_FLIGHT_OF_EACH, Inbox, ONCE,
-    REMEMBERED, SEALING, SIZES, Workload, sealing, size,
+    ONE_CORE_SIZES, REMEMBERED, SEALING, SIZES, WAKE, Workload, sealing, size,
 };
 use crate::bench::samples::{Measurements, Sample, Spread};
 
 /// The tables of a full run.
 #[cfg(test)]
-pub(crate) const NAMES: [&str; 10] = [
+pub(crate) const NAMES: [&str; 12] = [
     "throughput",
     "more ways",
+    "one core",
+    "wake",
     "latency",
     "cost",
     "cold",
@@ -75,6 +77,8 @@ pub(crate) fn all(measured: &Measurements) -> Vec<Table> {
     let tables = [
         throughput(measured),
         more_ways(measured),
+        one_core(measured),
+        wake(measured),
         latency(measured),
         cost(measured),
         cold(measured),
@@ -199,6 +203,61 @@ fn more_ways(measured: &Measurements) -> Table {
     table
 }
 
+fn one_core(measured: &Measurements) -> Table {
+    let head = [
+        "",
+        "message",
+        "in flight",
+        "messages /s",
+        "raw /s",
+        "ratio",
+        "min–max",
+        "client CPU µs",
+        "server CPU µs",
+        "p50 µs",
+        "p99 µs",
+    ];
+    let mut table = Table::new("one core", 2, &head);
+    type CaseOf = fn(usize, usize) -> Case;
+    let ways: [(&str, CaseOf); 3] = [
+        ("`send`", |bytes, in_flight| Case::send(Inbox::Memory, bytes, in_flight)),
+        ("`send` of a `LocalClient`", Case::local),
+        ("`request`, with its reply", Case::request),
+    ];
+    for (what, case_of) in ways {
+        let depths = |bytes| IN_FLIGHT.map(|in_flight| (bytes, in_flight));
+        for (bytes, in_flight) in ONE_CORE_SIZES.into_iter().flat_map(depths) {
+            let case = case_of(bytes, in_flight).on_one_core();
+            let Some(ratio) = ratio(measured, &case) else { continue };
+            let cells = [
+                Some(what.to_owned()),
+                Some(size(case.bytes)),
+                Some(case.in_flight.to_string()),
+                rate(measured, &case).map(count),
+                rate(measured, &case.raw_baseline()).map(count),
+                Some(figure(ratio.median)),
+                Some(range(&ratio)),
+                median(measured, &case, |sample| sample.client_cpu_us).map(figure),
+                median(measured, &case, |sample| sample.server_cpu_us).map(figure),
+                median(measured, &case, |sample| sample.p50_us).map(count),
+                median(measured, &case, |sample| sample.p99_us).map(count),
+            ];
+            table.rows.extend(cells.into_iter().collect::<Option<Vec<_>>>());
+        }
+    }
+    table
+}
+
+fn wake(measured: &Measurements) -> Table {
+    let mut table = Table::new("wake", 1, &["a process that waits is woken", "µs", "min–max"]);
+    for ((name, _), what) in WAKE.into_iter().zip(["on the same core", "on the other core"]) {
+        let figures = measured.figures.get(name).map(|figures| figures.iter().copied());
+        let Some(spread) = figures.and_then(Spread::of) else { continue };
+        table.rows.push(vec![what.to_owned(), figure(spread.median), range(&spread)]);
+    }
+    table
+}
+
 fn latency(measured: &Measurements) -> Table {
     let head = [
         "message",
@@ -250,7 +309,7 @@ fn cost(measured: &Measurements) -> Table {
         let is_shown = case.workload != Workload::Raw
             && case.clients == 1
             && case.connection == Connection::Kept;
-        if !is_shown || case.flooded {
+        if !is_shown || case.flooded || case.on_one_core {
             continue;
         }
         let raw = case.raw_baseline();
@@ -546,6 +605,7 @@ mod tests {
             .chain([IDLE])
             .chain(CHANNELS)
             .chain(ONCE.map(|(name, _)| name))
+            .chain(WAKE.map(|(name, _)| name))
             .chain(REMEMBERED.into_iter().flat_map(|(_, names)| names))
             .map(str::to_owned);
         let of_sealing =

@@ -8,7 +8,8 @@ use std::fs;
 use super::measurements::Measurements;
 use super::test_bed::{CpuPin, TestBed, number, stop};
 use crate::bench::cases::{
-    CHANNELS, COMMANDS, IDLE, Inbox, ONCE, Options, REMEMBERED, REMEMBERED_IDS, Workload, sealing,
+    CHANNELS, COMMANDS, IDLE, Inbox, ONCE, Options, REMEMBERED, REMEMBERED_IDS, WAKE, Workload,
+    sealing,
 };
 use crate::driver::Captured;
 
@@ -35,6 +36,16 @@ pub(crate) fn run(
     };
     if turn("commands") {
         commands(bed, options, round, measured)?;
+    }
+    for (name, processor) in WAKE {
+        // Without processors of their own the two are not where they should be.
+        if bed.is_pinned() && turn(name) {
+            let round_trips = if options.quick { "10" } else { "10000" };
+            let arguments = ["wake", "--echo-cpu", processor, "--round-trips", round_trips];
+            for said in bed.measure(CpuPin::Client, &arguments)? {
+                measured.note(name.to_owned(), number(&said, "wake_us")?);
+            }
+        }
     }
     if turn(IDLE) {
         measured.note(IDLE.to_owned(), idle(bed)?);

@@ -156,7 +156,8 @@ impl TestBed {
             Connection::Full => arguments.extend(["--cold", "full"]),
             Connection::Resumed => arguments.extend(["--cold", "resumed"]),
         }
-        Captured::start(self.program(CpuPin::Client, "ipc-bench", &arguments), "")
+        let pin = if case.on_one_core { CpuPin::Server } else { CpuPin::Client };
+        Captured::start(self.program(pin, "ipc-bench", &arguments), "")
     }
 }
 
