@@ -13,10 +13,10 @@ use ipc_protocol::{Frame, FrameError, FrameHead, ProblemCode, Route};
 use zeroize::Zeroizing;
 
 use crate::authenticate::{self, Sender};
-use crate::budget::Held;
+use crate::memory_budget::Reservation;
 use crate::peer::Peer;
-use crate::receive::{Envelope, receive};
 use crate::refusal::{Refusal, internal, shutting_down};
+use crate::sealed_body::{SealedBody, receive};
 use crate::state::{State, unix_secs};
 
 /// What every sealed request goes through first: the peer, then the body.
@@ -24,7 +24,7 @@ pub(crate) async fn take_in(
     request: &HttpRequest,
     payload: web::Payload,
     state: &State,
-) -> Result<(Peer, Envelope), Refusal> {
+) -> Result<(Peer, SealedBody), Refusal> {
     if state.is_stopping() {
         return Err(shutting_down());
     }
@@ -39,12 +39,12 @@ pub(crate) async fn take_in(
 ///
 /// What is long is opened and gone through on a thread that may block.
 pub(crate) async fn admit<T: Send + 'static>(
-    mut sealed: Envelope,
+    mut sealed: SealedBody,
     route: Route,
     from: (&HttpRequest, Peer),
     state: &State,
     make: impl FnOnce(&Frame<'_>, &Sender) -> Result<T, Refusal> + Send + 'static,
-) -> Result<(T, Held), Refusal> {
+) -> Result<(T, Reservation), Refusal> {
     let received_at = SystemTime::now();
     let now_secs = unix_secs(received_at);
     let certificate = from.1.certificate;
@@ -55,7 +55,7 @@ pub(crate) async fn admit<T: Send + 'static>(
         let user = authenticate::user(&session, state).await?;
         let made =
             make(&head.frame().map_err(malformed)?, &Sender { user, certificate, received_at })?;
-        return Ok((made, sealed.into_held()));
+        return Ok((made, sealed.into_reservation()));
     }
     let (sealed, session) = on_a_thread(state, move || {
         let session = head(&mut sealed, route, now_secs)?
@@ -72,13 +72,13 @@ pub(crate) async fn admit<T: Send + 'static>(
         // It is open, and its head is soon read again.
         let frame = head(&mut sealed, route, now_secs)?.frame().map_err(malformed)?;
         let made = make(&frame, &Sender { user, certificate, received_at })?;
-        Ok((made, sealed.into_held()))
+        Ok((made, sealed.into_reservation()))
     })
     .await
 }
 
 /// Opens an envelope, if it is not, and reads what stands around the frame's body.
-fn head(sealed: &mut Envelope, route: Route, now_secs: u64) -> Result<FrameHead<'_>, Refusal> {
+fn head(sealed: &mut SealedBody, route: Route, now_secs: u64) -> Result<FrameHead<'_>, Refusal> {
     let plaintext = sealed.open(Freshness::at(now_secs))?;
     FrameHead::parse(plaintext).and_then(|head| head.addressed_to(route)).map_err(malformed)
 }

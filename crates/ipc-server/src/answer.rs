@@ -9,7 +9,7 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use ipc_protocol::{DUPLICATE_HEADER, RAW_ENVELOPE_TYPE, SUBMIT_TEXT};
 use log::Level;
 
-use crate::log_limit::{Kind, LogLimit, shown};
+use crate::rate_limited_log::{Kind, RateLimitedLog, shown};
 use crate::refusal::Refusal;
 use crate::reply_body::ReplyBody;
 use crate::state::State;
@@ -59,7 +59,7 @@ pub(crate) fn answer(request: &HttpRequest, result: Result<HttpResponse, Refusal
 pub(crate) fn refuse(
     request: &actix_http::Request,
     refusal: &Refusal,
-    log: &LogLimit,
+    log: &RateLimitedLog,
 ) -> HttpResponse {
     let response = refusal.response();
     note(
@@ -72,7 +72,7 @@ pub(crate) fn refuse(
 }
 
 fn note(
-    log: &LogLimit,
+    log: &RateLimitedLog,
     peer: Option<SocketAddr>,
     (method, path, status): (&Method, &str, StatusCode),
     refusal: Option<&Refusal>,

@@ -12,7 +12,7 @@ use ipc_protocol::{Fingerprint, MessageId, ProblemCode};
 use ipc_store::StoreError;
 
 use crate::peer::Peer;
-use crate::refusal::{COME_AGAIN, Refusal};
+use crate::refusal::{RETRY_AFTER, Refusal};
 use crate::session::{LastSession, Session};
 use crate::state::State;
 
@@ -84,5 +84,5 @@ pub(crate) fn unavailable(error: StoreError) -> Refusal {
     Refusal::new(ProblemCode::Unavailable, detail)
         .because(error)
         .logged_as_error()
-        .retry_after(COME_AGAIN)
+        .retry_after(RETRY_AFTER)
 }

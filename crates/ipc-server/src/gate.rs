@@ -1,6 +1,6 @@
 //! Hands actix-http the bytes of one request at a time.
 //!
-//! `deadline` puts this around each connection's stream and tells its [`Gate`] what becomes of the
+//! `timeouts` puts this around each connection's stream and tells its [`Gate`] what becomes of the
 //! request. A peer may send any number of requests before it has an answer (pipelining: RFC 9112,
 //! section 9.3.2). actix-http parses all of what a read brings, thousands of requests with
 //! kilobytes each, whatever its own limit of 16 says; it stops reading when these 16 are answered

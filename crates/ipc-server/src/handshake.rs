@@ -16,15 +16,15 @@ use rustls::{AlertDescription, CertificateError};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use crate::crowd::Handshakes;
-use crate::log_limit::{Kind, LogLimit, shown};
+use crate::connection_slots::Handshakes;
+use crate::rate_limited_log::{Kind, RateLimitedLog, shown};
 
 /// Makes handshakes, one acceptor for each worker.
 pub(crate) struct Acceptor {
     tls: TlsAcceptor,
     under_way: Handshakes,
     timeout: Duration,
-    log: Arc<LogLimit>,
+    log: Arc<RateLimitedLog>,
 }
 
 /// Why there is no TLS stream.
@@ -45,7 +45,7 @@ impl Acceptor {
         config: Arc<rustls::ServerConfig>,
         max: usize,
         timeout: Duration,
-        log: Arc<LogLimit>,
+        log: Arc<RateLimitedLog>,
     ) -> Self {
         Acceptor { tls: config.into(), under_way: Handshakes::new(max), timeout, log }
     }

@@ -30,16 +30,16 @@ use tokio_rustls::server::TlsStream;
 use crate::answer::{answer, refuse};
 use crate::answer_body::AnswerBody;
 use crate::channel::registry::Channels;
-use crate::crowd::{Crowd, Member};
-use crate::deadline::{Timed, Times, Watch};
+use crate::connection_slots::{ConnectionSlot, ConnectionSlots};
 use crate::handshake::Acceptor;
-use crate::log_limit::{Kind, LogLimit, shown};
 use crate::peer::{Peer, note_certificate};
+use crate::rate_limited_log::{Kind, RateLimitedLog, shown};
 use crate::request_body;
 use crate::request_head;
 use crate::routes;
 use crate::session::LastSession;
 use crate::state::{State, unix_secs};
+use crate::timeouts::{ConnectionState, TimeoutStream, Timeouts};
 
 /// The name of the one service, seen in actix's log only.
 const SERVICE: &str = "web-ipc";
@@ -62,13 +62,13 @@ pub(crate) struct Settings {
     pub(crate) workers: usize,
     pub(crate) connections_max: usize,
     pub(crate) handshakes_max: usize,
-    pub(crate) times: Times,
+    pub(crate) times: Timeouts,
     pub(crate) handshake_timeout: Duration,
     pub(crate) stop_timeout: Duration,
 }
 
 /// A connection's stream.
-type Stream<S> = Timed<S, Member>;
+type Stream<S> = TimeoutStream<S, ConnectionSlot>;
 
 /// Serves a socket that listens, over TLS where there is a configuration for it.
 pub(crate) fn serve(
@@ -105,16 +105,16 @@ pub(crate) fn serve(
                     Arc::clone(&log),
                 );
                 let acceptor = Rc::new(acceptor);
-                let crowd = Crowd::new(connections_max);
+                let slots = ConnectionSlots::new(connections_max);
                 let http = http1(note_certificate, settings, stopping.clone(), state.clone());
                 fn_service(move |stream: TcpStream| {
-                    let (acceptor, crowd, log) =
-                        (Rc::clone(&acceptor), Rc::clone(&crowd), Arc::clone(&log));
+                    let (acceptor, slots, log) =
+                        (Rc::clone(&acceptor), Rc::clone(&slots), Arc::clone(&log));
                     async move {
                         let peer = prepared(&stream);
                         let stream = acceptor.accept(stream).await.map_err(DispatchError::Io)?;
                         Ok::<(Stream<TlsStream<TcpStream>>, _), _>((
-                            joined(stream, &crowd, settings.times, peer, &log)?,
+                            joined(stream, &slots, settings.times, peer, &log)?,
                             peer,
                         ))
                     }
@@ -123,7 +123,7 @@ pub(crate) fn serve(
             })?
         }
         None => builder.listen(SERVICE, listener, move || {
-            let (crowd, log) = (Crowd::new(connections_max), Arc::clone(&state.log));
+            let (slots, log) = (ConnectionSlots::new(connections_max), Arc::clone(&state.log));
             let http = http1(
                 |_: &TcpStream, _: &mut Extensions| (),
                 settings,
@@ -133,7 +133,7 @@ pub(crate) fn serve(
             fn_service(move |stream: TcpStream| {
                 let peer = prepared(&stream);
                 future::ready(
-                    joined(stream, &crowd, settings.times, peer, &log).map(|stream| (stream, peer)),
+                    joined(stream, &slots, settings.times, peer, &log).map(|stream| (stream, peer)),
                 )
             })
             .and_then(http)
@@ -154,14 +154,14 @@ fn prepared(stream: &TcpStream) -> Option<SocketAddr> {
 /// Gives a connection its place among the others, and its limits.
 fn joined<S>(
     stream: S,
-    crowd: &Rc<Crowd>,
-    times: Times,
+    slots: &Rc<ConnectionSlots>,
+    times: Timeouts,
     peer: Option<SocketAddr>,
-    log: &LogLimit,
+    log: &RateLimitedLog,
 ) -> Result<Stream<S>, DispatchError> {
-    let watch = Watch::new(times);
-    match crowd.join(&watch) {
-        Some(member) => Ok(Timed::new(stream, watch, member)),
+    let connection = ConnectionState::new(times);
+    match slots.acquire(&connection) {
+        Some(slot) => Ok(TimeoutStream::new(stream, connection, slot)),
         None => {
             if log::log_enabled!(Level::Info)
                 && log.takes(Level::Info, peer, Kind::Event("connections refused"))
@@ -196,7 +196,7 @@ fn http1<S: AsyncRead + AsyncWrite + Unpin + 'static>(
         .app_data(Channels::new())
         .configure(routes::configure)
         .wrap_fn(move |mut request, routes| {
-            let (watch, has_fragment) = begun(&mut request);
+            let (connection, has_fragment) = begun(&mut request);
             // In one place for all routes, those included that are none.
             let peer = Peer::of(request.request(), &shared.transport, unix_secs(SystemTime::now()));
             let answered =
@@ -210,12 +210,13 @@ fn http1<S: AsyncRead + AsyncWrite + Unpin + 'static>(
             let shared = Rc::clone(&shared);
             async move {
                 let mut answered = answered.await;
-                let is_kept =
-                    watch.as_ref().is_none_or(|watch| watch.answered(shared.is_stopping()));
+                let is_kept = connection
+                    .as_ref()
+                    .is_none_or(|connection| connection.answered(shared.is_stopping()));
                 if let (false, Ok(response)) = (is_kept, &mut answered) {
                     response.response_mut().head_mut().set_connection_type(ConnectionType::Close);
                 }
-                let body_end = AnswerEnd(watch);
+                let body_end = AnswerEnd(connection);
                 answered
                     .map(|response| response.map_body(|_, body| AnswerBody::new(body, body_end)))
             }
@@ -233,19 +234,21 @@ fn http1<S: AsyncRead + AsyncWrite + Unpin + 'static>(
         })
         .expect(fn_service(move |request| future::ready(expected(request, &expectations))))
         .on_connect_ext(move |stream: &Stream<S>, extensions: &mut Extensions| {
-            extensions.insert(Rc::clone(stream.watch()));
+            extensions.insert(Rc::clone(stream.connection()));
             extensions.insert(LastSession::default());
             on_connect(stream.stream(), extensions);
         })
         .h1(map_config(app, |()| AppConfig::default()));
     apply_fn_factory(http, move |(stream, peer): (Stream<S>, _), http| {
-        let watch = Rc::clone(stream.watch());
+        let connection = Rc::clone(stream.connection());
         let (served, log) = (http.call((stream, peer)), Arc::clone(&log));
         async move {
             let result = served.await;
             match &result {
                 // The stream has answered for actix-http.
-                _ if watch.head_is_too_long() => note_end(&ParseError::TooLarge.into(), peer, &log),
+                _ if connection.head_is_too_long() => {
+                    note_end(&ParseError::TooLarge.into(), peer, &log)
+                }
                 Err(error) => note_end(error, peer, &log),
                 Ok(()) => (),
             }
@@ -256,7 +259,7 @@ fn http1<S: AsyncRead + AsyncWrite + Unpin + 'static>(
 
 /// The line of the log about a connection that ended for what was sent on it. actix-http has an
 /// error for each, which does not name the peer and has no limit.
-fn note_end(error: &DispatchError, peer: Option<SocketAddr>, log: &LogLimit) {
+fn note_end(error: &DispatchError, peer: Option<SocketAddr>, log: &RateLimitedLog) {
     let (level, kind, text) = match error {
         DispatchError::Parse(ParseError::TooLarge) => {
             let text = "the head of its request is too long or has too many fields; answered with 431 and closed";
@@ -281,27 +284,27 @@ fn note_end(error: &DispatchError, peer: Option<SocketAddr>, log: &LogLimit) {
 
 /// Tells the connection that all of an answer was written, when it is dropped with the answer's
 /// body.
-struct AnswerEnd(Option<Rc<Watch>>);
+struct AnswerEnd(Option<Rc<ConnectionState>>);
 
 impl Drop for AnswerEnd {
     fn drop(&mut self) {
-        if let Some(watch) = &self.0 {
-            watch.answer_is_written();
+        if let Some(connection) = &self.0 {
+            connection.answer_is_written();
         }
     }
 }
 
 /// Tells the connection that a request is under way. Returns it, and whether the request's target
 /// has a fragment.
-fn begun(request: &mut ServiceRequest) -> (Option<Rc<Watch>>, bool) {
-    let watch = request.request().conn_data::<Rc<Watch>>().cloned();
+fn begun(request: &mut ServiceRequest) -> (Option<Rc<ConnectionState>>, bool) {
+    let connection = request.request().conn_data::<Rc<ConnectionState>>().cloned();
     let (length, is_last) = request_body::settle(request);
-    let has_fragment = watch.as_ref().is_some_and(|watch| {
-        let has_fragment = watch.has_fragment();
-        watch.request_begins(length, is_last);
+    let has_fragment = connection.as_ref().is_some_and(|connection| {
+        let has_fragment = connection.has_fragment();
+        connection.request_begins(length, is_last);
         has_fragment
     });
-    (watch, has_fragment)
+    (connection, has_fragment)
 }
 
 /// What a client is told that asks, with `Expect: 100-continue`, whether to send its body.
@@ -310,8 +313,8 @@ fn expected(request: Request, state: &State) -> Result<Request, Response<BoxBody
     else {
         return Ok(request);
     };
-    if let Some(watch) = request.conn_data::<Rc<Watch>>() {
-        watch.close_soon();
+    if let Some(connection) = request.conn_data::<Rc<ConnectionState>>() {
+        connection.close_soon();
     }
     Err(refuse(&request, &refusal, &state.log).into())
 }

@@ -5,7 +5,7 @@
 use ipc_inbox::{NoReply, PutError};
 use ipc_protocol::ProblemCode;
 
-use crate::refusal::{COME_AGAIN, Refusal, shutting_down};
+use crate::refusal::{RETRY_AFTER, Refusal, shutting_down};
 
 /// Why a message was not put.
 pub(crate) fn not_put(error: PutError) -> Refusal {
@@ -16,11 +16,11 @@ pub(crate) fn not_put(error: PutError) -> Refusal {
         PutError::Closed => shutting_down(),
         PutError::Unavailable => {
             let detail = "the inbox cannot store messages at the moment";
-            Refusal::new(ProblemCode::Unavailable, detail).retry_after(COME_AGAIN)
+            Refusal::new(ProblemCode::Unavailable, detail).retry_after(RETRY_AFTER)
         }
         full => Refusal::new(ProblemCode::InboxFull, "the inbox is full")
             .because(full)
-            .retry_after(COME_AGAIN),
+            .retry_after(RETRY_AFTER),
     }
 }
 
@@ -33,7 +33,7 @@ pub(crate) fn no_reply(error: NoReply, is_stopping: bool) -> Refusal {
         NoReply::Unavailable if is_stopping => shutting_down(),
         NoReply::Unavailable => {
             let detail = "the inbox cannot read its replies at the moment";
-            Refusal::new(ProblemCode::Unavailable, detail).retry_after(COME_AGAIN)
+            Refusal::new(ProblemCode::Unavailable, detail).retry_after(RETRY_AFTER)
         }
         _ => Refusal::new(
             ProblemCode::ReplyForgotten,

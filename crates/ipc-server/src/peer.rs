@@ -15,7 +15,7 @@ use rustls_pki_types::{CertificateDer, UnixTime};
 use sha2::{Digest, Sha256};
 use tokio_rustls::server::TlsStream;
 
-use crate::attempts::Source;
+use crate::login_throttle::Source;
 use crate::refusal::Refusal;
 
 /// How far ahead a certificate is verified that was found good before: it is good all the time
@@ -31,7 +31,7 @@ pub(crate) enum Transport {
 }
 
 /// The certificate of a connection, kept beside it.
-struct Shown {
+struct PeerCertificate {
     chain: Vec<CertificateDer<'static>>,
     fingerprint: Fingerprint,
     /// From when to when it was found good, in seconds since the Unix epoch. What verifies it knows
@@ -44,7 +44,7 @@ struct Shown {
 pub(crate) fn note_certificate(stream: &TlsStream<TcpStream>, extensions: &mut Extensions) {
     let (_, session) = stream.get_ref();
     if let Some(chain) = session.peer_certificates().filter(|chain| !chain.is_empty()) {
-        extensions.insert(Rc::new(Shown {
+        extensions.insert(Rc::new(PeerCertificate {
             fingerprint: fingerprint(&chain[0]),
             chain: chain.iter().map(|certificate| certificate.clone().into_owned()).collect(),
             good: Cell::new(None),
@@ -76,12 +76,17 @@ impl Peer {
         now_secs: u64,
     ) -> Result<Self, Refusal> {
         // Headers that claim another address are not believed: anybody can send them.
-        Self::look(request.peer_addr(), request.conn_data::<Rc<Shown>>(), transport, now_secs)
+        Self::look(
+            request.peer_addr(),
+            request.conn_data::<Rc<PeerCertificate>>(),
+            transport,
+            now_secs,
+        )
     }
 
     fn look(
         address: Option<SocketAddr>,
-        shown: Option<&Rc<Shown>>,
+        shown: Option<&Rc<PeerCertificate>>,
         transport: &Transport,
         now_secs: u64,
     ) -> Result<Self, Refusal> {
@@ -111,7 +116,7 @@ impl Peer {
 /// The peer of a connection that outlasts its request, and with it what the request was read from.
 pub(crate) struct LastingPeer {
     pub(crate) address: Option<SocketAddr>,
-    shown: Option<Rc<Shown>>,
+    shown: Option<Rc<PeerCertificate>>,
 }
 
 impl LastingPeer {
@@ -128,7 +133,7 @@ impl LastingPeer {
     }
 }
 
-impl Shown {
+impl PeerCertificate {
     fn verify(
         &self,
         verifier: &dyn ClientCertVerifier,

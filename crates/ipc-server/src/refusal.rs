@@ -12,7 +12,7 @@ use ipc_protocol::{PROBLEM_TYPE, Problem, ProblemCode};
 use log::Level;
 
 /// When a client that found the inbox full, or the server stopping, may come again.
-pub(crate) const COME_AGAIN: Duration = Duration::from_secs(1);
+pub(crate) const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// A request that is refused.
 #[derive(Debug)]
@@ -94,7 +94,7 @@ impl Refusal {
 
 /// The refusal of everything while the server stops.
 pub(crate) fn shutting_down() -> Refusal {
-    Refusal::new(ProblemCode::ShuttingDown, "the server is stopping").retry_after(COME_AGAIN)
+    Refusal::new(ProblemCode::ShuttingDown, "the server is stopping").retry_after(RETRY_AFTER)
 }
 
 /// The refusal where the server failed in a way of its own, which the log gets.

@@ -11,7 +11,7 @@ use std::task::{Context, Poll};
 use actix_web::body::{BodySize, MessageBody};
 use actix_web::web::Bytes;
 
-use crate::budget::Held;
+use crate::memory_budget::Reservation;
 
 /// Bytes of a reply that need none of the memory for long bodies.
 pub(crate) const REPLY_FREE_BYTES: usize = 16 * 1024;
@@ -23,12 +23,12 @@ const PIECE_BYTES: usize = 32 * 1024;
 #[derive(Debug)]
 pub(crate) struct ReplyBody {
     rest: Bytes,
-    _reservation: Held,
+    _reservation: Reservation,
 }
 
 impl ReplyBody {
     /// `reservation` is the memory that the reply takes, if it is long.
-    pub(crate) fn new(reply: Vec<u8>, reservation: Held) -> Self {
+    pub(crate) fn new(reply: Vec<u8>, reservation: Reservation) -> Self {
         ReplyBody { rest: reply.into(), _reservation: reservation }
     }
 }
@@ -53,12 +53,12 @@ impl MessageBody for ReplyBody {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::budget::Budget;
+    use crate::memory_budget::MemoryBudget;
 
     #[test]
     fn a_reply_goes_out_in_pieces_and_gives_its_memory_back_at_the_end() {
-        let budget = Budget::new(100_000);
-        let mut reservation = Held::nothing(&budget);
+        let budget = MemoryBudget::new(100_000);
+        let mut reservation = Reservation::none(&budget);
         assert!(reservation.grow_to(100_000));
         let reply: Vec<u8> = (0..100_000_u32).map(|n| n as u8).collect();
         let mut body = ReplyBody::new(reply.clone(), reservation);
@@ -68,10 +68,10 @@ mod tests {
         while let Poll::Ready(Some(Ok(piece))) = Pin::new(&mut body).poll_next(&mut context) {
             assert!(piece.len() <= PIECE_BYTES);
             sent.extend_from_slice(&piece);
-            assert!(!Held::nothing(&budget).grow_to(1), "the rest is in memory");
+            assert!(!Reservation::none(&budget).grow_to(1), "the rest is in memory");
         }
         assert_eq!(sent, reply);
         drop(body);
-        assert!(Held::nothing(&budget).grow_to(100_000));
+        assert!(Reservation::none(&budget).grow_to(100_000));
     }
 }

@@ -16,12 +16,12 @@ use zeroize::Zeroizing;
 use crate::admit::{admit, malformed, take_in};
 use crate::answer::{accepted, answer, envelope, mark_duplicate};
 use crate::authenticate::unavailable;
-use crate::budget::Held;
 use crate::channel;
 use crate::inbox_refusal::{no_reply, not_put};
 use crate::login_ids::NotNew;
+use crate::memory_budget::Reservation;
 use crate::prefer;
-use crate::refusal::{COME_AGAIN, Refusal, internal};
+use crate::refusal::{RETRY_AFTER, Refusal, internal};
 use crate::reply_body::{REPLY_FREE_BYTES, ReplyBody};
 use crate::session::Session;
 use crate::state::{State, random_iv, unix_secs};
@@ -91,7 +91,7 @@ async fn message_request(
     payload: web::Payload,
     state: web::Data<State>,
 ) -> HttpResponse {
-    let result = ask(&request, payload, &state).await;
+    let result = request_reply(&request, payload, &state).await;
     answer(&request, result)
 }
 
@@ -148,7 +148,7 @@ async fn log_in(
     let Some(_place) = state.logins.take(source) else {
         attempt.withdrawn();
         return Err(Refusal::new(ProblemCode::TooManyAttempts, "too many logins are waiting")
-            .retry_after(COME_AGAIN));
+            .retry_after(RETRY_AFTER));
     };
     // Before the password is looked at: a login that comes again costs its user nothing.
     if let Err(why) = state.login_ids.remember(id, Instant::now()) {
@@ -195,7 +195,7 @@ fn login_not_new(why: NotNew) -> Refusal {
             "a login with this id was tried before: each has one of its own",
         ),
         NotNew::Full => Refusal::new(ProblemCode::TooManyAttempts, "too many logins were tried")
-            .retry_after(COME_AGAIN),
+            .retry_after(RETRY_AFTER),
     }
 }
 
@@ -206,12 +206,12 @@ fn sealed_reply(
     is_raw: bool,
     state: &State,
 ) -> Result<HttpResponse, Refusal> {
-    let mut reservation = Held::nothing(&state.budget);
+    let mut reservation = Reservation::none(&state.budget);
     // Until the peer has taken it, a reply is memory as a body is.
     let bytes = body.len() + body.len() / 3 * usize::from(!is_raw);
     if bytes > REPLY_FREE_BYTES && !reservation.grow_to(bytes) {
         let detail = "the server has no memory for a reply as long as this at the moment";
-        return Err(Refusal::new(ProblemCode::Unavailable, detail).retry_after(COME_AGAIN));
+        return Err(Refusal::new(ProblemCode::Unavailable, detail).retry_after(RETRY_AFTER));
     }
     let mut plaintext = Zeroizing::new(Vec::new());
     write_frame(&mut plaintext, REPLY_ADDRESS, id, None, body);
@@ -249,14 +249,14 @@ fn tell_after_the_answer(arrivals: Arrivals) {
 }
 
 /// Puts a request and waits for the application's reply; no thread waits with it.
-async fn ask(
+async fn request_reply(
     request: &HttpRequest,
     payload: web::Payload,
     state: &State,
 ) -> Result<HttpResponse, Refusal> {
     let (peer, sealed) = take_in(request, payload, state).await?;
     let is_raw = sealed.is_raw();
-    let (message, held) =
+    let (message, reservation) =
         admit(sealed, Route::MessageRequest, (request, peer), state, |frame, sender| {
             Ok(sender.message(frame.id(), frame.object().map_err(malformed)?, true))
         })
@@ -265,7 +265,7 @@ async fn ask(
     let wait = reply_wait(request).min(state.reply_wait_max);
     let put = state.inbox.put(message, state.inbox_wait).await.map_err(not_put)?;
     // A request may wait long: what it came in need not.
-    drop(held);
+    drop(reservation);
     let reply = tokio::time::timeout(wait, state.inbox.reply_to(&user, id))
         .await
         .map_err(|_| {

@@ -14,18 +14,18 @@ use ipc_protocol::Protocol;
 use ipc_store::{SqliteUserStore, UserStore};
 use tokio::sync::{Semaphore, oneshot};
 
-use crate::attempts::Attempts;
-use crate::budget::Budget;
 use crate::builder::ServerBuilder;
-use crate::deadline::Times;
 use crate::error::StartError;
 use crate::http::Settings;
 use crate::login_ids::LoginIds;
-use crate::logins::Logins;
+use crate::login_permits::LoginPermits;
+use crate::login_throttle::LoginThrottle;
+use crate::memory_budget::MemoryBudget;
 use crate::open_files::{self, Places};
 use crate::peer::Transport;
-use crate::receive::Limits;
+use crate::sealed_body::Limits;
 use crate::state::State;
+use crate::timeouts::Timeouts;
 use crate::tls::{self, Tls};
 use crate::users::Users;
 use crate::validity::OwnCertificate;
@@ -336,15 +336,15 @@ async fn prepare(
         inbox,
         durable_inbox,
         log: Arc::default(),
-        attempts: Attempts::new(builder.failed_logins_max, builder.peer_failed_logins_max),
+        attempts: LoginThrottle::new(builder.failed_logins_max, builder.peer_failed_logins_max),
         login_ids: LoginIds::default(),
-        logins: Logins::new(builder.logins_waiting_max, builder.peer_logins_waiting_max),
+        logins: LoginPermits::new(builder.logins_waiting_max, builder.peer_logins_waiting_max),
         limits: Limits {
             plaintext_bytes_max: builder.plaintext_bytes_max,
             body_timeout: builder.body_timeout,
         },
         channel: builder.channel_settings(),
-        budget: Budget::new(builder.bodies_bytes_max),
+        budget: MemoryBudget::new(builder.bodies_bytes_max),
         // The others are for the connections.
         long_envelopes: Arc::new(Semaphore::new((cores() / 2).max(1))),
         inbox_wait: builder.inbox_wait,
@@ -364,7 +364,7 @@ async fn prepare(
         workers,
         connections_max: places.connections,
         handshakes_max: places.handshakes,
-        times: Times {
+        times: Timeouts {
             idle: builder.idle_timeout,
             head: builder.head_timeout,
             linger: http::DISCONNECT_TIMEOUT,

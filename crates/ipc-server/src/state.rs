@@ -9,14 +9,14 @@ use ipc_envelope::KeyRing;
 use ipc_inbox::{DurableInbox, Inbox};
 use tokio::sync::Semaphore;
 
-use crate::attempts::Attempts;
-use crate::budget::Budget;
 use crate::channel::settings::ChannelSettings;
-use crate::log_limit::LogLimit;
 use crate::login_ids::LoginIds;
-use crate::logins::Logins;
+use crate::login_permits::LoginPermits;
+use crate::login_throttle::LoginThrottle;
+use crate::memory_budget::MemoryBudget;
 use crate::peer::Transport;
-use crate::receive::Limits;
+use crate::rate_limited_log::RateLimitedLog;
+use crate::sealed_body::Limits;
 use crate::users::Users;
 
 /// What all workers share.
@@ -27,14 +27,14 @@ pub(crate) struct State {
     pub(crate) users: Users,
     pub(crate) inbox: Inbox,
     pub(crate) durable_inbox: Option<DurableInbox>,
-    pub(crate) log: Arc<LogLimit>,
-    pub(crate) attempts: Attempts,
+    pub(crate) log: Arc<RateLimitedLog>,
+    pub(crate) attempts: LoginThrottle,
     pub(crate) login_ids: LoginIds,
-    pub(crate) logins: Logins,
+    pub(crate) logins: LoginPermits,
     pub(crate) limits: Limits,
     pub(crate) channel: ChannelSettings,
     /// For bodies.
-    pub(crate) budget: Arc<Budget>,
+    pub(crate) budget: Arc<MemoryBudget>,
     /// How many long envelopes may be opened and checked at the same time.
     pub(crate) long_envelopes: Arc<Semaphore>,
     pub(crate) inbox_wait: Duration,

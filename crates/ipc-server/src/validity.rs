@@ -36,7 +36,7 @@ pub(crate) struct OwnCertificate {
 
 /// How a certificate stands at a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Standing {
+enum Validity {
     Good,
     /// Not good before this time.
     NotYet(SystemTime),
@@ -61,7 +61,7 @@ impl OwnCertificate {
     pub(crate) fn check(&self, now: SystemTime) -> Result<(), StartError> {
         let (name, path) = (self.name.to_string(), self.path.clone());
         match self.standing(now) {
-            Standing::NotYet(from) => {
+            Validity::NotYet(from) => {
                 return Err(StartError::CertificateNotYetGood {
                     name,
                     path,
@@ -69,7 +69,7 @@ impl OwnCertificate {
                     now: date(now),
                 });
             }
-            Standing::Ended(end) => {
+            Validity::Ended(end) => {
                 return Err(StartError::CertificateEnded {
                     name,
                     path,
@@ -77,7 +77,7 @@ impl OwnCertificate {
                     now: date(now),
                 });
             }
-            Standing::Good | Standing::EndsSoon(_) => (),
+            Validity::Good | Validity::EndsSoon(_) => (),
         }
         self.tell(now);
         Ok(())
@@ -87,10 +87,10 @@ impl OwnCertificate {
     pub(crate) async fn watch(self) {
         let mut told_at = tokio::time::Instant::now();
         loop {
-            let was_good = self.standing(SystemTime::now()) == Standing::Good;
+            let was_good = self.standing(SystemTime::now()) == Validity::Good;
             tokio::time::sleep(PERIOD).await;
             let now = SystemTime::now();
-            let has_changed = was_good && self.standing(now) != Standing::Good;
+            let has_changed = was_good && self.standing(now) != Validity::Good;
             if has_changed || told_at.elapsed() >= TOLD_EVERY {
                 self.tell(now);
                 told_at = tokio::time::Instant::now();
@@ -103,40 +103,40 @@ impl OwnCertificate {
         let remedy =
             format!("{}, and start the server again", remedy_of_pair(&self.path, name.as_ref()));
         match self.standing(now) {
-            Standing::Good => (),
-            Standing::EndsSoon(end) => {
+            Validity::Good => (),
+            Validity::EndsSoon(end) => {
                 let days = end.duration_since(now).unwrap_or_default().as_secs() / (24 * 60 * 60);
                 log::warn!(
                     "the certificate `{name}` expires in {days} days, on {}: {remedy}",
                     date(end)
                 );
             }
-            Standing::Ended(end) => {
+            Validity::Ended(end) => {
                 log::error!(
                     "the certificate `{name}` expired on {}, and no client connects any more: {remedy}",
                     date(end)
                 );
             }
-            Standing::NotYet(from) => log::error!(
+            Validity::NotYet(from) => log::error!(
                 "the certificate `{name}` is good from {} on, and no client connects before: set this host's clock",
                 date(from)
             ),
         }
     }
 
-    fn standing(&self, now: SystemTime) -> Standing {
+    fn standing(&self, now: SystemTime) -> Validity {
         match self.error_at(now) {
             Some(CertificateError::ExpiredContext { not_after, .. }) => {
-                Standing::Ended(time(not_after))
+                Validity::Ended(time(not_after))
             }
             Some(CertificateError::NotValidYetContext { not_before, .. }) => {
-                Standing::NotYet(time(not_before))
+                Validity::NotYet(time(not_before))
             }
             _ => match self.error_at(now + SOON) {
                 Some(CertificateError::ExpiredContext { not_after, .. }) => {
-                    Standing::EndsSoon(time(not_after))
+                    Validity::EndsSoon(time(not_after))
                 }
-                _ => Standing::Good,
+                _ => Validity::Good,
             },
         }
     }
@@ -203,9 +203,9 @@ mod tests {
     #[test]
     fn one_that_is_good_for_long_is_good_and_one_that_ends_soon_is_told() {
         let own = own();
-        assert_eq!(own.standing(at(ISSUED)), Standing::Good);
-        assert_eq!(own.standing(at(ISSUED + 69 * DAY)), Standing::Good);
-        let Standing::EndsSoon(end) = own.standing(at(ISSUED + 71 * DAY)) else { panic!() };
+        assert_eq!(own.standing(at(ISSUED)), Validity::Good);
+        assert_eq!(own.standing(at(ISSUED + 69 * DAY)), Validity::Good);
+        let Validity::EndsSoon(end) = own.standing(at(ISSUED + 71 * DAY)) else { panic!() };
         assert!(end > at(ISSUED + 99 * DAY) && end <= at(ISSUED + 100 * DAY));
         assert!(own.check(at(ISSUED + 71 * DAY)).is_ok());
     }

@@ -9,7 +9,7 @@ use actix_http::ws::{CloseCode, CloseReason};
 use ipc_protocol::close_code_of;
 use log::Level;
 
-use crate::log_limit::{Kind, LogLimit, shown};
+use crate::rate_limited_log::{Kind, RateLimitedLog, shown};
 use crate::refusal::Refusal;
 
 /// RFC 6455, section 7.4.1.
@@ -99,13 +99,13 @@ impl From<Refusal> for Closing {
 
 /// Writes the line of the log about the end of a channel, however it comes about.
 pub(super) struct Closed {
-    log: Arc<LogLimit>,
+    log: Arc<RateLimitedLog>,
     peer: Option<SocketAddr>,
     closing: Option<Closing>,
 }
 
 impl Closed {
-    pub(super) fn new(log: Arc<LogLimit>, peer: Option<SocketAddr>) -> Self {
+    pub(super) fn new(log: Arc<RateLimitedLog>, peer: Option<SocketAddr>) -> Self {
         Closed { log, peer, closing: None }
     }
 

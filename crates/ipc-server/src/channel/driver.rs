@@ -28,27 +28,27 @@ use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
 use super::answers::Answers;
 use super::closing::{Closed, Closing};
-use super::frame::{self, Putting, Sealed, Slot};
+use super::frame::{self, PendingEntry, Putting, Sealed};
 use super::outgoing::Outgoing;
-use super::registry::{Member, Standing};
+use super::registry::{ChannelPeer, Registration};
 use super::sequence::Sequence;
 use super::settings::ChannelSettings;
 use super::wire::{self, Decoder, Event};
 use crate::authenticate;
-use crate::budget::Held;
-use crate::deadline::Watch;
 use crate::inbox_refusal::no_reply;
+use crate::memory_budget::Reservation;
 use crate::peer::Peer;
-use crate::receive::FREE_BYTES;
 use crate::refusal::{Refusal, internal};
 use crate::reply_body::REPLY_FREE_BYTES;
+use crate::sealed_body::FREE_BYTES;
 use crate::state::{State, random_iv, unix_secs};
+use crate::timeouts::ConnectionState;
 
 /// What a channel is made of.
 pub(super) struct Parts {
     pub(super) state: web::Data<State>,
-    pub(super) member: Member,
-    pub(super) watch: Rc<Watch>,
+    pub(super) registration: Registration,
+    pub(super) connection: Rc<ConnectionState>,
     pub(super) payload: Payload,
     pub(super) outgoing: Rc<RefCell<Outgoing>>,
 }
@@ -56,8 +56,8 @@ pub(super) struct Parts {
 /// Runs a channel. Ends when nothing more is to be sent; what was sent last may still be in
 /// `outgoing`.
 pub(super) async fn drive(parts: Parts) {
-    let Parts { state, member, watch, payload, outgoing } = parts;
-    let mut closed = Closed::new(Arc::clone(&state.log), member.standing.address());
+    let Parts { state, registration, connection, payload, outgoing } = parts;
+    let mut closed = Closed::new(Arc::clone(&state.log), registration.channel_peer.address());
     let wait = |request: Request| {
         let state = &state;
         async move {
@@ -66,8 +66,14 @@ pub(super) async fn drive(parts: Parts) {
             Replied { entry: request.entry, is_duplicate: request.is_duplicate, reply }
         }
     };
-    let mut driver =
-        Driver::new(&state, Rc::clone(&member.standing), watch, payload, outgoing, wait);
+    let mut driver = Driver::new(
+        &state,
+        Rc::clone(&registration.channel_peer),
+        connection,
+        payload,
+        outgoing,
+        wait,
+    );
     poll_fn(|context| driver.poll(context)).await;
     closed.note(driver.ending.take());
 }
@@ -98,14 +104,14 @@ enum Next {
 struct Driver<'s, F, W> {
     state: &'s State,
     settings: ChannelSettings,
-    standing: Rc<Standing>,
-    watch: Rc<Watch>,
+    channel_peer: Rc<ChannelPeer>,
+    connection: Rc<ConnectionState>,
 
     // What comes.
     payload: Payload,
     decoder: Decoder,
     /// For what came beyond what each may have.
-    held: Held,
+    reservation: Reservation,
     /// Nothing behind what was read last has a meaning.
     is_read: bool,
     next: Option<Next>,
@@ -114,9 +120,9 @@ struct Driver<'s, F, W> {
     sequence: Sequence,
     /// The users' database is being asked.
     checking: Option<LocalBoxFuture<'s, Result<Arc<str>, Refusal>>>,
-    /// The standing is to be looked at although nothing came.
+    /// The channel_peer is to be looked at although nothing came.
     is_in_doubt: bool,
-    slots: Vec<Slot>,
+    pending_entries: Vec<PendingEntry>,
     putting: Option<Putting<'s>>,
     /// The frame that is being put: what finds no room is put again from it.
     current: Option<Sealed>,
@@ -157,8 +163,8 @@ where
 {
     fn new(
         state: &'s State,
-        standing: Rc<Standing>,
-        watch: Rc<Watch>,
+        channel_peer: Rc<ChannelPeer>,
+        connection: Rc<ConnectionState>,
         payload: Payload,
         outgoing: Rc<RefCell<Outgoing>>,
         wait: F,
@@ -168,18 +174,18 @@ where
         Driver {
             state,
             settings,
-            standing,
-            watch,
+            channel_peer,
+            connection,
             payload,
             decoder: Decoder::new(&settings, now),
-            held: Held::nothing(&state.budget),
+            reservation: Reservation::none(&state.budget),
             is_read: false,
             next: None,
             id: None,
             sequence: Sequence::default(),
             checking: None,
             is_in_doubt: false,
-            slots: Vec::new(),
+            pending_entries: Vec::new(),
             putting: None,
             current: None,
             wait,
@@ -222,17 +228,17 @@ where
         if self.has_ended && self.outgoing.borrow().is_empty() {
             return Poll::Ready(());
         }
-        self.watch.channel_is_idle((!self.is_waited_for()).then_some(self.active_at));
+        self.connection.channel_is_idle((!self.is_waited_for()).then_some(self.active_at));
         self.set_timer(context, now);
         Poll::Pending
     }
 
     /// What may end the channel although nothing comes.
     fn look_around(&mut self, context: &mut Context<'_>, now: Instant) {
-        if self.watch.makes_room() {
+        if self.connection.makes_room() {
             return self.end(Closing::away("its place is needed for another connection"));
         }
-        self.is_in_doubt |= self.standing.is_in_doubt(context);
+        self.is_in_doubt |= self.channel_peer.is_in_doubt(context);
         if self.is_in_doubt {
             match self.poll_user(context) {
                 Poll::Pending => (),
@@ -259,10 +265,10 @@ where
                     break;
                 }
                 Some(Next::End(closing)) => self.end(closing),
-                Some(Next::Message(_)) if self.state.is_stopping() => self.held.release(),
+                Some(Next::Message(_)) if self.state.is_stopping() => self.reservation.release(),
                 // What became of the frame before goes out first: the client works on it meanwhile.
-                Some(next @ Next::Message(_)) if self.watch.written().on_the_way() > 0 => {
-                    self.watch.written().wait(context);
+                Some(next @ Next::Message(_)) if self.connection.written().on_the_way() > 0 => {
+                    self.connection.written().wait(context);
                     self.next = Some(next);
                     break;
                 }
@@ -272,7 +278,7 @@ where
                         break;
                     }
                     Poll::Ready(Ok(())) if self.putting.is_some() => self.current = Some(message),
-                    Poll::Ready(Ok(())) => self.held.release(),
+                    Poll::Ready(Ok(())) => self.reservation.release(),
                     Poll::Ready(Err(closing)) => self.end(closing),
                 },
                 None if !self.reads() => break,
@@ -311,7 +317,7 @@ where
             }
             Ok(Some(Event::Pong)) => return Read::Something,
             Ok(Some(Event::Close(reason))) => {
-                self.watch.peer_is_done();
+                self.connection.peer_is_done();
                 self.ends_with(Closing::answer_to(reason.map(|reason| reason.code)));
                 return Read::Something;
             }
@@ -328,7 +334,7 @@ where
             Poll::Ready(Some(Ok(bytes))) => {
                 (self.heard_at, self.has_pinged) = (now, false);
                 self.decoder.extend(&bytes);
-                if !self.held.grow_to(self.decoder.len().saturating_sub(FREE_BYTES)) {
+                if !self.reservation.grow_to(self.decoder.len().saturating_sub(FREE_BYTES)) {
                     let detail =
                         "the server has no memory for a message as long as this at the moment";
                     self.ends_with(Refusal::new(ProblemCode::Unavailable, detail).into());
@@ -369,9 +375,9 @@ where
         let received_at = SystemTime::now();
         let now_secs = unix_secs(received_at);
         let state = self.state;
-        let peer = self.standing.peer(state, now_secs)?;
+        let peer = self.channel_peer.peer(state, now_secs)?;
         let plaintext = message.open(&state.envelope_keys, now_secs)?;
-        let frame = if self.standing.session().is_some() {
+        let frame = if self.channel_peer.session().is_some() {
             match frame::parse(plaintext, self.settings.told.entries) {
                 Ok(frame) => frame,
                 Err(closing) => {
@@ -404,7 +410,7 @@ where
                 return Poll::Ready(Err(Closing::policy("too many requests wait for their reply")));
             }
             let sender = authenticate::Sender { user, certificate: peer.certificate, received_at };
-            self.putting = Some(Putting::begin(frame, sender, &mut self.slots, state));
+            self.putting = Some(Putting::begin(frame, sender, &mut self.pending_entries, state));
         }
         Poll::Ready(Ok(()))
     }
@@ -418,11 +424,11 @@ where
     ) -> Result<(), Closing> {
         let session = authenticate::session(
             token,
-            (Some(self.standing.last_session()), peer),
+            (Some(self.channel_peer.last_session()), peer),
             self.state,
             now_secs,
         )?;
-        if self.standing.set_session(session)? {
+        if self.channel_peer.set_session(session)? {
             self.checking = None;
         }
         Ok(())
@@ -432,15 +438,15 @@ where
     fn poll_user(&mut self, context: &mut Context<'_>) -> Poll<Result<Arc<str>, Refusal>> {
         if self.checking.is_none() {
             let now_secs = unix_secs(SystemTime::now());
-            match self.standing.user(self.state, now_secs) {
+            match self.channel_peer.user(self.state, now_secs) {
                 Ok(Some(user)) => return Poll::Ready(Ok(user)),
                 Err(refusal) => return Poll::Ready(Err(refusal)),
                 Ok(None) => (),
             }
         }
-        let (state, standing) = (self.state, &self.standing);
+        let (state, channel_peer) = (self.state, &self.channel_peer);
         let checking = self.checking.get_or_insert_with(|| {
-            let session = standing.session();
+            let session = channel_peer.session();
             Box::pin(async move {
                 let session = session.ok_or_else(authenticate::expired)?;
                 authenticate::user(&session, state).await
@@ -458,18 +464,18 @@ where
         let (first, user) = (putting.first, Arc::clone(&putting.sender.user));
         let sender = self.putting.take().map(|putting| putting.sender);
         self.active_at = now;
-        self.watch.written().tell_behind(arrivals);
+        self.connection.written().tell_behind(arrivals);
         let mut puts = puts.into_iter();
         let (mut refused, mut is_closed) = (None, false);
         let (mut has_taken, mut again, goes_on) = (false, None, self.goes_on());
-        for (entry, slot) in (first..).zip(self.slots.drain(..)) {
-            let (put, request) = match slot {
-                Slot::Bad(code) => {
+        for (entry, pending_entry) in (first..).zip(self.pending_entries.drain(..)) {
+            let (put, request) = match pending_entry {
+                PendingEntry::Bad(code) => {
                     self.answers.settle(entry, code.as_str());
                     continue;
                 }
-                Slot::Message => (puts.next(), None),
-                Slot::Request(id, wait) => (puts.next(), Some((id, wait))),
+                PendingEntry::Message => (puts.next(), None),
+                PendingEntry::Request(id, wait) => (puts.next(), Some((id, wait))),
             };
             has_taken |= put == Some(Ok(Put::Accepted));
             match (put, request) {
@@ -509,7 +515,7 @@ where
                 message,
                 from,
                 sender,
-                &mut self.slots,
+                &mut self.pending_entries,
                 self.state,
                 entries_max,
             ) {
@@ -523,7 +529,7 @@ where
             }
         }
         self.current = None;
-        self.held.release();
+        self.reservation.release();
         if let Some((from, code)) = refused {
             self.sequence.refuse(from);
             self.answers.refuse(from, code);
@@ -612,9 +618,9 @@ where
             self.answers.long_reply(bytes_max).filter(|bytes| *bytes > REPLY_FREE_BYTES)
         {
             // Until the peer has taken it, a reply is memory as a body is.
-            let mut held = Held::nothing(&self.state.budget);
-            if held.grow_to(bytes) {
-                reservation = Some(held);
+            let mut memory = Reservation::none(&self.state.budget);
+            if memory.grow_to(bytes) {
+                reservation = Some(memory);
             } else {
                 self.answers.settle_first_reply(ProblemCode::Unavailable);
             }
@@ -631,7 +637,7 @@ where
 
     /// Whether the peer takes what is sent. Ready if it does not even take the close frame.
     fn look_at_what_is_taken(&mut self, now: Instant) -> Poll<()> {
-        let written = self.watch.written();
+        let written = self.connection.written();
         if self.mark.is_some_and(|(target, _)| written.total() >= target) {
             self.mark = None;
         }
@@ -709,7 +715,7 @@ where
     fn shrink(&mut self) {
         self.decoder.shrink();
         self.outgoing.borrow_mut().shrink();
-        (self.scratch, self.slots) = (Vec::new(), Vec::new());
+        (self.scratch, self.pending_entries) = (Vec::new(), Vec::new());
     }
 }
 

@@ -20,7 +20,7 @@ use zeroize::Zeroize as _;
 use super::closing::Closing;
 use crate::admit;
 use crate::authenticate::Sender;
-use crate::receive::not_opened;
+use crate::sealed_body::not_opened;
 use crate::state::State;
 
 /// A message as it came; wiped when it is dropped.
@@ -89,7 +89,7 @@ pub(super) fn requests(frame: &ChannelFrame<'_>) -> usize {
 
 /// What an entry is.
 #[derive(Debug)]
-pub(super) enum Slot {
+pub(super) enum PendingEntry {
     /// None that can be put.
     Bad(ProblemCode),
     Message,
@@ -121,18 +121,20 @@ pub(super) enum Puts {
 }
 
 impl<'s> Putting<'s> {
-    /// Puts the entries of a frame in one step. `slots` gets what each of them is.
+    /// Puts the entries of a frame in one step. `pending_entries` gets what each of them is.
     pub(super) fn begin(
         frame: ChannelFrame<'_>,
         sender: Sender,
-        slots: &mut Vec<Slot>,
+        pending_entries: &mut Vec<PendingEntry>,
         state: &'s State,
     ) -> Self {
-        slots.clear();
-        slots.extend(frame.entries.iter().map(|entry| match entry {
-            Err(code) => Slot::Bad(*code),
-            Ok(entry) => {
-                entry.reply_wait.map_or(Slot::Message, |wait| Slot::Request(entry.id, wait))
+        pending_entries.clear();
+        pending_entries.extend(frame.entries.iter().map(|entry| {
+            match entry {
+                Err(code) => PendingEntry::Bad(*code),
+                Ok(entry) => entry
+                    .reply_wait
+                    .map_or(PendingEntry::Message, |wait| PendingEntry::Request(entry.id, wait)),
             }
         }));
         let mut messages = frame.entries.iter().filter_map(|entry| {
@@ -161,7 +163,7 @@ impl<'s> Putting<'s> {
         message: &mut Sealed,
         from: u64,
         sender: Sender,
-        slots: &mut Vec<Slot>,
+        pending_entries: &mut Vec<PendingEntry>,
         state: &'s State,
         entries_max: usize,
     ) -> Result<Self, Closing> {
@@ -171,7 +173,7 @@ impl<'s> Putting<'s> {
             usize::try_from(from - frame.first).unwrap_or(usize::MAX).min(frame.entries.len());
         frame.entries.drain(..gone);
         frame.first = from;
-        Ok(Self::begin(frame, sender, slots, state))
+        Ok(Self::begin(frame, sender, pending_entries, state))
     }
 
     /// What became of them.

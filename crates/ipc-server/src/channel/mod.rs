@@ -37,9 +37,9 @@ use bytes::Bytes;
 use self::driver::Parts;
 use self::outgoing::{Outgoing, Piece};
 use self::registry::Channels;
-use crate::deadline::Watch;
 use crate::refusal::{Refusal, internal, shutting_down};
 use crate::state::State;
+use crate::timeouts::ConnectionState;
 
 /// Answers a request for a channel.
 ///
@@ -55,28 +55,31 @@ pub(crate) fn open(
         return Err(shutting_down());
     }
     let mut response = handshake::accept(request.head(), state.channel.told)?;
-    let (Some(watch), Some(channels)) =
-        (request.conn_data::<Rc<Watch>>(), request.app_data::<Rc<Channels>>())
+    let (Some(connection), Some(channels)) =
+        (request.conn_data::<Rc<ConnectionState>>(), request.app_data::<Rc<Channels>>())
     else {
-        return Err(internal("opening a channel", "the connection has no watch or no registry"));
+        return Err(internal(
+            "opening a channel",
+            "the connection has no connection or no registry",
+        ));
     };
     let payload = payload.into_inner();
     if !matches!(payload, Payload::H1 { .. }) {
         return Err(internal("opening a channel", "the request has a body with an end"));
     }
-    watch.channel_opens();
+    connection.channel_opens();
     let outgoing = Rc::new(RefCell::new(Outgoing::default()));
     let parts = Parts {
         state: state.clone(),
-        member: channels.join(request, state),
-        watch: Rc::clone(watch),
+        registration: channels.join(request, state),
+        connection: Rc::clone(connection),
         payload,
         outgoing: Rc::clone(&outgoing),
     };
     let body = ChannelBody {
         driver: Some(Box::pin(driver::drive(parts))),
         outgoing,
-        watch: Rc::clone(watch),
+        connection: Rc::clone(connection),
     };
     Ok(response.body(body).map_into_boxed_body().into())
 }
@@ -86,7 +89,7 @@ struct ChannelBody {
     /// Until the channel is over.
     driver: Option<Pin<Box<dyn Future<Output = ()>>>>,
     outgoing: Rc<RefCell<Outgoing>>,
-    watch: Rc<Watch>,
+    connection: Rc<ConnectionState>,
 }
 
 impl MessageBody for ChannelBody {
@@ -102,7 +105,7 @@ impl MessageBody for ChannelBody {
     ) -> Poll<Option<Result<Bytes, Infallible>>> {
         let this = self.get_mut();
         loop {
-            let piece = this.outgoing.borrow_mut().take(this.watch.written(), context);
+            let piece = this.outgoing.borrow_mut().take(this.connection.written(), context);
             if let Piece::Some(piece) = piece {
                 return Poll::Ready(Some(Ok(piece)));
             }

@@ -7,8 +7,8 @@ use std::task::Context;
 
 use bytes::{Bytes, BytesMut};
 
-use crate::budget::Held;
-use crate::written::Written;
+use crate::memory_budget::Reservation;
+use crate::write_progress::WriteProgress;
 
 /// The largest piece. With what may be on the way it is less than what actix-http collects before
 /// it writes; beyond that it would not ask for more, and the driver would have no turn.
@@ -25,7 +25,7 @@ const COPIED_BYTES_MAX: usize = 16 * 1024;
 pub(super) struct Outgoing {
     bytes: BytesMut,
     /// What follows these, if it is long, with the memory that it takes.
-    long: Option<(Bytes, Option<Held>)>,
+    long: Option<(Bytes, Option<Reservation>)>,
 }
 
 /// What there is to hand out.
@@ -48,7 +48,11 @@ impl Outgoing {
 
     /// Appends the payload of a frame whose header was written. Returns it, empty, if it was
     /// copied.
-    pub(super) fn push(&mut self, mut payload: Vec<u8>, reservation: Option<Held>) -> Vec<u8> {
+    pub(super) fn push(
+        &mut self,
+        mut payload: Vec<u8>,
+        reservation: Option<Reservation>,
+    ) -> Vec<u8> {
         if payload.len() > COPIED_BYTES_MAX {
             self.long = Some((payload.into(), reservation));
             return Vec::new();
@@ -59,7 +63,7 @@ impl Outgoing {
     }
 
     /// The next piece, which counts as handed out.
-    pub(super) fn take(&mut self, written: &Written, context: &Context<'_>) -> Piece {
+    pub(super) fn take(&mut self, written: &WriteProgress, context: &Context<'_>) -> Piece {
         if self.is_empty() {
             return Piece::None;
         }
@@ -95,13 +99,13 @@ mod tests {
     use std::task::Waker;
 
     use super::*;
-    use crate::budget::Budget;
+    use crate::memory_budget::MemoryBudget;
 
     #[test]
     fn no_more_is_handed_out_than_the_connection_takes_and_a_long_frame_gives_its_memory_back() {
-        let (written, context) = (Written::default(), Context::from_waker(Waker::noop()));
-        let budget = Budget::new(100_000);
-        let mut reservation = Held::nothing(&budget);
+        let (written, context) = (WriteProgress::default(), Context::from_waker(Waker::noop()));
+        let budget = MemoryBudget::new(100_000);
+        let mut reservation = Reservation::none(&budget);
         assert!(reservation.grow_to(100_000));
         let payload: Vec<u8> = (0..100_000_u32).map(|n| n as u8).collect();
         let mut outgoing = Outgoing::default();
@@ -117,14 +121,14 @@ mod tests {
                 Piece::Later => {
                     // Less than what actix-http collects before it writes.
                     assert!(written.on_the_way() < 32 * 1024);
-                    assert!(!Held::nothing(&budget).grow_to(1), "the rest is in memory");
+                    assert!(!Reservation::none(&budget).grow_to(1), "the rest is in memory");
                     written.advance(10_000);
                 }
                 Piece::None => break,
             }
         }
         assert_eq!(sent, [b"header", payload.as_slice()].concat());
-        assert!(outgoing.is_empty() && Held::nothing(&budget).grow_to(100_000));
+        assert!(outgoing.is_empty() && Reservation::none(&budget).grow_to(100_000));
     }
 
     #[test]

@@ -31,13 +31,13 @@ const FRESH_FOR: Duration = Duration::from_millis(250);
 /// The open channels of a worker.
 #[derive(Default)]
 pub(crate) struct Channels {
-    members: RefCell<HashMap<u64, Rc<Standing>>>,
+    members: RefCell<HashMap<u64, Rc<ChannelPeer>>>,
     next: Cell<u64>,
     is_watched: Cell<bool>,
 }
 
 /// Who is at the other end of a channel, and by what right.
-pub(super) struct Standing {
+pub(super) struct ChannelPeer {
     peer: LastingPeer,
     /// Spares the opening of a token that comes again.
     last_session: LastSession,
@@ -48,10 +48,10 @@ pub(super) struct Standing {
 }
 
 /// A channel's place among the others, given back when it is dropped.
-pub(super) struct Member {
+pub(super) struct Registration {
     channels: Rc<Channels>,
     number: u64,
-    pub(super) standing: Rc<Standing>,
+    pub(super) channel_peer: Rc<ChannelPeer>,
 }
 
 impl Channels {
@@ -60,24 +60,28 @@ impl Channels {
     }
 
     /// Takes in the channel that a request opens.
-    pub(super) fn join(self: &Rc<Self>, request: &HttpRequest, state: &web::Data<State>) -> Member {
+    pub(super) fn join(
+        self: &Rc<Self>,
+        request: &HttpRequest,
+        state: &web::Data<State>,
+    ) -> Registration {
         let number = self.next.replace(self.next.get().wrapping_add(1));
-        let standing = Rc::new(Standing {
+        let channel_peer = Rc::new(ChannelPeer {
             peer: LastingPeer::of(request),
             last_session: LastSession::default(),
             session: RefCell::default(),
             is_in_doubt: Cell::new(false),
             task: RefCell::default(),
         });
-        self.members.borrow_mut().insert(number, Rc::clone(&standing));
+        self.members.borrow_mut().insert(number, Rc::clone(&channel_peer));
         if !self.is_watched.replace(true) {
             actix_web::rt::spawn(watch(Rc::downgrade(self), state.clone()));
         }
-        Member { channels: Rc::clone(self), number, standing }
+        Registration { channels: Rc::clone(self), number, channel_peer }
     }
 }
 
-impl Drop for Member {
+impl Drop for Registration {
     fn drop(&mut self) {
         self.channels.members.borrow_mut().remove(&self.number);
     }
@@ -94,10 +98,10 @@ async fn watch(channels: Weak<Channels>, state: web::Data<State>) {
             return;
         }
         drop(channels);
-        for standing in standings {
-            if !standing.is_good(&state).await {
-                standing.is_in_doubt.set(true);
-                if let Some(task) = standing.task.borrow().as_ref() {
+        for channel_peer in standings {
+            if !channel_peer.is_good(&state).await {
+                channel_peer.is_in_doubt.set(true);
+                if let Some(task) = channel_peer.task.borrow().as_ref() {
                     task.wake_by_ref();
                 }
             }
@@ -105,7 +109,7 @@ async fn watch(channels: Weak<Channels>, state: web::Data<State>) {
     }
 }
 
-impl Standing {
+impl ChannelPeer {
     pub(super) fn address(&self) -> Option<SocketAddr> {
         self.peer.address
     }

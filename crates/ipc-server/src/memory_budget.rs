@@ -5,28 +5,28 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// The bytes there are.
 #[derive(Debug)]
-pub(crate) struct Budget {
+pub(crate) struct MemoryBudget {
     taken: AtomicUsize,
     max: usize,
 }
 
 /// Bytes that were taken, given back when this is dropped.
 #[derive(Debug)]
-pub(crate) struct Held {
-    budget: Arc<Budget>,
+pub(crate) struct Reservation {
+    budget: Arc<MemoryBudget>,
     bytes: usize,
 }
 
-impl Budget {
+impl MemoryBudget {
     pub(crate) fn new(max: usize) -> Arc<Self> {
-        Arc::new(Budget { taken: AtomicUsize::new(0), max })
+        Arc::new(MemoryBudget { taken: AtomicUsize::new(0), max })
     }
 }
 
-impl Held {
+impl Reservation {
     /// Nothing yet.
-    pub(crate) fn nothing(budget: &Arc<Budget>) -> Self {
-        Held { budget: Arc::clone(budget), bytes: 0 }
+    pub(crate) fn none(budget: &Arc<MemoryBudget>) -> Self {
+        Reservation { budget: Arc::clone(budget), bytes: 0 }
     }
 
     /// Takes more, until it is `bytes` in all. Takes nothing, and says so, where there is not as
@@ -49,7 +49,7 @@ impl Held {
     }
 }
 
-impl Drop for Held {
+impl Drop for Reservation {
     fn drop(&mut self) {
         self.release();
     }
@@ -61,8 +61,8 @@ mod tests {
 
     #[test]
     fn no_more_is_taken_than_there_is_and_all_of_it_comes_back() {
-        let budget = Budget::new(10);
-        let (mut first, mut second) = (Held::nothing(&budget), Held::nothing(&budget));
+        let budget = MemoryBudget::new(10);
+        let (mut first, mut second) = (Reservation::none(&budget), Reservation::none(&budget));
         assert!(first.grow_to(6) && first.grow_to(4) && second.grow_to(4));
         assert!(!second.grow_to(5) && !second.grow_to(usize::MAX), "only 10 in all");
         drop(first);

@@ -1,7 +1,7 @@
 //! How much of what was handed out for a connection has gone to its stream, and what waits behind
 //! it.
 //!
-//! `deadline` has one for each connection and counts; a channel hands out no more than its peer
+//! `timeouts` has one for each connection and counts; a channel hands out no more than its peer
 //! takes. Nothing here knows what is written.
 
 use std::cell::{Cell, RefCell};
@@ -11,7 +11,7 @@ use ipc_inbox::Arrivals;
 
 /// What is on its way to a stream.
 #[derive(Debug, Default)]
-pub(crate) struct Written {
+pub(crate) struct WriteProgress {
     handed_out: Cell<u64>,
     written: Cell<u64>,
     /// Whoever waits until more is written.
@@ -20,7 +20,7 @@ pub(crate) struct Written {
     arrivals: RefCell<Vec<Arrivals>>,
 }
 
-impl Written {
+impl WriteProgress {
     /// Bytes were handed out. Returns how many there were in all.
     pub(crate) fn hand_out(&self, bytes: usize) -> u64 {
         let all = self.handed_out.get() + bytes as u64;
@@ -77,7 +77,7 @@ mod tests {
 
     #[test]
     fn what_others_write_is_not_taken_for_what_was_handed_out() {
-        let written = Written::default();
+        let written = WriteProgress::default();
         written.advance(200);
         assert_eq!((written.hand_out(100), written.on_the_way()), (100, 100));
         written.advance(30);

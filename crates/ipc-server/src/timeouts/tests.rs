@@ -7,7 +7,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
 use super::*;
 use crate::framing::HEAD_BYTES_MAX;
 
-const TIMES: Times = Times {
+const TIMES: Timeouts = Timeouts {
     idle: Duration::from_secs(75),
     head: Duration::from_secs(5),
     linger: Duration::from_secs(1),
@@ -16,21 +16,21 @@ const TIMES: Times = Times {
 
 /// The server's end, with what it does, and the peer's. The clock stands still but for what is
 /// waited for.
-fn connected() -> (Timed<DuplexStream, ()>, Rc<Watch>, DuplexStream) {
+fn connected() -> (TimeoutStream<DuplexStream, ()>, Rc<ConnectionState>, DuplexStream) {
     let (server, peer) = duplex(64);
-    let watch = Watch::new(TIMES);
-    (Timed::new(server, Rc::clone(&watch), ()), watch, peer)
+    let connection = ConnectionState::new(TIMES);
+    (TimeoutStream::new(server, Rc::clone(&connection), ()), connection, peer)
 }
 
 /// Gives an answer that is short.
-fn answer(watch: &Watch) -> bool {
-    let is_kept = watch.answered(false);
-    watch.answer_is_written();
+fn answer(connection: &ConnectionState) -> bool {
+    let is_kept = connection.answered(false);
+    connection.answer_is_written();
     is_kept
 }
 
 /// How long it takes until the server finds the end of the stream.
-async fn until_the_end(stream: &mut Timed<DuplexStream, ()>) -> Duration {
+async fn until_the_end(stream: &mut TimeoutStream<DuplexStream, ()>) -> Duration {
     let start = Instant::now();
     let mut buffer = [0; 64];
     while stream.read(&mut buffer).await.unwrap() > 0 {}
@@ -51,22 +51,22 @@ async fn drip(peer: &mut DuplexStream) {
 
 #[tokio::test(start_paused = true)]
 async fn a_connection_without_a_byte_ends_when_it_has_been_idle_for_too_long() {
-    let (mut stream, watch, _peer) = connected();
+    let (mut stream, connection, _peer) = connected();
     assert!(about(until_the_end(&mut stream).await, 75));
-    assert!(watch.is_over());
+    assert!(connection.is_over());
     assert_eq!(stream.read(&mut [0; 8]).await.unwrap(), 0, "it stays at its end");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_head_that_is_dripped_ends_with_its_time_on_the_first_request_and_on_later_ones() {
     for earlier_requests in 0..3 {
-        let (mut stream, watch, mut peer) = connected();
+        let (mut stream, connection, mut peer) = connected();
         for _ in 0..earlier_requests {
             peer.write_all(b"head").await.unwrap();
             assert_eq!(stream.read(&mut [0; 64]).await.unwrap(), 4);
-            watch.request_begins(BodyLength::None, false);
+            connection.request_begins(BodyLength::None, false);
             tokio::time::advance(Duration::from_secs(20)).await;
-            assert!(answer(&watch));
+            assert!(answer(&connection));
             stream.write_all(b"answer").await.unwrap();
             stream.flush().await.unwrap();
             peer.read_exact(&mut [0; 6]).await.unwrap();
@@ -81,9 +81,9 @@ async fn a_head_that_is_dripped_ends_with_its_time_on_the_first_request_and_on_l
 
 #[tokio::test(start_paused = true)]
 async fn a_single_byte_of_a_later_head_is_cut_off_too() {
-    let (mut stream, watch, mut peer) = connected();
-    watch.request_begins(BodyLength::None, false);
-    answer(&watch);
+    let (mut stream, connection, mut peer) = connected();
+    connection.request_begins(BodyLength::None, false);
+    answer(&connection);
     stream.flush().await.unwrap();
     peer.write_all(b"G").await.unwrap();
     assert!(about(until_the_end(&mut stream).await, 5));
@@ -91,8 +91,8 @@ async fn a_single_byte_of_a_later_head_is_cut_off_too() {
 
 #[tokio::test(start_paused = true)]
 async fn a_request_under_way_has_no_limit_here() {
-    let (mut stream, watch, mut peer) = connected();
-    watch.request_begins(BodyLength::Bytes(1 << 20), false);
+    let (mut stream, connection, mut peer) = connected();
+    connection.request_begins(BodyLength::Bytes(1 << 20), false);
     let late = async {
         tokio::time::sleep(Duration::from_secs(1000)).await;
         peer.write_all(b"late").await.unwrap();
@@ -100,15 +100,15 @@ async fn a_request_under_way_has_no_limit_here() {
     let mut buffer = [0; 8];
     let (read, ()) = tokio::join!(stream.read(&mut buffer), late);
     assert_eq!(read.unwrap(), 4);
-    assert_eq!(watch.turn(), None);
+    assert_eq!(connection.eviction_rank(), None);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_body_that_was_left_unread_is_dropped_for_a_while_and_no_longer_however_it_comes() {
     for is_dripped in [false, true] {
-        let (mut stream, watch, mut peer) = connected();
-        watch.request_begins(BodyLength::Bytes(1 << 20), false);
-        assert!(!answer(&watch), "such a connection is not kept");
+        let (mut stream, connection, mut peer) = connected();
+        connection.request_begins(BodyLength::Bytes(1 << 20), false);
+        assert!(!answer(&connection), "such a connection is not kept");
         stream.flush().await.unwrap();
         tokio::select! {
             time = until_the_end(&mut stream) => assert!(about(time, 1), "{time:?}"),
@@ -124,9 +124,9 @@ async fn a_body_that_was_left_unread_is_dropped_for_a_while_and_no_longer_howeve
 
 #[tokio::test(start_paused = true)]
 async fn a_flood_after_an_answer_ends_too() {
-    let (mut stream, watch, mut peer) = connected();
-    watch.request_begins(BodyLength::Bytes(1 << 20), false);
-    answer(&watch);
+    let (mut stream, connection, mut peer) = connected();
+    connection.request_begins(BodyLength::Bytes(1 << 20), false);
+    answer(&connection);
     stream.flush().await.unwrap();
     let flood = async {
         // There is always something to read; the clock goes on by the second.
@@ -142,25 +142,25 @@ async fn a_flood_after_an_answer_ends_too() {
 
 #[tokio::test(start_paused = true)]
 async fn a_body_that_was_read_to_its_end_keeps_the_connection() {
-    let (mut stream, watch, _peer) = connected();
-    watch.request_begins(BodyLength::Bytes(1 << 20), false);
-    watch.body_is_read();
-    assert!(answer(&watch));
+    let (mut stream, connection, _peer) = connected();
+    connection.request_begins(BodyLength::Bytes(1 << 20), false);
+    connection.body_is_read();
+    assert!(answer(&connection));
     stream.flush().await.unwrap();
-    assert!(watch.turn().is_some());
+    assert!(connection.eviction_rank().is_some());
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_limit_after_an_answer_holds_although_nobody_reads_again_before_it() {
-    let (mut stream, watch, _peer) = connected();
+    let (mut stream, connection, _peer) = connected();
     // The timer is set by a read whose limit is far away, and the task then waits for its timer
     // alone.
     let mut buffer = [0; 8];
     let mut first = ReadBuf::new(&mut buffer);
     poll_fn(|context| {
         assert!(Pin::new(&mut stream).poll_read(context, &mut first).is_pending());
-        watch.request_begins(BodyLength::Bytes(1 << 20), false);
-        answer(&watch);
+        connection.request_begins(BodyLength::Bytes(1 << 20), false);
+        answer(&connection);
         assert!(Pin::new(&mut stream).poll_flush(context).is_ready());
         Poll::Ready(())
     })
@@ -171,9 +171,9 @@ async fn the_limit_after_an_answer_holds_although_nobody_reads_again_before_it()
 #[tokio::test(start_paused = true)]
 async fn an_answer_that_is_not_taken_is_given_up_whole_or_in_drips() {
     for takes_a_byte_a_second in [false, true] {
-        let (mut stream, watch, mut peer) = connected();
-        watch.request_begins(BodyLength::None, false);
-        answer(&watch);
+        let (mut stream, connection, mut peer) = connected();
+        connection.request_begins(BodyLength::None, false);
+        answer(&connection);
         let start = Instant::now();
         let error = tokio::select! {
             result = async {
@@ -196,7 +196,7 @@ async fn an_answer_that_is_not_taken_is_given_up_whole_or_in_drips() {
 }
 
 /// Writes as much as the pipe holds and more.
-async fn write_too_much(stream: &mut Timed<DuplexStream, ()>) {
+async fn write_too_much(stream: &mut TimeoutStream<DuplexStream, ()>) {
     poll_fn(|context| {
         while Pin::new(&mut *stream).poll_write(context, &[0; 64]).is_ready() {}
         Poll::Ready(())
@@ -205,7 +205,7 @@ async fn write_too_much(stream: &mut Timed<DuplexStream, ()>) {
 }
 
 /// Polls a read as a task that is woken does.
-async fn read_now(stream: &mut Timed<DuplexStream, ()>) -> Poll<io::Result<usize>> {
+async fn read_now(stream: &mut TimeoutStream<DuplexStream, ()>) -> Poll<io::Result<usize>> {
     poll_fn(|context| {
         let mut space = [0; 64];
         let mut space = ReadBuf::new(&mut space);
@@ -217,14 +217,14 @@ async fn read_now(stream: &mut Timed<DuplexStream, ()>) -> Poll<io::Result<usize
 
 #[tokio::test(start_paused = true)]
 async fn no_request_is_read_before_the_peer_has_the_answer_to_the_one_before() {
-    let (mut stream, watch, mut peer) = connected();
-    watch.request_begins(BodyLength::None, false);
+    let (mut stream, connection, mut peer) = connected();
+    connection.request_begins(BodyLength::None, false);
     peer.write_all(b"more").await.unwrap();
-    watch.answered(false);
+    connection.answered(false);
     stream.flush().await.unwrap();
     assert!(read_now(&mut stream).await.is_pending(), "the answer has only begun");
     write_too_much(&mut stream).await;
-    watch.answer_is_written();
+    connection.answer_is_written();
     assert!(read_now(&mut stream).await.is_pending());
     peer.read_exact(&mut [0; 64]).await.unwrap();
     stream.flush().await.unwrap();
@@ -234,10 +234,10 @@ async fn no_request_is_read_before_the_peer_has_the_answer_to_the_one_before() {
 #[tokio::test(start_paused = true)]
 async fn no_limit_but_its_own_ends_an_answer_on_its_way() {
     for is_last in [false, true] {
-        let (mut stream, watch, mut peer) = connected();
-        watch.request_begins(BodyLength::None, is_last);
+        let (mut stream, connection, mut peer) = connected();
+        connection.request_begins(BodyLength::None, is_last);
         peer.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
-        watch.answered(false);
+        connection.answered(false);
         // A first part goes out at once, the next does not.
         stream.write_all(&[0; 64]).await.unwrap();
         stream.flush().await.unwrap();
@@ -257,11 +257,11 @@ async fn no_limit_but_its_own_ends_an_answer_on_its_way() {
 
 #[tokio::test(start_paused = true)]
 async fn the_time_of_an_idle_connection_begins_when_its_answer_was_taken() {
-    let (mut stream, watch, mut peer) = connected();
-    watch.request_begins(BodyLength::None, false);
-    watch.answered(false);
+    let (mut stream, connection, mut peer) = connected();
+    connection.request_begins(BodyLength::None, false);
+    connection.answered(false);
     write_too_much(&mut stream).await;
-    watch.answer_is_written();
+    connection.answer_is_written();
     tokio::time::advance(Duration::from_secs(20)).await;
     peer.read_exact(&mut [0; 64]).await.unwrap();
     stream.flush().await.unwrap();
@@ -271,8 +271,8 @@ async fn the_time_of_an_idle_connection_begins_when_its_answer_was_taken() {
 #[tokio::test(start_paused = true)]
 async fn a_head_that_is_too_long_is_answered_and_nothing_of_its_end_is_read() {
     let (server, mut peer) = duplex(1 << 20);
-    let watch = Watch::new(TIMES);
-    let mut stream = Timed::new(server, Rc::clone(&watch), ());
+    let connection = ConnectionState::new(TIMES);
+    let mut stream = TimeoutStream::new(server, Rc::clone(&connection), ());
     let head = format!("GET / HTTP/1.1\r\na: {}\r\n\r\n", "b".repeat(HEAD_BYTES_MAX));
     peer.write_all(head.as_bytes()).await.unwrap();
     let (mut read, mut space) = (Vec::new(), [0; 1000]);
@@ -289,7 +289,7 @@ async fn a_head_that_is_too_long_is_answered_and_nothing_of_its_end_is_read() {
 }
 
 /// How long it takes until the server has closed the connection.
-async fn until_closed(stream: &mut Timed<DuplexStream, ()>) -> Duration {
+async fn until_closed(stream: &mut TimeoutStream<DuplexStream, ()>) -> Duration {
     let start = Instant::now();
     stream.shutdown().await.unwrap();
     start.elapsed()
@@ -298,9 +298,9 @@ async fn until_closed(stream: &mut Timed<DuplexStream, ()>) -> Duration {
 #[tokio::test(start_paused = true)]
 async fn the_last_answer_is_followed_by_a_wait_for_the_peers_end_and_no_longer_than_the_limit() {
     for peer_closes in [true, false] {
-        let (mut stream, watch, mut peer) = connected();
-        watch.request_begins(BodyLength::None, true);
-        assert!(!answer(&watch), "the request asked for the end");
+        let (mut stream, connection, mut peer) = connected();
+        connection.request_begins(BodyLength::None, true);
+        assert!(!answer(&connection), "the request asked for the end");
         stream.flush().await.unwrap();
         peer.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
         let (time, ()) = tokio::join!(until_closed(&mut stream), async {
@@ -329,10 +329,10 @@ async fn an_idle_connection_is_closed_at_once_unless_something_came_that_nobody_
 
 #[tokio::test(start_paused = true)]
 async fn a_connection_that_is_closed_by_another_ends_at_once() {
-    let (mut stream, watch, _peer) = connected();
+    let (mut stream, connection, _peer) = connected();
     let close = async {
         tokio::task::yield_now().await;
-        watch.close_now();
+        connection.close_now();
     };
     let (time, ()) = tokio::join!(until_the_end(&mut stream), close);
     assert_eq!(time, Duration::ZERO);
@@ -340,7 +340,7 @@ async fn a_connection_that_is_closed_by_another_ends_at_once() {
 
 #[tokio::test(start_paused = true)]
 async fn a_busy_connection_sets_its_timer_once_in_a_while() {
-    let (mut stream, watch, mut peer) = connected();
+    let (mut stream, connection, mut peer) = connected();
     let mut set = 0;
     let mut timer_at = stream.timer_at;
     for _ in 0..100 {
@@ -354,8 +354,8 @@ async fn a_busy_connection_sets_its_timer_once_in_a_while() {
             Poll::Ready(())
         })
         .await;
-        watch.request_begins(BodyLength::None, false);
-        answer(&watch);
+        connection.request_begins(BodyLength::None, false);
+        answer(&connection);
         stream.flush().await.unwrap();
         set += u32::from(stream.timer_at != timer_at);
         timer_at = stream.timer_at;
@@ -365,17 +365,17 @@ async fn a_busy_connection_sets_its_timer_once_in_a_while() {
 }
 
 /// A connection that a request has made a channel.
-fn opened() -> (Timed<DuplexStream, ()>, Rc<Watch>, DuplexStream) {
-    let (stream, watch, peer) = connected();
-    watch.request_begins(BodyLength::None, true);
-    watch.channel_opens();
-    assert!(watch.answered(true), "it is kept, although the request was the last");
-    (stream, watch, peer)
+fn opened() -> (TimeoutStream<DuplexStream, ()>, Rc<ConnectionState>, DuplexStream) {
+    let (stream, connection, peer) = connected();
+    connection.request_begins(BodyLength::None, true);
+    connection.channel_opens();
+    assert!(connection.answered(true), "it is kept, although the request was the last");
+    (stream, connection, peer)
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_channel_has_none_of_these_limits_while_it_is_open() {
-    let (mut stream, watch, mut peer) = opened();
+    let (mut stream, connection, mut peer) = opened();
     stream.flush().await.unwrap();
     let late = async {
         tokio::time::sleep(Duration::from_secs(1000)).await;
@@ -391,17 +391,17 @@ async fn a_channel_has_none_of_these_limits_while_it_is_open() {
         stream.flush().await.unwrap();
     };
     tokio::join!(exchange, late);
-    assert!(!watch.is_over());
+    assert!(!connection.is_over());
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_channel_that_is_over_is_closed_like_any_other_connection() {
     for peer_is_done in [false, true] {
-        let (mut stream, watch, _peer) = opened();
+        let (mut stream, connection, _peer) = opened();
         if peer_is_done {
-            watch.peer_is_done();
+            connection.peer_is_done();
         }
-        watch.answer_is_written();
+        connection.answer_is_written();
         stream.write_all(b"close").await.unwrap();
         stream.flush().await.unwrap();
         let time = until_the_end(&mut stream).await;
@@ -411,14 +411,14 @@ async fn a_channel_that_is_over_is_closed_like_any_other_connection() {
 
 #[tokio::test(start_paused = true)]
 async fn an_idle_channel_has_its_turn_among_idle_connections_and_is_told_to_go() {
-    let (_stream, watch, _peer) = opened();
+    let (_stream, connection, _peer) = opened();
     let start = Instant::now();
     tokio::time::advance(Duration::from_secs(5)).await;
-    watch.channel_is_idle(None);
-    assert_eq!(watch.turn(), None, "something waits");
-    watch.channel_is_idle(Some(start));
-    assert_eq!(watch.turn(), Some((false, start + TIMES.idle)));
-    watch.close_now();
-    assert!(watch.makes_room() && !watch.is_over(), "it is for the channel to say so");
-    assert_eq!(watch.turn(), None);
+    connection.channel_is_idle(None);
+    assert_eq!(connection.eviction_rank(), None, "something waits");
+    connection.channel_is_idle(Some(start));
+    assert_eq!(connection.eviction_rank(), Some((false, start + TIMES.idle)));
+    connection.close_now();
+    assert!(connection.makes_room() && !connection.is_over(), "it is for the channel to say so");
+    assert_eq!(connection.eviction_rank(), None);
 }

@@ -1,7 +1,7 @@
 //! Time limits of a connection: how long it may be idle, how long the head of a request may take,
 //! how long what follows an answer is still read, and how long an answer may wait to be taken.
 //!
-//! `http` puts each connection's stream into a [`Timed`]; the requests on it tell its [`Watch`]
+//! `http` puts each connection's stream into a [`TimeoutStream`]; the requests on it tell its [`ConnectionState`]
 //! what they are doing. actix-http has time limits too, but the one for heads holds for the first
 //! request of a connection only, the one for idleness ends with the first byte that comes, and a
 //! chunked body that nobody reads is swallowed for ever. Nothing here knows HTTP: it is told when a
@@ -19,7 +19,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::framing::BodyLength;
 use crate::gate::{Gate, GatedStream};
-use crate::written::Written;
+use crate::write_progress::WriteProgress;
 
 /// The answer to a head that is too long (RFC 6585, section 5).
 const HEAD_TOO_LONG: &[u8] =
@@ -27,7 +27,7 @@ const HEAD_TOO_LONG: &[u8] =
 
 /// The limits.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Times {
+pub(crate) struct Timeouts {
     /// Without a byte, from the moment that the peer has an answer to the next request.
     pub(crate) idle: Duration,
     /// From the first byte of a head to its last.
@@ -39,11 +39,11 @@ pub(crate) struct Times {
     pub(crate) answer: Duration,
 }
 
-/// What a connection is doing. Shared by its stream, its requests and `crowd`, which all live
+/// What a connection is doing. Shared by its stream, its requests and `connection_slots`, which all live
 /// on one thread.
 #[derive(Debug)]
-pub(crate) struct Watch {
-    times: Times,
+pub(crate) struct ConnectionState {
+    times: Timeouts,
     phase: Cell<Phase>,
     gate: Rc<Gate>,
     has_unread_body: Cell<bool>,
@@ -55,7 +55,7 @@ pub(crate) struct Watch {
     makes_room: Cell<bool>,
     /// The peer sends nothing more that is worth waiting for.
     peer_is_done: Cell<bool>,
-    written: Written,
+    written: WriteProgress,
     /// The connection's task, to be woken when somebody else ends the connection.
     task: RefCell<Option<Waker>>,
 }
@@ -70,7 +70,7 @@ enum Phase {
     Request,
     /// The answer is a channel that is open, whose own limits hold. If it is idle, since then.
     Channel(Option<Instant>),
-    /// There is an answer. The peer may take it for as long as [`Timed`] allows.
+    /// There is an answer. The peer may take it for as long as [`TimeoutStream`] allows.
     Answer {
         /// What comes is discarded.
         is_last: bool,
@@ -83,9 +83,9 @@ enum Phase {
     Closed,
 }
 
-impl Watch {
-    pub(crate) fn new(times: Times) -> Rc<Self> {
-        Rc::new(Watch {
+impl ConnectionState {
+    pub(crate) fn new(times: Timeouts) -> Rc<Self> {
+        Rc::new(ConnectionState {
             phase: Cell::new(Phase::Idle(Instant::now() + times.idle)),
             times,
             gate: Gate::new(),
@@ -94,7 +94,7 @@ impl Watch {
             is_channel: Cell::new(false),
             makes_room: Cell::new(false),
             peer_is_done: Cell::new(false),
-            written: Written::default(),
+            written: WriteProgress::default(),
             task: RefCell::new(None),
         })
     }
@@ -137,7 +137,7 @@ impl Watch {
     }
 
     /// How much of what was handed out is written.
-    pub(crate) fn written(&self) -> &Written {
+    pub(crate) fn written(&self) -> &WriteProgress {
         &self.written
     }
 
@@ -185,7 +185,7 @@ impl Watch {
     /// Whose turn it is to make room for another, the least first: the connection that has been
     /// idle longest, then the one whose head or whose end takes longest. `None` where it is not the
     /// peer that keeps the server waiting.
-    pub(crate) fn turn(&self) -> Option<(bool, Instant)> {
+    pub(crate) fn eviction_rank(&self) -> Option<(bool, Instant)> {
         match self.phase.get() {
             Phase::Idle(until) => Some((false, until)),
             Phase::Head(until) | Phase::Closing(until) => Some((true, until)),
@@ -278,9 +278,9 @@ impl Watch {
 /// fires and the limit has moved, it is set to that: a busy connection pays for a timer every few
 /// seconds and not for each request.
 #[derive(Debug)]
-pub(crate) struct Timed<S, G> {
+pub(crate) struct TimeoutStream<S, G> {
     stream: GatedStream<S>,
-    watch: Rc<Watch>,
+    connection: Rc<ConnectionState>,
     timer: Pin<Box<Sleep>>,
     /// When the timer will fire; `None` once it has.
     timer_at: Option<Instant>,
@@ -292,12 +292,12 @@ pub(crate) struct Timed<S, G> {
     _guard: G,
 }
 
-impl<S, G> Timed<S, G> {
-    pub(crate) fn new(stream: S, watch: Rc<Watch>, guard: G) -> Self {
-        let at = Instant::now() + watch.times.idle;
-        Timed {
-            stream: GatedStream::new(stream, Rc::clone(&watch.gate)),
-            watch,
+impl<S, G> TimeoutStream<S, G> {
+    pub(crate) fn new(stream: S, connection: Rc<ConnectionState>, guard: G) -> Self {
+        let at = Instant::now() + connection.times.idle;
+        TimeoutStream {
+            stream: GatedStream::new(stream, Rc::clone(&connection.gate)),
+            connection,
             timer: Box::pin(sleep_until(at)),
             timer_at: Some(at),
             answer_until: None,
@@ -310,14 +310,14 @@ impl<S, G> Timed<S, G> {
         self.stream.get_ref()
     }
 
-    pub(crate) fn watch(&self) -> &Rc<Watch> {
-        &self.watch
+    pub(crate) fn connection(&self) -> &Rc<ConnectionState> {
+        &self.connection
     }
 
     /// Whether a limit has passed. Where not, the timer wakes the task when one does.
     fn poll_passed(&mut self, context: &mut Context<'_>) -> Poll<()> {
         loop {
-            let deadlines = [self.watch.deadline(), self.answer_until];
+            let deadlines = [self.connection.deadline(), self.answer_until];
             let Some(next) = deadlines.into_iter().flatten().min() else { return Poll::Pending };
             if self.timer_at.is_none_or(|at| next < at) {
                 self.timer.as_mut().reset(next);
@@ -336,7 +336,7 @@ impl<S, G> Timed<S, G> {
     /// The end of the stream; an error where an answer was not taken, since then no orderly end is
     /// possible.
     fn end(&self) -> Poll<io::Result<()>> {
-        self.watch.phase.set(Phase::Closed);
+        self.connection.phase.set(Phase::Closed);
         Poll::Ready(if self.answer_until.is_some() {
             Err(io::ErrorKind::TimedOut.into())
         } else {
@@ -350,62 +350,63 @@ impl<S, G> Timed<S, G> {
         context: &mut Context<'_>,
     ) -> Poll<io::Result<R>> {
         // A channel has a limit of its own, and tells its peer.
-        if result.is_pending() && !matches!(self.watch.phase.get(), Phase::Channel(_)) {
-            let until =
-                *self.answer_until.get_or_insert_with(|| Instant::now() + self.watch.times.answer);
+        if result.is_pending() && !matches!(self.connection.phase.get(), Phase::Channel(_)) {
+            let until = *self
+                .answer_until
+                .get_or_insert_with(|| Instant::now() + self.connection.times.answer);
             while self.poll_passed(context).is_ready() {
                 if until <= Instant::now() {
                     return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
                 }
                 // It was the limit of reading, which the reader finds once the answer has gone.
-                self.watch.phase.set(Phase::Closed);
+                self.connection.phase.set(Phase::Closed);
             }
         }
         result
     }
 }
 
-impl<S: AsyncWrite + Unpin, G> Timed<S, G> {
+impl<S: AsyncWrite + Unpin, G> TimeoutStream<S, G> {
     /// Tells the peer that its head is too long. actix-http, which has a part of it, writes nothing
     /// meanwhile.
     fn refuse_head(&mut self, context: &mut Context<'_>) {
         // A peer that has no room for this learns nothing.
         let _ = Pin::new(&mut self.stream).poll_write(context, HEAD_TOO_LONG);
         let _ = Pin::new(&mut self.stream).poll_flush(context);
-        self.watch.close_soon();
-        self.watch.linger();
+        self.connection.close_soon();
+        self.connection.linger();
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin, G: Unpin> AsyncRead for Timed<S, G> {
+impl<S: AsyncRead + AsyncWrite + Unpin, G: Unpin> AsyncRead for TimeoutStream<S, G> {
     fn poll_read(
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        if this.watch.is_over() {
+        if this.connection.is_over() {
             return this.end();
         }
         let filled = buffer.filled().len();
         let mut result = Pin::new(&mut this.stream).poll_read(context, buffer);
-        if this.watch.head_is_refused() {
+        if this.connection.head_is_refused() {
             this.refuse_head(context);
             result = Pin::new(&mut this.stream).poll_read(context, buffer);
         }
         if result.is_pending() {
-            this.watch.note_task(context);
+            this.connection.note_task(context);
             if this.poll_passed(context).is_ready() {
                 return this.end();
             }
         } else if buffer.filled().len() > filled {
-            this.watch.bytes_came();
+            this.connection.bytes_came();
         }
         result
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin, G: Unpin> AsyncWrite for Timed<S, G> {
+impl<S: AsyncRead + AsyncWrite + Unpin, G: Unpin> AsyncWrite for TimeoutStream<S, G> {
     fn poll_write(
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -414,9 +415,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin, G: Unpin> AsyncWrite for Timed<S, G> {
         let this = self.get_mut();
         let result = Pin::new(&mut this.stream).poll_write(context, buffer);
         match &result {
-            Poll::Ready(Ok(bytes)) => this.watch.written.advance(*bytes),
+            Poll::Ready(Ok(bytes)) => this.connection.written.advance(*bytes),
             // Who waits behind the answer does not wait for a peer that does not take it.
-            Poll::Ready(Err(_)) | Poll::Pending => this.watch.written.release(),
+            Poll::Ready(Err(_)) | Poll::Pending => this.connection.written.release(),
         }
         this.written(result, context)
     }
@@ -425,14 +426,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin, G: Unpin> AsyncWrite for Timed<S, G> {
         let this = self.get_mut();
         let result = Pin::new(&mut this.stream).poll_flush(context);
         if result.is_ready() {
-            this.watch.written.flushed();
-            if this.watch.flushed() {
+            this.connection.written.flushed();
+            if this.connection.flushed() {
                 this.answer_until = None;
             }
             // An answer is flushed before the next read: the limit that begins with it needs its
             // timer.
             if this.poll_passed(context).is_ready() {
-                this.watch.phase.set(Phase::Closed);
+                this.connection.phase.set(Phase::Closed);
                 context.waker().wake_by_ref();
             }
         }
@@ -448,21 +449,21 @@ impl<S: AsyncRead + AsyncWrite + Unpin, G: Unpin> AsyncWrite for Timed<S, G> {
             let result = Pin::new(&mut this.stream).poll_shutdown(context);
             ready!(this.written(result, context))?;
             this.is_shut = true;
-            match this.watch.phase.get() {
+            match this.connection.phase.get() {
                 Phase::Closed | Phase::Closing(_) => (),
                 _ if this.stream.has_unread(context) => {
-                    this.watch.close_soon();
-                    this.watch.linger();
+                    this.connection.close_soon();
+                    this.connection.linger();
                 }
-                _ => this.watch.phase.set(Phase::Closed),
+                _ => this.connection.phase.set(Phase::Closed),
             }
         }
         let mut space = [0; 1024];
-        while !this.watch.is_over() {
+        while !this.connection.is_over() {
             let read = Pin::new(&mut this.stream).poll_read(context, &mut ReadBuf::new(&mut space));
             let is_waiting = read.is_pending();
             if !is_waiting || this.poll_passed(context).is_ready() {
-                this.watch.phase.set(Phase::Closed);
+                this.connection.phase.set(Phase::Closed);
             } else {
                 return Poll::Pending;
             }

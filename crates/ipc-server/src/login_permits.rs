@@ -4,37 +4,37 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::attempts::Source;
+use crate::login_throttle::Source;
 
 /// The logins that run or wait.
 #[derive(Debug)]
-pub(crate) struct Logins {
+pub(crate) struct LoginPermits {
     max: usize,
     each_max: usize,
-    waiting: Mutex<Waiting>,
+    waiting: Mutex<Taken>,
 }
 
 #[derive(Debug, Default)]
-struct Waiting {
+struct Taken {
     all: usize,
     of_each: HashMap<Source, usize>,
 }
 
 /// A place that is given back when it is dropped.
 #[derive(Debug)]
-pub(crate) struct Place<'a> {
-    logins: &'a Logins,
+pub(crate) struct LoginPermit<'a> {
+    logins: &'a LoginPermits,
     source: Source,
 }
 
-impl Logins {
+impl LoginPermits {
     /// Places for `max` logins, for `each_max` of one peer.
     pub(crate) fn new(max: usize, each_max: usize) -> Self {
-        Logins { max, each_max, waiting: Mutex::default() }
+        LoginPermits { max, each_max, waiting: Mutex::default() }
     }
 
     /// A place, if one is free for this peer.
-    pub(crate) fn take(&self, source: Source) -> Option<Place<'_>> {
+    pub(crate) fn take(&self, source: Source) -> Option<LoginPermit<'_>> {
         let mut waiting = self.waiting();
         let own = waiting.of_each.get(&source).copied().unwrap_or(0);
         if waiting.all >= self.max || own >= self.each_max {
@@ -42,15 +42,15 @@ impl Logins {
         }
         waiting.all += 1;
         waiting.of_each.insert(source, own + 1);
-        Some(Place { logins: self, source })
+        Some(LoginPermit { logins: self, source })
     }
 
-    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+    fn waiting(&self) -> MutexGuard<'_, Taken> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Drop for Place<'_> {
+impl Drop for LoginPermit<'_> {
     fn drop(&mut self) {
         let mut waiting = self.logins.waiting();
         waiting.all -= 1;
@@ -73,7 +73,7 @@ mod tests {
 
     #[test]
     fn no_more_places_are_taken_than_there_are_and_each_is_given_back() {
-        let logins = Logins::new(2, 2);
+        let logins = LoginPermits::new(2, 2);
         let (first, second) = (logins.take(peer(1)), logins.take(peer(2)));
         assert!(first.is_some() && second.is_some());
         assert!(logins.take(peer(3)).is_none());
@@ -84,7 +84,7 @@ mod tests {
 
     #[test]
     fn one_peer_does_not_take_all_the_places() {
-        let logins = Logins::new(8, 2);
+        let logins = LoginPermits::new(8, 2);
         let own = [logins.take(peer(1)), logins.take(peer(1))];
         assert!(own.iter().all(Option::is_some) && logins.take(peer(1)).is_none());
         assert!(logins.take(peer(2)).is_some(), "another peer has its own");

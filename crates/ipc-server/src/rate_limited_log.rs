@@ -44,7 +44,7 @@ impl Display for Kind {
 
 /// The counts. Many tasks share one.
 #[derive(Debug, Default)]
-pub(crate) struct LogLimit {
+pub(crate) struct RateLimitedLog {
     counts: Mutex<HashMap<(Option<IpAddr>, Kind), Count>>,
     /// Told when there is something to sum up.
     untold: Notify,
@@ -79,7 +79,7 @@ fn host(address: IpAddr) -> IpAddr {
     }
 }
 
-impl LogLimit {
+impl RateLimitedLog {
     /// Counts a line that the caller is about to write; whether its peer may have one more of this
     /// kind.
     pub(crate) fn takes(&self, level: Level, peer: Option<SocketAddr>, kind: Kind) -> bool {
@@ -161,7 +161,7 @@ mod tests {
     }
 
     fn written(
-        log: &LogLimit,
+        log: &RateLimitedLog,
         times: u32,
         peer: Option<SocketAddr>,
         kind: Kind,
@@ -172,7 +172,7 @@ mod tests {
 
     #[test]
     fn lines_beyond_the_limit_are_counted_and_summed_up() {
-        let (log, start) = (LogLimit::default(), Instant::now());
+        let (log, start) = (RateLimitedLog::default(), Instant::now());
         assert_eq!(written(&log, 1334, peer("192.0.2.1"), NOT_FOUND, start), 100);
         let later = start + WINDOW;
         let summary = "192.0.2.1 - … and 1234 more in the last 10 s: 404 not_found".to_owned();
@@ -183,7 +183,7 @@ mod tests {
 
     #[test]
     fn where_nothing_was_left_out_there_is_nothing_to_sum_up() {
-        let (log, start) = (LogLimit::default(), Instant::now());
+        let (log, start) = (RateLimitedLog::default(), Instant::now());
         for minute in 0..3 {
             let now = start + 6 * WINDOW * minute;
             assert_eq!(written(&log, 100, peer("192.0.2.1"), NOT_FOUND, now), 100);
@@ -193,7 +193,7 @@ mod tests {
 
     #[test]
     fn another_peer_and_another_kind_have_lines_of_their_own_and_another_port_has_not() {
-        let (log, now) = (LogLimit::default(), Instant::now());
+        let (log, now) = (RateLimitedLog::default(), Instant::now());
         assert_eq!(written(&log, 200, peer("192.0.2.1"), NOT_FOUND, now), 100);
         assert_eq!(written(&log, 200, peer("192.0.2.2"), NOT_FOUND, now), 100);
         assert_eq!(written(&log, 200, peer("192.0.2.1"), Kind::Answer(200, ""), now), 100);
@@ -206,7 +206,7 @@ mod tests {
 
     #[test]
     fn many_peers_share_a_count_in_the_end_and_leave_again() {
-        let (log, now) = (LogLimit::default(), Instant::now());
+        let (log, now) = (RateLimitedLog::default(), Instant::now());
         let number = |number: u32| Some(SocketAddr::new(IpAddr::V4(number.into()), 1));
         let all = (0..100_000)
             .filter(|peer| log.count(Level::Info, number(*peer), NOT_FOUND, now))
@@ -221,7 +221,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn who_sums_up_is_woken_by_the_first_line_that_is_left_out() {
-        let log = Arc::new(LogLimit::default());
+        let log = Arc::new(RateLimitedLog::default());
         let task = tokio::spawn(Arc::clone(&log).sum_up());
         tokio::time::sleep(WINDOW * 5).await;
         written(&log, 101, peer("192.0.2.1"), NOT_FOUND, Instant::now());

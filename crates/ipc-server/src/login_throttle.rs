@@ -41,7 +41,7 @@ enum Counted {
 
 /// The failed logins of the last minute.
 #[derive(Debug)]
-pub(crate) struct Attempts {
+pub(crate) struct LoginThrottle {
     failures_max: u32,
     peer_failures_max: u32,
     watched: Mutex<Watched>,
@@ -58,7 +58,7 @@ struct Watched {
 struct Failures {
     count: u32,
     since: Instant,
-    /// Logins that have begun and may fail.
+    /// LoginPermits that have begun and may fail.
     under_way: u32,
 }
 
@@ -76,8 +76,8 @@ impl Failures {
 /// way around it, and as a failure if nothing else is said of it.
 #[derive(Debug)]
 #[must_use = "a login that is dropped counts as one that failed"]
-pub(crate) struct Attempt<'a> {
-    attempts: &'a Attempts,
+pub(crate) struct LoginAttempt<'a> {
+    attempts: &'a LoginThrottle,
     counted: [Counted; 2],
     began: Instant,
     outcome: Outcome,
@@ -90,12 +90,12 @@ enum Outcome {
     Withdrawn,
 }
 
-impl Attempts {
+impl LoginThrottle {
     /// Lets `failures_max` logins fail within a minute, for each peer and user name, and
     /// `peer_failures_max` for each peer.
     pub(crate) fn new(failures_max: u32, peer_failures_max: u32) -> Self {
         let watched = Watched { counted: HashMap::new(), swept_at: None };
-        Attempts { failures_max, peer_failures_max, watched: Mutex::new(watched) }
+        LoginThrottle { failures_max, peer_failures_max, watched: Mutex::new(watched) }
     }
 
     /// Begins a login.
@@ -107,7 +107,7 @@ impl Attempts {
         source: Source,
         username: &str,
         now: Instant,
-    ) -> Result<Attempt<'_>, Duration> {
+    ) -> Result<LoginAttempt<'_>, Duration> {
         let counted =
             [Counted::Pair(source, Username::parse_existing(username).ok()), Counted::Peer(source)];
         let mut watched = self.watched();
@@ -121,7 +121,7 @@ impl Attempts {
             let new = Failures { count: 0, since: now, under_way: 0 };
             watched.counted.entry(counted.clone()).or_insert(new).under_way += 1;
         }
-        Ok(Attempt { attempts: self, counted, began: now, outcome: Outcome::Failed })
+        Ok(LoginAttempt { attempts: self, counted, began: now, outcome: Outcome::Failed })
     }
 
     fn watched(&self) -> MutexGuard<'_, Watched> {
@@ -164,7 +164,7 @@ impl Watched {
     }
 }
 
-impl Attempt<'_> {
+impl LoginAttempt<'_> {
     /// The login failed.
     pub(crate) fn failed(mut self) {
         self.outcome = Outcome::Failed;
@@ -181,7 +181,7 @@ impl Attempt<'_> {
     }
 }
 
-impl Drop for Attempt<'_> {
+impl Drop for LoginAttempt<'_> {
     fn drop(&mut self) {
         let mut watched = self.attempts.watched();
         for counted in &self.counted {
@@ -214,17 +214,22 @@ mod tests {
     const THERE: Source = Source::Certificate(Fingerprint::from_bytes([1; 32]));
 
     /// How long to wait, if one has to.
-    fn wait(attempts: &Attempts, source: Source, username: &str, now: Instant) -> Option<Duration> {
-        attempts.begin(source, username, now).map(Attempt::withdrawn).err()
+    fn wait(
+        attempts: &LoginThrottle,
+        source: Source,
+        username: &str,
+        now: Instant,
+    ) -> Option<Duration> {
+        attempts.begin(source, username, now).map(LoginAttempt::withdrawn).err()
     }
 
-    fn fail(attempts: &Attempts, source: Source, username: &str, now: Instant) {
+    fn fail(attempts: &LoginThrottle, source: Source, username: &str, now: Instant) {
         attempts.begin(source, username, now).unwrap().failed();
     }
 
     #[test]
     fn after_the_last_failure_allowed_one_waits_for_the_rest_of_the_minute() {
-        let (attempts, start) = (Attempts::new(3, u32::MAX), Instant::now());
+        let (attempts, start) = (LoginThrottle::new(3, u32::MAX), Instant::now());
         for _ in 0..3 {
             fail(&attempts, HERE, "a", start);
         }
@@ -236,7 +241,7 @@ mod tests {
 
     #[test]
     fn of_many_at_once_no_more_begin_than_may_fail() {
-        let (attempts, now) = (Attempts::new(3, u32::MAX), Instant::now());
+        let (attempts, now) = (LoginThrottle::new(3, u32::MAX), Instant::now());
         let begun: Vec<_> = (0..60).filter_map(|_| attempts.begin(HERE, "a", now).ok()).collect();
         assert_eq!(begun.len(), 3);
         assert_eq!(wait(&attempts, HERE, "a", now), Some(SOON), "they may yet succeed");
@@ -246,7 +251,7 @@ mod tests {
 
     #[test]
     fn a_login_that_was_withdrawn_does_not_count() {
-        let (attempts, now) = (Attempts::new(1, u32::MAX), Instant::now());
+        let (attempts, now) = (LoginThrottle::new(1, u32::MAX), Instant::now());
         for _ in 0..5 {
             attempts.begin(HERE, "a", now).unwrap().withdrawn();
         }
@@ -255,7 +260,7 @@ mod tests {
 
     #[test]
     fn another_peer_and_another_user_are_not_kept_out() {
-        let (attempts, now) = (Attempts::new(1, u32::MAX), Instant::now());
+        let (attempts, now) = (LoginThrottle::new(1, u32::MAX), Instant::now());
         fail(&attempts, HERE, "a", now);
         assert!(wait(&attempts, HERE, "a", now).is_some());
         assert_eq!(wait(&attempts, THERE, "a", now), None);
@@ -264,7 +269,7 @@ mod tests {
 
     #[test]
     fn failures_of_one_peer_count_together_whomever_it_tries_to_be() {
-        let (attempts, start) = (Attempts::new(10, 30), Instant::now());
+        let (attempts, start) = (LoginThrottle::new(10, 30), Instant::now());
         for number in 0..30 {
             fail(&attempts, HERE, &format!("user{number}"), start);
         }
@@ -276,12 +281,12 @@ mod tests {
 
     #[test]
     fn many_users_at_once_are_no_way_around_it_and_neither_is_one_that_succeeds() {
-        let (attempts, now) = (Attempts::new(10, 4), Instant::now());
+        let (attempts, now) = (LoginThrottle::new(10, 4), Instant::now());
         let begin = |number: u32| attempts.begin(HERE, &format!("user{number}"), now);
         let begun: Vec<_> = (0..60).filter_map(|number| begin(number).ok()).collect();
         assert_eq!(begun.len(), 4);
         assert_eq!(begin(100).map(drop).err(), Some(SOON));
-        begun.into_iter().for_each(Attempt::withdrawn);
+        begun.into_iter().for_each(LoginAttempt::withdrawn);
         for number in 0..3 {
             fail(&attempts, HERE, &format!("user{number}"), now);
             attempts.begin(HERE, "own", now).unwrap().succeeded();
@@ -292,7 +297,7 @@ mod tests {
 
     #[test]
     fn a_login_that_succeeds_clears_what_failed() {
-        let (attempts, now) = (Attempts::new(2, u32::MAX), Instant::now());
+        let (attempts, now) = (LoginThrottle::new(2, u32::MAX), Instant::now());
         fail(&attempts, HERE, "a", now);
         attempts.begin(HERE, "a", now).unwrap().succeeded();
         assert_eq!(attempts.watched().counted.len(), 1, "of the peer it still counts");
@@ -302,7 +307,7 @@ mod tests {
 
     #[test]
     fn names_that_nobody_can_have_are_counted_as_one_and_not_kept() {
-        let (attempts, now) = (Attempts::new(4, u32::MAX), Instant::now());
+        let (attempts, now) = (LoginThrottle::new(4, u32::MAX), Instant::now());
         for name in ["", "a\0", " a", &"x".repeat(16 << 20)] {
             fail(&attempts, HERE, name, now);
         }
@@ -313,7 +318,7 @@ mod tests {
 
     #[test]
     fn what_no_longer_counts_is_thrown_away_with_the_next_login() {
-        let (attempts, now) = (Attempts::new(1, u32::MAX), Instant::now());
+        let (attempts, now) = (LoginThrottle::new(1, u32::MAX), Instant::now());
         for number in 0..100 {
             fail(&attempts, HERE, &number.to_string(), now);
         }
@@ -323,7 +328,7 @@ mod tests {
 
     #[test]
     fn the_table_does_not_grow_without_end() {
-        let (attempts, now) = (Attempts::new(1, u32::MAX), Instant::now());
+        let (attempts, now) = (LoginThrottle::new(1, u32::MAX), Instant::now());
         for number in 1..WATCHED_MAX {
             fail(&attempts, HERE, &number.to_string(), now);
         }

@@ -14,9 +14,9 @@ use futures_util::StreamExt;
 use ipc_envelope::{Freshness, Incoming, KeyRing, OVERHEAD_BYTES_MAX, OpenError};
 use ipc_protocol::{AUTH_PLAINTEXT_BYTES_MAX, ProblemCode, RAW_ENVELOPE_TYPE, Route};
 
-use crate::budget::{Budget, Held};
-use crate::deadline::Watch;
-use crate::refusal::{COME_AGAIN, Refusal};
+use crate::memory_budget::{MemoryBudget, Reservation};
+use crate::refusal::{RETRY_AFTER, Refusal};
+use crate::timeouts::ConnectionState;
 
 /// Bytes of a body that need none of the budget: most bodies are shorter, and so much each
 /// connection may have.
@@ -84,10 +84,10 @@ fn too_long(bytes_max: usize) -> Refusal {
 }
 
 /// The body of a request, wiped when it is dropped.
-pub(crate) struct Envelope {
+pub(crate) struct SealedBody {
     token: Incoming,
     /// The room that the bytes take.
-    held: Held,
+    reservation: Reservation,
 }
 
 /// Reads a request's body.
@@ -99,9 +99,9 @@ pub(crate) async fn receive(
     request: &HttpRequest,
     payload: web::Payload,
     limits: Limits,
-    budget: &Arc<Budget>,
+    budget: &Arc<MemoryBudget>,
     keys: &Arc<KeyRing>,
-) -> Result<Envelope, Refusal> {
+) -> Result<SealedBody, Refusal> {
     let headers = request.headers();
     let is_raw = is_raw(headers);
     let mut body = Body {
@@ -110,12 +110,14 @@ pub(crate) async fn receive(
         announced: announced(headers),
         bytes_max: limits.body_bytes_max(is_raw),
         no_room: false,
-        held: Held::nothing(budget),
+        reservation: Reservation::none(budget),
     };
     body.token.reserve_exact(body.announced.min(body.bytes_max).min(FREE_BYTES));
     let ending = in_time(body.read(payload), limits.body_timeout).await.transpose()?;
-    if let (Some(Ending::Whole), Some(watch)) = (&ending, request.conn_data::<Rc<Watch>>()) {
-        watch.body_is_read();
+    if let (Some(Ending::Whole), Some(connection)) =
+        (&ending, request.conn_data::<Rc<ConnectionState>>())
+    {
+        connection.body_is_read();
     }
     if let Some(refusal) = body.refusal() {
         // Before the time: who sends too much, and that slowly, is told what will not change.
@@ -133,7 +135,7 @@ pub(crate) async fn receive(
             "the body has a Content-Encoding, of which the server reads none",
         ));
     }
-    Ok(Envelope { token: body.token, held: body.held })
+    Ok(SealedBody { token: body.token, reservation: body.reservation })
 }
 
 /// What a future gives, or `None` if it takes too long.
@@ -163,7 +165,7 @@ struct Body {
     announced: usize,
     bytes_max: usize,
     no_room: bool,
-    held: Held,
+    reservation: Reservation,
 }
 
 /// Where the reading of a body ended.
@@ -191,7 +193,7 @@ impl Body {
             // A client reads no answer while it still writes: what comes is dropped, so that it
             // learns why. One that does not end even so is cut off.
             self.token.clear();
-            self.held.release();
+            self.reservation.release();
             if self.received > self.bytes_max.saturating_mul(2) {
                 return Ok(Ending::CutOff);
             }
@@ -212,7 +214,8 @@ impl Body {
             return Some(too_long(self.bytes_max));
         }
         let detail = "the server has no memory for a body as long as this at the moment";
-        self.no_room.then(|| Refusal::new(ProblemCode::Unavailable, detail).retry_after(COME_AGAIN))
+        self.no_room
+            .then(|| Refusal::new(ProblemCode::Unavailable, detail).retry_after(RETRY_AFTER))
     }
 
     /// Makes room for more, by doubling but not beyond what the body can need. What is announced is
@@ -224,7 +227,7 @@ impl Body {
         }
         let most = if self.announced > 0 { self.announced } else { self.bytes_max };
         let capacity = self.token.capacity().saturating_mul(2).min(most).max(needed);
-        let has_room = self.held.grow_to(capacity.saturating_sub(FREE_BYTES));
+        let has_room = self.reservation.grow_to(capacity.saturating_sub(FREE_BYTES));
         if has_room {
             self.token.reserve_exact(capacity - self.token.len());
         }
@@ -232,7 +235,7 @@ impl Body {
     }
 }
 
-impl Envelope {
+impl SealedBody {
     /// Whether it is so long that what is done with it would hold up other connections.
     pub(crate) fn is_long(&self) -> bool {
         self.token.len() > INLINE_BYTES_MAX
@@ -251,9 +254,9 @@ impl Envelope {
         self.token.open(Some(freshness)).map_err(|error| not_opened(&error, freshness))
     }
 
-    /// Wipes what the request held. The room that it took stays taken for what was made of it.
-    pub(crate) fn into_held(self) -> Held {
-        self.held
+    /// Wipes what the request reservation. The room that it took stays taken for what was made of it.
+    pub(crate) fn into_reservation(self) -> Reservation {
+        self.reservation
     }
 }
 
@@ -322,15 +325,15 @@ mod tests {
         assert!(!is_raw(&HeaderMap::new()));
     }
 
-    fn body(announced: usize, budget: &Arc<Budget>) -> Body {
-        let held = Held::nothing(budget);
+    fn body(announced: usize, budget: &Arc<MemoryBudget>) -> Body {
+        let reservation = Reservation::none(budget);
         let token = Incoming::raw(&Arc::new(KeyRing::new(ipc_envelope::Key::from_bytes([1; 32]))));
-        Body { token, received: 0, announced, bytes_max: 1 << 20, no_room: false, held }
+        Body { token, received: 0, announced, bytes_max: 1 << 20, no_room: false, reservation }
     }
 
     #[test]
     fn room_is_made_for_what_came_and_never_beyond_what_is_announced() {
-        let budget = Budget::new(1 << 20);
+        let budget = MemoryBudget::new(1 << 20);
         let mut announced = body(300_000, &budget);
         assert!(announced.make_room(100_000));
         announced.token.extend(&vec![0; 100_000 - announced.token.len()]);
@@ -344,7 +347,7 @@ mod tests {
 
     #[test]
     fn long_bodies_share_the_budget_and_short_ones_need_none() {
-        let budget = Budget::new(100_000);
+        let budget = MemoryBudget::new(100_000);
         let mut first = body(0, &budget);
         assert!(first.make_room(FREE_BYTES + 100_000));
         let mut second = body(0, &budget);

@@ -10,49 +10,54 @@ use std::rc::Rc;
 
 use tokio::sync::oneshot;
 
-use crate::deadline::Watch;
+use crate::timeouts::ConnectionState;
 
 /// The connections of a worker.
 #[derive(Debug)]
-pub(crate) struct Crowd {
+pub(crate) struct ConnectionSlots {
     max: usize,
-    members: RefCell<HashMap<u64, Rc<Watch>>>,
+    slots: RefCell<HashMap<u64, Rc<ConnectionState>>>,
     next: Cell<u64>,
 }
 
-/// A place in a crowd, given back when it is dropped.
+/// A place in a slots, given back when it is dropped.
 #[derive(Debug)]
-pub(crate) struct Member {
-    crowd: Rc<Crowd>,
+pub(crate) struct ConnectionSlot {
+    owner: Rc<ConnectionSlots>,
     number: u64,
 }
 
-impl Crowd {
+impl ConnectionSlots {
     pub(crate) fn new(max: usize) -> Rc<Self> {
-        Rc::new(Crowd { max, members: RefCell::default(), next: Cell::new(0) })
+        Rc::new(ConnectionSlots { max, slots: RefCell::default(), next: Cell::new(0) })
     }
 
     /// A place for a connection. Where there is none, the connection that has been idle longest is
     /// closed for it, or else the one whose head takes longest; `None` where requests are under way
     /// on all.
-    pub(crate) fn join(self: &Rc<Self>, watch: &Rc<Watch>) -> Option<Member> {
-        let mut members = self.members.borrow_mut();
-        if members.len() >= self.max {
-            let turns = members.iter().filter_map(|(number, watch)| Some((watch.turn()?, *number)));
-            let (_, longest) = turns.min()?;
-            if let Some(watch) = members.remove(&longest) {
-                watch.close_now();
+    pub(crate) fn acquire(
+        self: &Rc<Self>,
+        connection: &Rc<ConnectionState>,
+    ) -> Option<ConnectionSlot> {
+        let mut slots = self.slots.borrow_mut();
+        if slots.len() >= self.max {
+            let ranks = slots
+                .iter()
+                .filter_map(|(number, connection)| Some((connection.eviction_rank()?, *number)));
+            let (_, longest) = ranks.min()?;
+            if let Some(connection) = slots.remove(&longest) {
+                connection.close_now();
             }
         }
         let number = self.next.replace(self.next.get().wrapping_add(1));
-        members.insert(number, Rc::clone(watch));
-        Some(Member { crowd: Rc::clone(self), number })
+        slots.insert(number, Rc::clone(connection));
+        Some(ConnectionSlot { owner: Rc::clone(self), number })
     }
 }
 
-impl Drop for Member {
+impl Drop for ConnectionSlot {
     fn drop(&mut self) {
-        self.crowd.members.borrow_mut().remove(&self.number);
+        self.owner.slots.borrow_mut().remove(&self.number);
     }
 }
 
@@ -104,50 +109,50 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::deadline::Times;
     use crate::framing::BodyLength;
+    use crate::timeouts::Timeouts;
 
-    fn watch() -> Rc<Watch> {
+    fn connection() -> Rc<ConnectionState> {
         let time = Duration::from_secs(10);
-        Watch::new(Times { idle: time, head: time, linger: time, answer: time })
+        ConnectionState::new(Timeouts { idle: time, head: time, linger: time, answer: time })
     }
 
     #[tokio::test(start_paused = true)]
     async fn who_has_been_idle_longest_makes_room() {
-        let crowd = Crowd::new(3);
-        let watches = [watch(), watch(), watch()];
-        let mut members = Vec::new();
-        for watch in &watches {
+        let slots = ConnectionSlots::new(3);
+        let connections = [connection(), connection(), connection()];
+        let mut taken = Vec::new();
+        for connection in &connections {
             tokio::time::advance(Duration::from_secs(1)).await;
-            watch.request_begins(BodyLength::None, false);
-            watch.answered(false);
-            watch.answer_is_written();
-            assert!(watch.turn().is_none(), "the peer may be taking it");
-            watch.flushed();
-            members.push(crowd.join(watch).unwrap());
+            connection.request_begins(BodyLength::None, false);
+            connection.answered(false);
+            connection.answer_is_written();
+            assert!(connection.eviction_rank().is_none(), "the peer may be taking it");
+            connection.flushed();
+            taken.push(slots.acquire(connection).unwrap());
         }
-        watches[0].request_begins(BodyLength::None, false);
-        let newcomer = watch();
-        members.push(crowd.join(&newcomer).unwrap());
+        connections[0].request_begins(BodyLength::None, false);
+        let newcomer = connection();
+        taken.push(slots.acquire(&newcomer).unwrap());
         assert!(
-            watches[1].turn().is_none(),
+            connections[1].eviction_rank().is_none(),
             "the first is busy, the second was idle before the third"
         );
-        assert!(watches[2].turn().is_some() && newcomer.turn().is_some());
-        assert_eq!(crowd.members.borrow().len(), 3);
-        members.remove(1);
-        assert_eq!(crowd.members.borrow().len(), 3, "its place is another's");
-        drop(members);
-        assert!(crowd.members.borrow().is_empty());
+        assert!(connections[2].eviction_rank().is_some() && newcomer.eviction_rank().is_some());
+        assert_eq!(slots.slots.borrow().len(), 3);
+        taken.remove(1);
+        assert_eq!(slots.slots.borrow().len(), 3, "its place is another's");
+        drop(taken);
+        assert!(slots.slots.borrow().is_empty());
     }
 
     #[tokio::test]
     async fn nobody_who_is_busy_makes_room() {
-        let crowd = Crowd::new(1);
-        let busy = watch();
-        let _member = crowd.join(&busy).unwrap();
+        let slots = ConnectionSlots::new(1);
+        let busy = connection();
+        let _slot = slots.acquire(&busy).unwrap();
         busy.request_begins(BodyLength::Chunked, false);
-        assert!(crowd.join(&watch()).is_none());
+        assert!(slots.acquire(&connection()).is_none());
     }
 
     #[test]
