@@ -188,7 +188,7 @@ impl Sender {
         // One batch is on its way at a time: from one answer to the next is what a batch takes.
         let mut answered_at = Instant::now();
         let messages = std::iter::from_fn(|| (!gauge.is_over()).then_some(body));
-        let sending = client.send_all(messages).batch_messages(*batch).on_answer(|answered| {
+        let sending = client.send_all(messages).batch_messages(*batch).on_progress(|answered| {
             gauge.note(answered_at, answered.end - answered.first);
             answered_at = Instant::now();
         });

@@ -126,7 +126,7 @@ fn load() -> Result<u64, Box<dyn Error>> {
                 None => all,
             };
             let result = all
-                .on_answer(|answered| {
+                .on_progress(|answered| {
                     let refused =
                         |index| answered.refusals.iter().any(|refusal| refusal.index == index);
                     let taken = (answered.first..answered.end).filter(|index| !refused(*index));

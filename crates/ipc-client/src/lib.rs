@@ -94,9 +94,9 @@ mod engine;
 mod error;
 mod exchange;
 mod local;
+mod log_throttle;
 #[cfg(test)]
 mod logged;
-mod progress;
 mod random;
 mod receipt;
 mod sealer;
@@ -118,6 +118,6 @@ pub use ipc_protocol::{
 pub use local::LocalClient;
 pub use receipt::{ParseError, Reply, Sent};
 pub use send_all::{
-    Answered, BATCH_BYTES_DEFAULT, BATCH_MESSAGES_DEFAULT, Items, REFUSALS_KEPT_MAX, Refusal,
+    BATCH_BYTES_DEFAULT, BATCH_MESSAGES_DEFAULT, Items, Progress, REFUSALS_KEPT_MAX, Refusal,
     Report, SendAll, SendAllError,
 };

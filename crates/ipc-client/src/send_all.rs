@@ -45,10 +45,10 @@ pub struct SendAll<'a, S> {
     messages: S,
     batch_messages: usize,
     batch_bytes: usize,
-    on_answer: Option<OnAnswer<'a>>,
+    on_progress: Option<OnProgress<'a>>,
 }
 
-type OnAnswer<'a> = Box<dyn FnMut(&Answered<'_>) + Send + 'a>;
+type OnProgress<'a> = Box<dyn FnMut(&Progress<'_>) + Send + 'a>;
 
 /// An iterator as a stream that always has its next item ready.
 #[derive(Debug)]
@@ -83,7 +83,7 @@ pub struct Refusal {
 /// Messages that follow each other, of which it is now known what became of them.
 #[derive(Debug)]
 #[non_exhaustive]
-pub struct Answered<'a> {
+pub struct Progress<'a> {
     /// The first of them, counted from 0.
     pub first: u64,
     /// Behind the last of them.
@@ -170,7 +170,7 @@ impl Client {
             messages,
             batch_messages: BATCH_MESSAGES_DEFAULT,
             batch_bytes: BATCH_BYTES_DEFAULT,
-            on_answer: None,
+            on_progress: None,
         }
     }
 }
@@ -196,8 +196,8 @@ impl<'a, S> SendAll<'a, S> {
     /// Has `tell` called whenever it becomes known what became of some messages: in order, each
     /// message once. What comes after them may be on its way by then. It is called in between, by
     /// whoever waits for the end, and should be quick.
-    pub fn on_answer(mut self, tell: impl FnMut(&Answered<'_>) + Send + 'a) -> Self {
-        self.on_answer = Some(Box::new(tell));
+    pub fn on_progress(mut self, tell: impl FnMut(&Progress<'_>) + Send + 'a) -> Self {
+        self.on_progress = Some(Box::new(tell));
         self
     }
 }
@@ -219,7 +219,7 @@ where
     }
 
     async fn run(self) -> Result<Report, SendAllError> {
-        let SendAll { shared, messages, batch_messages, batch_bytes, on_answer } = self;
+        let SendAll { shared, messages, batch_messages, batch_bytes, on_progress } = self;
         let mut messages = pin!(messages);
         let around = shared.config.plaintext_bytes_max.saturating_sub(AROUND_BYTES);
         let mut batcher = Batcher {
@@ -231,7 +231,7 @@ where
             randomness: Pool::new(),
             end: None,
         };
-        let mut progress = Progress { report: Report::default(), told: 0, on_answer };
+        let mut progress = Tally { report: Report::default(), told: 0, on_progress };
         let (events, mut received) = mpsc::unbounded_channel();
         let mut pipeline = Pipeline {
             shared,
@@ -495,14 +495,14 @@ impl Batcher {
 }
 
 /// What is known so far.
-struct Progress<'a> {
+struct Tally<'a> {
     report: Report,
     /// How many messages are in the report: all up to here, none from here on.
     told: u64,
-    on_answer: Option<OnAnswer<'a>>,
+    on_progress: Option<OnProgress<'a>>,
 }
 
-impl Progress<'_> {
+impl Tally<'_> {
     /// Takes in what became known of the next messages.
     fn enter(&mut self, pipeline: &mut Pipeline) {
         let before = self.told;
@@ -522,8 +522,8 @@ impl Progress<'_> {
         self.report.sent += self.told - before - refusals.len() as u64;
         self.report.duplicates += duplicates;
         self.report.refused += refusals.len() as u64;
-        if let Some(tell) = &mut self.on_answer {
-            tell(&Answered { first: before, end: self.told, duplicates, refusals: &refusals });
+        if let Some(tell) = &mut self.on_progress {
+            tell(&Progress { first: before, end: self.told, duplicates, refusals: &refusals });
         }
         refusals.truncate(REFUSALS_KEPT_MAX - self.report.refusals.len());
         self.report.refusals.append(&mut refusals);

@@ -17,7 +17,7 @@ mod log;
 mod out;
 mod password;
 mod plural;
-mod progress;
+mod progress_line;
 mod selftest;
 mod send;
 mod serve;

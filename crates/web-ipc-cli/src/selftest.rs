@@ -20,7 +20,7 @@ use crate::error::{Failure, Verdict};
 use crate::home::{self, peer_name};
 use crate::out::{counted, say};
 use crate::password::{self, Login};
-use crate::progress::Progress;
+use crate::progress_line::ProgressLine;
 use crate::signals::{self, EndSignal, EndSignals};
 use crate::testuser::TestUser;
 
@@ -113,7 +113,7 @@ async fn send_all(
     signals: &mut EndSignals,
 ) -> Result<Option<EndSignal>, SendError> {
     // Where each message has a line of the log, that is progress enough.
-    let mut progress = (!log::log_enabled!(log::Level::Info)).then(Progress::default);
+    let mut progress = (!log::log_enabled!(log::Level::Info)).then(ProgressLine::default);
     let ended = async {
         while *sent < quantity {
             let message = json!({ "test": *sent + 1 });

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::{Either, select};
 use futures_util::stream;
-use ipc_client::{Answered, Client, Outcome, Report, SendAllError};
+use ipc_client::{Client, Outcome, Progress, Report, SendAllError};
 use ipc_home::locate;
 use serde_json::value::RawValue;
 use tokio::runtime::Handle;
@@ -25,7 +25,7 @@ use crate::home::{self, peer_name};
 use crate::input::{self, Line, OBJECT_BYTES_MAX};
 use crate::out::{counted, say, say_json};
 use crate::password;
-use crate::progress::Progress;
+use crate::progress_line::ProgressLine;
 use crate::signals::{self, EndSignals};
 
 /// Lines that are read ahead of the sending.
@@ -113,7 +113,7 @@ fn lines(client: &Client, send: &Sending) -> Result<Verdict, Failure> {
     let sending = client
         .send_all_stream(messages)
         .batch_messages(usize::from(send.batch))
-        .on_answer(|answered| lock(&tally).note(answered));
+        .on_progress(|answered| lock(&tally).note(answered));
     let result = runtime.block_on(async {
         let mut signals = EndSignals::watch().map_err(unready)?;
         let sending = std::pin::pin!(std::future::IntoFuture::into_future(sending));
@@ -211,11 +211,11 @@ struct Tally {
     bad_lines: u64,
     /// The numbers of the lines whose messages are on their way, in order.
     numbers: VecDeque<u64>,
-    progress: Progress,
+    progress: ProgressLine,
 }
 
 impl Tally {
-    fn note(&mut self, answered: &Answered<'_>) {
+    fn note(&mut self, answered: &Progress<'_>) {
         let mut refusals = answered.refusals.iter().peekable();
         for index in answered.first..answered.end {
             let number = self.numbers.pop_front().unwrap_or(index + 1);

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use crate::call::Call;
 use crate::config::Config;
-use crate::engine::active::Active;
+use crate::engine::active_call::ActiveCall;
 use crate::engine::state::{Link, State};
 use crate::error::SendError;
 use crate::exchange::{Exchange, Setup};
@@ -45,7 +45,7 @@ impl Engine {
     /// Takes a call. It is sent when the driver is polled next.
     pub(crate) fn push(&self, mut call: Call) {
         let drawn = call.messages.draw_id(|| self.exchange.sealer().draw_id());
-        let call = Active::new(call);
+        let call = ActiveCall::new(call);
         if let Err(error) = drawn {
             call.fail(error, false);
             return;
@@ -67,7 +67,7 @@ impl Engine {
 
     /// Runs a task for as long as it takes; the engine does not end before.
     pub(crate) fn spawn(self: &Rc<Self>, task: impl Future<Output = ()> + 'static) {
-        let working = Working::begin(self);
+        let working = TaskGuard::begin(self);
         actix_rt::spawn(async move {
             task.await;
             drop(working);
@@ -78,11 +78,11 @@ impl Engine {
     /// waits for it any more.
     pub(super) fn poll_idle(&self, cx: &mut Context<'_>) -> Poll<()> {
         let state = self.state.borrow();
-        let delayed = state.delayed.iter().map(|(_, piece)| piece);
-        let mut pieces = state.queue.iter().chain(delayed).chain(state.in_flight.iter());
+        let delayed = state.delayed.iter().map(|(_, chunk)| chunk);
+        let mut chunks = state.queue.iter().chain(delayed).chain(state.in_flight.iter());
         let is_idle = self.tasks.get() == 0
             && state.posts.is_empty()
-            && pieces.all(|piece| piece.call.poll_over(cx).is_ready());
+            && chunks.all(|chunk| chunk.call.poll_over(cx).is_ready());
         if is_idle { Poll::Ready(()) } else { Poll::Pending }
     }
 
@@ -149,7 +149,7 @@ impl Engine {
         }
         self.post_misfits(state, now);
         let is_for_a_channel = !state.only_misfits_wait(self.session_bytes());
-        if state.queue.iter().any(|piece| !piece.call.is_over()) && is_for_a_channel {
+        if state.queue.iter().any(|chunk| !chunk.call.is_over()) && is_for_a_channel {
             state.link = Link::Opening;
             let engine = Rc::clone(self);
             // Where nobody waits for it any more, nor does the engine.
@@ -171,16 +171,16 @@ impl Engine {
 }
 
 /// Counts a task, for as long as it lives.
-struct Working(Rc<Engine>);
+struct TaskGuard(Rc<Engine>);
 
-impl Working {
+impl TaskGuard {
     fn begin(engine: &Rc<Engine>) -> Self {
         engine.tasks.set(engine.tasks.get() + 1);
-        Working(Rc::clone(engine))
+        TaskGuard(Rc::clone(engine))
     }
 }
 
-impl Drop for Working {
+impl Drop for TaskGuard {
     fn drop(&mut self) {
         self.0.tasks.set(self.0.tasks.get() - 1);
         self.0.wake();

@@ -10,7 +10,7 @@ use actix_http::ws::CloseCode;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::channel::End;
-use crate::engine::active::Piece;
+use crate::engine::active_call::Chunk;
 use crate::engine::dispatch::Engine;
 use crate::engine::state::Link;
 use crate::error::SendError;
@@ -75,10 +75,10 @@ impl Engine {
         let time = || Arc::new(io::Error::new(io::ErrorKind::TimedOut, "the time ran out"));
         let no_answer = || SendError::NoAnswer { address: address.clone(), source: time() };
         let is_connected = matches!(state.link, Link::Open(_)) || !state.posts.is_empty();
-        state.delayed.retain(|(_, piece)| {
-            let is_due = piece.call.end().0 <= now;
+        state.delayed.retain(|(_, chunk)| {
+            let is_due = chunk.call.end().0 <= now;
             if is_due {
-                piece.call.time_out(false, || SendError::Unreachable {
+                chunk.call.time_out(false, || SendError::Unreachable {
                     address: all.clone(),
                     source: time(),
                 });
@@ -89,30 +89,30 @@ impl Engine {
             Link::Open(channel) => channel.answered_at(),
             _ => now,
         };
-        let mut oldest: Option<&Piece> = None;
+        let mut oldest: Option<&Chunk> = None;
         let mut is_stuck = false;
-        for piece in state.in_flight.iter().filter(|piece| !piece.call.is_over()) {
-            if piece.call.end_once_there() <= now {
-                piece.call.time_out(true, no_answer);
+        for chunk in state.in_flight.iter().filter(|chunk| !chunk.call.is_over()) {
+            if chunk.call.end_once_there() <= now {
+                chunk.call.time_out(true, no_answer);
             }
-            let since = piece.sent_at.max(answered_at);
-            is_stuck |= !piece.call.is_request() && now >= since + self.config.attempt_max();
-            if oldest.is_none_or(|oldest| piece.sent_at < oldest.sent_at) {
-                oldest = Some(piece);
+            let since = chunk.sent_at.max(answered_at);
+            is_stuck |= !chunk.call.is_request() && now >= since + self.config.attempt_max();
+            if oldest.is_none_or(|oldest| chunk.sent_at < oldest.sent_at) {
+                oldest = Some(chunk);
             }
         }
-        if let Some(piece) = oldest {
-            let what = if piece.call.is_request() { "the reply from" } else { "an answer from" };
-            self.exchange.say_waiting(what, piece.sent_at, now, piece.call.end_once_there());
+        if let Some(chunk) = oldest {
+            let what = if chunk.call.is_request() { "the reply from" } else { "an answer from" };
+            self.exchange.say_waiting(what, chunk.sent_at, now, chunk.call.end_once_there());
         }
         state.time_out_posts(now, &no_answer);
-        for piece in state.queue.take_out(|piece| piece.call.end().0 <= now) {
+        for chunk in state.queue.take_out(|chunk| chunk.call.end().0 <= now) {
             if state.is_logging_in {
                 // It waits for nothing else.
                 let late = SendError::LoginFailed { last: Box::new(no_answer()) };
-                piece.call.note_failure(&piece.range, &late, false);
+                chunk.call.note_failure(&chunk.range, &late, false);
             }
-            piece.call.time_out(false, || match (&state.no_room, is_connected) {
+            chunk.call.time_out(false, || match (&state.no_room, is_connected) {
                 (Some(error), _) => error.clone(),
                 (None, true) => SendError::Busy { connections_max: self.config.connections_max },
                 (None, false) => SendError::Unreachable { address: all.clone(), source: time() },

@@ -10,7 +10,7 @@
 //! goes by POST beside it. What has no answer when a channel ends or a POST fails goes back to its
 //! place in the queue, and out again under the same id.
 
-mod active;
+mod active_call;
 mod backoff;
 mod dispatch;
 mod driver;

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use crate::call::EntryStatus;
 use crate::channel::in_flight::InFlight;
 use crate::channel::{Channel, End, Event};
-use crate::engine::active::Piece;
+use crate::engine::active_call::Chunk;
 use crate::engine::dispatch::Engine;
 use crate::engine::queue::{FrameLimits, REPLY_WAIT_BYTES};
 use crate::engine::state::{Link, SAY_EVERY, State};
@@ -156,32 +156,32 @@ impl Engine {
             if frame.is_empty() {
                 return;
             }
-            let bytes: usize = frame.iter().map(|piece| piece.bytes() + REPLY_WAIT_BYTES).sum();
+            let bytes: usize = frame.iter().map(|chunk| chunk.bytes() + REPLY_WAIT_BYTES).sum();
             let written =
                 channel.write(state.in_flight.next(), state.resume, session, bytes, |buffer| {
-                    for (index, piece) in frame.iter().enumerate() {
+                    for (index, chunk) in frame.iter().enumerate() {
                         if index > 0 {
                             buffer.push(b',');
                         }
-                        write_entries(buffer, piece, now);
+                        write_entries(buffer, chunk, now);
                     }
                 });
             if let Err(error) = written {
-                frame.iter().for_each(|piece| piece.call.fail(error.clone(), false));
+                frame.iter().for_each(|chunk| chunk.call.fail(error.clone(), false));
                 continue;
             }
             state.session_sent = Some(generation);
             state.resume = None;
             let mut last_message = None;
-            for mut piece in frame {
-                piece.sent_at = now;
-                piece.call.note_sent();
-                let is_request = piece.call.is_request();
+            for mut chunk in frame {
+                chunk.sent_at = now;
+                chunk.call.note_sent();
+                let is_request = chunk.call.is_request();
                 if is_request {
                     state.requests += 1;
-                    piece.call.reply_wait_begins(now);
+                    chunk.call.reply_wait_begins(now);
                 }
-                state.in_flight.push(piece);
+                state.in_flight.push(chunk);
                 if !is_request {
                     last_message = Some(state.in_flight.next() - 1);
                 }
@@ -235,9 +235,9 @@ impl Engine {
                 answered_to = answered_to.max(settled.last.saturating_add(1));
             }
             for reply in &answer.replies {
-                let tell = |piece: &Piece, _| {
+                let tell = |chunk: &Chunk, _| {
                     let is_one =
-                        piece.call.is_request() && piece.reply(reply.is_duplicate, reply.body);
+                        chunk.call.is_request() && chunk.reply(reply.is_duplicate, reply.body);
                     *requests -= usize::from(is_one);
                     is_one
                 };
@@ -254,20 +254,20 @@ impl Engine {
         });
         if let Err(why) = read {
             // The channel ends: these go again with what else has no answer.
-            again.into_iter().for_each(|(piece, _)| state.in_flight.push(piece));
+            again.into_iter().for_each(|(chunk, _)| state.in_flight.push(chunk));
             return Err(why);
         }
         state.has_answer();
         // Frames are worked at in order: what lies before an answer was answered too, or is about
         // to be.
         state.unanswered.retain(|(last, _)| *last >= answered_to);
-        for (piece, error) in again {
-            self.retry(state, piece, &error, now);
+        for (chunk, error) in again {
+            self.retry(state, chunk, &error, now);
         }
         if let Some((from, error)) = refused {
             let taken = state.in_flight.take_from(from);
             state.unanswered.retain(|(last, _)| *last < from);
-            taken.iter().for_each(|piece| piece.call.was_not_taken());
+            taken.iter().for_each(|chunk| chunk.call.was_not_taken());
             state.count_requests();
             state.resume = Some(from);
             self.put_back(state, taken, &error, false, now);
@@ -281,12 +281,12 @@ impl Engine {
         state.link = Link::Closed;
         let used = state.session_sent.take();
         state.resume = None;
-        let pieces = state.in_flight.take_from(0);
+        let chunks = state.in_flight.take_from(0);
         let was_used = state.in_flight.next() > 0;
         state.in_flight = InFlight::default();
         state.unanswered.clear();
         state.requests = 0;
-        let is_idle = pieces.iter().all(|piece| piece.call.is_over());
+        let is_idle = chunks.iter().all(|chunk| chunk.call.is_over());
         let address = self.exchange.http().connector().address().to_string();
         let end = match end {
             End::Closed { code, reason } => End::Closed { code, reason: printable(&reason) },
@@ -346,9 +346,9 @@ impl Engine {
             return;
         }
         if error.recovery == Recovery::LogIn {
-            for piece in &pieces {
-                piece.call.note_failure(&piece.range, &error.error, may_be_there);
-                state.queue.put_back(piece);
+            for chunk in &chunks {
+                chunk.call.note_failure(&chunk.range, &error.error, may_be_there);
+                state.queue.put_back(chunk);
             }
             self.log_in(state, used.unwrap_or_default(), error);
             return;
@@ -357,23 +357,23 @@ impl Engine {
             self.exchange.http().connector().go_to_next();
         }
         if error.recovery == Recovery::GiveUp {
-            for piece in &pieces {
-                piece.call.fail(error.error.clone(), true);
+            for chunk in &chunks {
+                chunk.call.fail(error.error.clone(), true);
             }
             return;
         }
         let (requests, sends): (Vec<_>, Vec<_>) =
-            pieces.into_iter().partition(|piece| piece.call.is_request());
+            chunks.into_iter().partition(|chunk| chunk.call.is_request());
         self.put_back(state, requests, &error, true, now);
         self.put_back(state, sends, &error, may_be_there, now);
     }
 }
 
-/// Appends the entries of a piece; that of a request says how long its reply is waited for.
-fn write_entries(buffer: &mut Vec<u8>, piece: &Piece, now: Instant) {
+/// Appends the entries of a chunk; that of a request says how long its reply is waited for.
+fn write_entries(buffer: &mut Vec<u8>, chunk: &Chunk, now: Instant) {
     use std::io::Write as _;
-    let text = piece.call.messages.text(piece.range.clone());
-    match piece.call.reply_wait(now) {
+    let text = chunk.call.messages.text(chunk.range.clone());
+    match chunk.call.reply_wait(now) {
         None => buffer.extend_from_slice(text),
         Some(wait) => {
             // In place of the brace that ends it.
@@ -386,11 +386,11 @@ fn write_entries(buffer: &mut Vec<u8>, piece: &Piece, now: Instant) {
 /// Takes in what became of entries; `None` if they are none that have no answer. Those to send
 /// again go into `again`.
 fn settle(
-    in_flight: &mut InFlight<Piece>,
+    in_flight: &mut InFlight<Chunk>,
     requests: &mut usize,
     Settled { first, last, code }: &Settled<'_>,
     now: Instant,
-    again: &mut Vec<(Piece, AttemptError)>,
+    again: &mut Vec<(Chunk, AttemptError)>,
 ) -> Option<()> {
     let status = match *code {
         Settled::ACCEPTED => EntryStatus::Accepted,
@@ -401,24 +401,24 @@ fn settle(
             if is_late || matches!(error.recovery, Recovery::Wait(_)) {
                 let taken = in_flight.take(*first, *last);
                 let mut entries = 0;
-                for piece in taken {
-                    entries += piece.len() as u64;
-                    *requests -= usize::from(piece.call.is_request());
-                    again.push((piece, error.clone()));
+                for chunk in taken {
+                    entries += chunk.len() as u64;
+                    *requests -= usize::from(chunk.call.is_request());
+                    again.push((chunk, error.clone()));
                 }
                 return (entries == (last - first).saturating_add(1)).then_some(());
             }
             EntryStatus::Refused(error.error)
         }
     };
-    let settled = in_flight.settle(*first, *last, |piece, positions| {
-        *requests -= usize::from(piece.call.is_request());
+    let settled = in_flight.settle(*first, *last, |chunk, positions| {
+        *requests -= usize::from(chunk.call.is_request());
         match &status {
             EntryStatus::Refused(error) => {
-                let error = piece.call.no_reply(error).unwrap_or_else(|| error.clone());
-                piece.settle(positions, &EntryStatus::Refused(error), now)
+                let error = chunk.call.no_reply(error).unwrap_or_else(|| error.clone());
+                chunk.settle(positions, &EntryStatus::Refused(error), now)
             }
-            status => piece.settle(positions, status, now),
+            status => chunk.settle(positions, status, now),
         }
     });
     settled.ok()

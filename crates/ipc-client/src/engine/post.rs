@@ -9,7 +9,7 @@ use ipc_protocol::{BatchOutcome, BatchReply};
 use tokio::time::Instant;
 
 use crate::call::EntryStatus;
-use crate::engine::active::Piece;
+use crate::engine::active_call::Chunk;
 use crate::exchange::refusal::of_code;
 use crate::transport::attempt::Attempt;
 
@@ -19,7 +19,7 @@ pub(super) const LATE_AFTER: Duration = Duration::from_millis(5);
 /// A POST on its way.
 pub(super) struct Post {
     pub(super) number: u64,
-    pub(super) pieces: Vec<Piece>,
+    pub(super) chunks: Vec<Chunk>,
     pub(super) attempt: Rc<Attempt>,
     pub(super) begun_at: Instant,
     pub(super) is_request: bool,
@@ -35,10 +35,10 @@ impl Post {
     /// When its calls end.
     pub(super) fn ends(&self) -> impl Iterator<Item = Instant> {
         let is_written = self.attempt.writing.get();
-        self.pieces.iter().filter(|piece| !piece.call.is_over()).map(
-            move |piece| match is_written {
-                true => piece.call.end_once_there(),
-                false => piece.call.end().0,
+        self.chunks.iter().filter(|chunk| !chunk.call.is_over()).map(
+            move |chunk| match is_written {
+                true => chunk.call.end_once_there(),
+                false => chunk.call.end().0,
             },
         )
     }

@@ -11,7 +11,7 @@ use ipc_protocol::ProblemCode;
 use tokio::time::Instant;
 
 use crate::call::{EntryStatus, Stream};
-use crate::engine::active::Piece;
+use crate::engine::active_call::Chunk;
 use crate::engine::dispatch::Engine;
 use crate::engine::post::{LATE_AFTER, Post, statuses};
 use crate::engine::state::State;
@@ -48,8 +48,8 @@ impl Engine {
             let may_request = state.may_request(self.config.connections_max);
             let (queue, in_flight) = (&mut state.queue, &state.in_flight);
             let is_in_flight = |stream: &Arc<Stream>| {
-                in_flight.iter().any(|piece| {
-                    piece.call.stream().is_some_and(|other| Arc::ptr_eq(&other, stream))
+                in_flight.iter().any(|chunk| {
+                    chunk.call.stream().is_some_and(|other| Arc::ptr_eq(&other, stream))
                 })
             };
             let group = queue.take_post(Some(bytes_max), 1, BYTES_MAX, may_request, is_in_flight);
@@ -68,7 +68,7 @@ impl Engine {
             let may_request = state.may_request(self.config.connections_max);
             if in_time > 0 && !many_wait() {
                 // Requests wait for nobody.
-                if !may_request || !state.queue.iter().any(|piece| piece.call.is_request()) {
+                if !may_request || !state.queue.iter().any(|chunk| chunk.call.is_request()) {
                     return;
                 }
             }
@@ -84,17 +84,17 @@ impl Engine {
         }
     }
 
-    fn post(self: &Rc<Self>, state: &mut State, group: Vec<Piece>, now: Instant) {
+    fn post(self: &Rc<Self>, state: &mut State, group: Vec<Chunk>, now: Instant) {
         let attempt = Rc::new(Attempt::default());
         let number = state.next_post;
         state.next_post += 1;
-        for piece in &group {
-            piece.call.note_sent();
+        for chunk in &group {
+            chunk.call.note_sent();
         }
         state.posts.push(Post {
             number,
             is_request: group[0].call.is_request(),
-            pieces: group.clone(),
+            chunks: group.clone(),
             attempt: Rc::clone(&attempt),
             begun_at: now,
         });
@@ -110,7 +110,7 @@ impl Engine {
     /// Makes one attempt.
     async fn post_once(
         &self,
-        group: &[Piece],
+        group: &[Chunk],
         attempt: &Rc<Attempt>,
         used: &mut Generation,
         now: Instant,
@@ -132,7 +132,7 @@ impl Engine {
             });
             return result.await.map(|(duplicate, body)| Posted::Reply { duplicate, body });
         }
-        let ends_at = group.iter().map(|piece| piece.call.end().0).max().unwrap_or(now);
+        let ends_at = group.iter().map(|chunk| chunk.call.end().0).max().unwrap_or(now);
         let limits = AttemptLimits::until(ends_at);
         if let ([_], 1) = (group, first.len()) {
             let (id, body) = (call.messages.id(at), call.messages.body(at));
@@ -140,17 +140,17 @@ impl Engine {
             let status = if is_duplicate { EntryStatus::Duplicate } else { EntryStatus::Accepted };
             return Ok(Posted::Statuses(vec![Some(status)]));
         }
-        let bytes: usize = group.iter().map(|piece| piece.bytes() + 1).sum();
+        let bytes: usize = group.iter().map(|chunk| chunk.bytes() + 1).sum();
         let write = |buffer: &mut Vec<u8>| {
-            for (index, piece) in group.iter().enumerate() {
+            for (index, chunk) in group.iter().enumerate() {
                 if index > 0 {
                     buffer.push(b',');
                 }
-                buffer.extend_from_slice(piece.call.messages.text(piece.range.clone()));
+                buffer.extend_from_slice(chunk.call.messages.text(chunk.range.clone()));
             }
         };
         let reply = self.exchange.submit_batch((bytes, write), limits, used, attempt).await?;
-        let count = group.iter().map(Piece::len).sum();
+        let count = group.iter().map(Chunk::len).sum();
         let statuses = statuses(&reply, count);
         statuses.map(Posted::Statuses).map_err(|detail| {
             give_up(SendError::Unexpected { status: 200, detail: detail.to_owned() })
@@ -160,7 +160,7 @@ impl Engine {
     /// A POST has ended.
     fn posted(
         self: &Rc<Self>,
-        group: Vec<Piece>,
+        group: Vec<Chunk>,
         result: Result<Posted, AttemptError>,
         attempt: &Attempt,
         used: Generation,
@@ -189,7 +189,7 @@ impl Engine {
     fn take_posted(
         self: &Rc<Self>,
         state: &mut State,
-        group: Vec<Piece>,
+        group: Vec<Chunk>,
         posted: Posted,
         now: Instant,
     ) {
@@ -202,12 +202,12 @@ impl Engine {
         };
         let mut statuses = statuses.into_iter();
         let mut no_room = Vec::new();
-        for piece in group {
-            let statuses: Vec<_> = statuses.by_ref().take(piece.len()).collect();
+        for chunk in group {
+            let statuses: Vec<_> = statuses.by_ref().take(chunk.len()).collect();
             let has_no_room = statuses.iter().any(Option::is_none);
-            piece.settle_each(statuses, now);
+            chunk.settle_each(statuses, now);
             if has_no_room {
-                no_room.push(piece);
+                no_room.push(chunk);
             }
         }
         if !no_room.is_empty() {
@@ -219,7 +219,7 @@ impl Engine {
     fn post_failed(
         self: &Rc<Self>,
         state: &mut State,
-        group: Vec<Piece>,
+        group: Vec<Chunk>,
         error: AttemptError,
         (attempt, used, begun_at): (&Attempt, Generation, Instant),
         now: Instant,
@@ -233,8 +233,8 @@ impl Engine {
             }
             if let Some(late) = call.no_reply(&error.error) {
                 let had_no_wait = call.reply_wait_secs(begun_at) == 0;
-                let piece = Piece { sent_at: begun_at, ..group[0].clone() };
-                state.ask_again(piece, late, had_no_wait, now);
+                let chunk = Chunk { sent_at: begun_at, ..group[0].clone() };
+                state.ask_again(chunk, late, had_no_wait, now);
                 return;
             }
         }
@@ -246,21 +246,21 @@ impl Engine {
         match error.recovery {
             Recovery::Wait(_) => self.put_back(state, group, &error, may_be_there, now),
             Recovery::LogIn => {
-                for piece in &group {
-                    piece.call.note_failure(&piece.range, &error.error, false);
-                    state.queue.put_back(piece);
+                for chunk in &group {
+                    chunk.call.note_failure(&chunk.range, &error.error, false);
+                    state.queue.put_back(chunk);
                 }
                 self.log_in(state, used, error);
             }
             Recovery::GiveUp => {
-                let messages: usize = group.iter().map(Piece::len).sum();
+                let messages: usize = group.iter().map(Chunk::len).sum();
                 let is_content = is_for_the_content(&error.error);
                 if is_content && messages > 1 {
                     // Which message it was, or how many are too many, shows in halves.
                     log::debug!("{messages} messages at once were refused: {}", error.error);
                     state.post_messages_max = Some((messages / 2).max(1));
                     state.post_next = true;
-                    group.iter().for_each(|piece| state.queue.put_back(piece));
+                    group.iter().for_each(|chunk| state.queue.put_back(chunk));
                     return;
                 }
                 if is_content && messages == 1 {
@@ -268,12 +268,12 @@ impl Engine {
                     state.post_messages_max = None;
                     state.post_next = false;
                 }
-                for piece in group {
+                for chunk in group {
                     match is_content {
                         true => {
-                            piece.settle(0..1, &EntryStatus::Refused(error.error.clone()), now);
+                            chunk.settle(0..1, &EntryStatus::Refused(error.error.clone()), now);
                         }
-                        false => piece.call.fail(error.error.clone(), may_be_there),
+                        false => chunk.call.fail(error.error.clone(), may_be_there),
                     }
                 }
             }

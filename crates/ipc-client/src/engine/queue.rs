@@ -10,7 +10,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use crate::call::Stream;
-use crate::engine::active::{Active, Piece};
+use crate::engine::active_call::{ActiveCall, Chunk};
 
 /// Bytes that the entry of a request has for the wait for its reply, at most.
 pub(crate) const REPLY_WAIT_BYTES: usize = 48;
@@ -18,7 +18,7 @@ pub(crate) const REPLY_WAIT_BYTES: usize = 48;
 /// The queue.
 #[derive(Debug, Default)]
 pub(crate) struct Queue {
-    pieces: VecDeque<Piece>,
+    chunks: VecDeque<Chunk>,
     /// The number of the next call.
     next_order: u64,
     /// Bytes of the longest entry that waits, at most: of all since nothing waited.
@@ -30,10 +30,10 @@ pub(crate) struct Queue {
 }
 
 /// From so many messages on two frames are worth their price.
-const MANY: usize = 8;
+const HALVES_FROM: usize = 8;
 
-/// So many pieces are counted at most.
-const MANY_MAX: usize = 512;
+/// So many chunks are counted at most.
+const HALVES_COUNTED_MAX: usize = 512;
 
 /// How much goes into one frame.
 #[derive(Clone, Copy, Debug)]
@@ -55,16 +55,16 @@ pub(crate) enum Fit {
 
 impl Queue {
     /// Adds a call behind all others.
-    pub(crate) fn push(&mut self, call: std::rc::Rc<Active>, now: Instant) {
+    pub(crate) fn push(&mut self, call: std::rc::Rc<ActiveCall>, now: Instant) {
         let (order, range) = (self.next_order, 0..call.messages.len());
         self.next_order += 1;
         self.note(&call);
-        self.pieces.push_back(Piece { call, range, order, sent_at: now });
+        self.chunks.push_back(Chunk { call, range, order, sent_at: now });
     }
 
     /// Something is about to wait.
-    fn note(&mut self, call: &Active) {
-        if self.pieces.is_empty() {
+    fn note(&mut self, call: &ActiveCall) {
+        if self.chunks.is_empty() {
             (self.longest, self.has_deep) = (0, false);
         }
         self.longest = self.longest.max(call.messages.longest() + REPLY_WAIT_BYTES);
@@ -77,26 +77,26 @@ impl Queue {
         self.has_deep || self.longest > bytes_max
     }
 
-    /// Puts back what of a piece has no answer, in its place.
-    pub(crate) fn put_back(&mut self, piece: &Piece) {
-        for piece in piece.open() {
-            self.note(&piece.call);
-            let key = (piece.order, piece.range.start);
+    /// Puts back what of a chunk has no answer, in its place.
+    pub(crate) fn put_back(&mut self, chunk: &Chunk) {
+        for chunk in chunk.open() {
+            self.note(&chunk.call);
+            let key = (chunk.order, chunk.range.start);
             // Mostly in front of all others.
-            let at = self.pieces.partition_point(|other| (other.order, other.range.start) < key);
-            self.pieces.insert(at, piece);
+            let at = self.chunks.partition_point(|other| (other.order, other.range.start) < key);
+            self.chunks.insert(at, chunk);
         }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.pieces.is_empty()
+        self.chunks.is_empty()
     }
 
     /// How many messages wait, two at most.
     pub(crate) fn count_up_to_two(&self) -> usize {
-        match self.pieces.len() {
+        match self.chunks.len() {
             0 => 0,
-            1 => self.pieces[0].len().min(2),
+            1 => self.chunks[0].len().min(2),
             _ => 2,
         }
     }
@@ -104,90 +104,90 @@ impl Queue {
     /// Half of the messages that wait, where these are so many that two frames are worth their
     /// price.
     pub(crate) fn half_of_many(&self) -> Option<usize> {
-        let messages: usize = self.pieces.iter().take(MANY_MAX).map(Piece::len).sum();
-        (messages >= MANY).then(|| messages.div_ceil(2))
+        let messages: usize = self.chunks.iter().take(HALVES_COUNTED_MAX).map(Chunk::len).sum();
+        (messages >= HALVES_FROM).then(|| messages.div_ceil(2))
     }
 
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &Piece> {
-        self.pieces.iter()
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Chunk> {
+        self.chunks.iter()
     }
 
     /// Takes out those for which `is_out` says so.
-    pub(crate) fn take_out(&mut self, mut is_out: impl FnMut(&Piece) -> bool) -> Vec<Piece> {
-        if !self.pieces.iter().any(&mut is_out) {
+    pub(crate) fn take_out(&mut self, mut is_out: impl FnMut(&Chunk) -> bool) -> Vec<Chunk> {
+        if !self.chunks.iter().any(&mut is_out) {
             return Vec::new();
         }
-        let (out, left): (Vec<_>, Vec<_>) = self.pieces.drain(..).partition(|piece| is_out(piece));
-        self.pieces = left.into();
+        let (out, left): (Vec<_>, Vec<_>) = self.chunks.drain(..).partition(|chunk| is_out(chunk));
+        self.chunks = left.into();
         out
     }
 
     /// Takes all.
-    pub(crate) fn take_all(&mut self) -> Vec<Piece> {
-        self.pieces.drain(..).collect()
+    pub(crate) fn take_all(&mut self) -> Vec<Chunk> {
+        self.chunks.drain(..).collect()
     }
 
     /// Whether nothing of its stream is on its way by POST.
-    fn is_free(&self, piece: &Piece) -> bool {
+    fn is_free(&self, chunk: &Chunk) -> bool {
         self.held.is_empty()
-            || piece
+            || chunk
                 .call
                 .stream()
                 .is_none_or(|stream| !self.held.iter().any(|held| Arc::ptr_eq(held, &stream)))
     }
 
-    /// How the first entry of a piece can be sent, where a frame holds so many bytes of entries.
-    fn fit(piece: &Piece, bytes_max: usize) -> Fit {
-        let first = piece.range.start;
-        let bytes = piece.call.messages.text_bytes(first..first + 1) + reply_wait_bytes(piece);
+    /// How the first entry of a chunk can be sent, where a frame holds so many bytes of entries.
+    fn fit(chunk: &Chunk, bytes_max: usize) -> Fit {
+        let first = chunk.range.start;
+        let bytes = chunk.call.messages.text_bytes(first..first + 1) + reply_wait_bytes(chunk);
         let is_short = bytes <= bytes_max;
-        if is_short && !piece.call.is_deep { Fit::Channel } else { Fit::Post }
+        if is_short && !chunk.call.is_deep { Fit::Channel } else { Fit::Post }
     }
 
     /// Whether a frame of a channel, which holds so many bytes of entries, cannot hold the first
-    /// entry of a piece.
-    pub(crate) fn is_misfit(piece: &Piece, bytes_max: usize) -> bool {
-        Self::fit(piece, bytes_max) == Fit::Post
+    /// entry of a chunk.
+    pub(crate) fn is_misfit(chunk: &Chunk, bytes_max: usize) -> bool {
+        Self::fit(chunk, bytes_max) == Fit::Post
     }
 
     /// Takes the next frame for a channel: the first entries that wait, as far as they go together.
     /// What nobody waits for is dropped; what must go by POST stays, and what of its stream is
     /// behind it.
-    pub(crate) fn take_frame(&mut self, limits: FrameLimits, frame: &mut Vec<Piece>) {
+    pub(crate) fn take_frame(&mut self, limits: FrameLimits, frame: &mut Vec<Chunk>) {
         let (mut entries, mut bytes, mut requests) = (0, 0, 0);
         let mut at = 0;
         let mut blocked: Vec<Arc<Stream>> = Vec::new();
-        while at < self.pieces.len() && entries < limits.entries {
-            let piece = &self.pieces[at];
-            if piece.call.is_over() {
-                self.pieces.remove(at);
+        while at < self.chunks.len() && entries < limits.entries {
+            let chunk = &self.chunks[at];
+            if chunk.call.is_over() {
+                self.chunks.remove(at);
                 continue;
             }
-            let stream = piece.call.stream();
+            let stream = chunk.call.stream();
             let is_blocked = stream
                 .as_ref()
                 .is_some_and(|stream| blocked.iter().any(|other| Arc::ptr_eq(other, stream)));
-            let is_request = piece.call.is_request();
-            if is_blocked || !self.is_free(piece) || (is_request && requests >= limits.requests) {
+            let is_request = chunk.call.is_request();
+            if is_blocked || !self.is_free(chunk) || (is_request && requests >= limits.requests) {
                 at += 1;
                 continue;
             }
-            if Self::fit(piece, limits.bytes) == Fit::Post {
+            if Self::fit(chunk, limits.bytes) == Fit::Post {
                 blocked.extend(stream);
                 at += 1;
                 continue;
             }
-            let around = reply_wait_bytes(piece) + usize::from(entries > 0);
+            let around = reply_wait_bytes(chunk) + usize::from(entries > 0);
             let room = limits.bytes.saturating_sub(bytes + around);
-            let count = fitting(piece, limits.entries - entries, room);
+            let count = fitting(chunk, limits.entries - entries, room);
             if count == 0 {
                 break;
             }
             requests += usize::from(is_request);
             entries += count;
-            let Some(piece) = self.take_first(at, count) else { break };
-            bytes += piece.bytes() + around;
-            frame.push(piece);
+            let Some(chunk) = self.take_first(at, count) else { break };
+            bytes += chunk.bytes() + around;
+            frame.push(chunk);
         }
     }
 
@@ -201,33 +201,33 @@ impl Queue {
         bytes_max: usize,
         may_request: bool,
         is_in_flight: impl Fn(&Arc<Stream>) -> bool,
-    ) -> Option<Vec<Piece>> {
+    ) -> Option<Vec<Chunk>> {
         if channel_bytes_max.is_some_and(|bytes_max| !self.may_have_misfits(bytes_max)) {
             return None;
         }
-        let mut group: Vec<Piece> = Vec::new();
+        let mut group: Vec<Chunk> = Vec::new();
         let (mut messages, mut bytes) = (0, 0);
         let mut at = 0;
         let mut passed: Vec<Arc<Stream>> = Vec::new();
-        while at < self.pieces.len() && messages < messages_max {
-            let piece = &self.pieces[at];
-            if piece.call.is_over() {
-                self.pieces.remove(at);
+        while at < self.chunks.len() && messages < messages_max {
+            let chunk = &self.chunks[at];
+            if chunk.call.is_over() {
+                self.chunks.remove(at);
                 continue;
             }
-            let stream = piece.call.stream();
+            let stream = chunk.call.stream();
             let is_behind = stream.as_ref().is_some_and(|stream| {
                 passed.iter().any(|other| Arc::ptr_eq(other, stream)) || is_in_flight(stream)
             });
             let is_wanted = match channel_bytes_max {
                 None => true,
-                Some(bytes_max) => Self::fit(piece, bytes_max) == Fit::Post,
+                Some(bytes_max) => Self::fit(chunk, bytes_max) == Fit::Post,
             };
             // A request has a POST of its own, and so has a batch.
-            let is_alone = piece.call.is_request() || stream.is_some();
-            let is_request = piece.call.is_request();
+            let is_alone = chunk.call.is_request() || stream.is_some();
+            let is_request = chunk.call.is_request();
             if is_behind
-                || !self.is_free(piece)
+                || !self.is_free(chunk)
                 || !is_wanted
                 || (is_request && !may_request)
                 || (is_alone && messages > 0)
@@ -238,7 +238,7 @@ impl Queue {
             }
             // Where a channel takes the rest, only the first entry has to go by POST.
             let count_max = if channel_bytes_max.is_some() { 1 } else { messages_max - messages };
-            let mut count = fitting(piece, count_max, bytes_max.saturating_sub(bytes));
+            let mut count = fitting(chunk, count_max, bytes_max.saturating_sub(bytes));
             if count == 0 {
                 if messages > 0 {
                     break;
@@ -247,9 +247,9 @@ impl Queue {
             }
             messages += count;
             // What is left of a batch waits for this part of it: a batch has a POST of its own.
-            let Some(piece) = self.take_first(at, count) else { break };
-            bytes += piece.bytes() + 1;
-            group.push(piece);
+            let Some(chunk) = self.take_first(at, count) else { break };
+            bytes += chunk.bytes() + 1;
+            group.push(chunk);
             if is_alone || channel_bytes_max.is_some() {
                 break;
             }
@@ -257,7 +257,7 @@ impl Queue {
         if group.is_empty() {
             return None;
         }
-        for stream in group.iter().filter_map(|piece| piece.call.stream()) {
+        for stream in group.iter().filter_map(|chunk| chunk.call.stream()) {
             if !self.held.iter().any(|held| Arc::ptr_eq(held, &stream)) {
                 self.held.push(stream);
             }
@@ -265,15 +265,15 @@ impl Queue {
         Some(group)
     }
 
-    /// Takes the first messages of the piece at a position; what is left of it stays there.
-    fn take_first(&mut self, at: usize, count: usize) -> Option<Piece> {
-        let piece = self.pieces.get_mut(at)?;
-        if count >= piece.len() {
-            return self.pieces.remove(at);
+    /// Takes the first messages of the chunk at a position; what is left of it stays there.
+    fn take_first(&mut self, at: usize, count: usize) -> Option<Chunk> {
+        let chunk = self.chunks.get_mut(at)?;
+        if count >= chunk.len() {
+            return self.chunks.remove(at);
         }
-        let split = piece.range.start + count;
-        let first = Piece { range: piece.range.start..split, ..piece.clone() };
-        piece.range.start = split;
+        let split = chunk.range.start + count;
+        let first = Chunk { range: chunk.range.start..split, ..chunk.clone() };
+        chunk.range.start = split;
         Some(first)
     }
 
@@ -284,20 +284,20 @@ impl Queue {
 }
 
 /// What an entry has on a channel beside its text.
-fn reply_wait_bytes(piece: &Piece) -> usize {
-    if piece.call.is_request() { REPLY_WAIT_BYTES } else { 0 }
+fn reply_wait_bytes(chunk: &Chunk) -> usize {
+    if chunk.call.is_request() { REPLY_WAIT_BYTES } else { 0 }
 }
 
-/// How many of the first entries of a piece go into so many bytes.
-fn fitting(piece: &Piece, count_max: usize, bytes_max: usize) -> usize {
-    let (first, most) = (piece.range.start, piece.len().min(count_max));
-    if most == 0 || piece.call.messages.text_bytes(first..first + most) <= bytes_max {
+/// How many of the first entries of a chunk go into so many bytes.
+fn fitting(chunk: &Chunk, count_max: usize, bytes_max: usize) -> usize {
+    let (first, most) = (chunk.range.start, chunk.len().min(count_max));
+    if most == 0 || chunk.call.messages.text_bytes(first..first + most) <= bytes_max {
         return most;
     }
     let (mut fits, mut too_many) = (0, most);
     while fits + 1 < too_many {
         let middle = usize::midpoint(fits, too_many);
-        match piece.call.messages.text_bytes(first..first + middle) <= bytes_max {
+        match chunk.call.messages.text_bytes(first..first + middle) <= bytes_max {
             true => fits = middle,
             false => too_many = middle,
         }
@@ -334,7 +334,7 @@ mod tests {
         let now = Instant::now();
         let call =
             Call { messages, begun_at: now, timeout: Duration::from_secs(30), is_deep, kind };
-        queue.push(Active::new(call), now);
+        queue.push(ActiveCall::new(call), now);
     }
 
     impl Waiting {
@@ -370,15 +370,15 @@ mod tests {
         }
     }
 
-    fn numbers(pieces: &[Piece]) -> Vec<u8> {
-        let of = |piece: &Piece| {
-            piece.range.clone().map(|at| piece.call.messages.id(at)).collect::<Vec<_>>()
+    fn numbers(chunks: &[Chunk]) -> Vec<u8> {
+        let of = |chunk: &Chunk| {
+            chunk.range.clone().map(|at| chunk.call.messages.id(at)).collect::<Vec<_>>()
         };
-        let ids = pieces.iter().flat_map(of);
+        let ids = chunks.iter().flat_map(of);
         ids.map(|found| (0..=255).find(|number| id(*number) == found).unwrap()).collect()
     }
 
-    fn frame(queue: &mut Queue, entries: usize, bytes: usize, requests: usize) -> Vec<Piece> {
+    fn frame(queue: &mut Queue, entries: usize, bytes: usize, requests: usize) -> Vec<Chunk> {
         let mut frame = Vec::new();
         queue.take_frame(FrameLimits { entries, bytes, requests }, &mut frame);
         frame
@@ -410,7 +410,7 @@ mod tests {
         let second = frame(&mut queue, 1, 1000, 9);
         assert_eq!((numbers(&first), numbers(&second)), (vec![0, 1, 2, 3], vec![4]));
         first[0].settle(1..3, &EntryStatus::Accepted, Instant::now());
-        second.iter().chain(&first).for_each(|piece| queue.put_back(piece));
+        second.iter().chain(&first).for_each(|chunk| queue.put_back(chunk));
         assert_eq!(numbers(&frame(&mut queue, 9, 1000, 9)), [0, 3, 4, 5]);
     }
 

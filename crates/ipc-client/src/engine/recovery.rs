@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::engine::active::Piece;
+use crate::engine::active_call::Chunk;
 use crate::engine::dispatch::Engine;
 use crate::engine::state::State;
 use crate::error::SendError;
@@ -20,25 +20,25 @@ impl Engine {
     pub(super) fn retry(
         self: &Rc<Self>,
         state: &mut State,
-        piece: Piece,
+        chunk: Chunk,
         error: &AttemptError,
         now: Instant,
     ) {
-        match piece.call.no_reply(&error.error) {
-            Some(late) => state.ask_again(piece, late, false, now),
+        match chunk.call.no_reply(&error.error) {
+            Some(late) => state.ask_again(chunk, late, false, now),
             None => {
                 // What is told of a request alone comes after it was taken.
-                let may_be_there = piece.call.is_request();
-                self.put_back(state, vec![piece], error, may_be_there, now);
+                let may_be_there = chunk.call.is_request();
+                self.put_back(state, vec![chunk], error, may_be_there, now);
             }
         }
     }
 
-    /// Puts pieces back whose attempt failed in a way that a pause may mend.
+    /// Puts chunks back whose attempt failed in a way that a pause may mend.
     pub(super) fn put_back(
         self: &Rc<Self>,
         state: &mut State,
-        pieces: Vec<Piece>,
+        chunks: Vec<Chunk>,
         error: &AttemptError,
         may_be_there: bool,
         now: Instant,
@@ -48,18 +48,18 @@ impl Engine {
             _ => None,
         };
         let mut first_end = None;
-        for piece in pieces {
-            piece.call.note_failure(&piece.range, &error.error, may_be_there);
-            let left = piece.call.end().0.saturating_duration_since(now);
+        for chunk in chunks {
+            chunk.call.note_failure(&chunk.range, &error.error, may_be_there);
+            let left = chunk.call.end().0.saturating_duration_since(now);
             if retry_after.is_some_and(|retry_after| retry_after >= left) {
-                piece.call.time_out(false, || error.error.clone());
+                chunk.call.time_out(false, || error.error.clone());
                 continue;
             }
-            if !piece.call.is_over() {
+            if !chunk.call.is_over() {
                 // It may end earlier now that it is not on its way.
                 state.look_no_later_than(now + left);
                 first_end = Some(first_end.map_or(left, |end: Duration| end.min(left)));
-                state.queue.put_back(&piece);
+                state.queue.put_back(&chunk);
             }
         }
         if let Some(left) = first_end {
@@ -80,8 +80,8 @@ impl Engine {
         }
         if state.is_session_unproved && used == current {
             // It was made for this, and is refused: another one would be too.
-            for piece in state.queue.take_all() {
-                piece.call.fail(refusal.error.clone(), false);
+            for chunk in state.queue.take_all() {
+                chunk.call.fail(refusal.error.clone(), false);
             }
             return;
         }
@@ -117,13 +117,13 @@ impl Engine {
 
     /// Nothing of what waits can be sent: it waits, or ends.
     pub(super) fn attempt_failed(self: &Rc<Self>, state: &mut State, error: &AttemptError) {
-        let pieces = state.queue.take_all();
+        let chunks = state.queue.take_all();
         if let Recovery::Wait(_) = error.recovery {
-            self.put_back(state, pieces, error, false, Instant::now());
+            self.put_back(state, chunks, error, false, Instant::now());
             return;
         }
-        for piece in pieces {
-            piece.call.fail(error.error.clone(), false);
+        for chunk in chunks {
+            chunk.call.fail(error.error.clone(), false);
         }
     }
 }

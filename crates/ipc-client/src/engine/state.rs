@@ -13,13 +13,13 @@ use tokio::time::Instant;
 use crate::call::EntryStatus;
 use crate::channel::Channel;
 use crate::channel::in_flight::InFlight;
-use crate::engine::active::Piece;
+use crate::engine::active_call::Chunk;
 use crate::engine::backoff::{Backoff, LAST_CHANCE};
 use crate::engine::post::Post;
 use crate::engine::queue::Queue;
 use crate::error::{NoReply, Outcome, SendError};
 use crate::exchange::session::Generation;
-use crate::progress::{Progress, seconds, with_causes};
+use crate::log_throttle::{LogThrottle, seconds, with_causes};
 use crate::random::random;
 
 /// How often it is said what is waited for, at most.
@@ -44,7 +44,7 @@ pub(super) struct State {
     pub(super) queue: Queue,
     pub(super) link: Link,
     /// What was sent over the channel and has no answer.
-    pub(super) in_flight: InFlight<Piece>,
+    pub(super) in_flight: InFlight<Chunk>,
     /// How many requests are among that.
     pub(super) requests: usize,
     /// The last message of each frame that has no answer yet, and when it was sent; one of requests
@@ -55,7 +55,7 @@ pub(super) struct State {
     /// From which entry on the server takes none until it is told that this is known.
     pub(super) resume: Option<u64>,
     /// Requests that are asked for again later.
-    pub(super) delayed: Vec<(Instant, Piece)>,
+    pub(super) delayed: Vec<(Instant, Chunk)>,
     pub(super) posts: Vec<Post>,
     /// The number of the next of them.
     pub(super) next_post: u64,
@@ -75,7 +75,7 @@ pub(super) struct State {
     /// The session is of a login, and nothing was accepted with it yet.
     pub(super) is_session_unproved: bool,
     pub(super) backoff: Backoff,
-    pub(super) retries: Progress,
+    pub(super) retries: LogThrottle,
     /// Nothing is sent before.
     pub(super) paused_until: Option<Instant>,
     /// What the server said when it could take nothing: so it is with all that waits until then.
@@ -114,7 +114,7 @@ impl State {
             kept_tries: 0,
             is_session_unproved: false,
             backoff: Backoff::new(),
-            retries: Progress::default(),
+            retries: LogThrottle::default(),
             paused_until: None,
             no_room: None,
             look_at: None,
@@ -127,16 +127,16 @@ impl State {
 
     /// When the next call ends, or there is something to say.
     pub(super) fn next_look(&self, now: Instant) -> Option<Instant> {
-        let waiting = self.queue.iter().chain(self.delayed.iter().map(|(_, piece)| piece));
-        let ends = waiting.map(|piece| piece.call.end().0);
-        let sent = self.in_flight.iter().filter(|piece| !piece.call.is_over());
-        let answers = sent.map(|piece| piece.call.end_once_there().min(now + SAY_EVERY));
+        let waiting = self.queue.iter().chain(self.delayed.iter().map(|(_, chunk)| chunk));
+        let ends = waiting.map(|chunk| chunk.call.end().0);
+        let sent = self.in_flight.iter().filter(|chunk| !chunk.call.is_over());
+        let answers = sent.map(|chunk| chunk.call.end_once_there().min(now + SAY_EVERY));
         ends.chain(answers).chain(self.posts.iter().flat_map(Post::ends)).min()
     }
 
     /// The latest moment at which something that waits ends.
     pub(super) fn last_end(&self, otherwise: Instant) -> Instant {
-        self.queue.iter().map(|piece| piece.call.end().0).max().unwrap_or(otherwise)
+        self.queue.iter().map(|chunk| chunk.call.end().0).max().unwrap_or(otherwise)
     }
 
     /// The server has answered: what failed before is over.
@@ -150,10 +150,10 @@ impl State {
         if self.delayed.is_empty() {
             return;
         }
-        for (at, piece) in std::mem::take(&mut self.delayed) {
+        for (at, chunk) in std::mem::take(&mut self.delayed) {
             match at <= now {
-                true => self.queue.put_back(&piece),
-                false => self.delayed.push((at, piece)),
+                true => self.queue.put_back(&chunk),
+                false => self.delayed.push((at, chunk)),
             }
         }
     }
@@ -169,7 +169,7 @@ impl State {
     }
 
     pub(super) fn count_requests(&mut self) {
-        self.requests = self.in_flight.iter().filter(|piece| piece.call.is_request()).count();
+        self.requests = self.in_flight.iter().filter(|chunk| chunk.call.is_request()).count();
     }
 
     /// Waits before anything is sent again.
@@ -200,35 +200,35 @@ impl State {
     /// A request whose reply did not come in the time that the server gives it. It has the request.
     pub(super) fn ask_again(
         &mut self,
-        piece: Piece,
+        chunk: Chunk,
         late: SendError,
         had_no_wait: bool,
         now: Instant,
     ) {
         let is_late = matches!(late, SendError::NoReply { reason: NoReply::NotInTime { .. } });
-        let is_news = piece.call.is_there_now();
-        piece.call.reply_wait_begins(piece.sent_at);
-        if !is_late || piece.call.reply_wait_left(now).is_zero() {
-            piece.call.settle(piece.range.clone(), &EntryStatus::Refused(late), now);
+        let is_news = chunk.call.is_there_now();
+        chunk.call.reply_wait_begins(chunk.sent_at);
+        if !is_late || chunk.call.reply_wait_left(now).is_zero() {
+            chunk.call.settle(chunk.range.clone(), &EntryStatus::Refused(late), now);
             return;
         }
-        piece.call.note_failure(&piece.range, &late, false);
+        chunk.call.note_failure(&chunk.range, &late, false);
         // The first one may have been there only to bring it.
         if is_news && had_no_wait {
-            self.queue.put_back(&piece);
+            self.queue.put_back(&chunk);
             return;
         }
         let random = random().map_or(u32::MAX / 2, u32::from_be_bytes);
-        match piece.call.pause(now, random) {
-            Some(pause) => self.delayed.push((now + pause, piece)),
-            None => piece.call.time_out(false, || late.clone()),
+        match chunk.call.pause(now, random) {
+            Some(pause) => self.delayed.push((now + pause, chunk)),
+            None => chunk.call.time_out(false, || late.clone()),
         }
     }
 
     /// Whether what waits has to go by POST, all of it.
     pub(super) fn only_misfits_wait(&self, session_bytes: usize) -> bool {
         let bytes_max = self.entries_bytes_max(session_bytes);
-        self.queue.iter().all(|piece| Queue::is_misfit(piece, bytes_max))
+        self.queue.iter().all(|chunk| Queue::is_misfit(chunk, bytes_max))
     }
 
     pub(super) fn close_channel(&mut self, why: &str, cx: &mut Context<'_>) {
@@ -278,7 +278,7 @@ impl State {
     pub(super) fn end_post(&mut self, number: u64) {
         let Some(at) = self.posts.iter().position(|post| post.number == number) else { return };
         let post = self.posts.swap_remove(at);
-        let streams: Vec<_> = post.pieces.iter().filter_map(|piece| piece.call.stream()).collect();
+        let streams: Vec<_> = post.chunks.iter().filter_map(|chunk| chunk.call.stream()).collect();
         self.queue.release(&streams);
     }
 
@@ -286,10 +286,10 @@ impl State {
     pub(super) fn time_out_posts(&self, now: Instant, no_answer: &dyn Fn() -> SendError) {
         for post in &self.posts {
             let is_written = post.attempt.writing.get();
-            for piece in post.pieces.iter().filter(|piece| !piece.call.is_over()) {
-                let end = if is_written { piece.call.end_once_there() } else { piece.call.end().0 };
+            for chunk in post.chunks.iter().filter(|chunk| !chunk.call.is_over()) {
+                let end = if is_written { chunk.call.end_once_there() } else { chunk.call.end().0 };
                 if end <= now {
-                    piece.call.time_out(is_written, || match no_answer() {
+                    chunk.call.time_out(is_written, || match no_answer() {
                         SendError::NoAnswer { address, source } if !is_written => {
                             SendError::Unreachable { address, source }
                         }

@@ -18,7 +18,7 @@ use crate::error::SendError;
 use crate::exchange::refusal::{AttemptError, give_up};
 use crate::exchange::session::{Generation, Origin, SessionCache};
 use crate::exchange::{AttemptLimits, Exchange, FRAME_BYTES};
-use crate::progress::seconds;
+use crate::log_throttle::seconds;
 use crate::random::random;
 use crate::sealer::unix_now_secs;
 use crate::transport::attempt::Attempt;

@@ -26,7 +26,7 @@ use zeroize::{Zeroize, Zeroizing};
 
 use crate::config::Config;
 use crate::error::SendError;
-use crate::progress::{Progress, SAY_EVERY, seconds};
+use crate::log_throttle::{LogThrottle, SAY_EVERY, seconds};
 use crate::sealer::{Sealer, unix_now_secs};
 use crate::transport::attempt::Attempt;
 use crate::transport::connector::Connector;
@@ -66,7 +66,7 @@ pub(crate) struct Exchange {
     session: Session,
     cache: Option<SessionCache>,
     /// When it was said last that something is waited for.
-    waits: Progress,
+    waits: LogThrottle,
     /// Buffers to seal in, as many as connections at most. Fresh megabytes are costly.
     buffers: RefCell<Vec<Vec<u8>>>,
     /// Whether the server was asked, by silent listening, why it hangs up, since it last answered.
@@ -108,7 +108,7 @@ impl Exchange {
             admin_home,
             session: Session::new(kept),
             cache,
-            waits: Progress::default(),
+            waits: LogThrottle::default(),
             buffers: RefCell::new(Vec::new()),
             has_probed: Cell::new(false),
             config,

@@ -12,7 +12,7 @@ use ipc_home::{Home, HomeError, KeptSession, LoginHolder, LoginTurn};
 use zeroize::Zeroizing;
 
 use crate::exchange::password_check::GivenPassword;
-use crate::progress::with_causes;
+use crate::log_throttle::with_causes;
 
 /// A kept session this close to its end is not used: it might end on the way.
 pub(crate) const EXPIRY_MARGIN_SECS: u64 = 30;

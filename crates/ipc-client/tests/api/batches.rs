@@ -124,7 +124,7 @@ fn what_found_no_room_goes_out_again_first_and_nothing_else_twice() {
     let client = place.client(&fake);
     let all = client.send_all(numbers(0..8)).batch_messages(4);
     let report = all
-        .on_answer(|answered| told.lock().unwrap().push(answered.first..answered.end))
+        .on_progress(|answered| told.lock().unwrap().push(answered.first..answered.end))
         .wait()
         .unwrap();
     assert_eq!(report.sent, 8);
@@ -192,7 +192,7 @@ fn a_message_that_is_none_or_too_large_is_told_by_its_index_and_the_rest_goes_on
     let messages =
         [json!([1]), json!({"n": 1}), json!({"t": "x".repeat(6000)}), json!({"n": 3}), json!("x")];
     let told = Mutex::new(Vec::new());
-    let all = client.send_all(messages).on_answer(|answered| {
+    let all = client.send_all(messages).on_progress(|answered| {
         let refused: Vec<_> = answered.refusals.iter().map(|refusal| refusal.index).collect();
         told.lock().unwrap().push((answered.first, answered.end, refused));
     });

@@ -179,7 +179,7 @@ async fn a_server_that_is_restarted_meanwhile_loses_and_doubles_nothing() {
     let (answered, mut answers) = tokio::sync::mpsc::unbounded_channel();
     let sending = tokio::spawn(async move {
         let all = client.send_all((0..600).map(|n| json!({"n": n}))).batch_messages(20);
-        all.on_answer(move |_| answered.send(()).unwrap()).await.unwrap()
+        all.on_progress(move |_| answered.send(()).unwrap()).await.unwrap()
     });
     answers.recv().await.unwrap();
     server.stop().await;

@@ -1,7 +1,7 @@
 //! A call on its way: what of it has an answer, what is known of the rest, how much time it has,
 //! and who waits for it.
 //!
-//! `queue` and `mod` hold calls by their pieces. Nothing here sends.
+//! `queue` and `mod` hold calls by their chunks. Nothing here sends.
 
 use std::cell::{Cell, RefCell};
 use std::ops::Range;
@@ -20,11 +20,11 @@ use crate::receipt::{Reply, Sent};
 
 /// What is kept back of the time there is, so that the server's word that there is no reply still
 /// arrives.
-const WAY_BACK: Duration = Duration::from_millis(500);
+const RETURN_MARGIN: Duration = Duration::from_millis(500);
 
 /// A call on its way.
 #[derive(Debug)]
-pub(crate) struct Active {
+pub(crate) struct ActiveCall {
     pub(crate) messages: Messages,
     pub(crate) timeout: Duration,
     pub(crate) is_deep: bool,
@@ -72,7 +72,7 @@ struct ReplyClock {
     began_at: Cell<Option<Instant>>,
 }
 
-impl Active {
+impl ActiveCall {
     pub(crate) fn new(call: Call) -> Rc<Self> {
         let Call { messages, begun_at, timeout, is_deep, kind } = call;
         let deadline = begun_at + timeout;
@@ -95,7 +95,7 @@ impl Active {
             kind: Some(kind),
         };
         let state = RefCell::new(state);
-        Rc::new(Active { messages, timeout, is_deep, begun_at, reply, state })
+        Rc::new(ActiveCall { messages, timeout, is_deep, begun_at, reply, state })
     }
 
     pub(crate) fn is_request(&self) -> bool {
@@ -418,7 +418,7 @@ impl Active {
     pub(crate) fn reply_wait(&self, now: Instant) -> Option<Duration> {
         let clock = self.reply.as_ref()?;
         let left = clock.deadline.saturating_duration_since(now);
-        Some(self.reply_wait_left(now).min(left.saturating_sub(WAY_BACK.min(left / 4))))
+        Some(self.reply_wait_left(now).min(left.saturating_sub(RETURN_MARGIN.min(left / 4))))
     }
 
     /// The same by POST, which counts whole seconds. With less than one it is asked to take the
@@ -427,7 +427,7 @@ impl Active {
         let left = self.end_once_there().saturating_duration_since(now);
         let wanted = self.reply_wait_left(now);
         let wanted_secs = wanted.as_secs() + u64::from(wanted.subsec_nanos() > 0);
-        let possible_secs = left.saturating_sub(WAY_BACK).as_secs();
+        let possible_secs = left.saturating_sub(RETURN_MARGIN).as_secs();
         wanted_secs.min(possible_secs.max(u64::from(self.state.borrow().is_there)))
     }
 
@@ -455,8 +455,8 @@ fn is_only_late(error: &SendError) -> bool {
 
 /// Messages of a call that follow each other.
 #[derive(Clone, Debug)]
-pub(crate) struct Piece {
-    pub(crate) call: Rc<Active>,
+pub(crate) struct Chunk {
+    pub(crate) call: Rc<ActiveCall>,
     pub(crate) range: Range<usize>,
     /// Before those with a larger number, whenever it is sent.
     pub(crate) order: u64,
@@ -464,7 +464,7 @@ pub(crate) struct Piece {
     pub(crate) sent_at: Instant,
 }
 
-impl Piece {
+impl Chunk {
     pub(crate) fn len(&self) -> usize {
         self.range.len()
     }
@@ -475,13 +475,13 @@ impl Piece {
     }
 
     /// What of it has no answer.
-    pub(crate) fn open(&self) -> impl Iterator<Item = Piece> {
+    pub(crate) fn open(&self) -> impl Iterator<Item = Chunk> {
         let runs = self.call.open_runs(self.range.clone());
-        runs.into_iter().map(|range| Piece { range, ..self.clone() })
+        runs.into_iter().map(|range| Chunk { range, ..self.clone() })
     }
 
     fn at(&self, positions: Range<u64>) -> Range<usize> {
-        // Positions lie within the piece.
+        // Positions lie within the chunk.
         let at = |position: u64| self.range.start + usize::try_from(position).unwrap_or(usize::MAX);
         at(positions.start)..at(positions.end)
     }
@@ -499,7 +499,7 @@ impl Piece {
     }
 }
 
-impl Piece {
+impl Chunk {
     /// Gives a request its reply; `false` if it is none.
     pub(crate) fn reply(&self, duplicate: bool, body: &str) -> bool {
         if self.call.is_over() {
@@ -519,7 +519,7 @@ impl Piece {
     }
 }
 
-impl Item for Piece {
+impl Item for Chunk {
     fn count(&self) -> u64 {
         self.range.len() as u64
     }
@@ -530,7 +530,7 @@ impl Item for Piece {
 
     fn split_at(self, position: u64) -> (Self, Self) {
         let at = self.at(position..position).start;
-        let behind = Piece { range: at..self.range.end, ..self.clone() };
-        (Piece { range: self.range.start..at, ..self }, behind)
+        let behind = Chunk { range: at..self.range.end, ..self.clone() };
+        (Chunk { range: self.range.start..at, ..self }, behind)
     }
 }

@@ -15,11 +15,11 @@ pub(crate) const SAY_EVERY: Duration = Duration::from_secs(5);
 
 /// When a client said last what it waits for.
 #[derive(Debug, Default)]
-pub(crate) struct Progress {
+pub(crate) struct LogThrottle {
     said_at: Cell<Option<Instant>>,
 }
 
-impl Progress {
+impl LogThrottle {
     /// At which level the next line is due: shown, or for those who look for every detail.
     pub(crate) fn level(&self, now: Instant) -> log::Level {
         match self.said_at.get() {
@@ -31,7 +31,7 @@ impl Progress {
         }
     }
 
-    /// As [`level`](Progress::level), for what has been waited for since `begun_at`: nothing is
+    /// As [`level`](LogThrottle::level), for what has been waited for since `begun_at`: nothing is
     /// said of short waits.
     pub(crate) fn level_after(&self, begun_at: Instant, now: Instant) -> log::Level {
         if now < begun_at + SAY_EVERY { log::Level::Trace } else { self.level(now) }
@@ -64,7 +64,7 @@ mod tests {
 
     #[test]
     fn one_line_is_shown_in_five_seconds() {
-        let (progress, start) = (Progress::default(), Instant::now());
+        let (progress, start) = (LogThrottle::default(), Instant::now());
         let shown = |secs| progress.level(start + Duration::from_secs(secs)) == log::Level::Info;
         assert_eq!(
             [0, 0, 4, 5, 6, 9, 10, 30].map(shown),

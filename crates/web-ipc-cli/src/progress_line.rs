@@ -11,11 +11,11 @@ const EVERY: Duration = Duration::from_millis(200);
 
 /// A line of progress, which is shown where stderr is a terminal.
 #[derive(Debug, Default)]
-pub(crate) struct Progress {
+pub(crate) struct ProgressLine {
     shown_at: Option<Instant>,
 }
 
-impl Progress {
+impl ProgressLine {
     /// Shows how far it is, if the last time is long enough ago.
     pub(crate) fn show(&mut self, text: impl FnOnce() -> String) {
         let now = Instant::now();
