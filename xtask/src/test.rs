@@ -21,7 +21,7 @@ type NamedStage = (&'static str, fn() -> Stage);
 
 /// Runs all stages; true when all passed.
 pub(crate) fn run() -> bool {
-    let stages: [NamedStage; 6] = [
+    let stages: [NamedStage; 7] = [
         ("cargo fmt --all --check", || plain(&["fmt", "--all", "--check"])),
         ("cargo clippy --workspace --all-targets -- -D warnings", || {
             plain(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])
@@ -32,6 +32,9 @@ pub(crate) fn run() -> bool {
         }),
         // Alone, because features that other members switch on would hide one that is missing here.
         ("cargo check -p ipc-client", || plain(&["check", "-p", "ipc-client"])),
+        ("cargo check -p web-ipc --no-default-features --features server", || {
+            plain(&["check", "-p", "web-ipc", "--no-default-features", "--features", "server"])
+        }),
         ("cargo test --workspace --no-fail-fast", || {
             counted(&["test", "--workspace", "--no-fail-fast"])
         }),

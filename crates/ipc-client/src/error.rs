@@ -332,7 +332,7 @@ impl SendError {
         )
     }
 
-    /// Whether the same message, under the [same id](crate::Send::id), may succeed later: the
+    /// Whether the same message, under the [same id](crate::SendCall::id), may succeed later: the
     /// failure is one of the moment, such as a server that is down or an inbox that is full.
     #[must_use]
     pub fn is_retryable(&self) -> bool {

@@ -82,6 +82,7 @@
 //! # }
 //! ```
 
+#[cfg(feature = "blocking")]
 pub mod blocking;
 mod builder;
 mod call;

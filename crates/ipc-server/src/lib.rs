@@ -43,6 +43,7 @@ mod admit;
 mod answer;
 mod answer_body;
 mod authenticate;
+#[cfg(feature = "blocking")]
 pub mod blocking;
 mod builder;
 mod channel;

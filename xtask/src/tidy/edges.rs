@@ -33,6 +33,7 @@ pub(super) const ALLOWED: &[(&str, &[&str])] = &[
     ("ipc-server", &["ipc-envelope", "ipc-protocol", "ipc-home", "ipc-store", "ipc-inbox"]),
     ("ipc-client", &["ipc-envelope", "ipc-protocol", "ipc-home"]),
     ("ipc-setup", &["ipc-envelope", "ipc-home", "ipc-store", "ipc-pki", "ipc-inbox"]),
+    ("web-ipc", &["ipc-home", "ipc-server", "ipc-client", "ipc-setup"]),
     (
         "web-ipc-cli",
         &[
@@ -60,6 +61,7 @@ const KEPT_OUT: &[(&str, &[&str], &str)] = &[
         "a program that only sends builds neither a database nor OpenSSL",
     ),
     ("ipc-server", &["openssl"], "a program that receives knows no OpenSSL"),
+    ("web-ipc", &["openssl"], "only its feature `setup` makes certificates"),
 ];
 
 /// What is wrong with the members' dependencies on each other, held against `allowed`.

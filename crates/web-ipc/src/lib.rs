@@ -1,0 +1,91 @@
+//! Delivers JSON messages between processes over HTTPS with mutual TLS.
+//!
+//! This is the one crate that a program depends on. It has no code of its own: it re-exports the
+//! home and both ends.
+//!
+//! ```console
+//! $ cargo add web-ipc
+//! ```
+//!
+//! | you want | take | feature |
+//! |---|---|---|
+//! | the directory with keys and certificates | [`Home`], [`home`] | always there |
+//! | to send messages and requests | [`Client`], [`LocalClient`], [`client`] | `client` (default) |
+//! | to receive them | [`Server`], [`Inbox`], [`Delivery`], [`server`] | `server` (default) |
+//! | the same without async | `blocking` | `blocking` (default) |
+//! | to make a home, certificates and users | `setup` | `setup` |
+//!
+//! A home is made once, with `web-ipc --init --run` on the command line or with `setup::init`. The
+//! program that receives and the programs that send open it:
+//!
+//! ```
+//! use serde_json::json;
+//! use web_ipc::{Client, Home, Server};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let directory = tempfile::tempdir()?;
+//! # let home = ipc_setup::init(&directory.path().join("home"), &ipc_setup::InitOptions::now())?.home;
+//! # tokio::runtime::Runtime::new()?.block_on(async {
+//! // `Home::open_default()` opens the home of this user.
+//! let server = Server::builder(&home).name("localhost").bind("127.0.0.1:0").start().await?;
+//!
+//! let client = Client::builder(&home).server("localhost", server.address()).build()?;
+//! client.send(&json!({"job": "nightly", "ok": true})).await?;
+//!
+//! let delivery = server.inbox().recv().await.ok_or("the inbox is closed")?;
+//! assert_eq!(delivery.body(), r#"{"job":"nightly","ok":true}"#);
+//! delivery.ack().await?;
+//! server.stop().await;
+//! # Ok(()) })
+//! # }
+//! ```
+//!
+//! What is promised of a message is in `docs/delivery.md`, what goes over the wire in
+//! `docs/protocol.md`. The programs in `examples/` are ten lines each.
+//!
+//! # Features
+//! - `client` (default): the end that sends; builds neither a database nor OpenSSL
+//! - `server` (default): the end that receives
+//! - `blocking` (default): both for programs that are not async
+//! - `setup`: makes homes, certificates and users; links OpenSSL
+//! - `vendored`: builds that OpenSSL from source; needs `make` and `perl`
+
+pub use ipc_home::Home;
+
+/// The home: its paths, keys and certificates. Everything that `ipc-home` has.
+pub mod home {
+    pub use ipc_home::*;
+}
+
+#[cfg(feature = "client")]
+pub use ipc_client::{Client, LocalClient};
+
+/// The end that sends. Everything that `ipc-client` has.
+#[cfg(feature = "client")]
+pub mod client {
+    pub use ipc_client::*;
+}
+
+#[cfg(feature = "server")]
+pub use ipc_server::{Delivery, Inbox, Server};
+
+/// The end that receives. Everything that `ipc-server` has.
+#[cfg(feature = "server")]
+pub mod server {
+    pub use ipc_server::*;
+}
+
+/// Makes homes, certificates and users. Everything that `ipc-setup` has.
+#[cfg(feature = "setup")]
+pub mod setup {
+    pub use ipc_setup::*;
+}
+
+/// Clients and servers for programs that are not async.
+#[cfg(feature = "blocking")]
+pub mod blocking {
+    #[cfg(feature = "client")]
+    pub use ipc_client::blocking::Client;
+    #[cfg(feature = "server")]
+    pub use ipc_server::blocking::Server;
+}
