@@ -21,7 +21,7 @@ type NamedStage = (&'static str, fn() -> Stage);
 
 /// Runs all stages; true when all passed.
 pub(crate) fn run() -> bool {
-    let stages: [NamedStage; 7] = [
+    let stages: [NamedStage; 8] = [
         ("cargo fmt --all --check", || plain(&["fmt", "--all", "--check"])),
         ("cargo clippy --workspace --all-targets -- -D warnings", || {
             plain(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])
@@ -37,6 +37,9 @@ pub(crate) fn run() -> bool {
         }),
         ("cargo test --workspace --no-fail-fast", || {
             counted(&["test", "--workspace", "--no-fail-fast"])
+        }),
+        ("cargo test -p ipc-server --features tracing --test spans", || {
+            counted(&["test", "-p", "ipc-server", "--features", "tracing", "--test", "spans"])
         }),
         ("cargo xtask e2e", || {
             let counts = e2e::run(None);

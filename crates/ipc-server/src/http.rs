@@ -38,6 +38,7 @@ use crate::request_body;
 use crate::request_head;
 use crate::routes;
 use crate::session::LastSession;
+use crate::spans::RequestSpan;
 use crate::state::{State, unix_secs};
 use crate::timeouts::{ConnectionState, TimeoutStream, Timeouts};
 
@@ -196,6 +197,7 @@ fn http1<S: AsyncRead + AsyncWrite + Unpin + 'static>(
         .app_data(Channels::new())
         .configure(routes::configure)
         .wrap_fn(move |mut request, routes| {
+            let span = RequestSpan::new(request.head(), request.peer_addr());
             let (connection, has_fragment) = begun(&mut request);
             // In one place for all routes, those included that are none.
             let peer = Peer::of(request.request(), &shared.transport, unix_secs(SystemTime::now()));
@@ -208,7 +210,8 @@ fn http1<S: AsyncRead + AsyncWrite + Unpin + 'static>(
                     }
                 };
             let shared = Rc::clone(&shared);
-            async move {
+            let own = span.clone();
+            let handled = async move {
                 let mut answered = answered.await;
                 let is_kept = connection
                     .as_ref()
@@ -216,10 +219,14 @@ fn http1<S: AsyncRead + AsyncWrite + Unpin + 'static>(
                 if let (false, Ok(response)) = (is_kept, &mut answered) {
                     response.response_mut().head_mut().set_connection_type(ConnectionType::Close);
                 }
+                if let Ok(response) = &answered {
+                    own.answered(response.status().as_u16());
+                }
                 let body_end = AnswerEnd(connection);
                 answered
                     .map(|response| response.map_body(|_, body| AnswerBody::new(body, body_end)))
-            }
+            };
+            span.run(handled)
         });
     let http = HttpService::build()
         // How long, the stream knows.

@@ -72,6 +72,7 @@ mod routes;
 mod sealed_body;
 mod server;
 mod session;
+mod spans;
 mod state;
 mod timeouts;
 mod tls;

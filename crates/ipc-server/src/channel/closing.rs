@@ -22,7 +22,7 @@ const SIZE: u16 = 1009;
 /// Why a channel is closed.
 #[derive(Debug)]
 pub(super) struct Closing {
-    code: u16,
+    pub(super) code: u16,
     /// Short enough for a close frame: 123 bytes.
     reason: &'static str,
     /// For the log only; never a secret.

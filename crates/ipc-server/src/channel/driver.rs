@@ -41,6 +41,7 @@ use crate::peer::Peer;
 use crate::refusal::{Refusal, internal};
 use crate::reply_body::REPLY_FREE_BYTES;
 use crate::sealed_body::FREE_BYTES;
+use crate::spans;
 use crate::state::{State, random_iv, unix_secs};
 use crate::timeouts::ConnectionState;
 
@@ -75,6 +76,7 @@ pub(super) async fn drive(parts: Parts) {
         wait,
     );
     poll_fn(|context| driver.poll(context)).await;
+    spans::channel_closed(driver.ending.as_ref().map(|closing| closing.code));
     closed.note(driver.ending.take());
 }
 
@@ -409,6 +411,7 @@ where
             if self.waiting.len() + frame::requests(&frame) > self.settings.told.requests {
                 return Poll::Ready(Err(Closing::policy("too many requests wait for their reply")));
             }
+            spans::frame(&user, frame.entries.len(), frame::requests(&frame));
             let sender = authenticate::Sender { user, certificate: peer.certificate, received_at };
             self.putting = Some(Putting::begin(frame, sender, &mut self.pending_entries, state));
         }

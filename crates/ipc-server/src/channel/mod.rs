@@ -38,6 +38,7 @@ use self::driver::Parts;
 use self::outgoing::{Outgoing, Piece};
 use self::registry::Channels;
 use crate::refusal::{Refusal, internal, shutting_down};
+use crate::spans;
 use crate::state::State;
 use crate::timeouts::ConnectionState;
 
@@ -77,7 +78,7 @@ pub(crate) fn open(
         outgoing: Rc::clone(&outgoing),
     };
     let body = ChannelBody {
-        driver: Some(Box::pin(driver::drive(parts))),
+        driver: Some(Box::pin(spans::channel(request.peer_addr(), driver::drive(parts)))),
         outgoing,
         connection: Rc::clone(connection),
     };
