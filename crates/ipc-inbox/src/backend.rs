@@ -114,17 +114,17 @@ pub struct Taken {
 /// The server drops it behind its answer: a thread that wakes up may take the processor from the
 /// one that woke it, and the sender would wait for both.
 #[must_use = "whoever waits for messages is told when it is dropped"]
-pub struct Arrivals(Option<(Arc<Semaphore>, usize)>);
+pub struct NotifyGuard(Option<(Arc<Semaphore>, usize)>);
 
-impl Arrivals {
+impl NotifyGuard {
     /// None that anybody is still to be told of.
     pub fn none() -> Self {
-        Arrivals(None)
+        NotifyGuard(None)
     }
 
     /// So many, each of which is a permit of `arrived`.
     pub(crate) fn new(arrived: &Arc<Semaphore>, messages: usize) -> Self {
-        Arrivals((messages > 0).then(|| (Arc::clone(arrived), messages)))
+        NotifyGuard((messages > 0).then(|| (Arc::clone(arrived), messages)))
     }
 
     /// Whether nobody is still to be told of anything.
@@ -133,7 +133,7 @@ impl Arrivals {
     }
 }
 
-impl Drop for Arrivals {
+impl Drop for NotifyGuard {
     fn drop(&mut self) {
         if let Some((arrived, messages)) = self.0.take() {
             arrived.add_permits(messages);
@@ -141,9 +141,9 @@ impl Drop for Arrivals {
     }
 }
 
-impl fmt::Debug for Arrivals {
+impl fmt::Debug for NotifyGuard {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Arrivals")
+        f.debug_tuple("NotifyGuard")
             .field(&self.0.as_ref().map_or(0, |(_, messages)| *messages))
             .finish()
     }
@@ -159,12 +159,12 @@ pub trait InboxBackend: Send + Sync + 'static {
     /// it is `Accepted` the message stays. To be called within a tokio runtime that has time
     /// enabled.
     ///
-    /// Whoever waits for messages may be told of it only when the [`Arrivals`] are dropped.
+    /// Whoever waits for messages may be told of it only when the [`NotifyGuard`] are dropped.
     fn put(
         &self,
         message: Message,
         wait: Duration,
-    ) -> Pending<'_, (Result<Put, PutError>, Arrivals)>;
+    ) -> Pending<'_, (Result<Put, PutError>, NotifyGuard)>;
 
     /// Puts many messages of one user in one step, each with an answer of its own at the same
     /// index. The first ones, in order, take what room there is; from the first that finds none all
@@ -174,7 +174,7 @@ pub trait InboxBackend: Send + Sync + 'static {
         &self,
         messages: Vec<Message>,
         wait: Duration,
-    ) -> Pending<'_, (Vec<Result<Put, PutError>>, Arrivals)>;
+    ) -> Pending<'_, (Vec<Result<Put, PutError>>, NotifyGuard)>;
 
     /// Takes the next messages, in order, and waits until there is one. Takes no more than
     /// `count_max` (at least 1), and does not wait for more than one. None once the inbox is closed

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use ipc_protocol::MessageId;
 
-use crate::backend::{Arrivals, InboxBackend, Message, NoReply, Pending, Put, PutError};
+use crate::backend::{InboxBackend, Message, NoReply, NotifyGuard, Pending, Put, PutError};
 use crate::delivery::Delivery;
 use crate::durable::options::DurableOptions;
 use crate::memory::{Memory, MemoryOptions};
@@ -69,7 +69,7 @@ impl Inbox {
     /// # Errors
     /// [`PutError`].
     pub fn put(&self, message: Message, wait: Duration) -> Pending<'_, Result<Put, PutError>> {
-        self.put_quietly(message, wait).map(|(put, _arrivals)| put)
+        self.put_deferred(message, wait).map(|(put, _notify)| put)
     }
 
     /// Puts many messages in one step, and tells whoever waits for some. See
@@ -79,25 +79,25 @@ impl Inbox {
         messages: Vec<Message>,
         wait: Duration,
     ) -> Pending<'_, Vec<Result<Put, PutError>>> {
-        self.put_all_quietly(messages, wait).map(|(puts, _arrivals)| puts)
+        self.put_all_deferred(messages, wait).map(|(puts, _notify)| puts)
     }
 
-    /// [`put`](Inbox::put) for a server, which tells of it later: when it drops the [`Arrivals`].
-    pub fn put_quietly(
+    /// [`put`](Inbox::put) for a server, which tells of it later: when it drops the [`NotifyGuard`].
+    pub fn put_deferred(
         &self,
         message: Message,
         wait: Duration,
-    ) -> Pending<'_, (Result<Put, PutError>, Arrivals)> {
+    ) -> Pending<'_, (Result<Put, PutError>, NotifyGuard)> {
         self.backend.put(message, wait)
     }
 
     /// [`put_all`](Inbox::put_all) for a server, which tells of it later: when it drops the
-    /// [`Arrivals`].
-    pub fn put_all_quietly(
+    /// [`NotifyGuard`].
+    pub fn put_all_deferred(
         &self,
         messages: Vec<Message>,
         wait: Duration,
-    ) -> Pending<'_, (Vec<Result<Put, PutError>>, Arrivals)> {
+    ) -> Pending<'_, (Vec<Result<Put, PutError>>, NotifyGuard)> {
         self.backend.put_all(messages, wait)
     }
 

@@ -48,7 +48,7 @@ mod replies;
 mod room;
 
 pub use backend::{
-    AckError, Arrivals, InboxBackend, Message, NoReply, Pending, Put, PutError, Taken,
+    AckError, InboxBackend, Message, NoReply, NotifyGuard, Pending, Put, PutError, Taken,
 };
 pub use delivery::{Delivery, ParseError, ReplyError};
 pub use durable::{

@@ -11,7 +11,7 @@ use ipc_protocol::{MessageId, PLAINTEXT_BYTES_MAX_DEFAULT, REMEMBERED_SECS};
 use tokio::sync::Semaphore;
 
 use crate::backend::{
-    AckError, Arrivals, InboxBackend, Message, NoReply, Pending, Put, PutError, Taken,
+    AckError, InboxBackend, Message, NoReply, NotifyGuard, Pending, Put, PutError, Taken,
 };
 use crate::remembered::{BodyHash, Known, Moment, Remembered};
 use crate::replies::Replies;
@@ -161,11 +161,11 @@ impl Memory {
 
     /// The step that accepts: under one lock it looks for the id, takes a place, remembers the id
     /// and keeps the message. Gives the message back if there is no place.
-    fn put_now(&self, message: Message) -> Result<(Result<Put, PutError>, Arrivals), Message> {
+    fn put_now(&self, message: Message) -> Result<(Result<Put, PutError>, NotifyGuard), Message> {
         let (hash, at) = (self.hash(&message), Moment::now());
         let put = self.put_locked(&mut self.state(), message, hash, at)?;
-        let arrivals = self.arrivals(usize::from(put == Ok(Put::Accepted)));
-        Ok((put, arrivals))
+        let notify = self.notify(usize::from(put == Ok(Put::Accepted)));
+        Ok((put, notify))
     }
 
     fn put_locked(
@@ -188,8 +188,8 @@ impl Memory {
     }
 
     /// Not to be dropped under the lock, which is the first thing that whoever is told asks for.
-    fn arrivals(&self, messages: usize) -> Arrivals {
-        Arrivals::new(&self.arrived, messages)
+    fn notify(&self, messages: usize) -> NotifyGuard {
+        NotifyGuard::new(&self.arrived, messages)
     }
 
     /// To be called without the lock: a body may be long.
@@ -211,21 +211,21 @@ impl Memory {
         &self,
         message: Message,
         wait: Duration,
-    ) -> (Result<Put, PutError>, Arrivals) {
+    ) -> (Result<Put, PutError>, NotifyGuard) {
         let bytes = message.body.len();
         match tokio::time::timeout(wait, self.room.take(bytes)).await {
             Ok(Ok(())) => {}
-            Ok(Err(_closed)) => return (Err(PutError::Closed), Arrivals::none()),
-            Err(_elapsed) => return (Err(PutError::Full), Arrivals::none()),
+            Ok(Err(_closed)) => return (Err(PutError::Closed), NotifyGuard::none()),
+            Err(_elapsed) => return (Err(PutError::Full), NotifyGuard::none()),
         }
         let (hash, at) = (self.hash(&message), Moment::now());
         let mut state = self.state();
         // The same message may have come in a second time while this one waited.
         match state.already(&message, hash, at) {
-            Ok(None) => (Ok(self.keep(&mut state, message, hash, at)), self.arrivals(1)),
+            Ok(None) => (Ok(self.keep(&mut state, message, hash, at)), self.notify(1)),
             known => {
                 self.room.give_back(bytes);
-                (known.map(|put| put.unwrap_or(Put::Duplicate)), Arrivals::none())
+                (known.map(|put| put.unwrap_or(Put::Duplicate)), NotifyGuard::none())
             }
         }
     }
@@ -237,7 +237,7 @@ impl Memory {
         &self,
         messages: Vec<Message>,
         answers: &mut [Result<Put, PutError>],
-    ) -> (Vec<Message>, Arrivals) {
+    ) -> (Vec<Message>, NotifyGuard) {
         let at = Moment::now();
         let hashes: Vec<_> = messages.iter().map(|message| self.hash(message)).collect();
         let answers = last(answers, messages.len());
@@ -260,7 +260,7 @@ impl Memory {
             }
         }
         drop(state);
-        (left, self.arrivals(arrived))
+        (left, self.notify(arrived))
     }
 
     /// Pops so many messages, or as many as there are.
@@ -296,7 +296,7 @@ impl InboxBackend for Memory {
         &self,
         message: Message,
         wait: Duration,
-    ) -> Pending<'_, (Result<Put, PutError>, Arrivals)> {
+    ) -> Pending<'_, (Result<Put, PutError>, NotifyGuard)> {
         match self.put_now(message) {
             Ok(answer) => Pending::ready(answer),
             Err(message) => Pending::later(self.put_when_there_is_room(message, wait)),
@@ -307,27 +307,27 @@ impl InboxBackend for Memory {
         &self,
         messages: Vec<Message>,
         wait: Duration,
-    ) -> Pending<'_, (Vec<Result<Put, PutError>>, Arrivals)> {
+    ) -> Pending<'_, (Vec<Result<Put, PutError>>, NotifyGuard)> {
         let mut answers = vec![Err(PutError::Full); messages.len()];
-        let (left, arrivals) = self.put_all_now(messages, &mut answers);
+        let (left, notify) = self.put_all_now(messages, &mut answers);
         if left.is_empty() || answers.contains(&Ok(Put::Accepted)) {
             self.mark_those_that_need_no_room(&left, &mut answers);
-            return Pending::ready((answers, arrivals));
+            return Pending::ready((answers, notify));
         }
         Pending::later(async move {
             let place = answers.len() - left.len();
             let mut left = left.into_iter();
-            let Some(message) = left.next() else { return (answers, arrivals) };
+            let Some(message) = left.next() else { return (answers, notify) };
             let (put, first) = self.put_when_there_is_room(message, wait).await;
             // Those that were told of may make room for more.
             drop(first);
             answers[place] = put;
-            let (left, arrivals) = match put {
-                Err(PutError::Full) => (left.collect(), Arrivals::none()),
+            let (left, notify) = match put {
+                Err(PutError::Full) => (left.collect(), NotifyGuard::none()),
                 _ => self.put_all_now(left.collect(), &mut answers),
             };
             self.mark_those_that_need_no_room(&left, &mut answers);
-            (answers, arrivals)
+            (answers, notify)
         })
     }
 
@@ -460,14 +460,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn whoever_waits_is_told_of_a_message_when_its_arrivals_are_dropped_and_loses_none() {
+    async fn whoever_waits_is_told_of_a_message_when_its_guards_are_dropped_and_loses_none() {
         let inbox = Inbox::new(Memory::new(&MemoryOptions::default()));
         let mut taking = std::pin::pin!(inbox.recv());
         let context = &mut std::task::Context::from_waker(std::task::Waker::noop());
         assert!(taking.as_mut().poll(context).is_pending());
-        let (put, one) = inbox.put_quietly(message(1, "{}"), NO_WAIT).await;
+        let (put, one) = inbox.put_deferred(message(1, "{}"), NO_WAIT).await;
         let (puts, more) =
-            inbox.put_all_quietly(vec![message(2, "{}"), message(1, "{}")], NO_WAIT).await;
+            inbox.put_all_deferred(vec![message(2, "{}"), message(1, "{}")], NO_WAIT).await;
         assert_eq!((put, puts), (Ok(Put::Accepted), vec![Ok(Put::Accepted), Ok(Put::Duplicate)]));
         assert!(taking.as_mut().poll(context).is_pending(), "nobody was told");
         // Whichever is told of first, messages come in order.
@@ -475,7 +475,7 @@ mod tests {
         assert_eq!(taking.await.unwrap().id(), message(1, "{}").id);
         drop(one);
         assert_eq!(inbox.recv().await.unwrap().id(), message(2, "{}").id);
-        let (_, none) = inbox.put_quietly(message(2, "{}"), NO_WAIT).await;
+        let (_, none) = inbox.put_deferred(message(2, "{}"), NO_WAIT).await;
         assert!(none.is_none(), "a duplicate does not arrive");
     }
 

@@ -17,7 +17,7 @@ use super::dead_letter::DeadLetter;
 use super::options::{DurableOptions, OpenError, StorageError};
 use super::thread::{self, Start};
 use crate::backend::{
-    AckError, Arrivals, InboxBackend, Message, NoReply, Pending, Put, PutError, Taken,
+    AckError, InboxBackend, Message, NoReply, NotifyGuard, Pending, Put, PutError, Taken,
 };
 use crate::inbox::Inbox;
 use crate::replies::Replies;
@@ -189,27 +189,25 @@ impl InboxBackend for Durable {
         &self,
         message: Message,
         wait: Duration,
-    ) -> Pending<'_, (Result<Put, PutError>, Arrivals)> {
+    ) -> Pending<'_, (Result<Put, PutError>, NotifyGuard)> {
         let answers = self.put_all(vec![message], wait);
-        answers.map(|(mut puts, arrivals)| {
-            (puts.pop().unwrap_or(Err(PutError::Unavailable)), arrivals)
-        })
+        answers.map(|(mut puts, notify)| (puts.pop().unwrap_or(Err(PutError::Unavailable)), notify))
     }
 
     fn put_all(
         &self,
         messages: Vec<Message>,
         wait: Duration,
-    ) -> Pending<'_, (Vec<Result<Put, PutError>>, Arrivals)> {
+    ) -> Pending<'_, (Vec<Result<Put, PutError>>, NotifyGuard)> {
         // Its thread tells whoever waits.
         if messages.is_empty() {
-            return Pending::ready((Vec::new(), Arrivals::none()));
+            return Pending::ready((Vec::new(), NotifyGuard::none()));
         }
         let count = messages.len();
         let answer = self.send(|done| Command::Put { messages, wait, done });
         Pending::later(async move {
             let puts = answer.await.unwrap_or_else(|| vec![Err(PutError::Closed); count]);
-            (puts, Arrivals::none())
+            (puts, NotifyGuard::none())
         })
     }
 
