@@ -102,11 +102,11 @@ pub struct Taken {
     /// The message.
     pub message: Message,
     /// What the inbox knows it by; of no meaning to anybody else.
-    pub ticket: u64,
+    pub lease: u64,
     /// How often it was handed out before, as far as that is known.
     pub redeliveries: u32,
     /// Not acknowledged, it is not handed out again, and is put aside as a dead letter.
-    pub is_last_try: bool,
+    pub is_last_delivery: bool,
 }
 
 /// Messages that were put, and of which those who wait for messages are told when this is dropped.

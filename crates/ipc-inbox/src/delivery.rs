@@ -119,8 +119,8 @@ impl Delivery {
 
     /// Whether this is its last try: not acknowledged, it is not handed out again but put aside as
     /// a dead letter. Never so with an inbox in memory, which puts nothing aside.
-    pub fn is_last_try(&self) -> bool {
-        self.taken.is_last_try
+    pub fn is_last_delivery(&self) -> bool {
+        self.taken.is_last_delivery
     }
 
     /// Says that the message has been dealt with.

@@ -39,13 +39,13 @@
 //! ```
 
 mod backend;
+mod capacity;
+mod dedup;
 mod delivery;
 mod durable;
 mod inbox;
 mod memory;
-mod remembered;
 mod replies;
-mod room;
 
 pub use backend::{
     AckError, InboxBackend, Message, NoReply, NotifyGuard, Pending, Put, PutError, Taken,

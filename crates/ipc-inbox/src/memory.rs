@@ -13,9 +13,9 @@ use tokio::sync::Semaphore;
 use crate::backend::{
     AckError, InboxBackend, Message, NoReply, NotifyGuard, Pending, Put, PutError, Taken,
 };
-use crate::remembered::{BodyHash, Known, Moment, Remembered};
+use crate::capacity::Capacity;
+use crate::dedup::{BodyHash, Clocks, Dedup, Known};
 use crate::replies::Replies;
-use crate::room::Room;
 
 /// What a frame has around the body of a reply, and more.
 const FRAME_BYTES: usize = 1024;
@@ -93,7 +93,7 @@ impl MemoryOptions {
 /// A permit of `arrived` is a message that waits. They are handed out in the order in which they
 /// are asked for, so that nobody starves.
 pub(crate) struct Memory {
-    room: Room,
+    capacity: Capacity,
     arrived: Arc<Semaphore>,
     replies: Replies,
     reply_bytes_max: usize,
@@ -108,14 +108,14 @@ impl Memory {
     /// An empty one.
     pub(crate) fn new(options: &MemoryOptions) -> Self {
         Memory {
-            room: Room::new(options.messages_max, options.bytes_max),
+            capacity: Capacity::new(options.messages_max, options.bytes_max),
             arrived: Arc::new(Semaphore::new(0)),
             replies: Replies::new(options.remembered_for, options.replies_bytes_max),
             reply_bytes_max: options.reply_bytes_max,
             body_hasher: RandomState::default(),
             state: Mutex::new(State {
                 waiting: VecDeque::new(),
-                remembered: Remembered::new(
+                dedup: Dedup::new(
                     options.remembered_for,
                     options.remembered_ids_max,
                     Instant::now(),
@@ -128,7 +128,7 @@ impl Memory {
 
 struct State {
     waiting: VecDeque<Message>,
-    remembered: Remembered,
+    dedup: Dedup,
     is_open: bool,
 }
 
@@ -138,15 +138,15 @@ impl State {
         &mut self,
         message: &Message,
         hash: BodyHash,
-        at: Moment,
+        at: Clocks,
     ) -> Result<Option<Put>, PutError> {
         if !self.is_open {
             return Err(PutError::Closed);
         }
-        match self.remembered.look_up(&message.user, message.id, hash, at) {
+        match self.dedup.look_up(&message.user, message.id, hash, at) {
             Known::SameBody => Ok(Some(Put::Duplicate)),
             Known::OtherBody => Err(PutError::IdReused),
-            Known::New if !self.remembered.has_room() => Err(PutError::RememberedFull),
+            Known::New if !self.dedup.has_room() => Err(PutError::RememberedFull),
             Known::New => Ok(None),
         }
     }
@@ -162,7 +162,7 @@ impl Memory {
     /// The step that accepts: under one lock it looks for the id, takes a place, remembers the id
     /// and keeps the message. Gives the message back if there is no place.
     fn put_now(&self, message: Message) -> Result<(Result<Put, PutError>, NotifyGuard), Message> {
-        let (hash, at) = (self.hash(&message), Moment::now());
+        let (hash, at) = (self.hash(&message), Clocks::now());
         let put = self.put_locked(&mut self.state(), message, hash, at)?;
         let notify = self.notify(usize::from(put == Ok(Put::Accepted)));
         Ok((put, notify))
@@ -173,7 +173,7 @@ impl Memory {
         state: &mut State,
         message: Message,
         hash: BodyHash,
-        at: Moment,
+        at: Clocks,
     ) -> Result<Result<Put, PutError>, Message> {
         match state.already(&message, hash, at) {
             Ok(Some(put)) => return Ok(Ok(put)),
@@ -181,7 +181,7 @@ impl Memory {
             Ok(None) => (),
         }
         // The room is closed under the lock together with `is_open`.
-        if self.room.try_take(message.body.len()).is_err() {
+        if self.capacity.try_take(message.body.len()).is_err() {
             return Err(message);
         }
         Ok(Ok(self.keep(state, message, hash, at)))
@@ -198,8 +198,8 @@ impl Memory {
     }
 
     /// Keeps a message for which there is a place. Whoever waits for one is still to be told.
-    fn keep(&self, state: &mut State, message: Message, hash: BodyHash, at: Moment) -> Put {
-        state.remembered.insert(&message.user, message.id, hash, at);
+    fn keep(&self, state: &mut State, message: Message, hash: BodyHash, at: Clocks) -> Put {
+        state.dedup.insert(&message.user, message.id, hash, at);
         if message.wants_reply {
             self.replies.expect(&message.user, message.id);
         }
@@ -213,18 +213,18 @@ impl Memory {
         wait: Duration,
     ) -> (Result<Put, PutError>, NotifyGuard) {
         let bytes = message.body.len();
-        match tokio::time::timeout(wait, self.room.take(bytes)).await {
+        match tokio::time::timeout(wait, self.capacity.take(bytes)).await {
             Ok(Ok(())) => {}
             Ok(Err(_closed)) => return (Err(PutError::Closed), NotifyGuard::none()),
             Err(_elapsed) => return (Err(PutError::Full), NotifyGuard::none()),
         }
-        let (hash, at) = (self.hash(&message), Moment::now());
+        let (hash, at) = (self.hash(&message), Clocks::now());
         let mut state = self.state();
         // The same message may have come in a second time while this one waited.
         match state.already(&message, hash, at) {
             Ok(None) => (Ok(self.keep(&mut state, message, hash, at)), self.notify(1)),
             known => {
-                self.room.give_back(bytes);
+                self.capacity.give_back(bytes);
                 (known.map(|put| put.unwrap_or(Put::Duplicate)), NotifyGuard::none())
             }
         }
@@ -238,7 +238,7 @@ impl Memory {
         messages: Vec<Message>,
         answers: &mut [Result<Put, PutError>],
     ) -> (Vec<Message>, NotifyGuard) {
-        let at = Moment::now();
+        let at = Clocks::now();
         let hashes: Vec<_> = messages.iter().map(|message| self.hash(message)).collect();
         let answers = last(answers, messages.len());
         let mut messages = messages.into_iter();
@@ -267,10 +267,10 @@ impl Memory {
     fn pop(&self, count: usize) -> Vec<Taken> {
         let mut state = self.state();
         let count = count.min(state.waiting.len());
-        let taken = |message| Taken { message, ticket: 0, redeliveries: 0, is_last_try: false };
+        let taken = |message| Taken { message, lease: 0, redeliveries: 0, is_last_delivery: false };
         let taken: Vec<_> = state.waiting.drain(..count).map(taken).collect();
         drop(state);
-        self.room.give_back_all(taken.iter().map(|taken| taken.message.body.len()));
+        self.capacity.give_back_all(taken.iter().map(|taken| taken.message.body.len()));
         taken
     }
 
@@ -383,7 +383,7 @@ impl InboxBackend for Memory {
     fn close(&self) -> Pending<'_, ()> {
         let mut state = self.state();
         state.is_open = false;
-        self.room.close();
+        self.capacity.close();
         self.arrived.close();
         Pending::ready(())
     }
@@ -407,7 +407,7 @@ impl Memory {
         left: &[Message],
         answers: &mut [Result<Put, PutError>],
     ) {
-        let at = Moment::now();
+        let at = Clocks::now();
         for (message, answer) in left.iter().zip(last(answers, left.len())) {
             let hash = self.hash(message);
             match self.state().already(message, hash, at) {

@@ -31,7 +31,7 @@ pub(crate) fn run(explicit_home: Option<&Path>, dead: &Dead) -> Result<Verdict, 
     })?;
     runtime.block_on(async {
         let path = find(&home)?;
-        let letters = match Inbox::durable().tries_max(u32::MAX).open(&path).await {
+        let letters = match Inbox::durable().max_deliveries(u32::MAX).open(&path).await {
             Ok(inbox) => Source::Own(inbox),
             Err(error) if dead.action == DeadAction::List && leaves_reading(&error) => {
                 Source::Beside(InboxReader::open(&path).await.map_err(OpenError::from)?)
@@ -61,7 +61,7 @@ async fn act(letters: &Source, action: &DeadAction) -> Result<(), Failure> {
     let failed = |error: ipc_inbox::StorageError| Failure::of(&error, None);
     match (action, letters) {
         (DeadAction::PutBack(which), Source::Own(inbox)) => {
-            let count = inbox.put_back(picked(letters, which).await?).await.map_err(failed)?;
+            let count = inbox.requeue(picked(letters, which).await?).await.map_err(failed)?;
             say(format_args!("{} put back", told(count)))
         }
         (DeadAction::Discard(which), Source::Own(inbox)) => {

@@ -46,7 +46,7 @@ pub(crate) fn run(explicit_home: Option<&Path>, serve: &Serve) -> Result<Verdict
             InboxKind::Memory => Inbox::memory().into(),
             InboxKind::Durable => Inbox::durable()
                 .visibility_timeout(VISIBILITY_TIMEOUT)
-                .tries_max(u32::from(tries))
+                .max_deliveries(u32::from(tries))
                 .into(),
         };
         let stop_within = Duration::from_secs(u64::from(serve.stop_within_secs));

@@ -28,13 +28,13 @@ pub(super) enum Command {
     },
     /// Acknowledged, or with `key` also replied to or let go; an answer for each, at the same
     /// index.
-    Settle {
-        settled: Vec<Settled>,
+    Ack {
+        acked: Vec<Acked>,
         done: oneshot::Sender<Vec<Result<(), AckError>>>,
     },
     /// Let go without an acknowledgement.
     Drop {
-        ticket: u64,
+        lease: u64,
     },
     /// Messages that were on their way to a taker who had gone.
     Return(Vec<Taken>),
@@ -48,7 +48,7 @@ pub(super) enum Command {
         count: u32,
         done: oneshot::Sender<Result<Vec<DeadLetter>, StorageError>>,
     },
-    PutBack {
+    Requeue {
         numbers: Vec<u64>,
         done: oneshot::Sender<Result<usize, StorageError>>,
     },
@@ -75,15 +75,15 @@ impl Command {
     pub(super) fn messages(&self) -> usize {
         match self {
             Command::Put { messages, .. } => messages.len(),
-            Command::Settle { settled, .. } => settled.len(),
+            Command::Ack { acked, .. } => acked.len(),
             _ => 0,
         }
     }
 }
 
 /// A message that has been dealt with.
-pub(super) struct Settled {
-    pub(super) ticket: u64,
+pub(super) struct Acked {
+    pub(super) lease: u64,
     /// Whose reply it is, if one is waited for.
     pub(super) key: Option<Key>,
     pub(super) reply: Option<Arc<str>>,
@@ -125,8 +125,8 @@ pub(super) struct Patience {
 impl Patience {
     fn has_for(self, command: &Command) -> bool {
         match command {
-            Command::Settle { settled, .. } => {
-                self.for_acknowledgements && settled.iter().all(|one| one.key.is_none())
+            Command::Ack { acked, .. } => {
+                self.for_acknowledgements && acked.iter().all(|one| one.key.is_none())
             }
             Command::Take { .. } => self.for_takers,
             _ => false,
@@ -242,8 +242,8 @@ mod tests {
 
     fn settle(reply: bool) -> Command {
         let key = reply.then(|| ("u".into(), MessageId::from_random([1; 16])));
-        Command::Settle {
-            settled: vec![Settled { ticket: 1, key, reply: None }],
+        Command::Ack {
+            acked: vec![Acked { lease: 1, key, reply: None }],
             done: oneshot::channel().0,
         }
     }
@@ -268,7 +268,7 @@ mod tests {
             (ALL, take(), false),
             (ALL, settle(false), false),
             (ALL, settle(true), true),
-            (ALL, Command::Drop { ticket: 1 }, true),
+            (ALL, Command::Drop { lease: 1 }, true),
             (impatient, take(), true),
             (impatient, settle(false), true),
             (Patience { for_takers: false, ..ALL }, take(), true),

@@ -12,20 +12,20 @@ use crate::backend::NoReply;
 
 impl Writer {
     /// Marks those as dead that had their last try in vain.
-    pub(super) fn bury_spent(&mut self) -> Result<(), DatabaseError> {
-        if self.queue.spent().is_empty() {
+    pub(super) fn bury_exhausted(&mut self) -> Result<(), DatabaseError> {
+        if self.queue.exhausted().is_empty() {
             return Ok(());
         }
-        self.bury(Some(self.queue.spent()))?;
-        self.queue.spent_are_dead();
+        self.bury(Some(self.queue.exhausted()))?;
+        self.queue.exhausted_are_dead();
         Ok(())
     }
 
     /// Marks messages as dead that were handed out as often as they may be: those of these numbers,
     /// or all in the file. Returns how many there were.
     pub(super) fn bury(&self, seqs: Option<&[i64]>) -> Result<u64, DatabaseError> {
-        let tries_max = self.options.tries_max;
-        let buried = self.database.write(|file| statements::bury(file, seqs, tries_max))?;
+        let max_deliveries = self.options.max_deliveries;
+        let buried = self.database.write(|file| statements::bury(file, seqs, max_deliveries))?;
         self.tell_of_dead(&buried);
         Ok(buried.len() as u64)
     }
@@ -37,7 +37,7 @@ impl Writer {
             1 => ("1 message".to_owned(), "is a dead letter"),
             count => (format!("{count} messages"), "are dead letters"),
         };
-        let times = match self.options.tries_max {
+        let times = match self.options.max_deliveries {
             1 => "once".to_owned(),
             tries => format!("{tries} times"),
         };
@@ -60,16 +60,16 @@ impl Writer {
         dead_letter::read(&mut reader, after, count).await.map_err(failed)
     }
 
-    pub(super) fn put_back(&mut self, numbers: &[u64]) -> Result<usize, DatabaseError> {
+    pub(super) fn requeue(&mut self, numbers: &[u64]) -> Result<usize, DatabaseError> {
         let seqs: Vec<i64> = numbers.iter().copied().map(seq_of).collect();
-        let revived = self.database.write(|file| statements::revive(file, &seqs))?;
-        for one in &revived {
-            self.queue.revive(one.seq, one.bytes);
+        let requeued = self.database.write(|file| statements::requeue(file, &seqs))?;
+        for one in &requeued {
+            self.queue.requeue(one.seq, one.bytes);
             if let Some((user, id)) = &one.request {
                 self.replies.expect(user, *id);
             }
         }
-        Ok(revived.len())
+        Ok(requeued.len())
     }
 
     pub(super) fn discard(&mut self, numbers: &[u64]) -> Result<usize, DatabaseError> {

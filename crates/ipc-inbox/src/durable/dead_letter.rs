@@ -13,7 +13,7 @@ use crate::backend::Message;
 /// A message that was handed out too often without being acknowledged.
 #[derive(Clone, Debug)]
 pub struct DeadLetter {
-    /// What [`DurableInbox::put_back`](crate::DurableInbox::put_back) knows it by.
+    /// What [`DurableInbox::requeue`](crate::DurableInbox::requeue) knows it by.
     pub number: u64,
     /// Its message.
     pub message: Message,

@@ -12,7 +12,7 @@ use std::time::Duration;
 use ipc_protocol::MessageId;
 use tokio::sync::oneshot;
 
-use super::commands::{Command, Commands, Handed, Settled};
+use super::commands::{Acked, Command, Commands, Handed};
 use super::dead_letter::DeadLetter;
 use super::options::{DurableOptions, OpenError, StorageError};
 use super::thread::{self, Start};
@@ -106,8 +106,8 @@ impl DurableInbox {
     ///
     /// # Errors
     /// [`StorageError`].
-    pub async fn put_back(&self, numbers: Vec<u64>) -> Result<usize, StorageError> {
-        self.durable.ask(|done| Command::PutBack { numbers, done }).await
+    pub async fn requeue(&self, numbers: Vec<u64>) -> Result<usize, StorageError> {
+        self.durable.ask(|done| Command::Requeue { numbers, done }).await
     }
 }
 
@@ -145,27 +145,27 @@ impl Durable {
         self.send(command).await.unwrap_or_else(gone)
     }
 
-    fn settle(
+    fn ack(
         &self,
-        settled: Vec<Settled>,
+        acked: Vec<Acked>,
     ) -> impl Future<Output = Vec<Result<(), AckError>>> + Send + use<> {
-        let count = settled.len();
-        let answer = self.send(|done| Command::Settle { settled, done });
+        let count = acked.len();
+        let answer = self.send(|done| Command::Ack { acked, done });
         async move {
             let late = || std::iter::repeat_with(|| Err(AckError::TooLate)).take(count).collect();
             answer.await.unwrap_or_else(late)
         }
     }
 
-    fn settle_one(&self, settled: Settled) -> Pending<'static, Result<(), AckError>> {
-        let answers = self.settle(vec![settled]);
+    fn ack_one(&self, acked: Acked) -> Pending<'static, Result<(), AckError>> {
+        let answers = self.ack(vec![acked]);
         Pending::later(async { answers.await.pop().unwrap_or(Err(AckError::TooLate)) })
     }
 }
 
 /// A message that was dealt with, and what its sender is answered, if it waits for that.
-fn settled(taken: &Taken, reply: Option<Arc<str>>) -> Settled {
-    Settled { ticket: taken.ticket, key: request_of(taken), reply }
+fn acked(taken: &Taken, reply: Option<Arc<str>>) -> Acked {
+    Acked { lease: taken.lease, key: request_of(taken), reply }
 }
 
 /// What comes of a command.
@@ -217,28 +217,28 @@ impl InboxBackend for Durable {
     }
 
     fn acknowledge(&self, taken: &Taken) -> Pending<'_, Result<(), AckError>> {
-        self.settle_one(settled(taken, None))
+        self.ack_one(acked(taken, None))
     }
 
     fn acknowledge_all(&self, taken: &[&Taken]) -> Pending<'_, Vec<Result<(), AckError>>> {
         if taken.is_empty() {
             return Pending::ready(Vec::new());
         }
-        Pending::later(self.settle(taken.iter().map(|taken| settled(taken, None)).collect()))
+        Pending::later(self.ack(taken.iter().map(|taken| acked(taken, None)).collect()))
     }
 
     fn reply(&self, taken: &Taken, body: Arc<str>) -> Pending<'_, Result<(), AckError>> {
-        self.settle_one(settled(taken, Some(body)))
+        self.ack_one(acked(taken, Some(body)))
     }
 
     fn abandon(&self, taken: &Taken) {
-        // A message that nobody waits for comes again soon. A request is settled: its sender is
+        // A message that nobody waits for comes again soon. A request is acked: its sender is
         // told.
         let command = if taken.message.wants_reply {
             let (done, _nobody_waits) = oneshot::channel();
-            Command::Settle { settled: vec![settled(taken, None)], done }
+            Command::Ack { acked: vec![acked(taken, None)], done }
         } else {
-            Command::Drop { ticket: taken.ticket }
+            Command::Drop { lease: taken.lease }
         };
         // Without the thread there is nobody to tell.
         let _gone = self.commands.send(command);

@@ -29,8 +29,8 @@ pub struct DurableOptions {
     pub(super) remembered_for: Duration,
     pub(super) remembered_ids_max: u64,
     pub(super) visibility_timeout: Duration,
-    pub(super) dropped_again_after: Duration,
-    pub(super) tries_max: u32,
+    pub(super) nack_delay: Duration,
+    pub(super) max_deliveries: u32,
     pub(super) replies_bytes_max: u64,
     pub(super) reply_bytes_max: usize,
 }
@@ -43,8 +43,8 @@ impl Default for DurableOptions {
             remembered_for: Duration::from_secs(24 * 60 * 60),
             remembered_ids_max: 20_000_000,
             visibility_timeout: Duration::from_secs(5 * 60),
-            dropped_again_after: Duration::from_secs(10),
-            tries_max: 10,
+            nack_delay: Duration::from_secs(10),
+            max_deliveries: 10,
             replies_bytes_max: 64 * 1024 * 1024,
             reply_bytes_max: PLAINTEXT_BYTES_MAX_DEFAULT - FRAME_BYTES,
         }
@@ -89,14 +89,14 @@ impl DurableOptions {
 
     /// After which time a message whose delivery was dropped is handed out again, if that is
     /// sooner.
-    pub fn dropped_again_after(mut self, time: Duration) -> Self {
-        self.dropped_again_after = time;
+    pub fn nack_delay(mut self, time: Duration) -> Self {
+        self.nack_delay = time;
         self
     }
 
     /// How often a message is handed out before it is dead; at least 1.
-    pub fn tries_max(mut self, tries: u32) -> Self {
-        self.tries_max = tries.max(1);
+    pub fn max_deliveries(mut self, tries: u32) -> Self {
+        self.max_deliveries = tries.max(1);
         self
     }
 

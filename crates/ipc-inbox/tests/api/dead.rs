@@ -20,21 +20,21 @@ async fn first_dead(durable: &DurableInbox) -> ipc_inbox::DeadLetter {
 #[tokio::test]
 async fn what_is_dropped_at_its_last_try_is_dead_at_once() {
     let file = File::new();
-    let options = DurableOptions::default().visibility_timeout(NEVER).tries_max(2);
+    let options = DurableOptions::default().visibility_timeout(NEVER).max_deliveries(2);
     // Long enough that nothing is due by itself, but for the first time.
-    let durable = file.open_with(options.clone().dropped_again_after(Duration::ZERO)).await;
+    let durable = file.open_with(options.clone().nack_delay(Duration::ZERO)).await;
     let inbox = durable.inbox();
     inbox.put(message(1, "{}"), NO_WAIT).await.unwrap();
     for is_last in [false, true] {
         assert!(durable.dead_letters(1).await.unwrap().is_empty());
         let delivery = inbox.recv().await.unwrap();
-        assert_eq!(delivery.is_last_try(), is_last);
+        assert_eq!(delivery.is_last_delivery(), is_last);
     }
     let dead = durable.dead_letters(9).await.unwrap();
     assert_eq!((dead.len(), dead[0].message.id, dead[0].deliveries), (1, id(1), 2));
 
     let file = File::new();
-    let durable = file.open_with(options.tries_max(1).dropped_again_after(NEVER)).await;
+    let durable = file.open_with(options.max_deliveries(1).nack_delay(NEVER)).await;
     durable.inbox().put(message(1, "{}"), NO_WAIT).await.unwrap();
     drop(durable.inbox().recv().await);
     assert_eq!(durable.dead_letters(9).await.unwrap().len(), 1, "there is nothing to wait for");
@@ -44,7 +44,7 @@ async fn what_is_dropped_at_its_last_try_is_dead_at_once() {
 async fn what_runs_out_of_time_at_its_last_try_is_dead_though_nobody_asks_for_a_message() {
     let file = File::new();
     let options =
-        DurableOptions::default().visibility_timeout(Duration::from_millis(1)).tries_max(1);
+        DurableOptions::default().visibility_timeout(Duration::from_millis(1)).max_deliveries(1);
     let durable = file.open_with(options).await;
     durable.inbox().put(message(1, "{}"), NO_WAIT).await.unwrap();
     let held = durable.inbox().recv().await.unwrap();
@@ -55,7 +55,7 @@ async fn what_runs_out_of_time_at_its_last_try_is_dead_though_nobody_asks_for_a_
 
 #[tokio::test]
 async fn what_a_crash_ended_at_its_last_try_is_dead_with_the_next_opening() {
-    let options = DurableOptions::default().visibility_timeout(NEVER).tries_max(1);
+    let options = DurableOptions::default().visibility_timeout(NEVER).max_deliveries(1);
     let file = File::new();
     let durable = file.open_with(options.clone()).await;
     for number in [1, 2] {
@@ -64,7 +64,7 @@ async fn what_a_crash_ended_at_its_last_try_is_dead_with_the_next_opening() {
     let _held = durable.inbox().recv().await.unwrap();
     for (tries, dead) in [(1, 1), (2, 0)] {
         let crashed = file.crashed();
-        let durable = crashed.open_with(options.clone().tries_max(tries)).await;
+        let durable = crashed.open_with(options.clone().max_deliveries(tries)).await;
         assert_eq!(durable.dead_letters(9).await.unwrap().len(), dead, "with {tries} tries");
         assert_eq!(durable.inbox().waiting().await, 2 - dead as u64);
         let next = durable.inbox().recv().await.unwrap();
@@ -75,7 +75,7 @@ async fn what_a_crash_ended_at_its_last_try_is_dead_with_the_next_opening() {
 #[tokio::test]
 async fn dead_letters_are_listed_beside_the_one_who_has_the_file() {
     let file = File::new();
-    let options = DurableOptions::default().tries_max(1);
+    let options = DurableOptions::default().max_deliveries(1);
     let durable = file.open_with(options).await;
     for number in 1..=3 {
         durable.inbox().put(message(number, "{}"), NO_WAIT).await.unwrap();
@@ -99,7 +99,7 @@ async fn what_is_handed_out_too_often_is_dead_until_it_is_put_back() {
     let file = File::new();
     let options = DurableOptions::default()
         .visibility_timeout(Duration::from_millis(1))
-        .tries_max(2)
+        .max_deliveries(2)
         .messages_max(2);
     let durable = file.open_with(options).await;
     let inbox = durable.inbox().clone();
@@ -134,7 +134,7 @@ async fn what_is_handed_out_too_often_is_dead_until_it_is_put_back() {
         "it still takes a place"
     );
 
-    assert_eq!(durable.put_back(vec![dead[0].number, 999]).await.unwrap(), 1);
+    assert_eq!(durable.requeue(vec![dead[0].number, 999]).await.unwrap(), 1);
     let delivery = inbox.recv().await.unwrap();
     assert_eq!((delivery.id(), delivery.redeliveries()), (id(1), 0));
     delivery.ack().await.unwrap();
@@ -145,7 +145,7 @@ async fn what_is_handed_out_too_often_is_dead_until_it_is_put_back() {
 async fn whoever_waits_for_the_reply_to_a_message_that_becomes_dead_is_told() {
     let file = File::new();
     let options =
-        DurableOptions::default().visibility_timeout(Duration::from_millis(1)).tries_max(1);
+        DurableOptions::default().visibility_timeout(Duration::from_millis(1)).max_deliveries(1);
     let durable = file.open_with(options).await;
     let inbox = durable.inbox().clone();
     inbox.put(Message { wants_reply: true, ..message(1, "{}") }, NO_WAIT).await.unwrap();
@@ -165,7 +165,7 @@ async fn a_dead_letter_that_is_discarded_makes_room_and_stays_known() {
     let file = File::new();
     let options = DurableOptions::default()
         .visibility_timeout(Duration::from_millis(1))
-        .tries_max(1)
+        .max_deliveries(1)
         .messages_max(1);
     let durable = file.open_with(options.clone()).await;
     let inbox = durable.inbox().clone();

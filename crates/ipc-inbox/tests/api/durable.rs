@@ -83,7 +83,7 @@ async fn what_was_only_marked_ahead_counts_no_try() {
 #[tokio::test]
 async fn a_message_that_ends_each_process_that_takes_it_takes_no_other_to_the_dead() {
     let file = File::new();
-    let options = DurableOptions::default().tries_max(3);
+    let options = DurableOptions::default().max_deliveries(3);
     {
         let inbox = file.open_with(options.clone()).await.inbox().clone();
         for number in 1..=5 {
@@ -229,7 +229,7 @@ async fn more_messages_than_a_statement_takes_are_stored_in_one_go_and_known_aga
 async fn with_one_try_whoever_stops_waiting_takes_nothing_along() {
     const MESSAGES: u32 = 400;
     let file = File::new();
-    let inbox = file.open_with(DurableOptions::default().tries_max(1)).await.inbox().clone();
+    let inbox = file.open_with(DurableOptions::default().max_deliveries(1)).await.inbox().clone();
     let batch = (0..MESSAGES).map(numbered).collect();
     assert_eq!(inbox.put_all(batch, NO_WAIT).await.len(), MESSAGES as usize);
     let mut next = 0;
@@ -263,7 +263,7 @@ async fn with_one_try_whoever_stops_waiting_takes_nothing_along() {
 #[tokio::test]
 async fn with_one_try_a_crash_ends_nothing_that_nobody_has_seen() {
     let file = File::new();
-    let options = DurableOptions::default().tries_max(1);
+    let options = DurableOptions::default().max_deliveries(1);
     let durable = file.open_with(options.clone()).await;
     let inbox = durable.inbox().clone();
     {
@@ -396,7 +396,7 @@ async fn a_delivery_that_is_dropped_comes_again_long_before_its_time() {
     let file = File::new();
     let options = DurableOptions::default()
         .visibility_timeout(Duration::from_secs(1_000_000))
-        .dropped_again_after(Duration::from_millis(10));
+        .nack_delay(Duration::from_millis(10));
     let inbox = file.open_with(options).await.inbox().clone();
     inbox.put(message(1, "{}"), NO_WAIT).await.unwrap();
     drop(inbox.recv().await.unwrap());
@@ -408,8 +408,9 @@ async fn a_delivery_that_is_dropped_comes_again_long_before_its_time() {
 #[tokio::test]
 async fn whoever_lets_his_time_pass_cannot_disturb_the_next_holder() {
     let file = File::new();
-    let options =
-        DurableOptions::default().visibility_timeout(Duration::from_millis(20)).tries_max(1000);
+    let options = DurableOptions::default()
+        .visibility_timeout(Duration::from_millis(20))
+        .max_deliveries(1000);
     let durable = file.open_with(options).await;
     let inbox = durable.inbox();
     let request = Message { wants_reply: true, ..message(1, "{}") };

@@ -53,7 +53,7 @@ async fn a_file_that_somebody_else_spoils_is_noticed_before_anything_is_answered
             );
         }
         assert!(matches!(delivery.ack().await, Err(AckError::Storage { .. })), "{how}");
-        assert!(durable.put_back(vec![1]).await.is_err(), "{how}");
+        assert!(durable.requeue(vec![1]).await.is_err(), "{how}");
         assert!(durable.discard(vec![1]).await.is_err(), "{how}");
         let length = file.path().metadata().map_or(0, |metadata| metadata.len());
         inbox.finish().await;

@@ -78,7 +78,7 @@ impl Job {
             // A request is done with in any case: its sender is told.
             _ if delivery.wants_reply() => "there is no reply".to_owned(),
             None => "the message is lost; --inbox durable would have kept it".to_owned(),
-            Some(tries) if delivery.is_last_try() => {
+            Some(tries) if delivery.is_last_delivery() => {
                 format!("that was the last of {}: it is a dead letter now", counted_tries(tries))
             }
             Some(_) => "the message comes again, until it is a dead letter".to_owned(),
