@@ -1,36 +1,54 @@
 //! The inbox in memory: bounded, first in first out, as many senders and takers as one likes.
 
-use std::collections::VecDeque;
+mod delayed;
+
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::hash::BuildHasher;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::ops::Bound;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use foldhash::quality::RandomState;
-use ipc_protocol::{MessageId, PLAINTEXT_BYTES_MAX_DEFAULT, REMEMBERED_SECS};
+use ipc_protocol::{MessageId, REMEMBERED_SECS};
 use tokio::sync::Semaphore;
 
 use crate::backend::{
-    AckError, InboxBackend, Message, NoReply, NotifyGuard, Pending, Put, PutError, Taken,
+    AckError, InboxBackend, NoReply, NotifyGuard, Pending, Put, PutError, REPLY_BYTES_MAX_DEFAULT,
+    Taken,
 };
 use crate::capacity::Capacity;
+use crate::dead_letter::{DeadLetter, DeadLetterId, DeadReason, StorageError};
 use crate::dedup::{BodyHash, Clocks, Dedup, Known};
+use crate::message::Message;
 use crate::replies::Replies;
+use delayed::{Delayed, NeedsThread};
 
-/// What a frame has around the body of a reply, and more.
-const FRAME_BYTES: usize = 1024;
+/// How many bytes of bodies and reasons dead letters may have, the newest one aside.
+const DEAD_BYTES_MAX: usize = 16 * 1024 * 1024;
 
-/// What an inbox in memory may grow to.
+/// What an inbox in memory may grow to, and how often it delivers a message.
 ///
 /// # Defaults
-/// 1024 messages and 256 MiB of bodies waiting; ids remembered for 10 minutes, 10 million of them;
-/// replies kept as long, 64 MiB of them, each 16 MiB at most (less a kibibyte for the frame).
+///
+/// | option | default |
+/// |---|---|
+/// | [`messages_max`](Self::messages_max) | 1024 messages |
+/// | [`bytes_max`](Self::bytes_max) | 256 MiB of bodies |
+/// | [`remembered_for`](Self::remembered_for) | 10 minutes |
+/// | [`remembered_ids_max`](Self::remembered_ids_max) | 10 million ids |
+/// | [`max_deliveries`](Self::max_deliveries) | 10 |
+/// | [`dead_letters_max`](Self::dead_letters_max) | 1000 dead letters |
+/// | [`replies_bytes_max`](Self::replies_bytes_max) | 64 MiB |
+/// | [`reply_bytes_max`](Self::reply_bytes_max) | 16 MiB less 1 KiB |
 #[derive(Clone, Debug)]
 pub struct MemoryOptions {
     messages_max: usize,
     bytes_max: usize,
     remembered_for: Duration,
     remembered_ids_max: usize,
+    max_deliveries: u32,
+    dead_letters_max: usize,
     replies_bytes_max: usize,
     reply_bytes_max: usize,
 }
@@ -42,8 +60,10 @@ impl Default for MemoryOptions {
             bytes_max: 256 * 1024 * 1024,
             remembered_for: Duration::from_secs(REMEMBERED_SECS),
             remembered_ids_max: 10_000_000,
+            max_deliveries: 10,
+            dead_letters_max: 1000,
             replies_bytes_max: 64 * 1024 * 1024,
-            reply_bytes_max: PLAINTEXT_BYTES_MAX_DEFAULT - FRAME_BYTES,
+            reply_bytes_max: REPLY_BYTES_MAX_DEFAULT,
         }
     }
 }
@@ -77,6 +97,20 @@ impl MemoryOptions {
         self
     }
 
+    /// How often a message is delivered at most, at least once: put back with
+    /// [`Delivery::nack`](crate::Delivery::nack) after the last delivery, it becomes a dead letter.
+    pub fn max_deliveries(mut self, deliveries: u32) -> Self {
+        self.max_deliveries = deliveries.max(1);
+        self
+    }
+
+    /// How many dead letters are kept; there may be none. They have 16 MiB at most, but for a single
+    /// one that has more. Those of the oldest messages go first.
+    pub fn dead_letters_max(mut self, letters: usize) -> Self {
+        self.dead_letters_max = letters;
+        self
+    }
+
     /// How many bytes of replies are kept, for requests that are sent again; the oldest go first.
     pub fn replies_bytes_max(mut self, bytes: usize) -> Self {
         self.replies_bytes_max = bytes;
@@ -101,13 +135,27 @@ pub(crate) struct Memory {
     /// withstand somebody who knows the key: whoever made two bodies collide would only keep his
     /// own second one out.
     body_hasher: RandomState,
+    max_deliveries: u32,
+    dead_letters_max: usize,
     state: Mutex<State>,
+    /// Never locked before `state`.
+    delayed: Arc<Delayed<PutBack>>,
+    /// For the thread that waits for what is delayed.
+    this: Weak<Memory>,
+}
+
+/// A message that was taken and put back. It takes no room: whoever had it may have any number.
+#[derive(Debug)]
+struct PutBack {
+    message: Message,
+    /// How often it was delivered.
+    deliveries: u32,
 }
 
 impl Memory {
     /// An empty one.
-    pub(crate) fn new(options: &MemoryOptions) -> Self {
-        Memory {
+    pub(crate) fn new(options: &MemoryOptions) -> Arc<Self> {
+        Arc::new_cyclic(|this| Memory {
             capacity: Capacity::new(options.messages_max, options.bytes_max),
             arrived: Arc::new(Semaphore::new(0)),
             replies: Replies::new(options.remembered_for, options.replies_bytes_max),
@@ -120,16 +168,33 @@ impl Memory {
                     options.remembered_ids_max,
                     Instant::now(),
                 ),
+                redelivery: BTreeMap::new(),
+                next_lease: 1,
+                dead: BTreeMap::new(),
+                dead_bytes: 0,
                 is_open: true,
+                has_ended: false,
             }),
-        }
+            max_deliveries: options.max_deliveries,
+            dead_letters_max: options.dead_letters_max,
+            delayed: Arc::new(Delayed::new()),
+            this: Weak::clone(this),
+        })
     }
 }
 
 struct State {
     waiting: VecDeque<Message>,
+    /// Those that were put back and are due, by their leases. All of them were accepted before
+    /// those in `waiting`.
+    redelivery: BTreeMap<u64, PutBack>,
+    /// Leases tell the order in which messages were taken for the first time.
+    next_lease: u64,
+    dead: BTreeMap<DeadLetterId, DeadLetter>,
+    dead_bytes: usize,
     dedup: Dedup,
     is_open: bool,
+    has_ended: bool,
 }
 
 impl State {
@@ -266,12 +331,92 @@ impl Memory {
     /// Pops so many messages, or as many as there are.
     fn pop(&self, count: usize) -> Vec<Taken> {
         let mut state = self.state();
-        let count = count.min(state.waiting.len());
-        let taken = |message| Taken { message, lease: 0, redeliveries: 0, is_last_delivery: false };
-        let taken: Vec<_> = state.waiting.drain(..count).map(taken).collect();
+        let mut taken = Vec::with_capacity(count.min(state.redelivery.len() + state.waiting.len()));
+        while taken.len() < count
+            && let Some((lease, PutBack { message, deliveries })) = state.redelivery.pop_first()
+        {
+            let is_last_delivery = deliveries.saturating_add(1) >= self.max_deliveries;
+            taken.push(Taken { message, lease, redeliveries: deliveries, is_last_delivery });
+        }
+        let put_back = taken.len();
+        let count = (count - put_back).min(state.waiting.len());
+        let first = state.next_lease;
+        state.next_lease += count as u64;
+        let is_last_delivery = self.max_deliveries == 1;
+        let waiting = (first..).zip(state.waiting.drain(..count));
+        taken.extend(waiting.map(|(lease, message)| Taken {
+            message,
+            lease,
+            redeliveries: 0,
+            is_last_delivery,
+        }));
         drop(state);
-        self.capacity.give_back_all(taken.iter().map(|taken| taken.message.body.len()));
+        self.capacity.give_back_all(taken[put_back..].iter().map(|taken| taken.message.body.len()));
         taken
+    }
+
+    /// Delivers messages again that were put back.
+    fn requeue_locked(&self, state: &mut State, put_back: Vec<(u64, PutBack)>) {
+        let count = put_back.len();
+        state.redelivery.extend(put_back);
+        self.arrived.add_permits(count);
+    }
+
+    /// Delivers messages again whose delay is over.
+    fn requeue_due(&self, now: Instant) {
+        let mut state = self.state();
+        let due = self.delayed.take_due(now);
+        self.requeue_locked(&mut state, due);
+    }
+
+    /// Starts the thread that waits for what is delayed.
+    fn start_timer(&self) {
+        let (delayed, this) = (Arc::clone(&self.delayed), Weak::clone(&self.this));
+        let timer = std::thread::Builder::new().name("web-ipc-nack".into()).spawn(move || {
+            while delayed.wait() {
+                let Some(memory) = this.upgrade() else { break };
+                memory.requeue_due(Instant::now());
+            }
+        });
+        if let Err(error) = timer {
+            log::warn!("messages that were put back are not delayed: no thread: {error}");
+            let mut state = self.state();
+            let all = self.delayed.take_all();
+            // The next one tries again.
+            self.delayed.wait();
+            self.requeue_locked(&mut state, all);
+        }
+    }
+
+    /// Makes a message a dead letter, and tells whoever waits for its reply.
+    fn bury(&self, taken: &Taken, reason: DeadReason) {
+        log::warn!("a message is a dead letter now: {:?}", reason.to_string());
+        let letter = DeadLetter {
+            id: DeadLetterId::new(taken.lease),
+            message: taken.message.clone(),
+            deliveries: taken.redeliveries.saturating_add(1),
+            reason,
+        };
+        let mut state = self.state();
+        state.dead_bytes += dead_bytes(&letter);
+        state.dead.insert(letter.id, letter);
+        while state.dead.len() > self.dead_letters_max
+            || (state.dead_bytes > DEAD_BYTES_MAX && state.dead.len() > 1)
+        {
+            let Some((_, oldest)) = state.dead.pop_first() else { break };
+            state.dead_bytes -= dead_bytes(&oldest);
+        }
+        drop(state);
+        if taken.message.wants_reply {
+            self.replies.end_wait(&taken.message.user, taken.message.id, NoReply::NotGiven);
+        }
+    }
+
+    /// Removes dead letters of these ids.
+    fn exhume(state: &mut State, ids: &[DeadLetterId]) -> Vec<DeadLetter> {
+        let letters: Vec<_> = ids.iter().filter_map(|id| state.dead.remove(id)).collect();
+        state.dead_bytes -= letters.iter().map(dead_bytes).sum::<usize>();
+        letters
     }
 
     /// Takes the permits of further messages that are there, no more than so many.
@@ -350,8 +495,68 @@ impl InboxBackend for Memory {
     }
 
     fn acknowledge(&self, taken: &Taken) -> Pending<'_, Result<(), AckError>> {
-        self.abandon(taken);
+        self.dropped(taken);
         Pending::ready(Ok(()))
+    }
+
+    fn nack(&self, taken: &Taken, delay: Duration) -> Pending<'_, Result<(), AckError>> {
+        if taken.is_last_delivery {
+            self.bury(taken, DeadReason::MaxDeliveries);
+            return Pending::ready(Ok(()));
+        }
+        let message = taken.message.clone();
+        let put_back = PutBack { message, deliveries: taken.redeliveries.saturating_add(1) };
+        let mut state = self.state();
+        if state.has_ended {
+            return Pending::ready(Err(AckError::TooLate));
+        }
+        if delay.is_zero() || !state.is_open {
+            self.requeue_locked(&mut state, vec![(taken.lease, put_back)]);
+        } else {
+            let needs = self.delayed.add(Instant::now(), delay, taken.lease, put_back);
+            drop(state);
+            if let NeedsThread(true) = needs {
+                self.start_timer();
+            }
+        }
+        Pending::ready(Ok(()))
+    }
+
+    fn reject(&self, taken: &Taken, reason: Box<str>) -> Pending<'_, Result<(), AckError>> {
+        self.bury(taken, DeadReason::Rejected(reason));
+        Pending::ready(Ok(()))
+    }
+
+    fn dead_letters(
+        &self,
+        after: Option<DeadLetterId>,
+        count_max: usize,
+    ) -> Pending<'_, Result<Vec<DeadLetter>, StorageError>> {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let state = self.state();
+        let letters = state.dead.range((from, Bound::Unbounded)).take(count_max);
+        Pending::ready(Ok(letters.map(|(_, letter)| letter.clone()).collect()))
+    }
+
+    fn requeue(&self, ids: &[DeadLetterId]) -> Pending<'_, Result<usize, StorageError>> {
+        let mut state = self.state();
+        if state.has_ended {
+            return Pending::ready(Ok(0));
+        }
+        let letters = Memory::exhume(&mut state, ids);
+        let count = letters.len();
+        for DeadLetter { message, .. } in letters.iter().filter(|one| one.message.wants_reply) {
+            self.replies.expect(&message.user, message.id);
+        }
+        let put_back = letters
+            .into_iter()
+            .map(|DeadLetter { id, message, .. }| (id.get(), PutBack { message, deliveries: 0 }));
+        self.requeue_locked(&mut state, put_back.collect());
+        Pending::ready(Ok(count))
+    }
+
+    fn discard(&self, ids: &[DeadLetterId]) -> Pending<'_, Result<usize, StorageError>> {
+        Pending::ready(Ok(Memory::exhume(&mut self.state(), ids).len()))
     }
 
     fn reply(&self, taken: &Taken, body: Arc<str>) -> Pending<'_, Result<(), AckError>> {
@@ -359,7 +564,7 @@ impl InboxBackend for Memory {
         Pending::ready(Ok(()))
     }
 
-    fn abandon(&self, taken: &Taken) {
+    fn dropped(&self, taken: &Taken) {
         // A message that was taken is the application's: all that is left to do is to tell whoever
         // waits for a reply.
         if taken.message.wants_reply {
@@ -385,18 +590,26 @@ impl InboxBackend for Memory {
         state.is_open = false;
         self.capacity.close();
         self.arrived.close();
+        // Nobody waits for a delay any more.
+        let all = self.delayed.take_all();
+        self.requeue_locked(&mut state, all);
         Pending::ready(())
     }
 
     fn waiting(&self) -> Pending<'_, u64> {
-        Pending::ready(self.state().waiting.len() as u64)
+        let state = self.state();
+        let count = state.waiting.len() + state.redelivery.len() + self.delayed.len();
+        Pending::ready(count as u64)
     }
 
     fn finish(&self) -> Pending<'_, u64> {
         self.close();
-        let lost = std::mem::take(&mut self.state().waiting);
+        let mut state = self.state();
+        state.has_ended = true;
+        let lost = (std::mem::take(&mut state.waiting), std::mem::take(&mut state.redelivery));
+        drop(state);
         self.replies.end_all_waits(NoReply::NotGiven);
-        Pending::ready(lost.len() as u64)
+        Pending::ready((lost.0.len() + lost.1.len()) as u64)
     }
 }
 
@@ -417,6 +630,22 @@ impl Memory {
             }
         }
     }
+}
+
+/// The timer's thread ends with the inbox.
+impl Drop for Memory {
+    fn drop(&mut self) {
+        self.delayed.end();
+    }
+}
+
+/// What a dead letter takes of their limit.
+fn dead_bytes(letter: &DeadLetter) -> usize {
+    let reason = match &letter.reason {
+        DeadReason::Rejected(reason) => reason.len(),
+        DeadReason::MaxDeliveries => 0,
+    };
+    letter.message.body.len() + reason
 }
 
 /// The last so many.
@@ -454,20 +683,20 @@ mod tests {
 
     #[test]
     fn a_message_for_which_there_is_room_costs_no_future() {
-        let inbox = Inbox::new(Memory::new(&MemoryOptions::default()));
-        assert!(matches!(inbox.put(message(1, "{}"), NO_WAIT), Pending::Ready(_)));
-        assert!(matches!(inbox.put_all(vec![message(2, "{}")], NO_WAIT), Pending::Ready(_)));
+        let (sender, _inbox) = Inbox::memory().build();
+        assert!(matches!(sender.put(message(1, "{}"), NO_WAIT), Pending::Ready(_)));
+        assert!(matches!(sender.put_all(vec![message(2, "{}")], NO_WAIT), Pending::Ready(_)));
     }
 
     #[tokio::test]
     async fn whoever_waits_is_told_of_a_message_when_its_guards_are_dropped_and_loses_none() {
-        let inbox = Inbox::new(Memory::new(&MemoryOptions::default()));
+        let (sender, inbox) = Inbox::memory().build();
         let mut taking = std::pin::pin!(inbox.recv());
         let context = &mut std::task::Context::from_waker(std::task::Waker::noop());
         assert!(taking.as_mut().poll(context).is_pending());
-        let (put, one) = inbox.put_deferred(message(1, "{}"), NO_WAIT).await;
+        let (put, one) = sender.put_deferred(message(1, "{}"), NO_WAIT).await;
         let (puts, more) =
-            inbox.put_all_deferred(vec![message(2, "{}"), message(1, "{}")], NO_WAIT).await;
+            sender.put_all_deferred(vec![message(2, "{}"), message(1, "{}")], NO_WAIT).await;
         assert_eq!((put, puts), (Ok(Put::Accepted), vec![Ok(Put::Accepted), Ok(Put::Duplicate)]));
         assert!(taking.as_mut().poll(context).is_pending(), "nobody was told");
         // Whichever is told of first, messages come in order.
@@ -475,24 +704,72 @@ mod tests {
         assert_eq!(taking.await.unwrap().id(), message(1, "{}").id);
         drop(one);
         assert_eq!(inbox.recv().await.unwrap().id(), message(2, "{}").id);
-        let (_, none) = inbox.put_deferred(message(2, "{}"), NO_WAIT).await;
+        let (_, none) = sender.put_deferred(message(2, "{}"), NO_WAIT).await;
         assert!(none.is_none(), "a duplicate does not arrive");
     }
 
     #[tokio::test]
     async fn no_more_ids_are_remembered_than_may_be_and_none_is_forgotten_early() {
-        let inbox = MemoryOptions::default().remembered_ids_max(1).build();
-        inbox.put(message(1, "{}"), NO_WAIT).await.unwrap();
-        assert_eq!(inbox.put(message(2, "{}"), NO_WAIT).await, Err(PutError::RememberedFull));
-        assert_eq!(inbox.put(message(1, "{}"), NO_WAIT).await, Ok(Put::Duplicate));
+        let (sender, _inbox) = Inbox::memory().remembered_ids_max(1).build();
+        sender.put(message(1, "{}"), NO_WAIT).await.unwrap();
+        assert_eq!(sender.put(message(2, "{}"), NO_WAIT).await, Err(PutError::RememberedFull));
+        assert_eq!(sender.put(message(1, "{}"), NO_WAIT).await, Ok(Put::Duplicate));
     }
 
     #[tokio::test]
     async fn a_delivery_that_is_dropped_is_gone() {
-        let inbox = Inbox::new(Memory::new(&MemoryOptions::default()));
-        inbox.put(message(1, "{}"), NO_WAIT).await.unwrap();
+        let (sender, inbox) = Inbox::memory().build();
+        sender.put(message(1, "{}"), NO_WAIT).await.unwrap();
         drop(inbox.recv().await);
-        inbox.close();
+        sender.close();
         assert!(inbox.recv().await.is_none());
+        assert!(inbox.dead_letters(None, 9).await.unwrap().is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_message_that_was_put_back_takes_no_room() {
+        let (sender, inbox) = Inbox::memory().messages_max(1).build();
+        sender.put(message(1, "{}"), NO_WAIT).await.unwrap();
+        inbox.recv().await.unwrap().nack(Duration::ZERO).await.unwrap();
+        assert_eq!(sender.put(message(2, "{}"), NO_WAIT).await, Ok(Put::Accepted));
+        assert_eq!(sender.put(message(3, "{}"), NO_WAIT).await, Err(PutError::Full));
+        assert_eq!(inbox.recv_many(9).await.len(), 2);
+        assert_eq!(sender.put(message(3, "{}"), NO_WAIT).await, Ok(Put::Accepted));
+        assert_eq!(sender.put(message(4, "{}"), NO_WAIT).await, Err(PutError::Full), "one place");
+    }
+
+    #[tokio::test]
+    async fn what_is_delayed_is_delivered_by_an_inbox_that_closes_and_lost_with_one_that_ends() {
+        const HOUR: Duration = Duration::from_secs(3600);
+        let (sender, inbox) = Inbox::memory().build();
+        for number in [1, 2] {
+            sender.put(message(number, "{}"), NO_WAIT).await.unwrap();
+        }
+        let [first, second] = inbox.recv_many(2).await.try_into().unwrap();
+        first.nack(HOUR).await.unwrap();
+        assert_eq!(inbox.waiting().await, 1);
+        sender.close();
+        let first = inbox.recv().await.unwrap();
+        assert_eq!((first.id(), first.redeliveries()), (message(1, "{}").id, 1));
+        second.nack(HOUR).await.unwrap();
+        assert_eq!(sender.finish().await, 1, "it was put back at once, as the inbox is closed");
+        assert!(matches!(first.nack(HOUR).await, Err(AckError::TooLate)));
+    }
+
+    #[tokio::test]
+    async fn the_dead_letters_of_the_oldest_messages_go_first() {
+        let (sender, inbox) = Inbox::memory().dead_letters_max(2).build();
+        for number in 1..=3 {
+            sender.put(message(number, "{}"), NO_WAIT).await.unwrap();
+            inbox.recv().await.unwrap().reject(format!("reason {number}")).await.unwrap();
+        }
+        let dead = inbox.dead_letters(None, 9).await.unwrap();
+        let reasons: Vec<_> = dead.iter().map(|letter| letter.reason.to_string()).collect();
+        assert_eq!(reasons, ["reason 2", "reason 3"]);
+        let long = "a".repeat(DEAD_BYTES_MAX);
+        sender.put(message(4, &long), NO_WAIT).await.unwrap();
+        inbox.recv().await.unwrap().reject("too long").await.unwrap();
+        let dead = inbox.dead_letters(None, 9).await.unwrap();
+        assert_eq!((dead.len(), dead[0].message.id), (1, message(4, "").id), "by their bytes");
     }
 }

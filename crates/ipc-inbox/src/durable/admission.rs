@@ -8,7 +8,8 @@
 use tokio::time::Instant;
 
 use super::statements::{self, Accepted, KnownIds};
-use crate::backend::{Message, Put, PutError};
+use crate::backend::{Put, PutError};
+use crate::message::Message;
 
 /// What may still be stored.
 #[derive(Debug)]

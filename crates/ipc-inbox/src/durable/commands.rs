@@ -9,10 +9,10 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, oneshot};
 
-use super::dead_letter::DeadLetter;
-use super::options::StorageError;
 use super::statements::Key;
-use crate::backend::{AckError, Message, Put, PutError, Taken};
+use crate::backend::{AckError, Put, PutError, Taken};
+use crate::dead_letter::{DeadLetter, DeadLetterId, StorageError};
+use crate::message::Message;
 use crate::replies::Reply;
 
 /// What the thread is asked to do.
@@ -32,9 +32,22 @@ pub(super) enum Command {
         acked: Vec<Acked>,
         done: oneshot::Sender<Vec<Result<(), AckError>>>,
     },
-    /// Let go without an acknowledgement.
-    Drop {
+    /// To be delivered again, after the time of the options where there is no `delay`. Nobody
+    /// waits for the answer to a delivery that was dropped.
+    Nack {
         lease: u64,
+        delay: Option<Duration>,
+        done: Option<oneshot::Sender<Result<(), AckError>>>,
+    },
+    Extend {
+        lease: u64,
+        time: Duration,
+        done: oneshot::Sender<Result<(), AckError>>,
+    },
+    Reject {
+        lease: u64,
+        reason: Box<str>,
+        done: oneshot::Sender<Result<(), AckError>>,
     },
     /// Messages that were on their way to a taker who had gone.
     Return(Vec<Taken>),
@@ -44,16 +57,16 @@ pub(super) enum Command {
         done: oneshot::Sender<Option<Reply>>,
     },
     DeadLetters {
-        after: u64,
-        count: u32,
+        after: Option<DeadLetterId>,
+        count_max: usize,
         done: oneshot::Sender<Result<Vec<DeadLetter>, StorageError>>,
     },
     Requeue {
-        numbers: Vec<u64>,
+        ids: Vec<DeadLetterId>,
         done: oneshot::Sender<Result<usize, StorageError>>,
     },
     Discard {
-        numbers: Vec<u64>,
+        ids: Vec<DeadLetterId>,
         done: oneshot::Sender<Result<usize, StorageError>>,
     },
     /// Answered when everything is in the file.
@@ -268,7 +281,7 @@ mod tests {
             (ALL, take(), false),
             (ALL, settle(false), false),
             (ALL, settle(true), true),
-            (ALL, Command::Drop { lease: 1 }, true),
+            (ALL, Command::Nack { lease: 1, delay: None, done: None }, true),
             (impatient, take(), true),
             (impatient, settle(false), true),
             (Patience { for_takers: false, ..ALL }, take(), true),

@@ -4,11 +4,13 @@
 //! dead letters.
 
 use ipc_sqlite::DatabaseError;
+use tokio::time::Instant;
 
-use super::dead_letter::{self, DeadLetter, seq_of};
+use super::dead_letter_rows::{self, seq_of};
 use super::statements::{self, Key};
 use super::writer::Writer;
-use crate::backend::NoReply;
+use crate::backend::{AckError, NoReply};
+use crate::dead_letter::{DeadLetter, DeadLetterId};
 
 impl Writer {
     /// Marks those as dead that had their last try in vain.
@@ -41,27 +43,41 @@ impl Writer {
             1 => "once".to_owned(),
             tries => format!("{tries} times"),
         };
-        log::warn!(
-            "{messages} handed out {times} without an acknowledgement {are} now; see web-ipc --dead --list"
-        );
+        log::warn!("{messages} handed out {times} without an acknowledgement {are} now");
         for (user, id) in dead {
             self.replies.end_wait(user, *id, NoReply::NotGiven);
         }
     }
 
+    /// Makes a message a dead letter that the application rejects.
+    pub(super) fn reject(&mut self, lease: u64, reason: &str) -> Result<(), AckError> {
+        let live = self.queue.live(lease, Instant::now()).ok_or(AckError::TooLate)?;
+        let rejected = self.database.write(|file| statements::reject(file, live.seq, reason));
+        let rejected = rejected.map_err(|error| {
+            self.report(&error);
+            AckError::Storage { source: error.into() }
+        })?;
+        self.queue.ack(lease);
+        log::warn!("a message was rejected and is a dead letter now: {reason:?}");
+        if let Some((user, id)) = rejected {
+            self.replies.end_wait(&user, id, NoReply::NotGiven);
+        }
+        Ok(())
+    }
+
     pub(super) async fn dead_letters(
         &self,
-        after: u64,
-        count: u32,
+        after: Option<DeadLetterId>,
+        count_max: usize,
     ) -> Result<Vec<DeadLetter>, DatabaseError> {
         self.database.check_file()?;
         let failed = |error| self.database.error(error);
         let mut reader = self.database.readers().acquire().await.map_err(failed)?;
-        dead_letter::read(&mut reader, after, count).await.map_err(failed)
+        dead_letter_rows::read(&mut reader, after, count_max).await.map_err(failed)
     }
 
-    pub(super) fn requeue(&mut self, numbers: &[u64]) -> Result<usize, DatabaseError> {
-        let seqs: Vec<i64> = numbers.iter().copied().map(seq_of).collect();
+    pub(super) fn requeue(&mut self, ids: &[DeadLetterId]) -> Result<usize, DatabaseError> {
+        let seqs: Vec<i64> = ids.iter().copied().map(seq_of).collect();
         let requeued = self.database.write(|file| statements::requeue(file, &seqs))?;
         for one in &requeued {
             self.queue.requeue(one.seq, one.bytes);
@@ -72,8 +88,8 @@ impl Writer {
         Ok(requeued.len())
     }
 
-    pub(super) fn discard(&mut self, numbers: &[u64]) -> Result<usize, DatabaseError> {
-        let seqs: Vec<i64> = numbers.iter().copied().map(seq_of).collect();
+    pub(super) fn discard(&mut self, ids: &[DeadLetterId]) -> Result<usize, DatabaseError> {
+        let seqs: Vec<i64> = ids.iter().copied().map(seq_of).collect();
         let lengths = self.database.write(|file| statements::discard(file, &seqs))?;
         self.messages = self.messages.saturating_sub(lengths.len() as u64);
         self.bytes = self.bytes.saturating_sub(lengths.iter().sum());

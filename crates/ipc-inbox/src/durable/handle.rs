@@ -13,25 +13,28 @@ use ipc_protocol::MessageId;
 use tokio::sync::oneshot;
 
 use super::commands::{Acked, Command, Commands, Handed};
-use super::dead_letter::DeadLetter;
-use super::options::{DurableOptions, OpenError, StorageError};
+use super::options::{DurableOptions, OpenError};
 use super::thread::{self, Start};
-use crate::backend::{
-    AckError, InboxBackend, Message, NoReply, NotifyGuard, Pending, Put, PutError, Taken,
-};
-use crate::inbox::Inbox;
+use crate::backend::{AckError, InboxBackend, NoReply, NotifyGuard, Pending, Put, PutError, Taken};
+use crate::dead_letter::{DeadLetter, DeadLetterId, StorageError};
+use crate::inbox::{Inbox, InboxSender, both_sides};
+use crate::message::Message;
 use crate::replies::Replies;
 
 /// How long replies are kept in memory too; the file has them for as long as ids are remembered.
 const REPLIES_IN_MEMORY_FOR: Duration = Duration::from_secs(60);
 
 impl DurableOptions {
-    /// Opens the file at `path`, making it (0600) if there is none. One process at a time may have
-    /// it open: beside it there is a file with `.lock` behind its name that says so.
+    /// Opens the file at `path`, and makes it (0600) if there is none. Returns the server's side of
+    /// the inbox and the application's.
+    ///
+    /// One process at a time may have the file open: beside it there is a file with `.lock` behind
+    /// its name that says so. [`InboxSender::finish`] closes it, or the end of the last handle and
+    /// delivery.
     ///
     /// # Errors
     /// [`OpenError`].
-    pub async fn open(self, path: impl AsRef<Path>) -> Result<DurableInbox, OpenError> {
+    pub async fn open(self, path: impl AsRef<Path>) -> Result<(InboxSender, Inbox), OpenError> {
         let path = path.as_ref().to_owned();
         let (opened, answer) = oneshot::channel();
         let commands = Arc::new(Commands::default());
@@ -54,60 +57,7 @@ impl DurableOptions {
         answer.await.map_err(|_| OpenError::Thread {
             source: io::Error::other("the inbox's thread ended"),
         })??;
-        let durable = Arc::new(Durable { commands, replies, reply_bytes_max });
-        Ok(DurableInbox { inbox: Inbox::shared(durable.clone()), durable })
-    }
-}
-
-/// A durable inbox that is open: an [`Inbox`], and what only a durable one has.
-#[derive(Clone, Debug)]
-pub struct DurableInbox {
-    inbox: Inbox,
-    durable: Arc<Durable>,
-}
-
-impl DurableInbox {
-    /// The inbox, as a server takes it.
-    pub fn inbox(&self) -> &Inbox {
-        &self.inbox
-    }
-
-    /// The messages that were handed out too often, oldest first, no more than `count`.
-    ///
-    /// # Errors
-    /// [`StorageError`].
-    pub async fn dead_letters(&self, count: u32) -> Result<Vec<DeadLetter>, StorageError> {
-        self.dead_letters_after(0, count).await
-    }
-
-    /// The dead letters behind the one with that number, oldest first, no more than `count`: the
-    /// next page of a list.
-    ///
-    /// # Errors
-    /// [`StorageError`].
-    pub async fn dead_letters_after(
-        &self,
-        number: u64,
-        count: u32,
-    ) -> Result<Vec<DeadLetter>, StorageError> {
-        self.durable.ask(|done| Command::DeadLetters { after: number, count, done }).await
-    }
-
-    /// Removes dead letters for good. Returns how many there were. Their ids stay remembered.
-    ///
-    /// # Errors
-    /// [`StorageError`].
-    pub async fn discard(&self, numbers: Vec<u64>) -> Result<usize, StorageError> {
-        self.durable.ask(|done| Command::Discard { numbers, done }).await
-    }
-
-    /// Lets dead letters be handed out again, as if they never had been. Returns how many there
-    /// were.
-    ///
-    /// # Errors
-    /// [`StorageError`].
-    pub async fn requeue(&self, numbers: Vec<u64>) -> Result<usize, StorageError> {
-        self.durable.ask(|done| Command::Requeue { numbers, done }).await
+        Ok(both_sides(Arc::new(Durable { commands, replies, reply_bytes_max })))
     }
 }
 
@@ -137,12 +87,23 @@ impl Durable {
         Answer(answer)
     }
 
-    async fn ask<T: Send + 'static>(
+    /// Sends a command about dead letters.
+    fn ask<T: Send + 'static>(
         &self,
         command: impl FnOnce(oneshot::Sender<Result<T, StorageError>>) -> Command,
-    ) -> Result<T, StorageError> {
-        let gone = || Err(StorageError("its thread has ended".into()));
-        self.send(command).await.unwrap_or_else(gone)
+    ) -> Pending<'static, Result<T, StorageError>> {
+        let answer = self.send(command);
+        let gone = || Err(StorageError::new("the inbox has ended"));
+        Pending::later(async move { answer.await.unwrap_or_else(gone) })
+    }
+
+    /// Sends a command about a message that was taken.
+    fn ask_of_lease(
+        &self,
+        command: impl FnOnce(oneshot::Sender<Result<(), AckError>>) -> Command,
+    ) -> Pending<'static, Result<(), AckError>> {
+        let answer = self.send(command);
+        Pending::later(async move { answer.await.unwrap_or(Err(AckError::TooLate)) })
     }
 
     fn ack(
@@ -231,14 +192,45 @@ impl InboxBackend for Durable {
         self.ack_one(acked(taken, Some(body)))
     }
 
-    fn abandon(&self, taken: &Taken) {
+    fn nack(&self, taken: &Taken, delay: Duration) -> Pending<'_, Result<(), AckError>> {
+        let lease = taken.lease;
+        self.ask_of_lease(|done| Command::Nack { lease, delay: Some(delay), done: Some(done) })
+    }
+
+    fn extend(&self, taken: &Taken, time: Duration) -> Pending<'_, Result<(), AckError>> {
+        self.ask_of_lease(|done| Command::Extend { lease: taken.lease, time, done })
+    }
+
+    fn reject(&self, taken: &Taken, reason: Box<str>) -> Pending<'_, Result<(), AckError>> {
+        self.ask_of_lease(|done| Command::Reject { lease: taken.lease, reason, done })
+    }
+
+    fn dead_letters(
+        &self,
+        after: Option<DeadLetterId>,
+        count_max: usize,
+    ) -> Pending<'_, Result<Vec<DeadLetter>, StorageError>> {
+        self.ask(|done| Command::DeadLetters { after, count_max, done })
+    }
+
+    fn requeue(&self, ids: &[DeadLetterId]) -> Pending<'_, Result<usize, StorageError>> {
+        let ids = ids.to_vec();
+        self.ask(|done| Command::Requeue { ids, done })
+    }
+
+    fn discard(&self, ids: &[DeadLetterId]) -> Pending<'_, Result<usize, StorageError>> {
+        let ids = ids.to_vec();
+        self.ask(|done| Command::Discard { ids, done })
+    }
+
+    fn dropped(&self, taken: &Taken) {
         // A message that nobody waits for comes again soon. A request is acked: its sender is
         // told.
         let command = if taken.message.wants_reply {
             let (done, _nobody_waits) = oneshot::channel();
             Command::Ack { acked: vec![acked(taken, None)], done }
         } else {
-            Command::Drop { lease: taken.lease }
+            Command::Nack { lease: taken.lease, delay: None, done: None }
         };
         // Without the thread there is nobody to tell.
         let _gone = self.commands.send(command);

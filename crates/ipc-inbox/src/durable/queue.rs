@@ -17,7 +17,8 @@ use super::admission::Prefetch;
 use super::commands::{Commands, Handed};
 use super::options::DurableOptions;
 use super::statements::Stored;
-use crate::backend::{Message, Taken};
+use crate::backend::Taken;
+use crate::message::Message;
 
 /// Messages that are ready in memory, marked in the file as handed out, ahead of whoever will take
 /// them: so many at most, and no more bytes of bodies but for a single one that has more. After a
@@ -46,6 +47,8 @@ pub(super) struct Lease {
     deliveries: u32,
     /// When it comes again.
     expires_at: Instant,
+    /// Nobody has it: it was put back, and waits for its delay to end.
+    is_delayed: bool,
 }
 
 /// Messages in the file that are to be marked as handed out next.
@@ -80,6 +83,8 @@ pub(super) struct Queue {
     /// When those come again, soonest first.
     expiries: BTreeSet<(Instant, u64)>,
     next_lease: u64,
+    /// How many of the leases are of messages that were put back.
+    delayed: u64,
     takers: VecDeque<Taker>,
     /// Somebody has asked for messages.
     was_asked: bool,
@@ -102,6 +107,7 @@ impl Queue {
             leases: HashMap::default(),
             expiries: BTreeSet::new(),
             next_lease: 1,
+            delayed: 0,
             takers: VecDeque::new(),
             was_asked: false,
         }
@@ -112,9 +118,10 @@ impl Queue {
         !self.prefetched.is_empty() || !self.redelivery.is_empty() || self.backlog > 0
     }
 
-    /// How many messages wait to be handed out.
+    /// How many messages wait to be handed out, those whose delay is not over included.
     pub(super) fn waiting(&self) -> u64 {
-        self.backlog.saturating_add((self.redelivery.len() + self.prefetched.len()) as u64)
+        let in_memory = (self.redelivery.len() + self.prefetched.len()) as u64;
+        self.backlog.saturating_add(in_memory + self.delayed)
     }
 
     /// Whether somebody waits for a message.
@@ -221,7 +228,8 @@ impl Queue {
                 self.next_lease += 1;
                 let bytes = message.body.len() as u64;
                 self.prefetched_bytes -= bytes;
-                self.leases.insert(lease, Lease { seq, bytes, deliveries, expires_at });
+                self.leases
+                    .insert(lease, Lease { seq, bytes, deliveries, expires_at, is_delayed: false });
                 self.expiries.insert((expires_at, lease));
                 let redeliveries = deliveries.saturating_sub(1);
                 let is_last_delivery = deliveries >= self.max_deliveries;
@@ -251,16 +259,41 @@ impl Queue {
         Some(held)
     }
 
-    /// A message was let go unacknowledged: it comes again, but not at once. What does not come
-    /// again has no time to wait for.
-    pub(super) fn nack(&mut self, lease: u64, now: Instant) {
-        let is_last = self.leased(lease).is_some_and(|held| held.deliveries >= self.max_deliveries);
-        let soon = if is_last { now } else { later(now, self.nack_delay) };
-        if let Some(held) = self.leases.get_mut(&lease).filter(|held| held.expires_at > soon) {
-            self.expiries.remove(&(held.expires_at, lease));
-            held.expires_at = soon;
-            self.expiries.insert((soon, lease));
+    /// What was handed out with this lease, if its time is not over.
+    pub(super) fn live(&self, lease: u64, now: Instant) -> Option<Lease> {
+        self.leased(lease).filter(|leased| leased.expires_at > now)
+    }
+
+    /// A message was put back: it comes again after `delay`. One whose delivery was dropped, which
+    /// has none, comes again after the time of the options, and no later than it would have. What
+    /// does not come again has no time to wait for. `false` if the lease is over.
+    pub(super) fn nack(&mut self, lease: u64, delay: Option<Duration>, now: Instant) -> bool {
+        let Some(leased) = self.live(lease, now) else { return false };
+        self.ack(lease);
+        let expires_at = match delay {
+            _ if leased.deliveries >= self.max_deliveries => now,
+            Some(delay) => later(now, delay),
+            None => later(now, self.nack_delay).min(leased.expires_at),
+        };
+        // Under a lease that nobody has: whoever had the message can do nothing more with it.
+        self.leases.insert(self.next_lease, Lease { expires_at, is_delayed: true, ..leased });
+        self.expiries.insert((expires_at, self.next_lease));
+        self.next_lease += 1;
+        self.delayed += 1;
+        true
+    }
+
+    /// A message comes again only after `time` from now. `false` if the lease is over.
+    pub(super) fn extend(&mut self, lease: u64, time: Duration, now: Instant) -> bool {
+        if self.live(lease, now).is_none() {
+            return false;
         }
+        if let Some(leased) = self.leases.get_mut(&lease) {
+            self.expiries.remove(&(leased.expires_at, lease));
+            leased.expires_at = later(now, time);
+            self.expiries.insert((leased.expires_at, lease));
+        }
+        true
     }
 
     /// Messages never reached whoever asked for them: back to their places in the order.
@@ -289,12 +322,12 @@ impl Queue {
     pub(super) fn requeue_expired(&mut self, now: Instant) {
         while let Some((at, lease)) = self.expiries.first().copied().filter(|(at, _)| *at <= now) {
             self.expiries.remove(&(at, lease));
-            match self.leases.remove(&lease) {
-                Some(held) if held.deliveries >= self.max_deliveries => {
-                    self.exhausted.push(held.seq)
-                }
-                Some(held) => drop(self.redelivery.insert(held.seq, held.bytes)),
-                None => (),
+            let Some(leased) = self.leases.remove(&lease) else { continue };
+            self.delayed -= u64::from(leased.is_delayed);
+            if leased.deliveries >= self.max_deliveries {
+                self.exhausted.push(leased.seq);
+            } else {
+                self.redelivery.insert(leased.seq, leased.bytes);
             }
         }
     }
@@ -429,7 +462,8 @@ mod tests {
 
         // The first holder wakes up.
         assert_eq!(queue.ack(first.lease), None);
-        queue.nack(first.lease, start);
+        assert!(!queue.nack(first.lease, None, start + VISIBLE_AFTER));
+        assert!(!queue.extend(first.lease, VISIBLE_AFTER, start + VISIBLE_AFTER));
         queue.give_back(vec![first]);
         assert!(!queue.has_waiting(), "a late return would hand it out twice at once");
         let held = queue.ack(second.lease).unwrap();
@@ -451,7 +485,7 @@ mod tests {
                 [false, true]
             );
             let over = if is_dropped {
-                taken.iter().for_each(|taken| queue.nack(taken.lease, start));
+                assert!(taken.iter().all(|taken| queue.nack(taken.lease, None, start)));
                 // Its time is over at once; the other one's is not.
                 assert_eq!(queue.next_expiry(), Some(start));
                 start
@@ -475,10 +509,17 @@ mod tests {
             queue.stored(seq, message(), 1);
         }
         let now = Instant::now();
-        for taken in take(&mut queue, 100, now) {
-            queue.nack(taken.lease, now);
-            assert!(queue.ack(taken.lease).is_some());
+        for (index, taken) in take(&mut queue, 100, now).into_iter().enumerate() {
+            if index % 2 == 0 {
+                assert!(queue.ack(taken.lease).is_some());
+            } else {
+                assert!(queue.nack(taken.lease, Some(Duration::ZERO), now));
+                assert!(queue.ack(taken.lease).is_none(), "it is nobody's any more");
+            }
         }
+        assert_eq!((queue.delayed, queue.waiting()), (50, 50));
+        queue.requeue_expired(now);
+        assert_eq!((queue.delayed, queue.waiting()), (0, 50));
         assert!(
             queue.expiries.is_empty() && queue.leases.is_empty() && queue.next_expiry().is_none()
         );
@@ -509,7 +550,8 @@ mod tests {
         queue.stored(1, message(), 1);
         let now = Instant::now();
         let taken = take(&mut queue, 1, now).remove(0);
-        queue.nack(taken.lease, now);
+        assert!(queue.extend(taken.lease, Duration::MAX, now));
+        assert!(queue.nack(taken.lease, Some(Duration::MAX), now));
         assert!(queue.next_expiry().unwrap() > now + Duration::from_secs(24 * 60 * 60));
     }
 
@@ -519,10 +561,48 @@ mod tests {
         let start = Instant::now();
         queue.stored(1, message(), 1);
         let taken = take(&mut queue, 1, start).remove(0);
-        queue.nack(taken.lease, start);
+        assert!(queue.nack(taken.lease, None, start));
         assert_eq!(queue.next_expiry(), Some(start + DROPPED_AFTER));
-        queue.nack(taken.lease, start + DROPPED_AFTER / 2);
+        assert!(!queue.nack(taken.lease, None, start + DROPPED_AFTER / 2), "once");
         assert_eq!(queue.next_expiry(), Some(start + DROPPED_AFTER));
+
+        queue.stored(2, message(), 1);
+        let taken = take(&mut queue, 1, start).remove(0);
+        let end = start + VISIBLE_AFTER;
+        assert!(queue.nack(taken.lease, None, end - DROPPED_AFTER / 2));
+        queue.requeue_expired(end);
+        assert_eq!(queue.waiting(), 2, "no later than it would have");
+    }
+
+    #[test]
+    fn what_is_put_back_comes_again_after_the_delay_it_was_given() {
+        let (mut queue, _commands) = queue();
+        let start = Instant::now();
+        queue.stored(1, message(), 1);
+        let taken = take(&mut queue, 1, start).remove(0);
+        let delay = VISIBLE_AFTER * 2;
+        assert!(queue.nack(taken.lease, Some(delay), start));
+        queue.requeue_expired(start + delay - Duration::from_secs(1));
+        assert_eq!((queue.next_redeliveries(9, 99), queue.waiting()), (vec![], 1));
+        queue.requeue_expired(start + delay);
+        assert_eq!((queue.next_redeliveries(9, 99), queue.waiting()), (vec![1], 1));
+    }
+
+    #[test]
+    fn a_lease_that_is_extended_lasts_from_then_on_and_may_be_cut_short() {
+        let (mut queue, _commands) = queue();
+        let start = Instant::now();
+        queue.stored(1, message(), 1);
+        let taken = take(&mut queue, 1, start).remove(0);
+        let middle = start + VISIBLE_AFTER / 2;
+        assert!(queue.extend(taken.lease, VISIBLE_AFTER, middle));
+        queue.requeue_expired(start + VISIBLE_AFTER);
+        assert!(queue.live(taken.lease, start + VISIBLE_AFTER).is_some());
+        assert!(queue.extend(taken.lease, Duration::from_secs(1), middle));
+        assert_eq!(queue.next_expiry(), Some(middle + Duration::from_secs(1)));
+        assert!(queue.live(taken.lease, middle + Duration::from_secs(1)).is_none());
+        assert!(!queue.extend(taken.lease, VISIBLE_AFTER, middle + Duration::from_secs(1)));
+        assert_eq!((queue.leases.len(), queue.expiries.len()), (1, 1));
     }
 
     #[test]

@@ -13,14 +13,17 @@ use ipc_sqlite::Schema;
 use rusqlite::{Connection, ErrorCode, OptionalExtension as _, Result, Row, params};
 use sha2::{Digest, Sha256};
 
-use crate::backend::Message;
+use crate::message::Message;
 
 /// What `inbox.db` holds.
 pub(super) const SCHEMA: Schema = Schema {
     what: "durable inbox",
-    migrations: &[("inbox", include_str!("../../migrations/0001_inbox.sql"))],
+    migrations: &[
+        ("inbox", include_str!("../../migrations/0001_inbox.sql")),
+        ("reasons", include_str!("../../migrations/0002_reasons.sql")),
+    ],
     tables: &[
-        ("messages", &["seq", "user", "id", "body", "deliveries", "is_dead"]),
+        ("messages", &["seq", "user", "id", "body", "deliveries", "is_dead", "reason"]),
         ("remembered", &["user", "id", "body_hash", "accepted_at"]),
         ("replies", &["user", "id", "body", "replied_at"]),
     ],
@@ -112,6 +115,14 @@ pub(super) fn bury(
     buried.filter_map(Result::transpose).collect()
 }
 
+/// Marks a message as dead that the application rejected. Returns its key, if it is there.
+pub(super) fn reject(connection: &Connection, seq: i64, reason: &str) -> Result<Option<Key>> {
+    let mut one = connection.prepare_cached(
+        "UPDATE messages SET is_dead = 1, reason = ? WHERE seq = ? RETURNING user, id",
+    )?;
+    one.query_row(params![reason, seq], |row| key(row, &mut Users::default())).optional()
+}
+
 /// The hashes of the bodies that came under these keys, for those that did.
 pub(super) fn remembered(
     connection: &Connection,
@@ -166,8 +177,8 @@ pub(super) fn store(connection: &Connection, accepted: &[Accepted<'_>]) -> Resul
     if accepted.is_empty() {
         return Ok(());
     }
-    let mut add =
-        connection.prepare_cached("INSERT INTO messages VALUES (?, ?, ?, ?, ?, ?, ?, ?, 0)")?;
+    let mut add = connection
+        .prepare_cached("INSERT INTO messages VALUES (?, ?, ?, ?, ?, ?, ?, ?, 0, NULL)")?;
     for Accepted { seq, message, deliveries, .. } in accepted {
         add.execute(params![
             seq,
@@ -389,7 +400,7 @@ pub(super) struct Requeued {
 /// Lets dead messages wait again, as if never handed out. Returns those that were dead.
 pub(super) fn requeue(connection: &Connection, seqs: &[i64]) -> Result<Vec<Requeued>> {
     let mut one = connection.prepare_cached(
-        "UPDATE messages SET is_dead = 0, deliveries = 0 WHERE is_dead AND seq = ?
+        "UPDATE messages SET is_dead = 0, deliveries = 0, reason = NULL WHERE is_dead AND seq = ?
          RETURNING user, id, seq, octet_length(body), wants_reply",
     )?;
     let mut users = Users::default();
@@ -452,7 +463,7 @@ mod tests {
 
     fn connection() -> Connection {
         let connection = Connection::open_in_memory().unwrap();
-        connection.execute_batch(SCHEMA.migrations[0].1).unwrap();
+        SCHEMA.migrations.iter().for_each(|(_, sql)| connection.execute_batch(sql).unwrap());
         connection
     }
 

@@ -14,10 +14,12 @@ use tokio::time::Instant;
 
 use super::commands::{Acked, Command, Commands, Patience};
 use super::lock::lock;
-use super::options::{DurableOptions, OpenError, StorageError};
+use super::options::{DurableOptions, OpenError};
 use super::queue::{Queue, Taker};
 use super::statements::{self, Key};
-use crate::backend::{AckError, Message, NoReply, Put, PutError};
+use crate::backend::{AckError, NoReply, Put, PutError};
+use crate::dead_letter::StorageError;
+use crate::message::Message;
 use crate::replies::{Replies, Reply};
 
 /// How often old ids and replies are forgotten.
@@ -239,22 +241,34 @@ impl Writer {
             Command::Take { count_max, done } => self.queue.ask(Taker { count_max, done }),
             Command::Ack { acked, done } => self.acked.push(AckedGroup { acked, done }),
             Command::Return(returned) => self.queue.give_back(returned),
-            Command::Drop { lease } => self.queue.nack(lease, Instant::now()),
+            Command::Nack { lease, delay, done } => {
+                let is_live = self.queue.nack(lease, delay, Instant::now());
+                if let Some(done) = done {
+                    let _gone = done.send(if is_live { Ok(()) } else { Err(AckError::TooLate) });
+                }
+            }
+            Command::Extend { lease, time, done } => {
+                let is_live = self.queue.extend(lease, time, Instant::now());
+                let _gone = done.send(if is_live { Ok(()) } else { Err(AckError::TooLate) });
+            }
+            Command::Reject { lease, reason, done } => {
+                let _gone = done.send(self.reject(lease, &reason));
+            }
             Command::FindReply { key, done } => {
                 let _gone = done.send(self.find_reply(&key));
             }
-            Command::DeadLetters { after, count, done } => {
+            Command::DeadLetters { after, count_max, done } => {
                 // Those that have just become some are among them.
                 self.requeue_expired();
-                let letters = self.dead_letters(after, count).await;
-                let _gone = done.send(letters.map_err(|error| StorageError(error.into())));
+                let letters = self.dead_letters(after, count_max).await;
+                let _gone = done.send(letters.map_err(StorageError::new));
             }
-            Command::Requeue { numbers, done } => {
-                let requeued = self.requeue(&numbers).map_err(|error| StorageError(error.into()));
+            Command::Requeue { ids, done } => {
+                let requeued = self.requeue(&ids).map_err(StorageError::new);
                 let _gone = done.send(requeued);
             }
-            Command::Discard { numbers, done } => {
-                let discarded = self.discard(&numbers).map_err(|error| StorageError(error.into()));
+            Command::Discard { ids, done } => {
+                let discarded = self.discard(&ids).map_err(StorageError::new);
                 let _gone = done.send(discarded);
             }
             Command::Close { done } => {
