@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use ipc_inbox::{Inbox, MemoryOptions, Message, Put};
+use ipc_inbox::{Inbox, InboxSender, MemoryOptions, Message, Put};
 use ipc_protocol::MessageId;
 use serde_json::json;
 
@@ -29,16 +29,17 @@ pub(crate) fn run(options: &Options) -> Result<(), Failure> {
     let ids = options.get::<u64>("ids")?.unwrap_or(10_000_000).next_multiple_of(ROUND);
     options.refuse_unused()?;
     let timed = TIMED.min(ids / 2).next_multiple_of(ROUND);
-    let inbox = MemoryOptions::default().remembered_ids_max(usize::try_from(ids + timed)?).build();
+    let options = MemoryOptions::default().remembered_ids_max(usize::try_from(ids + timed)?);
+    let both = options.build();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let user: Arc<str> = "ipc-admin".into();
         let mut draw = Ids { kind, random: Random(0x9e37_79b9_7f4a_7c15) };
         let before = Memory::now()?.resident;
-        let first = put_and_take(&inbox, &user, &mut draw, timed).await?;
-        put_and_take(&inbox, &user, &mut draw, ids - timed).await?;
+        let first = put_and_take(&both, &user, &mut draw, timed).await?;
+        put_and_take(&both, &user, &mut draw, ids - timed).await?;
         let bytes = Memory::now()?.resident.saturating_sub(before);
-        let last = put_and_take(&inbox, &user, &mut draw, timed).await?;
+        let last = put_and_take(&both, &user, &mut draw, timed).await?;
         let result = json!({
             "ids": ids,
             "bytes_per_id": bytes as f64 / ids as f64,
@@ -81,7 +82,7 @@ impl Ids {
 
 /// Puts and takes so many messages; how long the puts took.
 async fn put_and_take(
-    inbox: &Inbox,
+    (sender, inbox): &(InboxSender, Inbox),
     user: &Arc<str>,
     ids: &mut Ids,
     messages: u64,
@@ -102,7 +103,7 @@ async fn put_and_take(
         let batch: Vec<Message> = (0..ROUND).map(message).collect::<Result<_, _>>()?;
         let begun = Instant::now();
         for message in batch {
-            if inbox.put(message, Duration::ZERO).await? != Put::Accepted {
+            if sender.put(message, Duration::ZERO).await? != Put::Accepted {
                 return Err("an id came twice".into());
             }
         }

@@ -35,9 +35,7 @@ pub(crate) fn run(options: &Options) -> Result<(), Failure> {
             "durable" => Inbox::durable().into(),
             "diskless" => {
                 let directory = in_memory.insert(tempfile::tempdir_in(MEMORY_FILES)?);
-                let durable =
-                    DurableOptions::default().open(directory.path().join("inbox.db")).await?;
-                durable.inbox().clone().into()
+                DurableOptions::default().open(directory.path().join("inbox.db")).await?.into()
             }
             other => {
                 return Err(format!("--inbox is memory, durable or diskless, not {other}").into());

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use divan::Bencher;
 use divan::counter::ItemsCount;
-use ipc_inbox::{Delivery, DurableOptions, Inbox, MemoryOptions, Message, Put};
+use ipc_inbox::{Delivery, DurableOptions, Inbox, InboxSender, MemoryOptions, Message, Put};
 use ipc_protocol::MessageId;
 use tokio::runtime::Runtime;
 
@@ -47,9 +47,9 @@ fn messages(count: usize) -> Vec<Message> {
     (0..count).map(message).collect()
 }
 
-async fn put_take_and_acknowledge(inbox: &Inbox, messages: Vec<Message>) {
+async fn put_take_and_acknowledge(sender: &InboxSender, inbox: &Inbox, messages: Vec<Message>) {
     let count = messages.len();
-    for put in inbox.put_all(messages, Duration::ZERO).await {
+    for put in sender.put_all(messages, Duration::ZERO).await {
         assert_eq!(put, Ok(Put::Accepted));
     }
     let mut taken = 0;
@@ -62,9 +62,9 @@ async fn put_take_and_acknowledge(inbox: &Inbox, messages: Vec<Message>) {
 
 #[divan::bench(args = COUNTS)]
 fn memory(bencher: Bencher<'_, '_>, count: usize) {
-    let (runtime, inbox) = (runtime(), MemoryOptions::default().build());
+    let (runtime, (sender, inbox)) = (runtime(), MemoryOptions::default().build());
     bencher.counter(ItemsCount::new(count)).with_inputs(|| messages(count)).bench_local_values(
-        |messages| runtime.block_on(put_take_and_acknowledge(&inbox, messages)),
+        |messages| runtime.block_on(put_take_and_acknowledge(&sender, &inbox, messages)),
     );
 }
 
@@ -74,9 +74,9 @@ fn durable(bencher: Bencher<'_, '_>, count: usize) {
     let runtime = runtime();
     let opened =
         runtime.block_on(DurableOptions::default().open(directory.path().join("inbox.db")));
-    let inbox = opened.expect("an inbox can be made").inbox().clone();
+    let (sender, inbox) = opened.expect("an inbox can be made");
     bencher.counter(ItemsCount::new(count)).with_inputs(|| messages(count)).bench_local_values(
-        |messages| runtime.block_on(put_take_and_acknowledge(&inbox, messages)),
+        |messages| runtime.block_on(put_take_and_acknowledge(&sender, &inbox, messages)),
     );
 }
 
@@ -88,7 +88,7 @@ fn durable_beside_a_receiver(bencher: Bencher<'_, '_>, count: usize) {
     let runtime = runtime();
     let opened =
         runtime.block_on(DurableOptions::default().open(directory.path().join("inbox.db")));
-    let inbox = opened.expect("an inbox can be made").inbox().clone();
+    let (sender, inbox) = opened.expect("an inbox can be made");
     let receiver = std::thread::spawn({
         let inbox = inbox.clone();
         move || {
@@ -106,11 +106,11 @@ fn durable_beside_a_receiver(bencher: Bencher<'_, '_>, count: usize) {
     });
     bencher.counter(ItemsCount::new(count)).with_inputs(|| messages(count)).bench_local_values(
         |messages| {
-            for put in runtime.block_on(inbox.put_all(messages, Duration::ZERO)) {
+            for put in runtime.block_on(sender.put_all(messages, Duration::ZERO)) {
                 assert_eq!(put, Ok(Put::Accepted));
             }
         },
     );
-    runtime.block_on(inbox.finish());
+    runtime.block_on(sender.finish());
     receiver.join().expect("the receiver ends when the inbox does");
 }

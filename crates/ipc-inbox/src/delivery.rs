@@ -2,29 +2,40 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use ipc_protocol::{Fingerprint, JsonError, MessageId, check_body, to_body};
 use serde::{Deserialize, Serialize};
 
 use crate::backend::{AckError, InboxBackend, Taken};
+use crate::dead_letter::kept_reason;
 
-/// A message handed to the application, with its sender, to be acknowledged when it has been dealt
-/// with.
+/// A message in the application's hands, with its sender. The application ends it in one of these
+/// ways:
 ///
-/// What becomes of a message whose delivery is dropped unacknowledged is for the kind of inbox to
-/// say: one in memory loses it, a durable one hands it out again. Whoever sent it as a request is
-/// told at once that there is no reply.
+/// | call | the message | the sender of a request |
+/// |---|---|---|
+/// | [`ack`](Delivery::ack) | is done with | hears that there is no reply |
+/// | [`reply`](Delivery::reply) | is done with | gets the reply |
+/// | [`nack`](Delivery::nack) | is delivered again after a time, a dead letter after its last delivery | goes on waiting |
+/// | [`reject`](Delivery::reject) | is a dead letter at once | hears that there is no reply |
+/// | dropped | is lost from memory; a durable inbox delivers it again | hears at once that there is no reply; the request is done with |
+///
+/// A durable inbox lends a message for a time, 5 minutes by default, and delivers it again when
+/// that is over. [`extend`](Delivery::extend) asks for more. A delivery whose time is over, or whose
+/// inbox has ended, can do nothing any more: each call is [`AckError::TooLate`], and reaches nobody
+/// who has the message by then. An inbox in memory sets no time.
+#[must_use = "a delivery that is dropped is not acknowledged"]
 pub struct Delivery {
     taken: Taken,
     backend: Arc<dyn InboxBackend>,
-    /// Acknowledged, replied to, or on the way there.
+    /// Acknowledged, replied to, put back or rejected, or on the way there.
     is_settled: bool,
 }
 
 /// The body is not of the type it was asked for as.
 #[derive(Debug, thiserror::Error)]
-#[error("the message is not of the expected form: {0}")]
+#[error("the message is not of the expected form")]
 pub struct ParseError(#[source] serde_json::Error);
 
 /// A reply that was not given.
@@ -40,7 +51,7 @@ pub enum ReplyError {
     /// The reply breaks the protocol's rules for JSON, which only its whole text shows: a member
     /// name given twice, more than 127 levels; of raw JSON also numbers and escapes. The sender is
     /// told that there is none.
-    #[error("the reply breaks the protocol's rules for JSON: it has {0}")]
+    #[error("the reply breaks the protocol's rules for JSON")]
     Rules(#[source] JsonError),
     /// The reply is too long. The sender is told that there is none.
     #[error("the reply has {bytes} bytes of JSON, {bytes_max} may be sent")]
@@ -117,17 +128,18 @@ impl Delivery {
         self.taken.redeliveries
     }
 
-    /// Whether this is its last try: not acknowledged, it is not handed out again but put aside as
-    /// a dead letter. Never so with an inbox in memory, which puts nothing aside.
-    pub fn is_last_try(&self) -> bool {
-        self.taken.is_last_try
+    /// Whether this is its last delivery: put back, or in a durable inbox dropped or out of time, it
+    /// becomes a dead letter.
+    pub fn is_last_delivery(&self) -> bool {
+        self.taken.is_last_delivery
     }
 
-    /// Says that the message has been dealt with.
+    /// Says that the message has been dealt with. From a durable inbox it returns when that is on
+    /// the disk.
     ///
     /// # Errors
     /// [`AckError`] if that could not be noted; the message may then be delivered again. None from
-    /// the memory inbox.
+    /// the inbox in memory.
     pub async fn ack(mut self) -> Result<(), AckError> {
         self.is_settled = true;
         self.backend.acknowledge(&self.taken).await
@@ -163,6 +175,76 @@ impl Delivery {
         results
     }
 
+    /// Puts the message back: it cannot be dealt with now, and is delivered again once `delay` is
+    /// over, before all that was accepted after it. After its
+    /// [last delivery](Delivery::is_last_delivery), the tenth by default, it becomes a dead letter
+    /// instead. The sender of a request goes on waiting.
+    ///
+    /// The delay is kept in memory: after a restart a durable inbox delivers the message at once.
+    /// An inbox that is closed delivers it at once too.
+    ///
+    /// # Errors
+    /// [`AckError::TooLate`] if the message is not this delivery's any more.
+    /// [`AckError::Unsupported`] if the kind of inbox puts nothing back: the delivery is dropped.
+    pub async fn nack(mut self, delay: Duration) -> Result<(), AckError> {
+        // The backend has it from here on, whether or not the answer is awaited.
+        self.is_settled = true;
+        let noted = self.backend.nack(&self.taken, delay).await;
+        self.is_settled = !matches!(noted, Err(AckError::Unsupported));
+        noted
+    }
+
+    /// [`nack`](Delivery::nack) for code that is not async.
+    ///
+    /// # Errors
+    /// As `nack`.
+    pub fn nack_blocking(self, delay: Duration) -> Result<(), AckError> {
+        futures_executor::block_on(self.nack(delay))
+    }
+
+    /// Makes the message a dead letter at once: it can never be dealt with. `reason` says why, and
+    /// is kept with it, up to 4096 bytes. The sender of a request hears that there is no reply.
+    ///
+    /// [`Inbox::dead_letters`](crate::Inbox::dead_letters) lists it. A durable inbox keeps it until
+    /// it is discarded. An inbox in memory keeps the newest of them until the process ends.
+    ///
+    /// # Errors
+    /// [`AckError`] if that could not be noted; the message may then be delivered again.
+    /// [`AckError::Unsupported`] if the kind of inbox has no dead letters: the delivery is dropped.
+    pub async fn reject(mut self, reason: impl AsRef<str>) -> Result<(), AckError> {
+        let reason = kept_reason(reason.as_ref());
+        self.is_settled = true;
+        let noted = self.backend.reject(&self.taken, reason).await;
+        self.is_settled = !matches!(noted, Err(AckError::Unsupported));
+        noted
+    }
+
+    /// [`reject`](Delivery::reject) for code that is not async.
+    ///
+    /// # Errors
+    /// As `reject`.
+    pub fn reject_blocking(self, reason: impl AsRef<str>) -> Result<(), AckError> {
+        futures_executor::block_on(self.reject(reason))
+    }
+
+    /// Asks for `time` from now on, in place of what is left, before the message is delivered
+    /// again. A handler that takes long calls it now and then. An inbox in memory sets no time, and
+    /// has nothing to do.
+    ///
+    /// # Errors
+    /// [`AckError::TooLate`] if the time is over already.
+    pub async fn extend(&self, time: Duration) -> Result<(), AckError> {
+        self.backend.extend(&self.taken, time).await
+    }
+
+    /// [`extend`](Delivery::extend) for code that is not async.
+    ///
+    /// # Errors
+    /// As `extend`.
+    pub fn extend_blocking(&self, time: Duration) -> Result<(), AckError> {
+        futures_executor::block_on(self.extend(time))
+    }
+
     /// Answers a request, and acknowledges it. `reply` must serialise to a JSON object.
     ///
     /// # Errors
@@ -180,7 +262,9 @@ impl Delivery {
         // that is none of ours.
         check_body(&body).map_err(ReplyError::Rules)?;
         self.is_settled = true;
-        Ok(self.backend.reply(&self.taken, body.into()).await?)
+        let noted = self.backend.reply(&self.taken, body.into()).await;
+        self.is_settled = !matches!(noted, Err(AckError::Unsupported));
+        Ok(noted?)
     }
 
     /// [`reply`](Delivery::reply) for code that is not async.
@@ -195,7 +279,7 @@ impl Delivery {
 impl Drop for Delivery {
     fn drop(&mut self) {
         if !self.is_settled {
-            self.backend.abandon(&self.taken);
+            self.backend.dropped(&self.taken);
         }
     }
 }

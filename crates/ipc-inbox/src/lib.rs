@@ -3,12 +3,13 @@
 //! The server puts messages in, the application takes them out; neither needs to know which kind of
 //! inbox it is. Nothing here knows HTTP, TLS or envelopes.
 //!
-//! * [`Inbox`] is the handle both sides hold: cheap to clone, usable from any async runtime and
-//!   from none
+//! * [`Inbox`] is the application's side, from which it takes messages
+//! * [`InboxSender`] is the server's side, into which it puts them; both are made together
 //! * [`Delivery`] is a message in the application's hands
+//! * [`DeadLetter`] is a message that is no longer delivered, with its reason
 //! * [`MemoryOptions`] sets up an inbox in memory, [`DurableOptions`] one in a file
 //! * [`InboxReader`] and [`copy`] look at the file of a durable inbox beside the server that has it
-//! * [`InboxBackend`] is what a kind of inbox implements
+//! * [`InboxBackend`] is what a kind of inbox implements, and [`Replies`] helps it with requests
 //!
 //! Every inbox remembers the ids it has accepted, for each user, so that a message that is sent
 //! again is accepted once: remembering and keeping are one step, which is why the inbox does both.
@@ -17,7 +18,7 @@
 //! use ipc_inbox::{Inbox, Message, Put};
 //! # use ipc_protocol::MessageId;
 //!
-//! let inbox = Inbox::memory();
+//! let (sender, inbox) = Inbox::memory().build();
 //! let message = || Message {
 //!     id: MessageId::from_random([1; 16]),
 //!     user: "sensor".into(),
@@ -28,9 +29,9 @@
 //! };
 //! let wait = std::time::Duration::from_millis(100);
 //! # futures_executor::block_on(async {
-//! assert_eq!(inbox.put(message(), wait).await, Ok(Put::Accepted));
-//! assert_eq!(inbox.put(message(), wait).await, Ok(Put::Duplicate));
-//! inbox.close();
+//! assert_eq!(sender.put(message(), wait).await, Ok(Put::Accepted));
+//! assert_eq!(sender.put(message(), wait).await, Ok(Put::Duplicate));
+//! sender.close();
 //! while let Some(delivery) = inbox.recv().await {
 //!     println!("{} from {}", delivery.body(), delivery.user());
 //!     delivery.ack().await?;
@@ -39,20 +40,21 @@
 //! ```
 
 mod backend;
+mod capacity;
+mod dead_letter;
+mod dedup;
 mod delivery;
 mod durable;
 mod inbox;
 mod memory;
-mod remembered;
+mod message;
 mod replies;
-mod room;
 
-pub use backend::{
-    AckError, Arrivals, InboxBackend, Message, NoReply, Pending, Put, PutError, Taken,
-};
+pub use backend::{AckError, InboxBackend, NoReply, NotifyGuard, Pending, Put, PutError, Taken};
+pub use dead_letter::{DeadLetter, DeadLetterId, DeadReason, StorageError};
 pub use delivery::{Delivery, ParseError, ReplyError};
-pub use durable::{
-    DeadLetter, DurableInbox, DurableOptions, InboxReader, OpenError, StorageError, copy,
-};
-pub use inbox::{Inbox, InboxChoice};
+pub use durable::{DurableOptions, InboxReader, OpenError, copy};
+pub use inbox::{Inbox, InboxChoice, InboxSender};
 pub use memory::MemoryOptions;
+pub use message::Message;
+pub use replies::Replies;

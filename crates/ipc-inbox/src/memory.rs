@@ -1,36 +1,54 @@
 //! The inbox in memory: bounded, first in first out, as many senders and takers as one likes.
 
-use std::collections::VecDeque;
+mod delayed;
+
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::hash::BuildHasher;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::ops::Bound;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use foldhash::quality::RandomState;
-use ipc_protocol::{MessageId, PLAINTEXT_BYTES_MAX_DEFAULT, REMEMBERED_SECS};
+use ipc_protocol::{MessageId, REMEMBERED_SECS};
 use tokio::sync::Semaphore;
 
 use crate::backend::{
-    AckError, Arrivals, InboxBackend, Message, NoReply, Pending, Put, PutError, Taken,
+    AckError, InboxBackend, NoReply, NotifyGuard, Pending, Put, PutError, REPLY_BYTES_MAX_DEFAULT,
+    Taken,
 };
-use crate::remembered::{BodyHash, Known, Moment, Remembered};
+use crate::capacity::Capacity;
+use crate::dead_letter::{DeadLetter, DeadLetterId, DeadReason, StorageError};
+use crate::dedup::{BodyHash, Clocks, Dedup, Known};
+use crate::message::Message;
 use crate::replies::Replies;
-use crate::room::Room;
+use delayed::{Delayed, NeedsThread};
 
-/// What a frame has around the body of a reply, and more.
-const FRAME_BYTES: usize = 1024;
+/// How many bytes of bodies and reasons dead letters may have, the newest one aside.
+const DEAD_BYTES_MAX: usize = 16 * 1024 * 1024;
 
-/// What an inbox in memory may grow to.
+/// What an inbox in memory may grow to, and how often it delivers a message.
 ///
 /// # Defaults
-/// 1024 messages and 256 MiB of bodies waiting; ids remembered for 10 minutes, 10 million of them;
-/// replies kept as long, 64 MiB of them, each 16 MiB at most (less a kibibyte for the frame).
+///
+/// | option | default |
+/// |---|---|
+/// | [`messages_max`](Self::messages_max) | 1024 messages |
+/// | [`bytes_max`](Self::bytes_max) | 256 MiB of bodies |
+/// | [`remembered_for`](Self::remembered_for) | 10 minutes |
+/// | [`remembered_ids_max`](Self::remembered_ids_max) | 10 million ids |
+/// | [`max_deliveries`](Self::max_deliveries) | 10 |
+/// | [`dead_letters_max`](Self::dead_letters_max) | 1000 dead letters |
+/// | [`replies_bytes_max`](Self::replies_bytes_max) | 64 MiB |
+/// | [`reply_bytes_max`](Self::reply_bytes_max) | 16 MiB less 1 KiB |
 #[derive(Clone, Debug)]
 pub struct MemoryOptions {
     messages_max: usize,
     bytes_max: usize,
     remembered_for: Duration,
     remembered_ids_max: usize,
+    max_deliveries: u32,
+    dead_letters_max: usize,
     replies_bytes_max: usize,
     reply_bytes_max: usize,
 }
@@ -42,8 +60,10 @@ impl Default for MemoryOptions {
             bytes_max: 256 * 1024 * 1024,
             remembered_for: Duration::from_secs(REMEMBERED_SECS),
             remembered_ids_max: 10_000_000,
+            max_deliveries: 10,
+            dead_letters_max: 1000,
             replies_bytes_max: 64 * 1024 * 1024,
-            reply_bytes_max: PLAINTEXT_BYTES_MAX_DEFAULT - FRAME_BYTES,
+            reply_bytes_max: REPLY_BYTES_MAX_DEFAULT,
         }
     }
 }
@@ -77,6 +97,20 @@ impl MemoryOptions {
         self
     }
 
+    /// How often a message is delivered at most, at least once: put back with
+    /// [`Delivery::nack`](crate::Delivery::nack) after the last delivery, it becomes a dead letter.
+    pub fn max_deliveries(mut self, deliveries: u32) -> Self {
+        self.max_deliveries = deliveries.max(1);
+        self
+    }
+
+    /// How many dead letters are kept; there may be none. They have 16 MiB at most, but for a single
+    /// one that has more. Those of the oldest messages go first.
+    pub fn dead_letters_max(mut self, letters: usize) -> Self {
+        self.dead_letters_max = letters;
+        self
+    }
+
     /// How many bytes of replies are kept, for requests that are sent again; the oldest go first.
     pub fn replies_bytes_max(mut self, bytes: usize) -> Self {
         self.replies_bytes_max = bytes;
@@ -93,7 +127,7 @@ impl MemoryOptions {
 /// A permit of `arrived` is a message that waits. They are handed out in the order in which they
 /// are asked for, so that nobody starves.
 pub(crate) struct Memory {
-    room: Room,
+    capacity: Capacity,
     arrived: Arc<Semaphore>,
     replies: Replies,
     reply_bytes_max: usize,
@@ -101,35 +135,66 @@ pub(crate) struct Memory {
     /// withstand somebody who knows the key: whoever made two bodies collide would only keep his
     /// own second one out.
     body_hasher: RandomState,
+    max_deliveries: u32,
+    dead_letters_max: usize,
     state: Mutex<State>,
+    /// Never locked before `state`.
+    delayed: Arc<Delayed<PutBack>>,
+    /// For the thread that waits for what is delayed.
+    this: Weak<Memory>,
+}
+
+/// A message that was taken and put back. It takes no room: whoever had it may have any number.
+#[derive(Debug)]
+struct PutBack {
+    message: Message,
+    /// How often it was delivered.
+    deliveries: u32,
 }
 
 impl Memory {
     /// An empty one.
-    pub(crate) fn new(options: &MemoryOptions) -> Self {
-        Memory {
-            room: Room::new(options.messages_max, options.bytes_max),
+    pub(crate) fn new(options: &MemoryOptions) -> Arc<Self> {
+        Arc::new_cyclic(|this| Memory {
+            capacity: Capacity::new(options.messages_max, options.bytes_max),
             arrived: Arc::new(Semaphore::new(0)),
             replies: Replies::new(options.remembered_for, options.replies_bytes_max),
             reply_bytes_max: options.reply_bytes_max,
             body_hasher: RandomState::default(),
             state: Mutex::new(State {
                 waiting: VecDeque::new(),
-                remembered: Remembered::new(
+                dedup: Dedup::new(
                     options.remembered_for,
                     options.remembered_ids_max,
                     Instant::now(),
                 ),
+                redelivery: BTreeMap::new(),
+                next_lease: 1,
+                dead: BTreeMap::new(),
+                dead_bytes: 0,
                 is_open: true,
+                has_ended: false,
             }),
-        }
+            max_deliveries: options.max_deliveries,
+            dead_letters_max: options.dead_letters_max,
+            delayed: Arc::new(Delayed::new()),
+            this: Weak::clone(this),
+        })
     }
 }
 
 struct State {
     waiting: VecDeque<Message>,
-    remembered: Remembered,
+    /// Those that were put back and are due, by their leases. All of them were accepted before
+    /// those in `waiting`.
+    redelivery: BTreeMap<u64, PutBack>,
+    /// Leases tell the order in which messages were taken for the first time.
+    next_lease: u64,
+    dead: BTreeMap<DeadLetterId, DeadLetter>,
+    dead_bytes: usize,
+    dedup: Dedup,
     is_open: bool,
+    has_ended: bool,
 }
 
 impl State {
@@ -138,15 +203,15 @@ impl State {
         &mut self,
         message: &Message,
         hash: BodyHash,
-        at: Moment,
+        at: Clocks,
     ) -> Result<Option<Put>, PutError> {
         if !self.is_open {
             return Err(PutError::Closed);
         }
-        match self.remembered.look_up(&message.user, message.id, hash, at) {
+        match self.dedup.look_up(&message.user, message.id, hash, at) {
             Known::SameBody => Ok(Some(Put::Duplicate)),
             Known::OtherBody => Err(PutError::IdReused),
-            Known::New if !self.remembered.has_room() => Err(PutError::RememberedFull),
+            Known::New if !self.dedup.has_room() => Err(PutError::RememberedFull),
             Known::New => Ok(None),
         }
     }
@@ -161,11 +226,11 @@ impl Memory {
 
     /// The step that accepts: under one lock it looks for the id, takes a place, remembers the id
     /// and keeps the message. Gives the message back if there is no place.
-    fn put_now(&self, message: Message) -> Result<(Result<Put, PutError>, Arrivals), Message> {
-        let (hash, at) = (self.hash(&message), Moment::now());
+    fn put_now(&self, message: Message) -> Result<(Result<Put, PutError>, NotifyGuard), Message> {
+        let (hash, at) = (self.hash(&message), Clocks::now());
         let put = self.put_locked(&mut self.state(), message, hash, at)?;
-        let arrivals = self.arrivals(usize::from(put == Ok(Put::Accepted)));
-        Ok((put, arrivals))
+        let notify = self.notify(usize::from(put == Ok(Put::Accepted)));
+        Ok((put, notify))
     }
 
     fn put_locked(
@@ -173,7 +238,7 @@ impl Memory {
         state: &mut State,
         message: Message,
         hash: BodyHash,
-        at: Moment,
+        at: Clocks,
     ) -> Result<Result<Put, PutError>, Message> {
         match state.already(&message, hash, at) {
             Ok(Some(put)) => return Ok(Ok(put)),
@@ -181,15 +246,15 @@ impl Memory {
             Ok(None) => (),
         }
         // The room is closed under the lock together with `is_open`.
-        if self.room.try_take(message.body.len()).is_err() {
+        if self.capacity.try_take(message.body.len()).is_err() {
             return Err(message);
         }
         Ok(Ok(self.keep(state, message, hash, at)))
     }
 
     /// Not to be dropped under the lock, which is the first thing that whoever is told asks for.
-    fn arrivals(&self, messages: usize) -> Arrivals {
-        Arrivals::new(&self.arrived, messages)
+    fn notify(&self, messages: usize) -> NotifyGuard {
+        NotifyGuard::new(&self.arrived, messages)
     }
 
     /// To be called without the lock: a body may be long.
@@ -198,8 +263,8 @@ impl Memory {
     }
 
     /// Keeps a message for which there is a place. Whoever waits for one is still to be told.
-    fn keep(&self, state: &mut State, message: Message, hash: BodyHash, at: Moment) -> Put {
-        state.remembered.insert(&message.user, message.id, hash, at);
+    fn keep(&self, state: &mut State, message: Message, hash: BodyHash, at: Clocks) -> Put {
+        state.dedup.insert(&message.user, message.id, hash, at);
         if message.wants_reply {
             self.replies.expect(&message.user, message.id);
         }
@@ -211,21 +276,21 @@ impl Memory {
         &self,
         message: Message,
         wait: Duration,
-    ) -> (Result<Put, PutError>, Arrivals) {
+    ) -> (Result<Put, PutError>, NotifyGuard) {
         let bytes = message.body.len();
-        match tokio::time::timeout(wait, self.room.take(bytes)).await {
+        match tokio::time::timeout(wait, self.capacity.take(bytes)).await {
             Ok(Ok(())) => {}
-            Ok(Err(_closed)) => return (Err(PutError::Closed), Arrivals::none()),
-            Err(_elapsed) => return (Err(PutError::Full), Arrivals::none()),
+            Ok(Err(_closed)) => return (Err(PutError::Closed), NotifyGuard::none()),
+            Err(_elapsed) => return (Err(PutError::Full), NotifyGuard::none()),
         }
-        let (hash, at) = (self.hash(&message), Moment::now());
+        let (hash, at) = (self.hash(&message), Clocks::now());
         let mut state = self.state();
         // The same message may have come in a second time while this one waited.
         match state.already(&message, hash, at) {
-            Ok(None) => (Ok(self.keep(&mut state, message, hash, at)), self.arrivals(1)),
+            Ok(None) => (Ok(self.keep(&mut state, message, hash, at)), self.notify(1)),
             known => {
-                self.room.give_back(bytes);
-                (known.map(|put| put.unwrap_or(Put::Duplicate)), Arrivals::none())
+                self.capacity.give_back(bytes);
+                (known.map(|put| put.unwrap_or(Put::Duplicate)), NotifyGuard::none())
             }
         }
     }
@@ -237,8 +302,8 @@ impl Memory {
         &self,
         messages: Vec<Message>,
         answers: &mut [Result<Put, PutError>],
-    ) -> (Vec<Message>, Arrivals) {
-        let at = Moment::now();
+    ) -> (Vec<Message>, NotifyGuard) {
+        let at = Clocks::now();
         let hashes: Vec<_> = messages.iter().map(|message| self.hash(message)).collect();
         let answers = last(answers, messages.len());
         let mut messages = messages.into_iter();
@@ -260,18 +325,98 @@ impl Memory {
             }
         }
         drop(state);
-        (left, self.arrivals(arrived))
+        (left, self.notify(arrived))
     }
 
     /// Pops so many messages, or as many as there are.
     fn pop(&self, count: usize) -> Vec<Taken> {
         let mut state = self.state();
-        let count = count.min(state.waiting.len());
-        let taken = |message| Taken { message, ticket: 0, redeliveries: 0, is_last_try: false };
-        let taken: Vec<_> = state.waiting.drain(..count).map(taken).collect();
+        let mut taken = Vec::with_capacity(count.min(state.redelivery.len() + state.waiting.len()));
+        while taken.len() < count
+            && let Some((lease, PutBack { message, deliveries })) = state.redelivery.pop_first()
+        {
+            let is_last_delivery = deliveries.saturating_add(1) >= self.max_deliveries;
+            taken.push(Taken { message, lease, redeliveries: deliveries, is_last_delivery });
+        }
+        let put_back = taken.len();
+        let count = (count - put_back).min(state.waiting.len());
+        let first = state.next_lease;
+        state.next_lease += count as u64;
+        let is_last_delivery = self.max_deliveries == 1;
+        let waiting = (first..).zip(state.waiting.drain(..count));
+        taken.extend(waiting.map(|(lease, message)| Taken {
+            message,
+            lease,
+            redeliveries: 0,
+            is_last_delivery,
+        }));
         drop(state);
-        self.room.give_back_all(taken.iter().map(|taken| taken.message.body.len()));
+        self.capacity.give_back_all(taken[put_back..].iter().map(|taken| taken.message.body.len()));
         taken
+    }
+
+    /// Delivers messages again that were put back.
+    fn requeue_locked(&self, state: &mut State, put_back: Vec<(u64, PutBack)>) {
+        let count = put_back.len();
+        state.redelivery.extend(put_back);
+        self.arrived.add_permits(count);
+    }
+
+    /// Delivers messages again whose delay is over.
+    fn requeue_due(&self, now: Instant) {
+        let mut state = self.state();
+        let due = self.delayed.take_due(now);
+        self.requeue_locked(&mut state, due);
+    }
+
+    /// Starts the thread that waits for what is delayed.
+    fn start_timer(&self) {
+        let (delayed, this) = (Arc::clone(&self.delayed), Weak::clone(&self.this));
+        let timer = std::thread::Builder::new().name("web-ipc-nack".into()).spawn(move || {
+            while delayed.wait() {
+                let Some(memory) = this.upgrade() else { break };
+                memory.requeue_due(Instant::now());
+            }
+        });
+        if let Err(error) = timer {
+            log::warn!("messages that were put back are not delayed: no thread: {error}");
+            let mut state = self.state();
+            let all = self.delayed.take_all();
+            // The next one tries again.
+            self.delayed.wait();
+            self.requeue_locked(&mut state, all);
+        }
+    }
+
+    /// Makes a message a dead letter, and tells whoever waits for its reply.
+    fn bury(&self, taken: &Taken, reason: DeadReason) {
+        log::warn!("a message is a dead letter now: {:?}", reason.to_string());
+        let letter = DeadLetter {
+            id: DeadLetterId::new(taken.lease),
+            message: taken.message.clone(),
+            deliveries: taken.redeliveries.saturating_add(1),
+            reason,
+        };
+        let mut state = self.state();
+        state.dead_bytes += dead_bytes(&letter);
+        state.dead.insert(letter.id, letter);
+        while state.dead.len() > self.dead_letters_max
+            || (state.dead_bytes > DEAD_BYTES_MAX && state.dead.len() > 1)
+        {
+            let Some((_, oldest)) = state.dead.pop_first() else { break };
+            state.dead_bytes -= dead_bytes(&oldest);
+        }
+        drop(state);
+        if taken.message.wants_reply {
+            self.replies.end_wait(&taken.message.user, taken.message.id, NoReply::NotGiven);
+        }
+    }
+
+    /// Removes dead letters of these ids.
+    fn exhume(state: &mut State, ids: &[DeadLetterId]) -> Vec<DeadLetter> {
+        let letters: Vec<_> = ids.iter().filter_map(|id| state.dead.remove(id)).collect();
+        state.dead_bytes -= letters.iter().map(dead_bytes).sum::<usize>();
+        letters
     }
 
     /// Takes the permits of further messages that are there, no more than so many.
@@ -296,7 +441,7 @@ impl InboxBackend for Memory {
         &self,
         message: Message,
         wait: Duration,
-    ) -> Pending<'_, (Result<Put, PutError>, Arrivals)> {
+    ) -> Pending<'_, (Result<Put, PutError>, NotifyGuard)> {
         match self.put_now(message) {
             Ok(answer) => Pending::ready(answer),
             Err(message) => Pending::later(self.put_when_there_is_room(message, wait)),
@@ -307,27 +452,27 @@ impl InboxBackend for Memory {
         &self,
         messages: Vec<Message>,
         wait: Duration,
-    ) -> Pending<'_, (Vec<Result<Put, PutError>>, Arrivals)> {
+    ) -> Pending<'_, (Vec<Result<Put, PutError>>, NotifyGuard)> {
         let mut answers = vec![Err(PutError::Full); messages.len()];
-        let (left, arrivals) = self.put_all_now(messages, &mut answers);
+        let (left, notify) = self.put_all_now(messages, &mut answers);
         if left.is_empty() || answers.contains(&Ok(Put::Accepted)) {
             self.mark_those_that_need_no_room(&left, &mut answers);
-            return Pending::ready((answers, arrivals));
+            return Pending::ready((answers, notify));
         }
         Pending::later(async move {
             let place = answers.len() - left.len();
             let mut left = left.into_iter();
-            let Some(message) = left.next() else { return (answers, arrivals) };
+            let Some(message) = left.next() else { return (answers, notify) };
             let (put, first) = self.put_when_there_is_room(message, wait).await;
             // Those that were told of may make room for more.
             drop(first);
             answers[place] = put;
-            let (left, arrivals) = match put {
-                Err(PutError::Full) => (left.collect(), Arrivals::none()),
+            let (left, notify) = match put {
+                Err(PutError::Full) => (left.collect(), NotifyGuard::none()),
                 _ => self.put_all_now(left.collect(), &mut answers),
             };
             self.mark_those_that_need_no_room(&left, &mut answers);
-            (answers, arrivals)
+            (answers, notify)
         })
     }
 
@@ -350,8 +495,68 @@ impl InboxBackend for Memory {
     }
 
     fn acknowledge(&self, taken: &Taken) -> Pending<'_, Result<(), AckError>> {
-        self.abandon(taken);
+        self.dropped(taken);
         Pending::ready(Ok(()))
+    }
+
+    fn nack(&self, taken: &Taken, delay: Duration) -> Pending<'_, Result<(), AckError>> {
+        if taken.is_last_delivery {
+            self.bury(taken, DeadReason::MaxDeliveries);
+            return Pending::ready(Ok(()));
+        }
+        let message = taken.message.clone();
+        let put_back = PutBack { message, deliveries: taken.redeliveries.saturating_add(1) };
+        let mut state = self.state();
+        if state.has_ended {
+            return Pending::ready(Err(AckError::TooLate));
+        }
+        if delay.is_zero() || !state.is_open {
+            self.requeue_locked(&mut state, vec![(taken.lease, put_back)]);
+        } else {
+            let needs = self.delayed.add(Instant::now(), delay, taken.lease, put_back);
+            drop(state);
+            if let NeedsThread(true) = needs {
+                self.start_timer();
+            }
+        }
+        Pending::ready(Ok(()))
+    }
+
+    fn reject(&self, taken: &Taken, reason: Box<str>) -> Pending<'_, Result<(), AckError>> {
+        self.bury(taken, DeadReason::Rejected(reason));
+        Pending::ready(Ok(()))
+    }
+
+    fn dead_letters(
+        &self,
+        after: Option<DeadLetterId>,
+        count_max: usize,
+    ) -> Pending<'_, Result<Vec<DeadLetter>, StorageError>> {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let state = self.state();
+        let letters = state.dead.range((from, Bound::Unbounded)).take(count_max);
+        Pending::ready(Ok(letters.map(|(_, letter)| letter.clone()).collect()))
+    }
+
+    fn requeue(&self, ids: &[DeadLetterId]) -> Pending<'_, Result<usize, StorageError>> {
+        let mut state = self.state();
+        if state.has_ended {
+            return Pending::ready(Ok(0));
+        }
+        let letters = Memory::exhume(&mut state, ids);
+        let count = letters.len();
+        for DeadLetter { message, .. } in letters.iter().filter(|one| one.message.wants_reply) {
+            self.replies.expect(&message.user, message.id);
+        }
+        let put_back = letters
+            .into_iter()
+            .map(|DeadLetter { id, message, .. }| (id.get(), PutBack { message, deliveries: 0 }));
+        self.requeue_locked(&mut state, put_back.collect());
+        Pending::ready(Ok(count))
+    }
+
+    fn discard(&self, ids: &[DeadLetterId]) -> Pending<'_, Result<usize, StorageError>> {
+        Pending::ready(Ok(Memory::exhume(&mut self.state(), ids).len()))
     }
 
     fn reply(&self, taken: &Taken, body: Arc<str>) -> Pending<'_, Result<(), AckError>> {
@@ -359,7 +564,7 @@ impl InboxBackend for Memory {
         Pending::ready(Ok(()))
     }
 
-    fn abandon(&self, taken: &Taken) {
+    fn dropped(&self, taken: &Taken) {
         // A message that was taken is the application's: all that is left to do is to tell whoever
         // waits for a reply.
         if taken.message.wants_reply {
@@ -383,20 +588,28 @@ impl InboxBackend for Memory {
     fn close(&self) -> Pending<'_, ()> {
         let mut state = self.state();
         state.is_open = false;
-        self.room.close();
+        self.capacity.close();
         self.arrived.close();
+        // Nobody waits for a delay any more.
+        let all = self.delayed.take_all();
+        self.requeue_locked(&mut state, all);
         Pending::ready(())
     }
 
     fn waiting(&self) -> Pending<'_, u64> {
-        Pending::ready(self.state().waiting.len() as u64)
+        let state = self.state();
+        let count = state.waiting.len() + state.redelivery.len() + self.delayed.len();
+        Pending::ready(count as u64)
     }
 
     fn finish(&self) -> Pending<'_, u64> {
         self.close();
-        let lost = std::mem::take(&mut self.state().waiting);
+        let mut state = self.state();
+        state.has_ended = true;
+        let lost = (std::mem::take(&mut state.waiting), std::mem::take(&mut state.redelivery));
+        drop(state);
         self.replies.end_all_waits(NoReply::NotGiven);
-        Pending::ready(lost.len() as u64)
+        Pending::ready((lost.0.len() + lost.1.len()) as u64)
     }
 }
 
@@ -407,7 +620,7 @@ impl Memory {
         left: &[Message],
         answers: &mut [Result<Put, PutError>],
     ) {
-        let at = Moment::now();
+        let at = Clocks::now();
         for (message, answer) in left.iter().zip(last(answers, left.len())) {
             let hash = self.hash(message);
             match self.state().already(message, hash, at) {
@@ -417,6 +630,22 @@ impl Memory {
             }
         }
     }
+}
+
+/// The timer's thread ends with the inbox.
+impl Drop for Memory {
+    fn drop(&mut self) {
+        self.delayed.end();
+    }
+}
+
+/// What a dead letter takes of their limit.
+fn dead_bytes(letter: &DeadLetter) -> usize {
+    let reason = match &letter.reason {
+        DeadReason::Rejected(reason) => reason.len(),
+        DeadReason::MaxDeliveries => 0,
+    };
+    letter.message.body.len() + reason
 }
 
 /// The last so many.
@@ -454,20 +683,20 @@ mod tests {
 
     #[test]
     fn a_message_for_which_there_is_room_costs_no_future() {
-        let inbox = Inbox::new(Memory::new(&MemoryOptions::default()));
-        assert!(matches!(inbox.put(message(1, "{}"), NO_WAIT), Pending::Ready(_)));
-        assert!(matches!(inbox.put_all(vec![message(2, "{}")], NO_WAIT), Pending::Ready(_)));
+        let (sender, _inbox) = Inbox::memory().build();
+        assert!(matches!(sender.put(message(1, "{}"), NO_WAIT), Pending::Ready(_)));
+        assert!(matches!(sender.put_all(vec![message(2, "{}")], NO_WAIT), Pending::Ready(_)));
     }
 
     #[tokio::test]
-    async fn whoever_waits_is_told_of_a_message_when_its_arrivals_are_dropped_and_loses_none() {
-        let inbox = Inbox::new(Memory::new(&MemoryOptions::default()));
+    async fn whoever_waits_is_told_of_a_message_when_its_guards_are_dropped_and_loses_none() {
+        let (sender, inbox) = Inbox::memory().build();
         let mut taking = std::pin::pin!(inbox.recv());
         let context = &mut std::task::Context::from_waker(std::task::Waker::noop());
         assert!(taking.as_mut().poll(context).is_pending());
-        let (put, one) = inbox.put_quietly(message(1, "{}"), NO_WAIT).await;
+        let (put, one) = sender.put_deferred(message(1, "{}"), NO_WAIT).await;
         let (puts, more) =
-            inbox.put_all_quietly(vec![message(2, "{}"), message(1, "{}")], NO_WAIT).await;
+            sender.put_all_deferred(vec![message(2, "{}"), message(1, "{}")], NO_WAIT).await;
         assert_eq!((put, puts), (Ok(Put::Accepted), vec![Ok(Put::Accepted), Ok(Put::Duplicate)]));
         assert!(taking.as_mut().poll(context).is_pending(), "nobody was told");
         // Whichever is told of first, messages come in order.
@@ -475,24 +704,72 @@ mod tests {
         assert_eq!(taking.await.unwrap().id(), message(1, "{}").id);
         drop(one);
         assert_eq!(inbox.recv().await.unwrap().id(), message(2, "{}").id);
-        let (_, none) = inbox.put_quietly(message(2, "{}"), NO_WAIT).await;
+        let (_, none) = sender.put_deferred(message(2, "{}"), NO_WAIT).await;
         assert!(none.is_none(), "a duplicate does not arrive");
     }
 
     #[tokio::test]
     async fn no_more_ids_are_remembered_than_may_be_and_none_is_forgotten_early() {
-        let inbox = MemoryOptions::default().remembered_ids_max(1).build();
-        inbox.put(message(1, "{}"), NO_WAIT).await.unwrap();
-        assert_eq!(inbox.put(message(2, "{}"), NO_WAIT).await, Err(PutError::RememberedFull));
-        assert_eq!(inbox.put(message(1, "{}"), NO_WAIT).await, Ok(Put::Duplicate));
+        let (sender, _inbox) = Inbox::memory().remembered_ids_max(1).build();
+        sender.put(message(1, "{}"), NO_WAIT).await.unwrap();
+        assert_eq!(sender.put(message(2, "{}"), NO_WAIT).await, Err(PutError::RememberedFull));
+        assert_eq!(sender.put(message(1, "{}"), NO_WAIT).await, Ok(Put::Duplicate));
     }
 
     #[tokio::test]
     async fn a_delivery_that_is_dropped_is_gone() {
-        let inbox = Inbox::new(Memory::new(&MemoryOptions::default()));
-        inbox.put(message(1, "{}"), NO_WAIT).await.unwrap();
+        let (sender, inbox) = Inbox::memory().build();
+        sender.put(message(1, "{}"), NO_WAIT).await.unwrap();
         drop(inbox.recv().await);
-        inbox.close();
+        sender.close();
         assert!(inbox.recv().await.is_none());
+        assert!(inbox.dead_letters(None, 9).await.unwrap().is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_message_that_was_put_back_takes_no_room() {
+        let (sender, inbox) = Inbox::memory().messages_max(1).build();
+        sender.put(message(1, "{}"), NO_WAIT).await.unwrap();
+        inbox.recv().await.unwrap().nack(Duration::ZERO).await.unwrap();
+        assert_eq!(sender.put(message(2, "{}"), NO_WAIT).await, Ok(Put::Accepted));
+        assert_eq!(sender.put(message(3, "{}"), NO_WAIT).await, Err(PutError::Full));
+        assert_eq!(inbox.recv_many(9).await.len(), 2);
+        assert_eq!(sender.put(message(3, "{}"), NO_WAIT).await, Ok(Put::Accepted));
+        assert_eq!(sender.put(message(4, "{}"), NO_WAIT).await, Err(PutError::Full), "one place");
+    }
+
+    #[tokio::test]
+    async fn what_is_delayed_is_delivered_by_an_inbox_that_closes_and_lost_with_one_that_ends() {
+        const HOUR: Duration = Duration::from_secs(3600);
+        let (sender, inbox) = Inbox::memory().build();
+        for number in [1, 2] {
+            sender.put(message(number, "{}"), NO_WAIT).await.unwrap();
+        }
+        let [first, second] = inbox.recv_many(2).await.try_into().unwrap();
+        first.nack(HOUR).await.unwrap();
+        assert_eq!(inbox.waiting().await, 1);
+        sender.close();
+        let first = inbox.recv().await.unwrap();
+        assert_eq!((first.id(), first.redeliveries()), (message(1, "{}").id, 1));
+        second.nack(HOUR).await.unwrap();
+        assert_eq!(sender.finish().await, 1, "it was put back at once, as the inbox is closed");
+        assert!(matches!(first.nack(HOUR).await, Err(AckError::TooLate)));
+    }
+
+    #[tokio::test]
+    async fn the_dead_letters_of_the_oldest_messages_go_first() {
+        let (sender, inbox) = Inbox::memory().dead_letters_max(2).build();
+        for number in 1..=3 {
+            sender.put(message(number, "{}"), NO_WAIT).await.unwrap();
+            inbox.recv().await.unwrap().reject(format!("reason {number}")).await.unwrap();
+        }
+        let dead = inbox.dead_letters(None, 9).await.unwrap();
+        let reasons: Vec<_> = dead.iter().map(|letter| letter.reason.to_string()).collect();
+        assert_eq!(reasons, ["reason 2", "reason 3"]);
+        let long = "a".repeat(DEAD_BYTES_MAX);
+        sender.put(message(4, &long), NO_WAIT).await.unwrap();
+        inbox.recv().await.unwrap().reject("too long").await.unwrap();
+        let dead = inbox.dead_letters(None, 9).await.unwrap();
+        assert_eq!((dead.len(), dead[0].message.id), (1, message(4, "").id), "by their bytes");
     }
 }

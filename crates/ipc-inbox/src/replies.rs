@@ -17,9 +17,15 @@ pub(crate) type Reply = Result<Arc<str>, NoReply>;
 /// A user and a message's id.
 type Request = (Arc<str>, MessageId);
 
-/// The requests that wait for a reply, and the replies that were given.
+/// The requests of an [`InboxBackend`](crate::InboxBackend) that wait for a reply, and the replies
+/// that were given: what a backend needs for its `reply`, `reply_to` and `is_awaited`, if it keeps
+/// replies in memory.
+///
+/// A request is known from [`expect`](Replies::expect) on. Its reply is known from
+/// [`settle`](Replies::settle) on, for a time, so that a request that is sent again gets the first
+/// reply again. It is kept apart for each user.
 #[derive(Debug)]
-pub(crate) struct Replies {
+pub struct Replies {
     kept_for: Duration,
     bytes_max: usize,
     state: Mutex<State>,
@@ -71,12 +77,12 @@ impl State {
 impl Replies {
     /// Keeps replies for `kept_for`, and no more of them than `bytes_max` bytes; the oldest go
     /// first.
-    pub(crate) fn new(kept_for: Duration, bytes_max: usize) -> Self {
+    pub fn new(kept_for: Duration, bytes_max: usize) -> Self {
         Replies { kept_for, bytes_max, state: Mutex::default() }
     }
 
-    /// Notes that a request was accepted.
-    pub(crate) fn expect(&self, user: &Arc<str>, id: MessageId) {
+    /// Notes that a request was accepted. One that is known already stays as it is.
+    pub fn expect(&self, user: &Arc<str>, id: MessageId) {
         self.state().of(user).entry(id).or_insert_with(|| Slot::Waiting(Vec::new()));
     }
 
@@ -85,8 +91,11 @@ impl Replies {
         self.state().slot(user, id).is_some()
     }
 
-    /// Waits for the reply to a request; [`NoReply::Forgotten`] for one that is not known.
-    pub(crate) fn wait(&self, user: &str, id: MessageId) -> Pending<'static, Reply> {
+    /// Waits for the reply to a request.
+    ///
+    /// # Errors
+    /// The [`NoReply`] that it was settled with; [`NoReply::Forgotten`] for one that is not known.
+    pub fn wait(&self, user: &str, id: MessageId) -> Pending<'static, Result<Arc<str>, NoReply>> {
         self.wait_if_known(user, id).unwrap_or_else(|| Pending::ready(Err(NoReply::Forgotten)))
     }
 
@@ -111,15 +120,22 @@ impl Replies {
     }
 
     /// Whether somebody waits for the reply to a request.
-    pub(crate) fn is_awaited(&self, user: &str, id: MessageId) -> bool {
+    pub fn is_awaited(&self, user: &str, id: MessageId) -> bool {
         match self.state().slot(user, id) {
             Some(Slot::Waiting(waiting)) => waiting.iter().any(|sender| !sender.is_closed()),
             _ => false,
         }
     }
 
-    /// Gives everybody who waits the reply, and keeps it. Only the first counts.
-    pub(crate) fn settle(&self, user: &Arc<str>, id: MessageId, reply: Reply, now: Instant) {
+    /// Gives the reply, or the reason why there is none, to everybody who waits, and keeps it. Only
+    /// the first of a request counts.
+    pub fn settle(
+        &self,
+        user: &Arc<str>,
+        id: MessageId,
+        reply: Result<Arc<str>, NoReply>,
+        now: Instant,
+    ) {
         let mut state = self.state();
         if matches!(state.slot(user, id), Some(Slot::Settled(_))) {
             return;
@@ -139,7 +155,7 @@ impl Replies {
 
     /// Tells all who wait for a reply that there is none now. Nothing of it is kept: there may be
     /// one yet.
-    pub(crate) fn end_wait(&self, user: &str, id: MessageId, reason: NoReply) {
+    pub fn end_wait(&self, user: &str, id: MessageId, reason: NoReply) {
         let mut state = self.state();
         if !matches!(state.slot(user, id), Some(Slot::Waiting(_))) {
             return;
@@ -154,7 +170,7 @@ impl Replies {
     }
 
     /// Tells everybody who waits for any reply that there is none now.
-    pub(crate) fn end_all_waits(&self, reason: NoReply) {
+    pub fn end_all_waits(&self, reason: NoReply) {
         let mut ended = Vec::new();
         self.state().requests.retain(|_, of_user| {
             of_user.retain(|_, slot| match slot {

@@ -62,7 +62,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         print(delivery).await?;
     }
     server.stop().await;
-    server.inbox().finish().await;
+    server.finish_inbox().await;
     Ok(())
 }
 

@@ -48,6 +48,11 @@ impl Server {
         self.server.inbox()
     }
 
+    /// See [`Server::finish_inbox`](crate::Server::finish_inbox).
+    pub fn finish_inbox(&self) -> u64 {
+        futures_executor::block_on(self.server.finish_inbox())
+    }
+
     /// See [`Server::begin_stop`](crate::Server::begin_stop).
     pub fn begin_stop(&self) {
         self.server.begin_stop();

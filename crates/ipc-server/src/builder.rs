@@ -146,9 +146,11 @@ impl ServerBuilder {
         self
     }
 
-    /// Where messages go: an [`Inbox`](crate::Inbox) that is there, or `Inbox::durable()`, which
-    /// the server opens in its home as `inbox.db`. An inbox belongs to one server, which closes it
-    /// when it stops.
+    /// Where messages go: [`Inbox::memory()`](crate::Inbox::memory) with its options,
+    /// [`Inbox::durable()`](crate::Inbox::durable), which the server opens in its home as
+    /// `inbox.db`, or both sides of an inbox that is there, as
+    /// [`Inbox::with_backend`](crate::Inbox::with_backend) makes them. An inbox belongs to one
+    /// server, which closes it when it stops.
     ///
     /// What holds across a restart of the process is for the inbox to keep: messages that were
     /// acknowledged and not yet taken, and the ids by which a message that is sent again is known.

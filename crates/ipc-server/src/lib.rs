@@ -83,8 +83,9 @@ mod write_progress;
 pub use builder::ServerBuilder;
 pub use error::StartError;
 pub use ipc_inbox::{
-    AckError, DeadLetter, Delivery, DurableInbox, DurableOptions, Inbox, InboxChoice,
-    MemoryOptions, ReplyError,
+    AckError, DeadLetter, DeadLetterId, DeadReason, Delivery, DurableOptions, Inbox, InboxBackend,
+    InboxChoice, InboxSender, MemoryOptions, Message, NoReply, NotifyGuard, OpenError, ParseError,
+    Pending, Put, PutError, Replies, ReplyError, StorageError, Taken,
 };
 pub use ipc_protocol::Protocol;
 pub use server::Server;

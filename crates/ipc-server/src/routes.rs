@@ -6,7 +6,7 @@ use std::time::{Duration, Instant, SystemTime};
 use actix_web::http::header;
 use actix_web::{HttpRequest, HttpResponse, web};
 use ipc_envelope::Freshness;
-use ipc_inbox::{Arrivals, Put, PutError};
+use ipc_inbox::{NotifyGuard, Put, PutError};
 use ipc_protocol::{
     AuthReply, AuthRequest, BatchOutcome, BatchReply, Frame, IS_RUNNING_TEXT, MessageId,
     ProblemCode, REPLY_ADDRESS, REPLY_WAIT_SECS_DEFAULT, Route, to_nfc, write_frame,
@@ -235,16 +235,16 @@ async fn submit(
             Ok(sender.message(frame.id(), frame.object().map_err(malformed)?, false))
         })
         .await?;
-    let (put, arrivals) = state.inbox.put_quietly(message, state.inbox_wait).await;
-    tell_after_the_answer(arrivals);
+    let (put, notify) = state.inbox.put_deferred(message, state.inbox_wait).await;
+    tell_after_the_answer(notify);
     Ok(accepted(put.map_err(not_put)? == Put::Duplicate))
 }
 
 /// Lets those who wait for messages know of some once the answer is on its way.
-fn tell_after_the_answer(arrivals: Arrivals) {
-    if !arrivals.is_none() {
+fn tell_after_the_answer(notify: NotifyGuard) {
+    if !notify.is_none() {
         // The task that writes the answer goes on until it waits; only then others have their turn.
-        actix_web::rt::spawn(async move { drop(arrivals) });
+        actix_web::rt::spawn(async move { drop(notify) });
     }
 }
 
@@ -308,8 +308,8 @@ async fn submit_all(
         })
         .await?;
     let (id, codes, messages) = batch;
-    let (put, arrivals) = state.inbox.put_all_quietly(messages, state.inbox_wait).await;
-    tell_after_the_answer(arrivals);
+    let (put, notify) = state.inbox.put_all_deferred(messages, state.inbox_wait).await;
+    tell_after_the_answer(notify);
     let mut put = put.into_iter();
 
     let mut reply = BatchReply::default();

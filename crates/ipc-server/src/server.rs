@@ -9,7 +9,7 @@ use std::time::{Duration, Instant, SystemTime};
 use actix_server::ServerHandle;
 use actix_web::web;
 use ipc_home::{Home, PeerName};
-use ipc_inbox::{DurableInbox, Inbox, InboxChoice};
+use ipc_inbox::{Inbox, InboxChoice, InboxSender};
 use ipc_protocol::Protocol;
 use ipc_store::{SqliteUserStore, UserStore};
 use tokio::sync::{Semaphore, oneshot};
@@ -63,16 +63,20 @@ impl Server {
         &self.name
     }
 
-    /// Where the application takes its messages from. The handle may be cloned and outlives the
-    /// server.
+    /// Where the application takes its messages from, and looks after dead letters. The handle may
+    /// be cloned and outlives the server.
     pub fn inbox(&self) -> &Inbox {
         &self.inbox
     }
 
-    /// The same inbox, if it is a durable one that this server opened, with what only a durable one
-    /// has.
-    pub fn durable_inbox(&self) -> Option<&DurableInbox> {
-        self.state.durable_inbox.as_ref()
+    /// Ends the inbox: nothing is accepted or delivered any more. To be called after
+    /// [`stop`](Self::stop), or instead where no more messages are wanted.
+    ///
+    /// Returns when what was acknowledged before is noted and, if the inbox is durable, its file is
+    /// closed: then another server may open it. Returns how many messages were left: a durable
+    /// inbox keeps them, one in memory has lost them. A second call returns 0.
+    pub async fn finish_inbox(&self) -> u64 {
+        self.state.inbox.finish().await
     }
 
     /// Stops the server: no further connection and no further message is taken, requests under way
@@ -83,7 +87,7 @@ impl Server {
     /// for nothing.
     ///
     /// Everything is then in the files of the home themselves, `users.db` and `inbox.db`. What is
-    /// acknowledged afterwards is too once [`Inbox::finish`] was called, which also lets the next
+    /// acknowledged afterwards is too once [`finish_inbox`](Self::finish_inbox) was called, which also lets the next
     /// server open the same inbox.
     pub async fn stop(&self) {
         self.begin_stop();
@@ -131,7 +135,7 @@ impl Server {
         Ok(Server {
             name: started.name,
             address: started.address,
-            inbox: started.state.inbox.clone(),
+            inbox: started.inbox,
             state: started.state,
             handle: started.handle,
             ended: Mutex::new(Some(ended)),
@@ -169,6 +173,7 @@ impl fmt::Debug for Server {
 struct Started {
     name: String,
     address: SocketAddr,
+    inbox: Inbox,
     state: web::Data<State>,
     handle: ServerHandle,
 }
@@ -191,13 +196,12 @@ fn run(
             Err(error) => Err(error),
         };
         let (server, state, own_certificate, own_users, _in_use) = match prepared {
-            Ok(((Prepared { server, state, address, own_certificate }, own_users), in_use)) => {
+            Ok(((prepared, own_users), in_use)) => {
+                let Prepared { server, state, inbox, address, own_certificate } = prepared;
                 let handle = server.handle();
                 let name = name.to_string();
-                if started
-                    .send(Ok(Started { name, address, state: state.clone(), handle }))
-                    .is_err()
-                {
+                let told = Started { name, address, inbox, state: state.clone(), handle };
+                if started.send(Ok(told)).is_err() {
                     // Whoever asked for the server has gone.
                     return;
                 }
@@ -243,12 +247,12 @@ async fn start_in(
     address: SocketAddr,
 ) -> Result<(Prepared, Option<Arc<SqliteUserStore>>), StartError> {
     let opened = Opened::open(&builder).await?;
-    let (own_users, durable_inbox) = (opened.own_users.clone(), opened.durable_inbox.clone());
+    let (own_users, own_inbox) = (opened.own_users.clone(), opened.own_inbox());
     match prepare(builder, name, address, opened).await {
         Ok(prepared) => Ok((prepared, own_users)),
         Err(error) => {
-            if let Some(durable) = durable_inbox {
-                durable.inbox().finish().await;
+            if let Some(inbox) = own_inbox {
+                inbox.finish().await;
             }
             if let Some(users) = own_users {
                 users.close().await;
@@ -262,11 +266,17 @@ async fn start_in(
 struct Opened {
     users: Arc<dyn UserStore>,
     own_users: Option<Arc<SqliteUserStore>>,
+    sender: InboxSender,
     inbox: Inbox,
-    durable_inbox: Option<DurableInbox>,
+    is_own_inbox: bool,
 }
 
 impl Opened {
+    /// The inbox, if it was opened here.
+    fn own_inbox(&self) -> Option<InboxSender> {
+        self.is_own_inbox.then(|| self.sender.clone())
+    }
+
     async fn open(builder: &ServerBuilder) -> Result<Self, StartError> {
         let home = &builder.home;
         let own_users = match &builder.users {
@@ -274,16 +284,20 @@ impl Opened {
             None => Some(Arc::new(SqliteUserStore::open(home.users_db_checked()?).await?)),
         };
         let opened: Result<_, StartError> = async {
-            match builder.inbox.clone().unwrap_or_default() {
-                InboxChoice::Open(inbox) => Ok((inbox, None)),
+            Ok(match builder.inbox.clone().unwrap_or_default() {
+                InboxChoice::Open(sender, inbox) => (sender, inbox, false),
                 InboxChoice::Durable(options) => {
-                    let durable = options.open(home.inbox_db_checked()?).await?;
-                    Ok((durable.inbox().clone(), Some(durable)))
+                    let (sender, inbox) = options.open(home.inbox_db_checked()?).await?;
+                    (sender, inbox, true)
                 }
-            }
+                InboxChoice::Memory(options) => {
+                    let (sender, inbox) = options.build();
+                    (sender, inbox, true)
+                }
+            })
         }
         .await;
-        let (inbox, durable_inbox) = match (opened, &own_users) {
+        let (sender, inbox, is_own_inbox) = match (opened, &own_users) {
             (Ok(opened), _) => opened,
             (Err(error), None) => return Err(error),
             (Err(error), Some(users)) => {
@@ -294,7 +308,7 @@ impl Opened {
         let given = builder.users.clone();
         let own = own_users.clone().map(|users| users as Arc<dyn UserStore>);
         let users = given.or(own).expect("they were opened where none were given");
-        Ok(Opened { users, own_users, inbox, durable_inbox })
+        Ok(Opened { users, own_users, sender, inbox, is_own_inbox })
     }
 }
 
@@ -306,6 +320,7 @@ fn cores() -> usize {
 struct Prepared {
     server: actix_server::Server,
     state: web::Data<State>,
+    inbox: Inbox,
     address: SocketAddr,
     /// What it shows, over https.
     own_certificate: Option<OwnCertificate>,
@@ -327,14 +342,13 @@ async fn prepare(
         }
         Protocol::Http => (Transport::Plain, None, None),
     };
-    let Opened { users, inbox, durable_inbox, .. } = opened;
+    let Opened { users, sender, inbox, .. } = opened;
     let state = web::Data::new(State {
         transport,
         envelope_keys: Arc::new(home.envelope_keys()?),
         session_keys: home.session_keys()?,
         users: Users::new(users),
-        inbox,
-        durable_inbox,
+        inbox: sender,
         log: Arc::default(),
         attempts: LoginThrottle::new(builder.failed_logins_max, builder.peer_failed_logins_max),
         login_ids: LoginIds::default(),
@@ -375,5 +389,5 @@ async fn prepare(
     };
     let server = http::serve(listener, tls_config, settings, &state).map_err(threads)?;
     log::info!("Listening on {}://{address} as {name}", builder.protocol);
-    Ok(Prepared { server, state, address, own_certificate })
+    Ok(Prepared { server, state, inbox, address, own_certificate })
 }

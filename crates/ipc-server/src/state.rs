@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ipc_envelope::KeyRing;
-use ipc_inbox::{DurableInbox, Inbox};
+use ipc_inbox::InboxSender;
 use tokio::sync::Semaphore;
 
 use crate::channel::settings::ChannelSettings;
@@ -25,8 +25,7 @@ pub(crate) struct State {
     pub(crate) envelope_keys: Arc<KeyRing>,
     pub(crate) session_keys: KeyRing,
     pub(crate) users: Users,
-    pub(crate) inbox: Inbox,
-    pub(crate) durable_inbox: Option<DurableInbox>,
+    pub(crate) inbox: InboxSender,
     pub(crate) log: Arc<RateLimitedLog>,
     pub(crate) attempts: LoginThrottle,
     pub(crate) login_ids: LoginIds,

@@ -7,7 +7,7 @@
 use std::cell::{Cell, RefCell};
 use std::task::{Context, Waker};
 
-use ipc_inbox::Arrivals;
+use ipc_inbox::NotifyGuard;
 
 /// What is on its way to a stream.
 #[derive(Debug, Default)]
@@ -17,7 +17,7 @@ pub(crate) struct WriteProgress {
     /// Whoever waits until more is written.
     waiting: RefCell<Option<Waker>>,
     /// Those who wait for messages are told of these behind what was handed out.
-    arrivals: RefCell<Vec<Arrivals>>,
+    arrivals: RefCell<Vec<NotifyGuard>>,
 }
 
 impl WriteProgress {
@@ -45,7 +45,7 @@ impl WriteProgress {
 
     /// Tells of arrivals when all that was handed out is flushed, or the peer takes no more at the
     /// moment.
-    pub(crate) fn tell_behind(&self, arrivals: Arrivals) {
+    pub(crate) fn tell_behind(&self, arrivals: NotifyGuard) {
         if !arrivals.is_none() {
             self.arrivals.borrow_mut().push(arrivals);
         }

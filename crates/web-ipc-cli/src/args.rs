@@ -220,7 +220,7 @@ fn serve(command: &Command, options: &ArgMatches) -> Result<Serve, WrongUsage> {
     if tries.is_some() && inbox != InboxKind::Durable {
         let serve = command.find_subcommand("serve").expect("it is defined here");
         let what =
-            "'--tries <N>' needs '--inbox durable'; one in memory hands out each message once";
+            "'--tries <N>' needs '--inbox durable'; one in memory loses what its command fails on";
         return Err(WrongUsage::new(what, None, &usage_of(serve)));
     }
     Ok(Serve {

@@ -1,15 +1,16 @@
-//! `web-ipc --dead`: the messages of a durable inbox that were handed out too often.
+//! `web-ipc --dead`: the messages of a durable inbox that were handed out too often, or rejected.
 //!
 //! They are listed beside a running server too. To change something it opens the inbox's file
 //! itself, which one process at a time may have open: a server must be stopped first. It never
 //! makes one.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use ipc_home::{Home, locate};
-use ipc_inbox::{DeadLetter, DurableInbox, Inbox, InboxReader, OpenError};
+use ipc_inbox::{DeadLetter, DeadLetterId, DeadReason, Inbox, InboxReader, InboxSender, OpenError};
 use ipc_store::DatabaseError;
 use serde_json::value::RawValue;
 
@@ -21,7 +22,7 @@ use crate::serve::rfc_3339;
 use crate::signals;
 
 /// Dead letters that are read at once.
-const LETTERS_AT_ONCE: u32 = 64;
+const LETTERS_AT_ONCE: usize = 64;
 
 /// Lists, puts back or discards dead letters.
 pub(crate) fn run(explicit_home: Option<&Path>, dead: &Dead) -> Result<Verdict, Failure> {
@@ -31,8 +32,8 @@ pub(crate) fn run(explicit_home: Option<&Path>, dead: &Dead) -> Result<Verdict, 
     })?;
     runtime.block_on(async {
         let path = find(&home)?;
-        let letters = match Inbox::durable().tries_max(u32::MAX).open(&path).await {
-            Ok(inbox) => Source::Own(inbox),
+        let letters = match Inbox::durable().max_deliveries(u32::MAX).open(&path).await {
+            Ok((sender, inbox)) => Source::Own(sender, inbox),
             Err(error) if dead.action == DeadAction::List && leaves_reading(&error) => {
                 Source::Beside(InboxReader::open(&path).await.map_err(OpenError::from)?)
             }
@@ -40,9 +41,9 @@ pub(crate) fn run(explicit_home: Option<&Path>, dead: &Dead) -> Result<Verdict, 
             Err(error) => return Err(error.into()),
         };
         let result = act(&letters, &dead.action).await;
-        if let Source::Own(inbox) = letters {
-            // Its file is written up and closed before the process ends.
-            inbox.inbox().finish().await;
+        if let Source::Own(sender, _) = letters {
+            // Its file is written and closed before the process ends.
+            sender.finish().await;
         }
         result.map(|()| Verdict::Done)
     })
@@ -52,7 +53,7 @@ pub(crate) fn run(explicit_home: Option<&Path>, dead: &Dead) -> Result<Verdict, 
 enum Source {
     /// The inbox, which nobody else has. Its limit of tries is whatever the last server's was:
     /// nothing becomes a dead letter by being looked at.
-    Own(DurableInbox),
+    Own(InboxSender, Inbox),
     /// Its file, which a server has, or which cannot be written.
     Beside(InboxReader),
 }
@@ -60,12 +61,12 @@ enum Source {
 async fn act(letters: &Source, action: &DeadAction) -> Result<(), Failure> {
     let failed = |error: ipc_inbox::StorageError| Failure::of(&error, None);
     match (action, letters) {
-        (DeadAction::PutBack(which), Source::Own(inbox)) => {
-            let count = inbox.put_back(picked(letters, which).await?).await.map_err(failed)?;
+        (DeadAction::PutBack(which), Source::Own(_, inbox)) => {
+            let count = inbox.requeue(&picked(letters, which).await?).await.map_err(failed)?;
             say(format_args!("{} put back", told(count)))
         }
-        (DeadAction::Discard(which), Source::Own(inbox)) => {
-            let count = inbox.discard(picked(letters, which).await?).await.map_err(failed)?;
+        (DeadAction::Discard(which), Source::Own(_, inbox)) => {
+            let count = inbox.discard(&picked(letters, which).await?).await.map_err(failed)?;
             say(format_args!("{} discarded", told(count)))
         }
         // What changes something is refused beside a server before.
@@ -129,40 +130,43 @@ async fn each(
     letters: &Source,
     mut act: impl FnMut(&DeadLetter) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
-    let mut last = 0;
+    let mut last = None;
     loop {
         let page = match letters {
-            Source::Own(inbox) => inbox
-                .dead_letters_after(last, LETTERS_AT_ONCE)
+            Source::Own(_, inbox) => inbox
+                .dead_letters(last, LETTERS_AT_ONCE)
                 .await
                 .map_err(|error| Failure::of(&error, None))?,
             Source::Beside(reader) => {
-                reader.dead_letters_after(last, LETTERS_AT_ONCE).await.map_err(OpenError::from)?
+                reader.dead_letters(last, LETTERS_AT_ONCE).await.map_err(OpenError::from)?
             }
         };
         let Some(letter) = page.last() else { return Ok(()) };
-        last = letter.number;
+        last = Some(letter.id);
         page.iter().try_for_each(&mut act)?;
     }
 }
 
 /// The numbers of those that are meant. Each that is named must be there, or nothing is done.
-async fn picked(letters: &Source, which: &Letters) -> Result<Vec<u64>, Failure> {
+async fn picked(letters: &Source, which: &Letters) -> Result<Vec<DeadLetterId>, Failure> {
     let mut there = BTreeSet::new();
     each(letters, |letter| {
-        there.insert(letter.number);
+        there.insert(letter.id);
         Ok(())
     })
     .await?;
     match which {
         Letters::All => Ok(there.into_iter().collect()),
-        Letters::Numbers(numbers) => match numbers.iter().find(|number| !there.contains(number)) {
-            None => Ok(numbers.iter().copied().collect::<BTreeSet<u64>>().into_iter().collect()),
-            Some(number) => Err(Failure::new(
-                format!("there is no dead letter {number}; nothing was changed"),
-                Some("run web-ipc --dead --list to see their numbers".to_owned()),
-            )),
-        },
+        Letters::Numbers(numbers) => {
+            let ids: BTreeSet<_> = numbers.iter().copied().map(DeadLetterId::new).collect();
+            match ids.difference(&there).next() {
+                None => Ok(ids.into_iter().collect()),
+                Some(id) => Err(Failure::new(
+                    format!("there is no dead letter {id}; nothing was changed"),
+                    Some("run web-ipc --dead --list to see their numbers".to_owned()),
+                )),
+            }
+        }
     }
 }
 
@@ -170,7 +174,7 @@ fn told(count: usize) -> String {
     counted(u32::try_from(count).unwrap_or(u32::MAX), "dead letter")
 }
 
-/// `{"number", "id", "user", "at", "deliveries", "body"}`, the body as it was sent.
+/// `{"number", "id", "user", "at", "deliveries", "reason", "body"}`, the body as it was sent.
 fn line(letter: &DeadLetter) -> String {
     #[derive(serde::Serialize)]
     struct Line<'a> {
@@ -179,21 +183,26 @@ fn line(letter: &DeadLetter) -> String {
         user: JsonName<'a>,
         at: String,
         deliveries: u32,
+        reason: Cow<'a, str>,
         body: &'a RawValue,
     }
     let message = &letter.message;
     let line = serde_json::from_str(&message.body).and_then(|body| {
         serde_json::to_string(&Line {
-            number: letter.number,
+            number: letter.id.get(),
             id: message.id.to_string(),
             user: JsonName(&message.user),
             at: rfc_3339(message.received_at),
             deliveries: letter.deliveries,
+            reason: match &letter.reason {
+                DeadReason::Rejected(reason) => Cow::Borrowed(reason),
+                other => Cow::Owned(other.to_string()),
+            },
             body,
         })
     });
     // A body was checked before it was accepted; one with line breaks between its members is still
     // one line.
-    let line = line.unwrap_or_else(|_| format!("{{\"number\":{}}}", letter.number));
+    let line = line.unwrap_or_else(|_| format!("{{\"number\":{}}}", letter.id));
     line.replace(['\n', '\r'], " ")
 }

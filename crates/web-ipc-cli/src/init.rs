@@ -47,9 +47,9 @@ fn tell_what_waits(home: &Home) {
 fn waiting(home: &Home) -> Option<u64> {
     let path = home.inbox_db_checked().ok()?;
     signals::runtime().ok()?.block_on(async {
-        let durable = Inbox::durable().open(path).await.ok()?;
-        let count = durable.inbox().waiting().await;
-        durable.inbox().finish().await;
+        let (sender, inbox) = Inbox::durable().open(path).await.ok()?;
+        let count = inbox.waiting().await;
+        sender.finish().await;
         Some(count)
     })
 }

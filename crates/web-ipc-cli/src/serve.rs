@@ -5,6 +5,7 @@
 //! its command has ended well. How it starts is here and how it ends in `serve/ending.rs`; what
 //! becomes of messages in between is in `serve/lines.rs` and `serve/jobs.rs`.
 
+mod causes;
 mod command;
 mod ending;
 mod jobs;
@@ -25,12 +26,11 @@ use crate::signals::{self, EndSignals};
 use ending::{CONNECTIONS_WAIT, Serving};
 pub(crate) use timestamp::rfc_3339;
 
-/// How long a durable inbox leaves a message with this process. What prints or runs here is never
-/// handed out a second time while it is at work, however long that takes; what was let go, or left
-/// by a process that ended, comes again at once.
-const VISIBILITY_TIMEOUT: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+/// How long a durable inbox lends a message whose line is being printed: for as long as its reader
+/// may be slow. What was left by a process that ended comes again at once.
+const LINES_VISIBILITY_TIMEOUT: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
-/// How often a durable inbox hands a message out, unless the user says otherwise.
+/// How often an inbox delivers a message, unless the user says otherwise.
 const TRIES: u16 = 10;
 
 /// Serves until it is told to stop, or nobody reads its lines any more.
@@ -43,11 +43,15 @@ pub(crate) fn run(explicit_home: Option<&Path>, serve: &Serve) -> Result<Verdict
     let result = runtime.block_on(async {
         let signals = EndSignals::watch().map_err(unready)?;
         let inbox: InboxChoice = match serve.inbox {
-            InboxKind::Memory => Inbox::memory().into(),
-            InboxKind::Durable => Inbox::durable()
-                .visibility_timeout(VISIBILITY_TIMEOUT)
-                .tries_max(u32::from(tries))
-                .into(),
+            InboxKind::Memory => Inbox::memory().max_deliveries(u32::from(tries)).into(),
+            InboxKind::Durable => {
+                let visibility_timeout = match serve.exec {
+                    Some(_) => jobs::VISIBILITY_TIMEOUT,
+                    None => LINES_VISIBILITY_TIMEOUT,
+                };
+                let options = Inbox::durable().visibility_timeout(visibility_timeout);
+                options.nack_delay(jobs::RETRY_DELAY).max_deliveries(u32::from(tries)).into()
+            }
         };
         let stop_within = Duration::from_secs(u64::from(serve.stop_within_secs));
         let server = Server::builder(&home)
@@ -65,7 +69,7 @@ pub(crate) fn run(explicit_home: Option<&Path>, serve: &Serve) -> Result<Verdict
         match &serve.exec {
             None => lines::print_all(serving).await,
             Some(command) => {
-                let job = jobs::Job::new(command, home.root(), serving.is_durable.then_some(tries));
+                let job = jobs::Job::new(command, home.root(), tries, serving.is_durable);
                 jobs::run_all(serving, job, serve.jobs).await
             }
         }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use ipc_client::{Client, NoReply, Outcome, ProblemCode, SendError};
 use ipc_home::Home;
-use ipc_server::{Inbox, MemoryOptions, Server, StartError};
+use ipc_server::{Inbox, InboxChoice, MemoryOptions, Server, StartError};
 use serde_json::json;
 use serde_json::value::RawValue;
 use tempfile::TempDir;
@@ -32,7 +32,7 @@ fn installation() -> Installation {
 }
 
 impl Installation {
-    async fn serve(&self, address: &str, inbox: Inbox) -> Server {
+    async fn serve(&self, address: &str, inbox: impl Into<InboxChoice>) -> Server {
         Server::builder(&self.home)
             .name("localhost")
             .bind(address)

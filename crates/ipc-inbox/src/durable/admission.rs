@@ -8,11 +8,12 @@
 use tokio::time::Instant;
 
 use super::statements::{self, Accepted, KnownIds};
-use crate::backend::{Message, Put, PutError};
+use crate::backend::{Put, PutError};
+use crate::message::Message;
 
 /// What may still be stored.
 #[derive(Debug)]
-pub(super) struct Room {
+pub(super) struct Available {
     pub(super) messages: u64,
     pub(super) bytes: u64,
     /// Ids that may still be remembered.
@@ -21,7 +22,7 @@ pub(super) struct Room {
     pub(super) is_empty: bool,
 }
 
-impl Room {
+impl Available {
     /// Takes the room for a message, if there is some. One message always fits into an empty inbox.
     fn take(&mut self, bytes: u64) -> Result<(), PutError> {
         if self.messages == 0 || (bytes > self.bytes && !self.is_empty) {
@@ -38,7 +39,7 @@ impl Room {
 /// What may be handed out as soon as it is stored: it is stored as handed out, and need not be read
 /// again.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Ahead {
+pub(super) struct Prefetch {
     pub(super) messages: usize,
     /// Of their bodies.
     pub(super) bytes: u64,
@@ -46,7 +47,7 @@ pub(super) struct Ahead {
     pub(super) any_first: bool,
 }
 
-impl Ahead {
+impl Prefetch {
     /// Whether a message may be; none may behind one that may not.
     fn take(&mut self, bytes: u64) -> bool {
         if self.messages == 0 || (bytes > self.bytes && !self.any_first) {
@@ -69,7 +70,7 @@ pub(super) struct Waiting<'a> {
 
 /// What it comes to, before it is committed.
 #[derive(Debug, Default)]
-pub(super) struct Plan<'a> {
+pub(super) struct Admission<'a> {
     /// To be stored, in order.
     pub(super) accepted: Vec<Accepted<'a>>,
     /// The answers to each of those who put, at the same index; `None` for who goes on waiting.
@@ -80,18 +81,18 @@ pub(super) struct Plan<'a> {
 ///
 /// `known` has the hashes of the bodies that came before under these keys. `next_seq` is the number
 /// of the next message.
-pub(super) fn plan<'a>(
+pub(super) fn admit<'a>(
     waiting: impl Iterator<Item = Waiting<'a>>,
     mut known: KnownIds,
-    mut room: Room,
+    mut room: Available,
     mut next_seq: i64,
-    mut ahead: Ahead,
+    mut prefetch: Prefetch,
     now: Instant,
-) -> Plan<'a> {
-    let mut plan = Plan::default();
+) -> Admission<'a> {
+    let mut admission = Admission::default();
     let mut lack = None;
     for Waiting { messages, until } in waiting {
-        let accepted_before = plan.accepted.len();
+        let accepted_before = admission.accepted.len();
         let (mut own_lack, mut found_no_room) = (lack, false);
         let mut answers = Vec::with_capacity(messages.len());
         for message in messages {
@@ -116,18 +117,23 @@ pub(super) fn plan<'a>(
                 }
                 Ok(None) => {
                     known.insert(key, body_hash);
-                    let deliveries = u32::from(ahead.take(bytes));
-                    plan.accepted.push(Accepted { seq: next_seq, message, body_hash, deliveries });
+                    let deliveries = u32::from(prefetch.take(bytes));
+                    admission.accepted.push(Accepted {
+                        seq: next_seq,
+                        message,
+                        body_hash,
+                        deliveries,
+                    });
                     next_seq += 1;
                     Ok(Put::Accepted)
                 }
             });
         }
-        let found_nothing = found_no_room && plan.accepted.len() == accepted_before;
+        let found_nothing = found_no_room && admission.accepted.len() == accepted_before;
         lack = lack.or(own_lack);
-        plan.answers.push((!found_nothing || now >= until).then_some(answers));
+        admission.answers.push((!found_nothing || now >= until).then_some(answers));
     }
-    plan
+    admission
 }
 
 #[cfg(test)]
@@ -148,33 +154,44 @@ mod tests {
         }
     }
 
-    fn room(messages: u64, bytes: u64) -> Room {
-        Room { messages, bytes, ids: 100, is_empty: false }
+    fn room(messages: u64, bytes: u64) -> Available {
+        Available { messages, bytes, ids: 100, is_empty: false }
     }
 
     fn decide<'a>(
         puts: &'a [Vec<Message>],
         known: &[&Message],
-        room: Room,
+        room: Available,
         is_due: bool,
-    ) -> Plan<'a> {
-        let ahead = Ahead { messages: 1, bytes: 99, any_first: true };
+    ) -> Admission<'a> {
+        let prefetch = Prefetch { messages: 1, bytes: 99, any_first: true };
         let now = Instant::now();
         let until = if is_due { now } else { now + Duration::from_secs(1) };
         let known = known
             .iter()
             .map(|message| (statements::key_of(message), statements::body_hash(&message.body)))
             .collect();
-        plan(puts.iter().map(|messages| Waiting { messages, until }), known, room, 7, ahead, now)
+        admit(
+            puts.iter().map(|messages| Waiting { messages, until }),
+            known,
+            room,
+            7,
+            prefetch,
+            now,
+        )
     }
 
     #[test]
     fn what_is_accepted_is_numbered_in_order_and_the_first_goes_out_at_once() {
         let puts = [vec![message(1, "{}"), message(2, "{}")], vec![message(3, "{}")]];
-        let plan = decide(&puts, &[], room(9, 99), false);
-        let stored: Vec<_> = plan.accepted.iter().map(|one| (one.seq, one.deliveries)).collect();
+        let admission = decide(&puts, &[], room(9, 99), false);
+        let stored: Vec<_> =
+            admission.accepted.iter().map(|one| (one.seq, one.deliveries)).collect();
         assert_eq!(stored, [(7, 1), (8, 0), (9, 0)]);
-        assert_eq!(plan.answers, [Some(vec![Ok(Put::Accepted); 2]), Some(vec![Ok(Put::Accepted)])]);
+        assert_eq!(
+            admission.answers,
+            [Some(vec![Ok(Put::Accepted); 2]), Some(vec![Ok(Put::Accepted)])]
+        );
     }
 
     #[test]
@@ -182,71 +199,81 @@ mod tests {
         let (first, other) = (message(1, "{}"), message(1, r#"{"a":1}"#));
         let twice = message(2, "{}");
         let puts = [vec![twice.clone(), twice], vec![first.clone(), other]];
-        let plan = decide(&puts, &[&first], room(1, 99), false);
+        let admission = decide(&puts, &[&first], room(1, 99), false);
         assert_eq!(
-            plan.answers,
+            admission.answers,
             [
                 Some(vec![Ok(Put::Accepted), Ok(Put::Duplicate)]),
                 Some(vec![Ok(Put::Duplicate), Err(PutError::IdReused)])
             ]
         );
-        assert_eq!(plan.accepted.len(), 1);
+        assert_eq!(admission.accepted.len(), 1);
     }
 
     #[test]
     fn none_overtakes_one_that_waits_for_room() {
         let puts =
             [vec![message(1, "{}")], vec![message(2, "{\"long\":true}")], vec![message(3, "{}")]];
-        let plan = decide(&puts, &[], room(9, 5), false);
-        assert_eq!(plan.accepted.len(), 1, "the third would fit");
-        assert_eq!(plan.answers, [Some(vec![Ok(Put::Accepted)]), None, None]);
-        let plan = decide(&puts, &[], room(9, 5), true);
+        let admission = decide(&puts, &[], room(9, 5), false);
+        assert_eq!(admission.accepted.len(), 1, "the third would fit");
+        assert_eq!(admission.answers, [Some(vec![Ok(Put::Accepted)]), None, None]);
+        let admission = decide(&puts, &[], room(9, 5), true);
         let full = || Some(vec![Err(PutError::Full)]);
-        assert_eq!(plan.answers, [Some(vec![Ok(Put::Accepted)]), full(), full()], "time is over");
+        assert_eq!(
+            admission.answers,
+            [Some(vec![Ok(Put::Accepted)]), full(), full()],
+            "time is over"
+        );
     }
 
     #[test]
     fn who_needs_no_room_does_not_wait_behind_who_does() {
         let known = message(1, "{}");
         let puts = [vec![message(2, "{}")], vec![known.clone()], vec![message(1, "[]")]];
-        let plan = decide(&puts, &[&known], room(0, 99), false);
+        let admission = decide(&puts, &[&known], room(0, 99), false);
         let reused = Some(vec![Err(PutError::IdReused)]);
-        assert_eq!(plan.answers, [None, Some(vec![Ok(Put::Duplicate)]), reused]);
+        assert_eq!(admission.answers, [None, Some(vec![Ok(Put::Duplicate)]), reused]);
     }
 
     #[test]
     fn a_batch_that_finds_room_in_part_waits_no_longer() {
         let puts = [vec![message(1, "{}"), message(2, "{}")]];
-        let plan = decide(&puts, &[], room(1, 99), false);
-        assert_eq!(plan.answers, [Some(vec![Ok(Put::Accepted), Err(PutError::Full)])]);
+        let admission = decide(&puts, &[], room(1, 99), false);
+        assert_eq!(admission.answers, [Some(vec![Ok(Put::Accepted), Err(PutError::Full)])]);
     }
 
     #[test]
     fn no_more_ids_are_remembered_than_may_be() {
-        let room = Room { ids: 1, ..room(9, 99) };
+        let room = Available { ids: 1, ..room(9, 99) };
         let puts = [vec![message(1, "{}"), message(2, "{}")]];
-        let plan = decide(&puts, &[], room, false);
-        assert_eq!(plan.answers, [Some(vec![Ok(Put::Accepted), Err(PutError::RememberedFull)])]);
+        let admission = decide(&puts, &[], room, false);
+        assert_eq!(
+            admission.answers,
+            [Some(vec![Ok(Put::Accepted), Err(PutError::RememberedFull)])]
+        );
     }
 
     #[test]
     fn one_message_fits_into_an_empty_inbox_however_long() {
-        let empty = || Room { is_empty: true, ..room(9, 1) };
+        let empty = || Available { is_empty: true, ..room(9, 1) };
         let puts = [vec![message(1, "{\"a\":1}"), message(2, "{}")]];
-        let plan = decide(&puts, &[], empty(), false);
-        assert_eq!(plan.answers, [Some(vec![Ok(Put::Accepted), Err(PutError::Full)])]);
+        let admission = decide(&puts, &[], empty(), false);
+        assert_eq!(admission.answers, [Some(vec![Ok(Put::Accepted), Err(PutError::Full)])]);
     }
 
     #[test]
     fn as_many_go_out_at_once_as_may_and_none_behind_one_that_may_not() {
-        let taken = |mut ahead: Ahead, lengths: &[u64]| -> Vec<bool> {
-            lengths.iter().map(|bytes| ahead.take(*bytes)).collect()
+        let taken = |mut prefetch: Prefetch, lengths: &[u64]| -> Vec<bool> {
+            lengths.iter().map(|bytes| prefetch.take(*bytes)).collect()
         };
-        let ahead = Ahead { messages: 2, bytes: 10, any_first: false };
-        assert_eq!(taken(ahead, &[5, 5, 0]), [true, true, false]);
-        assert_eq!(taken(ahead, &[5, 6, 1]), [true, false, false]);
-        assert_eq!(taken(ahead, &[11, 1]), [false, false]);
-        assert_eq!(taken(Ahead { any_first: true, ..ahead }, &[11, 0, 0]), [true, true, false]);
-        assert_eq!(taken(Ahead::default(), &[0]), [false]);
+        let prefetch = Prefetch { messages: 2, bytes: 10, any_first: false };
+        assert_eq!(taken(prefetch, &[5, 5, 0]), [true, true, false]);
+        assert_eq!(taken(prefetch, &[5, 6, 1]), [true, false, false]);
+        assert_eq!(taken(prefetch, &[11, 1]), [false, false]);
+        assert_eq!(
+            taken(Prefetch { any_first: true, ..prefetch }, &[11, 0, 0]),
+            [true, true, false]
+        );
+        assert_eq!(taken(Prefetch::default(), &[0]), [false]);
     }
 }

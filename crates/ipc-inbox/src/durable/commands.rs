@@ -9,10 +9,10 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, oneshot};
 
-use super::dead_letter::DeadLetter;
-use super::options::StorageError;
 use super::statements::Key;
-use crate::backend::{AckError, Message, Put, PutError, Taken};
+use crate::backend::{AckError, Put, PutError, Taken};
+use crate::dead_letter::{DeadLetter, DeadLetterId, StorageError};
+use crate::message::Message;
 use crate::replies::Reply;
 
 /// What the thread is asked to do.
@@ -28,13 +28,26 @@ pub(super) enum Command {
     },
     /// Acknowledged, or with `key` also replied to or let go; an answer for each, at the same
     /// index.
-    Settle {
-        settled: Vec<Settled>,
+    Ack {
+        acked: Vec<Acked>,
         done: oneshot::Sender<Vec<Result<(), AckError>>>,
     },
-    /// Let go without an acknowledgement.
-    Drop {
-        ticket: u64,
+    /// To be delivered again, after the time of the options where there is no `delay`. Nobody
+    /// waits for the answer to a delivery that was dropped.
+    Nack {
+        lease: u64,
+        delay: Option<Duration>,
+        done: Option<oneshot::Sender<Result<(), AckError>>>,
+    },
+    Extend {
+        lease: u64,
+        time: Duration,
+        done: oneshot::Sender<Result<(), AckError>>,
+    },
+    Reject {
+        lease: u64,
+        reason: Box<str>,
+        done: oneshot::Sender<Result<(), AckError>>,
     },
     /// Messages that were on their way to a taker who had gone.
     Return(Vec<Taken>),
@@ -44,16 +57,16 @@ pub(super) enum Command {
         done: oneshot::Sender<Option<Reply>>,
     },
     DeadLetters {
-        after: u64,
-        count: u32,
+        after: Option<DeadLetterId>,
+        count_max: usize,
         done: oneshot::Sender<Result<Vec<DeadLetter>, StorageError>>,
     },
-    PutBack {
-        numbers: Vec<u64>,
+    Requeue {
+        ids: Vec<DeadLetterId>,
         done: oneshot::Sender<Result<usize, StorageError>>,
     },
     Discard {
-        numbers: Vec<u64>,
+        ids: Vec<DeadLetterId>,
         done: oneshot::Sender<Result<usize, StorageError>>,
     },
     /// Answered when everything is in the file.
@@ -75,15 +88,15 @@ impl Command {
     pub(super) fn messages(&self) -> usize {
         match self {
             Command::Put { messages, .. } => messages.len(),
-            Command::Settle { settled, .. } => settled.len(),
+            Command::Ack { acked, .. } => acked.len(),
             _ => 0,
         }
     }
 }
 
 /// A message that has been dealt with.
-pub(super) struct Settled {
-    pub(super) ticket: u64,
+pub(super) struct Acked {
+    pub(super) lease: u64,
     /// Whose reply it is, if one is waited for.
     pub(super) key: Option<Key>,
     pub(super) reply: Option<Arc<str>>,
@@ -125,8 +138,8 @@ pub(super) struct Patience {
 impl Patience {
     fn has_for(self, command: &Command) -> bool {
         match command {
-            Command::Settle { settled, .. } => {
-                self.for_acknowledgements && settled.iter().all(|one| one.key.is_none())
+            Command::Ack { acked, .. } => {
+                self.for_acknowledgements && acked.iter().all(|one| one.key.is_none())
             }
             Command::Take { .. } => self.for_takers,
             _ => false,
@@ -242,8 +255,8 @@ mod tests {
 
     fn settle(reply: bool) -> Command {
         let key = reply.then(|| ("u".into(), MessageId::from_random([1; 16])));
-        Command::Settle {
-            settled: vec![Settled { ticket: 1, key, reply: None }],
+        Command::Ack {
+            acked: vec![Acked { lease: 1, key, reply: None }],
             done: oneshot::channel().0,
         }
     }
@@ -268,7 +281,7 @@ mod tests {
             (ALL, take(), false),
             (ALL, settle(false), false),
             (ALL, settle(true), true),
-            (ALL, Command::Drop { ticket: 1 }, true),
+            (ALL, Command::Nack { lease: 1, delay: None, done: None }, true),
             (impatient, take(), true),
             (impatient, settle(false), true),
             (Patience { for_takers: false, ..ALL }, take(), true),

@@ -10,8 +10,8 @@ use std::time::SystemTime;
 use ipc_sqlite::DatabaseError;
 use tokio::time::Instant;
 
-use super::admission::{Plan, Room, Waiting, plan};
-use super::commands::Settled;
+use super::admission::{Admission, Available, Waiting, admit};
+use super::commands::Acked;
 use super::queue::Next;
 use super::statements::{self, Accepted, KnownIds, Marked};
 use super::writer::{WaitingPut, Writer};
@@ -25,15 +25,15 @@ enum Uncommitted {
 }
 
 impl Writer {
-    /// Stores what there is room for and notes what was settled, in one commit, and answers the
+    /// Stores what there is room for and notes what was acked, in one commit, and answers the
     /// puts.
-    pub(super) fn write(&mut self, settled: &[&Settled]) -> Result<(), DatabaseError> {
+    pub(super) fn write(&mut self, acked: &[&Acked]) -> Result<(), DatabaseError> {
         self.puts.retain(|put| !put.done.is_closed());
         if !self.is_open {
             self.refuse_all_puts(PutError::Closed);
         }
         if self.puts.is_empty() {
-            return self.write_settled_alone(settled);
+            return self.write_acked_alone(acked);
         }
         let count: usize = self.puts.iter().map(|put| put.messages.len()).sum();
         // Most ids are new, and the file says so when they are stored. Where that fails, or there
@@ -43,16 +43,16 @@ impl Writer {
             (known, is_asked) = (self.known_ids()?, true);
         }
         let (accepted, answers, marked) = loop {
-            let Plan { accepted, answers } = plan(
+            let Admission { accepted, answers } = admit(
                 self.puts.iter().map(|put| Waiting { messages: &put.messages, until: put.until }),
                 std::mem::take(&mut known),
-                self.room(settled),
+                self.room(acked),
                 self.last_seq + 1,
-                self.queue.ahead(),
+                self.queue.prefetch(),
                 Instant::now(),
             );
             if is_asked || accepted.len() == count {
-                match self.commit(settled, &accepted) {
+                match self.commit(acked, &accepted) {
                     Ok(marked) => {
                         break (
                             accepted.iter().map(|one| (one.seq, one.deliveries)).collect(),
@@ -73,16 +73,13 @@ impl Writer {
         Ok(())
     }
 
-    /// Notes what was settled, in one commit.
-    pub(super) fn write_settled_alone(
-        &mut self,
-        settled: &[&Settled],
-    ) -> Result<(), DatabaseError> {
-        if settled.is_empty() {
+    /// Notes what was acked, in one commit.
+    pub(super) fn write_acked_alone(&mut self, acked: &[&Acked]) -> Result<(), DatabaseError> {
+        if acked.is_empty() {
             return Ok(());
         }
         self.stored_at = None;
-        match self.commit(settled, &[]) {
+        match self.commit(acked, &[]) {
             Ok(marked) => self.take_up(marked),
             Err(Uncommitted::IdsKnown(error) | Uncommitted::Failed(error)) => return Err(error),
         }
@@ -100,20 +97,20 @@ impl Writer {
     /// marked and read on the way.
     fn commit(
         &self,
-        settled: &[&Settled],
+        acked: &[&Acked],
         accepted: &[Accepted<'_>],
     ) -> Result<Option<(Next, Marked)>, Uncommitted> {
-        if accepted.is_empty() && settled.is_empty() {
+        if accepted.is_empty() && acked.is_empty() {
             return Ok(None);
         }
         let now = SystemTime::now();
         let mut seqs: Vec<i64> =
-            settled.iter().filter_map(|one| Some(self.queue.held(one.ticket)?.seq)).collect();
+            acked.iter().filter_map(|one| Some(self.queue.leased(one.lease)?.seq)).collect();
         seqs.sort_unstable();
         let (are_ids_known, is_marking) = (Cell::new(false), Cell::new(false));
         let change = |file: &rusqlite::Connection| {
             statements::remove(file, &seqs)?;
-            for one in settled {
+            for one in acked {
                 if let Some(key) = &one.key {
                     statements::keep_reply(file, key, one.reply.as_deref(), now)?;
                 }
@@ -132,7 +129,7 @@ impl Writer {
         let marked = self.database.write(|file| {
             change(file)?;
             is_marking.set(true);
-            let marked = next.mark(file, self.options.tries_max)?;
+            let marked = next.mark(file, self.options.max_deliveries)?;
             is_marking.set(false);
             Ok(marked)
         });
@@ -145,11 +142,11 @@ impl Writer {
     }
 
     /// The room there is once these have gone.
-    fn room(&self, settled: &[&Settled]) -> Room {
-        let held = settled.iter().filter_map(|one| self.queue.held(one.ticket));
-        let messages = self.messages.saturating_sub(settled.len() as u64);
+    fn room(&self, acked: &[&Acked]) -> Available {
+        let held = acked.iter().filter_map(|one| self.queue.leased(one.lease));
+        let messages = self.messages.saturating_sub(acked.len() as u64);
         let bytes = self.bytes.saturating_sub(held.map(|held| held.bytes).sum());
-        Room {
+        Available {
             messages: self.options.messages_max.saturating_sub(messages),
             bytes: self.options.bytes_max.saturating_sub(bytes),
             ids: self.options.remembered_ids_max.saturating_sub(self.remembered),

@@ -12,26 +12,29 @@ use std::time::Duration;
 use ipc_protocol::MessageId;
 use tokio::sync::oneshot;
 
-use super::commands::{Command, Commands, Handed, Settled};
-use super::dead_letter::DeadLetter;
-use super::options::{DurableOptions, OpenError, StorageError};
+use super::commands::{Acked, Command, Commands, Handed};
+use super::options::{DurableOptions, OpenError};
 use super::thread::{self, Start};
-use crate::backend::{
-    AckError, Arrivals, InboxBackend, Message, NoReply, Pending, Put, PutError, Taken,
-};
-use crate::inbox::Inbox;
+use crate::backend::{AckError, InboxBackend, NoReply, NotifyGuard, Pending, Put, PutError, Taken};
+use crate::dead_letter::{DeadLetter, DeadLetterId, StorageError};
+use crate::inbox::{Inbox, InboxSender, both_sides};
+use crate::message::Message;
 use crate::replies::Replies;
 
 /// How long replies are kept in memory too; the file has them for as long as ids are remembered.
 const REPLIES_IN_MEMORY_FOR: Duration = Duration::from_secs(60);
 
 impl DurableOptions {
-    /// Opens the file at `path`, making it (0600) if there is none. One process at a time may have
-    /// it open: beside it there is a file with `.lock` behind its name that says so.
+    /// Opens the file at `path`, and makes it (0600) if there is none. Returns the server's side of
+    /// the inbox and the application's.
+    ///
+    /// One process at a time may have the file open: beside it there is a file with `.lock` behind
+    /// its name that says so. [`InboxSender::finish`] closes it, or the end of the last handle and
+    /// delivery.
     ///
     /// # Errors
     /// [`OpenError`].
-    pub async fn open(self, path: impl AsRef<Path>) -> Result<DurableInbox, OpenError> {
+    pub async fn open(self, path: impl AsRef<Path>) -> Result<(InboxSender, Inbox), OpenError> {
         let path = path.as_ref().to_owned();
         let (opened, answer) = oneshot::channel();
         let commands = Arc::new(Commands::default());
@@ -54,60 +57,7 @@ impl DurableOptions {
         answer.await.map_err(|_| OpenError::Thread {
             source: io::Error::other("the inbox's thread ended"),
         })??;
-        let durable = Arc::new(Durable { commands, replies, reply_bytes_max });
-        Ok(DurableInbox { inbox: Inbox::shared(durable.clone()), durable })
-    }
-}
-
-/// A durable inbox that is open: an [`Inbox`], and what only a durable one has.
-#[derive(Clone, Debug)]
-pub struct DurableInbox {
-    inbox: Inbox,
-    durable: Arc<Durable>,
-}
-
-impl DurableInbox {
-    /// The inbox, as a server takes it.
-    pub fn inbox(&self) -> &Inbox {
-        &self.inbox
-    }
-
-    /// The messages that were handed out too often, oldest first, no more than `count`.
-    ///
-    /// # Errors
-    /// [`StorageError`].
-    pub async fn dead_letters(&self, count: u32) -> Result<Vec<DeadLetter>, StorageError> {
-        self.dead_letters_after(0, count).await
-    }
-
-    /// The dead letters behind the one with that number, oldest first, no more than `count`: the
-    /// next page of a list.
-    ///
-    /// # Errors
-    /// [`StorageError`].
-    pub async fn dead_letters_after(
-        &self,
-        number: u64,
-        count: u32,
-    ) -> Result<Vec<DeadLetter>, StorageError> {
-        self.durable.ask(|done| Command::DeadLetters { after: number, count, done }).await
-    }
-
-    /// Removes dead letters for good. Returns how many there were. Their ids stay remembered.
-    ///
-    /// # Errors
-    /// [`StorageError`].
-    pub async fn discard(&self, numbers: Vec<u64>) -> Result<usize, StorageError> {
-        self.durable.ask(|done| Command::Discard { numbers, done }).await
-    }
-
-    /// Lets dead letters be handed out again, as if they never had been. Returns how many there
-    /// were.
-    ///
-    /// # Errors
-    /// [`StorageError`].
-    pub async fn put_back(&self, numbers: Vec<u64>) -> Result<usize, StorageError> {
-        self.durable.ask(|done| Command::PutBack { numbers, done }).await
+        Ok(both_sides(Arc::new(Durable { commands, replies, reply_bytes_max })))
     }
 }
 
@@ -137,35 +87,46 @@ impl Durable {
         Answer(answer)
     }
 
-    async fn ask<T: Send + 'static>(
+    /// Sends a command about dead letters.
+    fn ask<T: Send + 'static>(
         &self,
         command: impl FnOnce(oneshot::Sender<Result<T, StorageError>>) -> Command,
-    ) -> Result<T, StorageError> {
-        let gone = || Err(StorageError("its thread has ended".into()));
-        self.send(command).await.unwrap_or_else(gone)
+    ) -> Pending<'static, Result<T, StorageError>> {
+        let answer = self.send(command);
+        let gone = || Err(StorageError::new("the inbox has ended"));
+        Pending::later(async move { answer.await.unwrap_or_else(gone) })
     }
 
-    fn settle(
+    /// Sends a command about a message that was taken.
+    fn ask_of_lease(
         &self,
-        settled: Vec<Settled>,
+        command: impl FnOnce(oneshot::Sender<Result<(), AckError>>) -> Command,
+    ) -> Pending<'static, Result<(), AckError>> {
+        let answer = self.send(command);
+        Pending::later(async move { answer.await.unwrap_or(Err(AckError::TooLate)) })
+    }
+
+    fn ack(
+        &self,
+        acked: Vec<Acked>,
     ) -> impl Future<Output = Vec<Result<(), AckError>>> + Send + use<> {
-        let count = settled.len();
-        let answer = self.send(|done| Command::Settle { settled, done });
+        let count = acked.len();
+        let answer = self.send(|done| Command::Ack { acked, done });
         async move {
             let late = || std::iter::repeat_with(|| Err(AckError::TooLate)).take(count).collect();
             answer.await.unwrap_or_else(late)
         }
     }
 
-    fn settle_one(&self, settled: Settled) -> Pending<'static, Result<(), AckError>> {
-        let answers = self.settle(vec![settled]);
+    fn ack_one(&self, acked: Acked) -> Pending<'static, Result<(), AckError>> {
+        let answers = self.ack(vec![acked]);
         Pending::later(async { answers.await.pop().unwrap_or(Err(AckError::TooLate)) })
     }
 }
 
 /// A message that was dealt with, and what its sender is answered, if it waits for that.
-fn settled(taken: &Taken, reply: Option<Arc<str>>) -> Settled {
-    Settled { ticket: taken.ticket, key: request_of(taken), reply }
+fn acked(taken: &Taken, reply: Option<Arc<str>>) -> Acked {
+    Acked { lease: taken.lease, key: request_of(taken), reply }
 }
 
 /// What comes of a command.
@@ -189,27 +150,25 @@ impl InboxBackend for Durable {
         &self,
         message: Message,
         wait: Duration,
-    ) -> Pending<'_, (Result<Put, PutError>, Arrivals)> {
+    ) -> Pending<'_, (Result<Put, PutError>, NotifyGuard)> {
         let answers = self.put_all(vec![message], wait);
-        answers.map(|(mut puts, arrivals)| {
-            (puts.pop().unwrap_or(Err(PutError::Unavailable)), arrivals)
-        })
+        answers.map(|(mut puts, notify)| (puts.pop().unwrap_or(Err(PutError::Unavailable)), notify))
     }
 
     fn put_all(
         &self,
         messages: Vec<Message>,
         wait: Duration,
-    ) -> Pending<'_, (Vec<Result<Put, PutError>>, Arrivals)> {
+    ) -> Pending<'_, (Vec<Result<Put, PutError>>, NotifyGuard)> {
         // Its thread tells whoever waits.
         if messages.is_empty() {
-            return Pending::ready((Vec::new(), Arrivals::none()));
+            return Pending::ready((Vec::new(), NotifyGuard::none()));
         }
         let count = messages.len();
         let answer = self.send(|done| Command::Put { messages, wait, done });
         Pending::later(async move {
             let puts = answer.await.unwrap_or_else(|| vec![Err(PutError::Closed); count]);
-            (puts, Arrivals::none())
+            (puts, NotifyGuard::none())
         })
     }
 
@@ -219,28 +178,59 @@ impl InboxBackend for Durable {
     }
 
     fn acknowledge(&self, taken: &Taken) -> Pending<'_, Result<(), AckError>> {
-        self.settle_one(settled(taken, None))
+        self.ack_one(acked(taken, None))
     }
 
     fn acknowledge_all(&self, taken: &[&Taken]) -> Pending<'_, Vec<Result<(), AckError>>> {
         if taken.is_empty() {
             return Pending::ready(Vec::new());
         }
-        Pending::later(self.settle(taken.iter().map(|taken| settled(taken, None)).collect()))
+        Pending::later(self.ack(taken.iter().map(|taken| acked(taken, None)).collect()))
     }
 
     fn reply(&self, taken: &Taken, body: Arc<str>) -> Pending<'_, Result<(), AckError>> {
-        self.settle_one(settled(taken, Some(body)))
+        self.ack_one(acked(taken, Some(body)))
     }
 
-    fn abandon(&self, taken: &Taken) {
-        // A message that nobody waits for comes again soon. A request is settled: its sender is
+    fn nack(&self, taken: &Taken, delay: Duration) -> Pending<'_, Result<(), AckError>> {
+        let lease = taken.lease;
+        self.ask_of_lease(|done| Command::Nack { lease, delay: Some(delay), done: Some(done) })
+    }
+
+    fn extend(&self, taken: &Taken, time: Duration) -> Pending<'_, Result<(), AckError>> {
+        self.ask_of_lease(|done| Command::Extend { lease: taken.lease, time, done })
+    }
+
+    fn reject(&self, taken: &Taken, reason: Box<str>) -> Pending<'_, Result<(), AckError>> {
+        self.ask_of_lease(|done| Command::Reject { lease: taken.lease, reason, done })
+    }
+
+    fn dead_letters(
+        &self,
+        after: Option<DeadLetterId>,
+        count_max: usize,
+    ) -> Pending<'_, Result<Vec<DeadLetter>, StorageError>> {
+        self.ask(|done| Command::DeadLetters { after, count_max, done })
+    }
+
+    fn requeue(&self, ids: &[DeadLetterId]) -> Pending<'_, Result<usize, StorageError>> {
+        let ids = ids.to_vec();
+        self.ask(|done| Command::Requeue { ids, done })
+    }
+
+    fn discard(&self, ids: &[DeadLetterId]) -> Pending<'_, Result<usize, StorageError>> {
+        let ids = ids.to_vec();
+        self.ask(|done| Command::Discard { ids, done })
+    }
+
+    fn dropped(&self, taken: &Taken) {
+        // A message that nobody waits for comes again soon. A request is acked: its sender is
         // told.
         let command = if taken.message.wants_reply {
             let (done, _nobody_waits) = oneshot::channel();
-            Command::Settle { settled: vec![settled(taken, None)], done }
+            Command::Ack { acked: vec![acked(taken, None)], done }
         } else {
-            Command::Drop { ticket: taken.ticket }
+            Command::Nack { lease: taken.lease, delay: None, done: None }
         };
         // Without the thread there is nobody to tell.
         let _gone = self.commands.send(command);

@@ -8,7 +8,7 @@ mod admission;
 mod commands;
 mod commit;
 mod dead;
-mod dead_letter;
+mod dead_letter_rows;
 mod handle;
 mod lock;
 pub(crate) mod options;
@@ -21,7 +21,5 @@ mod thread;
 mod trouble;
 mod writer;
 
-pub use dead_letter::DeadLetter;
-pub use handle::DurableInbox;
-pub use options::{DurableOptions, OpenError, StorageError};
+pub use options::{DurableOptions, OpenError};
 pub use reader::{InboxReader, copy};

@@ -6,22 +6,28 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use ipc_protocol::PLAINTEXT_BYTES_MAX_DEFAULT;
 use ipc_sqlite::DatabaseError;
 
-/// What a frame has around the body of a reply, and more.
-const FRAME_BYTES: usize = 1024;
+use crate::backend::REPLY_BYTES_MAX_DEFAULT;
 
 /// Ids are never remembered for a shorter time: so long clients may retry.
 pub(super) const REMEMBERED_MIN: Duration = Duration::from_secs(ipc_protocol::REMEMBERED_SECS);
 
-/// What a durable inbox may grow to, and when it hands a message out again.
+/// What a durable inbox may grow to, and when and how often it delivers a message again.
 ///
 /// # Defaults
-/// 1,000,000 messages and 4 GiB of bodies, dead ones included; ids remembered for 24 hours, 20
-/// million of them; a message that is not acknowledged comes again after 5 minutes, one that is
-/// dropped after 10 s, and is dead after 10 times; 64 MiB of replies, each 16 MiB at most (less a
-/// kibibyte for the frame).
+///
+/// | option | default |
+/// |---|---|
+/// | [`messages_max`](Self::messages_max) | 1,000,000 messages |
+/// | [`bytes_max`](Self::bytes_max) | 4 GiB of bodies |
+/// | [`remembered_for`](Self::remembered_for) | 24 hours |
+/// | [`remembered_ids_max`](Self::remembered_ids_max) | 20 million ids |
+/// | [`visibility_timeout`](Self::visibility_timeout) | 5 minutes |
+/// | [`nack_delay`](Self::nack_delay) | 10 s |
+/// | [`max_deliveries`](Self::max_deliveries) | 10 |
+/// | [`replies_bytes_max`](Self::replies_bytes_max) | 64 MiB |
+/// | [`reply_bytes_max`](Self::reply_bytes_max) | 16 MiB less 1 KiB |
 #[derive(Clone, Debug)]
 pub struct DurableOptions {
     pub(super) messages_max: u64,
@@ -29,8 +35,8 @@ pub struct DurableOptions {
     pub(super) remembered_for: Duration,
     pub(super) remembered_ids_max: u64,
     pub(super) visibility_timeout: Duration,
-    pub(super) dropped_again_after: Duration,
-    pub(super) tries_max: u32,
+    pub(super) nack_delay: Duration,
+    pub(super) max_deliveries: u32,
     pub(super) replies_bytes_max: u64,
     pub(super) reply_bytes_max: usize,
 }
@@ -43,10 +49,10 @@ impl Default for DurableOptions {
             remembered_for: Duration::from_secs(24 * 60 * 60),
             remembered_ids_max: 20_000_000,
             visibility_timeout: Duration::from_secs(5 * 60),
-            dropped_again_after: Duration::from_secs(10),
-            tries_max: 10,
+            nack_delay: Duration::from_secs(10),
+            max_deliveries: 10,
             replies_bytes_max: 64 * 1024 * 1024,
-            reply_bytes_max: PLAINTEXT_BYTES_MAX_DEFAULT - FRAME_BYTES,
+            reply_bytes_max: REPLY_BYTES_MAX_DEFAULT,
         }
     }
 }
@@ -81,22 +87,24 @@ impl DurableOptions {
         self
     }
 
-    /// After which time a message that was handed out and not acknowledged is handed out again.
+    /// For how long a message is lent to a delivery: one that is not acknowledged by then is
+    /// delivered again. [`Delivery::extend`](crate::Delivery::extend) asks for more.
     pub fn visibility_timeout(mut self, time: Duration) -> Self {
         self.visibility_timeout = time;
         self
     }
 
-    /// After which time a message whose delivery was dropped is handed out again, if that is
-    /// sooner.
-    pub fn dropped_again_after(mut self, time: Duration) -> Self {
-        self.dropped_again_after = time;
+    /// After which time a message whose delivery was dropped is delivered again, if its time is not
+    /// over sooner. [`Delivery::nack`](crate::Delivery::nack) takes a time of its own.
+    pub fn nack_delay(mut self, time: Duration) -> Self {
+        self.nack_delay = time;
         self
     }
 
-    /// How often a message is handed out before it is dead; at least 1.
-    pub fn tries_max(mut self, tries: u32) -> Self {
-        self.tries_max = tries.max(1);
+    /// How often a message is delivered at most, at least once. Not acknowledged by then, it becomes
+    /// a dead letter.
+    pub fn max_deliveries(mut self, tries: u32) -> Self {
+        self.max_deliveries = tries.max(1);
         self
     }
 
@@ -127,7 +135,7 @@ pub enum OpenError {
         path: PathBuf,
     },
     /// The lock beside the file cannot be made.
-    #[error("the inbox {} cannot be locked: {source}", path.display())]
+    #[error("the inbox {} cannot be locked", path.display())]
     Lock {
         /// The file.
         path: PathBuf,
@@ -135,14 +143,9 @@ pub enum OpenError {
         source: io::Error,
     },
     /// Its thread cannot be started.
-    #[error("the inbox's thread cannot be started: {source}")]
+    #[error("the inbox's thread cannot be started")]
     Thread {
         /// What the system says.
         source: io::Error,
     },
 }
-
-/// A question or a wish that the inbox could not see to.
-#[derive(Debug, thiserror::Error)]
-#[error("the inbox cannot be used: {0}")]
-pub struct StorageError(#[source] pub(super) Box<dyn std::error::Error + Send + Sync>);

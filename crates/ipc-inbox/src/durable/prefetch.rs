@@ -20,7 +20,7 @@ impl Writer {
             if !self.queue.has_takers() || !self.queue.has_waiting() {
                 break;
             }
-            if !self.mark_ahead()? {
+            if !self.mark_wanted()? {
                 // Whoever waited has just gone.
                 break;
             }
@@ -28,10 +28,10 @@ impl Writer {
         if !self.queue.has_waiting() {
             self.end_takers_if_closed();
         }
-        if self.options.tries_max == 1 {
+        if self.options.max_deliveries == 1 {
             // What was marked for somebody who has gone: a crash would be the end of it, and nobody
             // has seen it.
-            self.take_back_what_was_marked_ahead()?;
+            self.unmark_prefetched()?;
         }
         Ok(())
     }
@@ -45,9 +45,9 @@ impl Writer {
     }
 
     /// Marks and reads the next messages that are wanted. `false` if none are.
-    fn mark_ahead(&mut self) -> Result<bool, DatabaseError> {
+    fn mark_wanted(&mut self) -> Result<bool, DatabaseError> {
         let Some(next) = self.queue.next_wanted() else { return Ok(false) };
-        let marked = self.database.write(|file| next.mark(file, self.options.tries_max))?;
+        let marked = self.database.write(|file| next.mark(file, self.options.max_deliveries))?;
         self.take_up(Some((next, marked)));
         Ok(true)
     }
@@ -57,8 +57,8 @@ impl Writer {
         let Some((next, Marked { seqs, ready, dead })) = marked else { return };
         self.tell_of_dead(&dead);
         match next {
-            Next::Again { seqs } => self.queue.marked_again(&seqs, ready.into_iter()),
-            Next::FirstTime { after, .. } => {
+            Next::Redelivery { seqs } => self.queue.marked_redelivery(&seqs, ready.into_iter()),
+            Next::Backlog { after, .. } => {
                 let last = seqs.last().copied().unwrap_or(after);
                 self.queue.marked(seqs.len(), last, ready.into_iter());
             }
@@ -66,13 +66,13 @@ impl Writer {
     }
 
     /// Marked, but never taken: that was no try.
-    pub(super) fn take_back_what_was_marked_ahead(&mut self) -> Result<(), DatabaseError> {
+    pub(super) fn unmark_prefetched(&mut self) -> Result<(), DatabaseError> {
         let seqs = self.queue.unused();
         if seqs.is_empty() {
             return Ok(());
         }
-        self.database.write(|file| statements::take_back(file, &seqs))?;
-        self.queue.unused_waits_again();
+        self.database.write(|file| statements::unmark(file, &seqs))?;
+        self.queue.requeue_unused();
         Ok(())
     }
 }
@@ -82,12 +82,12 @@ impl Next {
     pub(super) fn mark(
         &self,
         file: &rusqlite::Connection,
-        tries_max: u32,
+        max_deliveries: u32,
     ) -> rusqlite::Result<Marked> {
         match self {
-            Next::Again { seqs } => statements::mark_again(file, seqs, tries_max),
-            Next::FirstTime { after, count, bytes } => {
-                statements::mark_next(file, *after, *count, *bytes, tries_max)
+            Next::Redelivery { seqs } => statements::mark_redelivered(file, seqs, max_deliveries),
+            Next::Backlog { after, count, bytes } => {
+                statements::mark_next(file, *after, *count, *bytes, max_deliveries)
             }
         }
     }

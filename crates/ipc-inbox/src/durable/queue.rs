@@ -1,7 +1,7 @@
 //! Which messages wait, which somebody has, and who waits for one. Numbers and times only: what is
 //! stored, the writer knows.
 //!
-//! A message is known by its number in the file, a handing out by its ticket. A ticket is used
+//! A message is known by its number in the file, a handing out by its lease. A lease is used
 //! once: whoever had a message and let its time pass can neither acknowledge it nor give it back
 //! any more, though it is in other hands by then.
 
@@ -13,22 +13,23 @@ use foldhash::quality::RandomState;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::admission::Ahead;
+use super::admission::Prefetch;
 use super::commands::{Commands, Handed};
 use super::options::DurableOptions;
 use super::statements::Stored;
-use crate::backend::{Message, Taken};
+use crate::backend::Taken;
+use crate::message::Message;
 
 /// Messages that are ready in memory, marked in the file as handed out, ahead of whoever will take
 /// them: so many at most, and no more bytes of bodies but for a single one that has more. After a
 /// crash each of them comes alone, in a commit of its own. Whoever reads at a time as fast as
 /// messages come gets all of them from here, and none has to be read from the file; whoever reads
 /// more slowly gets the rest from there, as many at a time.
-const AHEAD_MAX: usize = 2048;
-const AHEAD_BYTES_MAX: u64 = 8 * 1024 * 1024;
+const PREFETCH_MAX: usize = 2048;
+const PREFETCH_BYTES_MAX: u64 = 8 * 1024 * 1024;
 
 /// Further messages are read once there is room for so many: not a few at a time.
-const ROOM_MIN: usize = AHEAD_MAX / 2;
+const ROOM_MIN: usize = PREFETCH_MAX / 2;
 
 /// Somebody who waits for messages.
 pub(super) struct Taker {
@@ -38,48 +39,52 @@ pub(super) struct Taker {
 
 /// A message that somebody has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Held {
+pub(super) struct Lease {
     pub(super) seq: i64,
     /// Of its body.
     pub(super) bytes: u64,
     /// How often it has been handed out, this time included.
     deliveries: u32,
     /// When it comes again.
-    due_at: Instant,
+    expires_at: Instant,
+    /// Nobody has it: it was put back, and waits for its delay to end.
+    is_delayed: bool,
 }
 
 /// Messages in the file that are to be marked as handed out next.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Next {
     /// Those of these numbers, in order, which were handed out before.
-    Again { seqs: Vec<i64> },
+    Redelivery { seqs: Vec<i64> },
     /// Those behind a number; no more than `count`, and no more bytes of bodies, but for a first
     /// one that has more.
-    FirstTime { after: i64, count: usize, bytes: u64 },
+    Backlog { after: i64, count: usize, bytes: u64 },
 }
 
 pub(super) struct Queue {
     visibility_timeout: Duration,
-    dropped_again_after: Duration,
-    tries_max: u32,
+    nack_delay: Duration,
+    max_deliveries: u32,
     returns: Arc<Commands>,
-    /// All up to this one have been handed out, or are in `again` or in `ready`, or are dead.
+    /// All up to this one have been handed out, or are in `redelivery` or in `prefetched`, or are dead.
     handed_up_to: i64,
     /// How many wait behind it.
-    behind: u64,
+    backlog: u64,
     /// Those before it that are to be handed out again, with the bytes of their bodies.
-    again: BTreeMap<i64, u64>,
+    redelivery: BTreeMap<i64, u64>,
     /// Marked in the file as handed out, and not yet taken; in order.
-    ready: VecDeque<Stored>,
+    prefetched: VecDeque<Stored>,
     /// Bytes of their bodies.
-    ready_bytes: u64,
+    prefetched_bytes: u64,
     /// Handed out for the last time, in vain: they are to be marked as dead.
-    spent: Vec<i64>,
-    /// Handed out, and not yet acknowledged, by their tickets.
-    handed: HashMap<u64, Held, RandomState>,
+    exhausted: Vec<i64>,
+    /// Handed out, and not yet acknowledged, by their leases.
+    leases: HashMap<u64, Lease, RandomState>,
     /// When those come again, soonest first.
-    due: BTreeSet<(Instant, u64)>,
-    next_ticket: u64,
+    expiries: BTreeSet<(Instant, u64)>,
+    next_lease: u64,
+    /// How many of the leases are of messages that were put back.
+    delayed: u64,
     takers: VecDeque<Taker>,
     /// Somebody has asked for messages.
     was_asked: bool,
@@ -90,18 +95,19 @@ impl Queue {
     pub(super) fn new(waiting: u64, options: &DurableOptions, returns: Arc<Commands>) -> Self {
         Queue {
             visibility_timeout: options.visibility_timeout,
-            dropped_again_after: options.dropped_again_after,
-            tries_max: options.tries_max,
+            nack_delay: options.nack_delay,
+            max_deliveries: options.max_deliveries,
             returns,
             handed_up_to: 0,
-            behind: waiting,
-            again: BTreeMap::new(),
-            ready: VecDeque::new(),
-            ready_bytes: 0,
-            spent: Vec::new(),
-            handed: HashMap::default(),
-            due: BTreeSet::new(),
-            next_ticket: 1,
+            backlog: waiting,
+            redelivery: BTreeMap::new(),
+            prefetched: VecDeque::new(),
+            prefetched_bytes: 0,
+            exhausted: Vec::new(),
+            leases: HashMap::default(),
+            expiries: BTreeSet::new(),
+            next_lease: 1,
+            delayed: 0,
             takers: VecDeque::new(),
             was_asked: false,
         }
@@ -109,12 +115,13 @@ impl Queue {
 
     /// Whether a message waits to be handed out.
     pub(super) fn has_waiting(&self) -> bool {
-        !self.ready.is_empty() || !self.again.is_empty() || self.behind > 0
+        !self.prefetched.is_empty() || !self.redelivery.is_empty() || self.backlog > 0
     }
 
-    /// How many messages wait to be handed out.
+    /// How many messages wait to be handed out, those whose delay is not over included.
     pub(super) fn waiting(&self) -> u64 {
-        self.behind.saturating_add((self.again.len() + self.ready.len()) as u64)
+        let in_memory = (self.redelivery.len() + self.prefetched.len()) as u64;
+        self.backlog.saturating_add(in_memory + self.delayed)
     }
 
     /// Whether somebody waits for a message.
@@ -138,10 +145,10 @@ impl Queue {
 
     /// For how many more messages there is room in memory.
     fn room(&self) -> usize {
-        let places = AHEAD_MAX.saturating_sub(self.ready.len());
-        match self.tries_max {
+        let places = PREFETCH_MAX.saturating_sub(self.prefetched.len());
+        match self.max_deliveries {
             // A crash would be the end of one that was marked and not handed out.
-            1 => places.min(self.wanted().saturating_sub(self.ready.len())),
+            1 => places.min(self.wanted().saturating_sub(self.prefetched.len())),
             // Nobody has asked yet, and may never.
             _ if !self.was_asked => 0,
             _ => places,
@@ -150,14 +157,14 @@ impl Queue {
 
     /// How many of the messages that are stored next may be marked as handed out: none while others
     /// wait in the file before them, or before anybody has asked for one.
-    pub(super) fn ahead(&self) -> Ahead {
-        if !self.again.is_empty() || self.behind > 0 {
-            return Ahead::default();
+    pub(super) fn prefetch(&self) -> Prefetch {
+        if !self.redelivery.is_empty() || self.backlog > 0 {
+            return Prefetch::default();
         }
-        Ahead {
+        Prefetch {
             messages: self.room(),
-            bytes: AHEAD_BYTES_MAX.saturating_sub(self.ready_bytes),
-            any_first: self.ready.is_empty(),
+            bytes: PREFETCH_BYTES_MAX.saturating_sub(self.prefetched_bytes),
+            any_first: self.prefetched.is_empty(),
         }
     }
 
@@ -173,18 +180,18 @@ impl Queue {
 
     /// [`next_wanted`](Self::next_wanted) for whoever will ask, if there is much room in memory.
     pub(super) fn next_to_mark(&self) -> Option<Next> {
-        let is_any = self.behind > 0 || !self.again.is_empty();
+        let is_any = self.backlog > 0 || !self.redelivery.is_empty();
         let room = self.room();
-        let is_much = room >= ROOM_MIN && self.ready_bytes <= AHEAD_BYTES_MAX / 2;
-        (is_any && is_much && self.tries_max > 1).then(|| self.next(room))
+        let is_much = room >= ROOM_MIN && self.prefetched_bytes <= PREFETCH_BYTES_MAX / 2;
+        (is_any && is_much && self.max_deliveries > 1).then(|| self.next(room))
     }
 
     fn next(&self, count: usize) -> Next {
-        let bytes = AHEAD_BYTES_MAX.saturating_sub(self.ready_bytes);
-        let seqs = self.again(count, bytes);
+        let bytes = PREFETCH_BYTES_MAX.saturating_sub(self.prefetched_bytes);
+        let seqs = self.next_redeliveries(count, bytes);
         match seqs.is_empty() {
-            true => Next::FirstTime { after: self.handed_up_to, count, bytes },
-            false => Next::Again { seqs },
+            true => Next::Backlog { after: self.handed_up_to, count, bytes },
+            false => Next::Redelivery { seqs },
         }
     }
 
@@ -192,19 +199,19 @@ impl Queue {
     pub(super) fn stored(&mut self, seq: i64, message: Message, deliveries: u32) {
         if deliveries > 0 {
             self.handed_up_to = seq;
-            self.ready_bytes += message.body.len() as u64;
-            self.ready.push_back(Stored { seq, message, deliveries });
+            self.prefetched_bytes += message.body.len() as u64;
+            self.prefetched.push_back(Stored { seq, message, deliveries });
         } else {
-            self.behind += 1;
+            self.backlog += 1;
         }
     }
 
     /// Gives what is ready to whoever waits, up to the first that comes again, which is to be
     /// marked before.
     pub(super) fn give(&mut self, now: Instant) {
-        let mut ready = match self.again.first_key_value() {
-            Some((again, _)) => self.ready.partition_point(|ready| ready.seq < *again),
-            None => self.ready.len(),
+        let mut ready = match self.redelivery.first_key_value() {
+            Some((again, _)) => self.prefetched.partition_point(|ready| ready.seq < *again),
+            None => self.prefetched.len(),
         };
         while ready > 0
             && let Some(taker) = self.takers.pop_front()
@@ -214,18 +221,19 @@ impl Queue {
             }
             let count = taker.count_max.min(ready);
             ready -= count;
-            let due_at = later(now, self.visibility_timeout);
+            let expires_at = later(now, self.visibility_timeout);
             let mut taken = Vec::with_capacity(count);
-            for Stored { seq, message, deliveries } in self.ready.drain(..count) {
-                let ticket = self.next_ticket;
-                self.next_ticket += 1;
+            for Stored { seq, message, deliveries } in self.prefetched.drain(..count) {
+                let lease = self.next_lease;
+                self.next_lease += 1;
                 let bytes = message.body.len() as u64;
-                self.ready_bytes -= bytes;
-                self.handed.insert(ticket, Held { seq, bytes, deliveries, due_at });
-                self.due.insert((due_at, ticket));
+                self.prefetched_bytes -= bytes;
+                self.leases
+                    .insert(lease, Lease { seq, bytes, deliveries, expires_at, is_delayed: false });
+                self.expiries.insert((expires_at, lease));
                 let redeliveries = deliveries.saturating_sub(1);
-                let is_last_try = deliveries >= self.tries_max;
-                taken.push(Taken { message, ticket, redeliveries, is_last_try });
+                let is_last_delivery = deliveries >= self.max_deliveries;
+                taken.push(Taken { message, lease, redeliveries, is_last_delivery });
             }
             // Whoever has gone in this moment drops it, which sends it back.
             let _gone = taker.done.send(Handed::new(taken, Arc::clone(&self.returns)));
@@ -239,100 +247,127 @@ impl Queue {
         }
     }
 
-    /// What was handed out with this ticket, if it is still good.
-    pub(super) fn held(&self, ticket: u64) -> Option<Held> {
-        self.handed.get(&ticket).copied()
+    /// What was handed out with this lease, if it is still good.
+    pub(super) fn leased(&self, lease: u64) -> Option<Lease> {
+        self.leases.get(&lease).copied()
     }
 
     /// A message has been dealt with.
-    pub(super) fn settle(&mut self, ticket: u64) -> Option<Held> {
-        let held = self.handed.remove(&ticket)?;
-        self.due.remove(&(held.due_at, ticket));
+    pub(super) fn ack(&mut self, lease: u64) -> Option<Lease> {
+        let held = self.leases.remove(&lease)?;
+        self.expiries.remove(&(held.expires_at, lease));
         Some(held)
     }
 
-    /// A message was let go unacknowledged: it comes again, but not at once. What does not come
-    /// again has no time to wait for.
-    pub(super) fn let_go(&mut self, ticket: u64, now: Instant) {
-        let is_last = self.held(ticket).is_some_and(|held| held.deliveries >= self.tries_max);
-        let soon = if is_last { now } else { later(now, self.dropped_again_after) };
-        if let Some(held) = self.handed.get_mut(&ticket).filter(|held| held.due_at > soon) {
-            self.due.remove(&(held.due_at, ticket));
-            held.due_at = soon;
-            self.due.insert((soon, ticket));
+    /// What was handed out with this lease, if its time is not over.
+    pub(super) fn live(&self, lease: u64, now: Instant) -> Option<Lease> {
+        self.leased(lease).filter(|leased| leased.expires_at > now)
+    }
+
+    /// A message was put back: it comes again after `delay`. One whose delivery was dropped, which
+    /// has none, comes again after the time of the options, and no later than it would have. What
+    /// does not come again has no time to wait for. `false` if the lease is over.
+    pub(super) fn nack(&mut self, lease: u64, delay: Option<Duration>, now: Instant) -> bool {
+        let Some(leased) = self.live(lease, now) else { return false };
+        self.ack(lease);
+        let expires_at = match delay {
+            _ if leased.deliveries >= self.max_deliveries => now,
+            Some(delay) => later(now, delay),
+            None => later(now, self.nack_delay).min(leased.expires_at),
+        };
+        // Under a lease that nobody has: whoever had the message can do nothing more with it.
+        self.leases.insert(self.next_lease, Lease { expires_at, is_delayed: true, ..leased });
+        self.expiries.insert((expires_at, self.next_lease));
+        self.next_lease += 1;
+        self.delayed += 1;
+        true
+    }
+
+    /// A message comes again only after `time` from now. `false` if the lease is over.
+    pub(super) fn extend(&mut self, lease: u64, time: Duration, now: Instant) -> bool {
+        if self.live(lease, now).is_none() {
+            return false;
         }
+        if let Some(leased) = self.leases.get_mut(&lease) {
+            self.expiries.remove(&(leased.expires_at, lease));
+            leased.expires_at = later(now, time);
+            self.expiries.insert((leased.expires_at, lease));
+        }
+        true
     }
 
     /// Messages never reached whoever asked for them: back to their places in the order.
     pub(super) fn give_back(&mut self, returned: Vec<Taken>) {
-        for Taken { message, ticket, redeliveries, .. } in returned {
-            if let Some(Held { seq, .. }) = self.settle(ticket) {
-                self.is_ready(Stored { seq, message, deliveries: redeliveries + 1 });
+        for Taken { message, lease, redeliveries, .. } in returned {
+            if let Some(Lease { seq, .. }) = self.ack(lease) {
+                self.insert_prefetched(Stored { seq, message, deliveries: redeliveries + 1 });
             }
         }
     }
 
     /// A message goes to its place in the order.
-    fn is_ready(&mut self, stored: Stored) {
-        let place = self.ready.partition_point(|ready| ready.seq < stored.seq);
-        self.ready_bytes += stored.message.body.len() as u64;
-        self.ready.insert(place, stored);
+    fn insert_prefetched(&mut self, stored: Stored) {
+        let place = self.prefetched.partition_point(|ready| ready.seq < stored.seq);
+        self.prefetched_bytes += stored.message.body.len() as u64;
+        self.prefetched.insert(place, stored);
     }
 
     /// When the next message comes again.
-    pub(super) fn next_due(&self) -> Option<Instant> {
-        self.due.first().map(|(at, _)| *at)
+    pub(super) fn next_expiry(&self) -> Option<Instant> {
+        self.expiries.first().map(|(at, _)| *at)
     }
 
     /// Lets messages whose time to be acknowledged is over wait again, but for those that had their
     /// last try.
-    pub(super) fn let_due_come_again(&mut self, now: Instant) {
-        while let Some((at, ticket)) = self.due.first().copied().filter(|(at, _)| *at <= now) {
-            self.due.remove(&(at, ticket));
-            match self.handed.remove(&ticket) {
-                Some(held) if held.deliveries >= self.tries_max => self.spent.push(held.seq),
-                Some(held) => drop(self.again.insert(held.seq, held.bytes)),
-                None => (),
+    pub(super) fn requeue_expired(&mut self, now: Instant) {
+        while let Some((at, lease)) = self.expiries.first().copied().filter(|(at, _)| *at <= now) {
+            self.expiries.remove(&(at, lease));
+            let Some(leased) = self.leases.remove(&lease) else { continue };
+            self.delayed -= u64::from(leased.is_delayed);
+            if leased.deliveries >= self.max_deliveries {
+                self.exhausted.push(leased.seq);
+            } else {
+                self.redelivery.insert(leased.seq, leased.bytes);
             }
         }
     }
 
     /// So many of those that wait behind are dead.
     pub(super) fn never_comes(&mut self, count: u64) {
-        self.behind = self.behind.saturating_sub(count);
+        self.backlog = self.backlog.saturating_sub(count);
     }
 
     /// Those that had their last try in vain.
-    pub(super) fn spent(&self) -> &[i64] {
-        &self.spent
+    pub(super) fn exhausted(&self) -> &[i64] {
+        &self.exhausted
     }
 
     /// They are marked as dead in the file.
-    pub(super) fn spent_are_dead(&mut self) {
-        self.spent.clear();
+    pub(super) fn exhausted_are_dead(&mut self) {
+        self.exhausted.clear();
     }
 
     /// The next that come again, in order, no more than `count`, and no more bytes, but for a first
     /// one that has more.
-    fn again(&self, count: usize, bytes_max: u64) -> Vec<i64> {
+    fn next_redeliveries(&self, count: usize, bytes_max: u64) -> Vec<i64> {
         let mut bytes = 0_u64;
-        let fitting = self.again.iter().enumerate().take_while(|(index, (_, length))| {
+        let fitting = self.redelivery.iter().enumerate().take_while(|(index, (_, length))| {
             bytes = bytes.saturating_add(**length);
             *index == 0 || bytes <= bytes_max
         });
         fitting.map(|(_, (seq, _))| *seq).take(count).collect()
     }
 
-    /// Messages that came again were marked as handed out once more; `ready` are those of them that
+    /// Messages that came again were marked as handed out once more; `prefetched` are those of them that
     /// may be.
-    pub(super) fn marked_again(&mut self, seqs: &[i64], ready: impl Iterator<Item = Stored>) {
+    pub(super) fn marked_redelivery(&mut self, seqs: &[i64], ready: impl Iterator<Item = Stored>) {
         for seq in seqs {
-            self.again.remove(seq);
+            self.redelivery.remove(seq);
         }
-        ready.for_each(|stored| self.is_ready(stored));
+        ready.for_each(|stored| self.insert_prefetched(stored));
     }
 
-    /// All up to `handed_up_to`, which are `count`, were marked as handed out; `ready` are those of
+    /// All up to `handed_up_to`, which are `count`, were marked as handed out; `prefetched` are those of
     /// them that may be. None at all means that nothing is behind.
     pub(super) fn marked(
         &mut self,
@@ -341,31 +376,31 @@ impl Queue {
         ready: impl Iterator<Item = Stored>,
     ) {
         self.handed_up_to = handed_up_to;
-        self.behind = if count == 0 { 0 } else { self.behind.saturating_sub(count as u64) };
-        let bytes = &mut self.ready_bytes;
-        self.ready.extend(ready.inspect(|stored| *bytes += stored.message.body.len() as u64));
+        self.backlog = if count == 0 { 0 } else { self.backlog.saturating_sub(count as u64) };
+        let bytes = &mut self.prefetched_bytes;
+        self.prefetched.extend(ready.inspect(|stored| *bytes += stored.message.body.len() as u64));
     }
 
     /// A dead message, whose body has so many bytes, waits again.
-    pub(super) fn revive(&mut self, seq: i64, bytes: u64) {
+    pub(super) fn requeue(&mut self, seq: i64, bytes: u64) {
         if seq > self.handed_up_to {
-            self.behind += 1;
+            self.backlog += 1;
         } else {
-            self.again.insert(seq, bytes);
+            self.redelivery.insert(seq, bytes);
         }
     }
 
     /// Those that are marked as handed out and were not taken.
     pub(super) fn unused(&self) -> Vec<i64> {
-        self.ready.iter().map(|stored| stored.seq).collect()
+        self.prefetched.iter().map(|stored| stored.seq).collect()
     }
 
     /// They are marked no more, and wait to be handed out again.
-    pub(super) fn unused_waits_again(&mut self) {
+    pub(super) fn requeue_unused(&mut self) {
         let waiting =
-            self.ready.drain(..).map(|stored| (stored.seq, stored.message.body.len() as u64));
-        self.again.extend(waiting);
-        self.ready_bytes = 0;
+            self.prefetched.drain(..).map(|stored| (stored.seq, stored.message.body.len() as u64));
+        self.redelivery.extend(waiting);
+        self.prefetched_bytes = 0;
     }
 }
 
@@ -386,9 +421,8 @@ mod tests {
     const DROPPED_AFTER: Duration = Duration::from_secs(10);
 
     fn queue() -> (Queue, Arc<Commands>) {
-        let options = DurableOptions::default()
-            .visibility_timeout(VISIBLE_AFTER)
-            .dropped_again_after(DROPPED_AFTER);
+        let options =
+            DurableOptions::default().visibility_timeout(VISIBLE_AFTER).nack_delay(DROPPED_AFTER);
         let commands = Arc::new(Commands::default());
         (Queue::new(0, &options, Arc::clone(&commands)), commands)
     }
@@ -413,25 +447,26 @@ mod tests {
     }
 
     #[test]
-    fn a_ticket_whose_time_is_over_is_good_for_nothing() {
+    fn a_lease_whose_time_is_over_is_good_for_nothing() {
         let (mut queue, _commands) = queue();
         let start = Instant::now();
         queue.stored(1, message(), 1);
         let first = take(&mut queue, 1, start).remove(0);
-        queue.let_due_come_again(start + VISIBLE_AFTER);
-        assert_eq!(queue.again(9, 99), [1]);
-        queue.marked_again(
+        queue.requeue_expired(start + VISIBLE_AFTER);
+        assert_eq!(queue.next_redeliveries(9, 99), [1]);
+        queue.marked_redelivery(
             &[1],
             std::iter::once(Stored { seq: 1, message: message(), deliveries: 2 }),
         );
         let second = take(&mut queue, 1, start + VISIBLE_AFTER).remove(0);
 
         // The first holder wakes up.
-        assert_eq!(queue.settle(first.ticket), None);
-        queue.let_go(first.ticket, start);
+        assert_eq!(queue.ack(first.lease), None);
+        assert!(!queue.nack(first.lease, None, start + VISIBLE_AFTER));
+        assert!(!queue.extend(first.lease, VISIBLE_AFTER, start + VISIBLE_AFTER));
         queue.give_back(vec![first]);
         assert!(!queue.has_waiting(), "a late return would hand it out twice at once");
-        let held = queue.settle(second.ticket).unwrap();
+        let held = queue.ack(second.lease).unwrap();
         assert_eq!((held.seq, held.bytes), (1, 2));
     }
 
@@ -439,30 +474,30 @@ mod tests {
     fn what_had_its_last_try_in_vain_does_not_come_again() {
         for is_dropped in [true, false] {
             let (mut queue, _commands) = queue();
-            queue.tries_max = 2;
+            queue.max_deliveries = 2;
             let start = Instant::now();
             for (seq, deliveries) in [(1, 1), (2, 2)] {
                 queue.stored(seq, message(), deliveries);
             }
             let taken = take(&mut queue, 2, start);
             assert_eq!(
-                taken.iter().map(|taken| taken.is_last_try).collect::<Vec<_>>(),
+                taken.iter().map(|taken| taken.is_last_delivery).collect::<Vec<_>>(),
                 [false, true]
             );
             let over = if is_dropped {
-                taken.iter().for_each(|taken| queue.let_go(taken.ticket, start));
+                assert!(taken.iter().all(|taken| queue.nack(taken.lease, None, start)));
                 // Its time is over at once; the other one's is not.
-                assert_eq!(queue.next_due(), Some(start));
+                assert_eq!(queue.next_expiry(), Some(start));
                 start
             } else {
                 start + VISIBLE_AFTER
             };
-            queue.let_due_come_again(over);
-            assert_eq!(queue.spent(), [2]);
-            assert_eq!(queue.settle(taken[1].ticket), None, "too late");
-            queue.let_due_come_again(start + VISIBLE_AFTER);
-            assert_eq!(queue.again(9, 99), [1]);
-            queue.spent_are_dead();
+            queue.requeue_expired(over);
+            assert_eq!(queue.exhausted(), [2]);
+            assert_eq!(queue.ack(taken[1].lease), None, "too late");
+            queue.requeue_expired(start + VISIBLE_AFTER);
+            assert_eq!(queue.next_redeliveries(9, 99), [1]);
+            queue.exhausted_are_dead();
             assert_eq!(queue.waiting(), 1);
         }
     }
@@ -474,11 +509,20 @@ mod tests {
             queue.stored(seq, message(), 1);
         }
         let now = Instant::now();
-        for taken in take(&mut queue, 100, now) {
-            queue.let_go(taken.ticket, now);
-            assert!(queue.settle(taken.ticket).is_some());
+        for (index, taken) in take(&mut queue, 100, now).into_iter().enumerate() {
+            if index % 2 == 0 {
+                assert!(queue.ack(taken.lease).is_some());
+            } else {
+                assert!(queue.nack(taken.lease, Some(Duration::ZERO), now));
+                assert!(queue.ack(taken.lease).is_none(), "it is nobody's any more");
+            }
         }
-        assert!(queue.due.is_empty() && queue.handed.is_empty() && queue.next_due().is_none());
+        assert_eq!((queue.delayed, queue.waiting()), (50, 50));
+        queue.requeue_expired(now);
+        assert_eq!((queue.delayed, queue.waiting()), (0, 50));
+        assert!(
+            queue.expiries.is_empty() && queue.leases.is_empty() && queue.next_expiry().is_none()
+        );
     }
 
     #[test]
@@ -496,18 +540,19 @@ mod tests {
         };
         queue.give_back(returned);
         assert_eq!(queue.unused(), [1, 2, 3]);
-        assert!(queue.handed.is_empty() && queue.due.is_empty());
+        assert!(queue.leases.is_empty() && queue.expiries.is_empty());
     }
 
     #[test]
     fn a_time_that_no_clock_counts_is_far_away() {
         let (mut queue, _commands) = queue();
-        (queue.visibility_timeout, queue.dropped_again_after) = (Duration::MAX, Duration::MAX);
+        (queue.visibility_timeout, queue.nack_delay) = (Duration::MAX, Duration::MAX);
         queue.stored(1, message(), 1);
         let now = Instant::now();
         let taken = take(&mut queue, 1, now).remove(0);
-        queue.let_go(taken.ticket, now);
-        assert!(queue.next_due().unwrap() > now + Duration::from_secs(24 * 60 * 60));
+        assert!(queue.extend(taken.lease, Duration::MAX, now));
+        assert!(queue.nack(taken.lease, Some(Duration::MAX), now));
+        assert!(queue.next_expiry().unwrap() > now + Duration::from_secs(24 * 60 * 60));
     }
 
     #[test]
@@ -516,20 +561,58 @@ mod tests {
         let start = Instant::now();
         queue.stored(1, message(), 1);
         let taken = take(&mut queue, 1, start).remove(0);
-        queue.let_go(taken.ticket, start);
-        assert_eq!(queue.next_due(), Some(start + DROPPED_AFTER));
-        queue.let_go(taken.ticket, start + DROPPED_AFTER / 2);
-        assert_eq!(queue.next_due(), Some(start + DROPPED_AFTER));
+        assert!(queue.nack(taken.lease, None, start));
+        assert_eq!(queue.next_expiry(), Some(start + DROPPED_AFTER));
+        assert!(!queue.nack(taken.lease, None, start + DROPPED_AFTER / 2), "once");
+        assert_eq!(queue.next_expiry(), Some(start + DROPPED_AFTER));
+
+        queue.stored(2, message(), 1);
+        let taken = take(&mut queue, 1, start).remove(0);
+        let end = start + VISIBLE_AFTER;
+        assert!(queue.nack(taken.lease, None, end - DROPPED_AFTER / 2));
+        queue.requeue_expired(end);
+        assert_eq!(queue.waiting(), 2, "no later than it would have");
+    }
+
+    #[test]
+    fn what_is_put_back_comes_again_after_the_delay_it_was_given() {
+        let (mut queue, _commands) = queue();
+        let start = Instant::now();
+        queue.stored(1, message(), 1);
+        let taken = take(&mut queue, 1, start).remove(0);
+        let delay = VISIBLE_AFTER * 2;
+        assert!(queue.nack(taken.lease, Some(delay), start));
+        queue.requeue_expired(start + delay - Duration::from_secs(1));
+        assert_eq!((queue.next_redeliveries(9, 99), queue.waiting()), (vec![], 1));
+        queue.requeue_expired(start + delay);
+        assert_eq!((queue.next_redeliveries(9, 99), queue.waiting()), (vec![1], 1));
+    }
+
+    #[test]
+    fn a_lease_that_is_extended_lasts_from_then_on_and_may_be_cut_short() {
+        let (mut queue, _commands) = queue();
+        let start = Instant::now();
+        queue.stored(1, message(), 1);
+        let taken = take(&mut queue, 1, start).remove(0);
+        let middle = start + VISIBLE_AFTER / 2;
+        assert!(queue.extend(taken.lease, VISIBLE_AFTER, middle));
+        queue.requeue_expired(start + VISIBLE_AFTER);
+        assert!(queue.live(taken.lease, start + VISIBLE_AFTER).is_some());
+        assert!(queue.extend(taken.lease, Duration::from_secs(1), middle));
+        assert_eq!(queue.next_expiry(), Some(middle + Duration::from_secs(1)));
+        assert!(queue.live(taken.lease, middle + Duration::from_secs(1)).is_none());
+        assert!(!queue.extend(taken.lease, VISIBLE_AFTER, middle + Duration::from_secs(1)));
+        assert_eq!((queue.leases.len(), queue.expiries.len()), (1, 1));
     }
 
     #[test]
     fn a_message_put_back_waits_wherever_it_is() {
         let (mut queue, _commands) = queue();
         queue.marked(1, 5, std::iter::empty());
-        queue.revive(3, 50);
-        assert_eq!(queue.again(9, 99), [3]);
-        queue.revive(8, 50);
-        assert_eq!(queue.behind, 1);
+        queue.requeue(3, 50);
+        assert_eq!(queue.next_redeliveries(9, 99), [3]);
+        queue.requeue(8, 50);
+        assert_eq!(queue.backlog, 1);
     }
 
     #[test]
@@ -537,24 +620,27 @@ mod tests {
         let (mut queue, _commands) = queue();
         queue.marked(1, 9, std::iter::empty());
         for (seq, bytes) in [(1, 60), (2, 30), (3, 20), (4, 1000)] {
-            queue.revive(seq, bytes);
+            queue.requeue(seq, bytes);
         }
-        assert_eq!(queue.again(9, 100), [1, 2]);
-        assert_eq!(queue.again(1, 100), [1]);
-        assert_eq!(queue.again(9, 10), [1], "one always, however long");
+        assert_eq!(queue.next_redeliveries(9, 100), [1, 2]);
+        assert_eq!(queue.next_redeliveries(1, 100), [1]);
+        assert_eq!(queue.next_redeliveries(9, 10), [1], "one always, however long");
     }
 
     #[test]
     fn what_is_stored_is_ready_at_once_for_who_reads_and_only_then() {
         let (mut queue, _commands) = queue();
-        assert_eq!(queue.ahead().messages, 0, "nobody has asked");
+        assert_eq!(queue.prefetch().messages, 0, "nobody has asked");
         assert!(take(&mut queue, 200, Instant::now()).is_empty());
-        assert_eq!((queue.ahead().messages, queue.ahead().any_first), (AHEAD_MAX, true));
+        assert_eq!((queue.prefetch().messages, queue.prefetch().any_first), (PREFETCH_MAX, true));
         queue.stored(1, message(), 1);
-        assert_eq!((queue.ahead().messages, queue.ahead().any_first), (AHEAD_MAX - 1, false));
-        assert_eq!(queue.ahead().bytes, AHEAD_BYTES_MAX - 2);
+        assert_eq!(
+            (queue.prefetch().messages, queue.prefetch().any_first),
+            (PREFETCH_MAX - 1, false)
+        );
+        assert_eq!(queue.prefetch().bytes, PREFETCH_BYTES_MAX - 2);
         queue.stored(2, message(), 0);
-        assert_eq!(queue.ahead().messages, 0, "one waits in the file before the next");
+        assert_eq!(queue.prefetch().messages, 0, "one waits in the file before the next");
     }
 
     #[test]
@@ -563,15 +649,15 @@ mod tests {
         let stored = |seq| Stored { seq, message: message(), deliveries: 1 };
         queue.stored(1, message(), 1);
         queue.marked(2, 3, [2, 3].into_iter().map(stored));
-        queue.revive(0, 2);
-        queue.marked_again(&[0], std::iter::once(stored(0)));
-        assert_eq!(queue.ready_bytes, 8);
+        queue.requeue(0, 2);
+        queue.marked_redelivery(&[0], std::iter::once(stored(0)));
+        assert_eq!(queue.prefetched_bytes, 8);
         let taken = take(&mut queue, 3, Instant::now());
-        assert_eq!(queue.ready_bytes, 2);
+        assert_eq!(queue.prefetched_bytes, 2);
         queue.give_back(taken);
-        assert_eq!(queue.ready_bytes, 8);
-        queue.unused_waits_again();
-        assert_eq!(queue.ready_bytes, 0);
+        assert_eq!(queue.prefetched_bytes, 8);
+        queue.requeue_unused();
+        assert_eq!(queue.prefetched_bytes, 0);
     }
 
     #[test]
@@ -581,7 +667,7 @@ mod tests {
         assert_eq!((queue.next_to_mark(), queue.next_wanted()), (None, None), "nobody has asked");
         let (done, _answer) = oneshot::channel();
         queue.ask(Taker { count_max: 1, done });
-        let all = Next::FirstTime { after: 0, count: AHEAD_MAX, bytes: AHEAD_BYTES_MAX };
+        let all = Next::Backlog { after: 0, count: PREFETCH_MAX, bytes: PREFETCH_BYTES_MAX };
         assert_eq!((queue.next_to_mark(), queue.next_wanted()), (Some(all), queue.next_to_mark()));
         queue.marked(1, 1, std::iter::once(Stored { seq: 1, message: message(), deliveries: 1 }));
         assert_eq!(queue.next_to_mark(), None, "there is none");
@@ -591,13 +677,13 @@ mod tests {
         assert_eq!(queue.next_to_mark(), None, "there is little room");
         let taken = take(&mut queue, 1000, Instant::now());
         assert_eq!(taken.len(), 1000, "behind the one who had asked for one");
-        let next = Next::FirstTime {
+        let next = Next::Backlog {
             after: 2000,
-            count: AHEAD_MAX - 999,
-            bytes: AHEAD_BYTES_MAX - 2 * 999,
+            count: PREFETCH_MAX - 999,
+            bytes: PREFETCH_BYTES_MAX - 2 * 999,
         };
         assert_eq!(queue.next_to_mark(), Some(next));
-        queue.tries_max = 1;
+        queue.max_deliveries = 1;
         assert_eq!(queue.next_to_mark(), None, "a crash would be the end of them");
     }
 
@@ -607,7 +693,7 @@ mod tests {
         for seq in [1, 2, 4] {
             queue.stored(seq, message(), 1);
         }
-        queue.revive(3, 2);
+        queue.requeue(3, 2);
         let taken = |taken: Vec<Taken>| taken.len();
         assert_eq!(taken(take(&mut queue, 9, Instant::now())), 2);
         assert_eq!(
@@ -616,22 +702,22 @@ mod tests {
             "the third is to be marked first"
         );
         assert!(queue.has_waiting());
-        queue.marked_again(
+        queue.marked_redelivery(
             &[3],
             std::iter::once(Stored { seq: 3, message: message(), deliveries: 1 }),
         );
-        let ready: Vec<_> = queue.ready.iter().map(|ready| ready.seq).collect();
+        let ready: Vec<_> = queue.prefetched.iter().map(|ready| ready.seq).collect();
         assert_eq!(ready, [3, 4]);
     }
 
     #[test]
     fn nothing_is_marked_ahead_that_a_crash_would_end() {
         let (mut queue, _commands) = queue();
-        queue.tries_max = 1;
+        queue.max_deliveries = 1;
         let (done, _answer) = oneshot::channel();
         queue.ask(Taker { count_max: 3, done });
-        assert_eq!((queue.ahead().messages, queue.next_to_mark()), (3, None));
+        assert_eq!((queue.prefetch().messages, queue.next_to_mark()), (3, None));
         queue.end_takers();
-        assert_eq!((queue.ahead().messages, queue.next_wanted()), (0, None));
+        assert_eq!((queue.prefetch().messages, queue.next_wanted()), (0, None));
     }
 }

@@ -7,8 +7,8 @@ use std::path::Path;
 
 use ipc_sqlite::{Database, DatabaseError, Options};
 
-use super::dead_letter::{self, DeadLetter};
-use super::statements;
+use super::{dead_letter_rows, statements};
+use crate::dead_letter::{DeadLetter, DeadLetterId};
 
 /// The file of a durable inbox, for reading alone: also while a server has it open.
 #[derive(Debug)]
@@ -27,19 +27,19 @@ impl InboxReader {
         Ok(InboxReader { database })
     }
 
-    /// The dead letters behind the one with that number, oldest first, no more than `count`, as
-    /// they are at this moment.
+    /// The dead letters after the one with that id (`None`: from the first), oldest first, no more
+    /// than `count_max`, as they are at this moment.
     ///
     /// # Errors
     /// [`DatabaseError`].
-    pub async fn dead_letters_after(
+    pub async fn dead_letters(
         &self,
-        number: u64,
-        count: u32,
+        after: Option<DeadLetterId>,
+        count_max: usize,
     ) -> Result<Vec<DeadLetter>, DatabaseError> {
         let failed = |error| self.database.error(error);
         let mut reader = self.database.readers().acquire().await.map_err(failed)?;
-        dead_letter::read(&mut reader, number, count).await.map_err(failed)
+        dead_letter_rows::read(&mut reader, after, count_max).await.map_err(failed)
     }
 
     /// How many messages the file has at this moment: those that wait, those that somebody has, and
@@ -50,7 +50,7 @@ impl InboxReader {
     pub async fn messages(&self) -> Result<u64, DatabaseError> {
         let failed = |error| self.database.error(error);
         let mut reader = self.database.readers().acquire().await.map_err(failed)?;
-        dead_letter::count_messages(&mut reader).await.map_err(failed)
+        dead_letter_rows::count_messages(&mut reader).await.map_err(failed)
     }
 }
 

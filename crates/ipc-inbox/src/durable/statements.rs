@@ -13,14 +13,17 @@ use ipc_sqlite::Schema;
 use rusqlite::{Connection, ErrorCode, OptionalExtension as _, Result, Row, params};
 use sha2::{Digest, Sha256};
 
-use crate::backend::Message;
+use crate::message::Message;
 
 /// What `inbox.db` holds.
 pub(super) const SCHEMA: Schema = Schema {
     what: "durable inbox",
-    migrations: &[("inbox", include_str!("../../migrations/0001_inbox.sql"))],
+    migrations: &[
+        ("inbox", include_str!("../../migrations/0001_inbox.sql")),
+        ("reasons", include_str!("../../migrations/0002_reasons.sql")),
+    ],
     tables: &[
-        ("messages", &["seq", "user", "id", "body", "deliveries", "is_dead"]),
+        ("messages", &["seq", "user", "id", "body", "deliveries", "is_dead", "reason"]),
         ("remembered", &["user", "id", "body_hash", "accepted_at"]),
         ("replies", &["user", "id", "body", "replied_at"]),
     ],
@@ -59,15 +62,15 @@ pub(super) struct Contents {
     pub(super) reply_bytes: u64,
     /// Those of them that wait and were handed out as often as they may be: the process ended at
     /// their last try.
-    pub(super) spent: u64,
+    pub(super) exhausted: u64,
 }
 
-pub(super) fn contents(connection: &Connection, tries_max: u32) -> Result<Contents> {
+pub(super) fn contents(connection: &Connection, max_deliveries: u32) -> Result<Contents> {
     let text = "SELECT count(*), coalesce(sum(octet_length(body)), 0), coalesce(sum(NOT is_dead), 0), coalesce(max(seq), 0),
                        (SELECT coalesce(sum(octet_length(body)), 0) FROM replies), (SELECT count(*) FROM remembered),
                        coalesce(sum(NOT is_dead AND deliveries >= ?), 0)
                 FROM messages";
-    connection.query_row(text, [tries_max], |row| {
+    connection.query_row(text, [max_deliveries], |row| {
         Ok(Contents {
             messages: unsigned(row, 0)?,
             bytes: unsigned(row, 1)?,
@@ -75,7 +78,7 @@ pub(super) fn contents(connection: &Connection, tries_max: u32) -> Result<Conten
             last_seq: row.get(3)?,
             reply_bytes: unsigned(row, 4)?,
             remembered: unsigned(row, 5)?,
-            spent: unsigned(row, 6)?,
+            exhausted: unsigned(row, 6)?,
         })
     })
 }
@@ -89,27 +92,35 @@ pub(super) fn open_requests(connection: &Connection) -> Result<Vec<Key>> {
     requests.collect()
 }
 
-/// Marks messages as dead that were handed out `tries_max` times: those of these numbers, or all
+/// Marks messages as dead that were handed out `max_deliveries` times: those of these numbers, or all
 /// that wait.
 pub(super) fn bury(
     connection: &Connection,
     seqs: Option<&[i64]>,
-    tries_max: u32,
+    max_deliveries: u32,
 ) -> Result<Vec<Key>> {
     let mut users = Users::default();
     let mut text =
         "UPDATE messages SET is_dead = 1 WHERE NOT is_dead AND deliveries >= ?1".to_owned();
     let Some(seqs) = seqs else {
         let mut all = connection.prepare(&(text + " RETURNING user, id"))?;
-        let buried = all.query_map([tries_max], |row| key(row, &mut users))?;
+        let buried = all.query_map([max_deliveries], |row| key(row, &mut users))?;
         return buried.collect();
     };
     text += " AND seq = ?2 RETURNING user, id";
     let mut one = connection.prepare_cached(&text)?;
-    let buried = seqs
-        .iter()
-        .map(|seq| one.query_row(params![tries_max, seq], |row| key(row, &mut users)).optional());
+    let buried = seqs.iter().map(|seq| {
+        one.query_row(params![max_deliveries, seq], |row| key(row, &mut users)).optional()
+    });
     buried.filter_map(Result::transpose).collect()
+}
+
+/// Marks a message as dead that the application rejected. Returns its key, if it is there.
+pub(super) fn reject(connection: &Connection, seq: i64, reason: &str) -> Result<Option<Key>> {
+    let mut one = connection.prepare_cached(
+        "UPDATE messages SET is_dead = 1, reason = ? WHERE seq = ? RETURNING user, id",
+    )?;
+    one.query_row(params![reason, seq], |row| key(row, &mut Users::default())).optional()
 }
 
 /// The hashes of the bodies that came under these keys, for those that did.
@@ -166,8 +177,8 @@ pub(super) fn store(connection: &Connection, accepted: &[Accepted<'_>]) -> Resul
     if accepted.is_empty() {
         return Ok(());
     }
-    let mut add =
-        connection.prepare_cached("INSERT INTO messages VALUES (?, ?, ?, ?, ?, ?, ?, ?, 0)")?;
+    let mut add = connection
+        .prepare_cached("INSERT INTO messages VALUES (?, ?, ?, ?, ?, ?, ?, ?, 0, NULL)")?;
     for Accepted { seq, message, deliveries, .. } in accepted {
         add.execute(params![
             seq,
@@ -232,7 +243,7 @@ pub(super) fn mark_next(
     after: i64,
     count: usize,
     bytes_max: u64,
-    tries_max: u32,
+    max_deliveries: u32,
 ) -> Result<Marked> {
     let text = format!(
         "SELECT {COLUMNS} FROM messages WHERE seq > ? AND NOT is_dead ORDER BY seq LIMIT ?"
@@ -246,35 +257,39 @@ pub(super) fn mark_next(
         if !marked.seqs.is_empty() && (goes_alone || bytes > bytes_max) {
             break;
         }
-        marked.read(row, tries_max, &mut users)?;
+        marked.read(row, max_deliveries, &mut users)?;
         if goes_alone {
             break;
         }
     }
     drop(rows);
-    marked.mark(connection, tries_max)
+    marked.mark(connection, max_deliveries)
 }
 
 /// [`mark_next`] for messages of these numbers, in order, so far as they are there.
-pub(super) fn mark_again(connection: &Connection, seqs: &[i64], tries_max: u32) -> Result<Marked> {
+pub(super) fn mark_redelivered(
+    connection: &Connection,
+    seqs: &[i64],
+    max_deliveries: u32,
+) -> Result<Marked> {
     let mut one =
         connection.prepare_cached(&format!("SELECT {COLUMNS} FROM messages WHERE seq = ?"))?;
     let (mut marked, mut users) = (Marked::default(), Users::default());
     for seq in seqs {
         if let Some(row) = one.query([seq])?.next()? {
-            marked.read(row, tries_max, &mut users)?;
+            marked.read(row, max_deliveries, &mut users)?;
         }
     }
-    marked.mark(connection, tries_max)
+    marked.mark(connection, max_deliveries)
 }
 
 impl Marked {
-    /// Takes up a row. One that was handed out `tries_max` times before is not handed out again.
-    fn read(&mut self, row: &Row<'_>, tries_max: u32, users: &mut Users) -> Result<()> {
+    /// Takes up a row. One that was handed out `max_deliveries` times before is not handed out again.
+    fn read(&mut self, row: &Row<'_>, max_deliveries: u32, users: &mut Users) -> Result<()> {
         let (seq, deliveries) = (row.get(0)?, row.get::<_, u32>(7)?);
         let (user, id) = (users.of(row, 1)?, MessageId::from_bytes(row.get(2)?));
         self.seqs.push(seq);
-        if deliveries >= tries_max {
+        if deliveries >= max_deliveries {
             self.dead.push((user, id));
             return Ok(());
         }
@@ -292,19 +307,19 @@ impl Marked {
 
     /// Marks all of them, once each of them was read: where that fails, nobody gets them, and it
     /// was no try.
-    fn mark(self, connection: &Connection, tries_max: u32) -> Result<Self> {
+    fn mark(self, connection: &Connection, max_deliveries: u32) -> Result<Self> {
         let mut range = connection.prepare_cached(
             "UPDATE messages SET is_dead = deliveries >= ?1, deliveries = min(deliveries + 1, ?1) WHERE seq BETWEEN ?2 AND ?3",
         )?;
         for (first, last) in runs(&self.seqs) {
-            range.execute(params![tries_max, first, last])?;
+            range.execute(params![max_deliveries, first, last])?;
         }
         Ok(self)
     }
 }
 
 /// Takes back that messages were marked as handed out, which they were not.
-pub(super) fn take_back(connection: &Connection, seqs: &[i64]) -> Result<()> {
+pub(super) fn unmark(connection: &Connection, seqs: &[i64]) -> Result<()> {
     let mut range = connection.prepare_cached(
         "UPDATE messages SET deliveries = max(deliveries - 1, 0) WHERE seq BETWEEN ? AND ?",
     )?;
@@ -374,7 +389,7 @@ pub(super) fn forget_replies(
 
 /// A dead message that waits again.
 #[derive(Debug)]
-pub(super) struct Revived {
+pub(super) struct Requeued {
     pub(super) seq: i64,
     /// Of its body.
     pub(super) bytes: u64,
@@ -383,18 +398,18 @@ pub(super) struct Revived {
 }
 
 /// Lets dead messages wait again, as if never handed out. Returns those that were dead.
-pub(super) fn revive(connection: &Connection, seqs: &[i64]) -> Result<Vec<Revived>> {
+pub(super) fn requeue(connection: &Connection, seqs: &[i64]) -> Result<Vec<Requeued>> {
     let mut one = connection.prepare_cached(
-        "UPDATE messages SET is_dead = 0, deliveries = 0 WHERE is_dead AND seq = ?
+        "UPDATE messages SET is_dead = 0, deliveries = 0, reason = NULL WHERE is_dead AND seq = ?
          RETURNING user, id, seq, octet_length(body), wants_reply",
     )?;
     let mut users = Users::default();
-    let mut revive = |row: &Row<'_>| {
+    let mut requeue = |row: &Row<'_>| {
         let request = if row.get(4)? { Some(key(row, &mut users)?) } else { None };
-        Ok(Revived { seq: row.get(2)?, bytes: unsigned(row, 3)?, request })
+        Ok(Requeued { seq: row.get(2)?, bytes: unsigned(row, 3)?, request })
     };
-    let revived = seqs.iter().map(|seq| one.query_row([seq], &mut revive).optional());
-    revived.filter_map(Result::transpose).collect()
+    let requeued = seqs.iter().map(|seq| one.query_row([seq], &mut requeue).optional());
+    requeued.filter_map(Result::transpose).collect()
 }
 
 /// Removes dead messages. Returns how long the body of each was.
@@ -448,7 +463,7 @@ mod tests {
 
     fn connection() -> Connection {
         let connection = Connection::open_in_memory().unwrap();
-        connection.execute_batch(SCHEMA.migrations[0].1).unwrap();
+        SCHEMA.migrations.iter().for_each(|(_, sql)| connection.execute_batch(sql).unwrap());
         connection
     }
 
@@ -526,7 +541,7 @@ mod tests {
         assert_eq!(next(4, 9, 5), (vec![5], vec![(5, 1)], 0), "a first one however long");
         assert_eq!(next(5, 9, 99), (vec![6], vec![], 1), "it had its last try");
         assert_eq!(next(5, 9, 99), (vec![], vec![], 0));
-        let again = mark_again(&connection, &[2, 3, 4], 3).unwrap();
+        let again = mark_redelivered(&connection, &[2, 3, 4], 3).unwrap();
         assert_eq!(again.seqs, [2, 4]);
         assert_eq!(
             again.ready.iter().map(|one| (one.seq, one.deliveries)).collect::<Vec<_>>(),

@@ -12,12 +12,14 @@ use ipc_sqlite::BlockingDatabase;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::commands::{Command, Commands, Patience, Settled};
+use super::commands::{Acked, Command, Commands, Patience};
 use super::lock::lock;
-use super::options::{DurableOptions, OpenError, StorageError};
+use super::options::{DurableOptions, OpenError};
 use super::queue::{Queue, Taker};
 use super::statements::{self, Key};
-use crate::backend::{AckError, Message, NoReply, Put, PutError};
+use crate::backend::{AckError, NoReply, Put, PutError};
+use crate::dead_letter::StorageError;
+use crate::message::Message;
 use crate::replies::{Replies, Reply};
 
 /// How often old ids and replies are forgotten.
@@ -26,7 +28,7 @@ const PRUNE_EVERY: Duration = Duration::from_secs(60);
 /// Between two attempts at what the file does not take.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
-/// Commands that go into one transaction at most, and messages, put or settled, before the last of
+/// Commands that go into one transaction at most, and messages, put or acked, before the last of
 /// them, so that the first of many does not wait for all.
 const COMMANDS_MAX: usize = 1024;
 const MESSAGES_MAX: usize = 4096;
@@ -45,9 +47,9 @@ pub(super) struct WaitingPut {
     pub(super) done: oneshot::Sender<Vec<Result<Put, PutError>>>,
 }
 
-/// Messages that were settled together.
-struct SettledGroup {
-    settled: Vec<Settled>,
+/// Messages that were acked together.
+struct AckedGroup {
+    acked: Vec<Acked>,
     done: oneshot::Sender<Vec<Result<(), AckError>>>,
 }
 
@@ -67,7 +69,7 @@ pub(super) struct Writer {
     retry_at: Option<Instant>,
     pub(super) queue: Queue,
     pub(super) puts: Vec<WaitingPut>,
-    settled: Vec<SettledGroup>,
+    acked: Vec<AckedGroup>,
     /// When messages were stored, if that was the last commit.
     pub(super) stored_at: Option<Instant>,
     pub(super) prune_at: Instant,
@@ -100,7 +102,7 @@ impl Writer {
                 path.display()
             );
         }
-        let contents = database.read(|file| statements::contents(file, options.tries_max))?;
+        let contents = database.read(|file| statements::contents(file, options.max_deliveries))?;
         let mut writer = Writer {
             queue: Queue::new(contents.waiting, &options, Arc::clone(&commands)),
             options,
@@ -114,7 +116,7 @@ impl Writer {
             last_seq: contents.last_seq,
             retry_at: None,
             puts: Vec::new(),
-            settled: Vec::new(),
+            acked: Vec::new(),
             stored_at: None,
             prune_at: Instant::now(),
             reported: RefCell::new(None),
@@ -123,7 +125,7 @@ impl Writer {
             database,
             lock,
         };
-        if contents.spent > 0 {
+        if contents.exhausted > 0 {
             // Their last try ended with the process that had them.
             let buried = writer.bury(None)?;
             writer.queue.never_comes(buried);
@@ -170,7 +172,7 @@ impl Writer {
         self.is_open = false;
         self.queue.end_takers();
         self.round();
-        if let Err(error) = self.take_back_what_was_marked_ahead() {
+        if let Err(error) = self.unmark_prefetched() {
             self.report(&error);
         }
     }
@@ -193,14 +195,14 @@ impl Writer {
         // Between two rounds there are acknowledgements only if they are kept back; others may come
         // without a word.
         let held =
-            self.held_until().filter(|_| !self.settled.is_empty() || patience.for_acknowledgements);
+            self.held_until().filter(|_| !self.acked.is_empty() || patience.for_acknowledgements);
         held.into_iter().chain(self.due_at()).fold(self.prune_at, Instant::min)
     }
 
     /// When anything but an acknowledgement is due.
     fn due_at(&self) -> impl Iterator<Item = Instant> {
         let puts = self.puts.iter().map(|put| put.until).min();
-        self.queue.next_due().into_iter().chain(puts).chain(self.retry_at)
+        self.queue.next_expiry().into_iter().chain(puts).chain(self.retry_at)
     }
 
     /// Until when acknowledgements may be kept back.
@@ -218,13 +220,13 @@ impl Writer {
         self.held_until().is_some_and(is_in_time)
             && self.is_open
             && self.puts.is_empty()
-            && self.settled.iter().flat_map(|group| &group.settled).all(|one| one.key.is_none())
+            && self.acked.iter().flat_map(|group| &group.acked).all(|one| one.key.is_none())
             && !self.queue.has_waiting()
     }
 
     /// Whether all there is to do are acknowledgements that are kept back.
     fn holds_back(&self, now: Instant) -> bool {
-        !self.settled.is_empty() && self.may_hold_back(now)
+        !self.acked.is_empty() && self.may_hold_back(now)
     }
 
     async fn note(&mut self, command: Command) {
@@ -237,24 +239,36 @@ impl Writer {
                 self.puts.push(WaitingPut { messages, until, has_waited: false, done });
             }
             Command::Take { count_max, done } => self.queue.ask(Taker { count_max, done }),
-            Command::Settle { settled, done } => self.settled.push(SettledGroup { settled, done }),
+            Command::Ack { acked, done } => self.acked.push(AckedGroup { acked, done }),
             Command::Return(returned) => self.queue.give_back(returned),
-            Command::Drop { ticket } => self.queue.let_go(ticket, Instant::now()),
+            Command::Nack { lease, delay, done } => {
+                let is_live = self.queue.nack(lease, delay, Instant::now());
+                if let Some(done) = done {
+                    let _gone = done.send(if is_live { Ok(()) } else { Err(AckError::TooLate) });
+                }
+            }
+            Command::Extend { lease, time, done } => {
+                let is_live = self.queue.extend(lease, time, Instant::now());
+                let _gone = done.send(if is_live { Ok(()) } else { Err(AckError::TooLate) });
+            }
+            Command::Reject { lease, reason, done } => {
+                let _gone = done.send(self.reject(lease, &reason));
+            }
             Command::FindReply { key, done } => {
                 let _gone = done.send(self.find_reply(&key));
             }
-            Command::DeadLetters { after, count, done } => {
+            Command::DeadLetters { after, count_max, done } => {
                 // Those that have just become some are among them.
-                self.let_due_come_again();
-                let letters = self.dead_letters(after, count).await;
-                let _gone = done.send(letters.map_err(|error| StorageError(error.into())));
+                self.requeue_expired();
+                let letters = self.dead_letters(after, count_max).await;
+                let _gone = done.send(letters.map_err(StorageError::new));
             }
-            Command::PutBack { numbers, done } => {
-                let revived = self.put_back(&numbers).map_err(|error| StorageError(error.into()));
-                let _gone = done.send(revived);
+            Command::Requeue { ids, done } => {
+                let requeued = self.requeue(&ids).map_err(StorageError::new);
+                let _gone = done.send(requeued);
             }
-            Command::Discard { numbers, done } => {
-                let discarded = self.discard(&numbers).map_err(|error| StorageError(error.into()));
+            Command::Discard { ids, done } => {
+                let discarded = self.discard(&ids).map_err(StorageError::new);
                 let _gone = done.send(discarded);
             }
             Command::Close { done } => {
@@ -269,10 +283,10 @@ impl Writer {
     }
 
     /// Lets those wait again whose time is over, and puts aside those that had their last try.
-    fn let_due_come_again(&mut self) {
-        self.queue.let_due_come_again(Instant::now());
+    fn requeue_expired(&mut self) {
+        self.queue.requeue_expired(Instant::now());
         self.retry_at = None;
-        if let Err(error) = self.bury_spent() {
+        if let Err(error) = self.bury_exhausted() {
             self.report(&error);
             self.retry_at = Some(Instant::now() + RETRY_AFTER);
         }
@@ -280,32 +294,31 @@ impl Writer {
 
     /// One transaction with all that waits, and the answers.
     fn round(&mut self) {
-        self.let_due_come_again();
-        let groups = std::mem::take(&mut self.settled);
+        self.requeue_expired();
+        let groups = std::mem::take(&mut self.acked);
         // Once each: whoever says it twice has dealt with it once.
         let mut known = HashSet::with_hasher(RandomState::default());
-        let is_live = groups.iter().flat_map(|group| &group.settled);
+        let is_live = groups.iter().flat_map(|group| &group.acked);
         let is_live: Vec<bool> = is_live
-            .map(|one| self.queue.held(one.ticket).is_some() && known.insert(one.ticket))
+            .map(|one| self.queue.leased(one.lease).is_some() && known.insert(one.lease))
             .collect();
-        let all = groups.iter().flat_map(|group| &group.settled).zip(&is_live);
-        let settled: Vec<&Settled> =
-            all.filter_map(|(one, is_live)| is_live.then_some(one)).collect();
-        let mut written = self.write(&settled);
+        let all = groups.iter().flat_map(|group| &group.acked).zip(&is_live);
+        let acked: Vec<&Acked> = all.filter_map(|(one, is_live)| is_live.then_some(one)).collect();
+        let mut written = self.write(&acked);
         if let Err(error) = &written {
             self.report(error);
             self.rescue(error);
             self.refuse_all_puts(PutError::Unavailable);
             // Acknowledgements make room, and may succeed where messages did not.
-            written = self.write_settled_alone(&settled);
+            written = self.write_acked_alone(&acked);
         }
         if written.is_ok() {
-            settled.iter().for_each(|one| self.forget(one));
+            acked.iter().for_each(|one| self.forget(one));
         }
         let written = written.map_err(|error| error.to_string());
         let mut is_live = is_live.into_iter();
-        for SettledGroup { settled, done } in groups {
-            let answers = is_live.by_ref().take(settled.len()).map(|is_live| match &written {
+        for AckedGroup { acked, done } in groups {
+            let answers = is_live.by_ref().take(acked.len()).map(|is_live| match &written {
                 _ if !is_live => Err(AckError::TooLate),
                 Ok(()) => Ok(()),
                 Err(text) => Err(AckError::Storage { source: text.clone().into() }),
@@ -326,13 +339,13 @@ impl Writer {
     }
 
     /// Takes note of a message that is gone from the file.
-    fn forget(&mut self, settled: &Settled) {
-        if let Some(held) = self.queue.settle(settled.ticket) {
+    fn forget(&mut self, acked: &Acked) {
+        if let Some(held) = self.queue.ack(acked.lease) {
             self.messages = self.messages.saturating_sub(1);
             self.bytes = self.bytes.saturating_sub(held.bytes);
         }
-        if let Some((user, id)) = &settled.key {
-            let reply = settled.reply.clone().ok_or(NoReply::NotGiven);
+        if let Some((user, id)) = &acked.key {
+            let reply = acked.reply.clone().ok_or(NoReply::NotGiven);
             self.reply_bytes += reply.as_ref().map_or(0, |reply| reply.len() as u64);
             if self.reply_bytes > self.options.replies_bytes_max {
                 self.prune_at = Instant::now();

@@ -2,16 +2,19 @@
 
 use std::time::Duration;
 
-use ipc_inbox::{DurableInbox, DurableOptions, InboxReader, Message, NoReply, Put, PutError};
+use ipc_inbox::{
+    AckError, DeadLetterId, DeadReason, DurableOptions, InboxReader, Message, NoReply, Put,
+    PutError,
+};
 
-use crate::support::{File, NO_WAIT, id, message};
+use crate::support::{Both, File, NO_WAIT, id, message};
 
 const NEVER: Duration = Duration::from_secs(1_000_000);
 
 /// Waits until there is a dead letter, which nobody asks the inbox for but this.
-async fn first_dead(durable: &DurableInbox) -> ipc_inbox::DeadLetter {
+async fn first_dead(durable: &Both) -> ipc_inbox::DeadLetter {
     loop {
-        if let Some(letter) = durable.dead_letters(1).await.unwrap().pop() {
+        if let Some(letter) = durable.dead(1).await.unwrap().pop() {
             return letter;
         }
     }
@@ -20,54 +23,54 @@ async fn first_dead(durable: &DurableInbox) -> ipc_inbox::DeadLetter {
 #[tokio::test]
 async fn what_is_dropped_at_its_last_try_is_dead_at_once() {
     let file = File::new();
-    let options = DurableOptions::default().visibility_timeout(NEVER).tries_max(2);
+    let options = DurableOptions::default().visibility_timeout(NEVER).max_deliveries(2);
     // Long enough that nothing is due by itself, but for the first time.
-    let durable = file.open_with(options.clone().dropped_again_after(Duration::ZERO)).await;
-    let inbox = durable.inbox();
+    let durable = file.open_with(options.clone().nack_delay(Duration::ZERO)).await;
+    let inbox = &durable;
     inbox.put(message(1, "{}"), NO_WAIT).await.unwrap();
     for is_last in [false, true] {
-        assert!(durable.dead_letters(1).await.unwrap().is_empty());
+        assert!(durable.dead(1).await.unwrap().is_empty());
         let delivery = inbox.recv().await.unwrap();
-        assert_eq!(delivery.is_last_try(), is_last);
+        assert_eq!(delivery.is_last_delivery(), is_last);
     }
-    let dead = durable.dead_letters(9).await.unwrap();
+    let dead = durable.dead(9).await.unwrap();
     assert_eq!((dead.len(), dead[0].message.id, dead[0].deliveries), (1, id(1), 2));
 
     let file = File::new();
-    let durable = file.open_with(options.tries_max(1).dropped_again_after(NEVER)).await;
-    durable.inbox().put(message(1, "{}"), NO_WAIT).await.unwrap();
-    drop(durable.inbox().recv().await);
-    assert_eq!(durable.dead_letters(9).await.unwrap().len(), 1, "there is nothing to wait for");
+    let durable = file.open_with(options.max_deliveries(1).nack_delay(NEVER)).await;
+    durable.put(message(1, "{}"), NO_WAIT).await.unwrap();
+    drop(durable.recv().await);
+    assert_eq!(durable.dead(9).await.unwrap().len(), 1, "there is nothing to wait for");
 }
 
 #[tokio::test]
 async fn what_runs_out_of_time_at_its_last_try_is_dead_though_nobody_asks_for_a_message() {
     let file = File::new();
     let options =
-        DurableOptions::default().visibility_timeout(Duration::from_millis(1)).tries_max(1);
+        DurableOptions::default().visibility_timeout(Duration::from_millis(1)).max_deliveries(1);
     let durable = file.open_with(options).await;
-    durable.inbox().put(message(1, "{}"), NO_WAIT).await.unwrap();
-    let held = durable.inbox().recv().await.unwrap();
+    durable.put(message(1, "{}"), NO_WAIT).await.unwrap();
+    let held = durable.recv().await.unwrap();
     assert_eq!(first_dead(&durable).await.message.id, id(1));
     assert!(held.ack().await.is_err());
-    assert_eq!(durable.inbox().waiting().await, 0);
+    assert_eq!(durable.waiting().await, 0);
 }
 
 #[tokio::test]
 async fn what_a_crash_ended_at_its_last_try_is_dead_with_the_next_opening() {
-    let options = DurableOptions::default().visibility_timeout(NEVER).tries_max(1);
+    let options = DurableOptions::default().visibility_timeout(NEVER).max_deliveries(1);
     let file = File::new();
     let durable = file.open_with(options.clone()).await;
     for number in [1, 2] {
-        durable.inbox().put(message(number, "{}"), NO_WAIT).await.unwrap();
+        durable.put(message(number, "{}"), NO_WAIT).await.unwrap();
     }
-    let _held = durable.inbox().recv().await.unwrap();
+    let _held = durable.recv().await.unwrap();
     for (tries, dead) in [(1, 1), (2, 0)] {
         let crashed = file.crashed();
-        let durable = crashed.open_with(options.clone().tries_max(tries)).await;
-        assert_eq!(durable.dead_letters(9).await.unwrap().len(), dead, "with {tries} tries");
-        assert_eq!(durable.inbox().waiting().await, 2 - dead as u64);
-        let next = durable.inbox().recv().await.unwrap();
+        let durable = crashed.open_with(options.clone().max_deliveries(tries)).await;
+        assert_eq!(durable.dead(9).await.unwrap().len(), dead, "with {tries} tries");
+        assert_eq!(durable.waiting().await, 2 - dead as u64);
+        let next = durable.recv().await.unwrap();
         assert_eq!(next.id(), id(if dead == 1 { 2 } else { 1 }));
     }
 }
@@ -75,34 +78,35 @@ async fn what_a_crash_ended_at_its_last_try_is_dead_with_the_next_opening() {
 #[tokio::test]
 async fn dead_letters_are_listed_beside_the_one_who_has_the_file() {
     let file = File::new();
-    let options = DurableOptions::default().tries_max(1);
+    let options = DurableOptions::default().max_deliveries(1);
     let durable = file.open_with(options).await;
     for number in 1..=3 {
-        durable.inbox().put(message(number, "{}"), NO_WAIT).await.unwrap();
+        durable.put(message(number, "{}"), NO_WAIT).await.unwrap();
     }
-    drop(durable.inbox().recv_many(2).await);
-    assert_eq!(durable.dead_letters(9).await.unwrap().len(), 2);
+    drop(durable.recv_many(2).await);
+    assert_eq!(durable.dead(9).await.unwrap().len(), 2);
     let reader = InboxReader::open(file.path()).await.unwrap();
-    let first = reader.dead_letters_after(0, 1).await.unwrap();
+    let first = reader.dead_letters(None, 1).await.unwrap();
     assert_eq!((first.len(), first[0].message.id), (1, id(1)));
-    let rest = reader.dead_letters_after(first[0].number, 9).await.unwrap();
+    let rest = reader.dead_letters(Some(first[0].id), 9).await.unwrap();
     assert_eq!((rest.len(), rest[0].message.id), (1, id(2)));
     assert_eq!(reader.messages().await.unwrap(), 3);
     // As it is now, not as it was.
-    durable.discard(vec![first[0].number]).await.unwrap();
-    assert_eq!(reader.dead_letters_after(0, 9).await.unwrap().len(), 1);
-    assert_eq!(durable.inbox().put(message(4, "{}"), NO_WAIT).await, Ok(Put::Accepted));
+    durable.discard(&[first[0].id]).await.unwrap();
+    assert_eq!(reader.dead_letters(None, 9).await.unwrap().len(), 1);
+    assert_eq!(durable.put(message(4, "{}"), NO_WAIT).await, Ok(Put::Accepted));
 }
 
 #[tokio::test]
 async fn what_is_handed_out_too_often_is_dead_until_it_is_put_back() {
     let file = File::new();
     let options = DurableOptions::default()
-        .visibility_timeout(Duration::from_millis(1))
-        .tries_max(2)
+        .visibility_timeout(NEVER)
+        .nack_delay(Duration::ZERO)
+        .max_deliveries(2)
         .messages_max(2);
     let durable = file.open_with(options).await;
-    let inbox = durable.inbox().clone();
+    let inbox = &durable;
     inbox.put(message(1, "{}"), NO_WAIT).await.unwrap();
     for redeliveries in 0..2 {
         let delivery = inbox.recv().await.unwrap();
@@ -114,7 +118,7 @@ async fn what_is_handed_out_too_often_is_dead_until_it_is_put_back() {
         async move { inbox.recv().await.is_some() }
     });
     let dead = loop {
-        let dead = durable.dead_letters(10).await.unwrap();
+        let dead = durable.dead(10).await.unwrap();
         if !dead.is_empty() {
             break dead;
         }
@@ -134,20 +138,20 @@ async fn what_is_handed_out_too_often_is_dead_until_it_is_put_back() {
         "it still takes a place"
     );
 
-    assert_eq!(durable.put_back(vec![dead[0].number, 999]).await.unwrap(), 1);
+    assert_eq!(durable.requeue(&[dead[0].id, DeadLetterId::new(999)]).await.unwrap(), 1);
     let delivery = inbox.recv().await.unwrap();
     assert_eq!((delivery.id(), delivery.redeliveries()), (id(1), 0));
     delivery.ack().await.unwrap();
-    assert!(durable.dead_letters(10).await.unwrap().is_empty());
+    assert!(durable.dead(10).await.unwrap().is_empty());
 }
 
 #[tokio::test]
 async fn whoever_waits_for_the_reply_to_a_message_that_becomes_dead_is_told() {
     let file = File::new();
     let options =
-        DurableOptions::default().visibility_timeout(Duration::from_millis(1)).tries_max(1);
+        DurableOptions::default().visibility_timeout(Duration::from_millis(1)).max_deliveries(1);
     let durable = file.open_with(options).await;
-    let inbox = durable.inbox().clone();
+    let inbox = &durable;
     inbox.put(Message { wants_reply: true, ..message(1, "{}") }, NO_WAIT).await.unwrap();
     let waiting = inbox.reply_to("müller", id(1));
     let _held = inbox.recv().await.unwrap();
@@ -157,7 +161,7 @@ async fn whoever_waits_for_the_reply_to_a_message_that_becomes_dead_is_told() {
     });
     assert_eq!(waiting.await, Err(NoReply::NotGiven));
     taker.abort();
-    assert_eq!(durable.dead_letters(1).await.unwrap().len(), 1);
+    assert_eq!(durable.dead(1).await.unwrap().len(), 1);
 }
 
 #[tokio::test]
@@ -165,10 +169,10 @@ async fn a_dead_letter_that_is_discarded_makes_room_and_stays_known() {
     let file = File::new();
     let options = DurableOptions::default()
         .visibility_timeout(Duration::from_millis(1))
-        .tries_max(1)
+        .max_deliveries(1)
         .messages_max(1);
     let durable = file.open_with(options.clone()).await;
-    let inbox = durable.inbox().clone();
+    let inbox = &durable;
     inbox.put(message(1, "{}"), NO_WAIT).await.unwrap();
     let _held = inbox.recv().await.unwrap();
     let taker = tokio::spawn({
@@ -176,14 +180,41 @@ async fn a_dead_letter_that_is_discarded_makes_room_and_stays_known() {
         async move { inbox.recv().await.map(|delivery| delivery.id()) }
     });
     let number = loop {
-        if let Some(letter) = durable.dead_letters(1).await.unwrap().first() {
-            break letter.number;
+        if let Some(letter) = durable.dead(1).await.unwrap().first() {
+            break letter.id;
         }
     };
     assert_eq!(inbox.put(message(2, "{}"), NO_WAIT).await, Err(PutError::Full));
-    assert_eq!(durable.discard(vec![number, 999]).await.unwrap(), 1);
-    assert_eq!(durable.discard(vec![number]).await.unwrap(), 0, "once");
+    assert_eq!(durable.discard(&[number, DeadLetterId::new(999)]).await.unwrap(), 1);
+    assert_eq!(durable.discard(&[number]).await.unwrap(), 0, "once");
     assert_eq!(inbox.put(message(1, "{}"), NO_WAIT).await, Ok(Put::Duplicate));
     assert_eq!(inbox.put(message(2, "{}"), NO_WAIT).await, Ok(Put::Accepted));
     assert_eq!(taker.await.unwrap(), Some(id(2)));
+}
+
+#[tokio::test]
+async fn a_rejection_is_in_the_file_with_its_reason_as_soon_as_it_is_answered() {
+    let file = File::new();
+    let inbox = file.open().await;
+    inbox.put(message(1, "{}"), NO_WAIT).await.unwrap();
+    inbox.recv().await.unwrap().reject("no \"name\"\n").await.unwrap();
+    let reader = InboxReader::open(file.path()).await.unwrap();
+    let crashed = file.crashed();
+    for dead in
+        [reader.dead_letters(None, 9).await.unwrap(), crashed.open().await.dead(9).await.unwrap()]
+    {
+        let reasons: Vec<_> = dead.into_iter().map(|letter| letter.reason).collect();
+        assert_eq!(reasons, [DeadReason::Rejected("no \"name\"\n".into())]);
+    }
+}
+
+#[tokio::test]
+async fn a_rejection_that_cannot_be_stored_is_told() {
+    let file = File::new();
+    let inbox = file.open().await;
+    inbox.put(message(1, "{}"), NO_WAIT).await.unwrap();
+    let delivery = inbox.recv().await.unwrap();
+    std::fs::remove_file(file.path()).unwrap();
+    let error = delivery.reject("bad").await.unwrap_err();
+    assert!(matches!(error, AckError::Storage { .. }), "{error}");
 }

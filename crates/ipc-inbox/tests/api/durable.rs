@@ -8,19 +8,19 @@ use ipc_inbox::{
 };
 use ipc_protocol::MessageId;
 
-use crate::support::{File, NO_WAIT, id, message, numbered};
+use crate::support::{Both, File, NO_WAIT, id, message, numbered};
 
 #[tokio::test]
 async fn what_was_accepted_is_there_after_a_restart_as_it_was_and_in_order() {
     let file = File::new();
     let body = r#"{ "a": 1.50, "b":"\u00e9 \"x\"", "c": "é\u0000" }"#;
     {
-        let inbox = file.open().await.inbox().clone();
+        let inbox = file.open().await;
         for number in 1..=3 {
             assert_eq!(inbox.put(message(number, body), NO_WAIT).await, Ok(Put::Accepted));
         }
     }
-    let inbox = file.open().await.inbox().clone();
+    let inbox = file.open().await;
     for number in 1..=3 {
         assert_eq!(
             inbox.put(message(number, body), NO_WAIT).await,
@@ -35,7 +35,7 @@ async fn what_was_accepted_is_there_after_a_restart_as_it_was_and_in_order() {
         delivery.ack().await.unwrap();
     }
     drop(inbox);
-    let inbox = file.open().await.inbox().clone();
+    let inbox = file.open().await;
     assert_eq!(inbox.put(message(1, "{}"), NO_WAIT).await, Err(PutError::IdReused));
     inbox.close();
     assert!(inbox.recv().await.is_none(), "what was acknowledged is gone");
@@ -45,7 +45,7 @@ async fn what_was_accepted_is_there_after_a_restart_as_it_was_and_in_order() {
 async fn what_was_handed_out_and_not_acknowledged_comes_again_after_a_restart_and_is_marked() {
     let file = File::new();
     {
-        let inbox = file.open().await.inbox().clone();
+        let inbox = file.open().await;
         for number in 1..=3 {
             inbox.put(message(number, "{}"), NO_WAIT).await.unwrap();
         }
@@ -54,7 +54,7 @@ async fn what_was_handed_out_and_not_acknowledged_comes_again_after_a_restart_an
         second.ack().await.unwrap();
         drop(first);
     }
-    let inbox = file.open().await.inbox().clone();
+    let inbox = file.open().await;
     let again = inbox.recv().await.unwrap();
     assert_eq!(again.id(), id(1));
     assert!(again.redeliveries() >= 1);
@@ -65,14 +65,14 @@ async fn what_was_handed_out_and_not_acknowledged_comes_again_after_a_restart_an
 async fn what_was_only_marked_ahead_counts_no_try() {
     let file = File::new();
     {
-        let inbox = file.open().await.inbox().clone();
+        let inbox = file.open().await;
         for number in 1..=10 {
             inbox.put(message(number, "{}"), NO_WAIT).await.unwrap();
         }
         // The others are marked with it, and never taken.
         inbox.recv().await.unwrap().ack().await.unwrap();
     }
-    let inbox = file.open().await.inbox().clone();
+    let inbox = file.open().await;
     for number in 2..=10 {
         let delivery = inbox.recv().await.unwrap();
         assert_eq!((delivery.id(), delivery.redeliveries()), (id(number), 0));
@@ -83,9 +83,9 @@ async fn what_was_only_marked_ahead_counts_no_try() {
 #[tokio::test]
 async fn a_message_that_ends_each_process_that_takes_it_takes_no_other_to_the_dead() {
     let file = File::new();
-    let options = DurableOptions::default().tries_max(3);
+    let options = DurableOptions::default().max_deliveries(3);
     {
-        let inbox = file.open_with(options.clone()).await.inbox().clone();
+        let inbox = file.open_with(options.clone()).await;
         for number in 1..=5 {
             inbox.put(message(number, "{}"), NO_WAIT).await.unwrap();
         }
@@ -93,7 +93,7 @@ async fn a_message_that_ends_each_process_that_takes_it_takes_no_other_to_the_de
     let mut file = file;
     for _ in 0..3 {
         let durable = file.open_with(options.clone()).await;
-        let first = durable.inbox().recv().await.unwrap();
+        let first = durable.recv().await.unwrap();
         assert_eq!(first.id(), id(1));
         // What a process that is killed now leaves behind: the files as they are, with nothing put
         // in order.
@@ -106,12 +106,12 @@ async fn a_message_that_ends_each_process_that_takes_it_takes_no_other_to_the_de
     }
     let durable = file.open_with(options).await;
     for number in 2..=5 {
-        let delivery = durable.inbox().recv().await.unwrap();
+        let delivery = durable.recv().await.unwrap();
         assert_eq!(delivery.id(), id(number));
         assert!(delivery.redeliveries() <= 1);
         delivery.ack().await.unwrap();
     }
-    let dead = durable.dead_letters(10).await.unwrap();
+    let dead = durable.dead(10).await.unwrap();
     assert_eq!((dead.len(), dead[0].message.id), (1, id(1)));
 }
 
@@ -119,7 +119,7 @@ async fn a_message_that_ends_each_process_that_takes_it_takes_no_other_to_the_de
 async fn what_is_not_acknowledged_in_time_comes_again_before_what_came_later() {
     let file = File::new();
     let options = DurableOptions::default().visibility_timeout(Duration::from_millis(20));
-    let inbox = file.open_with(options).await.inbox().clone();
+    let inbox = file.open_with(options).await;
     inbox.put(message(1, "{}"), NO_WAIT).await.unwrap();
     let first = inbox.recv().await.unwrap();
     // Nothing else is there: this waits until the first one comes again.
@@ -134,7 +134,7 @@ async fn what_is_not_acknowledged_in_time_comes_again_before_what_came_later() {
 #[tokio::test]
 async fn bytes_are_limited_too_and_one_message_always_fits() {
     let file = File::new();
-    let inbox = file.open_with(DurableOptions::default().bytes_max(20)).await.inbox().clone();
+    let inbox = file.open_with(DurableOptions::default().bytes_max(20)).await;
     let long = format!(r#"{{"x":"{}"}}"#, "a".repeat(100));
     assert_eq!(inbox.put(message(1, &long), NO_WAIT).await, Ok(Put::Accepted));
     assert_eq!(inbox.put(message(2, "{}"), NO_WAIT).await, Err(PutError::Full));
@@ -148,11 +148,11 @@ async fn limits_count_what_is_in_the_file_after_a_restart() {
     let file = File::new();
     let options = DurableOptions::default().messages_max(2);
     {
-        let inbox = file.open_with(options.clone()).await.inbox().clone();
+        let inbox = file.open_with(options.clone()).await;
         inbox.put(message(1, "{}"), NO_WAIT).await.unwrap();
         inbox.put(message(2, "{}"), NO_WAIT).await.unwrap();
     }
-    let inbox = file.open_with(options).await.inbox().clone();
+    let inbox = file.open_with(options).await;
     assert_eq!(inbox.put(message(3, "{}"), NO_WAIT).await, Err(PutError::Full));
 }
 
@@ -161,14 +161,14 @@ async fn a_reply_is_there_after_a_restart_and_an_open_request_is_waited_for() {
     let file = File::new();
     let request = |number| Message { wants_reply: true, ..message(number, "{}") };
     {
-        let inbox = file.open().await.inbox().clone();
+        let inbox = file.open().await;
         for number in 1..=3 {
             inbox.put(request(number), NO_WAIT).await.unwrap();
         }
         inbox.recv().await.unwrap().reply(&serde_json::json!({"n": 1})).await.unwrap();
         inbox.recv().await.unwrap().ack().await.unwrap();
     }
-    let inbox = file.open().await.inbox().clone();
+    let inbox = file.open().await;
     assert_eq!(inbox.put(request(1), NO_WAIT).await, Ok(Put::Duplicate));
     assert_eq!(inbox.reply_to("müller", id(1)).await.as_deref(), Ok(r#"{"n":1}"#));
     assert_eq!(inbox.reply_to("müller", id(2)).await, Err(NoReply::NotGiven));
@@ -182,7 +182,7 @@ async fn a_reply_is_there_after_a_restart_and_an_open_request_is_waited_for() {
 #[tokio::test]
 async fn many_messages_leave_no_trace_in_the_file_but_their_ids() {
     let file = File::new();
-    let inbox = file.open().await.inbox().clone();
+    let inbox = file.open().await;
     let body = format!(r#"{{"x":"{}"}}"#, "a".repeat(100_000));
     for round in 0..20_u8 {
         let batch: Vec<_> = (0..10)
@@ -212,11 +212,11 @@ async fn more_messages_than_a_statement_takes_are_stored_in_one_go_and_known_aga
     let file = File::new();
     let batch: Vec<_> = (0..2500).map(numbered).collect();
     {
-        let inbox = file.open().await.inbox().clone();
+        let inbox = file.open().await;
         let answers = inbox.put_all(batch.clone(), NO_WAIT).await;
         assert!(answers.len() == 2500 && answers.iter().all(|answer| *answer == Ok(Put::Accepted)));
     }
-    let inbox = file.open().await.inbox().clone();
+    let inbox = file.open().await;
     let again = inbox.put_all([batch, vec![numbered(2500)]].concat(), NO_WAIT).await;
     assert!(again[..2500].iter().all(|answer| *answer == Ok(Put::Duplicate)));
     assert_eq!(again[2500..], [Ok(Put::Accepted)]);
@@ -229,7 +229,7 @@ async fn more_messages_than_a_statement_takes_are_stored_in_one_go_and_known_aga
 async fn with_one_try_whoever_stops_waiting_takes_nothing_along() {
     const MESSAGES: u32 = 400;
     let file = File::new();
-    let inbox = file.open_with(DurableOptions::default().tries_max(1)).await.inbox().clone();
+    let inbox = file.open_with(DurableOptions::default().max_deliveries(1)).await;
     let batch = (0..MESSAGES).map(numbered).collect();
     assert_eq!(inbox.put_all(batch, NO_WAIT).await.len(), MESSAGES as usize);
     let mut next = 0;
@@ -263,9 +263,9 @@ async fn with_one_try_whoever_stops_waiting_takes_nothing_along() {
 #[tokio::test]
 async fn with_one_try_a_crash_ends_nothing_that_nobody_has_seen() {
     let file = File::new();
-    let options = DurableOptions::default().tries_max(1);
+    let options = DurableOptions::default().max_deliveries(1);
     let durable = file.open_with(options.clone()).await;
-    let inbox = durable.inbox().clone();
+    let inbox = &durable;
     {
         // Somebody waits while the message comes, and has gone before it is there.
         let mut taking = std::pin::pin!(inbox.recv());
@@ -288,15 +288,15 @@ async fn with_one_try_a_crash_ends_nothing_that_nobody_has_seen() {
         std::fs::copy(name(&file), name(&crashed)).unwrap();
     }
     let durable = crashed.open_with(options).await;
-    let first = durable.inbox().recv().await.unwrap();
+    let first = durable.recv().await.unwrap();
     assert_eq!(first.id(), id(1));
-    assert!(durable.dead_letters(1).await.unwrap().is_empty());
+    assert!(durable.dead(1).await.unwrap().is_empty());
 }
 
 #[tokio::test]
 async fn what_is_left_when_an_inbox_is_finished_comes_with_the_next_opening_at_once() {
     let file = File::new();
-    let inbox = file.open().await.inbox().clone();
+    let inbox = file.open().await;
     for number in 1..=5 {
         inbox.put(message(number, "{}"), NO_WAIT).await.unwrap();
     }
@@ -304,7 +304,7 @@ async fn what_is_left_when_an_inbox_is_finished_comes_with_the_next_opening_at_o
     taken.remove(0).ack().await.unwrap();
     assert_eq!(inbox.finish().await, 3);
     // The handle is still there, and so is a delivery: the file is free for all that.
-    let next = DurableOptions::default().open(file.path()).await.unwrap().inbox().clone();
+    let next: Both = DurableOptions::default().open(file.path()).await.unwrap().into();
     assert!(matches!(taken.remove(0).ack().await, Err(AckError::TooLate)));
     let again = next.recv().await.unwrap();
     assert_eq!(
@@ -347,7 +347,7 @@ async fn a_file_that_is_no_inbox_is_named() {
 async fn its_files_are_for_their_owner_alone() {
     use std::os::unix::fs::PermissionsExt as _;
     let file = File::new();
-    let inbox = file.open().await.inbox().clone();
+    let inbox = file.open().await;
     inbox.put(message(1, "{}"), NO_WAIT).await.unwrap();
     for entry in std::fs::read_dir(file.directory.path()).unwrap() {
         let entry = entry.unwrap();
@@ -363,7 +363,7 @@ async fn its_files_are_for_their_owner_alone() {
 #[tokio::test]
 async fn many_at_once_share_commits_and_lose_nothing() {
     let file = File::new();
-    let inbox = file.open().await.inbox().clone();
+    let inbox = file.open().await;
     let putters: Vec<_> = (0..50_u8)
         .map(|number| {
             let inbox = inbox.clone();
@@ -396,8 +396,8 @@ async fn a_delivery_that_is_dropped_comes_again_long_before_its_time() {
     let file = File::new();
     let options = DurableOptions::default()
         .visibility_timeout(Duration::from_secs(1_000_000))
-        .dropped_again_after(Duration::from_millis(10));
-    let inbox = file.open_with(options).await.inbox().clone();
+        .nack_delay(Duration::from_millis(10));
+    let inbox = file.open_with(options).await;
     inbox.put(message(1, "{}"), NO_WAIT).await.unwrap();
     drop(inbox.recv().await.unwrap());
     let again = inbox.recv().await.unwrap();
@@ -408,10 +408,11 @@ async fn a_delivery_that_is_dropped_comes_again_long_before_its_time() {
 #[tokio::test]
 async fn whoever_lets_his_time_pass_cannot_disturb_the_next_holder() {
     let file = File::new();
-    let options =
-        DurableOptions::default().visibility_timeout(Duration::from_millis(20)).tries_max(1000);
+    let options = DurableOptions::default()
+        .visibility_timeout(Duration::from_millis(20))
+        .max_deliveries(1000);
     let durable = file.open_with(options).await;
-    let inbox = durable.inbox();
+    let inbox = &durable;
     let request = Message { wants_reply: true, ..message(1, "{}") };
     inbox.put(request, NO_WAIT).await.unwrap();
     let first = inbox.recv().await.unwrap();
@@ -435,7 +436,7 @@ async fn no_id_is_forgotten_that_may_still_be_retried() {
     let file = File::new();
     let options = DurableOptions::default().remembered_ids_max(2);
     for _opening in 0..2 {
-        let inbox = file.open_with(options.clone()).await.inbox().clone();
+        let inbox = file.open_with(options.clone()).await;
         for number in [1, 2] {
             let put = inbox.put(message(number, "{}"), NO_WAIT).await;
             assert!(put.is_ok(), "{put:?}");
@@ -449,7 +450,7 @@ async fn no_id_is_forgotten_that_may_still_be_retried() {
 async fn acknowledgements_of_whoever_was_too_slow_are_told_apart_from_the_others() {
     let file = File::new();
     let options = DurableOptions::default().visibility_timeout(Duration::from_millis(1));
-    let inbox = file.open_with(options).await.inbox().clone();
+    let inbox = file.open_with(options).await;
     inbox.put(message(1, "{}"), NO_WAIT).await.unwrap();
     let late = inbox.recv().await.unwrap();
     // It comes again, so the first holder's time is over.
@@ -462,7 +463,7 @@ async fn acknowledgements_of_whoever_was_too_slow_are_told_apart_from_the_others
 async fn a_backlog_larger_than_what_is_kept_ready_comes_in_order_beside_what_is_put_meanwhile() {
     const BEFORE: u32 = 9000;
     let file = File::new();
-    let inbox = file.open().await.inbox().clone();
+    let inbox = file.open().await;
     for numbers in (0..BEFORE).collect::<Vec<_>>().chunks(500) {
         inbox.put_all(numbers.iter().copied().map(numbered).collect(), NO_WAIT).await;
     }
@@ -488,14 +489,14 @@ async fn a_backlog_larger_than_what_is_kept_ready_comes_in_order_beside_what_is_
 #[tokio::test]
 async fn a_crash_loses_nothing_of_a_backlog_that_was_read_ahead_and_marks_what_was() {
     let file = File::new();
-    let inbox = file.open().await.inbox().clone();
+    let inbox = file.open().await;
     for first in (0..4000).step_by(500) {
         inbox.put_all((first..first + 500).map(numbered).collect(), NO_WAIT).await;
     }
     let deliveries = inbox.recv_many(10).await;
     assert_eq!(Delivery::ack_all(deliveries).await.len(), 10);
     let crashed = file.crashed();
-    let inbox = crashed.open().await.inbox().clone();
+    let inbox = crashed.open().await;
     let (mut deliveries, mut marked) = (Vec::new(), 0);
     while deliveries.len() < 3990 {
         deliveries.append(&mut inbox.recv_many(1000).await);
@@ -507,4 +508,55 @@ async fn a_crash_loses_nothing_of_a_backlog_that_was_read_ahead_and_marks_what_w
     }
     assert!((1..=3000).contains(&marked), "{marked}: what was ready in memory, and no more");
     assert!(Delivery::ack_all(deliveries).await.iter().all(Result::is_ok));
+}
+
+#[tokio::test]
+async fn a_delivery_that_is_extended_outlives_the_visibility_time() {
+    let file = File::new();
+    let options = DurableOptions::default().visibility_timeout(Duration::from_millis(20));
+    let inbox = file.open_with(options).await;
+    inbox.put(message(1, "{}"), NO_WAIT).await.unwrap();
+    // Until one is held long enough to be extended: the time is short, and the machine may be slow.
+    let first = loop {
+        let delivery = inbox.recv().await.unwrap();
+        if delivery.extend(Duration::from_secs(3600)).await.is_ok() {
+            break delivery;
+        }
+    };
+    inbox.put(message(2, "{}"), NO_WAIT).await.unwrap();
+    let second = inbox.recv().await.unwrap();
+    // The second one's time is over, though it was delivered later.
+    let again = inbox.recv().await.unwrap();
+    assert_eq!((second.id(), again.id()), (id(2), id(2)));
+    first.ack().await.unwrap();
+    assert!(matches!(second.extend(Duration::from_secs(1)).await, Err(AckError::TooLate)));
+    assert!(matches!(second.nack(Duration::ZERO).await, Err(AckError::TooLate)));
+}
+
+#[tokio::test]
+async fn whoever_was_too_slow_can_reject_nothing() {
+    let file = File::new();
+    let options = DurableOptions::default().visibility_timeout(Duration::from_millis(1));
+    let inbox = file.open_with(options).await;
+    inbox.put(message(1, "{}"), NO_WAIT).await.unwrap();
+    let late = inbox.recv().await.unwrap();
+    let _again = inbox.recv().await.unwrap();
+    assert!(matches!(late.reject("late").await, Err(AckError::TooLate)));
+    assert!(inbox.dead(9).await.unwrap().is_empty());
+    inbox.put(message(2, "{}"), NO_WAIT).await.unwrap();
+    inbox.finish().await;
+}
+
+#[tokio::test]
+async fn what_was_put_back_comes_at_once_after_a_restart() {
+    let file = File::new();
+    {
+        let inbox = file.open().await;
+        inbox.put(message(1, "{}"), NO_WAIT).await.unwrap();
+        inbox.recv().await.unwrap().nack(Duration::from_secs(3600)).await.unwrap();
+        assert_eq!(inbox.waiting().await, 1);
+        assert_eq!(inbox.finish().await, 1);
+    }
+    let again = file.open().await.recv().await.unwrap();
+    assert_eq!((again.id(), again.redeliveries()), (id(1), 1));
 }

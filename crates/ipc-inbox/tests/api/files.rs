@@ -3,10 +3,12 @@
 
 use std::path::Path;
 
-use ipc_inbox::{AckError, DurableOptions, OpenError, Put, PutError, copy};
+use ipc_inbox::{
+    AckError, DeadReason, DurableOptions, InboxReader, OpenError, Put, PutError, copy,
+};
 use ipc_sqlite::DatabaseError;
 
-use crate::support::{File, NO_WAIT, id, message};
+use crate::support::{File, NO_WAIT, dead_letter_ids, id, message};
 
 fn set_len(path: &Path, bytes: u64) {
     std::fs::OpenOptions::new().write(true).open(path).unwrap().set_len(bytes).unwrap();
@@ -39,7 +41,7 @@ async fn a_file_that_somebody_else_spoils_is_noticed_before_anything_is_answered
     for (how, spoil) in spoil {
         let file = File::new();
         let durable = file.open().await;
-        let inbox = durable.inbox();
+        let inbox = &durable;
         for number in 1..=3 {
             assert_eq!(inbox.put(message(number, "{}"), NO_WAIT).await, Ok(Put::Accepted));
         }
@@ -53,8 +55,8 @@ async fn a_file_that_somebody_else_spoils_is_noticed_before_anything_is_answered
             );
         }
         assert!(matches!(delivery.ack().await, Err(AckError::Storage { .. })), "{how}");
-        assert!(durable.put_back(vec![1]).await.is_err(), "{how}");
-        assert!(durable.discard(vec![1]).await.is_err(), "{how}");
+        assert!(durable.requeue(&dead_letter_ids(&[1])).await.is_err(), "{how}");
+        assert!(durable.discard(&dead_letter_ids(&[1])).await.is_err(), "{how}");
         let length = file.path().metadata().map_or(0, |metadata| metadata.len());
         inbox.finish().await;
         if how.starts_with("log") {
@@ -68,7 +70,7 @@ async fn a_file_that_somebody_else_spoils_is_noticed_before_anything_is_answered
 #[tokio::test]
 async fn what_was_accepted_before_its_log_was_removed_is_saved() {
     let file = File::new();
-    let inbox = file.open().await.inbox().clone();
+    let inbox = file.open().await;
     for number in 1..=3 {
         inbox.put(message(number, "{}"), NO_WAIT).await.unwrap();
     }
@@ -76,7 +78,7 @@ async fn what_was_accepted_before_its_log_was_removed_is_saved() {
     assert_eq!(inbox.put(message(4, "{}"), NO_WAIT).await, Err(PutError::Unavailable));
     // Now, and not only at a stop in good order.
     let left = file.bare_copy();
-    let saved = left.open().await.inbox().clone();
+    let saved = left.open().await;
     for number in 1..=3 {
         assert_eq!(saved.recv().await.unwrap().id(), id(number));
     }
@@ -85,7 +87,7 @@ async fn what_was_accepted_before_its_log_was_removed_is_saved() {
 #[tokio::test]
 async fn an_emptied_file_is_not_opened_as_a_new_one() {
     let file = File::new();
-    let inbox = file.open().await.inbox().clone();
+    let inbox = file.open().await;
     inbox.put(message(1, "{}"), NO_WAIT).await.unwrap();
     let crashed = file.crashed();
     set_len(&crashed.path(), 0);
@@ -96,7 +98,7 @@ async fn an_emptied_file_is_not_opened_as_a_new_one() {
 #[tokio::test]
 async fn an_inbox_that_was_finished_is_in_its_file_alone() {
     let file = File::new();
-    let inbox = file.open().await.inbox().clone();
+    let inbox = file.open().await;
     for number in 1..=3 {
         inbox.put(message(number, "{}"), NO_WAIT).await.unwrap();
     }
@@ -104,7 +106,7 @@ async fn an_inbox_that_was_finished_is_in_its_file_alone() {
     inbox.finish().await;
     assert_eq!(names(&file), ["inbox.db", "inbox.db.lock"]);
     let left = file.bare_copy();
-    let copy = left.open().await.inbox().clone();
+    let copy = left.open().await;
     for number in [2, 3] {
         let delivery = copy.recv().await.unwrap();
         assert_eq!((delivery.id(), delivery.redeliveries()), (id(number), 0));
@@ -114,13 +116,13 @@ async fn an_inbox_that_was_finished_is_in_its_file_alone() {
 #[tokio::test]
 async fn an_inbox_that_was_closed_is_in_its_file_alone_until_something_changes() {
     let file = File::new();
-    let inbox = file.open().await.inbox().clone();
+    let inbox = file.open().await;
     for number in 1..=3 {
         inbox.put(message(number, "{}"), NO_WAIT).await.unwrap();
     }
-    inbox.close().await;
+    inbox.sender.close().await;
     let copy = file.bare_copy();
-    assert_eq!(copy.open().await.inbox().recv().await.unwrap().id(), id(1));
+    assert_eq!(copy.open().await.recv().await.unwrap().id(), id(1));
     inbox.recv().await.unwrap().ack().await.unwrap();
     let copy = file.bare_copy();
     let error = DurableOptions::default().open(copy.path()).await.unwrap_err();
@@ -130,7 +132,7 @@ async fn an_inbox_that_was_closed_is_in_its_file_alone_until_something_changes()
 #[tokio::test]
 async fn a_copy_of_a_running_inbox_without_its_log_is_not_taken_for_an_empty_one() {
     let file = File::new();
-    let inbox = file.open().await.inbox().clone();
+    let inbox = file.open().await;
     inbox.put(message(1, "{}"), NO_WAIT).await.unwrap();
     let bare = file.bare_copy();
     for _ in 0..2 {
@@ -141,13 +143,13 @@ async fn a_copy_of_a_running_inbox_without_its_log_is_not_taken_for_an_empty_one
         );
     }
     let crashed = file.crashed();
-    assert_eq!(crashed.open().await.inbox().recv().await.unwrap().id(), id(1));
+    assert_eq!(crashed.open().await.recv().await.unwrap().id(), id(1));
 }
 
 #[tokio::test]
 async fn a_copy_made_beside_a_running_inbox_has_all_that_was_accepted() {
     let file = File::new();
-    let inbox = file.open().await.inbox().clone();
+    let inbox = file.open().await;
     for number in 1..=3 {
         inbox.put(message(number, "{}"), NO_WAIT).await.unwrap();
     }
@@ -155,7 +157,7 @@ async fn a_copy_made_beside_a_running_inbox_has_all_that_was_accepted() {
     copy(&file.path(), &other.path()).await.unwrap();
     inbox.recv().await.unwrap().ack().await.unwrap();
     assert_eq!(inbox.put(message(4, "{}"), NO_WAIT).await, Ok(Put::Accepted));
-    let copied = other.open().await.inbox().clone();
+    let copied = other.open().await;
     assert_eq!(copied.put(message(1, "{}"), NO_WAIT).await, Ok(Put::Duplicate), "ids are in it");
     for number in 1..=3 {
         assert_eq!(copied.recv().await.unwrap().id(), id(number));
@@ -170,7 +172,8 @@ async fn an_inbox_that_ends_on_a_full_disk_keeps_all_that_it_accepted() {
     // The limit belongs to the whole process, so this test runs once more in a child that has one
     // of its own.
     if let Some(path) = std::env::var_os("IPC_INBOX_TEST_LIMITED") {
-        let inbox = DurableOptions::default().open(path).await.unwrap().inbox().clone();
+        let inbox: crate::support::Both =
+            DurableOptions::default().open(path).await.unwrap().into();
         let body = format!(r#"{{"x":"{}"}}"#, "a".repeat(1000));
         let mut accepted = 0;
         while accepted < 200 && inbox.put(message(accepted, &body), NO_WAIT).await.is_ok() {
@@ -192,8 +195,37 @@ async fn an_inbox_that_ends_on_a_full_disk_keeps_all_that_it_accepted() {
         .output()
         .unwrap();
     assert!(child.status.success(), "{child:?}");
-    let waiting = file.open().await.inbox().waiting().await;
+    let waiting = file.open().await.waiting().await;
     assert!(waiting > 0 && waiting < 200, "{waiting}");
     let said = String::from_utf8(child.stdout).unwrap();
     assert!(said.contains(&format!("accepted {waiting} messages")), "{waiting}: {said}");
+}
+
+#[tokio::test]
+async fn a_file_of_an_older_version_opens_with_its_dead_letters() {
+    let file = File::new();
+    let inbox = file.open().await;
+    for number in [1, 2] {
+        inbox.put(message(number, "{}"), NO_WAIT).await.unwrap();
+    }
+    inbox.recv().await.unwrap().reject("bad").await.unwrap();
+    inbox.finish().await;
+    // As it was before there were reasons.
+    let database = rusqlite::Connection::open(file.path()).unwrap();
+    database
+        .execute_batch(
+            "ALTER TABLE messages DROP COLUMN reason; DELETE FROM _sqlx_migrations WHERE version > 1;",
+        )
+        .unwrap();
+    database.close().unwrap();
+    let outdated = InboxReader::open(file.path()).await.unwrap_err();
+    assert!(matches!(outdated, DatabaseError::Outdated { .. }), "{outdated}");
+    let inbox = file.open().await;
+    let dead = inbox.dead(9).await.unwrap();
+    assert_eq!((dead.len(), dead[0].message.id), (1, id(1)));
+    assert_eq!(dead[0].reason, DeadReason::MaxDeliveries);
+    inbox.recv().await.unwrap().reject("bad too").await.unwrap();
+    let dead = inbox.dead(9).await.unwrap();
+    assert_eq!(dead[1].reason, DeadReason::Rejected("bad too".into()));
+    assert_eq!(inbox.put(message(3, "{}"), NO_WAIT).await, Ok(Put::Accepted));
 }

@@ -6,3 +6,7 @@ mod durable;
 mod files;
 mod suite;
 mod support;
+/// The example, whose `main` is not run here.
+#[allow(dead_code)]
+#[path = "../../examples/vec_deque.rs"]
+mod vec_deque;

@@ -3,11 +3,15 @@
 
 use std::time::{Duration, SystemTime};
 
+use futures_util::StreamExt as _;
 use ipc_inbox::{
-    Delivery, DurableOptions, Inbox, MemoryOptions, Message, NoReply, Pending, Put, PutError,
-    ReplyError,
+    AckError, DeadLetterId, DeadReason, Delivery, DurableOptions, Inbox, MemoryOptions, Message,
+    NoReply, Pending, Put, PutError, ReplyError,
 };
 use ipc_protocol::MessageId;
+
+use crate::support::Both;
+use crate::vec_deque::VecDequeInbox;
 
 const NO_WAIT: Duration = Duration::ZERO;
 /// Longer than any test: what must not be waited for fails by its own means.
@@ -46,7 +50,7 @@ async fn started<T: Send + Unpin + 'static>(
 
 /// A put that finds no room and waits.
 async fn waiting_put(
-    inbox: &Inbox,
+    inbox: &Both,
     message: Message,
 ) -> tokio::task::JoinHandle<Result<Put, PutError>> {
     let inbox = inbox.clone();
@@ -55,7 +59,7 @@ async fn waiting_put(
 
 /// Somebody who waits for the reply to a request.
 async fn waiting_reply(
-    inbox: &Inbox,
+    inbox: &Both,
     id: MessageId,
 ) -> tokio::task::JoinHandle<Result<std::sync::Arc<str>, NoReply>> {
     let inbox = inbox.clone();
@@ -80,14 +84,70 @@ macro_rules! for_each_kind {
     };
 }
 
-async fn memory(messages_max: usize) -> Inbox {
-    MemoryOptions::default().messages_max(messages_max).build()
+async fn memory(messages_max: usize) -> Both {
+    MemoryOptions::default().messages_max(messages_max).build().into()
 }
 
-async fn durable(messages_max: usize) -> Inbox {
+async fn durable(messages_max: usize) -> Both {
     let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap().keep();
     let options = DurableOptions::default().messages_max(messages_max as u64);
-    options.open(directory.join("inbox.db")).await.unwrap().inbox().clone()
+    options.open(directory.join("inbox.db")).await.unwrap().into()
+}
+
+/// The inbox of the example.
+async fn vec_deque(messages_max: usize) -> Both {
+    Inbox::with_backend(VecDequeInbox::new(messages_max)).into()
+}
+
+// Whatever a backend must do. What the example lacks is that whoever waits for room is served in
+// turn, that a batch without room has its duplicates told apart, and what it need not have.
+suite!(
+    of_the_example,
+    super::vec_deque,
+    [
+        messages_come_out_in_the_order_in_which_they_went_in,
+        messages_and_requests_go_in_together,
+        thousands_wait_for_their_replies_and_each_gets_its_own,
+        many_are_acknowledged_together_each_with_its_own_answer,
+        a_message_put_twice_is_taken_once,
+        a_full_inbox_refuses_in_time_and_knows_duplicates,
+        a_message_taken_and_acknowledged_lets_one_in,
+        whoever_stops_waiting_for_room_has_put_nothing_and_holds_no_place,
+        the_same_message_waiting_twice_goes_in_once,
+        a_closed_inbox_refuses_and_gives_out_what_it_has,
+        closing_wakes_those_who_wait,
+        whoever_stops_waiting_for_a_message_has_taken_none,
+        many_are_taken_at_once_but_not_waited_for,
+        many_putters_and_takers_lose_nothing_and_double_nothing,
+        a_batch_has_an_answer_for_each_message,
+        a_reply_reaches_all_who_wait_and_those_who_come_later,
+        a_request_that_is_dropped_or_only_acknowledged_has_no_reply,
+        a_reply_that_cannot_be_sent_is_refused_and_the_sender_is_told,
+        what_is_no_request_takes_no_reply,
+        those_who_wait_to_be_taken_are_counted,
+        a_finished_inbox_takes_and_gives_nothing_and_says_how_many_were_left,
+        finishing_ends_every_wait,
+        a_delivery_that_is_extended_can_be_acknowledged,
+        the_stream_gives_every_message_and_ends_with_the_inbox,
+    ]
+);
+
+#[tokio::test]
+async fn a_backend_that_puts_nothing_back_says_so_and_the_sender_is_told() {
+    let inbox = vec_deque(10).await;
+    for number in [1, 2] {
+        inbox.put(request(number), NO_WAIT).await.unwrap();
+    }
+    let unsupported = inbox.recv().await.unwrap().nack(Duration::ZERO).await;
+    assert!(matches!(unsupported, Err(AckError::Unsupported)), "{unsupported:?}");
+    let unsupported = inbox.recv().await.unwrap().reject("bad").await;
+    assert!(matches!(unsupported, Err(AckError::Unsupported)), "{unsupported:?}");
+    for number in [1, 2] {
+        assert_eq!(inbox.reply_to("u", id(number)).await, Err(NoReply::NotGiven));
+    }
+    assert!(inbox.dead(9).await.unwrap().is_empty());
+    assert_eq!(inbox.requeue(&[DeadLetterId::new(1)]).await.unwrap(), 0);
+    assert_eq!(inbox.discard(&[DeadLetterId::new(1)]).await.unwrap(), 0);
 }
 
 for_each_kind![
@@ -116,9 +176,185 @@ for_each_kind![
     those_who_wait_to_be_taken_are_counted,
     a_finished_inbox_takes_and_gives_nothing_and_says_how_many_were_left,
     finishing_ends_every_wait,
+    what_is_put_back_comes_again_in_its_order_before_what_came_later,
+    what_is_put_back_comes_again_once_its_delay_is_over,
+    what_is_put_back_into_a_closed_inbox_can_still_be_taken,
+    what_is_put_back_too_often_is_a_dead_letter,
+    what_is_rejected_is_a_dead_letter_with_its_reason_until_it_is_requeued_or_discarded,
+    a_request_that_is_put_back_can_still_be_answered_and_one_that_is_rejected_has_no_reply,
+    a_delivery_that_is_extended_can_be_acknowledged,
+    the_stream_gives_every_message_and_ends_with_the_inbox,
 ];
 
-async fn those_who_wait_to_be_taken_are_counted<F: Future<Output = Inbox>>(make: fn(usize) -> F) {
+async fn what_is_put_back_comes_again_in_its_order_before_what_came_later<
+    F: Future<Output = Both>,
+>(
+    make: fn(usize) -> F,
+) {
+    let inbox = make(10).await;
+    for number in 1..=4 {
+        inbox.put(message(number, "{}"), NO_WAIT).await.unwrap();
+    }
+    let first = inbox.recv().await.unwrap();
+    let second = inbox.recv().await.unwrap();
+    inbox.recv().await.unwrap().ack().await.unwrap();
+    second.nack(Duration::ZERO).await.unwrap();
+    first.nack(Duration::ZERO).await.unwrap();
+    assert_eq!(inbox.waiting().await, 3);
+    for (number, redeliveries) in [(1, 1), (2, 1), (4, 0)] {
+        let delivery = inbox.recv().await.unwrap();
+        assert_eq!((delivery.id(), delivery.redeliveries()), (id(number), redeliveries));
+        delivery.ack().await.unwrap();
+    }
+    assert_eq!(inbox.waiting().await, 0);
+}
+
+async fn what_is_put_back_comes_again_once_its_delay_is_over<F: Future<Output = Both>>(
+    make: fn(usize) -> F,
+) {
+    let inbox = make(10).await;
+    for number in 1..=3 {
+        inbox.put(message(number, "{}"), NO_WAIT).await.unwrap();
+    }
+    let first = inbox.recv().await.unwrap();
+    let second = inbox.recv().await.unwrap();
+    first.nack(LONG).await.unwrap();
+    let third = inbox.recv().await.unwrap();
+    assert_eq!(third.id(), id(3), "the first one's delay is not over");
+    let taker = inbox.clone();
+    let taking = started(async move { taker.recv().await.unwrap() }).await;
+    second.nack(Duration::from_millis(1)).await.unwrap();
+    let second = taking.await.unwrap();
+    assert_eq!(second.id(), id(2));
+    assert_eq!(inbox.waiting().await, 1, "the first one");
+    assert!(Delivery::ack_all(vec![second, third]).await.iter().all(Result::is_ok));
+}
+
+async fn what_is_put_back_into_a_closed_inbox_can_still_be_taken<F: Future<Output = Both>>(
+    make: fn(usize) -> F,
+) {
+    let inbox = make(1).await;
+    inbox.put(message(1, "{}"), NO_WAIT).await.unwrap();
+    let delivery = inbox.recv().await.unwrap();
+    inbox.close();
+    delivery.nack(Duration::ZERO).await.unwrap();
+    inbox.recv().await.unwrap().ack().await.unwrap();
+    assert!(inbox.recv().await.is_none());
+}
+
+async fn what_is_put_back_too_often_is_a_dead_letter<F: Future<Output = Both>>(
+    make: fn(usize) -> F,
+) {
+    let inbox = make(1).await;
+    inbox.put(message(1, r#"{"n":1}"#), NO_WAIT).await.unwrap();
+    for redeliveries in 0..10 {
+        assert!(inbox.dead(1).await.unwrap().is_empty());
+        let delivery = inbox.recv().await.unwrap();
+        assert_eq!(delivery.redeliveries(), redeliveries);
+        assert_eq!(delivery.is_last_delivery(), redeliveries == 9);
+        delivery.nack(Duration::ZERO).await.unwrap();
+    }
+    let [letter] = inbox.dead(9).await.unwrap().try_into().unwrap();
+    assert_eq!((letter.message, letter.deliveries), (message(1, r#"{"n":1}"#), 10));
+    assert_eq!(letter.reason, DeadReason::MaxDeliveries);
+    assert_eq!(inbox.waiting().await, 0);
+}
+
+async fn what_is_rejected_is_a_dead_letter_with_its_reason_until_it_is_requeued_or_discarded<
+    F: Future<Output = Both>,
+>(
+    make: fn(usize) -> F,
+) {
+    let inbox = make(10).await;
+    for number in [1, 2] {
+        inbox.put(message(number, "{}"), NO_WAIT).await.unwrap();
+        inbox.recv().await.unwrap().reject(format!("reason {number}")).await.unwrap();
+    }
+    let [first, second] = inbox.dead(9).await.unwrap().try_into().unwrap();
+    assert_eq!((first.message.id, first.deliveries), (id(1), 1));
+    assert_eq!(first.reason, DeadReason::Rejected("reason 1".into()));
+    assert_eq!(inbox.dead(1).await.unwrap(), std::slice::from_ref(&first));
+    let rest = inbox.dead_letters(Some(first.id), 9).await.unwrap();
+    assert_eq!(rest, std::slice::from_ref(&second));
+    assert!(inbox.dead_letters(Some(second.id), 9).await.unwrap().is_empty());
+    assert_eq!(inbox.put(message(1, "{}"), NO_WAIT).await, Ok(Put::Duplicate));
+
+    assert_eq!(inbox.requeue(&[first.id, DeadLetterId::new(999)]).await.unwrap(), 1);
+    let again = inbox.recv().await.unwrap();
+    assert_eq!((again.id(), again.redeliveries()), (id(1), 0));
+    again.nack(Duration::ZERO).await.unwrap();
+    inbox.recv().await.unwrap().reject("other").await.unwrap();
+    assert_eq!(inbox.dead(1).await.unwrap()[0].reason, DeadReason::Rejected("other".into()));
+
+    let both = [first.id, second.id];
+    assert_eq!(inbox.discard(&both).await.unwrap(), 2);
+    assert_eq!((inbox.discard(&both).await.unwrap(), inbox.requeue(&both).await.unwrap()), (0, 0));
+    assert!(inbox.dead(9).await.unwrap().is_empty());
+    assert_eq!(inbox.put(message(2, "{}"), NO_WAIT).await, Ok(Put::Duplicate));
+    assert_eq!(inbox.waiting().await, 0);
+}
+
+async fn a_request_that_is_put_back_can_still_be_answered_and_one_that_is_rejected_has_no_reply<
+    F: Future<Output = Both>,
+>(
+    make: fn(usize) -> F,
+) {
+    let inbox = make(10).await;
+    inbox.put(request(1), NO_WAIT).await.unwrap();
+    let reply = waiting_reply(&inbox, id(1)).await;
+    inbox.recv().await.unwrap().nack(Duration::ZERO).await.unwrap();
+    let again = inbox.recv().await.unwrap();
+    assert!(again.is_awaited(), "the sender goes on waiting");
+    again.reply(&serde_json::json!({"n": 1})).await.unwrap();
+    assert_eq!(reply.await.unwrap().as_deref(), Ok(r#"{"n":1}"#));
+
+    inbox.put(request(2), NO_WAIT).await.unwrap();
+    let reply = waiting_reply(&inbox, id(2)).await;
+    inbox.recv().await.unwrap().reject("bad").await.unwrap();
+    assert_eq!(reply.await.unwrap(), Err(NoReply::NotGiven));
+    // Requeued, it can be asked for again.
+    let dead = inbox.dead(1).await.unwrap();
+    assert_eq!(inbox.requeue(&[dead[0].id]).await.unwrap(), 1);
+    let reply = waiting_reply(&inbox, id(2)).await;
+    inbox.recv().await.unwrap().reply(&serde_json::json!({"n": 2})).await.unwrap();
+    assert_eq!(reply.await.unwrap().as_deref(), Ok(r#"{"n":2}"#));
+}
+
+async fn a_delivery_that_is_extended_can_be_acknowledged<F: Future<Output = Both>>(
+    make: fn(usize) -> F,
+) {
+    let inbox = make(1).await;
+    inbox.put(message(1, "{}"), NO_WAIT).await.unwrap();
+    let delivery = inbox.recv().await.unwrap();
+    for time in [LONG, Duration::MAX] {
+        delivery.extend(time).await.unwrap();
+    }
+    delivery.ack().await.unwrap();
+    assert_eq!(inbox.put(message(2, "{}"), NO_WAIT).await, Ok(Put::Accepted), "its place is free");
+}
+
+async fn the_stream_gives_every_message_and_ends_with_the_inbox<F: Future<Output = Both>>(
+    make: fn(usize) -> F,
+) {
+    let inbox = make(10).await;
+    let mut stream = inbox.inbox.clone();
+    let next = started(async move { (stream.next().await.map(|one| one.id()), stream) }).await;
+    for number in 1..=3 {
+        inbox.put(message(number, "{}"), NO_WAIT).await.unwrap();
+    }
+    let (first, mut stream) = next.await.unwrap();
+    assert_eq!(first, Some(id(1)));
+    inbox.close();
+    for number in [2, 3] {
+        let delivery = stream.next().await.unwrap();
+        assert_eq!(delivery.id(), id(number));
+        delivery.ack().await.unwrap();
+    }
+    assert!(stream.next().await.is_none());
+    assert!(stream.next().await.is_none());
+}
+
+async fn those_who_wait_to_be_taken_are_counted<F: Future<Output = Both>>(make: fn(usize) -> F) {
     let inbox = make(200).await;
     assert_eq!(inbox.waiting().await, 0);
     inbox.put_all((0..150).map(|number| message(number, "{}")).collect(), NO_WAIT).await;
@@ -133,7 +369,7 @@ async fn those_who_wait_to_be_taken_are_counted<F: Future<Output = Inbox>>(make:
 }
 
 async fn a_finished_inbox_takes_and_gives_nothing_and_says_how_many_were_left<
-    F: Future<Output = Inbox>,
+    F: Future<Output = Both>,
 >(
     make: fn(usize) -> F,
 ) {
@@ -154,7 +390,7 @@ async fn a_finished_inbox_takes_and_gives_nothing_and_says_how_many_were_left<
     drop(taken);
 }
 
-async fn finishing_ends_every_wait<F: Future<Output = Inbox>>(make: fn(usize) -> F) {
+async fn finishing_ends_every_wait<F: Future<Output = Both>>(make: fn(usize) -> F) {
     let inbox = make(1).await;
     let taking = started({
         let inbox = inbox.clone();
@@ -177,7 +413,7 @@ async fn finishing_ends_every_wait<F: Future<Output = Inbox>>(make: fn(usize) ->
     assert_eq!(putting.await.unwrap(), Err(PutError::Closed));
 }
 
-async fn messages_come_out_in_the_order_in_which_they_went_in<F: Future<Output = Inbox>>(
+async fn messages_come_out_in_the_order_in_which_they_went_in<F: Future<Output = Both>>(
     make: fn(usize) -> F,
 ) {
     let inbox = make(10).await;
@@ -196,7 +432,7 @@ async fn messages_come_out_in_the_order_in_which_they_went_in<F: Future<Output =
     }
 }
 
-async fn a_message_put_twice_is_taken_once<F: Future<Output = Inbox>>(make: fn(usize) -> F) {
+async fn a_message_put_twice_is_taken_once<F: Future<Output = Both>>(make: fn(usize) -> F) {
     let inbox = make(10).await;
     assert_eq!(inbox.put(message(1, "{}"), NO_WAIT).await, Ok(Put::Accepted));
     assert_eq!(inbox.put(message(1, "{}"), NO_WAIT).await, Ok(Put::Duplicate));
@@ -214,7 +450,7 @@ async fn a_message_put_twice_is_taken_once<F: Future<Output = Inbox>>(make: fn(u
     assert!(inbox.recv().await.is_none());
 }
 
-async fn a_full_inbox_refuses_in_time_and_knows_duplicates<F: Future<Output = Inbox>>(
+async fn a_full_inbox_refuses_in_time_and_knows_duplicates<F: Future<Output = Both>>(
     make: fn(usize) -> F,
 ) {
     let inbox = make(1).await;
@@ -233,7 +469,7 @@ async fn a_full_inbox_refuses_in_time_and_knows_duplicates<F: Future<Output = In
     );
 }
 
-async fn a_message_taken_and_acknowledged_lets_one_in<F: Future<Output = Inbox>>(
+async fn a_message_taken_and_acknowledged_lets_one_in<F: Future<Output = Both>>(
     make: fn(usize) -> F,
 ) {
     let inbox = make(1).await;
@@ -245,7 +481,7 @@ async fn a_message_taken_and_acknowledged_lets_one_in<F: Future<Output = Inbox>>
 }
 
 async fn whoever_stops_waiting_for_room_has_put_nothing_and_holds_no_place<
-    F: Future<Output = Inbox>,
+    F: Future<Output = Both>,
 >(
     make: fn(usize) -> F,
 ) {
@@ -262,7 +498,7 @@ async fn whoever_stops_waiting_for_room_has_put_nothing_and_holds_no_place<
     );
 }
 
-async fn the_same_message_waiting_twice_goes_in_once<F: Future<Output = Inbox>>(
+async fn the_same_message_waiting_twice_goes_in_once<F: Future<Output = Both>>(
     make: fn(usize) -> F,
 ) {
     let inbox = make(1).await;
@@ -280,7 +516,7 @@ async fn the_same_message_waiting_twice_goes_in_once<F: Future<Output = Inbox>>(
     );
 }
 
-async fn those_who_wait_for_room_come_before_those_who_come_later<F: Future<Output = Inbox>>(
+async fn those_who_wait_for_room_come_before_those_who_come_later<F: Future<Output = Both>>(
     make: fn(usize) -> F,
 ) {
     let inbox = make(1).await;
@@ -292,7 +528,7 @@ async fn those_who_wait_for_room_come_before_those_who_come_later<F: Future<Outp
     assert_eq!(first.await.unwrap(), Ok(Put::Accepted));
 }
 
-async fn a_closed_inbox_refuses_and_gives_out_what_it_has<F: Future<Output = Inbox>>(
+async fn a_closed_inbox_refuses_and_gives_out_what_it_has<F: Future<Output = Both>>(
     make: fn(usize) -> F,
 ) {
     let inbox = make(1).await;
@@ -309,7 +545,7 @@ async fn a_closed_inbox_refuses_and_gives_out_what_it_has<F: Future<Output = Inb
     assert!(inbox.recv().await.is_none());
 }
 
-async fn closing_wakes_those_who_wait<F: Future<Output = Inbox>>(make: fn(usize) -> F) {
+async fn closing_wakes_those_who_wait<F: Future<Output = Both>>(make: fn(usize) -> F) {
     let inbox = make(1).await;
     let taker = inbox.clone();
     let taker = started(async move { taker.recv().await.is_none() }).await;
@@ -317,7 +553,7 @@ async fn closing_wakes_those_who_wait<F: Future<Output = Inbox>>(make: fn(usize)
     assert!(taker.await.unwrap());
 }
 
-async fn whoever_stops_waiting_for_a_message_has_taken_none<F: Future<Output = Inbox>>(
+async fn whoever_stops_waiting_for_a_message_has_taken_none<F: Future<Output = Both>>(
     make: fn(usize) -> F,
 ) {
     let inbox = make(10).await;
@@ -333,9 +569,7 @@ async fn whoever_stops_waiting_for_a_message_has_taken_none<F: Future<Output = I
     }
 }
 
-async fn many_are_taken_at_once_but_not_waited_for<F: Future<Output = Inbox>>(
-    make: fn(usize) -> F,
-) {
+async fn many_are_taken_at_once_but_not_waited_for<F: Future<Output = Both>>(make: fn(usize) -> F) {
     let inbox = make(10).await;
     for number in 0..5 {
         inbox.put(message(number, "{}"), NO_WAIT).await.unwrap();
@@ -358,7 +592,7 @@ async fn many_are_taken_at_once_but_not_waited_for<F: Future<Output = Inbox>>(
     assert!(inbox.recv_many(2).await.is_empty());
 }
 
-async fn many_putters_and_takers_lose_nothing_and_double_nothing<F: Future<Output = Inbox>>(
+async fn many_putters_and_takers_lose_nothing_and_double_nothing<F: Future<Output = Both>>(
     make: fn(usize) -> F,
 ) {
     let inbox = make(3).await;
@@ -400,7 +634,7 @@ async fn many_putters_and_takers_lose_nothing_and_double_nothing<F: Future<Outpu
     assert_eq!(taken.len(), 400);
 }
 
-async fn a_batch_has_an_answer_for_each_message<F: Future<Output = Inbox>>(make: fn(usize) -> F) {
+async fn a_batch_has_an_answer_for_each_message<F: Future<Output = Both>>(make: fn(usize) -> F) {
     let inbox = make(10).await;
     inbox.put(message(1, "{}"), NO_WAIT).await.unwrap();
     let batch = vec![
@@ -438,7 +672,7 @@ async fn a_batch_has_an_answer_for_each_message<F: Future<Output = Inbox>>(make:
     assert_eq!(inbox.put_all(Vec::new(), LONG).await, []);
 }
 
-async fn a_batch_takes_the_room_there_is_in_order<F: Future<Output = Inbox>>(make: fn(usize) -> F) {
+async fn a_batch_takes_the_room_there_is_in_order<F: Future<Output = Both>>(make: fn(usize) -> F) {
     let inbox = make(3).await;
     inbox.put(message(1, "{}"), NO_WAIT).await.unwrap();
     let batch: Vec<_> = [2, 3, 4, 1, 5].into_iter().map(|number| message(number, "{}")).collect();
@@ -458,7 +692,7 @@ async fn a_batch_takes_the_room_there_is_in_order<F: Future<Output = Inbox>>(mak
     );
 }
 
-async fn a_batch_waits_only_while_there_is_room_for_none<F: Future<Output = Inbox>>(
+async fn a_batch_waits_only_while_there_is_room_for_none<F: Future<Output = Both>>(
     make: fn(usize) -> F,
 ) {
     let inbox = make(1).await;
@@ -477,7 +711,7 @@ async fn a_batch_waits_only_while_there_is_room_for_none<F: Future<Output = Inbo
     assert_eq!(waiting.await.unwrap(), [Ok(Put::Accepted), full, Ok(Put::Duplicate)]);
 }
 
-async fn a_reply_reaches_all_who_wait_and_those_who_come_later<F: Future<Output = Inbox>>(
+async fn a_reply_reaches_all_who_wait_and_those_who_come_later<F: Future<Output = Both>>(
     make: fn(usize) -> F,
 ) {
     let inbox = make(10).await;
@@ -507,7 +741,7 @@ async fn a_reply_reaches_all_who_wait_and_those_who_come_later<F: Future<Output 
     assert_eq!(inbox.reply_to("u", id(9)).await, Err(NoReply::Forgotten), "never asked");
 }
 
-async fn a_request_that_is_dropped_or_only_acknowledged_has_no_reply<F: Future<Output = Inbox>>(
+async fn a_request_that_is_dropped_or_only_acknowledged_has_no_reply<F: Future<Output = Both>>(
     make: fn(usize) -> F,
 ) {
     let inbox = make(10).await;
@@ -529,9 +763,7 @@ async fn a_request_that_is_dropped_or_only_acknowledged_has_no_reply<F: Future<O
     assert_eq!(inbox.reply_to("u", id(2)).await, Err(NoReply::NotGiven));
 }
 
-async fn a_reply_that_cannot_be_sent_is_refused_and_the_sender_is_told<
-    F: Future<Output = Inbox>,
->(
+async fn a_reply_that_cannot_be_sent_is_refused_and_the_sender_is_told<F: Future<Output = Both>>(
     make: fn(usize) -> F,
 ) {
     let inbox = make(10).await;
@@ -547,7 +779,7 @@ async fn a_reply_that_cannot_be_sent_is_refused_and_the_sender_is_told<
     assert_eq!(inbox.reply_to("u", id(2)).await, Err(NoReply::NotGiven));
 }
 
-async fn what_is_no_request_takes_no_reply<F: Future<Output = Inbox>>(make: fn(usize) -> F) {
+async fn what_is_no_request_takes_no_reply<F: Future<Output = Both>>(make: fn(usize) -> F) {
     let inbox = make(10).await;
     inbox.put(message(1, "{}"), NO_WAIT).await.unwrap();
     let refused = inbox.recv().await.unwrap().reply(&serde_json::json!({})).await;
@@ -567,7 +799,7 @@ fn numbered_request(number: u32) -> Message {
     }
 }
 
-async fn messages_and_requests_go_in_together<F: Future<Output = Inbox>>(make: fn(usize) -> F) {
+async fn messages_and_requests_go_in_together<F: Future<Output = Both>>(make: fn(usize) -> F) {
     let inbox = make(10).await;
     let mixed = vec![message(1, "{}"), request(2), message(3, "{}"), request(4), request(2)];
     let puts = inbox.put_all(mixed, NO_WAIT).await;
@@ -596,7 +828,7 @@ async fn messages_and_requests_go_in_together<F: Future<Output = Inbox>>(make: f
     }
 }
 
-async fn thousands_wait_for_their_replies_and_each_gets_its_own<F: Future<Output = Inbox>>(
+async fn thousands_wait_for_their_replies_and_each_gets_its_own<F: Future<Output = Both>>(
     make: fn(usize) -> F,
 ) {
     const COUNT: u32 = 3000;
@@ -632,7 +864,7 @@ async fn thousands_wait_for_their_replies_and_each_gets_its_own<F: Future<Output
     }
 }
 
-async fn many_are_acknowledged_together_each_with_its_own_answer<F: Future<Output = Inbox>>(
+async fn many_are_acknowledged_together_each_with_its_own_answer<F: Future<Output = Both>>(
     make: fn(usize) -> F,
 ) {
     let (inbox, other) = (make(4).await, make(4).await);

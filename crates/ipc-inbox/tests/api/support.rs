@@ -3,8 +3,78 @@
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
-use ipc_inbox::{DurableInbox, DurableOptions, Message, OpenError};
+use ipc_inbox::{
+    DeadLetter, DeadLetterId, DurableOptions, Inbox, InboxSender, Message, NoReply, OpenError,
+    Pending, Put, PutError, StorageError,
+};
 use ipc_protocol::{Fingerprint, MessageId};
+
+/// Both sides of an inbox, for a test that is server and application.
+#[derive(Clone, Debug)]
+pub(crate) struct Both {
+    pub(crate) sender: InboxSender,
+    pub(crate) inbox: Inbox,
+}
+
+impl From<(InboxSender, Inbox)> for Both {
+    fn from((sender, inbox): (InboxSender, Inbox)) -> Self {
+        Both { sender, inbox }
+    }
+}
+
+/// The application's side.
+impl std::ops::Deref for Both {
+    type Target = Inbox;
+
+    fn deref(&self) -> &Inbox {
+        &self.inbox
+    }
+}
+
+/// The server's side.
+impl Both {
+    pub(crate) fn put(
+        &self,
+        message: Message,
+        wait: Duration,
+    ) -> Pending<'_, Result<Put, PutError>> {
+        self.sender.put(message, wait)
+    }
+
+    pub(crate) fn put_all(
+        &self,
+        messages: Vec<Message>,
+        wait: Duration,
+    ) -> Pending<'_, Vec<Result<Put, PutError>>> {
+        self.sender.put_all(messages, wait)
+    }
+
+    pub(crate) fn reply_to(
+        &self,
+        user: &str,
+        id: MessageId,
+    ) -> Pending<'_, Result<std::sync::Arc<str>, NoReply>> {
+        self.sender.reply_to(user, id)
+    }
+
+    /// It is closed when this returns.
+    pub(crate) fn close(&self) {
+        drop(self.sender.close());
+    }
+
+    pub(crate) async fn finish(&self) -> u64 {
+        self.sender.finish().await
+    }
+
+    /// The first dead letters.
+    pub(crate) async fn dead(&self, count_max: usize) -> Result<Vec<DeadLetter>, StorageError> {
+        self.inbox.dead_letters(None, count_max).await
+    }
+}
+
+pub(crate) fn dead_letter_ids(numbers: &[u64]) -> Vec<DeadLetterId> {
+    numbers.iter().copied().map(DeadLetterId::new).collect()
+}
 
 pub(crate) const NO_WAIT: Duration = Duration::ZERO;
 
@@ -44,16 +114,16 @@ impl File {
         self.directory.path().join("inbox.db")
     }
 
-    pub(crate) async fn open(&self) -> DurableInbox {
+    pub(crate) async fn open(&self) -> Both {
         self.open_with(DurableOptions::default()).await
     }
 
     /// Opens the file as soon as the one who had it has let go of it.
-    pub(crate) async fn open_with(&self, options: DurableOptions) -> DurableInbox {
+    pub(crate) async fn open_with(&self, options: DurableOptions) -> Both {
         loop {
             match options.clone().open(self.path()).await {
                 Err(OpenError::InUse { .. }) => tokio::task::yield_now().await,
-                opened => return opened.unwrap(),
+                opened => return opened.unwrap().into(),
             }
         }
     }

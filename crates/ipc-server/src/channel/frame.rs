@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use ipc_envelope::{Freshness, KeyRing};
-use ipc_inbox::{Arrivals, Pending, Put, PutError};
+use ipc_inbox::{NotifyGuard, Pending, Put, PutError};
 use ipc_protocol::{
     ChannelFrame, ChannelMessage, Frame, FrameError, FrameHead, MessageId, ProblemCode, Route,
     Settled,
@@ -106,7 +106,7 @@ pub(super) struct Putting<'s> {
 }
 
 /// What became of messages, and the news for those who wait for some.
-type Answer<T> = (T, Arrivals);
+type Answer<T> = (T, NotifyGuard);
 
 enum Step<'s> {
     None,
@@ -143,12 +143,12 @@ impl<'s> Putting<'s> {
         });
         let put = match (messages.next(), messages.next()) {
             (None, _) => Step::None,
-            (Some(message), None) => Step::One(state.inbox.put_quietly(message, state.inbox_wait)),
+            (Some(message), None) => Step::One(state.inbox.put_deferred(message, state.inbox_wait)),
             (Some(first), Some(second)) => {
                 let mut all = Vec::with_capacity(frame.entries.len());
                 all.extend([first, second]);
                 all.extend(messages);
-                Step::All(state.inbox.put_all_quietly(all, state.inbox_wait))
+                Step::All(state.inbox.put_all_deferred(all, state.inbox_wait))
             }
         };
         Putting { first: frame.first, sender, put }
@@ -177,9 +177,9 @@ impl<'s> Putting<'s> {
     }
 
     /// What became of them.
-    pub(super) fn poll(&mut self, context: &mut Context<'_>) -> Poll<(Puts, Arrivals)> {
+    pub(super) fn poll(&mut self, context: &mut Context<'_>) -> Poll<(Puts, NotifyGuard)> {
         match &mut self.put {
-            Step::None => Poll::Ready((Puts::One(None), Arrivals::none())),
+            Step::None => Poll::Ready((Puts::One(None), NotifyGuard::none())),
             Step::One(put) => {
                 Pin::new(put).poll(context).map(|(put, arrivals)| (Puts::One(Some(put)), arrivals))
             }

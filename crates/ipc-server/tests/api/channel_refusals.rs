@@ -319,7 +319,7 @@ async fn a_new_session_on_an_open_channel_replaces_the_old_one() {
         channel.session = Some(logins.admin_session().await.to_string());
         let next = channel.next;
         assert_eq!(channel.ask(&[message("{}")]).await, settled(&[(next, next, "accepted")]));
-        server.inbox().recv().await.unwrap();
+        server.inbox().recv().await.unwrap().ack().await.unwrap();
     }
 }
 

@@ -13,7 +13,7 @@ async fn server_on(directory: &tempfile::TempDir) -> Server {
         match DurableOptions::default().open(&path).await {
             // The last one who had it has not let go of it yet.
             Err(ipc_inbox::OpenError::InUse { .. }) => tokio::task::yield_now().await,
-            opened => break opened.unwrap().inbox().clone(),
+            opened => break opened.unwrap(),
         }
     };
     builder().inbox(inbox).start().await.unwrap()
@@ -53,10 +53,10 @@ async fn what_was_acknowledged_outlives_the_server_and_is_accepted_once() {
 async fn a_durable_inbox_is_a_file_of_the_home_and_has_one_server() {
     let first = builder().inbox(Inbox::durable()).start().await.unwrap();
     assert!(HOME.home.inbox_db().is_file());
-    assert!(first.durable_inbox().unwrap().dead_letters(10).await.unwrap().is_empty());
+    assert!(first.inbox().dead_letters(None, 10).await.unwrap().is_empty());
     let error = builder().inbox(DurableOptions::default()).start().await.unwrap_err();
     assert!(matches!(error, StartError::Inbox(_)) && error.remedy().is_some(), "{error}");
-    assert!(builder().start().await.unwrap().durable_inbox().is_none());
+    builder().start().await.unwrap();
 }
 
 /// The files beside the databases of a home, which have what came last while it is in use.
@@ -73,7 +73,8 @@ async fn after_a_stop_everything_is_in_the_files_of_the_home_themselves() {
     let init = move || ipc_setup::init(&path, &ipc_setup::InitOptions::now());
     let home = tokio::task::spawn_blocking(init).await.unwrap().unwrap().home;
     let builder = || Server::builder(&home).bind("127.0.0.1:0").inbox(Inbox::durable());
-    let server = builder().start().await.unwrap();
+    let (sender, inbox) = Inbox::durable().open(home.inbox_db()).await.unwrap();
+    let server = builder().inbox((sender.clone(), inbox)).start().await.unwrap();
     let message = |number| ipc_inbox::Message {
         id: MessageId::from_random([number; 16]),
         user: "u".into(),
@@ -83,18 +84,18 @@ async fn after_a_stop_everything_is_in_the_files_of_the_home_themselves() {
         wants_reply: false,
     };
     for number in 0..3 {
-        server.inbox().put(message(number), std::time::Duration::ZERO).await.unwrap();
+        sender.put(message(number), std::time::Duration::ZERO).await.unwrap();
     }
     assert!(!beside(&home).is_empty());
     server.stop().await;
     // The handle is still there, and more may be taken.
     let copy = directory.path().join("inbox.db");
     std::fs::copy(home.inbox_db(), &copy).unwrap();
-    let copy = DurableOptions::default().open(&copy).await.unwrap();
-    assert_eq!(copy.inbox().waiting().await, 3);
+    let (_sender, copy) = DurableOptions::default().open(&copy).await.unwrap();
+    assert_eq!(copy.waiting().await, 3);
     assert!(beside(&home).iter().all(|name| name.starts_with("inbox.db")), "{:?}", beside(&home));
     server.inbox().recv().await.unwrap().ack().await.unwrap();
-    assert_eq!(server.inbox().finish().await, 2);
+    assert_eq!(server.finish_inbox().await, 2);
     assert!(beside(&home).is_empty(), "{:?}", beside(&home));
 
     // One that does not come to serve leaves nothing either.

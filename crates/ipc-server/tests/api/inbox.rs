@@ -52,9 +52,9 @@ async fn a_post_that_finds_no_room_is_told_when_to_come_again_and_other_routes_a
 #[tokio::test]
 async fn a_place_that_comes_free_in_time_lets_the_message_in() {
     for way in Way::BOTH {
-        let inbox = MemoryOptions::default().messages_max(1).build();
+        let (sender, inbox) = MemoryOptions::default().messages_max(1).build();
         let server = builder()
-            .inbox(inbox.clone())
+            .inbox((sender, inbox.clone()))
             .inbox_wait(Duration::from_secs(30))
             .start()
             .await
@@ -86,10 +86,11 @@ async fn as_many_ids_are_remembered_as_may_be_and_then_messages_are_refused() {
 #[tokio::test]
 async fn an_inbox_that_is_closed_is_a_server_that_stops() {
     for way in Way::BOTH {
-        let server = builder().start().await.unwrap();
+        let (sender, inbox) = MemoryOptions::default().build();
+        let server = builder().inbox((sender.clone(), inbox)).start().await.unwrap();
         let session = admin_session(&server).await;
         let mut line = way.open(&server, &session).await;
-        server.inbox().close();
+        sender.close();
         assert_eq!(line.send(new_id(), "{}").await, Outcome::Refused(ProblemCode::ShuttingDown));
     }
 }

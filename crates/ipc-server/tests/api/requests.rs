@@ -149,7 +149,8 @@ async fn a_reply_that_no_client_would_take_is_refused_where_it_is_made() {
                 while !delivery.is_awaited() {
                     tokio::task::yield_now().await;
                 }
-                delivery.reply(reply).await.unwrap_err().to_string()
+                let error = delivery.reply(reply).await.unwrap_err();
+                format!("{error}: {}", std::error::Error::source(&error).unwrap())
             };
             let (answer, error) = tokio::join!(line.request(new_id(), BODY, LONG), work);
             assert_eq!(answer, Outcome::Refused(ProblemCode::NotAnswered));
@@ -186,7 +187,7 @@ async fn whoever_waits_for_a_durable_inbox_that_ends_is_told_to_come_again() {
         let directory = tempfile::tempdir().unwrap();
         let inbox =
             ipc_server::Inbox::durable().open(directory.path().join("inbox.db")).await.unwrap();
-        let server = builder().inbox(inbox.inbox().clone()).start().await.unwrap();
+        let server = builder().inbox(inbox).start().await.unwrap();
         let session = admin_session(&server).await;
         let mut line = way.open(&server, &session).await;
         let ending = async {
@@ -194,7 +195,7 @@ async fn whoever_waits_for_a_durable_inbox_that_ends_is_told_to_come_again() {
                 tokio::task::yield_now().await;
             }
             server.begin_stop();
-            assert_eq!(server.inbox().finish().await, 1);
+            assert_eq!(server.finish_inbox().await, 1);
         };
         let (answer, ()) = tokio::join!(line.request(new_id(), BODY, LONG), ending);
         assert_eq!(answer, Outcome::Refused(ProblemCode::ShuttingDown));

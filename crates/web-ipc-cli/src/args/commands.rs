@@ -166,7 +166,7 @@ fn serve_command() -> Command {
                 .value_parser(ValueParser::new(inbox))
                 .default_value("memory"),
         )
-        .arg(option("exec", 'x', "COMMAND", "Run this for each message, with the message on its stdin, and WEB_IPC_USER, WEB_IPC_ID and WEB_IPC_HOME in its environment; 0 acknowledges, and its stdout is the reply to a request").value_parser(shell_command))
+        .arg(option("exec", 'x', "COMMAND", "Run this for each message, with the message on its stdin, and WEB_IPC_USER, WEB_IPC_ID and WEB_IPC_HOME in its environment; its stdout is the reply to a request. Status 0 acknowledges the message, 75 puts it back for 10 s, 65 rejects it as a dead letter").value_parser(shell_command))
         .arg(
             option("jobs", 'j', "N", "How many commands may run at once [default: 1]")
                 .allow_negative_numbers(true)
@@ -177,7 +177,7 @@ fn serve_command() -> Command {
                 "tries",
                 'r',
                 "N",
-                "How often a durable inbox hands a message out before it is a dead letter [default: 10]",
+                "How often a durable inbox delivers a message before it is a dead letter [default: 10]",
             )
             .allow_negative_numbers(true)
             .value_parser(|text: &str| number_between(text, 1, u16::MAX)),

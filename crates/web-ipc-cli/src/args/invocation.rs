@@ -87,7 +87,7 @@ pub(crate) struct Serve {
     pub(crate) exec: Option<String>,
     /// How many of them at once.
     pub(crate) jobs: u16,
-    /// How often a durable inbox hands a message out before it is a dead letter.
+    /// How often a durable inbox delivers a message before it is a dead letter.
     pub(crate) tries: Option<u16>,
     /// How long a stop may go on with what is in hand and in memory, in seconds.
     pub(crate) stop_within_secs: u16,

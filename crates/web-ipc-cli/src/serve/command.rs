@@ -227,12 +227,12 @@ mod tests {
 
     use ipc_inbox::Message;
     use ipc_protocol::MessageId;
-    use ipc_server::Inbox;
+    use ipc_server::{Inbox, InboxSender};
     use tokio::time::timeout;
 
     use super::*;
 
-    async fn delivery(inbox: &Inbox, wants_reply: bool) -> Delivery {
+    async fn delivery(sender: &InboxSender, inbox: &Inbox, wants_reply: bool) -> Delivery {
         let message = Message {
             id: MessageId::from_random([u8::from(wants_reply); 16]),
             user: "a".into(),
@@ -241,29 +241,29 @@ mod tests {
             body: "{}".into(),
             wants_reply,
         };
-        inbox.put(message, Duration::ZERO).await.unwrap();
+        sender.put(message, Duration::ZERO).await.unwrap();
         inbox.recv().await.unwrap()
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_request_is_given_up_when_nobody_has_waited_for_a_while() {
         const LONG: Duration = Duration::from_secs(3600);
-        let inbox = Inbox::memory();
-        let request = delivery(&inbox, true).await;
-        let waiting = inbox.reply_to("a", request.id());
+        let (sender, inbox) = Inbox::memory().build();
+        let request = delivery(&sender, &inbox, true).await;
+        let waiting = sender.reply_to("a", request.id());
         assert!(timeout(LONG, nobody_waits(&request)).await.is_err(), "somebody waits");
         drop(waiting);
         tokio::select! {
             () = nobody_waits(&request) => panic!("too early"),
             () = sleep(UNAWAITED_MAX / 2) => {}
         }
-        let waiting = inbox.reply_to("a", request.id());
+        let waiting = sender.reply_to("a", request.id());
         assert!(timeout(LONG, nobody_waits(&request)).await.is_err(), "somebody waits again");
         drop(waiting);
         let gone_at = Instant::now();
         nobody_waits(&request).await;
         assert!(gone_at.elapsed() >= UNAWAITED_MAX);
-        let message = delivery(&inbox, false).await;
+        let message = delivery(&sender, &inbox, false).await;
         assert!(
             timeout(LONG, nobody_waits(&message)).await.is_err(),
             "nobody waits for a message's"

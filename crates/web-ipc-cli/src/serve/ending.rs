@@ -66,8 +66,7 @@ impl Serving {
     /// messages are lost with the inbox.
     pub(super) async fn end(&mut self) -> u64 {
         self.server.begin_stop();
-        let inbox = self.server.inbox().clone();
-        let left = inbox.finish().await;
+        let left = self.server.finish_inbox().await;
         tokio::select! {
             _ = tokio::time::timeout(CONNECTIONS_WAIT, self.server.stop()) => {}
             _ = self.signals.next() => {}
@@ -89,8 +88,8 @@ impl Serving {
         }
         // At once: nobody's connection is waited for, nor for long a disk.
         self.server.begin_stop();
-        let inbox = self.server.inbox().clone();
-        let left = tokio::time::timeout(DISK_WAIT, inbox.finish()).await.unwrap_or_default();
+        let finished = tokio::time::timeout(DISK_WAIT, self.server.finish_inbox()).await;
+        let left = finished.unwrap_or_default();
         let lost = if self.is_durable { 0 } else { left + in_hand as u64 };
         let why = match cause {
             Cause::SecondSignal(_) => "ended by a second signal".to_owned(),

@@ -17,6 +17,7 @@ use serde_json::json;
 use serde_json::value::RawValue;
 use tokio::time::Instant;
 
+use super::causes::with_causes;
 use super::ending::{Cause, Serving, lost_messages, until};
 use super::timestamp::rfc_3339;
 use crate::error::{self, Failure, Verdict};
@@ -193,6 +194,7 @@ async fn acknowledge(written: Vec<Delivery>) -> usize {
     let count = written.len();
     for result in Delivery::ack_all(written).await {
         if let Err(error) = result {
+            let error = with_causes(&error);
             log::warn!("a message that was printed may be printed again: {error}");
         }
     }
@@ -259,7 +261,7 @@ mod tests {
 
     /// Messages that were sent and received: by whom, when, and their bodies.
     async fn delivered(sent: &[(&str, u64, &str)]) -> Vec<Delivery> {
-        let inbox = Inbox::memory();
+        let (sender, inbox) = Inbox::memory().build();
         for (number, (user, millis, body)) in (1..).zip(sent) {
             let message = Message {
                 id: MessageId::from_random([number; 16]),
@@ -269,7 +271,7 @@ mod tests {
                 body: (*body).into(),
                 wants_reply: false,
             };
-            inbox.put(message, Duration::ZERO).await.unwrap();
+            sender.put(message, Duration::ZERO).await.unwrap();
         }
         inbox.recv_many(sent.len()).await
     }

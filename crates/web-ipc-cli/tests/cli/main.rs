@@ -8,6 +8,7 @@
 mod backup;
 mod case;
 mod compare;
+mod exec;
 mod force;
 mod log;
 mod mounts;

@@ -2,7 +2,7 @@
 //! reused id. The time is an argument.
 
 mod entry;
-mod windows;
+mod time_buckets;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,25 +12,25 @@ use foldhash::quality::RandomState;
 use ipc_protocol::MessageId;
 
 use entry::Entry;
-pub(crate) use entry::{BodyHash, Moment};
-use windows::Windows;
+pub(crate) use entry::{BodyHash, Clocks};
+use time_buckets::TimeBuckets;
 
-/// Into so many tables ids are parted by their last bits, which are random in every kind of UUID
-/// that anybody draws. A table that grows moves all its entries at once: a small one is soon done,
+/// Into so many shards ids are parted by their last bits, which are random in every kind of UUID
+/// that anybody draws. A shard that grows moves all its entries at once: a small one is soon done,
 /// where one of millions would hold everybody up.
-const TABLES: usize = 1024;
+const SHARDS: usize = 1024;
 
 /// Remembers each id for at least a period, and at most two. Those made just now are kept by their
-/// time, see [`Windows`]; all others are kept in two generations, and once a period the older one
+/// time, see [`TimeBuckets`]; all others are kept in two generations, and once a period the older one
 /// is let go as a whole, which costs the same however many there are.
 #[derive(Debug)]
-pub(crate) struct Remembered {
+pub(crate) struct Dedup {
     period: Duration,
     ids_max: usize,
     /// A number for each user, so that an entry is of one small size.
     users: HashMap<Arc<str>, u32, RandomState>,
     hasher: RandomState,
-    windows: Windows,
+    buckets: TimeBuckets,
     current: Generation,
     previous: Generation,
     current_since: Instant,
@@ -39,20 +39,20 @@ pub(crate) struct Remembered {
 /// The ids of a period.
 #[derive(Debug)]
 struct Generation {
-    tables: Box<[HashMap<Entry, BodyHash, RandomState>]>,
+    shards: Box<[HashMap<Entry, BodyHash, RandomState>]>,
     ids: usize,
 }
 
 impl Generation {
     fn new(hasher: &RandomState) -> Self {
-        // A table without entries takes no memory of its own.
-        let tables = (0..TABLES).map(|_| HashMap::with_hasher(hasher.clone())).collect();
-        Generation { tables, ids: 0 }
+        // A shard without entries takes no memory of its own.
+        let shards = (0..SHARDS).map(|_| HashMap::with_hasher(hasher.clone())).collect();
+        Generation { shards, ids: 0 }
     }
 
-    fn table(entry: &Entry) -> usize {
+    fn shard(entry: &Entry) -> usize {
         let [.., last_but_one, last] = *entry.1.as_bytes();
-        usize::from(u16::from_be_bytes([last_but_one, last])) % TABLES
+        usize::from(u16::from_be_bytes([last_but_one, last])) % SHARDS
     }
 
     fn get(&self, entry: &Entry) -> Option<&BodyHash> {
@@ -60,11 +60,11 @@ impl Generation {
             // The older generation mostly is empty in a process's first minutes.
             return None;
         }
-        self.tables[Self::table(entry)].get(entry)
+        self.shards[Self::shard(entry)].get(entry)
     }
 
     fn insert(&mut self, entry: Entry, body: BodyHash) {
-        self.ids += usize::from(self.tables[Self::table(&entry)].insert(entry, body).is_none());
+        self.ids += usize::from(self.shards[Self::shard(&entry)].insert(entry, body).is_none());
     }
 }
 
@@ -79,15 +79,15 @@ pub(crate) enum Known {
     OtherBody,
 }
 
-impl Remembered {
+impl Dedup {
     pub(crate) fn new(period: Duration, ids_max: usize, now: Instant) -> Self {
         // Keyed afresh in each process: nobody can choose ids that meet in one place.
         let hasher = RandomState::default();
-        Remembered {
+        Dedup {
             period,
             ids_max,
             users: HashMap::with_hasher(hasher.clone()),
-            windows: Windows::new(&hasher, now),
+            buckets: TimeBuckets::new(&hasher, now),
             current: Generation::new(&hasher),
             previous: Generation::new(&hasher),
             hasher,
@@ -100,7 +100,7 @@ impl Remembered {
         user: &str,
         id: MessageId,
         body: BodyHash,
-        at: Moment,
+        at: Clocks,
     ) -> Known {
         self.rotate(at.now);
         let Some(&user) = self.users.get(user) else { return Known::New };
@@ -108,7 +108,7 @@ impl Remembered {
         // In all of them: one that was made just now may have come before its time, by another
         // clock.
         let elsewhere = || self.current.get(&entry).or_else(|| self.previous.get(&entry));
-        match self.windows.get(&entry).or_else(elsewhere) {
+        match self.buckets.get(&entry).or_else(elsewhere) {
             None => Known::New,
             Some(hash) if *hash == body => Known::SameBody,
             Some(_) => Known::OtherBody,
@@ -117,10 +117,10 @@ impl Remembered {
 
     /// Whether one more id may be remembered.
     pub(crate) fn has_room(&self) -> bool {
-        self.windows.ids() + self.current.ids + self.previous.ids < self.ids_max
+        self.buckets.ids() + self.current.ids + self.previous.ids < self.ids_max
     }
 
-    pub(crate) fn insert(&mut self, user: &Arc<str>, id: MessageId, body: BodyHash, at: Moment) {
+    pub(crate) fn insert(&mut self, user: &Arc<str>, id: MessageId, body: BodyHash, at: Clocks) {
         self.rotate(at.now);
         let user = match self.users.get(user) {
             Some(&number) => number,
@@ -131,13 +131,13 @@ impl Remembered {
                 number
             }
         };
-        if !self.windows.insert((user, id), body, at) {
+        if !self.buckets.insert((user, id), body, at) {
             self.current.insert((user, id), body);
         }
     }
 
     fn rotate(&mut self, now: Instant) {
-        self.windows.forget(now, self.period);
+        self.buckets.forget(now, self.period);
         let age = now.saturating_duration_since(self.current_since);
         if age < self.period {
             return;
@@ -145,7 +145,7 @@ impl Remembered {
         self.previous = std::mem::replace(&mut self.current, Generation::new(&self.hasher));
         if age >= self.period * 2 {
             self.previous = Generation::new(&self.hasher);
-            self.windows = Windows::new(&self.hasher, now);
+            self.buckets = TimeBuckets::new(&self.hasher, now);
             self.users = HashMap::with_hasher(self.hasher.clone());
         }
         self.current_since = now;
@@ -167,17 +167,17 @@ mod tests {
     struct Clock(Instant);
 
     impl Clock {
-        fn at(&self, secs: u64) -> Moment {
-            Moment {
+        fn at(&self, secs: u64) -> Clocks {
+            Clocks {
                 now: self.0 + Duration::from_secs(secs),
                 unix_millis: START_MILLIS + secs * 1000,
             }
         }
     }
 
-    fn remembered(ids_max: usize) -> (Clock, Remembered) {
+    fn remembered(ids_max: usize) -> (Clock, Dedup) {
         let now = Instant::now();
-        (Clock(now), Remembered::new(PERIOD, ids_max, now))
+        (Clock(now), Dedup::new(PERIOD, ids_max, now))
     }
 
     fn random_id(number: u8) -> MessageId {
@@ -247,7 +247,7 @@ mod tests {
         let user: Arc<str> = "a".into();
         remembered.insert(&user, timed_id(0), ONE, clock.at(0));
         for unix_millis in [START_MILLIS - 3_600_000, START_MILLIS + 3_600_000] {
-            let at = Moment { unix_millis, ..clock.at(599) };
+            let at = Clocks { unix_millis, ..clock.at(599) };
             assert_eq!(remembered.look_up("a", timed_id(0), ONE, at), Known::SameBody);
         }
     }

@@ -1,4 +1,4 @@
-//! The room of an inbox in memory: places for messages, and bytes for their bodies.
+//! The capacity of an inbox in memory: places for messages, and bytes for their bodies.
 
 use tokio::sync::{AcquireError, Semaphore, TryAcquireError};
 
@@ -6,22 +6,22 @@ use tokio::sync::{AcquireError, Semaphore, TryAcquireError};
 /// semaphore.
 const STEP: usize = 1024;
 
-/// Room that is handed out in the order in which it is asked for, so that nobody starves. What is
+/// Capacity that is handed out in the order in which it is asked for, so that nobody starves. What is
 /// taken stays taken until it is given back.
 #[derive(Debug)]
-pub(crate) struct Room {
+pub(crate) struct Capacity {
     messages: Semaphore,
     steps: Semaphore,
     steps_max: u32,
 }
 
-impl Room {
-    /// Room for so many messages and bytes, each at least 1. A message that is longer than all the
+impl Capacity {
+    /// Capacity for so many messages and bytes, each at least 1. A message that is longer than all the
     /// bytes fits when it is the only one.
     pub(crate) fn new(messages_max: usize, bytes_max: usize) -> Self {
         let steps_max =
             u32::try_from(bytes_max.div_ceil(STEP)).unwrap_or(u32::MAX).clamp(1, u32::MAX >> 4);
-        Room {
+        Capacity {
             messages: Semaphore::new(messages_max.clamp(1, Semaphore::MAX_PERMITS)),
             steps: Semaphore::new(steps_max as usize),
             steps_max,
@@ -57,7 +57,7 @@ impl Room {
         self.steps.add_permits(self.steps_of(bytes) as usize);
     }
 
-    /// [`give_back`](Room::give_back) for many at once.
+    /// [`give_back`](Capacity::give_back) for many at once.
     pub(crate) fn give_back_all(&self, lengths: impl Iterator<Item = usize>) {
         let (messages, steps) = lengths.fold((0, 0), |(messages, steps), bytes| {
             (messages + 1, steps + self.steps_of(bytes) as usize)
@@ -83,34 +83,37 @@ mod tests {
 
     #[test]
     fn messages_and_bytes_are_both_limited_and_given_back() {
-        let room = Room::new(2, 4 * STEP);
-        room.try_take(3 * STEP).unwrap();
-        assert!(room.try_take(2 * STEP).is_err(), "bytes");
-        room.try_take(1).unwrap();
-        assert!(room.try_take(0).is_err(), "places");
-        room.give_back(3 * STEP);
-        room.try_take(3 * STEP).unwrap();
-        room.give_back_all([1, 3 * STEP].into_iter());
-        assert_eq!((room.messages.available_permits(), room.steps.available_permits()), (2, 4));
+        let capacity = Capacity::new(2, 4 * STEP);
+        capacity.try_take(3 * STEP).unwrap();
+        assert!(capacity.try_take(2 * STEP).is_err(), "bytes");
+        capacity.try_take(1).unwrap();
+        assert!(capacity.try_take(0).is_err(), "places");
+        capacity.give_back(3 * STEP);
+        capacity.try_take(3 * STEP).unwrap();
+        capacity.give_back_all([1, 3 * STEP].into_iter());
+        assert_eq!(
+            (capacity.messages.available_permits(), capacity.steps.available_permits()),
+            (2, 4)
+        );
     }
 
     #[test]
     fn one_message_fits_however_long_and_then_none() {
-        let room = Room::new(10, STEP);
-        room.try_take(100 * STEP).unwrap();
-        assert!(room.try_take(1).is_err());
-        room.give_back(100 * STEP);
-        room.try_take(1).unwrap();
+        let capacity = Capacity::new(10, STEP);
+        capacity.try_take(100 * STEP).unwrap();
+        assert!(capacity.try_take(1).is_err());
+        capacity.give_back(100 * STEP);
+        capacity.try_take(1).unwrap();
     }
 
     #[test]
     fn a_failed_try_takes_no_place() {
-        let room = Room::new(1, STEP);
-        room.try_take(1).unwrap();
-        room.give_back(1);
-        let room = Room::new(2, STEP);
-        room.try_take(1).unwrap();
-        assert!(room.try_take(1).is_err());
-        assert_eq!(room.messages.available_permits(), 1);
+        let capacity = Capacity::new(1, STEP);
+        capacity.try_take(1).unwrap();
+        capacity.give_back(1);
+        let capacity = Capacity::new(2, STEP);
+        capacity.try_take(1).unwrap();
+        assert!(capacity.try_take(1).is_err());
+        assert_eq!(capacity.messages.available_permits(), 1);
     }
 }

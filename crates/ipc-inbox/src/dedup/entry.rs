@@ -12,15 +12,15 @@ pub(crate) type BodyHash = [u8; 8];
 
 /// When something happens, by the clock that only goes forward and by the one that ids tell.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Moment {
+pub(crate) struct Clocks {
     pub(crate) now: Instant,
     pub(crate) unix_millis: u64,
 }
 
-impl Moment {
+impl Clocks {
     pub(crate) fn now() -> Self {
         let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Moment {
+        Clocks {
             now: Instant::now(),
             unix_millis: u64::try_from(unix.as_millis()).unwrap_or(u64::MAX),
         }

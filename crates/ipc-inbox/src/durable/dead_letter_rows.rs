@@ -8,31 +8,21 @@ use ipc_protocol::{Fingerprint, MessageId};
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Row as _, SqliteConnection};
 
-use crate::backend::Message;
+use crate::dead_letter::{DeadLetter, DeadLetterId, DeadReason};
+use crate::message::Message;
 
-/// A message that was handed out too often without being acknowledged.
-#[derive(Clone, Debug)]
-pub struct DeadLetter {
-    /// What [`DurableInbox::put_back`](crate::DurableInbox::put_back) knows it by.
-    pub number: u64,
-    /// Its message.
-    pub message: Message,
-    /// How often it was handed out.
-    pub deliveries: u32,
-}
-
-/// The dead letters behind the one with that number, oldest first, no more than `count`.
+/// The dead letters after the one with that id, oldest first, no more than `count_max`.
 pub(super) async fn read(
     connection: &mut SqliteConnection,
-    after: u64,
-    count: u32,
+    after: Option<DeadLetterId>,
+    count_max: usize,
 ) -> Result<Vec<DeadLetter>, sqlx::Error> {
     let rows = sqlx::query(
-        "SELECT seq, user, id, certificate, received_at, body, wants_reply, deliveries FROM messages
-         WHERE is_dead AND seq > ? ORDER BY seq LIMIT ?",
+        "SELECT seq, user, id, certificate, received_at, body, wants_reply, deliveries, reason
+         FROM messages WHERE is_dead AND seq > ? ORDER BY seq LIMIT ?",
     )
-    .bind(seq_of(after))
-    .bind(i64::from(count))
+    .bind(after.map_or(i64::MIN, seq_of))
+    .bind(i64::try_from(count_max).unwrap_or(i64::MAX))
     .fetch_all(connection)
     .await?;
     rows.iter().map(letter).collect()
@@ -45,8 +35,8 @@ pub(super) async fn count_messages(connection: &mut SqliteConnection) -> Result<
 }
 
 /// A letter's number as it is in the file.
-pub(super) fn seq_of(number: u64) -> i64 {
-    i64::try_from(number).unwrap_or(i64::MAX)
+pub(super) fn seq_of(id: DeadLetterId) -> i64 {
+    i64::try_from(id.get()).unwrap_or(i64::MAX)
 }
 
 fn letter(row: &SqliteRow) -> Result<DeadLetter, sqlx::Error> {
@@ -54,7 +44,7 @@ fn letter(row: &SqliteRow) -> Result<DeadLetter, sqlx::Error> {
     let id = id.try_into().map_err(|_| sqlx::Error::Decode("an id of another length".into()))?;
     let certificate: Option<Vec<u8>> = row.try_get(3)?;
     Ok(DeadLetter {
-        number: unsigned(row, 0)?,
+        id: DeadLetterId::new(unsigned(row, 0)?),
         message: Message {
             id: MessageId::from_bytes(id),
             user: row.try_get::<String, _>(1)?.into(),
@@ -66,6 +56,10 @@ fn letter(row: &SqliteRow) -> Result<DeadLetter, sqlx::Error> {
             wants_reply: row.try_get(6)?,
         },
         deliveries: u32::try_from(unsigned(row, 7)?).unwrap_or(u32::MAX),
+        reason: match row.try_get::<Option<String>, _>(8)? {
+            None => DeadReason::MaxDeliveries,
+            Some(reason) => DeadReason::Rejected(reason.into()),
+        },
     })
 }
 

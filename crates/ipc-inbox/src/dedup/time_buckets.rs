@@ -1,0 +1,142 @@
+//! Ids that tell when they were made, and were made just now: those that most clients send.
+//!
+//! They are kept by the time they tell, a small shard for each moment. So what is looked up and
+//! entered now lies side by side and stays in the processor's caches, however many ids there are of
+//! the past.
+
+use std::collections::{HashMap, VecDeque, hash_map};
+use std::time::{Duration, Instant};
+
+use foldhash::quality::RandomState;
+
+use super::entry::{BodyHash, Clocks, Entry};
+
+/// So many milliseconds, as a power of two, share a bucket: at a million messages a second it has
+/// 128,000 ids, some megabytes.
+const MILLIS_LOG2: u32 = 7;
+
+// A bucket says the first five bytes of its ids, see `bucket_of`.
+const _: () = assert!(MILLIS_LOG2 <= 8);
+
+/// Ids are taken from so many buckets before the present one, and from one after it, as the clocks
+/// of two hosts may differ by a little. Nobody can make buckets of other times.
+const BEFORE: u64 = 16;
+const AFTER: u64 = 1;
+
+/// Between two looks for buckets that are over.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+#[derive(Debug)]
+pub(super) struct TimeBuckets {
+    hasher: RandomState,
+    buckets: HashMap<u64, Bucket, RandomState>,
+    /// The buckets, as they were begun.
+    begun: VecDeque<u64>,
+    ids: usize,
+    look_at: Instant,
+}
+
+/// A user's number, and of an id what its bucket does not say already: an entry of the map takes 24
+/// bytes instead of 28.
+type Rest = (u32, [u8; 11]);
+
+#[derive(Debug)]
+struct Bucket {
+    ids: HashMap<Rest, BodyHash, RandomState>,
+    /// When an id was last entered.
+    last: Instant,
+}
+
+impl TimeBuckets {
+    pub(super) fn new(hasher: &RandomState, now: Instant) -> Self {
+        TimeBuckets {
+            hasher: hasher.clone(),
+            buckets: HashMap::with_hasher(hasher.clone()),
+            begun: VecDeque::new(),
+            ids: 0,
+            look_at: now,
+        }
+    }
+
+    pub(super) fn ids(&self) -> usize {
+        self.ids
+    }
+
+    pub(super) fn get(&self, entry: &Entry) -> Option<&BodyHash> {
+        let (bucket, rest) = bucket_of(entry)?;
+        self.buckets.get(&bucket)?.ids.get(&rest)
+    }
+
+    /// Enters an id if it was made just now.
+    pub(super) fn insert(&mut self, entry: Entry, body: BodyHash, at: Clocks) -> bool {
+        let present = at.unix_millis >> MILLIS_LOG2;
+        let just_now = present.saturating_sub(BEFORE)..=present.saturating_add(AFTER);
+        let Some((bucket, rest)) =
+            bucket_of(&entry).filter(|(bucket, _)| just_now.contains(bucket))
+        else {
+            return false;
+        };
+        let bucket = match self.buckets.entry(bucket) {
+            hash_map::Entry::Occupied(bucket) => bucket.into_mut(),
+            hash_map::Entry::Vacant(place) => {
+                self.begun.push_back(bucket);
+                place
+                    .insert(Bucket { ids: HashMap::with_hasher(self.hasher.clone()), last: at.now })
+            }
+        };
+        bucket.last = at.now;
+        self.ids += usize::from(bucket.ids.insert(rest, body).is_none());
+        true
+    }
+
+    /// Lets go of buckets whose last id was entered more than a period ago.
+    pub(super) fn forget(&mut self, now: Instant, period: Duration) {
+        if now < self.look_at {
+            return;
+        }
+        self.look_at = now + LOOK_EVERY;
+        while let Some(first) = self.begun.front()
+            && let Some(bucket) = self.buckets.get(first)
+            && now.saturating_duration_since(bucket.last) > period
+        {
+            self.ids -= bucket.ids.len();
+            self.buckets.remove(first);
+            self.begun.pop_front();
+        }
+    }
+}
+
+/// The bucket of an id that tells its time, and what is left of it. The first five bytes are the
+/// upper bits of the time, more than which the bucket has.
+fn bucket_of((user, id): &Entry) -> Option<(u64, Rest)> {
+    let [_, _, _, _, _, rest @ ..] = *id.as_bytes();
+    Some((id.millis()? >> MILLIS_LOG2, (*user, rest)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ipc_protocol::MessageId;
+
+    #[test]
+    fn an_entry_takes_24_bytes() {
+        assert_eq!(size_of::<(Rest, BodyHash)>(), 24);
+    }
+
+    #[test]
+    fn nobody_makes_windows_of_other_times() {
+        let (now, hasher) = (Instant::now(), RandomState::default());
+        let mut buckets = TimeBuckets::new(&hasher, now);
+        let present = 1_700_000_000_000;
+        let at = Clocks { now, unix_millis: present };
+        let mut taken = 0;
+        for millis in (present - 60_000..present + 60_000).step_by(10) {
+            taken +=
+                usize::from(buckets.insert((1, MessageId::from_time(millis, [0; 10])), [0; 8], at));
+        }
+        assert_eq!(buckets.buckets.len() as u64, BEFORE + 1 + AFTER);
+        assert_eq!((buckets.ids, buckets.begun.len()), (taken, buckets.buckets.len()));
+        buckets.forget(now + Duration::from_secs(601), Duration::from_secs(600));
+        assert_eq!((buckets.ids, buckets.begun.len(), buckets.buckets.len()), (0, 0, 0));
+    }
+}
