@@ -146,7 +146,7 @@ impl Backup {
 
     async fn copy_inbox(&self) -> Result<Option<u64>, SetupError> {
         let inbox = self.home.inbox_db_checked()?;
-        if !crate::pieces::exists(&inbox)? {
+        if !crate::provision::exists(&inbox)? {
             return Ok(None);
         }
         let copy = self.partial.join("inbox.db");

@@ -11,7 +11,7 @@ use ipc_pki::{
 };
 
 use crate::lock::Lock;
-use crate::{SetupError, pair, pieces};
+use crate::{SetupError, pair, provision};
 
 /// Which certificate is wanted. Made with [`CertificateRequest::new`], then changed field by field.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -96,7 +96,7 @@ pub fn issue_certificate(
     let (certificate_file, key_file) = (home.certificate_file(&name), home.key_file(&name));
     let mut replaced = false;
     for file in [&certificate_file, &key_file] {
-        if pieces::exists(file)? {
+        if provision::exists(file)? {
             if !request.force {
                 return Err(SetupError::CertificateExists { name, path: file.clone() });
             }
@@ -106,7 +106,7 @@ pub fn issue_certificate(
     if request.alt_names.is_empty() {
         leaf.alt_names = alt_names_of(&certificate_file);
     }
-    let pair = pieces::load_authority(home)?
+    let pair = provision::load_authority(home)?
         .issue(&leaf, request.now_secs)
         .map_err(|source| SetupError::Issue { name: name.clone(), source })?;
     pair::write(home, &name, &pair)?;

@@ -36,7 +36,7 @@ mod error;
 mod init;
 mod lock;
 mod pair;
-mod pieces;
+mod provision;
 mod random;
 mod users;
 

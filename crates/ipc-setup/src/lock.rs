@@ -78,8 +78,8 @@ impl Lock {
                 return Err(HomeError::Incomplete { path: home.root().to_owned() }.into());
             }
             if let Some(lock) = Self::acquire(home)? {
-                directory::sweep(home)?;
-                pair::heal(home)?;
+                directory::clean(home)?;
+                pair::recover(home)?;
                 return Ok(lock);
             }
         }
