@@ -16,7 +16,7 @@ use serde_json::value::RawValue;
 use crate::args::{Dead, DeadAction, Letters};
 use crate::error::{Failure, Verdict};
 use crate::escape::JsonName;
-use crate::out::{counted, say, say_json};
+use crate::out::{counted, print_json_line, print_line};
 use crate::serve::rfc_3339;
 use crate::signals;
 
@@ -62,14 +62,14 @@ async fn act(letters: &Source, action: &DeadAction) -> Result<(), Failure> {
     match (action, letters) {
         (DeadAction::PutBack(which), Source::Own(inbox)) => {
             let count = inbox.put_back(picked(letters, which).await?).await.map_err(failed)?;
-            say(format_args!("{} put back", told(count)))
+            print_line(format_args!("{} put back", told(count)))
         }
         (DeadAction::Discard(which), Source::Own(inbox)) => {
             let count = inbox.discard(picked(letters, which).await?).await.map_err(failed)?;
-            say(format_args!("{} discarded", told(count)))
+            print_line(format_args!("{} discarded", told(count)))
         }
         // What changes something is refused beside a server before.
-        _ => each(letters, |letter| say_json(&line(letter))).await,
+        _ => each(letters, |letter| print_json_line(&line(letter))).await,
     }
 }
 

@@ -9,7 +9,7 @@ use std::{env, fs, thread};
 use tempfile::TempDir;
 
 use crate::case;
-use crate::compare::normal;
+use crate::compare::normalize;
 
 const BINARY: &str = env!("CARGO_BIN_EXE_web-ipc");
 /// The names that the binary answers to.
