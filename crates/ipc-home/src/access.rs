@@ -51,7 +51,10 @@ mod tests {
         assert_eq!(Access::from_value(Some("1".into())).unwrap(), Access::Readable);
         for value in ["0", "true", "yes", " 1"] {
             let error = Access::from_value(Some(value.into())).unwrap_err();
-            assert!(error.remedy().unwrap().contains(READABLE_HOME_VARIABLE), "{error}");
+            assert!(
+                error.remedy().unwrap().to_string().contains(READABLE_HOME_VARIABLE),
+                "{error}"
+            );
         }
     }
 }

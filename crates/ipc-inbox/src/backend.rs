@@ -86,7 +86,7 @@ pub enum NoReply {
 #[non_exhaustive]
 pub enum AckError {
     /// The inbox could not store it.
-    #[error("the inbox cannot store the acknowledgement: {source}")]
+    #[error("the inbox cannot store the acknowledgement")]
     Storage {
         /// What its storage says.
         source: Box<dyn std::error::Error + Send + Sync>,

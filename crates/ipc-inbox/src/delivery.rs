@@ -24,7 +24,7 @@ pub struct Delivery {
 
 /// The body is not of the type it was asked for as.
 #[derive(Debug, thiserror::Error)]
-#[error("the message is not of the expected form: {0}")]
+#[error("the message is not of the expected form")]
 pub struct ParseError(#[source] serde_json::Error);
 
 /// A reply that was not given.
@@ -40,7 +40,7 @@ pub enum ReplyError {
     /// The reply breaks the protocol's rules for JSON, which only its whole text shows: a member
     /// name given twice, more than 127 levels; of raw JSON also numbers and escapes. The sender is
     /// told that there is none.
-    #[error("the reply breaks the protocol's rules for JSON: it has {0}")]
+    #[error("the reply breaks the protocol's rules for JSON")]
     Rules(#[source] JsonError),
     /// The reply is too long. The sender is told that there is none.
     #[error("the reply has {bytes} bytes of JSON, {bytes_max} may be sent")]

@@ -53,6 +53,8 @@ pub use backend::{
 pub use delivery::{Delivery, ParseError, ReplyError};
 pub use durable::{
     DeadLetter, DurableInbox, DurableOptions, InboxReader, OpenError, StorageError, copy,
+    remedy_of_file,
 };
 pub use inbox::{Inbox, InboxChoice};
+pub use ipc_base::{ModeChange, Place, Remedy};
 pub use memory::MemoryOptions;

@@ -80,6 +80,7 @@ mod written;
 
 pub use builder::ServerBuilder;
 pub use error::StartError;
+pub use ipc_base::{ModeChange, Place, Remedy};
 pub use ipc_inbox::{
     AckError, DeadLetter, Delivery, DurableInbox, DurableOptions, Inbox, InboxChoice,
     MemoryOptions, ReplyError,

@@ -134,6 +134,7 @@ mod tests {
     use std::collections::BTreeMap;
     use std::os::unix::fs::PermissionsExt;
 
+    use ipc_base::Remedy;
     use ipc_home::{Credentials, HomeError};
     use ipc_pki::{Authority, AuthorityOptions, NameError};
 
@@ -286,10 +287,8 @@ mod tests {
             let before = files(&home);
             let error = issue_certificate(&home, &request).unwrap_err();
             assert!(matches!(error, SetupError::CertificateExists { .. }), "{error:?}");
-            assert_eq!(
-                error.remedy().unwrap(),
-                "run web-ipc --certs --name peer1 --force to replace it"
-            );
+            let overwrite = Remedy::OverwriteCertificate { name: "peer1".into() };
+            assert_eq!(error.remedy(), Some(overwrite));
             assert_eq!(files(&home), before);
             issue_certificate(&home, &CertificateRequest { force: true, ..request }).unwrap();
             let after = files(&home);
@@ -369,7 +368,7 @@ mod tests {
         let error = issue_certificate(&home, &CertificateRequest { validity_days: 0, ..request })
             .unwrap_err();
         assert!(matches!(error, SetupError::Issue { .. }), "{error:?}");
-        assert!(error.remedy().unwrap().contains("--days"));
+        assert_eq!(error.remedy(), Some(Remedy::ChooseDays));
         let key_type = KeyType::Rsa2048;
         let issued =
             issue_certificate(&home, &CertificateRequest { validity_days: 7, key_type, ..request })
@@ -400,7 +399,7 @@ mod tests {
         let error =
             issue_certificate(&Home::at(directory.path().join("none")), &request).unwrap_err();
         assert!(matches!(error, SetupError::Home(HomeError::Missing { .. })), "{error:?}");
-        assert_eq!(error.remedy().unwrap(), "run web-ipc --init --run");
+        assert_eq!(error.remedy(), Some(Remedy::MakeHome));
     }
 
     #[test]

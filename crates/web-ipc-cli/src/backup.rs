@@ -5,11 +5,12 @@
 
 use std::path::Path;
 
-use ipc_home::{Home, locate, shell_quoted};
+use ipc_home::{Home, locate};
 use ipc_setup::{BackedUp, Backup};
 
 use crate::error::{Failure, Verdict};
 use crate::out::{counted, print_line};
+use crate::shell::shell_quoted;
 use crate::signals::{self, EndSignals};
 
 /// Copies the home to `out`.

@@ -77,9 +77,10 @@ async fn act(letters: &Source, action: &DeadAction) -> Result<(), Failure> {
 fn find(home: &Home) -> Result<PathBuf, Failure> {
     let path = home.inbox_db_checked()?;
     let missing = || {
-        Failure::new(
+        Failure::with_command(
             format!("there is no durable inbox in this home yet: {} is missing", path.display()),
-            Some("run web-ipc --serve --inbox durable, which makes it".to_owned()),
+            "--serve --inbox durable",
+            ", which makes it",
         )
     };
     // Looked for first, since to open is to make.
@@ -158,9 +159,10 @@ async fn picked(letters: &Source, which: &Letters) -> Result<Vec<u64>, Failure> 
         Letters::All => Ok(there.into_iter().collect()),
         Letters::Numbers(numbers) => match numbers.iter().find(|number| !there.contains(number)) {
             None => Ok(numbers.iter().copied().collect::<BTreeSet<u64>>().into_iter().collect()),
-            Some(number) => Err(Failure::new(
+            Some(number) => Err(Failure::with_command(
                 format!("there is no dead letter {number}; nothing was changed"),
-                Some("run web-ipc --dead --list to see their numbers".to_owned()),
+                "--dead --list",
+                " to see their numbers",
             )),
         },
     }

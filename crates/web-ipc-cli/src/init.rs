@@ -2,12 +2,13 @@
 
 use std::path::Path;
 
-use ipc_home::{Home, locate, shell_quoted};
+use ipc_home::{Home, locate};
 use ipc_inbox::Inbox;
 use ipc_setup::{InitOptions, Initialised, Outcome, init};
 
-use crate::error::{Failure, Verdict, for_home};
+use crate::error::{Failure, Verdict};
 use crate::out::print_line;
+use crate::shell::{command, shell_quoted};
 use crate::signals;
 
 /// Makes the home, or completes it, or says that there is nothing to do.
@@ -75,5 +76,5 @@ fn tell(made: &Initialised, explicit_home: Option<&Path>) -> Result<(), Failure>
     ] {
         print_line(format_args!("{line}"))?;
     }
-    print_line(format_args!("Next: {}", for_home("web-ipc --test --run --qty 3", explicit_home)))
+    print_line(format_args!("Next: {}", command(explicit_home, "--test --run --qty 3")))
 }

@@ -7,6 +7,7 @@
 
 use std::path::Path;
 
+use ipc_base::Remedy;
 use ipc_home::{Home, locate};
 use ipc_setup::SetupError;
 use ipc_store::StoreError;
@@ -147,8 +148,5 @@ fn is_unknown(error: &SetupError) -> bool {
 }
 
 fn unknown(user: &str) -> Result<Verdict, Failure> {
-    Err(Failure::new(
-        format!("User {user} does not exist"),
-        Some("web-ipc --users --list shows who does".to_owned()),
-    ))
+    Err(Failure::with_remedy(format!("User {user} does not exist"), Remedy::ListUsers))
 }

@@ -41,9 +41,7 @@ impl Writer {
             1 => "once".to_owned(),
             tries => format!("{tries} times"),
         };
-        log::warn!(
-            "{messages} handed out {times} without an acknowledgement {are} now; see web-ipc --dead --list"
-        );
+        log::warn!("{messages} handed out {times} without an acknowledgement {are} now");
         for (user, id) in dead {
             self.replies.end_wait(user, *id, NoReply::NotGiven);
         }

@@ -23,5 +23,5 @@ mod writer;
 
 pub use dead_letter::DeadLetter;
 pub use handle::DurableInbox;
-pub use options::{DurableOptions, OpenError, StorageError};
+pub use options::{DurableOptions, OpenError, StorageError, remedy_of_file};
 pub use reader::{InboxReader, copy};

@@ -149,7 +149,8 @@ async fn a_reply_that_no_client_would_take_is_refused_where_it_is_made() {
                 while !delivery.is_awaited() {
                     tokio::task::yield_now().await;
                 }
-                delivery.reply(reply).await.unwrap_err().to_string()
+                let error = delivery.reply(reply).await.unwrap_err();
+                ipc_base::chain(&error).to_string()
             };
             let (answer, error) = tokio::join!(line.request(new_id(), BODY, LONG), work);
             assert_eq!(answer, Outcome::Refused(ProblemCode::NotAnswered));

@@ -6,6 +6,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use ipc_base::chain;
 use ipc_server::{Delivery, ReplyError};
 use serde_json::value::RawValue;
 use tokio::sync::{Semaphore, watch};
@@ -51,7 +52,7 @@ impl Job {
         };
         if !delivery.wants_reply() {
             if let Err(error) = delivery.ack().await {
-                log::error!("message {id} was dealt with and may come again: {error}");
+                log::error!("message {id} was dealt with and may come again: {}", chain(&error));
             }
             return;
         }
@@ -66,9 +67,9 @@ impl Job {
                 log::error!("{command} wrote no JSON object to stdout; {next}")
             }
             Err(error @ (ReplyError::Rules(_) | ReplyError::TooLarge { .. })) => {
-                log::error!("{command} wrote what cannot be a reply: {error}; {next}");
+                log::error!("{command} wrote what cannot be a reply: {}; {next}", chain(&error));
             }
-            Err(error) => log::error!("the reply to request {id} was not given: {error}"),
+            Err(error) => log::error!("the reply to request {id} was not given: {}", chain(&error)),
         }
     }
 
@@ -134,7 +135,7 @@ pub(super) async fn run_all(
             () = until(stops_at) => break Cause::TimeOver,
             Some(ended) = running.join_next() => {
                 if let Err(error) = ended {
-                    log::error!("a job failed: {error}");
+                    log::error!("a job failed: {}", chain(&error));
                 }
             }
             next = next, if takes => match next {

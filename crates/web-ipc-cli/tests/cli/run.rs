@@ -134,7 +134,7 @@ impl World {
         let text = String::from_utf8_lossy(output)
             .replace(&*self.home().to_string_lossy(), "{home}")
             .replace(&*self.folder.path().to_string_lossy(), "{folder}");
-        text.lines().map(normal).collect()
+        text.lines().map(normalize).collect()
     }
 }
 
