@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use ipc_base::Remedy;
 use ipc_home::{Credentials, Home, HomeError, PeerName, PeerNameError};
 use ipc_protocol::{
     DEADLINE_SECS_MAX as TIMEOUT_SECS_MAX, PLAINTEXT_BYTES_MAX_DEFAULT, Protocol, to_nfc,
@@ -136,26 +137,23 @@ pub enum BuildError {
 }
 
 impl BuildError {
-    /// What a user can do about it, as a clause that begins with a verb; `None` where only the
-    /// cause can tell.
+    /// What a person can do about it; `None` where only the cause can tell.
     #[must_use]
-    pub fn remedy(&self) -> Option<String> {
+    pub fn remedy(&self) -> Option<Remedy> {
         Some(match self {
-            BuildError::NoServer => "give the server's name and address".to_owned(),
-            BuildError::ServerName { .. } => "give a name such as localhost or 127.0.0.1".to_owned(),
-            BuildError::Address { .. } => "give an address such as 127.0.0.1:3000".to_owned(),
+            BuildError::NoServer => "give the server's name and address".into(),
+            BuildError::ServerName { .. } => "give a name such as localhost or 127.0.0.1".into(),
+            BuildError::Address { .. } => "give an address such as 127.0.0.1:3000".into(),
             BuildError::Identity { .. } => {
-                "give the name of a pair NAME.crt, NAME.key in the home".to_owned()
+                "give the name of a pair NAME.crt, NAME.key in the home".into()
             }
-            BuildError::RemoteHttp { .. } => "use https".to_owned(),
+            BuildError::RemoteHttp { .. } => "use https".into(),
             BuildError::Timeout { .. } | BuildError::Connections { .. } => {
-                "give a number within these bounds".to_owned()
+                "give a number within these bounds".into()
             }
             BuildError::Home(error) => return error.remedy(),
-            BuildError::Authority { .. } => {
-                "put back a good copy of it, or run web-ipc --init --run --force for a new home (the old one \
-                 is kept aside)"
-                    .to_owned()
+            BuildError::Authority { path, .. } => {
+                Remedy::RestoreFile { path: path.clone() }.or(Remedy::ReplaceHome)
             }
             BuildError::Tls { identity, path, .. } => ipc_home::remedy_of_pair(path, identity),
             BuildError::Thread { .. } => return None,

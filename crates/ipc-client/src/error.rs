@@ -7,9 +7,8 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ipc_base::{CertificateProblem, End, Place, Remedy, refused_because};
 use ipc_protocol::{BodyError, ProblemCode};
-
-use crate::certificate_problem::{CertificateProblem, certificate_remedy};
 
 /// A cause whose type is not part of the interface.
 pub(crate) type Cause = Arc<dyn Error + Send + Sync>;
@@ -130,7 +129,7 @@ pub enum SendError {
         from_home: bool,
     },
     /// The server refused this client's certificate in the TLS handshake.
-    #[error("the server refused this client's certificate `{identity}`: {}", refused_because(.alert))]
+    #[error("the server refused this client's certificate `{identity}`: {}", refused_because(.alert, End::Server))]
     CertificateRefused {
         /// The name of the certificate pair that was presented.
         identity: String,
@@ -368,102 +367,97 @@ impl SendError {
         }
     }
 
-    /// What a user can do about it, as a clause that begins with a verb; `None` where only the
-    /// cause can tell.
+    /// What a person can do about it; `None` where only the cause can tell.
     #[must_use]
-    pub fn remedy(&self) -> Option<String> {
-        let text = match self {
-            SendError::BadCredentials { username, from_home } => {
-                let name = ipc_home::shell_quoted(std::path::Path::new(username));
-                return Some(if *from_home {
-                    format!(
-                        "run web-ipc --users --change --user {name}, or web-ipc --users --add --user {name} \
-                         if the user was deleted: both renew admin.cred"
-                    )
-                } else {
-                    format!(
-                        "try them on the server's host with web-ipc --users --testCredentials --user {name}"
-                    )
-                });
+    pub fn remedy(&self) -> Option<Remedy> {
+        Some(match self {
+            SendError::BadCredentials { username, from_home: true } => {
+                Remedy::RenewCredentials { user: username.clone() }
+            }
+            SendError::BadCredentials { username, from_home: false } => {
+                Remedy::TestCredentials { user: username.clone() }
             }
             SendError::CertificateRefused { identity, .. } => {
-                return Some(format!(
-                    "make it anew in the home of the server, with web-ipc --certs --name {identity} --force"
-                ));
+                Remedy::issue(identity, true, Place::ServersHome)
             }
-            SendError::ServerNotTrusted { name, reason } => {
-                return Some(certificate_remedy(name, reason));
-            }
-            SendError::Body(_) => "send a JSON object whose values JSON can hold",
-            SendError::TooLarge { .. } => "send less at once, or raise the limit at both ends",
-            SendError::Refused { code: Some(code), .. } => {
-                return refusal_remedy(*code).map(str::to_owned);
-            }
+            SendError::ServerNotTrusted { name, reason } => remedy_of_certificate(name, reason),
+            SendError::Body(_) => "send a JSON object whose values JSON can hold".into(),
+            SendError::TooLarge { .. } => SEND_LESS.into(),
+            SendError::Refused { code: Some(code), .. } => return remedy_of_refusal(*code),
             SendError::Refused { .. } | SendError::Stopped => return None,
-            SendError::WrongProtocol { speaks: Speaks::Tls, .. } => {
-                "give --protocol https, or Protocol::Https to the builder"
+            SendError::WrongProtocol { speaks: Speaks::Tls, .. } => Remedy::UseHttps,
+            SendError::WrongProtocol { speaks: Speaks::NoTls, .. } => Remedy::CheckAddressOrUseHttp,
+            SendError::WrongProtocol { speaks: Speaks::NoHttp { .. }, .. }
+            | SendError::Unexpected { .. } => {
+                "check that a web-ipc server answers at this address".into()
             }
-            SendError::WrongProtocol { speaks: Speaks::NoTls, .. } => {
-                "check the address; if it is a web-ipc server that was started with --protocol http, give the same"
+            SendError::Handshake { .. } => {
+                "check that the server speaks https at this address".into()
             }
-            SendError::WrongProtocol { speaks: Speaks::NoHttp { .. }, .. } => {
-                "check that a web-ipc server answers at this address"
-            }
-            SendError::Handshake { .. } => "check that the server speaks https at this address",
-            SendError::Unreachable { .. } => "check the address and that the server runs",
-            SendError::NoAnswer { .. } => "check that the server runs and what its log says",
-            SendError::Unexpected { .. } => "check that a web-ipc server answers at this address",
-            SendError::Busy { .. } => "allow more connections or a longer deadline",
+            SendError::Unreachable { .. } => "check the address and that the server runs".into(),
+            SendError::NoAnswer { .. } => "check that the server runs and what its log says".into(),
+            SendError::Busy { .. } => "allow more connections or a longer deadline".into(),
             SendError::Timeout { last, .. }
             | SendError::InDoubt { last }
             | SendError::LoginFailed { last } => return last.remedy(),
             SendError::NoReply { reason } => match reason {
-                NoReply::NotGiven => "look into the log of the receiving application",
+                NoReply::NotGiven => "look into the log of the receiving application".into(),
                 NoReply::NotInTime { .. } => {
-                    "give the receiving application more time, or have it reply sooner"
+                    "give the receiving application more time, or have it reply sooner".into()
                 }
-                NoReply::Forgotten => "have the server keep replies for longer",
+                NoReply::Forgotten => "have the server keep replies for longer".into(),
             },
             SendError::NoRandomness { .. } => {
-                "check the operating system's random number generator"
+                "check the operating system's random number generator".into()
             }
-        };
-        Some(text.to_owned())
+        })
     }
 }
 
-/// What a TLS alert about a certificate (RFC 8446, section 6.2) says of it.
-fn refused_because(alert: &str) -> String {
-    match alert {
-        "CertificateExpired" => {
-            "by the server's clock it has expired or is not valid yet".to_owned()
+const SEND_LESS: &str = "send less at once, or raise the limit at both ends";
+
+/// What helps where the server's certificate is not one to send messages to.
+fn remedy_of_certificate(name: &str, reason: &CertificateProblem) -> Remedy {
+    let reissue = || Remedy::issue(name, true, Place::ServersHome);
+    match reason {
+        // Whose home this is, and whether it has the authority's key, is not known here.
+        CertificateProblem::UnknownAuthority => {
+            Remedy::TrustServersAuthority { name: name.to_owned() }
         }
-        "UnknownCA" | "DecryptError" => {
-            "it is not of the authority that the server trusts".to_owned()
+        CertificateProblem::WrongName { presented } => {
+            // The names that it had are kept: others may know the server by them.
+            let names = std::iter::once(name).chain(presented.iter().map(String::as_str));
+            let reissue = Remedy::IssueCertificate {
+                name: name.to_owned(),
+                alt_names: names.map(str::to_owned).collect(),
+                replace: true,
+                place: Place::ServersHome,
+            };
+            Remedy::UseCertifiedName.or(reissue)
         }
-        "UnsupportedCertificate" => "it is not one for clients".to_owned(),
-        "CertificateRevoked" => "it is revoked".to_owned(),
-        "NoCertificate" | "CertificateRequired" => "it did not arrive".to_owned(),
-        other => format!("it says {other}"),
+        CertificateProblem::Expired { .. } | CertificateProblem::NotValidYet { .. } => {
+            Remedy::CheckClocks.then(reissue())
+        }
+        _ => reissue(),
     }
 }
 
-fn refusal_remedy(code: ProblemCode) -> Option<&'static str> {
-    match code {
-        ProblemCode::MalformedEnvelope => Some("check that both ends have the same envelope.keys"),
-        ProblemCode::StaleEnvelope => Some("set the clocks of both hosts"),
+fn remedy_of_refusal(code: ProblemCode) -> Option<Remedy> {
+    Some(match code {
+        ProblemCode::MalformedEnvelope => "check that both ends have the same envelope.keys".into(),
+        ProblemCode::StaleEnvelope => "set the clocks of both hosts".into(),
         ProblemCode::MalformedFrame => {
-            Some("check that both ends have the same version of web-ipc")
+            "check that both ends have the same version of web-ipc".into()
         }
-        ProblemCode::WrongCertificate => Some(
-            "make this client a new certificate in the home of the server, with web-ipc --certs --name NAME",
-        ),
-        ProblemCode::TooLarge => Some("send less at once, or raise the limit at both ends"),
-        ProblemCode::InboxFull => Some("have the receiving application take its messages faster"),
-        ProblemCode::TooManyAttempts => Some("wait, then try again"),
-        ProblemCode::InternalError | ProblemCode::Unavailable => Some("look into the server's log"),
-        _ => None,
-    }
+        ProblemCode::WrongCertificate => Remedy::IssueClientCertificate,
+        ProblemCode::TooLarge => SEND_LESS.into(),
+        ProblemCode::InboxFull => "have the receiving application take its messages faster".into(),
+        ProblemCode::TooManyAttempts => "wait, then try again".into(),
+        ProblemCode::InternalError | ProblemCode::Unavailable => {
+            "look into the server's log".into()
+        }
+        _ => return None,
+    })
 }
 
 fn describe(code: &Option<ProblemCode>, detail: &str) -> String {
@@ -514,7 +508,7 @@ mod tests {
         assert_eq!(last.outcome(), Outcome::NotKnown);
         let login = SendError::LoginFailed { last };
         assert_eq!(login.outcome(), Outcome::NeverArrived);
-        assert!(login.remedy().unwrap().contains("web-ipc server"));
+        assert!(login.remedy().unwrap().to_string().contains("web-ipc server"));
     }
 
     #[test]
@@ -551,60 +545,56 @@ mod tests {
             last: Box::new(refused(400, Some(ProblemCode::StaleEnvelope))),
         };
         assert_eq!(error.to_string(), "the message could not be sent within 1.5 s");
-        assert_eq!(error.remedy().as_deref(), Some("set the clocks of both hosts"));
+        assert_eq!(error.remedy(), Some("set the clocks of both hosts".into()));
         assert!(error.source().unwrap().to_string().contains("stale_envelope"));
     }
 
     #[test]
-    fn a_user_name_in_a_remedy_is_quoted_for_the_shell() {
+    fn a_user_name_is_tried_on_the_servers_host_and_the_homes_own_admin_is_renewed() {
         let own = SendError::BadCredentials { username: "a; b".into(), from_home: false };
-        let remedy = own.remedy().unwrap();
-        assert!(remedy.ends_with("--user 'a; b'"), "{remedy}");
-    }
-
-    #[test]
-    fn the_homes_own_admin_gets_in_again_by_a_command_that_renews_admin_cred() {
+        assert_eq!(own.remedy(), Some(Remedy::TestCredentials { user: "a; b".into() }));
         let admin = SendError::BadCredentials { username: "ipc-admin".into(), from_home: true };
-        let remedy = admin.remedy().unwrap();
-        assert!(
-            remedy.starts_with("run web-ipc --users --change --user ipc-admin, or "),
-            "{remedy}"
-        );
-        assert!(remedy.contains("web-ipc --users --add --user ipc-admin if"), "{remedy}");
+        assert_eq!(admin.remedy(), Some(Remedy::RenewCredentials { user: "ipc-admin".into() }));
     }
 
     #[test]
-    fn a_distrusted_certificate_is_told_with_dates_and_names_and_a_command_that_mends_it() {
+    fn a_distrusted_certificate_is_told_with_dates_and_names_and_what_mends_it() {
         let secs = 1_829_699_460;
+        let name = || "localhost".to_owned();
+        let reissue = || Remedy::issue("localhost", true, Place::ServersHome);
         for (reason, says, remedy) in [
             (
                 CertificateProblem::Expired { not_after_secs: Some(secs) },
                 "the certificate of the server `localhost` expired at 2027-12-25 01:51 UTC",
-                "web-ipc --certs --name localhost --force",
+                Remedy::CheckClocks.then(reissue()),
             ),
             (
                 CertificateProblem::NotValidYet { not_before_secs: Some(secs) },
                 "the certificate of the server `localhost` is not valid before 2027-12-25 01:51 UTC",
-                "web-ipc --certs --name localhost --force",
+                Remedy::CheckClocks.then(reissue()),
             ),
             (
                 CertificateProblem::WrongName {
                     presented: vec!["a.example".into(), "192.0.2.1".into()],
                 },
                 "the certificate of the server `localhost` is for a.example, 192.0.2.1",
-                "web-ipc --certs --name localhost --altNames localhost a.example 192.0.2.1 --force",
+                Remedy::UseCertifiedName.or(Remedy::IssueCertificate {
+                    name: name(),
+                    alt_names: vec![name(), "a.example".into(), "192.0.2.1".into()],
+                    replace: true,
+                    place: Place::ServersHome,
+                }),
             ),
             (
                 CertificateProblem::UnknownAuthority,
                 "the certificate of the server `localhost` is not of this home's authority",
-                "if this is the server's home, make it anew with web-ipc --certs --name localhost --force",
+                Remedy::TrustServersAuthority { name: name() },
             ),
         ] {
-            let error = SendError::ServerNotTrusted { name: "localhost".into(), reason };
+            let error = SendError::ServerNotTrusted { name: name(), reason };
             assert_eq!(error.to_string(), says);
             assert!(error.source().is_none());
-            let told = error.remedy().unwrap();
-            assert!(told.ends_with(remedy), "{told}");
+            assert_eq!(error.remedy(), Some(remedy));
         }
     }
 
@@ -620,7 +610,7 @@ mod tests {
                 .ends_with("it has expired or is not valid yet")
         );
         assert!(refused("UnknownCA").to_string().ends_with("the authority that the server trusts"));
-        let remedy = refused("AccessDenied").remedy().unwrap();
-        assert!(remedy.ends_with("web-ipc --certs --name peer1 --force"), "{remedy}");
+        let reissue = Remedy::issue("peer1", true, Place::ServersHome);
+        assert_eq!(refused("AccessDenied").remedy(), Some(reissue));
     }
 }

@@ -40,7 +40,7 @@
 //!
 //! // What the caller can do about a failure.
 //! if let Err(error) = client.send(&json!(["no", "object"])).await {
-//!     println!("{error}: {:?}, {}", error.outcome(), error.remedy().unwrap_or_default());
+//!     println!("{error}: {:?}, {:?}", error.outcome(), error.remedy());
 //!     assert_eq!(error.outcome(), ipc_client::Outcome::Refused);
 //! }
 //!
@@ -86,7 +86,6 @@
 pub mod blocking;
 mod builder;
 mod call;
-mod certificate_problem;
 mod channel;
 mod client;
 mod clock;
@@ -109,9 +108,9 @@ pub use builder::{
     BuildError, CONNECTIONS_MAX_DEFAULT, ClientBuilder, IDENTITY_DEFAULT, IntoAddresses,
     TIMEOUT_DEFAULT,
 };
-pub use certificate_problem::CertificateProblem;
 pub use client::{Client, REPLY_TIMEOUT_DEFAULT, RequestCall, SendCall};
 pub use error::{NoReply, Outcome, SendError, Speaks};
+pub use ipc_base::{CertificateProblem, ModeChange, Place, Remedy};
 pub use ipc_protocol::{
     BATCH_MESSAGES_MAX_DEFAULT, BodyError, DEADLINE_SECS_MAX as TIMEOUT_SECS_MAX, MessageId,
     ProblemCode, Protocol,

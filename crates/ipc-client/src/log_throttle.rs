@@ -4,8 +4,6 @@
 //! however many messages wait: they mostly wait for the same.
 
 use std::cell::Cell;
-use std::error::Error;
-use std::fmt::Write as _;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -46,17 +44,6 @@ pub(crate) fn seconds(time: Duration) -> String {
     }
 }
 
-/// An error with its causes.
-pub(crate) fn with_causes(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let _ = write!(text, ": {error}");
-        cause = error.source();
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -81,7 +68,7 @@ mod tests {
             SendError::Unreachable { address: "a:1".into(), source: std::sync::Arc::new(refused) };
         let error = SendError::LoginFailed { last: Box::new(error) };
         assert_eq!(
-            with_causes(&error),
+            ipc_base::chain(&error).to_string(),
             "the login failed: no connection to a:1 could be made: connection refused"
         );
     }

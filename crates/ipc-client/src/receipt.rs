@@ -55,7 +55,7 @@ impl fmt::Debug for Reply {
 
 /// A reply that is not of the form asked for.
 #[derive(Debug, thiserror::Error)]
-#[error("the reply is not of the form asked for: {0}")]
+#[error("the reply is not of the form asked for")]
 pub struct ParseError(#[source] serde_json::Error);
 
 #[cfg(test)]
@@ -72,7 +72,8 @@ mod tests {
         let n: std::collections::BTreeMap<&str, u8> = reply.parse().unwrap();
         assert_eq!(n["n"], 7);
         let error = reply.parse::<Vec<u8>>().unwrap_err();
-        assert!(error.to_string().starts_with("the reply is not of the form asked for: "));
+        let shown = ipc_base::chain(&error).to_string();
+        assert!(shown.starts_with("the reply is not of the form asked for: "), "{shown}");
         assert!(!format!("{reply:?}").contains("\"n\""));
     }
 }

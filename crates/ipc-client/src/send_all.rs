@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use futures_core::Stream;
+use ipc_base::Remedy;
 use ipc_protocol::{BATCH_MESSAGES_MAX_DEFAULT, MessageId, fits_an_entry};
 use serde::Serialize;
 use tokio::sync::{mpsc, oneshot};
@@ -118,9 +119,9 @@ impl SendAllError {
         self.source.outcome()
     }
 
-    /// What a user can do about it: [`SendError::remedy`].
+    /// What a person can do about it: [`SendError::remedy`].
     #[must_use]
-    pub fn remedy(&self) -> Option<String> {
+    pub fn remedy(&self) -> Option<Remedy> {
         self.source.remedy()
     }
 }

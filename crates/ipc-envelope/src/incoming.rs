@@ -10,12 +10,12 @@ use std::sync::Arc;
 
 use zeroize::Zeroize;
 
-use crate::primitives::Following;
+use crate::primitives::RunningMac;
 use crate::token::TAG_BYTES;
 use crate::{Freshness, KeyRing, OpenError};
 
-/// A token shorter than this is not followed: it is soon verified as a whole.
-const FOLLOWED_BYTES_MIN: usize = 8 * 1024;
+/// A token shorter than this is not hashed while it arrives: it is soon verified as a whole.
+const HASHED_AHEAD_BYTES_MIN: usize = 8 * 1024;
 
 /// The bytes of a token as far as they have arrived; wiped when dropped.
 ///
@@ -38,7 +38,7 @@ pub struct Incoming {
     ring: Arc<KeyRing>,
     bytes: Vec<u8>,
     is_raw: bool,
-    following: Option<Following>,
+    running_mac: Option<RunningMac>,
     /// Where the plaintext is, once it was opened.
     plaintext: Option<Range<usize>>,
 }
@@ -59,7 +59,7 @@ impl Incoming {
             ring: Arc::clone(ring),
             bytes: Vec::new(),
             is_raw,
-            following: None,
+            running_mac: None,
             plaintext: None,
         }
     }
@@ -94,10 +94,10 @@ impl Incoming {
     /// Takes in the next bytes.
     pub fn extend(&mut self, piece: &[u8]) {
         self.bytes.extend_from_slice(piece);
-        if self.is_raw && self.bytes.len() >= FOLLOWED_BYTES_MIN {
+        if self.is_raw && self.bytes.len() >= HASHED_AHEAD_BYTES_MIN {
             // The last bytes may be the tag, which is not signed itself.
             let signed = &self.bytes[..self.bytes.len() - TAG_BYTES];
-            self.following.get_or_insert_with(|| self.ring.following()).follow(signed);
+            self.running_mac.get_or_insert_with(|| self.ring.running_mac()).update(signed);
         }
     }
 
@@ -113,9 +113,9 @@ impl Incoming {
             None => {
                 let start = self.bytes.as_ptr().addr();
                 let opened = match self.is_raw {
-                    true => self.ring.open_followed(
+                    true => self.ring.open_with_mac(
                         &mut self.bytes,
-                        self.following.take(),
+                        self.running_mac.take(),
                         freshness,
                     )?,
                     false => self.ring.open_base64url_in_place(&mut self.bytes, freshness)?,
@@ -133,7 +133,7 @@ impl Incoming {
         // The slice, not the vector: the latter is wiped byte by byte.
         self.bytes.as_mut_slice().zeroize();
         self.bytes = Vec::new();
-        self.following = None;
+        self.running_mac = None;
         self.plaintext = None;
     }
 }
@@ -176,7 +176,8 @@ mod tests {
 
     #[test]
     fn a_token_opens_however_it_is_cut_and_whichever_key_made_it() {
-        for plaintext_bytes in [0, 10, FOLLOWED_BYTES_MIN - 80, FOLLOWED_BYTES_MIN, 50_000] {
+        for plaintext_bytes in [0, 10, HASHED_AHEAD_BYTES_MIN - 80, HASHED_AHEAD_BYTES_MIN, 50_000]
+        {
             let plaintext = vec![7; plaintext_bytes];
             for key in [1, 2] {
                 let token = ring(&[key]).seal(&plaintext, 0, [3; 16]);
@@ -204,7 +205,8 @@ mod tests {
     #[test]
     fn a_changed_byte_anywhere_is_found_however_the_token_is_cut() {
         let token = ring(&[1]).seal(&vec![7; 20_000], 0, [3; 16]);
-        for place in [0, 30, FOLLOWED_BYTES_MIN - 1, 15_000, token.len() - 33, token.len() - 1] {
+        for place in [0, 30, HASHED_AHEAD_BYTES_MIN - 1, 15_000, token.len() - 33, token.len() - 1]
+        {
             let mut changed = token.clone();
             changed[place] ^= 1;
             for piece in [64, 5000, token.len()] {

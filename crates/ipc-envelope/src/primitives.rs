@@ -151,20 +151,20 @@ pub(crate) fn pad(padding: &mut [u8]) {
     padding.fill(u8::try_from(padding.len()).expect("at most 16"));
 }
 
-/// A tag that is made while what it covers arrives.
-pub(crate) struct Following {
+/// A MAC that is computed while what it covers arrives.
+pub(crate) struct RunningMac {
     mac: Hmac<Sha256>,
     bytes: usize,
 }
 
-impl Following {
+impl RunningMac {
     pub(crate) fn new(signer: &Signer) -> Self {
-        Following { mac: signer.0.clone(), bytes: 0 }
+        RunningMac { mac: signer.0.clone(), bytes: 0 }
     }
 
     /// Takes in what of `signed`, all that has come so far, it has not seen yet. Whole blocks only,
     /// the rest later.
-    pub(crate) fn follow(&mut self, signed: &[u8]) {
+    pub(crate) fn update(&mut self, signed: &[u8]) {
         let end = signed.len() / STEP_BYTES * STEP_BYTES;
         if end > self.bytes {
             self.mac.update(&signed[self.bytes..end]);
@@ -295,21 +295,21 @@ mod tests {
     }
 
     #[test]
-    fn a_tag_that_follows_is_the_tag_over_all() {
+    fn a_running_mac_is_the_mac_over_all() {
         let signer = Signer::new(&[2; 16]);
         let signed: Vec<u8> = (0..=255).cycle().take(1000).collect();
         for (length, step) in
             [(0, 1), (63, 7), (64, 64), (65, 1), (1000, 1), (1000, 130), (1000, 999)]
         {
-            let follow = || {
-                let mut following = Following::new(&signer);
-                (0..=length).step_by(step).for_each(|end| following.follow(&signed[..end]));
-                following
+            let hashed = || {
+                let mut running = RunningMac::new(&signer);
+                (0..=length).step_by(step).for_each(|end| running.update(&signed[..end]));
+                running
             };
             let mut tag = signer.tag(&signed[..length]);
-            assert!(follow().verifies(&signed[..length], &tag));
+            assert!(hashed().verifies(&signed[..length], &tag));
             tag[31] ^= 1;
-            assert!(!follow().verifies(&signed[..length], &tag));
+            assert!(!hashed().verifies(&signed[..length], &tag));
         }
     }
 

@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 
 use crate::base64url;
 use crate::key::{Key, KeyError, keys_from_text};
-use crate::primitives::{Chain, Cipher, Following, Signer, pad};
+use crate::primitives::{Chain, Cipher, RunningMac, Signer, pad};
 use crate::token::{self, BLOCK_BYTES, HEADER_BYTES, OVERHEAD_BYTES_MAX, Shape, TAG_BYTES};
 
 /// How old a message may be where nothing else is said: 60 seconds.
@@ -224,27 +224,27 @@ impl KeyRing {
         token: &'t mut [u8],
         freshness: Option<Freshness>,
     ) -> Result<Opened<'t>, OpenError> {
-        self.open_followed(token, None, freshness)
+        self.open_with_mac(token, None, freshness)
     }
 
-    /// [`open_in_place`](Self::open_in_place) of a token of which `followed` has seen the
+    /// [`open_in_place`](Self::open_in_place) of a token of which `running_mac` has seen the
     /// beginning.
-    pub(crate) fn open_followed<'t>(
+    pub(crate) fn open_with_mac<'t>(
         &self,
         token: &'t mut [u8],
-        followed: Option<Following>,
+        running_mac: Option<RunningMac>,
         freshness: Option<Freshness>,
     ) -> Result<Opened<'t>, OpenError> {
-        let verified = self.verify(token, followed, freshness)?;
+        let verified = self.verify(token, running_mac, freshness)?;
         let ciphertext = &mut token[HEADER_BYTES..verified.signed_bytes];
         let plaintext =
             verified.cipher.decrypt_in_place(&verified.iv, ciphertext).ok_or(OpenError::Invalid)?;
         Ok(Opened { plaintext, sealed_at_secs: verified.sealed_at_secs })
     }
 
-    /// What makes the tag of the first key while a token arrives.
-    pub(crate) fn following(&self) -> Following {
-        Following::new(&self.first.signer)
+    /// What computes the MAC of the first key while a token arrives.
+    pub(crate) fn running_mac(&self) -> RunningMac {
+        RunningMac::new(&self.first.signer)
     }
 
     /// Opens a raw token and returns its plaintext, which is wiped when dropped.
@@ -304,13 +304,13 @@ impl KeyRing {
     fn verify(
         &self,
         token: &[u8],
-        followed: Option<Following>,
+        running_mac: Option<RunningMac>,
         freshness: Option<Freshness>,
     ) -> Result<Verified<'_>, OpenError> {
         let Shape { sealed_at_secs, iv, tag, signed_bytes } =
             Shape::of(token).ok_or(OpenError::Invalid)?;
         let signed = &token[..signed_bytes];
-        let first = followed.unwrap_or_else(|| self.following());
+        let first = running_mac.unwrap_or_else(|| self.running_mac());
         let key = if first.verifies(signed, &tag) {
             &self.first
         } else {

@@ -24,10 +24,10 @@ pub(crate) enum Access {
 impl Access {
     /// What [`READABLE_HOME_VARIABLE`] says.
     pub(crate) fn from_environment() -> Result<Self, HomeError> {
-        Self::told(std::env::var_os(READABLE_HOME_VARIABLE))
+        Self::from_value(std::env::var_os(READABLE_HOME_VARIABLE))
     }
 
-    fn told(value: Option<OsString>) -> Result<Self, HomeError> {
+    fn from_value(value: Option<OsString>) -> Result<Self, HomeError> {
         match value {
             None => Ok(Self::Private),
             Some(value) if value.is_empty() => Ok(Self::Private),
@@ -46,12 +46,15 @@ mod tests {
 
     #[test]
     fn only_the_number_one_lets_others_read() {
-        assert_eq!(Access::told(None).unwrap(), Access::Private);
-        assert_eq!(Access::told(Some("".into())).unwrap(), Access::Private);
-        assert_eq!(Access::told(Some("1".into())).unwrap(), Access::Readable);
+        assert_eq!(Access::from_value(None).unwrap(), Access::Private);
+        assert_eq!(Access::from_value(Some("".into())).unwrap(), Access::Private);
+        assert_eq!(Access::from_value(Some("1".into())).unwrap(), Access::Readable);
         for value in ["0", "true", "yes", " 1"] {
-            let error = Access::told(Some(value.into())).unwrap_err();
-            assert!(error.remedy().unwrap().contains(READABLE_HOME_VARIABLE), "{error}");
+            let error = Access::from_value(Some(value.into())).unwrap_err();
+            assert!(
+                error.remedy().unwrap().to_string().contains(READABLE_HOME_VARIABLE),
+                "{error}"
+            );
         }
     }
 }

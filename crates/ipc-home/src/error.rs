@@ -1,18 +1,19 @@
 //! What can be wrong with a home, and what to do about it.
 //!
 //! Every other file here makes these; whoever shows an error to a person prints it, its causes,
-//! then [`HomeError::remedy`]. No variant ever carries content of a file.
+//! then [`HomeError::remedy`] in words of their own. No variant ever carries content of a file.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
+use ipc_base::{ModeChange, Remedy, remedy_of_io};
 use thiserror::Error;
 
 use crate::PeerName;
 use crate::accounts::user_name;
 use crate::contents::is_client_directory;
 use crate::permissions::STICKY;
-use crate::remedy::{ANOTHER_DIRECTORY, certs_clause, remedy_of_io, shell_quoted};
+use crate::remedy::{issue_pair, remedy_of_pair};
 
 /// Why a home, or a file of it, could not be used.
 #[derive(Debug, Error)]
@@ -257,84 +258,64 @@ pub enum HomeError {
 }
 
 impl HomeError {
-    /// What a user can do about it, as a clause that begins with a verb; `None` where only the
-    /// cause can tell.
+    /// What a person can do about it; `None` where only the cause can tell.
     #[must_use]
-    pub fn remedy(&self) -> Option<String> {
+    pub fn remedy(&self) -> Option<Remedy> {
         Some(match self {
-            Self::NoDefault => "give a directory with --home DIR or set WEB_IPC_HOME".to_owned(),
+            Self::NoDefault => Remedy::NameHome,
             Self::BadPath { .. } | Self::NotADirectory { .. } | Self::NotAHome { .. } => {
-                ANOTHER_DIRECTORY.to_owned()
+                Remedy::UseAnotherHome
             }
-            Self::PythonTool { path } => {
-                let users = shell_quoted(&path.join("users.db"));
-                format!("copy {users} alone into an empty directory, and give that with --home DIR")
-            }
+            Self::PythonTool { path } => Remedy::CopyUsers { path: path.join("users.db") },
             Self::BrokenLink { path, .. } => {
-                format!("remove {} or mend it, or {ANOTHER_DIRECTORY}", shell_quoted(path))
+                Remedy::MendLink { path: path.clone() }.or(Remedy::UseAnotherHome)
             }
-            Self::Missing { .. } | Self::Incomplete { .. } => "run web-ipc --init --run".to_owned(),
+            Self::Missing { .. } | Self::Incomplete { .. } => Remedy::MakeHome,
             // The mode of /tmp and its like: for everybody, whatever someone has put there.
-            Self::TooOpen { mode, .. } if mode & STICKY != 0 => ANOTHER_DIRECTORY.to_owned(),
+            Self::TooOpen { mode, .. } if mode & STICKY != 0 => Remedy::UseAnotherHome,
             Self::TooOpen { path, mode_wanted, .. } => {
-                format!("run chmod {mode_wanted:o} {}", shell_quoted(path))
+                fix_permissions(path, ModeChange::To(*mode_wanted))
             }
-            Self::AllTooOpen { path, .. } => format!("run chmod -R go= {}", shell_quoted(path)),
+            Self::AllTooOpen { path, .. } => fix_permissions(path, ModeChange::OwnerOnly),
             Self::ForeignOwner { path, target, owner, .. } if path == target => {
-                foreign_owner_remedy(path, *owner)
+                remedy_of_owner(path, *owner)
             }
-            Self::ForeignOwner { .. } => ANOTHER_DIRECTORY.to_owned(),
+            Self::ForeignOwner { .. } => Remedy::UseAnotherHome,
             // What is for everybody stays so.
             Self::WritableByOthers { path, owner, own_uid, .. } if owner == own_uid => {
-                format!("run chmod go-w {}, or {ANOTHER_DIRECTORY}", shell_quoted(path))
+                fix_permissions(path, ModeChange::NotWritableByOthers).or(Remedy::UseAnotherHome)
             }
-            Self::WritableByOthers { .. } => ANOTHER_DIRECTORY.to_owned(),
-            Self::SymbolicLink { path } => {
-                format!("put the file itself in the place of {}", shell_quoted(path))
-            }
-            Self::ClientDirectory { .. } => {
-                "run it on the server's host, in the server's home, or give another directory with --home DIR"
-                    .to_owned()
-            }
-            Self::NoUser { .. } => "give the user that was made for this client with --user NAME".to_owned(),
-            Self::SessionKeyShared { path } => {
-                format!("remove {}, then run web-ipc --init --run, which makes a new one", shell_quoted(path))
-            }
-            Self::BadVariable { variable, .. } => {
-                format!("set {variable} to 1 to use a home that others can read, or unset it")
-            }
+            Self::WritableByOthers { .. } => Remedy::UseAnotherHome,
+            Self::SymbolicLink { path } => Remedy::ReplaceLink { path: path.clone() },
+            Self::ClientDirectory { .. } => Remedy::UseServersHome.or(Remedy::UseAnotherHome),
+            Self::NoUser { .. } => Remedy::NameUser,
+            Self::SessionKeyShared { path } => Remedy::RemakeFile { path: path.clone() },
+            Self::BadVariable { variable, .. } => Remedy::act(format!(
+                "set {variable} to 1 to use a home that others can read, or unset it"
+            )),
             Self::CertificateMissing { name, path } => {
-                let other =
-                    path.with_extension(if path.extension() == Some("crt".as_ref()) { "key" } else { "crt" });
-                certs_clause(path, name.as_str(), other.symlink_metadata().is_ok())
+                let is_certificate = path.extension() == Some("crt".as_ref());
+                let other = path.with_extension(if is_certificate { "key" } else { "crt" });
+                issue_pair(path, name.as_str(), other.symlink_metadata().is_ok())
             }
             Self::EncryptedPrivateKey { name, path } => {
-                let key = shell_quoted(path);
-                format!(
-                    "write it without one (openssl pkey -in {key} -out NEW, then put NEW in its place), or {}",
-                    certs_clause(path, name.as_str(), true)
-                )
+                Remedy::DecryptKey { path: path.clone() }.or(remedy_of_pair(path, name.as_str()))
             }
-            Self::BadCertificate { name: Some(name), path } | Self::BadPrivateKey { name, path } => {
-                certs_clause(path, name.as_str(), true)
-            }
-            Self::PairUnfinished { .. } => "run web-ipc --init --run, which finishes it".to_owned(),
+            Self::BadCertificate { name: Some(name), path }
+            | Self::BadPrivateKey { name, path } => remedy_of_pair(path, name.as_str()),
+            Self::PairUnfinished { .. } => Remedy::FinishHome,
             Self::FileMissing { path } if path.parent().is_some_and(is_client_directory) => {
-                "copy it from the server's home".to_owned()
+                Remedy::CopyFromServer { path: path.clone() }
             }
-            Self::NotUtf8 { is_utf_16: true, .. } => {
-                "put it there in UTF-8; iconv -f UTF-16 -t UTF-8 makes it so".to_owned()
-            }
-            Self::FileMissing { .. }
-            | Self::NotAFile { .. }
-            | Self::TooLarge { .. }
-            | Self::BadKeys { .. }
-            | Self::NotUtf8 { is_utf_16: false, .. }
-            | Self::BadCertificate { name: None, .. }
-            | Self::BadCredentials { .. } => {
-                "put back a good copy of the file, or run web-ipc --init --run --force \
-                 for a new home (the old one is kept aside)"
-                    .to_owned()
+            Self::NotUtf8 { path, is_utf_16: true } => Remedy::SaveAsUtf8 { path: path.clone() },
+            Self::FileMissing { path }
+            | Self::NotAFile { path }
+            | Self::TooLarge { path, .. }
+            | Self::BadKeys { path, .. }
+            | Self::NotUtf8 { path, is_utf_16: false }
+            | Self::BadCertificate { name: None, path }
+            | Self::BadCredentials { path } => {
+                Remedy::RestoreFile { path: path.clone() }.or(Remedy::ReplaceHome)
             }
             Self::Unreadable { path, source } | Self::Unwritable { path, source } => {
                 return remedy_of_io(source, path);
@@ -342,6 +323,10 @@ impl HomeError {
             Self::NoRandomness { .. } => return None,
         })
     }
+}
+
+fn fix_permissions(path: &Path, change: ModeChange) -> Remedy {
+    Remedy::FixPermissions { paths: vec![path.to_owned()], change }
 }
 
 /// Who may change it, in words.
@@ -357,13 +342,12 @@ fn foreign_owner(path: &Path, target: &Path, owner: u32, own_uid: u32) -> String
     }
 }
 
-fn foreign_owner_remedy(path: &Path, owner: u32) -> String {
-    let user = user_name(owner).unwrap_or_else(|| format!("#{owner}"));
-    let user = shell_quoted(Path::new(&user));
+fn remedy_of_owner(path: &Path, owner: u32) -> Remedy {
     if path.is_dir() {
-        format!("run it as that user: sudo -u {user} web-ipc --home {} ...", shell_quoted(path))
+        let user = user_name(owner).unwrap_or_else(|| format!("#{owner}"));
+        Remedy::RunAs { user, home: path.to_owned() }
     } else {
-        "give it to the user who owns the home, with chown".to_owned()
+        Remedy::ChangeOwner { path: path.to_owned() }
     }
 }
 
@@ -386,40 +370,45 @@ fn quoted(path: &Path) -> String {
 
 #[cfg(test)]
 mod tests {
+    use ipc_base::Place;
+
     use super::*;
 
     #[test]
-    fn an_open_directory_is_mended_with_a_chmod_that_can_be_pasted() {
+    fn an_open_directory_is_mended_by_its_mode() {
         let error =
             HomeError::TooOpen { path: "/tmp/my home".into(), mode: 0o755, mode_wanted: 0o700 };
         assert_eq!(error.to_string(), "/tmp/my home is open to other users (mode 0755)");
-        assert_eq!(error.remedy().unwrap(), "run chmod 700 '/tmp/my home'");
+        let mode = ModeChange::To(0o700);
+        assert_eq!(error.remedy(), Some(fix_permissions("/tmp/my home".as_ref(), mode)));
     }
 
     #[test]
-    fn a_missing_home_is_made_with_init() {
+    fn a_missing_home_is_made() {
         let error = HomeError::Missing { path: "/x".into() };
-        assert_eq!(error.remedy().unwrap(), "run web-ipc --init --run");
+        assert_eq!(error.remedy(), Some(Remedy::MakeHome));
     }
 
     #[test]
-    fn a_missing_certificate_is_made_with_certs() {
+    fn a_missing_certificate_is_issued() {
         let name = PeerName::parse("peer1").unwrap();
         let error = HomeError::CertificateMissing { name, path: "/x/peer1.crt".into() };
-        assert_eq!(error.remedy().unwrap(), "run web-ipc --certs --name peer1");
+        assert_eq!(error.remedy(), Some(Remedy::issue("peer1", false, Place::ThisHome)));
     }
 
     #[test]
     fn the_certificate_of_localhost_is_made_anew_with_all_its_names() {
         let name = PeerName::parse("localhost").unwrap();
-        let command =
-            "run web-ipc --certs --name localhost --altNames localhost 127.0.0.1 ::1 --force";
         for error in [
             HomeError::CertificateMissing { name: name.clone(), path: "/x/localhost.crt".into() },
             HomeError::BadPrivateKey { name: name.clone(), path: "/x/localhost.key".into() },
             HomeError::BadCertificate { name: Some(name.clone()), path: "/x/localhost.crt".into() },
         ] {
-            assert_eq!(error.remedy().unwrap(), command, "{error:?}");
+            let Some(Remedy::IssueCertificate { alt_names, replace: true, .. }) = error.remedy()
+            else {
+                panic!("{error:?}")
+            };
+            assert_eq!(alt_names, ["localhost", "127.0.0.1", "::1"], "{error:?}");
         }
     }
 
@@ -431,7 +420,8 @@ mod tests {
             std::fs::write(directory.path().join(format!("peer1.example.{there}")), "").unwrap();
             let path = directory.path().join(format!("peer1.example.{missing}"));
             let error = HomeError::CertificateMissing { name: name.clone(), path };
-            assert_eq!(error.remedy().unwrap(), "run web-ipc --certs --name peer1.example --force");
+            let by_force = Remedy::issue("peer1.example", true, Place::ThisHome);
+            assert_eq!(error.remedy(), Some(by_force));
             std::fs::remove_file(directory.path().join(format!("peer1.example.{there}"))).unwrap();
         }
     }
@@ -443,13 +433,9 @@ mod tests {
         let name = PeerName::parse("peer1").unwrap();
         let error =
             HomeError::CertificateMissing { name, path: directory.path().join("peer1.crt") };
-        let remedy = error.remedy().unwrap();
-        assert!(
-            remedy.contains("where web-ipc-ca.key is kept") && !remedy.contains("web-ipc --"),
-            "{remedy}"
-        );
+        assert_eq!(error.remedy(), Some(Remedy::issue("peer1", false, Place::AuthoritysHome)));
         std::fs::write(directory.path().join("web-ipc-ca.key"), "").unwrap();
-        assert_eq!(error.remedy().unwrap(), "run web-ipc --certs --name peer1");
+        assert_eq!(error.remedy(), Some(Remedy::issue("peer1", false, Place::ThisHome)));
     }
 
     #[test]
@@ -468,27 +454,24 @@ mod tests {
             error.to_string(),
             format!("{shown} belongs to user {unknown}, and this is run as root")
         );
-        assert_eq!(
-            error.remedy().unwrap(),
-            format!("run it as that user: sudo -u '#{unknown}' web-ipc --home {shown} ...")
-        );
+        let user = format!("#{unknown}");
+        assert_eq!(error.remedy(), Some(Remedy::RunAs { user, home: home.clone() }));
         let error = owned(home.parent().unwrap(), unknown);
         assert!(error.to_string().ends_with(&format!("in the place of {shown}")), "{error}");
-        assert_eq!(error.remedy().unwrap(), "give another directory with --home DIR");
+        assert_eq!(error.remedy(), Some(Remedy::UseAnotherHome));
     }
 
     #[test]
     fn nobody_is_told_to_close_a_directory_that_is_for_everybody() {
         let error = HomeError::TooOpen { path: "/tmp".into(), mode: 0o1777, mode_wanted: 0o700 };
-        assert_eq!(error.remedy().unwrap(), "give another directory with --home DIR");
+        assert_eq!(error.remedy(), Some(Remedy::UseAnotherHome));
     }
 
     #[test]
-    fn a_full_disk_and_a_missing_right_have_a_remedy_and_the_odd_error_has_none() {
+    fn a_full_disk_has_a_remedy_and_the_odd_error_has_none() {
         let unwritable =
             |kind: io::ErrorKind| HomeError::Unwritable { path: "/x".into(), source: kind.into() };
-        assert!(unwritable(io::ErrorKind::StorageFull).remedy().unwrap().contains("room"));
-        assert!(unwritable(io::ErrorKind::PermissionDenied).remedy().unwrap().contains("owns"));
-        assert!(unwritable(io::ErrorKind::Other).remedy().is_none());
+        assert_eq!(unwritable(io::ErrorKind::StorageFull).remedy(), Some(Remedy::MakeRoom));
+        assert_eq!(unwritable(io::ErrorKind::Other).remedy(), None);
     }
 }

@@ -91,7 +91,7 @@ impl StagedFile {
 impl Drop for StagedFile {
     fn drop(&mut self) {
         if !self.committed {
-            // Best effort: there is nobody left to tell, and the next `init` sweeps up.
+            // Best effort: there is nobody left to tell, and the next `init` cleans up.
             let _ = std::fs::remove_file(&self.temporary);
         }
     }

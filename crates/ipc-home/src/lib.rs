@@ -20,13 +20,13 @@
 //! mends it:
 //!
 //! ```
-//! use ipc_home::{Home, HomeError};
+//! use ipc_home::{Home, HomeError, Remedy};
 //!
 //! let directory = tempfile::tempdir()?;
 //! let path = directory.path().join("home");
 //! let error = Home::open(&path).unwrap_err();
 //! assert!(matches!(error, HomeError::Missing { .. }));
-//! assert_eq!(error.remedy().as_deref(), Some("run web-ipc --init --run"));
+//! assert_eq!(error.remedy(), Some(Remedy::MakeHome));
 //! # Ok::<(), std::io::Error>(())
 //! ```
 
@@ -62,9 +62,10 @@ pub use file::{
 pub use home::Home;
 pub use identity::Identity;
 pub use in_use::InUse;
+pub use ipc_base::{ModeChange, Place, Remedy};
 pub use locate::{HOME_VARIABLE, locate};
 pub use login_lock::{LoginHolder, LoginLock, LoginTurn};
 pub use name::{PEER_NAME_BYTES_MAX, PeerName, PeerNameError};
 pub use permissions::{DIRECTORY_MODE, FILE_MODE};
-pub use remedy::{remedy_of_io, remedy_of_pair, remedy_of_read_only, shell_quoted};
+pub use remedy::remedy_of_pair;
 pub use session::KeptSession;

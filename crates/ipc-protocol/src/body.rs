@@ -21,7 +21,7 @@ pub enum BodyError {
     NotAnObject,
     /// The value cannot be written as JSON so that it arrives as it is: a NaN or an infinity, an
     /// integer beyond 64 bits, a map whose keys are no strings, or an error of its own `Serialize`.
-    #[error("the message cannot be written as JSON: {0}")]
+    #[error("the message cannot be written as JSON")]
     NotJson(#[source] serde_json::Error),
 }
 
@@ -431,9 +431,8 @@ mod tests {
     #[test]
     fn the_error_says_what_was_wrong() {
         let error = to_body(&BTreeMap::from([("a", f64::NAN)])).unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            "the message cannot be written as JSON: a number that is NaN or infinite"
-        );
+        assert_eq!(error.to_string(), "the message cannot be written as JSON");
+        let cause = std::error::Error::source(&error).unwrap();
+        assert_eq!(cause.to_string(), "a number that is NaN or infinite");
     }
 }

@@ -42,7 +42,7 @@ pub type ChannelMessage<'a, T> = Frame<'a, Result<T, FrameError>>;
 #[non_exhaustive]
 pub enum FrameError {
     /// The plaintext breaks the rules for JSON text.
-    #[error("the frame holds {0}")]
+    #[error("the frame breaks the rules for JSON")]
     Json(#[from] JsonError),
     /// The plaintext is JSON but no object.
     #[error("the frame is not a JSON object")]

@@ -107,5 +107,5 @@ pub(crate) fn malformed(error: FrameError) -> Refusal {
         FrameError::TooManyMessages { .. } => ProblemCode::TooLarge,
         _ => ProblemCode::MalformedFrame,
     };
-    Refusal::new(code, error.to_string())
+    Refusal::new(code, ipc_base::chain(&error).to_string())
 }

@@ -4,9 +4,10 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use ipc_home::{HomeError, PeerNameError, remedy_of_pair, remedy_of_read_only, shell_quoted};
+use ipc_base::Remedy;
+use ipc_home::{HomeError, PeerNameError, remedy_of_pair};
 use ipc_inbox::OpenError;
-use ipc_store::{DatabaseError, StoreError};
+use ipc_store::StoreError;
 
 /// Why a server did not start. Nothing is left behind: the port is free again.
 #[derive(Debug, thiserror::Error)]
@@ -15,15 +16,14 @@ pub enum StartError {
     /// The home, or a file of it, is missing, open to others, or damaged.
     #[error(transparent)]
     Home(#[from] HomeError),
-    /// The users' database does not open. What to do about it is the knowledge of whoever manages
-    /// the home.
+    /// The users' database does not open.
     #[error(transparent)]
     Store(#[from] StoreError),
     /// The durable inbox does not open.
     #[error(transparent)]
     Inbox(#[from] OpenError),
     /// The peer name is none.
-    #[error("`{}` is no peer name: {source}", name.escape_debug())]
+    #[error("`{}` is no peer name", name.escape_debug())]
     Name {
         /// The name as it was given.
         name: String,
@@ -73,7 +73,7 @@ pub enum StartError {
         now: String,
     },
     /// The address is none, or its host name does not resolve.
-    #[error("{address:?} is no address to listen on: {source}")]
+    #[error("{address:?} is no address to listen on")]
     Address {
         /// The address as it was given.
         address: String,
@@ -81,7 +81,7 @@ pub enum StartError {
         source: io::Error,
     },
     /// The address cannot be listened on: taken, not this host's, or not permitted.
-    #[error("cannot listen on {address}: {source}")]
+    #[error("cannot listen on {address}")]
     Listen {
         /// The address.
         address: SocketAddr,
@@ -111,7 +111,7 @@ pub enum StartError {
         now_secs: u64,
     },
     /// A thread or the server on it could not be started.
-    #[error("the server's threads cannot be started: {source}")]
+    #[error("the server's threads cannot be started")]
     Threads {
         /// What the system says.
         source: io::Error,
@@ -119,82 +119,48 @@ pub enum StartError {
 }
 
 impl StartError {
-    /// What to do about it, as an imperative clause; `None` where the error says it all.
-    pub fn remedy(&self) -> Option<String> {
-        match self {
-            StartError::Home(error) => error.remedy(),
-            StartError::Name { source: PeerNameError::NotAscii, .. } => {
-                Some("write it as web-ipc --certs told the name of the pair: xn--…".into())
+    /// What a person can do about it; `None` where only the cause can tell.
+    #[must_use]
+    pub fn remedy(&self) -> Option<Remedy> {
+        Some(match self {
+            StartError::Home(error) => return error.remedy(),
+            StartError::Store(error) => return error.remedy(),
+            StartError::Inbox(error) => return error.remedy(),
+            StartError::Name { source: PeerNameError::NotAscii, .. } => Remedy::WriteALabel,
+            StartError::Name { .. } => Remedy::ChoosePeerName,
+            StartError::Authority { path, .. } => {
+                Remedy::RestoreFile { path: path.clone() }.or(Remedy::ReplaceHome)
             }
-            StartError::Name { .. } => Some("give a host name such as server1.example, or an address".into()),
-            StartError::Authority { .. } => Some(
-                "put back a good copy of it, or run web-ipc --init --run --force for a new home (the old one \
-                 is kept aside)"
-                    .into(),
-            ),
-            StartError::Certificate { name, path, .. } => Some(remedy_of_pair(path, name)),
-            StartError::CertificateEnded { name, path, .. } => Some(remedy_of_pair(path, name)),
+            StartError::Certificate { name, path, .. }
+            | StartError::CertificateEnded { name, path, .. } => remedy_of_pair(path, name),
             StartError::CertificateNotYetGood { name, path, .. } => {
-                Some(format!("set the clock of this host; if it is right, {}", remedy_of_pair(path, name)))
+                Remedy::SetClock.or(remedy_of_pair(path, name))
             }
-            StartError::Inbox(OpenError::InUse { .. }) => {
-                Some("stop the other server, or give this one another home".into())
-            }
-            StartError::Inbox(OpenError::Database(error)) => remedy_of_inbox(error),
-            StartError::Inbox(OpenError::Lock { path, source }) => ipc_home::remedy_of_io(source, path),
-            StartError::Listen { source, .. } if source.kind() == io::ErrorKind::AddrInUse => {
-                Some("choose another port, or 0 for the first free one of 3000 to 3999".into())
-            }
-            StartError::Listen { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
-                Some("choose a port above 1023".into())
-            }
-            StartError::Listen { source, .. } if source.kind() == io::ErrorKind::AddrNotAvailable => {
-                Some("choose an address of this host, such as 127.0.0.1".into())
-            }
-            StartError::Clock { .. } => Some("set the clock of this host".into()),
-            StartError::NoFreePort { .. } => Some("name a port".into()),
+            StartError::Listen { source, .. } => match source.kind() {
+                io::ErrorKind::AddrInUse => {
+                    "choose another port, or 0 for the first free one of 3000 to 3999".into()
+                }
+                io::ErrorKind::PermissionDenied => "choose a port above 1023".into(),
+                io::ErrorKind::AddrNotAvailable => {
+                    "choose an address of this host, such as 127.0.0.1".into()
+                }
+                _ => return None,
+            },
+            StartError::Clock { .. } => Remedy::SetClock,
+            StartError::NoFreePort { .. } => "name a port".into(),
             StartError::RemoteHttp { .. } => {
-                Some("use https, or a loopback address such as 127.0.0.1".into())
+                "use https, or a loopback address such as 127.0.0.1".into()
             }
-            _ => None,
-        }
+            StartError::Address { .. } | StartError::Threads { .. } => return None,
+        })
     }
-}
-
-/// What to do about the file of a durable inbox.
-fn remedy_of_inbox(error: &DatabaseError) -> Option<String> {
-    Some(match error {
-        DatabaseError::NotADatabase { path, .. }
-        | DatabaseError::OtherTable { path, .. }
-        | DatabaseError::Corrupt { path, .. } => {
-            let aside = shell_quoted(path);
-            format!(
-                "put back a good copy, or move {aside} and what lies beside it under its name away for an empty one"
-            )
-        }
-        DatabaseError::LogMissing { path, log, .. } => format!(
-            "put that back beside it (web-ipc --backup makes copies that are whole); where another program has written it into {} already, run touch {}",
-            shell_quoted(path),
-            shell_quoted(log)
-        ),
-        DatabaseError::Truncated { path, .. } => {
-            let aside = shell_quoted(path);
-            format!(
-                "put back a good copy, or move {aside} and what lies beside it under its name away for an empty one"
-            )
-        }
-        DatabaseError::Newer { .. } => "use the newer web-ipc with this home".to_owned(),
-        DatabaseError::ReadOnly { path, .. } => remedy_of_read_only(path),
-        DatabaseError::DiskFull { .. } => "make room on the disk and run it again".to_owned(),
-        DatabaseError::Busy { .. } => "run it again when the other process is done".to_owned(),
-        DatabaseError::Replaced { .. } => "run it again".to_owned(),
-        _ => return None,
-    })
 }
 
 #[cfg(test)]
 mod tests {
+    use ipc_base::{Place, chain};
     use ipc_home::PeerName;
+    use ipc_store::DatabaseError;
 
     use super::*;
 
@@ -204,20 +170,22 @@ mod tests {
             let source = PeerName::parse(name).unwrap_err();
             StartError::Name { name: name.into(), source }
         };
-        assert!(error("a\nb").to_string().starts_with("`a\\nb` is no peer name: "));
-        assert!(error("a/b").remedy().unwrap().contains("server1.example"));
-        assert!(error("bücher.example").remedy().unwrap().contains("xn--"));
+        assert!(chain(&error("a\nb")).to_string().starts_with("`a\\nb` is no peer name: "));
+        assert_eq!(error("a/b").remedy(), Some(Remedy::ChoosePeerName));
+        assert_eq!(error("bücher.example").remedy(), Some(Remedy::WriteALabel));
     }
 
     #[test]
     fn an_inbox_on_a_disk_that_only_reads_says_what_to_do() {
         let source = io::ErrorKind::ReadOnlyFilesystem.into();
         let error = StartError::Inbox(OpenError::Lock { path: "/x/inbox.db".into(), source });
-        assert!(error.remedy().unwrap().contains("--home DIR"), "{error}");
+        assert_eq!(error.remedy(), Some(Remedy::UseWritableHome));
+        let shown = chain(&error).to_string();
+        assert!(shown.starts_with("the inbox /x/inbox.db cannot be locked: read-only"), "{shown}");
     }
 
     #[test]
-    fn a_pair_that_cannot_be_used_says_by_which_command_it_is_made_anew() {
+    fn a_pair_that_cannot_be_used_is_made_anew() {
         let error = StartError::Certificate {
             name: "peer1".into(),
             path: "/x/peer1.crt".into(),
@@ -227,25 +195,33 @@ mod tests {
             error.to_string(),
             "the certificate pair `peer1` cannot be used for TLS: the key is damaged"
         );
-        assert_eq!(error.remedy().unwrap(), "run web-ipc --certs --name peer1 --force");
+        assert_eq!(error.remedy(), Some(Remedy::issue("peer1", true, Place::ThisHome)));
+    }
+
+    #[test]
+    fn an_error_shows_itself_and_returns_its_cause() {
+        let address = "127.0.0.1:1".parse().unwrap();
+        let error = StartError::Listen { address, source: io::Error::other("taken") };
+        assert_eq!(error.to_string(), "cannot listen on 127.0.0.1:1");
+        assert_eq!(chain(&error).to_string(), "cannot listen on 127.0.0.1:1: taken");
     }
 
     #[test]
     fn a_file_that_lacks_its_log_says_how_to_go_on_with_either() {
-        let (path, log) = ("/x/inbox.db".into(), "/x/inbox.db-wal".into());
-        let error = DatabaseError::LogMissing { what: "durable inbox", path, log };
-        let remedy = StartError::Inbox(OpenError::Database(error)).remedy().unwrap();
-        assert!(
-            remedy.starts_with("put that back") && remedy.ends_with("run touch /x/inbox.db-wal"),
-            "{remedy}"
-        );
+        let (path, log) = (PathBuf::from("/x/inbox.db"), PathBuf::from("/x/inbox.db-wal"));
+        let what = "durable inbox";
+        let error = DatabaseError::LogMissing { what, path: path.clone(), log: log.clone() };
+        let remedy = StartError::Inbox(OpenError::Database(error)).remedy();
+        let restore = Remedy::RestoreLog { path: log.clone() };
+        assert_eq!(remedy, Some(restore.or(Remedy::ReplaceLog { database: path, log })));
     }
 
     #[test]
-    fn a_file_that_is_no_inbox_says_where_to_put_it() {
-        let error =
-            DatabaseError::NotADatabase { what: "durable inbox", path: "/a home/inbox.db".into() };
-        let remedy = StartError::Inbox(OpenError::Database(error)).remedy().unwrap();
-        assert!(remedy.contains("move '/a home/inbox.db'"), "{remedy}");
+    fn a_file_that_is_no_inbox_is_put_back_or_moved_away() {
+        let path = PathBuf::from("/a home/inbox.db");
+        let error = DatabaseError::NotADatabase { what: "durable inbox", path: path.clone() };
+        let remedy = StartError::Inbox(OpenError::Database(error)).remedy();
+        let restore = Remedy::RestoreFile { path: path.clone() };
+        assert_eq!(remedy, Some(restore.or(Remedy::MoveAside { path })));
     }
 }

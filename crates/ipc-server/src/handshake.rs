@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use actix_web::rt::net::TcpStream;
 use futures_util::future::{Either, select};
+use ipc_base::{CertificateProblem, End, chain, is_about_certificate, refused_because};
 use log::Level;
-use rustls::{AlertDescription, CertificateError};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
@@ -109,34 +109,26 @@ impl Display for Failure {
 
 /// Why a handshake failed, for a person.
 fn in_words(error: &io::Error) -> String {
-    use AlertDescription as Alert;
     let Some(tls) = error.get_ref().and_then(|error| error.downcast_ref::<rustls::Error>()) else {
         return match error.kind() {
             io::ErrorKind::UnexpectedEof => {
                 "the peer closed the connection in the midst of it".to_owned()
             }
-            _ => error.to_string(),
+            _ => chain(error).to_string(),
         };
     };
     match tls {
         rustls::Error::InvalidMessage(_) => {
             "this peer does not speak TLS, but perhaps plain http".to_owned()
         }
-        rustls::Error::NoCertificatesPresented => "the peer shows no certificate".to_owned(),
-        rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer) => {
-            "the peer's certificate is of another authority".to_owned()
+        rustls::Error::NoCertificatesPresented => "the client shows no certificate".to_owned(),
+        rustls::Error::InvalidCertificate(fault) => {
+            format!("the client's certificate {}", CertificateProblem::of(fault, End::Client))
         }
-        rustls::Error::InvalidCertificate(CertificateError::BadSignature) => {
-            "the peer's certificate is of another authority of the same name".to_owned()
-        }
-        rustls::Error::AlertReceived(
-            alert @ (Alert::UnknownCA
-            | Alert::BadCertificate
-            | Alert::DecryptError
-            | Alert::CertificateUnknown),
-        ) => format!("the peer does not trust this server's certificate ({alert:?})"),
-        rustls::Error::AlertReceived(Alert::CertificateExpired) => {
-            "to the peer this server's certificate has expired".to_owned()
+        rustls::Error::AlertReceived(alert) if is_about_certificate(*alert) => {
+            let alert = format!("{alert:?}");
+            let reason = refused_because(&alert, End::Client);
+            format!("the client refuses this server's certificate ({alert}): {reason}")
         }
         other => other.to_string(),
     }
@@ -144,6 +136,8 @@ fn in_words(error: &io::Error) -> String {
 
 #[cfg(test)]
 mod tests {
+    use rustls::{AlertDescription, CertificateError};
+
     use super::*;
 
     #[test]
@@ -154,11 +148,15 @@ mod tests {
             tls(rustls::InvalidMessage::InvalidContentType.into()).contains("does not speak TLS")
         );
         assert!(tls(rustls::Error::NoCertificatesPresented).contains("no certificate"));
-        assert!(tls(CertificateError::UnknownIssuer.into()).contains("another authority"));
-        assert!(
-            tls(rustls::Error::AlertReceived(AlertDescription::UnknownCA)).contains("UnknownCA")
+        assert_eq!(
+            tls(CertificateError::UnknownIssuer.into()),
+            "the client's certificate is not of this home's authority"
         );
-        assert!(tls(CertificateError::Expired.into()).contains("xpired"));
+        assert_eq!(
+            tls(rustls::Error::AlertReceived(AlertDescription::UnknownCA)),
+            "the client refuses this server's certificate (UnknownCA): it is not of the authority that the client trusts"
+        );
+        assert_eq!(tls(CertificateError::Expired.into()), "the client's certificate has expired");
         assert!(in_words(&io::ErrorKind::UnexpectedEof.into()).contains("in the midst"));
         assert_eq!(in_words(&io::Error::other("reset")), "reset");
     }

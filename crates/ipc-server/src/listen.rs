@@ -73,14 +73,14 @@ mod tests {
         assert!(
             matches!(&error, StartError::Listen { source, .. } if source.kind() == io::ErrorKind::AddrInUse)
         );
-        assert!(error.remedy().unwrap().contains("another port"));
+        assert!(error.remedy().unwrap().to_string().contains("another port"));
     }
 
     #[test]
     fn an_address_of_another_host_is_refused() {
         // TEST-NET-1 (RFC 5737) is nobody's.
         let error = listen(resolve("192.0.2.1:0").unwrap()).unwrap_err();
-        assert!(error.remedy().unwrap().contains("127.0.0.1"), "{error}");
+        assert!(error.remedy().unwrap().to_string().contains("127.0.0.1"), "{error}");
     }
 
     #[test]

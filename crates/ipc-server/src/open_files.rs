@@ -30,7 +30,9 @@ pub(crate) fn fit(wanted: Places, workers: usize, may_raise: bool) -> Places {
     if may_raise && let Some(raised) = raised(limit, needed) {
         match setrlimit(Resource::Nofile, raised) {
             Ok(()) => limit = raised,
-            Err(error) => log::warn!("the limit of open files cannot be raised: {error}"),
+            Err(error) => {
+                log::warn!("the limit of open files cannot be raised: {}", ipc_base::chain(&error))
+            }
         }
     }
     let Some(files_max) = limit.current else { return wanted };

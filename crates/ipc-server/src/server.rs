@@ -219,7 +219,7 @@ fn run(
             actix_rt::spawn(own_certificate.watch());
         }
         if let Err(error) = server.await {
-            log::error!("the web server ended: {error}");
+            log::error!("the web server ended: {}", ipc_base::chain(&error));
         }
         state.log.tell(Instant::now());
         let files = async {

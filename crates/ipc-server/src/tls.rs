@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
+use ipc_base::pair_problem;
 use ipc_home::{Home, PeerName};
 use rustls::client::WebPkiServerVerifier;
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{VerifierBuilderError, WebPkiClientVerifier};
-use rustls::{CertificateError, RootCertStore, ServerConfig};
+use rustls::{RootCertStore, ServerConfig};
 
 use crate::error::StartError;
 use crate::validity::OwnCertificate;
@@ -57,7 +58,7 @@ fn roots(home: &Home) -> Result<Arc<RootCertStore>, StartError> {
     let unusable = |reason| StartError::Authority { path: home.ca_certificate_file(), reason };
     let mut roots = RootCertStore::empty();
     for certificate in home.ca_certificates()? {
-        roots.add(certificate).map_err(|error| unusable(in_words(&error)))?;
+        roots.add(certificate).map_err(|error| unusable(pair_problem(&error)))?;
     }
     Ok(Arc::new(roots))
 }
@@ -69,19 +70,5 @@ fn provider() -> Arc<CryptoProvider> {
 
 fn unusable(home: &Home, name: &PeerName, error: &rustls::Error) -> StartError {
     let path = home.certificate_file(name);
-    StartError::Certificate { name: name.to_string(), path, reason: in_words(error) }
-}
-
-/// What is wrong with a certificate or a key, for a person.
-fn in_words(error: &rustls::Error) -> String {
-    match error {
-        rustls::Error::InconsistentKeys(_) => "the key is not that of the certificate".to_owned(),
-        rustls::Error::InvalidCertificate(CertificateError::BadEncoding) => {
-            "the certificate is damaged".to_owned()
-        }
-        rustls::Error::General(text) if text.contains("private key") => {
-            "the key is damaged".to_owned()
-        }
-        other => other.to_string(),
-    }
+    StartError::Certificate { name: name.to_string(), path, reason: pair_problem(error) }
 }

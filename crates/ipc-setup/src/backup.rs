@@ -146,7 +146,7 @@ impl Backup {
 
     async fn copy_inbox(&self) -> Result<Option<u64>, SetupError> {
         let inbox = self.home.inbox_db_checked()?;
-        if !crate::pieces::exists(&inbox)? {
+        if !crate::provision::exists(&inbox)? {
             return Ok(None);
         }
         let copy = self.partial.join("inbox.db");
@@ -194,6 +194,8 @@ fn copy_file(from: &Path, to: &Path, mode: u32) -> Result<(), SetupError> {
 
 #[cfg(test)]
 mod tests {
+    use ipc_base::Remedy;
+
     use super::*;
 
     #[test]
@@ -208,8 +210,7 @@ mod tests {
         for out in ["no/such/copy", "file/copy", "open/copy"] {
             let error = Backup::begin(&home, &directory.path().join(out)).unwrap_err();
             assert!(matches!(error, SetupError::BackupUnwritable { .. }), "{out}: {error:?}");
-            let remedy = error.remedy().unwrap();
-            assert!(remedy.contains("--out DIR") && !remedy.contains("--home"), "{out}: {remedy}");
+            assert_eq!(error.remedy(), Some(Remedy::ChooseBackupPlace), "{out}");
         }
     }
 
@@ -218,10 +219,10 @@ mod tests {
         let remedy = |kind: io::ErrorKind| {
             unwritable(HomeError::Unwritable { path: "/x/copy".into(), source: kind.into() })
                 .remedy()
-                .unwrap()
         };
-        assert!(remedy(io::ErrorKind::ReadOnlyFilesystem).contains("--out DIR"));
-        assert!(remedy(io::ErrorKind::PermissionDenied).contains("--out DIR"));
-        assert_eq!(remedy(io::ErrorKind::StorageFull), "make room on the disk and run it again");
+        for kind in [io::ErrorKind::ReadOnlyFilesystem, io::ErrorKind::PermissionDenied] {
+            assert_eq!(remedy(kind), Some(Remedy::ChooseBackupPlace), "{kind}");
+        }
+        assert_eq!(remedy(io::ErrorKind::StorageFull), Some(Remedy::MakeRoom));
     }
 }

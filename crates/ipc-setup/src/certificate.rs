@@ -11,7 +11,7 @@ use ipc_pki::{
 };
 
 use crate::lock::Lock;
-use crate::{SetupError, pair, pieces};
+use crate::{SetupError, pair, provision};
 
 /// Which certificate is wanted. Made with [`CertificateRequest::new`], then changed field by field.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -96,7 +96,7 @@ pub fn issue_certificate(
     let (certificate_file, key_file) = (home.certificate_file(&name), home.key_file(&name));
     let mut replaced = false;
     for file in [&certificate_file, &key_file] {
-        if pieces::exists(file)? {
+        if provision::exists(file)? {
             if !request.force {
                 return Err(SetupError::CertificateExists { name, path: file.clone() });
             }
@@ -106,7 +106,7 @@ pub fn issue_certificate(
     if request.alt_names.is_empty() {
         leaf.alt_names = alt_names_of(&certificate_file);
     }
-    let pair = pieces::load_authority(home)?
+    let pair = provision::load_authority(home)?
         .issue(&leaf, request.now_secs)
         .map_err(|source| SetupError::Issue { name: name.clone(), source })?;
     pair::write(home, &name, &pair)?;
@@ -134,6 +134,7 @@ mod tests {
     use std::collections::BTreeMap;
     use std::os::unix::fs::PermissionsExt;
 
+    use ipc_base::Remedy;
     use ipc_home::{Credentials, HomeError};
     use ipc_pki::{Authority, AuthorityOptions, NameError};
 
@@ -286,10 +287,8 @@ mod tests {
             let before = files(&home);
             let error = issue_certificate(&home, &request).unwrap_err();
             assert!(matches!(error, SetupError::CertificateExists { .. }), "{error:?}");
-            assert_eq!(
-                error.remedy().unwrap(),
-                "run web-ipc --certs --name peer1 --force to replace it"
-            );
+            let overwrite = Remedy::OverwriteCertificate { name: "peer1".into() };
+            assert_eq!(error.remedy(), Some(overwrite));
             assert_eq!(files(&home), before);
             issue_certificate(&home, &CertificateRequest { force: true, ..request }).unwrap();
             let after = files(&home);
@@ -369,7 +368,7 @@ mod tests {
         let error = issue_certificate(&home, &CertificateRequest { validity_days: 0, ..request })
             .unwrap_err();
         assert!(matches!(error, SetupError::Issue { .. }), "{error:?}");
-        assert!(error.remedy().unwrap().contains("--days"));
+        assert_eq!(error.remedy(), Some(Remedy::ChooseDays));
         let key_type = KeyType::Rsa2048;
         let issued =
             issue_certificate(&home, &CertificateRequest { validity_days: 7, key_type, ..request })
@@ -400,7 +399,7 @@ mod tests {
         let error =
             issue_certificate(&Home::at(directory.path().join("none")), &request).unwrap_err();
         assert!(matches!(error, SetupError::Home(HomeError::Missing { .. })), "{error:?}");
-        assert_eq!(error.remedy().unwrap(), "run web-ipc --init --run");
+        assert_eq!(error.remedy(), Some(Remedy::MakeHome));
     }
 
     #[test]

@@ -78,7 +78,7 @@ pub(crate) fn move_aside(home: &Home, now_secs: u64) -> Result<PathBuf, SetupErr
 
 /// Removes temporary files of runs that were killed. Only for the holder of the lock: nobody else
 /// writes here then.
-pub(crate) fn sweep(home: &Home) -> Result<(), SetupError> {
+pub(crate) fn clean(home: &Home) -> Result<(), SetupError> {
     for name in home.temporary_files()? {
         let path = home.root().join(name);
         std::fs::remove_file(&path).map_err(|source| HomeError::Unwritable { path, source })?;

@@ -6,9 +6,9 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use ipc_home::{
-    HomeError, PeerName, PeerNameError, remedy_of_io, remedy_of_read_only, shell_quoted,
-};
+use ipc_base::{Remedy, remedy_of_io};
+use ipc_home::{ADMIN_USERNAME, HomeError, PeerName, PeerNameError, remedy_of_pair};
+use ipc_inbox::remedy_of_file;
 use ipc_pki::{CreateError, IssueError, LoadError, NameError};
 use ipc_store::{DatabaseError, PasswordError, StoreError, UsernameError};
 use thiserror::Error;
@@ -147,83 +147,75 @@ pub enum SetupError {
 }
 
 impl SetupError {
-    /// What a user can do about it, as a clause that begins with a verb; `None` where only the
-    /// cause can tell.
+    /// What a person can do about it; `None` where only the cause can tell.
     #[must_use]
-    pub fn remedy(&self) -> Option<String> {
-        const ANOTHER_HOME: &str = "put back a good copy of the file, or run web-ipc --init --run --force for a new home (the old one is kept aside)";
+    pub fn remedy(&self) -> Option<Remedy> {
         Some(match self {
             Self::Home(error) => return error.remedy(),
-            Self::PiecesMissing { missing, .. } => match missing.as_slice() {
-                ["web-ipc-ca.key"] => ANOTHER_HOME.replace(
-                    "put back a good copy of the file",
-                    "put it back where certificates are to be made",
-                ),
-                pieces if pieces.iter().all(|name| name.starts_with("localhost.")) => {
-                    "run web-ipc --certs --name localhost --altNames localhost 127.0.0.1 ::1 --force"
-                        .to_owned()
-                }
-                _ => ANOTHER_HOME.replace("a good copy of the file", "a good copy of what is missing"),
-            },
-            Self::InUse { .. } => "stop it first".to_owned(),
+            Self::PiecesMissing { path, missing } => remedy_of_missing(path, missing),
+            Self::InUse { .. } => Remedy::StopServer,
             Self::MoveAside { path, source, .. } => match source.kind() {
                 // A mount point, the root of the file system, or a name that leaves no room for the
                 // date.
                 io::ErrorKind::ResourceBusy
                 | io::ErrorKind::CrossesDevices
                 | io::ErrorKind::InvalidInput
-                | io::ErrorKind::InvalidFilename => format!(
-                    "move what is in {} elsewhere yourself, then run web-ipc --init --run",
-                    shell_quoted(path)
-                ),
+                | io::ErrorKind::InvalidFilename => Remedy::EmptyHome { path: path.clone() },
                 _ => return remedy_of_io(source, path.parent().unwrap_or(path)),
             },
             Self::Lock { path, source } if source.kind() == io::ErrorKind::IsADirectory => {
-                format!("remove {} and run it again", shell_quoted(path))
+                Remedy::RemoveObstacle { path: path.clone() }
             }
             Self::Lock { path, source } => return remedy_of_io(source, path),
-            Self::Authority { source: CreateError::TimeOutOfRange } => {
-                "set the clock of this host".to_owned()
-            }
-            Self::Issue { source: IssueError::AuthorityNotYetValid { .. }, .. } => {
-                "set the clock of this host".to_owned()
-            }
-            Self::Issue { source: IssueError::AuthorityExpired { .. }, .. } => {
-                "run web-ipc --init --run --force for a new home (the old one is kept aside)".to_owned()
-            }
-            Self::Issue { source: IssueError::ValidityDays { .. }, .. } => {
-                "give another number of days with --days N".to_owned()
-            }
+            Self::Authority { source: CreateError::TimeOutOfRange } => Remedy::SetClock,
+            Self::Issue { source: IssueError::AuthorityNotYetValid { .. }, .. } => Remedy::SetClock,
+            Self::Issue { source: IssueError::AuthorityExpired { .. }, .. } => Remedy::ReplaceHome,
+            Self::Issue { source: IssueError::ValidityDays { .. }, .. } => Remedy::ChooseDays,
             Self::Issue { source: IssueError::TooManyAltNames { .. }, .. } => {
-                "give fewer with --altNames".to_owned()
+                Remedy::ChooseFewerNames
             }
-            Self::BadAuthority { .. } => ANOTHER_HOME.to_owned(),
+            Self::BadAuthority { path, .. } => {
+                Remedy::RestoreFile { path: path.clone() }.or(Remedy::ReplaceHome)
+            }
             Self::CertificateExists { name, .. } => {
-                format!("run web-ipc --certs --name {name} --force to replace it")
+                Remedy::OverwriteCertificate { name: name.to_string() }
             }
-            Self::Name { .. } | Self::PeerName { .. } => {
-                "give a host name such as server1.example, or an address".to_owned()
-            }
-            Self::BackupExists { .. } | Self::BackupInside { .. } => ELSEWHERE.to_owned(),
+            Self::Name { .. } | Self::PeerName { .. } => Remedy::ChoosePeerName,
+            Self::BackupExists { .. } | Self::BackupInside { .. } => Remedy::ChooseBackupPlace,
             Self::BackupUnwritable { source } => return remedy_of_destination(source),
-            Self::Inbox { source } => return remedy_of_inbox(source),
-            Self::Username(_) => "give another name with --user NAME".to_owned(),
-            Self::Password(_) => "give another one with --password".to_owned(),
-            Self::AdminNotKept { .. } => {
-                "run web-ipc --users --change --user ipc-admin with the same password".to_owned()
-            }
-            Self::Store(error) => return remedy_of_store(error, ANOTHER_HOME),
+            Self::Inbox { source } => match source {
+                // Of the copy, which another home does not mend.
+                DatabaseError::ReadOnly { .. } => return None,
+                error => return remedy_of_file(error),
+            },
+            Self::Username(_) => Remedy::ChooseUserName,
+            Self::Password(_) => Remedy::ChoosePassword,
+            Self::AdminNotKept { .. } => Remedy::RepeatPassword { user: ADMIN_USERNAME.to_owned() },
+            Self::Store(error) => return error.remedy(),
             Self::Authority { .. } | Self::Issue { .. } | Self::Runtime { .. } => return None,
         })
     }
 }
 
-/// What to do where a backup cannot be made at its place.
-const ELSEWHERE: &str = "name a directory elsewhere that is not there yet with --out DIR";
+/// What helps where files of the home at `path` are gone.
+fn remedy_of_missing(path: &Path, missing: &[&str]) -> Remedy {
+    match missing {
+        [name @ "web-ipc-ca.key"] => {
+            Remedy::RestoreAuthorityKey { path: path.join(name) }.or(Remedy::ReplaceHome)
+        }
+        names if names.iter().all(|name| name.starts_with("localhost.")) => {
+            remedy_of_pair(&path.join("localhost.crt"), "localhost")
+        }
+        names => {
+            let paths = names.iter().map(|name| path.join(name)).collect();
+            Remedy::RestoreFiles { paths }.or(Remedy::ReplaceHome)
+        }
+    }
+}
 
 /// The home is another directory: whatever is wrong with the place of its copy, no other home mends
 /// that.
-fn remedy_of_destination(error: &HomeError) -> Option<String> {
+fn remedy_of_destination(error: &HomeError) -> Option<Remedy> {
     match error {
         HomeError::Unwritable { path, source }
             if matches!(
@@ -236,67 +228,6 @@ fn remedy_of_destination(error: &HomeError) -> Option<String> {
             remedy_of_io(source, path)
         }
         HomeError::NoRandomness { .. } => None,
-        _ => Some(ELSEWHERE.to_owned()),
+        _ => Some(Remedy::ChooseBackupPlace),
     }
-}
-
-fn remedy_of_store(error: &StoreError, another_home: &str) -> Option<String> {
-    Some(match error {
-        StoreError::Taken { username } => {
-            format!(
-                "choose another name, or run web-ipc --users --change --user {}",
-                quoted(username.as_str())
-            )
-        }
-        StoreError::Unknown { .. } => "run web-ipc --users --list to see who is there".to_owned(),
-        StoreError::Database(error) => return remedy_of_database(error, another_home),
-        _ => return None,
-    })
-}
-
-fn remedy_of_database(error: &DatabaseError, another_home: &str) -> Option<String> {
-    Some(match error {
-        DatabaseError::Missing { .. }
-        | DatabaseError::NotADatabase { .. }
-        | DatabaseError::OtherTable { .. }
-        | DatabaseError::Truncated { .. }
-        | DatabaseError::Corrupt { .. } => another_home.to_owned(),
-        DatabaseError::LogMissing { log, .. } => {
-            format!("put {} back beside it, or {another_home}", shell_quoted(log))
-        }
-        DatabaseError::Newer { .. } => "use the newer web-ipc with this home".to_owned(),
-        DatabaseError::Replaced { .. } => "run it again".to_owned(),
-        DatabaseError::ReadOnly { path, .. } => remedy_of_read_only(path),
-        DatabaseError::PermissionDenied { path, .. } => {
-            return remedy_of_io(&io::ErrorKind::PermissionDenied.into(), path);
-        }
-        DatabaseError::Busy { .. } => "run it again when the other process is done".to_owned(),
-        DatabaseError::DiskFull { .. } => "make room on the disk and run it again".to_owned(),
-        _ => return None,
-    })
-}
-
-/// What keeps the file of a durable inbox, or a copy of it, from being made.
-fn remedy_of_inbox(error: &DatabaseError) -> Option<String> {
-    Some(match error {
-        DatabaseError::LogMissing { path, log, .. } => format!(
-            "put that back beside it; where another program has written it into {} already, run touch {}",
-            shell_quoted(path),
-            shell_quoted(log)
-        ),
-        DatabaseError::Outdated { .. } => {
-            "run web-ipc --dead --list, which brings it up to date, and run it again".to_owned()
-        }
-        DatabaseError::Newer { .. } => "use the newer web-ipc with this home".to_owned(),
-        DatabaseError::DiskFull { .. } => "make room on the disk and run it again".to_owned(),
-        DatabaseError::Busy { .. } => "run it again when the other process is done".to_owned(),
-        DatabaseError::PermissionDenied { path, .. } => {
-            return remedy_of_io(&io::ErrorKind::PermissionDenied.into(), path);
-        }
-        _ => return None,
-    })
-}
-
-fn quoted(word: &str) -> String {
-    shell_quoted(Path::new(word))
 }

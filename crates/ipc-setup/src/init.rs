@@ -10,7 +10,7 @@ use ipc_home::{Contents, Home, HomeError, locate};
 
 use crate::clock::now_secs;
 use crate::lock::Lock;
-use crate::{SetupError, directory, pair, pieces};
+use crate::{SetupError, directory, pair, provision};
 
 /// How to make a home.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -117,24 +117,24 @@ fn init_with(
             continue;
         }
         if contents == Contents::Complete {
-            directory::sweep(&home)?;
-            if pair::heal(&home)? {
+            directory::clean(&home)?;
+            if pair::recover(&home)? {
                 outcome = Outcome::Completed;
                 continue;
             }
-            let missing = pieces::missing(&home)?;
+            let missing = provision::missing(&home)?;
             if missing.is_empty() {
                 continue;
             }
             // Nobody has a copy: with it go sessions, and whose they were logs in again.
-            if missing == [pieces::SESSION_KEY] {
-                pieces::make_key_file(&home.session_key_file())?;
+            if missing == [provision::SESSION_KEY] {
+                provision::make_key_file(&home.session_key_file())?;
                 outcome = Outcome::Completed;
                 continue;
             }
             return Err(SetupError::PiecesMissing { path: home.root().to_owned(), missing });
         }
-        pieces::make_missing(&home, options.now_secs, store_options)?;
+        provision::make_missing(&home, options.now_secs, store_options)?;
         drop(lock);
         drop((old_lock, old_use));
         let outcome = match contents {
@@ -163,7 +163,9 @@ fn is_gone(error: &HomeError, home: &Home) -> bool {
 /// Whether the home is complete, lacks nothing, and no pair in it is half replaced. If it is not,
 /// the lock is taken before that is believed: it may have been moved aside between two looks.
 fn is_whole(home: &Home) -> Result<bool, SetupError> {
-    Ok(home.is_complete()? && pieces::missing(home)?.is_empty() && home.staged_pairs()?.is_empty())
+    Ok(home.is_complete()?
+        && provision::missing(home)?.is_empty()
+        && home.staged_pairs()?.is_empty())
 }
 
 #[cfg(test)]

@@ -36,7 +36,7 @@ mod error;
 mod init;
 mod lock;
 mod pair;
-mod pieces;
+mod provision;
 mod random;
 mod users;
 
@@ -44,5 +44,6 @@ pub use backup::{BackedUp, Backup};
 pub use certificate::{CertificateRequest, IssuedCertificate, issue_certificate};
 pub use error::SetupError;
 pub use init::{InitOptions, Initialised, Outcome, init};
+pub use ipc_base::{ModeChange, Place, Remedy};
 pub use ipc_pki::{KeyType, KeyTypeError, NameError, to_ascii};
 pub use users::{Users, users};

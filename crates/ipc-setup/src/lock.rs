@@ -78,8 +78,8 @@ impl Lock {
                 return Err(HomeError::Incomplete { path: home.root().to_owned() }.into());
             }
             if let Some(lock) = Self::acquire(home)? {
-                directory::sweep(home)?;
-                pair::heal(home)?;
+                directory::clean(home)?;
+                pair::recover(home)?;
                 return Ok(lock);
             }
         }
@@ -109,8 +109,8 @@ mod tests {
         let target = directory.path().join("target");
         let refused = || {
             let error = Lock::acquire(&home).unwrap_err();
-            let remedy = format!("remove {} and run it again", home.lock_file().display());
-            assert_eq!(error.remedy().unwrap(), remedy, "{error:?}");
+            let remove = ipc_base::Remedy::RemoveObstacle { path: home.lock_file() };
+            assert_eq!(error.remedy(), Some(remove), "{error:?}");
         };
         std::fs::create_dir(home.lock_file()).unwrap();
         refused();

@@ -43,7 +43,7 @@ fn write_both(home: &Home, name: &PeerName, pair: &IssuedPair) -> Result<(), Hom
 
 /// Finishes or undoes what was begun with pairs, and says whether there was anything. Only for the
 /// holder of the lock.
-pub(crate) fn heal(home: &Home) -> Result<bool, SetupError> {
+pub(crate) fn recover(home: &Home) -> Result<bool, SetupError> {
     let names = home.staged_pairs()?;
     for name in &names {
         let (key, certificate) = (home.staged_key_file(name), home.staged_certificate_file(name));
@@ -123,7 +123,7 @@ mod tests {
             write(&home, &name, &pair).unwrap();
             assert!(is(&home, &name, &pair));
             assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 2);
-            assert!(!heal(&home).unwrap());
+            assert!(!recover(&home).unwrap());
         }
     }
 
@@ -149,7 +149,7 @@ mod tests {
                 steps == 3,
                 "{steps}"
             );
-            assert_eq!(heal(&home).unwrap(), (1..=3).contains(&steps), "{steps}");
+            assert_eq!(recover(&home).unwrap(), (1..=3).contains(&steps), "{steps}");
             assert!(is(&home, &name, if steps < 3 { &old } else { &new }), "{steps}");
             home.identity(&name).unwrap();
             assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 2, "{steps}");
@@ -157,13 +157,13 @@ mod tests {
     }
 
     #[test]
-    fn healing_that_was_stopped_itself_is_gone_on_with() {
+    fn a_recovery_that_was_stopped_itself_is_finished() {
         let (directory, home, authority, name) = new_home();
         let old = issue(&authority);
         write(&home, &name, &old).unwrap();
         // Undoing removes the certificate first, so this is what may be left of it.
         std::fs::write(home.staged_key_file(&name), "half").unwrap();
-        assert!(heal(&home).unwrap());
+        assert!(recover(&home).unwrap());
         assert!(is(&home, &name, &old));
         assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 2);
     }

@@ -168,6 +168,7 @@ pub(crate) fn runtime() -> Result<Runtime, SetupError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use ipc_base::{ModeChange, Remedy};
     use ipc_home::HomeError;
     use ipc_store::{DatabaseError, StoreError};
 
@@ -217,14 +218,12 @@ mod tests {
         let (_directory, users) = new_users();
         let error = users.add("ipc-admin", secret("x")).unwrap_err();
         assert!(matches!(error, SetupError::Store(StoreError::Taken { .. })), "{error:?}");
-        assert_eq!(
-            error.remedy().unwrap(),
-            "choose another name, or run web-ipc --users --change --user ipc-admin"
-        );
+        let change = Remedy::ChangePassword { user: "ipc-admin".into() };
+        assert_eq!(error.remedy(), Some(Remedy::ChooseUserName.or(change)));
         for error in [users.delete("nobody"), users.change_password("nobody", secret("x"))] {
             let error = error.unwrap_err();
             assert!(matches!(error, SetupError::Store(StoreError::Unknown { .. })), "{error:?}");
-            assert!(error.remedy().unwrap().contains("--list"));
+            assert_eq!(error.remedy(), Some(Remedy::ListUsers));
         }
     }
 
@@ -304,11 +303,8 @@ mod tests {
         let path = home.users_db();
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
         let error = super::users(&home).unwrap_err();
-        assert_eq!(
-            error.remedy().unwrap(),
-            format!("run chmod 600 {}", path.display()),
-            "{error:?}"
-        );
+        let fix = Remedy::FixPermissions { paths: vec![path], change: ModeChange::To(0o600) };
+        assert_eq!(error.remedy(), Some(fix), "{error:?}");
     }
 
     #[test]
@@ -339,7 +335,8 @@ mod tests {
             matches!(&error, SetupError::Home(HomeError::FileMissing { path }) if *path == home.users_db()),
             "{error:?}"
         );
-        assert!(error.remedy().unwrap().contains("--force"));
+        let restore = Remedy::RestoreFile { path: home.users_db() };
+        assert_eq!(error.remedy(), Some(restore.or(Remedy::ReplaceHome)));
         assert!(!home.users_db().exists());
     }
 }

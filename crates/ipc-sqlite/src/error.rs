@@ -1,12 +1,13 @@
 //! What can go wrong with a database file, and where SQLite's own errors end.
 //!
-//! Every fallible call of the crate comes out here. A remedy is not part of a message: the program
-//! that prints it knows its own commands.
+//! Every fallible call of the crate comes out here. What helps depends on what the file is to its
+//! owner, who adds it to the remedy.
 
 use std::error::Error;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use ipc_base::{Remedy, remedy_of_io, remedy_of_read_only};
 use sqlx::migrate::MigrateError;
 
 use crate::system::{access_refused, is_out_of_room};
@@ -141,6 +142,29 @@ pub enum DatabaseError {
 }
 
 impl DatabaseError {
+    /// What a person can do about the file; `None` where only the cause can tell. Whoever keeps it
+    /// may know more: how it is made anew, or goes on without what was lost.
+    #[must_use]
+    pub fn remedy(&self) -> Option<Remedy> {
+        Some(match self {
+            Self::Missing { path, .. }
+            | Self::NotADatabase { path, .. }
+            | Self::OtherTable { path, .. }
+            | Self::Truncated { path, .. }
+            | Self::Corrupt { path, .. } => Remedy::RestoreFile { path: path.clone() },
+            Self::LogMissing { log, .. } => Remedy::RestoreLog { path: log.clone() },
+            Self::Newer { .. } => Remedy::UseNewerVersion,
+            Self::Replaced { .. } => Remedy::TryAgain,
+            Self::ReadOnly { path, .. } => remedy_of_read_only(path),
+            Self::PermissionDenied { path, .. } => {
+                return remedy_of_io(&io::ErrorKind::PermissionDenied.into(), path);
+            }
+            Self::Busy { .. } => Remedy::WaitForOther,
+            Self::DiskFull { .. } => Remedy::MakeRoom,
+            Self::Outdated { .. } | Self::Unavailable { .. } => return None,
+        })
+    }
+
     /// What `error`, met while using the database at `path`, means.
     pub(crate) fn from_sqlx(what: &'static str, path: &Path, error: sqlx::Error) -> Self {
         match error {
@@ -352,6 +376,31 @@ mod tests {
         ] {
             assert_eq!(error.to_string(), message);
         }
+    }
+
+    #[test]
+    fn what_helps_is_known_wherever_the_cause_is() {
+        let (what, path) = (WHAT, PathBuf::from("/some/users.db"));
+        let log = PathBuf::from("/some/users.db-wal");
+        for (error, remedy) in [
+            (
+                DatabaseError::Corrupt { what, path: path.clone() },
+                Remedy::RestoreFile { path: path.clone() },
+            ),
+            (
+                DatabaseError::LogMissing { what, path: path.clone(), log: log.clone() },
+                Remedy::RestoreLog { path: log },
+            ),
+            (DatabaseError::Newer { what, path: path.clone() }, Remedy::UseNewerVersion),
+            (DatabaseError::Busy { what, path: path.clone() }, Remedy::WaitForOther),
+            (DatabaseError::DiskFull { what, path: path.clone() }, Remedy::MakeRoom),
+            // There is no such file: no mode forbids it.
+            (DatabaseError::ReadOnly { what, path: path.clone() }, Remedy::UseWritableHome),
+        ] {
+            assert_eq!(error.remedy(), Some(remedy), "{error}");
+        }
+        let unforeseen = DatabaseError::Unavailable { what, path, source: "a cause".into() };
+        assert_eq!(unforeseen.remedy(), None);
     }
 
     #[test]

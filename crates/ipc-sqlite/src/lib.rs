@@ -66,6 +66,7 @@ pub use copy::copy;
 pub use database::Database;
 pub use error::DatabaseError;
 pub use immutable::{Immutable, open_immutable};
+pub use ipc_base::{ModeChange, Place, Remedy};
 pub use migration::Schema;
 pub use opening::{create, make_file, open, open_read_only};
 pub use options::Options;

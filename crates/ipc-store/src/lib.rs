@@ -51,6 +51,7 @@ mod username;
 
 pub use error::StoreError;
 pub use hashing::CredentialVersion;
+pub use ipc_base::{ModeChange, Place, Remedy};
 pub use ipc_sqlite::DatabaseError;
 pub use options::{CostError, Options};
 pub use password::{PASSWORD_BYTES_MAX, Password, PasswordError};

@@ -6,8 +6,8 @@
 
 mod commands;
 mod invocation;
+mod usage_error;
 mod values;
-mod wrong;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -17,12 +17,12 @@ use zeroize::Zeroizing;
 
 use commands::command;
 pub(crate) use invocation::{
-    Action, Asking, Certs, Dead, DeadAction, InboxKind, Invocation, Letters, LogLevel, Sending,
-    Serve, Target, Test, Users,
+    Action, Certs, Dead, DeadAction, InboxKind, Invocation, Letters, LogLevel, RequestArgs,
+    SendArgs, Serve, Target, Test, Users,
 };
+pub(crate) use usage_error::UsageError;
+use usage_error::usage_of;
 use values::Place;
-pub(crate) use wrong::WrongUsage;
-use wrong::usage_of;
 
 /// The names under which the binary may be called to be one of its commands.
 const OTHER_NAMES: [(&str, &str); 9] = [
@@ -43,7 +43,7 @@ const OTHER_NAMES: [(&str, &str); 9] = [
 /// What is wrong with it, and what to do.
 pub(crate) fn parse(
     arguments: impl IntoIterator<Item = OsString>,
-) -> Result<Invocation, WrongUsage> {
+) -> Result<Invocation, UsageError> {
     let mut arguments: Vec<OsString> = arguments.into_iter().collect();
     let other_name = arguments.first().and_then(|name| other_name(Path::new(name)));
     if let Some((_, command)) = other_name {
@@ -56,11 +56,11 @@ pub(crate) fn parse(
             command.override_usage(usage)
         });
     }
-    wrong::refuse_value_of_command(&command, &arguments)?;
+    usage_error::refuse_value_of_command(&command, &arguments)?;
     let matches = match command.try_get_matches_from_mut(&arguments) {
         Ok(matches) => matches,
         Err(error) if error.use_stderr() => {
-            return Err(wrong::explain(&command, &arguments, &error));
+            return Err(usage_error::explain(&command, &arguments, &error));
         }
         // Help or version, which the user asked for.
         Err(error) => {
@@ -68,7 +68,7 @@ pub(crate) fn parse(
         }
     };
     let Some((name, options)) = matches.subcommand() else {
-        return Err(WrongUsage::without_action(None, &command.render_help().to_string()));
+        return Err(UsageError::without_action(None, &command.render_help().to_string()));
     };
     let action = match name {
         "init" if options.get_flag("run") => {
@@ -78,15 +78,15 @@ pub(crate) fn parse(
         "users" => users(&command, options)?.map(Action::Users),
         "test" => test(&command, options)?.map(Action::Test),
         "serve" => Some(Action::Serve(serve(&command, options)?)),
-        "send" => Some(Action::Send(sending(&command, options)?)),
-        "request" => Some(Action::Request(asking(&command, options)?)),
+        "send" => Some(Action::Send(send_args(&command, options)?)),
+        "request" => Some(Action::Request(request_args(&command, options)?)),
         "dead" => dead(options).map(Action::Dead),
         "backup" if options.get_flag("run") => Some(backup(&command, options)?),
         _ => None,
     };
     match action {
         Some(action) => Ok(Invocation { home: home(options), action }),
-        None => Err(WrongUsage::without_action(
+        None => Err(UsageError::without_action(
             Some(missing_action(name)),
             &help_of(&mut command, name),
         )),
@@ -139,7 +139,7 @@ fn refuse_lone(
     name: &str,
     options: &ArgMatches,
     (given, needed): (&str, &str),
-) -> Result<(), WrongUsage> {
+) -> Result<(), UsageError> {
     if !options.contains_id(given) || options.contains_id(needed) {
         return Ok(());
     }
@@ -147,17 +147,17 @@ fn refuse_lone(
     let shown =
         |id| command.get_arguments().find(|option| option.get_id() == id).map(ToString::to_string);
     let (given, needed) = (shown(given).unwrap_or_default(), shown(needed).unwrap_or_default());
-    Err(WrongUsage::new(&format!("'{given}' needs '{needed}'"), None, &usage_of(command)))
+    Err(UsageError::new(&format!("'{given}' needs '{needed}'"), None, &usage_of(command)))
 }
 
-fn certs(command: &Command, options: &ArgMatches) -> Result<Option<Certs>, WrongUsage> {
+fn certs(command: &Command, options: &ArgMatches) -> Result<Option<Certs>, UsageError> {
     let Some(name) = text(options, "name") else {
         let others = ["altNames", "days", "keyType"];
         if !options.get_flag("force") && !others.iter().any(|option| options.contains_id(option)) {
             return Ok(None);
         }
         let certs = command.find_subcommand("certs").expect("it is defined here");
-        return Err(WrongUsage::new("'--name <NAME>' is required", None, &usage_of(certs)));
+        return Err(UsageError::new("'--name <NAME>' is required", None, &usage_of(certs)));
     };
     Ok(Some(Certs {
         name,
@@ -171,7 +171,7 @@ fn certs(command: &Command, options: &ArgMatches) -> Result<Option<Certs>, Wrong
     }))
 }
 
-fn users(command: &Command, options: &ArgMatches) -> Result<Option<Users>, WrongUsage> {
+fn users(command: &Command, options: &ArgMatches) -> Result<Option<Users>, UsageError> {
     let users = Users {
         add: options.get_flag("add"),
         list: options.get_flag("list"),
@@ -188,13 +188,13 @@ fn users(command: &Command, options: &ArgMatches) -> Result<Option<Users>, Wrong
     {
         let what = format!("'--change' and '--{other}' cannot be used together");
         let users = command.find_subcommand("users").expect("it is defined here");
-        return Err(WrongUsage::new(&what, None, &usage_of(users)));
+        return Err(UsageError::new(&what, None, &usage_of(users)));
     }
     let is_any = users.add || users.list || users.change || users.verify || users.delete;
     Ok(is_any.then_some(users))
 }
 
-fn test(command: &Command, options: &ArgMatches) -> Result<Option<Test>, WrongUsage> {
+fn test(command: &Command, options: &ArgMatches) -> Result<Option<Test>, UsageError> {
     if !options.get_flag("run") {
         return Ok(None);
     }
@@ -212,7 +212,7 @@ fn test(command: &Command, options: &ArgMatches) -> Result<Option<Test>, WrongUs
     }))
 }
 
-fn serve(command: &Command, options: &ArgMatches) -> Result<Serve, WrongUsage> {
+fn serve(command: &Command, options: &ArgMatches) -> Result<Serve, UsageError> {
     refuse_lone(command, "serve", options, ("jobs", "exec"))?;
     let tries = options.get_one("tries").copied();
     // clap fills each of these from its default, but for those that say otherwise.
@@ -221,7 +221,7 @@ fn serve(command: &Command, options: &ArgMatches) -> Result<Serve, WrongUsage> {
         let serve = command.find_subcommand("serve").expect("it is defined here");
         let what =
             "'--tries <N>' needs '--inbox durable'; one in memory loses what its command fails on";
-        return Err(WrongUsage::new(what, None, &usage_of(serve)));
+        return Err(UsageError::new(what, None, &usage_of(serve)));
     }
     Ok(Serve {
         name: text(options, "name").expect("has a default"),
@@ -237,12 +237,12 @@ fn serve(command: &Command, options: &ArgMatches) -> Result<Serve, WrongUsage> {
     })
 }
 
-fn backup(command: &Command, options: &ArgMatches) -> Result<Action, WrongUsage> {
+fn backup(command: &Command, options: &ArgMatches) -> Result<Action, UsageError> {
     match options.get_one::<PathBuf>("out") {
         Some(out) => Ok(Action::Backup { out: out.clone() }),
         None => {
             let backup = command.find_subcommand("backup").expect("it is defined here");
-            Err(WrongUsage::new("'--out <DIR>' is required", None, &usage_of(backup)))
+            Err(UsageError::new("'--out <DIR>' is required", None, &usage_of(backup)))
         }
     }
 }
@@ -263,7 +263,7 @@ fn dead(options: &ArgMatches) -> Option<Dead> {
     Some(Dead { action })
 }
 
-fn target(command: &Command, name: &str, options: &ArgMatches) -> Result<Target, WrongUsage> {
+fn target(command: &Command, name: &str, options: &ArgMatches) -> Result<Target, UsageError> {
     refuse_lone(command, name, options, ("password", "user"))?;
     let port = *options.get_one("port").expect("has a default");
     let places = options.get_many::<Place>("ip").expect("has a default");
@@ -278,8 +278,8 @@ fn target(command: &Command, name: &str, options: &ArgMatches) -> Result<Target,
     })
 }
 
-fn sending(command: &Command, options: &ArgMatches) -> Result<Sending, WrongUsage> {
-    Ok(Sending {
+fn send_args(command: &Command, options: &ArgMatches) -> Result<SendArgs, UsageError> {
+    Ok(SendArgs {
         target: target(command, "send", options)?,
         message: text(options, "object"),
         timeout_secs: *options.get_one("timeout").expect("has a default"),
@@ -288,8 +288,8 @@ fn sending(command: &Command, options: &ArgMatches) -> Result<Sending, WrongUsag
     })
 }
 
-fn asking(command: &Command, options: &ArgMatches) -> Result<Asking, WrongUsage> {
-    Ok(Asking {
+fn request_args(command: &Command, options: &ArgMatches) -> Result<RequestArgs, UsageError> {
+    Ok(RequestArgs {
         target: target(command, "request", options)?,
         message: text(options, "object"),
         timeout_secs: *options.get_one("timeout").expect("has a default"),

@@ -5,11 +5,12 @@
 
 use std::path::Path;
 
-use ipc_home::{Home, locate, shell_quoted};
+use ipc_home::{Home, locate};
 use ipc_setup::{BackedUp, Backup};
 
 use crate::error::{Failure, Verdict};
-use crate::out::{counted, say};
+use crate::out::{counted, print_line};
+use crate::shell::shell_quoted;
 use crate::signals::{self, EndSignals};
 
 /// Copies the home to `out`.
@@ -52,8 +53,12 @@ fn remove(partial: &Path) {
 }
 
 fn tell(home: &Home, made: &BackedUp) -> Result<(), Failure> {
-    say(format_args!("Copied {} to {}", shell_quoted(home.root()), shell_quoted(&made.path)))?;
+    print_line(format_args!(
+        "Copied {} to {}",
+        shell_quoted(home.root()),
+        shell_quoted(&made.path)
+    ))?;
     let Some(messages) = made.messages else { return Ok(()) };
     let messages = counted(u32::try_from(messages).unwrap_or(u32::MAX), "message");
-    say(format_args!("  inbox.db  {messages}"))
+    print_line(format_args!("  inbox.db  {messages}"))
 }

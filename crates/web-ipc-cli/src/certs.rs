@@ -8,7 +8,7 @@ use time::OffsetDateTime;
 
 use crate::args::Certs;
 use crate::error::{Failure, Verdict};
-use crate::out::say;
+use crate::out::print_line;
 
 const DAY_SECS: u64 = 24 * 60 * 60;
 
@@ -31,10 +31,10 @@ pub(crate) fn run(explicit_home: Option<&Path>, certs: &Certs) -> Result<Verdict
             request.validity_days
         );
     }
-    say(format_args!("Certificate: {}", issued.certificate_file.display()))?;
-    say(format_args!("Key:         {}", issued.key_file.display()))?;
-    say(format_args!("Valid for:   {}", issued.alt_names.join(", ")))?;
-    say(format_args!("Until:       {}", utc(issued.not_after_secs)))?;
+    print_line(format_args!("Certificate: {}", issued.certificate_file.display()))?;
+    print_line(format_args!("Key:         {}", issued.key_file.display()))?;
+    print_line(format_args!("Valid for:   {}", issued.alt_names.join(", ")))?;
+    print_line(format_args!("Until:       {}", utc(issued.not_after_secs)))?;
     if issued.replaced {
         log::info!(
             "a server or client that is running shows the old certificate until it is restarted"

@@ -17,7 +17,7 @@ use serde_json::value::RawValue;
 use crate::args::{Dead, DeadAction, Letters};
 use crate::error::{Failure, Verdict};
 use crate::escape::JsonName;
-use crate::out::{counted, say, say_json};
+use crate::out::{counted, print_json_line, print_line};
 use crate::serve::rfc_3339;
 use crate::signals;
 
@@ -63,14 +63,14 @@ async fn act(letters: &Source, action: &DeadAction) -> Result<(), Failure> {
     match (action, letters) {
         (DeadAction::PutBack(which), Source::Own(_, inbox)) => {
             let count = inbox.requeue(&picked(letters, which).await?).await.map_err(failed)?;
-            say(format_args!("{} put back", told(count)))
+            print_line(format_args!("{} put back", told(count)))
         }
         (DeadAction::Discard(which), Source::Own(_, inbox)) => {
             let count = inbox.discard(&picked(letters, which).await?).await.map_err(failed)?;
-            say(format_args!("{} discarded", told(count)))
+            print_line(format_args!("{} discarded", told(count)))
         }
         // What changes something is refused beside a server before.
-        _ => each(letters, |letter| say_json(&line(letter))).await,
+        _ => each(letters, |letter| print_json_line(&line(letter))).await,
     }
 }
 
@@ -78,9 +78,10 @@ async fn act(letters: &Source, action: &DeadAction) -> Result<(), Failure> {
 fn find(home: &Home) -> Result<PathBuf, Failure> {
     let path = home.inbox_db_checked()?;
     let missing = || {
-        Failure::new(
+        Failure::with_command(
             format!("there is no durable inbox in this home yet: {} is missing", path.display()),
-            Some("run web-ipc --serve --inbox durable, which makes it".to_owned()),
+            "--serve --inbox durable",
+            ", which makes it",
         )
     };
     // Looked for first, since to open is to make.
@@ -161,9 +162,10 @@ async fn picked(letters: &Source, which: &Letters) -> Result<Vec<DeadLetterId>, 
             let ids: BTreeSet<_> = numbers.iter().copied().map(DeadLetterId::new).collect();
             match ids.difference(&there).next() {
                 None => Ok(ids.into_iter().collect()),
-                Some(id) => Err(Failure::new(
+                Some(id) => Err(Failure::with_command(
                     format!("there is no dead letter {id}; nothing was changed"),
-                    Some("run web-ipc --dead --list to see their numbers".to_owned()),
+                    "--dead --list",
+                    " to see their numbers",
                 )),
             }
         }

@@ -7,12 +7,15 @@ use std::error::Error;
 use std::fmt;
 use std::path::Path;
 
+use ipc_base::{Remedy, chain};
 use ipc_client::{BuildError, SendError};
-use ipc_home::{Home, HomeError, shell_quoted};
+use ipc_home::{Home, HomeError};
 use ipc_inbox::OpenError;
 use ipc_server::StartError;
 use ipc_setup::SetupError;
 
+use crate::remedy::sentence;
+use crate::shell::command;
 use crate::signals::EndSignal;
 
 /// The log target of the line that ends a command; it is shown at every level.
@@ -34,29 +37,43 @@ pub(crate) enum Verdict {
 #[derive(Debug)]
 pub(crate) struct Failure {
     what: String,
-    remedy: Option<String>,
+    advice: Option<Advice>,
+}
+
+/// What to do about it.
+#[derive(Debug)]
+enum Advice {
+    /// A clause that begins with a verb and names no command of this program.
+    Clause(String),
+    /// `run web-ipc …`, and what for.
+    Run { arguments: &'static str, purpose: &'static str },
+    /// What the library knows.
+    Remedy(Remedy),
 }
 
 impl Failure {
-    /// A failure in plain words.
-    pub(crate) fn new(what: impl Into<String>, remedy: Option<String>) -> Self {
-        Self { what: what.into(), remedy }
+    /// A failure in plain words, and what to do: a clause that names no command of this program.
+    pub(crate) fn new(what: impl Into<String>, advice: Option<String>) -> Self {
+        Self { what: what.into(), advice: advice.map(Advice::Clause) }
+    }
+
+    /// A failure in plain words, with the command that helps, and what it does.
+    pub(crate) fn with_command(
+        what: impl Into<String>,
+        arguments: &'static str,
+        purpose: &'static str,
+    ) -> Self {
+        Self { what: what.into(), advice: Some(Advice::Run { arguments, purpose }) }
+    }
+
+    /// A failure in plain words, with what a library knows can be done.
+    pub(crate) fn with_remedy(what: impl Into<String>, remedy: Remedy) -> Self {
+        Self { what: what.into(), advice: Some(Advice::Remedy(remedy)) }
     }
 
     /// A failure of which the error and its causes say why.
-    pub(crate) fn of(error: &dyn Error, remedy: Option<String>) -> Self {
-        let mut what = error.to_string();
-        let mut cause = error.source();
-        while let Some(error) = cause {
-            let text = error.to_string();
-            // Some errors tell their cause themselves.
-            if !what.ends_with(&text) {
-                what.push_str(": ");
-                what.push_str(&text);
-            }
-            cause = error.source();
-        }
-        Self { what, remedy }
+    pub(crate) fn of(error: &(dyn Error + 'static), remedy: Option<Remedy>) -> Self {
+        Self { what: chain(error).to_string(), advice: remedy.map(Advice::Remedy) }
     }
 
     /// Puts what was attempted before why it failed.
@@ -74,10 +91,15 @@ impl Failure {
         // From a client's directory every command that makes or manages something is for the
         // server's home.
         let home = home.filter(|home| !Home::at(home).is_client_directory());
-        match &self.remedy {
-            Some(remedy) => format!("{}; {}", self.what, for_home(remedy, home)),
-            None => self.what.clone(),
-        }
+        let advice = match &self.advice {
+            None => return self.what.clone(),
+            Some(Advice::Clause(clause)) => clause.clone(),
+            Some(Advice::Run { arguments, purpose }) => {
+                format!("run {}{purpose}", command(home, arguments))
+            }
+            Some(Advice::Remedy(remedy)) => sentence(remedy, home),
+        };
+        format!("{}; {advice}", self.what)
     }
 }
 
@@ -86,21 +108,6 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.line(None))
     }
-}
-
-/// Adds `--home DIR` to the commands in a text that name none, if the user gave one.
-pub(crate) fn for_home(text: &str, home: Option<&Path>) -> String {
-    let Some(home) = home else { return text.to_owned() };
-    let mut parts = text.split("web-ipc --");
-    let mut whole = parts.next().unwrap_or_default().to_owned();
-    for part in parts {
-        whole.push_str("web-ipc --");
-        if !part.starts_with("home ") {
-            whole.push_str(&format!("home {} --", shell_quoted(home)));
-        }
-        whole.push_str(part);
-    }
-    whole
 }
 
 impl From<HomeError> for Failure {
@@ -117,17 +124,13 @@ impl From<SetupError> for Failure {
 
 impl From<StartError> for Failure {
     fn from(error: StartError) -> Self {
-        match error {
-            // What can be wrong with the users' database is known where it is managed.
-            StartError::Store(error) => SetupError::Store(error).into(),
-            error => Self::of(&error, error.remedy()),
-        }
+        Self::of(&error, error.remedy())
     }
 }
 
 impl From<OpenError> for Failure {
     fn from(error: OpenError) -> Self {
-        StartError::Inbox(error).into()
+        Self::of(&error, error.remedy())
     }
 }
 
@@ -164,12 +167,10 @@ mod tests {
     }
 
     #[test]
-    fn a_cause_that_the_error_tells_itself_is_told_once() {
-        let error = StartError::NoFreePort { first: 3000, last: 3999 };
-        assert_eq!(Failure::of(&error, None).line(None), error.to_string());
+    fn the_causes_are_told_once() {
         let source = io::Error::other("taken");
         let error = StartError::Listen { address: "127.0.0.1:1".parse().unwrap(), source };
-        assert_eq!(Failure::of(&error, None).line(None).matches("taken").count(), 1);
+        assert_eq!(Failure::of(&error, None).line(None), "cannot listen on 127.0.0.1:1: taken");
     }
 
     #[test]
@@ -179,28 +180,11 @@ mod tests {
         let server = Failure::from(StartError::Store(missing().into()));
         let users = Failure::from(SetupError::Store(missing().into()));
         assert_eq!(server.line(None), users.line(None));
-        assert!(server.remedy.is_some());
+        assert!(server.line(None).contains("; put back a good copy"), "{server}");
     }
 
     #[test]
-    fn what_to_do_names_no_home_twice_and_never_a_clients_for_the_servers() {
-        let home = Path::new("/my home");
-        let text = "run web-ipc --init --run, or sudo -u ada web-ipc --home /x ...";
-        assert_eq!(
-            for_home(text, Some(home)),
-            "run web-ipc --home '/my home' --init --run, or sudo -u ada web-ipc --home /x ..."
-        );
-        let directory = tempfile::tempdir().unwrap();
-        let failure = Failure::new("no", Some("run web-ipc --users --list".to_owned()));
-        assert!(failure.line(Some(directory.path())).contains("--home "));
-        for file in ["envelope.keys", "web-ipc-ca.crt"] {
-            std::fs::write(directory.path().join(file), "").unwrap();
-        }
-        assert_eq!(failure.line(Some(directory.path())), "no; run web-ipc --users --list");
-    }
-
-    #[test]
-    fn what_to_do_names_the_home_that_the_user_named() {
+    fn what_to_do_is_for_the_home_that_the_user_named_and_never_for_a_clients() {
         let failure = Failure::from(HomeError::Missing { path: "/my home".into() });
         assert_eq!(
             failure.line(None),
@@ -209,6 +193,16 @@ mod tests {
         assert_eq!(
             failure.line(Some(Path::new("/my home"))),
             "there is no web-ipc home at /my home; run web-ipc --home '/my home' --init --run"
+        );
+        let directory = tempfile::tempdir().unwrap();
+        let failure = Failure::with_command("no", "--users --list", " to see them");
+        assert!(failure.line(Some(directory.path())).contains("--home "));
+        for file in ["envelope.keys", "web-ipc-ca.crt"] {
+            std::fs::write(directory.path().join(file), "").unwrap();
+        }
+        assert_eq!(
+            failure.line(Some(directory.path())),
+            "no; run web-ipc --users --list to see them"
         );
     }
 }

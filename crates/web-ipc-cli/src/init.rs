@@ -2,12 +2,13 @@
 
 use std::path::Path;
 
-use ipc_home::{Home, locate, shell_quoted};
+use ipc_home::{Home, locate};
 use ipc_inbox::Inbox;
 use ipc_setup::{InitOptions, Initialised, Outcome, init};
 
-use crate::error::{Failure, Verdict, for_home};
-use crate::out::say;
+use crate::error::{Failure, Verdict};
+use crate::out::print_line;
+use crate::shell::{command, shell_quoted};
 use crate::signals;
 
 /// Makes the home, or completes it, or says that there is nothing to do.
@@ -57,14 +58,14 @@ fn waiting(home: &Home) -> Option<u64> {
 fn tell(made: &Initialised, explicit_home: Option<&Path>) -> Result<(), Failure> {
     let root = made.home.root().display();
     if let Some(aside) = &made.kept_aside {
-        say(format_args!("Kept the old home as {}", shell_quoted(aside)))?;
+        print_line(format_args!("Kept the old home as {}", shell_quoted(aside)))?;
     }
     match made.outcome {
         Outcome::AlreadyThere => {
-            return say(format_args!("Nothing to do: {root} is already a web-ipc home"));
+            return print_line(format_args!("Nothing to do: {root} is already a web-ipc home"));
         }
-        Outcome::Created => say(format_args!("Made a web-ipc home: {root}"))?,
-        Outcome::Completed => say(format_args!("Completed the web-ipc home: {root}"))?,
+        Outcome::Created => print_line(format_args!("Made a web-ipc home: {root}"))?,
+        Outcome::Completed => print_line(format_args!("Completed the web-ipc home: {root}"))?,
     }
     for line in [
         "  envelope.keys         the key that seals messages",
@@ -73,7 +74,7 @@ fn tell(made: &Initialised, explicit_home: Option<&Path>) -> Result<(), Failure>
         "  localhost.crt, .key   a certificate for both ends",
         "  users.db              the user ipc-admin, with a password that only admin.cred has",
     ] {
-        say(format_args!("{line}"))?;
+        print_line(format_args!("{line}"))?;
     }
-    say(format_args!("Next: {}", for_home("web-ipc --test --run --qty 3", explicit_home)))
+    print_line(format_args!("Next: {}", command(explicit_home, "--test --run --qty 3")))
 }

@@ -22,16 +22,16 @@ static LINES: Mutex<Lines> = Mutex::new(Lines::new());
 ///
 /// # Errors
 /// If it could not be written.
-pub(crate) fn say(line: fmt::Arguments<'_>) -> Result<(), Failure> {
+pub(crate) fn print_line(line: fmt::Arguments<'_>) -> Result<(), Failure> {
     print(&format!("{line}\n"))
 }
 
 /// Prints a line of JSON; on a terminal with what it would take as a command, or not show, escaped.
 ///
 /// # Errors
-/// As [`say`].
-pub(crate) fn say_json(line: &str) -> Result<(), Failure> {
-    say(format_args!("{}", json_as_shown(line, is_terminal())))
+/// As [`print_line`].
+pub(crate) fn print_json_line(line: &str) -> Result<(), Failure> {
+    print_line(format_args!("{}", json_as_shown(line, is_terminal())))
 }
 
 /// Whether somebody looks at what is printed.
@@ -47,7 +47,7 @@ pub(crate) fn json_as_shown(lines: &str, on_terminal: bool) -> Cow<'_, str> {
 /// Prints a text that ends its own lines.
 ///
 /// # Errors
-/// As [`say`].
+/// As [`print_line`].
 pub(crate) fn print(text: &str) -> Result<(), Failure> {
     crate::log::flush_before_a_result();
     write_lines(text.as_bytes()).map_err(|WriteError { error, .. }| unwritten(&error))

@@ -105,8 +105,8 @@ fn ask(user: &str, prompt: Prompt) -> Result<Zeroizing<String>, Failure> {
 
 fn ask_once(question: &str) -> Result<Zeroizing<String>, Failure> {
     rpassword::prompt_password(question).map(Zeroizing::new).map_err(|error| {
-        let remedy = "give it with --password, or with --password - on stdin".to_owned();
-        Failure::of(&error, Some(remedy)).while_doing("cannot ask for the password")
+        let remedy = "give it with --password, or with --password - on stdin";
+        Failure::of(&error, Some(remedy.into())).while_doing("cannot ask for the password")
     })
 }
 

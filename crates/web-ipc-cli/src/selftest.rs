@@ -18,7 +18,7 @@ use serde_json::json;
 use crate::args::Test;
 use crate::error::{Failure, Verdict};
 use crate::home::{self, peer_name};
-use crate::out::{counted, say};
+use crate::out::{counted, print_line};
 use crate::password::{self, Login};
 use crate::progress_line::ProgressLine;
 use crate::signals::{self, EndSignal, EndSignals};
@@ -97,7 +97,7 @@ async fn both_ends(
     }
     received?;
     let rate = if quantity == 0 { 0.0 } else { f64::from(quantity) / elapsed_secs.max(0.001) };
-    say(format_args!(
+    print_line(format_args!(
         "{} sent, received and checked in {elapsed_secs:.2} s ({rate:.0}/s)",
         counted(quantity, "message")
     ))?;

@@ -19,11 +19,11 @@ use serde_json::value::RawValue;
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError, mpsc};
 
-use crate::args::{Asking, Sending, Target};
+use crate::args::{RequestArgs, SendArgs, Target};
 use crate::error::{Failure, Verdict};
 use crate::home::{self, peer_name};
 use crate::input::{self, Line, OBJECT_BYTES_MAX};
-use crate::out::{counted, say, say_json};
+use crate::out::{counted, print_json_line, print_line};
 use crate::password;
 use crate::progress_line::ProgressLine;
 use crate::signals::{self, EndSignals};
@@ -35,7 +35,7 @@ const LINES_AHEAD: usize = 1024;
 const BYTES_AHEAD: usize = 2 * OBJECT_BYTES_MAX;
 
 /// Sends, and says what became of it.
-pub(crate) fn run(explicit_home: Option<&Path>, send: &Sending) -> Result<Verdict, Failure> {
+pub(crate) fn run(explicit_home: Option<&Path>, send: &SendArgs) -> Result<Verdict, Failure> {
     let client = client(explicit_home, &send.target, send.timeout_secs)?;
     match send.message.as_deref() {
         None if io::stdin().is_terminal() => Err(nothing_to_send("lines of JSON on stdin")),
@@ -52,7 +52,10 @@ pub(crate) fn run(explicit_home: Option<&Path>, send: &Sending) -> Result<Verdic
 }
 
 /// Sends a request, and prints the reply.
-pub(crate) fn request(explicit_home: Option<&Path>, request: &Asking) -> Result<Verdict, Failure> {
+pub(crate) fn request(
+    explicit_home: Option<&Path>,
+    request: &RequestArgs,
+) -> Result<Verdict, Failure> {
     let client = client(explicit_home, &request.target, request.timeout_secs)?;
     let name = "the request";
     let message = match request.message.as_deref() {
@@ -62,7 +65,7 @@ pub(crate) fn request(explicit_home: Option<&Path>, request: &Asking) -> Result<
     };
     let wait = Duration::from_secs(u64::from(request.timeout_secs));
     let reply = client.blocking().request(&message).timeout(wait).wait()?;
-    say_json(reply.body()).map(|()| Verdict::Done)
+    print_json_line(reply.body()).map(|()| Verdict::Done)
 }
 
 fn nothing_to_send(otherwise: &str) -> Failure {
@@ -91,7 +94,7 @@ fn client(
 }
 
 /// Lines from stdin, with their numbers, until the end or the first that is no object.
-fn lines(client: &Client, send: &Sending) -> Result<Verdict, Failure> {
+fn lines(client: &Client, send: &SendArgs) -> Result<Verdict, Failure> {
     let unready = |error| Failure::of(&error, None).while_doing("cannot listen for signals");
     let runtime = signals::runtime().map_err(unready)?;
     let begun = Instant::now();
@@ -131,7 +134,7 @@ fn lines(client: &Client, send: &Sending) -> Result<Verdict, Failure> {
             return Ok(Verdict::Interrupted(signal));
         }
         Either::Right(Err(error)) => {
-            tally.say(begun)?;
+            tally.print(begun)?;
             return Err(tally.ended_early(&error));
         }
         Either::Right(Ok(Report { .. })) => (),
@@ -140,7 +143,7 @@ fn lines(client: &Client, send: &Sending) -> Result<Verdict, Failure> {
     match reader.join().map_err(|_| Failure::new("the reader of stdin ended early", None))? {
         Ok(()) => tally.tell(begun),
         Err(failure) => {
-            tally.say(begun)?;
+            tally.print(begun)?;
             Err(failure)
         }
     }
@@ -231,14 +234,14 @@ impl Tally {
         self.progress.show(|| format!("{} sent", self.sent));
     }
 
-    fn say(&self, begun: Instant) -> Result<(), Failure> {
+    fn print(&self, begun: Instant) -> Result<(), Failure> {
         let elapsed_secs = begun.elapsed().as_secs_f64();
         let rate = self.sent as f64 / elapsed_secs.max(0.001);
         let bad = match self.bad_lines {
             0 => String::new(),
             lines => format!(", {}", counted_u64(lines, "bad line")),
         };
-        say(format_args!(
+        print_line(format_args!(
             "{} sent, {} duplicates, {} refused{bad} in {elapsed_secs:.2} s ({rate:.0}/s)",
             self.sent, self.duplicates, self.refused
         ))
@@ -265,7 +268,7 @@ impl Tally {
     }
 
     fn tell(&self, begun: Instant) -> Result<Verdict, Failure> {
-        self.say(begun)?;
+        self.print(begun)?;
         Ok(if self.refused + self.bad_lines == 0 { Verdict::Done } else { Verdict::Refused })
     }
 }

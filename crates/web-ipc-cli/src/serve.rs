@@ -5,7 +5,6 @@
 //! its command has ended well. How it starts is here and how it ends in `serve/ending.rs`; what
 //! becomes of messages in between is in `serve/lines.rs` and `serve/jobs.rs`.
 
-mod causes;
 mod command;
 mod ending;
 mod jobs;

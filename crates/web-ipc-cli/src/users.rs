@@ -7,6 +7,7 @@
 
 use std::path::Path;
 
+use ipc_base::Remedy;
 use ipc_home::{Home, locate};
 use ipc_setup::SetupError;
 use ipc_store::StoreError;
@@ -14,7 +15,7 @@ use zeroize::Zeroizing;
 
 use crate::args;
 use crate::error::{Failure, Verdict};
-use crate::out::{printable, say};
+use crate::out::{print_line, printable};
 use crate::password::{self, Prompt};
 
 /// Does what was asked for.
@@ -41,7 +42,7 @@ pub(crate) fn run(
     }
     if arguments.list {
         for user in users.list()? {
-            say(format_args!("Username: {}", printable(user.as_str())))?;
+            print_line(format_args!("Username: {}", printable(user.as_str())))?;
         }
     }
     if arguments.change {
@@ -109,7 +110,7 @@ fn change(
 ) -> Result<Verdict, Failure> {
     match users.change_password(user, password) {
         Ok(()) => {
-            say(format_args!("Password of user {} changed", printable(user)))?;
+            print_line(format_args!("Password of user {} changed", printable(user)))?;
             Ok(Verdict::Done)
         }
         Err(error) if is_unknown(&error) => unknown(user),
@@ -120,7 +121,7 @@ fn change(
 
 fn verify(users: &ipc_setup::Users, user: &str, password: &str) -> Result<Verdict, Failure> {
     if users.verify(user, password)? {
-        say(format_args!("Credentials verified"))?;
+        print_line(format_args!("Credentials verified"))?;
         Ok(Verdict::Done)
     } else {
         log::error!(target: crate::error::TARGET, "Invalid credentials");
@@ -131,7 +132,7 @@ fn verify(users: &ipc_setup::Users, user: &str, password: &str) -> Result<Verdic
 fn delete(users: &ipc_setup::Users, user: &str) -> Result<Verdict, Failure> {
     match users.delete(user) {
         Ok(()) => {
-            say(format_args!("User {} deleted", printable(user)))?;
+            print_line(format_args!("User {} deleted", printable(user)))?;
             Ok(Verdict::Done)
         }
         Err(error) if is_unknown(&error) => unknown(user),
@@ -147,8 +148,5 @@ fn is_unknown(error: &SetupError) -> bool {
 }
 
 fn unknown(user: &str) -> Result<Verdict, Failure> {
-    Err(Failure::new(
-        format!("User {user} does not exist"),
-        Some("web-ipc --users --list shows who does".to_owned()),
-    ))
+    Err(Failure::with_remedy(format!("User {user} does not exist"), Remedy::ListUsers))
 }

@@ -23,20 +23,25 @@ pub(super) type Graph = BTreeMap<String, Node>;
 /// Each member with the members it may use, lowest layer first: a line may only name lines above
 /// it.
 pub(super) const ALLOWED: &[(&str, &[&str])] = &[
+    ("ipc-base", &[]),
     ("ipc-envelope", &[]),
     ("ipc-protocol", &[]),
-    ("ipc-sqlite", &[]),
-    ("ipc-store", &["ipc-protocol", "ipc-sqlite"]),
-    ("ipc-pki", &[]),
-    ("ipc-home", &["ipc-envelope"]),
-    ("ipc-inbox", &["ipc-protocol", "ipc-sqlite"]),
-    ("ipc-server", &["ipc-envelope", "ipc-protocol", "ipc-home", "ipc-store", "ipc-inbox"]),
-    ("ipc-client", &["ipc-envelope", "ipc-protocol", "ipc-home"]),
-    ("ipc-setup", &["ipc-envelope", "ipc-home", "ipc-store", "ipc-pki", "ipc-inbox"]),
+    ("ipc-sqlite", &["ipc-base"]),
+    ("ipc-store", &["ipc-base", "ipc-protocol", "ipc-sqlite"]),
+    ("ipc-pki", &["ipc-base"]),
+    ("ipc-home", &["ipc-base", "ipc-envelope"]),
+    ("ipc-inbox", &["ipc-base", "ipc-protocol", "ipc-sqlite"]),
+    (
+        "ipc-server",
+        &["ipc-base", "ipc-envelope", "ipc-protocol", "ipc-home", "ipc-store", "ipc-inbox"],
+    ),
+    ("ipc-client", &["ipc-base", "ipc-envelope", "ipc-protocol", "ipc-home"]),
+    ("ipc-setup", &["ipc-base", "ipc-envelope", "ipc-home", "ipc-store", "ipc-pki", "ipc-inbox"]),
     ("web-ipc", &["ipc-home", "ipc-server", "ipc-client", "ipc-setup"]),
     (
         "web-ipc-cli",
         &[
+            "ipc-base",
             "ipc-home",
             "ipc-protocol",
             "ipc-inbox",

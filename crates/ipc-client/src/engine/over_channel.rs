@@ -294,7 +294,7 @@ impl Engine {
         };
         let (error, may_be_there) = match end {
             End::Broken(error) => {
-                log::debug!("the channel to {address} broke: {error}");
+                log::debug!("the channel to {address} broke: {}", ipc_base::chain(&error));
                 // A reply, most likely, whose request hears by POST that it is too long.
                 state.post_next |= error.kind() == io::ErrorKind::FileTooLarge;
                 let attempt = Attempt::default();
@@ -336,7 +336,10 @@ impl Engine {
         if is_idle {
             if !was_used && !state.queue.is_empty() {
                 // What waits had no use of it, and may have none of the next.
-                let why = io::Error::new(io::ErrorKind::ConnectionAborted, error.error.to_string());
+                let why = io::Error::new(
+                    io::ErrorKind::ConnectionAborted,
+                    ipc_base::chain(&error.error).to_string(),
+                );
                 let connector = self.exchange.http().connector();
                 let address = connector.all_addresses();
                 connector.go_to_next();

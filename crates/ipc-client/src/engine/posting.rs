@@ -257,7 +257,10 @@ impl Engine {
                 let is_content = is_for_the_content(&error.error);
                 if is_content && messages > 1 {
                     // Which message it was, or how many are too many, shows in halves.
-                    log::debug!("{messages} messages at once were refused: {}", error.error);
+                    log::debug!(
+                        "{messages} messages at once were refused: {}",
+                        ipc_base::chain(&error.error)
+                    );
                     state.post_messages_max = Some((messages / 2).max(1));
                     state.post_next = true;
                     group.iter().for_each(|chunk| state.queue.put_back(chunk));

@@ -19,7 +19,7 @@ use crate::engine::post::Post;
 use crate::engine::queue::Queue;
 use crate::error::{NoReply, Outcome, SendError};
 use crate::exchange::session::Generation;
-use crate::log_throttle::{LogThrottle, seconds, with_causes};
+use crate::log_throttle::{LogThrottle, seconds};
 use crate::random::random;
 
 /// How often it is said what is waited for, at most.
@@ -190,7 +190,7 @@ impl State {
             "sending again in {} ms, giving up in {}: {}",
             pause.as_millis(),
             seconds(left),
-            with_causes(error)
+            ipc_base::chain(error)
         );
         let until = now + pause;
         self.paused_until = Some(self.paused_until.map_or(until, |paused| paused.max(until)));

@@ -197,7 +197,10 @@ impl Exchange {
         let found = match home.admin_credentials() {
             Ok(found) => found,
             Err(error) => {
-                log::warn!("the admin's credentials could not be read again: {error}");
+                log::warn!(
+                    "the admin's credentials could not be read again: {}",
+                    ipc_base::chain(&error)
+                );
                 return false;
             }
         };

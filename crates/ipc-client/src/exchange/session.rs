@@ -8,11 +8,11 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use ipc_base::chain;
 use ipc_home::{Home, HomeError, KeptSession, LoginHolder, LoginTurn};
 use zeroize::Zeroizing;
 
 use crate::exchange::password_check::GivenPassword;
-use crate::log_throttle::with_causes;
 
 /// A kept session this close to its end is not used: it might end on the way.
 pub(crate) const EXPIRY_MARGIN_SECS: u64 = 30;
@@ -113,7 +113,7 @@ impl SessionCache {
                 if !self.has_told.swap(true, Ordering::Relaxed) {
                     log::warn!(
                         "the kept session is not used, and a login follows: {}",
-                        with_causes(&error)
+                        chain(&error)
                     );
                 }
                 return None;
@@ -210,10 +210,10 @@ fn is_read_only(error: &HomeError) -> bool {
 
 /// An error with its causes and what to do about it, in one line.
 fn with_remedy(error: &HomeError) -> String {
-    let text = with_causes(error);
+    let causes = chain(error);
     match error.remedy() {
-        Some(remedy) => format!("{text}; {remedy}"),
-        None => text,
+        Some(remedy) => format!("{causes}; {remedy}"),
+        None => causes.to_string(),
     }
 }
 

@@ -61,7 +61,11 @@ impl Connector {
                 // A certificate that is not good is a reason to stop, and not to look for another
                 // server.
                 Err(error) if tried < self.addresses.len() && tls::tls_error(&error).is_none() => {
-                    log::info!("{}: {error}; trying the next address", self.address(in_use));
+                    log::info!(
+                        "{}: {}; trying the next address",
+                        self.address(in_use),
+                        ipc_base::chain(&error)
+                    );
                     self.go_to_next(in_use);
                 }
                 result => return result,

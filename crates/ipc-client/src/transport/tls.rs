@@ -5,18 +5,14 @@
 
 use std::error::Error;
 use std::io;
-use std::net::IpAddr;
 use std::sync::Arc;
 
+use ipc_base::{CertificateProblem, End, is_about_certificate, pair_problem};
 use ipc_home::Identity;
-use rustls::{AlertDescription, CertificateError, ClientConfig, InvalidMessage, RootCertStore};
+use rustls::{ClientConfig, InvalidMessage, RootCertStore};
 use rustls_pki_types::CertificateDer;
 
-use crate::certificate_problem::CertificateProblem;
 use crate::error::{SendError, Speaks};
-
-/// As many names of a server's certificate as are told; it may have thousands.
-const PRESENTED_MAX: usize = 8;
 
 /// Why certificates and key cannot be used.
 pub(crate) enum Unusable {
@@ -45,9 +41,9 @@ pub(crate) fn client_config(
 ) -> Result<ClientConfig, Unusable> {
     let mut roots = RootCertStore::empty();
     for authority in authorities {
-        roots.add(authority).map_err(|error| Unusable::Authority(in_words(&error)))?;
+        roots.add(authority).map_err(|error| Unusable::Authority(pair_problem(&error)))?;
     }
-    let unusable = |error| Unusable::Pair(in_words(&error));
+    let unusable = |error| Unusable::Pair(pair_problem(&error));
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let mut config = ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
@@ -57,20 +53,6 @@ pub(crate) fn client_config(
         .map_err(unusable)?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(config)
-}
-
-/// What is wrong with a certificate or a key, for a person.
-fn in_words(error: &rustls::Error) -> String {
-    match error {
-        rustls::Error::InconsistentKeys(_) => "the key is not that of the certificate".to_owned(),
-        rustls::Error::InvalidCertificate(CertificateError::BadEncoding) => {
-            "the certificate is damaged".to_owned()
-        }
-        rustls::Error::General(text) if text.contains("private key") => {
-            "the key is damaged".to_owned()
-        }
-        other => other.to_string(),
-    }
 }
 
 /// The TLS error in a chain of causes, if there is one.
@@ -96,21 +78,7 @@ pub(crate) fn tls_error<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a rust
 /// request.
 pub(crate) fn certificate_refusal(error: &rustls::Error, identity: &str) -> Option<SendError> {
     let rustls::Error::AlertReceived(alert) = error else { return None };
-    let refusal = matches!(
-        alert,
-        AlertDescription::NoCertificate
-            | AlertDescription::BadCertificate
-            | AlertDescription::UnsupportedCertificate
-            | AlertDescription::CertificateRevoked
-            | AlertDescription::CertificateExpired
-            | AlertDescription::CertificateUnknown
-            | AlertDescription::UnknownCA
-            | AlertDescription::AccessDenied
-            // Another authority of the same name: its signature does not fit.
-            | AlertDescription::DecryptError
-            | AlertDescription::CertificateRequired
-    );
-    refusal.then(|| SendError::CertificateRefused {
+    is_about_certificate(*alert).then(|| SendError::CertificateRefused {
         identity: identity.to_owned(),
         alert: format!("{alert:?}"),
     })
@@ -128,9 +96,10 @@ pub(crate) fn handshake_error(
         return refusal;
     }
     match error {
-        rustls::Error::InvalidCertificate(fault) => {
-            SendError::ServerNotTrusted { name: name.to_owned(), reason: distrust(fault) }
-        }
+        rustls::Error::InvalidCertificate(fault) => SendError::ServerNotTrusted {
+            name: name.to_owned(),
+            reason: CertificateProblem::of(fault, End::Server),
+        },
         // What came is no record of TLS.
         rustls::Error::InvalidMessage(
             InvalidMessage::InvalidContentType | InvalidMessage::UnknownProtocolVersion,
@@ -139,62 +108,10 @@ pub(crate) fn handshake_error(
     }
 }
 
-fn distrust(fault: &CertificateError) -> CertificateProblem {
-    match fault {
-        // All web-ipc authorities have the same name, so that the wrong one shows by its signature.
-        CertificateError::UnknownIssuer | CertificateError::BadSignature => {
-            CertificateProblem::UnknownAuthority
-        }
-        CertificateError::NotValidForName => {
-            CertificateProblem::WrongName { presented: Vec::new() }
-        }
-        CertificateError::NotValidForNameContext { presented, .. } => {
-            CertificateProblem::WrongName { presented: names(presented) }
-        }
-        CertificateError::Expired => CertificateProblem::Expired { not_after_secs: None },
-        CertificateError::ExpiredContext { not_after, .. } => {
-            CertificateProblem::Expired { not_after_secs: Some(not_after.as_secs()) }
-        }
-        CertificateError::NotValidYet => CertificateProblem::NotValidYet { not_before_secs: None },
-        CertificateError::NotValidYetContext { not_before, .. } => {
-            CertificateProblem::NotValidYet { not_before_secs: Some(not_before.as_secs()) }
-        }
-        CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => {
-            CertificateProblem::NotForServers
-        }
-        other => CertificateProblem::Other { fault: format!("{other:?}") },
-    }
-}
-
-/// The names that rustls gives as `DnsName("localhost")` and `IpAddress(127.0.0.1)`, each once.
-fn names(presented: &[String]) -> Vec<String> {
-    let mut names = Vec::new();
-    for text in presented {
-        let inner = |kind: &str, end: &str| text.strip_prefix(kind)?.strip_suffix(end);
-        let name = inner("DnsName(\"", "\")").or_else(|| inner("IpAddress(", ")"));
-        // Others, such as mail addresses, are no names of servers, and what is no text is not
-        // shown.
-        let shown = |name: &&str| {
-            !name.is_empty() && !name.chars().any(|c| c.is_control() || c.is_whitespace())
-        };
-        // rustls writes `::1` as `0::1`.
-        let usual = |name: &str| {
-            name.parse::<IpAddr>().map_or(name.to_owned(), |address| address.to_string())
-        };
-        if let Some(name) = name.filter(shown).map(usual)
-            && !names.contains(&name)
-        {
-            names.push(name);
-        }
-        if names.len() == PRESENTED_MAX {
-            break;
-        }
-    }
-    names
-}
-
 #[cfg(test)]
 mod tests {
+    use rustls::{AlertDescription, CertificateError};
+
     use super::*;
 
     #[test]
@@ -250,26 +167,5 @@ mod tests {
         assert!(matches!(plain, SendError::WrongProtocol { speaks: Speaks::NoTls, .. }));
         let other = handshake_error(&rustls::Error::HandshakeNotComplete, "n", "a:1", "i");
         assert!(matches!(other, SendError::Handshake { .. }));
-    }
-
-    #[test]
-    fn names_are_told_as_names_and_once() {
-        let presented = [
-            "DnsName(\"localhost\")",
-            "DnsName(\"localhost\")",
-            "IpAddress(127.0.0.1)",
-            "IpAddress(0::1)",
-            "DnsName(\"a\u{1b}[31m\")",
-            "Rfc822Name(3 bytes)",
-        ];
-        assert_eq!(names(&presented.map(str::to_owned)), ["localhost", "127.0.0.1", "::1"]);
-        let many: Vec<_> = (0..100).map(|number| format!("DnsName(\"n{number}\")")).collect();
-        assert_eq!(names(&many).len(), PRESENTED_MAX);
-    }
-
-    #[test]
-    fn a_pair_that_does_not_fit_is_told_in_words() {
-        let error = rustls::Error::InconsistentKeys(rustls::InconsistentKeys::KeyMismatch);
-        assert_eq!(in_words(&error), "the key is not that of the certificate");
     }
 }

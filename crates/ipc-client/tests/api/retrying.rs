@@ -224,7 +224,7 @@ fn the_deadline_ends_a_send_and_says_what_became_of_it(way: Way) {
     let full = Fake::tls(place.tls(), with_session(|_| problem(ProblemCode::InboxFull, "")));
     let client = built(way, place.builder(&full).timeout(deadline)).blocking();
     let error = client.send(&json!({})).wait().unwrap_err();
-    assert!(error.remedy().unwrap().contains("application"), "{error:?}");
+    assert!(error.remedy().unwrap().to_string().contains("application"), "{error:?}");
     let (outcome, cause) = deadline_of(error);
     assert_eq!(outcome, Outcome::Refused);
     assert!(cause.contains("inbox_full"), "{cause}");

@@ -1,9 +1,9 @@
 //! Which directories are homes.
 #![allow(clippy::unwrap_used)]
 
-use ipc_home::{Home, HomeError};
+use ipc_home::{Home, HomeError, ModeChange, Remedy};
 
-use crate::support::{complete_home, set_mode};
+use crate::support::{complete_home, fix, set_mode};
 
 #[test]
 fn a_complete_home_opens() {
@@ -38,7 +38,7 @@ fn a_home_with_any_right_for_others_is_refused_with_the_chmod_that_mends_it() {
         set_mode(home.root(), mode);
         let error = Home::open(home.root()).unwrap_err();
         assert!(matches!(error, HomeError::TooOpen { mode: m, .. } if m == mode), "{mode:o}");
-        assert_eq!(error.remedy().unwrap(), format!("run chmod 700 {}", home.root().display()));
+        assert_eq!(error.remedy(), Some(fix(home.root(), ModeChange::To(0o700))));
     }
     set_mode(home.root(), 0o700);
     assert!(Home::open(home.root()).is_ok());
@@ -55,17 +55,19 @@ fn what_is_not_a_home_is_refused_before_its_mode_is_looked_at() {
     std::fs::write(path.join("notes.txt"), "dear diary").unwrap();
     let error = Home::open(&path).unwrap_err();
     assert!(matches!(error, HomeError::NotAHome { .. }), "{error:?}");
-    assert_eq!(error.remedy().unwrap(), "give another directory with --home DIR");
+    assert_eq!(error.remedy(), Some(Remedy::UseAnotherHome));
     for mark in [".xork", ".ipca"] {
         std::fs::write(path.join(mark), "").unwrap();
         let error = Home::open(&path).unwrap_err();
         assert!(matches!(error, HomeError::PythonTool { .. }), "{error:?}");
-        assert!(error.remedy().unwrap().contains("users.db alone into an empty directory"));
+        let users = path.join("users.db");
+        assert_eq!(error.remedy(), Some(Remedy::CopyUsers { path: users }));
         std::fs::remove_file(path.join(mark)).unwrap();
     }
     for path in ["/", "/usr", "/tmp"] {
         let error = Home::open(path).unwrap_err();
-        assert!(!error.remedy().unwrap().contains("chmod"), "{path}: {error:?}");
+        let remedy = error.remedy();
+        assert!(!matches!(remedy, Some(Remedy::FixPermissions { .. })), "{path}: {error:?}");
     }
 }
 
@@ -90,14 +92,15 @@ fn a_link_to_a_home_opens_and_one_to_nowhere_says_so() {
     std::fs::rename(home.root(), directory.path().join("elsewhere")).unwrap();
     let error = Home::open(&link).unwrap_err();
     assert!(matches!(error, HomeError::BrokenLink { .. }), "{error:?}");
-    assert!(error.remedy().unwrap().contains("--home DIR"));
+    let mend = Remedy::MendLink { path: link.clone() };
+    assert_eq!(error.remedy(), Some(mend.or(Remedy::UseAnotherHome)));
 }
 
 #[test]
 fn a_name_that_is_too_long_is_refused_with_what_to_do() {
     let directory = tempfile::tempdir().unwrap();
     let error = Home::open(directory.path().join("x".repeat(300))).unwrap_err();
-    assert_eq!(error.remedy().unwrap(), "give a shorter path with --home DIR", "{error:?}");
+    assert_eq!(error.remedy(), Some(Remedy::UseShorterHomePath), "{error:?}");
 }
 
 #[test]
@@ -110,8 +113,8 @@ fn a_home_below_a_directory_that_others_may_write_to_is_refused() {
         matches!(&error, HomeError::WritableByOthers { path, .. } if path == directory.path()),
         "{error:?}"
     );
-    let chmod = format!("run chmod go-w {}, or give", directory.path().display());
-    assert!(error.remedy().unwrap().starts_with(&chmod), "{:?}", error.remedy());
+    let fix = fix(directory.path(), ModeChange::NotWritableByOthers);
+    assert_eq!(error.remedy(), Some(fix.or(Remedy::UseAnotherHome)));
     assert!(matches!(Home::open_client(home.root()), Err(HomeError::WritableByOthers { .. })));
     // As in /tmp: everybody may put something beside it, and nobody may take it away.
     set_mode(directory.path(), 0o1777);
@@ -129,12 +132,8 @@ fn a_home_that_another_user_made_is_refused_with_the_command_that_runs_as_that_u
     for opened in [Home::open(home.root()), Home::open_client(home.root())] {
         let error = opened.unwrap_err();
         assert!(matches!(error, HomeError::ForeignOwner { owner: 54_321, .. }), "{error:?}");
-        let remedy = error.remedy().unwrap();
-        assert!(remedy.starts_with("run it as that user: sudo -u "), "{remedy}");
-        assert!(
-            remedy.ends_with(&format!("web-ipc --home {} ...", home.root().display())),
-            "{remedy}"
-        );
+        let run_as = Remedy::RunAs { user: "#54321".into(), home: home.root().to_owned() };
+        assert_eq!(error.remedy(), Some(run_as));
     }
     std::os::unix::fs::chown(home.root(), Some(0), None).unwrap();
     assert!(Home::open(home.root()).is_ok());
@@ -164,7 +163,7 @@ fn all_that_is_open_is_named_at_once_with_the_one_command_that_mends_it() {
         assert!(shown.contains(name), "{name}: {shown}");
     }
     assert!(!shown.contains(".crt"), "certificates are for everybody: {shown}");
-    assert_eq!(error.remedy().unwrap(), format!("run chmod -R go= {}", home.root().display()));
+    assert_eq!(error.remedy(), Some(fix(home.root(), ModeChange::OwnerOnly)));
     let mended =
         std::process::Command::new("chmod").args(["-R", "go="]).arg(home.root()).status().unwrap();
     assert!(mended.success());
@@ -180,8 +179,8 @@ fn one_open_file_or_the_sessions_alone_have_a_chmod_of_their_own() {
         [(home.sessions_dir(), 0o755, 0o700), (home.session_key_file(), 0o640, 0o600)]
     {
         set_mode(&path, open);
-        let remedy = Home::open(home.root()).unwrap_err().remedy().unwrap();
-        assert_eq!(remedy, format!("run chmod {closed:o} {}", path.display()));
+        let remedy = Home::open(home.root()).unwrap_err().remedy();
+        assert_eq!(remedy, Some(fix(&path, ModeChange::To(closed))));
         set_mode(&path, closed);
     }
 }
@@ -201,12 +200,13 @@ fn the_directory_of_a_client_is_opened_as_one_and_is_no_home() {
     let client = client_directory(directory.path());
     let error = Home::open(client.root()).unwrap_err();
     assert!(matches!(error, HomeError::ClientDirectory { .. }), "{error:?}");
-    assert!(!error.remedy().unwrap().contains("--init"));
+    assert_eq!(error.remedy(), Some(Remedy::UseServersHome.or(Remedy::UseAnotherHome)));
     let opened = Home::open_client(client.root()).unwrap();
     opened.envelope_keys().unwrap();
     std::fs::remove_file(client.ca_certificate_file()).unwrap();
     let error = opened.ca_certificates().unwrap_err();
-    assert_eq!(error.remedy().unwrap(), "copy it from the server's home", "{error:?}");
+    let copy = Remedy::CopyFromServer { path: client.ca_certificate_file() };
+    assert_eq!(error.remedy(), Some(copy), "{error:?}");
     // Whoever sends from a whole home may.
     let other = tempfile::tempdir().unwrap();
     assert!(Home::open_client(complete_home(other.path()).root()).is_ok());

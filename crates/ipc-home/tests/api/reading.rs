@@ -1,9 +1,9 @@
 //! What is read from a home, and what is refused.
 #![allow(clippy::unwrap_used)]
 
-use ipc_home::{Credentials, Home, HomeError, PeerName};
+use ipc_home::{Credentials, Home, HomeError, ModeChange, PeerName, Place, Remedy};
 
-use crate::support::{CERTIFICATE, PRIVATE_KEY, complete_home, set_mode};
+use crate::support::{CERTIFICATE, PRIVATE_KEY, complete_home, fix, set_mode};
 
 fn with_home(check: impl FnOnce(&Home)) {
     let directory = tempfile::tempdir().unwrap();
@@ -76,7 +76,8 @@ fn a_key_file_in_utf_16_is_told_as_such_and_its_content_is_not_shown() {
                 error.to_string(),
                 format!("{} is UTF-16", home.envelope_keys_file().display())
             );
-            assert!(error.remedy().unwrap().contains("iconv -f UTF-16 -t UTF-8"), "{error:?}");
+            let save = Remedy::SaveAsUtf8 { path: home.envelope_keys_file() };
+            assert_eq!(error.remedy(), Some(save));
             assert!(!format!("{error:?}").contains(&good[..8]));
         }
         std::fs::write(home.session_key_file(), b"\xff\xfe").unwrap();
@@ -84,7 +85,8 @@ fn a_key_file_in_utf_16_is_told_as_such_and_its_content_is_not_shown() {
         std::fs::write(home.envelope_keys_file(), b"\xfd").unwrap();
         let error = home.envelope_keys().unwrap_err();
         assert!(error.to_string().ends_with(" is not UTF-8"), "{error}");
-        assert!(!error.remedy().unwrap().contains("iconv"), "{error:?}");
+        let restore = Remedy::RestoreFile { path: home.envelope_keys_file() };
+        assert_eq!(error.remedy(), Some(restore.or(Remedy::ReplaceHome)));
     });
 }
 
@@ -109,7 +111,7 @@ fn a_secret_file_that_others_can_read_is_refused_by_name() {
                 matches!(&error, HomeError::TooOpen { path, .. } if *path == file),
                 "{error:?}"
             );
-            assert_eq!(error.remedy().unwrap(), format!("run chmod 600 {}", file.display()));
+            assert_eq!(error.remedy(), Some(fix(&file, ModeChange::To(0o600))));
             set_mode(&file, 0o600);
         }
     });
@@ -132,7 +134,7 @@ fn a_missing_half_of_a_pair_is_refused_with_the_command_that_makes_it() {
         assert!(
             matches!(&error, HomeError::CertificateMissing { path, .. } if path.ends_with("peer1.crt"))
         );
-        assert_eq!(error.remedy().unwrap(), "run web-ipc --certs --name peer1");
+        assert_eq!(error.remedy(), Some(Remedy::issue("peer1", false, Place::ThisHome)));
         std::fs::write(home.certificate_file(&name("peer1")), CERTIFICATE).unwrap();
         let error = home.identity(&name("peer1")).unwrap_err();
         assert!(
@@ -212,7 +214,7 @@ fn a_pair_that_is_only_half_replaced_is_refused_with_the_command_that_finishes_i
             }
             let error = home.identity(&localhost).unwrap_err();
             assert!(matches!(error, HomeError::PairUnfinished { .. }), "{error:?}");
-            assert_eq!(error.remedy().unwrap(), "run web-ipc --init --run, which finishes it");
+            assert_eq!(error.remedy(), Some(Remedy::FinishHome));
         }
         let (staged, path) =
             (home.staged_certificate_file(&localhost), home.certificate_file(&localhost));
@@ -235,7 +237,7 @@ fn the_database_of_users_and_what_lies_beside_it_must_be_closed_to_others() {
                 matches!(&error, HomeError::TooOpen { path, .. } if *path == file),
                 "{error:?}"
             );
-            assert_eq!(error.remedy().unwrap(), format!("run chmod 600 {}", file.display()));
+            assert_eq!(error.remedy(), Some(fix(&file, ModeChange::To(0o600))));
             set_mode(&file, 0o600);
             assert_eq!(home.users_db_checked().unwrap(), home.users_db());
         }
@@ -287,8 +289,9 @@ fn an_encrypted_private_key_is_called_one() {
         std::fs::write(home.key_file(&localhost), encrypted).unwrap();
         let error = home.identity(&localhost).unwrap_err();
         assert!(matches!(error, HomeError::EncryptedPrivateKey { .. }), "{error:?}");
-        let remedy = error.remedy().unwrap();
-        assert!(remedy.contains("openssl pkey") && remedy.contains("--certs"), "{remedy}");
+        let decrypt = Remedy::DecryptKey { path: home.key_file(&localhost) };
+        let issue = Remedy::issue("localhost", true, Place::ThisHome);
+        assert_eq!(error.remedy(), Some(decrypt.or(issue)));
     });
 }
 
@@ -335,7 +338,7 @@ fn a_pair_is_found_whatever_the_case_of_its_name() {
         assert!(home.identity(&name("LocalHost")).is_ok());
         let error = home.identity(&name("Peer2")).unwrap_err();
         assert!(matches!(error, HomeError::CertificateMissing { .. }), "{error:?}");
-        assert_eq!(error.remedy().unwrap(), "run web-ipc --certs --name Peer2");
+        assert_eq!(error.remedy(), Some(Remedy::issue("Peer2", false, Place::ThisHome)));
         // Where a file system kept both apart, each is itself.
         for (file, text) in [("peer1.example.crt", CERTIFICATE), ("peer1.example.key", PRIVATE_KEY)]
         {

@@ -5,7 +5,7 @@ use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use ipc_home::{Credentials, Home};
+use ipc_home::{Credentials, Home, ModeChange, Remedy};
 
 /// A valid Fernet key.
 pub(crate) const KEY: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
@@ -41,4 +41,9 @@ pub(crate) fn complete_home(directory: &Path) -> Home {
 /// chmod.
 pub(crate) fn set_mode(path: &Path, mode: u32) {
     std::fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+}
+
+/// To change the permissions of one file or directory.
+pub(crate) fn fix(path: &Path, change: ModeChange) -> Remedy {
+    Remedy::FixPermissions { paths: vec![path.to_owned()], change }
 }

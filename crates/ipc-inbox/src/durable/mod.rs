@@ -21,5 +21,5 @@ mod thread;
 mod trouble;
 mod writer;
 
-pub use options::{DurableOptions, OpenError};
+pub use options::{DurableOptions, OpenError, remedy_of_file};
 pub use reader::{InboxReader, copy};

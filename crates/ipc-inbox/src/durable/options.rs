@@ -6,6 +6,7 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ipc_base::{Remedy, remedy_of_io};
 use ipc_sqlite::DatabaseError;
 
 use crate::backend::REPLY_BYTES_MAX_DEFAULT;
@@ -148,4 +149,35 @@ pub enum OpenError {
         /// What the system says.
         source: io::Error,
     },
+}
+
+impl OpenError {
+    /// What a person can do about it; `None` where only the cause can tell.
+    #[must_use]
+    pub fn remedy(&self) -> Option<Remedy> {
+        match self {
+            Self::Database(error) => remedy_of_file(error),
+            Self::InUse { .. } => Some(Remedy::StopOtherServer),
+            Self::Lock { path, source } => remedy_of_io(source, path),
+            Self::Thread { .. } => None,
+        }
+    }
+}
+
+/// What a person can do about the file of a durable inbox; `None` where only the cause can tell. An
+/// inbox that cannot be put back can begin anew, empty.
+#[must_use]
+pub fn remedy_of_file(error: &DatabaseError) -> Option<Remedy> {
+    Some(match error {
+        DatabaseError::Missing { .. } => return None,
+        DatabaseError::Outdated { .. } => Remedy::UpdateInbox,
+        DatabaseError::LogMissing { path, log, .. } => Remedy::RestoreLog { path: log.clone() }
+            .or(Remedy::ReplaceLog { database: path.clone(), log: log.clone() }),
+        error => match error.remedy()? {
+            Remedy::RestoreFile { path } => {
+                Remedy::RestoreFile { path: path.clone() }.or(Remedy::MoveAside { path })
+            }
+            other => other,
+        },
+    })
 }

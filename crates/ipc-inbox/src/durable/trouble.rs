@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use ipc_base::chain;
 use ipc_sqlite::DatabaseError;
 use tokio::time::Instant;
 
@@ -16,7 +17,7 @@ impl Writer {
     /// it lasts.
     pub(super) fn report(&self, error: &DatabaseError) {
         let now = Instant::now();
-        let mut text = text_of(error);
+        let mut text = chain(error).to_string();
         match error {
             DatabaseError::DiskFull { .. } => text += "; make some room, and it goes on by itself",
             DatabaseError::Truncated { .. } => {
@@ -60,19 +61,12 @@ impl Writer {
             // The log has it.
             DatabaseError::Replaced { .. } | DatabaseError::Truncated { .. } => self.report(error),
             // Somebody reads the file, and its -wal stays until that is done.
-            DatabaseError::Busy { .. } => log::debug!("{}", text_of(error)),
+            DatabaseError::Busy { .. } => log::debug!("{}", chain(error)),
             _ => log::warn!(
                 "what came last stays in {}-wal, which belongs to it, and nothing is lost: {}",
                 self.database.path().display(),
-                text_of(error)
+                chain(error)
             ),
         }
-    }
-}
-
-fn text_of(error: &DatabaseError) -> String {
-    match std::error::Error::source(error) {
-        Some(cause) => format!("{error}: {cause}"),
-        None => error.to_string(),
     }
 }

@@ -90,7 +90,9 @@ fn the_blocking_face_starts_and_stops() {
 
 #[tokio::test]
 async fn what_keeps_a_server_from_starting_is_named_with_what_to_do() {
-    let refused = |error: StartError| (error.to_string(), error.remedy().unwrap_or_default());
+    let refused = |error: StartError| {
+        (error.to_string(), error.remedy().map_or_else(String::new, |remedy| remedy.to_string()))
+    };
 
     let first = builder().start().await.unwrap();
     let (what, remedy) = refused(builder().bind(first.address()).start().await.unwrap_err());
@@ -101,7 +103,7 @@ async fn what_keeps_a_server_from_starting_is_named_with_what_to_do() {
 
     let (what, remedy) = refused(builder().name("nobody").start().await.unwrap_err());
     assert!(
-        what.contains("nobody") && remedy.contains("--certs --name nobody"),
+        what.contains("nobody") && remedy.contains("new certificate for `nobody`"),
         "{what}; {remedy}"
     );
 
@@ -110,7 +112,8 @@ async fn what_keeps_a_server_from_starting_is_named_with_what_to_do() {
 
     let error = builder().protocol(Protocol::Http).bind("0.0.0.0:0").start().await.unwrap_err();
     assert!(
-        matches!(error, StartError::RemoteHttp { .. }) && error.remedy().unwrap().contains("https"),
+        matches!(error, StartError::RemoteHttp { .. })
+            && error.remedy().unwrap().to_string().contains("https"),
         "{error}"
     );
 

@@ -150,7 +150,7 @@ async fn a_reply_that_no_client_would_take_is_refused_where_it_is_made() {
                     tokio::task::yield_now().await;
                 }
                 let error = delivery.reply(reply).await.unwrap_err();
-                format!("{error}: {}", std::error::Error::source(&error).unwrap())
+                ipc_base::chain(&error).to_string()
             };
             let (answer, error) = tokio::join!(line.request(new_id(), BODY, LONG), work);
             assert_eq!(answer, Outcome::Refused(ProblemCode::NotAnswered));

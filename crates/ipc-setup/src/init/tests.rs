@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
 
+use ipc_base::{ModeChange, Place, Remedy};
 use ipc_home::{HomeError, PeerName};
 use ipc_pki::{Authority, CertificateInfo};
 
@@ -215,7 +216,8 @@ fn a_home_open_to_others_is_refused_with_the_chmod_and_not_changed() {
             matches!(error, SetupError::Home(HomeError::TooOpen { mode: 0o755, .. })),
             "{error:?}"
         );
-        assert_eq!(error.remedy().unwrap(), format!("run chmod 700 {}", home.root().display()));
+        let (paths, change) = (vec![home.root().to_owned()], ModeChange::To(0o700));
+        assert_eq!(error.remedy(), Some(Remedy::FixPermissions { paths, change }));
     }
     assert_eq!(home.root().metadata().unwrap().permissions().mode() & 0o7777, 0o755);
 }

@@ -30,8 +30,8 @@ pub(crate) enum Action {
     Users(Users),
     Test(Test),
     Serve(Serve),
-    Send(Sending),
-    Request(Asking),
+    Send(SendArgs),
+    Request(RequestArgs),
     Dead(Dead),
     Backup {
         out: PathBuf,
@@ -108,7 +108,7 @@ pub(crate) struct Target {
 
 /// `--send …`
 #[derive(Debug)]
-pub(crate) struct Sending {
+pub(crate) struct SendArgs {
     pub(crate) target: Target,
     /// The message; without one, or for `-`, they come from stdin.
     pub(crate) message: Option<String>,
@@ -119,7 +119,7 @@ pub(crate) struct Sending {
 
 /// `--request …`
 #[derive(Debug)]
-pub(crate) struct Asking {
+pub(crate) struct RequestArgs {
     pub(crate) target: Target,
     /// The request; without one, or for `-`, it comes from stdin.
     pub(crate) message: Option<String>,

@@ -8,13 +8,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use ipc_base::chain;
 use ipc_server::{Delivery, ReplyError};
 use serde_json::value::RawValue;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
-use super::causes::with_causes;
 use super::command::{CommandError, Ended, output};
 use super::ending::{Cause, Serving, until};
 use crate::error::{Failure, Verdict};
@@ -85,8 +85,7 @@ impl Job {
         };
         if !delivery.wants_reply() {
             if let Err(error) = delivery.ack().await {
-                let error = with_causes(&error);
-                log::error!("message {id} was dealt with and may come again: {error}");
+                log::error!("message {id} was dealt with and may come again: {}", chain(&error));
             }
             return;
         }
@@ -101,11 +100,11 @@ impl Job {
                 log::error!("{command} wrote no JSON object to stdout; {next}")
             }
             Err(error @ (ReplyError::Rules(_) | ReplyError::TooLarge { .. })) => {
-                let error = with_causes(&error);
+                let error = chain(&error);
                 log::error!("{command} wrote what cannot be a reply: {error}; {next}");
             }
             Err(error) => {
-                let error = with_causes(&error);
+                let error = chain(&error);
                 log::error!("the reply to request {id} was not given: {error}");
             }
         }
@@ -121,7 +120,7 @@ impl Job {
                 log::error!("{ended}; that was the last of {tries}: {}", self.becomes_of_dead());
             }
             Ok(()) => log::warn!("{ended}; it comes again in {} s", RETRY_DELAY.as_secs()),
-            Err(error) => log::error!("{ended}, but was not put back: {}", with_causes(&error)),
+            Err(error) => log::error!("{ended}, but was not put back: {}", chain(&error)),
         }
     }
 
@@ -135,7 +134,7 @@ impl Job {
             ),
             Err(error) => log::error!(
                 "{command} ended with status {BAD_DATA}, but was not put aside: {}",
-                with_causes(&error)
+                chain(&error)
             ),
         }
     }
@@ -224,7 +223,7 @@ pub(super) async fn run_all(
             () = until(stops_at) => break Cause::TimeOver,
             Some(ended) = running.join_next() => {
                 if let Err(error) = ended {
-                    log::error!("a job failed: {error}");
+                    log::error!("a job failed: {}", chain(&error));
                 }
                 // It may have put its message back, into an inbox that was closed and empty.
                 is_open = true;

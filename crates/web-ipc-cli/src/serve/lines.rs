@@ -12,12 +12,12 @@ use std::time::{Duration, SystemTime};
 
 use futures_util::future::FutureExt as _;
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
+use ipc_base::chain;
 use ipc_server::{Delivery, Inbox};
 use serde_json::json;
 use serde_json::value::RawValue;
 use tokio::time::Instant;
 
-use super::causes::with_causes;
 use super::ending::{Cause, Serving, lost_messages, until};
 use super::timestamp::rfc_3339;
 use crate::error::{self, Failure, Verdict};
@@ -194,8 +194,7 @@ async fn acknowledge(written: Vec<Delivery>) -> usize {
     let count = written.len();
     for result in Delivery::ack_all(written).await {
         if let Err(error) = result {
-            let error = with_causes(&error);
-            log::warn!("a message that was printed may be printed again: {error}");
+            log::warn!("a message that was printed may be printed again: {}", chain(&error));
         }
     }
     count

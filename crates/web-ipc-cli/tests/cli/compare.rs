@@ -29,7 +29,7 @@ fn text_matches(expected: &str, real: &str) -> bool {
 
 /// A line of output with the log's time, module and line number replaced, and without blanks at its
 /// end.
-pub(crate) fn normal(line: &str) -> String {
+pub(crate) fn normalize(line: &str) -> String {
     let line = line.trim_end();
     let Some(rest) = line.get("[2025-03-19 19:38:50,608]".len()..) else { return line.to_owned() };
     let is_time =
@@ -88,20 +88,20 @@ mod tests {
     #[test]
     fn time_and_place_of_a_log_line_are_replaced() {
         let line = "[2025-03-19 19:38:50,608][INFO][users,12]: Successfully created user [a,1]  ";
-        assert_eq!(normal(line), "[TIME][INFO][WHERE]: Successfully created user [a,1]");
+        assert_eq!(normalize(line), "[TIME][INFO][WHERE]: Successfully created user [a,1]");
     }
 
     #[test]
     fn a_log_line_of_another_form_shows_it() {
         assert_eq!(
-            normal("[2025-03-19T19:38:50,608][INFO][users,12]: a"),
+            normalize("[2025-03-19T19:38:50,608][INFO][users,12]: a"),
             "[2025-03-19T19:38:50,608][INFO][users,12]: a"
         );
-        assert_eq!(normal("[2025-03-19 19:38:50,608][INFO] a"), "[TIME][INFO] a");
+        assert_eq!(normalize("[2025-03-19 19:38:50,608][INFO] a"), "[TIME][INFO] a");
         assert_eq!(
-            normal("[2025-03-19 19:38:50,608][INFO][a::b,12]: a"),
+            normalize("[2025-03-19 19:38:50,608][INFO][a::b,12]: a"),
             "[TIME][INFO][a::b,12]: a"
         );
-        assert_eq!(normal("Username: a"), "Username: a");
+        assert_eq!(normalize("Username: a"), "Username: a");
     }
 }

@@ -9,7 +9,7 @@ use std::{env, fs, thread};
 use tempfile::TempDir;
 
 use crate::case;
-use crate::compare::normal;
+use crate::compare::normalize;
 
 const BINARY: &str = env!("CARGO_BIN_EXE_web-ipc");
 /// The names that the binary answers to.
@@ -134,7 +134,7 @@ impl World {
         let text = String::from_utf8_lossy(output)
             .replace(&*self.home().to_string_lossy(), "{home}")
             .replace(&*self.folder.path().to_string_lossy(), "{folder}");
-        text.lines().map(normal).collect()
+        text.lines().map(normalize).collect()
     }
 }
 

@@ -15,9 +15,9 @@ use crate::escape::printable;
 
 /// Wrong usage: the whole text for stderr, status 2. It never holds what may be a password.
 #[derive(Debug)]
-pub(crate) struct WrongUsage(String);
+pub(crate) struct UsageError(String);
 
-impl WrongUsage {
+impl UsageError {
     /// `what` is wrong; `tip` may help; `usage` is what can be typed.
     pub(super) fn new(what: &str, tip: Option<&str>, usage: &str) -> Self {
         let tip = tip.map(|tip| format!("  tip: {tip}\n\n")).unwrap_or_default();
@@ -34,7 +34,7 @@ impl WrongUsage {
     }
 }
 
-impl fmt::Display for WrongUsage {
+impl fmt::Display for UsageError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
@@ -47,10 +47,10 @@ pub(super) fn usage_of(command: &Command) -> String {
 }
 
 /// Says what clap found wrong with `arguments`.
-pub(super) fn explain(command: &Command, arguments: &[OsString], error: &Error) -> WrongUsage {
+pub(super) fn explain(command: &Command, arguments: &[OsString], error: &Error) -> UsageError {
     let line = Line::read(command, arguments);
     if let Some(what) = ambiguous(&line, error) {
-        return WrongUsage::new(&what, Some("write more of it"), &usage_of(line.command));
+        return UsageError::new(&what, Some("write more of it"), &usage_of(line.command));
     }
     let (what, tip) = match error.kind() {
         ErrorKind::UnknownArgument => unknown_argument(&line, error),
@@ -80,7 +80,7 @@ pub(super) fn explain(command: &Command, arguments: &[OsString], error: &Error) 
         // None of what is defined here can be wrong in another way.
         kind => (kind.as_str().unwrap_or("the arguments cannot be understood").to_owned(), None),
     };
-    WrongUsage::new(&what, tip.as_deref(), &usage_of(line.command))
+    UsageError::new(&what, tip.as_deref(), &usage_of(line.command))
 }
 
 /// Refuses `--users=list`, which clap takes for `--users`, dropping the value unseen; and `-u=list`
@@ -88,7 +88,7 @@ pub(super) fn explain(command: &Command, arguments: &[OsString], error: &Error) 
 pub(super) fn refuse_value_of_command(
     command: &Command,
     arguments: &[OsString],
-) -> Result<(), WrongUsage> {
+) -> Result<(), UsageError> {
     let Some(word) = Line::command_word(command, arguments).and_then(|at| arguments[at].to_str())
     else {
         return Ok(());
@@ -109,7 +109,7 @@ pub(super) fn refuse_value_of_command(
         .and_then(Arg::get_long)
         .map(|option| format!("write '--{name} --{option}'"));
     let what = format!("'--{name}' picks the command and takes no value");
-    Err(WrongUsage::new(&what, tip.as_deref(), &usage_of(chosen)))
+    Err(UsageError::new(&what, tip.as_deref(), &usage_of(chosen)))
 }
 
 /// What is said of `--se`, which may be `--serve` or `--send`; `None` where a word is no

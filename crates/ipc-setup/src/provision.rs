@@ -44,8 +44,8 @@ pub(crate) fn make_missing(
     now_secs: u64,
     store_options: &ipc_store::Options,
 ) -> Result<(), SetupError> {
-    directory::sweep(home)?;
-    pair::heal(home)?;
+    directory::clean(home)?;
+    pair::recover(home)?;
     // Before anything is made: what is refused leaves the directory as it was.
     close_users(home)?;
     refuse_lost_authority(home)?;

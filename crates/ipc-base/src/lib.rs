@@ -1,0 +1,47 @@
+//! What every crate of web-ipc shares: what can be done about an error, and how an error is shown.
+//!
+//! | you want | use |
+//! |---|---|
+//! | to say what a person can do about an error | [`Remedy`], as the `remedy()` of the error |
+//! | to find out what helps where the system refuses a file | [`remedy_of_io`], [`remedy_of_read_only`] |
+//! | to show an error with its causes | [`chain`] |
+//! | to say what a fault of TLS means | `CertificateProblem` and its neighbours, feature `tls` |
+//!
+//! An error shows its own message and returns its cause as `source()`, never both:
+//!
+//! ```
+//! use std::{fs, io, path::Path};
+//! use ipc_base::{chain, remedy_of_io};
+//!
+//! #[derive(Debug)]
+//! struct NoConfiguration(io::Error);
+//!
+//! impl std::fmt::Display for NoConfiguration {
+//!     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+//!         f.write_str("there is no configuration")
+//!     }
+//! }
+//!
+//! impl std::error::Error for NoConfiguration {
+//!     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+//!         Some(&self.0)
+//!     }
+//! }
+//!
+//! let path = Path::new("/nowhere/at/all");
+//! let error = NoConfiguration(fs::read(path).unwrap_err());
+//! assert!(chain(&error).to_string().starts_with("there is no configuration: No such file"));
+//! assert_eq!(remedy_of_io(&error.0, path).unwrap().to_string(), "use another directory");
+//! ```
+
+mod chain;
+mod of_file;
+mod remedy;
+#[cfg(feature = "tls")]
+mod tls;
+
+pub use chain::{Chain, chain};
+pub use of_file::{remedy_of_io, remedy_of_read_only};
+pub use remedy::{ModeChange, Place, Remedy};
+#[cfg(feature = "tls")]
+pub use tls::{CertificateProblem, End, is_about_certificate, pair_problem, refused_because};

@@ -1,0 +1,278 @@
+//! What a fault of TLS means, in words, for both ends.
+//!
+//! Client and server come here with what rustls says of a pair, of the peer's certificate, and of
+//! the alert with which the peer refuses theirs. Nothing is verified here.
+
+use std::fmt;
+use std::net::IpAddr;
+
+use rustls::{AlertDescription, CertificateError};
+use time::OffsetDateTime;
+
+/// As many names of a certificate as are told; it may have thousands.
+const PRESENTED_MAX: usize = 8;
+
+/// An end of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// Who connected.
+    Client,
+    /// Who was connected to.
+    Server,
+}
+
+impl fmt::Display for End {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            End::Client => "client",
+            End::Server => "server",
+        })
+    }
+}
+
+/// What is wrong with a peer's certificate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum CertificateProblem {
+    /// It was not issued by the authority of this home.
+    UnknownAuthority,
+    /// It is good, but for other names.
+    WrongName {
+        /// The names that it is for, as far as they are known.
+        presented: Vec<String>,
+    },
+    /// It has expired, by this host's clock.
+    Expired {
+        /// The last second in which it was valid, in seconds since the Unix epoch, where that is
+        /// known.
+        not_after_secs: Option<u64>,
+    },
+    /// It is not valid yet, by this host's clock.
+    NotValidYet {
+        /// The first second in which it is valid, in seconds since the Unix epoch, where that is
+        /// known.
+        not_before_secs: Option<u64>,
+    },
+    /// A server shows a certificate for clients, or for something else.
+    NotForServers,
+    /// A client shows a certificate for servers, or for something else.
+    NotForClients,
+    /// Anything else.
+    Other {
+        /// What the TLS library calls it, such as `UnhandledCriticalExtension`.
+        fault: String,
+    },
+}
+
+impl fmt::Display for CertificateProblem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            CertificateProblem::UnknownAuthority => f.write_str("is not of this home's authority"),
+            CertificateProblem::WrongName { presented } if presented.is_empty() => {
+                f.write_str("is for another name")
+            }
+            CertificateProblem::WrongName { presented } => {
+                write!(f, "is for {}", presented.join(", "))
+            }
+            CertificateProblem::Expired { not_after_secs: None } => f.write_str("has expired"),
+            CertificateProblem::Expired { not_after_secs: Some(secs) } => {
+                write!(f, "expired at {}", utc(*secs))
+            }
+            CertificateProblem::NotValidYet { not_before_secs: None } => {
+                f.write_str("is not valid yet")
+            }
+            CertificateProblem::NotValidYet { not_before_secs: Some(secs) } => {
+                write!(f, "is not valid before {}", utc(*secs))
+            }
+            CertificateProblem::NotForServers => f.write_str("is not one for servers"),
+            CertificateProblem::NotForClients => f.write_str("is not one for clients"),
+            CertificateProblem::Other { fault } => write!(f, "cannot be accepted ({fault})"),
+        }
+    }
+}
+
+impl CertificateProblem {
+    /// What a fault that rustls found in the certificate of `owner` means.
+    #[must_use]
+    pub fn of(fault: &CertificateError, owner: End) -> Self {
+        match fault {
+            // All web-ipc authorities have the same name, so that the wrong one shows by its
+            // signature.
+            CertificateError::UnknownIssuer | CertificateError::BadSignature => {
+                Self::UnknownAuthority
+            }
+            CertificateError::NotValidForName => Self::WrongName { presented: Vec::new() },
+            CertificateError::NotValidForNameContext { presented, .. } => {
+                Self::WrongName { presented: names(presented) }
+            }
+            CertificateError::Expired => Self::Expired { not_after_secs: None },
+            CertificateError::ExpiredContext { not_after, .. } => {
+                Self::Expired { not_after_secs: Some(not_after.as_secs()) }
+            }
+            CertificateError::NotValidYet => Self::NotValidYet { not_before_secs: None },
+            CertificateError::NotValidYetContext { not_before, .. } => {
+                Self::NotValidYet { not_before_secs: Some(not_before.as_secs()) }
+            }
+            CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => {
+                match owner {
+                    End::Client => Self::NotForClients,
+                    End::Server => Self::NotForServers,
+                }
+            }
+            other => Self::Other { fault: format!("{other:?}") },
+        }
+    }
+}
+
+/// What is wrong with the certificate or the key of a pair, or with an authority's certificate.
+#[must_use]
+pub fn pair_problem(error: &rustls::Error) -> String {
+    match error {
+        rustls::Error::InconsistentKeys(_) => "the key is not that of the certificate".to_owned(),
+        rustls::Error::InvalidCertificate(CertificateError::BadEncoding) => {
+            "the certificate is damaged".to_owned()
+        }
+        rustls::Error::General(text) if text.contains("private key") => {
+            "the key is damaged".to_owned()
+        }
+        other => other.to_string(),
+    }
+}
+
+/// Whether an alert of the peer is about the certificate that it was shown.
+#[must_use]
+pub fn is_about_certificate(alert: AlertDescription) -> bool {
+    matches!(
+        alert,
+        AlertDescription::NoCertificate
+            | AlertDescription::BadCertificate
+            | AlertDescription::UnsupportedCertificate
+            | AlertDescription::CertificateRevoked
+            | AlertDescription::CertificateExpired
+            | AlertDescription::CertificateUnknown
+            | AlertDescription::UnknownCA
+            | AlertDescription::AccessDenied
+            // Another authority of the same name: its signature does not fit.
+            | AlertDescription::DecryptError
+            | AlertDescription::CertificateRequired
+    )
+}
+
+/// What the alert with which `by` refuses a certificate (RFC 8446, section 6.2) says of it: a
+/// sentence. `alert` is its name, such as `CertificateExpired`.
+#[must_use]
+pub fn refused_because(alert: &str, by: End) -> String {
+    match alert {
+        "CertificateExpired" => {
+            format!("by the {by}'s clock it has expired or is not valid yet")
+        }
+        "UnknownCA" | "DecryptError" => {
+            format!("it is not of the authority that the {by} trusts")
+        }
+        "UnsupportedCertificate" => match by {
+            End::Server => "it is not one for clients".to_owned(),
+            End::Client => "it is not one for servers".to_owned(),
+        },
+        "CertificateRevoked" => "it is revoked".to_owned(),
+        "NoCertificate" | "CertificateRequired" => "it did not arrive".to_owned(),
+        other => format!("it says {other}"),
+    }
+}
+
+/// The names that rustls gives as `DnsName("localhost")` and `IpAddress(127.0.0.1)`, each once.
+fn names(presented: &[String]) -> Vec<String> {
+    let mut names = Vec::new();
+    for text in presented {
+        let inner = |kind: &str, end: &str| text.strip_prefix(kind)?.strip_suffix(end);
+        let name = inner("DnsName(\"", "\")").or_else(|| inner("IpAddress(", ")"));
+        // Others, such as mail addresses, are no names of servers, and what is no text is not
+        // shown.
+        let shown = |name: &&str| {
+            !name.is_empty() && !name.chars().any(|c| c.is_control() || c.is_whitespace())
+        };
+        // rustls writes `::1` as `0::1`.
+        let usual = |name: &str| {
+            name.parse::<IpAddr>().map_or(name.to_owned(), |address| address.to_string())
+        };
+        if let Some(name) = name.filter(shown).map(usual)
+            && !names.contains(&name)
+        {
+            names.push(name);
+        }
+        if names.len() == PRESENTED_MAX {
+            break;
+        }
+    }
+    names
+}
+
+/// `2027-12-25 01:51 UTC`.
+fn utc(secs: u64) -> String {
+    let time =
+        i64::try_from(secs).ok().and_then(|secs| OffsetDateTime::from_unix_timestamp(secs).ok());
+    match time {
+        Some(time) => format!(
+            "{:04}-{:02}-{:02} {:02}:{:02} UTC",
+            time.year(),
+            u8::from(time.month()),
+            time.day(),
+            time.hour(),
+            time.minute()
+        ),
+        None => format!("second {secs} since 1970"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_that_no_calendar_knows_is_told_as_a_number() {
+        assert_eq!(utc(1_829_699_460), "2027-12-25 01:51 UTC");
+        assert_eq!(utc(u64::MAX), "second 18446744073709551615 since 1970");
+    }
+
+    #[test]
+    fn a_certificate_for_the_other_end_is_told_as_one() {
+        let purpose = CertificateError::InvalidPurpose;
+        let told = |owner| CertificateProblem::of(&purpose, owner).to_string();
+        assert_eq!(told(End::Server), "is not one for servers");
+        assert_eq!(told(End::Client), "is not one for clients");
+    }
+
+    #[test]
+    fn an_alert_says_why_a_certificate_was_refused_and_by_whom() {
+        assert!(is_about_certificate(AlertDescription::UnknownCA));
+        assert!(!is_about_certificate(AlertDescription::ProtocolVersion));
+        for (alert, by, says) in [
+            ("UnknownCA", End::Server, "it is not of the authority that the server trusts"),
+            ("DecryptError", End::Client, "it is not of the authority that the client trusts"),
+            ("UnsupportedCertificate", End::Client, "it is not one for servers"),
+            ("AccessDenied", End::Server, "it says AccessDenied"),
+        ] {
+            assert_eq!(refused_because(alert, by), says);
+        }
+    }
+
+    #[test]
+    fn names_are_told_as_names_and_once() {
+        let presented = [
+            "DnsName(\"localhost\")",
+            "DnsName(\"localhost\")",
+            "IpAddress(127.0.0.1)",
+            "IpAddress(0::1)",
+            "DnsName(\"a\u{1b}[31m\")",
+            "Rfc822Name(3 bytes)",
+        ];
+        assert_eq!(names(&presented.map(str::to_owned)), ["localhost", "127.0.0.1", "::1"]);
+        let many: Vec<_> = (0..100).map(|number| format!("DnsName(\"n{number}\")")).collect();
+        assert_eq!(names(&many).len(), PRESENTED_MAX);
+    }
+
+    #[test]
+    fn a_pair_that_does_not_fit_is_told_in_words() {
+        let error = rustls::Error::InconsistentKeys(rustls::InconsistentKeys::KeyMismatch);
+        assert_eq!(pair_problem(&error), "the key is not that of the certificate");
+    }
+}

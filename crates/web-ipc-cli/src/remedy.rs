@@ -1,0 +1,302 @@
+//! What to do about an error, in the words of the command line.
+//!
+//! `error` comes here with what a library says can be done. Commands are named here and in no
+//! library; nothing is run here.
+
+use std::path::{Path, PathBuf};
+
+use ipc_base::{ModeChange, Place, Remedy};
+
+use crate::shell::{command, shell_quoted};
+
+/// A clause that begins with a verb. `home` is the `--home` that the user gave.
+pub(crate) fn sentence(remedy: &Remedy, home: Option<&Path>) -> String {
+    let run = |arguments: &str| format!("run {}", command(home, arguments));
+    match remedy {
+        Remedy::AnyOf(all) => joined(all, home, ", or "),
+        Remedy::InOrder(all) => joined(all, home, ", then "),
+        Remedy::NameHome => "give a directory with --home DIR or set WEB_IPC_HOME".to_owned(),
+        Remedy::UseAnotherHome => "give another directory with --home DIR".to_owned(),
+        Remedy::UseWritableHome => {
+            "give a home on a disk that can be written with --home DIR".to_owned()
+        }
+        Remedy::UseShorterHomePath => "give a shorter path with --home DIR".to_owned(),
+        Remedy::UseServersHome => "run it on the server's host, in the server's home".to_owned(),
+        Remedy::MakeHome => run("--init --run"),
+        Remedy::FinishHome => format!("{}, which finishes it", run("--init --run")),
+        Remedy::ReplaceHome => {
+            format!("{} for a new home (the old one is kept aside)", run("--init --run --force"))
+        }
+        Remedy::EmptyHome { path } => format!(
+            "move what is in {} elsewhere yourself, then {}",
+            shell_quoted(path),
+            run("--init --run")
+        ),
+        Remedy::CopyUsers { path } => format!(
+            "copy {} alone into an empty directory, and give that with --home DIR",
+            shell_quoted(path)
+        ),
+        Remedy::FixPermissions { paths, change } => chmod(paths, *change),
+        Remedy::ChangeOwner { .. } => {
+            "give it to the user who owns the home, with chown".to_owned()
+        }
+        Remedy::RunAs { user, home } => format!(
+            "run it as that user: sudo -u {} {}",
+            shell_quoted(user),
+            command(Some(home), "...")
+        ),
+        Remedy::RestoreLog { path } => format!(
+            "put {} back beside it ({} makes copies that are whole)",
+            shell_quoted(path),
+            command(home, "--backup --run")
+        ),
+        Remedy::ReplaceLog { database, log } => format!(
+            "run touch {} where another program has written it into {} already",
+            shell_quoted(log),
+            shell_quoted(database)
+        ),
+        Remedy::MoveAside { path } => format!(
+            "move {} and what lies beside it under its name away for an empty one",
+            shell_quoted(path)
+        ),
+        Remedy::ReplaceLink { path } => {
+            format!("put the file itself in the place of {}", shell_quoted(path))
+        }
+        Remedy::MendLink { path } => format!("remove {} or mend it", shell_quoted(path)),
+        Remedy::RemoveObstacle { path } => {
+            format!("remove {} and run it again", shell_quoted(path))
+        }
+        Remedy::RemakeFile { path } => format!(
+            "remove {}, then {}, which makes a new one",
+            shell_quoted(path),
+            run("--init --run")
+        ),
+        Remedy::SaveAsUtf8 { .. } => {
+            "put it there in UTF-8; iconv -f UTF-16 -t UTF-8 makes it so".to_owned()
+        }
+        Remedy::DecryptKey { path } => format!(
+            "write it without one (openssl pkey -in {} -out NEW, then put NEW in its place)",
+            shell_quoted(path)
+        ),
+        Remedy::MakeRoom => "make room on the disk and run it again".to_owned(),
+        Remedy::RaiseFileSizeLimit => {
+            "raise the limit for the size of a file (ulimit -f) and run it again".to_owned()
+        }
+        Remedy::IssueCertificate { name, alt_names, replace, place } => {
+            issue(name, alt_names, *replace, *place, home)
+        }
+        Remedy::OverwriteCertificate { name } => {
+            let arguments = format!("--certs --name {} --force", shell_quoted(name));
+            format!("{} to replace it", run(&arguments))
+        }
+        Remedy::IssueClientCertificate => format!(
+            "make this client a new certificate in the home of the server, with {}",
+            command(home, "--certs --name NAME")
+        ),
+        Remedy::TrustServersAuthority { name } => {
+            let arguments = format!("--certs --name {} --force", shell_quoted(name));
+            format!(
+                "check the address, and use the web-ipc-ca.crt of the home that the server's \
+                 certificate was made in; if this is the server's home, make it anew with {}",
+                command(home, &arguments)
+            )
+        }
+        Remedy::ChooseDays => "give another number of days with --days N".to_owned(),
+        Remedy::ChooseFewerNames => "give fewer with --altNames".to_owned(),
+        Remedy::WriteALabel => {
+            format!("write it as {} told the name of the pair: xn--…", command(home, "--certs"))
+        }
+        Remedy::NameUser => {
+            "give the user that was made for this client with --user NAME".to_owned()
+        }
+        Remedy::ChooseUserName => "give another name with --user NAME".to_owned(),
+        Remedy::ChoosePassword => "give another one with --password".to_owned(),
+        Remedy::ChangePassword { user } => run(&users("--change", user)),
+        Remedy::RepeatPassword { user } => {
+            format!("{} with the same password", run(&users("--change", user)))
+        }
+        Remedy::RenewCredentials { user } => format!(
+            "{}, or {} if the user was deleted: both renew admin.cred",
+            run(&users("--change", user)),
+            command(home, &users("--add", user))
+        ),
+        Remedy::TestCredentials { user } => format!(
+            "try them on the server's host with {}",
+            command(home, &users("--testCredentials", user))
+        ),
+        Remedy::ListUsers => format!("{} to see who is there", run("--users --list")),
+        Remedy::UpdateInbox => {
+            format!("{}, which brings it up to date, and run it again", run("--dead --list"))
+        }
+        Remedy::ChooseBackupPlace => {
+            "name a directory elsewhere that is not there yet with --out DIR".to_owned()
+        }
+        Remedy::TryAgain => "run it again".to_owned(),
+        Remedy::WaitForOther => "run it again when the other process is done".to_owned(),
+        Remedy::RunAsOwner => "run as the user who owns the home".to_owned(),
+        Remedy::UseHttps => "give --protocol https".to_owned(),
+        Remedy::CheckAddressOrUseHttp => {
+            "check the address; if it is a web-ipc server that was started with --protocol http, \
+             give the same"
+                .to_owned()
+        }
+        // What names no command is said as the library says it.
+        other => other.to_string(),
+    }
+}
+
+fn joined(all: &[Remedy], home: Option<&Path>, separator: &str) -> String {
+    let all: Vec<_> = all.iter().map(|remedy| sentence(remedy, home)).collect();
+    all.join(separator)
+}
+
+fn users(action: &str, user: &str) -> String {
+    format!("--users {action} --user {}", shell_quoted(user))
+}
+
+fn chmod(paths: &[PathBuf], change: ModeChange) -> String {
+    let mode = match change {
+        ModeChange::To(mode) => format!("{mode:o}"),
+        ModeChange::OwnerOnly => "-R go=".to_owned(),
+        ModeChange::NotWritableByOthers => "go-w".to_owned(),
+        ModeChange::OwnerEverything => "u+rwx".to_owned(),
+        ModeChange::OwnerWrites => "u+w".to_owned(),
+        other => return format!("{other} {}", quoted(paths)),
+    };
+    format!("run chmod {mode} {}", quoted(paths))
+}
+
+fn quoted(paths: &[PathBuf]) -> String {
+    let paths: Vec<_> = paths.iter().map(shell_quoted).collect();
+    paths.join(" ")
+}
+
+fn issue(
+    name: &str,
+    alt_names: &[String],
+    replace: bool,
+    place: Place,
+    home: Option<&Path>,
+) -> String {
+    let mut arguments = format!("--certs --name {}", shell_quoted(name));
+    if !alt_names.is_empty() {
+        let names: Vec<_> = alt_names.iter().map(shell_quoted).collect();
+        arguments += &format!(" --altNames {}", names.join(" "));
+    }
+    match place {
+        Place::AuthoritysHome => {
+            // Where that home is, and whether it has such a pair, is not known here.
+            return format!(
+                "make the pair where web-ipc-ca.key is kept, with {arguments}, and put {name}.crt \
+                 and {name}.key here"
+            );
+        }
+        _ if replace => arguments += " --force",
+        _ => {}
+    }
+    match place {
+        Place::ServersHome => {
+            format!("make it anew in the home of the server, with {}", command(home, &arguments))
+        }
+        _ => format!("run {}", command(home, &arguments)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(remedy: &Remedy) -> String {
+        sentence(remedy, None)
+    }
+
+    #[test]
+    fn what_is_done_by_a_command_names_it_with_the_home_that_the_user_gave() {
+        let home = Some(Path::new("/my home"));
+        assert_eq!(said(&Remedy::MakeHome), "run web-ipc --init --run");
+        assert_eq!(sentence(&Remedy::MakeHome, home), "run web-ipc --home '/my home' --init --run");
+        let restore = Remedy::RestoreFile { path: "/x/envelope.keys".into() };
+        assert_eq!(
+            sentence(&restore.or(Remedy::ReplaceHome), home),
+            "put back a good copy of the file, or run web-ipc --home '/my home' --init --run \
+             --force for a new home (the old one is kept aside)"
+        );
+        let run_as = Remedy::RunAs { user: "#12".into(), home: "/x".into() };
+        assert_eq!(
+            sentence(&run_as, home),
+            "run it as that user: sudo -u '#12' web-ipc --home /x ..."
+        );
+    }
+
+    #[test]
+    fn a_certificate_is_made_here_in_the_servers_home_or_where_the_authoritys_key_is() {
+        for (remedy, says) in [
+            (Remedy::issue("peer1", false, Place::ThisHome), "run web-ipc --certs --name peer1"),
+            (
+                Remedy::issue("localhost", true, Place::ThisHome),
+                "run web-ipc --certs --name localhost --altNames localhost 127.0.0.1 ::1 --force",
+            ),
+            (
+                Remedy::issue("localhost", true, Place::ServersHome),
+                "make it anew in the home of the server, with web-ipc --certs --name localhost --force",
+            ),
+            (
+                Remedy::issue("peer1", false, Place::AuthoritysHome),
+                "make the pair where web-ipc-ca.key is kept, with --certs --name peer1, and put \
+                 peer1.crt and peer1.key here",
+            ),
+            (
+                Remedy::IssueCertificate {
+                    name: "a".into(),
+                    alt_names: vec!["a".into(), "*.b.example".into()],
+                    replace: true,
+                    place: Place::ServersHome,
+                },
+                "make it anew in the home of the server, with web-ipc --certs --name a --altNames \
+                 a '*.b.example' --force",
+            ),
+        ] {
+            assert_eq!(said(&remedy), says);
+        }
+    }
+
+    #[test]
+    fn a_user_name_is_quoted_for_the_shell() {
+        let test = Remedy::TestCredentials { user: "a; b".into() };
+        assert!(said(&test).ends_with("web-ipc --users --testCredentials --user 'a; b'"));
+        let renew = said(&Remedy::RenewCredentials { user: "ipc-admin".into() });
+        assert!(
+            renew.starts_with(
+                "run web-ipc --users --change --user ipc-admin, or web-ipc --users --add"
+            ),
+            "{renew}"
+        );
+    }
+
+    #[test]
+    fn permissions_are_changed_with_a_chmod_that_can_be_pasted() {
+        let fix = |change| {
+            said(&Remedy::FixPermissions {
+                paths: vec!["/tmp/my home".into(), "/b".into()],
+                change,
+            })
+        };
+        assert_eq!(fix(ModeChange::To(0o700)), "run chmod 700 '/tmp/my home' /b");
+        assert_eq!(fix(ModeChange::OwnerOnly), "run chmod -R go= '/tmp/my home' /b");
+        assert_eq!(fix(ModeChange::OwnerWrites), "run chmod u+w '/tmp/my home' /b");
+    }
+
+    #[test]
+    fn a_file_that_lacks_its_log_goes_on_with_either() {
+        let remedy = Remedy::RestoreLog { path: "/x/inbox.db-wal".into() }.or(Remedy::ReplaceLog {
+            database: "/x/inbox.db".into(),
+            log: "/x/inbox.db-wal".into(),
+        });
+        assert_eq!(
+            said(&remedy),
+            "put /x/inbox.db-wal back beside it (web-ipc --backup --run makes copies that are \
+             whole), or run touch /x/inbox.db-wal where another program has written it into \
+             /x/inbox.db already"
+        );
+    }
+}
