@@ -21,7 +21,8 @@ Chores of the web-ipc workspace
 Usage: cargo xtask TASK
 
 Tasks:
-  test           everything: format, clippy, tidy, unit, integration and doc tests, then e2e
+  test           everything: format, clippy, tidy, unit, integration and doc tests, then e2e; with codespell
+                 and cargo-deny where they are installed
   e2e [FILTER]   drives the built binary in temporary homes; FILTER picks scenarios by a part of their name
   e2e --list     names the scenarios
   crash [OPTION...]
