@@ -21,7 +21,8 @@ Chores of the web-ipc workspace
 Usage: cargo xtask TASK
 
 Tasks:
-  test           everything: format, clippy, tidy, unit, integration and doc tests, then e2e
+  test           everything: format, clippy, tidy, unit, integration and doc tests, then e2e; with codespell
+                 and cargo-deny where they are installed
   e2e [FILTER]   drives the built binary in temporary homes; FILTER picks scenarios by a part of their name
   e2e --list     names the scenarios
   crash [OPTION...]
@@ -35,7 +36,8 @@ Tasks:
                  --only PART,... of a name, such as durable, send_all, request, local, cold, flood, commands, sealing,
                  --size BYTES,... and --in-flight N,... pick what is measured, always with its raw case beside it;
                  --quick: each kind of case for a moment, from a debug build, only to show that it runs
-  tidy           dependency directions, circles of files, lock file, manifests, module docs, docs/protocol.md
+  tidy           dependency directions, circles of files, lock file, manifests, module docs, width of lines,
+                 docs/protocol.md
   tidy --bless   takes over the hash of the protocol source into docs/protocol.md, once the page is true again
 
 Exit status: 0 all is well, 1 something failed, 2 wrong usage.

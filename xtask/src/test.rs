@@ -1,11 +1,11 @@
 //! `cargo xtask test`: everything that must hold before a change is good, in one command.
 //!
 //! People and the automatic build come here. It runs stage after stage, stops at the first that
-//! fails, says how to run that one again, and closes with one count over all of them. What a stage
-//! checks is that stage's own business.
+//! fails, says how to run that one again, and closes with one count over all of them. A stage whose
+//! tool is not installed is skipped and says so. What a stage checks is that stage's own business.
 
 use std::io::{BufRead, BufReader};
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 use crate::counts::Counts;
 use crate::{cargo, e2e, tidy};
@@ -19,6 +19,12 @@ struct Stage {
 /// A stage by the command that runs it alone.
 type NamedStage = (&'static str, fn() -> Stage);
 
+/// Misspelt words; `.codespellrc` has those that only look so.
+const SPELLING: &str = "codespell";
+
+/// Licences, providers and sources of what is built; `deny.toml` says which may be.
+const DEPENDENCIES: &str = "cargo deny check bans licenses sources";
+
 /// Runs all stages; true when all passed.
 pub(crate) fn run() -> bool {
     let stages: [NamedStage; 8] = [
@@ -29,6 +35,12 @@ pub(crate) fn run() -> bool {
         ("cargo xtask tidy", || {
             let counts = tidy::run();
             Stage { counts, passed: counts.failed == 0 && counts.passed > 0 }
+        }),
+        (SPELLING, || if_installed(tool("codespell"), tool("codespell"))),
+        (DEPENDENCIES, || {
+            // Advisories would need the network.
+            let check = ["deny", "check", "bans", "licenses", "sources"];
+            if_installed(cargo::command(&["deny"]), cargo::command(&check))
         }),
         // Alone, because features that other members switch on would hide one that is missing here.
         ("cargo check -p ipc-client", || plain(&["check", "-p", "ipc-client"])),
@@ -64,14 +76,36 @@ pub(crate) fn run() -> bool {
 
 /// A cargo command that passes or fails as a whole.
 fn plain(arguments: &[&str]) -> Stage {
-    let passed = match cargo::command(arguments).status() {
+    whole(cargo::command(arguments))
+}
+
+/// A command that passes or fails as a whole.
+fn whole(mut command: Command) -> Stage {
+    let passed = match command.status() {
         Ok(status) => status.success(),
         Err(error) => {
-            println!("cargo does not start: {error}");
+            println!("{} does not start: {error}", command.get_program().display());
             false
         }
     };
     Stage { counts: Counts::one(passed), passed }
+}
+
+/// A command of a tool that need not be there: where `tool --version` does not work, it is skipped.
+fn if_installed(mut tool: Command, command: Command) -> Stage {
+    let version = tool.arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
+    if version.is_ok_and(|status| status.success()) {
+        return whole(command);
+    }
+    println!("skipped: it is not installed; see CONTRIBUTING.md");
+    Stage { counts: Counts { skipped: 1, ..Counts::default() }, passed: true }
+}
+
+/// A tool that is not cargo's, run at the top of the workspace.
+fn tool(name: &str) -> Command {
+    let mut command = Command::new(name);
+    command.current_dir(cargo::workspace_root());
+    command
 }
 
 /// A cargo command whose output closes with Rust's test counts; shown as it comes.
@@ -101,4 +135,34 @@ fn counted(arguments: &[&str]) -> Stage {
         counts.failed = 1;
     }
     Stage { counts, passed: exit_is_zero && counts.failed == 0 && counts.passed > 0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn outcome(tool_script: &str, script: &str) -> (Counts, bool) {
+        let shell = |script: &str| {
+            let mut command = tool("sh");
+            command.args(["-c", script, "sh"]);
+            command
+        };
+        let Stage { counts, passed } = if_installed(shell(tool_script), shell(script));
+        (counts, passed)
+    }
+
+    #[test]
+    fn a_tool_that_is_there_passes_or_fails() {
+        let is_asked = r#"test "$1" = --version"#;
+        assert_eq!(outcome(is_asked, "exit 0"), (Counts::one(true), true));
+        assert_eq!(outcome(is_asked, "exit 1"), (Counts::one(false), false));
+    }
+
+    #[test]
+    fn a_tool_that_is_not_there_is_skipped_and_counted_so() {
+        let skipped = Counts { skipped: 1, ..Counts::default() };
+        assert_eq!(outcome("exit 101", "exit 1"), (skipped, true));
+        let Stage { counts, passed } = if_installed(tool("/nowhere/x"), tool("/nowhere/x"));
+        assert_eq!((counts, passed), (skipped, true));
+    }
 }

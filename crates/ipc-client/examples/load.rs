@@ -1,7 +1,12 @@
 //! Sends numbered messages `{"from":TAG,"n":i}`, i = K … K+N-1 in order, and notes each number in a
 //! file as soon as the server has acknowledged it, for tests that kill the server or cut its
-//! connections:
-//! `load --home DIR --server NAME --address HOST:PORT[,…] --from TAG --mode send|send_all|request --count N --start K --acks FILE [--in-flight N] [--deadline SECS] [--batch N] [--identity NAME]`
+//! connections.
+//!
+//! ```text
+//! load --home DIR --server NAME --address HOST:PORT[,…] --from TAG --mode send|send_all|request
+//!      --count N --start K --acks FILE [--in-flight N] [--deadline SECS] [--batch N]
+//!      [--identity NAME]
+//! ```
 //!
 //! The file has each number once, as a line, in the order of acknowledgement. `--in-flight N`
 //! (default 1, for `send` and `request`) starts N threads that share one client. Thread T sends the

@@ -1,6 +1,9 @@
 //! Prints what arrives, a JSON line for each message, until it is told to stop.
 //!
-//! `receive --home DIR [--name localhost] [--bind 127.0.0.1:0] [--protocol https] [--inbox memory] [--count N]`
+//! ```text
+//! receive --home DIR [--name localhost] [--bind 127.0.0.1:0] [--protocol https] [--inbox memory]
+//!         [--count N]
+//! ```
 //!
 //! The first line is `listening on ADDRESS`, each further one
 //! `{"body":…,"id":…,"redeliveries":…,"user":…}`. A message is acknowledged once its line is

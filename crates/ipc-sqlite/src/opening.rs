@@ -45,7 +45,8 @@ pub async fn create(
 /// would stumble over. `what` is that of [`Schema`].
 ///
 /// # Errors
-/// [`DatabaseError`]: `Missing` if the directory is, `ReadOnly`, `PermissionDenied`, `DiskFull` or `Unavailable`.
+/// [`DatabaseError`]: `Missing` if the directory is, `ReadOnly`, `PermissionDenied`, `DiskFull` or
+/// `Unavailable`.
 pub fn make_file(path: &Path, what: &'static str) -> Result<(), DatabaseError> {
     let path = absolute(path, what)?;
     match create_new(&path) {

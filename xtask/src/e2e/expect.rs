@@ -1,7 +1,7 @@
 //! What scenarios expect of processes: a panic with all there is to say where it is not so.
 //!
-//! Every scenario comes here for its processes, which `driver` runs. It knows nothing of web-ipc but
-//! its rule that no user ever sees a panic.
+//! Every scenario comes here for its processes, which `driver` runs. It knows nothing of web-ipc
+//! but its rule that no user ever sees a panic.
 
 use std::io::PipeReader;
 use std::process::{Command, Stdio};

@@ -13,6 +13,7 @@ mod module_tree;
 mod protocol_page;
 mod read;
 mod sources;
+mod width;
 
 use crate::cargo;
 use crate::counts::Counts;
@@ -74,6 +75,7 @@ fn checks() -> Result<Vec<Check>, String> {
     let manifests = read::manifests(&metadata)?;
     let rust_files = read::rust_files(&root)?;
     let texts = rust_files.iter().map(|file| (file.path.as_str(), file.text.as_str())).collect();
+    let pages = read::pages(&root)?;
     let targets = read::targets(&metadata);
     Ok(vec![
         Check {
@@ -100,6 +102,10 @@ fn checks() -> Result<Vec<Check>, String> {
         Check {
             name: "nothing is left undone",
             problems: rust_files.iter().flat_map(sources::left_undone).collect(),
+        },
+        Check {
+            name: "comments and pages fit beside something else",
+            problems: rust_files.iter().chain(&pages).flat_map(width::problems).collect(),
         },
         Check {
             name: "docs/protocol.md matches the protocol source",

@@ -49,7 +49,7 @@ pub(super) fn bless(root: &Path) -> Result<String, String> {
 
 fn source_files(root: &Path) -> Result<Vec<TextFile>, String> {
     let mut files = Vec::new();
-    read::collect_rust_files(root, &root.join(SOURCE), &mut files)?;
+    read::collect_files(root, &root.join(SOURCE), "rs", &mut files)?;
     files.sort_by(|a, b| a.path.cmp(&b.path));
     Ok(files)
 }

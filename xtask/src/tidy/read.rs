@@ -95,26 +95,37 @@ pub(super) fn targets(metadata: &Metadata) -> Vec<Target> {
 pub(super) fn rust_files(root: &Path) -> Result<Vec<TextFile>, String> {
     let mut found = Vec::new();
     for folder in ["crates", "xtask"] {
-        collect_rust_files(root, &root.join(folder), &mut found)?;
+        collect_files(root, &root.join(folder), "rs", &mut found)?;
     }
     found.sort_by(|a, b| a.path.cmp(&b.path));
     Ok(found)
 }
 
-/// Every `.rs` file below `folder`, added to `found` with its path below `root`.
-pub(super) fn collect_rust_files(
+/// Every Markdown page of the workspace, in the order of their paths.
+pub(super) fn pages(root: &Path) -> Result<Vec<TextFile>, String> {
+    let mut found = Vec::new();
+    collect_files(root, root, "md", &mut found)?;
+    found.sort_by(|a, b| a.path.cmp(&b.path));
+    Ok(found)
+}
+
+/// Every file below `folder` with this extension, added to `found` with its path below `root`. What
+/// was built is left out, and what is hidden.
+pub(super) fn collect_files(
     root: &Path,
     folder: &Path,
+    extension: &str,
     found: &mut Vec<TextFile>,
 ) -> Result<(), String> {
     let said = |error: std::io::Error| format!("{}: {error}", folder.display());
     for entry in fs::read_dir(folder).map_err(said)? {
         let path = entry.map_err(said)?.path();
         if path.is_dir() {
-            if path.file_name().is_some_and(|name| name != "target") {
-                collect_rust_files(root, &path, found)?;
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            if name != "target" && !name.starts_with('.') {
+                collect_files(root, &path, extension, found)?;
             }
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
+        } else if path.extension().is_some_and(|found| found == extension) {
             found.push(TextFile { path: below(root, &path), text: text(&path)? });
         }
     }

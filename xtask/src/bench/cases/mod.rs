@@ -1,6 +1,6 @@
 //! The first layer of `bench`: what is measured, and against what.
 //!
-//! Both other layers come here for the list, the rounds to run it and the tables to look for what it
+//! Both other layers come here for the list: the rounds to run it, the tables to look for what it
 //! names. Nothing is run here.
 
 mod exchange;

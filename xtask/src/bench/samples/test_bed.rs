@@ -1,5 +1,5 @@
-//! Where things are measured: a home, and processes, each on its processor, that are asked what they
-//! found.
+//! Where things are measured: a home, and processes, each on its processor, that are asked what
+//! they found.
 //!
 //! The rounds come here. A server has processor 0, clients have processor 1, so that neither takes
 //! the other's time; where that is not possible everything runs as the system likes, and the page
