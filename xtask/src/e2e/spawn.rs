@@ -86,17 +86,8 @@ pub(super) fn finish_with(command: Command, stdin: &str) -> Finished {
 /// Runs a command to its end with stdout and stderr in one pipe, in the order in which a terminal
 /// shows them.
 #[track_caller]
-pub(super) fn finish_merged(mut command: Command) -> Finished {
-    let (reader, writer) = std::io::pipe().expect("the system makes a pipe");
-    let second = writer.try_clone().expect("the system copies a handle");
-    command.stdin(Stdio::null()).stdout(writer).stderr(second);
-    let shown = show(&command);
-    let child = command.spawn().unwrap_or_else(|error| panic!("{shown}: {error}"));
-    // The command owns the parent's writing ends; while they are open the pipe never ends.
-    drop(command);
-    let (sender, lines) = channel();
-    read_lines(reader, Stream::Out, sender);
-    Running { shown, child, lines, stdout: String::new(), stderr: String::new(), open: 1 }.finish()
+pub(super) fn finish_merged(command: Command) -> Finished {
+    Running::start_merged(command).finish()
 }
 
 /// A pipe's writing end whose reader is gone, as after `| head -0`.
@@ -149,6 +140,31 @@ impl Running {
             read_lines(pipe, Stream::Err, sender);
         }
         Self { shown, child, lines, stdout: String::new(), stderr: String::new(), open }
+    }
+
+    /// Starts a command with nothing on its stdin, and stdout and stderr in one pipe. All of it
+    /// counts as stdout.
+    #[track_caller]
+    pub(super) fn start_merged(mut command: Command) -> Self {
+        let (reader, writer) = std::io::pipe().expect("the system makes a pipe");
+        let second = writer.try_clone().expect("the system copies a handle");
+        command.stdin(Stdio::null()).stdout(writer).stderr(second);
+        let shown = show(&command);
+        let child = command.spawn().unwrap_or_else(|error| panic!("{shown}: {error}"));
+        // The command owns the parent's writing ends; while they are open the pipe never ends.
+        drop(command);
+        let (sender, lines) = channel();
+        read_lines(reader, Stream::Out, sender);
+        Self { shown, child, lines, stdout: String::new(), stderr: String::new(), open: 1 }
+    }
+
+    /// Waits until `is_complete` accepts what stdout holds; `awaited` says what that is.
+    #[track_caller]
+    pub(super) fn wait_until(&mut self, awaited: &str, is_complete: impl Fn(&str) -> bool) {
+        let deadline = Instant::now() + DEADLINE;
+        while !is_complete(&self.stdout) {
+            self.more(deadline, awaited);
+        }
     }
 
     /// Waits for a line on stdout that begins with `beginning` and returns the rest of it.
