@@ -27,7 +27,7 @@ const DEPENDENCIES: &str = "cargo deny check bans licenses sources";
 
 /// Runs all stages; true when all passed.
 pub(crate) fn run() -> bool {
-    let stages: [NamedStage; 8] = [
+    let stages: [NamedStage; 10] = [
         ("cargo fmt --all --check", || plain(&["fmt", "--all", "--check"])),
         ("cargo clippy --workspace --all-targets -- -D warnings", || {
             plain(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])

@@ -125,7 +125,8 @@ impl InboxBackend for VecDequeInbox {
     }
 
     fn close(&self) -> Pending<'_, ()> {
-        Pending::ready(self.change(|state| state.is_closed = true))
+        self.change(|state| state.is_closed = true);
+        Pending::ready(())
     }
 
     fn waiting(&self) -> Pending<'_, u64> {

@@ -254,7 +254,8 @@ impl SealedBody {
         self.token.open(Some(freshness)).map_err(|error| not_opened(&error, freshness))
     }
 
-    /// Wipes what the request reservation. The room that it took stays taken for what was made of it.
+    /// Wipes what the request reservation. The room that it took stays taken for what was made of
+    /// it.
     pub(crate) fn into_reservation(self) -> Reservation {
         self.reservation
     }

@@ -1,11 +1,11 @@
 //! Time limits of a connection: how long it may be idle, how long the head of a request may take,
 //! how long what follows an answer is still read, and how long an answer may wait to be taken.
 //!
-//! `http` puts each connection's stream into a [`TimeoutStream`]; the requests on it tell its [`ConnectionState`]
-//! what they are doing. actix-http has time limits too, but the one for heads holds for the first
-//! request of a connection only, the one for idleness ends with the first byte that comes, and a
-//! chunked body that nobody reads is swallowed for ever. Nothing here knows HTTP: it is told when a
-//! request begins and ends. Which bytes belong to a request, `gate` knows.
+//! `http` puts each connection's stream into a [`TimeoutStream`]; the requests on it tell its
+//! [`ConnectionState`] what they are doing. actix-http has time limits too, but the one for heads
+//! holds for the first request of a connection only, the one for idleness ends with the first byte
+//! that comes, and a chunked body that nobody reads is swallowed for ever. Nothing here knows HTTP:
+//! it is told when a request begins and ends. Which bytes belong to a request, `gate` knows.
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -39,8 +39,8 @@ pub(crate) struct Timeouts {
     pub(crate) answer: Duration,
 }
 
-/// What a connection is doing. Shared by its stream, its requests and `connection_slots`, which all live
-/// on one thread.
+/// What a connection is doing. Shared by its stream, its requests and `connection_slots`, which all
+/// live on one thread.
 #[derive(Debug)]
 pub(crate) struct ConnectionState {
     times: Timeouts,

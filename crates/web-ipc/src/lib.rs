@@ -48,7 +48,8 @@
 //! - `server` (default): the end that receives
 //! - `blocking` (default): both for programs that are not async
 //! - `setup`: makes homes, certificates and users; links OpenSSL
-//! - `tracing`: spans and events of the server for a subscriber of `tracing`; the lines of `log` stay
+//! - `tracing`: spans and events of the server for a subscriber of `tracing`; the lines of `log`
+//!   stay
 //! - `vendored`: builds that OpenSSL from source; needs `make` and `perl`
 
 pub use ipc_home::Home;

@@ -83,18 +83,23 @@ impl Captured {
 
     /// Waits until stdout holds this many lines in all.
     pub(crate) fn wait_for_lines(&mut self, count: usize) -> Result<(), String> {
-        let deadline = Instant::now() + PATIENCE;
-        while self.stdout.lines().count() < count {
-            self.take_in(deadline, &format!("{count} lines"))?;
-        }
-        Ok(())
+        self.wait_until(&format!("{count} lines"), |stdout| stdout.lines().count() >= count)
     }
 
     /// Waits until stdout holds `part`.
     pub(crate) fn wait_for_stdout(&mut self, part: &str) -> Result<(), String> {
+        self.wait_until(&format!("{part:?} on stdout"), |stdout| stdout.contains(part))
+    }
+
+    /// Waits until `is_complete` accepts what stdout holds; `awaited` says what that is.
+    pub(crate) fn wait_until(
+        &mut self,
+        awaited: &str,
+        is_complete: impl Fn(&str) -> bool,
+    ) -> Result<(), String> {
         let deadline = Instant::now() + PATIENCE;
-        while !self.stdout.contains(part) {
-            self.take_in(deadline, &format!("{part:?} on stdout"))?;
+        while !is_complete(&self.stdout) {
+            self.take_in(deadline, awaited)?;
         }
         Ok(())
     }

@@ -79,7 +79,7 @@ pub(super) fn finish(command: Command) -> Finished {
 /// shows them.
 #[track_caller]
 pub(super) fn finish_merged(command: Command) -> Finished {
-    Running(expect(Captured::start_merged(command))).finish()
+    Running::start_merged(command).finish()
 }
 
 /// A pipe's writing end whose reader is gone, as after `| head -0`.
@@ -98,6 +98,19 @@ impl Running {
     #[track_caller]
     pub(super) fn start(command: Command, stdin: &str) -> Self {
         Running(expect(Captured::start(command, stdin)))
+    }
+
+    /// Starts a command with nothing on its stdin, and stdout and stderr in one pipe. All of it
+    /// counts as stdout.
+    #[track_caller]
+    pub(super) fn start_merged(command: Command) -> Self {
+        Running(expect(Captured::start_merged(command)))
+    }
+
+    /// Waits until `is_complete` accepts what stdout holds; `awaited` says what that is.
+    #[track_caller]
+    pub(super) fn wait_until(&mut self, awaited: &str, is_complete: impl Fn(&str) -> bool) {
+        expect(self.0.wait_until(awaited, is_complete));
     }
 
     /// Waits for a line on stdout that begins with `beginning`, and returns the rest of it.

@@ -1,23 +1,35 @@
 //! Runs what README.md and the manual show, and holds the output against the pages.
 //!
 //! Each page has a user's home directory of its own, and its commands are run in order, as a reader
-//! would.
+//! would. A server of a page runs beside the clients that follow it, as in a second terminal, until
+//! the page goes on with another command of web-ipc: then it has printed what the page says, and
+//! stops.
 
 use std::fs;
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use super::expect::Running;
 use super::{Outcome, console_blocks, expect, normalize};
 use crate::driver::{Built, Sandbox};
 
 /// How README.md starts the binary in a checkout.
 const IN_A_CHECKOUT: &str = "cargo run -p web-ipc-cli --";
 
+/// The home directory that the pages show.
+const HOME_SHOWN: &str = "/home/ada";
+
+/// The port that the pages show, in whose place each page gets a free one.
+const PORT_SHOWN: &str = "3000";
+
 /// What a page's command is to this run.
 #[derive(Debug, PartialEq)]
 enum Kind {
-    /// It is run here.
+    /// It is run here to its end.
     Run,
+    /// It is run here beside what follows it.
+    Serve,
     /// Something else makes sure of it; what.
     Elsewhere(&'static str),
     /// Nobody makes sure of it.
@@ -25,33 +37,20 @@ enum Kind {
 }
 
 /// Commands that are run here, by their beginning.
-const RUN: &[&str] = &["web-ipc", IN_A_CHECKOUT, "ls", "cat", "chmod", "printf", "echo", "mkdir"];
+const RUN: &[&str] =
+    &["web-ipc", IN_A_CHECKOUT, "ls", "cat", "chmod", "cp", "printf", "echo", "mkdir", "tar"];
 
 /// Commands that are not, with what makes sure of them.
 const ELSEWHERE: &[(&str, &str)] = &[
     ("cargo xtask", "this very run"),
-    (
-        "web-ipc --serve",
-        "the tests of the pipeline commands, crates/web-ipc-cli/tests/cli/pipeline.rs",
-    ),
-    (
-        "web-ipc --send",
-        "the tests of the pipeline commands, crates/web-ipc-cli/tests/cli/pipeline.rs",
-    ),
-    (
-        "web-ipc --request",
-        "the tests of the pipeline commands, crates/web-ipc-cli/tests/cli/pipeline.rs",
-    ),
-    (
-        "web-ipc --dead",
-        "the tests of the pipeline commands, crates/web-ipc-cli/tests/cli/pipeline.rs",
-    ),
     ("cargo run -p ipc-server --example", "the scenarios with separate processes"),
     ("cargo run -p ipc-client --example", "the scenarios with separate processes"),
     ("cargo build", "the build before the scenarios"),
     ("cargo install", "the build before the scenarios"),
     ("cargo add", "the reader's own project"),
     ("git clone", "whoever has this checkout"),
+    ("scp", "the reader's own hosts"),
+    ("ssh", "the reader's own hosts"),
     ("python3 docs/examples/client.py", "the scenario with the client in Python"),
     ("pip install", "the scenario with the client in Python"),
     ("sh scripts/prerequisites.sh", "the automatic build"),
@@ -87,23 +86,102 @@ fn run_page(built: &Built, path: &Path) -> usize {
     let commands =
         console_blocks::commands(&text).unwrap_or_else(|error| panic!("{name}: {error}"));
     let sandbox = Sandbox::new(built);
+    let port = free_port();
+    let mut server: Option<ShownServer> = None;
     let mut ran = 0;
     for shown in commands {
-        match kind(&shown.command) {
-            Kind::Elsewhere(_) => {}
-            Kind::Unknown => {
-                panic!("{name}:{}: nobody makes sure of `{}`", shown.line, shown.command)
+        let place = format!("{name}:{}: $ {}", shown.line, shown.command);
+        let kind = kind(&shown.command);
+        let ends_server = match kind {
+            Kind::Elsewhere(_) | Kind::Unknown => false,
+            Kind::Serve => true,
+            Kind::Run => !runs_beside_a_server(&shown.command),
+        };
+        if ends_server && let Some(server) = server.take() {
+            server.stop();
+        }
+        let command = at_port(&shown.command, port);
+        match kind {
+            Kind::Elsewhere(_) => continue,
+            Kind::Unknown => panic!("{place}\nnobody makes sure of it"),
+            Kind::Serve => {
+                let shell = shell(&sandbox, built, &format!("exec {command}"));
+                server = Some(ShownServer::start(&sandbox, shell, shown.output, place));
             }
             Kind::Run => {
-                let finished = expect::finish_merged(shell(&sandbox, built, &shown.command));
-                if let Err(error) = normalize::compare(&shown.output, &finished.stdout) {
-                    panic!("{name}:{}: $ {}\n{error}", shown.line, shown.command);
+                let finished = expect::finish_merged(shell(&sandbox, built, &command));
+                let real = in_adas_home(&finished.stdout, sandbox.folder());
+                if let Err(error) = normalize::compare(&shown.output, &real) {
+                    panic!("{place}\n{error}");
                 }
-                ran += 1;
             }
         }
+        ran += 1;
+    }
+    if let Some(server) = server {
+        server.stop();
     }
     ran
+}
+
+/// A server that a page shows, at work.
+struct ShownServer {
+    running: Running,
+    /// What the page says that it prints. It may print more behind that.
+    output: String,
+    /// Where the page shows it.
+    place: String,
+    /// The user's home directory.
+    folder: PathBuf,
+}
+
+impl ShownServer {
+    /// Starts it; returns when it can be reached.
+    #[track_caller]
+    fn start(sandbox: &Sandbox, shell: Command, output: String, place: String) -> Self {
+        let mut running = Running::start_merged(shell);
+        running.wait_for_stdout("Listening on ");
+        let folder = sandbox.folder().to_owned();
+        Self { running, output: format!("{output}...\n"), place, folder }
+    }
+
+    /// Waits until it has printed what the page says, and stops it as Ctrl-C does.
+    #[track_caller]
+    fn stop(mut self) {
+        let awaited = format!("what the page shows ({}):\n{}", self.place, self.output);
+        self.running.wait_until(&awaited, |real| {
+            normalize::compare(&self.output, &in_adas_home(real, &self.folder)).is_ok()
+        });
+        self.running.terminate();
+        self.running.finish().succeeded();
+    }
+}
+
+/// The text with the home directory of the pages' user in place of this run's.
+fn in_adas_home(text: &str, folder: &Path) -> String {
+    text.replace(&*folder.to_string_lossy(), HOME_SHOWN)
+}
+
+/// A port that nobody listens on.
+fn free_port() -> u16 {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).expect("the system has a free port");
+    listener.local_addr().expect("a listener has an address").port()
+}
+
+/// The command with `port` in place of the one that the pages show, or that they leave out since it
+/// is the default.
+fn at_port(command: &str, port: u16) -> String {
+    let mut command = command.replace(PORT_SHOWN, &port.to_string());
+    for word in ["--serve", "--send", "--request"] {
+        command = command.replace(word, &format!("{word} --port {port}"));
+    }
+    command
+}
+
+/// Whether a server is to run on while this is run: a client, or something else than `web-ipc`.
+fn runs_beside_a_server(command: &str) -> bool {
+    let has = |word: &str| command.split(' ').any(|other| other == word);
+    has("--send") || has("--request") || !has("web-ipc")
 }
 
 /// The command as a reader's shell runs it: `web-ipc` on the path, no variable of web-ipc's set.
@@ -128,10 +206,15 @@ fn kind(command: &str) -> Kind {
     {
         return Kind::Elsewhere(what);
     }
-    if RUN.iter().any(|beginning| begins_with_words(command, beginning)) {
-        Kind::Run
+    if !RUN.iter().any(|beginning| begins_with_words(command, beginning)) {
+        return Kind::Unknown;
+    }
+    // Not `web-ipc --serve --help`.
+    let has = |word: &str| command.split(' ').any(|other| other == word);
+    if command.starts_with("web-ipc ") && has("--serve") && !has("--help") {
+        Kind::Serve
     } else {
-        Kind::Unknown
+        Kind::Run
     }
 }
 
@@ -154,7 +237,31 @@ mod tests {
     fn what_is_made_sure_of_elsewhere_is_known() {
         assert_eq!(kind("cargo xtask test"), Kind::Elsewhere("this very run"));
         assert!(matches!(kind("cargo run -p ipc-server --example receive"), Kind::Elsewhere(_)));
-        assert!(matches!(kind("web-ipc --serve --port 3000 | jq ."), Kind::Elsewhere(_)));
+    }
+
+    #[test]
+    fn a_server_runs_beside_its_clients() {
+        for command in ["web-ipc --serve", "web-ipc --home x --serve --exec 'cat > /dev/null'"] {
+            assert_eq!(kind(command), Kind::Serve, "{command}");
+            assert!(!runs_beside_a_server(command), "{command}");
+        }
+        for command in ["web-ipc --send '{}'", "printf '{}' | web-ipc --home x --request"] {
+            assert_eq!(kind(command), Kind::Run, "{command}");
+            assert!(runs_beside_a_server(command), "{command}");
+        }
+        assert_eq!(kind("web-ipc --serve --help"), Kind::Run);
+        assert!(!runs_beside_a_server("web-ipc --dead --list"));
+        assert!(runs_beside_a_server("mkdir -m 700 sensor1"));
+    }
+
+    #[test]
+    fn a_page_has_a_port_of_its_own() {
+        assert_eq!(at_port("web-ipc --serve", 4711), "web-ipc --serve --port 4711");
+        assert_eq!(
+            at_port("web-ipc --send --ip [::1]:3000,10.0.0.2 '{}'", 4711),
+            "web-ipc --send --port 4711 --ip [::1]:4711,10.0.0.2 '{}'"
+        );
+        assert_eq!(at_port("web-ipc --test --run", 4711), "web-ipc --test --run");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The commands and their options, as clap knows them: spellings, help, defaults.
 //!
-//! The grammar comes here once for the whole. What a value may be is said in `values.rs`; what the
-//! options mean together, in `args.rs`.
+//! `args.rs` builds the grammar from here once. `values.rs` parses single values; `args.rs` checks
+//! combinations of options.
 
 use std::path::PathBuf;
 
@@ -13,7 +13,7 @@ use ipc_setup::KeyType;
 use super::invocation::{InboxKind, LogLevel};
 use super::values::{address, letter, number_between, place, shell_command, whole_number};
 
-/// The longest time that a client may go on trying, in seconds.
+/// The longest timeout of a client, in seconds.
 const DEADLINE_SECS_MAX: u16 = ipc_protocol::DEADLINE_SECS_MAX as u16;
 
 pub(super) fn command() -> Command {
@@ -21,8 +21,11 @@ pub(super) fn command() -> Command {
         .version(env!("CARGO_PKG_VERSION"))
         .override_usage("web-ipc [OPTIONS] [COMMAND]")
         .propagate_version(true)
-        .about("Carries JSON messages between processes: sealed, over HTTPS with mutual TLS, from known users only")
-        .after_help("Try: web-ipc --test --run --qty 3")
+        .about("Delivers JSON messages between processes over HTTPS with mutual TLS: encrypted, authenticated, exactly once into the inbox")
+        .after_help(
+            "Write a command as a subcommand or as a flag, in full or abbreviated: users --list, --users --list, -u -l. \
+             First steps: web-ipc --test --run --qty 3",
+        )
         .infer_long_args(true)
         .infer_subcommands(true)
         .args_override_self(true)
@@ -32,7 +35,7 @@ pub(super) fn command() -> Command {
                 .value_name("DIR")
                 .value_parser(value_parser!(PathBuf))
                 .global(true)
-                .help("The home to use [default: $WEB_IPC_HOME, else web-ipc in the user's data directory]"),
+                .help("The home: the directory with keys, certificates and users [default: $WEB_IPC_HOME, else web-ipc in the user's data directory]"),
         )
         .subcommand(init_command())
         .subcommand(certs_command())
@@ -73,10 +76,10 @@ fn init_command() -> Command {
         "init",
         'I',
         "web-ipc --init --run [OPTIONS]",
-        "Make a home: keys, a certificate authority, the user ipc-admin",
+        "Make a home: keys, a certificate authority, a certificate for localhost, the user ipc-admin",
     )
-    .arg(flag("run", 'r', "Do it; a home that is complete is left as it is"))
-    .arg(flag("force", 'F', "Start over; the old home is kept aside under a dated name"))
+    .arg(flag("run", 'r', "Make it; a complete home stays as it is, an incomplete one is completed"))
+    .arg(flag("force", 'F', "Start over; the old home is kept beside the new one under a dated name"))
 }
 
 fn certs_command() -> Command {
@@ -86,60 +89,65 @@ fn certs_command() -> Command {
         "certs",
         'c',
         "web-ipc --certs --name NAME [OPTIONS]",
-        "Issue a certificate for a peer",
+        "Issue a certificate for a peer, for use as a server and as a client",
     )
-    .arg(option("name", 'n', "NAME", "The peer's name: NAME.crt and NAME.key are made in the home"))
+    .arg(option("name", 'n', "NAME", "The peer's name; the command writes NAME.crt and NAME.key into the home"))
     .arg(
         option(
             "altNames",
             'a',
             "NAME",
-            "What it is reached as: names and addresses [default: its name]",
+            "The DNS names and IP addresses that clients verify (subjectAltName) [default: the peer's name]",
         )
         .num_args(1..),
     )
-    .arg(flag("force", 'F', "Replace a pair of that name"))
+    .arg(flag("force", 'F', "Replace the pair of that name; restart the server or client that uses it"))
     .arg(
         Arg::new("days")
             .long("days")
             .value_name("N")
             .allow_negative_numbers(true)
             .value_parser(whole_number::<u32>)
-            .help("Days until it expires [default: 397]"),
+            .help("Days until the certificate expires [default: 397]"),
     )
     .arg(
         Arg::new("keyType")
             .long("keyType")
             .value_name("TYPE")
             .value_parser(ValueParser::new(key_type))
-            .help("The kind of key; RSA is for peers that need it [default: p256]"),
+            .help("The type of the key; use RSA for peers that need it [default: p256]"),
     )
 }
 
 fn users_command() -> Command {
-    subcommand("users", 'u', "web-ipc --users [OPTIONS]", "Add, delete, list and check users")
-        .arg(flag("add", 'a', "Add a user"))
-        .arg(flag("delete", 'd', "Delete a user; their sessions end"))
-        .arg(flag("list", 'l', "List the users in the order in which they were added"))
-        .arg(flag("testCredentials", 't', "Check a user's password"))
-        .arg(flag("change", 'c', "Change a user's password; their sessions end"))
-        .arg(option("user", 'u', "NAME", "The user"))
-        .arg(option(
-            "password",
-            'p',
-            "PASSWORD",
-            "The password; `-` reads a line from stdin [default: asks on a terminal]",
-        ))
+    subcommand(
+        "users",
+        'u',
+        "web-ipc --users [OPTIONS]",
+        "Add, list, check, change and delete users",
+    )
+    .arg(flag("add", 'a', "Add a user"))
+    .arg(flag("delete", 'd', "Delete a user; the user's sessions end within a second"))
+    .arg(flag("list", 'l', "List the users in the order in which they were added"))
+    .arg(flag("testCredentials", 't', "Check a user's password"))
+    .arg(flag("change", 'c', "Change a user's password; the user's sessions end within a second"))
+    .arg(option("user", 'u', "NAME", "The name of the user"))
+    .arg(option(
+        "password",
+        'p',
+        "PASSWORD",
+        "The password; `-` reads the first line of stdin [default: ask on a terminal]",
+    ))
 }
 
 fn test_command() -> Command {
-    let about = "Start a server and a client on this host, send messages and check what arrives";
+    let about = "Start a server and a client on this host, send messages, and check that they arrive unaltered";
     let test = subcommand("test", 't', "web-ipc --test --run [OPTIONS]", about).arg(flag(
         "run",
         'r',
-        "Do it; a home that is missing is made first",
+        "Run the test; a missing home is made first",
     ));
-    with_server_options(test, "The certificate that both ends show", "0")
+    with_server_options(test, "The certificate that server and client present", "0")
         .arg(
             option("qty", 'q', "N", "How many messages to send")
                 .allow_negative_numbers(true)
@@ -150,7 +158,7 @@ fn test_command() -> Command {
             "user",
             'u',
             "NAME",
-            "The user to log in as [default: ipc-admin, or where it was deleted a user of the test's own]",
+            "The user to log in as [default: ipc-admin, or a temporary user if ipc-admin was deleted]",
         ))
         .arg(login_password())
 }
@@ -158,17 +166,17 @@ fn test_command() -> Command {
 fn serve_command() -> Command {
     let inbox = PossibleValuesParser::new(["memory", "durable"])
         .map(|name| if name == "durable" { InboxKind::Durable } else { InboxKind::Memory });
-    let about = "Run a server: each message is a JSON line on stdout, or the input of a command";
+    let about = "Run a server: print each message as a line of JSON, or run a command for it";
     let serve = subcommand("serve", 's', "web-ipc --serve [OPTIONS]", about);
-    with_server_options(serve, "The certificate to show", "3000")
+    with_server_options(serve, "The certificate to present", "3000")
         .arg(
-            option("inbox", 'b', "KIND", "Where messages wait; a durable inbox keeps them until they were dealt with")
+            option("inbox", 'b', "KIND", "Where messages wait: memory loses them when the process is killed; durable keeps them in the home until they are printed, or their command exits 0")
                 .value_parser(ValueParser::new(inbox))
                 .default_value("memory"),
         )
-        .arg(option("exec", 'x', "COMMAND", "Run this for each message, with the message on its stdin, and WEB_IPC_USER, WEB_IPC_ID and WEB_IPC_HOME in its environment; its stdout is the reply to a request. Status 0 acknowledges the message, 75 puts it back for 10 s, 65 rejects it as a dead letter").value_parser(shell_command))
+        .arg(option("exec", 'x', "COMMAND", "Run this shell command for each message. The body is on its stdin; WEB_IPC_USER, WEB_IPC_ID and WEB_IPC_HOME are in its environment; its stdout is the reply to a request. Exit status 0 acknowledges the message, 65 makes it a dead letter, 75 puts it back for 10 s, any other leaves it in the durable inbox for another try").value_parser(shell_command))
         .arg(
-            option("jobs", 'j', "N", "How many commands may run at once [default: 1]")
+            option("jobs", 'j', "N", "Run up to N commands at once [default: 1]")
                 .allow_negative_numbers(true)
                 .value_parser(|text: &str| number_between(text, 1, u16::MAX)),
         )
@@ -177,13 +185,13 @@ fn serve_command() -> Command {
                 "tries",
                 'r',
                 "N",
-                "How often a durable inbox delivers a message before it is a dead letter [default: 10]",
+                "Make a message a dead letter after N deliveries without success; needs --inbox durable [default: 10]",
             )
             .allow_negative_numbers(true)
             .value_parser(|text: &str| number_between(text, 1, u16::MAX)),
         )
         .arg(
-            option("stopWithin", 'w', "SECONDS", "How long a stop may take: commands that run are waited for, and what is in memory is dealt with first")
+            option("stopWithin", 'w', "SECONDS", "How long a stop may take: it waits for running commands, and for messages in memory")
                 .allow_negative_numbers(true)
                 .value_parser(|text: &str| number_between(text, 1, u16::MAX))
                 .default_value("60"),
@@ -191,16 +199,14 @@ fn serve_command() -> Command {
 }
 
 fn send_command() -> Command {
-    let about = "Send a JSON object, or one a line from stdin";
+    let about = "Send a JSON object, or one object a line from stdin";
     let send = subcommand("send", 'S', "web-ipc --send [OPTIONS] [OBJECT]", about)
+        .arg(Arg::new("object").value_name("OBJECT").help(
+            "The message, a JSON object in quotes [default, or `-`: one object a line from stdin]",
+        ))
+        .arg(seconds("How long to retry without progress, 480 s at most"))
         .arg(
-            Arg::new("object")
-                .value_name("OBJECT")
-                .help("The message [default, and for `-`: an object a line from stdin]"),
-        )
-        .arg(seconds("How long to try without any progress, 480 s at most"))
-        .arg(
-            option("batch", 'b', "N", "How many lines go out together at most, 1 to 1000")
+            option("batch", 'b', "N", "Send at most N lines together, 1 to 1000")
                 .allow_negative_numbers(true)
                 .value_parser(|text: &str| number_between(text, 1, 1000))
                 .default_value("500"),
@@ -208,22 +214,21 @@ fn send_command() -> Command {
         .arg(flag(
             "keep-going",
             'k',
-            "Report a line that is no JSON object, and go on with the next",
+            "Report a line that is not a JSON object, and go on; the exit status is then 1",
         ));
     with_client_options(send)
 }
 
 fn request_command() -> Command {
-    let about = "Send a JSON object and print the reply";
-    let request = subcommand("request", 'R', "web-ipc --request [OPTIONS] [OBJECT]", about)
-        .arg(
-            Arg::new("object")
-                .value_name("OBJECT")
-                .help("The request [default, and for `-`: one object from stdin]"),
-        )
-        .arg(seconds(
-            "How long to wait for the reply, and before that for the server, 480 s at most",
-        ));
+    let about = "Send a JSON object, wait for the reply, and print it";
+    let request =
+        subcommand("request", 'R', "web-ipc --request [OPTIONS] [OBJECT]", about)
+            .arg(Arg::new("object").value_name("OBJECT").help(
+                "The request, a JSON object in quotes [default, or `-`: one object from stdin]",
+            ))
+            .arg(seconds(
+                "How long to look for the server, and then to wait for the reply, 480 s at most",
+            ));
     with_client_options(request)
 }
 
@@ -231,30 +236,29 @@ fn dead_command() -> Command {
     let letters = |name: &'static str, short, help| {
         option(name, short, "NUMBER", help).num_args(1..).value_parser(letter)
     };
-    let about =
-        "List messages that a durable inbox handed out too often, put them back, or discard them";
+    let about = "List dead letters (messages that a durable inbox delivered too often), requeue or discard them";
     subcommand("dead", 'd', "web-ipc --dead [OPTIONS]", about)
         .arg(
-            flag("list", 'l', "List them, a JSON line each, with the number of each")
+            flag("list", 'l', "List the dead letters, one line of JSON each, with its number; works while a server runs")
                 .conflicts_with_all(["putBack", "discard"]),
         )
         .arg(
-            letters("putBack", 'p', "Have these handed out again, or `all`; the next --serve does")
+            letters("putBack", 'p', "Requeue these dead letters (`all` for every one) for the next --serve")
                 .conflicts_with("discard"),
         )
-        .arg(letters("discard", 'x', "Remove these for good, or `all`"))
+        .arg(letters("discard", 'x', "Delete these dead letters (`all` for every one)"))
 }
 
 fn backup_command() -> Command {
-    let about = "Copy a home to a directory that is not there yet, also while a server runs on it";
+    let about = "Copy a home to a new directory, also while a server runs on it";
     subcommand("backup", 'B', "web-ipc --backup --run --out DIR", about)
         .arg(flag(
             "run",
             'r',
-            "Do it; the copy is a home with everything that this one has at this moment",
+            "Make the copy: a home with everything that this one has at this moment",
         ))
         .arg(
-            option("out", 'o', "DIR", "Where to make the copy; what is there is never overwritten")
+            option("out", 'o', "DIR", "The new directory; an existing one is never overwritten")
                 .value_parser(value_parser!(PathBuf)),
         )
 }
@@ -266,14 +270,14 @@ fn seconds(help: &'static str) -> Arg {
         .default_value("30")
 }
 
-/// Adds what every command takes that only sends.
+/// Adds the options of every command that only sends.
 fn with_client_options(command: Command) -> Command {
     let ip = option(
         "ip",
         'i',
         "ADDRESS",
-        "Where the server is: a host name or an IP address, with a port of its own or without. Of several, with commas \
-         between them or each behind an option of its own, the first that answers is taken, and the next when one fails",
+        "The server's address: a host name or an IP address, with or without a port. Separate several by commas, or repeat \
+         the option; the first that answers is used, and the next one when it fails",
     )
     .action(ArgAction::Append)
     .value_delimiter(',')
@@ -281,34 +285,39 @@ fn with_client_options(command: Command) -> Command {
     .default_value("127.0.0.1");
     with_common_options(
         command,
-        "The name in the server's certificate, at every address",
+        "The name in the server's certificate, verified at every address",
         ip,
-        "The server's port, where its address has none",
+        "The port of addresses that have none",
         "3000",
     )
-    .arg(option("identity", 'c', "NAME", "The certificate to show").default_value("localhost"))
-    .arg(option("user", 'u', "NAME", "The user to log in as [default: the home's ipc-admin]"))
+    .arg(option("identity", 'c', "NAME", "The certificate to present").default_value("localhost"))
+    .arg(option(
+        "user",
+        'u',
+        "NAME",
+        "The user to log in as [default: ipc-admin, with the password in the home]",
+    ))
     .arg(login_password())
 }
 
-/// The password of whom to log in as: only long, since `-p` is the port.
+/// The password of the user to log in as. It has no letter, since `-p` is the port.
 fn login_password() -> Arg {
     Arg::new("password")
         .long("password")
         .value_name("PASSWORD")
-        .help("The user's password; `-` reads a line from stdin [default: asks on a terminal]")
+        .help("The user's password; `-` reads the first line of stdin [default: ask on a terminal]")
 }
 
-/// Adds what every command takes that runs a server.
+/// Adds the options of every command that runs a server.
 fn with_server_options(command: Command, name_help: &'static str, port: &'static str) -> Command {
-    let port_help = "The port; 0 is the first free one of 3000 to 3999";
+    let port_help = "The port to listen on; 0 takes the first free one of 3000 to 3999";
     let ip = option("ip", 'i', "ADDRESS", "The address to listen on")
         .value_parser(address)
         .default_value("127.0.0.1");
     with_common_options(command, name_help, ip, port_help, port)
 }
 
-/// Adds what every command takes that goes over the network.
+/// Adds the options of every command that uses the network.
 fn with_common_options(
     command: Command,
     name_help: &'static str,
@@ -336,7 +345,7 @@ fn with_common_options(
                 .default_value(port),
         )
         .arg(
-            option("protocol", 'P', "PROTOCOL", "https, or http on a loopback address")
+            option("protocol", 'P', "PROTOCOL", "https, or http without TLS, which needs a loopback address")
                 .value_parser(ValueParser::new(protocol))
                 .default_value("https"),
         )
@@ -345,7 +354,7 @@ fn with_common_options(
                 "logLevel",
                 'l',
                 "LEVEL",
-                "How much to log; critical shows only what ends the command [default: $RUST_LOG, else info]",
+                "How much to log on stderr; critical logs only what ends the command [default: $RUST_LOG, else info]",
             )
             .value_parser(ValueParser::new(log_level)),
         )

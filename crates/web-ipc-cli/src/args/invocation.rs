@@ -1,7 +1,7 @@
 //! What a command line asks for, as plain values.
 //!
-//! The grammar makes them, and each command comes here for its own. How they are spelled is not
-//! known here.
+//! `args.rs` makes them, and each command reads its own. This file does not know how options are
+//! spelled.
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -10,7 +10,7 @@ use ipc_server::Protocol;
 use ipc_setup::KeyType;
 use zeroize::Zeroizing;
 
-/// What the user wants done.
+/// The command to run, and the home to run it in.
 #[derive(Debug)]
 pub(crate) struct Invocation {
     /// `--home`, where it was given.
@@ -18,10 +18,10 @@ pub(crate) struct Invocation {
     pub(crate) action: Action,
 }
 
-/// One command with what it needs.
+/// One command with its options.
 #[derive(Debug)]
 pub(crate) enum Action {
-    /// This text: help or version, which was asked for.
+    /// Print this text: the help or the version.
     Help(String),
     Init {
         force: bool,
@@ -48,7 +48,7 @@ pub(crate) struct Certs {
     pub(crate) key_type: KeyType,
 }
 
-/// `--users …`: of several actions those are done that the Python tool would do.
+/// `--users …`: of several actions in one command, those that the Python tool would do count.
 #[derive(Debug)]
 pub(crate) struct Users {
     pub(crate) add: bool,
@@ -83,21 +83,21 @@ pub(crate) struct Serve {
     pub(crate) protocol: Protocol,
     pub(crate) log_level: Option<LogLevel>,
     pub(crate) inbox: InboxKind,
-    /// What a shell is to run for each message, instead of printing it.
+    /// The shell command to run for each message, instead of printing it.
     pub(crate) exec: Option<String>,
-    /// How many of them at once.
+    /// How many commands run at once.
     pub(crate) jobs: u16,
-    /// How often a durable inbox delivers a message before it is a dead letter.
+    /// After how many deliveries a durable inbox makes a message a dead letter.
     pub(crate) tries: Option<u16>,
-    /// How long a stop may go on with what is in hand and in memory, in seconds.
+    /// How long a stop may take, in seconds.
     pub(crate) stop_within_secs: u16,
 }
 
-/// Which server to send to, and as whom.
+/// The server to send to, and the user to log in as.
 #[derive(Debug)]
 pub(crate) struct Target {
     pub(crate) name: String,
-    /// `HOST:PORT`, in the order in which they are tried; at least one.
+    /// At least one `HOST:PORT`, in the order in which the client tries them.
     pub(crate) addresses: Vec<String>,
     pub(crate) protocol: Protocol,
     pub(crate) identity: String,
@@ -110,7 +110,7 @@ pub(crate) struct Target {
 #[derive(Debug)]
 pub(crate) struct SendArgs {
     pub(crate) target: Target,
-    /// The message; without one, or for `-`, they come from stdin.
+    /// The message. Without one, or for `-`, messages come from stdin.
     pub(crate) message: Option<String>,
     pub(crate) timeout_secs: u16,
     pub(crate) batch: u16,
@@ -121,7 +121,7 @@ pub(crate) struct SendArgs {
 #[derive(Debug)]
 pub(crate) struct RequestArgs {
     pub(crate) target: Target,
-    /// The request; without one, or for `-`, it comes from stdin.
+    /// The request. Without one, or for `-`, it comes from stdin.
     pub(crate) message: Option<String>,
     pub(crate) timeout_secs: u16,
 }
@@ -132,7 +132,7 @@ pub(crate) struct Dead {
     pub(crate) action: DeadAction,
 }
 
-/// What to do with dead letters.
+/// The action on dead letters.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum DeadAction {
     List,
@@ -140,27 +140,27 @@ pub(crate) enum DeadAction {
     Discard(Letters),
 }
 
-/// Which of the dead letters.
+/// The dead letters to act on.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Letters {
     All,
     Numbers(Vec<u64>),
 }
 
-/// Where messages wait.
+/// The kind of inbox.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum InboxKind {
     Memory,
     Durable,
 }
 
-/// How much of the log is shown. Where it was not given, `$RUST_LOG` says it.
+/// The level of the log. Without one, `$RUST_LOG` decides.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum LogLevel {
     Debug,
     Info,
     Warning,
     Error,
-    /// Only the line that ends the command.
+    /// Only the line that ends the command is logged.
     Critical,
 }

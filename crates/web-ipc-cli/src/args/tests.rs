@@ -378,8 +378,8 @@ fn the_home_stands_before_or_after_the_command() {
 #[test]
 fn a_command_without_its_action_is_wrong_usage_with_its_help() {
     for (line, told, word) in [
-        ("web-ipc", "Carries", "--users"),
-        ("web-ipc --home /x", "Carries", "--users"),
+        ("web-ipc", "Delivers", "--users"),
+        ("web-ipc --home /x", "Delivers", "--users"),
         ("web-ipc --init", "error: '--init' does nothing without '--run'\n\n", "--force"),
         ("web-ipc init", "error: '--init' does nothing without '--run'\n\n", "--force"),
         ("web-ipc-init", "error: '--init' does nothing without '--run'\n\n", "--force"),
