@@ -83,10 +83,15 @@ mod write_progress;
 pub use builder::ServerBuilder;
 pub use error::StartError;
 pub use ipc_base::{ModeChange, Place, Remedy};
+pub use ipc_home::{Home, HomeError, PeerName, PeerNameError};
 pub use ipc_inbox::{
     AckError, DeadLetter, DeadLetterId, DeadReason, Delivery, DurableOptions, Inbox, InboxBackend,
     InboxChoice, InboxSender, MemoryOptions, Message, NoReply, NotifyGuard, OpenError, ParseError,
     Pending, Put, PutError, Replies, ReplyError, StorageError, Taken,
 };
-pub use ipc_protocol::Protocol;
+pub use ipc_protocol::{Fingerprint, MessageId, Protocol};
+pub use ipc_store::{
+    BoxFuture, CredentialVersion, DatabaseError, Password, PasswordError, SqliteUserStore,
+    StoreError, UserStore, Username, UsernameError,
+};
 pub use server::Server;

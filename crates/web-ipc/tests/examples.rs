@@ -104,6 +104,15 @@ fn each_job_goes_to_one_worker() {
 }
 
 #[test]
+fn a_rejected_message_is_a_dead_letter_with_its_reason() {
+    let directory = home();
+    let said = output("dead_letters", &[], directory.path());
+    assert_eq!(said, "{\"celsius\":\"warm\"}: `celsius` is no number\n");
+    // Discarded, so that the next run has one again and not two.
+    assert_eq!(output("dead_letters", &[], directory.path()), said);
+}
+
+#[test]
 fn an_actix_handler_passes_messages_on() {
     let directory = home();
     let mut receiving = Running::start("receive", &["127.0.0.1:0"], directory.path());

@@ -351,7 +351,8 @@ mod tests {
 
     #[test]
     fn what_a_reader_of_many_had_printed_before_all_it_has_in_hand_may_not_come_again() {
-        let came = [fresh(1..=257), vec![None, Some((1, 1)), Some((2, 1))]].concat();
+        let too_many = 1 + Reader::Serve.lines_in_hand_max() as u64;
+        let came = [fresh(1..=too_many), vec![None, Some((1, 1)), Some((2, 1))]].concat();
         let verdict = judge(Reader::Serve, &[], &came);
         assert_eq!((verdict.twice, verdict.redelivered), (a(&[1]), 1));
     }
