@@ -27,7 +27,7 @@ impl InboxKind {
 /// What reads the inbox, and is killed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Reader {
-    /// The example program of the library: it acknowledges each message before it takes the next,
+    /// The fixture `receive`: it acknowledges each message before it takes the next,
     /// and replies to requests.
     Receive,
     /// `web-ipc --serve`: it prints some at a time, then acknowledges them. To a request it gives
@@ -128,7 +128,7 @@ pub(crate) struct Options {
 }
 
 impl Options {
-    /// So many rounds of this fault, in the durable inbox that the example program reads, with a
+    /// So many rounds of this fault, in the durable inbox that the fixture reads, with a
     /// sender of every mode and a seed of chance.
     pub(crate) fn new(rounds: u32, fault: Fault) -> Self {
         Options {

@@ -74,7 +74,7 @@ pub(super) fn start(
 ) -> Result<ReceiverProcess, String> {
     let mut command = match reader {
         Reader::Receive => {
-            let mut command = sandbox.example("receive");
+            let mut command = sandbox.fixture("receive");
             command.arg("--home").arg(sandbox.home());
             command.args(["--bind", &format!("127.0.0.1:{port}")]);
             // It says which channels are opened, as the other does unasked.

@@ -53,7 +53,7 @@ pub(super) fn start(
     log: &Path,
     events: Sender<Event>,
 ) -> Result<Process, String> {
-    let mut command = sandbox.example("load");
+    let mut command = sandbox.fixture("load");
     command.arg("--home").arg(sandbox.home()).arg("--acks").arg(task.acks);
     command.args(["--server", "localhost", "--address", task.address]);
     command.args(["--from", task.mode.word(), "--mode", task.mode.word()]);

@@ -8,7 +8,7 @@ use crate::cargo;
 
 /// What was built and is driven.
 pub(crate) struct Built {
-    /// The folder with the binary `web-ipc`, and with `examples/`.
+    /// The folder with the binary `web-ipc` and with the programs that tests drive.
     pub(crate) folder: PathBuf,
     /// The workspace, with README.md and docs.
     pub(crate) workspace: PathBuf,
@@ -22,14 +22,13 @@ impl Built {
     }
 }
 
-/// Builds the command as README.md has it built, and the examples and what is measured as
+/// Builds the command as README.md has it built, and the fixtures and what is measured as
 /// `cargo test --workspace` does, so that nothing is built twice.
 pub(crate) fn build() -> Result<Built, String> {
     build_with(
         &[
             &["build", "-p", "web-ipc-cli"],
-            &["build", "--workspace", "--examples"],
-            &["build", "--workspace", "--bin", "ipc-bench"],
+            &["build", "--workspace", "--bin", "ipc-bench", "--bin", "fixture-*"],
         ],
         "debug",
     )
@@ -37,10 +36,8 @@ pub(crate) fn build() -> Result<Built, String> {
 
 /// Builds what long runs drive as its users would run it.
 pub(crate) fn build_release() -> Result<Built, String> {
-    let examples =
-        ["-p", "ipc-server", "--example", "receive", "-p", "ipc-client", "--example", "load"];
-    let examples = [&["build", "--release"][..], &examples].concat();
-    build_with(&[&["build", "--release", "-p", "web-ipc-cli"], &examples], "release")
+    let packages = ["build", "--release", "-p", "web-ipc-cli", "-p", "ipc-fixtures"];
+    build_with(&[&packages], "release")
 }
 
 /// Builds what is measured, as its users would run it or, where nothing is measured, quickly.

@@ -1,7 +1,7 @@
 //! A temporary directory for one scenario or run: a user's home directory, a web-ipc home, the
 //! binary.
 //!
-//! Every task comes here to run `web-ipc` and the example programs, always with the same clean
+//! Every task comes here to run `web-ipc` and the fixtures, always with the same clean
 //! environment, and to look at what they left on the disk.
 
 use std::fs;
@@ -18,7 +18,7 @@ use super::captured::Captured;
 pub(crate) struct Sandbox {
     folder: TempDir,
     binary: PathBuf,
-    examples: PathBuf,
+    folder_of_fixtures: PathBuf,
 }
 
 impl Sandbox {
@@ -31,7 +31,7 @@ impl Sandbox {
         Self {
             folder,
             binary: built.folder.join("web-ipc"),
-            examples: built.folder.join("examples"),
+            folder_of_fixtures: built.folder.clone(),
         }
     }
 
@@ -71,15 +71,11 @@ impl Sandbox {
         command
     }
 
-    /// An example program of a library; the build leaves it in `examples/`.
+    /// A program of `crates/ipc-fixtures`.
     #[track_caller]
-    pub(crate) fn example(&self, name: &str) -> Command {
-        let path = self.examples.join(name);
-        assert!(
-            path.is_file(),
-            "there is no example program {name}: {} is missing",
-            path.display()
-        );
+    pub(crate) fn fixture(&self, name: &str) -> Command {
+        let path = self.folder_of_fixtures.join(format!("fixture-{name}"));
+        assert!(path.is_file(), "there is no fixture {name}: {} is missing", path.display());
         self.program(&path)
     }
 

@@ -22,7 +22,7 @@ const EACH: usize = 250;
 /// A receiver in `sandbox`, and the address it listens on.
 #[track_caller]
 pub(super) fn receive(sandbox: &Sandbox, bind: &str, log: &str) -> (Running, String) {
-    let mut command = sandbox.example("receive");
+    let mut command = sandbox.fixture("receive");
     command
         .arg("--home")
         .arg(sandbox.home())
@@ -42,7 +42,7 @@ pub(super) fn send(
     count: usize,
     log: &str,
 ) -> Running {
-    let mut command = sandbox.example("send");
+    let mut command = sandbox.fixture("send");
     command.arg("--home").arg(sandbox.home()).args(["--server", "localhost", "--address", address]);
     command.args(["--count", &count.to_string(), "--from", from]).env("RUST_LOG", log);
     Running::start(command, "")

@@ -43,8 +43,10 @@ const RUN: &[&str] =
 /// Commands that are not, with what makes sure of them.
 const ELSEWHERE: &[(&str, &str)] = &[
     ("cargo xtask", "this very run"),
-    ("cargo run -p ipc-server --example", "the scenarios with separate processes"),
-    ("cargo run -p ipc-client --example", "the scenarios with separate processes"),
+    (
+        "cargo run -p web-ipc --example",
+        "the tests of the examples, crates/web-ipc/tests/examples.rs",
+    ),
     ("cargo build", "the build before the scenarios"),
     ("cargo install", "the build before the scenarios"),
     ("cargo add", "the reader's own project"),
@@ -236,7 +238,7 @@ mod tests {
     #[test]
     fn what_is_made_sure_of_elsewhere_is_known() {
         assert_eq!(kind("cargo xtask test"), Kind::Elsewhere("this very run"));
-        assert!(matches!(kind("cargo run -p ipc-server --example receive"), Kind::Elsewhere(_)));
+        assert!(matches!(kind("cargo run -p web-ipc --example receive"), Kind::Elsewhere(_)));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Prints what arrives, a JSON line for each message, until it is told to stop.
 //!
 //! ```text
-//! receive --home DIR [--name localhost] [--bind 127.0.0.1:0] [--protocol https] [--inbox memory]
+//! fixture-receive --home DIR [--name localhost] [--bind 127.0.0.1:0] [--protocol https] [--inbox memory]
 //!         [--count N]
 //! ```
 //!

@@ -3,7 +3,7 @@
 //! connections.
 //!
 //! ```text
-//! load --home DIR --server NAME --address HOST:PORT[,…] --from TAG --mode send|send_all|request
+//! fixture-load --home DIR --server NAME --address HOST:PORT[,…] --from TAG --mode send|send_all|request
 //!      --count N --start K --acks FILE [--in-flight N] [--deadline SECS] [--batch N]
 //!      [--identity NAME]
 //! ```

@@ -1,5 +1,5 @@
 //! Sends `{"from":TAG,"n":i}` for i = 1 to COUNT, one after the other:
-//! `send --home DIR --server NAME --address HOST:PORT --count N --from TAG [--identity NAME]`
+//! `fixture-send --home DIR --server NAME --address HOST:PORT --count N --from TAG [--identity NAME]`
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
 use std::error::Error;
