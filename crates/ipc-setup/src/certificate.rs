@@ -48,6 +48,7 @@ impl<'a> CertificateRequest<'a> {
 
 /// A pair that lies in the home now.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct IssuedCertificate {
     /// Its name, in ASCII.
     pub name: PeerName,
