@@ -227,21 +227,21 @@ impl ServerBuilder {
     /// a frame of [`plaintext_bytes_max`](Self::plaintext_bytes_max) makes. Beyond 64 KiB a message
     /// takes of [`bodies_bytes_max`](Self::bodies_bytes_max).
     pub fn channel_message_bytes_max(mut self, bytes: usize) -> Self {
-        self.channel.told.message_bytes = bytes.max(1);
+        self.channel.announced.message_bytes = bytes.max(1);
         self
     }
 
     /// How many entries a frame of a channel may have; one with more closes the channel with 4413.
     /// Clients are told.
     pub fn channel_entries_max(mut self, entries: usize) -> Self {
-        self.channel.told.entries = entries.max(1);
+        self.channel.announced.entries = entries.max(1);
         self
     }
 
     /// How many requests of a channel may wait for their reply; a further one closes the channel
     /// with 1008. Clients are told.
     pub fn channel_requests_max(mut self, requests: usize) -> Self {
-        self.channel.told.requests = requests.max(1);
+        self.channel.announced.requests = requests.max(1);
         self
     }
 
@@ -289,7 +289,7 @@ impl ServerBuilder {
         let mut settings = ChannelSettings { answer: self.body_timeout, stop, ..self.channel };
         // No longer a message by this way than by POST.
         let bytes_max = self.plaintext_bytes_max.saturating_add(OVERHEAD_BYTES_MAX);
-        settings.told.message_bytes = settings.told.message_bytes.min(bytes_max);
+        settings.announced.message_bytes = settings.announced.message_bytes.min(bytes_max);
         settings
     }
 

@@ -111,7 +111,7 @@ impl LoginThrottle {
         let counted =
             [Counted::Pair(source, Username::parse_existing(username).ok()), Counted::Peer(source)];
         let mut watched = self.watched();
-        watched.sweep(now);
+        watched.forget_expired(now);
         for (counted, failures_max) in
             counted.iter().zip([self.failures_max, self.peer_failures_max])
         {
@@ -155,7 +155,7 @@ impl Watched {
     }
 
     /// Throws away what no longer counts, once in a window or where there is no room.
-    fn sweep(&mut self, now: Instant) {
+    fn forget_expired(&mut self, now: Instant) {
         let is_due = self.swept_at.is_none_or(|at| now.saturating_duration_since(at) >= WINDOW);
         if is_due || self.counted.len() >= WATCHED_MAX {
             self.counted.retain(|_, failures| failures.counts(now));

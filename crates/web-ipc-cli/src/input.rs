@@ -25,12 +25,12 @@ const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 enum Source {
     Argument,
     Stdin,
-    Line,
+    InputLine,
 }
 
 /// What [`next_line`] found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Line {
+pub(crate) enum InputLine {
     /// The end of the input.
     End,
     /// A line, with its line feed if it has one.
@@ -61,22 +61,22 @@ pub(crate) fn from_line(line: &[u8], number: u64) -> Result<Option<Box<RawValue>
     if unmarked(line).trim_ascii().is_empty() {
         return Ok(None);
     }
-    object(line, &format!("line {number}"), Source::Line).map(Some)
+    object(line, &format!("line {number}"), Source::InputLine).map(Some)
 }
 
 /// Puts the next line of the input into `line`. No line takes more memory than the longest message.
-pub(crate) fn next_line(input: &mut impl BufRead, line: &mut Vec<u8>) -> io::Result<Line> {
+pub(crate) fn next_line(input: &mut impl BufRead, line: &mut Vec<u8>) -> io::Result<InputLine> {
     line.clear();
     let read = input.by_ref().take(OBJECT_BYTES_MAX as u64 + 1).read_until(b'\n', line)?;
     Ok(match line.last() {
-        _ if read == 0 => Line::End,
-        Some(b'\n') => Line::Whole,
-        _ if read > OBJECT_BYTES_MAX => Line::TooLong,
-        _ => Line::Whole,
+        _ if read == 0 => InputLine::End,
+        Some(b'\n') => InputLine::Whole,
+        _ if read > OBJECT_BYTES_MAX => InputLine::TooLong,
+        _ => InputLine::Whole,
     })
 }
 
-/// What is said of a [`Line::TooLong`].
+/// What is said of a [`InputLine::TooLong`].
 pub(crate) fn line_too_long(number: u64) -> Failure {
     too_long(&format!("line {number}"), "give each object a line of its own")
 }
@@ -119,14 +119,16 @@ fn refused(text: &[u8], error: JsonError, name: &str, source: Source) -> Failure
         }
         JsonErrorKind::Truncated if text.starts_with(b"{") => {
             let remedy = match source {
-                Source::Line => "each object must be on one line; jq -c . makes it so",
+                Source::InputLine => "each object must be on one line; jq -c . makes it so",
                 Source::Argument | Source::Stdin => "give the whole of it",
             };
             (format!("{name} ends in the middle of an object"), Some(remedy.to_owned()))
         }
         JsonErrorKind::Syntax if text.starts_with(b"{") && check_json(&text[..offset]).is_ok() => {
             let remedy = match source {
-                Source::Line => "each object must be on a line of its own; jq -c . makes it so",
+                Source::InputLine => {
+                    "each object must be on a line of its own; jq -c . makes it so"
+                }
                 Source::Argument | Source::Stdin => {
                     "give one; --send takes many from stdin, one a line"
                 }
@@ -256,7 +258,7 @@ mod tests {
     fn no_more_is_read_of_a_line_than_the_longest_message_has() {
         let mut input = io::BufReader::new(Endless(0));
         let mut line = Vec::new();
-        assert_eq!(next_line(&mut input, &mut line).unwrap(), Line::TooLong);
+        assert_eq!(next_line(&mut input, &mut line).unwrap(), InputLine::TooLong);
         assert_eq!(line.len(), OBJECT_BYTES_MAX + 1);
         assert!(input.get_ref().0 < OBJECT_BYTES_MAX + 64 * 1024);
         let told = line_too_long(7).to_string();
@@ -277,10 +279,10 @@ mod tests {
         longest.extend(b"\n{}");
         let mut input = longest.as_slice();
         let mut line = Vec::new();
-        assert_eq!(next_line(&mut input, &mut line).unwrap(), Line::Whole);
+        assert_eq!(next_line(&mut input, &mut line).unwrap(), InputLine::Whole);
         assert_eq!(line.len(), OBJECT_BYTES_MAX + 1);
-        assert_eq!(next_line(&mut input, &mut line).unwrap(), Line::Whole);
+        assert_eq!(next_line(&mut input, &mut line).unwrap(), InputLine::Whole);
         assert_eq!(line, b"{}");
-        assert_eq!(next_line(&mut input, &mut line).unwrap(), Line::End);
+        assert_eq!(next_line(&mut input, &mut line).unwrap(), InputLine::End);
     }
 }

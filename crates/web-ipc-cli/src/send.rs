@@ -22,7 +22,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError, mpsc};
 use crate::args::{RequestArgs, SendArgs, Target};
 use crate::error::{Failure, Verdict};
 use crate::home::{self, peer_name};
-use crate::input::{self, Line, OBJECT_BYTES_MAX};
+use crate::input::{self, InputLine, OBJECT_BYTES_MAX};
 use crate::out::{counted, print_json_line, print_line};
 use crate::password;
 use crate::progress_line::ProgressLine;
@@ -178,9 +178,9 @@ fn read(ahead: &Ahead, tally: &Mutex<Tally>, keep_going: bool) -> Result<(), Fai
     let mut line = Vec::new();
     for number in 1_u64.. {
         let message = match input::next_line(&mut stdin, &mut line).map_err(cannot_read)? {
-            Line::End => break,
-            Line::Whole => input::from_line(&line, number),
-            Line::TooLong => {
+            InputLine::End => break,
+            InputLine::Whole => input::from_line(&line, number),
+            InputLine::TooLong => {
                 if keep_going {
                     stdin.skip_until(b'\n').map_err(cannot_read)?;
                 }

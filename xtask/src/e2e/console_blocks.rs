@@ -6,7 +6,7 @@
 
 /// A command of a page.
 #[derive(Debug, PartialEq)]
-pub(super) struct Shown {
+pub(super) struct ShownCommand {
     /// The line of the page, from 1.
     pub(super) line: usize,
     /// What stands behind `$ `.
@@ -20,8 +20,8 @@ const WAYS_ROUND: &[&str] =
     &["sh", "bash", "shell", "zsh", "shell-session", "shellsession", "sh-session", "terminal"];
 
 /// The commands of a page in their order. The error names the line.
-pub(super) fn commands(page: &str) -> Result<Vec<Shown>, String> {
-    let mut found: Vec<Shown> = Vec::new();
+pub(super) fn commands(page: &str) -> Result<Vec<ShownCommand>, String> {
+    let mut found: Vec<ShownCommand> = Vec::new();
     let mut lines = page.lines().enumerate();
     while let Some((number, line)) = lines.next() {
         let Some(info) = line.trim_start().strip_prefix("```") else { continue };
@@ -52,8 +52,8 @@ pub(super) fn commands(page: &str) -> Result<Vec<Shown>, String> {
     Ok(found)
 }
 
-fn commands_of_block(block: &[(usize, &str)]) -> Result<Vec<Shown>, String> {
-    let mut found: Vec<Shown> = Vec::new();
+fn commands_of_block(block: &[(usize, &str)]) -> Result<Vec<ShownCommand>, String> {
+    let mut found: Vec<ShownCommand> = Vec::new();
     let mut continues = false;
     for &(number, line) in block {
         if continues {
@@ -62,7 +62,8 @@ fn commands_of_block(block: &[(usize, &str)]) -> Result<Vec<Shown>, String> {
                     push_command_line(&mut shown.command, line.strip_prefix("> ").unwrap_or(line));
             }
         } else if let Some(command) = line.strip_prefix("$ ") {
-            let mut shown = Shown { line: number, command: String::new(), output: String::new() };
+            let mut shown =
+                ShownCommand { line: number, command: String::new(), output: String::new() };
             continues = push_command_line(&mut shown.command, command);
             found.push(shown);
         } else if let Some(shown) = found.last_mut() {
@@ -94,8 +95,8 @@ fn push_command_line(command: &mut String, line: &str) -> bool {
 mod tests {
     use super::*;
 
-    fn shown(line: usize, command: &str, output: &str) -> Shown {
-        Shown { line, command: command.into(), output: output.into() }
+    fn shown(line: usize, command: &str, output: &str) -> ShownCommand {
+        ShownCommand { line, command: command.into(), output: output.into() }
     }
 
     #[test]

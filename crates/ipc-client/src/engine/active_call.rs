@@ -42,7 +42,7 @@ struct State {
     told: usize,
     /// The position behind the last message that some attempt without an answer may have brought
     /// there.
-    doubt_end: usize,
+    unacknowledged_end: usize,
     /// The server has said that it has the request.
     is_there: bool,
     /// Why the last attempt failed.
@@ -88,7 +88,7 @@ impl ActiveCall {
         let state = State {
             statuses: vec![None; count],
             told: 0,
-            doubt_end: 0,
+            unacknowledged_end: 0,
             is_there: false,
             last_error: None,
             backoff: Backoff::new(),
@@ -135,7 +135,7 @@ impl ActiveCall {
     pub(crate) fn end(&self) -> (Instant, Duration) {
         let state = self.state.borrow();
         match &self.reply {
-            Some(clock) if state.doubt_end > 0 || state.is_there => {
+            Some(clock) if state.unacknowledged_end > 0 || state.is_there => {
                 (clock.deadline, self.timeout.max(clock.wait))
             }
             _ => (state.since(self.begun_at) + self.timeout, self.timeout),
@@ -163,7 +163,7 @@ impl ActiveCall {
         let mut state = self.state.borrow_mut();
         state.last_error = Some(error.clone());
         if may_be_there {
-            state.doubt_end = state.doubt_end.max(range.end);
+            state.unacknowledged_end = state.unacknowledged_end.max(range.end);
         }
     }
 
@@ -205,7 +205,7 @@ impl ActiveCall {
             }
             slots.fill(Some(status.clone()));
             if let EntryStatus::Refused(error) = status
-                && range.start < state.doubt_end
+                && range.start < state.unacknowledged_end
             {
                 let error = error.clone().in_doubt();
                 state.statuses[range].fill(Some(EntryStatus::Refused(error)));
@@ -214,7 +214,7 @@ impl ActiveCall {
             self.tell_progress(now);
             return true;
         }
-        let may_be_there = state.doubt_end > 0;
+        let may_be_there = state.unacknowledged_end > 0;
         match (state.kind.take(), status) {
             (Some(Kind::Send(done)), status) => {
                 drop(state);
@@ -258,14 +258,17 @@ impl ActiveCall {
         let mut state = self.state.borrow_mut();
         let is_known = statuses.iter().any(Option::is_some);
         // What was in doubt is so no more: the server has told what it has of these.
-        let doubt_end =
-            if state.doubt_end <= range.end { std::mem::take(&mut state.doubt_end) } else { 0 };
+        let unacknowledged_end = if state.unacknowledged_end <= range.end {
+            std::mem::take(&mut state.unacknowledged_end)
+        } else {
+            0
+        };
         let mut last_settled = None;
         for (at, status) in range.clone().zip(statuses) {
             let Some(status) = status else { continue };
             last_settled = Some(at);
             state.statuses[at] = Some(match status {
-                EntryStatus::Refused(error) if at < doubt_end => {
+                EntryStatus::Refused(error) if at < unacknowledged_end => {
                     EntryStatus::Refused(error.in_doubt())
                 }
                 status => status,
@@ -276,7 +279,7 @@ impl ActiveCall {
         {
             // A later one is there and an earlier one is not: an attempt without an answer is still
             // at work.
-            state.doubt_end = state.doubt_end.max(last + 1);
+            state.unacknowledged_end = state.unacknowledged_end.max(last + 1);
         }
         drop(state);
         if is_known {
@@ -318,7 +321,7 @@ impl ActiveCall {
         let mut state = self.state.borrow_mut();
         let is_there = state.is_there;
         let open = state.statuses.iter().position(Option::is_none).unwrap_or(0);
-        let may_be_there = may_be_there || state.doubt_end > open;
+        let may_be_there = may_be_there || state.unacknowledged_end > open;
         let kind = state.kind.take();
         drop(state);
         let error = if may_be_there || is_there { error.in_doubt() } else { error };
@@ -339,7 +342,7 @@ impl ActiveCall {
         let state = self.state.borrow();
         let last = state.last_error.clone().filter(|_| !may_be_there).unwrap_or_else(last);
         let open = state.statuses.iter().position(Option::is_none).unwrap_or(0);
-        let outcome = match (state.is_there, may_be_there || state.doubt_end > open) {
+        let outcome = match (state.is_there, may_be_there || state.unacknowledged_end > open) {
             (true, _) => Outcome::Accepted,
             (false, true) => Outcome::NotKnown,
             (false, false) => last.outcome(),
@@ -393,7 +396,7 @@ impl ActiveCall {
     pub(crate) fn was_not_taken(&self) {
         let state = self.state.borrow();
         if let Some(clock) = &self.reply
-            && state.doubt_end == 0
+            && state.unacknowledged_end == 0
             && !state.is_there
         {
             clock.began_at.set(None);

@@ -270,7 +270,7 @@ impl Engine {
             taken.iter().for_each(|chunk| chunk.call.was_not_taken());
             state.count_requests();
             state.resume = Some(from);
-            self.put_back(state, taken, &error, false, now);
+            self.requeue(state, taken, &error, false, now);
         }
         Ok(())
     }
@@ -351,7 +351,7 @@ impl Engine {
         if error.recovery == Recovery::LogIn {
             for chunk in &chunks {
                 chunk.call.note_failure(&chunk.range, &error.error, may_be_there);
-                state.queue.put_back(chunk);
+                state.queue.requeue(chunk);
             }
             self.log_in(state, used.unwrap_or_default(), error);
             return;
@@ -367,8 +367,8 @@ impl Engine {
         }
         let (requests, sends): (Vec<_>, Vec<_>) =
             chunks.into_iter().partition(|chunk| chunk.call.is_request());
-        self.put_back(state, requests, &error, true, now);
-        self.put_back(state, sends, &error, may_be_there, now);
+        self.requeue(state, requests, &error, true, now);
+        self.requeue(state, sends, &error, may_be_there, now);
     }
 }
 

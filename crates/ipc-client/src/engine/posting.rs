@@ -212,7 +212,7 @@ impl Engine {
         }
         if !no_room.is_empty() {
             let error = of_code(ProblemCode::InboxFull.as_str(), None);
-            self.put_back(state, no_room, &error, false, now);
+            self.requeue(state, no_room, &error, false, now);
         }
     }
 
@@ -244,11 +244,11 @@ impl Engine {
             self.exchange.http().connector().go_to_next();
         }
         match error.recovery {
-            Recovery::Wait(_) => self.put_back(state, group, &error, may_be_there, now),
+            Recovery::Wait(_) => self.requeue(state, group, &error, may_be_there, now),
             Recovery::LogIn => {
                 for chunk in &group {
                     chunk.call.note_failure(&chunk.range, &error.error, false);
-                    state.queue.put_back(chunk);
+                    state.queue.requeue(chunk);
                 }
                 self.log_in(state, used, error);
             }
@@ -263,7 +263,7 @@ impl Engine {
                     );
                     state.post_messages_max = Some((messages / 2).max(1));
                     state.post_next = true;
-                    group.iter().for_each(|chunk| state.queue.put_back(chunk));
+                    group.iter().for_each(|chunk| state.queue.requeue(chunk));
                     return;
                 }
                 if is_content && messages == 1 {

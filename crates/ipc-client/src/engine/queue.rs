@@ -78,7 +78,7 @@ impl Queue {
     }
 
     /// Puts back what of a chunk has no answer, in its place.
-    pub(crate) fn put_back(&mut self, chunk: &Chunk) {
+    pub(crate) fn requeue(&mut self, chunk: &Chunk) {
         for chunk in chunk.open() {
             self.note(&chunk.call);
             let key = (chunk.order, chunk.range.start);
@@ -410,7 +410,7 @@ mod tests {
         let second = frame(&mut queue, 1, 1000, 9);
         assert_eq!((numbers(&first), numbers(&second)), (vec![0, 1, 2, 3], vec![4]));
         first[0].settle(1..3, &EntryStatus::Accepted, Instant::now());
-        second.iter().chain(&first).for_each(|chunk| queue.put_back(chunk));
+        second.iter().chain(&first).for_each(|chunk| queue.requeue(chunk));
         assert_eq!(numbers(&frame(&mut queue, 9, 1000, 9)), [0, 3, 4, 5]);
     }
 

@@ -29,13 +29,13 @@ impl Engine {
             None => {
                 // What is told of a request alone comes after it was taken.
                 let may_be_there = chunk.call.is_request();
-                self.put_back(state, vec![chunk], error, may_be_there, now);
+                self.requeue(state, vec![chunk], error, may_be_there, now);
             }
         }
     }
 
     /// Puts chunks back whose attempt failed in a way that a pause may mend.
-    pub(super) fn put_back(
+    pub(super) fn requeue(
         self: &Rc<Self>,
         state: &mut State,
         chunks: Vec<Chunk>,
@@ -59,7 +59,7 @@ impl Engine {
                 // It may end earlier now that it is not on its way.
                 state.look_no_later_than(now + left);
                 first_end = Some(first_end.map_or(left, |end: Duration| end.min(left)));
-                state.queue.put_back(&chunk);
+                state.queue.requeue(&chunk);
             }
         }
         if let Some(left) = first_end {
@@ -119,7 +119,7 @@ impl Engine {
     pub(super) fn attempt_failed(self: &Rc<Self>, state: &mut State, error: &AttemptError) {
         let chunks = state.queue.take_all();
         if let Recovery::Wait(_) = error.recovery {
-            self.put_back(state, chunks, error, false, Instant::now());
+            self.requeue(state, chunks, error, false, Instant::now());
             return;
         }
         for chunk in chunks {

@@ -152,7 +152,7 @@ impl State {
         }
         for (at, chunk) in std::mem::take(&mut self.delayed) {
             match at <= now {
-                true => self.queue.put_back(&chunk),
+                true => self.queue.requeue(&chunk),
                 false => self.delayed.push((at, chunk)),
             }
         }
@@ -215,7 +215,7 @@ impl State {
         chunk.call.note_failure(&chunk.range, &late, false);
         // The first one may have been there only to bring it.
         if is_news && had_no_wait {
-            self.queue.put_back(&chunk);
+            self.queue.requeue(&chunk);
             return;
         }
         let random = random().map_or(u32::MAX / 2, u32::from_be_bytes);

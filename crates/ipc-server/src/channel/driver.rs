@@ -380,7 +380,7 @@ where
         let peer = self.channel_peer.peer(state, now_secs)?;
         let plaintext = message.open(&state.envelope_keys, now_secs)?;
         let frame = if self.channel_peer.session().is_some() {
-            match frame::parse(plaintext, self.settings.told.entries) {
+            match frame::parse(plaintext, self.settings.announced.entries) {
                 Ok(frame) => frame,
                 Err(closing) => {
                     return self
@@ -393,7 +393,7 @@ where
             let head = frame::parse_head(plaintext)?;
             self.take_session(head.session(), peer, now_secs)?;
             ready!(self.poll_user(context))?;
-            head.channel_frame(self.settings.told.entries).map_err(frame::malformed)?
+            head.channel_frame(self.settings.announced.entries).map_err(frame::malformed)?
         };
         if *self.id.get_or_insert(frame.id()) != frame.id() {
             return Poll::Ready(Err(Closing::policy("a frame of another channel")));
@@ -408,7 +408,7 @@ where
             self.active_at = now;
         }
         if is_taken && !frame.entries.is_empty() {
-            if self.waiting.len() + frame::requests(&frame) > self.settings.told.requests {
+            if self.waiting.len() + frame::requests(&frame) > self.settings.announced.requests {
                 return Poll::Ready(Err(Closing::policy("too many requests wait for their reply")));
             }
             spans::frame(&user, frame.entries.len(), frame::requests(&frame));
@@ -513,7 +513,7 @@ where
             }
         }
         if let (Some(from), Some(sender), Some(message)) = (again, sender, &mut self.current) {
-            let entries_max = self.settings.told.entries;
+            let entries_max = self.settings.announced.entries;
             match Putting::begin_again(
                 message,
                 from,
@@ -615,7 +615,7 @@ where
     /// Seals one frame of answers.
     fn seal(&mut self, outgoing: &mut Outgoing) -> Result<(), Refusal> {
         let Some(id) = self.id else { return Ok(()) };
-        let bytes_max = self.settings.told.message_bytes.saturating_sub(OVERHEAD_BYTES_MAX);
+        let bytes_max = self.settings.announced.message_bytes.saturating_sub(OVERHEAD_BYTES_MAX);
         let mut reservation = None;
         if let Some(bytes) =
             self.answers.long_reply(bytes_max).filter(|bytes| *bytes > REPLY_FREE_BYTES)

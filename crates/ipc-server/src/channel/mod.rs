@@ -55,7 +55,7 @@ pub(crate) fn open(
     if state.is_stopping() {
         return Err(shutting_down());
     }
-    let mut response = handshake::accept(request.head(), state.channel.told)?;
+    let mut response = handshake::accept(request.head(), state.channel.announced)?;
     let (Some(connection), Some(channels)) =
         (request.conn_data::<Rc<ConnectionState>>(), request.app_data::<Rc<Channels>>())
     else {

@@ -8,7 +8,7 @@ use ipc_protocol::{CHANNEL_SILENCE_MAX, ChannelLimits};
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ChannelSettings {
     /// Those that the client is told.
-    pub(crate) told: ChannelLimits,
+    pub(crate) announced: ChannelLimits,
     /// Fragments of a message.
     pub(crate) fragments_max: u32,
     /// Control frames at once; a third of them come back each second.
@@ -28,7 +28,7 @@ pub(crate) struct ChannelSettings {
 impl Default for ChannelSettings {
     fn default() -> Self {
         ChannelSettings {
-            told: ChannelLimits::default(),
+            announced: ChannelLimits::default(),
             fragments_max: 128,
             control_frames_max: 32,
             answers_bytes_max: 64 * 1024,

@@ -44,7 +44,7 @@ impl Decoder {
             buffer: BytesMut::new(),
             message: None,
             fragments: 0,
-            message_bytes_max: settings.told.message_bytes,
+            message_bytes_max: settings.announced.message_bytes,
             fragments_max: settings.fragments_max,
             control: Bucket::new(settings.control_frames_max, now),
         }
@@ -246,7 +246,11 @@ mod tests {
     use super::*;
 
     const SETTINGS: ChannelSettings = ChannelSettings {
-        told: ipc_protocol::ChannelLimits { message_bytes: 1000, entries: 1000, requests: 1000 },
+        announced: ipc_protocol::ChannelLimits {
+            message_bytes: 1000,
+            entries: 1000,
+            requests: 1000,
+        },
         fragments_max: 4,
         control_frames_max: 6,
         answers_bytes_max: 1000,
@@ -279,7 +283,7 @@ mod tests {
                     Err(closing) => return (events, Some(closing.to_string())),
                 }
             }
-            assert!(decoder.len() <= SETTINGS.told.message_bytes + 14 + piece.len());
+            assert!(decoder.len() <= SETTINGS.announced.message_bytes + 14 + piece.len());
         }
         (events, None)
     }
@@ -411,7 +415,7 @@ mod tests {
             for event in &events {
                 if let Event::Message(bytes) = event {
                     messages += 1;
-                    assert!(bytes.len() <= SETTINGS.told.message_bytes);
+                    assert!(bytes.len() <= SETTINGS.announced.message_bytes);
                     assert!(!opens(event) || bytes[..] == sealed[..], "{bytes:?}");
                 }
             }
