@@ -6,8 +6,8 @@ use tokio::sync::{AcquireError, Semaphore, TryAcquireError};
 /// semaphore.
 const STEP: usize = 1024;
 
-/// Capacity that is handed out in the order in which it is asked for, so that nobody starves. What is
-/// taken stays taken until it is given back.
+/// Capacity that is handed out in the order in which it is asked for, so that nobody starves. What
+/// is taken stays taken until it is given back.
 #[derive(Debug)]
 pub(crate) struct Capacity {
     messages: Semaphore,
@@ -16,8 +16,8 @@ pub(crate) struct Capacity {
 }
 
 impl Capacity {
-    /// Capacity for so many messages and bytes, each at least 1. A message that is longer than all the
-    /// bytes fits when it is the only one.
+    /// Capacity for so many messages and bytes, each at least 1. A message that is longer than all
+    /// the bytes fits when it is the only one.
     pub(crate) fn new(messages_max: usize, bytes_max: usize) -> Self {
         let steps_max =
             u32::try_from(bytes_max.div_ceil(STEP)).unwrap_or(u32::MAX).clamp(1, u32::MAX >> 4);

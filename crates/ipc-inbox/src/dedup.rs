@@ -21,8 +21,8 @@ use time_buckets::TimeBuckets;
 const SHARDS: usize = 1024;
 
 /// Remembers each id for at least a period, and at most two. Those made just now are kept by their
-/// time, see [`TimeBuckets`]; all others are kept in two generations, and once a period the older one
-/// is let go as a whole, which costs the same however many there are.
+/// time, see [`TimeBuckets`]; all others are kept in two generations, and once a period the older
+/// one is let go as a whole, which costs the same however many there are.
 #[derive(Debug)]
 pub(crate) struct Dedup {
     period: Duration,

@@ -22,9 +22,9 @@ use crate::dead_letter::kept_reason;
 /// | dropped | is lost from memory; a durable inbox delivers it again | hears at once that there is no reply; the request is done with |
 ///
 /// A durable inbox lends a message for a time, 5 minutes by default, and delivers it again when
-/// that is over. [`extend`](Delivery::extend) asks for more. A delivery whose time is over, or whose
-/// inbox has ended, can do nothing any more: each call is [`AckError::TooLate`], and reaches nobody
-/// who has the message by then. An inbox in memory sets no time.
+/// that is over. [`extend`](Delivery::extend) asks for more. A delivery whose time is over, or
+/// whose inbox has ended, can do nothing any more: each call is [`AckError::TooLate`], and reaches
+/// nobody who has the message by then. An inbox in memory sets no time.
 #[must_use = "a delivery that is dropped is not acknowledged"]
 pub struct Delivery {
     taken: Taken,
@@ -128,8 +128,8 @@ impl Delivery {
         self.taken.redeliveries
     }
 
-    /// Whether this is its last delivery: put back, or in a durable inbox dropped or out of time, it
-    /// becomes a dead letter.
+    /// Whether this is its last delivery: put back, or in a durable inbox dropped or out of time,
+    /// it becomes a dead letter.
     pub fn is_last_delivery(&self) -> bool {
         self.taken.is_last_delivery
     }

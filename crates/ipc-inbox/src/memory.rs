@@ -104,8 +104,8 @@ impl MemoryOptions {
         self
     }
 
-    /// How many dead letters are kept; there may be none. They have 16 MiB at most, but for a single
-    /// one that has more. Those of the oldest messages go first.
+    /// How many dead letters are kept; there may be none. They have 16 MiB at most, but for a
+    /// single one that has more. Those of the oldest messages go first.
     pub fn dead_letters_max(mut self, letters: usize) -> Self {
         self.dead_letters_max = letters;
         self

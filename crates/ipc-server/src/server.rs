@@ -87,8 +87,8 @@ impl Server {
     /// for nothing.
     ///
     /// Everything is then in the files of the home themselves, `users.db` and `inbox.db`. What is
-    /// acknowledged afterwards is too once [`finish_inbox`](Self::finish_inbox) was called, which also lets the next
-    /// server open the same inbox.
+    /// acknowledged afterwards is too once [`finish_inbox`](Self::finish_inbox) was called, which
+    /// also lets the next server open the same inbox.
     pub async fn stop(&self) {
         self.begin_stop();
         let ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner).take();

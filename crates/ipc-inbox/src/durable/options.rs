@@ -101,8 +101,8 @@ impl DurableOptions {
         self
     }
 
-    /// How often a message is delivered at most, at least once. Not acknowledged by then, it becomes
-    /// a dead letter.
+    /// How often a message is delivered at most, at least once. Not acknowledged by then, it
+    /// becomes a dead letter.
     pub fn max_deliveries(mut self, tries: u32) -> Self {
         self.max_deliveries = tries.max(1);
         self

@@ -66,7 +66,8 @@ pub(super) struct Queue {
     nack_delay: Duration,
     max_deliveries: u32,
     returns: Arc<Commands>,
-    /// All up to this one have been handed out, or are in `redelivery` or in `prefetched`, or are dead.
+    /// All up to this one have been handed out, or are in `redelivery` or in `prefetched`, or are
+    /// dead.
     handed_up_to: i64,
     /// How many wait behind it.
     backlog: u64,
@@ -358,8 +359,8 @@ impl Queue {
         fitting.map(|(_, (seq, _))| *seq).take(count).collect()
     }
 
-    /// Messages that came again were marked as handed out once more; `prefetched` are those of them that
-    /// may be.
+    /// Messages that came again were marked as handed out once more; `prefetched` are those of them
+    /// that may be.
     pub(super) fn marked_redelivery(&mut self, seqs: &[i64], ready: impl Iterator<Item = Stored>) {
         for seq in seqs {
             self.redelivery.remove(seq);
@@ -367,8 +368,8 @@ impl Queue {
         ready.for_each(|stored| self.insert_prefetched(stored));
     }
 
-    /// All up to `handed_up_to`, which are `count`, were marked as handed out; `prefetched` are those of
-    /// them that may be. None at all means that nothing is behind.
+    /// All up to `handed_up_to`, which are `count`, were marked as handed out; `prefetched` are
+    /// those of them that may be. None at all means that nothing is behind.
     pub(super) fn marked(
         &mut self,
         count: usize,

@@ -92,8 +92,8 @@ pub(super) fn open_requests(connection: &Connection) -> Result<Vec<Key>> {
     requests.collect()
 }
 
-/// Marks messages as dead that were handed out `max_deliveries` times: those of these numbers, or all
-/// that wait.
+/// Marks messages as dead that were handed out `max_deliveries` times: those of these numbers, or
+/// all that wait.
 pub(super) fn bury(
     connection: &Connection,
     seqs: Option<&[i64]>,
@@ -284,7 +284,8 @@ pub(super) fn mark_redelivered(
 }
 
 impl Marked {
-    /// Takes up a row. One that was handed out `max_deliveries` times before is not handed out again.
+    /// Takes up a row. One that was handed out `max_deliveries` times before is not handed out
+    /// again.
     fn read(&mut self, row: &Row<'_>, max_deliveries: u32, users: &mut Users) -> Result<()> {
         let (seq, deliveries) = (row.get(0)?, row.get::<_, u32>(7)?);
         let (user, id) = (users.of(row, 1)?, MessageId::from_bytes(row.get(2)?));
