@@ -92,10 +92,9 @@ impl InboxBackend for VecDequeInbox {
     fn take(&self, count_max: usize) -> Pending<'_, Vec<Taken>> {
         Pending::later(self.when(move |state| {
             let count = state.waiting.len().min(count_max.max(1));
-            let taken = |state: &mut State| {
-                state.waiting.drain(..count).map(|one| Taken::new(one, 0)).collect()
-            };
-            (count > 0 || state.is_closed).then(|| taken(state))
+            let taken = state.waiting.drain(..count).map(|message| Taken::new(message, 0));
+            let taken: Vec<_> = taken.collect();
+            (count > 0 || state.is_closed).then_some(taken)
         }))
     }
 

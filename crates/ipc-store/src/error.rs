@@ -30,6 +30,16 @@ pub enum StoreError {
     /// The database file is missing, damaged, locked, or otherwise not to be used.
     #[error(transparent)]
     Database(#[from] DatabaseError),
+    /// A store of another kind than SQLite could not be asked or changed.
+    #[error("the store of the users cannot be used")]
+    Storage {
+        /// What it reported.
+        #[source]
+        source: Box<dyn Error + Send + Sync>,
+    },
+    /// This kind of store has no such thing: users are managed elsewhere.
+    #[error("this store of users cannot be changed or listed here")]
+    Unsupported,
     /// bcrypt could not be run: the system gave no randomness, or the async runtime is shutting
     /// down.
     #[error("the password cannot be hashed")]

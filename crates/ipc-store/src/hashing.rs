@@ -64,8 +64,10 @@ impl CredentialVersion {
         &self.0
     }
 
-    /// The version of a stored hash.
-    pub(crate) fn of_hash(hash: &str) -> Self {
+    /// The version of a stored hash, which is text as [`PasswordHasher`](crate::PasswordHasher)
+    /// makes it, or any that changes whenever the password is set.
+    #[must_use]
+    pub fn of_hash(hash: &str) -> Self {
         let digest = Sha256::digest(hash.as_bytes());
         let mut version = [0; 8];
         version.copy_from_slice(&digest[..8]);

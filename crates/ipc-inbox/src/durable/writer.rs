@@ -244,6 +244,8 @@ impl Writer {
             Command::Nack { lease, delay, done } => {
                 let is_live = self.queue.nack(lease, delay, Instant::now());
                 if let Some(done) = done {
+                    // After its last delivery it is a dead letter before that is answered.
+                    self.requeue_expired();
                     let _gone = done.send(if is_live { Ok(()) } else { Err(AckError::TooLate) });
                 }
             }

@@ -1,0 +1,78 @@
+//! Passwords made into hashes and compared with them, for a store of another kind than SQLite.
+
+use std::fmt;
+
+use zeroize::Zeroizing;
+
+use crate::hashing::{Hasher, Verdict};
+use crate::{CredentialVersion, Options, Password, StoreError};
+
+/// Makes bcrypt hashes, and compares them with passwords, as [`SqliteUserStore`] does: on threads
+/// of its own, and no more at once than the machine has cores.
+///
+/// [`SqliteUserStore`]: crate::SqliteUserStore
+pub struct PasswordHasher(Hasher);
+
+impl Options {
+    /// A hasher whose new hashes have the [cost](Self::bcrypt_cost) of these options.
+    #[must_use]
+    pub fn password_hasher(self) -> PasswordHasher {
+        PasswordHasher(Hasher::new(self.bcrypt_cost))
+    }
+}
+
+impl PasswordHasher {
+    /// A fresh hash of `password` with its salt: 60 characters that begin with `$2b$`.
+    ///
+    /// # Errors
+    /// [`StoreError::Hashing`].
+    pub async fn hash(&self, password: &Password) -> Result<String, StoreError> {
+        Ok(self.0.hash(password).await?.to_string())
+    }
+
+    /// Whether `presented`, of any length and form, belongs to the `stored` hash: its version, or
+    /// `None`. Without a hash, as for a user that does not exist, it takes as long as a wrong
+    /// password and is `None`. A text that is no hash is `None` too, with a warning in the log.
+    ///
+    /// # Errors
+    /// [`StoreError::Hashing`].
+    pub async fn verify(
+        &self,
+        stored: Option<&str>,
+        presented: &str,
+    ) -> Result<Option<CredentialVersion>, StoreError> {
+        let hash = stored.map(|stored| Zeroizing::new(stored.to_owned()));
+        Ok(match self.0.verify(hash, presented).await? {
+            Verdict::Right => stored.map(CredentialVersion::of_hash),
+            Verdict::Wrong => None,
+            Verdict::UnreadableHash => {
+                log::warn!("a user cannot log in: the stored hash is none that bcrypt can read");
+                None
+            }
+        })
+    }
+}
+
+impl fmt::Debug for PasswordHasher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PasswordHasher").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_password_belongs_to_its_hash_alone_and_to_no_text_that_is_none() {
+        let hasher = Options::new().bcrypt_cost_for_tests().password_hasher();
+        let hash = hasher.hash(&Password::parse("pass321".to_owned()).unwrap()).await.unwrap();
+        let version = hasher.verify(Some(&hash), "pass321").await.unwrap();
+        assert_eq!(version, Some(CredentialVersion::of_hash(&hash)));
+        for (stored, presented) in
+            [(Some(&*hash), "pass322"), (None, "pass321"), (Some("pass321"), "pass321")]
+        {
+            assert_eq!(hasher.verify(stored, presented).await.unwrap(), None, "{stored:?}");
+        }
+    }
+}
