@@ -46,6 +46,7 @@ const RUN: &[&str] = &[
     "printf",
     "echo",
     "mkdir",
+    "(umask 077;",
     "tar",
 ];
 
