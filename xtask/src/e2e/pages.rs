@@ -37,8 +37,19 @@ enum Kind {
 }
 
 /// Commands that are run here, by their beginning.
-const RUN: &[&str] =
-    &["web-ipc", IN_A_CHECKOUT, "ls", "cat", "chmod", "cp", "printf", "echo", "mkdir", "tar"];
+const RUN: &[&str] = &[
+    "web-ipc",
+    IN_A_CHECKOUT,
+    "ls",
+    "cat",
+    "chmod",
+    "cp",
+    "printf",
+    "echo",
+    "mkdir",
+    "(umask 077;",
+    "tar",
+];
 
 /// Commands that are not, with what makes sure of them.
 const ELSEWHERE: &[(&str, &str)] = &[
