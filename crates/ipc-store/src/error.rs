@@ -67,7 +67,7 @@ impl StoreError {
                 }
                 other => Some(other),
             },
-            Self::Hashing { .. } => None,
+            Self::Storage { .. } | Self::Unsupported | Self::Hashing { .. } => None,
         }
     }
 }
