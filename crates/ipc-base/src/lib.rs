@@ -1,9 +1,11 @@
-//! What every crate of web-ipc shares: what can be done about an error, and how an error is shown.
+//! What every crate of web-ipc shares: names of peers, what can be done about an error, and how an
+//! error is shown.
 //!
 //! | you want | use |
 //! |---|---|
 //! | to say what a person can do about an error | [`Remedy`], as the `remedy()` of the error |
 //! | to find out what helps where the system refuses a file | [`remedy_of_io`], [`remedy_of_read_only`] |
+//! | a name that may stand in a certificate and name a file | [`PeerName`] |
 //! | to show an error with its causes | [`chain`] |
 //! | to say what a fault of TLS means | `CertificateProblem` and its neighbours, feature `tls` |
 //!
@@ -35,12 +37,14 @@
 //! ```
 
 mod chain;
+mod name;
 mod of_file;
 mod remedy;
 #[cfg(feature = "tls")]
 mod tls;
 
 pub use chain::{Chain, chain};
+pub use name::{NameError, PEER_NAME_CHARS_MAX, PeerName, RESERVED_NAMES, check_dns_name};
 pub use of_file::{remedy_of_io, remedy_of_read_only};
 pub use remedy::{ModeChange, Place, Remedy};
 #[cfg(feature = "tls")]

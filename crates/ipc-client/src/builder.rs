@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ipc_base::Remedy;
-use ipc_home::{Credentials, Home, HomeError, PeerName, PeerNameError};
+use ipc_home::{Credentials, Home, HomeError, NameError, PeerName};
 use ipc_protocol::{
     DEADLINE_SECS_MAX as TIMEOUT_SECS_MAX, PLAINTEXT_BYTES_MAX_DEFAULT, Protocol, to_nfc,
 };
@@ -86,7 +86,7 @@ pub enum BuildError {
         name: String,
         /// What is wrong with it.
         #[source]
-        source: PeerNameError,
+        source: NameError,
     },
     /// Plain `http` to another host was not allowed.
     #[error("plain http to {address} would leave this host")]

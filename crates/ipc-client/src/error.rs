@@ -342,7 +342,7 @@ impl SendError {
             | SendError::Busy { .. } => true,
             SendError::Refused { status, code, .. } => code
                 .map_or(*status == 429 || *status >= 500, |code| {
-                    code.remedy() != ipc_protocol::Remedy::None
+                    code.retry() != ipc_protocol::Retry::Never
                 }),
             SendError::NoReply { reason } => matches!(reason, NoReply::NotInTime { .. }),
             SendError::InDoubt { last } | SendError::LoginFailed { last } => last.is_retryable(),

@@ -7,7 +7,7 @@ use std::ffi::{OsStr, OsString};
 use std::io;
 use std::path::Path;
 
-use crate::PeerName;
+use ipc_base::PeerName;
 
 /// What only a web-ipc home has.
 const MARKS: [&str; 2] = ["envelope.keys", "admin.cred"];

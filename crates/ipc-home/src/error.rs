@@ -6,10 +6,9 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use ipc_base::{ModeChange, Remedy, remedy_of_io};
+use ipc_base::{ModeChange, PeerName, Remedy, remedy_of_io};
 use thiserror::Error;
 
-use crate::PeerName;
 use crate::accounts::user_name;
 use crate::contents::is_client_directory;
 use crate::permissions::STICKY;

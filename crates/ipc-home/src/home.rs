@@ -6,9 +6,9 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::PeerName;
 use crate::access::Access;
 use crate::contents::STAGED_SUFFIX;
+use ipc_base::PeerName;
 
 /// A home: the directory with everything that an installation owns. Cheap to clone.
 ///

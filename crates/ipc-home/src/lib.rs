@@ -43,7 +43,6 @@ mod listing;
 mod locate;
 mod login_lock;
 mod modes;
-mod name;
 mod opening;
 mod permissions;
 mod reading;
@@ -62,10 +61,11 @@ pub use file::{
 pub use home::Home;
 pub use identity::Identity;
 pub use in_use::InUse;
-pub use ipc_base::{ModeChange, Place, Remedy};
+pub use ipc_base::{
+    ModeChange, NameError, PEER_NAME_CHARS_MAX, PeerName, Place, RESERVED_NAMES, Remedy,
+};
 pub use locate::{HOME_VARIABLE, locate};
 pub use login_lock::{LoginHolder, LoginLock, LoginTurn};
-pub use name::{PEER_NAME_BYTES_MAX, PeerName, PeerNameError};
 pub use permissions::{DIRECTORY_MODE, FILE_MODE};
 pub use remedy::remedy_of_pair;
 pub use session::KeptSession;

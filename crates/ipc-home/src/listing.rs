@@ -5,8 +5,10 @@
 
 use std::ffi::OsString;
 
+use ipc_base::PeerName;
+
 use crate::contents::{self, contents_of, is_temporary, names_in, staged_name};
-use crate::{Contents, Home, HomeError, PeerName};
+use crate::{Contents, Home, HomeError};
 
 impl Home {
     /// Whether making this home came to its end.

@@ -6,6 +6,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use ipc_base::PeerName;
 use ipc_envelope::{Key, KeyRing, keys_from_text};
 use rustls_pki_types::CertificateDer;
 use zeroize::Zeroizing;
@@ -14,7 +15,7 @@ use crate::access::Access;
 use crate::file::{read_public_as, read_secret_as, refuse_mode};
 use crate::identity::{certificates_from_pem, is_encrypted_key, private_key_from_pem};
 use crate::permissions::{FILE_MODE, OTHERS, OTHERS_WRITE};
-use crate::{Credentials, Home, HomeError, Identity, PeerName, StagedFile, trust};
+use crate::{Credentials, Home, HomeError, Identity, StagedFile, trust};
 
 impl Home {
     /// `users.db`, if it is there and closed to others, and so is what SQLite puts beside it.

@@ -45,10 +45,8 @@ pub use authority::{
     Authority, AuthorityOptions, CA_COMMON_NAME, CA_VALIDITY_DAYS, CreateError, LoadError,
 };
 pub use info::{CertificateInfo, CertificateInfoError};
+pub use ipc_base::{NameError, PEER_NAME_CHARS_MAX, PeerName, RESERVED_NAMES};
 pub use key::{KeyType, KeyTypeError, PrivateKeyPem};
 pub use leaf::{ALT_NAMES_MAX, IssueError, IssuedPair, LEAF_VALIDITY_DAYS, LeafRequest, Usages};
-pub use name::{
-    DNS_NAME_CHARS_MAX, NameError, RESERVED_NAMES, SUBJECT_CHARS_MAX, SubjectAltName, SubjectName,
-    to_ascii,
-};
+pub use name::{DNS_NAME_CHARS_MAX, SubjectAltName, SubjectName, to_ascii};
 pub use x509::{BACKDATED_SECS, VALIDITY_DAYS_MAX};

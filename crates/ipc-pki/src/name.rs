@@ -1,10 +1,8 @@
 //! The names a certificate is for: parsed once, then passed as types that hold a good name only.
 //!
 //! Requests for certificates come here with what a user typed. Internationalised names leave in
-//! their A-label form. Nothing here knows how a certificate is made; the reserved names are the one
-//! thing known of a home.
-
-mod syntax;
+//! their A-label form; the rule for that form is `ipc-base`'s. Nothing here knows how a certificate
+//! is made.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -12,20 +10,10 @@ use std::str::FromStr;
 
 use idna::AsciiDenyList;
 use idna::uts46::{DnsLength, Hyphens, Uts46};
-
-pub use syntax::NameError;
-
-/// Longest subject name in characters: the upper bound of a common name (RFC 5280, appendix A,
-/// `ub-common-name`).
-pub const SUBJECT_CHARS_MAX: usize = 64;
+use ipc_base::{NameError, PeerName, check_dns_name};
 
 /// Longest dNSName in characters (RFC 1035, section 2.3.4, less the root dot and its length byte).
 pub const DNS_NAME_CHARS_MAX: usize = 253;
-
-/// Names no subject may have, in any case: `NAME.crt` or `NAME.key` would be, or be taken for,
-/// another file of the home.
-pub const RESERVED_NAMES: [&str; 6] =
-    ["web-ipc-ca", "session", "envelope", "users", "admin", "inbox"];
 
 /// Returns the ASCII form of a subject name: what a certificate says and what its files are called.
 ///
@@ -35,19 +23,14 @@ pub const RESERVED_NAMES: [&str; 6] =
 /// # Errors
 /// [`NameError`] says why a name is refused; the rules are those of [`SubjectName::parse`].
 pub fn to_ascii(name: &str) -> Result<String, NameError> {
-    SubjectName::parse(name).map(|name| name.text)
+    SubjectName::parse(name).map(|name| name.to_string())
 }
 
 /// The name of a peer: the common name of its certificate.
 ///
-/// A DNS name of 1 to [`SUBJECT_CHARS_MAX`] characters, or an IP address. Labels have 1 to 63
-/// letters, digits, `-` and `_`, without a hyphen at either end. No wildcard, and none of
-/// [`RESERVED_NAMES`].
+/// A [`PeerName`], written by a user in any script.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct SubjectName {
-    text: String,
-    address: Option<IpAddr>,
-}
+pub struct SubjectName(PeerName);
 
 impl SubjectName {
     /// Parses a name as a user typed it.
@@ -57,29 +40,31 @@ impl SubjectName {
     pub fn parse(name: &str) -> Result<Self, NameError> {
         let ascii = map_to_ascii(name)?;
         if let Some(address) = parse_address(&ascii) {
-            return Ok(Self { text: address.to_string(), address: Some(address) });
+            return PeerName::parse(&address.to_string()).map(Self);
         }
-        check_name(name, &ascii, SUBJECT_CHARS_MAX)?;
-        if let Some(reserved) =
-            RESERVED_NAMES.iter().find(|reserved| reserved.eq_ignore_ascii_case(&ascii))
-        {
-            return Err(NameError::Reserved { name: (*reserved).to_owned() });
-        }
-        Ok(Self { text: ascii, address: None })
+        let peer = PeerName::parse(&ascii)?;
+        check_idn(name, &ascii)?;
+        Ok(Self(peer))
     }
 
     /// The name in ASCII.
     #[must_use]
     pub fn as_str(&self) -> &str {
-        &self.text
+        self.0.as_str()
+    }
+
+    /// The name as that of a pair of files.
+    #[must_use]
+    pub fn peer_name(&self) -> &PeerName {
+        &self.0
     }
 
     /// The same name as an alternative name.
     #[must_use]
     pub fn to_alt_name(&self) -> SubjectAltName {
-        SubjectAltName(match self.address {
-            Some(address) => AltName::Address(address),
-            None => AltName::Dns(self.text.clone()),
+        SubjectAltName(match self.as_str().parse() {
+            Ok(address) => AltName::Address(address),
+            Err(_) => AltName::Dns(self.as_str().to_owned()),
         })
     }
 }
@@ -94,7 +79,7 @@ impl FromStr for SubjectName {
 
 impl fmt::Display for SubjectName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.text)
+        self.0.fmt(f)
     }
 }
 
@@ -199,15 +184,18 @@ fn map_to_ascii(name: &str) -> Result<String, NameError> {
     uts46(name)
 }
 
-/// Checks the ASCII form of a name; `given` is what the user typed, for the error.
+/// Checks the ASCII form of an alternative name; `given` is what the user typed, for the error.
 fn check_name(given: &str, ascii: &str, chars_max: usize) -> Result<(), NameError> {
-    syntax::check_dns_name(ascii, chars_max)?;
-    // A label that only pretends to be in A-label form would be shown to a user as something it is
-    // not.
-    if ascii
-        .split('.')
-        .any(|label| label.get(..4).is_some_and(|prefix| prefix.eq_ignore_ascii_case("xn--")))
-    {
+    check_dns_name(ascii, chars_max)?;
+    check_idn(given, ascii)
+}
+
+/// A label that only pretends to be in A-label form would be shown to a user as something it is
+/// not.
+fn check_idn(given: &str, ascii: &str) -> Result<(), NameError> {
+    let is_a_label =
+        |label: &str| label.get(..4).is_some_and(|prefix| prefix.eq_ignore_ascii_case("xn--"));
+    if ascii.split('.').any(is_a_label) {
         uts46(ascii).map_err(|_| NameError::NotAnIdn { name: given.to_owned() })?;
     }
     Ok(())
@@ -224,6 +212,8 @@ fn uts46(name: &str) -> Result<String, NameError> {
 
 #[cfg(test)]
 mod tests {
+    use ipc_base::{PEER_NAME_CHARS_MAX, RESERVED_NAMES};
+
     use super::*;
 
     #[test]
@@ -281,7 +271,7 @@ mod tests {
     fn the_length_counts_after_the_mapping() {
         let name = "ü".repeat(60);
         assert!(
-            matches!(to_ascii(&name), Err(NameError::TooLong { limit: SUBJECT_CHARS_MAX, .. })),
+            matches!(to_ascii(&name), Err(NameError::TooLong { limit: PEER_NAME_CHARS_MAX, .. })),
             "{name}"
         );
         let name = "ü".repeat(100_000);

@@ -63,7 +63,7 @@ pub use json::{check_body, check_json};
 pub use json_error::{DEPTH_MAX, JsonError, JsonErrorKind, NAMES_MAX};
 pub use message_id::{MessageId, MessageIdError};
 pub use normal_form::{secret_to_nfc, secret_to_nfd, to_nfc, to_nfd};
-pub use problem::{Problem, ProblemCode, Remedy};
+pub use problem::{Problem, ProblemCode, Retry};
 pub use route::Route;
 pub use transport::{Protocol, ProtocolError, is_loopback};
 

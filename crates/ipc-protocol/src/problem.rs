@@ -59,15 +59,15 @@ pub enum ProblemCode {
     NoReplyInTime,
 }
 
-/// What a client may do about a refusal.
+/// Whether, and after what, a client sends a refused message again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Remedy {
-    /// Nothing: the same message will be refused again.
-    None,
-    /// Log in, once, and send the same message again.
-    LogIn,
-    /// Send the same message again after a pause, the one in `Retry-After` where there is one.
-    Wait,
+pub enum Retry {
+    /// Not at all: the same message will be refused again.
+    Never,
+    /// Once, after a login.
+    AfterLogin,
+    /// After a pause, the one in `Retry-After` where there is one.
+    AfterPause,
 }
 
 impl ProblemCode {
@@ -97,51 +97,53 @@ impl ProblemCode {
         ProblemCode::NoReplyInTime,
     ];
 
-    /// The stable text form, HTTP status, title and remedy: one row a code.
-    const fn row(self) -> (&'static str, u16, &'static str, Remedy) {
+    /// The stable text form, HTTP status, title and retry: one row a code.
+    const fn row(self) -> (&'static str, u16, &'static str, Retry) {
         match self {
             ProblemCode::MalformedRequest => {
-                ("malformed_request", 400, "Bad Request", Remedy::None)
+                ("malformed_request", 400, "Bad Request", Retry::Never)
             }
             ProblemCode::MalformedEnvelope => {
-                ("malformed_envelope", 400, "Bad Request", Remedy::None)
+                ("malformed_envelope", 400, "Bad Request", Retry::Never)
             }
-            ProblemCode::StaleEnvelope => ("stale_envelope", 400, "Bad Request", Remedy::Wait),
-            ProblemCode::MalformedFrame => ("malformed_frame", 400, "Bad Request", Remedy::None),
-            ProblemCode::NotAnObject => ("not_an_object", 400, "Bad Request", Remedy::None),
-            ProblemCode::BadCredentials => ("bad_credentials", 401, "Unauthorized", Remedy::None),
-            ProblemCode::WrongCertificate => ("wrong_certificate", 403, "Forbidden", Remedy::None),
-            ProblemCode::NotFound => ("not_found", 404, "Not Found", Remedy::None),
+            ProblemCode::StaleEnvelope => ("stale_envelope", 400, "Bad Request", Retry::AfterPause),
+            ProblemCode::MalformedFrame => ("malformed_frame", 400, "Bad Request", Retry::Never),
+            ProblemCode::NotAnObject => ("not_an_object", 400, "Bad Request", Retry::Never),
+            ProblemCode::BadCredentials => ("bad_credentials", 401, "Unauthorized", Retry::Never),
+            ProblemCode::WrongCertificate => ("wrong_certificate", 403, "Forbidden", Retry::Never),
+            ProblemCode::NotFound => ("not_found", 404, "Not Found", Retry::Never),
             ProblemCode::MethodNotAllowed => {
-                ("method_not_allowed", 405, "Method Not Allowed", Remedy::None)
+                ("method_not_allowed", 405, "Method Not Allowed", Retry::Never)
             }
             ProblemCode::RequestTimeout => {
-                ("request_timeout", 408, "Request Timeout", Remedy::Wait)
+                ("request_timeout", 408, "Request Timeout", Retry::AfterPause)
             }
-            ProblemCode::ReplyForgotten => ("reply_forgotten", 410, "Gone", Remedy::None),
-            ProblemCode::TooLarge => ("too_large", 413, "Content Too Large", Remedy::None),
+            ProblemCode::ReplyForgotten => ("reply_forgotten", 410, "Gone", Retry::Never),
+            ProblemCode::TooLarge => ("too_large", 413, "Content Too Large", Retry::Never),
             // Not in the IANA registry; the Python tool uses it, and its users know it.
             ProblemCode::SessionExpired => {
-                ("session_expired", 419, "Session Expired", Remedy::LogIn)
+                ("session_expired", 419, "Session Expired", Retry::AfterLogin)
             }
-            ProblemCode::IdReused => ("id_reused", 422, "Unprocessable Content", Remedy::None),
+            ProblemCode::IdReused => ("id_reused", 422, "Unprocessable Content", Retry::Never),
             ProblemCode::UpgradeRequired => {
-                ("upgrade_required", 426, "Upgrade Required", Remedy::None)
+                ("upgrade_required", 426, "Upgrade Required", Retry::Never)
             }
             ProblemCode::TooManyAttempts => {
-                ("too_many_attempts", 429, "Too Many Requests", Remedy::Wait)
+                ("too_many_attempts", 429, "Too Many Requests", Retry::AfterPause)
             }
             ProblemCode::InternalError => {
-                ("internal_error", 500, "Internal Server Error", Remedy::Wait)
+                ("internal_error", 500, "Internal Server Error", Retry::AfterPause)
             }
-            ProblemCode::NotAnswered => ("not_answered", 502, "Bad Gateway", Remedy::None),
-            ProblemCode::InboxFull => ("inbox_full", 503, "Service Unavailable", Remedy::Wait),
+            ProblemCode::NotAnswered => ("not_answered", 502, "Bad Gateway", Retry::Never),
+            ProblemCode::InboxFull => ("inbox_full", 503, "Service Unavailable", Retry::AfterPause),
             ProblemCode::ShuttingDown => {
-                ("shutting_down", 503, "Service Unavailable", Remedy::Wait)
+                ("shutting_down", 503, "Service Unavailable", Retry::AfterPause)
             }
-            ProblemCode::Unavailable => ("unavailable", 503, "Service Unavailable", Remedy::Wait),
+            ProblemCode::Unavailable => {
+                ("unavailable", 503, "Service Unavailable", Retry::AfterPause)
+            }
             ProblemCode::NoReplyInTime => {
-                ("no_reply_in_time", 504, "Gateway Timeout", Remedy::None)
+                ("no_reply_in_time", 504, "Gateway Timeout", Retry::Never)
             }
         }
     }
@@ -156,8 +158,8 @@ impl ProblemCode {
         self.row().1
     }
 
-    /// What a client may do about it.
-    pub const fn remedy(self) -> Remedy {
+    /// Whether, and after what, a client sends the same message again.
+    pub const fn retry(self) -> Retry {
         self.row().3
     }
 
@@ -223,7 +225,7 @@ mod tests {
     #[test]
     fn only_a_lost_session_is_mended_by_a_login() {
         let by_login: Vec<_> =
-            ProblemCode::ALL.into_iter().filter(|code| code.remedy() == Remedy::LogIn).collect();
+            ProblemCode::ALL.into_iter().filter(|code| code.retry() == Retry::AfterLogin).collect();
         assert_eq!(by_login, [ProblemCode::SessionExpired]);
     }
 }

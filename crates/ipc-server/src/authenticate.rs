@@ -82,7 +82,7 @@ pub(crate) fn expired() -> Refusal {
 pub(crate) fn unavailable(error: StoreError) -> Refusal {
     let detail = "the users' database does not answer at the moment";
     Refusal::new(ProblemCode::Unavailable, detail)
-        .because(error)
+        .because(ipc_base::chain(&error))
         .logged_as_error()
         .retry_after(RETRY_AFTER)
 }

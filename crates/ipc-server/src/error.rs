@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use ipc_base::Remedy;
-use ipc_home::{HomeError, PeerNameError, remedy_of_pair};
+use ipc_home::{HomeError, NameError, remedy_of_pair};
 use ipc_inbox::OpenError;
 use ipc_store::StoreError;
 
@@ -28,7 +28,7 @@ pub enum StartError {
         /// The name as it was given.
         name: String,
         /// What is wrong with it.
-        source: PeerNameError,
+        source: NameError,
     },
     /// The certificate of the home's authority is not one for TLS.
     #[error("{} cannot be used for TLS: {reason}", path.display())]
@@ -126,7 +126,7 @@ impl StartError {
             StartError::Home(error) => return error.remedy(),
             StartError::Store(error) => return error.remedy(),
             StartError::Inbox(error) => return error.remedy(),
-            StartError::Name { source: PeerNameError::NotAscii, .. } => Remedy::WriteALabel,
+            StartError::Name { source: NameError::NotAscii, .. } => Remedy::WriteALabel,
             StartError::Name { .. } => Remedy::ChoosePeerName,
             StartError::Authority { path, .. } => {
                 Remedy::RestoreFile { path: path.clone() }.or(Remedy::ReplaceHome)

@@ -9,6 +9,7 @@ use std::time::Duration;
 use actix_web::HttpRequest;
 use actix_web::dev::Extensions;
 use actix_web::rt::net::TcpStream;
+use ipc_base::{CertificateProblem, End};
 use ipc_protocol::{Fingerprint, ProblemCode};
 use rustls::server::danger::ClientCertVerifier;
 use rustls_pki_types::{CertificateDer, UnixTime};
@@ -113,6 +114,16 @@ impl Peer {
     }
 }
 
+/// Why a certificate is not taken, for the log.
+fn in_words(error: &rustls::Error) -> String {
+    match error {
+        rustls::Error::InvalidCertificate(fault) => {
+            format!("it {}", CertificateProblem::of(fault, End::Client))
+        }
+        other => other.to_string(),
+    }
+}
+
 /// The peer of a connection that outlasts its request, and with it what the request was read from.
 pub(crate) struct LastingPeer {
     pub(crate) address: Option<SocketAddr>,
@@ -154,7 +165,8 @@ impl PeerCertificate {
                 _ => {
                     verify(now_secs).map_err(|error| {
                         let detail = "the client certificate is not, or no longer, good here";
-                        Refusal::new(ProblemCode::WrongCertificate, detail).because(error)
+                        Refusal::new(ProblemCode::WrongCertificate, detail)
+                            .because(in_words(&error))
                     })?;
                     (now_secs, now_secs)
                 }

@@ -180,7 +180,7 @@ impl Body {
         while let Some(chunk) = payload.next().await {
             let chunk = chunk.map_err(|error| {
                 Refusal::new(ProblemCode::MalformedEnvelope, "the request's body broke off")
-                    .because(error)
+                    .because(ipc_base::chain(&error))
             })?;
             self.received = self.received.saturating_add(chunk.len());
             if !self.is_refused() {

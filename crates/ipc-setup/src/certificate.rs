@@ -71,7 +71,7 @@ pub struct IssuedCertificate {
 /// the files.
 ///
 /// # Errors
-/// [`SetupError::Name`] and [`SetupError::PeerName`] for a name that is none;
+/// [`SetupError::Name`] for a name that is none;
 /// [`SetupError::CertificateExists`] if either file of the pair is there and `force` is not set;
 /// [`SetupError::BadAuthority`], [`SetupError::Issue`]; and what is wrong with the home.
 pub fn issue_certificate(
@@ -81,8 +81,7 @@ pub fn issue_certificate(
     let bad_name = |name: &str, source| SetupError::Name { name: name.to_owned(), source };
     let subject =
         SubjectName::parse(request.name).map_err(|source| bad_name(request.name, source))?;
-    let name = PeerName::parse(subject.as_str())
-        .map_err(|source| SetupError::PeerName { name: request.name.to_owned(), source })?;
+    let name = subject.peer_name().clone();
     let mut leaf = LeafRequest::new(subject);
     for alt_name in request.alt_names {
         leaf.alt_names

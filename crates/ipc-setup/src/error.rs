@@ -7,7 +7,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use ipc_base::{Remedy, remedy_of_io};
-use ipc_home::{ADMIN_USERNAME, HomeError, PeerName, PeerNameError, remedy_of_pair};
+use ipc_home::{ADMIN_USERNAME, HomeError, PeerName, remedy_of_pair};
 use ipc_inbox::remedy_of_file;
 use ipc_pki::{CreateError, IssueError, LoadError, NameError};
 use ipc_store::{DatabaseError, PasswordError, StoreError, UsernameError};
@@ -89,14 +89,6 @@ pub enum SetupError {
         name: String,
         /// Which rule it breaks.
         source: NameError,
-    },
-    /// The name cannot be that of a pair of files.
-    #[error("`{}` cannot be the name of a certificate pair", name.escape_debug())]
-    PeerName {
-        /// The name as given.
-        name: String,
-        /// Which rule it breaks.
-        source: PeerNameError,
     },
     /// The text cannot be a user name.
     #[error(transparent)]
@@ -180,7 +172,7 @@ impl SetupError {
             Self::CertificateExists { name, .. } => {
                 Remedy::OverwriteCertificate { name: name.to_string() }
             }
-            Self::Name { .. } | Self::PeerName { .. } => Remedy::ChoosePeerName,
+            Self::Name { .. } => Remedy::ChoosePeerName,
             Self::BackupExists { .. } | Self::BackupInside { .. } => Remedy::ChooseBackupPlace,
             Self::BackupUnwritable { source } => return remedy_of_destination(source),
             Self::Inbox { source } => match source {

@@ -146,7 +146,7 @@ fn find_or_make_default_pair(
 ) -> Result<(), SetupError> {
     let bad_name = |source| SetupError::Name { name: DEFAULT_NAME.to_owned(), source };
     let name = PeerName::parse(DEFAULT_NAME)
-        .map_err(|source| SetupError::PeerName { name: DEFAULT_NAME.to_owned(), source })?;
+        .map_err(|source| SetupError::Name { name: DEFAULT_NAME.to_owned(), source })?;
     let (certificate, key) = (home.certificate_file(&name), home.key_file(&name));
     if exists(&certificate)?
         && exists(&key)?

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use ipc_protocol::{Problem, ProblemCode, Remedy};
+use ipc_protocol::{Problem, ProblemCode, Retry};
 
 use crate::clock;
 use crate::error::SendError;
@@ -61,7 +61,7 @@ pub(crate) fn of_response(response: &Response, now_secs: u64) -> AttemptError {
         .and_then(|problem| ProblemCode::from_code(&problem.code))
         .filter(|code| code.status() == status);
     let recovery = recovery(
-        code.map_or_else(|| remedy_of_status(status), ProblemCode::remedy),
+        code.map_or_else(|| retry_of_status(status), ProblemCode::retry),
         response.retry_after,
     );
     let detail = problem.map(|problem| printable(&problem.detail)).unwrap_or_default();
@@ -87,7 +87,7 @@ pub(crate) fn of_code(code: &str, retry_after: Option<Duration>) -> AttemptError
                 code: Some(code),
                 detail: String::new(),
             },
-            recovery: recovery(code.remedy(), retry_after),
+            recovery: recovery(code.retry(), retry_after),
         },
         None => {
             let detail = format!("it says `{}` of the message", printable(code));
@@ -114,20 +114,20 @@ pub(crate) fn is_for_the_content(error: &SendError) -> bool {
     }
 }
 
-fn recovery(remedy: Remedy, retry_after: Option<Duration>) -> Recovery {
-    match remedy {
-        Remedy::LogIn => Recovery::LogIn,
-        Remedy::Wait => Recovery::Wait(retry_after),
-        Remedy::None => Recovery::GiveUp,
+fn recovery(retry: Retry, retry_after: Option<Duration>) -> Recovery {
+    match retry {
+        Retry::AfterLogin => Recovery::LogIn,
+        Retry::AfterPause => Recovery::Wait(retry_after),
+        Retry::Never => Recovery::GiveUp,
     }
 }
 
 /// What may be done about a status whose code is not known. A proxy in between gives 502 and 504.
-fn remedy_of_status(status: u16) -> Remedy {
+fn retry_of_status(status: u16) -> Retry {
     match status {
-        419 => Remedy::LogIn,
-        408 | 429 | 500 | 502 | 503 | 504 => Remedy::Wait,
-        _ => Remedy::None,
+        419 => Retry::AfterLogin,
+        408 | 429 | 500 | 502 | 503 | 504 => Retry::AfterPause,
+        _ => Retry::Never,
     }
 }
 
@@ -142,12 +142,12 @@ mod tests {
 
     #[test]
     fn a_status_without_a_known_code_is_judged_by_itself() {
-        assert_eq!(remedy_of_status(419), Remedy::LogIn);
+        assert_eq!(retry_of_status(419), Retry::AfterLogin);
         for status in [408, 429, 500, 502, 503, 504] {
-            assert_eq!(remedy_of_status(status), Remedy::Wait, "{status}");
+            assert_eq!(retry_of_status(status), Retry::AfterPause, "{status}");
         }
         for status in [301, 302, 400, 401, 403, 404, 405, 413, 422, 501] {
-            assert_eq!(remedy_of_status(status), Remedy::None, "{status}");
+            assert_eq!(retry_of_status(status), Retry::Never, "{status}");
         }
     }
 
@@ -159,7 +159,7 @@ mod tests {
             let shared =
                 [ProblemCode::StaleEnvelope, ProblemCode::NotAnswered, ProblemCode::NoReplyInTime];
             if !shared.contains(&code) {
-                assert_eq!(remedy_of_status(code.status()), code.remedy(), "{code}");
+                assert_eq!(retry_of_status(code.status()), code.retry(), "{code}");
             }
         }
     }
@@ -169,7 +169,7 @@ mod tests {
         for code in ProblemCode::ALL {
             let AttemptError { error, recovery: recovered } = of_code(code.as_str(), None);
             assert_eq!((error.code(), error.status()), (Some(code), Some(code.status())));
-            assert_eq!(recovered, recovery(code.remedy(), None));
+            assert_eq!(recovered, recovery(code.retry(), None));
         }
         assert!(
             matches!(of_code("later\u{1b}", None).error, SendError::Unexpected { detail, .. } if detail == "it says `later` of the message")

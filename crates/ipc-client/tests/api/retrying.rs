@@ -6,7 +6,7 @@ use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
 use ipc_client::{Client, Outcome, ProblemCode, SendError};
-use ipc_protocol::Remedy;
+use ipc_protocol::Retry;
 use serde_json::json;
 
 use crate::fake::{Answer, Fake, Plan, counted, http, problem, success, with_session};
@@ -76,7 +76,7 @@ fn each_refusal_is_sent_again_or_not_as_the_protocol_says(way: Way) {
     let to_requests =
         [ProblemCode::NotAnswered, ProblemCode::NoReplyInTime, ProblemCode::ReplyForgotten];
     let to_sends = ProblemCode::ALL.into_iter().filter(|code| !to_requests.contains(code));
-    for code in to_sends.filter(|code| code.remedy() != Remedy::LogIn) {
+    for code in to_sends.filter(|code| code.retry() != Retry::AfterLogin) {
         let place = Place::new();
         let fake = Fake::tls(
             place.tls(),
@@ -84,8 +84,8 @@ fn each_refusal_is_sent_again_or_not_as_the_protocol_says(way: Way) {
         );
         let result = place.client_by(way, &fake).send(&json!({})).wait();
         let attempts = fake.admitted("/message/submit").len();
-        match code.remedy() {
-            Remedy::Wait => {
+        match code.retry() {
+            Retry::AfterPause => {
                 result.unwrap_or_else(|error| panic!("{code}: {error:?}"));
                 assert_eq!(attempts, 3, "{code}");
             }

@@ -1,13 +1,77 @@
-//! The ASCII syntax of a name and the reasons for refusing one.
+//! The rule for names: what may stand in a certificate and name a pair of files.
 //!
-//! The parse functions in the parent module come here with a name that is ASCII already. Nothing
-//! here knows of Unicode, of certificates or of files, though every name passed here is harmless as
-//! a file name too.
+//! `ipc-pki` comes here with a name in its ASCII form before it certifies it, `ipc-home` before it
+//! turns one into a path. Nothing here knows of Unicode, of certificates or of files.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::str::FromStr;
 
 use thiserror::Error;
 
+/// The longest peer name, in characters: the upper bound of a common name (RFC 5280, appendix A,
+/// `ub-common-name`).
+pub const PEER_NAME_CHARS_MAX: usize = 64;
+
 /// Longest label of a DNS name, in characters (RFC 1035, section 2.3.4).
 const LABEL_CHARS_MAX: usize = 63;
+
+/// Names that no peer may have, in any case: `NAME.crt` or `NAME.key` would be, or be taken for,
+/// another file of the home.
+pub const RESERVED_NAMES: [&str; 6] =
+    ["web-ipc-ca", "session", "envelope", "users", "admin", "inbox"];
+
+/// The name of a peer: it stands in a certificate, and `NAME.crt` and `NAME.key` lie in the home.
+///
+/// A DNS name of 1 to [`PEER_NAME_CHARS_MAX`] ASCII characters (labels of 1 to 63 letters, digits,
+/// `-` and `_`, none beginning or ending with `-`), kept in the case it was given, or an IPv4 or
+/// IPv6 address, kept in its shortest form. No wildcard, and none of [`RESERVED_NAMES`]. A
+/// `PeerName` is always safe to use as a file name.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PeerName(String);
+
+impl PeerName {
+    /// Takes a name from outside.
+    ///
+    /// # Errors
+    /// The first rule that it breaks.
+    pub fn parse(text: &str) -> Result<Self, NameError> {
+        if let Ok(address) = text.parse::<IpAddr>() {
+            return Ok(Self(address.to_string()));
+        }
+        check_dns_name(text, PEER_NAME_CHARS_MAX)?;
+        match RESERVED_NAMES.iter().find(|reserved| reserved.eq_ignore_ascii_case(text)) {
+            Some(reserved) => Err(NameError::Reserved { name: (*reserved).to_owned() }),
+            None => Ok(Self(text.to_owned())),
+        }
+    }
+
+    /// The name as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for PeerName {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Self::parse(text)
+    }
+}
+
+impl fmt::Display for PeerName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl AsRef<str> for PeerName {
+    fn as_ref(&self) -> &str {
+        &self.0
+    }
+}
 
 /// Why a name is refused.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -40,6 +104,9 @@ pub enum NameError {
         /// The character found.
         character: char,
     },
+    /// A character beyond ASCII: the A-label form (RFC 5890) is wanted.
+    #[error("the name is not ASCII; write it in its A-label form, xn--…")]
+    NotAscii,
     /// It holds another character that no name may have.
     #[error(
         "the name contains {character:?}; letters, digits, `-`, `_` and single dots are allowed"
@@ -99,7 +166,10 @@ pub enum NameError {
 /// The underscore is not a host name's (RFC 1123) but common in service names, and rustls and
 /// OpenSSL take it. A last label of digits alone is refused: RFC 1123, section 2.1, and every
 /// verifier takes such a name for an address.
-pub(super) fn check_dns_name(name: &str, chars_max: usize) -> Result<(), NameError> {
+///
+/// # Errors
+/// The first rule that it breaks.
+pub fn check_dns_name(name: &str, chars_max: usize) -> Result<(), NameError> {
     if name.is_empty() {
         return Err(NameError::Empty);
     }
@@ -115,6 +185,7 @@ pub(super) fn check_dns_name(name: &str, chars_max: usize) -> Result<(), NameErr
             ' ' => return Err(NameError::Space),
             '*' => return Err(NameError::Wildcard),
             _ if character.is_control() => return Err(NameError::Control { character }),
+            _ if !character.is_ascii() => return Err(NameError::NotAscii),
             _ => return Err(NameError::Forbidden { character }),
         }
     }
@@ -198,7 +269,7 @@ mod tests {
 
     #[test]
     fn other_characters_are_refused_by_name() {
-        for character in [':', '@', ',', '=', '%', '$', '~', '[', '\'', '"', 'ü'] {
+        for character in [':', '@', ',', '=', '%', '$', '~', '[', '\'', '"'] {
             assert_eq!(refusal(&format!("a{character}b")), NameError::Forbidden { character });
         }
         assert_eq!(refusal("*.a.b"), NameError::Wildcard);
@@ -239,5 +310,52 @@ mod tests {
     #[test]
     fn a_refusal_never_prints_a_raw_control_character() {
         assert!(!refusal("a\u{1b}[31m").to_string().contains('\u{1b}'));
+    }
+
+    #[test]
+    fn a_name_beyond_ascii_is_refused_with_the_form_to_use() {
+        assert_eq!(refusal("bücher.example"), NameError::NotAscii);
+        assert!(refusal("bücher").to_string().contains("xn--"));
+        assert_eq!(check_dns_name("xn--bcher-kva.example", 253), Ok(()));
+    }
+
+    fn no_peer(text: &str) -> NameError {
+        PeerName::parse(text).unwrap_err()
+    }
+
+    #[test]
+    fn host_names_and_addresses_are_peer_names() {
+        for name in ["localhost", "testServer1.local", "a_b", "x-1.example", "127.0.0.1", "::1"] {
+            assert_eq!(PeerName::parse(name).unwrap().as_str(), name);
+        }
+        assert_eq!(PeerName::parse("0:0:0:0:0:0:0:1").unwrap().as_str(), "::1");
+    }
+
+    #[test]
+    fn sixty_four_characters_are_a_peer_name_and_sixty_five_are_not() {
+        let longest = format!("{}.{}", "a".repeat(31), "b".repeat(32));
+        assert!(PeerName::parse(&longest).is_ok());
+        let too_long = NameError::TooLong { length: 65, limit: PEER_NAME_CHARS_MAX };
+        assert_eq!(no_peer(&format!("{longest}b")), too_long);
+    }
+
+    #[test]
+    fn whatever_is_no_file_name_is_no_peer_name() {
+        for name in ["", ".", "..", "a..b", "../escaped", "a/b", "a\\b", "a\0b", "a b", ".hidden"] {
+            assert!(PeerName::parse(name).is_err(), "{name:?}");
+        }
+        for name in ["-a", "--help"] {
+            assert!(matches!(no_peer(name), NameError::HyphenAtEdge { .. }), "{name}");
+        }
+    }
+
+    #[test]
+    fn names_of_other_files_of_the_home_are_reserved_in_any_case() {
+        for name in RESERVED_NAMES {
+            for spelling in [name.to_owned(), name.to_uppercase()] {
+                assert_eq!(no_peer(&spelling), NameError::Reserved { name: name.to_owned() });
+            }
+        }
+        assert!(PeerName::parse("session1").is_ok());
     }
 }
