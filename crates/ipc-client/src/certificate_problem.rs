@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use time::OffsetDateTime;
+use ipc_home::Timestamp;
 
 /// What is wrong with a server's certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,13 +51,13 @@ impl fmt::Display for CertificateProblem {
             }
             CertificateProblem::Expired { not_after_secs: None } => f.write_str("has expired"),
             CertificateProblem::Expired { not_after_secs: Some(secs) } => {
-                write!(f, "expired at {}", utc(*secs))
+                write!(f, "expired at {}", Timestamp::from_unix_secs(*secs))
             }
             CertificateProblem::NotValidYet { not_before_secs: None } => {
                 f.write_str("is not valid yet")
             }
             CertificateProblem::NotValidYet { not_before_secs: Some(secs) } => {
-                write!(f, "is not valid before {}", utc(*secs))
+                write!(f, "is not valid before {}", Timestamp::from_unix_secs(*secs))
             }
             CertificateProblem::NotForServers => f.write_str("is not one for servers"),
             CertificateProblem::Other { fault } => write!(f, "cannot be accepted ({fault})"),
@@ -92,33 +92,5 @@ pub(crate) fn certificate_remedy(name: &str, reason: &CertificateProblem) -> Str
         CertificateProblem::NotForServers | CertificateProblem::Other { .. } => {
             format!("make it anew in the home of the server, with {command} --force")
         }
-    }
-}
-
-/// `2027-12-25 01:51 UTC`.
-fn utc(secs: u64) -> String {
-    let time =
-        i64::try_from(secs).ok().and_then(|secs| OffsetDateTime::from_unix_timestamp(secs).ok());
-    match time {
-        Some(time) => format!(
-            "{:04}-{:02}-{:02} {:02}:{:02} UTC",
-            time.year(),
-            u8::from(time.month()),
-            time.day(),
-            time.hour(),
-            time.minute()
-        ),
-        None => format!("second {secs} since 1970"),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_second_that_no_calendar_knows_is_told_as_a_number() {
-        assert_eq!(utc(1_829_699_460), "2027-12-25 01:51 UTC");
-        assert_eq!(utc(u64::MAX), "second 18446744073709551615 since 1970");
     }
 }

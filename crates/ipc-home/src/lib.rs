@@ -14,6 +14,7 @@
 //! | a name that is safe as a file name | [`PeerName`] |
 //! | a session for the next process | [`KeptSession`], [`Home::load_session`], [`Home::keep_session`] |
 //! | one login for all processes that need one | [`Home::try_login_lock`], [`LoginTurn`] |
+//! | a time as it is shown | [`Timestamp`] |
 //! | a file that is never half there | [`write_secret_atomically`], [`StagedFile`] |
 //!
 //! Directories are 0700 and files 0600. What others could read is refused with the `chmod` that
@@ -49,6 +50,7 @@ mod permissions;
 mod reading;
 mod remedy;
 mod session;
+mod timestamp;
 mod trust;
 
 pub use access::READABLE_HOME_VARIABLE;
@@ -68,3 +70,4 @@ pub use name::{PEER_NAME_BYTES_MAX, PeerName, PeerNameError};
 pub use permissions::{DIRECTORY_MODE, FILE_MODE};
 pub use remedy::{remedy_of_io, remedy_of_pair, remedy_of_read_only, shell_quoted};
 pub use session::KeptSession;
+pub use timestamp::Timestamp;

@@ -9,7 +9,6 @@ mod command;
 mod ending;
 mod jobs;
 mod lines;
-mod timestamp;
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -23,7 +22,6 @@ use crate::error::{Failure, Verdict};
 use crate::home::{self, peer_name};
 use crate::signals::{self, EndSignals};
 use ending::{CONNECTIONS_WAIT, Serving};
-pub(crate) use timestamp::rfc_3339;
 
 /// How long a durable inbox leaves a message with this process. What prints or runs here is never
 /// handed out a second time while it is at work, however long that takes; what was let go, or left
