@@ -1,5 +1,5 @@
-//! What every crate of web-ipc shares: names of peers, what can be done about an error, and how an
-//! error is shown.
+//! What every crate of web-ipc shares: names of peers, what can be done about an error, and how errors
+//! and times are shown.
 //!
 //! | you want | use |
 //! |---|---|
@@ -7,6 +7,7 @@
 //! | to find out what helps where the system refuses a file | [`remedy_of_io`], [`remedy_of_read_only`] |
 //! | a name that may stand in a certificate and name a file | [`PeerName`] |
 //! | to show an error with its causes | [`chain`] |
+//! | to show a time | [`Timestamp`] |
 //! | to say what a fault of TLS means | `CertificateProblem` and its neighbours, feature `tls` |
 //!
 //! An error shows its own message and returns its cause as `source()`, never both:
@@ -40,6 +41,7 @@ mod chain;
 mod name;
 mod of_file;
 mod remedy;
+mod timestamp;
 #[cfg(feature = "tls")]
 mod tls;
 
@@ -47,5 +49,6 @@ pub use chain::{Chain, chain};
 pub use name::{NameError, PEER_NAME_CHARS_MAX, PeerName, RESERVED_NAMES, check_dns_name};
 pub use of_file::{remedy_of_io, remedy_of_read_only};
 pub use remedy::{ModeChange, Place, Remedy};
+pub use timestamp::Timestamp;
 #[cfg(feature = "tls")]
 pub use tls::{CertificateProblem, End, is_about_certificate, pair_problem, refused_because};

@@ -6,8 +6,8 @@
 use std::fmt;
 use std::net::IpAddr;
 
+use crate::timestamp::Timestamp;
 use rustls::{AlertDescription, CertificateError};
-use time::OffsetDateTime;
 
 /// As many names of a certificate as are told; it may have thousands.
 const PRESENTED_MAX: usize = 8;
@@ -76,13 +76,13 @@ impl fmt::Display for CertificateProblem {
             }
             CertificateProblem::Expired { not_after_secs: None } => f.write_str("has expired"),
             CertificateProblem::Expired { not_after_secs: Some(secs) } => {
-                write!(f, "expired at {}", utc(*secs))
+                write!(f, "expired at {}", Timestamp::from_unix_secs(*secs))
             }
             CertificateProblem::NotValidYet { not_before_secs: None } => {
                 f.write_str("is not valid yet")
             }
             CertificateProblem::NotValidYet { not_before_secs: Some(secs) } => {
-                write!(f, "is not valid before {}", utc(*secs))
+                write!(f, "is not valid before {}", Timestamp::from_unix_secs(*secs))
             }
             CertificateProblem::NotForServers => f.write_str("is not one for servers"),
             CertificateProblem::NotForClients => f.write_str("is not one for clients"),
@@ -206,32 +206,9 @@ fn names(presented: &[String]) -> Vec<String> {
     names
 }
 
-/// `2027-12-25 01:51 UTC`.
-fn utc(secs: u64) -> String {
-    let time =
-        i64::try_from(secs).ok().and_then(|secs| OffsetDateTime::from_unix_timestamp(secs).ok());
-    match time {
-        Some(time) => format!(
-            "{:04}-{:02}-{:02} {:02}:{:02} UTC",
-            time.year(),
-            u8::from(time.month()),
-            time.day(),
-            time.hour(),
-            time.minute()
-        ),
-        None => format!("second {secs} since 1970"),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_second_that_no_calendar_knows_is_told_as_a_number() {
-        assert_eq!(utc(1_829_699_460), "2027-12-25 01:51 UTC");
-        assert_eq!(utc(u64::MAX), "second 18446744073709551615 since 1970");
-    }
 
     #[test]
     fn a_certificate_for_the_other_end_is_told_as_one() {

@@ -565,12 +565,12 @@ mod tests {
         for (reason, says, remedy) in [
             (
                 CertificateProblem::Expired { not_after_secs: Some(secs) },
-                "the certificate of the server `localhost` expired at 2027-12-25 01:51 UTC",
+                "the certificate of the server `localhost` expired at 2027-12-25T01:51:00Z",
                 Remedy::CheckClocks.then(reissue()),
             ),
             (
                 CertificateProblem::NotValidYet { not_before_secs: Some(secs) },
-                "the certificate of the server `localhost` is not valid before 2027-12-25 01:51 UTC",
+                "the certificate of the server `localhost` is not valid before 2027-12-25T01:51:00Z",
                 Remedy::CheckClocks.then(reissue()),
             ),
             (

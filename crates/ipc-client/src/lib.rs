@@ -111,7 +111,7 @@ pub use builder::{
 pub use client::{Client, REPLY_TIMEOUT_DEFAULT, RequestCall, SendCall};
 pub use error::{NoReply, Outcome, SendError, Speaks};
 pub use ipc_base::{CertificateProblem, ModeChange, Place, Remedy};
-pub use ipc_home::{Home, HomeError, PeerName, PeerNameError};
+pub use ipc_home::{Home, HomeError, NameError, PeerName};
 pub use ipc_protocol::{
     BATCH_MESSAGES_MAX_DEFAULT, BodyError, DEADLINE_SECS_MAX as TIMEOUT_SECS_MAX, MessageId,
     ProblemCode, Protocol,

@@ -14,6 +14,7 @@
 //! | a name that is safe as a file name | [`PeerName`] |
 //! | a session for the next process | [`KeptSession`], [`Home::load_session`], [`Home::keep_session`] |
 //! | one login for all processes that need one | [`Home::try_login_lock`], [`LoginTurn`] |
+//! | a time as it is shown | [`Timestamp`] |
 //! | a file that is never half there | [`write_secret_atomically`], [`StagedFile`] |
 //!
 //! Directories are 0700 and files 0600. What others could read is refused with the `chmod` that
@@ -62,7 +63,7 @@ pub use home::Home;
 pub use identity::Identity;
 pub use in_use::InUse;
 pub use ipc_base::{
-    ModeChange, NameError, PEER_NAME_CHARS_MAX, PeerName, Place, RESERVED_NAMES, Remedy,
+    ModeChange, NameError, PEER_NAME_CHARS_MAX, PeerName, Place, RESERVED_NAMES, Remedy, Timestamp,
 };
 pub use locate::{HOME_VARIABLE, locate};
 pub use login_lock::{LoginHolder, LoginLock, LoginTurn};

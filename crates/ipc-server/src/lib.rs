@@ -83,7 +83,7 @@ mod write_progress;
 pub use builder::ServerBuilder;
 pub use error::StartError;
 pub use ipc_base::{ModeChange, Place, Remedy};
-pub use ipc_home::{Home, HomeError, PeerName, PeerNameError};
+pub use ipc_home::{Home, HomeError, NameError, PeerName};
 pub use ipc_inbox::{
     AckError, DeadLetter, DeadLetterId, DeadReason, Delivery, DurableOptions, Inbox, InboxBackend,
     InboxChoice, InboxSender, MemoryOptions, Message, NoReply, NotifyGuard, OpenError, ParseError,

@@ -8,8 +8,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use actix_web::http::header::HttpDate;
-use ipc_home::{PeerName, remedy_of_pair};
+use ipc_home::{PeerName, Timestamp, remedy_of_pair};
 use rustls::client::danger::ServerCertVerifier;
 use rustls::{CertificateError, Error};
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
@@ -65,16 +64,16 @@ impl OwnCertificate {
                 return Err(StartError::CertificateNotYetGood {
                     name,
                     path,
-                    from: date(from),
-                    now: date(now),
+                    from: Timestamp::from(from).to_string(),
+                    now: Timestamp::from(now).to_string(),
                 });
             }
             Validity::Ended(end) => {
                 return Err(StartError::CertificateEnded {
                     name,
                     path,
-                    end: date(end),
-                    now: date(now),
+                    end: Timestamp::from(end).to_string(),
+                    now: Timestamp::from(now).to_string(),
                 });
             }
             Validity::Good | Validity::EndsSoon(_) => (),
@@ -108,18 +107,18 @@ impl OwnCertificate {
                 let days = end.duration_since(now).unwrap_or_default().as_secs() / (24 * 60 * 60);
                 log::warn!(
                     "the certificate `{name}` expires in {days} days, on {}: {remedy}",
-                    date(end)
+                    Timestamp::from(end)
                 );
             }
             Validity::Ended(end) => {
                 log::error!(
                     "the certificate `{name}` expired on {}, and no client connects any more: {remedy}",
-                    date(end)
+                    Timestamp::from(end)
                 );
             }
             Validity::NotYet(from) => log::error!(
                 "the certificate `{name}` is good from {} on, and no client connects before: set this host's clock",
-                date(from)
+                Timestamp::from(from)
             ),
         }
     }
@@ -156,11 +155,6 @@ impl OwnCertificate {
 
 fn time(time: UnixTime) -> SystemTime {
     UNIX_EPOCH + Duration::from_secs(time.as_secs())
-}
-
-/// `Sun, 06 Nov 1994 08:49:37 GMT`.
-fn date(time: SystemTime) -> String {
-    HttpDate::from(time).to_string()
 }
 
 #[cfg(test)]
@@ -216,15 +210,15 @@ mod tests {
         let own = own();
         let expired = own.check(at(ISSUED + 101 * DAY)).unwrap_err();
         assert!(
-            expired.to_string().contains("`peer1` expired on ")
-                && expired.to_string().contains(" 2025 ")
+            expired.to_string().contains("`peer1` expired on 2025-06-2")
+                && expired.to_string().contains("clock shows 2025-06-28T19:38:50Z")
         );
         let reissue = Remedy::issue("peer1", true, Place::ThisHome);
         assert_eq!(expired.remedy(), Some(reissue.clone()));
         let early = own.check(at(ISSUED - DAY)).unwrap_err();
         assert!(
             early.to_string().contains("`peer1` is good from ")
-                && early.to_string().contains("18 Mar 2025")
+                && early.to_string().contains("2025-03-18T19:38:50Z")
         );
         assert_eq!(early.remedy(), Some(Remedy::SetClock.or(reissue)));
     }

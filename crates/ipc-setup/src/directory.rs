@@ -6,8 +6,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use ipc_home::{Contents, Home, HomeError, make_private_directory};
-use time::OffsetDateTime;
+use ipc_home::{Contents, Home, HomeError, Timestamp, make_private_directory};
 
 use crate::SetupError;
 
@@ -88,20 +87,9 @@ pub(crate) fn clean(home: &Home) -> Result<(), SetupError> {
 
 /// `HOME.2025-03-19T19-38-50Z`, from the second attempt on with a counter.
 fn dated(root: &Path, now_secs: u64, attempt: u32) -> PathBuf {
-    let now = i64::try_from(now_secs)
-        .ok()
-        .and_then(|secs| OffsetDateTime::from_unix_timestamp(secs).ok());
-    let now = now.unwrap_or(OffsetDateTime::UNIX_EPOCH);
     let mut name = root.as_os_str().to_owned();
-    name.push(format!(
-        ".{:04}-{:02}-{:02}T{:02}-{:02}-{:02}Z",
-        now.year(),
-        u8::from(now.month()),
-        now.day(),
-        now.hour(),
-        now.minute(),
-        now.second()
-    ));
+    name.push(".");
+    name.push(Timestamp::from_unix_secs(now_secs).for_file_name());
     if attempt > 1 {
         name.push(format!(".{attempt}"));
     }

@@ -2,9 +2,8 @@
 
 use std::path::Path;
 
-use ipc_home::{Home, locate};
+use ipc_home::{Home, Timestamp, locate};
 use ipc_setup::{CertificateRequest, InitOptions, issue_certificate};
-use time::OffsetDateTime;
 
 use crate::args::Certs;
 use crate::error::{Failure, Verdict};
@@ -34,39 +33,11 @@ pub(crate) fn run(explicit_home: Option<&Path>, certs: &Certs) -> Result<Verdict
     print_line(format_args!("Certificate: {}", issued.certificate_file.display()))?;
     print_line(format_args!("Key:         {}", issued.key_file.display()))?;
     print_line(format_args!("Valid for:   {}", issued.alt_names.join(", ")))?;
-    print_line(format_args!("Until:       {}", utc(issued.not_after_secs)))?;
+    print_line(format_args!("Until:       {}", Timestamp::from_unix_secs(issued.not_after_secs)))?;
     if issued.replaced {
         log::info!(
             "a server or client that is running shows the old certificate until it is restarted"
         );
     }
     Ok(Verdict::Done)
-}
-
-/// `2027-12-25 01:51 UTC`.
-fn utc(secs: u64) -> String {
-    let time =
-        i64::try_from(secs).ok().and_then(|secs| OffsetDateTime::from_unix_timestamp(secs).ok());
-    match time {
-        Some(time) => format!(
-            "{:04}-{:02}-{:02} {:02}:{:02} UTC",
-            time.year(),
-            u8::from(time.month()),
-            time.day(),
-            time.hour(),
-            time.minute()
-        ),
-        None => format!("second {secs} since 1970"),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_expiry_is_told_to_the_minute_in_utc() {
-        assert_eq!(utc(1_742_413_130), "2025-03-19 19:38 UTC");
-        assert_eq!(utc(u64::MAX), "second 18446744073709551615 since 1970");
-    }
 }

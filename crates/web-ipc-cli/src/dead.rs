@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use ipc_home::{Home, locate};
+use ipc_home::{Home, Timestamp, locate};
 use ipc_inbox::{DeadLetter, DeadLetterId, DeadReason, Inbox, InboxReader, InboxSender, OpenError};
 use ipc_store::DatabaseError;
 use serde_json::value::RawValue;
@@ -18,7 +18,6 @@ use crate::args::{Dead, DeadAction, Letters};
 use crate::error::{Failure, Verdict};
 use crate::escape::JsonName;
 use crate::out::{counted, print_json_line, print_line};
-use crate::serve::rfc_3339;
 use crate::signals;
 
 /// Dead letters that are read at once.
@@ -194,7 +193,7 @@ fn line(letter: &DeadLetter) -> String {
             number: letter.id.get(),
             id: message.id.to_string(),
             user: JsonName(&message.user),
-            at: rfc_3339(message.received_at),
+            at: format!("{:.3}", Timestamp::from(message.received_at)),
             deliveries: letter.deliveries,
             reason: match &letter.reason {
                 DeadReason::Rejected(reason) => Cow::Borrowed(reason),

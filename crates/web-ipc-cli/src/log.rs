@@ -10,9 +10,9 @@ use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use env_logger::{Builder, Target};
+use ipc_home::Timestamp;
 use log::{Level, LevelFilter, Record};
 use rustix::stdio::stderr;
-use time::OffsetDateTime;
 
 use crate::args::LogLevel;
 use crate::error;
@@ -162,22 +162,11 @@ fn line(record: &Record<'_>, since_1970: Duration) -> String {
     )
 }
 
-/// `2025-03-19 19:38:50,608`; in a year of five digits, which no calendar here knows,
-/// `second 253402300800,608 since 1970`.
+/// `2025-03-19 19:38:50,608`, as the users of the Python tool know it; in a year of five digits,
+/// which no calendar here knows, `second 253402300800,608 since 1970`.
 fn time(since_1970: Duration) -> String {
-    let (secs, millis) = (since_1970.as_secs(), since_1970.subsec_millis());
-    match i64::try_from(secs).ok().and_then(|secs| OffsetDateTime::from_unix_timestamp(secs).ok()) {
-        Some(now) => format!(
-            "{:04}-{:02}-{:02} {:02}:{:02}:{:02},{millis:03}",
-            now.year(),
-            u8::from(now.month()),
-            now.day(),
-            now.hour(),
-            now.minute(),
-            now.second(),
-        ),
-        None => format!("second {secs},{millis:03} since 1970"),
-    }
+    let time = format!("{:.3}", Timestamp::since_unix_epoch(since_1970));
+    time.trim_end_matches('Z').replace('T', " ").replace('.', ",")
 }
 
 #[cfg(test)]

@@ -9,7 +9,6 @@ mod command;
 mod ending;
 mod jobs;
 mod lines;
-mod timestamp;
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -23,7 +22,6 @@ use crate::error::{Failure, Verdict};
 use crate::home::{self, peer_name};
 use crate::signals::{self, EndSignals};
 use ending::{CONNECTIONS_WAIT, Serving};
-pub(crate) use timestamp::rfc_3339;
 
 /// How long a durable inbox lends a message whose line is being printed: for as long as its reader
 /// may be slow. What was left by a process that ended comes again at once.

@@ -5,6 +5,7 @@
 //! at the disk and ask cargo.
 
 mod circles;
+mod command_names;
 mod edges;
 mod lexer;
 mod lock_file;
@@ -89,6 +90,13 @@ fn checks() -> Result<Vec<Check>, String> {
         Check {
             name: "files of a crate do not name each other in circles",
             problems: targets.iter().flat_map(|target| circles::problems(&texts, target)).collect(),
+        },
+        Check {
+            name: "no library names a command of the CLI",
+            problems: targets
+                .iter()
+                .flat_map(|target| command_names::problems(&texts, &target.root))
+                .collect(),
         },
         Check { name: "one TLS and one crypto provider", problems: lock_file::problems(&lock) },
         Check {

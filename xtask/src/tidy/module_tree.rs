@@ -6,6 +6,7 @@
 //! names.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 
 use super::lexer::{self, Kind, Token};
 
@@ -34,6 +35,24 @@ pub(super) fn uses(files: &Files<'_>, root: &str, with_tests: bool) -> Vec<Use> 
     tree.uses()
 }
 
+/// A string that one of the files holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Text {
+    pub(super) file: String,
+    /// The line on which it begins, counted from 1.
+    pub(super) line: usize,
+    /// As it is written between its quotes.
+    pub(super) text: String,
+}
+
+/// The strings of the target that begins with the file `root`, those of attributes among them,
+/// without what is compiled for tests alone. Comments hold none, whatever attribute they become.
+pub(super) fn texts(files: &Files<'_>, root: &str) -> Vec<Text> {
+    let mut tree = Tree { files, with_tests: false, modules: Vec::new() };
+    tree.add_file(root.to_owned(), folder_of(root).to_owned(), None);
+    tree.modules.into_iter().flat_map(|module| module.texts).collect()
+}
+
 /// A module: a whole file, or a part of one.
 #[derive(Default)]
 struct Module {
@@ -50,6 +69,8 @@ struct Module {
     globs: Vec<Vec<String>>,
     /// What it names, in `use` and in its code.
     named: Vec<Named>,
+    /// The strings in it.
+    texts: Vec<Text>,
 }
 
 struct Named {
@@ -269,7 +290,10 @@ impl<'a> Reader<'_, 'a, '_> {
                 && (self.is_sign(1, "[") || self.is_sign(1, "!") && self.is_sign(2, "["))
             {
                 let is_of_the_file = self.is_sign(1, "!");
-                self.attribute(&mut attributes);
+                let inside = self.attribute(&mut attributes);
+                if !attributes.is_for_tests || self.tree.with_tests {
+                    self.note_texts(module, inside);
+                }
                 if attributes.is_for_tests && !self.tree.with_tests {
                     if is_of_the_file {
                         return;
@@ -294,10 +318,22 @@ impl<'a> Reader<'_, 'a, '_> {
                     }
                     continue;
                 }
-                _ => {}
+                _ => self.note_texts(module, self.at..self.at + 1),
             }
             self.at += 1;
         }
+    }
+
+    /// Takes down the strings among these tokens.
+    fn note_texts(&mut self, module: usize, tokens: Range<usize>) {
+        let file = self.tree.modules[module].file.clone();
+        let texts = self.tokens[tokens].iter().filter(|token| token.kind == Kind::Text);
+        let texts = texts.map(|token| Text {
+            file: file.clone(),
+            line: token.line,
+            text: token.text.to_owned(),
+        });
+        self.tree.modules[module].texts.extend(texts);
     }
 
     /// Goes past a word with all that belongs to it: a child module, a `use`, a path, or the word
@@ -431,12 +467,13 @@ impl<'a> Reader<'_, 'a, '_> {
         }
     }
 
-    /// Reads `#[…]` or `#![…]`.
-    fn attribute(&mut self, attributes: &mut Attributes<'a>) {
+    /// Reads `#[…]` or `#![…]`; where the tokens are that stand in it.
+    fn attribute(&mut self, attributes: &mut Attributes<'a>) -> Range<usize> {
         self.at += if self.is_sign(1, "!") { 2 } else { 1 };
-        let begin = self.at;
+        let begin = self.at + 1;
         self.skip_brackets();
-        let inside = &self.tokens[begin + 1..self.at.saturating_sub(1).max(begin + 1)];
+        let range = begin..self.at.saturating_sub(1).max(begin);
+        let inside = &self.tokens[range.clone()];
         attributes.is_for_tests |= is_for_tests(inside);
         if let [name, equals, path, ..] = inside
             && name.is_word("path")
@@ -444,6 +481,7 @@ impl<'a> Reader<'_, 'a, '_> {
         {
             attributes.path = Some(path.text);
         }
+        range
     }
 
     /// Goes past the brackets that open here, with what is in them.

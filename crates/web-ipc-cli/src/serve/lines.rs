@@ -13,13 +13,13 @@ use std::time::{Duration, SystemTime};
 use futures_util::future::FutureExt as _;
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use ipc_base::chain;
+use ipc_home::Timestamp;
 use ipc_server::{Delivery, Inbox};
 use serde_json::json;
 use serde_json::value::RawValue;
 use tokio::time::Instant;
 
 use super::ending::{Cause, Serving, lost_messages, until};
-use super::timestamp::rfc_3339;
 use crate::error::{self, Failure, Verdict};
 use crate::escape::JsonName;
 use crate::out;
@@ -221,8 +221,11 @@ impl Lines {
         let user = user.map_or_else(|| json_name(delivery.user()), Ok);
         if let (Ok(body), Ok(user)) = (body, user) {
             let at = self.at.take().filter(|(at, _)| *at == delivery.received_at());
-            let at =
-                at.unwrap_or_else(|| (delivery.received_at(), rfc_3339(delivery.received_at())));
+            let at = at.unwrap_or_else(|| {
+                let at = delivery.received_at();
+                // Always three digits, so that text sorts as time does.
+                (at, format!("{:.3}", Timestamp::from(at)))
+            });
             let (text, id) = (&mut self.text, delivery.id());
             let _never_fails = write!(text, r#"{{"id":"{id}","user":{},"at":"{}","#, user.1, at.1);
             if delivery.redeliveries() > 0 {
