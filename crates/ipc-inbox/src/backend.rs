@@ -222,7 +222,7 @@ pub trait InboxBackend: Send + Sync + 'static {
         Pending::later(async move {
             let (mut puts, mut guards) = (Vec::with_capacity(messages.len()), Vec::new());
             for message in messages {
-                let put = match puts.iter().any(|put| *put == Err(PutError::Full)) {
+                let put = match puts.contains(&Err(PutError::Full)) {
                     true => Err(PutError::Full),
                     false => {
                         let wait = if puts.is_empty() { wait } else { Duration::ZERO };
