@@ -1,5 +1,5 @@
-//! What every crate of web-ipc shares: names of peers, what can be done about an error, and how errors
-//! and times are shown.
+//! What every crate of web-ipc shares: names of peers, what can be done about an error, and how
+//! errors and times are shown.
 //!
 //! | you want | use |
 //! |---|---|
