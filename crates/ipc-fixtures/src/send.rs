@@ -1,5 +1,9 @@
 //! Sends `{"from":TAG,"n":i}` for i = 1 to COUNT, one after the other:
-//! `fixture-send --home DIR --server NAME --address HOST:PORT --count N --from TAG [--identity NAME]`
+//!
+//! ```text
+//! fixture-send --home DIR --server NAME --address HOST:PORT --count N --from TAG
+//!              [--identity NAME]
+//! ```
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
 use std::error::Error;
