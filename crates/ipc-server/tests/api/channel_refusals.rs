@@ -310,12 +310,12 @@ async fn a_session_that_ends_while_the_channel_is_open_closes_it() {
 
 #[tokio::test]
 async fn a_new_session_on_an_open_channel_replaces_the_old_one() {
-    let server = builder().session_lifetime(Duration::from_secs(3)).start().await.unwrap();
+    let server = builder().session_lifetime(Duration::from_secs(6)).start().await.unwrap();
     let mut logins = connect(&server).await;
     let session = logins.admin_session().await;
     let mut channel = open_with(connect(&server).await, Some(&session)).await;
     let start = std::time::Instant::now();
-    while start.elapsed() < Duration::from_secs(5) {
+    while start.elapsed() < Duration::from_secs(8) {
         channel.session = Some(logins.admin_session().await.to_string());
         let next = channel.next;
         assert_eq!(channel.ask(&[message("{}")]).await, settled(&[(next, next, "accepted")]));
