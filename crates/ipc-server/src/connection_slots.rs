@@ -7,15 +7,18 @@
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
+use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
+use crate::stopping::{Counted, Stopping};
 use crate::timeouts::ConnectionState;
 
 /// The connections of a worker.
 #[derive(Debug)]
 pub(crate) struct ConnectionSlots {
     max: usize,
+    stopping: Arc<Stopping>,
     slots: RefCell<HashMap<u64, Rc<ConnectionState>>>,
     next: Cell<u64>,
 }
@@ -25,11 +28,12 @@ pub(crate) struct ConnectionSlots {
 pub(crate) struct ConnectionSlot {
     owner: Rc<ConnectionSlots>,
     number: u64,
+    _counted: Counted,
 }
 
 impl ConnectionSlots {
-    pub(crate) fn new(max: usize) -> Rc<Self> {
-        Rc::new(ConnectionSlots { max, slots: RefCell::default(), next: Cell::new(0) })
+    pub(crate) fn new(max: usize, stopping: Arc<Stopping>) -> Rc<Self> {
+        Rc::new(ConnectionSlots { max, stopping, slots: RefCell::default(), next: Cell::new(0) })
     }
 
     /// A place for a connection. Where there is none, the connection that has been idle longest is
@@ -51,7 +55,8 @@ impl ConnectionSlots {
         }
         let number = self.next.replace(self.next.get().wrapping_add(1));
         slots.insert(number, Rc::clone(connection));
-        Some(ConnectionSlot { owner: Rc::clone(self), number })
+        let counted = self.stopping.count();
+        Some(ConnectionSlot { owner: Rc::clone(self), number, _counted: counted })
     }
 }
 
@@ -119,7 +124,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn who_has_been_idle_longest_makes_room() {
-        let slots = ConnectionSlots::new(3);
+        let slots = ConnectionSlots::new(3, Stopping::new());
         let connections = [connection(), connection(), connection()];
         let mut taken = Vec::new();
         for connection in &connections {
@@ -148,7 +153,7 @@ mod tests {
 
     #[tokio::test]
     async fn nobody_who_is_busy_makes_room() {
-        let slots = ConnectionSlots::new(1);
+        let slots = ConnectionSlots::new(1, Stopping::new());
         let busy = connection();
         let _slot = slots.acquire(&busy).unwrap();
         busy.request_begins(BodyLength::Chunked, false);

@@ -14,7 +14,6 @@ use std::time::{Duration, SystemTime};
 use actix_http::body::BoxBody;
 use actix_http::error::{DispatchError, ParseError};
 use actix_http::{ConnectionType, HttpService, KeepAlive, Request, Response};
-use actix_server::GracefulShutdownSignal;
 use actix_service::{
     Service as _, ServiceFactory, ServiceFactoryExt as _, apply_fn_factory, fn_service, map_config,
 };
@@ -92,7 +91,7 @@ pub(crate) fn serve(
         .shutdown_timeout(stop_secs)
         // Signals are the application's.
         .disable_signals();
-    let (stopping, state) = (builder.graceful_shutdown_signal(), state.clone());
+    let state = state.clone();
     let builder = match tls {
         Some(mut config) => {
             config.alpn_protocols = vec![b"http/1.1".to_vec()];
@@ -106,8 +105,8 @@ pub(crate) fn serve(
                     Arc::clone(&log),
                 );
                 let acceptor = Rc::new(acceptor);
-                let slots = ConnectionSlots::new(connections_max);
-                let http = http1(note_certificate, settings, stopping.clone(), state.clone());
+                let slots = ConnectionSlots::new(connections_max, Arc::clone(&state.stopping));
+                let http = http1(note_certificate, settings, state.clone());
                 fn_service(move |stream: TcpStream| {
                     let (acceptor, slots, log) =
                         (Rc::clone(&acceptor), Rc::clone(&slots), Arc::clone(&log));
@@ -124,13 +123,11 @@ pub(crate) fn serve(
             })?
         }
         None => builder.listen(SERVICE, listener, move || {
-            let (slots, log) = (ConnectionSlots::new(connections_max), Arc::clone(&state.log));
-            let http = http1(
-                |_: &TcpStream, _: &mut Extensions| (),
-                settings,
-                stopping.clone(),
-                state.clone(),
+            let (slots, log) = (
+                ConnectionSlots::new(connections_max, Arc::clone(&state.stopping)),
+                Arc::clone(&state.log),
             );
+            let http = http1(|_: &TcpStream, _: &mut Extensions| (), settings, state.clone());
             fn_service(move |stream: TcpStream| {
                 let peer = prepared(&stream);
                 future::ready(
@@ -181,7 +178,6 @@ fn joined<S>(
 fn http1<S: AsyncRead + AsyncWrite + Unpin + 'static>(
     on_connect: impl Fn(&S, &mut Extensions) + 'static,
     settings: Settings,
-    stopping: GracefulShutdownSignal,
     state: web::Data<State>,
 ) -> impl ServiceFactory<
     (Stream<S>, Option<SocketAddr>),
@@ -191,6 +187,7 @@ fn http1<S: AsyncRead + AsyncWrite + Unpin + 'static>(
     InitError = (),
 > {
     let (shared, expectations) = (Rc::new(state.clone()), state.clone());
+    let stopping = Arc::clone(&state.stopping);
     let log = Arc::clone(&state.log);
     let app = App::new()
         .app_data(state)
@@ -236,8 +233,8 @@ fn http1<S: AsyncRead + AsyncWrite + Unpin + 'static>(
         .client_request_timeout(settings.times.head)
         .client_disconnect_timeout(DISCONNECT_TIMEOUT)
         .graceful_shutdown_signal(move || {
-            let stopping = stopping.clone();
-            async move { stopping.notified().await }
+            let stopping = Arc::clone(&stopping);
+            async move { stopping.begun().await }
         })
         .expect(fn_service(move |request| future::ready(expected(request, &expectations))))
         .on_connect_ext(move |stream: &Stream<S>, extensions: &mut Extensions| {

@@ -74,6 +74,7 @@ mod server;
 mod session;
 mod spans;
 mod state;
+mod stopping;
 mod timeouts;
 mod tls;
 mod users;

@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -25,6 +24,7 @@ use crate::open_files::{self, Places};
 use crate::peer::Transport;
 use crate::sealed_body::Limits;
 use crate::state::State;
+use crate::stopping::Stopping;
 use crate::timeouts::Timeouts;
 use crate::tls::{self, Tls};
 use crate::users::Users;
@@ -34,6 +34,9 @@ use crate::{clock, http, listen};
 /// How long the disk may take at the end to write back what is committed already.
 const DISK_WAIT: Duration = Duration::from_secs(10);
 
+/// How long connections without a request may take to end before a stop looks once a second.
+const IDLE_END_WAIT: Duration = Duration::from_millis(250);
+
 /// A server that listens.
 ///
 /// Dropping it stops it as [`stop`](Server::stop) does, without waiting for the end.
@@ -42,7 +45,6 @@ pub struct Server {
     address: SocketAddr,
     inbox: Inbox,
     state: web::Data<State>,
-    handle: ServerHandle,
     /// Ends with the server's thread.
     ended: Mutex<Option<oneshot::Receiver<()>>>,
 }
@@ -103,10 +105,8 @@ impl Server {
     /// meanwhile takes what is in the inbox, and answers those who wait for a reply. The inbox is
     /// closed when no request is under way any more.
     pub fn begin_stop(&self) {
-        if !self.state.is_stopping.swap(true, Ordering::Relaxed) {
+        if self.state.stopping.begin() {
             log::info!("Shutting down web server {}:{}", self.name, self.address.port());
-            // It is told at once; its threads do the rest.
-            drop(self.handle.stop(true));
         }
     }
 
@@ -137,7 +137,6 @@ impl Server {
             address: started.address,
             inbox: started.inbox,
             state: started.state,
-            handle: started.handle,
             ended: Mutex::new(Some(ended)),
         })
     }
@@ -175,7 +174,6 @@ struct Started {
     address: SocketAddr,
     inbox: Inbox,
     state: web::Data<State>,
-    handle: ServerHandle,
 }
 
 /// The server's thread.
@@ -198,9 +196,8 @@ fn run(
         let (server, state, own_certificate, own_users, _in_use) = match prepared {
             Ok(((prepared, own_users), in_use)) => {
                 let Prepared { server, state, inbox, address, own_certificate } = prepared;
-                let handle = server.handle();
                 let name = name.to_string();
-                let told = Started { name, address, inbox, state: state.clone(), handle };
+                let told = Started { name, address, inbox, state: state.clone() };
                 if started.send(Ok(told)).is_err() {
                     // Whoever asked for the server has gone.
                     return;
@@ -218,6 +215,7 @@ fn run(
         if let Some(own_certificate) = own_certificate {
             actix_rt::spawn(own_certificate.watch());
         }
+        actix_rt::spawn(stop_when_told(server.handle(), Arc::clone(&state.stopping)));
         if let Err(error) = server.await {
             log::error!("the web server ended: {}", ipc_base::chain(&error));
         }
@@ -237,6 +235,15 @@ fn run(
             );
         }
     });
+}
+
+/// Stops the HTTP server once the end has begun. It looks for connections once a second, and so is
+/// told of the end only when these are gone, as idle ones and channels are at once. Those with a
+/// request under way it waits for.
+async fn stop_when_told(server: ServerHandle, stopping: Arc<Stopping>) {
+    stopping.begun().await;
+    let _busy = actix_rt::time::timeout(IDLE_END_WAIT, stopping.no_connection()).await;
+    server.stop(true).await;
 }
 
 /// Opens the files of the home and serves from them. Where it does not come to that, they are
@@ -365,7 +372,7 @@ async fn prepare(
         reply_wait_max: builder.reply_wait_max,
         batch_messages_max: builder.batch_messages_max,
         session_secs: builder.session_lifetime.as_secs(),
-        is_stopping: AtomicBool::new(false),
+        stopping: Stopping::new(),
     });
     let listener = listen::listen(address)?;
     let threads = |source| StartError::Threads { source };

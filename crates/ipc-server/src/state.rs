@@ -2,7 +2,6 @@
 //! each worker, so that there is one inbox and one count of everything.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ipc_envelope::KeyRing;
@@ -17,6 +16,7 @@ use crate::memory_budget::MemoryBudget;
 use crate::peer::Transport;
 use crate::rate_limited_log::RateLimitedLog;
 use crate::sealed_body::Limits;
+use crate::stopping::Stopping;
 use crate::users::Users;
 
 /// What all workers share.
@@ -40,12 +40,12 @@ pub(crate) struct State {
     pub(crate) reply_wait_max: Duration,
     pub(crate) batch_messages_max: usize,
     pub(crate) session_secs: u64,
-    pub(crate) is_stopping: AtomicBool,
+    pub(crate) stopping: Arc<Stopping>,
 }
 
 impl State {
     pub(crate) fn is_stopping(&self) -> bool {
-        self.is_stopping.load(Ordering::Relaxed)
+        self.stopping.has_begun()
     }
 }
 

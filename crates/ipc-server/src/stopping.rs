@@ -1,0 +1,98 @@
+//! The end of a server: that it has begun, and when the last connection is gone.
+//!
+//! `server` begins it and waits. Connections come here for the signal, and are counted. Nothing here
+//! knows what a connection is.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use tokio::sync::watch;
+
+/// Shared by all workers of a server.
+#[derive(Debug)]
+pub(crate) struct Stopping {
+    /// The same as `begun`, for those that look at each step.
+    has_begun: AtomicBool,
+    begun: watch::Sender<bool>,
+    connections: watch::Sender<usize>,
+}
+
+/// A connection that is counted until this is dropped.
+#[derive(Debug)]
+pub(crate) struct Counted(Arc<Stopping>);
+
+impl Stopping {
+    pub(crate) fn new() -> Arc<Self> {
+        Arc::new(Stopping {
+            has_begun: AtomicBool::new(false),
+            begun: watch::Sender::new(false),
+            connections: watch::Sender::new(0),
+        })
+    }
+
+    /// Begins it. Returns whether it had not begun before.
+    pub(crate) fn begin(&self) -> bool {
+        self.has_begun.store(true, Ordering::Relaxed);
+        !self.begun.send_replace(true)
+    }
+
+    pub(crate) fn has_begun(&self) -> bool {
+        self.has_begun.load(Ordering::Relaxed)
+    }
+
+    /// Waits until it begins.
+    pub(crate) async fn begun(&self) {
+        // The sender is here, so that there is always an end to the wait.
+        let mut begun = self.begun.subscribe();
+        let _always = begun.wait_for(|begun| *begun).await;
+    }
+
+    /// Counts a connection.
+    pub(crate) fn count(self: &Arc<Self>) -> Counted {
+        self.connections.send_modify(|connections| *connections += 1);
+        Counted(Arc::clone(self))
+    }
+
+    /// Waits until there is no connection.
+    pub(crate) async fn no_connection(&self) {
+        let mut connections = self.connections.subscribe();
+        let _always = connections.wait_for(|connections| *connections == 0).await;
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.connections.send_modify(|connections| *connections -= 1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures_util::FutureExt as _;
+
+    #[test]
+    fn it_begins_once_and_those_who_come_later_know_it() {
+        let stopping = Stopping::new();
+        assert!(stopping.begun().now_or_never().is_none() && !stopping.has_begun());
+        assert!(stopping.begin());
+        assert!(!stopping.begin());
+        assert!(stopping.begun().now_or_never().is_some() && stopping.has_begun());
+    }
+
+    #[tokio::test]
+    async fn the_last_connection_ends_the_wait() {
+        let stopping = Stopping::new();
+        stopping.no_connection().await;
+        let (first, second) = (stopping.count(), stopping.count());
+        let waiting = tokio::spawn({
+            let stopping = Arc::clone(&stopping);
+            async move { stopping.no_connection().await }
+        });
+        drop(first);
+        tokio::task::yield_now().await;
+        assert!(!waiting.is_finished());
+        drop(second);
+        waiting.await.unwrap();
+    }
+}
