@@ -1,7 +1,7 @@
 //! The end of a server: that it has begun, and when the last connection is gone.
 //!
-//! `server` begins it and waits. Connections come here for the signal, and are counted. Nothing here
-//! knows what a connection is.
+//! `server` begins it and waits. Connections come here for the signal, and are counted. Nothing
+//! here knows what a connection is.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
