@@ -690,3 +690,22 @@ fn tries_are_for_a_durable_inbox_and_a_password_for_a_user() {
             .contains("it takes a command for a shell")
     );
 }
+
+#[test]
+fn the_page_of_commands_names_each_command_and_each_of_its_options() {
+    let page = include_str!("../../../../docs/commands.md");
+    let mut missing = Vec::new();
+    for command in commands::command().get_subcommands() {
+        let words = command.get_arguments().filter_map(|argument| argument.get_long());
+        for word in words.chain([command.get_name()]) {
+            let named = format!("--{word}");
+            let is_there = page.match_indices(&named).any(|(at, _)| {
+                !page[at + named.len()..].starts_with(|next: char| next.is_ascii_alphanumeric())
+            });
+            if !is_there {
+                missing.push(format!("{named} of {}", command.get_name()));
+            }
+        }
+    }
+    assert!(missing.is_empty(), "docs/commands.md does not name {missing:?}");
+}
