@@ -236,12 +236,12 @@ async fn submit(
         })
         .await?;
     let (put, notify) = state.inbox.put_deferred(message, state.inbox_wait).await;
-    tell_after_the_answer(notify);
+    notify_after_the_answer(notify);
     Ok(accepted(put.map_err(not_put)? == Put::Duplicate))
 }
 
 /// Lets those who wait for messages know of some once the answer is on its way.
-fn tell_after_the_answer(notify: NotifyGuard) {
+fn notify_after_the_answer(notify: NotifyGuard) {
     if !notify.is_none() {
         // The task that writes the answer goes on until it waits; only then others have their turn.
         actix_web::rt::spawn(async move { drop(notify) });
@@ -309,7 +309,7 @@ async fn submit_all(
         .await?;
     let (id, codes, messages) = batch;
     let (put, notify) = state.inbox.put_all_deferred(messages, state.inbox_wait).await;
-    tell_after_the_answer(notify);
+    notify_after_the_answer(notify);
     let mut put = put.into_iter();
 
     let mut reply = BatchReply::default();

@@ -17,7 +17,7 @@ pub(crate) struct WriteProgress {
     /// Whoever waits until more is written.
     waiting: RefCell<Option<Waker>>,
     /// Those who wait for messages are told of these behind what was handed out.
-    arrivals: RefCell<Vec<NotifyGuard>>,
+    guards: RefCell<Vec<NotifyGuard>>,
 }
 
 impl WriteProgress {
@@ -43,11 +43,11 @@ impl WriteProgress {
         self.waiting.replace(Some(context.waker().clone()));
     }
 
-    /// Tells of arrivals when all that was handed out is flushed, or the peer takes no more at the
+    /// Notifies receivers when all that was handed out is flushed, or the peer takes no more at the
     /// moment.
-    pub(crate) fn tell_behind(&self, arrivals: NotifyGuard) {
-        if !arrivals.is_none() {
-            self.arrivals.borrow_mut().push(arrivals);
+    pub(crate) fn notify_behind(&self, guard: NotifyGuard) {
+        if !guard.is_none() {
+            self.guards.borrow_mut().push(guard);
         }
     }
 
@@ -65,9 +65,9 @@ impl WriteProgress {
         self.release();
     }
 
-    /// Tells of the arrivals.
+    /// Notifies the receivers.
     pub(crate) fn release(&self) {
-        self.arrivals.borrow_mut().clear();
+        self.guards.borrow_mut().clear();
     }
 }
 

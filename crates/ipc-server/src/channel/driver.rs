@@ -463,11 +463,11 @@ where
     /// Notes what became of the entries that are being put, if that is known. Ready if none are.
     fn poll_put(&mut self, context: &mut Context<'_>, now: Instant) -> Poll<()> {
         let Some(putting) = &mut self.putting else { return Poll::Ready(()) };
-        let (puts, arrivals) = ready!(putting.poll(context));
+        let (puts, notify) = ready!(putting.poll(context));
         let (first, user) = (putting.first, Arc::clone(&putting.sender.user));
         let sender = self.putting.take().map(|putting| putting.sender);
         self.active_at = now;
-        self.connection.written().tell_behind(arrivals);
+        self.connection.written().notify_behind(notify);
         let mut puts = puts.into_iter();
         let (mut refused, mut is_closed) = (None, false);
         let (mut has_taken, mut again, goes_on) = (false, None, self.goes_on());

@@ -181,11 +181,11 @@ impl<'s> Putting<'s> {
         match &mut self.put {
             Step::None => Poll::Ready((Puts::One(None), NotifyGuard::none())),
             Step::One(put) => {
-                Pin::new(put).poll(context).map(|(put, arrivals)| (Puts::One(Some(put)), arrivals))
+                Pin::new(put).poll(context).map(|(put, notify)| (Puts::One(Some(put)), notify))
             }
             Step::All(put) => Pin::new(put)
                 .poll(context)
-                .map(|(puts, arrivals)| (Puts::All(puts.into_iter()), arrivals)),
+                .map(|(puts, notify)| (Puts::All(puts.into_iter()), notify)),
         }
     }
 }
