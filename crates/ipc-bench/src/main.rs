@@ -27,7 +27,8 @@ mod wake;
 
 use std::process::ExitCode;
 
-use failure::{Failure, with_causes};
+use failure::Failure;
+use ipc_base::chain;
 use options::Options;
 
 const HELP: &str = "\
@@ -79,7 +80,7 @@ fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("ipc-bench: {}", with_causes(error.as_ref()));
+            eprintln!("ipc-bench: {}", chain(error.as_ref()));
             ExitCode::FAILURE
         }
     }

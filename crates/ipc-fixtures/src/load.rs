@@ -3,9 +3,9 @@
 //! connections.
 //!
 //! ```text
-//! fixture-load --home DIR --server NAME --address HOST:PORT[,…] --from TAG --mode send|send_all|request
-//!      --count N --start K --acks FILE [--in-flight N] [--deadline SECS] [--batch N]
-//!      [--identity NAME]
+//! fixture-load --home DIR --server NAME --address HOST:PORT[,…] --from TAG
+//!              --mode send|send_all|request --count N --start K --acks FILE [--in-flight N]
+//!              [--deadline SECS] [--batch N] [--identity NAME]
 //! ```
 //!
 //! The file has each number once, as a line, in the order of acknowledgement. `--in-flight N`
@@ -16,6 +16,8 @@
 //! error.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
+mod client;
+
 use std::error::Error;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
@@ -24,40 +26,16 @@ use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use ipc_client::{BuildError, Client, Outcome, SendAllError, SendError, blocking};
-use ipc_home::{Home, HomeError};
+use ipc_base::chain;
+use ipc_client::{Client, Outcome, SendError, blocking};
+use ipc_home::Home;
 use serde_json::{Value, json};
+
+use client::Options;
 
 fn main() -> ExitCode {
     env_logger::init();
-    match load() {
-        Ok(count) => {
-            println!("acknowledged {count}");
-            ExitCode::SUCCESS
-        }
-        Err(error) => {
-            eprintln!("error: {}", chain(&*error));
-            let remedy = None
-                .or_else(|| error.downcast_ref::<SendError>().and_then(SendError::remedy))
-                .or_else(|| error.downcast_ref::<SendAllError>().and_then(SendAllError::remedy))
-                .or_else(|| error.downcast_ref::<BuildError>().and_then(BuildError::remedy))
-                .or_else(|| error.downcast_ref::<HomeError>().and_then(HomeError::remedy));
-            if let Some(remedy) = remedy {
-                eprintln!("{remedy}");
-            }
-            ExitCode::FAILURE
-        }
-    }
-}
-
-fn chain(error: &dyn Error) -> String {
-    let mut line = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        line += &format!(": {error}");
-        cause = error.source();
-    }
-    line
+    client::end("acknowledged", load(&Options::given()))
 }
 
 /// The file of acknowledged numbers.
@@ -78,32 +56,26 @@ impl Acks {
     }
 }
 
-fn load() -> Result<u64, Box<dyn Error>> {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let option = |name: &str| {
-        let mut pairs = arguments.chunks_exact(2);
-        pairs.find(|pair| pair[0] == name).map(|pair| pair[1].as_str())
-    };
-    let required = |name: &str| option(name).ok_or_else(|| format!("{name} is missing"));
-
-    let home = Home::open(required("--home")?)?;
-    let addresses: Vec<&str> = required("--address")?.split(',').collect();
-    let mut builder = Client::builder(&home).server(required("--server")?, addresses);
-    if let Some(identity) = option("--identity") {
+fn load(options: &Options) -> Result<u64, Box<dyn Error>> {
+    let home = Home::open(options.required("--home")?)?;
+    let addresses: Vec<&str> = options.required("--address")?.split(',').collect();
+    let mut builder = Client::builder(&home).server(options.required("--server")?, addresses);
+    if let Some(identity) = options.get("--identity") {
         builder = builder.identity(identity);
     }
-    if let Some(secs) = option("--deadline") {
+    if let Some(secs) = options.get("--deadline") {
         builder = builder.timeout(Duration::from_secs(secs.parse()?));
     }
-    let (count, start): (u64, u64) = (required("--count")?.parse()?, required("--start")?.parse()?);
-    let (tag, mode) = (required("--from")?, required("--mode")?);
-    let file = OpenOptions::new().create(true).append(true).open(required("--acks")?)?;
+    let (count, start): (u64, u64) =
+        (options.required("--count")?.parse()?, options.required("--start")?.parse()?);
+    let (tag, mode) = (options.required("--from")?, options.required("--mode")?);
+    let file = OpenOptions::new().create(true).append(true).open(options.required("--acks")?)?;
     let mut acks = Acks { file, count: 0 };
     let client = builder.build()?.blocking();
     let message = |n: u64| json!({"from": tag, "n": n});
     match mode {
         "send" | "request" => {
-            let in_flight: u64 = option("--in-flight").map_or(Ok(1), str::parse)?;
+            let in_flight: u64 = options.get("--in-flight").map_or(Ok(1), str::parse)?;
             let shared = Mutex::new(acks);
             let is_request = mode == "request";
             thread::scope(|scope| {
@@ -126,7 +98,7 @@ fn load() -> Result<u64, Box<dyn Error>> {
         "send_all" => {
             let mut failed = None;
             let all = client.send_all((start..start + count).map(message));
-            let all = match option("--batch") {
+            let all = match options.get("--batch") {
                 Some(messages) => all.batch_messages(messages.parse()?),
                 None => all,
             };
@@ -170,7 +142,7 @@ fn one_by_one(
         if is_request {
             match client.request(&message).wait() {
                 Ok(reply) => {
-                    let answer: Value = reply.parse().map_err(|error| chain(&error))?;
+                    let answer: Value = reply.parse().map_err(|error| chain(&error).to_string())?;
                     if answer != json!({"n": n}) {
                         return Err(format!("{n}: the reply is that of another request: {answer}"));
                     }
@@ -184,7 +156,7 @@ fn one_by_one(
             client.send(&message).wait().map_err(said)?;
         }
         let mut acks = acks.lock().unwrap_or_else(PoisonError::into_inner);
-        acks.note(std::iter::once(n)).map_err(|error| chain(&error))?;
+        acks.note(std::iter::once(n)).map_err(|error| chain(&error).to_string())?;
     }
     Ok(())
 }

@@ -1,8 +1,8 @@
 //! Prints what arrives, a JSON line for each message, until it is told to stop.
 //!
 //! ```text
-//! fixture-receive --home DIR [--name localhost] [--bind 127.0.0.1:0] [--protocol https] [--inbox memory]
-//!         [--count N]
+//! fixture-receive --home DIR [--name localhost] [--bind 127.0.0.1:0] [--protocol https]
+//!                 [--inbox memory] [--count N]
 //! ```
 //!
 //! The first line is `listening on ADDRESS`, each further one

@@ -1,6 +1,7 @@
 //! The inbox in memory: bounded, first in first out, as many senders and takers as one likes.
 
 mod delayed;
+mod options;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
@@ -10,13 +11,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use foldhash::quality::RandomState;
-use ipc_protocol::{MessageId, REMEMBERED_SECS};
+use ipc_protocol::MessageId;
 use tokio::sync::Semaphore;
 
-use crate::backend::{
-    AckError, InboxBackend, NoReply, NotifyGuard, Pending, Put, PutError, REPLY_BYTES_MAX_DEFAULT,
-    Taken,
-};
+use crate::backend::{AckError, InboxBackend, NoReply, NotifyGuard, Pending, Put, PutError, Taken};
 use crate::capacity::Capacity;
 use crate::dead_letter::{DeadLetter, DeadLetterId, DeadReason, StorageError};
 use crate::dedup::{BodyHash, Clocks, Dedup, Known};
@@ -24,105 +22,10 @@ use crate::message::Message;
 use crate::replies::Replies;
 use delayed::{Delayed, NeedsThread};
 
+pub use options::MemoryOptions;
+
 /// How many bytes of bodies and reasons dead letters may have, the newest one aside.
 const DEAD_BYTES_MAX: usize = 16 * 1024 * 1024;
-
-/// What an inbox in memory may grow to, and how often it delivers a message.
-///
-/// # Defaults
-///
-/// | option | default |
-/// |---|---|
-/// | [`messages_max`](Self::messages_max) | 1024 messages |
-/// | [`bytes_max`](Self::bytes_max) | 256 MiB of bodies |
-/// | [`remembered_for`](Self::remembered_for) | 10 minutes |
-/// | [`remembered_ids_max`](Self::remembered_ids_max) | 10 million ids |
-/// | [`max_deliveries`](Self::max_deliveries) | 10 |
-/// | [`dead_letters_max`](Self::dead_letters_max) | 1000 dead letters |
-/// | [`replies_bytes_max`](Self::replies_bytes_max) | 64 MiB |
-/// | [`reply_bytes_max`](Self::reply_bytes_max) | 16 MiB less 1 KiB |
-#[derive(Clone, Debug)]
-pub struct MemoryOptions {
-    messages_max: usize,
-    bytes_max: usize,
-    remembered_for: Duration,
-    remembered_ids_max: usize,
-    max_deliveries: u32,
-    dead_letters_max: usize,
-    replies_bytes_max: usize,
-    reply_bytes_max: usize,
-}
-
-impl Default for MemoryOptions {
-    fn default() -> Self {
-        MemoryOptions {
-            messages_max: 1024,
-            bytes_max: 256 * 1024 * 1024,
-            remembered_for: Duration::from_secs(REMEMBERED_SECS),
-            remembered_ids_max: 10_000_000,
-            max_deliveries: 10,
-            dead_letters_max: 1000,
-            replies_bytes_max: 64 * 1024 * 1024,
-            reply_bytes_max: REPLY_BYTES_MAX_DEFAULT,
-        }
-    }
-}
-
-impl MemoryOptions {
-    /// How many messages wait at most; at least 1. A further one waits outside, and its sender is
-    /// told to come again.
-    pub fn messages_max(mut self, messages: usize) -> Self {
-        self.messages_max = messages;
-        self
-    }
-
-    /// How many bytes of bodies wait at most, counted in kibibytes, of which each message takes at
-    /// least one. A longer message fits when it is the only one.
-    pub fn bytes_max(mut self, bytes: usize) -> Self {
-        self.bytes_max = bytes;
-        self
-    }
-
-    /// How many accepted ids are remembered at most. One more message than that within the time is
-    /// refused, since an id forgotten early could be accepted twice.
-    pub fn remembered_ids_max(mut self, ids: usize) -> Self {
-        self.remembered_ids_max = ids;
-        self
-    }
-
-    /// How long an accepted id is remembered, at least; never shorter than clients may retry (10
-    /// minutes).
-    pub fn remembered_for(mut self, time: Duration) -> Self {
-        self.remembered_for = time.max(Duration::from_secs(REMEMBERED_SECS));
-        self
-    }
-
-    /// How often a message is delivered at most, at least once: put back with
-    /// [`Delivery::nack`](crate::Delivery::nack) after the last delivery, it becomes a dead letter.
-    pub fn max_deliveries(mut self, deliveries: u32) -> Self {
-        self.max_deliveries = deliveries.max(1);
-        self
-    }
-
-    /// How many dead letters are kept; there may be none. They have 16 MiB at most, but for a
-    /// single one that has more. Those of the oldest messages go first.
-    pub fn dead_letters_max(mut self, letters: usize) -> Self {
-        self.dead_letters_max = letters;
-        self
-    }
-
-    /// How many bytes of replies are kept, for requests that are sent again; the oldest go first.
-    pub fn replies_bytes_max(mut self, bytes: usize) -> Self {
-        self.replies_bytes_max = bytes;
-        self
-    }
-
-    /// How long one reply may be, in bytes of JSON text.
-    pub fn reply_bytes_max(mut self, bytes: usize) -> Self {
-        self.reply_bytes_max = bytes;
-        self
-    }
-}
 
 /// A permit of `arrived` is a message that waits. They are handed out in the order in which they
 /// are asked for, so that nobody starves.

@@ -24,7 +24,8 @@
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! # let directory = tempfile::tempdir()?;
-//! # let home = ipc_setup::init(&directory.path().join("home"), &ipc_setup::InitOptions::now())?.home;
+//! # let (path, options) = (directory.path().join("home"), ipc_setup::InitOptions::now());
+//! # let home = ipc_setup::init(&path, &options)?.home;
 //! # tokio::runtime::Runtime::new()?.block_on(async {
 //! // `Home::open_default()` opens the home of this user.
 //! let server = Server::builder(&home).name("localhost").bind("127.0.0.1:0").start().await?;

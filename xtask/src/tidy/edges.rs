@@ -53,9 +53,17 @@ pub(super) const ALLOWED: &[(&str, &[&str])] = &[
     ),
     (
         "ipc-bench",
-        &["ipc-envelope", "ipc-protocol", "ipc-home", "ipc-inbox", "ipc-server", "ipc-client"],
+        &[
+            "ipc-base",
+            "ipc-envelope",
+            "ipc-protocol",
+            "ipc-home",
+            "ipc-inbox",
+            "ipc-server",
+            "ipc-client",
+        ],
     ),
-    ("ipc-fixtures", &["ipc-home", "ipc-server", "ipc-client"]),
+    ("ipc-fixtures", &["ipc-base", "ipc-home", "ipc-server", "ipc-client"]),
     ("xtask", &[]),
 ];
 

@@ -408,10 +408,11 @@ where
             self.active_at = now;
         }
         if is_taken && !frame.entries.is_empty() {
-            if self.waiting.len() + frame::requests(&frame) > self.settings.announced.requests {
+            let requests = frame::requests(&frame);
+            if self.waiting.len() + requests > self.settings.announced.requests {
                 return Poll::Ready(Err(Closing::policy("too many requests wait for their reply")));
             }
-            spans::frame(&user, frame.entries.len(), frame::requests(&frame));
+            spans::frame(&user, frame.entries.len(), requests);
             let sender = authenticate::Sender { user, certificate: peer.certificate, received_at };
             self.putting = Some(Putting::begin(frame, sender, &mut self.pending_entries, state));
         }

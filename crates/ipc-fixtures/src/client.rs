@@ -1,0 +1,50 @@
+//! What both senders have in common: options `--name value` each, and how a failure is shown.
+
+use std::error::Error;
+use std::process::ExitCode;
+
+use ipc_base::{Remedy, chain};
+use ipc_client::{BuildError, SendAllError, SendError};
+use ipc_home::HomeError;
+
+/// The options that were given.
+pub(crate) struct Options(Vec<String>);
+
+impl Options {
+    pub(crate) fn given() -> Self {
+        Options(std::env::args().skip(1).collect())
+    }
+
+    pub(crate) fn get(&self, name: &str) -> Option<&str> {
+        let mut pairs = self.0.chunks_exact(2);
+        pairs.find(|pair| pair[0] == name).map(|pair| pair[1].as_str())
+    }
+
+    pub(crate) fn required(&self, name: &str) -> Result<&str, String> {
+        self.get(name).ok_or_else(|| format!("{name} is missing"))
+    }
+}
+
+/// Prints what was done, or what went wrong and what to do.
+pub(crate) fn end(done: &str, result: Result<u64, Box<dyn Error>>) -> ExitCode {
+    match result {
+        Ok(count) => {
+            println!("{done} {count}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("error: {}", chain(&*error));
+            if let Some(remedy) = remedy(&*error) {
+                eprintln!("{remedy}");
+            }
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn remedy(error: &(dyn Error + 'static)) -> Option<Remedy> {
+    None.or_else(|| error.downcast_ref::<SendError>().and_then(SendError::remedy))
+        .or_else(|| error.downcast_ref::<SendAllError>().and_then(SendAllError::remedy))
+        .or_else(|| error.downcast_ref::<BuildError>().and_then(BuildError::remedy))
+        .or_else(|| error.downcast_ref::<HomeError>().and_then(HomeError::remedy))
+}
