@@ -20,10 +20,12 @@ use crate::key::{KeyType, PrivateKeyPem};
 use crate::name::{SubjectAltName, SubjectName};
 use crate::x509::{self, VALIDITY_DAYS_MAX};
 
-/// Validity of a leaf unless another is asked for, in days: a year and a month to renew it in. It
-/// is what the CA/Browser Forum's Baseline Requirements, section 6.3.2, recommended until March
-/// 2026, one day below what they allowed.
-pub const LEAF_VALIDITY_DAYS: u32 = 397;
+/// Validity of a leaf unless another is asked for, in days: a year.
+///
+/// Mozilla's Server Side TLS guidelines allow a server's certificate 366 days at most, and scanners
+/// such as sslyze check that. With the [`BACKDATED_SECS`](crate::BACKDATED_SECS) before the time of
+/// issue a leaf remains below.
+pub const LEAF_VALIDITY_DAYS: u32 = 365;
 
 /// Most alternative names in one certificate. Far below the 64 KiB of a handshake message that
 /// rustls takes.
@@ -372,11 +374,11 @@ mod tests {
     }
 
     #[test]
-    fn it_is_valid_for_397_days_from_five_minutes_ago() {
+    fn it_is_valid_for_a_year_from_five_minutes_ago() {
         let pair = authority().issue(&request("a", &[]), NOW_SECS).unwrap();
         let info = CertificateInfo::from_pem(&pair.certificate_pem).unwrap();
         assert_eq!(info.not_before_secs, NOW_SECS - 300);
-        assert_eq!(info.not_after_secs, NOW_SECS + 397 * 86_400);
+        assert_eq!(info.not_after_secs, NOW_SECS + 365 * 86_400);
         assert_eq!(pair.not_after_secs, info.not_after_secs);
         assert_eq!(info.serial_hex.len(), 32);
         assert!(!info.is_ca);

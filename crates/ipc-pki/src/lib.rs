@@ -24,7 +24,7 @@
 //! let info = CertificateInfo::from_pem(&pair.certificate_pem)?;
 //! assert_eq!(info.subject.as_deref(), Some("localhost"));
 //! assert_eq!(info.alt_names, ["localhost", "127.0.0.1", "::1"]);
-//! assert_eq!(info.not_after_secs, now_secs + 397 * 86_400);
+//! assert_eq!(info.not_after_secs, now_secs + 365 * 86_400);
 //! # Ok(())
 //! # }
 //! ```
