@@ -35,6 +35,9 @@ pub enum SerialNumberError {
     /// It is greater than 20 bytes can hold.
     #[error("a serial number has at most {SERIAL_NUMBER_BYTES_MAX} bytes")]
     TooLong,
+    /// The integer that it was read from is negative (RFC 5280, section 4.1.2.2).
+    #[error("a serial number cannot be negative")]
+    Negative,
     /// The text holds something else than hexadecimal digits in pairs, with or without a colon
     /// between the pairs.
     #[error("a serial number is written in hexadecimal digits, two for each byte")]
