@@ -341,7 +341,7 @@ mod tests {
         assert_eq!(SubjectAltName::parse("*.local"), Err(NameError::Wildcard));
         assert_eq!(
             SubjectAltName::parse("*.127.0.0.1").unwrap_err().to_string(),
-            "`127.0.0.1` looks like an IP address but is none"
+            "`127.0.0.1` looks like an IP address but is not one"
         );
         assert_eq!(SubjectName::parse("*.example.com"), Err(NameError::Wildcard));
     }

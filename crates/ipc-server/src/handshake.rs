@@ -150,11 +150,11 @@ mod tests {
         assert!(tls(rustls::Error::NoCertificatesPresented).contains("no certificate"));
         assert_eq!(
             tls(CertificateError::UnknownIssuer.into()),
-            "the client's certificate is not of this home's authority"
+            "the client's certificate was not issued by this home's authority"
         );
         assert_eq!(
             tls(rustls::Error::AlertReceived(AlertDescription::UnknownCA)),
-            "the client refuses this server's certificate (UnknownCA): it is not of the authority that the client trusts"
+            "the client refuses this server's certificate (UnknownCA): it was not issued by the authority that the client trusts"
         );
         assert_eq!(tls(CertificateError::Expired.into()), "the client's certificate has expired");
         assert!(in_words(&io::ErrorKind::UnexpectedEof.into()).contains("in the midst"));

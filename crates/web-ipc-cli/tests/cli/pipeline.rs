@@ -337,7 +337,7 @@ fn a_command_that_gives_no_reply_is_told_at_both_ends() {
         );
         let error = text(&refused.stderr);
         assert!(
-            error.contains("the server took the request, but the application gave no reply"),
+            error.contains("the server accepted the request, but the application gave no reply"),
             "{error}"
         );
         let log = server.stop();
