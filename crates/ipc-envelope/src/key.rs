@@ -6,6 +6,8 @@
 
 use std::fmt;
 
+use hkdf::Hkdf;
+use sha2::Sha256;
 use thiserror::Error;
 use zeroize::{Zeroize, Zeroizing};
 
@@ -14,6 +16,9 @@ use crate::base64url;
 /// The most keys that [`keys_from_text`] reads. Each costs a MAC over every token that none of them
 /// made.
 pub const KEYS_MAX: usize = 16;
+
+/// What a derived key is for, and the version of the derivation (RFC 5869, section 3.2).
+const DERIVED_INFO: &[u8] = b"web-ipc envelope key v1";
 
 const KEY_BYTES: usize = 32;
 const KEY_CHARS: usize = 44;
@@ -60,6 +65,28 @@ impl Key {
         bytes[..16].copy_from_slice(&self.signing[..]);
         bytes[16..].copy_from_slice(&self.encryption[..]);
         Zeroizing::new(base64url::encode(&bytes[..]))
+    }
+
+    /// The key of one client, derived from this one and the client's peer name, so that no client
+    /// holds a key that opens what another sealed.
+    ///
+    /// HKDF with SHA-256 (RFC 5869), without a salt: the input is the 32 bytes of this key, `info` is
+    /// `web-ipc envelope key v1`, a zero byte and the name in ASCII lower case, since names of hosts
+    /// have no case. The output is 32 bytes: the signing half, then the encryption half.
+    pub fn derive_for(&self, peer_name: &str) -> Self {
+        let mut input = Zeroizing::new([0; KEY_BYTES]);
+        input[..16].copy_from_slice(&self.signing[..]);
+        input[16..].copy_from_slice(&self.encryption[..]);
+        let mut derived = [0; KEY_BYTES];
+        Hkdf::<Sha256>::new(None, &input[..])
+            .expand_multi_info(
+                &[DERIVED_INFO, &[0], peer_name.to_ascii_lowercase().as_bytes()],
+                &mut derived,
+            )
+            .expect("32 bytes are far below the 8,160 that HKDF with SHA-256 gives");
+        let key = Self::from_bytes(derived);
+        derived.zeroize();
+        key
     }
 
     pub(crate) fn signing(&self) -> &[u8; 16] {
@@ -138,6 +165,29 @@ mod tests {
 
     fn counting_bytes() -> [u8; 32] {
         std::array::from_fn(|index| index as u8)
+    }
+
+    #[test]
+    fn a_derived_key_is_that_of_another_implementation() {
+        // From `HKDF(SHA256(), 32, None, b"web-ipc envelope key v1\0worker1")` of Python's
+        // `cryptography` 48.
+        let derived = Key::from_bytes(counting_bytes()).derive_for("worker1");
+        assert_eq!(*derived.to_base64url(), "rqK6J2142iliaLW18Xyd7ZUN2YbfR-iAmTvKTVZbi60=");
+    }
+
+    #[test]
+    fn each_name_has_a_key_of_its_own_whatever_its_case() {
+        let key = Key::from_bytes(counting_bytes());
+        let text = |name| key.derive_for(name).to_base64url();
+        assert_eq!(text("Worker1"), text("worker1"));
+        for other in ["worker2", "worker1.example", "", "worker1\0"] {
+            assert_ne!(text(other), text("worker1"), "{other:?}");
+        }
+        assert_ne!(text("worker1"), key.to_base64url());
+        assert_ne!(
+            Key::from_bytes([7; 32]).derive_for("worker1").to_base64url(),
+            text("worker1")
+        );
     }
 
     #[test]

@@ -226,6 +226,19 @@ pub enum HomeError {
         /// The name of the pair; none for the authority.
         name: Option<PeerName>,
     },
+    /// The file of revoked certificates holds no list in PEM. Read as an empty one it would revoke
+    /// nothing.
+    #[error("{} holds no PEM list of revoked certificates", path.display())]
+    BadRevocationList {
+        /// The file.
+        path: PathBuf,
+    },
+    /// `client.json` is not what enrolment wrote.
+    #[error("{} does not say which server this client talks to", path.display())]
+    BadClientSettings {
+        /// The file.
+        path: PathBuf,
+    },
     /// A private key file holds no private key in PEM.
     #[error("{} holds no PEM private key", path.display())]
     BadPrivateKey {
@@ -313,6 +326,8 @@ impl HomeError {
             | Self::BadKeys { path, .. }
             | Self::NotUtf8 { path, is_utf_16: false }
             | Self::BadCertificate { name: None, path }
+            | Self::BadRevocationList { path }
+            | Self::BadClientSettings { path }
             | Self::BadCredentials { path } => {
                 Remedy::RestoreFile { path: path.clone() }.or(Remedy::ReplaceHome)
             }

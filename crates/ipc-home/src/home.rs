@@ -79,6 +79,51 @@ impl Home {
         self.root.join("web-ipc-ca.key")
     }
 
+    /// `web-ipc-ca.old.key`: the private key of the authority that a rotation replaces, until it is
+    /// dropped. It signs the list of what it issued and was revoked.
+    #[must_use]
+    pub fn old_ca_key_file(&self) -> PathBuf {
+        self.root.join("web-ipc-ca.old.key")
+    }
+
+    /// `web-ipc-ca.cross.crt`: while a rotation is under way, the new authority's certificate signed
+    /// by the old one (RFC 4210, section 4.4: "NewWithOld"). A server sends it behind its own.
+    #[must_use]
+    pub fn cross_certificate_file(&self) -> PathBuf {
+        self.root.join("web-ipc-ca.cross.crt")
+    }
+
+    /// `web-ipc-ca.crl`: what each authority revoked (RFC 5280, section 5), as PEM.
+    #[must_use]
+    pub fn revocation_list_file(&self) -> PathBuf {
+        self.root.join("web-ipc-ca.crl")
+    }
+
+    /// `issued`: the directory of certificates that were issued for others, one file for each
+    /// serial number.
+    #[must_use]
+    pub fn issued_dir(&self) -> PathBuf {
+        self.root.join("issued")
+    }
+
+    /// `enrolments`: the directory of enrolments, one file for each name.
+    #[must_use]
+    pub fn enrolments_dir(&self) -> PathBuf {
+        self.root.join("enrolments")
+    }
+
+    /// `client.json`: in the home of an enrolled client, which server it talks to and as whom.
+    #[must_use]
+    pub fn client_settings_file(&self) -> PathBuf {
+        self.root.join("client.json")
+    }
+
+    /// `client.cred`: in the home of an enrolled client, its user's name and password.
+    #[must_use]
+    pub fn client_cred_file(&self) -> PathBuf {
+        self.root.join("client.cred")
+    }
+
     /// `NAME.crt`: a peer's certificate.
     #[must_use]
     pub fn certificate_file(&self, name: &PeerName) -> PathBuf {

@@ -11,9 +11,11 @@
 //! | the directory of a client on another host | [`Home::open_client`] |
 //! | what a directory is, before anything is done to it | [`Home::contents`] |
 //! | keys, certificates, the admin's credentials | [`Home::envelope_keys`], [`Home::identity`], [`Home::ca_certificates`], [`Home::admin_credentials`] |
+//! | what an enrolled client knows of its server | [`Home::client_settings`], [`Home::client_credentials`] |
 //! | a name that is safe as a file name | [`PeerName`] |
 //! | a session for the next process | [`KeptSession`], [`Home::load_session`], [`Home::keep_session`] |
 //! | one login for all processes that need one | [`Home::try_login_lock`], [`LoginTurn`] |
+//! | to notice that a file has changed | [`HomeWatch`] |
 //! | a time as it is shown | [`Timestamp`] |
 //! | a file that is never half there | [`write_secret_atomically`], [`StagedFile`] |
 //!
@@ -33,6 +35,7 @@
 
 mod access;
 mod accounts;
+mod client_settings;
 mod contents;
 mod credentials;
 mod error;
@@ -50,8 +53,10 @@ mod reading;
 mod remedy;
 mod session;
 mod trust;
+mod watch;
 
 pub use access::READABLE_HOME_VARIABLE;
+pub use client_settings::ClientSettings;
 pub use contents::Contents;
 pub use credentials::{ADMIN_USERNAME, Credentials};
 pub use error::HomeError;
@@ -70,3 +75,4 @@ pub use login_lock::{LoginHolder, LoginLock, LoginTurn};
 pub use permissions::{DIRECTORY_MODE, FILE_MODE};
 pub use remedy::remedy_of_pair;
 pub use session::KeptSession;
+pub use watch::{FileStamps, Followed, HomeWatch};

@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 
 use ipc_base::PeerName;
 use ipc_envelope::{Key, KeyRing, keys_from_text};
-use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject as _;
+use rustls_pki_types::{CertificateDer, CertificateRevocationListDer};
 use zeroize::Zeroizing;
 
 use crate::access::Access;
@@ -86,6 +87,16 @@ impl Home {
         key_ring(&self.secret(&path)?, path)
     }
 
+    /// Reads the envelope keys one by one, in the order of the ring: to derive a client's from them,
+    /// or to list them.
+    ///
+    /// # Errors
+    /// As [`envelope_keys`](Self::envelope_keys).
+    pub fn envelope_keys_one_by_one(&self) -> Result<Vec<Key>, HomeError> {
+        let path = self.envelope_keys_file();
+        keys(&self.secret(&path)?, path)
+    }
+
     /// Reads the key ring that seals session tokens. Only a server needs it; a client's home has
     /// none.
     ///
@@ -117,7 +128,19 @@ impl Home {
     /// [`HomeError::BadCredentials`], and those of [`envelope_keys`](Self::envelope_keys), which is
     /// read too.
     pub fn admin_credentials(&self) -> Result<Credentials, HomeError> {
-        let path = self.admin_cred_file();
+        self.credentials_in(self.admin_cred_file())
+    }
+
+    /// Reads the credentials that an enrolled client was given, as
+    /// [`admin_credentials`](Self::admin_credentials) reads the admin's.
+    ///
+    /// # Errors
+    /// As [`admin_credentials`](Self::admin_credentials).
+    pub fn client_credentials(&self) -> Result<Credentials, HomeError> {
+        self.credentials_in(self.client_cred_file())
+    }
+
+    fn credentials_in(&self, path: PathBuf) -> Result<Credentials, HomeError> {
         let sealed = self.secret(&path)?;
         let opened = self.envelope_keys()?.open_base64url(sealed.trim_ascii(), None);
         opened
@@ -154,9 +177,30 @@ impl Home {
         now_secs: u64,
         iv: [u8; 16],
     ) -> Result<StagedFile, HomeError> {
-        let mut sealed = self.envelope_keys()?.seal_base64url(&credentials.to_json(), now_secs, iv);
-        sealed.push('\n');
-        StagedFile::write(&self.admin_cred_file(), sealed.as_bytes(), FILE_MODE)
+        stage_credentials(
+            &self.admin_cred_file(),
+            &self.envelope_keys()?,
+            credentials,
+            now_secs,
+            iv,
+        )
+    }
+
+    /// Seals credentials with the first key of `keys`, which an enrolled client has or is about to
+    /// have, for `client.cred`. That file stays as it is until what is returned is committed.
+    ///
+    /// `now_secs` is in seconds since the Unix epoch; `iv` must be random and new.
+    ///
+    /// # Errors
+    /// [`HomeError::Unwritable`], [`HomeError::NoRandomness`].
+    pub fn stage_client_credentials(
+        &self,
+        keys: &KeyRing,
+        credentials: &Credentials,
+        now_secs: u64,
+        iv: [u8; 16],
+    ) -> Result<StagedFile, HomeError> {
+        stage_credentials(&self.client_cred_file(), keys, credentials, now_secs, iv)
     }
 
     /// Reads the certificate of the authority, and any others in the same file: all of them are
@@ -169,6 +213,45 @@ impl Home {
         let path = self.ca_certificate_file();
         certificates_from_pem(&self.public(&path)?)
             .ok_or(HomeError::BadCertificate { path, name: None })
+    }
+
+    /// Reads the lists of revoked certificates, one for each authority; none where nothing was ever
+    /// revoked.
+    ///
+    /// # Errors
+    /// [`HomeError::BadRevocationList`], [`HomeError::TooLarge`], [`HomeError::NotAFile`],
+    /// [`HomeError::Unreadable`].
+    pub fn revocation_lists(
+        &self,
+    ) -> Result<Vec<CertificateRevocationListDer<'static>>, HomeError> {
+        let path = self.revocation_list_file();
+        let Some(pem) = self.public_if_there(&path)? else { return Ok(Vec::new()) };
+        let lists: Result<Vec<_>, _> = CertificateRevocationListDer::pem_slice_iter(&pem).collect();
+        // A file without a list is one that was cut off: nothing would be revoked any more.
+        lists.ok().filter(|lists| !lists.is_empty()).ok_or(HomeError::BadRevocationList { path })
+    }
+
+    /// Reads the certificates that a server sends behind its own while a rotation of the authority
+    /// is under way; none at other times.
+    ///
+    /// # Errors
+    /// As [`ca_certificates`](Self::ca_certificates), but that the file may be missing.
+    pub fn cross_certificates(&self) -> Result<Vec<CertificateDer<'static>>, HomeError> {
+        let path = self.cross_certificate_file();
+        match self.public_if_there(&path)? {
+            None => Ok(Vec::new()),
+            Some(pem) => {
+                certificates_from_pem(&pem).ok_or(HomeError::BadCertificate { path, name: None })
+            }
+        }
+    }
+
+    fn public_if_there(&self, path: &Path) -> Result<Option<Vec<u8>>, HomeError> {
+        match self.public(path) {
+            Ok(content) => Ok(Some(content)),
+            Err(HomeError::FileMissing { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// Reads the certificate pair of `name`, whatever the case of its letters.
@@ -276,13 +359,30 @@ impl Home {
     }
 }
 
+fn stage_credentials(
+    path: &Path,
+    keys: &KeyRing,
+    credentials: &Credentials,
+    now_secs: u64,
+    iv: [u8; 16],
+) -> Result<StagedFile, HomeError> {
+    let mut sealed = keys.seal_base64url(&credentials.to_json(), now_secs, iv);
+    sealed.push('\n');
+    StagedFile::write(path, sealed.as_bytes(), FILE_MODE)
+}
+
 fn key_ring(bytes: &[u8], path: PathBuf) -> Result<KeyRing, HomeError> {
+    let keys = keys(bytes, path.clone())?;
+    KeyRing::from_keys(keys).map_err(|source| HomeError::BadKeys { path, source })
+}
+
+fn keys(bytes: &[u8], path: PathBuf) -> Result<Vec<Key>, HomeError> {
     let Ok(text) = std::str::from_utf8(bytes) else {
         // Its byte order mark, of either order, is what no UTF-8 begins with.
         let is_utf_16 = bytes.starts_with(b"\xff\xfe") || bytes.starts_with(b"\xfe\xff");
         return Err(HomeError::NotUtf8 { path, is_utf_16 });
     };
-    KeyRing::from_text(text).map_err(|source| HomeError::BadKeys { path, source })
+    keys_from_text(text).map_err(|source| HomeError::BadKeys { path, source })
 }
 
 fn have_a_key_in_common(one: &[u8], other: &[u8]) -> bool {

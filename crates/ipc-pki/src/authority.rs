@@ -111,6 +111,7 @@ pub struct Authority {
     pub(crate) key: PKey<Private>,
     pub(crate) not_before_secs: u64,
     pub(crate) not_after_secs: u64,
+    key_id: Vec<u8>,
     certificate_pem: Vec<u8>,
     key_pem: PrivateKeyPem,
 }
@@ -159,7 +160,7 @@ impl Authority {
 
         let failed = |source: ErrorStack| LoadError::OpenSsl { source: source.into() };
         let certificate = certificate_of(certificates, &key)?;
-        if !key::can_sign_certificates(&key) {
+        if !key::can_sign(&key) {
             return Err(LoadError::UnsupportedKey);
         }
         if !key::is_sound(&key) {
@@ -196,6 +197,10 @@ impl Authority {
         Ok(Self {
             not_before_secs: x509::to_unix_secs(certificate.not_before())?,
             not_after_secs: x509::to_unix_secs(certificate.not_after())?,
+            key_id: certificate
+                .subject_key_id()
+                .map(|id| id.as_slice().to_vec())
+                .unwrap_or_default(),
             certificate_pem: certificate.to_pem()?,
             key_pem: PrivateKeyPem::encode(&key)?,
             certificate,
@@ -213,6 +218,13 @@ impl Authority {
     #[must_use]
     pub fn private_key_pem(&self) -> &PrivateKeyPem {
         &self.key_pem
+    }
+
+    /// The identifier of its key: what its leaves and its revocation lists name as their issuer's
+    /// (RFC 5280, section 4.2.1.2).
+    #[must_use]
+    pub fn key_id(&self) -> &[u8] {
+        &self.key_id
     }
 
     /// The last second in which the authority, and so anything it issues, is valid; seconds since
@@ -334,7 +346,7 @@ mod tests {
         assert!(info.is_ca);
         assert_eq!(info.not_before_secs, NOW_SECS - 300);
         assert_eq!(info.not_after_secs, NOW_SECS + 3_650 * 86_400);
-        assert_eq!(info.serial_hex.len(), 32);
+        assert_eq!(info.serial.as_be_bytes().len(), 16);
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! The one look into a certificate's DER that the openssl crate has no call for: whether it says
-//! that it is a CA.
+//! The two things in DER that the openssl crate has no call for: whether a certificate says that it
+//! is a CA, and the reason in an entry of a revocation list.
 //!
 //! The authority and the listing come here with a certificate that OpenSSL has parsed already.
 //! Bytes that are not what is expected answer "no"; nothing here panics on any input.
@@ -12,6 +12,24 @@ const SEQUENCE: u8 = 0x30;
 const EXTENSIONS: u8 = 0xa3;
 /// 2.5.29.19, id-ce-basicConstraints (RFC 5280, section 4.2.1.9).
 const BASIC_CONSTRAINTS: &[u8] = &[0x55, 0x1d, 0x13];
+
+/// The reasonCode extension (RFC 5280, section 5.3.1) in a sequence of extensions, but for its last
+/// byte, the code.
+const REASON_CODE: &[u8] =
+    &[SEQUENCE, 12, SEQUENCE, 10, OBJECT_IDENTIFIER, 3, 0x55, 0x1d, 0x15, OCTET_STRING, 3, 10, 1];
+
+/// An entry of a revocation list without extensions (RFC 5280, section 5.1), as OpenSSL wrote it,
+/// with the reason for the revocation.
+///
+/// The entry is a serial number and a date, some 40 bytes. So its length is one byte before and
+/// after; OpenSSL reads the result back and would refuse any other.
+pub(crate) fn with_reason(entry: &[u8], code: u8) -> Vec<u8> {
+    let mut entry = [entry, REASON_CODE, &[code]].concat();
+    if let Some(length) = entry.get_mut(1) {
+        *length = length.saturating_add(14);
+    }
+    entry
+}
 
 /// Whether the basic constraints of a DER certificate say `CA:TRUE`. Without basic constraints it
 /// is no CA.

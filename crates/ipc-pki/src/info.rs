@@ -6,11 +6,12 @@
 use std::error::Error as StdError;
 use std::net::IpAddr;
 
-use openssl::error::ErrorStack;
+use ipc_base::SerialNumber;
 use openssl::hash::MessageDigest;
-use openssl::x509::{GeneralNameRef, X509, X509Ref};
+use openssl::x509::{GeneralNameRef, X509, X509ExtendedKeyUsage, X509Ref};
 use thiserror::Error;
 
+use crate::leaf::Usages;
 use crate::{der, x509};
 
 /// What one certificate says of itself. Nothing of it has been verified.
@@ -27,10 +28,18 @@ pub struct CertificateInfo {
     pub not_before_secs: u64,
     /// The last second in which it is valid, in seconds since the Unix epoch.
     pub not_after_secs: u64,
-    /// Its serial number in lower-case hexadecimal digits, two a byte.
-    pub serial_hex: String,
+    /// Its serial number.
+    pub serial: SerialNumber,
     /// Whether its basic constraints say that it is a certificate authority.
     pub is_ca: bool,
+    /// Which ends of a connection its extended key usages name; `None` where there are no extended
+    /// key usages, as in an authority, or none of these two.
+    pub usages: Option<Usages>,
+    /// The identifier of its key (RFC 5280, section 4.2.1.2).
+    pub key_id: Option<Vec<u8>>,
+    /// The identifier of the key that signed it (RFC 5280, section 4.2.1.1). It tells the leaves of
+    /// two authorities of one name apart.
+    pub issuer_key_id: Option<Vec<u8>>,
     /// SHA-256 of its DER form, which is how a session is tied to a certificate.
     pub fingerprint_sha256: [u8; 32],
 }
@@ -46,10 +55,10 @@ pub enum CertificateInfoError {
         #[source]
         source: Box<dyn StdError + Send + Sync>,
     },
-    /// It is one, but a date or number in it cannot be made out.
+    /// It is no DER certificate, or a date or number in it cannot be made out.
     #[error("the certificate is malformed")]
     Malformed {
-        /// What OpenSSL reports.
+        /// What OpenSSL reports, or what is wrong with the serial number.
         #[source]
         source: Box<dyn StdError + Send + Sync>,
     },
@@ -63,11 +72,37 @@ impl CertificateInfo {
     pub fn from_pem(pem: &[u8]) -> Result<Self, CertificateInfoError> {
         let certificate = X509::from_pem(x509::unmarked(pem))
             .map_err(|source| CertificateInfoError::NotPem { source: source.into() })?;
-        Self::read(&certificate)
-            .map_err(|source| CertificateInfoError::Malformed { source: source.into() })
+        Self::read(&certificate).map_err(|source| CertificateInfoError::Malformed { source })
     }
 
-    fn read(certificate: &X509Ref) -> Result<Self, ErrorStack> {
+    /// Reads every certificate in PEM text, in its order: the authorities of a home while one
+    /// replaces the other. There is at least one.
+    ///
+    /// # Errors
+    /// [`CertificateInfoError`] if there is none or one of them cannot be read.
+    pub fn all_from_pem(pem: &[u8]) -> Result<Vec<Self>, CertificateInfoError> {
+        // Read alone, the first names what is wrong where there is none.
+        Self::from_pem(pem)?;
+        X509::stack_from_pem(x509::unmarked(pem))
+            .map_err(|source| CertificateInfoError::NotPem { source: source.into() })?
+            .iter()
+            .map(|certificate| Self::read(certificate))
+            .collect::<Result<_, _>>()
+            .map_err(|source| CertificateInfoError::Malformed { source })
+    }
+
+    /// Reads a certificate in DER: that of a connection.
+    ///
+    /// # Errors
+    /// [`CertificateInfoError::Malformed`].
+    pub fn from_der(der: &[u8]) -> Result<Self, CertificateInfoError> {
+        X509::from_der(der)
+            .map_err(Into::into)
+            .and_then(|certificate| Self::read(&certificate))
+            .map_err(|source| CertificateInfoError::Malformed { source })
+    }
+
+    fn read(certificate: &X509Ref) -> Result<Self, Box<dyn StdError + Send + Sync>> {
         let mut fingerprint_sha256 = [0; 32];
         fingerprint_sha256.copy_from_slice(&certificate.digest(MessageDigest::sha256())?);
         Ok(Self {
@@ -78,10 +113,26 @@ impl CertificateInfo {
                 .unwrap_or_default(),
             not_before_secs: x509::to_unix_secs(certificate.not_before())?,
             not_after_secs: x509::to_unix_secs(certificate.not_after())?,
-            serial_hex: certificate.serial_number().to_bn()?.to_hex_str()?.to_ascii_lowercase(),
+            serial: x509::read_serial(certificate.serial_number())?,
             is_ca: der::is_ca(&certificate.to_der()?),
+            usages: usages(certificate),
+            key_id: certificate.subject_key_id().map(|id| id.as_slice().to_vec()),
+            issuer_key_id: certificate.authority_key_id().map(|id| id.as_slice().to_vec()),
             fingerprint_sha256,
         })
+    }
+}
+
+fn usages(certificate: &X509Ref) -> Option<Usages> {
+    let named = certificate.extended_key_usage()?;
+    match (
+        named.contains(X509ExtendedKeyUsage::SSL_SERVER),
+        named.contains(X509ExtendedKeyUsage::SSL_CLIENT),
+    ) {
+        (true, true) => Some(Usages::ServerAndClient),
+        (true, false) => Some(Usages::Server),
+        (false, true) => Some(Usages::Client),
+        (false, false) => None,
     }
 }
 
@@ -116,13 +167,51 @@ mod tests {
         assert_eq!(info.subject.as_deref(), Some("testServer1"));
         assert_eq!(info.alt_names, ["testServer1", "testServer1.local", "127.0.0.1", "::1"]);
         assert!(!info.is_ca);
-        assert!(
-            info.serial_hex.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')),
-            "{}",
-            info.serial_hex
-        );
+        assert_eq!(info.issuer_key_id.as_deref(), Some(authority.key_id()));
+        assert!(info.key_id.is_some() && info.key_id != info.issuer_key_id);
         let der = X509::from_pem(&pem).unwrap().to_der().unwrap();
         assert_eq!(info.fingerprint_sha256, openssl::sha::sha256(&der));
+        assert_eq!(CertificateInfo::from_der(&der).unwrap(), info);
+
+        let facts = ipc_base::CertificateFacts::from_der(&der).unwrap();
+        assert_eq!(facts.serial, info.serial);
+        assert_eq!(facts.name.unwrap().as_str(), "testServer1");
+        assert_eq!(facts.issuer_key_id, info.issuer_key_id);
+        assert_eq!(
+            (facts.not_before_secs, facts.not_after_secs),
+            (info.not_before_secs, info.not_after_secs)
+        );
+        assert!(!facts.is_client_only);
+    }
+
+    #[test]
+    fn the_usages_read_back_as_they_were_asked_for() {
+        let authority = Authority::create(&AuthorityOptions::default(), NOW_SECS).unwrap();
+        for usages in [Usages::ServerAndClient, Usages::Server, Usages::Client] {
+            let mut request = LeafRequest::new("a".parse().unwrap());
+            request.usages = usages;
+            let pem = authority.issue(&request, NOW_SECS).unwrap().certificate_pem;
+            assert_eq!(CertificateInfo::from_pem(&pem).unwrap().usages, Some(usages));
+            let der = X509::from_pem(&pem).unwrap().to_der().unwrap();
+            let facts = ipc_base::CertificateFacts::from_der(&der).unwrap();
+            assert_eq!(facts.is_client_only, usages == Usages::Client);
+        }
+        let authority = CertificateInfo::from_pem(authority.certificate_pem()).unwrap();
+        assert_eq!(authority.usages, None);
+    }
+
+    #[test]
+    fn every_certificate_of_a_file_is_read() {
+        let make = || Authority::create(&AuthorityOptions::default(), NOW_SECS).unwrap();
+        let (new, old) = (make(), make());
+        let file = [new.certificate_pem(), old.certificate_pem()].concat();
+        let infos = CertificateInfo::all_from_pem(&file).unwrap();
+        let key_ids: Vec<_> = infos.iter().map(|info| info.key_id.as_deref()).collect();
+        assert_eq!(key_ids, [Some(new.key_id()), Some(old.key_id())]);
+        for broken in [&b""[..], &file[..file.len() - 40], b"text"] {
+            assert!(CertificateInfo::all_from_pem(broken).is_err());
+        }
+        assert!(CertificateInfo::from_der(&file).is_err());
     }
 
     #[test]

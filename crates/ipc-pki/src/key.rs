@@ -9,7 +9,7 @@ use std::str::FromStr;
 use openssl::ec::{EcGroup, EcKey};
 use openssl::error::ErrorStack;
 use openssl::nid::Nid;
-use openssl::pkey::{Id, PKey, Private};
+use openssl::pkey::{HasPublic, Id, PKey, PKeyRef, Private, Public};
 use openssl::rsa::Rsa;
 use thiserror::Error;
 use zeroize::Zeroizing;
@@ -138,7 +138,7 @@ pub(crate) fn is_encrypted(pem: &[u8]) -> bool {
 
 /// Whether our peers can verify a SHA-256 signature made with this key: P-256, P-384, or RSA of
 /// 2048 to 8192 bits.
-pub(crate) fn can_sign_certificates(key: &PKey<Private>) -> bool {
+pub(crate) fn can_sign<T: HasPublic>(key: &PKeyRef<T>) -> bool {
     match key.id() {
         Id::EC => key.ec_key().is_ok_and(|key| {
             matches!(key.group().curve_name(), Some(Nid::X9_62_PRIME256V1 | Nid::SECP384R1))
@@ -146,6 +146,55 @@ pub(crate) fn can_sign_certificates(key: &PKey<Private>) -> bool {
         Id::RSA => (2048..=8192).contains(&key.bits()),
         _ => false,
     }
+}
+
+/// A stranger's public key in the one form in which it is certified, if it is of a kind that
+/// [`can_sign`] allows and sound as far as a public key shows.
+///
+/// An elliptic-curve point is written uncompressed, the only form that ring verifies with. So one
+/// key has one encoding and one hash.
+pub(crate) fn to_certify(key: &PKeyRef<Public>) -> Result<Option<PKey<Public>>, ErrorStack> {
+    if !can_sign(key) {
+        return Ok(None);
+    }
+    if key.id() == Id::RSA {
+        let rsa = key.rsa()?;
+        // Between 3 and 2^33 − 1, and odd: what ring verifies with. With 1 everybody could sign.
+        let exponent = rsa.e();
+        let usual = (2..=33).contains(&exponent.num_bits()) && exponent.is_bit_set(0);
+        return if usual { PKey::from_rsa(rsa).map(Some) } else { Ok(None) };
+    }
+    let ec = key.ec_key()?;
+    if ec.check_key().is_err() {
+        return Ok(None);
+    }
+    let Some(curve) = ec.group().curve_name() else { return Ok(None) };
+    let group = EcGroup::from_curve_name(curve)?;
+    PKey::from_ec_key(EcKey::from_public_key(&group, ec.public_key())?).map(Some)
+}
+
+/// Why a PEM file is no private key that can be used.
+pub(crate) enum Unusable {
+    NotPem,
+    Encrypted,
+    Unsupported,
+}
+
+/// Reads a private key from PEM, in PKCS#8 or a traditional form, and checks it.
+pub(crate) fn from_pem(pem: &[u8]) -> Result<PKey<Private>, Unusable> {
+    let pem = crate::x509::unmarked(pem);
+    if is_encrypted(pem) {
+        return Err(Unusable::Encrypted);
+    }
+    // The callback stands in for OpenSSL's own, which would ask on the terminal.
+    let key = PKey::private_key_from_pem_callback(pem, |_| Ok(0)).map_err(|_| Unusable::NotPem)?;
+    if !can_sign(&key) {
+        return Err(Unusable::Unsupported);
+    }
+    if !is_sound(&key) {
+        return Err(Unusable::NotPem);
+    }
+    Ok(key)
 }
 
 /// Whether the private half of an elliptic-curve or RSA key belongs to its public half. OpenSSL
@@ -200,15 +249,57 @@ mod tests {
     }
 
     #[test]
+    fn a_compressed_point_is_the_same_key_as_an_uncompressed_one() {
+        use openssl::bn::BigNumContext;
+        use openssl::ec::{EcPoint, PointConversionForm};
+        let private = KeyType::P256.generate().unwrap();
+        let uncompressed = private.public_key_to_der().unwrap();
+        let ec = private.ec_key().unwrap();
+        let mut context = BigNumContext::new().unwrap();
+        let bytes = ec
+            .public_key()
+            .to_bytes(ec.group(), PointConversionForm::COMPRESSED, &mut context)
+            .unwrap();
+        assert!(EcPoint::from_bytes(ec.group(), &bytes, &mut context).is_ok());
+        // SubjectPublicKeyInfo (RFC 5480, section 2) with a point of 33 bytes instead of 65.
+        let mut der = uncompressed[..uncompressed.len() - 65].to_vec();
+        der[1] -= 32;
+        let at = der.len() - 2;
+        der[at] -= 32;
+        der.extend(&bytes);
+        let compressed = PKey::public_key_from_der(&der).unwrap();
+        assert_eq!(compressed.public_key_to_der().unwrap(), der);
+        let certified = to_certify(&compressed).unwrap().unwrap();
+        assert_eq!(certified.public_key_to_der().unwrap(), uncompressed);
+    }
+
+    #[test]
+    fn an_rsa_key_with_an_exponent_that_ring_refuses_is_not_certified() {
+        use openssl::bn::BigNum;
+        let modulus = Rsa::generate(2048).unwrap().n().to_owned().unwrap();
+        let with_exponent = |exponent: &str| {
+            let exponent = BigNum::from_dec_str(exponent).unwrap();
+            let rsa = Rsa::from_public_components(modulus.to_owned().unwrap(), exponent).unwrap();
+            to_certify(&PKey::from_rsa(rsa).unwrap()).unwrap().is_some()
+        };
+        for exponent in ["3", "65537", "8589934591"] {
+            assert!(with_exponent(exponent), "{exponent}");
+        }
+        for exponent in ["1", "2", "65536", "8589934593"] {
+            assert!(!with_exponent(exponent), "{exponent}");
+        }
+    }
+
+    #[test]
     fn keys_that_peers_cannot_verify_do_not_sign() {
         let on_curve = |nid| {
             let group = EcGroup::from_curve_name(nid).unwrap();
             PKey::from_ec_key(EcKey::generate(&group).unwrap()).unwrap()
         };
-        assert!(can_sign_certificates(&on_curve(Nid::X9_62_PRIME256V1)));
-        assert!(can_sign_certificates(&on_curve(Nid::SECP384R1)));
-        assert!(!can_sign_certificates(&on_curve(Nid::SECP256K1)));
-        assert!(!can_sign_certificates(&PKey::generate_ed25519().unwrap()));
-        assert!(!can_sign_certificates(&PKey::from_rsa(Rsa::generate(1024).unwrap()).unwrap()));
+        assert!(can_sign(&on_curve(Nid::X9_62_PRIME256V1)));
+        assert!(can_sign(&on_curve(Nid::SECP384R1)));
+        assert!(!can_sign(&on_curve(Nid::SECP256K1)));
+        assert!(!can_sign(&PKey::generate_ed25519().unwrap()));
+        assert!(!can_sign(&PKey::from_rsa(Rsa::generate(1024).unwrap()).unwrap()));
     }
 }

@@ -5,9 +5,10 @@
 
 use std::error::Error as StdError;
 
+use ipc_base::{NameError, SerialNumber};
 use openssl::error::ErrorStack;
 use openssl::hash::MessageDigest;
-use openssl::pkey::{PKey, Private};
+use openssl::pkey::{HasPublic, PKeyRef};
 use openssl::x509::X509;
 use openssl::x509::extension::{
     AuthorityKeyIdentifier, BasicConstraints, ExtendedKeyUsage, KeyUsage, SubjectAlternativeName,
@@ -16,14 +17,18 @@ use openssl::x509::extension::{
 use thiserror::Error;
 
 use crate::authority::Authority;
+use crate::info::CertificateInfo;
 use crate::key::{KeyType, PrivateKeyPem};
 use crate::name::{SubjectAltName, SubjectName};
+use crate::request::CertificateRequest;
 use crate::x509::{self, VALIDITY_DAYS_MAX};
 
-/// Validity of a leaf unless another is asked for, in days: a year and a month to renew it in. It
-/// is what the CA/Browser Forum's Baseline Requirements, section 6.3.2, recommended until March
-/// 2026, one day below what they allowed.
-pub const LEAF_VALIDITY_DAYS: u32 = 397;
+/// Validity of a leaf unless another is asked for, in days: a year.
+///
+/// Mozilla's Server Side TLS guidelines allow a server's certificate 366 days at most, and scanners
+/// such as sslyze check that. With the [`BACKDATED_SECS`](crate::BACKDATED_SECS) before the time of
+/// issue a leaf remains below.
+pub const LEAF_VALIDITY_DAYS: u32 = 365;
 
 /// Most alternative names in one certificate. Far below the 64 KiB of a handshake message that
 /// rustls takes.
@@ -73,6 +78,23 @@ impl LeafRequest {
         }
     }
 
+    /// A request for the successor of a certificate: the same names and usages, the other defaults.
+    ///
+    /// # Errors
+    /// [`RenewalError`] where this authority would not have issued such a certificate.
+    pub fn renewal_of(certificate: &CertificateInfo) -> Result<Self, RenewalError> {
+        if certificate.is_ca {
+            return Err(RenewalError::Authority);
+        }
+        let name = certificate.subject.as_deref().ok_or(RenewalError::NoCommonName)?;
+        let alt_names = certificate.alt_names.iter().map(|name| SubjectAltName::parse(name));
+        Ok(Self {
+            alt_names: alt_names.collect::<Result<_, _>>()?,
+            usages: certificate.usages.ok_or(RenewalError::NoUsages)?,
+            ..Self::new(SubjectName::parse(name)?)
+        })
+    }
+
     /// The names for the certificate, each once. The common name is always one of them, because
     /// peers look at nothing else (RFC 9525, section 2); the Baseline Requirements, section
     /// 7.1.4.3, ask for the same.
@@ -101,9 +123,56 @@ pub struct IssuedPair {
     pub key_pem: PrivateKeyPem,
     /// What it is valid for, as it stands in the certificate.
     pub alt_names: Vec<SubjectAltName>,
+    /// Its serial number.
+    pub serial: SerialNumber,
     /// The last second in which it is valid, in seconds since the Unix epoch: earlier than asked
     /// for if the authority ends before.
     pub not_after_secs: u64,
+}
+
+/// A new certificate for a key that somebody else holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct IssuedCertificate {
+    /// The certificate as PEM, without the authority's.
+    pub certificate_pem: Vec<u8>,
+    /// What it is valid for, as it stands in the certificate.
+    pub alt_names: Vec<SubjectAltName>,
+    /// Its serial number.
+    pub serial: SerialNumber,
+    /// The last second in which it is valid, in seconds since the Unix epoch: earlier than asked
+    /// for if the authority ends before.
+    pub not_after_secs: u64,
+}
+
+/// A request that was checked, with its names and its dates.
+struct DatedRequest<'a> {
+    request: &'a LeafRequest,
+    alt_names: Vec<SubjectAltName>,
+    now_secs: u64,
+    not_after_secs: u64,
+}
+
+/// Why a certificate cannot be renewed.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum RenewalError {
+    /// It has no common name.
+    #[error("the certificate has no common name")]
+    NoCommonName,
+    /// It is an authority's.
+    #[error("the certificate is that of an authority")]
+    Authority,
+    /// Its extended key usages name neither end of a connection.
+    #[error("the certificate is for neither a server nor a client")]
+    NoUsages,
+    /// It has a name that no certificate is issued for.
+    #[error("the certificate has a name that is not allowed")]
+    Name {
+        /// What is wrong with the name.
+        #[from]
+        source: NameError,
+    },
 }
 
 /// Why no certificate was issued.
@@ -156,6 +225,43 @@ impl Authority {
     /// [`IssueError`]; the request's names cannot be the reason, they were checked when they were
     /// parsed.
     pub fn issue(&self, request: &LeafRequest, now_secs: u64) -> Result<IssuedPair, IssueError> {
+        let dated = self.check(request, now_secs)?;
+        let failed = |source: ErrorStack| IssueError::OpenSsl { source: source.into() };
+        let key = request.key_type.generate().map_err(failed)?;
+        let key_pem = PrivateKeyPem::encode(&key).map_err(failed)?;
+        let issued = self.certify(dated, &key)?;
+        Ok(IssuedPair {
+            certificate_pem: issued.certificate_pem,
+            key_pem,
+            alt_names: issued.alt_names,
+            serial: issued.serial,
+            not_after_secs: issued.not_after_secs,
+        })
+    }
+
+    /// Issues a certificate like [`Authority::issue`], for the key of `holder`, who keeps the private
+    /// half.
+    ///
+    /// Names, usages and validity are those of `request`, whose kind of key does not count. Nothing
+    /// that the holder asked for is taken but the key.
+    ///
+    /// # Errors
+    /// [`IssueError`].
+    pub fn issue_for_key(
+        &self,
+        request: &LeafRequest,
+        holder: &CertificateRequest,
+        now_secs: u64,
+    ) -> Result<IssuedCertificate, IssueError> {
+        self.certify(self.check(request, now_secs)?, holder.key())
+    }
+
+    /// Checks all of a request that can be refused.
+    fn check<'a>(
+        &self,
+        request: &'a LeafRequest,
+        now_secs: u64,
+    ) -> Result<DatedRequest<'a>, IssueError> {
         let days = request.validity_days;
         if !(1..=VALIDITY_DAYS_MAX).contains(&days) {
             return Err(IssueError::ValidityDays { days });
@@ -171,28 +277,32 @@ impl Authority {
             return Err(IssueError::AuthorityExpired { not_after_secs: self.not_after_secs });
         }
         let not_after_secs = x509::days_after(now_secs, days).min(self.not_after_secs);
+        Ok(DatedRequest { request, alt_names, now_secs, not_after_secs })
+    }
 
+    fn certify<T: HasPublic>(
+        &self,
+        dated: DatedRequest<'_>,
+        key: &PKeyRef<T>,
+    ) -> Result<IssuedCertificate, IssueError> {
         let failed = |source: ErrorStack| IssueError::OpenSsl { source: source.into() };
-        let key = request.key_type.generate().map_err(failed)?;
-        let certificate =
-            self.certify(request, &alt_names, &key, now_secs, not_after_secs).map_err(failed)?;
-        Ok(IssuedPair {
+        let certificate = self.sign_leaf(&dated, key).map_err(failed)?;
+        Ok(IssuedCertificate {
             certificate_pem: certificate.to_pem().map_err(failed)?,
-            key_pem: PrivateKeyPem::encode(&key).map_err(failed)?,
-            alt_names,
-            not_after_secs,
+            alt_names: dated.alt_names,
+            serial: x509::read_serial(certificate.serial_number())
+                .map_err(|source| IssueError::OpenSsl { source })?,
+            not_after_secs: dated.not_after_secs,
         })
     }
 
-    fn certify(
+    fn sign_leaf<T: HasPublic>(
         &self,
-        request: &LeafRequest,
-        alt_names: &[SubjectAltName],
-        key: &PKey<Private>,
-        now_secs: u64,
-        not_after_secs: u64,
+        dated: &DatedRequest<'_>,
+        key: &PKeyRef<T>,
     ) -> Result<X509, ErrorStack> {
-        let mut builder = x509::start(now_secs, not_after_secs)?;
+        let DatedRequest { request, alt_names, now_secs, not_after_secs } = dated;
+        let mut builder = x509::start(*now_secs, *not_after_secs)?;
         builder.set_subject_name(x509::common_name(request.name.as_str())?.as_ref())?;
         builder.set_issuer_name(self.certificate.subject_name())?;
         builder.set_pubkey(key)?;
@@ -229,7 +339,8 @@ impl Authority {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{AuthorityOptions, CertificateInfo};
+    use crate::{AuthorityOptions, RequestedPair};
+    use openssl::pkey::PKey;
 
     const NOW_SECS: u64 = 1_750_000_000;
 
@@ -372,13 +483,14 @@ mod tests {
     }
 
     #[test]
-    fn it_is_valid_for_397_days_from_five_minutes_ago() {
+    fn it_is_valid_for_a_year_from_five_minutes_ago() {
         let pair = authority().issue(&request("a", &[]), NOW_SECS).unwrap();
         let info = CertificateInfo::from_pem(&pair.certificate_pem).unwrap();
         assert_eq!(info.not_before_secs, NOW_SECS - 300);
-        assert_eq!(info.not_after_secs, NOW_SECS + 397 * 86_400);
+        assert_eq!(info.not_after_secs, NOW_SECS + 365 * 86_400);
         assert_eq!(pair.not_after_secs, info.not_after_secs);
-        assert_eq!(info.serial_hex.len(), 32);
+        assert_eq!(info.serial.as_be_bytes().len(), 16);
+        assert_eq!(info.serial, pair.serial);
         assert!(!info.is_ca);
     }
 
@@ -430,6 +542,70 @@ mod tests {
             text.contains("X509v3 Key Usage: critical\n                Digital Signature\n"),
             "{text}"
         );
+    }
+
+    #[test]
+    fn a_strangers_key_is_certified_as_the_request_says_and_not_as_the_stranger_does() {
+        let authority = authority();
+        let theirs = RequestedPair::create(&"somebody".parse().unwrap(), KeyType::Rsa2048).unwrap();
+        let holder = CertificateRequest::from_pem(&theirs.request_pem).unwrap();
+        let request = LeafRequest { usages: Usages::Client, ..request("worker1", &["w1.example"]) };
+        let issued = authority.issue_for_key(&request, &holder, NOW_SECS).unwrap();
+        let leaf = X509::from_pem(&issued.certificate_pem).unwrap();
+        let key = PKey::private_key_from_pem(theirs.key_pem.as_bytes()).unwrap();
+        assert!(leaf.public_key().unwrap().public_eq(&key));
+        assert!(authority.has_issued(&issued.certificate_pem, theirs.key_pem.as_bytes()));
+        let info = CertificateInfo::from_pem(&issued.certificate_pem).unwrap();
+        assert_eq!(info.subject.as_deref(), Some("worker1"));
+        assert_eq!(info.alt_names, ["worker1", "w1.example"]);
+        assert_eq!(info.usages, Some(Usages::Client));
+        assert_eq!(info.serial, issued.serial);
+        assert_eq!(info.not_after_secs, issued.not_after_secs);
+        assert_eq!(info.not_after_secs, NOW_SECS + 365 * 86_400);
+        assert!(!info.is_ca);
+
+        let late = authority.not_after_secs() + 1;
+        let error = authority.issue_for_key(&request, &holder, late).unwrap_err();
+        assert!(matches!(error, IssueError::AuthorityExpired { .. }));
+    }
+
+    #[test]
+    fn a_renewal_asks_for_the_same_names_and_usages() {
+        let authority = authority();
+        let request = LeafRequest {
+            usages: Usages::Client,
+            ..request("bücher", &["*.example.com", "a_b", "127.0.0.1", "::1"])
+        };
+        let first = authority.issue(&request, NOW_SECS).unwrap();
+        let first = CertificateInfo::from_pem(&first.certificate_pem).unwrap();
+        let renewal = LeafRequest::renewal_of(&first).unwrap();
+        let second = authority.issue(&renewal, NOW_SECS + 1).unwrap();
+        let second = CertificateInfo::from_pem(&second.certificate_pem).unwrap();
+        assert_eq!(
+            (&second.subject, &second.alt_names, second.usages),
+            (&first.subject, &first.alt_names, first.usages)
+        );
+        assert_ne!(second.serial, first.serial);
+    }
+
+    #[test]
+    fn what_was_not_issued_here_is_not_renewed() {
+        let authority = authority();
+        let leaf = authority.issue(&request("a", &[]), NOW_SECS).unwrap();
+        let leaf = CertificateInfo::from_pem(&leaf.certificate_pem).unwrap();
+        let ca = CertificateInfo::from_pem(authority.certificate_pem()).unwrap();
+        assert_eq!(LeafRequest::renewal_of(&ca), Err(RenewalError::Authority));
+        let unnamed = CertificateInfo { subject: None, ..leaf.clone() };
+        assert_eq!(LeafRequest::renewal_of(&unnamed), Err(RenewalError::NoCommonName));
+        let useless = CertificateInfo { usages: None, ..leaf.clone() };
+        assert_eq!(LeafRequest::renewal_of(&useless), Err(RenewalError::NoUsages));
+        for name in ["web-ipc-ca", "../a", ""] {
+            let named = CertificateInfo { subject: Some(name.to_owned()), ..leaf.clone() };
+            let error = LeafRequest::renewal_of(&named).unwrap_err();
+            assert!(matches!(error, RenewalError::Name { .. }), "{name}");
+            let alternative = CertificateInfo { alt_names: vec!["a b".to_owned()], ..leaf.clone() };
+            assert!(LeafRequest::renewal_of(&alternative).is_err());
+        }
     }
 
     #[test]

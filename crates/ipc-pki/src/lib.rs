@@ -6,6 +6,10 @@
 //!
 //! - [`Authority`]: the CA, made with [`Authority::create`] or read back with [`Authority::load`].
 //! - [`LeafRequest`]: what to certify; [`Authority::issue`] answers with an [`IssuedPair`].
+//! - [`RequestedPair`]: a new key and the request for its certificate, where the key must not leave.
+//!   [`CertificateRequest`] takes such a request in, and [`Authority::issue_for_key`] answers it.
+//! - [`Authority::revocation_list`]: the list of revoked certificates, signed. It is read back with
+//!   [`Authority::own_revocation_list`] or [`revocation_lists_from_pem`].
 //! - [`SubjectName`], [`SubjectAltName`]: names that were checked, which is the only kind that gets
 //!   certified. [`to_ascii`] gives the form in which a name is written and used as a file name.
 //! - [`CertificateInfo`]: what a certificate says, for listing.
@@ -24,7 +28,7 @@
 //! let info = CertificateInfo::from_pem(&pair.certificate_pem)?;
 //! assert_eq!(info.subject.as_deref(), Some("localhost"));
 //! assert_eq!(info.alt_names, ["localhost", "127.0.0.1", "::1"]);
-//! assert_eq!(info.not_after_secs, now_secs + 397 * 86_400);
+//! assert_eq!(info.not_after_secs, now_secs + 365 * 86_400);
 //! # Ok(())
 //! # }
 //! ```
@@ -39,14 +43,26 @@ mod info;
 mod key;
 mod leaf;
 mod name;
+mod request;
+mod revocation;
 mod x509;
 
 pub use authority::{
     Authority, AuthorityOptions, CA_COMMON_NAME, CA_VALIDITY_DAYS, CreateError, LoadError,
 };
 pub use info::{CertificateInfo, CertificateInfoError};
-pub use ipc_base::{NameError, PEER_NAME_CHARS_MAX, PeerName, RESERVED_NAMES};
+pub use ipc_base::{
+    NameError, PEER_NAME_CHARS_MAX, PeerName, RESERVED_NAMES, RevocationList, RevocationReason,
+    RevokedCertificate, SerialNumber,
+};
 pub use key::{KeyType, KeyTypeError, PrivateKeyPem};
-pub use leaf::{ALT_NAMES_MAX, IssueError, IssuedPair, LEAF_VALIDITY_DAYS, LeafRequest, Usages};
+pub use leaf::{
+    ALT_NAMES_MAX, IssueError, IssuedCertificate, IssuedPair, LEAF_VALIDITY_DAYS, LeafRequest,
+    RenewalError, Usages,
+};
 pub use name::{DNS_NAME_CHARS_MAX, SubjectAltName, SubjectName, to_ascii};
+pub use request::{
+    CertificateRequest, REQUEST_BYTES_MAX, RequestError, RequestRefused, RequestedPair,
+};
+pub use revocation::{ListError, RevokeError, revocation_lists_from_pem};
 pub use x509::{BACKDATED_SECS, VALIDITY_DAYS_MAX};

@@ -3,7 +3,10 @@
 //! The authority, the leaves and the listing come here. Nothing here decides what a certificate may
 //! be used for.
 
-use openssl::asn1::{Asn1Integer, Asn1Time, Asn1TimeRef};
+use std::error::Error as StdError;
+
+use ipc_base::{SerialNumber, SerialNumberError};
+use openssl::asn1::{Asn1Integer, Asn1IntegerRef, Asn1Time, Asn1TimeRef};
 use openssl::bn::BigNum;
 use openssl::error::ErrorStack;
 use openssl::nid::Nid;
@@ -33,13 +36,22 @@ pub(crate) fn days_after(now_secs: u64, days: u32) -> u64 {
     now_secs.saturating_add(u64::from(days) * DAY_SECS)
 }
 
-/// Starts a version 3 certificate with a fresh serial number and these dates.
+/// Starts a version 3 certificate with a fresh serial number, valid from [`BACKDATED_SECS`] before
+/// `now_secs`.
 pub(crate) fn start(now_secs: u64, not_after_secs: u64) -> Result<X509Builder, ErrorStack> {
+    start_between(now_secs.saturating_sub(BACKDATED_SECS), not_after_secs)
+}
+
+/// Starts a version 3 certificate with a fresh serial number and these dates.
+pub(crate) fn start_between(
+    not_before_secs: u64,
+    not_after_secs: u64,
+) -> Result<X509Builder, ErrorStack> {
     let mut builder = X509Builder::new()?;
     // Zero-based: this is version 3, the one with extensions (RFC 5280, section 4.1.2.1).
     builder.set_version(2)?;
     builder.set_serial_number(serial()?.as_ref())?;
-    builder.set_not_before(time(now_secs.saturating_sub(BACKDATED_SECS))?.as_ref())?;
+    builder.set_not_before(time(not_before_secs)?.as_ref())?;
     builder.set_not_after(time(not_after_secs)?.as_ref())?;
     Ok(builder)
 }
@@ -56,9 +68,26 @@ fn serial() -> Result<Asn1Integer, ErrorStack> {
     Asn1Integer::from_bn(BigNum::from_slice(&bytes)?.as_ref())
 }
 
+/// A serial number in OpenSSL's form.
+pub(crate) fn to_asn1(serial: &SerialNumber) -> Result<Asn1Integer, ErrorStack> {
+    Asn1Integer::from_bn(BigNum::from_slice(serial.as_be_bytes())?.as_ref())
+}
+
+/// A serial number that OpenSSL has read, unless it is negative or too long.
+pub(crate) fn read_serial(
+    serial: &Asn1IntegerRef,
+) -> Result<SerialNumber, Box<dyn StdError + Send + Sync>> {
+    let number = serial.to_bn()?;
+    if number.is_negative() {
+        return Err(SerialNumberError::Negative.into());
+    }
+    // In OpenSSL zero has no bytes.
+    Ok(SerialNumber::from_be_bytes(&[&[0], number.to_vec().as_slice()].concat())?)
+}
+
 /// A time in a certificate, capped at [`TIME_SECS_MAX`] and at what the platform's `time_t` can
 /// hold.
-fn time(secs: u64) -> Result<Asn1Time, ErrorStack> {
+pub(crate) fn time(secs: u64) -> Result<Asn1Time, ErrorStack> {
     Asn1Time::from_unix(secs.min(TIME_SECS_MAX).try_into().unwrap_or(time_t_max()))
 }
 
@@ -98,6 +127,18 @@ mod tests {
             assert!(!number.is_negative());
             assert_eq!(number.num_bytes(), 16);
             assert!(number.num_bits() <= 127);
+        }
+    }
+
+    #[test]
+    fn a_serial_number_reads_back_as_it_was_written_and_a_negative_one_is_refused() {
+        for text in ["00", "01", "7f", "80", "0123456789abcdef0123456789abcdefffffffff"] {
+            let written = to_asn1(&text.parse().unwrap()).unwrap();
+            assert_eq!(read_serial(&written).unwrap().to_string(), text);
+        }
+        for number in ["-1".to_owned(), "ff".repeat(21)] {
+            let number = Asn1Integer::from_bn(&BigNum::from_hex_str(&number).unwrap()).unwrap();
+            assert!(read_serial(&number).is_err());
         }
     }
 

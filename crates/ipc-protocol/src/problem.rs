@@ -25,6 +25,11 @@ pub enum ProblemCode {
     /// 403: the client's certificate is not (or no longer) good here, or not the one its session
     /// was granted to.
     WrongCertificate,
+    /// 403: the client's certificate was revoked.
+    CertificateRevoked,
+    /// 403: this client gets no new certificate: its enrolment was accepted with another key, or it
+    /// is none that was enrolled.
+    RenewalRefused,
     /// 404: there is no such route.
     NotFound,
     /// 405: the route answers another method, named in `Allow`.
@@ -46,6 +51,8 @@ pub enum ProblemCode {
     TooManyAttempts,
     /// 500: the server failed in a way of its own; its log says how.
     InternalError,
+    /// 501: the server issues no certificates: it has no authority's key.
+    RenewalUnavailable,
     /// 502: the application let the request go without a reply.
     NotAnswered,
     /// 503: the inbox is full; wait as `Retry-After` says.
@@ -72,7 +79,7 @@ pub enum Retry {
 
 impl ProblemCode {
     /// Every code.
-    pub const ALL: [ProblemCode; 22] = [
+    pub const ALL: [ProblemCode; 25] = [
         ProblemCode::MalformedRequest,
         ProblemCode::MalformedEnvelope,
         ProblemCode::StaleEnvelope,
@@ -80,6 +87,8 @@ impl ProblemCode {
         ProblemCode::NotAnObject,
         ProblemCode::BadCredentials,
         ProblemCode::WrongCertificate,
+        ProblemCode::CertificateRevoked,
+        ProblemCode::RenewalRefused,
         ProblemCode::NotFound,
         ProblemCode::MethodNotAllowed,
         ProblemCode::RequestTimeout,
@@ -90,6 +99,7 @@ impl ProblemCode {
         ProblemCode::UpgradeRequired,
         ProblemCode::TooManyAttempts,
         ProblemCode::InternalError,
+        ProblemCode::RenewalUnavailable,
         ProblemCode::NotAnswered,
         ProblemCode::InboxFull,
         ProblemCode::ShuttingDown,
@@ -111,6 +121,10 @@ impl ProblemCode {
             ProblemCode::NotAnObject => ("not_an_object", 400, "Bad Request", Retry::Never),
             ProblemCode::BadCredentials => ("bad_credentials", 401, "Unauthorized", Retry::Never),
             ProblemCode::WrongCertificate => ("wrong_certificate", 403, "Forbidden", Retry::Never),
+            ProblemCode::CertificateRevoked => {
+                ("certificate_revoked", 403, "Forbidden", Retry::Never)
+            }
+            ProblemCode::RenewalRefused => ("renewal_refused", 403, "Forbidden", Retry::Never),
             ProblemCode::NotFound => ("not_found", 404, "Not Found", Retry::Never),
             ProblemCode::MethodNotAllowed => {
                 ("method_not_allowed", 405, "Method Not Allowed", Retry::Never)
@@ -133,6 +147,9 @@ impl ProblemCode {
             }
             ProblemCode::InternalError => {
                 ("internal_error", 500, "Internal Server Error", Retry::AfterPause)
+            }
+            ProblemCode::RenewalUnavailable => {
+                ("renewal_unavailable", 501, "Not Implemented", Retry::Never)
             }
             ProblemCode::NotAnswered => ("not_answered", 502, "Bad Gateway", Retry::Never),
             ProblemCode::InboxFull => ("inbox_full", 503, "Service Unavailable", Retry::AfterPause),

@@ -22,17 +22,21 @@ pub enum Route {
     /// [`ChannelFrame`](crate::ChannelFrame)s go in and such with
     /// [`ChannelAnswer`](crate::ChannelAnswer)s come out.
     MessageChannel,
+    /// `POST /client/renew`: [`RenewalRequest`](crate::RenewalRequest) in,
+    /// [`RenewalReply`](crate::RenewalReply) out.
+    ClientRenew,
 }
 
 impl Route {
     /// Every route.
-    pub const ALL: [Route; 6] = [
+    pub const ALL: [Route; 7] = [
         Route::IsRunning,
         Route::ClientAuth,
         Route::MessageSubmit,
         Route::MessageRequest,
         Route::MessageBatch,
         Route::MessageChannel,
+        Route::ClientRenew,
     ];
 
     /// The path, which is also what a frame for this route has in `to`.
@@ -44,6 +48,7 @@ impl Route {
             Route::MessageRequest => "/message/request",
             Route::MessageBatch => "/message/batch",
             Route::MessageChannel => "/message/channel",
+            Route::ClientRenew => "/client/renew",
         }
     }
 
@@ -52,6 +57,7 @@ impl Route {
         match self {
             Route::IsRunning | Route::MessageChannel => "GET",
             Route::ClientAuth
+            | Route::ClientRenew
             | Route::MessageSubmit
             | Route::MessageRequest
             | Route::MessageBatch => "POST",

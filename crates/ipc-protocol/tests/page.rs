@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use ipc_envelope::{Freshness, KeyRing, OpenError};
+use ipc_envelope::{Freshness, Key, KeyRing, OpenError};
 use ipc_protocol::{
     CHANNEL_LIMITS_HEADER, CHANNEL_SUBPROTOCOL, ChannelAnswer, ChannelEntryResult, ChannelFrame,
     ChannelLimits, Frame, FrameError, MessageId, ProblemCode, REPLY_ADDRESS, Route, close_code_of,
@@ -68,6 +68,15 @@ fn every_good_envelope_of_the_page_is_made_to_the_byte_and_opens_for_a_minute() 
             path => frame.addressed_to(route(path)),
         };
         assert!(frame.and_then(|frame| frame.object()).is_ok(), "{vector}");
+    }
+}
+
+#[test]
+fn every_derived_key_of_the_page_is_the_one_of_its_name() {
+    let key = Key::from_base64url(text(&vectors("made with")[0], "key")).expect("a key");
+    for vector in vectors("derived keys") {
+        let derived = key.derive_for(text(&vector, "name"));
+        assert_eq!(derived.to_base64url().as_str(), text(&vector, "key"), "{vector}");
     }
 }
 

@@ -32,7 +32,7 @@ pub struct CertificateRequest<'a> {
 }
 
 impl<'a> CertificateRequest<'a> {
-    /// A request for `name` alone: P-256, 397 days, no pair replaced.
+    /// A request for `name` alone: P-256, 365 days, no pair replaced.
     #[must_use]
     pub fn new(name: &'a str, now_secs: u64) -> Self {
         Self {
@@ -184,7 +184,7 @@ mod tests {
         assert_eq!(issued.certificate_file, home.root().join("testServer1.crt"));
         assert_eq!(issued.key_file, home.root().join("testServer1.key"));
         assert_eq!(issued.alt_names, alt_names);
-        assert_eq!(issued.not_after_secs, NOW_SECS + 397 * 86_400);
+        assert_eq!(issued.not_after_secs, NOW_SECS + 365 * 86_400);
         let info =
             CertificateInfo::from_pem(&std::fs::read(&issued.certificate_file).unwrap()).unwrap();
         assert_eq!((info.alt_names, info.not_after_secs), (alt_names, issued.not_after_secs));

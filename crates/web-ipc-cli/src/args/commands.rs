@@ -108,7 +108,7 @@ fn certs_command() -> Command {
             .value_name("N")
             .allow_negative_numbers(true)
             .value_parser(whole_number::<u32>)
-            .help("Days until the certificate expires [default: 397]"),
+            .help("Days until the certificate expires [default: 365]"),
     )
     .arg(
         Arg::new("keyType")

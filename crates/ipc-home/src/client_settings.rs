@@ -1,0 +1,136 @@
+//! What an enrolled client knows of its server: `client.json` in its home.
+//!
+//! Enrolment and renewal write it (`ipc-setup`); a client that is told no server reads it. It holds
+//! no secret: the password is in `client.cred`.
+
+use ipc_base::PeerName;
+use serde::{Deserialize, Serialize};
+
+use crate::file::{read_public_as, write_file_atomically};
+use crate::{Home, HomeError};
+
+/// The layout that this version writes and reads.
+const VERSION: u32 = 1;
+
+/// Which server a client talks to, and as whom.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientSettings {
+    /// The name that the server's certificate is for.
+    pub server: PeerName,
+    /// Where the server is reached, `HOST:PORT` each, in the order in which they are tried.
+    pub addresses: Vec<String>,
+    /// The name of the client's own certificate pair.
+    pub identity: PeerName,
+    /// The user who logs in.
+    pub username: String,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Stored {
+    version: u32,
+    server: String,
+    addresses: Vec<String>,
+    identity: String,
+    username: String,
+}
+
+impl ClientSettings {
+    fn from_json(json: &[u8]) -> Option<Self> {
+        let stored: Stored = serde_json::from_slice(json).ok()?;
+        (stored.version == VERSION && !stored.addresses.is_empty()).then_some(())?;
+        Some(Self {
+            server: PeerName::parse(&stored.server).ok()?,
+            addresses: stored.addresses,
+            identity: PeerName::parse(&stored.identity).ok()?,
+            username: stored.username,
+        })
+    }
+
+    fn to_json(&self) -> Vec<u8> {
+        let stored = Stored {
+            version: VERSION,
+            server: self.server.to_string(),
+            addresses: self.addresses.clone(),
+            identity: self.identity.to_string(),
+            username: self.username.clone(),
+        };
+        let mut json =
+            serde_json::to_vec_pretty(&stored).expect("strings and a number always serialise");
+        json.push(b'\n');
+        json
+    }
+}
+
+impl Home {
+    /// Reads `client.json`; `None` in a home that was not enrolled.
+    ///
+    /// # Errors
+    /// [`HomeError::BadClientSettings`], [`HomeError::TooLarge`], [`HomeError::NotAFile`],
+    /// [`HomeError::Unreadable`].
+    pub fn client_settings(&self) -> Result<Option<ClientSettings>, HomeError> {
+        let path = self.client_settings_file();
+        match read_public_as(&path, self.access()) {
+            Ok(json) => ClientSettings::from_json(&json)
+                .map(Some)
+                .ok_or(HomeError::BadClientSettings { path }),
+            Err(HomeError::FileMissing { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Writes `client.json`.
+    ///
+    /// # Errors
+    /// [`HomeError::Unwritable`], [`HomeError::NoRandomness`].
+    pub fn write_client_settings(&self, settings: &ClientSettings) -> Result<(), HomeError> {
+        write_file_atomically(&self.client_settings_file(), &settings.to_json(), crate::FILE_MODE)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings() -> ClientSettings {
+        ClientSettings {
+            server: PeerName::parse("localhost").unwrap(),
+            addresses: vec!["192.0.2.1:3000".into(), "[::1]:3000".into()],
+            identity: PeerName::parse("worker1").unwrap(),
+            username: "müller".into(),
+        }
+    }
+
+    #[test]
+    fn what_is_written_is_read_back_and_a_home_without_it_has_none() {
+        let directory = tempfile::tempdir().unwrap();
+        let home = Home::at(directory.path());
+        assert_eq!(home.client_settings().unwrap(), None);
+        home.write_client_settings(&settings()).unwrap();
+        assert_eq!(home.client_settings().unwrap(), Some(settings()));
+    }
+
+    #[test]
+    fn anything_else_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let home = Home::at(directory.path());
+        let good = String::from_utf8(settings().to_json()).unwrap();
+        for (old, new) in [
+            ("\"version\": 1", "\"version\": 2"),
+            ("\"worker1\"", "\"../worker1\""),
+            ("\"localhost\"", "\"\""),
+            ("\"username\"", "\"user\""),
+            ("{", "{\"more\": 1,"),
+            ("}", ""),
+        ] {
+            let bad = good.replacen(old, new, 1);
+            assert_ne!(bad, good);
+            std::fs::write(home.client_settings_file(), &bad).unwrap();
+            let error = home.client_settings().unwrap_err();
+            assert!(matches!(error, HomeError::BadClientSettings { .. }), "{bad}: {error:?}");
+        }
+        let none = ClientSettings { addresses: Vec::new(), ..settings() };
+        home.write_client_settings(&none).unwrap();
+        assert!(home.client_settings().is_err(), "without an address there is nothing to send to");
+    }
+}
