@@ -4,6 +4,7 @@
 //! the other members from outside, by their commands and their binaries, and links none of them.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
+mod api;
 mod bench;
 mod cargo;
 mod counts;
@@ -21,8 +22,8 @@ Chores of the web-ipc workspace
 Usage: cargo xtask TASK
 
 Tasks:
-  test           everything: format, clippy, tidy, unit, integration and doc tests, then e2e; with codespell
-                 and cargo-deny where they are installed
+  test           everything: format, clippy, tidy, unit, integration and doc tests, then e2e; with codespell,
+                 cargo-deny and cargo-public-api where they are installed
   e2e [FILTER]   drives the built binary in temporary homes; FILTER picks scenarios by a part of their name
   e2e --list     names the scenarios
   crash [OPTION...]
@@ -39,6 +40,8 @@ Tasks:
   tidy           dependency directions, circles of files, lock file, manifests, module docs, width of lines,
                  docs/protocol.md
   tidy --bless   takes over the hash of the protocol source into docs/protocol.md, once the page is true again
+  api            compares the public items of each library with docs/api; needs cargo-public-api
+  api --bless    writes docs/api
 
 Exit status: 0 all is well, 1 something failed, 2 wrong usage.
 ";
@@ -72,6 +75,8 @@ fn main() -> ExitCode {
                 return ExitCode::from(2);
             }
         },
+        ["api"] => api::run_alone(false),
+        ["api", "--bless"] => api::run_alone(true),
         ["tidy"] => tidy::run_alone(),
         ["tidy", "--bless"] => tidy::bless(),
         other => {
