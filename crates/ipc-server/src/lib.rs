@@ -9,6 +9,8 @@
 //! The server runs on threads of its own, so the application may use any async runtime or none. No
 //! type of the libraries underneath (actix-web, rustls, sqlx) is in the public API. The server
 //! makes neither certificates nor users; `ipc-setup` does.
+//!
+//! ```
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! # let directory = tempfile::tempdir()?;
 //! # let path = directory.path().join("home");
