@@ -1,7 +1,7 @@
-//! Whose session it is that a frame brings: opened, compared with the connection's certificate, and
-//! its user looked up.
+//! Authenticates the sender of a frame: opens the session token, compares it with the connection's
+//! certificate, and looks up its user.
 //!
-//! `admit` comes here with each request, `channel` with each frame.
+//! `admit` comes here for each request, `channel` for each frame.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use crate::refusal::{RETRY_AFTER, Refusal};
 use crate::session::{LastSession, Session};
 use crate::state::State;
 
-/// Whose message it is, and when it came.
+/// Who sent a message, and when it arrived.
 pub(crate) struct Sender {
     pub(crate) user: Arc<str>,
     pub(crate) certificate: Option<Fingerprint>,
@@ -24,7 +24,7 @@ pub(crate) struct Sender {
 }
 
 impl Sender {
-    /// A message of this sender, whose body is copied.
+    /// Makes a message from this sender. Copies `body`.
     pub(crate) fn message(&self, id: MessageId, body: &str, wants_reply: bool) -> Message {
         let (user, body) = (Arc::clone(&self.user), body.into());
         Message {
@@ -38,10 +38,12 @@ impl Sender {
     }
 }
 
-/// The session that a token grants on this connection, which may remember the last one.
+/// Opens a session token on this connection. `last` is the connection's cache of the session it
+/// opened last.
 ///
 /// # Errors
-/// 419 if there is none, or its time is over; 403 if it was granted to another certificate.
+/// 419 if there is no token, or the session has expired; 403 if it was granted to another
+/// certificate.
 pub(crate) fn session(
     token: Option<&str>,
     (last, peer): (Option<&LastSession>, Peer),
@@ -63,22 +65,22 @@ pub(crate) fn session(
     Ok(session)
 }
 
-/// The user of a session.
+/// Looks up the user of a session.
 ///
 /// # Errors
-/// 419 if he is gone or has another password; 503 if nobody knows.
+/// 419 if the user was removed or has changed the password; 503 if the user store fails.
 pub(crate) async fn user(session: &Session, state: &State) -> Result<Arc<str>, Refusal> {
     let current =
         state.users.current(&session.user, session.credential_version, Instant::now()).await;
     current.map_err(unavailable)?.ok_or_else(expired)
 }
 
-/// The refusal of a session that is none, or none any more.
+/// The refusal 419: there is no session, or it has ended.
 pub(crate) fn expired() -> Refusal {
     Refusal::new(ProblemCode::SessionExpired, "no session, or one that has ended: log in")
 }
 
-/// The refusal where the users' database fails.
+/// The refusal 503 for a failure of the user store.
 pub(crate) fn unavailable(error: StoreError) -> Refusal {
     let detail = "the users' database does not answer at the moment";
     Refusal::new(ProblemCode::Unavailable, detail)

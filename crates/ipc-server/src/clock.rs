@@ -1,4 +1,4 @@
-//! Whether this host's clock shows a time that HTTP can write.
+//! Checks that HTTP can write the time of this host's clock.
 //!
 //! A server comes here once, before it starts.
 
@@ -6,8 +6,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::error::StartError;
 
-/// The first second of the year 10000, for which a `Date` header (RFC 9110, section 5.6.7) has no
-/// digit. The HTTP library panics there.
+/// The first second of the year 10000. A `Date` header (RFC 9110, section 5.6.7) has four digits
+/// for the year; the HTTP library panics at a fifth.
 const BEYOND: Duration = Duration::from_secs(253_402_300_800);
 
 /// Refuses a clock that is set beyond the year 9999.

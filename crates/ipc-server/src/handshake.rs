@@ -1,7 +1,7 @@
-//! From a TCP connection to a TLS stream, or to a line in the log.
+//! Turns a TCP connection into a TLS stream, or logs why that failed.
 //!
-//! `http` comes here with each connection of an https server. What a certificate is good for is not
-//! known here: the configuration's verifier judges.
+//! `http` comes here with each connection of an https server. The verifier in the TLS configuration
+//! decides which certificates are accepted; this file does not.
 
 use std::fmt::{self, Display};
 use std::io;
@@ -30,8 +30,8 @@ pub(crate) struct Acceptor {
 /// Why there is no TLS stream.
 #[derive(Debug)]
 enum Failure {
-    /// The connection was closed without a byte, as those are that only look whether the port is
-    /// open.
+    /// The peer closed the connection without sending a byte, as programs do that only test whether
+    /// the port is open.
     Nothing,
     /// The handshake failed.
     Tls(io::Error),
@@ -40,7 +40,7 @@ enum Failure {
 }
 
 impl Acceptor {
-    /// An acceptor with at most `max` handshakes at a time, each of at most `timeout`.
+    /// Makes an acceptor for at most `max` handshakes at a time, each of at most `timeout`.
     pub(crate) fn new(
         config: Arc<rustls::ServerConfig>,
         max: usize,
@@ -53,7 +53,7 @@ impl Acceptor {
     /// Makes the handshake.
     ///
     /// # Errors
-    /// If it fails, takes too long, or its place was needed by another; the log has the reason.
+    /// If it fails, takes too long, or loses its place to a newer handshake. The reason is logged.
     pub(crate) async fn accept(&self, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
         let peer = stream.peer_addr().ok();
         let mut place = self.under_way.begin();
@@ -75,7 +75,7 @@ impl Acceptor {
     }
 
     async fn handshake(&self, stream: TcpStream) -> Result<TlsStream<TcpStream>, Failure> {
-        // The end without a byte is no handshake that failed, whether it is in order or not.
+        // A connection that ends without a byte is not a failed handshake, however it ends.
         if !matches!(stream.peek(&mut [0]).await, Ok(1)) {
             return Err(Failure::Nothing);
         }
@@ -99,29 +99,29 @@ impl Acceptor {
 impl Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Failure::Nothing => f.write_str("nothing came"),
+            Failure::Nothing => f.write_str("the peer sent nothing"),
             Failure::Tls(error) => f.write_str(&in_words(error)),
-            Failure::Displaced => f.write_str("too many handshakes at a time"),
+            Failure::Displaced => f.write_str("too many handshakes at the same time"),
             Failure::Late => f.write_str("the handshake took too long"),
         }
     }
 }
 
-/// Why a handshake failed, for a person.
+/// Describes in words why a handshake failed.
 fn in_words(error: &io::Error) -> String {
     let Some(tls) = error.get_ref().and_then(|error| error.downcast_ref::<rustls::Error>()) else {
         return match error.kind() {
             io::ErrorKind::UnexpectedEof => {
-                "the peer closed the connection in the midst of it".to_owned()
+                "the peer closed the connection during the handshake".to_owned()
             }
             _ => chain(error).to_string(),
         };
     };
     match tls {
         rustls::Error::InvalidMessage(_) => {
-            "this peer does not speak TLS, but perhaps plain http".to_owned()
+            "this peer does not speak TLS; it may speak plain http".to_owned()
         }
-        rustls::Error::NoCertificatesPresented => "the client shows no certificate".to_owned(),
+        rustls::Error::NoCertificatesPresented => "the client presented no certificate".to_owned(),
         rustls::Error::InvalidCertificate(fault) => {
             format!("the client's certificate {}", CertificateProblem::of(fault, End::Client))
         }
@@ -157,7 +157,7 @@ mod tests {
             "the client refuses this server's certificate (UnknownCA): it was not issued by the authority that the client trusts"
         );
         assert_eq!(tls(CertificateError::Expired.into()), "the client's certificate has expired");
-        assert!(in_words(&io::ErrorKind::UnexpectedEof.into()).contains("in the midst"));
+        assert!(in_words(&io::ErrorKind::UnexpectedEof.into()).contains("during the handshake"));
         assert_eq!(in_words(&io::Error::other("reset")), "reset");
     }
 }

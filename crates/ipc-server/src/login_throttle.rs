@@ -1,4 +1,4 @@
-//! Counts failed logins, so that a password cannot be tried for long. The time is an argument.
+//! Counts failed logins, so that nobody can try passwords for long. The time is an argument.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -8,19 +8,19 @@ use std::time::{Duration, Instant};
 use ipc_protocol::Fingerprint;
 use ipc_store::Username;
 
-/// How long failures count.
+/// For how long a failure counts.
 const WINDOW: Duration = Duration::from_secs(60);
 
-/// When to come again where it is not failures but logins under way that fill the limit.
+/// How long to wait if running logins, not failed ones, fill the limit.
 const SOON: Duration = Duration::from_secs(1);
 
-/// How many peers, and pairs of peer and user, are watched at most. Each failure costs a bcrypt of
-/// some hundred milliseconds, so that no peer gets this far within a window; where many do, nobody
-/// new logs in for the rest of it.
+/// How many peers, and pairs of peer and user, are counted at most. Each failure costs a bcrypt of
+/// some hundred milliseconds, so one peer does not reach this limit within a window. If many peers
+/// do, no new peer can log in for the rest of it.
 const WATCHED_MAX: usize = 10_000;
 
-/// Who tries: a certificate, or over plain http an address. A peer that fails keeps nobody else
-/// out, not even from the same user's account.
+/// Who tries to log in: a certificate, or an address over plain http. Failures count for each
+/// source, so that a peer that fails locks nobody else out, not even from the same user's account.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Source {
     /// The certificate's fingerprint.
@@ -32,10 +32,11 @@ pub(crate) enum Source {
 /// What failures are counted for.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Counted {
-    /// A peer and the user it tries to be. All names that no user can have are one, `None`: what is
-    /// kept is never longer than a name may be.
+    /// A peer and the user name it tries. All invalid names count as one, `None`, so that nothing
+    /// longer than a valid name is stored.
     Pair(Source, Option<Username>),
-    /// A peer, whoever it tries to be: a few passwords tried with many users are as many guesses.
+    /// A peer with all user names it tries. A few passwords tried with many users are as many
+    /// guesses as many passwords with one.
     Peer(Source),
 }
 
@@ -50,7 +51,7 @@ pub(crate) struct LoginThrottle {
 #[derive(Debug)]
 struct Watched {
     counted: HashMap<Counted, Failures>,
-    /// When those that no longer count were last thrown away.
+    /// When counts that had expired were last removed.
     swept_at: Option<Instant>,
 }
 
@@ -58,7 +59,7 @@ struct Watched {
 struct Failures {
     count: u32,
     since: Instant,
-    /// LoginPermits that have begun and may fail.
+    /// Logins that have begun and may still fail.
     under_way: u32,
 }
 
@@ -72,8 +73,8 @@ impl Failures {
     }
 }
 
-/// A login that has begun. It counts against the limit from here on, so that many at once are no
-/// way around it, and as a failure if nothing else is said of it.
+/// A login that has begun. It counts against the limit from its beginning, so that many logins at
+/// once do not get around it. Unless an outcome is reported, it counts as a failure.
 #[derive(Debug)]
 #[must_use = "a login that is dropped counts as one that failed"]
 pub(crate) struct LoginAttempt<'a> {
@@ -91,7 +92,7 @@ enum Outcome {
 }
 
 impl LoginThrottle {
-    /// Lets `failures_max` logins fail within a minute, for each peer and user name, and
+    /// Lets `failures_max` logins fail within a minute for each pair of peer and user name, and
     /// `peer_failures_max` for each peer.
     pub(crate) fn new(failures_max: u32, peer_failures_max: u32) -> Self {
         let watched = Watched { counted: HashMap::new(), swept_at: None };
@@ -101,7 +102,7 @@ impl LoginThrottle {
     /// Begins a login.
     ///
     /// # Errors
-    /// How long to wait before the next one.
+    /// The time to wait before the next login, if the limit is reached.
     pub(crate) fn begin(
         &self,
         source: Source,
@@ -130,7 +131,7 @@ impl LoginThrottle {
 }
 
 impl Watched {
-    /// How long to wait before the next login that is counted here, if one has to.
+    /// Whether another login may begin. The error is the time to wait.
     fn may_begin(
         &mut self,
         counted: &Counted,
@@ -139,7 +140,7 @@ impl Watched {
     ) -> Result<(), Duration> {
         let is_full = self.counted.len() >= WATCHED_MAX;
         let Some(failures) = self.counted.get_mut(counted) else {
-            // Nobody at all may fail where no failure is allowed.
+            // If no failure is allowed at all, nobody may begin.
             return if is_full || failures_max == 0 { Err(WINDOW) } else { Ok(()) };
         };
         match failures.wait(now) {
@@ -154,7 +155,7 @@ impl Watched {
         }
     }
 
-    /// Throws away what no longer counts, once in a window or where there is no room.
+    /// Removes expired counts, once in a window or when the table is full.
     fn forget_expired(&mut self, now: Instant) {
         let is_due = self.swept_at.is_none_or(|at| now.saturating_duration_since(at) >= WINDOW);
         if is_due || self.counted.len() >= WATCHED_MAX {
@@ -165,17 +166,18 @@ impl Watched {
 }
 
 impl LoginAttempt<'_> {
-    /// The login failed.
+    /// Reports that the login failed.
     pub(crate) fn failed(mut self) {
         self.outcome = Outcome::Failed;
     }
 
-    /// The login succeeded: what failed before no longer counts.
+    /// Reports that the login succeeded. Earlier failures of this peer with this user no longer
+    /// count.
     pub(crate) fn succeeded(mut self) {
         self.outcome = Outcome::Succeeded;
     }
 
-    /// It was no login after all: nobody looked at the password.
+    /// Reports that the password was not checked. The login then does not count.
     pub(crate) fn withdrawn(mut self) {
         self.outcome = Outcome::Withdrawn;
     }
@@ -190,7 +192,8 @@ impl Drop for LoginAttempt<'_> {
             match (self.outcome, counted) {
                 (Outcome::Withdrawn, _) => (),
                 (Outcome::Succeeded, Counted::Pair(..)) => failures.count = 0,
-                // One user whose password is known is no way to guess those of others without end.
+                // The peer's failures stay: otherwise a peer that knows one user's password could
+                // guess those of others without limit.
                 (Outcome::Succeeded, Counted::Peer(_)) => (),
                 (Outcome::Failed, _) => {
                     if failures.count == 0 {
@@ -213,7 +216,7 @@ mod tests {
     const HERE: Source = Source::Address(IpAddr::V4(std::net::Ipv4Addr::LOCALHOST));
     const THERE: Source = Source::Certificate(Fingerprint::from_bytes([1; 32]));
 
-    /// How long to wait, if one has to.
+    /// How long this peer has to wait, if at all.
     fn wait(
         attempts: &LoginThrottle,
         source: Source,

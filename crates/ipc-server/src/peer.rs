@@ -1,4 +1,4 @@
-//! Who is at the other end of a connection: its address and the certificate it showed.
+//! Identifies the peer of a connection: its address and the certificate it presented.
 
 use std::cell::Cell;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -19,29 +19,29 @@ use tokio_rustls::server::TlsStream;
 use crate::login_throttle::Source;
 use crate::refusal::Refusal;
 
-/// How far ahead a certificate is verified that was found good before: it is good all the time
-/// between.
+/// A certificate that was valid before is verified for this many seconds ahead. If it is valid at
+/// both times, it is valid in between.
 const AHEAD_SECS: u64 = 60;
 
-/// What connections run over, and who looks at their certificates.
+/// The transport of the connections, with the verifier of their certificates.
 pub(crate) enum Transport {
-    /// TLS, with a certificate on each connection.
+    /// TLS, with a client certificate on each connection.
     Tls(Arc<dyn ClientCertVerifier>),
-    /// Plain http, without one.
+    /// Plain http, without certificates.
     Plain,
 }
 
-/// The certificate of a connection, kept beside it.
+/// The certificate of a connection, kept in the connection's data.
 struct PeerCertificate {
     chain: Vec<CertificateDer<'static>>,
     fingerprint: Fingerprint,
-    /// From when to when it was found good, in seconds since the Unix epoch. What verifies it knows
-    /// of nothing else that changes.
+    /// From when to when it was found valid, in seconds since the Unix epoch. The verifier depends
+    /// on nothing else that changes.
     good: Cell<Option<(u64, u64)>>,
 }
 
-/// Notes the certificate when a connection is made. Where there is none, nothing is noted, and
-/// every request on the connection is refused.
+/// Stores the certificate when a connection is made. If there is none, nothing is stored, and every
+/// request on the connection is refused.
 pub(crate) fn note_certificate(stream: &TlsStream<TcpStream>, extensions: &mut Extensions) {
     let (_, session) = stream.get_ref();
     if let Some(chain) = session.peer_certificates().filter(|chain| !chain.is_empty()) {
@@ -58,25 +58,26 @@ pub(crate) fn fingerprint(certificate: &CertificateDer<'_>) -> Fingerprint {
     Fingerprint::from_bytes(Sha256::digest(certificate).into())
 }
 
-/// A peer that was looked at for this request.
+/// A peer whose certificate was checked for this request.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Peer {
-    /// The certificate; `None` over plain http only.
+    /// The certificate. `None` only over plain http.
     pub(crate) certificate: Option<Fingerprint>,
     address: IpAddr,
 }
 
 impl Peer {
-    /// Looks at the peer of a request: on each one, since a resumed TLS session skips the verifier.
+    /// Checks the peer of a request. This is done for each request, since a resumed TLS session
+    /// skips the verifier.
     ///
     /// # Errors
-    /// 403 over https if there is no certificate, or one that is no longer good.
+    /// 403 over https if there is no certificate, or if it is not valid at this time.
     pub(crate) fn of(
         request: &HttpRequest,
         transport: &Transport,
         now_secs: u64,
     ) -> Result<Self, Refusal> {
-        // Headers that claim another address are not believed: anybody can send them.
+        // Headers that claim another address are ignored: any client can send them.
         Self::look(
             request.peer_addr(),
             request.conn_data::<Rc<PeerCertificate>>(),
@@ -98,7 +99,7 @@ impl Peer {
                 let none = || {
                     Refusal::new(
                         ProblemCode::WrongCertificate,
-                        "the connection shows no client certificate",
+                        "the connection has no client certificate",
                     )
                 };
                 let shown = shown.ok_or_else(none)?;
@@ -108,13 +109,13 @@ impl Peer {
         Ok(Peer { certificate, address })
     }
 
-    /// Whom failed logins are counted for.
+    /// The source under which failed logins of this peer are counted.
     pub(crate) fn source(&self) -> Source {
         self.certificate.map_or(Source::Address(self.address), Source::Certificate)
     }
 }
 
-/// Why a certificate is not taken, for the log.
+/// Describes in words why a certificate is refused, for the log.
 fn in_words(error: &rustls::Error) -> String {
     match error {
         rustls::Error::InvalidCertificate(fault) => {
@@ -124,7 +125,7 @@ fn in_words(error: &rustls::Error) -> String {
     }
 }
 
-/// The peer of a connection that outlasts its request, and with it what the request was read from.
+/// The peer of a connection that lives longer than the request that opened it, such as a channel.
 pub(crate) struct LastingPeer {
     pub(crate) address: Option<SocketAddr>,
     shown: Option<Rc<PeerCertificate>>,
@@ -135,10 +136,10 @@ impl LastingPeer {
         LastingPeer { address: request.peer_addr(), shown: request.conn_data().cloned() }
     }
 
-    /// [`Peer::of`], without the request.
+    /// Like [`Peer::of`], without the request.
     ///
     /// # Errors
-    /// As there.
+    /// Those of [`Peer::of`].
     pub(crate) fn look(&self, transport: &Transport, now_secs: u64) -> Result<Peer, Refusal> {
         Peer::look(self.address, self.shown.as_ref(), transport, now_secs)
     }
@@ -156,7 +157,7 @@ impl PeerCertificate {
                 let at = UnixTime::since_unix_epoch(Duration::from_secs(secs));
                 verifier.verify_client_cert(&self.chain[0], &self.chain[1..], at)
             };
-            // A connection's first request does not pay for two.
+            // The first request of a connection does not pay for a second verification.
             let ahead = good
                 .filter(|(from, _)| *from <= now_secs)
                 .map(|(from, _)| (from, now_secs + AHEAD_SECS));
@@ -164,7 +165,7 @@ impl PeerCertificate {
                 Some((from, until)) if verify(until).is_ok() => (from, until),
                 _ => {
                     verify(now_secs).map_err(|error| {
-                        let detail = "the client certificate is not, or no longer, good here";
+                        let detail = "the client certificate is not valid here, or no longer";
                         Refusal::new(ProblemCode::WrongCertificate, detail)
                             .because(in_words(&error))
                     })?;

@@ -1,4 +1,4 @@
-//! The routes: each maps a request onto the layers below and back onto a status.
+//! The routes. Each maps a request to calls of the layers below, and their results to a status.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -26,8 +26,8 @@ use crate::reply_body::{REPLY_FREE_BYTES, ReplyBody};
 use crate::session::Session;
 use crate::state::{State, random_iv, unix_secs};
 
-/// Adds the routes to an app. Each path is a resource of its own, so that a wrong method is 405 and
-/// not 404.
+/// Adds the routes to an app. Each path is a resource of its own, so that a wrong method gets 405
+/// and not 404.
 pub(crate) fn configure(app: &mut web::ServiceConfig) {
     let resource = |route: Route| {
         web::resource(route.path()).default_service(web::to(
@@ -59,7 +59,7 @@ pub(crate) fn configure(app: &mut web::ServiceConfig) {
 fn method_not_allowed(route: Route) -> Refusal {
     Refusal::new(
         ProblemCode::MethodNotAllowed,
-        format!("the route answers {} only", route.method()),
+        format!("this route accepts only {}", route.method()),
     )
 }
 
@@ -120,13 +120,13 @@ async fn log_in(
 ) -> Result<HttpResponse, Refusal> {
     let (peer, mut sealed) = take_in(request, payload, state).await?;
     let is_raw = sealed.is_raw();
-    // It is short: its route has a limit of its own.
+    // A login is short, because its route has a limit of its own, so it is opened on this thread.
     let plaintext = sealed.open(Freshness::at(unix_secs(SystemTime::now())))?;
     let frame = Frame::parse(plaintext)
         .and_then(|frame| frame.addressed_to(Route::ClientAuth))
         .map_err(malformed)?;
     let id = frame.id();
-    // Whatever serde_json would say of it could quote the password.
+    // The error of serde_json is dropped, because it could quote the password.
     let mut credentials: AuthRequest = serde_json::from_str(frame.object().map_err(malformed)?)
         .map_err(|_| {
             Refusal::new(
@@ -135,8 +135,8 @@ async fn log_in(
             )
         })?;
     drop(sealed);
-    // One user, one name, however a keyboard spells it: for the count of failures, the session, and
-    // the application.
+    // The same name must count as one user, however a keyboard composes it: for the count of
+    // failures, the session and the application.
     credentials.username = to_nfc(&credentials.username);
 
     let source = peer.source();
@@ -150,7 +150,7 @@ async fn log_in(
         return Err(Refusal::new(ProblemCode::TooManyAttempts, "too many logins are waiting")
             .retry_after(RETRY_AFTER));
     };
-    // Before the password is looked at: a login that comes again costs its user nothing.
+    // This comes before the password check, so that a replayed login costs its user nothing.
     if let Err(why) = state.login_ids.remember(id, Instant::now()) {
         attempt.withdrawn();
         return Err(login_not_new(why));
@@ -183,8 +183,9 @@ async fn log_in(
         session: session.seal(&state.session_keys, now_secs, iv),
         expires_in: state.session_secs,
     };
-    let body =
-        Zeroizing::new(serde_json::to_string(&reply).map_err(|error| internal("no reply", error))?);
+    let body = Zeroizing::new(
+        serde_json::to_string(&reply).map_err(|error| internal("writing a reply", error))?,
+    );
     sealed_reply(&body, id, is_raw, state)
 }
 
@@ -192,14 +193,14 @@ fn login_not_new(why: NotNew) -> Refusal {
     match why {
         NotNew::Known => Refusal::new(
             ProblemCode::IdReused,
-            "a login with this id was tried before: each has one of its own",
+            "a login with this id was tried before; each login needs an id of its own",
         ),
         NotNew::Full => Refusal::new(ProblemCode::TooManyAttempts, "too many logins were tried")
             .retry_after(RETRY_AFTER),
     }
 }
 
-/// The answer 200 with a reply in an envelope.
+/// The response 200 with a reply in an envelope.
 fn sealed_reply(
     body: &str,
     id: MessageId,
@@ -207,10 +208,10 @@ fn sealed_reply(
     state: &State,
 ) -> Result<HttpResponse, Refusal> {
     let mut reservation = Reservation::none(&state.budget);
-    // Until the peer has taken it, a reply is memory as a body is.
+    // Until the peer has taken it, a reply takes memory like a body.
     let bytes = body.len() + body.len() / 3 * usize::from(!is_raw);
     if bytes > REPLY_FREE_BYTES && !reservation.grow_to(bytes) {
-        let detail = "the server has no memory for a reply as long as this at the moment";
+        let detail = "the server has no memory for a reply of this length at the moment";
         return Err(Refusal::new(ProblemCode::Unavailable, detail).retry_after(RETRY_AFTER));
     }
     let mut plaintext = Zeroizing::new(Vec::new());
@@ -240,15 +241,15 @@ async fn submit(
     Ok(accepted(put.map_err(not_put)? == Put::Duplicate))
 }
 
-/// Lets those who wait for messages know of some once the answer is on its way.
+/// Wakes receivers of the inbox once the response is on its way.
 fn notify_after_the_answer(notify: NotifyGuard) {
     if !notify.is_none() {
-        // The task that writes the answer goes on until it waits; only then others have their turn.
+        // The task that writes the response runs until it has to wait; only then another task runs.
         actix_web::rt::spawn(async move { drop(notify) });
     }
 }
 
-/// Puts a request and waits for the application's reply; no thread waits with it.
+/// Stores a request and waits for the application's reply, without blocking a thread.
 async fn request_reply(
     request: &HttpRequest,
     payload: web::Payload,
@@ -264,7 +265,7 @@ async fn request_reply(
     let (id, user) = (message.id, Arc::clone(&message.user));
     let wait = reply_wait(request).min(state.reply_wait_max);
     let put = state.inbox.put(message, state.inbox_wait).await.map_err(not_put)?;
-    // A request may wait long: what it came in need not.
+    // A request may wait long, and the memory of its envelope is no longer needed.
     drop(reservation);
     let reply = tokio::time::timeout(wait, state.inbox.reply_to(&user, id))
         .await
@@ -282,14 +283,14 @@ async fn request_reply(
     Ok(response)
 }
 
-/// How long the caller wants to wait.
+/// How long the client wants to wait for a reply.
 fn reply_wait(request: &HttpRequest) -> Duration {
     let preferences = request.headers().get_all("prefer").map(|value| value.as_bytes());
     Duration::from_secs(prefer::wait_secs(preferences).unwrap_or(REPLY_WAIT_SECS_DEFAULT))
 }
 
-/// Puts the messages of a batch in one step and says what became of those that were not newly
-/// accepted.
+/// Stores the messages of a batch in one step. Replies with what became of those that were not
+/// newly accepted.
 async fn submit_all(
     request: &HttpRequest,
     payload: web::Payload,
@@ -334,10 +335,10 @@ async fn submit_all(
         };
         reply.others.push(BatchOutcome { index, code: code.into() });
     }
-    let body = serde_json::to_string(&reply).map_err(|error| internal("no reply", error))?;
+    let body = serde_json::to_string(&reply).map_err(|error| internal("writing a reply", error))?;
     sealed_reply(&body, id, is_raw, state)
 }
 
 fn no_random_bytes(error: impl std::fmt::Display) -> Refusal {
-    internal("no random bytes", error)
+    internal("getting random bytes", error)
 }

@@ -1,8 +1,8 @@
-//! Session tokens: what a login grants, sealed, so that the server keeps none. The time is an
+//! Session tokens: a login's result, sealed, so that the server stores no sessions. The time is an
 //! argument.
 //!
-//! A connection remembers the token that was opened last on it, since the next request mostly
-//! brings the same.
+//! A connection caches the token that it opened last, since the next request usually brings the
+//! same.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -12,27 +12,26 @@ use ipc_protocol::Fingerprint;
 use ipc_store::CredentialVersion;
 use zeroize::Zeroizing;
 
-/// What a token says. Layout of the plaintext: version 1 (1 byte), expiry in seconds since the Unix
-/// epoch (8, big endian), credential version (8), 1 and the certificate's SHA-256 or 33 zero bytes
-/// (33), user name (UTF-8, the rest).
+/// The content of a token. Layout of the plaintext: version 1 (1 byte), expiry in seconds since the
+/// Unix epoch (8, big endian), credential version (8), 1 and the certificate's SHA-256 or 33 zero
+/// bytes (33), user name (UTF-8, the rest).
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Session {
     pub(crate) user: String,
     pub(crate) credential_version: CredentialVersion,
     pub(crate) expires_at_secs: u64,
-    /// The certificate it was granted to; `None` over plain http.
+    /// The certificate that the session was granted to. `None` over plain http.
     pub(crate) certificate: Option<Fingerprint>,
 }
 
 const LAYOUT_VERSION: u8 = 1;
 const FIXED_BYTES: usize = 1 + 8 + 8 + 33;
 
-/// A text longer than this is no token: the longest name there is makes one of some six hundred
-/// characters. It is not gone through.
+/// A longer text is not parsed: the longest user name makes a token of some six hundred characters.
 const TOKEN_BYTES_MAX: usize = 1024;
 
 impl Session {
-    /// The token: base64url text.
+    /// Seals the token as base64url text.
     pub(crate) fn seal(&self, keys: &KeyRing, now_secs: u64, iv: [u8; 16]) -> Zeroizing<String> {
         let mut plaintext = Vec::with_capacity(FIXED_BYTES + self.user.len());
         plaintext.push(LAYOUT_VERSION);
@@ -46,18 +45,18 @@ impl Session {
         Zeroizing::new(keys.seal_base64url(&plaintext, now_secs, iv))
     }
 
-    /// Whether its hour is not over.
+    /// Whether the session has not expired.
     pub(crate) fn lasts(&self, now_secs: u64) -> bool {
         now_secs < self.expires_at_secs
     }
 
-    /// Reads a token. `None` if it is not one of ours, or expired: to the client both mean the
-    /// same.
+    /// Opens a token. Returns `None` if this server's key did not seal it, or if it has expired:
+    /// the client logs in again in either case.
     pub(crate) fn open(token: &str, keys: &KeyRing, now_secs: u64) -> Option<Self> {
         if token.len() > TOKEN_BYTES_MAX {
             return None;
         }
-        // The time in the envelope says when the token was granted; its end is inside.
+        // The time in the envelope is when the token was granted; the expiry is inside.
         let plaintext = keys.open_base64url(token.as_bytes(), None).ok()?;
         let (fixed, user) = plaintext.split_first_chunk::<FIXED_BYTES>()?;
         let (version, fixed) = fixed.split_first()?;
@@ -77,13 +76,13 @@ impl Session {
     }
 }
 
-/// The token that was opened last on a connection, and what it said.
+/// The token that a connection opened last, with its content.
 #[derive(Default)]
 pub(crate) struct LastSession(RefCell<Option<(Zeroizing<String>, Rc<Session>)>>);
 
 impl LastSession {
-    /// [`Session::open`], which is spared a token that is the last one again. Its end is looked at
-    /// in either case.
+    /// Like [`Session::open`], but does not decrypt a token again that equals the last one. Checks
+    /// the expiry in either case.
     pub(crate) fn open(&self, token: &str, keys: &KeyRing, now_secs: u64) -> Option<Rc<Session>> {
         if let Some((last, session)) = &*self.0.borrow()
             && last.as_str() == token

@@ -1,5 +1,5 @@
-//! What all workers of a server share. It is made once, outside the factory that actix-web runs in
-//! each worker, so that there is one inbox and one count of everything.
+//! The state that all workers of a server share. It is made once, outside the factory that
+//! actix-web runs in each worker, so that there is one inbox and one of each counter.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -19,7 +19,7 @@ use crate::sealed_body::Limits;
 use crate::stopping::Stopping;
 use crate::users::Users;
 
-/// What all workers share.
+/// The state that all workers share.
 pub(crate) struct State {
     pub(crate) transport: Transport,
     pub(crate) envelope_keys: Arc<KeyRing>,
@@ -32,7 +32,7 @@ pub(crate) struct State {
     pub(crate) logins: LoginPermits,
     pub(crate) limits: Limits,
     pub(crate) channel: ChannelSettings,
-    /// For bodies.
+    /// The memory for bodies and replies.
     pub(crate) budget: Arc<MemoryBudget>,
     /// How many long envelopes may be opened and checked at the same time.
     pub(crate) long_envelopes: Arc<Semaphore>,
@@ -49,15 +49,15 @@ impl State {
     }
 }
 
-/// Seconds since the Unix epoch; 0 for a clock before it, which makes every envelope stale.
+/// Seconds since the Unix epoch. A clock before it gives 0, which makes every envelope stale.
 pub(crate) fn unix_secs(now: SystemTime) -> u64 {
     now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
-/// An initialisation vector from the operating system.
+/// Returns an initialisation vector from the operating system.
 ///
 /// # Errors
-/// If the system gives no random bytes, which no supported one does once it has started.
+/// If the system has no random bytes. No supported system does that once it has started.
 pub(crate) fn random_iv() -> Result<[u8; 16], getrandom::Error> {
     let mut iv = [0; 16];
     getrandom::fill(&mut iv)?;

@@ -1,4 +1,4 @@
-//! TLS of the server: which certificate it shows, and which it takes.
+//! The server's TLS configuration: the certificate that it presents, and those that it accepts.
 
 use std::sync::Arc;
 
@@ -15,11 +15,11 @@ use crate::validity::OwnCertificate;
 
 /// What a server needs for TLS.
 pub(crate) struct Tls {
-    /// For TLS 1.2 and 1.3.
+    /// The configuration, for TLS 1.2 and 1.3.
     pub(crate) config: ServerConfig,
-    /// Of client certificates. It is asked again for each request.
+    /// The verifier of client certificates. It is also called for each request.
     pub(crate) verifier: Arc<dyn ClientCertVerifier>,
-    /// What the server shows.
+    /// The certificate that the server presents.
     pub(crate) own: OwnCertificate,
 }
 
@@ -53,7 +53,7 @@ pub(crate) fn configuration(home: &Home, name: &PeerName) -> Result<Tls, StartEr
     Ok(Tls { config, verifier, own })
 }
 
-/// The home's own authority, and no other.
+/// The home's own authority. No other is trusted.
 fn roots(home: &Home) -> Result<Arc<RootCertStore>, StartError> {
     let unusable = |reason| StartError::Authority { path: home.ca_certificate_file(), reason };
     let mut roots = RootCertStore::empty();
@@ -63,7 +63,8 @@ fn roots(home: &Home) -> Result<Arc<RootCertStore>, StartError> {
     Ok(Arc::new(roots))
 }
 
-/// Named here rather than installed for the process, which belongs to the application.
+/// The provider is passed explicitly. One installed for the process would be the application's
+/// choice.
 fn provider() -> Arc<CryptoProvider> {
     Arc::new(ring::default_provider())
 }

@@ -1,5 +1,5 @@
-//! Whether a user still is who he was when he logged in, asked of the store at most twice a second
-//! for each.
+//! Checks that a session's user still has the credentials of its login. Asks the store at most
+//! twice a second for each user.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -7,14 +7,14 @@ use std::time::{Duration, Instant};
 
 use ipc_store::{CredentialVersion, StoreError, UserStore, Username};
 
-/// How long an answer of the store is good: a deleted user or a changed password ends its sessions
-/// within a second.
+/// For how long an answer of the store is used: a removed user or a changed password ends its
+/// sessions within a second.
 const FRESH_FOR: Duration = Duration::from_millis(500);
 
-/// How many answers are kept; beyond, all are dropped and asked for again.
+/// How many answers are cached. At the limit all are dropped and asked for again.
 const KEPT_MAX: usize = 10_000;
 
-/// The store, with its last answers.
+/// The user store with a cache of its last answers.
 pub(crate) struct Users {
     store: Arc<dyn UserStore>,
     answers: Mutex<HashMap<String, Answer>>,
@@ -22,7 +22,7 @@ pub(crate) struct Users {
 
 #[derive(Clone)]
 struct Answer {
-    /// The name as messages carry it, shared by all of them.
+    /// The user name, shared by all messages that carry it.
     name: Arc<str>,
     version: Option<CredentialVersion>,
     asked_at: Instant,
@@ -48,7 +48,8 @@ impl Users {
         self.store.verify(name, password).await
     }
 
-    /// The user's name, if his credentials are (within [`FRESH_FOR`]) those of `version`.
+    /// Returns the user's name if the credentials are still those of `version`. The answer may be
+    /// [`FRESH_FOR`] old.
     pub(crate) async fn current(
         &self,
         name: &str,
@@ -58,7 +59,7 @@ impl Users {
         self.current_within(FRESH_FOR, name, version, now).await
     }
 
-    /// [`current`](Self::current), as far as it is known without asking.
+    /// Like [`current`](Self::current), from the cache only. `None` if it has no fresh answer.
     pub(crate) fn known(
         &self,
         name: &str,
@@ -68,7 +69,7 @@ impl Users {
         Some(self.answer_within(FRESH_FOR, name, now)?.of(version))
     }
 
-    /// [`current`](Self::current) with an answer that is no older than `fresh_for`.
+    /// Like [`current`](Self::current), with an answer that is at most `fresh_for` old.
     pub(crate) async fn current_within(
         &self,
         fresh_for: Duration,

@@ -138,7 +138,7 @@ fn each_close_code_leads_to_another_attempt_under_the_same_id() {
         (1001, "the server is stopping"),
         (1002, "why"),
         (1003, "why"),
-        (1008, "silence"),
+        (1008, "the peer was silent too long"),
         (1009, "too long"),
         (1011, ""),
         (4400, "stale_envelope"),
@@ -251,7 +251,7 @@ fn a_ping_is_answered_and_of_many_the_last() {
 fn a_server_that_closes_every_channel_at_once_is_not_asked_without_pauses() {
     let place = Place::new();
     let fake = Fake::with_channels(place.tls(), with_session(took), |_| {
-        Opening::Greeting(LIMITS, |speaker| speaker.close(1001, "idle"))
+        Opening::Greeting(LIMITS, |speaker| speaker.close(1001, "the channel was idle too long"))
     });
     let client = built(Way::Channel, place.builder(&fake).timeout(Duration::from_millis(800)));
     let _ = client.send(&json!({})).wait();
