@@ -1,8 +1,8 @@
-//! The one look into a certificate's DER that the openssl crate has no call for: whether it says
-//! that it is a CA.
+//! Reads one fact from a certificate's DER for which the openssl crate has no call: whether the
+//! certificate is that of a CA.
 //!
-//! The authority and the listing come here with a certificate that OpenSSL has parsed already.
-//! Bytes that are not what is expected answer "no"; nothing here panics on any input.
+//! The authority and the listing call it with a certificate that OpenSSL has parsed already. For
+//! unexpected bytes the answer is "no"; no input causes a panic.
 
 const BOOLEAN: u8 = 0x01;
 const OCTET_STRING: u8 = 0x04;
@@ -13,8 +13,8 @@ const EXTENSIONS: u8 = 0xa3;
 /// 2.5.29.19, id-ce-basicConstraints (RFC 5280, section 4.2.1.9).
 const BASIC_CONSTRAINTS: &[u8] = &[0x55, 0x1d, 0x13];
 
-/// Whether the basic constraints of a DER certificate say `CA:TRUE`. Without basic constraints it
-/// is no CA.
+/// Whether the basic constraints of a DER certificate say `CA:TRUE`. Without basic constraints the
+/// answer is no.
 pub(crate) fn is_ca(certificate: &[u8]) -> bool {
     basic_constraints(certificate)
         .and_then(|constraints| first(constraints, BOOLEAN))
@@ -37,8 +37,7 @@ fn first(input: &[u8], tag: u8) -> Option<&[u8]> {
     elements(input).next().filter(|(found, _)| *found == tag).map(|(_, content)| content)
 }
 
-/// The elements that follow each other in `input` as tag and content; it ends at the first that is
-/// not whole.
+/// The consecutive elements in `input` as tag and content, up to the first incomplete one.
 fn elements(mut input: &[u8]) -> impl Iterator<Item = (u8, &[u8])> {
     std::iter::from_fn(move || {
         let (tag, content, rest) = split_element(input)?;
@@ -47,8 +46,8 @@ fn elements(mut input: &[u8]) -> impl Iterator<Item = (u8, &[u8])> {
     })
 }
 
-/// Tag, content and what follows. Only tags of one byte and definite lengths, which is all that DER
-/// has here.
+/// Splits off the first element: its tag, its content, and the rest. Only tags of one byte and
+/// definite lengths are supported; DER has no others here.
 fn split_element(input: &[u8]) -> Option<(u8, &[u8], &[u8])> {
     let (&tag, rest) = input.split_first()?;
     let (&length, rest) = rest.split_first()?;
