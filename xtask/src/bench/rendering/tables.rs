@@ -42,7 +42,12 @@ impl Table {
         Table { name, head: head.to_vec(), words, rows: Vec::new() }
     }
 
-    /// The table in Markdown, its columns under each other.
+    /// Adds a row, unless a cell has no value because its case was not measured.
+    fn push_if_complete(&mut self, cells: impl IntoIterator<Item = Option<String>>) {
+        self.rows.extend(cells.into_iter().collect::<Option<Vec<_>>>());
+    }
+
+    /// The table in Markdown, with aligned columns.
     pub(crate) fn markdown(&self) -> String {
         let chars = |text: &str| text.chars().count();
         let widths: Vec<usize> = (0..self.head.len())
@@ -198,7 +203,7 @@ fn more_ways(measured: &Measurements) -> Table {
             median(measured, &case, |sample| sample.p50_us).map(count),
             median(measured, &case, |sample| sample.p99_us).map(count),
         ];
-        table.rows.extend(cells.into_iter().collect::<Option<Vec<_>>>());
+        table.push_if_complete(cells);
     }
     table
 }
@@ -242,7 +247,7 @@ fn one_core(measured: &Measurements) -> Table {
                 median(measured, &case, |sample| sample.p50_us).map(count),
                 median(measured, &case, |sample| sample.p99_us).map(count),
             ];
-            table.rows.extend(cells.into_iter().collect::<Option<Vec<_>>>());
+            table.push_if_complete(cells);
         }
     }
     table
@@ -288,7 +293,7 @@ fn latency(measured: &Measurements) -> Table {
             median(measured, &send, |sample| sample.p99_us / sample.p50_us).map(figure),
             longest,
         ];
-        table.rows.extend(cells.into_iter().collect::<Option<Vec<_>>>());
+        table.push_if_complete(cells);
     }
     table
 }
@@ -324,7 +329,7 @@ fn cost(measured: &Measurements) -> Table {
             of(&case, |sample| sample.server_peak).map(mebibytes),
             of(&raw, |sample| sample.server_peak).map(mebibytes),
         ];
-        table.rows.extend(cells.into_iter().collect::<Option<Vec<_>>>());
+        table.push_if_complete(cells);
     }
     table
 }
@@ -346,7 +351,7 @@ fn cold(measured: &Measurements) -> Table {
             of(|sample| sample.p99_us),
             ratio_to(measured, &case, &full).map(|ratio| figure(ratio.median)),
         ];
-        table.rows.extend(cells.into_iter().collect::<Option<Vec<_>>>());
+        table.push_if_complete(cells);
     }
     table
 }
@@ -407,47 +412,30 @@ fn flood(measured: &Measurements) -> Table {
             p99(&flooded),
             median(measured, &flooded, |sample| sample.logins_rate).map(figure),
         ];
-        table.rows.extend(cells.into_iter().collect::<Option<Vec<_>>>());
+        table.push_if_complete(cells);
     }
     table
 }
 
 fn commands(measured: &Measurements) -> Table {
     let mut table = Table::new("commands", 1, &["", "median", "min–max"]);
-    let spread = |name: &str| {
-        measured.figures.get(name).and_then(|figures| Spread::of(figures.iter().copied()))
+    let mut row = |name: &str, what: String, unit: &str, shown: fn(f64) -> String| {
+        let figures = measured.figures.get(name).map(|figures| figures.iter().copied());
+        if let Some(spread) = figures.and_then(Spread::of) {
+            let min_max = format!("{}–{}", shown(spread.min), shown(spread.max));
+            table.rows.push(vec![what, format!("{} {unit}", shown(spread.median)), min_max]);
+        }
     };
     for command in COMMANDS {
-        let Some(spread) = spread(command) else { continue };
-        table.rows.push(vec![
-            format!("`{command}`"),
-            format!("{} ms", figure(spread.median)),
-            range(&spread),
-        ]);
+        row(command, format!("`{command}`"), "ms", figure);
     }
     for (name, _) in ONCE {
-        let Some(spread) = spread(name) else { continue };
-        let row = [
-            format!("a process with {name}"),
-            format!("{} ms", figure(spread.median)),
-            range(&spread),
-        ];
-        table.rows.push(row.into());
+        row(name, format!("a process with {name}"), "ms", figure);
     }
-    if let Some(idle) = spread(IDLE) {
-        let min_max = format!("{}–{}", mebibytes(idle.min), mebibytes(idle.max));
-        let what = "`web-ipc --serve`, resident, idle".to_owned();
-        table.rows.push(vec![what, format!("{} MiB", mebibytes(idle.median)), min_max]);
-    }
+    row(IDLE, "`web-ipc --serve`, resident, idle".to_owned(), "MiB", mebibytes);
     let ends = ["an open channel, idle: resident in the server", "the same in a `LocalClient`"];
     for (name, what) in CHANNELS.into_iter().zip(ends) {
-        let Some(bytes) = spread(name) else { continue };
-        let min_max = format!("{}–{}", figure(bytes.min / 1024.0), figure(bytes.max / 1024.0));
-        table.rows.push(vec![
-            what.to_owned(),
-            format!("{} KiB", figure(bytes.median / 1024.0)),
-            min_max,
-        ]);
+        row(name, what.to_owned(), "KiB", |bytes| figure(bytes / 1024.0));
     }
     table
 }
@@ -470,8 +458,7 @@ fn seal(measured: &Measurements) -> Table {
                 Spread::of(measured.figures.get(&sealing(what, bytes))?.iter().copied())?.median;
             Some(format!("{} ({})", figure(bytes as f64 / nanos), count(nanos)))
         });
-        let row = [Some(size(bytes))].into_iter().chain(cells).collect::<Option<Vec<_>>>();
-        table.rows.extend(row);
+        table.push_if_complete([Some(size(bytes))].into_iter().chain(cells));
     }
     table
 }
@@ -486,8 +473,7 @@ fn remembered(measured: &Measurements) -> Table {
             let figures = measured.figures.get(name)?.iter().copied();
             Spread::of(figures).map(|spread| count(spread.median))
         });
-        let row = [Some(kind.to_owned())].into_iter().chain(cells).collect::<Option<Vec<_>>>();
-        table.rows.extend(row);
+        table.push_if_complete([Some(kind.to_owned())].into_iter().chain(cells));
     }
     table
 }
