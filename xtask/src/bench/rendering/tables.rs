@@ -1,7 +1,7 @@
-//! What was measured, as tables that can be read as text and are Markdown.
+//! The measurements as Markdown tables that are also readable as text.
 //!
-//! The task comes here for what it prints, the page for what it holds. Rows whose cases were not
-//! measured are left out, and tables without rows with them.
+//! The task prints them, and the page contains them. Rows whose cases were not measured are
+//! omitted, and tables without rows too.
 
 use crate::bench::cases::{
     self, CHANNELS, COMMANDS, Case, Connection, IDLE, IN_FLIGHT, IN_FLIGHT_OF_EACH, Inbox, ONCE,
@@ -29,10 +29,10 @@ pub(crate) const NAMES: [&str; 12] = [
 /// A table.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Table {
-    /// What the page calls the place for it.
+    /// The name of the table's block in the page.
     pub(crate) name: &'static str,
     head: Vec<&'static str>,
-    /// How many columns from the left hold words; the others hold numbers.
+    /// How many columns from the left contain text; the others contain numbers.
     words: usize,
     rows: Vec<Vec<String>>,
 }
@@ -77,7 +77,7 @@ impl Table {
     }
 }
 
-/// All tables that have something in them.
+/// All tables with at least one row.
 pub(crate) fn all(measured: &Measurements) -> Vec<Table> {
     let tables = [
         throughput(measured),
@@ -105,7 +105,7 @@ pub(crate) fn median(
     Spread::of(measured.each(case, figure)).map(|spread| spread.median)
 }
 
-/// The ratio of a case's rate to that of another one, round by round.
+/// The ratio of a case's rate to the rate of another case, round by round.
 fn ratio_to(measured: &Measurements, case: &Case, other: &Case) -> Option<Spread> {
     Spread::of_ratios(
         &measured.each(case, |sample| sample.rate),
@@ -113,12 +113,12 @@ fn ratio_to(measured: &Measurements, case: &Case, other: &Case) -> Option<Spread
     )
 }
 
-/// The ratio of a case's rate to that of its raw one.
+/// The ratio of a case's rate to the rate of its raw case.
 pub(crate) fn ratio(measured: &Measurements, case: &Case) -> Option<Spread> {
     ratio_to(measured, case, &case.raw_baseline())
 }
 
-/// How many times as much processor time of both ends a raw message takes, round by round.
+/// The ratio of the raw case's processor time, of both ends, to the case's, round by round.
 fn cpu_ratio(measured: &Measurements, case: &Case) -> Option<Spread> {
     let both =
         |case: &Case| measured.each(case, |sample| sample.client_cpu_us + sample.server_cpu_us);
@@ -190,7 +190,7 @@ fn more_ways(measured: &Measurements) -> Table {
         let (Some(ratio), Some(cpu)) = (ratio(measured, &case), cpu_ratio(measured, &case)) else {
             continue;
         };
-        // Of batches one is in flight, and of raw messages one.
+        // One batch is in flight, and one raw message.
         let cells = [
             Some(what.to_owned()),
             Some(size(case.bytes)),
@@ -487,7 +487,7 @@ fn rate(measured: &Measurements, case: &Case) -> Option<f64> {
     median(measured, case, |sample| sample.rate)
 }
 
-/// A figure with three digits that count, and no more than are measured.
+/// A figure with three significant digits, the precision of the measurement.
 pub(crate) fn figure(value: f64) -> String {
     match value.abs() {
         0.0..10.0 => format!("{value:.2}"),
@@ -496,7 +496,7 @@ pub(crate) fn figure(value: f64) -> String {
     }
 }
 
-/// A whole number of which three digits count, with its thousands apart.
+/// A whole number with three significant digits, and separators between thousands.
 pub(crate) fn count(value: f64) -> String {
     let unit = 10_f64.powi((value.abs().max(1.0).log10().floor() as i32 - 2).max(0));
     let digits = format!("{:.0}", (value / unit).round() * unit);
