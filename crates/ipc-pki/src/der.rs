@@ -1,8 +1,8 @@
-//! The two things in DER that the openssl crate has no call for: whether a certificate says that it
-//! is a CA, and the reason in an entry of a revocation list.
+//! Reads one fact from a certificate's DER for which the openssl crate has no call: whether the
+//! certificate is that of a CA.
 //!
-//! The authority and the listing come here with a certificate that OpenSSL has parsed already.
-//! Bytes that are not what is expected answer "no"; nothing here panics on any input.
+//! The authority and the listing call it with a certificate that OpenSSL has parsed already. For
+//! unexpected bytes the answer is "no"; no input causes a panic.
 
 const BOOLEAN: u8 = 0x01;
 const OCTET_STRING: u8 = 0x04;
@@ -55,8 +55,7 @@ fn first(input: &[u8], tag: u8) -> Option<&[u8]> {
     elements(input).next().filter(|(found, _)| *found == tag).map(|(_, content)| content)
 }
 
-/// The elements that follow each other in `input` as tag and content; it ends at the first that is
-/// not whole.
+/// The consecutive elements in `input` as tag and content, up to the first incomplete one.
 fn elements(mut input: &[u8]) -> impl Iterator<Item = (u8, &[u8])> {
     std::iter::from_fn(move || {
         let (tag, content, rest) = split_element(input)?;
@@ -65,8 +64,8 @@ fn elements(mut input: &[u8]) -> impl Iterator<Item = (u8, &[u8])> {
     })
 }
 
-/// Tag, content and what follows. Only tags of one byte and definite lengths, which is all that DER
-/// has here.
+/// Splits off the first element: its tag, its content, and the rest. Only tags of one byte and
+/// definite lengths are supported; DER has no others here.
 fn split_element(input: &[u8]) -> Option<(u8, &[u8], &[u8])> {
     let (&tag, rest) = input.split_first()?;
     let (&length, rest) = rest.split_first()?;

@@ -1,18 +1,14 @@
 //! The certificate authority of a web-ipc installation and the leaf certificates it issues.
 //!
-//! `ipc-setup` comes here for the files of a home, and whoever lists certificates comes for
-//! [`CertificateInfo`]. PEM goes in and PEM comes out: nothing here opens a file or a socket, and
-//! nothing knows where a home keeps what. The time is an argument, in seconds since the Unix epoch.
+//! `ipc-setup` uses it for the files of a home, and code that lists certificates uses
+//! [`CertificateInfo`]. PEM goes in and PEM comes out: nothing here opens a file or a socket, or
+//! knows the layout of a home. The time is an argument, in seconds since the Unix epoch.
 //!
-//! - [`Authority`]: the CA, made with [`Authority::create`] or read back with [`Authority::load`].
-//! - [`LeafRequest`]: what to certify; [`Authority::issue`] answers with an [`IssuedPair`].
-//! - [`RequestedPair`]: a new key and the request for its certificate, where the key must not leave.
-//!   [`CertificateRequest`] takes such a request in, and [`Authority::issue_for_key`] answers it.
-//! - [`Authority::revocation_list`]: the list of revoked certificates, signed. It is read back with
-//!   [`Authority::own_revocation_list`] or [`revocation_lists_from_pem`].
-//! - [`SubjectName`], [`SubjectAltName`]: names that were checked, which is the only kind that gets
-//!   certified. [`to_ascii`] gives the form in which a name is written and used as a file name.
-//! - [`CertificateInfo`]: what a certificate says, for listing.
+//! - [`Authority`]: the CA, made with [`Authority::create`] or loaded with [`Authority::load`].
+//! - [`LeafRequest`]: what to certify; [`Authority::issue`] returns an [`IssuedPair`].
+//! - [`SubjectName`], [`SubjectAltName`]: checked names; only these are certified. [`to_ascii`]
+//!   returns the form of a name in a certificate and in a file name.
+//! - [`CertificateInfo`]: the fields of a certificate, for listing.
 //!
 //! ```
 //! use ipc_pki::{Authority, AuthorityOptions, CertificateInfo, LeafRequest, SubjectName};

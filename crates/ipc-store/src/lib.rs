@@ -1,17 +1,17 @@
 //! Users and their bcrypt password hashes in SQLite.
 //!
-//! Whoever checks a login or manages users comes here. Nothing here knows HTTP, sessions or
+//! Code that checks a login or manages users uses it. Nothing here knows HTTP, sessions or
 //! certificates.
 //!
-//! - [`SqliteUserStore`] opens or makes the file; [`Options`] where the defaults do not fit.
-//! - [`UserStore`] is what can be done with users, wherever they are kept. Take
-//!   `Arc<dyn UserStore>` where only that matters.
-//! - [`Username`] and [`Password`] are text that has been checked, for everything that changes a
-//!   user. A login is checked with [`UserStore::verify`] as it was presented.
-//! - [`StoreError`] is what can go wrong; what is wrong with the file itself is a [`DatabaseError`]
+//! - [`SqliteUserStore`] opens or creates the file; [`Options`] change the defaults.
+//! - [`UserStore`] is the trait of all stores. Use `Arc<dyn UserStore>` if the kind of store does
+//!   not matter.
+//! - [`Username`] and [`Password`] are checked texts, for every call that changes a user.
+//!   [`UserStore::verify`] takes a login as it was presented.
+//! - [`StoreError`] is the error of all calls; an error of the file itself is a [`DatabaseError`]
 //!   in it.
-//! - [`CredentialVersion`] tells whether a user is still the one, with the password, that logged in
-//!   some time ago.
+//! - [`CredentialVersion`] tells whether a user still exists and still has the password of an
+//!   earlier login.
 //!
 //! ```
 //! use ipc_store::{Options, Password, StoreError, UserStore, Username};
@@ -29,7 +29,7 @@
 //! assert!(store.verify("bob", "pass322").await?.is_none());
 //! assert!(store.verify("eve", "pass321").await?.is_none());
 //!
-//! // Does the session that "bob" got with `version` still stand?
+//! // Is the session that "bob" got with `version` still valid?
 //! assert_eq!(store.credential_version(&bob).await?, version);
 //! store.change_password(&bob, &Password::parse("pass654".to_owned())?).await?;
 //! assert_ne!(store.credential_version(&bob).await?, version);

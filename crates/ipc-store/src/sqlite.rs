@@ -1,7 +1,7 @@
-//! The users, kept in one SQLite file.
+//! The users in an SQLite file.
 //!
-//! Programs come here to open the file; what they then do with it is [`UserStore`]. Nothing here
-//! knows HTTP, sessions or how long a login lasts.
+//! Programs open the file here, and use it as a [`UserStore`]. Nothing here knows HTTP, sessions or
+//! how long a login lasts.
 
 use std::fmt;
 use std::path::Path;
@@ -16,33 +16,34 @@ use crate::hashing::{CredentialVersion, Hasher, Verdict};
 use crate::username::{printable, unescaped};
 use crate::{BoxFuture, Options, Password, StoreError, UserStore, Username};
 
-/// What a file of users holds. Logins read one row each and are short, so the default number of
-/// connections is plenty: more would only be more threads.
+/// The tables of a user database. Logins are short and read one row each, so the default number of
+/// connections is enough.
 const SCHEMA: Schema = Schema {
     what: "user database",
     migrations: &[("users", include_str!("../migrations/0001_users.sql"))],
     tables: &[("users", &["id", "username", "password_hash"])],
 };
 
-/// How many entries that cannot log in a warning names.
+/// How many of the entries that cannot log in a warning names.
 const LEFT_OUT_NAMED_MAX: usize = 10;
 
 /// Users in an SQLite file, which any number of processes may use at once.
 ///
 /// The file is in WAL mode with `synchronous = FULL`: a change that was reported as done survives a
-/// loss of power. Its table is that of the Python tool of the same name, whose `users.db` opens and
-/// verifies as it is.
+/// loss of power. The table is that of the Python tool of the same name, whose `users.db` can be
+/// opened and used unchanged.
 ///
-/// All its calls must be made within a tokio runtime that has time enabled (actix's is one).
+/// All calls must be made within a tokio runtime that has time enabled (actix's is one).
 ///
-/// Where nothing can be written (a read-only file system, no right to, a full disk) users can still
-/// be looked up and listed, as long as the file itself has everything; changes are refused then.
+/// If nothing can be written (a read-only file system, no write permission, a full disk), users can
+/// still be looked up and listed, as long as the database file itself is complete; changes are
+/// refused.
 pub struct SqliteUserStore {
     database: Source,
     hasher: Hasher,
 }
 
-/// The file, as it could be opened.
+/// The file, writable or not.
 enum Source {
     Writable(Database),
     ReadOnly(Immutable),
@@ -54,7 +55,7 @@ impl Source {
             Ok(database) => Ok(Self::Writable(database)),
             Err(refused) => {
                 let database = ipc_sqlite::open_immutable(path, &SCHEMA, options, refused).await?;
-                log::warn!("users can be looked up, and not changed: {}", database.refusal());
+                log::warn!("users can be looked up but not changed: {}", database.refusal());
                 Ok(Self::ReadOnly(database))
             }
         }
@@ -97,7 +98,7 @@ impl Source {
 }
 
 impl SqliteUserStore {
-    /// Opens the file at `path`, which must be there, with the default [`Options`].
+    /// Opens the file at `path`, which must exist, with the default [`Options`].
     ///
     /// # Errors
     /// See [`Options::open`].
@@ -105,7 +106,7 @@ impl SqliteUserStore {
         Options::default().open(path).await
     }
 
-    /// Opens the file at `path`, making it first if there is none, with the default [`Options`].
+    /// Opens the file at `path`, or creates it, with the default [`Options`].
     ///
     /// # Errors
     /// See [`Options::create`].
@@ -113,15 +114,15 @@ impl SqliteUserStore {
         Options::default().create(path).await
     }
 
-    /// Closes the file when all calls under way are done; later ones fail. SQLite then tidies its
-    /// `-wal` and `-shm` away, unless others still have the file open. Dropping the store without
-    /// it loses nothing. What was reported as done is in the file itself either way, so that a copy
-    /// of that alone has it.
+    /// Closes the file when all running calls are done; later calls fail. SQLite then removes its
+    /// `-wal` and `-shm`, unless other processes have the file open. Dropping the store without
+    /// closing it loses nothing: every change that was reported as done is in the database file
+    /// itself, so that a copy of it alone has the change.
     pub fn close(&self) -> BoxFuture<'_, ()> {
         Box::pin(async {
             match &self.database {
-                // What was wrong with the file was said to whoever used it; what was reported as
-                // done is in it.
+                // The callers were told about errors of the file, and every change that was
+                // reported as done is in it.
                 Source::Writable(database) => drop(database.close().await),
                 Source::ReadOnly(database) => database.close().await,
             }
@@ -146,17 +147,16 @@ impl SqliteUserStore {
         Ok(self.stored(username).await?.map(|(_, hash)| hash))
     }
 
-    /// The user as the file has it: its name may be stored in another normal form than the one it
-    /// is compared in. Where there are both, the one that could be added here counts.
+    /// The user as stored: the name may be stored in another normal form than it is compared in. If
+    /// both forms exist, the one that could be added here counts.
     async fn stored(
         &self,
         username: &Username,
     ) -> Result<Option<(String, Zeroizing<String>)>, StoreError> {
-        // A deleted user must not stay in because the file that is read from is no longer the one
-        // that is there.
+        // A deleted user must not get in because the opened file is no longer the one at its path.
         self.database.check_file()?;
-        // As bytes: another program may have stored its hashes as such, and one that is no text is
-        // none of bcrypt's.
+        // The hash is read as bytes: another program may have stored it so. Bytes that are no text
+        // are no bcrypt hash.
         sqlx::query(
             "SELECT username, CAST(password_hash AS BLOB) FROM users WHERE username IN (?1, ?2)
              ORDER BY username = ?1 DESC LIMIT 1",
@@ -172,8 +172,8 @@ impl SqliteUserStore {
         .map_err(|error| self.failed(error))
     }
 
-    /// Runs one statement, with `values` bound to it, as a write of its own. Returns how many rows
-    /// it changed.
+    /// Runs one statement with the bound `values` in a transaction of its own. Returns how many
+    /// rows it changed.
     async fn write(&self, statement: &'static str, values: &[&str]) -> Result<u64, WriteError> {
         let database = self.database.writable()?;
         database.check_file()?;
@@ -185,14 +185,14 @@ impl SqliteUserStore {
         let done = query.execute(&mut *transaction).await?;
         transaction.commit().await?;
         database.check_file()?;
-        // A copy of the file alone should know of each user who was deleted. Where there is no room
-        // for that, what was committed is beside it.
+        // A copy of the database file alone should include every deletion. If there is no room for
+        // that, the change is still in the -wal.
         let _written = database.write_back().await;
         Ok(done.rows_affected())
     }
 }
 
-/// Why a write failed, before it is told what that means to users.
+/// Why a write failed, before it is converted to a [`StoreError`].
 #[derive(Debug, thiserror::Error)]
 enum WriteError {
     #[error(transparent)]
@@ -201,9 +201,9 @@ enum WriteError {
     Database(#[from] DatabaseError),
 }
 
-/// Copies the users' file at `from`, as it is at this moment, to `to`, which must not be there:
-/// also while servers and other programs use it. The copy is for its owner alone (0600), and whole
-/// without anything beside it. On an error a part of it may be left.
+/// Copies the user database at `from`, as it is at this moment, to `to`, which must not exist.
+/// Servers and other programs may use `from`. Only the owner may read the copy (mode 0600), which
+/// needs no other file beside it. On an error an incomplete copy may be left.
 ///
 /// # Errors
 /// [`StoreError::Database`] with any [`DatabaseError`](crate::DatabaseError), of either file.
@@ -212,8 +212,8 @@ pub async fn copy(from: &Path, to: &Path) -> Result<(), StoreError> {
 }
 
 impl Options {
-    /// Opens the file at `path`, which must be there. A file of the Python tool, or an empty one,
-    /// is made ready first.
+    /// Opens the file at `path`, which must exist. A file of the Python tool, or an empty one, is
+    /// migrated first.
     ///
     /// # Errors
     /// [`StoreError::Database`] with any [`DatabaseError`](crate::DatabaseError).
@@ -222,15 +222,15 @@ impl Options {
         Ok(SqliteUserStore { database, hasher: Hasher::new(self.bcrypt_cost) })
     }
 
-    /// Opens the file at `path`, making it first if there is none: readable and writable for its
-    /// owner alone (0600) whatever the umask. Its directory must be there. A file that exists keeps
-    /// its users and its mode.
+    /// Opens the file at `path`, or creates it: readable and writable for its owner only (mode
+    /// 0600), whatever the umask. The directory must exist. An existing file keeps its users and
+    /// its mode.
     ///
-    /// If it is made and then cannot be opened, an empty file may be left, which the next call
-    /// takes up.
+    /// If the file is created but cannot be opened, an empty file may be left, which the next call
+    /// uses.
     ///
     /// # Errors
-    /// As [`Options::open`]; `Missing` if the directory is.
+    /// As [`Options::open`]; `Missing` if the directory is missing.
     pub async fn create(self, path: impl AsRef<Path>) -> Result<SqliteUserStore, StoreError> {
         ipc_sqlite::make_file(path.as_ref(), SCHEMA.what)?;
         self.open(path).await
@@ -254,8 +254,8 @@ impl UserStore for SqliteUserStore {
         Box::pin(async move {
             let taken = || StoreError::Taken { username: username.clone() };
             self.database.writable()?;
-            // Spares a bcrypt; the last word is the table's, since another process may be adding
-            // the same name.
+            // This check saves a bcrypt. The table decides, since another process may be adding the
+            // same name.
             if self.stored_hash(username).await?.is_some() {
                 return Err(taken());
             }
@@ -275,10 +275,10 @@ impl UserStore for SqliteUserStore {
 
     fn delete<'a>(&'a self, username: &'a str) -> BoxFuture<'a, Result<(), StoreError>> {
         Box::pin(async move {
-            // To SQLite a name that was stored as bytes differs from the same name as text.
+            // SQLite distinguishes a name stored as bytes from the same name stored as text.
             let delete = "DELETE FROM users WHERE username = ?1 OR username = CAST(?1 AS BLOB)";
-            // As it is; then in the other normal forms; then as it is shown, for a name that nobody
-            // can type.
+            // Tries the name unchanged, then in the other normal forms, then unescaped, for a name
+            // that cannot be typed.
             let mut names = vec![username.to_owned(), to_nfc(username), to_nfd(username)];
             names.extend(unescaped(username));
             for name in names {
@@ -317,7 +317,7 @@ impl UserStore for SqliteUserStore {
                 let count = left_out.len();
                 left_out.truncate(LEFT_OUT_NAMED_MAX);
                 log::warn!(
-                    "{}: {count} of {rows} entries left out, whose names cannot log in: {}{}",
+                    "{}: left out {count} of {rows} entries, whose names cannot log in: {}{}",
                     self.database.path().display(),
                     left_out.join(", "),
                     if count > left_out.len() { ", …" } else { "" }
@@ -343,7 +343,7 @@ impl UserStore for SqliteUserStore {
                 Verdict::Wrong => Ok(None),
                 Verdict::UnreadableHash => {
                     log::warn!(
-                        "the stored password hash of user {} is not bcrypt's: set the password anew",
+                        "the stored password hash of user {} is not a bcrypt hash: set a new password",
                         printable(username)
                     );
                     Ok(None)
@@ -416,7 +416,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let store = store(&dir).await;
         add(&store, "first").await.unwrap();
-        // The pages that there are now, and no more.
+        // No more pages than there are now.
         sqlx::query("PRAGMA max_page_count = 1")
             .execute(store.database.writable().unwrap().writer())
             .await

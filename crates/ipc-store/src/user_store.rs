@@ -1,29 +1,29 @@
-//! What can be done with users, wherever they are kept.
+//! The trait of user stores.
 //!
-//! The server, and whoever manages users, comes here; each kind of store has a file of its own.
+//! The server and code that manages users call it; each kind of store has a file of its own.
 //! Nothing here knows SQL.
 
 use std::pin::Pin;
 
 use crate::{CredentialVersion, Password, StoreError, Username};
 
-/// A future on the heap that may move between threads, so that [`UserStore`] can be a trait object.
+/// A boxed future that is `Send`, so that [`UserStore`] can be a trait object.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
-/// Users with a name and a password each, wherever they are kept.
+/// A store of users, each with a name and a password.
 ///
-/// A store that finds its file removed or replaced under it says so
-/// ([`DatabaseError::Replaced`](ipc_sqlite::DatabaseError::Replaced)) instead of answering from
-/// what is no longer there. What was reported as done is kept, and other processes see it at once.
-/// A future that is dropped before it is done leaves the change wholly made or not made at all.
+/// A store that finds its file removed or replaced returns
+/// [`DatabaseError::Replaced`](ipc_sqlite::DatabaseError::Replaced) instead of answering from the
+/// old file. A change that was reported as done is durable, and other processes see it at once. If
+/// a future is dropped before it is done, the change is made completely or not at all.
 ///
 /// A store of another kind implements the two methods that have no default, which are all that a
-/// server asks: [`verify`](Self::verify) and [`credential_version`](Self::credential_version). By
-/// default users cannot be changed or listed here. Methods that are added later have a default.
+/// server needs: [`verify`](Self::verify) and [`credential_version`](Self::credential_version). By
+/// default users cannot be changed or listed. Methods that are added later will have a default.
 ///
 /// # Example
-/// Users in memory. [`PasswordHasher`](crate::PasswordHasher) sees to it that an unknown user takes
-/// as long as a wrong password.
+/// Users in memory. [`PasswordHasher`](crate::PasswordHasher) ensures that an unknown user takes as
+/// long as a wrong password.
 ///
 /// ```
 /// use std::collections::HashMap;
@@ -79,7 +79,7 @@ pub trait UserStore: Send + Sync + 'static {
     /// Adds a user.
     ///
     /// # Errors
-    /// [`StoreError::Taken`] if there is one of that name; others as [`StoreError`] lists them.
+    /// [`StoreError::Taken`] if the name exists already; other variants of [`StoreError`].
     fn add<'a>(
         &'a self,
         username: &'a Username,
@@ -89,48 +89,48 @@ pub trait UserStore: Send + Sync + 'static {
         unsupported()
     }
 
-    /// Deletes a user, named as presented: an entry that another program wrote with a name that
-    /// [`Username`] refuses can be got rid of too.
+    /// Deletes a user by the presented name. So an entry can be deleted that another program wrote
+    /// with a name that [`Username`] refuses.
     ///
     /// # Errors
-    /// [`StoreError::Unknown`] if there is none of that name; others as [`StoreError`] lists them.
+    /// [`StoreError::Unknown`] if there is no such user; other variants of [`StoreError`].
     fn delete<'a>(&'a self, username: &'a str) -> BoxFuture<'a, Result<(), StoreError>> {
         let _ = username;
         unsupported()
     }
 
-    /// All users, in the order in which they were added. Entries that another program wrote with
-    /// names that [`Username`] refuses are left out, with a warning in the log; they do not exist
-    /// for the other calls either, but for [`delete`](Self::delete).
+    /// All users, in the order in which they were added. Entries with names that [`Username`]
+    /// refuses, which another program wrote, are omitted, with a warning in the log. For the other
+    /// calls, except [`delete`](Self::delete), they do not exist.
     ///
     /// # Errors
-    /// As [`StoreError`] lists them.
+    /// Any [`StoreError`].
     fn list(&self) -> BoxFuture<'_, Result<Vec<Username>, StoreError>> {
         unsupported()
     }
 
     /// Checks a login, with name and password as they were presented, of any length and form.
-    /// `None` means no: an unknown user, a wrong password, one over 72 bytes or with a NUL byte
-    /// (which is never cut to what bcrypt reads).
+    /// Returns `None` for an unknown user, a wrong password, and a password with more than 72 bytes
+    /// or a NUL byte, which is never truncated to what bcrypt reads.
     ///
-    /// Every answer takes one bcrypt, so that the time does not tell whether the user exists. (It
-    /// does for users whose hash has another cost than the store's own.) It is run on a blocking
-    /// thread, and no more at once than the machine has cores; the rest wait, and how many may is
-    /// for the caller to say. Users of the Python tool whose password is longer than 72 bytes need
-    /// a new one.
+    /// Every call takes one bcrypt, so that the time does not reveal whether the user exists. (It
+    /// does for users whose hash has another cost than the store's own.) bcrypt runs on a thread of
+    /// its own, no more at once than the machine has cores; further calls wait, and the caller must
+    /// limit their number. A user of the Python tool with a password of more than 72 bytes needs a
+    /// new one.
     ///
     /// # Errors
-    /// As [`StoreError`] lists them, never because of what was presented.
+    /// Any [`StoreError`], never because of what was presented.
     fn verify<'a>(
         &'a self,
         username: &'a str,
         password: &'a str,
     ) -> BoxFuture<'a, Result<Option<CredentialVersion>, StoreError>>;
 
-    /// Gives a user another password; their [`CredentialVersion`] changes with it.
+    /// Sets a user's password, which changes the user's [`CredentialVersion`].
     ///
     /// # Errors
-    /// [`StoreError::Unknown`] if there is none of that name; others as [`StoreError`] lists them.
+    /// [`StoreError::Unknown`] if there is no such user; other variants of [`StoreError`].
     fn change_password<'a>(
         &'a self,
         username: &'a Username,
@@ -140,18 +140,18 @@ pub trait UserStore: Send + Sync + 'static {
         unsupported()
     }
 
-    /// The user's present version, `None` if there is no such user. One small read and no bcrypt:
-    /// what a server asks to see whether a session still stands.
+    /// The user's current version; `None` if there is no such user. It takes one small read and no
+    /// bcrypt: a server calls it to check that a session is still valid.
     ///
     /// # Errors
-    /// As [`StoreError`] lists them.
+    /// Any [`StoreError`].
     fn credential_version<'a>(
         &'a self,
         username: &'a Username,
     ) -> BoxFuture<'a, Result<Option<CredentialVersion>, StoreError>>;
 }
 
-/// The answer of a store whose users are managed elsewhere.
+/// The result of a store whose users are managed elsewhere.
 fn unsupported<'a, T: Send + 'a>() -> BoxFuture<'a, Result<T, StoreError>> {
     Box::pin(std::future::ready(Err(StoreError::Unsupported)))
 }

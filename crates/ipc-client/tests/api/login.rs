@@ -353,7 +353,7 @@ fn sessions_in_a_directory_that_was_open_to_others_are_used_and_it_is_closed() {
     assert_eq!(fake.logins().len(), 1);
     assert_eq!(place.home.sessions_dir().metadata().unwrap().permissions().mode() & 0o7777, 0o700);
     let said = format!(
-        "{} was open to other users (mode 0755) and is closed to them now",
+        "{} was open to other users (mode 0755) and is closed now",
         place.home.sessions_dir().display()
     );
     assert!(logged::so_far().contains(&said));

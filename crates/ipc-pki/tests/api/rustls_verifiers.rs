@@ -1,4 +1,4 @@
-//! What rustls makes of the certificates, with the provider that server and client use.
+//! Verifies the certificates with rustls and the provider that server and client use.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,7 +27,7 @@ fn roots(authority: &Authority) -> Arc<RootCertStore> {
     Arc::new(roots)
 }
 
-/// Verifies the pair as a server's, reached by `name`.
+/// Verifies the pair as that of a server that a client reaches by `name`.
 fn as_server(
     authority: &Authority,
     pair: &IssuedPair,
@@ -41,7 +41,7 @@ fn as_server(
     verifier.verify_server_cert(&leaf, &[], &name, &[], time(now_secs)).map(|_| ())
 }
 
-/// Verifies the pair as a client's.
+/// Verifies the pair as that of a client.
 fn as_client(authority: &Authority, pair: &IssuedPair, now_secs: u64) -> Result<(), Error> {
     let verifier =
         WebPkiClientVerifier::builder_with_provider(roots(authority), provider()).build().unwrap();
@@ -158,8 +158,8 @@ fn a_leaf_of_another_authority_is_refused() {
         [as_server(&ours, &pair, "localhost", NOW_SECS), as_client(&ours, &pair, NOW_SECS)]
     {
         let error = refusal(result);
-        // Both authorities have one name, so rustls finds an issuer and then that the signature is
-        // not its own.
+        // Both authorities have the same name, so rustls finds an issuer, and then that the
+        // signature does not match.
         assert!(
             matches!(error, CertificateError::BadSignature | CertificateError::UnknownIssuer),
             "{error:?}"

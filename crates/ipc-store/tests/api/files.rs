@@ -1,4 +1,4 @@
-//! The file itself, as far as users see it.
+//! The file itself, as far as users notice it.
 
 use std::fs;
 

@@ -170,8 +170,8 @@ async fn a_hash_stored_as_bytes_lets_its_user_in_and_one_that_is_no_text_does_no
     assert!(store.verify("bob", "x").await.unwrap().is_some());
 }
 
-/// What another program stored of what a Mac's keyboard, or a file system, gave it: accents as
-/// characters of their own.
+/// A name as another program stored it from the keyboard of a Mac, or from a file system: accents
+/// are separate characters.
 const DECOMPOSED: &str = "Zoe\u{308}";
 const COMPOSED: &str = "Zo\u{eb}";
 

@@ -1,4 +1,4 @@
-//! Shared by the tests: a store of its own for each, and short words for names and passwords.
+//! What the tests share: a store for each test, and functions for names and passwords.
 
 use std::path::PathBuf;
 
@@ -7,7 +7,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{Connection, SqlSafeStr};
 use tempfile::TempDir;
 
-/// A directory that is gone after the test, and where `users.db` belongs in it.
+/// A temporary directory, and the path of `users.db` in it.
 pub(crate) struct Place {
     pub(crate) dir: TempDir,
     pub(crate) path: PathBuf,
@@ -28,8 +28,7 @@ impl Place {
         options().open(&self.path).await.unwrap()
     }
 
-    /// Runs SQL on the file as another program would. The connection is left open for as long as it
-    /// is kept.
+    /// Runs SQL on the file as another program would. The connection is open until it is dropped.
     pub(crate) async fn raw(&self, sql: &'static str) -> SqliteConnection {
         let options = SqliteConnectOptions::new().filename(&self.path).create_if_missing(true);
         let mut connection = SqliteConnection::connect_with(&options).await.unwrap();

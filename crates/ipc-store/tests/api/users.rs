@@ -1,4 +1,4 @@
-//! What can be done with users.
+//! The calls of a user store.
 
 use std::sync::Arc;
 
@@ -44,7 +44,7 @@ async fn names_are_compared_exactly_but_for_the_spelling_of_one_letter() {
     assert!(store.verify("Bob", "one").await.unwrap().is_some());
     assert!(store.verify("bob", "one").await.unwrap().is_none());
     assert!(store.verify("BOB", "one").await.unwrap().is_none());
-    // One letter with its accent, then the letter and a combining accent: they look the same.
+    // One letter with its accent, then the letter with a combining accent: they look the same.
     store.add(&name("\u{e9}"), &password("three")).await.unwrap();
     assert!(store.verify("e\u{301}", "three").await.unwrap().is_some());
     assert!(store.verify("e", "three").await.unwrap().is_none());

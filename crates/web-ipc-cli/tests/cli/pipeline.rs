@@ -389,7 +389,7 @@ fn dead_letters_are_listed_beside_a_running_server_as_soon_as_their_last_try_has
         let sent = client(&world, &server, &["--send", &format!(r#"{{"n":{n}}}"#)], "");
         assert!(sent.status.success(), "{}", text(&sent.stderr));
         server.wait_for_log_times(
-            "1 message handed out once without an acknowledgement is a dead letter now",
+            "1 message delivered once without an acknowledgement is a dead letter now",
             n,
         );
         assert_eq!(numbers(&world).len(), n);
