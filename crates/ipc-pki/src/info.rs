@@ -11,7 +11,7 @@ use openssl::hash::MessageDigest;
 use openssl::x509::{GeneralNameRef, X509, X509ExtendedKeyUsage, X509Ref};
 use thiserror::Error;
 
-use crate::leaf::Usages;
+use crate::usages::Usages;
 use crate::{der, x509};
 
 /// What one certificate says of itself. Nothing of it has been verified.

@@ -8,5 +8,7 @@
 
 mod openssl_program;
 mod python;
+mod revocation;
+mod rotation;
 mod rustls_verifiers;
 mod support;
