@@ -1,5 +1,5 @@
-//! Reads one fact from a certificate's DER for which the openssl crate has no call: whether the
-//! certificate is that of a CA.
+//! What the openssl crate has no call for in DER: whether a certificate says that it is a CA, a key
+//! identifier given as bytes, and the reason in an entry of a revocation list.
 //!
 //! The authority and the listing call it with a certificate that OpenSSL has parsed already. For
 //! unexpected bytes the answer is "no"; no input causes a panic.
@@ -29,6 +29,23 @@ pub(crate) fn with_reason(entry: &[u8], code: u8) -> Vec<u8> {
         *length = length.saturating_add(14);
     }
     entry
+}
+
+/// The bytes as an OCTET STRING: a key identifier (RFC 5280, section 4.2.1.2).
+pub(crate) fn octet_string(content: &[u8]) -> Vec<u8> {
+    let length = content.len().to_be_bytes();
+    let length = &length[length.iter().position(|byte| *byte != 0).unwrap_or(length.len() - 1)..];
+    let mut string = vec![OCTET_STRING];
+    match length {
+        [short @ 0..=0x7f] => string.push(*short),
+        // At most 8 bytes of length.
+        long => {
+            string.push(0x80 | u8::try_from(long.len()).unwrap_or(0));
+            string.extend(long);
+        }
+    }
+    string.extend(content);
+    string
 }
 
 /// Whether the basic constraints of a DER certificate say `CA:TRUE`. Without basic constraints it
@@ -121,6 +138,16 @@ mod tests {
                 let _ = is_ca(&altered);
             }
         }
+    }
+
+    #[test]
+    fn an_octet_string_of_any_length_reads_back() {
+        for length in [0, 1, 20, 127, 128, 255, 256, 70_000] {
+            let content = vec![7; length];
+            let string = octet_string(&content);
+            assert_eq!(split_element(&string), Some((OCTET_STRING, &content[..], &[][..])));
+        }
+        assert_eq!(octet_string(&[1, 2]), [4, 2, 1, 2]);
     }
 
     #[test]

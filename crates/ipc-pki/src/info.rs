@@ -10,7 +10,7 @@ use openssl::hash::MessageDigest;
 use openssl::x509::{GeneralNameRef, X509, X509ExtendedKeyUsage, X509Ref};
 use thiserror::Error;
 
-use crate::leaf::Usages;
+use crate::usages::Usages;
 use crate::{der, x509};
 
 /// The fields of a certificate, unverified.

@@ -21,6 +21,7 @@ use crate::info::CertificateInfo;
 use crate::key::{KeyType, PrivateKeyPem};
 use crate::name::{SubjectAltName, SubjectName};
 use crate::request::CertificateRequest;
+use crate::usages::Usages;
 use crate::x509::{self, VALIDITY_DAYS_MAX};
 
 /// Validity of a leaf unless another is asked for, in days: a year.
@@ -33,19 +34,6 @@ pub const LEAF_VALIDITY_DAYS: u32 = 365;
 /// The most alternative names in one certificate. This is far below the 64 KiB of a handshake
 /// message that rustls accepts.
 pub const ALT_NAMES_MAX: usize = 100;
-
-/// The ends of a connection that a leaf is valid for (RFC 5280, section 4.2.1.12).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-#[non_exhaustive]
-pub enum Usages {
-    /// serverAuth and clientAuth: the default, since a peer often is both.
-    #[default]
-    ServerAndClient,
-    /// Only serverAuth.
-    Server,
-    /// Only clientAuth.
-    Client,
-}
 
 /// A request for a certificate. Make it with [`LeafRequest::new`], then change the fields.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -239,8 +227,8 @@ impl Authority {
         })
     }
 
-    /// Issues a certificate like [`Authority::issue`], for the key of `holder`, who keeps the private
-    /// half.
+    /// Issues a certificate like [`Authority::issue`], for the key of `holder`, who keeps the
+    /// private half.
     ///
     /// Names, usages and validity are those of `request`, whose kind of key does not count. Nothing
     /// that the holder asked for is taken but the key.

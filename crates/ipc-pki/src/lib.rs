@@ -4,11 +4,17 @@
 //! [`CertificateInfo`]. PEM goes in and PEM comes out: nothing here opens a file or a socket, or
 //! knows the layout of a home. The time is an argument, in seconds since the Unix epoch.
 //!
-//! - [`Authority`]: the CA, made with [`Authority::create`] or loaded with [`Authority::load`].
-//! - [`LeafRequest`]: what to certify; [`Authority::issue`] returns an [`IssuedPair`].
-//! - [`SubjectName`], [`SubjectAltName`]: checked names; only these are certified. [`to_ascii`]
-//!   returns the form of a name in a certificate and in a file name.
-//! - [`CertificateInfo`]: the fields of a certificate, for listing.
+//! - [`Authority`]: the CA, made with [`Authority::create`] or read back with [`Authority::load`].
+//! - [`LeafRequest`]: what to certify; [`Authority::issue`] answers with an [`IssuedPair`].
+//! - [`RequestedPair`]: a new key and the request for its certificate, where the key must not
+//!   leave. [`CertificateRequest`] takes such a request in, and [`Authority::issue_for_key`]
+//!   answers it.
+//! - [`Authority::revocation_list`]: the list of revoked certificates, signed. It is read back with
+//!   [`Authority::own_revocation_list`] or [`revocation_lists_from_pem`].
+//! - [`Authority::cross_certify`]: the new authority's key certified by the one that it replaces.
+//! - [`SubjectName`], [`SubjectAltName`]: names that were checked, which is the only kind that gets
+//!   certified. [`to_ascii`] gives the form in which a name is written and used as a file name.
+//! - [`CertificateInfo`]: what a certificate says, for listing.
 //!
 //! ```
 //! use ipc_pki::{Authority, AuthorityOptions, CertificateInfo, LeafRequest, SubjectName};
@@ -41,6 +47,8 @@ mod leaf;
 mod name;
 mod request;
 mod revocation;
+mod rotation;
+mod usages;
 mod x509;
 
 pub use authority::{
@@ -54,11 +62,13 @@ pub use ipc_base::{
 pub use key::{KeyType, KeyTypeError, PrivateKeyPem};
 pub use leaf::{
     ALT_NAMES_MAX, IssueError, IssuedCertificate, IssuedPair, LEAF_VALIDITY_DAYS, LeafRequest,
-    RenewalError, Usages,
+    RenewalError,
 };
 pub use name::{DNS_NAME_CHARS_MAX, SubjectAltName, SubjectName, to_ascii};
 pub use request::{
     CertificateRequest, REQUEST_BYTES_MAX, RequestError, RequestRefused, RequestedPair,
 };
 pub use revocation::{ListError, RevokeError, revocation_lists_from_pem};
+pub use rotation::CrossCertifyError;
+pub use usages::Usages;
 pub use x509::{BACKDATED_SECS, VALIDITY_DAYS_MAX};

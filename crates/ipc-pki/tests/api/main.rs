@@ -7,5 +7,7 @@
 
 mod openssl_program;
 mod python;
+mod revocation;
+mod rotation;
 mod rustls_verifiers;
 mod support;

@@ -8,7 +8,7 @@ use ipc_pki::{KeyType, Usages};
 use crate::support::{Folder, NOW_SECS, authority, request};
 
 /// Runs the program, or reports that it is missing.
-fn openssl(arguments: &[&str]) -> Option<Output> {
+pub(crate) fn openssl(arguments: &[&str]) -> Option<Output> {
     match Command::new("openssl").args(arguments).output() {
         Ok(output) => Some(output),
         Err(error) => {
@@ -19,7 +19,7 @@ fn openssl(arguments: &[&str]) -> Option<Output> {
 }
 
 /// Verifies `leaf.crt` at `NOW_SECS` against a trust anchor; `None` without the program.
-fn verify(folder: &Folder, anchor: &str, further: &[&str]) -> Option<(bool, String)> {
+pub(crate) fn verify(folder: &Folder, anchor: &str, further: &[&str]) -> Option<(bool, String)> {
     let (anchor, leaf) = (folder.file(anchor), folder.file("leaf.crt"));
     let time = NOW_SECS.to_string();
     let mut arguments =

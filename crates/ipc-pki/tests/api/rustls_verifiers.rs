@@ -17,7 +17,7 @@ use crate::support::{NOW_SECS, authority, request};
 
 const DAY_SECS: u64 = 86_400;
 
-fn provider() -> Arc<CryptoProvider> {
+pub(crate) fn provider() -> Arc<CryptoProvider> {
     Arc::new(ring::default_provider())
 }
 
@@ -49,11 +49,11 @@ fn as_client(authority: &Authority, pair: &IssuedPair, now_secs: u64) -> Result<
     verifier.verify_client_cert(&leaf, &[], time(now_secs)).map(|_| ())
 }
 
-fn time(secs: u64) -> UnixTime {
+pub(crate) fn time(secs: u64) -> UnixTime {
     UnixTime::since_unix_epoch(Duration::from_secs(secs))
 }
 
-fn refusal(result: Result<(), Error>) -> CertificateError {
+pub(crate) fn refusal(result: Result<(), Error>) -> CertificateError {
     match result.unwrap_err() {
         Error::InvalidCertificate(error) => error,
         error => panic!("not a matter of the certificate: {error}"),
