@@ -12,11 +12,12 @@ use ipc_protocol::{Frame, FrameError, FrameHead, ProblemCode, Route};
 use zeroize::Zeroizing;
 
 use crate::authenticate::{self, Sender};
+use crate::clock::unix_secs;
 use crate::memory_budget::Reservation;
 use crate::peer::Peer;
 use crate::refusal::{Refusal, internal, shutting_down};
 use crate::sealed_body::{SealedBody, receive};
-use crate::state::{State, unix_secs};
+use crate::state::State;
 
 /// The first step for every sealed request: identifies the peer, then reads the body.
 pub(crate) async fn take_in(
@@ -27,9 +28,9 @@ pub(crate) async fn take_in(
     if state.is_stopping() {
         return Err(shutting_down());
     }
-    let peer = Peer::of(request, &state.transport, unix_secs(SystemTime::now()))?;
+    let peer = Peer::of(request, &state.trust(), unix_secs(SystemTime::now()))?;
     let limits = state.limits.of(request.path());
-    let sealed = receive(request, payload, limits, &state.budget, &state.envelope_keys).await?;
+    let sealed = receive(request, payload, limits, &state.budget, &peer.envelope_keys).await?;
     Ok((peer, sealed))
 }
 
@@ -50,7 +51,7 @@ pub(crate) async fn admit<T: Send + 'static>(
     if !sealed.is_long() {
         let head = head(&mut sealed, route, now_secs)?;
         let session =
-            authenticate::session(head.session(), (from.0.conn_data(), from.1), state, now_secs)?;
+            authenticate::session(head.session(), (from.0.conn_data(), &from.1), state, now_secs)?;
         let user = authenticate::user(&session, state).await?;
         let made =
             make(&head.frame().map_err(malformed)?, &Sender { user, certificate, received_at })?;
@@ -64,7 +65,7 @@ pub(crate) async fn admit<T: Send + 'static>(
     })
     .await?;
     let session = session.as_ref().map(|token| token.as_str());
-    let session = authenticate::session(session, (from.0.conn_data(), from.1), state, now_secs)?;
+    let session = authenticate::session(session, (from.0.conn_data(), &from.1), state, now_secs)?;
     let user = authenticate::user(&session, state).await?;
     on_a_thread(state, move || {
         let mut sealed = sealed;

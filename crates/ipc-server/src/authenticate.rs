@@ -46,14 +46,14 @@ impl Sender {
 /// certificate.
 pub(crate) fn session(
     token: Option<&str>,
-    (last, peer): (Option<&LastSession>, Peer),
+    (last, peer): (Option<&LastSession>, &Peer),
     state: &State,
     now_secs: u64,
 ) -> Result<Rc<Session>, Refusal> {
     let token = token.ok_or_else(expired)?;
     let session = match last {
-        Some(last) => last.open(token, &state.session_keys, now_secs),
-        None => Session::open(token, &state.session_keys, now_secs).map(Rc::new),
+        Some(last) => last.open(token, state.trust().session_keys(), now_secs),
+        None => Session::open(token, state.trust().session_keys().ring, now_secs).map(Rc::new),
     };
     let session = session.ok_or_else(expired)?;
     if session.certificate != peer.certificate {

@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ipc_base::CertificateIssuer;
 use ipc_envelope::OVERHEAD_BYTES_MAX;
 use ipc_home::Home;
 use ipc_inbox::InboxChoice;
@@ -66,6 +67,7 @@ pub struct ServerBuilder {
     pub(crate) allows_remote_http: bool,
     pub(crate) inbox: Option<InboxChoice>,
     pub(crate) users: Option<Arc<dyn UserStore>>,
+    pub(crate) certificate_issuer: Option<Arc<dyn CertificateIssuer>>,
     pub(crate) plaintext_bytes_max: usize,
     pub(crate) body_timeout: Duration,
     pub(crate) head_timeout: Duration,
@@ -98,6 +100,7 @@ impl ServerBuilder {
             allows_remote_http: false,
             inbox: None,
             users: None,
+            certificate_issuer: None,
             plaintext_bytes_max: PLAINTEXT_BYTES_MAX_DEFAULT,
             body_timeout: Duration::from_secs(30),
             head_timeout: Duration::from_secs(5),
@@ -165,6 +168,14 @@ impl ServerBuilder {
     /// survive a restart, and the counts of failed logins do not.
     pub fn inbox(mut self, inbox: impl Into<InboxChoice>) -> Self {
         self.inbox = Some(inbox.into());
+        self
+    }
+
+    /// Who issues certificates for enrolled clients that renew theirs (`POST /client/renew`). None
+    /// unless set: then such a client is told that this server issues none, and follows everything
+    /// else.
+    pub fn certificate_issuer(mut self, issuer: Arc<dyn CertificateIssuer>) -> Self {
+        self.certificate_issuer = Some(issuer);
         self
     }
 

@@ -13,6 +13,7 @@ use actix_web::rt::net::TcpStream;
 use futures_util::future::{Either, select};
 use ipc_base::{CertificateProblem, End, chain, is_about_certificate, refused_because};
 use log::Level;
+use rustls::ServerConfig;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
@@ -21,7 +22,6 @@ use crate::rate_limited_log::{Kind, RateLimitedLog, shown};
 
 /// Makes handshakes, one acceptor for each worker.
 pub(crate) struct Acceptor {
-    tls: TlsAcceptor,
     under_way: Handshakes,
     timeout: Duration,
     log: Arc<RateLimitedLog>,
@@ -41,23 +41,22 @@ enum Failure {
 
 impl Acceptor {
     /// Makes an acceptor for at most `max` handshakes at a time, each of at most `timeout`.
-    pub(crate) fn new(
-        config: Arc<rustls::ServerConfig>,
-        max: usize,
-        timeout: Duration,
-        log: Arc<RateLimitedLog>,
-    ) -> Self {
-        Acceptor { tls: config.into(), under_way: Handshakes::new(max), timeout, log }
+    pub(crate) fn new(max: usize, timeout: Duration, log: Arc<RateLimitedLog>) -> Self {
+        Acceptor { under_way: Handshakes::new(max), timeout, log }
     }
 
     /// Makes the handshake.
     ///
     /// # Errors
     /// If it fails, takes too long, or loses its place to a newer handshake. The reason is logged.
-    pub(crate) async fn accept(&self, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
+    pub(crate) async fn accept(
+        &self,
+        stream: TcpStream,
+        tls: Arc<ServerConfig>,
+    ) -> io::Result<TlsStream<TcpStream>> {
         let peer = stream.peer_addr().ok();
         let mut place = self.under_way.begin();
-        let handshake = std::pin::pin!(self.handshake(stream));
+        let handshake = std::pin::pin!(self.handshake(stream, tls));
         let handshake = select(handshake, &mut place.displaced);
         let failure = match tokio::time::timeout(self.timeout, handshake).await {
             Ok(Either::Left((Ok(stream), _))) => return Ok(stream),
@@ -74,12 +73,16 @@ impl Acceptor {
         })
     }
 
-    async fn handshake(&self, stream: TcpStream) -> Result<TlsStream<TcpStream>, Failure> {
+    async fn handshake(
+        &self,
+        stream: TcpStream,
+        tls: Arc<ServerConfig>,
+    ) -> Result<TlsStream<TcpStream>, Failure> {
         // A connection that ends without a byte is not a failed handshake, however it ends.
         if !matches!(stream.peek(&mut [0]).await, Ok(1)) {
             return Err(Failure::Nothing);
         }
-        self.tls.accept(stream).await.map_err(Failure::Tls)
+        TlsAcceptor::from(tls).accept(stream).await.map_err(Failure::Tls)
     }
 
     fn note(&self, peer: Option<SocketAddr>, failure: &Failure) {

@@ -29,6 +29,7 @@ use tokio_rustls::server::TlsStream;
 use crate::answer::{answer, refuse};
 use crate::answer_body::AnswerBody;
 use crate::channel::registry::Channels;
+use crate::clock::unix_secs;
 use crate::connection_slots::{ConnectionSlot, ConnectionSlots};
 use crate::handshake::Acceptor;
 use crate::peer::{Peer, note_certificate};
@@ -38,8 +39,9 @@ use crate::request_head;
 use crate::routes;
 use crate::session::LastSession;
 use crate::spans::RequestSpan;
-use crate::state::{State, unix_secs};
+use crate::state::State;
 use crate::timeouts::{ConnectionState, TimeoutStream, Timeouts};
+use crate::trust::Transport;
 
 /// The name of the only service. It shows up in actix's log only.
 const SERVICE: &str = "web-ipc";
@@ -73,7 +75,6 @@ type Stream<S> = TimeoutStream<S, ConnectionSlot>;
 /// Serves a listening socket, over TLS if there is a configuration for it.
 pub(crate) fn serve(
     listener: TcpListener,
-    tls: Option<ServerConfig>,
     settings: Settings,
     state: &web::Data<State>,
 ) -> io::Result<actix_server::Server> {
@@ -93,37 +94,33 @@ pub(crate) fn serve(
         // The application handles signals.
         .disable_signals();
     let state = state.clone();
-    let builder = match tls {
-        Some(mut config) => {
-            config.alpn_protocols = vec![b"http/1.1".to_vec()];
-            let config = Arc::new(config);
-            builder.listen(SERVICE, listener, move || {
-                let (config, log) = (Arc::clone(&config), Arc::clone(&state.log));
-                let acceptor = Acceptor::new(
-                    config,
-                    handshakes_max,
-                    settings.handshake_timeout,
-                    Arc::clone(&log),
-                );
-                let acceptor = Rc::new(acceptor);
-                let slots = ConnectionSlots::new(connections_max, Arc::clone(&state.stopping));
-                let http = http1(note_certificate, settings, state.clone());
-                fn_service(move |stream: TcpStream| {
-                    let (acceptor, slots, log) =
-                        (Rc::clone(&acceptor), Rc::clone(&slots), Arc::clone(&log));
-                    async move {
-                        let peer = prepared(&stream);
-                        let stream = acceptor.accept(stream).await.map_err(DispatchError::Io)?;
-                        Ok::<(Stream<TlsStream<TcpStream>>, _), _>((
-                            joined(stream, &slots, settings.times, peer, &log)?,
-                            peer,
-                        ))
-                    }
-                })
-                .and_then(http)
-            })?
-        }
-        None => builder.listen(SERVICE, listener, move || {
+    let is_tls = matches!(state.trust().transport, Transport::Tls(_));
+    let builder = match is_tls {
+        true => builder.listen(SERVICE, listener, move || {
+            let log = Arc::clone(&state.log);
+            let acceptor =
+                Acceptor::new(handshakes_max, settings.handshake_timeout, Arc::clone(&log));
+            let acceptor = Rc::new(acceptor);
+            let slots = ConnectionSlots::new(connections_max, Arc::clone(&state.stopping));
+            let http = http1(note_certificate, settings, state.clone());
+            let state = state.clone();
+            fn_service(move |stream: TcpStream| {
+                let (acceptor, slots, log) =
+                    (Rc::clone(&acceptor), Rc::clone(&slots), Arc::clone(&log));
+                let tls = tls_of(&state);
+                async move {
+                    let peer = prepared(&stream);
+                    let tls = tls.ok_or(DispatchError::InternalError)?;
+                    let stream = acceptor.accept(stream, tls).await.map_err(DispatchError::Io)?;
+                    Ok::<(Stream<TlsStream<TcpStream>>, _), _>((
+                        joined(stream, &slots, settings.times, peer, &log)?,
+                        peer,
+                    ))
+                }
+            })
+            .and_then(http)
+        })?,
+        false => builder.listen(SERVICE, listener, move || {
             let (slots, log) = (
                 ConnectionSlots::new(connections_max, Arc::clone(&state.stopping)),
                 Arc::clone(&state.log),
@@ -176,6 +173,14 @@ fn joined<S>(
     }
 }
 
+/// The TLS configuration that holds now.
+fn tls_of(state: &State) -> Option<Arc<ServerConfig>> {
+    match &state.trust().transport {
+        Transport::Tls(tls) => Some(Arc::clone(&tls.config)),
+        Transport::Plain => None,
+    }
+}
+
 /// The routes, served over one kind of stream.
 fn http1<S: AsyncRead + AsyncWrite + Unpin + 'static>(
     on_connect: impl Fn(&S, &mut Extensions) + 'static,
@@ -199,7 +204,7 @@ fn http1<S: AsyncRead + AsyncWrite + Unpin + 'static>(
             let span = RequestSpan::new(request.head(), request.peer_addr());
             let (connection, has_fragment) = begun(&mut request);
             // Checked here once for all routes, including requests that match no route.
-            let peer = Peer::of(request.request(), &shared.transport, unix_secs(SystemTime::now()));
+            let peer = Peer::of(request.request(), &shared.trust(), unix_secs(SystemTime::now()));
             let answered =
                 match peer.and_then(|_| request_head::check(request.head(), has_fragment)) {
                     Ok(()) => Either::Left(routes.call(request)),

@@ -50,6 +50,7 @@ mod channel;
 mod clock;
 mod connection_slots;
 mod error;
+mod following;
 mod framing;
 mod gate;
 mod handshake;
@@ -65,6 +66,7 @@ mod peer;
 mod prefer;
 mod rate_limited_log;
 mod refusal;
+mod renewal;
 mod reply_body;
 mod request_body;
 mod request_head;
@@ -76,14 +78,16 @@ mod spans;
 mod state;
 mod stopping;
 mod timeouts;
-mod tls;
+mod trust;
 mod users;
 mod validity;
 mod write_progress;
 
 pub use builder::ServerBuilder;
 pub use error::StartError;
-pub use ipc_base::{ModeChange, Place, Remedy};
+pub use ipc_base::{
+    CertificateIssuer, ModeChange, Place, Remedy, RenewalError, RenewalQuery, Renewed,
+};
 pub use ipc_home::{Home, HomeError, NameError, PeerName};
 pub use ipc_inbox::{
     AckError, DeadLetter, DeadLetterId, DeadReason, Delivery, DurableOptions, Inbox, InboxBackend,

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use actix_web::http::header;
 use actix_web::{HttpRequest, HttpResponse, web};
-use ipc_envelope::Freshness;
+use ipc_envelope::{Freshness, KeyRing};
 use ipc_inbox::{NotifyGuard, Put, PutError};
 use ipc_protocol::{
     AuthReply, AuthRequest, BatchOutcome, BatchReply, Frame, IS_RUNNING_TEXT, MessageId,
@@ -17,14 +17,16 @@ use crate::admit::{admit, malformed, take_in};
 use crate::answer::{accepted, answer, envelope, mark_duplicate};
 use crate::authenticate::unavailable;
 use crate::channel;
+use crate::clock::unix_secs;
 use crate::inbox_refusal::{no_reply, not_put};
 use crate::login_ids::NotNew;
 use crate::memory_budget::Reservation;
 use crate::prefer;
 use crate::refusal::{RETRY_AFTER, Refusal, internal};
+use crate::renewal;
 use crate::reply_body::{REPLY_FREE_BYTES, ReplyBody};
 use crate::session::Session;
-use crate::state::{State, random_iv, unix_secs};
+use crate::state::{State, random_iv};
 
 /// Adds the routes to an app. Each path is a resource of its own, so that a wrong method gets 405
 /// and not 404.
@@ -47,6 +49,7 @@ pub(crate) fn configure(app: &mut web::ServiceConfig) {
             .route(web::head().to(is_running)),
     )
     .service(resource(Route::ClientAuth).route(web::post().to(client_auth)))
+    .service(resource(Route::ClientRenew).route(web::post().to(client_renew)))
     .service(resource(Route::MessageSubmit).route(web::post().to(message_submit)))
     .service(resource(Route::MessageRequest).route(web::post().to(message_request)))
     .service(resource(Route::MessageBatch).route(web::post().to(message_batch)))
@@ -74,6 +77,17 @@ async fn client_auth(
     state: web::Data<State>,
 ) -> HttpResponse {
     let result = log_in(&request, payload, &state).await;
+    answer(&request, result)
+}
+
+async fn client_renew(
+    request: HttpRequest,
+    payload: web::Payload,
+    state: web::Data<State>,
+) -> HttpResponse {
+    let result = renewal::renew(&request, payload, &state).await.and_then(|answer| {
+        sealed_reply(&answer.body, (answer.id, answer.is_raw), &answer.keys, &state)
+    });
     answer(&request, result)
 }
 
@@ -180,13 +194,13 @@ async fn log_in(
         certificate: peer.certificate,
     };
     let reply = AuthReply {
-        session: session.seal(&state.session_keys, now_secs, iv),
+        session: session.seal(state.trust().session_keys().ring, now_secs, iv),
         expires_in: state.session_secs,
     };
     let body = Zeroizing::new(
         serde_json::to_string(&reply).map_err(|error| internal("writing a reply", error))?,
     );
-    sealed_reply(&body, id, is_raw, state)
+    sealed_reply(&body, (id, is_raw), &peer.envelope_keys, state)
 }
 
 fn login_not_new(why: NotNew) -> Refusal {
@@ -203,8 +217,8 @@ fn login_not_new(why: NotNew) -> Refusal {
 /// The response 200 with a reply in an envelope.
 fn sealed_reply(
     body: &str,
-    id: MessageId,
-    is_raw: bool,
+    (id, is_raw): (MessageId, bool),
+    keys: &KeyRing,
     state: &State,
 ) -> Result<HttpResponse, Refusal> {
     let mut reservation = Reservation::none(&state.budget);
@@ -218,9 +232,9 @@ fn sealed_reply(
     write_frame(&mut plaintext, REPLY_ADDRESS, id, None, body);
     let (now_secs, iv) = (unix_secs(SystemTime::now()), random_iv().map_err(no_random_bytes)?);
     let token = if is_raw {
-        state.envelope_keys.seal(&plaintext, now_secs, iv)
+        keys.seal(&plaintext, now_secs, iv)
     } else {
-        state.envelope_keys.seal_base64url(&plaintext, now_secs, iv).into_bytes()
+        keys.seal_base64url(&plaintext, now_secs, iv).into_bytes()
     };
     Ok(envelope(ReplyBody::new(token, reservation), is_raw))
 }
@@ -256,7 +270,7 @@ async fn request_reply(
     state: &State,
 ) -> Result<HttpResponse, Refusal> {
     let (peer, sealed) = take_in(request, payload, state).await?;
-    let is_raw = sealed.is_raw();
+    let (is_raw, keys) = (sealed.is_raw(), Arc::clone(&peer.envelope_keys));
     let (message, reservation) =
         admit(sealed, Route::MessageRequest, (request, peer), state, |frame, sender| {
             Ok(sender.message(frame.id(), frame.object().map_err(malformed)?, true))
@@ -276,7 +290,7 @@ async fn request_reply(
             )
         })?
         .map_err(|error| no_reply(error, state.is_stopping()))?;
-    let mut response = sealed_reply(&reply, id, is_raw, state)?;
+    let mut response = sealed_reply(&reply, (id, is_raw), &keys, state)?;
     if put == Put::Duplicate {
         mark_duplicate(&mut response);
     }
@@ -297,7 +311,7 @@ async fn submit_all(
     state: &State,
 ) -> Result<HttpResponse, Refusal> {
     let (peer, sealed) = take_in(request, payload, state).await?;
-    let is_raw = sealed.is_raw();
+    let (is_raw, keys) = (sealed.is_raw(), Arc::clone(&peer.envelope_keys));
     let messages_max = state.batch_messages_max;
     let (batch, _held) =
         admit(sealed, Route::MessageBatch, (request, peer), state, move |frame, sender| {
@@ -336,7 +350,7 @@ async fn submit_all(
         reply.others.push(BatchOutcome { index, code: code.into() });
     }
     let body = serde_json::to_string(&reply).map_err(|error| internal("writing a reply", error))?;
-    sealed_reply(&body, id, is_raw, state)
+    sealed_reply(&body, (id, is_raw), &keys, state)
 }
 
 fn no_random_bytes(error: impl std::fmt::Display) -> Refusal {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use actix_server::ServerHandle;
 use actix_web::web;
-use ipc_home::{Home, PeerName};
+use ipc_home::{FileStamps, Home, HomeWatch, PeerName};
 use ipc_inbox::{Inbox, InboxChoice, InboxSender};
 use ipc_protocol::Protocol;
 use ipc_store::{SqliteUserStore, UserStore};
@@ -22,15 +22,13 @@ use crate::login_permits::LoginPermits;
 use crate::login_throttle::LoginThrottle;
 use crate::memory_budget::MemoryBudget;
 use crate::open_files::{self, Places};
-use crate::peer::Transport;
 use crate::sealed_body::Limits;
 use crate::state::State;
 use crate::stopping::Stopping;
 use crate::timeouts::Timeouts;
-use crate::tls::{self, Tls};
+use crate::trust::{CurrentTrust, Trust};
 use crate::users::Users;
-use crate::validity::OwnCertificate;
-use crate::{clock, http, listen};
+use crate::{clock, following, http, listen};
 
 /// How long the disk may take at the end to write back data that are already committed.
 const DISK_WAIT: Duration = Duration::from_secs(10);
@@ -194,16 +192,16 @@ fn run(
             }
             Err(error) => Err(error),
         };
-        let (server, state, own_certificate, own_users, _in_use) = match prepared {
+        let (server, state, _watch, own_users, _in_use) = match prepared {
             Ok(((prepared, own_users), in_use)) => {
-                let Prepared { server, state, inbox, address, own_certificate } = prepared;
+                let Prepared { server, state, inbox, address, watch } = prepared;
                 let name = name.to_string();
                 let told = Started { name, address, inbox, state: state.clone() };
                 if started.send(Ok(told)).is_err() {
                     // The caller has dropped the future that started the server.
                     return;
                 }
-                (server, state, own_certificate, own_users, in_use)
+                (server, state, watch, own_users, in_use)
             }
             Err(error) => {
                 // The caller may have gone, so a failure to send does not matter.
@@ -213,9 +211,7 @@ fn run(
         };
         // These tasks end with the thread's system.
         actix_rt::spawn(Arc::clone(&state.log).sum_up());
-        if let Some(own_certificate) = own_certificate {
-            actix_rt::spawn(own_certificate.watch());
-        }
+        actix_rt::spawn(following::watch_expiry(state.clone()));
         actix_rt::spawn(stop_when_told(server.handle(), Arc::clone(&state.stopping)));
         if let Err(error) = server.await {
             log::error!("the web server failed: {}", ipc_base::chain(&error));
@@ -329,8 +325,8 @@ struct Prepared {
     state: web::Data<State>,
     inbox: Inbox,
     address: SocketAddr,
-    /// The certificate that it presents over https.
-    own_certificate: Option<OwnCertificate>,
+    /// Follows the files of the home until it is dropped.
+    watch: HomeWatch,
 }
 
 /// Reads what the server needs, and listens last, so that every client that connects is served.
@@ -341,19 +337,13 @@ async fn prepare(
     opened: Opened,
 ) -> Result<Prepared, StartError> {
     let home = &builder.home;
-    let (transport, tls_config, own_certificate) = match builder.protocol {
-        Protocol::Https => {
-            let Tls { config, verifier, own } = tls::configuration(home, name)?;
-            own.check(SystemTime::now())?;
-            (Transport::Tls(verifier), Some(config), Some(own))
-        }
-        Protocol::Http => (Transport::Plain, None, None),
-    };
+    let seen = FileStamps::of(&Trust::files(home, name, builder.protocol));
+    let trust = Trust::read(home, name, builder.protocol, 0)?;
+    trust.check(SystemTime::now())?;
     let Opened { users, sender, inbox, .. } = opened;
     let state = web::Data::new(State {
-        transport,
-        envelope_keys: Arc::new(home.envelope_keys()?),
-        session_keys: home.session_keys()?,
+        trust: CurrentTrust::new(trust),
+        issuer: builder.certificate_issuer.clone(),
         users: Users::new(users),
         inbox: sender,
         log: Arc::default(),
@@ -394,7 +384,9 @@ async fn prepare(
         handshake_timeout: builder.handshake_timeout,
         stop_timeout: builder.stop_timeout,
     };
-    let server = http::serve(listener, tls_config, settings, &state).map_err(threads)?;
+    let server = http::serve(listener, settings, &state).map_err(threads)?;
+    let watch =
+        following::begin(home.clone(), name.clone(), builder.protocol, seen, state.clone())?;
     log::info!("Listening on {}://{address} as {name}", builder.protocol);
-    Ok(Prepared { server, state, inbox, address, own_certificate })
+    Ok(Prepared { server, state, inbox, address, watch })
 }

@@ -2,9 +2,10 @@
 //! actix-web runs in each worker, so that there is one inbox and one of each counter.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
-use ipc_envelope::KeyRing;
+use arc_swap::Guard;
+use ipc_base::CertificateIssuer;
 use ipc_inbox::InboxSender;
 use tokio::sync::Semaphore;
 
@@ -13,17 +14,18 @@ use crate::login_ids::LoginIds;
 use crate::login_permits::LoginPermits;
 use crate::login_throttle::LoginThrottle;
 use crate::memory_budget::MemoryBudget;
-use crate::peer::Transport;
 use crate::rate_limited_log::RateLimitedLog;
 use crate::sealed_body::Limits;
 use crate::stopping::Stopping;
+use crate::trust::{CurrentTrust, Trust};
 use crate::users::Users;
 
 /// The state that all workers share.
 pub(crate) struct State {
-    pub(crate) transport: Transport,
-    pub(crate) envelope_keys: Arc<KeyRing>,
-    pub(crate) session_keys: KeyRing,
+    /// What was read from files of the home, as it holds now.
+    pub(crate) trust: CurrentTrust,
+    /// Issues certificates for clients that renew theirs; `None` where nobody does.
+    pub(crate) issuer: Option<Arc<dyn CertificateIssuer>>,
     pub(crate) users: Users,
     pub(crate) inbox: InboxSender,
     pub(crate) log: Arc<RateLimitedLog>,
@@ -44,14 +46,14 @@ pub(crate) struct State {
 }
 
 impl State {
+    /// The snapshot of the home's files that holds now. Do not keep it across an `await`.
+    pub(crate) fn trust(&self) -> Guard<Arc<Trust>> {
+        self.trust.load()
+    }
+
     pub(crate) fn is_stopping(&self) -> bool {
         self.stopping.has_begun()
     }
-}
-
-/// Seconds since the Unix epoch. A clock before it gives 0, which makes every envelope stale.
-pub(crate) fn unix_secs(now: SystemTime) -> u64 {
-    now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 /// Returns an initialisation vector from the operating system.

@@ -4,26 +4,22 @@
 //! A server comes here before it starts, and from time to time while it runs. The time is an
 //! argument.
 
+use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use ipc_base::CertificateFacts;
 use ipc_home::{PeerName, Timestamp, remedy_of_pair};
 use rustls::client::danger::ServerCertVerifier;
 use rustls::{CertificateError, Error};
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
+use crate::clock::unix_secs;
 use crate::error::StartError;
-use crate::state::unix_secs;
 
 /// An expiry is logged if it is nearer than this.
 const SOON: Duration = Duration::from_secs(30 * 24 * 60 * 60);
-
-/// How often a running server checks its certificate.
-const PERIOD: Duration = Duration::from_secs(60 * 60);
-
-/// How often it logs that the expiry is near.
-const TOLD_EVERY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The certificate that a server presents, with the verifier that clients use.
 pub(crate) struct OwnCertificate {
@@ -82,25 +78,15 @@ impl OwnCertificate {
         Ok(())
     }
 
-    /// Logs, once a day, an expiry that is near or past. Never returns.
-    pub(crate) async fn watch(self) {
-        let mut told_at = tokio::time::Instant::now();
-        loop {
-            let was_good = self.standing(SystemTime::now()) == Validity::Good;
-            tokio::time::sleep(PERIOD).await;
-            let now = SystemTime::now();
-            let has_changed = was_good && self.standing(now) != Validity::Good;
-            if has_changed || told_at.elapsed() >= TOLD_EVERY {
-                self.tell(now);
-                told_at = tokio::time::Instant::now();
-            }
-        }
+    /// Whether it is valid now, and for the next 30 days.
+    pub(crate) fn is_good_for_long(&self, now: SystemTime) -> bool {
+        self.standing(now) == Validity::Good
     }
 
-    fn tell(&self, now: SystemTime) {
+    /// Logs an expiry that is near or past.
+    pub(crate) fn tell(&self, now: SystemTime) {
         let name = &self.name;
-        let remedy =
-            format!("{}, and start the server again", remedy_of_pair(&self.path, name.as_ref()));
+        let remedy = remedy_of_pair(&self.path, name.as_ref());
         match self.standing(now) {
             Validity::Good => (),
             Validity::EndsSoon(end) => {
@@ -149,6 +135,19 @@ impl OwnCertificate {
         match self.verifier.verify_server_cert(end_entity, intermediates, &any, &[], now) {
             Err(Error::InvalidCertificate(error)) => Some(error),
             _ => None,
+        }
+    }
+}
+
+impl fmt::Display for OwnCertificate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "`{}`", self.name)?;
+        let facts = self.chain.first().and_then(|leaf| CertificateFacts::from_der(leaf));
+        match facts {
+            Some(facts) => {
+                write!(f, " valid until {}", Timestamp::from_unix_secs(facts.not_after_secs))
+            }
+            None => Ok(()),
         }
     }
 }

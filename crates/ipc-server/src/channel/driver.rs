@@ -20,7 +20,7 @@ use bytes::Bytes;
 use futures_util::future::LocalBoxFuture;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{Stream, StreamExt as _};
-use ipc_envelope::{HEADER_BYTES, OVERHEAD_BYTES_MAX};
+use ipc_envelope::{HEADER_BYTES, KeyRing, OVERHEAD_BYTES_MAX};
 use ipc_inbox::{NoReply, Put, PutError};
 use ipc_protocol::{MessageId, ProblemCode};
 use tokio::time::error::Elapsed;
@@ -35,6 +35,7 @@ use super::sequence::Sequence;
 use super::settings::ChannelSettings;
 use super::wire::{self, Decoder, Event};
 use crate::authenticate;
+use crate::clock::unix_secs;
 use crate::inbox_refusal::no_reply;
 use crate::memory_budget::Reservation;
 use crate::peer::Peer;
@@ -42,7 +43,7 @@ use crate::refusal::{Refusal, internal};
 use crate::reply_body::REPLY_FREE_BYTES;
 use crate::sealed_body::FREE_BYTES;
 use crate::spans;
-use crate::state::{State, random_iv, unix_secs};
+use crate::state::{State, random_iv};
 use crate::timeouts::ConnectionState;
 
 /// Everything that a channel consists of.
@@ -107,6 +108,8 @@ struct Driver<'s, F, W> {
     settings: ChannelSettings,
     channel_peer: Rc<ChannelPeer>,
     connection: Rc<ConnectionState>,
+    /// The peer's keys, as of the last frame.
+    envelope_keys: Arc<KeyRing>,
 
     // Input.
     payload: Payload,
@@ -177,6 +180,7 @@ where
             settings,
             channel_peer,
             connection,
+            envelope_keys: Arc::clone(&state.trust().envelope_keys),
             payload,
             decoder: Decoder::new(&settings, now),
             reservation: Reservation::none(&state.budget),
@@ -378,7 +382,10 @@ where
         let now_secs = unix_secs(received_at);
         let state = self.state;
         let peer = self.channel_peer.peer(state, now_secs)?;
-        let plaintext = message.open(&state.envelope_keys, now_secs)?;
+        if !Arc::ptr_eq(&self.envelope_keys, &peer.envelope_keys) {
+            self.envelope_keys = Arc::clone(&peer.envelope_keys);
+        }
+        let plaintext = message.open(&peer.envelope_keys, now_secs)?;
         let frame = if self.channel_peer.session().is_some() {
             match frame::parse(plaintext, self.settings.announced.entries) {
                 Ok(frame) => frame,
@@ -391,7 +398,7 @@ where
         } else {
             // The body may be hostile, so it is parsed only after the sender is known.
             let head = frame::parse_head(plaintext)?;
-            self.take_session(head.session(), peer, now_secs)?;
+            self.take_session(head.session(), &peer, now_secs)?;
             ready!(self.poll_user(context))?;
             head.channel_frame(self.settings.announced.entries).map_err(frame::malformed)?
         };
@@ -399,7 +406,7 @@ where
             return Poll::Ready(Err(Closing::policy("a frame of another channel")));
         }
         if frame.session().is_some() {
-            self.take_session(frame.session(), peer, now_secs)?;
+            self.take_session(frame.session(), &peer, now_secs)?;
         }
         let user = ready!(self.poll_user(context))?;
         let frame = frame.into_body().map_err(frame::malformed)?;
@@ -423,7 +430,7 @@ where
     fn take_session(
         &mut self,
         token: Option<&str>,
-        peer: Peer,
+        peer: &Peer,
         now_secs: u64,
     ) -> Result<(), Closing> {
         let session = authenticate::session(
@@ -519,6 +526,7 @@ where
             let entries_max = self.settings.announced.entries;
             match Putting::begin_again(
                 message,
+                &self.envelope_keys,
                 from,
                 sender,
                 &mut self.pending_entries,
@@ -635,7 +643,12 @@ where
         let mut buffer = std::mem::take(&mut self.scratch);
         buffer.resize(HEADER_BYTES, 0);
         self.answers.write_frame(&mut buffer, id, bytes_max);
-        self.state.envelope_keys.seal_in_place(&mut buffer, unix_secs(SystemTime::now()), iv);
+        let now_secs = unix_secs(SystemTime::now());
+        // A peer that is no longer valid gets what it is owed with the keys that it has.
+        if let Ok(peer) = self.channel_peer.peer(self.state, now_secs) {
+            self.envelope_keys = peer.envelope_keys;
+        }
+        self.envelope_keys.seal_in_place(&mut buffer, now_secs, iv);
         wire::write_header(outgoing.bytes(), buffer.len());
         self.scratch = outgoing.push(buffer, reservation);
         Ok(())

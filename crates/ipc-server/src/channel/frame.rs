@@ -161,13 +161,14 @@ impl<'s> Putting<'s> {
     /// None is expected, since the frame was valid before.
     pub(super) fn begin_again(
         message: &mut Sealed,
+        keys: &KeyRing,
         from: u64,
         sender: Sender,
         pending_entries: &mut Vec<PendingEntry>,
         state: &'s State,
         entries_max: usize,
     ) -> Result<Self, Closing> {
-        let plaintext = message.open(&state.envelope_keys, 0)?;
+        let plaintext = message.open(keys, 0)?;
         let mut frame = parse(plaintext, entries_max)?.into_body().map_err(malformed)?;
         let gone =
             usize::try_from(from - frame.first).unwrap_or(usize::MAX).min(frame.entries.len());

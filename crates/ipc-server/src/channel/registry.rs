@@ -16,10 +16,11 @@ use actix_web::{HttpRequest, web};
 
 use super::closing::Closing;
 use crate::authenticate;
+use crate::clock::unix_secs;
 use crate::peer::{LastingPeer, Peer};
 use crate::refusal::Refusal;
 use crate::session::{LastSession, Session};
-use crate::state::{State, unix_secs};
+use crate::state::State;
 
 /// How often all channels are checked.
 const PERIOD: Duration = Duration::from_millis(500);
@@ -123,7 +124,7 @@ impl ChannelPeer {
     /// # Errors
     /// 403 if the certificate is no longer valid.
     pub(super) fn peer(&self, state: &State, now_secs: u64) -> Result<Peer, Refusal> {
-        self.peer.look(&state.transport, now_secs)
+        self.peer.look(&state.trust(), now_secs)
     }
 
     pub(super) fn session(&self) -> Option<Rc<Session>> {
@@ -163,7 +164,7 @@ impl ChannelPeer {
         let session = self.session.borrow();
         let session = session
             .as_ref()
-            .filter(|session| session.lasts(now_secs))
+            .filter(|_| self.last_session.still_opens(state.trust().session_keys(), now_secs))
             .ok_or_else(authenticate::expired)?;
         match state.users.known(&session.user, session.credential_version, Instant::now()) {
             None => Ok(None),
@@ -178,7 +179,7 @@ impl ChannelPeer {
             return false;
         }
         let Some(session) = self.session() else { return true };
-        if !session.lasts(now_secs) {
+        if !self.last_session.still_opens(state.trust().session_keys(), now_secs) {
             return false;
         }
         let (user, version) = (&session.user, session.credential_version);
