@@ -6,6 +6,8 @@
 //! | to say what a person can do about an error | [`Remedy`], as the `remedy()` of the error |
 //! | to find out what helps where the system refuses a file | [`remedy_of_io`], [`remedy_of_read_only`] |
 //! | a name that may stand in a certificate and name a file | [`PeerName`] |
+//! | the serial number of a certificate | [`SerialNumber`] |
+//! | to know what a certificate or a revocation list says | `CertificateFacts` and `RevocationList`, feature `x509` |
 //! | to show an error with its causes | [`chain`] |
 //! | to show a time | [`Timestamp`] |
 //! | to say what a fault of TLS means | `CertificateProblem` and its neighbours, feature `tls` |
@@ -41,14 +43,20 @@ mod chain;
 mod name;
 mod of_file;
 mod remedy;
+mod serial;
 mod timestamp;
 #[cfg(feature = "tls")]
 mod tls;
+#[cfg(feature = "x509")]
+mod x509;
 
 pub use chain::{Chain, chain};
 pub use name::{NameError, PEER_NAME_CHARS_MAX, PeerName, RESERVED_NAMES, check_dns_name};
 pub use of_file::{remedy_of_io, remedy_of_read_only};
 pub use remedy::{ModeChange, Place, Remedy};
+pub use serial::{SERIAL_NUMBER_BYTES_MAX, SerialNumber, SerialNumberError};
 pub use timestamp::Timestamp;
 #[cfg(feature = "tls")]
 pub use tls::{CertificateProblem, End, is_about_certificate, pair_problem, refused_because};
+#[cfg(feature = "x509")]
+pub use x509::{CertificateFacts, RevocationList, RevocationReason, RevokedCertificate};
