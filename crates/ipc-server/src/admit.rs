@@ -51,8 +51,8 @@ pub(crate) async fn admit<T: Send + 'static>(
     if !sealed.is_long() {
         let head = head(&mut sealed, route, now_secs)?;
         let session =
-            authenticate::session(head.session(), (from.0.conn_data(), from.1), state, now_secs)?;
-        let user = authenticate::user(&session, state).await?;
+            authenticate::session(head.session(), (from.0.conn_data(), &from.1), state, now_secs)?;
+        let user = authenticate::user(&session, &from.1, state).await?;
         let made =
             make(&head.frame().map_err(malformed)?, &Sender { user, certificate, received_at })?;
         return Ok((made, sealed.into_reservation()));
@@ -65,8 +65,8 @@ pub(crate) async fn admit<T: Send + 'static>(
     })
     .await?;
     let session = session.as_ref().map(|token| token.as_str());
-    let session = authenticate::session(session, (from.0.conn_data(), from.1), state, now_secs)?;
-    let user = authenticate::user(&session, state).await?;
+    let session = authenticate::session(session, (from.0.conn_data(), &from.1), state, now_secs)?;
+    let user = authenticate::user(&session, &from.1, state).await?;
     on_a_thread(state, move || {
         let mut sealed = sealed;
         // It is open, and its head is soon read again.

@@ -15,6 +15,7 @@ use crate::peer::Peer;
 use crate::refusal::{RETRY_AFTER, Refusal};
 use crate::session::{LastSession, Session};
 use crate::state::State;
+use crate::users::Standing;
 
 /// Whose message it is, and when it came.
 pub(crate) struct Sender {
@@ -44,7 +45,7 @@ impl Sender {
 /// 419 if there is none, or its time is over; 403 if it was granted to another certificate.
 pub(crate) fn session(
     token: Option<&str>,
-    (last, peer): (Option<&LastSession>, Peer),
+    (last, peer): (Option<&LastSession>, &Peer),
     state: &State,
     now_secs: u64,
 ) -> Result<Rc<Session>, Refusal> {
@@ -66,11 +67,33 @@ pub(crate) fn session(
 /// The user of a session.
 ///
 /// # Errors
-/// 419 if he is gone or has another password; 503 if nobody knows.
-pub(crate) async fn user(session: &Session, state: &State) -> Result<Arc<str>, Refusal> {
-    let current =
-        state.users.current(&session.user, session.credential_version, Instant::now()).await;
-    current.map_err(unavailable)?.ok_or_else(expired)
+/// 419 if he is gone or disabled or has another password; 403 if he is bound to another peer; 503 if
+/// nobody knows.
+pub(crate) async fn user(
+    session: &Session,
+    peer: &Peer,
+    state: &State,
+) -> Result<Arc<str>, Refusal> {
+    let with = (session.credential_version, peer.name());
+    let current = state.users.current(&session.user, with, Instant::now()).await;
+    standing(current.map_err(unavailable)?)
+}
+
+/// The user, where he may be here.
+///
+/// # Errors
+/// 419 and 403, as [`user`].
+pub(crate) fn standing(standing: Standing) -> Result<Arc<str>, Refusal> {
+    match standing {
+        Standing::Good(user) => Ok(user),
+        Standing::Ended => Err(expired()),
+        Standing::OtherPeer => Err(other_peer()),
+    }
+}
+
+/// The refusal of a user who is bound to another peer than that of the connection.
+pub(crate) fn other_peer() -> Refusal {
+    Refusal::new(ProblemCode::WrongCertificate, "the user may use another certificate only")
 }
 
 /// The refusal of a session that is none, or none any more.

@@ -9,7 +9,7 @@ use std::time::Duration;
 use actix_web::HttpRequest;
 use actix_web::dev::Extensions;
 use actix_web::rt::net::TcpStream;
-use ipc_base::{CertificateProblem, End};
+use ipc_base::{CertificateFacts, CertificateProblem, End, PeerName};
 use ipc_protocol::{Fingerprint, ProblemCode};
 use rustls::server::danger::ClientCertVerifier;
 use rustls_pki_types::{CertificateDer, UnixTime};
@@ -35,6 +35,7 @@ pub(crate) enum Transport {
 struct PeerCertificate {
     chain: Vec<CertificateDer<'static>>,
     fingerprint: Fingerprint,
+    facts: Option<Arc<CertificateFacts>>,
     /// From when to when it was found good, in seconds since the Unix epoch. What verifies it knows
     /// of nothing else that changes.
     good: Cell<Option<(u64, u64)>>,
@@ -47,6 +48,7 @@ pub(crate) fn note_certificate(stream: &TlsStream<TcpStream>, extensions: &mut E
     if let Some(chain) = session.peer_certificates().filter(|chain| !chain.is_empty()) {
         extensions.insert(Rc::new(PeerCertificate {
             fingerprint: fingerprint(&chain[0]),
+            facts: CertificateFacts::from_der(&chain[0]).map(Arc::new),
             chain: chain.iter().map(|certificate| certificate.clone().into_owned()).collect(),
             good: Cell::new(None),
         }));
@@ -59,11 +61,13 @@ pub(crate) fn fingerprint(certificate: &CertificateDer<'_>) -> Fingerprint {
 }
 
 /// A peer that was looked at for this request.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Peer {
     /// The certificate; `None` over plain http only.
     pub(crate) certificate: Option<Fingerprint>,
-    address: IpAddr,
+    /// What the certificate says of itself.
+    pub(crate) facts: Option<Arc<CertificateFacts>>,
+    pub(crate) address: IpAddr,
 }
 
 impl Peer {
@@ -92,8 +96,8 @@ impl Peer {
         now_secs: u64,
     ) -> Result<Self, Refusal> {
         let address = address.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |address| address.ip());
-        let certificate = match transport {
-            Transport::Plain => None,
+        let (certificate, facts) = match transport {
+            Transport::Plain => (None, None),
             Transport::Tls(verifier) => {
                 let none = || {
                     Refusal::new(
@@ -102,10 +106,16 @@ impl Peer {
                     )
                 };
                 let shown = shown.ok_or_else(none)?;
-                Some(shown.verify(verifier.as_ref(), now_secs)?)
+                let fingerprint = shown.verify(verifier.as_ref(), now_secs)?;
+                (Some(fingerprint), shown.facts.clone())
             }
         };
-        Ok(Peer { certificate, address })
+        Ok(Peer { certificate, facts, address })
+    }
+
+    /// The peer name in the certificate.
+    pub(crate) fn name(&self) -> Option<&PeerName> {
+        self.facts.as_ref()?.name.as_ref()
     }
 
     /// Whom failed logins are counted for.

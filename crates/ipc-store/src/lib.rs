@@ -11,7 +11,9 @@
 //! - [`StoreError`] is what can go wrong; what is wrong with the file itself is a [`DatabaseError`]
 //!   in it.
 //! - [`CredentialVersion`] tells whether a user is still the one, with the password, that logged in
-//!   some time ago.
+//!   some time ago. [`CurrentUser`] has it, with the peer that the user is bound to.
+//! - [`UserRecord`] is a user in a list; [`LoginTally`] and [`PeerSighting`] are what a server tells
+//!   the store of logins and certificates.
 //!
 //! ```
 //! use ipc_store::{Options, Password, StoreError, UserStore, Username};
@@ -30,9 +32,16 @@
 //! assert!(store.verify("eve", "pass321").await?.is_none());
 //!
 //! // Does the session that "bob" got with `version` still stand?
-//! assert_eq!(store.credential_version(&bob).await?, version);
+//! let now = store.current(&bob).await?;
+//! assert_eq!(now.map(|now| now.credential_version), version);
 //! store.change_password(&bob, &Password::parse("pass654".to_owned())?).await?;
-//! assert_ne!(store.credential_version(&bob).await?, version);
+//! let now = store.current(&bob).await?;
+//! assert_ne!(now.map(|now| now.credential_version), version);
+//!
+//! // A disabled user cannot log in and has no sessions.
+//! store.disable(&bob).await?;
+//! assert!(store.verify("bob", "pass654").await?.is_none());
+//! assert!(store.current(&bob).await?.is_none());
 //!
 //! store.delete("bob").await?;
 //! assert!(matches!(store.delete("bob").await, Err(StoreError::Unknown { .. })));
@@ -46,17 +55,20 @@ mod hashing;
 mod options;
 mod password;
 mod password_hasher;
+mod record;
 mod sqlite;
 mod user_store;
 mod username;
 
 pub use error::StoreError;
 pub use hashing::CredentialVersion;
-pub use ipc_base::{ModeChange, Place, Remedy};
+pub use ipc_base::{ModeChange, PeerName, Place, Remedy};
+pub use ipc_protocol::Fingerprint;
 pub use ipc_sqlite::DatabaseError;
 pub use options::{CostError, Options};
 pub use password::{PASSWORD_BYTES_MAX, Password, PasswordError};
 pub use password_hasher::PasswordHasher;
+pub use record::{CurrentUser, LoginTally, PeerSighting, UserRecord};
 pub use sqlite::{SqliteUserStore, copy};
 pub use user_store::{BoxFuture, UserStore};
 pub use username::{USERNAME_CHARS_MAX, Username, UsernameError};

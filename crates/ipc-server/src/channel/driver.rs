@@ -391,7 +391,7 @@ where
         } else {
             // The body, which may be hostile, is gone through when it is known whose it is.
             let head = frame::parse_head(plaintext)?;
-            self.take_session(head.session(), peer, now_secs)?;
+            self.take_session(head.session(), &peer, now_secs)?;
             ready!(self.poll_user(context))?;
             head.channel_frame(self.settings.announced.entries).map_err(frame::malformed)?
         };
@@ -399,7 +399,7 @@ where
             return Poll::Ready(Err(Closing::policy("a frame of another channel")));
         }
         if frame.session().is_some() {
-            self.take_session(frame.session(), peer, now_secs)?;
+            self.take_session(frame.session(), &peer, now_secs)?;
         }
         let user = ready!(self.poll_user(context))?;
         let frame = frame.into_body().map_err(frame::malformed)?;
@@ -423,7 +423,7 @@ where
     fn take_session(
         &mut self,
         token: Option<&str>,
-        peer: Peer,
+        peer: &Peer,
         now_secs: u64,
     ) -> Result<(), Closing> {
         let session = authenticate::session(
@@ -450,10 +450,11 @@ where
         }
         let (state, channel_peer) = (self.state, &self.channel_peer);
         let checking = self.checking.get_or_insert_with(|| {
-            let session = channel_peer.session();
+            let (session, channel_peer) = (channel_peer.session(), Rc::clone(channel_peer));
             Box::pin(async move {
                 let session = session.ok_or_else(authenticate::expired)?;
-                authenticate::user(&session, state).await
+                let peer = channel_peer.peer(state, unix_secs(SystemTime::now()))?;
+                authenticate::user(&session, &peer, state).await
             })
         });
         let user = ready!(checking.as_mut().poll(context));

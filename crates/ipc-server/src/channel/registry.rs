@@ -20,6 +20,7 @@ use crate::peer::{LastingPeer, Peer};
 use crate::refusal::Refusal;
 use crate::session::{LastSession, Session};
 use crate::state::{State, unix_secs};
+use crate::users::Standing;
 
 /// How often all channels are looked at.
 const PERIOD: Duration = Duration::from_millis(500);
@@ -160,15 +161,16 @@ impl ChannelPeer {
     /// # Errors
     /// 403 and 419 as with each request.
     pub(super) fn user(&self, state: &State, now_secs: u64) -> Result<Option<Arc<str>>, Refusal> {
-        self.peer(state, now_secs)?;
+        let peer = self.peer(state, now_secs)?;
         let session = self.session.borrow();
         let session = session
             .as_ref()
             .filter(|session| session.lasts(now_secs))
             .ok_or_else(authenticate::expired)?;
-        match state.users.known(&session.user, session.credential_version, Instant::now()) {
+        let with = (session.credential_version, peer.name());
+        match state.users.known(&session.user, with, Instant::now()) {
             None => Ok(None),
-            Some(user) => user.map(Some).ok_or_else(authenticate::expired),
+            Some(standing) => authenticate::standing(standing).map(Some),
         }
     }
 
@@ -176,15 +178,14 @@ impl ChannelPeer {
     /// have ended.
     async fn is_good(&self, state: &State) -> bool {
         let now_secs = unix_secs(SystemTime::now());
-        if self.peer(state, now_secs).is_err() {
-            return false;
-        }
+        let Ok(peer) = self.peer(state, now_secs) else { return false };
         let Some(session) = self.session() else { return true };
         if !session.lasts(now_secs) {
             return false;
         }
-        let (user, version) = (&session.user, session.credential_version);
-        let current = state.users.current_within(FRESH_FOR, user, version, Instant::now()).await;
-        matches!(current, Ok(Some(_)))
+        let with = (session.credential_version, peer.name());
+        let current =
+            state.users.current_within(FRESH_FOR, &session.user, with, Instant::now()).await;
+        matches!(current, Ok(Standing::Good(_)))
     }
 }
