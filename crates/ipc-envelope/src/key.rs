@@ -184,10 +184,7 @@ mod tests {
             assert_ne!(text(other), text("worker1"), "{other:?}");
         }
         assert_ne!(text("worker1"), key.to_base64url());
-        assert_ne!(
-            Key::from_bytes([7; 32]).derive_for("worker1").to_base64url(),
-            text("worker1")
-        );
+        assert_ne!(Key::from_bytes([7; 32]).derive_for("worker1").to_base64url(), text("worker1"));
     }
 
     #[test]

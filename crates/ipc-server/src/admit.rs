@@ -52,7 +52,7 @@ pub(crate) async fn admit<T: Send + 'static>(
         let head = head(&mut sealed, route, now_secs)?;
         let session =
             authenticate::session(head.session(), (from.0.conn_data(), &from.1), state, now_secs)?;
-        let user = authenticate::user(&session, state).await?;
+        let user = authenticate::user(&session, &from.1, state).await?;
         let made =
             make(&head.frame().map_err(malformed)?, &Sender { user, certificate, received_at })?;
         return Ok((made, sealed.into_reservation()));
@@ -66,7 +66,7 @@ pub(crate) async fn admit<T: Send + 'static>(
     .await?;
     let session = session.as_ref().map(|token| token.as_str());
     let session = authenticate::session(session, (from.0.conn_data(), &from.1), state, now_secs)?;
-    let user = authenticate::user(&session, state).await?;
+    let user = authenticate::user(&session, &from.1, state).await?;
     on_a_thread(state, move || {
         let mut sealed = sealed;
         // The envelope is open already, so this only parses the head again, which is fast.

@@ -15,6 +15,7 @@ use crate::peer::Peer;
 use crate::refusal::{RETRY_AFTER, Refusal};
 use crate::session::{LastSession, Session};
 use crate::state::State;
+use crate::users::Standing;
 
 /// Who sent a message, and when it arrived.
 pub(crate) struct Sender {
@@ -68,11 +69,33 @@ pub(crate) fn session(
 /// Looks up the user of a session.
 ///
 /// # Errors
-/// 419 if the user was removed or has changed the password; 503 if the user store fails.
-pub(crate) async fn user(session: &Session, state: &State) -> Result<Arc<str>, Refusal> {
-    let current =
-        state.users.current(&session.user, session.credential_version, Instant::now()).await;
-    current.map_err(unavailable)?.ok_or_else(expired)
+/// 419 if the user was removed or disabled or has changed the password; 403 if the user is bound to
+/// another peer; 503 if the user store fails.
+pub(crate) async fn user(
+    session: &Session,
+    peer: &Peer,
+    state: &State,
+) -> Result<Arc<str>, Refusal> {
+    let with = (session.credential_version, peer.name());
+    let current = state.users.current(&session.user, with, Instant::now()).await;
+    standing(current.map_err(unavailable)?)
+}
+
+/// The user of this standing.
+///
+/// # Errors
+/// 419 and 403, as [`user`].
+pub(crate) fn standing(standing: Standing) -> Result<Arc<str>, Refusal> {
+    match standing {
+        Standing::Good(user) => Ok(user),
+        Standing::Ended => Err(expired()),
+        Standing::OtherPeer => Err(other_peer()),
+    }
+}
+
+/// The refusal of a user who is bound to another peer than that of the connection.
+pub(crate) fn other_peer() -> Refusal {
+    Refusal::new(ProblemCode::WrongCertificate, "the user may use another certificate only")
 }
 
 /// The refusal 419: there is no session, or it has ended.

@@ -58,6 +58,7 @@ mod http;
 mod inbox_refusal;
 mod listen;
 mod login_ids;
+mod login_notes;
 mod login_permits;
 mod login_throttle;
 mod memory_budget;

@@ -11,7 +11,11 @@ use ipc_store::Username;
 /// For how long a failure counts.
 const WINDOW: Duration = Duration::from_secs(60);
 
-/// How long to wait if running logins, not failed ones, fill the limit.
+/// The longest time for which a peer is refused. The first block lasts for the rest of [`WINDOW`],
+/// each one after it twice as long.
+const BLOCK_MAX: Duration = Duration::from_secs(15 * 60);
+
+/// When to come again where it is not failures but logins under way that fill the limit.
 const SOON: Duration = Duration::from_secs(1);
 
 /// How many peers, and pairs of peer and user, are counted at most. Each failure costs a bcrypt of
@@ -61,15 +65,50 @@ struct Failures {
     since: Instant,
     /// Logins that have begun and may still fail.
     under_way: u32,
+    /// How often the limit was reached, one soon after the other.
+    blocks: u32,
+    blocked_until: Option<Instant>,
+}
+
+/// How long the block of this number lasts, from the first failure on.
+fn block(number: u32) -> Duration {
+    let doublings = number.saturating_sub(1).min(10);
+    (WINDOW * (1 << doublings)).min(BLOCK_MAX)
 }
 
 impl Failures {
+    fn new(now: Instant) -> Self {
+        Failures { count: 0, since: now, under_way: 0, blocks: 0, blocked_until: None }
+    }
+
+    /// How long the peer is still refused.
+    fn blocked(&self, now: Instant) -> Option<Duration> {
+        let wait = self.blocked_until?.saturating_duration_since(now);
+        (!wait.is_zero()).then_some(wait)
+    }
+
+    /// Whether the next block is longer: until a time as long as the last one has passed.
+    fn remembers(&self, now: Instant) -> bool {
+        self.blocked_until.is_some_and(|until| now < until + block(self.blocks))
+    }
+
+    fn fail(&mut self, began: Instant, failures_max: u32) {
+        if self.count == 0 {
+            self.since = began;
+        }
+        self.count = self.count.saturating_add(1);
+        if self.count == failures_max {
+            self.blocks = self.blocks.saturating_add(1);
+            self.blocked_until = Some(self.since + block(self.blocks));
+        }
+    }
+
     fn wait(&self, now: Instant) -> Option<Duration> {
         WINDOW.checked_sub(now.saturating_duration_since(self.since)).filter(|wait| !wait.is_zero())
     }
 
     fn counts(&self, now: Instant) -> bool {
-        self.under_way > 0 || (self.count > 0 && self.wait(now).is_some())
+        self.under_way > 0 || (self.count > 0 && self.wait(now).is_some()) || self.remembers(now)
     }
 }
 
@@ -119,8 +158,8 @@ impl LoginThrottle {
             watched.may_begin(counted, failures_max, now)?;
         }
         for counted in &counted {
-            let new = Failures { count: 0, since: now, under_way: 0 };
-            watched.counted.entry(counted.clone()).or_insert(new).under_way += 1;
+            let failures = watched.counted.entry(counted.clone());
+            failures.or_insert_with(|| Failures::new(now)).under_way += 1;
         }
         Ok(LoginAttempt { attempts: self, counted, began: now, outcome: Outcome::Failed })
     }
@@ -143,10 +182,14 @@ impl Watched {
             // If no failure is allowed at all, nobody may begin.
             return if is_full || failures_max == 0 { Err(WINDOW) } else { Ok(()) };
         };
-        match failures.wait(now) {
-            Some(wait) if failures.count >= failures_max => return Err(wait),
-            Some(_) => (),
-            None => (failures.count, failures.since) = (0, now),
+        if let Some(wait) = failures.blocked(now) {
+            return Err(wait);
+        }
+        if !failures.remembers(now) {
+            (failures.blocks, failures.blocked_until) = (0, None);
+        }
+        if failures.wait(now).is_none() || failures.count >= failures_max {
+            (failures.count, failures.since) = (0, now);
         }
         if failures.count.saturating_add(failures.under_way) >= failures_max {
             Err(SOON)
@@ -191,18 +234,19 @@ impl Drop for LoginAttempt<'_> {
             failures.under_way = failures.under_way.saturating_sub(1);
             match (self.outcome, counted) {
                 (Outcome::Withdrawn, _) => (),
-                (Outcome::Succeeded, Counted::Pair(..)) => failures.count = 0,
-                // The peer's failures stay: otherwise a peer that knows one user's password could
-                // guess those of others without limit.
+                (Outcome::Succeeded, Counted::Pair(..)) => {
+                    (failures.count, failures.blocks, failures.blocked_until) = (0, 0, None);
+                }
+                // One user whose password is known is no way to guess those of others without end.
                 (Outcome::Succeeded, Counted::Peer(_)) => (),
-                (Outcome::Failed, _) => {
-                    if failures.count == 0 {
-                        failures.since = self.began;
-                    }
-                    failures.count += 1;
+                (Outcome::Failed, Counted::Pair(..)) => {
+                    failures.fail(self.began, self.attempts.failures_max);
+                }
+                (Outcome::Failed, Counted::Peer(_)) => {
+                    failures.fail(self.began, self.attempts.peer_failures_max);
                 }
             }
-            if failures.count == 0 && failures.under_way == 0 {
+            if failures.count == 0 && failures.under_way == 0 && failures.blocks == 0 {
                 watched.counted.remove(counted);
             }
         }
@@ -240,6 +284,26 @@ mod tests {
         assert_eq!(wait(&attempts, HERE, "a", later), Some(Duration::from_secs(40)));
         fail(&attempts, HERE, "a", start + WINDOW);
         assert_eq!(wait(&attempts, HERE, "a", start + WINDOW), None, "counting begins anew");
+    }
+
+    #[test]
+    fn each_block_is_twice_as_long_as_the_last_up_to_a_quarter_of_an_hour() {
+        let (attempts, mut now) = (LoginThrottle::new(3, u32::MAX), Instant::now());
+        for minutes in [1, 2, 4, 8, 15, 15] {
+            for _ in 0..3 {
+                fail(&attempts, HERE, "a", now);
+            }
+            let expected = Duration::from_secs(60 * minutes);
+            assert_eq!(wait(&attempts, HERE, "a", now), Some(expected));
+            assert_eq!(wait(&attempts, THERE, "a", now), None, "a stranger locks nobody out");
+            now += expected;
+        }
+        // A time as long as the last block without another one, and all is forgotten.
+        now += BLOCK_MAX;
+        for _ in 0..3 {
+            fail(&attempts, HERE, "a", now);
+        }
+        assert_eq!(wait(&attempts, HERE, "a", now), Some(WINDOW));
     }
 
     #[test]
@@ -325,7 +389,7 @@ mod tests {
         for number in 0..100 {
             fail(&attempts, HERE, &number.to_string(), now);
         }
-        fail(&attempts, HERE, "new", now + WINDOW);
+        fail(&attempts, HERE, "new", now + 2 * WINDOW);
         assert_eq!(attempts.watched().counted.len(), 2);
     }
 
@@ -336,6 +400,6 @@ mod tests {
             fail(&attempts, HERE, &number.to_string(), now);
         }
         assert_eq!(wait(&attempts, HERE, "new", now), Some(WINDOW));
-        assert_eq!(wait(&attempts, HERE, "new", now + WINDOW), None);
+        assert_eq!(wait(&attempts, HERE, "new", now + 2 * WINDOW), None);
     }
 }

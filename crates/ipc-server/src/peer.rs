@@ -9,7 +9,7 @@ use std::time::Duration;
 use actix_web::HttpRequest;
 use actix_web::dev::Extensions;
 use actix_web::rt::net::TcpStream;
-use ipc_base::{CertificateFacts, CertificateProblem, End};
+use ipc_base::{CertificateFacts, CertificateProblem, End, PeerName};
 use ipc_envelope::KeyRing;
 use ipc_protocol::{Fingerprint, ProblemCode};
 use rustls::CertificateError;
@@ -124,6 +124,11 @@ impl Peer {
                 })
             }
         }
+    }
+
+    /// The peer name in the certificate.
+    pub(crate) fn name(&self) -> Option<&PeerName> {
+        self.facts.as_ref()?.name.as_ref()
     }
 
     /// The source under which failed logins of this peer are counted.

@@ -15,7 +15,7 @@ use zeroize::Zeroizing;
 
 use crate::admit::{admit, malformed, take_in};
 use crate::answer::{accepted, answer, envelope, mark_duplicate};
-use crate::authenticate::unavailable;
+use crate::authenticate::{other_peer, unavailable};
 use crate::channel;
 use crate::clock::unix_secs;
 use crate::inbox_refusal::{no_reply, not_put};
@@ -27,6 +27,7 @@ use crate::renewal;
 use crate::reply_body::{REPLY_FREE_BYTES, ReplyBody};
 use crate::session::Session;
 use crate::state::{State, random_iv};
+use crate::users::Standing;
 
 /// Adds the routes to an app. Each path is a resource of its own, so that a wrong method gets 405
 /// and not 404.
@@ -178,14 +179,34 @@ async fn log_in(
     };
     let Some(credential_version) = version else {
         attempt.failed();
-        return Err(Refusal::new(
-            ProblemCode::BadCredentials,
-            "the user is unknown or the password wrong",
-        ));
+        state.login_notes.failed(&credentials.username);
+        return Err(bad_credentials());
     };
-    attempt.succeeded();
+    let with = (credential_version, peer.name());
+    // As of now: an answer of half a second ago may know of another binding.
+    match state
+        .users
+        .current_within(Duration::ZERO, &credentials.username, with, Instant::now())
+        .await
+    {
+        Ok(Standing::Good(_)) => attempt.succeeded(),
+        Ok(ended) => {
+            attempt.failed();
+            state.login_notes.failed(&credentials.username);
+            return Err(match ended {
+                Standing::OtherPeer => other_peer(),
+                _ => bad_credentials()
+                    .because("the password is right, but the user is disabled or just changed"),
+            });
+        }
+        Err(error) => {
+            attempt.withdrawn();
+            return Err(unavailable(error));
+        }
+    }
 
     let now_secs = unix_secs(SystemTime::now());
+    state.login_notes.succeeded(&credentials.username, &peer, now_secs);
     let iv = random_iv().map_err(no_random_bytes)?;
     let session = Session {
         user: credentials.username,
@@ -201,6 +222,10 @@ async fn log_in(
         serde_json::to_string(&reply).map_err(|error| internal("writing a reply", error))?,
     );
     sealed_reply(&body, (id, is_raw), &peer.envelope_keys, state)
+}
+
+fn bad_credentials() -> Refusal {
+    Refusal::new(ProblemCode::BadCredentials, "the user is unknown or the password wrong")
 }
 
 fn login_not_new(why: NotNew) -> Refusal {

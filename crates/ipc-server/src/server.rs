@@ -18,6 +18,7 @@ use crate::builder::ServerBuilder;
 use crate::error::StartError;
 use crate::http::Settings;
 use crate::login_ids::LoginIds;
+use crate::login_notes::LoginNotes;
 use crate::login_permits::LoginPermits;
 use crate::login_throttle::LoginThrottle;
 use crate::memory_budget::MemoryBudget;
@@ -32,6 +33,9 @@ use crate::{clock, following, http, listen};
 
 /// How long the disk may take at the end to write back data that are already committed.
 const DISK_WAIT: Duration = Duration::from_secs(10);
+
+/// How often the users' database is told of logins.
+const LOGIN_NOTES_PERIOD: Duration = Duration::from_secs(2);
 
 /// How long a stop waits for idle connections to end before it checks only once a second.
 const IDLE_END_WAIT: Duration = Duration::from_millis(250);
@@ -212,6 +216,7 @@ fn run(
         // These tasks end with the thread's system.
         actix_rt::spawn(Arc::clone(&state.log).sum_up());
         actix_rt::spawn(following::watch_expiry(state.clone()));
+        actix_rt::spawn(write_login_notes(state.clone()));
         actix_rt::spawn(stop_when_told(server.handle(), Arc::clone(&state.stopping)));
         if let Err(error) = server.await {
             log::error!("the web server failed: {}", ipc_base::chain(&error));
@@ -219,6 +224,7 @@ fn run(
         state.log.tell(Instant::now());
         let files = async {
             state.inbox.close().await;
+            state.login_notes.write(state.users.store()).await;
             if let Some(users) = own_users {
                 users.close().await;
             }
@@ -232,6 +238,14 @@ fn run(
             );
         }
     });
+}
+
+/// Writes what was noted of logins, from time to time.
+async fn write_login_notes(state: web::Data<State>) {
+    loop {
+        actix_rt::time::sleep(LOGIN_NOTES_PERIOD).await;
+        state.login_notes.write(state.users.store()).await;
+    }
 }
 
 /// Stops the HTTP server once the stop has begun. actix-server checks once a second whether
@@ -349,6 +363,7 @@ async fn prepare(
         log: Arc::default(),
         attempts: LoginThrottle::new(builder.failed_logins_max, builder.peer_failed_logins_max),
         login_ids: LoginIds::default(),
+        login_notes: LoginNotes::default(),
         logins: LoginPermits::new(builder.logins_waiting_max, builder.peer_logins_waiting_max),
         limits: Limits {
             plaintext_bytes_max: builder.plaintext_bytes_max,

@@ -11,6 +11,7 @@ use tokio::sync::Semaphore;
 
 use crate::channel::settings::ChannelSettings;
 use crate::login_ids::LoginIds;
+use crate::login_notes::LoginNotes;
 use crate::login_permits::LoginPermits;
 use crate::login_throttle::LoginThrottle;
 use crate::memory_budget::MemoryBudget;
@@ -31,6 +32,7 @@ pub(crate) struct State {
     pub(crate) log: Arc<RateLimitedLog>,
     pub(crate) attempts: LoginThrottle,
     pub(crate) login_ids: LoginIds,
+    pub(crate) login_notes: LoginNotes,
     pub(crate) logins: LoginPermits,
     pub(crate) limits: Limits,
     pub(crate) channel: ChannelSettings,

@@ -4,8 +4,9 @@
 //! it a password here gives `admin.cred` the same, so that clients without credentials of their own
 //! still get in.
 
-use ipc_home::{ADMIN_USERNAME, Credentials, Home, StagedFile};
-use ipc_store::{Options, Password, SqliteUserStore, UserStore, Username};
+use ipc_home::{ADMIN_USERNAME, Credentials, Home, PeerName, StagedFile};
+use ipc_pki::to_ascii;
+use ipc_store::{Options, Password, SqliteUserStore, UserRecord, UserStore, Username};
 use tokio::runtime::{Builder, Runtime};
 use zeroize::Zeroizing;
 
@@ -82,6 +83,54 @@ impl Users {
     /// [`SetupError::Store`], among others if there is no such user.
     pub fn delete(&self, username: &str) -> Result<(), SetupError> {
         Ok(self.runtime.block_on(self.store.delete(username))?)
+    }
+
+    /// Disables a user: logins are refused and sessions end.
+    ///
+    /// # Errors
+    /// [`SetupError::Username`]; [`SetupError::Store`], among others if there is no such user.
+    pub fn disable(&self, username: &str) -> Result<(), SetupError> {
+        let username = Username::parse_existing(username)?;
+        Ok(self.runtime.block_on(self.store.disable(&username))?)
+    }
+
+    /// Lets a disabled user log in again.
+    ///
+    /// # Errors
+    /// As those of [`disable`](Self::disable).
+    pub fn enable(&self, username: &str) -> Result<(), SetupError> {
+        let username = Username::parse_existing(username)?;
+        Ok(self.runtime.block_on(self.store.enable(&username))?)
+    }
+
+    /// Binds a user to a peer: only certificates with this peer name are accepted of the user. There
+    /// need not be one yet.
+    ///
+    /// # Errors
+    /// [`SetupError::Name`] for what is no peer name; as those of
+    /// [`disable`](Self::disable).
+    pub fn bind(&self, username: &str, peer: &str) -> Result<(), SetupError> {
+        let username = Username::parse_existing(username)?;
+        let named = |source| SetupError::Name { name: peer.to_owned(), source };
+        let peer = to_ascii(peer).and_then(|name| PeerName::parse(&name)).map_err(named)?;
+        Ok(self.runtime.block_on(self.store.bind(&username, Some(&peer)))?)
+    }
+
+    /// Lets a bound user use any certificate.
+    ///
+    /// # Errors
+    /// As those of [`disable`](Self::disable).
+    pub fn unbind(&self, username: &str) -> Result<(), SetupError> {
+        let username = Username::parse_existing(username)?;
+        Ok(self.runtime.block_on(self.store.bind(&username, None))?)
+    }
+
+    /// All users with what is known of each, in the order in which they were added.
+    ///
+    /// # Errors
+    /// [`SetupError::Store`].
+    pub fn list_long(&self) -> Result<Vec<UserRecord>, SetupError> {
+        Ok(self.runtime.block_on(self.store.list_long())?)
     }
 
     /// All users, in the order in which they were added.

@@ -27,6 +27,7 @@ pub struct Immutable {
     what: &'static str,
     readers: SqlitePool,
     why: Why,
+    migrations: usize,
 }
 
 /// Why the file cannot be written.
@@ -60,6 +61,20 @@ pub async fn open_immutable(
     options: &Options,
     refused: DatabaseError,
 ) -> Result<Immutable, DatabaseError> {
+    open_immutable_since(path, (schema, schema.migrations.len()), options, refused).await
+}
+
+/// [`open_immutable`] for a file that may lack migrations of a schema, but not the first so many of
+/// them: the caller knows how to read it. [`Immutable::migrations`] says how many it has.
+///
+/// # Errors
+/// As those of [`open_immutable`].
+pub async fn open_immutable_since(
+    path: &Path,
+    (schema, migrations_min): (&Schema, usize),
+    options: &Options,
+    refused: DatabaseError,
+) -> Result<Immutable, DatabaseError> {
     let Some(why) = Why::of(&refused) else { return Err(refused) };
     let Ok(path) = std::path::absolute(path) else { return Err(refused) };
     let connect = connections::connect(&path, options).read_only(true).immutable(true);
@@ -67,14 +82,14 @@ pub async fn open_immutable(
         // A connection does not look again at what it has cached.
         .after_release(|_, _| Box::pin(async { Ok(false) }))
         .connect_lazy_with(connect);
-    let database = Immutable { path, what: schema.what, readers, why };
+    let mut database = Immutable { path, what: schema.what, readers, why, migrations: 0 };
     if database.check_file().is_err() {
         return Err(refused);
     }
     let Ok(mut connection) = database.readers.acquire().await else { return Err(refused) };
-    match migration::is_up_to_date(&mut connection, &database.path, schema).await {
-        Ok(true) => {}
-        Ok(false) => return Err(refused),
+    match migration::count(&mut connection, &database.path, schema).await {
+        Ok(migrations) if migrations >= migrations_min => database.migrations = migrations,
+        Ok(_) => return Err(refused),
         Err(error @ (DatabaseError::NotADatabase { .. } | DatabaseError::Newer { .. })) => {
             return Err(error);
         }
@@ -97,9 +112,15 @@ impl Immutable {
         &self.readers
     }
 
-    /// Checks that all committed changes are in the database file. Call it before each read:
-    /// another process may be writing, if there is room again or if other hosts can write to the
-    /// mount.
+    /// How many migrations of its schema the file has seen.
+    #[must_use]
+    pub fn migrations(&self) -> usize {
+        self.migrations
+    }
+
+    /// Checks that all that was committed is in the file itself. To be asked before each read:
+    /// where there is room again, or on a mount that others can write to, somebody else may be
+    /// writing.
     ///
     /// # Errors
     /// [`DatabaseError::Replaced`] if there are changes outside of the file, or the file is gone:

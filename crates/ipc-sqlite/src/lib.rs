@@ -63,7 +63,7 @@ pub use blocking::BlockingDatabase;
 pub use copy::copy;
 pub use database::Database;
 pub use error::DatabaseError;
-pub use immutable::{Immutable, open_immutable};
+pub use immutable::{Immutable, open_immutable, open_immutable_since};
 pub use ipc_base::{ModeChange, Place, Remedy};
 pub use migration::Schema;
 pub use opening::{create, make_file, open, open_read_only};

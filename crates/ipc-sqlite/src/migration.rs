@@ -75,6 +75,15 @@ pub(crate) async fn is_up_to_date(
     path: &Path,
     schema: &Schema,
 ) -> Result<bool, DatabaseError> {
+    Ok(count(connection, path, schema).await? == schema.migrations.len())
+}
+
+/// How many migrations of the schema the file has seen.
+pub(crate) async fn count(
+    connection: &mut SqliteConnection,
+    path: &Path,
+    schema: &Schema,
+) -> Result<usize, DatabaseError> {
     let (what, path) = (schema.what, path.to_owned());
     let applied =
         applied(connection).await.map_err(|error| DatabaseError::from_sqlx(what, &path, error))?;
@@ -86,7 +95,7 @@ pub(crate) async fn is_up_to_date(
     if applied.len() > schema.migrations.len() {
         return Err(DatabaseError::Newer { what, path });
     }
-    Ok(applied.len() == schema.migrations.len())
+    Ok(applied.len())
 }
 
 /// The names of the migrations that were applied to the file, oldest first.

@@ -10,8 +10,10 @@
 //!   [`UserStore::verify`] takes a login as it was presented.
 //! - [`StoreError`] is the error of all calls; an error of the file itself is a [`DatabaseError`]
 //!   in it.
-//! - [`CredentialVersion`] tells whether a user still exists and still has the password of an
-//!   earlier login.
+//! - [`CredentialVersion`] tells whether a user is still the one, with the password, that logged in
+//!   some time ago. [`CurrentUser`] has it, with the peer that the user is bound to.
+//! - [`UserRecord`] is a user in a list; [`LoginTally`] and [`PeerSighting`] are what a server tells
+//!   the store of logins and certificates.
 //!
 //! ```
 //! use ipc_store::{Options, Password, StoreError, UserStore, Username};
@@ -29,10 +31,17 @@
 //! assert!(store.verify("bob", "pass322").await?.is_none());
 //! assert!(store.verify("eve", "pass321").await?.is_none());
 //!
-//! // Is the session that "bob" got with `version` still valid?
-//! assert_eq!(store.credential_version(&bob).await?, version);
+//! // Does the session that "bob" got with `version` still stand?
+//! let now = store.current(&bob).await?;
+//! assert_eq!(now.map(|now| now.credential_version), version);
 //! store.change_password(&bob, &Password::parse("pass654".to_owned())?).await?;
-//! assert_ne!(store.credential_version(&bob).await?, version);
+//! let now = store.current(&bob).await?;
+//! assert_ne!(now.map(|now| now.credential_version), version);
+//!
+//! // A disabled user cannot log in and has no sessions.
+//! store.disable(&bob).await?;
+//! assert!(store.verify("bob", "pass654").await?.is_none());
+//! assert!(store.current(&bob).await?.is_none());
 //!
 //! store.delete("bob").await?;
 //! assert!(matches!(store.delete("bob").await, Err(StoreError::Unknown { .. })));
@@ -46,17 +55,20 @@ mod hashing;
 mod options;
 mod password;
 mod password_hasher;
+mod record;
 mod sqlite;
 mod user_store;
 mod username;
 
 pub use error::StoreError;
 pub use hashing::CredentialVersion;
-pub use ipc_base::{ModeChange, Place, Remedy};
+pub use ipc_base::{ModeChange, PeerName, Place, Remedy};
+pub use ipc_protocol::Fingerprint;
 pub use ipc_sqlite::DatabaseError;
 pub use options::{CostError, Options};
 pub use password::{PASSWORD_BYTES_MAX, Password, PasswordError};
 pub use password_hasher::PasswordHasher;
+pub use record::{CurrentUser, LoginTally, PeerSighting, UserRecord};
 pub use sqlite::{SqliteUserStore, copy};
 pub use user_store::{BoxFuture, UserStore};
 pub use username::{USERNAME_CHARS_MAX, Username, UsernameError};

@@ -5,7 +5,12 @@
 
 use std::pin::Pin;
 
-use crate::{CredentialVersion, Password, StoreError, Username};
+use ipc_base::PeerName;
+
+use crate::{
+    CredentialVersion, CurrentUser, LoginTally, Password, PeerSighting, StoreError, UserRecord,
+    Username,
+};
 
 /// A boxed future that is `Send`, so that [`UserStore`] can be a trait object.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -18,8 +23,9 @@ pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 /// a future is dropped before it is done, the change is made completely or not at all.
 ///
 /// A store of another kind implements the two methods that have no default, which are all that a
-/// server needs: [`verify`](Self::verify) and [`credential_version`](Self::credential_version). By
-/// default users cannot be changed or listed. Methods that are added later will have a default.
+/// server asks: [`verify`](Self::verify) and [`current`](Self::current). By default users cannot be
+/// changed or listed here, and what a server reports of logins and certificates is not kept. Methods
+/// that are added later have a default.
 ///
 /// # Example
 /// Users in memory. [`PasswordHasher`](crate::PasswordHasher) ensures that an unknown user takes as
@@ -28,8 +34,8 @@ pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 /// ```
 /// use std::collections::HashMap;
 /// use ipc_store::{
-///     BoxFuture, CredentialVersion, Options, Password, PasswordHasher, StoreError, UserStore,
-///     Username,
+///     BoxFuture, CredentialVersion, CurrentUser, Options, Password, PasswordHasher, StoreError,
+///     UserStore, Username,
 /// };
 ///
 /// struct InMemory {
@@ -47,13 +53,13 @@ pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 ///         Box::pin(self.hasher.verify(hash, password))
 ///     }
 ///
-///     fn credential_version<'a>(
+///     fn current<'a>(
 ///         &'a self,
 ///         username: &'a Username,
-///     ) -> BoxFuture<'a, Result<Option<CredentialVersion>, StoreError>> {
+///     ) -> BoxFuture<'a, Result<Option<CurrentUser>, StoreError>> {
 ///         let hash = self.hashes.get(username.as_str());
-///         let version = hash.map(|hash| CredentialVersion::of_hash(hash));
-///         Box::pin(std::future::ready(Ok(version)))
+///         let user = hash.map(|hash| CurrentUser::new(CredentialVersion::of_hash(hash)));
+///         Box::pin(std::future::ready(Ok(user)))
 ///     }
 /// }
 ///
@@ -68,7 +74,8 @@ pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 ///
 /// let version = store.verify("bob", "pass321").await?;
 /// assert!(version.is_some());
-/// assert_eq!(store.credential_version(&Username::parse("bob")?).await?, version);
+/// let now = store.current(&Username::parse("bob")?).await?;
+/// assert_eq!(now.map(|now| now.credential_version), version);
 /// assert!(store.verify("bob", "pass322").await?.is_none());
 /// assert!(store.verify("eve", "pass321").await?.is_none());
 /// assert!(matches!(store.list().await, Err(StoreError::Unsupported)));
@@ -110,8 +117,9 @@ pub trait UserStore: Send + Sync + 'static {
     }
 
     /// Checks a login, with name and password as they were presented, of any length and form.
-    /// Returns `None` for an unknown user, a wrong password, and a password with more than 72 bytes
-    /// or a NUL byte, which is never truncated to what bcrypt reads.
+    /// `None` means no: an unknown or disabled user, a wrong password, one over 72 bytes or with a
+    /// NUL byte (which is never cut to what bcrypt reads). To which peer the user is bound is not
+    /// looked at: that is [`current`](Self::current).
     ///
     /// Every call takes one bcrypt, so that the time does not reveal whether the user exists. (It
     /// does for users whose hash has another cost than the store's own.) bcrypt runs on a thread of
@@ -140,15 +148,91 @@ pub trait UserStore: Send + Sync + 'static {
         unsupported()
     }
 
-    /// The user's current version; `None` if there is no such user. It takes one small read and no
-    /// bcrypt: a server calls it to check that a session is still valid.
+    /// The user as the user is now; `None` if there is no such user or the user is disabled. One
+    /// small read and no bcrypt: what a server asks to see whether a session still stands.
     ///
     /// # Errors
-    /// Any [`StoreError`].
-    fn credential_version<'a>(
+    /// As [`StoreError`] lists them.
+    fn current<'a>(
         &'a self,
         username: &'a Username,
-    ) -> BoxFuture<'a, Result<Option<CredentialVersion>, StoreError>>;
+    ) -> BoxFuture<'a, Result<Option<CurrentUser>, StoreError>>;
+
+    /// Disables a user: logins are refused and sessions end, also after the user is enabled again.
+    /// A user who is disabled already stays so.
+    ///
+    /// # Errors
+    /// [`StoreError::Unknown`] if there is none of that name; others as [`StoreError`] lists them.
+    fn disable<'a>(&'a self, username: &'a Username) -> BoxFuture<'a, Result<(), StoreError>> {
+        let _ = username;
+        unsupported()
+    }
+
+    /// Lets a disabled user log in again.
+    ///
+    /// # Errors
+    /// As those of [`disable`](Self::disable).
+    fn enable<'a>(&'a self, username: &'a Username) -> BoxFuture<'a, Result<(), StoreError>> {
+        let _ = username;
+        unsupported()
+    }
+
+    /// Binds a user to a peer: the user may use certificates with this peer name only. `None` lets
+    /// the user use any.
+    ///
+    /// # Errors
+    /// As those of [`disable`](Self::disable).
+    fn bind<'a>(
+        &'a self,
+        username: &'a Username,
+        peer: Option<&'a PeerName>,
+    ) -> BoxFuture<'a, Result<(), StoreError>> {
+        let _ = (username, peer);
+        unsupported()
+    }
+
+    /// [`list`](Self::list) with all that is known of each user.
+    ///
+    /// # Errors
+    /// As [`StoreError`] lists them.
+    fn list_long(&self) -> BoxFuture<'_, Result<Vec<UserRecord>, StoreError>> {
+        unsupported()
+    }
+
+    /// Adds to what is known of users' logins, in one step for all of them. A server calls this
+    /// every few seconds at most. Names of no user are left out. Does nothing by default.
+    ///
+    /// # Errors
+    /// As [`StoreError`] lists them.
+    fn note_logins<'a>(
+        &'a self,
+        tallies: &'a [LoginTally],
+    ) -> BoxFuture<'a, Result<(), StoreError>> {
+        let _ = tallies;
+        Box::pin(std::future::ready(Ok(())))
+    }
+
+    /// Notes certificates that were seen, in one step for all of them. A server calls this every
+    /// few seconds at most. What a sighting does not say stays as it was noted before; one that is
+    /// older than what is noted changes nothing. Does nothing by default.
+    ///
+    /// # Errors
+    /// As [`StoreError`] lists them.
+    fn record_sightings<'a>(
+        &'a self,
+        sightings: &'a [PeerSighting],
+    ) -> BoxFuture<'a, Result<(), StoreError>> {
+        let _ = sightings;
+        Box::pin(std::future::ready(Ok(())))
+    }
+
+    /// The certificates that were seen, each as it was seen last, the latest first.
+    ///
+    /// # Errors
+    /// As [`StoreError`] lists them.
+    fn peers(&self) -> BoxFuture<'_, Result<Vec<PeerSighting>, StoreError>> {
+        unsupported()
+    }
 }
 
 /// The result of a store whose users are managed elsewhere.

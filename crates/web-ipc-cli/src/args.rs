@@ -17,8 +17,8 @@ use zeroize::Zeroizing;
 
 use commands::command;
 pub(crate) use invocation::{
-    Action, Certs, Dead, DeadAction, InboxKind, Invocation, Letters, LogLevel, RequestArgs,
-    SendArgs, Serve, Target, Test, Users,
+    AccountChange, Action, Certs, Dead, DeadAction, InboxKind, Invocation, Letters, LogLevel,
+    RequestArgs, SendArgs, Serve, Target, Test, Users,
 };
 pub(crate) use usage_error::UsageError;
 use usage_error::usage_of;
@@ -99,7 +99,7 @@ fn missing_action(name: &str) -> &'static str {
         "init" => "'--init' does nothing without '--run'",
         "certs" => "'--name <NAME>' is required",
         "users" => {
-            "'--users' needs '--add', '--delete', '--list', '--testCredentials' or '--change'"
+            "'--users' needs '--add', '--delete', '--list', '--testCredentials', '--change', '--disable', '--enable', '--bind' or '--unbind'"
         }
         "test" => "'--test' does nothing without '--run'",
         "dead" => "'--dead' needs '--list', '--putBack' or '--discard'",
@@ -172,7 +172,12 @@ fn certs(command: &Command, options: &ArgMatches) -> Result<Option<Certs>, Usage
 }
 
 fn users(command: &Command, options: &ArgMatches) -> Result<Option<Users>, UsageError> {
+    refuse_lone(command, "users", options, ("bind", "cert"))?;
+    refuse_lone(command, "users", options, ("cert", "bind"))?;
+    let account = account_change(options);
     let users = Users {
+        long: options.get_flag("long"),
+        account,
         add: options.get_flag("add"),
         list: options.get_flag("list"),
         change: options.get_flag("change"),
@@ -190,8 +195,47 @@ fn users(command: &Command, options: &ArgMatches) -> Result<Option<Users>, Usage
         let users = command.find_subcommand("users").expect("it is defined here");
         return Err(UsageError::new(&what, None, &usage_of(users)));
     }
-    let is_any = users.add || users.list || users.change || users.verify || users.delete;
+    // Neither does it know these.
+    let new = ["disable", "enable", "bind", "unbind"];
+    let is_given = |name: &&str| match *name {
+        "bind" | "unbind" => options.contains_id(name),
+        _ => options.get_flag(name),
+    };
+    if let Some(one) = new.into_iter().find(is_given)
+        && let Some(other) = new
+            .into_iter()
+            .chain(others)
+            .chain(["change"])
+            .find(|other| *other != one && is_given(other))
+    {
+        let what = format!("'--{one}' and '--{other}' cannot be used together");
+        let users = command.find_subcommand("users").expect("it is defined here");
+        return Err(UsageError::new(&what, None, &usage_of(users)));
+    }
+    if users.long && !users.list {
+        let users = command.find_subcommand("users").expect("it is defined here");
+        return Err(UsageError::new("'--long' needs '--list'", None, &usage_of(users)));
+    }
+    let is_any = users.add
+        || users.list
+        || users.change
+        || users.verify
+        || users.delete
+        || users.account.is_some();
     Ok(is_any.then_some(users))
+}
+
+fn account_change(options: &ArgMatches) -> Option<AccountChange> {
+    if options.get_flag("disable") {
+        return Some(AccountChange::Disable);
+    }
+    if options.get_flag("enable") {
+        return Some(AccountChange::Enable);
+    }
+    if let (Some(user), Some(peer)) = (text(options, "bind"), text(options, "cert")) {
+        return Some(AccountChange::Bind { user, peer });
+    }
+    text(options, "unbind").map(|user| AccountChange::Unbind { user })
 }
 
 fn test(command: &Command, options: &ArgMatches) -> Result<Option<Test>, UsageError> {

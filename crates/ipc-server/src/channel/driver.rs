@@ -457,10 +457,11 @@ where
         }
         let (state, channel_peer) = (self.state, &self.channel_peer);
         let checking = self.checking.get_or_insert_with(|| {
-            let session = channel_peer.session();
+            let (session, channel_peer) = (channel_peer.session(), Rc::clone(channel_peer));
             Box::pin(async move {
                 let session = session.ok_or_else(authenticate::expired)?;
-                authenticate::user(&session, state).await
+                let peer = channel_peer.peer(state, unix_secs(SystemTime::now()))?;
+                authenticate::user(&session, &peer, state).await
             })
         });
         let user = ready!(checking.as_mut().poll(context));

@@ -21,6 +21,7 @@ use crate::peer::{LastingPeer, Peer};
 use crate::refusal::Refusal;
 use crate::session::{LastSession, Session};
 use crate::state::State;
+use crate::users::Standing;
 
 /// How often all channels are checked.
 const PERIOD: Duration = Duration::from_millis(500);
@@ -160,30 +161,30 @@ impl ChannelPeer {
     /// # Errors
     /// 403 and 419, as for each request.
     pub(super) fn user(&self, state: &State, now_secs: u64) -> Result<Option<Arc<str>>, Refusal> {
-        self.peer(state, now_secs)?;
+        let peer = self.peer(state, now_secs)?;
         let session = self.session.borrow();
         let session = session
             .as_ref()
             .filter(|_| self.last_session.still_opens(state.trust().session_keys(), now_secs))
             .ok_or_else(authenticate::expired)?;
-        match state.users.known(&session.user, session.credential_version, Instant::now()) {
+        let with = (session.credential_version, peer.name());
+        match state.users.known(&session.user, with, Instant::now()) {
             None => Ok(None),
-            Some(user) => user.map(Some).ok_or_else(authenticate::expired),
+            Some(standing) => authenticate::standing(standing).map(Some),
         }
     }
 
     /// Whether all checks pass. Without a session only the certificate is checked.
     async fn is_good(&self, state: &State) -> bool {
         let now_secs = unix_secs(SystemTime::now());
-        if self.peer(state, now_secs).is_err() {
-            return false;
-        }
+        let Ok(peer) = self.peer(state, now_secs) else { return false };
         let Some(session) = self.session() else { return true };
         if !self.last_session.still_opens(state.trust().session_keys(), now_secs) {
             return false;
         }
-        let (user, version) = (&session.user, session.credential_version);
-        let current = state.users.current_within(FRESH_FOR, user, version, Instant::now()).await;
-        matches!(current, Ok(Some(_)))
+        let with = (session.credential_version, peer.name());
+        let current =
+            state.users.current_within(FRESH_FOR, &session.user, with, Instant::now()).await;
+        matches!(current, Ok(Standing::Good(_)))
     }
 }

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use ipc_store::{Options, Password, SqliteUserStore, UserStore, Username};
+use ipc_store::{CredentialVersion, Options, Password, SqliteUserStore, UserStore, Username};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{Connection, SqlSafeStr};
 use tempfile::TempDir;
@@ -47,6 +47,11 @@ pub(crate) fn name(text: &str) -> Username {
 
 pub(crate) fn password(text: &str) -> Password {
     Password::parse(text.to_owned()).unwrap()
+}
+
+/// The version of a user who may have sessions.
+pub(crate) async fn version(store: &impl UserStore, user: &str) -> Option<CredentialVersion> {
+    store.current(&name(user)).await.unwrap().map(|user| user.credential_version)
 }
 
 pub(crate) async fn names(store: &impl UserStore) -> Vec<String> {

@@ -124,14 +124,29 @@ fn users_command() -> Command {
         "users",
         'u',
         "web-ipc --users [OPTIONS]",
-        "Add, list, check, change and delete users",
+        "Add, list, check, change, disable, bind and delete users",
     )
     .arg(flag("add", 'a', "Add a user"))
-    .arg(flag("delete", 'd', "Delete a user; the user's sessions end within a second"))
-    .arg(flag("list", 'l', "List the users in the order in which they were added"))
+    .arg(
+        flag("delete", 'd', "Delete a user; the user's sessions end within a second")
+            // What meant --delete before there was --disable.
+            .alias("d"),
+    )
+    // What meant --list before there was --long.
+    .arg(flag("list", 'l', "List the users in the order in which they were added").alias("l"))
     .arg(flag("testCredentials", 't', "Check a user's password"))
-    .arg(flag("change", 'c', "Change a user's password; the user's sessions end within a second"))
-    .arg(option("user", 'u', "NAME", "The name of the user"))
+    .arg(
+        flag("change", 'c', "Change a user's password; the user's sessions end within a second")
+            // What meant --change before there was --cert.
+            .alias("c"),
+    )
+    .arg(flag("long", 'L', "With --list: also when each user was added and last logged in, failed logins since, whether the user is disabled, the bound certificate"))
+    .arg(flag("disable", 'x', "Disable a user: logins are refused, and the user's sessions end within a second"))
+    .arg(flag("enable", 'e', "Let a disabled user log in again"))
+    .arg(option("bind", 'b', "NAME", "Bind a user to the certificate of a peer; needs --cert"))
+    .arg(option("cert", 'C', "PEER", "The peer's name in the certificate that the user must use"))
+    .arg(option("unbind", 'U', "NAME", "Let a bound user log in with any certificate"))
+    .arg(option("user", 'u', "NAME", "The name of the user").aliases(["u"]))
     .arg(option(
         "password",
         'p',

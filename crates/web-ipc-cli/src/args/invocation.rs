@@ -53,11 +53,23 @@ pub(crate) struct Certs {
 pub(crate) struct Users {
     pub(crate) add: bool,
     pub(crate) list: bool,
+    /// With all that is known of each user.
+    pub(crate) long: bool,
+    pub(crate) account: Option<AccountChange>,
     pub(crate) change: bool,
     pub(crate) verify: bool,
     pub(crate) delete: bool,
     pub(crate) user: Option<String>,
     pub(crate) password: Option<Zeroizing<String>>,
+}
+
+/// What else is changed about a user.
+#[derive(Debug)]
+pub(crate) enum AccountChange {
+    Disable,
+    Enable,
+    Bind { user: String, peer: String },
+    Unbind { user: String },
 }
 
 /// `--test --run …`

@@ -709,3 +709,23 @@ fn the_page_of_commands_names_each_command_and_each_of_its_options() {
     }
     assert!(missing.is_empty(), "docs/commands.md does not name {missing:?}");
 }
+
+#[test]
+fn abbreviations_of_users_options_mean_what_they_meant_before_there_were_more() {
+    assert!(users_of("web-ipc --users --d --u bob").delete);
+    assert!(users_of("web-ipc --users --l").list);
+    let changed = users_of("web-ipc --users --c --u bob --p x");
+    assert!(changed.change && changed.user.as_deref() == Some("bob"));
+}
+
+#[test]
+fn a_user_is_disabled_enabled_bound_and_unbound_by_one_option_each() {
+    let account = |line| users_of(line).account.unwrap();
+    assert!(matches!(account("web-ipc --users --disable -u bob"), AccountChange::Disable));
+    assert!(matches!(account("web-ipc -u --en -u bob"), AccountChange::Enable));
+    assert!(matches!(account("web-ipc --users --bind bob --cert w1"),
+        AccountChange::Bind { user, peer } if user == "bob" && peer == "w1"));
+    assert!(matches!(account("web-ipc --users --unbind bob"),
+        AccountChange::Unbind { user } if user == "bob"));
+    assert!(users_of("web-ipc --users --list --long").long);
+}
