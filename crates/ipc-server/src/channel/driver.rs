@@ -34,7 +34,7 @@ use super::registry::{ChannelPeer, Registration};
 use super::sequence::Sequence;
 use super::settings::ChannelSettings;
 use super::wire::{self, Decoder, Event};
-use crate::authenticate;
+use crate::authenticate::{self, NoSession};
 use crate::inbox_refusal::no_reply;
 use crate::memory_budget::Reservation;
 use crate::peer::Peer;
@@ -452,7 +452,7 @@ where
         let checking = self.checking.get_or_insert_with(|| {
             let session = channel_peer.session();
             Box::pin(async move {
-                let session = session.ok_or_else(authenticate::expired)?;
+                let session = session.ok_or_else(|| authenticate::expired(NoSession::NotSent))?;
                 authenticate::user(&session, state).await
             })
         });

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant, SystemTime};
 use actix_web::{HttpRequest, web};
 
 use super::closing::Closing;
-use crate::authenticate;
+use crate::authenticate::{self, NoSession};
 use crate::peer::{LastingPeer, Peer};
 use crate::refusal::Refusal;
 use crate::session::{LastSession, Session};
@@ -164,10 +164,12 @@ impl ChannelPeer {
         let session = session
             .as_ref()
             .filter(|session| session.lasts(now_secs))
-            .ok_or_else(authenticate::expired)?;
+            .ok_or_else(|| authenticate::expired(NoSession::Ended))?;
         match state.users.known(&session.user, session.credential_version, Instant::now()) {
             None => Ok(None),
-            Some(user) => user.map(Some).ok_or_else(authenticate::expired),
+            Some(user) => {
+                user.map(Some).ok_or_else(|| authenticate::expired(NoSession::UserChanged))
+            }
         }
     }
 
