@@ -192,6 +192,11 @@ impl Delivery {
         self.is_settled = true;
         let noted = self.backend.nack(&self.taken, delay).await;
         self.is_settled = !matches!(noted, Err(AckError::Unsupported));
+        // The last delivery makes a dead letter, which has a line of its own.
+        if noted.is_ok() && !self.is_last_delivery() {
+            let what = if self.wants_reply() { "request" } else { "message" };
+            log::info!("{what} {} was given back and comes again in {delay:?}", self.id());
+        }
         noted
     }
 

@@ -3,6 +3,7 @@
 //!
 //! `admit` comes here for each request, `channel` for each frame.
 
+use std::fmt::{self, Display};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
@@ -51,12 +52,12 @@ pub(crate) fn session(
     state: &State,
     now_secs: u64,
 ) -> Result<Rc<Session>, Refusal> {
-    let token = token.ok_or_else(expired)?;
+    let token = token.ok_or_else(|| expired(NoSession::NotSent))?;
     let session = match last {
         Some(last) => last.open(token, state.trust().session_keys(), now_secs),
         None => Session::open(token, state.trust().session_keys().ring, now_secs).map(Rc::new),
     };
-    let session = session.ok_or_else(expired)?;
+    let session = session.ok_or_else(|| expired(NoSession::Ended))?;
     if session.certificate != peer.certificate {
         return Err(Refusal::new(
             ProblemCode::WrongCertificate,
@@ -88,7 +89,7 @@ pub(crate) async fn user(
 pub(crate) fn standing(standing: Standing) -> Result<Arc<str>, Refusal> {
     match standing {
         Standing::Good(user) => Ok(user),
-        Standing::Ended => Err(expired()),
+        Standing::Ended => Err(expired(NoSession::UserChanged)),
         Standing::OtherPeer => Err(other_peer()),
     }
 }
@@ -98,9 +99,32 @@ pub(crate) fn other_peer() -> Refusal {
     Refusal::new(ProblemCode::WrongCertificate, "the user may use another certificate only")
 }
 
-/// The refusal 419: there is no session, or it has ended.
-pub(crate) fn expired() -> Refusal {
+/// Why a frame has no session that counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NoSession {
+    /// The frame brings none. A client's first frame is such: its refusal makes the client log in.
+    NotSent,
+    /// Its time is over, or this server's key did not seal its token.
+    Ended,
+    /// The user was removed or has another password.
+    UserChanged,
+}
+
+impl Display for NoSession {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            NoSession::NotSent => "no session yet, which is normal: a login follows",
+            NoSession::Ended => "the session has ended or is not of this home: a login follows",
+            NoSession::UserChanged => "the user was removed or has a new password",
+        })
+    }
+}
+
+/// The refusal 419. The log gets the reason, so that nobody takes a client's first request for a
+/// fault.
+pub(crate) fn expired(why: NoSession) -> Refusal {
     Refusal::new(ProblemCode::SessionExpired, "no session, or one that has ended: log in")
+        .because(why)
 }
 
 /// The refusal 503 for a failure of the user store.
@@ -110,4 +134,28 @@ pub(crate) fn unavailable(error: StoreError) -> Refusal {
         .because(ipc_base::chain(&error))
         .logged_as_error()
         .retry_after(RETRY_AFTER)
+}
+
+#[cfg(test)]
+mod tests {
+    use log::Level;
+
+    use super::*;
+
+    #[test]
+    fn the_log_gets_why_there_is_no_session_and_the_peer_does_not() {
+        for (why, text) in [
+            (NoSession::NotSent, "no session yet, which is normal: a login follows"),
+            (NoSession::Ended, "the session has ended or is not of this home: a login follows"),
+            (NoSession::UserChanged, "the user was removed or has a new password"),
+        ] {
+            let refusal = expired(why);
+            assert_eq!(refusal.level(), Level::Info, "{why:?}");
+            assert_eq!(refusal.for_the_log(), format!(" session_expired ({text})"));
+            let body = refusal.response().into_body();
+            let body = actix_web::body::MessageBody::try_into_bytes(body).unwrap();
+            let body = std::str::from_utf8(&body).unwrap();
+            assert!(body.contains("log in") && !body.contains(text), "{body}");
+        }
+    }
 }

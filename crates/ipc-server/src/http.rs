@@ -277,7 +277,7 @@ fn note_end(error: &DispatchError, peer: Option<SocketAddr>, log: &RateLimitedLo
             (Level::Warn, Kind::Answer(431, ""), text)
         }
         DispatchError::Parse(_) => {
-            let text = "not HTTP/1.1, or a field of the head is malformed or missing; answered with 400 and closed";
+            let text = "the request is not HTTP/1.1, or a field of its head is malformed or missing; answered with 400 and closed";
             (Level::Warn, Kind::Answer(400, "(not HTTP)"), text)
         }
         DispatchError::InternalError => (

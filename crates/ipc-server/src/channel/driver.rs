@@ -34,7 +34,7 @@ use super::registry::{ChannelPeer, Registration};
 use super::sequence::Sequence;
 use super::settings::ChannelSettings;
 use super::wire::{self, Decoder, Event};
-use crate::authenticate;
+use crate::authenticate::{self, NoSession};
 use crate::clock::unix_secs;
 use crate::inbox_refusal::no_reply;
 use crate::memory_budget::Reservation;
@@ -459,7 +459,7 @@ where
         let checking = self.checking.get_or_insert_with(|| {
             let (session, channel_peer) = (channel_peer.session(), Rc::clone(channel_peer));
             Box::pin(async move {
-                let session = session.ok_or_else(authenticate::expired)?;
+                let session = session.ok_or_else(|| authenticate::expired(NoSession::NotSent))?;
                 let peer = channel_peer.peer(state, unix_secs(SystemTime::now()))?;
                 authenticate::user(&session, &peer, state).await
             })

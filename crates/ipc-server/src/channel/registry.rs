@@ -15,7 +15,7 @@ use std::time::{Duration, Instant, SystemTime};
 use actix_web::{HttpRequest, web};
 
 use super::closing::Closing;
-use crate::authenticate;
+use crate::authenticate::{self, NoSession};
 use crate::clock::unix_secs;
 use crate::peer::{LastingPeer, Peer};
 use crate::refusal::Refusal;
@@ -166,7 +166,7 @@ impl ChannelPeer {
         let session = session
             .as_ref()
             .filter(|_| self.last_session.still_opens(state.trust().session_keys(), now_secs))
-            .ok_or_else(authenticate::expired)?;
+            .ok_or_else(|| authenticate::expired(NoSession::Ended))?;
         let with = (session.credential_version, peer.name());
         match state.users.known(&session.user, with, Instant::now()) {
             None => Ok(None),

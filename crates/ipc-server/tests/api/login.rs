@@ -12,7 +12,9 @@ use ipc_store::{
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 
+use crate::channel_fixture::{message, open_with};
 use crate::fixture::*;
+use crate::logged;
 use crate::ways::*;
 
 /// Runs a change of the users off the async thread.
@@ -35,6 +37,38 @@ async fn unknown_user_and_wrong_password_are_one_answer() {
         let answer = connection.log_in(username, password).await;
         assert_eq!(answer.is_refusal(ProblemCode::BadCredentials), expected);
     }
+}
+
+#[tokio::test]
+async fn a_first_message_without_a_session_is_logged_as_normal_by_post_and_over_a_channel() {
+    logged::watch();
+    let server = builder().start().await.unwrap();
+    let mut posting = connect(&server).await;
+    let mut channel = open_with(connect(&server).await, None).await;
+    let port = |connection: &Connection| {
+        connection.stream.get_ref().get_ref().0.local_addr().unwrap().port()
+    };
+    let (post, websocket) = (port(&posting), port(&channel.connection));
+    let route = Route::MessageSubmit;
+    let answer = posting.post(route, &sealed(route, new_id(), None, "{}")).await;
+    answer.is_refusal(ProblemCode::SessionExpired);
+    channel.send(&[message("{}")]).await;
+    channel.is_closed(4419, "session_expired").await;
+    server.stop().await;
+
+    let why = "session_expired (no session yet, which is normal: a login follows)";
+    let post = logged::with(&format!("127.0.0.1:{post} - \"POST /message/submit\""));
+    assert!(
+        post.len() == 1
+            && post[0].starts_with("INFO ")
+            && post[0].ends_with(&format!(" 419 {why}")),
+        "{post:?}"
+    );
+    let websocket = logged::with(&format!("127.0.0.1:{websocket} - channel closed"));
+    assert!(
+        websocket.len() == 1 && websocket[0].starts_with("INFO ") && websocket[0].contains(why),
+        "{websocket:?}"
+    );
 }
 
 #[tokio::test]

@@ -11,6 +11,7 @@ mod fixture;
 mod inbox;
 mod lifecycle;
 mod limits;
+mod logged;
 mod login;
 mod messages;
 mod pipelining;
