@@ -208,7 +208,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             body.len()
         );
         self.write(&[head.as_bytes(), body].concat()).await.unwrap();
-        self.read_response().await.unwrap()
+        let response = self.read_response().await.unwrap();
+        crate::openapi::is_on_the_page(method, path, &response);
+        response
     }
 
     /// Posts a raw envelope.

@@ -13,6 +13,7 @@ mod lifecycle;
 mod limits;
 mod login;
 mod messages;
+mod openapi;
 mod pipelining;
 mod refusals;
 mod requests;
