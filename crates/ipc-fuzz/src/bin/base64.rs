@@ -1,5 +1,5 @@
-//! Opens any bytes as the text of a token: only the canonical spelling of RFC 4648 is read, by every
-//! way to read one, and it says the same as the raw token.
+//! Opens any bytes as the text of a token: every way to read one accepts the canonical spelling of
+//! RFC 4648 alone, and finds in it what the raw token holds.
 
 #![cfg_attr(fuzzing, no_main)]
 

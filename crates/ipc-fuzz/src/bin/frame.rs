@@ -1,4 +1,4 @@
-//! Reads any plaintext as a frame of a POST route: a message, a login, a batch. What is read is what
+//! Reads any plaintext as a frame of a POST route: a message, a login, a batch. It reads what
 //! serde_json reads by the rules of `docs/protocol.md`.
 
 #![cfg_attr(fuzzing, no_main)]

@@ -1,5 +1,5 @@
-//! Gives a client of a channel any plaintext: what it reads in one pass is what it reads in two, and
-//! what serde_json reads by the rules of `docs/protocol.md`.
+//! Gives a client of a channel any plaintext: what it reads in one pass is what it reads in two
+//! passes, and what serde_json reads by the rules of `docs/protocol.md`.
 
 #![cfg_attr(fuzzing, no_main)]
 

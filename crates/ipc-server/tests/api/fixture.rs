@@ -209,7 +209,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         );
         self.write(&[head.as_bytes(), body].concat()).await.unwrap();
         let response = self.read_response().await.unwrap();
-        crate::openapi::is_on_the_page(method, path, &response);
+        let Response { status, headers, body } = &response;
+        crate::openapi::is_on_the_page((method, path), *status, headers, body);
         response
     }
 
