@@ -34,10 +34,20 @@ fn key_ring(input: &[u8]) -> bool {
         b"a plaintext"
     );
     for text in &texts {
-        let one = KeyRing::from_text(text).expect("a key");
-        assert!(ring.open(&one.seal(b"", 1, [2; 16]), None).is_ok());
+        // The MAC alone says which key made a token. Of two keys with one signing half, which
+        // chance does not make, the first is taken.
+        let signs_alike = |other: &&String| signing_half(other) == signing_half(text);
+        if texts.iter().find(signs_alike) == Some(text) {
+            let one = KeyRing::from_text(text).expect("a key");
+            assert!(ring.open(&one.seal(b"", 1, [2; 16]), None).is_ok());
+        }
     }
     true
+}
+
+fn signing_half(key: &str) -> Vec<u8> {
+    let bytes = base64_simd::URL_SAFE.decode_to_vec(key).expect("the text of a key");
+    bytes[..16].to_vec()
 }
 
 /// The lines that are to be keys, with their numbers from 1.
