@@ -11,6 +11,7 @@ mod counts;
 mod crash;
 mod driver;
 mod e2e;
+mod fuzz;
 mod test;
 mod tidy;
 
@@ -37,6 +38,8 @@ Tasks:
                  --only PART,... of a name, such as durable, send_all, request, local, cold, flood, commands, sealing,
                  --size BYTES,... and --in-flight N,... pick what is measured, always with its raw case beside it;
                  --quick: each kind of case for a moment, from a debug build, only to show that it runs
+  fuzz [--secs N] [--target NAME]
+                 each fuzz target of crates/ipc-fuzz, or one, under cargo-fuzz for N seconds (60)
   tidy           dependency directions, circles of files, lock file, manifests, module docs, width of lines,
                  docs/protocol.md
   tidy --bless   takes over the hash of the protocol source into docs/protocol.md, once the page is true again
@@ -77,6 +80,13 @@ fn main() -> ExitCode {
         },
         ["api"] => api::run_alone(false),
         ["api", "--bless"] => api::run_alone(true),
+        ["fuzz", options @ ..] => match fuzz::Options::parse(options) {
+            Ok(options) => fuzz::run(&options),
+            Err(error) => {
+                eprintln!("cargo xtask fuzz: {error}\n\n{HELP}");
+                return ExitCode::from(2);
+            }
+        },
         ["tidy"] => tidy::run_alone(),
         ["tidy", "--bless"] => tidy::bless(),
         other => {

@@ -14,6 +14,7 @@ mod limits;
 mod logged;
 mod login;
 mod messages;
+mod openapi;
 mod pipelining;
 mod refusals;
 mod requests;
