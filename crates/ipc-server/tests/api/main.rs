@@ -17,5 +17,7 @@ mod messages;
 mod openapi;
 mod pipelining;
 mod refusals;
+mod renewal;
 mod requests;
+mod trust;
 mod ways;

@@ -45,9 +45,11 @@ fn responses(route: Route) -> BTreeMap<u16, &'static Value> {
 fn occurs_at(code: ProblemCode, route: Route) -> bool {
     let is_post = route.method() == "POST";
     let is_login = route == Route::ClientAuth;
+    let is_renewal = route == Route::ClientRenew;
     match code {
         ProblemCode::MalformedRequest
         | ProblemCode::WrongCertificate
+        | ProblemCode::CertificateRevoked
         | ProblemCode::MethodNotAllowed => true,
         ProblemCode::NotFound => false,
         ProblemCode::MalformedEnvelope
@@ -61,8 +63,11 @@ fn occurs_at(code: ProblemCode, route: Route) -> bool {
         ProblemCode::ShuttingDown => is_post || route == Route::MessageChannel,
         ProblemCode::SessionExpired => is_post && !is_login,
         // A batch has an answer for each of its messages instead.
-        ProblemCode::IdReused => is_post && route != Route::MessageBatch,
-        ProblemCode::InboxFull => is_post && !is_login && route != Route::MessageBatch,
+        ProblemCode::IdReused => is_post && !is_renewal && route != Route::MessageBatch,
+        ProblemCode::InboxFull => {
+            is_post && !is_login && !is_renewal && route != Route::MessageBatch
+        }
+        ProblemCode::RenewalRefused | ProblemCode::RenewalUnavailable => is_renewal,
         ProblemCode::BadCredentials | ProblemCode::TooManyAttempts => is_login,
         ProblemCode::UpgradeRequired => route == Route::MessageChannel,
         ProblemCode::ReplyForgotten | ProblemCode::NotAnswered | ProblemCode::NoReplyInTime => {
