@@ -360,7 +360,7 @@ async fn sessions_end_with_the_key_that_sealed_them_and_not_before() {
         // A session of after: the new key holds once the server gives another's.
         let ring = KeyRing::from_text(&new).unwrap();
         until(
-            || admin_session(&server),
+            || async { connect(&server).await.admin_session().await },
             |token| ring.open_base64url(token.as_bytes(), None).is_ok(),
         )
         .await;
