@@ -391,7 +391,7 @@ fn with_dead_letters() -> World {
     let mut server = Server::start(&world, &WITH_ONE_TRY);
     let sent = client(&world, &server, &["--send"], "{\"n\": 1}\n{\"n\":2}\n");
     assert!(sent.status.success(), "{}", text(&sent.stderr));
-    server.wait_for_log_times("ended with exit status: 3", 2);
+    server.wait_for_log_times("that was the last of 1 try: it is a dead letter now", 2);
     server.stop();
     world
 }
@@ -406,10 +406,7 @@ fn dead_letters_are_listed_beside_a_running_server_as_soon_as_their_last_try_has
     for n in 1..=3 {
         let sent = client(&world, &server, &["--send", &format!(r#"{{"n":{n}}}"#)], "");
         assert!(sent.status.success(), "{}", text(&sent.stderr));
-        server.wait_for_log_times(
-            "1 message handed out once without an acknowledgement is a dead letter now",
-            n,
-        );
+        server.wait_for_log_times("that was the last of 1 try: it is a dead letter now", n);
         assert_eq!(numbers(&world).len(), n);
     }
     for action in ["--putBack", "--discard"] {
