@@ -10,8 +10,10 @@ mod usage_error;
 mod values;
 
 use std::ffi::OsString;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use clap::parser::ValueSource;
 use clap::{ArgMatches, Command};
 use zeroize::Zeroizing;
 
@@ -22,7 +24,7 @@ pub(crate) use invocation::{
 };
 pub(crate) use usage_error::UsageError;
 use usage_error::usage_of;
-use values::Place;
+use values::{Listener, Place};
 
 /// The names under which the binary may be called to be one of its commands.
 const OTHER_NAMES: [(&str, &str); 9] = [
@@ -238,6 +240,26 @@ fn account_change(options: &ArgMatches) -> Option<AccountChange> {
     text(options, "unbind").map(|user| AccountChange::Unbind { user })
 }
 
+/// Where the server of the command `name` listens.
+fn listen_at(
+    command: &Command,
+    name: &str,
+    options: &ArgMatches,
+) -> Result<SocketAddr, UsageError> {
+    let listener: Listener = *options.get_one("ip").expect("has a default");
+    let port: u16 = *options.get_one("port").expect("has a default");
+    if let Some(own) = listener.port
+        && own != port
+        && options.value_source("port") == Some(ValueSource::CommandLine)
+    {
+        let command = command.find_subcommand(name).expect("it is defined here");
+        let what =
+            format!("'--ip <ADDRESS>' names port {own}, but '--port <PORT>' names port {port}");
+        return Err(UsageError::new(&what, Some("give the port once"), &usage_of(command)));
+    }
+    Ok(listener.with_port(port))
+}
+
 fn test(command: &Command, options: &ArgMatches) -> Result<Option<Test>, UsageError> {
     if !options.get_flag("run") {
         return Ok(None);
@@ -246,8 +268,7 @@ fn test(command: &Command, options: &ArgMatches) -> Result<Option<Test>, UsageEr
     // clap fills each of these from its default, but for those that may be missing.
     Ok(Some(Test {
         name: text(options, "name").expect("has a default"),
-        ip: *options.get_one("ip").expect("has a default"),
-        port: *options.get_one("port").expect("has a default"),
+        address: listen_at(command, "test", options)?,
         protocol: *options.get_one("protocol").expect("has a default"),
         log_level: log_level(options),
         quantity: *options.get_one("qty").expect("has a default"),
@@ -269,8 +290,7 @@ fn serve(command: &Command, options: &ArgMatches) -> Result<Serve, UsageError> {
     }
     Ok(Serve {
         name: text(options, "name").expect("has a default"),
-        ip: *options.get_one("ip").expect("has a default"),
-        port: *options.get_one("port").expect("has a default"),
+        address: listen_at(command, "serve", options)?,
         protocol: *options.get_one("protocol").expect("has a default"),
         log_level: log_level(options),
         inbox,

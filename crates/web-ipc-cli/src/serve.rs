@@ -10,7 +10,6 @@ mod ending;
 mod jobs;
 mod lines;
 
-use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
@@ -53,7 +52,7 @@ pub(crate) fn run(explicit_home: Option<&Path>, serve: &Serve) -> Result<Verdict
         let stop_within = Duration::from_secs(u64::from(serve.stop_within_secs));
         let server = Server::builder(&home)
             .name(name)
-            .bind(SocketAddr::new(serve.ip, serve.port))
+            .bind(serve.address)
             .protocol(serve.protocol)
             .inbox(inbox)
             .raise_open_files_limit()

@@ -92,3 +92,13 @@ pub mod blocking {
     #[cfg(feature = "server")]
     pub use ipc_server::blocking::Server;
 }
+
+/// The programs in the pages of this repository, which `cargo test --doc` compiles.
+#[cfg(all(doctest, feature = "client", feature = "server"))]
+mod pages {
+    #[doc = include_str!("../../../README.md")]
+    struct Readme;
+
+    #[doc = include_str!("../../../docs/delivery.md")]
+    struct Delivery;
+}

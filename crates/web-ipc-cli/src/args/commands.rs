@@ -11,7 +11,7 @@ use ipc_server::Protocol;
 use ipc_setup::KeyType;
 
 use super::invocation::{InboxKind, LogLevel};
-use super::values::{address, letter, number_between, place, shell_command, whole_number};
+use super::values::{letter, listener, number_between, place, shell_command, whole_number};
 
 /// The longest timeout of a client, in seconds.
 const DEADLINE_SECS_MAX: u16 = ipc_protocol::DEADLINE_SECS_MAX as u16;
@@ -326,8 +326,8 @@ fn login_password() -> Arg {
 /// Adds the options of every command that runs a server.
 fn with_server_options(command: Command, name_help: &'static str, port: &'static str) -> Command {
     let port_help = "The port to listen on; 0 takes the first free one of 3000 to 3999";
-    let ip = option("ip", 'i', "ADDRESS", "The address to listen on")
-        .value_parser(address)
+    let ip = option("ip", 'i', "ADDRESS", "The IP address to listen on, with or without a port")
+        .value_parser(listener)
         .default_value("127.0.0.1");
     with_common_options(command, name_help, ip, port_help, port)
 }

@@ -3,7 +3,7 @@
 //! `args.rs` makes them, and each command reads its own. This file does not know how options are
 //! spelled.
 
-use std::net::IpAddr;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use ipc_server::Protocol;
@@ -76,8 +76,8 @@ pub(crate) enum AccountChange {
 #[derive(Debug)]
 pub(crate) struct Test {
     pub(crate) name: String,
-    pub(crate) ip: IpAddr,
-    pub(crate) port: u16,
+    /// Where the server listens. Port 0 is the first free one of 3000 to 3999.
+    pub(crate) address: SocketAddr,
     pub(crate) protocol: Protocol,
     pub(crate) log_level: Option<LogLevel>,
     pub(crate) quantity: u32,
@@ -90,8 +90,8 @@ pub(crate) struct Test {
 #[derive(Debug)]
 pub(crate) struct Serve {
     pub(crate) name: String,
-    pub(crate) ip: IpAddr,
-    pub(crate) port: u16,
+    /// Where the server listens. Port 0 is the first free one of 3000 to 3999.
+    pub(crate) address: SocketAddr,
     pub(crate) protocol: Protocol,
     pub(crate) log_level: Option<LogLevel>,
     pub(crate) inbox: InboxKind,
