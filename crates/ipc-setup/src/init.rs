@@ -76,7 +76,7 @@ pub fn init(path: &Path, options: &InitOptions) -> Result<Initialised, SetupErro
 }
 
 /// [`init`] with a choice that only tests have: how dear a bcrypt is.
-fn init_with(
+pub(crate) fn init_with(
     path: &Path,
     options: &InitOptions,
     store_options: &ipc_store::Options,
