@@ -212,6 +212,18 @@ pub enum Remedy {
     /// List the users: `Users::list`.
     ListUsers,
 
+    /// List the certificates of the home: `list_certificates`.
+    ListCertificates,
+    /// List the keys of the home: `list_keys`.
+    ListKeys,
+    /// Put a new key before the others: `rotate_keys`.
+    RotateKeys {
+        /// Whether it is for session tokens.
+        session: bool,
+    },
+    /// Drop a key that nobody uses any more: `drop_key`.
+    DropKey,
+
     /// Bring the file of a durable inbox up to date: open it once.
     UpdateInbox,
     /// Use the newer version of the program, which has written the file.
@@ -432,6 +444,10 @@ impl fmt::Display for Remedy {
                 return write!(f, "try the credentials of `{user}` on the server's host");
             }
             Remedy::ListUsers => "list the users",
+            Remedy::ListCertificates => "look at the list of certificates",
+            Remedy::ListKeys => "look at the list of keys",
+            Remedy::RotateKeys { .. } => "make a new key first",
+            Remedy::DropKey => "drop a key that nobody uses any more",
             Remedy::UpdateInbox => "open the inbox once, which brings it up to date",
             Remedy::UseNewerVersion => "use the newer web-ipc with this home",
             Remedy::ChooseBackupPlace => "name a directory elsewhere that does not exist yet",

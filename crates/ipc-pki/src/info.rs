@@ -10,6 +10,7 @@ use openssl::hash::MessageDigest;
 use openssl::x509::{GeneralNameRef, X509, X509ExtendedKeyUsage, X509Ref};
 use thiserror::Error;
 
+use crate::key::KeyType;
 use crate::usages::Usages;
 use crate::{der, x509};
 
@@ -33,6 +34,8 @@ pub struct CertificateInfo {
     /// Which ends of a connection its extended key usages name; `None` where there are no extended
     /// key usages, as in an authority, or none of these two.
     pub usages: Option<Usages>,
+    /// The kind of its key; `None` for one that is not made here.
+    pub key_type: Option<KeyType>,
     /// The identifier of its key (RFC 5280, section 4.2.1.2).
     pub key_id: Option<Vec<u8>>,
     /// The identifier of the key that signed it (RFC 5280, section 4.2.1.1). It tells the leaves of
@@ -114,6 +117,7 @@ impl CertificateInfo {
             serial: x509::read_serial(certificate.serial_number())?,
             is_ca: der::is_ca(&certificate.to_der()?),
             usages: usages(certificate),
+            key_type: certificate.public_key().ok().and_then(|key| KeyType::of(&key)),
             key_id: certificate.subject_key_id().map(|id| id.as_slice().to_vec()),
             issuer_key_id: certificate.authority_key_id().map(|id| id.as_slice().to_vec()),
             fingerprint_sha256,
@@ -196,6 +200,17 @@ mod tests {
         }
         let authority = CertificateInfo::from_pem(authority.certificate_pem()).unwrap();
         assert_eq!(authority.usages, None);
+    }
+
+    #[test]
+    fn the_kind_of_key_reads_back_as_it_was_asked_for() {
+        let authority = Authority::create(&AuthorityOptions::default(), NOW_SECS).unwrap();
+        for key_type in [KeyType::P256, KeyType::Rsa2048, KeyType::Rsa3072] {
+            let mut request = LeafRequest::new("a".parse().unwrap());
+            request.key_type = key_type;
+            let pem = authority.issue(&request, NOW_SECS).unwrap().certificate_pem;
+            assert_eq!(CertificateInfo::from_pem(&pem).unwrap().key_type, Some(key_type));
+        }
     }
 
     #[test]

@@ -64,6 +64,18 @@ impl KeyType {
         }
     }
 
+    /// The kind of a public key, if it is one that is offered.
+    pub(crate) fn of(key: &PKeyRef<Public>) -> Option<Self> {
+        match key.id() {
+            Id::EC => {
+                let curve = key.ec_key().ok()?.group().curve_name()?;
+                (curve == Nid::X9_62_PRIME256V1).then_some(Self::P256)
+            }
+            Id::RSA => Self::rsa(key.bits()).ok(),
+            _ => None,
+        }
+    }
+
     pub(crate) fn generate(self) -> Result<PKey<Private>, ErrorStack> {
         match self {
             Self::P256 => {

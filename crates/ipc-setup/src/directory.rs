@@ -13,6 +13,16 @@ use crate::SetupError;
 /// Makes the directory with its parents. An existing one must be empty or a home, complete or
 /// interrupted.
 pub(crate) fn prepare(home: &Home) -> Result<(), SetupError> {
+    make_or_check(home)?;
+    if home.contents()? == Contents::Client {
+        return Err(HomeError::ClientDirectory { path: home.root().to_owned() }.into());
+    }
+    Ok(())
+}
+
+/// Makes the directory with its parents, or checks that what is there is a home, a client's too, or
+/// empty.
+pub(crate) fn make_or_check(home: &Home) -> Result<(), SetupError> {
     match home.check_directory() {
         Err(HomeError::Missing { .. }) => {
             if let Some(parent) = home.root().parent() {
@@ -24,9 +34,6 @@ pub(crate) fn prepare(home: &Home) -> Result<(), SetupError> {
             home.check_directory()?;
         }
         checked => checked?,
-    }
-    if home.contents()? == Contents::Client {
-        return Err(HomeError::ClientDirectory { path: home.root().to_owned() }.into());
     }
     Ok(())
 }
@@ -78,9 +85,14 @@ pub(crate) fn move_aside(home: &Home, now_secs: u64) -> Result<PathBuf, SetupErr
 /// Removes temporary files of runs that were killed. The caller holds the lock, so that no other
 /// run still writes them.
 pub(crate) fn clean(home: &Home) -> Result<(), SetupError> {
-    for name in home.temporary_files()? {
-        let path = home.root().join(name);
-        std::fs::remove_file(&path).map_err(|source| HomeError::Unwritable { path, source })?;
+    for directory in [home.root().to_owned(), home.issued_dir(), home.enrolments_dir()] {
+        if !directory.is_dir() {
+            continue;
+        }
+        for name in Home::at(&directory).temporary_files()? {
+            let path = directory.join(name);
+            std::fs::remove_file(&path).map_err(|source| HomeError::Unwritable { path, source })?;
+        }
     }
     Ok(())
 }

@@ -9,9 +9,11 @@ use std::path::{Path, PathBuf};
 use ipc_base::{Remedy, remedy_of_io};
 use ipc_home::{ADMIN_USERNAME, HomeError, PeerName, remedy_of_pair};
 use ipc_inbox::remedy_of_file;
-use ipc_pki::{CreateError, IssueError, LoadError, NameError};
+use ipc_pki::{CreateError, IssueError, LoadError, NameError, RenewalError, RevokeError};
 use ipc_store::{DatabaseError, PasswordError, StoreError, UsernameError};
 use thiserror::Error;
+
+use crate::{KeyId, Ring};
 
 /// Why setting up failed.
 #[derive(Debug, Error)]
@@ -89,6 +91,64 @@ pub enum SetupError {
         name: String,
         /// Which rule it breaks.
         source: NameError,
+    },
+    /// No certificate of the home has this name or serial number.
+    #[error("no certificate here has the name or serial number `{}`", name.escape_debug())]
+    UnknownCertificate {
+        /// The name or serial number.
+        name: String,
+    },
+    /// The certificate was issued by an authority whose key is not in this home.
+    #[error("the certificate of `{}` was issued by another authority", name.escape_debug())]
+    IssuedElsewhere {
+        /// Its name.
+        name: String,
+    },
+    /// The certificate has no successor that this home's authority would issue.
+    #[error("the certificate of `{name}` cannot be renewed")]
+    NotRenewable {
+        /// The name of the pair.
+        name: PeerName,
+        /// What is wrong with it.
+        source: RenewalError,
+    },
+    /// The list of revoked certificates could not be made.
+    #[error("cannot make the list of revoked certificates")]
+    Revoke {
+        /// What was wrong.
+        source: RevokeError,
+    },
+    /// Another entry would make the list of revoked certificates longer than is read.
+    #[error("{} is full", path.display())]
+    RevocationListFull {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The key ring has no room for another key.
+    #[error("{ring} has {keys_max} keys already, the most that are read")]
+    TooManyKeys {
+        /// Which ring.
+        ring: Ring,
+        /// How many keys a ring has at most.
+        keys_max: usize,
+    },
+    /// No key of the ring has this id.
+    #[error("no key in {ring} has the id {id}")]
+    UnknownKey {
+        /// Which ring.
+        ring: Ring,
+        /// The id.
+        id: KeyId,
+    },
+    /// The key is the one that seals.
+    #[error("{id} is the {} key in {ring}, which seals", if *is_only { "only" } else { "first" })]
+    KeyInUse {
+        /// Which ring.
+        ring: Ring,
+        /// The id of the key.
+        id: KeyId,
+        /// Whether the ring has no other key.
+        is_only: bool,
     },
     /// The text cannot be a user name.
     #[error(transparent)]
@@ -179,11 +239,29 @@ impl SetupError {
                 DatabaseError::ReadOnly { .. } => return None,
                 error => return remedy_of_file(error),
             },
+            Self::UnknownCertificate { .. } => Remedy::ListCertificates,
+            Self::IssuedElsewhere { .. } => {
+                Remedy::act("revoke it in the home of the authority that issued it")
+            }
+            Self::NotRenewable { name, .. } => {
+                Remedy::OverwriteCertificate { name: name.to_string() }
+            }
+            Self::RevocationListFull { .. } => Remedy::act(
+                "replace the authority, with a new home or by a rotation: its certificates are \
+                 then no longer trusted at all",
+            ),
+            Self::Revoke { source: RevokeError::NotAListSigner } => Remedy::ReplaceHome,
+            Self::TooManyKeys { .. } => Remedy::DropKey,
+            Self::UnknownKey { .. } => Remedy::ListKeys,
+            Self::KeyInUse { ring, .. } => Remedy::RotateKeys { session: *ring == Ring::Session },
             Self::Username(_) => Remedy::ChooseUserName,
             Self::Password(_) => Remedy::ChoosePassword,
             Self::AdminNotKept { .. } => Remedy::RepeatPassword { user: ADMIN_USERNAME.to_owned() },
             Self::Store(error) => return error.remedy(),
-            Self::Authority { .. } | Self::Issue { .. } | Self::Runtime { .. } => return None,
+            Self::Authority { .. }
+            | Self::Issue { .. }
+            | Self::Revoke { .. }
+            | Self::Runtime { .. } => return None,
         })
     }
 }

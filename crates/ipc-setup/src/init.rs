@@ -81,7 +81,7 @@ pub fn init(path: &Path, options: &InitOptions) -> Result<Initialised, SetupErro
 }
 
 /// [`init`] with options of the user store. Tests choose a low cost of bcrypt.
-fn init_with(
+pub(crate) fn init_with(
     path: &Path,
     options: &InitOptions,
     store_options: &ipc_store::Options,

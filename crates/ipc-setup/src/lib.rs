@@ -8,7 +8,9 @@
 //! |---|---|
 //! | a home, made or completed | [`init`] |
 //! | a certificate for one more peer | [`issue_certificate`] |
+//! | to list, renew or revoke certificates | [`list_certificates`], [`renew_certificates`], [`revoke_certificates`] |
 //! | to add, list, check, change or delete users | [`users`] |
+//! | to list, rotate or drop the keys of a home | [`list_keys`], [`rotate_keys`], [`drop_key`] |
 //! | a copy of a home that is in use | [`Backup`] |
 //!
 //! ```
@@ -30,20 +32,31 @@
 
 mod backup;
 mod certificate;
+mod certificates;
 mod clock;
 mod directory;
 mod error;
+mod files;
 mod init;
+mod keys;
 mod lock;
 mod pair;
 mod provision;
 mod random;
+mod renew;
+mod revoke;
+#[cfg(test)]
+mod testing;
 mod users;
 
 pub use backup::{BackedUp, Backup};
 pub use certificate::{CertificateRequest, IssuedCertificate, issue_certificate};
+pub use certificates::{CertificateKind, CertificateList, ListedCertificate, list_certificates};
 pub use error::SetupError;
 pub use init::{InitOptions, Initialised, Outcome, init};
 pub use ipc_base::{ModeChange, Place, Remedy};
-pub use ipc_pki::{KeyType, KeyTypeError, NameError, to_ascii};
+pub use ipc_pki::{KeyType, KeyTypeError, NameError, RevocationReason, SerialNumber, to_ascii};
+pub use keys::{KeyId, KeyIdError, ListedKey, Ring, drop_key, list_keys, rotate_keys};
+pub use renew::{Renew, Renewals, renew_certificates};
+pub use revoke::{Revoked, revoke_certificates};
 pub use users::{Users, users};

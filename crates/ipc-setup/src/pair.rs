@@ -17,28 +17,50 @@ use std::path::Path;
 use ipc_home::{FILE_MODE, Home, HomeError, PeerName, StagedFile, sync_directory};
 use ipc_pki::IssuedPair;
 
-use crate::SetupError;
+use crate::{SetupError, files};
 
 /// Writes a pair under its name, in place of any older one.
 pub(crate) fn write(home: &Home, name: &PeerName, pair: &IssuedPair) -> Result<(), SetupError> {
+    write_pem(home, name, &pair.certificate_pem, pair.key_pem.as_bytes())
+}
+
+/// [`write`] of a certificate and its key in PEM, which another home made.
+pub(crate) fn write_pem(
+    home: &Home,
+    name: &PeerName,
+    certificate_pem: &[u8],
+    key_pem: &[u8],
+) -> Result<(), SetupError> {
     for path in [home.key_file(name), home.certificate_file(name)] {
         refuse_what_cannot_be_replaced(&path)?;
     }
     let staged_key = home.staged_key_file(name);
-    let staged = write_both(home, name, pair);
+    let staged = write_both(home, name, certificate_pem, key_pem);
     if staged.is_err() {
         // Best effort: the next holder of the lock undoes the rest.
         let _ = std::fs::remove_file(staged_key);
     }
     staged?;
+    files::step();
     take_place(&home.staged_key_file(name), &home.key_file(name))?;
+    files::step();
     take_place(&home.staged_certificate_file(name), &home.certificate_file(name))
 }
 
-fn write_both(home: &Home, name: &PeerName, pair: &IssuedPair) -> Result<(), HomeError> {
-    let write = |path: &Path, bytes: &[u8]| StagedFile::write(path, bytes, FILE_MODE)?.commit();
-    write(&home.staged_key_file(name), pair.key_pem.as_bytes())?;
-    write(&home.staged_certificate_file(name), &pair.certificate_pem)
+fn write_both(
+    home: &Home,
+    name: &PeerName,
+    certificate_pem: &[u8],
+    key_pem: &[u8],
+) -> Result<(), HomeError> {
+    let write = |path: &Path, bytes: &[u8]| {
+        let staged = StagedFile::write(path, bytes, FILE_MODE)?;
+        files::step();
+        staged.commit()
+    };
+    write(&home.staged_key_file(name), key_pem)?;
+    files::step();
+    write(&home.staged_certificate_file(name), certificate_pem)
 }
 
 /// Finishes or undoes interrupted replacements. Returns whether there was one. The caller holds the

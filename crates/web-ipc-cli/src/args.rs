@@ -15,11 +15,12 @@ use std::path::{Path, PathBuf};
 
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Command};
+use ipc_setup::{Renew, Ring};
 use zeroize::Zeroizing;
 
 use commands::command;
 pub(crate) use invocation::{
-    AccountChange, Action, Certs, Dead, DeadAction, InboxKind, Invocation, Letters, LogLevel,
+    AccountChange, Action, Certs, Dead, DeadAction, InboxKind, Invocation, Keys, Letters, LogLevel,
     RequestArgs, SendArgs, Serve, Target, Test, Users,
 };
 pub(crate) use usage_error::UsageError;
@@ -27,7 +28,7 @@ use usage_error::usage_of;
 use values::{Listener, Place};
 
 /// The names under which the binary may be called to be one of its commands.
-const OTHER_NAMES: [(&str, &str); 9] = [
+const OTHER_NAMES: [(&str, &str); 10] = [
     ("web-ipc-certs", "certs"),
     ("web-ipc-init", "init"),
     ("web-ipc-users", "users"),
@@ -37,6 +38,7 @@ const OTHER_NAMES: [(&str, &str); 9] = [
     ("web-ipc-request", "request"),
     ("web-ipc-dead", "dead"),
     ("web-ipc-backup", "backup"),
+    ("web-ipc-keys", "keys"),
 ];
 
 /// Reads the command line, the program's name first.
@@ -76,13 +78,14 @@ pub(crate) fn parse(
         "init" if options.get_flag("run") => {
             Some(Action::Init { force: options.get_flag("force") })
         }
-        "certs" => certs(&command, options)?.map(Action::Certs),
+        "certs" => certs_action(&command, options)?,
         "users" => users(&command, options)?.map(Action::Users),
         "test" => test(&command, options)?.map(Action::Test),
         "serve" => Some(Action::Serve(serve(&command, options)?)),
         "send" => Some(Action::Send(send_args(&command, options)?)),
         "request" => Some(Action::Request(request_args(&command, options)?)),
         "dead" => dead(options).map(Action::Dead),
+        "keys" => keys(options).map(Action::Keys),
         "backup" if options.get_flag("run") => Some(backup(&command, options)?),
         _ => None,
     };
@@ -99,11 +102,12 @@ pub(crate) fn parse(
 fn missing_action(name: &str) -> &'static str {
     match name {
         "init" => "'--init' does nothing without '--run'",
-        "certs" => "'--name <NAME>' is required",
+        "certs" => "'--certs' needs '--name <NAME>', '--list', '--renew' or '--revoke <NAME>'",
         "users" => {
             "'--users' needs '--add', '--delete', '--list', '--testCredentials', '--change', '--disable', '--enable', '--bind' or '--unbind'"
         }
         "test" => "'--test' does nothing without '--run'",
+        "keys" => "'--keys' needs '--list', '--rotate' or '--drop <ID>'",
         "dead" => "'--dead' needs '--list', '--putBack' or '--discard'",
         // No other command needs more than its name.
         _ => "it is not said what to do",
@@ -150,6 +154,29 @@ fn refuse_lone(
         |id| command.get_arguments().find(|option| option.get_id() == id).map(ToString::to_string);
     let (given, needed) = (shown(given).unwrap_or_default(), shown(needed).unwrap_or_default());
     Err(UsageError::new(&format!("'{given}' needs '{needed}'"), None, &usage_of(command)))
+}
+
+fn certs_action(command: &Command, options: &ArgMatches) -> Result<Option<Action>, UsageError> {
+    if options.get_flag("list") {
+        return Ok(Some(Action::ListCertificates));
+    }
+    if let Some(which) = text(options, "revoke") {
+        return Ok(Some(Action::Revoke(which)));
+    }
+    let is_due = options.get_flag("due");
+    if options.get_flag("renew") {
+        return Ok(Some(Action::Renew(match text(options, "name") {
+            Some(name) => Renew::Name(name),
+            None if is_due => Renew::Due,
+            None => Renew::All,
+        })));
+    }
+    if is_due || options.get_flag("all") {
+        let what = if is_due { "'--due' needs '--renew'" } else { "'--all' needs '--renew'" };
+        let certs = command.find_subcommand("certs").expect("it is defined here");
+        return Err(UsageError::new(what, None, &usage_of(certs)));
+    }
+    Ok(certs(command, options)?.map(Action::Certs))
 }
 
 fn certs(command: &Command, options: &ArgMatches) -> Result<Option<Certs>, UsageError> {
@@ -309,6 +336,17 @@ fn backup(command: &Command, options: &ArgMatches) -> Result<Action, UsageError>
             Err(UsageError::new("'--out <DIR>' is required", None, &usage_of(backup)))
         }
     }
+}
+
+fn keys(options: &ArgMatches) -> Option<Keys> {
+    let ring = if options.get_flag("session") { Ring::Session } else { Ring::Envelope };
+    if let Some(id) = options.get_one("drop") {
+        return Some(Keys::Drop(ring, *id));
+    }
+    if options.get_flag("rotate") {
+        return Some(Keys::Rotate(ring));
+    }
+    options.get_flag("list").then_some(Keys::List)
 }
 
 fn dead(options: &ArgMatches) -> Option<Dead> {

@@ -1,15 +1,22 @@
-//! `web-ipc --certs --name NAME`: issues a certificate and says where it lies.
+//! `web-ipc --certs …`: issues certificates, lists, renews and revokes them.
 
 use std::path::Path;
 
 use ipc_home::{Home, Timestamp, locate};
-use ipc_setup::{CertificateRequest, InitOptions, issue_certificate};
+use ipc_setup::{
+    CertificateRequest, InitOptions, ListedCertificate, Renew, RevocationReason, issue_certificate,
+    list_certificates, renew_certificates, revoke_certificates,
+};
 
 use crate::args::Certs;
 use crate::error::{Failure, Verdict};
-use crate::out::print_line;
+use crate::out::{counted, print_line, printable};
+use crate::shell::{command, shell_quoted};
 
 const DAY_SECS: u64 = 24 * 60 * 60;
+
+/// From how many days before its end a certificate is warned of.
+const WARN_DAYS: u64 = 30;
 
 /// Issues the certificate.
 pub(crate) fn run(explicit_home: Option<&Path>, certs: &Certs) -> Result<Verdict, Failure> {
@@ -38,6 +45,99 @@ pub(crate) fn run(explicit_home: Option<&Path>, certs: &Certs) -> Result<Verdict
         log::info!(
             "a server or client that is running shows the old certificate until it is restarted"
         );
+    }
+    Ok(Verdict::Done)
+}
+
+/// Lists the certificates, of a client's directory too.
+pub(crate) fn list(explicit_home: Option<&Path>) -> Result<Verdict, Failure> {
+    let home = Home::open_client(locate(explicit_home)?)?;
+    let now_secs = InitOptions::now().now_secs;
+    let list = list_certificates(&home)?;
+    for one in &list.certificates {
+        print_line(format_args!("{}", block(one, now_secs)))?;
+    }
+    for path in &list.unreadable {
+        log::warn!("{} is no certificate that can be read", path.display());
+    }
+    for one in list.expiring(WARN_DAYS, now_secs) {
+        let advice = match &one.pair {
+            Some(name) if !home.is_client_directory() => {
+                let arguments = format!("--certs --renew --name {}", shell_quoted(name.as_str()));
+                format!("; renew it with {}", command(explicit_home, &arguments))
+            }
+            _ => String::new(),
+        };
+        log::warn!(
+            "the certificate of {} {}{advice}",
+            printable(&one.name),
+            match one.is_expired(now_secs) {
+                true => "has expired".to_owned(),
+                false => format!("expires in {}", counted(one.days_left(now_secs), "day")),
+            }
+        );
+    }
+    Ok(Verdict::Done)
+}
+
+/// A certificate in several lines.
+fn block(one: &ListedCertificate, now_secs: u64) -> String {
+    let state = match one.revoked_at_secs {
+        Some(secs) => format!("revoked {}", Timestamp::from_unix_secs(secs)),
+        None if one.is_expired(now_secs) => "expired".to_owned(),
+        None => format!("{} left", counted(one.days_left(now_secs), "day")),
+    };
+    let fingerprint: String =
+        one.fingerprint_sha256.iter().map(|byte| format!("{byte:02x}")).collect();
+    let names: Vec<_> = one.alt_names.iter().map(|name| printable(name)).collect();
+    let names = if names.is_empty() { "-".to_owned() } else { names.join(", ") };
+    format!(
+        "{}  {}  {state}\n  names   {names}\n  until   {}\n  serial  {}\n  SHA-256 {fingerprint}\n  file    {}",
+        printable(&one.name),
+        one.kind,
+        Timestamp::from_unix_secs(one.not_after_secs),
+        one.serial,
+        one.file.display()
+    )
+}
+
+/// Revokes certificates.
+pub(crate) fn revoke(explicit_home: Option<&Path>, which: &str) -> Result<Verdict, Failure> {
+    let home = Home::open_as_configured(locate(explicit_home)?)?;
+    let now_secs = InitOptions::now().now_secs;
+    for one in revoke_certificates(&home, which, RevocationReason::Unspecified, now_secs)? {
+        let name = match &one.certificate {
+            Some(certificate) => printable(&certificate.name),
+            None => {
+                log::warn!("no certificate here has the serial number {}", one.serial);
+                "unknown".into()
+            }
+        };
+        let before = if one.was_revoked { "Revoked before" } else { "Revoked" };
+        print_line(format_args!("{before}: {name}, serial {}", one.serial))?;
+    }
+    Ok(Verdict::Done)
+}
+
+/// Renews pairs of the home.
+pub(crate) fn renew(explicit_home: Option<&Path>, which: &Renew) -> Result<Verdict, Failure> {
+    let home = Home::open_as_configured(locate(explicit_home)?)?;
+    let renewals = renew_certificates(&home, which, InitOptions::now().now_secs)?;
+    for name in &renewals.skipped {
+        log::warn!(
+            "{name} was revoked or is of another authority, and is not renewed; name it with --name \
+             to have it replaced"
+        );
+    }
+    for one in &renewals.renewed {
+        print_line(format_args!(
+            "Renewed: {}, until {}",
+            one.name,
+            Timestamp::from_unix_secs(one.not_after_secs)
+        ))?;
+    }
+    if renewals.renewed.is_empty() {
+        log::info!("nothing is due");
     }
     Ok(Verdict::Done)
 }

@@ -13,6 +13,7 @@ mod escape;
 mod home;
 mod init;
 mod input;
+mod keys;
 mod log;
 mod out;
 mod password;
@@ -78,11 +79,15 @@ fn run(home: Option<&Path>, action: Action) -> Result<Verdict, Failure> {
         Action::Help(help) => out::print(&help).map(|()| Verdict::Done),
         Action::Init { force } => init::run(home, force),
         Action::Certs(certs) => certs::run(home, &certs),
+        Action::ListCertificates => certs::list(home),
+        Action::Revoke(which) => certs::revoke(home, &which),
+        Action::Renew(which) => certs::renew(home, &which),
         Action::Users(users) => users::run(home, users),
         Action::Test(test) => selftest::run(home, test),
         Action::Serve(serve) => serve::run(home, &serve),
         Action::Send(sending) => send::run(home, &sending),
         Action::Request(asking) => send::request(home, &asking),
+        Action::Keys(keys) => keys::run(home, keys),
         Action::Backup { out } => backup::run(home, &out),
         Action::Dead(letters) => dead::run(home, &letters),
     }

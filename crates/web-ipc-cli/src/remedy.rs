@@ -125,6 +125,15 @@ pub(crate) fn sentence(remedy: &Remedy, home: Option<&Path>) -> String {
             command(home, &users("--testCredentials", user))
         ),
         Remedy::ListUsers => format!("{} to see who is there", run("--users --list")),
+        Remedy::ListCertificates => format!("{} to see them", run("--certs --list")),
+        Remedy::ListKeys => format!("{} to see them", run("--keys --list")),
+        Remedy::RotateKeys { session } => {
+            let session = if *session { " --session" } else { "" };
+            format!("{} first, for a new one", run(&format!("--keys --rotate{session}")))
+        }
+        Remedy::DropKey => {
+            format!("drop one that nobody uses any more with {}", command(home, "--keys --drop ID"))
+        }
         Remedy::UpdateInbox => {
             format!("{}, which brings it up to date, and run it again", run("--dead --list"))
         }

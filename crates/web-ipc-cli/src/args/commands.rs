@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use clap::builder::{PossibleValuesParser, TypedValueParser, ValueParser};
 use clap::{Arg, ArgAction, Command, value_parser};
 use ipc_server::Protocol;
-use ipc_setup::KeyType;
+use ipc_setup::{KeyId, KeyType};
 
 use super::invocation::{InboxKind, LogLevel};
 use super::values::{letter, listener, number_between, place, shell_command, whole_number};
@@ -46,6 +46,7 @@ pub(super) fn command() -> Command {
         .subcommand(request_command())
         .subcommand(dead_command())
         .subcommand(backup_command())
+        .subcommand(keys_command())
 }
 
 fn subcommand(
@@ -88,10 +89,10 @@ fn certs_command() -> Command {
     subcommand(
         "certs",
         'c',
-        "web-ipc --certs --name NAME [OPTIONS]",
-        "Issue a certificate for a peer, for use as a server and as a client",
+        "web-ipc --certs [OPTIONS]",
+        "Issue, list, renew and revoke certificates",
     )
-    .arg(option("name", 'n', "NAME", "The peer's name; the command writes NAME.crt and NAME.key into the home"))
+    .arg(option("name", 'n', "NAME", "Issue a certificate for the peer of this name, for use as a server and as a client; the command writes NAME.crt and NAME.key into the home"))
     .arg(
         option(
             "altNames",
@@ -99,7 +100,9 @@ fn certs_command() -> Command {
             "NAME",
             "The DNS names and IP addresses that clients verify (subjectAltName) [default: the peer's name]",
         )
-        .num_args(1..),
+        .num_args(1..)
+        // These were abbreviations of it before `--all`.
+        .aliases(["a", "al"]),
     )
     .arg(flag("force", 'F', "Replace the pair of that name; restart the server or client that uses it"))
     .arg(
@@ -108,6 +111,8 @@ fn certs_command() -> Command {
             .value_name("N")
             .allow_negative_numbers(true)
             .value_parser(whole_number::<u32>)
+            // This was an abbreviation of it before `--due`.
+            .alias("d")
             .help("Days until the certificate expires [default: 365]"),
     )
     .arg(
@@ -116,6 +121,23 @@ fn certs_command() -> Command {
             .value_name("TYPE")
             .value_parser(ValueParser::new(key_type))
             .help("The type of the key; use RSA for peers that need it [default: p256]"),
+    )
+    .arg(
+        flag("list", 'l', "List the certificates of the home and those issued for others; warn of those that expire within 30 days")
+            .conflicts_with_all(["name", "altNames", "force", "days", "keyType", "renew", "revoke", "all", "due"]),
+    )
+    .arg(
+        flag("renew", 'r', "Replace pairs of this home by new ones with the same names: that of --name, those that are --due, or all")
+            .conflicts_with_all(["altNames", "force", "days", "keyType", "revoke"]),
+    )
+    .arg(flag("all", 'A', "Renew every pair of this home").conflicts_with_all(["name", "due"]))
+    .arg(
+        flag("due", 'D', "Renew the pairs that have less than a third of their life left, as from a timer")
+            .conflicts_with("name"),
+    )
+    .arg(
+        option("revoke", 'R', "NAME|SERIAL", "Revoke the certificates of this name, or the one with this serial number; no restart is needed")
+            .conflicts_with_all(["name", "altNames", "force", "days", "keyType", "all", "due"]),
     )
 }
 
@@ -275,6 +297,27 @@ fn backup_command() -> Command {
         .arg(
             option("out", 'o', "DIR", "The new directory; an existing one is never overwritten")
                 .value_parser(value_parser!(PathBuf)),
+        )
+}
+
+fn keys_command() -> Command {
+    let about = "List, rotate and drop the keys that seal messages and session tokens";
+    subcommand("keys", 'k', "web-ipc --keys [OPTIONS]", about)
+        .arg(
+            flag("list", 'l', "List the keys of both rings with their ids, never the keys")
+                .conflicts_with_all(["rotate", "drop"]),
+        )
+        .arg(
+            flag("rotate", 'r', "Make a new key, which seals from now on; the others still open")
+                .conflicts_with("drop"),
+        )
+        .arg(
+            option("drop", 'd', "ID", "Drop the key with this id; what it sealed opens no more")
+                .value_parser(|text: &str| text.parse::<KeyId>()),
+        )
+        .arg(
+            flag("session", 's', "Rotate or drop a key for session tokens instead of messages")
+                .conflicts_with("list"),
         )
 }
 

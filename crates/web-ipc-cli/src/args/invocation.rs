@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use ipc_server::Protocol;
-use ipc_setup::KeyType;
+use ipc_setup::{KeyId, KeyType, Renew, Ring};
 use zeroize::Zeroizing;
 
 /// The command to run, and the home to run it in.
@@ -27,12 +27,17 @@ pub(crate) enum Action {
         force: bool,
     },
     Certs(Certs),
+    ListCertificates,
+    /// The name or serial number of the certificates to revoke.
+    Revoke(String),
+    Renew(Renew),
     Users(Users),
     Test(Test),
     Serve(Serve),
     Send(SendArgs),
     Request(RequestArgs),
     Dead(Dead),
+    Keys(Keys),
     Backup {
         out: PathBuf,
     },
@@ -157,6 +162,15 @@ pub(crate) enum DeadAction {
 pub(crate) enum Letters {
     All,
     Numbers(Vec<u64>),
+}
+
+/// `--keys …`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Keys {
+    /// List the keys of both rings.
+    List,
+    Rotate(Ring),
+    Drop(Ring, KeyId),
 }
 
 /// The kind of inbox.

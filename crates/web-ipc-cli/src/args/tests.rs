@@ -234,7 +234,7 @@ fn a_certificate_needs_a_name() {
         let told = refusal(line);
         assert!(told.starts_with("error: '--name <NAME>' is required\n"), "{line}: {told}");
         assert!(
-            told.contains("--certs --name NAME") || told.contains("web-ipc-certs --name NAME"),
+            told.contains("--certs [OPTIONS]") || told.contains("web-ipc-certs [OPTIONS]"),
             "{told}"
         );
     }
@@ -284,9 +284,9 @@ fn the_usage_line_can_be_typed() {
     for (line, usage) in [
         ("web-ipc -h", "Usage: web-ipc [OPTIONS] [COMMAND]\n"),
         ("web-ipc --users -h", "Usage: web-ipc --users [OPTIONS]\n"),
-        ("web-ipc help certs", "Usage: web-ipc --certs --name NAME [OPTIONS]\n"),
+        ("web-ipc help certs", "Usage: web-ipc --certs [OPTIONS]\n"),
         ("web-ipc-users -h", "Usage: web-ipc-users [OPTIONS]\n"),
-        ("/bin/web-ipc-certs --help", "Usage: web-ipc-certs --name NAME [OPTIONS]\n"),
+        ("/bin/web-ipc-certs --help", "Usage: web-ipc-certs [OPTIONS]\n"),
         ("web-ipc-init -h", "Usage: web-ipc-init --run [OPTIONS]\n"),
     ] {
         assert!(help_of_line(line).contains(usage), "{line}: {}", help_of_line(line));
@@ -392,7 +392,11 @@ fn a_command_without_its_action_is_wrong_usage_with_its_help() {
         ("web-ipc -IF", "error: '--init' does nothing without '--run'\n\n", "--force"),
         ("web-ipc --users --user test1", "error: '--users' needs '--add', ", "--testCredentials"),
         ("web-ipc -u", "error: '--users' needs '--add', ", "--testCredentials"),
-        ("web-ipc --certs", "error: '--name <NAME>' is required\n\n", "--altNames"),
+        (
+            "web-ipc --certs",
+            "error: '--certs' needs '--name <NAME>', '--list', '--renew' or '--revoke <NAME>'\n\n",
+            "--altNames",
+        ),
         ("web-ipc -t", "error: '--test' does nothing without '--run'\n\n", "--qty"),
         ("web-ipc -t -q 3", "error: '--test' does nothing without '--run'\n\n", "--qty"),
         ("web-ipc --dead", "error: '--dead' needs '--list', ", "--discard"),
@@ -743,4 +747,65 @@ fn a_user_is_disabled_enabled_bound_and_unbound_by_one_option_each() {
     assert!(matches!(account("web-ipc --users --unbind bob"),
         AccountChange::Unbind { user } if user == "bob"));
     assert!(users_of("web-ipc --users --list --long").long);
+}
+
+#[test]
+fn certificates_are_listed_revoked_and_renewed() {
+    let action = |line: &str| invocation(line).action;
+    for line in ["web-ipc --certs --list", "web-ipc -cl", "web-ipc-certs --li"] {
+        assert!(matches!(action(line), Action::ListCertificates), "{line}");
+    }
+    for line in
+        ["web-ipc --certs --revoke peer1", "web-ipc -c -R peer1", "web-ipc certs --rev=peer1"]
+    {
+        assert!(matches!(action(line), Action::Revoke(which) if which == "peer1"), "{line}");
+    }
+    for (line, which) in [
+        ("web-ipc --certs --renew", Renew::All),
+        ("web-ipc --certs --renew --all", Renew::All),
+        ("web-ipc --certs --ren --du", Renew::Due),
+        ("web-ipc -crD", Renew::Due),
+        ("web-ipc --certs --renew --name peer1", Renew::Name("peer1".to_owned())),
+    ] {
+        assert!(matches!(action(line), Action::Renew(asked) if asked == which), "{line}");
+    }
+    for line in [
+        "web-ipc --certs --all",
+        "web-ipc --certs --due",
+        "web-ipc --certs --renew --all --due",
+        "web-ipc --certs --renew --name a --due",
+        "web-ipc --certs --renew --name a --days 3",
+        "web-ipc --certs --renew --revoke a",
+        "web-ipc --certs --list --name a",
+        "web-ipc --certs --revoke",
+        "web-ipc --certs --revoke a --force",
+    ] {
+        refusal(line);
+    }
+}
+
+#[test]
+fn abbreviations_that_were_there_before_other_options_stay() {
+    assert_eq!(certs_of("web-ipc --certs --name a --a B C").alt_names, ["B", "C"]);
+    assert_eq!(certs_of("web-ipc --certs --name a --al B").alt_names, ["B"]);
+    assert_eq!(certs_of("web-ipc --certs --n a --d 3").days, Some(3));
+}
+
+#[test]
+fn keys_are_listed_rotated_and_dropped() {
+    let keys = |line: &str| match invocation(line).action {
+        Action::Keys(keys) => keys,
+        other => panic!("{line}: {other:?}"),
+    };
+    for line in ["web-ipc --keys --list", "web-ipc -kl", "web-ipc-keys -l", "web-ipc ke --li"] {
+        assert_eq!(keys(line), Keys::List, "{line}");
+    }
+    assert_eq!(keys("web-ipc --keys --rotate"), Keys::Rotate(Ring::Envelope));
+    assert_eq!(keys("web-ipc -krs"), Keys::Rotate(Ring::Session));
+    let id = "0a0b0c0d".parse().unwrap();
+    assert_eq!(keys("web-ipc --keys --drop 0A0B0C0D"), Keys::Drop(Ring::Envelope, id));
+    assert_eq!(keys("web-ipc -k -s -d 0a0b0c0d"), Keys::Drop(Ring::Session, id));
+    for line in ["web-ipc --keys", "web-ipc --keys --drop 1", "web-ipc --keys --session"] {
+        refusal(line);
+    }
 }

@@ -31,8 +31,16 @@ static HANGUP_IS_DEFAULT: LazyLock<()> = LazyLock::new(|| {
 
 const BINARY: &str = env!("CARGO_BIN_EXE_web-ipc");
 /// The names that the binary answers to.
-const NAMES: [&str; 6] =
-    ["web-ipc", "web-ipc-certs", "web-ipc-dead", "web-ipc-init", "web-ipc-test", "web-ipc-users"];
+const NAMES: [&str; 8] = [
+    "web-ipc",
+    "web-ipc-certs",
+    "web-ipc-dead",
+    "web-ipc-enrol",
+    "web-ipc-init",
+    "web-ipc-keys",
+    "web-ipc-test",
+    "web-ipc-users",
+];
 
 /// A temporary directory with the place of a home.
 pub(crate) struct World {

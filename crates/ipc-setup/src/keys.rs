@@ -1,0 +1,392 @@
+//! The keys of a home: listed, rotated, dropped.
+//!
+//! The command line comes here. A ring is a file with a key a line: the first seals, all open. A new
+//! key gets a comment line with the time at which it was made, which readers of the ring ignore.
+
+use std::fmt;
+use std::str::FromStr;
+
+use ipc_envelope::{KEYS_MAX, Key, KeyError, KeyRing, keys_from_text};
+use ipc_home::{Home, HomeError, Timestamp, read_secret};
+use sha2::{Digest, Sha256};
+use std::path::PathBuf;
+use thiserror::Error;
+use zeroize::Zeroizing;
+
+use crate::lock::Lock;
+use crate::random::random_bytes;
+use crate::{SetupError, files};
+
+/// What begins the comment line before a key, followed by seconds since the Unix epoch.
+const MADE: &str = "# made ";
+
+/// Which key ring of a home.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Ring {
+    /// `envelope.keys`, which seals messages. Clients that share the home have it, and the keys of
+    /// enrolled clients are derived from it.
+    Envelope,
+    /// `session.key`, which seals session tokens. Only the server has it.
+    Session,
+}
+
+impl Ring {
+    fn file(self, home: &Home) -> PathBuf {
+        match self {
+            Self::Envelope => home.envelope_keys_file(),
+            Self::Session => home.session_key_file(),
+        }
+    }
+}
+
+impl fmt::Display for Ring {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Envelope => "envelope.keys",
+            Self::Session => "session.key",
+        })
+    }
+}
+
+/// The short id of a key: the first four bytes of SHA-256 of its 32 bytes. It says nothing of the
+/// key.
+///
+/// `Display` writes eight lower-case hexadecimal digits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct KeyId([u8; 4]);
+
+/// The text is no id of a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[error("the id of a key has eight hexadecimal digits")]
+pub struct KeyIdError;
+
+impl KeyId {
+    /// The id of a key.
+    #[must_use]
+    pub fn of(key: &Key) -> Self {
+        let text = key.to_base64url();
+        let bytes = base64_simd::URL_SAFE.decode_to_vec(text.as_bytes()).map(Zeroizing::new);
+        let bytes = bytes.expect("a key's own text is base64url");
+        let digest = Sha256::digest(&bytes[..]);
+        Self([digest[0], digest[1], digest[2], digest[3]])
+    }
+}
+
+impl fmt::Display for KeyId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:08x}", u32::from_be_bytes(self.0))
+    }
+}
+
+impl FromStr for KeyId {
+    type Err = KeyIdError;
+
+    fn from_str(text: &str) -> Result<Self, KeyIdError> {
+        let is_id = text.len() == 8 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let value = u32::from_str_radix(text, 16).ok().filter(|_| is_id);
+        value.map(|value| Self(value.to_be_bytes())).ok_or(KeyIdError)
+    }
+}
+
+/// A key of a ring, without the key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ListedKey {
+    /// Its id.
+    pub id: KeyId,
+    /// When it was made, in seconds since the Unix epoch; `None` for a key that was not made by
+    /// [`rotate_keys`].
+    pub made_at_secs: Option<u64>,
+}
+
+/// The keys of a ring, in its order: the first one seals.
+///
+/// # Errors
+/// [`HomeError::BadKeys`] and its like for a file that is no key ring.
+pub fn list_keys(home: &Home, ring: Ring) -> Result<Vec<ListedKey>, SetupError> {
+    let list = KeyFile::read(home, ring)?;
+    Ok(list.entries.iter().map(Entry::listed).collect())
+}
+
+/// Puts a new key before the others of a ring, and says its id. The others still open what they
+/// sealed, until [`drop_key`] removes them.
+///
+/// # Errors
+/// [`SetupError::TooManyKeys`] if the ring has no room; what is wrong with the home.
+pub fn rotate_keys(home: &Home, ring: Ring, now_secs: u64) -> Result<KeyId, SetupError> {
+    let _lock = Lock::of_complete(home)?;
+    let mut list = KeyFile::read(home, ring)?;
+    if list.entries.len() >= KEYS_MAX {
+        return Err(SetupError::TooManyKeys { ring, keys_max: KEYS_MAX });
+    }
+    let entry = Entry {
+        key: Key::from_bytes(random_bytes()?),
+        made_at_secs: Some(now_secs),
+        comments: Vec::new(),
+    };
+    let id = KeyId::of(&entry.key);
+    list.entries.insert(0, entry);
+    files::write(&ring.file(home), list.to_text().as_bytes())?;
+    Ok(id)
+}
+
+/// Removes a key of a ring. What it sealed opens no more: sessions of the session ring end, and a
+/// client that has no other key of the envelope ring is refused.
+///
+/// `admin.cred` is sealed with the first key before one of the envelope ring goes.
+///
+/// # Errors
+/// [`SetupError::KeyInUse`] for the first key, the only one included;
+/// [`SetupError::UnknownKey`]; what is wrong with the home.
+pub fn drop_key(home: &Home, ring: Ring, id: KeyId, now_secs: u64) -> Result<(), SetupError> {
+    let _lock = Lock::of_complete(home)?;
+    let mut list = KeyFile::read(home, ring)?;
+    let at = list.entries.iter().position(|entry| KeyId::of(&entry.key) == id);
+    let Some(at) = at else { return Err(SetupError::UnknownKey { ring, id }) };
+    if at == 0 {
+        return Err(SetupError::KeyInUse { ring, id, is_only: list.entries.len() == 1 });
+    }
+    if ring == Ring::Envelope {
+        let credentials = home.admin_credentials()?;
+        files::step();
+        files::commit(home.stage_admin_credentials(&credentials, now_secs, random_bytes()?)?)?;
+    }
+    list.entries.remove(at);
+    files::write(&ring.file(home), list.to_text().as_bytes())
+}
+
+/// A key file with its comments, in its order.
+struct KeyFile {
+    entries: Vec<Entry>,
+    /// Lines behind the last key.
+    rest: Vec<String>,
+}
+
+/// A key with the lines before it.
+struct Entry {
+    key: Key,
+    made_at_secs: Option<u64>,
+    /// Comments that somebody wrote.
+    comments: Vec<String>,
+}
+
+impl Entry {
+    fn listed(&self) -> ListedKey {
+        ListedKey { id: KeyId::of(&self.key), made_at_secs: self.made_at_secs }
+    }
+}
+
+impl KeyFile {
+    fn read(home: &Home, ring: Ring) -> Result<Self, SetupError> {
+        // Names what is wrong with it, a key in both rings included.
+        let _: KeyRing = match ring {
+            Ring::Envelope => home.envelope_keys()?,
+            Ring::Session => home.session_keys()?,
+        };
+        let path = ring.file(home);
+        let bytes = read_secret(&path)?;
+        let bad = |source: KeyError| HomeError::BadKeys { path: path.clone(), source };
+        let text = std::str::from_utf8(&bytes).map_err(|_| bad(KeyError::NoKeys))?;
+        let (mut entries, mut comments, mut made_at_secs) = (Vec::new(), Vec::new(), None);
+        for line in text.lines().map(str::trim_ascii).filter(|line| !line.is_empty()) {
+            if let Some(made) = line.strip_prefix(MADE) {
+                made_at_secs = made.split(' ').next().and_then(|secs| secs.parse().ok());
+            } else if line.starts_with('#') {
+                comments.push(line.to_owned());
+            } else {
+                let key = keys_from_text(line).map_err(bad)?.pop().ok_or(bad(KeyError::NoKeys))?;
+                let comments = std::mem::take(&mut comments);
+                entries.push(Entry { key, made_at_secs: made_at_secs.take(), comments });
+            }
+        }
+        Ok(Self { entries, rest: comments })
+    }
+
+    fn to_text(&self) -> Zeroizing<String> {
+        let comment_bytes: usize = self
+            .entries
+            .iter()
+            .flat_map(|entry| &entry.comments)
+            .chain(&self.rest)
+            .map(|line| line.len() + 1)
+            .sum();
+        // Room for everything at once: text that grows would leave copies of the keys behind.
+        let mut text =
+            Zeroizing::new(String::with_capacity(comment_bytes + self.entries.len() * 128));
+        for entry in &self.entries {
+            for comment in &entry.comments {
+                text.push_str(comment);
+                text.push('\n');
+            }
+            if let Some(secs) = entry.made_at_secs {
+                text.push_str(&format!("{MADE}{secs} ({})\n", Timestamp::from_unix_secs(secs)));
+            }
+            text.push_str(&entry.key.to_base64url());
+            text.push('\n');
+        }
+        for comment in &self.rest {
+            text.push_str(comment);
+            text.push('\n');
+        }
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ipc_base::Remedy;
+
+    use super::*;
+    use crate::files::kills;
+    use crate::testing::new_home;
+
+    const NOW_SECS: u64 = 1_750_000_000;
+
+    fn ids(home: &Home, ring: Ring) -> Vec<KeyId> {
+        list_keys(home, ring).unwrap().iter().map(|key| key.id).collect()
+    }
+
+    #[test]
+    fn the_id_is_that_of_the_bytes_and_reads_back() {
+        let key = Key::from_bytes([0; 32]);
+        // printf '%032d' 0 | tr 0 '\0' | sha256sum
+        assert_eq!(KeyId::of(&key).to_string(), "66687aad");
+        assert_eq!("66687AAD".parse(), Ok(KeyId::of(&key)));
+        for text in ["", "66687aa", "66687aad0", "+6687aad", "6668 aad", "xxxxxxxx"] {
+            assert_eq!(text.parse::<KeyId>(), Err(KeyIdError), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_new_key_is_the_first_and_the_old_ones_still_open() {
+        let (_directory, home) = new_home();
+        for ring in [Ring::Envelope, Ring::Session] {
+            let before = ids(&home, ring);
+            let id = rotate_keys(&home, ring, NOW_SECS).unwrap();
+            let after = list_keys(&home, ring).unwrap();
+            assert_eq!((after[0].id, after[0].made_at_secs), (id, Some(NOW_SECS)));
+            assert_eq!((after[1].id, after[1].made_at_secs), (before[0], None));
+            assert_eq!(after.len(), 2);
+        }
+        assert_eq!(home.envelope_keys().unwrap().len(), 2);
+        assert_eq!(home.session_keys().unwrap().len(), 2);
+        assert_eq!(home.admin_credentials().unwrap().username, "ipc-admin");
+    }
+
+    #[test]
+    fn comments_stay_with_their_keys() {
+        let (_directory, home) = new_home();
+        let key = std::fs::read_to_string(home.envelope_keys_file()).unwrap();
+        let text = format!("# ours\n\n  {key}# the end\n");
+        std::fs::write(home.envelope_keys_file(), text).unwrap();
+        rotate_keys(&home, Ring::Envelope, NOW_SECS).unwrap();
+        let text = std::fs::read_to_string(home.envelope_keys_file()).unwrap();
+        let lines: Vec<_> = text.lines().collect();
+        assert_eq!(lines[0], "# made 1750000000 (2025-06-15T15:06:40Z)");
+        assert_eq!(lines[2..], ["# ours", key.trim(), "# the end"]);
+    }
+
+    #[test]
+    fn a_dropped_key_is_gone_and_the_admin_still_opens() {
+        let (_directory, home) = new_home();
+        let old = ids(&home, Ring::Envelope)[0];
+        let password = home.admin_credentials().unwrap().password;
+        let new = rotate_keys(&home, Ring::Envelope, NOW_SECS).unwrap();
+        drop_key(&home, Ring::Envelope, old, NOW_SECS).unwrap();
+        assert_eq!(ids(&home, Ring::Envelope), [new]);
+        assert_eq!(home.admin_credentials().unwrap().password, password);
+
+        let old = ids(&home, Ring::Session)[0];
+        let new = rotate_keys(&home, Ring::Session, NOW_SECS).unwrap();
+        drop_key(&home, Ring::Session, old, NOW_SECS).unwrap();
+        assert_eq!(ids(&home, Ring::Session), [new]);
+    }
+
+    #[test]
+    fn the_first_key_and_the_only_one_and_unknown_ones_are_not_dropped() {
+        let (_directory, home) = new_home();
+        let only = ids(&home, Ring::Envelope)[0];
+        let drop = |id| drop_key(&home, Ring::Envelope, id, NOW_SECS).unwrap_err();
+        let error = drop(only);
+        assert!(matches!(error, SetupError::KeyInUse { is_only: true, .. }), "{error:?}");
+        assert_eq!(error.remedy(), Some(Remedy::RotateKeys { session: false }));
+        let first = rotate_keys(&home, Ring::Envelope, NOW_SECS).unwrap();
+        let error = drop(first);
+        assert!(matches!(error, SetupError::KeyInUse { is_only: false, .. }), "{error:?}");
+        let error = drop("00000000".parse().unwrap());
+        assert!(matches!(error, SetupError::UnknownKey { .. }), "{error:?}");
+        assert_eq!(error.remedy(), Some(Remedy::ListKeys));
+        // A key of the other ring is none of this one.
+        let error = drop(ids(&home, Ring::Session)[0]);
+        assert!(matches!(error, SetupError::UnknownKey { .. }), "{error:?}");
+        assert_eq!(ids(&home, Ring::Envelope), [first, only]);
+    }
+
+    #[test]
+    fn a_ring_takes_no_more_keys_than_are_read() {
+        let (_directory, home) = new_home();
+        for _ in 1..KEYS_MAX {
+            rotate_keys(&home, Ring::Envelope, NOW_SECS).unwrap();
+        }
+        let error = rotate_keys(&home, Ring::Envelope, NOW_SECS).unwrap_err();
+        assert!(matches!(error, SetupError::TooManyKeys { keys_max: KEYS_MAX, .. }), "{error:?}");
+        assert_eq!(home.envelope_keys().unwrap().len(), KEYS_MAX);
+    }
+
+    #[test]
+    fn a_home_that_is_not_complete_is_refused() {
+        let (_directory, home) = new_home();
+        std::fs::remove_file(home.admin_cred_file()).unwrap();
+        let error = rotate_keys(&home, Ring::Envelope, NOW_SECS).unwrap_err();
+        assert!(matches!(error, SetupError::Home(HomeError::Incomplete { .. })), "{error:?}");
+    }
+
+    #[test]
+    fn of_eight_rotations_at_once_none_is_lost() {
+        let (_directory, home) = new_home();
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| rotate_keys(&home, Ring::Envelope, NOW_SECS).unwrap());
+            }
+        });
+        assert_eq!(home.envelope_keys().unwrap().len(), 9);
+        assert_eq!(home.admin_credentials().unwrap().username, "ipc-admin");
+    }
+
+    /// Not a test of its own: what the processes of the test below do.
+    #[test]
+    fn child_process_rotates_and_drops() {
+        let Some(home) = kills::home_of_child() else { return };
+        rotate_then_drop(&Home::at(home));
+    }
+
+    /// Drops all but the first key; makes a second one first, where there is one only.
+    fn rotate_then_drop(home: &Home) {
+        if ids(home, Ring::Envelope).len() == 1 {
+            rotate_keys(home, Ring::Envelope, NOW_SECS).unwrap();
+        }
+        for id in ids(home, Ring::Envelope).into_iter().skip(1) {
+            drop_key(home, Ring::Envelope, id, NOW_SECS).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_run_killed_at_any_step_leaves_a_ring_that_opens_the_admin() {
+        let killed = kills::at_each_step(
+            "keys::tests::child_process_rotates_and_drops",
+            || {
+                let (directory, home) = new_home();
+                (directory, home.root().to_owned())
+            },
+            |home| {
+                let home = Home::at(home);
+                assert_eq!(home.admin_credentials().unwrap().username, "ipc-admin");
+                rotate_then_drop(&home);
+                assert_eq!(ids(&home, Ring::Envelope).len(), 1);
+                assert_eq!(home.admin_credentials().unwrap().username, "ipc-admin");
+                assert!(home.temporary_files().unwrap().is_empty());
+            },
+        );
+        assert_eq!(killed, 9);
+    }
+}

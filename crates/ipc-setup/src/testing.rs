@@ -1,0 +1,13 @@
+//! Homes for the tests of this crate. Passwords are hashed cheaply.
+
+use ipc_home::Home;
+
+use crate::init::{InitOptions, init_with};
+
+/// A complete home, made now.
+pub(crate) fn new_home() -> (tempfile::TempDir, Home) {
+    let directory = tempfile::tempdir().unwrap();
+    let options = ipc_store::Options::new().bcrypt_cost_for_tests();
+    let made = init_with(&directory.path().join("home"), &InitOptions::now(), &options).unwrap();
+    (directory, made.home)
+}
