@@ -86,8 +86,9 @@ impl Home {
         self.root.join("web-ipc-ca.old.key")
     }
 
-    /// `web-ipc-ca.cross.crt`: while a rotation is under way, the new authority's certificate signed
-    /// by the old one (RFC 4210, section 4.4: "NewWithOld"). A server sends it behind its own.
+    /// `web-ipc-ca.cross.crt`: while a rotation is under way, the new authority's certificate
+    /// signed by the old one (RFC 4210, section 4.4: "NewWithOld"). A server sends it behind its
+    /// own.
     #[must_use]
     pub fn cross_certificate_file(&self) -> PathBuf {
         self.root.join("web-ipc-ca.cross.crt")

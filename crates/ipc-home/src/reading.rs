@@ -88,8 +88,8 @@ impl Home {
         key_ring(&self.secret(&path)?, path)
     }
 
-    /// Reads the envelope keys one by one, in the order of the ring: to derive a client's from them,
-    /// or to list them.
+    /// Reads the envelope keys one by one, in the order of the ring: to derive a client's from
+    /// them, or to list them.
     ///
     /// # Errors
     /// As [`envelope_keys`](Self::envelope_keys).

@@ -1,5 +1,5 @@
-//! What the store of users is told of logins and certificates, gathered for some seconds: a flood of
-//! logins is one write.
+//! What the store of users is told of logins and certificates, gathered for some seconds: a flood
+//! of logins is one write.
 //!
 //! `routes` comes here with each login, `server` with the time to write.
 

@@ -225,8 +225,8 @@ fn roots(
 /// What is revoked: a serial number, with the identifier of the key that issued it.
 type Revoked = HashSet<(Option<Vec<u8>>, SerialNumber)>;
 
-/// Reads the lists of revoked certificates. One that cannot be read is not left out: what it revokes
-/// would be trusted again.
+/// Reads the lists of revoked certificates. One that cannot be read is not left out: what it
+/// revokes would be trusted again.
 fn revoked(home: &Home) -> Result<Revoked, StartError> {
     let mut revoked = Revoked::new();
     for list in home.revocation_lists()? {
@@ -240,9 +240,10 @@ fn revoked(home: &Home) -> Result<Revoked, StartError> {
 
 /// Verifies a client's certificate by its chain, and refuses one that was revoked.
 ///
-/// rustls has lists of revoked certificates of its own, and finds the one that counts by the name of
-/// the authority. While an authority is replaced there are two of one name, told apart by their keys
-/// alone. The lists come from the home, whose files are trusted, so that no signature is verified.
+/// rustls has lists of revoked certificates of its own, and finds the one that counts by the name
+/// of the authority. While an authority is replaced there are two of one name, told apart by their
+/// keys alone. The lists come from the home, whose files are trusted, so that no signature is
+/// verified.
 #[derive(Debug)]
 struct Verifier {
     by_chain: Arc<dyn ClientCertVerifier>,

@@ -101,8 +101,8 @@ impl Users {
         Ok(self.runtime.block_on(self.store.enable(&username))?)
     }
 
-    /// Binds a user to a peer: only certificates with this peer name are accepted of the user. There
-    /// need not be one yet.
+    /// Binds a user to a peer: only certificates with this peer name are accepted of the user.
+    /// There need not be one yet.
     ///
     /// # Errors
     /// [`SetupError::Name`] for what is no peer name; as those of

@@ -12,8 +12,8 @@
 //!   in it.
 //! - [`CredentialVersion`] tells whether a user is still the one, with the password, that logged in
 //!   some time ago. [`CurrentUser`] has it, with the peer that the user is bound to.
-//! - [`UserRecord`] is a user in a list; [`LoginTally`] and [`PeerSighting`] are what a server tells
-//!   the store of logins and certificates.
+//! - [`UserRecord`] is a user in a list; [`LoginTally`] and [`PeerSighting`] are what a server
+//!   tells the store of logins and certificates.
 //!
 //! ```
 //! use ipc_store::{Options, Password, StoreError, UserStore, Username};

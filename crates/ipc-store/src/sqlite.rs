@@ -6,6 +6,8 @@
 use std::fmt;
 use std::path::Path;
 
+use ipc_base::PeerName;
+use ipc_protocol::Fingerprint;
 use ipc_protocol::{to_nfc, to_nfd};
 use ipc_sqlite::{Database, DatabaseError, Immutable, Schema};
 use sqlx::Row as _;
@@ -15,8 +17,8 @@ use zeroize::Zeroizing;
 use crate::hashing::{CredentialVersion, Hasher, Verdict};
 use crate::username::{printable, unescaped};
 use crate::{
-    BoxFuture, CurrentUser, Fingerprint, LoginTally, Options, Password, PeerName, PeerSighting,
-    StoreError, UserRecord, UserStore, Username,
+    BoxFuture, CurrentUser, LoginTally, Options, Password, PeerSighting, StoreError, UserRecord,
+    UserStore, Username,
 };
 
 /// The tables of a user database. Logins are short and read one row each, so the default number of

@@ -24,8 +24,8 @@ pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 ///
 /// A store of another kind implements the two methods that have no default, which are all that a
 /// server asks: [`verify`](Self::verify) and [`current`](Self::current). By default users cannot be
-/// changed or listed here, and what a server reports of logins and certificates is not kept. Methods
-/// that are added later have a default.
+/// changed or listed here, and what a server reports of logins and certificates is not kept.
+/// Methods that are added later have a default.
 ///
 /// # Example
 /// Users in memory. [`PasswordHasher`](crate::PasswordHasher) ensures that an unknown user takes as

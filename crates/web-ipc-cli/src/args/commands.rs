@@ -104,7 +104,7 @@ fn certs_command() -> Command {
         // These were abbreviations of it before `--all`.
         .aliases(["a", "al"]),
     )
-    .arg(flag("force", 'F', "Replace the pair of that name; restart the server or client that uses it"))
+    .arg(flag("force", 'F', "Replace the pair of that name; servers and clients that are running take the new one"))
     .arg(
         Arg::new("days")
             .long("days")
