@@ -84,6 +84,7 @@
 
 #[cfg(feature = "blocking")]
 pub mod blocking;
+mod build_error;
 mod builder;
 mod call;
 mod channel;
@@ -104,9 +105,9 @@ mod send_all;
 mod transport;
 mod worker;
 
+pub use build_error::BuildError;
 pub use builder::{
-    BuildError, CONNECTIONS_MAX_DEFAULT, ClientBuilder, IDENTITY_DEFAULT, IntoAddresses,
-    TIMEOUT_DEFAULT,
+    CONNECTIONS_MAX_DEFAULT, ClientBuilder, IDENTITY_DEFAULT, IntoAddresses, TIMEOUT_DEFAULT,
 };
 pub use client::{Client, REPLY_TIMEOUT_DEFAULT, RequestCall, SendCall};
 pub use error::{NoReply, Outcome, SendError, Speaks};
