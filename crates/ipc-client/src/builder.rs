@@ -3,26 +3,19 @@
 
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
-use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use ipc_home::{Credentials, Home, PeerName};
+use ipc_home::{Credentials, Home};
 use ipc_protocol::{
     DEADLINE_SECS_MAX as TIMEOUT_SECS_MAX, PLAINTEXT_BYTES_MAX_DEFAULT, Protocol, to_nfc,
 };
-use rustls_pki_types::ServerName;
-use sha2::{Digest, Sha256};
 
 use crate::build_error::{BuildError, CONNECTIONS_LIMIT};
 use crate::client::Client;
 use crate::config::Config;
 use crate::exchange::Setup;
-use crate::exchange::password_check::GivenPassword;
-use crate::exchange::session::SessionCache;
 use crate::local::LocalClient;
-use crate::transport::address::Address;
-use crate::transport::connector::Connector;
-use crate::transport::tls::{self, Unusable};
+use crate::source::{Material, Source};
 use crate::worker;
 
 /// How long a call may take, unless set otherwise.
@@ -31,25 +24,17 @@ pub const TIMEOUT_DEFAULT: Duration = Duration::from_secs(30);
 /// The number of connections for POST requests, unless set otherwise.
 pub const CONNECTIONS_MAX_DEFAULT: usize = 4;
 
-/// The certificate pair that is presented, unless set otherwise.
-pub const IDENTITY_DEFAULT: &str = "localhost";
-
 const TIMEOUTS: RangeInclusive<Duration> =
     Duration::from_millis(1)..=Duration::from_secs(TIMEOUT_SECS_MAX);
 
-/// Options of a [`Client`]. The server is required, everything else has a default.
+/// Options of a [`Client`]. The server is required unless the home is that of an enrolled client,
+/// which names one; everything else has a default.
 #[derive(Clone, Debug)]
 pub struct ClientBuilder {
-    home: Home,
-    server: Option<(String, Vec<String>)>,
-    identity: String,
-    credentials: Option<Credentials>,
-    protocol: Protocol,
-    allow_remote_http: bool,
+    source: Source,
     timeout: Duration,
     connections_max: usize,
     plaintext_bytes_max: usize,
-    keep_session: bool,
     channel: bool,
 }
 
@@ -74,22 +59,25 @@ impl LocalClient {
 impl ClientBuilder {
     pub(crate) fn new(home: &Home) -> Self {
         ClientBuilder {
-            home: home.clone(),
-            server: None,
-            identity: IDENTITY_DEFAULT.to_owned(),
-            credentials: None,
-            protocol: Protocol::default(),
-            allow_remote_http: false,
+            source: Source {
+                home: home.clone(),
+                server: None,
+                identity: None,
+                credentials: None,
+                protocol: Protocol::default(),
+                allow_remote_http: false,
+                keep_session: true,
+            },
             timeout: TIMEOUT_DEFAULT,
             connections_max: CONNECTIONS_MAX_DEFAULT,
             plaintext_bytes_max: PLAINTEXT_BYTES_MAX_DEFAULT,
-            keep_session: true,
             channel: true,
         }
     }
 
     /// The server: the name that its certificate must be for, and the address to connect to,
     /// `HOST:PORT` or `[IPV6]:PORT`. The name need not resolve to the address, nor to anything.
+    /// Default: that of `client.json`, in the home of an enrolled client.
     ///
     /// Several addresses are those of servers that stand in for each other under one name. The
     /// client connects to the first that answers. When a connection fails or breaks it goes to the
@@ -103,24 +91,25 @@ impl ClientBuilder {
     /// ```
     #[must_use]
     pub fn server(mut self, name: impl Into<String>, addresses: impl IntoAddresses) -> Self {
-        self.server = Some((name.into(), addresses.into_addresses()));
+        self.source.server = Some((name.into(), addresses.into_addresses()));
         self
     }
 
-    /// The certificate pair of the home (`NAME.crt`, `NAME.key`) that this client presents. Default
-    /// `localhost`.
+    /// The certificate pair of the home (`NAME.crt`, `NAME.key`) that this client presents. Default:
+    /// that of `client.json` in the home of an enrolled client, `localhost` elsewhere.
     #[must_use]
     pub fn identity(mut self, name: impl Into<String>) -> Self {
-        self.identity = name.into();
+        self.source.identity = Some(name.into());
         self
     }
 
-    /// The user to log in as. Default: the home's own admin, from `admin.cred`, which is read again
-    /// when the server refuses what it said: the admin's password may have been changed since.
+    /// The user to log in as. Default: in the home of an enrolled client its own user, from
+    /// `client.cred`; elsewhere the home's admin, from `admin.cred`. The file is read again when the
+    /// server refuses what it said: the password may have been changed since.
     #[must_use]
     pub fn credentials(mut self, username: impl Into<String>, password: impl Into<String>) -> Self {
         // One name, however a keyboard spells it: the kept session is found under it.
-        self.credentials = Some(Credentials::new(to_nfc(&username.into()), password));
+        self.source.credentials = Some(Credentials::new(to_nfc(&username.into()), password));
         self
     }
 
@@ -128,7 +117,7 @@ impl ClientBuilder {
     /// that ends TLS; elsewhere [`build`](Self::build) refuses it.
     #[must_use]
     pub fn protocol(mut self, protocol: Protocol) -> Self {
-        self.protocol = protocol;
+        self.source.protocol = protocol;
         self
     }
 
@@ -137,7 +126,7 @@ impl ClientBuilder {
     /// the server's answers that are not sealed, `success` among them.
     #[must_use]
     pub fn dangerously_allow_remote_http(mut self) -> Self {
-        self.allow_remote_http = true;
+        self.source.allow_remote_http = true;
         self
     }
 
@@ -184,7 +173,7 @@ impl ClientBuilder {
     /// yes.
     #[must_use]
     pub fn keep_session(mut self, keep: bool) -> Self {
-        self.keep_session = keep;
+        self.source.keep_session = keep;
         self
     }
 
@@ -197,9 +186,9 @@ impl ClientBuilder {
     /// [`BuildError`].
     pub fn build(self) -> Result<Client, BuildError> {
         let setup = self.settle()?;
-        let (config, addresses) = described(&setup);
+        let (config, server, addresses) = described(&setup);
         let jobs = worker::start(setup).map_err(|source| BuildError::Thread { source })?;
-        Ok(Client::new(jobs, config, addresses))
+        Ok(Client::new(jobs, config, server, addresses))
     }
 
     /// Reads the home and makes a client that works on the thread that calls, as
@@ -212,90 +201,40 @@ impl ClientBuilder {
     /// Outside of an actix runtime and of a tokio `LocalSet`.
     pub fn build_local(self) -> Result<LocalClient, BuildError> {
         let setup = self.settle()?;
-        let (config, addresses) = described(&setup);
-        Ok(LocalClient::new(Client::new(worker::start_here(setup), config, addresses)))
+        let (config, server, addresses) = described(&setup);
+        Ok(LocalClient::new(Client::new(worker::start_here(setup), config, server, addresses)))
     }
 
     /// Everything that is decided before there is a thread.
     fn settle(self) -> Result<Setup, BuildError> {
-        let (name, texts) = self.server.ok_or(BuildError::NoServer)?;
-        let server_name = ServerName::try_from(name.clone())
-            .map_err(|_| BuildError::ServerName { name: name.clone() })?;
-        let addresses = texts.into_iter().map(|text| {
-            Address::parse(&text)
-                .map_err(|fault| BuildError::Address { address: text, reason: fault.as_str() })
-        });
-        let addresses = addresses.collect::<Result<Vec<_>, _>>()?;
-        if addresses.is_empty() {
-            return Err(BuildError::NoServer);
-        }
         if !TIMEOUTS.contains(&self.timeout) {
             return Err(BuildError::Timeout { timeout: self.timeout });
         }
         if !(1..=CONNECTIONS_LIMIT).contains(&self.connections_max) {
             return Err(BuildError::Connections { connections: self.connections_max });
         }
-        let loopback_only = !self.allow_remote_http;
-        let (tls, certificate) = match self.protocol {
-            Protocol::Http => {
-                let remote =
-                    addresses.iter().find(|address| loopback_only && !address.is_loopback());
-                if let Some(address) = remote {
-                    return Err(BuildError::RemoteHttp { address: address.to_string() });
-                }
-                (None, None)
-            }
-            Protocol::Https => {
-                let pair = PeerName::parse(&self.identity).map_err(|source| {
-                    BuildError::Identity { name: self.identity.clone(), source }
-                })?;
-                let identity = self.home.identity(&pair)?;
-                let certificate = identity.chain.first().map(|leaf| Sha256::digest(leaf).into());
-                let config = tls::client_config(self.home.ca_certificates()?, identity).map_err(
-                    |unusable| match unusable {
-                        Unusable::Authority(reason) => {
-                            BuildError::Authority { path: self.home.ca_certificate_file(), reason }
-                        }
-                        Unusable::Pair(reason) => BuildError::Tls {
-                            identity: self.identity.clone(),
-                            path: self.home.certificate_file(&pair),
-                            reason,
-                        },
-                    },
-                )?;
-                (Some((Arc::new(config), server_name)), certificate)
-            }
-        };
-        let (credentials, admin_home) = match self.credentials {
-            Some(credentials) => (credentials, None),
-            None => (self.home.admin_credentials()?, Some(self.home.clone())),
-        };
-        let ring = self.home.envelope_keys()?;
-        let cache = self.keep_session.then(|| {
-            let password = admin_home.is_none().then(|| GivenPassword::of(&credentials.password));
-            SessionCache::new(self.home, name.clone(), certificate, password)
-        });
+        let material = self.source.load()?;
         let now_secs =
             SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-        let kept =
-            cache.as_ref().and_then(|cache| cache.load(&credentials.username, now_secs, None));
-        let loopback_only = loopback_only && tls.is_none();
-        let connector = Connector { addresses, loopback_only, tls, identity: self.identity };
+        let kept = material
+            .cache
+            .as_ref()
+            .and_then(|cache| cache.load(&material.credentials.username, now_secs, None));
         let config = Config {
-            name,
             timeout: self.timeout,
             connections_max: self.connections_max,
             plaintext_bytes_max: self.plaintext_bytes_max,
             uses_channel: self.channel,
         };
-        Ok(Setup { config, connector, ring, credentials, admin_home, kept, cache })
+        Ok(Setup { config, source: self.source, material, kept })
     }
 }
 
-/// What a handle knows of its client: the settings, and the addresses as text.
-fn described(setup: &Setup) -> (Config, String) {
-    let addresses: Vec<_> = setup.connector.addresses.iter().map(ToString::to_string).collect();
-    (setup.config.clone(), addresses.join(", "))
+/// What a handle knows of its client: the settings, the server's name, and the addresses as text.
+fn described(setup: &Setup) -> (Config, String, String) {
+    let Material { name, connector, .. } = &setup.material;
+    let addresses: Vec<_> = connector.addresses.iter().map(ToString::to_string).collect();
+    (setup.config.clone(), name.clone(), addresses.join(", "))
 }
 
 /// One address, or several, of a server: `HOST:PORT` or `[IPV6]:PORT`.

@@ -5,8 +5,6 @@ use std::time::Duration;
 /// The settings of a client, see the setters of [`ClientBuilder`](crate::ClientBuilder).
 #[derive(Clone, Debug)]
 pub(crate) struct Config {
-    /// The name that the server's certificate must be for.
-    pub(crate) name: String,
     /// How long a call may take, unless it is told otherwise.
     pub(crate) timeout: Duration,
     /// How many connections carry POST requests, at most.

@@ -187,18 +187,18 @@ impl Exchange {
         }
     }
 
-    /// Reads the admin's credentials again, where they are those of the home, and says whether they
-    /// have changed: whoever changes the admin's password writes `admin.cred` too.
+    /// Reads the credentials again, where they are those of the home, and says whether they have
+    /// changed: who changes the admin's password writes `admin.cred` too.
     ///
     /// Blocks the thread for a read of two files of a few hundred bytes. That happens after a
     /// refused login only, so at most as often as the server answers with a bcrypt.
     fn take_changed_credentials(&self) -> bool {
-        let Some(home) = &self.admin_home else { return false };
-        let found = match home.admin_credentials() {
-            Ok(found) => found,
-            Err(error) => {
+        let found = match self.source.credentials_in_home(self.credentials_origin) {
+            None => return false,
+            Some(Ok(found)) => found,
+            Some(Err(error)) => {
                 log::warn!(
-                    "the admin's credentials could not be read again: {}",
+                    "the home's credentials could not be read again: {}",
                     ipc_base::chain(&error)
                 );
                 return false;

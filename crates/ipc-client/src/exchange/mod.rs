@@ -16,8 +16,8 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
 
-use ipc_envelope::{HEADER_BYTES, KeyRing, OVERHEAD_BYTES_MAX};
-use ipc_home::{Credentials, Home};
+use ipc_envelope::{HEADER_BYTES, OVERHEAD_BYTES_MAX};
+use ipc_home::Credentials;
 use ipc_protocol::{
     BatchReply, Frame, IS_RUNNING_TEXT, MessageId, Route, SUBMIT_TEXT, write_frame_around,
 };
@@ -25,11 +25,11 @@ use tokio::time::{Instant, timeout_at};
 use zeroize::{Zeroize, Zeroizing};
 
 use crate::config::Config;
-use crate::error::SendError;
+use crate::error::{CredentialsOrigin, SendError};
 use crate::log_throttle::{LogThrottle, SAY_EVERY, seconds};
 use crate::sealer::{Sealer, unix_now_secs};
+use crate::source::{Material, Source};
 use crate::transport::attempt::Attempt;
-use crate::transport::connector::Connector;
 use crate::transport::http::{Http, Request, Response};
 use envelope::{Envelope, ReclaimableBuffer};
 use refusal::{AttemptError, give_up};
@@ -45,15 +45,11 @@ pub(crate) const FRAME_BYTES: usize = 256;
 /// What an exchange is made of.
 pub(crate) struct Setup {
     pub(crate) config: Config,
-    pub(crate) connector: Connector,
-    pub(crate) ring: KeyRing,
-    pub(crate) credentials: Credentials,
-    /// The home, where the credentials are those of its `admin.cred`.
-    pub(crate) admin_home: Option<Home>,
+    pub(crate) source: Source,
+    /// What was read from it.
+    pub(crate) material: Material,
     /// A session that was kept in the home.
     pub(crate) kept: Option<Zeroizing<String>>,
-    /// `None` if sessions are not to be kept.
-    pub(crate) cache: Option<SessionCache>,
 }
 
 /// Posts frames to one server. Lives on one thread.
@@ -62,7 +58,8 @@ pub(crate) struct Exchange {
     http: Http,
     sealer: Rc<Sealer>,
     credentials: RefCell<Credentials>,
-    admin_home: Option<Home>,
+    credentials_origin: CredentialsOrigin,
+    source: Source,
     session: Session,
     cache: Option<SessionCache>,
     /// When it was said last that something is waited for.
@@ -100,12 +97,14 @@ struct Sealed {
 impl Exchange {
     /// Must be called on the thread, and within the runtime, that will send.
     pub(crate) fn new(setup: Setup) -> Self {
-        let Setup { config, connector, ring, credentials, admin_home, kept, cache } = setup;
+        let Setup { config, source, material, kept } = setup;
+        let Material { name, connector, ring, credentials, credentials_origin, cache } = material;
         Exchange {
-            http: Http::new(&config.name, connector, config.connections_max),
+            http: Http::new(&name, connector, config.connections_max),
             sealer: Rc::new(Sealer::new(ring)),
             credentials: RefCell::new(credentials),
-            admin_home,
+            credentials_origin,
+            source,
             session: Session::new(kept),
             cache,
             waits: LogThrottle::default(),
@@ -395,7 +394,7 @@ impl Exchange {
     fn bad_credentials(&self) -> AttemptError {
         give_up(SendError::BadCredentials {
             username: self.username(),
-            from_home: self.admin_home.is_some(),
+            origin: self.credentials_origin,
         })
     }
 
@@ -423,31 +422,37 @@ fn text(body: &str) -> (usize, impl FnOnce(&mut Vec<u8>)) {
 pub(crate) mod tests {
     use super::*;
     use crate::transport::address::Address;
+    use crate::transport::connector::Connector;
 
     /// An exchange with an address where nobody answers.
     pub(crate) fn exchange(timeout: Duration, cache: Option<SessionCache>) -> Exchange {
         let address = Address::parse("127.0.0.1:1").unwrap_or_else(|_| unreachable!());
-        let config = Config {
-            name: "localhost".to_owned(),
-            timeout,
-            connections_max: 1,
-            plaintext_bytes_max: 1000,
-            uses_channel: false,
+        let config =
+            Config { timeout, connections_max: 1, plaintext_bytes_max: 1000, uses_channel: false };
+        let credentials = Credentials::new("test1", "pass321");
+        let source = Source {
+            home: ipc_home::Home::at("/nowhere"),
+            server: Some(("localhost".to_owned(), vec![address.to_string()])),
+            identity: None,
+            credentials: Some(credentials.clone()),
+            protocol: ipc_protocol::Protocol::Http,
+            allow_remote_http: false,
+            keep_session: false,
         };
-        Exchange::new(Setup {
-            config,
+        let material = Material {
+            name: "localhost".to_owned(),
             connector: Connector {
                 addresses: vec![address],
                 tls: None,
                 identity: String::new(),
                 loopback_only: true,
             },
-            ring: KeyRing::new(ipc_envelope::Key::from_bytes([1; 32])),
-            credentials: Credentials::new("test1", "pass321"),
-            admin_home: None,
-            kept: None,
+            ring: ipc_envelope::KeyRing::new(ipc_envelope::Key::from_bytes([1; 32])),
+            credentials,
+            credentials_origin: CredentialsOrigin::Given,
             cache,
-        })
+        };
+        Exchange::new(Setup { config, source, material, kept: None })
     }
 
     /// Waits for an answer that does not come, and says for how long and what was said meanwhile.

@@ -7,6 +7,7 @@ mod channel;
 mod channel_ends;
 mod combining;
 mod dropping;
+mod enrolled;
 mod faces;
 mod fake;
 mod fixture;
