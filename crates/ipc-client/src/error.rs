@@ -263,8 +263,8 @@ impl SendError {
     pub fn outcome(&self) -> Outcome {
         match self {
             // A server that failed in the middle, or a proxy that lost it, has the message or has
-            // it not.
-            SendError::Refused { status, .. } if *status >= 500 && *status != 503 => {
+            // it not. One that cannot do something at all (501), or not now (503), did not begin.
+            SendError::Refused { status, .. } if *status >= 500 && ![501, 503].contains(status) => {
                 Outcome::NotKnown
             }
             SendError::Body(_)

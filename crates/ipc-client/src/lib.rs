@@ -13,6 +13,7 @@
 //! | to send from code that is not async | [`blocking::Client`] |
 //! | to send from the home of an enrolled client | [`Client::builder`], without naming a server |
 //! | another user, certificate, timeout … | [`ClientBuilder`], from [`Client::builder`] |
+//! | to renew the certificate of an enrolled client | [`Client::renew`], which gives a [`Renewal`] |
 //! | to know what became of a message that failed | [`SendError::outcome`] |
 //! | to tell a person what to do about it | [`SendError::remedy`], [`BuildError::remedy`] |
 //!
@@ -101,6 +102,8 @@ mod log_throttle;
 mod logged;
 mod random;
 mod receipt;
+mod renew_call;
+mod renewal;
 mod sealer;
 mod send_all;
 mod source;
@@ -119,6 +122,8 @@ pub use ipc_protocol::{
 };
 pub use local::LocalClient;
 pub use receipt::{ParseError, Reply, Sent};
+pub use renew_call::RenewCall;
+pub use renewal::Renewal;
 pub use send_all::{
     BATCH_BYTES_DEFAULT, BATCH_MESSAGES_DEFAULT, Items, Progress, REFUSALS_KEPT_MAX, Refusal,
     Report, SendAll, SendAllError,

@@ -4,9 +4,11 @@
 
 use std::future::poll_fn;
 use std::io;
+use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
 use std::thread;
+use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
@@ -15,13 +17,25 @@ use crate::call::Call;
 use crate::engine::{Driver, Engine};
 use crate::error::SendError;
 use crate::exchange::Setup;
+use crate::renewal::Renewal;
 
 /// What a handle asks of the thread.
 pub(crate) enum Job {
     /// Carry a call.
     Call(Call),
+    /// Renew the certificate.
+    Renew(RenewalJob),
     /// Ask the server whether it runs.
     IsRunning { deadline: Instant, done: oneshot::Sender<Result<bool, SendError>> },
+}
+
+/// A renewal, and who waits for it.
+pub(crate) struct RenewalJob {
+    /// The certificate signing request, where a certificate is wanted.
+    pub(crate) csr_pem: Option<String>,
+    pub(crate) begun_at: Instant,
+    pub(crate) timeout: Duration,
+    pub(crate) done: oneshot::Sender<Result<Renewal, SendError>>,
 }
 
 /// How many jobs are taken before something else has its turn.
@@ -84,6 +98,24 @@ async fn work(engine: Rc<Engine>, mut jobs: mpsc::UnboundedReceiver<Job>) {
 fn take(engine: &Rc<Engine>, job: Job) {
     match job {
         Job::Call(call) => engine.push(call),
+        Job::Renew(RenewalJob { csr_pem, begun_at, timeout, mut done }) => {
+            let asked = Rc::clone(engine);
+            engine.spawn(async move {
+                let renewal = {
+                    let csr_pem = csr_pem.as_deref();
+                    let mut renewing = pin!(asked.renew_certificate(csr_pem, begun_at, timeout));
+                    // Nobody to have it, no renewal.
+                    poll_fn(|cx| match done.poll_closed(cx) {
+                        Poll::Ready(()) => Poll::Ready(None),
+                        Poll::Pending => renewing.as_mut().poll(cx).map(Some),
+                    })
+                    .await
+                };
+                if let Some(renewal) = renewal {
+                    let _ = done.send(renewal);
+                }
+            });
+        }
         Job::IsRunning { deadline, done } => {
             let asked = Rc::clone(engine);
             engine.spawn(async move {

@@ -19,6 +19,7 @@ mod post;
 mod posting;
 mod queue;
 mod recovery;
+mod renewing;
 mod state;
 
 pub(crate) use dispatch::Engine;

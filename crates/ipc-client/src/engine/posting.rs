@@ -238,11 +238,7 @@ impl Engine {
                 return;
             }
         }
-        if matches!(error.error, SendError::NoAnswer { .. } | SendError::Unreachable { .. })
-            || error.error.code() == Some(ProblemCode::ShuttingDown)
-        {
-            self.exchange.http().connector().go_to_next();
-        }
+        self.leave_address(&error.error);
         match error.recovery {
             Recovery::Wait(_) => self.requeue(state, group, &error, may_be_there, now),
             Recovery::LogIn => {

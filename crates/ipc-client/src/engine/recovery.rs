@@ -3,6 +3,7 @@
 use std::rc::Rc;
 use std::time::Duration;
 
+use ipc_protocol::ProblemCode;
 use tokio::time::Instant;
 
 use crate::engine::active_call::Chunk;
@@ -13,7 +14,7 @@ use crate::exchange::refusal::{AttemptError, Recovery};
 use crate::exchange::session::{Generation, Origin};
 
 /// How often a session that another process keeps is taken in a row: each may be over.
-const KEPT_TRIES_MAX: u32 = 3;
+pub(super) const KEPT_TRIES_MAX: u32 = 3;
 
 impl Engine {
     /// A request, or an entry that the server could not take at the moment, is sent again.
@@ -115,6 +116,15 @@ impl Engine {
         is_good
     }
 
+    /// After these failures the next connection goes to the next address.
+    pub(super) fn leave_address(&self, error: &SendError) {
+        if matches!(error, SendError::NoAnswer { .. } | SendError::Unreachable { .. })
+            || error.code() == Some(ProblemCode::ShuttingDown)
+        {
+            self.exchange.http().connector().go_to_next();
+        }
+    }
+
     /// Nothing of what waits can be sent: it waits, or ends.
     pub(super) fn attempt_failed(self: &Rc<Self>, state: &mut State, error: &AttemptError) {
         let chunks = state.queue.take_all();
@@ -130,7 +140,7 @@ impl Engine {
 
 /// A failure of the login that says nothing about the message: the server had just refused to take
 /// that.
-fn of_the_login(error: AttemptError) -> AttemptError {
+pub(super) fn of_the_login(error: AttemptError) -> AttemptError {
     match error.error {
         SendError::NoAnswer { .. } | SendError::Unexpected { .. } => {
             AttemptError { error: SendError::LoginFailed { last: Box::new(error.error) }, ..error }

@@ -7,6 +7,7 @@ mod envelope;
 mod login;
 pub(crate) mod password_check;
 pub(crate) mod refusal;
+mod renewal;
 pub(crate) mod session;
 
 use std::cell::{Cell, RefCell};

@@ -17,6 +17,7 @@ mod logged;
 mod login;
 mod options;
 mod real;
+mod renewing;
 mod requests;
 mod retrying;
 mod script;
