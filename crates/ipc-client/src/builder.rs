@@ -3,6 +3,7 @@
 
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ipc_home::{Credentials, Home};
@@ -67,6 +68,7 @@ impl ClientBuilder {
                 protocol: Protocol::default(),
                 allow_remote_http: false,
                 keep_session: true,
+                told: Arc::default(),
             },
             timeout: TIMEOUT_DEFAULT,
             connections_max: CONNECTIONS_MAX_DEFAULT,
@@ -95,8 +97,8 @@ impl ClientBuilder {
         self
     }
 
-    /// The certificate pair of the home (`NAME.crt`, `NAME.key`) that this client presents. Default:
-    /// that of `client.json` in the home of an enrolled client, `localhost` elsewhere.
+    /// The certificate pair of the home (`NAME.crt`, `NAME.key`) that this client presents. Default
+    /// `localhost`, or in the home of an enrolled client that of `client.json`.
     #[must_use]
     pub fn identity(mut self, name: impl Into<String>) -> Self {
         self.source.identity = Some(name.into());
@@ -104,8 +106,8 @@ impl ClientBuilder {
     }
 
     /// The user to log in as. Default: in the home of an enrolled client its own user, from
-    /// `client.cred`; elsewhere the home's admin, from `admin.cred`. The file is read again when the
-    /// server refuses what it said: the password may have been changed since.
+    /// `client.cred`; elsewhere the home's admin, from `admin.cred`. The file is read again when
+    /// the server refuses what it said: the password may have been changed since.
     #[must_use]
     pub fn credentials(mut self, username: impl Into<String>, password: impl Into<String>) -> Self {
         // One name, however a keyboard spells it: the kept session is found under it.
@@ -179,8 +181,11 @@ impl ClientBuilder {
 
     /// Reads the home and starts the client's thread. Nothing is sent yet; a server need not be up.
     ///
-    /// Keys and certificates are read once, here: a client built before they were changed goes on
-    /// with the old ones. `admin.cred` alone is read again, see [`credentials`](Self::credentials).
+    /// Keys, certificates and what else comes from the home are read here, and again when their
+    /// files change: what is sent then goes over new connections, and nothing on its way is lost.
+    /// Where the changed files cannot be used, as a key that does not fit its certificate, the log
+    /// says so once, and the client keeps what it read before. A client that has lived for some
+    /// seconds watches the files with a thread; before, it looks at them when it is refused.
     ///
     /// # Errors
     /// [`BuildError`].

@@ -3,6 +3,7 @@
 //! `exchange` and `channel` come here. What goes over which connection is not known here.
 
 use std::cell::RefCell;
+use std::rc::Rc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use ipc_envelope::{Freshness, HEADER_BYTES, KeyRing, OVERHEAD_BYTES_MAX, OpenError};
@@ -15,17 +16,24 @@ use crate::random::Pool;
 
 /// The keys of a client, with the random numbers for them.
 pub(crate) struct Sealer {
-    ring: KeyRing,
+    ring: RefCell<Rc<KeyRing>>,
     randomness: RefCell<Pool>,
 }
 
 impl Sealer {
     pub(crate) fn new(ring: KeyRing) -> Self {
+        let ring = RefCell::new(Rc::new(ring));
         Sealer { ring, randomness: RefCell::new(Pool::new()) }
     }
 
-    pub(crate) fn ring(&self) -> &KeyRing {
-        &self.ring
+    /// The keys that seal now.
+    pub(crate) fn ring(&self) -> Rc<KeyRing> {
+        Rc::clone(&self.ring.borrow())
+    }
+
+    /// From now on these seal.
+    pub(crate) fn set_ring(&self, ring: KeyRing) {
+        *self.ring.borrow_mut() = Rc::new(ring);
     }
 
     /// An id for a channel, a batch or a login.
@@ -58,24 +66,27 @@ impl Sealer {
         buffer.resize(HEADER_BYTES, 0);
         write(buffer);
         buffer.reserve(OVERHEAD_BYTES_MAX);
-        self.ring.seal_in_place(buffer, unix_now_secs(), iv);
+        self.ring().seal_in_place(buffer, unix_now_secs(), iv);
         Ok(())
     }
 
-    /// Opens a raw envelope and reads the frame in it, which must be one to `id`.
+    /// Opens a raw envelope and reads the frame in it, which must be one to `id`. It may also be
+    /// sealed with a key of those with which that was sealed.
     ///
     /// # Errors
     /// What is wrong with it, in words.
     pub(crate) fn open<T>(
         &self,
         token: &[u8],
+        sealed_with: &Rc<KeyRing>,
         id: MessageId,
         read: impl FnOnce(&Frame<'_>) -> Option<T>,
     ) -> Result<T, String> {
-        read_frame(&self.plaintext(token)?, id, read)
+        read_frame(&self.plaintext(token, sealed_with)?, id, read)
     }
 
-    /// Opens a raw envelope and reads what a server says on the channel `id`.
+    /// Opens a raw envelope and reads what a server says on the channel `id`, which was opened when
+    /// there were the keys `sealed_with`.
     ///
     /// # Errors
     /// What is wrong with it, in words, or by `read`, which gives `None` for an answer that cannot
@@ -83,10 +94,11 @@ impl Sealer {
     pub(crate) fn open_channel_answer(
         &self,
         token: &[u8],
+        sealed_with: &Rc<KeyRing>,
         id: MessageId,
         read: impl FnOnce(&ChannelAnswer<'_>) -> Option<()>,
     ) -> Result<(), String> {
-        let plaintext = self.plaintext(token)?;
+        let plaintext = self.plaintext(token, sealed_with)?;
         Frame::parse_channel_answer(&plaintext)
             .and_then(|frame| frame.reply_to(id)?.into_body())
             .ok()
@@ -94,9 +106,31 @@ impl Sealer {
             .ok_or_else(|| "what the server said is no answer to what was sent".to_owned())
     }
 
-    fn plaintext(&self, token: &[u8]) -> Result<Zeroizing<Vec<u8>>, String> {
+    fn plaintext(
+        &self,
+        token: &[u8],
+        sealed_with: &Rc<KeyRing>,
+    ) -> Result<Zeroizing<Vec<u8>>, String> {
         let freshness = Freshness::at(unix_now_secs());
-        self.ring.open(token, Some(freshness)).map_err(|error| not_opened(error, freshness))
+        let opened = self.with_either(sealed_with, |ring| ring.open(token, Some(freshness)));
+        opened.map_err(|error| not_opened(error, freshness))
+    }
+
+    /// Opens with the keys of now, or else with those of before.
+    fn with_either<T>(
+        &self,
+        before: &Rc<KeyRing>,
+        mut open: impl FnMut(&KeyRing) -> Result<T, OpenError>,
+    ) -> Result<T, OpenError> {
+        let now = self.ring();
+        match open(&now) {
+            Err(error)
+                if !matches!(error, OpenError::Stale { .. }) && !Rc::ptr_eq(&now, before) =>
+            {
+                open(before)
+            }
+            opened => opened,
+        }
     }
 
     /// Opens an envelope that is base64url text, as [`open`](Self::open) does a raw one.
@@ -106,14 +140,18 @@ impl Sealer {
     pub(crate) fn open_text<T>(
         &self,
         text: &[u8],
+        sealed_with: &Rc<KeyRing>,
         id: MessageId,
         read: impl FnOnce(&Frame<'_>) -> Option<T>,
     ) -> Result<T, String> {
-        let mut token = Zeroizing::new(text.to_vec());
         let freshness = Freshness::at(unix_now_secs());
-        let opened = self.ring.open_base64url_in_place(&mut token, Some(freshness));
-        let opened = opened.map_err(|error| not_opened(error, freshness))?;
-        read_frame(opened.plaintext(), id, read)
+        let opened = self.with_either(sealed_with, |ring| {
+            let mut token = Zeroizing::new(text.to_vec());
+            let opened = ring.open_base64url_in_place(&mut token, Some(freshness))?;
+            Ok(Zeroizing::new(opened.plaintext().to_vec()))
+        });
+        let plaintext = opened.map_err(|error| not_opened(error, freshness))?;
+        read_frame(&plaintext, id, read)
     }
 }
 

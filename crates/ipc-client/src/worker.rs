@@ -6,6 +6,7 @@ use std::future::poll_fn;
 use std::io;
 use std::pin::pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::Poll;
 use std::thread;
 use std::time::Duration;
@@ -18,6 +19,7 @@ use crate::engine::{Driver, Engine};
 use crate::error::SendError;
 use crate::exchange::Setup;
 use crate::renewal::Renewal;
+use crate::source::{Follow, Material};
 
 /// What a handle asks of the thread.
 pub(crate) enum Job {
@@ -25,6 +27,8 @@ pub(crate) enum Job {
     Call(Call),
     /// Renew the certificate.
     Renew(RenewalJob),
+    /// Send with what was read of the home after a change.
+    Follow(Box<Material>),
     /// Ask the server whether it runs.
     IsRunning { deadline: Instant, done: oneshot::Sender<Result<bool, SendError>> },
 }
@@ -44,6 +48,7 @@ const JOBS_A_TURN: usize = 256;
 /// Starts the thread. It ends when the last sender of jobs is gone and every job is done.
 pub(crate) fn start(setup: Setup) -> io::Result<mpsc::UnboundedSender<Job>> {
     let (jobs, received) = mpsc::unbounded_channel();
+    let follow = follow(&jobs);
     let (started, starting) = std::sync::mpsc::sync_channel(1);
     thread::Builder::new().name("web-ipc-client".to_owned()).spawn(move || {
         let result = actix_rt::Runtime::new();
@@ -54,7 +59,7 @@ pub(crate) fn start(setup: Setup) -> io::Result<mpsc::UnboundedSender<Job>> {
         // The builder waits for this and cannot have gone away.
         let _ = started.send(result);
         if let Some(runtime) = runtime {
-            runtime.block_on(async { work(Engine::new(setup), received).await });
+            runtime.block_on(async { work(Engine::new(setup, follow), received).await });
         }
     })?;
     starting.recv().map_err(io::Error::other)??;
@@ -64,8 +69,19 @@ pub(crate) fn start(setup: Setup) -> io::Result<mpsc::UnboundedSender<Job>> {
 /// The same on the thread that runs, which must be one that awc can run on.
 pub(crate) fn start_here(setup: Setup) -> mpsc::UnboundedSender<Job> {
     let (jobs, received) = mpsc::unbounded_channel();
-    actix_rt::spawn(work(Engine::new(setup), received));
+    actix_rt::spawn(work(Engine::new(setup, follow(&jobs)), received));
     jobs
+}
+
+/// What hands on a changed home, for as long as there are handles: without one there is nothing new
+/// to send.
+fn follow(jobs: &mpsc::UnboundedSender<Job>) -> Follow {
+    let jobs = jobs.downgrade();
+    Arc::new(move |material| {
+        if let Some(jobs) = jobs.upgrade() {
+            let _ended = jobs.send(Job::Follow(Box::new(material)));
+        }
+    })
 }
 
 /// Takes jobs and drives the engine, until there will be no more jobs and all are done.
@@ -98,6 +114,9 @@ async fn work(engine: Rc<Engine>, mut jobs: mpsc::UnboundedReceiver<Job>) {
 fn take(engine: &Rc<Engine>, job: Job) {
     match job {
         Job::Call(call) => engine.push(call),
+        Job::Follow(material) => {
+            engine.take(*material);
+        }
         Job::Renew(RenewalJob { csr_pem, begun_at, timeout, mut done }) => {
             let asked = Rc::clone(engine);
             engine.spawn(async move {

@@ -4,6 +4,7 @@
 //! `worker` hands calls in and drives it. How a frame is written or posted is known below; here is
 //! decided which goes where, when, and how often: `dispatch` says by which way, `over_channel` and
 //! `posting` are the two ways, `recovery` is what follows a failure, and `driver` sees to time.
+//! `following` is what happens when files of the home change, `renewing` asks for a renewal.
 //!
 //! A lone first message goes by POST, so that a process that sends one pays for no upgrade.
 //! Whatever follows goes over a channel, where the server opens one; what a frame of it cannot hold
@@ -14,6 +15,7 @@ mod active_call;
 mod backoff;
 mod dispatch;
 mod driver;
+mod following;
 mod over_channel;
 mod post;
 mod posting;

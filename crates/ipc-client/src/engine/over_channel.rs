@@ -38,6 +38,7 @@ const REFUSALS_OF_A_FRAME: [u16; 2] =
 impl Engine {
     /// Opens a channel for what waits.
     pub(super) async fn open_channel(self: &Rc<Self>) {
+        let epoch = self.exchange.epoch();
         let (token, generation) = self.exchange.current_session();
         if token.is_none() {
             self.state.borrow_mut().is_logging_in = true;
@@ -50,6 +51,8 @@ impl Engine {
         let state = &mut *self.state.borrow_mut();
         state.link = Link::Closed;
         match result {
+            // It was opened with what there was before.
+            Ok(Ok(_)) if epoch != self.exchange.epoch() => (),
             Ok(Ok(channel)) => {
                 state.in_flight = InFlight::default();
                 state.unanswered.clear();
@@ -60,7 +63,7 @@ impl Engine {
             Ok(Err(why)) => self.no_channel(state, &why),
             Err(error) => {
                 self.exchange.http().connector().go_to_next();
-                self.attempt_failed(state, &error);
+                self.attempt_failed(state, &error, epoch);
             }
         }
         self.wake();
@@ -120,7 +123,8 @@ impl Engine {
             false => log::Level::Info,
             true => log::Level::Debug,
         };
-        let address = self.exchange.http().connector().address();
+        let http = self.exchange.http();
+        let address = http.connector().address();
         log::log!(level, "the server at {address} opens no channel ({why}): messages go by POST");
         state.no_channel_until = Some(Instant::now() + NO_CHANNEL_FOR);
         state.openings_without_answer = 0;
@@ -340,11 +344,13 @@ impl Engine {
                     io::ErrorKind::ConnectionAborted,
                     ipc_base::chain(&error.error).to_string(),
                 );
-                let connector = self.exchange.http().connector();
+                let http = self.exchange.http();
+                let connector = http.connector();
                 let address = connector.all_addresses();
                 connector.go_to_next();
                 let error = SendError::Unreachable { address, source: Arc::new(why) };
-                self.attempt_failed(state, &AttemptError::without_answer(error));
+                let error = AttemptError::without_answer(error);
+                self.attempt_failed(state, &error, self.exchange.epoch());
             }
             return;
         }

@@ -12,6 +12,7 @@ use crate::engine::state::State;
 use crate::error::SendError;
 use crate::exchange::refusal::{AttemptError, Recovery};
 use crate::exchange::session::{Generation, Origin};
+use crate::source::Epoch;
 
 /// How often a session that another process keeps is taken in a row: each may be over.
 pub(super) const KEPT_TRIES_MAX: u32 = 3;
@@ -81,9 +82,8 @@ impl Engine {
         }
         if state.is_session_unproved && used == current {
             // It was made for this, and is refused: another one would be too.
-            for chunk in state.queue.take_all() {
-                chunk.call.fail(refusal.error.clone(), false);
-            }
+            let chunks = state.queue.take_all();
+            self.refuse(state, chunks, &refusal.error, false, self.exchange.epoch());
             return;
         }
         state.is_logging_in = true;
@@ -103,6 +103,7 @@ impl Engine {
                 state.last_end(Instant::now() + self.config.timeout),
             )
         };
+        let epoch = self.exchange.epoch();
         let result = self.exchange.renew(used, may_take_kept, ends_at).await;
         let state = &mut *self.state.borrow_mut();
         state.is_logging_in = false;
@@ -110,7 +111,7 @@ impl Engine {
         match result {
             Ok(Origin::Login) => (state.is_session_unproved, state.kept_tries) = (true, 0),
             Ok(Origin::Kept) => state.kept_tries += 1,
-            Err(error) => self.attempt_failed(state, &of_the_login(error)),
+            Err(error) => self.attempt_failed(state, &of_the_login(error), epoch),
         }
         self.wake();
         is_good
@@ -125,16 +126,20 @@ impl Engine {
         }
     }
 
-    /// Nothing of what waits can be sent: it waits, or ends.
-    pub(super) fn attempt_failed(self: &Rc<Self>, state: &mut State, error: &AttemptError) {
+    /// Nothing of what waits can be sent, as an attempt with the material `epoch` showed: it waits,
+    /// or ends.
+    pub(super) fn attempt_failed(
+        self: &Rc<Self>,
+        state: &mut State,
+        error: &AttemptError,
+        epoch: Epoch,
+    ) {
         let chunks = state.queue.take_all();
         if let Recovery::Wait(_) = error.recovery {
             self.requeue(state, chunks, error, false, Instant::now());
             return;
         }
-        for chunk in chunks {
-            chunk.call.fail(error.error.clone(), false);
-        }
+        self.refuse(state, chunks, &error.error, false, epoch);
     }
 }
 

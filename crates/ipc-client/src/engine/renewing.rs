@@ -29,8 +29,10 @@ impl Engine {
         let ends_at = begun_at + timeout;
         let mut backoff = Backoff::new();
         let mut logins = Logins::default();
+        let mut is_last_try = false;
         loop {
             let mut used = 0;
+            let epoch = self.exchange.epoch();
             let attempt = Rc::default();
             let limits = AttemptLimits::until(ends_at);
             let result =
@@ -47,7 +49,15 @@ impl Engine {
                 },
                 _ => error,
             };
-            let Recovery::Wait(told) = error.recovery else { return Err(error.error) };
+            let Recovery::Wait(told) = error.recovery else {
+                if !std::mem::replace(&mut is_last_try, true)
+                    && self.may_pass_now(&error.error, epoch, ends_at).await
+                {
+                    logins = Logins::default();
+                    continue;
+                }
+                return Err(error.error);
+            };
             let left = ends_at.saturating_duration_since(Instant::now());
             // Without random numbers pauses lose their jitter, and the next seal will say so.
             let random = random().map_or(u32::MAX / 2, u32::from_be_bytes);

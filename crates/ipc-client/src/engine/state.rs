@@ -25,6 +25,10 @@ use crate::random::random;
 /// How often it is said what is waited for, at most.
 pub(super) const SAY_EVERY: Duration = Duration::from_secs(5);
 
+/// How long a client lives before it watches its home: one that sends a message and ends starts no
+/// thread for that.
+const WATCH_AFTER: Duration = Duration::from_secs(3);
+
 /// With so many frames of messages unanswered no further one is written. What gathers meanwhile
 /// goes together, into one seal and one commit. Frames of requests alone, whose replies may take
 /// long, do not count.
@@ -71,6 +75,14 @@ pub(super) struct State {
     /// No more go into one POST: the server has refused as many.
     pub(super) post_messages_max: Option<usize>,
     pub(super) is_logging_in: bool,
+    /// The home is read again: nothing is sent before it is known whether it has changed.
+    pub(super) is_rereading: bool,
+    /// What was refused and ends if it has not.
+    pub(super) refused: Vec<Refused>,
+    /// The channel is one of before a change: nothing more goes over it, and then it ends.
+    pub(super) drain_until: Option<Instant>,
+    /// When the client has lived for so long that it watches its home.
+    pub(super) watch_at: Option<Instant>,
     pub(super) kept_tries: u32,
     /// The session is of a login, and nothing was accepted with it yet.
     pub(super) is_session_unproved: bool,
@@ -82,6 +94,13 @@ pub(super) struct State {
     pub(super) no_room: Option<SendError>,
     /// When calls have to be looked through: for those whose time is over, and for what to say.
     pub(super) look_at: Option<Instant>,
+}
+
+/// Messages that were refused, and have their end if no file of the home has changed.
+pub(super) struct Refused {
+    pub(super) chunk: Chunk,
+    pub(super) error: SendError,
+    pub(super) may_be_there: bool,
 }
 
 /// What there is of a channel.
@@ -111,6 +130,10 @@ impl State {
             openings_without_answer: 0,
             post_messages_max: None,
             is_logging_in: false,
+            is_rereading: false,
+            refused: Vec::new(),
+            drain_until: None,
+            watch_at: Some(Instant::now() + WATCH_AFTER),
             kept_tries: 0,
             is_session_unproved: false,
             backoff: Backoff::new(),
@@ -238,6 +261,7 @@ impl State {
             let _ = channel.poll_flush(cx);
         }
         self.link = Link::Closed;
+        self.drain_until = None;
         self.session_sent = None;
         self.resume = None;
         self.in_flight = InFlight::default();
@@ -255,8 +279,9 @@ impl State {
         let waits = !self.queue.is_empty();
         let late = self.posts.iter().filter(|_| waits).filter_map(Post::late_at).min();
         let again = self.no_channel_until.filter(|_| waits && self.posts.is_empty());
-        let all =
-            [channel, delayed, late, again, self.paused_until.filter(|_| waits), self.look_at];
+        let paused = self.paused_until.filter(|_| waits);
+        let (drained, watch) = (self.drain_until, self.watch_at);
+        let all = [channel, delayed, late, again, paused, self.look_at, drained, watch];
         all.into_iter().flatten().min()
     }
 

@@ -83,9 +83,9 @@ impl Exchange {
         may_take_kept: bool,
         ends_at: Instant,
     ) -> Result<Origin, AttemptError> {
-        let refused_before = self.session.refused_logins.get();
+        let (refused_before, epoch) = (self.session.refused_logins.get(), self.epoch());
         let Ok(turn) = timeout_at(ends_at, self.session.turn.lock()).await else {
-            return Err(AttemptError::without_answer(self.http.timed_out(&Attempt::default())));
+            return Err(AttemptError::without_answer(self.http().timed_out(&Attempt::default())));
         };
         let turn: MutexGuard<'_, ()> = turn;
         if self.session.generation() != used {
@@ -113,6 +113,11 @@ impl Exchange {
             self.with_cache(ends_at, move |cache| cache.forget(&username)).await;
         }
         let reply = result?;
+        if self.epoch() != epoch {
+            // It may be that of the certificate of before, which nothing is sent with any more.
+            self.session.set(reply.session, Origin::Kept);
+            return Ok(Origin::Kept);
+        }
         let expires_at_secs = unix_now_secs().saturating_add(reply.expires_in);
         self.session.set(reply.session.clone(), Origin::Login);
         drop(turn);
@@ -136,7 +141,7 @@ impl Exchange {
         may_take_kept: bool,
         ends_at: Instant,
     ) -> Result<Claim, AttemptError> {
-        let Some(cache) = &self.cache else { return Ok(Claim::LogIn(None)) };
+        let Some(cache) = self.cache.borrow().clone() else { return Ok(Claim::LogIn(None)) };
         let begun_at = Instant::now();
         let until = begun_at + ends_at.saturating_duration_since(begun_at) / 2;
         let (stale, _) = self.session.current();
@@ -181,7 +186,8 @@ impl Exchange {
     /// Does something with the kept session, if sessions are kept, on a thread that may wait for
     /// the disk. It is done in any case, and waited for until `ends_at`.
     async fn with_cache(&self, ends_at: Instant, act: impl FnOnce(&SessionCache) + Send + 'static) {
-        if let Some(cache) = self.cache.clone() {
+        let cache = self.cache.borrow().clone();
+        if let Some(cache) = cache {
             let acting = off_this_thread(move || act(&cache));
             let _ = timeout_at(ends_at, acting).await;
         }
@@ -193,7 +199,7 @@ impl Exchange {
     /// Blocks the thread for a read of two files of a few hundred bytes. That happens after a
     /// refused login only, so at most as often as the server answers with a bcrypt.
     fn take_changed_credentials(&self) -> bool {
-        let found = match self.source.credentials_in_home(self.credentials_origin) {
+        let found = match self.source.credentials_in_home(self.credentials_origin.get()) {
             None => return false,
             Some(Ok(found)) => found,
             Some(Err(error)) => {

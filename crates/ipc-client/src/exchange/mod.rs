@@ -4,6 +4,7 @@
 //! waits in a queue, and nothing is tried twice but a login with credentials that have changed.
 
 mod envelope;
+mod following;
 mod login;
 pub(crate) mod password_check;
 pub(crate) mod refusal;
@@ -13,11 +14,12 @@ pub(crate) mod session;
 use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::io;
+use std::ops::Deref;
 use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
 
-use ipc_envelope::{HEADER_BYTES, OVERHEAD_BYTES_MAX};
+use ipc_envelope::{HEADER_BYTES, KeyRing, OVERHEAD_BYTES_MAX};
 use ipc_home::Credentials;
 use ipc_protocol::{
     BatchReply, Frame, IS_RUNNING_TEXT, MessageId, Route, SUBMIT_TEXT, write_frame_around,
@@ -29,7 +31,7 @@ use crate::config::Config;
 use crate::error::{CredentialsOrigin, SendError};
 use crate::log_throttle::{LogThrottle, SAY_EVERY, seconds};
 use crate::sealer::{Sealer, unix_now_secs};
-use crate::source::{Material, Source};
+use crate::source::{Epoch, Material, Seen, Source};
 use crate::transport::attempt::Attempt;
 use crate::transport::http::{Http, Request, Response};
 use envelope::{Envelope, ReclaimableBuffer};
@@ -56,13 +58,17 @@ pub(crate) struct Setup {
 /// Posts frames to one server. Lives on one thread.
 pub(crate) struct Exchange {
     config: Config,
-    http: Http,
+    http: RefCell<Rc<Http>>,
     sealer: Rc<Sealer>,
     credentials: RefCell<Credentials>,
-    credentials_origin: CredentialsOrigin,
+    credentials_origin: Cell<CredentialsOrigin>,
     source: Source,
+    /// What was read of it.
+    seen: RefCell<Seen>,
+    /// How often what was read was another.
+    epoch: Cell<Epoch>,
     session: Session,
-    cache: Option<SessionCache>,
+    cache: RefCell<Option<SessionCache>>,
     /// When it was said last that something is waited for.
     waits: LogThrottle,
     /// Buffers to seal in, as many as connections at most. Fresh megabytes are costly.
@@ -87,8 +93,23 @@ impl AttemptLimits {
     }
 }
 
+/// An answer, and the keys with which the request was sealed.
+struct Answer {
+    response: Response,
+    sealed_with: Rc<KeyRing>,
+}
+
+impl Deref for Answer {
+    type Target = Response;
+
+    fn deref(&self) -> &Response {
+        &self.response
+    }
+}
+
 /// A request's envelope that has yet to go out.
 struct Sealed {
+    sealed_with: Rc<KeyRing>,
     envelope: Envelope,
     /// Where its buffer comes back, and how much fits into it.
     memory: ReclaimableBuffer,
@@ -99,15 +120,19 @@ impl Exchange {
     /// Must be called on the thread, and within the runtime, that will send.
     pub(crate) fn new(setup: Setup) -> Self {
         let Setup { config, source, material, kept } = setup;
-        let Material { name, connector, ring, credentials, credentials_origin, cache } = material;
+        let Material { name, connector, ring, credentials, credentials_origin, cache, seen } =
+            material;
+        let http = Http::new(&name, connector, config.connections_max, None);
         Exchange {
-            http: Http::new(&name, connector, config.connections_max),
+            http: RefCell::new(Rc::new(http)),
             sealer: Rc::new(Sealer::new(ring)),
             credentials: RefCell::new(credentials),
-            credentials_origin,
+            credentials_origin: Cell::new(credentials_origin),
             source,
+            seen: RefCell::new(seen),
+            epoch: Cell::new(0),
             session: Session::new(kept),
-            cache,
+            cache: RefCell::new(cache),
             waits: LogThrottle::default(),
             buffers: RefCell::new(Vec::new()),
             has_probed: Cell::new(false),
@@ -115,8 +140,8 @@ impl Exchange {
         }
     }
 
-    pub(crate) fn http(&self) -> &Http {
-        &self.http
+    pub(crate) fn http(&self) -> Rc<Http> {
+        Rc::clone(&self.http.borrow())
     }
 
     /// The session token, if there is one, and which it is.
@@ -214,17 +239,17 @@ impl Exchange {
     fn read_reply<T>(
         &self,
         id: MessageId,
-        response: &Response,
+        answer: &Answer,
         read: impl FnOnce(&str) -> Option<T>,
     ) -> Result<T, AttemptError> {
-        self.open_reply(id, response, read)
+        self.open_reply(id, answer, read)
             .map_err(|detail| give_up(SendError::Unexpected { status: 200, detail }))
     }
 
     fn open_reply<T>(
         &self,
         id: MessageId,
-        response: &Response,
+        Answer { response, sealed_with }: &Answer,
         read: impl FnOnce(&str) -> Option<T>,
     ) -> Result<T, String> {
         if response.too_long {
@@ -232,9 +257,9 @@ impl Exchange {
         }
         let read = |frame: &Frame<'_>| frame.object().ok().and_then(read);
         if response.raw {
-            return self.sealer.open(&response.body, id, read);
+            return self.sealer.open(&response.body, sealed_with, id, read);
         }
-        self.sealer.open_text(&response.body, id, read)
+        self.sealer.open_text(&response.body, sealed_with, id, read)
     }
 
     /// Seals a frame with the session in use, and notes in `used` which that is. The body is how
@@ -271,19 +296,20 @@ impl Exchange {
             return Err(give_up(SendError::TooLarge { bytes, bytes_max }));
         }
         let room = buffer.capacity();
-        let (envelope, memory) = Envelope::seal(self.sealer.ring(), buffer, unix_now_secs(), iv);
-        Ok(Sealed { envelope, memory, room })
+        let sealed_with = self.sealer.ring();
+        let (envelope, memory) = Envelope::seal(&sealed_with, buffer, unix_now_secs(), iv);
+        Ok(Sealed { sealed_with, envelope, memory, room })
     }
 
     /// Posts an envelope.
     async fn post(
         &self,
         route: Route,
-        Sealed { envelope, memory, room }: Sealed,
+        Sealed { sealed_with, envelope, memory, room }: Sealed,
         reply_wait_secs: Option<u64>,
         limits: AttemptLimits,
         attempt: &Rc<Attempt>,
-    ) -> Result<Response, AttemptError> {
+    ) -> Result<Answer, AttemptError> {
         let result = self.send(route, envelope, reply_wait_secs, limits, attempt).await;
         // Whatever awc still holds of it after an error keeps its memory.
         if let Some(buffer) = memory.reclaim(room) {
@@ -292,7 +318,9 @@ impl Exchange {
                 buffers.push(buffer);
             }
         }
-        result.map_err(AttemptError::without_answer)
+        result
+            .map(|response| Answer { response, sealed_with })
+            .map_err(AttemptError::without_answer)
     }
 
     /// Sends one request; where a new connection breaks before any answer, finds out whether that
@@ -315,7 +343,8 @@ impl Exchange {
             _ => RESPONSE_BYTES_MAX,
         };
         let request = Request { route, body, reply_wait_secs, response_bytes_max };
-        let response = self.http.exchange(request, attempt);
+        let http = self.http();
+        let response = http.exchange(request, attempt);
         let reply_wait = Duration::from_secs(reply_wait_secs.unwrap_or_default());
         let result = self.in_time(response, route, reply_wait, limits, attempt).await;
         match result {
@@ -339,7 +368,8 @@ impl Exchange {
             && attempt.connected.get()
             && source.kind() != io::ErrorKind::TimedOut
             && !self.has_probed.replace(true)
-            && let Ok(Some(refusal)) = timeout_at(until, self.http.connector().probe_alert()).await
+            && let Ok(Some(refusal)) =
+                timeout_at(until, self.http().connector().probe_alert()).await
         {
             return refusal;
         }
@@ -369,7 +399,7 @@ impl Exchange {
             now = Instant::now();
             let ends_at = ends_at();
             if now >= ends_at.min(attempt_ends_at) {
-                return Err(self.http.timed_out(attempt));
+                return Err(self.http().timed_out(attempt));
             }
             let what = match (attempt.writing.get(), route) {
                 (false, _) => "a connection to",
@@ -386,7 +416,7 @@ impl Exchange {
         log::log!(
             self.waits.level_after(since, now),
             "waiting for {what} {} for {} so far, and for {} more at most",
-            self.http.connector().address(),
+            self.http().connector().address(),
             seconds(now - since),
             seconds(until.saturating_duration_since(now))
         );
@@ -395,7 +425,7 @@ impl Exchange {
     fn bad_credentials(&self) -> AttemptError {
         give_up(SendError::BadCredentials {
             username: self.username(),
-            origin: self.credentials_origin,
+            origin: self.credentials_origin.get(),
         })
     }
 
@@ -439,7 +469,10 @@ pub(crate) mod tests {
             protocol: ipc_protocol::Protocol::Http,
             allow_remote_http: false,
             keep_session: false,
+            told: Default::default(),
         };
+        let seen =
+            Seen { files: Vec::new(), stamps: Default::default(), link: [0; 32], keys: [0; 32] };
         let material = Material {
             name: "localhost".to_owned(),
             connector: Connector {
@@ -448,10 +481,11 @@ pub(crate) mod tests {
                 identity: String::new(),
                 loopback_only: true,
             },
-            ring: ipc_envelope::KeyRing::new(ipc_envelope::Key::from_bytes([1; 32])),
+            ring: KeyRing::new(ipc_envelope::Key::from_bytes([1; 32])),
             credentials,
             credentials_origin: CredentialsOrigin::Given,
             cache,
+            seen,
         };
         Exchange::new(Setup { config, source, material, kept: None })
     }

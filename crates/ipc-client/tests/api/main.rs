@@ -11,6 +11,7 @@ mod enrolled;
 mod faces;
 mod fake;
 mod fixture;
+mod following;
 mod gate;
 mod keys;
 mod logged;
