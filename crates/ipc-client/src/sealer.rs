@@ -14,6 +14,9 @@ use crate::clock;
 use crate::error::SendError;
 use crate::random::Pool;
 
+/// What is said of a reply that none of the keys opens.
+pub(crate) const NOT_OURS: &str = "the reply was not sealed with the keys of this home";
+
 /// The keys of a client, with the random numbers for them.
 pub(crate) struct Sealer {
     ring: RefCell<Rc<KeyRing>>,
@@ -160,7 +163,7 @@ fn not_opened(error: OpenError, freshness: Freshness) -> String {
         OpenError::Stale { sealed_at_secs, now_secs } => {
             clock::of_reply(sealed_at_secs, now_secs, freshness)
         }
-        _ => "the reply was not sealed with the keys of this home".to_owned(),
+        _ => NOT_OURS.to_owned(),
     }
 }
 

@@ -14,13 +14,14 @@ use actix_http::ws::CloseCode;
 use ipc_base::CertificateProblem;
 use ipc_home::{FileStamps, Followed, HomeWatch};
 use ipc_protocol::ProblemCode;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::channel::in_flight::InFlight;
 use crate::engine::active_call::Chunk;
 use crate::engine::dispatch::Engine;
 use crate::engine::state::{Link, Refused, State};
 use crate::error::SendError;
+use crate::sealer::NOT_OURS;
 use crate::source::{Epoch, Material};
 
 /// How long messages on a channel of before are waited for. Then they go again, under their ids.
@@ -28,6 +29,11 @@ const DRAIN_MAX: Duration = Duration::from_secs(1);
 
 /// How long reading a home is waited for.
 const READ_MAX: Duration = Duration::from_secs(5);
+
+/// How long a home that has changed and cannot be used is waited for after a refusal, and how often
+/// it is read meanwhile: whoever changes it replaces one file after the other.
+const UNFINISHED_MAX: Duration = Duration::from_millis(500);
+const UNFINISHED_LOOK: Duration = Duration::from_millis(50);
 
 impl Engine {
     /// Begins to watch the home, if that was not begun.
@@ -142,8 +148,17 @@ impl Engine {
                 state.refused.push(Refused { chunk, error: error.clone(), may_be_there });
             }
         }
-        if state.refused.is_empty() || std::mem::replace(&mut state.is_rereading, true) {
+        if state.refused.is_empty() {
             self.wake();
+            return;
+        }
+        self.look_at_home(state);
+    }
+
+    /// Reads the home again, and holds back what waits until that is done. Then what was refused
+    /// ends, or goes out again.
+    pub(super) fn look_at_home(self: &Rc<Self>, state: &mut State) {
+        if std::mem::replace(&mut state.is_rereading, true) {
             return;
         }
         let engine = Rc::clone(self);
@@ -176,24 +191,38 @@ impl Engine {
     /// Reads the home again, if its files have changed; whether there is anything new.
     async fn read_home_again(&self, until: Instant) -> bool {
         self.begin_watch();
-        let source = self.exchange.source().clone();
-        let (files, stamps) = self.exchange.seen(|seen| (seen.files.clone(), seen.stamps.clone()));
-        let reading = tokio::task::spawn_blocking(move || {
-            if FileStamps::of(&files) == stamps { None } else { source.load_again() }
-        });
         let epoch = self.exchange.epoch();
-        match timeout_at(until, reading).await {
-            Ok(Ok(Some(material))) => self.take(material) || self.exchange.epoch() != epoch,
-            _ => self.exchange.epoch() != epoch,
+        let unfinished_until = until.min(Instant::now() + UNFINISHED_MAX);
+        loop {
+            let source = self.exchange.source().clone();
+            let (files, stamps) =
+                self.exchange.seen(|seen| (seen.files.clone(), seen.stamps.clone()));
+            let reading = tokio::task::spawn_blocking(move || {
+                (FileStamps::of(&files) != stamps).then(|| source.load_again())
+            });
+            match timeout_at(until, reading).await {
+                Ok(Ok(Some(Some(material)))) => {
+                    self.take(material);
+                    break;
+                }
+                Ok(Ok(Some(None))) if Instant::now() < unfinished_until => {
+                    sleep(UNFINISHED_LOOK).await;
+                }
+                _ => break,
+            }
         }
+        self.exchange.epoch() != epoch
     }
 }
 
-/// Whether a file of the home that has changed may be why this was refused.
+/// Whether a file of the home that has changed may be why this was refused, or cannot be read.
 fn may_be_explained(error: &SendError) -> bool {
     match error {
         SendError::CertificateRefused { .. }
         | SendError::ServerNotTrusted { reason: CertificateProblem::UnknownAuthority, .. } => true,
+        // What it is the answer to may be there, and goes out again under its id.
+        SendError::Unexpected { detail, .. } => detail == NOT_OURS,
+        SendError::LoginFailed { last } => may_be_explained(last),
         SendError::Refused { status, code, .. } => match code {
             Some(code) => matches!(
                 code,

@@ -22,6 +22,7 @@ use crate::engine::state::{Link, SAY_EVERY, State};
 use crate::error::SendError;
 use crate::exchange::AttemptLimits;
 use crate::exchange::refusal::{AttemptError, Recovery, give_up, of_code, printable};
+use crate::sealer::NOT_OURS;
 use crate::transport::attempt::Attempt;
 use crate::transport::http::{OpenError, WebSocket};
 
@@ -206,6 +207,10 @@ impl Engine {
                 Poll::Pending => return,
                 Poll::Ready(Event::Answer(envelope)) => {
                     if let Err(why) = self.take_answer(state, &envelope) {
+                        if why == NOT_OURS {
+                            // The server may have another key by now, and so may the home.
+                            self.look_at_home(state);
+                        }
                         if let Link::Open(channel) = &mut state.link {
                             channel.close(CloseCode::Policy, "the answer is none");
                             let _ = channel.poll_flush(cx);

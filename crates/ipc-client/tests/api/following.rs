@@ -293,7 +293,62 @@ fn a_stream_of_messages_goes_on_in_order_while_the_home_changes() {
     assert_eq!(fake.openings(), 2);
 }
 
+fn a_server_that_seals_with_the_next_key_already_is_understood_once_the_home_has_it(way: Way) {
+    let place = Place::new();
+    let seals_next = Arc::new(AtomicBool::new(false));
+    let seals = Arc::clone(&seals_next);
+    let next = || KeyRing::from_text(NEXT_KEY).unwrap();
+    let reply = move |seen: &crate::fake::Seen| {
+        let mut frame = Vec::new();
+        let id = seen.id.parse().unwrap();
+        let body = format!(r#"{{"accepted":{}}}"#, seen.entries.len());
+        ipc_protocol::write_frame(&mut frame, ipc_protocol::REPLY_ADDRESS, id, None, &body);
+        Answer::Send(http(200, crate::fake::RAW, &next().seal(&frame, now_secs(), [4; 16])))
+    };
+    let script = with_session(move |seen| match seals.load(Ordering::SeqCst) {
+        true if seen.path == "/message/batch" => reply(seen),
+        _ => took(seen),
+    });
+    let seals = Arc::clone(&seals_next);
+    let peer = move |said: &crate::wire::Said, speaker: &crate::wire::Speaker| {
+        if !seals.load(Ordering::SeqCst) {
+            return speaker.accept(said);
+        }
+        let body = format!(r#"{{"settled":[[{},{},"accepted"]]}}"#, said.first, said.last());
+        let frame = crate::wire::answer_frame(speaker.id(), &body);
+        let envelope = next().seal(&frame, now_secs(), [4; 16]);
+        speaker.say(actix_http::ws::Message::Binary(envelope.into()));
+    };
+    let each = channel::each(crate::wire::LIMITS, peer);
+    let fake = Fake::with_channels(place.tls(), script, each);
+    let client = place.client_by(way, &fake);
+    client.send(&json!({"n": 0})).wait().unwrap();
+    rotate_key(&place);
+    seals_next.store(true, Ordering::SeqCst);
+    let report = client.send_all((1..10).map(|n| json!({"n": n}))).wait().unwrap();
+    assert_eq!((report.sent, report.refused), (9, 0));
+}
+
+fn a_home_that_is_half_changed_is_waited_for_after_a_refusal(way: Way) {
+    let (place, stranger) = (Place::new(), Place::new());
+    place.present(&issue(&stranger.authority, "localhost", now_secs()));
+    let fake = Fake::tls(place.tls(), with_session(took));
+    let client = place.builder(&fake).channel(way == Way::Channel).build().unwrap();
+    let pair = issue(&place.authority, "localhost", now_secs());
+    // The key of the next pair beside the certificate of the last.
+    place.write("localhost.key", pair.key_pem.as_bytes());
+    let told = format!("WARN ipc_client::source {} has changed", place.home.root().display());
+    let told = logged::when(told);
+    let send = client.blocking().send(&json!({}));
+    let sending = std::thread::spawn(move || send.wait());
+    told.recv_timeout(Duration::from_secs(20)).unwrap();
+    place.present(&pair);
+    sending.join().unwrap().unwrap();
+}
+
 both_ways!(
+    a_server_that_seals_with_the_next_key_already_is_understood_once_the_home_has_it,
+    a_home_that_is_half_changed_is_waited_for_after_a_refusal,
     a_certificate_that_is_refused_is_replaced_by_the_one_that_the_home_has_by_then,
     a_key_that_the_server_has_dropped_is_replaced_by_the_next_one,
 );
