@@ -137,7 +137,7 @@ async fn a_reply_that_no_client_would_take_is_refused_where_it_is_made() {
     let deep = format!("{{\"a\":{}{}}}", "[".repeat(127), "]".repeat(127));
     for (bad, told) in [
         (r#"{"n":123456789012345678901234567890}"#, "an integer that does not fit 64 bits"),
-        (r#"{"a":1,"a":2}"#, "a member name that its object has already"),
+        (r#"{"a":1,"a":2}"#, "a member name that occurs twice in its object"),
         (r#"{"n":1e999}"#, "a number beyond the range of a double"),
         (r#"{"s":"\ud800"}"#, "half of a surrogate pair"),
         (&deep, "more than 128 nested levels"),
