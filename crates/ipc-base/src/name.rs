@@ -18,8 +18,16 @@ const LABEL_CHARS_MAX: usize = 63;
 
 /// Names that no peer may have, in any case: `NAME.crt` or `NAME.key` would be, or be taken for,
 /// another file of the home.
-pub const RESERVED_NAMES: [&str; 6] =
-    ["web-ipc-ca", "session", "envelope", "users", "admin", "inbox"];
+pub const RESERVED_NAMES: [&str; 8] = [
+    "web-ipc-ca",
+    "web-ipc-ca.old",
+    "web-ipc-ca.cross",
+    "session",
+    "envelope",
+    "users",
+    "admin",
+    "inbox",
+];
 
 /// The name of a peer: it stands in a certificate, and `NAME.crt` and `NAME.key` lie in the home.
 ///

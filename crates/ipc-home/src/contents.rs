@@ -102,6 +102,10 @@ pub(crate) fn contents_of(names: &[OsString]) -> Contents {
 /// What only a home has, and is never to be copied to a client.
 const OF_SERVERS: [&str; 4] = ["session.key", "web-ipc-ca.key", "admin.cred", "users.db"];
 
+/// What tells the directory of a client whose enrolment was cut short, whatever else is in it yet.
+/// `ipc-setup` writes it first and removes it last.
+const ENROLLING: &str = ".enrolling";
+
 /// Whether it holds two of the three things that a client is given, and nothing that only a home
 /// has. Making a home that was cut short leaves only one of them without `session.key` or the
 /// authority's key.
@@ -109,6 +113,9 @@ fn is_client(names: &[OsString]) -> bool {
     let has = |wanted: &str| names.iter().any(|name| name == wanted);
     if OF_SERVERS.into_iter().any(has) {
         return false;
+    }
+    if has(ENROLLING) {
+        return true;
     }
     let has_pair = names.iter().any(|name| {
         let peer = name.to_str().and_then(|name| name.strip_suffix(".key"));
@@ -193,6 +200,9 @@ mod tests {
         }
         // What a run that was killed early leaves.
         assert_eq!(contents(&["envelope.keys"]), Contents::Begun);
+        // What an enrolment that was killed early leaves.
+        assert_eq!(contents(&[".lock", ".enrolling"]), Contents::Client);
+        assert_eq!(contents(&[".lock", ".enrolling", "envelope.keys"]), Contents::Client);
     }
 
     #[test]
