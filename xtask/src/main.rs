@@ -4,12 +4,14 @@
 //! the other members from outside, by their commands and their binaries, and links none of them.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
+mod api;
 mod bench;
 mod cargo;
 mod counts;
 mod crash;
 mod driver;
 mod e2e;
+mod fuzz;
 mod test;
 mod tidy;
 
@@ -21,8 +23,8 @@ Chores of the web-ipc workspace
 Usage: cargo xtask TASK
 
 Tasks:
-  test           everything: format, clippy, tidy, unit, integration and doc tests, then e2e; with codespell
-                 and cargo-deny where they are installed
+  test           everything: format, clippy, tidy, unit, integration and doc tests, then e2e; with codespell,
+                 cargo-deny and cargo-public-api where they are installed
   e2e [FILTER]   drives the built binary in temporary homes; FILTER picks scenarios by a part of their name
   e2e --list     names the scenarios
   crash [OPTION...]
@@ -36,9 +38,13 @@ Tasks:
                  --only PART,... of a name, such as durable, send_all, request, local, cold, flood, commands, sealing,
                  --size BYTES,... and --in-flight N,... pick what is measured, always with its raw case beside it;
                  --quick: each kind of case for a moment, from a debug build, only to show that it runs
+  fuzz [--secs N] [--target NAME]
+                 each fuzz target of crates/ipc-fuzz, or one, under cargo-fuzz for N seconds (60)
   tidy           dependency directions, circles of files, lock file, manifests, module docs, width of lines,
                  docs/protocol.md
   tidy --bless   takes over the hash of the protocol source into docs/protocol.md, once the page is true again
+  api            compares the public items of each library with docs/api; needs cargo-public-api
+  api --bless    writes docs/api
 
 Exit status: 0 all is well, 1 something failed, 2 wrong usage.
 ";
@@ -69,6 +75,15 @@ fn main() -> ExitCode {
             Ok(options) => bench::run_alone(&options),
             Err(error) => {
                 eprintln!("cargo xtask bench: {error}\n\n{HELP}");
+                return ExitCode::from(2);
+            }
+        },
+        ["api"] => api::run_alone(false),
+        ["api", "--bless"] => api::run_alone(true),
+        ["fuzz", options @ ..] => match fuzz::Options::parse(options) {
+            Ok(options) => fuzz::run(&options),
+            Err(error) => {
+                eprintln!("cargo xtask fuzz: {error}\n\n{HELP}");
                 return ExitCode::from(2);
             }
         },

@@ -8,7 +8,7 @@ use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 
 use crate::counts::Counts;
-use crate::{cargo, e2e, tidy};
+use crate::{api, cargo, e2e, tidy};
 
 /// What becomes of a stage: its count, and whether it failed.
 struct Stage {
@@ -27,7 +27,7 @@ const DEPENDENCIES: &str = "cargo deny check bans licenses sources";
 
 /// Runs all stages; true when all passed.
 pub(crate) fn run() -> bool {
-    let stages: [NamedStage; 10] = [
+    let stages: [NamedStage; 11] = [
         ("cargo fmt --all --check", || plain(&["fmt", "--all", "--check"])),
         ("cargo clippy --workspace --all-targets -- -D warnings", || {
             plain(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])
@@ -41,6 +41,10 @@ pub(crate) fn run() -> bool {
             // Advisories would need the network.
             let check = ["deny", "check", "bans", "licenses", "sources"];
             if_installed(cargo::command(&["deny"]), cargo::command(&check))
+        }),
+        ("cargo xtask api", || {
+            let counts = api::run();
+            Stage { counts, passed: counts.failed == 0 }
         }),
         // Alone, because features that other members switch on would hide one that is missing here.
         ("cargo check -p ipc-client", || plain(&["check", "-p", "ipc-client"])),

@@ -1,20 +1,19 @@
-//! An error with its causes, in one line.
+//! Shows an error with its causes, in one line.
 //!
-//! Whoever shows an error to a person comes here: the log lines of the libraries and the command
-//! line.
+//! The log lines of the libraries and the command line use it.
 
 use std::error::Error;
 use std::fmt;
 
 /// Shows `error` and its causes, the outermost first: `error: cause: cause`.
 ///
-/// A cause whose text ends the line already is not repeated: some errors of other libraries show
+/// A cause is left out if the line ends with its text already: some errors of other libraries show
 /// their cause themselves.
 pub fn chain<'a>(error: &'a (dyn Error + 'static)) -> Chain<'a> {
     Chain(error)
 }
 
-/// An error with its causes; made by [`chain`].
+/// An error with its causes, made by [`chain`].
 #[derive(Clone, Copy, Debug)]
 pub struct Chain<'a>(&'a (dyn Error + 'static));
 

@@ -1,17 +1,17 @@
-//! What every crate of web-ipc shares: names of peers, what can be done about an error, and how
-//! errors and times are shown.
+//! The base of all crates of web-ipc: names of peers, remedies for errors, and how errors and times
+//! are shown.
 //!
 //! | you want | use |
 //! |---|---|
 //! | to say what a person can do about an error | [`Remedy`], as the `remedy()` of the error |
-//! | to find out what helps where the system refuses a file | [`remedy_of_io`], [`remedy_of_read_only`] |
-//! | a name that may stand in a certificate and name a file | [`PeerName`] |
+//! | to find the remedy for a file that the system refuses | [`remedy_of_io`], [`remedy_of_read_only`] |
+//! | a name that is valid in a certificate and as a file name | [`PeerName`] |
 //! | the serial number of a certificate | [`SerialNumber`] |
 //! | to know what a certificate or a revocation list says | `CertificateFacts` and `RevocationList`, feature `x509` |
 //! | to issue certificates for clients that renew theirs | [`CertificateIssuer`] |
 //! | to show an error with its causes | [`chain`] |
 //! | to show a time | [`Timestamp`] |
-//! | to say what a fault of TLS means | `CertificateProblem` and its neighbours, feature `tls` |
+//! | to describe a fault of TLS | `CertificateProblem` and the functions beside it, with feature `tls` |
 //!
 //! An error shows its own message and returns its cause as `source()`, never both:
 //!

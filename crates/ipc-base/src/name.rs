@@ -1,7 +1,7 @@
-//! The rule for names: what may stand in a certificate and name a pair of files.
+//! The rules for peer names, which are used in certificates and as file names.
 //!
-//! `ipc-pki` comes here with a name in its ASCII form before it certifies it, `ipc-home` before it
-//! turns one into a path. Nothing here knows of Unicode, of certificates or of files.
+//! `ipc-pki` checks a name in its ASCII form before it certifies it, and `ipc-home` before it makes
+//! a path of it. Nothing here knows Unicode, certificates or files.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -16,8 +16,8 @@ pub const PEER_NAME_CHARS_MAX: usize = 64;
 /// Longest label of a DNS name, in characters (RFC 1035, section 2.3.4).
 const LABEL_CHARS_MAX: usize = 63;
 
-/// Names that no peer may have, in any case: `NAME.crt` or `NAME.key` would be, or be taken for,
-/// another file of the home.
+/// Names that no peer may have, in upper or lower case: `NAME.crt` or `NAME.key` would be another
+/// file of the home, or look like it.
 pub const RESERVED_NAMES: [&str; 8] = [
     "web-ipc-ca",
     "web-ipc-ca.old",
@@ -29,20 +29,20 @@ pub const RESERVED_NAMES: [&str; 8] = [
     "inbox",
 ];
 
-/// The name of a peer: it stands in a certificate, and `NAME.crt` and `NAME.key` lie in the home.
+/// The name of a peer. Its certificate contains it, and the home has `NAME.crt` and `NAME.key`.
 ///
-/// A DNS name of 1 to [`PEER_NAME_CHARS_MAX`] ASCII characters (labels of 1 to 63 letters, digits,
-/// `-` and `_`, none beginning or ending with `-`), kept in the case it was given, or an IPv4 or
-/// IPv6 address, kept in its shortest form. No wildcard, and none of [`RESERVED_NAMES`]. A
-/// `PeerName` is always safe to use as a file name.
+/// Either a DNS name of 1 to [`PEER_NAME_CHARS_MAX`] ASCII characters, in its given case, or an
+/// IPv4 or IPv6 address, in its shortest form. The labels of a DNS name have 1 to 63 letters,
+/// digits, `-` and `_`, and neither begin nor end with `-`. Wildcards and [`RESERVED_NAMES`] are
+/// refused. A `PeerName` is always safe to use as a file name.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PeerName(String);
 
 impl PeerName {
-    /// Takes a name from outside.
+    /// Parses a name from outside.
     ///
     /// # Errors
-    /// The first rule that it breaks.
+    /// The first rule that the name breaks.
     pub fn parse(text: &str) -> Result<Self, NameError> {
         if let Ok(address) = text.parse::<IpAddr>() {
             return Ok(Self(address.to_string()));
@@ -85,51 +85,51 @@ impl AsRef<str> for PeerName {
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum NameError {
-    /// There is no character in it.
+    /// The name is empty.
     #[error("a name cannot be empty")]
     Empty,
-    /// It is longer than the place it is meant for allows; an internationalised name counts in its
+    /// The name is too long for its use. The length of an internationalised name is that of its
     /// A-label form.
     #[error("the name has {length} characters, at most {limit} are allowed")]
     TooLong {
-        /// Its length in characters.
+        /// The length of the name, in characters.
         length: usize,
-        /// The most that is allowed.
+        /// The limit, in characters.
         limit: usize,
     },
-    /// It holds `/` or `\`, so it is a path and not a name.
+    /// The name contains `/` or `\`: it is a path.
     #[error("the name contains the path separator {character:?}")]
     PathSeparator {
-        /// The separator found.
+        /// The separator.
         character: char,
     },
-    /// It holds a space.
+    /// The name contains a space.
     #[error("the name contains a space")]
     Space,
-    /// It holds a control character, NUL included.
+    /// The name contains a control character, such as NUL.
     #[error("the name contains the control character {character:?}")]
     Control {
-        /// The character found.
+        /// The character.
         character: char,
     },
-    /// A character beyond ASCII: the A-label form (RFC 5890) is wanted.
+    /// The name contains a character that is not ASCII. The A-label form (RFC 5890) is required.
     #[error("the name is not ASCII; write it in its A-label form, xn--…")]
     NotAscii,
-    /// It holds another character that no name may have.
+    /// The name contains another character that is not allowed.
     #[error(
         "the name contains {character:?}; letters, digits, `-`, `_` and single dots are allowed"
     )]
     Forbidden {
-        /// The character found.
+        /// The character.
         character: char,
     },
-    /// It begins or ends with a dot.
+    /// The name begins or ends with a dot.
     #[error("a name cannot begin or end with a dot")]
     OuterDot,
-    /// Two dots follow each other.
+    /// The name contains two dots in a row.
     #[error("the name has an empty label between two dots")]
     EmptyLabel,
-    /// What stands between two dots is longer than 63 characters.
+    /// A label is longer than 63 characters.
     #[error("the label `{label}` is longer than 63 characters")]
     LabelTooLong {
         /// The label.
@@ -141,26 +141,26 @@ pub enum NameError {
         /// The label.
         label: String,
     },
-    /// Its last label is a number, so peers read it as an IPv4 address, which it is not.
-    #[error("`{name}` looks like an IP address but is none")]
+    /// The last label is a number, so peers would read the name as an IPv4 address, and it is not
+    /// one.
+    #[error("`{name}` looks like an IP address but is not one")]
     NotAnAddress {
         /// The name.
         name: String,
     },
-    /// A `*` somewhere else than as the first label of an alternative name with two more labels
-    /// behind it.
+    /// A `*` is allowed only as the first label of an alternative name that has two more labels.
     #[error(
         "a wildcard is allowed only as `*.` before two more labels, and only among the alternative names"
     )]
     Wildcard,
-    /// A file pair of that name would be another file of the home.
+    /// The files of this name would be other files of the home.
     #[error("the name `{name}` is reserved")]
     Reserved {
         /// The reserved name.
         name: String,
     },
-    /// It has characters beyond ASCII, or an `xn--` label, and is no internationalised domain name
-    /// (UTS 46).
+    /// The name has characters beyond ASCII, or an `xn--` label, and is not a valid
+    /// internationalised domain name (UTS 46).
     #[error("`{name}` is not a valid internationalised domain name")]
     NotAnIdn {
         /// The name.
@@ -171,12 +171,12 @@ pub enum NameError {
 /// Checks a DNS name of at most `chars_max` characters: labels of letters, digits, `-` and `_` with
 /// single dots between them.
 ///
-/// The underscore is not a host name's (RFC 1123) but common in service names, and rustls and
-/// OpenSSL take it. A last label of digits alone is refused: RFC 1123, section 2.1, and every
-/// verifier takes such a name for an address.
+/// RFC 1123 does not allow the underscore in host names, but it is common in service names, and
+/// rustls and OpenSSL accept it. A last label of digits alone is refused, because RFC 1123, section
+/// 2.1, and every verifier take such a name for an address.
 ///
 /// # Errors
-/// The first rule that it breaks.
+/// The first rule that the name breaks.
 pub fn check_dns_name(name: &str, chars_max: usize) -> Result<(), NameError> {
     if name.is_empty() {
         return Err(NameError::Empty);
@@ -184,8 +184,8 @@ pub fn check_dns_name(name: &str, chars_max: usize) -> Result<(), NameError> {
     if name.len() > chars_max {
         return Err(NameError::TooLong { length: name.chars().count(), limit: chars_max });
     }
-    // The characters come first, so that `../escaped` is told about its slash and not about its
-    // dots.
+    // Characters are checked first, so that the error for `../escaped` is about its slash and not
+    // its dots.
     for character in name.chars() {
         match character {
             'a'..='z' | 'A'..='Z' | '0'..='9' | '-' | '_' | '.' => {}

@@ -1,7 +1,7 @@
-//! What helps where the system refuses a file.
+//! Finds the remedy for a file that the system refuses.
 //!
-//! The errors of every crate that uses files come here. Files are looked at as they are now, and
-//! none is opened.
+//! The errors of every crate that uses files call it. It checks the present modes of files, and
+//! opens none.
 
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 
 use crate::remedy::{ModeChange, Remedy};
 
-/// What a person can do where the system refused to read, write or make `path`; `None` where only
-/// the cause can tell. It looks at the modes of the file and its directories as they are now.
+/// What a person can do if the system refused to read, write or make `path`. `None` if only the
+/// cause can tell. It checks the present modes of the file and its directories.
 #[must_use]
 pub fn remedy_of_io(error: &io::Error, path: &Path) -> Option<Remedy> {
     Some(match error.kind() {
@@ -19,7 +19,7 @@ pub fn remedy_of_io(error: &io::Error, path: &Path) -> Option<Remedy> {
         io::ErrorKind::FileTooLarge => Remedy::RaiseFileSizeLimit,
         io::ErrorKind::ReadOnlyFilesystem => Remedy::UseWritableHome,
         io::ErrorKind::InvalidFilename => Remedy::UseShorterHomePath,
-        // What is in the way, or not there to put anything in.
+        // Something is in the way, or a directory of the path is missing.
         io::ErrorKind::NotFound
         | io::ErrorKind::NotADirectory
         | io::ErrorKind::AlreadyExists
@@ -27,7 +27,7 @@ pub fn remedy_of_io(error: &io::Error, path: &Path) -> Option<Remedy> {
         | io::ErrorKind::DirectoryNotEmpty
         | io::ErrorKind::Unsupported
         | io::ErrorKind::CrossesDevices => Remedy::UseAnotherHome,
-        // The kind of too many symbolic links in a path is not stable yet.
+        // The `ErrorKind` for too many symbolic links in a path is not stable yet.
         _ if error.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error()) => {
             Remedy::UseAnotherHome
         }
@@ -35,8 +35,8 @@ pub fn remedy_of_io(error: &io::Error, path: &Path) -> Option<Remedy> {
     })
 }
 
-/// What a person can do about a database that can be read and not written. SQLite writes beside
-/// the file too, so either may be what cannot be written; or neither, where it is the disk.
+/// What a person can do about a database that can be read but not written. SQLite also writes
+/// beside the file, so the file or its directory may be read-only. If neither is, the disk may be.
 #[must_use]
 pub fn remedy_of_read_only(database: &Path) -> Remedy {
     let directory = database.parent().unwrap_or(database);
@@ -55,9 +55,9 @@ pub fn remedy_of_read_only(database: &Path) -> Remedy {
     }
 }
 
-/// Who owns a file or directory and has taken the right on it from himself can give it back.
+/// The owner of a file or directory who lacks a right to it can restore that right.
 fn of_denial(path: &Path, own_uid: u32) -> Remedy {
-    // The nearest that can be looked at at all, and where that is a file, its directory too.
+    // Start at the nearest path that can be examined. If that is a file, go on to its directory.
     for path in path.ancestors() {
         let Ok(metadata) = std::fs::metadata(path) else { continue };
         let (own_rights, change) = match metadata.is_dir() {
@@ -101,7 +101,7 @@ mod tests {
     fn a_database_that_cannot_be_written_is_opened_by_its_mode_where_that_helps() {
         let directory = tempfile::tempdir().unwrap();
         let database = directory.path().join("users.db");
-        // Where no mode forbids it, it is the disk; what is not there yet has no mode.
+        // If the modes allow writing, the disk is read-only. A missing file has no mode.
         for make in [false, true] {
             if make {
                 std::fs::write(&database, "").unwrap();

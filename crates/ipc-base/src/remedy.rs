@@ -1,7 +1,8 @@
 //! What a person can do about an error, as data.
 //!
 //! The `remedy()` of every error returns one. A program with a command line of its own matches on
-//! it and names its commands; `Display` says what to do without one. No file is looked at here.
+//! it and names its commands. `Display` describes it without commands. Nothing here examines a
+//! file.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -9,20 +10,20 @@ use std::path::PathBuf;
 
 /// What a person can do about an error.
 ///
-/// `Display` writes it as a clause that begins with a verb and names no command. `ipc-setup` has
-/// the functions that the variants name.
+/// `Display` writes a clause that begins with a verb and names no command. The functions that the
+/// variants name are in `ipc-setup`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Remedy {
-    /// Any one of these.
+    /// Any one of these remedies.
     AnyOf(Vec<Remedy>),
-    /// All of these, one after the other.
+    /// All of these remedies, one after another.
     InOrder(Vec<Remedy>),
-    /// Something that no function and no command does, such as to look into a log: a clause that
-    /// begins with a verb.
+    /// An action without a function or a command, such as looking into a log: a clause that begins
+    /// with a verb.
     Act(Cow<'static, str>),
 
-    /// Say where the home is: nothing does.
+    /// Name the home's directory: neither the caller nor the environment does.
     NameHome,
     /// Use another directory as the home.
     UseAnotherHome,
@@ -30,21 +31,20 @@ pub enum Remedy {
     UseWritableHome,
     /// Use a home whose path is shorter.
     UseShorterHomePath,
-    /// Do it on the server's host, with the server's home: this is the directory of a client.
+    /// Do it on the server's host, with the server's home: this directory is a client's.
     UseServersHome,
-    /// Make a home there, or complete the one that is: `init`.
+    /// Make a home there, or complete the present one: `init`.
     MakeHome,
-    /// Finish what an interrupted run began: `init`.
+    /// Finish an interrupted run: `init`.
     FinishHome,
-    /// Make a new home in the place of this one, which is kept aside: `init` by force.
+    /// Make a new home instead of this one, which is kept aside: `init` by force.
     ReplaceHome,
-    /// Move away what is in this directory, then make a home there: `init`.
+    /// Move the content of this directory elsewhere, then make a home there: `init`.
     EmptyHome {
         /// The directory.
         path: PathBuf,
     },
-    /// Copy the users of the Python tool alone into a directory that is empty, and use that as the
-    /// home.
+    /// Copy only the users of the Python tool into an empty directory, and use that as the home.
     CopyUsers {
         /// The file with the users.
         path: PathBuf,
@@ -58,7 +58,7 @@ pub enum Remedy {
     FixPermissions {
         /// The files or directories.
         paths: Vec<PathBuf>,
-        /// What is to change.
+        /// The change.
         change: ModeChange,
     },
     /// Give a file to the user who owns the home.
@@ -70,9 +70,9 @@ pub enum Remedy {
     RunAsOwner,
     /// Run the program as this user.
     RunAs {
-        /// The user's name, or `#` and a number where there is no name.
+        /// The user's name, or `#` and a number if the user has no name.
         user: String,
-        /// The home, which is this user's.
+        /// The home, which belongs to this user.
         home: PathBuf,
     },
     /// Put a good copy of a file back.
@@ -85,50 +85,50 @@ pub enum Remedy {
         /// The files.
         paths: Vec<PathBuf>,
     },
-    /// Put the authority's key back, where certificates are to be made.
+    /// Put the authority's key back, if certificates are to be issued here.
     RestoreAuthorityKey {
         /// The file.
         path: PathBuf,
     },
-    /// Put a database's `-wal` back beside it.
+    /// Put the `-wal` file of a database back beside it.
     RestoreLog {
-        /// The `-wal`.
+        /// The `-wal` file.
         path: PathBuf,
     },
-    /// Make an empty `-wal` in the place of the lost one, where another program has written that
-    /// one into the database already.
+    /// Make an empty `-wal` file instead of the lost one, if another program has already written
+    /// the lost one into the database.
     ReplaceLog {
         /// The database.
         database: PathBuf,
-        /// The `-wal`.
+        /// The `-wal` file.
         log: PathBuf,
     },
-    /// Move a database and what belongs to it away, for an empty one.
+    /// Move a database and its files away, so that an empty one is made.
     MoveAside {
         /// The database.
         path: PathBuf,
     },
     /// Copy the file from the server's home.
     CopyFromServer {
-        /// Where it belongs.
+        /// Where the file belongs.
         path: PathBuf,
     },
-    /// Put the file itself in the place of a symbolic link.
+    /// Replace a symbolic link by the file itself.
     ReplaceLink {
         /// The link.
         path: PathBuf,
     },
-    /// Remove a symbolic link that leads nowhere, or have it lead somewhere.
+    /// Remove a dangling symbolic link, or give it an existing target.
     MendLink {
         /// The link.
         path: PathBuf,
     },
-    /// Remove what is in the way, and try again.
+    /// Remove an obstacle, and try again.
     RemoveObstacle {
-        /// What is in the way.
+        /// The obstacle.
         path: PathBuf,
     },
-    /// Remove a file that is not good, then have a new one made: `init`.
+    /// Remove a bad file, then have a new one made: `init`.
     RemakeFile {
         /// The file.
         path: PathBuf,
@@ -145,21 +145,21 @@ pub enum Remedy {
     },
     /// Make room on the disk.
     MakeRoom,
-    /// Raise the limit for the size of a file.
+    /// Raise the limit for file sizes.
     RaiseFileSizeLimit,
 
     /// Issue a certificate pair: `issue_certificate`.
     IssueCertificate {
-        /// Whom for.
+        /// The peer that the certificate is for.
         name: String,
-        /// The names and addresses that clients connect to; none for the name alone.
+        /// The names and addresses that clients connect to. Empty for the name alone.
         alt_names: Vec<String>,
-        /// Whether it takes the place of one that is there.
+        /// Whether the new certificate replaces an existing one.
         replace: bool,
-        /// Where it is issued.
+        /// Where to issue the certificate.
         place: Place,
     },
-    /// Issue a certificate under this name although there is one: `issue_certificate`, by force.
+    /// Issue a certificate under this name although one exists: `issue_certificate`, by force.
     OverwriteCertificate {
         /// The name of the pair.
         name: String,
@@ -168,25 +168,25 @@ pub enum Remedy {
     IssueClientCertificate,
     /// Trust the authority of the server's home.
     TrustServersAuthority {
-        /// The name of the server, whose certificate may as well be issued anew.
+        /// The name of the server. Another remedy is a new certificate for it.
         name: String,
     },
-    /// Connect to the server by a name that its certificate is for.
+    /// Connect to the server by a name that its certificate contains.
     UseCertifiedName,
-    /// Give a certificate another number of days.
+    /// Use another number of days for a certificate.
     ChooseDays,
-    /// Give a certificate fewer alternative names.
+    /// Use fewer alternative names for a certificate.
     ChooseFewerNames,
-    /// Give the name of a host, or an address.
+    /// Use the name of a host, or an address.
     ChoosePeerName,
     /// Write a name in its A-label form (RFC 5890).
     WriteALabel,
 
-    /// Give the user that was made for this client.
+    /// Use the user that was made for this client.
     NameUser,
-    /// Give another user name.
+    /// Use another user name.
     ChooseUserName,
-    /// Give another password.
+    /// Use another password.
     ChoosePassword,
     /// Change a user's password: `Users::change_password`.
     ChangePassword {
@@ -198,18 +198,18 @@ pub enum Remedy {
         /// The user name.
         user: String,
     },
-    /// Renew the admin's credentials in the home: change the password, or add the user where it
-    /// was deleted.
+    /// Renew the admin's credentials in the home: change the password, or add the user if it was
+    /// deleted.
     RenewCredentials {
         /// The admin's name.
         user: String,
     },
-    /// Try user name and password on the server's host: `Users::verify`.
+    /// Try the user name and password on the server's host: `Users::verify`.
     TestCredentials {
         /// The user name.
         user: String,
     },
-    /// Look who the users are: `Users::list`.
+    /// List the users: `Users::list`.
     ListUsers,
 
     /// Make another bundle for the client: `create_enrolment`.
@@ -237,9 +237,9 @@ pub enum Remedy {
 
     /// Bring the file of a durable inbox up to date: open it once.
     UpdateInbox,
-    /// Use the newer version of the program, which wrote the file.
+    /// Use the newer version of the program, which has written the file.
     UseNewerVersion,
-    /// Name a place for the copy where nothing is yet.
+    /// Name a place for the copy that does not exist yet.
     ChooseBackupPlace,
 
     /// Set the clock of this host.
@@ -248,51 +248,51 @@ pub enum Remedy {
     CheckClocks,
     /// Try again.
     TryAgain,
-    /// Try again when the other process is done.
+    /// Try again when the other process has ended.
     WaitForOther,
 
-    /// Speak https to the server.
+    /// Use https.
     UseHttps,
-    /// Check the address; speak plain http, if the server does.
+    /// Check the address. If the server is one for plain http, use http.
     CheckAddressOrUseHttp,
 }
 
-/// Where a certificate is issued.
+/// Where to issue a certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Place {
-    /// In the home at hand.
+    /// In the present home.
     ThisHome,
-    /// In the home with the authority's key; the pair is then copied to the one at hand.
+    /// In the home with the authority's key. The pair is then copied to the present one.
     AuthoritysHome,
     /// In the home of the server.
     ServersHome,
 }
 
-/// How permissions are to change.
+/// How to change permissions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ModeChange {
     /// To exactly these bits.
     To(u32),
-    /// None for group and others, on a directory and on everything in it.
+    /// Remove all permissions of group and others, on a directory and everything in it.
     OwnerOnly,
-    /// Group and others cannot write any more.
+    /// Remove the write permission of group and others.
     NotWritableByOthers,
-    /// The owner can do everything.
+    /// Give the owner all permissions.
     OwnerEverything,
-    /// The owner can write.
+    /// Give the owner write permission.
     OwnerWrites,
 }
 
 impl Remedy {
-    /// Something that no function and no command does.
+    /// An action without a function or a command.
     pub fn act(clause: impl Into<Cow<'static, str>>) -> Self {
         Remedy::Act(clause.into())
     }
 
-    /// What makes a certificate pair anew in the home at hand; `localhost` gets the names that
-    /// every home gives it.
+    /// The remedy to issue a certificate pair. `localhost` in the present home gets the alternative
+    /// names that every home gives it.
     #[must_use]
     pub fn issue(name: &str, replace: bool, place: Place) -> Self {
         let is_default = name == "localhost" && place == Place::ThisHome;
@@ -305,7 +305,7 @@ impl Remedy {
         }
     }
 
-    /// This, or else `other`.
+    /// This remedy, or else `other`.
     #[must_use]
     pub fn or(self, other: Remedy) -> Self {
         match self {
@@ -317,7 +317,7 @@ impl Remedy {
         }
     }
 
-    /// This, and then `next`.
+    /// This remedy, and then `next`.
     #[must_use]
     pub fn then(self, next: Remedy) -> Self {
         match self {
@@ -368,17 +368,19 @@ impl fmt::Display for Remedy {
                 return write!(f, "give {} to the user who owns the home", path.display());
             }
             Remedy::RunAsOwner => "run as the user who owns the home",
-            Remedy::RunAs { user, .. } => return write!(f, "run it as the user {user}"),
+            Remedy::RunAs { user, .. } => return write!(f, "run as the user {user}"),
             Remedy::RestoreFile { .. } => "put back a good copy of the file",
-            Remedy::RestoreFiles { .. } => "put back a good copy of what is missing",
-            Remedy::RestoreAuthorityKey { .. } => "put it back where certificates are to be made",
+            Remedy::RestoreFiles { .. } => "put back good copies of the missing files",
+            Remedy::RestoreAuthorityKey { .. } => {
+                "put it back if certificates are to be issued here"
+            }
             Remedy::RestoreLog { path } => {
                 return write!(f, "put {} back beside it", path.display());
             }
             Remedy::ReplaceLog { database, log } => {
                 return write!(
                     f,
-                    "make an empty {} where another program has written it into {} already",
+                    "make an empty {} if another program has already written its content into {}",
                     log.display(),
                     database.display()
                 );
@@ -386,16 +388,16 @@ impl fmt::Display for Remedy {
             Remedy::MoveAside { path } => {
                 return write!(
                     f,
-                    "move {} and what lies beside it under its name away for an empty one",
+                    "move {} and the files beside it with its name away, for an empty one",
                     path.display()
                 );
             }
             Remedy::CopyFromServer { .. } => "copy it from the server's home",
             Remedy::ReplaceLink { path } => {
-                return write!(f, "put the file itself in the place of {}", path.display());
+                return write!(f, "replace {} by the file itself", path.display());
             }
             Remedy::MendLink { path } => {
-                return write!(f, "remove {} or mend it", path.display());
+                return write!(f, "remove {} or repair it", path.display());
             }
             Remedy::RemoveObstacle { path } => {
                 return write!(f, "remove {} and try again", path.display());
@@ -407,10 +409,10 @@ impl fmt::Display for Remedy {
                     path.display()
                 );
             }
-            Remedy::SaveAsUtf8 { .. } => "put it there in UTF-8",
+            Remedy::SaveAsUtf8 { .. } => "save it as UTF-8",
             Remedy::DecryptKey { .. } => "write it without a passphrase",
             Remedy::MakeRoom => "make room on the disk and try again",
-            Remedy::RaiseFileSizeLimit => "raise the limit for the size of a file and try again",
+            Remedy::RaiseFileSizeLimit => "raise the limit for file sizes and try again",
             Remedy::IssueCertificate { name, alt_names, replace: _, place } => {
                 return issue(f, name, alt_names, *place);
             }
@@ -428,14 +430,14 @@ impl fmt::Display for Remedy {
                      for `{name}`"
                 );
             }
-            Remedy::UseCertifiedName => "give a name that it is for",
-            Remedy::ChooseDays => "give another number of days",
-            Remedy::ChooseFewerNames => "give fewer names",
-            Remedy::ChoosePeerName => "give a host name such as server1.example, or an address",
-            Remedy::WriteALabel => "write it as it stands in the certificate: xn--…",
-            Remedy::NameUser => "give the user that was made for this client",
-            Remedy::ChooseUserName => "give another user name",
-            Remedy::ChoosePassword => "give another password",
+            Remedy::UseCertifiedName => "use a name that the certificate is for",
+            Remedy::ChooseDays => "use another number of days",
+            Remedy::ChooseFewerNames => "use fewer names",
+            Remedy::ChoosePeerName => "use a host name such as server1.example, or an address",
+            Remedy::WriteALabel => "write it in its A-label form, as in the certificate: xn--…",
+            Remedy::NameUser => "use the user that was made for this client",
+            Remedy::ChooseUserName => "use another user name",
+            Remedy::ChoosePassword => "use another password",
             Remedy::ChangePassword { user } => {
                 return write!(f, "change the password of `{user}`");
             }
@@ -452,7 +454,7 @@ impl fmt::Display for Remedy {
             Remedy::TestCredentials { user } => {
                 return write!(f, "try the credentials of `{user}` on the server's host");
             }
-            Remedy::ListUsers => "look at the list of users",
+            Remedy::ListUsers => "list the users",
             Remedy::MakeBundle => "make another bundle in the server's home",
             Remedy::ListEnrolments => "look at the list of enrolments",
             Remedy::CancelEnrolment { name } => {
@@ -465,14 +467,14 @@ impl fmt::Display for Remedy {
             Remedy::DropKey => "drop a key that nobody uses any more",
             Remedy::UpdateInbox => "open the inbox once, which brings it up to date",
             Remedy::UseNewerVersion => "use the newer web-ipc with this home",
-            Remedy::ChooseBackupPlace => "name a directory elsewhere that is not there yet",
+            Remedy::ChooseBackupPlace => "name a directory elsewhere that does not exist yet",
             Remedy::SetClock => "set the clock of this host",
             Remedy::CheckClocks => "check the clocks of both hosts",
             Remedy::TryAgain => "try again",
-            Remedy::WaitForOther => "try again when the other process is done",
-            Remedy::UseHttps => "speak https to it (`Protocol::Https`)",
+            Remedy::WaitForOther => "try again when the other process has ended",
+            Remedy::UseHttps => "use https (`Protocol::Https`)",
             Remedy::CheckAddressOrUseHttp => {
-                "check the address; if it is a web-ipc server for plain http, speak http to it \
+                "check the address; if it is a web-ipc server for plain http, use http \
                  (`Protocol::Http`)"
             }
         };
@@ -485,13 +487,13 @@ impl fmt::Display for ModeChange {
         match self {
             ModeChange::To(mode) => write!(f, "set the mode {mode:04o} on"),
             ModeChange::OwnerOnly => {
-                f.write_str("take every right of group and others on all that is in")
+                f.write_str("remove all permissions of group and others from everything in")
             }
             ModeChange::NotWritableByOthers => {
-                f.write_str("take the right of group and others to write to")
+                f.write_str("remove the write permission of group and others from")
             }
-            ModeChange::OwnerEverything => f.write_str("give the owner every right on"),
-            ModeChange::OwnerWrites => f.write_str("give the owner the right to write to"),
+            ModeChange::OwnerEverything => f.write_str("give the owner all permissions on"),
+            ModeChange::OwnerWrites => f.write_str("give the owner write permission on"),
         }
     }
 }
@@ -576,7 +578,7 @@ mod tests {
         assert_eq!(fix(ModeChange::To(0o600)).to_string(), "set the mode 0600 on /a and /b");
         assert_eq!(
             fix(ModeChange::OwnerWrites).to_string(),
-            "give the owner the right to write to /a and /b"
+            "give the owner write permission on /a and /b"
         );
     }
 }

@@ -72,8 +72,8 @@ impl SerialNumber {
 impl FromStr for SerialNumber {
     type Err = SerialNumberError;
 
-    /// Reads hexadecimal digits in either case, in pairs, with or without a colon between the pairs:
-    /// what `Display` writes and what `openssl x509` prints.
+    /// Reads hexadecimal digits in either case, in pairs, with or without a colon between the
+    /// pairs: what `Display` writes and what `openssl x509` prints.
     fn from_str(text: &str) -> Result<Self, SerialNumberError> {
         if text.is_empty() {
             return Err(SerialNumberError::Empty);

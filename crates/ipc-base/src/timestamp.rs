@@ -1,17 +1,17 @@
-//! How a time is written, for people and for programs: one form, in UTC.
+//! The text form of a time, for people and for programs, in UTC.
 //!
-//! The crates above come here for what they log, print, and name files by. It reads no clock.
+//! Other crates use it for log lines, output and file names. It reads no clock.
 
 use std::fmt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use time::OffsetDateTime;
 
-/// A point in time, shown as RFC 3339 has it, in UTC: `2025-03-19T19:38:50Z`.
+/// A point in time. `Display` writes it as in RFC 3339, in UTC: `2025-03-19T19:38:50Z`.
 ///
-/// A precision says how many digits of the second's fraction are shown, up to 9; the others are cut
-/// off. A time in a year of five digits, which RFC 3339 cannot write, is shown as
-/// `second 253402300800 since 1970`.
+/// A precision gives the number of digits after the second, at most 9. Further digits are cut off.
+/// A year of five digits, which RFC 3339 cannot express, is shown as `second 253402300800 since
+/// 1970`.
 ///
 /// ```
 /// use ipc_base::Timestamp;
@@ -25,25 +25,25 @@ use time::OffsetDateTime;
 pub struct Timestamp(Duration);
 
 impl Timestamp {
-    /// The time so many seconds after the Unix epoch.
+    /// The time `secs` seconds after the Unix epoch.
     pub fn from_unix_secs(secs: u64) -> Self {
         Timestamp(Duration::from_secs(secs))
     }
 
-    /// The time so long after the Unix epoch.
+    /// The time `since` after the Unix epoch.
     pub fn since_unix_epoch(since: Duration) -> Self {
         Timestamp(since)
     }
 
-    /// The same to the second and without colons, which not every program takes in the name of a
-    /// file: `2025-03-19T19-38-50Z`.
+    /// The time in seconds and without colons, which some programs do not accept in a file name:
+    /// `2025-03-19T19-38-50Z`.
     pub fn for_file_name(self) -> String {
         self.to_string().replace([':', ' '], "-")
     }
 }
 
 impl From<SystemTime> for Timestamp {
-    /// A time before 1970, which only a clock that was never set shows, counts as its beginning.
+    /// A time before 1970, which only a clock that was never set shows, becomes 1970.
     fn from(time: SystemTime) -> Self {
         Timestamp(time.duration_since(UNIX_EPOCH).unwrap_or_default())
     }

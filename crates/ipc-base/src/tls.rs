@@ -1,7 +1,7 @@
-//! What a fault of TLS means, in words, for both ends.
+//! Describes faults of TLS, for both ends.
 //!
-//! Client and server come here with what rustls says of a pair, of the peer's certificate, and of
-//! the alert with which the peer refuses theirs. Nothing is verified here.
+//! Client and server call it with what rustls reports about a pair, about the peer's certificate,
+//! and about the alert with which the peer refuses theirs. It verifies nothing.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -9,15 +9,15 @@ use std::net::IpAddr;
 use crate::timestamp::Timestamp;
 use rustls::{AlertDescription, CertificateError};
 
-/// As many names of a certificate as are told; it may have thousands.
+/// The most names of a certificate that are shown. A certificate may have thousands.
 const PRESENTED_MAX: usize = 8;
 
 /// An end of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
-    /// Who connected.
+    /// The end that connects.
     Client,
-    /// Who was connected to.
+    /// The end that accepts the connection.
     Server,
 }
 
@@ -34,32 +34,32 @@ impl fmt::Display for End {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum CertificateProblem {
-    /// It was not issued by the authority of this home.
+    /// The authority of this home did not issue the certificate.
     UnknownAuthority,
-    /// It is good, but for other names.
+    /// The certificate is valid, but for other names.
     WrongName {
-        /// The names that it is for, as far as they are known.
+        /// The names in the certificate, as far as they are known.
         presented: Vec<String>,
     },
-    /// It has expired, by this host's clock.
+    /// The certificate has expired, by this host's clock.
     Expired {
-        /// The last second in which it was valid, in seconds since the Unix epoch, where that is
-        /// known.
+        /// The last second in which the certificate was valid, in seconds since the Unix epoch, if
+        /// it is known.
         not_after_secs: Option<u64>,
     },
-    /// It is not valid yet, by this host's clock.
+    /// The certificate is not valid yet, by this host's clock.
     NotValidYet {
-        /// The first second in which it is valid, in seconds since the Unix epoch, where that is
-        /// known.
+        /// The first second in which the certificate is valid, in seconds since the Unix epoch, if
+        /// it is known.
         not_before_secs: Option<u64>,
     },
-    /// A server shows a certificate for clients, or for something else.
+    /// A server's certificate is for clients, or for something else.
     NotForServers,
-    /// A client shows a certificate for servers, or for something else.
+    /// A client's certificate is for servers, or for something else.
     NotForClients,
-    /// Anything else.
+    /// Any other problem.
     Other {
-        /// What the TLS library calls it, such as `UnhandledCriticalExtension`.
+        /// The TLS library's name of it, such as `UnhandledCriticalExtension`.
         fault: String,
     },
 }
@@ -67,7 +67,9 @@ pub enum CertificateProblem {
 impl fmt::Display for CertificateProblem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            CertificateProblem::UnknownAuthority => f.write_str("is not of this home's authority"),
+            CertificateProblem::UnknownAuthority => {
+                f.write_str("was not issued by this home's authority")
+            }
             CertificateProblem::WrongName { presented } if presented.is_empty() => {
                 f.write_str("is for another name")
             }
@@ -84,20 +86,20 @@ impl fmt::Display for CertificateProblem {
             CertificateProblem::NotValidYet { not_before_secs: Some(secs) } => {
                 write!(f, "is not valid before {}", Timestamp::from_unix_secs(*secs))
             }
-            CertificateProblem::NotForServers => f.write_str("is not one for servers"),
-            CertificateProblem::NotForClients => f.write_str("is not one for clients"),
+            CertificateProblem::NotForServers => f.write_str("is not for servers"),
+            CertificateProblem::NotForClients => f.write_str("is not for clients"),
             CertificateProblem::Other { fault } => write!(f, "cannot be accepted ({fault})"),
         }
     }
 }
 
 impl CertificateProblem {
-    /// What a fault that rustls found in the certificate of `owner` means.
+    /// The problem for a fault that rustls has found in the certificate of `owner`.
     #[must_use]
     pub fn of(fault: &CertificateError, owner: End) -> Self {
         match fault {
-            // All web-ipc authorities have the same name, so that the wrong one shows by its
-            // signature.
+            // All web-ipc authorities have the same name, so a certificate of another one fails
+            // only at its signature.
             CertificateError::UnknownIssuer | CertificateError::BadSignature => {
                 Self::UnknownAuthority
             }
@@ -124,11 +126,14 @@ impl CertificateProblem {
     }
 }
 
-/// What is wrong with the certificate or the key of a pair, or with an authority's certificate.
+/// Says what is wrong with the certificate or the key of a pair, or with an authority's
+/// certificate.
 #[must_use]
 pub fn pair_problem(error: &rustls::Error) -> String {
     match error {
-        rustls::Error::InconsistentKeys(_) => "the key is not that of the certificate".to_owned(),
+        rustls::Error::InconsistentKeys(_) => {
+            "the key does not belong to the certificate".to_owned()
+        }
         rustls::Error::InvalidCertificate(CertificateError::BadEncoding) => {
             "the certificate is damaged".to_owned()
         }
@@ -139,7 +144,7 @@ pub fn pair_problem(error: &rustls::Error) -> String {
     }
 }
 
-/// Whether an alert of the peer is about the certificate that it was shown.
+/// Whether an alert of the peer is about the certificate that was presented to it.
 #[must_use]
 pub fn is_about_certificate(alert: AlertDescription) -> bool {
     matches!(
@@ -152,14 +157,14 @@ pub fn is_about_certificate(alert: AlertDescription) -> bool {
             | AlertDescription::CertificateUnknown
             | AlertDescription::UnknownCA
             | AlertDescription::AccessDenied
-            // Another authority of the same name: its signature does not fit.
+            // The signature does not fit: another authority has the same name.
             | AlertDescription::DecryptError
             | AlertDescription::CertificateRequired
     )
 }
 
-/// What the alert with which `by` refuses a certificate (RFC 8446, section 6.2) says of it: a
-/// sentence. `alert` is its name, such as `CertificateExpired`.
+/// Says why `by` refuses a certificate with this alert (RFC 8446, section 6.2). `alert` is its
+/// name, such as `CertificateExpired`.
 #[must_use]
 pub fn refused_because(alert: &str, by: End) -> String {
     match alert {
@@ -167,26 +172,26 @@ pub fn refused_because(alert: &str, by: End) -> String {
             format!("by the {by}'s clock it has expired or is not valid yet")
         }
         "UnknownCA" | "DecryptError" => {
-            format!("it is not of the authority that the {by} trusts")
+            format!("it was not issued by the authority that the {by} trusts")
         }
         "UnsupportedCertificate" => match by {
-            End::Server => "it is not one for clients".to_owned(),
-            End::Client => "it is not one for servers".to_owned(),
+            End::Server => "it is not for clients".to_owned(),
+            End::Client => "it is not for servers".to_owned(),
         },
-        "CertificateRevoked" => "it is revoked".to_owned(),
-        "NoCertificate" | "CertificateRequired" => "it did not arrive".to_owned(),
-        other => format!("it says {other}"),
+        "CertificateRevoked" => "it has been revoked".to_owned(),
+        "NoCertificate" | "CertificateRequired" => "no certificate arrived".to_owned(),
+        other => format!("the alert is {other}"),
     }
 }
 
-/// The names that rustls gives as `DnsName("localhost")` and `IpAddress(127.0.0.1)`, each once.
+/// The names that rustls writes as `DnsName("localhost")` and `IpAddress(127.0.0.1)`, each once.
 fn names(presented: &[String]) -> Vec<String> {
     let mut names = Vec::new();
     for text in presented {
         let inner = |kind: &str, end: &str| text.strip_prefix(kind)?.strip_suffix(end);
         let name = inner("DnsName(\"", "\")").or_else(|| inner("IpAddress(", ")"));
-        // Others, such as mail addresses, are no names of servers, and what is no text is not
-        // shown.
+        // Others, such as mail addresses, are not names of servers. A name with unprintable
+        // characters is not shown.
         let shown = |name: &&str| {
             !name.is_empty() && !name.chars().any(|c| c.is_control() || c.is_whitespace())
         };
@@ -214,8 +219,8 @@ mod tests {
     fn a_certificate_for_the_other_end_is_told_as_one() {
         let purpose = CertificateError::InvalidPurpose;
         let told = |owner| CertificateProblem::of(&purpose, owner).to_string();
-        assert_eq!(told(End::Server), "is not one for servers");
-        assert_eq!(told(End::Client), "is not one for clients");
+        assert_eq!(told(End::Server), "is not for servers");
+        assert_eq!(told(End::Client), "is not for clients");
     }
 
     #[test]
@@ -223,10 +228,14 @@ mod tests {
         assert!(is_about_certificate(AlertDescription::UnknownCA));
         assert!(!is_about_certificate(AlertDescription::ProtocolVersion));
         for (alert, by, says) in [
-            ("UnknownCA", End::Server, "it is not of the authority that the server trusts"),
-            ("DecryptError", End::Client, "it is not of the authority that the client trusts"),
-            ("UnsupportedCertificate", End::Client, "it is not one for servers"),
-            ("AccessDenied", End::Server, "it says AccessDenied"),
+            ("UnknownCA", End::Server, "it was not issued by the authority that the server trusts"),
+            (
+                "DecryptError",
+                End::Client,
+                "it was not issued by the authority that the client trusts",
+            ),
+            ("UnsupportedCertificate", End::Client, "it is not for servers"),
+            ("AccessDenied", End::Server, "the alert is AccessDenied"),
         ] {
             assert_eq!(refused_because(alert, by), says);
         }
@@ -250,6 +259,6 @@ mod tests {
     #[test]
     fn a_pair_that_does_not_fit_is_told_in_words() {
         let error = rustls::Error::InconsistentKeys(rustls::InconsistentKeys::KeyMismatch);
-        assert_eq!(pair_problem(&error), "the key is not that of the certificate");
+        assert_eq!(pair_problem(&error), "the key does not belong to the certificate");
     }
 }

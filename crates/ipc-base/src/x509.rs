@@ -146,10 +146,10 @@ pub struct RevocationList {
 impl RevocationList {
     /// Reads a revocation list in DER.
     ///
-    /// `None` where it is malformed, is of version 1, or says in a critical extension that it is not
-    /// a complete list of one authority: a delta list, a list for some reasons or some kinds of
-    /// certificates, an indirect list. Such a list must not be used by whom does not know the
-    /// extension (RFC 5280, section 5.2).
+    /// `None` where it is malformed, is of version 1, or says in a critical extension that it is
+    /// not a complete list of one authority: a delta list, a list for some reasons or some kinds of
+    /// certificates, an indirect list. RFC 5280, section 5.2, forbids using a list with a critical
+    /// extension that the reader does not know.
     #[must_use]
     pub fn from_der(list: &[u8]) -> Option<Self> {
         let list = CertificateList::<x509_cert::certificate::Rfc5280>::from_der(list).ok()?;

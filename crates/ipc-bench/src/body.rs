@@ -1,6 +1,6 @@
 //! Messages of an exact size.
 //!
-//! Every client comes here. The text is `{"data":"…"}`, so that a size is that of the JSON text an
+//! Every client uses them. The text is `{"data":"…"}`, so the size is that of the JSON text that an
 //! application sends.
 
 use serde::Serialize;
@@ -12,10 +12,10 @@ pub(crate) struct Body {
 }
 
 impl Body {
-    /// The size of one without letters.
+    /// The size of a message without letters.
     pub(crate) const BYTES_MIN: usize = r#"{"data":""}"#.len();
 
-    /// One whose JSON text has so many bytes.
+    /// A message whose JSON text has so many bytes.
     pub(crate) fn of_bytes(bytes: usize) -> Result<Self, String> {
         let letters = bytes
             .checked_sub(Self::BYTES_MIN)

@@ -1,7 +1,7 @@
-//! A client that sends as fast as it gets answers, and tells what it measured.
+//! A client that sends as fast as it gets answers, and reports what it measured.
 //!
-//! So many tasks as messages are to be in flight share one sender on one thread. web-ipc's client
-//! has a thread of its own beside that.
+//! There is a task for each message in flight. All tasks share one sender on one thread. web-ipc's
+//! client also has a thread of its own.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use crate::gauge::Gauge;
 use crate::options::Options;
 use crate::sender::{Cold, SenderConfig, SenderFactory, Workload};
 
-/// Sends, and prints a line.
+/// Sends, and prints a line of JSON.
 pub(crate) fn run(options: &Options) -> Result<(), Failure> {
     let in_flight: usize = options.get("in-flight")?.unwrap_or(1);
     let config = SenderConfig {
@@ -42,7 +42,7 @@ pub(crate) fn run(options: &Options) -> Result<(), Failure> {
     })
 }
 
-/// One sender for all.
+/// Sends with one sender for all tasks.
 async fn warm(
     factory: &SenderFactory,
     in_flight: usize,
@@ -51,7 +51,8 @@ async fn warm(
     secs: Duration,
 ) -> Result<serde_json::Value, Failure> {
     let sender = Rc::new(factory.make()?);
-    // A login costs a bcrypt. It is not part of the warm-up, which would be over before.
+    // A login costs a bcrypt. It comes before the warm-up, which would otherwise end before the
+    // login.
     sender.once().await?;
     let tasks: Vec<_> = (0..in_flight)
         .map(|_| {
@@ -71,8 +72,8 @@ async fn warm(
     Ok(result)
 }
 
-/// A new sender for each message, one after the other. What it takes to make it belongs to the
-/// message's latency.
+/// Sends each message with a new sender, one after the other. Making the sender counts as latency
+/// of the message.
 async fn cold(
     factory: &SenderFactory,
     cold: Cold,

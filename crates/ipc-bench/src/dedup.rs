@@ -1,6 +1,7 @@
-//! What the memory inbox pays for remembering many ids: memory for each, and time for one more.
+//! Measures the cost of remembered ids in the memory inbox: memory for each id, and time for one
+//! more.
 //!
-//! Messages are put and taken in this process, without a network, so that nothing hides the cost.
+//! Messages are put and taken in this process, without a network that would hide the cost.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -19,7 +20,7 @@ const ROUND: u64 = 1000;
 /// How many of the first and of the last messages are timed.
 const TIMED: u64 = 100_000;
 
-/// Puts and takes, and prints a line.
+/// Puts and takes messages, and prints a line of JSON.
 pub(crate) fn run(options: &Options) -> Result<(), Failure> {
     let kind = match options.get::<String>("kind")?.as_deref() {
         None | Some("timed") => Kind::Timed,
@@ -51,11 +52,11 @@ pub(crate) fn run(options: &Options) -> Result<(), Failure> {
     })
 }
 
-/// What ids are like.
+/// The kind of the ids.
 enum Kind {
-    /// They tell when they were made, as those of a web-ipc client.
+    /// They contain the time of their creation, like those of a web-ipc client.
     Timed,
-    /// They tell nothing.
+    /// They are random.
     Random,
 }
 
@@ -80,7 +81,7 @@ impl Ids {
     }
 }
 
-/// Puts and takes so many messages; how long the puts took.
+/// Puts and takes so many messages. Returns how long the puts took.
 async fn put_and_take(
     (sender, inbox): &(InboxSender, Inbox),
     user: &Arc<str>,
@@ -119,7 +120,7 @@ async fn put_and_take(
     Ok(took)
 }
 
-/// Ids that look as random as a client's and cost nothing (xorshift64*).
+/// Ids that look as random as a client's, and cost no time (xorshift64*).
 struct Random(u64);
 
 impl Random {

@@ -1,8 +1,8 @@
-//! What a program may fail with.
+//! The error type of the programs.
 //!
-//! Every program comes here; none tells one failure from another.
+//! Every program uses it; none distinguishes errors.
 
 use std::error::Error;
 
-/// What any of the programs may fail with; it is only shown.
+/// Any error of a program; it is only printed.
 pub(crate) type Failure = Box<dyn Error>;

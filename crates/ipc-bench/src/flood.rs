@@ -1,8 +1,7 @@
-//! Logins with wrong passwords, as many as the server answers, until it is told to stop.
+//! Logs in with wrong passwords, as fast as the server answers, until it is told to stop.
 //!
-//! Each is of another user, none of whom there is, so that the limit for one user does not end it,
-//! and as many are in flight as the server takes of one peer: each of them a bcrypt, one after the
-//! other, without a pause.
+//! Each login is of another unknown user, so that the limit for one user does not end the flood. As
+//! many logins are in flight as the server allows one peer: each costs a bcrypt, without a pause.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -20,7 +19,7 @@ use crate::options::Options;
 use crate::raw_client::RawClient;
 use crate::tls::Material;
 
-/// Logs in until SIGTERM, then prints how often and with which answers.
+/// Logs in until SIGTERM, then prints how many answers of each kind came.
 pub(crate) fn run(options: &Options) -> Result<(), Failure> {
     let home = Home::open(options.required::<String>("home")?)?;
     let identity: String = options.get("identity")?.unwrap_or_else(|| "localhost".to_owned());
@@ -38,7 +37,7 @@ pub(crate) fn run(options: &Options) -> Result<(), Failure> {
             let (client, ring, counts) =
                 (Rc::clone(&client), Arc::clone(&ring), Rc::clone(&counts));
             actix_rt::spawn(async move {
-                // An error ends this task, and is seen by the counts that stand still.
+                // An error ends this task; the counts then show it.
                 while let Ok(login) = login(&ring) {
                     match client.post(login).await {
                         Ok(401) => counts.wrong.set(counts.wrong.get() + 1),
@@ -62,14 +61,14 @@ pub(crate) fn run(options: &Options) -> Result<(), Failure> {
 
 #[derive(Default)]
 struct Counts {
-    /// 401: each a bcrypt.
+    /// Answers with 401: each costs a bcrypt.
     wrong: std::cell::Cell<u64>,
-    /// 429.
+    /// Answers with 429.
     too_many: std::cell::Cell<u64>,
     other: std::cell::Cell<u64>,
 }
 
-/// A sealed login of a user that there is not.
+/// A sealed login of an unknown user.
 fn login(ring: &KeyRing) -> Result<Bytes, Failure> {
     let mut random = [0; 32];
     getrandom::fill(&mut random).map_err(|error| error.to_string())?;

@@ -1,8 +1,8 @@
-//! What a client measures: how much was answered within a span of time, how long each took, and
-//! what it cost.
+//! What a client measures: how many messages were answered within a span of time, how long each
+//! took, and what they cost.
 //!
-//! The client's tasks come here with each answer. What came before the span began (the warm-up) or
-//! after it ended is not counted.
+//! The client's tasks report each answer. Answers before the span (the warm-up) or after it are not
+//! counted.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -27,7 +27,7 @@ struct Span {
     latencies: Histogram,
 }
 
-/// Processor time so far.
+/// The processor time so far.
 struct CpuTimes {
     own: Duration,
     server: Duration,
@@ -35,13 +35,13 @@ struct CpuTimes {
 }
 
 impl Gauge {
-    /// One that counts nothing yet. The server's processor time is only read where its process is
+    /// A gauge that counts nothing yet. The server's processor time is read only if its process is
     /// known.
     pub(crate) fn new(server_pid: Option<String>) -> Self {
         Gauge { server_pid, is_over: AtomicBool::new(false), span: Mutex::new(None) }
     }
 
-    /// Whether the tasks are to end.
+    /// Whether the tasks must end.
     pub(crate) fn is_over(&self) -> bool {
         self.is_over.load(Ordering::Relaxed)
     }
@@ -53,7 +53,7 @@ impl Gauge {
         Ok(())
     }
 
-    /// Counts so many messages that were sent together at `sent_at` and are now answered.
+    /// Counts so many messages that were sent together at `sent_at` and are answered now.
     pub(crate) fn note(&self, sent_at: Instant, messages: u64) {
         if let Some(span) = &mut *self.span() {
             span.messages += messages;
@@ -61,7 +61,7 @@ impl Gauge {
         }
     }
 
-    /// Ends the span, and tells what was measured.
+    /// Ends the span, and returns what was measured.
     pub(crate) fn end(&self) -> Result<Value, String> {
         self.is_over.store(true, Ordering::Relaxed);
         let span = self.span().take().ok_or("nothing was begun")?;

@@ -1,11 +1,12 @@
-//! Latencies, counted in buckets that grow with what they hold.
+//! Counts latencies in buckets whose width grows with the value.
 //!
-//! The gauge comes here. A bucket is at most 1/64 of its value wide (1.6 %), like HdrHistogram with
-//! two digits, from a nanosecond to hours, in 30 KiB whatever is counted. The maximum is exact.
+//! The gauge uses it. A bucket is at most 1/64 of its value wide (1.6 %), like HdrHistogram with
+//! two digits, from a nanosecond to hours, in 30 KiB for any number of values. The maximum is
+//! exact.
 
 use std::time::Duration;
 
-/// Each power of two is cut into so many buckets, as a power of two.
+/// The number of buckets for each doubling, as a power of two.
 const PARTS_BITS: u32 = 6;
 const PARTS: u64 = 1 << PARTS_BITS;
 
@@ -18,13 +19,13 @@ pub(crate) struct Histogram {
 }
 
 impl Histogram {
-    /// An empty one.
+    /// An empty histogram.
     pub(crate) fn new() -> Self {
         let buckets = (u64::BITS - PARTS_BITS + 1) as usize * PARTS as usize;
         Histogram { counts: vec![0; buckets], total: 0, max: 0 }
     }
 
-    /// Counts one.
+    /// Counts one duration.
     pub(crate) fn note(&mut self, duration: Duration) {
         let nanos = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
         self.counts[bucket(nanos)] += 1;
@@ -32,8 +33,8 @@ impl Histogram {
         self.max = self.max.max(nanos);
     }
 
-    /// The duration that this part of all, 0 to 1, does not exceed, in microseconds; 0 when nothing
-    /// was counted.
+    /// The duration that this fraction of all, 0 to 1, does not exceed, in microseconds; 0 if
+    /// nothing was counted.
     pub(crate) fn quantile_micros(&self, part: f64) -> f64 {
         let rank = ((self.total as f64 * part).ceil() as u64).max(1);
         let mut counted = 0;

@@ -1,6 +1,6 @@
-//! Channels that are open and idle: what one costs while nobody sends anything.
+//! Open, idle channels: the cost of each while nobody sends.
 //!
-//! Each is of a client of its own, as if so many programs had one message to send now and then.
+//! Each channel is of a client of its own, like so many programs that send a message now and then.
 
 use futures_util::future::try_join;
 use ipc_client::LocalClient;
@@ -12,7 +12,7 @@ use crate::failure::Failure;
 use crate::options::Options;
 use crate::process_stats::Memory;
 
-/// Opens them, prints `holding` and what one takes here in bytes, and waits for SIGTERM.
+/// Opens them, prints `holding` and the bytes for each in this process, and waits for SIGTERM.
 pub(crate) fn run(options: &Options) -> Result<(), Failure> {
     let home = Home::open(options.required::<String>("home")?)?;
     let address: String = options.required("address")?;
@@ -20,7 +20,7 @@ pub(crate) fn run(options: &Options) -> Result<(), Failure> {
     options.refuse_unused()?;
     actix_rt::Runtime::new()?.block_on(async {
         let mut terminate = signal(SignalKind::terminate())?;
-        // The first may log in, and pays for what all share.
+        // The first may have to log in, and allocates what all share.
         let _first = open(&home, &address).await?;
         let before = Memory::now()?.resident;
         let mut held = Vec::with_capacity(channels);
@@ -35,7 +35,8 @@ pub(crate) fn run(options: &Options) -> Result<(), Failure> {
     })
 }
 
-/// A client with an open channel: a lone first message would go by POST, two go over a channel.
+/// A client with an open channel. A lone first message is sent by POST; the second of two opens a
+/// channel.
 async fn open(home: &Home, address: &str) -> Result<LocalClient, Failure> {
     let client = LocalClient::builder(home).server("localhost", address).build_local()?;
     let message = json!({"n": 1});

@@ -1,9 +1,8 @@
-//! The programs that `cargo xtask bench` measures, one a subcommand: both ends of web-ipc, the bare
-//! ones beside them, and what can be measured within one process.
+//! The programs that `cargo xtask bench` measures, one for each subcommand: both ends of web-ipc,
+//! the bare ends that they are compared with, and measurements within one process.
 //!
-//! `xtask` comes here, and whoever wants to profile one of them alone. Results are JSON, a line
-//! each, on stdout. What is compared with what, how often and on which processor is not decided
-//! here.
+//! `xtask` runs them; run one alone to profile it. Results are JSON on stdout, one per line. What
+//! is compared, how often and on which processor, `xtask` decides.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
 mod body;

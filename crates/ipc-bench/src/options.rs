@@ -1,13 +1,13 @@
-//! The options of a program, `--name value` each.
+//! The options of a program, each as `--name value`.
 //!
-//! Every program comes here for its own; which there are, and what they mean, each program knows.
+//! Every program reads its own; only the program knows their names and meanings.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::str::FromStr;
 use std::time::Duration;
 
-/// The longest that anything may be asked to take, in seconds.
+/// The upper limit of a duration, in seconds.
 const SECS_MAX: f64 = 3600.0;
 
 /// The options that were given.
@@ -19,7 +19,7 @@ pub(crate) struct Options {
 }
 
 impl Options {
-    /// Reads the words behind the program's name.
+    /// Reads the arguments after the program's name.
     pub(crate) fn parse(words: impl IntoIterator<Item = String>) -> Result<Self, String> {
         let mut given = BTreeMap::new();
         let mut words = words.into_iter();
@@ -52,8 +52,7 @@ impl Options {
         Ok(Duration::from_secs_f64(secs))
     }
 
-    /// An option that no program asked for is a spelling mistake, and what was measured is not what
-    /// was meant.
+    /// Refuses options that no program asked for: a misspelt option would change what is measured.
     pub(crate) fn refuse_unused(&self) -> Result<(), String> {
         match self.given.keys().find(|name| !self.asked.borrow().contains(*name)) {
             Some(name) => Err(format!("there is no option --{name} here")),

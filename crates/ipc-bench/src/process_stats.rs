@@ -1,7 +1,7 @@
-//! What a process has used so far, as Linux tells in `/proc`.
+//! What a process has used so far, from Linux's `/proc`.
 //!
-//! Every program comes here at its end, and a client at the beginning and the end of what is
-//! measured, for itself and for the server.
+//! Every program reads it at its end. A client reads it at both ends of the measured span, for
+//! itself and for the server.
 
 use std::fs;
 use std::time::Duration;
@@ -9,16 +9,16 @@ use std::time::Duration;
 /// The unit of `/proc/PID/stat`, `USER_HZ`: 10 ms on every platform that is measured here.
 const TICK: Duration = Duration::from_millis(10);
 
-/// The processor time a process has used, in user and kernel mode, all its threads together. `self`
-/// is this process.
+/// The processor time of a process, in user and kernel mode, of all threads. `self` is this
+/// process.
 pub(crate) fn cpu_time(pid: &str) -> Result<Duration, String> {
     let path = format!("/proc/{pid}/stat");
     let text = fs::read_to_string(&path).map_err(|error| format!("{path}: {error}"))?;
     ticks(&text).map(|ticks| TICK * ticks).ok_or_else(|| format!("{path} is not understood"))
 }
 
-/// Fields 14 and 15, `utime` and `stime` of proc(5). The name of the program, field 2, may hold
-/// anything.
+/// Fields 14 and 15, `utime` and `stime` of proc(5). Field 2, the program's name, may contain any
+/// characters.
 fn ticks(stat: &str) -> Option<u32> {
     let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
     let user: u32 = fields.nth(11)?.parse().ok()?;
@@ -26,8 +26,8 @@ fn ticks(stat: &str) -> Option<u32> {
     user.checked_add(kernel)
 }
 
-/// The processor time that all processes of the machine have used, or that its host took away, all
-/// processors together. Interrupts are left out: they are nobody's.
+/// The processor time of all processes of the machine, and what its host took away, on all
+/// processors. Interrupts do not count: they belong to no process.
 pub(crate) fn cpu_time_of_all() -> Result<Duration, String> {
     let path = "/proc/stat";
     let text = fs::read_to_string(path).map_err(|error| format!("{path}: {error}"))?;

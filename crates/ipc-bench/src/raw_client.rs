@@ -1,8 +1,8 @@
-//! The bare client: awc over mutual TLS, connections kept, TCP_NODELAY, no check of its own.
+//! The bare client: awc over mutual TLS, with kept connections and TCP_NODELAY, without checks of
+//! its own.
 //!
-//! The senders come here for what web-ipc's client is measured against, and the flood for its
-//! posts. To awc a connection is plain: TLS is made in the connector, as in web-ipc's client, since
-//! awc's own would leave the socket without TCP_NODELAY.
+//! web-ipc's client is compared with it, and the flood posts with it. The connector does TLS
+//! itself, as in web-ipc's client, since awc's TLS would leave the socket without TCP_NODELAY.
 
 use std::cell::Cell;
 use std::convert::Infallible;
@@ -29,7 +29,7 @@ use tokio_rustls::client::TlsStream;
 
 use crate::failure::Failure;
 
-/// Longer than anything here takes.
+/// Longer than anything takes here.
 const FOREVER: Duration = Duration::from_secs(3600);
 
 /// How much of a body awc gets at a time.
@@ -43,7 +43,7 @@ pub(crate) struct RawClient {
 }
 
 impl RawClient {
-    /// A client that has no connection yet, and will have so many at most.
+    /// A client without a connection yet, which will have at most so many.
     pub(crate) fn new(
         address: SocketAddr,
         path: &str,
@@ -72,7 +72,7 @@ impl RawClient {
         Ok(RawClient { client, uri, resumed })
     }
 
-    /// Posts a body, reads the answer to its end, and returns its status.
+    /// Posts a body, reads the response to its end, and returns its status.
     pub(crate) async fn post(&self, body: Bytes) -> Result<u16, Failure> {
         let request = self.client.post(self.uri.clone());
         let request =
@@ -89,8 +89,8 @@ impl RawClient {
     }
 }
 
-/// A body in chunks: awc copies each into a buffer that it keeps, which a whole megabyte would make
-/// grow anew each time.
+/// A body in chunks. awc copies each chunk into a buffer that it keeps; a chunk of a megabyte would
+/// make the buffer grow each time.
 struct Chunks {
     rest: Bytes,
 }

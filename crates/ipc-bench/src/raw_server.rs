@@ -1,7 +1,7 @@
-//! The bare server: actix-web over mutual TLS, a handler that reads the body and drops it.
+//! The bare server: actix-web over mutual TLS, with a handler that reads the body and drops it.
 //!
-//! It is what web-ipc's server is measured against: the same libraries, doing nothing else.
-//! HTTP/1.1 alone, connections kept, TCP_NODELAY, no timer of its own.
+//! web-ipc's server is compared with it: the same libraries, and nothing else. Only HTTP/1.1, kept
+//! connections, TCP_NODELAY, no timers of its own.
 
 use std::net::TcpListener;
 use std::sync::Arc;
@@ -23,7 +23,7 @@ use crate::options::Options;
 use crate::server;
 use crate::tls::Material;
 
-/// Where messages are posted to; as long as web-ipc's own.
+/// The path of the posts, as long as web-ipc's own.
 pub(crate) const PATH: &str = "/message/submit";
 
 /// Serves until it is told to stop.

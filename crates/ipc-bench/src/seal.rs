@@ -1,8 +1,8 @@
-//! Sealing and opening, timed in this process beside another Fernet and beside the primitives
-//! alone.
+//! Measures sealing and opening in this process, and for comparison another Fernet and the bare
+//! primitives.
 //!
-//! Both ends pay for one of them with each message. The bare primitives are the floor: an envelope
-//! is one pass of each.
+//! Both ends pay for one of them with each message. The primitives are the lower bound: an envelope
+//! takes one pass of each.
 
 use std::hint::black_box;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -20,8 +20,7 @@ use crate::options::Options;
 /// The sizes of the plaintext.
 const SIZES: [usize; 4] = [64, 1024, 65536, 1 << 20];
 
-/// Each figure is the best of so many parts of its time, so that what else the machine does counts
-/// little.
+/// Each figure is the best of so many parts of the time, so that other processes matter little.
 const PARTS: u32 = 5;
 
 /// Prints a line for each operation and size.
@@ -56,8 +55,7 @@ pub(crate) fn run(options: &Options) -> Result<(), Failure> {
         })?;
         say("seal", nanos);
 
-        // Opening works in place, so that each call needs the token anew: the copy is part of the
-        // figure.
+        // Opening works in place, so each call needs a fresh token: the copy is part of the figure.
         let token = buffer.clone();
         let nanos = time(secs, || {
             buffer.clear();
@@ -93,8 +91,8 @@ pub(crate) fn run(options: &Options) -> Result<(), Failure> {
         })?;
         say("aes-128-cbc encrypt", nanos);
         let nanos = time(secs, || {
-            // What comes out is not a plaintext after the first time: the padding is left to be
-            // what it is.
+            // After the first time the output is no longer a plaintext, so the padding is not
+            // checked.
             let cipher = cbc::Decryptor::<Aes128>::new(&key.into(), &iv.into());
             black_box(cipher.decrypt_padded::<cbc::cipher::block_padding::NoPadding>(&mut buffer))
                 .map_err(|error| error.to_string())?;
@@ -110,11 +108,11 @@ pub(crate) fn run(options: &Options) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Nanoseconds of one call, over and over for `secs`.
+/// The nanoseconds of one call, which is repeated for `secs`.
 fn time(secs: Duration, mut call: impl FnMut() -> Result<(), Failure>) -> Result<f64, Failure> {
     call()?;
     let mut best = f64::INFINITY;
-    // So many calls between two looks at the clock that looking costs nothing.
+    // Enough calls between two reads of the clock to make those reads negligible.
     let begun = Instant::now();
     call()?;
     let calls = (20_000 / begun.elapsed().as_nanos().max(1)).clamp(1, 1000) as u32;

@@ -1,5 +1,5 @@
-//! A process that sends one message and ends, with channels allowed or by POST alone: whether the
-//! two cost the same.
+//! A process that sends one message and ends, with channels allowed or with POST only, to compare
+//! the cost of the two.
 
 use ipc_client::Client;
 use ipc_home::Home;
@@ -8,7 +8,7 @@ use serde_json::json;
 use crate::failure::Failure;
 use crate::options::Options;
 
-/// Sends it.
+/// Sends the message.
 pub(crate) fn run(options: &Options) -> Result<(), Failure> {
     let home = Home::open(options.required::<String>("home")?)?;
     let address: String = options.required("address")?;

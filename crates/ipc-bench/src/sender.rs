@@ -1,6 +1,6 @@
-//! The workloads that are compared, behind one face.
+//! The compared workloads behind one interface.
 //!
-//! The client comes here. A further workload is a further [`Workload`], [`Sender`] and an arm in
+//! The client uses it. A new workload needs a new [`Workload`], a new [`Sender`], and an arm in
 //! each function.
 
 use std::net::SocketAddr;
@@ -50,7 +50,7 @@ impl FromStr for Workload {
     }
 }
 
-/// What happens before each message.
+/// How each message is sent: the connection it uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Cold {
     /// A new client, which makes a full handshake.
@@ -71,7 +71,7 @@ impl FromStr for Cold {
     }
 }
 
-/// Everything it takes to make a sender, again and again.
+/// Everything that is needed to make senders.
 pub(crate) struct SenderConfig {
     pub(crate) workload: Workload,
     pub(crate) home: Home,
@@ -80,8 +80,8 @@ pub(crate) struct SenderConfig {
     pub(crate) in_flight: usize,
     /// Messages in a batch.
     pub(crate) batch: usize,
-    /// Connections of web-ipc's client, where its default is not to be taken. The bare client has
-    /// one for each message in flight.
+    /// The number of connections of web-ipc's client, if not its default. The bare client has one
+    /// for each message in flight.
     pub(crate) connections: Option<usize>,
     pub(crate) cold: Option<Cold>,
 }
@@ -106,7 +106,7 @@ pub(crate) struct SenderFactory {
 }
 
 impl SenderFactory {
-    /// Reads what a sender needs.
+    /// Reads the files that a sender needs.
     pub(crate) fn new(config: SenderConfig) -> Result<Self, Failure> {
         let ipc_resumes = config.cold == Some(Cold::Resumed) && config.workload != Workload::Raw;
         if ipc_resumes {
@@ -175,7 +175,7 @@ impl Sender {
         }
     }
 
-    /// Sends, one after the other, until the gauge says that it is over.
+    /// Sends one message after the other until the gauge is over.
     pub(crate) async fn keep_sending(&self, gauge: &Gauge) -> Result<(), Failure> {
         let Sender::SendAll { client, body, batch } = self else {
             while !gauge.is_over() {
@@ -185,7 +185,7 @@ impl Sender {
             }
             return Ok(());
         };
-        // One batch is on its way at a time: from one answer to the next is what a batch takes.
+        // One batch is in flight at a time: a batch takes from one answer to the next.
         let mut answered_at = Instant::now();
         let messages = std::iter::from_fn(|| (!gauge.is_over()).then_some(body));
         let sending = client.send_all(messages).batch_messages(*batch).on_progress(|answered| {
@@ -199,7 +199,7 @@ impl Sender {
         }
     }
 
-    /// How many handshakes resumed an earlier session, where that is known.
+    /// How many handshakes resumed an earlier session, if known.
     pub(crate) fn resumed(&self) -> u64 {
         match self {
             Sender::Raw { client, .. } => client.resumed(),

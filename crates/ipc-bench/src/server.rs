@@ -1,7 +1,7 @@
-//! A web-ipc server with an application that takes everything that comes and acknowledges it.
+//! A web-ipc server with an application that takes every message and acknowledges it.
 //!
-//! Requests are answered with an empty object. The application runs on one thread beside the
-//! server's own, as in a program that a user would write.
+//! Requests get an empty object as reply. The application runs on one thread beside the server's
+//! own, as in a real program.
 
 use futures_util::future::join_all;
 use ipc_home::Home;
@@ -13,7 +13,7 @@ use crate::failure::Failure;
 use crate::options::Options;
 use crate::process_stats::{Memory, cpu_time};
 
-/// Where a file is in memory.
+/// A directory whose files are in memory.
 const MEMORY_FILES: &str = "/dev/shm";
 
 /// How many messages the application takes at a time.
@@ -28,7 +28,7 @@ pub(crate) fn run(options: &Options) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate())?;
-        // Gone with its files at the end.
+        // Removed with its files at the end.
         let mut in_memory = None;
         let inbox: InboxChoice = match &*inbox {
             "memory" => Inbox::memory().into(),
@@ -66,7 +66,7 @@ pub(crate) fn run(options: &Options) -> Result<(), Failure> {
     })
 }
 
-/// Acknowledges, or answers, all of them together.
+/// Acknowledges, or replies to, all deliveries together.
 async fn settle(deliveries: Vec<Delivery>) -> Result<(), Failure> {
     let settled = deliveries.into_iter().map(|delivery| async move {
         if delivery.wants_reply() {
@@ -78,7 +78,7 @@ async fn settle(deliveries: Vec<Delivery>) -> Result<(), Failure> {
     join_all(settled).await.into_iter().collect()
 }
 
-/// Prints what a server used in its life, and how many messages its application took.
+/// Prints what the server used in its lifetime, and how many messages its application took.
 pub(crate) fn report(taken: &Value) -> Result<(), Failure> {
     let memory = Memory::now()?;
     let used = json!({

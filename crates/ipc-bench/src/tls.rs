@@ -1,7 +1,7 @@
-//! Mutual TLS from a home, as web-ipc's two ends set it up, for the bare ends beside them.
+//! Mutual TLS from a home, configured as in web-ipc, for the bare client and server.
 //!
-//! The raw server and the raw client come here: the same library, provider, versions, certificates
-//! and application protocol, so that what is compared differs in what lies above TLS alone.
+//! Both use the same library, provider, versions, certificates and application protocol as web-ipc.
+//! So the comparison shows only what is above TLS.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use rustls::{ClientConfig, RootCertStore, ServerConfig};
 
 use crate::failure::Failure;
 
-/// What both configurations are made of, read once.
+/// The parts of both configurations, read once.
 pub(crate) struct Material {
     roots: Arc<RootCertStore>,
     identity: Identity,
@@ -28,7 +28,7 @@ impl Material {
         Ok(Material { roots: Arc::new(roots), identity: home.identity(&PeerName::parse(name)?)? })
     }
 
-    /// A server that takes clients of the home's authority alone.
+    /// A server that accepts only clients of the home's authority.
     pub(crate) fn server_config(&self) -> Result<Arc<ServerConfig>, Failure> {
         let provider = Arc::new(ring::default_provider());
         let verifier = WebPkiClientVerifier::builder_with_provider(
@@ -45,7 +45,7 @@ impl Material {
         Ok(Arc::new(config))
     }
 
-    /// A client that has no session to resume yet.
+    /// A client without a session to resume.
     pub(crate) fn client_config(&self) -> Result<Arc<ClientConfig>, Failure> {
         let Identity { chain, key } = self.identity.clone();
         let mut config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))

@@ -1,8 +1,7 @@
-//! What it costs to wake a process that waits, on the same processor and on another one.
+//! Measures the cost of waking a waiting process, on the same processor and on another one.
 //!
-//! Two processes pass one byte to and fro through pipes, and nothing else: no message that waits
-//! for its answer is faster than that. `run` is one of them and starts the other, `echo`, on the
-//! processor that it is told.
+//! Two processes pass one byte back and forth through pipes. No message with an answer can be
+//! faster. `run` is one of them and starts the other, `echo`, on the given processor.
 
 use std::io::{Read as _, Write as _};
 use std::process::{Command, Stdio};
@@ -13,11 +12,11 @@ use serde_json::json;
 use crate::failure::Failure;
 use crate::options::Options;
 
-/// Round trips before anything counts.
+/// How many round trips come before the measurement.
 const WARM_UP: u32 = 500;
 
-/// Prints how long it takes from waking the other process until it runs, in microseconds: half of a
-/// round trip.
+/// Prints the time from waking the other process until it runs, in microseconds: half of a round
+/// trip.
 pub(crate) fn run(options: &Options) -> Result<(), Failure> {
     let cpu: usize = options.required("echo-cpu")?;
     let round_trips: u32 = options.get("round-trips")?.unwrap_or(10_000).max(1);
@@ -51,7 +50,7 @@ pub(crate) fn run(options: &Options) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Gives each byte of stdin back on stdout, until there are no more.
+/// Returns each byte of stdin on stdout, until stdin ends.
 pub(crate) fn echo(options: &Options) -> Result<(), Failure> {
     options.refuse_unused()?;
     let (mut stdin, mut stdout) = (std::io::stdin().lock(), std::io::stdout().lock());

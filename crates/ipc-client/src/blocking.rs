@@ -1,5 +1,4 @@
-//! The client for code that is not async: the same thread and the same behaviour, with calls that
-//! end in `wait`.
+//! The client for code that is not async: the same client, with calls that end in `wait`.
 
 use ipc_home::Home;
 use serde::Serialize;
@@ -7,39 +6,38 @@ use serde::Serialize;
 use crate::client::{RequestCall, SendCall};
 use crate::{ClientBuilder, Items, SendAll, SendError};
 
-/// Sends messages to one server and waits for each.
+/// Sends messages to one server, in code that is not async.
 ///
 /// Made from an async [`Client`](crate::Client) with [`Client::blocking`](crate::Client::blocking).
-/// A handle like that one: `Send + Sync + Clone`, and as many threads as like may send through
-/// clones of it at the same time.
+/// A handle like that one: `Send + Sync + Clone`. Any number of threads may send through clones of
+/// it at the same time.
 ///
-/// A call made on a thread that runs async tasks, such as a tokio worker, works, but keeps that
-/// thread from its other tasks until the answer is there. There the async client is the better
-/// choice.
+/// A call on a thread that runs async tasks, such as a tokio worker, works, but blocks the thread's
+/// other tasks until it returns. Use the async client there.
 #[derive(Clone, Debug)]
 pub struct Client {
     inner: crate::Client,
 }
 
 impl Client {
-    /// Begins a client, as [`crate::Client::builder`] does; finish with `.build()?.blocking()`.
+    /// Begins a client, as [`crate::Client::builder`] does. Finish with `.build()?.blocking()`.
     #[must_use]
     pub fn builder(home: &Home) -> ClientBuilder {
         crate::Client::builder(home)
     }
 
-    /// Sends a message, as [`crate::Client::send`] does: finish with [`SendCall::wait`].
+    /// Sends a message, as [`crate::Client::send`] does. Finish with [`SendCall::wait`].
     pub fn send<T: Serialize + ?Sized>(&self, message: &T) -> SendCall {
         self.inner.send(message)
     }
 
-    /// Sends a message and waits for the application's reply, as [`crate::Client::request`] does:
-    /// finish with [`RequestCall::wait`].
+    /// Sends a message and waits for the application's reply, as [`crate::Client::request`] does.
+    /// Finish with [`RequestCall::wait`].
     pub fn request<T: Serialize + ?Sized>(&self, message: &T) -> RequestCall {
         self.inner.request(message)
     }
 
-    /// Sends many messages, in order, as [`crate::Client::send_all`] does: finish with
+    /// Sends many messages, in order, as [`crate::Client::send_all`] does. Finish with
     /// [`SendAll::wait`].
     pub fn send_all<'a, I>(&self, messages: I) -> SendAll<'a, Items<I::IntoIter>>
     where
@@ -52,7 +50,7 @@ impl Client {
     /// Asks the server whether it runs, as [`crate::Client::is_running`] does.
     ///
     /// # Errors
-    /// [`SendError`] if something answered that is not a server to send to.
+    /// [`SendError`] if the server is not trusted, refuses this client, or is not a web-ipc server.
     ///
     /// # Panics
     /// If called from within `futures_executor::block_on`, which cannot be nested.
@@ -62,7 +60,7 @@ impl Client {
 }
 
 impl crate::Client {
-    /// The same client for code that is not async.
+    /// Turns this client into one for code that is not async.
     #[must_use]
     pub fn blocking(self) -> Client {
         self.into()

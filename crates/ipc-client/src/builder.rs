@@ -1,5 +1,4 @@
-//! Settles everything a client needs before anything is sent: reads the home, checks the options,
-//! starts the thread.
+//! Prepares a client: reads the home, checks the options, starts the thread. Nothing is sent.
 
 use std::io;
 use std::net::SocketAddr;
@@ -27,22 +26,22 @@ use crate::transport::connector::Connector;
 use crate::transport::tls::{self, Unusable};
 use crate::worker;
 
-/// How long a call may take, unless set otherwise.
+/// The default timeout of a call.
 pub const TIMEOUT_DEFAULT: Duration = Duration::from_secs(30);
 
-/// The number of connections for POST requests, unless set otherwise.
+/// The default limit of connections for POST requests.
 pub const CONNECTIONS_MAX_DEFAULT: usize = 4;
 
-/// The certificate pair that is presented, unless set otherwise.
+/// The default name of the certificate pair that the client presents.
 pub const IDENTITY_DEFAULT: &str = "localhost";
 
-/// More connections than this no server would take.
+/// No server would accept more connections than this.
 const CONNECTIONS_LIMIT: usize = 1024;
 
 const TIMEOUTS: RangeInclusive<Duration> =
     Duration::from_millis(1)..=Duration::from_secs(TIMEOUT_SECS_MAX);
 
-/// Options of a [`Client`]. The server is required, everything else has a default.
+/// The options of a [`Client`]. The server is required. Everything else has a default.
 #[derive(Clone, Debug)]
 pub struct ClientBuilder {
     home: Home,
@@ -65,79 +64,81 @@ pub enum BuildError {
     /// [`ClientBuilder::server`] was not called.
     #[error("no server was given")]
     NoServer,
-    /// The name to verify is neither a DNS name nor an IP address.
-    #[error("`{name}` is not a name that a server's certificate can be for")]
+    /// The server name is neither a DNS name nor an IP address.
+    #[error("the server name `{name}` is neither a DNS name nor an IP address")]
     ServerName {
-        /// The name as given.
+        /// The name that was given.
         name: String,
     },
     /// The address cannot be used.
-    #[error("`{address}` is not an address to connect to: {reason}")]
+    #[error("invalid address `{address}`: {reason}")]
     Address {
-        /// The address as given.
+        /// The address that was given.
         address: String,
         /// What is wrong with it.
         reason: &'static str,
     },
-    /// The name of the certificate pair cannot be one.
-    #[error("`{name}` is not the name of a certificate pair")]
+    /// The name of the certificate pair is invalid.
+    #[error("`{name}` is not a valid name of a certificate pair")]
     Identity {
-        /// The name as given.
+        /// The name that was given.
         name: String,
         /// What is wrong with it.
         #[source]
         source: NameError,
     },
-    /// Plain `http` to another host was not allowed.
-    #[error("plain http to {address} would leave this host")]
+    /// Plain `http` to another host is not allowed.
+    #[error("plain http to {address} is not allowed, since it would leave this host")]
     RemoteHttp {
         /// The address.
         address: String,
     },
     /// The timeout is out of bounds.
-    #[error("a timeout of {} s is not between 1 ms and {TIMEOUT_SECS_MAX} s", timeout.as_secs_f64())]
+    #[error("the timeout must be between 1 ms and {TIMEOUT_SECS_MAX} s, not {} s", timeout.as_secs_f64())]
     Timeout {
-        /// The timeout as given.
+        /// The timeout that was given.
         timeout: Duration,
     },
     /// The number of connections is out of bounds.
-    #[error("{connections} connections are not between 1 and {CONNECTIONS_LIMIT}")]
+    #[error(
+        "the number of connections must be between 1 and {CONNECTIONS_LIMIT}, not {connections}"
+    )]
     Connections {
-        /// The number as given.
+        /// The number that was given.
         connections: usize,
     },
     /// The home could not be read.
     #[error(transparent)]
     Home(#[from] HomeError),
-    /// The certificate of the home's authority is not one for TLS.
+    /// The certificate of the home's authority cannot be used for TLS.
     #[error("{} cannot be used for TLS: {reason}", path.display())]
     Authority {
-        /// Its file.
+        /// The file of the certificate.
         path: PathBuf,
         /// What is wrong with it.
         reason: String,
     },
-    /// TLS takes the certificate pair not as it is.
+    /// The certificate pair cannot be used for TLS.
     #[error("the certificate pair `{identity}` cannot be used for TLS: {reason}")]
     Tls {
         /// The name of the certificate pair.
         identity: String,
-        /// Its certificate.
+        /// The file of the certificate.
         path: PathBuf,
         /// What is wrong with it.
         reason: String,
     },
-    /// The system gave no thread or no runtime on it.
+    /// The system could not start the thread, or the runtime on it.
     #[error("the client's thread could not be started")]
     Thread {
-        /// What the system says.
+        /// The error of the system.
         #[source]
         source: io::Error,
     },
 }
 
 impl BuildError {
-    /// What a person can do about it; `None` where only the cause can tell.
+    /// What a person can do about it. `None` if only the cause can tell.
     #[must_use]
     pub fn remedy(&self) -> Option<Remedy> {
         Some(match self {
@@ -149,7 +150,7 @@ impl BuildError {
             }
             BuildError::RemoteHttp { .. } => "use https".into(),
             BuildError::Timeout { .. } | BuildError::Connections { .. } => {
-                "give a number within these bounds".into()
+                "give a value within these bounds".into()
             }
             BuildError::Home(error) => return error.remedy(),
             BuildError::Authority { path, .. } => {
@@ -162,8 +163,8 @@ impl BuildError {
 }
 
 impl Client {
-    /// Begins a client that takes keys, certificates and, unless it is given others, credentials
-    /// from `home`.
+    /// Begins a client. It takes keys and certificates from `home`, and the credentials too unless
+    /// others are given.
     #[must_use]
     pub fn builder(home: &Home) -> ClientBuilder {
         ClientBuilder::new(home)
@@ -171,7 +172,7 @@ impl Client {
 }
 
 impl LocalClient {
-    /// Begins a client, as [`Client::builder`] does; finish with
+    /// Begins a client, as [`Client::builder`] does. Finish with
     /// [`build_local`](ClientBuilder::build_local).
     #[must_use]
     pub fn builder(home: &Home) -> ClientBuilder {
@@ -199,11 +200,10 @@ impl ClientBuilder {
     /// The server: the name that its certificate must be for, and the address to connect to,
     /// `HOST:PORT` or `[IPV6]:PORT`. The name need not resolve to the address, nor to anything.
     ///
-    /// Several addresses are those of servers that stand in for each other under one name. The
-    /// client connects to the first that answers. When a connection fails or breaks it goes to the
-    /// next, and what had no answer goes there, under the same ids. What the first server took
-    /// before it broke, and had no time to answer, is known to the next one only where they share
-    /// an inbox.
+    /// Several addresses are those of servers that replace each other under one name. The client
+    /// connects to the first that answers. When a connection fails or breaks, the client goes to
+    /// the next address and sends everything without an answer there, under the same ids. The next
+    /// server knows what the first one accepted without an answer only if both share an inbox.
     ///
     /// ```
     /// # let builder = ipc_client::Client::builder(&ipc_home::Home::at("/nowhere"));
@@ -223,34 +223,35 @@ impl ClientBuilder {
         self
     }
 
-    /// The user to log in as. Default: the home's own admin, from `admin.cred`, which is read again
-    /// when the server refuses what it said: the admin's password may have been changed since.
+    /// The user to log in as. Default: the home's own admin, from `admin.cred`. The client reads
+    /// that file again when the server refuses its credentials, since the admin's password may have
+    /// changed.
     #[must_use]
     pub fn credentials(mut self, username: impl Into<String>, password: impl Into<String>) -> Self {
-        // One name, however a keyboard spells it: the kept session is found under it.
+        // NFC gives a name one form, however it was typed. The kept session is found under it.
         self.credentials = Some(Credentials::new(to_nfc(&username.into()), password));
         self
     }
 
-    /// HTTPS, the default, or plain HTTP. The latter is for loopback and for a proxy on this host
-    /// that ends TLS; elsewhere [`build`](Self::build) refuses it.
+    /// HTTPS, the default, or plain HTTP. Plain HTTP is for loopback and for a TLS-terminating
+    /// proxy on this host. [`build`](Self::build) refuses it for other hosts.
     #[must_use]
     pub fn protocol(mut self, protocol: Protocol) -> Self {
         self.protocol = protocol;
         self
     }
 
-    /// Lets plain HTTP leave this host. Messages and logins are still sealed, but neither end is
-    /// authenticated by a certificate, and whoever is on the way can drop and delay them and forge
-    /// the server's answers that are not sealed, `success` among them.
+    /// Lets plain HTTP leave this host. Messages and logins are still sealed, but no certificate
+    /// authenticates either end. An attacker on the path can drop and delay messages, and can forge
+    /// those answers of the server that are not sealed, such as `success`.
     #[must_use]
     pub fn dangerously_allow_remote_http(mut self) -> Self {
         self.allow_remote_http = true;
         self
     }
 
-    /// How long a call may take in all, attempts, pauses and logins included, and how long it may
-    /// take to get a request to the server; 1 ms to [`TIMEOUT_SECS_MAX`](crate::TIMEOUT_SECS_MAX)
+    /// How long a call may take in all, including attempts, pauses and logins. For a request this
+    /// is the time until the server has it. 1 ms to [`TIMEOUT_SECS_MAX`](crate::TIMEOUT_SECS_MAX)
     /// seconds. Default 30 s.
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
@@ -258,19 +259,19 @@ impl ClientBuilder {
         self
     }
 
-    /// How many connections carry POST requests at most, beside the one of the channel; a further
-    /// one waits. Messages go by POST that are too long for a channel, and all where the server
-    /// opens none; there, requests that wait for a reply leave one connection to everything else,
-    /// where there are several. 1 to 1024, default 4.
+    /// The most connections for POST requests, beside the one of the channel. Further requests
+    /// wait. Messages that are too long for a channel go by POST, and all messages if the server
+    /// opens no channel. Then requests that wait for a reply leave one connection to other
+    /// messages, if there are several. 1 to 1024, default 4.
     #[must_use]
     pub fn connections_max(mut self, connections: usize) -> Self {
         self.connections_max = connections;
         self
     }
 
-    /// Whether messages go over a channel, one WebSocket for all of them, where the server opens
-    /// one. Without it each goes by POST, which is slower: for a proxy in between that opens
-    /// WebSockets and does not carry them. Default yes.
+    /// Whether messages go over a channel, one WebSocket for all of them, if the server opens one.
+    /// Without a channel each message goes by POST, which is slower. Turn it off behind a proxy
+    /// that opens WebSockets and does not carry them. Default on.
     #[must_use]
     pub fn channel(mut self, channel: bool) -> Self {
         self.channel = channel;
@@ -278,28 +279,28 @@ impl ClientBuilder {
     }
 
     /// The longest frame that is sent, in bytes of JSON text: the message and a few hundred bytes
-    /// around it. Default 16 MiB, which is also the server's.
+    /// around it. Default 16 MiB, like the server's.
     #[must_use]
     pub fn plaintext_bytes_max(mut self, bytes: usize) -> Self {
         self.plaintext_bytes_max = bytes;
         self
     }
 
-    /// Whether a session is kept in the home, so that the next process of the same user need not
-    /// log in, and of many that need one at the same time only one logs in. Where
-    /// [credentials](Self::credentials) are given, it is kept for the password that got it: with
-    /// another one the next process logs in. A home that cannot be written to does no harm. Default
-    /// yes.
+    /// Whether the home keeps a session. Then the next process of the same user need not log in,
+    /// and of many processes that need a session at the same time only one logs in. With given
+    /// [credentials](Self::credentials) the session is kept for that password: a process with
+    /// another one logs in. A read-only home is no error. Default on.
     #[must_use]
     pub fn keep_session(mut self, keep: bool) -> Self {
         self.keep_session = keep;
         self
     }
 
-    /// Reads the home and starts the client's thread. Nothing is sent yet; a server need not be up.
+    /// Reads the home and starts the client's thread. Nothing is sent, so the server need not run
+    /// yet.
     ///
-    /// Keys and certificates are read once, here: a client built before they were changed goes on
-    /// with the old ones. `admin.cred` alone is read again, see [`credentials`](Self::credentials).
+    /// Keys and certificates are read here, once: a running client keeps using the old ones after a
+    /// change. Only `admin.cred` is read again, see [`credentials`](Self::credentials).
     ///
     /// # Errors
     /// [`BuildError`].
@@ -310,21 +311,21 @@ impl ClientBuilder {
         Ok(Client::new(jobs, config, addresses))
     }
 
-    /// Reads the home and makes a client that works on the thread that calls, as
-    /// [`build`](Self::build) does one with a thread of its own.
+    /// Reads the home and makes a client that works on the calling thread. [`build`](Self::build)
+    /// makes one with a thread of its own.
     ///
     /// # Errors
     /// [`BuildError`].
     ///
     /// # Panics
-    /// Outside of an actix runtime and of a tokio `LocalSet`.
+    /// Outside an actix runtime or a tokio `LocalSet`.
     pub fn build_local(self) -> Result<LocalClient, BuildError> {
         let setup = self.settle()?;
         let (config, addresses) = described(&setup);
         Ok(LocalClient::new(Client::new(worker::start_here(setup), config, addresses)))
     }
 
-    /// Everything that is decided before there is a thread.
+    /// Reads and checks all that is needed before the thread starts.
     fn settle(self) -> Result<Setup, BuildError> {
         let (name, texts) = self.server.ok_or(BuildError::NoServer)?;
         let server_name = ServerName::try_from(name.clone())
@@ -400,7 +401,7 @@ impl ClientBuilder {
     }
 }
 
-/// What a handle knows of its client: the settings, and the addresses as text.
+/// The part of the set-up that a handle shows: the settings, and the addresses as text.
 fn described(setup: &Setup) -> (Config, String) {
     let addresses: Vec<_> = setup.connector.addresses.iter().map(ToString::to_string).collect();
     (setup.config.clone(), addresses.join(", "))

@@ -1,4 +1,4 @@
-//! What a caller asked for, on its way from the caller to the engine. Plain values.
+//! Calls on their way from the caller to the engine. Plain values.
 
 use std::convert::Infallible;
 use std::ops::Range;
@@ -13,29 +13,29 @@ use tokio::time::Instant;
 use crate::error::SendError;
 use crate::receipt::{Reply, Sent};
 
-/// What an entry has in front of its id, and between that and its body; behind the body it has a
-/// brace.
+/// An entry is `{"id":"…","body":…}`: the offset of the id, its length, and the offset of the body.
 const ID_BEGINS: usize = br#"{"id":""#.len();
 const ID_BYTES: usize = 36;
 const BODY_BEGINS: usize = ID_BEGINS + ID_BYTES + br#"","body":"#.len();
 
-/// What a message costs among others beside its body: its id, the members around it, and a comma.
+/// The bytes that a message adds to a batch beside its body: its id, the members around it, and a
+/// comma.
 pub(crate) const ENTRY_BYTES: usize = BODY_BEGINS + 2;
 
-/// Messages that follow each other, written as the entries of a frame, with a comma between them.
+/// Contiguous messages, written as the entries of a frame, with a comma between them.
 #[derive(Debug, Default)]
 pub(crate) struct Messages {
     text: Vec<u8>,
-    /// Where each ends; empty for a single one.
+    /// Where the text of each message ends. Empty for a single message.
     ends: Vec<u32>,
-    /// Bytes of the longest.
+    /// Bytes of the longest entry.
     longest: usize,
-    /// The id of the single one has yet to be drawn.
+    /// Whether the id of a single message is still to be drawn.
     needs_id: bool,
 }
 
 impl Messages {
-    /// A single message. Without an id it gets one by [`draw_id`](Self::draw_id).
+    /// A single message. Without an id it gets one from [`draw_id`](Self::draw_id).
     pub(crate) fn one(id: Option<MessageId>, body: &str) -> Self {
         let mut text = Vec::with_capacity(body.len() + ENTRY_BYTES);
         write_channel_entry(&mut text, id.unwrap_or(MessageId::from_bytes([0; 16])), body, None);
@@ -43,7 +43,7 @@ impl Messages {
         Messages { text, ends: Vec::new(), longest, needs_id: id.is_none() }
     }
 
-    /// Gives a single message the id that `draw` draws, if it has none.
+    /// Gives a single message an id from `draw`, if it has none.
     pub(crate) fn draw_id<E>(
         &mut self,
         draw: impl FnOnce() -> Result<MessageId, E>,
@@ -56,7 +56,7 @@ impl Messages {
         Ok(())
     }
 
-    /// Room for as many messages and bytes.
+    /// Empty, with room for this many messages and bytes.
     pub(crate) fn with_capacity(messages: usize, bytes: usize) -> Self {
         Messages {
             text: Vec::with_capacity(bytes),
@@ -66,7 +66,7 @@ impl Messages {
         }
     }
 
-    /// Adds a message to those of a batch.
+    /// Adds a message to a batch.
     pub(crate) fn push(&mut self, id: MessageId, body: &str) {
         if !self.ends.is_empty() {
             self.text.push(b',');
@@ -77,7 +77,7 @@ impl Messages {
         self.ends.push(u32::try_from(self.text.len()).unwrap_or(u32::MAX));
     }
 
-    /// How many messages there are.
+    /// The number of messages.
     pub(crate) fn len(&self) -> usize {
         match self.ends.len() {
             0 => usize::from(!self.text.is_empty()),
@@ -85,30 +85,30 @@ impl Messages {
         }
     }
 
-    /// Bytes of all of them, commas included.
+    /// Bytes of all entries, including commas.
     pub(crate) fn bytes(&self) -> usize {
         self.text.len()
     }
 
-    /// Bytes of the longest of them.
+    /// Bytes of the longest entry.
     pub(crate) fn longest(&self) -> usize {
         self.longest
     }
 
-    /// The text of some that follow each other: entries with commas between them.
+    /// The text of a contiguous range: entries with commas between them.
     pub(crate) fn text(&self, range: Range<usize>) -> &[u8] {
         if self.ends.is_empty() {
             return &self.text;
         }
         let begin = match range.start {
             0 => 0,
-            // Behind the comma.
+            // After the comma.
             start => self.ends[start - 1] as usize + 1,
         };
         &self.text[begin..self.ends[range.end - 1] as usize]
     }
 
-    /// How many bytes the text of these has.
+    /// Bytes of the text of this range.
     pub(crate) fn text_bytes(&self, range: Range<usize>) -> usize {
         self.text(range).len()
     }
@@ -117,40 +117,41 @@ impl Messages {
     pub(crate) fn id(&self, index: usize) -> MessageId {
         let text = &self.text(index..index + 1)[ID_BEGINS..ID_BEGINS + ID_BYTES];
         let id = std::str::from_utf8(text).ok().and_then(|text| text.parse().ok());
-        id.expect("it was written here")
+        id.expect("`write_channel_entry` wrote it")
     }
 
     /// The body of a message.
     pub(crate) fn body(&self, index: usize) -> &str {
         let text = self.text(index..index + 1);
-        std::str::from_utf8(&text[BODY_BEGINS..text.len() - 1]).expect("it was text")
+        std::str::from_utf8(&text[BODY_BEGINS..text.len() - 1])
+            .expect("it was written from a `str`")
     }
 }
 
-/// A call, and who waits for what becomes of it.
+/// A call, with the channel for its result.
 #[derive(Debug)]
 pub(crate) struct Call {
     pub(crate) messages: Messages,
     pub(crate) begun_at: Instant,
-    /// How long it may take.
+    /// How long the call may take.
     pub(crate) timeout: Duration,
-    /// Goes by POST: it has too many levels for a channel's frame.
+    /// Whether it must go by POST, because it has too many levels for a channel's frame.
     pub(crate) is_deep: bool,
     pub(crate) kind: Kind,
 }
 
-/// Which call it is.
+/// The kind of a call.
 #[derive(Debug)]
 pub(crate) enum Kind {
     /// A message.
     Send(oneshot::Sender<Result<Sent, SendError>>),
-    /// A message that asks for a reply, which is waited for as long.
+    /// A message that asks for a reply, and how long its caller waits for the reply.
     Request { reply_wait: Duration, done: oneshot::Sender<Result<Reply, SendError>> },
     /// Many messages of a stream, in order.
     Batch(BatchSender),
 }
 
-/// What became of a message.
+/// The server's answer for a message.
 #[derive(Clone, Debug)]
 pub(crate) enum EntryStatus {
     Accepted,
@@ -158,39 +159,39 @@ pub(crate) enum EntryStatus {
     Refused(SendError),
 }
 
-/// What becomes known of a batch.
+/// News about a batch.
 #[derive(Debug)]
 pub(crate) enum BatchEvent {
-    /// What became of the next messages of the batch, in order.
+    /// The answers for the next messages of the batch, in order.
     Settled { batch: u64, statuses: Vec<EntryStatus> },
-    /// The messages of the stream that are not settled will not be sent any more.
+    /// The messages of the stream without an answer will not be sent.
     Failed(SendError),
 }
 
-/// The way back of a batch.
+/// The channel for the results of a batch.
 #[derive(Debug)]
 pub(crate) struct BatchSender {
-    /// Which batch of its stream it is, counted from 0.
+    /// The number of the batch in its stream, counted from 0.
     pub(crate) number: u64,
     pub(crate) events: mpsc::UnboundedSender<BatchEvent>,
     pub(crate) stream: Arc<Stream>,
-    /// Closed once nobody waits any more.
+    /// Closed when the caller has stopped waiting.
     pub(crate) is_wanted: oneshot::Sender<Infallible>,
 }
 
-/// The batches of one `send_all`. One that is given up ends all, and an answer to one gives all
-/// more time.
+/// The batches of one `send_all`. When one of them fails, all end. An answer to one gives all of
+/// them more time.
 #[derive(Debug, Default)]
 pub(crate) struct Stream {
     has_failed: AtomicBool,
-    /// How many batches were sent, at least once each.
+    /// How many batches were sent at least once.
     sent: AtomicU64,
-    /// When something became known of one last.
+    /// When a batch last had an answer.
     progress_at: Mutex<Option<Instant>>,
 }
 
 impl Stream {
-    /// A batch was given up: those behind it are not sent.
+    /// Notes that a batch has failed. Later batches are not sent.
     pub(crate) fn fail(&self) {
         self.has_failed.store(true, Ordering::Release);
     }
@@ -199,7 +200,7 @@ impl Stream {
         self.has_failed.load(Ordering::Acquire)
     }
 
-    /// A batch is sent.
+    /// Notes that a batch is sent.
     pub(crate) fn note_sent(&self, batch: u64) {
         self.sent.fetch_max(batch + 1, Ordering::AcqRel);
     }
@@ -213,7 +214,7 @@ impl Stream {
         *self.progress_at.lock().unwrap_or_else(PoisonError::into_inner) = Some(now);
     }
 
-    /// When something became known last; at least `begun_at`.
+    /// When a batch last had an answer, or `begun_at` if that is later.
     pub(crate) fn progress_at(&self, begun_at: Instant) -> Instant {
         let progress_at = *self.progress_at.lock().unwrap_or_else(PoisonError::into_inner);
         progress_at.map_or(begun_at, |at| at.max(begun_at))

@@ -1,4 +1,4 @@
-//! The handle that applications hold, and the calls that it begins.
+//! The handle that applications hold, and the calls that it makes.
 
 use std::fmt;
 use std::future::Future;
@@ -18,16 +18,16 @@ use crate::error::SendError;
 use crate::receipt::{Reply, Sent};
 use crate::worker::Job;
 
-/// How long a reply is waited for, unless said otherwise.
+/// The default time to wait for a reply.
 pub const REPLY_TIMEOUT_DEFAULT: Duration = Duration::from_secs(REPLY_WAIT_SECS_DEFAULT);
 
 /// Sends messages to one server.
 ///
-/// A handle: cloning it is cheap, and all clones share connections, session and thread. It is
-/// `Send + Sync`, and its futures can be awaited on any async runtime, or on none. When the last
-/// clone is gone and what was begun is done, the thread ends.
+/// Cloning this handle is cheap. All clones share connections, session and thread. The handle is
+/// `Send + Sync`, and its futures can be awaited on any async runtime, or on none. The thread ends
+/// when the last clone is dropped and all calls have ended.
 ///
-/// Built with [`Client::builder`]; for code that is not async there is
+/// [`Client::builder`] builds it. For code that is not async there is
 /// [`blocking::Client`](crate::blocking::Client).
 #[derive(Clone)]
 pub struct Client {
@@ -41,60 +41,62 @@ pub(crate) struct Shared {
 }
 
 impl Client {
-    /// The handle to a client that takes its jobs there.
+    /// Makes the handle to a client that takes its jobs from this queue.
     pub(crate) fn new(jobs: mpsc::UnboundedSender<Job>, config: Config, address: String) -> Self {
         Client { shared: Arc::new(Shared { jobs, config, address }) }
     }
 
     /// Sends a message: anything that serialises to a JSON object.
     ///
-    /// Returns once the message is in the server's inbox. It is sealed with an id of its own; where
-    /// the connection breaks, the server is not up or asks to wait, it is sent again under that id
-    /// with growing pauses until the [timeout](SendCall::timeout), and is in the inbox once,
-    /// however often it was sent. A session that is over is renewed in passing.
+    /// Returns when the message is in the server's inbox. The client seals it with an id of its
+    /// own. If the connection breaks, the server is down or asks to wait, the client sends it again
+    /// under that id, with growing pauses, until the [timeout](SendCall::timeout). The message is
+    /// in the inbox once, however often it was sent. The client renews an expired session by
+    /// itself.
     ///
-    /// The message is serialised at the call; nothing is sent before the future is first polled.
-    /// Messages sent one after the other arrive in that order; of those under way at the same time
-    /// any may be first.
+    /// The message is serialised by this call, and sent when the future is first polled. Messages
+    /// sent one after another arrive in that order. Messages in flight at the same time may arrive
+    /// in any order.
     ///
-    /// Dropping the future gives up waiting, and no further attempt is begun: a message that still
-    /// waits for a connection is not sent. One that is on its way may still arrive.
+    /// Dropping the future gives up: no further attempt begins, and a message that still waits for
+    /// a connection is not sent. A message in flight may still arrive.
     ///
     /// # Errors
-    /// [`SendError`], whose [`outcome`](SendError::outcome) tells what became of the message.
+    /// [`SendError`], whose [`outcome`](SendError::outcome) says what became of the message.
     pub fn send<T: Serialize + ?Sized>(&self, message: &T) -> SendCall {
         SendCall(self.shared.begin(message, self.shared.config.timeout))
     }
 
     /// Sends a message, as [`send`](Client::send) does, and waits for the application's reply to
-    /// it, for 30 s unless told [otherwise](RequestCall::timeout).
+    /// it, for 30 s unless [set otherwise](RequestCall::timeout).
     ///
-    /// Where the connection breaks, the request is sent again under its id: the application sees it
-    /// once, and its first reply is the answer, also where it was given while nobody was connected.
-    /// One that takes longer than the server lets anybody wait is asked for again in the same way.
+    /// If the connection breaks, the client sends the request again under its id. The application
+    /// sees the request once. Its first reply is the result, even if it replied while the client
+    /// was not connected. The client also sends the request again if the reply takes longer than
+    /// the server lets a client wait.
     ///
-    /// Thousands of requests may wait at the same time: over a channel they share one connection.
-    /// Where the server opens none, each holds a connection until its reply is there, and they
-    /// leave one to everything else.
+    /// Thousands of requests may wait at the same time, since they share the one connection of a
+    /// channel. If the server opens no channel, each request holds a connection until its reply
+    /// arrives. They leave one connection to other messages.
     ///
-    /// Dropping the future gives up waiting. The request may still arrive, and be worked on.
+    /// Dropping the future gives up. The request may still arrive, and be processed.
     ///
     /// # Errors
     /// [`SendError::NoReply`], with [`Outcome::Accepted`](crate::Outcome::Accepted), if the server
-    /// took the request and there is no reply to it; else as for a message that is sent.
+    /// accepted the request and there is no reply. Otherwise the errors of `send`.
     pub fn request<T: Serialize + ?Sized>(&self, message: &T) -> RequestCall {
         let begun = self.shared.begin(message, self.shared.config.timeout);
         RequestCall { begun, reply_wait: REPLY_TIMEOUT_DEFAULT }
     }
 
-    /// Asks the server whether it runs, in one attempt, without a login.
+    /// Asks whether the server runs, with one attempt and without a login.
     ///
-    /// `false` means that nobody answered: no connection could be made, or it broke. The
-    /// certificates of both ends are verified as for a message.
+    /// `false` means that nothing answered: the connection failed or broke. The certificates of
+    /// both ends are verified, as for a message.
     ///
     /// # Errors
-    /// [`SendError`] if something answered that is not a server to send to: a certificate that is
-    /// not trusted, a refusal of this client's own, an answer of another kind.
+    /// [`SendError`] if the answer is not that of a usable server: a certificate that is not
+    /// trusted, a refusal of this client, or an unexpected response.
     pub fn is_running(&self) -> impl Future<Output = Result<bool, SendError>> + Send + use<> {
         let shared = self.shared.clone();
         async move {
@@ -107,7 +109,7 @@ impl Client {
 }
 
 impl Shared {
-    /// The JSON text of a message, if it is one and not too long.
+    /// The JSON text of a message, if it is an object and not too long.
     pub(crate) fn body<T: Serialize + ?Sized>(&self, message: &T) -> Result<String, SendError> {
         let body = to_body(message)?;
         let bytes_max = self.config.plaintext_bytes_max;
@@ -128,7 +130,7 @@ impl Shared {
     }
 }
 
-/// A message that is about to be sent, and how.
+/// A message that is not sent yet, with its options.
 pub(crate) struct Unsent {
     shared: Arc<Shared>,
     body: Result<String, SendError>,
@@ -137,7 +139,7 @@ pub(crate) struct Unsent {
 }
 
 impl Unsent {
-    /// The call of a message, and who waits for it.
+    /// Makes the call, and the receiver of its result.
     pub(crate) fn call<R>(
         self,
         kind: impl FnOnce(oneshot::Sender<R>) -> Kind,
@@ -155,9 +157,9 @@ impl Unsent {
     }
 }
 
-/// A call before and after it was handed to the client's thread.
+/// A call, before and after it is passed to the client's thread.
 pub(crate) enum Begun<R> {
-    /// `None` once it ended.
+    /// `None` after it has ended.
     Unsent(Option<Unsent>),
     Sent(oneshot::Receiver<Result<R, SendError>>),
 }
@@ -196,30 +198,30 @@ impl<R> Begun<R> {
     }
 }
 
-/// A message on its way, made by [`Client::send`]: sent when it is awaited, or by
-/// [`wait`](SendCall::wait) where there is no async.
-#[must_use = "nothing is sent before it is awaited or waited for"]
+/// A message that is about to be sent. [`Client::send`] makes it, `.await` sends it, and so does
+/// [`wait`](SendCall::wait) in code that is not async.
+#[must_use = "nothing is sent until it is awaited, or `wait` is called"]
 pub struct SendCall(Begun<Sent>);
 
 impl SendCall {
-    /// Sends the message under this id, instead of one of its own: for a program that heard
-    /// [`Outcome::NotKnown`](crate::Outcome::NotKnown) and repeats the message, also after its own
-    /// restart. The server remembers an id for ten minutes, with a durable inbox for a day; under
-    /// it the same body is accepted once, and another body is refused.
+    /// Sends the message under this id instead of a new one. A program that got
+    /// [`Outcome::NotKnown`](crate::Outcome::NotKnown) can so repeat the message, even after its
+    /// own restart. The server remembers an id for ten minutes, and with a durable inbox for a day.
+    /// During that time it accepts the same body once, and refuses another body.
     pub fn id(mut self, id: MessageId) -> Self {
         self.0.unsent(|message| message.id = Some(id));
         self
     }
 
-    /// How long it may take in all, attempts, pauses and logins included; at most
-    /// [`TIMEOUT_SECS_MAX`](crate::TIMEOUT_SECS_MAX) seconds, and more is taken as that. Default:
-    /// [that of the client](crate::ClientBuilder::timeout).
+    /// How long the call may take in all, including attempts, pauses and logins. Larger values than
+    /// [`TIMEOUT_SECS_MAX`](crate::TIMEOUT_SECS_MAX) seconds are clamped. Default: [the client's
+    /// timeout](crate::ClientBuilder::timeout).
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.0.unsent(|message| message.timeout = bounded(timeout));
         self
     }
 
-    /// Sends the message and waits for the end, in code that is not async.
+    /// Sends the message and waits for the result, in code that is not async.
     ///
     /// # Errors
     /// As [`Client::send`].
@@ -235,33 +237,32 @@ impl Future for SendCall {
     type Output = Result<Sent, SendError>;
 
     /// # Panics
-    /// When polled again after it was ready, as any future may.
+    /// If polled again after it was ready.
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         self.0.poll(cx, Kind::Send)
     }
 }
 
-/// A request on its way, made by [`Client::request`]: sent when it is awaited, or by
-/// [`wait`](RequestCall::wait) where there is no async.
-#[must_use = "nothing is sent before it is awaited or waited for"]
+/// A request that is about to be sent. [`Client::request`] makes it, `.await` sends it, and so does
+/// [`wait`](RequestCall::wait) in code that is not async.
+#[must_use = "nothing is sent until it is awaited, or `wait` is called"]
 pub struct RequestCall {
     begun: Begun<Reply>,
     reply_wait: Duration,
 }
 
 impl RequestCall {
-    /// Sends the request under this id, as [`SendCall::id`] does a message. The reply to it is the
-    /// first that the application gave.
+    /// Sends the request under this id, as [`SendCall::id`] does a message. Its reply is the first
+    /// one that the application gave to this id.
     pub fn id(mut self, id: MessageId) -> Self {
         self.begun.unsent(|message| message.id = Some(id));
         self
     }
 
-    /// How long the reply is waited for, from when the server has the request; at most
-    /// [`TIMEOUT_SECS_MAX`](crate::TIMEOUT_SECS_MAX) seconds, and more is taken as that. Default 30
-    /// s. To get the request there may take up to
-    /// [the timeout of the client](crate::ClientBuilder::timeout), and the whole call takes no
-    /// longer than the longer of the two.
+    /// How long to wait for the reply after the server has the request. Larger values than
+    /// [`TIMEOUT_SECS_MAX`](crate::TIMEOUT_SECS_MAX) seconds are clamped. Default 30 s. Until the
+    /// server has the request, [the client's timeout](crate::ClientBuilder::timeout) applies. The
+    /// whole call takes at most the longer of the two.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.reply_wait = bounded(timeout);
         self
@@ -283,7 +284,7 @@ impl Future for RequestCall {
     type Output = Result<Reply, SendError>;
 
     /// # Panics
-    /// When polled again after it was ready, as any future may.
+    /// If polled again after it was ready.
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let reply_wait = self.reply_wait;
         self.begun.poll(cx, |done| Kind::Request { reply_wait, done })

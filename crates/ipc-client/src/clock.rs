@@ -1,26 +1,26 @@
-//! Two clocks that do not agree, in words: which of them is behind, and how much is allowed.
+//! Describes two clocks that do not agree: which one is behind, and how much is allowed.
 //!
-//! `sealer` and `exchange` come here with what they know of the times of a refusal or a reply.
-//! There is no clock here.
+//! `sealer` and `exchange` call it with the times of a reply or a refusal. Nothing here reads a
+//! clock.
 
 use ipc_envelope::Freshness;
 
-/// Differences that are those of a `Date`, or of the way.
+/// Smaller differences come from the resolution of a `Date` header, or from network delays.
 const ALIKE_SECS: u64 = 5;
 
-/// What ends a server's sentence about a stale envelope, behind the number.
+/// The end of a server's text about a stale envelope, after the number.
 const ALLOWED: &str = " s are allowed";
 
-/// What the clocks have to do with a refusal.
+/// How two clocks explain a refusal.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Clocks {
     pub(crate) detail: String,
-    /// They are the reason, and so they will be another time.
+    /// Whether the clocks alone are the reason. Then another attempt fails too.
     pub(crate) explain: bool,
 }
 
-/// Why an envelope came too late or too early for the server, by what it says and by its clock;
-/// `None` if it was not the clocks.
+/// Why an envelope was too old or too new for the server, from the server's text and clock. `None`
+/// if the clocks agree.
 pub(crate) fn of_refusal(server_secs: u64, own_secs: u64, detail: &str) -> Option<Clocks> {
     let by_secs = server_secs.abs_diff(own_secs);
     if by_secs <= ALIKE_SECS {
@@ -39,7 +39,7 @@ pub(crate) fn of_refusal(server_secs: u64, own_secs: u64, detail: &str) -> Optio
     })
 }
 
-/// Why a reply came too late or too early for this client.
+/// Why a reply was too old or too new for this client.
 pub(crate) fn of_reply(sealed_at_secs: u64, own_secs: u64, freshness: Freshness) -> String {
     let allowed_secs =
         if sealed_at_secs < own_secs { freshness.age_secs_max } else { freshness.ahead_secs_max };
@@ -70,7 +70,10 @@ mod tests {
             clocks.detail,
             "this host's clock is 90 s ahead of the server's; 60 s are allowed"
         );
-        assert!(!of_refusal(1050, 1000, said).unwrap().explain, "the way must have been long, too");
+        assert!(
+            !of_refusal(1050, 1000, said).unwrap().explain,
+            "the network delay must have been long, too"
+        );
         assert_eq!(of_refusal(1005, 1000, said), None);
     }
 

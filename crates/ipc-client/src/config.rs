@@ -1,4 +1,4 @@
-//! What was settled when a client was built and that every part of it looks at. Plain values.
+//! The settings of a client, which all its parts read. Plain values.
 
 use std::time::Duration;
 
@@ -7,19 +7,19 @@ use std::time::Duration;
 pub(crate) struct Config {
     /// The name that the server's certificate must be for.
     pub(crate) name: String,
-    /// How long a call may take, unless it is told otherwise.
+    /// The timeout of a call without one of its own.
     pub(crate) timeout: Duration,
-    /// How many connections carry POST requests, at most.
+    /// The most connections for POST requests.
     pub(crate) connections_max: usize,
-    /// The longest plaintext of a frame that is sent, and of one that is read.
+    /// The longest plaintext of a frame, sent or received.
     pub(crate) plaintext_bytes_max: usize,
-    /// Whether messages go over a channel where the server opens one.
+    /// Whether messages go over a channel, if the server opens one.
     pub(crate) uses_channel: bool,
 }
 
 impl Config {
-    /// How long an attempt waits for an answer: a connection that died unnoticed must not take all
-    /// the time there is.
+    /// How long an attempt waits for an answer. A dead connection must not use up the whole
+    /// timeout.
     pub(crate) fn attempt_max(&self) -> Duration {
         const ATTEMPT_MIN: Duration = Duration::from_secs(10);
         ATTEMPT_MIN.max(self.timeout / 2)

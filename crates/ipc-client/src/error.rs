@@ -1,6 +1,7 @@
 //! Why a send failed, what became of the message, and what to do about it.
 //!
-//! Callers match on these. No variant holds a secret, and no type of an HTTP or TLS library shows.
+//! Callers match on these types. No variant holds a secret, and no type of an HTTP or TLS library
+//! is public.
 
 use std::error::Error;
 use std::io;
@@ -16,30 +17,30 @@ pub(crate) type Cause = Arc<dyn Error + Send + Sync>;
 /// What became of a message whose send failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Outcome {
-    /// It was refused, here or by the server, and is not in the inbox. Sent again as it is, it will
-    /// be refused again.
+    /// The client or the server refused it. It is not in the inbox. The same message will be
+    /// refused again.
     Refused,
-    /// It is not in the inbox: it never got as far as the server, or no further than a session that
-    /// was over. It may be sent again.
+    /// It is not in the inbox: it did not reach the server, or the server refused it because the
+    /// session had expired. It may be sent again.
     NeverArrived,
-    /// It may be in the inbox or not: it was on its way when the answer failed to come. To send it
-    /// again, with a new id, may deliver it twice.
+    /// It may be in the inbox or not: it was in flight, and no answer came. Sending it again with a
+    /// new id may deliver it twice.
     NotKnown,
-    /// It was put into the inbox; what failed is the reply to it. Only a request comes to this.
+    /// It is in the inbox, but there is no reply to it. Only requests have this outcome.
     Accepted,
 }
 
-/// What a peer speaks that is none of what it was spoken to in.
+/// What a peer speaks instead of the expected protocol.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Speaks {
-    /// TLS, where plain HTTP was tried.
+    /// TLS instead of plain HTTP.
     Tls,
-    /// Something else than TLS, where TLS was tried.
+    /// Another protocol instead of TLS.
     NoTls,
-    /// Something else than HTTP.
+    /// Another protocol instead of HTTP.
     NoHttp {
-        /// What is wrong with it as HTTP.
+        /// Why it is not HTTP.
         fault: String,
     },
 }
@@ -54,20 +55,19 @@ impl std::fmt::Display for Speaks {
     }
 }
 
-/// Why there is no reply to a request that the server took.
+/// Why there is no reply to a request that the server accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum NoReply {
-    /// The application has let the request go without a reply (status 502). It may have acted on
-    /// it.
+    /// The application dropped the request without a reply (status 502). It may have acted on it.
     NotGiven,
-    /// No reply came in the time that the caller gave it (status 504). The application may still be
-    /// at it.
+    /// No reply came within the caller's time (status 504). The application may still be working on
+    /// it.
     NotInTime {
-        /// That time.
+        /// The caller's time.
         wait: Duration,
     },
-    /// The reply was given to an earlier attempt, and the server has it no more (status 410).
+    /// The reply went to an earlier attempt, and the server has removed it (status 410).
     Forgotten,
 }
 
@@ -88,7 +88,7 @@ impl std::fmt::Display for NoReply {
             NoReply::NotInTime { wait } => {
                 write!(f, "no reply came within {} s", wait.as_secs_f64())
             }
-            NoReply::Forgotten => f.write_str("the reply is not kept any more"),
+            NoReply::Forgotten => f.write_str("the server does not have the reply any more"),
         }
     }
 }
@@ -97,15 +97,15 @@ impl std::fmt::Display for NoReply {
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SendError {
-    /// The value is no JSON object, or would not arrive as it is. Nothing was sent.
+    /// The value is not a JSON object, or JSON cannot represent it exactly. Nothing was sent.
     #[error(transparent)]
     Body(Arc<BodyError>),
     /// The frame is longer than [`plaintext_bytes_max`](crate::ClientBuilder::plaintext_bytes_max).
     /// It was not sent.
-    #[error("the message is too large: {bytes} bytes, where {bytes_max} are allowed")]
+    #[error("the message is too large: {bytes} bytes, at most {bytes_max} are allowed")]
     TooLarge {
-        /// Length of the frame, or, where that alone is too much, of the message, in bytes of JSON
-        /// text.
+        /// The length in bytes of JSON text: of the frame, or of the message if that alone exceeds
+        /// the limit.
         bytes: usize,
         /// The limit in bytes.
         bytes_max: usize,
@@ -115,9 +115,9 @@ pub enum SendError {
     Refused {
         /// The HTTP status.
         status: u16,
-        /// The problem code, where the server gave one that is known.
+        /// The problem code, if the response has a known one.
         code: Option<ProblemCode>,
-        /// The server's sentence about it; may be empty.
+        /// The server's text about the refusal. May be empty.
         detail: String,
     },
     /// The server does not know the user or the password.
@@ -125,7 +125,7 @@ pub enum SendError {
     BadCredentials {
         /// The user name.
         username: String,
-        /// They are those of the home's `admin.cred`, since the client was given none of its own.
+        /// Whether the credentials are those of the home's `admin.cred`.
         from_home: bool,
     },
     /// The server refused this client's certificate in the TLS handshake.
@@ -133,19 +133,18 @@ pub enum SendError {
     CertificateRefused {
         /// The name of the certificate pair that was presented.
         identity: String,
-        /// The TLS alert it gave (RFC 8446, section 6), such as `CertificateExpired`.
+        /// The TLS alert of the server (RFC 8446, section 6), such as `CertificateExpired`.
         alert: String,
     },
-    /// The server's certificate is not one to send messages to.
+    /// The client does not trust the server's certificate.
     #[error("the certificate of the server `{name}` {reason}")]
     ServerNotTrusted {
-        /// The name that was asked for.
+        /// The expected name of the server.
         name: String,
-        /// What is wrong.
+        /// What is wrong with the certificate.
         reason: CertificateProblem,
     },
-    /// The server speaks another protocol than it was spoken to in. Another attempt would not
-    /// change that.
+    /// The server speaks another protocol. Another attempt would not help.
     #[error("the server at {address} {speaks}")]
     WrongProtocol {
         /// The address.
@@ -153,13 +152,13 @@ pub enum SendError {
         /// What it speaks.
         speaks: Speaks,
     },
-    /// The TLS handshake failed for a reason that is no certificate, such as no common version of
-    /// 1.2 and 1.3.
+    /// The TLS handshake failed for a reason other than a certificate, such as no common version
+    /// among 1.2 and 1.3.
     #[error("no TLS connection could be made with {address}")]
     Handshake {
         /// The address.
         address: String,
-        /// What the TLS library says.
+        /// The error of the TLS library.
         #[source]
         source: Cause,
     },
@@ -168,74 +167,74 @@ pub enum SendError {
     Unreachable {
         /// The address.
         address: String,
-        /// What the system says.
+        /// The error of the system.
         #[source]
         source: Arc<io::Error>,
     },
-    /// The connection broke, or the time ran out, after the request was on its way.
-    #[error("the connection to {address} gave no answer")]
+    /// The connection broke, or the time ran out, while the request was in flight.
+    #[error("no answer from the server at {address}")]
     NoAnswer {
         /// The address.
         address: String,
-        /// What the system says.
+        /// The error of the system.
         #[source]
         source: Arc<io::Error>,
     },
-    /// The answer is none that a web-ipc server gives.
-    #[error("the answer with status {status} is not one of a web-ipc server: {detail}")]
+    /// The response is not one of a web-ipc server.
+    #[error("unexpected response (status {status}): {detail}")]
     Unexpected {
         /// The HTTP status.
         status: u16,
-        /// What is wrong with it.
+        /// What is wrong with the response.
         detail: String,
     },
-    /// All connections stayed in use by other sends.
+    /// Other calls used all connections until the deadline.
     #[error("all {connections_max} connections were busy")]
     Busy {
         /// The limit, see [`connections_max`](crate::ClientBuilder::connections_max).
         connections_max: usize,
     },
-    /// The time ran out, or the server asked to wait for longer.
+    /// The time ran out, or the server asked for a longer wait than the time that was left.
     #[error("the message could not be sent within {} s", timeout.as_secs_f64())]
     Timeout {
-        /// The time that the call had.
+        /// The timeout of the call.
         timeout: Duration,
-        /// What became of the message, all attempts considered.
+        /// What became of the message, considering all attempts.
         outcome: Outcome,
         /// Why the last attempt failed.
         #[source]
         last: Box<SendError>,
     },
-    /// An attempt got no answer, and the next one was refused: whether the first arrived is not
-    /// known.
-    #[error("an attempt got no answer, and the next one failed")]
+    /// An attempt got no answer, and the next one was refused. Whether the first one delivered the
+    /// message is unknown.
+    #[error("an earlier attempt got no answer, and the last one failed")]
     InDoubt {
         /// Why the last attempt failed.
         #[source]
         last: Box<SendError>,
     },
-    /// The server asked for a login before it takes the message, and the login got no answer, or
-    /// none that can be used.
+    /// The server asked for a login before it accepts the message. The login got no answer, or an
+    /// invalid one.
     #[error("the login failed")]
     LoginFailed {
-        /// What became of the login.
+        /// Why the login failed.
         #[source]
         last: Box<SendError>,
     },
-    /// The server took the request, and there is no reply to it.
-    #[error("the server took the request, but {reason}")]
+    /// The server accepted the request, and there is no reply to it.
+    #[error("the server accepted the request, but {reason}")]
     NoReply {
-        /// Why there is none.
+        /// Why there is no reply.
         reason: NoReply,
     },
     /// The operating system gave no random numbers. Nothing was sent.
     #[error("the operating system gave no random numbers")]
     NoRandomness {
-        /// What it says.
+        /// The error of the operating system.
         #[source]
         source: Cause,
     },
-    /// The client's thread is gone, which only a bug in it can bring about.
+    /// The client's thread has ended, which only a bug can cause.
     #[error("the client has stopped")]
     Stopped,
 }
@@ -251,8 +250,8 @@ impl SendError {
     #[must_use]
     pub fn outcome(&self) -> Outcome {
         match self {
-            // A server that failed in the middle, or a proxy that lost it, has the message or has
-            // it not.
+            // A server that failed in the middle, or a proxy that lost the server, may have
+            // delivered the message or not.
             SendError::Refused { status, .. } if *status >= 500 && *status != 503 => {
                 Outcome::NotKnown
             }
@@ -262,7 +261,7 @@ impl SendError {
             | SendError::BadCredentials { .. }
             | SendError::CertificateRefused { .. } => Outcome::Refused,
             SendError::NoReply { .. } => Outcome::Accepted,
-            // The answer that asked for the login said that the message was not taken.
+            // The server asked for the login, so it had not accepted the message.
             SendError::LoginFailed { .. }
             | SendError::ServerNotTrusted { .. }
             | SendError::WrongProtocol { speaks: Speaks::Tls | Speaks::NoTls, .. }
@@ -279,8 +278,8 @@ impl SendError {
         }
     }
 
-    /// The refusals that say that there is no reply to a request, which was waited for as long;
-    /// `None` for others.
+    /// The error for a refusal that says that there is no reply to a request. `wait` is how long
+    /// the caller waited. `None` for other errors.
     pub(crate) fn no_reply(&self, wait: Duration) -> Option<SendError> {
         let SendError::Refused { code: Some(code), .. } = self else { return None };
         let reason = match code {
@@ -292,8 +291,8 @@ impl SendError {
         Some(SendError::NoReply { reason })
     }
 
-    /// The stable code of the refusal, where the server gave one; that of the last attempt, where
-    /// there were several.
+    /// The problem code of the refusal, if the server sent one. After several attempts, that of the
+    /// last one.
     #[must_use]
     pub fn code(&self) -> Option<ProblemCode> {
         match self {
@@ -307,8 +306,8 @@ impl SendError {
         }
     }
 
-    /// The HTTP status of the server's answer, where there was one; that of the last attempt, where
-    /// there were several.
+    /// The HTTP status of the server's response, if there was one. After several attempts, that of
+    /// the last one.
     #[must_use]
     pub fn status(&self) -> Option<u16> {
         match self {
@@ -331,8 +330,8 @@ impl SendError {
         )
     }
 
-    /// Whether the same message, under the [same id](crate::SendCall::id), may succeed later: the
-    /// failure is one of the moment, such as a server that is down or an inbox that is full.
+    /// Whether the same message, under the [same id](crate::SendCall::id), may succeed later. That
+    /// is so for a temporary failure, such as a server that is down or a full inbox.
     #[must_use]
     pub fn is_retryable(&self) -> bool {
         match self {
@@ -350,7 +349,7 @@ impl SendError {
         }
     }
 
-    /// The same failure, of a message that an attempt may have brought there before.
+    /// The same failure of a message that an earlier attempt may have delivered.
     pub(crate) fn in_doubt(self) -> Self {
         match self {
             SendError::Timeout {
@@ -367,7 +366,7 @@ impl SendError {
         }
     }
 
-    /// What a person can do about it; `None` where only the cause can tell.
+    /// What a person can do about it. `None` if only the cause can tell.
     #[must_use]
     pub fn remedy(&self) -> Option<Remedy> {
         Some(match self {
@@ -416,16 +415,16 @@ impl SendError {
 
 const SEND_LESS: &str = "send less at once, or raise the limit at both ends";
 
-/// What helps where the server's certificate is not one to send messages to.
+/// The remedy for a server certificate that is not trusted.
 fn remedy_of_certificate(name: &str, reason: &CertificateProblem) -> Remedy {
     let reissue = || Remedy::issue(name, true, Place::ServersHome);
     match reason {
-        // Whose home this is, and whether it has the authority's key, is not known here.
+        // The client cannot know which home this is, or whether it has the authority's key.
         CertificateProblem::UnknownAuthority => {
             Remedy::TrustServersAuthority { name: name.to_owned() }
         }
         CertificateProblem::WrongName { presented } => {
-            // The names that it had are kept: others may know the server by them.
+            // The new certificate keeps the old names, since other clients may use them.
             let names = std::iter::once(name).chain(presented.iter().map(String::as_str));
             let reissue = Remedy::IssueCertificate {
                 name: name.to_owned(),
@@ -501,7 +500,7 @@ mod tests {
             SendError::NoReply { reason: NoReply::NotInTime { wait: Duration::from_millis(1500) } };
         assert_eq!(
             no_reply.to_string(),
-            "the server took the request, but no reply came within 1.5 s"
+            "the server accepted the request, but no reply came within 1.5 s"
         );
         assert_eq!(no_reply.outcome(), Outcome::Accepted);
         let last = Box::new(SendError::Unexpected { status: 200, detail: "odd".into() });
@@ -587,7 +586,7 @@ mod tests {
             ),
             (
                 CertificateProblem::UnknownAuthority,
-                "the certificate of the server `localhost` is not of this home's authority",
+                "the certificate of the server `localhost` was not issued by this home's authority",
                 Remedy::TrustServersAuthority { name: name() },
             ),
         ] {

@@ -1,13 +1,14 @@
-//! The web-ipc client: sends JSON objects, sealed, over HTTPS with mutual TLS, into a server's
-//! inbox, each exactly once.
+//! The web-ipc client: delivers JSON objects to a server's inbox over HTTPS with mutual TLS,
+//! encrypted and exactly once.
 //!
-//! A program that sends comes here with a [`Home`](ipc_home::Home) and needs no other crate of the
-//! workspace; the server is not known here, nor are users' passwords beyond the one to log in with.
+//! A program that sends needs this crate and a [`Home`](ipc_home::Home), and no other crate of the
+//! workspace. This crate does not depend on the server. It knows no passwords but the one for its
+//! own login.
 //!
 //! | you want | take |
 //! |---|---|
 //! | to send from async code, on any runtime | [`Client::send`] |
-//! | to have an answer from the application | [`Client::request`], which gives a [`Reply`] |
+//! | to get a reply from the application | [`Client::request`], which gives a [`Reply`] |
 //! | to send many messages, fast and in order | [`Client::send_all`], or [`Client::send_all_stream`] |
 //! | to send from code that runs on actix, or in a tokio `LocalSet` | [`LocalClient`], which has no thread of its own |
 //! | to send from code that is not async | [`blocking::Client`] |
@@ -16,9 +17,10 @@
 //! | to tell a person what to do about it | [`SendError::remedy`], [`BuildError::remedy`] |
 //!
 //! A client has one thread of its own, one channel (a WebSocket) that carries its messages, a few
-//! connections for what a channel cannot hold, and one session that it renews when the server says
-//! so (status 419). It speaks HTTP/1.1 over TLS 1.2 or 1.3, connects to the address it was given
-//! and verifies the name it was given. The wire format is `docs/protocol.md`.
+//! connections for messages that are too large for the channel, and one session, which it renews
+//! when the server says that it has expired (status 419). It speaks HTTP/1.1 over TLS 1.2 or 1.3.
+//! It connects to the given address and verifies the given name. `docs/protocol.md` specifies the
+//! wire format.
 //!
 //! ```
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -38,7 +40,7 @@
 //! let sent = client.send(&json!({"test": 1})).await?;
 //! println!("the server has message {}", sent.id);
 //!
-//! // What the caller can do about a failure.
+//! // A failure says what became of the message and what to do about it.
 //! if let Err(error) = client.send(&json!(["no", "object"])).await {
 //!     println!("{error}: {:?}, {:?}", error.outcome(), error.remedy());
 //!     assert_eq!(error.outcome(), ipc_client::Outcome::Refused);
@@ -61,7 +63,7 @@
 //! #     }
 //! # });
 //! let reply = client.request(&json!({"what": "time"})).await?;
-//! println!("the answer is {}", reply.body());
+//! println!("the reply is {}", reply.body());
 //! # assert_eq!(reply.body(), r#"{"time":"noon"}"#);
 //! # Ok::<(), Box<dyn std::error::Error>>(()) })?;
 //!

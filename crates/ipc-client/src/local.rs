@@ -1,8 +1,8 @@
-//! The client for code that already runs where awc does: on an actix runtime, or in a tokio
+//! The client for code that already runs where awc can: on an actix runtime, or in a tokio
 //! `LocalSet`.
 //!
-//! It is driven by a task on the thread of its caller, so that no message crosses a thread. Nothing
-//! here decides how a message is sent.
+//! A task on the thread of the caller drives it, so that no message crosses a thread. Nothing here
+//! decides how a message is sent.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -14,14 +14,14 @@ use crate::client::{Client, RequestCall, SendCall};
 use crate::error::SendError;
 use crate::send_all::{Items, SendAll};
 
-/// Sends messages to one server, from the thread it was built on.
+/// Sends messages to one server, on the thread that built it.
 ///
-/// For programs that run on actix already, such as an actix-web handler, or within a tokio
-/// `LocalSet`: it has no thread of its own, so that a message crosses none. Everything else is as
-/// with [`Client`], which is the right choice anywhere else; a `LocalClient` can be neither sent to
-/// nor used from another thread.
+/// It is for programs that run on actix, such as an actix-web handler, or within a tokio
+/// `LocalSet`. It has no thread of its own, so that no message crosses a thread. Use [`Client`]
+/// everywhere else, which does the same otherwise. A `LocalClient` cannot be sent to another
+/// thread, nor used from one.
 ///
-/// A handle: cloning it is cheap, and all clones share connections and session.
+/// Cloning this handle is cheap. All clones share connections and session.
 ///
 /// ```no_run
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -36,7 +36,7 @@ use crate::send_all::{Items, SendAll};
 #[derive(Clone)]
 pub struct LocalClient {
     client: Client,
-    /// It ends with the runtime of its thread, and has no use elsewhere.
+    /// The client ends with the runtime of its thread, so the handle stays on that thread.
     _on_this_thread: PhantomData<*const ()>,
 }
 
@@ -55,8 +55,7 @@ impl LocalClient {
         self.client.request(message)
     }
 
-    /// Sends all messages of an iterator, in its order, many at a time, as [`Client::send_all`]
-    /// does.
+    /// Sends all messages of an iterator, in order, many at a time, as [`Client::send_all`] does.
     pub fn send_all<'a, I>(&self, messages: I) -> SendAll<'a, Items<I::IntoIter>>
     where
         I: IntoIterator,

@@ -1,24 +1,24 @@
-//! Says now and then what is waited for, so that nobody sits before a silent client.
+//! Limits how often the client logs what it waits for.
 //!
-//! Whatever in this crate waits for a peer comes here. A client says one thing in five seconds,
-//! however many messages wait: they mostly wait for the same.
+//! All waits for a peer in this crate use it. A client logs one wait in five seconds, however many
+//! messages wait, since they usually wait for the same.
 
 use std::cell::Cell;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// How long there is silence, at most, while something is waited for.
+/// The longest time without a log line while the client waits.
 pub(crate) const SAY_EVERY: Duration = Duration::from_secs(5);
 
-/// When a client said last what it waits for.
+/// When the client last logged what it waits for.
 #[derive(Debug, Default)]
 pub(crate) struct LogThrottle {
     said_at: Cell<Option<Instant>>,
 }
 
 impl LogThrottle {
-    /// At which level the next line is due: shown, or for those who look for every detail.
+    /// The level of the next line: info if a line is due, else debug.
     pub(crate) fn level(&self, now: Instant) -> log::Level {
         match self.said_at.get() {
             Some(said_at) if now < said_at + SAY_EVERY => log::Level::Debug,
@@ -29,14 +29,14 @@ impl LogThrottle {
         }
     }
 
-    /// As [`level`](LogThrottle::level), for what has been waited for since `begun_at`: nothing is
-    /// said of short waits.
+    /// Like [`level`](LogThrottle::level), for a wait since `begun_at`. A short wait gets the level
+    /// trace.
     pub(crate) fn level_after(&self, begun_at: Instant, now: Instant) -> log::Level {
         if now < begun_at + SAY_EVERY { log::Level::Trace } else { self.level(now) }
     }
 }
 
-/// `12 s`, rounded, for what is longer than a second, and `0.4 s` for the rest.
+/// The time in seconds, such as `12 s`, rounded, or `0.4 s` if it is shorter than a second.
 pub(crate) fn seconds(time: Duration) -> String {
     match time.as_secs_f64() {
         secs if secs < 1.0 => format!("{secs:.1} s"),

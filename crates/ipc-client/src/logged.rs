@@ -1,4 +1,4 @@
-//! What a unit test's own thread wrote into the log. For tests alone.
+//! Keeps the log lines of a unit test's own thread. Only for tests.
 
 use std::cell::RefCell;
 use std::sync::Once;
@@ -25,7 +25,7 @@ impl log::Log for OwnLines {
     fn flush(&self) {}
 }
 
-/// From here on lines of this thread are kept, those at info and above.
+/// From here on, keeps the lines of this thread at level info and above.
 pub(crate) fn watch_this_thread() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {

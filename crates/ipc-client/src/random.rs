@@ -1,4 +1,4 @@
-//! Randomness from the operating system: for ids, initialisation vectors and pauses.
+//! Random numbers from the operating system, for ids, initialisation vectors and pauses.
 
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -8,16 +8,16 @@ use zeroize::Zeroize as _;
 
 use crate::error::SendError;
 
-/// Bytes that are fetched at once: enough for a batch's ids, since a system call for each costs
-/// more than the rest of it.
+/// How many bytes are fetched at once. They are enough for the ids of many messages: a system call
+/// for each id would cost more than the rest of its work.
 const POOL_BYTES: usize = 1024;
 
-/// Bytes that were fetched ahead, each of which is given out once. Belongs to one client, which a
-/// `fork` leaves behind: its thread, or the runtime that it lives on, is not in the child.
+/// Random bytes that were fetched ahead. Each is used once, even after a `fork`: a pool belongs to
+/// one client, whose thread or runtime does not exist in the child.
 #[derive(Debug)]
 pub(crate) struct Pool {
     bytes: [u8; POOL_BYTES],
-    /// Those from here on are still to be given out.
+    /// The index of the first unused byte.
     next: usize,
 }
 
@@ -26,7 +26,7 @@ impl Pool {
         Pool { bytes: [0; POOL_BYTES], next: POOL_BYTES }
     }
 
-    /// The next bytes.
+    /// Returns the next bytes.
     ///
     /// # Errors
     /// [`SendError::NoRandomness`].
@@ -46,20 +46,20 @@ impl Pool {
 }
 
 impl Pool {
-    /// A new id, with the time in its front: ids that are drawn one after the other lie side by
-    /// side in a server's index.
+    /// Returns a new id that begins with the time, so that ids drawn one after another are close to
+    /// each other in a server's index.
     ///
     /// # Errors
     /// [`SendError::NoRandomness`].
     pub(crate) fn draw_id(&mut self) -> Result<MessageId, SendError> {
-        // A clock before 1970, or far beyond, costs the order and nothing else.
+        // With a clock before 1970, or far in the future, only that order is lost.
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let millis = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
         self.take().map(|random| MessageId::from_time(millis, random))
     }
 }
 
-/// So many random bytes.
+/// Returns `N` random bytes.
 ///
 /// # Errors
 /// [`SendError::NoRandomness`].

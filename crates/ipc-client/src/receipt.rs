@@ -1,18 +1,18 @@
-//! What a call gives where it went well. Plain values.
+//! The results of successful calls. Plain values.
 
 use std::fmt;
 
 use ipc_protocol::MessageId;
 use serde::Deserialize;
 
-/// A message that the server has put into its inbox.
+/// A message that is in the server's inbox.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Sent {
-    /// The id it was sent under, as the receiving application sees it.
+    /// The id of the message, as the receiving application sees it.
     pub id: MessageId,
-    /// The server had it already from an earlier attempt, whose answer was lost. It is in the inbox
-    /// once.
+    /// Whether the server had the message already from an earlier attempt whose answer was lost. It
+    /// is in the inbox once.
     pub duplicate: bool,
 }
 
@@ -22,23 +22,22 @@ pub struct Sent {
 pub struct Reply {
     /// The id of the request, as the receiving application saw it.
     pub id: MessageId,
-    /// The server had the request already from an earlier attempt of this same call. The
+    /// Whether the server had the request already from an earlier attempt of the same call. The
     /// application saw it once, and this is its first reply.
     pub duplicate: bool,
     pub(crate) body: String,
 }
 
 impl Reply {
-    /// The JSON object as text, exactly as the application gave it.
+    /// The JSON object as text, exactly as the application sent it.
     pub fn body(&self) -> &str {
         &self.body
     }
 
-    /// The JSON object as a value: `serde_json::Value`, or a type of the caller's own.
+    /// The JSON object as a value: a `serde_json::Value`, or a type of the caller's.
     ///
     /// # Errors
-    /// [`ParseError`] if the object is not of the form that `T` asks for. A `serde_json::Value`
-    /// takes any.
+    /// [`ParseError`] if `T` cannot represent the object. A `serde_json::Value` always can.
     pub fn parse<'a, T: Deserialize<'a>>(&'a self) -> Result<T, ParseError> {
         serde_json::from_str(&self.body).map_err(ParseError)
     }
@@ -53,9 +52,9 @@ impl fmt::Debug for Reply {
     }
 }
 
-/// A reply that is not of the form asked for.
+/// A reply that does not have the requested form.
 #[derive(Debug, thiserror::Error)]
-#[error("the reply is not of the form asked for")]
+#[error("the reply does not have the requested form")]
 pub struct ParseError(#[source] serde_json::Error);
 
 #[cfg(test)]
@@ -73,7 +72,7 @@ mod tests {
         assert_eq!(n["n"], 7);
         let error = reply.parse::<Vec<u8>>().unwrap_err();
         let shown = ipc_base::chain(&error).to_string();
-        assert!(shown.starts_with("the reply is not of the form asked for: "), "{shown}");
+        assert!(shown.starts_with("the reply does not have the requested form: "), "{shown}");
         assert!(!format!("{reply:?}").contains("\"n\""));
     }
 }

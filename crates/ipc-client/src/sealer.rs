@@ -1,6 +1,6 @@
-//! Seals frames, opens replies, and draws the random numbers that both need.
+//! Seals frames, opens replies, and draws the random numbers for both.
 //!
-//! `exchange` and `channel` come here. What goes over which connection is not known here.
+//! `exchange` and `channel` use it. It does not know which bytes go over which connection.
 
 use std::cell::RefCell;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -13,7 +13,7 @@ use crate::clock;
 use crate::error::SendError;
 use crate::random::Pool;
 
-/// The keys of a client, with the random numbers for them.
+/// The keys of a client, and random numbers.
 pub(crate) struct Sealer {
     ring: KeyRing,
     randomness: RefCell<Pool>,
@@ -28,7 +28,7 @@ impl Sealer {
         &self.ring
     }
 
-    /// An id for a channel, a batch or a login.
+    /// Draws an id for a channel, a batch or a login.
     ///
     /// # Errors
     /// [`SendError::NoRandomness`].
@@ -36,7 +36,7 @@ impl Sealer {
         self.randomness.borrow_mut().draw_id()
     }
 
-    /// An initialisation vector.
+    /// Draws an initialisation vector.
     ///
     /// # Errors
     /// [`SendError::NoRandomness`].
@@ -44,7 +44,8 @@ impl Sealer {
         self.randomness.borrow_mut().take()
     }
 
-    /// Makes `buffer`, which is used again, the raw envelope of what `write` appends.
+    /// Replaces the content of `buffer` by the raw envelope of what `write` appends. The memory is
+    /// used again.
     ///
     /// # Errors
     /// [`SendError::NoRandomness`].
@@ -62,10 +63,10 @@ impl Sealer {
         Ok(())
     }
 
-    /// Opens a raw envelope and reads the frame in it, which must be one to `id`.
+    /// Opens a raw envelope and reads the frame in it, which must have the id `id`.
     ///
     /// # Errors
-    /// What is wrong with it, in words.
+    /// What is wrong with the envelope or the frame.
     pub(crate) fn open<T>(
         &self,
         token: &[u8],
@@ -75,11 +76,10 @@ impl Sealer {
         read_frame(&self.plaintext(token)?, id, read)
     }
 
-    /// Opens a raw envelope and reads what a server says on the channel `id`.
+    /// Opens a raw envelope and reads a server's answer on the channel `id`.
     ///
     /// # Errors
-    /// What is wrong with it, in words, or by `read`, which gives `None` for an answer that cannot
-    /// be one.
+    /// What is wrong with the envelope or the answer. `read` returns `None` for an invalid answer.
     pub(crate) fn open_channel_answer(
         &self,
         token: &[u8],
@@ -91,7 +91,7 @@ impl Sealer {
             .and_then(|frame| frame.reply_to(id)?.into_body())
             .ok()
             .and_then(|answer| read(&answer))
-            .ok_or_else(|| "what the server said is no answer to what was sent".to_owned())
+            .ok_or_else(|| "the answer is invalid, or is not to entries in flight".to_owned())
     }
 
     fn plaintext(&self, token: &[u8]) -> Result<Zeroizing<Vec<u8>>, String> {
@@ -99,7 +99,7 @@ impl Sealer {
         self.ring.open(token, Some(freshness)).map_err(|error| not_opened(error, freshness))
     }
 
-    /// Opens an envelope that is base64url text, as [`open`](Self::open) does a raw one.
+    /// Opens an envelope in base64url text, as [`open`](Self::open) does a raw one.
     ///
     /// # Errors
     /// As `open`.
@@ -135,11 +135,11 @@ fn read_frame<T>(
         .and_then(|frame| frame.reply_to(id))
         .ok()
         .and_then(|frame| read(&frame))
-        .ok_or_else(|| "the reply is none, or not to what was sent".to_owned())
+        .ok_or_else(|| "the reply is invalid, or is not to this request".to_owned())
 }
 
-/// Seconds since the Unix epoch by this host's clock; 0 for a clock before it, which the server
-/// will call stale.
+/// Seconds since the Unix epoch by this host's clock. 0 for a clock before it: the server then
+/// refuses the envelope as stale.
 pub(crate) fn unix_now_secs() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }

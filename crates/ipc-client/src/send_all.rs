@@ -1,9 +1,8 @@
-//! Many messages, in order: taken from an iterator or a stream, cut into batches, and told what
-//! became of each.
+//! `send_all`: takes many messages, in order, from an iterator or a stream, cuts them into batches,
+//! and reports what became of each.
 //!
-//! Whoever has more than a few messages comes here. A few batches are handed on at a time, each
-//! with an answer of its own, while the next is filled. How a batch is sent and answered, and that
-//! none overtakes another, is not decided here.
+//! A few batches are passed to the client's thread at a time, each with an answer of its own, while
+//! the next one is filled. The engine decides how a batch is sent, and keeps the order.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -26,21 +25,22 @@ use crate::error::{Outcome, SendError};
 use crate::random::Pool;
 use crate::worker::Job;
 
-/// How many messages go into a batch, unless set otherwise.
+/// The default for the most messages in a batch.
 pub const BATCH_MESSAGES_DEFAULT: usize = 500;
 
-/// How many bytes of messages go into a batch, unless set otherwise: 1 MiB.
+/// The default for the most bytes of messages in a batch: 1 MiB.
 pub const BATCH_BYTES_DEFAULT: usize = 1024 * 1024;
 
-/// How many refusals a [`Report`] keeps; more are counted.
+/// How many refusals a [`Report`] lists. Further ones are only counted.
 pub const REFUSALS_KEPT_MAX: usize = 1000;
 
-/// What the frame of a batch has beside its messages, the session token above all, and more.
+/// An upper bound for the bytes of a batch's frame beside its messages. Most of them are the
+/// session token.
 const AROUND_BYTES: usize = 2048;
 
-/// Many messages on their way: made by [`Client::send_all`] and [`Client::send_all_stream`], sent
-/// by `.await`, or by [`wait`](SendAll::wait) where there is no async.
-#[must_use = "nothing is sent before it is awaited or waited for"]
+/// A call that sends many messages. [`Client::send_all`] and [`Client::send_all_stream`] make it,
+/// `.await` runs it, and so does [`wait`](SendAll::wait) in code that is not async.
+#[must_use = "nothing is sent until it is awaited, or `wait` is called"]
 pub struct SendAll<'a, S> {
     shared: Arc<Shared>,
     messages: S,
@@ -51,61 +51,61 @@ pub struct SendAll<'a, S> {
 
 type OnProgress<'a> = Box<dyn FnMut(&Progress<'_>) + Send + 'a>;
 
-/// An iterator as a stream that always has its next item ready.
+/// An iterator as a stream whose next item is always ready.
 #[derive(Debug)]
 pub struct Items<I>(I);
 
-/// What became of the messages of a [`SendAll`].
+/// The result of a [`SendAll`].
 #[derive(Debug, Default)]
 #[non_exhaustive]
 pub struct Report {
-    /// How many messages are in the server's inbox.
+    /// How many messages the server's inbox has accepted, duplicates included.
     pub sent: u64,
-    /// How many of those were there already from an earlier attempt, whose answer was lost. Each is
-    /// there once.
+    /// How many of `sent` the inbox had already from an earlier attempt whose answer was lost. Each
+    /// is in the inbox once.
     pub duplicates: u64,
     /// How many messages were refused.
     pub refused: u64,
-    /// Which, and why: the first [`REFUSALS_KEPT_MAX`] of them.
+    /// The first [`REFUSALS_KEPT_MAX`] refused messages, with the reasons.
     pub refusals: Vec<Refusal>,
 }
 
-/// A message that was refused. The others were sent all the same.
+/// A message that was refused. The other messages were sent nevertheless.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Refusal {
-    /// Which message, counted from 0.
+    /// The index of the message, counted from 0.
     pub index: u64,
-    /// Why. Its [`outcome`](SendError::outcome) is [`Outcome::NotKnown`] where an attempt before
-    /// the refused one got no answer.
+    /// The reason. Its [`outcome`](SendError::outcome) is [`Outcome::NotKnown`] if an attempt
+    /// before the refused one had no answer.
     pub error: SendError,
 }
 
-/// Messages that follow each other, of which it is now known what became of them.
+/// A contiguous run of messages that have been accepted or refused.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Progress<'a> {
-    /// The first of them, counted from 0.
+    /// The index of the first of them, counted from 0.
     pub first: u64,
-    /// Behind the last of them.
+    /// The index after the last of them.
     pub end: u64,
-    /// How many were in the inbox already from an earlier attempt.
+    /// How many of them the inbox had already from an earlier attempt.
     pub duplicates: u64,
-    /// Those of them that were refused; all others are in the inbox.
+    /// The refused ones. All others are in the inbox.
     pub refusals: &'a [Refusal],
 }
 
-/// Sending ended before all messages were sent.
+/// Sending ended before all messages had an answer.
 #[derive(Debug, thiserror::Error)]
-#[error("the messages from number {from} on (counted from 0) were not sent")]
+#[error("not all messages were sent: those before number {from} (counted from 0) have an answer")]
 #[non_exhaustive]
 pub struct SendAllError {
     /// What became of the messages before `from`.
     pub report: Report,
-    /// The first message of which it is not known that it was sent or refused, counted from 0.
+    /// The index of the first message that was neither accepted nor refused, counted from 0.
     pub from: u64,
-    /// The first message that was certainly not sent. What became of those between,
-    /// [`outcome`](Self::outcome) says.
+    /// The index of the first message that was certainly not sent. [`outcome`](Self::outcome) says
+    /// what became of those from `from` to here.
     pub until: u64,
     /// Why it ended.
     #[source]
@@ -113,13 +113,13 @@ pub struct SendAllError {
 }
 
 impl SendAllError {
-    /// What became of the messages from `from` to `until`: [`SendError::outcome`].
+    /// What became of the messages from `from` to `until`, as [`SendError::outcome`].
     #[must_use]
     pub fn outcome(&self) -> Outcome {
         self.source.outcome()
     }
 
-    /// What a person can do about it: [`SendError::remedy`].
+    /// What a person can do about it, as [`SendError::remedy`].
     #[must_use]
     pub fn remedy(&self) -> Option<Remedy> {
         self.source.remedy()
@@ -127,25 +127,25 @@ impl SendAllError {
 }
 
 impl Client {
-    /// Sends all messages of an iterator, in its order, many at a time: one seal, one request and
-    /// one commit of the server carry a whole batch.
+    /// Sends all messages of an iterator, in order, many at a time: a batch shares one seal, one
+    /// request and one commit of the server.
     ///
-    /// What is accepted is accepted in order: what found no room, or had no answer when a
-    /// connection broke, goes before everything behind it. Each message has an id of its own and is
-    /// in the inbox once, however often it was sent. One that is no JSON object, is too large or is
-    /// refused by the server is reported with its index, and the rest goes on. While the server is
-    /// full, down or out of reach this waits as [`send`](Client::send) does, up to the
-    /// [timeout](crate::ClientBuilder::timeout) without any progress.
+    /// The inbox accepts the messages in order. A message that found no room, or had no answer when
+    /// a connection broke, is sent again before all later ones. Each message has an id of its own
+    /// and is in the inbox once, however often it was sent. A message that is not a JSON object, is
+    /// too large or is refused by the server is reported with its index, and the others are sent.
+    /// While the server is full, down or unreachable, this call waits as [`send`](Client::send)
+    /// does, up to the [timeout](crate::ClientBuilder::timeout) without progress.
     ///
-    /// The iterator is asked for no more than four batches ahead, so any number of messages takes
-    /// the same memory. It is asked until a batch is full, and what asks it waits with it: for a
-    /// source that comes slowly take [`send_all_stream`](Client::send_all_stream).
+    /// The client takes at most four batches ahead from the iterator, so memory does not grow with
+    /// the number of messages. It polls the iterator until a batch is full, and waits for slow
+    /// items meanwhile. For a slow source use [`send_all_stream`](Client::send_all_stream).
     ///
-    /// Dropping the future gives up as that of `send` does; the batch on its way may still arrive.
+    /// Dropping the future gives up, as for `send`. Batches in flight may still arrive.
     ///
     /// # Errors
-    /// `.await` gives a [`SendAllError`] that says from which message on, if the time runs out
-    /// without progress, or the server refuses more than single messages.
+    /// A [`SendAllError`] with the index of the first message without an answer, if the timeout
+    /// passes without progress, or if the server refuses more than single messages.
     pub fn send_all<'a, I>(&self, messages: I) -> SendAll<'a, Items<I::IntoIter>>
     where
         I: IntoIterator,
@@ -156,8 +156,8 @@ impl Client {
 
     /// Sends all messages of a stream, as [`send_all`](Client::send_all) does those of an iterator.
     ///
-    /// Where the stream has nothing ready and no batch is on its way, what is there goes out:
-    /// nothing waits for a batch to fill up.
+    /// If the stream has no item ready and no batch is in flight, a batch that is not full is sent.
+    /// So a message does not wait for a batch to fill up.
     ///
     /// # Errors
     /// As `send_all`.
@@ -177,26 +177,26 @@ impl Client {
 }
 
 impl<'a, S> SendAll<'a, S> {
-    /// How many messages go into a batch at most: 1 to [`BATCH_MESSAGES_MAX_DEFAULT`], what a
-    /// server takes unless set otherwise; numbers beyond are taken as these. Default 500.
+    /// The most messages in a batch, 1 to [`BATCH_MESSAGES_MAX_DEFAULT`], which is the default
+    /// limit of a server. Values outside are clamped. Default 500.
     ///
-    /// To a server that is set to take fewer, fewer go out at once.
+    /// A server with a lower limit refuses larger batches. The client then sends smaller ones.
     pub fn batch_messages(mut self, messages: usize) -> Self {
         self.batch_messages = messages.clamp(1, BATCH_MESSAGES_MAX_DEFAULT);
         self
     }
 
-    /// How many bytes of JSON text go into a batch at most, a single message that is longer
-    /// excepted. Default 1 MiB. It never exceeds
+    /// The most bytes of JSON text in a batch. A longer message is a batch of its own. Default 1
+    /// MiB. The limit never exceeds
     /// [`plaintext_bytes_max`](crate::ClientBuilder::plaintext_bytes_max).
     pub fn batch_bytes(mut self, bytes: usize) -> Self {
         self.batch_bytes = bytes;
         self
     }
 
-    /// Has `tell` called whenever it becomes known what became of some messages: in order, each
-    /// message once. What comes after them may be on its way by then. It is called in between, by
-    /// whoever waits for the end, and should be quick.
+    /// Calls `tell` whenever some messages have been accepted or refused: in order, each message
+    /// once. Later messages may be in flight at that time. The task that awaits the result makes
+    /// the call, so `tell` should be quick.
     pub fn on_progress(mut self, tell: impl FnMut(&Progress<'_>) + Send + 'a) -> Self {
         self.on_progress = Some(Box::new(tell));
         self
@@ -208,10 +208,10 @@ where
     S: Stream,
     S::Item: Serialize,
 {
-    /// Sends, and waits for the end, in code that is not async.
+    /// Sends the messages and waits for the result, in code that is not async.
     ///
     /// # Errors
-    /// [`SendAllError`], if not all messages were sent or refused one by one.
+    /// [`SendAllError`], if some messages were neither accepted nor refused one by one.
     ///
     /// # Panics
     /// If called from within `futures_executor::block_on`, which cannot be nested.
@@ -250,7 +250,7 @@ where
                 let ahead = pipeline.batches.len();
                 if ahead < BATCHES_AHEAD {
                     batcher.fill(messages.as_mut(), cx);
-                    // Nothing waits for a batch to fill up where none is on its way.
+                    // With no batch in flight, a batch goes out before it is full.
                     let is_ready = batcher.batch.len() > 0 && (ahead == 0 || batcher.is_full());
                     if is_ready {
                         return Poll::Ready(Step::Batch(batcher.take()));
@@ -269,7 +269,7 @@ where
                         let until = progress.told;
                         return Err(progress.close(until, error));
                     }
-                    // What cannot be sent is known already.
+                    // Messages that cannot be sent have their result already.
                     progress.enter(&mut pipeline);
                 }
                 Step::Event(BatchEvent::Settled { batch, statuses }) => {
@@ -303,62 +303,62 @@ where
     }
 }
 
-/// How many batches the client's thread has at most: one goes out while another is answered and a
+/// The most batches that the client's thread holds: one is sent while another is answered and a
 /// third is filled.
 const BATCHES_AHEAD: usize = 3;
 
-/// What happens next.
+/// The next step of the loop.
 enum Step {
-    /// A batch can go out.
+    /// A batch can be sent.
     Batch(Batch),
-    /// Something became known of one.
+    /// Messages of a batch have an answer.
     Event(BatchEvent),
     /// There are no more messages.
     End(Result<(), SendError>),
 }
 
-/// Messages that follow each other, with those among them that cannot be sent.
+/// Contiguous messages, some of which cannot be sent.
 #[derive(Debug, Default)]
 struct Batch {
     messages: Messages,
-    /// Some message has too many levels for a channel.
+    /// Whether a message has too many levels for a channel.
     is_deep: bool,
-    /// Positions of those that cannot be sent, and why.
+    /// The positions of the messages that cannot be sent, and the reasons.
     unsendable: VecDeque<(usize, SendError)>,
 }
 
 impl Batch {
-    /// How many messages there are, those that cannot be sent included.
+    /// The number of messages, including those that cannot be sent.
     fn len(&self) -> usize {
         self.messages.len() + self.unsendable.len()
     }
 }
 
-/// The batches that the client's thread has, in order.
+/// The batches that the client's thread holds, in order.
 struct Pipeline {
     shared: Arc<Shared>,
     events: mpsc::UnboundedSender<BatchEvent>,
     stream: Arc<call::Stream>,
     batches: VecDeque<InFlight>,
-    /// The number of the first of them, and of the next.
+    /// The number of the first batch in `batches`, and of the next one to send.
     first: u64,
     next: u64,
 }
 
-/// A batch of them, as far as it is not told.
+/// A batch that the client's thread holds.
 struct InFlight {
     unsendable: VecDeque<(usize, SendError)>,
-    /// What became of the next messages, those that cannot be sent left out.
+    /// The answers for the next messages, without those that cannot be sent.
     statuses: VecDeque<EntryStatus>,
-    /// How many messages it has, and how many were told.
+    /// How many messages the batch has, and how many of them are reported.
     len: usize,
     told: usize,
-    /// Dropped when nobody waits any more.
+    /// Dropping it tells the engine that the caller has stopped waiting.
     _wanted: oneshot::Receiver<Infallible>,
 }
 
 impl Pipeline {
-    /// Hands the client's thread a batch, behind the others.
+    /// Passes a batch to the client's thread, after the others.
     fn send(&mut self, batch: Batch) -> Result<(), SendError> {
         let Batch { messages, is_deep, unsendable } = batch;
         let len = messages.len() + unsendable.len();
@@ -386,7 +386,7 @@ impl Pipeline {
         Ok(())
     }
 
-    /// Takes in what became of the next messages of a batch.
+    /// Adds the answers for the next messages of a batch.
     fn settled(&mut self, number: u64, statuses: Vec<EntryStatus>) {
         let at = usize::try_from(number - self.first).unwrap_or(usize::MAX);
         if let Some(batch) = self.batches.get_mut(at) {
@@ -394,7 +394,7 @@ impl Pipeline {
         }
     }
 
-    /// What became of the next message of all; `None` if that is not known.
+    /// The answer for the next message of all. `None` if there is none yet.
     fn next_status(&mut self) -> Option<EntryStatus> {
         let batch = self.batches.front_mut()?;
         let status = match batch.unsendable.pop_front_if(|(position, _)| *position == batch.told) {
@@ -409,7 +409,7 @@ impl Pipeline {
         Some(status)
     }
 
-    /// How many of the messages that were not told may have been sent.
+    /// How many of the messages that are not reported yet may have been sent.
     fn sent(&self) -> u64 {
         let batches =
             usize::try_from(self.stream.sent().saturating_sub(self.first)).unwrap_or(usize::MAX);
@@ -417,17 +417,17 @@ impl Pipeline {
     }
 }
 
-/// Makes batches of messages.
+/// Collects messages into batches.
 struct Batcher {
     shared: Arc<Shared>,
     messages_max: usize,
     bytes_max: usize,
-    /// The one being made.
+    /// The batch that is being filled.
     batch: Batch,
-    /// A message that the batch before had no room for.
+    /// A message that did not fit into the previous batch.
     carried: Option<(MessageId, String)>,
     randomness: Pool,
-    /// There will be no more messages, or there can be none.
+    /// Set when the source has ended, or has failed.
     end: Option<Result<(), SendError>>,
 }
 
@@ -463,7 +463,7 @@ impl Batcher {
                 return;
             }
         };
-        // Those with many levels go by themselves, since they go by POST.
+        // Messages with many levels get batches of their own, since they go by POST.
         let is_other = self.batch.is_deep == fits_an_entry(&body);
         let bytes = self.batch.messages.bytes() + body.len() + ENTRY_BYTES;
         if self.batch.len() > 0 && (is_other || bytes > self.bytes_max) {
@@ -478,12 +478,12 @@ impl Batcher {
         self.batch.messages.push(id, body);
     }
 
-    /// Whether no further message goes into the batch.
+    /// Whether the batch takes no further message.
     fn is_full(&self) -> bool {
         self.end.is_some() || self.carried.is_some() || self.batch.len() >= self.messages_max
     }
 
-    /// The batch as far as it is made; the next begins.
+    /// Returns the batch and begins the next one.
     fn take(&mut self) -> Batch {
         let batch = std::mem::take(&mut self.batch);
         self.batch.messages =
@@ -495,16 +495,16 @@ impl Batcher {
     }
 }
 
-/// What is known so far.
+/// The report so far.
 struct Tally<'a> {
     report: Report,
-    /// How many messages are in the report: all up to here, none from here on.
+    /// The number of messages in the report: all messages below this index.
     told: u64,
     on_progress: Option<OnProgress<'a>>,
 }
 
 impl Tally<'_> {
-    /// Takes in what became known of the next messages.
+    /// Enters the answers for the next messages into the report.
     fn enter(&mut self, pipeline: &mut Pipeline) {
         let before = self.told;
         let mut refusals = Vec::new();
@@ -543,7 +543,7 @@ impl<I: Iterator> Stream for Items<I> {
     }
 }
 
-/// Nothing in it is ever pinned.
+/// The iterator is never pinned.
 impl<I> Unpin for Items<I> {}
 
 impl<S> fmt::Debug for SendAll<'_, S> {

@@ -1,6 +1,6 @@
-//! The client's own thread. awc's client cannot leave the thread it was made on, so every handle
-//! sends its calls here and any runtime, or none, can wait for them. A `LocalClient` has the same
-//! on the thread of its caller.
+//! The client's own thread. awc's client cannot leave the thread that made it, so every handle
+//! sends its calls here, and any runtime, or none, can wait for them. A `LocalClient` runs the same
+//! code on its caller's thread.
 
 use std::future::poll_fn;
 use std::io;
@@ -16,18 +16,18 @@ use crate::engine::{Driver, Engine};
 use crate::error::SendError;
 use crate::exchange::Setup;
 
-/// What a handle asks of the thread.
+/// A job of a handle for the thread.
 pub(crate) enum Job {
-    /// Carry a call.
+    /// Carries a call.
     Call(Call),
-    /// Ask the server whether it runs.
+    /// Asks whether the server runs.
     IsRunning { deadline: Instant, done: oneshot::Sender<Result<bool, SendError>> },
 }
 
-/// How many jobs are taken before something else has its turn.
+/// How many jobs are taken in one poll, so that other tasks are polled too.
 const JOBS_A_TURN: usize = 256;
 
-/// Starts the thread. It ends when the last sender of jobs is gone and every job is done.
+/// Starts the thread. It ends when all senders of jobs are dropped and every job is done.
 pub(crate) fn start(setup: Setup) -> io::Result<mpsc::UnboundedSender<Job>> {
     let (jobs, received) = mpsc::unbounded_channel();
     let (started, starting) = std::sync::mpsc::sync_channel(1);
@@ -37,7 +37,7 @@ pub(crate) fn start(setup: Setup) -> io::Result<mpsc::UnboundedSender<Job>> {
             Ok(runtime) => (Some(runtime), Ok(())),
             Err(error) => (None, Err(error)),
         };
-        // The builder waits for this and cannot have gone away.
+        // The builder waits for this result, so it is still there.
         let _ = started.send(result);
         if let Some(runtime) = runtime {
             runtime.block_on(async { work(Engine::new(setup), received).await });
@@ -47,17 +47,17 @@ pub(crate) fn start(setup: Setup) -> io::Result<mpsc::UnboundedSender<Job>> {
     Ok(jobs)
 }
 
-/// The same on the thread that runs, which must be one that awc can run on.
+/// Starts the same work on the current thread, which must be one that awc can run on.
 pub(crate) fn start_here(setup: Setup) -> mpsc::UnboundedSender<Job> {
     let (jobs, received) = mpsc::unbounded_channel();
     actix_rt::spawn(work(Engine::new(setup), received));
     jobs
 }
 
-/// Takes jobs and drives the engine, until there will be no more jobs and all are done.
+/// Takes jobs and drives the engine until all senders of jobs are dropped and all jobs are done.
 async fn work(engine: Rc<Engine>, mut jobs: mpsc::UnboundedReceiver<Job>) {
-    // The queue of jobs has no bound and needs none: each is taken out at once, and one that nobody
-    // waits for ends there.
+    // The queue of jobs needs no bound: each job is taken out at once, and a call whose caller has
+    // stopped waiting ends then.
     let mut driver = Driver::new(Rc::clone(&engine));
     let mut is_closed = false;
     poll_fn(|cx| {
@@ -87,7 +87,7 @@ fn take(engine: &Rc<Engine>, job: Job) {
         Job::IsRunning { deadline, done } => {
             let asked = Rc::clone(engine);
             engine.spawn(async move {
-                // Where nobody waits for the answer any more, nobody misses it.
+                // A failed send means that the caller has stopped waiting for the answer.
                 let _ = done.send(asked.is_running(deadline).await);
             });
         }

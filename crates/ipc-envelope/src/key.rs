@@ -70,9 +70,9 @@ impl Key {
     /// The key of one client, derived from this one and the client's peer name, so that no client
     /// holds a key that opens what another sealed.
     ///
-    /// HKDF with SHA-256 (RFC 5869), without a salt: the input is the 32 bytes of this key, `info` is
-    /// `web-ipc envelope key v1`, a zero byte and the name in ASCII lower case, since names of hosts
-    /// have no case. The output is 32 bytes: the signing half, then the encryption half.
+    /// HKDF with SHA-256 (RFC 5869), without a salt: the input is the 32 bytes of this key, `info`
+    /// is `web-ipc envelope key v1`, a zero byte and the name in ASCII lower case, since names of
+    /// hosts have no case. The output is 32 bytes: the signing half, then the encryption half.
     pub fn derive_for(&self, peer_name: &str) -> Self {
         let mut input = Zeroizing::new([0; KEY_BYTES]);
         input[..16].copy_from_slice(&self.signing[..]);
@@ -184,10 +184,7 @@ mod tests {
             assert_ne!(text(other), text("worker1"), "{other:?}");
         }
         assert_ne!(text("worker1"), key.to_base64url());
-        assert_ne!(
-            Key::from_bytes([7; 32]).derive_for("worker1").to_base64url(),
-            text("worker1")
-        );
+        assert_ne!(Key::from_bytes([7; 32]).derive_for("worker1").to_base64url(), text("worker1"));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! What both senders have in common: options `--name value` each, and how a failure is shown.
+//! The code that both senders share: options of the form `--name value`, and how a result is shown.
 
 use std::error::Error;
 use std::process::ExitCode;
@@ -7,7 +7,7 @@ use ipc_base::{Remedy, chain};
 use ipc_client::{BuildError, SendAllError, SendError};
 use ipc_home::HomeError;
 
-/// The options that were given.
+/// The options of the command line.
 pub(crate) struct Options(Vec<String>);
 
 impl Options {
@@ -25,7 +25,7 @@ impl Options {
     }
 }
 
-/// Prints what was done, or what went wrong and what to do.
+/// Prints the number of messages, or the error and its remedy.
 pub(crate) fn end(done: &str, result: Result<u64, Box<dyn Error>>) -> ExitCode {
     match result {
         Ok(count) => {

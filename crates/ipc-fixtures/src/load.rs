@@ -1,6 +1,6 @@
-//! Sends numbered messages `{"from":TAG,"n":i}`, i = K … K+N-1 in order, and notes each number in a
-//! file as soon as the server has acknowledged it, for tests that kill the server or cut its
-//! connections.
+//! Sends numbered messages `{"from":TAG,"n":i}`, i = K … K+N-1 in order, and writes each number to
+//! a file as soon as the server has acknowledged it. Tests that kill the server or cut its
+//! connections use it.
 //!
 //! ```text
 //! fixture-load --home DIR --server NAME --address HOST:PORT[,…] --from TAG
@@ -10,10 +10,10 @@
 //!
 //! The file has each number once, as a line, in the order of acknowledgement. `--in-flight N`
 //! (default 1, for `send` and `request`) starts N threads that share one client. Thread T sends the
-//! numbers i with i mod N = T, one after the other, and tags them `TAG.T`: the messages of one
-//! thread keep their order. A request counts when the server has taken it, with or without a reply;
-//! stderr tells which had none. A reply that does not belong to its request, `{"n":i}`, is an
-//! error.
+//! numbers i with i mod N = T, one after another, and tags them `TAG.T`, so the messages of one
+//! thread keep their order. A request counts when the server has accepted it, with or without a
+//! reply. stderr shows which ones had no reply. A reply other than `{"n":i}` belongs to another
+//! request and is an error.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
 mod client;
@@ -120,12 +120,12 @@ fn load(options: &Options) -> Result<u64, Box<dyn Error>> {
                 return Err(refusal.error.into());
             }
         }
-        other => return Err(format!("{other} is no mode: it is send, send_all or request").into()),
+        other => return Err(format!("unknown mode {other}: use send, send_all or request").into()),
     }
     Ok(acks.count)
 }
 
-/// Sends these, each once the one before it was acknowledged.
+/// Sends these numbers, each after the previous one was acknowledged.
 fn one_by_one(
     client: &blocking::Client,
     is_request: bool,
@@ -144,7 +144,7 @@ fn one_by_one(
                 Ok(reply) => {
                     let answer: Value = reply.parse().map_err(|error| chain(&error).to_string())?;
                     if answer != json!({"n": n}) {
-                        return Err(format!("{n}: the reply is that of another request: {answer}"));
+                        return Err(format!("{n}: the reply belongs to another request: {answer}"));
                     }
                 }
                 Err(error) if error.outcome() == Outcome::Accepted => {

@@ -1,4 +1,4 @@
-//! Prints what arrives, a JSON line for each message, until it is told to stop.
+//! Prints a JSON line for each message that arrives, until it is stopped.
 //!
 //! ```text
 //! fixture-receive --home DIR [--name localhost] [--bind 127.0.0.1:0] [--protocol https]
@@ -6,11 +6,11 @@
 //! ```
 //!
 //! The first line is `listening on ADDRESS`, each further one
-//! `{"body":…,"id":…,"redeliveries":…,"user":…}`. A message is acknowledged once its line is
-//! written, one at a time, so that with `--inbox durable` no message goes unprinted whatever
-//! becomes of the process. A request is answered with the member `n` of its body. SIGTERM or SIGINT
-//! stops it: what was accepted is printed first. With `--count` it stops by itself after as many
-//! messages.
+//! `{"body":…,"id":…,"redeliveries":…,"user":…}`. Messages are handled one at a time, and
+//! acknowledged after their line is written. So with `--inbox durable` every message is printed,
+//! even if the process is killed. The reply to a request is the member `n` of its body. SIGTERM or
+//! SIGINT stops the program after it has printed all accepted messages. With `--count` it stops by
+//! itself after that number of messages.
 #![allow(clippy::print_stdout)]
 
 use std::error::Error;
@@ -37,11 +37,11 @@ async fn main() -> Result<(), Box<dyn Error>> {
             "--protocol" => protocol = value.parse()?,
             "--inbox" => is_durable = is_durable_kind(&value)?,
             "--count" => count = value.parse()?,
-            other => return Err(format!("there is no option {other}").into()),
+            other => return Err(format!("unknown option {other}").into()),
         }
     }
     let home = home.ok_or("--home DIR is missing")?;
-    // Before anybody can know that it is there.
+    // Signals are handled before a test can know that the program runs.
     let (mut terminate, mut interrupt) =
         (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let mut server = Server::builder(&home).name(name).bind(address).protocol(protocol);
@@ -59,7 +59,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         let Some(delivery) = delivery else { break };
         print(delivery).await?;
     }
-    // Whoever waits for a reply gets it meanwhile; the inbox is closed when nothing more can come.
+    // Requests that wait for a reply get it now. The inbox closes when nothing more can arrive.
     server.begin_stop();
     while let Some(delivery) = server.inbox().recv().await {
         print(delivery).await?;
@@ -73,7 +73,7 @@ fn is_durable_kind(word: &str) -> Result<bool, String> {
     match word {
         "memory" => Ok(false),
         "durable" => Ok(true),
-        other => Err(format!("--inbox is memory or durable, not {other}")),
+        other => Err(format!("--inbox must be memory or durable, not {other}")),
     }
 }
 

@@ -1,4 +1,4 @@
-//! Sends `{"from":TAG,"n":i}` for i = 1 to COUNT, one after the other:
+//! Sends `{"from":TAG,"n":i}` for i = 1 to COUNT, one after another:
 //!
 //! ```text
 //! fixture-send --home DIR --server NAME --address HOST:PORT --count N --from TAG

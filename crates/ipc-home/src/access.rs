@@ -1,28 +1,28 @@
-//! Who else may read a home: nobody, unless somebody who knows what that weakens says otherwise.
+//! Who besides the owner may read a home: nobody, unless the operator explicitly allows it.
 //!
-//! [`Home`](crate::Home) carries the answer to wherever a mode is looked at. Who may write is never
-//! a choice.
+//! [`Home`](crate::Home) carries the setting to every check of a mode. Write access for others is
+//! never allowed.
 
 use std::ffi::OsString;
 
 use crate::HomeError;
 
-/// The environment variable that, set to `1`, lets a home be used that others can read. What it
-/// weakens: [`Home::dangerously_open_readable`](crate::Home::dangerously_open_readable).
+/// The environment variable that, set to `1`, allows a home that others can read. For the
+/// consequences see [`Home::dangerously_open_readable`](crate::Home::dangerously_open_readable).
 pub const READABLE_HOME_VARIABLE: &str = "WEB_IPC_DANGEROUSLY_READABLE_HOME";
 
-/// Who may read the secrets of a home beside its owner.
+/// Who may read the secrets of a home besides its owner.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) enum Access {
-    /// Nobody: directories are 0700 and files 0600, and none is a link.
+    /// Nobody: directories are 0700, files are 0600, and none is a link.
     #[default]
     Private,
-    /// Whoever their modes let. Files may be links, as in a mounted secret of Kubernetes.
+    /// Everyone whom the modes allow. Files may be links, as in a mounted secret of Kubernetes.
     Readable,
 }
 
 impl Access {
-    /// What [`READABLE_HOME_VARIABLE`] says.
+    /// The setting of [`READABLE_HOME_VARIABLE`].
     pub(crate) fn from_environment() -> Result<Self, HomeError> {
         Self::from_value(std::env::var_os(READABLE_HOME_VARIABLE))
     }

@@ -1,18 +1,18 @@
-//! What the system's files of accounts say of a user or a group.
+//! Looks up users and groups in the system's account files.
 //!
-//! Errors come here for the name of an owner, and the check of a path for who is in a group and who
-//! runs this. Only `/etc/passwd` and `/etc/group` are read: users of a directory service are shown
-//! by their number.
+//! Errors use it for the name of an owner, and the check of a path for the members of a group and
+//! for the current user. It reads only `/etc/passwd` and `/etc/group`: users of a directory service
+//! are shown by number.
 
 use std::path::Path;
 
-/// The user whom this process acts for.
+/// The effective user id of this process.
 pub(crate) fn own_uid() -> u32 {
     rustix::process::geteuid().as_raw()
 }
 
-/// Whether the group `gid` is that of the user `uid` alone: it has the user's number, as the tools
-/// that make accounts give it, and `/etc/group` names no other member. Root's group counts as root.
+/// Whether the group `gid` belongs to the user `uid` alone: it has the same number, as account
+/// tools assign it, and `/etc/group` lists no other member. Root's group counts as root.
 pub(crate) fn is_private_group(uid: u32, gid: u32) -> bool {
     uid == gid && read("/etc/group").is_none_or(|groups| has_no_other_member(&groups, gid))
 }
@@ -26,7 +26,7 @@ fn read(path: &str) -> Option<String> {
     std::fs::read(Path::new(path)).ok().map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
 }
 
-/// In lines of `NAME:PASSWORD:NUMBER:…`.
+/// Looks in lines of `NAME:PASSWORD:NUMBER:…`.
 fn name_in(passwd: &str, uid: u32) -> Option<String> {
     passwd.lines().find_map(|line| {
         let mut fields = line.split(':');
@@ -35,7 +35,8 @@ fn name_in(passwd: &str, uid: u32) -> Option<String> {
     })
 }
 
-/// In lines of `NAME:PASSWORD:NUMBER:MEMBER,MEMBER`. A private group has the name of its user.
+/// Looks in lines of `NAME:PASSWORD:NUMBER:MEMBER,MEMBER`. A private group has the name of its
+/// user.
 fn has_no_other_member(groups: &str, gid: u32) -> bool {
     groups.lines().all(|line| {
         let fields: Vec<&str> = line.split(':').collect();

@@ -1,7 +1,6 @@
-//! What a directory is, told by the names in it: a home, one to be, or somebody else's.
+//! Classifies a directory by the names in it: a home, an unfinished home, or a foreign directory.
 //!
-//! `listing` comes here with a home, and errors to say what can be done about a directory. No file
-//! is opened here.
+//! `listing` calls it for a home, and errors call it to choose a remedy. It opens no file.
 
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -9,14 +8,15 @@ use std::path::Path;
 
 use ipc_base::PeerName;
 
-/// What only a web-ipc home has.
+/// Names that exist only in a web-ipc home.
 const MARKS: [&str; 2] = ["envelope.keys", "admin.cred"];
 
-/// What only the environment directory of the Python tool has: its wrapped key and its credentials.
+/// Names that exist only in the environment directory of the Python tool: its wrapped key and its
+/// credentials.
 const PYTHON_MARKS: [&str; 2] = [".xork", ".ipca"];
 
-/// What else a home that was interrupted early may hold. A lone `users.db` is also how the Python
-/// tool's users bring their accounts along.
+/// Other names in a home whose creation was interrupted early. A lone `users.db` also occurs: users
+/// of the Python tool copy it to keep their accounts.
 const EARLY: [&str; 11] = [
     ".lock",
     "session.key",
@@ -31,46 +31,44 @@ const EARLY: [&str; 11] = [
     "users.db-journal",
 ];
 
-/// What ends the name of one half of a pair that is whole but has not taken the place of the old
-/// one yet.
+/// The suffix of a new certificate or key that is complete but has not replaced the old one yet.
 pub(crate) const STAGED_SUFFIX: &str = ".new";
 
-/// What ends the name of a file that is being written.
+/// The suffix of a file that is being written.
 pub(crate) const TEMPORARY_SUFFIX: &str = ".tmp";
 
-/// What a directory is, as far as names tell.
+/// What a directory is, judged by the names in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Contents {
-    /// Empty, but for the lock and temporary files of a home.
+    /// Empty, except for the lock and temporary files of a home.
     Nothing,
-    /// Only a `users.db`, brought along to make a home around it.
+    /// Only a `users.db`, for which a home is to be made.
     OnlyUsers,
-    /// A home whose making has begun and not ended.
+    /// A home whose creation has begun and not ended.
     Begun,
     /// A complete home.
     Complete,
-    /// The directory of a client on another host: keys and certificates that were made in a home
-    /// elsewhere.
+    /// The directory of a client on another host: keys and certificates from a home elsewhere.
     Client,
     /// The environment directory of the Python tool.
     PythonTool,
-    /// Somebody else's.
+    /// None of these.
     Foreign,
 }
 
-/// Whether it is the directory of a client, as far as we are let look.
+/// Whether it is the directory of a client, as far as the system lets us read it.
 pub(crate) fn is_client_directory(directory: &Path) -> bool {
     names_in(directory).is_ok_and(|names| contents_of(&names) == Contents::Client)
 }
 
-/// The names in a directory, in no order.
+/// The names in a directory, in no particular order.
 pub(crate) fn names_in(directory: &Path) -> io::Result<Vec<OsString>> {
     std::fs::read_dir(directory)?.map(|entry| Ok(entry?.file_name())).collect()
 }
 
-/// What a directory with these names is. Whether a home is complete shows in `admin.cred` itself,
-/// which may be a link to nothing.
+/// Classifies a directory with these names. It does not recognise a complete home: that needs a
+/// look at `admin.cred` itself, which may be a broken link.
 pub(crate) fn contents_of(names: &[OsString]) -> Contents {
     let has_any = |marks: &[&str]| names.iter().any(|name| marks.iter().any(|mark| name == mark));
     if is_client(names) {
@@ -99,16 +97,16 @@ pub(crate) fn contents_of(names: &[OsString]) -> Contents {
     contents
 }
 
-/// What only a home has, and is never to be copied to a client.
+/// Names that exist only in a home, and must never be copied to a client.
 const OF_SERVERS: [&str; 4] = ["session.key", "web-ipc-ca.key", "admin.cred", "users.db"];
 
 /// What tells the directory of a client whose enrolment was cut short, whatever else is in it yet.
 /// `ipc-setup` writes it first and removes it last.
 const ENROLLING: &str = ".enrolling";
 
-/// Whether it holds two of the three things that a client is given, and nothing that only a home
-/// has. Making a home that was cut short leaves only one of them without `session.key` or the
-/// authority's key.
+/// Whether the directory has at least two of the three things that a client needs, and nothing that
+/// exists only in a home. An interrupted creation of a home leaves only one of the three without
+/// `session.key` or the authority's key.
 fn is_client(names: &[OsString]) -> bool {
     let has = |wanted: &str| names.iter().any(|name| name == wanted);
     if OF_SERVERS.into_iter().any(has) {
@@ -125,7 +123,7 @@ fn is_client(names: &[OsString]) -> bool {
     given.into_iter().filter(|is_there| *is_there).count() >= 2
 }
 
-/// `.NAME.<16 hex digits>.tmp`, as [`StagedFile`](crate::StagedFile) names them.
+/// `.NAME.<16 hex digits>.tmp`, the names of a [`StagedFile`](crate::StagedFile).
 pub(crate) fn is_temporary(name: &OsStr) -> bool {
     let Some(stem) =
         name.to_str().and_then(|name| name.strip_prefix('.')?.strip_suffix(TEMPORARY_SUFFIX))
@@ -139,7 +137,7 @@ pub(crate) fn is_temporary(name: &OsStr) -> bool {
     })
 }
 
-/// The name of the pair, if the file is a half that waits for its turn.
+/// The name of the pair, if the file is a staged certificate or key.
 pub(crate) fn staged_name(name: &OsStr) -> Option<PeerName> {
     let name = name.to_str()?.strip_prefix('.')?.strip_suffix(STAGED_SUFFIX)?;
     PeerName::parse(name.strip_suffix(".crt").or_else(|| name.strip_suffix(".key"))?).ok()
@@ -198,7 +196,7 @@ mod tests {
                 "{only_in_homes}"
             );
         }
-        // What a run that was killed early leaves.
+        // A creation that was killed early leaves this.
         assert_eq!(contents(&["envelope.keys"]), Contents::Begun);
         // What an enrolment that was killed early leaves.
         assert_eq!(contents(&[".lock", ".enrolling"]), Contents::Client);
@@ -222,7 +220,7 @@ mod tests {
             &["users.db.bak"],
             &[".lock", "Cargo.toml"],
             &[".x.tmp"],
-            // As in a directory of trusted certificates.
+            // These are in a directory of trusted certificates.
             &["web-ipc-ca.crt", "other-ca.crt"],
         ] {
             assert_eq!(contents(names), Contents::Foreign, "{names:?}");

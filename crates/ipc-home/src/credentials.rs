@@ -1,17 +1,17 @@
-//! A user name with its password, as it lies sealed in `admin.cred`.
+//! A user name with its password, as it is stored, sealed, in `admin.cred`.
 //!
-//! The client comes here when it was given no credentials of its own, and `ipc-setup` when it makes
-//! the admin. Which keys seal them, and where the file is, is the home's business.
+//! The client uses it if it was given no credentials, and `ipc-setup` when it makes the admin. The
+//! home knows the file and the keys that seal it.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-/// The name of the user that a new home has.
+/// The name of the user in a new home.
 pub const ADMIN_USERNAME: &str = "ipc-admin";
 
-/// A user name and its password. The password is wiped on drop and never shown by `Debug`.
+/// A user name and its password. The password is wiped on drop, and `Debug` does not show it.
 #[derive(Clone)]
 pub struct Credentials {
     /// The user name.
@@ -21,15 +21,16 @@ pub struct Credentials {
 }
 
 impl Credentials {
-    /// Puts the two together.
+    /// Combines a user name and a password.
     #[must_use]
     pub fn new(username: impl Into<String>, password: impl Into<String>) -> Self {
         Self { username: username.into(), password: Zeroizing::new(password.into()) }
     }
 
-    /// `{"username":…,"password":…}`.
+    /// Serialises as `{"username":…,"password":…}`.
     pub(crate) fn to_json(&self) -> Zeroizing<Vec<u8>> {
-        // Sized so that it never grows: every byte of both may take six as `\u00xx`.
+        // The capacity is large enough for every byte to become six, as in `\u00xx`. So the vector
+        // never grows, and leaves no copy of the password.
         let capacity = 64 + 6 * (self.username.len() + self.password.len());
         let mut json = Zeroizing::new(Vec::with_capacity(capacity));
         let stored = StoredRef { username: &self.username, password: &self.password };
@@ -38,7 +39,7 @@ impl Credentials {
         json
     }
 
-    /// The reverse of [`to_json`](Self::to_json); `None` for anything else.
+    /// The inverse of [`to_json`](Self::to_json); `None` for anything else.
     pub(crate) fn from_json(json: &[u8]) -> Option<Self> {
         let stored: Stored = serde_json::from_slice(json).ok()?;
         Some(Self { username: stored.username, password: Zeroizing::new(stored.password) })

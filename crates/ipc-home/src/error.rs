@@ -1,7 +1,7 @@
-//! What can be wrong with a home, and what to do about it.
+//! The errors of a home, and their remedies.
 //!
-//! Every other file here makes these; whoever shows an error to a person prints it, its causes,
-//! then [`HomeError::remedy`] in words of their own. No variant ever carries content of a file.
+//! All files of this crate return them. A program shows the error, its causes, and then
+//! [`HomeError::remedy`] in its own words. No variant contains the content of a file.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -14,11 +14,11 @@ use crate::contents::is_client_directory;
 use crate::permissions::STICKY;
 use crate::remedy::{issue_pair, remedy_of_pair};
 
-/// Why a home, or a file of it, could not be used.
+/// Why a home, or a file in it, cannot be used.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum HomeError {
-    /// No `--home`, no `$WEB_IPC_HOME`, and the user has no home directory to put one under.
+    /// There is no `--home`, no `$WEB_IPC_HOME`, and no home directory of the user for a default.
     #[error("no place for a web-ipc home is known: neither $WEB_IPC_HOME nor $HOME is set")]
     NoDefault,
     /// The given path is empty or cannot be made absolute.
@@ -26,80 +26,79 @@ pub enum HomeError {
     BadPath {
         /// The path as given.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the system.
         source: io::Error,
     },
-    /// There is no such directory.
+    /// The directory does not exist.
     #[error("there is no web-ipc home at {}", path.display())]
     Missing {
-        /// Where it was looked for.
+        /// The path of the missing home.
         path: PathBuf,
     },
-    /// The directory is there, but making the home did not come to its end, or it is no home at
-    /// all.
+    /// The directory exists, but its creation as a home has not finished, or it is no home.
     #[error("{} is not a complete web-ipc home", path.display())]
     Incomplete {
         /// The directory.
         path: PathBuf,
     },
-    /// The directory holds something, but nothing of a home.
+    /// The directory has contents, but not those of a home.
     #[error("{} is not a web-ipc home", path.display())]
     NotAHome {
-        /// The directory, which was left as it is.
+        /// The directory, which was left unchanged.
         path: PathBuf,
     },
     /// The directory is the environment of the Python tool of the same name.
     #[error("{} belongs to the Python tool of the same name and is not a web-ipc home", path.display())]
     PythonTool {
-        /// The directory, which was left as it is.
+        /// The directory, which was left unchanged.
         path: PathBuf,
     },
-    /// There is a symbolic link, but nothing where it points.
-    #[error("{} is a symbolic link to {}, where there is nothing", path.display(), target.display())]
+    /// The path is a symbolic link whose target does not exist.
+    #[error("{} is a symbolic link to {}, which does not exist", path.display(), target.display())]
     BrokenLink {
         /// The link.
         path: PathBuf,
-        /// What it says.
+        /// The target of the link.
         target: PathBuf,
     },
-    /// Something else than a directory is there.
+    /// The path is not a directory.
     #[error("{} is not a directory", path.display())]
     NotADirectory {
-        /// What is no directory.
+        /// The path.
         path: PathBuf,
     },
-    /// Group or others have a right on a directory or a secret file.
+    /// Group or others have access to a directory or a secret file.
     #[error("{} is open to other users (mode {mode:04o})", path.display())]
     TooOpen {
         /// The directory or file.
         path: PathBuf,
         /// Its permission bits.
         mode: u32,
-        /// The permission bits it should have: 0700 or 0600.
+        /// The required permission bits: 0700 or 0600.
         mode_wanted: u32,
     },
-    /// Several at once: the directory and files of it, or several files.
+    /// Several are open at once: the directory and files in it, or several files.
     #[error("{} is open to other users: {}", path.display(), listed(names))]
     AllTooOpen {
         /// The home.
         path: PathBuf,
-        /// What of it is open, each with its permission bits; the home itself is `.`.
+        /// What is open, each with its permission bits; the home itself is `.`.
         names: Vec<(String, u32)>,
     },
-    /// Something belongs to another user than root and the one who runs this, and that user could
-    /// change it at any time.
+    /// The path belongs to a user other than root and the current one, who could change it at any
+    /// time.
     #[error("{}", foreign_owner(path, target, *owner, *own_uid))]
     ForeignOwner {
-        /// What belongs to somebody else: the home, a file of it, or a directory above it.
+        /// The path with the foreign owner: the home, a file in it, or a directory above it.
         path: PathBuf,
-        /// What was to be used.
+        /// The path that was to be used.
         target: PathBuf,
-        /// Whose it is.
+        /// The owner's user id.
         owner: u32,
-        /// Who looked.
+        /// The user id of this process.
         own_uid: u32,
     },
-    /// Others may write to a directory above the home, and could put another in the home's place.
+    /// Others may write to a directory above the home, and could replace the home.
     #[error(
         "other users may write to {} (mode {mode:04o}) and put another directory in the place of {}",
         path.display(),
@@ -108,50 +107,50 @@ pub enum HomeError {
     WritableByOthers {
         /// The directory.
         path: PathBuf,
-        /// What was to be used.
+        /// The path that was to be used.
         target: PathBuf,
         /// Its permission bits.
         mode: u32,
-        /// Whose it is.
+        /// The owner's user id.
         owner: u32,
-        /// Who looked.
+        /// The user id of this process.
         own_uid: u32,
     },
-    /// A symbolic link is in the place of a file of the home.
+    /// A file of the home is a symbolic link.
     #[error("{} is a symbolic link", path.display())]
     SymbolicLink {
         /// The link.
         path: PathBuf,
     },
-    /// It is the directory of a client, with keys and certificates that were made elsewhere, and
-    /// what was asked for needs a home with users and an authority of its own.
+    /// The path is the directory of a client, with keys and certificates from another home. The
+    /// operation needs a home with its own users and authority.
     #[error("{} is the directory of a client: it has no users and no authority of its own", path.display())]
     ClientDirectory {
-        /// The directory, which was left as it is.
+        /// The directory, which was left unchanged.
         path: PathBuf,
     },
     /// A client's directory has no `admin.cred` to log in with, and no user was given.
-    #[error("no user is given, and {}, the directory of a client, has none to log in as", path.display())]
+    #[error("no user is given, and {} is the directory of a client, which has no user to log in as", path.display())]
     NoUser {
         /// The directory.
         path: PathBuf,
     },
-    /// `session.key` and `envelope.keys` have a key in common: every client could make itself a
-    /// session of any user.
+    /// `session.key` and `envelope.keys` have a key in common: every client could forge a session
+    /// of any user.
     #[error("{} holds a key of envelope.keys, which every client has", path.display())]
     SessionKeyShared {
         /// `session.key`.
         path: PathBuf,
     },
-    /// The variable that lets others read the home has another value than `1`.
+    /// The variable that allows others to read the home has a value other than `1`.
     #[error("{variable} is {value:?}")]
     BadVariable {
-        /// Its name.
+        /// The name of the variable.
         variable: &'static str,
-        /// What it is set to.
+        /// Its value.
         value: String,
     },
-    /// A file of a complete home is gone.
+    /// A file of a complete home is missing.
     #[error("{} is missing", path.display())]
     FileMissing {
         /// The file.
@@ -162,23 +161,23 @@ pub enum HomeError {
     CertificateMissing {
         /// The name of the pair.
         name: PeerName,
-        /// The file that is missing.
+        /// The missing file.
         path: PathBuf,
     },
-    /// A pair is about to be replaced, or whoever did so was stopped halfway: the new key is there,
-    /// and the new certificate does not have its name yet.
+    /// The certificate pair is being replaced, or its replacement was interrupted: the new key is
+    /// in place, and the new certificate is not.
     #[error("the certificate of `{name}` is only half replaced")]
     PairUnfinished {
         /// The name of the pair.
         name: PeerName,
     },
-    /// Something else than a regular file is in the place of one.
+    /// The path is not a regular file.
     #[error("{} is not a regular file", path.display())]
     NotAFile {
-        /// What is no file.
+        /// The path.
         path: PathBuf,
     },
-    /// A file is far larger than anything that belongs there.
+    /// A file is far larger than any file that belongs there.
     #[error("{} is larger than {bytes_max} bytes", path.display())]
     TooLarge {
         /// The file.
@@ -186,28 +185,28 @@ pub enum HomeError {
         /// The limit.
         bytes_max: u64,
     },
-    /// The system did not let a file or directory be read.
+    /// The system did not allow a file or directory to be read.
     #[error("cannot read {}", path.display())]
     Unreadable {
         /// The file or directory.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the system.
         source: io::Error,
     },
-    /// The system did not let a file or directory be written.
+    /// The system did not allow a file or directory to be written.
     #[error("cannot write {}", path.display())]
     Unwritable {
         /// The file or directory.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the system.
         source: io::Error,
     },
-    /// A key file holds no key ring.
+    /// A key file contains no valid key ring.
     #[error("{} holds no usable keys", path.display())]
     BadKeys {
         /// The key file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// Why the key ring is invalid.
         source: ipc_envelope::KeyError,
     },
     /// A key file is not UTF-8 text.
@@ -215,15 +214,15 @@ pub enum HomeError {
     NotUtf8 {
         /// The key file.
         path: PathBuf,
-        /// Whether it begins as UTF-16 does: an editor has saved it so.
+        /// Whether the file begins like UTF-16, as some editors save it.
         is_utf_16: bool,
     },
-    /// A certificate file holds no certificate in PEM.
+    /// A certificate file contains no PEM certificate.
     #[error("{} holds no PEM certificate", path.display())]
     BadCertificate {
         /// The certificate file.
         path: PathBuf,
-        /// The name of the pair; none for the authority.
+        /// The name of the pair; `None` for the authority.
         name: Option<PeerName>,
     },
     /// The file of revoked certificates holds no list in PEM. Read as an empty one it would revoke
@@ -247,7 +246,7 @@ pub enum HomeError {
         /// The name of the pair.
         name: PeerName,
     },
-    /// A private key is encrypted with a passphrase, and there is nobody to ask for it.
+    /// A private key is encrypted with a passphrase, and nobody can be asked for it.
     #[error("{} is encrypted with a passphrase, which is not supported", path.display())]
     EncryptedPrivateKey {
         /// The key file.
@@ -261,16 +260,16 @@ pub enum HomeError {
         /// The file.
         path: PathBuf,
     },
-    /// The operating system gave no randomness.
+    /// The operating system provided no random numbers.
     #[error("the operating system gave no random numbers")]
     NoRandomness {
-        /// What it said.
+        /// The error of the system.
         source: io::Error,
     },
 }
 
 impl HomeError {
-    /// What a person can do about it; `None` where only the cause can tell.
+    /// What a person can do about the error; `None` if only the cause tells.
     #[must_use]
     pub fn remedy(&self) -> Option<Remedy> {
         Some(match self {
@@ -283,7 +282,7 @@ impl HomeError {
                 Remedy::MendLink { path: path.clone() }.or(Remedy::UseAnotherHome)
             }
             Self::Missing { .. } | Self::Incomplete { .. } => Remedy::MakeHome,
-            // The mode of /tmp and its like: for everybody, whatever someone has put there.
+            // /tmp and similar directories are for everyone, so their mode must not change.
             Self::TooOpen { mode, .. } if mode & STICKY != 0 => Remedy::UseAnotherHome,
             Self::TooOpen { path, mode_wanted, .. } => {
                 fix_permissions(path, ModeChange::To(*mode_wanted))
@@ -293,7 +292,8 @@ impl HomeError {
                 remedy_of_owner(path, *owner)
             }
             Self::ForeignOwner { .. } => Remedy::UseAnotherHome,
-            // What is for everybody stays so.
+            // A directory of another owner may be open on purpose, so only the owner's own is to be
+            // closed.
             Self::WritableByOthers { path, owner, own_uid, .. } if owner == own_uid => {
                 fix_permissions(path, ModeChange::NotWritableByOthers).or(Remedy::UseAnotherHome)
             }
@@ -343,11 +343,11 @@ fn fix_permissions(path: &Path, change: ModeChange) -> Remedy {
     Remedy::FixPermissions { paths: vec![path.to_owned()], change }
 }
 
-/// Who may change it, in words.
+/// Says who could change the path.
 fn foreign_owner(path: &Path, target: &Path, owner: u32, own_uid: u32) -> String {
     let (path_shown, owner, own) = (path.display(), account(owner), account(own_uid));
     if path == target {
-        format!("{path_shown} belongs to {owner}, and this is run as {own}")
+        format!("{path_shown} belongs to {owner}, but this process runs as {own}")
     } else {
         format!(
             "{path_shown} belongs to {owner}, who could put another directory in the place of {}",
@@ -372,7 +372,7 @@ fn account(uid: u32) -> String {
     }
 }
 
-/// `envelope.keys (0644), session.key (0644)`.
+/// Formats as `envelope.keys (0644), session.key (0644)`.
 fn listed(names: &[(String, u32)]) -> String {
     let names: Vec<_> = names.iter().map(|(name, mode)| format!("{name} ({mode:04o})")).collect();
     names.join(", ")
@@ -466,7 +466,7 @@ mod tests {
         let error = owned(&home, unknown);
         assert_eq!(
             error.to_string(),
-            format!("{shown} belongs to user {unknown}, and this is run as root")
+            format!("{shown} belongs to user {unknown}, but this process runs as root")
         );
         let user = format!("#{unknown}");
         assert_eq!(error.remedy(), Some(Remedy::RunAs { user, home: home.clone() }));

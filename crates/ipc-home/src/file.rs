@@ -1,7 +1,8 @@
-//! Reads secret files and writes any file so that a crash leaves the old one or the new one.
+//! Reads secret files, and writes files atomically: after a crash there is either the old file or
+//! the new one.
 //!
-//! The rest of the home comes here for bytes. This room knows modes, sizes and renames; what a file
-//! means is decided elsewhere.
+//! All other files of this crate read and write through this one. It knows modes, sizes and
+//! renames, but not what a file means.
 
 use std::ffi::OsString;
 use std::fs::{DirBuilder, File, OpenOptions, Permissions};
@@ -17,11 +18,11 @@ use crate::contents::TEMPORARY_SUFFIX;
 use crate::permissions::{DIRECTORY_MODE, FILE_MODE, OTHERS, OTHERS_WRITE};
 use crate::{HomeError, trust};
 
-/// The largest file that is read: keys, credentials, sessions and certificate chains are all far
+/// The largest file that is read. Keys, credentials, sessions and certificate chains are all far
 /// smaller.
 pub const FILE_BYTES_MAX: u64 = 64 * 1024;
 
-/// Writes `bytes` to `path` with mode 0600 whatever the umask; see [`write_file_atomically`].
+/// Writes `bytes` to `path` with mode 0600, whatever the umask; see [`write_file_atomically`].
 ///
 /// # Errors
 /// As [`write_file_atomically`].
@@ -31,17 +32,17 @@ pub fn write_secret_atomically(path: &Path, bytes: &[u8]) -> Result<(), HomeErro
 
 /// Writes `bytes` to `path` with the permission bits `mode`, whatever the umask.
 ///
-/// A reader, and the disk after a crash, has the old file or the whole new one. Nothing is left on
-/// an error.
+/// A reader sees either the old file or the complete new one, and so does the next start after a
+/// crash. An error leaves nothing behind.
 ///
 /// # Errors
-/// [`HomeError::Unwritable`] with what the system said, [`HomeError::NoRandomness`].
+/// [`HomeError::Unwritable`] with the system's error, [`HomeError::NoRandomness`].
 pub fn write_file_atomically(path: &Path, bytes: &[u8], mode: u32) -> Result<(), HomeError> {
     StagedFile::write(path, bytes, mode)?.commit()
 }
 
-/// A file that is on the disk in full, but not yet under its name; dropped uncommitted, it is
-/// removed.
+/// A file that is completely on the disk, but not yet under its final name. If it is dropped
+/// uncommitted, it is removed.
 ///
 /// For files that belong together: write all of them first, then [`commit`](Self::commit) one after
 /// the other.
@@ -56,11 +57,11 @@ impl StagedFile {
     /// Writes and flushes a temporary file in the directory of `path`.
     ///
     /// # Errors
-    /// [`HomeError::Unwritable`] with what the system said, [`HomeError::NoRandomness`].
+    /// [`HomeError::Unwritable`] with the system's error, [`HomeError::NoRandomness`].
     pub fn write(path: &Path, bytes: &[u8], mode: u32) -> Result<Self, HomeError> {
         let temporary = temporary_path(path)?;
-        // Made closed to everyone else from its first moment: there is no instant at which another
-        // user could open it.
+        // The file is created with a mode that excludes others. So there is no moment at which
+        // another user could open it.
         let mut file = OpenOptions::new()
             .write(true)
             .create_new(true)
@@ -69,17 +70,17 @@ impl StagedFile {
             .map_err(|source| unwritable(path, source))?;
         let staged = Self { temporary, path: path.to_owned(), committed: false };
         file.write_all(bytes)
-            // The umask can only take bits away, so the mode is set once more.
+            // The umask can only remove bits, so the mode is set again.
             .and_then(|()| file.set_permissions(Permissions::from_mode(mode)))
             .and_then(|()| file.sync_all())
             .map_err(|source| unwritable(path, source))?;
         Ok(staged)
     }
 
-    /// Gives the file its name, in place of any older one, and flushes the directory.
+    /// Renames the file to its final name, replacing an older file, and flushes the directory.
     ///
     /// # Errors
-    /// [`HomeError::Unwritable`] with what the system said.
+    /// [`HomeError::Unwritable`] with the system's error.
     pub fn commit(mut self) -> Result<(), HomeError> {
         std::fs::rename(&self.temporary, &self.path)
             .map_err(|source| unwritable(&self.path, source))?;
@@ -91,19 +92,19 @@ impl StagedFile {
 impl Drop for StagedFile {
     fn drop(&mut self) {
         if !self.committed {
-            // Best effort: there is nobody left to tell, and the next `init` cleans up.
+            // Best effort: nobody handles the error here, and the next `init` cleans up.
             let _ = std::fs::remove_file(&self.temporary);
         }
     }
 }
 
-/// Makes one directory with mode 0700 whatever the umask; an existing one is left as it is.
+/// Creates one directory with mode 0700, whatever the umask; an existing one is left unchanged.
 ///
 /// # Errors
-/// [`HomeError::Unwritable`] with what the system said, also where its parent is missing.
+/// [`HomeError::Unwritable`] with the system's error, also if the parent is missing.
 pub fn make_private_directory(path: &Path) -> Result<(), HomeError> {
     match DirBuilder::new().mode(DIRECTORY_MODE).create(path) {
-        // Again the umask: one that takes away the owner's own bits would lock us out.
+        // A umask that removes the owner's own bits would lock us out.
         Ok(()) => std::fs::set_permissions(path, Permissions::from_mode(DIRECTORY_MODE))
             .map_err(|source| unwritable(path, source)),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
@@ -111,36 +112,37 @@ pub fn make_private_directory(path: &Path) -> Result<(), HomeError> {
     }
 }
 
-/// Flushes a directory, so that renames in it outlive a crash.
+/// Flushes a directory, so that renames in it survive a crash.
 ///
 /// # Errors
-/// [`HomeError::Unwritable`] with what the system said.
+/// [`HomeError::Unwritable`] with the system's error.
 pub fn sync_directory(path: &Path) -> Result<(), HomeError> {
     File::open(path)
         .and_then(|directory| directory.sync_all())
         .map_err(|source| unwritable(path, source))
 }
 
-/// Reads a secret: a regular file and no link to one, closed to others, of at most
+/// Reads a secret: a regular file, not a link, without access for others, of at most
 /// [`FILE_BYTES_MAX`].
 ///
 /// # Errors
 /// [`HomeError::FileMissing`], [`HomeError::SymbolicLink`], [`HomeError::NotAFile`],
-/// [`HomeError::ForeignOwner`] if it belongs to neither this user nor root, [`HomeError::TooOpen`]
-/// if group or others have any right on it, [`HomeError::TooLarge`], [`HomeError::Unreadable`].
+/// [`HomeError::ForeignOwner`] if the file belongs to neither this user nor root,
+/// [`HomeError::TooOpen`] if group or others have any access, [`HomeError::TooLarge`],
+/// [`HomeError::Unreadable`].
 pub fn read_secret(path: &Path) -> Result<Zeroizing<Vec<u8>>, HomeError> {
     read(path, OTHERS, Access::Private)
 }
 
-/// Reads a file that holds no secret, a certificate for instance, of at most [`FILE_BYTES_MAX`].
+/// Reads a file without secrets, such as a certificate, of at most [`FILE_BYTES_MAX`].
 ///
 /// # Errors
-/// As [`read_secret`]; others may read it, and not write to it.
+/// As [`read_secret`], except that others may read the file. They may not write it.
 pub fn read_public(path: &Path) -> Result<Vec<u8>, HomeError> {
     read_public_as(path, Access::Private)
 }
 
-/// [`read_secret`] in a home that may be open to readers.
+/// [`read_secret`] in a home that others may be allowed to read.
 pub(crate) fn read_secret_as(path: &Path, access: Access) -> Result<Zeroizing<Vec<u8>>, HomeError> {
     match access {
         Access::Private => read(path, OTHERS, access),
@@ -148,7 +150,7 @@ pub(crate) fn read_secret_as(path: &Path, access: Access) -> Result<Zeroizing<Ve
     }
 }
 
-/// [`read_public`] in a home that may be open to readers.
+/// [`read_public`] in a home that others may be allowed to read.
 pub(crate) fn read_public_as(path: &Path, access: Access) -> Result<Vec<u8>, HomeError> {
     read(path, OTHERS_WRITE, access).map(|mut bytes| std::mem::take(&mut *bytes))
 }
@@ -165,11 +167,11 @@ fn read(path: &Path, refused: u32, access: Access) -> Result<Zeroizing<Vec<u8>>,
     };
     let file = match access {
         Access::Private => open_file(path),
-        // Links are followed where nobody else could have put or changed them.
+        // Links are followed if no other user could have created or changed them.
         Access::Readable => open_file(&trust::check_path(path)?),
     };
     let file = file.map_err(unreadable)?;
-    // Of the opened handle, not of the path: what is checked is what is read.
+    // Checks the opened file, not the path: so the checked file is the one that is read.
     let metadata = file.metadata().map_err(unreadable)?;
     if !metadata.is_file() {
         return Err(HomeError::NotAFile { path: path.to_owned() });
@@ -180,20 +182,22 @@ fn read(path: &Path, refused: u32, access: Access) -> Result<Zeroizing<Vec<u8>>,
     if metadata.len() > FILE_BYTES_MAX {
         return Err(too_large());
     }
-    // Room for everything at once: a vector that grows would leave copies of the secret behind.
+    // The capacity is large enough for everything: a vector that grows would leave copies of the
+    // secret in memory.
     let mut bytes = Zeroizing::new(Vec::with_capacity(FILE_BYTES_MAX as usize + 64));
     file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(unreadable)?;
     if bytes.len() as u64 > FILE_BYTES_MAX {
         return Err(too_large());
     }
-    // What Windows' tools put in front of a text. No file of a home begins so otherwise.
+    // Windows tools write a byte order mark in front of text. No file of a home begins with one
+    // otherwise.
     if bytes.starts_with("\u{feff}".as_bytes()) {
         bytes.drain(.."\u{feff}".len());
     }
     Ok(bytes)
 }
 
-/// Opens a file, but no link to one. A pipe without a writer is not waited for.
+/// Opens a file, but not a link. It does not block on a pipe without a writer.
 pub(crate) fn open_file(path: &Path) -> io::Result<File> {
     let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
     OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(path)
@@ -203,8 +207,8 @@ pub(crate) fn is_link(path: &Path) -> bool {
     path.symlink_metadata().is_ok_and(|metadata| metadata.is_symlink())
 }
 
-/// Sets the mode of a file that is there, has no second name and belongs to this user; what a link
-/// in its place leads to keeps its own.
+/// Sets the mode of an existing file to 0600. The file must belong to this user and have no second
+/// name. A link is refused, and its target keeps its mode.
 ///
 /// # Errors
 /// [`HomeError::SymbolicLink`], [`HomeError::NotAFile`], [`HomeError::ForeignOwner`],
@@ -222,7 +226,7 @@ pub fn close_file(path: &Path) -> Result<(), HomeError> {
     if metadata.permissions().mode() & 0o7777 == FILE_MODE {
         return Ok(());
     }
-    // A second name may lie where another user's file is expected.
+    // Another user's file may be expected under the second name.
     if metadata.nlink() > 1 {
         return refuse_mode(path, &metadata, OTHERS, FILE_MODE);
     }
@@ -238,7 +242,7 @@ pub(crate) fn refuse_open_mode(
     refuse_mode(path, metadata, OTHERS, mode_wanted)
 }
 
-/// Refuses a file or directory that gives any of the `refused` rights.
+/// Refuses a file or directory whose mode grants any of the `refused` rights.
 pub(crate) fn refuse_mode(
     path: &Path,
     metadata: &std::fs::Metadata,
@@ -252,7 +256,7 @@ pub(crate) fn refuse_mode(
     Ok(())
 }
 
-/// A name in the same directory that nobody else uses: hidden, and with 64 random bits.
+/// A name in the same directory that no other process uses: hidden, with 64 random bits.
 fn temporary_path(path: &Path) -> Result<PathBuf, HomeError> {
     let mut random = [0; 8];
     getrandom::fill(&mut random)
@@ -323,8 +327,8 @@ mod tests {
     fn a_failed_write_leaves_no_temporary_file() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("taken");
-        // A directory that is not empty cannot be renamed over, so the write fails at its last
-        // step.
+        // A directory that is not empty cannot be replaced by a rename, so the write fails at its
+        // last step.
         std::fs::create_dir_all(path.join("inner")).unwrap();
         let error = write_secret_atomically(&path, b"x").unwrap_err();
         assert!(matches!(error, HomeError::Unwritable { path: p, .. } if p == path));

@@ -1,7 +1,7 @@
 //! A home and the paths in it.
 //!
-//! Everything else here stands on this file: `opening` checks a home, `listing` says what is in it,
-//! `reading` reads it. Nothing is looked at here.
+//! All other files build on this one: `opening` checks a home, `listing` lists it, `reading` reads
+//! it. This file accesses no path.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,10 +10,10 @@ use crate::access::Access;
 use crate::contents::STAGED_SUFFIX;
 use ipc_base::PeerName;
 
-/// A home: the directory with everything that an installation owns. Cheap to clone.
+/// A home: the directory with everything that an installation owns. A clone is cheap.
 ///
-/// [`open`](Self::open) checks it; every reading method reads the file again, so a change is seen
-/// by the next call.
+/// [`open`](Self::open) checks it. Every method that reads a file reads it again, so the next call
+/// sees a change.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Home {
     root: Arc<Path>,
@@ -21,18 +21,18 @@ pub struct Home {
 }
 
 impl Home {
-    /// The home at `path`, unseen: for those who make homes and look for themselves.
+    /// The home at `path`, unchecked: for code that makes homes and checks them itself.
     #[must_use]
     pub fn at(path: impl AsRef<Path>) -> Self {
         Self { root: path.as_ref().into(), access: Access::Private }
     }
 
-    /// The home at `path`, unseen, whose secrets `access` lets be read.
+    /// The home at `path`, unchecked, with this access for others.
     pub(crate) fn at_with(path: impl AsRef<Path>, access: Access) -> Self {
         Self { root: path.as_ref().into(), access }
     }
 
-    /// Who may read its secrets beside its owner.
+    /// Who may read the secrets besides the owner.
     pub(crate) fn access(&self) -> Access {
         self.access
     }
@@ -86,8 +86,9 @@ impl Home {
         self.root.join("web-ipc-ca.old.key")
     }
 
-    /// `web-ipc-ca.cross.crt`: while a rotation is under way, the new authority's certificate signed
-    /// by the old one (RFC 4210, section 4.4: "NewWithOld"). A server sends it behind its own.
+    /// `web-ipc-ca.cross.crt`: while a rotation is under way, the new authority's certificate
+    /// signed by the old one (RFC 4210, section 4.4: "NewWithOld"). A server sends it behind its
+    /// own.
     #[must_use]
     pub fn cross_certificate_file(&self) -> PathBuf {
         self.root.join("web-ipc-ca.cross.crt")
@@ -136,20 +137,20 @@ impl Home {
         self.root.join(format!("{name}.key"))
     }
 
-    /// `.NAME.crt.new`: a certificate that waits to take the place of the old one; see
+    /// `.NAME.crt.new`: a new certificate that will replace the old one; see
     /// [`identity`](Self::identity).
     #[must_use]
     pub fn staged_certificate_file(&self, name: &PeerName) -> PathBuf {
         self.root.join(format!(".{name}.crt{STAGED_SUFFIX}"))
     }
 
-    /// `.NAME.key.new`: a private key that waits to take the place of the old one.
+    /// `.NAME.key.new`: a new private key that will replace the old one.
     #[must_use]
     pub fn staged_key_file(&self, name: &PeerName) -> PathBuf {
         self.root.join(format!(".{name}.key{STAGED_SUFFIX}"))
     }
 
-    /// `inbox.db`: the durable inbox, where one is used.
+    /// `inbox.db`: the durable inbox, if one is used.
     #[must_use]
     pub fn inbox_db(&self) -> PathBuf {
         self.root.join("inbox.db")
@@ -161,7 +162,7 @@ impl Home {
         self.root.join("sessions")
     }
 
-    /// `.lock`: held by whoever makes or changes this home.
+    /// `.lock`: the lock file of processes that make or change this home.
     #[must_use]
     pub fn lock_file(&self) -> PathBuf {
         self.root.join(".lock")

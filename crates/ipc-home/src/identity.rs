@@ -1,22 +1,22 @@
-//! A certificate chain with its private key, in the types that rustls takes.
+//! A certificate chain with its private key, in the types of rustls.
 //!
-//! Server and client come here for what they present in the handshake. Nothing is verified here:
-//! whether a chain is trusted, in time or fits its key is rustls's to say.
+//! Server and client present it in the handshake. Nothing is verified here: rustls decides whether
+//! a chain is trusted, within its validity, and matches its key.
 
 use std::fmt;
 
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
-/// What a peer presents: its certificate, any intermediate ones after it, and the private key.
+/// A peer's certificate, any intermediate certificates after it, and the private key.
 ///
-/// `rustls-pki-types` shows here on purpose: these are the types that rustls takes, whatever its
-/// version and provider.
+/// The types of `rustls-pki-types` are public on purpose: every version and provider of rustls uses
+/// them.
 pub struct Identity {
-    /// The leaf first; at least one.
+    /// The leaf first; at least one certificate.
     pub chain: Vec<CertificateDer<'static>>,
-    /// The leaf's private key. Wiping it is up to whoever takes it (rustls keeps it for the life of
-    /// its configuration).
+    /// The leaf's private key. The receiver must wipe it (rustls keeps it as long as its
+    /// configuration).
     pub key: PrivateKeyDer<'static>,
 }
 
@@ -32,15 +32,15 @@ impl fmt::Debug for Identity {
     }
 }
 
-/// All certificates in a PEM text; `None` if there is none or one cannot be read.
+/// All certificates in a PEM text; `None` if there is none, or one is invalid.
 pub(crate) fn certificates_from_pem(pem: &[u8]) -> Option<Vec<CertificateDer<'static>>> {
     let certificates: Vec<_> =
         CertificateDer::pem_slice_iter(pem).collect::<Result<_, _>>().ok()?;
     (!certificates.is_empty()).then_some(certificates)
 }
 
-/// The first private key in a PEM text (PKCS#8, PKCS#1 or SEC1); `None` for one that is encrypted
-/// too.
+/// The first private key in a PEM text (PKCS#8, PKCS#1 or SEC1); `None` if there is none, or it is
+/// encrypted.
 pub(crate) fn private_key_from_pem(pem: &[u8]) -> Option<PrivateKeyDer<'static>> {
     if is_encrypted_key(pem) {
         return None;
@@ -48,8 +48,8 @@ pub(crate) fn private_key_from_pem(pem: &[u8]) -> Option<PrivateKeyDer<'static>>
     PrivateKeyDer::from_pem_slice(pem).ok()
 }
 
-/// Whether what is no readable key is one under a passphrase: PKCS#8 says so in its label (RFC
-/// 7468, section 11), older forms in a header (RFC 1421, section 4.6.1.1).
+/// Whether an unreadable key is encrypted with a passphrase. PKCS#8 has a label for that (RFC 7468,
+/// section 11), older forms have a header (RFC 1421, section 4.6.1.1).
 pub(crate) fn is_encrypted_key(pem: &[u8]) -> bool {
     let holds = |text: &[u8]| pem.windows(text.len()).any(|window| window == text);
     holds(b"-----BEGIN ENCRYPTED PRIVATE KEY-----") || holds(b"Proc-Type: 4,ENCRYPTED")

@@ -1,9 +1,9 @@
-//! Says that a home is in use, so that nobody moves it away under a server.
+//! Marks a home as in use, so that no process moves it away while a server uses it.
 //!
-//! A server holds a shared lock on the home's directory itself, whatever its inbox; who replaces
-//! the home asks for the same lock alone. The lock is `flock`'s: the system frees it when its
-//! holder ends, however it ends. It goes with the directory where that is renamed, and needs
-//! nothing to be written, so that it also works on a read-only file system.
+//! A server holds a shared lock on the home's directory itself, with any kind of inbox. A process
+//! that replaces the home requests the exclusive lock. The lock is that of `flock`: the system
+//! releases it when its holder ends, even in a crash. The lock follows the directory through a
+//! rename. It writes nothing, so it also works on a read-only file system.
 
 use std::fs::{File, TryLockError};
 use std::io;
@@ -18,20 +18,20 @@ pub struct InUse {
 }
 
 impl Home {
-    /// Says that this process serves the home, until what is returned is dropped. Any number of
-    /// processes may.
+    /// Marks the home as served by this process, until the result is dropped. Any number of
+    /// processes may do so at once.
     ///
-    /// Waits for whoever is moving the home away in this moment.
+    /// If another process is moving the home away at this moment, the call waits.
     ///
     /// # Errors
-    /// [`HomeError::Missing`] if it has been moved away, [`HomeError::Unreadable`] if it cannot be
+    /// [`HomeError::Missing`] if the home was moved away, [`HomeError::Unreadable`] if it cannot be
     /// locked.
     pub fn hold(&self) -> Result<InUse, HomeError> {
         let directory = self.directory()?;
         match directory.lock_shared() {
             Ok(()) if self.is_at_its_path(&directory)? => Ok(InUse { _directory: directory }),
             Ok(()) => self.hold(),
-            // A file system without such locks is no reason not to serve.
+            // A file system without such locks must not prevent a server.
             Err(error) if error.kind() == io::ErrorKind::Unsupported => {
                 Ok(InUse { _directory: directory })
             }
@@ -39,7 +39,7 @@ impl Home {
         }
     }
 
-    /// Takes the home for this process alone, to move or replace it; `None` while a server has it.
+    /// Locks the home for this process alone, to move or replace it; `None` while a server uses it.
     ///
     /// # Errors
     /// As [`hold`](Self::hold).
@@ -62,7 +62,7 @@ impl Home {
         })
     }
 
-    /// It may have been moved away while the lock was waited for.
+    /// The directory may have been moved away during the wait for the lock.
     fn is_at_its_path(&self, directory: &File) -> Result<bool, HomeError> {
         let number = |metadata: std::fs::Metadata| (metadata.dev(), metadata.ino());
         let held = directory.metadata().map_err(|source| self.unreadable(source))?;
@@ -104,14 +104,14 @@ mod tests {
             let server = scope.spawn(|| {
                 loop {
                     match home.hold() {
-                        // Between the move and the new home.
+                        // The home has been moved, and the new one is not there yet.
                         Err(HomeError::Missing { .. }) => std::thread::yield_now(),
                         other => break other,
                     }
                 }
             });
-            // Whether it already waits or only opens after the move, it must not serve the old home
-            // for the new.
+            // The server may wait for the lock already, or open the directory only after the move.
+            // In neither case may it serve the old home.
             std::fs::rename(home.root(), directory.path().join("aside")).unwrap();
             std::fs::create_dir(home.root()).unwrap();
             drop(alone);

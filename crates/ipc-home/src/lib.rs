@@ -1,26 +1,24 @@
 //! The home directory of a web-ipc installation: layout, permissions, reading.
 //!
-//! A program that sends or receives opens a [`Home`] and hands it on to `ipc-client` or
-//! `ipc-server`; one that makes homes takes `ipc-setup`, which stands on this crate. Here is no
-//! SQL, no certificate making and no HTTP.
+//! A program that sends or receives opens a [`Home`] and passes it to `ipc-client` or `ipc-server`.
+//! A program that makes homes uses `ipc-setup`, which builds on this crate. This crate knows no
+//! SQL, makes no certificates, and does no HTTP.
 //!
 //! | you want | take |
 //! |---|---|
 //! | where the home is | [`locate`] |
-//! | a home that is there | [`Home::open`], [`Home::open_default`] |
+//! | an existing home | [`Home::open`], [`Home::open_default`] |
 //! | the directory of a client on another host | [`Home::open_client`] |
-//! | what a directory is, before anything is done to it | [`Home::contents`] |
+//! | what a directory is, before it is changed | [`Home::contents`] |
 //! | keys, certificates, the admin's credentials | [`Home::envelope_keys`], [`Home::identity`], [`Home::ca_certificates`], [`Home::admin_credentials`] |
-//! | what an enrolled client knows of its server | [`Home::client_settings`], [`Home::client_credentials`] |
-//! | a name that is safe as a file name | [`PeerName`] |
+//! | a name that is safe in a file name | [`PeerName`] |
 //! | a session for the next process | [`KeptSession`], [`Home::load_session`], [`Home::keep_session`] |
-//! | one login for all processes that need one | [`Home::try_login_lock`], [`LoginTurn`] |
-//! | to notice that a file has changed | [`HomeWatch`] |
-//! | a time as it is shown | [`Timestamp`] |
-//! | a file that is never half there | [`write_secret_atomically`], [`StagedFile`] |
+//! | one login for all processes of a home | [`Home::try_login_lock`], [`LoginTurn`] |
+//! | a time in a form to be shown | [`Timestamp`] |
+//! | a file that is written atomically | [`write_secret_atomically`], [`StagedFile`] |
 //!
-//! Directories are 0700 and files 0600. What others could read is refused with the `chmod` that
-//! mends it:
+//! Directories are 0700 and files are 0600. A home that others could read is refused, and the
+//! error's remedy has the `chmod` command for it:
 //!
 //! ```
 //! use ipc_home::{Home, HomeError, Remedy};

@@ -1,7 +1,7 @@
-//! What lies in a home: how far its making has come, whose it is, what was left behind.
+//! What is in a home: whether it is complete, what it is, and which temporary files are left.
 //!
-//! Opening a home comes here before it looks at modes, so that nobody is told to change a directory
-//! that is not theirs to change; `ipc-setup` before it writes anything. No file is opened here.
+//! Opening a home checks this before it checks modes: so no remedy asks the user to change a
+//! foreign directory. `ipc-setup` checks it before it writes anything. No file is opened here.
 
 use std::ffi::OsString;
 
@@ -11,7 +11,7 @@ use crate::contents::{self, contents_of, is_temporary, names_in, staged_name};
 use crate::{Contents, Home, HomeError};
 
 impl Home {
-    /// Whether making this home came to its end.
+    /// Whether the creation of this home has finished.
     ///
     /// # Errors
     /// [`HomeError::Unreadable`] if the system does not let us look.
@@ -20,11 +20,11 @@ impl Home {
         path.try_exists().map_err(|source| HomeError::Unreadable { path, source })
     }
 
-    /// What the directory is, told by the names in it.
+    /// What the directory is, judged by the names in it.
     ///
     /// # Errors
-    /// [`HomeError::Unreadable`] if the system does not let us look; its cause is `NotFound` if
-    /// there is nothing.
+    /// [`HomeError::Unreadable`] if the system does not let us look; its cause is `NotFound` if the
+    /// directory does not exist.
     pub fn contents(&self) -> Result<Contents, HomeError> {
         if self.is_complete()? {
             return Ok(Contents::Complete);
@@ -32,14 +32,14 @@ impl Home {
         Ok(contents_of(&self.names()?))
     }
 
-    /// Whether it is the directory of a client, as far as we are let look.
+    /// Whether it is the directory of a client, as far as the system lets us read it.
     #[must_use]
     pub fn is_client_directory(&self) -> bool {
         contents::is_client_directory(self.root())
     }
 
-    /// The names of temporary files that a killed process left. Only whoever holds the lock may
-    /// take them for such.
+    /// The names of temporary files. If the caller holds the lock, a killed process has left them;
+    /// otherwise another process may be writing them.
     ///
     /// # Errors
     /// [`HomeError::Unreadable`] if the directory cannot be listed.
@@ -47,7 +47,7 @@ impl Home {
         Ok(self.names()?.into_iter().filter(|name| is_temporary(name)).collect())
     }
 
-    /// The names of pairs of which a new half lies beside the old one, each once, in no order.
+    /// The names of pairs with a staged certificate or key, each once, in no particular order.
     ///
     /// # Errors
     /// [`HomeError::Unreadable`] if the directory cannot be listed.

@@ -1,7 +1,8 @@
-//! Finds where the home is: the flag, the environment, the platform's place, in that order.
+//! Finds the path of the home: the flag, the environment, the default of the platform, in that
+//! order.
 //!
-//! Every program that takes a `--home` comes here. Nothing is made or opened; the environment is an
-//! argument of the inner function, so that no test has to change the real one.
+//! Every program with a `--home` flag uses it. It creates and opens nothing. The environment is an
+//! argument of the inner function, so that no test changes the real one.
 
 use std::ffi::OsString;
 use std::io;
@@ -12,18 +13,16 @@ use crate::HomeError;
 /// The environment variable that names the home.
 pub const HOME_VARIABLE: &str = "WEB_IPC_HOME";
 
-/// Finds where the home is, as an absolute path in one spelling; it need not exist.
+/// Finds the path of the home, absolute and normalised. The home need not exist.
 ///
-/// `explicit` (a `--home` flag) wins over `$WEB_IPC_HOME`, which wins over the platform's data
-/// directory: `$XDG_DATA_HOME/web-ipc` or `~/.local/share/web-ipc`, on macOS
-/// `~/Library/Application Support/web-ipc`. An empty variable counts as unset, a relative
-/// `$XDG_DATA_HOME` too (XDG Base Directory Specification).
-///
+/// `explicit` (a `--home` flag) takes precedence over `$WEB_IPC_HOME`, and that over the platform's
+/// data directory: `$XDG_DATA_HOME/web-ipc` or `~/.local/share/web-ipc`, on macOS
+/// `~/Library/Application Support/web-ipc`. An empty variable counts as unset, and so does a
+/// relative `$XDG_DATA_HOME` (XDG Base Directory Specification).
 /// # Errors
-/// [`HomeError::NoDefault`] if none of them is known, [`HomeError::BadPath`] if the path is empty
-/// or not UTF-8, if it was meant for a shell (`~`, quotes around it, blanks at its ends), or if the
-/// current directory, which a relative one starts from, or a directory that `..` leads out of is
-/// not there.
+/// [`HomeError::NoDefault`] if none of them is known. [`HomeError::BadPath`] if the path is empty,
+/// not UTF-8, or was meant for a shell (`~`, quotes around it, white space at its ends). Also if
+/// the current directory is missing for a relative path, or a directory before a `..`.
 pub fn locate(explicit: Option<&Path>) -> Result<PathBuf, HomeError> {
     let environment = Environment {
         web_ipc_home: std::env::var_os(HOME_VARIABLE),
@@ -35,18 +34,17 @@ pub fn locate(explicit: Option<&Path>) -> Result<PathBuf, HomeError> {
     absolute(&path)
 }
 
-/// The absolute path of what may be a relative one, in one spelling: no `.` and no `..` in it, no
-/// slash at its end or twice.
+/// Makes a path absolute and normalises it: without `.`, `..`, and trailing or double slashes.
 ///
-/// Links are followed only where `..` asks where one leads.
+/// Links are resolved only before a `..`.
 pub(crate) fn absolute(path: &Path) -> Result<PathBuf, HomeError> {
     let bad = |source| HomeError::BadPath { path: path.to_owned(), source };
     let absolute = std::path::absolute(path).map_err(bad)?;
     let Some(text) = absolute.to_str() else {
-        return Err(bad(reason("it is not UTF-8, which SQLite asks for")));
+        return Err(bad(reason("it is not UTF-8, which SQLite requires")));
     };
     if text.contains(char::is_control) {
-        return Err(bad(reason("it holds a control character")));
+        return Err(bad(reason("it contains a control character")));
     }
     let mut resolved = PathBuf::new();
     for component in absolute.components() {
@@ -54,30 +52,30 @@ pub(crate) fn absolute(path: &Path) -> Result<PathBuf, HomeError> {
             resolved.push(component);
         } else {
             resolved = resolved.canonicalize().map_err(bad)?;
-            // Above the root there is the root.
+            // The parent of the root is the root.
             resolved.pop();
         }
     }
     Ok(resolved)
 }
 
-/// Refuses a path that somebody wrote for a shell which has not seen it, in a configuration file or
-/// behind an `=`: it would become a directory of that very name.
+/// Refuses a path that was written for a shell but did not pass through one, in a configuration
+/// file or after an `=`. Otherwise a directory with exactly that name would be made.
 fn refuse_shell_words(path: &Path) -> Result<(), HomeError> {
     let bad = |text| Err(HomeError::BadPath { path: path.to_owned(), source: reason(text) });
     let text = path.to_string_lossy();
     if text.trim() != text {
-        return bad("there is a blank or a line break at one of its ends");
+        return bad("it begins or ends with a blank or a line break");
     }
     if text.starts_with(['"', '\'']) || text.ends_with(['"', '\'']) {
-        return bad("there are quotes around it, which nothing has taken away");
+        return bad("it is in quotes, which no shell has removed");
     }
     if path
         .components()
         .next()
         .is_some_and(|first| first.as_os_str().to_string_lossy().starts_with('~'))
     {
-        return bad("no shell has put a directory in place of the ~ (./~ is one of that name)");
+        return bad("no shell has expanded the ~ (write ./~ for a directory of that name)");
     }
     Ok(())
 }
@@ -228,7 +226,7 @@ mod tests {
         {
             assert_eq!(located(path).as_os_str(), root.join("home").as_os_str(), "{path}");
         }
-        // A link is left as it is, but `..` leads out of where it leads to.
+        // A link itself is not resolved, but `..` leads to the parent of its target.
         assert_eq!(located("link/").as_os_str(), root.join("link").as_os_str());
         assert_eq!(located("link/../home").as_os_str(), root.join("a/home").as_os_str());
         assert_eq!(locate(Some(Path::new("/../.."))).unwrap(), Path::new("/"));

@@ -1,8 +1,8 @@
-//! Which of the processes that share a home logs in: a lock file beside the kept session.
+//! Decides which of the processes that share a home logs in: a lock file beside the kept session.
 //!
-//! The client comes here when its session is over, so that one process logs in and the others take
-//! the session that it keeps. The lock saves logins and protects nothing: whoever cannot have it,
-//! for want of a directory to write to or because its holder hangs, logs in without it.
+//! The client uses it when its session has ended: one process logs in, and the others use the
+//! session that it keeps. The lock saves logins and protects nothing. A process that cannot get it
+//! logs in without it: the directory may not be writable, or the holder may hang.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
@@ -15,17 +15,18 @@ use rustix::fs::OFlags;
 use crate::permissions::FILE_MODE;
 use crate::{Home, HomeError};
 
-/// How often a lock file is opened that is replaced while it is locked, before that counts as an
-/// error.
+/// How often the lock file is reopened if it is replaced at the moment of locking, before that
+/// becomes an error.
 const TRIES_MAX: u32 = 10;
 
-/// The right to log in, held until it is dropped, or until the process ends, however it ends.
+/// The right to log in, held until it is dropped or the process ends, even in a crash.
 #[derive(Debug)]
 pub struct LoginLock {
     _file: File,
 }
 
-/// Somebody who holds the lock of a login: equal as long as it is the same holder, in one go.
+/// Identifies a holder of the login lock: two values are equal if the same holder has held it
+/// without interruption.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LoginHolder {
     device: u64,
@@ -33,21 +34,22 @@ pub struct LoginHolder {
     since: Option<SystemTime>,
 }
 
-/// Whose turn it is to log in.
+/// Which process may log in.
 #[derive(Debug)]
 pub enum LoginTurn {
-    /// The caller's, as long as it keeps the lock.
+    /// The caller, as long as it keeps the lock.
     Ours(LoginLock),
-    /// Another process', or another client's of this one.
+    /// Another process, or another client of this process.
     Theirs(LoginHolder),
 }
 
 impl Home {
-    /// Takes the lock of `username`'s login at `server`, if nobody holds it. It never waits.
+    /// Takes the lock for the login of `username` at `server`, if it is free. It never blocks.
     ///
     /// # Errors
-    /// [`HomeError::Unwritable`] with what the system said, [`HomeError::TooOpen`] and those of
-    /// [`keep_session`](Self::keep_session) for the directory: then there is nobody to agree with.
+    /// [`HomeError::Unwritable`] with the system's error, [`HomeError::TooOpen`], and the errors of
+    /// [`keep_session`](Self::keep_session) for the directory. The caller then logs in without the
+    /// lock.
     pub fn try_login_lock(&self, server: &str, username: &str) -> Result<LoginTurn, HomeError> {
         let path = self.login_lock_file(server, username);
         self.make_sessions_dir()?;
@@ -69,23 +71,24 @@ impl Home {
                 }
                 Err(TryLockError::Error(error)) => return Err(failed(error)),
             }
-            // Another one took this holder for one that hangs, and what lies there now is not what
-            // is locked here.
+            // Another process took this holder for hanging and removed the file: the locked file is
+            // no longer the one at the path.
             if is_at(&file, &path).map_err(failed)? {
-                // So that those who wait see that the holder is another one.
+                // Shows waiting processes that the holder has changed.
                 file.set_modified(SystemTime::now()).map_err(failed)?;
                 return Ok(LoginTurn::Ours(LoginLock { _file: file }));
             }
         }
-        Err(failed(io::Error::other("it is replaced again and again")))
+        Err(failed(io::Error::other("other processes keep replacing it")))
     }
 
-    /// Takes the lock away from a holder that hangs: the next one to try has it. Where another one
-    /// holds it by now, nothing happens, save for the moment between the two looks; then two log
-    /// in, which does no harm.
+    /// Takes the lock away from a holder that hangs: the next caller of
+    /// [`try_login_lock`](Self::try_login_lock) gets it. If another holder has it already, nothing
+    /// happens. Between the check and the removal the holder may change; then two processes log in,
+    /// which does no harm.
     ///
     /// # Errors
-    /// [`HomeError::Unwritable`] with what the system said.
+    /// [`HomeError::Unwritable`] with the system's error.
     pub fn break_login_lock(
         &self,
         server: &str,

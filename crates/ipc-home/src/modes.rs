@@ -1,7 +1,7 @@
-//! Which files of a home others have a right on, told all at once.
+//! Finds all files of a home that others can access, for one error.
 //!
-//! Opening a home comes here: one whose files were copied with other modes is mended with one
-//! command. Nothing is read but names and modes.
+//! Opening a home uses it, so that one command repairs a home whose files were copied with other
+//! modes. It reads only names and modes.
 
 use std::fs::Metadata;
 use std::os::unix::fs::PermissionsExt;
@@ -10,7 +10,7 @@ use std::path::Path;
 use crate::HomeError;
 use crate::permissions::{DIRECTORY_MODE, FILE_MODE, OTHERS, STICKY};
 
-/// Files of a home, beside private keys, that nobody else may read.
+/// The files of a home, besides private keys, that nobody else may read.
 const SECRETS: [&str; 12] = [
     "envelope.keys",
     "session.key",
@@ -26,7 +26,7 @@ const SECRETS: [&str; 12] = [
     "inbox.db-journal",
 ];
 
-/// Refuses a home that others have a right on, or on whose secrets they have one.
+/// Refuses a home if others can access its directory or its secrets.
 ///
 /// # Errors
 /// [`HomeError::TooOpen`] for one of them, [`HomeError::AllTooOpen`] for several.
@@ -54,13 +54,13 @@ pub(crate) fn refuse_open(root: &Path, metadata: &Metadata) -> Result<(), HomeEr
     }
 }
 
-/// Sorted by name. What cannot be listed or looked at is found out where it is read.
+/// Sorted by name. Entries that cannot be checked are skipped: reading them will fail.
 fn open_entries(root: &Path) -> Vec<(String, u32)> {
     let entries = std::fs::read_dir(root).into_iter().flatten().flatten();
     let mut open: Vec<_> = entries
         .filter_map(|entry| {
             let name = entry.file_name().into_string().ok()?;
-            // Of the entry itself: what a link leads to is none of the home's.
+            // The metadata of the entry itself: the target of a link is not part of the home.
             let metadata = entry.metadata().ok()?;
             let is_ours = match metadata.is_dir() {
                 true => name == "sessions",

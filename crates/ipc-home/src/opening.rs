@@ -1,7 +1,6 @@
-//! Opens a home: only one that is complete, that nobody else can change, and that nobody else can
-//! read.
+//! Opens a home if it is complete, and no other user can change or read it.
 //!
-//! Server, client, setup and command line come here first. No file is read.
+//! Server, client, setup and command line open a home here. No file is read.
 
 use std::fs::Metadata;
 use std::io;
@@ -16,11 +15,11 @@ use crate::{Contents, Home, HomeError, locate, modes, trust};
 impl Home {
     /// Opens a complete home.
     ///
-    /// A home is complete once its `admin.cred` is there, the last file that making it writes.
+    /// A home is complete once it has an `admin.cred`, the last file that its creation writes.
     ///
     /// # Errors
-    /// Those of [`check_directory`](Self::check_directory); [`HomeError::Missing`] for an empty
-    /// directory too; [`HomeError::Incomplete`]; [`HomeError::ClientDirectory`], which
+    /// The errors of [`check_directory`](Self::check_directory); [`HomeError::Missing`] also for an
+    /// empty directory; [`HomeError::Incomplete`]; [`HomeError::ClientDirectory`], which
     /// [`open_client`](Self::open_client) opens; [`HomeError::BadPath`] for a path that is empty or
     /// not UTF-8.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, HomeError> {
@@ -28,12 +27,11 @@ impl Home {
     }
 
     /// As [`open`](Self::open), but others may be able to read the home, and its files may be
-    /// symbolic links: a mounted secret of Kubernetes, with modes of 0755 and 0440, is one.
+    /// symbolic links: for example a mounted secret of Kubernetes, with modes of 0755 and 0440.
     ///
-    /// What this weakens: every user and every process that the modes let read the files has the
-    /// keys, and can send as `ipc-admin`, read what others seal, and, with the authority's key,
-    /// issue certificates. That nobody but root and this user may write to them is asked for as
-    /// ever.
+    /// This weakens security: every user and process that can read the files has the keys, and can
+    /// send as `ipc-admin`, read what others seal, and, with the authority's key, issue
+    /// certificates. Still only root and this user may have write access.
     ///
     /// # Errors
     /// As [`open`](Self::open).
@@ -42,8 +40,8 @@ impl Home {
     }
 
     /// As [`open`](Self::open), or as
-    /// [`dangerously_open_readable`](Self::dangerously_open_readable) where the environment
-    /// variable [`READABLE_HOME_VARIABLE`](crate::READABLE_HOME_VARIABLE) is `1`.
+    /// [`dangerously_open_readable`](Self::dangerously_open_readable) if the environment variable
+    /// [`READABLE_HOME_VARIABLE`](crate::READABLE_HOME_VARIABLE) is `1`.
     ///
     /// # Errors
     /// As [`open`](Self::open), and [`HomeError::BadVariable`].
@@ -67,14 +65,13 @@ impl Home {
         }
     }
 
-    /// Opens a directory to send from: a complete home, or that of a client, which has been given
-    /// `envelope.keys`, the authority's certificate and a certificate pair, and needs a user of its
-    /// own. The variable that [`open_as_configured`](Self::open_as_configured) names counts here
-    /// too.
+    /// Opens a directory for sending: a complete home, or the directory of a client, which has
+    /// `envelope.keys`, the authority's certificate and a certificate pair, and needs a user to be
+    /// given. The variable of [`open_as_configured`](Self::open_as_configured) applies here too.
     ///
     /// # Errors
-    /// Those of [`check_directory`](Self::check_directory); [`HomeError::Missing`] for an empty
-    /// directory too. What a client lacks is told when it is read.
+    /// The errors of [`check_directory`](Self::check_directory); [`HomeError::Missing`] also for an
+    /// empty directory. A missing file is reported when it is read.
     pub fn open_client(path: impl AsRef<Path>) -> Result<Self, HomeError> {
         let home = Self::at_with(absolute(path.as_ref())?, Access::from_environment()?);
         match home.look()? {
@@ -90,26 +87,28 @@ impl Home {
     /// [`open_as_configured`](Self::open_as_configured) does.
     ///
     /// # Errors
-    /// Those of [`locate`] and of [`open_as_configured`](Self::open_as_configured).
+    /// The errors of [`locate`] and [`open_as_configured`](Self::open_as_configured).
     pub fn open_default() -> Result<Self, HomeError> {
         Self::open_as_configured(locate(None)?)
     }
 
-    /// Checks that the home is a directory that is a home, complete or begun, or a client's, or
-    /// empty; that nobody but root and this user can put another in its place or write to it; and
-    /// that nobody else has a right on it or on a secret in it.
+    /// Checks that the path is a directory: a home (complete or unfinished), a client's directory,
+    /// or empty. Checks that only root and this user can replace it or write to it, and that nobody
+    /// else has access to it or to a secret in it.
     ///
     /// # Errors
-    /// [`HomeError::Missing`] and [`HomeError::BrokenLink`] if it is not there,
-    /// [`HomeError::NotADirectory`], [`HomeError::NotAHome`] and [`HomeError::PythonTool`] if it is
-    /// somebody else's by its contents, [`HomeError::ForeignOwner`] if it or a directory above it
-    /// is by its owner, [`HomeError::WritableByOthers`] for a directory above it,
-    /// [`HomeError::TooOpen`] and [`HomeError::AllTooOpen`] if group or others have a right on it
-    /// or its files, [`HomeError::Unreadable`] if the system does not let us look.
+    /// - [`HomeError::Missing`] and [`HomeError::BrokenLink`] if it does not exist
+    /// - [`HomeError::NotADirectory`], [`HomeError::NotAHome`] and [`HomeError::PythonTool`] if it
+    ///   is something else
+    /// - [`HomeError::ForeignOwner`] if it, or a directory above it, belongs to another user
+    /// - [`HomeError::WritableByOthers`] for a directory above it
+    /// - [`HomeError::TooOpen`] and [`HomeError::AllTooOpen`] if group or others have access to it
+    ///   or its files
+    /// - [`HomeError::Unreadable`] if the system does not let us look
     pub fn check_directory(&self) -> Result<(), HomeError> {
         match self.look() {
             Ok((metadata, contents)) => self.check_rights(&metadata, contents),
-            // Where it would be made counts too.
+            // The directory in which it would be created is checked too.
             Err(error @ HomeError::Missing { .. }) => {
                 trust::check_path(self.root())?;
                 Err(error)
@@ -121,20 +120,20 @@ impl Home {
     fn check_rights(&self, metadata: &Metadata, contents: Contents) -> Result<(), HomeError> {
         let resolved = trust::check_path(self.root())?;
         match self.access() {
-            // What was brought along to make a home around it is closed then.
+            // The making of a home around these files closes them, so their modes are not checked.
             Access::Private if matches!(contents, Contents::Nothing | Contents::OnlyUsers) => {
                 refuse_mode(self.root(), metadata, OTHERS, DIRECTORY_MODE)
             }
             Access::Private => modes::refuse_open(self.root(), metadata),
-            // The mount of a secret may let everybody write by its mode, and nobody by being
+            // The mount of a secret may grant write access by its mode, and deny it by being
             // read-only.
             Access::Readable if is_read_only(&resolved) => Ok(()),
             Access::Readable => refuse_mode(self.root(), metadata, OTHERS_WRITE, 0o755),
         }
     }
 
-    /// What the directory is, which is never somebody else's. Asked before its mode is looked at:
-    /// what is not a home may be as open as its owner likes.
+    /// Classifies the directory, and refuses a foreign one. This comes before the check of its
+    /// mode: a directory that is not a home may have any mode.
     fn look(&self) -> Result<(Metadata, Contents), HomeError> {
         let path = || self.root().to_owned();
         let metadata = std::fs::metadata(self.root()).map_err(|source| match source.kind() {
@@ -149,11 +148,11 @@ impl Home {
             return Err(HomeError::NotADirectory { path: path() });
         }
         let contents = self.contents().map_err(|error| match error {
-            // Moved away between the two looks.
+            // It was moved away between the two checks.
             HomeError::Unreadable { source, .. } if source.kind() == io::ErrorKind::NotFound => {
                 HomeError::Missing { path: path() }
             }
-            // Whose it is says more.
+            // A foreign owner is the more helpful error.
             error => trust::check_path(self.root()).err().unwrap_or(error),
         })?;
         match contents {

@@ -1,7 +1,7 @@
-//! Permission bits that a home has, and those that are looked at; what a mount takes away from
-//! them.
+//! The permission bits of a home, and those that are checked; whether a mount is read-only.
 //!
-//! Whoever makes, opens or reads a file of a home comes here. What is refused is decided elsewhere.
+//! The code that makes, opens and reads files of a home uses it. What is refused is decided
+//! elsewhere.
 
 use std::path::Path;
 
@@ -9,14 +9,14 @@ use std::path::Path;
 pub const DIRECTORY_MODE: u32 = 0o700;
 /// The permission bits of a file of the home.
 pub const FILE_MODE: u32 = 0o600;
-/// Any right of group and others.
+/// Any access of group and others.
 pub(crate) const OTHERS: u32 = 0o077;
-/// The right of group and others to write.
+/// Write access of group and others.
 pub(crate) const OTHERS_WRITE: u32 = 0o022;
-/// The bit of a directory in which everybody may make entries and remove only their own.
+/// The bit of a directory in which everyone may create entries and remove only their own.
 pub(crate) const STICKY: u32 = 0o1000;
 
-/// Whether the file system that this lies on cannot be written to.
+/// Whether the file system of this path is read-only.
 pub(crate) fn is_read_only(path: &Path) -> bool {
     rustix::fs::statvfs(path)
         .is_ok_and(|mount| mount.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY))

@@ -1,7 +1,7 @@
 //! Reads keys, certificates and credentials of a home, and writes `admin.cred`.
 //!
-//! Server, client and setup come here. Of a database it says only whether it can be trusted: those
-//! who open it know SQL.
+//! Server, client and setup use it. For a database it only checks the files; the code that opens
+//! the database knows SQL.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -19,7 +19,8 @@ use crate::permissions::{FILE_MODE, OTHERS, OTHERS_WRITE};
 use crate::{Credentials, Home, HomeError, Identity, StagedFile, trust};
 
 impl Home {
-    /// `users.db`, if it is there and closed to others, and so is what SQLite puts beside it.
+    /// The path of `users.db`, if it exists and others have no access to it and to SQLite's files
+    /// beside it.
     ///
     /// # Errors
     /// [`HomeError::FileMissing`]; [`HomeError::SymbolicLink`], [`HomeError::NotAFile`],
@@ -32,18 +33,19 @@ impl Home {
         Ok(path)
     }
 
-    /// `inbox.db`, if there is none or it is closed to others, and so is what lies beside it.
+    /// The path of `inbox.db`, if it does not exist, or others have no access to it and to the
+    /// files beside it.
     ///
     /// # Errors
-    /// As [`users_db_checked`](Self::users_db_checked), but that it may be missing.
+    /// As [`users_db_checked`](Self::users_db_checked), except that the file may be missing.
     pub fn inbox_db_checked(&self) -> Result<PathBuf, HomeError> {
         let path = self.inbox_db();
         self.check_database(&path)?;
         Ok(path)
     }
 
-    /// Whether the database is there. SQLite opens it by its path: in a directory that nobody else
-    /// may write to, what is checked here is what it finds.
+    /// Whether the database exists. SQLite opens it by its path: since only this user may write to
+    /// the directory, it opens the checked files.
     fn check_database(&self, path: &Path) -> Result<bool, HomeError> {
         let mut is_there = true;
         for suffix in ["", "-wal", "-shm", "-journal", ".lock"] {
@@ -78,8 +80,7 @@ impl Home {
 
     /// Reads the envelope key ring.
     ///
-    /// # Errors
-    /// [`HomeError::BadKeys`], [`HomeError::NotUtf8`] and those of reading a secret:
+    /// [`HomeError::BadKeys`], [`HomeError::NotUtf8`], and the errors of reading a secret:
     /// [`HomeError::FileMissing`], [`HomeError::TooOpen`], [`HomeError::TooLarge`],
     /// [`HomeError::NotAFile`], [`HomeError::Unreadable`].
     pub fn envelope_keys(&self) -> Result<KeyRing, HomeError> {
@@ -87,8 +88,8 @@ impl Home {
         key_ring(&self.secret(&path)?, path)
     }
 
-    /// Reads the envelope keys one by one, in the order of the ring: to derive a client's from them,
-    /// or to list them.
+    /// Reads the envelope keys one by one, in the order of the ring: to derive a client's from
+    /// them, or to list them.
     ///
     /// # Errors
     /// As [`envelope_keys`](Self::envelope_keys).
@@ -102,7 +103,7 @@ impl Home {
     ///
     /// # Errors
     /// As [`envelope_keys`](Self::envelope_keys), which is read too, and
-    /// [`HomeError::SessionKeyShared`] if a key is in both rings.
+    /// [`HomeError::SessionKeyShared`] if both rings have a key in common.
     pub fn session_keys(&self) -> Result<KeyRing, HomeError> {
         let (session, envelope) = (self.session_key_file(), self.envelope_keys_file());
         let text = self.secret(&session)?;
@@ -121,12 +122,12 @@ impl Home {
         read_public_as(path, self.access())
     }
 
-    /// Reads the default admin's credentials and opens them with the envelope keys, however old
-    /// they are.
+    /// Reads the default admin's credentials and opens them with the envelope keys. They do not
+    /// expire.
     ///
     /// # Errors
-    /// [`HomeError::BadCredentials`], and those of [`envelope_keys`](Self::envelope_keys), which is
-    /// read too.
+    /// [`HomeError::BadCredentials`], and the errors of [`envelope_keys`](Self::envelope_keys),
+    /// which is read too.
     pub fn admin_credentials(&self) -> Result<Credentials, HomeError> {
         self.credentials_in(self.admin_cred_file())
     }
@@ -155,7 +156,7 @@ impl Home {
     /// `now_secs` is in seconds since the Unix epoch; `iv` must be random and new.
     ///
     /// # Errors
-    /// Those of [`envelope_keys`](Self::envelope_keys), [`HomeError::Unwritable`],
+    /// The errors of [`envelope_keys`](Self::envelope_keys), [`HomeError::Unwritable`],
     /// [`HomeError::NoRandomness`].
     pub fn write_admin_credentials(
         &self,
@@ -166,8 +167,8 @@ impl Home {
         self.stage_admin_credentials(credentials, now_secs, iv)?.commit()
     }
 
-    /// As [`write_admin_credentials`](Self::write_admin_credentials), but for the last step:
-    /// `admin.cred` stays as it is until what is returned is committed.
+    /// As [`write_admin_credentials`](Self::write_admin_credentials), without the last step:
+    /// `admin.cred` stays unchanged until the result is committed.
     ///
     /// # Errors
     /// As [`write_admin_credentials`](Self::write_admin_credentials).
@@ -257,11 +258,11 @@ impl Home {
     /// Reads the certificate pair of `name`, whatever the case of its letters.
     ///
     /// A pair is replaced in four steps: the new key is written as `.NAME.key.new`, the new
-    /// certificate as `.NAME.crt.new`, then the key takes its place and at last the certificate.
-    /// Never is one read with the other of another pair.
+    /// certificate as `.NAME.crt.new`, then the new key replaces the old one, and last the
+    /// certificate. A certificate is never returned with the key of another pair.
     ///
     /// # Errors
-    /// [`HomeError::CertificateMissing`] if either file is gone, [`HomeError::PairUnfinished`]
+    /// [`HomeError::CertificateMissing`] if either file is missing, [`HomeError::PairUnfinished`]
     /// between the last two steps, [`HomeError::BadCertificate`], [`HomeError::BadPrivateKey`],
     /// [`HomeError::TooOpen`] for the key, [`HomeError::TooLarge`], [`HomeError::NotAFile`],
     /// [`HomeError::Unreadable`].
@@ -283,8 +284,8 @@ impl Home {
         Ok(Identity { chain, key })
     }
 
-    /// The name under which a pair of this name lies in the home. Names of hosts have no case (RFC
-    /// 4343): a pair `Server1` is that of `server1` too. `name` itself, if there is none.
+    /// The name under which the home stores this pair. Host names are case-insensitive (RFC 4343):
+    /// a pair `Server1` is also that of `server1`. Returns `name` itself if there is no such pair.
     ///
     /// # Errors
     /// [`HomeError::Unreadable`] if the directory cannot be listed.
@@ -327,16 +328,15 @@ impl Home {
                 }
                 other => other,
             })?;
-            // If the certificate is still the same, the key between was its own; else the pair has
-            // just been replaced.
+            // If the certificate has not changed, the key that was read in between belongs to it.
+            // Otherwise the pair has just been replaced.
             if self.public(&self.certificate_file(name)).is_ok_and(|again| again == certificate) {
                 return Ok((certificate, key));
             }
         }
     }
 
-    /// The names of the certificate pairs that are there in full, in alphabetical order. The
-    /// authority is not one.
+    /// The names of the complete certificate pairs, in alphabetical order, without the authority.
     ///
     /// # Errors
     /// [`HomeError::Unreadable`] if the directory cannot be listed.
@@ -378,7 +378,7 @@ fn key_ring(bytes: &[u8], path: PathBuf) -> Result<KeyRing, HomeError> {
 
 fn keys(bytes: &[u8], path: PathBuf) -> Result<Vec<Key>, HomeError> {
     let Ok(text) = std::str::from_utf8(bytes) else {
-        // Its byte order mark, of either order, is what no UTF-8 begins with.
+        // A UTF-16 byte order mark, of either byte order, is never the beginning of UTF-8.
         let is_utf_16 = bytes.starts_with(b"\xff\xfe") || bytes.starts_with(b"\xfe\xff");
         return Err(HomeError::NotUtf8 { path, is_utf_16 });
     };
@@ -390,7 +390,7 @@ fn have_a_key_in_common(one: &[u8], other: &[u8]) -> bool {
     keys_in(one).iter().any(|key| others.contains(&key.to_base64url()))
 }
 
-/// The keys in the text of a key file; none where it is no such text.
+/// The keys in the text of a key file; none if the text is invalid.
 fn keys_in(bytes: &[u8]) -> Vec<Key> {
     std::str::from_utf8(bytes).ok().and_then(|text| keys_from_text(text).ok()).unwrap_or_default()
 }

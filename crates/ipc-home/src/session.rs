@@ -1,8 +1,8 @@
-//! Sessions kept from one process to the next, so that the next one need not log in.
+//! Keeps sessions for the next process, so that it need not log in.
 //!
-//! The client comes here. A kept session is a convenience: whatever cannot be read counts as none,
-//! and a new login follows. Whether one is still good is the caller's to judge (there is no clock
-//! here) and the server's in the end.
+//! The client uses it. A kept session is only an optimisation: an unreadable one counts as none,
+//! and the client logs in again. The caller judges whether a session is still valid (there is no
+//! clock here), and in the end the server does.
 
 use std::fmt;
 use std::fmt::Write as _;
@@ -19,20 +19,21 @@ use crate::file::{make_private_directory, read_secret, refuse_open_mode, write_s
 use crate::permissions::DIRECTORY_MODE;
 use crate::{Home, HomeError};
 
-/// What the name of the lock of a login has, and that of the kept session beside it has not.
+/// The suffix that distinguishes a login lock from the kept session beside it.
 const LOCK_SUFFIX: &str = ".lock";
 
-/// A session that a server granted. The token is wiped on drop and never shown by `Debug`.
+/// A session that a server granted. The token is wiped on drop, and `Debug` does not show it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct KeptSession {
-    /// The session token, as the server gave it.
+    /// The session token, as the server sent it.
     pub token: Zeroizing<String>,
-    /// When it ends, in seconds since the Unix epoch.
+    /// When the session ends, in seconds since the Unix epoch.
     pub expires_at_secs: u64,
-    /// SHA-256 of the client certificate (DER) that it was granted to; `None` over plain `http`.
+    /// SHA-256 of the client certificate (DER) that the session is bound to; `None` over plain
+    /// HTTP.
     pub certificate: Option<[u8; 32]>,
-    /// By what the client knows the password that got it again; `None` where the home's own
-    /// password did.
+    /// A text by which the client recognises the password that got the session; `None` if it was
+    /// the home's own password.
     pub password_check: Option<String>,
 }
 
@@ -45,15 +46,15 @@ impl fmt::Debug for KeptSession {
 }
 
 impl Home {
-    /// The session kept for `username` at `server` (whatever the caller calls it: a name, a name
-    /// with a port).
+    /// The session kept for `username` at `server` (the caller's name for the server, such as a
+    /// host name with a port).
     ///
-    /// `None` if there is none, or if its file is damaged. A directory that is the caller's own and
-    /// open to others is closed, and the log says so.
+    /// `None` if there is none, or if its file is damaged. If the directory belongs to the caller
+    /// and is open to others, the call closes it and logs a warning.
     ///
     /// # Errors
-    /// [`HomeError::TooOpen`] if its file, or a directory that is not the caller's own, is open to
-    /// others, and those of reading a secret: [`HomeError::Unreadable`], [`HomeError::NotAFile`],
+    /// [`HomeError::TooOpen`] if the file, or a directory of another owner, is open to others, and
+    /// the errors of reading a secret: [`HomeError::Unreadable`], [`HomeError::NotAFile`],
     /// [`HomeError::TooLarge`].
     pub fn load_session(
         &self,
@@ -70,12 +71,12 @@ impl Home {
         }
     }
 
-    /// Keeps a session for the next process, in place of an older one of the same user at the same
+    /// Keeps a session for the next process. It replaces an older one of the same user at the same
     /// server.
     ///
     /// # Errors
-    /// [`HomeError::Unwritable`] with what the system said, also where `sessions/` is another
-    /// user's; [`HomeError::TooOpen`], [`HomeError::NoRandomness`].
+    /// [`HomeError::Unwritable`] with the system's error, also if `sessions/` belongs to another
+    /// user; [`HomeError::TooOpen`], [`HomeError::NoRandomness`].
     pub fn keep_session(
         &self,
         server: &str,
@@ -91,7 +92,8 @@ impl Home {
             password_check: session.password_check.as_deref(),
             token: &session.token,
         };
-        // Sized so that it never grows: any byte may take six as `\u00xx`.
+        // The capacity is large enough for every byte to become six, as in `\u00xx`. So the vector
+        // never grows, and leaves no copy of the token.
         let check_bytes = session.password_check.as_ref().map_or(0, String::len);
         let capacity =
             320 + 6 * (server.len() + username.len() + check_bytes + session.token.len());
@@ -101,10 +103,10 @@ impl Home {
         write_secret_atomically(&self.kept_session_file(server, username), &json)
     }
 
-    /// Forgets a kept session; where there is none, nothing happens.
+    /// Forgets a kept session, if there is one.
     ///
     /// # Errors
-    /// [`HomeError::Unwritable`] with what the system said.
+    /// [`HomeError::Unwritable`] with the system's error.
     pub fn forget_session(&self, server: &str, username: &str) -> Result<(), HomeError> {
         let path = self.kept_session_file(server, username);
         match std::fs::remove_file(&path) {
@@ -123,13 +125,13 @@ impl Home {
         self.sessions_dir().join(file_name(server, username) + LOCK_SUFFIX)
     }
 
-    /// Makes `sessions/`, if it is not there, for the caller alone.
+    /// Creates `sessions/` for the caller alone, if it does not exist.
     pub(crate) fn make_sessions_dir(&self) -> Result<(), HomeError> {
         let path = self.sessions_dir();
         let others = |metadata: &std::fs::Metadata| metadata.uid() != own_uid();
         let owner = path.metadata().or_else(|_| self.root().metadata());
-        // What root, or anybody else, leaves in a directory of another user, that user could not
-        // read or replace.
+        // A file that root or another user leaves in a user's directory could not be read or
+        // replaced by that user.
         if owner.is_ok_and(|metadata| others(&metadata)) {
             let source =
                 io::Error::new(io::ErrorKind::PermissionDenied, "it belongs to another user");
@@ -139,9 +141,9 @@ impl Home {
         self.close_sessions_dir().map(drop)
     }
 
-    /// Sees to it that nobody else has a right on `sessions/`; `false` if it is not there. A home
-    /// that was copied without its modes has it open: its files have modes of their own, so that
-    /// nothing of them was shown.
+    /// Removes others' access to `sessions/`; `false` if it does not exist. The directory is open
+    /// if a home was copied without its modes. The files have modes of their own, so their content
+    /// was not exposed.
     fn close_sessions_dir(&self) -> Result<bool, HomeError> {
         let path = self.sessions_dir();
         let metadata = match path.metadata() {
@@ -157,7 +159,7 @@ impl Home {
                 .map_err(|_| open)?;
             let mode = metadata.mode() & 0o7777;
             log::warn!(
-                "{} was open to other users (mode {mode:04o}) and is closed to them now",
+                "{} was open to other users (mode {mode:04o}) and is closed now",
                 path.display()
             );
         }
@@ -179,8 +181,8 @@ fn parse(bytes: &[u8], server: &str, username: &str) -> Option<KeptSession> {
     Some(KeptSession { token, expires_at_secs, certificate, password_check })
 }
 
-/// Always 64 characters, whatever the two are: SHA-256 of the server's length, the server and the
-/// user. The length keeps `ab`+`c` apart from `a`+`bc`.
+/// A name of 64 characters: SHA-256 of the server's length, the server and the user. The length
+/// distinguishes `ab`+`c` from `a`+`bc`.
 fn file_name(server: &str, username: &str) -> String {
     let mut hash = Sha256::new();
     hash.update((server.len() as u64).to_be_bytes());
@@ -223,7 +225,7 @@ struct Stored {
     username: String,
     expires_at_secs: u64,
     certificate_sha256: Option<String>,
-    // Files of earlier versions have none.
+    // Files of earlier versions do not have this field.
     #[serde(default)]
     password_check: Option<String>,
     token: String,

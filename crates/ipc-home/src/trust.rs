@@ -1,13 +1,12 @@
-//! Whether a path can be trusted: nobody but root and this user can put something else in its
-//! place.
+//! Checks that a path can be trusted: only root and this user can replace what is there.
 //!
-//! Opening a home comes here before anything in it is believed, and making one before anything is
-//! written. What a home holds is not known here.
+//! Opening a home checks this before it trusts any content, and making one before it writes
+//! anything. Nothing here knows the contents of a home.
 //!
-//! The path is walked from the root of the file system, links included. A directory that belongs to
-//! root or to this user, and that nobody else may write to, keeps what was seen in it. So every
-//! component that was checked stays as it was checked, and whoever opens a file below by its path
-//! opens what was meant.
+//! The check walks the path from the root of the file system, including links. If a directory
+//! belongs to root or this user, and nobody else may write to it, its entries cannot change
+//! unnoticed. So every checked component stays as it was checked, and opening a file by a path
+//! below it opens the intended file.
 
 use std::collections::VecDeque;
 use std::ffi::OsString;
@@ -23,13 +22,13 @@ use crate::permissions::STICKY;
 const GROUP_WRITE: u32 = 0o020;
 const OTHERS_WRITE: u32 = 0o002;
 
-/// As many symbolic links as Linux follows in one path.
+/// The number of symbolic links that Linux follows in one path.
 const LINKS_MAX: usize = 40;
 
 const ROOT_UID: u32 = 0;
 
-/// Checks every component of `path`, which is absolute, as far as there is anything, and returns
-/// where it leads without links. Components that do not exist are taken as they stand.
+/// Checks every existing component of `path`, which must be absolute, and returns the path with
+/// links resolved. Components that do not exist are appended unchanged.
 ///
 /// # Errors
 /// [`HomeError::ForeignOwner`] and [`HomeError::WritableByOthers`] with the first component that
@@ -38,7 +37,7 @@ pub(crate) fn check_path(path: &Path) -> Result<PathBuf, HomeError> {
     walk(path, own_uid())
 }
 
-/// Refuses a file or directory that belongs to another user than root and this one.
+/// Refuses a file or directory that belongs to a user other than root and this one.
 ///
 /// # Errors
 /// [`HomeError::ForeignOwner`].
@@ -79,7 +78,7 @@ fn walk(target: &Path, own_uid: u32) -> Result<PathBuf, HomeError> {
         let next = at.join(&name);
         let metadata = match lstat(&next) {
             Ok(metadata) => metadata,
-            // What is made below is made by whoever asks, or found and checked then.
+            // The caller will create what is below, or find and check it then.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 return Ok(rest.iter().fold(next, |path, name| path.join(name)));
             }
@@ -124,8 +123,8 @@ fn check_component(
     own_uid: u32,
 ) -> Result<(), HomeError> {
     refuse_owner(path, target, metadata, own_uid)?;
-    // In a sticky directory an entry is safe with its owner, who is looked at in turn. The mode of
-    // a link says nothing.
+    // In a sticky directory only its owner can replace an entry, and the owner is checked in turn.
+    // The mode of a link has no meaning.
     if !metadata.is_dir() || metadata.mode() & STICKY != 0 {
         return Ok(());
     }
@@ -143,9 +142,9 @@ fn check_component(
     Ok(())
 }
 
-/// Whether the group of a directory has nobody in it but the directory's owner, as where each user
-/// has a group of that user's own and a umask of 002. An access control list may let others in, and
-/// shows in the mode as the group's rights.
+/// Whether the group of a directory has only the directory's owner as a member, as on systems that
+/// give each user a group of its own and a umask of 002. An access control list may give others
+/// access; the mode shows it as the group's rights.
 fn is_own_group(path: &Path, metadata: &Metadata) -> bool {
     is_private_group(metadata.uid(), metadata.gid()) && !has_access_list(path)
 }
@@ -159,7 +158,7 @@ fn has_access_list(path: &Path) -> bool {
     )
 }
 
-/// Elsewhere such lists do not show in the mode.
+/// On other systems access control lists do not show in the mode.
 #[cfg(not(target_os = "linux"))]
 fn has_access_list(_path: &Path) -> bool {
     false
@@ -171,7 +170,7 @@ mod tests {
 
     use super::*;
 
-    /// Another user than the one who runs the tests, and than root.
+    /// A user other than root and the one who runs the tests.
     fn somebody_else() -> u32 {
         own_uid() + 1
     }
@@ -240,8 +239,8 @@ mod tests {
         let home = parent.path().join("home");
         std::fs::create_dir(&home).unwrap();
         if own_uid() == ROOT_UID {
-            // Root's own directories are good for everybody; a test as root can give one away
-            // instead.
+            // Everyone trusts root's own directories. A test that runs as root can give a directory
+            // away instead.
             std::os::unix::fs::chown(parent.path(), Some(somebody_else()), None).unwrap();
             let error = check_path(&home).unwrap_err();
             assert!(

@@ -1,6 +1,6 @@
-//! Putting, taking and acknowledging, one message and a hundred at a time, in memory and in a file.
-//! `cargo bench -p ipc-inbox`. The file is in the directory for temporary files: `TMPDIR=/dev/shm`
-//! measures without a disk.
+//! Measures putting, taking and acknowledging, one message and a hundred at a time, in memory and
+//! in a file: `cargo bench -p ipc-inbox`. The file is in the directory for temporary files; with
+//! `TMPDIR=/dev/shm` the disk is not measured.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,7 +12,7 @@ use ipc_inbox::{Delivery, DurableOptions, Inbox, InboxSender, MemoryOptions, Mes
 use ipc_protocol::MessageId;
 use tokio::runtime::Runtime;
 
-/// Messages at a time.
+/// How many messages at a time.
 const COUNTS: [usize; 2] = [1, 100];
 
 fn main() {
@@ -26,14 +26,14 @@ fn runtime() -> Runtime {
         .expect("a runtime can be made")
 }
 
-/// So many messages, none of which was there before.
+/// `count` new messages.
 fn messages(count: usize) -> Vec<Message> {
     static NUMBER: AtomicU64 = AtomicU64::new(0);
     let (user, received_at) = (Arc::from("ipc-admin"), SystemTime::now());
     let message = |_| {
         let number = u128::from(NUMBER.fetch_add(1, Ordering::Relaxed));
         Message {
-            // Spread out as random ids are.
+            // Multiplied, so that the ids are spread out like random ones.
             id: MessageId::from_random(
                 number.wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835).to_be_bytes(),
             ),
@@ -80,8 +80,8 @@ fn durable(bencher: Bencher<'_, '_>, count: usize) {
     );
 }
 
-/// What a sender waits for while somebody else takes and acknowledges everything: the commit, and
-/// the way to it and back.
+/// How long a sender waits while another thread takes and acknowledges everything: the commit, and
+/// the way to the inbox's thread and back.
 #[divan::bench(args = [1, 16, 64, 500], max_time = 2)]
 fn durable_beside_a_receiver(bencher: Bencher<'_, '_>, count: usize) {
     let directory = tempfile::tempdir().expect("a temporary directory");

@@ -1,6 +1,6 @@
-//! An inbox of another kind: messages in a `VecDeque`, with what a backend must have and replies.
+//! A backend of one's own: messages in a `VecDeque`, with the required methods and replies.
 //!
-//! It puts nothing back and has no dead letters, which a backend need not.
+//! It takes no messages back and has no dead letters; a backend need not.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex};
@@ -24,13 +24,13 @@ pub(crate) struct VecDequeInbox {
 #[derive(Default)]
 struct State {
     waiting: VecDeque<Message>,
-    /// What was accepted. A real inbox forgets an id after 10 minutes, or when it has too many.
+    /// The accepted messages. A real inbox forgets an id after 10 minutes, or when it has too many.
     bodies: HashMap<(Arc<str>, MessageId), Box<str>>,
     is_closed: bool,
 }
 
 impl State {
-    /// `None` while there is no room.
+    /// `None` if there is no room.
     fn put(&mut self, message: &Message, messages_max: usize) -> Option<Result<Put, PutError>> {
         let key = (Arc::clone(&message.user), message.id);
         Some(match self.bodies.get(&key) {
@@ -53,14 +53,14 @@ impl VecDequeInbox {
         VecDequeInbox { messages_max, state: Mutex::default(), changed: Notify::new(), replies }
     }
 
-    /// Does something with the state, and tells those who wait for a change.
+    /// Changes the state, and wakes those who wait for a change.
     fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
         let done = change(&mut self.state.lock().expect("nothing panics under the lock"));
         self.changed.notify_waiters();
         done
     }
 
-    /// Waits until something can be done with the state.
+    /// Waits until `attempt` succeeds.
     async fn when<T>(&self, mut attempt: impl FnMut(&mut State) -> Option<T>) -> T {
         loop {
             let changed = self.changed.notified();

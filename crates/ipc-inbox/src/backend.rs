@@ -1,4 +1,4 @@
-//! The small trait behind which the kinds of inbox stand, and what goes through it.
+//! The trait that every kind of inbox implements, and the types of its methods.
 
 use std::fmt;
 use std::pin::Pin;
@@ -12,35 +12,35 @@ use tokio::sync::Semaphore;
 use crate::dead_letter::{DeadLetter, DeadLetterId, StorageError};
 use crate::message::Message;
 
-/// Bytes that a frame has around the body of a reply, and some more.
+/// Room for the frame around the body of a reply, in bytes, with a margin.
 const FRAME_BYTES: usize = 1024;
 
 /// How many bytes of JSON text a reply may have by default.
 pub(crate) const REPLY_BYTES_MAX_DEFAULT: usize = PLAINTEXT_BYTES_MAX_DEFAULT - FRAME_BYTES;
 
-/// What became of a message that was put.
+/// What became of a message that was put into an inbox.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Put {
-    /// It is in the inbox.
+    /// The message is in the inbox.
     Accepted,
-    /// It was in the inbox before, with the same body; it is not put there again.
+    /// The inbox accepted this id with the same body before. The message is not stored again.
     Duplicate,
 }
 
-/// Why a message was not put.
+/// Why a message was not put into the inbox.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PutError {
-    /// The user sent another body under this id before.
+    /// The user sent this id before, with another body.
     #[error("the id was used before, with another body")]
     IdReused,
-    /// No room came free in time.
+    /// The inbox stayed full until the wait was over.
     #[error("the inbox is full")]
     Full,
-    /// As many ids are remembered as may be; none can be forgotten before its time.
-    #[error("the inbox can remember no further id")]
+    /// The inbox remembers as many ids as it may, and cannot forget one before its time.
+    #[error("the inbox remembers as many ids as it may")]
     RememberedFull,
-    /// The inbox cannot store anything at the moment; its log says why.
+    /// The inbox cannot store messages at the moment. Its log says why.
     #[error("the inbox cannot store messages at the moment")]
     Unavailable,
     /// The inbox was closed.
@@ -52,13 +52,13 @@ pub enum PutError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum NoReply {
-    /// The application let the request go without one.
+    /// The application let the request go without a reply.
     #[error("the application gave no reply")]
     NotGiven,
-    /// There was one, or there was going to be, but it is not known any more.
-    #[error("the reply is not kept any more")]
+    /// The inbox no longer keeps the reply, or no longer knows the request.
+    #[error("the reply is no longer kept")]
     Forgotten,
-    /// The inbox cannot look for it at the moment; its log says why.
+    /// The inbox cannot look for the reply at the moment. Its log says why.
     #[error("the inbox cannot read its replies at the moment")]
     Unavailable,
 }
@@ -71,30 +71,31 @@ pub enum AckError {
     /// The inbox could not store it.
     #[error("the inbox cannot store the acknowledgement")]
     Storage {
-        /// What its storage says.
+        /// The cause, from the storage.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// The delivery's time is over, and the message was or will be delivered again; or the inbox
-    /// has ended.
+    /// The delivery has expired and the message was or will be delivered again, or the inbox has
+    /// ended.
     #[error("delivery expired: the message was redelivered or the inbox closed")]
     TooLate,
-    /// This kind of inbox has no such thing. The message is as it was.
+    /// This kind of inbox does not support the operation. The message is unchanged.
     #[error("this kind of inbox cannot do that")]
     Unsupported,
 }
 
-/// A message as it leaves the inbox.
+/// A message that the backend hands out.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Taken {
     /// The message.
     pub message: Message,
-    /// The number under which the inbox has lent the message to this delivery. It means nothing to
-    /// anybody but the backend, which may use 0 for all.
+    /// Identifies this handing-out of the message. Only the backend interprets it. A backend
+    /// without leases may use 0 throughout.
     pub lease: u64,
     /// How often the message was delivered before, as far as the backend knows.
     pub redeliveries: u32,
-    /// Whether this is the last delivery: unacknowledged, the message becomes a dead letter.
+    /// Whether this is the last delivery: if it is not acknowledged, the message becomes a dead
+    /// letter.
     pub is_last_delivery: bool,
 }
 
@@ -117,22 +118,22 @@ impl Taken {
     }
 }
 
-/// Wakes the receivers of messages that were put, when it is dropped.
+/// Wakes the receivers of messages that were put, when the guard is dropped.
 ///
-/// The server drops it after it has written its answer: a receiver that wakes up may take the
-/// processor from the thread that woke it, and the sender would wait for both.
+/// The server drops the guard after it has written its response. A receiver that wakes up earlier
+/// may take the processor from the thread that woke it, and the sender would wait for both.
 #[must_use = "receivers are woken when it is dropped"]
 pub struct NotifyGuard(Notification);
 
 enum Notification {
     Nothing,
-    /// So many messages, each of which is a permit.
+    /// This many permits, one for each message.
     Permits(Arc<Semaphore>, usize),
     Call(Box<dyn FnOnce() + Send + Sync>),
 }
 
 impl NotifyGuard {
-    /// Wakes nobody: no message was put, or receivers know of it already.
+    /// Wakes no receiver: no message was put, or the receivers were notified already.
     pub fn none() -> Self {
         NotifyGuard(Notification::Nothing)
     }
@@ -142,7 +143,7 @@ impl NotifyGuard {
         NotifyGuard(Notification::Call(Box::new(wake)))
     }
 
-    /// Adds so many permits to `arrived` when it is dropped.
+    /// Adds `messages` permits to `arrived` when it is dropped.
     pub(crate) fn new(arrived: &Arc<Semaphore>, messages: usize) -> Self {
         NotifyGuard(match messages {
             0 => Notification::Nothing,
@@ -150,7 +151,7 @@ impl NotifyGuard {
         })
     }
 
-    /// Whether it wakes nobody.
+    /// Whether the guard wakes no receiver.
     pub fn is_none(&self) -> bool {
         matches!(self.0, Notification::Nothing)
     }
@@ -172,30 +173,30 @@ impl fmt::Debug for NotifyGuard {
     }
 }
 
-/// A kind of inbox: what an engine implements to hold accepted messages.
+/// A kind of inbox: the trait that an engine implements to hold accepted messages.
 ///
-/// [`Inbox::with_backend`](crate::Inbox::with_backend) makes the two sides of an inbox from one.
+/// [`Inbox::with_backend`](crate::Inbox::with_backend) makes the two sides of an inbox from it.
 ///
-/// Messages come out in the order in which their [`put`](InboxBackend::put) was accepted. One that
-/// is delivered again comes before all that were accepted after it and are still to be delivered.
+/// Messages are delivered in the order in which their [`put`](InboxBackend::put) was accepted. A
+/// message that is delivered again comes before every undelivered message that was accepted after
+/// it.
 ///
-/// A backend implements the seven methods that have no default. Methods that are added later have a
-/// default. The defaults refuse what a simple backend need not have, each as its documentation
-/// says.
+/// A backend implements the seven methods that have no default. Methods that are added later will
+/// have a default. The defaults refuse what a simple backend need not support; the documentation of
+/// each says how.
 ///
 /// # Example
-/// An inbox on a `VecDeque`, whole (`examples/vec_deque.rs`):
+/// A complete inbox on a `VecDeque` (`examples/vec_deque.rs`):
 ///
 /// ```
 #[doc = include_str!("../examples/vec_deque.rs")]
 /// ```
 pub trait InboxBackend: Send + Sync + 'static {
-    /// Puts a message: looks for its id, remembers the id and keeps the message, in one step.
+    /// Puts a message: looks for its id, remembers the id and stores the message, in one step.
     ///
-    /// While there is no room it waits, no longer than `wait`. A duplicate needs no room. A caller
-    /// that drops the answer while there is no room has put nothing; once the answer is
-    /// [`Put::Accepted`] the message stays. It is called within a tokio runtime that has time
-    /// enabled.
+    /// Without room it waits, no longer than `wait`. A duplicate needs no room. A caller that drops
+    /// the future while it waits for room has put nothing. Once the result is [`Put::Accepted`] the
+    /// message stays. The caller runs within a tokio runtime that has time enabled.
     ///
     /// The backend may wake receivers when the [`NotifyGuard`] is dropped, and not before.
     ///
@@ -207,13 +208,15 @@ pub trait InboxBackend: Send + Sync + 'static {
         wait: Duration,
     ) -> Pending<'_, (Result<Put, PutError>, NotifyGuard)>;
 
-    /// Puts many messages of one user in one step, with an answer for each at the same index.
+    /// Puts many messages of one user in one step. The result has an answer for each message at the
+    /// same index.
     ///
-    /// The first ones, in order, take what room there is. From the first that finds none, all later
-    /// ones are [`PutError::Full`], except those that need no room. It waits, no longer than
-    /// `wait`, only while there is room for none. Otherwise it is like [`put`](InboxBackend::put).
+    /// The messages take the room in order. From the first that finds none, every later message is
+    /// [`PutError::Full`] unless it needs no room. The call waits, no longer than `wait`, only if
+    /// there is no room for the first. Otherwise it is like [`put`](InboxBackend::put).
     ///
-    /// The default puts one after the other, and refuses all after the first that finds no room.
+    /// The default puts one message after the other, and refuses all after the first that finds no
+    /// room.
     fn put_all(
         &self,
         messages: Vec<Message>,
@@ -237,20 +240,20 @@ pub trait InboxBackend: Send + Sync + 'static {
         })
     }
 
-    /// Takes the next messages, in order, and waits until there is one. It takes no more than
-    /// `count_max` (at least 1), and does not wait for more than one. It returns none once the
-    /// inbox is closed and empty. A caller that drops the answer unfinished has taken nothing.
+    /// Takes the next messages, in order, and waits until there is at least one. It takes no more
+    /// than `count_max` (at least 1), and does not wait for a second one. The result is empty once
+    /// the inbox is closed and empty. A caller that drops the future has taken nothing.
     fn take(&self, count_max: usize) -> Pending<'_, Vec<Taken>>;
 
-    /// Notes that the application is done with a message. A request that is acknowledged without a
-    /// reply is [`NoReply::NotGiven`].
+    /// Notes that the application is done with a message. The sender of a request that is
+    /// acknowledged without a reply gets [`NoReply::NotGiven`].
     ///
     /// # Errors
     /// [`AckError`].
     fn acknowledge(&self, taken: &Taken) -> Pending<'_, Result<(), AckError>>;
 
     /// [`acknowledge`](InboxBackend::acknowledge) for many messages, with an answer for each at the
-    /// same index. The default begins all of them before it waits for the first.
+    /// same index. The default starts all of them before it waits for the first.
     fn acknowledge_all(&self, taken: &[&Taken]) -> Pending<'_, Vec<Result<(), AckError>>> {
         let answers: Vec<_> = taken.iter().map(|taken| self.acknowledge(taken)).collect();
         Pending::later(async {
@@ -262,13 +265,14 @@ pub trait InboxBackend: Send + Sync + 'static {
         })
     }
 
-    /// Hears that a delivery was dropped: the application neither acknowledged the message nor
-    /// replied to it nor gave it back. A request's sender is told at once that there is no reply.
+    /// Called when a delivery was dropped: the application neither acknowledged the message nor
+    /// replied to it nor gave it back. The backend tells the sender of a request at once that there
+    /// is no reply.
     fn dropped(&self, taken: &Taken);
 
-    /// Puts a message back that the application could not deal with: it is delivered again once
-    /// `delay` is over. After its last delivery it becomes a dead letter instead. The sender of a
-    /// request goes on waiting.
+    /// Takes back a message that the application could not process, and delivers it again once
+    /// `delay` is over. After its last delivery the message becomes a dead letter instead. The
+    /// sender of a request keeps waiting.
     ///
     /// The default is [`AckError::Unsupported`], after which the delivery is
     /// [`dropped`](InboxBackend::dropped).
@@ -283,7 +287,7 @@ pub trait InboxBackend: Send + Sync + 'static {
     /// Gives the application `time` from now on to acknowledge a message, before the message is
     /// delivered again.
     ///
-    /// The default does nothing, which is right where no time runs out.
+    /// The default does nothing, which is right for a backend whose deliveries do not expire.
     ///
     /// # Errors
     /// [`AckError`].
@@ -292,8 +296,8 @@ pub trait InboxBackend: Send + Sync + 'static {
         Pending::ready(Ok(()))
     }
 
-    /// Makes a message a dead letter at once: the application says that it can never be dealt
-    /// with. A request's sender is told that there is no reply.
+    /// Makes a message a dead letter at once, because the application can never process it. The
+    /// backend tells the sender of a request that there is no reply.
     ///
     /// The default is [`AckError::Unsupported`], after which the delivery is
     /// [`dropped`](InboxBackend::dropped).
@@ -305,7 +309,7 @@ pub trait InboxBackend: Send + Sync + 'static {
         Pending::ready(Err(AckError::Unsupported))
     }
 
-    /// Notes the reply to a request, which also acknowledges it. `body` is a JSON object as text.
+    /// Notes the reply to a request, and acknowledges the request. `body` is a JSON object as text.
     /// The default is [`AckError::Unsupported`]. [`Replies`](crate::Replies) does the bookkeeping.
     ///
     /// # Errors
@@ -315,8 +319,8 @@ pub trait InboxBackend: Send + Sync + 'static {
         Pending::ready(Err(AckError::Unsupported))
     }
 
-    /// Waits for the reply to a request that was put, however often it was put and however many
-    /// wait. The default is [`NoReply::NotGiven`].
+    /// Waits for the reply to a request that was put. Several callers may wait for one reply, and a
+    /// request may be put several times. The default is [`NoReply::NotGiven`].
     ///
     /// # Errors
     /// [`NoReply`].
@@ -325,21 +329,21 @@ pub trait InboxBackend: Send + Sync + 'static {
         Pending::ready(Err(NoReply::NotGiven))
     }
 
-    /// Whether somebody waits for the reply to this request at the moment. The default, for a
-    /// backend that does not know, is `true`.
+    /// Whether a sender waits for the reply to this request at the moment. The default is `true`,
+    /// for a backend that does not know.
     fn is_awaited(&self, taken: &Taken) -> bool {
         let _ = taken;
         true
     }
 
-    /// How many bytes of JSON text a reply may have. The default is 16 MiB less 1 KiB: what a
-    /// client takes by default, less what a frame has around it.
+    /// How many bytes of JSON text a reply may have. The default is 16 MiB less 1 KiB: the largest
+    /// plaintext that a client accepts by default, less the frame around the body.
     fn reply_bytes_max(&self) -> usize {
         REPLY_BYTES_MAX_DEFAULT
     }
 
-    /// The dead letters after the one with that id, oldest first, no more than `count_max`. The
-    /// default has none.
+    /// The dead letters with ids greater than `after`, oldest first, no more than `count_max`. The
+    /// default returns none.
     ///
     /// # Errors
     /// [`StorageError`].
@@ -352,8 +356,8 @@ pub trait InboxBackend: Send + Sync + 'static {
         Pending::ready(Ok(Vec::new()))
     }
 
-    /// Lets dead letters be delivered again, as if they never had been. Returns how many there
-    /// were. The default has none.
+    /// Makes dead letters ordinary messages again, as if they had never been delivered. Returns how
+    /// many dead letters it requeued. The default returns 0.
     ///
     /// # Errors
     /// [`StorageError`].
@@ -362,7 +366,7 @@ pub trait InboxBackend: Send + Sync + 'static {
         Pending::ready(Ok(0))
     }
 
-    /// Removes dead letters for good. Returns how many there were. The default has none.
+    /// Removes dead letters for good. Returns how many it removed. The default returns 0.
     ///
     /// # Errors
     /// [`StorageError`].
@@ -371,37 +375,37 @@ pub trait InboxBackend: Send + Sync + 'static {
         Pending::ready(Ok(0))
     }
 
-    /// Refuses every put from now on; what is in stays there to be taken. It is closed when this
-    /// returns. The answer comes when everything is in the inbox's file, if it has one.
+    /// Refuses every put from now on. Stored messages can still be taken. The inbox is closed when
+    /// this method returns. The future ends when everything is in the inbox's file, if it has one.
     fn close(&self) -> Pending<'_, ()>;
 
-    /// How many messages wait to be taken, those that were put back included. Those that were taken
-    /// and not yet acknowledged are not among them.
+    /// How many messages wait to be taken, including those that were given back. A message that was
+    /// taken and not yet acknowledged does not count.
     fn waiting(&self) -> Pending<'_, u64>;
 
-    /// Ends the inbox: closes it, delivers nothing any more, and answers when all that was asked
-    /// for before is done and what it keeps is written. The answer is how many messages were still
-    /// [`waiting`](InboxBackend::waiting): what is only in memory ends with it. Receivers get
-    /// none, and whoever waits for a reply hears that there is none now.
+    /// Ends the inbox: closes it, delivers nothing more, finishes every earlier call, and writes
+    /// what the inbox keeps. Returns how many messages were still
+    /// [`waiting`](InboxBackend::waiting); those in memory are lost. Receivers get `None`, and
+    /// senders that wait for a reply get an error.
     fn finish(&self) -> Pending<'_, u64>;
 }
 
-/// An answer that is there, or one to be waited for. An answer that is there costs no allocation,
-/// and is the usual case.
+/// A result that is there already, or a future. A result that is there is the usual case, and costs
+/// no allocation.
 pub enum Pending<'a, T> {
-    /// The answer; `None` after it was given.
+    /// The result; `None` after it was polled.
     Ready(Option<T>),
-    /// Still to come.
+    /// A future with the result.
     Later(Pin<Box<dyn Future<Output = T> + Send + 'a>>),
 }
 
 impl<'a, T> Pending<'a, T> {
-    /// An answer that is there.
+    /// A result that is there already.
     pub fn ready(answer: T) -> Self {
         Pending::Ready(Some(answer))
     }
 
-    /// What `f` makes of the answer.
+    /// Applies `f` to the result.
     pub fn map<U>(self, f: impl FnOnce(T) -> U + Send + 'a) -> Pending<'a, U>
     where
         T: Send + 'a,
@@ -412,7 +416,7 @@ impl<'a, T> Pending<'a, T> {
         }
     }
 
-    /// An answer to be waited for.
+    /// A result that is still to come.
     pub fn later(answer: impl Future<Output = T> + Send + 'a) -> Self {
         Pending::Later(Box::pin(answer))
     }
@@ -422,7 +426,7 @@ impl<T: Unpin> Future for Pending<'_, T> {
     type Output = T;
 
     /// # Panics
-    /// When polled again after it was ready, as any future may.
+    /// If it is polled again after it was ready, as any future may.
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<T> {
         match self.get_mut() {
             Pending::Ready(answer) => {

@@ -1,13 +1,12 @@
-//! The capacity of an inbox in memory: places for messages, and bytes for their bodies.
+//! The capacity of an inbox in memory: a number of messages, and of bytes for their bodies.
 
 use tokio::sync::{AcquireError, Semaphore, TryAcquireError};
 
-/// Bytes are counted in steps of this many, so that a count of them is small enough for a
-/// semaphore.
+/// Bytes are counted in steps of this size, so that a semaphore can count them.
 const STEP: usize = 1024;
 
-/// Capacity that is handed out in the order in which it is asked for, so that nobody starves. What
-/// is taken stays taken until it is given back.
+/// Grants capacity in the order of the calls, so that no caller starves. The capacity stays taken
+/// until [`give_back`](Capacity::give_back).
 #[derive(Debug)]
 pub(crate) struct Capacity {
     messages: Semaphore,
@@ -16,8 +15,8 @@ pub(crate) struct Capacity {
 }
 
 impl Capacity {
-    /// Capacity for so many messages and bytes, each at least 1. A message that is longer than all
-    /// the bytes fits when it is the only one.
+    /// Capacity for this many messages and bytes, each at least 1. A message longer than
+    /// `bytes_max` fits if the inbox is empty.
     pub(crate) fn new(messages_max: usize, bytes_max: usize) -> Self {
         let steps_max =
             u32::try_from(bytes_max.div_ceil(STEP)).unwrap_or(u32::MAX).clamp(1, u32::MAX >> 4);
@@ -28,10 +27,10 @@ impl Capacity {
         }
     }
 
-    /// Takes the room for a message of so many bytes, if it is there.
+    /// Takes capacity for a message of `bytes` bytes if there is enough.
     ///
     /// # Errors
-    /// Whether there is none now, or none any more.
+    /// Says whether there is none now, or the capacity was closed.
     pub(crate) fn try_take(&self, bytes: usize) -> Result<(), TryAcquireError> {
         let place = self.messages.try_acquire()?;
         self.steps.try_acquire_many(self.steps_of(bytes))?.forget();
@@ -39,11 +38,11 @@ impl Capacity {
         Ok(())
     }
 
-    /// Takes the room for a message of so many bytes, and waits for it. Dropped unfinished, it has
-    /// taken nothing.
+    /// Waits until there is capacity for a message of `bytes` bytes, and takes it. A future that is
+    /// dropped has taken nothing.
     ///
     /// # Errors
-    /// If the room was closed.
+    /// If the capacity was closed.
     pub(crate) async fn take(&self, bytes: usize) -> Result<(), AcquireError> {
         let place = self.messages.acquire().await?;
         self.steps.acquire_many(self.steps_of(bytes)).await?.forget();
@@ -51,13 +50,13 @@ impl Capacity {
         Ok(())
     }
 
-    /// Gives back what a message of so many bytes took.
+    /// Gives back the capacity of a message of `bytes` bytes.
     pub(crate) fn give_back(&self, bytes: usize) {
         self.messages.add_permits(1);
         self.steps.add_permits(self.steps_of(bytes) as usize);
     }
 
-    /// [`give_back`](Capacity::give_back) for many at once.
+    /// [`give_back`](Capacity::give_back) for many messages.
     pub(crate) fn give_back_all(&self, lengths: impl Iterator<Item = usize>) {
         let (messages, steps) = lengths.fold((0, 0), |(messages, steps), bytes| {
             (messages + 1, steps + self.steps_of(bytes) as usize)
@@ -66,7 +65,7 @@ impl Capacity {
         self.steps.add_permits(steps);
     }
 
-    /// From now on there is no room, and nobody waits for any.
+    /// Refuses every later call, and ends all waits.
     pub(crate) fn close(&self) {
         self.messages.close();
         self.steps.close();

@@ -1,6 +1,6 @@
 //! Dead letters: messages that an inbox no longer delivers, each with its reason.
 //!
-//! Every kind of inbox that has them comes here for what they are. Nothing here stores one.
+//! Every kind of inbox with dead letters uses these types. Nothing here stores one.
 
 use std::fmt;
 use std::num::ParseIntError;
@@ -11,13 +11,13 @@ use crate::message::Message;
 /// How many bytes of a reason are kept.
 const REASON_BYTES_MAX: usize = 4096;
 
-/// What an inbox knows a dead letter by. Those that became one later may have smaller ids: they are
-/// in the order in which their messages were accepted.
+/// Identifies a dead letter in its inbox. Ids are in the order in which the messages were accepted:
+/// a message that dies later may have a smaller id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct DeadLetterId(u64);
 
 impl DeadLetterId {
-    /// The id with this number, for a backend, or a program that reads numbers.
+    /// The id with this number, for a backend, or for a program that parses numbers.
     pub const fn new(number: u64) -> Self {
         DeadLetterId(number)
     }
@@ -46,9 +46,9 @@ impl FromStr for DeadLetterId {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum DeadReason {
-    /// It was delivered as often as it may be, and never acknowledged.
+    /// The message was delivered as often as allowed, and never acknowledged.
     MaxDeliveries,
-    /// The application [rejected](crate::Delivery::reject) it, and says why.
+    /// The application [rejected](crate::Delivery::reject) the message, for this reason.
     Rejected(Box<str>),
 }
 
@@ -61,18 +61,18 @@ impl fmt::Display for DeadReason {
     }
 }
 
-/// A message that the inbox no longer delivers, and keeps to be looked at.
+/// A message that the inbox no longer delivers, and keeps for inspection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct DeadLetter {
-    /// What [`Inbox::requeue`](crate::Inbox::requeue) and [`Inbox::discard`](crate::Inbox::discard)
-    /// know it by.
+    /// Identifies the dead letter for [`Inbox::requeue`](crate::Inbox::requeue) and
+    /// [`Inbox::discard`](crate::Inbox::discard).
     pub id: DeadLetterId,
     /// Its message.
     pub message: Message,
-    /// How often it was delivered.
+    /// How often the message was delivered.
     pub deliveries: u32,
-    /// Why it is one.
+    /// Why the message is a dead letter.
     pub reason: DeadReason,
 }
 
@@ -89,13 +89,13 @@ impl DeadLetter {
 pub struct StorageError(#[source] Box<dyn std::error::Error + Send + Sync>);
 
 impl StorageError {
-    /// One with what the storage says.
+    /// An error with its cause, from the storage.
     pub fn new(source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
         StorageError(source.into())
     }
 }
 
-/// As much of a reason as is kept.
+/// The part of a reason that is kept: as many whole characters as fit.
 pub(crate) fn kept_reason(reason: &str) -> Box<str> {
     let mut end = reason.len().min(REASON_BYTES_MAX);
     while !reason.is_char_boundary(end) {

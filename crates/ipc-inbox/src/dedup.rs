@@ -1,5 +1,5 @@
-//! The ids that were accepted, for each user, with enough of the body to tell a repetition from a
-//! reused id. The time is an argument.
+//! The accepted ids of each user, with a hash of the body that tells a duplicate from a reused id.
+//! The time is an argument.
 
 mod entry;
 mod time_buckets;
@@ -15,19 +15,19 @@ use entry::Entry;
 pub(crate) use entry::{BodyHash, Clocks};
 use time_buckets::TimeBuckets;
 
-/// Into so many shards ids are parted by their last bits, which are random in every kind of UUID
-/// that anybody draws. A shard that grows moves all its entries at once: a small one is soon done,
-/// where one of millions would hold everybody up.
+/// How many shards the ids are distributed over, by their last bits, which are random in every kind
+/// of UUID that clients draw. A shard that grows moves all its entries at once. A small shard is
+/// done soon; one with millions of entries would delay every caller.
 const SHARDS: usize = 1024;
 
-/// Remembers each id for at least a period, and at most two. Those made just now are kept by their
-/// time, see [`TimeBuckets`]; all others are kept in two generations, and once a period the older
-/// one is let go as a whole, which costs the same however many there are.
+/// Remembers each id for at least one period and at most two. [`TimeBuckets`] keeps the ids that
+/// were drawn just now. All others are in two generations: once a period the older generation is
+/// dropped as a whole, at the same cost for any number of ids.
 #[derive(Debug)]
 pub(crate) struct Dedup {
     period: Duration,
     ids_max: usize,
-    /// A number for each user, so that an entry is of one small size.
+    /// A number for each user, so that every entry has one small size.
     users: HashMap<Arc<str>, u32, RandomState>,
     hasher: RandomState,
     buckets: TimeBuckets,
@@ -36,7 +36,7 @@ pub(crate) struct Dedup {
     current_since: Instant,
 }
 
-/// The ids of a period.
+/// The ids of one period.
 #[derive(Debug)]
 struct Generation {
     shards: Box<[HashMap<Entry, BodyHash, RandomState>]>,
@@ -45,7 +45,7 @@ struct Generation {
 
 impl Generation {
     fn new(hasher: &RandomState) -> Self {
-        // A shard without entries takes no memory of its own.
+        // An empty shard allocates no memory.
         let shards = (0..SHARDS).map(|_| HashMap::with_hasher(hasher.clone())).collect();
         Generation { shards, ids: 0 }
     }
@@ -57,7 +57,7 @@ impl Generation {
 
     fn get(&self, entry: &Entry) -> Option<&BodyHash> {
         if self.ids == 0 {
-            // The older generation mostly is empty in a process's first minutes.
+            // The older generation is usually empty in the first minutes of a process.
             return None;
         }
         self.shards[Self::shard(entry)].get(entry)
@@ -71,17 +71,17 @@ impl Generation {
 /// What is known of an id.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Known {
-    /// Nothing.
+    /// The id is new.
     New,
-    /// It came with the same body.
+    /// The id was accepted with the same body.
     SameBody,
-    /// It came with another body.
+    /// The id was accepted with another body.
     OtherBody,
 }
 
 impl Dedup {
     pub(crate) fn new(period: Duration, ids_max: usize, now: Instant) -> Self {
-        // Keyed afresh in each process: nobody can choose ids that meet in one place.
+        // The key is random in each process: no client can choose ids that collide.
         let hasher = RandomState::default();
         Dedup {
             period,
@@ -105,8 +105,8 @@ impl Dedup {
         self.rotate(at.now);
         let Some(&user) = self.users.get(user) else { return Known::New };
         let entry = (user, id);
-        // In all of them: one that was made just now may have come before its time, by another
-        // clock.
+        // All of them are searched: an id drawn just now may have been accepted earlier, when the
+        // clock differed.
         let elsewhere = || self.current.get(&entry).or_else(|| self.previous.get(&entry));
         match self.buckets.get(&entry).or_else(elsewhere) {
             None => Known::New,
@@ -115,7 +115,7 @@ impl Dedup {
         }
     }
 
-    /// Whether one more id may be remembered.
+    /// Whether one more id can be remembered.
     pub(crate) fn has_room(&self) -> bool {
         self.buckets.ids() + self.current.ids + self.previous.ids < self.ids_max
     }
@@ -161,7 +161,7 @@ mod tests {
     const ONE: BodyHash = [1; 8];
     const OTHER: BodyHash = [2; 8];
 
-    /// When the tests begin, by both clocks.
+    /// The tests begin at this Unix time.
     const START_MILLIS: u64 = 1_700_000_000_000;
 
     struct Clock(Instant);
@@ -184,12 +184,12 @@ mod tests {
         MessageId::from_random([number; 16])
     }
 
-    /// One that says it was made so long after the beginning.
+    /// An id that was drawn this long after [`START_MILLIS`].
     fn timed_id(millis: u64) -> MessageId {
         MessageId::from_time(START_MILLIS + millis, [0; 10])
     }
 
-    /// One that tells no time, one made right then, one made before, and one that says it is of the
+    /// An id without a time, one drawn at that time, one drawn earlier, and one with a time in the
     /// future.
     fn ids(millis: u64) -> [MessageId; 4] {
         [

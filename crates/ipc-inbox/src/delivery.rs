@@ -1,4 +1,4 @@
-//! A message in the application's hands.
+//! A message that the application has received.
 
 use std::fmt;
 use std::sync::Arc;
@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 use crate::backend::{AckError, InboxBackend, Taken};
 use crate::dead_letter::kept_reason;
 
-/// A message in the application's hands, with its sender. The application ends it in one of these
-/// ways:
+/// A message that the application has received, with its sender. The application ends the delivery
+/// in one of these ways:
 ///
 /// | call | the message | the sender of a request |
 /// |---|---|---|
@@ -21,47 +21,48 @@ use crate::dead_letter::kept_reason;
 /// | [`reject`](Delivery::reject) | is a dead letter at once | hears that there is no reply |
 /// | dropped | is lost from memory; a durable inbox delivers it again | hears at once that there is no reply; the request is done with |
 ///
-/// A durable inbox lends a message for a time, 5 minutes by default, and delivers it again when
-/// that is over. [`extend`](Delivery::extend) asks for more. A delivery whose time is over, or
-/// whose inbox has ended, can do nothing any more: each call is [`AckError::TooLate`], and reaches
-/// nobody who has the message by then. An inbox in memory sets no time.
+/// A durable inbox leases a message for a time, 5 minutes by default, and delivers it again when
+/// that time is over. [`extend`](Delivery::extend) asks for more. A delivery that has expired, or
+/// whose inbox has ended, can do nothing: every call returns [`AckError::TooLate`], and does not
+/// affect a later delivery of the message. In an inbox in memory deliveries do not expire.
 #[must_use = "a delivery that is dropped is not acknowledged"]
 pub struct Delivery {
     taken: Taken,
     backend: Arc<dyn InboxBackend>,
-    /// Acknowledged, replied to, put back or rejected, or on the way there.
+    /// The message was acknowledged, replied to, given back or rejected, or the call that does so
+    /// has begun.
     is_settled: bool,
 }
 
-/// The body is not of the type it was asked for as.
+/// The body does not have the form of the requested type.
 #[derive(Debug, thiserror::Error)]
 #[error("the message is not of the expected form")]
 pub struct ParseError(#[source] serde_json::Error);
 
-/// A reply that was not given.
+/// Why a reply was not given.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ReplyError {
-    /// The message was sent by somebody who waits for no reply. It has not been acknowledged.
+    /// The sender waits for no reply. The message has not been acknowledged.
     #[error("the message is no request")]
     NotARequest,
-    /// The reply is not a JSON object. The sender is told that there is none.
+    /// The reply is not a JSON object. The sender is told that there is no reply.
     #[error(transparent)]
     Body(#[from] ipc_protocol::BodyError),
-    /// The reply breaks the protocol's rules for JSON, which only its whole text shows: a member
-    /// name given twice, more than 127 levels; of raw JSON also numbers and escapes. The sender is
-    /// told that there is none.
+    /// The reply breaks a rule of the protocol for JSON that only the whole text can show: a
+    /// repeated member name, or more than 127 levels; in raw JSON also numbers and escapes. The
+    /// sender is told that there is no reply.
     #[error("the reply breaks the protocol's rules for JSON")]
     Rules(#[source] JsonError),
-    /// The reply is too long. The sender is told that there is none.
+    /// The reply is too long. The sender is told that there is no reply.
     #[error("the reply has {bytes} bytes of JSON, {bytes_max} may be sent")]
     TooLarge {
         /// Bytes of the reply.
         bytes: usize,
-        /// Bytes it may have.
+        /// How many bytes are allowed.
         bytes_max: usize,
     },
-    /// The inbox did not take it.
+    /// The inbox did not accept the reply.
     #[error(transparent)]
     Ack(#[from] AckError),
 }
@@ -76,70 +77,70 @@ impl Delivery {
         &self.taken.message.body
     }
 
-    /// The JSON object as a value: `serde_json::Value`, or a type of the application's own.
+    /// The JSON object as a value: a `serde_json::Value`, or a type of the application.
     ///
     /// # Errors
-    /// [`ParseError`] if the object is not of the form that `T` asks for. A `serde_json::Value`
-    /// takes any.
+    /// [`ParseError`] if the object does not have the form of `T`. A `serde_json::Value` accepts
+    /// every object.
     pub fn parse<'a, T: Deserialize<'a>>(&'a self) -> Result<T, ParseError> {
         serde_json::from_str(self.body()).map_err(ParseError)
     }
 
-    /// The user who sent it.
+    /// The user who sent the message.
     pub fn user(&self) -> &str {
         &self.taken.message.user
     }
 
-    /// The certificate it came with; `None` over plain http.
+    /// The certificate of the sender's connection; `None` over plain HTTP.
     pub fn certificate(&self) -> Option<Fingerprint> {
         self.taken.message.certificate
     }
 
-    /// The id its sender gave it, the same however often it was sent.
+    /// The id that the sender gave the message. It is the same in every attempt.
     pub fn id(&self) -> MessageId {
         self.taken.message.id
     }
 
-    /// When the server had it.
+    /// When the server received the message.
     pub fn received_at(&self) -> SystemTime {
         self.taken.message.received_at
     }
 
-    /// Whether its sender waits for a [`reply`](Delivery::reply).
+    /// Whether the sender waits for a [`reply`](Delivery::reply).
     pub fn wants_reply(&self) -> bool {
         self.taken.message.wants_reply
     }
 
-    /// Whether somebody waits for the reply at this moment. Whoever stopped may come again under
-    /// the same id, so that a request nobody has waited for is given up only after a while. `false`
-    /// for a message that is no request.
+    /// Whether the sender waits for the reply at this moment. A sender that stopped waiting may ask
+    /// again with the same id, so give up a request only after nobody has waited for a while.
+    /// `false` for a message that is no request.
     pub fn is_awaited(&self) -> bool {
         self.wants_reply() && self.backend.is_awaited(&self.taken)
     }
 
-    /// How long the text of a reply may be, in bytes.
+    /// How many bytes the text of a reply may have.
     pub fn reply_bytes_max(&self) -> usize {
         self.backend.reply_bytes_max()
     }
 
-    /// How often it was handed out before, as far as that is known. Anything but 0 means that
-    /// somebody may have dealt with it already, in part or in full.
+    /// How often the message was delivered before, as far as the inbox knows. If it is not 0, an
+    /// earlier delivery may have processed the message, in part or in full.
     pub fn redeliveries(&self) -> u32 {
         self.taken.redeliveries
     }
 
-    /// Whether this is its last delivery: put back, or in a durable inbox dropped or out of time,
-    /// it becomes a dead letter.
+    /// Whether this is the last delivery. If the application gives the message back, it becomes a
+    /// dead letter; in a durable inbox also if the delivery is dropped or expires.
     pub fn is_last_delivery(&self) -> bool {
         self.taken.is_last_delivery
     }
 
-    /// Says that the message has been dealt with. From a durable inbox it returns when that is on
-    /// the disk.
+    /// Acknowledges the message: the application has processed it. A durable inbox returns when
+    /// that is on the disk.
     ///
     /// # Errors
-    /// [`AckError`] if that could not be noted; the message may then be delivered again. None from
-    /// the inbox in memory.
+    /// [`AckError`] if the acknowledgement could not be noted; the message may then be delivered
+    /// again. The inbox in memory returns no error.
     pub async fn ack(mut self) -> Result<(), AckError> {
         self.is_settled = true;
         self.backend.acknowledge(&self.taken).await
@@ -153,14 +154,14 @@ impl Delivery {
         futures_executor::block_on(self.ack())
     }
 
-    /// [`ack`](Delivery::ack) for many at once, each with an answer of its own at the same index.
-    /// Those of a durable inbox share one commit and one way to its thread, and cost little more
-    /// than one.
+    /// [`ack`](Delivery::ack) for many deliveries, with a result for each at the same index. Those
+    /// of a durable inbox share one commit and one command to its thread, and cost little more than
+    /// one.
     pub async fn ack_all(mut deliveries: Vec<Delivery>) -> Vec<Result<(), AckError>> {
         for delivery in &mut deliveries {
             delivery.is_settled = true;
         }
-        // Mostly they are of one inbox.
+        // Usually all deliveries are of one inbox.
         let groups: Vec<_> = deliveries
             .chunk_by(|one, next| Arc::ptr_eq(&one.backend, &next.backend))
             .filter_map(|group| {
@@ -175,22 +176,27 @@ impl Delivery {
         results
     }
 
-    /// Puts the message back: it cannot be dealt with now, and is delivered again once `delay` is
-    /// over, before all that was accepted after it. After its
-    /// [last delivery](Delivery::is_last_delivery), the tenth by default, it becomes a dead letter
-    /// instead. The sender of a request goes on waiting.
+    /// Gives the message back, since the application cannot process it now. The inbox delivers it
+    /// again once `delay` is over, before every message that was accepted after it. After its [last
+    /// delivery](Delivery::is_last_delivery), the tenth by default, the message becomes a dead
+    /// letter instead. The sender of a request keeps waiting.
     ///
-    /// The delay is kept in memory: after a restart a durable inbox delivers the message at once.
-    /// An inbox that is closed delivers it at once too.
+    /// The delay is kept in memory only: after a restart a durable inbox delivers the message at
+    /// once. A closed inbox delivers it at once too.
     ///
     /// # Errors
-    /// [`AckError::TooLate`] if the message is not this delivery's any more.
-    /// [`AckError::Unsupported`] if the kind of inbox puts nothing back: the delivery is dropped.
+    /// [`AckError::TooLate`] if the delivery has expired. [`AckError::Unsupported`] if this kind of
+    /// inbox takes no messages back: the delivery is dropped.
     pub async fn nack(mut self, delay: Duration) -> Result<(), AckError> {
-        // The backend has it from here on, whether or not the answer is awaited.
+        // From here on the backend has the message, even if the future is dropped.
         self.is_settled = true;
         let noted = self.backend.nack(&self.taken, delay).await;
         self.is_settled = !matches!(noted, Err(AckError::Unsupported));
+        // The last delivery makes a dead letter, which has a line of its own.
+        if noted.is_ok() && !self.is_last_delivery() {
+            let what = if self.wants_reply() { "request" } else { "message" };
+            log::info!("{what} {} was given back and comes again in {delay:?}", self.id());
+        }
         noted
     }
 
@@ -202,15 +208,18 @@ impl Delivery {
         futures_executor::block_on(self.nack(delay))
     }
 
-    /// Makes the message a dead letter at once: it can never be dealt with. `reason` says why, and
-    /// is kept with it, up to 4096 bytes. The sender of a request hears that there is no reply.
+    /// Makes the message a dead letter at once, since the application can never process it. The
+    /// inbox keeps `reason` with it, up to 4096 bytes. The sender of a request is told that there
+    /// is no reply.
     ///
-    /// [`Inbox::dead_letters`](crate::Inbox::dead_letters) lists it. A durable inbox keeps it until
-    /// it is discarded. An inbox in memory keeps the newest of them until the process ends.
+    /// [`Inbox::dead_letters`](crate::Inbox::dead_letters) lists the message. A durable inbox keeps
+    /// it until it is discarded. An inbox in memory keeps only the newest dead letters, until the
+    /// process ends.
     ///
     /// # Errors
-    /// [`AckError`] if that could not be noted; the message may then be delivered again.
-    /// [`AckError::Unsupported`] if the kind of inbox has no dead letters: the delivery is dropped.
+    /// [`AckError`] if the rejection could not be noted; the message may then be delivered again.
+    /// [`AckError::Unsupported`] if this kind of inbox has no dead letters: the delivery is
+    /// dropped.
     pub async fn reject(mut self, reason: impl AsRef<str>) -> Result<(), AckError> {
         let reason = kept_reason(reason.as_ref());
         self.is_settled = true;
@@ -227,12 +236,12 @@ impl Delivery {
         futures_executor::block_on(self.reject(reason))
     }
 
-    /// Asks for `time` from now on, in place of what is left, before the message is delivered
-    /// again. A handler that takes long calls it now and then. An inbox in memory sets no time, and
-    /// has nothing to do.
+    /// Extends the lease: the message is delivered again only when `time` from now is over. `time`
+    /// replaces what is left of the lease. A handler that takes long calls this method now and
+    /// then. In an inbox in memory, where deliveries do not expire, it does nothing.
     ///
     /// # Errors
-    /// [`AckError::TooLate`] if the time is over already.
+    /// [`AckError::TooLate`] if the delivery has expired already.
     pub async fn extend(&self, time: Duration) -> Result<(), AckError> {
         self.backend.extend(&self.taken, time).await
     }
@@ -245,7 +254,7 @@ impl Delivery {
         futures_executor::block_on(self.extend(time))
     }
 
-    /// Answers a request, and acknowledges it. `reply` must serialise to a JSON object.
+    /// Replies to a request, and acknowledges it. `reply` must serialise to a JSON object.
     ///
     /// # Errors
     /// [`ReplyError`].
@@ -258,8 +267,8 @@ impl Delivery {
         if bytes > bytes_max {
             return Err(ReplyError::TooLarge { bytes, bytes_max });
         }
-        // What only a whole text shows the client would refuse, and take for the fault of a server
-        // that is none of ours.
+        // The client checks these rules on the whole text. It would refuse the reply, and report a
+        // server that breaks the protocol.
         check_body(&body).map_err(ReplyError::Rules)?;
         self.is_settled = true;
         let noted = self.backend.reply(&self.taken, body.into()).await;

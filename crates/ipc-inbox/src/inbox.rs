@@ -17,15 +17,15 @@ use crate::durable::options::DurableOptions;
 use crate::memory::{Memory, MemoryOptions};
 use crate::message::Message;
 
-/// The application's side of an inbox: it takes messages, and looks after dead letters. It can
-/// neither put a message nor close the inbox; the server does, with its [`InboxSender`].
+/// The application's side of an inbox: it takes messages, and manages dead letters. It can neither
+/// put a message nor close the inbox; only the server can, with its [`InboxSender`].
 ///
-/// It is cheap to clone. All clones are the same inbox, and each message goes to one of those that
-/// wait. No particular async runtime is needed.
+/// A clone is cheap and is the same inbox: each message goes to one of the receivers that wait. No
+/// particular async runtime is needed.
 ///
-/// It is also a [`Stream`] of [`Delivery`]s, for the combinators of `futures` and `tokio-stream`.
-/// The stream takes one message at a time, as [`recv`](Inbox::recv) does, and ends when the inbox
-/// is closed and empty.
+/// The inbox is also a [`Stream`] of [`Delivery`]s, for the combinators of `futures` and
+/// `tokio-stream`. The stream takes one message at a time, as [`recv`](Inbox::recv) does, and ends
+/// when the inbox is closed and empty.
 ///
 /// ```
 /// use futures_util::StreamExt as _;
@@ -44,8 +44,8 @@ use crate::message::Message;
 /// ```
 pub struct Inbox {
     backend: Arc<dyn InboxBackend>,
-    /// The stream's next delivery, once it was asked for. The lock is never taken: it makes the
-    /// handle `Sync`, as the future alone is not.
+    /// The stream's next delivery, once the stream was polled. Nobody ever locks the mutex: it only
+    /// makes the handle `Sync`, which the future alone is not.
     next: Mutex<Option<NextDelivery>>,
 }
 
@@ -53,28 +53,27 @@ type NextDelivery = Pin<Box<dyn Future<Output = Option<Delivery>> + Send>>;
 
 /// The server's side of an inbox: it puts messages, waits for replies, and closes the inbox.
 ///
-/// It is cheap to clone. [`MemoryOptions::build`], [`DurableOptions::open`] and
-/// [`Inbox::with_backend`] make it together with the application's side.
+/// A clone is cheap. [`MemoryOptions::build`], [`DurableOptions::open`] and [`Inbox::with_backend`]
+/// make it together with the application's side.
 #[derive(Clone)]
 pub struct InboxSender {
     backend: Arc<dyn InboxBackend>,
 }
 
 impl Inbox {
-    /// An inbox in memory: what it holds ends with the process. The options are the defaults of
-    /// [`MemoryOptions`] until they are changed.
+    /// An inbox in memory: its messages are lost when the process ends. The options begin with the
+    /// defaults of [`MemoryOptions`].
     pub fn memory() -> MemoryOptions {
         MemoryOptions::default()
     }
 
-    /// A durable inbox: what was accepted stays in a file until it is acknowledged, whatever
-    /// becomes of the process. The options are the defaults of [`DurableOptions`] until they are
-    /// changed.
+    /// A durable inbox: an accepted message stays in a file until it is acknowledged, even if the
+    /// process crashes. The options begin with the defaults of [`DurableOptions`].
     pub fn durable() -> DurableOptions {
         DurableOptions::default()
     }
 
-    /// The two sides of an inbox of another kind.
+    /// The two sides of an inbox with this backend.
     pub fn with_backend(backend: impl InboxBackend) -> (InboxSender, Inbox) {
         both_sides(Arc::new(backend))
     }
@@ -91,8 +90,8 @@ impl Inbox {
         self.recv_many(1).await.pop()
     }
 
-    /// Takes the next messages that are there, no more than `count_max` (at least 1), and waits
-    /// until there is one. Returns none once the inbox is closed and empty.
+    /// Takes the messages that are available, no more than `count_max` (at least 1), and waits
+    /// until there is at least one. Returns an empty vector once the inbox is closed and empty.
     ///
     /// Messages that are acknowledged together, with [`Delivery::ack_all`], cost a durable inbox
     /// little more than one. Dropping the future loses no message.
@@ -101,26 +100,27 @@ impl Inbox {
         taken.into_iter().map(|taken| Delivery::new(taken, Arc::clone(&self.backend))).collect()
     }
 
-    /// [`recv`](Inbox::recv) for code that is not async: the thread waits.
+    /// [`recv`](Inbox::recv) for code that is not async: it blocks the thread.
     pub fn recv_blocking(&self) -> Option<Delivery> {
         futures_executor::block_on(self.recv())
     }
 
-    /// How many messages wait to be taken: what an inbox in memory would lose if the process ended
-    /// now. Those that were taken and not yet acknowledged are not among them; a durable inbox
-    /// delivers those again after a restart.
+    /// How many messages wait to be taken: an inbox in memory would lose these if the process ended
+    /// now. A message that was taken and not yet acknowledged does not count; a durable inbox
+    /// delivers it again after a restart.
     pub async fn waiting(&self) -> u64 {
         self.backend.waiting().await
     }
 
-    /// The dead letters after the one with that id (`None`: from the first), oldest first, no more
-    /// than `count_max`.
+    /// The dead letters with ids greater than `after` (`None`: all), oldest first, no more than
+    /// `count_max`.
     ///
-    /// An inbox in memory keeps the newest 1000 of them, or as many as its options say, until the
-    /// process ends. A durable one keeps all until they are discarded.
+    /// An inbox in memory keeps the newest 1000, or as many as its options say, until the process
+    /// ends. A durable inbox keeps all until they are discarded.
     ///
     /// # Errors
-    /// [`StorageError`] if a durable inbox cannot read its file. None from the inbox in memory.
+    /// [`StorageError`] if a durable inbox cannot read its file. The inbox in memory returns no
+    /// error.
     pub async fn dead_letters(
         &self,
         after: Option<DeadLetterId>,
@@ -129,20 +129,22 @@ impl Inbox {
         self.backend.dead_letters(after, count_max).await
     }
 
-    /// Lets dead letters be delivered again, as if they never had been. Returns how many there
-    /// were; an id that is not there changes nothing.
+    /// Makes dead letters ordinary messages again, as if they had never been delivered. Returns how
+    /// many it requeued; unknown ids are ignored.
     ///
     /// # Errors
-    /// [`StorageError`] if a durable inbox cannot write its file. None from the inbox in memory.
+    /// [`StorageError`] if a durable inbox cannot write its file. The inbox in memory returns no
+    /// error.
     pub async fn requeue(&self, ids: &[DeadLetterId]) -> Result<usize, StorageError> {
         self.backend.requeue(ids).await
     }
 
-    /// Removes dead letters for good. Returns how many there were. The ids of their messages stay
-    /// remembered: sent again, they are duplicates.
+    /// Removes dead letters for good. Returns how many it removed. The ids of their messages stay
+    /// remembered: a message sent again is a duplicate.
     ///
     /// # Errors
-    /// [`StorageError`] if a durable inbox cannot write its file. None from the inbox in memory.
+    /// [`StorageError`] if a durable inbox cannot write its file. The inbox in memory returns no
+    /// error.
     pub async fn discard(&self, ids: &[DeadLetterId]) -> Result<usize, StorageError> {
         self.backend.discard(ids).await
     }
@@ -188,7 +190,8 @@ impl InboxSender {
         self.put_all_deferred(messages, wait).map(|(puts, _wakes)| puts)
     }
 
-    /// [`put`](InboxSender::put), which wakes a receiver only when the [`NotifyGuard`] is dropped.
+    /// [`put`](InboxSender::put), except that it wakes a receiver only when the [`NotifyGuard`] is
+    /// dropped.
     pub fn put_deferred(
         &self,
         message: Message,
@@ -197,8 +200,8 @@ impl InboxSender {
         self.backend.put(message, wait)
     }
 
-    /// [`put_all`](InboxSender::put_all), which wakes receivers only when the [`NotifyGuard`] is
-    /// dropped.
+    /// [`put_all`](InboxSender::put_all), except that it wakes receivers only when the
+    /// [`NotifyGuard`] is dropped.
     pub fn put_all_deferred(
         &self,
         messages: Vec<Message>,
@@ -215,25 +218,24 @@ impl InboxSender {
         self.backend.reply_to(user, id)
     }
 
-    /// Refuses every put from now on; what is in stays there to be taken. The inbox is closed when
-    /// this returns, whether or not the answer is awaited.
+    /// Refuses every put from now on. Stored messages can still be taken. The inbox is closed when
+    /// this method returns, even if the future is dropped.
     ///
-    /// The answer comes when a durable inbox has written everything into its file: a copy of that
-    /// file alone has it all, until something more is taken or acknowledged.
+    /// The future ends when a durable inbox has written everything into its database file. A copy
+    /// of that file alone is then complete, until a message is taken or acknowledged.
     pub fn close(&self) -> Pending<'_, ()> {
         self.backend.close()
     }
 
-    /// Ends the inbox, for a program that is about to end: nothing is accepted or delivered any
-    /// more.
+    /// Ends the inbox, for a program that is about to end: it accepts and delivers nothing more.
     ///
-    /// Returns when every acknowledgement that was begun before is done and, if the inbox is
-    /// durable, its file is written and closed; then another process may open it. Returns how many
-    /// messages were still [`waiting`](Inbox::waiting): a durable inbox keeps them, one in memory
-    /// has lost them.
+    /// Returns when every acknowledgement that was begun before is done. A durable inbox has then
+    /// written and closed its file, and another process may open it. The result is how many
+    /// messages were still [`waiting`](Inbox::waiting): a durable inbox keeps them, an inbox in
+    /// memory has lost them.
     ///
-    /// Deliveries that are still out can be neither acknowledged nor replied to after it; a durable
-    /// inbox delivers them again when it is opened the next time. A second call has nothing to do
+    /// Unfinished deliveries can then be neither acknowledged nor replied to; a durable inbox
+    /// delivers their messages again when it is opened the next time. A second call does nothing
     /// and returns 0.
     pub async fn finish(&self) -> u64 {
         self.backend.finish().await
@@ -246,27 +248,27 @@ pub(crate) fn both_sides(backend: Arc<dyn InboxBackend>) -> (InboxSender, Inbox)
 }
 
 impl MemoryOptions {
-    /// Makes the inbox: the server's side and the application's.
+    /// Makes the inbox: the server's side and the application's side.
     pub fn build(self) -> (InboxSender, Inbox) {
         both_sides(Memory::new(&self))
     }
 }
 
-/// Which inbox a server uses: one that it makes, or both sides of one that is there.
+/// Which inbox a server uses: one that the server makes, or the two sides of an existing one.
 ///
-/// Options, and both sides as they are made, convert into it: `.inbox(Inbox::durable())`.
+/// Options, and the two sides of an inbox, convert into it: `.inbox(Inbox::durable())`.
 #[derive(Clone, Debug)]
 pub enum InboxChoice {
-    /// One in memory, made by the server.
+    /// An inbox in memory, which the server makes.
     Memory(MemoryOptions),
-    /// A durable one, opened by the server in its home.
+    /// A durable inbox, which the server opens in its home.
     Durable(DurableOptions),
-    /// One that is there.
+    /// An existing inbox.
     Open(InboxSender, Inbox),
 }
 
 impl Default for InboxChoice {
-    /// One in memory, with the defaults.
+    /// An inbox in memory, with the default options.
     fn default() -> Self {
         InboxChoice::Memory(MemoryOptions::default())
     }

@@ -1,7 +1,7 @@
 //! Where accepted messages wait until the application takes them.
 //!
-//! The server puts messages in, the application takes them out; neither needs to know which kind of
-//! inbox it is. Nothing here knows HTTP, TLS or envelopes.
+//! The server puts messages in, the application takes them out. Neither needs to know the kind of
+//! inbox. Nothing here knows HTTP, TLS or envelopes.
 //!
 //! * [`Inbox`] is the application's side, from which it takes messages
 //! * [`InboxSender`] is the server's side, into which it puts them; both are made together
@@ -11,8 +11,9 @@
 //! * [`InboxReader`] and [`copy`] look at the file of a durable inbox beside the server that has it
 //! * [`InboxBackend`] is what a kind of inbox implements, and [`Replies`] helps it with requests
 //!
-//! Every inbox remembers the ids it has accepted, for each user, so that a message that is sent
-//! again is accepted once: remembering and keeping are one step, which is why the inbox does both.
+//! Every inbox remembers the ids that it has accepted, for each user, so that a message that is
+//! sent again is accepted once. Remembering an id and storing its message are one step, which is
+//! why the inbox does both.
 //!
 //! ```
 //! use ipc_inbox::{Inbox, Message, Put};

@@ -1,4 +1,4 @@
-//! The inbox in memory: bounded, first in first out, as many senders and takers as one likes.
+//! The inbox in memory: bounded, first in first out, with any number of senders and takers.
 
 mod delayed;
 mod options;
@@ -24,39 +24,40 @@ use delayed::{Delayed, NeedsThread};
 
 pub use options::MemoryOptions;
 
-/// How many bytes of bodies and reasons dead letters may have, the newest one aside.
+/// How many bytes of bodies and reasons the dead letters may have; the newest one is always kept.
 const DEAD_BYTES_MAX: usize = 16 * 1024 * 1024;
 
-/// A permit of `arrived` is a message that waits. They are handed out in the order in which they
-/// are asked for, so that nobody starves.
+/// Each permit of `arrived` is a message that waits. The semaphore grants permits in the order of
+/// the calls, so that no taker starves.
 pub(crate) struct Memory {
     capacity: Capacity,
     arrived: Arc<Semaphore>,
     replies: Replies,
     reply_bytes_max: usize,
-    /// Bodies are told apart by a 64-bit hash (foldhash) keyed afresh in each process. It need not
-    /// withstand somebody who knows the key: whoever made two bodies collide would only keep his
-    /// own second one out.
+    /// Bodies are compared by a 64-bit hash (foldhash) with a random key in each process. The hash
+    /// need not resist an attacker who knows the key: two colliding bodies would only make the
+    /// attacker's own second message a duplicate.
     body_hasher: RandomState,
     max_deliveries: u32,
     dead_letters_max: usize,
     state: Mutex<State>,
-    /// Never locked before `state`.
+    /// Lock order: `state` before this one.
     delayed: Arc<Delayed<PutBack>>,
-    /// For the thread that waits for what is delayed.
+    /// For the thread that waits for delayed messages.
     this: Weak<Memory>,
 }
 
-/// A message that was taken and put back. It takes no room: whoever had it may have any number.
+/// A message that was taken and given back. It takes no capacity: an application may hold any
+/// number of messages.
 #[derive(Debug)]
 struct PutBack {
     message: Message,
-    /// How often it was delivered.
+    /// How often the message was delivered.
     deliveries: u32,
 }
 
 impl Memory {
-    /// An empty one.
+    /// An empty inbox.
     pub(crate) fn new(options: &MemoryOptions) -> Arc<Self> {
         Arc::new_cyclic(|this| Memory {
             capacity: Capacity::new(options.messages_max, options.bytes_max),
@@ -88,10 +89,10 @@ impl Memory {
 
 struct State {
     waiting: VecDeque<Message>,
-    /// Those that were put back and are due, by their leases. All of them were accepted before
+    /// Messages that were given back and are due, by their leases. All of them were accepted before
     /// those in `waiting`.
     redelivery: BTreeMap<u64, PutBack>,
-    /// Leases tell the order in which messages were taken for the first time.
+    /// Leases are in the order in which messages were taken for the first time.
     next_lease: u64,
     dead: BTreeMap<DeadLetterId, DeadLetter>,
     dead_bytes: usize,
@@ -122,13 +123,13 @@ impl State {
 
 impl Memory {
     fn state(&self) -> MutexGuard<'_, State> {
-        // Nothing that runs under the lock leaves it half changed, so that a panic of another
+        // No code that runs under the lock leaves the state half changed. So the panic of another
         // thread is no reason to stop.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The step that accepts: under one lock it looks for the id, takes a place, remembers the id
-    /// and keeps the message. Gives the message back if there is no place.
+    /// Accepts a message in one step: under one lock it looks for the id, takes capacity, remembers
+    /// the id and stores the message. Returns the message if there is no capacity.
     fn put_now(&self, message: Message) -> Result<(Result<Put, PutError>, NotifyGuard), Message> {
         let (hash, at) = (self.hash(&message), Clocks::now());
         let put = self.put_locked(&mut self.state(), message, hash, at)?;
@@ -148,24 +149,24 @@ impl Memory {
             Err(error) => return Ok(Err(error)),
             Ok(None) => (),
         }
-        // The room is closed under the lock together with `is_open`.
+        // The capacity is closed under the lock, together with `is_open`.
         if self.capacity.try_take(message.body.len()).is_err() {
             return Err(message);
         }
         Ok(Ok(self.keep(state, message, hash, at)))
     }
 
-    /// Not to be dropped under the lock, which is the first thing that whoever is told asks for.
+    /// The guard must not be dropped under the lock, which a notified taker needs first.
     fn notify(&self, messages: usize) -> NotifyGuard {
         NotifyGuard::new(&self.arrived, messages)
     }
 
-    /// To be called without the lock: a body may be long.
+    /// To be called without the lock, since a body may be long.
     fn hash(&self, message: &Message) -> BodyHash {
         self.body_hasher.hash_one(&*message.body).to_ne_bytes()
     }
 
-    /// Keeps a message for which there is a place. Whoever waits for one is still to be told.
+    /// Stores a message that has capacity. The caller still has to notify the takers.
     fn keep(&self, state: &mut State, message: Message, hash: BodyHash, at: Clocks) -> Put {
         state.dedup.insert(&message.user, message.id, hash, at);
         if message.wants_reply {
@@ -188,7 +189,7 @@ impl Memory {
         }
         let (hash, at) = (self.hash(&message), Clocks::now());
         let mut state = self.state();
-        // The same message may have come in a second time while this one waited.
+        // The same message may have been put again while this call waited.
         match state.already(&message, hash, at) {
             Ok(None) => (Ok(self.keep(&mut state, message, hash, at)), self.notify(1)),
             known => {
@@ -198,9 +199,9 @@ impl Memory {
         }
     }
 
-    /// Puts the first ones for which there are places, under one lock. Gives back those from the
-    /// first on that finds none. `messages` are the last ones of those that are answered; the
-    /// answers of those given back stay as they are.
+    /// Puts the messages for which there is capacity, in order, under one lock. Returns the
+    /// messages from the first on that finds none. `messages` belong to the last of `answers`; the
+    /// answers for returned messages stay unchanged.
     fn put_all_now(
         &self,
         messages: Vec<Message>,
@@ -220,8 +221,8 @@ impl Memory {
                     *answer = put;
                 }
                 Err(message) => {
-                    // Order: none overtakes one that found no place. Those that need none are told
-                    // so later.
+                    // Keeps the order: no message overtakes one that found no capacity. Messages
+                    // that need none are answered later.
                     left = std::iter::once(message).chain(messages).collect();
                     break;
                 }
@@ -231,7 +232,7 @@ impl Memory {
         (left, self.notify(arrived))
     }
 
-    /// Pops so many messages, or as many as there are.
+    /// Takes up to `count` messages from the queue.
     fn pop(&self, count: usize) -> Vec<Taken> {
         let mut state = self.state();
         let mut taken = Vec::with_capacity(count.min(state.redelivery.len() + state.waiting.len()));
@@ -258,21 +259,21 @@ impl Memory {
         taken
     }
 
-    /// Delivers messages again that were put back.
+    /// Lets messages that were given back be delivered again.
     fn requeue_locked(&self, state: &mut State, put_back: Vec<(u64, PutBack)>) {
         let count = put_back.len();
         state.redelivery.extend(put_back);
         self.arrived.add_permits(count);
     }
 
-    /// Delivers messages again whose delay is over.
+    /// Lets messages be delivered again whose delay is over.
     fn requeue_due(&self, now: Instant) {
         let mut state = self.state();
         let due = self.delayed.take_due(now);
         self.requeue_locked(&mut state, due);
     }
 
-    /// Starts the thread that waits for what is delayed.
+    /// Starts the thread that waits for delayed messages.
     fn start_timer(&self) {
         let (delayed, this) = (Arc::clone(&self.delayed), Weak::clone(&self.this));
         let timer = std::thread::Builder::new().name("web-ipc-nack".into()).spawn(move || {
@@ -282,16 +283,18 @@ impl Memory {
             }
         });
         if let Err(error) = timer {
-            log::warn!("messages that were put back are not delayed: no thread: {error}");
+            log::warn!(
+                "messages that were given back are delivered without their delay: cannot start a thread: {error}"
+            );
             let mut state = self.state();
             let all = self.delayed.take_all();
-            // The next one tries again.
+            // The next delayed message tries to start a thread again.
             self.delayed.wait();
             self.requeue_locked(&mut state, all);
         }
     }
 
-    /// Makes a message a dead letter, and tells whoever waits for its reply.
+    /// Makes a message a dead letter, and tells senders that wait for its reply.
     fn bury(&self, taken: &Taken, reason: DeadReason) {
         log::warn!("a message is a dead letter now: {:?}", reason.to_string());
         let letter = DeadLetter {
@@ -315,17 +318,17 @@ impl Memory {
         }
     }
 
-    /// Removes dead letters of these ids.
+    /// Removes the dead letters with these ids.
     fn exhume(state: &mut State, ids: &[DeadLetterId]) -> Vec<DeadLetter> {
         let letters: Vec<_> = ids.iter().filter_map(|id| state.dead.remove(id)).collect();
         state.dead_bytes -= letters.iter().map(dead_bytes).sum::<usize>();
         letters
     }
 
-    /// Takes the permits of further messages that are there, no more than so many.
+    /// Takes the permits of further messages that are there, no more than `count_max`.
     fn more_arrived(&self, count_max: usize) -> usize {
         let there = self.arrived.available_permits().min(count_max);
-        // Others may have been faster, and are not to be waited for.
+        // Other takers may be faster; this call does not wait for them.
         match u32::try_from(there).map(|count| self.arrived.try_acquire_many(count)) {
             Ok(Ok(permits)) => {
                 permits.forget();
@@ -367,7 +370,7 @@ impl InboxBackend for Memory {
             let mut left = left.into_iter();
             let Some(message) = left.next() else { return (answers, notify) };
             let (put, first) = self.put_when_there_is_room(message, wait).await;
-            // Those that were told of may make room for more.
+            // Notified takers may make room for more.
             drop(first);
             answers[place] = put;
             let (left, notify) = match put {
@@ -391,7 +394,7 @@ impl InboxBackend for Memory {
                     arrival.forget();
                     self.pop(1 + self.more_arrived(count_max - 1))
                 }
-                // Once closed, nothing arrives any more, and what is there needs no permit.
+                // Once closed, nothing arrives, and the remaining messages need no permit.
                 Err(_) => self.pop(count_max),
             }
         })
@@ -468,8 +471,8 @@ impl InboxBackend for Memory {
     }
 
     fn dropped(&self, taken: &Taken) {
-        // A message that was taken is the application's: all that is left to do is to tell whoever
-        // waits for a reply.
+        // A message that was taken belongs to the application. The inbox only tells senders that
+        // wait for a reply.
         if taken.message.wants_reply {
             let no_reply = Err(NoReply::NotGiven);
             self.replies.settle(&taken.message.user, taken.message.id, no_reply, Instant::now());
@@ -493,7 +496,7 @@ impl InboxBackend for Memory {
         state.is_open = false;
         self.capacity.close();
         self.arrived.close();
-        // Nobody waits for a delay any more.
+        // A closed inbox delivers delayed messages at once.
         let all = self.delayed.take_all();
         self.requeue_locked(&mut state, all);
         Pending::ready(())
@@ -517,7 +520,7 @@ impl InboxBackend for Memory {
 }
 
 impl Memory {
-    /// Gives those that found no room, but need none, their answer.
+    /// Answers messages that found no capacity but need none.
     fn mark_those_that_need_no_room(
         &self,
         left: &[Message],
@@ -542,7 +545,7 @@ impl Drop for Memory {
     }
 }
 
-/// What a dead letter takes of their limit.
+/// How many bytes a dead letter takes of their limit.
 fn dead_bytes(letter: &DeadLetter) -> usize {
     let reason = match &letter.reason {
         DeadReason::Rejected(reason) => reason.len(),
@@ -551,7 +554,7 @@ fn dead_bytes(letter: &DeadLetter) -> usize {
     letter.message.body.len() + reason
 }
 
-/// The last so many.
+/// The last `count` elements.
 fn last<T>(all: &mut [T], count: usize) -> &mut [T] {
     let first = all.len() - count;
     &mut all[first..]
@@ -602,7 +605,7 @@ mod tests {
             sender.put_all_deferred(vec![message(2, "{}"), message(1, "{}")], NO_WAIT).await;
         assert_eq!((put, puts), (Ok(Put::Accepted), vec![Ok(Put::Accepted), Ok(Put::Duplicate)]));
         assert!(taking.as_mut().poll(context).is_pending(), "nobody was told");
-        // Whichever is told of first, messages come in order.
+        // The takers get messages in order, whichever guard is dropped first.
         drop(more);
         assert_eq!(taking.await.unwrap().id(), message(1, "{}").id);
         drop(one);

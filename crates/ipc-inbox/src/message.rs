@@ -6,25 +6,25 @@ use std::time::SystemTime;
 
 use ipc_protocol::{Fingerprint, MessageId};
 
-/// A message that the server has admitted.
+/// A message that the server has accepted for an inbox.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Message {
-    /// The id its sender gave it.
+    /// The id that the sender gave the message.
     pub id: MessageId,
-    /// The user who sent it.
+    /// The user who sent the message.
     pub user: Arc<str>,
-    /// The certificate it came with; `None` over plain http.
+    /// The certificate of the sender's connection; `None` over plain HTTP.
     pub certificate: Option<Fingerprint>,
-    /// When the server had it.
+    /// When the server received the message.
     pub received_at: SystemTime,
     /// The JSON object as text, as it was sent.
     pub body: Box<str>,
-    /// Whether its sender waits for a reply.
+    /// Whether the sender waits for a reply.
     pub wants_reply: bool,
 }
 
 impl fmt::Debug for Message {
-    /// Leaves the body out: it may be long, and it is not ours to show.
+    /// Leaves out the body, which may be long and confidential.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Message")
             .field("id", &self.id)

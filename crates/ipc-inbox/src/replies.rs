@@ -1,5 +1,5 @@
-//! Replies on their way from the application to whoever waits for them, and for a while afterwards:
-//! a request that is sent again gets the first reply again. The time is an argument.
+//! Passes replies from the application to the senders that wait, and keeps them for a while: a
+//! request that is sent again gets the first reply again. The time is an argument.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,19 +11,19 @@ use tokio::sync::oneshot;
 
 use crate::backend::{NoReply, Pending};
 
-/// What became of a request.
+/// The result of a request.
 pub(crate) type Reply = Result<Arc<str>, NoReply>;
 
 /// A user and a message's id.
 type Request = (Arc<str>, MessageId);
 
 /// The requests of an [`InboxBackend`](crate::InboxBackend) that wait for a reply, and the replies
-/// that were given: what a backend needs for its `reply`, `reply_to` and `is_awaited`, if it keeps
-/// replies in memory.
+/// that were given. A backend that keeps replies in memory implements `reply`, `reply_to` and
+/// `is_awaited` with it.
 ///
-/// A request is known from [`expect`](Replies::expect) on. Its reply is known from
+/// A request is known from [`expect`](Replies::expect) on. Its reply is kept from
 /// [`settle`](Replies::settle) on, for a time, so that a request that is sent again gets the first
-/// reply again. It is kept apart for each user.
+/// reply again. Each user has separate requests.
 #[derive(Debug)]
 pub struct Replies {
     kept_for: Duration,
@@ -33,11 +33,11 @@ pub struct Replies {
 
 #[derive(Debug, Default)]
 struct State {
-    /// By user, then by id: whoever asks has both, and need not make a key of them.
+    /// By user, then by id, so that a lookup needs no allocated key.
     requests: HashMap<Arc<str>, HashMap<MessageId, Slot, RandomState>, RandomState>,
-    /// Those that were settled, oldest first, with when they were.
+    /// The settled requests, oldest first, each with the time it was settled.
     settled: VecDeque<(Instant, Request)>,
-    /// Bytes of the replies that are kept.
+    /// The total bytes of the replies that are kept.
     bytes: usize,
 }
 
@@ -56,7 +56,7 @@ impl State {
         self.requests.get_mut(user)?.get_mut(&id)
     }
 
-    /// Those of one user.
+    /// The requests of one user.
     fn of(&mut self, user: &Arc<str>) -> &mut HashMap<MessageId, Slot, RandomState> {
         if !self.requests.contains_key(user) {
             self.requests.insert(Arc::clone(user), HashMap::default());
@@ -75,18 +75,18 @@ impl State {
 }
 
 impl Replies {
-    /// Keeps replies for `kept_for`, and no more of them than `bytes_max` bytes; the oldest go
-    /// first.
+    /// Keeps replies for `kept_for`, and no more than `bytes_max` bytes of them; the oldest are
+    /// dropped first.
     pub fn new(kept_for: Duration, bytes_max: usize) -> Self {
         Replies { kept_for, bytes_max, state: Mutex::default() }
     }
 
-    /// Notes that a request was accepted. One that is known already stays as it is.
+    /// Notes that a request was accepted. A request that is known already stays unchanged.
     pub fn expect(&self, user: &Arc<str>, id: MessageId) {
         self.state().of(user).entry(id).or_insert_with(|| Slot::Waiting(Vec::new()));
     }
 
-    /// Whether a request was accepted, and is still to be settled, or was of late.
+    /// Whether a request was accepted and either waits for its reply or still has its result kept.
     pub(crate) fn is_known(&self, user: &str, id: MessageId) -> bool {
         self.state().slot(user, id).is_some()
     }
@@ -94,12 +94,13 @@ impl Replies {
     /// Waits for the reply to a request.
     ///
     /// # Errors
-    /// The [`NoReply`] that it was settled with; [`NoReply::Forgotten`] for one that is not known.
+    /// The [`NoReply`] that the request was settled with; [`NoReply::Forgotten`] if the request is
+    /// not known.
     pub fn wait(&self, user: &str, id: MessageId) -> Pending<'static, Result<Arc<str>, NoReply>> {
         self.wait_if_known(user, id).unwrap_or_else(|| Pending::ready(Err(NoReply::Forgotten)))
     }
 
-    /// Waits for the reply to a request that is known.
+    /// Waits for the reply to a request, if the request is known.
     pub(crate) fn wait_if_known(
         &self,
         user: &str,
@@ -109,17 +110,17 @@ impl Replies {
         Some(match state.slot_mut(user, id)? {
             Slot::Settled(reply) => Pending::ready(reply.clone()),
             Slot::Waiting(waiting) => {
-                // Those of one request, of whom there is one mostly.
+                // One request usually has one waiter.
                 waiting.retain(|sender| !sender.is_closed());
                 let (sender, receiver) = oneshot::channel();
                 waiting.push(sender);
-                // The sender is dropped unused only with the inbox.
+                // The sender is dropped unused only when the inbox is dropped.
                 Pending::later(async { receiver.await.unwrap_or(Err(NoReply::Forgotten)) })
             }
         })
     }
 
-    /// Whether somebody waits for the reply to a request.
+    /// Whether a sender waits for the reply to a request.
     pub fn is_awaited(&self, user: &str, id: MessageId) -> bool {
         match self.state().slot(user, id) {
             Some(Slot::Waiting(waiting)) => waiting.iter().any(|sender| !sender.is_closed()),
@@ -127,8 +128,8 @@ impl Replies {
         }
     }
 
-    /// Gives the reply, or the reason why there is none, to everybody who waits, and keeps it. Only
-    /// the first of a request counts.
+    /// Gives the reply, or the reason why there is none, to every waiter, and keeps it. Later calls
+    /// for the same request are ignored.
     pub fn settle(
         &self,
         user: &Arc<str>,
@@ -147,14 +148,14 @@ impl Replies {
         drop(state);
         if let Some(Slot::Waiting(waiting)) = slot {
             for sender in waiting {
-                // Whoever has stopped waiting misses nothing.
+                // A waiter that is gone misses nothing.
                 let _gone = sender.send(reply.clone());
             }
         }
     }
 
-    /// Tells all who wait for a reply that there is none now. Nothing of it is kept: there may be
-    /// one yet.
+    /// Tells every waiter of a request that there is no reply now. This result is not kept, because
+    /// a reply may follow.
     pub fn end_wait(&self, user: &str, id: MessageId, reason: NoReply) {
         let mut state = self.state();
         if !matches!(state.slot(user, id), Some(Slot::Waiting(_))) {
@@ -169,7 +170,7 @@ impl Replies {
         }
     }
 
-    /// Tells everybody who waits for any reply that there is none now.
+    /// Tells every waiter of every request that there is no reply now.
     pub fn end_all_waits(&self, reason: NoReply) {
         let mut ended = Vec::new();
         self.state().requests.retain(|_, of_user| {

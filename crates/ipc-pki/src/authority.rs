@@ -1,7 +1,7 @@
-//! The certificate authority: made once for each home, loaded whenever a certificate is issued.
+//! The certificate authority: created once for each home, loaded whenever a certificate is issued.
 //!
-//! Set-up comes here, and the leaf certificates for the key that signs them. Nothing here knows
-//! where the two PEM files lie.
+//! Set-up creates and loads it, and issuing a leaf uses its key. Nothing here knows where the two
+//! PEM files are.
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -20,10 +20,10 @@ use crate::x509::{self, TIME_SECS_MAX, VALIDITY_DAYS_MAX};
 /// Common name of a certificate authority made here.
 pub const CA_COMMON_NAME: &str = "web-ipc-ca";
 
-/// Validity of a certificate authority unless another is asked for, in days: ten years.
+/// The default validity of a certificate authority, in days: ten years.
 pub const CA_VALIDITY_DAYS: u32 = 3_650;
 
-/// How to make a certificate authority.
+/// The options for a new certificate authority.
 ///
 /// Defaults: a P-256 key, valid for [`CA_VALIDITY_DAYS`] days.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,7 +31,7 @@ pub const CA_VALIDITY_DAYS: u32 = 3_650;
 pub struct AuthorityOptions {
     /// The kind of key that signs.
     pub key_type: KeyType,
-    /// Days from the time of making, 1 to [`VALIDITY_DAYS_MAX`].
+    /// Days from the time of creation, 1 to [`VALIDITY_DAYS_MAX`].
     pub validity_days: u32,
 }
 
@@ -41,62 +41,63 @@ impl Default for AuthorityOptions {
     }
 }
 
-/// Why no certificate authority was made.
+/// Why no certificate authority was created.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum CreateError {
-    /// The validity asked for is no day at all or more than [`VALIDITY_DAYS_MAX`].
+    /// The requested validity is 0 days or more than [`VALIDITY_DAYS_MAX`].
     #[error("a validity of {days} days is outside 1 to {VALIDITY_DAYS_MAX}")]
     ValidityDays {
-        /// The days asked for.
+        /// The requested days.
         days: u32,
     },
-    /// The certificate would end after the year 9999, which its format cannot say: the clock must
-    /// be wrong.
+    /// The certificate would end after the year 9999, which X.509 cannot express: the clock must be
+    /// wrong.
     #[error("the certificate would end after the year 9999")]
     TimeOutOfRange,
     /// OpenSSL failed: no randomness or no memory.
     #[error("OpenSSL could not make the certificate authority")]
     OpenSsl {
-        /// What OpenSSL reports.
+        /// The error of OpenSSL.
         #[source]
         source: Box<dyn StdError + Send + Sync>,
     },
 }
 
-/// Why two PEM files are not the certificate authority they are taken for.
+/// Why two PEM files are not a usable certificate authority.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum LoadError {
-    /// The certificate cannot be read as PEM. What OpenSSL reports of that says no more, in codes
-    /// of its own.
+    /// The certificate is not valid PEM. OpenSSL's own error is omitted: it adds only internal
+    /// codes.
     #[error("the CA certificate is not a PEM certificate")]
     Certificate,
-    /// There is no certificate.
+    /// The file contains no certificate.
     #[error("the CA certificate file holds no certificate")]
     NoCertificate,
-    /// The key cannot be read as PEM, or is damaged.
+    /// The key is not valid PEM, or is damaged.
     #[error("the CA key is not a PEM private key, or is damaged")]
     Key,
-    /// The key is under a passphrase; nobody is asked for one.
+    /// The key is encrypted with a passphrase, and nobody can be asked for it.
     #[error("the CA key is encrypted with a passphrase, which is not supported")]
     EncryptedKey,
-    /// The key is of a kind or size whose signatures the peers do not verify.
+    /// The key has a type or size whose signatures the peers do not verify.
     #[error("the CA key must be P-256, P-384 or RSA of 2048 to 8192 bits")]
     UnsupportedKey,
-    /// The key belongs to another certificate, to none of those in the file.
+    /// The key belongs to none of the certificates in the file.
     #[error("the CA key does not belong to the CA certificate")]
     Mismatch,
-    /// The certificate does not allow signing others: no `CA:TRUE`, or no key usage keyCertSign.
+    /// The certificate may not sign others: it lacks `CA:TRUE` or the key usage keyCertSign.
     #[error("the certificate is not that of a certificate authority")]
     NotAnAuthority,
-    /// Without a subject key identifier, strict verifiers refuse whatever the authority issues.
+    /// Without a subject key identifier, strict verifiers refuse everything that the authority
+    /// issues.
     #[error("the CA certificate has no subject key identifier")]
     NoSubjectKeyIdentifier,
-    /// OpenSSL failed otherwise.
-    #[error("OpenSSL could not take the certificate authority in")]
+    /// OpenSSL failed for another reason.
+    #[error("OpenSSL could not load the certificate authority")]
     OpenSsl {
-        /// What OpenSSL reports.
+        /// The error of OpenSSL.
         #[source]
         source: Box<dyn StdError + Send + Sync>,
     },
@@ -104,8 +105,8 @@ pub enum LoadError {
 
 /// A certificate authority with its private key.
 ///
-/// Its certificate says: critical `CA:TRUE` with path length 0, critical keyCertSign and cRLSign, a
-/// subject key identifier. `Debug` shows nothing of the key.
+/// Its certificate has critical `CA:TRUE` with path length 0, critical keyCertSign and cRLSign, and
+/// a subject key identifier. `Debug` does not show the key.
 pub struct Authority {
     pub(crate) certificate: X509,
     pub(crate) key: PKey<Private>,
@@ -117,11 +118,11 @@ pub struct Authority {
 }
 
 impl Authority {
-    /// Makes a self-signed authority with a new key, valid from
+    /// Creates a self-signed authority with a new key, valid from
     /// [`BACKDATED_SECS`](crate::BACKDATED_SECS) before `now_secs`.
     ///
     /// # Errors
-    /// [`CreateError`]; nothing of what a caller can pass makes it panic.
+    /// [`CreateError`]. No argument makes it panic.
     pub fn create(options: &AuthorityOptions, now_secs: u64) -> Result<Self, CreateError> {
         let days = options.validity_days;
         if !(1..=VALIDITY_DAYS_MAX).contains(&days) {
@@ -137,13 +138,14 @@ impl Authority {
         Self::assemble(certificate, key).map_err(failed)
     }
 
-    /// Takes an authority in from its two PEM files; the key may be PKCS#8 or a traditional form,
-    /// not encrypted.
+    /// Loads an authority from its two PEM files. The key may be PKCS#8 or a traditional form,
+    /// unencrypted.
     ///
-    /// Whether it has expired is asked when it issues, since only then is the time known.
+    /// Expiry is checked when the authority issues a certificate, since only then the time is
+    /// known.
     ///
     /// # Errors
-    /// [`LoadError`] says which of the two is wrong, or that they do not belong together.
+    /// [`LoadError`] says which of the two files is wrong, or that they do not match.
     pub fn load(certificate_pem: &[u8], key_pem: &[u8]) -> Result<Self, LoadError> {
         let (certificate_pem, key_pem) = (x509::unmarked(certificate_pem), x509::unmarked(key_pem));
         let certificates =
@@ -154,7 +156,7 @@ impl Authority {
         if key::is_encrypted(key_pem) {
             return Err(LoadError::EncryptedKey);
         }
-        // The callback stands in for OpenSSL's own, which would ask on the terminal.
+        // OpenSSL's own callback would ask for a passphrase on the terminal.
         let key =
             PKey::private_key_from_pem_callback(key_pem, |_| Ok(0)).map_err(|_| LoadError::Key)?;
 
@@ -178,7 +180,7 @@ impl Authority {
         Self::assemble(certificate, key).map_err(failed)
     }
 
-    /// Whether this is a pair of certificate and key, in PEM, that this authority issued, whatever
+    /// Whether this certificate and key, in PEM, are a pair that this authority issued, whatever
     /// its names and dates.
     #[must_use]
     pub fn has_issued(&self, certificate_pem: &[u8], key_pem: &[u8]) -> bool {
@@ -208,7 +210,7 @@ impl Authority {
         })
     }
 
-    /// The certificate as PEM: what peers are given as their trust anchor.
+    /// The certificate as PEM: the trust anchor of the peers.
     #[must_use]
     pub fn certificate_pem(&self) -> &[u8] {
         &self.certificate_pem
@@ -245,13 +247,13 @@ impl fmt::Debug for Authority {
     }
 }
 
-/// Of several, as where an authority is being replaced, the one that the key belongs to; of those
-/// of one key, as where it was issued anew, the one that ends last.
+/// Chooses from several certificates, as during the replacement of an authority, the one that
+/// matches the key. If several match, as after a renewal, the one that ends last.
 fn certificate_of(certificates: Vec<X509>, key: &PKey<Private>) -> Result<X509, LoadError> {
     let mut unreadable = false;
     let fitting = certificates.into_iter().filter(|certificate| match certificate.public_key() {
         Ok(public) => public.public_eq(key),
-        // A public key that OpenSSL cannot even read is of no kind that is supported.
+        // A public key that OpenSSL cannot read has no supported type.
         Err(_) => {
             unreadable = true;
             false
@@ -296,7 +298,7 @@ mod tests {
         String::from_utf8(authority.certificate.to_text().unwrap()).unwrap()
     }
 
-    /// Signs a certificate with whatever extensions a test wants.
+    /// A certificate with arbitrary extensions.
     fn hand_made(
         key: &PKey<Private>,
         extend: impl FnOnce(&mut openssl::x509::X509Builder),
@@ -474,7 +476,7 @@ mod tests {
         }
     }
 
-    /// A key whose private number is another than the one that its public half was made of.
+    /// A key whose private number does not match its public half.
     fn damaged(key_pem: &PrivateKeyPem) -> Vec<u8> {
         let key = PKey::private_key_from_pem(key_pem.as_bytes()).unwrap();
         let mut der = key.private_key_to_pkcs8().unwrap();

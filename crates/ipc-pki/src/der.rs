@@ -1,8 +1,8 @@
-//! The two things in DER that the openssl crate has no call for: whether a certificate says that it
-//! is a CA, and the reason in an entry of a revocation list.
+//! What the openssl crate has no call for in DER: whether a certificate says that it is a CA, a key
+//! identifier given as bytes, and the reason in an entry of a revocation list.
 //!
-//! The authority and the listing come here with a certificate that OpenSSL has parsed already.
-//! Bytes that are not what is expected answer "no"; nothing here panics on any input.
+//! The authority and the listing call it with a certificate that OpenSSL has parsed already. For
+//! unexpected bytes the answer is "no"; no input causes a panic.
 
 const BOOLEAN: u8 = 0x01;
 const OCTET_STRING: u8 = 0x04;
@@ -31,6 +31,23 @@ pub(crate) fn with_reason(entry: &[u8], code: u8) -> Vec<u8> {
     entry
 }
 
+/// The bytes as an OCTET STRING: a key identifier (RFC 5280, section 4.2.1.2).
+pub(crate) fn octet_string(content: &[u8]) -> Vec<u8> {
+    let length = content.len().to_be_bytes();
+    let length = &length[length.iter().position(|byte| *byte != 0).unwrap_or(length.len() - 1)..];
+    let mut string = vec![OCTET_STRING];
+    match length {
+        [short @ 0..=0x7f] => string.push(*short),
+        // At most 8 bytes of length.
+        long => {
+            string.push(0x80 | u8::try_from(long.len()).unwrap_or(0));
+            string.extend(long);
+        }
+    }
+    string.extend(content);
+    string
+}
+
 /// Whether the basic constraints of a DER certificate say `CA:TRUE`. Without basic constraints it
 /// is no CA.
 pub(crate) fn is_ca(certificate: &[u8]) -> bool {
@@ -55,8 +72,7 @@ fn first(input: &[u8], tag: u8) -> Option<&[u8]> {
     elements(input).next().filter(|(found, _)| *found == tag).map(|(_, content)| content)
 }
 
-/// The elements that follow each other in `input` as tag and content; it ends at the first that is
-/// not whole.
+/// The consecutive elements in `input` as tag and content, up to the first incomplete one.
 fn elements(mut input: &[u8]) -> impl Iterator<Item = (u8, &[u8])> {
     std::iter::from_fn(move || {
         let (tag, content, rest) = split_element(input)?;
@@ -65,8 +81,8 @@ fn elements(mut input: &[u8]) -> impl Iterator<Item = (u8, &[u8])> {
     })
 }
 
-/// Tag, content and what follows. Only tags of one byte and definite lengths, which is all that DER
-/// has here.
+/// Splits off the first element: its tag, its content, and the rest. Only tags of one byte and
+/// definite lengths are supported; DER has no others here.
 fn split_element(input: &[u8]) -> Option<(u8, &[u8], &[u8])> {
     let (&tag, rest) = input.split_first()?;
     let (&length, rest) = rest.split_first()?;
@@ -122,6 +138,16 @@ mod tests {
                 let _ = is_ca(&altered);
             }
         }
+    }
+
+    #[test]
+    fn an_octet_string_of_any_length_reads_back() {
+        for length in [0, 1, 20, 127, 128, 255, 256, 70_000] {
+            let content = vec![7; length];
+            let string = octet_string(&content);
+            assert_eq!(split_element(&string), Some((OCTET_STRING, &content[..], &[][..])));
+        }
+        assert_eq!(octet_string(&[1, 2]), [4, 2, 1, 2]);
     }
 
     #[test]

@@ -1,7 +1,6 @@
-//! What a certificate says, for listings and for tests.
+//! Reads a certificate's fields, for listings and tests.
 //!
-//! Whoever shows certificates to a user comes here with PEM. Nothing is verified here: that is what
-//! TLS is for.
+//! Code that shows certificates to a user passes PEM. Nothing is verified here; TLS does that.
 
 use std::error::Error as StdError;
 use std::net::IpAddr;
@@ -12,22 +11,21 @@ use openssl::x509::{GeneralNameRef, X509, X509ExtendedKeyUsage, X509Ref};
 use thiserror::Error;
 
 use crate::key::KeyType;
-use crate::leaf::Usages;
+use crate::usages::Usages;
 use crate::{der, x509};
 
-/// What one certificate says of itself. Nothing of it has been verified.
+/// The fields of a certificate, unverified.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CertificateInfo {
-    /// The common name of its subject, if it has one.
+    /// The subject's common name, if it has one.
     pub subject: Option<String>,
-    /// Its DNS names and IP addresses in the order in which they stand; entries of other kinds are
-    /// left out.
+    /// The DNS names and IP addresses in their order; entries of other kinds are omitted.
     pub alt_names: Vec<String>,
-    /// The first second in which it is valid, in seconds since the Unix epoch; 0 for anything
-    /// earlier.
+    /// The first second in which the certificate is valid, in seconds since the Unix epoch; 0 for
+    /// an earlier time.
     pub not_before_secs: u64,
-    /// The last second in which it is valid, in seconds since the Unix epoch.
+    /// The last second in which the certificate is valid, in seconds since the Unix epoch.
     pub not_after_secs: u64,
     /// Its serial number.
     pub serial: SerialNumber,
@@ -51,17 +49,17 @@ pub struct CertificateInfo {
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum CertificateInfoError {
-    /// It is not a PEM certificate (RFC 7468, section 5).
+    /// The text is not a PEM certificate (RFC 7468, section 5).
     #[error("not a PEM certificate")]
     NotPem {
-        /// What OpenSSL reports.
+        /// The error of OpenSSL.
         #[source]
         source: Box<dyn StdError + Send + Sync>,
     },
-    /// It is no DER certificate, or a date or number in it cannot be made out.
+    /// The certificate contains an invalid date or number.
     #[error("the certificate is malformed")]
     Malformed {
-        /// What OpenSSL reports, or what is wrong with the serial number.
+        /// The error of OpenSSL.
         #[source]
         source: Box<dyn StdError + Send + Sync>,
     },
@@ -71,7 +69,7 @@ impl CertificateInfo {
     /// Reads the first certificate in PEM text.
     ///
     /// # Errors
-    /// [`CertificateInfoError`] if there is none or it cannot be read.
+    /// [`CertificateInfoError`] if there is no certificate, or it cannot be read.
     pub fn from_pem(pem: &[u8]) -> Result<Self, CertificateInfoError> {
         let certificate = X509::from_pem(x509::unmarked(pem))
             .map_err(|source| CertificateInfoError::NotPem { source: source.into() })?;

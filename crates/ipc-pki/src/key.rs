@@ -1,7 +1,6 @@
-//! Private keys: which kinds there are, how they are made and how they leave.
+//! Private keys: their types, generation and encoding.
 //!
-//! The authority and the leaf certificates come here. Nothing here knows what a key will be used
-//! for.
+//! The authority and the leaf certificates use it. Nothing here knows the purpose of a key.
 
 use std::fmt;
 use std::str::FromStr;
@@ -14,18 +13,18 @@ use openssl::rsa::Rsa;
 use thiserror::Error;
 use zeroize::Zeroizing;
 
-/// The kind of key a certificate is for.
+/// The type of a certificate's key.
 ///
-/// RSA comes in three sizes: less is too weak, more is slow for nothing, and what lies between,
-/// such as 2560 bits, is a key that rustls with ring refuses to load.
+/// RSA has three sizes: smaller keys are too weak, larger ones slow without benefit, and rustls
+/// with ring refuses to load sizes in between, such as 2560 bits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub enum KeyType {
-    /// ECDSA on the curve P-256 (FIPS 186-5): small, fast, understood by every TLS 1.2 and 1.3
-    /// peer. The default.
+    /// ECDSA on the curve P-256 (FIPS 186-5): small, fast, supported by every TLS 1.2 and 1.3 peer.
+    /// The default.
     #[default]
     P256,
-    /// RSA of 2048 bits, for a peer that has no ECDSA.
+    /// RSA of 2048 bits, for a peer without ECDSA.
     Rsa2048,
     /// RSA of 3072 bits.
     Rsa3072,
@@ -33,20 +32,20 @@ pub enum KeyType {
     Rsa4096,
 }
 
-/// Why a kind of key is refused.
+/// Why a key type is refused.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum KeyTypeError {
     /// RSA of a size that is not offered.
     #[error("an RSA key of {bits} bits is not offered; choose 2048, 3072 or 4096")]
     RsaBits {
-        /// The size asked for.
+        /// The requested size.
         bits: u32,
     },
-    /// No kind of key is called that.
-    #[error("`{name}` is no kind of key; choose p256, rsa2048, rsa3072 or rsa4096")]
+    /// There is no key type of this name.
+    #[error("`{name}` is not a key type; choose p256, rsa2048, rsa3072 or rsa4096")]
     Unknown {
-        /// What was asked for.
+        /// The requested name.
         name: String,
     },
 }
@@ -104,7 +103,7 @@ impl fmt::Display for KeyType {
 impl FromStr for KeyType {
     type Err = KeyTypeError;
 
-    /// Reads what `Display` writes: `p256`, `rsa2048`, `rsa3072`, `rsa4096`.
+    /// Parses the names that `Display` writes: `p256`, `rsa2048`, `rsa3072`, `rsa4096`.
     fn from_str(name: &str) -> Result<Self, KeyTypeError> {
         match name {
             "p256" => Ok(Self::P256),
@@ -116,8 +115,8 @@ impl FromStr for KeyType {
     }
 }
 
-/// A private key as PKCS#8 PEM (RFC 7468, section 10), unencrypted. Wiped from memory when dropped,
-/// never shown by `Debug`.
+/// A private key as PKCS#8 PEM (RFC 7468, section 10), unencrypted. It is wiped from memory when
+/// dropped, and `Debug` does not show it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct PrivateKeyPem(Zeroizing<Vec<u8>>);
 
@@ -126,7 +125,7 @@ impl PrivateKeyPem {
         key.private_key_to_pem_pkcs8().map(|pem| Self(Zeroizing::new(pem)))
     }
 
-    /// The PEM text, to be written where nobody else can read it.
+    /// The PEM text. Write it only where nobody else can read it.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
@@ -139,11 +138,11 @@ impl fmt::Debug for PrivateKeyPem {
     }
 }
 
-/// Whether a PEM file holds a key under a passphrase: PKCS#8's own label or the older `Proc-Type`
-/// header (RFC 1421).
+/// Whether a PEM file contains an encrypted key: PKCS#8's own label or the older `Proc-Type` header
+/// (RFC 1421).
 ///
-/// Asked before OpenSSL sees the file, because OpenSSL would ask for the passphrase on the
-/// terminal.
+/// This is checked before OpenSSL reads the file, because OpenSSL would ask for the passphrase on
+/// the terminal.
 pub(crate) fn is_encrypted(pem: &[u8]) -> bool {
     pem.windows(b"ENCRYPTED".len()).any(|window| window == b"ENCRYPTED")
 }

@@ -1,7 +1,7 @@
-//! Leaf certificates: what a peer is, asked for and issued.
+//! Leaf certificates: the request for one, and issuing it.
 //!
-//! Set-up comes here with a request and leaves with a certificate and a new key. Nothing here knows
-//! who the peer is to the application, or whether a pair of that name was there before.
+//! Set-up passes a request and gets a certificate with a new key. Nothing here knows the peer's
+//! role in the application, or whether a pair of that name exists already.
 
 use std::error::Error as StdError;
 
@@ -21,6 +21,7 @@ use crate::info::CertificateInfo;
 use crate::key::{KeyType, PrivateKeyPem};
 use crate::name::{SubjectAltName, SubjectName};
 use crate::request::CertificateRequest;
+use crate::usages::Usages;
 use crate::x509::{self, VALIDITY_DAYS_MAX};
 
 /// Validity of a leaf unless another is asked for, in days: a year.
@@ -30,43 +31,31 @@ use crate::x509::{self, VALIDITY_DAYS_MAX};
 /// issue a leaf remains below.
 pub const LEAF_VALIDITY_DAYS: u32 = 365;
 
-/// Most alternative names in one certificate. Far below the 64 KiB of a handshake message that
-/// rustls takes.
+/// The most alternative names in one certificate. This is far below the 64 KiB of a handshake
+/// message that rustls accepts.
 pub const ALT_NAMES_MAX: usize = 100;
 
-/// Which ends of a connection a leaf is good for (RFC 5280, section 4.2.1.12).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-#[non_exhaustive]
-pub enum Usages {
-    /// serverAuth and clientAuth: the default, as a peer often is both.
-    #[default]
-    ServerAndClient,
-    /// serverAuth alone.
-    Server,
-    /// clientAuth alone.
-    Client,
-}
-
-/// What to certify. Made with [`LeafRequest::new`], then changed field by field.
+/// A request for a certificate. Make it with [`LeafRequest::new`], then change the fields.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LeafRequest {
-    /// The common name. It is among the alternative names too, first unless it was given there.
+    /// The common name. It also becomes an alternative name, the first one unless `alt_names` has
+    /// it.
     pub name: SubjectName,
-    /// Further names and addresses, at most [`ALT_NAMES_MAX`], in the order in which they will
-    /// stand; repeated ones count once.
+    /// Further names and addresses, at most [`ALT_NAMES_MAX`], in the order of the certificate;
+    /// repeated ones count once.
     pub alt_names: Vec<SubjectAltName>,
-    /// The kind of key to make. P-256 unless changed.
+    /// The type of the new key. Default: P-256.
     pub key_type: KeyType,
-    /// Days from the time of issue, 1 to [`VALIDITY_DAYS_MAX`]; [`LEAF_VALIDITY_DAYS`] unless
-    /// changed. Never beyond the end of the authority.
+    /// Days from the time of issue, 1 to [`VALIDITY_DAYS_MAX`]. Default: [`LEAF_VALIDITY_DAYS`].
+    /// The certificate never outlives the authority.
     pub validity_days: u32,
-    /// Server, client or both. Both unless changed.
+    /// Server, client or both. Default: both.
     pub usages: Usages,
 }
 
 impl LeafRequest {
-    /// A request with the defaults that the fields name.
+    /// A request with the defaults of the fields.
     #[must_use]
     pub fn new(name: SubjectName) -> Self {
         Self {
@@ -96,8 +85,8 @@ impl LeafRequest {
     }
 
     /// The names for the certificate, each once. The common name is always one of them, because
-    /// peers look at nothing else (RFC 9525, section 2); the Baseline Requirements, section
-    /// 7.1.4.3, ask for the same.
+    /// peers check only alternative names (RFC 9525, section 2). The Baseline Requirements, section
+    /// 7.1.4.3, require the same.
     fn all_names(&self) -> Vec<SubjectAltName> {
         let mut names: Vec<SubjectAltName> = Vec::new();
         for name in &self.alt_names {
@@ -117,11 +106,11 @@ impl LeafRequest {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct IssuedPair {
-    /// The certificate as PEM, without the authority's.
+    /// The certificate as PEM, without that of the authority.
     pub certificate_pem: Vec<u8>,
-    /// Its private key, which exists nowhere else.
+    /// The private key. There is no other copy.
     pub key_pem: PrivateKeyPem,
-    /// What it is valid for, as it stands in the certificate.
+    /// The alternative names, in the order of the certificate.
     pub alt_names: Vec<SubjectAltName>,
     /// Its serial number.
     pub serial: SerialNumber,
@@ -179,10 +168,10 @@ pub enum RenewalError {
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum IssueError {
-    /// The validity asked for is no day at all or more than [`VALIDITY_DAYS_MAX`].
+    /// The requested validity is 0 days or more than [`VALIDITY_DAYS_MAX`].
     #[error("a validity of {days} days is outside 1 to {VALIDITY_DAYS_MAX}")]
     ValidityDays {
-        /// The days asked for.
+        /// The requested days.
         days: u32,
     },
     /// More alternative names than [`ALT_NAMES_MAX`].
@@ -191,13 +180,13 @@ pub enum IssueError {
         /// How many there are.
         count: usize,
     },
-    /// The authority has come to its end; a new one is needed.
+    /// The authority has expired; a new one is needed.
     #[error("the certificate authority has expired")]
     AuthorityExpired {
         /// Its last valid second, in seconds since the Unix epoch.
         not_after_secs: u64,
     },
-    /// The authority is not valid yet, so the clock must have been set back since it was made.
+    /// The authority is not valid yet, so the clock must have been set back since its creation.
     #[error("the certificate authority is not valid yet; the clock seems to be wrong")]
     AuthorityNotYetValid {
         /// Its first valid second, in seconds since the Unix epoch.
@@ -206,7 +195,7 @@ pub enum IssueError {
     /// OpenSSL failed: no randomness or no memory.
     #[error("OpenSSL could not make the certificate")]
     OpenSsl {
-        /// What OpenSSL reports.
+        /// The error of OpenSSL.
         #[source]
         source: Box<dyn StdError + Send + Sync>,
     },
@@ -216,14 +205,13 @@ impl Authority {
     /// Issues a certificate for a new key, valid from [`BACKDATED_SECS`](crate::BACKDATED_SECS)
     /// before `now_secs`.
     ///
-    /// It says: critical `CA:FALSE`, critical digitalSignature, the extended key usages asked for,
-    /// the names as dNSName and iPAddress, subject and authority key identifier, a serial number of
-    /// 16 random bytes. An RSA key gets digitalSignature alone too: keyEncipherment would be for a
-    /// key exchange that rustls does not have.
+    /// The certificate has critical `CA:FALSE`, critical digitalSignature, the requested extended
+    /// key usages, the names as dNSName and iPAddress, subject and authority key identifier, and a
+    /// serial number of 16 random bytes. An RSA key also gets only digitalSignature:
+    /// keyEncipherment is for a key exchange that rustls does not support.
     ///
     /// # Errors
-    /// [`IssueError`]; the request's names cannot be the reason, they were checked when they were
-    /// parsed.
+    /// [`IssueError`]. The names cannot be the reason: they were checked when they were parsed.
     pub fn issue(&self, request: &LeafRequest, now_secs: u64) -> Result<IssuedPair, IssueError> {
         let dated = self.check(request, now_secs)?;
         let failed = |source: ErrorStack| IssueError::OpenSsl { source: source.into() };
@@ -239,8 +227,8 @@ impl Authority {
         })
     }
 
-    /// Issues a certificate like [`Authority::issue`], for the key of `holder`, who keeps the private
-    /// half.
+    /// Issues a certificate like [`Authority::issue`], for the key of `holder`, who keeps the
+    /// private half.
     ///
     /// Names, usages and validity are those of `request`, whose kind of key does not count. Nothing
     /// that the holder asked for is taken but the key.

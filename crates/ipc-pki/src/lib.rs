@@ -1,15 +1,17 @@
 //! The certificate authority of a web-ipc installation and the leaf certificates it issues.
 //!
-//! `ipc-setup` comes here for the files of a home, and whoever lists certificates comes for
-//! [`CertificateInfo`]. PEM goes in and PEM comes out: nothing here opens a file or a socket, and
-//! nothing knows where a home keeps what. The time is an argument, in seconds since the Unix epoch.
+//! `ipc-setup` uses it for the files of a home, and code that lists certificates uses
+//! [`CertificateInfo`]. PEM goes in and PEM comes out: nothing here opens a file or a socket, or
+//! knows the layout of a home. The time is an argument, in seconds since the Unix epoch.
 //!
 //! - [`Authority`]: the CA, made with [`Authority::create`] or read back with [`Authority::load`].
 //! - [`LeafRequest`]: what to certify; [`Authority::issue`] answers with an [`IssuedPair`].
-//! - [`RequestedPair`]: a new key and the request for its certificate, where the key must not leave.
-//!   [`CertificateRequest`] takes such a request in, and [`Authority::issue_for_key`] answers it.
+//! - [`RequestedPair`]: a new key and the request for its certificate, where the key must not
+//!   leave. [`CertificateRequest`] takes such a request in, and [`Authority::issue_for_key`]
+//!   answers it.
 //! - [`Authority::revocation_list`]: the list of revoked certificates, signed. It is read back with
 //!   [`Authority::own_revocation_list`] or [`revocation_lists_from_pem`].
+//! - [`Authority::cross_certify`]: the new authority's key certified by the one that it replaces.
 //! - [`SubjectName`], [`SubjectAltName`]: names that were checked, which is the only kind that gets
 //!   certified. [`to_ascii`] gives the form in which a name is written and used as a file name.
 //! - [`CertificateInfo`]: what a certificate says, for listing.
@@ -45,6 +47,8 @@ mod leaf;
 mod name;
 mod request;
 mod revocation;
+mod rotation;
+mod usages;
 mod x509;
 
 pub use authority::{
@@ -58,11 +62,13 @@ pub use ipc_base::{
 pub use key::{KeyType, KeyTypeError, PrivateKeyPem};
 pub use leaf::{
     ALT_NAMES_MAX, IssueError, IssuedCertificate, IssuedPair, LEAF_VALIDITY_DAYS, LeafRequest,
-    RenewalError, Usages,
+    RenewalError,
 };
 pub use name::{DNS_NAME_CHARS_MAX, SubjectAltName, SubjectName, to_ascii};
 pub use request::{
     CertificateRequest, REQUEST_BYTES_MAX, RequestError, RequestRefused, RequestedPair,
 };
 pub use revocation::{ListError, RevokeError, revocation_lists_from_pem};
+pub use rotation::CrossCertifyError;
+pub use usages::Usages;
 pub use x509::{BACKDATED_SECS, VALIDITY_DAYS_MAX};

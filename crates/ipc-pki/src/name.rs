@@ -1,8 +1,7 @@
-//! The names a certificate is for: parsed once, then passed as types that hold a good name only.
+//! The names of a certificate: parsed once, then passed as types that contain only valid names.
 //!
-//! Requests for certificates come here with what a user typed. Internationalised names leave in
-//! their A-label form; the rule for that form is `ipc-base`'s. Nothing here knows how a certificate
-//! is made.
+//! Requests for certificates parse what a user typed. Internationalised names become A-labels;
+//! `ipc-base` has the rules for those. Nothing here knows how a certificate is made.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -12,13 +11,14 @@ use idna::AsciiDenyList;
 use idna::uts46::{DnsLength, Hyphens, Uts46};
 use ipc_base::{NameError, PeerName, check_dns_name};
 
-/// Longest dNSName in characters (RFC 1035, section 2.3.4, less the root dot and its length byte).
+/// The longest dNSName in characters (RFC 1035, section 2.3.4, less the root dot and its length
+/// byte).
 pub const DNS_NAME_CHARS_MAX: usize = 253;
 
-/// Returns the ASCII form of a subject name: what a certificate says and what its files are called.
+/// Returns the ASCII form of a subject name, which the certificate and its file names have.
 ///
-/// An internationalised name comes back in its A-label form (UTS 46), an IP address in its
-/// canonical form, any other name as it was given.
+/// An internationalised name is converted to A-labels (UTS 46), an IP address to its canonical
+/// form. Any other name stays unchanged.
 ///
 /// # Errors
 /// [`NameError`] says why a name is refused; the rules are those of [`SubjectName::parse`].
@@ -28,7 +28,7 @@ pub fn to_ascii(name: &str) -> Result<String, NameError> {
 
 /// The name of a peer: the common name of its certificate.
 ///
-/// A [`PeerName`], written by a user in any script.
+/// A [`PeerName`] that a user may write in any script.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct SubjectName(PeerName);
 
@@ -36,7 +36,7 @@ impl SubjectName {
     /// Parses a name as a user typed it.
     ///
     /// # Errors
-    /// [`NameError`] says why it is refused.
+    /// [`NameError`] says why the name is refused.
     pub fn parse(name: &str) -> Result<Self, NameError> {
         let ascii = map_to_ascii(name)?;
         if let Some(address) = parse_address(&ascii) {
@@ -86,9 +86,9 @@ impl fmt::Display for SubjectName {
 /// One entry of the subject alternative name: a dNSName or an iPAddress (RFC 5280, section
 /// 4.2.1.6).
 ///
-/// A DNS name of 1 to [`DNS_NAME_CHARS_MAX`] characters with labels as in [`SubjectName`], in front
-/// of which `*.` may stand if two labels follow; or an IPv4 or IPv6 address. Nothing is reserved
-/// here: no file has this name.
+/// Either a DNS name of 1 to [`DNS_NAME_CHARS_MAX`] characters with labels as in [`SubjectName`],
+/// optionally after `*.` if it has at least two labels; or an IPv4 or IPv6 address. No name is
+/// reserved here, since no file has this name.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct SubjectAltName(AltName);
 
@@ -102,13 +102,13 @@ impl SubjectAltName {
     /// Parses a name or an address as a user typed it.
     ///
     /// # Errors
-    /// [`NameError`] says why it is refused.
+    /// [`NameError`] says why the name is refused.
     pub fn parse(name: &str) -> Result<Self, NameError> {
         if let Some(parent) = name.strip_prefix("*.") {
             let ascii = map_to_ascii(parent)?;
             check_name(parent, &ascii, DNS_NAME_CHARS_MAX - 2)?;
-            // A wildcard over a whole top-level domain: rustls and NSS ignore such an entry, so it
-            // would only mislead.
+            // This wildcard would match a whole top-level domain. rustls and NSS ignore such an
+            // entry, so it would mislead.
             if !ascii.contains('.') {
                 return Err(NameError::Wildcard);
             }
@@ -122,7 +122,7 @@ impl SubjectAltName {
         Ok(Self(AltName::Dns(ascii)))
     }
 
-    /// The address, where this is one; otherwise it is a DNS name.
+    /// The address, if this is one; otherwise this is a DNS name.
     #[must_use]
     pub fn address(&self) -> Option<IpAddr> {
         match self.0 {
@@ -131,7 +131,7 @@ impl SubjectAltName {
         }
     }
 
-    /// Whether both mean the same: DNS names compare without regard to case (RFC 5280, section
+    /// Whether both are the same: DNS names are compared case-insensitively (RFC 5280, section
     /// 7.2).
     #[must_use]
     pub fn matches(&self, other: &Self) -> bool {
@@ -160,7 +160,7 @@ impl fmt::Display for SubjectAltName {
     }
 }
 
-/// An IP address; one of version 6 also as it stands in a URL, in brackets.
+/// Parses an IP address; IPv6 also in brackets, as in a URL.
 fn parse_address(text: &str) -> Option<IpAddr> {
     match text.strip_prefix('[').and_then(|text| text.strip_suffix(']')) {
         Some(text) => text.parse().ok().map(IpAddr::V6),
@@ -168,15 +168,15 @@ fn parse_address(text: &str) -> Option<IpAddr> {
     }
 }
 
-/// Writes a name in ASCII. What is ASCII stays as it is, its case too; anything else is mapped by
-/// UTS 46, strictly.
+/// Converts a name to ASCII. ASCII text stays unchanged, including its case; other text is mapped
+/// by UTS 46, strictly.
 ///
-/// The result is yet to be checked: full-width forms map to dots, slashes and spaces.
+/// The caller must still check the result: full-width forms map to dots, slashes and spaces.
 fn map_to_ascii(name: &str) -> Result<String, NameError> {
     if name.is_ascii() {
         return Ok(name.to_owned());
     }
-    // Before the mapping, whose cost grows with the name.
+    // Checked before the mapping, whose cost grows with the length of the name.
     let length = name.chars().count();
     if length > DNS_NAME_CHARS_MAX {
         return Err(NameError::TooLong { length, limit: DNS_NAME_CHARS_MAX });
@@ -184,14 +184,13 @@ fn map_to_ascii(name: &str) -> Result<String, NameError> {
     uts46(name)
 }
 
-/// Checks the ASCII form of an alternative name; `given` is what the user typed, for the error.
+/// Checks the ASCII form of an alternative name; `given` is the user's text, for the error.
 fn check_name(given: &str, ascii: &str, chars_max: usize) -> Result<(), NameError> {
     check_dns_name(ascii, chars_max)?;
     check_idn(given, ascii)
 }
 
-/// A label that only pretends to be in A-label form would be shown to a user as something it is
-/// not.
+/// Checks A-labels. An invalid one would be shown to a user as something else.
 fn check_idn(given: &str, ascii: &str) -> Result<(), NameError> {
     let is_a_label =
         |label: &str| label.get(..4).is_some_and(|prefix| prefix.eq_ignore_ascii_case("xn--"));
@@ -202,8 +201,8 @@ fn check_idn(given: &str, ascii: &str) -> Result<(), NameError> {
 }
 
 fn uts46(name: &str) -> Result<String, NameError> {
-    // The deny list is empty because the syntax check that follows is stricter and tells the
-    // reason; it also lets the underscore pass. Lengths are left to that check too.
+    // The deny list is empty because the syntax check that follows is stricter and reports the
+    // reason; it also allows the underscore. Lengths are left to that check too.
     Uts46::new()
         .to_ascii(name.as_bytes(), AsciiDenyList::EMPTY, Hyphens::Check, DnsLength::Ignore)
         .map(|ascii| ascii.into_owned())
@@ -341,7 +340,7 @@ mod tests {
         assert_eq!(SubjectAltName::parse("*.local"), Err(NameError::Wildcard));
         assert_eq!(
             SubjectAltName::parse("*.127.0.0.1").unwrap_err().to_string(),
-            "`127.0.0.1` looks like an IP address but is none"
+            "`127.0.0.1` looks like an IP address but is not one"
         );
         assert_eq!(SubjectName::parse("*.example.com"), Err(NameError::Wildcard));
     }

@@ -1,5 +1,5 @@
-//! Certificate requests (PKCS#10, RFC 2986): a holder of a key asks for a certificate without giving
-//! the key away.
+//! Certificate requests (PKCS#10, RFC 2986): a holder of a key asks for a certificate without
+//! giving the key away.
 //!
 //! A client's home makes one and the authority's home takes it in. A request comes from outside, so
 //! its size is limited, its key is checked, and its signature must prove that the sender holds the
@@ -64,8 +64,8 @@ impl RequestedPair {
         Self::sign(name, &key).map_err(failed)
     }
 
-    /// Makes a request for a key that exists already, in PEM: a request that may not have arrived is
-    /// repeated with the same key.
+    /// Makes a request for a key that exists already, in PEM: a request that may not have arrived
+    /// is repeated with the same key.
     ///
     /// # Errors
     /// [`RequestError`].

@@ -65,14 +65,14 @@ pub enum ListError {
 }
 
 impl Authority {
-    /// Signs a revocation list and returns it as PEM: version 2, with the authority's key identifier
-    /// and `number`.
+    /// Signs a revocation list and returns it as PEM: version 2, with the authority's key
+    /// identifier and `number`.
     ///
-    /// `number` must grow from list to list (RFC 5280, section 5.2.3). `entries` are all certificates
-    /// of this authority that are revoked; of several entries with one serial number the first
-    /// counts. The list is issued [`BACKDATED_SECS`] before `now_secs`, so that a peer whose clock
-    /// is a little slow accepts it. The next list is due at `next_update_secs`; both are in seconds
-    /// since the Unix epoch.
+    /// `number` must grow from list to list (RFC 5280, section 5.2.3). `entries` are all
+    /// certificates of this authority that are revoked; of several entries with one serial number
+    /// the first counts. The list is issued [`BACKDATED_SECS`] before `now_secs`, so that a peer
+    /// whose clock is a little slow accepts it. The next list is due at `next_update_secs`; both
+    /// are in seconds since the Unix epoch.
     ///
     /// rustls matches a list to an authority by its name alone. A verifier that trusts two
     /// authorities of one name therefore needs a rustls verifier for each, with the list of that
@@ -344,7 +344,7 @@ mod tests {
         for empty in [&b""[..], b"text", authority.certificate_pem()] {
             assert_eq!(revocation_lists_from_pem(empty), Err(ListError::NoList));
         }
-        for damaged in [&good[..good.len() - 10], &[&BEGIN[..], b"\nAAEC\n", END].concat()[..]] {
+        for damaged in [&good[..good.len() - 10], &[BEGIN, b"\nAAEC\n", END].concat()[..]] {
             assert_eq!(revocation_lists_from_pem(damaged), Err(ListError::Malformed { number: 1 }));
             assert_eq!(
                 revocation_lists_from_pem(&[&good, damaged].concat()),

@@ -1,7 +1,7 @@
 //! What CA and leaf certificates have in common: serial numbers, dates, names.
 //!
-//! The authority, the leaves and the listing come here. Nothing here decides what a certificate may
-//! be used for.
+//! The authority, the leaves and the listing use it. Nothing here decides the purpose of a
+//! certificate.
 
 use std::error::Error as StdError;
 
@@ -13,31 +13,30 @@ use openssl::nid::Nid;
 use openssl::rand::rand_bytes;
 use openssl::x509::{X509Builder, X509Name, X509NameRef};
 
-/// How long before its time of issue a certificate is valid already, in seconds, so that a peer
-/// whose clock is a little slow accepts it at once.
+/// How long before its issue a certificate becomes valid, in seconds. So a peer with a slow clock
+/// accepts it at once.
 pub const BACKDATED_SECS: u64 = 300;
 
-/// Longest validity that can be asked for, in days: a hundred years.
+/// The longest validity, in days: a hundred years.
 pub const VALIDITY_DAYS_MAX: u32 = 36_500;
 
-/// 9999-12-31T23:59:59Z, the last moment a certificate can name (RFC 5280, section 4.1.2.5).
+/// 9999-12-31T23:59:59Z, the last time that a certificate can express (RFC 5280, section 4.1.2.5).
 pub(crate) const TIME_SECS_MAX: u64 = 253_402_300_799;
 
 const DAY_SECS: u64 = 86_400;
 
-/// A text without the byte order mark that Windows' tools put in front of it. OpenSSL finds no PEM
-/// behind one.
+/// Removes the byte order mark that Windows tools write in front of text. OpenSSL finds no PEM
+/// after one.
 pub(crate) fn unmarked(pem: &[u8]) -> &[u8] {
     pem.strip_prefix("\u{feff}".as_bytes()).unwrap_or(pem)
 }
 
-/// `now_secs` and so many days. Saturates: a time far off is cut or refused by the caller.
+/// `now_secs` plus so many days. Saturates: the caller limits or refuses such a time.
 pub(crate) fn days_after(now_secs: u64, days: u32) -> u64 {
     now_secs.saturating_add(u64::from(days) * DAY_SECS)
 }
 
-/// Starts a version 3 certificate with a fresh serial number, valid from [`BACKDATED_SECS`] before
-/// `now_secs`.
+/// Starts a version 3 certificate with a new serial number and these dates.
 pub(crate) fn start(now_secs: u64, not_after_secs: u64) -> Result<X509Builder, ErrorStack> {
     start_between(now_secs.saturating_sub(BACKDATED_SECS), not_after_secs)
 }
@@ -48,7 +47,8 @@ pub(crate) fn start_between(
     not_after_secs: u64,
 ) -> Result<X509Builder, ErrorStack> {
     let mut builder = X509Builder::new()?;
-    // Zero-based: this is version 3, the one with extensions (RFC 5280, section 4.1.2.1).
+    // Version numbers are zero-based: this is version 3, which has extensions (RFC 5280, section
+    // 4.1.2.1).
     builder.set_version(2)?;
     builder.set_serial_number(serial()?.as_ref())?;
     builder.set_not_before(time(not_before_secs)?.as_ref())?;
@@ -60,7 +60,7 @@ pub(crate) fn start_between(
 /// section 4.1.2.2, allows 20).
 fn serial() -> Result<Asn1Integer, ErrorStack> {
     let mut bytes = [0; 16];
-    // Once in 128 times the first byte has no bit left, and the number would be shorter.
+    // In one of 128 cases the first byte becomes zero, and the number would be shorter.
     while bytes[0] == 0 {
         rand_bytes(&mut bytes)?;
         bytes[0] &= 0x7f;
@@ -91,7 +91,7 @@ pub(crate) fn time(secs: u64) -> Result<Asn1Time, ErrorStack> {
     Asn1Time::from_unix(secs.min(TIME_SECS_MAX).try_into().unwrap_or(time_t_max()))
 }
 
-/// The greatest `time_t`; only reached where it has 32 bits.
+/// The greatest `time_t`; reached only if it has 32 bits.
 fn time_t_max<T: From<i32>>() -> T {
     T::from(i32::MAX)
 }
@@ -103,14 +103,14 @@ pub(crate) fn to_unix_secs(time: &Asn1TimeRef) -> Result<u64, ErrorStack> {
     Ok(u64::try_from(secs).unwrap_or(0))
 }
 
-/// A distinguished name that is one common name.
+/// A distinguished name with only a common name.
 pub(crate) fn common_name(name: &str) -> Result<X509Name, ErrorStack> {
     let mut builder = X509Name::builder()?;
     builder.append_entry_by_nid(Nid::COMMONNAME, name)?;
     Ok(builder.build())
 }
 
-/// The first common name, if there is one that is text.
+/// The first common name, if it is text.
 pub(crate) fn read_common_name(name: &X509NameRef) -> Option<String> {
     let entry = name.entries_by_nid(Nid::COMMONNAME).next()?;
     entry.data().to_string().ok()
@@ -149,7 +149,7 @@ mod tests {
 
     #[test]
     fn times_read_back_as_they_were_written() {
-        // The last ones lie on both sides of 2050, where the encoding changes (RFC 5280, section
+        // The last ones are on both sides of 2050, where the encoding changes (RFC 5280, section
         // 4.1.2.5).
         for secs in
             [0, 1, 86_399, 86_400, 1_750_000_000, 2_524_607_999, 2_524_608_000, TIME_SECS_MAX]

@@ -1,5 +1,5 @@
-//! The frame bodies of `POST /client/renew`: what an enrolled client asks for, and all that it needs
-//! to follow a change of certificates, keys and addresses.
+//! The frame bodies of `POST /client/renew`: what an enrolled client asks for, and all that it
+//! needs to follow a change of certificates, keys and addresses.
 
 use std::fmt;
 
@@ -14,9 +14,9 @@ pub const CSR_PEM_BYTES_MAX: usize = 16 * 1024;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RenewalRequest {
-    /// A certificate signing request (PKCS#10, RFC 2986) in PEM (RFC 7468) for the client's new key.
-    /// Of it the server takes the public key alone. `None` asks for no certificate, only for what
-    /// else has changed.
+    /// A certificate signing request (PKCS#10, RFC 2986) in PEM (RFC 7468) for the client's new
+    /// key. Of it the server takes the public key alone. `None` asks for no certificate, only for
+    /// what else has changed.
     #[serde(default)]
     pub csr: Option<String>,
 }
@@ -28,8 +28,8 @@ pub struct RenewalReply {
     /// The new certificate in PEM; `None` where none was asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub certificate: Option<String>,
-    /// The certificates of all authorities that are trusted, in PEM: one, or two while the authority
-    /// is replaced.
+    /// The certificates of all authorities that are trusted, in PEM: one, or two while the
+    /// authority is replaced.
     pub authorities: String,
     /// The keys that this client seals and opens with, in their text form: the first seals.
     #[serde(with = "secrets")]

@@ -1,8 +1,7 @@
-//! What a request goes through before its route does anything with it: the body is taken in, the
-//! envelope opened, the frame's head read, the session looked at, and only then the frame's body
-//! gone through.
+//! Admits a sealed request: reads its body, opens the envelope, parses the frame's head, checks the
+//! session, and only then parses the frame's body.
 //!
-//! `routes` comes here. What becomes of a message is not known here.
+//! `routes` comes here. This file does not know what happens to a message afterwards.
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -13,13 +12,14 @@ use ipc_protocol::{Frame, FrameError, FrameHead, ProblemCode, Route};
 use zeroize::Zeroizing;
 
 use crate::authenticate::{self, Sender};
+use crate::clock::unix_secs;
 use crate::memory_budget::Reservation;
 use crate::peer::Peer;
 use crate::refusal::{Refusal, internal, shutting_down};
 use crate::sealed_body::{SealedBody, receive};
-use crate::state::{State, unix_secs};
+use crate::state::State;
 
-/// What every sealed request goes through first: the peer, then the body.
+/// The first step for every sealed request: identifies the peer, then reads the body.
 pub(crate) async fn take_in(
     request: &HttpRequest,
     payload: web::Payload,
@@ -28,16 +28,16 @@ pub(crate) async fn take_in(
     if state.is_stopping() {
         return Err(shutting_down());
     }
-    let peer = Peer::of(request, &state.transport, unix_secs(SystemTime::now()))?;
+    let peer = Peer::of(request, &state.trust(), unix_secs(SystemTime::now()))?;
     let limits = state.limits.of(request.path());
-    let sealed = receive(request, payload, limits, &state.budget, &state.envelope_keys).await?;
+    let sealed = receive(request, payload, limits, &state.budget, &peer.envelope_keys).await?;
     Ok((peer, sealed))
 }
 
-/// Opens an envelope for `route` and finds out whose it is; then has `make` make of the frame what
-/// the route needs of it. Returns that with the room that the envelope took.
+/// Opens an envelope for `route`, authenticates its sender, and calls `make` with the frame.
+/// Returns what `make` returns, with the memory reservation of the envelope.
 ///
-/// What is long is opened and gone through on a thread that may block.
+/// A long envelope is opened and parsed on a thread that may block.
 pub(crate) async fn admit<T: Send + 'static>(
     mut sealed: SealedBody,
     route: Route,
@@ -51,8 +51,8 @@ pub(crate) async fn admit<T: Send + 'static>(
     if !sealed.is_long() {
         let head = head(&mut sealed, route, now_secs)?;
         let session =
-            authenticate::session(head.session(), (from.0.conn_data(), from.1), state, now_secs)?;
-        let user = authenticate::user(&session, state).await?;
+            authenticate::session(head.session(), (from.0.conn_data(), &from.1), state, now_secs)?;
+        let user = authenticate::user(&session, &from.1, state).await?;
         let made =
             make(&head.frame().map_err(malformed)?, &Sender { user, certificate, received_at })?;
         return Ok((made, sealed.into_reservation()));
@@ -65,11 +65,11 @@ pub(crate) async fn admit<T: Send + 'static>(
     })
     .await?;
     let session = session.as_ref().map(|token| token.as_str());
-    let session = authenticate::session(session, (from.0.conn_data(), from.1), state, now_secs)?;
-    let user = authenticate::user(&session, state).await?;
+    let session = authenticate::session(session, (from.0.conn_data(), &from.1), state, now_secs)?;
+    let user = authenticate::user(&session, &from.1, state).await?;
     on_a_thread(state, move || {
         let mut sealed = sealed;
-        // It is open, and its head is soon read again.
+        // The envelope is open already, so this only parses the head again, which is fast.
         let frame = head(&mut sealed, route, now_secs)?.frame().map_err(malformed)?;
         let made = make(&frame, &Sender { user, certificate, received_at })?;
         Ok((made, sealed.into_reservation()))
@@ -77,22 +77,22 @@ pub(crate) async fn admit<T: Send + 'static>(
     .await
 }
 
-/// Opens an envelope, if it is not, and reads what stands around the frame's body.
+/// Opens an envelope, unless it is open already, and parses the frame's members around the body.
 fn head(sealed: &mut SealedBody, route: Route, now_secs: u64) -> Result<FrameHead<'_>, Refusal> {
     let plaintext = sealed.open(Freshness::at(now_secs))?;
     FrameHead::parse(plaintext).and_then(|head| head.addressed_to(route)).map_err(malformed)
 }
 
-/// Does work on a thread that may block. Some cores are left to the connections: more than
-/// [`long_envelopes`](State::long_envelopes) are never at it.
+/// Runs work on a thread that may block. At most [`long_envelopes`](State::long_envelopes) run at
+/// the same time, so that some cores are left to the connections.
 async fn on_a_thread<T: Send + 'static>(
     state: &State,
     work: impl FnOnce() -> Result<T, Refusal> + Send + 'static,
 ) -> Result<T, Refusal> {
-    let failed = |error: &dyn std::fmt::Display| internal("going through an envelope", error);
+    let failed = |error: &dyn std::fmt::Display| internal("opening an envelope", error);
     let permit =
         Arc::clone(&state.long_envelopes).acquire_owned().await.map_err(|error| failed(&error))?;
-    // The permit goes along: the work goes on where nobody waits for it any more.
+    // The work keeps the permit, because it runs to its end even if this future is dropped.
     let work = web::block(move || {
         let result = work();
         drop(permit);

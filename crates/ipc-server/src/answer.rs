@@ -1,4 +1,4 @@
-//! Answers: the few good ones and those of refusals, each with its line of the log.
+//! Makes the responses, successes and refusals, and logs one line for each request.
 
 use std::borrow::Cow;
 use std::net::SocketAddr;
@@ -14,10 +14,10 @@ use crate::refusal::Refusal;
 use crate::reply_body::ReplyBody;
 use crate::state::State;
 
-/// Characters of a path that the log gets.
+/// How many characters of a path are logged.
 const SHORT_CHARS: usize = 200;
 
-/// The answer 200 to a message.
+/// The response 200 to a message.
 pub(crate) fn accepted(is_duplicate: bool) -> HttpResponse {
     let mut response = HttpResponse::Ok();
     response.content_type("text/plain; charset=utf-8");
@@ -28,21 +28,21 @@ pub(crate) fn accepted(is_duplicate: bool) -> HttpResponse {
     response
 }
 
-/// Says that a message was accepted before.
+/// Marks a response as that to a duplicate: the message was accepted before.
 pub(crate) fn mark_duplicate(response: &mut HttpResponse) {
     response
         .headers_mut()
         .insert(HeaderName::from_static(DUPLICATE_HEADER), HeaderValue::from_static("true"));
 }
 
-/// The answer 200 with an envelope.
+/// A response 200 with an envelope as its body.
 pub(crate) fn envelope(envelope: ReplyBody, is_raw: bool) -> HttpResponse {
     let content_type = if is_raw { RAW_ENVELOPE_TYPE } else { "text/plain; charset=utf-8" };
     HttpResponse::Ok().content_type(content_type).body(envelope)
 }
 
-/// Makes the response and writes the line of the log that a request gets, if its peer has had not
-/// too many: peer, method, path, status.
+/// Makes the response to a request and logs one line with peer, method, path and status. The log's
+/// rate limit may suppress the line.
 pub(crate) fn answer(request: &HttpRequest, result: Result<HttpResponse, Refusal>) -> HttpResponse {
     let (response, refusal) = match result {
         Ok(response) => (response, None),
@@ -55,7 +55,7 @@ pub(crate) fn answer(request: &HttpRequest, result: Result<HttpResponse, Refusal
     response
 }
 
-/// [`answer`] for a request that is refused before actix-web has it.
+/// Like [`answer`], for a request that is refused before actix-web sees it.
 pub(crate) fn refuse(
     request: &actix_http::Request,
     refusal: &Refusal,
@@ -86,7 +86,7 @@ fn note(
     }
 }
 
-/// The beginning of what a peer chose, so that it does not fill the log.
+/// Shortens text that a peer chose, so that it does not fill the log.
 fn short(text: &str) -> Cow<'_, str> {
     match text.char_indices().nth(SHORT_CHARS) {
         Some((end, _)) => Cow::Owned(format!("{}…", &text[..end])),

@@ -1,6 +1,7 @@
-//! The body of any answer, with something that is dropped when actix-http has all of it.
+//! Wraps the body of any response, together with a value that is dropped when actix-http has taken
+//! all of the body.
 //!
-//! `http` wraps each answer: a connection has to know where its answer ends.
+//! `http` wraps each response, because a connection has to know where its response ends.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -8,8 +9,8 @@ use std::task::{Context, Poll};
 use actix_web::body::{BodySize, MessageBody};
 use actix_web::web::Bytes;
 
-/// A body and what is dropped with it: actix-http drops a body when it has taken the last byte, or
-/// when the connection ends.
+/// A body and a value that is dropped with it. actix-http drops a body after it has taken the last
+/// byte, or when the connection ends.
 #[derive(Debug)]
 pub(crate) struct AnswerBody<B, E> {
     body: B,

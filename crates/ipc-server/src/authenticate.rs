@@ -1,8 +1,9 @@
-//! Whose session it is that a frame brings: opened, compared with the connection's certificate, and
-//! its user looked up.
+//! Authenticates the sender of a frame: opens the session token, compares it with the connection's
+//! certificate, and looks up its user.
 //!
-//! `admit` comes here with each request, `channel` with each frame.
+//! `admit` comes here for each request, `channel` for each frame.
 
+use std::fmt::{self, Display};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
@@ -15,8 +16,9 @@ use crate::peer::Peer;
 use crate::refusal::{RETRY_AFTER, Refusal};
 use crate::session::{LastSession, Session};
 use crate::state::State;
+use crate::users::Standing;
 
-/// Whose message it is, and when it came.
+/// Who sent a message, and when it arrived.
 pub(crate) struct Sender {
     pub(crate) user: Arc<str>,
     pub(crate) certificate: Option<Fingerprint>,
@@ -24,7 +26,7 @@ pub(crate) struct Sender {
 }
 
 impl Sender {
-    /// A message of this sender, whose body is copied.
+    /// Makes a message from this sender. Copies `body`.
     pub(crate) fn message(&self, id: MessageId, body: &str, wants_reply: bool) -> Message {
         let (user, body) = (Arc::clone(&self.user), body.into());
         Message {
@@ -38,22 +40,24 @@ impl Sender {
     }
 }
 
-/// The session that a token grants on this connection, which may remember the last one.
+/// Opens a session token on this connection. `last` is the connection's cache of the session it
+/// opened last.
 ///
 /// # Errors
-/// 419 if there is none, or its time is over; 403 if it was granted to another certificate.
+/// 419 if there is no token, or the session has expired; 403 if it was granted to another
+/// certificate.
 pub(crate) fn session(
     token: Option<&str>,
-    (last, peer): (Option<&LastSession>, Peer),
+    (last, peer): (Option<&LastSession>, &Peer),
     state: &State,
     now_secs: u64,
 ) -> Result<Rc<Session>, Refusal> {
-    let token = token.ok_or_else(expired)?;
+    let token = token.ok_or_else(|| expired(NoSession::NotSent))?;
     let session = match last {
-        Some(last) => last.open(token, &state.session_keys, now_secs),
-        None => Session::open(token, &state.session_keys, now_secs).map(Rc::new),
+        Some(last) => last.open(token, state.trust().session_keys(), now_secs),
+        None => Session::open(token, state.trust().session_keys().ring, now_secs).map(Rc::new),
     };
-    let session = session.ok_or_else(expired)?;
+    let session = session.ok_or_else(|| expired(NoSession::Ended))?;
     if session.certificate != peer.certificate {
         return Err(Refusal::new(
             ProblemCode::WrongCertificate,
@@ -63,26 +67,95 @@ pub(crate) fn session(
     Ok(session)
 }
 
-/// The user of a session.
+/// Looks up the user of a session.
 ///
 /// # Errors
-/// 419 if he is gone or has another password; 503 if nobody knows.
-pub(crate) async fn user(session: &Session, state: &State) -> Result<Arc<str>, Refusal> {
-    let current =
-        state.users.current(&session.user, session.credential_version, Instant::now()).await;
-    current.map_err(unavailable)?.ok_or_else(expired)
+/// 419 if the user was removed or disabled or has changed the password; 403 if the user is bound to
+/// another peer; 503 if the user store fails.
+pub(crate) async fn user(
+    session: &Session,
+    peer: &Peer,
+    state: &State,
+) -> Result<Arc<str>, Refusal> {
+    let with = (session.credential_version, peer.name());
+    let current = state.users.current(&session.user, with, Instant::now()).await;
+    standing(current.map_err(unavailable)?)
 }
 
-/// The refusal of a session that is none, or none any more.
-pub(crate) fn expired() -> Refusal {
+/// The user of this standing.
+///
+/// # Errors
+/// 419 and 403, as [`user`].
+pub(crate) fn standing(standing: Standing) -> Result<Arc<str>, Refusal> {
+    match standing {
+        Standing::Good(user) => Ok(user),
+        Standing::Ended => Err(expired(NoSession::UserChanged)),
+        Standing::OtherPeer => Err(other_peer()),
+    }
+}
+
+/// The refusal of a user who is bound to another peer than that of the connection.
+pub(crate) fn other_peer() -> Refusal {
+    Refusal::new(ProblemCode::WrongCertificate, "the user may use another certificate only")
+}
+
+/// Why a frame has no session that counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NoSession {
+    /// The frame brings none. A client's first frame is such: its refusal makes the client log in.
+    NotSent,
+    /// Its time is over, or this server's key did not seal its token.
+    Ended,
+    /// The user was removed or has another password.
+    UserChanged,
+}
+
+impl Display for NoSession {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            NoSession::NotSent => "no session yet, which is normal: a login follows",
+            NoSession::Ended => "the session has ended or is not of this home: a login follows",
+            NoSession::UserChanged => "the user was removed or has a new password",
+        })
+    }
+}
+
+/// The refusal 419. The log gets the reason, so that nobody takes a client's first request for a
+/// fault.
+pub(crate) fn expired(why: NoSession) -> Refusal {
     Refusal::new(ProblemCode::SessionExpired, "no session, or one that has ended: log in")
+        .because(why)
 }
 
-/// The refusal where the users' database fails.
+/// The refusal 503 for a failure of the user store.
 pub(crate) fn unavailable(error: StoreError) -> Refusal {
     let detail = "the users' database does not answer at the moment";
     Refusal::new(ProblemCode::Unavailable, detail)
         .because(ipc_base::chain(&error))
         .logged_as_error()
         .retry_after(RETRY_AFTER)
+}
+
+#[cfg(test)]
+mod tests {
+    use log::Level;
+
+    use super::*;
+
+    #[test]
+    fn the_log_gets_why_there_is_no_session_and_the_peer_does_not() {
+        for (why, text) in [
+            (NoSession::NotSent, "no session yet, which is normal: a login follows"),
+            (NoSession::Ended, "the session has ended or is not of this home: a login follows"),
+            (NoSession::UserChanged, "the user was removed or has a new password"),
+        ] {
+            let refusal = expired(why);
+            assert_eq!(refusal.level(), Level::Info, "{why:?}");
+            assert_eq!(refusal.for_the_log(), format!(" session_expired ({text})"));
+            let body = refusal.response().into_body();
+            let body = actix_web::body::MessageBody::try_into_bytes(body).unwrap();
+            let body = std::str::from_utf8(&body).unwrap();
+            assert!(body.contains("log in") && !body.contains(text), "{body}");
+        }
+    }
 }

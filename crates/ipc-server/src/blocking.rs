@@ -1,4 +1,4 @@
-//! The server for programs that are not async: the calling thread waits.
+//! The server for programs that are not async. Its calls block the calling thread.
 //!
 //! ```no_run
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -20,9 +20,9 @@ use crate::builder::ServerBuilder;
 use crate::error::StartError;
 use crate::server;
 
-/// A server that listens, with a face that waits.
-/// [`ServerBuilder::start_blocking`](crate::ServerBuilder::start_blocking) starts one. Its calls
-/// must not be made on an async runtime's thread, which they would hold up.
+/// A running server whose calls block.
+/// [`ServerBuilder::start_blocking`](crate::ServerBuilder::start_blocking) starts one. Do not call
+/// it on a thread of an async runtime: that thread would be blocked.
 #[derive(Debug)]
 pub struct Server {
     server: server::Server,
@@ -43,7 +43,7 @@ impl Server {
         self.server.name()
     }
 
-    /// See [`Server::inbox`](crate::Server::inbox); its `recv_blocking` is the one that waits.
+    /// See [`Server::inbox`](crate::Server::inbox). Its `recv_blocking` waits for a delivery.
     pub fn inbox(&self) -> &Inbox {
         self.server.inbox()
     }
@@ -65,10 +65,10 @@ impl Server {
 }
 
 impl ServerBuilder {
-    /// [`start`](Self::start) for code that is not async.
+    /// Like [`start`](Self::start), for code that is not async. Blocks until the server listens.
     ///
     /// # Errors
-    /// As `start`.
+    /// Those of [`start`](Self::start).
     pub fn start_blocking(self) -> Result<Server, StartError> {
         futures_executor::block_on(self.start()).map(Server::new)
     }

@@ -1,9 +1,10 @@
-//! What a server can be told before it starts.
+//! The settings of a server, given before it starts.
 
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ipc_base::CertificateIssuer;
 use ipc_envelope::OVERHEAD_BYTES_MAX;
 use ipc_home::Home;
 use ipc_inbox::InboxChoice;
@@ -17,11 +18,11 @@ use crate::channel::settings::ChannelSettings;
 /// Sets up a server; [`start`](ServerBuilder::start) starts it.
 ///
 /// # Log
-/// What peers can cause is logged under `ipc_server`, 100 lines of one peer and one kind in 10 s
-/// and then the number of the others. The HTTP library underneath has an error for each connection
-/// on which something else than HTTP came, without the peer and without a limit, and the TLS
-/// library warnings: a program that writes a log leaves out the target `actix_http::h1::dispatcher`
-/// and warnings of `rustls`.
+/// Events that peers can cause are logged under the target `ipc_server`: up to 100 lines of one
+/// peer and one kind in 10 s, then the number of the suppressed ones. The libraries underneath log
+/// without a limit. actix-http logs an error, without the peer, for each connection that sent
+/// something other than HTTP, and rustls logs warnings. A program that writes a log should
+/// therefore leave out the target `actix_http::h1::dispatcher` and warnings of `rustls`.
 ///
 /// # Defaults
 /// | setting | default |
@@ -66,6 +67,7 @@ pub struct ServerBuilder {
     pub(crate) allows_remote_http: bool,
     pub(crate) inbox: Option<InboxChoice>,
     pub(crate) users: Option<Arc<dyn UserStore>>,
+    pub(crate) certificate_issuer: Option<Arc<dyn CertificateIssuer>>,
     pub(crate) plaintext_bytes_max: usize,
     pub(crate) body_timeout: Duration,
     pub(crate) head_timeout: Duration,
@@ -98,6 +100,7 @@ impl ServerBuilder {
             allows_remote_http: false,
             inbox: None,
             users: None,
+            certificate_issuer: None,
             plaintext_bytes_max: PLAINTEXT_BYTES_MAX_DEFAULT,
             body_timeout: Duration::from_secs(30),
             head_timeout: Duration::from_secs(5),
@@ -127,65 +130,78 @@ impl ServerBuilder {
         self
     }
 
-    /// The address to listen on, `host:port`. Port 0 is the first free one of 3000 to 3999.
+    /// The address to listen on, `host:port`. Port 0 stands for the first free port from 3000 to
+    /// 3999.
     pub fn bind(mut self, address: impl fmt::Display) -> Self {
         self.address = address.to_string();
         self
     }
 
-    /// https, or plain http on loopback.
+    /// The protocol: https, or plain http on loopback.
     pub fn protocol(mut self, protocol: Protocol) -> Self {
         self.protocol = protocol;
         self
     }
 
-    /// Lets a plain http server listen where others reach it. No certificate is looked at then: who
-    /// has the envelope key and a password gets in.
+    /// Lets a plain http server listen on an address that other hosts reach. It then verifies no
+    /// certificates: the envelope key and a password are enough to get in.
     pub fn dangerously_allow_remote_http(mut self) -> Self {
         self.allows_remote_http = true;
         self
     }
 
-    /// Where messages go: [`Inbox::memory()`](crate::Inbox::memory) with its options,
-    /// [`Inbox::durable()`](crate::Inbox::durable), which the server opens in its home as
-    /// `inbox.db`, or both sides of an inbox that is there, as
-    /// [`Inbox::with_backend`](crate::Inbox::with_backend) makes them. An inbox belongs to one
-    /// server, which closes it when it stops.
+    /// The inbox that stores the messages. It is one of:
     ///
-    /// What holds across a restart of the process is for the inbox to keep: messages that were
-    /// acknowledged and not yet taken, and the ids by which a message that is sent again is known.
-    /// A durable inbox keeps both. The inbox in memory, which is the default, keeps neither: what
-    /// was acknowledged and not taken is lost with the process, and a message that is sent again
-    /// after a restart is delivered again. Sessions and failed logins need no inbox: the former
-    /// hold across a restart, the latter do not.
+    /// * [`Inbox::memory()`](crate::Inbox::memory) with its options
+    /// * [`Inbox::durable()`](crate::Inbox::durable), which the server opens as `inbox.db` in its
+    ///   home
+    /// * both sides of an existing inbox, as [`Inbox::with_backend`](crate::Inbox::with_backend)
+    ///   makes them
+    ///
+    /// An inbox belongs to one server, which closes it when it stops.
+    ///
+    /// The inbox decides what survives a restart of the process. A durable inbox keeps accepted
+    /// messages that were not yet acknowledged, and the ids by which it recognises a message that
+    /// is sent again. The inbox in memory, which is the default, keeps neither: accepted messages
+    /// that the application has not taken are lost with the process, and a message that is sent
+    /// again after a restart is delivered again. Two things do not depend on the inbox: sessions
+    /// survive a restart, and the counts of failed logins do not.
     pub fn inbox(mut self, inbox: impl Into<InboxChoice>) -> Self {
         self.inbox = Some(inbox.into());
         self
     }
 
-    /// Where users are looked up, if not in the home's `users.db`.
+    /// Who issues certificates for enrolled clients that renew theirs (`POST /client/renew`). None
+    /// unless set: then such a client is told that this server issues none, and follows everything
+    /// else.
+    pub fn certificate_issuer(mut self, issuer: Arc<dyn CertificateIssuer>) -> Self {
+        self.certificate_issuer = Some(issuer);
+        self
+    }
+
+    /// The user store. Default: the home's `users.db`.
     pub fn users(mut self, users: Arc<dyn UserStore>) -> Self {
         self.users = Some(users);
         self
     }
 
-    /// The longest plaintext (the frame as JSON text) taken, in bytes. Longer ones are refused
+    /// The maximum size of a plaintext (the frame as JSON text) in bytes. A longer one is refused
     /// with 413.
     pub fn plaintext_bytes_max(mut self, bytes: usize) -> Self {
         self.plaintext_bytes_max = bytes;
         self
     }
 
-    /// How long a request's body may take to arrive; then 408. So long, too, an answer may take to
-    /// be taken by the peer; then the connection is closed.
+    /// How long a request's body may take to arrive; then the request is refused with 408. The peer
+    /// has the same time to take a response; then the connection is closed.
     pub fn body_timeout(mut self, time: Duration) -> Self {
         self.body_timeout = time;
         self
     }
 
-    /// How long a request's head may take to arrive, from its first byte. Then the connection is
-    /// closed; the first request on a connection is answered with 408 before, and has its time from
-    /// the connection's beginning.
+    /// How long a request's head may take to arrive, from its first byte; then the connection is
+    /// closed. For the first request of a connection the time starts when the connection is made,
+    /// and a 408 is sent before the connection is closed.
     pub fn head_timeout(mut self, time: Duration) -> Self {
         self.head_timeout = time;
         self
@@ -210,175 +226,178 @@ impl ServerBuilder {
         self
     }
 
-    /// How long a request may wait for its reply, whatever its sender asks for; then 504.
+    /// How long a request may wait for its reply, even if its sender asks for more; then 504.
     pub fn reply_wait_max(mut self, time: Duration) -> Self {
         self.reply_wait_max = time;
         self
     }
 
-    /// How many messages a batch may have; one with more is refused with 413.
+    /// How many messages a batch may have. A batch with more is refused with 413.
     pub fn batch_messages_max(mut self, messages: usize) -> Self {
         self.batch_messages_max = messages;
         self
     }
 
-    /// How long a message of a channel may be, in bytes of its envelope; a longer one closes the
-    /// channel with 1009. Clients are told, and send what is longer by POST. It is never more than
-    /// a frame of [`plaintext_bytes_max`](Self::plaintext_bytes_max) makes. Beyond 64 KiB a message
-    /// takes of [`bodies_bytes_max`](Self::bodies_bytes_max).
+    /// How long a message on a channel may be, in bytes of its envelope. A longer one closes the
+    /// channel with 1009. Clients are told this limit and send longer messages by POST. The limit
+    /// is never above the length of an envelope of
+    /// [`plaintext_bytes_max`](Self::plaintext_bytes_max). A message's bytes beyond 64 KiB count
+    /// towards [`bodies_bytes_max`](Self::bodies_bytes_max).
     pub fn channel_message_bytes_max(mut self, bytes: usize) -> Self {
         self.channel.announced.message_bytes = bytes.max(1);
         self
     }
 
-    /// How many entries a frame of a channel may have; one with more closes the channel with 4413.
-    /// Clients are told.
+    /// How many entries a frame of a channel may have. A frame with more closes the channel with
+    /// 4413. Clients are told this limit.
     pub fn channel_entries_max(mut self, entries: usize) -> Self {
         self.channel.announced.entries = entries.max(1);
         self
     }
 
-    /// How many requests of a channel may wait for their reply; a further one closes the channel
-    /// with 1008. Clients are told.
+    /// How many requests of a channel may wait for their reply. One more closes the channel with
+    /// 1008. Clients are told this limit.
     pub fn channel_requests_max(mut self, requests: usize) -> Self {
         self.channel.announced.requests = requests.max(1);
         self
     }
 
-    /// How many fragments a message of a channel may come in; one more closes the channel
-    /// with 1008.
+    /// How many WebSocket fragments a message on a channel may consist of. One more closes the
+    /// channel with 1008.
     pub fn channel_fragments_max(mut self, fragments: u32) -> Self {
         self.channel.fragments_max = fragments.max(1);
         self
     }
 
-    /// How many control frames, pings above all, may come on a channel at once. A third of them may
-    /// come again each second; one more closes the channel with 1008.
+    /// How many control frames (mostly pings) a channel accepts in a burst. A third of that number
+    /// is allowed per second after it. One more closes the channel with 1008.
     pub fn channel_control_frames_max(mut self, frames: u32) -> Self {
         self.channel.control_frames_max = frames.max(1);
         self
     }
 
-    /// How many bytes of answers may wait for the peer of a channel to take them: with more,
-    /// nothing is read of it. Where it takes nothing for [`body_timeout`](Self::body_timeout) the
-    /// channel is closed with 1008.
+    /// How many bytes of answers may wait until the peer of a channel takes them. Above that the
+    /// server stops reading from the channel. If the peer takes nothing for
+    /// [`body_timeout`](Self::body_timeout), the channel is closed with 1008.
     pub fn channel_answers_bytes_max(mut self, bytes: usize) -> Self {
         self.channel.answers_bytes_max = bytes.max(1);
         self
     }
 
-    /// How long nothing may be heard of the peer of a channel, which is then closed with 1008.
-    /// After half of it the peer gets a ping, which it has to answer.
+    /// How long the peer of a channel may be silent; then the channel is closed with 1008. After
+    /// half of that time the peer gets a ping, which it has to answer.
     pub fn channel_silence_max(mut self, time: Duration) -> Self {
         self.channel.silence_max = time;
         self
     }
 
-    /// How long a channel may be without an entry and without a request that waits; then it is
-    /// closed with 1001. Before, it is among the first to make room for further connections, as one
-    /// without a request is.
+    /// How long a channel may be without an entry and without a waiting request; then it is closed
+    /// with
+    /// 1001. Until then it may be closed to make room for a new connection, like any idle
+    ///       connection.
     pub fn channel_idle_timeout(mut self, time: Duration) -> Self {
         self.channel.idle = time;
         self
     }
 
-    /// The limits of a channel, with those that hold for requests too.
+    /// The limits of a channel, including those that also apply to requests.
     pub(crate) fn channel_settings(&self) -> ChannelSettings {
-        // What is left is for the answers to go out.
+        // The last tenth of the time is left for sending the answers.
         let stop = self.stop_timeout * 9 / 10;
         let mut settings = ChannelSettings { answer: self.body_timeout, stop, ..self.channel };
-        // No longer a message by this way than by POST.
+        // A channel accepts no longer messages than a POST does.
         let bytes_max = self.plaintext_bytes_max.saturating_add(OVERHEAD_BYTES_MAX);
         settings.announced.message_bytes = settings.announced.message_bytes.min(bytes_max);
         settings
     }
 
-    /// How many bytes all bodies that are being read or opened may take together, beyond the first
-    /// 64 KiB of each. Bytes count as they come, whatever a head announces. A body that finds no
-    /// room is refused with 503 `unavailable` and `Retry-After`. A budget below the longest body
-    /// ([`plaintext_bytes_max`](Self::plaintext_bytes_max), a third more as text) lets no such body
-    /// in.
+    /// How many bytes all bodies that are being read or opened may take together, not counting the
+    /// first 64 KiB of each. Bytes count when they arrive; an announced length counts nothing. A
+    /// body that does not fit is refused with 503 `unavailable` and `Retry-After`. If this limit is
+    /// below the longest possible body ([`plaintext_bytes_max`](Self::plaintext_bytes_max), a third
+    /// more as text), bodies of that length are always refused.
     ///
-    /// With this, what peers can make the server hold is bounded by this many bytes, some 256 KiB
-    /// for each of [`connections_max`](Self::connections_max) connections, and what the inbox
-    /// holds.
+    /// The memory that peers can make the server use is therefore bounded by this limit, plus some
+    /// 256 KiB for each of [`connections_max`](Self::connections_max) connections, plus the content
+    /// of the inbox.
     pub fn bodies_bytes_max(mut self, bytes: usize) -> Self {
         self.bodies_bytes_max = bytes;
         self
     }
 
-    /// How many connections are served at the same time. For a further one the connection that has
-    /// been idle longest is closed; where none is idle, the new one is. The number is shared out
-    /// among the [`workers`](Self::workers), rounded up for each: 10 connections and 4 workers make
-    /// 3 for each worker.
+    /// How many connections are served at the same time. At the limit a new connection replaces the
+    /// one that has been idle longest; if none is idle, the new one is closed. The number is
+    /// divided among the [`workers`](Self::workers) and rounded up for each: 10 connections and 4
+    /// workers make 3 for each worker.
     ///
-    /// Each connection and each handshake is an open file. Where the process may not open as many
-    /// and 128 more, fewer are taken, and the log says so: see
+    /// Each connection and each handshake is an open file. If the process may not open that many
+    /// files and 128 more, the server lowers both limits and logs it: see
     /// [`raise_open_files_limit`](Self::raise_open_files_limit).
     pub fn connections_max(mut self, connections: usize) -> Self {
         self.connections_max = connections.max(1);
         self
     }
 
-    /// How many TLS handshakes are made at the same time, shared out among the workers like
-    /// connections. For a further one the oldest is given up.
+    /// How many TLS handshakes run at the same time, divided among the workers like connections. At
+    /// the limit a new handshake replaces the oldest.
     pub fn handshakes_max(mut self, handshakes: usize) -> Self {
         self.handshakes_max = handshakes.max(1);
         self
     }
 
-    /// Raises the soft limit of the process's open files (`RLIMIT_NOFILE`), when the server starts,
-    /// as far as it needs and the hard limit allows. The limit belongs to the whole process and is
-    /// inherited by its children, so that only the program itself can say whether it may be raised:
-    /// without this call it is not.
+    /// Lets the server raise the soft limit of the process's open files (`RLIMIT_NOFILE`) at its
+    /// start, as far as it needs and the hard limit allows. Default: it does not. The limit belongs
+    /// to the whole process and is inherited by its children, so the program has to decide.
     pub fn raise_open_files_limit(mut self) -> Self {
         self.raises_open_files_limit = true;
         self
     }
 
-    /// How many logins run or wait at the same time, each of them a bcrypt; further ones are
-    /// refused with 429.
+    /// How many logins run or wait at the same time. Each of them computes a bcrypt. Further ones
+    /// are refused with 429.
     pub fn logins_waiting_max(mut self, logins: usize) -> Self {
         self.logins_waiting_max = logins;
         self
     }
 
-    /// How many of these may be of one peer (its certificate; its address over plain http), so that
-    /// it leaves places to others; further ones are refused with 429.
+    /// How many of the [`logins_waiting_max`](Self::logins_waiting_max) logins one peer may have,
+    /// so that others can log in too. A peer is a certificate, or an address over plain http.
+    /// Further ones are refused with 429.
     pub fn peer_logins_waiting_max(mut self, logins: usize) -> Self {
         self.peer_logins_waiting_max = logins;
         self
     }
 
-    /// How many logins of one peer for one user may fail within a minute; further ones are refused
-    /// with 429. All names that no user can have count as one user.
+    /// How many logins of one peer for one user may fail within a minute. Further ones are refused
+    /// with
+    /// 429. All invalid user names count as one user.
     pub fn failed_logins_max(mut self, logins: u32) -> Self {
         self.failed_logins_max = logins;
         self
     }
 
-    /// How many logins of one peer may fail within a minute, whatever users it tries; further ones
-    /// are refused with 429. A login that succeeds does not clear them. Over plain http all
+    /// How many logins of one peer may fail within a minute, for all users together. Further ones
+    /// are refused with 429. A successful login does not reset the count. Over plain http all
     /// programs of a host are one peer.
     pub fn peer_failed_logins_max(mut self, logins: u32) -> Self {
         self.peer_failed_logins_max = logins;
         self
     }
 
-    /// How long a login lasts, in whole seconds.
+    /// How long a session lasts after its login, in whole seconds.
     pub fn session_lifetime(mut self, time: Duration) -> Self {
         self.session_lifetime = time;
         self
     }
 
-    /// How long [`Server::stop`](crate::Server::stop) waits for requests that are under way,
+    /// How long [`Server::stop`](crate::Server::stop) waits for requests that are being served,
     /// rounded up to whole seconds.
     pub fn stop_timeout(mut self, time: Duration) -> Self {
         self.stop_timeout = time;
         self
     }
 
-    /// How many threads serve connections, 512 at most.
+    /// How many threads serve connections: at least 1, at most 512.
     pub fn workers(mut self, workers: usize) -> Self {
         self.workers = workers.max(1);
         self

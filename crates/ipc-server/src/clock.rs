@@ -1,14 +1,17 @@
-//! Whether this host's clock shows a time that HTTP can write.
-//!
-//! A server comes here once, before it starts.
+//! This host's clock: its time in seconds, and whether HTTP can write it.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::error::StartError;
 
-/// The first second of the year 10000, for which a `Date` header (RFC 9110, section 5.6.7) has no
-/// digit. The HTTP library panics there.
+/// The first second of the year 10000. A `Date` header (RFC 9110, section 5.6.7) has four digits
+/// for the year; the HTTP library panics at a fifth.
 const BEYOND: Duration = Duration::from_secs(253_402_300_800);
+
+/// The seconds since the Unix epoch; 0 for a time before it.
+pub(crate) fn unix_secs(now: SystemTime) -> u64 {
+    now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
 
 /// Refuses a clock that is set beyond the year 9999.
 pub(crate) fn check(now: SystemTime) -> Result<(), StartError> {

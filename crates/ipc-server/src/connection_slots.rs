@@ -1,8 +1,8 @@
-//! How many may be connected: where a place is needed, whoever keeps the server waiting longest
-//! gives up his.
+//! Limits the number of connections and handshakes. At the limit, the connection that has kept the
+//! server waiting longest is closed.
 //!
-//! `handshake` and `http` come here with each connection. There is one of each per worker thread.
-//! Nothing here knows TLS or HTTP.
+//! `handshake` and `http` come here with each connection. Each worker thread has one
+//! [`ConnectionSlots`] and one [`Handshakes`]. Nothing here knows TLS or HTTP.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
@@ -23,7 +23,7 @@ pub(crate) struct ConnectionSlots {
     next: Cell<u64>,
 }
 
-/// A place in a slots, given back when it is dropped.
+/// A slot of a connection. It is released when it is dropped.
 #[derive(Debug)]
 pub(crate) struct ConnectionSlot {
     owner: Rc<ConnectionSlots>,
@@ -36,9 +36,9 @@ impl ConnectionSlots {
         Rc::new(ConnectionSlots { max, stopping, slots: RefCell::default(), next: Cell::new(0) })
     }
 
-    /// A place for a connection. Where there is none, the connection that has been idle longest is
-    /// closed for it, or else the one whose head takes longest; `None` where requests are under way
-    /// on all.
+    /// Takes a slot for a connection. If none is free, closes the connection that has been idle
+    /// longest, or else the one whose head takes longest. Returns `None` if every connection has a
+    /// request that is being served.
     pub(crate) fn acquire(
         self: &Rc<Self>,
         connection: &Rc<ConnectionState>,
@@ -66,7 +66,7 @@ impl Drop for ConnectionSlot {
     }
 }
 
-/// The handshakes of a worker that are under way, the oldest first.
+/// The handshakes of a worker that are running, the oldest first.
 #[derive(Debug)]
 pub(crate) struct Handshakes {
     max: usize,
@@ -74,12 +74,12 @@ pub(crate) struct Handshakes {
     next: Cell<u64>,
 }
 
-/// A place among the handshakes, given back when it is dropped.
+/// A place among the handshakes. It is released when it is dropped.
 #[derive(Debug)]
 pub(crate) struct Handshake<'a> {
     all: &'a Handshakes,
     number: u64,
-    /// Ends when the place was given to another.
+    /// Ends when the place is given to a newer handshake.
     pub(crate) displaced: oneshot::Receiver<()>,
 }
 
@@ -88,14 +88,14 @@ impl Handshakes {
         Handshakes { max, under_way: RefCell::default(), next: Cell::new(0) }
     }
 
-    /// A place, that of the oldest handshake if need be: a good peer needs milliseconds, one that
-    /// is silent is the oldest soon.
+    /// Takes a place, if need be from the oldest handshake. A working peer needs milliseconds for
+    /// its handshake, so the oldest one is most likely that of a silent peer.
     pub(crate) fn begin(&self) -> Handshake<'_> {
         let (sender, displaced) = oneshot::channel();
         let number = self.next.replace(self.next.get().wrapping_add(1));
         let mut under_way = self.under_way.borrow_mut();
         if under_way.len() >= self.max {
-            // Its receiver learns of it by the drop.
+            // Dropping the sender tells the handshake's receiver.
             under_way.pop_front();
         }
         under_way.push_back((number, sender));
@@ -146,7 +146,7 @@ mod tests {
         assert!(connections[2].eviction_rank().is_some() && newcomer.eviction_rank().is_some());
         assert_eq!(slots.slots.borrow().len(), 3);
         taken.remove(1);
-        assert_eq!(slots.slots.borrow().len(), 3, "its place is another's");
+        assert_eq!(slots.slots.borrow().len(), 3, "its slot went to another connection");
         drop(taken);
         assert!(slots.slots.borrow().is_empty());
     }

@@ -9,7 +9,7 @@ use ipc_home::{HomeError, NameError, remedy_of_pair};
 use ipc_inbox::OpenError;
 use ipc_store::StoreError;
 
-/// Why a server did not start. Nothing is left behind: the port is free again.
+/// Why a server did not start. A failed start leaves nothing behind: the port is free again.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StartError {
@@ -22,7 +22,7 @@ pub enum StartError {
     /// The durable inbox does not open.
     #[error(transparent)]
     Inbox(#[from] OpenError),
-    /// The peer name is none.
+    /// The given peer name is not valid.
     #[error("`{}` is no peer name", name.escape_debug())]
     Name {
         /// The name as it was given.
@@ -38,7 +38,7 @@ pub enum StartError {
         /// What is wrong with it.
         reason: String,
     },
-    /// TLS takes the certificate pair not as it is.
+    /// TLS cannot use the certificate pair.
     #[error("the certificate pair `{name}` cannot be used for TLS: {reason}")]
     Certificate {
         /// The peer name.
@@ -48,32 +48,32 @@ pub enum StartError {
         /// What is wrong with it.
         reason: String,
     },
-    /// The certificate has expired: no client would connect.
+    /// The certificate has expired, so no client would connect.
     #[error("the certificate `{name}` expired on {end}; this host's clock shows {now}")]
     CertificateEnded {
         /// The peer name.
         name: String,
         /// Its certificate.
         path: PathBuf,
-        /// When it ended.
+        /// When its validity ended.
         end: String,
         /// What the clock shows.
         now: String,
     },
-    /// The certificate is not good yet: no client would connect.
-    #[error("the certificate `{name}` is good from {from} on; this host's clock shows {now}")]
+    /// The certificate is not valid yet, so no client would connect.
+    #[error("the certificate `{name}` is not valid before {from}; this host's clock shows {now}")]
     CertificateNotYetGood {
         /// The peer name.
         name: String,
         /// Its certificate.
         path: PathBuf,
-        /// When it begins.
+        /// When its validity begins.
         from: String,
         /// What the clock shows.
         now: String,
     },
-    /// The address is none, or its host name does not resolve.
-    #[error("{address:?} is no address to listen on")]
+    /// The address has the wrong form, or its host name does not resolve.
+    #[error("{address:?} is not an address to listen on")]
     Address {
         /// The address as it was given.
         address: String,
@@ -88,7 +88,7 @@ pub enum StartError {
         /// What the system says.
         source: io::Error,
     },
-    /// Every port that port 0 stands for is taken.
+    /// Port 0 was asked for, and every port that it stands for is taken.
     #[error("every port from {first} to {last} is taken")]
     NoFreePort {
         /// The first port tried.
@@ -96,9 +96,9 @@ pub enum StartError {
         /// The last port tried.
         last: u16,
     },
-    /// Plain http was asked for on an address that others reach.
+    /// Plain http was asked for on an address that other hosts reach.
     #[error(
-        "plain http on {address}, which is not loopback, would let anybody there reach the server without a certificate"
+        "plain http on {address}, which is not loopback, would let other hosts reach the server without a certificate"
     )]
     RemoteHttp {
         /// The address.
@@ -107,10 +107,10 @@ pub enum StartError {
     /// This host's clock is set beyond the year 9999, which HTTP cannot write.
     #[error("this host's clock, at second {now_secs} since 1970, is beyond the year 9999")]
     Clock {
-        /// What it shows, in seconds since the Unix epoch.
+        /// What the clock shows, in seconds since the Unix epoch.
         now_secs: u64,
     },
-    /// A thread or the server on it could not be started.
+    /// The server's threads could not be started.
     #[error("the server's threads cannot be started")]
     Threads {
         /// What the system says.
@@ -119,7 +119,7 @@ pub enum StartError {
 }
 
 impl StartError {
-    /// What a person can do about it; `None` where only the cause can tell.
+    /// What a person can do about the error. `None` if only the cause can tell.
     #[must_use]
     pub fn remedy(&self) -> Option<Remedy> {
         Some(match self {
@@ -147,7 +147,7 @@ impl StartError {
                 _ => return None,
             },
             StartError::Clock { .. } => Remedy::SetClock,
-            StartError::NoFreePort { .. } => "name a port".into(),
+            StartError::NoFreePort { .. } => "choose a port yourself".into(),
             StartError::RemoteHttp { .. } => {
                 "use https, or a loopback address such as 127.0.0.1".into()
             }

@@ -1,16 +1,17 @@
-//! Where the parts of an HTTP/1.1 request end (RFC 9112, sections 2.2 and 6), for `gate`, which
-//! hands on one request at a time.
+//! Finds where the parts of an HTTP/1.1 request end (RFC 9112, sections 2.2 and 6), for `gate`,
+//! which hands on one request at a time.
 //!
-//! This judges nothing: whatever it lets through is parsed and judged by actix-http. It only has to
-//! find the end of what actix-http accepts; a request that actix-http refuses ends its connection.
+//! This file does not validate: actix-http parses and judges whatever is let through. It only has
+//! to find the end of a request that actix-http accepts, because a request that actix-http refuses
+//! ends its connection.
 
 use memchr::memchr;
 
-/// How long a head may be, with the empty lines before it. actix-http takes four times as much, and
-/// panics at a field name of 64 KiB.
+/// The maximum length of a head, including the empty lines before it. actix-http accepts four times
+/// as much, and panics at a field name of 64 KiB.
 pub(crate) const HEAD_BYTES_MAX: usize = 32 * 1024;
 
-/// How long the body of a request is, by its head.
+/// The length of a request's body, as its head gives it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum BodyLength {
     /// There is none.
@@ -21,57 +22,57 @@ pub(crate) enum BodyLength {
     Chunked,
 }
 
-/// Which part of a request the next byte belongs to.
+/// The part of a request to which the next byte belongs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Framing {
-    /// To a head, or to empty lines before one.
+    /// A head, or empty lines before one.
     Head {
-        /// How many have come.
+        /// How many bytes of it have arrived.
         bytes: usize,
-        /// The request line is among them.
+        /// The request line has arrived.
         has_begun: bool,
-        /// The line has bytes already, other than carriage returns.
+        /// The current line has bytes other than carriage returns.
         line_has_text: bool,
-        /// There is a `#` in the request line: the target has a fragment, which actix-http cuts off
-        /// without a word.
+        /// The request line has a `#`, so the target has a fragment. actix-http cuts it off
+        /// silently, so it has to be noticed here.
         has_fragment: bool,
     },
-    /// To none: the head has more than [`HEAD_BYTES_MAX`].
+    /// None: the head is longer than [`HEAD_BYTES_MAX`].
     HeadTooLong,
-    /// To none yet: the head is complete, and how long its body is will be known when the request
+    /// Unknown yet: the head is complete, and the length of the body is known once the request
     /// begins.
     HeadComplete {
-        /// As above.
+        /// As in [`Framing::Head`].
         has_fragment: bool,
     },
-    /// To a body of which as many bytes are missing.
+    /// A body, of which this many bytes are missing.
     Body(u64),
-    /// To a chunked body.
+    /// A chunked body.
     Chunked(Chunked),
-    /// To what follows a request that has made the connection something else than HTTP.
+    /// The data after a request that turned the connection into a channel. They have no end.
     Endless,
-    /// To the next request.
+    /// The next request.
     Complete,
 }
 
-/// Which part of a chunked body (RFC 9112, section 7.1) the next byte belongs to.
+/// The part of a chunked body (RFC 9112, section 7.1) to which the next byte belongs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Chunked {
-    /// To the line with the size of a chunk.
+    /// The line with the size of a chunk.
     Size {
-        /// The digits so far.
+        /// The size according to the digits so far.
         bytes: u64,
-        /// An extension follows, which may have digits too.
+        /// A chunk extension has begun. Digits in it do not count.
         has_extension: bool,
     },
-    /// To the data of a chunk, of which as many bytes are missing.
+    /// The data of a chunk, of which this many bytes are missing.
     Data(u64),
-    /// To the line end behind the data.
+    /// The line end after the data.
     DataEnd,
-    /// To the trailer, or to the empty line that ends the body. Here a line ends with both a
-    /// carriage return and a line feed.
+    /// The trailer, or the empty line that ends the body. Here actix-http ends a line only at a
+    /// carriage return with a line feed.
     Trailer {
-        /// The line has bytes already, other than the carriage return that may end it.
+        /// The current line has bytes other than the carriage return that may end it.
         line_has_text: bool,
         /// The last byte was a carriage return.
         after_return: bool,
@@ -79,11 +80,11 @@ pub(crate) enum Chunked {
 }
 
 impl Framing {
-    /// Before the head of a request.
+    /// The state before the head of a request.
     pub(crate) const NEXT_REQUEST: Framing =
         Framing::Head { bytes: 0, has_begun: false, line_has_text: false, has_fragment: false };
 
-    /// Behind a head, with the length that it gives.
+    /// The state after a head that gives this length.
     pub(crate) fn of_body(length: BodyLength) -> Self {
         match length {
             BodyLength::None | BodyLength::Bytes(0) => Framing::Complete,
@@ -92,12 +93,12 @@ impl Framing {
         }
     }
 
-    /// Whether the next byte belongs to this request, as far as is known.
+    /// Whether more bytes of this request may follow, as far as is known.
     pub(crate) fn is_open(self) -> bool {
         !matches!(self, Framing::HeadComplete { .. } | Framing::HeadTooLong | Framing::Complete)
     }
 
-    /// How many of the next bytes belong to this request for certain.
+    /// How many of the next bytes certainly belong to this request.
     pub(crate) fn certain_bytes(self) -> u64 {
         match self {
             Framing::Body(bytes) | Framing::Chunked(Chunked::Data(bytes)) => bytes,
@@ -106,7 +107,7 @@ impl Framing {
         }
     }
 
-    /// Moves on by those of `bytes` that belong to this request, and returns how many these are.
+    /// Advances over those of `bytes` that belong to this request, and returns their number.
     pub(crate) fn advance(&mut self, bytes: &[u8]) -> usize {
         let mut taken = 0;
         while taken < bytes.len() && self.is_open() {
@@ -115,7 +116,7 @@ impl Framing {
         taken
     }
 
-    /// As [`advance`](Self::advance), but not beyond the end of a line or of a chunk's data.
+    /// Like [`advance`](Self::advance), but stops at the end of a line or of a chunk's data.
     fn advance_within_part(&mut self, bytes: &[u8]) -> usize {
         match self {
             Framing::Head { bytes: come, has_begun, line_has_text, has_fragment } => {
@@ -157,14 +158,14 @@ impl Framing {
 }
 
 impl Chunked {
-    /// Before the size of a chunk.
+    /// The state before the size of a chunk.
     const SIZE: Chunked = Chunked::Size { bytes: 0, has_extension: false };
 
-    /// Behind the last chunk.
+    /// The state after the last chunk.
     const TRAILER: Chunked = Chunked::Trailer { line_has_text: false, after_return: false };
 
-    /// Moves on within one part. Returns how many of `bytes`, of which there is at least one, it
-    /// took, and whether the body ends with them.
+    /// Advances within one part. `bytes` must not be empty. Returns how many of them it took, and
+    /// whether the body ends with them.
     fn advance(&mut self, bytes: &[u8]) -> (usize, bool) {
         match self {
             Chunked::Data(missing) => {
@@ -216,17 +217,17 @@ impl Chunked {
     }
 }
 
-/// What a line feed ended.
+/// What kind of line a line feed ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum LineEnd {
-    /// Nothing: there was none.
+    /// There was no line feed.
     None,
     OfText,
     OfEmptyLine,
 }
 
-/// How many of `bytes` belong to the line that has begun, and whether they end it. A single line
-/// feed ends a line too, as it does for actix-http.
+/// Returns how many of `bytes` belong to the current line, and whether they end it. A line feed
+/// alone also ends a line, as it does for actix-http.
 fn line(bytes: &[u8], has_text: &mut bool) -> (usize, LineEnd) {
     let end = memchr(b'\n', bytes);
     *has_text |= bytes[..end.unwrap_or(bytes.len())].iter().any(|byte| *byte != b'\r');
@@ -247,8 +248,8 @@ fn take_up_to(missing: &mut u64, available: usize) -> usize {
 mod tests {
     use super::*;
 
-    /// How much of `bytes` belongs to a request with such a body, however the bytes are cut into
-    /// two pieces.
+    /// Returns how many of `bytes` belong to a request with a body of this length. Checks that the
+    /// result is the same wherever the bytes are cut into two pieces.
     #[track_caller]
     fn end(bytes: &str, length: BodyLength) -> usize {
         let ends: Vec<usize> = (0..=bytes.len())
@@ -337,7 +338,7 @@ mod tests {
             "5\r\n0\r\n\r\n\r\n0\r\n\r\n",
             "a;5=6\r\n0123456789\r\n0;x\r\n\r\n",
             "1  \r\nx\r\n1F\r\n0123456789abcdef0123456789abcde\r\n0\r\nname: value\r\nother: 0\r\n\r\n",
-            // actix-http takes a single line feed for a part of the trailer.
+            // actix-http reads a line feed alone as part of the trailer.
             "0\r\na\n\r\n\r\n",
             "0\r\n\nx: y\r\n\r\n",
         ] {
@@ -391,7 +392,7 @@ mod tests {
         assert_eq!(framing.certain_bytes(), 0);
         framing.advance(b"64\r\n0");
         assert_eq!(framing.certain_bytes(), 99);
-        // Nobody has as much, and nothing overflows.
+        // A size that nothing reaches must not overflow.
         framing = Framing::of_body(BodyLength::Chunked);
         framing.advance(format!("{}\r\n", "f".repeat(40)).as_bytes());
         assert_eq!(framing.certain_bytes(), u64::MAX);

@@ -1,12 +1,13 @@
-//! Hands actix-http the bytes of one request at a time.
+//! Hands the bytes of one request at a time to actix-http.
 //!
-//! `timeouts` puts this around each connection's stream and tells its [`Gate`] what becomes of the
-//! request. A peer may send any number of requests before it has an answer (pipelining: RFC 9112,
-//! section 9.3.2). actix-http parses all of what a read brings, thousands of requests with
-//! kilobytes each, whatever its own limit of 16 says; it stops reading when these 16 are answered
-//! while others lie in its buffer; and after a request that ends the connection it answers those
-//! behind it. With one request at a time there is none of this: the others wait as bytes, few here
-//! and the rest in the system's socket.
+//! `timeouts` puts this around each connection's stream and tells its [`Gate`] when a request
+//! begins and ends. A peer may send any number of requests before it gets an answer (pipelining:
+//! RFC 9112, section 9.3.2). actix-http alone handles this badly, for three reasons. It parses
+//! everything that a read returns, thousands of requests with kilobytes each, although its own
+//! limit is 16. When these 16 are answered, it stops reading while others are still in its buffer.
+//! And after a request that ends the connection, it also answers the requests behind it. With one
+//! request at a time none of this happens: the other requests wait as bytes, a few here and the
+//! rest in the system's socket buffer.
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -18,29 +19,30 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
 
 use crate::framing::{BodyLength, Framing};
 
-/// How many bytes behind a request are read before its answer: enough for the body that comes with
-/// a head, and to notice that the peer is gone.
+/// How many bytes behind a request are read before it is answered. That is enough for the body that
+/// comes with a head, and to notice that the peer is gone.
 const AHEAD_BYTES_MAX: usize = 8 * 1024;
 
-/// How much is read at a time of what is not handed on.
+/// How many bytes are read at a time while nothing is handed on.
 const STEP_BYTES: usize = 2 * 1024;
 
-/// How much is handed on before actix-http has to do something with it: it reads until there is
-/// nothing more or its buffer is full, which would be 128 KiB, or 20,000 chunks of a byte.
+/// How many bytes are handed on before actix-http has to process them. It reads until there is
+/// nothing more or its buffer is full; without this limit that would be 128 KiB, or 20,000 chunks
+/// of a byte.
 const HANDED_ON_BYTES_MAX: usize = 32 * 1024;
 
-/// How many reads one poll makes to discard, so that a peer that sends without end lets others have
-/// their turn.
+/// How many reads one poll makes to discard bytes. The limit lets other tasks run while a peer
+/// sends without end.
 const DISCARDS_A_POLL: usize = 16;
 
-/// What may be handed on. Shared by the stream and those who know what became of a request, all on
-/// one thread.
+/// What may be handed on. It is shared by the stream and by those who know when a request begins
+/// and ends, all on one thread.
 #[derive(Debug)]
 pub(crate) struct Gate {
     framing: Cell<Framing>,
-    /// No further request is handed on, nor the rest of this one.
+    /// Everything that arrives is discarded, including the rest of the current request.
     discards: Cell<bool>,
-    /// Whoever found the gate closed while there was something behind it.
+    /// The reader that found the gate closed while bytes waited behind it.
     reader: RefCell<Option<Waker>>,
 }
 
@@ -53,34 +55,35 @@ impl Gate {
         })
     }
 
-    /// Whether the head that was handed on last, and of which nothing is known yet, has a target
-    /// with a fragment.
+    /// Whether the target of the head that was handed on last has a fragment. Valid until the
+    /// request begins.
     pub(crate) fn has_fragment(&self) -> bool {
         matches!(self.framing.get(), Framing::HeadComplete { has_fragment: true })
     }
 
-    /// A head was parsed: its body may follow.
+    /// Reports that a head was parsed. Its body may follow.
     pub(crate) fn request_begins(&self, length: BodyLength) {
         self.open(Framing::of_body(length));
     }
 
-    /// No further request follows: everything that comes is handed on.
+    /// Opens the gate for good, because no further request follows: everything that arrives is
+    /// handed on.
     pub(crate) fn opens_for_good(&self) {
         self.open(Framing::Endless);
     }
 
-    /// The request is answered and its body was read: the next one may follow.
+    /// Reports that the request is answered and its body was read. The next request may follow.
     pub(crate) fn next_request(&self) {
         self.open(Framing::NEXT_REQUEST);
     }
 
-    /// Whether the head that comes is too long. Then nothing more is handed on, and the stream is
+    /// Whether the current head is too long. If so, nothing more is handed on, and the stream is
     /// pending without a wake-up.
     pub(crate) fn head_is_too_long(&self) -> bool {
         self.framing.get() == Framing::HeadTooLong
     }
 
-    /// Whatever comes is discarded from now on.
+    /// Discards everything that arrives from now on.
     pub(crate) fn discard(&self) {
         self.discards.set(true);
         self.wake();
@@ -100,16 +103,16 @@ impl Gate {
     }
 }
 
-/// A stream of which its [`Gate`] says how much may be read.
+/// A stream whose [`Gate`] decides how much may be read from it.
 #[derive(Debug)]
 pub(crate) struct GatedStream<S> {
     stream: S,
     gate: Rc<Gate>,
-    /// What was read behind the part that was handed on.
+    /// Bytes that were read beyond the part that was handed on.
     ahead: Vec<u8>,
-    /// Bytes that were handed on since the reader last had to wait.
+    /// How many bytes were handed on since the reader last had to wait.
     handed_on: usize,
-    /// The peer sends no more.
+    /// The peer has closed its sending side.
     has_ended: bool,
 }
 
@@ -124,16 +127,17 @@ impl<S> GatedStream<S> {
 }
 
 impl<S: AsyncRead + Unpin> GatedStream<S> {
-    /// Whether bytes have come that nobody read. Those of before the last read are known; for later
-    /// ones this looks.
+    /// Whether there are bytes that nobody has read. Also looks for bytes that arrived since the
+    /// last read.
     pub(crate) fn has_unread(&mut self, context: &mut Context<'_>) -> bool {
-        // Neither the end nor a failure of the stream is something that a reset could take away.
+        // The result does not matter: neither the end of the stream nor its failure is lost by a
+        // reset.
         let _ = self.poll_ahead(context);
         !self.ahead.is_empty()
     }
 
-    /// Reads what the gate keeps back, up to the limit. Always pending, but for a failure of the
-    /// stream: the answer would reach nobody.
+    /// Reads bytes that the gate holds back, up to the limit. Is always pending, unless the stream
+    /// fails: then the answer would reach nobody.
     fn poll_ahead(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.has_ended && self.ahead.len() < AHEAD_BYTES_MAX {
             let mut space = [0; STEP_BYTES];
@@ -145,13 +149,13 @@ impl<S: AsyncRead + Unpin> GatedStream<S> {
             }
         }
         if self.has_ended || !self.ahead.is_empty() {
-            // The stream will wake nobody for these.
+            // The stream itself wakes nobody for these bytes.
             self.gate.reader.replace(Some(context.waker().clone()));
         }
         Poll::Pending
     }
 
-    /// Discards what comes. Ready at the end of the stream.
+    /// Discards what arrives. Is ready at the end of the stream.
     fn poll_discard(
         &mut self,
         context: &mut Context<'_>,
@@ -214,7 +218,7 @@ impl<S: AsyncRead + Unpin> GatedStream<S> {
         }
         self.gate.framing.set(framing);
         if framing == Framing::HeadTooLong {
-            // Its end may be in it.
+            // The end of the head may be in these bytes; actix-http must not see it.
             buffer.set_filled(filled);
             return Poll::Pending;
         }
@@ -278,7 +282,7 @@ mod tests {
         }
     }
 
-    /// The server's end with the task that reads it, and the peer's end.
+    /// The server's end, with the task that reads it, and the peer's end.
     struct Fixture {
         stream: GatedStream<DuplexStream>,
         gate: Rc<Gate>,
@@ -298,7 +302,7 @@ mod tests {
     }
 
     impl Fixture {
-        /// All that can be read now; `None` at the end of the stream.
+        /// Reads everything that is available now. Returns `None` at the end of the stream.
         fn read(&mut self) -> Option<Vec<u8>> {
             let waker = Arc::clone(&self.wakes).into();
             let mut context = Context::from_waker(&waker);
@@ -334,7 +338,7 @@ mod tests {
             assert_eq!(it.read().unwrap(), b"", "until there is an answer");
             it.wakes();
             it.gate.next_request();
-            // With nothing more to come, the stream itself wakes.
+            // If no bytes wait here, the stream itself wakes the reader.
             let rest = it.stream.ahead.len();
             assert_eq!(it.wakes(), usize::from(rest > 0), "{rest}");
         }
@@ -370,7 +374,7 @@ mod tests {
         it.wakes();
         let mut read = 0;
         while read < 200_000 {
-            // What tokio does for a task that has read much: it lets others have their turn.
+            // tokio does the same to a task that has read much: it lets other tasks run.
             tokio::task::yield_now().await;
             let step = it.read().unwrap().len();
             assert!((1..HANDED_ON_BYTES_MAX + 300).contains(&step), "{step}");

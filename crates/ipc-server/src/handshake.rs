@@ -1,7 +1,7 @@
-//! From a TCP connection to a TLS stream, or to a line in the log.
+//! Turns a TCP connection into a TLS stream, or logs why that failed.
 //!
-//! `http` comes here with each connection of an https server. What a certificate is good for is not
-//! known here: the configuration's verifier judges.
+//! `http` comes here with each connection of an https server. The verifier in the TLS configuration
+//! decides which certificates are accepted; this file does not.
 
 use std::fmt::{self, Display};
 use std::io;
@@ -13,6 +13,7 @@ use actix_web::rt::net::TcpStream;
 use futures_util::future::{Either, select};
 use ipc_base::{CertificateProblem, End, chain, is_about_certificate, refused_because};
 use log::Level;
+use rustls::ServerConfig;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
@@ -21,7 +22,6 @@ use crate::rate_limited_log::{Kind, RateLimitedLog, shown};
 
 /// Makes handshakes, one acceptor for each worker.
 pub(crate) struct Acceptor {
-    tls: TlsAcceptor,
     under_way: Handshakes,
     timeout: Duration,
     log: Arc<RateLimitedLog>,
@@ -30,8 +30,8 @@ pub(crate) struct Acceptor {
 /// Why there is no TLS stream.
 #[derive(Debug)]
 enum Failure {
-    /// The connection was closed without a byte, as those are that only look whether the port is
-    /// open.
+    /// The peer closed the connection without sending a byte, as programs do that only test whether
+    /// the port is open.
     Nothing,
     /// The handshake failed.
     Tls(io::Error),
@@ -40,24 +40,23 @@ enum Failure {
 }
 
 impl Acceptor {
-    /// An acceptor with at most `max` handshakes at a time, each of at most `timeout`.
-    pub(crate) fn new(
-        config: Arc<rustls::ServerConfig>,
-        max: usize,
-        timeout: Duration,
-        log: Arc<RateLimitedLog>,
-    ) -> Self {
-        Acceptor { tls: config.into(), under_way: Handshakes::new(max), timeout, log }
+    /// Makes an acceptor for at most `max` handshakes at a time, each of at most `timeout`.
+    pub(crate) fn new(max: usize, timeout: Duration, log: Arc<RateLimitedLog>) -> Self {
+        Acceptor { under_way: Handshakes::new(max), timeout, log }
     }
 
     /// Makes the handshake.
     ///
     /// # Errors
-    /// If it fails, takes too long, or its place was needed by another; the log has the reason.
-    pub(crate) async fn accept(&self, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
+    /// If it fails, takes too long, or loses its place to a newer handshake. The reason is logged.
+    pub(crate) async fn accept(
+        &self,
+        stream: TcpStream,
+        tls: Arc<ServerConfig>,
+    ) -> io::Result<TlsStream<TcpStream>> {
         let peer = stream.peer_addr().ok();
         let mut place = self.under_way.begin();
-        let handshake = std::pin::pin!(self.handshake(stream));
+        let handshake = std::pin::pin!(self.handshake(stream, tls));
         let handshake = select(handshake, &mut place.displaced);
         let failure = match tokio::time::timeout(self.timeout, handshake).await {
             Ok(Either::Left((Ok(stream), _))) => return Ok(stream),
@@ -74,12 +73,16 @@ impl Acceptor {
         })
     }
 
-    async fn handshake(&self, stream: TcpStream) -> Result<TlsStream<TcpStream>, Failure> {
-        // The end without a byte is no handshake that failed, whether it is in order or not.
+    async fn handshake(
+        &self,
+        stream: TcpStream,
+        tls: Arc<ServerConfig>,
+    ) -> Result<TlsStream<TcpStream>, Failure> {
+        // A connection that ends without a byte is not a failed handshake, however it ends.
         if !matches!(stream.peek(&mut [0]).await, Ok(1)) {
             return Err(Failure::Nothing);
         }
-        self.tls.accept(stream).await.map_err(Failure::Tls)
+        TlsAcceptor::from(tls).accept(stream).await.map_err(Failure::Tls)
     }
 
     fn note(&self, peer: Option<SocketAddr>, failure: &Failure) {
@@ -99,29 +102,29 @@ impl Acceptor {
 impl Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Failure::Nothing => f.write_str("nothing came"),
+            Failure::Nothing => f.write_str("the peer sent nothing"),
             Failure::Tls(error) => f.write_str(&in_words(error)),
-            Failure::Displaced => f.write_str("too many handshakes at a time"),
+            Failure::Displaced => f.write_str("too many handshakes at the same time"),
             Failure::Late => f.write_str("the handshake took too long"),
         }
     }
 }
 
-/// Why a handshake failed, for a person.
+/// Describes in words why a handshake failed.
 fn in_words(error: &io::Error) -> String {
     let Some(tls) = error.get_ref().and_then(|error| error.downcast_ref::<rustls::Error>()) else {
         return match error.kind() {
             io::ErrorKind::UnexpectedEof => {
-                "the peer closed the connection in the midst of it".to_owned()
+                "the peer closed the connection during the handshake".to_owned()
             }
             _ => chain(error).to_string(),
         };
     };
     match tls {
         rustls::Error::InvalidMessage(_) => {
-            "this peer does not speak TLS, but perhaps plain http".to_owned()
+            "this peer does not speak TLS; it may speak plain http".to_owned()
         }
-        rustls::Error::NoCertificatesPresented => "the client shows no certificate".to_owned(),
+        rustls::Error::NoCertificatesPresented => "the client presented no certificate".to_owned(),
         rustls::Error::InvalidCertificate(fault) => {
             format!("the client's certificate {}", CertificateProblem::of(fault, End::Client))
         }
@@ -150,14 +153,14 @@ mod tests {
         assert!(tls(rustls::Error::NoCertificatesPresented).contains("no certificate"));
         assert_eq!(
             tls(CertificateError::UnknownIssuer.into()),
-            "the client's certificate is not of this home's authority"
+            "the client's certificate was not issued by this home's authority"
         );
         assert_eq!(
             tls(rustls::Error::AlertReceived(AlertDescription::UnknownCA)),
-            "the client refuses this server's certificate (UnknownCA): it is not of the authority that the client trusts"
+            "the client refuses this server's certificate (UnknownCA): it was not issued by the authority that the client trusts"
         );
         assert_eq!(tls(CertificateError::Expired.into()), "the client's certificate has expired");
-        assert!(in_words(&io::ErrorKind::UnexpectedEof.into()).contains("in the midst"));
+        assert!(in_words(&io::ErrorKind::UnexpectedEof.into()).contains("during the handshake"));
         assert_eq!(in_words(&io::Error::other("reset")), "reset");
     }
 }

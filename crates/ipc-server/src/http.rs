@@ -1,9 +1,9 @@
-//! HTTP/1.1 on the listening socket, over TLS or plain.
+//! Serves HTTP/1.1 on the listening socket, over TLS or plain.
 //!
-//! actix-web's own `HttpServer` is not used: it offers HTTP/2 by ALPN as soon as anything in the
-//! build turns that feature of actix-http on (awc does), hands the connection to its callback as
-//! `dyn Any`, and ignores the callback where it is set after the socket. Here the stream has its
-//! type, and a mismatch does not compile.
+//! This does not use actix-web's own `HttpServer`, for three reasons. It offers HTTP/2 by ALPN as
+//! soon as anything in the build enables that feature of actix-http, as awc does. It hands the
+//! connection to its callback as `dyn Any`. And it ignores a callback that is set after the socket.
+//! Here the stream has its own type, so that a mismatch does not compile.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -29,6 +29,7 @@ use tokio_rustls::server::TlsStream;
 use crate::answer::{answer, refuse};
 use crate::answer_body::AnswerBody;
 use crate::channel::registry::Channels;
+use crate::clock::unix_secs;
 use crate::connection_slots::{ConnectionSlot, ConnectionSlots};
 use crate::handshake::Acceptor;
 use crate::peer::{Peer, note_certificate};
@@ -38,24 +39,25 @@ use crate::request_head;
 use crate::routes;
 use crate::session::LastSession;
 use crate::spans::RequestSpan;
-use crate::state::{State, unix_secs};
+use crate::state::State;
 use crate::timeouts::{ConnectionState, TimeoutStream, Timeouts};
+use crate::trust::Transport;
 
-/// The name of the one service, seen in actix's log only.
+/// The name of the only service. It shows up in actix's log only.
 const SERVICE: &str = "web-ipc";
 
-/// How long a client may take to close its side of a connection that the server has closed, and how
-/// long what it still sends is dropped before.
+/// How long a client may take to close its side after the server has closed the connection. What
+/// the client still sends until then is dropped.
 pub(crate) const DISCONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How many connections are taken for which there may be no place, so that whoever makes room for
-/// them is found. They have files of their own, see `open_files`.
+/// How many connections beyond the limits are accepted, so that the code here can choose which
+/// connection makes room. They have files of their own, see `open_files`.
 const AHEAD_MAX: usize = 64;
 
 /// actix-server takes no more workers than this.
 pub(crate) const WORKERS_MAX: usize = 512;
 
-/// What the HTTP side of a server may use, see the setters of
+/// The limits of the HTTP side of a server. See the setters of
 /// [`ServerBuilder`](crate::ServerBuilder).
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Settings {
@@ -70,10 +72,9 @@ pub(crate) struct Settings {
 /// A connection's stream.
 type Stream<S> = TimeoutStream<S, ConnectionSlot>;
 
-/// Serves a socket that listens, over TLS where there is a configuration for it.
+/// Serves a listening socket, over TLS if there is a configuration for it.
 pub(crate) fn serve(
     listener: TcpListener,
-    tls: Option<ServerConfig>,
     settings: Settings,
     state: &web::Data<State>,
 ) -> io::Result<actix_server::Server> {
@@ -84,45 +85,42 @@ pub(crate) fn serve(
         settings.stop_timeout.as_secs() + u64::from(settings.stop_timeout.subsec_nanos() > 0);
     let builder = actix_server::Server::build()
         .workers(workers)
-        // Above the limits here, which choose who has to go. At its own, actix-server takes nobody.
+        // Above the limits of this crate, which choose the connection that has to go. At its own
+        // limit actix-server accepts no connection.
         .max_concurrent_connections(
             connections_max.saturating_add(handshakes_max).saturating_add(AHEAD_MAX / workers),
         )
         .shutdown_timeout(stop_secs)
-        // Signals are the application's.
+        // The application handles signals.
         .disable_signals();
     let state = state.clone();
-    let builder = match tls {
-        Some(mut config) => {
-            config.alpn_protocols = vec![b"http/1.1".to_vec()];
-            let config = Arc::new(config);
-            builder.listen(SERVICE, listener, move || {
-                let (config, log) = (Arc::clone(&config), Arc::clone(&state.log));
-                let acceptor = Acceptor::new(
-                    config,
-                    handshakes_max,
-                    settings.handshake_timeout,
-                    Arc::clone(&log),
-                );
-                let acceptor = Rc::new(acceptor);
-                let slots = ConnectionSlots::new(connections_max, Arc::clone(&state.stopping));
-                let http = http1(note_certificate, settings, state.clone());
-                fn_service(move |stream: TcpStream| {
-                    let (acceptor, slots, log) =
-                        (Rc::clone(&acceptor), Rc::clone(&slots), Arc::clone(&log));
-                    async move {
-                        let peer = prepared(&stream);
-                        let stream = acceptor.accept(stream).await.map_err(DispatchError::Io)?;
-                        Ok::<(Stream<TlsStream<TcpStream>>, _), _>((
-                            joined(stream, &slots, settings.times, peer, &log)?,
-                            peer,
-                        ))
-                    }
-                })
-                .and_then(http)
-            })?
-        }
-        None => builder.listen(SERVICE, listener, move || {
+    let is_tls = matches!(state.trust().transport, Transport::Tls(_));
+    let builder = match is_tls {
+        true => builder.listen(SERVICE, listener, move || {
+            let log = Arc::clone(&state.log);
+            let acceptor =
+                Acceptor::new(handshakes_max, settings.handshake_timeout, Arc::clone(&log));
+            let acceptor = Rc::new(acceptor);
+            let slots = ConnectionSlots::new(connections_max, Arc::clone(&state.stopping));
+            let http = http1(note_certificate, settings, state.clone());
+            let state = state.clone();
+            fn_service(move |stream: TcpStream| {
+                let (acceptor, slots, log) =
+                    (Rc::clone(&acceptor), Rc::clone(&slots), Arc::clone(&log));
+                let tls = tls_of(&state);
+                async move {
+                    let peer = prepared(&stream);
+                    let tls = tls.ok_or(DispatchError::InternalError)?;
+                    let stream = acceptor.accept(stream, tls).await.map_err(DispatchError::Io)?;
+                    Ok::<(Stream<TlsStream<TcpStream>>, _), _>((
+                        joined(stream, &slots, settings.times, peer, &log)?,
+                        peer,
+                    ))
+                }
+            })
+            .and_then(http)
+        })?,
+        false => builder.listen(SERVICE, listener, move || {
             let (slots, log) = (
                 ConnectionSlots::new(connections_max, Arc::clone(&state.stopping)),
                 Arc::clone(&state.log),
@@ -140,8 +138,9 @@ pub(crate) fn serve(
     Ok(builder.run())
 }
 
-/// An answer is one or two writes and then a wait: Nagle's algorithm would hold the second back
-/// until the first is acknowledged, which a client that waits for it delays by 40 ms.
+/// Prepares a new connection and returns its peer's address. Disables Nagle's algorithm: a response
+/// is one or two writes and then a wait, and the algorithm would hold the second write back until
+/// the first is acknowledged, which a waiting client delays by 40 ms.
 fn prepared(stream: &TcpStream) -> Option<SocketAddr> {
     if let Err(error) = stream.set_nodelay(true) {
         log::debug!("TCP_NODELAY: {error}");
@@ -149,7 +148,7 @@ fn prepared(stream: &TcpStream) -> Option<SocketAddr> {
     stream.peer_addr().ok()
 }
 
-/// Gives a connection its place among the others, and its limits.
+/// Takes a slot for a connection and puts its time limits around the stream.
 fn joined<S>(
     stream: S,
     slots: &Rc<ConnectionSlots>,
@@ -166,7 +165,7 @@ fn joined<S>(
             {
                 let peer = shown(peer);
                 log::info!(
-                    "{peer} - connection refused: there are as many as may be, and all are busy"
+                    "{peer} - connection refused: the connection limit is reached and no connection is idle"
                 );
             }
             Err(DispatchError::Io(io::ErrorKind::ConnectionRefused.into()))
@@ -174,7 +173,15 @@ fn joined<S>(
     }
 }
 
-/// The routes over one kind of stream.
+/// The TLS configuration that holds now.
+fn tls_of(state: &State) -> Option<Arc<ServerConfig>> {
+    match &state.trust().transport {
+        Transport::Tls(tls) => Some(Arc::clone(&tls.config)),
+        Transport::Plain => None,
+    }
+}
+
+/// The routes, served over one kind of stream.
 fn http1<S: AsyncRead + AsyncWrite + Unpin + 'static>(
     on_connect: impl Fn(&S, &mut Extensions) + 'static,
     settings: Settings,
@@ -196,8 +203,8 @@ fn http1<S: AsyncRead + AsyncWrite + Unpin + 'static>(
         .wrap_fn(move |mut request, routes| {
             let span = RequestSpan::new(request.head(), request.peer_addr());
             let (connection, has_fragment) = begun(&mut request);
-            // In one place for all routes, those included that are none.
-            let peer = Peer::of(request.request(), &shared.transport, unix_secs(SystemTime::now()));
+            // Checked here once for all routes, including requests that match no route.
+            let peer = Peer::of(request.request(), &shared.trust(), unix_secs(SystemTime::now()));
             let answered =
                 match peer.and_then(|_| request_head::check(request.head(), has_fragment)) {
                     Ok(()) => Either::Left(routes.call(request)),
@@ -226,10 +233,10 @@ fn http1<S: AsyncRead + AsyncWrite + Unpin + 'static>(
             span.run(handled)
         });
     let http = HttpService::build()
-        // How long, the stream knows.
+        // The stream limits how long a connection is kept.
         .keep_alive(KeepAlive::Os)
-        // Holds for the first request only, which gets a 408; the stream has the same limit for
-        // all.
+        // Applies to the first request only, which then gets a 408. The stream has the same limit
+        // for all requests.
         .client_request_timeout(settings.times.head)
         .client_disconnect_timeout(DISCONNECT_TIMEOUT)
         .graceful_shutdown_signal(move || {
@@ -249,7 +256,7 @@ fn http1<S: AsyncRead + AsyncWrite + Unpin + 'static>(
         async move {
             let result = served.await;
             match &result {
-                // The stream has answered for actix-http.
+                // The stream has sent the response in place of actix-http.
                 _ if connection.head_is_too_long() => {
                     note_end(&ParseError::TooLarge.into(), peer, &log)
                 }
@@ -261,24 +268,24 @@ fn http1<S: AsyncRead + AsyncWrite + Unpin + 'static>(
     })
 }
 
-/// The line of the log about a connection that ended for what was sent on it. actix-http has an
-/// error for each, which does not name the peer and has no limit.
+/// Logs that a connection ended because of what the peer sent. actix-http's own log line for this
+/// does not name the peer and has no limit.
 fn note_end(error: &DispatchError, peer: Option<SocketAddr>, log: &RateLimitedLog) {
     let (level, kind, text) = match error {
         DispatchError::Parse(ParseError::TooLarge) => {
-            let text = "the head of its request is too long or has too many fields; answered with 431 and closed";
+            let text = "the request's head is too long or has too many fields; answered with 431 and closed";
             (Level::Warn, Kind::Answer(431, ""), text)
         }
         DispatchError::Parse(_) => {
-            let text = "what it sent is not HTTP/1.1, or a field of the head is malformed or missing; answered with 400 and closed";
+            let text = "the request is not HTTP/1.1, or a field of its head is malformed or missing; answered with 400 and closed";
             (Level::Warn, Kind::Answer(400, "(not HTTP)"), text)
         }
         DispatchError::InternalError => (
             Level::Error,
             Kind::Event("failures of the HTTP library"),
-            "the HTTP library failed in the midst of a request",
+            "the HTTP library failed during a request",
         ),
-        // What is left is a connection that broke or that took too long.
+        // The other errors mean that the connection broke or took too long.
         _ => return,
     };
     if log::log_enabled!(level) && log.takes(level, peer, kind) {
@@ -286,8 +293,7 @@ fn note_end(error: &DispatchError, peer: Option<SocketAddr>, log: &RateLimitedLo
     }
 }
 
-/// Tells the connection that all of an answer was written, when it is dropped with the answer's
-/// body.
+/// Dropped with a response's body. Tells the connection that all of the response was written.
 struct AnswerEnd(Option<Rc<ConnectionState>>);
 
 impl Drop for AnswerEnd {
@@ -298,8 +304,8 @@ impl Drop for AnswerEnd {
     }
 }
 
-/// Tells the connection that a request is under way. Returns it, and whether the request's target
-/// has a fragment.
+/// Tells the connection that a request has begun. Returns the connection, and whether the request's
+/// target has a fragment.
 fn begun(request: &mut ServiceRequest) -> (Option<Rc<ConnectionState>>, bool) {
     let connection = request.request().conn_data::<Rc<ConnectionState>>().cloned();
     let (length, is_last) = request_body::settle(request);
@@ -311,7 +317,7 @@ fn begun(request: &mut ServiceRequest) -> (Option<Rc<ConnectionState>>, bool) {
     (connection, has_fragment)
 }
 
-/// What a client is told that asks, with `Expect: 100-continue`, whether to send its body.
+/// Answers a client that asks with `Expect: 100-continue` whether to send its body.
 fn expected(request: Request, state: &State) -> Result<Request, Response<BoxBody>> {
     let Some(refusal) = state.limits.of(request.path()).announced_too_long(&request.head().headers)
     else {

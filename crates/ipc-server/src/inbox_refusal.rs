@@ -1,13 +1,13 @@
-//! What the inbox says of a message or of a reply, as a refusal.
+//! Turns the inbox's errors about a message or a reply into refusals.
 //!
-//! `routes` and `channel` come here, so that both ways refuse alike.
+//! `routes` and `channel` come here, so that both refuse in the same way.
 
 use ipc_inbox::{NoReply, PutError};
 use ipc_protocol::ProblemCode;
 
 use crate::refusal::{RETRY_AFTER, Refusal, shutting_down};
 
-/// Why a message was not put.
+/// The refusal of a message that the inbox did not store.
 pub(crate) fn not_put(error: PutError) -> Refusal {
     match error {
         PutError::IdReused => {
@@ -24,7 +24,8 @@ pub(crate) fn not_put(error: PutError) -> Refusal {
     }
 }
 
-/// Why there is no reply. Of a server that stops there may be one yet, from the next one.
+/// The refusal of a request that gets no reply. If the server is stopping, the next server may
+/// still have the reply, so the client is told to come again.
 pub(crate) fn no_reply(error: NoReply, is_stopping: bool) -> Refusal {
     match error {
         NoReply::NotGiven => {

@@ -1,14 +1,14 @@
-//! The receiving end of web-ipc: an HTTPS server with mutual TLS that opens sealed messages of
-//! known users and puts each into the application's inbox once.
+//! The receiving end of web-ipc: an HTTPS server with mutual TLS. It opens the sealed messages of
+//! known users and puts each message into the application's inbox exactly once.
 //!
-//! * [`Server::builder`] sets up a server over a [`Home`](ipc_home::Home), and
+//! * [`Server::builder`] configures a server with a [`Home`](ipc_home::Home), and
 //!   [`ServerBuilder::start`] starts it
-//! * [`Server::inbox`] is where the application takes its messages from
+//! * [`Server::inbox`] returns the inbox from which the application takes its messages
 //! * [`blocking::Server`] is the same for programs that are not async
 //!
-//! The server lives on threads of its own, so the application may use any async runtime or none.
-//! What it is built of (actix-web, rustls, sqlx) does not show. It knows nothing of making
-//! certificates or users; `ipc-setup` does.
+//! The server runs on threads of its own, so the application may use any async runtime or none. No
+//! type of the libraries underneath (actix-web, rustls, sqlx) is in the public API. The server
+//! makes neither certificates nor users; `ipc-setup` does.
 //!
 //! ```
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -50,6 +50,7 @@ mod channel;
 mod clock;
 mod connection_slots;
 mod error;
+mod following;
 mod framing;
 mod gate;
 mod handshake;
@@ -57,6 +58,7 @@ mod http;
 mod inbox_refusal;
 mod listen;
 mod login_ids;
+mod login_notes;
 mod login_permits;
 mod login_throttle;
 mod memory_budget;
@@ -65,6 +67,7 @@ mod peer;
 mod prefer;
 mod rate_limited_log;
 mod refusal;
+mod renewal;
 mod reply_body;
 mod request_body;
 mod request_head;
@@ -76,14 +79,16 @@ mod spans;
 mod state;
 mod stopping;
 mod timeouts;
-mod tls;
+mod trust;
 mod users;
 mod validity;
 mod write_progress;
 
 pub use builder::ServerBuilder;
 pub use error::StartError;
-pub use ipc_base::{ModeChange, Place, Remedy};
+pub use ipc_base::{
+    CertificateIssuer, ModeChange, Place, Remedy, RenewalError, RenewalQuery, Renewed,
+};
 pub use ipc_home::{Home, HomeError, NameError, PeerName};
 pub use ipc_inbox::{
     AckError, DeadLetter, DeadLetterId, DeadReason, Delivery, DurableOptions, Inbox, InboxBackend,

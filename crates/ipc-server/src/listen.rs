@@ -1,4 +1,5 @@
-//! Binds the socket. A free port is found by binding it, never by looking first.
+//! Binds the socket. Finds a free port by binding it, because a port that is only looked up may be
+//! taken before it is bound.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
@@ -11,7 +12,7 @@ use crate::error::StartError;
 /// The ports that port 0 stands for.
 const FREE_PORTS: RangeInclusive<u16> = 3000..=3999;
 
-/// Connections the system keeps until the server takes them.
+/// How many connections the system queues until the server accepts them.
 const BACKLOG: i32 = 1024;
 
 /// The first address that `text` (`host:port`) stands for.
@@ -21,7 +22,7 @@ pub(crate) fn resolve(text: &str) -> Result<SocketAddr, StartError> {
     text.to_socket_addrs().map_err(failed)?.next().ok_or_else(none).map_err(failed)
 }
 
-/// Listens on an address; port 0 stands for the first port of 3000 to 3999 that is free.
+/// Listens on an address. Port 0 stands for the first free port from 3000 to 3999.
 pub(crate) fn listen(address: SocketAddr) -> Result<TcpListener, StartError> {
     if address.port() != 0 {
         return listen_on(address).map_err(|source| StartError::Listen { address, source });
@@ -40,7 +41,7 @@ pub(crate) fn listen(address: SocketAddr) -> Result<TcpListener, StartError> {
 fn listen_on(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
     // A server that was stopped may start again at once, although its old connections still linger.
-    // On the systems this runs on it lets no two servers share a port.
+    // On the supported systems this option does not let two servers share a port.
     socket.set_reuse_address(true)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
@@ -78,7 +79,7 @@ mod tests {
 
     #[test]
     fn an_address_of_another_host_is_refused() {
-        // TEST-NET-1 (RFC 5737) is nobody's.
+        // No host has an address of TEST-NET-1 (RFC 5737).
         let error = listen(resolve("192.0.2.1:0").unwrap()).unwrap_err();
         assert!(error.remedy().unwrap().to_string().contains("127.0.0.1"), "{error}");
     }

@@ -1,7 +1,7 @@
-//! The ids of logins that were tried, so that a login that somebody captured is good for nothing.
-//! The time is an argument.
+//! Remembers the ids of logins that were tried, so that a captured login cannot be replayed. The
+//! time is an argument.
 //!
-//! `routes` comes here with each login before anybody looks at its password.
+//! `routes` comes here with each login before the password is checked.
 
 use std::collections::HashSet;
 use std::sync::{Mutex, PoisonError};
@@ -10,12 +10,12 @@ use std::time::{Duration, Instant};
 use ipc_envelope::{AGE_SECS_MAX_DEFAULT, AHEAD_SECS_MAX_DEFAULT};
 use ipc_protocol::MessageId;
 
-/// For so long an envelope can be opened that was opened once: it may have been sealed ahead of the
-/// clock here.
+/// For how long an envelope can be opened again after it was opened once. It may have been sealed
+/// ahead of this host's clock.
 const REMEMBERED: Duration = Duration::from_secs(AGE_SECS_MAX_DEFAULT + AHEAD_SECS_MAX_DEFAULT + 1);
 
-/// How many ids of one [`REMEMBERED`] are kept at most. Each of them costs a bcrypt, of which a
-/// core makes some four a second.
+/// How many ids are kept at most for one [`REMEMBERED`]. Each of them costs a bcrypt, and a core
+/// computes some four a second.
 const KEPT_MAX: usize = 100_000;
 
 /// The ids of the last minutes.
@@ -27,16 +27,16 @@ struct Ids {
     /// When `recent` began to be filled.
     began: Option<Instant>,
     recent: HashSet<MessageId>,
-    /// Those of the time before, as long as that was.
+    /// The ids of the period before, which was as long.
     earlier: HashSet<MessageId>,
 }
 
-/// Why a login is not looked at.
+/// Why a login is refused before its password is checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum NotNew {
-    /// Its id was there before.
+    /// Its id was used before.
     Known,
-    /// There are as many as are kept.
+    /// The limit of remembered ids is reached.
     Full,
 }
 
@@ -44,7 +44,7 @@ impl LoginIds {
     /// Remembers the id of a login that is about to be tried.
     ///
     /// # Errors
-    /// If it was there before, or no further one can be remembered.
+    /// If the id was used before, or the limit is reached.
     pub(crate) fn remember(&self, id: MessageId, now: Instant) -> Result<(), NotNew> {
         let mut ids = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let began = *ids.began.get_or_insert(now);
@@ -80,7 +80,7 @@ mod tests {
         let (ids, start) = (LoginIds::default(), Instant::now());
         assert_eq!(ids.remember(id(0), start), Ok(()));
         for wait in [0, 60, 119, 121] {
-            // However the time falls into periods.
+            // This must hold wherever the time falls within the periods.
             let (first, second) =
                 (start + Duration::from_secs(wait), start + Duration::from_secs(wait + 120));
             let id = id(u32::try_from(wait).unwrap() + 1);

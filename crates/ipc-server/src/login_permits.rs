@@ -1,5 +1,5 @@
-//! How many logins run or wait, in all and of one peer: each is a bcrypt, and whoever waits behind
-//! many waits long.
+//! Limits how many logins run or wait, in total and for each peer. Each login computes a bcrypt, so
+//! a login behind many others waits long.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -20,7 +20,7 @@ struct Taken {
     of_each: HashMap<Source, usize>,
 }
 
-/// A place that is given back when it is dropped.
+/// The permission to run one login. It is given back when it is dropped.
 #[derive(Debug)]
 pub(crate) struct LoginPermit<'a> {
     logins: &'a LoginPermits,
@@ -28,12 +28,12 @@ pub(crate) struct LoginPermit<'a> {
 }
 
 impl LoginPermits {
-    /// Places for `max` logins, for `each_max` of one peer.
+    /// Permits `max` logins at a time, `each_max` of them for one peer.
     pub(crate) fn new(max: usize, each_max: usize) -> Self {
         LoginPermits { max, each_max, waiting: Mutex::default() }
     }
 
-    /// A place, if one is free for this peer.
+    /// Takes a permit, if one is free for this peer.
     pub(crate) fn take(&self, source: Source) -> Option<LoginPermit<'_>> {
         let mut waiting = self.waiting();
         let own = waiting.of_each.get(&source).copied().unwrap_or(0);
@@ -77,7 +77,7 @@ mod tests {
         let (first, second) = (logins.take(peer(1)), logins.take(peer(2)));
         assert!(first.is_some() && second.is_some());
         assert!(logins.take(peer(3)).is_none());
-        assert!(logins.take(peer(3)).is_none(), "a place that was refused counts no more");
+        assert!(logins.take(peer(3)).is_none(), "a refused login takes no permit");
         drop(first);
         assert!(logins.take(peer(3)).is_some());
     }
@@ -90,6 +90,6 @@ mod tests {
         assert!(logins.take(peer(2)).is_some(), "another peer has its own");
         drop(own);
         assert!(logins.take(peer(1)).is_some());
-        assert!(logins.waiting().of_each.is_empty(), "who waits for nothing is not remembered");
+        assert!(logins.waiting().of_each.is_empty(), "a peer without a login is not remembered");
     }
 }

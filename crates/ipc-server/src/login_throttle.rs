@@ -1,4 +1,4 @@
-//! Counts failed logins, so that a password cannot be tried for long. The time is an argument.
+//! Counts failed logins, so that nobody can try passwords for long. The time is an argument.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -8,19 +8,23 @@ use std::time::{Duration, Instant};
 use ipc_protocol::Fingerprint;
 use ipc_store::Username;
 
-/// How long failures count.
+/// For how long a failure counts.
 const WINDOW: Duration = Duration::from_secs(60);
+
+/// The longest time for which a peer is refused. The first block lasts for the rest of [`WINDOW`],
+/// each one after it twice as long.
+const BLOCK_MAX: Duration = Duration::from_secs(15 * 60);
 
 /// When to come again where it is not failures but logins under way that fill the limit.
 const SOON: Duration = Duration::from_secs(1);
 
-/// How many peers, and pairs of peer and user, are watched at most. Each failure costs a bcrypt of
-/// some hundred milliseconds, so that no peer gets this far within a window; where many do, nobody
-/// new logs in for the rest of it.
+/// How many peers, and pairs of peer and user, are counted at most. Each failure costs a bcrypt of
+/// some hundred milliseconds, so one peer does not reach this limit within a window. If many peers
+/// do, no new peer can log in for the rest of it.
 const WATCHED_MAX: usize = 10_000;
 
-/// Who tries: a certificate, or over plain http an address. A peer that fails keeps nobody else
-/// out, not even from the same user's account.
+/// Who tries to log in: a certificate, or an address over plain http. Failures count for each
+/// source, so that a peer that fails locks nobody else out, not even from the same user's account.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Source {
     /// The certificate's fingerprint.
@@ -32,10 +36,11 @@ pub(crate) enum Source {
 /// What failures are counted for.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Counted {
-    /// A peer and the user it tries to be. All names that no user can have are one, `None`: what is
-    /// kept is never longer than a name may be.
+    /// A peer and the user name it tries. All invalid names count as one, `None`, so that nothing
+    /// longer than a valid name is stored.
     Pair(Source, Option<Username>),
-    /// A peer, whoever it tries to be: a few passwords tried with many users are as many guesses.
+    /// A peer with all user names it tries. A few passwords tried with many users are as many
+    /// guesses as many passwords with one.
     Peer(Source),
 }
 
@@ -50,7 +55,7 @@ pub(crate) struct LoginThrottle {
 #[derive(Debug)]
 struct Watched {
     counted: HashMap<Counted, Failures>,
-    /// When those that no longer count were last thrown away.
+    /// When counts that had expired were last removed.
     swept_at: Option<Instant>,
 }
 
@@ -58,22 +63,57 @@ struct Watched {
 struct Failures {
     count: u32,
     since: Instant,
-    /// LoginPermits that have begun and may fail.
+    /// Logins that have begun and may still fail.
     under_way: u32,
+    /// How often the limit was reached, one soon after the other.
+    blocks: u32,
+    blocked_until: Option<Instant>,
+}
+
+/// How long the block of this number lasts, from the first failure on.
+fn block(number: u32) -> Duration {
+    let doublings = number.saturating_sub(1).min(10);
+    (WINDOW * (1 << doublings)).min(BLOCK_MAX)
 }
 
 impl Failures {
+    fn new(now: Instant) -> Self {
+        Failures { count: 0, since: now, under_way: 0, blocks: 0, blocked_until: None }
+    }
+
+    /// How long the peer is still refused.
+    fn blocked(&self, now: Instant) -> Option<Duration> {
+        let wait = self.blocked_until?.saturating_duration_since(now);
+        (!wait.is_zero()).then_some(wait)
+    }
+
+    /// Whether the next block is longer: until a time as long as the last one has passed.
+    fn remembers(&self, now: Instant) -> bool {
+        self.blocked_until.is_some_and(|until| now < until + block(self.blocks))
+    }
+
+    fn fail(&mut self, began: Instant, failures_max: u32) {
+        if self.count == 0 {
+            self.since = began;
+        }
+        self.count = self.count.saturating_add(1);
+        if self.count == failures_max {
+            self.blocks = self.blocks.saturating_add(1);
+            self.blocked_until = Some(self.since + block(self.blocks));
+        }
+    }
+
     fn wait(&self, now: Instant) -> Option<Duration> {
         WINDOW.checked_sub(now.saturating_duration_since(self.since)).filter(|wait| !wait.is_zero())
     }
 
     fn counts(&self, now: Instant) -> bool {
-        self.under_way > 0 || (self.count > 0 && self.wait(now).is_some())
+        self.under_way > 0 || (self.count > 0 && self.wait(now).is_some()) || self.remembers(now)
     }
 }
 
-/// A login that has begun. It counts against the limit from here on, so that many at once are no
-/// way around it, and as a failure if nothing else is said of it.
+/// A login that has begun. It counts against the limit from its beginning, so that many logins at
+/// once do not get around it. Unless an outcome is reported, it counts as a failure.
 #[derive(Debug)]
 #[must_use = "a login that is dropped counts as one that failed"]
 pub(crate) struct LoginAttempt<'a> {
@@ -91,7 +131,7 @@ enum Outcome {
 }
 
 impl LoginThrottle {
-    /// Lets `failures_max` logins fail within a minute, for each peer and user name, and
+    /// Lets `failures_max` logins fail within a minute for each pair of peer and user name, and
     /// `peer_failures_max` for each peer.
     pub(crate) fn new(failures_max: u32, peer_failures_max: u32) -> Self {
         let watched = Watched { counted: HashMap::new(), swept_at: None };
@@ -101,7 +141,7 @@ impl LoginThrottle {
     /// Begins a login.
     ///
     /// # Errors
-    /// How long to wait before the next one.
+    /// The time to wait before the next login, if the limit is reached.
     pub(crate) fn begin(
         &self,
         source: Source,
@@ -118,8 +158,8 @@ impl LoginThrottle {
             watched.may_begin(counted, failures_max, now)?;
         }
         for counted in &counted {
-            let new = Failures { count: 0, since: now, under_way: 0 };
-            watched.counted.entry(counted.clone()).or_insert(new).under_way += 1;
+            let failures = watched.counted.entry(counted.clone());
+            failures.or_insert_with(|| Failures::new(now)).under_way += 1;
         }
         Ok(LoginAttempt { attempts: self, counted, began: now, outcome: Outcome::Failed })
     }
@@ -130,7 +170,7 @@ impl LoginThrottle {
 }
 
 impl Watched {
-    /// How long to wait before the next login that is counted here, if one has to.
+    /// Whether another login may begin. The error is the time to wait.
     fn may_begin(
         &mut self,
         counted: &Counted,
@@ -139,13 +179,17 @@ impl Watched {
     ) -> Result<(), Duration> {
         let is_full = self.counted.len() >= WATCHED_MAX;
         let Some(failures) = self.counted.get_mut(counted) else {
-            // Nobody at all may fail where no failure is allowed.
+            // If no failure is allowed at all, nobody may begin.
             return if is_full || failures_max == 0 { Err(WINDOW) } else { Ok(()) };
         };
-        match failures.wait(now) {
-            Some(wait) if failures.count >= failures_max => return Err(wait),
-            Some(_) => (),
-            None => (failures.count, failures.since) = (0, now),
+        if let Some(wait) = failures.blocked(now) {
+            return Err(wait);
+        }
+        if !failures.remembers(now) {
+            (failures.blocks, failures.blocked_until) = (0, None);
+        }
+        if failures.wait(now).is_none() || failures.count >= failures_max {
+            (failures.count, failures.since) = (0, now);
         }
         if failures.count.saturating_add(failures.under_way) >= failures_max {
             Err(SOON)
@@ -154,7 +198,7 @@ impl Watched {
         }
     }
 
-    /// Throws away what no longer counts, once in a window or where there is no room.
+    /// Removes expired counts, once in a window or when the table is full.
     fn forget_expired(&mut self, now: Instant) {
         let is_due = self.swept_at.is_none_or(|at| now.saturating_duration_since(at) >= WINDOW);
         if is_due || self.counted.len() >= WATCHED_MAX {
@@ -165,17 +209,18 @@ impl Watched {
 }
 
 impl LoginAttempt<'_> {
-    /// The login failed.
+    /// Reports that the login failed.
     pub(crate) fn failed(mut self) {
         self.outcome = Outcome::Failed;
     }
 
-    /// The login succeeded: what failed before no longer counts.
+    /// Reports that the login succeeded. Earlier failures of this peer with this user no longer
+    /// count.
     pub(crate) fn succeeded(mut self) {
         self.outcome = Outcome::Succeeded;
     }
 
-    /// It was no login after all: nobody looked at the password.
+    /// Reports that the password was not checked. The login then does not count.
     pub(crate) fn withdrawn(mut self) {
         self.outcome = Outcome::Withdrawn;
     }
@@ -189,17 +234,19 @@ impl Drop for LoginAttempt<'_> {
             failures.under_way = failures.under_way.saturating_sub(1);
             match (self.outcome, counted) {
                 (Outcome::Withdrawn, _) => (),
-                (Outcome::Succeeded, Counted::Pair(..)) => failures.count = 0,
+                (Outcome::Succeeded, Counted::Pair(..)) => {
+                    (failures.count, failures.blocks, failures.blocked_until) = (0, 0, None);
+                }
                 // One user whose password is known is no way to guess those of others without end.
                 (Outcome::Succeeded, Counted::Peer(_)) => (),
-                (Outcome::Failed, _) => {
-                    if failures.count == 0 {
-                        failures.since = self.began;
-                    }
-                    failures.count += 1;
+                (Outcome::Failed, Counted::Pair(..)) => {
+                    failures.fail(self.began, self.attempts.failures_max);
+                }
+                (Outcome::Failed, Counted::Peer(_)) => {
+                    failures.fail(self.began, self.attempts.peer_failures_max);
                 }
             }
-            if failures.count == 0 && failures.under_way == 0 {
+            if failures.count == 0 && failures.under_way == 0 && failures.blocks == 0 {
                 watched.counted.remove(counted);
             }
         }
@@ -213,7 +260,7 @@ mod tests {
     const HERE: Source = Source::Address(IpAddr::V4(std::net::Ipv4Addr::LOCALHOST));
     const THERE: Source = Source::Certificate(Fingerprint::from_bytes([1; 32]));
 
-    /// How long to wait, if one has to.
+    /// How long this peer has to wait, if at all.
     fn wait(
         attempts: &LoginThrottle,
         source: Source,
@@ -237,6 +284,26 @@ mod tests {
         assert_eq!(wait(&attempts, HERE, "a", later), Some(Duration::from_secs(40)));
         fail(&attempts, HERE, "a", start + WINDOW);
         assert_eq!(wait(&attempts, HERE, "a", start + WINDOW), None, "counting begins anew");
+    }
+
+    #[test]
+    fn each_block_is_twice_as_long_as_the_last_up_to_a_quarter_of_an_hour() {
+        let (attempts, mut now) = (LoginThrottle::new(3, u32::MAX), Instant::now());
+        for minutes in [1, 2, 4, 8, 15, 15] {
+            for _ in 0..3 {
+                fail(&attempts, HERE, "a", now);
+            }
+            let expected = Duration::from_secs(60 * minutes);
+            assert_eq!(wait(&attempts, HERE, "a", now), Some(expected));
+            assert_eq!(wait(&attempts, THERE, "a", now), None, "a stranger locks nobody out");
+            now += expected;
+        }
+        // A time as long as the last block without another one, and all is forgotten.
+        now += BLOCK_MAX;
+        for _ in 0..3 {
+            fail(&attempts, HERE, "a", now);
+        }
+        assert_eq!(wait(&attempts, HERE, "a", now), Some(WINDOW));
     }
 
     #[test]
@@ -322,7 +389,7 @@ mod tests {
         for number in 0..100 {
             fail(&attempts, HERE, &number.to_string(), now);
         }
-        fail(&attempts, HERE, "new", now + WINDOW);
+        fail(&attempts, HERE, "new", now + 2 * WINDOW);
         assert_eq!(attempts.watched().counted.len(), 2);
     }
 
@@ -333,6 +400,6 @@ mod tests {
             fail(&attempts, HERE, &number.to_string(), now);
         }
         assert_eq!(wait(&attempts, HERE, "new", now), Some(WINDOW));
-        assert_eq!(wait(&attempts, HERE, "new", now + WINDOW), None);
+        assert_eq!(wait(&attempts, HERE, "new", now + 2 * WINDOW), None);
     }
 }

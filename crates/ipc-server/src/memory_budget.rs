@@ -1,16 +1,16 @@
-//! A number of bytes that all connections share, so that their bodies together stay below it.
+//! Limits the memory for bodies: a number of bytes that all connections share.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// The bytes there are.
+/// The shared bytes.
 #[derive(Debug)]
 pub(crate) struct MemoryBudget {
     taken: AtomicUsize,
     max: usize,
 }
 
-/// Bytes that were taken, given back when this is dropped.
+/// Bytes taken from the budget. They are given back when this is dropped.
 #[derive(Debug)]
 pub(crate) struct Reservation {
     budget: Arc<MemoryBudget>,
@@ -24,13 +24,13 @@ impl MemoryBudget {
 }
 
 impl Reservation {
-    /// Nothing yet.
+    /// A reservation of no bytes.
     pub(crate) fn none(budget: &Arc<MemoryBudget>) -> Self {
         Reservation { budget: Arc::clone(budget), bytes: 0 }
     }
 
-    /// Takes more, until it is `bytes` in all. Takes nothing, and says so, where there is not as
-    /// much.
+    /// Grows the reservation to `bytes` in total. Returns `false` and changes nothing if the budget
+    /// does not have enough.
     #[must_use]
     pub(crate) fn grow_to(&mut self, bytes: usize) -> bool {
         let more = bytes.saturating_sub(self.bytes);
@@ -43,7 +43,7 @@ impl Reservation {
         is_taken
     }
 
-    /// Gives all of it back.
+    /// Gives all bytes back.
     pub(crate) fn release(&mut self) {
         self.budget.taken.fetch_sub(std::mem::take(&mut self.bytes), Ordering::Relaxed);
     }

@@ -1,28 +1,29 @@
-//! How many files the process may open, and how many connections fit into that.
+//! Fits the number of connections into the number of files that the process may open.
 //!
-//! A server comes here once, before it starts. The limit belongs to the process: it is raised only
-//! where the application says so.
+//! A server comes here once, before it starts. The limit belongs to the process, so it is raised
+//! only if the application allows it.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// Files for whatever else is opened while a server runs: databases, the application's own,
-/// connections that are about to close.
+/// Files kept free for everything else that is opened while a server runs: databases, the
+/// application's own files, connections that are about to close.
 const RESERVE: u64 = 128;
 
-/// Where the open files cannot be counted.
+/// The assumed number of open files where they cannot be counted.
 const OPEN_GUESS: u64 = 32;
 
-/// The most that macOS takes where it says that there is no limit (`OPEN_MAX`).
+/// The highest limit that macOS accepts where it reports no limit (`OPEN_MAX`).
 const UNLIMITED: u64 = 10_240;
 
-/// What is served at the same time.
+/// How many connections and handshakes are served at the same time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Places {
     pub(crate) connections: usize,
     pub(crate) handshakes: usize,
 }
 
-/// Makes as many places as were asked for, or as there can be, and says so in the log.
+/// Lowers the wanted numbers if the process may not open enough files, and logs that. Raises the
+/// process's limit first if `may_raise`.
 pub(crate) fn fit(wanted: Places, workers: usize, may_raise: bool) -> Places {
     let open = std::fs::read_dir("/dev/fd").map_or(OPEN_GUESS, |files| files.count() as u64);
     let needed = open + RESERVE + wanted.files();
@@ -31,7 +32,7 @@ pub(crate) fn fit(wanted: Places, workers: usize, may_raise: bool) -> Places {
         match setrlimit(Resource::Nofile, raised) {
             Ok(()) => limit = raised,
             Err(error) => {
-                log::warn!("the limit of open files cannot be raised: {}", ipc_base::chain(&error))
+                log::warn!("cannot raise the limit of open files: {}", ipc_base::chain(&error))
             }
         }
     }
@@ -40,8 +41,8 @@ pub(crate) fn fit(wanted: Places, workers: usize, may_raise: bool) -> Places {
     if places != wanted {
         let (connections, handshakes) = (places.connections, places.handshakes);
         log::warn!(
-            "this process may open {files_max} files: {connections} connections and {handshakes} handshakes are taken at a time, \
-             not {} and {}; for all of them let it open {needed} (ulimit -n)",
+            "this process may open {files_max} files: the limits are now {connections} connections and {handshakes} handshakes at a time, \
+             not {} and {}; to have all of them, let it open {needed} (ulimit -n)",
             wanted.connections,
             wanted.handshakes
         );
@@ -49,8 +50,8 @@ pub(crate) fn fit(wanted: Places, workers: usize, may_raise: bool) -> Places {
     places
 }
 
-/// The limit as it is to be for so many files; `None` where it is high enough, or as high as it may
-/// be.
+/// Returns the limit raised to `needed` files, or to the hard limit if that is lower. `None` if the
+/// current limit is already as high.
 fn raised(limit: Rlimit, needed: u64) -> Option<Rlimit> {
     let current = limit.current?;
     let raised = needed.min(limit.maximum.unwrap_or(UNLIMITED));
@@ -62,14 +63,14 @@ impl Places {
         (self.connections as u64).saturating_add(self.handshakes as u64)
     }
 
-    /// As many of these as so many files are enough for, but one of each for a worker. They are
-    /// shared out among the workers without a rest, since each rounds up for itself.
+    /// As many of these as fit into `files`, but at least one of each for each worker. Both numbers
+    /// are multiples of `workers`, since each worker rounds its share up.
     fn within(self, files: u64, workers: usize) -> Places {
         if self.files() <= files {
             return self;
         }
         let files = usize::try_from(files).unwrap_or(usize::MAX);
-        // A connection is in a handshake for milliseconds.
+        // A connection is in its handshake for milliseconds, so a quarter is enough.
         let handshakes = shared(self.handshakes.min(files / 4), workers);
         let connections = shared(self.connections.min(files.saturating_sub(handshakes)), workers);
         Places { connections, handshakes }

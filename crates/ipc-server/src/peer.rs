@@ -1,6 +1,6 @@
-//! Who is at the other end of a connection: its address and the certificate it showed.
+//! Identifies the peer of a connection: its address and the certificate it presented.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -9,48 +9,60 @@ use std::time::Duration;
 use actix_web::HttpRequest;
 use actix_web::dev::Extensions;
 use actix_web::rt::net::TcpStream;
-use ipc_base::{CertificateProblem, End};
+use ipc_base::{CertificateFacts, CertificateProblem, End, PeerName};
+use ipc_envelope::KeyRing;
 use ipc_protocol::{Fingerprint, ProblemCode};
-use rustls::server::danger::ClientCertVerifier;
+use rustls::CertificateError;
 use rustls_pki_types::{CertificateDer, UnixTime};
 use sha2::{Digest, Sha256};
 use tokio_rustls::server::TlsStream;
 
 use crate::login_throttle::Source;
 use crate::refusal::Refusal;
+use crate::trust::{Tls, Transport, Trust};
 
-/// How far ahead a certificate is verified that was found good before: it is good all the time
-/// between.
+/// A certificate that was valid before is verified for this many seconds ahead. If it is valid at
+/// both times, it is valid in between.
 const AHEAD_SECS: u64 = 60;
 
-/// What connections run over, and who looks at their certificates.
-pub(crate) enum Transport {
-    /// TLS, with a certificate on each connection.
-    Tls(Arc<dyn ClientCertVerifier>),
-    /// Plain http, without one.
-    Plain,
-}
-
-/// The certificate of a connection, kept beside it.
+/// The certificate of a connection, kept in the connection's data.
 struct PeerCertificate {
     chain: Vec<CertificateDer<'static>>,
     fingerprint: Fingerprint,
-    /// From when to when it was found good, in seconds since the Unix epoch. What verifies it knows
-    /// of nothing else that changes.
-    good: Cell<Option<(u64, u64)>>,
+    facts: Option<Arc<CertificateFacts>>,
+    /// When it was found valid.
+    good: Cell<Option<Good>>,
+    /// The keys of an enrolled client, with the number of the snapshot that they are derived from.
+    derived: RefCell<Option<(u64, Arc<KeyRing>)>>,
 }
 
-/// Notes the certificate when a connection is made. Where there is none, nothing is noted, and
-/// every request on the connection is refused.
+/// From when to when a certificate was found valid, in seconds since the Unix epoch, under the
+/// snapshot of this number. The verifier depends on nothing else that changes.
+#[derive(Clone, Copy)]
+struct Good {
+    trust: u64,
+    from: u64,
+    until: u64,
+}
+
+/// Stores the certificate when a connection is made. If there is none, nothing is stored, and every
+/// request on the connection is refused.
 pub(crate) fn note_certificate(stream: &TlsStream<TcpStream>, extensions: &mut Extensions) {
     let (_, session) = stream.get_ref();
     if let Some(chain) = session.peer_certificates().filter(|chain| !chain.is_empty()) {
         extensions.insert(Rc::new(PeerCertificate {
             fingerprint: fingerprint(&chain[0]),
+            facts: CertificateFacts::from_der(&chain[0]).map(Arc::new),
             chain: chain.iter().map(|certificate| certificate.clone().into_owned()).collect(),
             good: Cell::new(None),
+            derived: RefCell::new(None),
         }));
     }
+}
+
+/// The certificate of a request's connection, in DER.
+pub(crate) fn certificate_of(request: &HttpRequest) -> Option<CertificateDer<'static>> {
+    request.conn_data::<Rc<PeerCertificate>>()?.chain.first().cloned()
 }
 
 /// The SHA-256 of a certificate.
@@ -58,63 +70,87 @@ pub(crate) fn fingerprint(certificate: &CertificateDer<'_>) -> Fingerprint {
     Fingerprint::from_bytes(Sha256::digest(certificate).into())
 }
 
-/// A peer that was looked at for this request.
-#[derive(Clone, Copy, Debug)]
+/// A peer whose certificate was checked for this request.
+#[derive(Clone)]
 pub(crate) struct Peer {
-    /// The certificate; `None` over plain http only.
+    /// The certificate. `None` only over plain http.
     pub(crate) certificate: Option<Fingerprint>,
-    address: IpAddr,
+    /// What the certificate says of itself.
+    pub(crate) facts: Option<Arc<CertificateFacts>>,
+    /// The keys that it seals and opens with.
+    pub(crate) envelope_keys: Arc<KeyRing>,
+    pub(crate) address: IpAddr,
 }
 
 impl Peer {
-    /// Looks at the peer of a request: on each one, since a resumed TLS session skips the verifier.
+    /// Checks the peer of a request. This is done for each request, since a resumed TLS session
+    /// skips the verifier.
     ///
     /// # Errors
-    /// 403 over https if there is no certificate, or one that is no longer good.
-    pub(crate) fn of(
-        request: &HttpRequest,
-        transport: &Transport,
-        now_secs: u64,
-    ) -> Result<Self, Refusal> {
-        // Headers that claim another address are not believed: anybody can send them.
-        Self::look(
-            request.peer_addr(),
-            request.conn_data::<Rc<PeerCertificate>>(),
-            transport,
-            now_secs,
-        )
+    /// 403 over https if there is no certificate, or if it is not valid at this time.
+    pub(crate) fn of(request: &HttpRequest, trust: &Trust, now_secs: u64) -> Result<Self, Refusal> {
+        // Headers that claim another address are ignored: any client can send them.
+        Self::look(request.peer_addr(), request.conn_data::<Rc<PeerCertificate>>(), trust, now_secs)
     }
 
     fn look(
         address: Option<SocketAddr>,
         shown: Option<&Rc<PeerCertificate>>,
-        transport: &Transport,
+        trust: &Trust,
         now_secs: u64,
     ) -> Result<Self, Refusal> {
         let address = address.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |address| address.ip());
-        let certificate = match transport {
-            Transport::Plain => None,
-            Transport::Tls(verifier) => {
+        match &trust.transport {
+            Transport::Plain => Ok(Peer {
+                certificate: None,
+                facts: None,
+                envelope_keys: Arc::clone(&trust.envelope_keys),
+                address,
+            }),
+            Transport::Tls(tls) => {
                 let none = || {
                     Refusal::new(
                         ProblemCode::WrongCertificate,
-                        "the connection shows no client certificate",
+                        "the connection has no client certificate",
                     )
                 };
                 let shown = shown.ok_or_else(none)?;
-                Some(shown.verify(verifier.as_ref(), now_secs)?)
+                shown.verify(tls, trust.number, now_secs)?;
+                Ok(Peer {
+                    certificate: Some(shown.fingerprint),
+                    facts: shown.facts.clone(),
+                    envelope_keys: shown.envelope_keys(trust)?,
+                    address,
+                })
             }
-        };
-        Ok(Peer { certificate, address })
+        }
     }
 
-    /// Whom failed logins are counted for.
+    /// The peer name in the certificate.
+    pub(crate) fn name(&self) -> Option<&PeerName> {
+        self.facts.as_ref()?.name.as_ref()
+    }
+
+    /// The source under which failed logins of this peer are counted.
     pub(crate) fn source(&self) -> Source {
         self.certificate.map_or(Source::Address(self.address), Source::Certificate)
     }
 }
 
-/// Why a certificate is not taken, for the log.
+fn not_valid(error: &rustls::Error) -> Refusal {
+    let refusal = match error {
+        rustls::Error::InvalidCertificate(CertificateError::Revoked) => {
+            Refusal::new(ProblemCode::CertificateRevoked, "the client certificate was revoked")
+        }
+        _ => Refusal::new(
+            ProblemCode::WrongCertificate,
+            "the client certificate is not valid here, or no longer",
+        ),
+    };
+    refusal.because(in_words(error))
+}
+
+/// Describes in words why a certificate is refused, for the log.
 fn in_words(error: &rustls::Error) -> String {
     match error {
         rustls::Error::InvalidCertificate(fault) => {
@@ -124,7 +160,7 @@ fn in_words(error: &rustls::Error) -> String {
     }
 }
 
-/// The peer of a connection that outlasts its request, and with it what the request was read from.
+/// The peer of a connection that lives longer than the request that opened it, such as a channel.
 pub(crate) struct LastingPeer {
     pub(crate) address: Option<SocketAddr>,
     shown: Option<Rc<PeerCertificate>>,
@@ -135,44 +171,67 @@ impl LastingPeer {
         LastingPeer { address: request.peer_addr(), shown: request.conn_data().cloned() }
     }
 
-    /// [`Peer::of`], without the request.
+    /// Like [`Peer::of`], without the request.
     ///
     /// # Errors
-    /// As there.
-    pub(crate) fn look(&self, transport: &Transport, now_secs: u64) -> Result<Peer, Refusal> {
-        Peer::look(self.address, self.shown.as_ref(), transport, now_secs)
+    /// Those of [`Peer::of`].
+    pub(crate) fn look(&self, trust: &Trust, now_secs: u64) -> Result<Peer, Refusal> {
+        Peer::look(self.address, self.shown.as_ref(), trust, now_secs)
     }
 }
 
 impl PeerCertificate {
-    fn verify(
-        &self,
-        verifier: &dyn ClientCertVerifier,
-        now_secs: u64,
-    ) -> Result<Fingerprint, Refusal> {
-        let good = self.good.get();
-        if good.is_none_or(|(from, until)| now_secs < from || now_secs > until) {
+    /// The keys of this peer: an enrolled client has keys derived for its name, whoever shares the
+    /// home the ring itself.
+    ///
+    /// # Errors
+    /// 403 if the certificate is an enrolled client's without a name, or cannot be read.
+    fn envelope_keys(&self, trust: &Trust) -> Result<Arc<KeyRing>, Refusal> {
+        let unusable = || {
+            let detail = "the client certificate names no peer";
+            Refusal::new(ProblemCode::WrongCertificate, detail)
+        };
+        let facts = self.facts.as_ref().ok_or_else(unusable)?;
+        if !facts.is_client_only {
+            return Ok(Arc::clone(&trust.envelope_keys));
+        }
+        let name = facts.name.as_ref().ok_or_else(unusable)?;
+        let mut derived = self.derived.borrow_mut();
+        match &*derived {
+            Some((number, ring)) if *number == trust.number => Ok(Arc::clone(ring)),
+            _ => {
+                let ring = KeyRing::from_keys(trust.derived_keys(name)).map_err(|_| unusable())?;
+                let ring = Arc::new(ring);
+                *derived = Some((trust.number, Arc::clone(&ring)));
+                Ok(ring)
+            }
+        }
+    }
+
+    /// Verifies the certificate, unless it was found valid for this time under this snapshot.
+    ///
+    /// # Errors
+    /// 403 if it is not valid, or revoked.
+    fn verify(&self, tls: &Tls, trust: u64, now_secs: u64) -> Result<(), Refusal> {
+        let good = self.good.get().filter(|good| good.trust == trust);
+        if good.is_none_or(|good| now_secs < good.from || now_secs > good.until) {
             let verify = |secs: u64| {
                 let at = UnixTime::since_unix_epoch(Duration::from_secs(secs));
-                verifier.verify_client_cert(&self.chain[0], &self.chain[1..], at)
+                tls.verifier.verify_client_cert(&self.chain[0], &self.chain[1..], at)
             };
-            // A connection's first request does not pay for two.
+            // The first request of a connection does not pay for a second verification.
             let ahead = good
-                .filter(|(from, _)| *from <= now_secs)
-                .map(|(from, _)| (from, now_secs + AHEAD_SECS));
+                .filter(|good| good.from <= now_secs)
+                .map(|good| Good { until: now_secs + AHEAD_SECS, ..good });
             let good = match ahead {
-                Some((from, until)) if verify(until).is_ok() => (from, until),
+                Some(ahead) if verify(ahead.until).is_ok() => ahead,
                 _ => {
-                    verify(now_secs).map_err(|error| {
-                        let detail = "the client certificate is not, or no longer, good here";
-                        Refusal::new(ProblemCode::WrongCertificate, detail)
-                            .because(in_words(&error))
-                    })?;
-                    (now_secs, now_secs)
+                    verify(now_secs).map_err(|error| not_valid(&error))?;
+                    Good { trust, from: now_secs, until: now_secs }
                 }
             };
             self.good.set(Some(good));
         }
-        Ok(self.fingerprint)
+        Ok(())
     }
 }

@@ -1,15 +1,14 @@
-//! Reads `Prefer` (RFC 7240). Which preference means what is not known here, but for the form of
-//! `wait`.
+//! Parses the header `Prefer` (RFC 7240). Knows the form of `wait` only.
 
 use std::borrow::Cow;
 
-/// The seconds of `wait=SECONDS` (section 4.3), in these values of the header. As section 2 has it,
-/// the name is in any case, the first one counts where there are several, and what is not
-/// understood means nothing.
+/// Returns the seconds of `wait=SECONDS` (section 4.3) in these values of the header. As section 2
+/// requires, the name's case does not matter, the first of several counts, and a preference that
+/// cannot be parsed is ignored.
 pub(crate) fn wait_secs<'a>(mut values: impl Iterator<Item = &'a [u8]>) -> Option<u64> {
     let wait = values.find_map(|value| {
         split(value, b',').find_map(|preference| {
-            // Its parameters, behind semicolons, mean nothing here.
+            // The parameters after semicolons are ignored.
             let preference = split(preference, b';').next().unwrap_or_default();
             let (name, word) =
                 preference.split_at(preference.iter().position(|byte| *byte == b'=')?);
@@ -19,11 +18,11 @@ pub(crate) fn wait_secs<'a>(mut values: impl Iterator<Item = &'a [u8]>) -> Optio
         })
     })?;
     let digits = std::str::from_utf8(&wait).ok().filter(|text| !text.is_empty())?;
-    // Beyond 64 bits it is a long time.
+    // A number beyond 64 bits means a long time.
     digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse().unwrap_or(u64::MAX))
 }
 
-/// The parts between separators that stand in no quoted string.
+/// Splits a text at each separator that is not inside a quoted string.
 fn split(text: &[u8], separator: u8) -> impl Iterator<Item = &[u8]> {
     let (mut is_quoted, mut is_escaped) = (false, false);
     text.split(move |byte| {
@@ -37,7 +36,7 @@ fn split(text: &[u8], separator: u8) -> impl Iterator<Item = &[u8]> {
     })
 }
 
-/// A word as it is, or what stands between the quotes of a quoted string (RFC 9110, section 5.6.4).
+/// A token as it is, or the content of a quoted string (RFC 9110, section 5.6.4).
 fn unquoted(word: &[u8]) -> Cow<'_, [u8]> {
     let Some(inner) = word.strip_prefix(b"\"").and_then(|word| word.strip_suffix(b"\"")) else {
         return Cow::Borrowed(word);

@@ -1,8 +1,8 @@
-//! Lines of the log that peers cause: so many of one peer and one kind, then their number. Nobody
-//! fills a disk with them.
+//! Limits the log lines that peers can cause: it writes a number of lines for each peer and kind,
+//! then only counts. This keeps a peer from filling a disk.
 //!
-//! `answer`, `handshake` and `http` come here with each such line. Nothing here knows what a line
-//! says.
+//! `answer`, `handshake` and `http` come here with each such line. Nothing here knows the text of a
+//! line.
 
 use std::collections::HashMap;
 use std::fmt::{self, Display};
@@ -13,22 +13,22 @@ use std::time::{Duration, Instant};
 use log::Level;
 use tokio::sync::Notify;
 
-/// How many lines of one peer and one kind the log gets within [`WINDOW`].
+/// How many lines of one peer and one kind are logged within [`WINDOW`].
 const LINES_MAX: u32 = 100;
 
-/// After this time the others are summed up, and there is room for lines again.
+/// After this time the suppressed lines are summed up, and new lines are logged again.
 const WINDOW: Duration = Duration::from_secs(10);
 
-/// How many pairs of peer and kind are counted each for itself; where there are more, those of a
-/// kind share one count.
+/// How many pairs of peer and kind have a count of their own. Beyond that, all further peers share
+/// one count for each kind.
 const COUNTED_MAX: usize = 1024;
 
-/// What a line tells of. Lines of one kind are alike but for the peer and what it chose.
+/// What a line reports. Lines of one kind differ only in the peer and in text that the peer chose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Kind {
-    /// A request that was answered: status and, of a refusal, its code.
+    /// An answered request: the status, and the problem code of a refusal.
     Answer(u16, &'static str),
-    /// What has a name of its own.
+    /// An event with a name of its own.
     Event(&'static str),
 }
 
@@ -42,11 +42,11 @@ impl Display for Kind {
     }
 }
 
-/// The counts. Many tasks share one.
+/// The counts, shared by many tasks.
 #[derive(Debug, Default)]
 pub(crate) struct RateLimitedLog {
     counts: Mutex<HashMap<(Option<IpAddr>, Kind), Count>>,
-    /// Told when there is something to sum up.
+    /// Notified when there are suppressed lines to sum up.
     untold: Notify,
 }
 
@@ -55,7 +55,7 @@ struct Count {
     level: Level,
     began: Instant,
     lines: u32,
-    /// Lines that were left out since then.
+    /// Lines that were suppressed since then.
     untold: u64,
 }
 
@@ -65,13 +65,13 @@ impl Count {
     }
 }
 
-/// A peer, for a line of the log.
+/// A peer as text for a log line.
 pub(crate) fn shown(peer: Option<SocketAddr>) -> String {
     peer.map_or_else(|| "?".to_owned(), |peer| peer.to_string())
 }
 
-/// Whose lines are counted together: an address, or a network of IPv6, of which one host may have
-/// as many as it likes.
+/// The key under which a peer's lines are counted: an IPv4 address or an IPv6 /64 network, since
+/// one host may have any number of addresses in it.
 fn host(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() >> 64 << 64)),
@@ -80,8 +80,7 @@ fn host(address: IpAddr) -> IpAddr {
 }
 
 impl RateLimitedLog {
-    /// Counts a line that the caller is about to write; whether its peer may have one more of this
-    /// kind.
+    /// Counts a line that the caller is about to write. Returns whether to write it.
     pub(crate) fn takes(&self, level: Level, peer: Option<SocketAddr>, kind: Kind) -> bool {
         self.count(level, peer, kind, Instant::now())
     }
@@ -92,7 +91,7 @@ impl RateLimitedLog {
         if counts.len() >= COUNTED_MAX && !counts.contains_key(&key) {
             counts.retain(|_, count| count.untold > 0 || !count.is_over(now));
             if counts.len() >= COUNTED_MAX {
-                // As many as there are kinds, and so not many more.
+                // There are only as many of these keys as kinds, so the table stays small.
                 key.0 = None;
             }
         }
@@ -111,18 +110,17 @@ impl RateLimitedLog {
         false
     }
 
-    /// Sums up from time to time what was left out. Ends never.
+    /// Logs the numbers of suppressed lines from time to time. Never returns.
     pub(crate) async fn sum_up(self: Arc<Self>) {
         loop {
             self.untold.notified().await;
-            // Those that were left out first wait for their window's end, later ones a little
-            // longer.
+            // The first suppressed lines wait until their window ends, later ones a little longer.
             tokio::time::sleep(WINDOW).await;
             self.tell(Instant::now());
         }
     }
 
-    /// Sums up what was left out so far.
+    /// Logs the numbers of the lines that were suppressed so far.
     pub(crate) fn tell(&self, now: Instant) {
         for (level, line) in self.summaries(now) {
             log::log!(level, "{line}");

@@ -1,6 +1,7 @@
-//! Refusals: what is wrong with a request, with one message for the peer and another for the log.
+//! A refusal says what is wrong with a request, with one message for the peer and another for the
+//! log.
 //!
-//! Whatever looks at requests comes here. How a refusal is answered, `answer` knows.
+//! Every file that checks requests comes here. `answer` turns a refusal into a response.
 
 use std::borrow::Cow;
 use std::fmt::Display;
@@ -11,16 +12,16 @@ use actix_web::http::{StatusCode, header};
 use ipc_protocol::{PROBLEM_TYPE, Problem, ProblemCode};
 use log::Level;
 
-/// When a client that found the inbox full, or the server stopping, may come again.
+/// When a client should come again after the inbox was full or the server was stopping.
 pub(crate) const RETRY_AFTER: Duration = Duration::from_secs(1);
 
-/// A request that is refused.
+/// The refusal of a request.
 #[derive(Debug)]
 pub(crate) struct Refusal {
     code: ProblemCode,
-    /// For the peer.
+    /// The message for the peer.
     detail: Cow<'static, str>,
-    /// For the log; never a secret.
+    /// The message for the log. It never contains a secret.
     cause: Option<String>,
     level: Level,
     retry_after: Option<Duration>,
@@ -31,19 +32,19 @@ impl Refusal {
         Refusal { code, detail: detail.into(), cause: None, level: Level::Info, retry_after: None }
     }
 
-    /// Adds what only the log is told.
+    /// Adds a message that only the log gets.
     pub(crate) fn because(mut self, cause: impl Display) -> Self {
         self.cause = Some(cause.to_string());
         self
     }
 
-    /// Says that it is the server's fault: its line in the log is an error.
+    /// Marks the refusal as the server's fault: it is logged as an error.
     pub(crate) fn logged_as_error(mut self) -> Self {
         self.level = Level::Error;
         self
     }
 
-    /// Adds when to come again, rounded up to whole seconds.
+    /// Adds `Retry-After`, rounded up to whole seconds.
     pub(crate) fn retry_after(mut self, wait: Duration) -> Self {
         self.retry_after = Some(wait);
         self
@@ -57,12 +58,12 @@ impl Refusal {
         self.level
     }
 
-    /// What only the log is told.
+    /// Returns the message for the log.
     pub(crate) fn into_cause(self) -> Option<String> {
         self.cause
     }
 
-    /// Code and cause.
+    /// The problem code and the message for the log.
     pub(crate) fn for_the_log(&self) -> String {
         match &self.cause {
             Some(cause) => format!(" {} ({cause})", self.code),
@@ -70,7 +71,7 @@ impl Refusal {
         }
     }
 
-    /// The answer.
+    /// Makes the response.
     pub(crate) fn response(&self) -> HttpResponse {
         let status = StatusCode::from_u16(self.code.status())
             .expect("every code has a status of three digits");
@@ -80,7 +81,7 @@ impl Refusal {
             response.insert_header((header::RETRY_AFTER, wait.as_secs_f64().ceil().to_string()));
         }
         if self.code == ProblemCode::UpgradeRequired {
-            // RFC 9110, section 15.5.22, and RFC 6455, section 4.4.
+            // Required by RFC 9110, section 15.5.22, and RFC 6455, section 4.4.
             response.insert_header((header::UPGRADE, "websocket"));
             response.insert_header((header::SEC_WEBSOCKET_VERSION, "13"));
         }
@@ -92,12 +93,12 @@ impl Refusal {
     }
 }
 
-/// The refusal of everything while the server stops.
+/// The refusal of every request while the server stops.
 pub(crate) fn shutting_down() -> Refusal {
     Refusal::new(ProblemCode::ShuttingDown, "the server is stopping").retry_after(RETRY_AFTER)
 }
 
-/// The refusal where the server failed in a way of its own, which the log gets.
+/// The refusal if the server itself failed. `what` and `error` go into the log.
 pub(crate) fn internal(what: &str, error: impl Display) -> Refusal {
     let detail = "the server failed; its log says how";
     Refusal::new(ProblemCode::InternalError, detail)

@@ -1,8 +1,8 @@
-//! The body of a reply, which gives back its memory when the peer has taken it.
+//! The body of a reply. It gives its memory back when the peer has taken it.
 //!
-//! `routes` makes one for each reply. actix-http copies what it gets into a buffer of its own: it
-//! gets a long reply in pieces, each when the one before has gone out, so that there is one copy of
-//! it and not two.
+//! `routes` makes one for each reply. actix-http copies what it gets into a buffer of its own.
+//! Therefore it gets a long reply in pieces, each after the one before was sent: memory holds one
+//! copy of the reply and not two.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -13,10 +13,10 @@ use actix_web::web::Bytes;
 
 use crate::memory_budget::Reservation;
 
-/// Bytes of a reply that need none of the memory for long bodies.
+/// Replies up to this many bytes take nothing from the memory budget.
 pub(crate) const REPLY_FREE_BYTES: usize = 16 * 1024;
 
-/// As much as actix-http collects before it writes.
+/// How many bytes actix-http collects before it writes.
 const PIECE_BYTES: usize = 32 * 1024;
 
 /// A reply that is being sent.
@@ -27,7 +27,7 @@ pub(crate) struct ReplyBody {
 }
 
 impl ReplyBody {
-    /// `reservation` is the memory that the reply takes, if it is long.
+    /// `reservation` is the memory that a long reply takes from the budget.
     pub(crate) fn new(reply: Vec<u8>, reservation: Reservation) -> Self {
         ReplyBody { rest: reply.into(), _reservation: reservation }
     }

@@ -1,5 +1,5 @@
-//! How long the body of a request is, and whether its connection can be kept, by what actix-http
-//! made of its head.
+//! Determines the length of a request's body, and whether its connection can be kept, from what
+//! actix-http parsed.
 //!
 //! `http` comes here with each request, before any route sees it.
 
@@ -17,23 +17,22 @@ use ipc_protocol::Route;
 
 use crate::framing::BodyLength;
 
-/// Returns how long the body of a request is, and whether the request is the last of its
-/// connection.
+/// Returns the length of a request's body, and whether the request is the last of its connection.
 ///
-/// After `Upgrade: websocket`, whatever `Content-Length` says, and after `CONNECT`, actix-http
-/// takes everything that follows for the body. A server may ignore the wish (RFC 9110, section
-/// 7.8): such a request gets the body that its length gives, but for the route that upgrades the
-/// connection, which gets all of it. Its connection cannot be kept, as actix-http parses no further
-/// request on it.
+/// After `Upgrade: websocket` (whatever `Content-Length` says) and after `CONNECT`, actix-http
+/// treats everything that follows as the body. A server may ignore the wish to upgrade (RFC 9110,
+/// section 7.8). Such a request therefore gets only the body that its length gives, except on the
+/// route that upgrades the connection, which gets everything. In both cases the connection cannot
+/// be kept, as actix-http parses no further request on it.
 pub(crate) fn settle(request: &mut ServiceRequest) -> (BodyLength, bool) {
-    // actix-http keeps no other connections: none that asks for an upgrade, whatever to.
+    // actix-http keeps no other connections. It never keeps one that asks for any upgrade.
     let wants_close = request.head().connection_type() != ConnectionType::KeepAlive;
     if let Payload::None = request.parts().1 {
         return (BodyLength::None, wants_close);
     }
     let head = request.head();
     if head.headers.contains_key(header::TRANSFER_ENCODING) {
-        // actix-http takes `chunked` alone.
+        // actix-http accepts no transfer coding but `chunked`.
         return (BodyLength::Chunked, wants_close);
     }
     let has_no_end = takes_all(head);
@@ -53,8 +52,8 @@ pub(crate) fn settle(request: &mut ServiceRequest) -> (BodyLength, bool) {
     (BodyLength::Bytes(length), wants_close || has_no_end)
 }
 
-/// Whether actix-http takes everything behind a head for the body. It does not for `CONNECT` with a
-/// length, which may as well go without its connection.
+/// Whether actix-http treats everything after a head as the body. For `CONNECT` with a length it
+/// does not, but such a connection need not be kept either.
 fn takes_all(head: &RequestHead) -> bool {
     let is_websocket = |value: &header::HeaderValue| {
         value.as_bytes().trim_ascii().eq_ignore_ascii_case(b"websocket")
@@ -62,12 +61,12 @@ fn takes_all(head: &RequestHead) -> bool {
     head.method == Method::CONNECT || head.headers.get_all(header::UPGRADE).any(is_websocket)
 }
 
-/// Whether a request, after which actix-http takes everything for its body, asks for a channel.
+/// Whether a request asks for a channel. Only called if [`takes_all`] holds.
 fn is_for_a_channel(head: &RequestHead) -> bool {
     head.method == Method::GET && head.uri.path() == Route::MessageChannel.path()
 }
 
-/// The first bytes of a payload that has no end of its own.
+/// Limits a payload without an end of its own to its first bytes.
 struct LimitedBody {
     payload: Payload,
     missing: u64,
@@ -83,7 +82,7 @@ impl Stream for LimitedBody {
         }
         let mut next = ready!(Pin::new(&mut this.payload).poll_next(context));
         if let Some(Ok(bytes)) = &mut next {
-            // `gate` hands on no more than the length; this does not rely on it.
+            // `gate` already hands on no more than the length, but this does not rely on it.
             bytes.truncate(usize::try_from(this.missing).unwrap_or(usize::MAX));
             this.missing -= bytes.len() as u64;
         }

@@ -1,8 +1,8 @@
-//! Whether a request's head says in one way where it is to go: its target and its `Host` (RFC 9112,
-//! section 3.2).
+//! Checks that a request's head states unambiguously where the request goes: its target and its
+//! `Host` (RFC 9112, section 3.2).
 //!
-//! `http` comes here with each request, before any route sees it. That `Host` is there, once, with
-//! HTTP/1.1, actix-http has looked.
+//! `http` comes here with each request, before any route sees it. actix-http has already checked
+//! that an HTTP/1.1 request has exactly one `Host`.
 
 use std::net::Ipv6Addr;
 
@@ -12,17 +12,15 @@ use ipc_protocol::ProblemCode;
 
 use crate::refusal::Refusal;
 
-/// Looks at the target and at `Host`, where there is one. `has_fragment` says whether the target
-/// has a `#`, which the parsed one does not show.
+/// Checks the target and, if there is one, `Host`. `has_fragment` says whether the target has a
+/// `#`, which the parsed target does not show.
 ///
 /// # Errors
-/// 400 if one of them is of no form that it may have.
+/// 400 if one of them has no valid form.
 pub(crate) fn check(head: &RequestHead, has_fragment: bool) -> Result<(), Refusal> {
     let refused = |detail: &'static str| Err(Refusal::new(ProblemCode::MalformedRequest, detail));
     if has_fragment {
-        return refused(
-            "the request's target has a fragment, which is none of the server's business",
-        );
+        return refused("the request's target has a fragment, which must not be sent to a server");
     }
     if !is_target(&head.uri, &head.method) {
         return refused("the request's target is neither a path nor an http URL");
@@ -35,14 +33,14 @@ pub(crate) fn check(head: &RequestHead, has_fragment: bool) -> Result<(), Refusa
     }
 }
 
-/// One of the four forms, where its method may have it.
+/// Whether the target has one of the four forms, and its method allows that form.
 fn is_target(uri: &Uri, method: &Method) -> bool {
     match (uri.scheme_str(), uri.authority()) {
         // Origin form, or `*` (section 3.2.4).
         (None, None) => {
             uri.path().starts_with('/') || (uri.path() == "*" && *method == Method::OPTIONS)
         }
-        // Absolute form (3.2.2). The authority of one has no user (RFC 9110, section 4.2.4).
+        // Absolute form (3.2.2). Its authority must not have a user name (RFC 9110, section 4.2.4).
         (Some(scheme), Some(authority)) => {
             let is_http =
                 scheme.eq_ignore_ascii_case("http") || scheme.eq_ignore_ascii_case("https");
@@ -56,8 +54,8 @@ fn is_target(uri: &Uri, method: &Method) -> bool {
     }
 }
 
-/// `uri-host [ ":" port ]` (RFC 3986, section 3.2.2) with a host that is not empty, as none of an
-/// http URL is (RFC 9110, section 4.2.1).
+/// Parses `uri-host [ ":" port ]` (RFC 3986, section 3.2.2). The host must not be empty: an http
+/// URL has none that is (RFC 9110, section 4.2.1).
 fn is_host(text: &[u8]) -> bool {
     let (is_good, rest) = if let Some(bracketed) = text.strip_prefix(b"[") {
         let Some(end) = bracketed.iter().position(|byte| *byte == b']') else { return false };
@@ -81,7 +79,7 @@ fn is_port_number(digits: &[u8]) -> bool {
     number.is_some() && digits.iter().all(u8::is_ascii_digit)
 }
 
-/// A registered name, or an IPv4 address, which has the form of one.
+/// A registered name. An IPv4 address has the same form.
 fn is_name(name: &[u8]) -> bool {
     let mut rest = name;
     while let Some((byte, behind)) = rest.split_first() {

@@ -1,11 +1,11 @@
-//! The routes: each maps a request onto the layers below and back onto a status.
+//! The routes. Each maps a request to calls of the layers below, and their results to a status.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use actix_web::http::header;
 use actix_web::{HttpRequest, HttpResponse, web};
-use ipc_envelope::Freshness;
+use ipc_envelope::{Freshness, KeyRing};
 use ipc_inbox::{NotifyGuard, Put, PutError};
 use ipc_protocol::{
     AuthReply, AuthRequest, BatchOutcome, BatchReply, Frame, IS_RUNNING_TEXT, MessageId,
@@ -15,19 +15,22 @@ use zeroize::Zeroizing;
 
 use crate::admit::{admit, malformed, take_in};
 use crate::answer::{accepted, answer, envelope, mark_duplicate};
-use crate::authenticate::unavailable;
+use crate::authenticate::{other_peer, unavailable};
 use crate::channel;
+use crate::clock::unix_secs;
 use crate::inbox_refusal::{no_reply, not_put};
 use crate::login_ids::NotNew;
 use crate::memory_budget::Reservation;
 use crate::prefer;
 use crate::refusal::{RETRY_AFTER, Refusal, internal};
+use crate::renewal;
 use crate::reply_body::{REPLY_FREE_BYTES, ReplyBody};
 use crate::session::Session;
-use crate::state::{State, random_iv, unix_secs};
+use crate::state::{State, random_iv};
+use crate::users::Standing;
 
-/// Adds the routes to an app. Each path is a resource of its own, so that a wrong method is 405 and
-/// not 404.
+/// Adds the routes to an app. Each path is a resource of its own, so that a wrong method gets 405
+/// and not 404.
 pub(crate) fn configure(app: &mut web::ServiceConfig) {
     let resource = |route: Route| {
         web::resource(route.path()).default_service(web::to(
@@ -47,6 +50,7 @@ pub(crate) fn configure(app: &mut web::ServiceConfig) {
             .route(web::head().to(is_running)),
     )
     .service(resource(Route::ClientAuth).route(web::post().to(client_auth)))
+    .service(resource(Route::ClientRenew).route(web::post().to(client_renew)))
     .service(resource(Route::MessageSubmit).route(web::post().to(message_submit)))
     .service(resource(Route::MessageRequest).route(web::post().to(message_request)))
     .service(resource(Route::MessageBatch).route(web::post().to(message_batch)))
@@ -59,7 +63,7 @@ pub(crate) fn configure(app: &mut web::ServiceConfig) {
 fn method_not_allowed(route: Route) -> Refusal {
     Refusal::new(
         ProblemCode::MethodNotAllowed,
-        format!("the route answers {} only", route.method()),
+        format!("this route accepts only {}", route.method()),
     )
 }
 
@@ -74,6 +78,17 @@ async fn client_auth(
     state: web::Data<State>,
 ) -> HttpResponse {
     let result = log_in(&request, payload, &state).await;
+    answer(&request, result)
+}
+
+async fn client_renew(
+    request: HttpRequest,
+    payload: web::Payload,
+    state: web::Data<State>,
+) -> HttpResponse {
+    let result = renewal::renew(&request, payload, &state).await.and_then(|answer| {
+        sealed_reply(&answer.body, (answer.id, answer.is_raw), &answer.keys, &state)
+    });
     answer(&request, result)
 }
 
@@ -120,13 +135,13 @@ async fn log_in(
 ) -> Result<HttpResponse, Refusal> {
     let (peer, mut sealed) = take_in(request, payload, state).await?;
     let is_raw = sealed.is_raw();
-    // It is short: its route has a limit of its own.
+    // A login is short, because its route has a limit of its own, so it is opened on this thread.
     let plaintext = sealed.open(Freshness::at(unix_secs(SystemTime::now())))?;
     let frame = Frame::parse(plaintext)
         .and_then(|frame| frame.addressed_to(Route::ClientAuth))
         .map_err(malformed)?;
     let id = frame.id();
-    // Whatever serde_json would say of it could quote the password.
+    // The error of serde_json is dropped, because it could quote the password.
     let mut credentials: AuthRequest = serde_json::from_str(frame.object().map_err(malformed)?)
         .map_err(|_| {
             Refusal::new(
@@ -135,8 +150,8 @@ async fn log_in(
             )
         })?;
     drop(sealed);
-    // One user, one name, however a keyboard spells it: for the count of failures, the session, and
-    // the application.
+    // The same name must count as one user, however a keyboard composes it: for the count of
+    // failures, the session and the application.
     credentials.username = to_nfc(&credentials.username);
 
     let source = peer.source();
@@ -150,7 +165,7 @@ async fn log_in(
         return Err(Refusal::new(ProblemCode::TooManyAttempts, "too many logins are waiting")
             .retry_after(RETRY_AFTER));
     };
-    // Before the password is looked at: a login that comes again costs its user nothing.
+    // This comes before the password check, so that a replayed login costs its user nothing.
     if let Err(why) = state.login_ids.remember(id, Instant::now()) {
         attempt.withdrawn();
         return Err(login_not_new(why));
@@ -164,14 +179,34 @@ async fn log_in(
     };
     let Some(credential_version) = version else {
         attempt.failed();
-        return Err(Refusal::new(
-            ProblemCode::BadCredentials,
-            "the user is unknown or the password wrong",
-        ));
+        state.login_notes.failed(&credentials.username);
+        return Err(bad_credentials());
     };
-    attempt.succeeded();
+    let with = (credential_version, peer.name());
+    // As of now: an answer of half a second ago may know of another binding.
+    match state
+        .users
+        .current_within(Duration::ZERO, &credentials.username, with, Instant::now())
+        .await
+    {
+        Ok(Standing::Good(_)) => attempt.succeeded(),
+        Ok(ended) => {
+            attempt.failed();
+            state.login_notes.failed(&credentials.username);
+            return Err(match ended {
+                Standing::OtherPeer => other_peer(),
+                _ => bad_credentials()
+                    .because("the password is right, but the user is disabled or just changed"),
+            });
+        }
+        Err(error) => {
+            attempt.withdrawn();
+            return Err(unavailable(error));
+        }
+    }
 
     let now_secs = unix_secs(SystemTime::now());
+    state.login_notes.succeeded(&credentials.username, &peer, now_secs);
     let iv = random_iv().map_err(no_random_bytes)?;
     let session = Session {
         user: credentials.username,
@@ -180,46 +215,51 @@ async fn log_in(
         certificate: peer.certificate,
     };
     let reply = AuthReply {
-        session: session.seal(&state.session_keys, now_secs, iv),
+        session: session.seal(state.trust().session_keys().ring, now_secs, iv),
         expires_in: state.session_secs,
     };
-    let body =
-        Zeroizing::new(serde_json::to_string(&reply).map_err(|error| internal("no reply", error))?);
-    sealed_reply(&body, id, is_raw, state)
+    let body = Zeroizing::new(
+        serde_json::to_string(&reply).map_err(|error| internal("writing a reply", error))?,
+    );
+    sealed_reply(&body, (id, is_raw), &peer.envelope_keys, state)
+}
+
+fn bad_credentials() -> Refusal {
+    Refusal::new(ProblemCode::BadCredentials, "the user is unknown or the password wrong")
 }
 
 fn login_not_new(why: NotNew) -> Refusal {
     match why {
         NotNew::Known => Refusal::new(
             ProblemCode::IdReused,
-            "a login with this id was tried before: each has one of its own",
+            "a login with this id was tried before; each login needs an id of its own",
         ),
         NotNew::Full => Refusal::new(ProblemCode::TooManyAttempts, "too many logins were tried")
             .retry_after(RETRY_AFTER),
     }
 }
 
-/// The answer 200 with a reply in an envelope.
+/// The response 200 with a reply in an envelope.
 fn sealed_reply(
     body: &str,
-    id: MessageId,
-    is_raw: bool,
+    (id, is_raw): (MessageId, bool),
+    keys: &KeyRing,
     state: &State,
 ) -> Result<HttpResponse, Refusal> {
     let mut reservation = Reservation::none(&state.budget);
-    // Until the peer has taken it, a reply is memory as a body is.
+    // Until the peer has taken it, a reply takes memory like a body.
     let bytes = body.len() + body.len() / 3 * usize::from(!is_raw);
     if bytes > REPLY_FREE_BYTES && !reservation.grow_to(bytes) {
-        let detail = "the server has no memory for a reply as long as this at the moment";
+        let detail = "the server has no memory for a reply of this length at the moment";
         return Err(Refusal::new(ProblemCode::Unavailable, detail).retry_after(RETRY_AFTER));
     }
     let mut plaintext = Zeroizing::new(Vec::new());
     write_frame(&mut plaintext, REPLY_ADDRESS, id, None, body);
     let (now_secs, iv) = (unix_secs(SystemTime::now()), random_iv().map_err(no_random_bytes)?);
     let token = if is_raw {
-        state.envelope_keys.seal(&plaintext, now_secs, iv)
+        keys.seal(&plaintext, now_secs, iv)
     } else {
-        state.envelope_keys.seal_base64url(&plaintext, now_secs, iv).into_bytes()
+        keys.seal_base64url(&plaintext, now_secs, iv).into_bytes()
     };
     Ok(envelope(ReplyBody::new(token, reservation), is_raw))
 }
@@ -240,22 +280,22 @@ async fn submit(
     Ok(accepted(put.map_err(not_put)? == Put::Duplicate))
 }
 
-/// Lets those who wait for messages know of some once the answer is on its way.
+/// Wakes receivers of the inbox once the response is on its way.
 fn notify_after_the_answer(notify: NotifyGuard) {
     if !notify.is_none() {
-        // The task that writes the answer goes on until it waits; only then others have their turn.
+        // The task that writes the response runs until it has to wait; only then another task runs.
         actix_web::rt::spawn(async move { drop(notify) });
     }
 }
 
-/// Puts a request and waits for the application's reply; no thread waits with it.
+/// Stores a request and waits for the application's reply, without blocking a thread.
 async fn request_reply(
     request: &HttpRequest,
     payload: web::Payload,
     state: &State,
 ) -> Result<HttpResponse, Refusal> {
     let (peer, sealed) = take_in(request, payload, state).await?;
-    let is_raw = sealed.is_raw();
+    let (is_raw, keys) = (sealed.is_raw(), Arc::clone(&peer.envelope_keys));
     let (message, reservation) =
         admit(sealed, Route::MessageRequest, (request, peer), state, |frame, sender| {
             Ok(sender.message(frame.id(), frame.object().map_err(malformed)?, true))
@@ -264,7 +304,7 @@ async fn request_reply(
     let (id, user) = (message.id, Arc::clone(&message.user));
     let wait = reply_wait(request).min(state.reply_wait_max);
     let put = state.inbox.put(message, state.inbox_wait).await.map_err(not_put)?;
-    // A request may wait long: what it came in need not.
+    // A request may wait long, and the memory of its envelope is no longer needed.
     drop(reservation);
     let reply = tokio::time::timeout(wait, state.inbox.reply_to(&user, id))
         .await
@@ -275,28 +315,28 @@ async fn request_reply(
             )
         })?
         .map_err(|error| no_reply(error, state.is_stopping()))?;
-    let mut response = sealed_reply(&reply, id, is_raw, state)?;
+    let mut response = sealed_reply(&reply, (id, is_raw), &keys, state)?;
     if put == Put::Duplicate {
         mark_duplicate(&mut response);
     }
     Ok(response)
 }
 
-/// How long the caller wants to wait.
+/// How long the client wants to wait for a reply.
 fn reply_wait(request: &HttpRequest) -> Duration {
     let preferences = request.headers().get_all("prefer").map(|value| value.as_bytes());
     Duration::from_secs(prefer::wait_secs(preferences).unwrap_or(REPLY_WAIT_SECS_DEFAULT))
 }
 
-/// Puts the messages of a batch in one step and says what became of those that were not newly
-/// accepted.
+/// Stores the messages of a batch in one step. Replies with what became of those that were not
+/// newly accepted.
 async fn submit_all(
     request: &HttpRequest,
     payload: web::Payload,
     state: &State,
 ) -> Result<HttpResponse, Refusal> {
     let (peer, sealed) = take_in(request, payload, state).await?;
-    let is_raw = sealed.is_raw();
+    let (is_raw, keys) = (sealed.is_raw(), Arc::clone(&peer.envelope_keys));
     let messages_max = state.batch_messages_max;
     let (batch, _held) =
         admit(sealed, Route::MessageBatch, (request, peer), state, move |frame, sender| {
@@ -334,10 +374,10 @@ async fn submit_all(
         };
         reply.others.push(BatchOutcome { index, code: code.into() });
     }
-    let body = serde_json::to_string(&reply).map_err(|error| internal("no reply", error))?;
-    sealed_reply(&body, id, is_raw, state)
+    let body = serde_json::to_string(&reply).map_err(|error| internal("writing a reply", error))?;
+    sealed_reply(&body, (id, is_raw), &keys, state)
 }
 
 fn no_random_bytes(error: impl std::fmt::Display) -> Refusal {
-    internal("no random bytes", error)
+    internal("getting random bytes", error)
 }

@@ -1,5 +1,4 @@
-//! From the bytes of a request to the plaintext of its envelope, within the limits of size, memory
-//! and time.
+//! Reads the body of a request and opens its envelope, within the limits of size, memory and time.
 
 use std::future::{Future, poll_fn};
 use std::pin::pin;
@@ -18,33 +17,33 @@ use crate::memory_budget::{MemoryBudget, Reservation};
 use crate::refusal::{RETRY_AFTER, Refusal};
 use crate::timeouts::ConnectionState;
 
-/// Bytes of a body that need none of the budget: most bodies are shorter, and so much each
-/// connection may have.
+/// How many bytes of a body take nothing from the memory budget. Most bodies are shorter, and each
+/// connection may have as much.
 pub(crate) const FREE_BYTES: usize = 64 * 1024;
 
-/// An envelope longer than this, a message of 64 KiB and what stands around it, is opened and its
-/// JSON checked on a thread that may block: 16 MiB take milliseconds to open and, where they are
-/// full of names, 0.3 s to check, for which other connections would wait.
+/// An envelope longer than this (a message of 64 KiB and the frame around it) is opened, and its
+/// JSON checked, on a thread that may block. 16 MiB take milliseconds to open and, if they are full
+/// of member names, 0.3 s to check. Other connections would wait that long.
 const INLINE_BYTES_MAX: usize = 72 * 1024;
 
-/// What a body may cost.
+/// The limits of a body.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
-    /// Bytes of plaintext.
+    /// The maximum size of the plaintext in bytes.
     pub(crate) plaintext_bytes_max: usize,
-    /// From the end of the request's head to the end of its body. actix-web itself lets a body take
-    /// for ever.
+    /// The time from the end of the request's head to the end of its body. actix-web itself has no
+    /// limit for a body.
     pub(crate) body_timeout: Duration,
 }
 
 impl Limits {
-    /// How long the body of an envelope may be that holds the longest plaintext.
+    /// The length of a body with the longest allowed plaintext.
     fn body_bytes_max(&self, is_raw: bool) -> usize {
         let raw = self.plaintext_bytes_max.saturating_add(OVERHEAD_BYTES_MAX);
         if is_raw { raw } else { raw.div_ceil(3).saturating_mul(4) }
     }
 
-    /// The limits of a route: a login is short, and who sends it is not known yet.
+    /// The limits of a route. That of a login is low, because its sender is not authenticated yet.
     pub(crate) fn of(self, path: &str) -> Self {
         let bytes_max = self.plaintext_bytes_max;
         let is_login = path == Route::ClientAuth.path();
@@ -58,43 +57,46 @@ impl Limits {
         }
     }
 
-    /// The refusal of a body that is announced to be too long.
+    /// The refusal if the announced length of a body is too long.
     pub(crate) fn announced_too_long(&self, headers: &HeaderMap) -> Option<Refusal> {
         let bytes_max = self.body_bytes_max(is_raw(headers));
         (announced(headers) > bytes_max).then(|| too_long(bytes_max))
     }
 }
 
-/// Raw bytes rather than base64url text. Parameters of the type mean nothing.
+/// Whether a body is raw bytes, not base64url text. Parameters of the content type are ignored.
 fn is_raw(headers: &HeaderMap) -> bool {
     let content_type = headers.get(header::CONTENT_TYPE).map_or(&b""[..], |value| value.as_bytes());
     let essence = content_type.split(|byte| *byte == b';').next().unwrap_or_default();
     essence.trim_ascii().eq_ignore_ascii_case(RAW_ENVELOPE_TYPE.as_bytes())
 }
 
-/// The length that the head gives, 0 for a body that comes in chunks.
+/// The length that the head gives. 0 for a chunked body.
 fn announced(headers: &HeaderMap) -> usize {
     let length = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok());
-    // actix-http has refused what is no number.
+    // actix-http has already refused a length that is not a number, so this one is beyond 64 bits.
     length.map_or(0, |length| length.parse().unwrap_or(usize::MAX))
 }
 
 fn too_long(bytes_max: usize) -> Refusal {
-    Refusal::new(ProblemCode::TooLarge, format!("a request's body may be {bytes_max} bytes long"))
+    Refusal::new(
+        ProblemCode::TooLarge,
+        format!("a request's body may have at most {bytes_max} bytes"),
+    )
 }
 
-/// The body of a request, wiped when it is dropped.
+/// The body of a request. It is wiped when it is dropped.
 pub(crate) struct SealedBody {
     token: Incoming,
-    /// The room that the bytes take.
+    /// The memory that the bytes take from the budget.
     reservation: Reservation,
 }
 
 /// Reads a request's body.
 ///
 /// # Errors
-/// 413 if it is too long, 503 if there is no memory for it, 408 if it takes too long, 400 if it is
-/// encoded.
+/// 413 if it is too long, 503 if there is no memory for it, 408 if it takes too long, 400 if it has
+/// a content coding.
 pub(crate) async fn receive(
     request: &HttpRequest,
     payload: web::Payload,
@@ -120,7 +122,8 @@ pub(crate) async fn receive(
         connection.body_is_read();
     }
     if let Some(refusal) = body.refusal() {
-        // Before the time: who sends too much, and that slowly, is told what will not change.
+        // This comes before the timeout: a client that sends too much, and slowly, learns the
+        // reason that will not change.
         return Err(refusal);
     }
     if ending.is_none() {
@@ -132,16 +135,16 @@ pub(crate) async fn receive(
     if is_encoded(headers) {
         return Err(Refusal::new(
             ProblemCode::MalformedEnvelope,
-            "the body has a Content-Encoding, of which the server reads none",
+            "the body has a Content-Encoding; the server supports none",
         ));
     }
     Ok(SealedBody { token: body.token, reservation: body.reservation })
 }
 
-/// What a future gives, or `None` if it takes too long.
+/// Awaits a future. Returns `None` if it takes too long.
 async fn in_time<F: Future>(future: F, time: Duration) -> Option<F::Output> {
     let mut future = pin!(future);
-    // Most bodies are there with the head: those need no timer.
+    // Most bodies arrive with their head and need no timer.
     let at_once = poll_fn(|context| match future.as_mut().poll(context) {
         Poll::Ready(result) => Poll::Ready(Some(result)),
         Poll::Pending => Poll::Ready(None),
@@ -168,10 +171,10 @@ struct Body {
     reservation: Reservation,
 }
 
-/// Where the reading of a body ended.
+/// How the reading of a body ended.
 enum Ending {
     Whole,
-    /// It went on although it was far too long.
+    /// The body was still going on when it was far too long.
     CutOff,
 }
 
@@ -190,8 +193,9 @@ impl Body {
                 self.token.extend(&chunk);
                 continue;
             }
-            // A client reads no answer while it still writes: what comes is dropped, so that it
-            // learns why. One that does not end even so is cut off.
+            // A client reads no response while it still writes. Therefore the rest of its body is
+            // read and dropped, so that it learns the reason. A client that does not stop even then
+            // is cut off.
             self.token.clear();
             self.reservation.release();
             if self.received > self.bytes_max.saturating_mul(2) {
@@ -213,13 +217,13 @@ impl Body {
         if self.is_too_long() {
             return Some(too_long(self.bytes_max));
         }
-        let detail = "the server has no memory for a body as long as this at the moment";
+        let detail = "the server has no memory for a body of this length at the moment";
         self.no_room
             .then(|| Refusal::new(ProblemCode::Unavailable, detail).retry_after(RETRY_AFTER))
     }
 
-    /// Makes room for more, by doubling but not beyond what the body can need. What is announced is
-    /// not believed: memory is for bytes that came.
+    /// Makes room for `more` bytes. The capacity doubles, up to what the body can need. The
+    /// announced length alone reserves nothing: memory is for bytes that arrived.
     fn make_room(&mut self, more: usize) -> bool {
         let needed = self.token.len() + more;
         if needed <= self.token.capacity() {
@@ -236,32 +240,32 @@ impl Body {
 }
 
 impl SealedBody {
-    /// Whether it is so long that what is done with it would hold up other connections.
+    /// Whether the envelope is so long that processing it would delay other connections.
     pub(crate) fn is_long(&self) -> bool {
         self.token.len() > INLINE_BYTES_MAX
     }
 
-    /// Raw bytes, or base64url text.
+    /// Whether the envelope is raw bytes, not base64url text.
     pub(crate) fn is_raw(&self) -> bool {
         self.token.is_raw()
     }
 
-    /// Opens the envelope in place, unless it is open, and returns its plaintext.
+    /// Opens the envelope in place, unless it is open already, and returns its plaintext.
     ///
     /// # Errors
-    /// 400, without saying what of it is wrong unless it is the time.
+    /// 400. The refusal does not say which check failed, except for the time.
     pub(crate) fn open(&mut self, freshness: Freshness) -> Result<&[u8], Refusal> {
         self.token.open(Some(freshness)).map_err(|error| not_opened(&error, freshness))
     }
 
-    /// Wipes what the request reservation. The room that it took stays taken for what was made of
-    /// it.
+    /// Wipes the body and returns its reservation. The memory stays reserved for what was made from
+    /// the body.
     pub(crate) fn into_reservation(self) -> Reservation {
         self.reservation
     }
 }
 
-/// The refusal of an envelope that does not open: without saying what of it is wrong, unless it is
+/// The refusal of an envelope that does not open. It does not say which check failed, except for
 /// the time.
 pub(crate) fn not_opened(error: &OpenError, freshness: Freshness) -> Refusal {
     match *error {
@@ -271,7 +275,7 @@ pub(crate) fn not_opened(error: &OpenError, freshness: Freshness) -> Refusal {
         ),
         _ => Refusal::new(
             ProblemCode::MalformedEnvelope,
-            "the body is no envelope that this server's keys open",
+            "the body is not an envelope that this server's keys open",
         ),
     }
 }

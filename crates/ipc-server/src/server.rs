@@ -1,4 +1,5 @@
-//! The running server: a thread of its own with an actix system on it, and the handle to both.
+//! The running server: a thread of its own with an actix system, and the application's handle to
+//! it.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -7,7 +8,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use actix_server::ServerHandle;
 use actix_web::web;
-use ipc_home::{Home, PeerName};
+use ipc_home::{FileStamps, Home, HomeWatch, PeerName};
 use ipc_inbox::{Inbox, InboxChoice, InboxSender};
 use ipc_protocol::Protocol;
 use ipc_store::{SqliteUserStore, UserStore};
@@ -17,29 +18,31 @@ use crate::builder::ServerBuilder;
 use crate::error::StartError;
 use crate::http::Settings;
 use crate::login_ids::LoginIds;
+use crate::login_notes::LoginNotes;
 use crate::login_permits::LoginPermits;
 use crate::login_throttle::LoginThrottle;
 use crate::memory_budget::MemoryBudget;
 use crate::open_files::{self, Places};
-use crate::peer::Transport;
 use crate::sealed_body::Limits;
 use crate::state::State;
 use crate::stopping::Stopping;
 use crate::timeouts::Timeouts;
-use crate::tls::{self, Tls};
+use crate::trust::{CurrentTrust, Trust};
 use crate::users::Users;
-use crate::validity::OwnCertificate;
-use crate::{clock, http, listen};
+use crate::{clock, following, http, listen};
 
-/// How long the disk may take at the end to write back what is committed already.
+/// How long the disk may take at the end to write back data that are already committed.
 const DISK_WAIT: Duration = Duration::from_secs(10);
 
-/// How long connections without a request may take to end before a stop looks once a second.
+/// How often the users' database is told of logins.
+const LOGIN_NOTES_PERIOD: Duration = Duration::from_secs(2);
+
+/// How long a stop waits for idle connections to end before it checks only once a second.
 const IDLE_END_WAIT: Duration = Duration::from_millis(250);
 
-/// A server that listens.
+/// A running server.
 ///
-/// Dropping it stops it as [`stop`](Server::stop) does, without waiting for the end.
+/// Dropping it stops it like [`stop`](Server::stop), without waiting for the end.
 pub struct Server {
     name: String,
     address: SocketAddr,
@@ -50,60 +53,60 @@ pub struct Server {
 }
 
 impl Server {
-    /// Sets up a server over a home.
+    /// Returns a builder for a server of this home.
     pub fn builder(home: &Home) -> ServerBuilder {
         ServerBuilder::new(home)
     }
 
-    /// The address it listens on, with the port it really has.
+    /// The address that the server listens on. The port is never 0.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// The peer name it shows.
+    /// The peer name in the server's certificate.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Where the application takes its messages from, and looks after dead letters. The handle may
-    /// be cloned and outlives the server.
+    /// The inbox from which the application takes its messages, and which has the dead letters. The
+    /// handle may be cloned and outlives the server.
     pub fn inbox(&self) -> &Inbox {
         &self.inbox
     }
 
-    /// Ends the inbox: nothing is accepted or delivered any more. To be called after
-    /// [`stop`](Self::stop), or instead where no more messages are wanted.
+    /// Closes the inbox for good: from now on nothing is accepted or delivered. Call it after
+    /// [`stop`](Self::stop), or instead of it if the application wants no more messages.
     ///
-    /// Returns when what was acknowledged before is noted and, if the inbox is durable, its file is
-    /// closed: then another server may open it. Returns how many messages were left: a durable
-    /// inbox keeps them, one in memory has lost them. A second call returns 0.
+    /// Returns when earlier acknowledgements are stored and, if the inbox is durable, its file is
+    /// closed. Another server may then open it. The result is the number of messages left: a
+    /// durable inbox keeps them, one in memory has lost them. A second call returns 0.
     pub async fn finish_inbox(&self) -> u64 {
         self.state.inbox.finish().await
     }
 
-    /// Stops the server: no further connection and no further message is taken, requests under way
-    /// are finished, those that wait for a reply among them, then the inbox is closed. What was
-    /// accepted stays in the inbox to be taken; what is refused meanwhile is told to come again.
-    /// Returns when all of that is done, at the latest after the time set by
-    /// [`stop_timeout`](ServerBuilder::stop_timeout) and what the disk takes. A second call waits
-    /// for nothing.
+    /// Stops the server. It accepts no more connections and messages, finishes the requests that
+    /// are being served (including those that wait for a reply), and then closes the inbox to new
+    /// messages. Accepted messages stay in the inbox for the application. Refused clients are told
+    /// to come again. Returns when all of that is done, at the latest after
+    /// [`stop_timeout`](ServerBuilder::stop_timeout) plus the time that the disk takes. A second
+    /// call returns at once.
     ///
-    /// Everything is then in the files of the home themselves, `users.db` and `inbox.db`. What is
-    /// acknowledged afterwards is too once [`finish_inbox`](Self::finish_inbox) was called, which
-    /// also lets the next server open the same inbox.
+    /// After it, everything is in the home's database files themselves, `users.db` and `inbox.db`.
+    /// For later acknowledgements this holds once [`finish_inbox`](Self::finish_inbox) has
+    /// returned, which also lets the next server open the same inbox.
     pub async fn stop(&self) {
         self.begin_stop();
         let ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(ended) = ended {
-            // The thread drops its end when it is done.
+            // The thread drops its end of the channel when it is done.
             let _done = ended.await;
             log::info!("Web server stopped");
         }
     }
 
-    /// Begins what [`stop`](Server::stop) does, and waits for nothing: for an application that
-    /// meanwhile takes what is in the inbox, and answers those who wait for a reply. The inbox is
-    /// closed when no request is under way any more.
+    /// Begins a [`stop`](Server::stop) and returns at once. The application may meanwhile take
+    /// messages from the inbox and reply to waiting requests. The inbox is closed when no request
+    /// is being served any more.
     pub fn begin_stop(&self) {
         if self.state.stopping.begin() {
             log::info!("Shutting down web server {}:{}", self.name, self.address.port());
@@ -143,10 +146,10 @@ impl Server {
 }
 
 impl ServerBuilder {
-    /// Starts the server and returns when it listens. Needs no particular async runtime.
+    /// Starts the server and returns when it listens. Works with any async runtime, or none.
     ///
     /// # Errors
-    /// [`StartError`], whose `remedy` says what to do.
+    /// [`StartError`]. Its `remedy` says what to do.
     pub async fn start(self) -> Result<Server, StartError> {
         Server::start(self).await
     }
@@ -154,7 +157,7 @@ impl ServerBuilder {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // The thread finishes what is under way and closes the inbox.
+        // The thread finishes the requests that are being served and closes the inbox.
         self.begin_stop();
     }
 }
@@ -168,7 +171,7 @@ impl fmt::Debug for Server {
     }
 }
 
-/// What the thread tells the one who started it.
+/// What the server's thread reports to its starter.
 struct Started {
     name: String,
     address: SocketAddr,
@@ -176,7 +179,7 @@ struct Started {
     state: web::Data<State>,
 }
 
-/// The server's thread.
+/// Runs the server on its thread.
 fn run(
     builder: ServerBuilder,
     name: PeerName,
@@ -184,8 +187,8 @@ fn run(
     started: oneshot::Sender<Result<Started, StartError>>,
 ) {
     actix_rt::System::new().block_on(async move {
-        // Before anything is read of it, and until the thread ends: the home is not moved away
-        // under a server.
+        // The home is locked before anything is read from it and until the thread ends, so that it
+        // is not moved away under a server.
         let held = builder.home.hold().map_err(StartError::from);
         let prepared = match held {
             Ok(in_use) => {
@@ -193,61 +196,68 @@ fn run(
             }
             Err(error) => Err(error),
         };
-        let (server, state, own_certificate, own_users, _in_use) = match prepared {
+        let (server, state, _watch, own_users, _in_use) = match prepared {
             Ok(((prepared, own_users), in_use)) => {
-                let Prepared { server, state, inbox, address, own_certificate } = prepared;
+                let Prepared { server, state, inbox, address, watch } = prepared;
                 let name = name.to_string();
                 let told = Started { name, address, inbox, state: state.clone() };
                 if started.send(Ok(told)).is_err() {
-                    // Whoever asked for the server has gone.
+                    // The caller has dropped the future that started the server.
                     return;
                 }
-                (server, state, own_certificate, own_users, in_use)
+                (server, state, watch, own_users, in_use)
             }
             Err(error) => {
-                // Nobody may be left to hear it.
+                // The caller may have gone, so a failure to send does not matter.
                 let _gone = started.send(Err(error));
                 return;
             }
         };
-        // These end with the thread's system.
+        // These tasks end with the thread's system.
         actix_rt::spawn(Arc::clone(&state.log).sum_up());
-        if let Some(own_certificate) = own_certificate {
-            actix_rt::spawn(own_certificate.watch());
-        }
+        actix_rt::spawn(following::watch_expiry(state.clone()));
+        actix_rt::spawn(write_login_notes(state.clone()));
         actix_rt::spawn(stop_when_told(server.handle(), Arc::clone(&state.stopping)));
         if let Err(error) = server.await {
-            log::error!("the web server ended: {}", ipc_base::chain(&error));
+            log::error!("the web server failed: {}", ipc_base::chain(&error));
         }
         state.log.tell(Instant::now());
         let files = async {
             state.inbox.close().await;
+            state.login_notes.write(state.users.store()).await;
             if let Some(users) = own_users {
                 users.close().await;
             }
         };
-        // The inbox is closed at once. A disk that does not answer is not waited for: nothing is
-        // lost.
+        // The inbox is closed to new messages at once. A disk that does not respond is not waited
+        // for, because the data are committed.
         if actix_rt::time::timeout(DISK_WAIT, files).await.is_err() {
             log::warn!(
-                "the disk takes more than {} s to write the home's files back",
+                "the disk took more than {} s to write back the home's files; no data are lost",
                 DISK_WAIT.as_secs()
             );
         }
     });
 }
 
-/// Stops the HTTP server once the end has begun. It looks for connections once a second, and so is
-/// told of the end only when these are gone, as idle ones and channels are at once. Those with a
-/// request under way it waits for.
+/// Writes what was noted of logins, from time to time.
+async fn write_login_notes(state: web::Data<State>) {
+    loop {
+        actix_rt::time::sleep(LOGIN_NOTES_PERIOD).await;
+        state.login_notes.write(state.users.store()).await;
+    }
+}
+
+/// Stops the HTTP server once the stop has begun. actix-server checks once a second whether
+/// connections are left. Idle connections and channels end at once, so this waits for them briefly
+/// before it calls `stop`; `stop` then waits for connections with requests.
 async fn stop_when_told(server: ServerHandle, stopping: Arc<Stopping>) {
     stopping.begun().await;
     let _busy = actix_rt::time::timeout(IDLE_END_WAIT, stopping.no_connection()).await;
     server.stop(true).await;
 }
 
-/// Opens the files of the home and serves from them. Where it does not come to that, they are
-/// closed again.
+/// Opens the files of the home and serves from them. If that fails, closes them again.
 async fn start_in(
     builder: ServerBuilder,
     name: &PeerName,
@@ -269,7 +279,7 @@ async fn start_in(
     }
 }
 
-/// The users and the inbox, opened where they are the home's own.
+/// The user store and the inbox. The home's own ones were opened here.
 struct Opened {
     users: Arc<dyn UserStore>,
     own_users: Option<Arc<SqliteUserStore>>,
@@ -279,7 +289,7 @@ struct Opened {
 }
 
 impl Opened {
-    /// The inbox, if it was opened here.
+    /// Returns the inbox if it was opened here.
     fn own_inbox(&self) -> Option<InboxSender> {
         self.is_own_inbox.then(|| self.sender.clone())
     }
@@ -323,17 +333,17 @@ fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
-/// A server that listens and is yet to run.
+/// A server that listens and does not serve yet.
 struct Prepared {
     server: actix_server::Server,
     state: web::Data<State>,
     inbox: Inbox,
     address: SocketAddr,
-    /// What it shows, over https.
-    own_certificate: Option<OwnCertificate>,
+    /// Follows the files of the home until it is dropped.
+    watch: HomeWatch,
 }
 
-/// Reads what the server needs, and listens last: who can connect is served.
+/// Reads what the server needs, and listens last, so that every client that connects is served.
 async fn prepare(
     builder: ServerBuilder,
     name: &PeerName,
@@ -341,24 +351,19 @@ async fn prepare(
     opened: Opened,
 ) -> Result<Prepared, StartError> {
     let home = &builder.home;
-    let (transport, tls_config, own_certificate) = match builder.protocol {
-        Protocol::Https => {
-            let Tls { config, verifier, own } = tls::configuration(home, name)?;
-            own.check(SystemTime::now())?;
-            (Transport::Tls(verifier), Some(config), Some(own))
-        }
-        Protocol::Http => (Transport::Plain, None, None),
-    };
+    let seen = FileStamps::of(&Trust::files(home, name, builder.protocol));
+    let trust = Trust::read(home, name, builder.protocol, 0)?;
+    trust.check(SystemTime::now())?;
     let Opened { users, sender, inbox, .. } = opened;
     let state = web::Data::new(State {
-        transport,
-        envelope_keys: Arc::new(home.envelope_keys()?),
-        session_keys: home.session_keys()?,
+        trust: CurrentTrust::new(trust),
+        issuer: builder.certificate_issuer.clone(),
         users: Users::new(users),
         inbox: sender,
         log: Arc::default(),
         attempts: LoginThrottle::new(builder.failed_logins_max, builder.peer_failed_logins_max),
         login_ids: LoginIds::default(),
+        login_notes: LoginNotes::default(),
         logins: LoginPermits::new(builder.logins_waiting_max, builder.peer_logins_waiting_max),
         limits: Limits {
             plaintext_bytes_max: builder.plaintext_bytes_max,
@@ -366,7 +371,7 @@ async fn prepare(
         },
         channel: builder.channel_settings(),
         budget: MemoryBudget::new(builder.bodies_bytes_max),
-        // The others are for the connections.
+        // The other cores are left to the connections.
         long_envelopes: Arc::new(Semaphore::new((cores() / 2).max(1))),
         inbox_wait: builder.inbox_wait,
         reply_wait_max: builder.reply_wait_max,
@@ -394,7 +399,9 @@ async fn prepare(
         handshake_timeout: builder.handshake_timeout,
         stop_timeout: builder.stop_timeout,
     };
-    let server = http::serve(listener, tls_config, settings, &state).map_err(threads)?;
+    let server = http::serve(listener, settings, &state).map_err(threads)?;
+    let watch =
+        following::begin(home.clone(), name.clone(), builder.protocol, seen, state.clone())?;
     log::info!("Listening on {}://{address} as {name}", builder.protocol);
-    Ok(Prepared { server, state, inbox, address, own_certificate })
+    Ok(Prepared { server, state, inbox, address, watch })
 }

@@ -1,8 +1,8 @@
-//! Session tokens: what a login grants, sealed, so that the server keeps none. The time is an
+//! Session tokens: a login's result, sealed, so that the server stores no sessions. The time is an
 //! argument.
 //!
-//! A connection remembers the token that was opened last on it, since the next request mostly
-//! brings the same.
+//! A connection caches the token that it opened last, since the next request usually brings the
+//! same.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -12,27 +12,26 @@ use ipc_protocol::Fingerprint;
 use ipc_store::CredentialVersion;
 use zeroize::Zeroizing;
 
-/// What a token says. Layout of the plaintext: version 1 (1 byte), expiry in seconds since the Unix
-/// epoch (8, big endian), credential version (8), 1 and the certificate's SHA-256 or 33 zero bytes
-/// (33), user name (UTF-8, the rest).
+/// The content of a token. Layout of the plaintext: version 1 (1 byte), expiry in seconds since the
+/// Unix epoch (8, big endian), credential version (8), 1 and the certificate's SHA-256 or 33 zero
+/// bytes (33), user name (UTF-8, the rest).
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Session {
     pub(crate) user: String,
     pub(crate) credential_version: CredentialVersion,
     pub(crate) expires_at_secs: u64,
-    /// The certificate it was granted to; `None` over plain http.
+    /// The certificate that the session was granted to. `None` over plain http.
     pub(crate) certificate: Option<Fingerprint>,
 }
 
 const LAYOUT_VERSION: u8 = 1;
 const FIXED_BYTES: usize = 1 + 8 + 8 + 33;
 
-/// A text longer than this is no token: the longest name there is makes one of some six hundred
-/// characters. It is not gone through.
+/// A longer text is not parsed: the longest user name makes a token of some six hundred characters.
 const TOKEN_BYTES_MAX: usize = 1024;
 
 impl Session {
-    /// The token: base64url text.
+    /// Seals the token as base64url text.
     pub(crate) fn seal(&self, keys: &KeyRing, now_secs: u64, iv: [u8; 16]) -> Zeroizing<String> {
         let mut plaintext = Vec::with_capacity(FIXED_BYTES + self.user.len());
         plaintext.push(LAYOUT_VERSION);
@@ -46,18 +45,18 @@ impl Session {
         Zeroizing::new(keys.seal_base64url(&plaintext, now_secs, iv))
     }
 
-    /// Whether its hour is not over.
+    /// Whether the session has not expired.
     pub(crate) fn lasts(&self, now_secs: u64) -> bool {
         now_secs < self.expires_at_secs
     }
 
-    /// Reads a token. `None` if it is not one of ours, or expired: to the client both mean the
-    /// same.
+    /// Opens a token. Returns `None` if this server's key did not seal it, or if it has expired:
+    /// the client logs in again in either case.
     pub(crate) fn open(token: &str, keys: &KeyRing, now_secs: u64) -> Option<Self> {
         if token.len() > TOKEN_BYTES_MAX {
             return None;
         }
-        // The time in the envelope says when the token was granted; its end is inside.
+        // The time in the envelope is when the token was granted; the expiry is inside.
         let plaintext = keys.open_base64url(token.as_bytes(), None).ok()?;
         let (fixed, user) = plaintext.split_first_chunk::<FIXED_BYTES>()?;
         let (version, fixed) = fixed.split_first()?;
@@ -77,22 +76,60 @@ impl Session {
     }
 }
 
-/// The token that was opened last on a connection, and what it said.
+/// The token that a connection opened last, with its content.
 #[derive(Default)]
-pub(crate) struct LastSession(RefCell<Option<(Zeroizing<String>, Rc<Session>)>>);
+pub(crate) struct LastSession(RefCell<Option<Last>>);
+
+struct Last {
+    token: Zeroizing<String>,
+    session: Rc<Session>,
+    /// The state of the session keys under which it was opened.
+    keys_number: u64,
+}
+
+/// The session keys, with the number of the snapshot that they are from: what was opened under
+/// another one is opened again, since its key may have been dropped.
+#[derive(Clone, Copy)]
+pub(crate) struct SessionKeys<'k> {
+    pub(crate) ring: &'k KeyRing,
+    pub(crate) number: u64,
+}
 
 impl LastSession {
-    /// [`Session::open`], which is spared a token that is the last one again. Its end is looked at
-    /// in either case.
-    pub(crate) fn open(&self, token: &str, keys: &KeyRing, now_secs: u64) -> Option<Rc<Session>> {
-        if let Some((last, session)) = &*self.0.borrow()
-            && last.as_str() == token
+    /// Like [`Session::open`], but does not decrypt a token again that equals the last one. Checks
+    /// the expiry in either case.
+    pub(crate) fn open(
+        &self,
+        token: &str,
+        keys: SessionKeys<'_>,
+        now_secs: u64,
+    ) -> Option<Rc<Session>> {
+        if let Some(last) = &*self.0.borrow()
+            && last.keys_number == keys.number
+            && last.token.as_str() == token
         {
-            return session.lasts(now_secs).then(|| Rc::clone(session));
+            return last.session.lasts(now_secs).then(|| Rc::clone(&last.session));
         }
-        let session = Rc::new(Session::open(token, keys, now_secs)?);
-        self.0.replace(Some((Zeroizing::new(token.to_owned()), Rc::clone(&session))));
+        let session = Rc::new(Session::open(token, keys.ring, now_secs)?);
+        self.0.replace(Some(Last {
+            token: Zeroizing::new(token.to_owned()),
+            session: Rc::clone(&session),
+            keys_number: keys.number,
+        }));
         Some(session)
+    }
+
+    /// Whether the token that was opened last opens with these keys, and has not expired.
+    pub(crate) fn still_opens(&self, keys: SessionKeys<'_>, now_secs: u64) -> bool {
+        let mut last = self.0.borrow_mut();
+        let Some(last) = &mut *last else { return false };
+        if last.keys_number != keys.number {
+            if Session::open(&last.token, keys.ring, now_secs).is_none() {
+                return false;
+            }
+            last.keys_number = keys.number;
+        }
+        last.session.lasts(now_secs)
     }
 }
 
@@ -103,6 +140,10 @@ mod tests {
 
     fn keys(byte: u8) -> KeyRing {
         KeyRing::new(Key::from_bytes([byte; 32]))
+    }
+
+    fn of(ring: &KeyRing) -> SessionKeys<'_> {
+        SessionKeys { ring, number: 0 }
     }
 
     fn session(certificate: Option<Fingerprint>) -> Session {
@@ -168,17 +209,37 @@ mod tests {
         let first = session(None).seal(&keys(1), 0, [5; 16]);
         let second = Session { user: "other".into(), ..session(None) }.seal(&keys(1), 0, [6; 16]);
         for _ in 0..2 {
-            assert_eq!(last.open(&first, &keys(1), 3599).as_deref(), Some(&session(None)));
+            assert_eq!(last.open(&first, of(&keys(1)), 3599).as_deref(), Some(&session(None)));
         }
-        assert_eq!(last.open(&second, &keys(1), 0).unwrap().user, "other");
-        assert_eq!(last.open(&second, &keys(1), 3600), None, "it ends although it is remembered");
-        assert_eq!(last.open(&first, &keys(2), 0), None);
-        let (head, tail) = first.split_at(first.len() - 2);
-        assert_eq!(last.open(&format!("{head}A{tail}"), &keys(1), 0), None);
+        assert_eq!(last.open(&second, of(&keys(1)), 0).unwrap().user, "other");
         assert_eq!(
-            last.open(&second, &keys(1), 0).unwrap().user,
+            last.open(&second, of(&keys(1)), 3600),
+            None,
+            "it ends although it is remembered"
+        );
+        assert_eq!(last.open(&first, of(&keys(2)), 0), None);
+        let (head, tail) = first.split_at(first.len() - 2);
+        assert_eq!(last.open(&format!("{head}A{tail}"), of(&keys(1)), 0), None);
+        assert_eq!(
+            last.open(&second, of(&keys(1)), 0).unwrap().user,
             "other",
             "what is no token replaces none"
         );
+    }
+
+    #[test]
+    fn a_token_is_opened_again_once_the_keys_have_changed() {
+        let last = LastSession::default();
+        let token = session(None).seal(&keys(1), 0, [5; 16]);
+        let (old, dropped) = (keys(1), keys(2));
+        let later = |ring| SessionKeys { ring, number: 1 };
+        assert!(!last.still_opens(of(&old), 0), "none was opened");
+        assert!(last.open(&token, of(&old), 0).is_some());
+        assert!(last.still_opens(of(&old), 0) && last.still_opens(later(&old), 0));
+        assert!(!last.still_opens(later(&old), 3600), "it ends all the same");
+        let last = LastSession::default();
+        assert!(last.open(&token, of(&old), 0).is_some());
+        assert!(!last.still_opens(later(&dropped), 0));
+        assert_eq!(last.open(&token, later(&dropped), 0), None);
     }
 }

@@ -1,8 +1,9 @@
-//! Spans and events for `tracing`, where the feature of that name is on; nothing otherwise.
+//! Spans and events for the crate `tracing`, if the feature `tracing` is enabled. Otherwise
+//! nothing.
 //!
-//! `http` comes here with each request, `channel` with each channel. A program that has no
-//! subscriber pays for a load and a comparison. The lines of the log are the same with and without:
-//! a subscriber that wants those too takes them from `log`.
+//! `http` comes here with each request, `channel` with each channel. Without a subscriber a span
+//! costs a load and a comparison. The log lines are the same with and without the feature: a
+//! subscriber that wants those too takes them from the crate `log`.
 
 pub(crate) use self::with_or_without::{RequestSpan, channel, channel_closed, frame};
 
@@ -15,10 +16,10 @@ mod with_or_without {
     use tracing::field::Empty;
     use tracing::{Instrument as _, Span, debug, info_span};
 
-    /// What spans and events are known by.
+    /// The target of all spans and events.
     const TARGET: &str = "web_ipc::server";
 
-    /// Characters of a method or a path: a peer chose them.
+    /// The maximum length of a method or a path in characters, since a peer chose them.
     const CHARS_MAX: usize = 200;
 
     /// The span `request` of one request.
@@ -26,7 +27,7 @@ mod with_or_without {
     pub(crate) struct RequestSpan(Span);
 
     impl RequestSpan {
-        /// Has the fields `method`, `path`, `peer` and, once it is known, `status`.
+        /// Makes a span with the fields `method`, `path`, `peer` and, once it is known, `status`.
         pub(crate) fn new(head: &RequestHead, peer: Option<SocketAddr>) -> Self {
             RequestSpan(info_span!(
                 target: TARGET,
@@ -38,12 +39,12 @@ mod with_or_without {
             ))
         }
 
-        /// Runs the future in it.
+        /// Runs the future in the span.
         pub(crate) fn run<F: Future>(self, future: F) -> impl Future<Output = F::Output> {
             future.instrument(self.0)
         }
 
-        /// Records the status of the answer.
+        /// Records the status of the response.
         pub(crate) fn answered(&self, status: u16) {
             self.0.record("status", status);
         }
@@ -61,12 +62,12 @@ mod with_or_without {
         future.instrument(info_span!(target: TARGET, "channel", peer = peer.map(display)))
     }
 
-    /// Tells of a frame whose entries go into the inbox.
+    /// Records that a frame's entries go into the inbox.
     pub(crate) fn frame(user: &str, entries: usize, requests: usize) {
         debug!(target: TARGET, user, entries, requests, "frame admitted");
     }
 
-    /// Tells of the end of a channel: the code of RFC 6455, section 7.4, if one was sent.
+    /// Records the end of a channel, with the close code (RFC 6455, section 7.4) if one was sent.
     pub(crate) fn channel_closed(code: Option<u16>) {
         debug!(target: TARGET, code, "channel closed");
     }

@@ -1,38 +1,42 @@
-//! What all workers of a server share. It is made once, outside the factory that actix-web runs in
-//! each worker, so that there is one inbox and one count of everything.
+//! The state that all workers of a server share. It is made once, outside the factory that
+//! actix-web runs in each worker, so that there is one inbox and one of each counter.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
-use ipc_envelope::KeyRing;
+use arc_swap::Guard;
+use ipc_base::CertificateIssuer;
 use ipc_inbox::InboxSender;
 use tokio::sync::Semaphore;
 
 use crate::channel::settings::ChannelSettings;
 use crate::login_ids::LoginIds;
+use crate::login_notes::LoginNotes;
 use crate::login_permits::LoginPermits;
 use crate::login_throttle::LoginThrottle;
 use crate::memory_budget::MemoryBudget;
-use crate::peer::Transport;
 use crate::rate_limited_log::RateLimitedLog;
 use crate::sealed_body::Limits;
 use crate::stopping::Stopping;
+use crate::trust::{CurrentTrust, Trust};
 use crate::users::Users;
 
-/// What all workers share.
+/// The state that all workers share.
 pub(crate) struct State {
-    pub(crate) transport: Transport,
-    pub(crate) envelope_keys: Arc<KeyRing>,
-    pub(crate) session_keys: KeyRing,
+    /// What was read from files of the home, as it holds now.
+    pub(crate) trust: CurrentTrust,
+    /// Issues certificates for clients that renew theirs; `None` where nobody does.
+    pub(crate) issuer: Option<Arc<dyn CertificateIssuer>>,
     pub(crate) users: Users,
     pub(crate) inbox: InboxSender,
     pub(crate) log: Arc<RateLimitedLog>,
     pub(crate) attempts: LoginThrottle,
     pub(crate) login_ids: LoginIds,
+    pub(crate) login_notes: LoginNotes,
     pub(crate) logins: LoginPermits,
     pub(crate) limits: Limits,
     pub(crate) channel: ChannelSettings,
-    /// For bodies.
+    /// The memory for bodies and replies.
     pub(crate) budget: Arc<MemoryBudget>,
     /// How many long envelopes may be opened and checked at the same time.
     pub(crate) long_envelopes: Arc<Semaphore>,
@@ -44,20 +48,20 @@ pub(crate) struct State {
 }
 
 impl State {
+    /// The snapshot of the home's files that holds now. Do not keep it across an `await`.
+    pub(crate) fn trust(&self) -> Guard<Arc<Trust>> {
+        self.trust.load()
+    }
+
     pub(crate) fn is_stopping(&self) -> bool {
         self.stopping.has_begun()
     }
 }
 
-/// Seconds since the Unix epoch; 0 for a clock before it, which makes every envelope stale.
-pub(crate) fn unix_secs(now: SystemTime) -> u64 {
-    now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
-}
-
-/// An initialisation vector from the operating system.
+/// Returns an initialisation vector from the operating system.
 ///
 /// # Errors
-/// If the system gives no random bytes, which no supported one does once it has started.
+/// If the system has no random bytes. No supported system does that once it has started.
 pub(crate) fn random_iv() -> Result<[u8; 16], getrandom::Error> {
     let mut iv = [0; 16];
     getrandom::fill(&mut iv)?;

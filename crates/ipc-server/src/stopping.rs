@@ -1,23 +1,23 @@
-//! The end of a server: that it has begun, and when the last connection is gone.
+//! Signals that a server stops, and counts its connections.
 //!
-//! `server` begins it and waits. Connections come here for the signal, and are counted. Nothing
-//! here knows what a connection is.
+//! `server` begins the stop and waits for it. Each connection is counted here and waits here for
+//! the signal. Nothing here knows what a connection is.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::sync::watch;
 
-/// Shared by all workers of a server.
+/// The signal and the count, shared by all workers of a server.
 #[derive(Debug)]
 pub(crate) struct Stopping {
-    /// The same as `begun`, for those that look at each step.
+    /// The same as `begun`, cheap to read at each step.
     has_begun: AtomicBool,
     begun: watch::Sender<bool>,
     connections: watch::Sender<usize>,
 }
 
-/// A connection that is counted until this is dropped.
+/// Counts as a connection until it is dropped.
 #[derive(Debug)]
 pub(crate) struct Counted(Arc<Stopping>);
 
@@ -30,7 +30,7 @@ impl Stopping {
         })
     }
 
-    /// Begins it. Returns whether it had not begun before.
+    /// Begins the stop. Returns `false` if it had begun before.
     pub(crate) fn begin(&self) -> bool {
         self.has_begun.store(true, Ordering::Relaxed);
         !self.begun.send_replace(true)
@@ -40,9 +40,9 @@ impl Stopping {
         self.has_begun.load(Ordering::Relaxed)
     }
 
-    /// Waits until it begins.
+    /// Waits until the stop begins.
     pub(crate) async fn begun(&self) {
-        // The sender is here, so that there is always an end to the wait.
+        // This value owns the sender, so the wait cannot fail.
         let mut begun = self.begun.subscribe();
         let _always = begun.wait_for(|begun| *begun).await;
     }

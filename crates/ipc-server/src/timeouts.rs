@@ -1,11 +1,12 @@
-//! Time limits of a connection: how long it may be idle, how long the head of a request may take,
-//! how long what follows an answer is still read, and how long an answer may wait to be taken.
+//! Time limits of a connection: how long it may be idle, how long a request's head may take, how
+//! long data are read after the last answer, and how long the peer may take to take an answer.
 //!
-//! `http` puts each connection's stream into a [`TimeoutStream`]; the requests on it tell its
-//! [`ConnectionState`] what they are doing. actix-http has time limits too, but the one for heads
-//! holds for the first request of a connection only, the one for idleness ends with the first byte
-//! that comes, and a chunked body that nobody reads is swallowed for ever. Nothing here knows HTTP:
-//! it is told when a request begins and ends. Which bytes belong to a request, `gate` knows.
+//! `http` puts each connection's stream into a [`TimeoutStream`], and the requests on it report to
+//! its [`ConnectionState`] what they are doing. actix-http's own limits are not enough: the one for
+//! heads applies to the first request of a connection only, the one for idle connections ends with
+//! the first byte that arrives, and it reads a chunked body that nobody consumes for ever. Nothing
+//! here knows HTTP: others report when a request begins and ends, and `gate` knows which bytes
+//! belong to it.
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -21,63 +22,63 @@ use crate::framing::BodyLength;
 use crate::gate::{Gate, GatedStream};
 use crate::write_progress::WriteProgress;
 
-/// The answer to a head that is too long (RFC 6585, section 5).
+/// The response to a head that is too long (RFC 6585, section 5).
 const HEAD_TOO_LONG: &[u8] =
     b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
 
 /// The limits.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Timeouts {
-    /// Without a byte, from the moment that the peer has an answer to the next request.
+    /// The time without a byte, from the moment that the peer has an answer to the next request.
     pub(crate) idle: Duration,
     /// From the first byte of a head to its last.
     pub(crate) head: Duration,
     /// From the moment that the peer has the last answer to the end of the connection.
     pub(crate) linger: Duration,
-    /// From the moment that the peer takes no more of an answer to the moment that it has all of
-    /// it.
+    /// From the moment that the peer stops taking an answer to the moment that it has all of it.
     pub(crate) answer: Duration,
 }
 
-/// What a connection is doing. Shared by its stream, its requests and `connection_slots`, which all
-/// live on one thread.
+/// What a connection is doing. It is shared by its stream, its requests and `connection_slots`,
+/// which are all on one thread.
 #[derive(Debug)]
 pub(crate) struct ConnectionState {
     times: Timeouts,
     phase: Cell<Phase>,
     gate: Rc<Gate>,
     has_unread_body: Cell<bool>,
-    /// The request under way is the last of its connection.
+    /// The current request is the last of its connection.
     is_last: Cell<bool>,
-    /// The request under way has made the connection a channel.
+    /// The current request has turned the connection into a channel.
     is_channel: Cell<bool>,
-    /// An idle channel is to make room for another connection.
+    /// The channel is idle and has to make room for another connection.
     makes_room: Cell<bool>,
     /// The peer sends nothing more that is worth waiting for.
     peer_is_done: Cell<bool>,
     written: WriteProgress,
-    /// The connection's task, to be woken when somebody else ends the connection.
+    /// The connection's task. It is woken when another connection ends this one.
     task: RefCell<Option<Waker>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
-    /// Nothing has come since the last answer. Until then it may stay so.
+    /// Nothing has arrived since the last answer. May last until this moment.
     Idle(Instant),
-    /// A head has begun. Until then it may take.
+    /// A head has begun. It has to be complete at this moment.
     Head(Instant),
-    /// A request is under way: the limits of its body and of its handler hold.
+    /// A request is being served. The limits of its body and of its handler apply.
     Request,
-    /// The answer is a channel that is open, whose own limits hold. If it is idle, since then.
+    /// The answer is an open channel, which has limits of its own. The value is since when it has
+    /// been idle, if it is.
     Channel(Option<Instant>),
-    /// There is an answer. The peer may take it for as long as [`TimeoutStream`] allows.
+    /// There is an answer. [`TimeoutStream`] limits how long the peer may take to take it.
     Answer {
-        /// What comes is discarded.
+        /// What arrives is discarded.
         is_last: bool,
-        /// All of it was handed to the stream's writer.
+        /// All of the answer was handed to the stream's writer.
         is_written: bool,
     },
-    /// The peer has the last answer, what comes is discarded. Until then it may.
+    /// The peer has the last answer, and what arrives is discarded. May last until this moment.
     Closing(Instant),
     /// Nothing more is read.
     Closed,
@@ -104,8 +105,8 @@ impl ConnectionState {
         self.gate.has_fragment()
     }
 
-    /// A head is complete, and says how long the body is and whether the request is the last of its
-    /// connection.
+    /// Reports that a head is complete, with the length of the body and whether the request is the
+    /// last of its connection.
     pub(crate) fn request_begins(&self, length: BodyLength, is_last: bool) {
         self.phase.set(Phase::Request);
         self.has_unread_body.set(!matches!(length, BodyLength::None | BodyLength::Bytes(0)));
@@ -113,44 +114,45 @@ impl ConnectionState {
         self.gate.request_begins(length);
     }
 
-    /// The request makes the connection a channel: everything that comes from now on is handed on.
+    /// Reports that the request turns the connection into a channel: everything that arrives is
+    /// handed on.
     pub(crate) fn channel_opens(&self) {
         self.is_channel.set(true);
         self.gate.opens_for_good();
     }
 
-    /// Since when the channel has been idle, if it is.
+    /// Reports since when the channel has been idle, or that it is not.
     pub(crate) fn channel_is_idle(&self, since: Option<Instant>) {
         if let Phase::Channel(_) = self.phase.get() {
             self.phase.set(Phase::Channel(since));
         }
     }
 
-    /// Whether the channel is to be closed, as another connection needs its place.
+    /// Whether the channel has to close because another connection needs its slot.
     pub(crate) fn makes_room(&self) -> bool {
         self.makes_room.get()
     }
 
-    /// The peer has said that it sends nothing more.
+    /// Reports that the peer has said it sends nothing more.
     pub(crate) fn peer_is_done(&self) {
         self.peer_is_done.set(true);
     }
 
-    /// How much of what was handed out is written.
+    /// The count of the data that were handed out and written.
     pub(crate) fn written(&self) -> &WriteProgress {
         &self.written
     }
 
-    /// The body of the request was read to its end.
+    /// Reports that the body of the request was read to its end.
     pub(crate) fn body_is_read(&self) {
         self.has_unread_body.set(false);
     }
 
-    /// There is an answer. Returns whether the connection may be kept: not if the request was to be
-    /// its last, or its body was left unread, or `is_last` says so. Where not, this is the last
-    /// answer (RFC 9112, section 9.6). A channel is kept as long as its answer lasts.
+    /// Reports that there is an answer. Returns whether the connection may be kept. It may not if
+    /// the request was to be its last, if its body was left unread, or if `is_last`; then this is
+    /// the last answer (RFC 9112, section 9.6). A channel is kept as long as its answer lasts.
     ///
-    /// Whoever sends the answer says so with [`answer_is_written`](Self::answer_is_written).
+    /// Once the answer is written, its sender calls [`answer_is_written`](Self::answer_is_written).
     pub(crate) fn answered(&self, is_last: bool) -> bool {
         if self.is_channel.get() {
             self.phase.set(Phase::Channel(Some(Instant::now())));
@@ -164,7 +166,7 @@ impl ConnectionState {
         !is_last
     }
 
-    /// All of the answer was handed to the stream's writer; what is flushed next is the end of it.
+    /// Reports that all of the answer was handed to the stream's writer. The next flush ends it.
     pub(crate) fn answer_is_written(&self) {
         match self.phase.get() {
             Phase::Answer { is_last, .. } => {
@@ -175,21 +177,21 @@ impl ConnectionState {
         }
     }
 
-    /// The answer that is flushed next is the last one; what still comes is discarded for a while,
-    /// so that the peer gets to read it.
+    /// Makes the answer that is flushed next the last one. What still arrives is discarded for a
+    /// while, because a reset could keep the peer from reading the answer.
     pub(crate) fn close_soon(&self) {
         self.phase.set(Phase::Answer { is_last: true, is_written: true });
         self.gate.discard();
     }
 
-    /// Whose turn it is to make room for another, the least first: the connection that has been
-    /// idle longest, then the one whose head or whose end takes longest. `None` where it is not the
-    /// peer that keeps the server waiting.
+    /// Rank of this connection for making room; the lowest goes first. First come idle connections,
+    /// then those whose head or end is being waited for; among these the longest wait is lowest.
+    /// `None` if the server is not waiting for the peer.
     pub(crate) fn eviction_rank(&self) -> Option<(bool, Instant)> {
         match self.phase.get() {
             Phase::Idle(until) => Some((false, until)),
             Phase::Head(until) | Phase::Closing(until) => Some((true, until)),
-            // On one scale with other connections that are idle.
+            // Idle channels are on the same scale as other idle connections.
             Phase::Channel(Some(since)) if !self.makes_room.get() => {
                 Some((false, since + self.times.idle))
             }
@@ -197,7 +199,7 @@ impl ConnectionState {
         }
     }
 
-    /// Ends the connection at once. A channel is told so first.
+    /// Ends the connection at once. A channel first sends a close frame.
     pub(crate) fn close_now(&self) {
         match self.phase.get() {
             Phase::Channel(_) => self.makes_room.set(true),
@@ -215,10 +217,10 @@ impl ConnectionState {
         }
     }
 
-    /// Whether nothing is to be read any more, whatever has come.
+    /// Whether nothing is read any more, whatever has arrived.
     fn is_over(&self) -> bool {
         match self.phase.get() {
-            // What is idle is not late with the first byte there.
+            // An idle connection with a first byte is not late.
             Phase::Idle(_) | Phase::Request | Phase::Channel(_) | Phase::Answer { .. } => false,
             Phase::Head(until) | Phase::Closing(until) => Instant::now() >= until,
             Phase::Closed => true,
@@ -231,8 +233,8 @@ impl ConnectionState {
         }
     }
 
-    /// Everything written was flushed. Returns whether that was all there is: not in the middle of
-    /// an answer.
+    /// Reports that everything written was flushed. Returns whether nothing more is to be written:
+    /// `false` in the middle of an answer.
     pub(crate) fn flushed(&self) -> bool {
         match self.phase.get() {
             Phase::Answer { is_written: false, .. } => return false,
@@ -253,12 +255,12 @@ impl ConnectionState {
         self.phase.set(Phase::Closing(Instant::now() + self.times.linger));
     }
 
-    /// Whether the connection ended, or will, for a head that is too long.
+    /// Whether the connection ended, or will end, because a head is too long.
     pub(crate) fn head_is_too_long(&self) -> bool {
         self.gate.head_is_too_long()
     }
 
-    /// Whether a head is too long of which the peer has not been told.
+    /// Whether a head is too long and the peer was not told yet.
     fn head_is_refused(&self) -> bool {
         self.head_is_too_long() && matches!(self.phase.get(), Phase::Idle(_) | Phase::Head(_))
     }
@@ -271,12 +273,12 @@ impl ConnectionState {
     }
 }
 
-/// A stream with limits: what reads from it finds its end when one has passed, what writes to it
-/// finds an error.
+/// A stream with time limits. Once a limit has passed, reads find the end of the stream and writes
+/// fail.
 ///
-/// One timer serves for all limits. It is set anew only where the next one lies before it; where it
-/// fires and the limit has moved, it is set to that: a busy connection pays for a timer every few
-/// seconds and not for each request.
+/// One timer serves all limits. It is reset only if the next limit is earlier. If it fires and the
+/// limit has moved on, it is set to that. So a busy connection pays for a timer every few seconds
+/// and not for each request.
 #[derive(Debug)]
 pub(crate) struct TimeoutStream<S, G> {
     stream: GatedStream<S>,
@@ -284,9 +286,9 @@ pub(crate) struct TimeoutStream<S, G> {
     timer: Pin<Box<Sleep>>,
     /// When the timer will fire; `None` once it has.
     timer_at: Option<Instant>,
-    /// When the answer is given up, of which the peer takes no more or little.
+    /// When an answer is given up that the peer does not take, or only slowly.
     answer_until: Option<Instant>,
-    /// The peer was told that nothing more comes from here.
+    /// The sending side of the connection is closed.
     is_shut: bool,
     /// Dropped with the connection.
     _guard: G,
@@ -314,7 +316,7 @@ impl<S, G> TimeoutStream<S, G> {
         &self.connection
     }
 
-    /// Whether a limit has passed. Where not, the timer wakes the task when one does.
+    /// Is ready if a limit has passed. Otherwise the timer wakes the task when one does.
     fn poll_passed(&mut self, context: &mut Context<'_>) -> Poll<()> {
         loop {
             let deadlines = [self.connection.deadline(), self.answer_until];
@@ -333,8 +335,8 @@ impl<S, G> TimeoutStream<S, G> {
         }
     }
 
-    /// The end of the stream; an error where an answer was not taken, since then no orderly end is
-    /// possible.
+    /// Ends the stream. Returns an error if an answer was not taken, since no orderly end is
+    /// possible then.
     fn end(&self) -> Poll<io::Result<()>> {
         self.connection.phase.set(Phase::Closed);
         Poll::Ready(if self.answer_until.is_some() {
@@ -358,7 +360,7 @@ impl<S, G> TimeoutStream<S, G> {
                 if until <= Instant::now() {
                     return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
                 }
-                // It was the limit of reading, which the reader finds once the answer has gone.
+                // The limit of reading has passed. The reader notices it once the answer was sent.
                 self.connection.phase.set(Phase::Closed);
             }
         }
@@ -367,10 +369,10 @@ impl<S, G> TimeoutStream<S, G> {
 }
 
 impl<S: AsyncWrite + Unpin, G> TimeoutStream<S, G> {
-    /// Tells the peer that its head is too long. actix-http, which has a part of it, writes nothing
-    /// meanwhile.
+    /// Tells the peer that its head is too long. actix-http has only a part of the head, so it
+    /// writes nothing meanwhile.
     fn refuse_head(&mut self, context: &mut Context<'_>) {
-        // A peer that has no room for this learns nothing.
+        // If there is no room to write, the peer learns nothing; the connection ends anyway.
         let _ = Pin::new(&mut self.stream).poll_write(context, HEAD_TOO_LONG);
         let _ = Pin::new(&mut self.stream).poll_flush(context);
         self.connection.close_soon();
@@ -416,7 +418,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin, G: Unpin> AsyncWrite for TimeoutStream<S
         let result = Pin::new(&mut this.stream).poll_write(context, buffer);
         match &result {
             Poll::Ready(Ok(bytes)) => this.connection.written.advance(*bytes),
-            // Who waits behind the answer does not wait for a peer that does not take it.
+            // Receivers that wait behind the answer do not wait for a peer that does not take it.
             Poll::Ready(Err(_)) | Poll::Pending => this.connection.written.release(),
         }
         this.written(result, context)
@@ -430,8 +432,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin, G: Unpin> AsyncWrite for TimeoutStream<S
             if this.connection.flushed() {
                 this.answer_until = None;
             }
-            // An answer is flushed before the next read: the limit that begins with it needs its
-            // timer.
+            // An answer is flushed before the next read, so the limit that begins with it has to be
+            // armed here.
             if this.poll_passed(context).is_ready() {
                 this.connection.phase.set(Phase::Closed);
                 context.waker().wake_by_ref();
@@ -440,9 +442,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin, G: Unpin> AsyncWrite for TimeoutStream<S
         this.written(result, context)
     }
 
-    /// Closes the writing side, then waits for the peer to close its own, where bytes came that
-    /// nobody read: the system would answer those with a reset, which may take away the last answer
-    /// (RFC 9112, section 9.6).
+    /// Closes the sending side. If bytes arrived that nobody read, then waits for the peer to close
+    /// its own: the system would answer unread bytes with a reset, and the peer might lose the last
+    /// answer (RFC 9112, section 9.6).
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         if !this.is_shut {

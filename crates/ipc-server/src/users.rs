@@ -1,20 +1,20 @@
-//! Whether a user still is who he was when he logged in, asked of the store at most twice a second
-//! for each.
+//! Checks that a session's user still has the credentials of its login. Asks the store at most
+//! twice a second for each user.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use ipc_store::{CredentialVersion, StoreError, UserStore, Username};
+use ipc_store::{CredentialVersion, CurrentUser, PeerName, StoreError, UserStore, Username};
 
-/// How long an answer of the store is good: a deleted user or a changed password ends its sessions
-/// within a second.
+/// For how long an answer of the store is used: a removed user or a changed password ends its
+/// sessions within a second.
 const FRESH_FOR: Duration = Duration::from_millis(500);
 
-/// How many answers are kept; beyond, all are dropped and asked for again.
+/// How many answers are cached. At the limit all are dropped and asked for again.
 const KEPT_MAX: usize = 10_000;
 
-/// The store, with its last answers.
+/// The user store with a cache of its last answers.
 pub(crate) struct Users {
     store: Arc<dyn UserStore>,
     answers: Mutex<HashMap<String, Answer>>,
@@ -22,16 +22,31 @@ pub(crate) struct Users {
 
 #[derive(Clone)]
 struct Answer {
-    /// The name as messages carry it, shared by all of them.
+    /// The user name, shared by all messages that carry it.
     name: Arc<str>,
-    version: Option<CredentialVersion>,
+    user: Option<CurrentUser>,
     asked_at: Instant,
 }
 
 impl Answer {
-    fn of(self, version: CredentialVersion) -> Option<Arc<str>> {
-        (self.version == Some(version)).then_some(self.name)
+    fn of(self, version: CredentialVersion, peer: Option<&PeerName>) -> Standing {
+        match self.user.filter(|user| user.credential_version == version) {
+            None => Standing::Ended,
+            Some(user) if !user.may_use(peer) => Standing::OtherPeer,
+            Some(_) => Standing::Good(self.name),
+        }
     }
+}
+
+/// Whether a user may still be here, with credentials of some time ago and a certificate.
+#[derive(Debug)]
+pub(crate) enum Standing {
+    /// The user, whose credentials are still those.
+    Good(Arc<str>),
+    /// The user was deleted or disabled, or has another password.
+    Ended,
+    /// The user is bound to another peer.
+    OtherPeer,
 }
 
 impl Users {
@@ -48,39 +63,44 @@ impl Users {
         self.store.verify(name, password).await
     }
 
-    /// The user's name, if his credentials are (within [`FRESH_FOR`]) those of `version`.
+    /// Where the notes of logins are written.
+    pub(crate) fn store(&self) -> &dyn UserStore {
+        self.store.as_ref()
+    }
+
+    /// Whether the user may (within [`FRESH_FOR`]) be here with `version` and `peer`.
     pub(crate) async fn current(
         &self,
         name: &str,
-        version: CredentialVersion,
+        with: (CredentialVersion, Option<&PeerName>),
         now: Instant,
-    ) -> Result<Option<Arc<str>>, StoreError> {
-        self.current_within(FRESH_FOR, name, version, now).await
+    ) -> Result<Standing, StoreError> {
+        self.current_within(FRESH_FOR, name, with, now).await
     }
 
-    /// [`current`](Self::current), as far as it is known without asking.
+    /// Like [`current`](Self::current), from the cache only. `None` if it has no fresh answer.
     pub(crate) fn known(
         &self,
         name: &str,
-        version: CredentialVersion,
+        (version, peer): (CredentialVersion, Option<&PeerName>),
         now: Instant,
-    ) -> Option<Option<Arc<str>>> {
-        Some(self.answer_within(FRESH_FOR, name, now)?.of(version))
+    ) -> Option<Standing> {
+        Some(self.answer_within(FRESH_FOR, name, now)?.of(version, peer))
     }
 
-    /// [`current`](Self::current) with an answer that is no older than `fresh_for`.
+    /// Like [`current`](Self::current), with an answer that is at most `fresh_for` old.
     pub(crate) async fn current_within(
         &self,
         fresh_for: Duration,
         name: &str,
-        version: CredentialVersion,
+        (version, peer): (CredentialVersion, Option<&PeerName>),
         now: Instant,
-    ) -> Result<Option<Arc<str>>, StoreError> {
+    ) -> Result<Standing, StoreError> {
         let answer = match self.answer_within(fresh_for, name, now) {
             Some(answer) => answer,
             None => self.ask(name, now).await?,
         };
-        Ok(answer.of(version))
+        Ok(answer.of(version, peer))
     }
 
     fn answer_within(&self, fresh_for: Duration, name: &str, now: Instant) -> Option<Answer> {
@@ -88,11 +108,11 @@ impl Users {
     }
 
     async fn ask(&self, name: &str, now: Instant) -> Result<Answer, StoreError> {
-        let version = match Username::parse_existing(name) {
-            Ok(username) => self.store.credential_version(&username).await?,
+        let user = match Username::parse_existing(name) {
+            Ok(username) => self.store.current(&username).await?,
             Err(_) => None,
         };
-        let answer = Answer { name: name.into(), version, asked_at: now };
+        let answer = Answer { name: name.into(), user, asked_at: now };
         let mut answers = self.answers();
         if answers.len() >= KEPT_MAX {
             answers.clear();

@@ -1,31 +1,27 @@
-//! When the server's own certificate is good: clients refuse one that has expired or is not good
-//! yet, and nobody else would say so here.
+//! Checks when the server's own certificate is valid. Clients refuse an invalid one, and without
+//! this check the server's log would not say why.
 //!
 //! A server comes here before it starts, and from time to time while it runs. The time is an
 //! argument.
 
+use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use ipc_base::CertificateFacts;
 use ipc_home::{PeerName, Timestamp, remedy_of_pair};
 use rustls::client::danger::ServerCertVerifier;
 use rustls::{CertificateError, Error};
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
+use crate::clock::unix_secs;
 use crate::error::StartError;
-use crate::state::unix_secs;
 
-/// An end that is nearer than this is told.
+/// An expiry is logged if it is nearer than this.
 const SOON: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
-/// How often a running server looks.
-const PERIOD: Duration = Duration::from_secs(60 * 60);
-
-/// How often it tells of an end that is near.
-const TOLD_EVERY: Duration = Duration::from_secs(24 * 60 * 60);
-
-/// The certificate that a server shows, and what a client makes of it.
+/// The certificate that a server presents, with the verifier that clients use.
 pub(crate) struct OwnCertificate {
     name: PeerName,
     path: PathBuf,
@@ -33,20 +29,20 @@ pub(crate) struct OwnCertificate {
     verifier: Arc<dyn ServerCertVerifier>,
 }
 
-/// How a certificate stands at a time.
+/// The validity of a certificate at a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Validity {
     Good,
-    /// Not good before this time.
+    /// It becomes valid at this time.
     NotYet(SystemTime),
-    /// Good until this time.
+    /// It is valid, and expires soon, at this time.
     EndsSoon(SystemTime),
-    /// Good until this time, which is over.
+    /// It expired at this time.
     Ended(SystemTime),
 }
 
 impl OwnCertificate {
-    /// The certificate of `name`, which lies at `path`, with what verifies it as a client does.
+    /// Takes the certificate of `name` in the file `path`. `verifier` verifies it as a client does.
     pub(crate) fn new(
         name: PeerName,
         path: PathBuf,
@@ -56,7 +52,7 @@ impl OwnCertificate {
         OwnCertificate { name, path, chain, verifier }
     }
 
-    /// Refuses one that no client takes at this time, and tells of an end that is near.
+    /// Refuses a certificate that no client accepts at this time. Logs an expiry that is near.
     pub(crate) fn check(&self, now: SystemTime) -> Result<(), StartError> {
         let (name, path) = (self.name.to_string(), self.path.clone());
         match self.standing(now) {
@@ -82,25 +78,15 @@ impl OwnCertificate {
         Ok(())
     }
 
-    /// Tells the log, once a day, of an end that is near or over. Ends never.
-    pub(crate) async fn watch(self) {
-        let mut told_at = tokio::time::Instant::now();
-        loop {
-            let was_good = self.standing(SystemTime::now()) == Validity::Good;
-            tokio::time::sleep(PERIOD).await;
-            let now = SystemTime::now();
-            let has_changed = was_good && self.standing(now) != Validity::Good;
-            if has_changed || told_at.elapsed() >= TOLD_EVERY {
-                self.tell(now);
-                told_at = tokio::time::Instant::now();
-            }
-        }
+    /// Whether it is valid now, and for the next 30 days.
+    pub(crate) fn is_good_for_long(&self, now: SystemTime) -> bool {
+        self.standing(now) == Validity::Good
     }
 
-    fn tell(&self, now: SystemTime) {
+    /// Logs an expiry that is near or past.
+    pub(crate) fn tell(&self, now: SystemTime) {
         let name = &self.name;
-        let remedy =
-            format!("{}, and start the server again", remedy_of_pair(&self.path, name.as_ref()));
+        let remedy = remedy_of_pair(&self.path, name.as_ref());
         match self.standing(now) {
             Validity::Good => (),
             Validity::EndsSoon(end) => {
@@ -112,12 +98,12 @@ impl OwnCertificate {
             }
             Validity::Ended(end) => {
                 log::error!(
-                    "the certificate `{name}` expired on {}, and no client connects any more: {remedy}",
+                    "the certificate `{name}` expired on {}, and clients refuse it: {remedy}",
                     Timestamp::from(end)
                 );
             }
             Validity::NotYet(from) => log::error!(
-                "the certificate `{name}` is good from {} on, and no client connects before: set this host's clock",
+                "the certificate `{name}` is not valid before {}, and clients refuse it until then: set this host's clock",
                 Timestamp::from(from)
             ),
         }
@@ -140,8 +126,8 @@ impl OwnCertificate {
         }
     }
 
-    /// What a client would find wrong with it at this time. The name is looked at last, and is the
-    /// client's affair.
+    /// The problem that a client would find with it at this time. The verifier checks the name
+    /// last, so the name given here does not matter.
     fn error_at(&self, now: SystemTime) -> Option<CertificateError> {
         let (end_entity, intermediates) = self.chain.split_first()?;
         let any = ServerName::try_from("localhost").ok()?;
@@ -149,6 +135,19 @@ impl OwnCertificate {
         match self.verifier.verify_server_cert(end_entity, intermediates, &any, &[], now) {
             Err(Error::InvalidCertificate(error)) => Some(error),
             _ => None,
+        }
+    }
+}
+
+impl fmt::Display for OwnCertificate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "`{}`", self.name)?;
+        let facts = self.chain.first().and_then(|leaf| CertificateFacts::from_der(leaf));
+        match facts {
+            Some(facts) => {
+                write!(f, " valid until {}", Timestamp::from_unix_secs(facts.not_after_secs))
+            }
+            None => Ok(()),
         }
     }
 }
@@ -171,7 +170,7 @@ mod tests {
     const DAY: u64 = 24 * 60 * 60;
     const ISSUED: u64 = 1_742_413_130;
 
-    /// A certificate that is good for 100 days.
+    /// A certificate that is valid for 100 days.
     fn own() -> OwnCertificate {
         let authority = Authority::create(&AuthorityOptions::default(), ISSUED).unwrap();
         let mut request = LeafRequest::new(SubjectName::parse("peer1").unwrap());
@@ -217,7 +216,7 @@ mod tests {
         assert_eq!(expired.remedy(), Some(reissue.clone()));
         let early = own.check(at(ISSUED - DAY)).unwrap_err();
         assert!(
-            early.to_string().contains("`peer1` is good from ")
+            early.to_string().contains("`peer1` is not valid before ")
                 && early.to_string().contains("2025-03-18T19:38:50Z")
         );
         assert_eq!(early.remedy(), Some(Remedy::SetClock.or(reissue)));

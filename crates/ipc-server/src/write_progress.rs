@@ -1,39 +1,39 @@
-//! How much of what was handed out for a connection has gone to its stream, and what waits behind
-//! it.
+//! Counts how much of the data for a connection was written to its stream, and notifies receivers
+//! behind it.
 //!
-//! `timeouts` has one for each connection and counts; a channel hands out no more than its peer
-//! takes. Nothing here knows what is written.
+//! `timeouts` has one for each connection and reports what was written. A channel uses it to hand
+//! out no more than its peer takes. Nothing here knows the content.
 
 use std::cell::{Cell, RefCell};
 use std::task::{Context, Waker};
 
 use ipc_inbox::NotifyGuard;
 
-/// What is on its way to a stream.
+/// The data on their way to a stream.
 #[derive(Debug, Default)]
 pub(crate) struct WriteProgress {
     handed_out: Cell<u64>,
     written: Cell<u64>,
-    /// Whoever waits until more is written.
+    /// The task that waits until more is written.
     waiting: RefCell<Option<Waker>>,
-    /// Those who wait for messages are told of these behind what was handed out.
+    /// Receivers that are notified once the data handed out before are written.
     guards: RefCell<Vec<NotifyGuard>>,
 }
 
 impl WriteProgress {
-    /// Bytes were handed out. Returns how many there were in all.
+    /// Counts bytes that were handed out. Returns their total.
     pub(crate) fn hand_out(&self, bytes: usize) -> u64 {
         let all = self.handed_out.get() + bytes as u64;
         self.handed_out.set(all);
         all
     }
 
-    /// How many bytes were written in all.
+    /// How many bytes were written in total.
     pub(crate) fn total(&self) -> u64 {
         self.written.get()
     }
 
-    /// How many bytes were handed out and not written.
+    /// How many bytes were handed out and are not written yet.
     pub(crate) fn on_the_way(&self) -> u64 {
         self.handed_out.get() - self.written.get()
     }
@@ -43,15 +43,16 @@ impl WriteProgress {
         self.waiting.replace(Some(context.waker().clone()));
     }
 
-    /// Notifies receivers when all that was handed out is flushed, or the peer takes no more at the
-    /// moment.
+    /// Notifies receivers when everything handed out so far is flushed, or when the peer takes no
+    /// more at the moment.
     pub(crate) fn notify_behind(&self, guard: NotifyGuard) {
         if !guard.is_none() {
             self.guards.borrow_mut().push(guard);
         }
     }
 
-    /// Bytes were written. They may be some that nobody handed out here, as those of a head.
+    /// Counts bytes that were written. They may include bytes that were not handed out here, such
+    /// as those of a response's head.
     pub(crate) fn advance(&self, bytes: usize) {
         self.written.set(self.handed_out.get().min(self.written.get() + bytes as u64));
         if let Some(waiting) = self.waiting.take() {
@@ -59,13 +60,13 @@ impl WriteProgress {
         }
     }
 
-    /// All that was handed out was written and flushed.
+    /// Reports that everything handed out was written and flushed.
     pub(crate) fn flushed(&self) {
         self.written.set(self.handed_out.get());
         self.release();
     }
 
-    /// Notifies the receivers.
+    /// Notifies the receivers now.
     pub(crate) fn release(&self) {
         self.guards.borrow_mut().clear();
     }

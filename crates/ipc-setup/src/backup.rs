@@ -1,8 +1,8 @@
 //! Copies a whole home, also while servers and other programs use it.
 //!
-//! The command line comes here with a directory that is not there yet. It comes into being under
-//! another name, and gets its own when everything is in it and on the disk. What is in the
-//! databases is copied as of one moment by SQLite itself.
+//! The command line comes here with the path of the copy, at which nothing exists yet. The copy is
+//! made under a temporary name, and renamed when all of it is on the disk. SQLite copies each
+//! database as of one moment.
 
 use std::ffi::OsStr;
 use std::fs::{File, OpenOptions, Permissions};
@@ -18,7 +18,7 @@ use crate::lock::Lock;
 use crate::random::random_bytes;
 use crate::users::runtime;
 
-/// A backup that was begun. Dropped before it is done, it removes what it has made.
+/// A backup that was begun. If it is dropped before it is done, it removes what it has written.
 #[derive(Debug)]
 pub struct Backup {
     home: Home,
@@ -31,20 +31,19 @@ pub struct Backup {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct BackedUp {
-    /// Where it is: a complete home.
+    /// The path of the copy, which is a complete home.
     pub path: PathBuf,
-    /// How many messages its durable inbox holds; `None` where there is none.
+    /// The number of messages in its durable inbox, or `None` without one.
     pub messages: Option<u64>,
 }
 
 impl Backup {
-    /// Begins to copy a complete home to `out`, which must not be there, and makes the directory
-    /// that becomes it, beside it.
+    /// Begins to copy a complete home to `out`, and makes a temporary directory beside `out`.
     ///
     /// # Errors
-    /// [`SetupError::BackupExists`] if something is at `out`, [`SetupError::BackupInside`] if that
-    /// is in the home itself; [`SetupError::BackupUnwritable`] if the directory cannot be made, or
-    /// another user could put another in its place.
+    /// [`SetupError::BackupExists`] if something exists at `out`; [`SetupError::BackupInside`] if
+    /// `out` is in the home itself; [`SetupError::BackupUnwritable`] if the directory cannot be
+    /// made, or another user could put another in its place.
     pub fn begin(home: &Home, out: &Path) -> Result<Self, SetupError> {
         let out = locate(Some(out)).map_err(unwritable)?;
         match Home::at(&out).check_directory() {
@@ -73,31 +72,32 @@ impl Backup {
         name.push(format!(".{random:016x}.tmp"));
         let partial = parent.join(name);
         make_private_directory(&partial).map_err(|error| match error {
-            // Of the other name nobody has heard.
+            // The user knows `out`, not the temporary name.
             HomeError::Unwritable { source, .. } => cannot_write(&out, source),
             error => unwritable(error),
         })?;
         Ok(Self { home: home.clone(), out, partial, is_done: false })
     }
 
-    /// The directory that becomes the backup. Whoever has to end before it is done removes it.
+    /// The temporary directory that becomes the backup. A process that must end at once, without
+    /// dropping this value, removes it.
     #[must_use]
     pub fn partial(&self) -> &Path {
         &self.partial
     }
 
-    /// Copies everything, and gives the directory its name.
+    /// Copies everything, and renames the directory.
     ///
     /// # Errors
-    /// [`SetupError`]: what is wrong with the home, what the disk says, and
-    /// [`SetupError::BackupExists`] if there is something at its path by now. Nothing is left then.
+    /// [`SetupError::BackupExists`] if something exists at the path by now; otherwise the error of
+    /// the home, the disk or a database. The partial copy is removed.
     pub fn run(mut self) -> Result<BackedUp, SetupError> {
         let runtime = runtime()?;
         let lock = self.lock()?;
         self.copy_files()?;
         let users = self.home.users_db_checked()?;
         runtime.block_on(ipc_store::copy(&users, &self.partial.join("users.db")))?;
-        // The rest belongs to the server alone, and may take long.
+        // Only the server writes to the inbox, and its copy may take long.
         drop(lock);
         let messages = runtime.block_on(self.copy_inbox())?;
         make_private_directory(&self.partial.join("sessions")).map_err(unwritable)?;
@@ -113,7 +113,7 @@ impl Backup {
         Ok(BackedUp { path: self.out.clone(), messages })
     }
 
-    /// Keeps others from changing the home meanwhile; nobody does where nothing can be written.
+    /// Locks the home against changes. A read-only file system needs no lock.
     fn lock(&self) -> Result<Option<Lock>, SetupError> {
         match Lock::of_complete(&self.home) {
             Err(SetupError::Lock { source, .. })
@@ -125,8 +125,8 @@ impl Backup {
         }
     }
 
-    /// Copies all that are only files: keys, certificates, and whatever else there is; and what was
-    /// issued and who was enrolled, in their directories.
+    /// Copies all files except databases: keys, certificates, and others; also those of the
+    /// directories with issued certificates and with enrolments.
     fn copy_files(&self) -> Result<(), SetupError> {
         self.copy_directory(self.home.root(), &self.partial)?;
         let copy = Home::at(&self.partial);
@@ -151,7 +151,7 @@ impl Backup {
             let path = root.join(&name);
             let metadata = path.metadata().map_err(|source| unreadable(&path, source))?;
             if metadata.is_file() && !is_of_use_here_alone(&name) {
-                // Others never get a right by it on what is not for everybody.
+                // Group and others get no right on the copy, except on certificates.
                 let kept = if path.extension() == Some(OsStr::new("crt")) { 0o755 } else { 0o700 };
                 let mode = metadata.permissions().mode() & kept | 0o400;
                 copy_file(&path, &to.join(&name), mode)?;
@@ -176,13 +176,14 @@ impl Backup {
 impl Drop for Backup {
     fn drop(&mut self) {
         if !self.is_done {
-            // Best effort: there is nobody left to tell.
+            // Best effort: a drop cannot return an error.
             let _ = std::fs::remove_dir_all(&self.partial);
         }
     }
 }
 
-/// Whether a file says something of this directory at this moment only, or is one of a database's.
+/// Whether a file is not copied as a file: a lock or a temporary file, which has a meaning only
+/// here, or a file of a database, which SQLite copies.
 fn is_of_use_here_alone(name: &OsStr) -> bool {
     let name = name.to_string_lossy();
     name.ends_with(".lock")
@@ -190,7 +191,7 @@ fn is_of_use_here_alone(name: &OsStr) -> bool {
         || ["users.db", "inbox.db"].iter().any(|database| name.starts_with(database))
 }
 
-/// Says that it is the place of the copy that something is wrong with, and not the home.
+/// The error of the place of the copy, rather than of the home.
 fn unwritable(source: HomeError) -> SetupError {
     SetupError::BackupUnwritable { source }
 }

@@ -1,7 +1,7 @@
-//! Which directories may become a home, and what is moved aside under which name.
+//! Checks which directories may become a home, and moves old homes aside.
 //!
-//! [`crate::init`] comes here before it writes anything. The rule: never fill, change the mode of,
-//! or move a directory that is somebody else's; which those are, `ipc-home` tells.
+//! [`crate::init`] comes here before it writes anything. A directory that belongs to somebody else
+//! is never filled, moved, or given another mode. `ipc-home` tells which those are.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -10,8 +10,8 @@ use ipc_home::{Contents, Home, HomeError, Timestamp, make_private_directory};
 
 use crate::SetupError;
 
-/// Makes the directory with its parents, or checks that what is there is a home, whole or
-/// interrupted, or empty.
+/// Makes the directory with its parents. An existing one must be empty or a home, complete or
+/// interrupted.
 pub(crate) fn prepare(home: &Home) -> Result<(), SetupError> {
     make_or_check(home)?;
     if home.contents()? == Contents::Client {
@@ -29,8 +29,8 @@ pub(crate) fn make_or_check(home: &Home) -> Result<(), SetupError> {
                 make_parents(parent)?;
             }
             make_private_directory(home.root())?;
-            // In a directory for everybody somebody else may have been faster; and the parents are
-            // looked at only here.
+            // In a directory that everybody may write to, somebody else may have made it first.
+            // Only this check looks at the parents.
             home.check_directory()?;
         }
         checked => checked?,
@@ -38,9 +38,9 @@ pub(crate) fn make_or_check(home: &Home) -> Result<(), SetupError> {
     Ok(())
 }
 
-/// 0700 for parents too, as the XDG Base Directory Specification asks; existing ones stay as they
-/// are. One by one, because under a strict umask nothing could be made in a parent before its mode
-/// is set right.
+/// Makes missing parents with mode 0700, as the XDG Base Directory Specification asks. It makes
+/// them one by one, because under a strict umask a parent needs its mode before anything can be
+/// made in it.
 fn make_parents(path: &Path) -> Result<(), SetupError> {
     if path.is_dir() {
         return Ok(());
@@ -51,17 +51,17 @@ fn make_parents(path: &Path) -> Result<(), SetupError> {
     Ok(make_private_directory(path)?)
 }
 
-/// Where a home lies of which `path` is only a symbolic link: what is moved aside, or made anew, is
-/// the directory itself.
+/// The target of `path` if that is a symbolic link, so that the directory itself is moved aside and
+/// made anew.
 pub(crate) fn without_link(path: PathBuf) -> PathBuf {
     match path.symlink_metadata() {
-        // One that leads nowhere is refused where the home is looked at.
+        // A dangling link is refused later, by the check of the home.
         Ok(metadata) if metadata.is_symlink() => path.canonicalize().unwrap_or(path),
         _ => path,
     }
 }
 
-/// Moves a home aside under a dated name beside it, and says which.
+/// Renames a home to a dated name beside it. Returns the new path.
 pub(crate) fn move_aside(home: &Home, now_secs: u64) -> Result<PathBuf, SetupError> {
     let root = home.root();
     for attempt in 1..=1000 {
@@ -69,10 +69,10 @@ pub(crate) fn move_aside(home: &Home, now_secs: u64) -> Result<PathBuf, SetupErr
         if aside.symlink_metadata().is_ok() {
             continue;
         }
-        // A rename onto an empty directory made in this very moment would succeed; nothing would be
-        // lost.
+        // A rename replaces an empty directory that another process has just made. Nothing is lost.
         return match std::fs::rename(root, &aside) {
-            // At once, so that nobody takes it for a home that never was.
+            // Made again at once: to other programs a missing directory is a home that was never
+            // made.
             Ok(()) => make_private_directory(root).map(|()| aside).map_err(SetupError::from),
             Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => continue,
             Err(source) => Err(SetupError::MoveAside { path: root.to_owned(), aside, source }),
@@ -82,8 +82,8 @@ pub(crate) fn move_aside(home: &Home, now_secs: u64) -> Result<PathBuf, SetupErr
     Err(SetupError::MoveAside { path: root.to_owned(), aside: dated(root, now_secs, 1), source })
 }
 
-/// Removes temporary files of runs that were killed. Only for the holder of the lock: nobody else
-/// writes here then.
+/// Removes temporary files of runs that were killed. The caller holds the lock, so that no other
+/// run still writes them.
 pub(crate) fn clean(home: &Home) -> Result<(), SetupError> {
     for directory in [home.root().to_owned(), home.issued_dir(), home.enrolments_dir()] {
         if !directory.is_dir() {
@@ -97,7 +97,7 @@ pub(crate) fn clean(home: &Home) -> Result<(), SetupError> {
     Ok(())
 }
 
-/// `HOME.2025-03-19T19-38-50Z`, from the second attempt on with a counter.
+/// `HOME.2025-03-19T19-38-50Z`, with a counter from the second attempt on.
 fn dated(root: &Path, now_secs: u64, attempt: u32) -> PathBuf {
     let mut name = root.as_os_str().to_owned();
     name.push(".");

@@ -121,7 +121,8 @@ struct Content {
 ///
 /// A name that was enrolled and has not accepted, or was cancelled, is enrolled anew: the earlier
 /// certificate is revoked and the user gets another password, so that of several bundles only the
-/// last is good. In this order: revoke, `issued/SERIAL.crt`, `enrolments/NAME.json`, the user.
+/// last is good. In this order: revoke, `issued/SERIAL.crt`, `enrolments/NAME.json`, the user, who is
+/// bound to the name and logs in with this client's certificates only.
 ///
 /// # Errors
 /// [`SetupError::EnrolmentExists`] for a client that has accepted;
@@ -217,6 +218,8 @@ pub fn create_enrolment(home: &Home, request: &EnrolRequest<'_>) -> Result<Bundl
         true => users.change_password(user.as_str(), password)?,
         false => users.add(user.as_str(), password)?,
     }
+    files::step();
+    users.bind(user.as_str(), name.as_str())?;
     files::step();
     Ok(Bundle { text, code, enrolment, replaced: before.is_some() })
 }

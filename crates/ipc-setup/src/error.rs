@@ -1,7 +1,7 @@
 //! Why a home, a certificate or a user could not be made or changed, and what to do about it.
 //!
-//! Every other file here makes these. What is wrong with a home as it lies there stays a
-//! [`HomeError`] inside.
+//! Every other file here makes these errors. An error about an existing home is a [`HomeError`]
+//! inside.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -19,10 +19,10 @@ use crate::{BundleError, KeyId, Ring};
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum SetupError {
-    /// Something about the home itself: missing, open to others, not to be read or written.
+    /// The home is missing, open to other users, or cannot be read or written.
     #[error(transparent)]
     Home(#[from] HomeError),
-    /// A home that was complete has lost files, which are not made anew by themselves.
+    /// A complete home has lost files, which are not made anew.
     #[error("{} is a web-ipc home, but it lacks {}", path.display(), missing.join(", "))]
     PiecesMissing {
         /// The home.
@@ -30,7 +30,7 @@ pub enum SetupError {
         /// The names of the files.
         missing: Vec<&'static str>,
     },
-    /// A server runs on the home, which would be moved away under it.
+    /// A server runs on the home that was to be moved aside.
     #[error("a server is running on {}", path.display())]
     InUse {
         /// The home.
@@ -41,9 +41,9 @@ pub enum SetupError {
     MoveAside {
         /// The old home.
         path: PathBuf,
-        /// Where it was to go.
+        /// The path that it was to get.
         aside: PathBuf,
-        /// What the system said.
+        /// The error of the system.
         source: io::Error,
     },
     /// The lock that keeps two runs apart could not be taken.
@@ -51,32 +51,32 @@ pub enum SetupError {
     Lock {
         /// The lock file.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the system.
         source: io::Error,
     },
     /// The certificate authority could not be made.
     #[error("cannot make the certificate authority")]
     Authority {
-        /// What was wrong.
+        /// Why.
         source: CreateError,
     },
-    /// The files of the certificate authority are damaged, or are somebody else's.
+    /// The files of the certificate authority are damaged, or do not belong together.
     #[error("{} cannot be used", path.display())]
     BadAuthority {
         /// Its certificate or its key, whichever is wrong.
         path: PathBuf,
-        /// What is wrong with it.
+        /// Why.
         source: LoadError,
     },
     /// The certificate could not be issued.
     #[error("cannot issue a certificate for `{name}`")]
     Issue {
-        /// Whom it was for.
+        /// The peer that it was for.
         name: PeerName,
-        /// What was wrong.
+        /// Why.
         source: IssueError,
     },
-    /// There is a pair of that name already.
+    /// A pair of that name exists already.
     #[error("there is a certificate for `{name}` already: {}", path.display())]
     CertificateExists {
         /// The name of the pair.
@@ -84,7 +84,7 @@ pub enum SetupError {
         /// One of its two files.
         path: PathBuf,
     },
-    /// The name cannot stand in a certificate.
+    /// The name cannot be in a certificate.
     #[error("`{}` cannot be the name in a certificate", name.escape_debug())]
     Name {
         /// The name as given.
@@ -209,47 +209,46 @@ pub enum SetupError {
     /// The admin has the new password, but `admin.cred` still has the old one.
     #[error("the password of ipc-admin was set, but admin.cred was not")]
     AdminNotKept {
-        /// What was wrong.
+        /// Why.
         source: HomeError,
     },
-    /// The database of users said no.
+    /// The database of users refused the change, or failed.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// Something is where a backup was to be made.
+    /// Something exists at the path of the backup.
     #[error("{} is there already", path.display())]
     BackupExists {
-        /// What is there.
+        /// The path of the backup.
         path: PathBuf,
     },
-    /// A backup was to be made within the home itself.
+    /// The path of the backup is within the home itself.
     #[error("{} is in the home itself", path.display())]
     BackupInside {
-        /// Where it was to be made.
+        /// The path of the backup.
         path: PathBuf,
     },
-    /// A backup could not be made where it was to be: not on that disk, or not below that
-    /// directory.
+    /// The backup cannot be written at its path.
     #[error(transparent)]
     BackupUnwritable {
-        /// What is wrong there.
+        /// Why.
         source: HomeError,
     },
     /// The durable inbox could not be copied.
     #[error(transparent)]
     Inbox {
-        /// What is wrong with its file, or with the copy.
+        /// The error of its file, or of the copy.
         source: DatabaseError,
     },
-    /// The system gave no thread or timer to work with.
+    /// The async runtime for the database could not be started.
     #[error("cannot start the runtime for the database")]
     Runtime {
-        /// What the system said.
+        /// The error of the system.
         source: io::Error,
     },
 }
 
 impl SetupError {
-    /// What a person can do about it; `None` where only the cause can tell.
+    /// What a person can do about it, or `None` if only the cause can tell.
     #[must_use]
     pub fn remedy(&self) -> Option<Remedy> {
         Some(match self {
@@ -286,7 +285,7 @@ impl SetupError {
             Self::BackupExists { .. } | Self::BackupInside { .. } => Remedy::ChooseBackupPlace,
             Self::BackupUnwritable { source } => return remedy_of_destination(source),
             Self::Inbox { source } => match source {
-                // Of the copy, which another home does not mend.
+                // The copy is read-only, not the home: another home would not help.
                 DatabaseError::ReadOnly { .. } => return None,
                 error => return remedy_of_file(error),
             },
@@ -340,7 +339,7 @@ fn remedy_of_bundle(error: &BundleError) -> Remedy {
     }
 }
 
-/// What helps where files of the home at `path` are gone.
+/// The remedy for files that the home at `path` has lost.
 fn remedy_of_missing(path: &Path, missing: &[&str]) -> Remedy {
     match missing {
         [name @ "web-ipc-ca.key"] => {
@@ -356,8 +355,7 @@ fn remedy_of_missing(path: &Path, missing: &[&str]) -> Remedy {
     }
 }
 
-/// The home is another directory: whatever is wrong with the place of its copy, no other home mends
-/// that.
+/// The remedy for the place of a copy. It never proposes another home, which would not help.
 fn remedy_of_destination(error: &HomeError) -> Option<Remedy> {
     match error {
         HomeError::Unwritable { path, source }

@@ -1,7 +1,7 @@
 //! Makes a home: atomic, idempotent, and safe to run twice at the same time.
 //!
-//! The command line comes here with a path. The lock and the order of the pieces live here; how a
-//! piece is made does not.
+//! The command line comes here with a path. This file has the lock and the order of the steps;
+//! `provision.rs` makes the files.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -15,15 +15,15 @@ use crate::{SetupError, directory, pair, provision};
 /// How to make a home.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct InitOptions {
-    /// Start over: what is there is kept aside under a dated name, and a new home is made.
+    /// Start over: move the old home aside under a dated name, and make a new one.
     pub force: bool,
-    /// The time, in seconds since the Unix epoch: certificates begin with it, and `force` names the
-    /// old home after it.
+    /// The current time, in seconds since the Unix epoch. Certificates are valid from then on, and
+    /// `force` names the old home after it.
     pub now_secs: u64,
 }
 
 impl InitOptions {
-    /// Not starting over, and the time that the system's clock says.
+    /// Without `force`, at the current time of the system's clock.
     #[must_use]
     pub fn now() -> Self {
         Self { force: false, now_secs: now_secs() }
@@ -35,10 +35,9 @@ impl InitOptions {
 pub enum Outcome {
     /// A new home was made.
     Created,
-    /// An earlier run, or the replacement of a certificate, had not come to its end; what was
-    /// missing was made.
+    /// An earlier run, or the replacement of a certificate, had been interrupted. It was completed.
     Completed,
-    /// It was a complete home already, and nothing was changed.
+    /// The home was complete already, and nothing was changed.
     AlreadyThere,
 }
 
@@ -47,7 +46,7 @@ pub enum Outcome {
 pub struct Initialised {
     /// The home.
     pub home: Home,
-    /// What was done to it.
+    /// What was done.
     pub outcome: Outcome,
     /// Where the old home is, if [`InitOptions::force`] moved one aside.
     pub kept_aside: Option<PathBuf>,
@@ -55,27 +54,33 @@ pub struct Initialised {
 
 /// Makes the home at `path`, or completes it, or finds it complete and changes nothing.
 ///
-/// Whoever is killed, or meets an error, leaves what the next run completes. Of several at the same
-/// time one makes the home and the others find it made. The user `ipc-admin` gets a random password
-/// that only `admin.cred` has.
+/// A run that is killed, or fails, leaves a home that the next run completes. Of several runs at
+/// the same time one makes the home, and the others find it complete. The user `ipc-admin` gets a
+/// random password, which is kept in `admin.cred` alone.
 ///
 /// # Errors
-/// [`HomeError::NotAHome`](ipc_home::HomeError::NotAHome) for a directory that is not empty and not
-/// a home (a `users.db` alone is taken in) and
-/// [`HomeError::PythonTool`](ipc_home::HomeError::PythonTool) for that tool's own, with `force`
-/// too; [`HomeError::ClientDirectory`](ipc_home::HomeError::ClientDirectory) for one from which a
-/// client sends to another host; [`HomeError::TooOpen`](ipc_home::HomeError::TooOpen) and its like
-/// for one that others have a right on, or could put another in the place of; [`SetupError::InUse`]
-/// with `force` while a server runs on the home; [`SetupError::PiecesMissing`] for a complete home
-/// that has lost a file other than `session.key`, and
-/// [`HomeError::FileMissing`](ipc_home::HomeError::FileMissing) for one whose making was cut short
-/// and whose authority has issued certificates and is not whole: neither is made anew. Otherwise
-/// what the disk, the certificate authority or the database said.
+/// With and without `force`:
+/// - [`HomeError::NotAHome`](ipc_home::HomeError::NotAHome): the directory is not empty and not a
+///   home. A directory with nothing but a `users.db` becomes a home with these users.
+/// - [`HomeError::PythonTool`](ipc_home::HomeError::PythonTool): it is the directory of the Python
+///   tool.
+/// - [`HomeError::ClientDirectory`](ipc_home::HomeError::ClientDirectory): it is the directory of a
+///   client that sends to another host.
+/// - [`HomeError::TooOpen`](ipc_home::HomeError::TooOpen) and similar variants: other users may use
+///   the directory, or could put another in its place.
+///
+/// In addition:
+/// - [`SetupError::InUse`]: with `force`, while a server runs on the home.
+/// - [`SetupError::PiecesMissing`]: a complete home has lost a file other than `session.key`. The
+///   file is not made anew.
+/// - [`HomeError::FileMissing`](ipc_home::HomeError::FileMissing): an interrupted run has left
+///   certificates whose authority is incomplete. The authority is not made anew.
+/// - Other variants have the error of the disk, the certificate authority or the database.
 pub fn init(path: &Path, options: &InitOptions) -> Result<Initialised, SetupError> {
     init_with(path, options, &ipc_store::Options::default())
 }
 
-/// [`init`] with a choice that only tests have: how dear a bcrypt is.
+/// [`init`] with options of the user store. Tests choose a low cost of bcrypt.
 pub(crate) fn init_with(
     path: &Path,
     options: &InitOptions,
@@ -83,7 +88,7 @@ pub(crate) fn init_with(
 ) -> Result<Initialised, SetupError> {
     let home = Home::at(directory::without_link(locate(Some(path))?));
     let mut kept_aside = None;
-    // Held to the end, so that whoever waits for the old home wakes up when the new one is made.
+    // Held to the end: a run that waits for the lock of the old home finds the new home complete.
     let mut old_lock = None;
     let mut old_use = None;
     let mut outcome = Outcome::AlreadyThere;
@@ -107,7 +112,7 @@ pub(crate) fn init_with(
         let Some(lock) = Lock::acquire(&home)? else { continue };
         let contents = home.contents()?;
         if start_over && contents != Contents::Nothing {
-            // Held until the new home is there, so that no server starts on the one that goes.
+            // Held until the new home is there, so that no server starts on the old one.
             let Some(alone) = home.try_hold_alone()? else {
                 return Err(SetupError::InUse { path: home.root().to_owned() });
             };
@@ -126,7 +131,8 @@ pub(crate) fn init_with(
             if missing.is_empty() {
                 continue;
             }
-            // Nobody has a copy: with it go sessions, and whose they were logs in again.
+            // No copy of this file exists elsewhere. A new one ends all sessions, and clients log
+            // in again.
             if missing == [provision::SESSION_KEY] {
                 provision::make_key_file(&home.session_key_file())?;
                 outcome = Outcome::Completed;
@@ -145,11 +151,11 @@ pub(crate) fn init_with(
     }
 }
 
-/// How often a home that was moved aside between two looks is looked at again.
+/// How many times a home is looked at again that was moved aside between two looks.
 const LOOKS_MAX: u32 = 1000;
 
-/// Whether the home was there and is not any more: another `init` with `force` has moved it aside
-/// and makes the next one.
+/// Whether the home has disappeared since the last look: another `init` with `force` has moved it
+/// aside and makes a new one.
 fn is_gone(error: &HomeError, home: &Home) -> bool {
     match error {
         HomeError::Missing { path } => path == home.root(),
@@ -160,8 +166,8 @@ fn is_gone(error: &HomeError, home: &Home) -> bool {
     }
 }
 
-/// Whether the home is complete, lacks nothing, and no pair in it is half replaced. If it is not,
-/// the lock is taken before that is believed: it may have been moved aside between two looks.
+/// Whether the home is complete, lacks no file, and has no pair that is half replaced. `false` is
+/// only a hint without the lock: the home may have been moved aside between two looks.
 fn is_whole(home: &Home) -> Result<bool, SetupError> {
     Ok(home.is_complete()?
         && provision::missing(home)?.is_empty()

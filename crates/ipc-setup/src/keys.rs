@@ -1,7 +1,8 @@
 //! The keys of a home: listed, rotated, dropped.
 //!
-//! The command line comes here. A ring is a file with a key a line: the first seals, all open. A new
-//! key gets a comment line with the time at which it was made, which readers of the ring ignore.
+//! The command line comes here. A ring is a file with a key a line: the first seals, all open. A
+//! new key gets a comment line with the time at which it was made, which readers of the ring
+//! ignore.
 
 use std::fmt;
 use std::str::FromStr;

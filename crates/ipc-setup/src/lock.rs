@@ -1,7 +1,7 @@
-//! One at a time: the lock that everyone who changes a home holds.
+//! The lock of a home: only its holder changes the home.
 //!
-//! `flock` on `.lock` in the home; the system frees it when its holder ends, however it ends.
-//! Readers need none, since every file is replaced in one step.
+//! It is a `flock` on `.lock` in the home, which the system releases when its holder ends, even if
+//! that is killed. Readers need no lock, since every file is replaced by a rename.
 
 use std::fs::{File, OpenOptions, Permissions};
 use std::io;
@@ -21,15 +21,15 @@ pub(crate) struct Lock {
 impl Lock {
     /// Waits for the lock of the home and takes it.
     ///
-    /// `None` if the home was moved aside meanwhile: what is locked then is not what lies at its
-    /// path, and the caller begins again.
+    /// `None` if the home was moved aside meanwhile. The lock would be that of the old home, so the
+    /// caller begins again.
     pub(crate) fn acquire(home: &Home) -> Result<Option<Self>, SetupError> {
         let path = home.lock_file();
         let failed = |source: io::Error| SetupError::Lock { path: path.clone(), source };
         let not_a_file =
             || failed(io::Error::new(io::ErrorKind::IsADirectory, "it is not a regular file"));
-        // A link would have another file made and locked, and be taken for a home moved aside. What
-        // was opened is what is looked at, so that there is no moment between the two.
+        // NOFOLLOW: a symbolic link would make and lock a file elsewhere. The checks below use the
+        // open file, so that nothing can be swapped between opening and checking.
         let opened = OpenOptions::new()
             .read(true)
             .write(true)
@@ -50,12 +50,12 @@ impl Lock {
         if !metadata.is_file() {
             return Err(not_a_file());
         }
-        // One of another user's is left as it is; a second name may lie where another user's file
-        // is expected.
+        // A file of another user keeps its mode. So does a file with a second hard link, which may
+        // be another user's trap.
         let is_ours =
             metadata.uid() == rustix::process::geteuid().as_raw() && metadata.nlink() == 1;
         if is_ours && metadata.permissions().mode() & 0o7777 != FILE_MODE {
-            // At once: under a strict umask nobody else could open it.
+            // Under a strict umask no other process could open it.
             file.set_permissions(Permissions::from_mode(FILE_MODE)).map_err(failed)?;
         }
         file.lock().map_err(failed)?;
@@ -69,8 +69,8 @@ impl Lock {
         Ok(Some(Self { _file: file }))
     }
 
-    /// Takes the lock of a complete home, also if it is made anew in this moment, and finishes or
-    /// undoes what others were stopped at.
+    /// Takes the lock of a complete home, and finishes or undoes interrupted changes. Waits while
+    /// the home is made anew.
     pub(crate) fn of_complete(home: &Home) -> Result<Self, SetupError> {
         loop {
             home.check_directory()?;
@@ -145,8 +145,8 @@ mod tests {
         let first = Lock::acquire(&home).unwrap().unwrap();
         std::thread::scope(|scope| {
             let waiting = scope.spawn(|| Lock::acquire(&home).unwrap().is_none());
-            // Whether the other already waits or only opens after the move, it must not take the
-            // old home for the new.
+            // The thread may wait already, or open the file only after the rename. In either case
+            // it must not take the old home for the new one.
             std::fs::rename(home.root(), directory.path().join("aside")).unwrap();
             drop(first);
             assert!(waiting.join().unwrap());

@@ -1,16 +1,16 @@
-//! Puts a certificate pair in its place, so that being stopped anywhere loses neither the old pair
-//! nor the new one.
+//! Replaces a certificate pair so that a process that is killed at any point leaves either the old
+//! pair or the new one.
 //!
-//! Whoever issues comes here with the lock held, and so does everyone else who takes the lock, to
-//! finish what another was stopped at. The steps, which [`Home::identity`] knows too:
+//! Code that issues certificates comes here with the lock held. So does all code that takes the
+//! lock, to finish an interrupted replacement. The steps, which [`Home::identity`] knows too:
 //!
 //! 1. the new key is written as `.NAME.key.new`,
 //! 2. the new certificate is written as `.NAME.crt.new`,
 //! 3. the new key takes the place of the old one,
 //! 4. the new certificate takes the place of the old one.
 //!
-//! Up to step 2 the old pair stands. From step 3 on the old key is gone and a certificate waits
-//! alone, which tells that the new pair is to be finished.
+//! Up to step 2 the old pair is in place, and an interrupted replacement is undone. After step 3
+//! the old key is gone: a `.NAME.crt.new` without a `.NAME.key.new` says that step 4 is left to do.
 
 use std::path::Path;
 
@@ -37,7 +37,7 @@ pub(crate) fn write_pem(
     let staged_key = home.staged_key_file(name);
     let staged = write_both(home, name, certificate_pem, key_pem);
     if staged.is_err() {
-        // Best effort: what is left is undone by the next one to hold the lock.
+        // Best effort: the next holder of the lock undoes the rest.
         let _ = std::fs::remove_file(staged_key);
     }
     staged?;
@@ -63,8 +63,8 @@ fn write_both(
     write(&home.staged_certificate_file(name), certificate_pem)
 }
 
-/// Finishes or undoes what was begun with pairs, and says whether there was anything. Only for the
-/// holder of the lock.
+/// Finishes or undoes interrupted replacements. Returns whether there was one. The caller holds the
+/// lock.
 pub(crate) fn recover(home: &Home) -> Result<bool, SetupError> {
     let names = home.staged_pairs()?;
     for name in &names {
@@ -73,7 +73,8 @@ pub(crate) fn recover(home: &Home) -> Result<bool, SetupError> {
             take_place(&certificate, &home.certificate_file(name))?;
             continue;
         }
-        // The certificate first: alone it would mean the opposite.
+        // The certificate first: a certificate alone would mean that the replacement is to be
+        // finished.
         for path in [certificate, key] {
             remove_if_there(&path)?;
         }
@@ -95,7 +96,8 @@ fn take_place(staged: &Path, path: &Path) -> Result<(), SetupError> {
     Ok(sync_directory(path.parent().unwrap_or(path))?)
 }
 
-/// A directory in the place of a file would be met halfway.
+/// Refuses a directory in the place of a file before anything is written. A rename would fail on it
+/// halfway.
 fn refuse_what_cannot_be_replaced(path: &Path) -> Result<(), SetupError> {
     match path.symlink_metadata() {
         Ok(metadata) if metadata.is_dir() => {
@@ -183,7 +185,7 @@ mod tests {
         let (directory, home, authority, name) = new_home();
         let old = issue(&authority);
         write(&home, &name, &old).unwrap();
-        // Undoing removes the certificate first, so this is what may be left of it.
+        // Undoing removes the certificate first, so the key may be left alone.
         std::fs::write(home.staged_key_file(&name), "half").unwrap();
         assert!(recover(&home).unwrap());
         assert!(is(&home, &name, &old));

@@ -1,8 +1,8 @@
-//! The pieces of a home, each made whole or not at all, in the order in which they are made.
+//! Makes the files of a home in a fixed order, each completely or not at all.
 //!
-//! [`crate::init`] comes here with the lock held. A piece that is there and good stays, and what
-//! others hold copies of or were issued by is never made anew here; `admin.cred` is written last,
-//! so that its presence means that everything else is there.
+//! [`crate::init`] comes here with the lock held. A good file stays. Keys that other hosts have
+//! copies of, and an authority that has issued certificates, are never made anew here. `admin.cred`
+//! is written last, so that its presence means that the home is complete.
 
 use std::path::Path;
 
@@ -18,8 +18,8 @@ use crate::random::{random_bytes, random_password};
 use crate::users::Users;
 use crate::{SetupError, directory, pair};
 
-/// What [`make_missing`] makes, but for `admin.cred` and the directory of sessions, which comes by
-/// itself.
+/// The files that [`make_missing`] makes, without `admin.cred`, which marks a complete home, and
+/// the directory of sessions, which a client makes again if it is missing.
 const PIECES: [&str; 7] = [
     "envelope.keys",
     SESSION_KEY,
@@ -30,15 +30,15 @@ const PIECES: [&str; 7] = [
     "users.db",
 ];
 
-/// The server's own key ring, which is never copied.
+/// The server's own key ring. Clients have no copy of it.
 pub(crate) const SESSION_KEY: &str = "session.key";
 
 /// The peer name that every home has, for both ends.
 const DEFAULT_NAME: &str = "localhost";
-/// What that peer is reached as.
+/// The names and addresses that clients reach that peer by.
 const DEFAULT_ALT_NAMES: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
 
-/// Makes whatever a home still lacks.
+/// Makes the files that a home still lacks.
 pub(crate) fn make_missing(
     home: &Home,
     now_secs: u64,
@@ -46,7 +46,7 @@ pub(crate) fn make_missing(
 ) -> Result<(), SetupError> {
     directory::clean(home)?;
     pair::recover(home)?;
-    // Before anything is made: what is refused leaves the directory as it was.
+    // Before anything is made, so that a refusal leaves the directory as it was.
     close_users(home)?;
     refuse_lost_authority(home)?;
     type Read = fn(&Home) -> Result<KeyRing, HomeError>;
@@ -67,7 +67,7 @@ pub(crate) fn make_missing(
     make_admin(home, now_secs, store_options)
 }
 
-/// Takes in the authority of the home.
+/// Loads the authority of the home.
 pub(crate) fn load_authority(home: &Home) -> Result<Authority, SetupError> {
     let certificate = read_public(&home.ca_certificate_file())?;
     let key = read_secret(&home.ca_key_file())?;
@@ -83,8 +83,8 @@ pub(crate) fn load_authority(home: &Home) -> Result<Authority, SetupError> {
     })
 }
 
-/// The files that every complete home has and this one lacks. Remote clients' homes have fewer, and
-/// are not made here.
+/// The files that every complete home has and this one lacks. The directory of a remote client has
+/// fewer files, and is not made here.
 pub(crate) fn missing(home: &Home) -> Result<Vec<&'static str>, SetupError> {
     let mut missing = Vec::new();
     for name in PIECES {
@@ -95,7 +95,7 @@ pub(crate) fn missing(home: &Home) -> Result<Vec<&'static str>, SetupError> {
     Ok(missing)
 }
 
-/// Whether anything lies at the path.
+/// Whether something exists at the path.
 pub(crate) fn exists(path: &Path) -> Result<bool, SetupError> {
     let exists = path.try_exists();
     exists.map_err(|source| HomeError::Unreadable { path: path.to_owned(), source }.into())
@@ -109,15 +109,15 @@ pub(crate) fn make_key_file(path: &Path) -> Result<(), SetupError> {
     Ok(write_secret_atomically(path, line.as_bytes())?)
 }
 
-/// An authority that has issued something is never made anew.
+/// Refuses a home without its authority, if that has issued a certificate: a new one would not fit.
 fn refuse_lost_authority(home: &Home) -> Result<(), SetupError> {
     let (certificate, key) = (home.ca_certificate_file(), home.ca_key_file());
     match (exists(&certificate)?, exists(&key)?) {
-        // The key is written first, so no killed run leaves the certificate alone: the key was
-        // lost, or is kept elsewhere.
+        // A run writes the key first, and so a run that was killed leaves no certificate alone. The
+        // key was lost, or is kept elsewhere.
         (true, false) => Err(HomeError::FileMissing { path: key }.into()),
-        // Neither does one leave pairs without it: they were issued by an authority that may still
-        // be somewhere.
+        // Nor does such a run leave pairs without the authority's certificate. They were issued by
+        // an authority that may still exist elsewhere.
         (false, _) if !home.peer_names()?.is_empty() => {
             Err(HomeError::FileMissing { path: certificate }.into())
         }
@@ -137,8 +137,8 @@ fn find_or_make_authority(home: &Home, now_secs: u64) -> Result<Authority, Setup
     Ok(authority)
 }
 
-/// A pair of this authority stays. Half a one, or one that does not fit, is what a killed run of an
-/// earlier authority or a hand left: it is of no use to anybody.
+/// Keeps a pair that this authority has issued. Half a pair, or one of another authority, is the
+/// rest of a run that was killed or was put there by hand. It has no use, and is replaced.
 fn find_or_make_default_pair(
     home: &Home,
     authority: &Authority,
@@ -166,8 +166,8 @@ fn find_or_make_default_pair(
     pair::write(home, &name, &issued)
 }
 
-/// A database of users that was brought along may be open to others, and what SQLite has put beside
-/// it too. Where a link was brought, what it leads to is somebody else's.
+/// Takes the rights of other users on a `users.db` that was there before the home, and on the files
+/// that SQLite keeps beside it. A symbolic link is refused: its target may belong to somebody else.
 fn close_users(home: &Home) -> Result<(), SetupError> {
     for suffix in ["", "-wal", "-shm", "-journal"] {
         let path = home.root().join(format!("users.db{suffix}"));
@@ -178,7 +178,7 @@ fn close_users(home: &Home) -> Result<(), SetupError> {
     Ok(())
 }
 
-/// Gives the home its admin, with a password that nobody sees, and writes `admin.cred`.
+/// Makes the admin, with a random password that is not shown, and writes `admin.cred`.
 fn make_admin(
     home: &Home,
     now_secs: u64,

@@ -1,11 +1,11 @@
-//! The users of a home, without async: a blocking face over `ipc-store`.
+//! The users of a home: a blocking interface over `ipc-store`.
 //!
-//! The command line comes here. The admin is a user like any other but for one thing: whoever gives
-//! it a password here gives `admin.cred` the same, so that clients without credentials of their own
-//! still get in.
+//! The command line comes here. The admin is a user like any other, except that its password is
+//! also written to `admin.cred`, with which clients without credentials of their own log in.
 
-use ipc_home::{ADMIN_USERNAME, Credentials, Home, StagedFile};
-use ipc_store::{Options, Password, SqliteUserStore, UserStore, Username};
+use ipc_home::{ADMIN_USERNAME, Credentials, Home, PeerName, StagedFile};
+use ipc_pki::to_ascii;
+use ipc_store::{Options, Password, SqliteUserStore, UserRecord, UserStore, Username};
 use tokio::runtime::{Builder, Runtime};
 use zeroize::Zeroizing;
 
@@ -14,8 +14,7 @@ use crate::clock::now_secs;
 use crate::lock::Lock;
 use crate::random::random_bytes;
 
-/// The users of one home. Every call waits until it is done, so none may be made inside an async
-/// runtime.
+/// The users of one home. Every call blocks, so none may be made within an async runtime.
 #[derive(Debug)]
 pub struct Users {
     home: Home,
@@ -27,8 +26,8 @@ pub struct Users {
 ///
 /// # Errors
 /// [`HomeError::FileMissing`](ipc_home::HomeError::FileMissing) if there is no `users.db`,
-/// [`HomeError::TooOpen`](ipc_home::HomeError::TooOpen) if others have a right on it;
-/// [`SetupError::Store`] if it is damaged or not to be opened; [`SetupError::Runtime`].
+/// [`HomeError::TooOpen`](ipc_home::HomeError::TooOpen) if other users have a right on it;
+/// [`SetupError::Store`] if it is damaged or cannot be opened; [`SetupError::Runtime`].
 pub fn users(home: &Home) -> Result<Users, SetupError> {
     let path = home.users_db_checked()?;
     let runtime = runtime()?;
@@ -37,7 +36,7 @@ pub fn users(home: &Home) -> Result<Users, SetupError> {
 }
 
 impl Users {
-    /// Opens `users.db`, making it first if there is none.
+    /// Opens `users.db`. Makes it first if there is none.
     pub(crate) fn create(home: &Home, options: &Options) -> Result<Self, SetupError> {
         let runtime = runtime()?;
         let store = runtime.block_on(options.clone().create(home.users_db()))?;
@@ -47,9 +46,9 @@ impl Users {
     /// Adds a user.
     ///
     /// # Errors
-    /// [`SetupError::Username`] and [`SetupError::Password`] for what cannot be one;
-    /// [`SetupError::Store`], among others if the name is taken; [`SetupError::AdminNotKept`]; and,
-    /// for the admin, what is wrong with the home.
+    /// [`SetupError::Username`] and [`SetupError::Password`] if the text breaks their rules;
+    /// [`SetupError::Store`] if the name is taken, or the database fails. For the admin also
+    /// [`SetupError::AdminNotKept`], and the errors of the home.
     pub fn add(&self, username: &str, password: Zeroizing<String>) -> Result<(), SetupError> {
         let (username, parsed) = parse(username, &password)?;
         let kept = self.prepare_to_keep(&username, password)?;
@@ -57,12 +56,12 @@ impl Users {
         kept.map_or(Ok(()), Kept::keep)
     }
 
-    /// Gives a user another password. Sessions of the old one end.
+    /// Changes a user's password, which ends the user's sessions.
     ///
     /// # Errors
-    /// [`SetupError::Username`] and [`SetupError::Password`] for what cannot be one;
-    /// [`SetupError::Store`], among others if there is no such user; [`SetupError::AdminNotKept`];
-    /// and, for the admin, what is wrong with the home.
+    /// [`SetupError::Username`] and [`SetupError::Password`] if the text breaks their rules;
+    /// [`SetupError::Store`] if there is no such user, or the database fails. For the admin also
+    /// [`SetupError::AdminNotKept`], and the errors of the home.
     pub fn change_password(
         &self,
         username: &str,
@@ -75,37 +74,85 @@ impl Users {
         kept.map_or(Ok(()), Kept::keep)
     }
 
-    /// Deletes a user. Sessions of theirs end. The name is taken as it is: users taken over from
-    /// elsewhere may have one that could not be added here.
+    /// Deletes a user, which ends the user's sessions. The name is not checked, since a `users.db`
+    /// of the Python tool may have names that could not be added here.
     ///
     /// # Errors
-    /// [`SetupError::Store`], among others if there is no such user.
+    /// [`SetupError::Store`] if there is no such user, or the database fails.
     pub fn delete(&self, username: &str) -> Result<(), SetupError> {
         Ok(self.runtime.block_on(self.store.delete(username))?)
+    }
+
+    /// Disables a user: logins are refused and sessions end.
+    ///
+    /// # Errors
+    /// [`SetupError::Username`]; [`SetupError::Store`], among others if there is no such user.
+    pub fn disable(&self, username: &str) -> Result<(), SetupError> {
+        let username = Username::parse_existing(username)?;
+        Ok(self.runtime.block_on(self.store.disable(&username))?)
+    }
+
+    /// Lets a disabled user log in again.
+    ///
+    /// # Errors
+    /// As those of [`disable`](Self::disable).
+    pub fn enable(&self, username: &str) -> Result<(), SetupError> {
+        let username = Username::parse_existing(username)?;
+        Ok(self.runtime.block_on(self.store.enable(&username))?)
+    }
+
+    /// Binds a user to a peer: only certificates with this peer name are accepted of the user.
+    /// There need not be one yet.
+    ///
+    /// # Errors
+    /// [`SetupError::Name`] for what is no peer name; as those of
+    /// [`disable`](Self::disable).
+    pub fn bind(&self, username: &str, peer: &str) -> Result<(), SetupError> {
+        let username = Username::parse_existing(username)?;
+        let named = |source| SetupError::Name { name: peer.to_owned(), source };
+        let peer = to_ascii(peer).and_then(|name| PeerName::parse(&name)).map_err(named)?;
+        Ok(self.runtime.block_on(self.store.bind(&username, Some(&peer)))?)
+    }
+
+    /// Lets a bound user use any certificate.
+    ///
+    /// # Errors
+    /// As those of [`disable`](Self::disable).
+    pub fn unbind(&self, username: &str) -> Result<(), SetupError> {
+        let username = Username::parse_existing(username)?;
+        Ok(self.runtime.block_on(self.store.bind(&username, None))?)
+    }
+
+    /// All users with what is known of each, in the order in which they were added.
+    ///
+    /// # Errors
+    /// [`SetupError::Store`].
+    pub fn list_long(&self) -> Result<Vec<UserRecord>, SetupError> {
+        Ok(self.runtime.block_on(self.store.list_long())?)
     }
 
     /// All users, in the order in which they were added.
     ///
     /// # Errors
-    /// [`SetupError::Store`].
+    /// [`SetupError::Store`] if the database fails.
     pub fn list(&self) -> Result<Vec<Username>, SetupError> {
         Ok(self.runtime.block_on(self.store.list())?)
     }
 
-    /// Whether this is the password of this user. What cannot be a name or a password is simply not
-    /// theirs.
+    /// Whether this is the password of this user. `false` also for a text that cannot be a name or
+    /// a password.
     ///
     /// # Errors
-    /// [`SetupError::Store`], never because of what was presented.
+    /// [`SetupError::Store`] if the database fails.
     pub fn verify(&self, username: &str, password: &str) -> Result<bool, SetupError> {
         Ok(self.runtime.block_on(self.store.verify(username, password))?.is_some())
     }
 
-    /// Makes sure that there is an admin with this password, at the price of one bcrypt.
+    /// Adds the admin with this password, or changes its password, for the cost of one bcrypt.
     pub(crate) fn put_admin(&self, password: &Zeroizing<String>) -> Result<(), SetupError> {
         let (admin, password) = parse(ADMIN_USERNAME, password)?;
         self.runtime.block_on(async {
-            // A name that is taken is noticed before anything is hashed.
+            // The store refuses a taken name before it hashes.
             match self.store.add(&admin, &password).await {
                 Err(ipc_store::StoreError::Taken { .. }) => {
                     self.store.change_password(&admin, &password).await
@@ -116,9 +163,8 @@ impl Users {
         Ok(())
     }
 
-    /// For the admin, everything about the new `admin.cred` that can fail, before the database is
-    /// written: the two are to say the same. What is dropped without [`Kept::keep`] changes
-    /// nothing.
+    /// For the admin, does everything about the new `admin.cred` that can fail before the database
+    /// is written, so that the two keep the same password. Without [`Kept::keep`], nothing changes.
     fn prepare_to_keep(
         &self,
         username: &Username,
@@ -135,7 +181,7 @@ impl Users {
     }
 }
 
-/// A new `admin.cred`, on the disk but for its name, with the lock held.
+/// A new `admin.cred` under a temporary name, with the lock held.
 struct Kept {
     staged: StagedFile,
     _lock: Lock,
@@ -148,7 +194,7 @@ impl Kept {
 }
 
 impl Drop for Users {
-    /// Closes the database, so that SQLite tidies up after itself.
+    /// Closes the database, so that SQLite removes the files that it keeps beside it.
     fn drop(&mut self) {
         self.runtime.block_on(self.store.close());
     }
@@ -172,7 +218,7 @@ mod tests {
     use ipc_home::HomeError;
     use ipc_store::{DatabaseError, StoreError};
 
-    /// A complete home, as far as users go, whose passwords are hashed cheaply.
+    /// A home with what users need, whose passwords are hashed at a low cost.
     fn new_users() -> (tempfile::TempDir, Users) {
         let directory = tempfile::tempdir().unwrap();
         let home = Home::at(directory.path().join("home"));
@@ -283,7 +329,7 @@ mod tests {
     #[test]
     fn run_again_a_change_that_was_stopped_between_the_two_brings_them_together() {
         let (_directory, users) = new_users();
-        // The database has the new password, and the new admin.cred was never given its name.
+        // The database has the new password, and the new admin.cred was not renamed yet.
         users.put_admin(&secret("second")).unwrap();
         let left = users.home.root().join(".admin.cred.0123456789abcdef.tmp");
         std::fs::write(&left, "sealed").unwrap();

@@ -1,7 +1,8 @@
-//! A database file for a thread of its own, which runs each statement itself and waits for it.
+//! A database file for a thread of its own, which runs each statement itself and blocks until it is
+//! done.
 //!
-//! Whoever commits often comes here. sqlx gives every statement to a thread of the connection's and
-//! waits for its answer: two wake-ups of a thread, which cost more than a small commit does.
+//! A store that commits often uses it. sqlx passes every statement to a thread of the connection
+//! and waits for the answer. That costs two wake-ups of a thread, more than a small commit costs.
 
 use std::fmt;
 use std::ops::Deref;
@@ -16,16 +17,16 @@ use crate::watch::Condition;
 /// How many statements of a connection stay prepared.
 const PREPARED_MAX: usize = 64;
 
-/// A [`Database`] with one connection more, whose statements run on the thread that asks. All its
-/// calls block, but for those of the `Database` that it is.
+/// A [`Database`] with one more connection, whose statements run on the calling thread. All its own
+/// methods block; those that it takes from `Database` do not.
 pub struct BlockingDatabase {
-    /// `None` at the very end.
+    /// `None` only while the value is dropped.
     connection: Option<Connection>,
     database: Database,
 }
 
 impl Database {
-    /// Opens one connection more, for this thread. `busy_timeout` is that of SQLite, as in
+    /// Opens one more connection, for this thread. SQLite's `busy_timeout` is that of
     /// [`Options`](crate::Options).
     ///
     /// # Errors
@@ -36,7 +37,7 @@ impl Database {
             let connection = Connection::open_with_flags(&self.path, flags)?;
             connection.busy_timeout(self.busy_timeout)?;
             connection.set_prepared_statement_cache_capacity(PREPARED_MAX);
-            // Says how much is synced, and opens the `-wal`, while that is known to be the one.
+            // Sets how much is synced, and opens the `-wal` while it is known to be the right one.
             connection
                 .execute_batch("PRAGMA synchronous = FULL; SELECT count(*) FROM sqlite_schema")?;
             Ok(connection)
@@ -49,12 +50,13 @@ impl Database {
 }
 
 impl BlockingDatabase {
-    /// Does all of `change` in one commit, or nothing of it. The write lock is taken at its start.
-    /// The files are looked at before and after ([`Database::check_file`]): what this returned is
-    /// in the file at its path.
+    /// Makes all changes of `change` in one commit, or none of them. The write lock is taken at the
+    /// start. The files are checked before and after ([`Database::check_file`]): when this returns,
+    /// the change is in the file at its path.
     ///
     /// # Errors
-    /// [`DatabaseError`]. After one of [`check_file`](Database::check_file) it may be committed.
+    /// [`DatabaseError`]. If the second [`check_file`](Database::check_file) fails, the change may
+    /// be committed.
     pub fn write<T>(
         &self,
         change: impl FnOnce(&Connection) -> rusqlite::Result<T>,
@@ -66,7 +68,7 @@ impl BlockingDatabase {
         Ok(value)
     }
 
-    /// Asks what is in the file.
+    /// Reads from the file.
     ///
     /// # Errors
     /// [`DatabaseError`].
@@ -77,10 +79,10 @@ impl BlockingDatabase {
         self.connection().and_then(question).map_err(|error| self.rusqlite_error(error))
     }
 
-    /// [`Database::write_all_back`].
+    /// As [`Database::write_all_back`].
     ///
     /// # Errors
-    /// As there.
+    /// As that method.
     pub fn write_all_back(&self) -> Result<(), DatabaseError> {
         self.check_file()?;
         match self.write_all() {
@@ -90,10 +92,10 @@ impl BlockingDatabase {
         }
     }
 
-    /// [`Database::rescue`]: this connection has the `-wal` open that was removed.
+    /// As [`Database::rescue`]: this connection still has the removed `-wal` open.
     ///
     /// # Errors
-    /// As there.
+    /// As that method.
     pub fn rescue(&self) -> Result<(), DatabaseError> {
         if self.watch.condition() != Condition::LogReplaced {
             return Ok(());
@@ -101,10 +103,10 @@ impl BlockingDatabase {
         self.write_all().map(drop).map_err(|error| self.rusqlite_error(error))
     }
 
-    /// [`Database::close`].
+    /// As [`Database::close`].
     ///
     /// # Errors
-    /// As there.
+    /// As that method.
     pub async fn close(&mut self) -> Result<(), DatabaseError> {
         let written = match self.watch.condition() {
             Condition::Lost => self.check_file(),
@@ -129,8 +131,8 @@ impl BlockingDatabase {
         Ok(busy == 0)
     }
 
-    /// SQLite writes when the last connection to a file is closed, and removes the `-wal`: where
-    /// the others stay open, so does this one.
+    /// SQLite writes to the file when its last connection is closed, and removes the `-wal`. So
+    /// this connection stays open if the others do.
     fn close_connection(&mut self) {
         let may_close = self.readers.is_closed() || self.may_close();
         match self.connection.take() {
@@ -150,7 +152,7 @@ impl BlockingDatabase {
                 run("COMMIT")?;
                 Ok(value)
             });
-        // SQLite has taken it back by itself after some errors
+        // SQLite rolls back by itself after some errors
         // (https://www.sqlite.org/lang_transaction.html, section 2.1).
         if committed.is_err() && !connection.is_autocommit() {
             connection.execute_batch("ROLLBACK")?;
@@ -158,8 +160,7 @@ impl BlockingDatabase {
         committed
     }
 
-    /// Has the file say itself that it is in use, before the first write to it, as [`Database`]
-    /// does.
+    /// Marks the file as in use before the first write to it, as [`Database`] does.
     fn mark_in_use(&self) -> rusqlite::Result<()> {
         if !self.is_alone || self.is_marked.load(Ordering::Relaxed) {
             return Ok(());
@@ -181,7 +182,7 @@ impl BlockingDatabase {
     }
 }
 
-/// As a [`Database`] that is not closed.
+/// As a [`Database`] that is dropped without being closed.
 impl Drop for BlockingDatabase {
     fn drop(&mut self) {
         self.close_connection();
@@ -288,7 +289,7 @@ mod tests {
         let notes = notes(&directory, &Options::new().alone()).await;
         notes.write(|connection| add(connection, "milk")).unwrap();
         let log = directory.path().join("notes.db-wal");
-        // While it is being written.
+        // The -wal is removed during a write.
         let written = notes.write(|connection| {
             std::fs::remove_file(&log).unwrap();
             add(connection, "b")

@@ -1,6 +1,6 @@
-//! How connections to a database file are made, whatever they are for.
+//! The settings of every connection to a database file.
 //!
-//! Opening comes here. Nothing here touches a file.
+//! The code that opens a file uses them. Nothing here touches a file.
 
 use std::path::Path;
 use std::time::Duration;
@@ -11,19 +11,19 @@ use sqlx::{ConnectOptions as _, Sqlite};
 
 use crate::options::Options;
 
-/// A connection to the file at `path`, which is absolute: SQLite takes a relative path that begins
-/// with `file:` as a URI.
+/// The settings of a connection to the file at `path`, which must be absolute: SQLite takes a
+/// relative path that begins with `file:` as a URI.
 pub(crate) fn connect(path: &Path, options: &Options) -> SqliteConnectOptions {
-    // No statement is logged at any level. sqlx would log the text only, never what is bound to it,
-    // but even so the log need not tell what is asked about whom.
+    // No statement is logged at any level. sqlx would log only the text, not the bound values, but
+    // even the text would tell what is read about users.
     SqliteConnectOptions::new()
         .filename(path)
         .busy_timeout(options.busy_timeout)
         .disable_statement_logging()
 }
 
-/// So many connections, each made when it is first used. Connections to a local file do not go
-/// stale: they are neither tested nor closed while the database is open.
+/// A pool of so many connections, each opened on its first use. Connections to a local file do not
+/// go stale: they are neither tested nor closed while the database is open.
 pub(crate) fn pool(connections_max: u32, options: &Options) -> PoolOptions<Sqlite> {
     PoolOptions::new()
         .max_connections(connections_max)

@@ -1,8 +1,8 @@
-//! Copies a database file while others use it.
+//! Copies a database file while other processes use it.
 //!
-//! Whoever backs something up comes here. SQLite reads the file as of one moment and writes
-//! another, so that the copy is whole without anything beside it, whatever is committed meanwhile.
-//! Copying the file itself would give a part of it.
+//! A backup calls it. SQLite reads the file as of one moment and writes a new one, so the copy is
+//! complete and needs no file beside it, whatever is committed meanwhile. A plain copy of the file
+//! would be incomplete.
 
 use std::path::Path;
 
@@ -15,10 +15,10 @@ use crate::opening::{absolute, make_file, open_read_only};
 use crate::options::Options;
 use crate::system::file_state;
 
-/// Copies the file at `from`, as it is at this moment, to `to`, for its owner alone (0600): also
-/// while other processes use it. There must be nothing at `to`, or an empty file. It is on the disk
-/// when this returns; its directory entry is for the caller to flush. On an error a part of it may
-/// be left.
+/// Copies the file at `from`, as it is at this moment, to `to`. Other processes may use `from`.
+/// Only the owner may read the copy (mode 0600). `to` must not exist, or be an empty file. The copy
+/// is on the disk when this returns; the caller must flush the directory entry. On an error an
+/// incomplete copy may be left.
 ///
 /// # Errors
 /// Any [`DatabaseError`], of either file.
@@ -50,13 +50,13 @@ pub async fn copy(
     }
     closed?;
     let marked = async {
-        // Whether the other one is in use says nothing of this one.
+        // The mark was copied too, but only the original is in use.
         let mut connection = connections::connect(&to, options).connect().await?;
         sqlx::query("PRAGMA user_version = 0").execute(&mut connection).await?;
         connection.close().await
     };
     marked.await.map_err(|error| DatabaseError::from_sqlx(what, &to, error))?;
-    // SQLite leaves that to us.
+    // SQLite does not sync the copy.
     let synced = std::fs::OpenOptions::new().write(true).open(&to).and_then(|file| file.sync_all());
     synced.map_err(|error| DatabaseError::from_io(what, &to, error))
 }

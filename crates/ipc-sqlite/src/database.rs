@@ -1,7 +1,7 @@
-//! A database file that is open: its connections, writing to it, and closing it so that everything
-//! is in the file itself.
+//! An open database file: its connections, writes to it, and closing it so that everything is in
+//! the database file itself.
 //!
-//! A store comes here with its statements. Nothing here reads or writes what the file is for.
+//! A store runs its statements with it. Nothing here reads or writes the contents.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -14,16 +14,16 @@ use sqlx::{Row as _, Sqlite, Transaction};
 use crate::error::DatabaseError;
 use crate::watch::{Condition, Watch};
 
-/// What `user_version` of a file says that is used by one process alone: 1 while it is in use. It
-/// then stands in the file itself, and a copy of that without its `-wal` bears it too.
+/// The `user_version` of a file that one process has to itself: 1 while the file is in use. The
+/// mark is in the database file itself, so a copy without the `-wal` has it too.
 pub(crate) const IN_USE: i64 = 1;
 
 /// An open database file, which any number of processes may use at once.
 ///
-/// The file is in WAL mode with `synchronous = FULL`: a change that was committed survives a loss
-/// of power. SQLite has one writer at a time, so there is one connection for it, and those within
-/// the process queue up for it in order. Each connection is made when first used: a process that
-/// only reads one thing opens only one.
+/// The file is in WAL mode with `synchronous = FULL`: a committed change survives a loss of power.
+/// SQLite has one writer at a time, so there is one connection for writes, and writers within the
+/// process queue for it in order. Each connection is opened on its first use: a process that reads
+/// once opens only one.
 pub struct Database {
     pub(crate) path: PathBuf,
     pub(crate) what: &'static str,
@@ -32,49 +32,49 @@ pub struct Database {
     pub(crate) writer: SqlitePool,
     /// How long SQLite waits for other processes.
     pub(crate) busy_timeout: Duration,
-    /// Nobody else writes it.
+    /// No other process writes the file.
     pub(crate) is_alone: bool,
-    /// It says that it is [`IN_USE`].
+    /// The file is marked as [`IN_USE`].
     pub(crate) is_marked: AtomicBool,
-    /// The `-wal` was empty or new though the file was in use when it was left.
+    /// The `-wal` was empty or new although the file was marked as in use.
     pub(crate) lacks_log: bool,
 }
 
 impl Database {
-    /// Where the file is, as an absolute path.
+    /// The absolute path of the file.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The connections to read with.
+    /// The connections for reading.
     #[must_use]
     pub fn readers(&self) -> &SqlitePool {
         &self.readers
     }
 
-    /// The one connection to write with. [`begin_write`](Self::begin_write) is mostly what is
-    /// wanted.
+    /// The one connection for writing. Most callers want [`begin_write`](Self::begin_write).
     #[must_use]
     pub fn writer(&self) -> &SqlitePool {
         &self.writer
     }
 
-    /// Begins a write, once those before it are done. Dropping the transaction takes back what was
+    /// Begins a write once earlier writes are done. Dropping the transaction rolls back what was
     /// not committed.
     ///
-    /// It takes the write lock at its start. A lock that is only asked for at the first write may
-    /// be refused at once, without waiting for the other writer.
+    /// The transaction takes the write lock at its start. A lock that is requested only at the
+    /// first write may be refused at once, without waiting for the other writer.
     /// <https://www.sqlite.org/lang_transaction.html>
     ///
     /// # Errors
-    /// What sqlx reports, for [`error`](Self::error).
+    /// sqlx's error, to be passed to [`error`](Self::error).
     pub async fn begin_write(&self) -> Result<Transaction<'static, Sqlite>, sqlx::Error> {
         self.mark_in_use().await?;
         match self.writer.begin_with("BEGIN IMMEDIATE").await {
-            // SQLite takes a transaction back by itself when the disk is full or fails; sqlx then
-            // still believes itself within it (https://www.sqlite.org/lang_transaction.html,
-            // section 2.1). A new connection knows better.
+            // SQLite rolls a transaction back by itself when the disk is full or fails; sqlx then
+            // still believes that it is within the transaction
+            // (https://www.sqlite.org/lang_transaction.html, section 2.1). A new connection does
+            // not.
             Err(sqlx::Error::InvalidSavePointStatement) => {
                 self.writer.acquire().await?.close().await?;
                 self.writer.begin_with("BEGIN IMMEDIATE").await
@@ -83,45 +83,45 @@ impl Database {
         }
     }
 
-    /// Checks that the file that was opened still is the one at its path, with the `-wal` beside
-    /// it, and that neither was cut short. One that was removed, or replaced by another (a backup
-    /// put back, say), stays usable for whoever has it open: SQLite would go on with what nobody
-    /// else sees. Costs two `stat`. Where the system gives files no numbers, only a removed one is
-    /// noticed.
+    /// Checks that the opened file is still the one at its path, that its `-wal` is still beside
+    /// it, and that neither was truncated. A file that was removed or replaced (by a restored
+    /// backup, for example) stays usable for a process that has it open: SQLite would write to a
+    /// file that no other process sees. The check costs two `stat`. On a system whose files have no
+    /// numbers only a removed file is noticed.
     ///
-    /// To be asked before a write, and again before anybody is told that it is done: what is in a
-    /// file that is no longer there is nowhere. What was noticed once stays so.
+    /// Call it before a write, and again before reporting the write as done: a change in a removed
+    /// file is lost. A loss that was noticed once is reported from then on.
     ///
     /// # Errors
-    /// [`DatabaseError::Replaced`], [`DatabaseError::Truncated`]; otherwise what the system says of
+    /// [`DatabaseError::Replaced`], [`DatabaseError::Truncated`]; otherwise the system's error for
     /// the path.
     pub fn check_file(&self) -> Result<(), DatabaseError> {
         self.watch.check()
     }
 
-    /// Whether the file was opened although what came last is missing: its `-wal` was emptied, or
-    /// made by hand.
+    /// Whether the file was opened although its latest changes are missing: its `-wal` was emptied,
+    /// or created by hand.
     #[must_use]
     pub fn lacks_log(&self) -> bool {
         self.lacks_log
     }
 
-    /// Writes what was committed into the file itself, as far as nobody who reads it is in the way,
-    /// and waits for nobody.
+    /// Writes committed changes from the `-wal` into the database file, as far as no reader
+    /// prevents it. It does not wait.
     ///
     /// # Errors
-    /// [`DatabaseError`]; what was committed is in the `-wal` then, and good.
+    /// [`DatabaseError`]; committed changes are then safe in the `-wal`.
     pub async fn write_back(&self) -> Result<(), DatabaseError> {
         let written = async { checkpoint(&mut *self.writer.acquire().await?, "PASSIVE").await };
         written.await.map(drop).map_err(|error| self.error(error))
     }
 
-    /// Writes everything into the file itself, so that a copy of it alone has it all, until the
-    /// next write. Waits for those who read it, no longer than the busy timeout.
+    /// Writes everything into the database file, so that a copy of that file alone is complete
+    /// until the next write. Waits for readers no longer than the busy timeout.
     ///
     /// # Errors
-    /// [`DatabaseError`], such as [`DatabaseError::Busy`] for somebody who reads for longer.
-    /// Nothing is lost: what was committed is in the `-wal` then.
+    /// [`DatabaseError`], such as [`DatabaseError::Busy`] if a reader takes longer. No change is
+    /// lost: committed changes are then in the `-wal`.
     pub async fn write_all_back(&self) -> Result<(), DatabaseError> {
         self.check_file()?;
         match self.write_all().await {
@@ -141,7 +141,7 @@ impl Database {
         checkpoint(&mut connection, "TRUNCATE").await
     }
 
-    /// Has the file say itself that it is in use, before the first write to it.
+    /// Marks the file as in use before the first write to it.
     async fn mark_in_use(&self) -> Result<(), sqlx::Error> {
         if !self.is_alone || self.is_marked.load(Ordering::Relaxed) {
             return Ok(());
@@ -149,34 +149,34 @@ impl Database {
         let mut connection = self.writer.acquire().await?;
         set_in_use(&mut connection, true).await?;
         self.is_marked.store(true, Ordering::Relaxed);
-        // From the `-wal` it would come into the file some time anyway. Where there is no room for
-        // it in the file, the `-wal` may still have some: that is for the write to say.
+        // The mark would reach the database file later anyway. Without room in that file the `-wal`
+        // may still have some: the write that follows reports it if not.
         let _written = checkpoint(&mut connection, "PASSIVE").await;
-        // Now there is a `-wal` to be watched. What is wrong with it is found when the write is
-        // checked.
+        // Now there is a `-wal`, and this call notes it. An error of it is found by the check of
+        // the write.
         let _looked = self.check_file();
         Ok(())
     }
 
-    /// What `error`, met while using this file, means.
+    /// Converts `error`, which occurred while using this file.
     #[must_use]
     pub fn error(&self, error: sqlx::Error) -> DatabaseError {
         DatabaseError::from_sqlx(self.what, &self.path, error)
     }
 
-    /// Closes the file when all calls under way are done; later ones fail. Everything is in the
-    /// file itself then, and SQLite has tidied its `-wal` and `-shm` away, unless others still have
-    /// the file open. Dropping the database without it loses nothing that was committed.
-    ///
+    /// Closes the file when all running calls are done; later calls fail. Everything is in the
+    /// database file then, and SQLite has removed `-wal` and `-shm`, unless other processes have
+    /// the file open. Dropping the database without closing it loses no committed change.
     /// # Errors
-    /// Why not everything is in the file: [`DatabaseError::DiskFull`] and the like. Nothing is lost
-    /// then: what was committed is in the `-wal`, which belongs to the file. One that was removed,
-    /// replaced or cut short is left alone: to close it would be to write over what is there now.
+    /// The reason why the database file is incomplete: [`DatabaseError::DiskFull`] and the like. No
+    /// change is lost: committed changes are then in the `-wal`, which belongs to the file. A file
+    /// that was removed, replaced or truncated is not closed, since SQLite would write over what is
+    /// there now.
     pub async fn close(&self) -> Result<(), DatabaseError> {
         let written = match self.watch.condition() {
             Condition::Lost => self.check_file(),
             Condition::LogReplaced => self.rescue().await.and_then(|()| self.check_file()),
-            // Where it says nothing of being in use, SQLite does the same when the last connection
+            // If the file is not marked as in use, SQLite writes it back when the last connection
             // closes.
             Condition::Whole if self.is_marked.load(Ordering::Relaxed) => {
                 self.write_all_back().await
@@ -187,9 +187,10 @@ impl Database {
         written
     }
 
-    /// Closes the connections, or leaves them open where that would take something away.
+    /// Closes the connections, or leaves them open if closing would lose or overwrite data.
     pub(crate) async fn close_connections(&self) {
-        // Without its `-wal` a file that says that it is in use would not be taken for whole.
+        // A file that is marked as in use counts as incomplete without its `-wal`, which closing
+        // would remove.
         if self.watch.condition() == Condition::Lost || self.is_marked.load(Ordering::Relaxed) {
             return self.leave_open();
         }
@@ -197,8 +198,8 @@ impl Database {
         self.writer.close().await;
     }
 
-    /// Where the `-wal` was removed under this process, which still has it open: writes it back
-    /// while that is so. The file is whole then, and can be opened anew. Does nothing otherwise.
+    /// If the `-wal` was removed while this process has it open: writes it back as long as that is
+    /// possible. The file is then complete, and can be opened again. Otherwise this does nothing.
     ///
     /// # Errors
     /// [`DatabaseError`].
@@ -209,18 +210,20 @@ impl Database {
         self.write_all().await.map(drop).map_err(|error| self.error(error))
     }
 
-    /// Whether closing the last connection takes nothing away, and writes over nothing.
+    /// Whether closing the last connection neither loses nor overwrites data.
     pub(crate) fn may_close(&self) -> bool {
         self.watch.condition() == Condition::Whole && !self.is_marked.load(Ordering::Relaxed)
     }
 
-    /// The connections stay until the process ends: SQLite writes when the last one is closed.
+    /// Leaves the connections open until the process ends: SQLite writes when the last one is
+    /// closed.
     fn leave_open(&self) {
         std::mem::forget((self.readers.clone(), self.writer.clone()));
     }
 }
 
-/// Not closed, it is left as a crash would leave it; the next opening finds everything.
+/// A database that is dropped without being closed looks like after a crash; the next opening finds
+/// everything.
 impl Drop for Database {
     fn drop(&mut self) {
         if !self.readers.is_closed() && !self.may_close() {
@@ -229,7 +232,7 @@ impl Drop for Database {
     }
 }
 
-/// `PRAGMA wal_checkpoint`. Returns whether all of it was done.
+/// Runs `PRAGMA wal_checkpoint`. Returns whether it was complete.
 pub(crate) async fn checkpoint(
     connection: &mut SqliteConnection,
     mode: &'static str,

@@ -1,7 +1,7 @@
-//! What can go wrong with a database file, and where SQLite's own errors end.
+//! The errors of a database file. SQLite's own errors end here.
 //!
-//! Every fallible call of the crate comes out here. What helps depends on what the file is to its
-//! owner, who adds it to the remedy.
+//! Every fallible call of the crate returns one. The remedy depends on what the file is to its
+//! owner, which adds to it.
 
 use std::error::Error;
 use std::io;
@@ -12,138 +12,137 @@ use sqlx::migrate::MigrateError;
 
 use crate::system::{access_refused, is_out_of_room};
 
-/// Why a database file could not be opened, read or written. Never holds anything that is kept in
-/// it.
+/// Why a database file could not be opened, read or written. It never contains data of the file.
 ///
-/// `what` is what the file is to the crate that keeps it, such as "user database".
+/// `what` names the kind of file to its owner, such as "user database".
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DatabaseError {
-    /// There is no such file or, while making it, no such directory.
+    /// There is no such file or, when creating it, no such directory.
     #[error("there is no {what} {}", path.display())]
     Missing {
-        /// What was looked for.
+        /// The kind of file.
         what: &'static str,
-        /// Where it was looked for.
+        /// The path that was looked up.
         path: PathBuf,
     },
-    /// What is there is not an SQLite database, or is one of another kind.
+    /// The file is not an SQLite database, or is one of another kind.
     #[error("{} is not a {what}", path.display())]
     NotADatabase {
-        /// What it should have been.
+        /// The expected kind of file.
         what: &'static str,
-        /// What was opened.
+        /// The file.
         path: PathBuf,
     },
-    /// It is an SQLite database with a table of that name that has other columns.
+    /// The file is an SQLite database, but its table of that name has other columns.
     #[error("the table of {table} in {} has other columns than expected", path.display())]
     OtherTable {
-        /// What was opened.
+        /// The file.
         path: PathBuf,
         /// The name of the table.
         table: &'static str,
     },
-    /// A newer version of the program has been at work on the file.
+    /// A newer version of the program has changed the file.
     #[error("the {what} {} was written by a newer version", path.display())]
     Newer {
-        /// What it is.
+        /// The kind of file.
         what: &'static str,
-        /// What was opened.
+        /// The file.
         path: PathBuf,
     },
-    /// It is to be read only, and an older version of the program has written it.
-    #[error("the {what} {} was written by an older version and is still to be brought up to date", path.display())]
+    /// The file was opened for reading only, but an older version of the program has written it.
+    #[error("the {what} {} was written by an older version and has not been updated yet", path.display())]
     Outdated {
-        /// What it is.
+        /// The kind of file.
         what: &'static str,
-        /// What was opened.
+        /// The file.
         path: PathBuf,
     },
-    /// It is an SQLite database, but a damaged one.
+    /// The file is an SQLite database, but damaged.
     #[error("the {what} {} is damaged", path.display())]
     Corrupt {
-        /// What it is.
+        /// The kind of file.
         what: &'static str,
-        /// What was opened.
+        /// The file.
         path: PathBuf,
     },
-    /// The file that was opened lies at its path no more: it was removed, or another was put in its
-    /// place, and this process would go on with the old one. Only opening it anew helps.
-    #[error("the {what} {} was removed or replaced while it was in use: restart what uses it", path.display())]
+    /// The opened file is no longer at its path: it was removed or replaced, and this process still
+    /// has the old one. Only opening the file again helps.
+    #[error("the {what} {} was removed or replaced while it was in use: restart the program that uses it", path.display())]
     Replaced {
-        /// What it is.
+        /// The kind of file.
         what: &'static str,
-        /// Where it was.
+        /// The path of the opened file.
         path: PathBuf,
     },
-    /// Another program cut the file, or the `-wal` beside it, short, or emptied it.
+    /// Another program truncated the file or its `-wal`.
     #[error("the {what} {} was cut short by another program", path.display())]
     Truncated {
-        /// What it is.
+        /// The kind of file.
         what: &'static str,
-        /// The file that is shorter than it was.
+        /// The truncated file.
         path: PathBuf,
     },
-    /// The file was in use when it was copied, or had its `-wal` taken away: what came last is in
-    /// that one, which is not there.
-    #[error("the {what} {} lacks what came last, which was in {}", path.display(), log.display())]
+    /// The file was in use when it was copied, or its `-wal` was removed: its latest changes were
+    /// in that `-wal`, which is missing.
+    #[error("the {what} {} lacks its latest changes, which were in {}", path.display(), log.display())]
     LogMissing {
-        /// What it is.
+        /// The kind of file.
         what: &'static str,
-        /// What was opened.
+        /// The file.
         path: PathBuf,
-        /// What is not there.
+        /// The missing `-wal`.
         log: PathBuf,
     },
-    /// It can be read but not written.
+    /// The file can be read but not written.
     #[error("the {what} {} is read-only", path.display())]
     ReadOnly {
-        /// What it is.
+        /// The kind of file.
         what: &'static str,
-        /// What was to be written.
+        /// The file.
         path: PathBuf,
     },
-    /// The system does not let this process at the file or its directory.
+    /// The system denies this process access to the file or its directory.
     #[error("permission to use the {what} {} was denied", path.display())]
     PermissionDenied {
-        /// What it is.
+        /// The kind of file.
         what: &'static str,
-        /// What was to be used.
+        /// The file.
         path: PathBuf,
     },
-    /// Others kept it locked for longer than the busy timeout.
+    /// Other processes kept the file locked for longer than the busy timeout.
     #[error("the {what} {} is in use by another process", path.display())]
     Busy {
-        /// What it is.
+        /// The kind of file.
         what: &'static str,
-        /// What is locked.
+        /// The file.
         path: PathBuf,
     },
-    /// There is no room for what was to be written, on the disk or below this process's limit for
-    /// the size of a file; what was there before still is.
+    /// There is no room for a write, on the disk or below this process's limit for the size of a
+    /// file. Earlier data is unchanged.
     #[error("there is no room left for the {what} {}", path.display())]
     DiskFull {
-        /// What it is.
+        /// The kind of file.
         what: &'static str,
-        /// What was to be written.
+        /// The file.
         path: PathBuf,
     },
-    /// Anything else that SQLite or the system reports; the cause says what.
+    /// Any other error of SQLite or the system; see the cause.
     #[error("the {what} {} cannot be used", path.display())]
     Unavailable {
-        /// What it is.
+        /// The kind of file.
         what: &'static str,
-        /// What was to be used.
+        /// The file.
         path: PathBuf,
-        /// What was reported.
+        /// The cause.
         #[source]
         source: Box<dyn Error + Send + Sync>,
     },
 }
 
 impl DatabaseError {
-    /// What a person can do about the file; `None` where only the cause can tell. Whoever keeps it
-    /// may know more: how it is made anew, or goes on without what was lost.
+    /// What a person can do about the file; `None` if only the cause tells. The owner of the file
+    /// may know more: how to create it anew, or to continue without the lost data.
     #[must_use]
     pub fn remedy(&self) -> Option<Remedy> {
         Some(match self {
@@ -165,7 +164,7 @@ impl DatabaseError {
         })
     }
 
-    /// What `error`, met while using the database at `path`, means.
+    /// Converts `error`, which occurred while using the database at `path`.
     pub(crate) fn from_sqlx(what: &'static str, path: &Path, error: sqlx::Error) -> Self {
         match error {
             sqlx::Error::Database(ref database) => {
@@ -179,13 +178,13 @@ impl DatabaseError {
         }
     }
 
-    /// [`from_sqlx`](Self::from_sqlx) for a connection of a thread's own.
+    /// [`from_sqlx`](Self::from_sqlx) for a [`BlockingDatabase`](crate::BlockingDatabase).
     pub(crate) fn from_rusqlite(what: &'static str, path: &Path, error: rusqlite::Error) -> Self {
         let code = error.sqlite_error().map_or(0, |sqlite| sqlite.extended_code);
         Self::from_code(what, path, code, error.into())
     }
 
-    /// What an extended result code of SQLite means, which `source` tells in words.
+    /// Converts an extended result code of SQLite. `source` has its text.
     fn from_code(
         what: &'static str,
         path: &Path,
@@ -202,9 +201,8 @@ impl DatabaseError {
             FULL => Self::DiskFull { what, path },
             NOTADB => Self::NotADatabase { what, path },
             CANTOPEN => Self::cannot_open(what, path, source),
-            // Only a full disk met by a plain write is FULL to SQLite. A limit on the size of a
-            // file, and a disk that is found to be full elsewhere, come as one of these, just as a
-            // broken disk does.
+            // SQLite reports FULL only if a plain write met a full disk. A limit on the size of a
+            // file, or a full disk met elsewhere, has one of these codes, like a broken disk.
             _ if WRITE_FAILED.contains(&code) && is_out_of_room(&path) => {
                 Self::DiskFull { what, path }
             }
@@ -212,13 +210,13 @@ impl DatabaseError {
         }
     }
 
-    /// Whether `error`, met while one file was copied to another, is about the one that was read.
+    /// Whether `error`, which occurred while one file was copied to another, is about the source.
     pub(crate) fn is_of_source(error: &sqlx::Error) -> bool {
         let code = error.as_database_error().and_then(extended_code).unwrap_or_default();
         matches!(code & 0xff, CORRUPT | NOTADB | BUSY)
     }
 
-    /// What `error`, met while bringing the tables at `path` up to date, means.
+    /// Converts `error`, which occurred while migrating the tables at `path`.
     pub(crate) fn from_migration(what: &'static str, path: &Path, error: MigrateError) -> Self {
         match error {
             MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => {
@@ -228,7 +226,7 @@ impl DatabaseError {
         }
     }
 
-    /// What `error`, met while making the file at `path`, means.
+    /// Converts `error`, which occurred while creating the file at `path`.
     pub(crate) fn from_io(what: &'static str, path: &Path, error: io::Error) -> Self {
         let path = path.to_owned();
         match error.kind() {
@@ -242,7 +240,7 @@ impl DatabaseError {
         }
     }
 
-    /// SQLite says "unable to open" whatever the reason, so the system is asked.
+    /// SQLite says "unable to open" for every reason, so the system is asked.
     fn cannot_open(
         what: &'static str,
         path: PathBuf,
@@ -256,7 +254,7 @@ impl DatabaseError {
             Ok(metadata) if metadata.is_dir() => Self::NotADatabase { what, path },
             Ok(_) => match access_refused(&path) {
                 Some(reason) => Self::from_io(what, &path, reason),
-                // There is no room even for the names of the files that SQLite puts beside it.
+                // There is no room even for the names of the files that SQLite creates beside it.
                 None if is_out_of_room(&path) => Self::DiskFull { what, path },
                 None => Self::Unavailable { what, path, source },
             },
@@ -264,7 +262,7 @@ impl DatabaseError {
     }
 }
 
-/// Whether the file is locked by another connection.
+/// Whether the error says that another connection has locked the file.
 pub(crate) fn is_busy(error: &dyn sqlx::error::DatabaseError) -> bool {
     extended_code(error).is_some_and(|code| code & 0xff == BUSY)
 }
@@ -286,7 +284,7 @@ const CANTOPEN: i32 = 14;
 const AUTH: i32 = 23;
 const NOTADB: i32 = 26;
 
-/// The extended code `SQLITE_READONLY_DBMOVED`, where SQLite notices by itself.
+/// The extended code `SQLITE_READONLY_DBMOVED`, for a move that SQLite notices by itself.
 const READONLY_DBMOVED: i32 = 1032;
 
 /// The extended codes `SQLITE_IOERR_WRITE`, `SQLITE_IOERR_FSYNC` and `SQLITE_IOERR_SHMSIZE`.
@@ -338,12 +336,12 @@ mod tests {
             ),
             (
                 Outdated { what, path: path.clone() },
-                "the user database /some/users.db was written by an older version and is still to be brought up to date",
+                "the user database /some/users.db was written by an older version and has not been updated yet",
             ),
             (Corrupt { what, path: path.clone() }, "the user database /some/users.db is damaged"),
             (
                 Replaced { what, path: path.clone() },
-                "the user database /some/users.db was removed or replaced while it was in use: restart what uses it",
+                "the user database /some/users.db was removed or replaced while it was in use: restart the program that uses it",
             ),
             (
                 Truncated { what, path: path.clone() },
@@ -351,7 +349,7 @@ mod tests {
             ),
             (
                 LogMissing { what, path: path.clone(), log: "/some/users.db-wal".into() },
-                "the user database /some/users.db lacks what came last, which was in /some/users.db-wal",
+                "the user database /some/users.db lacks its latest changes, which were in /some/users.db-wal",
             ),
             (
                 ReadOnly { what, path: path.clone() },
@@ -394,7 +392,7 @@ mod tests {
             (DatabaseError::Newer { what, path: path.clone() }, Remedy::UseNewerVersion),
             (DatabaseError::Busy { what, path: path.clone() }, Remedy::WaitForOther),
             (DatabaseError::DiskFull { what, path: path.clone() }, Remedy::MakeRoom),
-            // There is no such file: no mode forbids it.
+            // There is no such file, so no mode forbids the write.
             (DatabaseError::ReadOnly { what, path: path.clone() }, Remedy::UseWritableHome),
         ] {
             assert_eq!(error.remedy(), Some(remedy), "{error}");

@@ -1,9 +1,9 @@
-//! Reads a database file where nothing can be written: on a read-only file system, without the
-//! right to write, on a full disk.
+//! Reads a database file where nothing can be written: on a read-only file system, without write
+//! permission, or on a full disk.
 //!
-//! A store that was refused by [`open`](crate::open) comes here if reading is all that is asked of
-//! it. SQLite puts a `-shm` beside a file in WAL mode even to read it, which cannot be done there;
-//! a file that lies still can be read without.
+//! A store uses it when [`open`](crate::open) was refused and it only has to read. To read a file
+//! in WAL mode SQLite creates a `-shm` beside it, which fails there; a file that does not change
+//! can be read without one.
 
 use std::fmt;
 use std::io;
@@ -19,17 +19,18 @@ use crate::system::beside;
 
 /// A database file that is only read.
 ///
-/// Each connection reads once and is closed: SQLite is told that the file does not change while it
-/// is open, so that it needs neither locks nor a `-shm`, and a change by others is seen by the next
-/// one.
+/// Each connection reads once and is closed. SQLite is told that the file does not change while it
+/// is open, so it needs neither locks nor a `-shm`. The next connection sees changes by other
+/// processes.
 pub struct Immutable {
     path: PathBuf,
     what: &'static str,
     readers: SqlitePool,
     why: Why,
+    migrations: usize,
 }
 
-/// Why the file cannot be written to.
+/// Why the file cannot be written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Why {
     ReadOnly,
@@ -48,11 +49,11 @@ impl Why {
     }
 }
 
-/// Opens the file at `path` to read it, after [`open`](crate::open) was `refused`.
+/// Opens the file at `path` for reading, after [`open`](crate::open) failed with `refused`.
 ///
 /// # Errors
-/// `refused`, if it has another reason than that nothing can be written, or if the file cannot be
-/// read as it lies there either: what was committed last is still in its `-wal`, or migrations of
+/// Returns `refused` if it has another reason than that nothing can be written. Returns it too if
+/// the file cannot be read as it is: its latest changes are still in the `-wal`, or migrations of
 /// `schema` are missing.
 pub async fn open_immutable(
     path: &Path,
@@ -60,21 +61,35 @@ pub async fn open_immutable(
     options: &Options,
     refused: DatabaseError,
 ) -> Result<Immutable, DatabaseError> {
+    open_immutable_since(path, (schema, schema.migrations.len()), options, refused).await
+}
+
+/// [`open_immutable`] for a file that may lack migrations of a schema, but not the first so many of
+/// them: the caller knows how to read it. [`Immutable::migrations`] says how many it has.
+///
+/// # Errors
+/// As those of [`open_immutable`].
+pub async fn open_immutable_since(
+    path: &Path,
+    (schema, migrations_min): (&Schema, usize),
+    options: &Options,
+    refused: DatabaseError,
+) -> Result<Immutable, DatabaseError> {
     let Some(why) = Why::of(&refused) else { return Err(refused) };
     let Ok(path) = std::path::absolute(path) else { return Err(refused) };
     let connect = connections::connect(&path, options).read_only(true).immutable(true);
     let readers = connections::pool(options.readers_max, options)
-        // What it keeps in memory is not looked at again.
+        // A connection does not look again at what it has cached.
         .after_release(|_, _| Box::pin(async { Ok(false) }))
         .connect_lazy_with(connect);
-    let database = Immutable { path, what: schema.what, readers, why };
+    let mut database = Immutable { path, what: schema.what, readers, why, migrations: 0 };
     if database.check_file().is_err() {
         return Err(refused);
     }
     let Ok(mut connection) = database.readers.acquire().await else { return Err(refused) };
-    match migration::is_up_to_date(&mut connection, &database.path, schema).await {
-        Ok(true) => {}
-        Ok(false) => return Err(refused),
+    match migration::count(&mut connection, &database.path, schema).await {
+        Ok(migrations) if migrations >= migrations_min => database.migrations = migrations,
+        Ok(_) => return Err(refused),
         Err(error @ (DatabaseError::NotADatabase { .. } | DatabaseError::Newer { .. })) => {
             return Err(error);
         }
@@ -85,16 +100,22 @@ pub async fn open_immutable(
 }
 
 impl Immutable {
-    /// Where the file is, as an absolute path.
+    /// The absolute path of the file.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The connections to read with, each for one time.
+    /// The connections for reading, each for one read.
     #[must_use]
     pub fn readers(&self) -> &SqlitePool {
         &self.readers
+    }
+
+    /// How many migrations of its schema the file has seen.
+    #[must_use]
+    pub fn migrations(&self) -> usize {
+        self.migrations
     }
 
     /// Checks that all that was committed is in the file itself. To be asked before each read:
@@ -102,8 +123,8 @@ impl Immutable {
     /// writing.
     ///
     /// # Errors
-    /// [`DatabaseError::Replaced`] if there is more than the file holds, or the file is gone: only
-    /// opening it anew helps.
+    /// [`DatabaseError::Replaced`] if there are changes outside of the file, or the file is gone:
+    /// only opening it again helps.
     pub fn check_file(&self) -> Result<(), DatabaseError> {
         let replaced = || DatabaseError::Replaced { what: self.what, path: self.path.clone() };
         for suffix in ["-wal", "-journal"] {
@@ -131,13 +152,13 @@ impl Immutable {
         }
     }
 
-    /// What `error`, met while reading, means.
+    /// Converts `error`, which occurred while reading.
     #[must_use]
     pub fn error(&self, error: sqlx::Error) -> DatabaseError {
         DatabaseError::from_sqlx(self.what, &self.path, error)
     }
 
-    /// Closes the file when all calls under way are done; later ones fail.
+    /// Closes the file when all running calls are done; later calls fail.
     pub async fn close(&self) {
         self.readers.close().await;
     }
@@ -177,7 +198,7 @@ mod tests {
         sqlx::query_scalar("SELECT text FROM notes").fetch_all(database.readers()).await.unwrap()
     }
 
-    /// Everything into the file itself, as when the last process closes it.
+    /// Writes everything into the database file, as the last process does on closing.
     async fn write_back(database: &crate::Database) {
         sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").execute(database.writer()).await.unwrap();
     }
@@ -230,7 +251,7 @@ mod tests {
         let other =
             Schema { migrations: &[("letters", "CREATE TABLE letters (text TEXT)")], ..NOTES };
         assert!(matches!(open_it(&other).await, DatabaseError::NotADatabase { .. }));
-        // What has nothing to do with writing stays what it is.
+        // An error that is not about writing stays unchanged.
         let missing = open(&dir.path().join("none.db"), &NOTES, &Options::new()).await.unwrap_err();
         let error = open_immutable(&path, &NOTES, &Options::new(), missing).await.unwrap_err();
         assert!(matches!(error, DatabaseError::Missing { .. }), "{error:?}");

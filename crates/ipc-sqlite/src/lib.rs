@@ -1,22 +1,20 @@
-//! Opens SQLite files so that what was committed stays, and says plainly what is wrong with them.
+//! Opens SQLite files so that committed changes are safe, with precise errors for unusable files.
 //!
-//! Crates that keep something in a file of their own come here. Nothing here knows what they keep:
-//! that comes in as a [`Schema`].
+//! Crates that keep data in a file of their own use it. Nothing here knows that data: the caller
+//! describes it with a [`Schema`].
 //!
-//! - [`open`] and [`create`] give a [`Database`]: connections to read with, and the one to write
-//!   with; [`open_read_only`] one that only reads, also beside a process that writes.
-//! - [`open_immutable`] gives an [`Immutable`], to read a file where nothing can be written and
-//!   nothing has to be.
-//! - [`Database::into_blocking`] gives a [`BlockingDatabase`]: a thread of its own writes it, with
-//!   no way to another thread.
-//! - [`copy`] makes a copy of a file that is in use.
-//! - [`Options`] say how long to wait for other processes and how many may read at once.
-//! - [`DatabaseError`] is all that can go wrong; [`Database::error`] makes one of what sqlx
-//!   reports.
+//! - [`open`] and [`create`] return a [`Database`]: connections for reading, and one for writing.
+//!   [`open_read_only`] returns one that only reads, even beside a process that writes.
+//! - [`open_immutable`] returns an [`Immutable`], to read a file where nothing can be written.
+//! - [`Database::into_blocking`] returns a [`BlockingDatabase`]: the calling thread runs each
+//!   statement itself.
+//! - [`copy`] copies a file that is in use.
+//! - [`Options`] say how long to wait for other processes and how many connections read at once.
+//! - [`DatabaseError`] is the error of all calls; [`Database::error`] converts an error of sqlx.
 //!
-//! sqlx's and rusqlite's types show in these signatures on purpose: callers need them to ask their
-//! own questions. They show none of them to theirs. [`DatabaseError`] holds none, so that it can go
-//! all the way up.
+//! Types of sqlx and rusqlite are in these signatures on purpose: callers need them for their own
+//! statements. The callers' own signatures have none of them. [`DatabaseError`] contains none, so
+//! that it can be passed all the way up.
 //!
 //! All calls must be made within a tokio runtime that has time enabled (actix's is one).
 //!
@@ -41,7 +39,7 @@
 //! let texts: Vec<String> = sqlx::query_scalar("SELECT text FROM notes").fetch_all(notes.readers()).await?;
 //! assert_eq!(texts, ["milk"]);
 //!
-//! // What is missing is not made by `open`.
+//! // `open` does not create a missing file.
 //! let error = ipc_sqlite::open(&dir.path().join("other.db"), &NOTES, &Options::new()).await.unwrap_err();
 //! assert!(error.to_string().starts_with("there is no note database "));
 //! notes.close().await?;
@@ -65,7 +63,7 @@ pub use blocking::BlockingDatabase;
 pub use copy::copy;
 pub use database::Database;
 pub use error::DatabaseError;
-pub use immutable::{Immutable, open_immutable};
+pub use immutable::{Immutable, open_immutable, open_immutable_since};
 pub use ipc_base::{ModeChange, Place, Remedy};
 pub use migration::Schema;
 pub use opening::{create, make_file, open, open_read_only};

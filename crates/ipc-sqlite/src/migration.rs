@@ -1,7 +1,7 @@
-//! Brings the tables of a file up to date.
+//! Migrates the tables of a file.
 //!
-//! Opening comes here with a fresh connection. Which tables there are is the caller's: it comes in
-//! as a [`Schema`].
+//! The code that opens a file calls it with a new connection. The caller describes the tables with
+//! a [`Schema`].
 
 use std::path::Path;
 
@@ -11,25 +11,23 @@ use sqlx::{Connection as _, SqlSafeStr as _};
 
 use crate::error::DatabaseError;
 
-/// Where sqlx notes which migrations a file has seen.
+/// Where sqlx notes which migrations were applied to a file.
 const MIGRATIONS_TABLE: &str = "_sqlx_migrations";
 
-/// What one kind of database file holds.
+/// The contents of one kind of database file.
 #[derive(Clone, Copy, Debug)]
 pub struct Schema {
-    /// What errors call such a file, as in "a user database": words that go with "a" and "the".
+    /// The name of the kind in errors, as in "a user database": words that go with "a" and "the".
     pub what: &'static str,
-    /// Every migration, oldest first: its name, and its statements in SQL. A new one goes to the
-    /// end; one that was released is never changed. By the names a file is known to be of this
-    /// kind.
+    /// Every migration, oldest first: its name, and its statements in SQL. A new migration goes to
+    /// the end; a released one is never changed. The names identify the kind of file.
     pub migrations: &'static [(&'static str, &'static str)],
-    /// Tables with the columns that they must at least have once all migrations are applied. A
-    /// migration that says `IF NOT EXISTS` may come upon a table of another program.
+    /// Tables with the columns that they must have, at least, once all migrations are applied. A
+    /// migration with `IF NOT EXISTS` may find a table of another program.
     pub tables: &'static [(&'static str, &'static [&'static str])],
 }
 
-/// Applies the migrations that the file has not seen. One that has seen them all costs two small
-/// reads and no lock.
+/// Applies the missing migrations. An up-to-date file costs two small reads and no lock.
 pub(crate) async fn migrate(
     connection: &mut SqliteConnection,
     path: &Path,
@@ -40,7 +38,7 @@ pub(crate) async fn migrate(
         return Ok(());
     }
     // sqlx takes no lock on SQLite while it migrates. Within this transaction the second of two
-    // processes waits, and looks again once the first is done.
+    // processes waits, and checks again once the first is done.
     let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await.map_err(failed)?;
     if is_up_to_date(&mut transaction, path, schema).await? {
         return Ok(());
@@ -57,8 +55,7 @@ pub(crate) async fn migrate(
     transaction.commit().await.map_err(failed)
 }
 
-/// Does what `Migrator::run` would; that one's future cannot be sent to another thread from within
-/// a generic caller.
+/// Does the same as `Migrator::run`, whose future is not `Send` within a generic caller.
 async fn apply_missing(
     connection: &mut SqliteConnection,
     schema: &Schema,
@@ -78,11 +75,19 @@ pub(crate) async fn is_up_to_date(
     path: &Path,
     schema: &Schema,
 ) -> Result<bool, DatabaseError> {
+    Ok(count(connection, path, schema).await? == schema.migrations.len())
+}
+
+/// How many migrations of the schema the file has seen.
+pub(crate) async fn count(
+    connection: &mut SqliteConnection,
+    path: &Path,
+    schema: &Schema,
+) -> Result<usize, DatabaseError> {
     let (what, path) = (schema.what, path.to_owned());
     let applied =
         applied(connection).await.map_err(|error| DatabaseError::from_sqlx(what, &path, error))?;
-    // Every file counts from one, so the names tell whether these are the migrations of this kind
-    // of file.
+    // Every kind of file numbers its migrations from one, so the names tell the kinds apart.
     let ours = applied.iter().zip(schema.migrations).all(|(applied, (name, _))| applied == name);
     if !ours {
         return Err(DatabaseError::NotADatabase { what, path });
@@ -90,7 +95,7 @@ pub(crate) async fn is_up_to_date(
     if applied.len() > schema.migrations.len() {
         return Err(DatabaseError::Newer { what, path });
     }
-    Ok(applied.len() == schema.migrations.len())
+    Ok(applied.len())
 }
 
 /// The names of the migrations that were applied to the file, oldest first.

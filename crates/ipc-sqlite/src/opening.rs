@@ -1,7 +1,6 @@
-//! Opens a database file, making it and bringing its tables up to date where needed.
+//! Opens a database file. Creates the file and migrates its tables if necessary.
 //!
-//! A store comes here once. What is wrong with a file that is there is found here; nothing is read
-//! of what it is for.
+//! A store calls it once. It finds what is wrong with an existing file, and reads none of its data.
 
 use std::fs;
 use std::io;
@@ -20,16 +19,16 @@ use crate::options::Options;
 use crate::system::{file_state, log_path};
 use crate::watch::Watch;
 
-/// Between two attempts to switch to WAL while another process holds the file.
+/// The pause between two attempts to switch to WAL mode while another process has the file locked.
 const WAL_RETRY_PAUSE: Duration = Duration::from_millis(5);
 
-/// Opens the file at `path`, making it first with [`make_file`] if there is none.
+/// Opens the file at `path`. Creates it first with [`make_file`] if there is none.
 ///
-/// If it is made and then cannot be opened, an empty file may be left, which the next call takes
-/// up.
+/// If the file is created but cannot be opened, an empty file may be left, which the next call
+/// uses.
 ///
 /// # Errors
-/// As [`open`]; `Missing` if the directory is.
+/// As [`open`]; `Missing` if the directory is missing.
 pub async fn create(
     path: &Path,
     schema: &Schema,
@@ -39,14 +38,14 @@ pub async fn create(
     open(path, schema, options).await
 }
 
-/// Makes an empty file at `path`, readable and writable for its owner alone (0600) whatever the
-/// umask, unless there is something: that is left as it is. Its directory must be there. An empty
-/// file is an empty database to SQLite, so a crash right after leaves nothing that the next opening
-/// would stumble over. `what` is that of [`Schema`].
+/// Creates an empty file at `path`, readable and writable for its owner only (mode 0600), whatever
+/// the umask. An existing file is left unchanged. The directory must exist. SQLite takes an empty
+/// file as an empty database, so a crash right afterwards does no harm. `what` is that of
+/// [`Schema`].
 ///
 /// # Errors
-/// [`DatabaseError`]: `Missing` if the directory is, `ReadOnly`, `PermissionDenied`, `DiskFull` or
-/// `Unavailable`.
+/// [`DatabaseError`]: `Missing` if the directory is missing, `ReadOnly`, `PermissionDenied`,
+/// `DiskFull` or `Unavailable`.
 pub fn make_file(path: &Path, what: &'static str) -> Result<(), DatabaseError> {
     let path = absolute(path, what)?;
     match create_new(&path) {
@@ -60,8 +59,8 @@ fn create_new(path: &Path) -> io::Result<()> {
     use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 
     let file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-    // The umask can only take bits away; with a strict one not even the owner could read it. SQLite
-    // gives its -wal and -shm files the same mode.
+    // The umask can only remove bits; with a strict umask not even the owner could read the file.
+    // SQLite gives its -wal and -shm files the same mode.
     file.set_permissions(fs::Permissions::from_mode(0o600))
 }
 
@@ -70,8 +69,7 @@ fn create_new(path: &Path) -> io::Result<()> {
     fs::OpenOptions::new().write(true).create_new(true).open(path).map(drop)
 }
 
-/// Opens the file at `path`, which must be there, and applies the migrations of `schema` that it
-/// has not seen.
+/// Opens the file at `path`, which must exist, and applies the missing migrations of `schema`.
 ///
 /// # Errors
 /// Any [`DatabaseError`].
@@ -85,8 +83,9 @@ pub async fn open(
         let failed = |error| database.error(error);
         let mut connection = database.readers.acquire().await.map_err(failed)?;
         let state = before.check(&mut connection, &database).await?;
-        // The tables first: made outside of the `-wal`, they are in the file itself before anything
-        // can be beside it. So a file without tables never was one of ours, or has lost its `-wal`.
+        // Migrates before the switch to WAL mode: so the tables are in the database file itself
+        // before there is a `-wal`. A file without tables is therefore not one of ours, or has lost
+        // its `-wal`.
         migration::migrate(&mut connection, &database.path, schema).await?;
         set_wal(&mut connection, options.busy_timeout).await.map_err(failed)?;
         Ok(state)
@@ -95,8 +94,8 @@ pub async fn open(
     finish(database, opened).await
 }
 
-/// Opens the file at `path`, which must be there and up to date, for reading alone: also beside a
-/// process that has it to itself, and where nothing can be written. Writing fails with
+/// Opens the file at `path`, which must exist and be up to date, for reading only: even beside a
+/// process that has the file to itself, and where nothing can be written. Writing fails with
 /// [`DatabaseError::ReadOnly`].
 ///
 /// # Errors
@@ -122,13 +121,13 @@ pub async fn open_read_only(
     finish(database, opened).await
 }
 
-/// The database with what was found, or closed again: SQLite has made files beside it, whose
-/// presence means something.
+/// Returns the database with what was found. On an error it closes the connections, so that SQLite
+/// removes the files that it created beside the database: their existence has a meaning.
 async fn finish(
     mut database: Database,
     opened: Result<State, DatabaseError>,
 ) -> Result<Database, DatabaseError> {
-    // From now on each of the files is known as it is.
+    // From here on the state of each file is known.
     match opened.and_then(|state| database.check_file().map(|()| state)) {
         Ok(state) => {
             *database.is_marked.get_mut() = state.is_in_use && database.is_alone;
@@ -142,7 +141,8 @@ async fn finish(
     }
 }
 
-/// Connections to the file at `path`, none of them made yet, and what lies there before the first.
+/// Prepares connections to the file at `path`, none of them opened yet, and notes what is there
+/// before the first one.
 fn prepare(
     path: &Path,
     schema: &Schema,
@@ -151,26 +151,26 @@ fn prepare(
 ) -> Result<(Database, Before), DatabaseError> {
     let what = schema.what;
     let path = absolute(path, what)?;
-    // Before the first connection: another that is put there between the two is noticed by the
-    // first `check_file`.
+    // This comes before the first connection: the first `check_file` notices a file that is
+    // replaced between the two.
     let file = file_state(&path).map_err(|error| DatabaseError::from_io(what, &path, error))?;
     let log_bytes = file_state(&log_path(&path)).ok().map(|log| log.bytes);
     let before =
         Before { bytes: file.bytes, log_bytes, is_immutable: is_read_only && log_bytes.is_none() };
-    // SQLite takes a file of one byte for an empty one and would write over it ("unixFileSize" in
+    // SQLite takes a file of one byte as an empty one and would write over it ("unixFileSize" in
     // its source).
     if file.bytes == 1 && path.is_file() {
         return Err(DatabaseError::NotADatabase { what, path });
     }
-    // There is nothing beside a file before it has its tables. SQLite would remove the `-wal`, with
-    // all that is in it.
+    // A file without tables never had a `-wal`. SQLite would remove the `-wal` with all its
+    // content.
     if file.bytes == 0 && before.log_bytes.is_some_and(|bytes| bytes > 0) {
         return Err(DatabaseError::Truncated { what, path });
     }
     let connect = connections::connect(&path, options)
         .read_only(is_read_only)
-        // Where nobody has it open, and SQLite would make a `-wal`. On a disk that cannot be
-        // written it could not.
+        // No process has the file open, and SQLite would create a `-wal`, which fails where nothing
+        // can be written.
         .immutable(before.is_immutable)
         .synchronous(SqliteSynchronous::Full);
     let pool = |connections_max| {
@@ -191,22 +191,22 @@ fn prepare(
     Ok((database, before))
 }
 
-/// What lay there before SQLite was asked, which makes a `-wal` where there is none.
+/// The state of the files before SQLite opens the database, and creates a `-wal` if there is none.
 struct Before {
     bytes: u64,
     log_bytes: Option<u64>,
-    /// It is read without looking for a `-wal`; SQLite then says nothing of how it is written.
+    /// The file is read without a `-wal`; SQLite then does not report its journal mode.
     is_immutable: bool,
 }
 
-/// What a file says of itself.
+/// The marks in the file.
 struct State {
     is_in_use: bool,
     lacks_log: bool,
 }
 
 impl Before {
-    /// Looks whether the file is whole, as far as it says so itself.
+    /// Checks whether the file is complete, as far as its marks tell.
     async fn check(
         &self,
         connection: &mut SqliteConnection,
@@ -222,7 +222,7 @@ impl Before {
         let (tables, version, has_log): (i64, i64, bool) =
             looked.await.map_err(|error| database.error(error))?;
         let is_in_use = version == IN_USE;
-        // One that SQLite copied itself, by `VACUUM INTO`, is whole and has no `-wal`.
+        // A file that SQLite copied with `VACUUM INTO` is complete and not in WAL mode.
         let lacks_log =
             (has_log || self.is_immutable) && self.bytes > 0 && (tables == 0 || is_in_use);
         if lacks_log && self.log_bytes.is_none() {
@@ -237,8 +237,8 @@ pub(crate) fn absolute(path: &Path, what: &'static str) -> Result<PathBuf, Datab
     std::path::absolute(path).map_err(|error| DatabaseError::from_io(what, path, error))
 }
 
-/// Puts the file into WAL mode, in which reading and writing do not wait for each other. The file
-/// remembers it, so that this mostly only looks.
+/// Switches the file to WAL mode, in which readers and the writer do not wait for each other. The
+/// file remembers the mode, so usually this only reads it.
 async fn set_wal(
     connection: &mut SqliteConnection,
     busy_timeout: Duration,
@@ -249,8 +249,8 @@ async fn set_wal(
         return Ok(());
     }
     // SQLite does not apply its busy timeout to this switch
-    // (https://www.sqlite.org/c3ref/busy_handler.html), so two processes that open a fresh file at
-    // the same time would fail without a retry.
+    // (https://www.sqlite.org/c3ref/busy_handler.html). Without a retry two processes that open a
+    // new file at the same time would fail.
     let deadline = Instant::now() + busy_timeout;
     loop {
         match sqlx::query_scalar::<_, String>("PRAGMA journal_mode = WAL")

@@ -1,14 +1,14 @@
-//! How a database file is to be used.
+//! The options of a database file.
 //!
-//! Whoever opens one comes here. Nothing here touches a file.
+//! The code that opens a file sets them. Nothing here touches a file.
 
 use std::time::Duration;
 
-/// The longest busy timeout; longer ones are shortened to it. SQLite counts in milliseconds of 32
+/// The longest busy timeout; a longer one is shortened to it. SQLite counts milliseconds in 32
 /// bits.
 const BUSY_TIMEOUT_MAX: Duration = Duration::from_secs(3600);
 
-/// How a database file is to be used.
+/// The options of a database file.
 ///
 /// Defaults:
 /// - busy timeout 5 s;
@@ -40,17 +40,18 @@ impl Options {
         Self { busy_timeout: timeout.min(BUSY_TIMEOUT_MAX), ..self }
     }
 
-    /// Reads over at most `connections` at once, each with a thread of its own; at least one.
+    /// Reads over at most `connections` connections at once, each with its own thread; at least
+    /// one.
     #[must_use]
     pub fn readers_max(self, connections: u32) -> Self {
         Self { readers_max: connections.max(1), ..self }
     }
 
-    /// Nobody else writes the file while it is open: for a caller who sees to that with a lock of
-    /// his own. The file then says itself whether it is in use, so that a copy of it alone, without
-    /// the `-wal` that has what came last, is refused
-    /// ([`DatabaseError::LogMissing`](crate::DatabaseError::LogMissing)); and each of its files
-    /// that is shorter than it was is known to have lost something.
+    /// Says that no other process writes the file while it is open; the caller ensures that with a
+    /// lock. The file is then marked while it is in use, so that a copy without its `-wal`, which
+    /// lacks the latest changes, is refused
+    /// ([`DatabaseError::LogMissing`](crate::DatabaseError::LogMissing)). A file that is shorter
+    /// than before is then known to be truncated.
     #[must_use]
     pub fn alone(self) -> Self {
         Self { is_alone: true, ..self }

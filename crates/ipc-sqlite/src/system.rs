@@ -1,29 +1,30 @@
-//! Asks the system what SQLite does not say: why a file could not be opened or written.
+//! Asks the operating system what SQLite does not report: why a file could not be opened or
+//! written.
 //!
-//! The errors come here with a path. No file is opened for an answer: closing it again would drop
-//! the locks that SQLite holds on it elsewhere in this process.
+//! The error conversion calls it with a path. It opens no file: closing it again would release the
+//! locks that SQLite has on that file elsewhere in this process.
 //! <https://www.sqlite.org/howtocorrupt.html>, section 2.2.
 
 use std::fs::Metadata;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// Which file lies at a path: its device, and its number there. The number of a file that is open
-/// is given to no other.
+/// Identifies the file at a path: its device, and its number there. No other file gets the number
+/// of an open file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct FileId {
     device: u64,
     number: u64,
 }
 
-/// Which file lies at a path, and how long it is.
+/// The identity of the file at a path, and its length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct FileState {
     pub(crate) id: FileId,
     pub(crate) bytes: u64,
 }
 
-/// What lies at `path`.
+/// The state of the file at `path`.
 pub(crate) fn file_state(path: &Path) -> io::Result<FileState> {
     path.metadata().map(|metadata| FileState { id: file_id(&metadata), bytes: metadata.len() })
 }
@@ -35,26 +36,26 @@ fn file_id(metadata: &Metadata) -> FileId {
     FileId { device: metadata.dev(), number: metadata.ino() }
 }
 
-/// Where the system gives files no numbers, only that there is one.
+/// On a system whose files have no numbers, all files have the same id.
 #[cfg(not(unix))]
 fn file_id(_metadata: &Metadata) -> FileId {
     FileId { device: 0, number: 0 }
 }
 
-/// Where SQLite keeps what was committed and is not in the file yet.
+/// The path of the write-ahead log, which has the changes that are not yet in the database file.
 pub(crate) fn log_path(path: &Path) -> PathBuf {
     beside(path, "-wal")
 }
 
-/// What lies beside `path` under its name and more.
+/// The path of a file beside `path`: the same name with a suffix.
 pub(crate) fn beside(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
     name.into()
 }
 
-/// Why the file, or the directory in which SQLite puts its `-wal` and `-shm` beside it, may not be
-/// used.
+/// Why the file may not be read, or its directory, where SQLite creates `-wal` and `-shm`, may not
+/// be written.
 #[cfg(unix)]
 pub(crate) fn access_refused(path: &Path) -> Option<io::Error> {
     use rustix::fs::{Access, access};
@@ -70,13 +71,13 @@ pub(crate) fn access_refused(_path: &Path) -> Option<io::Error> {
     None
 }
 
-/// The most that SQLite writes at once: a page of the largest size that it knows.
+/// The most that SQLite writes at once: a page of the largest possible size.
 /// <https://www.sqlite.org/limits.html>
 #[cfg(unix)]
 const WRITE_BYTES_MAX: u64 = 65_536;
 
-/// Whether the file system has no room for one more write, or the file has none below the limit
-/// that this process has for the size of a file.
+/// Whether the file system has no room for one more write, or the write would exceed this process's
+/// limit for the size of a file.
 #[cfg(unix)]
 pub(crate) fn is_out_of_room(path: &Path) -> bool {
     is_file_system_full(path) || is_at_limit(path, file_bytes_max())

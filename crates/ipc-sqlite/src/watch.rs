@@ -1,8 +1,8 @@
-//! Whether the files of an open database still are those that were opened, and none was cut short.
+//! Watches whether the files of an open database are still the opened ones, and not truncated.
 //!
-//! [`Database`](crate::Database) comes here before it writes and after. SQLite does not notice: it
-//! goes on with files that nobody else sees, and a commit into one of them is kept by nobody. Only
-//! names, numbers and lengths are looked at: to open a file here would cost SQLite its locks
+//! [`Database`](crate::Database) calls it before and after each write. SQLite does not notice: it
+//! writes to files that no other process sees, and such a commit is lost. The watch compares only
+//! names, numbers and lengths: opening a file here would release SQLite's locks
 //! (<https://www.sqlite.org/howtocorrupt.html>, section 2.2).
 
 use std::io;
@@ -19,7 +19,7 @@ pub(crate) struct Watch {
     path: PathBuf,
     log: PathBuf,
     file: FileId,
-    /// Nobody else writes: a file that is shorter than it was has lost something.
+    /// No other process writes: a file that is shorter than before is truncated.
     is_alone: bool,
     seen: Mutex<Seen>,
     loss: OnceLock<Loss>,
@@ -28,12 +28,12 @@ pub(crate) struct Watch {
 #[derive(Debug)]
 struct Seen {
     bytes: u64,
-    /// The `-wal`, once it was seen.
+    /// The `-wal`, once there was one.
     log: Option<FileState>,
 }
 
-/// What was noticed once stays so: SQLite itself may write a file that was cut short up to its old
-/// length again.
+/// A loss that was noticed once is reported from then on: SQLite itself may extend a truncated file
+/// to its old length again.
 #[derive(Clone, Copy, Debug)]
 enum Loss {
     Replaced,
@@ -42,20 +42,20 @@ enum Loss {
     LogTruncated,
 }
 
-/// What may be done with files that are open.
+/// What may be done with open files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Condition {
-    /// They are as they should be.
+    /// The files are intact.
     Whole,
-    /// The `-wal` is at its place no more, and whole for whoever has it open: it is to be written
+    /// The `-wal` is no longer at its path, but complete for the process that has it open: write it
     /// back.
     LogReplaced,
-    /// SQLite would write over what is there now, or write back only a part of what was committed.
+    /// SQLite would overwrite other data, or write back only a part of the committed changes.
     Lost,
 }
 
 impl Watch {
-    /// Watches the file at `path`, which looked like `file` before it was opened.
+    /// Watches the file at `path`, whose state was `file` before it was opened.
     pub(crate) fn new(what: &'static str, path: &Path, file: FileState, is_alone: bool) -> Self {
         Watch {
             what,
@@ -68,24 +68,24 @@ impl Watch {
         }
     }
 
-    /// Looks at the files. Two `stat`.
+    /// Checks the files. Costs two `stat`.
     ///
     /// # Errors
-    /// [`DatabaseError::Replaced`] and [`DatabaseError::Truncated`], from then on each time;
-    /// otherwise what the system says of a path.
+    /// [`DatabaseError::Replaced`] and [`DatabaseError::Truncated`], from then on at each call;
+    /// otherwise the system's error for a path.
     pub(crate) fn check(&self) -> Result<(), DatabaseError> {
         if self.loss.get().is_none()
             && let Some(loss) = self.look()?
         {
-            // Whoever was faster saw a loss too.
+            // Another thread may have noted a loss first.
             let _seen_before = self.loss.set(loss);
         }
         self.loss.get().map_or(Ok(()), |loss| Err(self.error(*loss)))
     }
 
-    /// What was noticed, now or before, and what it means for closing.
+    /// The state of the files, and what it means for closing.
     pub(crate) fn condition(&self) -> Condition {
-        // A file that cannot be looked at is not known to be lost.
+        // If the files cannot be checked, no loss is known.
         let _checked = self.check();
         match self.loss.get() {
             None => Condition::Whole,
@@ -94,7 +94,7 @@ impl Watch {
         }
     }
 
-    /// The `-wal` may be shorter from now on than it was.
+    /// Notes that the `-wal` may become shorter.
     pub(crate) fn log_begins_anew(&self) {
         if let Some(log) = &mut self.seen().log {
             log.bytes = 0;
@@ -198,7 +198,7 @@ mod tests {
                     "{error:?}"
                 );
                 assert_eq!(files.watch.condition(), Condition::Lost);
-                // As SQLite does when it writes its last page.
+                // SQLite does the same when it writes its last page.
                 set_len(&files.path, 1000);
             }
         }

@@ -1,6 +1,6 @@
-//! What can go wrong with a store.
+//! The errors of a user store.
 //!
-//! Every fallible call of the crate comes out here. A remedy is not part of a message: the program
+//! Every fallible call of the crate returns one. A message does not contain the remedy: the program
 //! that prints it names its own commands.
 
 use std::error::Error;
@@ -11,48 +11,48 @@ use ipc_sqlite::DatabaseError;
 use crate::hashing::HashingError;
 use crate::username::{Username, printable};
 
-/// Why a store did not do what it was asked to do. Never holds a password or a hash.
+/// Why a call to a store failed. It never contains a password or a hash.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StoreError {
     /// The user to be added exists already.
     #[error("user {username} exists already")]
     Taken {
-        /// Whose name is taken.
+        /// The name of the existing user.
         username: Username,
     },
     /// The user to be deleted or changed does not exist.
     #[error("user {} does not exist", printable(username))]
     Unknown {
-        /// Who is not there, as it was presented.
+        /// The name, as it was presented.
         username: String,
     },
-    /// The database file is missing, damaged, locked, or otherwise not to be used.
+    /// The database file is missing, damaged, locked, or unusable for another reason.
     #[error(transparent)]
     Database(#[from] DatabaseError),
-    /// A store of another kind than SQLite could not be asked or changed.
-    #[error("the store of the users cannot be used")]
+    /// A store of another kind than SQLite could not be read or changed.
+    #[error("the user store cannot be used")]
     Storage {
-        /// What it reported.
+        /// The cause.
         #[source]
         source: Box<dyn Error + Send + Sync>,
     },
-    /// This kind of store has no such thing: users are managed elsewhere.
-    #[error("this store of users cannot be changed or listed here")]
+    /// This kind of store does not support the call: its users are managed elsewhere.
+    #[error("users of this store cannot be changed or listed here")]
     Unsupported,
-    /// bcrypt could not be run: the system gave no randomness, or the async runtime is shutting
+    /// bcrypt could not be run: the system provided no randomness, or the async runtime is shutting
     /// down.
     #[error("the password cannot be hashed")]
     Hashing {
-        /// What was reported.
+        /// The cause.
         #[source]
         source: Box<dyn Error + Send + Sync>,
     },
 }
 
 impl StoreError {
-    /// What a person can do about it; `None` where only the cause can tell. A file of users that is
-    /// lost or damaged, and of which there is no copy, takes a new home.
+    /// What a person can do about the error; `None` if only the cause tells. A lost or damaged file
+    /// without a backup requires a new home.
     #[must_use]
     pub fn remedy(&self) -> Option<Remedy> {
         match self {

@@ -1,7 +1,7 @@
-//! bcrypt, kept off the async threads, within the number of cores, and behind all other work.
+//! Runs bcrypt outside of the async threads, on no more threads than cores, and with low priority.
 //!
-//! The store comes here to make a hash and to compare one. Nothing here knows users or databases; a
-//! user that does not exist arrives as "no hash" and costs what a wrong password costs.
+//! The store uses it to make a hash and to compare one. Nothing here knows users or databases: an
+//! unknown user is passed as "no hash", and costs as much as a wrong password.
 
 use std::error::Error;
 use std::fmt;
@@ -16,56 +16,55 @@ use zeroize::Zeroizing;
 
 use crate::password::{self, Password};
 
-/// What bcrypt takes on for each new hash unless told otherwise: 2^12 rounds, some 250 ms of one
-/// core.
+/// The bcrypt cost of a new hash by default: 2^12 rounds, about 250 ms of one core.
 pub(crate) const COST_DEFAULT: u32 = 12;
 
-/// The least that [`crate::Options::bcrypt_cost`] takes, which OWASP's Password Storage Cheat Sheet
-/// gives as the minimum.
+/// The lowest cost that [`crate::Options::bcrypt_cost`] accepts: the minimum of OWASP's Password
+/// Storage Cheat Sheet.
 pub(crate) const COST_MIN: u32 = 10;
 
-/// The most that [`crate::Options::bcrypt_cost`] takes: some 16 s a login. More is a slip of the
-/// keyboard.
+/// The highest cost that [`crate::Options::bcrypt_cost`] accepts: about 16 s per login. A higher
+/// one is a typing error.
 pub(crate) const COST_MAX: u32 = 18;
 
-/// The least that bcrypt itself allows. For tests only.
+/// The lowest cost that bcrypt itself allows. For tests only.
 pub(crate) const COST_FOR_TESTS: u32 = 4;
 
-/// Salt and hash of a bcrypt string, well-formed. Which password it belongs to is of no account:
-/// whoever is compared with it is refused whatever comes out. Being a constant, it costs nothing to
-/// make when a store is opened.
+/// Salt and hash of a well-formed bcrypt string. Its password does not matter: every comparison
+/// with it is refused, whatever the result. Since it is a constant, opening a store makes no hash.
 const DUMMY_SALT_AND_HASH: &str = "lTcyCyb6Z0tVJcdhOZu9SOda4myR9XBsU6DH7GO9ECny6OSYM7YyK";
 
-/// One limit for the whole process, however many stores it opens: a second store brings no second
-/// set of cores.
+/// One limit for the whole process, however many stores it opens, since all of them share the same
+/// cores.
 static CORES: LazyLock<Arc<Semaphore>> = LazyLock::new(|| {
     let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get());
     Arc::new(Semaphore::new(cores))
 });
 
-/// Which password a user had at some moment, in 8 bytes: the first 8 of SHA-256 of the stored hash
-/// text.
+/// Identifies the password that a user had at some moment: the first 8 bytes of the SHA-256 of the
+/// stored hash text.
 ///
-/// It changes whenever the password is set, even to the same password, and when the user is deleted
-/// and made anew, since bcrypt takes a fresh salt each time. It says nothing about the password.
+/// The version changes whenever the password is set, even to the same password, and when the user
+/// is deleted and added again, since bcrypt draws a new salt each time. It reveals nothing about
+/// the password.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct CredentialVersion([u8; 8]);
 
 impl CredentialVersion {
-    /// A version that was kept as bytes, for instance in a session.
+    /// A version from its bytes, for instance from a session.
     #[must_use]
     pub const fn from_bytes(bytes: [u8; 8]) -> Self {
         Self(bytes)
     }
 
-    /// The version as bytes, to be kept.
+    /// The version as bytes.
     #[must_use]
     pub const fn as_bytes(&self) -> &[u8; 8] {
         &self.0
     }
 
-    /// The version of a stored hash, which is text as [`PasswordHasher`](crate::PasswordHasher)
-    /// makes it, or any that changes whenever the password is set.
+    /// The version of a stored hash: text that [`PasswordHasher`](crate::PasswordHasher) made, or
+    /// any text that changes whenever the password is set.
     #[must_use]
     pub fn of_hash(hash: &str) -> Self {
         let digest = Sha256::digest(hash.as_bytes());
@@ -75,14 +74,14 @@ impl CredentialVersion {
     }
 }
 
-/// What a stored hash said to a presented password.
+/// The result of comparing a presented password with a stored hash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
-    /// The password belongs to the hash.
+    /// The password matches the hash.
     Right,
-    /// There is no hash, or the password does not belong to it.
+    /// There is no hash, or the password does not match it.
     Wrong,
-    /// There is a text where a hash should be, but bcrypt cannot read it.
+    /// The stored text is not a hash that bcrypt can read.
     UnreadableHash,
 }
 
@@ -96,7 +95,7 @@ pub(crate) struct Hasher {
 }
 
 impl Hasher {
-    /// A hasher whose new hashes, and whose refusals of unknown users, take `cost`.
+    /// A hasher with this cost for new hashes and for refusing unknown users.
     pub(crate) fn new(cost: u32) -> Self {
         Self::with_cores(cost, Arc::clone(&CORES))
     }
@@ -111,7 +110,7 @@ impl Hasher {
         }
     }
 
-    /// A fresh hash of `password`, salt and all, as `$2b$` text of 60 characters.
+    /// A new hash of `password` with a new salt, as `$2b$` text of 60 characters.
     pub(crate) async fn hash(
         &self,
         password: &Password,
@@ -123,16 +122,16 @@ impl Hasher {
             .map_err(|cause| HashingError(cause.into()))
     }
 
-    /// Whether `presented` belongs to `stored`. Takes one bcrypt for each form in which it may have
-    /// been hashed, which is one for ASCII, whatever it is given: with no hash, with one that is
-    /// none, and with a password that nobody could have set, against a dummy. How many they are
-    /// says nothing that the presenter does not know.
+    /// Whether `presented` matches `stored`. Takes one bcrypt for each form in which the password
+    /// may have been hashed; for ASCII there is one form. Without a hash, with an unreadable one,
+    /// or with a password that cannot be set, it compares with a dummy for the same time. The
+    /// number of forms depends only on what was presented.
     pub(crate) async fn verify(
         &self,
         stored: Option<Zeroizing<String>>,
         presented: &str,
     ) -> Result<Verdict, HashingError> {
-        // What could not have been set is not copied either: it may be of any length.
+        // A password that cannot be set has no forms, so that a text of any length is not copied.
         let presented = password::forms(presented);
         let dummy = self.dummy.clone();
         self.on_a_core(move || {
@@ -145,8 +144,7 @@ impl Hasher {
                         Err(_) => verdict = Verdict::UnreadableHash,
                     }
                 }
-                // Only the time it takes is wanted, so the compiler must not see that nobody asks
-                // for the result.
+                // Only the time matters, so the compiler must not see that the result is unused.
                 black_box(bcrypt::verify(b"dummy", &dummy).is_ok());
             }
             verdict
@@ -154,8 +152,8 @@ impl Hasher {
         .await
     }
 
-    /// Runs `work` on a thread of its own as soon as a core is free. If the caller goes away while
-    /// it waits, nothing is run; if later, the work runs to its end and holds its core until then.
+    /// Runs `work` on a new thread as soon as a core is free. If the caller gives up while it
+    /// waits, nothing runs; if later, the work runs to its end and holds its core until then.
     async fn on_a_core<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> T + Send + 'static,
@@ -172,11 +170,11 @@ impl Hasher {
             step_back();
             #[cfg(test)]
             runs.fetch_add(1, Ordering::Relaxed);
-            // Whoever asked may have gone.
+            // The caller may be gone.
             let _gone = done.send(work());
         };
-        // A thread of its own, since one that has stepped back may not be allowed forward again.
-        // Beside a bcrypt it costs nothing.
+        // A new thread, since a thread that has lowered its priority may not be allowed to raise
+        // it. Its cost is negligible beside a bcrypt.
         std::thread::Builder::new()
             .name("web-ipc-bcrypt".into())
             .spawn(run)
@@ -185,24 +183,25 @@ impl Hasher {
     }
 }
 
-/// How far the threads that hash stand back behind all others of the system, in steps of `nice`:
-/// with the processor in short supply each has a third of what another thread has. Who is logged in
-/// goes before who logs in.
+/// How far hashing threads lower their priority, in steps of `nice`: when processor time is short,
+/// each gets a third of what another thread gets. Users who are logged in come before those who log
+/// in.
 #[cfg(target_os = "linux")]
 const NICE: i32 = 5;
 
-/// Lets other threads go first where the processor is in short supply.
+/// Lets other threads go first when processor time is short.
 fn step_back() {
-    // On Linux this is the calling thread's own (`man 2 setpriority`, C library/kernel
-    // differences); elsewhere it would be the whole process. Where it is not allowed a login costs
-    // the others a little more.
+    // On Linux this affects the calling thread only (`man 2 setpriority`, C library/kernel
+    // differences); elsewhere it would affect the whole process. If it is not allowed, a login
+    // slows the others a little more.
     #[cfg(target_os = "linux")]
     if let Err(error) = rustix::process::nice(NICE) {
-        log::debug!("a thread that hashes cannot step back: {error}");
+        log::debug!("cannot lower the priority of a hashing thread: {error}");
     }
 }
 
-/// bcrypt could not be run: no randomness for a salt, or the runtime is shutting down.
+/// bcrypt could not be run: the system provided no randomness for a salt, or the runtime is
+/// shutting down.
 #[derive(Debug)]
 pub(crate) struct HashingError(pub(crate) Box<dyn Error + Send + Sync>);
 
@@ -219,12 +218,12 @@ mod tests {
 
     use super::*;
 
-    // Hashes of "pass321" made by others: Python's bcrypt 5.0.0 ($2b$, $2a$) and libxcrypt's
-    // crypt(3) ($2y$).
+    // Hashes of "pass321" by other implementations: Python's bcrypt 5.0.0 ($2b$, $2a$) and
+    // libxcrypt's crypt(3) ($2y$).
     const BY_PYTHON_2B_12: &str = "$2b$12$7VeDvfjhPApanWIc/uqK5OLDHAwYoeDRawunTVmaUDtd3s2CGFmAC";
     const BY_PYTHON_2A_04: &str = "$2a$04$4vWckenPtRjNVMhCH5ejH.v5c04/KxUFfw0hITI.RCxKmH7ceDfre";
     const BY_CRYPT_2Y_04: &str = "$2y$04$abcdefghijklmnopqrstuunWhCSmIePjd4kW1KRvOd7SsGc26/hdO";
-    // Python's bcrypt again: "pässword ✓", and 72 times "x".
+    // Also by Python's bcrypt: hashes of "pässword ✓", and of 72 times "x".
     const BY_PYTHON_NOT_ASCII: &str =
         "$2b$04$83oHbjxxdNFCuGFAjVQegeKQXTQma34EiKzOgVa9iwEAmdvETV8iG";
     const BY_PYTHON_72_BYTES: &str = "$2b$04$7S44peMWJ827zJ4UwG40UuEmD8rUOKbckp3408Eq3gheJIGGAxJJi";

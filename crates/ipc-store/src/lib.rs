@@ -1,17 +1,19 @@
 //! Users and their bcrypt password hashes in SQLite.
 //!
-//! Whoever checks a login or manages users comes here. Nothing here knows HTTP, sessions or
+//! Code that checks a login or manages users uses it. Nothing here knows HTTP, sessions or
 //! certificates.
 //!
-//! - [`SqliteUserStore`] opens or makes the file; [`Options`] where the defaults do not fit.
-//! - [`UserStore`] is what can be done with users, wherever they are kept. Take
-//!   `Arc<dyn UserStore>` where only that matters.
-//! - [`Username`] and [`Password`] are text that has been checked, for everything that changes a
-//!   user. A login is checked with [`UserStore::verify`] as it was presented.
-//! - [`StoreError`] is what can go wrong; what is wrong with the file itself is a [`DatabaseError`]
+//! - [`SqliteUserStore`] opens or creates the file; [`Options`] change the defaults.
+//! - [`UserStore`] is the trait of all stores. Use `Arc<dyn UserStore>` if the kind of store does
+//!   not matter.
+//! - [`Username`] and [`Password`] are checked texts, for every call that changes a user.
+//!   [`UserStore::verify`] takes a login as it was presented.
+//! - [`StoreError`] is the error of all calls; an error of the file itself is a [`DatabaseError`]
 //!   in it.
 //! - [`CredentialVersion`] tells whether a user is still the one, with the password, that logged in
-//!   some time ago.
+//!   some time ago. [`CurrentUser`] has it, with the peer that the user is bound to.
+//! - [`UserRecord`] is a user in a list; [`LoginTally`] and [`PeerSighting`] are what a server
+//!   tells the store of logins and certificates.
 //!
 //! ```
 //! use ipc_store::{Options, Password, StoreError, UserStore, Username};
@@ -30,9 +32,16 @@
 //! assert!(store.verify("eve", "pass321").await?.is_none());
 //!
 //! // Does the session that "bob" got with `version` still stand?
-//! assert_eq!(store.credential_version(&bob).await?, version);
+//! let now = store.current(&bob).await?;
+//! assert_eq!(now.map(|now| now.credential_version), version);
 //! store.change_password(&bob, &Password::parse("pass654".to_owned())?).await?;
-//! assert_ne!(store.credential_version(&bob).await?, version);
+//! let now = store.current(&bob).await?;
+//! assert_ne!(now.map(|now| now.credential_version), version);
+//!
+//! // A disabled user cannot log in and has no sessions.
+//! store.disable(&bob).await?;
+//! assert!(store.verify("bob", "pass654").await?.is_none());
+//! assert!(store.current(&bob).await?.is_none());
 //!
 //! store.delete("bob").await?;
 //! assert!(matches!(store.delete("bob").await, Err(StoreError::Unknown { .. })));
@@ -46,17 +55,20 @@ mod hashing;
 mod options;
 mod password;
 mod password_hasher;
+mod record;
 mod sqlite;
 mod user_store;
 mod username;
 
 pub use error::StoreError;
 pub use hashing::CredentialVersion;
-pub use ipc_base::{ModeChange, Place, Remedy};
+pub use ipc_base::{ModeChange, PeerName, Place, Remedy};
+pub use ipc_protocol::Fingerprint;
 pub use ipc_sqlite::DatabaseError;
 pub use options::{CostError, Options};
 pub use password::{PASSWORD_BYTES_MAX, Password, PasswordError};
 pub use password_hasher::PasswordHasher;
+pub use record::{CurrentUser, LoginTally, PeerSighting, UserRecord};
 pub use sqlite::{SqliteUserStore, copy};
 pub use user_store::{BoxFuture, UserStore};
 pub use username::{USERNAME_CHARS_MAX, Username, UsernameError};

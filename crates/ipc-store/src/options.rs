@@ -1,12 +1,12 @@
-//! How a store is to behave.
+//! The options of a store.
 //!
-//! Whoever opens a store with other than the defaults comes here. Nothing here touches a file.
+//! A program sets them if the defaults do not fit. Nothing here touches a file.
 
 use std::time::Duration;
 
 use crate::hashing::{COST_DEFAULT, COST_FOR_TESTS, COST_MAX, COST_MIN};
 
-/// How a [`SqliteUserStore`](crate::SqliteUserStore) is to behave.
+/// The options of a [`SqliteUserStore`](crate::SqliteUserStore).
 ///
 /// Defaults:
 /// - bcrypt cost 12, some 250 ms of one core for each login;
@@ -30,8 +30,8 @@ impl Options {
         Self::default()
     }
 
-    /// Makes new hashes with 2^`cost` rounds, 10 to 18. Hashes already stored keep the cost they
-    /// have, and verify.
+    /// Sets the cost of new hashes: 2^`cost` rounds, 10 to 18. Stored hashes keep their cost, and
+    /// still verify.
     ///
     /// # Errors
     /// [`CostError`] if `cost` is outside that range.
@@ -42,9 +42,8 @@ impl Options {
         Ok(Self { bcrypt_cost: cost, ..self })
     }
 
-    /// Makes new hashes as cheap as bcrypt allows (cost 4, about a millisecond). Whoever steals
-    /// such a hash finds the password 256 times faster than with the default, so this is for tests
-    /// alone.
+    /// Makes new hashes as cheap as bcrypt allows (cost 4, about a millisecond). For tests only: an
+    /// attacker who steals such a hash finds the password 256 times faster than with the default.
     #[must_use]
     pub fn bcrypt_cost_for_tests(self) -> Self {
         Self { bcrypt_cost: COST_FOR_TESTS, ..self }
@@ -57,12 +56,12 @@ impl Options {
     }
 }
 
-/// A bcrypt cost that is too cheap to protect a password or too dear for a login.
+/// A bcrypt cost that is too low to protect a password or too high for a login.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a bcrypt cost is from {COST_MIN} to {COST_MAX}, not {cost}")]
 #[non_exhaustive]
 pub struct CostError {
-    /// The cost asked for.
+    /// The rejected cost.
     pub cost: u32,
 }
 

@@ -1,34 +1,33 @@
-//! What may be a password.
+//! The rules for passwords.
 //!
-//! Whoever sets a password comes here first, so that nothing is ever cut silently on its way into
-//! bcrypt. Nothing here hashes.
+//! Code that sets a password parses it here, so that bcrypt never truncates one silently. Nothing
+//! here hashes.
 
 use std::fmt;
 
 use ipc_protocol::{secret_to_nfc, secret_to_nfd};
 use zeroize::Zeroizing;
 
-/// The longest password, in bytes of UTF-8. bcrypt reads no further: whatever follows would not
-/// count.
+/// The longest password, in bytes of UTF-8. bcrypt ignores everything after it.
 pub const PASSWORD_BYTES_MAX: usize = 72;
 
-/// A password that bcrypt takes whole: 1 to [`PASSWORD_BYTES_MAX`] bytes of UTF-8, none of them
+/// A password that bcrypt reads completely: 1 to [`PASSWORD_BYTES_MAX`] bytes of UTF-8, without
 /// NUL.
 ///
-/// It is in Unicode's normal form C, so that it is the same from every keyboard.
+/// The text is in Unicode's normal form C, so that it is the same from every keyboard.
 ///
 /// It is wiped from memory when dropped, and its `Debug` does not show it.
 #[derive(Clone)]
 pub struct Password(Zeroizing<String>);
 
 impl Password {
-    /// Takes `text` as a password if it may be one. A refused text is wiped.
+    /// Parses `text` as a password. A refused text is wiped.
     ///
     /// # Errors
-    /// [`PasswordError`] with the first rule that `text` breaks; it holds nothing of the text.
+    /// [`PasswordError`] with the first rule that `text` breaks; it contains nothing of the text.
     pub fn parse(text: String) -> Result<Self, PasswordError> {
         let text = Zeroizing::new(text);
-        // What is too long in any form need not be gone through.
+        // A text that is too long in any form is not normalised.
         if text.len() > NORMALISED_BYTES_MAX {
             return Err(PasswordError::TooLong { bytes: text.len() });
         }
@@ -37,7 +36,7 @@ impl Password {
         Ok(Self(text))
     }
 
-    /// The password itself. The name is a warning: do not log or keep what it returns.
+    /// The password itself. The name is a warning: do not log or store the result.
     #[must_use]
     pub fn expose(&self) -> &str {
         &self.0
@@ -50,12 +49,12 @@ impl fmt::Debug for Password {
     }
 }
 
-/// The longest text that may come to [`PASSWORD_BYTES_MAX`] bytes in a normal form.
+/// The longest text that may have [`PASSWORD_BYTES_MAX`] bytes in a normal form.
 const NORMALISED_BYTES_MAX: usize = 6 * PASSWORD_BYTES_MAX;
 
-/// What a presented text may have been hashed as, each once: in normal form C, which is how
-/// passwords are set here, and as it is and in normal form D, as another program may have hashed
-/// what was typed. Only forms that can be set; for ASCII there is one.
+/// The forms in which a presented text may have been hashed, each once: in normal form C, in which
+/// passwords are set here, and unchanged and in normal form D, since another program may have
+/// hashed the text as it was typed. Only forms that can be set; ASCII text has one.
 pub(crate) fn forms(presented: &str) -> Vec<Zeroizing<String>> {
     if presented.len() > NORMALISED_BYTES_MAX {
         return Vec::new();
@@ -71,7 +70,7 @@ pub(crate) fn forms(presented: &str) -> Vec<Zeroizing<String>> {
     forms
 }
 
-/// Whether `text` could have been set as a password.
+/// Whether `text` can be set as a password.
 pub(crate) fn check(text: &str) -> Result<(), PasswordError> {
     if text.is_empty() {
         return Err(PasswordError::Empty);
@@ -89,18 +88,18 @@ pub(crate) fn check(text: &str) -> Result<(), PasswordError> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PasswordError {
-    /// There is no character in it.
+    /// The text is empty.
     #[error("a password cannot be empty")]
     Empty,
-    /// It has more bytes than bcrypt reads.
+    /// The text has more bytes than bcrypt reads.
     #[error(
         "a password has at most {PASSWORD_BYTES_MAX} bytes, which is all that bcrypt reads; this one has {bytes}"
     )]
     TooLong {
-        /// How many bytes of UTF-8 it has.
+        /// How many bytes of UTF-8 the text has.
         bytes: usize,
     },
-    /// It holds a NUL byte, where some implementations of bcrypt stop reading.
+    /// The text contains a NUL byte, where some implementations of bcrypt stop reading.
     #[error("a password cannot hold a NUL byte")]
     Nul,
 }
@@ -123,7 +122,7 @@ mod tests {
     #[test]
     fn the_two_spellings_of_an_accented_letter_are_one_password() {
         assert_eq!(parse("pa\u{308}ss").unwrap().expose(), parse("p\u{e4}ss").unwrap().expose());
-        // Its length is that of what bcrypt gets.
+        // The limit applies to the normalised text, which bcrypt gets.
         assert!(parse(&"a\u{308}".repeat(36)).is_ok());
     }
 

@@ -1,4 +1,4 @@
-//! Passwords made into hashes and compared with them, for a store of another kind than SQLite.
+//! Makes and compares password hashes, for a store of another kind than SQLite.
 
 use std::fmt;
 
@@ -7,14 +7,14 @@ use zeroize::Zeroizing;
 use crate::hashing::{Hasher, Verdict};
 use crate::{CredentialVersion, Options, Password, StoreError};
 
-/// Makes bcrypt hashes, and compares them with passwords, as [`SqliteUserStore`] does: on threads
-/// of its own, and no more at once than the machine has cores.
+/// Makes bcrypt hashes, and compares them with passwords, as [`SqliteUserStore`] does: on separate
+/// threads, no more of them at once than the machine has cores.
 ///
 /// [`SqliteUserStore`]: crate::SqliteUserStore
 pub struct PasswordHasher(Hasher);
 
 impl Options {
-    /// A hasher whose new hashes have the [cost](Self::bcrypt_cost) of these options.
+    /// A hasher with the [cost](Self::bcrypt_cost) of these options.
     #[must_use]
     pub fn password_hasher(self) -> PasswordHasher {
         PasswordHasher(Hasher::new(self.bcrypt_cost))
@@ -22,7 +22,7 @@ impl Options {
 }
 
 impl PasswordHasher {
-    /// A fresh hash of `password` with its salt: 60 characters that begin with `$2b$`.
+    /// A new hash of `password` with its salt: 60 characters that begin with `$2b$`.
     ///
     /// # Errors
     /// [`StoreError::Hashing`].
@@ -30,9 +30,10 @@ impl PasswordHasher {
         Ok(self.0.hash(password).await?.to_string())
     }
 
-    /// Whether `presented`, of any length and form, belongs to the `stored` hash: its version, or
-    /// `None`. Without a hash, as for a user that does not exist, it takes as long as a wrong
-    /// password and is `None`. A text that is no hash is `None` too, with a warning in the log.
+    /// Compares `presented`, of any length and form, with the `stored` hash. Returns the hash's
+    /// version, or `None` if they do not match. Without a hash, as for an unknown user, the result
+    /// is `None` and takes as long as for a wrong password. If the text is not a hash, the result
+    /// is `None` too, with a warning in the log.
     ///
     /// # Errors
     /// [`StoreError::Hashing`].
@@ -46,7 +47,7 @@ impl PasswordHasher {
             Verdict::Right => stored.map(CredentialVersion::of_hash),
             Verdict::Wrong => None,
             Verdict::UnreadableHash => {
-                log::warn!("a user cannot log in: the stored hash is none that bcrypt can read");
+                log::warn!("a user cannot log in: bcrypt cannot read the stored hash");
                 None
             }
         })

@@ -1,11 +1,13 @@
-//! The users, kept in one SQLite file.
+//! The users in an SQLite file.
 //!
-//! Programs come here to open the file; what they then do with it is [`UserStore`]. Nothing here
-//! knows HTTP, sessions or how long a login lasts.
+//! Programs open the file here, and use it as a [`UserStore`]. Nothing here knows HTTP, sessions or
+//! how long a login lasts.
 
 use std::fmt;
 use std::path::Path;
 
+use ipc_base::PeerName;
+use ipc_protocol::Fingerprint;
 use ipc_protocol::{to_nfc, to_nfd};
 use ipc_sqlite::{Database, DatabaseError, Immutable, Schema};
 use sqlx::Row as _;
@@ -14,15 +16,46 @@ use zeroize::Zeroizing;
 
 use crate::hashing::{CredentialVersion, Hasher, Verdict};
 use crate::username::{printable, unescaped};
-use crate::{BoxFuture, Options, Password, StoreError, UserStore, Username};
+use crate::{
+    BoxFuture, CurrentUser, LoginTally, Options, Password, PeerSighting, StoreError, UserRecord,
+    UserStore, Username,
+};
 
-/// What a file of users holds. Logins read one row each and are short, so the default number of
-/// connections is plenty: more would only be more threads.
+/// The tables of a user database. Logins are short and read one row each, so the default number of
+/// connections is enough.
 const SCHEMA: Schema = Schema {
     what: "user database",
-    migrations: &[("users", include_str!("../migrations/0001_users.sql"))],
-    tables: &[("users", &["id", "username", "password_hash"])],
+    migrations: &[USERS, ("accounts", include_str!("../migrations/0002_accounts.sql"))],
+    tables: &[
+        (
+            "users",
+            &[
+                "id",
+                "username",
+                "password_hash",
+                "created_at",
+                "last_login_at",
+                "failed_logins",
+                "disabled",
+                "times_disabled",
+                "bound_peer",
+            ],
+        ),
+        ("peers", &["fingerprint", "name", "serial", "last_seen_at", "user", "envelope_key_id"]),
+    ],
 };
+
+const USERS: (&str, &str) = ("users", include_str!("../migrations/0001_users.sql"));
+
+/// A file of users as the first version made it. Where it cannot be written, it is read as it is.
+const SCHEMA_1: Schema = Schema {
+    migrations: &[USERS],
+    tables: &[("users", &["id", "username", "password_hash"])],
+    ..SCHEMA
+};
+
+/// How many certificates are kept; of more, those that were not seen for longest are forgotten.
+const PEERS_MAX: i64 = 10_000;
 
 /// How many entries that cannot log in a warning names.
 const LEFT_OUT_NAMED_MAX: usize = 10;
@@ -30,19 +63,20 @@ const LEFT_OUT_NAMED_MAX: usize = 10;
 /// Users in an SQLite file, which any number of processes may use at once.
 ///
 /// The file is in WAL mode with `synchronous = FULL`: a change that was reported as done survives a
-/// loss of power. Its table is that of the Python tool of the same name, whose `users.db` opens and
-/// verifies as it is.
+/// loss of power. The table is that of the Python tool of the same name, whose `users.db` can be
+/// opened and used unchanged.
 ///
-/// All its calls must be made within a tokio runtime that has time enabled (actix's is one).
+/// All calls must be made within a tokio runtime that has time enabled (actix's is one).
 ///
-/// Where nothing can be written (a read-only file system, no right to, a full disk) users can still
-/// be looked up and listed, as long as the file itself has everything; changes are refused then.
+/// If nothing can be written (a read-only file system, no write permission, a full disk), users can
+/// still be looked up and listed, as long as the database file itself is complete; changes are
+/// refused.
 pub struct SqliteUserStore {
     database: Source,
     hasher: Hasher,
 }
 
-/// The file, as it could be opened.
+/// The file, writable or not.
 enum Source {
     Writable(Database),
     ReadOnly(Immutable),
@@ -53,7 +87,9 @@ impl Source {
         match ipc_sqlite::open(path, &SCHEMA, options).await {
             Ok(database) => Ok(Self::Writable(database)),
             Err(refused) => {
-                let database = ipc_sqlite::open_immutable(path, &SCHEMA, options, refused).await?;
+                let least = (&SCHEMA, SCHEMA_1.migrations.len());
+                let database =
+                    ipc_sqlite::open_immutable_since(path, least, options, refused).await?;
                 log::warn!("users can be looked up, and not changed: {}", database.refusal());
                 Ok(Self::ReadOnly(database))
             }
@@ -65,6 +101,11 @@ impl Source {
             Self::Writable(database) => Ok(database),
             Self::ReadOnly(database) => Err(database.refusal()),
         }
+    }
+
+    /// Whether the file has nothing but names and hashes.
+    fn is_of_version_1(&self) -> bool {
+        matches!(self, Self::ReadOnly(database) if database.migrations() < SCHEMA.migrations.len())
     }
 
     fn path(&self) -> &Path {
@@ -97,7 +138,7 @@ impl Source {
 }
 
 impl SqliteUserStore {
-    /// Opens the file at `path`, which must be there, with the default [`Options`].
+    /// Opens the file at `path`, which must exist, with the default [`Options`].
     ///
     /// # Errors
     /// See [`Options::open`].
@@ -105,7 +146,7 @@ impl SqliteUserStore {
         Options::default().open(path).await
     }
 
-    /// Opens the file at `path`, making it first if there is none, with the default [`Options`].
+    /// Opens the file at `path`, or creates it, with the default [`Options`].
     ///
     /// # Errors
     /// See [`Options::create`].
@@ -113,15 +154,15 @@ impl SqliteUserStore {
         Options::default().create(path).await
     }
 
-    /// Closes the file when all calls under way are done; later ones fail. SQLite then tidies its
-    /// `-wal` and `-shm` away, unless others still have the file open. Dropping the store without
-    /// it loses nothing. What was reported as done is in the file itself either way, so that a copy
-    /// of that alone has it.
+    /// Closes the file when all running calls are done; later calls fail. SQLite then removes its
+    /// `-wal` and `-shm`, unless other processes have the file open. Dropping the store without
+    /// closing it loses nothing: every change that was reported as done is in the database file
+    /// itself, so that a copy of it alone has the change.
     pub fn close(&self) -> BoxFuture<'_, ()> {
         Box::pin(async {
             match &self.database {
-                // What was wrong with the file was said to whoever used it; what was reported as
-                // done is in it.
+                // The callers were told about errors of the file, and every change that was
+                // reported as done is in it.
                 Source::Writable(database) => drop(database.close().await),
                 Source::ReadOnly(database) => database.close().await,
             }
@@ -139,57 +180,200 @@ impl SqliteUserStore {
         }
     }
 
-    async fn stored_hash(
-        &self,
-        username: &Username,
-    ) -> Result<Option<Zeroizing<String>>, StoreError> {
-        Ok(self.stored(username).await?.map(|(_, hash)| hash))
-    }
-
     /// The user as the file has it: its name may be stored in another normal form than the one it
     /// is compared in. Where there are both, the one that could be added here counts.
-    async fn stored(
-        &self,
-        username: &Username,
-    ) -> Result<Option<(String, Zeroizing<String>)>, StoreError> {
+    async fn stored(&self, username: &Username) -> Result<Option<StoredUser>, StoreError> {
         // A deleted user must not stay in because the file that is read from is no longer the one
         // that is there.
         self.database.check_file()?;
         // As bytes: another program may have stored its hashes as such, and one that is no text is
         // none of bcrypt's.
-        sqlx::query(
-            "SELECT username, CAST(password_hash AS BLOB) FROM users WHERE username IN (?1, ?2)
-             ORDER BY username = ?1 DESC LIMIT 1",
-        )
-        .bind(username.as_str())
-        .bind(username.to_nfd())
-        .try_map(|row: SqliteRow| {
-            let hash = String::from_utf8(row.try_get::<Vec<u8>, _>(1)?).unwrap_or_default();
-            Ok((row.try_get::<String, _>(0)?, Zeroizing::new(hash)))
-        })
-        .fetch_optional(self.database.readers())
-        .await
-        .map_err(|error| self.failed(error))
+        let select = if self.database.is_of_version_1() {
+            "SELECT username, CAST(password_hash AS BLOB), 0, 0, NULL
+             FROM users WHERE username IN (?1, ?2) ORDER BY username = ?1 DESC LIMIT 1"
+        } else {
+            "SELECT username, CAST(password_hash AS BLOB), disabled <> 0, times_disabled,
+                CAST(bound_peer AS TEXT)
+             FROM users WHERE username IN (?1, ?2) ORDER BY username = ?1 DESC LIMIT 1"
+        };
+        sqlx::query(select)
+            .bind(username.as_str())
+            .bind(username.to_nfd())
+            .try_map(|row: SqliteRow| {
+                let hash = String::from_utf8(row.try_get::<Vec<u8>, _>(1)?).unwrap_or_default();
+                Ok(StoredUser {
+                    name: row.try_get(0)?,
+                    hash: Zeroizing::new(hash),
+                    is_disabled: row.try_get(2)?,
+                    times_disabled: row.try_get(3)?,
+                    bound_peer: row.try_get(4)?,
+                })
+            })
+            .fetch_optional(self.database.readers())
+            .await
+            .map_err(|error| self.failed(error))
+    }
+
+    /// All users that can log in, in the order in which they were added.
+    async fn records(&self) -> Result<Vec<UserRecord>, StoreError> {
+        self.database.check_file()?;
+        let select = if self.database.is_of_version_1() {
+            "SELECT CAST(username AS BLOB), typeof(username) = 'text', NULL, NULL, 0, 0, NULL
+             FROM users ORDER BY id"
+        } else {
+            "SELECT CAST(username AS BLOB), typeof(username) = 'text', created_at, last_login_at,
+                failed_logins, disabled <> 0, CAST(bound_peer AS TEXT)
+             FROM users ORDER BY id"
+        };
+        let rows = sqlx::query(select)
+            .fetch_all(self.database.readers())
+            .await
+            .map_err(|error| self.failed(error))?;
+        let mut users = Vec::with_capacity(rows.len());
+        let mut left_out = Vec::new();
+        for row in &rows {
+            let mut read = || {
+                let name = row.try_get::<Vec<u8>, _>(0)?;
+                let name = String::from_utf8_lossy(&name);
+                match Username::parse_existing(&*name) {
+                    Ok(username) if row.try_get(1)? => users.push(UserRecord {
+                        username,
+                        created_at: row.try_get::<Option<i64>, _>(2)?.map(secs),
+                        last_login_at: row.try_get::<Option<i64>, _>(3)?.map(secs),
+                        failed_logins: secs(row.try_get(4)?),
+                        is_disabled: row.try_get(5)?,
+                        bound_peer: row.try_get(6)?,
+                    }),
+                    _ => left_out.push(format!("`{}`", printable(&name))),
+                }
+                Ok(())
+            };
+            read().map_err(|error| self.failed(error))?;
+        }
+        if !left_out.is_empty() {
+            let count = left_out.len();
+            left_out.truncate(LEFT_OUT_NAMED_MAX);
+            log::warn!(
+                "{}: {count} of {} entries left out, whose names cannot log in: {}{}",
+                self.database.path().display(),
+                rows.len(),
+                left_out.join(", "),
+                if count > left_out.len() { ", …" } else { "" }
+            );
+        }
+        Ok(users)
+    }
+
+    /// Runs an update of one user, whose stored name is bound last.
+    async fn update(
+        &self,
+        username: &Username,
+        statement: &'static str,
+        values: &[Value],
+    ) -> Result<(), StoreError> {
+        let unknown = || StoreError::Unknown { username: username.to_string() };
+        self.database.writable()?;
+        let stored = self.stored(username).await?.ok_or_else(unknown)?;
+        let mut values = values.to_vec();
+        values.push(stored.name.into());
+        match self.write(statement, &values).await {
+            Ok(0) => Err(unknown()),
+            Ok(_) => Ok(()),
+            Err(error) => Err(self.write_failed(error)),
+        }
     }
 
     /// Runs one statement, with `values` bound to it, as a write of its own. Returns how many rows
     /// it changed.
-    async fn write(&self, statement: &'static str, values: &[&str]) -> Result<u64, WriteError> {
+    async fn write(&self, statement: &'static str, values: &[Value]) -> Result<u64, WriteError> {
+        let rows = self.write_each(&[(statement, values.to_vec())]).await?;
+        // A copy of the file alone should know of each user who was deleted. Where there is no room
+        // for that, what was committed is beside it.
+        let _written = self.database.writable()?.write_back().await;
+        Ok(rows)
+    }
+
+    /// Writes what is only noted: nothing where there is nothing to say.
+    async fn note(&self, statements: &[(&'static str, Vec<Value>)]) -> Result<(), StoreError> {
+        if statements.is_empty() {
+            return Ok(());
+        }
+        self.write_each(statements).await.map(drop).map_err(|error| self.write_failed(error))
+    }
+
+    /// Runs statements, each with the values bound to it, in one commit. Returns how many rows they
+    /// changed.
+    async fn write_each(
+        &self,
+        statements: &[(&'static str, Vec<Value>)],
+    ) -> Result<u64, WriteError> {
         let database = self.database.writable()?;
         database.check_file()?;
         let mut transaction = database.begin_write().await?;
-        let mut query = sqlx::query(statement);
-        for value in values {
-            query = query.bind((*value).to_owned());
+        let mut rows = 0;
+        for (statement, values) in statements {
+            let mut query = sqlx::query(*statement);
+            for value in values {
+                query = match value.clone() {
+                    Value::Text(text) => query.bind(text),
+                    Value::Number(number) => query.bind(number),
+                    Value::Bytes(bytes) => query.bind(bytes),
+                };
+            }
+            rows += query.execute(&mut *transaction).await?.rows_affected();
         }
-        let done = query.execute(&mut *transaction).await?;
         transaction.commit().await?;
         database.check_file()?;
-        // A copy of the file alone should know of each user who was deleted. Where there is no room
-        // for that, what was committed is beside it.
-        let _written = database.write_back().await;
-        Ok(done.rows_affected())
+        Ok(rows)
     }
+}
+
+/// A user as the file has it.
+struct StoredUser {
+    name: String,
+    hash: Zeroizing<String>,
+    is_disabled: bool,
+    times_disabled: i64,
+    bound_peer: Option<String>,
+}
+
+impl StoredUser {
+    fn version(&self) -> CredentialVersion {
+        match self.times_disabled {
+            0 => CredentialVersion::of_hash(&self.hash),
+            times => CredentialVersion::of_hash(&Zeroizing::new(format!("{} {times}", *self.hash))),
+        }
+    }
+}
+
+/// A value of a statement.
+#[derive(Clone)]
+enum Value {
+    Text(Option<String>),
+    Number(i64),
+    Bytes(Vec<u8>),
+}
+
+impl From<&str> for Value {
+    fn from(text: &str) -> Self {
+        Self::Text(Some(text.to_owned()))
+    }
+}
+
+impl From<String> for Value {
+    fn from(text: String) -> Self {
+        Self::Text(Some(text))
+    }
+}
+
+/// A number as the file has it: those made here are not negative.
+fn secs(number: i64) -> u64 {
+    u64::try_from(number).unwrap_or(0)
+}
+
+/// A number for the file, whose largest one is never reached by a time or a count.
+fn number(secs: u64) -> Value {
+    Value::Number(i64::try_from(secs).unwrap_or(i64::MAX))
 }
 
 /// Why a write failed, before it is told what that means to users.
@@ -201,19 +385,26 @@ enum WriteError {
     Database(#[from] DatabaseError),
 }
 
-/// Copies the users' file at `from`, as it is at this moment, to `to`, which must not be there:
-/// also while servers and other programs use it. The copy is for its owner alone (0600), and whole
-/// without anything beside it. On an error a part of it may be left.
+/// Copies the user database at `from`, as it is at this moment, to `to`, which must not exist.
+/// Servers and other programs may use `from`. Only the owner may read the copy (mode 0600), which
+/// needs no other file beside it. On an error an incomplete copy may be left.
 ///
 /// # Errors
 /// [`StoreError::Database`] with any [`DatabaseError`](crate::DatabaseError), of either file.
 pub async fn copy(from: &Path, to: &Path) -> Result<(), StoreError> {
-    Ok(ipc_sqlite::copy(from, to, &SCHEMA, &ipc_sqlite::Options::new()).await?)
+    let options = ipc_sqlite::Options::new();
+    match ipc_sqlite::copy(from, to, &SCHEMA, &options).await {
+        // It is not brought up to date for that: a server of an older version may have it open.
+        Err(DatabaseError::Outdated { .. }) => {
+            Ok(ipc_sqlite::copy(from, to, &SCHEMA_1, &options).await?)
+        }
+        copied => Ok(copied?),
+    }
 }
 
 impl Options {
-    /// Opens the file at `path`, which must be there. A file of the Python tool, or an empty one,
-    /// is made ready first.
+    /// Opens the file at `path`, which must exist. A file of the Python tool, or an empty one, is
+    /// migrated first.
     ///
     /// # Errors
     /// [`StoreError::Database`] with any [`DatabaseError`](crate::DatabaseError).
@@ -222,15 +413,15 @@ impl Options {
         Ok(SqliteUserStore { database, hasher: Hasher::new(self.bcrypt_cost) })
     }
 
-    /// Opens the file at `path`, making it first if there is none: readable and writable for its
-    /// owner alone (0600) whatever the umask. Its directory must be there. A file that exists keeps
-    /// its users and its mode.
+    /// Opens the file at `path`, or creates it: readable and writable for its owner only (mode
+    /// 0600), whatever the umask. The directory must exist. An existing file keeps its users and
+    /// its mode.
     ///
-    /// If it is made and then cannot be opened, an empty file may be left, which the next call
-    /// takes up.
+    /// If the file is created but cannot be opened, an empty file may be left, which the next call
+    /// uses.
     ///
     /// # Errors
-    /// As [`Options::open`]; `Missing` if the directory is.
+    /// As [`Options::open`]; `Missing` if the directory is missing.
     pub async fn create(self, path: impl AsRef<Path>) -> Result<SqliteUserStore, StoreError> {
         ipc_sqlite::make_file(path.as_ref(), SCHEMA.what)?;
         self.open(path).await
@@ -256,12 +447,13 @@ impl UserStore for SqliteUserStore {
             self.database.writable()?;
             // Spares a bcrypt; the last word is the table's, since another process may be adding
             // the same name.
-            if self.stored_hash(username).await?.is_some() {
+            if self.stored(username).await?.is_some() {
                 return Err(taken());
             }
             let hash = self.hasher.hash(password).await?;
-            let insert = "INSERT INTO users (username, password_hash) VALUES (?, ?)";
-            match self.write(insert, &[username.as_str(), &hash]).await {
+            let insert = "INSERT INTO users (username, password_hash, created_at)
+                VALUES (?, ?, unixepoch())";
+            match self.write(insert, &[username.as_str().into(), hash.as_str().into()]).await {
                 Ok(_) => Ok(()),
                 Err(WriteError::Sqlx(sqlx::Error::Database(error)))
                     if error.is_unique_violation() =>
@@ -275,14 +467,14 @@ impl UserStore for SqliteUserStore {
 
     fn delete<'a>(&'a self, username: &'a str) -> BoxFuture<'a, Result<(), StoreError>> {
         Box::pin(async move {
-            // To SQLite a name that was stored as bytes differs from the same name as text.
+            // SQLite distinguishes a name stored as bytes from the same name stored as text.
             let delete = "DELETE FROM users WHERE username = ?1 OR username = CAST(?1 AS BLOB)";
-            // As it is; then in the other normal forms; then as it is shown, for a name that nobody
-            // can type.
+            // Tries the name unchanged, then in the other normal forms, then unescaped, for a name
+            // that cannot be typed.
             let mut names = vec![username.to_owned(), to_nfc(username), to_nfd(username)];
             names.extend(unescaped(username));
             for name in names {
-                match self.write(delete, &[&name]).await {
+                match self.write(delete, &[name.into()]).await {
                     Ok(0) => {}
                     Ok(_) => return Ok(()),
                     Err(error) => return Err(self.write_failed(error)),
@@ -294,37 +486,12 @@ impl UserStore for SqliteUserStore {
 
     fn list(&self) -> BoxFuture<'_, Result<Vec<Username>, StoreError>> {
         Box::pin(async move {
-            self.database.check_file()?;
-            let names = sqlx::query(
-                "SELECT CAST(username AS BLOB), typeof(username) = 'text' FROM users ORDER BY id",
-            )
-            .try_map(|row: SqliteRow| {
-                Ok((row.try_get::<Vec<u8>, _>(0)?, row.try_get::<bool, _>(1)?))
-            })
-            .fetch_all(self.database.readers())
-            .await
-            .map_err(|error| self.failed(error))?;
-            let rows = names.len();
-            let mut users = Vec::with_capacity(rows);
-            let mut left_out = Vec::new();
-            for (name, is_text) in names {
-                match Username::parse_existing(String::from_utf8_lossy(&name)) {
-                    Ok(username) if is_text => users.push(username),
-                    _ => left_out.push(format!("`{}`", printable(&String::from_utf8_lossy(&name)))),
-                }
-            }
-            if !left_out.is_empty() {
-                let count = left_out.len();
-                left_out.truncate(LEFT_OUT_NAMED_MAX);
-                log::warn!(
-                    "{}: {count} of {rows} entries left out, whose names cannot log in: {}{}",
-                    self.database.path().display(),
-                    left_out.join(", "),
-                    if count > left_out.len() { ", …" } else { "" }
-                );
-            }
-            Ok(users)
+            Ok(self.records().await?.into_iter().map(|record| record.username).collect())
         })
+    }
+
+    fn list_long(&self) -> BoxFuture<'_, Result<Vec<UserRecord>, StoreError>> {
+        Box::pin(self.records())
     }
 
     fn verify<'a>(
@@ -334,16 +501,23 @@ impl UserStore for SqliteUserStore {
     ) -> BoxFuture<'a, Result<Option<CredentialVersion>, StoreError>> {
         Box::pin(async move {
             let stored = match Username::parse_existing(username) {
-                Ok(username) => self.stored_hash(&username).await?,
+                Ok(username) => self.stored(&username).await?,
                 Err(_) => None,
             };
-            let version = stored.as_ref().map(|hash| CredentialVersion::of_hash(hash));
-            match self.hasher.verify(stored, password).await? {
-                Verdict::Right => Ok(version),
-                Verdict::Wrong => Ok(None),
-                Verdict::UnreadableHash => {
+            let granted = stored.as_ref().map(|user| (user.version(), user.is_disabled));
+            let verdict = self.hasher.verify(stored.map(|user| user.hash), password).await?;
+            match (verdict, granted) {
+                // Only now: the time must not tell that the user is disabled. Only somebody who
+                // knows the password gets this into the log.
+                (Verdict::Right, Some((_, true))) => {
+                    log::info!("the user {} is disabled: login refused", printable(username));
+                    Ok(None)
+                }
+                (Verdict::Right, granted) => Ok(granted.map(|(version, _)| version)),
+                (Verdict::Wrong, _) => Ok(None),
+                (Verdict::UnreadableHash, _) => {
                     log::warn!(
-                        "the stored password hash of user {} is not bcrypt's: set the password anew",
+                        "the stored password hash of user {} is not a bcrypt hash: set a new password",
                         printable(username)
                     );
                     Ok(None)
@@ -358,27 +532,157 @@ impl UserStore for SqliteUserStore {
         password: &'a Password,
     ) -> BoxFuture<'a, Result<(), StoreError>> {
         Box::pin(async move {
-            let unknown = || StoreError::Unknown { username: username.to_string() };
             self.database.writable()?;
-            let Some((stored_name, _)) = self.stored(username).await? else {
-                return Err(unknown());
-            };
+            if self.stored(username).await?.is_none() {
+                return Err(StoreError::Unknown { username: username.to_string() });
+            }
             let hash = self.hasher.hash(password).await?;
             let update = "UPDATE users SET password_hash = ? WHERE username = ?";
-            match self.write(update, &[&hash, &stored_name]).await {
-                Ok(0) => Err(unknown()),
-                Ok(_) => Ok(()),
-                Err(error) => Err(self.write_failed(error)),
+            self.update(username, update, &[hash.as_str().into()]).await
+        })
+    }
+
+    fn current<'a>(
+        &'a self,
+        username: &'a Username,
+    ) -> BoxFuture<'a, Result<Option<CurrentUser>, StoreError>> {
+        Box::pin(async move {
+            let Some(stored) = self.stored(username).await?.filter(|user| !user.is_disabled) else {
+                return Ok(None);
+            };
+            let user = CurrentUser::new(stored.version());
+            match stored.bound_peer.as_deref().map(PeerName::parse) {
+                None => Ok(Some(user)),
+                Some(Ok(peer)) => Ok(Some(user.bound_to(peer))),
+                Some(Err(error)) => {
+                    // No certificate has that name.
+                    log::warn!("the user {username} is bound to no valid peer name: {error}");
+                    Ok(None)
+                }
             }
         })
     }
 
-    fn credential_version<'a>(
+    fn disable<'a>(&'a self, username: &'a Username) -> BoxFuture<'a, Result<(), StoreError>> {
+        let update = "UPDATE users SET disabled = 1, times_disabled = times_disabled + 1
+            WHERE username = ?";
+        Box::pin(self.update(username, update, &[]))
+    }
+
+    fn enable<'a>(&'a self, username: &'a Username) -> BoxFuture<'a, Result<(), StoreError>> {
+        let update = "UPDATE users SET disabled = 0 WHERE username = ?";
+        Box::pin(self.update(username, update, &[]))
+    }
+
+    fn bind<'a>(
         &'a self,
         username: &'a Username,
-    ) -> BoxFuture<'a, Result<Option<CredentialVersion>, StoreError>> {
+        peer: Option<&'a PeerName>,
+    ) -> BoxFuture<'a, Result<(), StoreError>> {
         Box::pin(async move {
-            Ok(self.stored_hash(username).await?.map(|hash| CredentialVersion::of_hash(&hash)))
+            let peer = Value::Text(peer.map(ToString::to_string));
+            self.update(username, "UPDATE users SET bound_peer = ? WHERE username = ?", &[peer])
+                .await
+        })
+    }
+
+    fn note_logins<'a>(
+        &'a self,
+        tallies: &'a [LoginTally],
+    ) -> BoxFuture<'a, Result<(), StoreError>> {
+        // Another server may have noted a later login: the failures it counted stay then.
+        const SUCCEEDED: &str = "UPDATE users SET
+            failed_logins = CASE WHEN coalesce(last_login_at, 0) > ?1 THEN failed_logins ELSE 0 END,
+            last_login_at = max(coalesce(last_login_at, 0), ?1)
+            WHERE username IN (?2, ?3)";
+        const FAILED: &str = "UPDATE users SET failed_logins = failed_logins + ?1
+            WHERE username IN (?2, ?3)";
+        Box::pin(async move {
+            let mut statements = Vec::new();
+            for tally in tallies {
+                let names = || [tally.username.as_str().into(), tally.username.to_nfd().into()];
+                let mut add = |statement, value| {
+                    let mut values = vec![number(value)];
+                    values.extend(names());
+                    statements.push((statement, values));
+                };
+                if let Some(at_secs) = tally.succeeded_at {
+                    add(SUCCEEDED, at_secs);
+                }
+                if tally.failed > 0 {
+                    add(FAILED, tally.failed);
+                }
+            }
+            self.note(&statements).await
+        })
+    }
+
+    fn record_sightings<'a>(
+        &'a self,
+        sightings: &'a [PeerSighting],
+    ) -> BoxFuture<'a, Result<(), StoreError>> {
+        const SEEN: &str = "INSERT INTO peers
+            (fingerprint, name, serial, last_seen_at, user, envelope_key_id)
+            VALUES (?, ?, ?, ?, ?, ?)
+            ON CONFLICT (fingerprint) DO UPDATE SET
+                name = coalesce(excluded.name, name),
+                serial = coalesce(excluded.serial, serial),
+                last_seen_at = excluded.last_seen_at,
+                user = coalesce(excluded.user, user),
+                envelope_key_id = coalesce(excluded.envelope_key_id, envelope_key_id)
+            WHERE excluded.last_seen_at >= last_seen_at";
+        const FORGET: &str = "DELETE FROM peers WHERE fingerprint IN
+            (SELECT fingerprint FROM peers ORDER BY last_seen_at DESC LIMIT -1 OFFSET ?)";
+        Box::pin(async move {
+            let mut statements: Vec<_> = sightings
+                .iter()
+                .map(|seen| {
+                    let values = vec![
+                        Value::Bytes(seen.fingerprint.as_bytes().to_vec()),
+                        Value::Text(seen.name.as_ref().map(ToString::to_string)),
+                        Value::Text(seen.serial.clone()),
+                        number(seen.last_seen_at),
+                        Value::Text(seen.user.as_ref().map(|user| user.as_str().to_owned())),
+                        Value::Text(seen.envelope_key_id.clone()),
+                    ];
+                    (SEEN, values)
+                })
+                .collect();
+            if !statements.is_empty() {
+                statements.push((FORGET, vec![Value::Number(PEERS_MAX)]));
+            }
+            self.note(&statements).await
+        })
+    }
+
+    fn peers(&self) -> BoxFuture<'_, Result<Vec<PeerSighting>, StoreError>> {
+        Box::pin(async move {
+            self.database.check_file()?;
+            if self.database.is_of_version_1() {
+                return Ok(Vec::new());
+            }
+            sqlx::query(
+                "SELECT fingerprint, name, serial, last_seen_at, user, envelope_key_id FROM peers
+                 WHERE typeof(fingerprint) = 'blob' AND length(fingerprint) = 32
+                 ORDER BY last_seen_at DESC, fingerprint",
+            )
+            .try_map(|row: SqliteRow| {
+                let fingerprint = row.try_get::<Vec<u8>, _>(0)?;
+                let fingerprint = fingerprint.try_into().expect("32 bytes were selected");
+                let mut seen =
+                    PeerSighting::new(Fingerprint::from_bytes(fingerprint), secs(row.try_get(3)?));
+                // What cannot be a name was not written here.
+                let name: Option<String> = row.try_get(1)?;
+                seen.name = name.and_then(|name| PeerName::parse(&name).ok());
+                seen.serial = row.try_get(2)?;
+                let user: Option<String> = row.try_get(4)?;
+                seen.user = user.and_then(|user| Username::parse_existing(user).ok());
+                seen.envelope_key_id = row.try_get(5)?;
+                Ok(seen)
+            })
+            .fetch_all(self.database.readers())
+            .await
+            .map_err(|error| self.failed(error))
         })
     }
 }
@@ -416,7 +720,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let store = store(&dir).await;
         add(&store, "first").await.unwrap();
-        // The pages that there are now, and no more.
+        // No more pages than there are now.
         sqlx::query("PRAGMA max_page_count = 1")
             .execute(store.database.writable().unwrap().writer())
             .await
@@ -463,7 +767,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let store = store(&dir).await;
         store
-            .write("INSERT INTO users (username, password_hash) VALUES (?, ?)", &["bob", "pass321"])
+            .write(
+                "INSERT INTO users (username, password_hash) VALUES (?, ?)",
+                &["bob".into(), "pass321".into()],
+            )
             .await
             .unwrap();
         assert!(store.verify("bob", "pass321").await.unwrap().is_none());
@@ -471,6 +778,44 @@ mod tests {
             (Username::parse("bob").unwrap(), Password::parse("pass321".to_owned()).unwrap());
         store.change_password(&bob, &password).await.unwrap();
         assert!(store.verify("bob", "pass321").await.unwrap().is_some());
+    }
+
+    #[tokio::test]
+    async fn a_file_of_the_first_version_that_cannot_be_written_is_read_as_it_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("users.db");
+        let options = ipc_sqlite::Options::new();
+        let old = ipc_sqlite::create(&path, &SCHEMA_1, &options).await.unwrap();
+        let hash = bcrypt::hash("pass321", 4).unwrap();
+        sqlx::query("INSERT INTO users (username, password_hash) VALUES ('bob', ?)")
+            .bind(hash)
+            .execute(old.writer())
+            .await
+            .unwrap();
+        old.close().await.unwrap();
+        let refused = DatabaseError::DiskFull { what: SCHEMA.what, path: path.clone() };
+        let least = (&SCHEMA, SCHEMA_1.migrations.len());
+        let database =
+            ipc_sqlite::open_immutable_since(&path, least, &options, refused).await.unwrap();
+        let store = SqliteUserStore {
+            database: Source::ReadOnly(database),
+            hasher: Hasher::new(crate::hashing::COST_FOR_TESTS),
+        };
+        let bob = Username::parse("bob").unwrap();
+        let version = store.verify("bob", "pass321").await.unwrap();
+        assert!(version.is_some());
+        assert_eq!(
+            store.current(&bob).await.unwrap().unwrap().credential_version,
+            version.unwrap()
+        );
+        assert!(store.verify("bob", "wrong").await.unwrap().is_none());
+        assert_eq!(store.list_long().await.unwrap(), [UserRecord::new(bob.clone())]);
+        assert_eq!(store.peers().await.unwrap(), []);
+        let mut tally = LoginTally::new(bob.clone());
+        tally.failed();
+        for refused in [store.disable(&bob).await, store.note_logins(&[tally]).await] {
+            assert!(matches!(refused, Err(StoreError::Database(DatabaseError::DiskFull { .. }))));
+        }
     }
 
     #[tokio::test]

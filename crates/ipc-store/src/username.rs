@@ -1,7 +1,7 @@
-//! What may be a user name.
+//! The rules for user names.
 //!
-//! Everyone who has text from outside and needs a user comes here first. Nothing here knows a
-//! database: whether the user exists is asked elsewhere.
+//! Code with a user name from outside parses it here. Nothing here knows a database: a valid name
+//! may belong to no user.
 
 use std::fmt;
 use std::str::FromStr;
@@ -10,20 +10,19 @@ use icu_properties::props::{DefaultIgnorableCodePoint, GeneralCategory};
 use icu_properties::{CodePointMapData, CodePointSetData};
 use ipc_protocol::{to_nfc, to_nfd};
 
-/// The longest user name, in characters (Unicode scalar values), as the `VARCHAR(80)` of the table
-/// says.
+/// The longest user name, in characters (Unicode scalar values): the `VARCHAR(80)` of the table.
 pub const USERNAME_CHARS_MAX: usize = 80;
 
-/// A user's name: 1 to [`USERNAME_CHARS_MAX`] characters, none of them a control character or
-/// unseen, no white space around it.
+/// A user's name: 1 to [`USERNAME_CHARS_MAX`] characters, without control characters, invisible
+/// characters, or white space at either end.
 ///
 /// Names are compared in Unicode's normal form C: the two spellings of one accented letter are one
-/// name. `Bob` and `bob` are two.
+/// name. `Bob` and `bob` are two names.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Username(String);
 
 impl Username {
-    /// Takes `text` as the name of a new user if it may be one.
+    /// Parses `text` as the name of a new user.
     ///
     /// # Errors
     /// [`UsernameError`] with the first rule that `text` breaks.
@@ -35,8 +34,8 @@ impl Username {
         }
     }
 
-    /// Takes `text` as the name of a user that may be there already, made elsewhere or before names
-    /// had to be seen: characters that show nothing are let through.
+    /// Parses `text` as the name of an existing user, which another program may have added, or an
+    /// older version that allowed invisible characters. Those are accepted here.
     ///
     /// # Errors
     /// [`UsernameError`] with the first rule that `text` breaks.
@@ -49,7 +48,8 @@ impl Username {
         if chars > USERNAME_CHARS_MAX {
             return Err(UsernameError::TooLong { chars });
         }
-        // Before the white space, since a line break is both and "control character" says more.
+        // Checked before the white space, since a line break is both and "control character" is
+        // more precise.
         if text.chars().any(char::is_control) {
             return Err(UsernameError::ControlCharacter);
         }
@@ -65,15 +65,15 @@ impl Username {
         &self.0
     }
 
-    /// The name in normal form D: so another program may have stored it.
+    /// The name in normal form D, as another program may have stored it.
     pub(crate) fn to_nfd(&self) -> String {
         to_nfd(&self.0)
     }
 }
 
-/// Whether nobody sees the character, or it turns round what stands beside it: the categories Cf,
-/// Zl and Zp, which zero widths, joiners, directions and separators are of, and what is ignorable
-/// by default, such as fillers.
+/// Whether the character is invisible or changes the direction of the text beside it: the
+/// categories Cf, Zl and Zp, with zero widths, joiners, directions and separators, and
+/// default-ignorable characters such as fillers.
 fn is_unseen(character: char) -> bool {
     if character.is_ascii() {
         return false;
@@ -86,8 +86,8 @@ fn is_unseen(character: char) -> bool {
     ) || CodePointSetData::new::<DefaultIgnorableCodePoint>().contains(character)
 }
 
-/// The name behind one that was shown with escapes, as [`printable`] makes them; `None` where there
-/// is no escape in it, or one that it does not make.
+/// Reverses the escapes of [`printable`]; `None` if there is none, or one that `printable` does not
+/// make.
 pub(crate) fn unescaped(shown: &str) -> Option<String> {
     let (mut name, mut rest) = (String::new(), shown);
     while let Some((before, escape)) = rest.split_once('\\') {
@@ -108,9 +108,9 @@ pub(crate) fn unescaped(shown: &str) -> Option<String> {
     (rest.len() < shown.len()).then_some(name)
 }
 
-/// A name as another program wrote it, or somebody typed it, with its control characters, and those
-/// that nobody sees, escaped: it stays on its line, shows all that it has, and no terminal takes it
-/// as a command.
+/// A name as another program wrote it, or a person typed it, with control characters and invisible
+/// characters escaped. So the name stays on its line, shows every character, and cannot control a
+/// terminal.
 pub(crate) fn printable(name: &str) -> String {
     name.chars().fold(String::with_capacity(name.len()), |mut shown, character| {
         if character.is_control() || is_unseen(character) {
@@ -146,25 +146,26 @@ impl FromStr for Username {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum UsernameError {
-    /// There is no character in it.
+    /// The text is empty.
     #[error("a user name cannot be empty")]
     Empty,
-    /// It has more than [`USERNAME_CHARS_MAX`] characters.
+    /// The text has more than [`USERNAME_CHARS_MAX`] characters.
     #[error("a user name has at most {USERNAME_CHARS_MAX} characters, not {chars}")]
     TooLong {
-        /// How many characters it has.
+        /// How many characters the text has.
         chars: usize,
     },
-    /// It holds a control character, such as a line break, a tab or NUL.
-    #[error("a user name cannot hold control characters")]
+    /// The text contains a control character, such as a line break, a tab or NUL.
+    #[error("a user name cannot contain control characters")]
     ControlCharacter,
-    /// It holds a character that nobody sees, or that turns round what stands beside it.
-    #[error("a user name cannot hold U+{:04X}, which nobody sees", u32::from(*character))]
+    /// The text contains a character that is invisible, or changes the direction of the text beside
+    /// it.
+    #[error("a user name cannot contain U+{:04X}, which is invisible", u32::from(*character))]
     Unseen {
         /// The first such character.
         character: char,
     },
-    /// It begins or ends with white space, which nobody would see.
+    /// The text begins or ends with white space, which would be invisible.
     #[error("a user name cannot begin or end with white space")]
     SurroundingSpace,
 }
@@ -222,7 +223,7 @@ mod tests {
             (Username::parse("Zo\u{eb}").unwrap(), Username::parse("Zoe\u{308}").unwrap());
         assert_eq!(nfc, nfd);
         assert_eq!((nfd.as_str(), nfc.to_nfd().as_str()), ("Zo\u{eb}", "Zoe\u{308}"));
-        // As many characters as they are in the normal form.
+        // The limit counts the characters of the normal form.
         assert!(Username::parse("e\u{301}".repeat(80)).is_ok());
     }
 
@@ -246,7 +247,7 @@ mod tests {
                 [format!("ipc{character}admin"), format!("{character}a"), format!("a{character}")]
             {
                 let refused = Username::parse(name.as_str());
-                // Some are white space too, which may not stand at an end.
+                // Some are white space too, which may not be at an end.
                 assert!(
                     matches!(
                         refused,

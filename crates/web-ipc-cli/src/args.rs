@@ -10,20 +10,22 @@ mod usage_error;
 mod values;
 
 use std::ffi::OsString;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use clap::parser::ValueSource;
 use clap::{ArgMatches, Command};
 use ipc_setup::{Renew, Ring};
 use zeroize::Zeroizing;
 
 use commands::command;
 pub(crate) use invocation::{
-    Action, Certs, Dead, DeadAction, Enrol, EnrolCreate, InboxKind, Invocation, Keys, Letters,
-    LogLevel, RequestArgs, SendArgs, Serve, Target, Test, Users,
+    AccountChange, Action, Certs, Dead, DeadAction, Enrol, EnrolCreate, InboxKind, Invocation,
+    Keys, Letters, LogLevel, RequestArgs, SendArgs, Serve, Target, Test, Users,
 };
 pub(crate) use usage_error::UsageError;
 use usage_error::usage_of;
-use values::Place;
+use values::{Listener, Place};
 
 /// The port of a server that is told no other: that of `--serve`.
 const SERVER_PORT: u16 = 3000;
@@ -107,7 +109,7 @@ fn missing_action(name: &str) -> &'static str {
         "init" => "'--init' does nothing without '--run'",
         "certs" => "'--certs' needs '--name <NAME>', '--list', '--renew' or '--revoke <NAME>'",
         "users" => {
-            "'--users' needs '--add', '--delete', '--list', '--testCredentials' or '--change'"
+            "'--users' needs '--add', '--delete', '--list', '--testCredentials', '--change', '--disable', '--enable', '--bind' or '--unbind'"
         }
         "test" => "'--test' does nothing without '--run'",
         "enrol" => "'--enrol' needs '--create', '--accept <FILE>', '--list' or '--cancel <NAME>'",
@@ -205,7 +207,12 @@ fn certs(command: &Command, options: &ArgMatches) -> Result<Option<Certs>, Usage
 }
 
 fn users(command: &Command, options: &ArgMatches) -> Result<Option<Users>, UsageError> {
+    refuse_lone(command, "users", options, ("bind", "cert"))?;
+    refuse_lone(command, "users", options, ("cert", "bind"))?;
+    let account = account_change(options);
     let users = Users {
+        long: options.get_flag("long"),
+        account,
         add: options.get_flag("add"),
         list: options.get_flag("list"),
         change: options.get_flag("change"),
@@ -223,8 +230,67 @@ fn users(command: &Command, options: &ArgMatches) -> Result<Option<Users>, Usage
         let users = command.find_subcommand("users").expect("it is defined here");
         return Err(UsageError::new(&what, None, &usage_of(users)));
     }
-    let is_any = users.add || users.list || users.change || users.verify || users.delete;
+    // Neither does it know these.
+    let new = ["disable", "enable", "bind", "unbind"];
+    let is_given = |name: &&str| match *name {
+        "bind" | "unbind" => options.contains_id(name),
+        _ => options.get_flag(name),
+    };
+    if let Some(one) = new.into_iter().find(is_given)
+        && let Some(other) = new
+            .into_iter()
+            .chain(others)
+            .chain(["change"])
+            .find(|other| *other != one && is_given(other))
+    {
+        let what = format!("'--{one}' and '--{other}' cannot be used together");
+        let users = command.find_subcommand("users").expect("it is defined here");
+        return Err(UsageError::new(&what, None, &usage_of(users)));
+    }
+    if users.long && !users.list {
+        let users = command.find_subcommand("users").expect("it is defined here");
+        return Err(UsageError::new("'--long' needs '--list'", None, &usage_of(users)));
+    }
+    let is_any = users.add
+        || users.list
+        || users.change
+        || users.verify
+        || users.delete
+        || users.account.is_some();
     Ok(is_any.then_some(users))
+}
+
+fn account_change(options: &ArgMatches) -> Option<AccountChange> {
+    if options.get_flag("disable") {
+        return Some(AccountChange::Disable);
+    }
+    if options.get_flag("enable") {
+        return Some(AccountChange::Enable);
+    }
+    if let (Some(user), Some(peer)) = (text(options, "bind"), text(options, "cert")) {
+        return Some(AccountChange::Bind { user, peer });
+    }
+    text(options, "unbind").map(|user| AccountChange::Unbind { user })
+}
+
+/// Where the server of the command `name` listens.
+fn listen_at(
+    command: &Command,
+    name: &str,
+    options: &ArgMatches,
+) -> Result<SocketAddr, UsageError> {
+    let listener: Listener = *options.get_one("ip").expect("has a default");
+    let port: u16 = *options.get_one("port").expect("has a default");
+    if let Some(own) = listener.port
+        && own != port
+        && options.value_source("port") == Some(ValueSource::CommandLine)
+    {
+        let command = command.find_subcommand(name).expect("it is defined here");
+        let what =
+            format!("'--ip <ADDRESS>' names port {own}, but '--port <PORT>' names port {port}");
+        return Err(UsageError::new(&what, Some("give the port once"), &usage_of(command)));
+    }
+    Ok(listener.with_port(port))
 }
 
 fn test(command: &Command, options: &ArgMatches) -> Result<Option<Test>, UsageError> {
@@ -235,8 +301,7 @@ fn test(command: &Command, options: &ArgMatches) -> Result<Option<Test>, UsageEr
     // clap fills each of these from its default, but for those that may be missing.
     Ok(Some(Test {
         name: text(options, "name").expect("has a default"),
-        ip: *options.get_one("ip").expect("has a default"),
-        port: *options.get_one("port").expect("has a default"),
+        address: listen_at(command, "test", options)?,
         protocol: *options.get_one("protocol").expect("has a default"),
         log_level: log_level(options),
         quantity: *options.get_one("qty").expect("has a default"),
@@ -258,8 +323,7 @@ fn serve(command: &Command, options: &ArgMatches) -> Result<Serve, UsageError> {
     }
     Ok(Serve {
         name: text(options, "name").expect("has a default"),
-        ip: *options.get_one("ip").expect("has a default"),
-        port: *options.get_one("port").expect("has a default"),
+        address: listen_at(command, "serve", options)?,
         protocol: *options.get_one("protocol").expect("has a default"),
         log_level: log_level(options),
         inbox,

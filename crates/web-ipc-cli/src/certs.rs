@@ -42,9 +42,7 @@ pub(crate) fn run(explicit_home: Option<&Path>, certs: &Certs) -> Result<Verdict
     print_line(format_args!("Valid for:   {}", issued.alt_names.join(", ")))?;
     print_line(format_args!("Until:       {}", Timestamp::from_unix_secs(issued.not_after_secs)))?;
     if issued.replaced {
-        log::info!(
-            "a server or client that is running shows the old certificate until it is restarted"
-        );
+        log::info!("servers and clients that are running take the new certificate within seconds");
     }
     Ok(Verdict::Done)
 }

@@ -8,6 +8,7 @@ use std::io::{self, IsTerminal as _, Read, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
+use ipc_base::Remedy;
 use ipc_home::{FILE_MODE, Home, Timestamp, locate};
 use ipc_setup::{
     BUNDLE_BYTES_MAX, BUNDLE_END, Code, EnrolRequest, InitOptions, SetupError, accept_enrolment,
@@ -142,7 +143,7 @@ fn code_text(is_stdin_free: bool, behind: &str) -> Result<Zeroizing<String>, Fai
     rpassword::prompt_password("Code: ").map(Zeroizing::new).map_err(|error| {
         let remedy =
             format!("set {CODE_VARIABLE}, or give the bundle as a file and the code on stdin");
-        Failure::of(&error, Some(remedy.into())).while_doing("cannot ask for the code")
+        Failure::of(&error, Some(Remedy::act(remedy))).while_doing("cannot ask for the code")
     })
 }
 

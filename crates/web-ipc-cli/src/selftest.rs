@@ -46,7 +46,7 @@ async fn both_ends(
 ) -> Result<Verdict, Failure> {
     let mut server = Server::builder(home)
         .name(name)
-        .bind(SocketAddr::new(test.ip, test.port))
+        .bind(test.address)
         .protocol(test.protocol)
         .raise_open_files_limit();
     let mut credentials = login.map(|login| (login.user, login.password));
@@ -66,7 +66,7 @@ async fn both_ends(
     log::info!("Starting Web-IPC-Test {name}:{port}");
     log::info!("Starting web server {name}:{port}");
     let mut client = Client::builder(home)
-        .server(name, SocketAddr::new(reachable(test.ip), port))
+        .server(name, SocketAddr::new(reachable(test.address.ip()), port))
         .identity(name)
         .protocol(test.protocol)
         // So that the log shows the login.

@@ -126,7 +126,7 @@ fn lines(client: &Client, send: &SendArgs) -> Result<Verdict, Failure> {
             Either::Right((result, _)) => Either::Right(result),
         })
     })?;
-    let tally = std::mem::take(&mut *lock(&tally));
+    let mut tally = std::mem::take(&mut *lock(&tally));
     tally.progress.end();
     match result {
         Either::Left(signal) => {
@@ -134,6 +134,7 @@ fn lines(client: &Client, send: &SendArgs) -> Result<Verdict, Failure> {
             return Ok(Verdict::Interrupted(signal));
         }
         Either::Right(Err(error)) => {
+            tally.note_end(&error);
             tally.print(begun)?;
             return Err(tally.ended_early(&error));
         }
@@ -232,6 +233,14 @@ impl Tally {
         }
         self.duplicates += answered.duplicates;
         self.progress.show(|| format!("{} sent", self.sent));
+    }
+
+    /// Counts the messages that were refused together by the error that ended the run. A message
+    /// that was not sent, or may be in the inbox, is no refused one.
+    fn note_end(&mut self, error: &SendAllError) {
+        if error.outcome() == Outcome::Refused {
+            self.refused += error.until.saturating_sub(error.from);
+        }
     }
 
     fn print(&self, begun: Instant) -> Result<(), Failure> {

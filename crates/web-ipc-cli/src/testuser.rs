@@ -10,7 +10,8 @@ use std::sync::Arc;
 use ipc_home::{ADMIN_USERNAME, Home};
 use ipc_setup::SetupError;
 use ipc_store::{
-    BoxFuture, CredentialVersion, Password, SqliteUserStore, StoreError, UserStore, Username,
+    BoxFuture, CredentialVersion, CurrentUser, LoginTally, Password, PeerSighting, SqliteUserStore,
+    StoreError, UserStore, Username,
 };
 use zeroize::Zeroizing;
 
@@ -30,7 +31,7 @@ impl TestUser {
         let users =
             SqliteUserStore::open(home.users_db_checked()?).await.map_err(SetupError::from)?;
         let admin = Username::parse(ADMIN_USERNAME).expect("a name like others");
-        if users.credential_version(&admin).await.map_err(SetupError::from)?.is_some() {
+        if users.current(&admin).await.map_err(SetupError::from)?.is_some() {
             users.close().await;
             return Ok(None);
         }
@@ -94,13 +95,27 @@ impl UserStore for TestUser {
         self.users.change_password(username, password)
     }
 
-    fn credential_version<'a>(
+    fn current<'a>(
         &'a self,
         username: &'a Username,
-    ) -> BoxFuture<'a, Result<Option<CredentialVersion>, StoreError>> {
+    ) -> BoxFuture<'a, Result<Option<CurrentUser>, StoreError>> {
         if username.as_str() != self.name {
-            return self.users.credential_version(username);
+            return self.users.current(username);
         }
-        Box::pin(async move { Ok(Some(self.version)) })
+        Box::pin(async move { Ok(Some(CurrentUser::new(self.version))) })
+    }
+
+    fn note_logins<'a>(
+        &'a self,
+        tallies: &'a [LoginTally],
+    ) -> BoxFuture<'a, Result<(), StoreError>> {
+        self.users.note_logins(tallies)
+    }
+
+    fn record_sightings<'a>(
+        &'a self,
+        sightings: &'a [PeerSighting],
+    ) -> BoxFuture<'a, Result<(), StoreError>> {
+        self.users.record_sightings(sightings)
     }
 }

@@ -7,13 +7,13 @@
 
 use std::path::Path;
 
-use ipc_base::Remedy;
+use ipc_base::{Remedy, Timestamp};
 use ipc_home::{Home, locate};
 use ipc_setup::SetupError;
-use ipc_store::StoreError;
+use ipc_store::{StoreError, UserRecord};
 use zeroize::Zeroizing;
 
-use crate::args;
+use crate::args::{self, AccountChange};
 use crate::error::{Failure, Verdict};
 use crate::out::{print_line, printable};
 use crate::password::{self, Prompt};
@@ -40,7 +40,14 @@ pub(crate) fn run(
         let Some((user, password)) = credentials else { return credentials_required() };
         return add(&users, user, password);
     }
-    if arguments.list {
+    if let Some(change) = arguments.account {
+        return change_account(&users, change, user.as_deref());
+    }
+    if arguments.long {
+        for record in users.list_long()? {
+            print_line(format_args!("{}", long(&record)))?;
+        }
+    } else if arguments.list {
         for user in users.list()? {
             print_line(format_args!("Username: {}", printable(user.as_str())))?;
         }
@@ -60,6 +67,57 @@ pub(crate) fn run(
         return delete(&users, &user);
     }
     Ok(Verdict::Done)
+}
+
+/// A user with all that is known, on one line.
+fn long(record: &UserRecord) -> String {
+    let time = |secs: Option<u64>, none: &str| {
+        secs.map_or(none.to_owned(), |secs| Timestamp::from_unix_secs(secs).to_string())
+    };
+    format!(
+        "Username: {}, created: {}, last login: {}, failed logins: {}, certificate: {}, {}",
+        printable(record.username.as_str()),
+        time(record.created_at, "unknown"),
+        time(record.last_login_at, "never"),
+        record.failed_logins,
+        record.bound_peer.as_deref().map_or("any".into(), printable),
+        if record.is_disabled { "disabled" } else { "enabled" },
+    )
+}
+
+fn change_account(
+    users: &ipc_setup::Users,
+    change: AccountChange,
+    user: Option<&str>,
+) -> Result<Verdict, Failure> {
+    let user = match &change {
+        AccountChange::Bind { user, .. } | AccountChange::Unbind { user } => user,
+        AccountChange::Disable | AccountChange::Enable => match user {
+            Some(user) => user,
+            None => {
+                let remedy = Some("give --user NAME".to_owned());
+                return Err(Failure::new("Username is required", remedy));
+            }
+        },
+    };
+    let (changed, what) = match &change {
+        AccountChange::Disable => (users.disable(user), "disabled".to_owned()),
+        AccountChange::Enable => (users.enable(user), "enabled".to_owned()),
+        AccountChange::Bind { peer, .. } => {
+            (users.bind(user, peer), format!("bound to the certificate of {}", printable(peer)))
+        }
+        AccountChange::Unbind { .. } => (users.unbind(user), "may use any certificate".to_owned()),
+    };
+    match changed {
+        Ok(()) => {
+            print_line(format_args!("User {} {what}", printable(user)))?;
+            Ok(Verdict::Done)
+        }
+        Err(error) if is_unknown(&error) => unknown(user),
+        Err(error) => {
+            Err(Failure::from(error).while_doing(&format!("Failed to change user {user}")))
+        }
+    }
 }
 
 /// Says which of the actions that were asked for are not done: only one is, besides listing.

@@ -1,4 +1,4 @@
-//! An actix-web handler that passes on what it gets: a `LocalClient` for each worker thread.
+//! An actix-web handler that passes its requests on: each worker thread has a `LocalClient`.
 #![allow(clippy::print_stdout)]
 use actix_web::{App, HttpResponse, HttpServer, web};
 use serde_json::Value;
@@ -20,7 +20,7 @@ async fn run() -> Result<(), Box<dyn std::error::Error>> {
     let address = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:3000".to_owned());
     let builder = Client::builder(&Home::open_default()?).server("localhost", address);
     let server = HttpServer::new(move || {
-        let client = builder.clone().build_local().expect("the home has what a client needs");
+        let client = builder.clone().build_local().expect("the home has all that a client needs");
         App::new().app_data(web::Data::new(client)).route("/jobs", web::post().to(pass_on))
     });
     let server = server.bind("127.0.0.1:0")?;

@@ -14,7 +14,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         workers.spawn(async move {
             while let Some(delivery) = inbox.recv().await {
                 println!("worker {worker}: {}", delivery.body());
-                // A message that is not acknowledged comes again from a durable inbox.
+                // A durable inbox delivers a message without an acknowledgement again.
                 if let Err(error) = delivery.ack().await {
                     eprintln!("worker {worker}: {error}");
                 }
@@ -23,7 +23,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
     let client = Client::builder(&home).server("localhost", server.address()).build()?;
     client.send_all((1..=20).map(|job| json!({ "job": job }))).await?;
-    // A stopped server takes nothing more; the workers end when the inbox is empty.
+    // A stopped server accepts nothing more. The workers end when the inbox is empty.
     server.stop().await;
     workers.join_all().await;
     Ok(())

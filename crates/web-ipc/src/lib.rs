@@ -16,7 +16,7 @@
 //! | to make a home, certificates and users | `setup` | `setup` |
 //!
 //! A home is made once, with `web-ipc --init --run` on the command line or with `setup::init`. The
-//! program that receives and the programs that send open it:
+//! receiving program and the sending programs open it:
 //!
 //! ```
 //! use serde_json::json;
@@ -41,21 +41,21 @@
 //! # }
 //! ```
 //!
-//! What is promised of a message is in `docs/delivery.md`, what goes over the wire in
-//! `docs/protocol.md`. The programs in `examples/` are ten lines each.
+//! `docs/delivery.md` says what is promised for a message, `docs/protocol.md` specifies what goes
+//! over the wire. The programs in `examples/` are ten lines each.
 //!
 //! # Features
-//! - `client` (default): the end that sends; builds neither a database nor OpenSSL
-//! - `server` (default): the end that receives
-//! - `blocking` (default): both for programs that are not async
-//! - `setup`: makes homes, certificates and users; links OpenSSL
-//! - `tracing`: spans and events of the server for a subscriber of `tracing`; the lines of `log`
-//!   stay
-//! - `vendored`: builds that OpenSSL from source; needs `make` and `perl`
+//! - `client` (default): the sending end. It builds neither a database nor OpenSSL.
+//! - `server` (default): the receiving end.
+//! - `blocking` (default): both ends for programs that are not async.
+//! - `setup`: makes homes, certificates and users. It links OpenSSL.
+//! - `tracing`: the server's spans and events for a subscriber of `tracing`. Its `log` lines
+//!   remain.
+//! - `vendored`: builds this OpenSSL from source, with `make` and `perl`.
 
 pub use ipc_home::Home;
 
-/// The home: its paths, keys and certificates. Everything that `ipc-home` has.
+/// The home: its paths, keys and certificates. Re-exports all of `ipc-home`.
 pub mod home {
     pub use ipc_home::*;
 }
@@ -63,7 +63,7 @@ pub mod home {
 #[cfg(feature = "client")]
 pub use ipc_client::{Client, LocalClient};
 
-/// The end that sends. Everything that `ipc-client` has.
+/// The sending end. Re-exports all of `ipc-client`.
 #[cfg(feature = "client")]
 pub mod client {
     pub use ipc_client::*;
@@ -72,13 +72,13 @@ pub mod client {
 #[cfg(feature = "server")]
 pub use ipc_server::{Delivery, Inbox, Server};
 
-/// The end that receives. Everything that `ipc-server` has.
+/// The receiving end. Re-exports all of `ipc-server`.
 #[cfg(feature = "server")]
 pub mod server {
     pub use ipc_server::*;
 }
 
-/// Makes homes, certificates and users. Everything that `ipc-setup` has.
+/// Makes homes, certificates and users. Re-exports all of `ipc-setup`.
 #[cfg(feature = "setup")]
 pub mod setup {
     pub use ipc_setup::*;
@@ -91,4 +91,14 @@ pub mod blocking {
     pub use ipc_client::blocking::Client;
     #[cfg(feature = "server")]
     pub use ipc_server::blocking::Server;
+}
+
+/// The programs in the pages of this repository, which `cargo test --doc` compiles.
+#[cfg(all(doctest, feature = "client", feature = "server"))]
+mod pages {
+    #[doc = include_str!("../../../README.md")]
+    struct Readme;
+
+    #[doc = include_str!("../../../docs/delivery.md")]
+    struct Delivery;
 }

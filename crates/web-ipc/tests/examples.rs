@@ -1,4 +1,4 @@
-//! Runs each program of `examples/` as a reader would, on a home of its own.
+//! Runs each program of `examples/` as a reader would, with a home of its own.
 #![allow(clippy::unwrap_used)]
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
@@ -8,14 +8,14 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 
 use tempfile::TempDir;
 
-/// A directory with a new home in it.
+/// A temporary directory with a new home.
 fn home() -> TempDir {
     let directory = tempfile::tempdir().unwrap();
     ipc_setup::init(&directory.path().join("home"), &ipc_setup::InitOptions::now()).unwrap();
     directory
 }
 
-/// An example, which `cargo test` has built beside this test.
+/// The command for an example, which `cargo test` has built.
 fn example(name: &str, directory: &Path) -> Command {
     let deps = std::env::current_exe().unwrap();
     let path: PathBuf = deps.parent().unwrap().parent().unwrap().join("examples").join(name);
@@ -25,7 +25,7 @@ fn example(name: &str, directory: &Path) -> Command {
     command
 }
 
-/// What an example prints when it comes to its end, which must be good.
+/// Runs an example to its end, which must be successful, and returns what it prints.
 fn output(name: &str, arguments: &[&str], directory: &Path) -> String {
     let output = example(name, directory).args(arguments).output().unwrap();
     let stderr = String::from_utf8_lossy(&output.stderr);
@@ -108,7 +108,7 @@ fn a_rejected_message_is_a_dead_letter_with_its_reason() {
     let directory = home();
     let said = output("dead_letters", &[], directory.path());
     assert_eq!(said, "{\"celsius\":\"warm\"}: `celsius` is no number\n");
-    // Discarded, so that the next run has one again and not two.
+    // The first run has discarded its dead letter, so this one lists a single one too.
     assert_eq!(output("dead_letters", &[], directory.path()), said);
 }
 

@@ -1,8 +1,8 @@
-//! `cargo xtask bench`: how fast it is, beside the same HTTP and TLS libraries doing nothing else.
+//! `cargo xtask bench`: the speed of web-ipc compared with the bare HTTP and TLS libraries.
 //!
-//! People come here for figures, the end-to-end scenarios to see that it runs. Everything is real:
-//! release builds, processes of their own, TLS, files. It drives the programs of `crates/ipc-bench`
-//! and the command, and links neither. It has three layers, each of which knows those before it:
+//! Run it for figures; the end-to-end scenarios check that it runs. Everything is real: release
+//! builds, separate processes, TLS, files. It drives the programs of `crates/ipc-bench` and the
+//! command, and links neither. It has three layers, each of which knows the ones before it:
 //! `cases`, `samples`, `rendering`.
 
 mod cases;
@@ -15,8 +15,8 @@ use crate::driver::{Built, build_bench};
 use rendering::{BACKGROUND_CPU_MAX, Environment};
 use samples::{Measurements, RaisedPriority, TestBed};
 
-/// Builds, measures, prints the tables, and writes the page if that was asked for; true when
-/// everything could be measured.
+/// Builds, measures, prints the tables, and writes the page on request. Returns true if everything
+/// could be measured.
 pub(crate) fn run_alone(options: &Options) -> bool {
     let result = build_bench(!options.quick).and_then(|built| measure(&built, options));
     match result {
@@ -28,7 +28,7 @@ pub(crate) fn run_alone(options: &Options) -> bool {
     }
 }
 
-/// Runs each kind of case for a moment with what a scenario has built. The error says what does not
+/// Runs each kind of case for a moment, with the build of a scenario. The error says what does not
 /// run.
 pub(crate) fn run_quickly(built: &Built) -> Result<(), String> {
     let options = Options::quick();
@@ -38,7 +38,7 @@ pub(crate) fn run_quickly(built: &Built) -> Result<(), String> {
 
 fn measure(built: &Built, options: &Options) -> Result<(), String> {
     let bed = TestBed::new(built)?;
-    // The short form measures nothing, and has no business before others.
+    // The short form measures nothing, so it need not take priority over other processes.
     let priority = if options.quick { None } else { RaisedPriority::acquire() };
     let measured = samples::run(&bed, options, &mut |line| eprintln!("bench: {line}"))?;
     let environment = Environment {
@@ -68,7 +68,7 @@ fn measure(built: &Built, options: &Options) -> Result<(), String> {
     Ok(())
 }
 
-/// That what was measured can be shown: a table and, of everything, a chart.
+/// Checks that the measurements can be shown: a table and, for a full run, a chart.
 fn shown(measured: &Measurements, options: &Options) -> Result<(), String> {
     let (tables, charts) = (rendering::tables(measured), rendering::charts(measured));
     if tables.is_empty() || (!options.is_a_part() && charts.is_empty()) {

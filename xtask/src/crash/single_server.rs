@@ -33,7 +33,7 @@ const BACKLOG_MAX: usize = 1000;
 const LAST_FROM: &str = "last";
 
 /// What a sender is told of a request that was taken and got no reply, behind its number.
-const NO_REPLY: &str = ": the server took the request, but the application gave no reply";
+const NO_REPLY: &str = ": the server accepted the request, but the application gave no reply";
 
 /// The longest a receiver lives that is to be killed after a number of lines: there may not come as
 /// many.

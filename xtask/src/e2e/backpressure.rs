@@ -50,7 +50,7 @@ pub(super) fn full_disk(built: &Built) -> Outcome {
     let stored = stored + 1;
     assert!((2..COUNT).contains(&stored), "{}", refused.report());
     full.wait_for_log("there is no room left for the durable inbox");
-    full.wait_for_log("make some room, and it goes on by itself");
+    full.wait_for_log("the inbox continues once there is room");
     full.kill();
 
     let mut ledger = Ledger::new(Reader::Serve);

@@ -63,6 +63,7 @@ pub(super) const ALLOWED: &[(&str, &[&str])] = &[
             "ipc-client",
         ],
     ),
+    ("ipc-fuzz", &["ipc-envelope", "ipc-protocol"]),
     ("ipc-fixtures", &["ipc-base", "ipc-home", "ipc-server", "ipc-client"]),
     ("xtask", &[]),
 ];

@@ -1,30 +1,30 @@
-//! The entries of a channel that have no answer yet, by their numbers.
+//! The table of a channel's entries that have no answer yet, by number.
 //!
-//! `engine` keeps in it what it sent. What an entry is, is not known here: the items know which of
-//! their entries have an answer.
+//! `engine` puts in the entries that it has sent. This file does not know what an entry is: the
+//! items know which of their entries have an answer.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-/// What entries that follow each other are. Positions are counted from 0 within the item.
+/// Contiguous entries. Positions are counted from 0 within the item.
 pub(crate) trait Item {
-    /// How many entries it has.
+    /// The number of entries.
     fn count(&self) -> u64;
 
-    /// Whether some of these have no answer.
+    /// Whether some of the entries at these positions have no answer.
     fn is_open(&self, positions: Range<u64>) -> bool;
 
-    /// Cuts it in two at a position within it.
+    /// Splits the item at a position within it.
     fn split_at(self, position: u64) -> (Self, Self)
     where
         Self: Sized;
 }
 
-/// An answer that cannot be one to what was sent.
+/// An answer to an entry that was not sent or has an answer already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct NotInFlight;
 
-/// The table.
+/// Entries in flight, by the number of their first entry.
 #[derive(Debug)]
 pub(crate) struct InFlight<T> {
     items: BTreeMap<u64, T>,
@@ -55,16 +55,16 @@ impl<T: Item> InFlight<T> {
         self.items.insert(first, item);
     }
 
-    /// Those that have entries without an answer, in order.
+    /// The items that have entries without an answer, in order.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
         self.items.values()
     }
 
-    /// Takes in the answer to the entries `first` to `last`: tells for each item which of its
-    /// positions it is for. `tell` says whether all of these were open.
+    /// Processes the answer to the entries `first` to `last`. Calls `tell` for each item with the
+    /// positions concerned. `tell` returns whether none of them had an answer.
     ///
     /// # Errors
-    /// [`NotInFlight`] if some of them were not.
+    /// [`NotInFlight`] if one of the entries had an answer already, or was not sent.
     pub(crate) fn settle(
         &mut self,
         first: u64,
@@ -90,7 +90,7 @@ impl<T: Item> InFlight<T> {
         Ok(())
     }
 
-    /// Takes out what lies between these numbers, in order.
+    /// Takes out the entries `first` to `last`, in order.
     pub(crate) fn take(&mut self, first: u64, last: u64) -> Vec<T> {
         let mut taken = Vec::new();
         for (number, item) in self.split_off(first) {
@@ -108,7 +108,7 @@ impl<T: Item> InFlight<T> {
         taken
     }
 
-    /// Takes out all from the number `from` on, in order.
+    /// Takes out all entries from number `from` on, in order.
     pub(crate) fn take_from(&mut self, from: u64) -> Vec<T> {
         self.split_off(from).into_iter().map(|(_, item)| item).collect()
     }
@@ -138,7 +138,7 @@ mod tests {
 
     use super::*;
 
-    /// Entries, each with a name, and the names of those that were answered.
+    /// Named entries, and the names of those that have an answer.
     #[derive(Clone, Debug)]
     struct Named {
         names: Vec<u64>,
@@ -164,7 +164,7 @@ mod tests {
         }
     }
 
-    /// A table with items of so many entries, named by their numbers.
+    /// A table with items of these sizes. Entries are named by their numbers.
     fn table(counts: &[u64]) -> (InFlight<Named>, Rc<RefCell<Vec<u64>>>) {
         let answered = Rc::<RefCell<Vec<u64>>>::default();
         let mut table = InFlight::default();
@@ -194,7 +194,7 @@ mod tests {
         assert_eq!(settle(&mut table, 0, 1), Ok(()));
         assert_eq!(settle(&mut table, 3, 3), Ok(()));
         assert_eq!(*answered.borrow(), [4, 5, 0, 1, 3]);
-        assert_eq!(table.iter().count(), 1, "one of the second item is open");
+        assert_eq!(table.iter().count(), 1, "an entry of the second item is open");
         assert_eq!(settle(&mut table, 2, 2), Ok(()));
         assert!(table.is_empty() && table.next() == 6);
     }
@@ -207,7 +207,7 @@ mod tests {
         }
         let (mut table, _) = table(&[1, 2]);
         assert_eq!(settle(&mut table, 1, 1), Ok(()));
-        assert_eq!(settle(&mut table, 1, 2), Err(NotInFlight), "it was answered");
+        assert_eq!(settle(&mut table, 1, 2), Err(NotInFlight), "entry 1 has an answer already");
         assert_eq!(settle(&mut InFlight::default(), 0, 0), Err(NotInFlight));
     }
 

@@ -1,8 +1,7 @@
-//! One WebSocket to a server: frames of entries go out, answers come back.
+//! One WebSocket to a server: sends frames of entries and receives answers.
 //!
-//! `engine` comes here. Here is known how a frame is written and read, what keeps the WebSocket
-//! alive and what ends it. Which entries go into a frame, and what becomes of them when the channel
-//! ends, is not known here.
+//! `engine` uses it. This file writes and reads frames, keeps the WebSocket alive and ends it. It
+//! does not decide which entries go into a frame, nor what becomes of them when the channel ends.
 
 pub(crate) mod in_flight;
 
@@ -25,10 +24,11 @@ use tokio::time::Instant;
 use crate::sealer::Sealer;
 use crate::transport::http::WebSocket;
 
-/// How many fragments a message may come in. The server sends none; a proxy may.
+/// The most fragments of a message. The server sends unfragmented messages. A proxy may fragment
+/// them.
 const FRAGMENTS_MAX: usize = 128;
 
-/// What stands around the entries of a frame at most, its envelope included, but for the session.
+/// The most bytes of a frame beside its entries and the session, envelope included.
 const AROUND_BYTES: usize = 512;
 
 /// An open channel.
@@ -36,24 +36,24 @@ pub(crate) struct Channel {
     socket: Framed<BoxedSocket, RawFrames>,
     sealer: Rc<Sealer>,
     limits: ChannelLimits,
-    /// Names the channel in every frame.
+    /// The channel's id, which every frame contains.
     id: MessageId,
     /// The longest message that is read.
     answer_bytes_max: usize,
-    /// The message that arrives in fragments, and how many have come.
+    /// The message that is arriving in fragments, and how many have arrived.
     fragments: Option<(BytesMut, usize)>,
     opened_at: Instant,
     heard_at: Instant,
-    /// When an answer came last.
+    /// When the last answer arrived.
     answered_at: Instant,
     has_pinged: bool,
-    /// What a ping has to be answered with.
+    /// The payload of a ping that is not answered yet.
     pong: Option<Bytes>,
-    /// Frames are sealed in it.
+    /// The memory in which frames are sealed.
     buffer: Vec<u8>,
 }
 
-/// What came.
+/// What a channel has received.
 pub(crate) enum Event {
     /// The raw envelope of an answer.
     Answer(Bytes),
@@ -71,7 +71,7 @@ pub(crate) enum End {
 }
 
 impl Channel {
-    /// A channel over a WebSocket that was opened.
+    /// Makes a channel of an open WebSocket.
     pub(crate) fn new(
         (socket, limits): WebSocket,
         sealer: &Rc<Sealer>,
@@ -79,7 +79,7 @@ impl Channel {
         answer_bytes_max: usize,
     ) -> Self {
         let now = Instant::now();
-        // Whatever the server tells, a frame takes no more memory than its answer may.
+        // Whatever limit the server announces, a frame takes no more memory than an answer may.
         let limits =
             ChannelLimits { message_bytes: limits.message_bytes.min(answer_bytes_max), ..limits };
         Channel {
@@ -106,23 +106,23 @@ impl Channel {
         self.opened_at
     }
 
-    /// When an answer came last, or the channel was opened.
+    /// When the last answer arrived, or else when the channel was opened.
     pub(crate) fn answered_at(&self) -> Instant {
         self.answered_at
     }
 
-    /// How many bytes of entries go into one frame, with a session of that length in it.
+    /// The most bytes of entries in one frame that contains a session of this length.
     pub(crate) fn entries_bytes_max(&self, session_bytes: usize) -> usize {
         self.limits.message_bytes.saturating_sub(AROUND_BYTES + session_bytes)
     }
 
-    /// Whether a frame may be written now: what was written before has gone out.
+    /// Whether a frame may be written now: all earlier ones have been sent.
     pub(crate) fn is_writable(&self) -> bool {
         self.socket.is_write_buf_empty()
     }
 
-    /// Seals a frame and begins to send it. `entries_bytes` is how long what `write_entries` writes
-    /// is at most.
+    /// Seals a frame and begins to send it. `entries_bytes` is an upper bound for what
+    /// `write_entries` writes.
     ///
     /// # Errors
     /// If the system gives no random numbers.
@@ -135,7 +135,7 @@ impl Channel {
         write_entries: impl FnOnce(&mut Vec<u8>),
     ) -> Result<(), crate::error::SendError> {
         let Channel { socket, sealer, id, buffer, .. } = self;
-        // Large enough never to grow: growing would leave plaintext behind in freed memory.
+        // The buffer is large enough never to grow. Growing would leave plaintext in freed memory.
         buffer.clear();
         buffer.reserve(entries_bytes + session.map_or(0, str::len) + AROUND_BYTES);
         sealer.seal_into(buffer, |buffer| {
@@ -147,7 +147,7 @@ impl Channel {
         Ok(())
     }
 
-    /// Sends what was written, as far as it goes out.
+    /// Sends the written bytes, as far as the connection takes them.
     pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         loop {
             ready!(Pin::new(&mut self.socket).flush::<ws::Message>(cx)).map_err(io_error)?;
@@ -158,7 +158,7 @@ impl Channel {
         }
     }
 
-    /// What comes next. Pings are answered in passing; they go out with the next flush.
+    /// Returns the next event. The next flush sends the answer to a ping.
     pub(crate) fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
         loop {
             let frame = match ready!(Pin::new(&mut self.socket).next_item(cx)) {
@@ -189,15 +189,15 @@ impl Channel {
         }
     }
 
-    /// Takes in a frame; an error is the rule that it breaks.
+    /// Processes a frame. The error is the rule that the frame breaks.
     fn take(&mut self, frame: ws::Frame) -> Result<Option<Event>, &'static str> {
         match frame {
             ws::Frame::Binary(message) => Ok(Some(Event::Answer(message))),
-            ws::Frame::Text(_) => Err("the server sent text"),
+            ws::Frame::Text(_) => Err("the server sent a text message"),
             ws::Frame::Continuation(item) => self.take_fragment(item),
             ws::Frame::Ping(payload) => {
-                // The last one is answered for all (RFC 6455, section 5.5.3): a server that takes
-                // none has no more wait here.
+                // Only the last ping is answered (RFC 6455, section 5.5.3). So pongs do not pile up
+                // for a server that does not read them.
                 self.pong = Some(payload);
                 Ok(None)
             }
@@ -219,16 +219,16 @@ impl Channel {
                 self.fragments = Some((BytesMut::new(), 0));
                 (piece, false)
             }
-            Item::FirstText(_) => return Err("the server sent text"),
+            Item::FirstText(_) => return Err("the server sent a text message"),
             Item::Continue(piece) => (piece, false),
             Item::Last(piece) => (piece, true),
         };
         let Some((message, count)) = &mut self.fragments else {
-            return Err("a fragment of no message came");
+            return Err("a fragment without a message");
         };
         *count += 1;
         if *count > FRAGMENTS_MAX || message.len() + piece.len() > self.answer_bytes_max {
-            return Err("a message came in too many fragments, or is too long");
+            return Err("a message has too many fragments or is too long");
         }
         message.extend_from_slice(&piece);
         if !is_last {
@@ -237,10 +237,10 @@ impl Channel {
         Ok(self.fragments.take().map(|(message, _)| Event::Answer(message.freeze())))
     }
 
-    /// Opens an answer and hands it to `read`, which says what is wrong with it.
+    /// Opens an answer and passes it to `read`, which returns `None` if the answer is invalid.
     ///
     /// # Errors
-    /// What is wrong with it, in words.
+    /// What is wrong with the answer.
     pub(crate) fn read(
         &self,
         envelope: &[u8],
@@ -249,15 +249,15 @@ impl Channel {
         self.sealer.open_channel_answer(envelope, self.id, read)
     }
 
-    /// When silence has to be looked at.
+    /// When to check how long the server has been silent.
     pub(crate) fn wake_at(&self) -> Instant {
         self.heard_at + if self.has_pinged { CHANNEL_SILENCE_MAX } else { CHANNEL_PING_AFTER }
     }
 
-    /// Pings a server that was silent for a while.
+    /// Pings a server that has been silent for a while.
     ///
     /// # Errors
-    /// If it was silent for too long.
+    /// If it has been silent for too long.
     pub(crate) fn look_at_silence(&mut self, now: Instant) -> io::Result<()> {
         let silence = now.saturating_duration_since(self.heard_at);
         if silence >= CHANNEL_SILENCE_MAX {
@@ -270,7 +270,7 @@ impl Channel {
         Ok(())
     }
 
-    /// Writes the frame that ends the channel; it goes out with the next flush.
+    /// Writes the close frame. The next flush sends it.
     pub(crate) fn close(&mut self, code: CloseCode, reason: &str) {
         let reason = CloseReason { code, description: Some(reason.to_owned()) };
         self.write_control(ws::Message::Close(Some(reason)));
@@ -278,7 +278,7 @@ impl Channel {
 
     fn write_control(&mut self, message: ws::Message) {
         if let Err(error) = Pin::new(&mut self.socket).write(message) {
-            log::debug!("a control frame was not written: {error}");
+            log::debug!("could not write a control frame: {error}");
         }
     }
 }
@@ -300,7 +300,7 @@ fn io_error(error: ProtocolError) -> io::Error {
     }
 }
 
-/// The frames of a WebSocket, with messages that are written from a buffer of the caller's.
+/// The WebSocket codec, with a way to write messages from a borrowed buffer.
 struct RawFrames(ws::Codec);
 
 /// A binary message.

@@ -1,7 +1,7 @@
-//! A call on its way: what of it has an answer, what is known of the rest, how much time it has,
-//! and who waits for it.
+//! The state of one active call: which of its messages have an answer, what is known about the
+//! others, when the call ends, and who waits for its result.
 //!
-//! `queue` and `mod` hold calls by their chunks. Nothing here sends.
+//! The queue, the frames in flight and the POSTs hold calls as [`Chunk`]s. Nothing here sends.
 
 use std::cell::{Cell, RefCell};
 use std::ops::Range;
@@ -18,43 +18,42 @@ use crate::engine::backoff::Backoff;
 use crate::error::{NoReply, Outcome, SendError};
 use crate::receipt::{Reply, Sent};
 
-/// What is kept back of the time there is, so that the server's word that there is no reply still
-/// arrives.
+/// A client ends its own wait this long after the wait that it asks of the server. The margin lets
+/// the server's answer "no reply" arrive before the client's deadline.
 const RETURN_MARGIN: Duration = Duration::from_millis(500);
 
-/// A call on its way.
+/// A call without a result yet.
 #[derive(Debug)]
 pub(crate) struct ActiveCall {
     pub(crate) messages: Messages,
     pub(crate) timeout: Duration,
     pub(crate) is_deep: bool,
     begun_at: Instant,
-    /// For a request.
+    /// Only for a request.
     reply: Option<ReplyClock>,
     state: RefCell<State>,
 }
 
 #[derive(Debug)]
 struct State {
-    /// What became of the messages of a batch; empty for a single one.
+    /// The status of each message of a batch, `None` without an answer. Empty for a single message.
     statuses: Vec<Option<EntryStatus>>,
-    /// How many of a batch were told.
+    /// How many messages at the beginning of a batch have been reported to the caller.
     told: usize,
-    /// The position behind the last message that some attempt without an answer may have brought
-    /// there.
+    /// The index after the last message that an unanswered attempt may have delivered.
     unacknowledged_end: usize,
-    /// The server has said that it has the request.
+    /// Whether the server has said that it has the request.
     is_there: bool,
     /// Why the last attempt failed.
     last_error: Option<SendError>,
-    /// For a request that is asked for again.
+    /// For a request that is sent again to wait for its reply.
     backoff: Backoff,
-    /// `None` once there is an end.
+    /// `None` after the call has ended.
     kind: Option<Kind>,
 }
 
 impl State {
-    /// Since when the time of the call runs: a batch gets more with each answer to its stream.
+    /// When the timeout of the call started. Each answer to the stream of a batch starts it anew.
     fn since(&self, begun_at: Instant) -> Instant {
         match &self.kind {
             Some(Kind::Batch(batch)) => batch.stream.progress_at(begun_at),
@@ -63,7 +62,8 @@ impl State {
     }
 }
 
-/// Since when the server may have a request, and so how much longer its reply is waited for.
+/// How long a request waits for its reply, counted from the moment since which the server may have
+/// the request.
 #[derive(Debug)]
 struct ReplyClock {
     wait: Duration,
@@ -102,7 +102,7 @@ impl ActiveCall {
         self.reply.is_some()
     }
 
-    /// The stream that a batch is of.
+    /// The stream to which a batch belongs.
     pub(crate) fn stream(&self) -> Option<Arc<Stream>> {
         match &self.state.borrow().kind {
             Some(Kind::Batch(batch)) => Some(Arc::clone(&batch.stream)),
@@ -110,7 +110,7 @@ impl ActiveCall {
         }
     }
 
-    /// Whether there is an end, or nobody waits for one any more.
+    /// Whether the call has ended, or its caller has stopped waiting.
     pub(crate) fn is_over(&self) -> bool {
         match &self.state.borrow().kind {
             None => true,
@@ -120,7 +120,7 @@ impl ActiveCall {
         }
     }
 
-    /// Ready once there is an end, or nobody waits for one any more.
+    /// Ready when the call has ended, or its caller has stopped waiting.
     pub(crate) fn poll_over(&self, cx: &mut Context<'_>) -> Poll<()> {
         match &mut self.state.borrow_mut().kind {
             Some(Kind::Send(done)) => done.poll_closed(cx),
@@ -131,7 +131,7 @@ impl ActiveCall {
         }
     }
 
-    /// When it ends by what is known now, and how long that is from its beginning.
+    /// When the call ends as far as is known now, and how long that is after its beginning.
     pub(crate) fn end(&self) -> (Instant, Duration) {
         let state = self.state.borrow();
         match &self.reply {
@@ -142,7 +142,7 @@ impl ActiveCall {
         }
     }
 
-    /// When it ends if the server has what is on its way.
+    /// When the call ends if the server has the messages that are in flight.
     pub(crate) fn end_once_there(&self) -> Instant {
         match &self.reply {
             Some(clock) => clock.deadline,
@@ -150,15 +150,15 @@ impl ActiveCall {
         }
     }
 
-    /// An attempt begins.
+    /// Notes that an attempt begins.
     pub(crate) fn note_sent(&self) {
         if let Some(Kind::Batch(batch)) = &self.state.borrow().kind {
             batch.stream.note_sent(batch.number);
         }
     }
 
-    /// An attempt at these failed. `may_be_there` says whether it may have brought them to the
-    /// server.
+    /// Notes that an attempt with the messages in `range` failed. `may_be_there` says whether the
+    /// attempt may have delivered them.
     pub(crate) fn note_failure(&self, range: &Range<usize>, error: &SendError, may_be_there: bool) {
         let mut state = self.state.borrow_mut();
         state.last_error = Some(error.clone());
@@ -167,7 +167,7 @@ impl ActiveCall {
         }
     }
 
-    /// Which of these have no answer, as runs.
+    /// The parts of `range` that have no answer, as contiguous runs.
     pub(crate) fn open_runs(&self, range: Range<usize>) -> Vec<Range<usize>> {
         let state = self.state.borrow();
         if state.kind.is_none() {
@@ -186,7 +186,7 @@ impl ActiveCall {
         runs
     }
 
-    /// Whether some of these have no answer.
+    /// Whether some messages in `range` have no answer.
     pub(crate) fn is_open(&self, mut range: Range<usize>) -> bool {
         let state = self.state.borrow();
         match state.statuses.is_empty() {
@@ -195,7 +195,8 @@ impl ActiveCall {
         }
     }
 
-    /// Tells what became of these, which all have no answer yet; `false` if one has.
+    /// Sets the status of all messages in `range`. Returns `false`, and changes nothing, if one of
+    /// them has an answer already.
     pub(crate) fn settle(&self, range: Range<usize>, status: &EntryStatus, now: Instant) -> bool {
         let mut state = self.state.borrow_mut();
         if !state.statuses.is_empty() {
@@ -225,7 +226,7 @@ impl ActiveCall {
                     EntryStatus::Refused(error) if may_be_there => Err(error.clone().in_doubt()),
                     EntryStatus::Refused(error) => Err(error.clone()),
                 };
-                // Where nobody waits for the answer any more, nobody misses it.
+                // A failed send means that the caller has stopped waiting for the answer.
                 let _ = done.send(result);
             }
             (Some(Kind::Request { done, .. }), EntryStatus::Refused(error)) => {
@@ -238,7 +239,7 @@ impl ActiveCall {
                 };
                 let _ = done.send(Err(error));
             }
-            // A request that is accepted and has no reply is no answer that a server gives.
+            // "Accepted" without a reply is not a valid answer to a request.
             (kind, _) => {
                 state.kind = kind;
                 return false;
@@ -247,7 +248,7 @@ impl ActiveCall {
         true
     }
 
-    /// Tells what became of each of these, where that is known.
+    /// Sets the status of each message in `range` for which `statuses` has one.
     fn settle_each(&self, range: Range<usize>, statuses: Vec<Option<EntryStatus>>, now: Instant) {
         if self.state.borrow().statuses.is_empty() {
             if let Some(status) = statuses.into_iter().flatten().next() {
@@ -257,7 +258,8 @@ impl ActiveCall {
         }
         let mut state = self.state.borrow_mut();
         let is_known = statuses.iter().any(Option::is_some);
-        // What was in doubt is so no more: the server has told what it has of these.
+        // This answer covers every message that an earlier attempt may have delivered, so nothing
+        // is in doubt any more.
         let unacknowledged_end = if state.unacknowledged_end <= range.end {
             std::mem::take(&mut state.unacknowledged_end)
         } else {
@@ -277,8 +279,8 @@ impl ActiveCall {
         if let Some(last) = last_settled
             && range.clone().take_while(|at| *at < last).any(|at| state.statuses[at].is_none())
         {
-            // A later one is there and an earlier one is not: an attempt without an answer is still
-            // at work.
+            // A later message was accepted before and an earlier one was not. So an attempt without
+            // an answer is still being processed.
             state.unacknowledged_end = state.unacknowledged_end.max(last + 1);
         }
         drop(state);
@@ -287,7 +289,7 @@ impl ActiveCall {
         }
     }
 
-    /// An answer came that nobody waits for.
+    /// Marks messages as answered whose caller has stopped waiting.
     fn forget(&self, range: Range<usize>) {
         let mut state = self.state.borrow_mut();
         match state.statuses.is_empty() {
@@ -296,7 +298,8 @@ impl ActiveCall {
         }
     }
 
-    /// Gives a request its reply; `false` if it is none, or has its end.
+    /// Completes a request with its reply. Returns `false` if the call is not a request or has
+    /// ended.
     pub(crate) fn reply(&self, duplicate: bool, body: &str) -> bool {
         let mut state = self.state.borrow_mut();
         match state.kind.take() {
@@ -315,8 +318,8 @@ impl ActiveCall {
         }
     }
 
-    /// Ends it with an error, as far as it has no end. `may_be_there` says whether what is open may
-    /// be with the server.
+    /// Ends the call with an error, if it has not ended. `may_be_there` says whether the server may
+    /// have the messages without an answer.
     pub(crate) fn fail(&self, error: SendError, may_be_there: bool) {
         let mut state = self.state.borrow_mut();
         let is_there = state.is_there;
@@ -336,7 +339,8 @@ impl ActiveCall {
         }
     }
 
-    /// Ends it since its time is over. `last` is why, where no attempt has failed.
+    /// Ends the call because its timeout has passed. `last` makes the reason if no attempt has
+    /// failed before.
     pub(crate) fn time_out(&self, may_be_there: bool, last: impl FnOnce() -> SendError) {
         let (_, timeout) = self.end();
         let state = self.state.borrow();
@@ -351,7 +355,8 @@ impl ActiveCall {
         self.fail(SendError::Timeout { timeout, outcome, last: Box::new(last) }, false);
     }
 
-    /// Tells what became of the next messages of a batch, as far as that is known in order.
+    /// Reports the statuses of the next messages of a batch to the caller, in order and without
+    /// gaps.
     fn tell_progress(&self, now: Instant) {
         let mut state = self.state.borrow_mut();
         if let Some(Kind::Batch(batch)) = &state.kind {
@@ -373,11 +378,11 @@ impl ActiveCall {
         }
     }
 
-    /// What an error is of a request that the server may have.
+    /// Replaces a timeout by "no reply in time" if the server has the request.
     fn of_a_request(&self, error: SendError) -> SendError {
         let Some(clock) = &self.reply else { return error };
         match &error {
-            // The server has it, and it was only the time that ran out.
+            // The server has the request. Only the reply is late.
             SendError::Timeout { outcome: Outcome::Accepted, last, .. } if is_only_late(last) => {
                 SendError::NoReply { reason: NoReply::NotInTime { wait: clock.wait } }
             }
@@ -385,14 +390,16 @@ impl ActiveCall {
         }
     }
 
-    /// The server may have the request since `at`, if not before.
+    /// Starts the wait for the reply at `at`, unless it has started before. The server may have the
+    /// request from then on.
     pub(crate) fn reply_wait_begins(&self, at: Instant) {
         if let Some(clock) = &self.reply {
             clock.began_at.set(clock.began_at.get().or(Some(at)));
         }
     }
 
-    /// The server has said that it did not take what was sent last.
+    /// The server did not accept the last attempt, so the wait for the reply starts with the next
+    /// one.
     pub(crate) fn was_not_taken(&self) {
         let state = self.state.borrow();
         if let Some(clock) = &self.reply
@@ -403,12 +410,12 @@ impl ActiveCall {
         }
     }
 
-    /// The server has said that it has the request. Returns whether that is news.
+    /// Notes that the server has the request. Returns whether that was unknown before.
     pub(crate) fn is_there_now(&self) -> bool {
         !std::mem::replace(&mut self.state.borrow_mut().is_there, true)
     }
 
-    /// How much longer the reply is waited for.
+    /// How much longer the client waits for the reply.
     pub(crate) fn reply_wait_left(&self, now: Instant) -> Duration {
         let Some(clock) = &self.reply else { return Duration::ZERO };
         let gone =
@@ -416,16 +423,17 @@ impl ActiveCall {
         clock.wait.saturating_sub(gone)
     }
 
-    /// How long a server on a channel is asked to wait for the reply: what it says after that
-    /// should still arrive.
+    /// How long the server of a channel shall wait for the reply. It ends before the client's
+    /// deadline, so that an answer "no reply" still arrives.
     pub(crate) fn reply_wait(&self, now: Instant) -> Option<Duration> {
         let clock = self.reply.as_ref()?;
         let left = clock.deadline.saturating_duration_since(now);
         Some(self.reply_wait_left(now).min(left.saturating_sub(RETURN_MARGIN.min(left / 4))))
     }
 
-    /// The same by POST, which counts whole seconds. With less than one it is asked to take the
-    /// request and say so at once; then it is asked again, for as long as there is time.
+    /// Like [`ActiveCall::reply_wait`] for a POST, in whole seconds. 0 asks the server to accept
+    /// the request and to answer at once. The client then sends the request again while it has
+    /// time.
     pub(crate) fn reply_wait_secs(&self, now: Instant) -> u64 {
         let left = self.end_once_there().saturating_duration_since(now);
         let wanted = self.reply_wait_left(now);
@@ -434,20 +442,21 @@ impl ActiveCall {
         wanted_secs.min(possible_secs.max(u64::from(self.state.borrow().is_there)))
     }
 
-    /// The error of a request for which the server has no reply; `None` if it is none of these.
+    /// The error of a request that the server accepted and has no reply for. `None` for any other
+    /// error.
     pub(crate) fn no_reply(&self, error: &SendError) -> Option<SendError> {
         let wait = self.reply.as_ref()?.wait;
         error.no_reply(wait)
     }
 
-    /// The pause before a request is asked for again; `None` if there is no time left.
+    /// The pause before a request is sent again. `None` if no time is left.
     pub(crate) fn pause(&self, now: Instant, random: u32) -> Option<Duration> {
         let left = self.end().0.saturating_duration_since(now);
         self.state.borrow_mut().backoff.next(None, left, random)
     }
 }
 
-/// Whether an attempt failed at the time alone.
+/// Whether an attempt failed only because its time ran out.
 fn is_only_late(error: &SendError) -> bool {
     match error {
         SendError::NoReply { reason: NoReply::NotInTime { .. } } => true,
@@ -456,12 +465,12 @@ fn is_only_late(error: &SendError) -> bool {
     }
 }
 
-/// Messages of a call that follow each other.
+/// Contiguous messages of one call.
 #[derive(Clone, Debug)]
 pub(crate) struct Chunk {
     pub(crate) call: Rc<ActiveCall>,
     pub(crate) range: Range<usize>,
-    /// Before those with a larger number, whenever it is sent.
+    /// The place in the queue, whenever the chunk is sent: smaller numbers go first.
     pub(crate) order: u64,
     /// When it was last sent.
     pub(crate) sent_at: Instant,
@@ -472,29 +481,29 @@ impl Chunk {
         self.range.len()
     }
 
-    /// Bytes of the entries.
+    /// Bytes of the chunk's entries.
     pub(crate) fn bytes(&self) -> usize {
         self.call.messages.text_bytes(self.range.clone())
     }
 
-    /// What of it has no answer.
+    /// The parts of the chunk that have no answer.
     pub(crate) fn open(&self) -> impl Iterator<Item = Chunk> {
         let runs = self.call.open_runs(self.range.clone());
         runs.into_iter().map(|range| Chunk { range, ..self.clone() })
     }
 
     fn at(&self, positions: Range<u64>) -> Range<usize> {
-        // Positions lie within the chunk.
+        // Positions are within the chunk.
         let at = |position: u64| self.range.start + usize::try_from(position).unwrap_or(usize::MAX);
         at(positions.start)..at(positions.end)
     }
 
-    /// Tells what became of these positions of it, which all have no answer yet; `false` if one
-    /// has.
+    /// Sets the status of all messages at these positions of the chunk. Returns `false` if one of
+    /// them has an answer already.
     pub(crate) fn settle(&self, positions: Range<u64>, status: &EntryStatus, now: Instant) -> bool {
         let range = self.at(positions);
         if self.call.is_over() {
-            // It has no use for an answer that comes late.
+            // The caller has stopped waiting: the late answer is dropped.
             self.call.forget(range);
             return true;
         }
@@ -503,17 +512,17 @@ impl Chunk {
 }
 
 impl Chunk {
-    /// Gives a request its reply; `false` if it is none.
+    /// Completes a request with its reply. Returns `false` if the call is not a request.
     pub(crate) fn reply(&self, duplicate: bool, body: &str) -> bool {
         if self.call.is_over() {
-            // It has no use for a reply that comes late.
+            // The caller has stopped waiting: the late reply is dropped.
             self.call.forget(self.range.clone());
             return true;
         }
         self.call.reply(duplicate, body)
     }
 
-    /// Tells what became of each of its messages, where that is known.
+    /// Sets the status of each of the chunk's messages for which `statuses` has one.
     pub(crate) fn settle_each(&self, statuses: Vec<Option<EntryStatus>>, now: Instant) {
         match self.call.is_over() {
             true => self.call.forget(self.range.clone()),

@@ -1,4 +1,5 @@
-//! How long to wait before a message is sent again. Randomness is an argument; nothing here sleeps.
+//! Computes the pause before a message is sent again. Randomness is an argument. Nothing here
+//! sleeps.
 
 use std::time::Duration;
 
@@ -8,10 +9,10 @@ const FIRST: Duration = Duration::from_millis(50);
 /// The longest pause, before jitter, unless the server asks for more.
 const LONGEST: Duration = Duration::from_secs(2);
 
-/// With less time than this left, another attempt is not worth while.
+/// With less time than this left, another attempt is not worthwhile.
 pub(crate) const LAST_CHANCE: Duration = Duration::from_millis(50);
 
-/// The growing pauses between the attempts of one send.
+/// The growing pauses between the attempts of one call.
 #[derive(Debug)]
 pub(crate) struct Backoff {
     next: Duration,
@@ -22,12 +23,12 @@ impl Backoff {
         Backoff { next: FIRST }
     }
 
-    /// The pause to make now: 50 ms doubling to 2 s, each times 0.5 to 1.5 so that clients that
-    /// failed together do not come back together, and at least `told`, what the server asked for.
-    /// With `left` until the deadline, a pause that nobody asked for takes at most half of it, so
-    /// that a last attempt is made in time.
+    /// Returns the next pause: 50 ms, doubling up to 2 s. A random factor between 0.5 and 1.5 keeps
+    /// clients that failed together from returning together. The pause is at least `told`, the
+    /// value of the server's `Retry-After`. `left` is the time until the deadline. A pause that the
+    /// server did not ask for is at most half of it, which leaves time for a last attempt.
     ///
-    /// `None` if there is no time left for another attempt.
+    /// Returns `None` if no time is left for another attempt.
     pub(crate) fn next(
         &mut self,
         told: Option<Duration>,
@@ -78,7 +79,11 @@ mod tests {
         assert_eq!(Backoff::new().next(told, LONG, MIDDLE), told);
         assert_eq!(Backoff::new().next(told, Duration::from_secs(7), MIDDLE), None);
         let pause = Backoff::new().next(Some(Duration::ZERO), LONG, 0).unwrap();
-        assert_eq!(pause, Duration::from_millis(25), "told not to wait, it pauses all the same");
+        assert_eq!(
+            pause,
+            Duration::from_millis(25),
+            "a Retry-After of 0 does not remove the pause"
+        );
     }
 
     #[test]

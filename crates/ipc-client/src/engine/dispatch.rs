@@ -1,6 +1,6 @@
-//! Which way what waits goes now: over the channel, or by POST.
+//! Decides which way waiting entries go: over the channel, or by POST.
 //!
-//! `worker` hands calls in; `driver` has it send.
+//! `worker` passes calls in. `driver` polls the engine, which makes it send.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -16,22 +16,23 @@ use crate::engine::state::{Link, State};
 use crate::error::SendError;
 use crate::exchange::{Exchange, Setup};
 
-/// How long a channel is used at all. Then a new handshake takes notice of new certificates.
+/// A channel is closed after this time, once nothing is in flight on it. The next handshake then
+/// uses new certificates, of either end.
 const CHANNEL_LIFETIME: Duration = Duration::from_secs(3600);
 
-/// Carries the calls of one client. Lives on one thread.
+/// Carries the calls of one client. It stays on one thread.
 pub(crate) struct Engine {
     pub(super) config: Config,
     pub(super) exchange: Exchange,
     pub(super) state: RefCell<State>,
-    /// Of the driver.
+    /// The waker of the driver's task.
     pub(super) waker: RefCell<Waker>,
-    /// Tasks that work for it, POSTs left out.
+    /// How many tasks work for the engine, not counting POSTs.
     pub(super) tasks: Cell<usize>,
 }
 
 impl Engine {
-    /// Must be called on the thread, and within the runtime, that will send.
+    /// Must be called on the thread, and within the runtime, that sends.
     pub(crate) fn new(setup: Setup) -> Rc<Self> {
         Rc::new(Engine {
             config: setup.config.clone(),
@@ -42,7 +43,7 @@ impl Engine {
         })
     }
 
-    /// Takes a call. It is sent when the driver is polled next.
+    /// Takes a call. The next poll of the driver sends it.
     pub(crate) fn push(&self, mut call: Call) {
         let drawn = call.messages.draw_id(|| self.exchange.sealer().draw_id());
         let call = ActiveCall::new(call);
@@ -55,17 +56,17 @@ impl Engine {
         state.queue.push(call, Instant::now());
     }
 
-    /// Has the driver polled.
+    /// Wakes the task that polls the driver.
     pub(crate) fn wake(&self) {
         self.waker.borrow().wake_by_ref();
     }
 
-    /// Asks whether the server runs: one attempt, without a login.
+    /// Asks whether the server runs, with one attempt and without a login.
     pub(crate) async fn is_running(&self, until: Instant) -> Result<bool, SendError> {
         self.exchange.is_running(until).await
     }
 
-    /// Runs a task for as long as it takes; the engine does not end before.
+    /// Runs a task to its end. The engine does not end before.
     pub(crate) fn spawn(self: &Rc<Self>, task: impl Future<Output = ()> + 'static) {
         let working = TaskGuard::begin(self);
         actix_rt::spawn(async move {
@@ -74,8 +75,7 @@ impl Engine {
         });
     }
 
-    /// Whether there is nothing left to do; where there is, whoever polls is woken when nobody
-    /// waits for it any more.
+    /// Ready if there is nothing left to do. Otherwise `cx` is woken when a caller stops waiting.
     pub(super) fn poll_idle(&self, cx: &mut Context<'_>) -> Poll<()> {
         let state = self.state.borrow();
         let delayed = state.delayed.iter().map(|(_, chunk)| chunk);
@@ -86,7 +86,7 @@ impl Engine {
         if is_idle { Poll::Ready(()) } else { Poll::Pending }
     }
 
-    /// Does what can be done now.
+    /// Does all that can be done now.
     pub(super) fn poll(self: &Rc<Self>, cx: &mut Context<'_>) {
         self.note_waker(cx);
         self.read_channel(cx);
@@ -101,7 +101,7 @@ impl Engine {
             self.send(state, now, cx);
         }
         if let Link::Open(channel) = &mut state.link {
-            // A failure shows when it is read.
+            // The next read returns a failure of this flush.
             let _ = channel.poll_flush(cx);
         }
     }
@@ -113,7 +113,7 @@ impl Engine {
         }
     }
 
-    /// Sends what waits.
+    /// Sends the waiting entries.
     fn send(self: &Rc<Self>, state: &mut State, now: Instant, cx: &mut Context<'_>) {
         if state.queue.is_empty() {
             return;
@@ -152,17 +152,17 @@ impl Engine {
         if state.queue.iter().any(|chunk| !chunk.call.is_over()) && is_for_a_channel {
             state.link = Link::Opening;
             let engine = Rc::clone(self);
-            // Where nobody waits for it any more, nor does the engine.
+            // Not counted as a task: when no caller waits for the channel, the engine may end.
             actix_rt::spawn(async move { engine.open_channel().await });
         }
     }
 
-    /// Bytes of the session in use.
+    /// Length of the current session token, in bytes.
     pub(super) fn session_bytes(&self) -> usize {
         self.exchange.current_session().0.map_or(0, |token| token.as_str().len())
     }
 
-    /// Ends the channel, if there is one, in order. Ready once that has gone out.
+    /// Closes the channel, if one is open, with a close frame.
     pub(super) fn poll_close(&self, cx: &mut Context<'_>) -> Poll<()> {
         let state = &mut *self.state.borrow_mut();
         state.close_channel("the client ends", cx);
@@ -170,7 +170,7 @@ impl Engine {
     }
 }
 
-/// Counts a task, for as long as it lives.
+/// Counts a task while it runs.
 struct TaskGuard(Rc<Engine>);
 
 impl TaskGuard {

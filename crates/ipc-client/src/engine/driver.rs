@@ -1,4 +1,4 @@
-//! Drives an engine: has it do what can be done now, and wakes it when something is due.
+//! Drives an engine: polls it, and runs the timer for its deadlines.
 
 use std::io;
 use std::pin::Pin;
@@ -15,11 +15,11 @@ use crate::engine::dispatch::Engine;
 use crate::engine::state::Link;
 use crate::error::SendError;
 
-/// Drives an engine: whoever polls it carries its calls.
+/// Drives an engine. The task that polls the driver carries the engine's calls.
 pub(crate) struct Driver {
     engine: Rc<Engine>,
     timer: Pin<Box<Sleep>>,
-    /// When the timer fires; `None` once it has.
+    /// When the timer fires. `None` after it has fired.
     timer_at: Option<Instant>,
 }
 
@@ -28,7 +28,7 @@ impl Driver {
         Driver { engine, timer: Box::pin(sleep_until(Instant::now())), timer_at: None }
     }
 
-    /// Does what can be done now; whoever polls is woken when there is more.
+    /// Does all that can be done now. `cx` is woken when there is more to do.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) {
         loop {
             self.engine.poll(cx);
@@ -46,7 +46,8 @@ impl Driver {
         }
     }
 
-    /// Whether all is done, for an engine that gets no more calls. Then the channel is closed.
+    /// Ready when all calls of an engine that gets no more calls have ended. Closes the channel
+    /// then.
     pub(crate) fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         ready!(self.engine.poll_idle(cx));
         self.engine.poll_close(cx)
@@ -54,7 +55,7 @@ impl Driver {
 }
 
 impl Engine {
-    /// A moment has come at which something may be due.
+    /// Handles a timer that has fired.
     fn on_time(self: &Rc<Self>, now: Instant, cx: &mut Context<'_>) {
         if self.state.borrow().look_at.is_some_and(|at| at <= now) {
             self.look_through(now, cx);
@@ -66,8 +67,8 @@ impl Engine {
         }
     }
 
-    /// Looks through all calls: ends those whose time is over, gives up a channel that does not
-    /// answer, and says what is waited for.
+    /// Looks through all calls: ends those past their deadline, gives up a channel that does not
+    /// answer, and logs what the client waits for.
     fn look_through(self: &Rc<Self>, now: Instant, cx: &mut Context<'_>) {
         let state = &mut *self.state.borrow_mut();
         let connector = self.exchange.http().connector();
@@ -108,7 +109,7 @@ impl Engine {
         state.time_out_posts(now, &no_answer);
         for chunk in state.queue.take_out(|chunk| chunk.call.end().0 <= now) {
             if state.is_logging_in {
-                // It waits for nothing else.
+                // The call waits only for the login.
                 let late = SendError::LoginFailed { last: Box::new(no_answer()) };
                 chunk.call.note_failure(&chunk.range, &late, false);
             }

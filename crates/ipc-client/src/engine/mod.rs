@@ -1,14 +1,14 @@
-//! What becomes of calls: a queue, one channel or a few POSTs that carry them, retries with
-//! backoff, and deadlines.
+//! Carries calls: a queue, one channel or a few POSTs, retries with backoff, and deadlines.
 //!
-//! `worker` hands calls in and drives it. How a frame is written or posted is known below; here is
-//! decided which goes where, when, and how often: `dispatch` says by which way, `over_channel` and
-//! `posting` are the two ways, `recovery` is what follows a failure, and `driver` sees to time.
+//! `worker` passes calls in and drives the engine. `channel` and `exchange` know how a frame is
+//! written or posted. The engine decides which entry goes where, when, and how often: `dispatch`
+//! chooses the way, `over_channel` and `posting` are the two ways, `recovery` handles failures, and
+//! `driver` handles deadlines.
 //!
-//! A lone first message goes by POST, so that a process that sends one pays for no upgrade.
-//! Whatever follows goes over a channel, where the server opens one; what a frame of it cannot hold
-//! goes by POST beside it. What has no answer when a channel ends or a POST fails goes back to its
-//! place in the queue, and out again under the same id.
+//! A lone first message goes by POST, so that a process that sends one message does not pay for an
+//! upgrade. All others go over a channel, if the server opens one. Entries that are too large for a
+//! channel's frame go by POST beside it. When a channel ends or a POST fails, entries without an
+//! answer go back to their places in the queue, and are sent again under the same id.
 
 mod active_call;
 mod backoff;

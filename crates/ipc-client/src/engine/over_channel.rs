@@ -1,4 +1,4 @@
-//! What goes over the channel, what comes back, and what its end means.
+//! The way over the channel: opens it, writes frames, reads answers, and handles its end.
 
 use std::io;
 use std::rc::Rc;
@@ -25,18 +25,20 @@ use crate::exchange::refusal::{AttemptError, Recovery, give_up, of_code, printab
 use crate::transport::attempt::Attempt;
 use crate::transport::http::{OpenError, WebSocket};
 
-/// After a server, or a proxy before it, did not open a channel, how long none is asked for.
+/// How long no channel is requested after the server, or a proxy in front of it, has refused to
+/// open one.
 const NO_CHANNEL_FOR: Duration = Duration::from_secs(60);
 
-/// After so many that got no answer, too.
+/// After this many upgrade requests in a row without any response, none is sent for
+/// [`NO_CHANNEL_FOR`] either.
 const OPENINGS_WITHOUT_ANSWER_MAX: u32 = 3;
 
-/// Close codes that refuse a frame for what it is.
+/// Close codes with which a server refuses a frame because of its content.
 const REFUSALS_OF_A_FRAME: [u16; 2] =
     [close_code_of(ProblemCode::MalformedFrame), close_code_of(ProblemCode::TooLarge)];
 
 impl Engine {
-    /// Opens a channel for what waits.
+    /// Opens a channel for the waiting entries.
     pub(super) async fn open_channel(self: &Rc<Self>) {
         let (token, generation) = self.exchange.current_session();
         if token.is_none() {
@@ -90,7 +92,7 @@ impl Engine {
                     self.opening_has_no_answer();
                 }
                 let error = self.exchange.explain(error, &attempt, limits.ends_at).await;
-                // No message was on its way.
+                // No message was sent yet, so none is in doubt.
                 return Err(AttemptError::without_answer(match error {
                     SendError::NoAnswer { address, source } => {
                         SendError::Unreachable { address, source }
@@ -104,7 +106,8 @@ impl Engine {
         Ok(Ok(Channel::new(socket, sealer, id, bytes_max)))
     }
 
-    /// A server that answers no upgrade, or a proxy before it, may answer a POST all the same.
+    /// Notes an upgrade request without a response. The next entry goes by POST, since a server or
+    /// proxy that does not answer upgrades may answer a POST.
     fn opening_has_no_answer(&self) {
         let state = &mut *self.state.borrow_mut();
         state.post_next = true;
@@ -114,7 +117,7 @@ impl Engine {
         }
     }
 
-    /// None is asked for during the next minute.
+    /// Stops requests for a channel for [`NO_CHANNEL_FOR`].
     fn no_channel(&self, state: &mut State, why: &str) {
         let level = match std::mem::replace(&mut state.has_told_no_channel, true) {
             false => log::Level::Info,
@@ -126,14 +129,14 @@ impl Engine {
         state.openings_without_answer = 0;
     }
 
-    /// Writes frames as long as they go out.
+    /// Writes frames as long as the connection takes them.
     pub(super) fn write_frames(&self, state: &mut State, now: Instant, cx: &mut Context<'_>) {
         if !state.may_write(now) {
             return;
         }
         let Link::Open(channel) = &mut state.link else { return };
-        // What did not go out before goes now, or wakes the driver when it does: then there is room
-        // for the next frame.
+        // Flush first. If the connection does not take everything, the driver is woken once there
+        // is room for the next frame.
         while channel.poll_flush(cx).is_ready() && channel.is_writable() {
             let (token, generation) = self.exchange.current_session();
             let token = token.filter(|_| state.session_sent != Some(generation));
@@ -141,8 +144,8 @@ impl Engine {
             let entries_max = channel.limits().entries;
             let limits = FrameLimits {
                 entries: match state.in_flight.is_empty() {
-                    // Half of it, so that from now on one end works at one half while the other
-                    // works at the other.
+                    // A first frame with half of the entries: from then on one end handles one half
+                    // while the other end handles the other.
                     true => {
                         state.queue.half_of_many().map_or(entries_max, |half| half.min(entries_max))
                     }
@@ -187,13 +190,13 @@ impl Engine {
                 }
             }
             state.unanswered.extend(last_message.map(|last| (last, now)));
-            // For an answer that does not come.
+            // To log the wait if no answer comes.
             let look_at = now + SAY_EVERY;
             state.look_at = Some(state.look_at.map_or(look_at, |at| at.min(look_at)));
         }
     }
 
-    /// Reads what has come over the channel.
+    /// Reads what has arrived over the channel.
     pub(super) fn read_channel(self: &Rc<Self>, cx: &mut Context<'_>) {
         loop {
             let state = &mut *self.state.borrow_mut();
@@ -203,7 +206,7 @@ impl Engine {
                 Poll::Ready(Event::Answer(envelope)) => {
                     if let Err(why) = self.take_answer(state, &envelope) {
                         if let Link::Open(channel) = &mut state.link {
-                            channel.close(CloseCode::Policy, "the answer is none");
+                            channel.close(CloseCode::Policy, "invalid answer");
                             let _ = channel.poll_flush(cx);
                         }
                         let error = io::Error::new(io::ErrorKind::InvalidData, why);
@@ -212,7 +215,7 @@ impl Engine {
                 }
                 Poll::Ready(Event::Ended(end)) => {
                     if let Link::Open(channel) = &mut state.link {
-                        // The answer to a close frame.
+                        // Sends the answer to a close frame.
                         let _ = channel.poll_flush(cx);
                     }
                     self.channel_ended(state, end);
@@ -221,7 +224,7 @@ impl Engine {
         }
     }
 
-    /// Takes in an answer; an error says what is wrong with it.
+    /// Processes an answer. The error says what is wrong with it.
     fn take_answer(self: &Rc<Self>, state: &mut State, envelope: &[u8]) -> Result<(), String> {
         let now = Instant::now();
         let Link::Open(channel) = &state.link else { return Ok(()) };
@@ -253,13 +256,14 @@ impl Engine {
             Some(())
         });
         if let Err(why) = read {
-            // The channel ends: these go again with what else has no answer.
+            // The channel ends now. These entries are sent again together with all others without
+            // an answer.
             again.into_iter().for_each(|(chunk, _)| state.in_flight.push(chunk));
             return Err(why);
         }
         state.has_answer();
-        // Frames are worked at in order: what lies before an answer was answered too, or is about
-        // to be.
+        // The server handles frames in order. So earlier frames are answered too, or will be at
+        // once.
         state.unanswered.retain(|(last, _)| *last >= answered_to);
         for (chunk, error) in again {
             self.retry(state, chunk, &error, now);
@@ -275,7 +279,7 @@ impl Engine {
         Ok(())
     }
 
-    /// The channel has ended. What has no answer goes again.
+    /// Handles the end of the channel. Entries without an answer are sent again.
     pub(super) fn channel_ended(self: &Rc<Self>, state: &mut State, end: End) {
         let now = Instant::now();
         state.link = Link::Closed;
@@ -295,7 +299,7 @@ impl Engine {
         let (error, may_be_there) = match end {
             End::Broken(error) => {
                 log::debug!("the channel to {address} broke: {}", ipc_base::chain(&error));
-                // A reply, most likely, whose request hears by POST that it is too long.
+                // Most likely a reply was too long. A POST gets the error of that request.
                 state.post_next |= error.kind() == io::ErrorKind::FileTooLarge;
                 let attempt = Attempt::default();
                 attempt.writing.set(true);
@@ -306,15 +310,15 @@ impl Engine {
             }
             End::Closed { code, reason } if code == close_code_of(ProblemCode::SessionExpired) => {
                 log::debug!("the channel to {address} was closed: {code} {reason}");
-                // Users are looked at while messages are put, too.
+                // The server also checks users while it stores messages, so some may be stored.
                 (of_code(ProblemCode::SessionExpired.as_str(), None), true)
             }
             End::Closed { code: code @ 4000.., reason } => {
                 let error = of_code(&reason, None);
-                // POST tells more of it, and whose it is.
+                // The response to a POST has more detail, and says which message is at fault.
                 state.post_next = true;
-                // These are of a frame itself: nothing of it was taken, and what came before it has
-                // its answers.
+                // These codes are about the frame itself. The server took nothing from it, and has
+                // answered all frames before it.
                 let is_of_the_frame = REFUSALS_OF_A_FRAME.contains(&code);
                 (AttemptError { recovery: Recovery::Wait(None), ..error }, !is_of_the_frame)
             }
@@ -335,7 +339,8 @@ impl Engine {
         };
         if is_idle {
             if !was_used && !state.queue.is_empty() {
-                // What waits had no use of it, and may have none of the next.
+                // The waiting entries gained nothing from this channel, so the next address is
+                // tried after a pause.
                 let why = io::Error::new(
                     io::ErrorKind::ConnectionAborted,
                     ipc_base::chain(&error.error).to_string(),
@@ -372,22 +377,23 @@ impl Engine {
     }
 }
 
-/// Appends the entries of a chunk; that of a request says how long its reply is waited for.
+/// Appends the entries of a chunk. The entry of a request also says how long the server waits for
+/// its reply.
 fn write_entries(buffer: &mut Vec<u8>, chunk: &Chunk, now: Instant) {
     use std::io::Write as _;
     let text = chunk.call.messages.text(chunk.range.clone());
     match chunk.call.reply_wait(now) {
         None => buffer.extend_from_slice(text),
         Some(wait) => {
-            // In place of the brace that ends it.
+            // The new member replaces the closing brace.
             buffer.extend_from_slice(&text[..text.len() - 1]);
             write!(buffer, r#","reply_wait_ms":{}}}"#, wait.as_millis()).expect("memory takes all");
         }
     }
 }
 
-/// Takes in what became of entries; `None` if they are none that have no answer. Those to send
-/// again go into `again`.
+/// Sets the status of entries. Returns `None` if one of them is not in flight. Entries that are to
+/// be sent again go into `again`.
 fn settle(
     in_flight: &mut InFlight<Chunk>,
     requests: &mut usize,

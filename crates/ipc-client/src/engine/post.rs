@@ -1,6 +1,6 @@
-//! A POST on its way, and what an answer to one says.
+//! A POST that is under way, and the parsing of a batch's reply.
 //!
-//! `posting` makes them, `state` keeps them. Nothing here sends.
+//! `posting` makes them, `state` holds them. Nothing here sends.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -13,10 +13,11 @@ use crate::engine::active_call::Chunk;
 use crate::exchange::refusal::of_code;
 use crate::transport::attempt::Attempt;
 
-/// A POST that takes longer than this holds up no other: what waits goes over another connection.
+/// A POST that takes longer than this does not hold up others: waiting entries go over another
+/// connection.
 pub(super) const LATE_AFTER: Duration = Duration::from_millis(5);
 
-/// A POST on its way.
+/// A POST that is under way.
 pub(super) struct Post {
     pub(super) number: u64,
     pub(super) chunks: Vec<Chunk>,
@@ -26,13 +27,14 @@ pub(super) struct Post {
 }
 
 impl Post {
-    /// From when on it holds up no other, if it has to be waited for.
+    /// When this POST becomes late and so holds up no other. `None` if it is late already, or is a
+    /// request's.
     pub(super) fn late_at(&self) -> Option<Instant> {
         let late_at = self.begun_at + LATE_AFTER;
         (!self.is_request && Instant::now() < late_at).then_some(late_at)
     }
 
-    /// When its calls end.
+    /// When the calls of this POST end.
     pub(super) fn ends(&self) -> impl Iterator<Item = Instant> {
         let is_written = self.attempt.writing.get();
         self.chunks.iter().filter(|chunk| !chunk.call.is_over()).map(
@@ -44,7 +46,8 @@ impl Post {
     }
 }
 
-/// What an answer says of so many messages, in order.
+/// The statuses of `count` messages as a batch's reply reports them, in order. `None` for a message
+/// that found no room.
 pub(super) fn statuses(
     reply: &BatchReply,
     count: usize,
@@ -52,15 +55,16 @@ pub(super) fn statuses(
     let full_from = reply.full_from.map_or(count, |index| index as usize);
     let mut codes: Vec<Option<&str>> = vec![None; count];
     for BatchOutcome { index, code } in &reply.others {
-        let other =
-            codes.get_mut(*index as usize).ok_or("the reply names a message that was not sent")?;
+        let other = codes
+            .get_mut(*index as usize)
+            .ok_or("the reply has the index of a message that was not sent")?;
         if other.replace(code).is_some() {
-            return Err("the reply names a message twice");
+            return Err("the reply has the index of a message twice");
         }
     }
     let accepted = codes.iter().take(full_from).filter(|code| code.is_none()).count();
     if full_from > count || accepted != reply.accepted as usize {
-        return Err("the reply does not count as many messages as were sent");
+        return Err("the counts in the reply do not match the messages sent");
     }
     let statuses = codes.into_iter().enumerate().map(|(index, code)| match code {
         None if index >= full_from => None,

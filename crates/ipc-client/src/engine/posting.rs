@@ -1,5 +1,5 @@
-//! Calls that go by POST: the first of a process, what a channel's frame cannot hold, and all where
-//! there is no channel.
+//! The way by POST: for a lone first message, for entries too large for a channel's frame, and for
+//! all entries while there is no channel.
 
 use std::future::poll_fn;
 use std::pin::pin;
@@ -21,18 +21,18 @@ use crate::exchange::refusal::{AttemptError, Recovery, give_up, is_for_the_conte
 use crate::exchange::session::Generation;
 use crate::transport::attempt::Attempt;
 
-/// How many messages go into one POST at most; a server takes 1000 unless set otherwise.
+/// The largest number of messages in one POST. A server accepts 1000 unless configured otherwise.
 const MESSAGES_MAX: usize = 500;
 
-/// How many bytes of messages go into one POST at most, a longer message alone.
+/// The largest number of bytes in one POST. A longer message goes alone.
 const BYTES_MAX: usize = 1024 * 1024;
 
-/// With so many waiting, another connection is worth its price although none is late.
+/// When this many messages wait, another connection is worth its cost although no POST is late.
 const WAITING_MESSAGES: usize = 8;
 
-/// What came of one.
+/// The result of a POST.
 enum Posted {
-    /// What became of its messages, in order; `None` for those that found no room.
+    /// The statuses of its messages, in order. `None` for a message that found no room.
     Statuses(Vec<Option<EntryStatus>>),
     Reply {
         duplicate: bool,
@@ -41,7 +41,7 @@ enum Posted {
 }
 
 impl Engine {
-    /// Sends by POST what a frame of a channel cannot hold.
+    /// Sends by POST the entries that are too large for a channel's frame.
     pub(super) fn post_misfits(self: &Rc<Self>, state: &mut State, now: Instant) {
         while state.posts.len() < self.config.connections_max {
             let bytes_max = state.entries_bytes_max(self.session_bytes());
@@ -58,7 +58,8 @@ impl Engine {
         }
     }
 
-    /// Sends what waits by POST: one at a time, unless that one is late, or many wait.
+    /// Sends the waiting entries by POST, one POST at a time unless one is late or many messages
+    /// wait.
     pub(super) fn post_all(self: &Rc<Self>, state: &mut State, now: Instant) {
         while state.posts.len() < self.config.connections_max {
             let sends = state.posts.iter().filter(|post| !post.is_request);
@@ -67,7 +68,7 @@ impl Engine {
                 || state.queue.iter().take(WAITING_MESSAGES).count() == WAITING_MESSAGES;
             let may_request = state.may_request(self.config.connections_max);
             if in_time > 0 && !many_wait() {
-                // Requests wait for nobody.
+                // A request does not wait for earlier POSTs.
                 if !may_request || !state.queue.iter().any(|chunk| chunk.call.is_request()) {
                     return;
                 }
@@ -78,7 +79,7 @@ impl Engine {
             let Some(group) = group else { return };
             self.post(state, group, now);
             if state.post_next {
-                // The next one may go otherwise.
+                // The next entry may go over a channel.
                 return;
             }
         }
@@ -125,7 +126,8 @@ impl Engine {
             let (id, body) = (call.messages.id(at), call.messages.body(at));
             let secs = call.reply_wait_secs(now);
             let mut request = pin!(self.exchange.request(id, body, secs, limits, used, attempt));
-            // Its connection is of use to others: nobody to hear the reply, no request.
+            // If the caller stops waiting for the reply, the request ends and leaves its connection
+            // to others.
             let result = poll_fn(|cx| match call.poll_over(cx) {
                 Poll::Ready(()) => Poll::Ready(Err(give_up(SendError::Stopped))),
                 Poll::Pending => request.as_mut().poll(cx),
@@ -157,7 +159,7 @@ impl Engine {
         })
     }
 
-    /// A POST has ended.
+    /// Processes the result of a POST.
     fn posted(
         self: &Rc<Self>,
         group: Vec<Chunk>,
@@ -170,7 +172,7 @@ impl Engine {
         let now = Instant::now();
         let state = &mut *self.state.borrow_mut();
         state.end_post(number);
-        // Until then what is sent again is still the first.
+        // A failed first message is still a lone first message when it is sent again.
         state.has_begun |= match &result {
             Ok(_) => true,
             Err(error) => error.recovery == Recovery::GiveUp,
@@ -256,9 +258,9 @@ impl Engine {
                 let messages: usize = group.iter().map(Chunk::len).sum();
                 let is_content = is_for_the_content(&error.error);
                 if is_content && messages > 1 {
-                    // Which message it was, or how many are too many, shows in halves.
+                    // Halving the group finds the message at fault, or the accepted group size.
                     log::debug!(
-                        "{messages} messages at once were refused: {}",
+                        "the server refused a POST of {messages} messages, sending smaller ones: {}",
                         ipc_base::chain(&error.error)
                     );
                     state.post_messages_max = Some((messages / 2).max(1));
@@ -267,7 +269,7 @@ impl Engine {
                     return;
                 }
                 if is_content && messages == 1 {
-                    // It was this message; the others need not go in small groups for it.
+                    // This message was at fault, so the others may go in large groups again.
                     state.post_messages_max = None;
                     state.post_next = false;
                 }
@@ -284,7 +286,7 @@ impl Engine {
     }
 }
 
-/// A task that posts; it leaves the list also when its runtime ends it.
+/// A task that posts. Its `Drop` removes the POST from the list even if the runtime stops the task.
 struct Posting {
     engine: Rc<Engine>,
     number: u64,

@@ -1,8 +1,8 @@
 //! The entries that wait to be sent, in order.
 //!
-//! What is sent again goes back to its place: before whatever was asked for after it. Of one stream
-//! nothing is sent by POST while something before it is on its way, since the later one might
-//! arrive first.
+//! An entry that is sent again goes back to its place, before all entries of later calls. No
+//! message of a stream goes by POST while an earlier message of the stream is under way: the later
+//! one might arrive first.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -12,49 +12,51 @@ use tokio::time::Instant;
 use crate::call::Stream;
 use crate::engine::active_call::{ActiveCall, Chunk};
 
-/// Bytes that the entry of a request has for the wait for its reply, at most.
+/// The most bytes that the member with the reply's wait adds to the entry of a request.
 pub(crate) const REPLY_WAIT_BYTES: usize = 48;
 
-/// The queue.
+/// Entries that wait, as chunks of calls.
 #[derive(Debug, Default)]
 pub(crate) struct Queue {
     chunks: VecDeque<Chunk>,
     /// The number of the next call.
     next_order: u64,
-    /// Bytes of the longest entry that waits, at most: of all since nothing waited.
+    /// An upper bound for the longest waiting entry, in bytes: the longest since the queue was last
+    /// empty.
     longest: usize,
-    /// Some call that waits, or did since nothing waited, has too many levels for a channel.
+    /// Whether the queue has held, since it was last empty, a call with too many levels for a
+    /// channel.
     has_deep: bool,
-    /// Streams of which something is on its way by POST.
+    /// Streams with a POST under way.
     held: Vec<Arc<Stream>>,
 }
 
-/// From so many messages on two frames are worth their price.
+/// From this many messages on, two frames are worth their cost.
 const HALVES_FROM: usize = 8;
 
-/// So many chunks are counted at most.
+/// The most chunks that [`Queue::half_of_many`] counts.
 const HALVES_COUNTED_MAX: usize = 512;
 
-/// How much goes into one frame.
+/// The limits of one frame.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct FrameLimits {
     pub(crate) entries: usize,
     pub(crate) bytes: usize,
-    /// Requests that may be added to those that wait for their reply.
+    /// How many more requests may wait for a reply.
     pub(crate) requests: usize,
 }
 
 /// How an entry can be sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fit {
-    /// In a frame of a channel.
+    /// In a frame of a channel, or by POST.
     Channel,
-    /// By POST alone: it is too long, or has too many levels.
+    /// Only by POST: the entry is too long, or has too many levels.
     Post,
 }
 
 impl Queue {
-    /// Adds a call behind all others.
+    /// Adds a call to the end of the queue.
     pub(crate) fn push(&mut self, call: std::rc::Rc<ActiveCall>, now: Instant) {
         let (order, range) = (self.next_order, 0..call.messages.len());
         self.next_order += 1;
@@ -62,7 +64,7 @@ impl Queue {
         self.chunks.push_back(Chunk { call, range, order, sent_at: now });
     }
 
-    /// Something is about to wait.
+    /// Updates `longest` and `has_deep` for a call that is about to be queued.
     fn note(&mut self, call: &ActiveCall) {
         if self.chunks.is_empty() {
             (self.longest, self.has_deep) = (0, false);
@@ -71,18 +73,18 @@ impl Queue {
         self.has_deep |= call.is_deep;
     }
 
-    /// Whether some entry may have to go by POST, where a frame holds so many bytes: a look through
-    /// what waits costs more than to know that there is none.
+    /// Whether an entry may be too large for a frame that holds `bytes_max`. This check is cheaper
+    /// than a search through the queue.
     fn may_have_misfits(&self, bytes_max: usize) -> bool {
         self.has_deep || self.longest > bytes_max
     }
 
-    /// Puts back what of a chunk has no answer, in its place.
+    /// Puts the parts of a chunk without an answer back into their place.
     pub(crate) fn requeue(&mut self, chunk: &Chunk) {
         for chunk in chunk.open() {
             self.note(&chunk.call);
             let key = (chunk.order, chunk.range.start);
-            // Mostly in front of all others.
+            // Usually the place is in front of all others.
             let at = self.chunks.partition_point(|other| (other.order, other.range.start) < key);
             self.chunks.insert(at, chunk);
         }
@@ -92,7 +94,7 @@ impl Queue {
         self.chunks.is_empty()
     }
 
-    /// How many messages wait, two at most.
+    /// The number of waiting messages, but not more than two.
     pub(crate) fn count_up_to_two(&self) -> usize {
         match self.chunks.len() {
             0 => 0,
@@ -101,8 +103,7 @@ impl Queue {
         }
     }
 
-    /// Half of the messages that wait, where these are so many that two frames are worth their
-    /// price.
+    /// Half of the number of waiting messages. `None` if they are too few for two frames.
     pub(crate) fn half_of_many(&self) -> Option<usize> {
         let messages: usize = self.chunks.iter().take(HALVES_COUNTED_MAX).map(Chunk::len).sum();
         (messages >= HALVES_FROM).then(|| messages.div_ceil(2))
@@ -112,7 +113,7 @@ impl Queue {
         self.chunks.iter()
     }
 
-    /// Takes out those for which `is_out` says so.
+    /// Takes out the chunks for which `is_out` returns true.
     pub(crate) fn take_out(&mut self, mut is_out: impl FnMut(&Chunk) -> bool) -> Vec<Chunk> {
         if !self.chunks.iter().any(&mut is_out) {
             return Vec::new();
@@ -122,12 +123,12 @@ impl Queue {
         out
     }
 
-    /// Takes all.
+    /// Takes all chunks.
     pub(crate) fn take_all(&mut self) -> Vec<Chunk> {
         self.chunks.drain(..).collect()
     }
 
-    /// Whether nothing of its stream is on its way by POST.
+    /// Whether the chunk's stream has no POST under way.
     fn is_free(&self, chunk: &Chunk) -> bool {
         self.held.is_empty()
             || chunk
@@ -136,7 +137,7 @@ impl Queue {
                 .is_none_or(|stream| !self.held.iter().any(|held| Arc::ptr_eq(held, &stream)))
     }
 
-    /// How the first entry of a chunk can be sent, where a frame holds so many bytes of entries.
+    /// How the first entry of a chunk can be sent if a frame holds `bytes_max` bytes of entries.
     fn fit(chunk: &Chunk, bytes_max: usize) -> Fit {
         let first = chunk.range.start;
         let bytes = chunk.call.messages.text_bytes(first..first + 1) + reply_wait_bytes(chunk);
@@ -144,15 +145,15 @@ impl Queue {
         if is_short && !chunk.call.is_deep { Fit::Channel } else { Fit::Post }
     }
 
-    /// Whether a frame of a channel, which holds so many bytes of entries, cannot hold the first
-    /// entry of a chunk.
+    /// Whether the first entry of a chunk is too large for a channel's frame, which holds
+    /// `bytes_max` bytes of entries.
     pub(crate) fn is_misfit(chunk: &Chunk, bytes_max: usize) -> bool {
         Self::fit(chunk, bytes_max) == Fit::Post
     }
 
-    /// Takes the next frame for a channel: the first entries that wait, as far as they go together.
-    /// What nobody waits for is dropped; what must go by POST stays, and what of its stream is
-    /// behind it.
+    /// Takes the next frame for a channel: the first waiting entries, within the limits. Drops
+    /// entries whose caller has stopped waiting. Leaves an entry that must go by POST, and all
+    /// later ones of its stream.
     pub(crate) fn take_frame(&mut self, limits: FrameLimits, frame: &mut Vec<Chunk>) {
         let (mut entries, mut bytes, mut requests) = (0, 0, 0);
         let mut at = 0;
@@ -191,9 +192,9 @@ impl Queue {
         }
     }
 
-    /// Takes what goes into the next POST: one request, messages of one batch, or single messages.
-    /// `channel_bytes_max` is how much a frame of a channel holds, where only that goes by POST
-    /// which does not fit; `may_request` whether a request may go.
+    /// Takes the content of the next POST: one request, messages of one batch, or single messages.
+    /// With `channel_bytes_max`, the size of a channel's frame, it takes only an entry that is too
+    /// large for it. `may_request` says whether a request may be taken.
     pub(crate) fn take_post(
         &mut self,
         channel_bytes_max: Option<usize>,
@@ -223,7 +224,7 @@ impl Queue {
                 None => true,
                 Some(bytes_max) => Self::fit(chunk, bytes_max) == Fit::Post,
             };
-            // A request has a POST of its own, and so has a batch.
+            // A request has a POST of its own. So has a batch.
             let is_alone = chunk.call.is_request() || stream.is_some();
             let is_request = chunk.call.is_request();
             if is_behind
@@ -236,7 +237,7 @@ impl Queue {
                 at += 1;
                 continue;
             }
-            // Where a channel takes the rest, only the first entry has to go by POST.
+            // With a channel, only this one entry must go by POST.
             let count_max = if channel_bytes_max.is_some() { 1 } else { messages_max - messages };
             let mut count = fitting(chunk, count_max, bytes_max.saturating_sub(bytes));
             if count == 0 {
@@ -246,7 +247,7 @@ impl Queue {
                 count = 1;
             }
             messages += count;
-            // What is left of a batch waits for this part of it: a batch has a POST of its own.
+            // The rest of a batch waits until the POST of this part has ended.
             let Some(chunk) = self.take_first(at, count) else { break };
             bytes += chunk.bytes() + 1;
             group.push(chunk);
@@ -265,7 +266,7 @@ impl Queue {
         Some(group)
     }
 
-    /// Takes the first messages of the chunk at a position; what is left of it stays there.
+    /// Takes the first messages of the chunk at a position. The rest stays there.
     fn take_first(&mut self, at: usize, count: usize) -> Option<Chunk> {
         let chunk = self.chunks.get_mut(at)?;
         if count >= chunk.len() {
@@ -277,18 +278,18 @@ impl Queue {
         Some(first)
     }
 
-    /// A POST of these has ended.
+    /// Notes that a POST with messages of these streams has ended.
     pub(crate) fn release(&mut self, streams: &[Arc<Stream>]) {
         self.held.retain(|held| !streams.iter().any(|stream| Arc::ptr_eq(held, stream)));
     }
 }
 
-/// What an entry has on a channel beside its text.
+/// Bytes that an entry on a channel has beside its text.
 fn reply_wait_bytes(chunk: &Chunk) -> usize {
     if chunk.call.is_request() { REPLY_WAIT_BYTES } else { 0 }
 }
 
-/// How many of the first entries of a chunk go into so many bytes.
+/// How many of the first entries of a chunk fit into `bytes_max`.
 fn fitting(chunk: &Chunk, count_max: usize, bytes_max: usize) -> usize {
     let (first, most) = (chunk.range.start, chunk.len().min(count_max));
     if most == 0 || chunk.call.messages.text_bytes(first..first + most) <= bytes_max {
@@ -318,7 +319,7 @@ mod tests {
     use crate::error::SendError;
     use crate::receipt::{Reply, Sent};
 
-    /// Whoever waits for the calls of a test.
+    /// Receivers of the calls of a test.
     #[derive(Default)]
     struct Waiting {
         sends: Vec<oneshot::Receiver<Result<Sent, SendError>>>,
@@ -391,11 +392,15 @@ mod tests {
         (5..8).for_each(|number| waiting.request(&mut queue, number));
         assert_eq!(numbers(&frame(&mut queue, 3, 1000, 9)), [0, 1, 2]);
         let two = frame(&mut queue, 9, 200, 1);
-        assert_eq!(numbers(&two), [3, 4], "a third has no room");
-        assert_eq!(numbers(&frame(&mut queue, 9, 1000, 1)), [5], "one request more may wait");
+        assert_eq!(numbers(&two), [3, 4], "there is no room for a third");
+        assert_eq!(numbers(&frame(&mut queue, 9, 1000, 1)), [5], "one more request may wait");
         assert!(frame(&mut queue, 9, 1000, 0).is_empty());
         waiting.send(&mut queue, 8, 10);
-        assert_eq!(numbers(&frame(&mut queue, 9, 1000, 0)), [8], "which holds nothing else up");
+        assert_eq!(
+            numbers(&frame(&mut queue, 9, 1000, 0)),
+            [8],
+            "waiting requests hold up no message"
+        );
         assert_eq!(numbers(&frame(&mut queue, 9, 1000, 9)), [6, 7]);
     }
 
@@ -422,15 +427,18 @@ mod tests {
         waiting.batch(&mut queue, &stream, 2..3, true);
         waiting.batch(&mut queue, &stream, 3..5, false);
         waiting.send(&mut queue, 5, 10);
-        assert!(queue.take_post(Some(1000), 1, 1000, true, |_| false).is_none(), "it has its turn");
+        assert!(
+            queue.take_post(Some(1000), 1, 1000, true, |_| false).is_none(),
+            "earlier messages go first"
+        );
         assert_eq!(
             numbers(&frame(&mut queue, 9, 1000, 9)),
             [0, 1, 5],
-            "and those behind it wait for it"
+            "later messages of the stream wait for the POST"
         );
         assert!(
             queue.take_post(Some(1000), 1, 1000, true, |_| true).is_none(),
-            "others are in flight"
+            "earlier messages are in flight"
         );
         let post = queue.take_post(Some(1000), 1, 1000, true, |_| false).unwrap();
         assert_eq!((numbers(&post), numbers(&frame(&mut queue, 9, 1000, 9))), (vec![2], vec![]));
@@ -452,8 +460,8 @@ mod tests {
         };
         assert_eq!(post(true), Some(vec![0, 2]));
         assert_eq!(post(true), Some(vec![1]));
-        assert_eq!(post(false), Some(vec![3, 4]), "no more than a server takes");
-        assert_eq!(post(true), None, "the rest of the batch waits for its beginning");
+        assert_eq!(post(false), Some(vec![3, 4]), "no more than the limit of a POST");
+        assert_eq!(post(true), None, "the rest of the batch waits for its first part");
         queue.release(&[stream]);
         assert_eq!(numbers(&queue.take_post(None, 2, 1000, true, |_| false).unwrap()), [5]);
     }

@@ -1,4 +1,4 @@
-//! What follows a failure: a pause and another attempt, a login, or an end.
+//! Handles failures: a pause and another attempt, a login, or the end of the call.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -12,11 +12,12 @@ use crate::error::SendError;
 use crate::exchange::refusal::{AttemptError, Recovery};
 use crate::exchange::session::{Generation, Origin};
 
-/// How often a session that another process keeps is taken in a row: each may be over.
+/// How many times in a row the client takes a session that another process has kept. Each may have
+/// expired.
 const KEPT_TRIES_MAX: u32 = 3;
 
 impl Engine {
-    /// A request, or an entry that the server could not take at the moment, is sent again.
+    /// Sends a request again, or an entry that the server could not accept at the moment.
     pub(super) fn retry(
         self: &Rc<Self>,
         state: &mut State,
@@ -27,14 +28,14 @@ impl Engine {
         match chunk.call.no_reply(&error.error) {
             Some(late) => state.ask_again(chunk, late, false, now),
             None => {
-                // What is told of a request alone comes after it was taken.
+                // The server settles a request alone only after it has accepted it.
                 let may_be_there = chunk.call.is_request();
                 self.requeue(state, vec![chunk], error, may_be_there, now);
             }
         }
     }
 
-    /// Puts chunks back whose attempt failed in a way that a pause may mend.
+    /// Puts chunks back into the queue after a failure that may pass.
     pub(super) fn requeue(
         self: &Rc<Self>,
         state: &mut State,
@@ -56,7 +57,7 @@ impl Engine {
                 continue;
             }
             if !chunk.call.is_over() {
-                // It may end earlier now that it is not on its way.
+                // The deadline may be earlier now that the chunk is not in flight.
                 state.look_no_later_than(now + left);
                 first_end = Some(first_end.map_or(left, |end: Duration| end.min(left)));
                 state.queue.requeue(&chunk);
@@ -67,7 +68,7 @@ impl Engine {
         }
     }
 
-    /// Logs in, and has whatever waits sent again. `refusal` is why.
+    /// Logs in, after which the waiting entries are sent again. `refusal` is the reason.
     pub(super) fn log_in(
         self: &Rc<Self>,
         state: &mut State,
@@ -79,7 +80,8 @@ impl Engine {
             return;
         }
         if state.is_session_unproved && used == current {
-            // It was made for this, and is refused: another one would be too.
+            // The session is from a login for these entries, and the server refuses it. Another
+            // login would not help.
             for chunk in state.queue.take_all() {
                 chunk.call.fail(refusal.error.clone(), false);
             }
@@ -92,8 +94,8 @@ impl Engine {
         });
     }
 
-    /// Sees to it that the session is not the one of generation `used` any more; `false` if there
-    /// is none.
+    /// Replaces the session if it is still that of generation `used`. Returns `false` if there is
+    /// none then.
     pub(super) async fn renew(self: &Rc<Self>, used: Generation) -> bool {
         let (may_take_kept, ends_at) = {
             let state = self.state.borrow();
@@ -115,7 +117,7 @@ impl Engine {
         is_good
     }
 
-    /// Nothing of what waits can be sent: it waits, or ends.
+    /// Handles a failure that concerns all waiting entries: they wait, or their calls end.
     pub(super) fn attempt_failed(self: &Rc<Self>, state: &mut State, error: &AttemptError) {
         let chunks = state.queue.take_all();
         if let Recovery::Wait(_) = error.recovery {
@@ -128,8 +130,8 @@ impl Engine {
     }
 }
 
-/// A failure of the login that says nothing about the message: the server had just refused to take
-/// that.
+/// Wraps a failure of a login, which leaves no doubt about the message: the server had refused the
+/// message just before.
 fn of_the_login(error: AttemptError) -> AttemptError {
     match error.error {
         SendError::NoAnswer { .. } | SendError::Unexpected { .. } => {

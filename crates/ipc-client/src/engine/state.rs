@@ -1,6 +1,6 @@
-//! What an engine knows: what waits, what is on its way, and until when nothing is sent.
+//! The state of an engine: what waits, what is in flight, and until when nothing is sent.
 //!
-//! The other files of the engine come here. Nothing here sends.
+//! The other files of the engine use it. Nothing here sends.
 
 use std::collections::VecDeque;
 use std::task::Context;
@@ -22,69 +22,71 @@ use crate::exchange::session::Generation;
 use crate::log_throttle::{LogThrottle, seconds};
 use crate::random::random;
 
-/// How often it is said what is waited for, at most.
+/// The shortest time between two log lines about the same wait.
 pub(super) const SAY_EVERY: Duration = Duration::from_secs(5);
 
-/// With so many frames of messages unanswered no further one is written. What gathers meanwhile
-/// goes together, into one seal and one commit. Frames of requests alone, whose replies may take
-/// long, do not count.
+/// When this many frames with messages are unanswered, no further frame is written. Messages that
+/// arrive meanwhile share one seal and one commit. Frames of requests alone do not count, since
+/// their replies may take long.
 const FRAMES_UNANSWERED_MAX: usize = 8;
 
-/// The same where the first of them is not answered [soon](ANSWERED_SOON), as by an inbox that
-/// commits each: then one end works at one frame while the other gathers the next.
+/// The same limit when the first of these frames is not answered [soon](ANSWERED_SOON), as by an
+/// inbox that commits each frame. Then one end handles a frame while the other end gathers the
+/// next.
 const LATE_FRAMES_UNANSWERED_MAX: usize = 2;
 
-/// A server that only keeps messages in memory has answered by then.
+/// A server that only keeps messages in memory answers within this time.
 const ANSWERED_SOON: Duration = Duration::from_micros(250);
 
-/// Bytes that a session adds to a frame, and more than most have.
+/// An upper bound for the bytes that a session usually adds to a frame.
 const SESSION_BYTES: usize = 2048;
 
 pub(super) struct State {
     pub(super) queue: Queue,
     pub(super) link: Link,
-    /// What was sent over the channel and has no answer.
+    /// Entries sent over the channel that have no answer.
     pub(super) in_flight: InFlight<Chunk>,
-    /// How many requests are among that.
+    /// How many of them are requests.
     pub(super) requests: usize,
-    /// The last message of each frame that has no answer yet, and when it was sent; one of requests
-    /// alone is not among them.
+    /// The number of the last message in each frame without an answer, and when the frame was sent.
+    /// Frames of requests alone are left out.
     pub(super) unanswered: VecDeque<(u64, Instant)>,
-    /// The session that the channel has.
+    /// The session that was sent over the channel.
     pub(super) session_sent: Option<Generation>,
-    /// From which entry on the server takes none until it is told that this is known.
+    /// The server refuses all entries from this number on until the client begins again with it.
     pub(super) resume: Option<u64>,
-    /// Requests that are asked for again later.
+    /// Requests that are sent again later, and when.
     pub(super) delayed: Vec<(Instant, Chunk)>,
     pub(super) posts: Vec<Post>,
-    /// The number of the next of them.
+    /// The number of the next POST.
     pub(super) next_post: u64,
-    /// A first message has come to its end, or a channel was opened.
+    /// Whether a first message has ended, or a channel was opened.
     pub(super) has_begun: bool,
-    /// What is sent next goes by POST, which says what is wrong.
+    /// Whether the next entry goes by POST, because the response says more about a fault.
     pub(super) post_next: bool,
-    /// Until then no channel is asked for.
+    /// Until then the client does not ask for a channel.
     pub(super) no_channel_until: Option<Instant>,
     pub(super) has_told_no_channel: bool,
-    /// How many in a row were asked for in vain.
+    /// How many upgrade requests in a row had no response.
     pub(super) openings_without_answer: u32,
-    /// No more go into one POST: the server has refused as many.
+    /// The most messages in a POST, after the server has refused a larger one.
     pub(super) post_messages_max: Option<usize>,
     pub(super) is_logging_in: bool,
     pub(super) kept_tries: u32,
-    /// The session is of a login, and nothing was accepted with it yet.
+    /// Whether the session is from a login, and the server has accepted nothing with it yet.
     pub(super) is_session_unproved: bool,
     pub(super) backoff: Backoff,
     pub(super) retries: LogThrottle,
-    /// Nothing is sent before.
+    /// Until then nothing is sent.
     pub(super) paused_until: Option<Instant>,
-    /// What the server said when it could take nothing: so it is with all that waits until then.
+    /// The refusal of a server that has no room. It applies to all entries that wait until
+    /// `paused_until`.
     pub(super) no_room: Option<SendError>,
-    /// When calls have to be looked through: for those whose time is over, and for what to say.
+    /// When to look through the calls, for passed deadlines and for log lines about waits.
     pub(super) look_at: Option<Instant>,
 }
 
-/// What there is of a channel.
+/// The state of the channel.
 pub(super) enum Link {
     Closed,
     Opening,
@@ -125,7 +127,7 @@ impl State {
         self.look_at = Some(self.look_at.map_or(at, |look_at| look_at.min(at)));
     }
 
-    /// When the next call ends, or there is something to say.
+    /// When the next call ends, or the next log line about a wait is due.
     pub(super) fn next_look(&self, now: Instant) -> Option<Instant> {
         let waiting = self.queue.iter().chain(self.delayed.iter().map(|(_, chunk)| chunk));
         let ends = waiting.map(|chunk| chunk.call.end().0);
@@ -134,12 +136,12 @@ impl State {
         ends.chain(answers).chain(self.posts.iter().flat_map(Post::ends)).min()
     }
 
-    /// The latest moment at which something that waits ends.
+    /// The latest deadline of all waiting calls.
     pub(super) fn last_end(&self, otherwise: Instant) -> Instant {
         self.queue.iter().map(|chunk| chunk.call.end().0).max().unwrap_or(otherwise)
     }
 
-    /// The server has answered: what failed before is over.
+    /// Notes an answer of the server, which ends the series of failures.
     pub(super) fn has_answer(&mut self) {
         self.backoff = Backoff::new();
         self.kept_tries = 0;
@@ -158,8 +160,8 @@ impl State {
         }
     }
 
-    /// Whether a further frame may be written: not where several have no answer, and the first of
-    /// them has not had one soon.
+    /// Whether another frame may be written. It may not while several are unanswered and the oldest
+    /// of them is late.
     pub(super) fn may_write(&self, now: Instant) -> bool {
         self.unanswered.front().is_none_or(|(_, sent_at)| {
             let is_soon = now.saturating_duration_since(*sent_at) < ANSWERED_SOON;
@@ -172,7 +174,7 @@ impl State {
         self.requests = self.in_flight.iter().filter(|chunk| chunk.call.is_request()).count();
     }
 
-    /// Waits before anything is sent again.
+    /// Starts a pause before the next attempt.
     pub(super) fn pause(
         &mut self,
         error: &SendError,
@@ -180,9 +182,9 @@ impl State {
         left: Duration,
         now: Instant,
     ) {
-        // Without random numbers pauses lose their jitter, and the next seal will say so.
+        // Without random numbers the pause has no jitter. The next seal reports the error.
         let random = random().map_or(u32::MAX / 2, u32::from_be_bytes);
-        // A call with no time left ends by itself; others go on.
+        // A call without time left ends by itself. The others continue.
         let pause = self.backoff.next(None, left.max(LAST_CHANCE), random).unwrap_or_default();
         let pause = pause.max(retry_after.unwrap_or_default());
         log::log!(
@@ -197,7 +199,8 @@ impl State {
         self.no_room = Some(error).filter(|error| error.outcome() == Outcome::Refused).cloned();
     }
 
-    /// A request whose reply did not come in the time that the server gives it. It has the request.
+    /// Handles a request that the server has, and whose reply did not come within the server's
+    /// wait.
     pub(super) fn ask_again(
         &mut self,
         chunk: Chunk,
@@ -213,7 +216,7 @@ impl State {
             return;
         }
         chunk.call.note_failure(&chunk.range, &late, false);
-        // The first one may have been there only to bring it.
+        // The first attempt may only have delivered the request, with a wait of 0.
         if is_news && had_no_wait {
             self.queue.requeue(&chunk);
             return;
@@ -225,7 +228,7 @@ impl State {
         }
     }
 
-    /// Whether what waits has to go by POST, all of it.
+    /// Whether all waiting entries must go by POST.
     pub(super) fn only_misfits_wait(&self, session_bytes: usize) -> bool {
         let bytes_max = self.entries_bytes_max(session_bytes);
         self.queue.iter().all(|chunk| Queue::is_misfit(chunk, bytes_max))
@@ -234,7 +237,7 @@ impl State {
     pub(super) fn close_channel(&mut self, why: &str, cx: &mut Context<'_>) {
         if let Link::Open(channel) = &mut self.link {
             channel.close(CloseCode::Normal, why);
-            // What does not go out at once is not waited for: nobody misses it.
+            // The client does not wait for the close frame to be sent: nothing depends on it.
             let _ = channel.poll_flush(cx);
         }
         self.link = Link::Closed;
@@ -245,7 +248,7 @@ impl State {
         self.requests = 0;
     }
 
-    /// When there is something to do although nothing comes.
+    /// When there is work to do even if nothing arrives.
     pub(super) fn wake_at(&self) -> Option<Instant> {
         let channel = match &self.link {
             Link::Open(channel) => Some(channel.wake_at()),
@@ -260,13 +263,14 @@ impl State {
         all.into_iter().flatten().min()
     }
 
-    /// Requests leave a connection to everything else, where there are several.
+    /// Whether a request may take a connection. If there are several, requests leave one to all
+    /// other entries.
     pub(super) fn may_request(&self, connections_max: usize) -> bool {
         self.posts.iter().filter(|post| post.is_request).count() < (connections_max - 1).max(1)
     }
 
-    /// How many bytes of entries a frame holds at least, with a session of that length; before
-    /// there is a channel, one of a channel as it mostly is.
+    /// How many bytes of entries a frame holds at least, with a session of this length. While there
+    /// is no channel, the default limit of a server counts.
     pub(super) fn entries_bytes_max(&self, session_bytes: usize) -> usize {
         let session_bytes = session_bytes.max(SESSION_BYTES);
         match &self.link {
@@ -282,7 +286,7 @@ impl State {
         self.queue.release(&streams);
     }
 
-    /// Ends the calls of POSTs whose time is over; what is on its way stays so.
+    /// Ends the calls of POSTs whose time has passed. The POSTs themselves continue.
     pub(super) fn time_out_posts(&self, now: Instant, no_answer: &dyn Fn() -> SendError) {
         for post in &self.posts {
             let is_written = post.attempt.writing.get();

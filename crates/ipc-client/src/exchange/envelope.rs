@@ -1,8 +1,8 @@
-//! A request's body: an envelope that is sealed while it is sent and its buffer, which is used
+//! The body of a request: an envelope that is sealed while it is sent, in a buffer that is used
 //! again.
 //!
-//! `exchange` makes one for each request, `http` posts it. The first piece is on its way while the
-//! next is sealed, so that client, network and server work on a long message at the same time.
+//! `exchange` makes one for each request, `http` posts it. The first part is sent while the next is
+//! sealed, so that client, network and server work on a long message at the same time.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -13,20 +13,20 @@ use bytes::{Bytes, BytesMut};
 use ipc_envelope::{KeyRing, Sealing};
 use zeroize::Zeroize as _;
 
-/// How much is sealed and handed to awc at a time: as much as a TLS record holds (RFC 8446, section
-/// 5.1).
+/// How many bytes are sealed and passed to awc at a time: as many as a TLS record holds (RFC 8446,
+/// section 5.1).
 const PIECE_BYTES: usize = 16 * 1024;
 
 /// The body of a request: none, or an envelope.
 pub(crate) struct Envelope(Option<Unsent>);
 
-/// What of an envelope was not handed to awc, and what seals it.
+/// The part of an envelope that awc does not have yet, and the state of its sealing.
 struct Unsent {
     rest: BytesMut,
     sealing: Sealing,
 }
 
-/// The memory of an envelope on its way.
+/// The memory of an envelope that is being sent.
 pub(crate) struct ReclaimableBuffer(BytesMut);
 
 impl Envelope {
@@ -35,8 +35,8 @@ impl Envelope {
         Envelope(None)
     }
 
-    /// The envelope of the plaintext in `buffer`, which is as for [`KeyRing::begin_seal`], and its
-    /// memory.
+    /// Begins the envelope of the plaintext in `buffer`, laid out as for [`KeyRing::begin_seal`].
+    /// Returns it with its memory.
     pub(crate) fn seal(
         ring: &KeyRing,
         mut buffer: Vec<u8>,
@@ -45,7 +45,7 @@ impl Envelope {
     ) -> (Self, ReclaimableBuffer) {
         let sealing = ring.begin_seal(&mut buffer, now_secs, iv);
         let bytes = Bytes::from(buffer);
-        // It has one owner, and so is not copied.
+        // The bytes have one owner, so this does not copy them.
         let mut rest = bytes.try_into_mut().unwrap_or_else(|bytes| BytesMut::from(&bytes[..]));
         let memory = ReclaimableBuffer(rest.split_off(rest.len()));
         (Envelope(Some(Unsent { rest, sealing })), memory)
@@ -53,14 +53,14 @@ impl Envelope {
 }
 
 impl Drop for Unsent {
-    /// Where it was not sent to its end, the rest is plaintext still.
+    /// Wipes the rest, which is still plaintext if the envelope was not sent to its end.
     fn drop(&mut self) {
         self.rest.zeroize();
     }
 }
 
 impl ReclaimableBuffer {
-    /// The buffer again, empty, once nothing of the envelope is on its way any more.
+    /// Returns the buffer, empty, if no part of the envelope is in use any more.
     pub(crate) fn reclaim(mut self, bytes: usize) -> Option<Vec<u8>> {
         self.0.try_reclaim(bytes).then(|| Vec::from(self.0))
     }
@@ -124,7 +124,7 @@ mod tests {
         let (envelope, memory) = Envelope::seal(&ring, buffer, 5, [3; 16]);
         drop(pieces(envelope));
         let buffer = memory.reclaim(100_000).unwrap();
-        assert_eq!((buffer.len(), buffer.as_ptr().addr()), (0, at), "the same, and not a copy");
+        assert_eq!((buffer.len(), buffer.as_ptr().addr()), (0, at), "the same memory, not a copy");
         assert!(buffer.capacity() >= 100_000);
 
         let (envelope, memory) = Envelope::seal(&ring, vec![0; 50_000], 5, [3; 16]);

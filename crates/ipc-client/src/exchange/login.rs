@@ -1,8 +1,9 @@
-//! Logging in: who does, of all that need a session at the same time, and what the server is told.
+//! Logging in: decides which client does, of all that need a session at the same time, and performs
+//! the login.
 //!
-//! `engine` comes here when the server says that a session is over. A client logs in once for all
-//! that waits, and of the clients that share a home one does, in whatever process: the others take
-//! the session that it keeps.
+//! `engine` calls it when the server says that a session has expired. A client logs in once for all
+//! its waiting entries. Of the clients that share a home, in whatever process, one logs in and
+//! keeps the session, and the others take it.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -23,43 +24,43 @@ use crate::random::random;
 use crate::sealer::unix_now_secs;
 use crate::transport::attempt::Attempt;
 
-/// How long another process may take to log in before it counts as one that hangs. A login takes a
-/// bcrypt of the server, a quarter of a second; where hundreds of processes begin at the same
-/// moment, it takes some seconds.
+/// How long another process may take for a login before it counts as hung. A login takes one bcrypt
+/// of the server, a quarter of a second. When hundreds of processes start at the same moment, it
+/// takes some seconds.
 const LOGIN_MAX: Duration = Duration::from_secs(10);
 
-/// How long to wait before looking again whether another process has logged in: the first time, and
-/// at most. Where hundreds wait, looking takes the processors that the login needs.
+/// The first and the longest pause before this client looks again whether another process has
+/// logged in. When hundreds wait, looking takes the processors that the login needs.
 const LOOK_FIRST: Duration = Duration::from_millis(5);
 const LOOK_LAST: Duration = Duration::from_millis(200);
 
-/// The longest session token that is taken. It goes into every frame and into a file; a server's
-/// own has some 250 bytes.
+/// The longest session token that is accepted. It goes into every frame and into a file. A server's
+/// own tokens have about 250 bytes.
 const SESSION_BYTES_MAX: usize = 16 * 1024;
 
-/// How an attempt comes to a session.
+/// How the client gets a session.
 enum Claim {
-    /// Another process has logged in.
+    /// It takes the session with which another process has logged in.
     Kept(Zeroizing<String>),
-    /// This client logs in, and as long as it has the lock no other does.
+    /// It logs in. While it holds the lock no other client does.
     LogIn(Option<LoginLock>),
 }
 
-/// What is found in the home.
+/// What a look into the home found.
 enum Found {
     Kept(Zeroizing<String>),
     Ours(LoginLock),
     Theirs(LoginHolder),
-    /// No agreement is possible.
+    /// The lock is not available, so the clients cannot agree on one of them.
     NoLock,
 }
 
-/// Somebody who is waited for, and since when.
+/// The holder of the lock that this client waits for, and since when.
 #[derive(Default)]
 struct Patience(Option<(LoginHolder, Instant)>);
 
 impl Patience {
-    /// Whether this holder has had the time that a login takes.
+    /// Whether the holder has had the time that a login takes.
     fn is_over(&mut self, holder: &LoginHolder, now: Instant) -> bool {
         match &self.0 {
             Some((known, since)) if known == holder => {
@@ -74,9 +75,9 @@ impl Patience {
 }
 
 impl Exchange {
-    /// Sees to it that the session is not the one of generation `used` any more, and says where the
-    /// new one is from. Of several clients on one home one logs in and the others wait for it, as
-    /// long as `may_take_kept`. Nothing is begun after `ends_at`.
+    /// Replaces the session if it is still that of generation `used`, and returns the origin of the
+    /// new one. Of several clients on one home, one logs in and the others wait for its session
+    /// while `may_take_kept` is set. No attempt begins after `ends_at`.
     pub(crate) async fn renew(
         &self,
         used: Generation,
@@ -96,7 +97,7 @@ impl Exchange {
         }
         let lock = match self.claim_login(may_take_kept, ends_at).await? {
             Claim::Kept(token) => {
-                log::debug!("another process has logged in: its session is used");
+                log::debug!("using the session of another process, which has logged in");
                 self.session.set(token, Origin::Kept);
                 return Ok(Origin::Kept);
             }
@@ -116,21 +117,21 @@ impl Exchange {
         let expires_at_secs = unix_now_secs().saturating_add(reply.expires_in);
         self.session.set(reply.session.clone(), Origin::Login);
         drop(turn);
-        // This send alone waits for the disk, so that a process that ends with it leaves the
-        // session behind.
+        // Only this login waits for the disk, so that the session is in the home even if the
+        // process ends now.
         let username = self.username();
         let keep = move |cache: &SessionCache| {
             cache.keep(&username, &reply.session, expires_at_secs);
-            // Now, and not before, there is something for the others.
+            // The others must not get the lock before the session is in the home.
             drop(lock);
         };
         self.with_cache(ends_at, keep).await;
         Ok(Origin::Login)
     }
 
-    /// Waits until another process has logged in, or it is this client's turn. A holder of the lock
-    /// that takes too long is passed over; after half of the time there is, or where there is no
-    /// lock, nobody is waited for.
+    /// Waits until another process has logged in, or this client has the lock. Passes over a holder
+    /// of the lock that takes too long. Returns without the lock after half of the remaining time,
+    /// or if there is no lock.
     async fn claim_login(
         &self,
         may_take_kept: bool,
@@ -166,11 +167,11 @@ impl Exchange {
             }
             log::log!(
                 self.waits.level_after(begun_at, now),
-                "another process logs in: waiting for its session for {} so far, and for {} more at most",
+                "waiting for the session of another process, which is logging in, for {} so far and {} more at most",
                 seconds(now - begun_at),
                 seconds(until - now)
             );
-            // Many wait, and they need not all look at the same moment.
+            // The jitter keeps many waiting clients from looking at the same moment.
             let random = random().map_or(0, |bytes| u32::from_be_bytes(bytes) % 1000);
             let jittered = pause.mul_f64(0.5 + f64::from(random) / 1000.0);
             sleep(jittered).await;
@@ -178,8 +179,8 @@ impl Exchange {
         }
     }
 
-    /// Does something with the kept session, if sessions are kept, on a thread that may wait for
-    /// the disk. It is done in any case, and waited for until `ends_at`.
+    /// Runs `act` with the kept sessions, if there are any, on a thread that may wait for the disk.
+    /// `act` runs to its end in any case. This function waits for it until `ends_at`.
     async fn with_cache(&self, ends_at: Instant, act: impl FnOnce(&SessionCache) + Send + 'static) {
         if let Some(cache) = self.cache.clone() {
             let acting = off_this_thread(move || act(&cache));
@@ -187,18 +188,18 @@ impl Exchange {
         }
     }
 
-    /// Reads the admin's credentials again, where they are those of the home, and says whether they
-    /// have changed: whoever changes the admin's password writes `admin.cred` too.
+    /// Reads the credentials of the home's own admin again, if the client uses them, and returns
+    /// whether they have changed. A change of the admin's password also writes `admin.cred`.
     ///
-    /// Blocks the thread for a read of two files of a few hundred bytes. That happens after a
-    /// refused login only, so at most as often as the server answers with a bcrypt.
+    /// Blocks the thread while it reads two files of a few hundred bytes. That happens only after a
+    /// refused login, so at most once per bcrypt of the server.
     fn take_changed_credentials(&self) -> bool {
         let Some(home) = &self.admin_home else { return false };
         let found = match home.admin_credentials() {
             Ok(found) => found,
             Err(error) => {
                 log::warn!(
-                    "the admin's credentials could not be read again: {}",
+                    "could not read the admin's credentials again: {}",
                     ipc_base::chain(&error)
                 );
                 return false;
@@ -216,7 +217,8 @@ impl Exchange {
         let id = self.sealer.draw_id().map_err(give_up)?;
         let Credentials { username, password } = self.credentials.borrow().clone();
         let request = AuthRequest { username, password };
-        // Large enough never to grow: growing would leave the password behind in freed memory.
+        // The buffer is large enough never to grow. Growing would leave the password in freed
+        // memory.
         let room = 64 + 6 * (request.username.len() + request.password.len());
         let mut body = Zeroizing::new(Vec::with_capacity(room));
         serde_json::to_writer(&mut *body, &request)
@@ -234,14 +236,14 @@ impl Exchange {
         let reply: AuthReply =
             self.read_reply(id, &answer, |body| serde_json::from_str(body).ok())?;
         if reply.session.len() > SESSION_BYTES_MAX {
-            let detail = "the session is longer than this client takes".to_owned();
+            let detail = "the session token is longer than this client accepts".to_owned();
             return Err(give_up(SendError::Unexpected { status: 200, detail }));
         }
         Ok(reply)
     }
 }
 
-/// What there is in the home of the session of `username`, apart from the one that is over.
+/// Looks into the home for a session of `username` other than the expired one, then for the lock.
 fn look(
     cache: &SessionCache,
     username: &str,
@@ -258,7 +260,7 @@ fn look(
     match cache.login_turn(username) {
         None => Found::NoLock,
         Some(LoginTurn::Theirs(holder)) => Found::Theirs(holder),
-        // Whoever had it may have kept one since we looked.
+        // The last holder of the lock may have kept a session since the first look.
         Some(LoginTurn::Ours(lock)) => kept().map_or(Found::Ours(lock), Found::Kept),
     }
 }
@@ -267,8 +269,8 @@ fn is_bad_credentials<T>(result: &Result<T, AttemptError>) -> bool {
     matches!(result, Err(AttemptError { error: SendError::BadCredentials { .. }, .. }))
 }
 
-/// Waits for something that may wait for the disk, while this thread goes on with other sends.
-/// `None` if it panics, which has then been told.
+/// Runs `act`, which may wait for the disk, on another thread, so that this one continues with
+/// other calls. `None` if `act` panics, which the panic hook has reported.
 async fn off_this_thread<T: Send + 'static>(act: impl FnOnce() -> T + Send + 'static) -> Option<T> {
     tokio::task::spawn_blocking(act).await.ok()
 }
@@ -283,7 +285,7 @@ mod tests {
     fn the_thread_goes_on_while_another_waits_for_the_disk() {
         actix_rt::System::new().block_on(async {
             let (go_on, wait) = std::sync::mpsc::channel();
-            // Were it this thread that waits, nobody would tell it to go on.
+            // If this thread waited, it would never send what `act` waits for.
             let disk = off_this_thread(move || wait.recv().unwrap());
             tokio::join!(disk, async { go_on.send(()).unwrap() });
         });
@@ -298,7 +300,7 @@ mod tests {
             let directory = tempfile::tempdir().unwrap();
             let home = Home::at(directory.path());
             let LoginTurn::Ours(_hangs) = home.try_login_lock("localhost", "test1").unwrap() else {
-                panic!("nobody has it");
+                panic!("the lock should be free");
             };
             let cache = SessionCache::new(home, "localhost".into(), None, None);
             for (secs, has_lock, waited_secs) in [(4, false, 2), (60, true, 10)] {
@@ -318,11 +320,11 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let home = Home::at(directory.path());
         let turn = || home.try_login_lock("localhost", "test1").unwrap();
-        let LoginTurn::Ours(first) = turn() else { panic!("nobody has it") };
-        let LoginTurn::Theirs(one) = turn() else { panic!("somebody has it") };
+        let LoginTurn::Ours(first) = turn() else { panic!("the lock should be free") };
+        let LoginTurn::Theirs(one) = turn() else { panic!("the lock should be held") };
         drop(first);
-        let LoginTurn::Ours(_second) = turn() else { panic!("nobody has it") };
-        let LoginTurn::Theirs(other) = turn() else { panic!("somebody has it") };
+        let LoginTurn::Ours(_second) = turn() else { panic!("the lock should be free") };
+        let LoginTurn::Theirs(other) = turn() else { panic!("the lock should be held") };
 
         let (start, mut patience) = (Instant::now(), Patience::default());
         assert!(!patience.is_over(&one, start));

@@ -1,7 +1,7 @@
-//! One POST: a frame is sealed, posted, and the answer is read. Logins too.
+//! One POST: seals a frame, posts it, and reads the response. Also logins.
 //!
-//! `engine` comes here with what is to be sent, and decides whether it is sent again. Here nothing
-//! waits in a queue, and nothing is tried twice but a login with credentials that have changed.
+//! `engine` calls it with what to send, and decides about retries. Nothing here waits in a queue,
+//! and only one thing is tried twice: a login whose credentials have changed.
 
 mod envelope;
 mod login;
@@ -35,28 +35,28 @@ use envelope::{Envelope, ReclaimableBuffer};
 use refusal::{AttemptError, give_up};
 use session::{Generation, Session, SessionCache, Token};
 
-/// The longest answer that is read, but for an application's reply. The longest there is says what
-/// became of each of a thousand messages, in some 40 bytes each.
+/// The longest response that is read, except for an application's reply. The longest legitimate one
+/// has the statuses of a thousand messages, of about 40 bytes each.
 const RESPONSE_BYTES_MAX: usize = 128 * 1024;
 
-/// What a frame has beside body and session, and more: `v`, `to`, `id`.
+/// An upper bound for the bytes of a frame beside body and session: `v`, `to`, `id`.
 pub(crate) const FRAME_BYTES: usize = 256;
 
-/// What an exchange is made of.
+/// The parts of an exchange.
 pub(crate) struct Setup {
     pub(crate) config: Config,
     pub(crate) connector: Connector,
     pub(crate) ring: KeyRing,
     pub(crate) credentials: Credentials,
-    /// The home, where the credentials are those of its `admin.cred`.
+    /// The home, if the credentials are those of its `admin.cred`.
     pub(crate) admin_home: Option<Home>,
-    /// A session that was kept in the home.
+    /// A session that the home has kept.
     pub(crate) kept: Option<Zeroizing<String>>,
-    /// `None` if sessions are not to be kept.
+    /// `None` if no session is kept.
     pub(crate) cache: Option<SessionCache>,
 }
 
-/// Posts frames to one server. Lives on one thread.
+/// Posts frames to one server. It stays on one thread.
 pub(crate) struct Exchange {
     config: Config,
     http: Http,
@@ -65,40 +65,41 @@ pub(crate) struct Exchange {
     admin_home: Option<Home>,
     session: Session,
     cache: Option<SessionCache>,
-    /// When it was said last that something is waited for.
+    /// Limits how often waits are logged.
     waits: LogThrottle,
-    /// Buffers to seal in, as many as connections at most. Fresh megabytes are costly.
+    /// Memory in which to seal, at most one buffer for each connection. Fresh megabytes are costly.
     buffers: RefCell<Vec<Vec<u8>>>,
-    /// Whether the server was asked, by silent listening, why it hangs up, since it last answered.
+    /// Whether the client has probed, since the last response, why the server hangs up. A probe
+    /// makes a connection and only listens.
     has_probed: Cell<bool>,
 }
 
-/// Until when an attempt waits.
+/// The deadlines of an attempt.
 #[derive(Clone, Copy)]
 pub(crate) struct AttemptLimits {
-    /// Until its request is written, and for its answer unless another limit holds.
+    /// The deadline for writing the request, and for the response to a request that is not written.
     pub(crate) ends_at: Instant,
-    /// For the answer, once the request is written.
+    /// The deadline for the response once the request is written.
     pub(crate) ends_at_once_written: Instant,
 }
 
 impl AttemptLimits {
-    /// One moment for all of it.
+    /// One deadline for both.
     pub(crate) fn until(at: Instant) -> Self {
         AttemptLimits { ends_at: at, ends_at_once_written: at }
     }
 }
 
-/// A request's envelope that has yet to go out.
+/// An envelope that is not sent yet.
 struct Sealed {
     envelope: Envelope,
-    /// Where its buffer comes back, and how much fits into it.
+    /// How its buffer is reclaimed, and the buffer's capacity.
     memory: ReclaimableBuffer,
     room: usize,
 }
 
 impl Exchange {
-    /// Must be called on the thread, and within the runtime, that will send.
+    /// Must be called on the thread, and within the runtime, that sends.
     pub(crate) fn new(setup: Setup) -> Self {
         let Setup { config, connector, ring, credentials, admin_home, kept, cache } = setup;
         Exchange {
@@ -119,18 +120,18 @@ impl Exchange {
         &self.http
     }
 
-    /// The session token, if there is one, and which it is.
+    /// The session token, if there is one, and its generation.
     pub(crate) fn current_session(&self) -> (Option<Token>, Generation) {
         self.session.current()
     }
 
-    /// What seals and opens.
+    /// The keys with which to seal and open.
     pub(crate) fn sealer(&self) -> &Rc<Sealer> {
         &self.sealer
     }
 
-    /// Posts one message; `true` if the server had it before. `used` is the session that it goes
-    /// with.
+    /// Posts one message. Returns whether the server had it before. Sets `used` to the generation
+    /// of the session in the frame.
     pub(crate) async fn submit(
         &self,
         id: MessageId,
@@ -148,8 +149,8 @@ impl Exchange {
         }
     }
 
-    /// Posts several messages. `entries` is how many bytes of text they have at most, and what
-    /// writes them, with commas between.
+    /// Posts several messages. `entries` has an upper bound for the bytes of their text, and the
+    /// function that writes it, with commas between messages.
     pub(crate) async fn submit_batch(
         &self,
         (bytes, write_entries): (usize, impl FnOnce(&mut Vec<u8>)),
@@ -172,7 +173,8 @@ impl Exchange {
         self.read_reply(id, &response, |body| serde_json::from_str(body).ok())
     }
 
-    /// Posts a request and waits for the reply; whether the server had it before, and the reply.
+    /// Posts a request and waits for the reply. Returns whether the server had the request before,
+    /// and the reply.
     pub(crate) async fn request(
         &self,
         id: MessageId,
@@ -192,7 +194,7 @@ impl Exchange {
         Ok((response.duplicate, body))
     }
 
-    /// Asks whether the server runs: one attempt, without a login.
+    /// Asks whether the server runs, with one attempt and without a login.
     pub(crate) async fn is_running(&self, until: Instant) -> Result<bool, SendError> {
         let attempt = Rc::default();
         let limits = AttemptLimits::until(until);
@@ -210,7 +212,7 @@ impl Exchange {
         }
     }
 
-    /// Opens the reply in an answer 200 and reads its body.
+    /// Opens the reply in a response 200 and reads its body.
     fn read_reply<T>(
         &self,
         id: MessageId,
@@ -228,7 +230,7 @@ impl Exchange {
         read: impl FnOnce(&str) -> Option<T>,
     ) -> Result<T, String> {
         if response.too_long {
-            return Err("the reply is longer than this client takes".to_owned());
+            return Err("the reply is longer than this client accepts".to_owned());
         }
         let read = |frame: &Frame<'_>| frame.object().ok().and_then(read);
         if response.raw {
@@ -237,8 +239,8 @@ impl Exchange {
         self.sealer.open_text(&response.body, id, read)
     }
 
-    /// Seals a frame with the session in use, and notes in `used` which that is. The body is how
-    /// many bytes it has at most, and what writes them.
+    /// Seals a frame with the current session, and sets `used` to its generation. The body is given
+    /// as an upper bound for its bytes and the function that writes them.
     fn seal_with_session(
         &self,
         route: Route,
@@ -257,9 +259,9 @@ impl Exchange {
         })
     }
 
-    /// Seals what `write` writes, as far as it is not sealed while it is sent.
+    /// Begins to seal what `write` writes. The rest is sealed while it is sent.
     fn seal(&self, write: impl FnOnce(&mut Vec<u8>)) -> Result<Sealed, AttemptError> {
-        // Before there is anything that would have to be wiped.
+        // First the step that may fail: the buffer holds nothing yet that would have to be wiped.
         let iv = self.sealer.draw_iv().map_err(give_up)?;
         let mut buffer = self.buffers.borrow_mut().pop().unwrap_or_default();
         buffer.resize(HEADER_BYTES, 0);
@@ -275,7 +277,7 @@ impl Exchange {
         Ok(Sealed { envelope, memory, room })
     }
 
-    /// Posts an envelope.
+    /// Posts an envelope and reclaims its memory.
     async fn post(
         &self,
         route: Route,
@@ -285,7 +287,7 @@ impl Exchange {
         attempt: &Rc<Attempt>,
     ) -> Result<Response, AttemptError> {
         let result = self.send(route, envelope, reply_wait_secs, limits, attempt).await;
-        // Whatever awc still holds of it after an error keeps its memory.
+        // If awc still holds a part of the envelope after an error, its memory is not reclaimed.
         if let Some(buffer) = memory.reclaim(room) {
             let mut buffers = self.buffers.borrow_mut();
             if buffers.len() < self.config.connections_max {
@@ -295,8 +297,8 @@ impl Exchange {
         result.map_err(AttemptError::without_answer)
     }
 
-    /// Sends one request; where a new connection breaks before any answer, finds out whether that
-    /// was a refusal.
+    /// Sends one request. If a new connection breaks before any response, finds out whether the
+    /// server refused this client.
     async fn send(
         &self,
         route: Route,
@@ -306,7 +308,7 @@ impl Exchange {
         attempt: &Rc<Attempt>,
     ) -> Result<Response, SendError> {
         let response_bytes_max = match route {
-            // An envelope of the longest frame, as text.
+            // The text form of the envelope of the longest frame.
             Route::MessageRequest => {
                 self.config.plaintext_bytes_max.saturating_add(OVERHEAD_BYTES_MAX).saturating_mul(4)
                     / 3
@@ -327,8 +329,8 @@ impl Exchange {
         }
     }
 
-    /// Where a new connection broke without an answer, finds out whether that was a refusal: the
-    /// alert may be lost.
+    /// Finds out, for a new connection that broke without a response, whether the server refused
+    /// this client. The TLS alert with the reason may have been lost.
     pub(crate) async fn explain(
         &self,
         error: SendError,
@@ -346,7 +348,8 @@ impl Exchange {
         error
     }
 
-    /// Waits for an answer for as long as an attempt may take, and says now and then that it does.
+    /// Waits for a response for as long as an attempt may take, and logs every few seconds that it
+    /// does.
     pub(crate) async fn in_time<T>(
         &self,
         exchange: impl Future<Output = Result<T, SendError>>,
@@ -381,11 +384,11 @@ impl Exchange {
         }
     }
 
-    /// Says, now and then, what is waited for, since when and until when.
+    /// Logs from time to time what the client waits for, since when, and for how long at most.
     pub(crate) fn say_waiting(&self, what: &str, since: Instant, now: Instant, until: Instant) {
         log::log!(
             self.waits.level_after(since, now),
-            "waiting for {what} {} for {} so far, and for {} more at most",
+            "waiting for {what} {} for {} so far and {} more at most",
             self.http.connector().address(),
             seconds(now - since),
             seconds(until.saturating_duration_since(now))
@@ -403,7 +406,7 @@ impl Exchange {
         self.credentials.borrow().username.clone()
     }
 
-    /// What a response says that is no success.
+    /// The error of a response that is not a success.
     fn refusal(&self, response: &Response) -> AttemptError {
         match refusal::of_response(response, unix_now_secs()) {
             AttemptError { error: SendError::Refused { status: 401, .. }, recovery } => {
@@ -414,7 +417,7 @@ impl Exchange {
     }
 }
 
-/// A body that is there, for [`Exchange::seal_with_session`].
+/// A complete body, as [`Exchange::seal_with_session`] takes it.
 fn text(body: &str) -> (usize, impl FnOnce(&mut Vec<u8>)) {
     (body.len(), |buffer| buffer.extend_from_slice(body.as_bytes()))
 }
@@ -424,7 +427,7 @@ pub(crate) mod tests {
     use super::*;
     use crate::transport::address::Address;
 
-    /// An exchange with an address where nobody answers.
+    /// An exchange with an address where nothing listens.
     pub(crate) fn exchange(timeout: Duration, cache: Option<SessionCache>) -> Exchange {
         let address = Address::parse("127.0.0.1:1").unwrap_or_else(|_| unreachable!());
         let config = Config {
@@ -450,7 +453,8 @@ pub(crate) mod tests {
         })
     }
 
-    /// Waits for an answer that does not come, and says for how long and what was said meanwhile.
+    /// Waits for a response that does not come. Returns the seconds it took and the lines that were
+    /// logged meanwhile.
     async fn wait_for_nothing(
         exchange: &Exchange,
         route: Route,
@@ -484,28 +488,29 @@ pub(crate) mod tests {
             assert_eq!(waited, 10, "another attempt may do better");
             assert_eq!(
                 said,
-                ["waiting for a connection to 127.0.0.1:1 for 5 s so far, and for 7 s more at most"]
+                ["waiting for a connection to 127.0.0.1:1 for 5 s so far and 7 s more at most"]
             );
             let (waited, said) =
                 wait_for_nothing(&exchange, Route::ClientAuth, secs(0), until(7), true).await;
             assert_eq!(waited, 7);
             assert_eq!(
                 said,
-                ["waiting for the login at 127.0.0.1:1 for 5 s so far, and for 2 s more at most"]
+                ["waiting for the login at 127.0.0.1:1 for 5 s so far and 2 s more at most"]
             );
 
-            // A reply is waited for as long as it may take, once the request may be there, and not
-            // before.
+            // The client waits for a reply only after the request may have arrived.
             let now = Instant::now();
-            let limits = AttemptLimits { ends_at: now + secs(12), ends_at_once_written: now + secs(40) };
+            let limits =
+                AttemptLimits { ends_at: now + secs(12), ends_at_once_written: now + secs(40) };
             let (waited, said) =
                 wait_for_nothing(&exchange, Route::MessageRequest, secs(39), limits, true).await;
             assert_eq!((waited, said.len()), (40, 7));
             assert_eq!(
                 said[0],
-                "waiting for the reply from 127.0.0.1:1 for 5 s so far, and for 35 s more at most"
+                "waiting for the reply from 127.0.0.1:1 for 5 s so far and 35 s more at most"
             );
-            let after = wait_for_nothing(&exchange, Route::MessageRequest, secs(39), limits, false).await;
+            let after =
+                wait_for_nothing(&exchange, Route::MessageRequest, secs(39), limits, false).await;
             assert_eq!(after.0, 0);
         });
     }

@@ -1,24 +1,23 @@
-//! By what a password that is given is known again as the one that got a kept session.
+//! A check value that tells whether a given password is the one that got a kept session.
 //!
-//! `session` comes here. The password itself is not kept, and not a hash of it that is fast:
-//! whoever reads a home, or a copy of it, would have a fast hash to try passwords against, whose
-//! only other judge is a server that allows a few tries. A login's own bcrypt takes some 250 ms,
-//! which a kept session is there to save. So it is bcrypt at a sixty-fourth of that: some 4 ms for
-//! each process that is given a password, and for each guess.
+//! `session` uses it. The home keeps neither the password nor a fast hash of it: somebody with the
+//! home, or a copy of it, could try passwords against a fast hash, while a server allows only a few
+//! tries. The bcrypt of a login takes about 250 ms, which a kept session should save. So the check
+//! is a bcrypt of a sixty-fourth of that cost: about 4 ms for each process with a password, and for
+//! each guess.
 
 use std::fmt::Write as _;
 
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
-/// Two to this power are the rounds.
+/// The binary logarithm of the number of rounds.
 const COST: u32 = 6;
 
-/// How a check of that cost begins.
+/// The beginning of a check with this cost.
 const FORM: &str = "$2b$06$";
 
-/// A password, in a form whose every byte counts for bcrypt, which would ignore what lies
-/// beyond 72.
+/// A password in a form without a limit of length: bcrypt ignores all bytes after the 72nd.
 #[derive(Clone)]
 pub(crate) struct GivenPassword(Zeroizing<String>);
 
@@ -33,14 +32,14 @@ impl GivenPassword {
         GivenPassword(hex)
     }
 
-    /// What is kept; `None` if the system gave no randomness for the salt.
+    /// The check to keep. `None` if the system gives no random numbers for the salt.
     pub(crate) fn check(&self) -> Option<String> {
         bcrypt::hash(self.0.as_bytes(), COST).ok()
     }
 
-    /// Whether this is the password that the check is of.
+    /// Whether `check` is of this password.
     pub(crate) fn passes(&self, check: &str) -> bool {
-        // A file may ask for any number of rounds.
+        // Otherwise a tampered file could ask for any number of rounds.
         check.starts_with(FORM) && bcrypt::verify(self.0.as_bytes(), check).unwrap_or(false)
     }
 }

@@ -1,7 +1,6 @@
-//! What a refusal means: which error it is, and what might help.
+//! The meaning of a refusal: its error, and how to recover.
 //!
-//! `exchange` comes here with a response, `engine` with what a channel says of an entry or of its
-//! end.
+//! `exchange` calls it for a response, `engine` for the codes of a channel.
 
 use std::time::Duration;
 
@@ -11,10 +10,10 @@ use crate::clock;
 use crate::error::SendError;
 use crate::transport::http::Response;
 
-/// The longest sentence of a server that is handed on, in characters.
+/// The longest text from a server that is passed on, in characters.
 const DETAIL_CHARS_MAX: usize = 300;
 
-/// Why an attempt failed, and what might help.
+/// Why an attempt failed, and how to recover.
 #[derive(Clone, Debug)]
 pub(crate) struct AttemptError {
     pub(crate) error: SendError,
@@ -26,12 +25,12 @@ pub(crate) struct AttemptError {
 pub(crate) enum Recovery {
     GiveUp,
     LogIn,
-    /// Try again after a pause, where told, of at least this long.
+    /// Try again after a pause, at least as long as the server asks for.
     Wait(Option<Duration>),
 }
 
 impl AttemptError {
-    /// The server did not answer, or not in HTTP.
+    /// The server gave no response, or none in HTTP.
     pub(crate) fn without_answer(error: SendError) -> Self {
         let recovery = match error {
             SendError::Unreachable { .. } | SendError::NoAnswer { .. } => Recovery::Wait(None),
@@ -45,13 +44,13 @@ pub(crate) fn give_up(error: SendError) -> AttemptError {
     AttemptError { error, recovery: Recovery::GiveUp }
 }
 
-/// What a status other than 200, or a 200 that says something else than it should, means.
+/// The meaning of a status other than 200, or of a 200 with an unexpected body.
 pub(crate) fn of_response(response: &Response, now_secs: u64) -> AttemptError {
     let status = response.status;
     if status < 300 {
         let detail = match status {
-            ..200 => "it is another protocol, which nobody asked for",
-            _ => "it is not a web-ipc reply",
+            ..200 => "an upgrade that was not requested",
+            _ => "not a web-ipc reply",
         };
         return give_up(SendError::Unexpected { status, detail: detail.to_owned() });
     }
@@ -78,7 +77,7 @@ pub(crate) fn of_response(response: &Response, now_secs: u64) -> AttemptError {
     AttemptError { error: SendError::Refused { status, code, detail }, recovery }
 }
 
-/// What a code means that a server gives for a single message, or for a channel.
+/// The meaning of a problem code for a single message or for a channel.
 pub(crate) fn of_code(code: &str, retry_after: Option<Duration>) -> AttemptError {
     match ProblemCode::from_code(code) {
         Some(code) => AttemptError {
@@ -90,13 +89,14 @@ pub(crate) fn of_code(code: &str, retry_after: Option<Duration>) -> AttemptError
             recovery: recovery(code.retry(), retry_after),
         },
         None => {
-            let detail = format!("it says `{}` of the message", printable(code));
+            let detail = format!("unknown code `{}` for the message", printable(code));
             give_up(SendError::Unexpected { status: 200, detail })
         }
     }
 }
 
-/// Whether a refusal is for what was sent, so that less of it, or another message, may pass.
+/// Whether a refusal is about the content of the request. Then a smaller one, or another message,
+/// may be accepted.
 pub(crate) fn is_for_the_content(error: &SendError) -> bool {
     match error {
         SendError::TooLarge { .. } => true,
@@ -122,7 +122,7 @@ fn recovery(retry: Retry, retry_after: Option<Duration>) -> Recovery {
     }
 }
 
-/// What may be done about a status whose code is not known. A proxy in between gives 502 and 504.
+/// What to do after a status without a known code. 502 and 504 are usually from a proxy.
 fn retry_of_status(status: u16) -> Retry {
     match status {
         419 => Retry::AfterLogin,
@@ -131,7 +131,7 @@ fn retry_of_status(status: u16) -> Retry {
     }
 }
 
-/// A server's sentence, fit for a terminal and a log: bounded, without control characters.
+/// Makes a server's text fit for a terminal and a log: bounded, without control characters.
 pub(crate) fn printable(text: &str) -> String {
     text.chars().filter(|char| !char.is_control()).take(DETAIL_CHARS_MAX).collect()
 }
@@ -154,8 +154,8 @@ mod tests {
     #[test]
     fn status_and_code_agree_on_what_may_be_done() {
         for code in ProblemCode::ALL {
-            // A stale envelope shares its status with refusals that last, an application without a
-            // reply its statuses with a proxy that lost the server.
+            // A stale envelope shares its status with permanent refusals. A missing reply shares
+            // its statuses with a proxy that lost the server.
             let shared =
                 [ProblemCode::StaleEnvelope, ProblemCode::NotAnswered, ProblemCode::NoReplyInTime];
             if !shared.contains(&code) {
@@ -172,7 +172,7 @@ mod tests {
             assert_eq!(recovered, recovery(code.retry(), None));
         }
         assert!(
-            matches!(of_code("later\u{1b}", None).error, SendError::Unexpected { detail, .. } if detail == "it says `later` of the message")
+            matches!(of_code("later\u{1b}", None).error, SendError::Unexpected { detail, .. } if detail == "unknown code `later` for the message")
         );
     }
 

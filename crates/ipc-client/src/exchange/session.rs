@@ -1,7 +1,7 @@
-//! The session that goes into every frame: the one in use, the one kept in the home, and whose turn
-//! it is to log in.
+//! The session that goes into every frame: the current one, the one kept in the home, and the lock
+//! for logins.
 //!
-//! The worker comes here; logging in itself is its business. Nothing here makes a connection.
+//! `exchange` uses it, and logs in itself. Nothing here makes a connection.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -14,32 +14,33 @@ use zeroize::Zeroizing;
 
 use crate::exchange::password_check::GivenPassword;
 
-/// A kept session this close to its end is not used: it might end on the way.
+/// A kept session this close to its end is not used: it might expire on the way.
 pub(crate) const EXPIRY_MARGIN_SECS: u64 = 30;
 
-/// Which session it was: every other one makes the number one larger.
+/// The number of a session. Each new session has a larger one.
 pub(crate) type Generation = u64;
 
 /// A session token.
 pub(crate) type Token = Rc<Zeroizing<String>>;
 
-/// Where a session is from.
+/// The origin of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Origin {
-    /// From a login of this client: if it is not good, another login will not help.
+    /// A login of this client. If the server refuses it, another login will not help.
     Login,
-    /// From the home: it may be over.
+    /// The home. The session may have expired.
     Kept,
 }
 
-/// The session in use.
+/// The current session.
 pub(crate) struct Session {
     token: RefCell<Option<Token>>,
     generation: Cell<Generation>,
     origin: Cell<Origin>,
-    /// How many logins were refused: those who waited for one need not try the same.
+    /// How many logins were refused. A task that waited for a login need not try the same
+    /// credentials.
     pub(crate) refused_logins: Cell<u64>,
-    /// Held by whoever logs in.
+    /// Held by the task that logs in.
     pub(crate) turn: tokio::sync::Mutex<()>,
 }
 
@@ -54,7 +55,7 @@ impl Session {
         }
     }
 
-    /// The token, if there is one, and which it is.
+    /// The token, if there is one, and its generation.
     pub(crate) fn current(&self) -> (Option<Token>, Generation) {
         (self.token.borrow().clone(), self.generation.get())
     }
@@ -74,17 +75,17 @@ impl Session {
     }
 }
 
-/// Where a session waits for the next process.
+/// Keeps sessions in the home, for the next process.
 #[derive(Clone)]
 pub(crate) struct SessionCache {
     home: Home,
-    /// The peer name: several servers behind one name share a home, and so their sessions.
+    /// The peer name. Several servers with one name share a home, and so their sessions.
     server: String,
-    /// SHA-256 of the certificate that this client presents; `None` over plain HTTP.
+    /// SHA-256 of the certificate that this client presents. `None` over plain HTTP.
     certificate: Option<[u8; 32]>,
-    /// The password that the client was given; `None` where it uses the home's own.
+    /// The password that was given to the client. `None` if it uses the home's own.
     password: Option<GivenPassword>,
-    /// It was said why a kept session is of no use.
+    /// Whether a warning about an unusable kept session was logged.
     has_told: Arc<AtomicBool>,
 }
 
@@ -98,8 +99,8 @@ impl SessionCache {
         SessionCache { home, server, certificate, password, has_told: Arc::default() }
     }
 
-    /// The kept session, if it is this certificate's and this password's, will still be good for a
-    /// while, and is another one than `stale`.
+    /// The kept session, if it belongs to this certificate and this password, is valid for a while,
+    /// and is not `stale`.
     pub(crate) fn load(
         &self,
         username: &str,
@@ -109,10 +110,10 @@ impl SessionCache {
         let kept = match self.home.load_session(&self.server, username) {
             Ok(kept) => kept?,
             Err(error) => {
-                // Whoever waits for another process' login looks often.
+                // A client that waits for the login of another process looks often.
                 if !self.has_told.swap(true, Ordering::Relaxed) {
                     log::warn!(
-                        "the kept session is not used, and a login follows: {}",
+                        "logging in, since the kept session cannot be used: {}",
                         chain(&error)
                     );
                 }
@@ -128,8 +129,9 @@ impl SessionCache {
         .then_some(kept.token)
     }
 
-    /// A password that was given must be the one that got the session. The home's own needs no such
-    /// proof: whoever can read the session can read that too.
+    /// Whether a session may be used with the client's password. A given password must be the one
+    /// that got the session. The home's own needs no proof: who can read the session can read that
+    /// password too.
     fn is_of_this_password(&self, kept: &KeptSession) -> bool {
         match (&self.password, &kept.password_check) {
             (None, _) => true,
@@ -138,7 +140,7 @@ impl SessionCache {
         }
     }
 
-    /// Keeps a session. That it could not be kept costs the next process a login, and no more.
+    /// Keeps a session. If that fails, the next process logs in.
     pub(crate) fn keep(&self, username: &str, token: &Zeroizing<String>, expires_at_secs: u64) {
         let password_check = match &self.password {
             None => None,
@@ -146,7 +148,7 @@ impl SessionCache {
                 Some(check) => Some(check),
                 None => {
                     return log::warn!(
-                        "the session is not kept: the system gave no random numbers"
+                        "could not keep the session: the system gave no random numbers"
                     );
                 }
             },
@@ -155,18 +157,19 @@ impl SessionCache {
         let session =
             KeptSession { token: token.clone(), expires_at_secs, certificate, password_check };
         if let Err(error) = self.home.keep_session(&self.server, username, &session) {
-            // A client may run on a directory that is read-only: then this is how it is, at every
-            // login.
+            // A client may run on a read-only directory. Then this happens at every login, and is
+            // no reason for a warning.
             let level = if is_read_only(&error) { log::Level::Info } else { log::Level::Warn };
             log::log!(
                 level,
-                "the session could not be kept for the next process: {}",
+                "could not keep the session for the next process: {}",
                 with_remedy(&error)
             );
         }
     }
 
-    /// Forgets the session of a user whom the server refuses, unless it is another password's.
+    /// Removes the session of a user whose login the server refuses, unless it belongs to another
+    /// password.
     pub(crate) fn forget(&self, username: &str) {
         match self.home.load_session(&self.server, username) {
             Ok(None) => return,
@@ -175,29 +178,30 @@ impl SessionCache {
         }
         if let Err(error) = self.home.forget_session(&self.server, username) {
             log::warn!(
-                "a session that is no longer good could not be removed: {}",
+                "could not remove a session that is not valid any more: {}",
                 with_remedy(&error)
             );
         }
     }
 
-    /// Whose turn it is to log in, of all that share the home; `None` where they cannot agree on
-    /// it.
+    /// Tries to take the lock for a login. `None` if the clients of the home cannot share one.
     pub(crate) fn login_turn(&self, username: &str) -> Option<LoginTurn> {
         match self.home.try_login_lock(&self.server, username) {
             Ok(turn) => Some(turn),
             Err(error) => {
-                log::debug!("no lock for the login: {}", with_remedy(&error));
+                log::debug!("logging in without a lock: {}", with_remedy(&error));
                 None
             }
         }
     }
 
-    /// Passes over a process that logs in and does not come to an end.
+    /// Breaks the lock of a process whose login takes too long.
     pub(crate) fn pass_over(&self, username: &str, holder: &LoginHolder) {
-        log::info!("another process has been logging in for long: it is not waited for any longer");
+        log::info!(
+            "the login of another process takes too long, logging in without waiting for it"
+        );
         if let Err(error) = self.home.break_login_lock(&self.server, username, holder) {
-            log::debug!("its lock stays: {}", with_remedy(&error));
+            log::debug!("could not remove its lock: {}", with_remedy(&error));
         }
     }
 }
@@ -208,7 +212,7 @@ fn is_read_only(error: &HomeError) -> bool {
         if matches!(source.kind(), ReadOnlyFilesystem | PermissionDenied))
 }
 
-/// An error with its causes and what to do about it, in one line.
+/// An error with its causes and its remedy, in one line.
 fn with_remedy(error: &HomeError) -> String {
     let causes = chain(error);
     match error.remedy() {
@@ -278,7 +282,10 @@ mod tests {
         );
         cache.keep(USER, &Zeroizing::new("token".to_owned()), 1000);
         cache.password = given("right");
-        assert!(cache.load(USER, 0, None).is_none(), "nothing says that it is this password's");
+        assert!(
+            cache.load(USER, 0, None).is_none(),
+            "a session without a check does not pass for a given password"
+        );
     }
 
     #[test]

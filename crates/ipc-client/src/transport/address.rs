@@ -1,4 +1,4 @@
-//! Where to connect to: read from text at build time, looked up each time a connection is made.
+//! The address of a server: parsed when a client is built, resolved for each connection.
 
 use std::fmt;
 use std::io;
@@ -13,7 +13,7 @@ pub(crate) enum Address {
     Host { host: String, port: u16 },
 }
 
-/// Why a text is no address.
+/// Why a text is not an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum AddressFault {
     NoPort,
@@ -24,9 +24,9 @@ pub(crate) enum AddressFault {
 impl AddressFault {
     pub(crate) fn as_str(self) -> &'static str {
         match self {
-            AddressFault::NoPort => "it has no port, as in 127.0.0.1:3000",
-            AddressFault::BadPort => "its port is not a number from 1 to 65535",
-            AddressFault::BadHost => "its host is neither a name nor an IP address",
+            AddressFault::NoPort => "the port is missing, as in 127.0.0.1:3000",
+            AddressFault::BadPort => "the port is not a number from 1 to 65535",
+            AddressFault::BadHost => "the host is neither a name nor an IP address",
         }
     }
 }
@@ -36,7 +36,7 @@ impl Address {
         let (host, port) = text.rsplit_once(':').ok_or(AddressFault::NoPort)?;
         let bracketed = host.starts_with('[');
         if host.contains(':') && !bracketed {
-            // A bare IPv6 address: its last group is no port.
+            // In an IPv6 address without brackets, the last group is not a port.
             return Err(if text.parse::<IpAddr>().is_ok() {
                 AddressFault::NoPort
             } else {
@@ -54,7 +54,7 @@ impl Address {
         }
         let plausible =
             |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
-        // A name of digits and dots is a mistyped IPv4 address.
+        // A host of digits and dots alone is a mistyped IPv4 address.
         let is_name =
             host.bytes().any(|byte| byte.is_ascii_alphabetic()) && host.bytes().all(plausible);
         if !is_name || host.len() > 253 {
@@ -70,9 +70,8 @@ impl Address {
         }
     }
 
-    /// Whether this is on this host, as far as the text can tell. `localhost` and names under it
-    /// are loopback by RFC 6761, section 6.3; what they resolve to is looked at again when a
-    /// connection is made.
+    /// Whether the address is on this host, judging by the text alone. `localhost` and names under
+    /// it are loopback by RFC 6761, section 6.3. The connector checks what they resolve to.
     pub(crate) fn is_loopback(&self) -> bool {
         match self {
             Address::Socket(address) => ipc_protocol::is_loopback(address.ip()),
@@ -83,7 +82,7 @@ impl Address {
         }
     }
 
-    /// The socket addresses, in the order in which they should be tried; at least one.
+    /// The socket addresses, at least one, in the order in which to try them.
     pub(crate) async fn resolve(&self) -> io::Result<Vec<SocketAddr>> {
         let found: Vec<_> = match self {
             Address::Socket(address) => vec![*address],
@@ -98,7 +97,7 @@ impl Address {
     }
 }
 
-/// How many addresses of a name are tried; a name server could give hundreds.
+/// The most addresses of one name that are tried. A name server could return hundreds.
 const ADDRESSES_MAX: usize = 8;
 
 impl fmt::Display for Address {

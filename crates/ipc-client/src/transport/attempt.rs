@@ -1,20 +1,19 @@
-//! How far one attempt to send a request got, told by those who make the connection and write to
-//! it.
+//! Records how far one attempt to send a request got.
 
 use std::cell::Cell;
 use std::rc::Rc;
 
-/// What is known of one attempt to send a request, told by those who do the work.
+/// How far an attempt got. The connector and the stream set its fields.
 #[derive(Default)]
 pub(crate) struct Attempt {
-    /// A connection was made for it, rather than an older one used.
+    /// Whether a connection was made for the attempt. Otherwise it used an older one.
     pub(crate) connected: Cell<bool>,
-    /// The request began to be written: from here on it may arrive.
+    /// Whether the first bytes of the request were written. From then on the request may arrive.
     pub(crate) writing: Cell<bool>,
 }
 
 tokio::task_local! {
-    /// The attempt that the running task makes. awc calls the connector from within the request's
-    /// own future, but hands it only the URL.
+    /// The attempt of the running task. awc calls the connector from the request's own future, but
+    /// passes only the URL.
     pub(crate) static ATTEMPT: Rc<Attempt>;
 }

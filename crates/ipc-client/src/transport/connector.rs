@@ -1,8 +1,9 @@
-//! Makes connections: TCP without delay, then TLS. awc comes here for a connection; the worker,
-//! when it wants to know why a server hung up.
+//! Makes connections: TCP without delay, then TLS. awc uses it for its connections, and `exchange`
+//! to find out why a server hung up.
 //!
-//! TLS is made here and not by awc, since awc takes the name to verify from the URL: a bracketed
-//! IPv6 address is none that rustls takes, and the socket would stay without TCP_NODELAY.
+//! The connector makes TLS itself because awc takes the name to verify from the URL, with two
+//! faults: rustls does not accept the bracketed form of an IPv6 address, and the socket would not
+//! have TCP_NODELAY.
 
 use std::cell::Cell;
 use std::future::Future;
@@ -30,36 +31,35 @@ use crate::transport::attempt::ATTEMPT;
 use crate::transport::stream::{ALERT_BEGINS, Stream};
 use crate::transport::tls;
 
-/// The longest a TCP connection to one address may take, and the longest a TLS handshake may take.
+/// The longest time for a TCP connection to one address, and for a TLS handshake.
 const CONNECT_MAX: Duration = Duration::from_secs(5);
 
-/// How long a connection made only to hear an alert waits for one.
+/// How long [`Connector::probe_alert`] waits for an alert.
 const ALERT_WAIT: Duration = Duration::from_secs(1);
 
-/// What it takes to make a connection.
+/// How to connect to a server.
 #[derive(Clone)]
 pub(crate) struct Connector {
-    /// The servers of one name, at least one. They stand in for each other.
+    /// The servers of one name, at least one. They replace each other.
     pub(crate) addresses: Vec<Address>,
     /// `None` for plain HTTP.
     pub(crate) tls: Option<(Arc<ClientConfig>, ServerName<'static>)>,
-    /// The name of the certificate pair that is presented, for errors.
+    /// The name of the certificate pair that is presented. Errors show it.
     pub(crate) identity: String,
-    /// Plain HTTP must not leave this host, whatever a name resolves to.
+    /// Whether plain HTTP must stay on this host, whatever a name resolves to.
     pub(crate) loopback_only: bool,
 }
 
 impl Connector {
-    /// Connects to the address in use; where that fails, to the next, until one answers. The error
-    /// is that of the last.
+    /// Connects to the current address, and if that fails to the next, until one accepts. Returns
+    /// the error of the last one.
     async fn dial(&self, in_use: &Cell<usize>) -> io::Result<Stream> {
         let mut tried = 0;
         loop {
             let result = self.dial_address(self.address(in_use)).await;
             tried += 1;
             match result {
-                // A certificate that is not good is a reason to stop, and not to look for another
-                // server.
+                // A certificate that is not trusted is no reason to try another server.
                 Err(error) if tried < self.addresses.len() && tls::tls_error(&error).is_none() => {
                     log::info!(
                         "{}: {}; trying the next address",
@@ -73,12 +73,12 @@ impl Connector {
         }
     }
 
-    /// The address in use.
+    /// The current address.
     pub(crate) fn address(&self, in_use: &Cell<usize>) -> &Address {
         &self.addresses[in_use.get() % self.addresses.len()]
     }
 
-    /// The next connection goes to the next address.
+    /// Makes the next address the current one.
     pub(crate) fn go_to_next(&self, in_use: &Cell<usize>) {
         in_use.set((in_use.get() + 1) % self.addresses.len());
     }
@@ -115,24 +115,25 @@ impl Connector {
         if self.loopback_only && !ipc_protocol::is_loopback(address.ip()) {
             return Err(io::Error::new(
                 io::ErrorKind::PermissionDenied,
-                format!("the name leads to {address}, where plain http may not go"),
+                format!("the name resolves to {address}, where plain http is not allowed"),
             ));
         }
         let tcp = timeout(CONNECT_MAX, TcpStream::connect(address))
             .await
             .map_err(|_| timed_out("the TCP connection"))??;
-        // A request is one or a few writes and then a wait: Nagle's algorithm would hold the last
-        // one back.
+        // A request is one or a few writes and then a wait. Nagle's algorithm would delay the last
+        // write.
         tcp.set_nodelay(true)?;
         Ok(tcp)
     }
 
-    /// Connects and only listens, for at most a second, to hear whether the server refuses this
-    /// client's certificate, or, over plain HTTP, whether it speaks TLS.
+    /// Makes a connection and only listens, for at most a second, to find out whether the server
+    /// refuses this client's certificate. Over plain HTTP it finds out whether the server speaks
+    /// TLS.
     ///
-    /// Under TLS 1.3 that alert comes after the handshake, and where the server closes with our
-    /// request unread, the reset may wipe it out before it is read. On a connection without a
-    /// request, or with one of a few bytes, it stays.
+    /// Under TLS 1.3 the alert comes after the handshake. If the server closes while the request is
+    /// unread, the connection is reset, which may discard the alert before the client reads it. On
+    /// a connection without a request, or with one of a few bytes, the alert stays.
     pub(crate) async fn probe_alert(&self, address: &Address) -> Option<SendError> {
         let Some(tls) = &self.tls else {
             let listen = async {
@@ -162,7 +163,7 @@ fn timed_out(what: &str) -> io::Error {
     )
 }
 
-/// A connector on the thread that uses it, with the address in use.
+/// A connector on the thread that uses it, with the current address.
 #[derive(Clone)]
 pub(crate) struct LocalConnector {
     connector: Rc<Connector>,
@@ -174,23 +175,23 @@ impl LocalConnector {
         LocalConnector { connector: Rc::new(connector), in_use: Rc::default() }
     }
 
-    /// The address in use.
+    /// The current address.
     pub(crate) fn address(&self) -> &Address {
         self.connector.address(&self.in_use)
     }
 
-    /// All addresses, for an error about none that could be connected to.
+    /// All addresses, for the error if none accepts a connection.
     pub(crate) fn all_addresses(&self) -> String {
         let addresses: Vec<_> = self.connector.addresses.iter().map(ToString::to_string).collect();
         addresses.join(", ")
     }
 
-    /// The next connection goes to the next address, where there are several.
+    /// Makes the next address the current one, if there are several.
     pub(crate) fn go_to_next(&self) {
         self.connector.go_to_next(&self.in_use);
     }
 
-    /// The port of the first address, which is part of the URL.
+    /// The port of the first address. It is part of the URL.
     pub(crate) fn port(&self) -> u16 {
         self.connector.addresses[0].port()
     }
@@ -217,7 +218,7 @@ impl Service<ConnectInfo<Uri>> for LocalConnector {
         let LocalConnector { connector, in_use } = self.clone();
         Box::pin(async move {
             let stream = connector.dial(&in_use).await.map_err(ConnectError::Io)?;
-            // Outside of a request there is nobody to tell.
+            // Outside a request there is no attempt to update.
             let _ = ATTEMPT.try_with(|attempt| attempt.connected.set(true));
             Ok(Connection::new(info.request().clone(), stream))
         })

@@ -1,5 +1,5 @@
-//! One HTTP request and its response, or the opening of a WebSocket, over awc. What to send and
-//! what a response means is decided elsewhere.
+//! One HTTP request and its response, or the opening of a WebSocket, over awc. `exchange` and
+//! `channel` decide what to send and what a response means.
 
 use std::io;
 use std::rc::Rc;
@@ -28,13 +28,14 @@ use crate::transport::attempt::{ATTEMPT, Attempt};
 use crate::transport::connector::{Connector, LocalConnector};
 use crate::transport::tls;
 
-/// How long an unused connection is kept: less than the 75 s that the server keeps it.
+/// How long an idle connection is kept: less than the server's 75 s.
 const KEEP_ALIVE: Duration = Duration::from_secs(60);
 
-/// How long a connection is used at all. Then a new handshake takes notice of new certificates.
+/// A connection is closed after this time. The next handshake then uses new certificates, of either
+/// end.
 const LIFETIME: Duration = Duration::from_secs(3600);
 
-/// The header with which a caller says how long it wants to wait.
+/// The header with which a client says how long the server should wait for a reply.
 const PREFER: &str = "prefer";
 
 /// Sends requests to one server.
@@ -49,20 +50,21 @@ pub(crate) struct Http {
 pub(crate) struct Request<B> {
     pub(crate) route: Route,
     pub(crate) body: B,
-    /// How long the server is asked to wait for a reply.
+    /// How long the server should wait for a reply.
     pub(crate) reply_wait_secs: Option<u64>,
-    /// The longest response to read.
+    /// The longest response body to read.
     pub(crate) response_bytes_max: usize,
 }
 
-/// A WebSocket that was opened, and what the server lets a channel hold.
+/// An open WebSocket, and the server's limits for a channel.
 pub(crate) type WebSocket = (Framed<BoxedSocket, Codec>, ChannelLimits);
 
 /// Why no WebSocket was opened.
 pub(crate) enum OpenError {
-    /// The server, or a proxy before it, answered, but not by 101. In words.
+    /// The server, or a proxy in front of it, answered with another status than 101. Says what it
+    /// answered.
     NotOpened(String),
-    /// There was no answer.
+    /// There was no response.
     NoAnswer(SendError),
 }
 
@@ -71,21 +73,21 @@ pub(crate) struct Response {
     pub(crate) status: u16,
     pub(crate) retry_after: Option<Duration>,
     pub(crate) duplicate: bool,
-    /// The server's clock, in seconds since the Unix epoch, as a refusal tells it.
+    /// The server's clock, in seconds since the Unix epoch. Only in a refusal.
     pub(crate) server_time_secs: Option<u64>,
-    /// The body is a raw envelope rather than text.
+    /// Whether the body is a raw envelope. Otherwise it is text.
     pub(crate) raw: bool,
-    /// The body was longer than asked for, and is left out.
+    /// Whether the body was longer than the limit. It is then left out.
     pub(crate) too_long: bool,
     pub(crate) body: Bytes,
 }
 
 impl Http {
-    /// Must be called on the thread, and within the runtime, that will send.
+    /// Must be called on the thread, and within the runtime, that sends.
     pub(crate) fn new(name: &str, connector: Connector, connections_max: usize) -> Self {
         let own = LocalConnector::new(connector);
-        // Plain `http` to awc: TLS is the connector's part. The connector also has limits of its
-        // own for each step.
+        // awc gets an `http` URL, since the connector makes TLS. The connector also limits the time
+        // of each step.
         let connector = awc::Connector::new()
             .connector(own.clone())
             .timeout(Duration::from_secs(DEADLINE_SECS_MAX))
@@ -107,11 +109,11 @@ impl Http {
         &self.connector
     }
 
-    /// Sends one request and reads its answer. `attempt` is told how far it got; how long it may
-    /// take is the caller's business.
+    /// Sends one request and reads its response. Records in `attempt` how far it got. The caller
+    /// limits the time.
     ///
     /// # Errors
-    /// Those without an answer: [`SendError::Unreachable`], [`SendError::NoAnswer`],
+    /// An error if there was no response: [`SendError::Unreachable`], [`SendError::NoAnswer`],
     /// [`SendError::WrongProtocol`], [`SendError::Handshake`], [`SendError::ServerNotTrusted`],
     /// [`SendError::CertificateRefused`].
     pub(crate) async fn exchange<B: MessageBody + 'static>(
@@ -149,20 +151,19 @@ impl Http {
                 body: Bytes::new(),
             };
             if status < 200 {
-                // Another protocol, which has no end that could be waited for.
+                // Another protocol follows, and the response has no end to wait for.
                 return Ok(answer);
             }
             let length = header(CONTENT_LENGTH.as_str()).and_then(content_length);
             answer.body = match response.body().limit(response_bytes_max).await {
                 Ok(body) => body,
-                // Too long for anything that is looked for in it; the status still counts.
+                // No expected body is as long. The status still counts.
                 Err(PayloadError::Overflow) => return Ok(Response { too_long: true, ..answer }),
                 Err(error) => return Err(self.error_of(&payload_error(error), attempt)),
             };
-            // awc takes an end of the connection for an end of the body.
+            // awc accepts the end of the connection as the end of the body.
             if length.is_some_and(|length| length != answer.body.len()) {
-                let cut =
-                    io::Error::new(io::ErrorKind::UnexpectedEof, "the answer ends in the middle");
+                let cut = io::Error::new(io::ErrorKind::UnexpectedEof, "the response ends early");
                 return Err(self.error_of(&cut, attempt));
             }
             Ok(answer)
@@ -170,11 +171,11 @@ impl Http {
         ATTEMPT.scope(attempt.clone(), request).await
     }
 
-    /// Opens a channel, over a connection that is there or a new one. Its messages may have so many
-    /// bytes.
+    /// Opens a channel, over an idle connection or a new one. A message may have
+    /// `message_bytes_max` bytes.
     ///
     /// # Errors
-    /// [`OpenError`], with the errors of [`exchange`](Self::exchange) where there was no answer.
+    /// [`OpenError`], with the errors of [`exchange`](Self::exchange) if there was no response.
     pub(crate) async fn open_channel(
         &self,
         message_bytes_max: usize,
@@ -197,12 +198,10 @@ impl Http {
         })?;
         let header = |name| response.headers().get(name).and_then(|value| value.to_str().ok());
         if header(SEC_WEBSOCKET_PROTOCOL.as_str()) != Some(CHANNEL_SUBPROTOCOL) {
-            return Err(OpenError::NotOpened(format!("it does not speak {CHANNEL_SUBPROTOCOL}")));
+            return Err(OpenError::NotOpened(format!("no subprotocol {CHANNEL_SUBPROTOCOL}")));
         }
         if header(SEC_WEBSOCKET_EXTENSIONS.as_str()).is_some() {
-            return Err(OpenError::NotOpened(
-                "it takes an extension that was not offered".to_owned(),
-            ));
+            return Err(OpenError::NotOpened("an extension that was not offered".to_owned()));
         }
         let limits = header(CHANNEL_LIMITS_HEADER).map_or(Ok(ChannelLimits::default()), str::parse);
         match limits {
@@ -218,12 +217,12 @@ impl Http {
             .map_err(|error| io::Error::other(error.to_string()))
     }
 
-    /// The time for an attempt is over.
+    /// The error of an attempt whose time is over.
     pub(crate) fn timed_out(&self, attempt: &Attempt) -> SendError {
         self.error_of(&io::Error::new(io::ErrorKind::TimedOut, "the time ran out"), attempt)
     }
 
-    /// What it means that awc has no answer.
+    /// The meaning of an error of awc.
     fn no_answer(&self, error: SendRequestError, attempt: &Attempt) -> SendError {
         match error {
             SendRequestError::Response(
@@ -240,7 +239,7 @@ impl Http {
         }
     }
 
-    /// What an I/O error means, going by how far the attempt got.
+    /// The meaning of an I/O error, considering how far the attempt got.
     pub(crate) fn error_of(&self, error: &io::Error, attempt: &Attempt) -> SendError {
         let address = self.connector.address().to_string();
         let identity = self.connector.identity();
@@ -260,12 +259,12 @@ impl Http {
     }
 }
 
-/// Reads the seconds form of `Retry-After` (RFC 9110, section 10.2.3). Its date form is left
-/// unread: a server of this protocol never sends it, and it would trust two clocks.
+/// Reads the seconds form of `Retry-After` (RFC 9110, section 10.2.3). It ignores the date form: a
+/// web-ipc server never sends it, and it depends on two clocks.
 fn retry_after(value: &[u8]) -> Option<Duration> {
     let text = std::str::from_utf8(value).ok()?.trim();
     let digits_only = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    // A number too long for 64 bits is a wait too long for any deadline.
+    // A number that does not fit into 64 bits is longer than any deadline.
     digits_only.then(|| Duration::from_secs(text.parse().unwrap_or(u64::MAX)))
 }
 
@@ -278,7 +277,7 @@ fn content_length(value: &[u8]) -> Option<usize> {
     std::str::from_utf8(value).ok()?.trim().parse().ok()
 }
 
-/// The I/O error in an error of awc, which itself tells no source.
+/// The I/O error in an error of awc, which does not return it as its source.
 fn io_error(error: SendRequestError) -> io::Error {
     match error {
         SendRequestError::Connect(ConnectError::Io(error))
@@ -286,7 +285,7 @@ fn io_error(error: SendRequestError) -> io::Error {
         | SendRequestError::Response(ParseError::Io(error)) => error,
         SendRequestError::Connect(ConnectError::Disconnected) => io::Error::new(
             io::ErrorKind::UnexpectedEof,
-            "the server closed the connection without an answer",
+            "the server closed the connection without a response",
         ),
         SendRequestError::Connect(ConnectError::Timeout) | SendRequestError::Timeout => {
             io::Error::new(io::ErrorKind::TimedOut, "the time ran out")

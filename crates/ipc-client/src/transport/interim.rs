@@ -1,43 +1,43 @@
-//! Leaves out interim answers, those with a status of 1xx (RFC 9110, section 15.2), before awc
-//! reads them: it takes the first head that comes for the answer.
+//! Removes interim responses, those with a status of 1xx (RFC 9110, section 15.2), before awc reads
+//! them: awc would take the first head for the final response.
 //!
-//! `stream` comes here with what it has read. Of HTTP nothing is known here but the status line and
-//! the end of a head.
+//! `stream` passes in what it has read. This file knows only the status line of HTTP and the end of
+//! a head.
 
 use std::io;
 
-/// How many bytes of interim answers are read before an answer; a server has no reason to send more
-/// than a few lines.
+/// The most bytes of interim responses before a response. A server has no reason to send more than
+/// a few lines.
 pub(crate) const INTERIM_BYTES_MAX: usize = 64 * 1024;
 
-/// As far as the status in `HTTP/1.1 200`.
+/// The length of `HTTP/1.1 200`.
 const STATUS_END: usize = 12;
 
-/// What is read of an answer, up to its own head.
+/// The bytes of a response up to its final head.
 #[derive(Default)]
 pub(crate) struct Heads {
-    /// An answer has yet to begin.
+    /// Whether a response is expected, and has not begun.
     is_awaited: bool,
-    /// Read, and neither left out nor handed on.
+    /// Bytes that are neither removed nor handed on completely.
     held: Vec<u8>,
-    /// How much of `held` was handed on.
+    /// How many bytes of `held` were handed on.
     handed_on: usize,
     left_out: usize,
-    /// The answer was 101: what follows is another protocol, without heads.
+    /// Whether the response was 101. Another protocol without heads follows.
     has_switched: bool,
 }
 
-/// What to do with what was read.
+/// What to do with bytes that were read.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Step {
-    /// Hand it on as it is.
+    /// Hand them on unchanged.
     Through,
-    /// It is held: hand on what [`Heads::hand_on`] gives, if anything, or read more.
+    /// They are held. Hand on what [`Heads::hand_on`] returns, or read more if that is empty.
     Held,
 }
 
 impl Heads {
-    /// A request is written: next comes an answer.
+    /// Notes that a request is written, so a response comes next.
     pub(crate) fn begin(&mut self) {
         if !self.is_awaited && !self.has_switched {
             self.is_awaited = true;
@@ -45,20 +45,20 @@ impl Heads {
         }
     }
 
-    /// Whether an answer has yet to begin, and nothing of it is here.
+    /// Whether a response is expected, and no byte of it has arrived.
     pub(crate) fn is_at_beginning(&self) -> bool {
         self.is_awaited && self.held.is_empty()
     }
 
-    /// Takes in what was read.
+    /// Processes bytes that were read.
     ///
     /// # Errors
-    /// If there are more interim answers than [`INTERIM_BYTES_MAX`].
+    /// If the interim responses are longer than [`INTERIM_BYTES_MAX`].
     pub(crate) fn take(&mut self, bytes: &[u8]) -> io::Result<Step> {
         if !self.is_awaited {
             return Ok(Step::Through);
         }
-        // Nearly always: the answer, and not less of it than its status.
+        // The usual case: the final response, with at least its status.
         if self.held.is_empty() && bytes.len() >= STATUS_END && !begins_otherwise(bytes) {
             self.is_awaited = false;
             self.has_switched = is_switch(bytes);
@@ -66,7 +66,7 @@ impl Heads {
         }
         self.held.extend_from_slice(bytes);
         loop {
-            // Lines that are empty before a status line are overread, by awc too.
+            // A client ignores empty lines before a status line. So does awc.
             let empty = self.held.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
             self.leave_out(empty)?;
             let known = self.held.len().min(b"HTTP/1.".len());
@@ -88,18 +88,18 @@ impl Heads {
         }
     }
 
-    /// The connection has ended: what is held is all there is.
+    /// Notes the end of the connection: no more bytes will arrive.
     pub(crate) fn end(&mut self) {
         self.is_awaited = false;
     }
 
-    /// Up to `bytes_max` of what is held and no interim answer.
+    /// Returns up to `bytes_max` of the held bytes that are not an interim response.
     pub(crate) fn hand_on(&mut self, bytes_max: usize) -> &[u8] {
         if self.is_awaited || self.held.is_empty() {
             return &[];
         }
         if self.handed_on == self.held.len() {
-            // Few connections ever held anything; none keeps the memory for it.
+            // Few connections ever hold bytes, so the memory is freed.
             (self.held, self.handed_on) = (Vec::new(), 0);
             return &[];
         }
@@ -115,17 +115,17 @@ impl Heads {
     }
 }
 
-/// Whether these bytes may be something else than the head of the answer.
+/// Whether these bytes may be something else than the final head.
 fn begins_otherwise(bytes: &[u8]) -> bool {
     matches!(bytes[0], b'\r' | b'\n') || is_interim(bytes)
 }
 
-/// Whether the answer says that another protocol follows (RFC 9110, section 15.2.2).
+/// Whether the response switches protocols (RFC 9110, section 15.2.2).
 fn is_switch(bytes: &[u8]) -> bool {
     bytes.starts_with(b"HTTP/1.") && bytes.get(8..STATUS_END) == Some(b" 101")
 }
 
-/// `101` is the last word in HTTP.
+/// `101` is not interim: it is the last HTTP response of its connection.
 fn is_interim(bytes: &[u8]) -> bool {
     bytes.starts_with(b"HTTP/1.")
         && bytes.get(8) == Some(&b' ')
@@ -133,7 +133,7 @@ fn is_interim(bytes: &[u8]) -> bool {
         && bytes.get(9..STATUS_END) != Some(b"101")
 }
 
-/// Where a head ends: behind its empty line. A line may end without CR (RFC 9112, section 2.2).
+/// The end of a head, after its empty line. A line may end without CR (RFC 9112, section 2.2).
 fn head_end(bytes: &[u8]) -> Option<usize> {
     let mut lines =
         bytes.iter().enumerate().filter(|(_, byte)| **byte == b'\n').map(|(index, _)| index);
@@ -148,7 +148,7 @@ fn head_end(bytes: &[u8]) -> Option<usize> {
 }
 
 fn too_many() -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, "there is no end to the server's interim answers")
+    io::Error::new(io::ErrorKind::InvalidData, "too many interim responses (1xx) from the server")
 }
 
 #[cfg(test)]
@@ -176,7 +176,7 @@ mod tests {
         }
     }
 
-    /// What is left of an answer that arrives in pieces of that many bytes.
+    /// The bytes that remain of a response that arrives in pieces of `piece` bytes.
     fn left_of(answer: &[u8], piece: usize) -> io::Result<Vec<u8>> {
         let mut heads = Heads::default();
         heads.begin();

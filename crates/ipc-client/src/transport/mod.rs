@@ -1,7 +1,6 @@
-//! Connections to one server: addresses, TCP and TLS, HTTP/1.1 over awc, and WebSockets on it.
+//! Connections to one server: addresses, TCP and TLS, HTTP/1.1 over awc, and WebSockets.
 //!
-//! `exchange` and `channel` come here. What a message, a session or an envelope is, is not known
-//! here.
+//! `exchange` and `channel` use it. It does not know messages, sessions or envelopes.
 
 pub(crate) mod address;
 pub(crate) mod attempt;

@@ -1,11 +1,11 @@
-//! One connection, plain or TLS, as awc takes it.
+//! One connection, plain or TLS, in the form that awc uses.
 //!
-//! awc writes a whole request before it looks for an answer, and gives up when a write fails. A
-//! server that refuses early, with an HTTP status or a TLS alert, then closes: the write fails
-//! while the reason lies unread in the receive buffer. So a failed write is kept here and reported
-//! only if reading brings nothing better.
+//! awc writes a whole request before it reads the response, and gives up when a write fails. A
+//! server that refuses early, with an HTTP status or a TLS alert, then closes. So the write fails
+//! while the reason is unread in the receive buffer. The stream therefore keeps the error of a
+//! write, and reports it only if reading gives nothing better.
 //!
-//! awc also takes the first head that comes for the answer: interim ones are left out here
+//! awc also takes the first head for the final response, so the stream removes interim ones
 //! (`interim`).
 
 use std::fmt;
@@ -21,14 +21,14 @@ use crate::transport::attempt::ATTEMPT;
 use crate::transport::interim::{Heads, Step};
 use crate::transport::tls::SpeaksTls;
 
-/// How an alert of TLS begins (RFC 8446, section 5.1), and no answer of HTTP.
+/// The first byte of a TLS alert (RFC 8446, section 5.1). No HTTP response begins with it.
 pub(crate) const ALERT_BEGINS: u8 = 0x15;
 
 pub(crate) struct Stream {
     transport: Transport,
-    /// From then on writes are swallowed.
+    /// Whether a write has failed. Later writes do nothing.
     write_failed: bool,
-    /// Why writing failed, until it is told.
+    /// Why a write failed, until that is reported.
     write_error: Option<io::Error>,
     heads: Heads,
 }
@@ -58,7 +58,7 @@ impl Stream {
         }
     }
 
-    /// Keeps a write's error and lets the write seem to have gone well.
+    /// Keeps the error of a write and reports success.
     fn swallow<T>(&mut self, result: io::Result<T>, swallowed: T) -> io::Result<T> {
         result.or_else(|error| {
             self.write_failed = true;
@@ -69,7 +69,7 @@ impl Stream {
 }
 
 impl Stream {
-    /// Reads what there is, interim answers included.
+    /// Reads what has arrived, including interim responses.
     fn poll_read_any(
         &mut self,
         cx: &mut Context<'_>,
@@ -82,10 +82,10 @@ impl Stream {
         };
         let Some(write_error) = &self.write_error else { return result };
         let brought_nothing = match &result {
-            // Where the socket itself is broken, the system tells its reading side soon.
+            // If the socket itself is broken, reading will soon fail too.
             Poll::Pending => !is_broken_socket(write_error),
             Poll::Ready(Ok(())) => buffer.filled().len() == filled_before,
-            // A TLS error says more than the failed write, and an I/O error as much.
+            // A TLS error says more than the failed write. An I/O error says as much.
             Poll::Ready(Err(_)) => false,
         };
         match self.write_error.take_if(|_| brought_nothing) {
@@ -127,7 +127,7 @@ impl AsyncRead for Stream {
                 }
                 Some(_) => match this.heads.take(read)? {
                     Step::Through => return Poll::Ready(Ok(())),
-                    // Nothing of it is handed on yet.
+                    // The bytes are held, and none is handed on yet.
                     Step::Held => buffer.set_filled(filled_before),
                 },
             }
@@ -151,8 +151,7 @@ impl AsyncWrite for Stream {
             return Poll::Ready(Ok(bytes.len()));
         }
         this.heads.begin();
-        // The handshake is over when a stream is made: from here on it is the request that is
-        // written.
+        // A stream exists only after the handshake, so these bytes are the request's.
         let _ = ATTEMPT.try_with(|attempt| attempt.writing.set(true));
         let result = match &mut this.transport {
             Transport::Plain(tcp) => Pin::new(tcp).poll_write(cx, bytes),
@@ -192,22 +191,22 @@ impl ActixStream for Stream {
 }
 
 impl Drop for Stream {
-    /// Says goodbye in TLS too (RFC 8446, section 6.1), so that the server need not take the end
-    /// for an attack. awc drops a connection without a word. Only what goes out at once is sent: a
-    /// drop must not wait.
+    /// Sends the TLS closure alert (RFC 8446, section 6.1), so that the server does not take the
+    /// end for a truncation attack. awc closes a connection without it. The alert is sent only if
+    /// the socket takes it at once, since a drop must not wait.
     fn drop(&mut self) {
         if let Transport::Tls(tls) = &mut self.transport
             && !self.write_failed
         {
             let (tcp, session) = tls.get_mut();
             session.send_close_notify();
-            // Whether it went out changes nothing for us.
+            // Nothing depends on whether the alert was sent.
             let _ = session.write_tls(&mut AtOnce(tcp));
         }
     }
 }
 
-/// Writes what goes out without waiting.
+/// Writes as much as the socket takes without waiting.
 struct AtOnce<'a>(&'a TcpStream);
 
 impl Write for AtOnce<'_> {

@@ -1,7 +1,7 @@
-//! What this client asks of TLS, and what a TLS error means to a sender.
+//! The client's TLS configuration, and the meaning of TLS errors for a sender.
 //!
-//! The builder comes here for a configuration and the worker with an error. No connection is made
-//! here, and no type of rustls leaves the crate.
+//! The builder uses it for a configuration, `http` and `connector` for errors. It makes no
+//! connection, and no type of rustls leaves the crate.
 
 use std::error::Error;
 use std::io;
@@ -14,27 +14,28 @@ use rustls_pki_types::CertificateDer;
 
 use crate::error::{SendError, Speaks};
 
-/// Why certificates and key cannot be used.
+/// Why certificates or key cannot be used.
 pub(crate) enum Unusable {
-    /// The authority's certificate; in words.
+    /// What is wrong with the authority's certificate.
     Authority(String),
-    /// The pair; in words.
+    /// What is wrong with the pair.
     Pair(String),
 }
 
-/// A peer that was spoken to in plain HTTP and answered with an alert of TLS. It goes through awc
-/// inside an I/O error.
+/// A server answered plain HTTP with a TLS alert. This error passes through awc inside an I/O
+/// error.
 #[derive(Debug, thiserror::Error)]
 #[error("the server speaks https")]
 pub(crate) struct SpeaksTls;
 
-/// Whether an error says that the peer speaks TLS, where it should not.
+/// Whether an error says that the server speaks TLS instead of plain HTTP.
 pub(crate) fn is_tls(error: &io::Error) -> bool {
     error.get_ref().is_some_and(|inner| inner.is::<SpeaksTls>())
 }
 
-/// TLS 1.2 and 1.3 with ring, trusting `authorities` alone, presenting `identity`, offering
-/// HTTP/1.1 alone. Sessions are resumed, 0-RTT data is never sent: it could be replayed.
+/// A configuration for TLS 1.2 and 1.3 with ring that trusts only `authorities`, presents
+/// `identity` and offers only HTTP/1.1. Sessions are resumed. 0-RTT data is never sent, since it
+/// could be replayed.
 pub(crate) fn client_config(
     authorities: Vec<CertificateDer<'static>>,
     identity: Identity,
@@ -55,15 +56,14 @@ pub(crate) fn client_config(
     Ok(config)
 }
 
-/// The TLS error in a chain of causes, if there is one.
+/// The first TLS error in a chain of causes.
 pub(crate) fn tls_error<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a rustls::Error> {
     let mut next = Some(error);
     while let Some(error) = next {
         if let Some(found) = error.downcast_ref() {
             return Some(found);
         }
-        // `source()` of an I/O error is the source of what it wraps, which would skip the error
-        // that is looked for.
+        // `source()` of an I/O error skips the error that it wraps, which may be the TLS error.
         next = match error.downcast_ref::<io::Error>() {
             Some(wrapper) => wrapper.get_ref().map(|inner| inner as &(dyn Error + 'static)),
             None => error.source(),
@@ -72,10 +72,10 @@ pub(crate) fn tls_error<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a rust
     None
 }
 
-/// The alert with which a server refuses the certificate `identity`, if that is what this error is.
+/// The refusal of the certificate `identity`, if `error` is such an alert of the server.
 ///
-/// Under TLS 1.3 it arrives after the client has finished its handshake and may have sent a
-/// request.
+/// Under TLS 1.3 the alert arrives after the client has finished its handshake, and perhaps has
+/// sent a request.
 pub(crate) fn certificate_refusal(error: &rustls::Error, identity: &str) -> Option<SendError> {
     let rustls::Error::AlertReceived(alert) = error else { return None };
     is_about_certificate(*alert).then(|| SendError::CertificateRefused {
@@ -84,8 +84,8 @@ pub(crate) fn certificate_refusal(error: &rustls::Error, identity: &str) -> Opti
     })
 }
 
-/// What an error in the handshake with the server `name` means. None of these is mended by another
-/// attempt.
+/// The meaning of an error in the handshake with the server `name`. Another attempt helps with none
+/// of them.
 pub(crate) fn handshake_error(
     error: &rustls::Error,
     name: &str,
@@ -100,7 +100,7 @@ pub(crate) fn handshake_error(
             name: name.to_owned(),
             reason: CertificateProblem::of(fault, End::Server),
         },
-        // What came is no record of TLS.
+        // The bytes are not a TLS record.
         rustls::Error::InvalidMessage(
             InvalidMessage::InvalidContentType | InvalidMessage::UnknownProtocolVersion,
         ) => SendError::WrongProtocol { address: address.to_owned(), speaks: Speaks::NoTls },

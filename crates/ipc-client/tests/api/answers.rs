@@ -1,5 +1,5 @@
-//! What a server answers that is not the answer: interim ones, other protocols, no end, and a clock
-//! of its own.
+//! Responses that are not the answer to a request: interim ones, other protocols, endless ones, and
+//! refusals by a wrong clock.
 #![allow(clippy::unwrap_used)]
 
 use std::io::{Read, Write};
@@ -14,7 +14,7 @@ use serde_json::json;
 use crate::fake::{Answer, Fake, Plan, counted, http, problem, success, with_session};
 use crate::fixture::{Place, now_secs};
 
-/// An answer with others before it.
+/// A response with interim ones before it.
 fn behind(interim: &str, answer: Answer) -> Answer {
     match answer {
         Answer::Send(bytes) => Answer::Send([interim.as_bytes(), &bytes].concat()),
@@ -98,7 +98,7 @@ fn wrong_protocol(error: SendError) -> Speaks {
 fn plain_http_to_a_server_that_speaks_https_is_given_up_at_once() {
     let place = Place::new();
     let fake = Fake::tls(place.tls(), with_session(|_| panic!("nothing arrives")));
-    // Small, and so large that it is still being written when the alert comes.
+    // A small message, and one that is still being written when the alert comes.
     for text in ["", &"x".repeat(4 << 20)] {
         let client = place.builder(&fake).protocol(Protocol::Http).build().unwrap().blocking();
         let error = client.send(&json!({"text": text})).wait().unwrap_err();
@@ -112,8 +112,8 @@ fn plain_http_to_a_server_that_speaks_https_is_given_up_at_once() {
     }
 }
 
-/// A server that answers its first connection with that, over and over if it is to, until the
-/// client has gone.
+/// A server that sends these bytes on its first connection, repeatedly if `is_endless`, until the
+/// client has closed.
 fn answers(bytes: &'static [u8], is_endless: bool) -> (SocketAddr, JoinHandle<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -160,7 +160,7 @@ fn an_answer_without_an_end_is_read_no_further_than_it_can_be_of_use() {
     assert!(matches!(error, SendError::Unexpected { status: 200, .. }), "{error:?}");
 }
 
-/// A refusal of an envelope that is stale by the server's clock.
+/// A refusal by a server whose clock is off.
 fn stale(off_secs: i64, detail: &str) -> Answer {
     let date = SystemTime::now() + Duration::from_secs(1000);
     let date = date - Duration::from_secs(1000_u64.checked_add_signed(-off_secs).unwrap());
@@ -186,10 +186,10 @@ fn whose_clock_is_off_and_how_far_is_told_at_once() {
                  this host's clock is {secs} s {side} the server's; 60 s are allowed"
             )
         };
-        // A second may have begun meanwhile.
+        // The second may have changed meanwhile.
         assert!([89, 90, 91].map(says).contains(&error.to_string()), "{error}");
         assert_eq!(error.remedy(), Some("set the clocks of both hosts".into()));
-        assert_eq!(fake.messages().len(), 1, "another attempt would be as stale");
+        assert_eq!(fake.messages().len(), 1, "another attempt would also be stale");
         assert_eq!(error.outcome(), Outcome::Refused);
     }
 }

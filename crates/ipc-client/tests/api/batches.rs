@@ -1,4 +1,5 @@
-//! Many messages at once: how they are cut, what is sent again, and what is told of each.
+//! Many messages at once: how they are cut into batches, what is sent again, and what is reported
+//! for each.
 #![allow(clippy::unwrap_used)]
 
 use std::collections::{BTreeMap, HashSet};
@@ -23,7 +24,7 @@ fn numbers(range: std::ops::Range<u64>) -> impl Iterator<Item = Value> + Send {
     range.map(|n| json!({ "n": n }))
 }
 
-/// The numbers in a request, one message or many.
+/// The numbers in a request with one message or many.
 fn numbers_in(seen: &Seen) -> Vec<u64> {
     let bodies = seen
         .entries
@@ -33,12 +34,12 @@ fn numbers_in(seen: &Seen) -> Vec<u64> {
     bodies.map(|body| serde_json::from_str::<BTreeMap<String, u64>>(body).unwrap()["n"]).collect()
 }
 
-/// Takes batches and single messages as they come.
+/// Accepts batches and single messages.
 fn take(seen: &Seen) -> Answer {
     if seen.path == BATCH { took_all(seen) } else { success() }
 }
 
-/// What came with a session, request by request.
+/// The numbers in each request that had a session.
 fn requests(fake: &Fake) -> Vec<Vec<u64>> {
     let all = fake.seen().into_iter();
     all.filter(|seen| seen.session.is_some()).map(|seen| numbers_in(&seen)).collect()
@@ -71,7 +72,7 @@ fn batches_are_cut_by_count_and_by_bytes() {
     client.send_all((0..6).map(|n| json!({"n": n, "t": text}))).batch_bytes(2500).wait().unwrap();
     let batches = fake.admitted(BATCH);
     assert_eq!(batches[2..].iter().map(|seen| seen.entries.len()).collect::<Vec<_>>(), [2, 2, 2]);
-    // One that is longer than a batch may be goes alone.
+    // A message that is longer than a batch goes alone.
     client
         .send_all([json!({"n": 1}), json!({"t": text}), json!({"n": 2})])
         .batch_bytes(500)
@@ -159,7 +160,7 @@ fn a_batch_that_waited_long_for_its_turn_carries_the_time_at_which_it_goes() {
         place.tls(),
         counted(|seen, turn| {
             let begun = now_secs();
-            // Until what was sealed ahead is of a second that is over, and of the one after.
+            // Wait until a seal made ahead would be some seconds old.
             while turn == 1 && now_secs() < begun + 3 {
                 std::thread::yield_now();
             }
@@ -170,7 +171,8 @@ fn a_batch_that_waited_long_for_its_turn_carries_the_time_at_which_it_goes() {
         }),
     );
     let client = place.client(&fake);
-    // A batch that was sealed ahead without a session is sealed again in any case.
+    // The session of this message is then in use: a batch sealed without one would be sealed again
+    // anyway.
     client.send(&json!({})).wait().unwrap();
     let begun = now_secs();
     client.send_all(numbers(0..6)).batch_messages(3).wait().unwrap();
@@ -179,7 +181,7 @@ fn a_batch_that_waited_long_for_its_turn_carries_the_time_at_which_it_goes() {
     assert!(times.len() == 2 && times[1] >= begun + 2, "{times:?}, begun at {begun}");
 }
 
-/// For a client whose plaintext has 5000 bytes at most, and a server that takes no number 3.
+/// Messages for a client whose limit is 5000 bytes, and a server that refuses number 3.
 fn one_good_and_four_bad() -> [Value; 5] {
     [json!([1]), json!({"n": 1}), json!({"t": "x".repeat(6000)}), json!({"n": 3}), json!("x")]
 }
@@ -248,7 +250,10 @@ fn a_server_that_takes_fewer_at_once_gets_fewer_at_once() {
     assert_eq!((report.sent, report.refused), (1500, 0));
     let sizes: Vec<_> = fake.admitted(BATCH).into_iter().map(|seen| seen.entries.len()).collect();
     assert_eq!(sizes[..3], [500, 250, 125]);
-    assert!(sizes[3..].iter().all(|size| *size <= 62), "it learns once: {sizes:?}");
+    assert!(
+        sizes[3..].iter().all(|size| *size <= 62),
+        "the client learns the limit once: {sizes:?}"
+    );
 }
 
 #[test]
@@ -269,7 +274,7 @@ fn the_one_message_that_a_server_cannot_take_is_found_and_told() {
         matches!(error, SendError::Refused { code: Some(ProblemCode::MalformedFrame), .. }),
         "{error:?}"
     );
-    assert_eq!(requests(&fake).last().unwrap().len(), 50, "the others do not suffer from it");
+    assert_eq!(requests(&fake).last().unwrap().len(), 50, "the other batch goes as a whole");
     let taken: Vec<_> =
         requests(&fake).into_iter().filter(|request| !request.contains(&13)).collect();
     assert_eq!(taken.concat(), (0..100).filter(|n| *n != 13).collect::<Vec<_>>(), "in order");
@@ -304,12 +309,12 @@ fn a_deadline_without_progress_ends_it_and_says_from_where_on() {
         );
         assert_eq!(
             error.to_string(),
-            "the messages from number 4 on (counted from 0) were not sent"
+            "not all messages were sent: those before number 4 (counted from 0) have an answer"
         );
         assert!(error.remedy().is_some());
         assert!(
             pulled.load(Ordering::SeqCst) <= 4 * 3 + 1,
-            "no more is taken than can be sent soon"
+            "the client takes only a few batches ahead"
         );
     }
 }
@@ -324,7 +329,7 @@ fn progress_however_slow_is_no_end() {
             _ => replied(seen, "", r#"{"accepted":1,"full_from":1}"#),
         }),
     );
-    // At least 25 ms go by for each message: more than the deadline for all.
+    // Each message takes at least 25 ms. Together they take longer than the timeout.
     let client =
         place.builder(&fake).timeout(Duration::from_millis(600)).build().unwrap().blocking();
     assert_eq!(client.send_all(numbers(0..40)).wait().unwrap().sent, 40);
@@ -357,7 +362,7 @@ fn a_reply_that_does_not_add_up_ends_it_in_doubt() {
     }
 }
 
-/// A stream that has nothing ready after each of its items.
+/// A stream that is pending before each of its items.
 struct Dripping(std::ops::Range<u64>, bool);
 
 impl futures_core::Stream for Dripping {
@@ -380,7 +385,7 @@ async fn what_a_stream_has_ready_goes_out_without_waiting_for_more() {
     let client = place.builder(&fake).build().unwrap();
     let report = client.send_all_stream(Dripping(0..50, false)).await.unwrap();
     assert_eq!(report.sent, 50);
-    assert_eq!(requests(&fake)[0], [0], "the first did not wait for the second");
+    assert_eq!(requests(&fake)[0], [0], "the first message did not wait for the second");
     assert_eq!(requests(&fake).concat(), (0..50).collect::<Vec<_>>());
 }
 
@@ -393,7 +398,7 @@ async fn it_can_be_awaited_on_a_task_of_its_own() {
     assert_eq!(task.await.unwrap().unwrap().sent, 10);
 }
 
-/// Answers a message, or each of a batch, with the code that it gets by its number.
+/// Answers a single message, or each message of a batch, with the code for its number.
 fn each(seen: &Seen, code_of: impl Fn(u64) -> &'static str) -> Answer {
     let codes: Vec<_> = numbers_in(seen).into_iter().map(code_of).collect();
     if seen.path != BATCH {
@@ -449,7 +454,7 @@ fn what_lost_its_answer_goes_again_under_its_id_and_counts_as_a_duplicate(way: W
     assert_eq!((report.sent, report.refused), (10, 0));
     assert!((1..=5).contains(&report.duplicates), "{}", report.duplicates);
     let messages = fake.messages();
-    assert!(messages.len() > 10, "some came twice");
+    assert!(messages.len() > 10, "some arrived twice");
     let ids: HashSet<_> = messages.iter().map(|(id, body)| (id, body)).collect();
     assert_eq!(ids.len(), 10, "each number has one id");
 }
@@ -495,7 +500,7 @@ fn an_inbox_that_stays_full_ends_it_at_the_deadline_and_says_from_where_on(way: 
     let error = client.send_all(numbers(0..100)).batch_messages(3).wait().unwrap_err();
     assert!(matches!(*error.source, SendError::Timeout { .. }), "{error:?}");
     assert_eq!((error.report.sent, error.from, error.outcome()), (4, 4, Outcome::Refused));
-    assert!(fake.messages().len() < 60, "what finds no room is not sent all the time");
+    assert!(fake.messages().len() < 60, "the client pauses before it sends refused messages again");
 }
 
 fn a_refusal_of_the_client_itself_ends_it(way: Way) {
@@ -503,7 +508,7 @@ fn a_refusal_of_the_client_itself_ends_it(way: Way) {
     let fake = Fake::tls(place.tls(), with_session(|_| problem(ProblemCode::WrongCertificate, "")));
     let error = place.client_by(way, &fake).send_all(numbers(0..10)).wait().unwrap_err();
     assert_eq!((error.from, error.report.sent), (0, 0));
-    // What ends a channel may come while messages of an earlier frame are put.
+    // The close frame may come while the server stores messages of an earlier frame.
     let refusal = match &*error.source {
         SendError::InDoubt { last } if way == Way::Channel => last,
         error => error,

@@ -1,4 +1,5 @@
-//! Channels: what is sent over them, how it is cut and numbered, and what is taken of the answers.
+//! Channels: what goes over them, how entries are cut into frames and numbered, and how answers are
+//! processed.
 #![allow(clippy::unwrap_used)]
 
 use std::collections::{BTreeSet, HashMap};
@@ -17,7 +18,7 @@ use crate::wire::{LIMITS, Said, Speaker};
 
 pub(crate) type Frames = dyn Fn(&Said, &Speaker) + Send + Sync;
 
-/// The same for each channel.
+/// The same peer for each channel.
 pub(crate) fn each(
     limits: &'static str,
     peer: impl Fn(&Said, &Speaker) + Send + Sync + 'static,
@@ -29,7 +30,7 @@ pub(crate) fn each(
     }
 }
 
-/// A server that takes all that comes by POST, and does this about frames.
+/// A server that accepts everything by POST, and handles frames with `peer`.
 pub(crate) fn fake(place: &Place, peer: impl Fn(&Said, &Speaker) + Send + Sync + 'static) -> Fake {
     Fake::with_channels(place.tls(), with_session(took), each(LIMITS, peer))
 }
@@ -78,7 +79,7 @@ async fn two_that_are_first_at_the_same_time_go_over_a_channel() {
     let client = place.builder(&fake).channel(true).build().unwrap();
     let report = client.send_all([json!({"n": 0}), json!({"n": 1})]).await.unwrap();
     assert_eq!((report.sent, bodies_of(&fake)), (2, vec![numbered(0), numbered(1)]));
-    assert!(fake.messages().is_empty(), "nothing went by POST");
+    assert!(fake.messages().is_empty(), "nothing goes by POST");
 }
 
 #[test]
@@ -89,7 +90,7 @@ fn the_first_message_stays_with_post_until_it_has_its_answer() {
         _ => took(seen),
     });
     let fake =
-        Fake::with_channels(place.tls(), script, each(LIMITS, |_, _| panic!("no frame comes")));
+        Fake::with_channels(place.tls(), script, each(LIMITS, |_, _| panic!("no frame arrives")));
     let client = place.builder(&fake).channel(true).build().unwrap();
     client.send(&json!({})).wait().unwrap();
     assert_eq!((fake.openings(), fake.logins().len()), (0, 1));
@@ -112,7 +113,7 @@ fn what_is_there_at_the_same_time_goes_in_two_halves_so_that_both_ends_have_work
     assert_eq!(bodies_of(&fake), (0..50).map(numbered).collect::<Vec<_>>());
 }
 
-/// A client of this thread that has sent its first message.
+/// A `LocalClient` that has sent its first message.
 pub(crate) async fn local(place: &Place, fake: &Fake) -> LocalClient {
     let builder = place.builder(fake).channel(true).keep_session(false);
     let client = builder.build_local().unwrap();
@@ -138,7 +139,7 @@ fn the_limits_that_the_server_tells_are_kept_to() {
                 }
             }
             assert!(waiting.len() <= 2, "{} requests wait", waiting.len());
-            // The last one first, and not before there are as many as there may be.
+            // The last request gets its reply first, once the limit of waiting requests is reached.
             if waiting.len() == 2 {
                 speaker.reply(waiting.pop().unwrap(), "{}");
             }
@@ -156,7 +157,7 @@ fn the_limits_that_the_server_tells_are_kept_to() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap();
     let requests: Vec<_> =
         (0..21).map(|n| runtime.spawn(client.request(&json!({"n": n})))).collect();
-    // One that waits for its reply for good.
+    // The one request whose reply never comes.
     let answered = requests.into_iter().filter(|request| {
         let begun = Instant::now();
         while !request.is_finished() && begun.elapsed() < Duration::from_secs(1) {
@@ -309,7 +310,7 @@ fn a_time_that_is_given_ends_a_call_that_gets_no_answer() {
 #[test]
 fn what_found_no_room_goes_again_in_order_after_a_second_and_says_that_this_is_known() {
     let place = Place::new();
-    // When it was refused, and from which number on.
+    // When the server refused, and from which number on.
     let refusal: Mutex<Option<(Instant, u64)>> = Mutex::default();
     let turns = AtomicU64::new(0);
     let taken: Arc<Mutex<Vec<String>>> = Arc::default();
@@ -364,7 +365,7 @@ fn at_the_deadline_whoever_waits_for_room_hears_that_there_is_none() {
     let first =
         runtime.spawn(client.send(&json!({"n": 0})).timeout(Duration::from_secs(10)).into_future());
     arrival.recv().unwrap();
-    // Refused itself: it cannot wait for as long as it would have to.
+    // The second send is refused itself: its timeout is shorter than the server's pause.
     let short = Duration::from_millis(200);
     for error in [
         client.send(&json!({"n": 1})).timeout(short).wait().unwrap_err(),
@@ -387,7 +388,7 @@ fn a_request_that_found_no_room_has_all_its_time_for_the_reply_once_it_is_taken(
         match said.resume {
             None => speaker.refuse(said.first, "inbox_full"),
             Some(_) if wait == 2000 => speaker.reply(said.first, "{}"),
-            Some(_) => panic!("it waits for {wait} ms only"),
+            Some(_) => panic!("the reply's wait is only {wait} ms"),
         }
     });
     client(&place, &fake).request(&json!({})).timeout(Duration::from_secs(2)).wait().unwrap();
@@ -402,7 +403,7 @@ fn a_reply_that_comes_when_nobody_waits_is_passed_over_and_a_second_one_ends_the
         match (said.channel, entry.body.as_str()) {
             (0, r#"{"n":0}"#) => tell("request"),
             (0, r#"{"n":1}"#) => {
-                // That of the request that was dropped, and then this one's.
+                // The reply to the dropped request, then the answer to this message.
                 speaker.reply(0, "{}");
                 speaker.settle(1, 1, "accepted");
             }
@@ -419,7 +420,7 @@ fn a_reply_that_comes_when_nobody_waits_is_passed_over_and_a_second_one_ends_the
     client.send(&json!({"n": 1})).wait().unwrap();
     assert_eq!(fake.openings(), 1);
     client.send(&json!({"n": 2})).wait().unwrap();
-    assert_eq!(fake.openings(), 2, "an answer to what has one is none");
+    assert_eq!(fake.openings(), 2, "a second answer to an entry is invalid");
 }
 
 #[test]

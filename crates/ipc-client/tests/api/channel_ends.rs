@@ -1,5 +1,5 @@
-//! Channels that end: what had no answer goes again and nothing else does, whoever ended it and
-//! why.
+//! Channels that end: the client sends the entries without an answer again, and no others, whoever
+//! ended the channel and why.
 #![allow(clippy::unwrap_used)]
 
 use std::sync::Mutex;
@@ -20,7 +20,7 @@ use crate::gate::teller;
 use crate::ways::Way;
 use crate::wire::{LIMITS, Said, Speaker, answer_frame};
 
-/// The ids that came over the channel of this number.
+/// The ids that arrived over this channel.
 fn ids(fake: &Fake, channel: usize) -> Vec<String> {
     let frames = fake.frames().into_iter().filter(|said| said.channel == channel);
     frames.flat_map(|said| said.entries).map(|entry| entry.id).collect()
@@ -48,7 +48,7 @@ fn what_has_no_answer_when_a_channel_breaks_goes_again_over_another_and_the_rest
     assert_eq!(fake.logins().len(), 1);
 }
 
-/// Something that no server says.
+/// An answer that no server gives.
 type Lie = fn(&Said, &Speaker);
 
 #[test]
@@ -138,7 +138,7 @@ fn each_close_code_leads_to_another_attempt_under_the_same_id() {
         (1001, "the server is stopping"),
         (1002, "why"),
         (1003, "why"),
-        (1008, "silence"),
+        (1008, "the peer was silent too long"),
         (1009, "too long"),
         (1011, ""),
         (4400, "stale_envelope"),
@@ -251,7 +251,7 @@ fn a_ping_is_answered_and_of_many_the_last() {
 fn a_server_that_closes_every_channel_at_once_is_not_asked_without_pauses() {
     let place = Place::new();
     let fake = Fake::with_channels(place.tls(), with_session(took), |_| {
-        Opening::Greeting(LIMITS, |speaker| speaker.close(1001, "idle"))
+        Opening::Greeting(LIMITS, |speaker| speaker.close(1001, "the channel was idle too long"))
     });
     let client = built(Way::Channel, place.builder(&fake).timeout(Duration::from_millis(800)));
     let _ = client.send(&json!({})).wait();
@@ -278,8 +278,8 @@ fn a_reply_that_is_longer_than_the_client_takes_is_told_and_holds_up_no_other() 
     let fake = Fake::with_channels(place.tls(), script, each(LIMITS, peer));
     let client = built(Way::Channel, place.builder(&fake).plaintext_bytes_max(1 << 20));
     let error = client.request(&json!({})).wait().unwrap_err();
-    assert!(error.to_string().contains("longer than this client takes"), "{error}");
-    // By POST, until that has passed once.
+    assert!(error.to_string().contains("longer than this client accepts"), "{error}");
+    // By POST, until a POST has succeeded.
     client.send(&json!({"n": 1})).wait().unwrap();
     client.send(&json!({"n": 2})).wait().unwrap();
     assert_eq!(fake.frames().last().unwrap().channel, 1);
@@ -320,7 +320,7 @@ fn a_client_that_is_dropped_does_not_wait_for_a_channel_to_open() {
     assert!(begun.elapsed() < Duration::from_secs(8), "{:?}", begun.elapsed());
 }
 
-/// Runs on a clock that stands still unless all wait for it.
+/// Runs a test on a paused clock, which advances only when all tasks wait for it.
 fn paused(test: impl Future<Output = ()>) {
     let mut runtime = tokio::runtime::Builder::new_current_thread();
     let runtime = runtime.enable_all().start_paused(true).build().unwrap();
@@ -462,7 +462,7 @@ fn an_address_that_answers_no_opening_is_left_for_the_next() {
 
 #[test]
 fn a_client_that_is_dropped_ends_its_channel_with_a_goodbye_whatever_it_waits_for() {
-    // An answer, room, and nothing.
+    // The client waits for an answer, for room, or for nothing.
     let waits: [Lie; 3] = [
         |_, _| (),
         |said, speaker| speaker.refuse(said.first, "inbox_full"),
@@ -512,7 +512,7 @@ fn a_client_of_a_thread_does_the_same_and_ends_with_its_last_handle() {
         assert_eq!(client.send_all((1..20).map(|n| json!({"n": n}))).await.unwrap().sent, 19);
         assert_eq!(client.request(&json!({})).await.unwrap().body(), r#"{"n":7}"#);
         drop(client);
-        // The task of the client has its turn.
+        // Let the client's task run.
         while fake.closes().is_empty() {
             tokio::task::yield_now().await;
         }

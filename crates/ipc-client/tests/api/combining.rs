@@ -1,5 +1,5 @@
-//! What many tasks send at the same moment: together, each with its own answer, and nobody held up
-//! by anybody.
+//! Messages that many tasks send at the same moment: they go together, each with its own answer,
+//! and none holds up another.
 #![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeSet;
@@ -21,12 +21,12 @@ use crate::ways::{Way, both_ways_async};
 
 type Sending = JoinHandle<Result<Sent, SendError>>;
 
-/// Sends `{"n": n}` from a task each. All have been handed to the client when it returns.
+/// Sends `{"n": n}` from a task each. When it returns, the client has all of them.
 async fn send(client: &Client, numbers: std::ops::Range<u32>) -> Vec<Sending> {
     let mut sending = Vec::new();
     for n in numbers {
         let mut send = Box::pin(client.send(&json!({"n": n})));
-        // Its first poll hands it over.
+        // The first poll passes the message to the client.
         let first = poll_fn(|cx| Poll::Ready(send.as_mut().poll(cx))).await;
         sending.push(tokio::spawn(async move {
             match first {
@@ -46,8 +46,8 @@ async fn results(sending: Vec<Sending>) -> Vec<Result<Sent, SendError>> {
     results
 }
 
-/// A server whose first message waits for the gate, and tells when it is there; `then` answers all
-/// others.
+/// A server that holds the first message until the gate opens, and reports its arrival. `then`
+/// answers all others.
 fn held_up(
     place: &Place,
     then: impl Fn(&Seen) -> Answer + Send + Sync + 'static,
@@ -66,7 +66,7 @@ fn held_up(
     (Fake::tls(place.tls(), script), gate, arrival)
 }
 
-/// The client sends one message that the server keeps until all others wait behind it.
+/// Sends one message, which the server holds until all others wait behind it.
 async fn behind_the_first(
     client: &Client,
     (gate, arrival): (&Gate, &std::sync::mpsc::Receiver<String>),
@@ -184,7 +184,7 @@ async fn a_server_that_takes_fewer_at_once_gets_fewer_at_once() {
     let again = results_of(&client, 30..60).await;
     assert!(again.iter().all(Result::is_ok), "{again:?}");
     let later = fake.admitted("/message/batch").split_off(before);
-    assert!(later.iter().all(|seen| seen.entries.len() < 4), "it has learnt that");
+    assert!(later.iter().all(|seen| seen.entries.len() < 4), "the client has learnt the limit");
 }
 
 async fn results_of(
@@ -208,7 +208,7 @@ async fn a_session_that_is_over_is_renewed_once_for_all() {
     let client = place.builder(&fake).build().unwrap();
     let results = behind_the_first(&client, (&gate, &arrival), 1..20).await;
     assert!(results.iter().all(Result::is_ok), "{results:?}");
-    assert_eq!(fake.logins().len(), 2, "the first, and one for all");
+    assert_eq!(fake.logins().len(), 2, "the first login, and one for all");
     assert!(
         fake.admitted("/message/batch").iter().all(|seen| seen.session.as_deref() == Some(TOKEN))
     );
@@ -250,7 +250,7 @@ async fn those_whose_time_is_over_hear_whether_they_were_on_their_way() {
     let SendError::Timeout { outcome, last, .. } = &error else { panic!("{error}") };
     assert_eq!((last.outcome(), *outcome), (Outcome::NotKnown, Outcome::NotKnown), "{last}");
 
-    // A request keeps the one connection for longer than the others have.
+    // A request occupies the only connection for longer than the timeout of the others.
     let request = tokio::spawn(client.request(&json!({})));
     tokio::task::block_in_place(|| arrival.recv().unwrap());
     for numbers in [1..2, 2..4] {

@@ -1,4 +1,5 @@
-//! Futures that are dropped: what was not on its way is not sent, and what waited is let go.
+//! Dropped futures: messages that were not in flight are not sent, and what waits for an answer is
+//! released.
 #![allow(clippy::unwrap_used)]
 
 use std::time::Duration;
@@ -68,7 +69,7 @@ fn a_send_dropped_while_another_logs_in_for_it_is_not_sent() {
     let runtime = runtime();
     let first = runtime.spawn(client.send(&json!({"n": 1})));
     while arrival.recv().unwrap() != "login" {}
-    // The server's one thread is held up, so these get no further than their connections.
+    // The server's only thread is held up, so these messages wait for a response.
     let second = runtime.spawn(client.send(&json!({"n": 2})));
     second.abort();
     assert!(runtime.block_on(second).unwrap_err().is_cancelled());
@@ -95,7 +96,8 @@ fn a_send_dropped_in_a_pause_ends_there(way: Way) {
     let send = runtime.spawn(client.send(&json!({"n": 1})));
     arrival.recv().unwrap();
     send.abort();
-    // The thread ends with its last errand, and its connection with it: no five minutes later.
+    // The thread ends with its last call and closes its connection, and does not wait for five
+    // minutes.
     drop(client);
     fake.wait_for_goodbye();
 }
@@ -119,7 +121,7 @@ fn a_send_dropped_on_its_way_is_not_said_to_be_sent_again(way: Way) {
     );
     let client = built(way, place.builder(&fake).timeout(Duration::from_secs(480)));
     let runtime = runtime();
-    // With a session the next is on its way with its first attempt.
+    // With a session, the next message is in flight with its first attempt.
     runtime.block_on(client.send(&json!({"n": 0}))).unwrap();
     let send = runtime.spawn(client.send(&json!({"n": 1})));
     arrival.recv().unwrap();

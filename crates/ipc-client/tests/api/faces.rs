@@ -1,4 +1,4 @@
-//! The async and the blocking face, on one runtime, on another and on none, and the end of the
+//! The async and the blocking client, on one runtime, on another and on none, and the end of the
 //! thread behind them.
 #![allow(clippy::unwrap_used)]
 

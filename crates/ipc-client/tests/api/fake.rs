@@ -1,5 +1,5 @@
-//! A server whose answers are scripted. It opens envelopes and notes what it saw; it keeps no rules
-//! of its own.
+//! A server whose answers are scripted. It opens envelopes and records requests. It enforces no
+//! rules.
 #![allow(clippy::unwrap_used)]
 
 use std::io;
@@ -21,37 +21,37 @@ pub(crate) use crate::script::{Answer, Log, Script, Seen};
 use crate::translated::translated;
 use crate::wire::{LIMITS, Peer, Said, Speaker, switching, talk};
 
-/// What the server does about a connection.
+/// How the server handles a connection.
 pub(crate) enum Plan {
     Plain,
     Tls(Arc<ServerConfig>),
-    /// Does the handshake, then resets the TCP connection.
+    /// Completes the handshake, then resets the TCP connection.
     ResetAfter(Arc<ServerConfig>),
-    /// Reads no further than the head of the first request, sends this and closes.
+    /// Reads only the first byte of a request, sends this and closes.
     AnswerEarly(Arc<ServerConfig>, Vec<u8>),
 }
 
-/// What the server does about a client that asks for a channel.
+/// How the server handles a request for a channel.
 pub(crate) enum Opening {
-    /// Opens it, with these limits.
+    /// Opens a channel with these limits.
     Channel(&'static str, Peer),
-    /// Opens it and says something before anything comes.
+    /// Opens a channel and sends something before any frame arrives.
     Greeting(&'static str, fn(&Speaker)),
-    /// Answers something else.
+    /// Sends another answer.
     Answer(Answer),
 }
 
-/// What becomes of each channel that is asked for, counted from 0.
+/// How to handle each request for a channel, counted from 0.
 type Openings = dyn Fn(usize) -> Opening + Send + Sync;
 
-/// The message with which a client begins that is to use a channel from then on. No script sees it,
-/// and no log has it.
+/// The first message of a client that shall use a channel for all others. No script and no log sees
+/// it.
 pub(crate) const WARMING_UP: &str = r#"{"warming":"up"}"#;
 
 pub(crate) struct Fake {
     address: SocketAddr,
     log: Arc<Log>,
-    /// How each connection ended: `true` if its peer said goodbye in TLS.
+    /// The end of each connection: `true` if the client has sent a TLS closure alert.
     goodbyes: mpsc::Receiver<bool>,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
@@ -66,8 +66,8 @@ impl Fake {
         Self::start(0, move |_| Plan::Tls(config.clone()), script)
     }
 
-    /// A server on a port of its own or, for 0, any; `plan` says what becomes of each connection,
-    /// counted from 0.
+    /// A server on this port, or on any free one for 0. `plan` decides how to handle each
+    /// connection, counted from 0.
     pub(crate) fn start(
         port: u16,
         plan: impl Fn(usize) -> Plan + Send + Sync + 'static,
@@ -81,7 +81,7 @@ impl Fake {
         Self::run(port, plan, script, openings, log, Runs::OnItsThread)
     }
 
-    /// A server with mutual TLS and channels of its own kind.
+    /// A server with mutual TLS that handles requests for channels as `openings` says.
     pub(crate) fn with_channels(
         config: Arc<ServerConfig>,
         script: impl Fn(&Seen) -> Answer + Send + Sync + 'static,
@@ -91,7 +91,7 @@ impl Fake {
         Self::run(0, plan, Arc::new(script), openings, Arc::default(), Runs::OnItsThread)
     }
 
-    /// The same on the runtime of its caller, whose time may be paused.
+    /// The same server on the caller's runtime, whose clock may be paused.
     pub(crate) fn with_channels_here(
         config: Arc<ServerConfig>,
         script: impl Fn(&Seen) -> Answer + Send + Sync + 'static,
@@ -160,7 +160,7 @@ impl Fake {
         self.seen().into_iter().filter(|seen| seen.path == "/message/submit").collect()
     }
 
-    /// The messages that came with a session, alone or in batches, in order: id and body.
+    /// The messages that arrived with a session, alone or in batches, in order: id and body.
     pub(crate) fn messages(&self) -> Vec<(String, String)> {
         let all = self.seen().into_iter().filter(|seen| seen.session.as_deref() == Some(TOKEN));
         let messages = all.filter(|seen| seen.path.starts_with("/message/"));
@@ -171,29 +171,29 @@ impl Fake {
             .collect()
     }
 
-    /// What came to `path` with a session.
+    /// The requests to `path` with a session.
     pub(crate) fn admitted(&self, path: &str) -> Vec<Seen> {
         let all = self.seen().into_iter();
         all.filter(|seen| seen.path == path && seen.session.as_deref() == Some(TOKEN)).collect()
     }
 
-    /// The frames that came over channels.
+    /// The frames that arrived over channels.
     pub(crate) fn frames(&self) -> Vec<Said> {
         self.log.channels.frames.lock().unwrap().clone()
     }
 
-    /// The close frames that came: code and reason.
+    /// The close frames that arrived: code and reason.
     pub(crate) fn closes(&self) -> Vec<(u16, String)> {
         self.log.channels.closes.lock().unwrap().clone()
     }
 
-    /// How many pings came, and the pongs.
+    /// The number of pings that arrived, and the pongs.
     pub(crate) fn pings_and_pongs(&self) -> (usize, Vec<Vec<u8>>) {
         let channels = &self.log.channels;
         (*channels.pings.lock().unwrap(), channels.pongs.lock().unwrap().clone())
     }
 
-    /// How often a channel was asked for.
+    /// How often a client asked for a channel.
     pub(crate) fn openings(&self) -> usize {
         self.log.openings.load(Ordering::SeqCst)
     }
@@ -206,7 +206,7 @@ impl Fake {
         self.log.open_max.load(Ordering::SeqCst)
     }
 
-    /// Waits until a connection has ended, and says whether its peer said goodbye.
+    /// Waits until a connection has ended. Returns whether the client has sent a TLS closure alert.
     pub(crate) fn wait_for_goodbye(&self) -> bool {
         self.goodbyes
             .recv_timeout(Duration::from_secs(20))
@@ -260,11 +260,12 @@ async fn serve(tcp: TcpStream, plan: Plan, service: Arc<Service>, goodbyes: mpsc
             return;
         }
     };
-    // A test that does not ask may be over.
+    // A test that does not wait for the end may be over.
     let _ = goodbyes.send(ended.is_ok());
 }
 
-/// Answers requests until the peer has no more; an error if it ended without saying so.
+/// Answers requests until the client closes. The error says that it closed without a TLS closure
+/// alert.
 async fn converse<S: AsyncRead + AsyncWrite + Unpin>(
     mut stream: S,
     service: &Service,
@@ -310,7 +311,7 @@ async fn converse<S: AsyncRead + AsyncWrite + Unpin>(
     result
 }
 
-/// Gives an answer; `false` if it is the last one.
+/// Sends an answer. Returns `false` if it is the last one.
 async fn say<S: AsyncRead + AsyncWrite + Unpin>(
     stream: &mut S,
     answer: Answer,
@@ -397,7 +398,7 @@ async fn read_request<S: AsyncRead + Unpin>(stream: &mut S, log: &Log) -> io::Re
     Ok(Some(if is_for_the_log { log.note(seen) } else { seen }))
 }
 
-/// An answer with any further header lines, each ended by CRLF.
+/// A response with more header lines, each ended by CRLF.
 pub(crate) fn http(status: u16, headers: &str, body: &[u8]) -> Vec<u8> {
     let mut answer =
         format!("HTTP/1.1 {status} X\r\ncontent-length: {}\r\n{headers}\r\n", body.len())
@@ -416,12 +417,12 @@ pub(crate) fn problem(code: ProblemCode, headers: &str) -> Answer {
     Answer::Send(http(code.status(), &headers, body.as_bytes()))
 }
 
-/// Grants a session.
+/// A response that grants a session.
 pub(crate) fn grant(seen: &Seen, token: &str) -> Answer {
     Answer::Send(http(200, RAW, &ring().seal(&reply(seen, token), now_secs(), [5; 16])))
 }
 
-/// The header of an envelope that is no text.
+/// The header of a raw envelope.
 pub(crate) const RAW: &str = "content-type: application/octet-stream\r\n";
 
 /// The frame of a reply that grants a session.
@@ -436,23 +437,23 @@ fn reply_frame(seen: &Seen, body: &str) -> Vec<u8> {
     frame
 }
 
-/// The answer 200 with a reply.
+/// A response 200 with a reply.
 pub(crate) fn replied(seen: &Seen, headers: &str, body: &str) -> Answer {
     let envelope = ring().seal(&reply_frame(seen, body), now_secs(), [6; 16]);
     Answer::Send(http(200, &format!("{RAW}{headers}"), &envelope))
 }
 
-/// The answer to a batch of which all was accepted.
+/// The response to a batch whose messages were all accepted.
 pub(crate) fn took_all(seen: &Seen) -> Answer {
     replied(seen, "", &format!(r#"{{"accepted":{}}}"#, seen.entries.len()))
 }
 
-/// The answer to a message, or to a batch, of which all was accepted.
+/// The response to a message or a batch that was accepted completely.
 pub(crate) fn took(seen: &Seen) -> Answer {
     if seen.path == "/message/batch" { took_all(seen) } else { success() }
 }
 
-/// The script of a server that does as it should, with `accept` for what comes with a good session.
+/// The script of a correct server, which answers requests with a valid session by `accept`.
 pub(crate) fn with_session(
     accept: impl Fn(&Seen) -> Answer + Send + Sync + 'static,
 ) -> impl Fn(&Seen) -> Answer + Send + Sync + 'static {
@@ -467,7 +468,8 @@ pub(crate) fn with_session(
 /// The session that [`with_session`] grants.
 pub(crate) const TOKEN: &str = "the-session-token";
 
-/// The same as [`with_session`], but the `accept` counts only submits with a session.
+/// Like [`with_session`]. It passes `accept` the number of the request, counting only those with a
+/// session.
 pub(crate) fn counted(
     accept: impl Fn(&Seen, usize) -> Answer + Send + Sync + 'static,
 ) -> impl Fn(&Seen) -> Answer + Send + Sync + 'static {

@@ -1,4 +1,4 @@
-//! Homes and authorities, made for one test each.
+//! A home with an authority, made for one test.
 #![allow(clippy::unwrap_used)]
 
 use std::path::PathBuf;
@@ -21,10 +21,10 @@ use crate::ways::Way;
 
 pub(crate) const DAY_SECS: u64 = 86_400;
 
-/// Another secret that no log may show.
+/// A secret that no log may show.
 pub(crate) const PASSWORD: &str = "the-admins-own-password";
 
-/// A certificate for `name` and nothing else.
+/// A certificate for `name` alone.
 pub(crate) fn issue(authority: &Authority, name: &str, at_secs: u64) -> IssuedPair {
     authority.issue(&LeafRequest::new(name.parse().unwrap()), at_secs).unwrap()
 }
@@ -38,7 +38,7 @@ pub(crate) struct Place {
 
 impl Place {
     pub(crate) fn new() -> Self {
-        // Older than any certificate that a test makes.
+        // The authority is older than any certificate of a test.
         let authority =
             Authority::create(&AuthorityOptions::default(), now_secs() - 500 * DAY_SECS).unwrap();
         let directory = tempfile::tempdir().unwrap();
@@ -55,7 +55,7 @@ impl Place {
         place
     }
 
-    /// Gives the client another certificate.
+    /// Gives the client another certificate pair.
     pub(crate) fn present(&self, pair: &IssuedPair) {
         self.write("localhost.crt", &pair.certificate_pem);
         self.write("localhost.key", pair.key_pem.as_bytes());
@@ -65,19 +65,19 @@ impl Place {
         ipc_home::write_secret_atomically(&self.home.root().join(file), content).unwrap();
     }
 
-    /// Files of kept sessions.
+    /// The files of kept sessions.
     pub(crate) fn kept_sessions(&self) -> Vec<PathBuf> {
         match std::fs::read_dir(self.home.sessions_dir()) {
             Ok(entries) => {
                 let files = entries.map(|entry| entry.unwrap().path());
-                // The lock of a login is no session.
+                // The lock of a login is not a session.
                 files.filter(|path| path.extension().is_none()).collect()
             }
             Err(_) => Vec::new(),
         }
     }
 
-    /// A client of a server called `localhost`.
+    /// A client of a server named `localhost`.
     pub(crate) fn builder(&self, fake: &Fake) -> ClientBuilder {
         Client::builder(&self.home)
             .server("localhost", fake.address())
@@ -94,12 +94,12 @@ impl Place {
         built(way, self.builder(fake)).blocking()
     }
 
-    /// TLS of a server called `localhost` that takes clients of this authority.
+    /// The TLS configuration of a server named `localhost` that accepts clients of this authority.
     pub(crate) fn tls(&self) -> Arc<ServerConfig> {
         self.tls_as(&issue(&self.authority, "localhost", now_secs()))
     }
 
-    /// The same with another certificate.
+    /// The same configuration with another certificate.
     pub(crate) fn tls_as(&self, pair: &IssuedPair) -> Arc<ServerConfig> {
         server_config(pair, Some(&self.authority), rustls::ALL_VERSIONS)
     }
@@ -117,7 +117,7 @@ pub(crate) fn built(way: Way, builder: ClientBuilder) -> Client {
     client
 }
 
-/// TLS of a server; without `clients` it asks for no certificate.
+/// The TLS configuration of a server. Without `clients` it requests no certificate.
 pub(crate) fn server_config(
     pair: &IssuedPair,
     clients: Option<&Authority>,

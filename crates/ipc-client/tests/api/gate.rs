@@ -1,10 +1,10 @@
-//! What lets a test and the server that it made up wait for each other.
+//! Lets a test and its server wait for each other.
 #![allow(clippy::unwrap_used)]
 
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Condvar, Mutex};
 
-/// Keeps whoever comes until it is opened. The server's thread waits with it.
+/// Blocks the server's thread until the test opens the gate.
 #[derive(Default)]
 pub(crate) struct Gate(Mutex<bool>, Condvar);
 
@@ -19,7 +19,7 @@ impl Gate {
     }
 }
 
-/// Tells what arrives.
+/// A function that reports arrivals, and the receiver of its reports.
 pub(crate) fn teller() -> (impl Fn(&str) + Send + Sync, Receiver<String>) {
     let (arrived, arrival) = channel();
     let arrived = Mutex::new(arrived);

@@ -1,4 +1,4 @@
-//! The key that both ends of a test seal with, and the time.
+//! The key with which both ends of a test seal, and the time.
 #![allow(clippy::unwrap_used)]
 
 use std::time::{SystemTime, UNIX_EPOCH};

@@ -1,5 +1,5 @@
-//! What this crate, and those it stands on, wrote into the log. All tests of the process write into
-//! the same one.
+//! Collects the log lines of this crate and of the libraries below it. All tests of the process
+//! share the collection.
 #![allow(clippy::unwrap_used)]
 
 use std::sync::{Mutex, Once};
@@ -21,7 +21,7 @@ impl log::Log for Everything {
     fn flush(&self) {}
 }
 
-/// From here on everything is kept, at every level.
+/// From here on, keeps all lines of all levels.
 pub(crate) fn watch() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {

@@ -1,4 +1,5 @@
-//! Sessions: when a client logs in, what it shows, and what is kept for the next process.
+//! Sessions: when a client logs in, which session it presents, and what it keeps for the next
+//! process.
 #![allow(clippy::unwrap_used)]
 
 use std::os::unix::fs::PermissionsExt;
@@ -38,7 +39,7 @@ fn sixteen_sends_without_a_session_log_in_once() {
 fn a_session_that_ends_is_renewed_and_the_message_goes_out_again_under_its_id() {
     let place = Place::new();
     let logins = AtomicUsize::new(0);
-    // Each session is good for two messages.
+    // Each session is valid for two messages.
     let fake = Fake::tls(place.tls(), move |seen| {
         if seen.is_login() {
             return grant(seen, &format!("session-{}", logins.fetch_add(1, Ordering::SeqCst)));
@@ -91,12 +92,12 @@ fn wrong_credentials_are_tried_once_however_many_sends_wait() {
             assert!(error.remedy().unwrap().to_string().contains("test1"));
         }
     });
-    // One for all who waited; who came later may have tried again.
+    // One login for all that waited. A task that came later may have tried again.
     assert!(fake.logins().len() < 8, "{} logins", fake.logins().len());
     assert!(place.kept_sessions().is_empty());
 }
 
-/// Takes one password at the login.
+/// A server that accepts this password alone.
 fn takes_password(password: &'static str) -> impl Fn(&crate::fake::Seen) -> Answer + Send + Sync {
     let good = with_session(|_| success());
     move |seen| match seen.is_login() && !seen.body.contains(password) {
@@ -135,7 +136,7 @@ fn an_admin_whose_credentials_are_as_they_were_is_refused_at_once() {
         fake.logins().len()
     };
     assert_eq!(refused(), 1);
-    // New ones are tried once, and what cannot be read leaves the old ones.
+    // New credentials are tried once. If they cannot be read, the old ones are tried.
     write_admin(&place, "still-wrong");
     assert_eq!(refused(), 3);
     std::fs::remove_file(place.home.admin_cred_file()).unwrap();
@@ -185,7 +186,7 @@ fn a_kept_session_saves_the_next_client_its_login() {
     place.client(&fake).send(&json!({})).wait().unwrap();
     assert_eq!((fake.logins().len(), fake.submits().len()), (1, 3));
 
-    // Another user and another certificate have none.
+    // Another user has no session, nor has another certificate.
     place
         .builder(&fake)
         .credentials("test1", "pass321")
@@ -227,7 +228,7 @@ fn a_kept_session_that_is_no_longer_good_is_renewed() {
     let sessions: Vec<_> = second.submits().into_iter().map(|seen| seen.session.unwrap()).collect();
     assert_eq!(sessions, [TOKEN, "another"]);
     place.client(&second).send(&json!({})).wait().unwrap();
-    assert_eq!(second.logins().len(), 1, "the new session took the place of the old one");
+    assert_eq!(second.logins().len(), 1, "the new session replaced the old one");
 }
 
 #[test]
@@ -243,8 +244,8 @@ fn a_session_that_cannot_be_kept_is_used_all_the_same() {
 fn of_many_clients_that_need_a_session_at_the_same_time_one_logs_in() {
     let place = Place::new();
     let fake = Fake::tls(place.tls(), with_session(took));
-    // Each has a thread and a lock of its own, as a process has; none finds a session when it is
-    // built.
+    // Each client has a thread and a lock of its own, as a process has. None finds a session when
+    // it is built.
     let clients: Vec<_> = (0..24).map(|_| place.client(&fake)).collect();
     std::thread::scope(|scope| {
         for client in &clients {
@@ -274,9 +275,9 @@ fn a_client_that_hangs_while_it_logs_in_holds_nobody_up_for_long() {
     let fake = Fake::tls(place.tls(), with_session(|_| success()));
     let LoginTurn::Ours(_hangs) = place.home.try_login_lock("localhost", "ipc-admin").unwrap()
     else {
-        panic!("somebody else logs in");
+        panic!("another client holds the lock");
     };
-    // Half of its time is waited for at most.
+    // The client waits for half of its timeout.
     let client = place.builder(&fake).timeout(Duration::from_secs(4)).build().unwrap().blocking();
     client.send(&json!({})).wait().unwrap();
     assert_eq!(fake.logins().len(), 1);
@@ -333,7 +334,7 @@ fn a_password_that_is_given_is_the_one_that_got_the_session_or_is_tried() {
     let (result, logins) = send("wrong");
     assert!(matches!(result, Err(SendError::BadCredentials { .. })), "{result:?}");
     assert_eq!(logins, 2);
-    assert_eq!(ends("right"), (Ok(()), 2), "and was not forgotten for a wrong password");
+    assert_eq!(ends("right"), (Ok(()), 2), "a wrong password does not remove the session");
     for file in place.kept_sessions() {
         let kept = std::fs::read_to_string(file).unwrap();
         assert!(!kept.contains("right"), "{kept}");
@@ -352,7 +353,7 @@ fn sessions_in_a_directory_that_was_open_to_others_are_used_and_it_is_closed() {
     assert_eq!(fake.logins().len(), 1);
     assert_eq!(place.home.sessions_dir().metadata().unwrap().permissions().mode() & 0o7777, 0o700);
     let said = format!(
-        "{} was open to other users (mode 0755) and is closed to them now",
+        "{} was open to other users (mode 0755) and is closed now",
         place.home.sessions_dir().display()
     );
     assert!(logged::so_far().contains(&said));
@@ -369,7 +370,8 @@ fn a_kept_session_that_others_could_read_is_replaced_and_that_is_said_once() {
     place.client(&fake).send(&json!({})).wait().unwrap();
     assert_eq!(fake.logins().len(), 2);
     assert_eq!(file.metadata().unwrap().permissions().mode() & 0o7777, 0o600);
-    let said = format!("a login follows: {} is open to other users", file.display());
+    let said =
+        format!("since the kept session cannot be used: {} is open to other users", file.display());
     assert_eq!(logged::so_far().matches(&said).count(), 1);
 }
 
@@ -415,7 +417,7 @@ fn a_reply_that_is_not_the_servers_own_and_of_now_is_refused() {
         ("keys", Box::new(move |seen| other_ring.seal(&reply(seen, TOKEN), now_secs(), [5; 16]))),
         ("clock", Box::new(|seen| ring().seal(&reply(seen, TOKEN), now_secs() - 600, [5; 16]))),
         (
-            "none",
+            "invalid",
             Box::new(|seen| {
                 let mut other = seen.clone();
                 other.id = "00112233-4455-4677-8899-aabbccddeeff".into();
@@ -434,7 +436,7 @@ fn a_reply_that_is_not_the_servers_own_and_of_now_is_refused() {
         let SendError::LoginFailed { last } = &error else { panic!("{error:?}") };
         assert!(matches!(**last, SendError::Unexpected { status: 200, .. }), "{error:?}");
         assert!(last.to_string().contains(word), "{last}");
-        assert_eq!(error.outcome(), Outcome::NeverArrived, "the message was not taken");
+        assert_eq!(error.outcome(), Outcome::NeverArrived, "the server did not accept the message");
         assert_eq!(fake.logins().len(), 1);
     }
 }
@@ -448,7 +450,10 @@ fn a_session_that_would_make_every_frame_long_is_not_taken() {
     });
     let error = place.client(&fake).send(&json!({})).wait().unwrap_err();
     let SendError::LoginFailed { last } = &error else { panic!("{error:?}") };
-    assert!(last.to_string().ends_with("the session is longer than this client takes"), "{last}");
+    assert!(
+        last.to_string().ends_with("the session token is longer than this client accepts"),
+        "{last}"
+    );
     assert!(place.kept_sessions().is_empty());
 }
 
@@ -466,7 +471,7 @@ fn a_login_without_an_answer_leaves_no_doubt_about_the_message() {
         panic!("{error:?}")
     };
     assert!(matches!(**last, SendError::LoginFailed { .. }), "{last:?}");
-    assert!(fake.logins().len() > 1, "it was tried until the deadline");
+    assert!(fake.logins().len() > 1, "the client tries until the deadline");
 }
 
 #[test]

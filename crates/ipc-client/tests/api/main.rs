@@ -1,5 +1,5 @@
-//! The client against a server of scripted answers, over real sockets and real TLS, and against the
-//! real server.
+//! Tests the client against a server with scripted answers, over real sockets and TLS, and against
+//! the real server.
 
 mod answers;
 mod batches;

@@ -1,4 +1,4 @@
-//! What a client is built from, and what is refused before anything is sent.
+//! The options of a client, and those that are refused before anything is sent.
 #![allow(clippy::unwrap_used)]
 
 use std::time::Duration;

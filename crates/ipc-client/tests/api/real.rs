@@ -14,7 +14,7 @@ use serde_json::value::RawValue;
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
 
-/// A home with everything in it.
+/// A complete home.
 struct Installation {
     home: Home,
     _directory: TempDir,
@@ -23,7 +23,7 @@ struct Installation {
 fn installation() -> Installation {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("home");
-    // It has a runtime of its own, which cannot be inside another.
+    // `init` has a runtime of its own, which cannot run inside another.
     let made = std::thread::spawn(move || {
         ipc_setup::init(&path, &ipc_setup::InitOptions::now()).unwrap().home
     });
@@ -42,12 +42,12 @@ impl Installation {
             .unwrap()
     }
 
-    /// A server with a durable inbox, be it that of one that was just stopped.
+    /// A server with a durable inbox, even if the last one has only just stopped.
     async fn serve_again(&self, address: &str) -> Server {
         loop {
             let server = Server::builder(&self.home).name("localhost").bind(address);
             match server.inbox(Inbox::durable()).start().await {
-                // The one before lets go of its file a moment after it has stopped.
+                // The last server closes its file a moment after it has stopped.
                 Err(StartError::Inbox(_)) => tokio::task::yield_now().await,
                 started => return started.unwrap(),
             }
@@ -59,9 +59,9 @@ impl Installation {
     }
 }
 
-/// For a server that comes back to where it was: of no use to others meanwhile, be it to servers of
-/// other tests, which get the first free port of 3000 to 3999, or to connections that go out, which
-/// systems give higher ones.
+/// An address for a server that restarts there. Nothing else uses its port meanwhile: servers of
+/// other tests get the first free port of 3000 to 3999, and systems give outgoing connections
+/// higher ports.
 fn address_of_its_own() -> String {
     static NEXT: AtomicU16 = AtomicU16::new(21_000);
     loop {
@@ -133,7 +133,7 @@ async fn a_message_that_the_server_finds_wrong_is_told_and_one_that_is_deep_pass
     let deep = |levels: usize| raw(format!("{}1{}", r#"{"a":"#.repeat(levels), "}".repeat(levels)));
     let mut messages: Vec<_> = (0..40).map(|n| raw(format!(r#"{{"n":{n}}}"#))).collect();
     messages[7] = raw(r#"{"n":7,"n":8}"#.to_owned());
-    // As deep as a message may be; a batch has more levels around it, which is nobody's business.
+    // The deepest message that is allowed. The levels that a batch adds do not count.
     messages[20] = deep(127);
     messages[30] = deep(128);
     let report = client.send_all(&messages).await.unwrap();
@@ -196,7 +196,7 @@ async fn a_server_that_is_restarted_meanwhile_loses_and_doubles_nothing() {
     assert!(server.inbox().recv().await.is_none());
 }
 
-/// Tasks that send at the same time, each message when its one before is acknowledged.
+/// Starts tasks that send at the same time, each task one message after another.
 fn senders(
     client: &Client,
     tasks: u32,
@@ -215,7 +215,8 @@ fn senders(
     (0..tasks).map(|task| tokio::spawn(send(task))).collect()
 }
 
-/// Takes all messages of these tasks: each once, and those of a task in order.
+/// Receives all messages of these tasks. Asserts that each arrives once, and those of a task in
+/// order.
 async fn take_all(inbox: &Inbox, tasks: u32, messages: u32) {
     let mut next = vec![0_u64; tasks as usize];
     for _ in 0..tasks * messages {

@@ -1,4 +1,5 @@
-//! Requests: the reply, how long it is waited for, and what the caller learns where there is none.
+//! Requests: the reply, how long the client waits for it, and what the caller learns if there is
+//! none.
 #![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeMap;
@@ -23,7 +24,7 @@ fn the_reply_is_opened_and_read(way: Way) {
     let seen = fake.admitted(REQUEST).pop().unwrap();
     assert_eq!((seen.id, seen.to.as_str()), (reply.id.to_string(), REQUEST));
     assert_eq!(seen.body, r#"{"what":"time"}"#);
-    // By POST in whole seconds, with some time left for the way back.
+    // A POST counts in whole seconds, and leaves time for the response.
     let wait = if way == Way::Post { 29 } else { 30 };
     assert!(seen.head.contains(&format!("prefer: wait={wait}\r\n")), "{}", seen.head);
     assert!(!fake.logins()[0].head.contains("prefer:"));
@@ -37,7 +38,7 @@ fn the_server_is_told_how_long_to_wait_in_whole_seconds() {
     for (wait, told) in [
         (Duration::ZERO, "wait=0"),
         (Duration::from_millis(1500), "wait=2"),
-        // No retry may come so late that the server has forgotten the id.
+        // A retry must not come so late that the server has forgotten the id.
         (Duration::MAX, "wait=479"),
     ] {
         client.request(&json!({})).timeout(wait).wait().unwrap();
@@ -117,7 +118,7 @@ fn what_is_known_to_be_accepted_stays_so_when_the_server_goes_away(way: Way) {
     let client = built(way, place.builder(&fake).timeout(Duration::from_millis(1500))).blocking();
     let error = client.request(&json!({})).timeout(Duration::from_millis(1500)).wait().unwrap_err();
     assert_eq!(error.outcome(), Outcome::Accepted, "{error:?}");
-    // Where the last attempt is on its way at the end, only the time is to blame.
+    // If an attempt is in flight at the deadline, the error is that the reply is late.
     if !matches!(error, SendError::NoReply { reason: NoReply::NotInTime { .. } }) {
         assert_eq!(error.to_string(), "the message could not be sent within 1.5 s");
     }
@@ -155,7 +156,7 @@ fn a_server_that_lets_nobody_wait_is_asked_until_the_time_is_over_and_that_is_to
         matches!(&error, SendError::NoReply { reason: NoReply::NotInTime { wait } } if *wait == short),
         "{error:?}"
     );
-    assert!(fake.admitted(REQUEST).len() > 1, "it was asked again");
+    assert!(fake.admitted(REQUEST).len() > 1, "the client asks again");
 }
 
 fn a_request_that_cannot_have_arrived_is_given_up_at_the_deadline_however_long_its_reply_may_take(
@@ -194,7 +195,7 @@ fn a_reply_is_read_up_to_the_limit_of_the_client() {
     assert!(place.client(&fake).request(&json!({})).wait().unwrap().body().len() > 3 << 20);
     let small = place.builder(&fake).plaintext_bytes_max(1 << 20).build().unwrap().blocking();
     let error = small.request(&json!({})).wait().unwrap_err();
-    assert!(error.to_string().contains("longer than this client takes"), "{error}");
+    assert!(error.to_string().contains("longer than this client accepts"), "{error}");
 }
 
 #[test]

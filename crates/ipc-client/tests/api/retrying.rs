@@ -1,4 +1,4 @@
-//! Failures in between: what is sent again, for how long, and what the caller learns.
+//! Temporary failures: what is sent again, for how long, and what the caller learns.
 #![allow(clippy::unwrap_used)]
 
 use std::error::Error;
@@ -91,7 +91,8 @@ fn each_refusal_is_sent_again_or_not_as_the_protocol_says(way: Way) {
             }
             _ => {
                 let error = result.unwrap_err();
-                // What ends a channel is asked for once more by POST, which says why.
+                // If a refusal ends the channel, the client sends the message again by POST, whose
+                // response says why.
                 let is_of_the_entry =
                     [ProblemCode::IdReused, ProblemCode::NotAnObject, ProblemCode::MalformedFrame]
                         .contains(&code);
@@ -101,8 +102,8 @@ fn each_refusal_is_sent_again_or_not_as_the_protocol_says(way: Way) {
                     (Way::Channel, false) => (2, "because of the script"),
                 };
                 assert_eq!(attempts, wanted, "{code}");
-                // A refusal that is not of the frame itself may come while messages of one before
-                // it are put.
+                // A refusal that is not about the frame may come while the server stores messages
+                // of an earlier frame.
                 let is_of_the_frame = [400, 413].contains(&code.status());
                 let is_in_doubt = way == Way::Channel && !is_of_the_entry && !is_of_the_frame;
                 let outcome = if is_in_doubt { Outcome::NotKnown } else { Outcome::Refused };
@@ -156,7 +157,7 @@ fn a_server_that_comes_up_late_gets_the_message() {
         .build()
         .unwrap()
         .blocking();
-    assert!(!client.is_running().unwrap(), "nobody answers yet");
+    assert!(!client.is_running().unwrap(), "nothing listens yet");
     let fake = std::thread::scope(|scope| {
         let sending = scope.spawn(|| client.send(&json!({"late": true})).wait());
         let config = place.tls();
@@ -219,7 +220,7 @@ fn the_deadline_ends_a_send_and_says_what_became_of_it(way: Way) {
     let client = built(way, place.builder(&silent).timeout(deadline)).blocking();
     let (outcome, cause) = deadline_of(client.send(&json!({})).wait().unwrap_err());
     assert_eq!(outcome, Outcome::NotKnown);
-    assert!(cause.contains("gave no answer"), "{cause}");
+    assert!(cause.contains("no answer from the server at"), "{cause}");
 
     let full = Fake::tls(place.tls(), with_session(|_| problem(ProblemCode::InboxFull, "")));
     let client = built(way, place.builder(&full).timeout(deadline)).blocking();
@@ -229,9 +230,9 @@ fn the_deadline_ends_a_send_and_says_what_became_of_it(way: Way) {
     assert_eq!(outcome, Outcome::Refused);
     assert!(cause.contains("inbox_full"), "{cause}");
     match way {
-        Way::Post => assert!(full.submits().len() > 3, "it was tried until the deadline"),
+        Way::Post => assert!(full.submits().len() > 3, "the client tries until the deadline"),
         Way::Channel => {
-            assert_eq!(full.submits().len(), 1, "the pause is longer than there is time")
+            assert_eq!(full.submits().len(), 1, "the pause is longer than the time left")
         }
     }
 }
@@ -305,7 +306,7 @@ fn a_send_that_nobody_waits_for_is_not_tried_again(way: Way) {
     assert_eq!(arrival.recv().unwrap(), r#"{"n":1}"#);
     send.abort();
     assert!(runtime.block_on(send).unwrap_err().is_cancelled());
-    // The thread ends, and with it the connection, when the message is given up.
+    // When the call is given up, the thread ends and closes the connection.
     drop(client);
     fake.wait_for_goodbye();
     assert_eq!(fake.admitted("/message/submit").len(), 1);

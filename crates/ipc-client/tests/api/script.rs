@@ -1,4 +1,4 @@
-//! What a scripted server sees, answers and notes.
+//! The requests that a scripted server gets, its answers, and its log.
 #![allow(clippy::unwrap_used)]
 
 use std::sync::Mutex;
@@ -19,9 +19,9 @@ pub(crate) struct Seen {
     pub(crate) body: String,
     /// The messages of a batch: id and body.
     pub(crate) entries: Vec<(String, String)>,
-    /// Which of the requests for its path it is, from 0.
+    /// The number of this request among those for its path, from 0.
     pub(crate) turn: usize,
-    /// Of a client that asks for a channel.
+    /// Only from a client that asks for a channel.
     pub(crate) websocket_key: String,
 }
 
@@ -31,15 +31,15 @@ impl Seen {
     }
 }
 
-/// What the server does about a request.
+/// How the server handles a request.
 pub(crate) enum Answer {
-    /// Sends this and keeps the connection.
+    /// Sends these bytes and keeps the connection.
     Send(Vec<u8>),
-    /// Sends this and closes.
+    /// Sends these bytes and closes.
     SendAndClose(Vec<u8>),
-    /// Closes without a word of HTTP.
+    /// Closes without a response.
     Close,
-    /// Never answers, and waits until the client goes away.
+    /// Never answers, and waits until the client closes.
     Hang,
 }
 
@@ -56,7 +56,7 @@ pub(crate) struct Log {
 }
 
 impl Log {
-    /// Notes what came, and which of its path it is.
+    /// Records a request, and numbers it among those for its path.
     pub(crate) fn note(&self, mut seen: Seen) -> Seen {
         let mut all = self.seen.lock().unwrap();
         seen.turn = all.iter().filter(|other| other.path == seen.path).count();

@@ -1,4 +1,4 @@
-//! No secret is in any log, at any level, of this crate or of those it stands on.
+//! No log has a secret, at any level, of this crate or of the libraries below it.
 #![allow(clippy::unwrap_used)]
 
 use ipc_client::ProblemCode;

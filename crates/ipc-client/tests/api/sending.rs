@@ -1,4 +1,4 @@
-//! Messages that get through: what goes over the wire, on how many connections, in which order.
+//! Messages that arrive: what goes over the wire, on how many connections, and in which order.
 #![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeSet;
@@ -79,7 +79,7 @@ fn a_message_beyond_the_limit_is_refused_before_it_is_sent() {
     let place = Place::new();
     let fake = Fake::tls(place.tls(), with_session(|_| success()));
     let client = place.builder(&fake).plaintext_bytes_max(1000).build().unwrap().blocking();
-    // The second is within the limit by itself, but not in its frame.
+    // The second message is within the limit, but its frame is not.
     for length in [2000, 980] {
         let error = client.send(&json!({"t": "x".repeat(length)})).wait().unwrap_err();
         assert!(

@@ -1,5 +1,5 @@
-//! A channel whose entries are answered by the script that answers POSTs, so that one text of a
-//! test serves both.
+//! Answers the entries of a channel by the script for POSTs, so that a test has one script for
+//! both.
 #![allow(clippy::unwrap_used)]
 
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use crate::keys::ring;
 use crate::script::{Answer, Log, Script, Seen};
 use crate::wire::{Entry, Peer, Said, Speaker};
 
-/// What a server says of an entry on a channel whose POST gets this answer.
+/// What a server does about an entry on a channel, for each answer to a POST.
 enum Verdict {
     Settled(String),
     Reply { duplicate: bool, body: String },
@@ -20,7 +20,7 @@ enum Verdict {
     Silence,
 }
 
-/// Hands each entry to the script as if it were a POST.
+/// Passes each entry to the script as if it were a POST.
 pub(crate) fn translated(script: Arc<Script>, log: Arc<Log>) -> Peer {
     let mut session = None;
     let mut refused = None;
@@ -29,7 +29,7 @@ pub(crate) fn translated(script: Arc<Script>, log: Arc<Log>) -> Peer {
             session = Some(token.clone());
         }
         if said.resume.is_some() {
-            assert_eq!(said.resume, refused, "the refusal in force");
+            assert_eq!(said.resume, refused, "the client must resume at the refusal in force");
             refused = None;
         }
         if refused.is_none() {
@@ -38,7 +38,7 @@ pub(crate) fn translated(script: Arc<Script>, log: Arc<Log>) -> Peer {
     })
 }
 
-/// Answers the entries of a frame. Returns from which on none is taken any more.
+/// Answers the entries of a frame. Returns the number from which on entries are refused.
 fn answer(
     said: &Said,
     speaker: &Speaker,
@@ -60,7 +60,7 @@ fn answer(
             }
             Verdict::Close(code, reason) => {
                 speaker.close(code, &reason);
-                // Nothing is taken behind it.
+                // The server accepts nothing after the close frame.
                 return Some(u64::MAX);
             }
             Verdict::Cut => {
@@ -96,7 +96,7 @@ fn as_post(said: &Said, entry: &Entry, session: Option<&String>) -> Seen {
 fn verdict(seen: &Seen, answer: Answer) -> Verdict {
     let bytes = match answer {
         Answer::Send(bytes) => bytes,
-        // Half an answer is none.
+        // Half a response counts as none.
         Answer::SendAndClose(_) | Answer::Close => return Verdict::Cut,
         Answer::Hang => return Verdict::Silence,
     };
@@ -116,7 +116,7 @@ fn verdict(seen: &Seen, answer: Answer) -> Verdict {
     }
 }
 
-/// A refusal as it is told on a channel.
+/// The form that a refusal has on a channel.
 fn refusal(status: u16, body: &[u8], is_request: bool) -> Verdict {
     let problem: Option<Problem> = serde_json::from_slice(body).ok();
     let code = problem.and_then(|problem| ProblemCode::from_code(&problem.code));

@@ -1,4 +1,4 @@
-//! Certificates: who is believed by whom, and that nothing is tried again where trying cannot help.
+//! Certificates: who trusts whom, and that the client does not retry where that cannot help.
 #![allow(clippy::unwrap_used)]
 
 use std::time::{Duration, Instant};
@@ -45,7 +45,7 @@ fn what_is_wrong_with_a_servers_certificate_is_told() {
     let mut for_clients = LeafRequest::new("localhost".parse().unwrap());
     for_clients.usages = Usages::Client;
     let for_clients = place.authority.issue(&for_clients, now_secs()).unwrap();
-    // Backdated by five minutes, as every certificate is.
+    // Every certificate is backdated by five minutes.
     let (expired_at, valid_from) = (expired.not_after_secs, tomorrow_secs - 300);
     for (pair, wanted) in [
         (other_name, CertificateProblem::WrongName { presented: vec!["elsewhere".into()] }),
@@ -72,7 +72,7 @@ fn a_client_whose_certificate_is_refused_learns_it_at_once() {
             issue(&place.authority, "localhost", now_secs() - 400 * DAY_SECS),
         ] {
             place.present(&pair);
-            // Small, and so large that it is still being written when the refusal comes.
+            // A small message, and one that is still being written when the refusal comes.
             for text in ["", &"x".repeat(4 << 20)] {
                 let fake = Fake::tls(config.clone(), with_session(|_| success()));
                 let before = Instant::now();
@@ -137,7 +137,7 @@ fn both_tls_versions_carry_messages_and_only_http_1_is_spoken() {
 #[test]
 fn a_server_that_speaks_no_tls_is_given_up_at_once() {
     let place = Place::new();
-    // It answers a TLS greeting as an HTTP server does.
+    // The server answers a TLS handshake as an HTTP server does.
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let server = std::thread::spawn(move || {
@@ -146,7 +146,7 @@ fn a_server_that_speaks_no_tls_is_given_up_at_once() {
         let mut greeting = [0; 5];
         tcp.read_exact(&mut greeting).unwrap();
         tcp.write_all(b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n").unwrap();
-        // Until the client is gone.
+        // Wait until the client has closed.
         let _ = std::io::copy(&mut tcp, &mut std::io::sink());
     });
     let client =

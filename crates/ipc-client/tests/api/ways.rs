@@ -1,6 +1,6 @@
-//! The two ways that a message can go, for tests that hold for both.
+//! The two ways that a message can go, for tests that apply to both.
 
-/// How messages go.
+/// The way of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Way {
     Post,
@@ -25,7 +25,7 @@ macro_rules! both_ways {
     };
 }
 
-/// The same of async functions.
+/// Like `both_ways`, for async functions.
 macro_rules! both_ways_async {
     ($($name:ident,)*) => {
         mod by_post {

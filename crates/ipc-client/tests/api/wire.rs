@@ -1,5 +1,5 @@
-//! The server's end of a channel: opens what a client says, and says what it is told to. It keeps
-//! no rules of its own.
+//! The server's end of a channel: opens the client's frames, and sends what a test says. It
+//! enforces no rules.
 #![allow(clippy::unwrap_used)]
 
 use std::io;
@@ -14,13 +14,13 @@ use tokio::sync::mpsc;
 
 use crate::keys::{now_secs, ring};
 
-/// The limits that a server tells unless a test has others.
+/// The limits that a server announces by default.
 pub(crate) const LIMITS: &str = "message-bytes=73728, entries=1000, requests=4096";
 
 /// A frame as it arrived.
 #[derive(Clone, Debug)]
 pub(crate) struct Said {
-    /// Which channel it came on, from 0.
+    /// The number of the channel, from 0.
     pub(crate) channel: usize,
     pub(crate) id: MessageId,
     pub(crate) session: Option<String>,
@@ -30,7 +30,7 @@ pub(crate) struct Said {
     pub(crate) envelope: Vec<u8>,
 }
 
-/// An entry of it.
+/// An entry of a frame.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Entry {
     pub(crate) number: u64,
@@ -40,7 +40,7 @@ pub(crate) struct Entry {
 }
 
 impl Said {
-    /// The number of its last entry.
+    /// The number of the last entry.
     pub(crate) fn last(&self) -> u64 {
         self.first + self.entries.len() as u64 - 1
     }
@@ -50,7 +50,7 @@ impl Said {
     }
 }
 
-/// What is done about frames.
+/// Handles frames.
 pub(crate) type Peer = Box<dyn FnMut(&Said, &Speaker) + Send>;
 
 enum Word {
@@ -58,7 +58,7 @@ enum Word {
     Cut,
 }
 
-/// Says something on a channel, at once or later.
+/// Sends on a channel, at once or later.
 #[derive(Clone)]
 pub(crate) struct Speaker {
     words: mpsc::UnboundedSender<Word>,
@@ -67,16 +67,16 @@ pub(crate) struct Speaker {
 
 impl Speaker {
     pub(crate) fn say(&self, message: Message) {
-        // Whoever comes too late speaks to nobody.
+        // The channel may be closed already.
         let _ = self.words.send(Word::Message(message));
     }
 
-    /// The channel of the last frame, as the client named it.
+    /// The client's id of the channel, from its first frame.
     pub(crate) fn id(&self) -> MessageId {
         *self.id.get().unwrap()
     }
 
-    /// Says `body` in a frame as it should be.
+    /// Sends `body` in a correct frame.
     pub(crate) fn answer(&self, body: &str) {
         self.say(Message::Binary(
             ring().seal(&answer_frame(self.id(), body), now_secs(), [7; 16]).into(),
@@ -87,7 +87,7 @@ impl Speaker {
         self.answer(&format!(r#"{{"settled":[[{first},{last},"{code}"]]}}"#));
     }
 
-    /// All entries of a frame are in the inbox.
+    /// Accepts all entries of a frame.
     pub(crate) fn accept(&self, said: &Said) {
         if !said.entries.is_empty() {
             self.settle(said.first, said.last(), "accepted");
@@ -108,7 +108,7 @@ impl Speaker {
         self.say(Message::Close(Some(reason)));
     }
 
-    /// Ends the connection without a word.
+    /// Ends the connection without a close frame.
     pub(crate) fn cut(&self) {
         let _ = self.words.send(Word::Cut);
     }
@@ -121,7 +121,7 @@ pub(crate) fn answer_frame(id: MessageId, body: &str) -> Vec<u8> {
     frame
 }
 
-/// What came over channels.
+/// What arrived over channels.
 #[derive(Default)]
 pub(crate) struct ChannelLog {
     pub(crate) frames: Mutex<Vec<Said>>,
@@ -131,7 +131,7 @@ pub(crate) struct ChannelLog {
     pub(crate) pongs: Mutex<Vec<Vec<u8>>>,
 }
 
-/// The answer 101 to an opening handshake.
+/// The response 101 to an opening handshake.
 pub(crate) fn switching(key: &str, limits: &str) -> String {
     let accept = hash_key(key.as_bytes());
     let accept = std::str::from_utf8(&accept).unwrap();
@@ -141,8 +141,8 @@ pub(crate) fn switching(key: &str, limits: &str) -> String {
     )
 }
 
-/// Speaks on a channel that is open until the client ends it; an error if that ended without saying
-/// so.
+/// Serves an open channel until the client ends it. The error says that it ended without a TLS
+/// closure alert.
 pub(crate) async fn talk<S: AsyncRead + AsyncWrite + Unpin>(
     stream: &mut S,
     number: usize,
@@ -170,11 +170,11 @@ pub(crate) async fn talk<S: AsyncRead + AsyncWrite + Unpin>(
                     let CloseReason { code, description } = reason.unwrap();
                     log.closes.lock().unwrap().push((code.into(), description.unwrap_or_default()));
                 }
-                other => panic!("a client sends no {other:?}"),
+                other => panic!("a client never sends {other:?}"),
             }
         }
         tokio::select! {
-            // What was said before goes out before more is heard.
+            // Send what is queued before reading more.
             biased;
             word = to_say.recv() => match word.unwrap() {
                 Word::Message(message) => {

@@ -1,4 +1,4 @@
-//! A home as its users see it: opened, refused, read. One binary, a module a subject.
+//! Opens, refuses and reads homes through the public API. One binary, a module for each subject.
 
 mod opening;
 mod reading;

@@ -1,4 +1,4 @@
-//! Which directories are homes.
+//! Which directories are accepted as homes.
 #![allow(clippy::unwrap_used)]
 
 use ipc_home::{Home, HomeError, ModeChange, Remedy};
@@ -116,7 +116,7 @@ fn a_home_below_a_directory_that_others_may_write_to_is_refused() {
     let fix = fix(directory.path(), ModeChange::NotWritableByOthers);
     assert_eq!(error.remedy(), Some(fix.or(Remedy::UseAnotherHome)));
     assert!(matches!(Home::open_client(home.root()), Err(HomeError::WritableByOthers { .. })));
-    // As in /tmp: everybody may put something beside it, and nobody may take it away.
+    // In /tmp everyone may create entries, and remove only their own.
     set_mode(directory.path(), 0o1777);
     assert!(Home::open(home.root()).is_ok());
 }
@@ -185,7 +185,7 @@ fn one_open_file_or_the_sessions_alone_have_a_chmod_of_their_own() {
     }
 }
 
-/// What a client on another host is given, in a directory of its own.
+/// The files that a client on another host has, in a directory.
 fn client_directory(directory: &std::path::Path) -> Home {
     let home = complete_home(directory);
     for file in [home.admin_cred_file(), home.session_key_file(), home.ca_key_file()] {
@@ -207,7 +207,7 @@ fn the_directory_of_a_client_is_opened_as_one_and_is_no_home() {
     let error = opened.ca_certificates().unwrap_err();
     let copy = Remedy::CopyFromServer { path: client.ca_certificate_file() };
     assert_eq!(error.remedy(), Some(copy), "{error:?}");
-    // Whoever sends from a whole home may.
+    // A complete home can be used for sending too.
     let other = tempfile::tempdir().unwrap();
     assert!(Home::open_client(complete_home(other.path()).root()).is_ok());
     assert!(matches!(Home::open_client(other.path().join("none")), Err(HomeError::Missing { .. })));
@@ -217,7 +217,8 @@ fn the_directory_of_a_client_is_opened_as_one_and_is_no_home() {
 fn a_mounted_secret_is_used_only_by_who_says_so() {
     let directory = tempfile::tempdir().unwrap();
     let home = complete_home(directory.path());
-    // As Kubernetes mounts one: files in a directory of a date, links to them.
+    // Kubernetes mounts a secret like this: the files are in a directory named after the date, with
+    // links to them.
     let (dated, data) = (home.root().join("..2026_11_27"), home.root().join("..data"));
     std::fs::create_dir(&dated).unwrap();
     std::os::unix::fs::symlink("..2026_11_27", &data).unwrap();
@@ -240,7 +241,7 @@ fn a_mounted_secret_is_used_only_by_who_says_so() {
     mounted.session_keys().unwrap();
     mounted.admin_credentials().unwrap();
     mounted.identity(&"localhost".parse().unwrap()).unwrap();
-    // Whoever may write is never trusted.
+    // Others with write access are never accepted.
     set_mode(&dated, 0o775 | 0o002);
     let error = mounted.envelope_keys().unwrap_err();
     assert!(matches!(error, HomeError::WritableByOthers { .. }), "{error:?}");

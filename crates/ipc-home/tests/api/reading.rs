@@ -196,7 +196,7 @@ fn a_file_that_is_gone_from_a_complete_home_is_named() {
 fn a_pair_that_is_only_half_replaced_is_refused_with_the_command_that_finishes_it() {
     with_home(|home| {
         let localhost = name("localhost");
-        // Both halves wait: the old pair is whole.
+        // Both new files are staged: the old pair is intact.
         ipc_home::write_secret_atomically(
             &home.staged_key_file(&localhost),
             PRIVATE_KEY.as_bytes(),
@@ -206,7 +206,7 @@ fn a_pair_that_is_only_half_replaced_is_refused_with_the_command_that_finishes_i
         std::fs::write(home.staged_certificate_file(&localhost), CERTIFICATE).unwrap();
         assert!(home.identity(&localhost).is_ok());
         assert_eq!(home.staged_pairs().unwrap(), std::slice::from_ref(&localhost));
-        // The new key has taken its place, the new certificate has not.
+        // The new key is in place, and the new certificate is not.
         std::fs::rename(home.staged_key_file(&localhost), home.key_file(&localhost)).unwrap();
         for certificate_is_there in [true, false] {
             if !certificate_is_there {
@@ -339,7 +339,7 @@ fn a_pair_is_found_whatever_the_case_of_its_name() {
         let error = home.identity(&name("Peer2")).unwrap_err();
         assert!(matches!(error, HomeError::CertificateMissing { .. }), "{error:?}");
         assert_eq!(error.remedy(), Some(Remedy::issue("Peer2", false, Place::ThisHome)));
-        // Where a file system kept both apart, each is itself.
+        // If a file system distinguishes the two names, each is a pair of its own.
         for (file, text) in [("peer1.example.crt", CERTIFICATE), ("peer1.example.key", PRIVATE_KEY)]
         {
             ipc_home::write_secret_atomically(&home.root().join(file), text.as_bytes()).unwrap();

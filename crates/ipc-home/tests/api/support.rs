@@ -1,4 +1,4 @@
-//! Makes homes out of plain files, without `ipc-setup`.
+//! Makes homes from plain files, without `ipc-setup`.
 #![allow(clippy::unwrap_used)]
 
 use std::fs::Permissions;
@@ -9,12 +9,12 @@ use ipc_home::{Credentials, Home, ModeChange, Remedy};
 
 /// A valid Fernet key.
 pub(crate) const KEY: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
-/// Another.
+/// Another valid Fernet key.
 pub(crate) const SESSION_KEY: &str = "AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=";
-/// PEM in form, but no real certificate: this crate does not look inside.
+/// PEM in form, but not a real certificate: this crate does not look inside.
 pub(crate) const CERTIFICATE: &str =
     "-----BEGIN CERTIFICATE-----\nAAEC\n-----END CERTIFICATE-----\n";
-/// PEM in form, but no real key.
+/// PEM in form, but not a real key.
 pub(crate) const PRIVATE_KEY: &str =
     "-----BEGIN PRIVATE KEY-----\nAwQF\n-----END PRIVATE KEY-----\n";
 
@@ -38,12 +38,11 @@ pub(crate) fn complete_home(directory: &Path) -> Home {
     home
 }
 
-/// chmod.
 pub(crate) fn set_mode(path: &Path, mode: u32) {
     std::fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
 }
 
-/// To change the permissions of one file or directory.
+/// The remedy that changes the permissions of one file or directory.
 pub(crate) fn fix(path: &Path, change: ModeChange) -> Remedy {
     Remedy::FixPermissions { paths: vec![path.to_owned()], change }
 }

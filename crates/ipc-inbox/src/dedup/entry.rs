@@ -1,4 +1,4 @@
-//! What an id is remembered by, and when.
+//! The types of an entry, and the two clocks that decide how long it stays.
 
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
@@ -7,10 +7,11 @@ use ipc_protocol::MessageId;
 /// A user's number and a message's id.
 pub(super) type Entry = (u32, MessageId);
 
-/// A body's hash; in bytes, so that an entry of the map has no padding: 28 bytes instead of 32.
+/// The hash of a body. It is an array of bytes, so that an entry of the map has no padding: 28
+/// bytes instead of 32.
 pub(crate) type BodyHash = [u8; 8];
 
-/// When something happens, by the clock that only goes forward and by the one that ids tell.
+/// One moment on two clocks: the monotonic clock, and the Unix time that ids contain.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Clocks {
     pub(crate) now: Instant,

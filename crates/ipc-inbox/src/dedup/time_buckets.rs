@@ -1,8 +1,8 @@
-//! Ids that tell when they were made, and were made just now: those that most clients send.
+//! Ids that contain the time they were drawn and were drawn just now, as most clients send them.
 //!
-//! They are kept by the time they tell, a small shard for each moment. So what is looked up and
-//! entered now lies side by side and stays in the processor's caches, however many ids there are of
-//! the past.
+//! They are grouped by that time, one small map for each short interval. So the ids that are looked
+//! up and inserted now share a few memory pages, which stay in the processor's caches however many
+//! older ids there are.
 
 use std::collections::{HashMap, VecDeque, hash_map};
 use std::time::{Duration, Instant};
@@ -11,39 +11,39 @@ use foldhash::quality::RandomState;
 
 use super::entry::{BodyHash, Clocks, Entry};
 
-/// So many milliseconds, as a power of two, share a bucket: at a million messages a second it has
-/// 128,000 ids, some megabytes.
+/// A bucket covers 2 to the power of this many milliseconds. At a million messages a second a
+/// bucket has 128,000 ids, which take some megabytes.
 const MILLIS_LOG2: u32 = 7;
 
-// A bucket says the first five bytes of its ids, see `bucket_of`.
+// A bucket stands for the first five bytes of its ids, see `bucket_of`.
 const _: () = assert!(MILLIS_LOG2 <= 8);
 
-/// Ids are taken from so many buckets before the present one, and from one after it, as the clocks
-/// of two hosts may differ by a little. Nobody can make buckets of other times.
+/// How many buckets before and after the present one accept ids: the clocks of two hosts may differ
+/// a little. No client can create buckets for other times.
 const BEFORE: u64 = 16;
 const AFTER: u64 = 1;
 
-/// Between two looks for buckets that are over.
+/// The pause between two searches for expired buckets.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 #[derive(Debug)]
 pub(super) struct TimeBuckets {
     hasher: RandomState,
     buckets: HashMap<u64, Bucket, RandomState>,
-    /// The buckets, as they were begun.
+    /// The buckets, in the order of their creation.
     begun: VecDeque<u64>,
     ids: usize,
     look_at: Instant,
 }
 
-/// A user's number, and of an id what its bucket does not say already: an entry of the map takes 24
-/// bytes instead of 28.
+/// A user's number, and the part of an id that the bucket does not imply. An entry of the map takes
+/// 24 bytes instead of 28.
 type Rest = (u32, [u8; 11]);
 
 #[derive(Debug)]
 struct Bucket {
     ids: HashMap<Rest, BodyHash, RandomState>,
-    /// When an id was last entered.
+    /// When an id was last inserted.
     last: Instant,
 }
 
@@ -67,7 +67,7 @@ impl TimeBuckets {
         self.buckets.get(&bucket)?.ids.get(&rest)
     }
 
-    /// Enters an id if it was made just now.
+    /// Inserts an id if it was drawn just now. Returns whether it did.
     pub(super) fn insert(&mut self, entry: Entry, body: BodyHash, at: Clocks) -> bool {
         let present = at.unix_millis >> MILLIS_LOG2;
         let just_now = present.saturating_sub(BEFORE)..=present.saturating_add(AFTER);
@@ -89,7 +89,7 @@ impl TimeBuckets {
         true
     }
 
-    /// Lets go of buckets whose last id was entered more than a period ago.
+    /// Drops buckets whose last id was inserted more than a period ago.
     pub(super) fn forget(&mut self, now: Instant, period: Duration) {
         if now < self.look_at {
             return;
@@ -106,8 +106,8 @@ impl TimeBuckets {
     }
 }
 
-/// The bucket of an id that tells its time, and what is left of it. The first five bytes are the
-/// upper bits of the time, more than which the bucket has.
+/// The bucket of an id that contains its time, and the rest of the id. The first five bytes are the
+/// upper bits of the time, and the number of the bucket implies them.
 fn bucket_of((user, id): &Entry) -> Option<(u64, Rest)> {
     let [_, _, _, _, _, rest @ ..] = *id.as_bytes();
     Some((id.millis()? >> MILLIS_LOG2, (*user, rest)))

@@ -1,9 +1,9 @@
-//! Decides what becomes of messages that are put: which are stored, which are known, which find no
-//! room.
+//! Decides about messages that are put: store them, answer them as known, or refuse them for lack
+//! of room.
 //!
-//! The writer comes here with what waits and, where it has asked, with what the file knows. Nobody
-//! else writes the file, so that this holds until the outcome is stored. Nothing here touches the
-//! file.
+//! The writer calls this code with the waiting puts and, if it has asked the file, with the ids
+//! that the file knows. Only the writer changes the file, so the decision holds until the commit.
+//! Nothing here touches the file.
 
 use tokio::time::Instant;
 
@@ -11,19 +11,20 @@ use super::statements::{self, Accepted, KnownIds};
 use crate::backend::{Put, PutError};
 use crate::message::Message;
 
-/// What may still be stored.
+/// What the file can still take.
 #[derive(Debug)]
 pub(super) struct Available {
     pub(super) messages: u64,
     pub(super) bytes: u64,
-    /// Ids that may still be remembered.
+    /// How many more ids may be remembered.
     pub(super) ids: u64,
-    /// No message is stored.
+    /// The file has no message.
     pub(super) is_empty: bool,
 }
 
 impl Available {
-    /// Takes the room for a message, if there is some. One message always fits into an empty inbox.
+    /// Takes the room for a message, if there is enough. One message always fits into an empty
+    /// inbox.
     fn take(&mut self, bytes: u64) -> Result<(), PutError> {
         if self.messages == 0 || (bytes > self.bytes && !self.is_empty) {
             return Err(PutError::Full);
@@ -36,19 +37,20 @@ impl Available {
     }
 }
 
-/// What may be handed out as soon as it is stored: it is stored as handed out, and need not be read
-/// again.
+/// How many of the new messages may be prefetched: stored as delivered and kept in memory, so that
+/// they need not be read again.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Prefetch {
     pub(super) messages: usize,
-    /// Of their bodies.
+    /// How many bytes of bodies.
     pub(super) bytes: u64,
-    /// A first one may have more bytes.
+    /// The first message may have more bytes than that.
     pub(super) any_first: bool,
 }
 
 impl Prefetch {
-    /// Whether a message may be; none may behind one that may not.
+    /// Whether a message may be prefetched. After one that may not, no later one may: the order
+    /// would break.
     fn take(&mut self, bytes: u64) -> bool {
         if self.messages == 0 || (bytes > self.bytes && !self.any_first) {
             self.messages = 0;
@@ -61,26 +63,26 @@ impl Prefetch {
     }
 }
 
-/// Messages that are put together, and until when they may wait for room.
+/// Messages that were put together, and how long they may wait for room.
 #[derive(Debug)]
 pub(super) struct Waiting<'a> {
     pub(super) messages: &'a [Message],
     pub(super) until: Instant,
 }
 
-/// What it comes to, before it is committed.
+/// The decision, before it is committed.
 #[derive(Debug, Default)]
 pub(super) struct Admission<'a> {
-    /// To be stored, in order.
+    /// The messages to store, in order.
     pub(super) accepted: Vec<Accepted<'a>>,
-    /// The answers to each of those who put, at the same index; `None` for who goes on waiting.
+    /// The answers to each put, at the same index; `None` for a put that keeps waiting.
     pub(super) answers: Vec<Option<Vec<Result<Put, PutError>>>>,
 }
 
-/// Decides about all who wait, in order: none overtakes one that waits for room.
+/// Decides about all waiting puts, in order: no message overtakes one that waits for room.
 ///
-/// `known` has the hashes of the bodies that came before under these keys. `next_seq` is the number
-/// of the next message.
+/// `known` maps the keys of earlier messages to the hashes of their bodies. `next_seq` is the
+/// number of the next message.
 pub(super) fn admit<'a>(
     waiting: impl Iterator<Item = Waiting<'a>>,
     mut known: KnownIds,
@@ -102,7 +104,7 @@ pub(super) fn admit<'a>(
             let found = match known.get(&key) {
                 Some(first) if *first == body_hash => Ok(Some(Put::Duplicate)),
                 Some(_) => Err(PutError::IdReused),
-                // Order: none overtakes one that found no room.
+                // Keeps the order: no message overtakes one that found no room.
                 None => match own_lack {
                     Some(lack) => Err(lack),
                     None => room.take(bytes).map(|()| None),

@@ -1,7 +1,7 @@
-//! What the inbox's thread is asked to do, how it gets there, and messages on their way back.
+//! The commands for the inbox's thread, their queue, and messages that come back undelivered.
 //!
-//! The handle sends commands, the thread carries them out. Nothing here decides what comes of one,
-//! only whether the thread need be woken for it.
+//! The handle sends commands, and the thread carries them out. Nothing here knows what a command
+//! does, only whether it must wake the thread.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -15,7 +15,7 @@ use crate::dead_letter::{DeadLetter, DeadLetterId, StorageError};
 use crate::message::Message;
 use crate::replies::Reply;
 
-/// What the thread is asked to do.
+/// A command for the thread.
 pub(super) enum Command {
     Put {
         messages: Vec<Message>,
@@ -26,14 +26,15 @@ pub(super) enum Command {
         count_max: usize,
         done: oneshot::Sender<Handed>,
     },
-    /// Acknowledged, or with `key` also replied to or let go; an answer for each, at the same
-    /// index.
+    /// Acknowledges messages. With `key` it also notes a reply, or that there is none. Each message
+    /// has an answer at the same index.
     Ack {
         acked: Vec<Acked>,
         done: oneshot::Sender<Vec<Result<(), AckError>>>,
     },
-    /// To be delivered again, after the time of the options where there is no `delay`. Nobody
-    /// waits for the answer to a delivery that was dropped.
+    /// Gives a message back, to be delivered again after `delay`, or after the time of the options
+    /// if it is `None`. `done` is `None` for a delivery that was dropped: nobody waits for an
+    /// answer.
     Nack {
         lease: u64,
         delay: Option<Duration>,
@@ -49,9 +50,9 @@ pub(super) enum Command {
         reason: Box<str>,
         done: oneshot::Sender<Result<(), AckError>>,
     },
-    /// Messages that were on their way to a taker who had gone.
+    /// Brings back messages whose taker was gone when they were handed over.
     Return(Vec<Taken>),
-    /// `None`: the reply is still to be given, and is waited for from now on.
+    /// The answer is `None` if the reply is still to come; it is waited for in memory then.
     FindReply {
         key: Key,
         done: oneshot::Sender<Option<Reply>>,
@@ -69,22 +70,22 @@ pub(super) enum Command {
         ids: Vec<DeadLetterId>,
         done: oneshot::Sender<Result<usize, StorageError>>,
     },
-    /// Answered when everything is in the file.
+    /// The answer comes when everything is in the database file.
     Close {
         done: oneshot::Sender<()>,
     },
     Waiting {
         done: oneshot::Sender<u64>,
     },
-    /// The last one that is carried out. Answered when the file is closed, with how many messages
-    /// wait in it.
+    /// The last command that is carried out. The answer comes when the file is closed: how many
+    /// messages wait in it.
     Finish {
         done: oneshot::Sender<u64>,
     },
 }
 
 impl Command {
-    /// How many messages it puts or settles.
+    /// How many messages the command puts or acknowledges.
     pub(super) fn messages(&self) -> usize {
         match self {
             Command::Put { messages, .. } => messages.len(),
@@ -94,15 +95,15 @@ impl Command {
     }
 }
 
-/// A message that has been dealt with.
+/// A message that has been acknowledged.
 pub(super) struct Acked {
     pub(super) lease: u64,
-    /// Whose reply it is, if one is waited for.
+    /// The request that gets the reply, if its sender waits for one.
     pub(super) key: Option<Key>,
     pub(super) reply: Option<Arc<str>>,
 }
 
-/// Commands on their way to the thread, in order.
+/// The queue of commands for the thread, in order.
 #[derive(Default)]
 pub(super) struct Commands {
     state: Mutex<State>,
@@ -112,26 +113,26 @@ pub(super) struct Commands {
 #[derive(Default)]
 struct State {
     commands: VecDeque<Command>,
-    /// What the thread, which sleeps, need not be woken for.
+    /// The commands that need not wake the sleeping thread.
     patience: Patience,
-    /// Nobody can send one any more.
+    /// No handle is left that could send a command.
     nothing_comes: bool,
-    /// Nobody carries them out any more.
+    /// The thread has ended: it carries out no more commands.
     has_ended: bool,
 }
 
-/// Commands that wait without a word at most. Whoever asks for messages and thinks better of it,
-/// again and again, fills no memory.
+/// How many commands may wait without waking the thread. The limit bounds the memory: an
+/// application may start to wait for a message and give up, again and again.
 const PATIENT_MAX: usize = 1024;
 
-/// What can wait until the thread, which sleeps, wakes up for something else. To wake it takes the
-/// processor from somebody, twice, and what comes of it is the same.
+/// Which commands can wait until the sleeping thread wakes up for another reason. Waking it takes
+/// the processor from another thread, twice, and would not change the result.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Patience {
-    /// Acknowledgements that are no replies: they are kept back for so long that the thread wakes
-    /// up by itself before.
+    /// Acknowledgements without a reply. The writer holds them back for a time, and wakes up at its
+    /// end.
     pub(super) for_acknowledgements: bool,
-    /// Those who ask for messages: there is none, and whatever brings one wakes the thread.
+    /// Requests for messages: there is none, and the command that brings one wakes the thread.
     pub(super) for_takers: bool,
 }
 
@@ -148,7 +149,7 @@ impl Patience {
 }
 
 impl Commands {
-    /// Sends one. Gives it back if nobody carries it out any more.
+    /// Sends a command. Returns it if the thread has ended.
     pub(super) fn send(&self, command: Command) -> Result<(), Command> {
         let mut state = self.state();
         if state.has_ended {
@@ -163,13 +164,13 @@ impl Commands {
         Ok(())
     }
 
-    /// The next one that is there.
+    /// Takes the next command, if there is one.
     pub(super) fn next(&self) -> Option<Command> {
         self.state().commands.pop_front()
     }
 
-    /// Waits until there is one that cannot wait. Returns at once if there is any. `false` if none
-    /// comes any more.
+    /// Waits until there is a command that cannot wait. Returns at once if there is any command.
+    /// Returns `false` if no command can come any more.
     pub(super) async fn wait(&self, patience: Patience) -> bool {
         loop {
             {
@@ -187,24 +188,25 @@ impl Commands {
         }
     }
 
-    /// The thread is at work, and wakes up for anything once it sleeps again.
+    /// Notes that the thread is awake. Once it sleeps again, every command wakes it.
     pub(super) fn be_awake(&self) {
         self.state().patience = Patience::default();
     }
 
-    /// Nobody can send one any more: the thread ends once it has done what is there.
+    /// Notes that the last handle is gone: the thread ends once it has carried out the remaining
+    /// commands.
     pub(super) fn nothing_comes(&self) {
         self.state().nothing_comes = true;
         self.has_come.notify_one();
     }
 
-    /// Nobody carries them out any more: those who wait are told so.
+    /// Ends the queue, and drops the remaining commands, which tells their callers.
     pub(super) fn end(&self) {
         let mut state = self.state();
         state.has_ended = true;
         let left = std::mem::take(&mut state.commands);
         drop(state);
-        // Some send others when they are dropped.
+        // Dropping a command may send another one, so the lock must not be held.
         drop(left);
     }
 
@@ -213,7 +215,7 @@ impl Commands {
     }
 }
 
-/// Messages on their way to whoever takes them. Dropped on the way, they go back.
+/// Messages on their way to a taker. They go back to the queue if the taker is gone.
 pub(super) struct Handed {
     taken: Vec<Taken>,
     returns: Arc<Commands>,
@@ -224,7 +226,7 @@ impl Handed {
         Handed { taken, returns }
     }
 
-    /// They have arrived.
+    /// Takes the messages: they have reached the taker.
     pub(super) fn accept(mut self) -> Vec<Taken> {
         std::mem::take(&mut self.taken)
     }
@@ -234,7 +236,7 @@ impl Drop for Handed {
     fn drop(&mut self) {
         let taken = std::mem::take(&mut self.taken);
         if !taken.is_empty() {
-            // Without the thread they come again with the next opening.
+            // Without the thread the messages are delivered after the next opening.
             let _gone = self.returns.send(Command::Return(taken));
         }
     }
@@ -261,7 +263,7 @@ mod tests {
         }
     }
 
-    /// Whether the thread, which sleeps with such patience, is woken for what comes then.
+    /// Whether these commands wake a thread that sleeps with this patience.
     fn wakes(patience: Patience, come: impl IntoIterator<Item = Command>) -> bool {
         let commands = Commands::default();
         let mut sleep = Box::pin(commands.wait(patience));
@@ -303,8 +305,7 @@ mod tests {
         let commands = Commands::default();
         assert!(commands.send(take()).is_ok());
         assert!(block_on(commands.wait(ALL)));
-        // Without one there is nothing to do: the first wake-up was for one that has been dealt
-        // with.
+        // The queue is empty again: the first wake-up was for a command that has been carried out.
         assert!(commands.next().is_some());
         let mut sleep = Box::pin(commands.wait(ALL));
         let polled =

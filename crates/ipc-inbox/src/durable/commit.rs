@@ -1,8 +1,8 @@
-//! One commit with all that waits: messages that there is room for, acknowledgements, replies, and
-//! the next messages to be handed out.
+//! One commit for everything that waits: new messages for which there is room, acknowledgements,
+//! replies, and the marks of the messages that are delivered next.
 //!
-//! The writer comes here once a round. What is taken in, `admission.rs` decides; nobody is answered
-//! before the commit.
+//! The writer calls this code once a round. `admission.rs` decides which messages are stored. Every
+//! answer comes after the commit.
 
 use std::cell::Cell;
 use std::time::SystemTime;
@@ -17,7 +17,7 @@ use super::statements::{self, Accepted, KnownIds, Marked};
 use super::writer::{WaitingPut, Writer};
 use crate::backend::{Put, PutError};
 
-/// Why a commit was not made, or may have been made to a file that is not there any more.
+/// Why a commit failed. With `Failed` it may still be in a file that has been removed.
 enum Uncommitted {
     /// An id is remembered already.
     IdsKnown(DatabaseError),
@@ -25,8 +25,8 @@ enum Uncommitted {
 }
 
 impl Writer {
-    /// Stores what there is room for and notes what was acked, in one commit, and answers the
-    /// puts.
+    /// Stores the messages for which there is room and notes the acknowledgements, in one commit,
+    /// and answers the puts.
     pub(super) fn write(&mut self, acked: &[&Acked]) -> Result<(), DatabaseError> {
         self.puts.retain(|put| !put.done.is_closed());
         if !self.is_open {
@@ -36,8 +36,9 @@ impl Writer {
             return self.write_acked_alone(acked);
         }
         let count: usize = self.puts.iter().map(|put| put.messages.len()).sum();
-        // Most ids are new, and the file says so when they are stored. Where that fails, or there
-        // is no room for all, it is asked before: what it knows needs neither room nor writing.
+        // Most ids are new, and the insert fails if one is not. In that case, or if there is no
+        // room for all messages, the file is asked first: a known message needs neither room nor a
+        // write.
         let (mut known, mut is_asked) = (KnownIds::default(), false);
         if self.puts.iter().any(|put| put.has_waited) {
             (known, is_asked) = (self.known_ids()?, true);
@@ -73,7 +74,7 @@ impl Writer {
         Ok(())
     }
 
-    /// Notes what was acked, in one commit.
+    /// Notes the acknowledgements in one commit.
     pub(super) fn write_acked_alone(&mut self, acked: &[&Acked]) -> Result<(), DatabaseError> {
         if acked.is_empty() {
             return Ok(());
@@ -86,15 +87,15 @@ impl Writer {
         Ok(())
     }
 
-    /// What the file knows of the ids of all who wait.
+    /// Asks the file which ids of the waiting messages it knows.
     fn known_ids(&self) -> Result<KnownIds, DatabaseError> {
         let keys = self.puts.iter().flat_map(|put| &put.messages).map(statements::key_of);
         self.database.read(|file| statements::remembered(file, keys))
     }
 
-    /// Does all of it in one commit, or nothing: as where an id is remembered already. Nothing to
-    /// change is no commit. Where messages will be wanted soon that are in the file alone, they are
-    /// marked and read on the way.
+    /// Makes all changes in one commit, or none: for example, if an id is remembered already.
+    /// Without a change there is no commit. If messages will be needed soon that are only in the
+    /// file, the commit also marks and reads them.
     fn commit(
         &self,
         acked: &[&Acked],
@@ -135,13 +136,13 @@ impl Writer {
         });
         match marked {
             Ok(marked) => Ok(Some((next, marked))),
-            // Messages that cannot be read keep nothing else from being done.
+            // Unreadable messages must not keep the other changes from being made.
             Err(_) if is_marking.get() => write_alone(),
             Err(error) => Err(failed(error)),
         }
     }
 
-    /// The room there is once these have gone.
+    /// The room there is once these messages are removed.
     fn room(&self, acked: &[&Acked]) -> Available {
         let held = acked.iter().filter_map(|one| self.queue.leased(one.lease));
         let messages = self.messages.saturating_sub(acked.len() as u64);
@@ -154,7 +155,7 @@ impl Writer {
         }
     }
 
-    /// Takes note of what was committed, the numbers and deliveries of messages that were accepted,
+    /// Updates the counts after a commit, with the numbers and deliveries of the stored messages,
     /// and answers the puts.
     fn take_in(
         &mut self,
@@ -186,7 +187,7 @@ impl Writer {
         }
         self.puts = waiting;
         if self.remembered >= self.options.remembered_ids_max {
-            // Before their time, where there are too many of them.
+            // There are too many ids, so some are forgotten before their time.
             self.prune_at = Instant::now();
         }
     }

@@ -1,7 +1,8 @@
-//! Dead letters: which messages become some, what is done with them, and who is told.
+//! Dead letters: which messages become one, how they are listed, requeued and discarded, and who is
+//! told.
 //!
-//! The writer comes here at the end of a message's last try, and with what the application asks of
-//! dead letters.
+//! The writer calls this code after a message's last delivery, and for the application's commands
+//! about dead letters.
 
 use ipc_sqlite::DatabaseError;
 use tokio::time::Instant;
@@ -13,7 +14,7 @@ use crate::backend::{AckError, NoReply};
 use crate::dead_letter::{DeadLetter, DeadLetterId};
 
 impl Writer {
-    /// Marks those as dead that had their last try in vain.
+    /// Marks messages as dead whose last delivery ended without an acknowledgement.
     pub(super) fn bury_exhausted(&mut self) -> Result<(), DatabaseError> {
         if self.queue.exhausted().is_empty() {
             return Ok(());
@@ -23,8 +24,8 @@ impl Writer {
         Ok(())
     }
 
-    /// Marks messages as dead that were handed out as often as they may be: those of these numbers,
-    /// or all in the file. Returns how many there were.
+    /// Marks messages as dead that were delivered as often as allowed: those with these numbers, or
+    /// all in the file. Returns how many it marked.
     pub(super) fn bury(&self, seqs: Option<&[i64]>) -> Result<u64, DatabaseError> {
         let max_deliveries = self.options.max_deliveries;
         let buried = self.database.write(|file| statements::bury(file, seqs, max_deliveries))?;
@@ -32,7 +33,7 @@ impl Writer {
         Ok(buried.len() as u64)
     }
 
-    /// Tells the log, and whoever waits for a reply to one: there will be none.
+    /// Logs that messages have become dead letters, and tells senders that wait for a reply.
     pub(super) fn tell_of_dead(&self, dead: &[Key]) {
         let (messages, are) = match dead.len() {
             0 => return,
@@ -43,13 +44,13 @@ impl Writer {
             1 => "once".to_owned(),
             tries => format!("{tries} times"),
         };
-        log::warn!("{messages} handed out {times} without an acknowledgement {are} now");
+        log::warn!("{messages} delivered {times} without an acknowledgement {are} now");
         for (user, id) in dead {
             self.replies.end_wait(user, *id, NoReply::NotGiven);
         }
     }
 
-    /// Makes a message a dead letter that the application rejects.
+    /// Makes a message a dead letter because the application rejects it.
     pub(super) fn reject(&mut self, lease: u64, reason: &str) -> Result<(), AckError> {
         let live = self.queue.live(lease, Instant::now()).ok_or(AckError::TooLate)?;
         let rejected = self.database.write(|file| statements::reject(file, live.seq, reason));

@@ -1,4 +1,4 @@
-//! Dead letters as they are in the file: read by the writer, and beside a server that has the file.
+//! Reads dead letters from the file, for the writer and for a reader beside a running server.
 //!
 //! Nothing here writes.
 
@@ -11,7 +11,7 @@ use sqlx::{Row as _, SqliteConnection};
 use crate::dead_letter::{DeadLetter, DeadLetterId, DeadReason};
 use crate::message::Message;
 
-/// The dead letters after the one with that id, oldest first, no more than `count_max`.
+/// The dead letters with ids greater than `after`, oldest first, no more than `count_max`.
 pub(super) async fn read(
     connection: &mut SqliteConnection,
     after: Option<DeadLetterId>,
@@ -28,13 +28,13 @@ pub(super) async fn read(
     rows.iter().map(letter).collect()
 }
 
-/// How many messages there are, dead ones too.
+/// How many messages there are, including dead letters.
 pub(super) async fn count_messages(connection: &mut SqliteConnection) -> Result<u64, sqlx::Error> {
     let row = sqlx::query("SELECT count(*) FROM messages").fetch_one(connection).await?;
     unsigned(&row, 0)
 }
 
-/// A letter's number as it is in the file.
+/// The number of a dead letter in the file.
 pub(super) fn seq_of(id: DeadLetterId) -> i64 {
     i64::try_from(id.get()).unwrap_or(i64::MAX)
 }

@@ -1,5 +1,5 @@
-//! The side of the durable inbox that server and application hold: it sends commands to the inbox's
-//! thread and waits for what comes of them.
+//! The handle of a durable inbox, which server and application share: it sends commands to the
+//! inbox's thread and waits for the answers.
 
 use std::fmt;
 use std::io;
@@ -21,16 +21,16 @@ use crate::inbox::{Inbox, InboxSender, both_sides};
 use crate::message::Message;
 use crate::replies::Replies;
 
-/// How long replies are kept in memory too; the file has them for as long as ids are remembered.
+/// How long replies are also kept in memory. The file keeps them as long as ids.
 const REPLIES_IN_MEMORY_FOR: Duration = Duration::from_secs(60);
 
 impl DurableOptions {
-    /// Opens the file at `path`, and makes it (0600) if there is none. Returns the server's side of
-    /// the inbox and the application's.
+    /// Opens the file at `path`, or creates it (mode 0600). Returns the server's side of the inbox
+    /// and the application's side.
     ///
-    /// One process at a time may have the file open: beside it there is a file with `.lock` behind
-    /// its name that says so. [`InboxSender::finish`] closes it, or the end of the last handle and
-    /// delivery.
+    /// Only one process at a time may have the file open: a lock on a file beside it, with `.lock`
+    /// appended to the name, ensures that. [`InboxSender::finish`] closes the inbox; so does
+    /// dropping the last handle and the last delivery.
     ///
     /// # Errors
     /// [`OpenError`].
@@ -61,14 +61,14 @@ impl DurableOptions {
     }
 }
 
-/// The side of the channel that everybody else holds.
+/// What all handles and deliveries share.
 struct Durable {
     commands: Arc<Commands>,
     replies: Arc<Replies>,
     reply_bytes_max: usize,
 }
 
-/// The thread ends when nobody can ask for anything any more.
+/// Without a handle no command can come, and the thread ends.
 impl Drop for Durable {
     fn drop(&mut self) {
         self.commands.nothing_comes();
@@ -76,13 +76,14 @@ impl Drop for Durable {
 }
 
 impl Durable {
-    /// Sends a command and waits for what comes of it; `None` if the thread has gone.
+    /// Sends a command and waits for the answer; `None` if the thread has ended.
     fn send<T: Send + 'static>(
         &self,
         command: impl FnOnce(oneshot::Sender<T>) -> Command,
     ) -> Answer<T> {
         let (done, answer) = oneshot::channel();
-        // Not sent, it is dropped, and so is the end of the channel that would answer.
+        // If the thread has ended, the command is dropped with its `done`, and the answer is
+        // `None`.
         let _gone = self.commands.send(command(done));
         Answer(answer)
     }
@@ -124,12 +125,12 @@ impl Durable {
     }
 }
 
-/// A message that was dealt with, and what its sender is answered, if it waits for that.
+/// An acknowledged message, with its reply if its sender waits for one.
 fn acked(taken: &Taken, reply: Option<Arc<str>>) -> Acked {
     Acked { lease: taken.lease, key: request_of(taken), reply }
 }
 
-/// What comes of a command.
+/// The answer to a command.
 struct Answer<T>(oneshot::Receiver<T>);
 
 impl<T> Future for Answer<T> {
@@ -140,7 +141,7 @@ impl<T> Future for Answer<T> {
     }
 }
 
-/// Whose reply it is, if one is waited for.
+/// The request that gets the reply, if its sender waits for one.
 fn request_of(taken: &Taken) -> Option<(Arc<str>, MessageId)> {
     taken.message.wants_reply.then(|| (Arc::clone(&taken.message.user), taken.message.id))
 }
@@ -160,7 +161,7 @@ impl InboxBackend for Durable {
         messages: Vec<Message>,
         wait: Duration,
     ) -> Pending<'_, (Vec<Result<Put, PutError>>, NotifyGuard)> {
-        // Its thread tells whoever waits.
+        // The thread itself notifies the takers, so the guard has nothing to do.
         if messages.is_empty() {
             return Pending::ready((Vec::new(), NotifyGuard::none()));
         }
@@ -224,8 +225,8 @@ impl InboxBackend for Durable {
     }
 
     fn dropped(&self, taken: &Taken) {
-        // A message that nobody waits for comes again soon. A request is acked: its sender is
-        // told.
+        // A dropped message is delivered again soon. A dropped request is acknowledged instead, so
+        // that its sender is told at once.
         let command = if taken.message.wants_reply {
             let (done, _nobody_waits) = oneshot::channel();
             Command::Ack { acked: vec![acked(taken, None)], done }
@@ -247,7 +248,7 @@ impl InboxBackend for Durable {
         Pending::later(async move {
             match known.await {
                 Some(Some(reply)) => reply,
-                // It is still to be given, and now noted as waited for.
+                // The reply is still to come, and `replies` knows the request now.
                 Some(None) => replies.wait(&user, id).await,
                 None => Err(NoReply::Unavailable),
             }
@@ -264,7 +265,7 @@ impl InboxBackend for Durable {
 
     fn close(&self) -> Pending<'_, ()> {
         let answer = self.send(|done| Command::Close { done });
-        // Without the thread it is closed already.
+        // Without the thread the inbox is closed already.
         Pending::later(async { answer.await.unwrap_or(()) })
     }
 

@@ -1,12 +1,12 @@
-//! The file beside the inbox that says that a process has it open.
+//! The lock file beside the database: it says that a process has the inbox open.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::path::Path;
 
 use super::options::OpenError;
 
-/// Keeps others from opening the same inbox: two servers would hand out the same messages. The lock
-/// goes with the process, however it ends; the file stays.
+/// Keeps other processes from opening the same inbox: two servers would deliver the same messages.
+/// The system releases the lock when the process ends, even in a crash. The lock file stays.
 pub(super) fn lock(path: &Path) -> Result<File, OpenError> {
     let failed = |source| OpenError::Lock { path: path.to_owned(), source };
     let mut name = path.as_os_str().to_owned();

@@ -1,8 +1,8 @@
-//! The durable inbox: what was accepted is in a file before its sender hears of it, and stays there
-//! until it is acknowledged.
+//! The durable inbox: a message is in a file before its sender is told that it was accepted, and
+//! stays there until it is acknowledged.
 //!
-//! One thread writes. Whatever waits for it while one commit runs goes into the next, so that many
-//! senders share a commit and one alone waits for nothing but his own.
+//! One thread writes. Everything that comes while a commit runs goes into the next commit. So many
+//! senders share a commit, and a lone sender waits only for its own.
 
 mod admission;
 mod commands;

@@ -1,4 +1,4 @@
-//! What a durable inbox is opened with, and why it may not be.
+//! The options of a durable inbox, and the errors of opening one.
 //!
 //! Plain values; nothing here touches a file.
 
@@ -11,10 +11,10 @@ use ipc_sqlite::DatabaseError;
 
 use crate::backend::REPLY_BYTES_MAX_DEFAULT;
 
-/// Ids are never remembered for a shorter time: so long clients may retry.
+/// The shortest time for which ids are remembered, since clients may retry for that long.
 pub(super) const REMEMBERED_MIN: Duration = Duration::from_secs(ipc_protocol::REMEMBERED_SECS);
 
-/// What a durable inbox may grow to, and when and how often it delivers a message again.
+/// How large a durable inbox may grow, and when and how often it delivers a message again.
 ///
 /// # Defaults
 ///
@@ -59,63 +59,63 @@ impl Default for DurableOptions {
 }
 
 impl DurableOptions {
-    /// How many messages are kept at most, those handed out and dead ones included; at least 1.
+    /// How many messages are kept at most, including delivered ones and dead letters; at least 1.
     pub fn messages_max(mut self, messages: u64) -> Self {
         self.messages_max = messages.max(1);
         self
     }
 
-    /// How many bytes of bodies are kept at most. One message is taken into an empty inbox whatever
-    /// its length.
+    /// How many bytes of bodies are kept at most. An empty inbox accepts one message of any length.
     pub fn bytes_max(mut self, bytes: u64) -> Self {
         self.bytes_max = bytes;
         self
     }
 
-    /// How long an accepted id is remembered, at least; never shorter than clients may retry (10
+    /// How long an accepted id is remembered at least: never less than clients may retry (10
     /// minutes).
     pub fn remembered_for(mut self, time: Duration) -> Self {
         self.remembered_for = time.max(REMEMBERED_MIN);
         self
     }
 
-    /// How many accepted ids are remembered at most. Where there are more than three quarters of
-    /// that, those older than clients may retry (10 minutes) are forgotten before their time, the
-    /// oldest first. Where none is as old, a further message is refused, since an id forgotten
-    /// earlier could be accepted twice.
+    /// How many accepted ids are remembered at most. When three quarters of that are exceeded, ids
+    /// older than clients may retry (10 minutes) are forgotten early, oldest first. If no id is
+    /// that old and the limit is reached, a new message is refused: forgetting a younger id could
+    /// accept a message twice.
     pub fn remembered_ids_max(mut self, ids: u64) -> Self {
         self.remembered_ids_max = ids.max(1);
         self
     }
 
-    /// For how long a message is lent to a delivery: one that is not acknowledged by then is
-    /// delivered again. [`Delivery::extend`](crate::Delivery::extend) asks for more.
+    /// How long a delivery leases a message: without an acknowledgement by then, the message is
+    /// delivered again. [`Delivery::extend`](crate::Delivery::extend) asks for more time.
     pub fn visibility_timeout(mut self, time: Duration) -> Self {
         self.visibility_timeout = time;
         self
     }
 
-    /// After which time a message whose delivery was dropped is delivered again, if its time is not
-    /// over sooner. [`Delivery::nack`](crate::Delivery::nack) takes a time of its own.
+    /// How soon a message whose delivery was dropped is delivered again, unless its lease ends
+    /// sooner. [`Delivery::nack`](crate::Delivery::nack) has its own delay.
     pub fn nack_delay(mut self, time: Duration) -> Self {
         self.nack_delay = time;
         self
     }
 
-    /// How often a message is delivered at most, at least once. Not acknowledged by then, it
-    /// becomes a dead letter.
+    /// How often a message is delivered at most; at least once. If the last delivery is not
+    /// acknowledged, the message becomes a dead letter.
     pub fn max_deliveries(mut self, tries: u32) -> Self {
         self.max_deliveries = tries.max(1);
         self
     }
 
-    /// How many bytes of replies are kept, for requests that are sent again; the oldest go first.
+    /// How many bytes of replies are kept, for requests that are sent again; the oldest are dropped
+    /// first.
     pub fn replies_bytes_max(mut self, bytes: u64) -> Self {
         self.replies_bytes_max = bytes;
         self
     }
 
-    /// How long one reply may be, in bytes of JSON text.
+    /// How many bytes of JSON text one reply may have.
     pub fn reply_bytes_max(mut self, bytes: usize) -> Self {
         self.reply_bytes_max = bytes;
         self
@@ -126,33 +126,34 @@ impl DurableOptions {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum OpenError {
-    /// The file is missing its directory, damaged, read-only, of another kind …
+    /// The file cannot be used: its directory is missing, or it is damaged, read-only, of another
+    /// kind …
     #[error(transparent)]
     Database(#[from] DatabaseError),
-    /// Another process, or another server of this one, has it open.
+    /// Another process, or another server in this process, has the inbox open.
     #[error("the inbox {} is in use by another server", path.display())]
     InUse {
         /// The file.
         path: PathBuf,
     },
-    /// The lock beside the file cannot be made.
+    /// The lock file cannot be created or locked.
     #[error("the inbox {} cannot be locked", path.display())]
     Lock {
         /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// The error of the operating system.
         source: io::Error,
     },
-    /// Its thread cannot be started.
+    /// The inbox's thread cannot be started.
     #[error("the inbox's thread cannot be started")]
     Thread {
-        /// What the system says.
+        /// The error of the operating system.
         source: io::Error,
     },
 }
 
 impl OpenError {
-    /// What a person can do about it; `None` where only the cause can tell.
+    /// What a person can do about the error; `None` if only the cause tells.
     #[must_use]
     pub fn remedy(&self) -> Option<Remedy> {
         match self {
@@ -164,8 +165,8 @@ impl OpenError {
     }
 }
 
-/// What a person can do about the file of a durable inbox; `None` where only the cause can tell. An
-/// inbox that cannot be put back can begin anew, empty.
+/// What a person can do about an error of an inbox's file; `None` if only the cause tells. If the
+/// file cannot be restored, the person can move it aside and begin with an empty inbox.
 #[must_use]
 pub fn remedy_of_file(error: &DatabaseError) -> Option<Remedy> {
     Some(match error {

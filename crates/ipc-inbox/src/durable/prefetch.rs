@@ -1,7 +1,7 @@
-//! Messages on their way from the file to whoever takes them: marked as handed out first, some of
-//! them ahead.
+//! Moves messages from the file to takers: the file marks each message as delivered before a taker
+//! gets it, and some messages ahead of that.
 //!
-//! The writer comes here behind each commit. Which are next, `queue.rs` decides.
+//! The writer calls this code after each commit. `queue.rs` decides which messages are next.
 
 use ipc_sqlite::DatabaseError;
 use tokio::time::Instant;
@@ -11,9 +11,9 @@ use super::statements::{self, Marked};
 use super::writer::Writer;
 
 impl Writer {
-    /// Gives those who wait for a message one, as long as there are both. What is given is marked
-    /// in the file first, a few ahead, so that a message which was handed out before a crash comes
-    /// again as one that was.
+    /// Gives messages to takers as long as there are both. The file marks a message first, a few
+    /// ahead, so that a message that was delivered before a crash is delivered again as a
+    /// redelivery.
     pub(super) fn hand_out(&mut self) -> Result<(), DatabaseError> {
         loop {
             self.queue.give(Instant::now());
@@ -21,7 +21,7 @@ impl Writer {
                 break;
             }
             if !self.mark_wanted()? {
-                // Whoever waited has just gone.
+                // The last taker has just gone.
                 break;
             }
         }
@@ -29,22 +29,22 @@ impl Writer {
             self.end_takers_if_closed();
         }
         if self.options.max_deliveries == 1 {
-            // What was marked for somebody who has gone: a crash would be the end of it, and nobody
-            // has seen it.
+            // These were marked for a taker that has gone. A crash would use up their only attempt,
+            // though no taker has seen them.
             self.unmark_prefetched()?;
         }
         Ok(())
     }
 
-    /// Tells those who wait that nothing comes any more. What is left, if the file cannot be
-    /// written, stays in it.
+    /// Tells takers that no more messages come. If the file cannot be written, the messages stay in
+    /// it.
     pub(super) fn end_takers_if_closed(&mut self) {
         if !self.is_open {
             self.queue.end_takers();
         }
     }
 
-    /// Marks and reads the next messages that are wanted. `false` if none are.
+    /// Marks and reads the next messages that takers wait for. `false` if no taker waits.
     fn mark_wanted(&mut self) -> Result<bool, DatabaseError> {
         let Some(next) = self.queue.next_wanted() else { return Ok(false) };
         let marked = self.database.write(|file| next.mark(file, self.options.max_deliveries))?;
@@ -65,7 +65,7 @@ impl Writer {
         }
     }
 
-    /// Marked, but never taken: that was no try.
+    /// Unmarks messages that no taker got: they were not delivered.
     pub(super) fn unmark_prefetched(&mut self) -> Result<(), DatabaseError> {
         let seqs = self.queue.unused();
         if seqs.is_empty() {
@@ -78,7 +78,7 @@ impl Writer {
 }
 
 impl Next {
-    /// Marks them as handed out and reads them.
+    /// Marks the messages as delivered and reads them.
     pub(super) fn mark(
         &self,
         file: &rusqlite::Connection,

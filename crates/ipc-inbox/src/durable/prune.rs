@@ -1,6 +1,6 @@
-//! Forgets ids and replies that are old.
+//! Forgets old ids and replies.
 //!
-//! The writer comes here once in a while, and when there are too many of them.
+//! The writer calls this code once a minute, and when there are too many.
 
 use std::time::{Duration, SystemTime};
 
@@ -11,16 +11,16 @@ use super::options::REMEMBERED_MIN;
 use super::statements;
 use super::writer::Writer;
 
-/// Ids, and replies, that are forgotten in one commit at most.
+/// How many ids, and how many replies, one commit forgets at most.
 const PRUNED_MAX: u64 = 10_000;
 
 impl Writer {
-    /// Forgets what is old, a part at a time, so that nobody waits long for the file meanwhile.
+    /// Forgets what is old, a part at a time, so that no other command waits long for the file.
     pub(super) fn prune(&mut self) -> Result<(), DatabaseError> {
         let now = SystemTime::now();
         let due = before(now, self.options.remembered_for);
-        // Further than need be, so that not every message from here on makes one more look at the
-        // oldest.
+        // Goes below the limit by a quarter, so that the next messages do not each search for the
+        // oldest id again.
         let left_over = self.options.remembered_ids_max / 4 * 3;
         let too_many = PRUNED_MAX.min(self.remembered.saturating_sub(left_over));
         let reply_bytes_max = self.options.replies_bytes_max;
@@ -44,7 +44,7 @@ impl Writer {
     }
 }
 
-/// When an id was accepted at the earliest that is still remembered after such a time.
+/// The earliest time of acceptance that is still remembered for `time`.
 fn before(now: SystemTime, time: Duration) -> SystemTime {
     now.checked_sub(time).unwrap_or(SystemTime::UNIX_EPOCH)
 }

@@ -1,9 +1,9 @@
-//! Which messages wait, which somebody has, and who waits for one. Numbers and times only: what is
-//! stored, the writer knows.
+//! Which messages wait, which are leased, and which takers wait. Numbers and times only: the writer
+//! knows the file.
 //!
-//! A message is known by its number in the file, a handing out by its lease. A lease is used
-//! once: whoever had a message and let its time pass can neither acknowledge it nor give it back
-//! any more, though it is in other hands by then.
+//! A message is identified by its number in the file, a delivery by its lease. Each lease number is
+//! used once. So a delivery that has expired can neither acknowledge the message nor give it back,
+//! even while another delivery has it.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
@@ -20,44 +20,43 @@ use super::statements::Stored;
 use crate::backend::Taken;
 use crate::message::Message;
 
-/// Messages that are ready in memory, marked in the file as handed out, ahead of whoever will take
-/// them: so many at most, and no more bytes of bodies but for a single one that has more. After a
-/// crash each of them comes alone, in a commit of its own. Whoever reads at a time as fast as
-/// messages come gets all of them from here, and none has to be read from the file; whoever reads
-/// more slowly gets the rest from there, as many at a time.
+/// How many messages are prefetched at most: in memory, marked in the file as delivered, before a
+/// taker asks for them. A longer single message is prefetched alone. After a crash each of them is
+/// delivered in a commit of its own. A receiver that is as fast as the senders gets every message
+/// from memory. For a slower one the rest is read from the file, this many at a time.
 const PREFETCH_MAX: usize = 2048;
 const PREFETCH_BYTES_MAX: u64 = 8 * 1024 * 1024;
 
-/// Further messages are read once there is room for so many: not a few at a time.
+/// Messages are read once there is room for this many, rather than a few at a time.
 const ROOM_MIN: usize = PREFETCH_MAX / 2;
 
-/// Somebody who waits for messages.
+/// A call that waits for messages.
 pub(super) struct Taker {
     pub(super) count_max: usize,
     pub(super) done: oneshot::Sender<Handed>,
 }
 
-/// A message that somebody has.
+/// A message that a delivery has, or that waits for the end of its delay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Lease {
     pub(super) seq: i64,
-    /// Of its body.
+    /// The length of its body.
     pub(super) bytes: u64,
-    /// How often it has been handed out, this time included.
+    /// How often the message has been delivered, this delivery included.
     deliveries: u32,
-    /// When it comes again.
+    /// When the message is delivered again.
     expires_at: Instant,
-    /// Nobody has it: it was put back, and waits for its delay to end.
+    /// No delivery has the message: it was given back, and waits until its delay ends.
     is_delayed: bool,
 }
 
-/// Messages in the file that are to be marked as handed out next.
+/// The messages in the file to mark as delivered next.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Next {
-    /// Those of these numbers, in order, which were handed out before.
+    /// The messages with these numbers, in order, which were delivered before.
     Redelivery { seqs: Vec<i64> },
-    /// Those behind a number; no more than `count`, and no more bytes of bodies, but for a first
-    /// one that has more.
+    /// The messages after a number: no more than `count`, and no more than `bytes` bytes of bodies,
+    /// except that the first may be longer.
     Backlog { after: i64, count: usize, bytes: u64 },
 }
 
@@ -66,33 +65,33 @@ pub(super) struct Queue {
     nack_delay: Duration,
     max_deliveries: u32,
     returns: Arc<Commands>,
-    /// All up to this one have been handed out, or are in `redelivery` or in `prefetched`, or are
-    /// dead.
+    /// Every message up to this number has been delivered, or is in `redelivery` or in
+    /// `prefetched`, or is dead.
     handed_up_to: i64,
-    /// How many wait behind it.
+    /// How many messages wait after `handed_up_to`.
     backlog: u64,
-    /// Those before it that are to be handed out again, with the bytes of their bodies.
+    /// Earlier messages that are to be delivered again, with the lengths of their bodies.
     redelivery: BTreeMap<i64, u64>,
-    /// Marked in the file as handed out, and not yet taken; in order.
+    /// Marked in the file as delivered, and not yet taken; in order.
     prefetched: VecDeque<Stored>,
-    /// Bytes of their bodies.
+    /// The total length of their bodies.
     prefetched_bytes: u64,
-    /// Handed out for the last time, in vain: they are to be marked as dead.
+    /// The last delivery of these messages has failed: they are to be marked as dead.
     exhausted: Vec<i64>,
-    /// Handed out, and not yet acknowledged, by their leases.
+    /// Delivered and not yet acknowledged, by their leases.
     leases: HashMap<u64, Lease, RandomState>,
-    /// When those come again, soonest first.
+    /// When leases and delays end, soonest first.
     expiries: BTreeSet<(Instant, u64)>,
     next_lease: u64,
-    /// How many of the leases are of messages that were put back.
+    /// How many of the leases are of messages that were given back.
     delayed: u64,
     takers: VecDeque<Taker>,
-    /// Somebody has asked for messages.
+    /// A taker has asked for messages before.
     was_asked: bool,
 }
 
 impl Queue {
-    /// One before which nothing was handed out, with so many messages waiting in the file.
+    /// A queue of which nothing was delivered yet, with `waiting` messages in the file.
     pub(super) fn new(waiting: u64, options: &DurableOptions, returns: Arc<Commands>) -> Self {
         Queue {
             visibility_timeout: options.visibility_timeout,
@@ -114,50 +113,50 @@ impl Queue {
         }
     }
 
-    /// Whether a message waits to be handed out.
+    /// Whether a message waits to be delivered.
     pub(super) fn has_waiting(&self) -> bool {
         !self.prefetched.is_empty() || !self.redelivery.is_empty() || self.backlog > 0
     }
 
-    /// How many messages wait to be handed out, those whose delay is not over included.
+    /// How many messages wait to be delivered, including those whose delay is not over.
     pub(super) fn waiting(&self) -> u64 {
         let in_memory = (self.redelivery.len() + self.prefetched.len()) as u64;
         self.backlog.saturating_add(in_memory + self.delayed)
     }
 
-    /// Whether somebody waits for a message.
+    /// Whether a taker waits for a message.
     pub(super) fn has_takers(&mut self) -> bool {
         self.takers.retain(|taker| !taker.done.is_closed());
         !self.takers.is_empty()
     }
 
-    /// How many messages those who wait would take.
+    /// How many messages the waiting takers would take.
     fn wanted(&self) -> usize {
         let counts =
             self.takers.iter().filter(|taker| !taker.done.is_closed()).map(|taker| taker.count_max);
         counts.fold(0, usize::saturating_add)
     }
 
-    /// Somebody waits for messages.
+    /// Adds a taker.
     pub(super) fn ask(&mut self, taker: Taker) {
         self.was_asked = true;
         self.takers.push_back(taker);
     }
 
-    /// For how many more messages there is room in memory.
+    /// How many more messages may be prefetched.
     fn room(&self) -> usize {
         let places = PREFETCH_MAX.saturating_sub(self.prefetched.len());
         match self.max_deliveries {
-            // A crash would be the end of one that was marked and not handed out.
+            // A crash would use up the only attempt of a message that was marked and not taken.
             1 => places.min(self.wanted().saturating_sub(self.prefetched.len())),
-            // Nobody has asked yet, and may never.
+            // No taker has asked yet, and perhaps none ever will.
             _ if !self.was_asked => 0,
             _ => places,
         }
     }
 
-    /// How many of the messages that are stored next may be marked as handed out: none while others
-    /// wait in the file before them, or before anybody has asked for one.
+    /// How many of the messages that are stored next may be marked as delivered: none while earlier
+    /// messages wait in the file, or before a taker has asked.
     pub(super) fn prefetch(&self) -> Prefetch {
         if !self.redelivery.is_empty() || self.backlog > 0 {
             return Prefetch::default();
@@ -169,17 +168,17 @@ impl Queue {
         }
     }
 
-    /// The messages in the file that are to be marked and read next: those that somebody waits for,
-    /// and more, as far as there is room in memory. `None` if nobody waits for any.
+    /// The messages in the file to mark and read next: those that takers wait for, and more if
+    /// there is room in memory. `None` if no taker waits.
     pub(super) fn next_wanted(&self) -> Option<Next> {
         if self.wanted() == 0 {
             return None;
         }
-        // What is ready may have to wait for one that comes again before it.
+        // Prefetched messages may have to wait for an earlier message that is delivered again.
         Some(self.next(self.room().max(1)))
     }
 
-    /// [`next_wanted`](Self::next_wanted) for whoever will ask, if there is much room in memory.
+    /// [`next_wanted`](Self::next_wanted) for future takers, if there is much room in memory.
     pub(super) fn next_to_mark(&self) -> Option<Next> {
         let is_any = self.backlog > 0 || !self.redelivery.is_empty();
         let room = self.room();
@@ -196,7 +195,7 @@ impl Queue {
         }
     }
 
-    /// A message was stored, behind all others.
+    /// Notes that a message was stored, after all others.
     pub(super) fn stored(&mut self, seq: i64, message: Message, deliveries: u32) {
         if deliveries > 0 {
             self.handed_up_to = seq;
@@ -207,8 +206,8 @@ impl Queue {
         }
     }
 
-    /// Gives what is ready to whoever waits, up to the first that comes again, which is to be
-    /// marked before.
+    /// Gives prefetched messages to the takers, up to the first message that is to be delivered
+    /// again: that one must be marked first.
     pub(super) fn give(&mut self, now: Instant) {
         let mut ready = match self.redelivery.first_key_value() {
             Some((again, _)) => self.prefetched.partition_point(|ready| ready.seq < *again),
@@ -236,38 +235,39 @@ impl Queue {
                 let is_last_delivery = deliveries >= self.max_deliveries;
                 taken.push(Taken { message, lease, redeliveries, is_last_delivery });
             }
-            // Whoever has gone in this moment drops it, which sends it back.
+            // A taker that has just gone drops the messages, which sends them back.
             let _gone = taker.done.send(Handed::new(taken, Arc::clone(&self.returns)));
         }
     }
 
-    /// Tells all who wait that nothing comes any more.
+    /// Tells all takers that no more messages come.
     pub(super) fn end_takers(&mut self) {
         for taker in self.takers.drain(..) {
             let _gone = taker.done.send(Handed::new(Vec::new(), Arc::clone(&self.returns)));
         }
     }
 
-    /// What was handed out with this lease, if it is still good.
+    /// The message that was delivered with this lease, if the lease is valid.
     pub(super) fn leased(&self, lease: u64) -> Option<Lease> {
         self.leases.get(&lease).copied()
     }
 
-    /// A message has been dealt with.
+    /// Removes the lease of a message that was acknowledged.
     pub(super) fn ack(&mut self, lease: u64) -> Option<Lease> {
         let held = self.leases.remove(&lease)?;
         self.expiries.remove(&(held.expires_at, lease));
         Some(held)
     }
 
-    /// What was handed out with this lease, if its time is not over.
+    /// The message that was delivered with this lease, if the lease has not expired.
     pub(super) fn live(&self, lease: u64, now: Instant) -> Option<Lease> {
         self.leased(lease).filter(|leased| leased.expires_at > now)
     }
 
-    /// A message was put back: it comes again after `delay`. One whose delivery was dropped, which
-    /// has none, comes again after the time of the options, and no later than it would have. What
-    /// does not come again has no time to wait for. `false` if the lease is over.
+    /// Notes that a message was given back: it is delivered again after `delay`. A dropped delivery
+    /// has no delay: its message is delivered again after the time of the options, or when its
+    /// lease would have ended, if that is sooner. After the last delivery there is no delay, since
+    /// the message dies. `false` if the lease has expired.
     pub(super) fn nack(&mut self, lease: u64, delay: Option<Duration>, now: Instant) -> bool {
         let Some(leased) = self.live(lease, now) else { return false };
         self.ack(lease);
@@ -276,7 +276,8 @@ impl Queue {
             Some(delay) => later(now, delay),
             None => later(now, self.nack_delay).min(leased.expires_at),
         };
-        // Under a lease that nobody has: whoever had the message can do nothing more with it.
+        // Under a new lease, which no delivery has: the old delivery can do nothing more with the
+        // message.
         self.leases.insert(self.next_lease, Lease { expires_at, is_delayed: true, ..leased });
         self.expiries.insert((expires_at, self.next_lease));
         self.next_lease += 1;
@@ -284,7 +285,7 @@ impl Queue {
         true
     }
 
-    /// A message comes again only after `time` from now. `false` if the lease is over.
+    /// Extends a lease to `time` from now. `false` if the lease has expired.
     pub(super) fn extend(&mut self, lease: u64, time: Duration, now: Instant) -> bool {
         if self.live(lease, now).is_none() {
             return false;
@@ -297,7 +298,7 @@ impl Queue {
         true
     }
 
-    /// Messages never reached whoever asked for them: back to their places in the order.
+    /// Puts messages that never reached their taker back into their places.
     pub(super) fn give_back(&mut self, returned: Vec<Taken>) {
         for Taken { message, lease, redeliveries, .. } in returned {
             if let Some(Lease { seq, .. }) = self.ack(lease) {
@@ -306,20 +307,20 @@ impl Queue {
         }
     }
 
-    /// A message goes to its place in the order.
+    /// Inserts a message at its place in the order.
     fn insert_prefetched(&mut self, stored: Stored) {
         let place = self.prefetched.partition_point(|ready| ready.seq < stored.seq);
         self.prefetched_bytes += stored.message.body.len() as u64;
         self.prefetched.insert(place, stored);
     }
 
-    /// When the next message comes again.
+    /// When the next lease or delay ends.
     pub(super) fn next_expiry(&self) -> Option<Instant> {
         self.expiries.first().map(|(at, _)| *at)
     }
 
-    /// Lets messages whose time to be acknowledged is over wait again, but for those that had their
-    /// last try.
+    /// Ends the leases and delays that are over: their messages wait again, or die if it was their
+    /// last delivery.
     pub(super) fn requeue_expired(&mut self, now: Instant) {
         while let Some((at, lease)) = self.expiries.first().copied().filter(|(at, _)| *at <= now) {
             self.expiries.remove(&(at, lease));
@@ -333,23 +334,23 @@ impl Queue {
         }
     }
 
-    /// So many of those that wait behind are dead.
+    /// Notes that `count` messages of the backlog are dead.
     pub(super) fn never_comes(&mut self, count: u64) {
         self.backlog = self.backlog.saturating_sub(count);
     }
 
-    /// Those that had their last try in vain.
+    /// The messages whose last delivery has failed.
     pub(super) fn exhausted(&self) -> &[i64] {
         &self.exhausted
     }
 
-    /// They are marked as dead in the file.
+    /// Notes that those messages are marked as dead in the file.
     pub(super) fn exhausted_are_dead(&mut self) {
         self.exhausted.clear();
     }
 
-    /// The next that come again, in order, no more than `count`, and no more bytes, but for a first
-    /// one that has more.
+    /// The next messages to deliver again, in order: no more than `count`, and no more than
+    /// `bytes_max` bytes, except that the first may be longer.
     fn next_redeliveries(&self, count: usize, bytes_max: u64) -> Vec<i64> {
         let mut bytes = 0_u64;
         let fitting = self.redelivery.iter().enumerate().take_while(|(index, (_, length))| {
@@ -359,8 +360,8 @@ impl Queue {
         fitting.map(|(_, (seq, _))| *seq).take(count).collect()
     }
 
-    /// Messages that came again were marked as handed out once more; `prefetched` are those of them
-    /// that may be.
+    /// Notes that these redeliveries were marked once more. `ready` are those that may still be
+    /// delivered.
     pub(super) fn marked_redelivery(&mut self, seqs: &[i64], ready: impl Iterator<Item = Stored>) {
         for seq in seqs {
             self.redelivery.remove(seq);
@@ -368,8 +369,8 @@ impl Queue {
         ready.for_each(|stored| self.insert_prefetched(stored));
     }
 
-    /// All up to `handed_up_to`, which are `count`, were marked as handed out; `prefetched` are
-    /// those of them that may be. None at all means that nothing is behind.
+    /// Notes that `count` messages up to `handed_up_to` were marked as delivered. `ready` are those
+    /// that may still be delivered. A count of 0 means that the backlog is empty.
     pub(super) fn marked(
         &mut self,
         count: usize,
@@ -382,7 +383,7 @@ impl Queue {
         self.prefetched.extend(ready.inspect(|stored| *bytes += stored.message.body.len() as u64));
     }
 
-    /// A dead message, whose body has so many bytes, waits again.
+    /// Notes that a dead letter waits again; its body has `bytes` bytes.
     pub(super) fn requeue(&mut self, seq: i64, bytes: u64) {
         if seq > self.handed_up_to {
             self.backlog += 1;
@@ -391,12 +392,12 @@ impl Queue {
         }
     }
 
-    /// Those that are marked as handed out and were not taken.
+    /// The messages that are marked as delivered and were not taken.
     pub(super) fn unused(&self) -> Vec<i64> {
         self.prefetched.iter().map(|stored| stored.seq).collect()
     }
 
-    /// They are marked no more, and wait to be handed out again.
+    /// Notes that those messages are no longer marked, and wait to be delivered.
     pub(super) fn requeue_unused(&mut self) {
         let waiting =
             self.prefetched.drain(..).map(|stored| (stored.seq, stored.message.body.len() as u64));
@@ -405,7 +406,7 @@ impl Queue {
     }
 }
 
-/// When so much time has gone by; far away where it is more than the clock can count.
+/// The time after `time`, or a far future if the clock cannot represent it.
 fn later(now: Instant, time: Duration) -> Instant {
     const FAR: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
     now.checked_add(time).unwrap_or_else(|| now + FAR)
@@ -439,7 +440,7 @@ mod tests {
         }
     }
 
-    /// Asks for so many and is given them.
+    /// Asks for `count_max` messages and takes them.
     fn take(queue: &mut Queue, count_max: usize, now: Instant) -> Vec<Taken> {
         let (done, mut answer) = oneshot::channel();
         queue.ask(Taker { count_max, done });
@@ -461,7 +462,7 @@ mod tests {
         );
         let second = take(&mut queue, 1, start + VISIBLE_AFTER).remove(0);
 
-        // The first holder wakes up.
+        // The first delivery has expired, and tries everything.
         assert_eq!(queue.ack(first.lease), None);
         assert!(!queue.nack(first.lease, None, start + VISIBLE_AFTER));
         assert!(!queue.extend(first.lease, VISIBLE_AFTER, start + VISIBLE_AFTER));
@@ -487,7 +488,7 @@ mod tests {
             );
             let over = if is_dropped {
                 assert!(taken.iter().all(|taken| queue.nack(taken.lease, None, start)));
-                // Its time is over at once; the other one's is not.
+                // The lease of the last delivery ends at once; the other one does not.
                 assert_eq!(queue.next_expiry(), Some(start));
                 start
             } else {

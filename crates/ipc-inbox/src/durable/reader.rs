@@ -1,7 +1,7 @@
-//! What can be done with the file of a durable inbox while a server has it: look at its dead
-//! letters, and copy it.
+//! Reads the file of a durable inbox while a server has it open: lists its dead letters, and copies
+//! it.
 //!
-//! The command line comes here, beside a running server. Nothing here writes the file.
+//! The command line uses this beside a running server. Nothing here writes to the inbox.
 
 use std::path::Path;
 
@@ -10,14 +10,14 @@ use ipc_sqlite::{Database, DatabaseError, Options};
 use super::{dead_letter_rows, statements};
 use crate::dead_letter::{DeadLetter, DeadLetterId};
 
-/// The file of a durable inbox, for reading alone: also while a server has it open.
+/// The file of a durable inbox, opened for reading only. A server may have the file open.
 #[derive(Debug)]
 pub struct InboxReader {
     database: Database,
 }
 
 impl InboxReader {
-    /// Opens the file at `path`, which must be there.
+    /// Opens the file at `path`, which must exist.
     ///
     /// # Errors
     /// [`DatabaseError`].
@@ -27,8 +27,8 @@ impl InboxReader {
         Ok(InboxReader { database })
     }
 
-    /// The dead letters after the one with that id (`None`: from the first), oldest first, no more
-    /// than `count_max`, as they are at this moment.
+    /// The dead letters with ids greater than `after` (`None`: all), oldest first, no more than
+    /// `count_max`, as they are at this moment.
     ///
     /// # Errors
     /// [`DatabaseError`].
@@ -42,8 +42,7 @@ impl InboxReader {
         dead_letter_rows::read(&mut reader, after, count_max).await.map_err(failed)
     }
 
-    /// How many messages the file has at this moment: those that wait, those that somebody has, and
-    /// dead letters.
+    /// How many messages the file has at this moment: waiting, leased, and dead.
     ///
     /// # Errors
     /// [`DatabaseError`].
@@ -55,8 +54,8 @@ impl InboxReader {
 }
 
 /// Copies the file of a durable inbox at `from`, as it is at this moment, to `to`, which must not
-/// be there: also while a server has it open. The copy is for its owner alone (0600), and whole
-/// without anything beside it. On an error a part of it may be left.
+/// exist. A server may have the file open. Only the owner may read the copy (mode 0600). The copy
+/// needs no other file beside it. On an error an incomplete copy may be left.
 ///
 /// # Errors
 /// Any [`DatabaseError`], of either file.

@@ -1,7 +1,7 @@
-//! The statements of the durable inbox, each prepared once and run on the writer's own thread.
+//! The SQL statements of the durable inbox, each prepared once and run on the writer's thread.
 //!
-//! Only the writer comes here, and nobody else writes the file: what it reads outside of a
-//! transaction holds until its next one. Nothing here decides anything.
+//! Only the writer calls them, and nobody else writes the file: a read outside of a transaction
+//! holds until the writer's next transaction. Nothing here decides anything.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -32,11 +32,11 @@ pub(super) const SCHEMA: Schema = Schema {
 /// A user and a message's id.
 pub(super) type Key = (Arc<str>, MessageId);
 
-/// What is known of ids that came before: the hashes of the bodies that came under them.
+/// The ids that came before, with the hashes of their bodies.
 pub(super) type KnownIds = HashMap<Key, BodyHash, RandomState>;
 
-/// The first half of a body's SHA-256: it has to tell bodies apart across restarts, so it has no
-/// secret key.
+/// The first half of a body's SHA-256. It must compare bodies across restarts, so it has no secret
+/// key.
 pub(super) type BodyHash = [u8; 16];
 
 pub(super) fn body_hash(body: &str) -> BodyHash {
@@ -44,24 +44,24 @@ pub(super) fn body_hash(body: &str) -> BodyHash {
     *digest.first_chunk().expect("32 bytes begin with 16")
 }
 
-/// What a message is remembered by.
+/// The key under which a message is remembered.
 pub(super) fn key_of(message: &Message) -> Key {
     (Arc::clone(&message.user), message.id)
 }
 
-/// What is in the file when it is opened.
+/// What the file holds when it is opened.
 #[derive(Debug, Default)]
 pub(super) struct Contents {
-    /// All messages, dead ones too, and the bytes of their bodies.
+    /// All messages, including dead letters, and the total length of their bodies.
     pub(super) messages: u64,
     pub(super) bytes: u64,
-    /// Those that wait to be handed out.
+    /// The messages that wait to be delivered.
     pub(super) waiting: u64,
     pub(super) last_seq: i64,
     pub(super) remembered: u64,
     pub(super) reply_bytes: u64,
-    /// Those of them that wait and were handed out as often as they may be: the process ended at
-    /// their last try.
+    /// The messages that wait and were delivered as often as allowed: the process ended during
+    /// their last delivery.
     pub(super) exhausted: u64,
 }
 
@@ -83,7 +83,7 @@ pub(super) fn contents(connection: &Connection, max_deliveries: u32) -> Result<C
     })
 }
 
-/// The requests that are still to be answered.
+/// The requests that still wait for a reply.
 pub(super) fn open_requests(connection: &Connection) -> Result<Vec<Key>> {
     let mut users = Users::default();
     let mut requests =
@@ -92,7 +92,7 @@ pub(super) fn open_requests(connection: &Connection) -> Result<Vec<Key>> {
     requests.collect()
 }
 
-/// Marks messages as dead that were handed out `max_deliveries` times: those of these numbers, or
+/// Marks messages as dead that were delivered `max_deliveries` times: those with these numbers, or
 /// all that wait.
 pub(super) fn bury(
     connection: &Connection,
@@ -115,7 +115,7 @@ pub(super) fn bury(
     buried.filter_map(Result::transpose).collect()
 }
 
-/// Marks a message as dead that the application rejected. Returns its key, if it is there.
+/// Marks a rejected message as dead. Returns its key, if it exists.
 pub(super) fn reject(connection: &Connection, seq: i64, reason: &str) -> Result<Option<Key>> {
     let mut one = connection.prepare_cached(
         "UPDATE messages SET is_dead = 1, reason = ? WHERE seq = ? RETURNING user, id",
@@ -123,7 +123,7 @@ pub(super) fn reject(connection: &Connection, seq: i64, reason: &str) -> Result<
     one.query_row(params![reason, seq], |row| key(row, &mut Users::default())).optional()
 }
 
-/// The hashes of the bodies that came under these keys, for those that did.
+/// The hashes of the bodies for these keys, for every key that is remembered.
 pub(super) fn remembered(
     connection: &Connection,
     keys: impl Iterator<Item = Key>,
@@ -140,17 +140,17 @@ pub(super) fn remembered(
     Ok(known)
 }
 
-/// A message that is to be stored.
+/// A message to store.
 #[derive(Debug)]
 pub(super) struct Accepted<'a> {
     pub(super) seq: i64,
     pub(super) message: &'a Message,
     pub(super) body_hash: BodyHash,
-    /// 1 if it is handed out as soon as it is stored.
+    /// 1 if the message is prefetched, otherwise 0.
     pub(super) deliveries: u32,
 }
 
-/// Remembers the ids of messages. Fails where one [is known](is_known) already.
+/// Remembers the ids of messages. Fails if one [is known](is_known) already.
 pub(super) fn remember(
     connection: &Connection,
     accepted: &[Accepted<'_>],
@@ -167,12 +167,11 @@ pub(super) fn remember(
     Ok(())
 }
 
-/// Whether an error of [`remember`] says that an id was remembered before.
+/// Whether an error of [`remember`] says that an id was remembered already.
 pub(super) fn is_known(error: &rusqlite::Error) -> bool {
     error.sqlite_error_code() == Some(ErrorCode::ConstraintViolation)
 }
 
-/// Stores messages.
 pub(super) fn store(connection: &Connection, accepted: &[Accepted<'_>]) -> Result<()> {
     if accepted.is_empty() {
         return Ok(());
@@ -200,7 +199,7 @@ pub(super) fn remove(connection: &Connection, seqs: &[i64]) -> Result<()> {
     runs(seqs).try_for_each(|(first, last)| range.execute([first, last]).map(drop))
 }
 
-/// Keeps what a request was answered; `None` for one that was let go. The first answer stays.
+/// Keeps the reply to a request; `None` if the application gave none. The first reply stays.
 pub(super) fn keep_reply(
     connection: &Connection,
     key: &Key,
@@ -217,27 +216,27 @@ pub(super) fn keep_reply(
 pub(super) struct Stored {
     pub(super) seq: i64,
     pub(super) message: Message,
-    /// How often it has been handed out, this time included.
+    /// How often the message has been delivered, this delivery included.
     pub(super) deliveries: u32,
 }
 
-/// Messages that were read to be handed out.
+/// Messages that were read in order to be delivered.
 #[derive(Debug, Default)]
 pub(super) struct Marked {
-    /// The numbers of all of them, in order.
+    /// The numbers of all messages, in order.
     pub(super) seqs: Vec<i64>,
-    /// Those that may be handed out, in order.
+    /// The messages that may be delivered, in order.
     pub(super) ready: Vec<Stored>,
-    /// Those that are dead now.
+    /// The messages that are dead now.
     pub(super) dead: Vec<Key>,
 }
 
 const COLUMNS: &str = "seq, user, id, certificate, received_at, body, wants_reply, deliveries";
 
-/// Reads the next messages behind `after` and marks them as handed out once more; no more than
-/// `count`, and no more bytes of bodies but for a first one that has more. One that was handed out
-/// before may be what killed the process that had it: it goes alone, so that the next time no other
-/// counts a try with it.
+/// Reads the next messages after `after` and marks them as delivered once more: no more than
+/// `count`, and no more than `bytes_max` bytes of bodies, except that the first may be longer. A
+/// message that was delivered before may have crashed its process. It is read alone, so that
+/// another crash uses up no attempt of other messages.
 pub(super) fn mark_next(
     connection: &Connection,
     after: i64,
@@ -266,7 +265,7 @@ pub(super) fn mark_next(
     marked.mark(connection, max_deliveries)
 }
 
-/// [`mark_next`] for messages of these numbers, in order, so far as they are there.
+/// [`mark_next`] for the messages with these numbers, in order, as far as they exist.
 pub(super) fn mark_redelivered(
     connection: &Connection,
     seqs: &[i64],
@@ -284,8 +283,7 @@ pub(super) fn mark_redelivered(
 }
 
 impl Marked {
-    /// Takes up a row. One that was handed out `max_deliveries` times before is not handed out
-    /// again.
+    /// Adds a row. A message that was delivered `max_deliveries` times is not delivered again.
     fn read(&mut self, row: &Row<'_>, max_deliveries: u32, users: &mut Users) -> Result<()> {
         let (seq, deliveries) = (row.get(0)?, row.get::<_, u32>(7)?);
         let (user, id) = (users.of(row, 1)?, MessageId::from_bytes(row.get(2)?));
@@ -306,8 +304,8 @@ impl Marked {
         Ok(())
     }
 
-    /// Marks all of them, once each of them was read: where that fails, nobody gets them, and it
-    /// was no try.
+    /// Marks all messages once each of them was read. If reading one fails, none is delivered, and
+    /// no attempt is counted.
     fn mark(self, connection: &Connection, max_deliveries: u32) -> Result<Self> {
         let mut range = connection.prepare_cached(
             "UPDATE messages SET is_dead = deliveries >= ?1, deliveries = min(deliveries + 1, ?1) WHERE seq BETWEEN ?2 AND ?3",
@@ -319,7 +317,7 @@ impl Marked {
     }
 }
 
-/// Takes back that messages were marked as handed out, which they were not.
+/// Unmarks messages that were marked as delivered and were not.
 pub(super) fn unmark(connection: &Connection, seqs: &[i64]) -> Result<()> {
     let mut range = connection.prepare_cached(
         "UPDATE messages SET deliveries = max(deliveries - 1, 0) WHERE seq BETWEEN ? AND ?",
@@ -327,16 +325,16 @@ pub(super) fn unmark(connection: &Connection, seqs: &[i64]) -> Result<()> {
     runs(seqs).try_for_each(|(first, last)| range.execute([first, last]).map(drop))
 }
 
-/// The reply that a request was given; `None` within for one that was let go, `None` if nothing is
-/// known of any.
+/// The reply to a request: `Some(None)` if the application gave none, `None` if the file knows of
+/// no reply.
 pub(super) fn reply(connection: &Connection, key: &Key) -> Result<Option<Option<Arc<str>>>> {
     let mut find =
         connection.prepare_cached("SELECT body FROM replies WHERE user = ? AND id = ?")?;
     find.query_row(params![&*key.0, key.1.as_bytes()], |row| row.get(0)).optional()
 }
 
-/// Forgets ids that were accepted before a time, the oldest first, no more than `count`. Returns
-/// how many.
+/// Forgets ids that were accepted before a time, oldest first, no more than `count`. Returns how
+/// many.
 pub(super) fn forget_ids(
     connection: &Connection,
     accepted_before: SystemTime,
@@ -354,12 +352,12 @@ pub(super) fn forget_ids(
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct ForgottenReplies {
     pub(super) count: u64,
-    /// Of their texts.
+    /// The total length of their texts.
     pub(super) bytes: u64,
 }
 
-/// Forgets replies that were given before a time, and further ones until there are `bytes_over`
-/// bytes less: the oldest first, no more than `count`.
+/// Forgets replies that were given before a time, and further ones until they are `bytes_over`
+/// bytes fewer: oldest first, no more than `count`.
 pub(super) fn forget_replies(
     connection: &Connection,
     replied_before: SystemTime,
@@ -388,17 +386,17 @@ pub(super) fn forget_replies(
     Ok(forgotten)
 }
 
-/// A dead message that waits again.
+/// A dead letter that waits again.
 #[derive(Debug)]
 pub(super) struct Requeued {
     pub(super) seq: i64,
-    /// Of its body.
+    /// The length of its body.
     pub(super) bytes: u64,
-    /// Whose reply it is, if one is wanted.
+    /// The request, if its sender wants a reply.
     pub(super) request: Option<Key>,
 }
 
-/// Lets dead messages wait again, as if never handed out. Returns those that were dead.
+/// Makes dead letters ordinary messages, as if never delivered. Returns those that were dead.
 pub(super) fn requeue(connection: &Connection, seqs: &[i64]) -> Result<Vec<Requeued>> {
     let mut one = connection.prepare_cached(
         "UPDATE messages SET is_dead = 0, deliveries = 0, reason = NULL WHERE is_dead AND seq = ?
@@ -413,7 +411,7 @@ pub(super) fn requeue(connection: &Connection, seqs: &[i64]) -> Result<Vec<Reque
     requeued.filter_map(Result::transpose).collect()
 }
 
-/// Removes dead messages. Returns how long the body of each was.
+/// Removes dead letters. Returns the length of each body.
 pub(super) fn discard(connection: &Connection, seqs: &[i64]) -> Result<Vec<u64>> {
     let mut one = connection.prepare_cached(
         "DELETE FROM messages WHERE is_dead AND seq = ? RETURNING octet_length(body)",
@@ -422,8 +420,7 @@ pub(super) fn discard(connection: &Connection, seqs: &[i64]) -> Result<Vec<u64>>
     discarded.filter_map(Result::transpose).collect()
 }
 
-/// The user that came last: mostly the next message is of the same one, who then need not be kept
-/// twice.
+/// The user of the last row. The next message usually has the same user, whose name is then shared.
 #[derive(Default)]
 struct Users(Option<Arc<str>>);
 
@@ -442,8 +439,8 @@ fn key(row: &Row<'_>, users: &mut Users) -> Result<Key> {
     Ok((users.of(row, 0)?, MessageId::from_bytes(row.get(1)?)))
 }
 
-/// The first and the last of all that follow each other without a gap. Messages of one group mostly
-/// do, and a statement costs more than a row does.
+/// The first and last number of each gapless run. The messages of a batch usually form one run, and
+/// a statement costs more than a row.
 fn runs(seqs: &[i64]) -> impl Iterator<Item = (i64, i64)> {
     seqs.chunk_by(|one, next| one.checked_add(1) == Some(*next))
         .filter_map(|run| Some((*run.first()?, *run.last()?)))

@@ -1,5 +1,5 @@
-//! The inbox's thread: it opens the file, carries out commands until nobody is left to send one,
-//! and closes the file.
+//! The inbox's thread: it opens the file, carries out commands until the last handle is gone, and
+//! closes the file.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use super::options::{DurableOptions, OpenError};
 use super::writer::Writer;
 use crate::replies::Replies;
 
-/// What the thread is started with.
+/// The arguments of the thread.
 pub(super) struct Start {
     pub(super) path: PathBuf,
     pub(super) options: DurableOptions,
@@ -20,19 +20,19 @@ pub(super) struct Start {
     pub(super) opened: oneshot::Sender<Result<(), OpenError>>,
 }
 
-/// The thread. It ends when the last handle has gone.
+/// Runs the thread. It ends when the last handle is gone.
 pub(super) fn run(start: Start) {
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_time().build() {
         Ok(runtime) => runtime,
         Err(source) => {
-            // Whoever asked may have gone.
+            // The caller may be gone.
             let _gone = start.opened.send(Err(OpenError::Thread { source }));
             return;
         }
     };
     runtime.block_on(async move {
         let Start { path, options, commands, replies, opened } = start;
-        // Whatever becomes of the thread, nobody waits for it in vain.
+        // Even if the thread panics, no caller waits in vain.
         let _end = End(Arc::clone(&commands));
         let mut writer = match Writer::open(path, options, Arc::clone(&commands), replies).await {
             Ok(writer) => writer,
@@ -44,7 +44,7 @@ pub(super) fn run(start: Start) {
         if opened.send(Ok(())).is_ok() {
             writer.work().await;
         }
-        // Whoever asked for something in this moment is told that nobody is there.
+        // A caller that has just sent a command is told that the thread has ended.
         commands.end();
         writer.finish().await;
     });

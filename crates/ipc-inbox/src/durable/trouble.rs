@@ -1,5 +1,4 @@
-//! What the writer does about a file that cannot be used: it tells the log, and saves what can be
-//! saved.
+//! How the writer handles a file that cannot be used: it logs the error, and rescues what it can.
 
 use std::time::Duration;
 
@@ -9,21 +8,21 @@ use tokio::time::Instant;
 
 use super::writer::Writer;
 
-/// How often the log is told of a trouble that lasts.
+/// How often a lasting error is logged again.
 const REPORT_EVERY: Duration = Duration::from_secs(60);
 
 impl Writer {
-    /// Tells the log why the file cannot be used: at once, and then once in a while for as long as
-    /// it lasts.
+    /// Logs why the file cannot be used: at once, and then once a minute while the error lasts.
     pub(super) fn report(&self, error: &DatabaseError) {
         let now = Instant::now();
         let mut text = chain(error).to_string();
         match error {
-            DatabaseError::DiskFull { .. } => text += "; make some room, and it goes on by itself",
+            DatabaseError::DiskFull { .. } => text += "; the inbox continues once there is room",
             DatabaseError::Truncated { .. } => {
-                text += "; nothing is accepted any more: stop the server, and put back a good copy";
+                text +=
+                    "; the inbox accepts nothing more: stop the server, and restore a good copy";
             }
-            DatabaseError::Replaced { .. } => text += "; nothing is accepted any more until then",
+            DatabaseError::Replaced { .. } => text += "; the inbox accepts nothing until then",
             _ => {}
         }
         let mut reported = self.reported.borrow_mut();
@@ -36,7 +35,7 @@ impl Writer {
         }
     }
 
-    /// Where the file's `-wal` was removed, what is in it can be had only here, and only now.
+    /// If the file's `-wal` was removed, only this process still has its content, and only now.
     pub(super) fn rescue(&self, error: &DatabaseError) {
         if matches!(error, DatabaseError::Replaced { .. })
             && let Err(error) = self.database.rescue()
@@ -45,7 +44,7 @@ impl Writer {
         }
     }
 
-    /// Has everything in the file itself, for those who closed the inbox.
+    /// Writes everything into the database file, for those who closed the inbox.
     pub(super) fn write_back(&mut self) {
         if let Err(error) = self.database.write_all_back() {
             self.report_not_written_back(&error);
@@ -55,15 +54,15 @@ impl Writer {
         }
     }
 
-    /// Nothing is lost by it.
+    /// Logs that the write-ahead log was not written back. No message is lost by that.
     pub(super) fn report_not_written_back(&self, error: &DatabaseError) {
         match error {
-            // The log has it.
+            // This error says it.
             DatabaseError::Replaced { .. } | DatabaseError::Truncated { .. } => self.report(error),
-            // Somebody reads the file, and its -wal stays until that is done.
+            // A reader has the file open, and the -wal stays until the reader is done.
             DatabaseError::Busy { .. } => log::debug!("{}", chain(error)),
             _ => log::warn!(
-                "what came last stays in {}-wal, which belongs to it, and nothing is lost: {}",
+                "the latest messages stay in {}-wal, which belongs to the inbox, and nothing is lost: {}",
                 self.database.path().display(),
                 chain(error)
             ),

@@ -1,4 +1,5 @@
-//! The writer: it takes what waits, does it in one transaction, and answers when that is committed.
+//! The writer: it carries out the waiting commands in one transaction, and answers after the
+//! commit.
 
 use std::cell::RefCell;
 use std::collections::HashSet;
@@ -25,29 +26,29 @@ use crate::replies::{Replies, Reply};
 /// How often old ids and replies are forgotten.
 const PRUNE_EVERY: Duration = Duration::from_secs(60);
 
-/// Between two attempts at what the file does not take.
+/// The pause after a failed write to the file, before the next attempt.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
-/// Commands that go into one transaction at most, and messages, put or acked, before the last of
-/// them, so that the first of many does not wait for all.
+/// How many commands go into one transaction at most, and after how many messages, put or
+/// acknowledged, it takes no further command. So the first of many senders does not wait for all.
 const COMMANDS_MAX: usize = 1024;
 const MESSAGES_MAX: usize = 4096;
 
-/// How long after a commit with messages acknowledgements that nobody else waits for are kept back,
-/// so that they share a commit with the next messages: those of senders who have their answers now.
-/// tokio's timer may make a millisecond more of it.
+/// How long after a commit with new messages the writer holds back acknowledgements that nobody
+/// else waits for. They then share a commit with the next messages, from the senders that have just
+/// been answered. tokio's timer may add a millisecond.
 const HELD_FOR: Duration = Duration::from_millis(1);
 
-/// A put that waits for room.
+/// A put that waits to be written, or for room.
 pub(super) struct WaitingPut {
     pub(super) messages: Vec<Message>,
     pub(super) until: Instant,
-    /// It found no room before.
+    /// The put found no room before.
     pub(super) has_waited: bool,
     pub(super) done: oneshot::Sender<Vec<Result<Put, PutError>>>,
 }
 
-/// Messages that were acked together.
+/// Messages that were acknowledged together.
 struct AckedGroup {
     acked: Vec<Acked>,
     done: oneshot::Sender<Vec<Result<(), AckError>>>,
@@ -59,25 +60,25 @@ pub(super) struct Writer {
     pub(super) replies: Arc<Replies>,
     commands: Arc<Commands>,
     pub(super) is_open: bool,
-    /// What is in the file.
+    /// The counts of what is in the file.
     pub(super) messages: u64,
     pub(super) bytes: u64,
     pub(super) remembered: u64,
     pub(super) reply_bytes: u64,
     pub(super) last_seq: i64,
-    /// When to try again what failed.
+    /// When to retry a failed write.
     retry_at: Option<Instant>,
     pub(super) queue: Queue,
     pub(super) puts: Vec<WaitingPut>,
     acked: Vec<AckedGroup>,
-    /// When messages were stored, if that was the last commit.
+    /// When messages were stored, if the last commit stored any.
     pub(super) stored_at: Option<Instant>,
     pub(super) prune_at: Instant,
-    /// What the log was told last, and when.
+    /// What was logged last, and when.
     pub(super) reported: RefCell<Option<(String, Instant)>>,
-    /// Those who closed it, and wait until everything is in the file.
+    /// The callers of `close`, who wait until everything is in the database file.
     pub(super) closing: Vec<oneshot::Sender<()>>,
-    /// Those who wait for the end. The first is the end of all commands.
+    /// The callers of `finish`. After the first of them no command is carried out.
     finishing: Vec<oneshot::Sender<u64>>,
     /// Keeps other processes out.
     lock: File,
@@ -90,7 +91,7 @@ impl Writer {
         commands: Arc<Commands>,
         replies: Arc<Replies>,
     ) -> Result<Self, OpenError> {
-        // The directory first: without it the lock's error would hide the better one.
+        // Checks the directory first: without it the lock would report a less helpful error.
         ipc_sqlite::make_file(&path, statements::SCHEMA.what)?;
         let lock = lock(&path)?;
         let alone = ipc_sqlite::Options::new().alone();
@@ -98,7 +99,7 @@ impl Writer {
             ipc_sqlite::create(&path, &statements::SCHEMA, &alone).await?.into_blocking()?;
         if database.lacks_log() {
             log::warn!(
-                "the durable inbox {} lacks what came last: its -wal was empty; messages may be lost, or accepted twice",
+                "the durable inbox {} lacks its latest changes: its -wal was empty; messages may be lost, or accepted twice",
                 path.display()
             );
         }
@@ -126,11 +127,11 @@ impl Writer {
             lock,
         };
         if contents.exhausted > 0 {
-            // Their last try ended with the process that had them.
+            // The process ended during the last delivery of these messages.
             let buried = writer.bury(None)?;
             writer.queue.never_comes(buried);
         }
-        // Their senders come again, and whoever waits is told from memory.
+        // Their senders will ask again, and the waiters are told from memory.
         for (user, id) in writer.database.read(statements::open_requests)? {
             writer.replies.expect(&user, id);
         }
@@ -167,8 +168,7 @@ impl Writer {
                 self.write_back();
             }
         }
-        // The last handle has gone, or somebody asked for the end; what was asked for before is
-        // still done.
+        // The last handle is gone, or `finish` was called. Earlier commands are still carried out.
         self.is_open = false;
         self.queue.end_takers();
         self.round();
@@ -177,7 +177,7 @@ impl Writer {
         }
     }
 
-    /// Closes the file, lets others at it, and tells those who wait for that.
+    /// Closes the file, releases the lock, and answers those who called `finish`.
     pub(super) async fn finish(mut self) {
         let waiting = self.queue.waiting();
         self.replies.end_all_waits(NoReply::Unavailable);
@@ -190,31 +190,31 @@ impl Writer {
         }
     }
 
-    /// When there is something to do without a command.
+    /// When the writer has something to do without a command.
     fn wake_at(&self, patience: Patience) -> Instant {
-        // Between two rounds there are acknowledgements only if they are kept back; others may come
-        // without a word.
+        // Between two rounds there are acknowledgements only if they are held back. More may come
+        // without waking the thread.
         let held =
             self.held_until().filter(|_| !self.acked.is_empty() || patience.for_acknowledgements);
         held.into_iter().chain(self.due_at()).fold(self.prune_at, Instant::min)
     }
 
-    /// When anything but an acknowledgement is due.
+    /// When anything other than an acknowledgement is due.
     fn due_at(&self) -> impl Iterator<Item = Instant> {
         let puts = self.puts.iter().map(|put| put.until).min();
         self.queue.next_expiry().into_iter().chain(puts).chain(self.retry_at)
     }
 
-    /// Until when acknowledgements may be kept back.
+    /// Until when acknowledgements may be held back.
     fn held_until(&self) -> Option<Instant> {
         self.stored_at.map(|at| at + HELD_FOR)
     }
 
-    /// Whether acknowledgements better go with the next messages, once these come: a commit of
-    /// their own would hold up those. Nothing waits for them but the application, which has had all
-    /// messages there are.
+    /// Whether acknowledgements should wait for the next messages and share their commit: a commit
+    /// of their own would delay those messages. Only the application waits for these answers, and
+    /// it has taken every message there is.
     fn may_hold_back(&self, now: Instant) -> bool {
-        // Nothing else may be due before, the time of what was acknowledged above all.
+        // Nothing else may be due earlier, above all not the leases of the acknowledged messages.
         let is_in_time =
             |until| now < until && self.due_at().fold(self.prune_at, Instant::min) >= until;
         self.held_until().is_some_and(is_in_time)
@@ -224,13 +224,13 @@ impl Writer {
             && !self.queue.has_waiting()
     }
 
-    /// Whether all there is to do are acknowledgements that are kept back.
+    /// Whether the only work is acknowledgements that are held back.
     fn holds_back(&self, now: Instant) -> bool {
         !self.acked.is_empty() && self.may_hold_back(now)
     }
 
     async fn note(&mut self, command: Command) {
-        // Where nobody waits for an answer any more, nobody misses it.
+        // Sending an answer fails only if the caller is gone, and then nobody misses it.
         match command {
             Command::Put { messages, wait, done } => {
                 let until = Instant::now()
@@ -244,7 +244,7 @@ impl Writer {
             Command::Nack { lease, delay, done } => {
                 let is_live = self.queue.nack(lease, delay, Instant::now());
                 if let Some(done) = done {
-                    // After its last delivery it is a dead letter before that is answered.
+                    // After the last delivery the message becomes a dead letter before the answer.
                     self.requeue_expired();
                     let _gone = done.send(if is_live { Ok(()) } else { Err(AckError::TooLate) });
                 }
@@ -260,7 +260,7 @@ impl Writer {
                 let _gone = done.send(self.find_reply(&key));
             }
             Command::DeadLetters { after, count_max, done } => {
-                // Those that have just become some are among them.
+                // Includes the messages that become dead letters at this moment.
                 self.requeue_expired();
                 let letters = self.dead_letters(after, count_max).await;
                 let _gone = done.send(letters.map_err(StorageError::new));
@@ -284,7 +284,8 @@ impl Writer {
         }
     }
 
-    /// Lets those wait again whose time is over, and puts aside those that had their last try.
+    /// Ends the leases and delays that are over, and marks messages as dead whose last delivery
+    /// failed.
     fn requeue_expired(&mut self) {
         self.queue.requeue_expired(Instant::now());
         self.retry_at = None;
@@ -294,11 +295,11 @@ impl Writer {
         }
     }
 
-    /// One transaction with all that waits, and the answers.
+    /// Writes everything that waits in one transaction, and answers.
     fn round(&mut self) {
         self.requeue_expired();
         let groups = std::mem::take(&mut self.acked);
-        // Once each: whoever says it twice has dealt with it once.
+        // Each lease counts once: a second acknowledgement of it is too late.
         let mut known = HashSet::with_hasher(RandomState::default());
         let is_live = groups.iter().flat_map(|group| &group.acked);
         let is_live: Vec<bool> = is_live
@@ -311,7 +312,7 @@ impl Writer {
             self.report(error);
             self.rescue(error);
             self.refuse_all_puts(PutError::Unavailable);
-            // Acknowledgements make room, and may succeed where messages did not.
+            // Acknowledgements free room, and may succeed where messages did not.
             written = self.write_acked_alone(&acked);
         }
         if written.is_ok() {
@@ -340,7 +341,7 @@ impl Writer {
         }
     }
 
-    /// Takes note of a message that is gone from the file.
+    /// Updates the counts for a message that was removed from the file.
     fn forget(&mut self, acked: &Acked) {
         if let Some(held) = self.queue.ack(acked.lease) {
             self.messages = self.messages.saturating_sub(1);
@@ -356,10 +357,9 @@ impl Writer {
         }
     }
 
-    /// What the file knows of a reply that memory does not.
+    /// Looks in the file for a reply that is not in memory.
     fn find_reply(&self, key: &Key) -> Option<Reply> {
-        // It may have been noted as waited for meanwhile, as all requests are that wait to be
-        // answered.
+        // The request may have become known meanwhile: every request that waits for its reply is.
         if self.replies.is_known(&key.0, key.1) {
             return None;
         }

@@ -1,29 +1,29 @@
-//! Messages that were put back into an inbox in memory, until their delay is over.
+//! Messages that were given back to an inbox in memory, until their delay is over.
 //!
-//! A receiver needs no particular async runtime, so a thread waits for the first that is due. There
-//! is one only while a message is delayed. The time at which a message is due is an argument.
+//! A receiver needs no particular async runtime, so a thread waits for the first message that is
+//! due. There is such a thread only while a message is delayed. The current time is an argument.
 
 use std::collections::BTreeMap;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// What has no time that a clock counts is due in so long a time.
+/// The delay of an item whose delay is too long for the clock.
 const FAR: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
 
 pub(super) struct Delayed<T> {
     state: Mutex<State<T>>,
-    /// Another is first, or all is over.
+    /// Another item is first, or the inbox has ended.
     changed: Condvar,
 }
 
 struct State<T> {
-    /// By when they are due, then by their order.
+    /// By the time they are due, then by `order`.
     items: BTreeMap<(Instant, u64), T>,
     has_thread: bool,
     has_ended: bool,
 }
 
-/// Whether somebody is to call [`Delayed::wait`] from a new thread.
+/// Whether the caller must call [`Delayed::wait`] from a new thread.
 #[must_use]
 pub(super) struct NeedsThread(pub(super) bool);
 
@@ -33,7 +33,7 @@ impl<T> Delayed<T> {
         Delayed { state: Mutex::new(state), changed: Condvar::new() }
     }
 
-    /// Adds an item that is due after `delay`. No two have the same `order`.
+    /// Adds an item that is due after `delay`. `order` is unique.
     pub(super) fn add(&self, now: Instant, delay: Duration, order: u64, item: T) -> NeedsThread {
         let due = now.checked_add(delay).unwrap_or_else(|| now + FAR);
         let mut state = self.state();
@@ -48,7 +48,7 @@ impl<T> Delayed<T> {
         self.state().items.len()
     }
 
-    /// Removes those that are due, each with its order.
+    /// Removes the items that are due, each with its order.
     pub(super) fn take_due(&self, now: Instant) -> Vec<(u64, T)> {
         let mut due = Vec::new();
         let mut state = self.state();
@@ -59,14 +59,14 @@ impl<T> Delayed<T> {
         due
     }
 
-    /// Removes all, each with its order.
+    /// Removes all items, each with its order.
     pub(super) fn take_all(&self) -> Vec<(u64, T)> {
         let items = std::mem::take(&mut self.state().items);
         self.changed.notify_one();
         items.into_iter().map(|((_, order), item)| (order, item)).collect()
     }
 
-    /// Waits until one is due. `false` when there is none any more: the thread is to end.
+    /// Waits until an item is due. Returns `false` when there is no item left: the thread must end.
     pub(super) fn wait(&self) -> bool {
         let mut state = self.state();
         loop {
@@ -84,7 +84,7 @@ impl<T> Delayed<T> {
         }
     }
 
-    /// The thread is to end, whatever is left.
+    /// Ends the thread, even if items are left.
     pub(super) fn end(&self) {
         self.state().has_ended = true;
         self.changed.notify_one();

@@ -1,6 +1,6 @@
-//! What an inbox in memory may grow to.
+//! The options of an inbox in memory.
 //!
-//! Applications come here before there is an inbox; `memory` reads what they set.
+//! An application sets them before there is an inbox; `memory` reads them.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use ipc_protocol::REMEMBERED_SECS;
 
 use crate::backend::REPLY_BYTES_MAX_DEFAULT;
 
-/// What an inbox in memory may grow to, and how often it delivers a message.
+/// How large an inbox in memory may grow, and how often it delivers a message.
 ///
 /// # Defaults
 ///
@@ -50,55 +50,56 @@ impl Default for MemoryOptions {
 }
 
 impl MemoryOptions {
-    /// How many messages wait at most; at least 1. A further one waits outside, and its sender is
-    /// told to come again.
+    /// How many messages wait at most; at least 1. A further message waits outside the inbox for a
+    /// while; then its sender is told to try again.
     pub fn messages_max(mut self, messages: usize) -> Self {
         self.messages_max = messages;
         self
     }
 
-    /// How many bytes of bodies wait at most, counted in kibibytes, of which each message takes at
-    /// least one. A longer message fits when it is the only one.
+    /// How many bytes of bodies wait at most. They are counted in kibibytes, at least one for each
+    /// message. A longer message fits into an empty inbox.
     pub fn bytes_max(mut self, bytes: usize) -> Self {
         self.bytes_max = bytes;
         self
     }
 
-    /// How many accepted ids are remembered at most. One more message than that within the time is
-    /// refused, since an id forgotten early could be accepted twice.
+    /// How many accepted ids are remembered at most. Beyond that a new message is refused:
+    /// forgetting an id early could accept a message twice.
     pub fn remembered_ids_max(mut self, ids: usize) -> Self {
         self.remembered_ids_max = ids;
         self
     }
 
-    /// How long an accepted id is remembered, at least; never shorter than clients may retry (10
+    /// How long an accepted id is remembered at least: never less than clients may retry (10
     /// minutes).
     pub fn remembered_for(mut self, time: Duration) -> Self {
         self.remembered_for = time.max(Duration::from_secs(REMEMBERED_SECS));
         self
     }
 
-    /// How often a message is delivered at most, at least once: put back with
-    /// [`Delivery::nack`](crate::Delivery::nack) after the last delivery, it becomes a dead letter.
+    /// How often a message is delivered at most; at least once. A message that is given back with
+    /// [`Delivery::nack`](crate::Delivery::nack) after its last delivery becomes a dead letter.
     pub fn max_deliveries(mut self, deliveries: u32) -> Self {
         self.max_deliveries = deliveries.max(1);
         self
     }
 
-    /// How many dead letters are kept; there may be none. They have 16 MiB at most, but for a
-    /// single one that has more. Those of the oldest messages go first.
+    /// How many dead letters are kept; 0 keeps none. Together they have at most 16 MiB, except that
+    /// a single longer one is kept. Those of the oldest messages are dropped first.
     pub fn dead_letters_max(mut self, letters: usize) -> Self {
         self.dead_letters_max = letters;
         self
     }
 
-    /// How many bytes of replies are kept, for requests that are sent again; the oldest go first.
+    /// How many bytes of replies are kept, for requests that are sent again; the oldest are dropped
+    /// first.
     pub fn replies_bytes_max(mut self, bytes: usize) -> Self {
         self.replies_bytes_max = bytes;
         self
     }
 
-    /// How long one reply may be, in bytes of JSON text.
+    /// How many bytes of JSON text one reply may have.
     pub fn reply_bytes_max(mut self, bytes: usize) -> Self {
         self.reply_bytes_max = bytes;
         self

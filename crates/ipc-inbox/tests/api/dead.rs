@@ -1,4 +1,4 @@
-//! Dead letters: when a message becomes one, and what is done with it.
+//! Dead letters: when a message becomes one, and how they are listed, requeued and discarded.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::support::{Both, File, NO_WAIT, id, message};
 
 const NEVER: Duration = Duration::from_secs(1_000_000);
 
-/// Waits until there is a dead letter, which nobody asks the inbox for but this.
+/// Waits until there is a dead letter. Only this function asks the inbox for it.
 async fn first_dead(durable: &Both) -> ipc_inbox::DeadLetter {
     loop {
         if let Some(letter) = durable.dead(1).await.unwrap().pop() {
@@ -24,7 +24,7 @@ async fn first_dead(durable: &Both) -> ipc_inbox::DeadLetter {
 async fn what_is_dropped_at_its_last_try_is_dead_at_once() {
     let file = File::new();
     let options = DurableOptions::default().visibility_timeout(NEVER).max_deliveries(2);
-    // Long enough that nothing is due by itself, but for the first time.
+    // The times are so long that nothing is due by itself, except after the first drop.
     let durable = file.open_with(options.clone().nack_delay(Duration::ZERO)).await;
     let inbox = &durable;
     inbox.put(message(1, "{}"), NO_WAIT).await.unwrap();
@@ -91,7 +91,7 @@ async fn dead_letters_are_listed_beside_the_one_who_has_the_file() {
     let rest = reader.dead_letters(Some(first[0].id), 9).await.unwrap();
     assert_eq!((rest.len(), rest[0].message.id), (1, id(2)));
     assert_eq!(reader.messages().await.unwrap(), 3);
-    // As it is now, not as it was.
+    // The reader shows the current state, not the state at its opening.
     durable.discard(&[first[0].id]).await.unwrap();
     assert_eq!(reader.dead_letters(None, 9).await.unwrap().len(), 1);
     assert_eq!(durable.put(message(4, "{}"), NO_WAIT).await, Ok(Put::Accepted));
@@ -112,7 +112,7 @@ async fn what_is_handed_out_too_often_is_dead_until_it_is_put_back() {
         let delivery = inbox.recv().await.unwrap();
         assert_eq!((delivery.id(), delivery.redeliveries()), (id(1), redeliveries));
     }
-    // Whoever asks for a third time gets nothing, and the message is dead.
+    // A third taker gets nothing, and the message is dead.
     let taker = tokio::spawn({
         let inbox = inbox.clone();
         async move { inbox.recv().await.is_some() }

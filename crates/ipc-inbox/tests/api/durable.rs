@@ -1,4 +1,5 @@
-//! What only a durable inbox does: keep, hand out again, give up, and say what is wrong.
+//! What only a durable inbox does: it keeps messages, delivers them again, buries them, and reports
+//! errors of its file.
 
 use std::time::Duration;
 
@@ -69,7 +70,7 @@ async fn what_was_only_marked_ahead_counts_no_try() {
         for number in 1..=10 {
             inbox.put(message(number, "{}"), NO_WAIT).await.unwrap();
         }
-        // The others are marked with it, and never taken.
+        // The other messages are prefetched with this one, and never taken.
         inbox.recv().await.unwrap().ack().await.unwrap();
     }
     let inbox = file.open().await;
@@ -95,8 +96,7 @@ async fn a_message_that_ends_each_process_that_takes_it_takes_no_other_to_the_de
         let durable = file.open_with(options.clone()).await;
         let first = durable.recv().await.unwrap();
         assert_eq!(first.id(), id(1));
-        // What a process that is killed now leaves behind: the files as they are, with nothing put
-        // in order.
+        // A process that is killed at this point leaves these files, without any clean-up.
         let left = File::new();
         for name in ["inbox.db", "inbox.db-wal"] {
             std::fs::copy(file.directory.path().join(name), left.directory.path().join(name))
@@ -122,7 +122,7 @@ async fn what_is_not_acknowledged_in_time_comes_again_before_what_came_later() {
     let inbox = file.open_with(options).await;
     inbox.put(message(1, "{}"), NO_WAIT).await.unwrap();
     let first = inbox.recv().await.unwrap();
-    // Nothing else is there: this waits until the first one comes again.
+    // Nothing else is there: this waits until the first message is delivered again.
     let again = inbox.recv().await.unwrap();
     assert_eq!((again.id(), again.redeliveries()), (id(1), 1));
     again.ack().await.unwrap();
@@ -200,7 +200,7 @@ async fn many_messages_leave_no_trace_in_the_file_but_their_ids() {
     }
     let files = std::fs::read_dir(file.directory.path()).unwrap();
     let bytes: u64 = files.map(|entry| entry.unwrap().metadata().unwrap().len()).sum();
-    // 20 MB went through it, one at a time; the log is written back at 4 MB.
+    // 20 MB passed through the inbox, one message at a time; the log is written back at 4 MB.
     assert!(
         bytes < 12_000_000,
         "the room of what is gone is used again, but there are {bytes} bytes"
@@ -234,7 +234,7 @@ async fn with_one_try_whoever_stops_waiting_takes_nothing_along() {
     assert_eq!(inbox.put_all(batch, NO_WAIT).await.len(), MESSAGES as usize);
     let mut next = 0;
     for turn in 0.. {
-        // A receiver that gives up at some moment of the writer's work.
+        // A receiver gives up at some moment of the writer's work.
         let mut taken = {
             let mut taking = std::pin::pin!(inbox.recv_many(1));
             for _ in 0..turn % 2000 {
@@ -267,17 +267,17 @@ async fn with_one_try_a_crash_ends_nothing_that_nobody_has_seen() {
     let durable = file.open_with(options.clone()).await;
     let inbox = &durable;
     {
-        // Somebody waits while the message comes, and has gone before it is there.
+        // A taker waits when the message is put, and is gone before it arrives.
         let mut taking = std::pin::pin!(inbox.recv());
         let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
         assert!(taking.as_mut().poll(&mut cx).is_pending());
         inbox.put(message(1, "{}"), NO_WAIT).await.unwrap();
     }
-    // When the second of these is answered, the thread is done with all that came before the first.
+    // When the second put is answered, the thread is done with everything before the first.
     for number in [2, 3] {
         inbox.put(message(number, "{}"), NO_WAIT).await.unwrap();
     }
-    // What a crash would leave.
+    // The files that a crash would leave.
     let crashed = File::new();
     for end in ["", "-wal"] {
         let name = |file: &File| {
@@ -303,7 +303,7 @@ async fn what_is_left_when_an_inbox_is_finished_comes_with_the_next_opening_at_o
     let mut taken = inbox.recv_many(2).await;
     taken.remove(0).ack().await.unwrap();
     assert_eq!(inbox.finish().await, 3);
-    // The handle is still there, and so is a delivery: the file is free for all that.
+    // A handle and a delivery still exist, and the file is free nevertheless.
     let next: Both = DurableOptions::default().open(file.path()).await.unwrap().into();
     assert!(matches!(taken.remove(0).ack().await, Err(AckError::TooLate)));
     let again = next.recv().await.unwrap();
@@ -416,10 +416,11 @@ async fn whoever_lets_his_time_pass_cannot_disturb_the_next_holder() {
     let request = Message { wants_reply: true, ..message(1, "{}") };
     inbox.put(request, NO_WAIT).await.unwrap();
     let first = inbox.recv().await.unwrap();
-    // Until one is held long enough to be acknowledged: the time is short, and the machine may be
-    // slow.
+    // Repeats until a lease lasts long enough for the reply: the lease is short, and the machine
+    // may be slow.
     let mut second = inbox.recv().await.unwrap();
-    // A late drop of a request says that there is no reply; here somebody else is about to give it.
+    // Dropping an expired request must not tell its sender that there is no reply: another delivery
+    // is about to give one.
     drop(first);
     loop {
         match second.reply(&serde_json::json!({"n": 1})).await {
@@ -453,7 +454,7 @@ async fn acknowledgements_of_whoever_was_too_slow_are_told_apart_from_the_others
     let inbox = file.open_with(options).await;
     inbox.put(message(1, "{}"), NO_WAIT).await.unwrap();
     let late = inbox.recv().await.unwrap();
-    // It comes again, so the first holder's time is over.
+    // The message is delivered again, so the first lease has expired.
     let again = inbox.recv().await.unwrap();
     assert_eq!(late.id(), again.id());
     assert!(matches!(Delivery::ack_all(vec![late]).await[..], [Err(AckError::TooLate)]));
@@ -516,7 +517,8 @@ async fn a_delivery_that_is_extended_outlives_the_visibility_time() {
     let options = DurableOptions::default().visibility_timeout(Duration::from_millis(20));
     let inbox = file.open_with(options).await;
     inbox.put(message(1, "{}"), NO_WAIT).await.unwrap();
-    // Until one is held long enough to be extended: the time is short, and the machine may be slow.
+    // Repeats until a lease lasts long enough to be extended: it is short, and the machine may be
+    // slow.
     let first = loop {
         let delivery = inbox.recv().await.unwrap();
         if delivery.extend(Duration::from_secs(3600)).await.is_ok() {
@@ -525,7 +527,7 @@ async fn a_delivery_that_is_extended_outlives_the_visibility_time() {
     };
     inbox.put(message(2, "{}"), NO_WAIT).await.unwrap();
     let second = inbox.recv().await.unwrap();
-    // The second one's time is over, though it was delivered later.
+    // The lease of the second message has ended, though it was delivered later.
     let again = inbox.recv().await.unwrap();
     assert_eq!((second.id(), again.id()), (id(2), id(2)));
     first.ack().await.unwrap();

@@ -1,5 +1,5 @@
-//! The file itself: what is in it at the end, and what becomes of an inbox whose file somebody else
-//! lays hands on.
+//! The file itself: what it holds at the end, and how the inbox reacts when another program damages
+//! the file.
 
 use std::path::Path;
 
@@ -76,7 +76,7 @@ async fn what_was_accepted_before_its_log_was_removed_is_saved() {
     }
     std::fs::remove_file(file.log()).unwrap();
     assert_eq!(inbox.put(message(4, "{}"), NO_WAIT).await, Err(PutError::Unavailable));
-    // Now, and not only at a stop in good order.
+    // At once, and not only at a regular stop.
     let left = file.bare_copy();
     let saved = left.open().await;
     for number in 1..=3 {
@@ -169,8 +169,7 @@ async fn a_copy_made_beside_a_running_inbox_has_all_that_was_accepted() {
 async fn an_inbox_that_ends_on_a_full_disk_keeps_all_that_it_accepted() {
     use std::process::Command;
 
-    // The limit belongs to the whole process, so this test runs once more in a child that has one
-    // of its own.
+    // The limit holds for the whole process, so this test runs itself again in a child process.
     if let Some(path) = std::env::var_os("IPC_INBOX_TEST_LIMITED") {
         let inbox: crate::support::Both =
             DurableOptions::default().open(path).await.unwrap().into();
@@ -184,8 +183,8 @@ async fn an_inbox_that_ends_on_a_full_disk_keeps_all_that_it_accepted() {
         return;
     }
     let file = File::new();
-    // A process that does not ignore the signal is ended by it. `ulimit` counts in units of 512 or
-    // 1024 bytes.
+    // The signal ends a process that does not ignore it. `ulimit` counts in units of 512 or 1024
+    // bytes.
     let script = "trap '' XFSZ; ulimit -f 200; exec \"$0\" --nocapture --exact \"$1\"";
     let child = Command::new("sh")
         .args(["-c", script])
@@ -210,7 +209,7 @@ async fn a_file_of_an_older_version_opens_with_its_dead_letters() {
     }
     inbox.recv().await.unwrap().reject("bad").await.unwrap();
     inbox.finish().await;
-    // As it was before there were reasons.
+    // The file as it was before there were reasons.
     let database = rusqlite::Connection::open(file.path()).unwrap();
     database
         .execute_batch(

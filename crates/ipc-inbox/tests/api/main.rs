@@ -1,4 +1,4 @@
-//! What every kind of inbox must do, tested once for all of them, and what only one kind does.
+//! Tests every kind of inbox for what all must do, and each kind for what only it does.
 #![allow(clippy::unwrap_used)]
 
 mod dead;
@@ -6,7 +6,7 @@ mod durable;
 mod files;
 mod suite;
 mod support;
-/// The example, whose `main` is not run here.
+/// The example. Its `main` is not called here.
 #[allow(dead_code)]
 #[path = "../../examples/vec_deque.rs"]
 mod vec_deque;

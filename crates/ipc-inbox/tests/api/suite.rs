@@ -1,5 +1,5 @@
-//! The tests that every kind of inbox passes. A kind is a function that makes one with room for so
-//! many messages.
+//! The tests that every kind of inbox passes. A kind is a function that makes an inbox for a given
+//! number of messages.
 
 use std::time::{Duration, SystemTime};
 
@@ -14,7 +14,7 @@ use crate::support::Both;
 use crate::vec_deque::VecDequeInbox;
 
 const NO_WAIT: Duration = Duration::ZERO;
-/// Longer than any test: what must not be waited for fails by its own means.
+/// Longer than any test: a test that waits this long never passes.
 const LONG: Duration = Duration::from_secs(3600);
 
 fn id(number: u8) -> MessageId {
@@ -36,7 +36,7 @@ fn request(number: u8) -> Message {
     Message { wants_reply: true, ..message(number, "{}") }
 }
 
-/// Starts waiting, and comes back with the rest of the wait.
+/// Starts to wait, and returns the rest of the wait.
 async fn started<T: Send + Unpin + 'static>(
     pending: impl Future<Output = T> + Send + 'static,
 ) -> tokio::task::JoinHandle<T> {
@@ -57,7 +57,7 @@ async fn waiting_put(
     started(async move { inbox.put(message, LONG).await }).await
 }
 
-/// Somebody who waits for the reply to a request.
+/// A sender that waits for the reply to a request.
 async fn waiting_reply(
     inbox: &Both,
     id: MessageId,
@@ -99,8 +99,9 @@ async fn vec_deque(messages_max: usize) -> Both {
     Inbox::with_backend(VecDequeInbox::new(messages_max)).into()
 }
 
-// Whatever a backend must do. What the example lacks is that whoever waits for room is served in
-// turn, that a batch without room has its duplicates told apart, and what it need not have.
+// The tests for what every backend must do. The example does not serve puts in the order in which
+// they wait for room, does not recognise duplicates in a batch without room, and lacks the optional
+// methods.
 suite!(
     of_the_example,
     super::vec_deque,
@@ -312,7 +313,7 @@ async fn a_request_that_is_put_back_can_still_be_answered_and_one_that_is_reject
     let reply = waiting_reply(&inbox, id(2)).await;
     inbox.recv().await.unwrap().reject("bad").await.unwrap();
     assert_eq!(reply.await.unwrap(), Err(NoReply::NotGiven));
-    // Requeued, it can be asked for again.
+    // Once requeued, the request can be asked for again.
     let dead = inbox.dead(1).await.unwrap();
     assert_eq!(inbox.requeue(&[dead[0].id]).await.unwrap(), 1);
     let reply = waiting_reply(&inbox, id(2)).await;
@@ -378,7 +379,7 @@ async fn a_finished_inbox_takes_and_gives_nothing_and_says_how_many_were_left<
         inbox.put(message(number, "{}"), NO_WAIT).await.unwrap();
     }
     let mut taken = inbox.recv_many(2).await;
-    // Begun before the end: it is done.
+    // This call began before the end, so it is done.
     let acknowledged = taken.pop().unwrap().ack();
     let (acknowledged, left) = tokio::join!(acknowledged, inbox.finish());
     acknowledged.unwrap();
@@ -788,7 +789,7 @@ async fn what_is_no_request_takes_no_reply<F: Future<Output = Both>>(make: fn(us
     assert_eq!(inbox.reply_to("u", id(1)).await, Err(NoReply::Forgotten));
 }
 
-/// A request whose id is that number.
+/// A request whose id is this number.
 fn numbered_request(number: u32) -> Message {
     let mut bytes = [0; 16];
     bytes[..4].copy_from_slice(&number.to_be_bytes());
@@ -842,7 +843,7 @@ async fn thousands_wait_for_their_replies_and_each_gets_its_own<F: Future<Output
     for id in &ids {
         waiting.push(waiting_reply(&inbox, *id).await);
     }
-    // Every third stops waiting, which the others do not notice.
+    // Every third one stops waiting, which must not affect the others.
     for wait in waiting.iter().step_by(3) {
         wait.abort();
     }
@@ -882,7 +883,7 @@ async fn many_are_acknowledged_together_each_with_its_own_answer<F: Future<Outpu
     let results = Delivery::ack_all(deliveries).await;
     assert_eq!((results.len(), results.iter().filter(|result| result.is_ok()).count()), (4, 4));
     assert_eq!(reply.await.unwrap(), Err(NoReply::NotGiven), "that was no reply");
-    // All their places are free again.
+    // All places are free again.
     for number in 11..=14 {
         assert_eq!(inbox.put(message(number, "{}"), NO_WAIT).await, Ok(Put::Accepted));
     }

@@ -1,4 +1,4 @@
-//! Shared by the tests of the durable inbox: messages, and a file for each test.
+//! What the tests of the inboxes share: messages, and a file for each test of the durable inbox.
 
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
@@ -9,7 +9,7 @@ use ipc_inbox::{
 };
 use ipc_protocol::{Fingerprint, MessageId};
 
-/// Both sides of an inbox, for a test that is server and application.
+/// Both sides of an inbox, for a test that plays the server and the application.
 #[derive(Clone, Debug)]
 pub(crate) struct Both {
     pub(crate) sender: InboxSender,
@@ -57,7 +57,7 @@ impl Both {
         self.sender.reply_to(user, id)
     }
 
-    /// It is closed when this returns.
+    /// The inbox is closed when this returns.
     pub(crate) fn close(&self) {
         drop(self.sender.close());
     }
@@ -93,7 +93,7 @@ pub(crate) fn message(number: u8, body: &str) -> Message {
     }
 }
 
-/// One of more than there are numbers for [`message`].
+/// A message for larger numbers than [`message`] takes.
 pub(crate) fn numbered(number: u32) -> Message {
     let mut id = [0; 16];
     id[..4].copy_from_slice(&number.to_be_bytes());
@@ -118,7 +118,7 @@ impl File {
         self.open_with(DurableOptions::default()).await
     }
 
-    /// Opens the file as soon as the one who had it has let go of it.
+    /// Opens the file as soon as the previous inbox has released it.
     pub(crate) async fn open_with(&self, options: DurableOptions) -> Both {
         loop {
             match options.clone().open(self.path()).await {
@@ -128,21 +128,21 @@ impl File {
         }
     }
 
-    /// The file alone as it is now, as somebody copies it who does not know of what lies beside.
+    /// The database file alone, copied by someone who does not know the files beside it.
     pub(crate) fn bare_copy(&self) -> File {
         let copy = File::new();
         std::fs::copy(self.path(), copy.path()).unwrap();
         copy
     }
 
-    /// What a process that is killed now would leave.
+    /// The files that a process leaves if it is killed now.
     pub(crate) fn crashed(&self) -> File {
         let copy = self.bare_copy();
         std::fs::copy(self.log(), copy.log()).unwrap();
         copy
     }
 
-    /// What SQLite keeps beside it.
+    /// SQLite's write-ahead log beside the file.
     pub(crate) fn log(&self) -> PathBuf {
         self.directory.path().join("inbox.db-wal")
     }

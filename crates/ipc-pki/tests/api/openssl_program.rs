@@ -1,4 +1,5 @@
-//! What `openssl verify -x509_strict` makes of the certificates: RFC 5280 to the letter.
+//! Verifies the certificates with `openssl verify -x509_strict`, which applies RFC 5280 to the
+//! letter.
 
 use std::process::{Command, Output};
 
@@ -6,8 +7,8 @@ use ipc_pki::{KeyType, Usages};
 
 use crate::support::{Folder, NOW_SECS, authority, request};
 
-/// Runs the program, or says that it is not there.
-fn openssl(arguments: &[&str]) -> Option<Output> {
+/// Runs the program, or reports that it is missing.
+pub(crate) fn openssl(arguments: &[&str]) -> Option<Output> {
     match Command::new("openssl").args(arguments).output() {
         Ok(output) => Some(output),
         Err(error) => {
@@ -17,8 +18,8 @@ fn openssl(arguments: &[&str]) -> Option<Output> {
     }
 }
 
-/// Verifies `leaf.crt` at `NOW_SECS` against a trust anchor; `None` where there is no program.
-fn verify(folder: &Folder, anchor: &str, further: &[&str]) -> Option<(bool, String)> {
+/// Verifies `leaf.crt` at `NOW_SECS` against a trust anchor; `None` without the program.
+pub(crate) fn verify(folder: &Folder, anchor: &str, further: &[&str]) -> Option<(bool, String)> {
     let (anchor, leaf) = (folder.file(anchor), folder.file("leaf.crt"));
     let time = NOW_SECS.to_string();
     let mut arguments =

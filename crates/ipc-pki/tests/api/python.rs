@@ -1,4 +1,4 @@
-//! What Python makes of the certificates with its strict flag: a mutual TLS handshake in memory.
+//! Verifies the certificates with Python's strict flag, in a mutual TLS handshake in memory.
 
 use std::process::Command;
 
@@ -6,8 +6,9 @@ use ipc_pki::{KeyType, Usages};
 
 use crate::support::{Folder, authority, clock_secs, request};
 
-/// Shakes hands in both roles with the pair, both verifying strictly: exit 0. A refusal goes to
-/// stderr: exit 1. No ssl: 77. Arguments: trust anchor, certificate, key, server name.
+/// Does a handshake with the pair in both roles, both verifying strictly: exit code 0. A refusal is
+/// written to stderr: exit code 1. Without ssl: exit code 77. Arguments: trust anchor, certificate,
+/// key, server name.
 const HANDSHAKE: &str = r#"
 import sys
 try:
@@ -50,8 +51,7 @@ for one in (client, server):
         sys.exit(f"the peer is {subject}")
 "#;
 
-/// Whether the handshake came about, and what Python said; `None` where there is no Python with
-/// ssl.
+/// Whether the handshake succeeded, and Python's output; `None` without a Python that has ssl.
 fn handshake(folder: &Folder, anchor: &str, name: &str) -> Option<(bool, String)> {
     let files = [anchor, "leaf.crt", "leaf.key"].map(|file| folder.file(file));
     match Command::new("python3").args(["-c", HANDSHAKE]).args(files).arg(name).output() {

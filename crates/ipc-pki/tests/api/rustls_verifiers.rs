@@ -1,4 +1,4 @@
-//! What rustls makes of the certificates, with the provider that server and client use.
+//! Verifies the certificates with rustls and the provider that server and client use.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +17,7 @@ use crate::support::{NOW_SECS, authority, request};
 
 const DAY_SECS: u64 = 86_400;
 
-fn provider() -> Arc<CryptoProvider> {
+pub(crate) fn provider() -> Arc<CryptoProvider> {
     Arc::new(ring::default_provider())
 }
 
@@ -27,7 +27,7 @@ fn roots(authority: &Authority) -> Arc<RootCertStore> {
     Arc::new(roots)
 }
 
-/// Verifies the pair as a server's, reached by `name`.
+/// Verifies the pair as that of a server that a client reaches by `name`.
 fn as_server(
     authority: &Authority,
     pair: &IssuedPair,
@@ -41,7 +41,7 @@ fn as_server(
     verifier.verify_server_cert(&leaf, &[], &name, &[], time(now_secs)).map(|_| ())
 }
 
-/// Verifies the pair as a client's.
+/// Verifies the pair as that of a client.
 fn as_client(authority: &Authority, pair: &IssuedPair, now_secs: u64) -> Result<(), Error> {
     let verifier =
         WebPkiClientVerifier::builder_with_provider(roots(authority), provider()).build().unwrap();
@@ -49,11 +49,11 @@ fn as_client(authority: &Authority, pair: &IssuedPair, now_secs: u64) -> Result<
     verifier.verify_client_cert(&leaf, &[], time(now_secs)).map(|_| ())
 }
 
-fn time(secs: u64) -> UnixTime {
+pub(crate) fn time(secs: u64) -> UnixTime {
     UnixTime::since_unix_epoch(Duration::from_secs(secs))
 }
 
-fn refusal(result: Result<(), Error>) -> CertificateError {
+pub(crate) fn refusal(result: Result<(), Error>) -> CertificateError {
     match result.unwrap_err() {
         Error::InvalidCertificate(error) => error,
         error => panic!("not a matter of the certificate: {error}"),
@@ -158,8 +158,8 @@ fn a_leaf_of_another_authority_is_refused() {
         [as_server(&ours, &pair, "localhost", NOW_SECS), as_client(&ours, &pair, NOW_SECS)]
     {
         let error = refusal(result);
-        // Both authorities have one name, so rustls finds an issuer and then that the signature is
-        // not its own.
+        // Both authorities have the same name, so rustls finds an issuer, and then that the
+        // signature does not match.
         assert!(
             matches!(error, CertificateError::BadSignature | CertificateError::UnknownIssuer),
             "{error:?}"

@@ -1,4 +1,4 @@
-//! An authority, leaves of it and a folder with both, made for one test each.
+//! An authority, leaves of it, and a folder with both, for one test each.
 
 use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -6,10 +6,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use ipc_pki::{Authority, AuthorityOptions, IssuedPair, KeyType, LeafRequest, Usages};
 use tempfile::TempDir;
 
-/// Any moment, for verifiers that are told the time.
+/// Any moment, for verifiers that take the time as an argument.
 pub(crate) const NOW_SECS: u64 = 1_750_000_000;
 
-/// The real time, for verifiers that look at the clock themselves.
+/// The real time, for verifiers that read the clock.
 pub(crate) fn clock_secs() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
 }
@@ -18,7 +18,7 @@ pub(crate) fn authority(now_secs: u64) -> Authority {
     Authority::create(&AuthorityOptions::default(), now_secs).unwrap()
 }
 
-/// A request with what most tests look at: two names, a wildcard and an address of either kind.
+/// A request with what most tests check: two names, a wildcard and an address of either kind.
 pub(crate) fn request(usages: Usages, key_type: KeyType) -> LeafRequest {
     let mut request = LeafRequest::new("testServer1".parse().unwrap());
     request.alt_names = ["testServer1", "localhost", "*.example.com", "127.0.0.1", "::1"]

@@ -1,7 +1,7 @@
-//! What became of entries, gathered until it goes out: as much of it as a message may hold in one
-//! frame.
+//! Collects the answers to entries, and writes as many into a frame as a message may hold.
 //!
-//! The driver notes what it learns and takes a frame when the connection has room for one.
+//! The driver adds answers as it learns them. It takes a frame when the connection has room for
+//! one.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -11,13 +11,13 @@ use ipc_protocol::{
     write_channel_answer, write_frame_around,
 };
 
-/// Bytes of a frame's text besides its answers, at most.
+/// The maximum length of a frame without its answers, in bytes.
 const AROUND_BYTES: usize = 256;
 
-/// Bytes of a run of settled entries, at most: two numbers, a code and what stands around.
+/// The maximum length of a range of settled entries in bytes: two numbers, a code and punctuation.
 const SETTLED_BYTES: usize = 72;
 
-/// Bytes around a reply's body, at most.
+/// The maximum length of a reply without its body, in bytes.
 const REPLY_BYTES: usize = 64;
 
 /// A reply on its way to the peer.
@@ -28,7 +28,7 @@ struct Reply {
     body: Arc<str>,
 }
 
-/// The answers that have not gone out.
+/// The answers that were not sent yet.
 #[derive(Debug, Default)]
 pub(super) struct Answers {
     settled: Vec<Settled<'static>>,
@@ -38,7 +38,7 @@ pub(super) struct Answers {
 }
 
 impl Answers {
-    /// An entry was settled.
+    /// Adds the code of a settled entry.
     pub(super) fn settle(&mut self, entry: u64, code: &'static str) {
         match self.settled.last_mut() {
             Some(run) if run.code == code && run.last.checked_add(1) == Some(entry) => {
@@ -48,24 +48,24 @@ impl Answers {
         }
     }
 
-    /// Entries from a number on were refused.
+    /// Adds a refusal of all entries from a number on.
     pub(super) fn refuse(&mut self, from: u64, code: ProblemCode) {
         self.refused = Some(RefusedFrom { from, code: code.as_str() });
     }
 
-    /// A request has its reply.
+    /// Adds the reply to a request.
     pub(super) fn reply(&mut self, entry: u64, is_duplicate: bool, body: Arc<str>) {
         self.replies_bytes += body.len() + REPLY_BYTES;
         self.replies.push_back(Reply { entry, is_duplicate, body });
     }
 
-    /// Forgets the replies.
+    /// Drops the replies.
     pub(super) fn drop_replies(&mut self) {
         self.replies = VecDeque::new();
         self.replies_bytes = 0;
     }
 
-    /// Forgets everything.
+    /// Drops all answers.
     pub(super) fn clear(&mut self) {
         *self = Answers::default();
     }
@@ -74,17 +74,18 @@ impl Answers {
         self.settled.is_empty() && self.refused.is_none() && self.replies.is_empty()
     }
 
-    /// Whether replies are among them.
+    /// Whether there are replies among the answers.
     pub(super) fn has_replies(&self) -> bool {
         !self.replies.is_empty()
     }
 
-    /// How many bytes they have, about.
+    /// The approximate length of all answers in bytes.
     pub(super) fn len(&self) -> usize {
         self.settled.len() * SETTLED_BYTES + self.replies_bytes
     }
 
-    /// How long the reply is that goes out next, if that does not fit into a frame of `bytes_max`.
+    /// The length of the next reply, if it goes out next and does not fit into a frame of
+    /// `bytes_max`.
     pub(super) fn long_reply(&self, bytes_max: usize) -> Option<usize> {
         let is_alone = self.settled.is_empty() && self.refused.is_none();
         let first = self.replies.front().filter(|_| is_alone)?;
@@ -92,7 +93,7 @@ impl Answers {
         (bytes > bytes_max).then_some(first.body.len())
     }
 
-    /// Settles the request whose reply would go out next with a code instead.
+    /// Drops the reply that would go out next, and settles its request with a code.
     pub(super) fn settle_first_reply(&mut self, code: ProblemCode) {
         if let Some(reply) = self.replies.pop_front() {
             self.replies_bytes -= reply.body.len() + REPLY_BYTES;
@@ -100,14 +101,15 @@ impl Answers {
         }
     }
 
-    /// Appends to `buffer` the plaintext of a frame with as many of the answers as fit into
-    /// `bytes_max`: of these at least one, but a reply that does not fit goes alone.
+    /// Appends to `buffer` the plaintext of a frame with as many answers as fit into `bytes_max`,
+    /// at least one. A reply that does not fit goes into a frame alone, which then is longer.
     pub(super) fn write_frame(&mut self, buffer: &mut Vec<u8>, id: MessageId, bytes_max: usize) {
         let room = bytes_max.saturating_sub(AROUND_BYTES);
         let runs = self.settled.len().min((room / SETTLED_BYTES).max(1));
         let later = self.settled.split_off(runs);
         let mut bytes = runs * SETTLED_BYTES;
-        // Those behind a refusal are settled with it, and not later.
+        // A refusal goes out after all settled entries, so that those behind it are not settled
+        // later.
         let refused = if later.is_empty() { self.refused.take() } else { None };
         let fits = |reply: &&Reply| {
             bytes += reply.body.len() + REPLY_BYTES;
@@ -124,7 +126,7 @@ impl Answers {
             let answer = ChannelAnswer { settled, refused, replies: Vec::new() };
             write(buffer, id, &answer);
             if self.settled.is_empty() {
-                // For the next ones.
+                // Keeps the memory for the next answers.
                 self.settled = answer.settled;
                 self.settled.clear();
             }
@@ -159,7 +161,7 @@ mod tests {
         MessageId::from_random([7; 16])
     }
 
-    /// The texts of the frames that go out, none longer than it may be.
+    /// The texts of all frames. Checks that none is longer than allowed.
     fn frames(answers: &mut Answers, bytes_max: usize) -> Vec<String> {
         let mut frames = Vec::new();
         while !answers.is_empty() {

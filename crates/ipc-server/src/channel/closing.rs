@@ -1,5 +1,5 @@
-//! How a channel ends: the close code (RFC 6455, section 7.4) and the reason that the peer and the
-//! log get.
+//! The end of a channel: the close code (RFC 6455, section 7.4) and the reason for the peer and the
+//! log.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -12,7 +12,7 @@ use log::Level;
 use crate::rate_limited_log::{Kind, RateLimitedLog, shown};
 use crate::refusal::Refusal;
 
-/// RFC 6455, section 7.4.1.
+/// Codes of RFC 6455, section 7.4.1.
 const AWAY: u16 = 1001;
 const PROTOCOL: u16 = 1002;
 const UNSUPPORTED: u16 = 1003;
@@ -23,12 +23,12 @@ const SIZE: u16 = 1009;
 #[derive(Debug)]
 pub(super) struct Closing {
     pub(super) code: u16,
-    /// Short enough for a close frame: 123 bytes.
+    /// The reason for the peer, at most 123 bytes as a close frame allows.
     reason: &'static str,
-    /// For the log only; never a secret.
+    /// The message for the log. It never contains a secret.
     cause: Option<String>,
     level: Level,
-    /// Whoever is there may have no replies any more.
+    /// The peer is no longer entitled to replies.
     pub(super) is_refusal: bool,
 }
 
@@ -37,37 +37,37 @@ impl Closing {
         Closing { code, reason, cause: None, level: Level::Info, is_refusal: false }
     }
 
-    /// The server ends it and nobody is to blame.
+    /// The server ends the channel, and nobody made a mistake.
     pub(super) fn away(reason: &'static str) -> Self {
         Self::new(AWAY, reason)
     }
 
-    /// What came is not WebSocket.
+    /// The peer's bytes are not valid WebSocket.
     pub(super) fn protocol(reason: &'static str) -> Self {
         Self::new(PROTOCOL, reason)
     }
 
-    /// A message of a kind that there is none of here.
+    /// The peer sent a kind of message that channels do not support.
     pub(super) fn unsupported(reason: &'static str) -> Self {
         Self::new(UNSUPPORTED, reason)
     }
 
-    /// A rule of the channel or one of its limits was broken.
+    /// The peer broke a rule or a limit of the channel.
     pub(super) fn policy(reason: &'static str) -> Self {
         Self::new(POLICY, reason)
     }
 
-    /// A message is too long.
+    /// The peer's message is too long.
     pub(super) fn size(reason: &'static str) -> Self {
         Self::new(SIZE, reason)
     }
 
-    /// The peer has closed it, with this code.
+    /// Answers the peer's close frame with its own code.
     pub(super) fn answer_to(code: Option<CloseCode>) -> Self {
         Self::new(code.map_or(1000, u16::from), "")
     }
 
-    /// For the peer.
+    /// The code and the reason for the close frame.
     pub(super) fn frame(&self) -> CloseReason {
         let description = (!self.reason.is_empty()).then(|| self.reason.to_owned());
         CloseReason { code: CloseCode::from(self.code), description }
@@ -97,7 +97,7 @@ impl From<Refusal> for Closing {
     }
 }
 
-/// Writes the line of the log about the end of a channel, however it comes about.
+/// Logs the end of a channel when it is dropped, so also when the connection ends.
 pub(super) struct Closed {
     log: Arc<RateLimitedLog>,
     peer: Option<SocketAddr>,
@@ -109,7 +109,7 @@ impl Closed {
         Closed { log, peer, closing: None }
     }
 
-    /// The channel was closed so; `None` if its connection broke.
+    /// Sets how the channel was closed. `None` means that its connection ended.
     pub(super) fn note(&mut self, closing: Option<Closing>) {
         self.closing = closing;
     }

@@ -1,9 +1,9 @@
-//! A channel from its opening to its close: one future, polled as the body of the answer 101 within
-//! the connection's own task.
+//! Drives a channel from its opening to its close. It is one future, polled as the body of the
+//! response 101 within the connection's own task.
 //!
-//! Each poll reads what came, puts it into the inbox, and writes what became of it: what is known
-//! at the same poll goes out in one frame, and an idle line is answered at once. What the parts do
-//! stands in their own files; here is when.
+//! Each poll reads what has arrived, puts it into the inbox, and writes answers. Answers that are
+//! known in the same poll go out in one frame; if nothing is being sent, an answer goes out at
+//! once. The other files have the single steps; this file has their order.
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -20,7 +20,7 @@ use bytes::Bytes;
 use futures_util::future::LocalBoxFuture;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{Stream, StreamExt as _};
-use ipc_envelope::{HEADER_BYTES, OVERHEAD_BYTES_MAX};
+use ipc_envelope::{HEADER_BYTES, KeyRing, OVERHEAD_BYTES_MAX};
 use ipc_inbox::{NoReply, Put, PutError};
 use ipc_protocol::{MessageId, ProblemCode};
 use tokio::time::error::Elapsed;
@@ -34,7 +34,8 @@ use super::registry::{ChannelPeer, Registration};
 use super::sequence::Sequence;
 use super::settings::ChannelSettings;
 use super::wire::{self, Decoder, Event};
-use crate::authenticate;
+use crate::authenticate::{self, NoSession};
+use crate::clock::unix_secs;
 use crate::inbox_refusal::no_reply;
 use crate::memory_budget::Reservation;
 use crate::peer::Peer;
@@ -42,10 +43,10 @@ use crate::refusal::{Refusal, internal};
 use crate::reply_body::REPLY_FREE_BYTES;
 use crate::sealed_body::FREE_BYTES;
 use crate::spans;
-use crate::state::{State, random_iv, unix_secs};
+use crate::state::{State, random_iv};
 use crate::timeouts::ConnectionState;
 
-/// What a channel is made of.
+/// Everything that a channel consists of.
 pub(super) struct Parts {
     pub(super) state: web::Data<State>,
     pub(super) registration: Registration,
@@ -54,8 +55,7 @@ pub(super) struct Parts {
     pub(super) outgoing: Rc<RefCell<Outgoing>>,
 }
 
-/// Runs a channel. Ends when nothing more is to be sent; what was sent last may still be in
-/// `outgoing`.
+/// Runs a channel. Ends when nothing more is to be sent. The last bytes may still be in `outgoing`.
 pub(super) async fn drive(parts: Parts) {
     let Parts { state, registration, connection, payload, outgoing } = parts;
     let mut closed = Closed::new(Arc::clone(&state.log), registration.channel_peer.address());
@@ -89,17 +89,17 @@ struct Request {
     wait: Duration,
 }
 
-/// What became of a request.
+/// The result of a request.
 struct Replied {
     entry: u64,
     is_duplicate: bool,
     reply: Result<Result<Arc<str>, NoReply>, Elapsed>,
 }
 
-/// What was read and is still to be dealt with.
+/// What was read and is not processed yet.
 enum Next {
     Message(Sealed),
-    /// The channel ends here.
+    /// The channel ends after everything before it was processed.
     End(Closing),
 }
 
@@ -108,53 +108,55 @@ struct Driver<'s, F, W> {
     settings: ChannelSettings,
     channel_peer: Rc<ChannelPeer>,
     connection: Rc<ConnectionState>,
+    /// The peer's keys, as of the last frame.
+    envelope_keys: Arc<KeyRing>,
 
-    // What comes.
+    // Input.
     payload: Payload,
     decoder: Decoder,
-    /// For what came beyond what each may have.
+    /// The memory for bytes beyond those that each channel may have.
     reservation: Reservation,
-    /// Nothing behind what was read last has a meaning.
+    /// Nothing more is read, because bytes after the last ones have no meaning.
     is_read: bool,
     next: Option<Next>,
-    /// The channel's id, once the first frame came.
+    /// The channel's id, once the first frame has arrived.
     id: Option<MessageId>,
     sequence: Sequence,
-    /// The users' database is being asked.
+    /// A running query of the user store.
     checking: Option<LocalBoxFuture<'s, Result<Arc<str>, Refusal>>>,
-    /// The channel_peer is to be looked at although nothing came.
+    /// The peer has to be checked again although no frame arrived.
     is_in_doubt: bool,
     pending_entries: Vec<PendingEntry>,
     putting: Option<Putting<'s>>,
-    /// The frame that is being put: what finds no room is put again from it.
+    /// The frame whose entries are being put. Entries without room are put again from it.
     current: Option<Sealed>,
 
     // Requests.
     wait: F,
     replies: FuturesUnordered<W>,
-    /// The entries of these.
+    /// The numbers of the entries whose replies are in `replies`.
     waiting: BTreeSet<u64>,
 
-    // What goes.
+    // Output.
     answers: Answers,
     pong: Option<Bytes>,
     ping_is_due: bool,
     outgoing: Rc<RefCell<Outgoing>>,
     scratch: Vec<u8>,
     ending: Option<Closing>,
-    /// The close frame is among what is to be handed out.
+    /// The close frame is among the bytes to be handed out.
     has_ended: bool,
 
     // Time.
     heard_at: Instant,
     has_pinged: bool,
-    /// When something was waited for last.
+    /// When there was last something to wait for.
     active_at: Instant,
-    /// So many bytes are to be written until then.
+    /// How many bytes have to be written in total by this moment.
     mark: Option<(u64, Instant)>,
     stops_at: Option<Instant>,
     timer: Pin<Box<Sleep>>,
-    /// When the timer will fire; `None` once it has.
+    /// When the timer fires. `None` once it has.
     timer_at: Option<Instant>,
 }
 
@@ -178,6 +180,7 @@ where
             settings,
             channel_peer,
             connection,
+            envelope_keys: Arc::clone(&state.trust().envelope_keys),
             payload,
             decoder: Decoder::new(&settings, now),
             reservation: Reservation::none(&state.budget),
@@ -210,7 +213,7 @@ where
         }
     }
 
-    /// Does all that can be done now. Ready when the channel is over.
+    /// Does everything that can be done now. Ready when the channel is over.
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
         let now = Instant::now();
         if self.ending.is_none() {
@@ -235,10 +238,10 @@ where
         Poll::Pending
     }
 
-    /// What may end the channel although nothing comes.
+    /// Handles everything that may end the channel although no frame arrives.
     fn look_around(&mut self, context: &mut Context<'_>, now: Instant) {
         if self.connection.makes_room() {
-            return self.end(Closing::away("its place is needed for another connection"));
+            return self.end(Closing::away("another connection needs its place"));
         }
         self.is_in_doubt |= self.channel_peer.is_in_doubt(context);
         if self.is_in_doubt {
@@ -249,26 +252,27 @@ where
             }
         }
         if !self.reads() {
-            // Who is not listened to is not silent.
+            // A peer from which nothing is read does not count as silent.
             self.heard_at = now;
         }
     }
 
-    /// Reads, puts and waits for replies as far as that goes. Ready if the peer is gone.
+    /// Reads, puts and collects replies as far as possible. Ready if the peer is gone.
     fn work(&mut self, context: &mut Context<'_>, now: Instant) -> Poll<()> {
         while self.ending.is_none() {
             if self.poll_put(context, now).is_pending() && self.next.is_some() {
                 break;
             }
             match self.next.take() {
-                // In order: not before what came before it was put.
+                // In order: not before everything that was read earlier is put and answered.
                 Some(next) if self.putting.is_some() || !self.answers.is_empty() => {
                     self.next = Some(next);
                     break;
                 }
                 Some(Next::End(closing)) => self.end(closing),
                 Some(Next::Message(_)) if self.state.is_stopping() => self.reservation.release(),
-                // What became of the frame before goes out first: the client works on it meanwhile.
+                // The answers to the frame before go out first, so that the client can work
+                // meanwhile.
                 Some(next @ Next::Message(_)) if self.connection.written().on_the_way() > 0 => {
                     self.connection.written().wait(context);
                     self.next = Some(next);
@@ -300,7 +304,7 @@ where
         Poll::Pending
     }
 
-    /// Whether more is read.
+    /// Whether more is read now.
     fn reads(&self) -> bool {
         self.next.is_none() && !self.is_read && self.answers.len() < self.settings.answers_bytes_max
     }
@@ -313,7 +317,7 @@ where
                 return Read::Something;
             }
             Ok(Some(Event::Ping(payload))) => {
-                // The last one is answered for all (RFC 6455, section 5.5.3).
+                // One pong, to the last ping, answers all of them (RFC 6455, section 5.5.3).
                 self.pong = Some(payload);
                 return Read::Something;
             }
@@ -328,8 +332,8 @@ where
                 return Read::Something;
             }
         }
-        // The body is polled whenever its connection is, and so whenever something was fed: a waker
-        // would only wake it again.
+        // The connection's task polls the body whenever it has fed the payload. A real waker would
+        // only wake that task again.
         let mut context = Context::from_waker(Waker::noop());
         match Pin::new(&mut self.payload).poll_next(&mut context) {
             Poll::Pending => Read::Nothing,
@@ -338,7 +342,7 @@ where
                 self.decoder.extend(&bytes);
                 if !self.reservation.grow_to(self.decoder.len().saturating_sub(FREE_BYTES)) {
                     let detail =
-                        "the server has no memory for a message as long as this at the moment";
+                        "the server has no memory for a message of this length at the moment";
                     self.ends_with(Refusal::new(ProblemCode::Unavailable, detail).into());
                 }
                 Read::Something
@@ -347,13 +351,13 @@ where
         }
     }
 
-    /// The channel ends when what was read before is dealt with.
+    /// Ends the channel once everything that was read before is processed.
     fn ends_with(&mut self, closing: Closing) {
         self.is_read = true;
         self.next = Some(Next::End(closing));
     }
 
-    /// The channel ends; not before what is being put is known to be in the inbox or not.
+    /// Ends the channel, but not before it is known whether the entries being put are in the inbox.
     fn end(&mut self, closing: Closing) {
         if self.putting.is_some() {
             return self.ends_with(closing);
@@ -378,7 +382,10 @@ where
         let now_secs = unix_secs(received_at);
         let state = self.state;
         let peer = self.channel_peer.peer(state, now_secs)?;
-        let plaintext = message.open(&state.envelope_keys, now_secs)?;
+        if !Arc::ptr_eq(&self.envelope_keys, &peer.envelope_keys) {
+            self.envelope_keys = Arc::clone(&peer.envelope_keys);
+        }
+        let plaintext = message.open(&peer.envelope_keys, now_secs)?;
         let frame = if self.channel_peer.session().is_some() {
             match frame::parse(plaintext, self.settings.announced.entries) {
                 Ok(frame) => frame,
@@ -389,9 +396,9 @@ where
                 }
             }
         } else {
-            // The body, which may be hostile, is gone through when it is known whose it is.
+            // The body may be hostile, so it is parsed only after the sender is known.
             let head = frame::parse_head(plaintext)?;
-            self.take_session(head.session(), peer, now_secs)?;
+            self.take_session(head.session(), &peer, now_secs)?;
             ready!(self.poll_user(context))?;
             head.channel_frame(self.settings.announced.entries).map_err(frame::malformed)?
         };
@@ -399,7 +406,7 @@ where
             return Poll::Ready(Err(Closing::policy("a frame of another channel")));
         }
         if frame.session().is_some() {
-            self.take_session(frame.session(), peer, now_secs)?;
+            self.take_session(frame.session(), &peer, now_secs)?;
         }
         let user = ready!(self.poll_user(context))?;
         let frame = frame.into_body().map_err(frame::malformed)?;
@@ -419,11 +426,11 @@ where
         Poll::Ready(Ok(()))
     }
 
-    /// Takes the session that a frame brings.
+    /// Opens the session token in a frame and makes it the channel's session.
     fn take_session(
         &mut self,
         token: Option<&str>,
-        peer: Peer,
+        peer: &Peer,
         now_secs: u64,
     ) -> Result<(), Closing> {
         let session = authenticate::session(
@@ -438,7 +445,7 @@ where
         Ok(())
     }
 
-    /// The user, if he still is who he was.
+    /// The user, if the credentials are still those of the login.
     fn poll_user(&mut self, context: &mut Context<'_>) -> Poll<Result<Arc<str>, Refusal>> {
         if self.checking.is_none() {
             let now_secs = unix_secs(SystemTime::now());
@@ -450,10 +457,11 @@ where
         }
         let (state, channel_peer) = (self.state, &self.channel_peer);
         let checking = self.checking.get_or_insert_with(|| {
-            let session = channel_peer.session();
+            let (session, channel_peer) = (channel_peer.session(), Rc::clone(channel_peer));
             Box::pin(async move {
-                let session = session.ok_or_else(authenticate::expired)?;
-                authenticate::user(&session, state).await
+                let session = session.ok_or_else(|| authenticate::expired(NoSession::NotSent))?;
+                let peer = channel_peer.peer(state, unix_secs(SystemTime::now()))?;
+                authenticate::user(&session, &peer, state).await
             })
         });
         let user = ready!(checking.as_mut().poll(context));
@@ -461,7 +469,8 @@ where
         Poll::Ready(user)
     }
 
-    /// Notes what became of the entries that are being put, if that is known. Ready if none are.
+    /// Records the results of the entries that are being put, once they are known. Ready if none
+    /// are being put.
     fn poll_put(&mut self, context: &mut Context<'_>, now: Instant) -> Poll<()> {
         let Some(putting) = &mut self.putting else { return Poll::Ready(()) };
         let (puts, notify) = ready!(putting.poll(context));
@@ -483,8 +492,8 @@ where
             };
             has_taken |= put == Some(Ok(Put::Accepted));
             match (put, request) {
-                // The application takes some: there is room for more soon, and the client waits
-                // meanwhile.
+                // The application is taking messages, so there will be more room soon. The client
+                // waits meanwhile.
                 (Some(Err(PutError::Full | PutError::RememberedFull)), _)
                     if has_taken && goes_on =>
                 {
@@ -492,7 +501,8 @@ where
                     break;
                 }
                 (Some(Ok(put)), None) => self.answers.settle(entry, frame::code_of(put)),
-                // The client has taken it back: it asks again, under another number.
+                // The client has taken the entry back, because it is behind a refusal. It sends the
+                // request again under another number.
                 (Some(Ok(_)), Some(_)) if refused.is_some() => (),
                 (Some(Ok(put)), Some((id, wait))) => {
                     let wait = wait.min(self.state.reply_wait_max);
@@ -517,6 +527,7 @@ where
             let entries_max = self.settings.announced.entries;
             match Putting::begin_again(
                 message,
+                &self.envelope_keys,
                 from,
                 sender,
                 &mut self.pending_entries,
@@ -525,7 +536,7 @@ where
             ) {
                 Ok(putting) => {
                     self.putting = Some(putting);
-                    // What was taken is told before it is waited for more room.
+                    // The entries that were accepted are answered before the others wait for room.
                     context.waker().wake_by_ref();
                     return Poll::Pending;
                 }
@@ -544,7 +555,7 @@ where
         Poll::Ready(())
     }
 
-    /// Whether the channel does not end yet.
+    /// Whether the channel is not about to end.
     fn goes_on(&self) -> bool {
         !self.is_read && !self.state.is_stopping()
     }
@@ -563,8 +574,8 @@ where
         }
     }
 
-    /// The server stops: no further message is taken, and those that wait for a reply are waited
-    /// for.
+    /// Acts on the server's stop: no further message is accepted, and requests that wait for a
+    /// reply are waited for.
     fn stop(&mut self, now: Instant) {
         let stops_at = *self.stops_at.get_or_insert(now + self.settings.stop);
         if now >= stops_at {
@@ -577,7 +588,7 @@ where
         }
     }
 
-    /// Writes what is to go out next, where nothing else is under way.
+    /// Writes what goes out next, if nothing else is being sent.
     fn fill(&mut self, context: &mut Context<'_>) {
         let outgoing = Rc::clone(&self.outgoing);
         let mut outgoing = outgoing.borrow_mut();
@@ -594,7 +605,7 @@ where
             match self.poll_user(context) {
                 Poll::Ready(Ok(_)) => (),
                 Poll::Pending => return,
-                // Whoever it is gets no replies.
+                // The channel ends anyway, and this peer may no longer get replies.
                 Poll::Ready(Err(_)) if self.ending.is_some() => self.answers.drop_replies(),
                 Poll::Ready(Err(refusal)) => self.end(refusal.into()),
             }
@@ -621,7 +632,7 @@ where
         if let Some(bytes) =
             self.answers.long_reply(bytes_max).filter(|bytes| *bytes > REPLY_FREE_BYTES)
         {
-            // Until the peer has taken it, a reply is memory as a body is.
+            // Until the peer has taken it, a long reply takes memory like a body.
             let mut memory = Reservation::none(&self.state.budget);
             if memory.grow_to(bytes) {
                 reservation = Some(memory);
@@ -629,17 +640,22 @@ where
                 self.answers.settle_first_reply(ProblemCode::Unavailable);
             }
         }
-        let iv = random_iv().map_err(|error| internal("no random bytes", error))?;
+        let iv = random_iv().map_err(|error| internal("getting random bytes", error))?;
         let mut buffer = std::mem::take(&mut self.scratch);
         buffer.resize(HEADER_BYTES, 0);
         self.answers.write_frame(&mut buffer, id, bytes_max);
-        self.state.envelope_keys.seal_in_place(&mut buffer, unix_secs(SystemTime::now()), iv);
+        let now_secs = unix_secs(SystemTime::now());
+        // A peer that is no longer valid gets what it is owed with the keys that it has.
+        if let Ok(peer) = self.channel_peer.peer(self.state, now_secs) {
+            self.envelope_keys = peer.envelope_keys;
+        }
+        self.envelope_keys.seal_in_place(&mut buffer, now_secs, iv);
         wire::write_header(outgoing.bytes(), buffer.len());
         self.scratch = outgoing.push(buffer, reservation);
         Ok(())
     }
 
-    /// Whether the peer takes what is sent. Ready if it does not even take the close frame.
+    /// Checks that the peer takes what is sent. Ready if it does not even take the close frame.
     fn look_at_what_is_taken(&mut self, now: Instant) -> Poll<()> {
         let written = self.connection.written();
         if self.mark.is_some_and(|(target, _)| written.total() >= target) {
@@ -659,11 +675,11 @@ where
         }
         self.mark = None;
         self.answers.clear();
-        self.end(Closing::policy("answers were not taken"));
+        self.end(Closing::policy("the peer did not take the answers"));
         Poll::Pending
     }
 
-    /// Whether the server, and not the peer, is the one that has something to do.
+    /// Whether the server, not the peer, has something to do.
     fn is_waited_for(&self) -> bool {
         self.putting.is_some()
             || self.next.is_some()
@@ -671,7 +687,7 @@ where
             || !self.answers.is_empty()
     }
 
-    /// Sees to it that the task is woken when the next limit passes.
+    /// Arranges that the task is woken when the next limit passes.
     fn set_timer(&mut self, context: &mut Context<'_>, now: Instant) {
         let ChannelSettings { silence_max, idle, answer, .. } = self.settings;
         let mut next = self.mark.map(|(_, until)| until);
@@ -680,14 +696,14 @@ where
         if self.ending.is_none() && !self.is_read {
             let silent_at = self.heard_at + silence_max;
             let ping_at = self.heard_at + silence_max / 2;
-            // Whoever has not said who it is gets less time.
+            // A peer that has not authenticated itself yet gets less time.
             let idle_at = self.active_at + if self.id.is_some() { idle } else { idle.min(answer) };
             if now >= silent_at {
-                self.end(Closing::policy("silence"));
+                self.end(Closing::policy("the peer was silent too long"));
                 return context.waker().wake_by_ref();
             }
             if now >= idle_at && !self.is_waited_for() {
-                self.end(Closing::away("idle"));
+                self.end(Closing::away("the channel was idle too long"));
                 return context.waker().wake_by_ref();
             }
             if now >= ping_at && !self.has_pinged {
@@ -709,13 +725,13 @@ where
             self.timer_at = Some(next);
         }
         if self.timer.as_mut().poll(context).is_ready() {
-            // It was set for a limit that has moved, or for one that has just passed.
+            // The timer was set for a limit that has moved, or that has just passed.
             self.timer_at = None;
             context.waker().wake_by_ref();
         }
     }
 
-    /// Lets go of the memory of a busy time.
+    /// Frees memory that was needed only while the channel was busy.
     fn shrink(&mut self) {
         self.decoder.shrink();
         self.outgoing.borrow_mut().shrink();
@@ -723,7 +739,7 @@ where
     }
 }
 
-/// What reading brought.
+/// The result of a read.
 enum Read {
     Something,
     Nothing,

@@ -1,7 +1,7 @@
-//! A client's frame on its way into the inbox: the envelope is opened where it is, its entries
-//! become messages.
+//! Puts a client's frame into the inbox: opens its envelope in place, and makes messages of its
+//! entries.
 //!
-//! The driver comes here with each message. What becomes of the entries it notes itself.
+//! The driver comes here with each message, and records the results itself.
 
 use std::ops::Range;
 use std::pin::Pin;
@@ -23,10 +23,10 @@ use crate::authenticate::Sender;
 use crate::sealed_body::not_opened;
 use crate::state::State;
 
-/// A message as it came; wiped when it is dropped.
+/// A message as it arrived. It is wiped when it is dropped.
 pub(super) struct Sealed {
     bytes: BytesMut,
-    /// Where the plaintext is, once it was opened.
+    /// Where the plaintext is in `bytes`, once the envelope was opened.
     plaintext: Option<Range<usize>>,
 }
 
@@ -35,10 +35,10 @@ impl Sealed {
         Sealed { bytes, plaintext: None }
     }
 
-    /// Opens the envelope, unless it is open, and returns its plaintext.
+    /// Opens the envelope, unless it is open already, and returns its plaintext.
     ///
     /// # Errors
-    /// As for every other route.
+    /// Those of every other route.
     pub(super) fn open(&mut self, keys: &KeyRing, now_secs: u64) -> Result<&[u8], Closing> {
         let plaintext = match &self.plaintext {
             Some(plaintext) => plaintext.clone(),
@@ -47,7 +47,7 @@ impl Sealed {
                 let start = self.bytes.as_ptr().addr();
                 let opened = keys.open_in_place(&mut self.bytes, Some(freshness));
                 let opened = opened.map_err(|error| not_opened(&error, freshness))?.plaintext();
-                // It is a part of the buffer.
+                // The plaintext is a part of the buffer.
                 let start = opened.as_ptr().addr() - start;
                 self.plaintext.insert(start..start + opened.len()).clone()
             }
@@ -56,7 +56,7 @@ impl Sealed {
     }
 }
 
-/// Reads a frame for a channel.
+/// Parses a frame of a channel.
 pub(super) fn parse(
     plaintext: &[u8],
     entries_max: usize,
@@ -65,7 +65,7 @@ pub(super) fn parse(
     frame.and_then(|frame| frame.addressed_to(Route::MessageChannel)).map_err(malformed)
 }
 
-/// Reads what stands around the body of a frame for a channel.
+/// Parses the members around the body of a channel's frame.
 pub(super) fn parse_head(plaintext: &[u8]) -> Result<FrameHead<'_>, Closing> {
     FrameHead::parse(plaintext)
         .and_then(|head| head.addressed_to(Route::MessageChannel))
@@ -87,25 +87,25 @@ pub(super) fn requests(frame: &ChannelFrame<'_>) -> usize {
     frame.entries.iter().filter(|entry| entry.is_ok_and(|entry| entry.reply_wait.is_some())).count()
 }
 
-/// What an entry is.
+/// The kind of an entry.
 #[derive(Debug)]
 pub(super) enum PendingEntry {
-    /// None that can be put.
+    /// The entry is invalid and is not put.
     Bad(ProblemCode),
     Message,
-    /// A message for which a reply is waited so long.
+    /// A message whose sender waits this long for a reply.
     Request(MessageId, Duration),
 }
 
 /// The entries of a frame that are being put.
 pub(super) struct Putting<'s> {
-    /// The number of the first.
+    /// The number of the first entry.
     pub(super) first: u64,
     pub(super) sender: Sender,
     put: Step<'s>,
 }
 
-/// What became of messages, and the news for those who wait for some.
+/// The result of putting messages, and the notification of receivers that wait for some.
 type Answer<T> = (T, NotifyGuard);
 
 enum Step<'s> {
@@ -114,14 +114,14 @@ enum Step<'s> {
     All(Pending<'s, Answer<Vec<Result<Put, PutError>>>>),
 }
 
-/// What became of messages, in their order.
+/// The results of messages, in their order.
 pub(super) enum Puts {
     One(Option<Result<Put, PutError>>),
     All(std::vec::IntoIter<Result<Put, PutError>>),
 }
 
 impl<'s> Putting<'s> {
-    /// Puts the entries of a frame in one step. `pending_entries` gets what each of them is.
+    /// Puts the entries of a frame in one step. Fills `pending_entries` with the kind of each.
     pub(super) fn begin(
         frame: ChannelFrame<'_>,
         sender: Sender,
@@ -154,20 +154,21 @@ impl<'s> Putting<'s> {
         Putting { first: frame.first, sender, put }
     }
 
-    /// Puts again what found no room: the entries from the number `from` on, of a frame that was
-    /// opened and read before.
+    /// Puts entries again that found no room: those from the number `from` on, of a frame that was
+    /// opened and parsed before.
     ///
     /// # Errors
-    /// None that did not show before.
+    /// None is expected, since the frame was valid before.
     pub(super) fn begin_again(
         message: &mut Sealed,
+        keys: &KeyRing,
         from: u64,
         sender: Sender,
         pending_entries: &mut Vec<PendingEntry>,
         state: &'s State,
         entries_max: usize,
     ) -> Result<Self, Closing> {
-        let plaintext = message.open(&state.envelope_keys, 0)?;
+        let plaintext = message.open(keys, 0)?;
         let mut frame = parse(plaintext, entries_max)?.into_body().map_err(malformed)?;
         let gone =
             usize::try_from(from - frame.first).unwrap_or(usize::MAX).min(frame.entries.len());
@@ -176,7 +177,7 @@ impl<'s> Putting<'s> {
         Ok(Self::begin(frame, sender, pending_entries, state))
     }
 
-    /// What became of them.
+    /// Polls for the results.
     pub(super) fn poll(&mut self, context: &mut Context<'_>) -> Poll<(Puts, NotifyGuard)> {
         match &mut self.put {
             Step::None => Poll::Ready((Puts::One(None), NotifyGuard::none())),
@@ -201,7 +202,7 @@ impl Iterator for Puts {
     }
 }
 
-/// The code of a message that is in the inbox.
+/// The code that the protocol has for a stored message.
 pub(super) fn code_of(put: Put) -> &'static str {
     match put {
         Put::Accepted => Settled::ACCEPTED,

@@ -1,4 +1,5 @@
-//! The opening handshake of a channel (RFC 6455, section 4.2), without its answer's body.
+//! Checks the opening handshake of a channel (RFC 6455, section 4.2) and makes the head of its
+//! response.
 
 use actix_http::ResponseBuilder;
 use actix_http::ws::{HandshakeError, handshake};
@@ -8,11 +9,11 @@ use ipc_protocol::{CHANNEL_LIMITS_HEADER, CHANNEL_SUBPROTOCOL, ChannelLimits, Pr
 
 use crate::refusal::Refusal;
 
-/// The answer 101 to a request that asks for a channel.
+/// Makes the response 101 to a request for a channel.
 ///
 /// # Errors
-/// 426 to one that asks for none, or in another version; 400 to one that is malformed, or has a
-/// body.
+/// 426 if the request does not ask for a WebSocket, or for another version or subprotocol; 400 if
+/// it is malformed or has a body.
 pub(super) fn accept(
     head: &RequestHead,
     limits: ChannelLimits,
@@ -20,20 +21,22 @@ pub(super) fn accept(
     let malformed = |detail| Refusal::new(ProblemCode::MalformedRequest, detail);
     let upgrade = |detail| Refusal::new(ProblemCode::UpgradeRequired, detail);
     let mut response = handshake(head).map_err(|error| match error {
-        HandshakeError::UnsupportedVersion => upgrade("the route speaks WebSocket version 13 only"),
+        HandshakeError::UnsupportedVersion => {
+            upgrade("this route supports WebSocket version 13 only")
+        }
         HandshakeError::NoVersionHeader => {
             malformed("the handshake has no `Sec-WebSocket-Version`")
         }
         HandshakeError::BadWebsocketKey => {
             malformed("the handshake's `Sec-WebSocket-Key` is missing or malformed")
         }
-        _ => upgrade("the route is a WebSocket"),
+        _ => upgrade("this route is a WebSocket"),
     })?;
     if has_body(head) {
         return Err(malformed("the handshake has a body"));
     }
     if !asks_for_the_subprotocol(head) {
-        return Err(upgrade("the route speaks the WebSocket subprotocol web-ipc.1 only"));
+        return Err(upgrade("this route supports the WebSocket subprotocol web-ipc.1 only"));
     }
     response.insert_header((header::SEC_WEBSOCKET_PROTOCOL, CHANNEL_SUBPROTOCOL));
     response.insert_header((CHANNEL_LIMITS_HEADER, limits.to_string()));
@@ -52,7 +55,7 @@ fn asks_for_the_subprotocol(head: &RequestHead) -> bool {
     let mut offers = head.headers.get_all(header::SEC_WEBSOCKET_PROTOCOL);
     offers.any(|offer| {
         let mut names = offer.as_bytes().split(|byte| *byte == b',');
-        // Names of subprotocols are told apart by case (RFC 6455, section 4.2.2).
+        // Names of subprotocols are case-sensitive (RFC 6455, section 4.2.2).
         names.any(|name| name.trim_ascii() == CHANNEL_SUBPROTOCOL.as_bytes())
     })
 }
@@ -72,7 +75,7 @@ mod tests {
         ("sec-websocket-protocol", "other, web-ipc.1"),
     ];
 
-    /// What becomes of the good handshake with one header in another form, or none.
+    /// The result of a good handshake after one header was changed, removed or added.
     fn with(name: &str, value: Option<&str>) -> Result<ResponseBuilder, ProblemCode> {
         let mut request = TestRequest::get();
         for (known, good) in GOOD {

@@ -1,15 +1,15 @@
-//! Channels: a WebSocket on which a client's entries come in and what became of them goes out.
+//! Channels: a WebSocket on which a client sends entries and gets their answers.
 //!
-//! `routes` comes here with each request for one. The answer is 101, and its body is the channel:
-//! the HTTP library polls it in the connection's own task, so that there is no further task, no
-//! queue between, and no other thread.
+//! `routes` comes here with each request for a channel. The response is 101, and its body is the
+//! channel: the HTTP library polls it in the connection's own task. A channel therefore needs no
+//! task, no queue and no thread of its own.
 //!
-//! * `handshake` looks at the request, `wire` takes WebSocket frames apart, `frame` opens envelopes
-//!   and puts entries
-//! * `sequence` has the entries' numbers, `answers` what became of them, `outgoing` what is on its
-//!   way to the peer
-//! * `registry` looks at the users of all channels, `closing` has the codes with which one ends
-//! * `driver` does all of it in order
+//! * `handshake` checks the request, `wire` parses WebSocket frames, `frame` opens envelopes and
+//!   stores entries
+//! * `sequence` has the entries' numbers, `answers` their results, `outgoing` the data on their way
+//!   to the peer
+//! * `registry` checks the users of all channels, `closing` has the close codes
+//! * `driver` has the order of all steps
 
 mod answers;
 mod closing;
@@ -42,11 +42,11 @@ use crate::spans;
 use crate::state::State;
 use crate::timeouts::ConnectionState;
 
-/// Answers a request for a channel.
+/// Opens a channel.
 ///
 /// # Errors
-/// 426 to a request for something else, 400 to a handshake that is malformed, 503 while the server
-/// stops.
+/// 426 if the request does not ask for the channel's WebSocket, 400 if the handshake is malformed,
+/// 503 while the server stops.
 pub(crate) fn open(
     request: &HttpRequest,
     payload: web::Payload,
@@ -61,12 +61,12 @@ pub(crate) fn open(
     else {
         return Err(internal(
             "opening a channel",
-            "the connection has no connection or no registry",
+            "the request has no connection state or no registry of channels",
         ));
     };
     let payload = payload.into_inner();
     if !matches!(payload, Payload::H1 { .. }) {
-        return Err(internal("opening a channel", "the request has a body with an end"));
+        return Err(internal("opening a channel", "the body of the request has an end"));
     }
     connection.channel_opens();
     let outgoing = Rc::new(RefCell::new(Outgoing::default()));
@@ -85,9 +85,9 @@ pub(crate) fn open(
     Ok(response.body(body).map_into_boxed_body().into())
 }
 
-/// The body of the answer 101: everything that the channel sends.
+/// The body of the response 101: everything that the channel sends.
 struct ChannelBody {
-    /// Until the channel is over.
+    /// The running channel. `None` once it is over.
     driver: Option<Pin<Box<dyn Future<Output = ()>>>>,
     outgoing: Rc<RefCell<Outgoing>>,
     connection: Rc<ConnectionState>,

@@ -1,7 +1,7 @@
-//! What a channel sends, on its way into the answer's body: no more at a time than the connection
-//! takes.
+//! Holds the data that a channel sends, and gives the response's body no more at a time than the
+//! connection takes.
 //!
-//! The driver puts in a frame when there is none left, the body takes it out piece by piece.
+//! The driver adds a frame when none is left. The body takes it piece by piece.
 
 use std::task::Context;
 
@@ -10,28 +10,28 @@ use bytes::{Bytes, BytesMut};
 use crate::memory_budget::Reservation;
 use crate::write_progress::WriteProgress;
 
-/// The largest piece. With what may be on the way it is less than what actix-http collects before
-/// it writes; beyond that it would not ask for more, and the driver would have no turn.
+/// The largest piece. Together with [`ON_THE_WAY_MAX`] it is less than actix-http collects before
+/// it writes. With more, actix-http would not poll the body again, and the driver would not run.
 const PIECE_BYTES: usize = 15 * 1024;
 
-/// With so many bytes handed out and not written, no further piece is.
+/// While this many bytes are handed out and not written, no further piece is handed out.
 const ON_THE_WAY_MAX: u64 = 15 * 1024;
 
-/// More than this is not copied.
+/// A longer payload is not copied.
 const COPIED_BYTES_MAX: usize = 16 * 1024;
 
 /// The bytes that wait to be handed out.
 #[derive(Default)]
 pub(super) struct Outgoing {
     bytes: BytesMut,
-    /// What follows these, if it is long, with the memory that it takes.
+    /// A long payload that follows these bytes, with its memory reservation.
     long: Option<(Bytes, Option<Reservation>)>,
 }
 
-/// What there is to hand out.
+/// The result of asking for the next piece.
 pub(super) enum Piece {
     Some(Bytes),
-    /// Something, when the connection takes it.
+    /// There is a piece, but the connection does not take it yet.
     Later,
     None,
 }
@@ -41,13 +41,13 @@ impl Outgoing {
         self.bytes.is_empty() && self.long.is_none()
     }
 
-    /// Where short frames are written, to be followed by no long one.
+    /// The buffer for short frames. Nothing long may wait behind it yet.
     pub(super) fn bytes(&mut self) -> &mut BytesMut {
         &mut self.bytes
     }
 
-    /// Appends the payload of a frame whose header was written. Returns it, empty, if it was
-    /// copied.
+    /// Appends the payload of a frame whose header was written. If the payload was copied, returns
+    /// its buffer, emptied.
     pub(super) fn push(
         &mut self,
         mut payload: Vec<u8>,
@@ -62,7 +62,7 @@ impl Outgoing {
         payload
     }
 
-    /// The next piece, which counts as handed out.
+    /// Takes the next piece and counts it as handed out.
     pub(super) fn take(&mut self, written: &WriteProgress, context: &Context<'_>) -> Piece {
         if self.is_empty() {
             return Piece::None;
@@ -86,7 +86,7 @@ impl Outgoing {
         Piece::Some(piece)
     }
 
-    /// Lets go of memory, where nothing is kept in it.
+    /// Frees the buffer's memory, if it is empty.
     pub(super) fn shrink(&mut self) {
         if self.is_empty() {
             self.bytes = BytesMut::new();
@@ -119,7 +119,7 @@ mod tests {
                     sent.extend_from_slice(&piece);
                 }
                 Piece::Later => {
-                    // Less than what actix-http collects before it writes.
+                    // This is less than actix-http collects before it writes.
                     assert!(written.on_the_way() < 32 * 1024);
                     assert!(!Reservation::none(&budget).grow_to(1), "the rest is in memory");
                     written.advance(10_000);

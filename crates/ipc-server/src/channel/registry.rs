@@ -1,8 +1,8 @@
-//! The open channels of a worker, and whether their users may still be there: looked at twice a
-//! second for all of them.
+//! The open channels of a worker. Twice a second it checks for all of them that their users may
+//! still use them.
 //!
-//! A channel looks for itself with each frame and before replies go out; one on which nothing
-//! happens is woken here when its time is over.
+//! A channel itself checks with each frame and before it sends replies. A channel without traffic
+//! is woken from here when its user's right has ended.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -15,17 +15,19 @@ use std::time::{Duration, Instant, SystemTime};
 use actix_web::{HttpRequest, web};
 
 use super::closing::Closing;
-use crate::authenticate;
+use crate::authenticate::{self, NoSession};
+use crate::clock::unix_secs;
 use crate::peer::{LastingPeer, Peer};
 use crate::refusal::Refusal;
 use crate::session::{LastSession, Session};
-use crate::state::{State, unix_secs};
+use crate::state::State;
+use crate::users::Standing;
 
-/// How often all channels are looked at.
+/// How often all channels are checked.
 const PERIOD: Duration = Duration::from_millis(500);
 
-/// How old an answer of the users' database may be for that: with the period and the time that an
-/// answer takes, less than a second.
+/// How old an answer of the user store may be for this check. Together with the period and the time
+/// of a query, a change is noticed within a second.
 const FRESH_FOR: Duration = Duration::from_millis(250);
 
 /// The open channels of a worker.
@@ -36,18 +38,18 @@ pub(crate) struct Channels {
     is_watched: Cell<bool>,
 }
 
-/// Who is at the other end of a channel, and by what right.
+/// The peer of a channel, with the session that gives it the right to send.
 pub(super) struct ChannelPeer {
     peer: LastingPeer,
-    /// Spares the opening of a token that comes again.
+    /// Avoids opening the same token twice.
     last_session: LastSession,
     session: RefCell<Option<Rc<Session>>>,
-    /// Something of it has ended, or is not known.
+    /// A check has failed, or could not be made.
     is_in_doubt: Cell<bool>,
     task: RefCell<Option<Waker>>,
 }
 
-/// A channel's place among the others, given back when it is dropped.
+/// A channel's entry in the registry. It is removed when this is dropped.
 pub(super) struct Registration {
     channels: Rc<Channels>,
     number: u64,
@@ -59,7 +61,7 @@ impl Channels {
         Rc::default()
     }
 
-    /// Takes in the channel that a request opens.
+    /// Registers the channel that a request opens.
     pub(super) fn join(
         self: &Rc<Self>,
         request: &HttpRequest,
@@ -87,7 +89,7 @@ impl Drop for Registration {
     }
 }
 
-/// Looks at all channels from time to time. Ends with the last of them.
+/// Checks all channels periodically. Ends when there are none.
 async fn watch(channels: Weak<Channels>, state: web::Data<State>) {
     loop {
         tokio::time::sleep(PERIOD).await;
@@ -118,22 +120,22 @@ impl ChannelPeer {
         &self.last_session
     }
 
-    /// The peer, as it is now.
+    /// Checks the peer's certificate now.
     ///
     /// # Errors
-    /// 403 if its certificate is no longer good.
+    /// 403 if the certificate is no longer valid.
     pub(super) fn peer(&self, state: &State, now_secs: u64) -> Result<Peer, Refusal> {
-        self.peer.look(&state.transport, now_secs)
+        self.peer.look(&state.trust(), now_secs)
     }
 
     pub(super) fn session(&self) -> Option<Rc<Session>> {
         self.session.borrow().clone()
     }
 
-    /// Takes the session that a frame brought. Returns whether it is another one than before.
+    /// Sets the session that a frame brought. Returns whether it differs from the one before.
     ///
     /// # Errors
-    /// It is another user's: what goes out would be for the first.
+    /// If it is another user's: pending replies are meant for the first user.
     pub(super) fn set_session(&self, session: Rc<Session>) -> Result<bool, Closing> {
         let before = self.session.replace(Some(Rc::clone(&session)));
         match before {
@@ -144,8 +146,8 @@ impl ChannelPeer {
         }
     }
 
-    /// Whether something of it has ended since this was asked last. Notes who is to be woken when
-    /// it does.
+    /// Whether a check has failed since the last call. Also stores the waker to be called when one
+    /// does.
     pub(super) fn is_in_doubt(&self, context: &Context<'_>) -> bool {
         let mut task = self.task.borrow_mut();
         if !task.as_ref().is_some_and(|task| task.will_wake(context.waker())) {
@@ -154,37 +156,35 @@ impl ChannelPeer {
         self.is_in_doubt.take()
     }
 
-    /// The user, if everything is as it was and nobody has to be asked; `None` if the users'
-    /// database has to be.
+    /// The user, if all checks pass without a query. `None` if the user store has to be asked.
     ///
     /// # Errors
-    /// 403 and 419 as with each request.
+    /// 403 and 419, as for each request.
     pub(super) fn user(&self, state: &State, now_secs: u64) -> Result<Option<Arc<str>>, Refusal> {
-        self.peer(state, now_secs)?;
+        let peer = self.peer(state, now_secs)?;
         let session = self.session.borrow();
         let session = session
             .as_ref()
-            .filter(|session| session.lasts(now_secs))
-            .ok_or_else(authenticate::expired)?;
-        match state.users.known(&session.user, session.credential_version, Instant::now()) {
+            .filter(|_| self.last_session.still_opens(state.trust().session_keys(), now_secs))
+            .ok_or_else(|| authenticate::expired(NoSession::Ended))?;
+        let with = (session.credential_version, peer.name());
+        match state.users.known(&session.user, with, Instant::now()) {
             None => Ok(None),
-            Some(user) => user.map(Some).ok_or_else(authenticate::expired),
+            Some(standing) => authenticate::standing(standing).map(Some),
         }
     }
 
-    /// Whether everything is as it was. Before there is a session, nothing but the certificate can
-    /// have ended.
+    /// Whether all checks pass. Without a session only the certificate is checked.
     async fn is_good(&self, state: &State) -> bool {
         let now_secs = unix_secs(SystemTime::now());
-        if self.peer(state, now_secs).is_err() {
-            return false;
-        }
+        let Ok(peer) = self.peer(state, now_secs) else { return false };
         let Some(session) = self.session() else { return true };
-        if !session.lasts(now_secs) {
+        if !self.last_session.still_opens(state.trust().session_keys(), now_secs) {
             return false;
         }
-        let (user, version) = (&session.user, session.credential_version);
-        let current = state.users.current_within(FRESH_FOR, user, version, Instant::now()).await;
-        matches!(current, Ok(Some(_)))
+        let with = (session.credential_version, peer.name());
+        let current =
+            state.users.current_within(FRESH_FOR, &session.user, with, Instant::now()).await;
+        matches!(current, Ok(Standing::Good(_)))
     }
 }

@@ -1,24 +1,25 @@
-//! The numbers of a channel's entries, and the refusal that is in force until the client resumes.
+//! Checks the numbers of a channel's entries, and keeps the refusal that is in force until the
+//! client resumes.
 //!
-//! The driver asks with each frame. Nothing here knows what an entry is.
+//! The driver calls it with each frame. Nothing here knows what an entry is.
 
 use super::closing::Closing;
 
-/// Which entries came, and whether they are taken.
+/// The state of the numbering.
 #[derive(Debug, Default)]
 pub(super) struct Sequence {
     /// The number of the next entry.
     next: u64,
-    /// None is taken from this number on.
+    /// Entries from this number on are refused.
     refused_from: Option<u64>,
 }
 
 impl Sequence {
-    /// A frame came, with its members `first` and `resume` and so many entries. Returns whether
-    /// these are taken.
+    /// Checks a frame with its members `first` and `resume` and its number of entries. Returns
+    /// whether these entries are accepted.
     ///
     /// # Errors
-    /// The numbers are not those that they must be.
+    /// If the numbers are not those that the protocol requires.
     pub(super) fn frame(
         &mut self,
         first: u64,
@@ -26,21 +27,21 @@ impl Sequence {
         entries: usize,
     ) -> Result<bool, Closing> {
         if first != self.next {
-            return Err(Closing::policy("the entries are not numbered one after the other"));
+            return Err(Closing::policy("the entries are not numbered consecutively"));
         }
         if resume.is_some() && resume != self.refused_from {
-            return Err(Closing::policy("`resume` is not where the entries were refused"));
+            return Err(Closing::policy("`resume` is not the number of the refusal"));
         }
         if resume.is_some() {
             self.refused_from = None;
         }
         let next = self.next.checked_add(entries as u64);
         self.next =
-            next.ok_or_else(|| Closing::policy("a channel has no more entries than numbers"))?;
+            next.ok_or_else(|| Closing::policy("the channel has used up its numbers for entries"))?;
         Ok(self.refused_from.is_none())
     }
 
-    /// Entries from a number on were refused.
+    /// Refuses entries from a number on.
     pub(super) fn refuse(&mut self, from: u64) {
         self.refused_from = Some(from);
     }

@@ -1,4 +1,4 @@
-//! What a channel may cost, see the setters of [`ServerBuilder`](crate::ServerBuilder).
+//! The limits of a channel. See the setters of [`ServerBuilder`](crate::ServerBuilder).
 
 use std::time::Duration;
 
@@ -7,21 +7,21 @@ use ipc_protocol::{CHANNEL_SILENCE_MAX, ChannelLimits};
 /// The limits of a channel.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ChannelSettings {
-    /// Those that the client is told.
+    /// The limits that the client is told.
     pub(crate) announced: ChannelLimits,
-    /// Fragments of a message.
+    /// How many fragments a message may have.
     pub(crate) fragments_max: u32,
-    /// Control frames at once; a third of them come back each second.
+    /// How many control frames may arrive in a burst. A third of them is allowed again each second.
     pub(crate) control_frames_max: u32,
-    /// Bytes of answers that wait to be taken by the peer; with more, nothing is read.
+    /// How many bytes of answers may wait for the peer. Above that nothing is read.
     pub(crate) answers_bytes_max: usize,
-    /// How long the peer may take for what was handed to its connection.
+    /// How long the peer may take to take data that were handed to its connection.
     pub(crate) answer: Duration,
-    /// How long nothing may be heard of the peer. A ping goes out after half of it.
+    /// How long the peer may be silent. A ping is sent after half of that time.
     pub(crate) silence_max: Duration,
-    /// How long it may be without an entry and without a request that waits.
+    /// How long the channel may be without an entry and without a waiting request.
     pub(crate) idle: Duration,
-    /// How long a server that stops waits for replies.
+    /// How long a stopping server waits for replies.
     pub(crate) stop: Duration,
 }
 

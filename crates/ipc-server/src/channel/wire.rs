@@ -1,9 +1,8 @@
-//! The WebSocket layer of a channel (RFC 6455, section 5): frames into messages, and the limits of
-//! both.
+//! The WebSocket layer of a channel (RFC 6455, section 5): joins frames to messages and enforces
+//! the limits of both.
 //!
-//! The driver puts in what came and takes out what it is. Nothing here reads a socket or knows
-//! envelopes; the time is an argument. Each frame is taken apart and unmasked by actix-http's
-//! parser.
+//! The driver adds bytes and takes events. Nothing here reads a socket or knows envelopes; the time
+//! is an argument. actix-http's parser parses and unmasks each frame.
 
 use actix_http::ws::{CloseReason, OpCode, Parser, ProtocolError};
 use bytes::{Bytes, BytesMut};
@@ -12,10 +11,10 @@ use tokio::time::Instant;
 use super::closing::Closing;
 use super::settings::ChannelSettings;
 
-/// How long the payload of a control frame may be (section 5.5).
+/// The maximum length of a control frame's payload (section 5.5).
 const CONTROL_BYTES_MAX: u64 = 125;
 
-/// What a peer sent.
+/// A message or control frame from the peer.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Event {
     /// A binary message.
@@ -25,10 +24,10 @@ pub(super) enum Event {
     Close(Option<CloseReason>),
 }
 
-/// The bytes that came, and what is known of the message that they belong to.
+/// The bytes that arrived, and the state of the message that they belong to.
 #[derive(Debug)]
 pub(super) struct Decoder {
-    /// What was not taken apart yet.
+    /// Bytes that were not parsed yet.
     buffer: BytesMut,
     /// A message whose last fragment is missing.
     message: Option<BytesMut>,
@@ -50,33 +49,33 @@ impl Decoder {
         }
     }
 
-    /// Takes in what came.
+    /// Appends bytes that arrived.
     pub(super) fn extend(&mut self, bytes: &[u8]) {
         self.buffer.extend_from_slice(bytes);
     }
 
-    /// How many bytes are kept.
+    /// How many bytes are buffered.
     pub(super) fn len(&self) -> usize {
         self.buffer.len() + self.message.as_ref().map_or(0, BytesMut::len)
     }
 
-    /// Lets go of memory, where nothing is kept in it.
+    /// Frees the buffer's memory, if it is empty.
     pub(super) fn shrink(&mut self) {
         if self.buffer.is_empty() {
             self.buffer = BytesMut::new();
         }
     }
 
-    /// The next of what came; `None` if more has to come for it.
+    /// The next event. `None` if more bytes are needed for it.
     ///
     /// # Errors
-    /// What came breaks a rule. Nothing behind it has a meaning.
+    /// If the bytes break a rule. Nothing after them has a meaning.
     pub(super) fn next(&mut self, now: Instant) -> Result<Option<Event>, Closing> {
         loop {
             let Some((is_last, op, payload)) = self.frame()? else { return Ok(None) };
             match op {
                 OpCode::Text => {
-                    return Err(Closing::unsupported("text messages are not spoken here"));
+                    return Err(Closing::unsupported("text messages are not supported"));
                 }
                 OpCode::Binary if self.message.is_some() => {
                     return Err(Closing::protocol("a message began within another"));
@@ -88,7 +87,7 @@ impl Decoder {
                 }
                 OpCode::Continue => {
                     let Some(mut message) = self.message.take() else {
-                        return Err(Closing::protocol("a fragment of no message"));
+                        return Err(Closing::protocol("a fragment without a message"));
                     };
                     self.fragments += 1;
                     if self.fragments > self.fragments_max {
@@ -103,7 +102,7 @@ impl Decoder {
                 OpCode::Ping | OpCode::Pong | OpCode::Close => {
                     return self.control(is_last, op, payload, now).map(Some);
                 }
-                OpCode::Bad => return Err(Closing::protocol("an opcode that there is none of")),
+                OpCode::Bad => return Err(Closing::protocol("an unknown opcode")),
             }
         }
     }
@@ -135,8 +134,8 @@ impl Decoder {
         let Some((header, payload)) = lengths(&self.buffer) else { return Ok(None) };
         let is_control = self.buffer[0] & 0x08 != 0;
         let is_whole = self.buffer.len() as u64 >= (header as u64).saturating_add(payload);
-        // Of one that is not whole the parser makes room for all that it may take: memory is for
-        // bytes that came.
+        // For an incomplete frame the parser would reserve all the memory that it may take. It gets
+        // 0 then, because memory is for bytes that arrived.
         let takes =
             if is_whole { self.message_bytes_max.max(CONTROL_BYTES_MAX as usize) } else { 0 };
         let of_message = self.message.as_ref().map_or(0, BytesMut::len) as u64;
@@ -152,13 +151,13 @@ impl Decoder {
         Ok(frame.map(|(is_last, op, payload)| (is_last, op, payload.unwrap_or_default())))
     }
 
-    /// The first bytes alone, for what of them is wrong.
+    /// A copy of the first two bytes. The parser finds in them errors that come before the length.
     fn head(&self) -> BytesMut {
         BytesMut::from(&self.buffer[..self.buffer.len().min(2)])
     }
 }
 
-/// The lengths of a frame's header and payload, as soon as both are known (section 5.2).
+/// The lengths of a frame's header and payload, once both are known (section 5.2).
 fn lengths(bytes: &[u8]) -> Option<(usize, u64)> {
     const MASK: usize = 4;
     let [_, second, rest @ ..] = bytes else { return None };
@@ -172,14 +171,14 @@ fn lengths(bytes: &[u8]) -> Option<(usize, u64)> {
 fn not_websocket(error: &ProtocolError) -> Closing {
     Closing::protocol(match error {
         ProtocolError::UnmaskedFrame => "a frame without a mask",
-        ProtocolError::InvalidOpcode(_) => "an opcode that there is none of",
-        ProtocolError::Overflow => "a length that there is none of",
+        ProtocolError::InvalidOpcode(_) => "an unknown opcode",
+        ProtocolError::Overflow => "an invalid length",
         ProtocolError::BadOpCode | ProtocolError::InvalidLength(_) => "a malformed close frame",
-        _ => "what came is not WebSocket",
+        _ => "not WebSocket",
     })
 }
 
-/// Writes the header of a binary message that is sent in one frame, to be followed by its `bytes`.
+/// Writes the header of a binary message in one frame. The caller writes its `bytes` after it.
 pub(super) fn write_header(out: &mut BytesMut, bytes: usize) {
     const BINARY: u8 = 0x82;
     match (u8::try_from(bytes), u16::try_from(bytes)) {
@@ -210,7 +209,7 @@ pub(super) fn write_close(out: &mut BytesMut, closing: &Closing) {
     Parser::write_close(out, Some(closing.frame()), false);
 }
 
-/// How many control frames may still come: so many at once, a third of them again each second.
+/// Limits control frames with a token bucket: `max` at once, and a third of them again each second.
 #[derive(Debug)]
 struct Bucket {
     max: u32,
@@ -260,7 +259,7 @@ mod tests {
         stop: Duration::from_secs(1),
     };
 
-    /// A frame as a client sends it.
+    /// Makes a frame as a client sends it.
     fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
         let mut frame = BytesMut::new();
         let (is_last, op) = (first & 0x80 != 0, OpCode::from(first & 0x0f));
@@ -269,7 +268,8 @@ mod tests {
         frame.to_vec()
     }
 
-    /// What is made of bytes that come in such pieces, and with what the channel is closed.
+    /// The events from bytes that arrive in pieces of this length, and the reason if the channel is
+    /// closed.
     fn events(bytes: &[u8], piece: usize) -> (Vec<Event>, Option<String>) {
         let now = Instant::now();
         let mut decoder = Decoder::new(&SETTINGS, now);
@@ -362,7 +362,7 @@ mod tests {
         assert!(!bucket.takes(start + Duration::from_secs(100)), "never more than at first");
     }
 
-    /// Numbers by chance, the same ones each time.
+    /// Pseudorandom numbers, the same in each run.
     struct Chance(u64);
 
     impl Chance {

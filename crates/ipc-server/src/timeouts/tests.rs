@@ -1,4 +1,4 @@
-//! A connection's limits, with a clock that stands still but for what is waited for.
+//! Tests of a connection's limits. The clock is paused: it advances only for what is awaited.
 
 use std::future::poll_fn;
 
@@ -14,15 +14,14 @@ const TIMES: Timeouts = Timeouts {
     answer: Duration::from_secs(30),
 };
 
-/// The server's end, with what it does, and the peer's. The clock stands still but for what is
-/// waited for.
+/// The server's end with its state, and the peer's end. The clock is paused.
 fn connected() -> (TimeoutStream<DuplexStream, ()>, Rc<ConnectionState>, DuplexStream) {
     let (server, peer) = duplex(64);
     let connection = ConnectionState::new(TIMES);
     (TimeoutStream::new(server, Rc::clone(&connection), ()), connection, peer)
 }
 
-/// Gives an answer that is short.
+/// Gives a short answer.
 fn answer(connection: &ConnectionState) -> bool {
     let is_kept = connection.answered(false);
     connection.answer_is_written();
@@ -129,7 +128,7 @@ async fn a_flood_after_an_answer_ends_too() {
     answer(&connection);
     stream.flush().await.unwrap();
     let flood = async {
-        // There is always something to read; the clock goes on by the second.
+        // There is always something to read, while the clock advances by the second.
         while peer.write_all(&[0; 64]).await.is_ok() {
             tokio::time::advance(Duration::from_millis(100)).await;
         }
@@ -153,8 +152,8 @@ async fn a_body_that_was_read_to_its_end_keeps_the_connection() {
 #[tokio::test(start_paused = true)]
 async fn the_limit_after_an_answer_holds_although_nobody_reads_again_before_it() {
     let (mut stream, connection, _peer) = connected();
-    // The timer is set by a read whose limit is far away, and the task then waits for its timer
-    // alone.
+    // A read sets the timer for a limit that is far away. The task then waits only for its own
+    // timer.
     let mut buffer = [0; 8];
     let mut first = ReadBuf::new(&mut buffer);
     poll_fn(|context| {
@@ -195,7 +194,7 @@ async fn an_answer_that_is_not_taken_is_given_up_whole_or_in_drips() {
     }
 }
 
-/// Writes as much as the pipe holds and more.
+/// Writes more than the pipe holds.
 async fn write_too_much(stream: &mut TimeoutStream<DuplexStream, ()>) {
     poll_fn(|context| {
         while Pin::new(&mut *stream).poll_write(context, &[0; 64]).is_ready() {}
@@ -204,7 +203,7 @@ async fn write_too_much(stream: &mut TimeoutStream<DuplexStream, ()>) {
     .await;
 }
 
-/// Polls a read as a task that is woken does.
+/// Polls a read like a task that was woken.
 async fn read_now(stream: &mut TimeoutStream<DuplexStream, ()>) -> Poll<io::Result<usize>> {
     poll_fn(|context| {
         let mut space = [0; 64];
@@ -238,13 +237,13 @@ async fn no_limit_but_its_own_ends_an_answer_on_its_way() {
         connection.request_begins(BodyLength::None, is_last);
         peer.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
         connection.answered(false);
-        // A first part goes out at once, the next does not.
+        // The first part is written at once, the next is not.
         stream.write_all(&[0; 64]).await.unwrap();
         stream.flush().await.unwrap();
         write_too_much(&mut stream).await;
         tokio::time::advance(Duration::from_secs(29)).await;
         assert!(read_now(&mut stream).await.is_pending());
-        // Taking a part of it gives no further time.
+        // Taking only a part of it does not extend the time.
         peer.read_exact(&mut [0; 64]).await.unwrap();
         stream.flush().await.unwrap();
         write_too_much(&mut stream).await;
@@ -346,7 +345,7 @@ async fn a_busy_connection_sets_its_timer_once_in_a_while() {
     for _ in 0..100 {
         peer.write_all(b"head").await.unwrap();
         assert_eq!(stream.read(&mut [0; 64]).await.unwrap(), 4);
-        // What actix-http does: it reads until there is nothing.
+        // actix-http does the same: it reads until there is nothing.
         let mut buffer = [0; 8];
         let mut nothing = ReadBuf::new(&mut buffer);
         poll_fn(|context| {
@@ -364,7 +363,7 @@ async fn a_busy_connection_sets_its_timer_once_in_a_while() {
     assert_eq!(set, 1);
 }
 
-/// A connection that a request has made a channel.
+/// A connection that a request has turned into a channel.
 fn opened() -> (TimeoutStream<DuplexStream, ()>, Rc<ConnectionState>, DuplexStream) {
     let (stream, connection, peer) = connected();
     connection.request_begins(BodyLength::None, true);
@@ -380,7 +379,7 @@ async fn a_channel_has_none_of_these_limits_while_it_is_open() {
     let late = async {
         tokio::time::sleep(Duration::from_secs(1000)).await;
         peer.write_all(b"late").await.unwrap();
-        // Nor for what is written to it.
+        // Nor does the limit apply to what is written to the channel.
         tokio::time::sleep(Duration::from_secs(1000)).await;
         peer.read_exact(&mut [0; 100]).await.unwrap();
     };

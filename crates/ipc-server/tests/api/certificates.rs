@@ -189,7 +189,7 @@ async fn a_stranger_on_an_https_port_gets_nothing_and_the_server_goes_on() {
 async fn a_server_whose_certificate_no_client_takes_does_not_start() {
     for (name, issued_at, sentence, remedy) in [
         ("ended", now_secs() - 5 * DAY, "`ended` expired on ", "new certificate for `ended`"),
-        ("to-come", now_secs() + DAY, "`to-come` is good from ", "clock"),
+        ("to-come", now_secs() + DAY, "`to-come` is not valid before ", "clock"),
     ] {
         let request =
             CertificateRequest { validity_days: 1, ..CertificateRequest::new(name, issued_at) };

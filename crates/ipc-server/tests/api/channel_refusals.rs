@@ -88,13 +88,13 @@ async fn without_a_certificate_there_is_no_channel() {
 async fn what_is_not_the_websocket_of_a_channel_closes_it() {
     let long_ping = ws_frame(0x80 | PING, &[0; 126]);
     for (bytes, code, reason) in [
-        (ws_frame(0x81, b"text"), 1003, "text messages are not spoken here"),
-        (ws_frame(0x01, b"text in fragments"), 1003, "text messages are not spoken here"),
+        (ws_frame(0x81, b"text"), 1003, "text messages are not supported"),
+        (ws_frame(0x01, b"text in fragments"), 1003, "text messages are not supported"),
         (b"\x82\x04abcd".to_vec(), 1002, "a frame without a mask"),
-        (ws_frame(0x83, b"opcode 3"), 1002, "an opcode that there is none of"),
-        (ws_frame(0x8f, b"opcode 15"), 1002, "an opcode that there is none of"),
-        (ws_frame(0xc2, b"reserved bit"), 1002, "what came is not WebSocket"),
-        (ws_frame(0x80, b"of no message"), 1002, "a fragment of no message"),
+        (ws_frame(0x83, b"opcode 3"), 1002, "an unknown opcode"),
+        (ws_frame(0x8f, b"opcode 15"), 1002, "an unknown opcode"),
+        (ws_frame(0xc2, b"reserved bit"), 1002, "not WebSocket"),
+        (ws_frame(0x80, b"of no message"), 1002, "a fragment without a message"),
         (
             [ws_frame(0x02, b"one"), ws_frame(0x82, b"two")].concat(),
             1002,
@@ -104,15 +104,11 @@ async fn what_is_not_the_websocket_of_a_channel_closes_it() {
         (long_ping, 1002, "a control frame is too long"),
         (ws_frame(0x80 | CLOSE, b"x"), 1002, "a malformed close frame"),
         (ws_frame(0x80 | CLOSE, &[3, 237]), 1002, "a malformed close frame"),
-        (
-            b"GET /message/channel HTTP/1.1\r\nhost: x\r\n\r\n".to_vec(),
-            1002,
-            "what came is not WebSocket",
-        ),
+        (b"GET /message/channel HTTP/1.1\r\nhost: x\r\n\r\n".to_vec(), 1002, "not WebSocket"),
         (
             format!("GET / HTTP/1.1\r\nhost: x\r\n{HANDSHAKE}\r\n").into_bytes(),
             1002,
-            "what came is not WebSocket",
+            "not WebSocket",
         ),
     ] {
         let (_server, mut channel) = started().await;
@@ -129,7 +125,7 @@ async fn what_came_before_a_broken_rule_is_answered_first() {
     let bytes = [ws_frame(0x82, &good), ws_frame(0x81, b"text")].concat();
     write_raw(&mut channel, &bytes).await;
     assert_eq!(channel.answer().await, settled(&[(0, 0, "accepted")]));
-    channel.is_closed(1003, "text messages are not spoken here").await;
+    channel.is_closed(1003, "text messages are not supported").await;
     assert_eq!(server.inbox().recv().await.unwrap().body(), "{}");
 }
 
@@ -235,7 +231,7 @@ async fn a_captured_frame_is_of_no_use_on_another_channel_or_again() {
     channel.write(BINARY, &captured).await;
     assert_eq!(channel.answer().await, settled(&[(0, 0, "accepted")]));
     channel.write(BINARY, &captured).await;
-    channel.is_closed(1008, "the entries are not numbered one after the other").await;
+    channel.is_closed(1008, "the entries are not numbered consecutively").await;
     // As the first frame of another channel it is one that was accepted before.
     let mut other = open(&server).await;
     other.id = channel.id;
@@ -245,8 +241,8 @@ async fn a_captured_frame_is_of_no_use_on_another_channel_or_again() {
 
 #[tokio::test]
 async fn numbers_that_are_not_those_they_must_be_close_the_channel() {
-    let numbered = "the entries are not numbered one after the other";
-    let resumed = "`resume` is not where the entries were refused";
+    let numbered = "the entries are not numbered consecutively";
+    let resumed = "`resume` is not the number of the refusal";
     for (first, resume, reason) in [
         (0, None, numbered),
         (2, None, numbered),
@@ -431,7 +427,7 @@ async fn entry_after_entry_without_a_look_at_the_answers_closes_the_channel() {
         }
         assert!(first < 5_000_000, "the server reads without end");
     }
-    assert_eq!(channel.closed().await, (1008, "answers were not taken".to_owned()));
+    assert_eq!(channel.closed().await, (1008, "the peer did not take the answers".to_owned()));
 }
 
 #[tokio::test]
@@ -444,7 +440,7 @@ async fn a_peer_that_is_silent_is_asked_and_then_given_up() {
         channel.write(PONG, b"").await;
     }
     assert_eq!(channel.read().await.unwrap().opcode, PING);
-    channel.is_closed(1008, "silence").await;
+    channel.is_closed(1008, "the peer was silent too long").await;
 }
 
 #[tokio::test]
@@ -458,10 +454,10 @@ async fn a_channel_on_which_nothing_is_said_is_closed_and_one_that_waits_is_not(
     assert!(quiet.is_err(), "{quiet:?}");
     delivery.reply(&serde_json::json!({})).await.unwrap();
     assert_eq!(channel.answer().await.replies.len(), 1);
-    channel.is_closed(1001, "idle").await;
+    channel.is_closed(1001, "the channel was idle too long").await;
     // Nor is one kept on which nobody says who he is.
     let server = builder().body_timeout(short).start().await.unwrap();
-    open(&server).await.is_closed(1001, "idle").await;
+    open(&server).await.is_closed(1001, "the channel was idle too long").await;
 }
 
 #[tokio::test]
@@ -473,7 +469,7 @@ async fn an_idle_channel_makes_room_for_another_connection_and_one_that_waits_do
     let mut idle = open(&server).await;
     idle.ask(&[message("{}")]).await;
     assert_eq!(connect(&server).await.request("GET", "/is/running", "", b"").await.status, 200);
-    idle.is_closed(1001, "its place is needed for another connection").await;
+    idle.is_closed(1001, "another connection needs its place").await;
     delivery.reply(&serde_json::json!({})).await.unwrap();
     assert_eq!(busy.answer().await.replies.len(), 1);
 }

@@ -208,7 +208,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             body.len()
         );
         self.write(&[head.as_bytes(), body].concat()).await.unwrap();
-        self.read_response().await.unwrap()
+        let response = self.read_response().await.unwrap();
+        let Response { status, headers, body } = &response;
+        crate::openapi::is_on_the_page((method, path), *status, headers, body);
+        response
     }
 
     /// Posts a raw envelope.

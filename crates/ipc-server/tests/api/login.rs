@@ -6,12 +6,15 @@ use std::time::{Duration, Instant};
 use ipc_protocol::{ProblemCode, Route};
 use ipc_server::Server;
 use ipc_store::{
-    BoxFuture, CredentialVersion, DatabaseError, Password, StoreError, UserStore, Username,
+    BoxFuture, CredentialVersion, CurrentUser, DatabaseError, Password, StoreError, UserStore,
+    Username,
 };
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 
+use crate::channel_fixture::{message, open_with};
 use crate::fixture::*;
+use crate::logged;
 use crate::ways::*;
 
 /// Runs a change of the users off the async thread.
@@ -34,6 +37,38 @@ async fn unknown_user_and_wrong_password_are_one_answer() {
         let answer = connection.log_in(username, password).await;
         assert_eq!(answer.is_refusal(ProblemCode::BadCredentials), expected);
     }
+}
+
+#[tokio::test]
+async fn a_first_message_without_a_session_is_logged_as_normal_by_post_and_over_a_channel() {
+    logged::watch();
+    let server = builder().start().await.unwrap();
+    let mut posting = connect(&server).await;
+    let mut channel = open_with(connect(&server).await, None).await;
+    let port = |connection: &Connection| {
+        connection.stream.get_ref().get_ref().0.local_addr().unwrap().port()
+    };
+    let (post, websocket) = (port(&posting), port(&channel.connection));
+    let route = Route::MessageSubmit;
+    let answer = posting.post(route, &sealed(route, new_id(), None, "{}")).await;
+    answer.is_refusal(ProblemCode::SessionExpired);
+    channel.send(&[message("{}")]).await;
+    channel.is_closed(4419, "session_expired").await;
+    server.stop().await;
+
+    let why = "session_expired (no session yet, which is normal: a login follows)";
+    let post = logged::with(&format!("127.0.0.1:{post} - \"POST /message/submit\""));
+    assert!(
+        post.len() == 1
+            && post[0].starts_with("INFO ")
+            && post[0].ends_with(&format!(" 419 {why}")),
+        "{post:?}"
+    );
+    let websocket = logged::with(&format!("127.0.0.1:{websocket} - channel closed"));
+    assert!(
+        websocket.len() == 1 && websocket[0].starts_with("INFO ") && websocket[0].contains(why),
+        "{websocket:?}"
+    );
 }
 
 #[tokio::test]
@@ -202,11 +237,12 @@ impl UserStore for Slow {
     ) -> BoxFuture<'a, Result<(), StoreError>> {
         broken()
     }
-    fn credential_version<'a>(
+    fn current<'a>(
         &'a self,
         _: &'a Username,
-    ) -> BoxFuture<'a, Result<Option<CredentialVersion>, StoreError>> {
-        broken()
+    ) -> BoxFuture<'a, Result<Option<CurrentUser>, StoreError>> {
+        let user = CurrentUser::new(CredentialVersion::from_bytes([1; 8]));
+        Box::pin(async { Ok(Some(user)) })
     }
 }
 
@@ -349,12 +385,16 @@ async fn one_certificate_tries_no_more_passwords_with_many_users_than_it_may() {
 
 /// Sends until the session is refused; how long that took.
 async fn until_refused(line: &mut Line) -> Duration {
+    until_refused_with(line, ProblemCode::SessionExpired).await
+}
+
+async fn until_refused_with(line: &mut Line, code: ProblemCode) -> Duration {
     let start = Instant::now();
     loop {
         match line.send(new_id(), "{}").await {
             Outcome::Accepted => (),
             outcome => {
-                assert_eq!(outcome, Outcome::Refused(ProblemCode::SessionExpired));
+                assert_eq!(outcome, Outcome::Refused(code));
                 return start.elapsed();
             }
         }
@@ -403,6 +443,110 @@ async fn a_deleted_user_and_one_with_a_new_password_are_out_within_a_second() {
     }
 }
 
+#[tokio::test]
+async fn a_disabled_user_is_out_within_a_second_and_refused_like_a_wrong_password() {
+    for (way, user) in [(Way::Post, "disabled"), (Way::Channel, "channel-disabled")] {
+        change_users(move |users| users.add(user, "pass".to_owned().into()).unwrap()).await;
+        let server = builder()
+            .inbox(ipc_server::MemoryOptions::default().messages_max(1_000_000).build())
+            .start()
+            .await
+            .unwrap();
+        let mut connection = connect(&server).await;
+        let session = session_in(&connection.log_in(user, "pass").await);
+        let mut line = way.open(&server, &session).await;
+        assert_eq!(line.send(new_id(), "{}").await, Outcome::Accepted);
+
+        change_users(move |users| users.disable(user).unwrap()).await;
+        assert!(until_refused(&mut line).await <= Duration::from_secs(1));
+        let right = connection.log_in(user, "pass").await;
+        let wrong = connection.log_in(user, "wrong").await;
+        let unknown = connection.log_in("nobody", "pass").await;
+        let expected = wrong.is_refusal(ProblemCode::BadCredentials);
+        assert_eq!(right.is_refusal(ProblemCode::BadCredentials), expected);
+        assert_eq!(unknown.is_refusal(ProblemCode::BadCredentials), expected);
+
+        change_users(move |users| users.enable(user).unwrap()).await;
+        let again = session_in(&connection.log_in(user, "pass").await);
+        let mut line = way.open(&server, &again).await;
+        assert_eq!(line.send(new_id(), "{}").await, Outcome::Accepted);
+        // What ended stays ended.
+        let answer = way.open(&server, &session).await.send(new_id(), "{}").await;
+        assert_eq!(answer, Outcome::Refused(ProblemCode::SessionExpired));
+    }
+}
+
+#[tokio::test]
+async fn a_bound_user_is_refused_with_another_certificate_at_login_and_within_a_second_later() {
+    for (way, user) in [(Way::Post, "bound"), (Way::Channel, "channel-bound")] {
+        change_users(move |users| users.add(user, "pass".to_owned().into()).unwrap()).await;
+        let server = builder()
+            .inbox(ipc_server::MemoryOptions::default().messages_max(1_000_000).build())
+            .start()
+            .await
+            .unwrap();
+        let mut connection = connect(&server).await;
+        let session = session_in(&connection.log_in(user, "pass").await);
+        let mut line = way.open(&server, &session).await;
+        assert_eq!(line.send(new_id(), "{}").await, Outcome::Accepted);
+
+        change_users(move |users| users.bind(user, "client2").unwrap()).await;
+        let refused = until_refused_with(&mut line, ProblemCode::WrongCertificate).await;
+        assert!(refused <= Duration::from_secs(1));
+        connection.log_in(user, "pass").await.is_refusal(ProblemCode::WrongCertificate);
+        connection.log_in(user, "wrong").await.is_refusal(ProblemCode::BadCredentials);
+        let mut other =
+            connect_tls(server.address(), &tls(Some(identity("client2")))).await.unwrap();
+        session_in(&other.log_in(user, "pass").await);
+
+        change_users(move |users| users.bind(user, "CLIENT2").unwrap()).await;
+        session_in(&other.log_in(user, "pass").await);
+        change_users(move |users| users.unbind(user).unwrap()).await;
+        session_in(&connection.log_in(user, "pass").await);
+    }
+}
+
+#[tokio::test]
+async fn a_bound_user_does_not_get_in_without_a_certificate() {
+    change_users(|users| {
+        users.add("bound-plain", "pass".to_owned().into()).unwrap();
+        users.bind("bound-plain", "localhost").unwrap();
+    })
+    .await;
+    let server = builder().protocol(ipc_server::Protocol::Http).start().await.unwrap();
+    let mut connection = connect_plain(&server).await;
+    let refused = connection.log_in("bound-plain", "pass").await;
+    refused.is_refusal(ProblemCode::WrongCertificate);
+}
+
+#[tokio::test]
+async fn logins_and_the_certificate_are_in_the_store_when_the_server_has_stopped() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("users.db");
+    let options = || ipc_store::Options::new().bcrypt_cost_for_tests();
+    let store = Arc::new(options().create(&path).await.unwrap());
+    let user = Username::parse("noted").unwrap();
+    store.add(&user, &Password::parse("x".into()).unwrap()).await.unwrap();
+    let server = builder().users(store).start().await.unwrap();
+    let mut connection = connect(&server).await;
+    connection.log_in("noted", "wrong").await.is_refusal(ProblemCode::BadCredentials);
+    session_in(&connection.log_in("noted", "x").await);
+    for name in ["noted", "unknown", "noted"] {
+        connection.log_in(name, "wrong").await.is_refusal(ProblemCode::BadCredentials);
+    }
+    server.stop().await;
+    let store = options().open(&path).await.unwrap();
+    let records = store.list_long().await.unwrap();
+    assert_eq!(records.len(), 1);
+    assert!(records[0].last_login_at.is_some());
+    assert_eq!(records[0].failed_logins, 2);
+    let peers = store.peers().await.unwrap();
+    assert_eq!(peers.len(), 1);
+    assert_eq!(peers[0].name.as_ref().map(|name| name.as_str()), Some("localhost"));
+    assert_eq!(peers[0].user.as_ref(), Some(&user));
+    assert!(peers[0].serial.is_some());
+}
+
 /// A store that cannot be asked.
 struct Broken;
 
@@ -439,10 +583,10 @@ impl UserStore for Broken {
     ) -> BoxFuture<'a, Result<(), StoreError>> {
         broken()
     }
-    fn credential_version<'a>(
+    fn current<'a>(
         &'a self,
         _: &'a Username,
-    ) -> BoxFuture<'a, Result<Option<CredentialVersion>, StoreError>> {
+    ) -> BoxFuture<'a, Result<Option<CurrentUser>, StoreError>> {
         broken()
     }
 }

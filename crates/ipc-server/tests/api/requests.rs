@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use ipc_protocol::{MessageId, ProblemCode, Route};
-use ipc_server::Server;
+use ipc_server::{MemoryOptions, Server};
 use serde_json::json;
 
 use crate::fixture::*;
+use crate::logged;
 use crate::ways::*;
 
 /// Asks, with a wish for how long to wait.
@@ -301,4 +302,34 @@ async fn every_form_of_a_wish_to_wait_is_understood() {
         // The default would be 30 s.
         ask(&mut connection, new_id(), &session, wait).await.is_refusal(ProblemCode::NoReplyInTime);
     }
+}
+
+#[tokio::test]
+async fn a_request_that_the_application_gives_back_has_a_line_in_the_log() {
+    logged::watch();
+    let inbox = MemoryOptions::default().max_deliveries(2).build();
+    let server = builder().inbox(inbox).start().await.unwrap();
+    let session = admin_session(&server).await;
+    let mut line = Way::Post.open(&server, &session).await;
+    let id = new_id();
+    let give_back_twice = async {
+        let delivery = server.inbox().recv().await.unwrap();
+        delivery.nack(Duration::from_millis(10)).await.unwrap();
+        let lines = logged::with(&id.to_string());
+        let line = format!("request {id} was given back and comes again in 10ms");
+        assert!(
+            lines.len() == 1 && lines[0].starts_with("INFO ") && lines[0].ends_with(&line),
+            "{lines:?}"
+        );
+        let delivery = server.inbox().recv().await.unwrap();
+        assert!(delivery.is_last_delivery());
+        delivery.nack(Duration::ZERO).await.unwrap();
+    };
+    let (answer, ()) = tokio::join!(line.request(id, BODY, LONG), give_back_twice);
+    assert_eq!(answer, Outcome::Refused(ProblemCode::NotAnswered));
+    assert_eq!(
+        logged::with(&id.to_string()).len(),
+        1,
+        "it became a dead letter and does not come again"
+    );
 }

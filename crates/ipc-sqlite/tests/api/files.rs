@@ -33,8 +33,7 @@ fn the_file_is_0600_under_any_umask() {
     use std::os::unix::fs::PermissionsExt as _;
     use std::process::Command;
 
-    // The umask belongs to the whole process, so this test runs once more in children that have one
-    // of their own.
+    // The umask belongs to the whole process, so this test runs itself again in child processes.
     if let Some(path) = std::env::var_os("IPC_SQLITE_TEST_CREATE") {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {

@@ -9,7 +9,7 @@ use ipc_sqlite::{DatabaseError, Options};
 
 use crate::support::{NOTES, Place, add, create, notes, open};
 
-/// The error of opening `path`, after a look at its message: one line that names the file.
+/// The error of opening `path`. Its message must be one line that names the file.
 async fn refusal(path: &Path) -> DatabaseError {
     let options = Options::new().busy_timeout(Duration::from_millis(50));
     let error = ipc_sqlite::open(path, &NOTES, &options).await.unwrap_err();
@@ -67,7 +67,7 @@ async fn a_directory_is_not_a_database() {
 #[tokio::test]
 async fn a_damaged_file_says_so() {
     let place = Place::new().with_note().await;
-    // All but the first page, which holds the header and the list of tables.
+    // Overwrites all but the first page, which holds the header and the list of tables.
     let mut bytes = fs::read(&place.path).unwrap();
     assert!(bytes.len() > 4096);
     bytes[4096..].fill(0xa5);
@@ -102,7 +102,7 @@ async fn a_file_that_another_process_keeps_locked_is_busy_after_the_timeout() {
     let mut locked = place.raw("BEGIN IMMEDIATE").await;
     let error = add(&database, "tea").await.unwrap_err();
     assert!(matches!(error, DatabaseError::Busy { .. }), "{error:?}");
-    // Reading goes on meanwhile.
+    // Reading works meanwhile.
     assert_eq!(notes(&database).await.unwrap(), ["milk"]);
     sqlx::raw_sql("ROLLBACK").execute(&mut locked).await.unwrap();
     add(&database, "tea").await.unwrap();
@@ -126,7 +126,7 @@ mod permissions {
         fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
     }
 
-    /// Root may read and write whatever the mode says, so there is nothing to see then.
+    /// Root may read and write whatever the mode says, so there is nothing to test then.
     fn modes_do_not_bind() -> bool {
         let file = tempfile::NamedTempFile::new().unwrap();
         set_mode(file.path(), 0o000);

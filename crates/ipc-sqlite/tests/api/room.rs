@@ -1,10 +1,10 @@
-//! What happens when there is no room for more.
+//! What happens when there is no more room.
 
 use ipc_sqlite::{Database, DatabaseError};
 
 use crate::support::{Place, add, notes};
 
-/// Adds notes of 10 kB until one is refused because there is no room. Returns how many were not.
+/// Adds notes of 10 kB until one is refused for lack of room. Returns how many were added.
 async fn fill(database: &Database) -> usize {
     let text = "x".repeat(10_000);
     for added in 0..1000 {
@@ -34,8 +34,7 @@ async fn a_limit_on_the_size_of_files_is_a_full_disk_and_what_was_there_stays() 
     use std::path::Path;
     use std::process::Command;
 
-    // The limit belongs to the whole process, so this test runs once more in a child that has one
-    // of its own.
+    // The limit holds for the whole process, so this test runs itself again in a child process.
     if let Some(directory) = std::env::var_os("IPC_SQLITE_TEST_LIMITED") {
         let database =
             crate::support::create(&Path::new(&directory).join("notes.db")).await.unwrap();
@@ -43,8 +42,8 @@ async fn a_limit_on_the_size_of_files_is_a_full_disk_and_what_was_there_stays() 
         return;
     }
     let place = Place::new();
-    // A process that does not ignore the signal is ended by it. `ulimit` counts in units of 512 or
-    // 1024 bytes.
+    // The signal ends a process that does not ignore it. `ulimit` counts in units of 512 or 1024
+    // bytes.
     let script = "trap '' XFSZ; ulimit -f 400; exec \"$0\" --nocapture --exact \"$1\"";
     let child = Command::new("sh")
         .args(["-c", script])

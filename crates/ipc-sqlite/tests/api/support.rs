@@ -1,4 +1,4 @@
-//! Shared by the tests: a file of notes for each, and short words for what is done with it.
+//! What the tests share: a file of notes for each test, and functions to use it.
 
 use std::path::{Path, PathBuf};
 
@@ -16,7 +16,7 @@ pub(crate) const NOTES: Schema = Schema {
     tables: &[("notes", &["id", "text"])],
 };
 
-/// A directory that is gone after the test, and where `notes.db` belongs in it.
+/// A temporary directory, and the path of `notes.db` in it.
 pub(crate) struct Place {
     pub(crate) dir: TempDir,
     pub(crate) path: PathBuf,
@@ -33,7 +33,7 @@ impl Place {
         create(&self.path).await.unwrap()
     }
 
-    /// A file with one note in it, closed.
+    /// Creates a file with one note in it, and closes it.
     pub(crate) async fn with_note(self) -> Self {
         let database = self.create().await;
         add(&database, "milk").await.unwrap();
@@ -41,8 +41,7 @@ impl Place {
         self
     }
 
-    /// Runs SQL on the file as another program would. The connection is left open for as long as it
-    /// is kept.
+    /// Runs SQL on the file as another program would. The connection is open until it is dropped.
     pub(crate) async fn raw(&self, sql: &'static str) -> SqliteConnection {
         let options = SqliteConnectOptions::new().filename(&self.path).create_if_missing(true);
         let mut connection = SqliteConnection::connect_with(&options).await.unwrap();

@@ -1,4 +1,4 @@
-//! Whether everything is in the file itself, and what becomes of a file that has lost something.
+//! Whether everything is in the database file, and how a damaged or incomplete file is handled.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -29,7 +29,7 @@ async fn open_alone(place: &Place) -> Result<Database, DatabaseError> {
     open(&place.path, &NOTES, &Options::new().alone()).await
 }
 
-/// A copy of the file alone, as somebody makes it who does not know of what lies beside.
+/// A copy of the database file alone, made by someone who does not know the files beside it.
 fn bare_copy(place: &Place) -> Place {
     let other = Place::new();
     fs::copy(&place.path, &other.path).unwrap();
@@ -74,7 +74,7 @@ async fn what_is_written_back_is_in_a_copy_of_the_file_alone_while_it_is_open() 
         let copied = open_alone(&copy).await.unwrap();
         assert!(notes(&copied).await.unwrap().ends_with(&[text.to_owned()]));
     }
-    // The next write has it say that it is in use once more.
+    // The next write marks the file as in use again.
     add(&alone, "bread").await.unwrap();
     assert!(matches!(open_alone(&bare_copy(&place)).await, Err(DatabaseError::LogMissing { .. })));
 }
@@ -97,7 +97,7 @@ async fn a_copy_of_a_file_in_use_without_its_log_is_refused_and_stays_as_it_is()
         }
         assert_eq!(names(&copied), ["notes.db"], "what is missing must not be made by looking");
     }
-    // With it, it is what a crash would leave.
+    // With the -wal the copy is what a crash would leave.
     fs::copy(beside(&place.path, "-wal"), beside(&copied.path, "-wal")).unwrap();
     let whole = open_alone(&copied).await.unwrap();
     assert_eq!(notes(&whole).await.unwrap(), ["milk"]);
@@ -138,7 +138,7 @@ async fn a_file_of_which_all_was_in_the_log_is_not_taken_for_a_new_one() {
     let place = Place::new();
     drop(place.raw("PRAGMA journal_mode = WAL").await);
     assert!(place.path.metadata().unwrap().len() > 0);
-    // SQLite removes it when the connection is closed, which another thread does.
+    // SQLite removes the -wal when another thread closes the connection.
     while beside(&place.path, "-wal").exists() {
         tokio::task::yield_now().await;
     }

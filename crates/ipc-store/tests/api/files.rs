@@ -1,4 +1,4 @@
-//! The file itself, as far as users see it.
+//! The file itself, as far as users notice it.
 
 use std::fs;
 
@@ -55,7 +55,10 @@ async fn a_backup_put_in_the_place_of_an_open_file_lets_nobody_in_whom_it_does_n
         let leaver = name("leaver");
         for error in [
             store.verify("leaver", "x").await.unwrap_err(),
-            store.credential_version(&leaver).await.unwrap_err(),
+            store.current(&leaver).await.unwrap_err(),
+            store.disable(&leaver).await.unwrap_err(),
+            store.list_long().await.unwrap_err(),
+            store.peers().await.unwrap_err(),
             store.list().await.unwrap_err(),
             store.add(&name("eve"), &password("x")).await.unwrap_err(),
             store.change_password(&leaver, &password("y")).await.unwrap_err(),

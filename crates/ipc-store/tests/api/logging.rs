@@ -1,4 +1,4 @@
-//! What the log gets to see, at its most talkative.
+//! What is logged at the most verbose level.
 
 use std::sync::Mutex;
 
@@ -22,7 +22,7 @@ impl log::Log for Collector {
     fn flush(&self) {}
 }
 
-/// Other tests of this binary log too while this one runs, which only makes it stricter.
+/// Other tests of this binary also log while this one runs, which only makes it stricter.
 #[tokio::test]
 async fn neither_a_password_nor_a_hash_is_logged_at_any_level() {
     log::set_logger(&COLLECTOR).unwrap();
@@ -45,11 +45,11 @@ async fn neither_a_password_nor_a_hash_is_logged_at_any_level() {
     store.close().await;
 
     let log = COLLECTOR.0.lock().unwrap();
-    // The two warnings prove that the log is listened to.
-    assert!(log.contains("of user eve is not bcrypt's"), "{log}");
-    assert!(log.contains("1 of 2 entries left out, whose names cannot log in: ` x`"), "{log}");
-    // Statements that the tests run beside the store are logged by sqlx with their text; the
-    // store's own are not.
+    // The two warnings prove that the log is captured.
+    assert!(log.contains("of user eve is not a bcrypt hash"), "{log}");
+    assert!(log.contains("left out 1 of 2 entries, whose names cannot log in: ` x`"), "{log}");
+    // sqlx logs the statements that the tests run beside the store, with their text. The store's
+    // own statements are not logged.
     let own = log
         .lines()
         .filter(|line| !line.contains("INSERT INTO users (username, password_hash) VALUES"));

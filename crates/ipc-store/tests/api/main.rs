@@ -2,10 +2,12 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod accounts;
 mod files;
 mod logging;
 mod python;
 mod refusals;
 mod sharing;
 mod support;
+mod upgrade;
 mod users;

@@ -1,5 +1,5 @@
-//! Files that hold no users, or not now. All else that can be wrong with a file is tested where
-//! files are opened.
+//! Files without users, or files that cannot be used at the moment. `ipc-sqlite` tests all other
+//! errors of files.
 
 use std::error::Error as _;
 use std::fs;
@@ -9,7 +9,7 @@ use ipc_store::{DatabaseError, StoreError, UserStore};
 
 use crate::support::{Place, name, options, password};
 
-/// What is wrong with the file, and that the sentence is its own.
+/// The error of the file. The message of the store's error must be the same.
 fn database(error: StoreError) -> DatabaseError {
     let message = error.to_string();
     let StoreError::Database(error) = error else { panic!("{error:?}") };
@@ -63,7 +63,7 @@ async fn a_file_that_another_process_keeps_locked_is_busy_after_the_timeout() {
     let mut locked = place.raw("BEGIN IMMEDIATE").await;
     let error = database(store.add(&name("eve"), &password("x")).await.unwrap_err());
     assert!(matches!(error, DatabaseError::Busy { .. }), "{error:?}");
-    // Logins go on meanwhile.
+    // Logins work meanwhile.
     assert!(store.verify("bob", "x").await.unwrap().is_some());
     sqlx::raw_sql("ROLLBACK").execute(&mut locked).await.unwrap();
     store.add(&name("eve"), &password("x")).await.unwrap();

@@ -1,4 +1,4 @@
-//! Several stores, in one process and in many, on one file at the same time.
+//! Several stores on one file at the same time, in one process and in many.
 
 use std::process::{Command, Stdio};
 
@@ -52,7 +52,7 @@ async fn many_that_make_one_file_at_the_same_time_all_succeed() {
 #[test]
 fn processes_that_make_and_fill_one_file_at_the_same_time_all_succeed() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    // The test starts itself again, as those other processes.
+    // The test starts itself again as the other processes.
     if let (Some(path), Ok(tag)) =
         (std::env::var_os("IPC_STORE_TEST_SHARED"), std::env::var("IPC_STORE_TEST_TAG"))
     {
@@ -96,9 +96,9 @@ async fn what_one_store_changes_another_sees_at_once() {
     let version = two.verify("bob", "x").await.unwrap();
     assert!(version.is_some());
     two.change_password(&name("bob"), &password("y")).await.unwrap();
-    assert_ne!(one.credential_version(&name("bob")).await.unwrap(), version);
+    assert_ne!(crate::support::version(&one, "bob").await, version);
     two.delete("bob").await.unwrap();
-    assert_eq!(one.credential_version(&name("bob")).await.unwrap(), None);
+    assert_eq!(one.current(&name("bob")).await.unwrap(), None);
 }
 
 #[test]

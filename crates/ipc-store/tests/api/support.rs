@@ -1,13 +1,13 @@
-//! Shared by the tests: a store of its own for each, and short words for names and passwords.
+//! What the tests share: a store for each test, and functions for names and passwords.
 
 use std::path::PathBuf;
 
-use ipc_store::{Options, Password, SqliteUserStore, UserStore, Username};
+use ipc_store::{CredentialVersion, Options, Password, SqliteUserStore, UserStore, Username};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{Connection, SqlSafeStr};
 use tempfile::TempDir;
 
-/// A directory that is gone after the test, and where `users.db` belongs in it.
+/// A temporary directory, and the path of `users.db` in it.
 pub(crate) struct Place {
     pub(crate) dir: TempDir,
     pub(crate) path: PathBuf,
@@ -28,8 +28,7 @@ impl Place {
         options().open(&self.path).await.unwrap()
     }
 
-    /// Runs SQL on the file as another program would. The connection is left open for as long as it
-    /// is kept.
+    /// Runs SQL on the file as another program would. The connection is open until it is dropped.
     pub(crate) async fn raw(&self, sql: &'static str) -> SqliteConnection {
         let options = SqliteConnectOptions::new().filename(&self.path).create_if_missing(true);
         let mut connection = SqliteConnection::connect_with(&options).await.unwrap();
@@ -48,6 +47,11 @@ pub(crate) fn name(text: &str) -> Username {
 
 pub(crate) fn password(text: &str) -> Password {
     Password::parse(text.to_owned()).unwrap()
+}
+
+/// The version of a user who may have sessions.
+pub(crate) async fn version(store: &impl UserStore, user: &str) -> Option<CredentialVersion> {
+    store.current(&name(user)).await.unwrap().map(|user| user.credential_version)
 }
 
 pub(crate) async fn names(store: &impl UserStore) -> Vec<String> {

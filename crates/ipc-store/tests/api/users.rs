@@ -1,10 +1,10 @@
-//! What can be done with users.
+//! The calls of a user store.
 
 use std::sync::Arc;
 
 use ipc_store::{StoreError, UserStore};
 
-use crate::support::{Place, name, names, password};
+use crate::support::{Place, name, names, password, version};
 
 #[tokio::test]
 async fn a_user_that_was_added_can_log_in_and_no_other_can() {
@@ -44,7 +44,7 @@ async fn names_are_compared_exactly_but_for_the_spelling_of_one_letter() {
     assert!(store.verify("Bob", "one").await.unwrap().is_some());
     assert!(store.verify("bob", "one").await.unwrap().is_none());
     assert!(store.verify("BOB", "one").await.unwrap().is_none());
-    // One letter with its accent, then the letter and a combining accent: they look the same.
+    // One letter with its accent, then the letter with a combining accent: they look the same.
     store.add(&name("\u{e9}"), &password("three")).await.unwrap();
     assert!(store.verify("e\u{301}", "three").await.unwrap().is_some());
     assert!(store.verify("e", "three").await.unwrap().is_none());
@@ -84,7 +84,7 @@ async fn a_deleted_user_is_gone_at_once() {
     store.add(&name("bob"), &password("pass321")).await.unwrap();
     store.delete("bob").await.unwrap();
     assert!(store.verify("bob", "pass321").await.unwrap().is_none());
-    assert_eq!(store.credential_version(&name("bob")).await.unwrap(), None);
+    assert_eq!(store.current(&name("bob")).await.unwrap(), None);
     assert!(names(&store).await.is_empty());
 }
 
@@ -121,16 +121,16 @@ async fn the_credential_version_stays_until_the_password_is_set_or_the_user_made
     let first = store.verify("bob", "same").await.unwrap();
     assert!(first.is_some());
     assert_eq!(store.verify("bob", "same").await.unwrap(), first);
-    assert_eq!(store.credential_version(&bob).await.unwrap(), first);
-    assert_ne!(store.credential_version(&name("eve")).await.unwrap(), first);
+    assert_eq!(version(&store, "bob").await, first);
+    assert_ne!(version(&store, "eve").await, first);
 
     store.change_password(&bob, &same).await.unwrap();
-    let second = store.credential_version(&bob).await.unwrap();
+    let second = version(&store, "bob").await;
     assert_ne!(second, first);
 
     store.delete(bob.as_str()).await.unwrap();
     store.add(&bob, &same).await.unwrap();
-    let third = store.credential_version(&bob).await.unwrap();
+    let third = version(&store, "bob").await;
     assert!(third.is_some() && third != first && third != second);
 }
 

@@ -11,7 +11,7 @@ use ipc_server::Protocol;
 use ipc_setup::{KeyId, KeyType};
 
 use super::invocation::{InboxKind, LogLevel};
-use super::values::{address, letter, number_between, place, shell_command, whole_number};
+use super::values::{letter, listener, number_between, place, shell_command, whole_number};
 
 /// The longest timeout of a client, in seconds.
 const DEADLINE_SECS_MAX: u16 = ipc_protocol::DEADLINE_SECS_MAX as u16;
@@ -105,7 +105,7 @@ fn certs_command() -> Command {
         // These were abbreviations of it before `--all`.
         .aliases(["a", "al"]),
     )
-    .arg(flag("force", 'F', "Replace the pair of that name; restart the server or client that uses it"))
+    .arg(flag("force", 'F', "Replace the pair of that name; servers and clients that are running take the new one"))
     .arg(
         Arg::new("days")
             .long("days")
@@ -147,14 +147,29 @@ fn users_command() -> Command {
         "users",
         'u',
         "web-ipc --users [OPTIONS]",
-        "Add, list, check, change and delete users",
+        "Add, list, check, change, disable, bind and delete users",
     )
     .arg(flag("add", 'a', "Add a user"))
-    .arg(flag("delete", 'd', "Delete a user; the user's sessions end within a second"))
-    .arg(flag("list", 'l', "List the users in the order in which they were added"))
+    .arg(
+        flag("delete", 'd', "Delete a user; the user's sessions end within a second")
+            // What meant --delete before there was --disable.
+            .alias("d"),
+    )
+    // What meant --list before there was --long.
+    .arg(flag("list", 'l', "List the users in the order in which they were added").alias("l"))
     .arg(flag("testCredentials", 't', "Check a user's password"))
-    .arg(flag("change", 'c', "Change a user's password; the user's sessions end within a second"))
-    .arg(option("user", 'u', "NAME", "The name of the user"))
+    .arg(
+        flag("change", 'c', "Change a user's password; the user's sessions end within a second")
+            // What meant --change before there was --cert.
+            .alias("c"),
+    )
+    .arg(flag("long", 'L', "With --list: also when each user was added and last logged in, failed logins since, whether the user is disabled, the bound certificate"))
+    .arg(flag("disable", 'x', "Disable a user: logins are refused, and the user's sessions end within a second"))
+    .arg(flag("enable", 'e', "Let a disabled user log in again"))
+    .arg(option("bind", 'b', "NAME", "Bind a user to the certificate of a peer; needs --cert"))
+    .arg(option("cert", 'C', "PEER", "The peer's name in the certificate that the user must use"))
+    .arg(option("unbind", 'U', "NAME", "Let a bound user log in with any certificate"))
+    .arg(option("user", 'u', "NAME", "The name of the user").aliases(["u"]))
     .arg(option(
         "password",
         'p',
@@ -400,8 +415,8 @@ fn login_password() -> Arg {
 /// Adds the options of every command that runs a server.
 fn with_server_options(command: Command, name_help: &'static str, port: &'static str) -> Command {
     let port_help = "The port to listen on; 0 takes the first free one of 3000 to 3999";
-    let ip = option("ip", 'i', "ADDRESS", "The address to listen on")
-        .value_parser(address)
+    let ip = option("ip", 'i', "ADDRESS", "The IP address to listen on, with or without a port")
+        .value_parser(listener)
         .default_value("127.0.0.1");
     with_common_options(command, name_help, ip, port_help, port)
 }

@@ -3,7 +3,7 @@
 //! `args.rs` makes them, and each command reads its own. This file does not know how options are
 //! spelled.
 
-use std::net::IpAddr;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use ipc_server::Protocol;
@@ -59,6 +59,9 @@ pub(crate) struct Certs {
 pub(crate) struct Users {
     pub(crate) add: bool,
     pub(crate) list: bool,
+    /// With all that is known of each user.
+    pub(crate) long: bool,
+    pub(crate) account: Option<AccountChange>,
     pub(crate) change: bool,
     pub(crate) verify: bool,
     pub(crate) delete: bool,
@@ -66,12 +69,21 @@ pub(crate) struct Users {
     pub(crate) password: Option<Zeroizing<String>>,
 }
 
+/// What else is changed about a user.
+#[derive(Debug)]
+pub(crate) enum AccountChange {
+    Disable,
+    Enable,
+    Bind { user: String, peer: String },
+    Unbind { user: String },
+}
+
 /// `--test --run …`
 #[derive(Debug)]
 pub(crate) struct Test {
     pub(crate) name: String,
-    pub(crate) ip: IpAddr,
-    pub(crate) port: u16,
+    /// Where the server listens. Port 0 is the first free one of 3000 to 3999.
+    pub(crate) address: SocketAddr,
     pub(crate) protocol: Protocol,
     pub(crate) log_level: Option<LogLevel>,
     pub(crate) quantity: u32,
@@ -84,8 +96,8 @@ pub(crate) struct Test {
 #[derive(Debug)]
 pub(crate) struct Serve {
     pub(crate) name: String,
-    pub(crate) ip: IpAddr,
-    pub(crate) port: u16,
+    /// Where the server listens. Port 0 is the first free one of 3000 to 3999.
+    pub(crate) address: SocketAddr,
     pub(crate) protocol: Protocol,
     pub(crate) log_level: Option<LogLevel>,
     pub(crate) inbox: InboxKind,

@@ -269,9 +269,9 @@ fn numbers_and_addresses_say_what_they_take() {
             "'-1' for '--days <N>': it takes a whole number from 0 to 4294967295",
         ),
         ("web-ipc -c -n a --days=", "it takes a whole number from 0 to 4294967295"),
-        ("web-ipc -t -r -i nowhere", "it takes an IP address such as 127.0.0.1 or ::1"),
-        ("web-ipc -t -r -i [127.0.0.1]", "it takes an IP address such as 127.0.0.1 or ::1"),
-        ("web-ipc -t -r -i [::1]:3000", "it takes an IP address such as 127.0.0.1 or ::1"),
+        ("web-ipc -t -r -i nowhere", "it takes one IP address, with or without a port, such as "),
+        ("web-ipc -t -r -i [127.0.0.1]", "it takes one IP address, with or without a port"),
+        ("web-ipc -t -r -i [::1]:x", "its port is no number from 0 to 65535"),
         ("web-ipc -t -r --port -x", "a value that begins with - needs =: --port=VALUE"),
     ] {
         let told = refusal(line);
@@ -318,8 +318,8 @@ fn certificates_with_their_names() {
 fn the_test_has_the_documented_defaults() {
     let test = test_of("web-ipc --test --run");
     assert_eq!(
-        (test.name.as_str(), test.ip.to_string().as_str(), test.port),
-        ("localhost", "127.0.0.1", 0)
+        (test.name.as_str(), test.address.to_string().as_str()),
+        ("localhost", "127.0.0.1:0")
     );
     assert_eq!((test.protocol, test.log_level, test.quantity), (Protocol::Https, None, 100));
 }
@@ -340,10 +340,16 @@ fn the_test_in_every_spelling() {
     }
     let test = test_of("web-ipc -t -r -n testServer1 -i ::1 -p 3100 -P http -l critical -q 0");
     assert_eq!(
-        (test.name.as_str(), test.ip.to_string().as_str(), test.port),
-        ("testServer1", "::1", 3100)
+        (test.name.as_str(), test.address.to_string().as_str()),
+        ("testServer1", "[::1]:3100")
     );
-    assert_eq!(test_of("web-ipc -t -r -i [::1]").ip.to_string(), "::1");
+    for (line, address) in [
+        ("web-ipc -t -r -i [::1]", "[::1]:0"),
+        ("web-ipc -t -r -i [::1]:3100", "[::1]:3100"),
+        ("web-ipc -t -r -i 127.0.0.1:3100 -p 3100", "127.0.0.1:3100"),
+    ] {
+        assert_eq!(test_of(line).address.to_string(), address, "{line}");
+    }
     assert_eq!(
         (test.protocol, test.log_level, test.quantity),
         (Protocol::Http, Some(LogLevel::Critical), 0)
@@ -560,9 +566,14 @@ fn a_client_is_told_one_address_or_several_with_a_port_for_those_that_have_none(
         let told = refusal(&format!("web-ipc {line}"));
         assert!(told.starts_with("error: invalid value '"), "{line}: {told}");
     }
+    for line in ["--serve --ip 127.0.0.1:4000 --port 4001", "-t -r -p 0 -i [::1]:3000"] {
+        let told = refusal(&format!("web-ipc {line}"));
+        assert!(told.contains("but '--port <PORT>' names port "), "{line}: {told}");
+        assert!(told.contains("tip: give the port once"), "{line}: {told}");
+    }
     // A server listens on one.
     for line in ["--serve --ip 127.0.0.1,::1", "--test --run --ip localhost"] {
-        assert!(refusal(&format!("web-ipc {line}")).contains("it takes an IP address"), "{line}");
+        assert!(refusal(&format!("web-ipc {line}")).contains("it takes one IP address"), "{line}");
     }
 }
 
@@ -575,7 +586,11 @@ fn the_pipeline_commands_in_every_spelling() {
         "web-ipc-serve -p 3000 -b durable -x ./deploy.sh -j 4",
     ] {
         let Action::Serve(serve) = invocation(line).action else { panic!("{line}") };
-        assert_eq!((serve.port, serve.inbox, serve.jobs), (3000, InboxKind::Durable, 4), "{line}");
+        assert_eq!(
+            (serve.address.port(), serve.inbox, serve.jobs),
+            (3000, InboxKind::Durable, 4),
+            "{line}"
+        );
         assert_eq!(
             (serve.name.as_str(), serve.exec.as_deref()),
             ("localhost", Some("./deploy.sh")),
@@ -712,6 +727,26 @@ fn the_page_of_commands_names_each_command_and_each_of_its_options() {
         }
     }
     assert!(missing.is_empty(), "docs/commands.md does not name {missing:?}");
+}
+
+#[test]
+fn abbreviations_of_users_options_mean_what_they_meant_before_there_were_more() {
+    assert!(users_of("web-ipc --users --d --u bob").delete);
+    assert!(users_of("web-ipc --users --l").list);
+    let changed = users_of("web-ipc --users --c --u bob --p x");
+    assert!(changed.change && changed.user.as_deref() == Some("bob"));
+}
+
+#[test]
+fn a_user_is_disabled_enabled_bound_and_unbound_by_one_option_each() {
+    let account = |line| users_of(line).account.unwrap();
+    assert!(matches!(account("web-ipc --users --disable -u bob"), AccountChange::Disable));
+    assert!(matches!(account("web-ipc -u --en -u bob"), AccountChange::Enable));
+    assert!(matches!(account("web-ipc --users --bind bob --cert w1"),
+        AccountChange::Bind { user, peer } if user == "bob" && peer == "w1"));
+    assert!(matches!(account("web-ipc --users --unbind bob"),
+        AccountChange::Unbind { user } if user == "bob"));
+    assert!(users_of("web-ipc --users --list --long").long);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 //!
 //! The definitions of the commands come here. Each refusal says what is taken.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 
 /// A number in digits; what it takes is told, rather than how Rust fails to read it.
@@ -50,14 +50,47 @@ impl Bounded for u32 {
     const LARGEST: u32 = u32::MAX;
 }
 
-/// An IP address; one of version 6 also as it stands in a URL, in brackets.
-pub(super) fn address(text: &str) -> Result<IpAddr, &'static str> {
+/// An IP address. Brackets around one of version 6, as in a URL, are allowed.
+fn address(text: &str) -> Option<IpAddr> {
     let bracketed = text.strip_prefix('[').and_then(|text| text.strip_suffix(']'));
-    let address = match bracketed {
-        Some(text) => text.parse().map(IpAddr::V6),
-        None => text.parse(),
-    };
-    address.map_err(|_| "it takes an IP address such as 127.0.0.1 or ::1")
+    match bracketed {
+        Some(text) => text.parse().map(IpAddr::V6).ok(),
+        None => text.parse().ok(),
+    }
+}
+
+/// The address of a host with its port. Only an IPv6 address in brackets can have a port.
+fn address_with_port(host: &str) -> Option<IpAddr> {
+    match host.starts_with('[') {
+        true => address(host),
+        false => host.parse().ok().map(IpAddr::V4),
+    }
+}
+
+/// Where a server listens: an IP address, with a port of its own or that of `--port`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Listener {
+    ip: IpAddr,
+    pub(super) port: Option<u16>,
+}
+
+impl Listener {
+    /// The address with its own port, or with `port` if it has none.
+    pub(super) fn with_port(self, port: u16) -> SocketAddr {
+        SocketAddr::new(self.ip, self.port.unwrap_or(port))
+    }
+}
+
+/// Where a server listens: `127.0.0.1`, `10.0.0.1:3001`, `::1`, `[::1]:3001`. Port 0 is one too.
+pub(super) fn listener(text: &str) -> Result<Listener, &'static str> {
+    const TAKEN: &str = "it takes one IP address, with or without a port, such as 127.0.0.1, 10.0.0.1:3001 or [::1]:3001";
+    if let Some(ip) = address(text) {
+        return Ok(Listener { ip, port: None });
+    }
+    let (host, port) = text.rsplit_once(':').ok_or(TAKEN)?;
+    let ip = address_with_port(host).ok_or(TAKEN)?;
+    let port = whole_number(port).map_err(|_| "its port is no number from 0 to 65535")?;
+    Ok(Listener { ip, port: Some(port) })
 }
 
 /// The longest name of a host, in bytes.
@@ -83,7 +116,7 @@ pub(super) fn place(text: &str) -> Result<Place, &'static str> {
     const TAKEN: &str = "it takes host names and IP addresses with commas between them, each with a port of its own or \
                          without, such as inbox.example,10.0.0.1:3001,[::1]:3001";
     let text = text.trim();
-    if let Ok(ip) = address(text) {
+    if let Some(ip) = address(text) {
         return Ok(Place { host: shown(ip), port: None });
     }
     let (host, port) = match text.rsplit_once(':') {
@@ -94,12 +127,7 @@ pub(super) fn place(text: &str) -> Result<Place, &'static str> {
             (host, Some(port?))
         }
     };
-    // Of version 6 only one in brackets can have a port.
-    let ip = match host.starts_with('[') {
-        true => address(host).ok(),
-        false => host.parse::<Ipv4Addr>().ok().map(IpAddr::V4),
-    };
-    if let Some(ip) = ip {
+    if let Some(ip) = address_with_port(host) {
         return Ok(Place { host: shown(ip), port });
     }
     let plausible = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
@@ -139,6 +167,37 @@ mod tests {
             (" inbox.example ", "inbox.example:3000"),
         ] {
             assert_eq!(place(text).unwrap().with_port(3000), with_port, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_server_listens_on_an_ip_address_with_a_port_or_without() {
+        for (text, with_port) in [
+            ("127.0.0.1", "127.0.0.1:3000"),
+            ("0.0.0.0:4000", "0.0.0.0:4000"),
+            ("127.0.0.1:0", "127.0.0.1:0"),
+            ("::1", "[::1]:3000"),
+            ("[::1]", "[::1]:3000"),
+            ("[::1]:4000", "[::1]:4000"),
+            ("fe80::1:4000", "[fe80::1:4000]:3000"),
+        ] {
+            assert_eq!(listener(text).unwrap().with_port(3000).to_string(), with_port, "{text}");
+        }
+        for text in [
+            "",
+            ":3000",
+            "localhost",
+            "localhost:3000",
+            "127.0.0.256:1",
+            "127.0.0.1:",
+            "127.0.0.1:65536",
+            "127.0.0.1:+1",
+            "127.0.0.1:3000,::1",
+            "[127.0.0.1]:1",
+            "[::1",
+            "[fe80::1%1]:1",
+        ] {
+            assert!(listener(text).is_err(), "{text}");
         }
     }
 

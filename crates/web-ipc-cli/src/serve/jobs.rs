@@ -4,6 +4,7 @@
 //! decided here.
 
 use std::convert::Infallible;
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -62,7 +63,8 @@ impl Job {
     /// With one status of its own it puts the message back, with another it rejects it.
     async fn run(&self, delivery: Delivery, stopped: watch::Receiver<bool>) {
         let id = delivery.id();
-        let kind = if delivery.wants_reply() { "request" } else { "message" };
+        let is_request = delivery.wants_reply();
+        let kind = if is_request { "request" } else { "message" };
         let command = format!("the command `{}` for {kind} {id}", shortened(&self.command));
         let next = self.what_comes_next(&delivery);
         let ended = tokio::select! {
@@ -81,9 +83,12 @@ impl Job {
             Err(CommandError::Status(status)) if status.code() == Some(BAD_DATA) => {
                 return self.reject(delivery, &command).await;
             }
+            Err(error) if self.is_durable && !is_request && delivery.is_last_delivery() => {
+                return self.reject_after_last_try(delivery, &command, &error).await;
+            }
             Err(error) => return log::error!("{command} {error}; {next}"),
         };
-        if !delivery.wants_reply() {
+        if !is_request {
             if let Err(error) = delivery.ack().await {
                 log::error!("message {id} was dealt with and may come again: {}", chain(&error));
             }
@@ -112,13 +117,12 @@ impl Job {
 
     /// The command could not deal with its message now.
     async fn put_back(&self, delivery: Delivery, command: &str) {
-        let is_last = delivery.is_last_delivery();
+        if delivery.is_last_delivery() {
+            let error = format!("ended with status {TEMPORARY_FAILURE}, to be tried again");
+            return self.reject_after_last_try(delivery, command, &error).await;
+        }
         let ended = format!("{command} ended with status {TEMPORARY_FAILURE}, to be tried again");
         match delivery.nack(RETRY_DELAY).await {
-            Ok(()) if is_last => {
-                let tries = counted_tries(self.tries);
-                log::error!("{ended}; that was the last of {tries}: {}", self.becomes_of_dead());
-            }
             Ok(()) => log::warn!("{ended}; it comes again in {} s", RETRY_DELAY.as_secs()),
             Err(error) => log::error!("{ended}, but was not put back: {}", chain(&error)),
         }
@@ -139,6 +143,29 @@ impl Job {
         }
     }
 
+    /// The command failed the last time that the message was delivered. The inbox would make it a
+    /// dead letter by itself, but without the reason.
+    async fn reject_after_last_try(
+        &self,
+        delivery: Delivery,
+        command: &str,
+        error: &impl fmt::Display,
+    ) {
+        let tries = counted_tries(self.tries);
+        let reason =
+            format!("`{}` {error}; that was the last of {tries}", shortened(&self.command));
+        match delivery.reject(reason).await {
+            Ok(()) => log::error!(
+                "{command} {error}; that was the last of {tries}: {}",
+                self.becomes_of_dead()
+            ),
+            Err(not_noted) => log::error!(
+                "{command} {error}; that was the last of {tries}, but the reason was not noted: {}",
+                chain(&not_noted)
+            ),
+        }
+    }
+
     /// What becomes of a dead letter.
     fn becomes_of_dead(&self) -> &'static str {
         match self.is_durable {
@@ -154,9 +181,6 @@ impl Job {
             "there is no reply".to_owned()
         } else if !self.is_durable {
             "the message is lost; --inbox durable would have kept it".to_owned()
-        } else if delivery.is_last_delivery() {
-            let tries = counted_tries(self.tries);
-            format!("that was the last of {tries}: it is a dead letter now")
         } else {
             "the message comes again, until it is a dead letter".to_owned()
         }
@@ -218,6 +242,9 @@ pub(super) async fn run_all(
                 if is_stopping {
                     break Cause::SecondSignal(signal);
                 }
+                // A job that has just ended has acknowledged its message or put it back into the
+                // inbox, which counts it.
+                while running.try_join_next().is_some() {}
                 stops_at = Some(serving.begin_stop(running.len(), "given to the command").await);
             }
             () = until(stops_at) => break Cause::TimeOver,

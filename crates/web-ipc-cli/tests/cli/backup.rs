@@ -172,7 +172,8 @@ fn after_a_stop_the_files_of_a_home_have_everything_themselves() {
         let told = text(&refused.stderr);
         assert_eq!(refused.status.code(), Some(1), "{told}");
         assert!(
-            told.contains("lacks what came last, which was in ") && told.contains("run touch "),
+            told.contains("lacks its latest changes, which were in ")
+                && told.contains("run touch "),
             "{told}"
         );
     }

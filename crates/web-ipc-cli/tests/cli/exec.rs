@@ -68,8 +68,28 @@ fn status_75_at_the_last_try_makes_a_dead_letter_and_tells_the_sender_of_a_reque
     assert!(error.contains("the application gave no reply"), "{error}");
     server.wait_for_log("; that was the last of 1 try: it is a dead letter now");
     let [letter] = dead(&world).try_into().unwrap();
-    assert_eq!(letter["reason"], "not acknowledged in any of its deliveries");
+    assert_eq!(
+        letter["reason"],
+        "`exit 75` ended with status 75, to be tried again; that was the last of 1 try"
+    );
     server.stop();
+}
+
+#[test]
+fn another_status_at_the_last_try_makes_a_dead_letter_with_that_status() {
+    let world = World::with_fresh_home();
+    for (command, error) in [("exit 3", "exit status: 3"), ("kill -KILL $$", "signal: 9 (SIGKILL)")]
+    {
+        let world = World::new(Some(&world));
+        let options = ["--inbox", "durable", "--tries", "1", "--exec", command];
+        let mut server = Server::start(&world, &options);
+        send(&world, &server);
+        let ended = format!("ended with {error}; that was the last of 1 try");
+        server.wait_for_log(&format!("{ended}: it is a dead letter now"));
+        let [letter] = dead(&world).try_into().unwrap();
+        assert_eq!(letter["reason"], format!("`{command}` {ended}"));
+        server.stop();
+    }
 }
 
 #[test]

@@ -92,7 +92,7 @@ fn a_probe_that_says_nothing_is_no_line_and_what_is_no_tls_is_told_in_words() {
     drop(connect(&server).write_all(b"\x16\x03\x01"));
     answer(&server, b"nonsense");
     let log = server.stop();
-    assert_eq!(count(&log, "this peer does not speak TLS, but perhaps plain http"), 2, "{log}");
+    assert_eq!(count(&log, "this peer does not speak TLS; it may speak plain http"), 2, "{log}");
     assert!(
         !log.contains("eof") && !log.contains("corrupt") && !log.contains("without a byte"),
         "{log}"

@@ -5,7 +5,7 @@ use std::io::{BufRead as _, Read as _, Write as _};
 use std::process::Stdio;
 
 use crate::run::World;
-use crate::server::{Server, client, text};
+use crate::server::{Server, client, numbered, send, text};
 
 #[test]
 fn lines_that_go_in_come_out_in_order() {
@@ -337,13 +337,31 @@ fn a_command_that_gives_no_reply_is_told_at_both_ends() {
         );
         let error = text(&refused.stderr);
         assert!(
-            error.contains("the server took the request, but the application gave no reply"),
+            error.contains("the server accepted the request, but the application gave no reply"),
             "{error}"
         );
         let log = server.stop();
         assert!(log.contains(told), "{command}: {log}");
         assert!(log.contains(&format!("the command `{command}` for request ")), "{command}: {log}");
     }
+}
+
+#[test]
+fn lines_that_a_full_inbox_refuses_are_counted_as_refused() {
+    let world = World::with_fresh_home();
+    let mut server = Server::start(&world, &["--exec", "echo has begun >&2; exec sleep 3600"]);
+    send(&world, &server, "{\"n\":0}\n");
+    server.wait_for_log("has begun");
+    let sent = client(&world, &server, &["--send", "--timeout", "1"], &numbered(1100));
+    assert_eq!(sent.status.code(), Some(1));
+    let (summary, error) = (text(&sent.stdout), text(&sent.stderr));
+    let counts: Vec<u32> =
+        summary.split(' ').filter_map(|word| word.parse().ok()).take(3).collect();
+    let [accepted, duplicates, refused] = counts[..] else { panic!("{summary}") };
+    assert!(refused > 0 && accepted + refused == 1100, "{summary}");
+    assert_eq!(duplicates, 0, "{summary}");
+    let first = accepted + 1;
+    assert!(error.contains(&format!("line {first} and all after it were not sent: ")), "{error}");
 }
 
 #[test]
@@ -373,7 +391,7 @@ fn with_dead_letters() -> World {
     let mut server = Server::start(&world, &WITH_ONE_TRY);
     let sent = client(&world, &server, &["--send"], "{\"n\": 1}\n{\"n\":2}\n");
     assert!(sent.status.success(), "{}", text(&sent.stderr));
-    server.wait_for_log_times("ended with exit status: 3", 2);
+    server.wait_for_log_times("that was the last of 1 try: it is a dead letter now", 2);
     server.stop();
     world
 }
@@ -388,10 +406,7 @@ fn dead_letters_are_listed_beside_a_running_server_as_soon_as_their_last_try_has
     for n in 1..=3 {
         let sent = client(&world, &server, &["--send", &format!(r#"{{"n":{n}}}"#)], "");
         assert!(sent.status.success(), "{}", text(&sent.stderr));
-        server.wait_for_log_times(
-            "1 message handed out once without an acknowledgement is a dead letter now",
-            n,
-        );
+        server.wait_for_log_times("that was the last of 1 try: it is a dead letter now", n);
         assert_eq!(numbers(&world).len(), n);
     }
     for action in ["--putBack", "--discard"] {

@@ -2,10 +2,68 @@
 
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, Read as _};
+use std::ops::{Deref, DerefMut};
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use crate::run::World;
+
+/// How long a process may take to end, or to say what a test waits for.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A process that is killed when it is dropped, as a test that fails does.
+struct Killed(Child);
+
+impl Deref for Killed {
+    type Target = Child;
+
+    fn deref(&self) -> &Child {
+        &self.0
+    }
+}
+
+impl DerefMut for Killed {
+    fn deref_mut(&mut self) -> &mut Child {
+        &mut self.0
+    }
+}
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// The lines of a process's stderr, as they come.
+fn lines_of(child: &mut Child) -> Receiver<String> {
+    let (sender, receiver) = channel();
+    let mut log = BufReader::new(child.stderr.take().unwrap());
+    thread::spawn(move || {
+        let mut line = String::new();
+        while log.read_line(&mut line).is_ok_and(|length| length > 0) {
+            if sender.send(std::mem::take(&mut line)).is_err() {
+                break;
+            }
+        }
+    });
+    receiver
+}
+
+/// Adds lines to `text` until it has `part`, or, without one, until there are no more.
+fn read_until(lines: &Receiver<String>, text: &mut String, part: Option<&str>) {
+    let begun = Instant::now();
+    while part.is_none_or(|part| !text.contains(part)) {
+        match lines.recv_timeout(PATIENCE.saturating_sub(begun.elapsed())) {
+            Ok(line) => text.push_str(&line),
+            Err(RecvTimeoutError::Disconnected) if part.is_none() => return,
+            Err(error) => panic!("{part:?}: {error}: {}", tail(text)),
+        }
+    }
+}
 
 fn tell(child: &Child, signal: &str) {
     let status = Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap();
@@ -18,14 +76,14 @@ fn a_test_that_is_told_to_end_says_how_far_it_came_and_ends_as_shells_expect() {
     for (signal, status) in [("-INT", 130), ("-TERM", 143), ("-HUP", 129)] {
         let mut command = world.program_itself();
         command.args(["--test", "--run", "--qty", "4000000000"]);
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        let mut log = BufReader::new(child.stderr.take().unwrap());
+        // By itself it would end after days.
+        let mut child =
+            Killed(command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap());
+        let log = lines_of(&mut child);
         let mut text = String::new();
-        while !text.contains("Received message: {\"test\":3}") {
-            assert_ne!(log.read_line(&mut text).unwrap(), 0, "{text}");
-        }
+        read_until(&log, &mut text, Some("Received message: {\"test\":3}"));
         tell(&child, signal);
-        log.read_to_string(&mut text).unwrap();
+        read_until(&log, &mut text, None);
         let ended = child.wait().unwrap();
         assert_eq!((ended.code(), ended.signal()), (Some(status), None), "{ended}");
         assert!(text.contains("Web server stopped"), "it stopped in good order: {}", tail(&text));

@@ -4,12 +4,30 @@ use std::io::Write as _;
 use std::os::unix::fs::{DirBuilderExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{self, Stdio};
+use std::sync::LazyLock;
 use std::{env, fs, thread};
 
 use tempfile::TempDir;
+use tokio::runtime::Builder;
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::case;
 use crate::compare::normalize;
+
+/// Lets the programs under test start with SIGHUP as a terminal would have it.
+///
+/// They inherit an ignored SIGHUP, under `nohup` for example, and `web-ipc` then goes on ignoring
+/// it. A handler, unlike an ignored signal, is not inherited: with one here they start with the
+/// default.
+static HANGUP_IS_DEFAULT: LazyLock<()> = LazyLock::new(|| {
+    let inherited = process::Command::new("sh").args(["-c", "kill -HUP $$"]).status().unwrap();
+    if inherited.success() {
+        let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+        let _within = runtime.enter();
+        // The handler stays when its listener is dropped.
+        drop(signal(SignalKind::hangup()).unwrap());
+    }
+});
 
 const BINARY: &str = env!("CARGO_BIN_EXE_web-ipc");
 /// The names that the binary answers to.
@@ -33,6 +51,7 @@ pub(crate) struct World {
 impl World {
     /// A world with a copy of another's home, or without a home.
     pub(crate) fn new(model: Option<&Self>) -> Self {
+        LazyLock::force(&HANGUP_IS_DEFAULT);
         let temporary = || tempfile::Builder::new().prefix("web-ipc-case-").tempdir().unwrap();
         let world = Self { folder: temporary(), binaries: temporary() };
         for name in NAMES {

@@ -3,14 +3,22 @@
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
 use crate::run::World;
 
 /// More than anything here takes; who waits in vain is told rather than waits for ever.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A server that has said where it listens; killed when it is dropped.
+/// How long a server that is dropped has to end by itself.
+const END_WAIT: Duration = Duration::from_secs(10);
+
+/// How long a dropped server has between two signals.
+const SIGNAL_EVERY: Duration = Duration::from_millis(100);
+
+/// A server that has said where it listens. It is ended with its commands when it is dropped.
 pub(crate) struct Server {
     child: Child,
     pub(crate) port: String,
@@ -116,10 +124,38 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
+        // A second SIGTERM makes a server end its commands, and then itself, at once. A kill would
+        // leave the commands behind, since each is in a process group of its own.
+        let begun = Instant::now();
+        while matches!(self.child.try_wait(), Ok(None)) && begun.elapsed() < END_WAIT {
+            let _ = kill_process(Pid::from_child(&self.child), Signal::TERM);
+            let _ = self.log.recv_timeout(SIGNAL_EVERY);
+        }
         // It has ended already where all went well.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        if let Ok(None) = self.child.try_wait() {
+            for group in children(&self.child) {
+                let _ = kill_process_group(group, Signal::KILL);
+            }
+            let _ = self.child.kill();
+            let _ = self.child.wait();
+        }
     }
+}
+
+/// The processes that a process has started and that still run.
+fn children(parent: &Child) -> Vec<Pid> {
+    let listed = Command::new("ps").args(["-A", "-o", "ppid=,pid="]).output();
+    let listed = listed.map(|output| output.stdout).unwrap_or_default();
+    let pids = |line: &str| -> Option<(u32, i32)> {
+        let (parent, child) = line.trim().split_once(' ')?;
+        Some((parent.parse().ok()?, child.trim().parse().ok()?))
+    };
+    String::from_utf8_lossy(&listed)
+        .lines()
+        .filter_map(pids)
+        .filter(|(of, _)| *of == parent.id())
+        .filter_map(|(_, child)| Pid::from_raw(child))
+        .collect()
 }
 
 /// Reads a server's log until it says where it listens; the log so far, and the port.

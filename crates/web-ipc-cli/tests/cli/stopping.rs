@@ -109,6 +109,24 @@ fn a_second_signal_at_a_durable_inbox_loses_nothing() {
 }
 
 #[test]
+fn a_server_that_a_failed_test_drops_ends_with_its_commands() {
+    let world = World::with_fresh_home();
+    let mut server =
+        Server::start(&world, &["--exec", "echo has begun as $$. >&2; exec sleep 3600"]);
+    send(&world, &server, &numbered(2));
+    server.wait_for_log("has begun as ");
+    let (_, rest) = server.log_so_far.split_once("has begun as ").unwrap();
+    let group = format!("-{}", rest.split_once('.').unwrap().0);
+    let is_there = || {
+        let sent = Command::new("kill").args(["-0", "--", &group]).output().unwrap();
+        sent.status.success()
+    };
+    assert!(is_there());
+    drop(server);
+    assert!(!is_there());
+}
+
+#[test]
 fn a_stop_takes_no_longer_than_it_may() {
     let world = World::with_fresh_home();
     let mut server = Server::start(&world, &["--exec", NEVER_ENDS, "--stopWithin", "1"]);

@@ -1,7 +1,7 @@
-//! What is sent from one process to another and measured: the list of cases.
+//! The exchanges between two processes that are measured: the list of cases.
 //!
-//! The rounds come here for what to run, the tables for what to look for. A case knows the raw one
-//! that it is compared with.
+//! The rounds run them, and the tables look them up. A case knows the raw case that it is compared
+//! with.
 
 use std::fmt;
 use std::path::Path;
@@ -22,7 +22,7 @@ pub(crate) enum Workload {
 }
 
 impl Workload {
-    /// The word that the client takes.
+    /// The word for the client's command line.
     pub(crate) fn word(self) -> &'static str {
         match self {
             Workload::Raw => "raw",
@@ -34,21 +34,21 @@ impl Workload {
     }
 }
 
-/// Where the server keeps messages.
+/// Where the server stores messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Inbox {
     Memory,
     Durable,
-    /// The durable one with its file in memory, where no commit waits for a disk: what is left is
-    /// its own.
+    /// A durable inbox with its file in memory, where no commit waits for a disk: the rest is the
+    /// inbox's own cost.
     Diskless,
 }
 
-/// Where a file is in memory. Elsewhere than on Linux there may be no such place.
+/// A directory whose files are in memory. On systems other than Linux it may not exist.
 pub(crate) const MEMORY_FILES: &str = "/dev/shm";
 
 impl Inbox {
-    /// The word that the server takes.
+    /// The word for the server's command line.
     pub(crate) fn word(self) -> &'static str {
         match self {
             Inbox::Memory => "memory",
@@ -58,7 +58,7 @@ impl Inbox {
     }
 }
 
-/// What comes before each message.
+/// What happens before each message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Connection {
     /// Nothing: connections are kept.
@@ -98,7 +98,7 @@ pub(crate) struct Case {
     pub(crate) connection: Connection,
     /// While others log in with wrong passwords.
     pub(crate) flooded: bool,
-    /// Both ends on one processor, where neither has to be woken on another one.
+    /// Both ends on one processor, so that no wake-up crosses processors.
     pub(crate) on_one_core: bool,
 }
 
@@ -157,8 +157,8 @@ impl Case {
         Case { on_one_core: true, ..self }
     }
 
-    /// The raw case that this one is compared with: the same size, as many in flight, the same
-    /// handshake, on as many processors.
+    /// The raw case for the comparison: the same size, messages in flight, handshake and
+    /// processors.
     pub(crate) const fn raw_baseline(self) -> Self {
         Case { workload: Workload::Raw, inbox: Inbox::Memory, flooded: false, ..self }
     }
@@ -184,7 +184,7 @@ impl fmt::Display for Case {
     }
 }
 
-/// A size as people write it.
+/// A size in a readable form.
 pub(crate) fn size(bytes: usize) -> String {
     match bytes {
         0..1024 => format!("{bytes} B"),
@@ -193,8 +193,7 @@ pub(crate) fn size(bytes: usize) -> String {
     }
 }
 
-/// All cases in the order in which a round runs them: each right behind the raw one that it is
-/// compared with.
+/// All cases in the order of a round: each directly after the raw case that it is compared with.
 pub(crate) fn all() -> Vec<Case> {
     let mut cases = Vec::new();
     for bytes in SIZES {
@@ -246,7 +245,7 @@ pub(crate) fn all() -> Vec<Case> {
     cases
 }
 
-/// Whether this host has what it takes.
+/// Whether this host can run the case.
 fn is_supported(case: &Case) -> bool {
     case.inbox != Inbox::Diskless || Path::new(MEMORY_FILES).is_dir()
 }

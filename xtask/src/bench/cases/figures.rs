@@ -1,6 +1,6 @@
-//! What is measured beside exchanges, by the names under which the figures are kept.
+//! Other measurements than exchanges, by the names of their figures.
 //!
-//! The rounds come here for what to run, tables and charts for what to look for.
+//! The rounds run them; tables and charts look them up.
 
 use super::exchange::size;
 
@@ -12,24 +12,23 @@ pub(crate) const COMMANDS: [&str; 4] = [
     "web-ipc --test --run --qty 1000",
 ];
 
-/// A process that sends one message and ends, where a channel could be opened and where none can,
-/// in milliseconds. No message that is alone opens one, so that both should take as long.
+/// A process that sends one message and ends, with channels allowed and without, in milliseconds. A
+/// lone message opens no channel, so both should take equally long.
 pub(crate) const ONCE: [(&str, &str); 2] =
     [("one message, with channels allowed", "any"), ("one message, by POST alone", "post")];
 
-/// Memory of `web-ipc --serve` that has had one message and waits for more, in bytes.
+/// The memory of `web-ipc --serve` after one message, waiting for more, in bytes.
 pub(crate) const IDLE: &str = "idle server";
 
-/// Memory of a server for each open channel on which nothing goes, in bytes, and of a `LocalClient`
-/// that has one.
+/// The memory for each open, idle channel, in bytes: in a server, and in a `LocalClient`.
 pub(crate) const CHANNELS: [&str; 2] = ["idle channel", "idle channel, its client"];
 
-/// From waking a process that waits until it runs, in microseconds, and the processor that it is
-/// on: the one of the process that wakes it, and another one.
+/// The time from waking a waiting process until it runs, in microseconds, on the processor of the
+/// waking process and on another one.
 pub(crate) const WAKE: [(&str, &str); 2] = [("wake, same core", "1"), ("wake, other core", "0")];
 
-/// What the memory inbox pays for remembered ids: bytes for each, nanoseconds for a put with no ids
-/// and with all of them. For ids of version 7, which tell their time, and of version 4.
+/// The cost of remembered ids in the memory inbox: bytes for each, and nanoseconds for a put with
+/// none and with all of them. For ids of version 7, which contain their time, and of version 4.
 pub(crate) const REMEMBERED: [(&str, [&str; 3]); 2] = [
     ("timed", ["timed ids, bytes", "timed ids, first put", "timed ids, last put"]),
     ("random", ["random ids, bytes", "random ids, first put", "random ids, last put"]),

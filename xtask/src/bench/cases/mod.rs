@@ -1,7 +1,7 @@
-//! The first layer of `bench`: what is measured, and against what.
+//! The first layer of `bench`: what is measured and compared.
 //!
-//! Both other layers come here for the list: the rounds to run it, the tables to look for what it
-//! names. Nothing is run here.
+//! Both other layers use the list: the rounds run it, and the tables look it up. Nothing is run
+//! here.
 
 mod exchange;
 mod figures;

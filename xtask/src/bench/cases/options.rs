@@ -1,34 +1,34 @@
-//! What `cargo xtask bench` is asked to do.
+//! The options of `cargo xtask bench`.
 //!
-//! `main` comes here with the words behind the task's name, and the end-to-end scenario for the
-//! short form.
+//! `main` passes the arguments after the task's name, and the end-to-end scenario uses the short
+//! form.
 
 use super::exchange::{self, Case, IN_FLIGHT, SIZES};
 
 /// What to measure, and how long.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Options {
-    /// How often everything is measured, in turns.
+    /// How many rounds measure everything.
     pub(crate) rounds: u32,
     /// How long a case is measured in a round, in seconds.
     pub(crate) secs: f64,
-    /// How long it runs before that.
+    /// How long a case runs before that, in seconds.
     pub(crate) warm_up_secs: f64,
-    /// Only what has one of these in its name, with the raw cases that it is compared with. Empty:
+    /// Measures only cases with one of these texts in the name, and their raw cases. Empty:
     /// everything.
     pub(crate) only: Vec<String>,
     /// Only messages of these sizes, in bytes. Empty: all.
     pub(crate) sizes: Vec<usize>,
     /// Only with so many in flight. Empty: all.
     pub(crate) in_flight: Vec<usize>,
-    /// Writes the page.
+    /// Whether to write the page.
     pub(crate) write: bool,
-    /// Only shows that everything runs.
+    /// Whether only to check that everything runs.
     pub(crate) quick: bool,
 }
 
 impl Options {
-    /// What is measured unless something else is said.
+    /// The defaults.
     fn usual() -> Self {
         Options {
             rounds: 5,
@@ -47,7 +47,7 @@ impl Options {
         Options { rounds: 1, secs: 0.05, warm_up_secs: 0.0, quick: true, ..Options::usual() }
     }
 
-    /// Reads the words behind the task's name. The error is a sentence.
+    /// Parses the arguments after the task's name. The error is a sentence.
     pub(crate) fn parse(words: &[&str]) -> Result<Self, String> {
         let is_quick = words.contains(&"--quick");
         let mut options = if is_quick { Options::quick() } else { Options::usual() };
@@ -90,12 +90,12 @@ impl Options {
         Ok(options)
     }
 
-    /// Whether something is left out.
+    /// Whether the options exclude something.
     pub(crate) fn is_a_part(&self) -> bool {
         !(self.only.is_empty() && self.sizes.is_empty() && self.in_flight.is_empty())
     }
 
-    /// The cases that were asked for, each with what it is compared with.
+    /// The requested cases, each with the case that it is compared with.
     pub(crate) fn cases(&self) -> Vec<Case> {
         let cases = if self.quick { exchange::one_of_each_kind() } else { exchange::all() };
         let named: Vec<Case> = cases.iter().filter(|case| self.wants_case(case)).copied().collect();
@@ -119,7 +119,7 @@ impl Options {
             && is_among(&self.in_flight, case.in_flight)
     }
 
-    /// Whether something of this name that is no case is to be measured.
+    /// Whether to measure something of this name that is not a case.
     pub(crate) fn wants(&self, name: &str) -> bool {
         !self.is_a_part() || self.names(name)
     }
@@ -129,7 +129,7 @@ impl Options {
     }
 }
 
-/// Numbers with commas between them, each one of `all`.
+/// Parses comma-separated numbers, each one of `all`.
 fn picked(value: &str, all: &[usize]) -> Option<Vec<usize>> {
     value
         .split(',')

@@ -1,7 +1,7 @@
-//! Bar charts in SVG, for those who look before they read.
+//! Bar charts in SVG.
 //!
-//! The task comes here with what was measured. A chart is a few rectangles and words, readable on
-//! light and dark ground, and draws nothing that no table holds.
+//! The task passes the measurements. A chart consists of rectangles and text, readable on light and
+//! dark backgrounds, and shows only values that a table has too.
 
 use std::fmt::Write as _;
 
@@ -12,18 +12,18 @@ use crate::bench::samples::{Measurements, Spread};
 
 const WIDTH: f64 = 760.0;
 const LABEL_WIDTH: f64 = 230.0;
-/// What the longest bar leaves free for its figure.
+/// The space that the longest bar leaves for its figure.
 const FIGURE_WIDTH: f64 = 70.0;
 const BAR_HEIGHT: f64 = 18.0;
 const GAP: f64 = 6.0;
 const GROUP_GAP: f64 = 14.0;
 const TOP: f64 = 44.0;
 
-/// Colours of bars, told apart on light and on dark ground and by those who see no red or no green
-/// (Okabe and Ito).
+/// Colours of bars that differ on light and dark backgrounds, and for people with red-green colour
+/// blindness (Okabe and Ito).
 const COLOURS: [&str; 3] = ["#0072b2", "#e69f00", "#009e73"];
 
-/// Bars that belong together.
+/// A group of bars.
 struct Group {
     bars: Vec<Bar>,
 }
@@ -34,7 +34,7 @@ struct Bar {
     colour: usize,
 }
 
-/// The charts for which there is something to draw.
+/// The charts that have data.
 pub(crate) fn all(measured: &Measurements) -> Vec<Chart> {
     let charts = [
         ("ratio.svg", "Messages a second, as a ratio to raw", ratios(measured)),
@@ -102,7 +102,7 @@ fn seals(measured: &Measurements) -> Vec<Group> {
     SIZES.into_iter().map(group).collect()
 }
 
-/// Draws bars from left to right, the longest as long as there is room.
+/// Draws bars from left to right; the longest takes the available width.
 fn draw(title: &str, groups: &[Group]) -> String {
     let bars = groups.iter().flat_map(|group| &group.bars);
     let largest = bars.map(|bar| bar.value).fold(f64::MIN_POSITIVE, f64::max);

@@ -1,27 +1,26 @@
-//! What else there was on the machine while it was measured, and how far it was kept away.
+//! What other processes did during the measurement, and how far they were kept away.
 //!
-//! The task comes here for what it prints, the page for what it holds: figures from a machine that
-//! was busy otherwise must not look like others.
+//! The task prints it, and the page contains it: figures from a busy machine must be recognisable.
 
 use crate::bench::samples::Spread;
 
-/// From here on others are too busy, in parts of a core.
+/// The limit above which other processes are too busy, in parts of a core.
 pub(crate) const BACKGROUND_CPU_MAX: f64 = 0.1;
 
-/// How things were run.
+/// The conditions of the run.
 pub(crate) struct Environment {
-    /// Servers and clients have a core each.
+    /// Servers and clients each had a core of their own.
     pub(crate) is_pinned: bool,
-    /// They go before other processes.
+    /// They had priority over other processes.
     pub(crate) has_priority: bool,
-    /// How much of a core others used in each run, where that is known.
+    /// How much of a core other processes used in each run, if known.
     pub(crate) background_cpu: Option<Spread>,
-    /// The cases during most of whose runs others were too busy.
+    /// The cases in most of whose runs other processes were too busy.
     pub(crate) disturbed: Vec<String>,
 }
 
 impl Environment {
-    /// A sentence each, with what must not be overlooked in bold.
+    /// One sentence for each condition, with important ones in bold.
     pub(crate) fn in_words(&self) -> Vec<String> {
         let pinned = if self.is_pinned {
             "Servers on core 0, clients on core 1"

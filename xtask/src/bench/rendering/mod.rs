@@ -1,7 +1,6 @@
-//! The third layer of `bench`: what was measured, as tables, as charts, and in the page.
+//! The third layer of `bench`: measurements as tables, as charts, and in the page.
 //!
-//! The task comes here with what the rounds brought. Nothing is run here but what tells on which
-//! machine it was.
+//! The task passes the results of the rounds. The only programs that run here identify the machine.
 
 mod charts;
 mod environment;

@@ -1,8 +1,7 @@
-//! `docs/performance.md`: what was measured, put into the text around it.
+//! `docs/performance.md`: inserts the measurements into the text.
 //!
-//! The task comes here with tables and charts. The page is written by hand but for its blocks, each
-//! between `<!-- NAME -->` and `<!-- /NAME -->`; a block that the page lacks is an error, so that
-//! no figure goes unseen.
+//! The task passes tables and charts. The page is written by hand except for blocks between `<!--
+//! NAME -->` and `<!-- /NAME -->`. A missing block is an error, so that no figure is lost.
 
 use std::path::Path;
 use std::process::Command;
@@ -13,20 +12,20 @@ use super::tables::Table;
 use crate::bench::cases::Options;
 use crate::cargo;
 
-/// The page, below the workspace.
+/// The page, relative to the workspace.
 const PAGE: &str = "docs/performance.md";
 
-/// The folder of the charts, below the workspace.
+/// The folder of the charts, relative to the workspace.
 const CHARTS: &str = "docs/performance";
 
-/// A chart: the name of its file and what is in it.
+/// A chart: its file name and its content.
 pub(crate) struct Chart {
     pub(crate) name: &'static str,
     pub(crate) svg: String,
 }
 
-/// Writes tables and charts, and what they were measured on. Everything or, when a block is
-/// missing, nothing.
+/// Writes the tables, the charts and the environment of the run. If a block is missing, nothing is
+/// written.
 pub(crate) fn write(
     options: &Options,
     environment: &Environment,
@@ -50,7 +49,7 @@ pub(crate) fn write(
     fs::write(&path, text).map_err(|error| said(&path, error))
 }
 
-/// The page with another content in the block of this name.
+/// The page with new content in the block of this name.
 fn replaced(text: &str, name: &str, content: &str) -> Result<String, String> {
     let (begin, end) = (format!("<!-- {name} -->\n"), format!("<!-- /{name} -->"));
     let missing = || format!("{PAGE} has no block `{name}`");
@@ -59,7 +58,7 @@ fn replaced(text: &str, name: &str, content: &str) -> Result<String, String> {
     Ok(format!("{before}{begin}\n{}\n\n{end}{after}", content.trim_end()))
 }
 
-/// On what, with what, and when.
+/// The machine, the versions and the time of the run.
 fn measured_on(options: &Options, environment: &Environment) -> String {
     let cpu = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let memory = fs::read_to_string("/proc/meminfo").unwrap_or_default();
@@ -95,7 +94,7 @@ fn total(meminfo: &str) -> String {
     }
 }
 
-/// What differs from the commit, the page and its charts apart: a run changes those itself.
+/// The difference from the commit, without the page and its charts, which a run changes.
 fn changes() -> String {
     let besides = [format!(":!{PAGE}"), format!(":!{CHARTS}")];
     output("git", &["status", "--porcelain", "--", ".", &besides[0], &besides[1]])
@@ -105,7 +104,7 @@ fn commit(hash: &str, changes: &str) -> String {
     if changes.is_empty() { hash.to_owned() } else { format!("{hash} + uncommitted changes") }
 }
 
-/// What a command prints, at the top of the workspace.
+/// The output of a command, run at the top of the workspace.
 fn output(program: &str, arguments: &[&str]) -> String {
     let output =
         Command::new(program).args(arguments).current_dir(cargo::workspace_root()).output();

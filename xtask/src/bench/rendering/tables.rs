@@ -1,7 +1,7 @@
-//! What was measured, as tables that can be read as text and are Markdown.
+//! The measurements as Markdown tables that are also readable as text.
 //!
-//! The task comes here for what it prints, the page for what it holds. Rows whose cases were not
-//! measured are left out, and tables without rows with them.
+//! The task prints them, and the page contains them. Rows whose cases were not measured are
+//! omitted, and tables without rows too.
 
 use crate::bench::cases::{
     self, CHANNELS, COMMANDS, Case, Connection, IDLE, IN_FLIGHT, IN_FLIGHT_OF_EACH, Inbox, ONCE,
@@ -29,10 +29,10 @@ pub(crate) const NAMES: [&str; 12] = [
 /// A table.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Table {
-    /// What the page calls the place for it.
+    /// The name of the table's block in the page.
     pub(crate) name: &'static str,
     head: Vec<&'static str>,
-    /// How many columns from the left hold words; the others hold numbers.
+    /// How many columns from the left contain text; the others contain numbers.
     words: usize,
     rows: Vec<Vec<String>>,
 }
@@ -42,7 +42,12 @@ impl Table {
         Table { name, head: head.to_vec(), words, rows: Vec::new() }
     }
 
-    /// The table in Markdown, its columns under each other.
+    /// Adds a row, unless a cell has no value because its case was not measured.
+    fn push_if_complete(&mut self, cells: impl IntoIterator<Item = Option<String>>) {
+        self.rows.extend(cells.into_iter().collect::<Option<Vec<_>>>());
+    }
+
+    /// The table in Markdown, with aligned columns.
     pub(crate) fn markdown(&self) -> String {
         let chars = |text: &str| text.chars().count();
         let widths: Vec<usize> = (0..self.head.len())
@@ -72,7 +77,7 @@ impl Table {
     }
 }
 
-/// All tables that have something in them.
+/// All tables with at least one row.
 pub(crate) fn all(measured: &Measurements) -> Vec<Table> {
     let tables = [
         throughput(measured),
@@ -100,7 +105,7 @@ pub(crate) fn median(
     Spread::of(measured.each(case, figure)).map(|spread| spread.median)
 }
 
-/// The ratio of a case's rate to that of another one, round by round.
+/// The ratio of a case's rate to the rate of another case, round by round.
 fn ratio_to(measured: &Measurements, case: &Case, other: &Case) -> Option<Spread> {
     Spread::of_ratios(
         &measured.each(case, |sample| sample.rate),
@@ -108,12 +113,12 @@ fn ratio_to(measured: &Measurements, case: &Case, other: &Case) -> Option<Spread
     )
 }
 
-/// The ratio of a case's rate to that of its raw one.
+/// The ratio of a case's rate to the rate of its raw case.
 pub(crate) fn ratio(measured: &Measurements, case: &Case) -> Option<Spread> {
     ratio_to(measured, case, &case.raw_baseline())
 }
 
-/// How many times as much processor time of both ends a raw message takes, round by round.
+/// The ratio of the raw case's processor time, of both ends, to the case's, round by round.
 fn cpu_ratio(measured: &Measurements, case: &Case) -> Option<Spread> {
     let both =
         |case: &Case| measured.each(case, |sample| sample.client_cpu_us + sample.server_cpu_us);
@@ -185,7 +190,7 @@ fn more_ways(measured: &Measurements) -> Table {
         let (Some(ratio), Some(cpu)) = (ratio(measured, &case), cpu_ratio(measured, &case)) else {
             continue;
         };
-        // Of batches one is in flight, and of raw messages one.
+        // One batch is in flight, and one raw message.
         let cells = [
             Some(what.to_owned()),
             Some(size(case.bytes)),
@@ -198,7 +203,7 @@ fn more_ways(measured: &Measurements) -> Table {
             median(measured, &case, |sample| sample.p50_us).map(count),
             median(measured, &case, |sample| sample.p99_us).map(count),
         ];
-        table.rows.extend(cells.into_iter().collect::<Option<Vec<_>>>());
+        table.push_if_complete(cells);
     }
     table
 }
@@ -242,7 +247,7 @@ fn one_core(measured: &Measurements) -> Table {
                 median(measured, &case, |sample| sample.p50_us).map(count),
                 median(measured, &case, |sample| sample.p99_us).map(count),
             ];
-            table.rows.extend(cells.into_iter().collect::<Option<Vec<_>>>());
+            table.push_if_complete(cells);
         }
     }
     table
@@ -288,7 +293,7 @@ fn latency(measured: &Measurements) -> Table {
             median(measured, &send, |sample| sample.p99_us / sample.p50_us).map(figure),
             longest,
         ];
-        table.rows.extend(cells.into_iter().collect::<Option<Vec<_>>>());
+        table.push_if_complete(cells);
     }
     table
 }
@@ -324,7 +329,7 @@ fn cost(measured: &Measurements) -> Table {
             of(&case, |sample| sample.server_peak).map(mebibytes),
             of(&raw, |sample| sample.server_peak).map(mebibytes),
         ];
-        table.rows.extend(cells.into_iter().collect::<Option<Vec<_>>>());
+        table.push_if_complete(cells);
     }
     table
 }
@@ -346,7 +351,7 @@ fn cold(measured: &Measurements) -> Table {
             of(|sample| sample.p99_us),
             ratio_to(measured, &case, &full).map(|ratio| figure(ratio.median)),
         ];
-        table.rows.extend(cells.into_iter().collect::<Option<Vec<_>>>());
+        table.push_if_complete(cells);
     }
     table
 }
@@ -407,47 +412,30 @@ fn flood(measured: &Measurements) -> Table {
             p99(&flooded),
             median(measured, &flooded, |sample| sample.logins_rate).map(figure),
         ];
-        table.rows.extend(cells.into_iter().collect::<Option<Vec<_>>>());
+        table.push_if_complete(cells);
     }
     table
 }
 
 fn commands(measured: &Measurements) -> Table {
     let mut table = Table::new("commands", 1, &["", "median", "min–max"]);
-    let spread = |name: &str| {
-        measured.figures.get(name).and_then(|figures| Spread::of(figures.iter().copied()))
+    let mut row = |name: &str, what: String, unit: &str, shown: fn(f64) -> String| {
+        let figures = measured.figures.get(name).map(|figures| figures.iter().copied());
+        if let Some(spread) = figures.and_then(Spread::of) {
+            let min_max = format!("{}–{}", shown(spread.min), shown(spread.max));
+            table.rows.push(vec![what, format!("{} {unit}", shown(spread.median)), min_max]);
+        }
     };
     for command in COMMANDS {
-        let Some(spread) = spread(command) else { continue };
-        table.rows.push(vec![
-            format!("`{command}`"),
-            format!("{} ms", figure(spread.median)),
-            range(&spread),
-        ]);
+        row(command, format!("`{command}`"), "ms", figure);
     }
     for (name, _) in ONCE {
-        let Some(spread) = spread(name) else { continue };
-        let row = [
-            format!("a process with {name}"),
-            format!("{} ms", figure(spread.median)),
-            range(&spread),
-        ];
-        table.rows.push(row.into());
+        row(name, format!("a process with {name}"), "ms", figure);
     }
-    if let Some(idle) = spread(IDLE) {
-        let min_max = format!("{}–{}", mebibytes(idle.min), mebibytes(idle.max));
-        let what = "`web-ipc --serve`, resident, idle".to_owned();
-        table.rows.push(vec![what, format!("{} MiB", mebibytes(idle.median)), min_max]);
-    }
+    row(IDLE, "`web-ipc --serve`, resident, idle".to_owned(), "MiB", mebibytes);
     let ends = ["an open channel, idle: resident in the server", "the same in a `LocalClient`"];
     for (name, what) in CHANNELS.into_iter().zip(ends) {
-        let Some(bytes) = spread(name) else { continue };
-        let min_max = format!("{}–{}", figure(bytes.min / 1024.0), figure(bytes.max / 1024.0));
-        table.rows.push(vec![
-            what.to_owned(),
-            format!("{} KiB", figure(bytes.median / 1024.0)),
-            min_max,
-        ]);
+        row(name, what.to_owned(), "KiB", |bytes| figure(bytes / 1024.0));
     }
     table
 }
@@ -470,8 +458,7 @@ fn seal(measured: &Measurements) -> Table {
                 Spread::of(measured.figures.get(&sealing(what, bytes))?.iter().copied())?.median;
             Some(format!("{} ({})", figure(bytes as f64 / nanos), count(nanos)))
         });
-        let row = [Some(size(bytes))].into_iter().chain(cells).collect::<Option<Vec<_>>>();
-        table.rows.extend(row);
+        table.push_if_complete([Some(size(bytes))].into_iter().chain(cells));
     }
     table
 }
@@ -486,8 +473,7 @@ fn remembered(measured: &Measurements) -> Table {
             let figures = measured.figures.get(name)?.iter().copied();
             Spread::of(figures).map(|spread| count(spread.median))
         });
-        let row = [Some(kind.to_owned())].into_iter().chain(cells).collect::<Option<Vec<_>>>();
-        table.rows.extend(row);
+        table.push_if_complete([Some(kind.to_owned())].into_iter().chain(cells));
     }
     table
 }
@@ -501,7 +487,7 @@ fn rate(measured: &Measurements, case: &Case) -> Option<f64> {
     median(measured, case, |sample| sample.rate)
 }
 
-/// A figure with three digits that count, and no more than are measured.
+/// A figure with three significant digits, the precision of the measurement.
 pub(crate) fn figure(value: f64) -> String {
     match value.abs() {
         0.0..10.0 => format!("{value:.2}"),
@@ -510,7 +496,7 @@ pub(crate) fn figure(value: f64) -> String {
     }
 }
 
-/// A whole number of which three digits count, with its thousands apart.
+/// A whole number with three significant digits, and separators between thousands.
 pub(crate) fn count(value: f64) -> String {
     let unit = 10_f64.powi((value.abs().max(1.0).log10().floor() as i32 - 2).max(0));
     let digits = format!("{:.0}", (value / unit).round() * unit);

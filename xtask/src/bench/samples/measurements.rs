@@ -1,13 +1,13 @@
-//! Figures as they were measured, one a round for each thing.
+//! The measured figures, one per round.
 //!
-//! The rounds put them in; the tables and charts come here for what they show. Nothing is run here.
+//! The rounds add them; tables and charts read them. Nothing is run here.
 
 use std::collections::BTreeMap;
 
 use super::statistics::Spread;
 use crate::bench::cases::Case;
 
-/// What one run of a case brought.
+/// The result of one run of a case.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Sample {
     /// Messages a second.
@@ -19,12 +19,12 @@ pub(crate) struct Sample {
     /// Processor time for a message, in microseconds.
     pub(crate) client_cpu_us: f64,
     pub(crate) server_cpu_us: f64,
-    /// How much of a processor's time other processes used meanwhile; 0 where several clients would
-    /// count each other.
+    /// How much of a processor's time other processes used meanwhile; 0 for several clients, which
+    /// would count each other.
     pub(crate) background_cpu: f64,
-    /// Logins of the flood that were answered with a refusal, a second.
+    /// Refused logins of the flood per second.
     pub(crate) logins_rate: f64,
-    /// The most memory that was resident, in bytes. Of several clients, the largest.
+    /// The peak resident memory, in bytes. Of several clients, the largest.
     pub(crate) client_peak: f64,
     pub(crate) server_peak: f64,
 }
@@ -32,9 +32,9 @@ pub(crate) struct Sample {
 /// Everything that was measured.
 #[derive(Debug, Default)]
 pub(crate) struct Measurements {
-    /// Exchanges between processes, a sample a round.
+    /// Exchanges between processes, one sample per round.
     pub(crate) samples: BTreeMap<Case, Vec<Sample>>,
-    /// Everything else by its name, a figure a time.
+    /// Other measurements by name, one figure each time.
     pub(crate) figures: BTreeMap<String, Vec<f64>>,
 }
 
@@ -52,7 +52,7 @@ impl Measurements {
         Spread::of(self.samples.values().flatten().map(|sample| sample.background_cpu))
     }
 
-    /// The cases during most of whose runs others used more than this part of a core.
+    /// The cases in most of whose runs other processes used more than this part of a core.
     pub(crate) fn disturbed(&self, background_cpu_max: f64) -> Vec<String> {
         let others = |case: &Case| Spread::of(self.each(case, |sample| sample.background_cpu));
         let is_disturbed =
@@ -60,7 +60,7 @@ impl Measurements {
         self.samples.keys().filter(is_disturbed).map(Case::to_string).collect()
     }
 
-    /// Takes in one more figure.
+    /// Adds a figure.
     pub(crate) fn note(&mut self, name: String, figure: f64) {
         self.figures.entry(name).or_default().push(figure);
     }

@@ -1,7 +1,7 @@
-//! The second layer of `bench`: runs the cases, and keeps what each run brought.
+//! The second layer of `bench`: runs the cases, and keeps the results.
 //!
-//! The task comes here to measure, the third layer for what was measured. How it is shown is not
-//! known here.
+//! The task measures with it, and the third layer reads the results. Nothing here knows how they
+//! are shown.
 
 mod measurements;
 mod priority;

@@ -1,19 +1,19 @@
-//! The priority of what is measured, over whatever else the machine does.
+//! Raises the priority of the measured processes.
 //!
-//! The task comes here before its rounds. It knows nothing of what is run.
+//! The task uses it before its rounds. It knows nothing of what is run.
 
 use std::process::{Command, Stdio};
 
-/// Where Linux keeps the priority of a session's processes against those of other sessions; see
-/// sched(7), "The autogroup feature". Where there is one, priorities within a session are nothing
-/// to others.
+/// Where Linux keeps the priority of a session's processes compared with other sessions; see
+/// sched(7), "The autogroup feature". If the file exists, priorities within a session do not affect
+/// other sessions.
 const AUTOGROUP: &str = "/proc/self/autogroup";
 
 /// The highest priority, and the usual one.
 const NICE_RAISED: &str = "-20";
 const NICE_USUAL: &str = "0";
 
-/// This process, and what it starts from now on, go before others, until this is dropped.
+/// Gives this process, and those it starts from now on, priority over others until it is dropped.
 pub(crate) struct RaisedPriority;
 
 impl RaisedPriority {
@@ -28,7 +28,7 @@ impl RaisedPriority {
 
 impl Drop for RaisedPriority {
     fn drop(&mut self) {
-        // Whoever may go before others may go back.
+        // A process that could raise its priority can lower it again.
         let _ = std::fs::write(AUTOGROUP, NICE_USUAL);
         renice(NICE_USUAL);
     }

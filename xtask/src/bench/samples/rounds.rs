@@ -1,8 +1,7 @@
-//! Measures: everything once in a round, round after round, so that what disturbs the machine
-//! disturbs all alike.
+//! Measures everything once per round, round after round, so that a disturbance of the machine
+//! affects all cases alike.
 //!
-//! The task comes here with the options and gets figures, one a round for each thing that was
-//! measured. What they mean is for the tables to say.
+//! The task passes the options and gets figures, one per round. The tables interpret them.
 
 use std::time::{Duration, Instant};
 
@@ -14,10 +13,10 @@ use super::test_bed::{CpuPin, TestBed, finish, number, stop};
 use crate::bench::cases::{Case, Options, Workload};
 use crate::driver::{Captured, PATIENCE};
 
-/// The names of peers that flood.
+/// The names of the flooding peers.
 const FLOODERS: [&str; 2] = ["flood1", "flood2"];
 
-/// Does all rounds. `say` hears what comes next. The error says what could not be measured.
+/// Runs all rounds. `say` is called before each step. The error says what could not be measured.
 pub(crate) fn run(
     bed: &TestBed,
     options: &Options,
@@ -57,7 +56,7 @@ fn run_case(bed: &TestBed, case: &Case, options: &Options) -> Result<Sample, Str
             flooders.push(flooder);
         }
     }
-    // A bcrypt takes a good part of a second.
+    // A bcrypt takes a considerable part of a second.
     let secs = if case.flooded { options.secs * 3.0 } else { options.secs };
     let clients: Vec<Captured> = (0..case.clients)
         .map(|_| bed.send(case, &server, secs, options.warm_up_secs))
@@ -81,7 +80,7 @@ fn run_case(bed: &TestBed, case: &Case, options: &Options) -> Result<Sample, Str
     Ok(Sample { logins_rate: logins / flooded_secs, ..sample(case, &said, &stopped)? })
 }
 
-/// What the clients and the server said, put together.
+/// Combines the results of the clients and the server.
 fn sample(case: &Case, clients: &[Value], server: &Value) -> Result<Sample, String> {
     let of_each =
         |name: &str| clients.iter().map(|said| number(said, name)).collect::<Result<Vec<f64>, _>>();
@@ -100,7 +99,7 @@ fn sample(case: &Case, clients: &[Value], server: &Value) -> Result<Sample, Stri
         p99_us: worst("p99_us")?,
         max_us: worst("max_us")?,
         client_cpu_us: sum("cpu_secs")? / messages * 1e6,
-        // Each client has read the same clock of the one server.
+        // Each client has read the processor time of the same server.
         server_cpu_us: worst("server_cpu_secs")? / messages * 1e6,
         background_cpu: if case.clients == 1 && !case.flooded {
             sum("background_cpu_secs")? / sum("secs")?
@@ -142,7 +141,7 @@ mod tests {
         assert!(sample(&case, &[client(0.0, 0.0)], &server).is_err());
         assert!(sample(&case, &[], &server).is_err());
         assert!(sample(&case, &[json!({})], &server).is_err());
-        // Acknowledged and not there.
+        // Acknowledged, but not received.
         assert!(sample(&case, &[client(101.0, 1.0)], &server).is_err());
         assert!(sample(&case, &[client(100.0, 1.0)], &server).is_ok());
     }

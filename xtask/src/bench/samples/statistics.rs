@@ -1,7 +1,6 @@
-//! Few figures of one thing: their median and how far they spread.
+//! The median and the spread of a few figures.
 //!
-//! The tables come here with what the rounds brought. A median and the two ends say all that five
-//! figures can say.
+//! The tables use it. For five figures the median and the two extremes are enough.
 
 /// The median of some figures, with the smallest and the largest.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -26,7 +25,7 @@ impl Spread {
         Some(Spread { median, min, max })
     }
 
-    /// Of the ratios of figures to others of the same round. Rounds that lack either do not count.
+    /// The ratios of figures to others of the same round. A round without either is skipped.
     pub(crate) fn of_ratios(figures: &[f64], others: &[f64]) -> Option<Self> {
         Self::of(
             figures

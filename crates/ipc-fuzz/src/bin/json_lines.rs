@@ -1,0 +1,73 @@
+//! Reads any bytes as the input of `web-ipc --send`: an object a line. Each line is an object that
+//! serde_json reads too, or blank, or refused in words that hold nothing of it.
+
+#![cfg_attr(fuzzing, no_main)]
+
+use std::io::BufReader;
+
+use input::InputLine;
+
+// The command is a program and no library: its file is built here a second time.
+#[path = "../../../web-ipc-cli/src/input.rs"]
+mod input;
+
+// What that file needs of the command.
+#[path = "../command_error.rs"]
+mod error;
+
+ipc_fuzz::target!(json_lines);
+
+fn json_lines(input: &[u8]) -> bool {
+    // A small buffer, so that lines cross its end.
+    let mut reader = BufReader::with_capacity(16, input);
+    let (mut line, mut seen, mut number, mut are_good) = (Vec::new(), Vec::new(), 0, true);
+    loop {
+        match input::next_line(&mut reader, &mut line).expect("nothing fails to be read") {
+            InputLine::End => break,
+            InputLine::TooLong => panic!("{}", input::line_too_long(number)),
+            InputLine::Whole => {
+                assert!(!line.is_empty() && !line[..line.len() - 1].contains(&b'\n'));
+                number += 1;
+                are_good &= one_line(&line, number);
+                seen.extend_from_slice(&line);
+            }
+        }
+    }
+    assert_eq!(seen, input, "a byte was lost");
+    are_good && number > 0
+}
+
+/// Whether a line can be sent.
+fn one_line(line: &[u8], number: u64) -> bool {
+    let object = match input::from_line(line, number) {
+        Ok(Some(object)) => object,
+        Ok(None) => {
+            assert!(is_blank(line));
+            return true;
+        }
+        Err(failure) => {
+            let said = failure.to_string();
+            assert!(said.starts_with(&format!("line {number} ")), "{said}");
+            assert!(said.len() < 250 && said.chars().all(|letter| (' '..='~').contains(&letter)));
+            assert!(input::from_all(line, "it").is_err());
+            return false;
+        }
+    };
+    let text = object.get();
+    assert!(!is_blank(line) && text.starts_with('{') && text.ends_with('}'));
+    let position = line.windows(text.len()).position(|part| part == text.as_bytes());
+    let around = [&line[..position.expect("it stays the text that it was")], &[]].concat();
+    assert!(is_blank(&around));
+    match serde_json::from_str::<serde_json::Value>(text) {
+        Ok(value) => assert!(value.is_object()),
+        Err(error) => assert!(error.to_string().starts_with("recursion limit"), "{error}"),
+    }
+    let alone = input::from_argument(text, "it").expect("it was accepted as a line");
+    let all = input::from_all(line, "it").expect("it was accepted as a line");
+    assert_eq!((alone.get(), all.get()), (text, text));
+    true
+}
+
+fn is_blank(line: &[u8]) -> bool {
+    line.strip_prefix("\u{feff}".as_bytes()).unwrap_or(line).trim_ascii().is_empty()
+}

@@ -1,0 +1,94 @@
+//! Gives a client of a channel any plaintext: what it reads in one pass is what it reads in two
+//! passes, and what serde_json reads by the rules of `docs/protocol.md`.
+
+#![cfg_attr(fuzzing, no_main)]
+
+use ipc_fuzz::{frame_of_serde_json, refused_as_serde_json_does};
+use ipc_protocol::{
+    ChannelAnswer, Frame, MessageId, REPLY_ADDRESS, write_channel_answer, write_frame_around,
+};
+use serde_json::{Value, json};
+
+ipc_fuzz::target!(server_frame);
+
+fn server_frame(plaintext: &[u8]) -> bool {
+    let answer = match (Frame::parse_channel_answer(plaintext), Frame::parse(plaintext)) {
+        (Ok(frame), Ok(in_two_passes)) => {
+            assert_eq!(frame.id(), in_two_passes.id());
+            assert_eq!(frame.session(), in_two_passes.session());
+            let answer = frame.into_body();
+            assert_eq!(answer, in_two_passes.channel_answer());
+            answer
+        }
+        (Err(one), Err(two)) => {
+            assert_eq!(one, two);
+            refused_as_serde_json_does(plaintext, &one);
+            return false;
+        }
+        (one, two) => panic!("one pass: {one:?}; two: {two:?}"),
+    };
+    if let Some(theirs) = frame_of_serde_json(plaintext) {
+        let ours = answer.as_ref().ok().map(server_as_value);
+        // A code has no escapes, which serde_json does not tell.
+        if ours.is_some() || !plaintext.contains(&b'\\') {
+            assert_eq!(ours, server_of_serde_json(&theirs["body"]));
+        }
+    }
+    let Ok(answer) = answer else { return false };
+    let mut again = Vec::new();
+    write_frame_around(&mut again, REPLY_ADDRESS, id(), None, |body| {
+        write_channel_answer(body, &answer)
+    });
+    assert_eq!(Frame::parse_channel_answer(&again).and_then(Frame::into_body), Ok(answer));
+    true
+}
+
+fn id() -> MessageId {
+    MessageId::from_bytes([7; 16])
+}
+
+fn server_as_value(answer: &ChannelAnswer<'_>) -> Value {
+    let settled =
+        answer.settled.iter().map(|settled| json!([settled.first, settled.last, settled.code]));
+    let replies = answer
+        .replies
+        .iter()
+        .map(|reply| json!([reply.entry, reply.is_duplicate, parsed(reply.body)]));
+    json!([
+        settled.collect::<Vec<_>>(),
+        answer.refused.map(|refused| (refused.from, refused.code)),
+        replies.collect::<Vec<_>>()
+    ])
+}
+
+/// The page's rules for the body of a server's frame.
+fn server_of_serde_json(body: &Value) -> Option<Value> {
+    let members = body.as_object()?;
+    let list = |name| {
+        members.get(name).map_or(Some([].as_slice()), |list| list.as_array().map(Vec::as_slice))
+    };
+    let settled: Option<Vec<Value>> = list("settled")?.iter().map(settled_of_serde_json).collect();
+    let replies: Option<Vec<Value>> = list("replies")?.iter().map(reply_of_serde_json).collect();
+    let refused = match members.get("refused") {
+        Some(refused) => Some((refused.get("from")?.as_u64()?, refused.get("code")?.as_str()?)),
+        None => None,
+    };
+    Some(json!([settled?, refused, replies?]))
+}
+
+fn settled_of_serde_json(settled: &Value) -> Option<Value> {
+    let [first, last, code] = settled.as_array()?.as_slice() else { return None };
+    let is_range = first.as_u64()? <= last.as_u64()?;
+    (is_range && code.is_string()).then(|| settled.clone())
+}
+
+fn reply_of_serde_json(reply: &Value) -> Option<Value> {
+    let entry = reply.get("entry")?.as_u64()?;
+    let is_duplicate = reply.get("duplicate").map_or(Some(false), Value::as_bool)?;
+    let body = reply.get("body").filter(|body| body.is_object())?;
+    Some(json!([entry, is_duplicate, body]))
+}
+
+fn parsed(json: &str) -> Value {
+    serde_json::from_str(json).expect("a part of what serde_json has read")
+}

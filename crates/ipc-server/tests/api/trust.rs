@@ -1,0 +1,380 @@
+//! A server follows the files of its home: certificates, revocations and keys that change while it
+//! runs, and the keys of enrolled clients.
+
+use std::time::{Duration, Instant};
+
+use ipc_envelope::{Key, KeyRing};
+use ipc_home::{Home, Identity};
+use ipc_pki::{
+    Authority, CertificateInfo, LeafRequest, RevocationReason, RevokedCertificate, SubjectName,
+    Usages,
+};
+use ipc_protocol::{ProblemCode, Route};
+use ipc_server::Server;
+use ipc_setup::CertificateRequest;
+use rustls::HandshakeKind;
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+
+use crate::fixture::*;
+use crate::ways::*;
+
+/// Longer than any change takes to hold.
+const LIMIT: Duration = Duration::from_secs(30);
+
+/// A copy of the tests' home, to be changed.
+pub(crate) struct OwnHome {
+    _directory: tempfile::TempDir,
+    pub(crate) home: Home,
+}
+
+pub(crate) fn own_home() -> OwnHome {
+    let directory = tempfile::tempdir().unwrap();
+    let root = directory.path().join("home");
+    ipc_home::make_private_directory(&root).unwrap();
+    for entry in std::fs::read_dir(HOME.home.root()).unwrap() {
+        let entry = entry.unwrap();
+        if entry.file_type().unwrap().is_file() {
+            std::fs::copy(entry.path(), root.join(entry.file_name())).unwrap();
+        }
+    }
+    OwnHome { _directory: directory, home: Home::at(root) }
+}
+
+impl OwnHome {
+    pub(crate) async fn server(&self) -> Server {
+        Server::builder(&self.home).bind("127.0.0.1:0").workers(1).start().await.unwrap()
+    }
+
+    pub(crate) fn authority(&self) -> Authority {
+        let read = |path| std::fs::read::<std::path::PathBuf>(path).unwrap();
+        let (certificate, key) = (self.home.ca_certificate_file(), self.home.ca_key_file());
+        Authority::load(&read(certificate), &read(key)).unwrap()
+    }
+
+    /// A certificate for clients alone, as an enrolled client has.
+    pub(crate) fn enrolled(&self, name: &str) -> Identity {
+        let mut request = LeafRequest::new(SubjectName::parse(name).unwrap());
+        request.usages = Usages::Client;
+        let pair = self.authority().issue(&request, now_secs()).unwrap();
+        Identity {
+            chain: vec![CertificateDer::from_pem_slice(&pair.certificate_pem).unwrap()],
+            key: PrivateKeyDer::from_pem_slice(pair.key_pem.as_bytes()).unwrap(),
+        }
+    }
+
+    fn revoke(&self, identity: &Identity) {
+        let serial = CertificateInfo::from_der(&identity.chain[0]).unwrap().serial;
+        let entry = RevokedCertificate {
+            serial,
+            revoked_at_secs: now_secs(),
+            reason: RevocationReason::Unspecified,
+        };
+        let list =
+            self.authority().revocation_list(&[entry], 1, now_secs(), now_secs() + DAY).unwrap();
+        ipc_home::write_secret_atomically(&self.home.revocation_list_file(), list.as_ref())
+            .unwrap();
+    }
+
+    fn write_keys(&self, keys: &[&str]) {
+        let path = self.home.envelope_keys_file();
+        ipc_home::write_secret_atomically(&path, keys.join("\n").as_bytes()).unwrap();
+    }
+
+    fn keys(&self) -> String {
+        std::fs::read_to_string(self.home.envelope_keys_file()).unwrap().trim().to_owned()
+    }
+}
+
+/// Asks until the answer is the one that is wanted.
+async fn until<T, F: Future<Output = T>>(
+    mut ask: impl FnMut() -> F,
+    wanted: impl Fn(&T) -> bool,
+) -> T {
+    let start = Instant::now();
+    loop {
+        let answer = ask().await;
+        if wanted(&answer) {
+            return answer;
+        }
+        assert!(start.elapsed() < LIMIT, "the change does not hold");
+    }
+}
+
+/// The certificate that a server shows on a new connection.
+async fn shown(server: &Server) -> Vec<u8> {
+    let connection =
+        connect_tls(server.address(), &tls(Some(identity("localhost")))).await.unwrap();
+    let (_, session) = connection.stream.get_ref().get_ref();
+    session.peer_certificates().unwrap()[0].to_vec()
+}
+
+/// Submits a message that is sealed with a ring of the caller's.
+async fn submit_with(
+    connection: &mut Connection,
+    keys: &KeyRing,
+    session: Option<&str>,
+) -> Response {
+    let plaintext = frame(Route::MessageSubmit, new_id(), session, "{}");
+    let envelope = keys.seal(&plaintext, now_secs(), [7; 16]);
+    connection.post(Route::MessageSubmit, &envelope).await
+}
+
+async fn log_in_with(connection: &mut Connection, keys: &KeyRing) -> Response {
+    let credentials = HOME.home.admin_credentials().unwrap();
+    let body = serde_json::json!({
+        "username": credentials.username,
+        "password": credentials.password.as_str(),
+    });
+    let plaintext = frame(Route::ClientAuth, new_id(), None, &body.to_string());
+    connection.post(Route::ClientAuth, &keys.seal(&plaintext, now_secs(), [7; 16])).await
+}
+
+fn session_of(response: &Response, keys: &KeyRing) -> String {
+    let plaintext = keys.open(&response.body, None).unwrap();
+    let frame: serde_json::Value = serde_json::from_slice(&plaintext).unwrap();
+    frame["body"]["session"].as_str().unwrap().to_owned()
+}
+
+fn derived(keys: &str, name: &str) -> KeyRing {
+    KeyRing::from_keys(
+        keys.lines().map(|key| Key::from_base64url(key).unwrap().derive_for(name)).collect(),
+    )
+    .unwrap()
+}
+
+#[tokio::test]
+async fn a_renewed_certificate_is_shown_without_a_restart_and_open_connections_go_on() {
+    let place = own_home();
+    let server = place.server().await;
+    let mut kept = connect(&server).await;
+    let session = kept.admin_session().await;
+    let before = shown(&server).await;
+    let renewed = std::thread::spawn({
+        let home = place.home.clone();
+        move || {
+            let request = CertificateRequest {
+                force: true,
+                ..CertificateRequest::new("localhost", now_secs())
+            };
+            ipc_setup::issue_certificate(&home, &request).unwrap();
+        }
+    });
+    let after = until(|| shown(&server), |now| *now != before).await;
+    renewed.join().unwrap();
+    let pem = std::fs::read(place.home.root().join("localhost.crt")).unwrap();
+    assert_eq!(after, CertificateDer::from_pem_slice(&pem).unwrap().to_vec());
+    kept.submit(new_id(), &session, "{}").await.is_success();
+}
+
+#[tokio::test]
+async fn a_pair_that_does_not_fit_is_not_taken_and_the_last_good_one_stays() {
+    let place = own_home();
+    let server = place.server().await;
+    let before = shown(&server).await;
+    std::fs::write(place.home.root().join("localhost.crt"), "damaged").unwrap();
+    // What is written after it is noticed after it.
+    let old = place.keys();
+    let other = Key::from_bytes([9; 32]).to_base64url();
+    place.write_keys(&[&other, &old]);
+    let mut connection = connect(&server).await;
+    let session = connection.admin_session().await;
+    for _ in 0..20 {
+        connection.submit(new_id(), &session, "{}").await.is_success();
+        assert_eq!(shown(&server).await, before);
+    }
+    // Mended, all that has changed holds.
+    std::fs::copy(HOME.home.root().join("localhost.crt"), place.home.root().join("localhost.crt"))
+        .unwrap();
+    let keys = KeyRing::from_text(&other).unwrap();
+    let answer = until(
+        || async { log_in_with(&mut connect(&server).await, &keys).await },
+        |answer| answer.status == 200,
+    )
+    .await;
+    assert!(!session_of(&answer, &keys).is_empty());
+}
+
+#[tokio::test]
+async fn a_revoked_certificate_is_refused_on_a_kept_a_resumed_and_a_new_connection() {
+    let place = own_home();
+    let server = place.server().await;
+    let config = tls(Some(identity("client2")));
+    let mut kept = connect_tls(server.address(), &config).await.unwrap();
+    let session = kept.admin_session().await;
+    kept.submit(new_id(), &session, "{}").await.is_success();
+    let other_session = admin_session(&server).await;
+    let mut other = connect(&server).await;
+    place.revoke(&identity("client2"));
+    let start = Instant::now();
+    loop {
+        let answer = kept.submit(new_id(), "none", "{}").await;
+        if answer.status == 403 {
+            answer.is_refusal(ProblemCode::CertificateRevoked);
+            break;
+        }
+        answer.is_refusal(ProblemCode::SessionExpired);
+        assert!(start.elapsed() < LIMIT, "the revoked certificate is still taken");
+    }
+    // The server's tickets are of before: a resumption is refused by whoever reads the list.
+    let resumed = async {
+        let mut again = connect_tls(server.address(), &config).await?;
+        let kind = again.stream.get_ref().get_ref().1.handshake_kind();
+        again.write(b"GET /is/running HTTP/1.1\r\nhost: x\r\n\r\n").await?;
+        again.read_response().await.map(|response| (kind, response))
+    };
+    match resumed.await {
+        Ok((kind, response)) => {
+            assert_eq!(kind, Some(HandshakeKind::Resumed));
+            response.is_refusal(ProblemCode::CertificateRevoked);
+        }
+        Err(error) => {
+            let error = error.get_ref().and_then(|error| error.downcast_ref::<rustls::Error>());
+            assert_eq!(
+                error,
+                Some(&rustls::Error::AlertReceived(rustls::AlertDescription::CertificateRevoked))
+            );
+        }
+    }
+    other.submit(new_id(), &other_session, "{}").await.is_success();
+}
+
+#[tokio::test]
+async fn a_revoked_client_loses_its_channel() {
+    let place = own_home();
+    let server = place.server().await;
+    let connect =
+        || async { connect_tls(server.address(), &tls(Some(identity("client2")))).await.unwrap() };
+    let session = connect().await.admin_session().await;
+    let mut channel = Way::Channel.open_on(connect().await, &session).await;
+    assert_eq!(channel.send(new_id(), "{}").await, Outcome::Accepted);
+    place.revoke(&identity("client2"));
+    let start = Instant::now();
+    loop {
+        match channel.send(new_id(), "{}").await {
+            Outcome::Accepted => assert!(start.elapsed() < LIMIT, "the channel stays open"),
+            refused => {
+                assert_eq!(refused, Outcome::Refused(ProblemCode::CertificateRevoked));
+                break;
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_list_that_cannot_be_read_keeps_a_server_from_starting_and_revokes_nothing_less() {
+    let place = own_home();
+    for content in ["", "nonsense", "-----BEGIN X509 CRL-----\nAAEC\n-----END X509 CRL-----\n"] {
+        ipc_home::write_secret_atomically(&place.home.revocation_list_file(), content.as_bytes())
+            .unwrap();
+        let builder = Server::builder(&place.home).bind("127.0.0.1:0").workers(1);
+        let error = builder.start().await.unwrap_err();
+        assert!(error.to_string().contains("web-ipc-ca.crl"), "{content}: {error}");
+    }
+}
+
+#[tokio::test]
+async fn an_enrolled_client_has_keys_of_its_own_and_no_others_open_for_it() {
+    let place = own_home();
+    let server = place.server().await;
+    let keys = place.keys();
+    let own = derived(&keys, "worker1");
+    let connect = |name| {
+        let config = tls(Some(place.enrolled(name)));
+        let address = server.address();
+        async move { connect_tls(address, &config).await.unwrap() }
+    };
+    let mut connection = connect("worker1").await;
+    let login = log_in_with(&mut connection, &own).await;
+    // The answer is sealed for this client alone.
+    assert!(derived(&keys, "worker2").open(&login.body, None).is_err());
+    assert!(KeyRing::from_text(&keys).unwrap().open(&login.body, None).is_err());
+    let session = session_of(&login, &own);
+    submit_with(&mut connection, &own, Some(&session)).await.is_success();
+    for others in [derived(&keys, "worker2"), KeyRing::from_text(&keys).unwrap()] {
+        let mut connection = connect("worker1").await;
+        submit_with(&mut connection, &others, Some(&session))
+            .await
+            .is_refusal(ProblemCode::MalformedEnvelope);
+    }
+    // What the client sealed is nothing on another's connection, and nothing beside the home.
+    let mut other = connect("worker2").await;
+    submit_with(&mut other, &own, Some(&session)).await.is_refusal(ProblemCode::MalformedEnvelope);
+    let mut home = connect_tls(server.address(), &tls(Some(identity("client2")))).await.unwrap();
+    submit_with(&mut home, &own, Some(&session)).await.is_refusal(ProblemCode::MalformedEnvelope);
+}
+
+#[tokio::test]
+async fn a_rotated_key_holds_at_once_and_the_old_one_until_it_is_dropped() {
+    let place = own_home();
+    let server = place.server().await;
+    let old = place.keys();
+    let new = Key::from_bytes([9; 32]).to_base64url();
+    let rings = [derived(&old, "worker1"), derived(&new, "worker1")];
+    let config = tls(Some(place.enrolled("worker1")));
+    let mut connection = connect_tls(server.address(), &config).await.unwrap();
+    let session = session_of(&log_in_with(&mut connection, &rings[0]).await, &rings[0]);
+    place.write_keys(&[&new, &old]);
+    // The kept connection follows too.
+    let start = Instant::now();
+    loop {
+        let answer = log_in_with(&mut connection, &rings[0]).await;
+        assert_eq!(answer.status, 200, "the old key opens all the time");
+        if rings[1].open(&answer.body, None).is_ok() {
+            break;
+        }
+        assert!(start.elapsed() < LIMIT, "answers are not sealed with the new key");
+    }
+    for ring in &rings {
+        submit_with(&mut connection, ring, Some(&session)).await.is_success();
+    }
+    place.write_keys(&[&new]);
+    until(
+        || async {
+            let mut connection = connect_tls(server.address(), &config).await.unwrap();
+            submit_with(&mut connection, &rings[0], Some(&session)).await
+        },
+        |answer| answer.status == 400,
+    )
+    .await
+    .is_refusal(ProblemCode::MalformedEnvelope);
+    let mut connection = connect_tls(server.address(), &config).await.unwrap();
+    submit_with(&mut connection, &rings[1], Some(&session)).await.is_success();
+}
+
+#[tokio::test]
+async fn sessions_end_with_the_key_that_sealed_them_and_not_before() {
+    for way in Way::BOTH {
+        let place = own_home();
+        let server = place.server().await;
+        let session = admin_session(&server).await;
+        let mut line = way.open(&server, &session).await;
+        assert_eq!(line.send(new_id(), "{}").await, Outcome::Accepted);
+        let old = std::fs::read_to_string(place.home.session_key_file()).unwrap();
+        let new = Key::from_bytes([9; 32]).to_base64url();
+        let write = |text: &str| {
+            let path = place.home.session_key_file();
+            ipc_home::write_secret_atomically(&path, text.as_bytes()).unwrap();
+        };
+        write(&format!("{}\n{old}", *new));
+        // A session of after: the new key holds once the server gives another's.
+        let ring = KeyRing::from_text(&new).unwrap();
+        until(
+            || async { connect(&server).await.admin_session().await },
+            |token| ring.open_base64url(token.as_bytes(), None).is_ok(),
+        )
+        .await;
+        assert_eq!(line.send(new_id(), "{}").await, Outcome::Accepted);
+        write(&new);
+        let start = Instant::now();
+        loop {
+            match line.send(new_id(), "{}").await {
+                Outcome::Accepted => assert!(start.elapsed() < LIMIT, "the session goes on"),
+                refused => {
+                    assert_eq!(refused, Outcome::Refused(ProblemCode::SessionExpired));
+                    break;
+                }
+            }
+        }
+    }
+}
