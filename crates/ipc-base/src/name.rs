@@ -18,8 +18,16 @@ const LABEL_CHARS_MAX: usize = 63;
 
 /// Names that no peer may have, in upper or lower case: `NAME.crt` or `NAME.key` would be another
 /// file of the home, or look like it.
-pub const RESERVED_NAMES: [&str; 6] =
-    ["web-ipc-ca", "session", "envelope", "users", "admin", "inbox"];
+pub const RESERVED_NAMES: [&str; 8] = [
+    "web-ipc-ca",
+    "web-ipc-ca.old",
+    "web-ipc-ca.cross",
+    "session",
+    "envelope",
+    "users",
+    "admin",
+    "inbox",
+];
 
 /// The name of a peer. Its certificate contains it, and the home has `NAME.crt` and `NAME.key`.
 ///

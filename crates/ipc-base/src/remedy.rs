@@ -214,6 +214,17 @@ pub enum Remedy {
     /// List the users: `Users::list`.
     ListUsers,
 
+    /// Make another bundle for the client: `create_enrolment`.
+    MakeBundle,
+    /// List the enrolments of the home: `list_enrolments`.
+    ListEnrolments,
+    /// Cancel the enrolment of a client: `cancel_enrolment`.
+    CancelEnrolment {
+        /// The name of the client.
+        name: String,
+    },
+    /// Say where the server is reached.
+    NameAddress,
     /// List the certificates of the home: `list_certificates`.
     ListCertificates,
     /// List the keys of the home: `list_keys`.
@@ -446,6 +457,12 @@ impl fmt::Display for Remedy {
                 return write!(f, "try the credentials of `{user}` on the server's host");
             }
             Remedy::ListUsers => "list the users",
+            Remedy::MakeBundle => "make another bundle in the server's home",
+            Remedy::ListEnrolments => "look at the list of enrolments",
+            Remedy::CancelEnrolment { name } => {
+                return write!(f, "cancel the enrolment of `{name}` first");
+            }
+            Remedy::NameAddress => "name an address of the server",
             Remedy::ListCertificates => "look at the list of certificates",
             Remedy::ListKeys => "look at the list of keys",
             Remedy::RotateKeys { .. } => "make a new key first",

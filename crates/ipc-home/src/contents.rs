@@ -100,6 +100,10 @@ pub(crate) fn contents_of(names: &[OsString]) -> Contents {
 /// Names that exist only in a home, and must never be copied to a client.
 const OF_SERVERS: [&str; 4] = ["session.key", "web-ipc-ca.key", "admin.cred", "users.db"];
 
+/// What tells the directory of a client whose enrolment was cut short, whatever else is in it yet.
+/// `ipc-setup` writes it first and removes it last.
+const ENROLLING: &str = ".enrolling";
+
 /// Whether the directory has at least two of the three things that a client needs, and nothing that
 /// exists only in a home. An interrupted creation of a home leaves only one of the three without
 /// `session.key` or the authority's key.
@@ -107,6 +111,9 @@ fn is_client(names: &[OsString]) -> bool {
     let has = |wanted: &str| names.iter().any(|name| name == wanted);
     if OF_SERVERS.into_iter().any(has) {
         return false;
+    }
+    if has(ENROLLING) {
+        return true;
     }
     let has_pair = names.iter().any(|name| {
         let peer = name.to_str().and_then(|name| name.strip_suffix(".key"));
@@ -191,6 +198,9 @@ mod tests {
         }
         // A creation that was killed early leaves this.
         assert_eq!(contents(&["envelope.keys"]), Contents::Begun);
+        // What an enrolment that was killed early leaves.
+        assert_eq!(contents(&[".lock", ".enrolling"]), Contents::Client);
+        assert_eq!(contents(&[".lock", ".enrolling", "envelope.keys"]), Contents::Client);
     }
 
     #[test]

@@ -11,10 +11,11 @@ use crate::HomeError;
 use crate::permissions::{DIRECTORY_MODE, FILE_MODE, OTHERS, STICKY};
 
 /// The files of a home, besides private keys, that nobody else may read.
-const SECRETS: [&str; 11] = [
+const SECRETS: [&str; 12] = [
     "envelope.keys",
     "session.key",
     "admin.cred",
+    "client.cred",
     "users.db",
     "users.db-wal",
     "users.db-shm",

@@ -125,9 +125,25 @@ impl Backup {
         }
     }
 
-    /// Copies all files except databases: keys, certificates, and others.
+    /// Copies all files except databases: keys, certificates, and others; also those of the
+    /// directories with issued certificates and with enrolments.
     fn copy_files(&self) -> Result<(), SetupError> {
-        let root = self.home.root();
+        self.copy_directory(self.home.root(), &self.partial)?;
+        let copy = Home::at(&self.partial);
+        for (from, to) in [
+            (self.home.issued_dir(), copy.issued_dir()),
+            (self.home.enrolments_dir(), copy.enrolments_dir()),
+        ] {
+            if from.is_dir() {
+                make_private_directory(&to).map_err(unwritable)?;
+                self.copy_directory(&from, &to)?;
+                sync_directory(&to).map_err(unwritable)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn copy_directory(&self, root: &Path, to: &Path) -> Result<(), SetupError> {
         let unreadable =
             |path: &Path, source| HomeError::Unreadable { path: path.to_owned(), source };
         for entry in std::fs::read_dir(root).map_err(|source| unreadable(root, source))? {
@@ -138,7 +154,7 @@ impl Backup {
                 // Group and others get no right on the copy, except on certificates.
                 let kept = if path.extension() == Some(OsStr::new("crt")) { 0o755 } else { 0o700 };
                 let mode = metadata.permissions().mode() & kept | 0o400;
-                copy_file(&path, &self.partial.join(&name), mode)?;
+                copy_file(&path, &to.join(&name), mode)?;
             }
         }
         Ok(())

@@ -13,7 +13,7 @@ use ipc_pki::{CreateError, IssueError, LoadError, NameError, RenewalError, Revok
 use ipc_store::{DatabaseError, PasswordError, StoreError, UsernameError};
 use thiserror::Error;
 
-use crate::{KeyId, Ring};
+use crate::{BundleError, KeyId, Ring};
 
 /// Why setting up failed.
 #[derive(Debug, Error)]
@@ -124,6 +124,56 @@ pub enum SetupError {
         /// The file.
         path: PathBuf,
     },
+    /// The bundle or its code is not good.
+    #[error(transparent)]
+    Bundle {
+        /// What is wrong with it.
+        source: BundleError,
+    },
+    /// The key of a bundle could not be derived: there is no memory for it.
+    #[error("cannot derive the key of the bundle from its code")]
+    BundleKey,
+    /// The home is that of an enrolled client.
+    #[error("{} is the home of the client `{name}` already", path.display())]
+    AlreadyEnrolled {
+        /// The home.
+        path: PathBuf,
+        /// The name of the client.
+        name: PeerName,
+    },
+    /// The directory is not empty, and no enrolment has begun in it.
+    #[error("{} is not empty", path.display())]
+    NotForEnrolment {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// The client has accepted an earlier bundle.
+    #[error("`{name}` is enrolled already")]
+    EnrolmentExists {
+        /// The name of the client.
+        name: String,
+    },
+    /// The name is that of a certificate pair in this home.
+    #[error("`{name}` is the name of a certificate in this home")]
+    EnrolmentNameTaken {
+        /// The name.
+        name: PeerName,
+    },
+    /// Nobody of this name was enrolled.
+    #[error("no client `{name}` was enrolled")]
+    UnknownEnrolment {
+        /// The name.
+        name: String,
+    },
+    /// What was noted of an enrolment cannot be read.
+    #[error("{} is damaged, or of a newer version", path.display())]
+    BadEnrolment {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The client is told no address of its server.
+    #[error("an enrolled client needs an address of its server")]
+    NoAddress,
     /// The key ring has no room for another key.
     #[error("{ring} has {keys_max} keys already, the most that are read")]
     TooManyKeys {
@@ -251,6 +301,14 @@ impl SetupError {
                  then no longer trusted at all",
             ),
             Self::Revoke { source: RevokeError::NotAListSigner } => Remedy::ReplaceHome,
+            Self::Bundle { source } => remedy_of_bundle(source),
+            Self::BundleKey => return None,
+            Self::AlreadyEnrolled { .. } | Self::NotForEnrolment { .. } => Remedy::UseAnotherHome,
+            Self::EnrolmentExists { name } => Remedy::CancelEnrolment { name: name.clone() },
+            Self::EnrolmentNameTaken { .. } => Remedy::ChoosePeerName,
+            Self::UnknownEnrolment { .. } => Remedy::ListEnrolments,
+            Self::BadEnrolment { path } => Remedy::RestoreFile { path: path.clone() },
+            Self::NoAddress => Remedy::NameAddress,
             Self::TooManyKeys { .. } => Remedy::DropKey,
             Self::UnknownKey { .. } => Remedy::ListKeys,
             Self::KeyInUse { ring, .. } => Remedy::RotateKeys { session: *ring == Ring::Session },
@@ -263,6 +321,21 @@ impl SetupError {
             | Self::Revoke { .. }
             | Self::Runtime { .. } => return None,
         })
+    }
+}
+
+/// What helps where a bundle was not accepted.
+fn remedy_of_bundle(error: &BundleError) -> Remedy {
+    match error {
+        BundleError::MalformedCode | BundleError::WrongCode => {
+            Remedy::act("give the code that was shown when this bundle was made")
+        }
+        BundleError::NotABundle | BundleError::Damaged => {
+            Remedy::act("copy the whole bundle again, unchanged")
+        }
+        BundleError::Expired => Remedy::MakeBundle,
+        BundleError::FromTheFuture { .. } => Remedy::CheckClocks,
+        BundleError::Unsupported => Remedy::UseNewerVersion,
     }
 }
 

@@ -9,6 +9,9 @@
 //! | a home, made or completed | [`init`] |
 //! | a certificate for one more peer | [`issue_certificate`] |
 //! | to list, renew or revoke certificates | [`list_certificates`], [`renew_certificates`], [`revoke_certificates`] |
+//! | to enrol a client on another host | [`create_enrolment`] there, [`accept_enrolment`] here |
+//! | to list or cancel enrolments | [`list_enrolments`], [`cancel_enrolment`] |
+//! | a server that renews certificates of clients | [`HomeIssuer`] |
 //! | to add, list, check, change or delete users | [`users`] |
 //! | to list, rotate or drop the keys of a home | [`list_keys`], [`rotate_keys`], [`drop_key`] |
 //! | a copy of a home that is in use | [`Backup`] |
@@ -31,13 +34,17 @@
 //! - `vendored` (default): builds OpenSSL from source; see `ipc-pki`.
 
 mod backup;
+mod bundle;
 mod certificate;
 mod certificates;
 mod clock;
 mod directory;
+mod enrol;
+mod enrolments;
 mod error;
 mod files;
 mod init;
+mod issuer;
 mod keys;
 mod lock;
 mod pair;
@@ -50,12 +57,18 @@ mod testing;
 mod users;
 
 pub use backup::{BackedUp, Backup};
+pub use bundle::{BUNDLE_BYTES_MAX, BUNDLE_END, BUNDLE_TTL_SECS, BundleError, Code};
 pub use certificate::{CertificateRequest, IssuedCertificate, issue_certificate};
 pub use certificates::{CertificateKind, CertificateList, ListedCertificate, list_certificates};
+pub use enrol::{
+    Accepted, Bundle, Cancelled, EnrolRequest, accept_enrolment, cancel_enrolment, create_enrolment,
+};
+pub use enrolments::{Enrolment, EnrolmentState, list_enrolments};
 pub use error::SetupError;
 pub use init::{InitOptions, Initialised, Outcome, init};
 pub use ipc_base::{ModeChange, Place, Remedy};
 pub use ipc_pki::{KeyType, KeyTypeError, NameError, RevocationReason, SerialNumber, to_ascii};
+pub use issuer::HomeIssuer;
 pub use keys::{KeyId, KeyIdError, ListedKey, Ring, drop_key, list_keys, rotate_keys};
 pub use renew::{Renew, Renewals, renew_certificates};
 pub use revoke::{Revoked, revoke_certificates};

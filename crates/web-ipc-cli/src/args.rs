@@ -20,15 +20,18 @@ use zeroize::Zeroizing;
 
 use commands::command;
 pub(crate) use invocation::{
-    AccountChange, Action, Certs, Dead, DeadAction, InboxKind, Invocation, Keys, Letters, LogLevel,
-    RequestArgs, SendArgs, Serve, Target, Test, Users,
+    AccountChange, Action, Certs, Dead, DeadAction, Enrol, EnrolCreate, InboxKind, Invocation,
+    Keys, Letters, LogLevel, RequestArgs, SendArgs, Serve, Target, Test, Users,
 };
 pub(crate) use usage_error::UsageError;
 use usage_error::usage_of;
 use values::{Listener, Place};
 
+/// The port of a server that is told no other: that of `--serve`.
+const SERVER_PORT: u16 = 3000;
+
 /// The names under which the binary may be called to be one of its commands.
-const OTHER_NAMES: [(&str, &str); 10] = [
+const OTHER_NAMES: [(&str, &str); 11] = [
     ("web-ipc-certs", "certs"),
     ("web-ipc-init", "init"),
     ("web-ipc-users", "users"),
@@ -39,6 +42,7 @@ const OTHER_NAMES: [(&str, &str); 10] = [
     ("web-ipc-dead", "dead"),
     ("web-ipc-backup", "backup"),
     ("web-ipc-keys", "keys"),
+    ("web-ipc-enrol", "enrol"),
 ];
 
 /// Reads the command line, the program's name first.
@@ -85,6 +89,7 @@ pub(crate) fn parse(
         "send" => Some(Action::Send(send_args(&command, options)?)),
         "request" => Some(Action::Request(request_args(&command, options)?)),
         "dead" => dead(options).map(Action::Dead),
+        "enrol" => enrol(&command, options)?.map(Action::Enrol),
         "keys" => keys(options).map(Action::Keys),
         "backup" if options.get_flag("run") => Some(backup(&command, options)?),
         _ => None,
@@ -107,6 +112,7 @@ fn missing_action(name: &str) -> &'static str {
             "'--users' needs '--add', '--delete', '--list', '--testCredentials', '--change', '--disable', '--enable', '--bind' or '--unbind'"
         }
         "test" => "'--test' does nothing without '--run'",
+        "enrol" => "'--enrol' needs '--create', '--accept <FILE>', '--list' or '--cancel <NAME>'",
         "keys" => "'--keys' needs '--list', '--rotate' or '--drop <ID>'",
         "dead" => "'--dead' needs '--list', '--putBack' or '--discard'",
         // No other command needs more than its name.
@@ -336,6 +342,43 @@ fn backup(command: &Command, options: &ArgMatches) -> Result<Action, UsageError>
             Err(UsageError::new("'--out <DIR>' is required", None, &usage_of(backup)))
         }
     }
+}
+
+fn enrol(command: &Command, options: &ArgMatches) -> Result<Option<Enrol>, UsageError> {
+    if let Some(file) = options.get_one::<PathBuf>("accept") {
+        return Ok(Some(Enrol::Accept((file.as_os_str() != "-").then(|| file.clone()))));
+    }
+    if let Some(name) = text(options, "cancel") {
+        return Ok(Some(Enrol::Cancel(name)));
+    }
+    if options.get_flag("list") {
+        return Ok(Some(Enrol::List));
+    }
+    let enrol = command.find_subcommand("enrol").expect("it is defined here");
+    if !options.get_flag("create") {
+        let of_create = ["name", "user", "server", "serverName", "days", "out"];
+        return match of_create.into_iter().find(|option| options.contains_id(option)) {
+            Some(option) => {
+                let what = format!("'--{option}' needs '--create'");
+                Err(UsageError::new(&what, None, &usage_of(enrol)))
+            }
+            None => Ok(None),
+        };
+    }
+    let Some(name) = text(options, "name") else {
+        return Err(UsageError::new("'--name <NAME>' is required", None, &usage_of(enrol)));
+    };
+    let port = SERVER_PORT;
+    let places = options.get_many::<Place>("server").into_iter().flatten();
+    Ok(Some(Enrol::Create(EnrolCreate {
+        name,
+        user: text(options, "user"),
+        addresses: places.map(|place| place.with_port(port)).collect(),
+        port,
+        server: text(options, "serverName").unwrap_or_else(|| "localhost".to_owned()),
+        days: options.get_one("days").copied(),
+        out: options.get_one("out").cloned(),
+    })))
 }
 
 fn keys(options: &ArgMatches) -> Option<Keys> {

@@ -4,10 +4,12 @@
 //! refused, 2 wrong usage, 129, 130 or 143 ended early by SIGHUP, SIGINT or SIGTERM.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
+mod addresses;
 mod args;
 mod backup;
 mod certs;
 mod dead;
+mod enrol;
 mod error;
 mod escape;
 mod home;
@@ -87,6 +89,7 @@ fn run(home: Option<&Path>, action: Action) -> Result<Verdict, Failure> {
         Action::Serve(serve) => serve::run(home, &serve),
         Action::Send(sending) => send::run(home, &sending),
         Action::Request(asking) => send::request(home, &asking),
+        Action::Enrol(enrol) => enrol::run(home, &enrol),
         Action::Keys(keys) => keys::run(home, keys),
         Action::Backup { out } => backup::run(home, &out),
         Action::Dead(letters) => dead::run(home, &letters),

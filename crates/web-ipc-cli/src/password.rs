@@ -53,7 +53,7 @@ pub(crate) fn find(
     prompt: Prompt,
 ) -> Result<Option<Zeroizing<String>>, Failure> {
     let password = match given {
-        Some(given) if given.as_str() == "-" => Some(first_line(io::stdin().lock())?),
+        Some(given) if given.as_str() == "-" => Some(first_line(io::stdin().lock(), "password")?),
         Some(given) => Some(given),
         None if io::stdin().is_terminal() => Some(ask(user, prompt)?),
         None => None,
@@ -66,16 +66,16 @@ pub(crate) fn find(
     Ok(password.filter(|password| !password.is_empty()))
 }
 
-/// The first line, without its end.
-fn first_line(input: impl BufRead) -> Result<Zeroizing<String>, Failure> {
+/// The first line, without its end; `what` it is: a password, a code.
+pub(crate) fn first_line(input: impl BufRead, what: &str) -> Result<Zeroizing<String>, Failure> {
     let mut line = Zeroizing::new(Vec::with_capacity(LINE_BYTES_MAX as usize + 1));
     input.take(LINE_BYTES_MAX + 1).read_until(b'\n', &mut line).map_err(|error| {
-        Failure::of(&error, None).while_doing("cannot read the password from stdin")
+        Failure::of(&error, None).while_doing(&format!("cannot read the {what} from stdin"))
     })?;
     if line.len() as u64 > LINE_BYTES_MAX {
         return Err(Failure::new(
             format!("the first line of stdin is longer than {LINE_BYTES_MAX} bytes"),
-            Some("give the password alone".to_owned()),
+            Some(format!("give the {what} alone")),
         ));
     }
     let is_utf_16 = line.starts_with(b"\xff\xfe") || line.starts_with(b"\xfe\xff");
@@ -89,7 +89,7 @@ fn first_line(input: impl BufRead) -> Result<Zeroizing<String>, Failure> {
                 "the first line of stdin is {}",
                 if is_utf_16 { "UTF-16" } else { "not UTF-8" }
             ),
-            Some("give the password in UTF-8".to_owned()),
+            Some(format!("give the {what} in UTF-8")),
         )),
     }
 }
@@ -115,7 +115,7 @@ mod tests {
     use super::*;
 
     fn line_of(input: &str) -> Zeroizing<String> {
-        first_line(input.as_bytes()).unwrap()
+        first_line(input.as_bytes(), "password").unwrap()
     }
 
     #[test]
@@ -129,10 +129,10 @@ mod tests {
 
     #[test]
     fn a_line_without_an_end_and_bytes_that_are_no_text_are_refused() {
-        assert!(first_line(io::BufReader::new(io::repeat(b'x'))).is_err());
-        let told = first_line(&b"\xff\xfep\0\n\0"[..]).unwrap_err().to_string();
+        assert!(first_line(io::BufReader::new(io::repeat(b'x')), "password").is_err());
+        let told = first_line(&b"\xff\xfep\0\n\0"[..], "password").unwrap_err().to_string();
         assert_eq!(told, "the first line of stdin is UTF-16; give the password in UTF-8");
-        let told = first_line(&b"p\xff\n"[..]).unwrap_err().to_string();
+        let told = first_line(&b"p\xff\n"[..], "password").unwrap_err().to_string();
         assert_eq!(told, "the first line of stdin is not UTF-8; give the password in UTF-8");
     }
 

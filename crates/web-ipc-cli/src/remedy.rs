@@ -125,6 +125,14 @@ pub(crate) fn sentence(remedy: &Remedy, home: Option<&Path>) -> String {
             command(home, &users("--testCredentials", user))
         ),
         Remedy::ListUsers => format!("{} to see who is there", run("--users --list")),
+        Remedy::MakeBundle => {
+            "make another in the server's home with web-ipc --enrol --create --name NAME".to_owned()
+        }
+        Remedy::ListEnrolments => format!("{} to see them", run("--enrol --list")),
+        Remedy::CancelEnrolment { name } => {
+            format!("{} first", run(&format!("--enrol --cancel {}", shell_quoted(name))))
+        }
+        Remedy::NameAddress => "give one with --server ADDRESS".to_owned(),
         Remedy::ListCertificates => format!("{} to see them", run("--certs --list")),
         Remedy::ListKeys => format!("{} to see them", run("--keys --list")),
         Remedy::RotateKeys { session } => {

@@ -11,10 +11,12 @@ mod jobs;
 mod lines;
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
-use ipc_home::locate;
+use ipc_home::{PeerName, locate};
 use ipc_server::{Inbox, InboxChoice, Server};
+use ipc_setup::{HomeIssuer, SetupError};
 
 use crate::args::{InboxKind, Serve};
 use crate::error::{Failure, Verdict};
@@ -33,6 +35,9 @@ const TRIES: u16 = 10;
 pub(crate) fn run(explicit_home: Option<&Path>, serve: &Serve) -> Result<Verdict, Failure> {
     let name = peer_name(&serve.name)?;
     let home = home::open_or_make(&locate(explicit_home)?)?;
+    let certified =
+        PeerName::parse(&name).map_err(|source| SetupError::Name { name: name.clone(), source })?;
+    let issuer = HomeIssuer::new(home.clone(), certified);
     let unready = |error| Failure::of(&error, None).while_doing("cannot listen for signals");
     let runtime = signals::runtime().map_err(unready)?;
     let tries = serve.tries.unwrap_or(TRIES);
@@ -52,6 +57,7 @@ pub(crate) fn run(explicit_home: Option<&Path>, serve: &Serve) -> Result<Verdict
         let stop_within = Duration::from_secs(u64::from(serve.stop_within_secs));
         let server = Server::builder(&home)
             .name(name)
+            .certificate_issuer(Arc::new(issuer))
             .bind(serve.address)
             .protocol(serve.protocol)
             .inbox(inbox)

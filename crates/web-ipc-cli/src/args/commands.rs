@@ -47,6 +47,7 @@ pub(super) fn command() -> Command {
         .subcommand(dead_command())
         .subcommand(backup_command())
         .subcommand(keys_command())
+        .subcommand(enrol_command())
 }
 
 fn subcommand(
@@ -318,6 +319,51 @@ fn keys_command() -> Command {
         .arg(
             flag("session", 's', "Rotate or drop a key for session tokens instead of messages")
                 .conflicts_with("list"),
+        )
+}
+
+fn enrol_command() -> Command {
+    let about = "Enrol a client on another host: make a bundle here, accept it there";
+    let of_create = ["name", "user", "server", "serverName", "days", "out"];
+    let others: Vec<&str> = ["create", "list", "cancel"].into_iter().chain(of_create).collect();
+    subcommand("enrol", 'e', "web-ipc --enrol [OPTIONS]", about)
+        .arg(
+            flag("create", 'c', "Make a certificate and a user for the client --name, and print them as a bundle; the code that opens it goes to stderr")
+                .conflicts_with_all(["list", "cancel"]),
+        )
+        .arg(option("name", 'n', "NAME", "The client's name"))
+        .arg(option("user", 'u', "NAME", "The user to make for it [default: the client's name]"))
+        .arg(
+            option("server", 's', "ADDRESS", "Where the client reaches the server: host names or IP addresses, with a port or without [default: the addresses of this host, port 3000]")
+                .num_args(1..)
+                .value_delimiter(',')
+                .value_parser(place),
+        )
+        .arg(
+            Arg::new("serverName")
+                .long("serverName")
+                .value_name("NAME")
+                .help("The name in the server's certificate, as --serve --name has it [default: localhost]"),
+        )
+        .arg(
+            option("days", 'd', "N", "Days until the client's certificate expires [default: 365]")
+                .allow_negative_numbers(true)
+                .value_parser(whole_number::<u32>),
+        )
+        .arg(
+            option("out", 'o', "FILE", "Write the bundle to this new file instead of stdout")
+                .value_parser(value_parser!(PathBuf)),
+        )
+        .arg(
+            option("accept", 'a', "FILE", "Make a client's home of the bundle in this file, or on stdin for `-`. The code is asked for on the terminal, or is the first line of stdin, or WEB_IPC_CODE")
+                .value_parser(value_parser!(PathBuf))
+                .conflicts_with_all(others),
+        )
+        .arg(flag("list", 'l', "List the enrolments of this home").conflicts_with_all(of_create))
+        .arg(
+            option("cancel", 'x', "NAME", "Revoke the client's certificates and delete its user")
+                .conflicts_with("list")
+                .conflicts_with_all(of_create),
         )
 }
 

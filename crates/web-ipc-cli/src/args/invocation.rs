@@ -38,6 +38,7 @@ pub(crate) enum Action {
     Request(RequestArgs),
     Dead(Dead),
     Keys(Keys),
+    Enrol(Enrol),
     Backup {
         out: PathBuf,
     },
@@ -162,6 +163,33 @@ pub(crate) enum DeadAction {
 pub(crate) enum Letters {
     All,
     Numbers(Vec<u64>),
+}
+
+/// `--enrol …`
+#[derive(Debug)]
+pub(crate) enum Enrol {
+    Create(EnrolCreate),
+    /// The file with the bundle, or stdin.
+    Accept(Option<PathBuf>),
+    List,
+    Cancel(String),
+}
+
+/// `--enrol --create …`
+#[derive(Debug)]
+pub(crate) struct EnrolCreate {
+    pub(crate) name: String,
+    /// The user to make; without one, that of the client's name.
+    pub(crate) user: Option<String>,
+    /// `HOST:PORT` of the server; without any, the addresses of this host.
+    pub(crate) addresses: Vec<String>,
+    /// The port of addresses of this host.
+    pub(crate) port: u16,
+    /// The name in the server's certificate.
+    pub(crate) server: String,
+    pub(crate) days: Option<u32>,
+    /// Where the bundle goes instead of stdout.
+    pub(crate) out: Option<PathBuf>,
 }
 
 /// `--keys …`

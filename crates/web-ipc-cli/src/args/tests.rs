@@ -809,3 +809,48 @@ fn keys_are_listed_rotated_and_dropped() {
         refusal(line);
     }
 }
+
+#[test]
+fn a_client_is_enrolled_in_every_spelling() {
+    let enrol = |line: &str| match invocation(line).action {
+        Action::Enrol(enrol) => enrol,
+        other => panic!("{line}: {other:?}"),
+    };
+    for line in [
+        "web-ipc --enrol --create --name worker1 --server a,10.0.0.1:3001 ::1",
+        "web-ipc -e -c -n worker1 -s a 10.0.0.1:3001 ::1",
+        "web-ipc-enrol --cr --na worker1 --server a 10.0.0.1:3001 [::1]",
+    ] {
+        let Enrol::Create(create) = enrol(line) else { panic!("{line}") };
+        assert_eq!((&*create.name, &*create.server), ("worker1", "localhost"));
+        assert_eq!(create.addresses, ["a:3000", "10.0.0.1:3001", "[::1]:3000"], "{line}");
+        assert_eq!((create.user, create.days, create.out), (None, None, None));
+    }
+    let line = "web-ipc -ecn worker1 -u w1 --serverName s1 -d 30 -o bundle";
+    let Enrol::Create(create) = enrol(line) else { panic!() };
+    assert_eq!((create.user.as_deref(), &*create.server), (Some("w1"), "s1"));
+    assert_eq!((create.days, create.out), (Some(30), Some(PathBuf::from("bundle"))));
+    assert!(create.addresses.is_empty());
+    assert!(matches!(enrol("web-ipc --enrol --accept -"), Enrol::Accept(None)));
+    assert!(matches!(
+        enrol("web-ipc enrol -a bundle"),
+        Enrol::Accept(Some(file)) if file == Path::new("bundle")
+    ));
+    assert!(matches!(enrol("web-ipc -el"), Enrol::List));
+    assert!(matches!(enrol("web-ipc -e --cancel a"), Enrol::Cancel(name) if name == "a"));
+    for line in [
+        "web-ipc --enrol",
+        "web-ipc --enrol --create",
+        "web-ipc --enrol --name a",
+        "web-ipc --enrol --create --name a --accept -",
+        "web-ipc --enrol --accept - --out b",
+        "web-ipc --enrol --accept - --list",
+        "web-ipc --enrol --list --cancel a",
+        "web-ipc --enrol --cancel a --name b",
+        "web-ipc --enrol --create --name a --server http://b",
+        "web-ipc --enrol --create --name a --days soon",
+        "web-ipc --enrol --accept",
+    ] {
+        refusal(line);
+    }
+}

@@ -1,0 +1,375 @@
+//! The form of an enrolment bundle: text armour around bytes that only a code opens.
+//!
+//! Enrolment comes here to seal and to open. What is inside is not known here.
+//!
+//! | bytes | what |
+//! |---:|---|
+//! | 4 | `WIE1` |
+//! | 4, 4, 4 | Argon2id (RFC 9106): memory in KiB, passes, lanes; big-endian |
+//! | 16 | salt |
+//! | n | a Fernet token under the 32 bytes that Argon2id makes of the code |
+//! | 8 | the first bytes of SHA-256 of everything before |
+//!
+//! The last eight bytes tell a bundle that was damaged on its way from a wrong code, before the
+//! costly key is derived. They protect against nobody: the token's own MAC does that.
+
+use std::fmt;
+use std::str::FromStr;
+
+use argon2::{Algorithm, Argon2, Params, Version};
+use ipc_envelope::{Key, KeyRing};
+use sha2::{Digest, Sha256};
+use thiserror::Error;
+use zeroize::Zeroizing;
+
+use crate::SetupError;
+use crate::random::random_bytes;
+
+const BEGIN: &str = "-----BEGIN WEB-IPC ENROLMENT-----";
+/// The last line of a bundle.
+pub const BUNDLE_END: &str = "-----END WEB-IPC ENROLMENT-----";
+const LINE_CHARS: usize = 64;
+const MAGIC: &[u8; 4] = b"WIE1";
+const SALT_BYTES: usize = 16;
+const CHECK_BYTES: usize = 8;
+const HEAD_BYTES: usize = 4 + 12 + SALT_BYTES;
+
+/// The longest bundle that is read, in bytes of text.
+pub const BUNDLE_BYTES_MAX: usize = 64 * 1024;
+
+/// How long a bundle can be accepted, in seconds: 24 hours.
+pub const BUNDLE_TTL_SECS: u64 = 24 * 60 * 60;
+
+/// The characters of a code: Crockford's base32, without I, L, O and U.
+const ALPHABET: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
+const CODE_CHARS: usize = 25;
+const GROUP_CHARS: usize = 5;
+
+/// The one-time code of a bundle: 25 characters of Crockford's base32, 125 random bits.
+///
+/// `Display` writes five groups joined by hyphens. Reading ignores case, hyphens and white space,
+/// and takes `O` for `0`, `I` and `L` for `1`. `Debug` shows nothing of it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Code(Zeroizing<[u8; CODE_CHARS]>);
+
+impl Code {
+    /// A new code.
+    pub(crate) fn generate() -> Result<Self, SetupError> {
+        let mut characters = Zeroizing::new(random_bytes::<CODE_CHARS>()?);
+        for character in characters.iter_mut() {
+            *character = ALPHABET[usize::from(*character % 32)];
+        }
+        Ok(Self(characters))
+    }
+}
+
+impl fmt::Display for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, group) in self.0.chunks(GROUP_CHARS).enumerate() {
+            if index > 0 {
+                f.write_str("-")?;
+            }
+            group.iter().try_for_each(|character| write!(f, "{}", char::from(*character)))?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Code(redacted)")
+    }
+}
+
+impl FromStr for Code {
+    type Err = BundleError;
+
+    fn from_str(text: &str) -> Result<Self, BundleError> {
+        let mut code = Zeroizing::new([0; CODE_CHARS]);
+        let mut length = 0;
+        for character in text.chars().filter(|c| *c != '-' && !c.is_whitespace()) {
+            let upper = match character.to_ascii_uppercase() {
+                'O' => '0',
+                'I' | 'L' => '1',
+                other => other,
+            };
+            let is_known = upper.is_ascii() && ALPHABET.contains(&(upper as u8));
+            if !is_known || length == CODE_CHARS {
+                return Err(BundleError::MalformedCode);
+            }
+            code[length] = upper as u8;
+            length += 1;
+        }
+        if length == CODE_CHARS { Ok(Self(code)) } else { Err(BundleError::MalformedCode) }
+    }
+}
+
+/// Why a bundle cannot be opened.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum BundleError {
+    /// The text holds no bundle, or only a part of one.
+    #[error("this is not an enrolment bundle, or only a part of one")]
+    NotABundle,
+    /// The bundle is not what it was when it was made.
+    #[error("the bundle was changed or damaged on its way")]
+    Damaged,
+    /// It was made by a newer version, or asks for more memory or time than is allowed.
+    #[error("this version cannot open the bundle")]
+    Unsupported,
+    /// The code has another length or other characters.
+    #[error("a code has {CODE_CHARS} letters and digits in groups of {GROUP_CHARS}")]
+    MalformedCode,
+    /// The code is that of another bundle.
+    #[error("the code does not open this bundle")]
+    WrongCode,
+    /// It was made more than [`BUNDLE_TTL_SECS`] ago.
+    #[error("the bundle expired after 24 hours")]
+    Expired,
+    /// It was made later than this host's clock says.
+    #[error("the bundle was made {secs} s after the time that this host's clock shows")]
+    FromTheFuture {
+        /// By how much, in seconds.
+        secs: u64,
+    },
+}
+
+/// What Argon2id costs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Cost {
+    memory_kib: u32,
+    passes: u32,
+    lanes: u32,
+}
+
+impl Cost {
+    /// RFC 9106, section 4, second choice: 64 MiB and 3 passes; one lane, since the crate computes
+    /// lanes one after the other.
+    #[cfg(not(test))]
+    pub(crate) const DEFAULT: Self = Self { memory_kib: 64 * 1024, passes: 3, lanes: 1 };
+    /// Cheap, for tests.
+    #[cfg(test)]
+    pub(crate) const DEFAULT: Self = Self { memory_kib: 64, passes: 1, lanes: 1 };
+
+    /// Four times the default in all: a bundle from elsewhere must not stop this host.
+    const MAX: Self = Self { memory_kib: 256 * 1024, passes: 12, lanes: 4 };
+
+    fn is_allowed(self) -> bool {
+        self.memory_kib <= Self::MAX.memory_kib
+            && self.passes <= Self::MAX.passes
+            && self.lanes <= Self::MAX.lanes
+    }
+
+    fn derive(self, code: &Code, salt: &[u8]) -> Option<KeyRing> {
+        let params = Params::new(self.memory_kib, self.passes, self.lanes, Some(32)).ok()?;
+        let mut key = Zeroizing::new([0; 32]);
+        Argon2::new(Algorithm::Argon2id, Version::V0x13, params)
+            .hash_password_into(&code.0[..], salt, &mut key[..])
+            .ok()?;
+        Some(KeyRing::new(Key::from_bytes(*key)))
+    }
+}
+
+/// Seals a bundle under a code.
+pub(crate) fn seal(
+    plaintext: &[u8],
+    code: &Code,
+    cost: Cost,
+    now_secs: u64,
+) -> Result<String, SetupError> {
+    let salt: [u8; SALT_BYTES] = random_bytes()?;
+    let mut bytes = MAGIC.to_vec();
+    for value in [cost.memory_kib, cost.passes, cost.lanes] {
+        bytes.extend(value.to_be_bytes());
+    }
+    bytes.extend(salt);
+    let ring = cost.derive(code, &salt).ok_or(SetupError::BundleKey)?;
+    bytes.extend(ring.seal(plaintext, now_secs, random_bytes()?));
+    bytes.extend(check_of(&bytes));
+    let encoded = base64_simd::STANDARD.encode_to_string(&bytes);
+    let mut text = format!("{BEGIN}\n");
+    for line in encoded.as_bytes().chunks(LINE_CHARS) {
+        text.extend(line.iter().map(|byte| char::from(*byte)));
+        text.push('\n');
+    }
+    text.push_str(BUNDLE_END);
+    text.push('\n');
+    Ok(text)
+}
+
+/// Opens a bundle.
+pub(crate) fn open(
+    text: &str,
+    code: &Code,
+    now_secs: u64,
+) -> Result<Zeroizing<Vec<u8>>, BundleError> {
+    let bytes = unarmoured(text).ok_or(BundleError::NotABundle)?;
+    if bytes.len() < HEAD_BYTES + CHECK_BYTES || !bytes.starts_with(b"WIE") {
+        return Err(BundleError::NotABundle);
+    }
+    let (bytes, check) = bytes.split_at(bytes.len() - CHECK_BYTES);
+    if check_of(bytes) != check {
+        return Err(BundleError::Damaged);
+    }
+    let number =
+        |at: usize| u32::from_be_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
+    let cost = Cost { memory_kib: number(4), passes: number(8), lanes: number(12) };
+    if !bytes.starts_with(MAGIC) || !cost.is_allowed() {
+        return Err(BundleError::Unsupported);
+    }
+    let (head, token) = bytes.split_at(HEAD_BYTES);
+    let ring = cost.derive(code, &head[16..]).ok_or(BundleError::Unsupported)?;
+    // Opened whatever its age: an old bundle with a wrong code is a wrong code.
+    let mut token = Zeroizing::new(token.to_vec());
+    let opened = ring.open_in_place(&mut token, None).map_err(|_| BundleError::WrongCode)?;
+    let sealed_at_secs = opened.sealed_at_secs();
+    if let Some(secs) = sealed_at_secs.checked_sub(now_secs).filter(|secs| *secs > SKEW_SECS_MAX) {
+        return Err(BundleError::FromTheFuture { secs });
+    }
+    if now_secs.saturating_sub(sealed_at_secs) > BUNDLE_TTL_SECS {
+        return Err(BundleError::Expired);
+    }
+    Ok(Zeroizing::new(opened.plaintext().to_vec()))
+}
+
+/// The bytes within the armour; text around it does not count, as where a pipe adds a greeting.
+fn unarmoured(text: &str) -> Option<Vec<u8>> {
+    let (_, rest) = text.split_once(BEGIN)?;
+    let (body, _) = rest.split_once(BUNDLE_END)?;
+    let body: String = body.split_ascii_whitespace().collect();
+    base64_simd::STANDARD.decode_to_vec(body.as_bytes()).ok()
+}
+
+fn check_of(bytes: &[u8]) -> [u8; CHECK_BYTES] {
+    let mut check = [0; CHECK_BYTES];
+    check.copy_from_slice(&Sha256::digest(bytes)[..CHECK_BYTES]);
+    check
+}
+
+/// How far the clock of the host that made a bundle may be ahead, in seconds: as for envelopes.
+const SKEW_SECS_MAX: u64 = 60;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW_SECS: u64 = 1_750_000_000;
+
+    fn sealed() -> (String, Code) {
+        let code = Code::generate().unwrap();
+        (seal(b"what is inside", &code, Cost::DEFAULT, NOW_SECS).unwrap(), code)
+    }
+
+    /// A bundle with these bytes, whose check is good.
+    fn armoured(bytes: &[u8]) -> String {
+        let bytes = [bytes, &check_of(bytes)].concat();
+        format!("{BEGIN}\n{}\n{BUNDLE_END}\n", base64_simd::STANDARD.encode_to_string(bytes))
+    }
+
+    #[test]
+    fn a_bundle_opens_with_its_code_for_24_hours() {
+        let (text, code) = sealed();
+        for now_secs in [NOW_SECS - 60, NOW_SECS, NOW_SECS + BUNDLE_TTL_SECS] {
+            assert_eq!(&open(&text, &code, now_secs).unwrap()[..], b"what is inside");
+        }
+        let expired = NOW_SECS + BUNDLE_TTL_SECS + 1;
+        assert_eq!(open(&text, &code, expired), Err(BundleError::Expired));
+        assert_eq!(
+            open(&text, &code, NOW_SECS - 3600),
+            Err(BundleError::FromTheFuture { secs: 3600 })
+        );
+        let around = format!("Welcome to host2\n{}\nbye", text.replace('\n', "\r\n"));
+        assert!(open(&around, &code, NOW_SECS).is_ok());
+        assert!(text.lines().all(|line| line.len() <= LINE_CHARS), "{text}");
+    }
+
+    #[test]
+    fn another_code_is_refused_as_such_however_old_the_bundle_is() {
+        let (text, _) = sealed();
+        let other = Code::generate().unwrap();
+        for now_secs in [NOW_SECS, NOW_SECS + 10 * BUNDLE_TTL_SECS] {
+            assert_eq!(open(&text, &other, now_secs), Err(BundleError::WrongCode));
+        }
+    }
+
+    #[test]
+    fn every_changed_byte_is_noticed() {
+        let (text, code) = sealed();
+        let bytes = unarmoured(&text).unwrap();
+        for at in 0..bytes.len() {
+            let mut changed = bytes.clone();
+            changed[at] ^= 1;
+            let body = base64_simd::STANDARD.encode_to_string(&changed);
+            let error =
+                open(&format!("{BEGIN}\n{body}\n{BUNDLE_END}"), &code, NOW_SECS).unwrap_err();
+            let expected = if at < 3 { BundleError::NotABundle } else { BundleError::Damaged };
+            assert_eq!(error, expected, "byte {at}");
+        }
+        for part in [&text[..text.len() / 2], "", "text", "-----BEGIN CERTIFICATE-----"] {
+            assert_eq!(open(part, &code, NOW_SECS), Err(BundleError::NotABundle));
+        }
+    }
+
+    #[test]
+    fn a_change_with_a_new_check_is_refused_by_the_token() {
+        let (text, code) = sealed();
+        let bytes = unarmoured(&text).unwrap();
+        for at in HEAD_BYTES..bytes.len() - CHECK_BYTES {
+            let mut changed = bytes[..bytes.len() - CHECK_BYTES].to_vec();
+            changed[at] ^= 1;
+            assert_eq!(open(&armoured(&changed), &code, NOW_SECS), Err(BundleError::WrongCode));
+        }
+    }
+
+    #[test]
+    fn a_bundle_that_costs_too_much_or_is_of_another_version_is_refused_at_once() {
+        let (text, code) = sealed();
+        let bytes = unarmoured(&text).unwrap();
+        let good = &bytes[..bytes.len() - CHECK_BYTES];
+        assert!(open(&armoured(good), &code, NOW_SECS).is_ok());
+        // Version, memory, passes, lanes; and no memory at all.
+        for (at, value) in [(3, b'2'), (4, 1), (8, 1), (12, 1)] {
+            let mut changed = good.to_vec();
+            changed[at] = value;
+            assert_eq!(open(&armoured(&changed), &code, NOW_SECS), Err(BundleError::Unsupported));
+        }
+        let mut changed = good.to_vec();
+        changed[4..8].fill(0);
+        assert_eq!(open(&armoured(&changed), &code, NOW_SECS), Err(BundleError::Unsupported));
+    }
+
+    #[test]
+    fn a_code_is_read_in_any_case_with_or_without_hyphens() {
+        let code = Code::generate().unwrap();
+        let text = code.to_string();
+        assert_eq!(text.len(), 29);
+        assert_eq!(text.split('-').count(), 5);
+        for text in [text.clone(), text.to_lowercase(), text.replace('-', ""), format!(" {text}\n")]
+        {
+            assert_eq!(text.parse::<Code>().unwrap(), code);
+        }
+        let read = |text: &str| text.parse::<Code>().map(|code| code.to_string());
+        assert_eq!(read("oil00-00000-00000-00000-00000").unwrap(), "01100-00000-00000-00000-00000");
+        for text in
+            ["", "A", "00000-00000-00000-00000-0000U", "000000000000000000000000000000", "ä"]
+        {
+            assert_eq!(read(text), Err(BundleError::MalformedCode), "{text}");
+        }
+        assert_eq!(format!("{code:?}"), "Code(redacted)");
+        assert_ne!(Code::generate().unwrap(), code);
+    }
+
+    /// With the parameters written out, so that a change of the derivation is noticed.
+    #[test]
+    fn the_key_is_argon2id_of_the_code_without_hyphens() {
+        let code: Code = "00000-00000-00000-00000-00000".parse().unwrap();
+        let cost = Cost { memory_kib: 64, passes: 2, lanes: 1 };
+        let mut key = [0; 32];
+        Argon2::new(Algorithm::Argon2id, Version::V0x13, Params::new(64, 2, 1, Some(32)).unwrap())
+            .hash_password_into(b"0000000000000000000000000", b"saltsaltsaltsalt", &mut key)
+            .unwrap();
+        let token = KeyRing::new(Key::from_bytes(key)).seal(b"x", NOW_SECS, [0; 16]);
+        let ring = cost.derive(&code, b"saltsaltsaltsalt").unwrap();
+        assert_eq!(&ring.open(&token, None).unwrap()[..], b"x");
+    }
+}

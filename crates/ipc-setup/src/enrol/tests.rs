@@ -1,0 +1,424 @@
+//! Enrolling: created, accepted, refused, cancelled, interrupted. Codes cost little here.
+
+use std::collections::BTreeMap;
+use std::os::unix::fs::PermissionsExt;
+
+use ipc_base::Remedy;
+
+use super::*;
+use crate::files::kills;
+use crate::testing::new_home;
+use crate::{InitOptions, list_enrolments};
+
+fn now_secs() -> u64 {
+    InitOptions::now().now_secs
+}
+
+fn addresses() -> Vec<String> {
+    vec!["server1.example:3000".to_owned(), "192.0.2.1:3001".to_owned()]
+}
+
+fn create(home: &Home, name: &str) -> Result<Bundle, SetupError> {
+    create_enrolment(home, &EnrolRequest::new(name, &addresses(), now_secs()))
+}
+
+fn accept(path: &Path, bundle: &Bundle) -> Result<Accepted, SetupError> {
+    accept_enrolment(path, &bundle.text, &bundle.code, now_secs())
+}
+
+/// Every file with its content and mode.
+fn files_of(directory: &Path) -> BTreeMap<String, (Vec<u8>, u32)> {
+    let entries = std::fs::read_dir(directory).unwrap();
+    entries
+        .map(|entry| entry.unwrap().path())
+        .map(|path| {
+            let mode = path.metadata().unwrap().permissions().mode() & 0o7777;
+            let content = if path.is_file() { std::fs::read(&path).unwrap() } else { Vec::new() };
+            (path.file_name().unwrap().to_str().unwrap().to_owned(), (content, mode))
+        })
+        .collect()
+}
+
+/// That a client's home is whole, and fits the server's.
+fn assert_good(home: &Home, server: &Home, name: &str) {
+    let home = Home::open_client(home.root()).unwrap();
+    let settings = home.client_settings().unwrap().unwrap();
+    assert_eq!(settings.identity.as_str(), name);
+    assert_eq!((settings.server.as_str(), &settings.addresses), ("localhost", &addresses()));
+    let credentials = home.client_credentials().unwrap();
+    assert_eq!(credentials.username, settings.username);
+    let users = users(server).unwrap();
+    assert!(users.verify(&credentials.username, &credentials.password).unwrap());
+    assert_eq!(home.identity(&settings.identity).unwrap().chain.len(), 1);
+    assert_eq!(home.ca_certificates().unwrap(), server.ca_certificates().unwrap());
+    let read = |path: PathBuf| std::fs::read(path).unwrap();
+    let certificate = read(home.certificate_file(&settings.identity));
+    let key = read(home.key_file(&settings.identity));
+    assert!(load_authority(server).unwrap().has_issued(&certificate, &key));
+    let info = CertificateInfo::from_pem(&certificate).unwrap();
+    assert_eq!((info.subject.as_deref(), info.usages), (Some(name), Some(Usages::Client)));
+    let derived: Vec<_> = server
+        .envelope_keys_one_by_one()
+        .unwrap()
+        .iter()
+        .map(|key| key.derive_for(name).to_base64url())
+        .collect();
+    let own: Vec<_> =
+        home.envelope_keys_one_by_one().unwrap().iter().map(|key| key.to_base64url()).collect();
+    assert_eq!(own, derived);
+    assert_eq!(home.root().metadata().unwrap().permissions().mode() & 0o7777, 0o700);
+    let names: Vec<_> = files_of(home.root())
+        .into_iter()
+        .map(|(file, (_, mode))| {
+            assert_eq!(mode, if file == "sessions" { 0o700 } else { 0o600 }, "{file}");
+            file
+        })
+        .collect();
+    let mut expected =
+        [".lock", "client.cred", "client.json", "envelope.keys", "sessions", "web-ipc-ca.crt"]
+            .map(str::to_owned)
+            .to_vec();
+    expected.extend([format!("{name}.crt"), format!("{name}.key")]);
+    expected.sort();
+    assert_eq!(names, expected);
+}
+
+#[test]
+fn an_enrolled_client_has_what_it_needs_and_nothing_else() {
+    let (directory, server) = new_home();
+    let bundle = create(&server, "worker1").unwrap();
+    assert!(!bundle.replaced);
+    let [noted] = &list_enrolments(&server).unwrap()[..] else { panic!() };
+    assert_eq!(*noted, bundle.enrolment);
+    assert_eq!(
+        (&*noted.name, &*noted.user, noted.state),
+        ("worker1", "worker1", EnrolmentState::Pending)
+    );
+    assert_eq!(noted.expires_at_secs - noted.created_at_secs, 86_400);
+    assert!(server.issued_dir().join(format!("{}.crt", noted.serial)).is_file());
+    let accepted = accept(&directory.path().join("below/client"), &bundle).unwrap();
+    assert_good(&accepted.home, &server, "worker1");
+    // Nothing of the server's and nothing of the ring itself.
+    let opened = bundle::open(&bundle.text, &bundle.code, now_secs()).unwrap();
+    let opened = String::from_utf8(opened.to_vec()).unwrap();
+    for file in ["envelope.keys", "session.key", "web-ipc-ca.key", "localhost.key"] {
+        let secret = std::fs::read_to_string(server.root().join(file)).unwrap();
+        let line = secret.lines().find(|line| !line.starts_with("---")).unwrap();
+        assert!(!opened.contains(line), "{file}");
+    }
+    assert_eq!(opened.matches("PRIVATE KEY").count(), 2);
+}
+
+#[test]
+fn what_one_client_seals_another_does_not_open() {
+    let (directory, server) = new_home();
+    let ring = |name: &str| {
+        let bundle = create(&server, name).unwrap();
+        accept(&directory.path().join(name), &bundle).unwrap().home.envelope_keys().unwrap()
+    };
+    let (one, other) = (ring("worker1"), ring("worker2"));
+    let token = one.seal(b"secret", now_secs(), [7; 16]);
+    assert!(one.open(&token, None).is_ok());
+    assert!(other.open(&token, None).is_err());
+    assert!(server.envelope_keys().unwrap().open(&token, None).is_err());
+}
+
+#[test]
+fn each_refusal_of_a_bundle_has_its_sentence_and_makes_nothing() {
+    let (directory, server) = new_home();
+    let (bundle, other) =
+        (create(&server, "worker1").unwrap(), create(&server, "worker2").unwrap());
+    let path = directory.path().join("client");
+    let refused = |text: &str, code: &Code, now_secs: u64| {
+        let error = accept_enrolment(&path, text, code, now_secs).unwrap_err();
+        assert!(error.remedy().is_some(), "{error}");
+        assert!(!path.exists(), "{error}");
+        error.to_string()
+    };
+    let mut lines: Vec<_> = bundle.text.lines().map(str::to_owned).collect();
+    let swapped = lines[3].chars().rev().collect();
+    lines[3] = swapped;
+    for (text, code, now_secs, says) in [
+        (bundle.text.as_str(), &other.code, now_secs(), "the code does not open this bundle"),
+        (
+            &lines.join("\n"),
+            &bundle.code,
+            now_secs(),
+            "the bundle was changed or damaged on its way",
+        ),
+        (&bundle.text, &bundle.code, now_secs() + 90_000, "the bundle expired after 24 hours"),
+        (
+            "-----BEGIN",
+            &bundle.code,
+            now_secs(),
+            "this is not an enrolment bundle, or only a part of one",
+        ),
+    ] {
+        assert_eq!(refused(text, code, now_secs), says);
+    }
+    let told = refused(&bundle.text, &bundle.code, now_secs() - 3600);
+    assert!(told.ends_with("s after the time that this host's clock shows"), "{told}");
+}
+
+#[test]
+fn a_home_is_enrolled_once_and_others_are_left_alone() {
+    let (directory, server) = new_home();
+    let bundle = create(&server, "worker1").unwrap();
+    let path = directory.path().join("client");
+    accept(&path, &bundle).unwrap();
+    let before = files_of(&path);
+    for bundle in [&bundle, &create(&server, "worker2").unwrap()] {
+        let error = accept(&path, bundle).unwrap_err();
+        assert!(
+            matches!(&error, SetupError::AlreadyEnrolled { name, .. } if name.as_str() == "worker1")
+        );
+        assert_eq!(error.remedy(), Some(Remedy::UseAnotherHome));
+    }
+    assert_eq!(files_of(&path), before);
+
+    let before = files_of(server.root());
+    let error = accept(server.root(), &bundle).unwrap_err();
+    assert!(matches!(error, SetupError::NotForEnrolment { .. }), "{error:?}");
+    assert_eq!(files_of(server.root()), before);
+    let documents = directory.path().join("documents");
+    std::fs::create_dir(&documents).unwrap();
+    std::fs::write(documents.join("notes.txt"), "dear diary").unwrap();
+    assert!(accept(&documents, &bundle).is_err());
+    assert_eq!(files_of(&documents).len(), 1);
+    // A client's directory that was copied by hand.
+    std::fs::remove_file(path.join("client.json")).unwrap();
+    let error = accept(&path, &bundle).unwrap_err();
+    assert!(matches!(error, SetupError::NotForEnrolment { .. }), "{error:?}");
+}
+
+#[test]
+fn what_cannot_be_enrolled_is_refused_before_anything_is_changed() {
+    let (_directory, server) = new_home();
+    crate::users(&server).unwrap().add("test1", "pass321".to_owned().into()).unwrap();
+    let addresses = addresses();
+    let request = EnrolRequest::new("worker1", &addresses, now_secs());
+    let refused = |request: EnrolRequest<'_>| create_enrolment(&server, &request).unwrap_err();
+    assert!(matches!(
+        refused(EnrolRequest { name: "LOCALHOST", ..request }),
+        SetupError::EnrolmentNameTaken { .. }
+    ));
+    for user in ["test1", "ipc-admin"] {
+        let error = refused(EnrolRequest { user: Some(user), ..request });
+        assert!(matches!(error, SetupError::Store(StoreError::Taken { .. })), "{error:?}");
+    }
+    assert!(matches!(refused(EnrolRequest { addresses: &[], ..request }), SetupError::NoAddress));
+    assert!(matches!(
+        refused(EnrolRequest { server: "elsewhere", ..request }),
+        SetupError::Home(HomeError::CertificateMissing { .. })
+    ));
+    assert!(matches!(refused(EnrolRequest { name: "a b", ..request }), SetupError::Name { .. }));
+    assert!(matches!(refused(EnrolRequest { user: Some(""), ..request }), SetupError::Username(_)));
+    assert!(matches!(
+        refused(EnrolRequest { validity_days: 0, ..request }),
+        SetupError::Issue { .. }
+    ));
+    assert!(!server.issued_dir().exists() && !server.enrolments_dir().exists());
+    assert_eq!(crate::users(&server).unwrap().list().unwrap().len(), 2);
+}
+
+#[test]
+fn of_two_bundles_for_one_name_the_last_is_good() {
+    let (directory, server) = new_home();
+    let first = create(&server, "worker1").unwrap();
+    let last = create(&server, "WORKER1").unwrap();
+    assert!(last.replaced);
+    let list = list_certificates(&server).unwrap();
+    let revoked: Vec<_> = list
+        .certificates
+        .iter()
+        .filter(|one| one.revoked_at_secs.is_some())
+        .map(|one| one.serial.to_string())
+        .collect();
+    assert_eq!(revoked, [first.enrolment.serial]);
+    // The name is the same, as DNS has it; the user is another, and the first one is gone.
+    let names: Vec<_> =
+        users(&server).unwrap().list().unwrap().iter().map(ToString::to_string).collect();
+    assert_eq!(names, ["ipc-admin", "WORKER1"]);
+    let accepted = accept(&directory.path().join("client"), &last).unwrap();
+    assert_good(&accepted.home, &server, "WORKER1");
+    assert_eq!(list_enrolments(&server).unwrap().len(), 1);
+}
+
+#[test]
+fn a_client_that_has_accepted_is_not_enrolled_anew_until_it_is_cancelled() {
+    let (_directory, server) = new_home();
+    let mut enrolment = create(&server, "worker1").unwrap().enrolment;
+    enrolment.state = EnrolmentState::Accepted;
+    enrolment.write(&server).unwrap();
+    let error = create(&server, "worker1").unwrap_err();
+    assert!(matches!(error, SetupError::EnrolmentExists { .. }), "{error:?}");
+    assert_eq!(error.remedy(), Some(Remedy::CancelEnrolment { name: "worker1".into() }));
+    cancel_enrolment(&server, "worker1", now_secs()).unwrap();
+    assert!(create(&server, "worker1").unwrap().replaced);
+}
+
+#[test]
+fn a_cancelled_client_has_neither_a_certificate_nor_a_user() {
+    let (_directory, server) = new_home();
+    create(&server, "worker1").unwrap();
+    create(&server, "worker2").unwrap();
+    let cancelled = cancel_enrolment(&server, "Worker1", now_secs()).unwrap();
+    assert_eq!(cancelled, Cancelled { revoked: 1, user_deleted: true });
+    let again = cancel_enrolment(&server, "worker1", now_secs()).unwrap();
+    assert_eq!(again, Cancelled { revoked: 0, user_deleted: false });
+    let states: Vec<_> = list_enrolments(&server).unwrap().iter().map(|one| one.state).collect();
+    assert_eq!(states, [EnrolmentState::Cancelled, EnrolmentState::Pending]);
+    let names: Vec<_> =
+        users(&server).unwrap().list().unwrap().iter().map(ToString::to_string).collect();
+    assert_eq!(names, ["ipc-admin", "worker2"]);
+    let list = list_certificates(&server).unwrap();
+    let good: Vec<_> = list
+        .certificates
+        .iter()
+        .filter(|one| one.revoked_at_secs.is_none())
+        .map(|one| one.name.as_str())
+        .collect();
+    assert_eq!(good, ["web-ipc-ca", "localhost", "worker2"]);
+    let error = cancel_enrolment(&server, "nobody", now_secs()).unwrap_err();
+    assert!(matches!(error, SetupError::UnknownEnrolment { .. }), "{error:?}");
+    assert_eq!(error.remedy(), Some(Remedy::ListEnrolments));
+}
+
+#[test]
+fn a_user_who_was_added_under_a_cancelled_name_is_not_deleted() {
+    let (_directory, server) = new_home();
+    create(&server, "worker1").unwrap();
+    cancel_enrolment(&server, "worker1", now_secs()).unwrap();
+    crate::users(&server).unwrap().add("worker1", "pass321".to_owned().into()).unwrap();
+    cancel_enrolment(&server, "worker1", now_secs()).unwrap();
+    let error = create(&server, "worker1").unwrap_err();
+    assert!(matches!(error, SetupError::Store(StoreError::Taken { .. })), "{error:?}");
+    assert!(users(&server).unwrap().verify("worker1", "pass321").unwrap());
+}
+
+#[test]
+fn an_enrolment_that_cannot_be_read_is_named() {
+    let (_directory, server) = new_home();
+    create(&server, "worker1").unwrap();
+    let path = server.enrolments_dir().join("worker1.json");
+    std::fs::write(&path, "{}").unwrap();
+    for error in [
+        list_enrolments(&server).unwrap_err(),
+        create(&server, "worker1").unwrap_err(),
+        cancel_enrolment(&server, "worker1", now_secs()).unwrap_err(),
+    ] {
+        assert!(matches!(&error, SetupError::BadEnrolment { path: bad } if *bad == path));
+    }
+}
+
+#[test]
+fn of_several_bundles_at_once_one_is_good_and_of_several_acceptances_one_wins() {
+    let (directory, server) = new_home();
+    let bundles: Vec<_> = std::thread::scope(|scope| {
+        let runs: Vec<_> = (0..4).map(|_| scope.spawn(|| create(&server, "worker1"))).collect();
+        runs.into_iter().map(|run| run.join().unwrap().unwrap()).collect()
+    });
+    let serial = list_enrolments(&server).unwrap().remove(0).serial;
+    let bundle = bundles.iter().find(|bundle| bundle.enrolment.serial == serial).unwrap();
+    let path = directory.path().join("client");
+    let outcomes: Vec<_> = std::thread::scope(|scope| {
+        let runs: Vec<_> = (0..4).map(|_| scope.spawn(|| accept(&path, bundle))).collect();
+        runs.into_iter().map(|run| run.join().unwrap()).collect()
+    });
+    assert_eq!(outcomes.iter().filter(|outcome| outcome.is_ok()).count(), 1);
+    for error in outcomes.into_iter().filter_map(Result::err) {
+        assert!(matches!(error, SetupError::AlreadyEnrolled { .. }), "{error:?}");
+    }
+    assert_good(&Home::at(&path), &server, "worker1");
+}
+
+/// Not a test of its own: what the processes of the tests below do.
+#[test]
+fn child_process_creates() {
+    let Some(home) = kills::home_of_child() else { return };
+    create(&Home::at(home), "worker1").unwrap();
+}
+
+#[test]
+fn a_creation_killed_at_any_step_is_completed_by_its_repetition() {
+    let killed = kills::at_each_step(
+        "enrol::tests::child_process_creates",
+        || {
+            let (directory, home) = new_home();
+            (directory, home.root().to_owned())
+        },
+        |path| {
+            let server = Home::at(path);
+            let bundle = create(&server, "worker1").unwrap();
+            let client = path.parent().unwrap().join("client");
+            let accepted = accept(&client, &bundle).unwrap();
+            assert_good(&accepted.home, &server, "worker1");
+            assert_eq!(users(&server).unwrap().list().unwrap().len(), 2);
+        },
+    );
+    assert_eq!(killed, 12);
+}
+
+#[test]
+fn child_process_cancels() {
+    let Some(home) = kills::home_of_child() else { return };
+    cancel_enrolment(&Home::at(home), "worker1", now_secs()).unwrap();
+}
+
+#[test]
+fn a_cancellation_killed_at_any_step_is_completed_by_its_repetition() {
+    kills::at_each_step(
+        "enrol::tests::child_process_cancels",
+        || {
+            let (directory, home) = new_home();
+            create(&home, "worker1").unwrap();
+            (directory, home.root().to_owned())
+        },
+        |path| {
+            let server = Home::at(path);
+            cancel_enrolment(&server, "worker1", now_secs()).unwrap();
+            assert_eq!(list_enrolments(&server).unwrap()[0].state, EnrolmentState::Cancelled);
+            assert_eq!(users(&server).unwrap().list().unwrap().len(), 1);
+            let list = list_certificates(&server).unwrap();
+            assert!(
+                list.certificates
+                    .iter()
+                    .all(|one| { one.name != "worker1" || one.revoked_at_secs.is_some() })
+            );
+        },
+    );
+}
+
+#[test]
+fn child_process_accepts() {
+    let Some(path) = kills::home_of_child() else { return };
+    let read = |file: &str| std::fs::read_to_string(path.with_file_name(file)).unwrap();
+    let code = read("code").parse().unwrap();
+    accept_enrolment(&path, &read("bundle"), &code, now_secs()).unwrap();
+}
+
+#[test]
+fn an_acceptance_killed_at_any_step_is_completed_by_its_repetition_or_by_another_bundle() {
+    let (_directory, server) = new_home();
+    let (one, other) = (create(&server, "worker1").unwrap(), create(&server, "worker2").unwrap());
+    for (bundle, name) in [(&one, "worker1"), (&other, "worker2")] {
+        let killed = kills::at_each_step(
+            "enrol::tests::child_process_accepts",
+            || {
+                let directory = tempfile::tempdir().unwrap();
+                std::fs::write(directory.path().join("code"), one.code.to_string()).unwrap();
+                std::fs::write(directory.path().join("bundle"), &one.text).unwrap();
+                let path = directory.path().join("client");
+                (directory, path)
+            },
+            |path| match accept(path, bundle) {
+                Ok(accepted) => assert_good(&accepted.home, &server, name),
+                Err(SetupError::AlreadyEnrolled { .. }) => {
+                    assert_good(&Home::at(path), &server, "worker1");
+                }
+                Err(error) => panic!("{error:?}"),
+            },
+        );
+        assert!(killed > 20, "{killed}");
+    }
+}

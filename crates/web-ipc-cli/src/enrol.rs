@@ -1,0 +1,172 @@
+//! `web-ipc --enrol …`: makes bundles for clients on other hosts, and a client's home of one.
+//!
+//! The bundle goes to stdout or a file, the code to stderr, so that a pipe to the other host carries
+//! the one without the other.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, IsTerminal as _, Read, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+
+use ipc_base::Remedy;
+use ipc_home::{FILE_MODE, Home, Timestamp, locate};
+use ipc_setup::{
+    BUNDLE_BYTES_MAX, BUNDLE_END, Code, EnrolRequest, InitOptions, SetupError, accept_enrolment,
+    cancel_enrolment, create_enrolment, list_enrolments,
+};
+use zeroize::Zeroizing;
+
+use crate::args::{Enrol, EnrolCreate};
+use crate::error::{Failure, Verdict};
+use crate::out::{counted, print, print_line, printable};
+use crate::{addresses, password};
+
+/// The environment variable with the code of a bundle, for scripts.
+const CODE_VARIABLE: &str = "WEB_IPC_CODE";
+
+/// Does what was asked for.
+pub(crate) fn run(explicit_home: Option<&Path>, enrol: &Enrol) -> Result<Verdict, Failure> {
+    let home = || Ok::<_, Failure>(Home::open_as_configured(locate(explicit_home)?)?);
+    match enrol {
+        Enrol::Create(request) => create(&home()?, request)?,
+        Enrol::Accept(file) => accept(explicit_home, file.as_deref())?,
+        Enrol::List => list(&home()?)?,
+        Enrol::Cancel(name) => cancel(&home()?, name)?,
+    }
+    Ok(Verdict::Done)
+}
+
+fn create(home: &Home, create: &EnrolCreate) -> Result<(), Failure> {
+    let addresses = match create.addresses.is_empty() {
+        true => addresses::of_this_host(create.port),
+        false => create.addresses.clone(),
+    };
+    // Opened first: of a file that cannot be made nobody is enrolled.
+    let mut out = match &create.out {
+        Some(path) => Some((new_file(path)?, path)),
+        None => None,
+    };
+    let mut request = EnrolRequest::new(&create.name, &addresses, InitOptions::now().now_secs);
+    request.user = create.user.as_deref();
+    request.server = &create.server;
+    if let Some(days) = create.days {
+        request.validity_days = days;
+    }
+    let created = create_enrolment(home, &request);
+    if let (Err(_), Some((_, path))) = (&created, &out) {
+        // Best effort: it is empty, and what went wrong is told.
+        let _ = std::fs::remove_file(path);
+    }
+    let bundle = created?;
+    match &mut out {
+        Some((file, path)) => {
+            let written = file.write_all(bundle.text.as_bytes()).and_then(|()| file.sync_all());
+            written.map_err(|error| {
+                Failure::of(&error, None).while_doing(&format!("cannot write {}", path.display()))
+            })?;
+        }
+        None => print(&bundle.text)?,
+    }
+    if bundle.replaced {
+        log::info!("the earlier bundle for {} is void", bundle.enrolment.name);
+    }
+    log::info!(
+        "{} can be accepted until {}, and then reaches {} at {}",
+        bundle.enrolment.name,
+        Timestamp::from_unix_secs(bundle.enrolment.expires_at_secs),
+        bundle.enrolment.server,
+        bundle.enrolment.addresses.join(", ")
+    );
+    // Part of the result, not of the log: no level silences it.
+    crate::log::flush_before_a_result();
+    let line = Zeroizing::new(format!("Code: {}\n", bundle.code));
+    crate::log::put(line.as_bytes());
+    Ok(())
+}
+
+fn new_file(path: &Path) -> Result<File, Failure> {
+    let file = OpenOptions::new().write(true).create_new(true).mode(FILE_MODE).open(path);
+    file.map_err(|error| {
+        Failure::of(&error, Some("name a file that is not there yet with --out FILE".into()))
+            .while_doing(&format!("cannot make {}", path.display()))
+    })
+}
+
+fn accept(explicit_home: Option<&Path>, file: Option<&Path>) -> Result<(), Failure> {
+    let path = locate(explicit_home)?;
+    let bundle = match file {
+        None => read_bundle(io::stdin().lock(), "stdin")?,
+        Some(file) => {
+            let shown = file.display().to_string();
+            let opened = File::open(file).map_err(|error| {
+                Failure::of(&error, None).while_doing(&format!("cannot read {shown}"))
+            })?;
+            read_bundle(opened, &shown)?
+        }
+    };
+    let behind = bundle.split_once(BUNDLE_END).map_or("", |(_, behind)| behind.trim());
+    let text = code_text(file.is_some(), behind)?;
+    let code: Code = text.parse().map_err(|source| Failure::from(SetupError::Bundle { source }))?;
+    let accepted = accept_enrolment(&path, &bundle, &code, InitOptions::now().now_secs)?;
+    let settings = &accepted.settings;
+    print_line(format_args!("Made a client's home: {}", accepted.home.root().display()))?;
+    print_line(format_args!("Client:  {}", settings.identity))?;
+    print_line(format_args!("User:    {}", printable(&settings.username)))?;
+    let reached: Vec<_> = settings.addresses.iter().map(|address| printable(address)).collect();
+    print_line(format_args!("Server:  {} at {}", settings.server, reached.join(", ")))
+}
+
+fn read_bundle(input: impl Read, name: &str) -> Result<Zeroizing<String>, Failure> {
+    let mut text = Zeroizing::new(String::new());
+    input.take(BUNDLE_BYTES_MAX as u64 + 1).read_to_string(&mut text).map_err(|error| {
+        Failure::of(&error, None).while_doing(&format!("cannot read the bundle from {name}"))
+    })?;
+    if text.len() > BUNDLE_BYTES_MAX {
+        return Err(Failure::new(format!("{name} is too long to be a bundle"), None));
+    }
+    Ok(text)
+}
+
+/// The code: from the environment; else, where stdin is no terminal and not the bundle, its first
+/// line; else what stands behind the bundle on stdin, since over ssh there may be no terminal; else
+/// from whoever sits at the controlling terminal.
+fn code_text(is_stdin_free: bool, behind: &str) -> Result<Zeroizing<String>, Failure> {
+    if let Ok(code) = std::env::var(CODE_VARIABLE) {
+        return Ok(Zeroizing::new(code));
+    }
+    if !is_stdin_free && !behind.is_empty() {
+        return Ok(Zeroizing::new(behind.to_owned()));
+    }
+    if is_stdin_free && !io::stdin().is_terminal() {
+        return password::first_line(io::stdin().lock(), "code");
+    }
+    rpassword::prompt_password("Code: ").map(Zeroizing::new).map_err(|error| {
+        let remedy =
+            format!("set {CODE_VARIABLE}, or give the bundle as a file and the code on stdin");
+        Failure::of(&error, Some(Remedy::act(remedy))).while_doing("cannot ask for the code")
+    })
+}
+
+fn list(home: &Home) -> Result<(), Failure> {
+    for one in list_enrolments(home)? {
+        print_line(format_args!(
+            "{}  {}  user {}, until {}, serial {}",
+            printable(&one.name),
+            one.state,
+            printable(&one.user),
+            Timestamp::from_unix_secs(one.expires_at_secs),
+            one.serial
+        ))?;
+    }
+    Ok(())
+}
+
+fn cancel(home: &Home, name: &str) -> Result<(), Failure> {
+    let cancelled = cancel_enrolment(home, name, InitOptions::now().now_secs)?;
+    print_line(format_args!(
+        "Cancelled: {}, {} revoked, {}",
+        printable(name),
+        counted(cancelled.revoked as u64, "certificate"),
+        if cancelled.user_deleted { "user deleted" } else { "no user deleted" }
+    ))
+}
