@@ -184,15 +184,8 @@ impl Authority {
     /// its names and dates.
     #[must_use]
     pub fn has_issued(&self, certificate_pem: &[u8], key_pem: &[u8]) -> bool {
-        let (certificate_pem, key_pem) = (x509::unmarked(certificate_pem), x509::unmarked(key_pem));
-        let Ok(certificate) = X509::from_pem(certificate_pem) else { return false };
-        if key::is_encrypted(key_pem) {
-            return false;
-        }
-        let Ok(key) = PKey::private_key_from_pem_callback(key_pem, |_| Ok(0)) else { return false };
-        certificate.public_key().is_ok_and(|public| public.public_eq(&key))
-            && key::is_sound(&key)
-            && certificate.verify(&self.key).unwrap_or(false)
+        key::certified(certificate_pem, key_pem)
+            .is_some_and(|certificate| certificate.verify(&self.key).unwrap_or(false))
     }
 
     fn assemble(certificate: X509, key: PKey<Private>) -> Result<Self, ErrorStack> {

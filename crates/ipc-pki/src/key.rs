@@ -10,8 +10,11 @@ use openssl::error::ErrorStack;
 use openssl::nid::Nid;
 use openssl::pkey::{HasPublic, Id, PKey, PKeyRef, Private, Public};
 use openssl::rsa::Rsa;
+use openssl::x509::X509;
 use thiserror::Error;
 use zeroize::Zeroizing;
+
+use crate::x509::unmarked;
 
 /// The type of a certificate's key.
 ///
@@ -216,6 +219,24 @@ pub(crate) fn is_sound(key: &PKey<Private>) -> bool {
         Id::RSA => key.rsa().is_ok_and(|key| key.check_key().unwrap_or(false)),
         _ => true,
     }
+}
+
+/// Whether a private key, in PEM, is the one of a certificate, and sound.
+#[must_use]
+pub fn key_fits(certificate_pem: &[u8], key_pem: &[u8]) -> bool {
+    certified(certificate_pem, key_pem).is_some()
+}
+
+/// The certificate, if the key belongs to it.
+pub(crate) fn certified(certificate_pem: &[u8], key_pem: &[u8]) -> Option<X509> {
+    let (certificate_pem, key_pem) = (unmarked(certificate_pem), unmarked(key_pem));
+    let certificate = X509::from_pem(certificate_pem).ok()?;
+    if is_encrypted(key_pem) {
+        return None;
+    }
+    let key = PKey::private_key_from_pem_callback(key_pem, |_| Ok(0)).ok()?;
+    let fits = certificate.public_key().is_ok_and(|public| public.public_eq(&key));
+    (fits && is_sound(&key)).then_some(certificate)
 }
 
 #[cfg(test)]

@@ -141,6 +141,24 @@ pub enum SetupError {
         /// The name of the client.
         name: PeerName,
     },
+    /// The home is not that of an enrolled client.
+    #[error("{} is not the home of an enrolled client", path.display())]
+    NotEnrolled {
+        /// The home.
+        path: PathBuf,
+    },
+    /// The key of the next certificate, or the request for it, could not be made.
+    #[error("the request for a certificate could not be made")]
+    RenewalKey {
+        /// Why not.
+        source: ipc_pki::RequestError,
+    },
+    /// What the server answered to a renewal cannot be used. Nothing was changed.
+    #[error("the server's answer to the renewal cannot be used: {reason}")]
+    BadRenewal {
+        /// What is wrong with it.
+        reason: &'static str,
+    },
     /// The directory is not empty, and no enrolment has begun in it.
     #[error("{} is not empty", path.display())]
     NotForEnrolment {
@@ -304,6 +322,8 @@ impl SetupError {
             Self::Bundle { source } => remedy_of_bundle(source),
             Self::BundleKey => return None,
             Self::AlreadyEnrolled { .. } | Self::NotForEnrolment { .. } => Remedy::UseAnotherHome,
+            Self::NotEnrolled { .. } => Remedy::EnrolAnew,
+            Self::RenewalKey { .. } | Self::BadRenewal { .. } => return None,
             Self::EnrolmentExists { name } => Remedy::CancelEnrolment { name: name.clone() },
             Self::EnrolmentNameTaken { .. } => Remedy::ChoosePeerName,
             Self::UnknownEnrolment { .. } => Remedy::ListEnrolments,

@@ -43,6 +43,7 @@ mod enrol;
 mod enrolments;
 mod error;
 mod files;
+mod follow;
 mod init;
 mod issuer;
 mod keys;
@@ -65,6 +66,7 @@ pub use enrol::{
 };
 pub use enrolments::{Enrolment, EnrolmentState, list_enrolments};
 pub use error::SetupError;
+pub use follow::{BegunRenewal, RenewalAnswer, begin_renewal, finish_renewal};
 pub use init::{InitOptions, Initialised, Outcome, init};
 pub use ipc_base::{ModeChange, Place, Remedy};
 pub use ipc_pki::{KeyType, KeyTypeError, NameError, RevocationReason, SerialNumber, to_ascii};

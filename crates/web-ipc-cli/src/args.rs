@@ -20,8 +20,8 @@ use zeroize::Zeroizing;
 
 use commands::command;
 pub(crate) use invocation::{
-    AccountChange, Action, Certs, Dead, DeadAction, Enrol, EnrolCreate, InboxKind, Invocation,
-    Keys, Letters, LogLevel, RequestArgs, SendArgs, Serve, Target, Test, Users,
+    AccountChange, Action, Certs, Dead, DeadAction, Enrol, EnrolCreate, Given, InboxKind,
+    Invocation, Keys, Letters, LogLevel, RequestArgs, SendArgs, Serve, Target, Test, Users,
 };
 pub(crate) use usage_error::UsageError;
 use usage_error::usage_of;
@@ -412,7 +412,13 @@ fn target(command: &Command, name: &str, options: &ArgMatches) -> Result<Target,
     refuse_lone(command, name, options, ("password", "user"))?;
     let port = *options.get_one("port").expect("has a default");
     let places = options.get_many::<Place>("ip").expect("has a default");
+    let is_given = |id| options.value_source(id) == Some(ValueSource::CommandLine);
     Ok(Target {
+        given: Given {
+            name: is_given("name"),
+            addresses: is_given("ip") || is_given("port"),
+            identity: is_given("identity"),
+        },
         name: text(options, "name").expect("has a default"),
         addresses: places.map(|place| place.with_port(port)).collect(),
         protocol: *options.get_one("protocol").expect("has a default"),

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use ipc_home::{Home, Timestamp, locate};
+use ipc_home::{Home, HomeError, Timestamp, locate};
 use ipc_setup::{
     CertificateRequest, InitOptions, ListedCertificate, Renew, RevocationReason, issue_certificate,
     list_certificates, renew_certificates, revoke_certificates,
@@ -11,6 +11,7 @@ use ipc_setup::{
 use crate::args::Certs;
 use crate::error::{Failure, Verdict};
 use crate::out::{counted, print_line, printable};
+use crate::renewal;
 use crate::shell::{command, shell_quoted};
 
 const DAY_SECS: u64 = 24 * 60 * 60;
@@ -117,9 +118,40 @@ pub(crate) fn revoke(explicit_home: Option<&Path>, which: &str) -> Result<Verdic
     Ok(Verdict::Done)
 }
 
+/// Renews the certificate of an enrolled client, which its server issues.
+fn renew_client(home: &Home, which: &Renew) -> Result<Verdict, Failure> {
+    let now_secs = InitOptions::now().now_secs;
+    let own = || {
+        Ok::<_, Failure>(
+            list_certificates(home)?.certificates.into_iter().find(|one| one.pair.is_some()),
+        )
+    };
+    if *which == Renew::Due && own()?.is_some_and(|own| !own.is_due(now_secs)) {
+        log::info!("nothing is due");
+        return Ok(Verdict::Done);
+    }
+    let settings = renewal::over_the_line(home)?;
+    if let Renew::Name(name) = which
+        && !name.eq_ignore_ascii_case(settings.identity.as_str())
+    {
+        log::warn!("the home of a client has one certificate, that of {}", settings.identity);
+    }
+    let until = own()?.map_or_else(String::new, |own| {
+        format!(", until {}", Timestamp::from_unix_secs(own.not_after_secs))
+    });
+    print_line(format_args!("Renewed: {}{until}", settings.identity))?;
+    Ok(Verdict::Done)
+}
+
 /// Renews pairs of the home.
 pub(crate) fn renew(explicit_home: Option<&Path>, which: &Renew) -> Result<Verdict, Failure> {
-    let home = Home::open_as_configured(locate(explicit_home)?)?;
+    let path = locate(explicit_home)?;
+    let home = match Home::open_as_configured(&path) {
+        Err(HomeError::ClientDirectory { .. }) => {
+            return renew_client(&Home::open_client(&path)?, which);
+        }
+        home => home?,
+    };
     let renewals = renew_certificates(&home, which, InitOptions::now().now_secs)?;
     for name in &renewals.skipped {
         log::warn!(

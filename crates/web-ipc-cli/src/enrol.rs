@@ -19,7 +19,8 @@ use zeroize::Zeroizing;
 use crate::args::{Enrol, EnrolCreate};
 use crate::error::{Failure, Verdict};
 use crate::out::{counted, print, print_line, printable};
-use crate::{addresses, password};
+use crate::shell::command;
+use crate::{addresses, password, renewal};
 
 /// The environment variable with the code of a bundle, for scripts.
 const CODE_VARIABLE: &str = "WEB_IPC_CODE";
@@ -108,7 +109,16 @@ fn accept(explicit_home: Option<&Path>, file: Option<&Path>) -> Result<(), Failu
     let text = code_text(file.is_some(), behind)?;
     let code: Code = text.parse().map_err(|source| Failure::from(SetupError::Bundle { source }))?;
     let accepted = accept_enrolment(&path, &bundle, &code, InitOptions::now().now_secs)?;
-    let settings = &accepted.settings;
+    let settings = match renewal::over_the_line(&accepted.home) {
+        Ok(settings) => settings,
+        Err(failure) => {
+            let later = command(explicit_home, "--certs --renew");
+            log::warn!(
+                "the key that came with the bundle is still in use: run {later} once the server can be reached ({failure})"
+            );
+            accepted.settings.clone()
+        }
+    };
     print_line(format_args!("Made a client's home: {}", accepted.home.root().display()))?;
     print_line(format_args!("Client:  {}", settings.identity))?;
     print_line(format_args!("User:    {}", printable(&settings.username)))?;

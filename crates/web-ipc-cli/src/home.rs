@@ -36,7 +36,13 @@ pub(crate) fn open_for_client(path: &Path, has_user: bool) -> Result<Home, Failu
         Err(HomeError::ClientDirectory { .. } | HomeError::Incomplete { .. }) if has_user => {
             Ok(Home::open_client(path)?)
         }
-        Err(HomeError::ClientDirectory { path }) => Err(HomeError::NoUser { path }.into()),
+        Err(HomeError::ClientDirectory { path }) => {
+            let home = Home::open_client(&path)?;
+            match home.client_settings()? {
+                Some(_) => Ok(home),
+                None => Err(HomeError::NoUser { path }.into()),
+            }
+        }
         opened => Ok(opened?),
     }
 }

@@ -22,6 +22,7 @@ mod password;
 mod plural;
 mod progress_line;
 mod remedy;
+mod renewal;
 mod selftest;
 mod send;
 mod serve;

@@ -80,13 +80,27 @@ fn client(
     target: &Target,
     timeout_secs: u16,
 ) -> Result<Client, Failure> {
-    let name = peer_name(&target.name)?;
+    let (name, identity) = (peer_name(&target.name)?, peer_name(&target.identity)?);
     let home = home::open_for_client(&locate(explicit_home)?, target.user.is_some())?;
-    let mut builder = Client::builder(&home)
-        .server(name, target.addresses.as_slice())
-        .identity(peer_name(&target.identity)?)
-        .protocol(target.protocol)
-        .timeout(Duration::from_secs(u64::from(timeout_secs)));
+    let mut builder = Client::builder(&home);
+    // What an enrolled client's home says holds where nothing else was given.
+    let enrolled = home.client_settings()?;
+    let given = target.given;
+    if enrolled.is_none() || given.name || given.addresses {
+        let (own_name, own_addresses) = match &enrolled {
+            Some(own) => (own.server.to_string(), own.addresses.clone()),
+            None => (name.to_string(), target.addresses.clone()),
+        };
+        builder = builder.server(
+            if given.name { name.to_string() } else { own_name },
+            if given.addresses { target.addresses.clone() } else { own_addresses },
+        );
+    }
+    if enrolled.is_none() || given.identity {
+        builder = builder.identity(identity);
+    }
+    builder =
+        builder.protocol(target.protocol).timeout(Duration::from_secs(u64::from(timeout_secs)));
     if let Some(login) = password::login(target.user.clone(), target.password.clone())? {
         builder = builder.credentials(login.user, login.password.as_str());
     }

@@ -119,9 +119,19 @@ pub(crate) struct Target {
     pub(crate) addresses: Vec<String>,
     pub(crate) protocol: Protocol,
     pub(crate) identity: String,
+    /// Which of these the user gave. In the home of an enrolled client the others come from there.
+    pub(crate) given: Given,
     pub(crate) user: Option<String>,
     pub(crate) password: Option<Zeroizing<String>>,
     pub(crate) log_level: Option<LogLevel>,
+}
+
+/// Which options that say where a server is were given, as opposed to their defaults.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Given {
+    pub(crate) name: bool,
+    pub(crate) addresses: bool,
+    pub(crate) identity: bool,
 }
 
 /// `--send …`

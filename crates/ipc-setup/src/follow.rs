@@ -1,0 +1,378 @@
+//! Follows the server in the home of an enrolled client: the key of the next certificate is made
+//! here and never leaves, and what the server answers takes the place of what was there.
+//!
+//! The command line comes here before and after it asks the server, which `ipc-client` does. Nothing
+//! here knows the network.
+
+use std::path::PathBuf;
+
+use ipc_envelope::{Key, KeyRing};
+use ipc_home::{ClientSettings, Home, HomeError, PeerName, read_secret};
+use ipc_pki::{CertificateInfo, KeyType, RequestedPair, SubjectName, key_fits};
+use zeroize::Zeroizing;
+
+use crate::lock::Lock;
+use crate::random::random_bytes;
+use crate::{SetupError, directory, files, pair};
+
+/// A certificate request whose key waits in the home for its certificate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct BegunRenewal {
+    /// The name of the client.
+    pub name: PeerName,
+    /// The request (PKCS#10) in PEM, for the server.
+    pub csr_pem: String,
+}
+
+/// What a server answered, as it came over the line.
+#[derive(Clone, Copy)]
+pub struct RenewalAnswer<'a> {
+    /// The new certificate in PEM, where one was asked for.
+    pub certificate_pem: Option<&'a str>,
+    /// The certificates of all trusted authorities, in PEM.
+    pub authorities_pem: &'a str,
+    /// The client's envelope keys in their text form. The first seals.
+    pub envelope_keys: &'a [Zeroizing<String>],
+    /// The name that the server's certificate is for.
+    pub server: &'a str,
+    /// Where the server is reached, `HOST:PORT` each.
+    pub addresses: &'a [String],
+}
+
+/// Makes the key of the client's next certificate and a request for it.
+///
+/// The key is stored before this returns, and used again until its certificate has come: a renewal
+/// that was interrupted asks for the same key, which the server knows.
+///
+/// # Errors
+/// [`SetupError::NotEnrolled`] for any home but that of an enrolled client;
+/// [`SetupError::RenewalKey`]; and what is wrong with the home.
+pub fn begin_renewal(home: &Home) -> Result<BegunRenewal, SetupError> {
+    let (_lock, settings) = lock(home)?;
+    let name = settings.identity;
+    let subject = SubjectName::parse(name.as_str())
+        .map_err(|source| SetupError::Name { name: name.to_string(), source })?;
+    let waiting = waiting_key_file(home, &name);
+    let failed = |source| SetupError::RenewalKey { source };
+    let requested = match read_secret(&waiting) {
+        Ok(key) => RequestedPair::for_key(&subject, &key).map_err(failed)?,
+        Err(HomeError::FileMissing { .. }) => {
+            let made = RequestedPair::create(&subject, KeyType::default()).map_err(failed)?;
+            files::write(&waiting, made.key_pem.as_bytes())?;
+            made
+        }
+        Err(error) => return Err(error.into()),
+    };
+    let csr_pem = String::from_utf8_lossy(&requested.request_pem).into_owned();
+    Ok(BegunRenewal { name, csr_pem })
+}
+
+/// Puts what the server answered into the home.
+///
+/// Each step leaves a home that works: first the new authorities, then the keys beside the old ones,
+/// the credentials sealed with the new first key, the new keys alone, the pair, and the settings. A
+/// renewal that was interrupted is completed by another one.
+///
+/// # Errors
+/// [`SetupError::NotEnrolled`]; [`SetupError::BadRenewal`] if the answer cannot be used, and nothing
+/// is changed then; and what is wrong with the home.
+pub fn finish_renewal(
+    home: &Home,
+    answer: &RenewalAnswer<'_>,
+    now_secs: u64,
+) -> Result<ClientSettings, SetupError> {
+    let (_lock, settings) = lock(home)?;
+    let name = settings.identity.clone();
+    let keys = parse_keys(answer.envelope_keys)?;
+    let ring = KeyRing::from_keys(keys).map_err(|_| bad("it has no envelope key"))?;
+    check_authorities(answer.authorities_pem)?;
+    let server = PeerName::parse(answer.server).map_err(|_| bad("it names no server"))?;
+    if answer.addresses.is_empty() {
+        return Err(bad("it names no address"));
+    }
+    let waiting = waiting_key_file(home, &name);
+    let new_pair = match answer.certificate_pem {
+        None => None,
+        Some(certificate) => {
+            let key = read_secret(&waiting)?;
+            let info = CertificateInfo::from_pem(certificate.as_bytes())
+                .map_err(|_| bad("its certificate cannot be read"))?;
+            let is_own = info
+                .subject
+                .as_deref()
+                .is_some_and(|subject| subject.eq_ignore_ascii_case(name.as_str()));
+            if !is_own {
+                return Err(bad("its certificate is for another name"));
+            }
+            if !key_fits(certificate.as_bytes(), &key) {
+                return Err(bad("its certificate is not for the key that it was asked for"));
+            }
+            Some((certificate, key))
+        }
+    };
+
+    let credentials = home.client_credentials()?;
+    files::write(&home.ca_certificate_file(), answer.authorities_pem.as_bytes())?;
+    let old = home.envelope_keys_one_by_one()?;
+    let old = old.iter().map(Key::to_base64url);
+    let new: Vec<_> = answer.envelope_keys.to_vec();
+    let both: Vec<_> = new.iter().cloned().chain(old.filter(|key| !new.contains(key))).collect();
+    if both.len() > ipc_envelope::KEYS_MAX {
+        // So many were dropped at once that only a new bundle could carry the client over.
+        return Err(bad("it has more new envelope keys than fit beside the old ones"));
+    }
+    files::write(&home.envelope_keys_file(), lines(&both).as_bytes())?;
+    let staged = home.stage_client_credentials(&ring, &credentials, now_secs, random_bytes()?)?;
+    files::commit(staged)?;
+    files::write(&home.envelope_keys_file(), lines(&new).as_bytes())?;
+    if let Some((certificate, key)) = new_pair {
+        pair::write_pem(home, &name, certificate.as_bytes(), &key)?;
+        files::remove(&waiting)?;
+    }
+    let settings = ClientSettings { server, addresses: answer.addresses.to_vec(), ..settings };
+    files::step();
+    home.write_client_settings(&settings)?;
+    Ok(settings)
+}
+
+/// The lock of an enrolled client's home, with its settings; an interrupted replacement of its pair
+/// is finished.
+fn lock(home: &Home) -> Result<(Lock, ClientSettings), SetupError> {
+    let not_enrolled = || SetupError::NotEnrolled { path: home.root().to_owned() };
+    loop {
+        home.check_directory()?;
+        home.client_settings()?.ok_or_else(not_enrolled)?;
+        if let Some(lock) = Lock::acquire(home)? {
+            directory::clean(home)?;
+            pair::recover(home)?;
+            let settings = home.client_settings()?.ok_or_else(not_enrolled)?;
+            return Ok((lock, settings));
+        }
+    }
+}
+
+/// `.NAME.key.next`: the key that waits for its certificate.
+fn waiting_key_file(home: &Home, name: &PeerName) -> PathBuf {
+    home.root().join(format!(".{name}.key.next"))
+}
+
+fn parse_keys(texts: &[Zeroizing<String>]) -> Result<Vec<Key>, SetupError> {
+    let keys: Result<Vec<_>, _> = texts.iter().map(|text| Key::from_base64url(text)).collect();
+    keys.map_err(|_| bad("an envelope key cannot be read"))
+}
+
+fn check_authorities(pem: &str) -> Result<(), SetupError> {
+    let authorities = CertificateInfo::all_from_pem(pem.as_bytes())
+        .map_err(|_| bad("the certificate of the authority cannot be read"))?;
+    match !authorities.is_empty() && authorities.iter().all(|one| one.is_ca) {
+        true => Ok(()),
+        false => Err(bad("it has no certificate of an authority")),
+    }
+}
+
+fn bad(reason: &'static str) -> SetupError {
+    SetupError::BadRenewal { reason }
+}
+
+fn lines(keys: &[Zeroizing<String>]) -> Zeroizing<String> {
+    let mut text = Zeroizing::new(String::with_capacity(keys.len() * 64));
+    for key in keys {
+        text.push_str(key);
+        text.push('\n');
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use ipc_base::{CertificateIssuer, RenewalQuery, Renewed};
+    use rustls_pki_types::CertificateDer;
+    use rustls_pki_types::pem::PemObject as _;
+
+    use super::*;
+    use crate::files::kills;
+    use crate::testing::new_home;
+    use crate::{
+        EnrolRequest, HomeIssuer, InitOptions, Ring, accept_enrolment, create_enrolment, list_keys,
+        rotate_keys,
+    };
+
+    fn now_secs() -> u64 {
+        InitOptions::now().now_secs
+    }
+
+    /// A server's home, and the home of a client that was enrolled there.
+    fn enrolled() -> (tempfile::TempDir, Home, Home) {
+        let (directory, server) = new_home();
+        let addresses = ["192.0.2.1:3000".to_owned()];
+        let bundle =
+            create_enrolment(&server, &EnrolRequest::new("worker1", &addresses, now_secs()))
+                .unwrap();
+        let path = directory.path().join("client");
+        let client = accept_enrolment(&path, &bundle.text, &bundle.code, now_secs()).unwrap().home;
+        (directory, server, client)
+    }
+
+    /// What a server says to the client's present certificate.
+    fn ask(server: &Home, client: &Home, csr_pem: Option<&str>) -> Renewed {
+        let name = PeerName::parse("worker1").unwrap();
+        let pem = std::fs::read(client.certificate_file(&name)).unwrap();
+        let certificate = CertificateDer::from_pem_slice(&pem).unwrap();
+        let issuer = HomeIssuer::new(server.clone(), PeerName::parse("localhost").unwrap());
+        issuer.renew(&RenewalQuery::new(&certificate, "worker1", csr_pem, now_secs())).unwrap()
+    }
+
+    fn keys_of(server: &Home) -> Vec<Zeroizing<String>> {
+        let keys = server.envelope_keys_one_by_one().unwrap();
+        keys.iter().map(|key| key.derive_for("worker1").to_base64url()).collect()
+    }
+
+    /// One whole renewal.
+    fn renew(server: &Home, client: &Home) -> Result<ClientSettings, SetupError> {
+        let begun = begin_renewal(client)?;
+        let renewed = ask(server, client, Some(&begun.csr_pem));
+        let authorities = std::fs::read_to_string(server.ca_certificate_file()).unwrap();
+        let keys = keys_of(server);
+        let answer = RenewalAnswer {
+            certificate_pem: renewed.certificate_pem.as_deref(),
+            authorities_pem: &authorities,
+            envelope_keys: &keys,
+            server: &renewed.server,
+            addresses: &renewed.addresses,
+        };
+        finish_renewal(client, &answer, now_secs())
+    }
+
+    fn assert_good(client: &Home) {
+        let name = PeerName::parse("worker1").unwrap();
+        client.identity(&name).unwrap();
+        assert_eq!(client.client_credentials().unwrap().username, "worker1");
+        client.ca_certificates().unwrap();
+        assert!(client.client_settings().unwrap().is_some());
+        let certificate = std::fs::read(client.certificate_file(&name)).unwrap();
+        assert!(key_fits(&certificate, &std::fs::read(client.key_file(&name)).unwrap()));
+    }
+
+    #[test]
+    fn a_renewal_replaces_the_key_that_travelled_and_follows_the_keys() {
+        let (_directory, server, client) = enrolled();
+        let name = PeerName::parse("worker1").unwrap();
+        let key = || std::fs::read(client.key_file(&name)).unwrap();
+        let travelled = key();
+        let settings = renew(&server, &client).unwrap();
+        assert_eq!(settings.addresses, ["192.0.2.1:3000"]);
+        let first = key();
+        assert_ne!(first, travelled);
+        rotate_keys(&server, Ring::Envelope, now_secs()).unwrap();
+        renew(&server, &client).unwrap();
+        assert_ne!(key(), first, "each certificate has a key of its own");
+        let keys = client.envelope_keys_one_by_one().unwrap();
+        let keys: Vec<_> = keys.iter().map(Key::to_base64url).collect();
+        assert_eq!(keys, keys_of(&server));
+        assert_eq!(keys.len(), list_keys(&server, Ring::Envelope).unwrap().len());
+        assert_good(&client);
+        assert!(!waiting_key_file(&client, &name).exists());
+    }
+
+    #[test]
+    fn a_renewal_that_was_interrupted_asks_for_the_same_key() {
+        let (_directory, _server, client) = enrolled();
+        let key = || {
+            let name = PeerName::parse("worker1").unwrap();
+            std::fs::read(waiting_key_file(&client, &name)).unwrap()
+        };
+        let first = begin_renewal(&client).unwrap();
+        let waiting = key();
+        assert_eq!(begin_renewal(&client).unwrap().name, first.name);
+        assert_eq!(key(), waiting);
+    }
+
+    #[test]
+    fn an_answer_that_cannot_be_used_changes_nothing() {
+        let (_directory, server, client) = enrolled();
+        let begun = begin_renewal(&client).unwrap();
+        let renewed = ask(&server, &client, Some(&begun.csr_pem));
+        let authorities = std::fs::read_to_string(server.ca_certificate_file()).unwrap();
+        let (keys, none, broken) =
+            (keys_of(&server), Vec::new(), vec![Zeroizing::new("x".to_owned())]);
+        let good = RenewalAnswer {
+            certificate_pem: renewed.certificate_pem.as_deref(),
+            authorities_pem: &authorities,
+            envelope_keys: &keys,
+            server: &renewed.server,
+            addresses: &renewed.addresses,
+        };
+        let localhost = std::fs::read_to_string(server.root().join("localhost.crt")).unwrap();
+        let travelled = std::fs::read_to_string(client.root().join("worker1.crt")).unwrap();
+        let snapshot = || {
+            let mut files: Vec<_> = std::fs::read_dir(client.root())
+                .unwrap()
+                .map(|entry| entry.unwrap().path())
+                .filter(|path| path.is_file())
+                .map(|path| (path.clone(), std::fs::read(path).unwrap()))
+                .collect();
+            files.sort();
+            files
+        };
+        let before = snapshot();
+        for bad in [
+            RenewalAnswer { certificate_pem: Some("x"), ..good },
+            RenewalAnswer { certificate_pem: Some(&localhost), ..good },
+            RenewalAnswer { certificate_pem: Some(&travelled), ..good },
+            RenewalAnswer { authorities_pem: "x", ..good },
+            RenewalAnswer { authorities_pem: &localhost, ..good },
+            RenewalAnswer { envelope_keys: &none, ..good },
+            RenewalAnswer { envelope_keys: &broken, ..good },
+            RenewalAnswer { server: "../x", ..good },
+            RenewalAnswer { addresses: &[], ..good },
+        ] {
+            let error = finish_renewal(&client, &bad, now_secs()).unwrap_err();
+            assert!(matches!(error, SetupError::BadRenewal { .. }), "{error:?}");
+            assert_eq!(snapshot(), before);
+        }
+        finish_renewal(&client, &good, now_secs()).unwrap();
+    }
+
+    #[test]
+    fn only_the_home_of_an_enrolled_client_is_renewed_so() {
+        let (_directory, server, _client) = enrolled();
+        let error = begin_renewal(&server).unwrap_err();
+        assert!(matches!(error, SetupError::NotEnrolled { .. }), "{error:?}");
+    }
+
+    #[test]
+    fn a_renewal_that_is_killed_anywhere_leaves_a_home_that_works_and_can_be_repeated() {
+        let server_of = |client: &std::path::Path| Home::at(client.with_file_name("home"));
+        if let Some(client) = kills::home_of_child() {
+            let server = server_of(&client);
+            rotate_keys_once(&server);
+            renew(&server, &Home::at(client)).unwrap();
+            return;
+        }
+        let killed = kills::at_each_step(
+            "follow::tests::a_renewal_that_is_killed_anywhere_leaves_a_home_that_works_and_can_be_repeated",
+            || {
+                let (directory, _server, client) = enrolled();
+                let path = client.root().to_owned();
+                (directory, path)
+            },
+            |path| {
+                let (client, server) = (Home::at(path), server_of(path));
+                // The reader finishes nothing: between the last two renames it waits.
+                begin_renewal(&client).unwrap();
+                assert_good(&client);
+                renew(&server, &client).unwrap();
+                assert_good(&client);
+            },
+        );
+        assert!(killed > 10, "{killed}");
+    }
+
+    /// In a child that is killed at its first steps the rotation may be what is cut short.
+    fn rotate_keys_once(server: &Home) {
+        if list_keys(server, Ring::Envelope).unwrap().len() == 1 {
+            rotate_keys(server, Ring::Envelope, now_secs()).unwrap();
+        }
+    }
+}

@@ -1,0 +1,41 @@
+//! Renews the certificate of an enrolled client over the line, and follows what has changed at the
+//! server.
+//!
+//! `certs` comes here in the home of such a client, `enrol` once a bundle was accepted.
+
+use std::time::Duration;
+
+use ipc_client::{Client, Renewal};
+use ipc_home::{ClientSettings, Home};
+use ipc_setup::{InitOptions, RenewalAnswer, begin_renewal, finish_renewal};
+
+use crate::error::Failure;
+
+/// How long each of the two questions may take.
+const TIMEOUT: Duration = Duration::from_secs(15);
+
+/// Asks the server for a new certificate and puts what it answers into the home.
+///
+/// Then it asks once more, with the new certificate: so the server learns that the old one is not
+/// needed any longer.
+pub(crate) fn over_the_line(home: &Home) -> Result<ClientSettings, Failure> {
+    let begun = begin_renewal(home)?;
+    take(home, &ask(home, Some(&begun.csr_pem))?)?;
+    take(home, &ask(home, None)?)
+}
+
+fn ask(home: &Home, csr_pem: Option<&str>) -> Result<Renewal, Failure> {
+    let client = Client::builder(home).timeout(TIMEOUT).build()?;
+    Ok(client.blocking().renew(csr_pem).wait()?)
+}
+
+fn take(home: &Home, renewal: &Renewal) -> Result<ClientSettings, Failure> {
+    let answer = RenewalAnswer {
+        certificate_pem: renewal.certificate_pem.as_deref(),
+        authorities_pem: &renewal.authorities_pem,
+        envelope_keys: &renewal.envelope_keys,
+        server: &renewal.server,
+        addresses: &renewal.addresses,
+    };
+    Ok(finish_renewal(home, &answer, InitOptions::now().now_secs)?)
+}
