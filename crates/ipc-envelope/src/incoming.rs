@@ -42,6 +42,8 @@ pub struct Incoming {
     running_mac: Option<RunningMac>,
     /// The position of the plaintext in `bytes`, once the token is open.
     plaintext: Option<Range<usize>>,
+    /// The key that opened it.
+    key_index: usize,
 }
 
 impl Incoming {
@@ -61,6 +63,7 @@ impl Incoming {
             bytes: Vec::new(),
             is_raw,
             running_mac: None,
+            key_index: 0,
             plaintext: None,
         }
     }
@@ -121,12 +124,19 @@ impl Incoming {
                     )?,
                     false => self.ring.open_base64url_in_place(&mut self.bytes, freshness)?,
                 };
+                self.key_index = opened.key_index();
                 // The plaintext is a part of the buffer.
                 let start = opened.plaintext().as_ptr().addr() - start;
                 start..start + opened.plaintext().len()
             }
         };
         Ok(&self.bytes[self.plaintext.insert(plaintext).clone()])
+    }
+
+    /// Which key of the ring opened the token: see [`Opened::key_index`](crate::Opened::key_index).
+    /// 0 before it was opened.
+    pub fn key_index(&self) -> usize {
+        self.key_index
     }
 
     /// Wipes the bytes that have arrived, and frees their memory.
@@ -136,6 +146,7 @@ impl Incoming {
         self.bytes = Vec::new();
         self.running_mac = None;
         self.plaintext = None;
+        self.key_index = 0;
     }
 }
 

@@ -80,6 +80,7 @@ pub enum OpenError {
 pub struct Opened<'t> {
     plaintext: &'t [u8],
     sealed_at_secs: u64,
+    key_index: usize,
 }
 
 impl<'t> Opened<'t> {
@@ -91,6 +92,12 @@ impl<'t> Opened<'t> {
     /// When the token was sealed, by the sender's clock, in seconds since the Unix epoch.
     pub fn sealed_at_secs(&self) -> u64 {
         self.sealed_at_secs
+    }
+
+    /// Which key of the ring opened it, counted from 0. An answer that its sender must be able to
+    /// open is sealed with the same key: see [`KeyRing::seal_in_place_with`].
+    pub fn key_index(&self) -> usize {
+        self.key_index
     }
 }
 
@@ -169,11 +176,28 @@ impl KeyRing {
     /// # Panics
     /// If `buffer` is shorter than [`HEADER_BYTES`], which is an error in the calling program.
     pub fn seal_in_place(&self, buffer: &mut Vec<u8>, now_secs: u64, iv: [u8; 16]) {
+        self.seal_in_place_with(0, buffer, now_secs, iv);
+    }
+
+    /// [`seal_in_place`](Self::seal_in_place) with the key of this index, which
+    /// [`Opened::key_index`] gave: whoever sealed with an older key of the ring may not have the
+    /// first. Where the ring has no such key any more, the first one seals.
+    ///
+    /// # Panics
+    /// As `seal_in_place`.
+    pub fn seal_in_place_with(
+        &self,
+        key_index: usize,
+        buffer: &mut Vec<u8>,
+        now_secs: u64,
+        iv: [u8; 16],
+    ) {
         assert!(
             buffer.len() >= HEADER_BYTES,
             "the buffer must begin with HEADER_BYTES reserved bytes"
         );
-        let Keyed { signer, cipher } = &self.first;
+        let key = key_index.checked_sub(1).and_then(|index| self.others.get(index));
+        let Keyed { signer, cipher } = key.unwrap_or(&self.first);
         lay_out(buffer, now_secs, &iv);
         Chain::new(cipher, signer, &iv, HEADER_BYTES).advance(buffer, usize::MAX);
     }
@@ -196,16 +220,40 @@ impl KeyRing {
 
     /// Makes a raw token. `now_secs` is in seconds since the Unix epoch; for `iv` see [`KeyRing`].
     pub fn seal(&self, plaintext: &[u8], now_secs: u64, iv: [u8; 16]) -> Vec<u8> {
+        self.seal_with(0, plaintext, now_secs, iv)
+    }
+
+    /// [`seal`](Self::seal) with the key of this index, as
+    /// [`seal_in_place_with`](Self::seal_in_place_with) does.
+    pub fn seal_with(
+        &self,
+        key_index: usize,
+        plaintext: &[u8],
+        now_secs: u64,
+        iv: [u8; 16],
+    ) -> Vec<u8> {
         let mut buffer = Vec::with_capacity(plaintext.len() + OVERHEAD_BYTES_MAX);
         buffer.resize(HEADER_BYTES, 0);
         buffer.extend_from_slice(plaintext);
-        self.seal_in_place(&mut buffer, now_secs, iv);
+        self.seal_in_place_with(key_index, &mut buffer, now_secs, iv);
         buffer
     }
 
     /// Makes a token as canonical, padded base64url text, which every Fernet library reads.
     pub fn seal_base64url(&self, plaintext: &[u8], now_secs: u64, iv: [u8; 16]) -> String {
-        base64url::encode(&self.seal(plaintext, now_secs, iv))
+        self.seal_base64url_with(0, plaintext, now_secs, iv)
+    }
+
+    /// [`seal_base64url`](Self::seal_base64url) with the key of this index, as
+    /// [`seal_in_place_with`](Self::seal_in_place_with) does.
+    pub fn seal_base64url_with(
+        &self,
+        key_index: usize,
+        plaintext: &[u8],
+        now_secs: u64,
+        iv: [u8; 16],
+    ) -> String {
+        base64url::encode(&self.seal_with(key_index, plaintext, now_secs, iv))
     }
 
     /// Opens a raw token in its buffer.
@@ -238,7 +286,8 @@ impl KeyRing {
         let ciphertext = &mut token[HEADER_BYTES..verified.signed_bytes];
         let plaintext =
             verified.cipher.decrypt_in_place(&verified.iv, ciphertext).ok_or(OpenError::Invalid)?;
-        Ok(Opened { plaintext, sealed_at_secs: verified.sealed_at_secs })
+        let Verified { sealed_at_secs, key_index, .. } = verified;
+        Ok(Opened { plaintext, sealed_at_secs, key_index })
     }
 
     /// Computes the MAC with the first key while a token arrives.
@@ -312,17 +361,17 @@ impl KeyRing {
             Shape::of(token).ok_or(OpenError::Invalid)?;
         let signed = &token[..signed_bytes];
         let first = running_mac.unwrap_or_else(|| self.running_mac());
-        let key = if first.verifies(signed, &tag) {
-            &self.first
+        let (key_index, key) = if first.verifies(signed, &tag) {
+            (0, &self.first)
         } else {
-            let mut others = self.others.iter();
-            others.find(|key| key.signer.verifies(signed, &tag)).ok_or(OpenError::Invalid)?
+            let mut others = (1..).zip(&self.others);
+            others.find(|(_, key)| key.signer.verifies(signed, &tag)).ok_or(OpenError::Invalid)?
         };
         match freshness {
             Some(freshness) if !freshness.admits(sealed_at_secs) => {
                 Err(OpenError::Stale { sealed_at_secs, now_secs: freshness.now_secs })
             }
-            _ => Ok(Verified { cipher: &key.cipher, sealed_at_secs, iv, signed_bytes }),
+            _ => Ok(Verified { cipher: &key.cipher, key_index, sealed_at_secs, iv, signed_bytes }),
         }
     }
 }
@@ -371,6 +420,7 @@ impl fmt::Debug for KeyRing {
 /// The proof that a token may be decrypted, with the values that decryption needs. Only
 /// [`KeyRing::verify`] makes one.
 struct Verified<'r> {
+    key_index: usize,
     cipher: &'r Cipher,
     sealed_at_secs: u64,
     iv: [u8; BLOCK_BYTES],
@@ -406,6 +456,25 @@ mod tests {
             format!("{opened:?}"),
             format!("Opened {{ plaintext_bytes: 6, sealed_at_secs: {NOW} }}")
         );
+    }
+
+    #[test]
+    fn an_answer_is_sealed_with_the_key_that_opened_the_question() {
+        let (new, old) = (|| Key::from_bytes([1; 32]), || Key::from_bytes([2; 32]));
+        let both = KeyRing::from_keys(vec![new(), old()]).unwrap();
+        for (index, alone) in [KeyRing::new(new()), KeyRing::new(old())].iter().enumerate() {
+            let mut token = alone.seal(b"question", 0, [3; 16]);
+            let key_index = both.open_in_place(&mut token, None).unwrap().key_index();
+            assert_eq!(key_index, index);
+            let mut answer = vec![0; HEADER_BYTES];
+            answer.extend_from_slice(b"answer");
+            both.seal_in_place_with(key_index, &mut answer, 0, [4; 16]);
+            assert_eq!(*alone.open(&answer, None).unwrap(), *b"answer");
+        }
+        // A key that was dropped meanwhile.
+        let mut answer = vec![0; HEADER_BYTES];
+        both.seal_in_place_with(2, &mut answer, 0, [4; 16]);
+        assert!(KeyRing::new(new()).open(&answer, None).is_ok());
     }
 
     #[test]

@@ -49,12 +49,15 @@ pub(crate) async fn admit<T: Send + 'static>(
     let now_secs = unix_secs(received_at);
     let certificate = from.1.certificate;
     if !sealed.is_long() {
+        let key_index = opened_with(&mut sealed, now_secs)?;
         let head = head(&mut sealed, route, now_secs)?;
         let session =
             authenticate::session(head.session(), (from.0.conn_data(), &from.1), state, now_secs)?;
         let user = authenticate::user(&session, &from.1, state).await?;
-        let made =
-            make(&head.frame().map_err(malformed)?, &Sender { user, certificate, received_at })?;
+        let made = make(
+            &head.frame().map_err(malformed)?,
+            &Sender { user, certificate, received_at, key_index },
+        )?;
         return Ok((made, sealed.into_reservation()));
     }
     let (sealed, session) = on_a_thread(state, move || {
@@ -69,12 +72,19 @@ pub(crate) async fn admit<T: Send + 'static>(
     let user = authenticate::user(&session, &from.1, state).await?;
     on_a_thread(state, move || {
         let mut sealed = sealed;
+        let key_index = opened_with(&mut sealed, now_secs)?;
         // The envelope is open already, so this only parses the head again, which is fast.
         let frame = head(&mut sealed, route, now_secs)?.frame().map_err(malformed)?;
-        let made = make(&frame, &Sender { user, certificate, received_at })?;
+        let made = make(&frame, &Sender { user, certificate, received_at, key_index })?;
         Ok((made, sealed.into_reservation()))
     })
     .await
+}
+
+/// Opens the envelope and returns which key of the peer's ring opened it.
+fn opened_with(sealed: &mut SealedBody, now_secs: u64) -> Result<usize, Refusal> {
+    sealed.open(Freshness::at(now_secs))?;
+    Ok(sealed.key_index())
 }
 
 /// Opens an envelope, unless it is open already, and parses the frame's members around the body.

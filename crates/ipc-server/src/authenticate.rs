@@ -23,6 +23,8 @@ pub(crate) struct Sender {
     pub(crate) user: Arc<str>,
     pub(crate) certificate: Option<Fingerprint>,
     pub(crate) received_at: SystemTime,
+    /// Which key of the peer's ring opened the frame.
+    pub(crate) key_index: usize,
 }
 
 impl Sender {

@@ -31,6 +31,8 @@ pub(crate) struct Answer {
     pub(crate) is_raw: bool,
     /// The keys that the client had when it asked.
     pub(crate) keys: Arc<KeyRing>,
+    /// Which of them sealed the question, and seals the answer.
+    pub(crate) key_index: usize,
 }
 
 /// Answers a client that renews.
@@ -45,11 +47,11 @@ pub(crate) async fn renew(
     let (peer, sealed) = take_in(request, payload, state).await?;
     let (is_raw, keys, facts) =
         (sealed.is_raw(), Arc::clone(&peer.envelope_keys), peer.facts.clone());
-    let ((id, csr, user), reservation) =
+    let ((id, csr, user, key_index), reservation) =
         admit(sealed, Route::ClientRenew, (request, peer), state, |frame, sender| {
             let asked: RenewalRequest = serde_json::from_str(frame.object().map_err(malformed)?)
                 .map_err(|_| bad_request("the frame's body is not {\"csr\": …}"))?;
-            Ok((frame.id(), asked.csr, Arc::clone(&sender.user)))
+            Ok((frame.id(), asked.csr, Arc::clone(&sender.user), sender.key_index))
         })
         .await?;
     drop(reservation);
@@ -76,7 +78,7 @@ pub(crate) async fn renew(
         .map_err(refused)?;
     let body = reply(renewed, &name, &state.trust.load_full());
     let body = serde_json::to_string(&body).map_err(|error| internal("no reply", error))?;
-    Ok(Answer { body: Zeroizing::new(body), id, is_raw, keys })
+    Ok(Answer { body: Zeroizing::new(body), id, is_raw, keys, key_index })
 }
 
 fn reply(renewed: Renewed, name: &PeerName, trust: &Trust) -> RenewalReply {

@@ -87,7 +87,12 @@ async fn client_renew(
     state: web::Data<State>,
 ) -> HttpResponse {
     let result = renewal::renew(&request, payload, &state).await.and_then(|answer| {
-        sealed_reply(&answer.body, (answer.id, answer.is_raw), &answer.keys, &state)
+        sealed_reply(
+            &answer.body,
+            (answer.id, answer.is_raw),
+            (&answer.keys, answer.key_index),
+            &state,
+        )
     });
     answer(&request, result)
 }
@@ -136,8 +141,10 @@ async fn log_in(
     let (peer, mut sealed) = take_in(request, payload, state).await?;
     let is_raw = sealed.is_raw();
     // A login is short, because its route has a limit of its own, so it is opened on this thread.
-    let plaintext = sealed.open(Freshness::at(unix_secs(SystemTime::now())))?;
-    let frame = Frame::parse(plaintext)
+    let freshness = Freshness::at(unix_secs(SystemTime::now()));
+    sealed.open(freshness)?;
+    let key_index = sealed.key_index();
+    let frame = Frame::parse(sealed.open(freshness)?)
         .and_then(|frame| frame.addressed_to(Route::ClientAuth))
         .map_err(malformed)?;
     let id = frame.id();
@@ -221,7 +228,7 @@ async fn log_in(
     let body = Zeroizing::new(
         serde_json::to_string(&reply).map_err(|error| internal("writing a reply", error))?,
     );
-    sealed_reply(&body, (id, is_raw), &peer.envelope_keys, state)
+    sealed_reply(&body, (id, is_raw), (&peer.envelope_keys, key_index), state)
 }
 
 fn bad_credentials() -> Refusal {
@@ -243,7 +250,7 @@ fn login_not_new(why: NotNew) -> Refusal {
 fn sealed_reply(
     body: &str,
     (id, is_raw): (MessageId, bool),
-    keys: &KeyRing,
+    (keys, key_index): (&KeyRing, usize),
     state: &State,
 ) -> Result<HttpResponse, Refusal> {
     let mut reservation = Reservation::none(&state.budget);
@@ -256,10 +263,11 @@ fn sealed_reply(
     let mut plaintext = Zeroizing::new(Vec::new());
     write_frame(&mut plaintext, REPLY_ADDRESS, id, None, body);
     let (now_secs, iv) = (unix_secs(SystemTime::now()), random_iv().map_err(no_random_bytes)?);
+    // With the key that the peer has shown to have: it may not have the first one yet.
     let token = if is_raw {
-        keys.seal(&plaintext, now_secs, iv)
+        keys.seal_with(key_index, &plaintext, now_secs, iv)
     } else {
-        keys.seal_base64url(&plaintext, now_secs, iv).into_bytes()
+        keys.seal_base64url_with(key_index, &plaintext, now_secs, iv).into_bytes()
     };
     Ok(envelope(ReplyBody::new(token, reservation), is_raw))
 }
@@ -296,9 +304,10 @@ async fn request_reply(
 ) -> Result<HttpResponse, Refusal> {
     let (peer, sealed) = take_in(request, payload, state).await?;
     let (is_raw, keys) = (sealed.is_raw(), Arc::clone(&peer.envelope_keys));
-    let (message, reservation) =
+    let ((message, key_index), reservation) =
         admit(sealed, Route::MessageRequest, (request, peer), state, |frame, sender| {
-            Ok(sender.message(frame.id(), frame.object().map_err(malformed)?, true))
+            let body = frame.object().map_err(malformed)?;
+            Ok((sender.message(frame.id(), body, true), sender.key_index))
         })
         .await?;
     let (id, user) = (message.id, Arc::clone(&message.user));
@@ -315,7 +324,7 @@ async fn request_reply(
             )
         })?
         .map_err(|error| no_reply(error, state.is_stopping()))?;
-    let mut response = sealed_reply(&reply, (id, is_raw), &keys, state)?;
+    let mut response = sealed_reply(&reply, (id, is_raw), (&keys, key_index), state)?;
     if put == Put::Duplicate {
         mark_duplicate(&mut response);
     }
@@ -344,10 +353,10 @@ async fn submit_all(
             let codes: Vec<_> = entries.iter().map(|entry| entry.err()).collect();
             let good = entries.into_iter().filter_map(|entry| entry.ok());
             let messages = good.map(|(id, body)| sender.message(id, body, false)).collect();
-            Ok((frame.id(), codes, messages))
+            Ok((frame.id(), codes, messages, sender.key_index))
         })
         .await?;
-    let (id, codes, messages) = batch;
+    let (id, codes, messages, key_index) = batch;
     let (put, notify) = state.inbox.put_all_deferred(messages, state.inbox_wait).await;
     notify_after_the_answer(notify);
     let mut put = put.into_iter();
@@ -375,7 +384,7 @@ async fn submit_all(
         reply.others.push(BatchOutcome { index, code: code.into() });
     }
     let body = serde_json::to_string(&reply).map_err(|error| internal("writing a reply", error))?;
-    sealed_reply(&body, (id, is_raw), &keys, state)
+    sealed_reply(&body, (id, is_raw), (&keys, key_index), state)
 }
 
 fn no_random_bytes(error: impl std::fmt::Display) -> Refusal {

@@ -258,6 +258,11 @@ impl SealedBody {
         self.token.open(Some(freshness)).map_err(|error| not_opened(&error, freshness))
     }
 
+    /// Which key of the peer's ring opened the envelope.
+    pub(crate) fn key_index(&self) -> usize {
+        self.token.key_index()
+    }
+
     /// Wipes the body and returns its reservation. The memory stays reserved for what was made from
     /// the body.
     pub(crate) fn into_reservation(self) -> Reservation {

@@ -110,6 +110,8 @@ struct Driver<'s, F, W> {
     connection: Rc<ConnectionState>,
     /// The peer's keys, as of the last frame.
     envelope_keys: Arc<KeyRing>,
+    /// Which of them sealed that frame, and seals the answers.
+    key_index: usize,
 
     // Input.
     payload: Payload,
@@ -181,6 +183,7 @@ where
             channel_peer,
             connection,
             envelope_keys: Arc::clone(&state.trust().envelope_keys),
+            key_index: 0,
             payload,
             decoder: Decoder::new(&settings, now),
             reservation: Reservation::none(&state.budget),
@@ -385,7 +388,8 @@ where
         if !Arc::ptr_eq(&self.envelope_keys, &peer.envelope_keys) {
             self.envelope_keys = Arc::clone(&peer.envelope_keys);
         }
-        let plaintext = message.open(&peer.envelope_keys, now_secs)?;
+        let (plaintext, key_index) = message.open(&peer.envelope_keys, now_secs)?;
+        self.key_index = key_index;
         let frame = if self.channel_peer.session().is_some() {
             match frame::parse(plaintext, self.settings.announced.entries) {
                 Ok(frame) => frame,
@@ -420,7 +424,12 @@ where
                 return Poll::Ready(Err(Closing::policy("too many requests wait for their reply")));
             }
             spans::frame(&user, frame.entries.len(), requests);
-            let sender = authenticate::Sender { user, certificate: peer.certificate, received_at };
+            let sender = authenticate::Sender {
+                user,
+                certificate: peer.certificate,
+                received_at,
+                key_index,
+            };
             self.putting = Some(Putting::begin(frame, sender, &mut self.pending_entries, state));
         }
         Poll::Ready(Ok(()))
@@ -645,11 +654,8 @@ where
         buffer.resize(HEADER_BYTES, 0);
         self.answers.write_frame(&mut buffer, id, bytes_max);
         let now_secs = unix_secs(SystemTime::now());
-        // A peer that is no longer valid gets what it is owed with the keys that it has.
-        if let Ok(peer) = self.channel_peer.peer(self.state, now_secs) {
-            self.envelope_keys = peer.envelope_keys;
-        }
-        self.envelope_keys.seal_in_place(&mut buffer, now_secs, iv);
+        // With the key that the peer has shown to have, as it was then.
+        self.envelope_keys.seal_in_place_with(self.key_index, &mut buffer, now_secs, iv);
         wire::write_header(outgoing.bytes(), buffer.len());
         self.scratch = outgoing.push(buffer, reservation);
         Ok(())

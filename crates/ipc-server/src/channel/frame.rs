@@ -28,31 +28,39 @@ pub(super) struct Sealed {
     bytes: BytesMut,
     /// Where the plaintext is in `bytes`, once the envelope was opened.
     plaintext: Option<Range<usize>>,
+    /// Which key of the peer's ring opened it.
+    key_index: usize,
 }
 
 impl Sealed {
     pub(super) fn new(bytes: BytesMut) -> Self {
-        Sealed { bytes, plaintext: None }
+        Sealed { bytes, plaintext: None, key_index: 0 }
     }
 
     /// Opens the envelope, unless it is open already, and returns its plaintext.
     ///
     /// # Errors
     /// Those of every other route.
-    pub(super) fn open(&mut self, keys: &KeyRing, now_secs: u64) -> Result<&[u8], Closing> {
+    pub(super) fn open(
+        &mut self,
+        keys: &KeyRing,
+        now_secs: u64,
+    ) -> Result<(&[u8], usize), Closing> {
         let plaintext = match &self.plaintext {
             Some(plaintext) => plaintext.clone(),
             None => {
                 let freshness = Freshness::at(now_secs);
                 let start = self.bytes.as_ptr().addr();
                 let opened = keys.open_in_place(&mut self.bytes, Some(freshness));
-                let opened = opened.map_err(|error| not_opened(&error, freshness))?.plaintext();
+                let opened = opened.map_err(|error| not_opened(&error, freshness))?;
+                self.key_index = opened.key_index();
+                let opened = opened.plaintext();
                 // The plaintext is a part of the buffer.
                 let start = opened.as_ptr().addr() - start;
                 self.plaintext.insert(start..start + opened.len()).clone()
             }
         };
-        Ok(&self.bytes[plaintext])
+        Ok((&self.bytes[plaintext], self.key_index))
     }
 }
 
@@ -168,7 +176,7 @@ impl<'s> Putting<'s> {
         state: &'s State,
         entries_max: usize,
     ) -> Result<Self, Closing> {
-        let plaintext = message.open(keys, 0)?;
+        let (plaintext, _) = message.open(keys, 0)?;
         let mut frame = parse(plaintext, entries_max)?.into_body().map_err(malformed)?;
         let gone =
             usize::try_from(from - frame.first).unwrap_or(usize::MAX).min(frame.entries.len());

@@ -11,7 +11,10 @@ use crate::trust::{OwnHome, own_home};
 
 /// An issuer that notes what it was asked, and answers by the request's text.
 #[derive(Default)]
-struct Issuer(Mutex<Vec<(Vec<u8>, String, Option<String>)>>);
+struct Issuer(Mutex<Vec<Asked>>);
+
+/// Certificate, user and request.
+type Asked = (Vec<u8>, String, Option<String>);
 
 impl CertificateIssuer for Issuer {
     fn renew(&self, query: &RenewalQuery<'_>) -> Result<Renewed, RenewalError> {
