@@ -20,7 +20,8 @@
 //! A client has one thread of its own, one channel (a WebSocket) that carries its messages, a few
 //! connections for what a channel cannot hold, and one session that it renews when the server says
 //! so (status 419). It speaks HTTP/1.1 over TLS 1.2 or 1.3, connects to the address it was given
-//! and verifies the name it was given. The wire format is `docs/protocol.md`.
+//! and verifies the name it was given. It takes up what changes in its home while it runs, and
+//! loses no message over it. The wire format is `docs/protocol.md`.
 //!
 //! ```
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
