@@ -11,6 +11,7 @@
 //! |---|---|---|
 //! | the directory with keys and certificates | [`Home`], [`home`] | always there |
 //! | to send messages and requests | [`Client`], [`LocalClient`], [`client`] | `client` (default) |
+//! | to renew the certificate of an enrolled client | [`Client::renew`], [`client::Renewal`] | `client` (default) |
 //! | to receive them | [`Server`], [`Inbox`], [`Delivery`], [`server`] | `server` (default) |
 //! | the same without async | `blocking` | `blocking` (default) |
 //! | to make a home, certificates and users | `setup` | `setup` |

@@ -72,7 +72,7 @@ impl Engine {
             return false;
         }
         log::info!(
-            "{} has changed: what is sent from now on goes with what it has now",
+            "{} has changed: the client uses its new files from now on",
             self.exchange.source().home.root().display()
         );
         let state = &mut *self.state.borrow_mut();

@@ -12,7 +12,9 @@ use ipc_home::Credentials;
 use serde_json::json;
 
 use crate::channel;
-use crate::fake::{Answer, Fake, TOKEN, http, problem, success, took, with_session};
+use crate::fake::{
+    Answer, Fake, TOKEN, grant, http, problem, replied, success, took, with_session,
+};
 use crate::fixture::{Place, issue, now_secs};
 use crate::gate::teller;
 use crate::keys::{KEY, NEXT_KEY};
@@ -137,8 +139,8 @@ fn a_refusal_that_stays_is_told_after_one_further_attempt() {
 fn a_session_that_no_login_mends_is_looked_into_once_more() {
     let place = Place::new();
     let fake = Fake::tls(place.tls(), |seen| match seen.is_login() {
-        true if seen.body.contains("another") => crate::fake::grant(seen, TOKEN),
-        true => crate::fake::grant(seen, "of-no-use"),
+        true if seen.body.contains("another") => grant(seen, TOKEN),
+        true => grant(seen, "of-no-use"),
         false if seen.session.as_deref() == Some(TOKEN) => success(),
         false => problem(ProblemCode::SessionExpired, ""),
     });
@@ -264,6 +266,62 @@ fn what_has_no_answer_on_a_channel_of_before_goes_again_over_the_next_under_its_
     assert_eq!(ids[0], ids[1]);
     assert_eq!(ids[0].len(), 2);
     assert_eq!(fake.closes(), [(1000, "the client's home has changed".to_owned())]);
+}
+
+/// How the line begins that says that a changed home is in use.
+fn taken_up(place: &Place) -> String {
+    format!("INFO ipc_client::engine::following {} has changed", place.home.root().display())
+}
+
+#[test]
+fn a_reply_sealed_with_the_key_of_its_request_is_opened_although_the_home_has_another_by_then() {
+    let place = Place::new();
+    let keys_file = place.home.envelope_keys_file();
+    let told = Mutex::new(logged::when(taken_up(&place)));
+    let rest = refuses_the_first_look(took);
+    let fake = Fake::tls(place.tls(), move |seen| {
+        if seen.path != "/message/request" || seen.session.is_none() {
+            return rest(seen);
+        }
+        ipc_home::write_secret_atomically(&keys_file, NEXT_KEY.as_bytes()).unwrap();
+        told.lock().unwrap().recv_timeout(Duration::from_secs(20)).unwrap();
+        replied(seen, "", r#"{"old":1}"#)
+    });
+    // The admin's would have to be sealed anew.
+    let client = place.builder(&fake).credentials("test1", "pass321").build().unwrap().blocking();
+    // From then on it watches.
+    let error = client.is_running().unwrap_err();
+    assert_eq!(error.code(), Some(ProblemCode::WrongCertificate));
+    client.send(&json!({})).wait().unwrap();
+    assert_eq!(client.request(&json!({})).wait().unwrap().body(), r#"{"old":1}"#);
+    client.send(&json!({})).wait().unwrap();
+    assert!(is_sealed_with(NEXT_KEY, &fake.submits().pop().unwrap().envelope));
+}
+
+#[test]
+fn a_session_granted_to_the_certificate_of_before_is_no_reason_to_give_up() {
+    let place = Place::new();
+    let home = place.home.clone();
+    let pair = issue(&place.authority, "localhost", now_secs());
+    let told = Mutex::new(logged::when(taken_up(&place)));
+    let rest = refuses_the_first_look(took);
+    let fake = Fake::tls(place.tls(), move |seen| {
+        if !seen.is_login() || seen.turn > 0 {
+            return rest(seen);
+        }
+        let write = |name: &str, content: &[u8]| {
+            ipc_home::write_secret_atomically(&home.root().join(name), content).unwrap();
+        };
+        write("localhost.key", pair.key_pem.as_bytes());
+        write("localhost.crt", pair.certificate_pem.as_ref());
+        told.lock().unwrap().recv_timeout(Duration::from_secs(20)).unwrap();
+        grant(seen, "of-the-certificate-of-before")
+    });
+    let client = place.client(&fake);
+    // From then on it watches.
+    client.is_running().unwrap_err();
+    client.send(&json!({})).wait().unwrap();
+    assert_eq!(fake.logins().len(), 2);
 }
 
 #[test]
