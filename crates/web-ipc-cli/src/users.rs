@@ -1,9 +1,9 @@
-//! `web-ipc --users …`: adds, lists, changes, checks and deletes users, in the Python tool's own
-//! sentences.
+//! `web-ipc --users …`: adds, lists, changes, checks and deletes users. The texts are those of the
+//! Python tool.
 //!
-//! Of several actions in one line adding wins over all others; listing goes on with the next;
-//! checking wins over deleting. So the Python tool does it; here it is said what was not done.
-//! Changing, which it does not know, stands alone.
+//! With several actions, `--add` wins over all others, `--list` is followed by one of the others,
+//! and `--testCredentials` wins over `--delete`, as in the Python tool. A warning names what is not
+//! done. `--change`, which that tool does not have, stands alone.
 
 use std::path::Path;
 
@@ -18,14 +18,14 @@ use crate::error::{Failure, Verdict};
 use crate::out::{print_line, printable};
 use crate::password::{self, Prompt};
 
-/// Does what was asked for.
+/// Does the action that was asked for.
 pub(crate) fn run(
     explicit_home: Option<&Path>,
     arguments: args::Users,
 ) -> Result<Verdict, Failure> {
     let home = Home::open_as_configured(locate(explicit_home)?)?;
     warn_of_what_is_left_out(&arguments);
-    // Asked for before the database is opened, so that nobody types with it open.
+    // Before the database is opened, so that it is not open while somebody types.
     let prompt = if arguments.add || arguments.change { Prompt::Twice } else { Prompt::Once };
     let needs_password = arguments.add || arguments.change || arguments.verify;
     let user = arguments.user.filter(|user| !user.is_empty());
@@ -62,7 +62,7 @@ pub(crate) fn run(
     Ok(Verdict::Done)
 }
 
-/// Says which of the actions that were asked for are not done: only one is, besides listing.
+/// Warns of actions that are not done: besides `--list`, a command does only one.
 fn warn_of_what_is_left_out(arguments: &args::Users) {
     let asked = [
         ("--add", arguments.add),
@@ -142,7 +142,7 @@ fn delete(users: &ipc_setup::Users, user: &str) -> Result<Verdict, Failure> {
     }
 }
 
-/// Nobody has a name that cannot be one.
+/// Whether there is no such user. A text that cannot be a name is no user's name.
 fn is_unknown(error: &SetupError) -> bool {
     matches!(error, SetupError::Store(StoreError::Unknown { .. }) | SetupError::Username(_))
 }

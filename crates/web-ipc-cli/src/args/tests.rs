@@ -271,7 +271,7 @@ fn numbers_and_addresses_say_what_they_take() {
         ("web-ipc -c -n a --days=", "it takes a whole number from 0 to 4294967295"),
         ("web-ipc -t -r -i nowhere", "it takes one IP address, with or without a port, such as "),
         ("web-ipc -t -r -i [127.0.0.1]", "it takes one IP address, with or without a port"),
-        ("web-ipc -t -r -i [::1]:x", "its port is no number from 0 to 65535"),
+        ("web-ipc -t -r -i [::1]:x", "the port must be a number from 0 to 65535"),
         ("web-ipc -t -r --port -x", "a value that begins with - needs =: --port=VALUE"),
     ] {
         let told = refusal(line);

@@ -34,7 +34,7 @@ fn status_75_puts_a_message_back_into_memory_from_where_it_comes_at_once_when_th
     let world = World::with_fresh_home();
     let mut server = Server::start(&world, &["--exec", FAILS_ONCE]);
     send(&world, &server);
-    server.wait_for_log("ended with status 75, to be tried again; it comes again in 10 s");
+    server.wait_for_log("ended with status 75, to be tried again; it is delivered again in 10 s");
     let log = server.stop();
     assert!(log.contains("1 message acknowledged and in memory is given to the command"), "{log}");
     assert_eq!(kept(&world), "{\"n\":1}\n");
@@ -46,7 +46,7 @@ fn status_75_puts_a_message_back_into_a_durable_inbox_and_the_next_server_has_it
     let options = ["--inbox", "durable", "--exec", FAILS_ONCE];
     let mut server = Server::start(&world, &options);
     send(&world, &server);
-    server.wait_for_log("ended with status 75, to be tried again; it comes again in 10 s");
+    server.wait_for_log("ended with status 75, to be tried again; it is delivered again in 10 s");
     server.stop();
     let mut server = Server::start(&world, &options);
     while !world.home().join("kept").exists() {

@@ -75,7 +75,7 @@ fn what_nobody_read_is_kept_by_a_durable_inbox() {
     let sent = client(&world, &server, &["--send", r#"{"n":1}"#], "");
     assert!(sent.status.success(), "{}", text(&sent.stderr));
     // It finds that nobody reads, and ends by itself.
-    assert!(server.ended_with(1).contains("has gone away; what it has not read is kept"));
+    assert!(server.ended_with(1).contains("has gone away; the inbox keeps what it has not read"));
 
     let mut server = Server::start(&world, &["--inbox", "durable"]);
     let mut line = String::new();
@@ -133,7 +133,7 @@ fn a_line_that_is_no_object_is_named_and_ends_the_run_unless_told_otherwise() {
     let log = text(&went_on.stderr);
     assert!(
         log.contains("line 3 is not JSON, at byte 1")
-            && log.contains("line 4 is JSON, but no object"),
+            && log.contains("line 4 is JSON, but not an object"),
         "{log}"
     );
     assert!(text(&went_on.stdout).starts_with("2 sent, 0 duplicates, 0 refused, 2 bad lines in "));
@@ -314,10 +314,10 @@ fn a_command_that_gives_no_reply_is_told_at_both_ends() {
     let world = World::with_fresh_home();
     for (command, told) in [
         ("exit 3", "ended with exit status: 3; there is no reply"),
-        ("echo nothing", "wrote no JSON object to stdout; there is no reply"),
-        ("echo '[1]'", "wrote no JSON object to stdout; there is no reply"),
-        ("true", "wrote no JSON object to stdout; there is no reply"),
-        ("echo '{\"a\":1}{}'", "wrote no JSON object to stdout; there is no reply"),
+        ("echo nothing", "did not write a JSON object to stdout; there is no reply"),
+        ("echo '[1]'", "did not write a JSON object to stdout; there is no reply"),
+        ("true", "did not write a JSON object to stdout; there is no reply"),
+        ("echo '{\"a\":1}{}'", "did not write a JSON object to stdout; there is no reply"),
         (
             r#"echo '{"a":123456789012345678901234567890}'"#,
             "rules for JSON: an integer that does not fit 64 bits",
@@ -369,7 +369,10 @@ fn a_message_whose_command_fails_is_said_to_be_lost_or_to_come_again() {
     let world = World::with_fresh_home();
     for (options, told) in [
         (&["--inbox", "memory"][..], "; the message is lost; --inbox durable would have kept it"),
-        (&["--inbox", "durable"], "; the message comes again, until it is a dead letter"),
+        (
+            &["--inbox", "durable"],
+            "; the message is delivered again, and becomes a dead letter in the end",
+        ),
         (
             &["--inbox", "durable", "--tries", "1"],
             "; that was the last of 1 try: it is a dead letter now",

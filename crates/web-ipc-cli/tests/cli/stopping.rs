@@ -95,7 +95,7 @@ fn a_second_signal_at_a_durable_inbox_loses_nothing() {
     server.wait_for_log("stopping: 2 messages in hand are given to the command first");
     server.signal("-TERM");
     let log = server.ended_with(143);
-    let told = "ended by a second signal; 2 commands ended with it; 2 messages in hand: what had a try left comes again";
+    let told = "ended by a second signal; 2 commands ended with it; 2 messages in hand: all but those on their last try are delivered again";
     assert!(log.contains(told), "{log}");
 
     let mut server = Server::start(&world, &["--inbox", "durable"]);
@@ -111,7 +111,8 @@ fn a_second_signal_at_a_durable_inbox_loses_nothing() {
 #[test]
 fn a_server_that_a_failed_test_drops_ends_with_its_commands() {
     let world = World::with_fresh_home();
-    let mut server = Server::start(&world, &["--exec", "echo has begun as $$. >&2; exec sleep 3600"]);
+    let mut server =
+        Server::start(&world, &["--exec", "echo has begun as $$. >&2; exec sleep 3600"]);
     send(&world, &server, &numbered(2));
     server.wait_for_log("has begun as ");
     let (_, rest) = server.log_so_far.split_once("has begun as ").unwrap();
@@ -133,7 +134,7 @@ fn a_stop_takes_no_longer_than_it_may() {
     server.wait_for_log("has begun");
     server.signal("-TERM");
     let log = server.ended_with(1);
-    let told = "ended, as a stop may take 1 s (--stopWithin); 1 command ended with it; 3 messages are lost";
+    let told = "ended after 1 s (--stopWithin); 1 command ended with it; 3 messages are lost";
     assert!(log.contains(told), "{log}");
 
     // Nobody reads the lines.
@@ -142,10 +143,7 @@ fn a_stop_takes_no_longer_than_it_may() {
     send(&world, &server, &numbered(1000));
     server.signal("-TERM");
     let log = server.ended_with(1);
-    assert!(
-        log.contains("ended, as a stop may take 1 s (--stopWithin); ") && log.contains(" are lost"),
-        "{log}"
-    );
+    assert!(log.contains("ended after 1 s (--stopWithin); ") && log.contains(" are lost"), "{log}");
     drop(unread);
 }
 

@@ -151,7 +151,8 @@ fn a_message_has_a_line_of_its_own_behind_one_that_a_full_disk_has_cut_off() {
     send(&world, &server, &lines);
     let log = server.ended_with(1);
     assert!(
-        log.contains("cannot write to stdout: ") && log.contains("what it has not read is kept"),
+        log.contains("cannot write to stdout: ")
+            && log.contains("the inbox keeps what it has not read"),
         "{log}"
     );
     let torn = fs::read_to_string(&journal).unwrap();
