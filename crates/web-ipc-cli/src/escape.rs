@@ -105,7 +105,7 @@ mod tests {
             printable("a\u{200b}\u{2028}\u{feff}\u{ad}\u{e0041}"),
             "a\\u{200b}\\u{2028}\\u{feff}\\u{ad}\\u{e0041}"
         );
-        // Seen, or part of how a language is written.
+        // Visible, or part of the writing of a language.
         let seen = "~ é ü 李\u{3000}李 שלום مرحبا \u{600} नमस्ते 😀 \u{301}";
         assert_eq!(printable(seen), seen);
     }

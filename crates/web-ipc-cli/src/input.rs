@@ -182,8 +182,8 @@ mod tests {
         for blank in ["", "\n", " \t\r\n", "\u{feff}\r\n"] {
             assert!(from_line(blank.as_bytes(), 1).unwrap().is_none(), "{blank:?}");
         }
-        // A mark anywhere else is a character like others: inside a string it stays, outside it is
-        // no JSON.
+        // Elsewhere the mark is a character like others: it stays within a string, and is not JSON
+        // outside.
         assert_eq!(
             from_argument("{\"a\":\"\u{feff}\"}", "it").unwrap().get(),
             "{\"a\":\"\u{feff}\"}"
@@ -238,11 +238,11 @@ mod tests {
         assert!(refusal(b"{}{}\n").contains("each object must be on a line of its own"));
         assert!(refusal(b"\xff\xfe{\0}\0\n").starts_with("line 3 is UTF-16; give UTF-8"));
         assert_eq!(refusal(b"{\"a\":\"\xff\"}\n"), "line 3 is not UTF-8, at byte 7");
-        // Who wrote no quotes into a file has no shell to blame.
+        // No shell has taken the quotes of a text that comes from a file.
         assert!(refusal(b"{a:1}\n").contains("is not JSON, at byte 2"));
     }
 
-    /// An endless input that counts what was taken of it.
+    /// An endless input that counts the bytes that were read.
     struct Endless(usize);
 
     impl Read for Endless {

@@ -1,4 +1,4 @@
-//! Every spelling that the Python tool's users know, and a few that must be refused.
+//! All spellings of the Python tool, and wrong usage.
 
 use ipc_server::Protocol;
 use ipc_setup::KeyType;
@@ -183,7 +183,7 @@ fn what_may_be_a_password_is_never_shown() {
         assert!(!told.contains("hunter") && !told.contains("'-h'"), "{line}: {told}");
         assert!(!told.contains("similar"), "{line}: {told}");
     }
-    // Before any password, what was mistyped is told.
+    // Before any password, the error repeats the mistyped word.
     let told = refusal("web-ipc --users --lsit --user a --password pass");
     assert!(told.contains("'--lsit'") && told.contains("'--list'"), "{told}");
 }
@@ -487,7 +487,7 @@ fn the_command_comes_before_its_options() {
         let told = refusal(line);
         assert!(told.contains("the command comes first") && told.contains(tip), "{line}: {told}");
     }
-    // A secret behind it is not repeated.
+    // The error does not repeat the password after it.
     let told = refusal("web-ipc --password hunter2 --users");
     assert!(
         told.contains("as in 'web-ipc --users --password'") && !told.contains("hunter"),

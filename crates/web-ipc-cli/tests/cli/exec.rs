@@ -1,4 +1,4 @@
-//! What the exit status of a command of `--serve --exec` does to its message.
+//! What `--serve --exec` does with a message, by the exit status of its command.
 
 use std::fs;
 
@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::run::World;
 use crate::server::{Server, client, text};
 
-/// The first time it asks to be tried again, the second time it keeps the message.
+/// A command that exits 75 the first time, and writes the message to a file the second time.
 const FAILS_ONCE: &str = r#"
     if [ -e "$WEB_IPC_HOME/tried" ]; then cat > "$WEB_IPC_HOME/kept"
     else : > "$WEB_IPC_HOME/tried"; exit 75; fi"#;
@@ -24,7 +24,7 @@ fn send(world: &World, server: &Server) {
     assert!(sent.status.success(), "{}", text(&sent.stderr));
 }
 
-/// What the command kept.
+/// The message that the command has written to the file.
 fn kept(world: &World) -> String {
     fs::read_to_string(world.home().join("kept")).unwrap()
 }

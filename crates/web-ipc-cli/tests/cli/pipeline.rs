@@ -74,7 +74,7 @@ fn what_nobody_read_is_kept_by_a_durable_inbox() {
     drop(server.lines());
     let sent = client(&world, &server, &["--send", r#"{"n":1}"#], "");
     assert!(sent.status.success(), "{}", text(&sent.stderr));
-    // It finds that nobody reads, and ends by itself.
+    // The server finds that nobody reads its lines, and ends.
     assert!(server.ended_with(1).contains("has gone away; the inbox keeps what it has not read"));
 
     let mut server = Server::start(&world, &["--inbox", "durable"]);
@@ -184,7 +184,7 @@ fn a_line_that_never_ends_is_read_no_further_than_the_longest_message() {
             .unwrap();
         let mut stdin = child.stdin.take().unwrap();
         let (mut written, chunk) = (0, [b'x'; 64 * 1024]);
-        // Until nobody reads any more; a command that took it all in would never let go.
+        // Writes until the command stops reading. One that read without a limit would never end.
         while written < 600_000_000 && stdin.write_all(&chunk).is_ok() {
             written += chunk.len();
         }
@@ -195,7 +195,7 @@ fn a_line_that_never_ends_is_read_no_further_than_the_longest_message() {
         let is_told = told.contains("is longer than 16777216 bytes, as long as a message may be; ");
         assert!(is_told, "{told}");
     }
-    // What stands behind it is not lost, if bad lines are passed over.
+    // With --keep-going, the lines after it are sent.
     let input = format!("{{\"n\":1}}\n{}\n\u{feff}{{\"n\":2}}\n", "x".repeat(20_000_000));
     let sent = client(&world, &server, &["--send", "--keep-going", "-"], &input);
     assert!(
@@ -280,7 +280,7 @@ fn a_wrong_password_and_a_name_of_another_server_are_said_with_what_to_do() {
         let told = refusal(&[command, "--name", "other", "{}"], "");
         assert!(told.contains("the certificate of the server `other` is for localhost"), "{told}");
     }
-    // With lines on stdin the tally is told too.
+    // With lines on stdin, the summary is printed too.
     let output = client(
         &world,
         &server,
@@ -378,7 +378,7 @@ fn a_message_whose_command_fails_is_said_to_be_lost_or_to_come_again() {
             "; that was the last of 1 try: it is a dead letter now",
         ),
     ] {
-        // In a home of its own: what the one before has left would come here.
+        // In a home of its own, since this server would have the messages of the one before.
         let world = World::new(Some(&world));
         let mut server = Server::start(&world, &[options, &["--exec", "exit 3"]].concat());
         let sent = client(&world, &server, &["--send", "{}"], "");
@@ -388,7 +388,7 @@ fn a_message_whose_command_fails_is_said_to_be_lost_or_to_come_again() {
     }
 }
 
-/// Two messages that were handed out once too often.
+/// A home with two dead letters.
 fn with_dead_letters() -> World {
     let world = World::with_fresh_home();
     let mut server = Server::start(&world, &WITH_ONE_TRY);
@@ -429,7 +429,7 @@ fn dead_letters_are_listed_beside_a_running_server_as_soon_as_their_last_try_has
     assert_eq!(numbers(&world).len(), 4);
 }
 
-/// `--dead` with these options, which must end well; what it printed.
+/// Runs `--dead` with these options, which must succeed. Returns what it printed.
 fn dead(world: &World, arguments: &[&str]) -> String {
     let output = world.program_itself().arg("--dead").args(arguments).output().unwrap();
     assert!(output.status.success(), "{arguments:?}: {}", text(&output.stderr));
@@ -463,7 +463,7 @@ fn dead_letters_are_listed_and_what_is_put_back_is_handed_out_by_the_next_server
     }
     assert!(listed.contains(r#""body":{"n": 1}"#), "the body is as it was sent: {listed}");
 
-    // A number that is not there changes nothing, also where others are.
+    // An unknown number changes nothing, even with others that exist.
     let first = lines[0]["number"].to_string();
     let output =
         world.program_itself().args(["--dead", "--putBack", &first, "77"]).output().unwrap();
@@ -518,7 +518,7 @@ fn dead_letters_that_are_discarded_are_gone() {
 fn dead_letters_of_an_inbox_that_a_server_has_are_left_alone() {
     let world = World::with_fresh_home();
     let mut server = Server::start(&world, &["--inbox", "durable"]);
-    // To look at them changes nothing.
+    // Listing them changes nothing.
     assert_eq!(dead(&world, &["--list"]), "");
     for arguments in [&["--putBack", "all"][..], &["--discard", "1"]] {
         let output = world.program_itself().arg("--dead").args(arguments).output().unwrap();

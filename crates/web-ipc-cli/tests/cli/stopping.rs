@@ -1,4 +1,4 @@
-//! How `--serve` ends: by a signal or two, by the time for it, by a reader that goes away.
+//! The ends of `--serve`: a signal, a second one, the time for a stop, a reader that goes away.
 
 use std::fs;
 use std::io::{BufRead as _, Read as _};
@@ -9,12 +9,11 @@ use std::thread;
 use crate::run::World;
 use crate::server::{Server, client, numbered, send, text};
 
-/// A command that says when it has begun, and waits for a file `go` in its directory before it goes
-/// on.
+/// A command that logs when it has begun, waits for a file `go`, and appends its message to `done`.
 const WAITS_FOR_GO: &str =
     "echo has begun >&2; while ! [ -e go ]; do sleep 0.05; done; cat >> done";
 
-/// A command that says when it has begun, and never ends by itself.
+/// A command that logs when it has begun, and never ends by itself.
 const NEVER_ENDS: &str = "echo has begun >&2; sleep 3600";
 
 #[test]
@@ -77,7 +76,7 @@ fn a_second_signal_ends_the_commands_at_once_and_what_is_lost_is_counted() {
         server.signal("-TERM");
         server.wait_for_log("stopping: 3 messages");
         server.signal(second);
-        // It also waits for the command, which holds the log.
+        // This also waits for the end of the command, which holds the server's stderr.
         let log = server.ended_with(status);
         let told = "ended by a second signal; 1 command ended with it; 3 messages are lost; --inbox durable keeps them";
         assert!(log.contains(told), "{log}");
@@ -197,11 +196,11 @@ fn a_reader_that_goes_away_costs_a_word_and_a_status() {
 #[test]
 fn a_command_has_ended_when_its_process_has_whatever_it_leaves_behind() {
     let world = World::with_fresh_home();
-    // What it leaves behind holds its stdin and its stdout, but not the log.
+    // The process in the background holds stdin and stdout of the command, but not the log.
     let command = "(exec sleep 3600) 2>/dev/null & echo \"{\\\"left\\\":$!}\"";
     let mut server = Server::start(&world, &["--exec", command]);
     for _ in 0..2 {
-        // Twice: the place is free again.
+        // Twice, to see that another command can run afterwards.
         let long = format!("{{\"long\":\"{}\"}}", "x".repeat(100_000));
         let reply = client(&world, &server, &["--request", &long], "");
         let value: serde_json::Value = serde_json::from_slice(&reply.stdout).unwrap_or_default();
