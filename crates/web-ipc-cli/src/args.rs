@@ -1,8 +1,7 @@
-//! The grammar of the command line: flags in, one [`Invocation`] out.
+//! Parses the command line into an [`Invocation`].
 //!
-//! `main` comes here with the arguments as the system gave them. Nothing is looked up, opened or
-//! printed; what is wrong with them comes back as a text. The spellings are those of the Python
-//! tool of the same name.
+//! `main` comes here with the arguments from the system. Nothing is opened or printed here; an
+//! error is returned as text. The spellings are those of the Python tool of the same name.
 
 mod commands;
 mod invocation;
@@ -27,11 +26,8 @@ pub(crate) use usage_error::UsageError;
 use usage_error::usage_of;
 use values::{Listener, Place};
 
-/// The port of a server that is told no other: that of `--serve`.
-const SERVER_PORT: u16 = 3000;
-
-/// The names under which the binary may be called to be one of its commands.
-const OTHER_NAMES: [(&str, &str); 11] = [
+/// Names of the program that stand for a command: a link `web-ipc-users` runs `web-ipc users`.
+const OTHER_NAMES: [(&str, &str); 9] = [
     ("web-ipc-certs", "certs"),
     ("web-ipc-init", "init"),
     ("web-ipc-users", "users"),
@@ -45,10 +41,10 @@ const OTHER_NAMES: [(&str, &str); 11] = [
     ("web-ipc-enrol", "enrol"),
 ];
 
-/// Reads the command line, the program's name first.
+/// Parses the command line, which begins with the program's name.
 ///
 /// # Errors
-/// What is wrong with it, and what to do.
+/// Wrong usage, with what to do.
 pub(crate) fn parse(
     arguments: impl IntoIterator<Item = OsString>,
 ) -> Result<Invocation, UsageError> {
@@ -70,7 +66,7 @@ pub(crate) fn parse(
         Err(error) if error.use_stderr() => {
             return Err(usage_error::explain(&command, &arguments, &error));
         }
-        // Help or version, which the user asked for.
+        // The user asked for the help or the version.
         Err(error) => {
             return Ok(Invocation { home: None, action: Action::Help(error.render().to_string()) });
         }
@@ -103,7 +99,7 @@ pub(crate) fn parse(
     }
 }
 
-/// What a command lacks that was not told what to do.
+/// The error for a command that lacks its action.
 fn missing_action(name: &str) -> &'static str {
     match name {
         "init" => "'--init' does nothing without '--run'",
@@ -115,12 +111,12 @@ fn missing_action(name: &str) -> &'static str {
         "enrol" => "'--enrol' needs '--create', '--accept <FILE>', '--list' or '--cancel <NAME>'",
         "keys" => "'--keys' needs '--list', '--rotate' or '--drop <ID>'",
         "dead" => "'--dead' needs '--list', '--putBack' or '--discard'",
-        // No other command needs more than its name.
-        _ => "it is not said what to do",
+        // No other command needs an action.
+        _ => "an action is missing",
     }
 }
 
-/// The name by which the program was called, and the command that it stands for.
+/// The name under which the program was started, and its command, if the name stands for one.
 fn other_name(path: &Path) -> Option<(&'static str, &'static str)> {
     let name = path.file_name()?.to_str()?;
     OTHER_NAMES.iter().find(|(other, _)| *other == name).copied()
@@ -139,13 +135,13 @@ fn text(matches: &ArgMatches, name: &str) -> Option<String> {
     matches.get_one::<String>(name).cloned()
 }
 
-/// `--logLevel`, where it was given.
+/// `--logLevel`, if it was given.
 fn log_level(matches: &ArgMatches) -> Option<LogLevel> {
     matches.get_one("logLevel").copied()
 }
 
-/// Refuses the option `given` of the command `name` where `needed`, without which it means nothing,
-/// was not given too.
+/// Refuses the option `given` of the command `name` if the option `needed` is missing, without
+/// which it has no effect.
 fn refuse_lone(
     command: &Command,
     name: &str,
@@ -221,7 +217,7 @@ fn users(command: &Command, options: &ArgMatches) -> Result<Option<Users>, Usage
         user: text(options, "user"),
         password: text(options, "password").map(Zeroizing::new),
     };
-    // What the Python tool does with several of its own is kept; it knows no --change.
+    // Several actions of the Python tool are allowed, as in that tool. It has no --change.
     let others = ["add", "list", "testCredentials", "delete"];
     if users.change
         && let Some(other) = others.into_iter().find(|other| options.get_flag(other))
@@ -298,7 +294,7 @@ fn test(command: &Command, options: &ArgMatches) -> Result<Option<Test>, UsageEr
         return Ok(None);
     }
     refuse_lone(command, "test", options, ("password", "user"))?;
-    // clap fills each of these from its default, but for those that may be missing.
+    // clap fills in the defaults.
     Ok(Some(Test {
         name: text(options, "name").expect("has a default"),
         address: listen_at(command, "test", options)?,
@@ -313,12 +309,11 @@ fn test(command: &Command, options: &ArgMatches) -> Result<Option<Test>, UsageEr
 fn serve(command: &Command, options: &ArgMatches) -> Result<Serve, UsageError> {
     refuse_lone(command, "serve", options, ("jobs", "exec"))?;
     let tries = options.get_one("tries").copied();
-    // clap fills each of these from its default, but for those that say otherwise.
+    // clap fills in the defaults.
     let inbox = *options.get_one("inbox").expect("has a default");
     if tries.is_some() && inbox != InboxKind::Durable {
         let serve = command.find_subcommand("serve").expect("it is defined here");
-        let what =
-            "'--tries <N>' needs '--inbox durable'; one in memory loses what its command fails on";
+        let what = "'--tries <N>' needs '--inbox durable'; a message in memory is lost when its command fails";
         return Err(UsageError::new(what, None, &usage_of(serve)));
     }
     Ok(Serve {
@@ -395,7 +390,7 @@ fn keys(options: &ArgMatches) -> Option<Keys> {
 fn dead(options: &ArgMatches) -> Option<Dead> {
     let letters = |name: &str| {
         let picked: Vec<Option<u64>> = options.get_many(name)?.copied().collect();
-        // Among all there are, those that are named besides are meant too.
+        // `all` includes any numbers beside it.
         let numbers: Option<Vec<u64>> = picked.into_iter().collect();
         Some(numbers.map_or(Letters::All, Letters::Numbers))
     };

@@ -1,7 +1,7 @@
-//! `web-ipc --backup --run --out DIR`: copies a home and says where.
+//! `web-ipc --backup --run --out DIR`: copies a home and prints where the copy is.
 //!
-//! The copying is `ipc-setup`'s, on a thread of its own, so that a signal is heard meanwhile:
-//! nothing half made is left.
+//! `ipc-setup` makes the copy, on a thread of its own. Meanwhile this thread waits for signals, so
+//! that an interrupted backup leaves nothing behind.
 
 use std::path::Path;
 
@@ -36,16 +36,16 @@ pub(crate) fn run(explicit_home: Option<&Path>, out: &Path) -> Result<Verdict, F
             }
         }
     });
-    // What is still being copied goes nowhere any more.
+    // After a signal the thread may still copy; its directory is gone.
     runtime.shutdown_background();
     result
 }
 
-/// Removes what was made, while something is still being made in it.
+/// Removes the partial copy, to which another thread still writes.
 fn remove(partial: &Path) {
     const ATTEMPTS_MAX: usize = 1000;
     for _ in 0..ATTEMPTS_MAX {
-        // Once the directory is gone nothing can be made in it.
+        // When the directory is gone, nothing can be made in it.
         if std::fs::remove_dir_all(partial).is_ok() || !partial.exists() {
             return;
         }

@@ -1,8 +1,7 @@
-//! `web-ipc --dead`: the messages of a durable inbox that were handed out too often, or rejected.
+//! `web-ipc --dead`: the messages of a durable inbox that were delivered too often, or rejected.
 //!
-//! They are listed beside a running server too. To change something it opens the inbox's file
-//! itself, which one process at a time may have open: a server must be stopped first. It never
-//! makes one.
+//! `--list` also works beside a running server. The other actions open the inbox itself, which one
+//! process at a time may do, so the server must be stopped first. None of them makes an inbox.
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
@@ -20,7 +19,7 @@ use crate::escape::JsonName;
 use crate::out::{counted, print_json_line, print_line};
 use crate::signals;
 
-/// Dead letters that are read at once.
+/// The most dead letters that are read at once.
 const LETTERS_AT_ONCE: usize = 64;
 
 /// Lists, puts back or discards dead letters.
@@ -41,19 +40,19 @@ pub(crate) fn run(explicit_home: Option<&Path>, dead: &Dead) -> Result<Verdict, 
         };
         let result = act(&letters, &dead.action).await;
         if let Source::Own(sender, _) = letters {
-            // Its file is written and closed before the process ends.
+            // Its file must be written and closed before the process ends.
             sender.finish().await;
         }
         result.map(|()| Verdict::Done)
     })
 }
 
-/// Where dead letters are read from.
+/// The source of the dead letters.
 enum Source {
-    /// The inbox, which nobody else has. Its limit of tries is whatever the last server's was:
-    /// nothing becomes a dead letter by being looked at.
+    /// The inbox, opened by this process alone. It has no limit of deliveries, so that looking at
+    /// it makes no message a dead letter.
     Own(InboxSender, Inbox),
-    /// Its file, which a server has, or which cannot be written.
+    /// The file of the inbox, which a server has open, or which cannot be written.
     Beside(InboxReader),
 }
 
@@ -68,12 +67,12 @@ async fn act(letters: &Source, action: &DeadAction) -> Result<(), Failure> {
             let count = inbox.discard(&picked(letters, which).await?).await.map_err(failed)?;
             print_line(format_args!("{} discarded", told(count)))
         }
-        // What changes something is refused beside a server before.
+        // `run` has refused the other actions beside a server.
         _ => each(letters, |letter| print_json_line(&line(letter))).await,
     }
 }
 
-/// The file of the home's inbox, where there is one.
+/// The path of the home's inbox, which must exist.
 fn find(home: &Home) -> Result<PathBuf, Failure> {
     let path = home.inbox_db_checked()?;
     let missing = || {
@@ -83,7 +82,7 @@ fn find(home: &Home) -> Result<PathBuf, Failure> {
             ", which makes it",
         )
     };
-    // Looked for first, since to open is to make.
+    // Checked first, since opening would make one.
     match path.try_exists() {
         Ok(true) => Ok(path),
         Ok(false) => Err(missing()),
@@ -94,7 +93,8 @@ fn find(home: &Home) -> Result<PathBuf, Failure> {
     }
 }
 
-/// Whether the file can still be read: a server has it, or nothing can be written.
+/// Whether the file can still be read after this error: a server has it open, or it cannot be
+/// written.
 fn leaves_reading(error: &OpenError) -> bool {
     match error {
         OpenError::InUse { .. } => true,
@@ -125,7 +125,7 @@ fn in_use(path: &Path, action: &DeadAction) -> Failure {
     )
 }
 
-/// Goes through all dead letters, some at a time: their bodies may be long.
+/// Goes through all dead letters, a page at a time, since their bodies may be long.
 async fn each(
     letters: &Source,
     mut act: impl FnMut(&DeadLetter) -> Result<(), Failure>,
@@ -147,7 +147,7 @@ async fn each(
     }
 }
 
-/// The numbers of those that are meant. Each that is named must be there, or nothing is done.
+/// The dead letters to act on. If one of the numbers does not exist, nothing is changed.
 async fn picked(letters: &Source, which: &Letters) -> Result<Vec<DeadLetterId>, Failure> {
     let mut there = BTreeSet::new();
     each(letters, |letter| {
@@ -175,7 +175,8 @@ fn told(count: usize) -> String {
     counted(u32::try_from(count).unwrap_or(u32::MAX), "dead letter")
 }
 
-/// `{"number", "id", "user", "at", "deliveries", "reason", "body"}`, the body as it was sent.
+/// The line `{"number", "id", "user", "at", "deliveries", "reason", "body"}` of a dead letter. The
+/// body is the text that was sent.
 fn line(letter: &DeadLetter) -> String {
     #[derive(serde::Serialize)]
     struct Line<'a> {
@@ -202,8 +203,8 @@ fn line(letter: &DeadLetter) -> String {
             body,
         })
     });
-    // A body was checked before it was accepted; one with line breaks between its members is still
-    // one line.
+    // The server has checked the body, unless somebody has changed it in the file. Line breaks
+    // between the members of the object must not break the line.
     let line = line.unwrap_or_else(|_| format!("{{\"number\":{}}}", letter.id));
     line.replace(['\n', '\r'], " ")
 }

@@ -1,7 +1,6 @@
-//! What went wrong, and what to do about it: one line of the log.
+//! Turns an error into one line of the log: what went wrong, why, and what to do.
 //!
-//! Every command comes here with a library's error. Nothing is printed here but through the log, at
-//! the very end.
+//! Every command comes here with a library's error. The line is the last one that a command logs.
 
 use std::error::Error;
 use std::fmt;
@@ -18,22 +17,22 @@ use crate::remedy::sentence;
 use crate::shell::command;
 use crate::signals::EndSignal;
 
-/// The log target of the line that ends a command; it is shown at every level.
+/// The log target of the line that ends a command. The log shows it at every level.
 pub(crate) const TARGET: &str = module_path!();
 
-/// How a command ended that did not fail.
+/// How a command ended, unless by a [`Failure`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use]
 pub(crate) enum Verdict {
-    /// It was done: status 0.
+    /// It is done: exit status 0.
     Done,
-    /// The answer is no, and the user has been told: status 1.
+    /// It was refused, or the answer is no, and the log says so: exit status 1.
     Refused,
-    /// A signal ended it early, and the user has been told: status 129, 130 or 143.
+    /// A signal ended it early, and the log says so: exit status 129, 130 or 143.
     Interrupted(EndSignal),
 }
 
-/// Why a command failed: status 1.
+/// Why a command failed: exit status 1.
 #[derive(Debug)]
 pub(crate) struct Failure {
     what: String,
@@ -47,17 +46,17 @@ enum Advice {
     Clause(String),
     /// `run web-ipc …`, and what for.
     Run { arguments: &'static str, purpose: &'static str },
-    /// What the library knows.
+    /// The remedy of a library.
     Remedy(Remedy),
 }
 
 impl Failure {
-    /// A failure in plain words, and what to do: a clause that names no command of this program.
+    /// A failure in plain words. The advice is a clause that names no command of this program.
     pub(crate) fn new(what: impl Into<String>, advice: Option<String>) -> Self {
         Self { what: what.into(), advice: advice.map(Advice::Clause) }
     }
 
-    /// A failure in plain words, with the command that helps, and what it does.
+    /// A failure in plain words, with the command that helps, and its purpose.
     pub(crate) fn with_command(
         what: impl Into<String>,
         arguments: &'static str,
@@ -66,30 +65,30 @@ impl Failure {
         Self { what: what.into(), advice: Some(Advice::Run { arguments, purpose }) }
     }
 
-    /// A failure in plain words, with what a library knows can be done.
+    /// A failure in plain words, with the remedy of a library.
     pub(crate) fn with_remedy(what: impl Into<String>, remedy: Remedy) -> Self {
         Self { what: what.into(), advice: Some(Advice::Remedy(remedy)) }
     }
 
-    /// A failure of which the error and its causes say why.
+    /// A failure with the text of an error and its sources.
     pub(crate) fn of(error: &(dyn Error + 'static), remedy: Option<Remedy>) -> Self {
         Self { what: chain(error).to_string(), advice: remedy.map(Advice::Remedy) }
     }
 
-    /// Puts what was attempted before why it failed.
+    /// Prefixes what was attempted.
     pub(crate) fn while_doing(self, attempt: &str) -> Self {
         Self { what: format!("{attempt}: {}", self.what), ..self }
     }
 
-    /// Logs it as the line that ends the command. `home` is the `--home` that the user gave: what
-    /// to do is of use only with the same.
+    /// Logs it as the line that ends the command. `home` is the `--home` that the user gave, which
+    /// the commands in the advice need too.
     pub(crate) fn log(&self, home: Option<&Path>) {
         log::error!("{}", self.line(home));
     }
 
     fn line(&self, home: Option<&Path>) -> String {
-        // From a client's directory every command that makes or manages something is for the
-        // server's home.
+        // Commands that make or manage something are for the server's home, not for the directory
+        // of a client.
         let home = home.filter(|home| !Home::at(home).is_client_directory());
         let advice = match &self.advice {
             None => return self.what.clone(),
@@ -103,7 +102,7 @@ impl Failure {
     }
 }
 
-/// The line without the home, for what does not end the command.
+/// The line without `--home`, for failures that do not end the command.
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.line(None))

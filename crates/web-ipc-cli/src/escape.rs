@@ -1,9 +1,7 @@
-//! Text that others wrote, as it may be shown: no terminal takes it as a command, and no line shows
-//! what is not there.
+//! Escapes text from others, so that a terminal neither obeys it nor shows it misleadingly.
 //!
-//! Whatever shows a name, a message or a cause comes here. Escaped are control characters, C1 among
-//! them, and the characters that a screen shows as nothing, or that turn round what stands beside
-//! them. Nothing is printed here.
+//! Code that shows a name, a message or an error comes here. It escapes control characters, C1
+//! included, characters that are invisible, and those that change the direction of text.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
@@ -12,9 +10,9 @@ use serde::ser::Error as _;
 use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 
-/// The characters of the categories Cf, Zl and Zp (Unicode 17) that show nothing themselves: zero
-/// widths, joiners, the directions of text, line and paragraph separators, tags. The signs of Cf
-/// that are seen, as the Arabic number sign, are no part of it.
+/// The invisible characters of the categories Cf, Zl and Zp (Unicode 17): zero widths, joiners,
+/// text directions, line and paragraph separators, tags. Visible signs of Cf, such as the Arabic
+/// number sign, are left out.
 const UNSEEN: [(char, char); 15] = [
     ('\u{ad}', '\u{ad}'),
     ('\u{61c}', '\u{61c}'),
@@ -33,7 +31,7 @@ const UNSEEN: [(char, char); 15] = [
     ('\u{e007f}', '\u{e007f}'),
 ];
 
-/// Whether a character must not be shown as it is.
+/// Whether a character is escaped.
 fn must_be_escaped(character: char) -> bool {
     match character {
         ' '..='~' => false,
@@ -44,7 +42,7 @@ fn must_be_escaped(character: char) -> bool {
     }
 }
 
-/// A text that stays on its line: `\n`, `\u{9b}`, `\u{202e}`.
+/// Escapes a text as Rust does, so that it stays on one line: `\n`, `\u{9b}`, `\u{202e}`.
 pub(crate) fn printable(text: &str) -> String {
     text.chars().fold(String::with_capacity(text.len()), |mut shown, character| {
         if must_be_escaped(character) {
@@ -56,11 +54,10 @@ pub(crate) fn printable(text: &str) -> String {
     })
 }
 
-/// A line of JSON whose strings say the same with escapes: `\u009b`, `\u202e`. The line's own feed
-/// stays.
+/// Escapes a line of JSON as JSON does (`\u009b`, `\u202e`), which does not change its value.
 ///
-/// What is escaped stands in JSON within strings alone, but for the white space between values,
-/// which stays as it is.
+/// In valid JSON these characters are only within strings, except for white space between values
+/// and the line feed at the end, which stay as they are.
 pub(crate) fn json_line(line: &str) -> Cow<'_, str> {
     let is_space = |character| matches!(character, '\n' | '\r' | '\t');
     let is_escaped = |character| must_be_escaped(character) && !is_space(character);
@@ -80,8 +77,8 @@ pub(crate) fn json_line(line: &str) -> Cow<'_, str> {
     Cow::Owned(escaped)
 }
 
-/// A name in a JSON line: the same name to whoever reads the JSON, and harmless to whoever reads
-/// the line.
+/// A name in a line of JSON, escaped always: a JSON parser reads the same name, and a terminal
+/// shows it safely.
 pub(crate) struct JsonName<'a>(pub(crate) &'a str);
 
 impl Serialize for JsonName<'_> {
@@ -108,7 +105,7 @@ mod tests {
             printable("a\u{200b}\u{2028}\u{feff}\u{ad}\u{e0041}"),
             "a\\u{200b}\\u{2028}\\u{feff}\\u{ad}\\u{e0041}"
         );
-        // Seen, or part of how a language is written.
+        // Visible, or part of the writing of a language.
         let seen = "~ é ü 李\u{3000}李 שלום مرحبا \u{600} नमस्ते 😀 \u{301}";
         assert_eq!(printable(seen), seen);
     }

@@ -1,7 +1,6 @@
-//! Which home a command works in, and what a peer is called there.
+//! Opens the home of a command.
 //!
-//! The commands that run a server come here, and those that only send. Making and managing a home
-//! is `ipc-setup`'s.
+//! The commands that run a server or a client come here. `ipc-setup` makes and manages homes.
 
 use std::path::Path;
 
@@ -10,14 +9,14 @@ use ipc_setup::{InitOptions, SetupError, init, to_ascii};
 
 use crate::error::Failure;
 
-/// A peer's name as it stands in its certificate: the user may write it in any script, as for
+/// A peer's name as it is in its certificate (ASCII). The user may write it in any script, as for
 /// `--certs`.
 pub(crate) fn peer_name(name: &str) -> Result<String, Failure> {
     to_ascii(name)
         .map_err(|source| Failure::from(SetupError::Name { name: name.to_owned(), source }))
 }
 
-/// The home at `path`, made first where there is none.
+/// Opens the home at `path`. Makes it first if there is none.
 pub(crate) fn open_or_make(path: &Path) -> Result<Home, Failure> {
     match Home::open_as_configured(path) {
         Err(HomeError::Missing { .. } | HomeError::Incomplete { .. }) => {
@@ -29,8 +28,8 @@ pub(crate) fn open_or_make(path: &Path) -> Result<Home, Failure> {
     }
 }
 
-/// The home at `path` for a client. One that brings its own user needs no `admin.cred`: a client's
-/// directory, with the envelope keys, the authority's certificate and a pair, is enough.
+/// Opens the home at `path` for a client. A client with a user of its own needs no `admin.cred`: a
+/// directory with the envelope keys, the authority's certificate and a pair is enough.
 pub(crate) fn open_for_client(path: &Path, has_user: bool) -> Result<Home, Failure> {
     match Home::open_as_configured(path) {
         Err(HomeError::ClientDirectory { .. } | HomeError::Incomplete { .. }) if has_user => {

@@ -1,4 +1,4 @@
-//! `web-ipc --init --run`: makes a home and says where.
+//! `web-ipc --init --run`: makes a home and prints where it is.
 
 use std::path::Path;
 
@@ -11,7 +11,7 @@ use crate::out::print_line;
 use crate::shell::{command, shell_quoted};
 use crate::signals;
 
-/// Makes the home, or completes it, or says that there is nothing to do.
+/// Makes the home, or completes it. Prints what was done.
 pub(crate) fn run(explicit_home: Option<&Path>, force: bool) -> Result<Verdict, Failure> {
     let path = locate(explicit_home)?;
     if force {
@@ -22,8 +22,8 @@ pub(crate) fn run(explicit_home: Option<&Path>, force: bool) -> Result<Verdict, 
     Ok(Verdict::Done)
 }
 
-/// Says how many messages would go aside with the home. A home that cannot be looked into is for
-/// `init` to refuse, or to move as it is.
+/// Warns of the messages that are moved aside with the home. If the inbox cannot be opened, `init`
+/// refuses the home, or moves it as it is.
 fn tell_what_waits(home: &Home) {
     let is_let_alone = || matches!(home.try_hold_alone(), Ok(Some(_)));
     if home.check_directory().is_err() || !home.inbox_db().exists() || !is_let_alone() {

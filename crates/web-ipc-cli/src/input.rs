@@ -1,7 +1,7 @@
-//! JSON objects as a user gives them: an argument, all of stdin, or a line each.
+//! Reads JSON objects from an argument, from all of stdin, or from a line each.
 //!
-//! `--send` and `--request` come here. An object stays the text that it was. What cannot be sent is
-//! told in words for whoever typed it, without any of the text; nothing is sent here.
+//! `--send` and `--request` come here. The text of an object is kept as it is. The error for a bad
+//! text says what to do, and repeats no part of the text, which may be secret.
 
 use std::io::{self, BufRead, Read};
 
@@ -10,17 +10,16 @@ use serde_json::value::RawValue;
 
 use crate::error::Failure;
 
-/// No message is longer, since its frame is not; whoever gives more gives something else.
+/// The longest text of an object. A longer one would not fit into a frame.
 pub(crate) const OBJECT_BYTES_MAX: usize = PLAINTEXT_BYTES_MAX_DEFAULT;
 
-/// An object as it is written in a shell.
+/// An example of an object as it is written in a shell.
 const EXAMPLE: &str = r#"'{"key": "value"}'"#;
 
-/// What Windows' tools put in front of UTF-8; it says nothing, and RFC 8259, section 8.1, lets a
-/// reader skip it.
+/// The mark that Windows' tools put before UTF-8. RFC 8259, section 8.1, lets a reader skip it.
 const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 
-/// Where a text comes from, which decides what can be done about it.
+/// The source of a text, which decides what the advice is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Source {
     Argument,
@@ -28,24 +27,24 @@ enum Source {
     InputLine,
 }
 
-/// What [`next_line`] found.
+/// The result of [`next_line`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum InputLine {
     /// The end of the input.
     End,
     /// A line, with its line feed if it has one.
     Whole,
-    /// The first [`OBJECT_BYTES_MAX`] bytes, and one more, of a line that is longer. Its rest is
-    /// still to come.
+    /// The first [`OBJECT_BYTES_MAX`] + 1 bytes of a line that is too long. The rest of the line is
+    /// still in the input.
     TooLong,
 }
 
-/// An object that was given as an argument. `name` is what it is called in an error.
+/// The object in an argument. `name` is what an error calls it.
 pub(crate) fn from_argument(text: &str, name: &str) -> Result<Box<RawValue>, Failure> {
     object(text.as_bytes(), name, Source::Argument)
 }
 
-/// The one object that is all of the input; it may stand on several lines.
+/// The one object that is all of the input. It may have several lines.
 pub(crate) fn from_all(input: impl Read, name: &str) -> Result<Box<RawValue>, Failure> {
     let mut text = Vec::new();
     let read = input.take(OBJECT_BYTES_MAX as u64 + 1).read_to_end(&mut text);
@@ -56,7 +55,7 @@ pub(crate) fn from_all(input: impl Read, name: &str) -> Result<Box<RawValue>, Fa
     object(&text, name, Source::Stdin)
 }
 
-/// The object in a line as [`next_line`] read it, `None` where the line is blank.
+/// The object in a line from [`next_line`], or `None` if the line is blank.
 pub(crate) fn from_line(line: &[u8], number: u64) -> Result<Option<Box<RawValue>>, Failure> {
     if unmarked(line).trim_ascii().is_empty() {
         return Ok(None);
@@ -64,7 +63,7 @@ pub(crate) fn from_line(line: &[u8], number: u64) -> Result<Option<Box<RawValue>
     object(line, &format!("line {number}"), Source::InputLine).map(Some)
 }
 
-/// Puts the next line of the input into `line`. No line takes more memory than the longest message.
+/// Reads the next line into `line`, but no more of it than the longest message may have.
 pub(crate) fn next_line(input: &mut impl BufRead, line: &mut Vec<u8>) -> io::Result<InputLine> {
     line.clear();
     let read = input.by_ref().take(OBJECT_BYTES_MAX as u64 + 1).read_until(b'\n', line)?;
@@ -76,7 +75,7 @@ pub(crate) fn next_line(input: &mut impl BufRead, line: &mut Vec<u8>) -> io::Res
     })
 }
 
-/// What is said of a [`InputLine::TooLong`].
+/// The error for [`InputLine::TooLong`].
 pub(crate) fn line_too_long(number: u64) -> Failure {
     too_long(&format!("line {number}"), "give each object a line of its own")
 }
@@ -97,7 +96,7 @@ fn object(text: &[u8], name: &str, source: Source) -> Result<Box<RawValue>, Fail
     let text = unmarked(text).trim_ascii();
     let checked = check_json(text).map_err(|error| refused(text, error, name, source))?;
     if !checked.starts_with('{') {
-        return Err(Failure::new(format!("{name} is JSON, but no object"), like_this()));
+        return Err(Failure::new(format!("{name} is JSON, but not an object"), like_this()));
     }
     RawValue::from_string(checked.to_owned())
         .map_err(|error| Failure::of(&error, None).while_doing(&format!("cannot read {name}")))
@@ -134,14 +133,14 @@ fn refused(text: &[u8], error: JsonError, name: &str, source: Source) -> Failure
                 }
             };
             (
-                format!("{name} goes on behind its first object, at byte {place}"),
+                format!("{name} has more text after its first object, at byte {place}"),
                 Some(remedy.to_owned()),
             )
         }
         JsonErrorKind::Syntax | JsonErrorKind::Truncated => {
             (format!("{name} is not JSON, at byte {place}"), like_this())
         }
-        // It is JSON, but of a kind that readers do not agree on.
+        // It is JSON of a kind that readers interpret differently.
         kind => (format!("{name} cannot be sent: it has {kind}, at byte {place}"), None),
     };
     Failure::new(what, remedy)
@@ -183,8 +182,8 @@ mod tests {
         for blank in ["", "\n", " \t\r\n", "\u{feff}\r\n"] {
             assert!(from_line(blank.as_bytes(), 1).unwrap().is_none(), "{blank:?}");
         }
-        // A mark anywhere else is a character like others: inside a string it stays, outside it is
-        // no JSON.
+        // Elsewhere the mark is a character like others: it stays within a string, and is not JSON
+        // outside.
         assert_eq!(
             from_argument("{\"a\":\"\u{feff}\"}", "it").unwrap().get(),
             "{\"a\":\"\u{feff}\"}"
@@ -206,10 +205,10 @@ mod tests {
             ("{", "it ends in the middle of an object"),
             ("nope", "it is not JSON, at byte 1; write it like '{"),
             ("{\"a\":1,}", "it is not JSON, at byte 8"),
-            ("[1]", "it is JSON, but no object; write it like '{"),
-            ("\"a:b\"", "it is JSON, but no object"),
+            ("[1]", "it is JSON, but not an object; write it like '{"),
+            ("\"a:b\"", "it is JSON, but not an object"),
             ("[1", "it is not JSON, at byte 3"),
-            ("{\"a\":1} {\"b\":2}", "it goes on behind its first object, at byte 9; give one"),
+            ("{\"a\":1} {\"b\":2}", "it has more text after its first object, at byte 9; give one"),
             (
                 "{\"a\": 99999999999999999999}",
                 "it cannot be sent: it has an integer that does not fit 64 bits (send it as a string), at byte 7",
@@ -239,11 +238,11 @@ mod tests {
         assert!(refusal(b"{}{}\n").contains("each object must be on a line of its own"));
         assert!(refusal(b"\xff\xfe{\0}\0\n").starts_with("line 3 is UTF-16; give UTF-8"));
         assert_eq!(refusal(b"{\"a\":\"\xff\"}\n"), "line 3 is not UTF-8, at byte 7");
-        // Who wrote no quotes into a file has no shell to blame.
+        // No shell has taken the quotes of a text that comes from a file.
         assert!(refusal(b"{a:1}\n").contains("is not JSON, at byte 2"));
     }
 
-    /// An endless input that counts what was taken of it.
+    /// An endless input that counts the bytes that were read.
     struct Endless(usize);
 
     impl Read for Endless {

@@ -1,7 +1,7 @@
 //! The log: one line each on stderr, `[2025-03-19 19:38:50,608][INFO][module,line]: text`, in UTC.
 //!
-//! `main` comes here at its beginning and its end. What is logged is decided elsewhere; what of it
-//! is shown is decided here. Nobody who logs waits for whoever reads.
+//! `main` starts the log and flushes it at the end. This file decides which lines are shown.
+//! Logging never waits for the reader of stderr.
 
 mod queue;
 
@@ -21,24 +21,26 @@ use crate::plural::counted;
 use crate::stdio::{Lines, write_all};
 use queue::Queue;
 
-/// The crates of this workspace; for all others only warnings are shown unless more is asked for.
+/// The prefixes of the crates of this workspace. Of other crates the log shows only warnings,
+/// unless `$RUST_LOG` asks for more.
 const OWN_CRATES: [&str; 2] = ["ipc_", "web_ipc"];
 
-/// How long a result waits for the log that belongs before it.
+/// How long printing a result waits for the lines that were logged before it.
 const RESULT_WAIT: Duration = Duration::from_millis(200);
 
-/// How long the end of the process waits for whoever reads the log.
+/// How long the end of the process waits for the reader of the log.
 const END_WAIT: Duration = Duration::from_secs(2);
 
 static QUEUE: Queue = Queue::new();
 
-/// Modules that log what peers send, and what of it is shown: the error for each connection that
-/// actix-http ends, and rustls's warning for each odd name in a handshake.
+/// Modules that log what peers send, without a limit, and the level from which they are shown. They
+/// are the error of actix-http for each connection that it ends, and the warning of rustls for each
+/// invalid name in a handshake.
 const UNBOUNDED: [(&str, LevelFilter); 2] =
     [("actix_http::h1::dispatcher", LevelFilter::Off), ("rustls", LevelFilter::Error)];
 
-/// Starts the log. A `level` that was given wins over `$RUST_LOG`, and that over the default; the
-/// line that ends a command is always shown.
+/// Starts the log at `level`, else as `$RUST_LOG` says, else at level info. The line that ends a
+/// command is always shown.
 pub(crate) fn start(level: Option<LogLevel>) {
     let mut builder = Builder::new();
     match (level, std::env::var("RUST_LOG")) {
@@ -53,14 +55,14 @@ pub(crate) fn start(level: Option<LogLevel>) {
             }
         }
     }
-    // A peer can cause these without end, and they do not name it: ipc-server has a line that does
-    // and that has a limit.
+    // A peer can cause these lines without end, and they do not name it. ipc-server logs a line
+    // with the peer's name instead, at a limited rate.
     if std::env::var_os("RUST_LOG").is_none_or(|filters| filters.is_empty()) {
         for (module, level) in UNBOUNDED {
             builder.filter_module(module, level);
         }
     }
-    // Why a command failed is shown whatever the filters: it must never end with 1 in silence.
+    // A command must never fail in silence, whatever the filters.
     builder.filter_module(error::TARGET, LevelFilter::Error);
     start_writing();
     builder
@@ -69,7 +71,7 @@ pub(crate) fn start(level: Option<LogLevel>) {
         .init();
 }
 
-/// Starts the thread that writes. Where there can be none, each line is written by whoever logs it.
+/// Starts the thread that writes. If that fails, each line is written by the thread that logs it.
 fn start_writing() {
     let writing = thread::Builder::new().name("web-ipc-log".into()).spawn(|| {
         let mut lines = Lines::new();
@@ -86,7 +88,7 @@ fn start_writing() {
     }
 }
 
-/// Where the log's lines are left.
+/// The target of the log, which puts lines into the queue.
 struct Queued;
 
 impl io::Write for Queued {
@@ -100,25 +102,25 @@ impl io::Write for Queued {
     }
 }
 
-/// Puts a text between the lines of the log, as it is: progress on a terminal, a panic's line.
+/// Puts a text between the lines of the log unchanged, such as the progress line.
 pub(crate) fn put(text: &[u8]) {
     if !QUEUE.push(text) {
-        // Where nobody reads, nothing is lost.
+        // Best effort: an error of stderr cannot be logged.
         let _unread = write_all(stderr(), text);
     }
 }
 
-/// Lets what was logged so far be read before a result that is about to be printed.
+/// Waits, for a short time, until the lines so far are written. A result is printed after them.
 pub(crate) fn flush_before_a_result() {
     QUEUE.flush(RESULT_WAIT);
 }
 
-/// Lets what was logged be read before the process ends, if somebody reads it.
+/// Waits, for a limited time, until all lines are written, before the process ends.
 pub(crate) fn flush_at_the_end() {
     QUEUE.flush_at_last(END_WAIT);
 }
 
-/// Tells of lines that are not there.
+/// The line that counts lines that were dropped.
 fn missing_line(missing: u64, since_1970: Duration) -> String {
     let lines = counted(missing, "line");
     let text = format_args!("{lines} of the log are missing here: nobody read them in time");
@@ -156,14 +158,14 @@ fn line(record: &Record<'_>, since_1970: Duration) -> String {
         "[{}][{level}][{module},{}]: {}",
         time(since_1970),
         record.line().unwrap_or(0),
-        // One record is one line, whatever is in it: what a peer sends must not look like a line of
-        // ours.
+        // Escaped, so that one record is one line: text from a peer must not look like a line of
+        // this log.
         printable(&record.args().to_string()),
     )
 }
 
-/// `2025-03-19 19:38:50,608`, as the users of the Python tool know it; in a year of five digits,
-/// which no calendar here knows, `second 253402300800,608 since 1970`.
+/// `2025-03-19 19:38:50,608`, in the form of the Python tool. After the year 9999 it is
+/// `second 253402300800,608 since 1970`.
 fn time(since_1970: Duration) -> String {
     let time = format!("{:.3}", Timestamp::since_unix_epoch(since_1970));
     time.trim_end_matches('Z').replace('T', " ").replace('.', ",")

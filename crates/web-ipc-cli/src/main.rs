@@ -1,7 +1,7 @@
 //! The `web-ipc` command: parses, calls the libraries, prints.
 //!
-//! Here is the only place that ends the process and decides its status: 0 done, 1 failed or
-//! refused, 2 wrong usage, 129, 130 or 143 ended early by SIGHUP, SIGINT or SIGTERM.
+//! Only this file ends the process and decides its exit status: 0 done, 1 failed or refused, 2
+//! wrong usage, 129, 130 or 143 ended early by SIGHUP, SIGINT or SIGTERM.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
 mod addresses;
@@ -46,7 +46,7 @@ fn main() -> ExitCode {
 }
 
 fn command() -> ExitCode {
-    // Where that cannot be had, the system ends the process in its own way.
+    // Best effort: without it, SIGXFSZ ends the process.
     let _ = signals::survive_file_size_limit();
     let invocation = match args::parse(std::env::args_os()) {
         Ok(invocation) => invocation,
@@ -68,7 +68,7 @@ fn command() -> ExitCode {
         Ok(Verdict::Refused) => ExitCode::FAILURE,
         Ok(Verdict::Interrupted(signal)) => ExitCode::from(signal.status()),
         Err(failure) => {
-            // It must not be the one line for which there is no room.
+            // First, so that there is room for this line in the queue of the log.
             log::flush_before_a_result();
             failure.log(home.as_deref());
             ExitCode::FAILURE
@@ -97,8 +97,8 @@ fn run(home: Option<&Path>, action: Action) -> Result<Verdict, Failure> {
     }
 }
 
-/// A panic is a mistake of ours, on whichever thread: one line that can be reported, no backtrace,
-/// status 1.
+/// Makes a panic on any thread, which is a bug, end the process with status 1 and one line that can
+/// be reported, without a backtrace.
 fn report_panics() {
     std::panic::set_hook(Box::new(|panic| {
         let place = panic.location().map(|place| format!(" ({}:{})", place.file(), place.line()));

@@ -1,7 +1,7 @@
-//! Results on stdout.
+//! Prints results to stdout.
 //!
-//! Every command comes here to tell its result. A result that could not be written is a failure,
-//! whyever that was: the reader may have gone away, the disk be full.
+//! Every command comes here with its result. If the result cannot be written, the command fails,
+//! whether the reader has gone away or the disk is full.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -26,7 +26,7 @@ pub(crate) fn print_line(line: fmt::Arguments<'_>) -> Result<(), Failure> {
     print(&format!("{line}\n"))
 }
 
-/// Prints a line of JSON; on a terminal with what it would take as a command, or not show, escaped.
+/// Prints a line of JSON. On a terminal, control and invisible characters are escaped.
 ///
 /// # Errors
 /// As [`print_line`].
@@ -34,12 +34,12 @@ pub(crate) fn print_json_line(line: &str) -> Result<(), Failure> {
     print_line(format_args!("{}", json_as_shown(line, is_terminal())))
 }
 
-/// Whether somebody looks at what is printed.
+/// Whether stdout is a terminal.
 pub(crate) fn is_terminal() -> bool {
     io::stdout().is_terminal()
 }
 
-/// Lines of JSON as they are shown on a terminal, or anywhere else.
+/// Lines of JSON, escaped for a terminal.
 pub(crate) fn json_as_shown(lines: &str, on_terminal: bool) -> Cow<'_, str> {
     if on_terminal { escape::json_line(lines) } else { Cow::Borrowed(lines) }
 }
@@ -53,15 +53,15 @@ pub(crate) fn print(text: &str) -> Result<(), Failure> {
     write_lines(text.as_bytes()).map_err(|WriteError { error, .. }| unwritten(&error))
 }
 
-/// Writes lines to stdout, and waits for room there. They begin on a line of their own.
+/// Writes lines to stdout, and waits for room there. They begin on a new line.
 ///
 /// # Errors
-/// What the system says, and how much of it was written.
+/// The error of the system, and how many bytes were written before it.
 pub(crate) fn write_lines(lines: &[u8]) -> Result<(), WriteError> {
     LINES.lock().unwrap_or_else(PoisonError::into_inner).write(stdout(), lines)
 }
 
-/// Why something could not be written to stdout.
+/// The failure for an error of writing to stdout.
 pub(crate) fn unwritten(error: &io::Error) -> Failure {
     let failure = match error.kind() {
         io::ErrorKind::BrokenPipe => Failure::new("its reader has gone away", None),

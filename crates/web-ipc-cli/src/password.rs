@@ -1,7 +1,7 @@
-//! Where a password comes from: the flag, a line of stdin, or the user's keyboard.
+//! Gets a password: from the option, from a line of stdin, or by asking on the terminal.
 //!
-//! `--users` comes here, and so do the commands that log in. Nothing of what is read is ever shown,
-//! logged, or kept.
+//! `--users` comes here, and so do the commands that log in. A password is never shown, logged, or
+//! stored here.
 
 use std::io::{self, BufRead, IsTerminal};
 
@@ -10,25 +10,26 @@ use zeroize::Zeroizing;
 use crate::error::Failure;
 use crate::out::printable;
 
-/// More than any password that is taken; who sends more on stdin sends something else.
+/// The most bytes of a line of stdin that is read as a password. It is more than any password may
+/// have.
 const LINE_BYTES_MAX: u64 = 4096;
 
-/// How to ask where somebody can answer.
+/// How to ask on a terminal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Prompt {
-    /// For a password that is there already.
+    /// Once, for an existing password.
     Once,
-    /// For a new one, which nobody sees while it is typed.
+    /// Twice, for a new password, since it is not shown while it is typed.
     Twice,
 }
 
-/// Whom to log in as.
+/// The user to log in as.
 pub(crate) struct Login {
     pub(crate) user: String,
     pub(crate) password: Zeroizing<String>,
 }
 
-/// Whom to log in as where a user was named; then there must be a password.
+/// The user to log in as, if one was named. A named user needs a password.
 pub(crate) fn login(
     user: Option<String>,
     password: Option<Zeroizing<String>>,
@@ -46,7 +47,7 @@ pub(crate) fn login(
 /// The password for `user`: as given, or the first line of stdin for `-`, or asked for if stdin is
 /// a terminal.
 ///
-/// `None` if there is none: not given, nobody to ask, or empty.
+/// `None` if it is empty, or not given while stdin is no terminal.
 pub(crate) fn find(
     given: Option<Zeroizing<String>>,
     user: &str,
@@ -58,7 +59,7 @@ pub(crate) fn find(
         None if io::stdin().is_terminal() => Some(ask(user, prompt)?),
         None => None,
     };
-    // What Windows' tools put in front of a text is not typed by anybody.
+    // Windows' tools put a byte order mark before a text. It is no part of the password.
     let password = password.map(|password| match password.strip_prefix('\u{feff}') {
         Some(unmarked) => Zeroizing::new(unmarked.to_owned()),
         None => password,

@@ -1,22 +1,22 @@
-//! How far a command is that takes a while: one line on a terminal, which is written over.
+//! Shows the progress of a command in one line of a terminal, which is overwritten.
 //!
-//! `--send` and `--test` come here as often as they like. It is shown between the lines of the log,
-//! and nobody waits for it.
+//! `--send` and `--test` come here after every step. The line goes through the log's queue, so that
+//! a slow terminal does not slow the command.
 
 use std::io::{self, IsTerminal as _};
 use std::time::{Duration, Instant};
 
-/// Between two times that it is shown.
+/// The time between two updates.
 const EVERY: Duration = Duration::from_millis(200);
 
-/// A line of progress, which is shown where stderr is a terminal.
+/// A line of progress. It is shown only if stderr is a terminal.
 #[derive(Debug, Default)]
 pub(crate) struct ProgressLine {
     shown_at: Option<Instant>,
 }
 
 impl ProgressLine {
-    /// Shows how far it is, if the last time is long enough ago.
+    /// Shows `text`, if the last update is long enough ago.
     pub(crate) fn show(&mut self, text: impl FnOnce() -> String) {
         let now = Instant::now();
         let is_due = self.shown_at.is_none_or(|at| now >= at + EVERY);
@@ -26,7 +26,7 @@ impl ProgressLine {
         }
     }
 
-    /// Takes it away again.
+    /// Removes the line.
     pub(crate) fn end(&self) {
         if self.shown_at.is_some() {
             crate::log::put(b"\r\x1b[K");

@@ -1,7 +1,7 @@
-//! What to do about an error, in the words of the command line.
+//! Puts the remedy of an error in words that name commands and options.
 //!
-//! `error` comes here with what a library says can be done. Commands are named here and in no
-//! library; nothing is run here.
+//! `error.rs` comes here with the `Remedy` of a library. Libraries name no commands, since programs
+//! without this command line use them too.
 
 use std::path::{Path, PathBuf};
 
@@ -9,7 +9,7 @@ use ipc_base::{ModeChange, Place, Remedy};
 
 use crate::shell::{command, shell_quoted};
 
-/// A clause that begins with a verb. `home` is the `--home` that the user gave.
+/// The remedy as a clause that begins with a verb. `home` is the `--home` that the user gave.
 pub(crate) fn sentence(remedy: &Remedy, home: Option<&Path>) -> String {
     let run = |arguments: &str| format!("run {}", command(home, arguments));
     match remedy {
@@ -157,7 +157,7 @@ pub(crate) fn sentence(remedy: &Remedy, home: Option<&Path>) -> String {
              give the same"
                 .to_owned()
         }
-        // What names no command is said as the library says it.
+        // Remedies that name no command have the words of the library.
         other => other.to_string(),
     }
 }
@@ -202,7 +202,7 @@ fn issue(
     }
     match place {
         Place::AuthoritysHome => {
-            // Where that home is, and whether it has such a pair, is not known here.
+            // The path of that home is not known here, nor whether it has such a pair already.
             return format!(
                 "make the pair where web-ipc-ca.key is kept, with {arguments}, and put {name}.crt \
                  and {name}.key here"

@@ -1,7 +1,7 @@
-//! `web-ipc --test --run`: a real server and a real client on this host, and a check of what
-//! arrived.
+//! `web-ipc --test --run`: a real server and a real client on this host, and a check of the
+//! messages that arrive.
 //!
-//! It uses the public libraries alone, as any program would: what works here works there.
+//! It uses the public libraries alone, so that a success holds for other programs too.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
@@ -24,7 +24,7 @@ use crate::progress_line::ProgressLine;
 use crate::signals::{self, EndSignal, EndSignals};
 use crate::testuser::TestUser;
 
-/// Starts both ends, sends, checks, and stops. SIGINT and SIGTERM stop it early, but in good order.
+/// Starts both ends, sends, checks, and stops. A signal stops it early, but in good order.
 pub(crate) fn run(explicit_home: Option<&Path>, mut test: Test) -> Result<Verdict, Failure> {
     let name = peer_name(&test.name)?;
     let home = home::open_or_make(&locate(explicit_home)?)?;
@@ -62,7 +62,7 @@ async fn both_ends(
     }
     let server = server.start().await?;
     let port = server.address().port();
-    // In the words of the Python tool, whose port was known before.
+    // In the words of the Python tool. It logs this before the start, since its port is fixed.
     log::info!("Starting Web-IPC-Test {name}:{port}");
     log::info!("Starting web server {name}:{port}");
     let mut client = Client::builder(home)
@@ -79,12 +79,11 @@ async fn both_ends(
     let begun = Instant::now();
     let inbox = server.inbox().clone();
     let quantity = test.quantity;
-    // At the same time as the sending: the inbox holds far less than may be sent.
+    // Receives while the others are sent, since the inbox holds fewer messages than may be sent.
     let receiver = thread::spawn(move || receive(&inbox, quantity));
     let mut sent = 0;
     let ended = send_all(&client, quantity, &mut sent, &mut signals).await;
-    // Closes the inbox once nothing more can come, which ends the receiver. A signal meanwhile ends
-    // it all at once.
+    // The stop closes the inbox, which ends the receiver. A signal meanwhile ends the test at once.
     if let Either::Right((signal, _)) = select(pin!(server.stop()), pin!(signals.next())).await {
         return Ok(interrupted(signal, sent));
     }
@@ -105,14 +104,14 @@ async fn both_ends(
 }
 
 /// Sends `{"test":1}` to `{"test":quantity}` one after the other, until a signal comes. `sent`
-/// counts those that arrived.
+/// counts the messages that the server has accepted.
 async fn send_all(
     client: &Client,
     quantity: u32,
     sent: &mut u32,
     signals: &mut EndSignals,
 ) -> Result<Option<EndSignal>, SendError> {
-    // Where each message has a line of the log, that is progress enough.
+    // At level info the log has a line for each message, which shows the progress.
     let mut progress = (!log::log_enabled!(log::Level::Info)).then(ProgressLine::default);
     let ended = async {
         while *sent < quantity {
@@ -140,7 +139,7 @@ fn interrupted(signal: EndSignal, sent: u32) -> Verdict {
     Verdict::Interrupted(signal)
 }
 
-/// Where a client on this host finds a server that listens on `ip`.
+/// The address at which a client on this host reaches a server that listens on `ip`.
 fn reachable(ip: IpAddr) -> IpAddr {
     match ip.to_canonical() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
@@ -149,8 +148,8 @@ fn reachable(ip: IpAddr) -> IpAddr {
     }
 }
 
-/// Takes everything until the inbox is closed and empty, and checks it: `{"test":1}` to
-/// `{"test":quantity}`, in order.
+/// Receives until the inbox is closed and empty, and checks that `{"test":1}` to
+/// `{"test":quantity}` arrive in order.
 fn receive(inbox: &Inbox, quantity: u32) -> Result<(), Failure> {
     let mut check = Check::default();
     while let Some(delivery) = inbox.recv_blocking() {
@@ -163,7 +162,7 @@ fn receive(inbox: &Inbox, quantity: u32) -> Result<(), Failure> {
     check.end(quantity)
 }
 
-/// Compares what arrives with what was sent, and remembers the first difference.
+/// Compares the messages that arrive with those that were sent, and keeps the first difference.
 #[derive(Debug, Default)]
 struct Check {
     received: u32,

@@ -1,8 +1,8 @@
 //! `web-ipc --send` and `--request`: one message given as an argument, or one a line from stdin.
 //!
-//! It uses the public client alone. A million lines take no more memory than a few batches, however
-//! long they are: a thread reads ahead by a bounded number of lines and bytes, and what became of
-//! them is counted, not kept.
+//! It uses the public client alone. A million lines take no more memory than a few batches: a
+//! thread reads ahead by a limited number of lines and bytes, and the results are counted, not
+//! kept.
 
 use std::collections::VecDeque;
 use std::io::{self, BufRead, IsTerminal};
@@ -28,13 +28,13 @@ use crate::password;
 use crate::progress_line::ProgressLine;
 use crate::signals::{self, EndSignals};
 
-/// Lines that are read ahead of the sending.
+/// The most lines that are read before they are sent.
 const LINES_AHEAD: usize = 1024;
 
-/// Bytes of lines that are read ahead of the sending: two of the longest.
+/// The most bytes of lines that are read before they are sent: two lines of the greatest length.
 const BYTES_AHEAD: usize = 2 * OBJECT_BYTES_MAX;
 
-/// Sends, and says what became of it.
+/// Sends one message or many, and prints how many the server has accepted.
 pub(crate) fn run(explicit_home: Option<&Path>, send: &SendArgs) -> Result<Verdict, Failure> {
     let client = client(explicit_home, &send.target, send.timeout_secs)?;
     match send.message.as_deref() {
@@ -107,7 +107,7 @@ fn client(
     Ok(builder.build()?)
 }
 
-/// Lines from stdin, with their numbers, until the end or the first that is no object.
+/// Sends the lines of stdin, until the end or the first line that is not an object.
 fn lines(client: &Client, send: &SendArgs) -> Result<Verdict, Failure> {
     let unready = |error| Failure::of(&error, None).while_doing("cannot listen for signals");
     let runtime = signals::runtime().map_err(unready)?;
@@ -123,7 +123,7 @@ fn lines(client: &Client, send: &SendArgs) -> Result<Verdict, Failure> {
         };
         move || read(&ahead, &tally, keep_going)
     });
-    // A line that is taken makes room for another.
+    // Dropping the permit of a line that is taken makes room for another.
     let messages = stream::poll_fn(move |context| {
         arriving.poll_recv(context).map(|next| next.map(|(message, _)| message))
     });
@@ -154,7 +154,7 @@ fn lines(client: &Client, send: &SendArgs) -> Result<Verdict, Failure> {
         }
         Either::Right(Ok(Report { .. })) => (),
     }
-    // All lines were read, or reading ended early and said why.
+    // All that was read was sent. The reader returns why it ended early, if it did.
     match reader.join().map_err(|_| Failure::new("the reader of stdin ended early", None))? {
         Ok(()) => tally.tell(begun),
         Err(failure) => {
@@ -164,7 +164,7 @@ fn lines(client: &Client, send: &SendArgs) -> Result<Verdict, Failure> {
     }
 }
 
-/// Where lines wait that are read and not yet sent.
+/// A queue of lines that were read and not yet sent.
 struct Ahead {
     lines: mpsc::Sender<(Box<RawValue>, OwnedSemaphorePermit)>,
     bytes: Arc<Semaphore>,
@@ -172,9 +172,9 @@ struct Ahead {
 }
 
 impl Ahead {
-    /// Waits for room and puts a message in; false when nobody wants any more.
+    /// Waits for room, and puts a message in. Returns `false` if the sending has ended.
     fn put(&self, message: Box<RawValue>) -> bool {
-        // A line is never longer than there are bytes, so that it always fits sooner or later.
+        // A line is never longer than `BYTES_AHEAD`, so it fits sooner or later.
         let bytes = u32::try_from(message.get().len()).unwrap_or(u32::MAX);
         let bytes = match Arc::clone(&self.bytes).try_acquire_many_owned(bytes) {
             Err(TryAcquireError::NoPermits) => {
@@ -186,7 +186,7 @@ impl Ahead {
     }
 }
 
-/// Reads lines until the end, a bad one, or nobody wants any more.
+/// Reads lines until the end of stdin, a bad line, or the end of the sending.
 fn read(ahead: &Ahead, tally: &Mutex<Tally>, keep_going: bool) -> Result<(), Failure> {
     let mut stdin = io::stdin().lock();
     let cannot_read = |error| Failure::of(&error, None).while_doing("cannot read stdin");
@@ -220,14 +220,14 @@ fn read(ahead: &Ahead, tally: &Mutex<Tally>, keep_going: bool) -> Result<(), Fai
     Ok(())
 }
 
-/// What became of the messages so far.
+/// The results so far.
 #[derive(Debug, Default)]
 struct Tally {
     sent: u64,
     duplicates: u64,
     refused: u64,
     bad_lines: u64,
-    /// The numbers of the lines whose messages are on their way, in order.
+    /// The line numbers of the messages that have no result yet, in order.
     numbers: VecDeque<u64>,
     progress: ProgressLine,
 }
@@ -249,8 +249,8 @@ impl Tally {
         self.progress.show(|| format!("{} sent", self.sent));
     }
 
-    /// Counts the messages that were refused together by the error that ended the run. A message
-    /// that was not sent, or may be in the inbox, is no refused one.
+    /// Counts the messages that were refused by the error that ended the run. Messages that were
+    /// not sent, or may be in the inbox, do not count.
     fn note_end(&mut self, error: &SendAllError) {
         if error.outcome() == Outcome::Refused {
             self.refused += error.until.saturating_sub(error.from);
@@ -270,7 +270,7 @@ impl Tally {
         ))
     }
 
-    /// Why no more was sent, in numbers of lines.
+    /// The error that ended the run, with the numbers of the lines that it concerns.
     fn ended_early(&self, error: &SendAllError) -> Failure {
         let on_their_way =
             usize::try_from(error.until.saturating_sub(error.from)).unwrap_or(usize::MAX);
@@ -317,7 +317,7 @@ mod tests {
         let ahead = Ahead { lines, bytes, runtime: runtime.handle().clone() };
         let message = || RawValue::from_string("{\"a\":123}".to_owned()).unwrap();
         assert!(ahead.put(message()) && ahead.put(message()));
-        // There is room for two and a half.
+        // There is room for two and a half messages.
         let third = thread::spawn(move || ahead.put(message()));
         let (_, first) = arriving.try_recv().unwrap();
         let (_, second) = arriving.try_recv().unwrap();

@@ -1,9 +1,9 @@
-//! `web-ipc --serve`: a server whose messages go to stdout, a JSON line each, or to a command, one
-//! each.
+//! `web-ipc --serve`: a server that prints each message as a line of JSON, or runs a command for
+//! it.
 //!
-//! It uses the public libraries alone. A message is acknowledged when its line has been written, or
-//! its command has ended well. How it starts is here and how it ends in `serve/ending.rs`; what
-//! becomes of messages in between is in `serve/lines.rs` and `serve/jobs.rs`.
+//! It uses the public libraries alone. A message is acknowledged when its line is written, or when
+//! its command has exited with 0. This file starts the server, `serve/lines.rs` and `serve/jobs.rs`
+//! process the messages, and `serve/ending.rs` stops it.
 
 mod command;
 mod ending;
@@ -24,14 +24,14 @@ use crate::home::{self, peer_name};
 use crate::signals::{self, EndSignals};
 use ending::{CONNECTIONS_WAIT, Serving};
 
-/// How long a durable inbox lends a message whose line is being printed: for as long as its reader
-/// may be slow. What was left by a process that ended comes again at once.
+/// The visibility timeout of a message whose line is being printed. It is a year, since the reader
+/// may be slow. After the end of this process, the inbox delivers such messages again at once.
 const LINES_VISIBILITY_TIMEOUT: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
-/// How often an inbox delivers a message, unless the user says otherwise.
+/// The default of `--tries`.
 const TRIES: u16 = 10;
 
-/// Serves until it is told to stop, or nobody reads its lines any more.
+/// Serves until a signal stops it, or the reader of its lines goes away.
 pub(crate) fn run(explicit_home: Option<&Path>, serve: &Serve) -> Result<Verdict, Failure> {
     let name = peer_name(&serve.name)?;
     let home = home::open_or_make(&locate(explicit_home)?)?;
@@ -62,7 +62,7 @@ pub(crate) fn run(explicit_home: Option<&Path>, serve: &Serve) -> Result<Verdict
             .protocol(serve.protocol)
             .inbox(inbox)
             .raise_open_files_limit()
-            // The end of that time is seen to here: nobody is cut off before.
+            // `Serving` ends the stop in time. The server's own limit must not come before.
             .stop_timeout(stop_within + CONNECTIONS_WAIT)
             .start()
             .await?;
@@ -76,7 +76,7 @@ pub(crate) fn run(explicit_home: Option<&Path>, serve: &Serve) -> Result<Verdict
             }
         }
     });
-    // A write that nobody reads would be waited for for ever.
+    // Not waiting: a write to a reader that does not read would block for ever.
     runtime.shutdown_background();
     result
 }

@@ -1,10 +1,10 @@
-//! Words and commands as they can be pasted into a shell.
+//! Quotes words and commands so that they can be pasted into a shell.
 //!
-//! Whoever shows a path or a command to be run comes here. Nothing is run here.
+//! Code that shows a path or a command comes here. Nothing is run here.
 
 use std::path::Path;
 
-/// A path, or another text, as one word for a POSIX shell, bare where that is safe.
+/// A path or another text as one word for a POSIX shell. It is quoted only if it must be.
 pub(crate) fn shell_quoted(word: impl AsRef<Path>) -> String {
     let text = word.as_ref().display().to_string();
     let is_plain =
@@ -16,8 +16,7 @@ pub(crate) fn shell_quoted(word: impl AsRef<Path>) -> String {
     }
 }
 
-/// A command of this program, with the `--home` that the user gave: it is of use only with the
-/// same.
+/// A command of this program, with the `--home` that the user gave.
 pub(crate) fn command(home: Option<&Path>, arguments: &str) -> String {
     match home {
         Some(home) => format!("web-ipc --home {} {arguments}", shell_quoted(home)),

@@ -1,7 +1,7 @@
-//! Signals: those that ask the process to end, and the one that would end it for a full file.
+//! Signals: those that ask the process to end, and SIGXFSZ.
 //!
-//! `main` comes here once, and a command that has something to put in order before it ends. Whoever
-//! does not come is ended by the system.
+//! `main` comes here once. So does every command that must clean up before it ends; a signal ends
+//! the others at once, as the system does by default.
 
 use std::io;
 
@@ -16,12 +16,12 @@ pub(crate) enum EndSignal {
     Interrupt,
     /// SIGTERM.
     Terminate,
-    /// SIGHUP: the terminal has gone.
+    /// SIGHUP: the terminal was closed.
     Hangup,
 }
 
 impl EndSignal {
-    /// The exit status by which shells know a process that a signal ended: 128 and its number.
+    /// The exit status that shells report for a process that a signal ended: 128 plus its number.
     pub(crate) fn status(self) -> u8 {
         match self {
             Self::Hangup => 129,
@@ -31,11 +31,11 @@ impl EndSignal {
     }
 }
 
-/// Hears them, from the moment it is made. The system does not end the process for them any more.
+/// Receives these signals. From its making on, they no longer end the process by themselves.
 pub(crate) struct EndSignals {
     interrupt: Signal,
     terminate: Signal,
-    /// `None` where the process was started with it ignored (`nohup`), which then holds.
+    /// `None` if the process was started with SIGHUP ignored, as by `nohup`. It stays ignored.
     hangup: Option<Signal>,
 }
 
@@ -47,7 +47,7 @@ impl EndSignals {
         Ok(Self { interrupt, terminate: signal(SignalKind::terminate())?, hangup })
     }
 
-    /// Waits for the next one.
+    /// Waits for the next signal.
     pub(crate) async fn next(&mut self) -> EndSignal {
         let hangup = async {
             match &mut self.hangup {
@@ -69,7 +69,7 @@ fn ignores_hangup() -> bool {
         Ok(status) => {
             ignored_signals(&status).is_some_and(|set| set & 1 << (Number::HUP.as_raw() - 1) != 0)
         }
-        // A shell inherits it, and ends by the signal unless it is ignored.
+        // Without /proc: a child inherits an ignored signal, and so survives it.
         Err(_) => std::process::Command::new("sh")
             .args(["-c", "kill -HUP $$"])
             .status()
@@ -77,23 +77,23 @@ fn ignores_hangup() -> bool {
     }
 }
 
-/// The set of ignored signals in `/proc/PID/status`, a bit each from signal 1 on.
+/// The set of ignored signals in `/proc/PID/status`: bit 0 is signal 1.
 fn ignored_signals(status: &str) -> Option<u64> {
     let set = status.lines().find_map(|line| line.strip_prefix("SigIgn:"))?;
     u64::from_str_radix(set.trim(), 16).ok()
 }
 
-/// A runtime on the calling thread that hears signals.
+/// An async runtime on the calling thread, with signals.
 pub(crate) fn runtime() -> io::Result<Runtime> {
     Builder::new_current_thread().enable_all().build()
 }
 
-/// Lets a write beyond the limit on the size of a file (`ulimit -f`) fail with an error, which can
-/// be told, rather than end the process with SIGXFSZ.
+/// Makes a write beyond the limit on the size of a file (`ulimit -f`) fail with an error, instead
+/// of ending the process with SIGXFSZ without a word.
 pub(crate) fn survive_file_size_limit() -> io::Result<()> {
     let runtime = runtime()?;
     let _within = runtime.enter();
-    // Once listened for, it is never again left to the system.
+    // The handler stays when its listener is dropped.
     signal(SignalKind::from_raw(Number::XFSZ.as_raw())).map(drop)
 }
 

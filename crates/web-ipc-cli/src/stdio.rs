@@ -1,8 +1,7 @@
-//! The standard streams: whether the process was started with them, and lines on their way to one.
+//! The standard streams: checks that they are open, and writes lines to them.
 //!
-//! `main` asks once whether they can be used. Results (`out.rs`) and the log (`log/queue.rs`) are
-//! written here, past the standard library, which takes a write to a stream that is not open for
-//! one that went well.
+//! `main` calls the check once. Results (`out.rs`) and the log (`log.rs`) are written here instead
+//! of by the standard library, which reports success for a write to a closed stream.
 
 use std::fs::File;
 use std::io;
@@ -17,12 +16,12 @@ use rustix::stdio::{stderr, stdin, stdout};
 
 use crate::error::Failure;
 
-/// Which streams were closed when the process began, a bit for each number.
+/// The streams that were closed when the process began: bit 0 is stdin, 1 stdout, 2 stderr.
 static CLOSED: AtomicU8 = AtomicU8::new(0);
 
-/// Runs before the standard library begins, which opens /dev/null in the place of each stream that
-/// is closed: by the time of `main` nothing tells them from streams that somebody sent there. It
-/// needs nothing but system calls.
+/// Notes which streams are closed. It runs before the standard library starts, which opens
+/// /dev/null in place of each closed stream: in `main` the two cannot be told apart any more. It
+/// uses system calls alone.
 #[ctor::ctor]
 fn note_closed_streams() {
     for (number, stream) in [stdin(), stdout(), stderr()].into_iter().enumerate() {
@@ -32,11 +31,10 @@ fn note_closed_streams() {
     }
 }
 
-/// Refuses to go on without one of the three streams. What is written to one that is closed is
-/// nowhere.
+/// Checks that all three streams are open, since output to a closed stream would be lost.
 ///
 /// # Errors
-/// Which one it is, and what to do.
+/// The first stream that cannot be used, and what to do.
 pub(crate) fn check() -> Result<(), Failure> {
     let closed = CLOSED.load(Ordering::Relaxed);
     for (number, name, stream, useless) in [
@@ -62,17 +60,17 @@ pub(crate) fn check() -> Result<(), Failure> {
 /// A write that failed.
 #[derive(Debug)]
 pub(crate) struct WriteError {
-    /// Bytes that were written before.
+    /// The bytes that were written before the error.
     pub(crate) written: usize,
-    /// What the system says.
+    /// The error of the system.
     pub(crate) error: io::Error,
 }
 
-/// A stream's lines. Each begins at the beginning of one, whatever stood there before: a file may
-/// end in half a line that a full disk has cut off.
+/// Writes lines to a stream. Each begins on a new line, even in a file that ends in half a line,
+/// which a full disk may have cut off.
 #[derive(Debug)]
 pub(crate) struct Lines {
-    /// Whether half a line was written last; `None` before the first write.
+    /// Whether the last write ended in half a line, or `None` before the first write.
     is_torn: Option<bool>,
 }
 
@@ -81,7 +79,7 @@ impl Lines {
         Lines { is_torn: None }
     }
 
-    /// Writes a text that ends its lines itself, and waits for room where there is none.
+    /// Writes a text that has its line feeds, and waits for room.
     ///
     /// # Errors
     /// [`WriteError`]. The next write then begins on a new line.
@@ -99,8 +97,8 @@ impl Lines {
     }
 }
 
-/// Writes it all. A stream that takes nothing at the moment is waited for, also where another
-/// process has set it to say so (`O_NONBLOCK`), which holds for all who share it.
+/// Writes all bytes, and waits while the stream takes none. It also waits if the stream does not
+/// block (`O_NONBLOCK`), which another process that shares it may have set.
 pub(crate) fn write_all(stream: BorrowedFd<'_>, bytes: &[u8]) -> Result<(), WriteError> {
     let mut written = 0;
     while written < bytes.len() {
@@ -129,8 +127,7 @@ fn wait_for_room(stream: BorrowedFd<'_>) -> rustix::io::Result<()> {
     }
 }
 
-/// Whether what is written next stands at the beginning of a line: everywhere but behind half a
-/// line in a file.
+/// Whether the next write is at the beginning of a line. It is not after half a line in a file.
 fn begins_a_line(stream: BorrowedFd<'_>) -> io::Result<bool> {
     let status = File::from(stream.try_clone_to_owned()?).metadata()?;
     if !status.is_file() {
@@ -139,7 +136,7 @@ fn begins_a_line(stream: BorrowedFd<'_>) -> io::Result<bool> {
     let is_appended = fcntl_getfl(stream)?.contains(OFlags::APPEND);
     let end = if is_appended { status.len() } else { tell(stream)? };
     let Some(last) = end.checked_sub(1) else { return Ok(true) };
-    // The stream is open for writing only.
+    // Opened again for reading, since the stream is open for writing only.
     let file = opened_again(stream)?;
     let same = file.metadata()?;
     if (same.dev(), same.ino()) != (status.dev(), status.ino()) {

@@ -1,8 +1,6 @@
-//! A user of the test's own: known to the server of this process alone, in no file, and gone with
-//! it.
+//! A temporary user for the test. Only the server of this process knows it, and it is in no file.
 //!
-//! `--test` comes here where the home's admin was deleted. Everybody else is looked up where the
-//! home keeps its users.
+//! `--test` comes here if the home's admin was deleted. All other users are those of the home.
 
 use std::io;
 use std::sync::Arc;
@@ -17,7 +15,7 @@ use zeroize::Zeroizing;
 
 use crate::error::Failure;
 
-/// The name and the password of a user, beside all those of the home.
+/// A user store with one temporary user and all users of the home.
 pub(crate) struct TestUser {
     pub(crate) name: String,
     pub(crate) password: Zeroizing<String>,
@@ -26,7 +24,7 @@ pub(crate) struct TestUser {
 }
 
 impl TestUser {
-    /// A user for a test in this home, unless the home's own admin is still one of its users.
+    /// Makes the temporary user, unless the home still has its admin.
     pub(crate) async fn unless_admin_is_there(home: &Home) -> Result<Option<Arc<Self>>, Failure> {
         let users =
             SqliteUserStore::open(home.users_db_checked()?).await.map_err(SetupError::from)?;
@@ -77,7 +75,7 @@ impl UserStore for TestUser {
         if username != self.name {
             return self.users.verify(username, password);
         }
-        // The time must not tell how much of it was right.
+        // In constant time, so that the time does not tell how much of the password was right.
         let difference = self
             .password
             .bytes()

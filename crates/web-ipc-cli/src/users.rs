@@ -1,9 +1,9 @@
-//! `web-ipc --users …`: adds, lists, changes, checks and deletes users, in the Python tool's own
-//! sentences.
+//! `web-ipc --users …`: adds, lists, changes, checks and deletes users. The texts are those of the
+//! Python tool.
 //!
-//! Of several actions in one line adding wins over all others; listing goes on with the next;
-//! checking wins over deleting. So the Python tool does it; here it is said what was not done.
-//! Changing, which it does not know, stands alone.
+//! With several actions, `--add` wins over all others, `--list` is followed by one of the others,
+//! and `--testCredentials` wins over `--delete`, as in the Python tool. A warning names what is not
+//! done. `--change`, which that tool does not have, stands alone.
 
 use std::path::Path;
 
@@ -18,14 +18,14 @@ use crate::error::{Failure, Verdict};
 use crate::out::{print_line, printable};
 use crate::password::{self, Prompt};
 
-/// Does what was asked for.
+/// Does the action that was asked for.
 pub(crate) fn run(
     explicit_home: Option<&Path>,
     arguments: args::Users,
 ) -> Result<Verdict, Failure> {
     let home = Home::open_as_configured(locate(explicit_home)?)?;
     warn_of_what_is_left_out(&arguments);
-    // Asked for before the database is opened, so that nobody types with it open.
+    // Before the database is opened, so that it is not open while somebody types.
     let prompt = if arguments.add || arguments.change { Prompt::Twice } else { Prompt::Once };
     let needs_password = arguments.add || arguments.change || arguments.verify;
     let user = arguments.user.filter(|user| !user.is_empty());
@@ -69,58 +69,7 @@ pub(crate) fn run(
     Ok(Verdict::Done)
 }
 
-/// A user with all that is known, on one line.
-fn long(record: &UserRecord) -> String {
-    let time = |secs: Option<u64>, none: &str| {
-        secs.map_or(none.to_owned(), |secs| Timestamp::from_unix_secs(secs).to_string())
-    };
-    format!(
-        "Username: {}, created: {}, last login: {}, failed logins: {}, certificate: {}, {}",
-        printable(record.username.as_str()),
-        time(record.created_at, "unknown"),
-        time(record.last_login_at, "never"),
-        record.failed_logins,
-        record.bound_peer.as_deref().map_or("any".into(), printable),
-        if record.is_disabled { "disabled" } else { "enabled" },
-    )
-}
-
-fn change_account(
-    users: &ipc_setup::Users,
-    change: AccountChange,
-    user: Option<&str>,
-) -> Result<Verdict, Failure> {
-    let user = match &change {
-        AccountChange::Bind { user, .. } | AccountChange::Unbind { user } => user,
-        AccountChange::Disable | AccountChange::Enable => match user {
-            Some(user) => user,
-            None => {
-                let remedy = Some("give --user NAME".to_owned());
-                return Err(Failure::new("Username is required", remedy));
-            }
-        },
-    };
-    let (changed, what) = match &change {
-        AccountChange::Disable => (users.disable(user), "disabled".to_owned()),
-        AccountChange::Enable => (users.enable(user), "enabled".to_owned()),
-        AccountChange::Bind { peer, .. } => {
-            (users.bind(user, peer), format!("bound to the certificate of {}", printable(peer)))
-        }
-        AccountChange::Unbind { .. } => (users.unbind(user), "may use any certificate".to_owned()),
-    };
-    match changed {
-        Ok(()) => {
-            print_line(format_args!("User {} {what}", printable(user)))?;
-            Ok(Verdict::Done)
-        }
-        Err(error) if is_unknown(&error) => unknown(user),
-        Err(error) => {
-            Err(Failure::from(error).while_doing(&format!("Failed to change user {user}")))
-        }
-    }
-}
-
-/// Says which of the actions that were asked for are not done: only one is, besides listing.
+/// Warns of actions that are not done: besides `--list`, a command does only one.
 fn warn_of_what_is_left_out(arguments: &args::Users) {
     let asked = [
         ("--add", arguments.add),
@@ -200,7 +149,7 @@ fn delete(users: &ipc_setup::Users, user: &str) -> Result<Verdict, Failure> {
     }
 }
 
-/// Nobody has a name that cannot be one.
+/// Whether there is no such user. A text that cannot be a name is no user's name.
 fn is_unknown(error: &SetupError) -> bool {
     matches!(error, SetupError::Store(StoreError::Unknown { .. }) | SetupError::Username(_))
 }

@@ -1,7 +1,7 @@
-//! What a command line asks for, as plain values.
+//! The parsed command line, as plain values.
 //!
-//! `args.rs` makes them, and each command reads its own. This file does not know how options are
-//! spelled.
+//! `args.rs` makes them, and each command takes its own. This file does not know the spelling of
+//! the options.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 /// The command to run, and the home to run it in.
 #[derive(Debug)]
 pub(crate) struct Invocation {
-    /// `--home`, where it was given.
+    /// `--home`, if it was given.
     pub(crate) home: Option<PathBuf>,
     pub(crate) action: Action,
 }
@@ -54,7 +54,7 @@ pub(crate) struct Certs {
     pub(crate) key_type: KeyType,
 }
 
-/// `--users …`: of several actions in one command, those that the Python tool would do count.
+/// `--users …`. With several actions, `users.rs` does those that the Python tool would do.
 #[derive(Debug)]
 pub(crate) struct Users {
     pub(crate) add: bool,
@@ -87,7 +87,7 @@ pub(crate) struct Test {
     pub(crate) protocol: Protocol,
     pub(crate) log_level: Option<LogLevel>,
     pub(crate) quantity: u32,
-    /// Whom to log in as; without one the home's admin, or a user of the test's own.
+    /// The user to log in as. Without one it is the home's admin, or a temporary user.
     pub(crate) user: Option<String>,
     pub(crate) password: Option<Zeroizing<String>>,
 }

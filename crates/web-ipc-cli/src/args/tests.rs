@@ -1,4 +1,4 @@
-//! Every spelling that the Python tool's users know, and a few that must be refused.
+//! All spellings of the Python tool, and wrong usage.
 
 use ipc_server::Protocol;
 use ipc_setup::KeyType;
@@ -183,7 +183,7 @@ fn what_may_be_a_password_is_never_shown() {
         assert!(!told.contains("hunter") && !told.contains("'-h'"), "{line}: {told}");
         assert!(!told.contains("similar"), "{line}: {told}");
     }
-    // Before any password, what was mistyped is told.
+    // Before any password, the error repeats the mistyped word.
     let told = refusal("web-ipc --users --lsit --user a --password pass");
     assert!(told.contains("'--lsit'") && told.contains("'--list'"), "{told}");
 }
@@ -271,7 +271,7 @@ fn numbers_and_addresses_say_what_they_take() {
         ("web-ipc -c -n a --days=", "it takes a whole number from 0 to 4294967295"),
         ("web-ipc -t -r -i nowhere", "it takes one IP address, with or without a port, such as "),
         ("web-ipc -t -r -i [127.0.0.1]", "it takes one IP address, with or without a port"),
-        ("web-ipc -t -r -i [::1]:x", "its port is no number from 0 to 65535"),
+        ("web-ipc -t -r -i [::1]:x", "the port must be a number from 0 to 65535"),
         ("web-ipc -t -r --port -x", "a value that begins with - needs =: --port=VALUE"),
     ] {
         let told = refusal(line);
@@ -491,7 +491,7 @@ fn the_command_comes_before_its_options() {
         let told = refusal(line);
         assert!(told.contains("the command comes first") && told.contains(tip), "{line}: {told}");
     }
-    // A secret behind it is not repeated.
+    // The error does not repeat the password after it.
     let told = refusal("web-ipc --password hunter2 --users");
     assert!(
         told.contains("as in 'web-ipc --users --password'") && !told.contains("hunter"),

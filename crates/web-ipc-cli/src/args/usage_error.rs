@@ -1,8 +1,8 @@
-//! What is said about a command line that cannot be meant.
+//! The texts for wrong usage.
 //!
-//! The grammar comes here with clap's error and the arguments. The form is clap's; the sentences
-//! are not, since clap repeats whatever it does not understand, and that may be a password, or hold
-//! control characters.
+//! `args.rs` comes here with clap's error and the arguments. The form is clap's, but the sentences
+//! are not: clap repeats an argument that it does not understand, and that may be a password, or
+//! have control characters.
 
 use std::error::Error as _;
 use std::ffi::OsString;
@@ -13,12 +13,12 @@ use clap::{Arg, Command, Error};
 
 use crate::escape::printable;
 
-/// Wrong usage: the whole text for stderr, status 2. It never holds what may be a password.
+/// Wrong usage: the whole text for stderr, with exit status 2. It never has what may be a password.
 #[derive(Debug)]
 pub(crate) struct UsageError(String);
 
 impl UsageError {
-    /// `what` is wrong; `tip` may help; `usage` is what can be typed.
+    /// `what` is wrong, `tip` may help, `usage` is the synopsis of the command.
     pub(super) fn new(what: &str, tip: Option<&str>, usage: &str) -> Self {
         let tip = tip.map(|tip| format!("  tip: {tip}\n\n")).unwrap_or_default();
         Self(format!(
@@ -26,8 +26,8 @@ impl UsageError {
         ))
     }
 
-    /// A command that was not told what to do: what it lacks, and its help. A script that forgot it
-    /// must not go on as if it were done.
+    /// A command without an action: what is missing, and the help. It is an error, so that a script
+    /// without the action does not take it for a success.
     pub(super) fn without_action(what: Option<&str>, help: &str) -> Self {
         let what = what.map(|what| format!("error: {what}\n\n")).unwrap_or_default();
         Self(format!("{what}{help}"))
@@ -40,13 +40,13 @@ impl fmt::Display for UsageError {
     }
 }
 
-/// What can be typed: `web-ipc --users [OPTIONS]`.
+/// The synopsis of a command: `web-ipc --users [OPTIONS]`.
 pub(super) fn usage_of(command: &Command) -> String {
     let usage = command.clone().render_usage().to_string();
     usage.strip_prefix("Usage: ").map(str::to_owned).unwrap_or(usage)
 }
 
-/// Says what clap found wrong with `arguments`.
+/// Explains what clap found wrong with `arguments`.
 pub(super) fn explain(command: &Command, arguments: &[OsString], error: &Error) -> UsageError {
     let line = Line::read(command, arguments);
     if let Some(what) = ambiguous(&line, error) {
@@ -77,14 +77,14 @@ pub(super) fn explain(command: &Command, arguments: &[OsString], error: &Error) 
             (format!("'{one}' and '{other}' cannot be used together"), None)
         }
         ErrorKind::InvalidUtf8 => ("an argument is not UTF-8".to_owned(), None),
-        // None of what is defined here can be wrong in another way.
+        // The commands defined here cause no other kind.
         kind => (kind.as_str().unwrap_or("the arguments cannot be understood").to_owned(), None),
     };
     UsageError::new(&what, tip.as_deref(), &usage_of(line.command))
 }
 
-/// Refuses `--users=list`, which clap takes for `--users`, dropping the value unseen; and `-u=list`
-/// in the same words.
+/// Refuses `--users=list` and `-u=list`. clap would take `--users=list` for `--users` and ignore
+/// the value.
 pub(super) fn refuse_value_of_command(
     command: &Command,
     arguments: &[OsString],
@@ -112,8 +112,8 @@ pub(super) fn refuse_value_of_command(
     Err(UsageError::new(&what, tip.as_deref(), &usage_of(chosen)))
 }
 
-/// What is said of `--se`, which may be `--serve` or `--send`; `None` where a word is no
-/// abbreviation of several names.
+/// The error for an ambiguous abbreviation, such as `--se` for `--serve` or `--send`. `None` for
+/// any other error.
 fn ambiguous(line: &Line<'_>, error: &Error) -> Option<String> {
     let kind = match error.kind() {
         ErrorKind::InvalidSubcommand => ContextKind::InvalidSubcommand,
@@ -182,17 +182,17 @@ fn unknown_argument(line: &Line<'_>, error: &Error) -> (String, Option<String>) 
     (what, tip.or_else(|| line.belongs_to_a_command(word)))
 }
 
-/// What is told of a password that a shell has taken apart.
+/// The tip for a password that a shell has split.
 const QUOTED_PASSWORD: &str =
     "a value with spaces or shell characters needs quotes: --password 'VALUE'";
 
-/// An object as it is written in a shell, inside single quotes.
+/// An example of an object, to be put in single quotes in a shell.
 const EXAMPLE: &str = r#"{"key": "value"}"#;
 
-/// The most characters of an argument that are repeated.
+/// The most characters of an argument that an error repeats.
 const SHOWN_CHARS_MAX: usize = 60;
 
-/// An argument as it may be shown: escaped, and not longer than a line.
+/// An argument, shortened to less than a line and escaped.
 fn shortened(word: &str) -> String {
     let mut shown: String = word.chars().take(SHOWN_CHARS_MAX).collect();
     if shown.len() < word.len() {
@@ -204,7 +204,7 @@ fn shortened(word: &str) -> String {
 fn invalid_value(error: &Error) -> (String, Option<String>) {
     let option = context(error, ContextKind::InvalidArg);
     let value = context(error, ContextKind::InvalidValue);
-    // `-p` is the password to one command and the port to another.
+    // `-p` is the password of one command and the port of others, so the value may be a password.
     let is_shown =
         !option.starts_with("--port") || value.bytes().all(|byte| !byte.is_ascii_alphabetic());
     let mut what = match is_shown {
@@ -229,20 +229,20 @@ fn needs_equals(option: &str) -> String {
     format!("a value that begins with - needs =: {name}=VALUE")
 }
 
-/// A text of clap's, escaped.
+/// A text from clap's error, escaped.
 fn context(error: &Error, kind: ContextKind) -> String {
     error.get(kind).map(|value| printable(&value.to_string())).unwrap_or_default()
 }
 
-/// The arguments as far as they can be told apart without understanding them all.
+/// The arguments, read roughly: clap has failed to parse them.
 struct Line<'a> {
-    /// The command that was picked, or the whole.
+    /// The command that was picked, or the whole program.
     command: &'a Command,
     /// The first option that needs a value and is followed by a word that begins with `-`.
     valueless: Option<&'a Arg>,
-    /// Its words, after the one that picks it.
+    /// The words after the one that picks the command.
     words: &'a [OsString],
-    /// From which of them on a password may be met.
+    /// The index of the first word that may be a password.
     password_from: Option<usize>,
 }
 
@@ -251,7 +251,7 @@ impl<'a> Line<'a> {
         let mut line = Line { command: whole, valueless: None, words: &[], password_from: None };
         let Some(at) = Self::command_word(whole, arguments) else { return line };
         let word = arguments[at].to_string_lossy();
-        // What of the word is left for the command's own options: `-uau` is `-u -a -u`.
+        // The letters after the command's own are options: `-uau` is `-u -a -u`.
         let mut cluster = "";
         let picked = if let Some(long) = word.strip_prefix("--") {
             by_prefix(whole.get_subcommands(), long, Command::get_long_flag)
@@ -296,7 +296,7 @@ impl<'a> Line<'a> {
         line
     }
 
-    /// Where the word is that picks the command: the first that is not `--home` with its directory.
+    /// The index of the word that picks the command: the first that is not `--home` with its value.
     fn command_word(whole: &Command, arguments: &[OsString]) -> Option<usize> {
         let mut at = 1;
         while let Some(word) = arguments.get(at).and_then(|word| word.to_str()) {
@@ -318,13 +318,13 @@ impl<'a> Line<'a> {
         self.command.get_positionals().any(|argument| argument.get_id() == "object")
     }
 
-    /// Whether one of its words begins an object that the same word does not end.
+    /// Whether one of the words begins an object that the same word does not end.
     fn has_half_an_object(&self) -> bool {
         let words = self.words.iter().map(|word| word.to_string_lossy());
         words.into_iter().any(|word| word.starts_with('{') && !word.ends_with('}'))
     }
 
-    /// What is said of an option that stands before the command that it belongs to.
+    /// The tip for an option before the command that it belongs to.
     fn belongs_to_a_command(&self, word: &str) -> Option<String> {
         let commands = || self.command.get_subcommands();
         let is_option = |command: &Command| match word.strip_prefix("--") {
@@ -343,9 +343,9 @@ impl<'a> Line<'a> {
         Some(format!("the command comes first, as in 'web-ipc {} {}'", first?, printable(word)))
     }
 
-    /// Whether `word`, which nobody understood, may be a password or part of one: it stands behind
-    /// the option for one, or is a bare word to `--users`, where such a word is most likely one
-    /// whose option was forgotten.
+    /// Whether `word`, which clap did not understand, may be a password or part of one. It may be
+    /// if it follows `--password`, or if it is a word without an option after `--users`, which most
+    /// likely lacks its `--password`.
     fn may_be_secret(&self, word: &str) -> bool {
         let takes_password =
             self.command.get_arguments().any(|option| option.get_id() == "password");
@@ -362,7 +362,7 @@ impl<'a> Line<'a> {
             }
             let other = other.split('=').next().unwrap_or(&other);
             match word.strip_prefix('-').filter(|letters| !letters.starts_with('-')) {
-                // Of `-xyz` clap tells the letter that it did not know.
+                // Of `-xyz` clap reports only the letter that it does not know.
                 Some(letter) => {
                     other.starts_with('-') && !other.starts_with("--") && other.contains(letter)
                 }
@@ -377,7 +377,7 @@ impl<'a> Line<'a> {
     }
 }
 
-/// The option in `word` that waits for its value in the next one.
+/// The option in `word` whose value is the next word.
 fn open_option<'a>(options: impl Iterator<Item = &'a Arg>, word: &str) -> Option<&'a Arg> {
     let found = if let Some(long) = word.strip_prefix("--") {
         by_prefix(options, long, Arg::get_long)
@@ -386,7 +386,7 @@ fn open_option<'a>(options: impl Iterator<Item = &'a Arg>, word: &str) -> Option
         let options: Vec<_> = options.collect();
         let of = |letter| options.iter().find(|option| option.get_short() == Some(letter)).copied();
         let last = letters.chars().next_back()?;
-        // The first that takes a value takes all that follows it in the word.
+        // The first option that takes a value takes the rest of the word.
         let attached = letters.chars().rev().skip(1).filter_map(of).any(takes_value);
         of(last).filter(|_| !attached)
     };
@@ -402,7 +402,7 @@ fn names_password<'a>(options: impl Iterator<Item = &'a Arg>, word: &str) -> boo
     }
     let Some(letters) = word.strip_prefix('-') else { return false };
     let options: Vec<_> = options.collect();
-    // The first that takes a value takes all that follows it in the word.
+    // The first option that takes a value takes the rest of the word.
     letters
         .chars()
         .filter_map(|letter| options.iter().find(|option| option.get_short() == Some(letter)))
@@ -414,7 +414,7 @@ fn takes_value(option: &Arg) -> bool {
     option.get_action().takes_values()
 }
 
-/// The one whose name is `name`, or the only one whose name begins so.
+/// The item whose name is `name`, or the only one whose name begins with it.
 fn by_prefix<'a, T>(
     all: impl Iterator<Item = &'a T>,
     name: &str,

@@ -1,11 +1,11 @@
-//! What a value may be: numbers, addresses, a command for a shell.
+//! Parses the values of options: numbers, addresses, a shell command.
 //!
-//! The definitions of the commands come here. Each refusal says what is taken.
+//! `commands.rs` comes here. Each error says which values the option takes.
 
 use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 
-/// A number in digits; what it takes is told, rather than how Rust fails to read it.
+/// Parses a number in digits. The error gives the range, instead of the error of Rust's parser.
 pub(super) fn whole_number<N: FromStr + Bounded>(text: &str) -> Result<N, String> {
     let digits_only = text.bytes().all(|byte| byte.is_ascii_digit());
     text.parse()
@@ -14,7 +14,7 @@ pub(super) fn whole_number<N: FromStr + Bounded>(text: &str) -> Result<N, String
         .ok_or_else(|| format!("it takes a whole number from 0 to {}", N::LARGEST))
 }
 
-/// A number in digits from `smallest` to `largest`.
+/// Parses a number in digits from `smallest` to `largest`.
 pub(super) fn number_between(text: &str, smallest: u16, largest: u16) -> Result<u16, String> {
     whole_number::<u16>(text)
         .ok()
@@ -22,7 +22,7 @@ pub(super) fn number_between(text: &str, smallest: u16, largest: u16) -> Result<
         .ok_or_else(|| format!("it takes a whole number from {smallest} to {largest}"))
 }
 
-/// The number of a dead letter; `None` is all of them.
+/// Parses the number of a dead letter. `all` is `None`.
 pub(super) fn letter(text: &str) -> Result<Option<u64>, &'static str> {
     if text == "all" {
         return Ok(None);
@@ -32,12 +32,12 @@ pub(super) fn letter(text: &str) -> Result<Option<u64>, &'static str> {
     number.map(Some).ok_or("it takes numbers as --list shows them, or all")
 }
 
-/// What a shell is to run.
+/// Parses a shell command, which must not be blank.
 pub(super) fn shell_command(text: &str) -> Result<String, &'static str> {
     if text.trim().is_empty() { Err("it takes a command for a shell") } else { Ok(text.to_owned()) }
 }
 
-/// The largest of a type of numbers.
+/// A type of numbers with its largest value.
 pub(super) trait Bounded {
     const LARGEST: u32;
 }
@@ -50,7 +50,7 @@ impl Bounded for u32 {
     const LARGEST: u32 = u32::MAX;
 }
 
-/// An IP address. Brackets around one of version 6, as in a URL, are allowed.
+/// Parses an IP address. An IPv6 address may be in brackets, as in a URL.
 fn address(text: &str) -> Option<IpAddr> {
     let bracketed = text.strip_prefix('[').and_then(|text| text.strip_suffix(']'));
     match bracketed {
@@ -59,7 +59,7 @@ fn address(text: &str) -> Option<IpAddr> {
     }
 }
 
-/// The address of a host with its port. Only an IPv6 address in brackets can have a port.
+/// Parses an IP address that a port follows. An IPv6 address must be in brackets then.
 fn address_with_port(host: &str) -> Option<IpAddr> {
     match host.starts_with('[') {
         true => address(host),
@@ -67,7 +67,7 @@ fn address_with_port(host: &str) -> Option<IpAddr> {
     }
 }
 
-/// Where a server listens: an IP address, with a port of its own or that of `--port`.
+/// The address that a server listens on: an IP address, with a port of its own or that of `--port`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Listener {
     ip: IpAddr,
@@ -81,7 +81,8 @@ impl Listener {
     }
 }
 
-/// Where a server listens: `127.0.0.1`, `10.0.0.1:3001`, `::1`, `[::1]:3001`. Port 0 is one too.
+/// Parses the address that a server listens on: `127.0.0.1`, `10.0.0.1:3001`, `::1`, `[::1]:3001`.
+/// The port may be 0.
 pub(super) fn listener(text: &str) -> Result<Listener, &'static str> {
     const TAKEN: &str = "it takes one IP address, with or without a port, such as 127.0.0.1, 10.0.0.1:3001 or [::1]:3001";
     if let Some(ip) = address(text) {
@@ -89,29 +90,29 @@ pub(super) fn listener(text: &str) -> Result<Listener, &'static str> {
     }
     let (host, port) = text.rsplit_once(':').ok_or(TAKEN)?;
     let ip = address_with_port(host).ok_or(TAKEN)?;
-    let port = whole_number(port).map_err(|_| "its port is no number from 0 to 65535")?;
+    let port = whole_number(port).map_err(|_| "the port must be a number from 0 to 65535")?;
     Ok(Listener { ip, port: Some(port) })
 }
 
 /// The longest name of a host, in bytes.
 const HOST_BYTES_MAX: usize = 253;
 
-/// Where a server is: a host, and its port where it is not that of the others.
+/// The address of a server: a host, with a port of its own or that of `--port`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Place {
-    /// A name or an IP address; one of version 6 in brackets.
+    /// A name or an IP address. An IPv6 address is in brackets.
     host: String,
     port: Option<u16>,
 }
 
 impl Place {
-    /// `HOST:PORT`, with `port` where it has none of its own.
+    /// `HOST:PORT`, with `port` if it has none of its own.
     pub(super) fn with_port(&self, port: u16) -> String {
         format!("{}:{}", self.host, self.port.unwrap_or(port))
     }
 }
 
-/// Where to find a server: `inbox.example`, `10.0.0.1:3001`, `::1`, `[::1]:3001`.
+/// Parses the address of a server: `inbox.example`, `10.0.0.1:3001`, `::1`, `[::1]:3001`.
 pub(super) fn place(text: &str) -> Result<Place, &'static str> {
     const TAKEN: &str = "it takes host names and IP addresses with commas between them, each with a port of its own or \
                          without, such as inbox.example,10.0.0.1:3001,[::1]:3001";
@@ -123,7 +124,7 @@ pub(super) fn place(text: &str) -> Result<Place, &'static str> {
         None => (text, None),
         Some((host, port)) => {
             let port = number_between(port, 1, u16::MAX)
-                .map_err(|_| "its port is no number from 1 to 65535");
+                .map_err(|_| "the port must be a number from 1 to 65535");
             (host, Some(port?))
         }
     };
@@ -140,7 +141,7 @@ pub(super) fn place(text: &str) -> Result<Place, &'static str> {
     Ok(Place { host: host.to_owned(), port })
 }
 
-/// An IP address as it stands before a port.
+/// An IP address in the form in which a port may follow.
 fn shown(ip: IpAddr) -> String {
     match ip {
         IpAddr::V4(ip) => ip.to_string(),
@@ -160,7 +161,7 @@ mod tests {
             ("::1", "[::1]:3000"),
             ("[::1]", "[::1]:3000"),
             ("[::1]:4000", "[::1]:4000"),
-            // All of this is the address: a port behind one of version 6 needs brackets.
+            // The whole text is an IPv6 address: one with a port needs brackets.
             ("fe80::1:4000", "[fe80::1:4000]:3000"),
             ("inbox.example", "inbox.example:3000"),
             ("inbox-2_a.example:4000", "inbox-2_a.example:4000"),

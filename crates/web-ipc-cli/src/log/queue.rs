@@ -1,16 +1,16 @@
-//! The log on its way to a stream: a queue with a limit, and the thread that writes.
+//! A queue of log lines with a limit, and the loop of the thread that writes them.
 //!
-//! Whoever logs leaves a line here and never waits: where nobody reads the log, lines are dropped
-//! and counted, and the count is told once somebody reads again. What a line looks like, `log.rs`
-//! knows.
+//! A thread that logs puts its line into the queue and never waits. If nobody reads the log, lines
+//! are dropped and counted, and the count is written when somebody reads again. `log.rs` formats
+//! the lines.
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Lines that wait, in bytes. As many may be on their way to the stream.
+/// The most bytes of lines that wait. As many may be in the hands of the writer.
 const BYTES_MAX: usize = 1024 * 1024;
 
-/// A buffer that grew beyond this is given back once it is written.
+/// The capacity to which a buffer is shrunk after it was written, in bytes.
 const BYTES_KEPT: usize = 64 * 1024;
 
 /// Lines that wait to be written.
@@ -22,14 +22,14 @@ pub(super) struct Queue {
 
 struct State {
     lines: Vec<u8>,
-    /// Lines for which there was no room, behind those in `lines`.
+    /// The number of lines that were dropped after those in `lines`.
     dropped: u64,
-    /// Bytes that were put in so far, and those of them that were dealt with.
+    /// The bytes that were put in so far, and how many of them the writer has processed.
     put: u64,
     written: u64,
     is_writing: bool,
     has_writer: bool,
-    /// Whether somebody has waited in vain for the stream to take anything.
+    /// Whether a flush has timed out since the last write.
     is_stalled: bool,
 }
 
@@ -47,8 +47,7 @@ impl Queue {
         Queue { state: Mutex::new(state), is_filled: Condvar::new(), is_written: Condvar::new() }
     }
 
-    /// Leaves some lines. Returns whether somebody will deal with them: before the thread has begun
-    /// nobody does.
+    /// Puts lines in. Returns `false` if no thread writes them yet; then the caller must.
     pub(super) fn push(&self, lines: &[u8]) -> bool {
         let mut state = self.state();
         if !state.has_writer {
@@ -60,20 +59,20 @@ impl Queue {
         } else {
             state.dropped += 1;
         }
-        // A writer at work looks for more by itself.
+        // While it writes, the writer looks for more lines afterwards by itself.
         if !state.is_writing {
             self.is_filled.notify_one();
         }
         true
     }
 
-    /// Says that [`write`](Queue::write) is about to be called.
+    /// Notes that a thread is about to call [`write`](Queue::write).
     pub(super) fn has_writer(&self) {
         self.state().has_writer = true;
     }
 
-    /// Writes what comes, for ever. `write` returns how many lines it could not write; `told` makes
-    /// a line of how many are missing.
+    /// Writes lines, for ever. `write` returns how many lines it could not write; `told` makes a
+    /// line from the number of missing lines.
     pub(super) fn write(
         &self,
         mut write: impl FnMut(&[u8]) -> u64,
@@ -104,8 +103,8 @@ impl Queue {
         }
     }
 
-    /// Waits until all is written that is here now, but not for longer than `wait`, and not at all
-    /// if somebody has done so in vain and nothing was written since.
+    /// Waits until the lines that are here now are written, for `wait` at most. Does not wait if an
+    /// earlier flush has timed out and nothing was written since.
     pub(super) fn flush(&self, wait: Duration) {
         let begun = Instant::now();
         let mut state = self.state();
@@ -121,7 +120,8 @@ impl Queue {
         }
     }
 
-    /// [`flush`](Queue::flush) for the last time, whoever has waited in vain before.
+    /// [`flush`](Queue::flush) at the end of the process. It waits even if an earlier one has timed
+    /// out.
     pub(super) fn flush_at_last(&self, wait: Duration) {
         self.state().is_stalled = false;
         self.flush(wait);

@@ -1,6 +1,7 @@
-//! One command for one message: started, fed, listened to, and ended where it must be.
+//! Runs one command for one message: starts it, writes the message to its stdin, reads its stdout,
+//! and ends it if it must not go on.
 //!
-//! `jobs.rs` comes here. What the end of a command means for its message, it knows.
+//! `jobs.rs` comes here, and decides what the end of a command means for its message.
 
 use std::convert::Infallible;
 use std::fmt;
@@ -17,43 +18,43 @@ use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
-/// How long a request may go on for which nobody waits any more. Who asks again under the same id,
-/// after a broken connection, is back before.
+/// How long the command of a request may run while no client waits for the reply. A client that
+/// asks again under the same id, after a broken connection, is back sooner.
 const UNAWAITED_MAX: Duration = Duration::from_secs(10);
 
-/// How often it is looked whether somebody waits.
+/// How often to check whether a client waits.
 const AWAITED_EVERY: Duration = Duration::from_secs(1);
 
-/// How long a command that is told to end has to put things in order.
+/// How long a command has to end after SIGTERM.
 const END_WAIT: Duration = Duration::from_secs(1);
 
-/// How often it is looked whether it has ended.
+/// How often to check whether it has ended.
 const ENDED_EVERY: Duration = Duration::from_millis(20);
 
-/// What an output may have around the JSON of a reply: a line's end.
+/// The bytes that an output may have besides the JSON of a reply: CR and LF.
 const AROUND_REPLY_BYTES: usize = 2;
 
-/// Bytes that are read at once.
+/// The most bytes that are read at once.
 const READ_BYTES: usize = 64 * 1024;
 
 /// How a command ended.
 pub(super) enum Ended {
-    /// With status 0; what it wrote to stdout, of a request.
+    /// With exit status 0. For a request, with what it wrote to stdout.
     Finished(Vec<u8>),
-    /// By the end of the server.
+    /// The server ended it, since it stops.
     Stopped,
 }
 
-/// Why a command did not end well.
+/// Why a command failed.
 #[derive(Debug)]
 pub(super) enum CommandError {
-    /// It was not started, or nothing is known of it.
+    /// It could not be started, or its status could not be read.
     Run(io::Error),
-    /// Its status is not 0.
+    /// Its exit status is not 0.
     Status(ExitStatus),
-    /// It wrote more than a reply may have.
+    /// It wrote more bytes than a reply may have.
     TooLong { bytes_max: usize },
-    /// Whoever asked has gone.
+    /// No client waits for the reply.
     NobodyWaits,
 }
 
@@ -79,11 +80,12 @@ impl fmt::Display for CommandError {
     }
 }
 
-/// Runs a command with a message on its stdin and returns what it wrote to stdout, if the message
-/// is a request; else its stdout is this process's own.
+/// Runs a command with a message on its stdin. For a request it returns the stdout of the command;
+/// otherwise the command inherits the stdout of this process.
 ///
-/// It has ended when its process has, whatever it has left running in the background. With its
-/// children it is a process group, so that a terminal's Ctrl-C is not meant for it.
+/// The command has ended when its process has ended, even if that has left others in the
+/// background. The command is a process group of its own, so that Ctrl-C on a terminal does not
+/// reach it.
 pub(super) async fn output(
     command: &str,
     delivery: &Delivery,
@@ -113,7 +115,7 @@ pub(super) async fn output(
         }
         never = feed(stdin, delivery) => match never {},
         () = nobody_waits(delivery) => Err(Err(CommandError::NobodyWaits)),
-        // Where the sender has gone, so has the server.
+        // If the other end of the channel was dropped, the server has ended too.
         _ = stopped.wait_for(|is_stopped| *is_stopped) => Err(Ok(Ended::Stopped)),
     };
     let status = match ended {
@@ -135,7 +137,7 @@ pub(super) async fn output(
     Ok(Ended::Finished(output))
 }
 
-/// Writes a message to a command. One that does not read it all is none the worse for that.
+/// Writes a message to the stdin of a command. A command need not read it.
 async fn feed(stdin: Option<ChildStdin>, delivery: &Delivery) -> Infallible {
     if let Some(mut stdin) = stdin {
         let body = format!("{}\n", delivery.body());
@@ -151,11 +153,11 @@ async fn feed(stdin: Option<ChildStdin>, delivery: &Delivery) -> Infallible {
     std::future::pending().await
 }
 
-/// Reads what a command writes, until there is more than a limit.
+/// Reads the stdout of a command. Returns only if that is longer than a limit.
 async fn more_than(length_max: usize, stdout: Option<&mut ChildStdout>, output: &mut Vec<u8>) {
     if let Some(stdout) = stdout {
         output.reserve(READ_BYTES.min(length_max));
-        // At the end, or where it cannot be read, its status decides.
+        // After the end of the output, or an error, the exit status decides.
         while stdout.read_buf(output).await.is_ok_and(|length| length > 0) {
             if output.len() > length_max {
                 return;
@@ -165,8 +167,8 @@ async fn more_than(length_max: usize, stdout: Option<&mut ChildStdout>, output: 
     std::future::pending().await
 }
 
-/// Reads what a command that has ended has left in its pipe. The end of the pipe may never come:
-/// what it started may hold it.
+/// Reads what a command that has ended has left in its pipe. It does not wait for the end of the
+/// pipe, which a process in the background may hold open.
 fn read_what_is_there(stdout: &ChildStdout, output: &mut Vec<u8>) -> io::Result<()> {
     let mut left = usize::try_from(rustix::io::ioctl_fionread(stdout)?).unwrap_or(usize::MAX);
     let mut bytes = vec![0; left.min(READ_BYTES)];
@@ -185,7 +187,8 @@ fn read_what_is_there(stdout: &ChildStdout, output: &mut Vec<u8>) -> io::Result<
     Ok(())
 }
 
-/// Waits until nobody has waited for the reply to a request for a while; for ever, if it is none.
+/// Waits until no client has waited for the reply to a request for [`UNAWAITED_MAX`]. For a message
+/// it waits for ever.
 async fn nobody_waits(delivery: &Delivery) {
     if !delivery.wants_reply() {
         return std::future::pending().await;
@@ -199,17 +202,17 @@ async fn nobody_waits(delivery: &Delivery) {
     }
 }
 
-/// Ends a command with all that it has started: it is asked to, and after a while it has to.
+/// Ends the process group of a command: by SIGTERM, and by SIGKILL after [`END_WAIT`].
 async fn end(child: &mut Child) {
     let Some(group) = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw)
     else {
         return;
     };
     let begun = Instant::now();
-    // One that has ended in this moment is not there any more.
+    // An error means that the group has just ended.
     let _gone = kill_process_group(group, Signal::TERM);
     while begun.elapsed() < END_WAIT {
-        // Until it is asked for its status, it counts as there.
+        // Until its status is read, a process that has ended still counts as there.
         let has_ended = child.try_wait().is_ok_and(|status| status.is_some());
         if has_ended && test_kill_process_group(group).is_err() {
             return;
@@ -217,7 +220,7 @@ async fn end(child: &mut Child) {
         sleep(ENDED_EVERY).await;
     }
     let _gone = kill_process_group(group, Signal::KILL);
-    // A status that cannot be had is nobody's.
+    // The status does not matter any more.
     let _unknown = child.wait().await;
 }
 

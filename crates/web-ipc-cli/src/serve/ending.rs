@@ -1,7 +1,7 @@
-//! How a server ends: told to in good order, by a second signal, or as its time is over; and what
-//! that does to messages.
+//! The end of a server: in good order after a signal, by a second signal, or when the time for a
+//! stop is over; and what becomes of the messages that are left.
 //!
-//! Whatever becomes of messages comes here with those it has in hand.
+//! `lines.rs` and `jobs.rs` come here with the number of messages that they have in hand.
 
 use std::time::Duration;
 
@@ -12,13 +12,13 @@ use crate::error::{self, Verdict};
 use crate::plural::counted;
 use crate::signals::{EndSignal, EndSignals};
 
-/// How long the end of connections is waited for once all is done.
+/// How long a stop waits for connections to close when all messages are dealt with.
 pub(super) const CONNECTIONS_WAIT: Duration = Duration::from_secs(5);
 
-/// How long the inbox may take to close its file when the end is to come at once.
+/// How long the inbox may take to close its file when the server must end at once.
 const DISK_WAIT: Duration = Duration::from_secs(1);
 
-/// A server at work, and what is known of its end.
+/// A running server, and how it may end.
 pub(super) struct Serving {
     pub(super) server: Server,
     pub(super) signals: EndSignals,
@@ -28,18 +28,18 @@ pub(super) struct Serving {
 
 /// Why a server ends.
 pub(super) enum Cause {
-    /// It was told to, and all that it had to do is done.
+    /// A signal stopped it, and everything in hand is done.
     Stopped,
-    /// It was told to a second time.
+    /// A second signal came.
     SecondSignal(EndSignal),
-    /// It was told to, and the time for it is over.
+    /// The time for the stop is over.
     TimeOver,
 }
 
 impl Serving {
-    /// Takes no further message from now on, and tells what there is left to do. `in_hand` are
-    /// messages that were taken from the inbox, `deal` says what becomes of them. Returns when that
-    /// must be done.
+    /// Refuses further messages from now on, and logs how many are left. `in_hand` is the number of
+    /// messages that were taken from the inbox, and `deal` says what is done with those that are
+    /// left. Returns the time by which that must be done.
     pub(super) async fn begin_stop(&self, in_hand: usize, deal: &str) -> Instant {
         self.server.begin_stop();
         let left = in_hand as u64
@@ -62,7 +62,7 @@ impl Serving {
         Instant::now() + self.stop_within
     }
 
-    /// Ends it all. Whoever waits for a reply hears that there is none now. Returns how many
+    /// Ends the server. Senders that wait for a reply are told that there is none. Returns how many
     /// messages are lost with the inbox.
     pub(super) async fn end(&mut self) -> u64 {
         self.server.begin_stop();
@@ -74,8 +74,8 @@ impl Serving {
         if self.is_durable { 0 } else { left }
     }
 
-    /// Ends it, and says what that does to the messages in hand and to those that wait. `ended` is
-    /// what was ended of what was being done, as `2 commands`.
+    /// Ends the server, and logs what becomes of the messages in hand and of those that wait.
+    /// `ended` names the work that is cut off, as `2 commands`.
     pub(super) async fn end_because(
         &mut self,
         cause: Cause,
@@ -86,7 +86,7 @@ impl Serving {
             self.end().await;
             return Verdict::Done;
         }
-        // At once: nobody's connection is waited for, nor for long a disk.
+        // At once: without waiting for connections, and not for long for the disk.
         self.server.begin_stop();
         let finished = tokio::time::timeout(DISK_WAIT, self.server.finish_inbox()).await;
         let left = finished.unwrap_or_default();
@@ -94,7 +94,7 @@ impl Serving {
         let why = match cause {
             Cause::SecondSignal(_) => "ended by a second signal".to_owned(),
             _ => {
-                format!("ended, as a stop may take {} s (--stopWithin)", self.stop_within.as_secs())
+                format!("ended after {} s (--stopWithin)", self.stop_within.as_secs())
             }
         };
         let ended = ended.map(|ended| format!("; {ended} ended with it")).unwrap_or_default();
@@ -102,7 +102,7 @@ impl Serving {
             (true, 0) => String::new(),
             (true, _) => {
                 format!(
-                    "; {} in hand: what had a try left comes again",
+                    "; {} in hand: all but those on their last try are delivered again",
                     counted(in_hand, "message")
                 )
             }
@@ -117,7 +117,7 @@ impl Serving {
     }
 }
 
-/// What became of messages in memory.
+/// What is logged of lost messages.
 pub(super) fn lost_messages(lost: u64) -> String {
     let remedy = if lost > 0 { "; --inbox durable keeps them" } else { "" };
     format!("{} {} lost{remedy}", counted(lost, "message"), is_or_are(lost))
@@ -127,7 +127,7 @@ fn is_or_are(count: u64) -> &'static str {
     if count == 1 { "is" } else { "are" }
 }
 
-/// Waits until a time that may not be set.
+/// Waits until a time, or for ever if there is none.
 pub(super) async fn until(time: Option<Instant>) {
     match time {
         Some(time) => tokio::time::sleep_until(time).await,

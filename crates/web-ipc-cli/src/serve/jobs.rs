@@ -1,7 +1,7 @@
-//! Each message as the input of a command, so many at once.
+//! Runs a command for each message, several at once.
 //!
-//! What a command is and how it ends, `command.rs` knows; what its end means for the message is
-//! decided here.
+//! `command.rs` runs one command. This file decides what the end of a command means for its
+//! message.
 
 use std::convert::Infallible;
 use std::fmt;
@@ -24,43 +24,43 @@ use crate::plural::counted;
 /// How much of a command the log shows, in characters.
 const COMMAND_SHOWN_MAX: usize = 80;
 
-/// How long a durable inbox lends a message to a command. It is asked for as much again and again
-/// while the command runs, so that a message is run a second time only after this process stood
-/// still for as long.
+/// The visibility timeout of a message whose command runs. It is extended while the command runs,
+/// so that the message is delivered a second time only if this process was suspended for as long.
 pub(super) const VISIBILITY_TIMEOUT: Duration = Duration::from_secs(5 * 60);
 
-/// How often it is asked.
+/// How often the visibility timeout is extended.
 const EXTEND_EVERY: Duration = Duration::from_secs(60);
 
-/// After which time a message comes again whose command failed.
+/// How long after the failure of its command a message is delivered again.
 pub(super) const RETRY_DELAY: Duration = Duration::from_secs(10);
 
-/// The status of a command that could not deal with its message now (EX_TEMPFAIL of sysexits).
+/// The exit status of a command that cannot process its message now (`EX_TEMPFAIL` of
+/// `sysexits.h`).
 const TEMPORARY_FAILURE: i32 = 75;
 
-/// The status of a command that can never deal with its message (EX_DATAERR of sysexits).
+/// The exit status of a command that can never process its message (`EX_DATAERR` of `sysexits.h`).
 const BAD_DATA: i32 = 65;
 
-/// What is run for each message.
+/// The command for each message.
 pub(super) struct Job {
     command: String,
-    /// For the command's own calls of `web-ipc`.
+    /// `WEB_IPC_HOME` of the command, for its own calls of `web-ipc`.
     home: PathBuf,
-    /// How often a message is delivered at most.
+    /// The most deliveries of a message.
     tries: u16,
     is_durable: bool,
 }
 
 impl Job {
     pub(super) fn new(command: &str, home: &Path, tries: u16, is_durable: bool) -> Self {
-        // A command may change its directory before it looks.
+        // Absolute, since the command may change its directory.
         let home = std::path::absolute(home).unwrap_or_else(|_| home.to_owned());
         Job { command: command.to_owned(), home, tries, is_durable }
     }
 
-    /// One message's command: the message on its stdin, who sent it in its environment. If it ends
-    /// well the message is acknowledged, and the sender of a request gets what it wrote to stdout.
-    /// With one status of its own it puts the message back, with another it rejects it.
+    /// Runs the command for one message, with the message on its stdin and the sender in its
+    /// environment. Exit status 0 acknowledges the message, and the stdout of the command is the
+    /// reply to a request. Status 75 puts the message back, and 65 rejects it.
     async fn run(&self, delivery: Delivery, stopped: watch::Receiver<bool>) {
         let id = delivery.id();
         let is_request = delivery.wants_reply();
@@ -74,7 +74,7 @@ impl Job {
         };
         let output = match ended {
             Ok(Ended::Finished(output)) => output,
-            // How many, the end of the server tells.
+            // The end of the server logs how many were stopped.
             Ok(Ended::Stopped) => return,
             Err(error @ CommandError::NobodyWaits) => return log::warn!("{command} {error}"),
             Err(CommandError::Status(status)) if status.code() == Some(TEMPORARY_FAILURE) => {
@@ -90,23 +90,26 @@ impl Job {
         };
         if !is_request {
             if let Err(error) = delivery.ack().await {
-                log::error!("message {id} was dealt with and may come again: {}", chain(&error));
+                log::error!(
+                    "message {id} was processed, but not acknowledged, and may be delivered again: {}",
+                    chain(&error)
+                );
             }
             return;
         }
         let Some(reply) =
             String::from_utf8(output).ok().and_then(|text| RawValue::from_string(text).ok())
         else {
-            return log::error!("{command} wrote no JSON object to stdout; {next}");
+            return log::error!("{command} did not write a JSON object to stdout; {next}");
         };
         match delivery.reply(&reply).await {
             Ok(()) => (),
             Err(ReplyError::Body(_)) => {
-                log::error!("{command} wrote no JSON object to stdout; {next}")
+                log::error!("{command} did not write a JSON object to stdout; {next}")
             }
             Err(error @ (ReplyError::Rules(_) | ReplyError::TooLarge { .. })) => {
                 let error = chain(&error);
-                log::error!("{command} wrote what cannot be a reply: {error}; {next}");
+                log::error!("{command} wrote an invalid reply: {error}; {next}");
             }
             Err(error) => {
                 let error = chain(&error);
@@ -115,7 +118,7 @@ impl Job {
         }
     }
 
-    /// The command could not deal with its message now.
+    /// Puts a message back, after exit status 75.
     async fn put_back(&self, delivery: Delivery, command: &str) {
         if delivery.is_last_delivery() {
             let error = format!("ended with status {TEMPORARY_FAILURE}, to be tried again");
@@ -123,12 +126,12 @@ impl Job {
         }
         let ended = format!("{command} ended with status {TEMPORARY_FAILURE}, to be tried again");
         match delivery.nack(RETRY_DELAY).await {
-            Ok(()) => log::warn!("{ended}; it comes again in {} s", RETRY_DELAY.as_secs()),
+            Ok(()) => log::warn!("{ended}; it is delivered again in {} s", RETRY_DELAY.as_secs()),
             Err(error) => log::error!("{ended}, but was not put back: {}", chain(&error)),
         }
     }
 
-    /// The command can never deal with its message.
+    /// Rejects a message, after exit status 65.
     async fn reject(&self, delivery: Delivery, command: &str) {
         let reason = format!("`{}` ended with status {BAD_DATA}", shortened(&self.command));
         match delivery.reject(reason).await {
@@ -137,14 +140,14 @@ impl Job {
                 self.becomes_of_dead()
             ),
             Err(error) => log::error!(
-                "{command} ended with status {BAD_DATA}, but was not put aside: {}",
+                "{command} ended with status {BAD_DATA}, but was not made a dead letter: {}",
                 chain(&error)
             ),
         }
     }
 
-    /// The command failed the last time that the message was delivered. The inbox would make it a
-    /// dead letter by itself, but without the reason.
+    /// Rejects a message whose command failed in its last delivery. The inbox would make it a dead
+    /// letter anyway, but without the exit status as the reason.
     async fn reject_after_last_try(
         &self,
         delivery: Delivery,
@@ -166,7 +169,7 @@ impl Job {
         }
     }
 
-    /// What becomes of a dead letter.
+    /// What the log says of a dead letter.
     fn becomes_of_dead(&self) -> &'static str {
         match self.is_durable {
             true => "it is a dead letter now",
@@ -174,26 +177,26 @@ impl Job {
         }
     }
 
-    /// What becomes of a message whose command does not end well.
+    /// What the log says of a message whose command failed.
     fn what_comes_next(&self, delivery: &Delivery) -> String {
         if delivery.wants_reply() {
-            // A request is done with in any case: its sender is told.
+            // A request is not delivered again: its sender is told.
             "there is no reply".to_owned()
         } else if !self.is_durable {
             "the message is lost; --inbox durable would have kept it".to_owned()
         } else {
-            "the message comes again, until it is a dead letter".to_owned()
+            "the message is delivered again, and becomes a dead letter in the end".to_owned()
         }
     }
 }
 
-/// Keeps a message from being delivered to anybody else while its command runs.
+/// Extends the visibility timeout of a message until this future is dropped.
 async fn keep_alive(delivery: &Delivery) -> Infallible {
     loop {
         sleep(EXTEND_EVERY).await;
         if let Err(error) = delivery.extend(VISIBILITY_TIMEOUT).await {
             let id = delivery.id();
-            log::warn!("message {id} may be run again beside its command: {error}");
+            log::warn!("message {id} may be delivered again while its command runs: {error}");
             std::future::pending::<()>().await;
         }
     }
@@ -203,7 +206,7 @@ fn counted_tries(tries: u16) -> String {
     if tries == 1 { "1 try".to_owned() } else { format!("{tries} tries") }
 }
 
-/// The beginning of a command, on one line.
+/// The first characters of a command.
 fn shortened(command: &str) -> String {
     match command.char_indices().nth(COMMAND_SHOWN_MAX) {
         None => command.to_owned(),
@@ -211,7 +214,7 @@ fn shortened(command: &str) -> String {
     }
 }
 
-/// Runs a command for each message, no more than `jobs_max` at once.
+/// Runs a command for each message, at most `jobs_max` at once.
 pub(super) async fn run_all(
     mut serving: Serving,
     job: Job,
@@ -225,13 +228,12 @@ pub(super) async fn run_all(
     let mut is_open = true;
     let cause = loop {
         let is_stopping = stops_at.is_some();
-        // A durable inbox keeps what is not in hand. One in memory is emptied: it is closed once
-        // nothing can come any more.
+        // While stopping, a durable inbox keeps its messages. One in memory is emptied first.
         let takes = is_open && !(is_stopping && serving.is_durable);
         if !takes && running.is_empty() {
             break Cause::Stopped;
         }
-        // A place first: a message is taken only when there is somebody to deal with it.
+        // First a free place, so that no message is taken before its command can be run.
         let next = async {
             let place = Arc::clone(&places).acquire_owned().await.ok()?;
             inbox.recv().await.map(|delivery| (place, delivery))
@@ -252,7 +254,7 @@ pub(super) async fn run_all(
                 if let Err(error) = ended {
                     log::error!("a job failed: {}", chain(&error));
                 }
-                // It may have put its message back, into an inbox that was closed and empty.
+                // The job may have put its message back into an inbox that was closed and empty.
                 is_open = true;
             }
             next = next, if takes => match next {
@@ -287,7 +289,7 @@ mod tests {
 
     use super::*;
 
-    /// An inbox with a message for whoever asks, which notes for how long it is lent.
+    /// An inbox that always has a message, and notes each extension of its visibility timeout.
     struct Lending(Arc<Mutex<Vec<(Instant, Duration)>>>);
 
     impl InboxBackend for Lending {

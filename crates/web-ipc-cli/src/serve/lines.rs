@@ -1,8 +1,8 @@
 //! Each message as a line of JSON on stdout.
 //!
-//! Some are printed together, and acknowledged when they are written, while the next are printed.
-//! What was not acknowledged when the server stops is kept by a durable inbox and handed out again;
-//! one in memory is printed first.
+//! Messages are printed in batches. A batch is acknowledged when it is written, while the next one
+//! is printed. When the server stops, a durable inbox keeps what was not acknowledged, and delivers
+//! it again to the next server. Messages in memory are printed first.
 
 use std::fmt::Write as _;
 use std::future::Future;
@@ -25,22 +25,22 @@ use crate::escape::JsonName;
 use crate::out;
 use crate::stdio::WriteError;
 
-/// How long the lines under way when a signal comes may still take, where they come again if they
-/// take longer.
+/// How long lines that are being printed when a signal comes may still take. Only with a durable
+/// inbox, which delivers them again if they take longer.
 const LAST_LINES_WAIT: Duration = Duration::from_secs(2);
 
-/// Lines that are printed, and acknowledged, together.
+/// The most lines that are printed and acknowledged together.
 const LINES_MAX: usize = 512;
 
-/// Lines that are printed, or about to be, and not yet acknowledged: so many may come again,
-/// marked, after the process was killed. One commit of the inbox acknowledges no more of them: with
-/// 256 in hand a backlog of a million came out at half the rate at which it was sent.
+/// The most lines that are printed, or about to be, and not yet acknowledged. After a kill as many
+/// may be printed again, marked as redelivered. One commit of the inbox acknowledges as many at
+/// most: with 256, a backlog of a million was printed at half the rate at which it was sent.
 const IN_HAND_MAX: usize = 2 * LINES_MAX;
 
-/// Lines are written once there are so many bytes of them.
+/// Lines are written when they have this many bytes.
 const WRITE_BYTES: usize = 256 * 1024;
 
-/// Something under way, of which there may be none.
+/// Work that is going on, if there is any.
 type UnderWay<T> = Option<Pin<Box<dyn Future<Output = T>>>>;
 
 /// Prints each message as a line.
@@ -49,17 +49,17 @@ pub(super) async fn print_all(mut serving: Serving) -> Result<Verdict, Failure> 
     let mut receiving: UnderWay<Vec<Delivery>> = None;
     let mut printing: UnderWay<Printed> = None;
     let mut acknowledging = FuturesUnordered::new();
-    // Printed, about to be, or printed and not yet acknowledged.
+    // Messages that are about to be printed, or printed and not yet acknowledged.
     let mut in_hand = 0;
     let mut stops_at = None;
     let cause = loop {
         let is_stopping = stops_at.is_some();
         if is_stopping && is_durable && printing.is_none() && acknowledging.is_empty() {
-            // It keeps what is left.
+            // The inbox keeps what is left.
             break Cause::Stopped;
         }
         if is_stopping && is_durable {
-            // What it may have is handed out to nobody.
+            // Messages that it has received are not delivered: the inbox has them again.
             receiving = None;
         } else if receiving.is_none() && printing.is_none() && in_hand <= IN_HAND_MAX - LINES_MAX {
             receiving = Some(Box::pin(next(inbox.clone())));
@@ -79,7 +79,7 @@ pub(super) async fn print_all(mut serving: Serving) -> Result<Verdict, Failure> 
                 printing = None;
                 let Printed { written, unwritten } = printed;
                 let mut acknowledgement = Box::pin(acknowledge(written));
-                // Begun at once: whatever ends this loop, it is on its way.
+                // Polled once here, so that it is begun even if this loop ends now.
                 match acknowledgement.as_mut().now_or_never() {
                     Some(count) => in_hand -= count,
                     None => acknowledging.push(acknowledgement),
@@ -92,7 +92,7 @@ pub(super) async fn print_all(mut serving: Serving) -> Result<Verdict, Failure> 
             deliveries = finished(&mut receiving), if printing.is_none() => {
                 receiving = None;
                 if deliveries.is_empty() {
-                    // It is closed, and nothing is left in it.
+                    // The inbox is closed and empty.
                     break Cause::Stopped;
                 }
                 in_hand += deliveries.len();
@@ -115,17 +115,17 @@ async fn finished<T>(future: &mut UnderWay<T>) -> T {
     }
 }
 
-/// Messages whose lines were not written, and why.
+/// Messages whose lines could not be written, and why.
 struct Unwritten {
     deliveries: Vec<Delivery>,
     error: io::Error,
 }
 
 impl Unwritten {
-    /// Ends the server, and says what becomes of them and of those that wait.
+    /// Ends the server, and logs what becomes of these messages and of those that wait.
     async fn end(self, mut serving: Serving) -> Verdict {
         let count = self.deliveries.len() as u64;
-        // Whoever waits for a reply is told that there is none.
+        // Senders that wait for a reply are told that there is none.
         drop(self.deliveries);
         let lost = serving.end().await + count;
         let why = match self.error.kind() {
@@ -133,7 +133,7 @@ impl Unwritten {
             _ => format!("cannot write to stdout: {}", self.error),
         };
         let fate = match serving.is_durable {
-            true => "what it has not read is kept".to_owned(),
+            true => "the inbox keeps what it has not read".to_owned(),
             false => lost_messages(lost),
         };
         log::error!(target: error::TARGET, "{why}; {fate}");
@@ -141,19 +141,19 @@ impl Unwritten {
     }
 }
 
-/// What became of messages that were to be printed.
+/// The result of printing a batch.
 struct Printed {
-    /// Those whose lines are written.
+    /// The messages whose lines were written.
     written: Vec<Delivery>,
     unwritten: Option<Unwritten>,
 }
 
 /// Prints messages.
 async fn print(deliveries: Vec<Delivery>) -> Printed {
-    // Not on this thread: a reader that is slow must not keep a signal from being heard.
+    // On another thread: a slow reader must not delay the handling of a signal.
     match tokio::task::spawn_blocking(move || print_here(deliveries)).await {
         Ok(printed) => printed,
-        // They have gone with it, and come again from a durable inbox.
+        // The thread has dropped the messages. A durable inbox delivers them again.
         Err(error) => Printed {
             written: Vec::new(),
             unwritten: Some(Unwritten { deliveries: Vec::new(), error: io::Error::other(error) }),
@@ -161,7 +161,7 @@ async fn print(deliveries: Vec<Delivery>) -> Printed {
     }
 }
 
-/// Prints messages, and waits for their reader.
+/// Prints messages on this thread, and waits while the reader is slow.
 fn print_here(mut deliveries: Vec<Delivery>) -> Printed {
     let on_terminal = out::is_terminal();
     let (mut lines, mut ends) = (Lines::default(), Vec::new());
@@ -189,7 +189,7 @@ fn print_here(mut deliveries: Vec<Delivery>) -> Printed {
     Printed { written: deliveries, unwritten: None }
 }
 
-/// Acknowledges messages that are written. Returns how many there were.
+/// Acknowledges messages whose lines were written. Returns how many there were.
 async fn acknowledge(written: Vec<Delivery>) -> usize {
     let count = written.len();
     for result in Delivery::ack_all(written).await {
@@ -200,8 +200,8 @@ async fn acknowledge(written: Vec<Delivery>) -> usize {
     count
 }
 
-/// Lines of messages, and what many of them have in common: their user, and the time at which they
-/// came.
+/// Lines of messages. Consecutive messages often have the same user and time, so the text of both
+/// is kept.
 #[derive(Default)]
 struct Lines {
     text: String,
@@ -210,12 +210,12 @@ struct Lines {
 }
 
 impl Lines {
-    /// `{"id", "user", "at", "body"}`, the body as it was sent; with `redelivered` where it may
-    /// have been printed before.
+    /// Adds a line `{"id", "user", "at", "body"}` with the body as it was sent, and with
+    /// `redelivered` if the message may have been printed before.
     fn add(&mut self, delivery: &Delivery, on_terminal: bool) {
         let start = self.text.len();
-        // A body was checked before it was accepted; whoever changed it in the file gets no line
-        // that is none.
+        // The server has checked the body. If somebody has changed it in the inbox's file, the line
+        // must still be JSON.
         let body = serde_json::from_str::<&RawValue>(delivery.body());
         let user = self.user.take().filter(|(user, _)| user == delivery.user());
         let user = user.map_or_else(|| json_name(delivery.user()), Ok);
@@ -223,7 +223,7 @@ impl Lines {
             let at = self.at.take().filter(|(at, _)| *at == delivery.received_at());
             let at = at.unwrap_or_else(|| {
                 let at = delivery.received_at();
-                // Always three digits, so that text sorts as time does.
+                // Always three digits, so that the text sorts by time.
                 (at, format!("{:.3}", Timestamp::from(at)))
             });
             let (text, id) = (&mut self.text, delivery.id());
@@ -232,7 +232,7 @@ impl Lines {
                 let _never_fails = write!(text, r#""redelivered":{},"#, delivery.redeliveries());
             }
             *text += r#""body":"#;
-            // With line breaks between its members it is still one line.
+            // Line breaks between the members of the object must not break the line.
             match body.get().bytes().all(|byte| byte != b'\n' && byte != b'\r') {
                 true => *text += body.get(),
                 false => *text += &body.get().replace(['\n', '\r'], " "),

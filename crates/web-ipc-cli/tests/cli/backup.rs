@@ -17,7 +17,7 @@ fn names(directory: &Path) -> Vec<String> {
     names
 }
 
-/// A server that keeps what it is sent: no command of its ends well.
+/// A server that keeps every message, since its command always fails.
 fn keeper(world: &World, home: &Path) -> Server {
     let home = home.to_str().unwrap();
     let mut command = world.program_itself();
@@ -62,7 +62,7 @@ fn a_copy_made_beside_a_running_server_is_a_home_with_everything() {
     assert_eq!(status, Some(0), "{error}");
     let (from, to) = (world.home(), copy.display());
     assert_eq!(told, format!("Copied {} to '{to}'\n  inbox.db  2 messages\n", from.display()));
-    // What it goes on with is not in the copy.
+    // Later messages of the server are not in the copy.
     let sent = client(&world, &server, &["--send", r#"{"n":3}"#], "");
     assert!(sent.status.success(), "{}", text(&sent.stderr));
 
@@ -88,8 +88,7 @@ fn a_copy_made_beside_a_running_server_is_a_home_with_everything() {
     assert!(sent.status.success(), "{}", text(&sent.stderr));
     restored.stop();
 
-    // Neither that nor anything else that is there is written over, nor is the home filled with
-    // copies of itself.
+    // An existing file or directory is not overwritten, and no copy is made within the home.
     let before = names(&copy);
     for out in
         [&copy, &world.home(), &world.home().join("inside"), &world.folder().join("no/such/copy")]
@@ -127,7 +126,7 @@ fn a_backup_that_fails_or_is_ended_leaves_nothing() {
     );
     assert_eq!(names(world.folder()), before);
 
-    // It waits for whoever changes the home, and a signal ends that.
+    // A backup waits for the lock of the home, and a signal ends the wait.
     let lock = fs::File::options().write(true).open(world.home().join(".lock")).unwrap();
     lock.lock().unwrap();
     for (signal, status) in [("-INT", 130), ("-TERM", 143)] {
@@ -160,11 +159,11 @@ fn after_a_stop_the_files_of_a_home_have_everything_themselves() {
     assert!(sent.status.success(), "{}", text(&sent.stderr));
     assert!(names(&world.home()).contains(&"inbox.db-wal".to_owned()));
 
-    // While it runs, a copy of the file alone is not whole, and is not taken for whole.
+    // While a server runs, a copy of the file alone is incomplete, and is refused.
     let bare = World::new(Some(&world));
     fs::copy(world.home().join("inbox.db"), bare.home().join("inbox.db")).unwrap();
     for name in ["inbox.db-wal", "inbox.db-shm"] {
-        // The model may have been copied with them.
+        // The copied home may have them.
         let _ = fs::remove_file(bare.home().join(name));
     }
     for command in [&["--serve", "--inbox", "durable", "--port", "0"][..], &["--dead", "--list"]] {

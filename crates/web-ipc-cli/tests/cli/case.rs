@@ -2,8 +2,7 @@
 
 use std::fmt::Write as _;
 
-/// A case: its steps in order, with everything between them, so that it can be written as it was
-/// read.
+/// A case: its steps in order, with all lines between them, so that it can be written unchanged.
 pub(crate) struct Case {
     pub(crate) fresh_home: bool,
     pub(crate) steps: Vec<Step>,
@@ -20,12 +19,12 @@ pub(crate) enum Step {
 /// A command with what it reads and what is expected of it.
 #[derive(Clone)]
 pub(crate) struct Command {
-    /// As written behind `$ `.
+    /// The text after `$ `.
     pub(crate) line: String,
     pub(crate) stdin: Vec<String>,
     pub(crate) out: Vec<String>,
     pub(crate) err: Vec<String>,
-    /// `None`: ended by a signal.
+    /// `None` if a signal ended it.
     pub(crate) status: Option<i32>,
 }
 

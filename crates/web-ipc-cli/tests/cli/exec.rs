@@ -1,4 +1,4 @@
-//! What the exit status of a command of `--serve --exec` does to its message.
+//! What `--serve --exec` does with a message, by the exit status of its command.
 
 use std::fs;
 
@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::run::World;
 use crate::server::{Server, client, text};
 
-/// The first time it asks to be tried again, the second time it keeps the message.
+/// A command that exits 75 the first time, and writes the message to a file the second time.
 const FAILS_ONCE: &str = r#"
     if [ -e "$WEB_IPC_HOME/tried" ]; then cat > "$WEB_IPC_HOME/kept"
     else : > "$WEB_IPC_HOME/tried"; exit 75; fi"#;
@@ -24,7 +24,7 @@ fn send(world: &World, server: &Server) {
     assert!(sent.status.success(), "{}", text(&sent.stderr));
 }
 
-/// What the command kept.
+/// The message that the command has written to the file.
 fn kept(world: &World) -> String {
     fs::read_to_string(world.home().join("kept")).unwrap()
 }
@@ -34,7 +34,7 @@ fn status_75_puts_a_message_back_into_memory_from_where_it_comes_at_once_when_th
     let world = World::with_fresh_home();
     let mut server = Server::start(&world, &["--exec", FAILS_ONCE]);
     send(&world, &server);
-    server.wait_for_log("ended with status 75, to be tried again; it comes again in 10 s");
+    server.wait_for_log("ended with status 75, to be tried again; it is delivered again in 10 s");
     let log = server.stop();
     assert!(log.contains("1 message acknowledged and in memory is given to the command"), "{log}");
     assert_eq!(kept(&world), "{\"n\":1}\n");
@@ -46,7 +46,7 @@ fn status_75_puts_a_message_back_into_a_durable_inbox_and_the_next_server_has_it
     let options = ["--inbox", "durable", "--exec", FAILS_ONCE];
     let mut server = Server::start(&world, &options);
     send(&world, &server);
-    server.wait_for_log("ended with status 75, to be tried again; it comes again in 10 s");
+    server.wait_for_log("ended with status 75, to be tried again; it is delivered again in 10 s");
     server.stop();
     let mut server = Server::start(&world, &options);
     while !world.home().join("kept").exists() {

@@ -1,4 +1,4 @@
-//! Starting over where something would be lost by it: a running server, messages that wait.
+//! `--init --force` on a home with a running server, or with messages that wait.
 
 use std::io::BufRead as _;
 
@@ -18,10 +18,10 @@ fn a_running_server_keeps_its_home_and_what_waits_in_it_is_counted() {
         let refused = format!("a server is running on {}; stop it first", world.home().display());
         assert!(status == Some(1) && log.contains(&refused), "{inbox}: {log}");
         assert!(world.home().join("admin.cred").exists());
-        // It still serves: its home is where it was.
+        // The server still works, since its home was not moved.
         let sent = client(&world, &server, &["--send", "{}"], "");
         assert!(sent.status.success(), "{}", text(&sent.stderr));
-        // Once its line is out the inbox is empty, which is what the next server is to find.
+        // After this line the inbox is empty, as the next server must find it.
         let (mut line, mut lines) = (String::new(), server.lines());
         lines.read_line(&mut line).unwrap();
         assert!(line.contains(r#""body":{}"#), "{line}");

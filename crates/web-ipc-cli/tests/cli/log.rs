@@ -1,5 +1,5 @@
-//! What the log of `--serve` has of peers that are no clients: few lines of each kind, and then how
-//! many more.
+//! The log of `--serve` about peers that are not clients: a few lines of each kind, and then a
+//! count.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -11,12 +11,12 @@ fn connect(server: &Server) -> TcpStream {
     TcpStream::connect(("127.0.0.1", server.port.parse().unwrap())).unwrap()
 }
 
-/// A connection on which `request` was sent; what was answered until its end.
+/// Sends `request` on a new connection. Returns the answer until the end of the connection.
 fn answer(server: &Server, request: &[u8]) -> String {
     let mut stream = connect(server);
     stream.write_all(request).unwrap();
     let mut answer = Vec::new();
-    // Its end may be a reset, where something was left unread.
+    // The connection may end by a reset, if the server has left something unread.
     let _end = stream.read_to_end(&mut answer);
     String::from_utf8_lossy(&answer).into_owned()
 }
@@ -31,7 +31,7 @@ fn a_peer_that_asks_for_nothing_good_without_end_gets_a_hundred_lines_and_a_numb
     let mut server = Server::start(&world, &["--protocol", "http"]);
     let get = |path: &str, close: &str| format!("GET {path} HTTP/1.1\r\nhost: x\r\n{close}\r\n");
     for _ in 0..20 {
-        // Fewer at a time than a connection takes.
+        // Fewer at a time than the server answers on one connection.
         let requests = get("/nowhere", "").repeat(9) + &get("/nowhere", "connection: close\r\n");
         answer(&server, requests.as_bytes());
     }
@@ -88,7 +88,7 @@ fn a_probe_that_says_nothing_is_no_line_and_what_is_no_tls_is_told_in_words() {
         drop(connect(&server));
     }
     answer(&server, b"GET / HTTP/1.1\r\nhost: x\r\n\r\n");
-    // The beginning of a handshake is no probe.
+    // The beginning of a handshake does not count as a probe.
     drop(connect(&server).write_all(b"\x16\x03\x01"));
     answer(&server, b"nonsense");
     let log = server.stop();

@@ -1,5 +1,5 @@
 //! Runs the cases in `tests/cases`: commands with their stdout, stderr and exit status, a file
-//! each; and what cannot be written as a case.
+//! each; and tests that cannot be written as a case.
 //!
 //! A new file is a new test. The format is told in `tests/cases/README.md`; `BLESS=1` rewrites what
 //! failed.
@@ -64,8 +64,8 @@ fn every_case_does_what_it_says() {
     );
 }
 
-/// Plays a case's steps in a new world. What came out other than expected is put into the case and
-/// told.
+/// Runs a case's steps in a new world. Returns the differences, and puts the real output into the
+/// case.
 fn play(case: &mut Case, fresh: &World) -> Vec<String> {
     let world = World::new(case.fresh_home.then_some(fresh));
     let mut problems = Vec::new();

@@ -1,5 +1,5 @@
-//! A home on a file system that cannot be written to, or is full: what only reads goes on. Only
-//! root can mount one, and only where it is let: else the tests say that they were skipped.
+//! A home on a file system that is read-only or full: commands that only read still work. Only root
+//! may mount one, and not in every sandbox. Otherwise the tests say that they were skipped.
 #![allow(clippy::print_stdout)]
 
 use std::fs;

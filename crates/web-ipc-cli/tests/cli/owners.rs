@@ -1,5 +1,5 @@
-//! Root in the home of another user. Only root can run these: others are told that they were
-//! skipped.
+//! Root in the home of another user. Only root can run these tests. Otherwise they say that they
+//! were skipped.
 #![allow(clippy::print_stdout)]
 
 use std::os::unix::fs::{MetadataExt as _, chown};
@@ -9,7 +9,7 @@ use std::{fs, io};
 
 use crate::run::World;
 
-/// Nobody's account, and no group of anybody's.
+/// The id of a user and of a group. Neither exists.
 const OTHER: u32 = 54_321;
 
 fn is_root() -> bool {
@@ -113,7 +113,7 @@ fn the_owner_uses_a_home_that_root_may_not() {
     let folder = world.home().parent().unwrap().to_owned();
     // The directory above is root's; others may pass through it.
     fs::set_permissions(&folder, std::os::unix::fs::PermissionsExt::from_mode(0o711)).unwrap();
-    // The binary itself may lie where only root gets to.
+    // The binary itself may be in a directory that only root can enter.
     let binary = folder.join("web-ipc");
     fs::copy(world.program_itself().get_program(), &binary).unwrap();
     let other = OTHER.to_string();

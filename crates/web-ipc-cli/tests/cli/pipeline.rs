@@ -74,8 +74,8 @@ fn what_nobody_read_is_kept_by_a_durable_inbox() {
     drop(server.lines());
     let sent = client(&world, &server, &["--send", r#"{"n":1}"#], "");
     assert!(sent.status.success(), "{}", text(&sent.stderr));
-    // It finds that nobody reads, and ends by itself.
-    assert!(server.ended_with(1).contains("has gone away; what it has not read is kept"));
+    // The server finds that nobody reads its lines, and ends.
+    assert!(server.ended_with(1).contains("has gone away; the inbox keeps what it has not read"));
 
     let mut server = Server::start(&world, &["--inbox", "durable"]);
     let mut line = String::new();
@@ -133,7 +133,7 @@ fn a_line_that_is_no_object_is_named_and_ends_the_run_unless_told_otherwise() {
     let log = text(&went_on.stderr);
     assert!(
         log.contains("line 3 is not JSON, at byte 1")
-            && log.contains("line 4 is JSON, but no object"),
+            && log.contains("line 4 is JSON, but not an object"),
         "{log}"
     );
     assert!(text(&went_on.stdout).starts_with("2 sent, 0 duplicates, 0 refused, 2 bad lines in "));
@@ -184,7 +184,7 @@ fn a_line_that_never_ends_is_read_no_further_than_the_longest_message() {
             .unwrap();
         let mut stdin = child.stdin.take().unwrap();
         let (mut written, chunk) = (0, [b'x'; 64 * 1024]);
-        // Until nobody reads any more; a command that took it all in would never let go.
+        // Writes until the command stops reading. One that read without a limit would never end.
         while written < 600_000_000 && stdin.write_all(&chunk).is_ok() {
             written += chunk.len();
         }
@@ -195,7 +195,7 @@ fn a_line_that_never_ends_is_read_no_further_than_the_longest_message() {
         let is_told = told.contains("is longer than 16777216 bytes, as long as a message may be; ");
         assert!(is_told, "{told}");
     }
-    // What stands behind it is not lost, if bad lines are passed over.
+    // With --keep-going, the lines after it are sent.
     let input = format!("{{\"n\":1}}\n{}\n\u{feff}{{\"n\":2}}\n", "x".repeat(20_000_000));
     let sent = client(&world, &server, &["--send", "--keep-going", "-"], &input);
     assert!(
@@ -280,7 +280,7 @@ fn a_wrong_password_and_a_name_of_another_server_are_said_with_what_to_do() {
         let told = refusal(&[command, "--name", "other", "{}"], "");
         assert!(told.contains("the certificate of the server `other` is for localhost"), "{told}");
     }
-    // With lines on stdin the tally is told too.
+    // With lines on stdin, the summary is printed too.
     let output = client(
         &world,
         &server,
@@ -314,10 +314,10 @@ fn a_command_that_gives_no_reply_is_told_at_both_ends() {
     let world = World::with_fresh_home();
     for (command, told) in [
         ("exit 3", "ended with exit status: 3; there is no reply"),
-        ("echo nothing", "wrote no JSON object to stdout; there is no reply"),
-        ("echo '[1]'", "wrote no JSON object to stdout; there is no reply"),
-        ("true", "wrote no JSON object to stdout; there is no reply"),
-        ("echo '{\"a\":1}{}'", "wrote no JSON object to stdout; there is no reply"),
+        ("echo nothing", "did not write a JSON object to stdout; there is no reply"),
+        ("echo '[1]'", "did not write a JSON object to stdout; there is no reply"),
+        ("true", "did not write a JSON object to stdout; there is no reply"),
+        ("echo '{\"a\":1}{}'", "did not write a JSON object to stdout; there is no reply"),
         (
             r#"echo '{"a":123456789012345678901234567890}'"#,
             "rules for JSON: an integer that does not fit 64 bits",
@@ -372,13 +372,16 @@ fn a_message_whose_command_fails_is_said_to_be_lost_or_to_come_again() {
     let world = World::with_fresh_home();
     for (options, told) in [
         (&["--inbox", "memory"][..], "; the message is lost; --inbox durable would have kept it"),
-        (&["--inbox", "durable"], "; the message comes again, until it is a dead letter"),
+        (
+            &["--inbox", "durable"],
+            "; the message is delivered again, and becomes a dead letter in the end",
+        ),
         (
             &["--inbox", "durable", "--tries", "1"],
             "; that was the last of 1 try: it is a dead letter now",
         ),
     ] {
-        // In a home of its own: what the one before has left would come here.
+        // In a home of its own, since this server would have the messages of the one before.
         let world = World::new(Some(&world));
         let mut server = Server::start(&world, &[options, &["--exec", "exit 3"]].concat());
         let sent = client(&world, &server, &["--send", "{}"], "");
@@ -388,7 +391,7 @@ fn a_message_whose_command_fails_is_said_to_be_lost_or_to_come_again() {
     }
 }
 
-/// Two messages that were handed out once too often.
+/// A home with two dead letters.
 fn with_dead_letters() -> World {
     let world = World::with_fresh_home();
     let mut server = Server::start(&world, &WITH_ONE_TRY);
@@ -429,7 +432,7 @@ fn dead_letters_are_listed_beside_a_running_server_as_soon_as_their_last_try_has
     assert_eq!(numbers(&world).len(), 4);
 }
 
-/// `--dead` with these options, which must end well; what it printed.
+/// Runs `--dead` with these options, which must succeed. Returns what it printed.
 fn dead(world: &World, arguments: &[&str]) -> String {
     let output = world.program_itself().arg("--dead").args(arguments).output().unwrap();
     assert!(output.status.success(), "{arguments:?}: {}", text(&output.stderr));
@@ -463,7 +466,7 @@ fn dead_letters_are_listed_and_what_is_put_back_is_handed_out_by_the_next_server
     }
     assert!(listed.contains(r#""body":{"n": 1}"#), "the body is as it was sent: {listed}");
 
-    // A number that is not there changes nothing, also where others are.
+    // An unknown number changes nothing, even with others that exist.
     let first = lines[0]["number"].to_string();
     let output =
         world.program_itself().args(["--dead", "--putBack", &first, "77"]).output().unwrap();
@@ -518,7 +521,7 @@ fn dead_letters_that_are_discarded_are_gone() {
 fn dead_letters_of_an_inbox_that_a_server_has_are_left_alone() {
     let world = World::with_fresh_home();
     let mut server = Server::start(&world, &["--inbox", "durable"]);
-    // To look at them changes nothing.
+    // Listing them changes nothing.
     assert_eq!(dead(&world, &["--list"]), "");
     for arguments in [&["--putBack", "all"][..], &["--discard", "1"]] {
         let output = world.program_itself().arg("--dead").args(arguments).output().unwrap();

@@ -1,4 +1,4 @@
-//! What a process meets from outside and no case can write down: signals, limits, a full disk.
+//! Signals, limits and a full disk, which cannot be written as a case.
 
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, Read as _};
@@ -76,7 +76,7 @@ fn a_test_that_is_told_to_end_says_how_far_it_came_and_ends_as_shells_expect() {
     for (signal, status) in [("-INT", 130), ("-TERM", 143), ("-HUP", 129)] {
         let mut command = world.program_itself();
         command.args(["--test", "--run", "--qty", "4000000000"]);
-        // By itself it would end after days.
+        // Without the signal the test would take days.
         let mut child =
             Killed(command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap());
         let log = lines_of(&mut child);

@@ -1,4 +1,4 @@
-//! A temporary world in which a case is played. It knows nothing of what is expected.
+//! A temporary directory in which commands run. It does not know what is expected of them.
 
 use std::io::Write as _;
 use std::os::unix::fs::{DirBuilderExt as _, symlink};
@@ -97,7 +97,7 @@ impl World {
         let mut child = running.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         if let Some(mut pipe) = child.stdin.take() {
             let text: String = command.stdin.iter().map(|line| format!("{line}\n")).collect();
-            // One that ends without reading breaks the pipe.
+            // A command that ends without reading breaks the pipe.
             thread::spawn(move || pipe.write_all(text.as_bytes()));
         }
         let output = child.wait_with_output().unwrap();
@@ -136,7 +136,7 @@ impl World {
             .env("HOME", self.folder.path())
             .env("PATH", self.path_variable())
             .env("WEB_IPC_HOME", self.home())
-            // The worst case: a panic would show all it can.
+            // So that a panic would show as much as it can.
             .env("RUST_BACKTRACE", "1")
             .env_remove("RUST_LOG")
             .env_remove("COLUMNS")

@@ -9,7 +9,7 @@ use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
 use crate::run::World;
 
-/// More than anything here takes; who waits in vain is told rather than waits for ever.
+/// The time after which a test fails that waits for a server.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// How long a server that is dropped has to end by itself.
@@ -22,8 +22,7 @@ const SIGNAL_EVERY: Duration = Duration::from_millis(100);
 pub(crate) struct Server {
     child: Child,
     pub(crate) port: String,
-    /// Its log, line by line as it comes, which a thread reads, so that the server never waits for
-    /// a reader.
+    /// The lines of its log. A thread reads them, so that the server never waits for a reader.
     log: Receiver<String>,
     pub(crate) log_so_far: String,
 }
@@ -33,17 +32,17 @@ impl Server {
         Server::start_as(world.program_itself(), arguments)
     }
 
-    /// Starts it by a command that is given its options, and may give it another stdout.
+    /// Starts a server by a command that gets the options as further arguments.
     pub(crate) fn start_as(mut command: Command, arguments: &[&str]) -> Server {
         command.stdout(Stdio::piped());
         Server::start_with_stdout(command, arguments)
     }
 
-    /// Starts it by a command that has its stdout.
+    /// Starts a server by a command that has a stdout already.
     pub(crate) fn start_with_stdout(mut command: Command, arguments: &[&str]) -> Server {
         command.args(["--serve", "--port", "0"]).args(arguments);
         let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
-        // The command may hold ends of pipes that are to be the server's alone.
+        // The command may hold ends of pipes that only the server must have.
         drop(command);
         let mut log = BufReader::new(child.stderr.take().unwrap());
         let (text, port) = listening(&mut log);
@@ -51,14 +50,14 @@ impl Server {
         std::thread::spawn(move || {
             let mut line = String::new();
             while log.read_line(&mut line).is_ok_and(|length| length > 0) {
-                // Nobody listens any more once the test has what it wants.
+                // The test may have ended.
                 let _ = sender.send(std::mem::take(&mut line));
             }
         });
         Server { child, port, log: receiver, log_so_far: text }
     }
 
-    /// Waits until its log has `part` so often.
+    /// Waits until its log has `part` this many times.
     pub(crate) fn wait_for_log_times(&mut self, part: &str, times: usize) {
         while self.log_so_far.matches(part).count() < times {
             self.more_of_the_log();
@@ -96,18 +95,18 @@ impl Server {
         tell(signal, &format!("-{}", self.child.id()));
     }
 
-    /// Tells it to stop, and waits for its end; its log.
+    /// Stops it, and waits for its end. Returns its log.
     pub(crate) fn stop(&mut self) -> String {
         self.signal("-TERM");
         self.ended()
     }
 
-    /// Waits for its end, which must be a good one; its log.
+    /// Waits for its end with status 0. Returns its log.
     pub(crate) fn ended(&mut self) -> String {
         self.ended_with(0)
     }
 
-    /// Waits for its end and that of all that it has started, which hold its log too; its log.
+    /// Waits for its end and for that of its commands, which hold its stderr too. Returns its log.
     pub(crate) fn ended_with(&mut self, status: i32) -> String {
         let ended = self.child.wait().unwrap();
         loop {
@@ -158,7 +157,7 @@ fn children(parent: &Child) -> Vec<Pid> {
         .collect()
 }
 
-/// Reads a server's log until it says where it listens; the log so far, and the port.
+/// Reads a server's log until it says where it listens. Returns the log so far, and the port.
 pub(crate) fn listening(log: &mut impl std::io::BufRead) -> (String, String) {
     let mut text = String::new();
     loop {
@@ -190,7 +189,7 @@ pub(crate) fn client(world: &World, server: &Server, arguments: &[&str], input: 
         .unwrap();
     let mut stdin = child.stdin.take().unwrap();
     let input = input.to_owned();
-    // A command that ends early does not read it all.
+    // A command that ends early leaves some of it unread.
     let feeder = std::thread::spawn(move || drop(stdin.write_all(input.as_bytes())));
     let output = child.wait_with_output().unwrap();
     feeder.join().unwrap();
@@ -203,7 +202,7 @@ pub(crate) fn send(world: &World, server: &Server, lines: &str) {
     assert!(sent.status.success(), "{}", text(&sent.stderr));
 }
 
-/// So many messages, a line each, numbered from 1.
+/// This many messages, a line each, numbered from 1.
 pub(crate) fn numbered(count: usize) -> String {
     (1..=count).map(|number| format!("{{\"n\":{number}}}\n")).collect()
 }

@@ -1,4 +1,4 @@
-//! How `--serve` ends: by a signal or two, by the time for it, by a reader that goes away.
+//! The ends of `--serve`: a signal, a second one, the time for a stop, a reader that goes away.
 
 use std::fs;
 use std::io::{BufRead as _, Read as _};
@@ -9,12 +9,11 @@ use std::thread;
 use crate::run::World;
 use crate::server::{Server, client, numbered, send, text};
 
-/// A command that says when it has begun, and waits for a file `go` in its directory before it goes
-/// on.
+/// A command that logs when it has begun, waits for a file `go`, and appends its message to `done`.
 const WAITS_FOR_GO: &str =
     "echo has begun >&2; while ! [ -e go ]; do sleep 0.05; done; cat >> done";
 
-/// A command that says when it has begun, and never ends by itself.
+/// A command that logs when it has begun, and never ends by itself.
 const NEVER_ENDS: &str = "echo has begun >&2; sleep 3600";
 
 #[test]
@@ -77,7 +76,7 @@ fn a_second_signal_ends_the_commands_at_once_and_what_is_lost_is_counted() {
         server.signal("-TERM");
         server.wait_for_log("stopping: 3 messages");
         server.signal(second);
-        // It also waits for the command, which holds the log.
+        // This also waits for the end of the command, which holds the server's stderr.
         let log = server.ended_with(status);
         let told = "ended by a second signal; 1 command ended with it; 3 messages are lost; --inbox durable keeps them";
         assert!(log.contains(told), "{log}");
@@ -95,7 +94,7 @@ fn a_second_signal_at_a_durable_inbox_loses_nothing() {
     server.wait_for_log("stopping: 2 messages in hand are given to the command first");
     server.signal("-TERM");
     let log = server.ended_with(143);
-    let told = "ended by a second signal; 2 commands ended with it; 2 messages in hand: what had a try left comes again";
+    let told = "ended by a second signal; 2 commands ended with it; 2 messages in hand: all but those on their last try are delivered again";
     assert!(log.contains(told), "{log}");
 
     let mut server = Server::start(&world, &["--inbox", "durable"]);
@@ -134,7 +133,7 @@ fn a_stop_takes_no_longer_than_it_may() {
     server.wait_for_log("has begun");
     server.signal("-TERM");
     let log = server.ended_with(1);
-    let told = "ended, as a stop may take 1 s (--stopWithin); 1 command ended with it; 3 messages are lost";
+    let told = "ended after 1 s (--stopWithin); 1 command ended with it; 3 messages are lost";
     assert!(log.contains(told), "{log}");
 
     // Nobody reads the lines.
@@ -143,10 +142,7 @@ fn a_stop_takes_no_longer_than_it_may() {
     send(&world, &server, &numbered(1000));
     server.signal("-TERM");
     let log = server.ended_with(1);
-    assert!(
-        log.contains("ended, as a stop may take 1 s (--stopWithin); ") && log.contains(" are lost"),
-        "{log}"
-    );
+    assert!(log.contains("ended after 1 s (--stopWithin); ") && log.contains(" are lost"), "{log}");
     drop(unread);
 }
 
@@ -200,11 +196,11 @@ fn a_reader_that_goes_away_costs_a_word_and_a_status() {
 #[test]
 fn a_command_has_ended_when_its_process_has_whatever_it_leaves_behind() {
     let world = World::with_fresh_home();
-    // What it leaves behind holds its stdin and its stdout, but not the log.
+    // The process in the background holds stdin and stdout of the command, but not the log.
     let command = "(exec sleep 3600) 2>/dev/null & echo \"{\\\"left\\\":$!}\"";
     let mut server = Server::start(&world, &["--exec", command]);
     for _ in 0..2 {
-        // Twice: the place is free again.
+        // Twice, to see that another command can run afterwards.
         let long = format!("{{\"long\":\"{}\"}}", "x".repeat(100_000));
         let reply = client(&world, &server, &["--request", &long], "");
         let value: serde_json::Value = serde_json::from_slice(&reply.stdout).unwrap_or_default();

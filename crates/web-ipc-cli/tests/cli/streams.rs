@@ -1,4 +1,4 @@
-//! The standard streams as a shell, a supervisor or a full disk leave them.
+//! Standard streams that are closed, full, do not block, or that nobody reads.
 
 use std::fs::{self, File};
 use std::io::{self, BufRead as _, BufReader, Read as _};
@@ -11,7 +11,7 @@ use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use crate::run::World;
 use crate::server::{Server, client, listening, numbered, send, tell, text};
 
-/// The binary by a shell, which changes its streams.
+/// Runs the binary by a shell, which changes its streams.
 fn redirected(world: &World, redirection: &str, arguments: &[&str]) -> Output {
     let program = world.program_itself();
     let mut shell = Command::new("sh");
@@ -51,7 +51,7 @@ fn no_command_starts_without_one_of_its_streams() {
             );
         }
     }
-    // Who wants none of it says so, in whichever way.
+    // A user who wants no output redirects it.
     for redirection in
         ["> /dev/null", "1<>/dev/null", "2>/dev/null", "2<>/dev/null", "0<>/dev/null"]
     {
@@ -151,7 +151,8 @@ fn a_message_has_a_line_of_its_own_behind_one_that_a_full_disk_has_cut_off() {
     send(&world, &server, &lines);
     let log = server.ended_with(1);
     assert!(
-        log.contains("cannot write to stdout: ") && log.contains("what it has not read is kept"),
+        log.contains("cannot write to stdout: ")
+            && log.contains("the inbox keeps what it has not read"),
         "{log}"
     );
     let torn = fs::read_to_string(&journal).unwrap();
@@ -160,7 +161,7 @@ fn a_message_has_a_line_of_its_own_behind_one_that_a_full_disk_has_cut_off() {
 
     let mut server = appending(&world, &journal, world.program_itself());
     server.stop();
-    // Those that were let go come again to the next one at once.
+    // The next server has the messages at once that this one gave back.
     let mut server = appending(&world, &journal, world.program_itself());
     while !fs::read_to_string(&journal).unwrap().contains("\"body\":{\"n\":7,") {
         std::thread::yield_now();
@@ -207,8 +208,7 @@ fn results_begin_on_a_line_of_their_own() {
 fn nobody_waits_for_a_log_that_nobody_reads() {
     let world = World::with_fresh_home();
     let mut command = world.program_itself();
-    // Of requests it has so many lines a second, at this level more of everything than a pipe
-    // takes.
+    // At this level a few requests log more than fits into a pipe.
     command.env("RUST_LOG", "trace");
     command.args(["--serve", "--port", "0"]).stdout(Stdio::null()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
@@ -271,7 +271,7 @@ fn a_test_shows_on_a_terminal_how_far_it_is() {
     drop(command);
     let output = child.wait_with_output().unwrap();
     assert!(text(&output.stdout).starts_with("50 messages sent"), "{}", text(&output.stdout));
-    // Until the terminal has no other end any more, which Linux tells as an error.
+    // Until the other end of the terminal is closed, which Linux reports as an error.
     let mut shown = Vec::new();
     let mut reader = BufReader::new(File::from(seen));
     while let Ok(bytes) = reader.fill_buf()
@@ -283,7 +283,7 @@ fn a_test_shows_on_a_terminal_how_far_it_is() {
     }
     let shown = String::from_utf8_lossy(&shown);
     assert!(shown.contains("\r1 of 50 sent") && shown.ends_with("\r\u{1b}[K"), "{shown:?}");
-    // Nobody is there to see it elsewhere.
+    // Progress is shown on a terminal alone.
     let output = world.program_itself().args(["-trq3", "-l", "error"]).output().unwrap();
     assert_eq!(text(&output.stderr), "");
     let server = Server::start(&world, &[]);

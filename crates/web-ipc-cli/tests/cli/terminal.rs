@@ -1,4 +1,4 @@
-//! What is shown where somebody looks: the binary on a terminal of its own.
+//! The output of the binary on a terminal.
 
 use std::fs::File;
 use std::io::{BufRead as _, BufReader};
@@ -10,7 +10,7 @@ use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use crate::run::World;
 use crate::server::{Server, client, text};
 
-/// A terminal: the side where somebody looks, and the side that a program writes to.
+/// A pseudo-terminal: the side of the person, and the side of the program.
 fn terminal() -> (BufReader<File>, File) {
     let looking = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
     grantpt(&looking).unwrap();
@@ -21,7 +21,7 @@ fn terminal() -> (BufReader<File>, File) {
     (BufReader::new(File::from(looking)), writing)
 }
 
-/// What a terminal would obey, or not show.
+/// A text with characters that a terminal obeys, or does not show.
 const RAW: &str = "\u{9b}31m\u{7f}\u{202e}";
 const ESCAPED: &str = r"\u009b31m\u007f\u202e";
 
