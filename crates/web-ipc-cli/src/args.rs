@@ -26,8 +26,11 @@ pub(crate) use usage_error::UsageError;
 use usage_error::usage_of;
 use values::{Listener, Place};
 
+/// The port of a server that is told no other: that of `--serve`.
+const SERVER_PORT: u16 = 3000;
+
 /// Names of the program that stand for a command: a link `web-ipc-users` runs `web-ipc users`.
-const OTHER_NAMES: [(&str, &str); 9] = [
+const OTHER_NAMES: [(&str, &str); 11] = [
     ("web-ipc-certs", "certs"),
     ("web-ipc-init", "init"),
     ("web-ipc-users", "users"),

@@ -11,7 +11,7 @@ use ipc_setup::{
 use crate::args::Certs;
 use crate::error::{Failure, Verdict};
 use crate::out::{counted, print_line, printable};
-use crate::renewal;
+use crate::renewal::{self, NotRenewed};
 use crate::shell::{command, shell_quoted};
 
 const DAY_SECS: u64 = 24 * 60 * 60;
@@ -130,7 +130,7 @@ fn renew_client(home: &Home, which: &Renew) -> Result<Verdict, Failure> {
         log::info!("nothing is due");
         return Ok(Verdict::Done);
     }
-    let settings = renewal::over_the_line(home)?;
+    let settings = renewal::over_the_line(home).map_err(NotRenewed::into_failure)?;
     if let Renew::Name(name) = which
         && !name.eq_ignore_ascii_case(settings.identity.as_str())
     {

@@ -19,8 +19,9 @@ use zeroize::Zeroizing;
 use crate::args::{Enrol, EnrolCreate};
 use crate::error::{Failure, Verdict};
 use crate::out::{counted, print, print_line, printable};
+use crate::renewal::{self, NotRenewed};
 use crate::shell::command;
-use crate::{addresses, password, renewal};
+use crate::{addresses, password};
 
 /// The environment variable with the code of a bundle, for scripts.
 const CODE_VARIABLE: &str = "WEB_IPC_CODE";
@@ -111,7 +112,14 @@ fn accept(explicit_home: Option<&Path>, file: Option<&Path>) -> Result<(), Failu
     let accepted = accept_enrolment(&path, &bundle, &code, InitOptions::now().now_secs)?;
     let settings = match renewal::over_the_line(&accepted.home) {
         Ok(settings) => settings,
-        Err(failure) => {
+        Err(NotRenewed::Refused(failure)) => {
+            let what = format!(
+                "the server refuses this enrolment, which was accepted before or was cancelled; {} is of no use",
+                accepted.home.root().display()
+            );
+            return Err(failure.while_doing(&what));
+        }
+        Err(NotRenewed::Failed(failure)) => {
             let later = command(explicit_home, "--certs --renew");
             log::warn!(
                 "the key that came with the bundle is still in use: run {later} once the server can be reached ({failure})"

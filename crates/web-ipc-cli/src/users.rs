@@ -69,6 +69,57 @@ pub(crate) fn run(
     Ok(Verdict::Done)
 }
 
+/// A user with all that is known, on one line.
+fn long(record: &UserRecord) -> String {
+    let time = |secs: Option<u64>, none: &str| {
+        secs.map_or(none.to_owned(), |secs| Timestamp::from_unix_secs(secs).to_string())
+    };
+    format!(
+        "Username: {}, created: {}, last login: {}, failed logins: {}, certificate: {}, {}",
+        printable(record.username.as_str()),
+        time(record.created_at, "unknown"),
+        time(record.last_login_at, "never"),
+        record.failed_logins,
+        record.bound_peer.as_deref().map_or("any".into(), printable),
+        if record.is_disabled { "disabled" } else { "enabled" },
+    )
+}
+
+fn change_account(
+    users: &ipc_setup::Users,
+    change: AccountChange,
+    user: Option<&str>,
+) -> Result<Verdict, Failure> {
+    let user = match &change {
+        AccountChange::Bind { user, .. } | AccountChange::Unbind { user } => user,
+        AccountChange::Disable | AccountChange::Enable => match user {
+            Some(user) => user,
+            None => {
+                let remedy = Some("give --user NAME".to_owned());
+                return Err(Failure::new("Username is required", remedy));
+            }
+        },
+    };
+    let (changed, what) = match &change {
+        AccountChange::Disable => (users.disable(user), "disabled".to_owned()),
+        AccountChange::Enable => (users.enable(user), "enabled".to_owned()),
+        AccountChange::Bind { peer, .. } => {
+            (users.bind(user, peer), format!("bound to the certificate of {}", printable(peer)))
+        }
+        AccountChange::Unbind { .. } => (users.unbind(user), "may use any certificate".to_owned()),
+    };
+    match changed {
+        Ok(()) => {
+            print_line(format_args!("User {} {what}", printable(user)))?;
+            Ok(Verdict::Done)
+        }
+        Err(error) if is_unknown(&error) => unknown(user),
+        Err(error) => {
+            Err(Failure::from(error).while_doing(&format!("Failed to change user {user}")))
+        }
+    }
+}
+
 /// Warns of actions that are not done: besides `--list`, a command does only one.
 fn warn_of_what_is_left_out(arguments: &args::Users) {
     let asked = [
