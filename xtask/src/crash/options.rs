@@ -113,7 +113,7 @@ impl Fault {
 /// than one, so that they go over a channel from the first on.
 const IN_FLIGHT: u64 = 8;
 
-/// What to do.
+/// The options of the task.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Options {
     pub(crate) rounds: u32,
