@@ -115,7 +115,10 @@ fn run_target(package: &Path, target: &str, secs: u32) -> Result<(), String> {
         .env("CARGO_PROFILE_RELEASE_LTO", "off")
         .env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "16");
     let status = command.status().map_err(|error| format!("cargo does not start: {error}"))?;
-    status.success().then_some(()).ok_or_else(|| "the target failed; its output names the input".into())
+    status
+        .success()
+        .then_some(())
+        .ok_or_else(|| "the target failed; its output names the input".into())
 }
 
 #[cfg(test)]

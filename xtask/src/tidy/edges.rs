@@ -89,10 +89,12 @@ pub(super) fn problems(allowed: &[(&str, &[&str])], members: &[Member]) -> Vec<S
     let mut above = BTreeSet::new();
     for (name, uses) in allowed {
         if !members.iter().any(|member| member.name == *name) {
-            problems.push(format!("the table of allowed edges names {name}, which is not a member"));
+            problems
+                .push(format!("the table of allowed edges names {name}, which is not a member"));
         }
         for used in uses.iter().filter(|used| !above.contains(*used)) {
-            problems.push(format!("the table lets {name} use {used}, which is not in a line above"));
+            problems
+                .push(format!("the table lets {name} use {used}, which is not in a line above"));
         }
         above.insert(*name);
     }

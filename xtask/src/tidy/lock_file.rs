@@ -97,7 +97,10 @@ mod tests {
             ("ring", "0.17.14"),
             ("rustls", "0.23.46"),
         ]));
-        assert_eq!(found, ["Cargo.lock holds aws-lc-sys 0.30.0: ring must be the only crypto provider"]);
+        assert_eq!(
+            found,
+            ["Cargo.lock holds aws-lc-sys 0.30.0: ring must be the only crypto provider"]
+        );
     }
 
     #[test]

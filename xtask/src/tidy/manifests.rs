@@ -49,9 +49,7 @@ pub(super) fn problems(file: &TextFile) -> Vec<String> {
 }
 
 fn not_inherited(path: &str, name: &str) -> String {
-    format!(
-        "{path}: {name} must be `workspace = true`; only the root Cargo.toml has its version"
-    )
+    format!("{path}: {name} must be `workspace = true`; only the root Cargo.toml has its version")
 }
 
 fn lists_dependencies(section: &str) -> bool {

@@ -62,10 +62,7 @@ fn compare(page: &str, hash: &str) -> Result<(), String> {
             "{PAGE} describes another state of {SOURCE} (now {hash}): read the page, change what must be changed, then \
              run: cargo xtask tidy --bless"
         )),
-        None => Err(format!(
-            "{PAGE} has no hash of its source: add the line {}",
-            line(hash)
-        )),
+        None => Err(format!("{PAGE} has no hash of its source: add the line {}", line(hash))),
     }
 }
 
