@@ -28,9 +28,9 @@ impl Options {
         let mut words = words.iter();
         while let Some(word) = words.next() {
             if !["--secs", "--target"].contains(word) {
-                return Err(format!("there is no option `{word}`"));
+                return Err(format!("unknown option `{word}`"));
             }
-            let value = *words.next().ok_or_else(|| format!("{word} takes a value"))?;
+            let value = *words.next().ok_or_else(|| format!("{word} needs a value"))?;
             if *word == "--target" {
                 options.target = Some(value.to_owned());
             } else {
@@ -87,7 +87,7 @@ fn chosen(package: &Path, target: Option<&str>) -> Result<Vec<String>, String> {
     match target {
         None => Ok(targets),
         Some(one) if targets.iter().any(|target| target == one) => Ok(vec![one.to_owned()]),
-        Some(one) => Err(format!("there is no target `{one}`; there are {}", targets.join(", "))),
+        Some(one) => Err(format!("unknown target `{one}`; the targets are {}", targets.join(", "))),
     }
 }
 

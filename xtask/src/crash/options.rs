@@ -156,9 +156,9 @@ impl Options {
             if !["--rounds", "--inbox", "--reader", "--mode", "--in-flight", "--seed"]
                 .contains(word)
             {
-                return Err(format!("there is no option `{word}`"));
+                return Err(format!("unknown option `{word}`"));
             }
-            let value = *words.next().ok_or_else(|| format!("{word} takes a value"))?;
+            let value = *words.next().ok_or_else(|| format!("{word} needs a value"))?;
             let wrong = || format!("{word} cannot be `{value}`");
             match *word {
                 "--rounds" => {
