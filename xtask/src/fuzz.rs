@@ -22,7 +22,7 @@ pub(crate) struct Options {
 }
 
 impl Options {
-    /// Reads the words behind the task's name. The error is a sentence.
+    /// Reads the words after the task's name. The error is a sentence.
     pub(crate) fn parse(words: &[&str]) -> Result<Self, String> {
         let mut options = Options { secs: 60, target: None };
         let mut words = words.iter();

@@ -141,7 +141,7 @@ impl Options {
         }
     }
 
-    /// Reads the words behind the task's name. The error is a sentence.
+    /// Reads the words after the task's name. The error is a sentence.
     pub(crate) fn parse(words: &[&str]) -> Result<Self, String> {
         let mut options = Options::new(20, Fault::Kill);
         let mut words = words.iter();

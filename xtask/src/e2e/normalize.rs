@@ -76,7 +76,7 @@ fn source_line(text: &str) -> Option<(usize, &'static str)> {
     (is_name && is_number).then_some((inside.len() + 2, "[WHERE]"))
 }
 
-/// `:40123` behind a host
+/// `:40123` after a host
 fn port(text: &str, before: Option<char>) -> Option<(usize, &'static str)> {
     before.filter(|c| c.is_ascii_alphanumeric() || *c == ']')?;
     let digits = text.strip_prefix(':')?.bytes().take_while(u8::is_ascii_digit).count();

@@ -29,7 +29,7 @@ pub(super) fn problems(file: &TextFile) -> Vec<String> {
     too_wide.into_iter().map(said).collect()
 }
 
-/// The number of each comment line that is too wide, with its width. Comments behind code do not
+/// The number of each comment line that is too wide, with its width. Comments after code do not
 /// count.
 fn wide_comments(source: &str) -> Vec<(usize, usize)> {
     let of_strings = lines_of_strings(source);
