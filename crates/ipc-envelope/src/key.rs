@@ -71,9 +71,9 @@ impl Key {
     /// Derives the key of one client from this key and the client's peer name, so that no client
     /// has a key that opens the tokens of another.
     ///
-    /// HKDF with SHA-256 (RFC 5869), without a salt: the input is the 32 bytes of this key, `info` is
-    /// `web-ipc envelope key v1`, a zero byte and the name in ASCII lower case, since names of hosts
-    /// have no case. The output is 32 bytes: the signing half, then the encryption half.
+    /// HKDF with SHA-256 (RFC 5869), without a salt: the input is the 32 bytes of this key, `info`
+    /// is `web-ipc envelope key v1`, a zero byte and the name in ASCII lower case, since names of
+    /// hosts have no case. The output is 32 bytes: the signing half, then the encryption half.
     pub fn derive_for(&self, peer_name: &str) -> Self {
         let mut input = Zeroizing::new([0; KEY_BYTES]);
         input[..16].copy_from_slice(&self.signing[..]);
