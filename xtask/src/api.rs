@@ -1,9 +1,9 @@
-//! `cargo xtask api`: holds the public face of each library against `docs/api`.
+//! `cargo xtask api`: compares the public API of each library with `docs/api`.
 //!
 //! People and `cargo xtask test` come here. `docs/api/CRATE.txt` lists every public item of a
-//! crate, with all features, one a line. A change of the face changes that file, so a reviewer sees
-//! it. `cargo public-api` makes the list from rustdoc's JSON. Both the JSON and the list depend on
-//! versions, so this file names the two that the lists are made with.
+//! crate, with all features, one on each line. A change of the API changes that file, so a reviewer
+//! sees it. `cargo public-api` makes the list from rustdoc's JSON. Both formats depend on versions,
+//! so this file pins the versions of both tools.
 
 use std::collections::HashMap;
 use std::fs;
@@ -32,14 +32,14 @@ const CRATES: [&str; 12] = [
     "web-ipc",
 ];
 
-/// The versions that the lists are made with. rustc 1.95 writes format 57 of rustdoc's JSON, which
-/// cargo-public-api 0.52.0 reads when it is installed with `--locked`.
+/// The versions of the tools that make the lists. rustc 1.95 writes format 57 of rustdoc's JSON,
+/// which cargo-public-api 0.52.0 reads if it is installed with `--locked`.
 const VERSIONS: [(&[&str], &str); 2] = [
     (&["rustc", "--version"], "rustc 1.95."),
     (&["cargo", "public-api", "--version"], "cargo-public-api 0.52.0"),
 ];
 
-/// How to get those versions.
+/// The command that installs this version.
 const INSTALL: &str = "cargo install --locked cargo-public-api@0.52.0";
 
 /// Marker traits that stable code cannot name. They come and go with the compiler.
@@ -49,8 +49,8 @@ const UNSTABLE_MARKERS: [&str; 3] = [
     "core::marker::UnsafeUnpin for ",
 ];
 
-/// Compares all lists, or writes them, and prints the result; true when all is well. Without the
-/// tools that is a failure: somebody asked for it.
+/// Compares all lists, or writes them, and prints the result. Returns true on success. Missing
+/// tools are a failure here, since the user asked for this task.
 pub(crate) fn run_alone(bless: bool) -> bool {
     if let Err(reason) = are_tools_there() {
         println!("api: {reason}");
@@ -61,7 +61,7 @@ pub(crate) fn run_alone(bless: bool) -> bool {
     counts.failed == 0 && counts.passed > 0
 }
 
-/// Compares all lists and prints what differs. Without the tools all of it is skipped.
+/// Compares all lists and prints the differences. Without the tools the comparison is skipped.
 pub(crate) fn run() -> Counts {
     match are_tools_there() {
         Ok(()) => compare_all(),
@@ -72,7 +72,8 @@ pub(crate) fn run() -> Counts {
     }
 }
 
-/// The reason why the lists cannot be made here: a tool or its version.
+/// Checks the tools. The error is the reason why the lists cannot be made here: a missing tool or
+/// another version.
 fn are_tools_there() -> Result<(), String> {
     for (command, wanted) in VERSIONS {
         check_version(wanted, &output_of(command).unwrap_or_default())?;
@@ -92,7 +93,7 @@ fn check_version(wanted: &str, version: &str) -> Result<(), String> {
     Err(format!("the lists are made with {wanted}, and {found} ({INSTALL})"))
 }
 
-/// The stdout of a command; `None` if it fails.
+/// The stdout of a command, or `None` if it fails.
 fn output_of(command: &[&str]) -> Option<String> {
     let (program, arguments) = command.split_first()?;
     let mut command = Command::new(program);
@@ -119,12 +120,12 @@ fn compare_all() -> Counts {
     let files = file_names();
     let strangers = strangers(&files);
     for name in &strangers {
-        println!("api: {LISTS}/{name} is the list of no library");
+        println!("api: {LISTS}/{name} belongs to no library");
     }
     counts += Counts::one(strangers.is_empty());
     if counts.failed > 0 {
         println!(
-            "api: when the change is meant, write the lists with `cargo xtask api --bless`, and name what breaks a caller in \
+            "api: if you meant the change, write the lists with `cargo xtask api --bless`, and describe what breaks callers in \
              CHANGELOG.md"
         );
     }
@@ -153,14 +154,14 @@ fn path_of(name: &str) -> std::path::PathBuf {
     cargo::workspace_root().join(LISTS).join(format!("{name}.txt"))
 }
 
-/// The files beside the lists, and the lists.
+/// The names of all files in the folder of the lists.
 fn file_names() -> Vec<String> {
     let entries = fs::read_dir(cargo::workspace_root().join(LISTS));
     let names = entries.into_iter().flatten().flatten().map(|entry| entry.file_name());
     names.map(|name| name.to_string_lossy().into_owned()).collect()
 }
 
-/// The files that are the list of no library, such as that of a crate which is gone.
+/// The files that belong to no library, such as the list of a removed crate.
 fn strangers(file_names: &[String]) -> Vec<&str> {
     let is_list = |file: &str| file.strip_suffix(".txt").is_some_and(|name| CRATES.contains(&name));
     let mut strangers: Vec<&str> =
@@ -169,7 +170,7 @@ fn strangers(file_names: &[String]) -> Vec<&str> {
     strangers
 }
 
-/// Makes the list of each library, in order, and gives it or what went wrong to `take`.
+/// Makes the list of each library, in order, and passes it, or the error, to `take`.
 fn for_each_crate(mut take: impl FnMut(&str, Result<String, String>)) {
     let target = cargo::metadata().map(|metadata| metadata.target_directory.into_std_path_buf());
     for name in CRATES {
@@ -177,13 +178,13 @@ fn for_each_crate(mut take: impl FnMut(&str, Result<String, String>)) {
     }
 }
 
-/// The public items of a library, one a line.
+/// The public items of a library, one on each line.
 fn list_of(name: &str, target: &Path) -> Result<String, String> {
     let mut rustdoc = cargo::command(&["rustdoc", "-q", "-p", name, "--lib", "--all-features"]);
     rustdoc.args(["--", "-Z", "unstable-options", "--output-format", "json"]);
-    // The pages are not looked at here.
+    // Nobody reads the pages made here, so their warnings do not matter.
     rustdoc.args(["--cap-lints", "allow"]);
-    // Stable rustdoc refuses JSON; the script lifts that for rustdoc alone.
+    // Stable rustdoc refuses to write JSON. The script enables it, for rustdoc alone.
     rustdoc.env("RUSTDOC", cargo::workspace_root().join("scripts/rustdoc-json.sh"));
     let status = rustdoc.status().map_err(|error| format!("cargo does not start: {error}"))?;
     if !status.success() {
@@ -199,7 +200,7 @@ fn list_of(name: &str, target: &Path) -> Result<String, String> {
     Ok(stable_lines(&String::from_utf8_lossy(&output.stdout)))
 }
 
-/// The lines that only a change of the library changes.
+/// The list without the lines that change with the compiler rather than the library.
 fn stable_lines(list: &str) -> String {
     let mut stable = String::with_capacity(list.len());
     for line in list.lines() {
@@ -211,7 +212,7 @@ fn stable_lines(list: &str) -> String {
     stable
 }
 
-/// What went (`-`) and what came (`+`), in the order of the lists.
+/// The lines that were removed (`-`) and added (`+`), in the order of the lists.
 fn differences(recorded: &str, now: &str) -> Vec<String> {
     if recorded == now {
         return Vec::new();
@@ -224,7 +225,7 @@ fn differences(recorded: &str, now: &str) -> Vec<String> {
     differences
 }
 
-/// The lines of `list` that `other` has not, or has less often.
+/// The lines of `list` that `other` lacks, or has less often.
 fn surplus(list: &str, other: &str, sign: char) -> Vec<String> {
     let mut others: HashMap<&str, usize> = HashMap::new();
     for line in other.lines() {

@@ -1,25 +1,25 @@
-//! Running cargo and asking it about the workspace.
+//! Runs cargo, and asks it about the workspace.
 //!
-//! Every task that needs cargo comes here. It knows nothing of what is built or checked.
+//! Every task that needs cargo comes here. This file does not know what is built or checked.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use cargo_metadata::{Metadata, MetadataCommand};
 
-/// The folder that holds the workspace's `Cargo.toml`.
+/// The folder with the workspace's `Cargo.toml`.
 pub(crate) fn workspace_root() -> PathBuf {
     let own =
         std::env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
     Path::new(&own).parent().map(Path::to_path_buf).unwrap_or_default()
 }
 
-/// A cargo command, run at the top of the workspace with the environment that a shell would give
-/// it.
+/// A cargo command that runs in the workspace's root folder, with the environment that a shell
+/// would give it.
 ///
-/// `cargo run` describes this very package to its child in `CARGO_PKG_…` and the like. Build
-/// scripts that ask to be run again when those change (ring's does) would make every crate above
-/// them build anew.
+/// `cargo run` describes the package xtask to its child in `CARGO_PKG_…` and similar variables.
+/// Some build scripts, such as ring's, run again when these change, and then every crate above them
+/// is built again.
 pub(crate) fn command(arguments: &[&str]) -> Command {
     let mut command = Command::new("cargo");
     command.args(arguments).current_dir(workspace_root());
@@ -44,8 +44,8 @@ fn describes_this_package(variable: &str) -> bool {
         )
 }
 
-/// What `cargo metadata` says of the workspace, resolved for this host only, so that nothing is
-/// downloaded for others.
+/// The output of `cargo metadata`, resolved for this host only, so that nothing is downloaded for
+/// other platforms.
 pub(crate) fn metadata() -> Result<Metadata, String> {
     let rustc = Command::new("rustc")
         .arg("-vV")

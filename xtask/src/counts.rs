@@ -1,6 +1,6 @@
-//! How many tests passed, failed and were skipped.
+//! Counts the tests that passed, failed and were skipped.
 //!
-//! Every task that tests something comes here to count and to print its closing line. It runs
+//! Every task that tests something counts here and prints its last line with it. This file runs
 //! nothing.
 
 use std::fmt;
@@ -15,12 +15,12 @@ pub(crate) struct Counts {
 }
 
 impl Counts {
-    /// One check that passed or failed.
+    /// The count of one check.
     pub(crate) fn one(passed: bool) -> Self {
         Self { passed: usize::from(passed), failed: usize::from(!passed), skipped: 0 }
     }
 
-    /// Reads a closing line of Rust's own test runner; `None` for any other line.
+    /// Reads the last line of Rust's own test runner. Returns `None` for any other line.
     pub(crate) fn from_test_result(line: &str) -> Option<Self> {
         let (_, numbers) = line.trim().strip_prefix("test result: ")?.split_once(". ")?;
         let mut counts = Self::default();

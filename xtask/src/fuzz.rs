@@ -1,7 +1,7 @@
-//! `cargo xtask fuzz`: each fuzz target under libFuzzer for some time.
+//! `cargo xtask fuzz`: runs each fuzz target under libFuzzer for some time.
 //!
-//! People come here. A target is a program of `crates/ipc-fuzz/src/bin`; a new file there is run
-//! without a change here. `cargo test -p ipc-fuzz` runs the same properties without a fuzzer.
+//! People come here. Each file of `crates/ipc-fuzz/src/bin` is a target, so a new one needs no
+//! change here. `cargo test -p ipc-fuzz` runs the same properties without a fuzzer.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,29 +12,29 @@ use crate::cargo;
 /// The package of the targets, below the workspace.
 const PACKAGE: &str = "crates/ipc-fuzz";
 
-/// What to do.
+/// The options of the task.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Options {
     /// How long each target runs.
     secs: u32,
-    /// The one target to run; all of them where there is none.
+    /// The only target to run, or `None` for all.
     target: Option<String>,
 }
 
 impl Options {
-    /// Reads the words behind the task's name. The error is a sentence.
+    /// Reads the words after the task's name. The error is a sentence.
     pub(crate) fn parse(words: &[&str]) -> Result<Self, String> {
         let mut options = Options { secs: 60, target: None };
         let mut words = words.iter();
         while let Some(word) = words.next() {
             if !["--secs", "--target"].contains(word) {
-                return Err(format!("there is no option `{word}`"));
+                return Err(format!("unknown option `{word}`"));
             }
-            let value = *words.next().ok_or_else(|| format!("{word} takes a value"))?;
+            let value = *words.next().ok_or_else(|| format!("{word} needs a value"))?;
             if *word == "--target" {
                 options.target = Some(value.to_owned());
             } else {
-                // libFuzzer takes 0 for "for ever".
+                // libFuzzer takes 0 as no limit.
                 let secs = value.parse().ok().filter(|secs| *secs > 0);
                 options.secs = secs.ok_or_else(|| format!("{word} cannot be `{value}`"))?;
             }
@@ -43,8 +43,8 @@ impl Options {
     }
 }
 
-/// Runs the targets one after the other; true if nothing was found. Without cargo-fuzz there is
-/// nothing to run, and it says so.
+/// Runs the targets one after the other. Returns true if none failed. Without cargo-fuzz it prints
+/// how to install it, and fails.
 pub(crate) fn run(options: &Options) -> bool {
     let package = cargo::workspace_root().join(PACKAGE);
     let targets = match chosen(&package, options.target.as_deref()) {
@@ -72,7 +72,7 @@ pub(crate) fn run(options: &Options) -> bool {
     failed.is_empty()
 }
 
-/// The names of the targets, in order, or the one that was asked for.
+/// The names of the targets, sorted, or only the one that the user named.
 fn chosen(package: &Path, target: Option<&str>) -> Result<Vec<String>, String> {
     let folder = package.join("src/bin");
     let said = |error: std::io::Error| format!("{}: {error}", folder.display());
@@ -87,11 +87,11 @@ fn chosen(package: &Path, target: Option<&str>) -> Result<Vec<String>, String> {
     match target {
         None => Ok(targets),
         Some(one) if targets.iter().any(|target| target == one) => Ok(vec![one.to_owned()]),
-        Some(one) => Err(format!("there is no target `{one}`; there are {}", targets.join(", "))),
+        Some(one) => Err(format!("unknown target `{one}`; the targets are {}", targets.join(", "))),
     }
 }
 
-/// Runs one target on its corpus, the seeds in the repository included.
+/// Runs one target on its corpus and on the seeds in the repository.
 fn run_target(package: &Path, target: &str, secs: u32) -> Result<(), String> {
     let built = cargo::workspace_root().join("target/fuzz");
     let corpus = built.join("corpus").join(target);
@@ -109,13 +109,16 @@ fn run_target(package: &Path, target: &str, secs: u32) -> Result<(), String> {
         .arg("--")
         .arg(format!("-max_total_time={secs}"))
         .arg(format!("-dict={}", text(package.join("dictionaries").join(target))))
-        // The sanitizers are not stable; the targets are built by the compiler of everything else.
+        // Sanitizers need unstable features. This enables them in the stable compiler.
         .env("RUSTC_BOOTSTRAP", "1")
-        // What a release does at link time takes minutes for each target.
+        // The release profile's link-time optimisation takes minutes for each target.
         .env("CARGO_PROFILE_RELEASE_LTO", "off")
         .env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "16");
     let status = command.status().map_err(|error| format!("cargo does not start: {error}"))?;
-    status.success().then_some(()).ok_or_else(|| "it failed; its output says on which input".into())
+    status
+        .success()
+        .then_some(())
+        .ok_or_else(|| "the target failed; its output names the input".into())
 }
 
 #[cfg(test)]

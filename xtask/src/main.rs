@@ -1,7 +1,7 @@
-//! Checks, end-to-end tests and other chores of the workspace.
+//! Checks, end-to-end tests and other tasks of the workspace.
 //!
-//! People and the automatic build come here, as `cargo xtask TASK`; one file is one task. It drives
-//! the other members from outside, by their commands and their binaries, and links none of them.
+//! People and the automatic build call it as `cargo xtask TASK`. Each task has a file of its own.
+//! The tasks run the commands and binaries of the other members, and link none of them.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
 mod api;
@@ -18,35 +18,35 @@ mod tidy;
 use std::process::ExitCode;
 
 const HELP: &str = "\
-Chores of the web-ipc workspace
+Tasks of the web-ipc workspace
 
 Usage: cargo xtask TASK
 
 Tasks:
-  test           everything: format, clippy, tidy, unit, integration and doc tests, then e2e; with codespell,
-                 cargo-deny and cargo-public-api where they are installed
-  e2e [FILTER]   drives the built binary in temporary homes; FILTER picks scenarios by a part of their name
-  e2e --list     names the scenarios
+  test           runs all checks: format, clippy, tidy, unit, integration and doc tests, then e2e; also codespell,
+                 cargo-deny and cargo-public-api, if they are installed
+  e2e [FILTER]   runs the built binary in temporary homes; FILTER selects scenarios by a part of their name
+  e2e --list     lists the scenarios
   crash [OPTION...]
-                 kills the receiver under load, and looks for lost and doubled messages:
+                 kills the receiver under load, and looks for lost and duplicated messages:
                  --rounds N (20), --inbox durable|memory (durable), --reader receive|serve (receive),
-                 --mode send|send_all|request|all (all), --in-flight N (8), --seed S (by chance, and printed);
-                 --cut: cuts its connections instead; --failover: kills of two servers the one in use, for good
+                 --mode send|send_all|request|all (all), --in-flight N (8), --seed S (random, and printed);
+                 --cut: cuts its connections instead; --failover: kills the server in use, of two, for good
   bench [OPTION...]
-                 how fast it is, beside the same HTTP and TLS libraries doing nothing else, from a release build:
-                 --rounds N (5), --secs S for a case in a round (1), --write docs/performance.md and its charts,
-                 --only PART,... of a name, such as durable, send_all, request, local, cold, flood, commands, sealing,
-                 --size BYTES,... and --in-flight N,... pick what is measured, always with its raw case beside it;
-                 --quick: each kind of case for a moment, from a debug build, only to show that it runs
+                 measures a release build, and compares it with the same HTTP and TLS libraries alone:
+                 --rounds N (5), --secs S for a case in a round (1), --write: updates docs/performance.md and its charts,
+                 --only PART,... selects by a part of the name: durable, send_all, request, local, cold, flood, …
+                 --size BYTES,... and --in-flight N,... select cases; the raw case for comparison is always included;
+                 --quick: runs each kind of case for a moment, from a debug build, only to show that it works
   fuzz [--secs N] [--target NAME]
-                 each fuzz target of crates/ipc-fuzz, or one, under cargo-fuzz for N seconds (60)
-  tidy           dependency directions, circles of files, lock file, manifests, module docs, width of lines,
+                 runs each fuzz target of crates/ipc-fuzz, or one, under cargo-fuzz for N seconds (60)
+  tidy           checks dependency directions, circles of files, lock file, manifests, module docs, width of lines,
                  docs/protocol.md
-  tidy --bless   takes over the hash of the protocol source into docs/protocol.md, once the page is true again
+  tidy --bless   writes the hash of the protocol source into docs/protocol.md, once the page is up to date again
   api            compares the public items of each library with docs/api; needs cargo-public-api
   api --bless    writes docs/api
 
-Exit status: 0 all is well, 1 something failed, 2 wrong usage.
+Exit status: 0 success, 1 failure, 2 wrong usage.
 ";
 
 fn main() -> ExitCode {
@@ -90,7 +90,7 @@ fn main() -> ExitCode {
         ["tidy"] => tidy::run_alone(),
         ["tidy", "--bless"] => tidy::bless(),
         other => {
-            eprintln!("cargo xtask: `{}` is no task\n\n{HELP}", other.join(" "));
+            eprintln!("cargo xtask: unknown task `{}`\n\n{HELP}", other.join(" "));
             return ExitCode::from(2);
         }
     };

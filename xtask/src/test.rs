@@ -1,8 +1,8 @@
-//! `cargo xtask test`: everything that must hold before a change is good, in one command.
+//! `cargo xtask test`: runs all checks that a change must pass, in one command.
 //!
-//! People and the automatic build come here. It runs stage after stage, stops at the first that
-//! fails, says how to run that one again, and closes with one count over all of them. A stage whose
-//! tool is not installed is skipped and says so. What a stage checks is that stage's own business.
+//! People and the automatic build come here. It runs the stages in order and stops at the first
+//! that fails. It then prints the command that runs this stage again, and a count over all stages.
+//! A stage whose tool is not installed is skipped, with a message.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
@@ -10,22 +10,22 @@ use std::process::{Command, Stdio};
 use crate::counts::Counts;
 use crate::{api, cargo, e2e, tidy};
 
-/// What becomes of a stage: its count, and whether it failed.
+/// The result of a stage.
 struct Stage {
     counts: Counts,
     passed: bool,
 }
 
-/// A stage by the command that runs it alone.
+/// A stage, with the command that runs it alone.
 type NamedStage = (&'static str, fn() -> Stage);
 
-/// Misspelt words; `.codespellrc` has those that only look so.
+/// Looks for misspelt words. `.codespellrc` lists the exceptions.
 const SPELLING: &str = "codespell";
 
-/// Licences, providers and sources of what is built; `deny.toml` says which may be.
+/// Checks licences, banned crates and sources of all dependencies. `deny.toml` has the rules.
 const DEPENDENCIES: &str = "cargo deny check bans licenses sources";
 
-/// Runs all stages; true when all passed.
+/// Runs all stages. Returns true if all passed.
 pub(crate) fn run() -> bool {
     let stages: [NamedStage; 11] = [
         ("cargo fmt --all --check", || plain(&["fmt", "--all", "--check"])),
@@ -38,7 +38,7 @@ pub(crate) fn run() -> bool {
         }),
         (SPELLING, || if_installed(tool("codespell"), tool("codespell"))),
         (DEPENDENCIES, || {
-            // Advisories would need the network.
+            // Advisories are left out, since they need the network.
             let check = ["deny", "check", "bans", "licenses", "sources"];
             if_installed(cargo::command(&["deny"]), cargo::command(&check))
         }),
@@ -46,7 +46,7 @@ pub(crate) fn run() -> bool {
             let counts = api::run();
             Stage { counts, passed: counts.failed == 0 }
         }),
-        // Alone, because features that other members switch on would hide one that is missing here.
+        // Checked alone, since features that other members enable could hide a missing one.
         ("cargo check -p ipc-client", || plain(&["check", "-p", "ipc-client"])),
         ("cargo check -p web-ipc --no-default-features --features server", || {
             plain(&["check", "-p", "web-ipc", "--no-default-features", "--features", "server"])
@@ -95,7 +95,7 @@ fn whole(mut command: Command) -> Stage {
     Stage { counts: Counts::one(passed), passed }
 }
 
-/// A command of a tool that need not be there: where `tool --version` does not work, it is skipped.
+/// Runs a command of an optional tool. If `tool --version` fails, the stage is skipped.
 fn if_installed(mut tool: Command, command: Command) -> Stage {
     let version = tool.arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
     if version.is_ok_and(|status| status.success()) {
@@ -105,14 +105,14 @@ fn if_installed(mut tool: Command, command: Command) -> Stage {
     Stage { counts: Counts { skipped: 1, ..Counts::default() }, passed: true }
 }
 
-/// A tool that is not cargo's, run at the top of the workspace.
+/// A command of another tool than cargo, run in the workspace's root folder.
 fn tool(name: &str) -> Command {
     let mut command = Command::new(name);
     command.current_dir(cargo::workspace_root());
     command
 }
 
-/// A cargo command whose output closes with Rust's test counts; shown as it comes.
+/// Runs a cargo command whose output has Rust's test counts, and prints the output as it comes.
 fn counted(arguments: &[&str]) -> Stage {
     let mut counts = Counts::default();
     let failed = |counts| Stage { counts, passed: false };
@@ -135,7 +135,7 @@ fn counted(arguments: &[&str]) -> Stage {
     }
     let exit_is_zero = child.wait().is_ok_and(|status| status.success());
     if !exit_is_zero && counts.failed == 0 {
-        // It did not build, or a test binary died: no count says so.
+        // The build failed or a test binary crashed, which no count shows.
         counts.failed = 1;
     }
     Stage { counts, passed: exit_is_zero && counts.failed == 0 && counts.passed > 0 }

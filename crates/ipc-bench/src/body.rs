@@ -19,7 +19,7 @@ impl Body {
     pub(crate) fn of_bytes(bytes: usize) -> Result<Self, String> {
         let letters = bytes
             .checked_sub(Self::BYTES_MIN)
-            .ok_or_else(|| format!("a message has {} bytes or more", Self::BYTES_MIN))?;
+            .ok_or_else(|| format!("a message must have at least {} bytes", Self::BYTES_MIN))?;
         Ok(Body { data: ('a'..='z').cycle().take(letters).collect() })
     }
 }

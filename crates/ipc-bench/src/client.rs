@@ -96,7 +96,9 @@ async fn cold(
         }
     }
     if cold == Cold::Resumed && resumed < sent {
-        return Err(format!("{} of {sent} handshakes resumed no session", sent - resumed).into());
+        return Err(
+            format!("{} of {sent} handshakes did not resume a session", sent - resumed).into()
+        );
     }
     Ok(gauge.end()?)
 }

@@ -25,7 +25,7 @@ pub(crate) fn run(options: &Options) -> Result<(), Failure> {
     let kind = match options.get::<String>("kind")?.as_deref() {
         None | Some("timed") => Kind::Timed,
         Some("random") => Kind::Random,
-        Some(other) => return Err(format!("--kind is timed or random, not {other}").into()),
+        Some(other) => return Err(format!("--kind must be timed or random, not {other}").into()),
     };
     let ids = options.get::<u64>("ids")?.unwrap_or(10_000_000).next_multiple_of(ROUND);
     options.refuse_unused()?;
@@ -105,7 +105,7 @@ async fn put_and_take(
         let begun = Instant::now();
         for message in batch {
             if sender.put(message, Duration::ZERO).await? != Put::Accepted {
-                return Err("an id came twice".into());
+                return Err("a new id was taken for a duplicate".into());
             }
         }
         took += begun.elapsed();

@@ -64,7 +64,7 @@ impl Gauge {
     /// Ends the span, and returns what was measured.
     pub(crate) fn end(&self) -> Result<Value, String> {
         self.is_over.store(true, Ordering::Relaxed);
-        let span = self.span().take().ok_or("nothing was begun")?;
+        let span = self.span().take().ok_or("the measurement was not begun")?;
         let secs = span.begun_at.elapsed().as_secs_f64();
         let (now, before) = (self.cpu_times()?, &span.cpu_before);
         let own = now.own.saturating_sub(before.own);

@@ -72,7 +72,7 @@ fn main() -> ExitCode {
                 print!("{HELP}");
                 Ok(())
             }
-            Some(other) => Err(format!("there is no program `{other}`").into()),
+            Some(other) => Err(format!("unknown program `{other}`").into()),
         };
         done.and_then(|()| options.refuse_unused().map_err(Failure::from))
     });

@@ -24,8 +24,9 @@ impl Options {
         let mut given = BTreeMap::new();
         let mut words = words.into_iter();
         while let Some(word) = words.next() {
-            let name = word.strip_prefix("--").ok_or_else(|| format!("`{word}` is no option"))?;
-            let value = words.next().ok_or_else(|| format!("{word} takes a value"))?;
+            let name =
+                word.strip_prefix("--").ok_or_else(|| format!("`{word}` is not an option"))?;
+            let value = words.next().ok_or_else(|| format!("{word} needs a value"))?;
             given.insert(name.to_owned(), value);
         }
         Ok(Options { given, asked: RefCell::default() })
@@ -55,7 +56,7 @@ impl Options {
     /// Refuses options that no program asked for: a misspelt option would change what is measured.
     pub(crate) fn refuse_unused(&self) -> Result<(), String> {
         match self.given.keys().find(|name| !self.asked.borrow().contains(*name)) {
-            Some(name) => Err(format!("there is no option --{name} here")),
+            Some(name) => Err(format!("unknown option --{name}")),
             None => Ok(()),
         }
     }
@@ -87,6 +88,6 @@ mod tests {
         assert_eq!(options.get::<usize>("bytes"), Err("--bytes cannot be `many`".to_owned()));
         assert!(options.secs("secs", 1.0).is_err());
         assert_eq!(options.required::<String>("home"), Err("--home is missing".to_owned()));
-        assert_eq!(options.refuse_unused(), Err("there is no option --othr here".to_owned()));
+        assert_eq!(options.refuse_unused(), Err("unknown option --othr".to_owned()));
     }
 }

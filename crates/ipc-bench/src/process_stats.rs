@@ -14,7 +14,7 @@ const TICK: Duration = Duration::from_millis(10);
 pub(crate) fn cpu_time(pid: &str) -> Result<Duration, String> {
     let path = format!("/proc/{pid}/stat");
     let text = fs::read_to_string(&path).map_err(|error| format!("{path}: {error}"))?;
-    ticks(&text).map(|ticks| TICK * ticks).ok_or_else(|| format!("{path} is not understood"))
+    ticks(&text).map(|ticks| TICK * ticks).ok_or_else(|| format!("{path} has an unexpected form"))
 }
 
 /// Fields 14 and 15, `utime` and `stime` of proc(5). Field 2, the program's name, may contain any
@@ -31,7 +31,9 @@ fn ticks(stat: &str) -> Option<u32> {
 pub(crate) fn cpu_time_of_all() -> Result<Duration, String> {
     let path = "/proc/stat";
     let text = fs::read_to_string(path).map_err(|error| format!("{path}: {error}"))?;
-    ticks_of_all(&text).map(|ticks| TICK * ticks).ok_or_else(|| format!("{path} is not understood"))
+    ticks_of_all(&text)
+        .map(|ticks| TICK * ticks)
+        .ok_or_else(|| format!("{path} has an unexpected form"))
 }
 
 /// `user`, `nice`, `system` and `steal` of the first line of `/proc/stat`, proc(5).
@@ -58,7 +60,7 @@ impl Memory {
             (Some(resident), Some(peak)) => {
                 Ok(Memory { resident: resident * 1024, peak: peak * 1024 })
             }
-            _ => Err(format!("{path} is not understood")),
+            _ => Err(format!("{path} has an unexpected form")),
         }
     }
 }

@@ -17,7 +17,7 @@ pub(crate) fn run(options: &Options) -> Result<(), Failure> {
     let channel = match &*transport {
         "any" => true,
         "post" => false,
-        other => return Err(format!("--transport is any or post, not {other}").into()),
+        other => return Err(format!("--transport must be any or post, not {other}").into()),
     };
     let client = Client::builder(&home).server("localhost", address).channel(channel).build()?;
     client.send(&json!({"a": 1})).wait()?;

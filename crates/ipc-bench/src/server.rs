@@ -38,7 +38,9 @@ pub(crate) fn run(options: &Options) -> Result<(), Failure> {
                 DurableOptions::default().open(directory.path().join("inbox.db")).await?.into()
             }
             other => {
-                return Err(format!("--inbox is memory, durable or diskless, not {other}").into());
+                return Err(
+                    format!("--inbox must be memory, durable or diskless, not {other}").into()
+                );
             }
         };
         let server = Server::builder(&home)

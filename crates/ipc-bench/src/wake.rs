@@ -44,7 +44,7 @@ pub(crate) fn run(options: &Options) -> Result<(), Failure> {
     drop(to);
     let status = echo.wait()?;
     if !status.success() {
-        return Err(format!("the other process: {status}").into());
+        return Err(format!("the other process failed: {status}").into());
     }
     println!("{}", json!({ "wake_us": took.as_secs_f64() * 1e6 / f64::from(round_trips) / 2.0 }));
     Ok(())

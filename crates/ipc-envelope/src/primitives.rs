@@ -148,7 +148,7 @@ impl<C: BlockCipherEncrypt<BlockSize = U16>> Chain<C> {
     }
 }
 
-/// Fills `padding`, the bytes behind a plaintext, with PKCS#7 padding (RFC 5652, section 6.3): 1 to
+/// Fills `padding`, the bytes after a plaintext, with PKCS#7 padding (RFC 5652, section 6.3): 1 to
 /// 16 bytes, whose value is their number.
 pub(crate) fn pad(padding: &mut [u8]) {
     padding.fill(u8::try_from(padding.len()).expect("at most 16"));

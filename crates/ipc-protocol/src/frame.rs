@@ -236,7 +236,7 @@ struct Around<'a> {
 
 impl<'a> FrameHead<'a> {
     /// Reads the members of a plaintext without checking its body. If a member is missing before
-    /// the body, the members behind the body are read too.
+    /// the body, the members after the body are read too.
     ///
     /// # Errors
     /// Those of [`Frame::parse`] that concern the members around the body.
@@ -291,7 +291,7 @@ impl<'a> FrameHead<'a> {
         self.around.as_ref()?.session.as_deref()
     }
 
-    /// Checks what has not been read yet: the body and the members behind it.
+    /// Checks what has not been read yet: the body and the members after it.
     ///
     /// # Errors
     /// Those of [`Frame::parse`].
@@ -311,7 +311,7 @@ impl<'a> FrameHead<'a> {
         Ok(frame.map(|body| frame_of(body, entries_max)))
     }
 
-    /// Reads the body with `read_body`, and checks the members behind it.
+    /// Reads the body with `read_body`, and checks the members after it.
     fn finish<B>(
         self,
         read_body: impl FnOnce(&mut Scanner<'a>) -> Result<B, JsonError>,
@@ -364,7 +364,7 @@ impl<'a> Members<'a> {
         Ok(())
     }
 
-    /// Reads the members behind the body. The body is stepped over, not checked.
+    /// Reads the members after the body. The body is stepped over, not checked.
     fn look_behind(&mut self, body: &Scanner<'a>) -> Result<(), FrameError> {
         let mut behind = body.behind_the_value()?;
         while behind.another(b'}')? {
@@ -589,7 +589,7 @@ mod tests {
         );
     }
 
-    /// Frames with this body and valid other members: before the body, behind it, and on both
+    /// Frames with this body and valid other members: before the body, after it, and on both
     /// sides.
     fn around(body: &str) -> [String; 3] {
         let (v, id) = (r#""v":1"#, format!(r#""id":"{ID}""#));

@@ -200,7 +200,7 @@ mod tests {
             None,
             "names around it are not its own"
         );
-        // The scan ends there: the invalid value behind is not reached.
+        // The scan ends there: the invalid value after it is not reached.
         let open = members(NAMES_MAX + 1).replace('}', ",NaN");
         assert_eq!(refusal(&open), Some(JsonErrorKind::TooManyNames));
     }

@@ -33,7 +33,7 @@ impl<'a> Scanner<'a> {
         self.end()
     }
 
-    /// Steps over the white space behind the last value, and checks that the text ends there.
+    /// Steps over the white space after the last value, and checks that the text ends there.
     pub(crate) fn end(&mut self) -> Result<(), JsonError> {
         self.skip_space();
         if self.at == self.text.len() { Ok(()) } else { self.fail(JsonErrorKind::Syntax) }
@@ -78,7 +78,7 @@ impl<'a> Scanner<'a> {
         self.compare_names(first_name)
     }
 
-    /// Steps over a member's name and the colon behind it. Returns the name unescaped.
+    /// Steps over a member's name and the colon after it. Returns the name unescaped.
     pub(crate) fn name(&mut self) -> Result<Cow<'a, str>, JsonError> {
         if self.peek() != Some(b'"') {
             return self.fail(JsonErrorKind::Syntax);
@@ -109,7 +109,7 @@ impl<'a> Scanner<'a> {
         Ok(())
     }
 
-    /// A scanner of the same text, behind the value that begins here. The value is not checked:
+    /// A scanner of the same text, after the value that begins here. The value is not checked:
     /// brackets are counted and strings are stepped over. That finds the end of every value that is
     /// JSON.
     pub(crate) fn behind_the_value(&self) -> Result<Scanner<'a>, JsonError> {
@@ -149,7 +149,7 @@ impl<'a> Scanner<'a> {
         Ok(())
     }
 
-    /// Steps over the opening bracket and the white space behind it.
+    /// Steps over the opening bracket and the white space after it.
     pub(crate) fn enter(&mut self, depth: usize) -> Result<(), JsonError> {
         if depth > DEPTH_MAX {
             return self.fail(JsonErrorKind::TooDeep);

@@ -49,11 +49,11 @@ fn measure(built: &Built, options: &Options) -> Result<(), String> {
     };
     drop(priority);
     if measured.samples.is_empty() && measured.figures.is_empty() {
-        return Err("there is nothing of these names, sizes and numbers in flight".to_owned());
+        return Err("no measurement has these names, sizes and numbers in flight".to_owned());
     }
     if options.quick {
         shown(&measured, options)?;
-        println!("bench: everything runs; a debug build for a moment has no figures to show");
+        println!("bench: everything runs; the short form shows no figures");
         return Ok(());
     }
     let tables = rendering::tables(&measured);
@@ -72,7 +72,7 @@ fn measure(built: &Built, options: &Options) -> Result<(), String> {
 fn shown(measured: &Measurements, options: &Options) -> Result<(), String> {
     let (tables, charts) = (rendering::tables(measured), rendering::charts(measured));
     if tables.is_empty() || (!options.is_a_part() && charts.is_empty()) {
-        return Err("what was measured is in no table, or in no chart".to_owned());
+        return Err("some measurements are missing from the tables or charts".to_owned());
     }
     Ok(())
 }

@@ -1,17 +1,16 @@
-//! What happens in a run, as its processes and its proxy tell it.
+//! The events of a run, reported by its processes and its proxy.
 //!
-//! `receiver`, `sender` and the proxy tell; a run waits for all of them in one place.
+//! `receiver`, `sender` and `proxy` report them. A run waits for all events in one place.
 
-/// One thing that happens.
+/// An event of a run.
 pub(super) enum Event {
-    /// The receiver listens, and can be told to stop.
+    /// The receiver is listening, and can be told to stop.
     Listening,
     /// The receiver printed the line of a message.
     Line(String),
-    /// The receiver's output ended. A line without an end, which a kill cut off, was not read by
-    /// anybody.
+    /// The receiver's output ended. A last line that a kill cut off is not reported.
     ReceiverClosed,
-    /// A sender's output ended; its place and what it printed.
+    /// A sender's output ended: the sender's index, and its output.
     SenderClosed(usize, String),
     /// The proxy cut a connection.
     Cut(String),

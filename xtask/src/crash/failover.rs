@@ -1,10 +1,11 @@
-//! Rounds in which of two servers the one that is in use is killed for good, and clients go on with
-//! the other.
+//! Rounds with two servers. The server in use is killed for good, and clients continue with the
+//! other.
 //!
-//! The task and the end-to-end scenario come here. Each server has its messages in memory, so that
-//! what the killed one had acknowledged and not yet handed out dies with it. That is told by the
-//! order: a sender's messages are at the killed server up to some number and at the other one from
-//! some number on, and between the two may be what the killed one had acknowledged.
+//! The task and the end-to-end scenario come here. Each server keeps its messages in memory, so
+//! messages that the killed server acknowledged and did not deliver die with it. The order shows
+//! which these are. The killed server has a sender's messages up to some number, and the other
+//! server has those from some number on. Only the acknowledged messages between the two may be
+//! missing.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -22,33 +23,35 @@ use super::receiver::{self, ReceiverProcess};
 use super::sender::{self, Task};
 use crate::driver::{Process, Sandbox};
 
-/// Without any event for so long a round hangs. Longer than a sender's deadline, whose end is an
-/// event.
+/// A round without any event for so long counts as hanging. This is longer than a sender's timeout,
+/// whose end is an event.
 const SILENCE_MAX: Duration = Duration::from_secs(180);
 
-/// The server in use is killed with one of its first 2 to the power of this many lines, or as many
-/// milliseconds after the senders began: while they are at work.
+/// The server in use is killed at one of its first 2^LINES_BITS lines, or within 2^LIFE_MS_BITS
+/// milliseconds of the senders' start, while the senders are sending.
 const LINES_BITS: u64 = 9;
 const LIFE_MS_BITS: u64 = 7;
 
-/// So many rounds in a row may end without the other server having had anything: the senders were
-/// faster than the kill.
+/// How many rounds in a row may end before the other server gets a message, because the senders
+/// finish before the kill.
 const MISSES_MAX: u32 = 100;
 
-/// How the messages of all rounds fared.
+/// What became of the messages of all rounds.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Verdict {
-    /// Messages that a sender was told are stored.
+    /// How many messages were acknowledged to a sender.
     pub(crate) acknowledged: usize,
-    /// Those of them that neither server handed out, though the killed one cannot have had them.
+    /// Acknowledged messages that neither server delivered, and that did not die with the killed
+    /// server.
     pub(crate) lost: Vec<(String, u64)>,
-    /// What a server handed out twice, or both of them under different ids.
+    /// Messages that one server delivered twice, or both servers under different ids.
     pub(crate) twice: Vec<(String, u64)>,
-    /// What a server handed out after a later one of the same sender.
+    /// Messages that a server delivered after a later one of the same sender.
     pub(crate) out_of_order: Vec<(String, u64)>,
-    /// What the killed server had acknowledged and not handed out.
+    /// How many messages the killed server had acknowledged and not delivered.
     pub(crate) died: usize,
-    /// What both servers handed out, under one id: the killed one gave no answer.
+    /// How many messages both servers delivered under one id: the killed server had not answered
+    /// these.
     pub(crate) at_both: usize,
 }
 
@@ -58,8 +61,8 @@ impl Verdict {
         self.lost.is_empty() && self.twice.is_empty() && self.out_of_order.is_empty()
     }
 
-    /// Takes in what one sender's order came to: its numbers that were acknowledged, in order, and
-    /// what either server printed.
+    /// Judges the messages of one sender: its acknowledged numbers, in order, and the messages that
+    /// each server printed.
     fn judge(
         &mut self,
         from: &str,
@@ -105,7 +108,7 @@ impl Verdict {
         }
     }
 
-    /// The numbers behind a bad verdict, a line for each kind.
+    /// The numbers behind a bad verdict, one line for each kind.
     pub(crate) fn details(&self) -> String {
         let kinds =
             [("lost", &self.lost), ("twice", &self.twice), ("out of order", &self.out_of_order)];
@@ -142,10 +145,10 @@ struct Delivered {
     redeliveries: u64,
 }
 
-/// What a server printed, by the sender.
+/// The messages that a server printed, by sender.
 type DeliveredBySender = HashMap<String, Vec<Delivered>>;
 
-/// Whose event it is: that of the server that is killed, of the other one, of a sender.
+/// The origin of an event: the server that is killed, the other server, or a sender.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Origin {
     Killed,
@@ -153,16 +156,16 @@ enum Origin {
     Sender,
 }
 
-/// A sender of one mode, whose processes follow each other.
+/// A sender of one mode. Its processes run one after the other.
 struct LoadSender {
     mode: Mode,
-    /// The number of its next message.
+    /// The number of the next message.
     next: u64,
     acks: PathBuf,
     acks_read: u64,
 }
 
-/// Does it. `say` gets a line for each round. The error says why there is no verdict.
+/// Runs all rounds. `say` gets a line for each round. The error says why there is no verdict.
 pub(super) fn run(
     sandbox: &Sandbox,
     options: &Options,
@@ -188,13 +191,13 @@ pub(super) fn run(
         if other == 0 {
             misses += 1;
             if misses > MISSES_MAX {
-                return Err("the senders end before their server is killed".to_owned());
+                return Err("the senders finish before their server is killed".to_owned());
             }
             continue;
         }
         (rounds, misses) = (rounds + 1, 0);
         say(&format!(
-            "round {rounds}: killed with {killed} lines out ({kill_point:?}), {other} from the other"
+            "round {rounds}: killed after {killed} lines ({kill_point:?}), {other} lines from the other server"
         ));
     }
     let log = other_log(sandbox);
@@ -209,7 +212,7 @@ pub(super) fn run(
     Ok(verdict)
 }
 
-/// When the server that is in use is killed.
+/// When the server in use is killed.
 #[derive(Clone, Copy, Debug)]
 enum KillPoint {
     Line(u64),
@@ -220,7 +223,7 @@ fn other_log(sandbox: &Sandbox) -> PathBuf {
     sandbox.folder().join("other.log")
 }
 
-/// One round; how many lines either server printed.
+/// Runs one round. Returns how many lines each server printed.
 fn round(
     sandbox: &Sandbox,
     options: &Options,
@@ -285,7 +288,7 @@ fn round(
             }
             _ => {}
         }
-        // Where there is nothing more to send, no further line comes.
+        // If the senders have finished, no further line comes.
         if !is_killed && (is_due || at_work == 0) {
             killed.process.kill()?;
             (is_killed, kill_at) = (true, None);
@@ -310,7 +313,7 @@ fn round(
     Ok((round.killed_lines, round.other_lines))
 }
 
-/// Starts a server with its messages in memory, and its port.
+/// Starts a server with its messages in memory. Returns it with its port.
 fn serve(
     sandbox: &Sandbox,
     log: &str,
@@ -325,17 +328,18 @@ fn serve(
     Ok((receiver::start(sandbox, port, kind, &log, receiver_tell)?, port))
 }
 
-/// Says whose an event is, so that a round waits in one place.
+/// Adds the origin to each event, so that a round waits for all events in one place.
 fn forward(events: Receiver<Event>, origin: Origin, tell: Sender<(Origin, Event)>) {
     thread::spawn(move || {
-        // A round that is over needs no more events.
+        // After the end of the round nobody receives events.
         while let Ok(event) = events.recv()
             && tell.send((origin, event)).is_ok()
         {}
     });
 }
 
-/// A sender is done: it must have had every answer and nothing to complain of.
+/// Checks a sender that has ended: every message must have an answer, and it must have reported no
+/// error.
 fn check_sender(process: &mut Process, load: &LoadSender, said: &str) -> Result<(), String> {
     let (mode, count) = (load.mode.word(), load.mode.messages_each());
     let log = load.acks.with_extension("log");
@@ -343,7 +347,7 @@ fn check_sender(process: &mut Process, load: &LoadSender, said: &str) -> Result<
     let told = std::fs::read_to_string(&log).unwrap_or_default();
     if !status.success() || said.trim_end() != format!("acknowledged {count}") || !told.is_empty() {
         return Err(format!(
-            "the sender of {mode} is not content: {status}\n{said}{}",
+            "the sender of {mode} reported an error: {status}\n{said}{}",
             logs::tail(&log)
         ));
     }
@@ -359,17 +363,17 @@ struct Round {
 }
 
 impl Round {
-    /// The next event, its line taken down; `None` when it is `until`.
+    /// Waits for the next event, and records its line. Returns `None` at the time `until`.
     fn next(&mut self, until: Instant) -> Result<Option<(Origin, Event)>, String> {
         let wait = until.saturating_duration_since(Instant::now());
         let event = match self.events.recv_timeout(wait) {
             Ok(event) => event,
             Err(RecvTimeoutError::Timeout) if wait < SILENCE_MAX / 2 => return Ok(None),
-            Err(_) => return Err(format!("nothing has happened for {} s", SILENCE_MAX.as_secs())),
+            Err(_) => return Err(format!("no event for {} s", SILENCE_MAX.as_secs())),
         };
         if let (origin, Event::Line(line)) = &event {
             let message = Message::read(line, Reader::Receive)
-                .ok_or_else(|| format!("a server printed: {line}"))?;
+                .ok_or_else(|| format!("a server printed a line that is not a message: {line}"))?;
             let (lines, count) = match origin {
                 Origin::Killed => (&mut self.killed, &mut self.killed_lines),
                 _ => (&mut self.other, &mut self.other_lines),
@@ -381,7 +385,7 @@ impl Round {
         Ok(Some(event))
     }
 
-    /// Judges what became of a sender's messages.
+    /// Judges a sender's messages.
     fn judge(
         &self,
         load: &mut LoadSender,
@@ -392,7 +396,9 @@ impl Round {
         let expected = load.next..load.next + load.mode.messages_each();
         if !sender::are_all_in_order(&numbers, expected.clone(), load.mode, in_flight) {
             let acks = load.acks.display();
-            return Err(format!("{acks} does not hold {expected:?}, each once and in order"));
+            return Err(format!(
+                "{acks} does not have the numbers {expected:?}, each once and in order"
+            ));
         }
         load.next = expected.end;
         let mut by_order: BTreeMap<String, Vec<u64>> = BTreeMap::new();
@@ -402,7 +408,8 @@ impl Round {
                 .or_default()
                 .push(number);
         }
-        // A reply is given after the line is printed: no request dies with its server.
+        // The server prints a request before it replies, so no acknowledged request can die with
+        // it.
         let may_die = load.mode != Mode::Request;
         let none = Vec::new();
         for (from, numbers) in by_order {

@@ -1,7 +1,7 @@
-//! What was acknowledged and what came out, and the verdict on both.
+//! Records which messages were acknowledged and which were delivered, and judges both.
 //!
-//! A run comes here with every line that a receiver printed and every number that a sender was
-//! given an acknowledgement for. Nothing here starts a process or reads a file.
+//! A run comes here with every line that a receiver printed and every number that was acknowledged
+//! to a sender. Nothing here starts a process or reads a file.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::fmt;
@@ -10,37 +10,37 @@ use serde_json::Value;
 
 use super::options::Reader;
 
-/// A sender's word and the number of its message.
+/// The sender in a message's `from`, and the number of the message.
 type Key = (String, u64);
 
-/// Numbers that a report names; of more it says how many.
+/// How many numbers a report lists. Of more it gives only the count.
 const NAMED_MAX: usize = 20;
 
-/// All that is known of a run's messages.
+/// The state of all messages of a run.
 #[derive(Debug)]
 pub(crate) struct Ledger {
     reader: Reader,
     senders: BTreeMap<String, Numbers>,
-    /// The last lines of the receiver that runs, which it may not have acknowledged yet.
+    /// The last messages that the running receiver printed, which it may not have acknowledged yet.
     in_hand: VecDeque<Key>,
-    /// What a receiver had in hand when it was killed: this alone may come again.
+    /// The unacknowledged messages of a killed receiver. Only these may be delivered again.
     unsettled: BTreeSet<Key>,
     twice: BTreeSet<Key>,
     out_of_order: BTreeSet<Key>,
     redelivered: u64,
 }
 
-/// One sender's messages.
+/// The messages of one sender.
 #[derive(Debug, Default)]
 struct Numbers {
     acknowledged: BTreeSet<u64>,
-    /// What came out, with its id.
+    /// The delivered messages, with their ids.
     arrived: HashMap<u64, String>,
     highest: Option<u64>,
 }
 
 impl Ledger {
-    /// An empty one, for the lines of this reader.
+    /// Makes an empty ledger for the lines of this reader.
     pub(crate) fn new(reader: Reader) -> Self {
         Ledger {
             reader,
@@ -53,19 +53,19 @@ impl Ledger {
         }
     }
 
-    /// Takes down that a sender was told that this message is stored.
+    /// Records that this message was acknowledged to its sender.
     pub(crate) fn acknowledge(&mut self, from: &str, number: u64) {
         self.senders.entry(from.to_owned()).or_default().acknowledged.insert(number);
     }
 
-    /// Takes down a line of the receiver's. The error says why it is none that it may print.
+    /// Records a line of the receiver. The error says why the receiver must not print it.
     ///
-    /// The receiver takes further messages only when those before are acknowledged. So of a process
-    /// that was killed only its last lines, as many as it has in hand, may come again: marked,
-    /// once, and before anything that never came out.
+    /// The receiver takes further messages only after it has acknowledged the ones before. So after
+    /// a kill only the last lines, as many as the reader may hold unacknowledged, may be delivered
+    /// again: once, marked as redelivered, and before all new messages.
     pub(crate) fn arrive(&mut self, line: &str) -> Result<(), String> {
         let message = Message::read(line, self.reader)
-            .ok_or_else(|| format!("the receiver printed: {line}"))?;
+            .ok_or_else(|| format!("the receiver printed a line that is not a message: {line}"))?;
         let key = (message.from, message.number);
         let numbers = self.senders.entry(key.0.clone()).or_default();
         match numbers.arrived.get(&key.1) {
@@ -83,7 +83,7 @@ impl Ledger {
                 }
                 numbers.highest = numbers.highest.max(Some(key.1));
                 numbers.arrived.insert(key.1, message.id);
-                // What has not come again by now had been acknowledged.
+                // Messages that were not delivered again by now were acknowledged.
                 self.unsettled.clear();
             }
         }
@@ -94,17 +94,17 @@ impl Ledger {
         Ok(())
     }
 
-    /// Takes down that the receiver was killed: what it had in hand may come again.
+    /// Records that the receiver was killed. Its unacknowledged messages may be delivered again.
     pub(crate) fn receiver_ended(&mut self) {
         self.unsettled.extend(self.in_hand.drain(..));
     }
 
-    /// Whether this message has come out.
+    /// Whether this message was delivered.
     pub(crate) fn has_arrived(&self, from: &str, number: u64) -> bool {
         self.senders.get(from).is_some_and(|numbers| numbers.arrived.contains_key(&number))
     }
 
-    /// Messages that were acknowledged and have not come out yet.
+    /// How many acknowledged messages were not delivered yet.
     pub(crate) fn backlog(&self) -> usize {
         self.senders
             .values()
@@ -129,18 +129,19 @@ impl Ledger {
     }
 }
 
-/// How a run's messages fared.
+/// What became of the messages of a run.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Verdict {
-    /// Messages that a sender was told are stored.
+    /// How many messages were acknowledged to a sender.
     pub(crate) acknowledged: usize,
-    /// Those of them that never came out.
+    /// Acknowledged messages that were never delivered.
     pub(crate) lost: Vec<(String, u64)>,
-    /// What came out again and may not have.
+    /// Messages that were delivered again without a kill as reason.
     pub(crate) twice: Vec<(String, u64)>,
-    /// What came out for the first time after a later one of the same sender.
+    /// Messages that were first delivered after a later one of the same sender.
     pub(crate) out_of_order: Vec<(String, u64)>,
-    /// What came again because the receiver was killed with it in its hands.
+    /// How many messages were delivered again because the receiver was killed before it
+    /// acknowledged them.
     pub(crate) redelivered: u64,
 }
 
@@ -150,7 +151,7 @@ impl Verdict {
         self.lost.is_empty() && self.twice.is_empty() && self.out_of_order.is_empty()
     }
 
-    /// The numbers behind a bad verdict, a line for each kind.
+    /// The numbers behind a bad verdict, one line for each kind.
     pub(crate) fn details(&self) -> String {
         let mut details = String::new();
         for (what, keys) in
@@ -197,13 +198,13 @@ pub(super) struct Message {
 }
 
 impl Message {
-    /// `None` if the line is not of the form that this reader prints.
+    /// Reads a line. Returns `None` if it does not have the form of this reader.
     pub(super) fn read(line: &str, reader: Reader) -> Option<Self> {
         let value: Value = serde_json::from_str(line).ok()?;
         let redeliveries = match reader {
             Reader::Receive => value["redeliveries"].as_u64()?,
             Reader::Serve => match value.get("redelivered") {
-                // Zero is not said.
+                // The member is left out if it would be zero.
                 Some(redelivered) => redelivered.as_u64().filter(|times| *times > 0)?,
                 None => 0,
             },
@@ -228,7 +229,7 @@ mod tests {
         )
     }
 
-    /// A line of `web-ipc --serve`, which says nothing of a message that comes for the first time.
+    /// A line of `web-ipc --serve`, which has `redelivered` only for a redelivery.
     fn served(from: &str, number: u64, redelivered: u64) -> String {
         let mark = if redelivered == 0 {
             String::new()
@@ -241,7 +242,7 @@ mod tests {
         )
     }
 
-    /// A ledger with these acknowledged; of what came out, a `None` is a kill.
+    /// The verdict on these acknowledged and delivered messages. A `None` in `came` is a kill.
     fn ledger(acknowledged: &[u64], came: &[Option<(u64, u64)>]) -> Verdict {
         judge(Reader::Receive, acknowledged, came)
     }
@@ -266,7 +267,7 @@ mod tests {
         ledger.verdict()
     }
 
-    /// Lines that come for the first time.
+    /// Lines of messages that are delivered for the first time.
     fn fresh(numbers: std::ops::RangeInclusive<u64>) -> Vec<Option<(u64, u64)>> {
         numbers.map(|number| Some((number, 0))).collect()
     }
@@ -329,7 +330,7 @@ mod tests {
         let verdict = judge(Reader::Serve, &[1, 2, 3, 4], &came);
         assert!(verdict.is_good(), "{verdict}");
         assert_eq!(verdict.redelivered, 4);
-        // The other reader has one in hand.
+        // The reader `receive` holds only one unacknowledged message.
         assert_eq!(ledger(&[1, 2, 3], &[fresh(1..=3), again.to_vec()].concat()).twice, a(&[1, 2]));
     }
 

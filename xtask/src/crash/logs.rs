@@ -1,26 +1,26 @@
 //! The logs of a run's processes.
 //!
-//! `receiver` and `sender` write them, a run reads in them how messages went and what to show when
-//! something failed.
+//! `receiver` and `sender` write them. A run counts channels and POSTs in them, and shows their
+//! ends after a failure.
 
 use std::fs::{self, File, OpenOptions};
 use std::path::Path;
 
-/// A log to write at the end of.
+/// Opens a log for appending.
 pub(super) fn open(path: &Path) -> Result<File, String> {
     let opened = OpenOptions::new().create(true).append(true).open(path);
     opened.map_err(|error| format!("{}: {error}", path.display()))
 }
 
 /// How many channels the servers with this log have opened, and how many POSTs with messages they
-/// have answered. Where very many come at once, a log has not all of them.
+/// have answered. Both may be too low, since the log limits its lines.
 pub(super) fn channels_and_posts(log: &Path) -> (usize, usize) {
     let text = fs::read(log).unwrap_or_default();
     let text = String::from_utf8_lossy(&text);
     (text.matches("\"GET /message/channel\" 101").count(), text.matches("\"POST /message/").count())
 }
 
-/// What a log says last.
+/// The last lines of a log.
 pub(super) fn tail(log: &Path) -> String {
     let text = fs::read(log).unwrap_or_default();
     let text = String::from_utf8_lossy(&text);

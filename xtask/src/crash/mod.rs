@@ -1,9 +1,9 @@
-//! `cargo xtask crash`: kills the receiver, cuts its connections, or kills one of two servers for
-//! good, under load, and judges what came of each message.
+//! `cargo xtask crash`: under load it kills the receiver, cuts its connections, or kills one of two
+//! servers for good, and then checks what became of each message.
 //!
-//! People come here for long runs, the end-to-end scenarios for short ones. Everything is real:
-//! processes, TLS, SIGKILL, the file of the durable inbox. It must be able to fail: with the inbox
-//! in memory, which acknowledges what it has not stored, it does.
+//! People come here for long runs, the end-to-end scenarios for short ones. Processes, TLS, SIGKILL
+//! and the file of the durable inbox are real. The test must be able to fail, and it does with the
+//! inbox in memory, whose acknowledged messages die with the process.
 
 mod event;
 mod failover;
@@ -21,8 +21,8 @@ pub(crate) use options::{Fault, InboxKind, Options, Reader};
 
 use crate::driver::{Built, Sandbox, build_release};
 
-/// Builds for release, makes a home, does the rounds, prints the verdict; true when every promise
-/// was kept.
+/// Builds for release, makes a home, runs the rounds and prints the verdict. Returns true if every
+/// promise was kept.
 pub(crate) fn run_alone(options: &Options) -> bool {
     let sandbox = match build_release().and_then(|built| Sandbox::initialised(&built)) {
         Ok(sandbox) => sandbox,
@@ -59,20 +59,20 @@ pub(crate) fn run_alone(options: &Options) -> bool {
     };
     eprint!("{said}");
     eprintln!(
-        "{word}: failed with --seed {}; everything is kept in {}",
+        "{word}: failed with --seed {}; all files are kept in {}",
         options.seed,
         sandbox.keep().display()
     );
     false
 }
 
-/// Does the rounds with what a scenario has built, in a home of its own. The error says why there
-/// is no verdict.
+/// Runs the rounds in a new home with the programs that a scenario has built. The error says why
+/// there is no verdict.
 pub(crate) fn run_with(built: &Built, options: &Options) -> Result<Verdict, String> {
     single_server::run(&Sandbox::initialised(built)?, options, &mut |_| ())
 }
 
-/// The same for rounds in which one of two servers is killed for good.
+/// Like [`run_with`], for rounds in which one of two servers is killed for good.
 pub(crate) fn fail_over_with(
     built: &Built,
     options: &Options,

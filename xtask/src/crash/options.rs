@@ -1,14 +1,14 @@
-//! What `cargo xtask crash` is asked to do.
+//! The options of `cargo xtask crash`.
 //!
-//! `main` comes here with the words behind the task's name, and the end-to-end scenarios with
-//! options of their own.
+//! `main` comes here with the words after the task's name, and the end-to-end scenarios with their
+//! own options.
 
 use super::random;
 
-/// Where the receiver keeps what it accepted.
+/// Where the receiver keeps accepted messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum InboxKind {
-    /// In memory, where an acknowledged message dies with the process.
+    /// In memory, so acknowledged messages die with the process.
     Memory,
     /// In a file.
     Durable,
@@ -24,14 +24,13 @@ impl InboxKind {
     }
 }
 
-/// What reads the inbox, and is killed.
+/// The program that reads the inbox and is killed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Reader {
     /// The fixture `receive`: it acknowledges each message before it takes the next,
     /// and replies to requests.
     Receive,
-    /// `web-ipc --serve`: it prints some at a time, then acknowledges them. To a request it gives
-    /// no reply.
+    /// `web-ipc --serve`: it prints several messages, then acknowledges them. It gives no replies.
     Serve,
 }
 
@@ -44,7 +43,7 @@ impl Reader {
         }
     }
 
-    /// How many lines it may have printed and not yet acknowledged.
+    /// How many messages it may have printed and not yet acknowledged.
     pub(super) fn lines_in_hand_max(self) -> usize {
         match self {
             Reader::Receive => 1,
@@ -56,19 +55,19 @@ impl Reader {
 /// How a sender sends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Mode {
-    /// Message by message, several in flight.
+    /// Single messages, several in flight.
     Send,
     /// In batches.
     SendAll,
-    /// Requests, several in flight, each with its reply.
+    /// Requests, several in flight, each of which waits for its reply.
     Request,
 }
 
 impl Mode {
-    /// All there are.
+    /// All modes.
     pub(crate) const ALL: &'static [Mode] = &[Mode::Send, Mode::SendAll, Mode::Request];
 
-    /// The word that the sender takes; also what its messages are known by.
+    /// The word on the sender's command line, which its messages have in `from` too.
     pub(super) fn word(self) -> &'static str {
         match self {
             Mode::Send => "send",
@@ -77,8 +76,8 @@ impl Mode {
         }
     }
 
-    /// How many messages one sender's process sends: some seconds' worth, so that a run sees many
-    /// begin and end.
+    /// How many messages one process of a sender sends. It takes some seconds, so that a run has
+    /// many processes that begin and end.
     pub(super) fn messages_each(self) -> u64 {
         match self {
             Mode::Send | Mode::Request => 250,
@@ -87,19 +86,19 @@ impl Mode {
     }
 }
 
-/// What goes wrong, round after round.
+/// The fault in each round.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
     /// The receiver is killed and started again.
     Kill,
     /// A connection is cut.
     Cut,
-    /// Of two servers the one that is in use is killed for good.
+    /// The server in use, of two, is killed for good.
     Failover,
 }
 
 impl Fault {
-    /// What the closing line begins with.
+    /// The first word of the last line.
     pub(super) fn word(self) -> &'static str {
         match self {
             Fault::Kill => "crash",
@@ -109,27 +108,27 @@ impl Fault {
     }
 }
 
-/// How many messages, and requests, a sender has in flight, unless something else is said: more
-/// than one, so that they go over a channel from the first on.
+/// The default for how many messages, or requests, a sender has in flight. With more than one they
+/// go over a channel from the first on.
 const IN_FLIGHT: u64 = 8;
 
-/// What to do.
+/// The options of the task.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Options {
     pub(crate) rounds: u32,
     pub(crate) inbox: InboxKind,
     pub(crate) reader: Reader,
-    /// The senders, all at work at the same time.
+    /// The modes of the senders, which all run at the same time.
     pub(crate) modes: &'static [Mode],
     pub(crate) fault: Fault,
-    /// How many messages, and requests, a sender has in flight.
+    /// How many messages, or requests, a sender has in flight.
     pub(crate) in_flight: u64,
     pub(crate) seed: u64,
 }
 
 impl Options {
-    /// So many rounds of this fault, in the durable inbox that the fixture reads, with a
-    /// sender of every mode and a seed of chance.
+    /// Options for `rounds` rounds of this fault, with the durable inbox, the reader `receive`,
+    /// senders of all modes and a random seed.
     pub(crate) fn new(rounds: u32, fault: Fault) -> Self {
         Options {
             rounds,
@@ -142,7 +141,7 @@ impl Options {
         }
     }
 
-    /// Reads the words behind the task's name. The error is a sentence.
+    /// Reads the words after the task's name. The error is a sentence.
     pub(crate) fn parse(words: &[&str]) -> Result<Self, String> {
         let mut options = Options::new(20, Fault::Kill);
         let mut words = words.iter();
@@ -157,9 +156,9 @@ impl Options {
             if !["--rounds", "--inbox", "--reader", "--mode", "--in-flight", "--seed"]
                 .contains(word)
             {
-                return Err(format!("there is no option `{word}`"));
+                return Err(format!("unknown option `{word}`"));
             }
-            let value = *words.next().ok_or_else(|| format!("{word} takes a value"))?;
+            let value = *words.next().ok_or_else(|| format!("{word} needs a value"))?;
             let wrong = || format!("{word} cannot be `{value}`");
             match *word {
                 "--rounds" => {
@@ -193,10 +192,10 @@ impl Options {
             }
         }
         if options.fault == Fault::Failover {
-            // Each server has its own, and the programs of this one are all there are.
+            // Each server has its own inbox in memory, and only `receive` runs there.
             options.inbox = InboxKind::Memory;
             if options.reader != Reader::Receive {
-                return Err("--failover has no other reader than receive".to_owned());
+                return Err("--failover works only with --reader receive".to_owned());
             }
         }
         Ok(options)

@@ -1,8 +1,8 @@
-//! A line that fails: a TCP proxy that cuts connections, delays what passes and swallows answers.
+//! A faulty network: a TCP proxy that cuts connections, delays data and drops the server's answers.
 //!
-//! `run` puts it between senders and receiver. It passes bytes through and understands none of
-//! them, so that TLS is between the two ends as ever. What it does to a connection depends on a
-//! seed and on how many came before.
+//! `single_server` puts it between senders and receiver. It passes bytes on without reading them,
+//! so TLS runs from end to end. What it does to a connection depends on a seed and on the number of
+//! connections before.
 
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -13,31 +13,31 @@ use std::time::{Duration, Instant};
 
 use super::random::Random;
 
-/// Connections live for up to 2 to the power of this many bytes: a batch has some ten thousands.
+/// A connection carries up to 2^BYTES_BITS bytes. A batch has some ten thousand.
 const BYTES_BITS: u64 = 18;
 
-/// Bytes of a TLS handshake with certificates on both sides, roughly.
+/// About how many bytes a TLS handshake with certificates on both sides has.
 const HANDSHAKE_BYTES: u64 = 4096;
 
-/// How long a piece is held up at most, where a line is slow; fewer bytes then, so that it is cut
-/// within seconds all the same.
+/// How long each piece is delayed on a slow connection, at most. Slow connections carry fewer
+/// bytes, so that they are cut within seconds too.
 const DELAY_MS_MAX: u64 = 30;
 const SLOW_BYTES_BITS: u64 = 14;
 
-/// How long an end waits for answers that are swallowed, at most, before the connection is cut.
+/// How long answers are dropped, at most, before the connection is cut.
 const SWALLOW_MS_MAX: u64 = 300;
 
-/// What is done to one connection.
+/// The fault of one connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Plan {
     /// Nothing.
     Pass,
-    /// Both directions together pass so many bytes, then it is cut.
+    /// After so many bytes in both directions together the connection is cut.
     Cut { bytes: u64 },
-    /// The same, each piece held up for some time.
+    /// Like `Cut`, and each piece is delayed.
     Slow { bytes: u64, delay: Duration },
-    /// The server's direction passes so many bytes, then what it sends is swallowed for some time,
-    /// then it is cut.
+    /// After so many bytes from the server, its bytes are dropped for some time. Then the
+    /// connection is cut.
     Swallow { bytes: u64, time: Duration },
 }
 
@@ -45,7 +45,7 @@ impl Plan {
     fn draw(random: &mut Random) -> Self {
         let mut up_to = |ms| Duration::from_millis(1 + random.below(ms));
         let (delay, time) = (up_to(DELAY_MS_MAX), up_to(SWALLOW_MS_MAX));
-        // Every other connection gets through its handshake.
+        // Half of the connections complete their handshake.
         let handshake = random.below(2) * HANDSHAKE_BYTES;
         match random.below(3) {
             0 => Plan::Cut { bytes: handshake + random.of_any_size(BYTES_BITS) },
@@ -62,10 +62,10 @@ impl Plan {
     }
 }
 
-/// Whoever is told of each cut.
+/// A function that is called at each cut, with a description.
 type OnCut = Arc<dyn Fn(String) + Send + Sync>;
 
-/// A proxy at work, until it is dropped.
+/// A running proxy, which stops when it is dropped.
 pub(super) struct Proxy {
     address: SocketAddr,
     shared: Arc<Shared>,
@@ -75,14 +75,14 @@ struct Shared {
     server: SocketAddr,
     random: Mutex<Random>,
     on_cut: OnCut,
-    /// Connections are left alone from now on.
+    /// Whether all connections are left alone from now on.
     is_healed: AtomicBool,
     is_over: AtomicBool,
 }
 
 impl Proxy {
-    /// Listens on a free port of loopback and passes on to `server`. `on_cut` hears of each cut in
-    /// words.
+    /// Listens on a free loopback port and passes connections on to `server`. `on_cut` is called at
+    /// each cut, with a description.
     pub(super) fn start(
         server: SocketAddr,
         random: Random,
@@ -102,12 +102,12 @@ impl Proxy {
         Ok(Self { address, shared })
     }
 
-    /// Where clients connect to.
+    /// The address for clients.
     pub(super) fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Leaves connections alone from now on, those that are open included.
+    /// Stops all faults, on open connections too.
     pub(super) fn heal(&self) {
         self.shared.is_healed.store(true, Ordering::Relaxed);
     }
@@ -116,7 +116,7 @@ impl Proxy {
 impl Drop for Proxy {
     fn drop(&mut self) {
         self.shared.is_over.store(true, Ordering::Relaxed);
-        // Wakes the thread that accepts. Where that cannot be, it ends with the process.
+        // Wakes the accepting thread, so that it ends. If that fails, it ends with the process.
         let _ = TcpStream::connect(self.address);
     }
 }
@@ -126,8 +126,8 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
         if shared.is_over.load(Ordering::Relaxed) {
             return;
         }
-        // A connection that broke before it was taken, and a server that is not there, are troubles
-        // like any other here: the client sees its connection closed.
+        // A connection that broke early and a server that is down are faults like the others: the
+        // client's connection is closed.
         let Ok(client) = client else { continue };
         let Ok(server) = TcpStream::connect(shared.server) else { continue };
         let plan = match shared.is_healed.load(Ordering::Relaxed) {
@@ -154,7 +154,7 @@ enum Direction {
     ToClient,
 }
 
-/// One connection through the proxy.
+/// A connection through the proxy.
 struct Link {
     client: TcpStream,
     server: TcpStream,
@@ -166,7 +166,7 @@ struct Link {
 }
 
 impl Link {
-    /// Carries one direction until either end closes it or the plan ends it.
+    /// Carries one direction until an end closes it or the plan cuts it.
     fn pass(&self, direction: Direction) {
         let (mut from, mut to) = match direction {
             Direction::ToServer => (&self.client, &self.server),
@@ -176,7 +176,7 @@ impl Link {
         let mut piece = [0; 16 * 1024];
         while let Ok(length @ 1..) = from.read(&mut piece) {
             if let Plan::Slow { delay, .. } = self.plan {
-                // Not a wait for something: the delay is what is tried out.
+                // This sleep waits for nothing: the delay itself is under test.
                 thread::sleep(delay);
             }
             let passed = self.take(direction, length);
@@ -191,11 +191,11 @@ impl Link {
                 return;
             }
         }
-        // What one end has closed the other is to see closed, in this direction.
+        // When one end closes this direction, the other end must see that.
         let _ = to.shutdown(Shutdown::Write);
     }
 
-    /// How many of so many bytes pass.
+    /// How many of `length` bytes may pass.
     fn take(&self, direction: Direction, length: usize) -> usize {
         let is_counted = match self.plan {
             Plan::Pass => false,
@@ -216,7 +216,7 @@ impl Link {
     }
 
     fn cut(&self, direction: Direction) {
-        // The other direction may come to its end at the same moment; a connection is cut once.
+        // The other direction may end at the same moment, and a cut is reported once.
         if !self.is_cut.swap(true, Ordering::Relaxed) {
             let _ = self.client.shutdown(Shutdown::Both);
             let _ = self.server.shutdown(Shutdown::Both);
@@ -225,7 +225,7 @@ impl Link {
     }
 }
 
-/// Reads and throws away for so long.
+/// Reads and discards for this time.
 fn swallow(mut from: &TcpStream, time: Duration) {
     let until = Instant::now() + time;
     let mut piece = [0; 16 * 1024];
@@ -234,7 +234,7 @@ fn swallow(mut from: &TcpStream, time: Duration) {
         if left.is_zero() || from.set_read_timeout(Some(left)).is_err() {
             return;
         }
-        // At the end of the time, or when the other end has closed.
+        // The read fails at the end of the time, and returns 0 if the other end has closed.
         if !from.read(&mut piece).is_ok_and(|length| length > 0) {
             return;
         }
@@ -247,7 +247,7 @@ mod tests {
 
     use super::*;
 
-    /// A server that sends back what it gets, and a proxy in front of it.
+    /// Starts an echo server with a proxy in front of it.
     fn echo(seed: u64) -> (Proxy, Receiver<String>) {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let address = listener.local_addr().unwrap();
@@ -263,7 +263,7 @@ mod tests {
         (proxy, cuts)
     }
 
-    /// Sends until the connection ends; returns what came back.
+    /// Sends until the connection ends. Returns how many bytes came back.
     fn talk(proxy: &Proxy) -> usize {
         let mut stream = TcpStream::connect(proxy.address()).unwrap();
         let mut back = 0;

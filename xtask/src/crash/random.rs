@@ -1,7 +1,6 @@
-//! Numbers by chance that a seed repeats.
+//! Pseudorandom numbers that a seed repeats.
 //!
-//! `crash` comes here for the times of its kills and cuts, so that a run that failed can be tried
-//! again.
+//! `crash` draws the times of its kills and cuts here, so that a failed run can be repeated.
 
 use std::hash::{BuildHasher as _, RandomState};
 
@@ -10,12 +9,12 @@ use std::hash::{BuildHasher as _, RandomState};
 pub(super) struct Random(u64);
 
 impl Random {
-    /// The sequence of a seed.
+    /// Starts the sequence of a seed.
     pub(super) fn new(seed: u64) -> Self {
         Self(seed)
     }
 
-    /// Any number.
+    /// Any number of 64 bits.
     pub(super) fn any(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;
@@ -24,22 +23,22 @@ impl Random {
         mixed ^ (mixed >> 31)
     }
 
-    /// A number below `limit`, which is not 0. That small ones are a little likelier does not
-    /// matter here.
+    /// A number below `limit`, which must not be 0. Small numbers are slightly more likely, which
+    /// does not matter here.
     pub(super) fn below(&mut self, limit: u64) -> u64 {
         self.any() % limit
     }
 
-    /// A number from 1 to 2 to the power of `bits`, small ones as likely as large ones.
+    /// A number from 1 to 2^`bits`, with every order of magnitude equally likely.
     pub(super) fn of_any_size(&mut self, bits: u64) -> u64 {
         let size = 1 << self.below(bits);
         size + self.below(size)
     }
 }
 
-/// A seed that nobody chose. The standard library seeds its hashers from the system.
+/// A random seed. The standard library seeds its hashers from the system.
 pub(super) fn fresh_seed() -> u64 {
-    // Short enough to be typed again.
+    // 32 bits are short enough to type.
     RandomState::new().hash_one(()) >> 32
 }
 
@@ -49,7 +48,7 @@ mod tests {
 
     #[test]
     fn a_seed_repeats_its_sequence() {
-        // The reference implementation's first numbers for the seed 0.
+        // The first numbers of the reference implementation for the seed 0.
         let mut random = Random::new(0);
         assert_eq!((random.any(), random.any()), (0xe220_a839_7b1d_cdaf, 0x6e78_9e6a_a1b9_65f4));
     }

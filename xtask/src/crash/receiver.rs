@@ -1,7 +1,7 @@
-//! The receiver of a run: the process that reads the inbox, prints each message, and is killed.
+//! The receiver of a run: the process that reads the inbox, prints each message and is killed.
 //!
-//! A run comes here. What the receiver prints becomes events; a gate keeps it from being read, so
-//! that the receiver cannot go on and its inbox fills.
+//! A run comes here. The receiver's output becomes events. A gate can stop the reading of this
+//! output, so that the receiver blocks and its inbox fills.
 
 use std::io::Write as _;
 use std::net::{Ipv4Addr, TcpListener};
@@ -16,12 +16,12 @@ use super::options::{InboxKind, Reader};
 use super::random::{Random, fresh_seed};
 use crate::driver::{Output, Process, Sandbox, Stream};
 
-/// Where the receiver listens: below the ports that systems give to outgoing connections, so that
-/// no client meets itself while the receiver is down, and beside 3000 to 3999, where other servers
-/// look for a free one.
+/// The receiver's ports. They are below the ports of outgoing connections, so that no client
+/// connects to itself while the receiver is down. They are outside 3000 to 3999, where other
+/// servers look for a free port.
 const PORTS: std::ops::Range<u16> = 20_000..30_000;
 
-/// Lets what a receiver prints be read, or not.
+/// Lets the receiver's output be read, or stops it.
 #[derive(Default)]
 pub(super) struct Gate {
     is_closed: Mutex<bool>,
@@ -29,12 +29,12 @@ pub(super) struct Gate {
 }
 
 impl Gate {
-    /// Nothing is read from now on.
+    /// Stops the reading.
     pub(super) fn close(&self) {
         self.set(true);
     }
 
-    /// Everything is read again.
+    /// Lets the output be read again.
     pub(super) fn open(&self) {
         self.set(false);
     }
@@ -44,14 +44,14 @@ impl Gate {
         self.changed.notify_all();
     }
 
-    /// Waits while it is closed.
+    /// Waits while the gate is closed.
     fn go_through(&self) {
         let is_closed = self.is_closed.lock().unwrap_or_else(PoisonError::into_inner);
         drop(self.changed.wait_while(is_closed, |is_closed| *is_closed));
     }
 }
 
-/// A receiver at work, and the gate to what it prints; killed when dropped.
+/// A running receiver, and the gate of its output. It is killed when dropped.
 pub(super) struct ReceiverProcess {
     pub(super) process: Process,
     pub(super) gate: Arc<Gate>,
@@ -59,12 +59,12 @@ pub(super) struct ReceiverProcess {
 
 impl Drop for ReceiverProcess {
     fn drop(&mut self) {
-        // The thread that reads is to see the end.
+        // The reading thread must reach the end of the output.
         self.gate.open();
     }
 }
 
-/// Starts the receiver; its log goes to the end of `log`.
+/// Starts the receiver, which appends its log to `log`.
 pub(super) fn start(
     sandbox: &Sandbox,
     port: u16,
@@ -77,7 +77,7 @@ pub(super) fn start(
             let mut command = sandbox.fixture("receive");
             command.arg("--home").arg(sandbox.home());
             command.args(["--bind", &format!("127.0.0.1:{port}")]);
-            // It says which channels are opened, as the other does unasked.
+            // This makes it log opened channels, as `--serve` does by default.
             command.env("RUST_LOG", "ipc_server=info");
             command
         }
@@ -96,14 +96,14 @@ pub(super) fn start(
             Output::Line(Stream::Out, line) => match line.strip_suffix('\n') {
                 Some(whole) if whole.starts_with("listening on ") => Event::Listening,
                 Some(whole) => Event::Line(whole.to_owned()),
-                // A kill cut it off: nobody has read it.
+                // A kill cut the line off, so it does not count as printed.
                 None => return,
             },
             Output::End(Stream::Out) => Event::ReceiverClosed,
             Output::Line(Stream::Err, line) => {
-                // The log is for people to look at.
+                // The log is only for people, so an error here does not matter.
                 let _ = (&*log).write_all(line.as_bytes());
-                // It is the log of `web-ipc --serve` that says when it listens.
+                // `web-ipc --serve` logs when it listens.
                 if !line.contains("]: Listening on ") {
                     return;
                 }
@@ -112,7 +112,7 @@ pub(super) fn start(
             Output::End(Stream::Err) => return,
         };
         let is_line = matches!(event, Event::Line(_));
-        // The run may be over.
+        // The run may have ended.
         if events.send(event).is_ok() && is_line {
             reading.go_through();
         }
@@ -120,7 +120,7 @@ pub(super) fn start(
     Ok(ReceiverProcess { process, gate })
 }
 
-/// A port that nobody listens on. The receiver comes back to it after each kill.
+/// A port on which no process listens. The receiver uses it again after each kill.
 pub(super) fn free_port() -> Result<u16, String> {
     let mut random = Random::new(fresh_seed());
     for _ in 0..100 {

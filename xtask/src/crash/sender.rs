@@ -1,6 +1,7 @@
-//! The senders of a run: what each is to do, and the numbers that it says were acknowledged.
+//! The senders of a run: their tasks, and the numbers that they report as acknowledged.
 //!
-//! A run comes here. It judges the order of one sender's numbers, not what became of its messages.
+//! A run comes here. This file checks the order of one sender's numbers, not what became of its
+//! messages.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -15,28 +16,27 @@ use super::logs;
 use super::options::Mode;
 use crate::driver::{Captured, Output, Process, Sandbox};
 
-/// How long a sender tries to get one message, or one batch, through, in seconds. Far longer than
-/// any fault here lasts.
+/// A sender's timeout for one message or batch, in seconds. It is far longer than any fault here.
 const DEADLINE_SECS: u32 = 120;
 
-/// What a sender is to do.
+/// The task of a sender.
 pub(super) struct Task<'a> {
-    /// Its place among the senders.
+    /// The sender's index.
     pub(super) place: usize,
     pub(super) mode: Mode,
-    /// One address, or several with commas between them.
+    /// One address, or several separated by commas.
     pub(super) address: &'a str,
-    /// How many messages, or requests, it has in flight.
+    /// How many messages, or requests, the sender has in flight.
     pub(super) in_flight: u64,
-    /// The number of its first message.
+    /// The number of the first message.
     pub(super) start: u64,
     pub(super) count: u64,
-    /// Where it writes what was acknowledged.
+    /// The file to which the sender writes acknowledged numbers.
     pub(super) acks: &'a Path,
 }
 
-/// The word in `from` of the message with this number: of those in flight each has an order of its
-/// own.
+/// The `from` of the message with this number. Each of the tasks in flight has its own, since order
+/// is kept only within a task.
 pub(super) fn from_word(mode: Mode, in_flight: u64, number: u64) -> String {
     match mode {
         Mode::Send | Mode::Request if in_flight > 1 => {
@@ -46,7 +46,7 @@ pub(super) fn from_word(mode: Mode, in_flight: u64, number: u64) -> String {
     }
 }
 
-/// Starts a sender; its log goes to the end of `log`.
+/// Starts a sender, which appends its log to `log`.
 pub(super) fn start(
     sandbox: &Sandbox,
     task: &Task<'_>,
@@ -65,7 +65,7 @@ pub(super) fn start(
     Process::start(command, "", move |output| match output {
         Output::Line(_, line) => said.push_str(&line),
         Output::End(_) => {
-            // The run may be over.
+            // The run may have ended.
             let _ = events.send(Event::SenderClosed(place, mem::take(&mut said)));
         }
     })
@@ -80,7 +80,7 @@ pub(super) fn send_one(sandbox: &Sandbox, port: u16, from: &str) -> Result<(), S
     if finished.status.success() { Ok(()) } else { Err(finished.report()) }
 }
 
-/// The numbers in a file of acknowledgements from the byte `read` on, which is moved on.
+/// Reads the numbers in a file of acknowledgements from the byte `read` on, and advances `read`.
 pub(super) fn acknowledged(acks: &Path, read: &mut u64) -> Result<Vec<u64>, String> {
     let failed = |error: std::io::Error| format!("{}: {error}", acks.display());
     let mut file = File::open(acks).map_err(failed)?;
@@ -88,11 +88,11 @@ pub(super) fn acknowledged(acks: &Path, read: &mut u64) -> Result<Vec<u64>, Stri
     let mut text = String::new();
     file.read_to_string(&mut text).map_err(failed)?;
     *read += text.len() as u64;
-    text.lines().map(|line| line.parse().map_err(|_| format!("no number: {line}"))).collect()
+    text.lines().map(|line| line.parse().map_err(|_| format!("not a number: {line}"))).collect()
 }
 
-/// Whether these are the numbers of `expected`, each once, and of those of one order each behind
-/// the one before it.
+/// Whether these are the numbers of `expected`, each once, and ascending among those with the same
+/// `from`.
 pub(super) fn are_all_in_order(
     numbers: &[u64],
     expected: Range<u64>,
@@ -132,7 +132,7 @@ mod tests {
             |numbers: &[u64], mode, in_flight| are_all_in_order(numbers, 1..5, mode, in_flight);
         assert!(are(&[1, 2, 3, 4], Mode::SendAll, 2) && are(&[1, 2, 3, 4], Mode::Send, 1));
         assert!(are(&[2, 1, 4, 3], Mode::Send, 2) && are(&[4, 3, 2, 1], Mode::Request, 4));
-        // Out of order, missing, twice, too many.
+        // Out of order, missing, duplicate, and too many.
         assert!(!are(&[2, 1, 4, 3], Mode::SendAll, 2) && !are(&[3, 1, 2, 4], Mode::Send, 2));
         assert!(!are(&[1, 2, 3], Mode::Send, 2) && !are(&[1, 2, 3, 3], Mode::Send, 2));
         assert!(!are(&[1, 2, 3, 4, 5], Mode::Send, 2));

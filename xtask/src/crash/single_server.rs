@@ -1,9 +1,9 @@
-//! One run: senders at work, a fault in each round, then everything that waits is taken out and
-//! judged.
+//! One run: senders send while each round has a fault. Then all waiting messages are taken out, and
+//! the run is judged.
 //!
-//! The task and the end-to-end scenarios come here with a home and options. It judges by what came
-//! out of the processes alone: the receiver's lines, the senders' files of acknowledged numbers,
-//! exit statuses.
+//! The task and the end-to-end scenarios come here with a home and options. The verdict depends
+//! only on the output of the processes: the receiver's lines, the senders' files of acknowledged
+//! numbers, and exit statuses.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -20,44 +20,43 @@ use super::sender::Task;
 use super::{logs, sender};
 use crate::driver::{Process, Sandbox};
 
-/// Without any event for so long a run hangs. Longer than a sender's deadline, whose end is an
-/// event.
+/// A run without any event for so long counts as hanging. This is longer than a sender's timeout,
+/// whose end is an event.
 const SILENCE_MAX: Duration = Duration::from_secs(180);
 
-/// A sender begins anew only while fewer acknowledged messages than this wait to come out, so that
-/// the end of a run is not hours of reading.
+/// A sender starts again only while fewer acknowledged messages than this wait for delivery.
+/// Otherwise the end of a run would take hours.
 const BACKLOG_MAX: usize = 1000;
 
-/// Whose message is the last of a run, where the receiver has to be told by one that nothing more
-/// comes.
+/// The `from` of a run's last message. When it is delivered, `--serve` has printed all messages and
+/// may be stopped.
 const LAST_FROM: &str = "last";
 
-/// What a sender is told of a request that was taken and got no reply, behind its number.
+/// What a sender prints, after the number, for a request that was accepted and got no reply.
 const NO_REPLY: &str = ": the server accepted the request, but the application gave no reply";
 
-/// The longest a receiver lives that is to be killed after a number of lines: there may not come as
-/// many.
+/// How long a receiver lives, at most, that is to be killed at a line: so many lines may not come.
 const LIFE_MAX: Duration = Duration::from_secs(2);
 const LIFE_MS_MAX: u64 = 400;
 const LINES_BITS: u64 = 9;
 
-/// How long nobody reads what a receiver prints, so that it cannot go on and its inbox fills: long
-/// enough for more than a pipe holds.
+/// How long the receiver's output is not read, so that it blocks and its inbox fills. In this time
+/// it prints more than a pipe holds.
 const STALL_MS: std::ops::Range<u64> = 400..800;
 
 /// When a receiver is killed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum KillPoint {
-    /// From its line of this number on nobody reads what it prints; so long after that.
+    /// Its output is not read from this line on. It is killed after this time.
     Stall(u64, Duration),
-    /// So long after its start, perhaps before it listens.
+    /// At this time after its start, perhaps before it listens.
     Time(Duration),
-    /// With its line of this number, so that it has its hands full.
+    /// At this line, when it has unacknowledged messages.
     Line(u64),
 }
 
 impl KillPoint {
-    /// The three kinds take turns, so that a short run has all of them.
+    /// The three kinds alternate, so that a short run has all of them.
     fn draw(round: u32, random: &mut Random) -> Self {
         match round % 3 {
             0 => {
@@ -71,7 +70,7 @@ impl KillPoint {
 }
 
 impl KillPoint {
-    /// How long a receiver lives at most that is to be killed at this point.
+    /// How long a receiver lives, at most, that is to be killed at this point.
     fn life_max(self) -> Duration {
         match self {
             KillPoint::Time(life) => life,
@@ -80,25 +79,25 @@ impl KillPoint {
     }
 }
 
-/// Where the run stands.
+/// The phase of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
-    /// Rounds with a fault each.
+    /// Rounds run, each with a fault.
     Faults,
-    /// Senders finish what they have begun.
+    /// Senders finish the messages that they have begun.
     Finishing,
-    /// A last message was sent; when it comes out, all before it has.
+    /// A last message was sent. Once it is delivered, all messages before it are delivered.
     Draining,
-    /// The receiver was told to stop, and prints all that it still has.
+    /// The receiver was told to stop, and prints its remaining messages.
     Stopping,
     Over,
 }
 
-/// A sender of one mode, whose processes follow each other.
+/// A sender of one mode. Its processes run one after the other.
 struct LoadSender {
     mode: Mode,
     process: Option<Process>,
-    /// The number of the next message that nobody has been told to send.
+    /// The number of the next message that no process was told to send.
     next: u64,
     acks: PathBuf,
     acks_read: u64,
@@ -117,7 +116,7 @@ struct Run<'a> {
     log: PathBuf,
     started_at: Instant,
     kill_point: KillPoint,
-    /// When it is to be killed at the latest.
+    /// The latest time of the kill.
     kill_at: Instant,
     lines: u64,
     is_listening: bool,
@@ -128,7 +127,7 @@ struct Run<'a> {
     phase: Phase,
 }
 
-/// Does it. `say` gets a line for each round. The error says why there is no verdict.
+/// Runs all rounds. `say` gets a line for each round. The error says why there is no verdict.
 pub(super) fn run(
     sandbox: &Sandbox,
     options: &Options,
@@ -197,7 +196,7 @@ impl<'a> Run<'a> {
         Ok(run)
     }
 
-    /// Waits for what comes next, and does what follows from it.
+    /// Waits for the next event, and handles it.
     fn step(&mut self) -> Result<(), String> {
         let kill_at = self.kill_at();
         let wait = kill_at.map_or(SILENCE_MAX, |at| at.saturating_duration_since(Instant::now()));
@@ -218,7 +217,7 @@ impl<'a> Run<'a> {
             Err(RecvTimeoutError::Timeout) if kill_at.is_some() => self.kill()?,
             Err(_) => {
                 return Err(format!(
-                    "nothing has happened for {} s; {}",
+                    "no event for {} s; {}",
                     SILENCE_MAX.as_secs(),
                     self.where_it_stands()
                 ));
@@ -227,14 +226,14 @@ impl<'a> Run<'a> {
         self.go_on()
     }
 
-    /// When the receiver is to be killed at the latest; `None` if it is to live, or is dead.
+    /// The latest time to kill the receiver, or `None` if it is not to be killed or is dead.
     fn kill_at(&self) -> Option<Instant> {
         let is_doomed =
             self.options.fault == Fault::Kill && self.phase == Phase::Faults && !self.is_killed;
         is_doomed.then_some(self.kill_at)
     }
 
-    /// Sees whether this line was the one.
+    /// Kills the receiver if this was the line for it.
     fn line_came(&mut self) -> Result<(), String> {
         if self.kill_at().is_none() {
             return Ok(());
@@ -257,7 +256,7 @@ impl<'a> Run<'a> {
         self.rounds += 1;
         let lived = self.started_at.elapsed().as_millis();
         (self.say)(&format!(
-            "round {}: killed {lived} ms after its start, {} lines out ({:?})",
+            "round {}: killed {lived} ms after its start, after {} lines ({:?})",
             self.rounds, self.lines, self.kill_point
         ));
         Ok(())
@@ -270,7 +269,7 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// The receiver is gone and all it printed is noted.
+    /// Handles the end of the receiver, after its last line was recorded.
     fn receiver_closed(&mut self) -> Result<(), String> {
         let status = self.receiver.process.wait()?;
         if self.is_killed {
@@ -296,8 +295,8 @@ impl<'a> Run<'a> {
         Err(format!("the receiver ended by itself: {status}\n{}", logs::tail(&self.log)))
     }
 
-    /// Starts senders that have nothing to do, while there are faults to come and the receiver
-    /// keeps up.
+    /// Starts the senders that have finished, while faults are still to come and the receiver keeps
+    /// up.
     fn start_senders(&mut self) -> Result<(), String> {
         if self.phase != Phase::Faults || self.ledger.backlog() >= BACKLOG_MAX {
             return Ok(());
@@ -325,7 +324,7 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// A sender is done: each of its messages must have been acknowledged.
+    /// Checks a sender that has ended: each of its messages must have been acknowledged.
     fn sender_closed(&mut self, place: usize, said: &str) -> Result<(), String> {
         let sender = &mut self.senders[place];
         let mode = sender.mode.word();
@@ -342,15 +341,15 @@ impl<'a> Run<'a> {
                 logs::tail(&log)
             ));
         }
-        // It tells of requests that went without a reply: `receive` gives one to each, `serve`
-        // none.
+        // The sender reports requests without a reply. `receive` replies to each request, `serve`
+        // to none.
         let reader = self.options.reader;
         let told = std::fs::read_to_string(&log).unwrap_or_default();
         if let Some(line) =
             told.lines().find(|line| reader == Reader::Receive || !line.ends_with(NO_REPLY))
         {
             return Err(format!(
-                "the sender of {mode} is not content: {line}\n{}",
+                "the sender of {mode} reported an error: {line}\n{}",
                 logs::tail(&log)
             ));
         }
@@ -358,7 +357,9 @@ impl<'a> Run<'a> {
         let (expected, in_flight) = (sender.next - count..sender.next, self.options.in_flight);
         if !sender::are_all_in_order(&numbers, expected.clone(), sender.mode, in_flight) {
             let acks = sender.acks.display();
-            return Err(format!("{acks} does not hold {expected:?}, each once and in order"));
+            return Err(format!(
+                "{acks} does not have the numbers {expected:?}, each once and in order"
+            ));
         }
         for number in numbers {
             self.ledger.acknowledge(&sender::from_word(sender.mode, in_flight, number), number);
@@ -366,7 +367,7 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// From one phase to the next.
+    /// Moves to the next phase, if the present one is complete.
     fn go_on(&mut self) -> Result<(), String> {
         if self.phase == Phase::Faults && self.rounds >= self.options.rounds && !self.is_killed {
             self.phase = Phase::Finishing;
@@ -381,7 +382,7 @@ impl<'a> Run<'a> {
                     self.phase = Phase::Stopping;
                     self.receiver.process.terminate()?;
                 }
-                // Told to stop, it would leave the rest in the inbox.
+                // If it were told to stop now, it would leave the rest in the inbox.
                 Reader::Serve => {
                     self.phase = Phase::Draining;
                     sender::send_one(self.sandbox, self.port, LAST_FROM)?;
@@ -402,7 +403,7 @@ impl<'a> Run<'a> {
             .filter(|sender| sender.process.is_some())
             .map(|sender| sender.mode.word());
         format!(
-            "{:?} after {} rounds, senders at work: {:?}, {}",
+            "{:?} after {} rounds, running senders: {:?}, {}",
             self.phase,
             self.rounds,
             at_work.collect::<Vec<_>>(),
@@ -413,7 +414,7 @@ impl<'a> Run<'a> {
 
 fn cutting_proxy(port: u16, seed: u64, tell: Sender<Event>) -> Result<Proxy, String> {
     let server = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-    // The run may be over when the last connection ends.
+    // The run may have ended when the last connection ends.
     let on_cut = move |how| drop(tell.send(Event::Cut(how)));
     Proxy::start(server, Random::new(seed), on_cut).map_err(|error| format!("the proxy: {error}"))
 }

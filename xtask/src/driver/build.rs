@@ -1,29 +1,29 @@
-//! Builds what is driven, each time as its users would.
+//! Builds the programs that the tasks run, in the way that their users do.
 //!
-//! `e2e`, `crash` and `bench` come here first. Nothing that was built is run here.
+//! `e2e`, `crash` and `bench` come here first. This file runs none of the programs.
 
 use std::path::PathBuf;
 
 use crate::cargo;
 
-/// What was built and is driven.
+/// The built programs.
 pub(crate) struct Built {
-    /// The folder with the binary `web-ipc` and with the programs that tests drive.
+    /// The folder with the binary `web-ipc` and the other programs.
     pub(crate) folder: PathBuf,
-    /// The workspace, with README.md and docs.
+    /// The workspace's root folder, with README.md and docs.
     pub(crate) workspace: PathBuf,
 }
 
 impl Built {
-    /// Nothing, for what a test does not run.
+    /// A value without programs, for unit tests that run none.
     #[cfg(test)]
     pub(crate) fn nothing() -> Self {
         Self { folder: PathBuf::new(), workspace: PathBuf::new() }
     }
 }
 
-/// Builds the command as README.md has it built, and the fixtures and what is measured as
-/// `cargo test --workspace` does, so that nothing is built twice.
+/// Builds the command as README.md says. Builds the fixtures and the benchmark programs as `cargo
+/// test --workspace` does, so that nothing is built twice.
 pub(crate) fn build() -> Result<Built, String> {
     build_with(
         &[
@@ -34,13 +34,14 @@ pub(crate) fn build() -> Result<Built, String> {
     )
 }
 
-/// Builds what long runs drive as its users would run it.
+/// Builds the programs of long runs in release mode, as users run them.
 pub(crate) fn build_release() -> Result<Built, String> {
     let packages = ["build", "--release", "-p", "web-ipc-cli", "-p", "ipc-fixtures"];
     build_with(&[&packages], "release")
 }
 
-/// Builds what is measured, as its users would run it or, where nothing is measured, quickly.
+/// Builds the benchmark programs, in release mode as users run them, or in debug mode, which is
+/// quicker to build, if nothing is measured.
 pub(crate) fn build_bench(release: bool) -> Result<Built, String> {
     let packages = ["build", "-p", "web-ipc-cli", "-p", "ipc-bench"];
     if release {

@@ -1,8 +1,7 @@
-//! A process whose output is kept, and can be waited for.
+//! A process whose output is collected, and can be waited for.
 //!
-//! The scenarios of `e2e`, mostly through what they expect of it, and `bench` come here. Nothing
-//! waits for a time to pass: it waits for a line, or for the end of the output, until a deadline
-//! that is a failure.
+//! The scenarios of `e2e`, mostly through `expect`, and `bench` come here. Nothing sleeps here:
+//! each function waits for a line or for the end of the output, and fails at a deadline.
 
 use std::process::{Command, ExitStatus};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -10,11 +9,11 @@ use std::time::{Duration, Instant};
 
 use super::process::{Output, Process, Stream};
 
-/// How long anything may take before it counts as hanging. Generous: the slowest machine that
-/// builds this is not fast.
+/// How long a function waits before the process counts as hanging. The value is generous, since
+/// some machines that run the tests are slow.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
-/// What a process left behind.
+/// The output and status of a process that has ended.
 pub(crate) struct Finished {
     command: String,
     pub(crate) status: ExitStatus,
@@ -23,7 +22,7 @@ pub(crate) struct Finished {
 }
 
 impl Finished {
-    /// Everything there is to say when it was not as expected.
+    /// A report of the whole result, for a result that is not as expected.
     pub(crate) fn report(&self) -> String {
         format!(
             "$ {}\n{}\nstdout:\n{}stderr:\n{}",
@@ -32,25 +31,25 @@ impl Finished {
     }
 }
 
-/// A process at work with all that it has printed; killed when dropped.
+/// A running process with everything that it has printed. It is killed when dropped.
 pub(crate) struct Captured {
     process: Process,
-    /// What it prints next; closed when both streams have ended.
+    /// Output that was not collected yet. The channel closes when both streams have ended.
     outputs: Receiver<Output>,
     stdout: String,
     stderr: String,
 }
 
 impl Captured {
-    /// Starts a command with this text on its stdin. A stdout or stderr that the caller has set
-    /// stays as it is.
+    /// Starts a command with this text on its stdin. A stdout or stderr that the caller has
+    /// redirected is not captured.
     pub(crate) fn start(command: Command, stdin: &str) -> Result<Self, String> {
         let (sender, outputs) = channel();
         Ok(Self::of(Process::start(command, stdin, keep(sender))?, outputs))
     }
 
-    /// Starts a command with nothing on its stdin and with stdout and stderr in one pipe, in the
-    /// order in which a terminal shows them.
+    /// Starts a command with an empty stdin, and with stdout and stderr in one pipe, in the order
+    /// that a terminal shows.
     pub(crate) fn start_merged(command: Command) -> Result<Self, String> {
         let (sender, outputs) = channel();
         Ok(Self::of(Process::start_merged(command, keep(sender))?, outputs))
@@ -60,7 +59,7 @@ impl Captured {
         Captured { process, outputs, stdout: String::new(), stderr: String::new() }
     }
 
-    /// The process's number.
+    /// The process id.
     pub(crate) fn id(&self) -> u32 {
         self.process.id()
     }
@@ -81,17 +80,17 @@ impl Captured {
         }
     }
 
-    /// Waits until stdout holds this many lines in all.
+    /// Waits until stdout has this many lines in all.
     pub(crate) fn wait_for_lines(&mut self, count: usize) -> Result<(), String> {
         self.wait_until(&format!("{count} lines"), |stdout| stdout.lines().count() >= count)
     }
 
-    /// Waits until stdout holds `part`.
+    /// Waits until stdout contains `part`.
     pub(crate) fn wait_for_stdout(&mut self, part: &str) -> Result<(), String> {
         self.wait_until(&format!("{part:?} on stdout"), |stdout| stdout.contains(part))
     }
 
-    /// Waits until `is_complete` accepts what stdout holds; `awaited` says what that is.
+    /// Waits until `is_complete` accepts the stdout so far. `awaited` describes it for the error.
     pub(crate) fn wait_until(
         &mut self,
         awaited: &str,
@@ -104,11 +103,11 @@ impl Captured {
         Ok(())
     }
 
-    /// Waits for a line on stderr with `part` in it, and returns the rest of the line.
+    /// Waits for a line on stderr that contains `part`, and returns the rest of the line.
     pub(crate) fn wait_for_log(&mut self, part: &str) -> Result<String, String> {
         let deadline = Instant::now() + PATIENCE;
         loop {
-            // Lines come whole.
+            // Only whole lines arrive.
             if let Some((_, rest)) = self.stderr.split_once(part) {
                 return Ok(rest.lines().next().unwrap_or_default().to_owned());
             }
@@ -116,12 +115,12 @@ impl Captured {
         }
     }
 
-    /// Asks the process to stop in good order.
+    /// Asks the process to stop, with SIGTERM.
     pub(crate) fn terminate(&self) -> Result<(), String> {
         self.process.terminate()
     }
 
-    /// Ends the process as `kill -9` does, and waits until it is gone.
+    /// Kills the process with SIGKILL, and waits for its end.
     pub(crate) fn kill(mut self) -> Result<(), String> {
         self.process.kill()?;
         self.process.wait().map(|_| ())
@@ -132,7 +131,7 @@ impl Captured {
         self.finish_within(PATIENCE)
     }
 
-    /// The same for one that may take longer, or must not take as long.
+    /// Like [`finish`](Self::finish), with another deadline.
     pub(crate) fn finish_within(mut self, patience: Duration) -> Result<Finished, String> {
         let deadline = Instant::now() + patience;
         while !self.take_next(deadline, "its end", patience)? {}
@@ -142,7 +141,7 @@ impl Captured {
         Ok(Finished { command, status, stdout, stderr })
     }
 
-    /// Takes in what is printed next. That nothing more can come is an error.
+    /// Collects the next output. The end of both streams is an error.
     fn take_in(&mut self, deadline: Instant, awaited: &str) -> Result<(), String> {
         match self.take_next(deadline, awaited, PATIENCE)? {
             false => Ok(()),
@@ -150,7 +149,7 @@ impl Captured {
         }
     }
 
-    /// Takes in what is printed next; true when both streams have ended.
+    /// Collects the next output. Returns true if both streams have ended.
     fn take_next(
         &mut self,
         deadline: Instant,
@@ -181,10 +180,10 @@ impl Captured {
     }
 }
 
-/// A reader that keeps everything for whoever waits.
+/// A reader that passes all output to the waiting side.
 fn keep(sender: Sender<Output>) -> impl FnMut(Output) + Clone + Send + 'static {
     move |output| {
-        // Whoever waited may be gone.
+        // The waiting side may have been dropped.
         let _ = sender.send(output);
     }
 }

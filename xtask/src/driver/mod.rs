@@ -1,8 +1,7 @@
-//! Builds the programs of the workspace and drives them from outside: one mechanism for `e2e`,
-//! `crash` and `bench`.
+//! Builds and runs the programs of the workspace, for `e2e`, `crash` and `bench`.
 //!
-//! The three tasks come here for what was built, a home of its own to run it in, and processes that
-//! cannot outlive their handle. What a process must print, and what that means, each task knows.
+//! The three tasks get here the built programs, a temporary home to run them in, and processes that
+//! cannot outlive their handle. What a process must print is known only to the task.
 
 mod build;
 mod captured;

@@ -1,8 +1,8 @@
 //! A child process whose output is read line by line, and which is killed when its handle is
 //! dropped.
 //!
-//! Every program that a task drives is started here. A task gives a reader, which gets each line on
-//! a thread of its own; what it does with it, and how long it waits for the next, is its business.
+//! Every program that a task runs is started here. The task gives a reader, a function that gets
+//! each line on a thread of its own.
 
 use std::io::{self, BufRead as _, BufReader, Read, Write as _};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -15,16 +15,17 @@ pub(crate) enum Stream {
     Err,
 }
 
-/// What is read from a stream.
+/// Output that was read from a stream.
 #[derive(Debug)]
 pub(crate) enum Output {
-    /// A line with its line feed. The last one of a stream may have none: a kill cut it off.
+    /// A line with its line feed. The last line of a stream may lack it, if a kill cut the line
+    /// off.
     Line(Stream, String),
     /// The stream has ended.
     End(Stream),
 }
 
-/// A child process; killed when dropped.
+/// A child process. It is killed when dropped.
 pub(crate) struct Process {
     shown: String,
     child: Child,
@@ -33,9 +34,8 @@ pub(crate) struct Process {
 impl Process {
     /// Starts a command with this text on its stdin.
     ///
-    /// Each of stdout and stderr that the command has as a pipe gets a copy of `reader` and a
-    /// thread; one that the caller has set otherwise stays as it is. While a reader does not
-    /// return, its stream is not read, and its pipe fills.
+    /// stdout and stderr each get a thread with a copy of `reader`, if they are pipes. While a
+    /// reader does not return, its stream is not read and its pipe fills.
     pub(crate) fn start(
         mut command: Command,
         stdin: &str,
@@ -50,25 +50,26 @@ impl Process {
             read_lines(pipe, Stream::Err, reader);
         }
         if let Some(mut pipe) = process.child.stdin.take() {
-            // A child that ends without reading breaks the pipe; what it says then is for the
-            // caller to judge.
+            // A child that ends without reading breaks the pipe. The caller judges the child's
+            // output and status.
             let _ = pipe.write_all(stdin.as_bytes());
         }
         Ok(process)
     }
 
-    /// Starts a command with nothing on its stdin and with stdout and stderr in one pipe, in the
-    /// order in which a terminal shows them. All of it is read as [`Stream::Out`].
+    /// Starts a command with an empty stdin, and with stdout and stderr in one pipe, in the order
+    /// that a terminal shows. All output is read as [`Stream::Out`].
     pub(crate) fn start_merged(
         mut command: Command,
         reader: impl FnMut(Output) + Send + 'static,
     ) -> Result<Self, String> {
-        let no_pipe = |error: io::Error| format!("the system makes no pipe: {error}");
+        let no_pipe = |error: io::Error| format!("cannot create a pipe: {error}");
         let (pipe, writer) = io::pipe().map_err(no_pipe)?;
         let second = writer.try_clone().map_err(no_pipe)?;
         command.stdin(Stdio::null()).stdout(writer).stderr(second);
         let process = Self::spawn(&mut command)?;
-        // The command owns the parent's writing ends; while they are open the pipe never ends.
+        // The command owns the parent's writing ends, and the pipe does not end while they are
+        // open.
         drop(command);
         read_lines(pipe, Stream::Out, reader);
         Ok(process)
@@ -80,26 +81,26 @@ impl Process {
         Ok(Process { shown, child })
     }
 
-    /// The command that was started, for people.
+    /// The command line, for messages.
     pub(crate) fn shown(&self) -> &str {
         &self.shown
     }
 
-    /// The process's number.
+    /// The process id.
     pub(crate) fn id(&self) -> u32 {
         self.child.id()
     }
 
-    /// Asks the process to stop in good order.
+    /// Asks the process to stop, with SIGTERM.
     pub(crate) fn terminate(&self) -> Result<(), String> {
         let status = Command::new("kill").arg("-TERM").arg(self.id().to_string()).status();
         match status {
             Ok(status) if status.success() => Ok(()),
-            _ => Err(format!("{} could not be told to stop", self.shown)),
+            _ => Err(format!("cannot send SIGTERM to {}", self.shown)),
         }
     }
 
-    /// Ends the process as `kill -9` does. One that has ended by itself is as good.
+    /// Kills the process with SIGKILL. It is no error if the process has already ended.
     pub(crate) fn kill(&mut self) -> Result<(), String> {
         self.child.kill().map_err(|error| format!("{} cannot be killed: {error}", self.shown))
     }
@@ -112,7 +113,7 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // Both fail on a process that has been waited for, which is what is wanted.
+        // Both fail if the process was waited for already, and need do nothing then.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -134,7 +135,7 @@ fn read_lines(
     });
 }
 
-/// A command as people write it.
+/// A command as a line of text.
 fn show(command: &Command) -> String {
     let mut shown = command.get_program().to_string_lossy().into_owned();
     for argument in command.get_args() {
@@ -156,7 +157,7 @@ mod tests {
         command
     }
 
-    /// Starts it; what it prints comes out of the receiver.
+    /// Starts a command. The receiver gets its output.
     fn start(command: Command) -> (Process, std::sync::mpsc::Receiver<Output>) {
         let (sender, outputs) = channel();
         let process = Process::start(command, "", move |output| drop(sender.send(output)));
@@ -187,7 +188,7 @@ mod tests {
         let (let_go, held) = std::sync::mpsc::channel::<()>();
         let held = std::sync::Arc::new(std::sync::Mutex::new(held));
         let (sender, lines) = channel();
-        // More than a pipe holds: it can end only when somebody reads.
+        // The output is longer than a pipe holds, so the process ends only when it is read.
         let mut command = shell("echo first; head -c 1000000 /dev/zero");
         command.stderr(Stdio::null());
         let mut process = Process::start(command, "", move |output| {
@@ -228,7 +229,7 @@ mod tests {
         command.stdout(writer);
         let (process, _outputs) = start(command);
         drop(process);
-        // Only the child held the writing end.
+        // Only the child had the writing end.
         assert_eq!(reader.read(&mut [0]).unwrap(), 0);
     }
 }

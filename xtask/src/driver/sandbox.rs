@@ -1,8 +1,7 @@
-//! A temporary directory for one scenario or run: a user's home directory, a web-ipc home, the
-//! binary.
+//! A temporary directory for one scenario or run, with a user's home directory and a web-ipc home.
 //!
-//! Every task comes here to run `web-ipc` and the fixtures, always with the same clean
-//! environment, and to look at what they left on the disk.
+//! Every task comes here to run `web-ipc` and the fixtures, always in the same clean environment,
+//! and to inspect the files that they leave.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -14,7 +13,7 @@ use tempfile::TempDir;
 use super::build::Built;
 use super::captured::Captured;
 
-/// The files of one scenario or run; gone when it ends.
+/// The files of one scenario or run, which are deleted when it is dropped.
 pub(crate) struct Sandbox {
     folder: TempDir,
     binary: PathBuf,
@@ -22,7 +21,7 @@ pub(crate) struct Sandbox {
 }
 
 impl Sandbox {
-    /// An empty one, without a home.
+    /// Makes an empty sandbox, without a home.
     pub(crate) fn new(built: &Built) -> Self {
         let folder = tempfile::Builder::new()
             .prefix("web-ipc-e2e-")
@@ -35,7 +34,7 @@ impl Sandbox {
         }
     }
 
-    /// A sandbox with a home that `--init --run` has made.
+    /// Makes a sandbox with a home made by `--init --run`.
     pub(crate) fn initialised(built: &Built) -> Result<Self, String> {
         let sandbox = Self::new(built);
         let finished = Captured::start(sandbox.command(&["--init", "--run"]), "")?.finish()?;
@@ -47,31 +46,31 @@ impl Sandbox {
         self.folder.path()
     }
 
-    /// Leaves the files where they are, for somebody to look at.
+    /// Keeps the files, so that a person can look at them.
     pub(crate) fn keep(self) -> PathBuf {
         self.folder.keep()
     }
 
-    /// Where `$WEB_IPC_HOME` points.
+    /// The path in `$WEB_IPC_HOME`.
     pub(crate) fn home(&self) -> PathBuf {
         self.folder().join("home")
     }
 
-    /// `web-ipc` with these arguments, not yet started.
+    /// A command that runs `web-ipc` with these arguments.
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = self.program(&self.binary);
         command.args(arguments);
         command
     }
 
-    /// `sh -c SCRIPT`, where `"$@"` is `web-ipc` with these arguments.
+    /// A command that runs `sh -c SCRIPT`, in which `"$@"` is `web-ipc` with these arguments.
     pub(crate) fn shell(&self, script: &str, arguments: &[&str]) -> Command {
         let mut command = self.program(Path::new("sh"));
         command.args(["-c", script, "sh"]).arg(&self.binary).args(arguments);
         command
     }
 
-    /// A program of `crates/ipc-fixtures`.
+    /// A command that runs a program of `crates/ipc-fixtures`.
     #[track_caller]
     pub(crate) fn fixture(&self, name: &str) -> Command {
         let path = self.folder_of_fixtures.join(format!("fixture-{name}"));
@@ -79,14 +78,15 @@ impl Sandbox {
         self.program(&path)
     }
 
-    /// Any program, in this sandbox.
+    /// A command that runs any program in this sandbox.
     pub(crate) fn program(&self, path: &Path) -> Command {
         let mut command = Command::new(path);
         command
             .current_dir(self.folder())
             .env("HOME", self.folder())
             .env("WEB_IPC_HOME", self.home())
-            // The worst case: a panic would show all it can.
+            // With a backtrace a panic shows the most that it can, which the checks for secrets
+            // must see.
             .env("RUST_BACKTRACE", "1")
             .env_remove("RUST_LOG")
             .env_remove("XDG_DATA_HOME")
@@ -109,7 +109,7 @@ impl Sandbox {
         names
     }
 
-    /// Every file and directory of the web-ipc home, itself included, with its permission bits.
+    /// Every file and directory of the web-ipc home, and the home itself, with its permission bits.
     pub(crate) fn home_modes(&self) -> Vec<(PathBuf, u32)> {
         let mut found = Vec::new();
         collect_modes(&self.home(), &mut found);

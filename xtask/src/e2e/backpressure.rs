@@ -1,6 +1,6 @@
-//! Senders to an inbox that has no room: on a full disk, and behind a reader that does not read.
+//! Scenarios with an inbox without room: on a full disk, and with a stdout that nobody reads.
 //!
-//! What came out is judged as in a run of `crash`. Nothing waits for a time to pass.
+//! The delivered messages are judged as in a run of `crash`. Nothing sleeps here.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, PipeReader, Read as _, Write as _};
@@ -14,26 +14,27 @@ use super::expect::Running;
 use crate::crash::{Ledger, Reader};
 use crate::driver::{Built, Sandbox};
 
-/// What the script of a command with lines on its stdin is; they are too many to be written before
-/// it is read from.
+/// The script of a command that reads the file `lines` on its stdin. A pipe does not hold so many
+/// lines.
 const WITH_LINES: &str = r#"exec "$@" < lines"#;
 
-/// A receiver that may write no file beyond a limit, which it sees as a full disk: it refuses, says
-/// why, and what it had acknowledged is there afterwards.
+/// The receiver's files have a size limit, which it sees as a full disk. It refuses messages, says
+/// why, and keeps every message that it acknowledged.
 pub(super) fn full_disk(built: &Built) -> Outcome {
     const COUNT: u64 = 300;
-    // Long ones, so that few fill the limit, and so few fit into the pipe that most stay in the
-    // file.
+    // The messages are long, so that few reach the limit, and most stay in the file because the
+    // pipe holds only few.
     let padding = "x".repeat(2000);
     let sandbox = Sandbox::with_home(built);
     write_lines(&sandbox, COUNT, |n| format!(r#"{{"from":"disk","n":{n},"padding":"{padding}"}}"#));
 
-    // In blocks of 512 bytes, or of 1024 in some shells: more than an empty inbox needs, less than
-    // the messages. Without the trap the first write past it would be a signal.
+    // The limit is in blocks of 512 bytes, or 1024 in some shells. It is more than an empty inbox
+    // needs and less than the messages need. Without the trap the first write beyond it would kill
+    // the process with a signal.
     let script = r#"trap '' XFSZ; ulimit -f 512; exec "$@""#;
     let (mut full, port, unread) =
         serve_unread(sandbox.shell(script, &["--serve", "--inbox", "durable", "--port", "0"]));
-    // The first alone: a login may take longer than the others should.
+    // The first message goes alone, since its login may take longer than the other messages should.
     send_lines(&sandbox, r#"head -n 1 lines | "$@""#, &["--port", &port])
         .finish()
         .succeeded()
@@ -78,10 +79,10 @@ pub(super) fn full_disk(built: &Built) -> Outcome {
     Outcome::Passed
 }
 
-/// Nobody reads what the receiver prints. Its inbox fills, senders are told to come again, it is as
-/// alive as ever; and when somebody reads, all that was sent comes, once and in order.
+/// Nobody reads the receiver's stdout. Its inbox fills and it refuses messages with 503, but it
+/// still answers. When its stdout is read, all sent messages arrive, once and in order.
 ///
-/// Plain http, so that the answers can be read on their way.
+/// The scenario uses plain http, so that it can read the responses on the wire.
 pub(super) fn nobody_reads(built: &Built) -> Outcome {
     const COUNT: u64 = 3000;
     let sandbox = Sandbox::with_home(built);
@@ -96,7 +97,7 @@ pub(super) fn nobody_reads(built: &Built) -> Outcome {
     let one_by_one = [&options[..], &["--port", &port_text, "--batch", "1"]].concat();
     let mut one_by_one = send_lines(&sandbox, WITH_LINES, &one_by_one);
     one_by_one.wait_for_log("503 (inbox_full)");
-    // A lone message goes by POST, whose answer is not sealed as that of a channel is.
+    // A single message goes by POST, whose response is not sealed, unlike an answer on a channel.
     let alone = [
         "--send",
         r#"{"from":"alone"}"#,
@@ -112,12 +113,12 @@ pub(super) fn nobody_reads(built: &Built) -> Outcome {
     let refusal = heads
         .split("HTTP/1.1 ")
         .find(|answer| answer.starts_with("503 "))
-        .unwrap_or_else(|| panic!("no answer is a 503:\n{heads}"));
+        .unwrap_or_else(|| panic!("no response is a 503:\n{heads}"));
     assert!(refusal.to_lowercase().contains("\r\nretry-after: 1\r\n"), "{refusal}");
     assert!(refusal.contains(r#""code":"inbox_full""#), "{refusal}");
     assert!(is_running(port).contains("Web-Server is running"));
 
-    // A second sender, whose messages go in batches, finds no room either.
+    // A second sender, which sends batches, finds no room either.
     let lines = r#"sed 's/one by one/in batches/' lines | "$@""#;
     let in_batches = [&options[..], &["--port", &port_text]].concat();
     let mut in_batches = send_lines(&sandbox, lines, &in_batches);
@@ -127,7 +128,7 @@ pub(super) fn nobody_reads(built: &Built) -> Outcome {
     for sender in [one_by_one, in_batches] {
         sender.finish().succeeded().says(&format!("{COUNT} sent, 0 duplicates, 0 refused"));
     }
-    // It prints what is left before it ends.
+    // The receiver prints the remaining messages before it ends.
     receiver.terminate();
     receiver.finish().succeeded();
     let mut ledger = Ledger::new(Reader::Serve);
@@ -142,7 +143,8 @@ pub(super) fn nobody_reads(built: &Built) -> Outcome {
     Outcome::Passed
 }
 
-/// Starts `--serve` with a stdout that is only read by whoever reads from the pipe; also its port.
+/// Starts `--serve` with a pipe as stdout. Returns the pipe's reading end and the server's port
+/// too.
 #[track_caller]
 fn serve_unread(mut command: Command) -> (Running, String, PipeReader) {
     let (unread, stdout) = std::io::pipe().expect("the system makes a pipe");
@@ -152,7 +154,7 @@ fn serve_unread(mut command: Command) -> (Running, String, PipeReader) {
     (running, port, unread)
 }
 
-/// The port that a server says it has.
+/// The port in a server's log.
 #[track_caller]
 fn port_of(server: &mut Running) -> String {
     server.wait_for_log("]: Listening on http");
@@ -160,19 +162,19 @@ fn port_of(server: &mut Running) -> String {
     rest.split(' ').next().unwrap_or_default().to_owned()
 }
 
-/// A file `lines` with a message in each, numbered from 1.
+/// Writes a file `lines` with a message on each line, numbered from 1.
 fn write_lines(sandbox: &Sandbox, count: u64, message: impl Fn(u64) -> String) {
     let lines: String = (1..=count).map(|n| message(n) + "\n").collect();
     fs::write(sandbox.folder().join("lines"), lines).expect("a temporary directory can be written");
 }
 
-/// Starts `web-ipc --send` with these options by a script that gives it its lines.
+/// Starts `web-ipc --send` with these options, from a script that gives it its lines.
 #[track_caller]
 fn send_lines(sandbox: &Sandbox, script: &str, options: &[&str]) -> Running {
     Running::start(sandbox.shell(script, &[&["--send"], options].concat()), "")
 }
 
-/// What comes out of a pipe until its end; half a line was read by nobody.
+/// The whole lines in a pipe until its end. An incomplete last line does not count.
 fn whole_lines(pipe: PipeReader) -> Vec<String> {
     let mut text = String::new();
     let mut reader = BufReader::new(pipe);
@@ -181,7 +183,7 @@ fn whole_lines(pipe: PipeReader) -> Vec<String> {
     text[..end].lines().map(str::to_owned).collect()
 }
 
-/// What the server on this port answers on its route for that.
+/// The response of the server on this port to `GET /is/running`.
 #[track_caller]
 pub(super) fn is_running(port: u16) -> String {
     let mut connection =
@@ -193,15 +195,15 @@ pub(super) fn is_running(port: u16) -> String {
     answer
 }
 
-/// Passes connections on to a server, and keeps what it answers.
+/// A proxy that passes connections on to a server, and records the server's responses.
 struct Wire {
     port: u16,
     answers: Arc<Mutex<Vec<u8>>>,
 }
 
 impl Wire {
-    /// Its threads end with the connections and, but for one that waits for further ones, with the
-    /// scenario's processes.
+    /// Starts the proxy. Its threads end with the connections. Only the thread that accepts
+    /// connections outlives the scenario's processes.
     fn before(server: SocketAddr) -> Wire {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port is free");
         let port = listener.local_addr().expect("it is bound").port();
@@ -228,14 +230,14 @@ impl Wire {
         Wire { port, answers }
     }
 
-    /// All that was answered so far.
+    /// All responses so far.
     fn answers(&self) -> String {
         String::from_utf8_lossy(&self.answers.lock().unwrap_or_else(PoisonError::into_inner))
             .into_owned()
     }
 }
 
-/// Passes on what comes, until there is no more, having shown it.
+/// Passes bytes on until the end of the stream, and shows them first.
 fn pass(mut from: TcpStream, mut to: TcpStream, mut show: impl FnMut(&[u8])) {
     let mut bytes = [0; 16 * 1024];
     while let Ok(count @ 1..) = from.read(&mut bytes) {
@@ -244,7 +246,7 @@ fn pass(mut from: TcpStream, mut to: TcpStream, mut show: impl FnMut(&[u8])) {
             break;
         }
     }
-    // One that is closed already is as good.
+    // A connection that is closed already is no error.
     let _ = to.shutdown(std::net::Shutdown::Write);
 }
 

@@ -1,5 +1,5 @@
-//! Server and clients in processes of their own, by the libraries' example programs `receive` and
-//! `send`.
+//! Scenarios with server and clients in separate processes, the libraries' example programs
+//! `receive` and `send`.
 //!
 //! `receive --home DIR --name NAME --bind ADDRESS` prints `listening on ADDRESS`, then a JSON line
 //! for each message, until SIGTERM.
@@ -14,12 +14,12 @@ use super::Outcome;
 use super::expect::Running;
 use crate::driver::{Built, Sandbox};
 
-/// Client processes at once.
+/// How many client processes run at once.
 const CLIENTS: usize = 4;
-/// Messages of each.
+/// How many messages each client sends.
 const EACH: usize = 250;
 
-/// A receiver in `sandbox`, and the address it listens on.
+/// Starts a receiver in `sandbox`. Returns its address too.
 #[track_caller]
 pub(super) fn receive(sandbox: &Sandbox, bind: &str, log: &str) -> (Running, String) {
     let mut command = sandbox.fixture("receive");
@@ -33,7 +33,7 @@ pub(super) fn receive(sandbox: &Sandbox, bind: &str, log: &str) -> (Running, Str
     (running, address)
 }
 
-/// A sender in `sandbox` at work.
+/// Starts a sender in `sandbox`.
 #[track_caller]
 pub(super) fn send(
     sandbox: &Sandbox,
@@ -48,16 +48,16 @@ pub(super) fn send(
     Running::start(command, "")
 }
 
-/// Processes that each send one message.
+/// How many processes send one message each.
 const LONE_SENDERS: usize = 32;
 
-/// Everything that was sent is there, once, and each sender's in its order.
+/// Every sent message arrives, once, and each sender's messages arrive in order.
 pub(super) fn four_clients(built: &Built) -> Outcome {
     let sandbox = Sandbox::with_home(built);
     let (mut receiver, address) = receive(&sandbox, "127.0.0.1:0", "info");
     let senders = start_senders(&sandbox, &address);
     finish_senders(senders);
-    // One line is `listening on`.
+    // One more line is `listening on`.
     receiver.wait_for_lines(CLIENTS * EACH + 1);
     receiver.terminate();
     let finished = receiver.finish().succeeded();
@@ -67,7 +67,7 @@ pub(super) fn four_clients(built: &Built) -> Outcome {
     Outcome::Passed
 }
 
-/// Of many processes that begin at the same moment without a session one logs in.
+/// Many processes start at the same moment without a session, and only one logs in.
 pub(super) fn one_login(built: &Built) -> Outcome {
     let sandbox = Sandbox::with_home(built);
     let (mut receiver, address) = receive(&sandbox, "127.0.0.1:0", "error");
@@ -76,7 +76,7 @@ pub(super) fn one_login(built: &Built) -> Outcome {
     let logs: Vec<_> =
         senders.into_iter().map(|sender| sender.finish().succeeded().stderr).collect();
     let logins = logs.iter().filter(|log| log.contains("re-authenticating")).count();
-    // A login that takes ten seconds, on a host with that much to do, counts as one that hangs.
+    // If a login takes ten seconds, as it can on a loaded host, another process logs in too.
     assert!((1..=3).contains(&logins), "{logins} of {LONE_SENDERS} logged in");
     receiver.wait_for_lines(LONE_SENDERS + 1);
     receiver.terminate();
@@ -84,7 +84,7 @@ pub(super) fn one_login(built: &Built) -> Outcome {
     Outcome::Passed
 }
 
-/// A stop in good order under load, a start on the same port: the senders notice nothing.
+/// The server is stopped under load and started on the same port. The senders must not notice.
 pub(super) fn restart(built: &Built) -> Outcome {
     let sandbox = Sandbox::with_home(built);
     let (mut first, address) = receive(&sandbox, "127.0.0.1:0", "info");
@@ -98,11 +98,11 @@ pub(super) fn restart(built: &Built) -> Outcome {
     let before = messages(&first.stdout);
     assert!(
         before.len() < CLIENTS * EACH,
-        "the first receiver was stopped too late to tell anything"
+        "the first receiver was stopped too late: it had all messages"
     );
 
-    // A message whose answer the stop cut off comes again under its own id; more lines than are
-    // missing may come, so the end of the second receiver's output is awaited, not a count.
+    // A message whose response was lost in the stop is sent again under its id. So there may be
+    // more lines than are missing, and the test reads the second receiver's output to its end.
     second.wait_for_lines(CLIENTS * EACH - before.len() + 1);
     second.terminate();
     let second = second.finish().succeeded();
@@ -139,7 +139,7 @@ fn finish_senders(senders: Vec<Running>) {
     }
 }
 
-/// A message as `receive` prints it.
+/// A message as printed by `receive`.
 struct Message {
     id: String,
     from: String,
@@ -168,7 +168,7 @@ fn messages(stdout: &str) -> Vec<Message> {
         .collect()
 }
 
-/// Each client's numbers are consecutive from their first, in the order of arrival.
+/// Checks that each client's numbers arrived consecutively, from the first on.
 #[track_caller]
 fn check_complete_and_in_order(messages: &[Message]) {
     let mut numbers: BTreeMap<&str, Vec<u64>> = BTreeMap::new();

@@ -1,25 +1,24 @@
-//! Finds in a Markdown page the commands it shows, each with the output it promises.
+//! Finds the commands that a Markdown page shows, each with its output.
 //!
-//! `pages` comes here with a page's text. A block of commands is fenced as `console`; a way round
-//! the check (another word behind the fence) is an error, so that no page can promise what nobody
-//! runs.
+//! `pages` comes here with a page's text. A block of commands begins with ```` ```console ````.
+//! Other words that mean commands are errors, so that no page shows a command that is not run.
 
 /// A command of a page.
 #[derive(Debug, PartialEq)]
 pub(super) struct ShownCommand {
-    /// The line of the page, from 1.
+    /// The line of the page, counted from 1.
     pub(super) line: usize,
-    /// What stands behind `$ `.
+    /// The text after `$ `.
     pub(super) command: String,
     /// The lines that follow, up to the next command or the end of the block.
     pub(super) output: String,
 }
 
-/// Words behind a fence that would show commands without their being run.
+/// Words after a fence that would show commands which are not run.
 const WAYS_ROUND: &[&str] =
     &["sh", "bash", "shell", "zsh", "shell-session", "shellsession", "sh-session", "terminal"];
 
-/// The commands of a page in their order. The error names the line.
+/// The commands of a page, in order. The error names the line.
 pub(super) fn commands(page: &str) -> Result<Vec<ShownCommand>, String> {
     let mut found: Vec<ShownCommand> = Vec::new();
     let mut lines = page.lines().enumerate();
@@ -79,7 +78,7 @@ fn commands_of_block(block: &[(usize, &str)]) -> Result<Vec<ShownCommand>, Strin
     Ok(found)
 }
 
-/// Adds a line to a command; true when it goes on in the next.
+/// Adds a line to a command. Returns true if the command continues on the next line.
 fn push_command_line(command: &mut String, line: &str) -> bool {
     let line = line.trim();
     let (line, continues) =

@@ -1,7 +1,7 @@
-//! What scenarios expect of processes: a panic with all there is to say where it is not so.
+//! The expectations of scenarios. Where one is not met, the function panics with a full report.
 //!
-//! Every scenario comes here for its processes, which `driver` runs. It knows nothing of web-ipc
-//! but its rule that no user ever sees a panic.
+//! Every scenario comes here for its processes, which `driver` runs. Of web-ipc this file knows
+//! only the rule that no user ever sees a panic.
 
 use std::io::PipeReader;
 use std::process::{Command, Stdio};
@@ -9,13 +9,13 @@ use std::process::{Command, Stdio};
 use crate::driver::{Built, Captured, Finished, Sandbox};
 
 impl Finished {
-    /// The same command, having ended with 0; fails with all it printed otherwise.
+    /// Checks that the exit status is 0.
     #[track_caller]
     pub(super) fn succeeded(self) -> Self {
         self.ended_with(0)
     }
 
-    /// The same command, having ended with this exit status.
+    /// Checks the exit status.
     #[track_caller]
     pub(super) fn ended_with(self, code: i32) -> Self {
         assert!(
@@ -26,7 +26,7 @@ impl Finished {
         self
     }
 
-    /// The same command, having printed `part` on stdout or stderr.
+    /// Checks that stdout or stderr contains `part`.
     #[track_caller]
     pub(super) fn says(self, part: &str) -> Self {
         assert!(
@@ -37,7 +37,7 @@ impl Finished {
         self
     }
 
-    /// The same command, having failed with exactly one line on stderr: what went wrong and what to
+    /// Checks that the command failed with exactly one line on stderr: what went wrong and what to
     /// do.
     #[track_caller]
     pub(super) fn failed_in_one_sentence(self) -> Self {
@@ -50,7 +50,7 @@ impl Finished {
 }
 
 impl Sandbox {
-    /// A sandbox with a home that `--init --run` has made.
+    /// Makes a sandbox with a home made by `--init --run`.
     #[track_caller]
     pub(super) fn with_home(built: &Built) -> Self {
         expect(Self::initialised(built))
@@ -69,45 +69,45 @@ impl Sandbox {
     }
 }
 
-/// Runs a command to its end with nothing on its stdin.
+/// Runs a command to its end, with an empty stdin.
 #[track_caller]
 pub(super) fn finish(command: Command) -> Finished {
     Running::start(command, "").finish()
 }
 
-/// Runs a command to its end with stdout and stderr in one pipe, in the order in which a terminal
-/// shows them.
+/// Runs a command to its end, with stdout and stderr in one pipe, in the order that a terminal
+/// shows.
 #[track_caller]
 pub(super) fn finish_merged(command: Command) -> Finished {
     Running::start_merged(command).finish()
 }
 
-/// A pipe's writing end whose reader is gone, as after `| head -0`.
+/// The writing end of a pipe without a reader, as after `| head -0`.
 pub(super) fn broken_pipe() -> Stdio {
     let (reader, writer) = std::io::pipe().expect("the system makes a pipe");
     drop::<PipeReader>(reader);
     writer.into()
 }
 
-/// A child process at work; killed when dropped.
+/// A running child process. It is killed when dropped.
 pub(super) struct Running(Captured);
 
 impl Running {
-    /// Starts a command with this text on its stdin. A stdout or stderr that the caller has set
-    /// stays as it is.
+    /// Starts a command with this text on its stdin. A stdout or stderr that the caller has
+    /// redirected is not captured.
     #[track_caller]
     pub(super) fn start(command: Command, stdin: &str) -> Self {
         Running(expect(Captured::start(command, stdin)))
     }
 
-    /// Starts a command with nothing on its stdin, and stdout and stderr in one pipe. All of it
+    /// Starts a command with an empty stdin, and with stdout and stderr in one pipe. All output
     /// counts as stdout.
     #[track_caller]
     pub(super) fn start_merged(command: Command) -> Self {
         Running(expect(Captured::start_merged(command)))
     }
 
-    /// Waits until `is_complete` accepts what stdout holds; `awaited` says what that is.
+    /// Waits until `is_complete` accepts the stdout so far. `awaited` describes it for the error.
     #[track_caller]
     pub(super) fn wait_until(&mut self, awaited: &str, is_complete: impl Fn(&str) -> bool) {
         expect(self.0.wait_until(awaited, is_complete));
@@ -119,36 +119,36 @@ impl Running {
         expect(self.0.wait_for_line(beginning))
     }
 
-    /// Waits until stdout holds this many lines in all.
+    /// Waits until stdout has this many lines in all.
     #[track_caller]
     pub(super) fn wait_for_lines(&mut self, count: usize) {
         expect(self.0.wait_for_lines(count));
     }
 
-    /// Waits until stdout holds `part`.
+    /// Waits until stdout contains `part`.
     #[track_caller]
     pub(super) fn wait_for_stdout(&mut self, part: &str) {
         expect(self.0.wait_for_stdout(part));
     }
 
-    /// Waits for a line on stderr with `part` in it, and returns the rest of the line.
+    /// Waits for a line on stderr that contains `part`, and returns the rest of the line.
     #[track_caller]
     pub(super) fn wait_for_log(&mut self, part: &str) -> String {
         expect(self.0.wait_for_log(part))
     }
 
-    /// The process's number.
+    /// The process id.
     pub(super) fn id(&self) -> u32 {
         self.0.id()
     }
 
-    /// Asks the process to stop in good order.
+    /// Asks the process to stop, with SIGTERM.
     #[track_caller]
     pub(super) fn terminate(&self) {
         expect(self.0.terminate());
     }
 
-    /// Ends the process as `kill -9` does, and waits until it is gone.
+    /// Kills the process with SIGKILL, and waits for its end.
     #[track_caller]
     pub(super) fn kill(self) {
         expect(self.0.kill());
@@ -163,13 +163,13 @@ impl Running {
     }
 }
 
-/// The value; an error is the scenario's failure.
+/// Returns the value. An error fails the scenario.
 #[track_caller]
 fn expect<T>(result: Result<T, String>) -> T {
     result.unwrap_or_else(|error| panic!("{error}"))
 }
 
-/// No run of anything, whatever it was asked to do, may show a user the inside of the program.
+/// Checks that the output shows no panic or backtrace, which no user may ever see.
 #[track_caller]
 fn refuse_panics(finished: &Finished) {
     for sign in ["panicked at", "stack backtrace", "internal error", "RUST_BACKTRACE"] {

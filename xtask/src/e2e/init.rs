@@ -1,4 +1,5 @@
-//! Making a home while everything goes wrong: at once, killed, on a full disk, over an old one.
+//! Scenarios that make a home under difficulties: several at once, killed, on a full disk, over an
+//! old one.
 
 use std::fs;
 use std::hash::{BuildHasher as _, RandomState};
@@ -9,7 +10,7 @@ use super::Outcome;
 use super::expect;
 use crate::driver::{Built, Sandbox};
 
-/// Four processes, one home: all end well, and it is like any other.
+/// Four processes make one home. All succeed, and the home has the usual files.
 pub(super) fn at_once(built: &Built) -> Outcome {
     let usual = Sandbox::with_home(built).home_listing();
     let sandbox = Sandbox::new(built);
@@ -17,12 +18,17 @@ pub(super) fn at_once(built: &Built) -> Outcome {
     for running in started {
         running.finish().succeeded();
     }
-    assert_eq!(sandbox.home_listing(), usual, "the home holds other files than one made alone");
+    assert_eq!(
+        sandbox.home_listing(),
+        usual,
+        "the home has other files than one made by a single process"
+    );
     works(&sandbox);
     Outcome::Passed
 }
 
-/// Rounds of `kill -9` at moments of chance, each ended by an init that completes the home.
+/// Kills inits with SIGKILL at random moments. After each round another init must complete the
+/// home.
 pub(super) fn killed(built: &Built) -> Outcome {
     let usual = Sandbox::with_home(built).home_listing();
     for round in 0..8 {
@@ -32,7 +38,7 @@ pub(super) fn killed(built: &Built) -> Outcome {
             let delay = random_below(300);
             delays.push(delay);
             let running = sandbox.start(&["--init", "--run"]);
-            // The one sleep in these scenarios: the moment of the kill is what is tried out.
+            // The only sleep in these scenarios: the moment of the kill is under test.
             thread::sleep(Duration::from_millis(delay));
             running.kill();
         }
@@ -50,7 +56,7 @@ pub(super) fn killed(built: &Built) -> Outcome {
     Outcome::Passed
 }
 
-/// A second init changes nothing; a forced one keeps the old home and says where.
+/// A second init changes nothing. A forced one keeps the old home and says where.
 pub(super) fn force(built: &Built) -> Outcome {
     let sandbox = Sandbox::with_home(built);
     sandbox.run(&["-u", "-a", "-u", "test1", "-p", "pass321"]).succeeded();
@@ -85,13 +91,13 @@ pub(super) fn force(built: &Built) -> Outcome {
     Outcome::Passed
 }
 
-/// Limits on the size of files, which a program sees as it sees a full disk: a write fails.
+/// Limits on the size of files, which make writes fail as on a full disk.
 pub(super) fn full_disk(built: &Built) -> Outcome {
-    // In blocks of 512 bytes: nothing at all, part of a key, keys and no database, part of a
-    // database.
+    // The limits, in blocks of 512 bytes, allow nothing at all, part of a key, keys and no
+    // database, and part of a database.
     for blocks in [0, 1, 4, 16, 40] {
         let sandbox = Sandbox::new(built);
-        // Without the trap the first write past the limit would be a signal that ends the process.
+        // Without the trap the first write beyond the limit would kill the process with a signal.
         let script = format!("trap '' XFSZ; ulimit -f {blocks}; exec \"$@\"");
         let finished = expect::finish(sandbox.shell(&script, &["--init", "--run"]));
         if !finished.status.success() {
@@ -119,7 +125,7 @@ pub(super) fn full_disk(built: &Built) -> Outcome {
     Outcome::Passed
 }
 
-/// The home has its admin, and messages go through.
+/// Checks that the home has its admin and that messages arrive.
 #[track_caller]
 fn works(sandbox: &Sandbox) {
     let listed = sandbox.run(&["--users", "--list"]).succeeded();
@@ -130,7 +136,7 @@ fn works(sandbox: &Sandbox) {
         .says("Received message: {\"test\":3}");
 }
 
-/// A number below `limit` by chance; the standard library seeds its hashers from the system.
+/// A random number below `limit`. The standard library seeds its hashers from the system.
 fn random_below(limit: u64) -> u64 {
     RandomState::new().hash_one(()) % limit
 }

@@ -1,5 +1,4 @@
-//! What goes wrong on real machines and between chairs and keyboards: every end is a sentence, none
-//! a surprise.
+//! Scenarios of wrong usage and unusual machines. Each must end with a clear sentence.
 
 use std::fs;
 
@@ -7,7 +6,7 @@ use super::Outcome;
 use super::expect::{self, broken_pipe};
 use crate::driver::{Built, Sandbox, chmod};
 
-/// Commands that need a home, with all they otherwise need.
+/// Commands that need a home, with all their other arguments.
 const NEED_A_HOME: &[&[&str]] = &[
     &["--users", "--list"],
     &["--users", "--add", "--user", "test1", "--password", "pass321"],
@@ -16,19 +15,19 @@ const NEED_A_HOME: &[&[&str]] = &[
     &["--certs", "--name", "testServer1"],
 ];
 
-/// No command leaves anything behind that a later init would trip over.
+/// Without a home these commands fail, and leave no files that would hinder a later init.
 pub(super) fn before_init(built: &Built) -> Outcome {
     let sandbox = Sandbox::new(built);
     for arguments in NEED_A_HOME {
         sandbox.run(arguments).failed_in_one_sentence().says("run web-ipc --init --run");
-        assert!(!sandbox.home().exists(), "{arguments:?} left something at the home's place");
+        assert!(!sandbox.home().exists(), "{arguments:?} created something at the home's path");
     }
     sandbox.run(&["--init", "--run"]).succeeded();
     sandbox.run(&["--users", "--list"]).succeeded().says("Username: ipc-admin");
     Outcome::Passed
 }
 
-/// The newcomer's first command.
+/// The first command of a new user makes a home.
 pub(super) fn test_makes_a_home(built: &Built) -> Outcome {
     let sandbox = Sandbox::new(built);
     sandbox
@@ -39,7 +38,7 @@ pub(super) fn test_makes_a_home(built: &Built) -> Outcome {
     Outcome::Passed
 }
 
-/// One answer, so that nobody learns which names exist.
+/// Both cases get the same answer, so that nobody learns which names exist.
 pub(super) fn wrong_password(built: &Built) -> Outcome {
     let sandbox = Sandbox::with_home(built);
     sandbox.run(&["-u", "-a", "-u", "test1", "-p", "pass321"]).succeeded();
@@ -58,7 +57,8 @@ pub(super) fn wrong_password(built: &Built) -> Outcome {
     Outcome::Passed
 }
 
-/// Refused, whatever is asked, until it is mended as the message says.
+/// A home that others can read is refused by every command, until the user runs the command in the
+/// message.
 pub(super) fn home_too_open(built: &Built) -> Outcome {
     let sandbox = Sandbox::with_home(built);
     let home = sandbox.home();
@@ -82,14 +82,14 @@ pub(super) fn home_too_open(built: &Built) -> Outcome {
     Outcome::Passed
 }
 
-/// A directory of somebody else's.
+/// The home's parent directory cannot be written.
 pub(super) fn unwritable_parent(built: &Built) -> Outcome {
     let sandbox = Sandbox::new(built);
     let parent = sandbox.folder().join("locked");
     fs::create_dir(&parent).expect("a directory");
     chmod(&parent, 0o500);
     if fs::write(parent.join("probe"), "").is_ok() {
-        return Outcome::Skipped("this user may write everywhere, as root may".to_owned());
+        return Outcome::Skipped("this user, like root, may write everywhere".to_owned());
     }
     let home = parent.join("home");
     let home = home.to_str().expect("a temporary path is text");
@@ -101,7 +101,7 @@ pub(super) fn unwritable_parent(built: &Built) -> Outcome {
     Outcome::Passed
 }
 
-/// A file where a directory should be, above or at the home's place, and somebody's directory.
+/// The home's path, or a parent of it, is a file, or a directory with other files.
 pub(super) fn impossible_home(built: &Built) -> Outcome {
     let sandbox = Sandbox::new(built);
     let file = sandbox.folder().join("file");
@@ -127,11 +127,11 @@ pub(super) fn impossible_home(built: &Built) -> Outcome {
         .expect("a directory")
         .map(|e| e.expect("an entry").file_name())
         .collect();
-    assert_eq!(names, ["letter.txt"], "somebody's directory was written to");
+    assert_eq!(names, ["letter.txt"], "a command wrote into a directory with other files");
     Outcome::Passed
 }
 
-/// The umask can only take permissions away; what is never given needs none taken.
+/// The permissions must not depend on the umask.
 pub(super) fn umask(built: &Built) -> Outcome {
     let sandbox = Sandbox::new(built);
     for arguments in [
@@ -143,7 +143,7 @@ pub(super) fn umask(built: &Built) -> Outcome {
         expect::finish(sandbox.shell("umask 000; exec \"$@\"", arguments)).succeeded();
     }
     let modes = sandbox.home_modes();
-    assert!(modes.len() > 8, "the home holds too little to tell: {modes:?}");
+    assert!(modes.len() > 8, "the home has too few files for this test: {modes:?}");
     for (path, mode) in modes {
         let expected = if path.is_dir() { 0o700 } else { 0o600 };
         assert!(mode == expected, "{} has mode {mode:o}, not {expected:o}", path.display());
@@ -151,8 +151,8 @@ pub(super) fn umask(built: &Built) -> Outcome {
     Outcome::Passed
 }
 
-/// `web-ipc … | head -0`, and shells that close a stream: what could not be written is told, with a
-/// status of its own.
+/// `web-ipc … | head -0`, and shells that close a stream: the command reports that it cannot write,
+/// and exits with 1.
 pub(super) fn closed_pipes(built: &Built) -> Outcome {
     let sandbox = Sandbox::with_home(built);
     let commands = [
@@ -166,7 +166,7 @@ pub(super) fn closed_pipes(built: &Built) -> Outcome {
     ];
     for arguments in commands {
         let usual = sandbox.run(arguments).status.code();
-        // Wrong usage is wrong before anything is written.
+        // Wrong usage is detected before anything is written.
         let failed = if usual == Some(2) { usual } else { Some(1) };
         let mut without_stdout = sandbox.command(arguments);
         without_stdout.stdout(broken_pipe());
@@ -174,7 +174,7 @@ pub(super) fn closed_pipes(built: &Built) -> Outcome {
         without_stderr.stderr(broken_pipe());
         for (command, status, told) in [
             (without_stdout, failed, "cannot write to stdout: its reader has gone away"),
-            // The log is not a result.
+            // The log is not a result, so a lost log is no failure.
             (without_stderr, usual, ""),
             (sandbox.shell("exec \"$@\" >&-", arguments), failed, "stdout is closed"),
             (sandbox.shell("exec \"$@\" 2>&-", arguments), failed, ""),
@@ -183,7 +183,7 @@ pub(super) fn closed_pipes(built: &Built) -> Outcome {
             let is_told = status == Some(2) || finished.stderr.contains(told);
             assert!(
                 finished.status.code() == status && is_told,
-                "it ends with {status:?} and says `{told}`:\n{}",
+                "expected exit status {status:?} and the text `{told}`:\n{}",
                 finished.report()
             );
         }

@@ -1,8 +1,8 @@
-//! `cargo xtask e2e`: drives what was built, from outside, as its users do.
+//! `cargo xtask e2e`: runs the built programs from outside, as their users do.
 //!
-//! People and `cargo xtask test` come here. Each scenario is a function with a sentence for a name
-//! and a temporary home of its own; a panic in it is its failure, and the others go on. Nothing
-//! here links the crates it drives.
+//! People and `cargo xtask test` come here. Each scenario is a function with a sentence as its name
+//! and its own temporary home. A panic fails the scenario, and the others continue. Nothing here
+//! links the tested crates.
 
 mod backpressure;
 mod bench_runs;
@@ -104,19 +104,19 @@ const SCENARIOS: &[(&str, Scenario)] = &[
     ("no message and no reply is in any log at trace", secrets::no_message_is_logged),
 ];
 
-/// Names the scenarios.
+/// Lists the scenarios.
 pub(crate) fn list() {
     for (name, _) in SCENARIOS {
         println!("{name}");
     }
 }
 
-/// Runs the scenarios whose name holds `filter`; true when none failed.
+/// Runs the scenarios whose name contains `filter`. Returns true if none failed.
 pub(crate) fn run_alone(filter: Option<&str>) -> bool {
     let counts = run(filter);
     if counts == Counts::default() {
         eprintln!(
-            "no scenario's name holds `{}`; to see them: cargo xtask e2e --list",
+            "no scenario's name contains `{}`; to list them: cargo xtask e2e --list",
             filter.unwrap_or_default()
         );
         return false;
@@ -124,7 +124,8 @@ pub(crate) fn run_alone(filter: Option<&str>) -> bool {
     counts.failed == 0
 }
 
-/// Builds, runs the scenarios whose name holds `filter`, and prints a line each and the count.
+/// Builds, runs the scenarios whose name contains `filter`, and prints a line for each and the
+/// count.
 pub(crate) fn run(filter: Option<&str>) -> Counts {
     let mut counts = Counts::default();
     match driver::build() {
@@ -139,8 +140,8 @@ pub(crate) fn run(filter: Option<&str>) -> Counts {
                     counts += run_one(name, *scenario, &built);
                 }
             }
-            // The hook of the tests' own keeps messages to itself; whoever comes later gets the
-            // usual one back.
+            // Removes the hook that collects panic messages, so that later panics are printed as
+            // usual.
             let _ = panic::take_hook();
         }
     }
@@ -174,7 +175,7 @@ thread_local! {
     static LAST_PANIC: RefCell<String> = const { RefCell::new(String::new()) };
 }
 
-/// Keeps what a failed scenario says until its own line is printed.
+/// Collects the panic message of a failed scenario, to print it after the scenario's line.
 fn collect_panics() {
     panic::set_hook(Box::new(|info| {
         let place =

@@ -1,17 +1,16 @@
 //! Makes two runs of one command comparable, and compares them.
 //!
-//! The pages' console blocks and their commands' real output come here. What differs from run to
-//! run (times, ports, line numbers, rates, ids, the place of the home) is replaced by a word;
-//! everything else must be as it is written.
+//! The console blocks of the pages and the real output of their commands come here. Values that
+//! differ from run to run (times, ports, line numbers, rates, ids, the home's path) are replaced by
+//! a word. Everything else must be equal.
 
-/// How far a log line may have moved: server, client and test write to one log, each in its own
-/// time.
+/// How far a log line may have moved: server, client and test write to one log, in no fixed order.
 const LOG_LINE_MOVES_MAX: usize = 3;
 
-/// What a line of the documentation says that stands for any number of lines.
+/// A line of the documentation that stands for any number of lines.
 const ANY_LINES: &str = "...";
 
-/// A line with everything replaced that differs from run to run.
+/// Replaces everything in a line that differs from run to run.
 pub(super) fn normalize(line: &str) -> String {
     let line = without_home(line.trim_end());
     let mut out = String::with_capacity(line.len());
@@ -29,7 +28,7 @@ pub(super) fn normalize(line: &str) -> String {
     out
 }
 
-/// Shapes of fixed length: `9` is a digit, `h` a hexadecimal digit, anything else itself.
+/// Shapes of fixed length: `9` is a digit, `h` a hexadecimal digit, any other character itself.
 const SHAPES: &[(&str, &str)] = &[
     ("[9999-99-99 99:99:99,999]", "[TIME]"),
     ("hhhhhhhh-hhhh-hhhh-hhhh-hhhhhhhhhhhh", "UUID"),
@@ -41,7 +40,8 @@ const SHAPES: &[(&str, &str)] = &[
     ("9999-99-99", "DATE"),
 ];
 
-/// The length and the word for what `text` begins with, where that differs from run to run.
+/// If `text` begins with a value that differs from run to run: its length and the word that
+/// replaces it.
 fn variable(text: &str, before: Option<char>) -> Option<(usize, &'static str)> {
     let in_a_word = before.is_some_and(|c| c.is_ascii_alphanumeric());
     if !in_a_word {
@@ -76,7 +76,7 @@ fn source_line(text: &str) -> Option<(usize, &'static str)> {
     (is_name && is_number).then_some((inside.len() + 2, "[WHERE]"))
 }
 
-/// `:40123` behind a host
+/// `:40123` after a host
 fn port(text: &str, before: Option<char>) -> Option<(usize, &'static str)> {
     before.filter(|c| c.is_ascii_alphanumeric() || *c == ']')?;
     let digits = text.strip_prefix(':')?.bytes().take_while(u8::is_ascii_digit).count();
@@ -102,7 +102,7 @@ fn duration_or_rate(text: &str) -> Option<(usize, &'static str)> {
     None
 }
 
-/// The platform's data directory as a page shows it, and a temporary one, become one word.
+/// Replaces the platform's data directory in a page, and a temporary directory, by one word.
 fn without_home(line: &str) -> String {
     let mut line = line.to_owned();
     for ending in [".local/share/web-ipc", "Library/Application Support/web-ipc"] {
@@ -116,10 +116,10 @@ fn without_home(line: &str) -> String {
     line
 }
 
-/// Holds real output against a page's. The error is the first place where they part, in words.
+/// Compares real output with that of a page. The error describes the first difference.
 ///
-/// A line `...` of the page stands for any number of lines. Log lines may have changed places with
-/// near neighbours; every other line must be in its place.
+/// A line `...` of the page stands for any number of lines. Log lines may be swapped with near
+/// neighbours. All other lines must be in place.
 pub(super) fn compare(page: &str, real: &str) -> Result<(), String> {
     let page = lines(page);
     let real = lines(real);
@@ -139,7 +139,7 @@ pub(super) fn compare(page: &str, real: &str) -> Result<(), String> {
     ))
 }
 
-/// Normal lines without empty ones at the end, which a page cannot show well.
+/// The normalized lines without trailing empty ones, which a page cannot show well.
 fn lines(text: &str) -> Vec<String> {
     let mut lines: Vec<String> = text.lines().map(normalize).collect();
     while lines.last().is_some_and(String::is_empty) {
@@ -169,7 +169,7 @@ fn matches(page: &[String], real: &[String]) -> bool {
     rest.len() >= last.len() && same(last, &rest[rest.len() - last.len()..])
 }
 
-/// Line for line the same, but that log lines may have moved a little.
+/// Whether the lines are equal, except that log lines may have moved a little.
 fn same(page: &[String], real: &[String]) -> bool {
     if page.len() != real.len() {
         return false;

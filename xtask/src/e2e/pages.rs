@@ -1,9 +1,9 @@
-//! Runs what README.md and the manual show, and holds the output against the pages.
+//! Runs the commands that README.md and the manual show, and compares the output with the pages.
 //!
-//! Each page has a user's home directory of its own, and its commands are run in order, as a reader
-//! would. A server of a page runs beside the clients that follow it, as in a second terminal, until
-//! the page goes on with another command of web-ipc: then it has printed what the page says, and
-//! stops.
+//! Each page gets its own user's home directory, and its commands run in order, as a reader would
+//! run them. A server of a page runs beside the clients after it, as in a second terminal, until
+//! the page shows another command of web-ipc. By then it must have printed the page's output, and
+//! it is stopped.
 
 use std::fs;
 use std::net::TcpListener;
@@ -14,29 +14,29 @@ use super::expect::Running;
 use super::{Outcome, console_blocks, expect, normalize};
 use crate::driver::{Built, Sandbox};
 
-/// How README.md starts the binary in a checkout.
+/// The command with which README.md starts the binary in a checkout.
 const IN_A_CHECKOUT: &str = "cargo run -p web-ipc-cli --";
 
 /// The home directory that the pages show.
 const HOME_SHOWN: &str = "/home/ada";
 
-/// The port that the pages show, in whose place each page gets a free one.
+/// The port that the pages show. It is replaced by a free port.
 const PORT_SHOWN: &str = "3000";
 
-/// What a page's command is to this run.
+/// How this run treats a command of a page.
 #[derive(Debug, PartialEq)]
 enum Kind {
-    /// It is run here to its end.
+    /// It runs here, to its end.
     Run,
-    /// It is run here beside what follows it.
+    /// It runs here, beside the commands after it.
     Serve,
-    /// Something else makes sure of it; what.
+    /// Another check, named here, covers it.
     Elsewhere(&'static str),
-    /// Nobody makes sure of it.
+    /// No check covers it.
     Unknown,
 }
 
-/// Commands that are run here, by their beginning.
+/// The beginnings of commands that are run here.
 const RUN: &[&str] = &[
     "web-ipc",
     IN_A_CHECKOUT,
@@ -51,7 +51,7 @@ const RUN: &[&str] = &[
     "tar",
 ];
 
-/// Commands that are not, with what makes sure of them.
+/// The beginnings of commands that are not run here, with the check that covers them.
 const ELSEWHERE: &[(&str, &str)] = &[
     ("cargo xtask", "this very run"),
     (
@@ -70,14 +70,14 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("scripts/prerequisites.sh", "the automatic build"),
 ];
 
-/// README.md, which must be there and show something.
+/// Runs README.md, which must exist and show a command.
 pub(super) fn readme(built: &Built) -> Outcome {
     let ran = run_page(built, &built.workspace.join("README.md"));
     assert!(ran > 0, "README.md shows no command that can be run");
     Outcome::Passed
 }
 
-/// The pages of the manual.
+/// Runs the pages of the manual.
 pub(super) fn docs(built: &Built) -> Outcome {
     let folder = built.workspace.join("docs");
     let mut pages: Vec<PathBuf> = fs::read_dir(&folder)
@@ -116,7 +116,7 @@ fn run_page(built: &Built, path: &Path) -> usize {
         let command = at_port(&shown.command, port);
         match kind {
             Kind::Elsewhere(_) => continue,
-            Kind::Unknown => panic!("{place}\nnobody makes sure of it"),
+            Kind::Unknown => panic!("{place}\nno check covers this command"),
             Kind::Serve => {
                 let shell = shell(&sandbox, built, &format!("exec {command}"));
                 server = Some(ShownServer::start(&sandbox, shell, shown.output, place));
@@ -137,19 +137,19 @@ fn run_page(built: &Built, path: &Path) -> usize {
     ran
 }
 
-/// A server that a page shows, at work.
+/// A running server that a page shows.
 struct ShownServer {
     running: Running,
-    /// What the page says that it prints. It may print more behind that.
+    /// The output that the page shows. More may follow.
     output: String,
-    /// Where the page shows it.
+    /// The page and line that show it.
     place: String,
     /// The user's home directory.
     folder: PathBuf,
 }
 
 impl ShownServer {
-    /// Starts it; returns when it can be reached.
+    /// Starts the server, and returns when it listens.
     #[track_caller]
     fn start(sandbox: &Sandbox, shell: Command, output: String, place: String) -> Self {
         let mut running = Running::start_merged(shell);
@@ -158,10 +158,10 @@ impl ShownServer {
         Self { running, output: format!("{output}...\n"), place, folder }
     }
 
-    /// Waits until it has printed what the page says, and stops it as Ctrl-C does.
+    /// Waits until the server has printed the page's output, and stops it as Ctrl-C does.
     #[track_caller]
     fn stop(mut self) {
-        let awaited = format!("what the page shows ({}):\n{}", self.place, self.output);
+        let awaited = format!("the output on the page ({}):\n{}", self.place, self.output);
         self.running.wait_until(&awaited, |real| {
             normalize::compare(&self.output, &in_adas_home(real, &self.folder)).is_ok()
         });
@@ -170,19 +170,19 @@ impl ShownServer {
     }
 }
 
-/// The text with the home directory of the pages' user in place of this run's.
+/// Replaces this run's home directory in a text by that of the user on the pages.
 fn in_adas_home(text: &str, folder: &Path) -> String {
     text.replace(&*folder.to_string_lossy(), HOME_SHOWN)
 }
 
-/// A port that nobody listens on.
+/// A port on which no process listens.
 fn free_port() -> u16 {
     let listener = TcpListener::bind(("127.0.0.1", 0)).expect("the system has a free port");
     listener.local_addr().expect("a listener has an address").port()
 }
 
-/// The command with `port` in place of the one that the pages show, or that they leave out since it
-/// is the default.
+/// The command with `port` in place of the port that the pages show or, since it is the default,
+/// omit.
 fn at_port(command: &str, port: u16) -> String {
     let mut command = command.replace(PORT_SHOWN, &port.to_string());
     for word in ["--serve", "--send", "--request"] {
@@ -191,13 +191,14 @@ fn at_port(command: &str, port: u16) -> String {
     command
 }
 
-/// Whether a server is to run on while this is run: a client, or something else than `web-ipc`.
+/// Whether a server keeps running while this command runs: it is a client, or not `web-ipc`.
 fn runs_beside_a_server(command: &str) -> bool {
     let has = |word: &str| command.split(' ').any(|other| other == word);
     has("--send") || has("--request") || !has("web-ipc")
 }
 
-/// The command as a reader's shell runs it: `web-ipc` on the path, no variable of web-ipc's set.
+/// The command as a reader's shell runs it: `web-ipc` is on the path, and no variable of web-ipc is
+/// set.
 fn shell(sandbox: &Sandbox, built: &Built, command: &str) -> Command {
     let mut shell = sandbox.program(Path::new("sh"));
     let mut path = built.folder.clone().into_os_string();
@@ -222,7 +223,7 @@ fn kind(command: &str) -> Kind {
     if !RUN.iter().any(|beginning| begins_with_words(command, beginning)) {
         return Kind::Unknown;
     }
-    // Not `web-ipc --serve --help`.
+    // `web-ipc --serve --help` is not a server.
     let has = |word: &str| command.split(' ').any(|other| other == word);
     if command.starts_with("web-ipc ") && has("--serve") && !has("--help") {
         Kind::Serve

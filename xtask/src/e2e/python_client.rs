@@ -1,7 +1,8 @@
-//! The client in another language: what `docs/protocol.md` says is enough to write one.
+//! Scenarios with clients in Python, which show that `docs/protocol.md` is enough to write a
+//! client.
 //!
 //! `python3 docs/examples/client.py --home DIR --server NAME --address ADDRESS OBJECT` sends one
-//! JSON object as the home's default admin and ends with 0 once it is acknowledged. `channel.py`
+//! JSON object as the home's default admin and exits with 0 once it is acknowledged. `channel.py`
 //! beside it does so over a channel, with any number of objects, and with `--request OBJECT` also
 //! prints a reply.
 
@@ -15,14 +16,14 @@ use super::expect::Running;
 use super::{Outcome, expect};
 use crate::driver::{Built, Sandbox};
 
-/// What `channel.py` imports. Before release 15, which brought `proxy`, `websockets` drops what it
-/// has read when a channel ends.
+/// The modules that `channel.py` imports. Releases of `websockets` before 15, the first with
+/// `proxy`, drop received messages when a channel ends.
 const CHANNEL_MODULES: [&str; 2] = ["websockets.proxy", "cryptography"];
 
-/// Messages that go over a channel whose server is started anew meanwhile.
+/// How many messages go over a channel whose server is restarted meanwhile.
 const MANY: usize = 6000;
 
-/// The message arrives at a real receiver as it was sent.
+/// A message arrives at a real receiver as it was sent.
 pub(super) fn client(built: &Built) -> Outcome {
     if let Some(why) = python_lacks(&["requests", "cryptography"]) {
         return Outcome::Skipped(why);
@@ -42,7 +43,7 @@ pub(super) fn client(built: &Built) -> Outcome {
     Outcome::Passed
 }
 
-/// Messages and a request over one channel: they arrive in their order, each has its answer, the
+/// Messages and a request go over one channel. They arrive in order, and each gets its answer, the
 /// request its reply.
 pub(super) fn channel(built: &Built) -> Outcome {
     if let Some(why) = python_lacks(&CHANNEL_MODULES) {
@@ -62,8 +63,8 @@ pub(super) fn channel(built: &Built) -> Outcome {
     Outcome::Passed
 }
 
-/// A stop of the server ends the channel. What had no answer goes over another one, once, in its
-/// order.
+/// A stop of the server ends the channel. Entries without an answer go over another channel, once
+/// and in order.
 pub(super) fn channel_that_ends(built: &Built) -> Outcome {
     if let Some(why) = python_lacks(&CHANNEL_MODULES) {
         return Outcome::Skipped(why);
@@ -79,7 +80,7 @@ pub(super) fn channel_that_ends(built: &Built) -> Outcome {
     let (second, again) = receive(&sandbox, &address, "info");
     assert_eq!(again, address);
     let answers = sender.finish().succeeded().stdout;
-    assert_eq!(answers, "\"accepted\"\n".repeat(MANY), "none is there for the second time");
+    assert_eq!(answers, "\"accepted\"\n".repeat(MANY), "a message arrived a second time");
     second.terminate();
     let second = second.finish().succeeded();
     let arrived = [numbers(&first.stdout), numbers(&second.stdout)].concat();
@@ -87,7 +88,7 @@ pub(super) fn channel_that_ends(built: &Built) -> Outcome {
     Outcome::Passed
 }
 
-/// An example program, ready to be told what to send.
+/// A command that runs an example program, still without the objects to send.
 fn example(built: &Built, sandbox: &Sandbox, script: &str, address: &str) -> Command {
     let script = built.workspace.join("docs/examples").join(script);
     assert!(script.is_file(), "{} is missing", script.display());
@@ -111,7 +112,7 @@ fn numbers(stdout: &str) -> Vec<u64> {
     stdout.lines().filter(|line| line.starts_with('{')).map(number).collect()
 }
 
-/// Why `python3` cannot be used with these modules; `None` when it can.
+/// The reason why `python3` or these modules cannot be used, or `None` if they can.
 fn python_lacks(modules: &[&str]) -> Option<String> {
     let import =
         Command::new("python3").args(["-c", &format!("import {}", modules.join(", "))]).output();

@@ -1,11 +1,12 @@
-//! What the users of the Python tool type, in the order of its manual.
+//! Runs the commands that users of the Python tool type, in the order of its manual.
 //!
-//! One home, one user, one certificate; each command's words and sentences are those they know.
+//! They use one home, one user and one certificate. The words and output of each command are those
+//! of the Python tool.
 
 use super::Outcome;
 use crate::driver::{Built, Sandbox};
 
-/// The documented commands, one after the other.
+/// Runs the documented commands, one after the other.
 pub(super) fn documented_commands(built: &Built) -> Outcome {
     let sandbox = Sandbox::new(built);
     sandbox.run(&["--init", "--run"]).succeeded();
@@ -35,14 +36,15 @@ pub(super) fn documented_commands(built: &Built) -> Outcome {
     Outcome::Passed
 }
 
-/// The log of a test run: server up, the refused first message, the login, each message, the end.
+/// Checks the log of a test run: server start, the refused first message, the login, each message,
+/// the end.
 #[track_caller]
 fn tells_the_story(sandbox: &Sandbox, arguments: &[&str], name: &str) {
     let finished = sandbox.run(arguments).succeeded();
     let log = &finished.stderr;
     let mut at = 0;
     for part in [
-        // In this order, since port 0 becomes a number when the server has bound it.
+        // The lines come in this order, since the server's port is known only when it is bound.
         format!(" as {name}"),
         format!("Starting Web-IPC-Test {name}:"),
         format!("Starting web server {name}:"),
@@ -53,7 +55,7 @@ fn tells_the_story(sandbox: &Sandbox, arguments: &[&str], name: &str) {
         "Received message: {\"test\":3}".to_owned(),
     ] {
         let found = log[at..].find(&part);
-        assert!(found.is_some(), "the log does not go on with {part:?}:\n{}", finished.report());
+        assert!(found.is_some(), "the log does not continue with {part:?}:\n{}", finished.report());
         at += found.unwrap_or_default() + part.len();
     }
     assert_eq!(log.matches("Received message:").count(), 3, "{}", finished.report());

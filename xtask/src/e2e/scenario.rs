@@ -1,15 +1,15 @@
-//! What a scenario is, and how one ends.
+//! Defines a scenario and its outcome.
 //!
-//! Every file of scenarios comes here; which there are is not known here.
+//! Every file of scenarios comes here. This file does not know which scenarios there are.
 
 use crate::driver::Built;
 
-/// How a scenario that did not fail ended.
+/// The outcome of a scenario that did not fail.
 pub(super) enum Outcome {
     Passed,
-    /// It could not be run here; why.
+    /// It could not run here, for this reason.
     Skipped(String),
 }
 
-/// A scenario: panics when what it sees is wrong.
+/// A scenario. It panics if it fails.
 pub(super) type Scenario = fn(&Built) -> Outcome;

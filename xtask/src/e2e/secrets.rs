@@ -1,7 +1,7 @@
-//! Looks for every secret of a home in everything that programs print about their work at trace.
+//! Looks for every secret of a home in everything that programs print at log level trace.
 //!
-//! What the home holds is read as files; what a secret is called inside the programs does not
-//! matter here.
+//! The secrets are read from the home's files, so their names inside the programs do not matter
+//! here.
 
 use std::fs;
 use std::io::Write as _;
@@ -15,11 +15,11 @@ use crate::driver::{Built, Sandbox};
 
 const PASSWORD: &str = "correct-horse-battery-9871";
 
-/// What stands in a message, and in the reply to it.
+/// A text in a message and in its reply.
 const BODY: &str = "four-white-swans-on-the-lake";
 const REPLY: &str = "and-one-black-one-behind-them";
 
-/// Keys, certificates' keys, sessions, and a password given on the command line.
+/// Checks envelope keys, private keys, sessions, and a password given on the command line.
 pub(super) fn no_secret_is_logged(built: &Built) -> Outcome {
     let sandbox = Sandbox::new(built);
     let logs = logs_at_trace(&sandbox);
@@ -38,7 +38,7 @@ pub(super) fn no_secret_is_logged(built: &Built) -> Outcome {
     Outcome::Passed
 }
 
-/// The admin's password, which only lies sealed in `admin.cred`.
+/// Checks the admin's password, which is in `admin.cred`, sealed.
 pub(super) fn no_admin_password_is_logged(built: &Built) -> Outcome {
     let openssl =
         Command::new("openssl").arg("version").stdout(Stdio::null()).stderr(Stdio::null()).status();
@@ -61,7 +61,7 @@ pub(super) fn no_admin_password_is_logged(built: &Built) -> Outcome {
     Outcome::Passed
 }
 
-/// What is sent is no secret of the home's, and yet nobody's business who reads a log.
+/// Checks message bodies. They are no secrets of the home, but do not belong into a log either.
 pub(super) fn no_message_is_logged(built: &Built) -> Outcome {
     let sandbox = Sandbox::with_home(built);
     let logs = pipeline_at_trace(&sandbox, &[]);
@@ -73,8 +73,8 @@ pub(super) fn no_message_is_logged(built: &Built) -> Outcome {
     Outcome::Passed
 }
 
-/// The logs, at trace, of a server that prints messages, of one that runs a command for each, and
-/// of their clients.
+/// The logs, at trace, of a server that prints messages, of a server that runs a command for each
+/// message, and of their clients.
 #[track_caller]
 fn pipeline_at_trace(sandbox: &Sandbox, credentials: &[&str]) -> String {
     let mut logs = String::new();
@@ -110,7 +110,7 @@ fn pipeline_at_trace(sandbox: &Sandbox, credentials: &[&str]) -> String {
     logs
 }
 
-/// All that is printed, on both streams, by a home's life at trace.
+/// Everything that the commands of a home's life print at trace, on both streams.
 fn logs_at_trace(sandbox: &Sandbox) -> String {
     let mut logs = String::new();
     for arguments in [
@@ -146,12 +146,12 @@ fn logs_at_trace(sandbox: &Sandbox) -> String {
 #[track_caller]
 fn refuse(logs: &str, secret: &str, origin: &str) {
     if let Some(line) = logs.lines().find(|line| line.contains(secret)) {
-        // The line, not the secret: this message is a log too.
+        // Prints the line without the secret, since this message is a log too.
         panic!("a secret of {origin} is printed: {}", line.replace(secret, "<SECRET>"));
     }
 }
 
-/// Each secret text of a home with the file it stands in.
+/// Each secret text of a home, with its file.
 fn secrets(home: &Path) -> Vec<(String, String)> {
     let mut found = Vec::new();
     for folder in ["", "sessions/"] {
@@ -175,8 +175,8 @@ fn secrets(home: &Path) -> Vec<(String, String)> {
     found
 }
 
-/// Runs of at least 24 characters of either base64 alphabet: keys, tokens, and lines of PEM, not
-/// their frame.
+/// Runs of at least 24 characters of either base64 alphabet: keys, tokens, and the lines of PEM,
+/// but not its header and footer.
 fn long_words(text: &str) -> impl Iterator<Item = String> + '_ {
     text.lines()
         .filter(|line| !line.starts_with("-----"))
@@ -185,8 +185,8 @@ fn long_words(text: &str) -> impl Iterator<Item = String> + '_ {
         .map(str::to_owned)
 }
 
-/// Opens a Fernet token with the `openssl` command; whether its MAC is good is the envelope's own
-/// tests' business.
+/// Opens a Fernet token with the `openssl` command. The MAC is not checked: the tests of the
+/// envelope do that.
 fn open_token(key: &str, token: &str) -> Vec<u8> {
     let (key, token) = (base64url(key), base64url(token));
     assert!(key.len() == 32 && token.len() >= 73, "not a Fernet key and token");

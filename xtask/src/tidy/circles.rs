@@ -1,34 +1,34 @@
-//! Refuses circles between the files of one crate: files that cannot be read, tested or changed
-//! without each other.
+//! Refuses circles between the files of one crate, since files in a circle cannot be read, tested
+//! or changed without each other.
 //!
-//! `tidy` comes here with what `module_tree` found. It reads no source.
+//! `tidy` comes here with the uses that `module_tree` found. This file reads no source.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::module_tree::{self, Files, Use};
 
-/// A library, a binary, a test or another thing that cargo builds of one crate.
+/// A target of cargo: a library, a binary, a test or another.
 pub(super) struct Target {
-    /// The path of its first file below the workspace root.
+    /// The path of its root file below the workspace root.
     pub(super) root: String,
-    /// Whether it is built for tests alone, so that all of it counts.
+    /// Whether it is built only for tests. Then its test code counts too.
     pub(super) is_test: bool,
 }
 
-/// The circles of one target, each as a paragraph; none is good. A target whose first file is not
-/// among `files` is a problem too.
+/// The circles of one target, each as a paragraph. A target whose root file is not among `files` is
+/// a problem too.
 pub(super) fn problems(files: &Files<'_>, target: &Target) -> Vec<String> {
     if !files.contains_key(target.root.as_str()) {
-        return vec![format!("{} was not read, and what it uses is not known", target.root)];
+        return vec![format!("{} was not read, so its uses are unknown", target.root)];
     }
     let uses = module_tree::uses(files, &target.root, target.is_test);
     circles(&uses).iter().map(|circle| paragraph(&uses, circle)).collect()
 }
 
-/// Says what a circle consists of and what to do.
+/// Describes a circle, and says what to do about it.
 fn paragraph(uses: &[Use], circle: &[&str]) -> String {
     let mut said = format!(
-        "circle of {} files: move what they share into a file below them, or turn one of these uses round",
+        "circle of {} files: move the shared items into a file below them, or reverse one of these uses",
         circle.len()
     );
     let nexts = circle.iter().cycle().skip(1);
@@ -41,8 +41,8 @@ fn paragraph(uses: &[Use], circle: &[&str]) -> String {
     said
 }
 
-/// Circles no two of which have an arrow in common, short ones first: each of them must be cut on
-/// its own, and when all are, none may be left. Each begins with its first file by name.
+/// Circles without a common use, the shortest first. Each must be cut by itself, and when all are
+/// cut, no circle is left. Each begins with the first of its files by name.
 fn circles(uses: &[Use]) -> Vec<Vec<&str>> {
     let mut arrows: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
     for Use { from, to, .. } in uses {
@@ -62,7 +62,7 @@ fn circles(uses: &[Use]) -> Vec<Vec<&str>> {
     found
 }
 
-/// The shortest way from `start` back to it; `start` alone stands at its beginning.
+/// The shortest path of uses from `start` back to `start`, which is listed only at the beginning.
 fn shortest_circle<'a>(
     arrows: &BTreeMap<&'a str, BTreeSet<&'a str>>,
     start: &'a str,

@@ -1,19 +1,19 @@
-//! Refuses libraries that name a command of the CLI.
+//! Refuses libraries whose texts name a command of the CLI.
 //!
-//! `tidy` comes here with what `module_tree` found. A program that uses a library has other
-//! commands, or none: the library says what can be done as data, and the CLI alone puts it into a
-//! command, with `--home` and quotes where they are needed.
+//! `tidy` comes here with the texts that `module_tree` found. A program that uses a library has
+//! other commands, or none. So a library returns the remedy for an error as data, and only the CLI
+//! turns it into a command, with `--home` and quotes where needed.
 
 use super::module_tree::{self, Files, Text};
 
 /// The programs, which may name their own commands.
 const PROGRAMS: [&str; 2] = ["crates/web-ipc-cli/", "crates/ipc-bench/"];
 
-/// What a command begins with.
+/// The beginning of a command.
 const COMMAND: &str = "web-ipc --";
 
-/// Where a library names a command in its own strings, tests apart. `root` is the first file of a
-/// target; of anything but a library there is nothing to say.
+/// The places where a library, tests apart, names a command in its strings. `root` is the root file
+/// of a target. Targets that are not libraries have no problems.
 pub(super) fn problems(files: &Files<'_>, root: &str) -> Vec<String> {
     let is_library = root.starts_with("crates/") && root.ends_with("/src/lib.rs");
     if !is_library || PROGRAMS.iter().any(|program| root.starts_with(program)) {
@@ -21,12 +21,12 @@ pub(super) fn problems(files: &Files<'_>, root: &str) -> Vec<String> {
     }
     let texts = module_tree::texts(files, root).into_iter();
     let said = |Text { file, line, .. }| {
-        format!("{file}:{line}: names a command of the CLI; say what can be done as data")
+        format!("{file}:{line}: names a command of the CLI; return the remedy as data")
     };
     texts.filter(|text| on_one_line(&text.text).contains(COMMAND)).map(said).collect()
 }
 
-/// A string without the line ends that a backslash hides.
+/// A string without its backslash line breaks.
 fn on_one_line(text: &str) -> String {
     let mut parts = text.split("\\\n");
     let first = parts.next().unwrap_or_default().to_owned();
@@ -47,7 +47,7 @@ mod tests {
     fn a_command_in_a_string_is_told_with_its_place() {
         assert_eq!(
             found(&[(LIBRARY, "fn a() {\n    say(\"run web-ipc --init\");\n}\n")]),
-            ["crates/a/src/lib.rs:2: names a command of the CLI; say what can be done as data"]
+            ["crates/a/src/lib.rs:2: names a command of the CLI; return the remedy as data"]
         );
         let in_a_child =
             [(LIBRARY, "mod b;"), ("crates/a/src/b.rs", "const C: &str = \"web-ipc --x\";")];

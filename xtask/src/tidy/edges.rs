@@ -1,7 +1,8 @@
-//! Which crate may depend on which, and what must not be in a library's tree.
+//! Checks which crates depend on each other, and which packages the tree of a library must not
+//! have.
 //!
-//! `tidy` comes here. The table is the design's layering; the functions take the table and the
-//! graph as data and know nothing of cargo.
+//! `tidy` comes here. The table lists the layers of the design. The functions take table and graph
+//! as data and do not use cargo.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -11,17 +12,17 @@ pub(super) struct Member {
     pub(super) uses: Vec<String>,
 }
 
-/// A package and the ids of those it is linked with.
+/// A package and the ids of the packages that it is linked with.
 pub(super) struct Node {
     pub(super) name: String,
     pub(super) links: Vec<String>,
 }
 
-/// All packages by id.
+/// All packages, by their ids.
 pub(super) type Graph = BTreeMap<String, Node>;
 
-/// Each member with the members it may use, lowest layer first: a line may only name lines above
-/// it.
+/// Each member with the members it may use, lowest layer first. A line may only name members of
+/// lines above it.
 pub(super) const ALLOWED: &[(&str, &[&str])] = &[
     ("ipc-base", &[]),
     ("ipc-envelope", &[]),
@@ -68,30 +69,32 @@ pub(super) const ALLOWED: &[(&str, &[&str])] = &[
     ("xtask", &[]),
 ];
 
-/// Beginnings of package names that must not be in a library's tree, with the reason.
+/// Prefixes of package names that must not be in a library's tree, with the reason.
 const KEPT_OUT: &[(&str, &[&str], &str)] = &[
     (
         "ipc-client",
         &["sqlx", "libsqlite3-sys", "openssl"],
         "a program that only sends builds neither a database nor OpenSSL",
     ),
-    ("ipc-server", &["openssl"], "a program that receives knows no OpenSSL"),
+    ("ipc-server", &["openssl"], "a program that only receives must not build OpenSSL"),
     ("web-ipc", &["openssl"], "only its feature `setup` makes certificates"),
 ];
 
-/// What is wrong with the members' dependencies on each other, held against `allowed`.
+/// Compares the dependencies between members with `allowed`, and returns the problems.
 ///
-/// A name in the table that no member has is wrong too: else a misspelt line would allow or forbid
-/// nothing, unseen.
+/// A name in the table that is not a member is a problem too. Otherwise a misspelt line would
+/// silently have no effect.
 pub(super) fn problems(allowed: &[(&str, &[&str])], members: &[Member]) -> Vec<String> {
     let mut problems = Vec::new();
     let mut above = BTreeSet::new();
     for (name, uses) in allowed {
         if !members.iter().any(|member| member.name == *name) {
-            problems.push(format!("the table of allowed edges names {name}, which is no member"));
+            problems
+                .push(format!("the table of allowed edges names {name}, which is not a member"));
         }
         for used in uses.iter().filter(|used| !above.contains(*used)) {
-            problems.push(format!("the table lets {name} use {used}, which is not above it"));
+            problems
+                .push(format!("the table lets {name} use {used}, which is not in a line above"));
         }
         above.insert(*name);
     }
@@ -107,7 +110,8 @@ pub(super) fn problems(allowed: &[(&str, &[&str])], members: &[Member]) -> Vec<S
     problems
 }
 
-/// What is wrong with what the libraries are linked with in the end.
+/// Checks all packages that the libraries are linked with, directly or not, and returns the
+/// problems.
 pub(super) fn tree_problems(graph: &Graph) -> Vec<String> {
     KEPT_OUT
         .iter()
@@ -138,7 +142,7 @@ fn kept_out_problems(graph: &Graph, root: &str, kept_out: &[&str], reason: &str)
     problems
 }
 
-/// How the search came to `id`, as `a → b → c`.
+/// The path on which the search reached `id`, as `a → b → c`.
 fn way(graph: &Graph, came_from: &BTreeMap<&str, &str>, id: &str) -> String {
     let mut names = Vec::new();
     let mut at = Some(id);
@@ -184,7 +188,7 @@ mod tests {
     #[test]
     fn a_misspelt_name_in_the_table_is_found() {
         let found = problems(&[("low", &[]), ("hihg", &["low"])], &[member("low", &[])]);
-        assert_eq!(found, ["the table of allowed edges names hihg, which is no member"]);
+        assert_eq!(found, ["the table of allowed edges names hihg, which is not a member"]);
     }
 
     #[test]
@@ -193,7 +197,7 @@ mod tests {
             &[("low", &["high"]), ("high", &[])],
             &[member("low", &[]), member("high", &[])],
         );
-        assert_eq!(found, ["the table lets low use high, which is not above it"]);
+        assert_eq!(found, ["the table lets low use high, which is not in a line above"]);
     }
 
     #[test]

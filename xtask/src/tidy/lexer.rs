@@ -1,44 +1,43 @@
-//! Splits Rust source into its words, signs and literals, each with its line.
+//! Splits Rust source into words, signs and literals, each with its line.
 //!
-//! `module_tree` comes here. Comments are left out, and what stands in a string is one literal, so
-//! that nobody takes a word in them for code. It does not check the source: the compiler does.
+//! `module_tree` comes here. Comments are left out and a string is one literal, so that a word in
+//! them is not taken for code. This file does not check the source: the compiler does.
 
-/// What a token is; its text says which.
+/// The kind of a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// An identifier or a keyword; a raw one is without its `r#`.
+    /// An identifier or a keyword. A raw identifier has no `r#`.
     Word,
-    /// One character of punctuation. `::` is two of them.
+    /// One character of punctuation. `::` is two tokens.
     Sign,
-    /// A string, as it is written between its quotes.
+    /// A string, as written between its quotes.
     Text,
     /// A number, a character or a lifetime.
     Other,
 }
 
-/// A token of the source that it borrows from.
+/// A token, borrowed from the source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Token<'a> {
     pub(super) kind: Kind,
     pub(super) text: &'a str,
-    /// Counted from 1.
+    /// The line of the token, counted from 1.
     pub(super) line: usize,
 }
 
 impl Token<'_> {
-    /// Whether it is this word.
+    /// Whether the token is this word.
     pub(super) fn is_word(&self, word: &str) -> bool {
         self.kind == Kind::Word && self.text == word
     }
 
-    /// Whether it is this sign.
+    /// Whether the token is this sign.
     pub(super) fn is_sign(&self, sign: &str) -> bool {
         self.kind == Kind::Sign && self.text == sign
     }
 }
 
-/// The tokens of `source`, in order. What the compiler would refuse gives some tokens or none,
-/// never a panic.
+/// The tokens of `source`, in order. Invalid source gives any tokens, but never a panic.
 pub(super) fn tokens(source: &str) -> Vec<Token<'_>> {
     let mut lexer = Lexer { source, at: 0, line: 1, found: Vec::new() };
     while lexer.step() {}
@@ -47,7 +46,7 @@ pub(super) fn tokens(source: &str) -> Vec<Token<'_>> {
 
 struct Lexer<'a> {
     source: &'a str,
-    /// Where the next token begins, in bytes.
+    /// The position of the next token, in bytes.
     at: usize,
     line: usize,
     found: Vec<Token<'a>>,
@@ -58,7 +57,7 @@ impl<'a> Lexer<'a> {
         &self.source[self.at..]
     }
 
-    /// Goes past the next token, comment or space; false at the end.
+    /// Steps over the next token, comment or space. Returns false at the end.
     fn step(&mut self) -> bool {
         let rest = self.rest();
         let Some(first) = rest.chars().next() else { return false };
@@ -97,8 +96,8 @@ impl<'a> Lexer<'a> {
         self.skip(len);
     }
 
-    /// A string whose opening quote ends after `opening` bytes; a raw one says how many hashes
-    /// close it.
+    /// Reads a string whose opening quote ends after `opening` bytes. `hashes` is the number of
+    /// hashes that close a raw string.
     fn string(&mut self, opening: usize, hashes: Option<usize>) {
         self.skip(opening);
         let rest = self.rest();
@@ -121,8 +120,8 @@ fn word_len(rest: &str) -> usize {
         .unwrap_or(rest.len())
 }
 
-/// The length up to and with the quote that opens a string, and the hashes of a raw one; none if
-/// none begins here.
+/// The length of a string's opening, quote included, and the number of hashes if it is raw. `None`
+/// if no string begins here.
 fn string_opening(rest: &str) -> Option<(usize, Option<usize>)> {
     let prefix = ["br", "cr", "r", "b", "c"]
         .into_iter()
@@ -135,7 +134,7 @@ fn string_opening(rest: &str) -> Option<(usize, Option<usize>)> {
         .then(|| (prefix.len() + hashes + 1, is_raw.then_some(hashes)))
 }
 
-/// Where `quote` first stands without a backslash before it, in bytes.
+/// The position, in bytes, of the first `quote` without a backslash before it.
 fn unescaped(rest: &str, quote: char) -> Option<usize> {
     let mut is_escaped = false;
     rest.char_indices().find_map(|(at, character)| {
@@ -145,8 +144,8 @@ fn unescaped(rest: &str, quote: char) -> Option<usize> {
     })
 }
 
-/// The length of what begins with `'`: a character such as `'a'` and `'\''`, or a lifetime such as
-/// `'a`.
+/// The length of a token that begins with `'`: a character such as `'a'` and `'\''`, or a lifetime
+/// such as `'a`.
 fn quote_len(rest: &str) -> usize {
     let after = &rest[1..];
     let Some(first) = after.chars().next() else { return 1 };
@@ -156,7 +155,7 @@ fn quote_len(rest: &str) -> usize {
     1 + word_len(after)
 }
 
-/// The length of a block comment, which may hold others.
+/// The length of a block comment, which may contain others.
 fn block_comment_len(rest: &str) -> usize {
     let (mut at, mut depth) = (2, 1);
     while depth > 0 {

@@ -1,10 +1,10 @@
-//! What the lock file may hold: one TLS library, one crypto provider for it.
+//! Checks that the lock file has one TLS library and one crypto provider for it.
 //!
-//! `tidy` comes here with the text of `Cargo.lock`. Two rustls providers in one tree compile, and
-//! panic at run time when the first connection must choose; two versions of rustls make types that
-//! look alike and are not.
+//! `tidy` comes here with the text of `Cargo.lock`. Two rustls providers in one tree compile, but
+//! the first connection panics because it cannot choose. Two versions of rustls have types with the
+//! same names that do not fit each other.
 
-/// Beginnings of names of crates that are, or bring, another provider for rustls than ring.
+/// Prefixes of the names of crates that are, or depend on, another provider for rustls than ring.
 const OTHER_PROVIDERS: &[&str] = &[
     "aws-lc",
     "boring",
@@ -19,7 +19,7 @@ const OTHER_PROVIDERS: &[&str] = &[
     "rustls-wolfcrypt",
 ];
 
-/// What is wrong with the lock file.
+/// The problems of the lock file.
 pub(super) fn problems(lock: &str) -> Vec<String> {
     let packages = packages(lock);
     let mut problems = Vec::new();
@@ -31,7 +31,7 @@ pub(super) fn problems(lock: &str) -> Vec<String> {
             .collect();
         if versions.len() != 1 {
             problems.push(format!(
-                "Cargo.lock must hold exactly one {wanted}; it holds: [{}]",
+                "Cargo.lock must have exactly one {wanted}; it has: [{}]",
                 versions.join(", ")
             ));
         }
@@ -39,14 +39,14 @@ pub(super) fn problems(lock: &str) -> Vec<String> {
     for (name, version) in packages {
         if OTHER_PROVIDERS.iter().any(|other| name.starts_with(other)) {
             problems.push(format!(
-                "Cargo.lock holds {name} {version}: ring is the one crypto provider"
+                "Cargo.lock holds {name} {version}: ring must be the only crypto provider"
             ));
         }
     }
     problems
 }
 
-/// Name and version of each package.
+/// The name and version of each package.
 fn packages(lock: &str) -> Vec<(&str, &str)> {
     lock.split("[[package]]")
         .skip(1)
@@ -97,19 +97,22 @@ mod tests {
             ("ring", "0.17.14"),
             ("rustls", "0.23.46"),
         ]));
-        assert_eq!(found, ["Cargo.lock holds aws-lc-sys 0.30.0: ring is the one crypto provider"]);
+        assert_eq!(
+            found,
+            ["Cargo.lock holds aws-lc-sys 0.30.0: ring must be the only crypto provider"]
+        );
     }
 
     #[test]
     fn a_second_rustls_is_found() {
         let found =
             problems(&lock(&[("ring", "0.17.14"), ("rustls", "0.22.4"), ("rustls", "0.23.46")]));
-        assert_eq!(found, ["Cargo.lock must hold exactly one rustls; it holds: [0.22.4, 0.23.46]"]);
+        assert_eq!(found, ["Cargo.lock must have exactly one rustls; it has: [0.22.4, 0.23.46]"]);
     }
 
     #[test]
     fn a_missing_provider_is_found() {
         let found = problems(&lock(&[("rustls", "0.23.46")]));
-        assert_eq!(found, ["Cargo.lock must hold exactly one ring; it holds: []"]);
+        assert_eq!(found, ["Cargo.lock must have exactly one ring; it has: []"]);
     }
 }

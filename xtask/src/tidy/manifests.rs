@@ -1,15 +1,15 @@
-//! What every member's `Cargo.toml` must say: the workspace's lints, the workspace's versions.
+//! Checks that every member's `Cargo.toml` inherits the workspace's lints and versions.
 //!
-//! `tidy` comes here with one manifest's text. It reads only as much TOML as manifests in this
-//! workspace use.
+//! `tidy` comes here with the text of one manifest. This file reads only the TOML that manifests of
+//! this workspace use.
 
 use super::read::TextFile;
 
-/// What is wrong with one member's manifest.
+/// The problems of one member's manifest.
 pub(super) fn problems(file: &TextFile) -> Vec<String> {
     let mut problems = Vec::new();
     let mut inherits_lints = false;
-    // `[dependencies.NAME]`: seen, and not yet known to inherit.
+    // The NAME of a table `[dependencies.NAME]` that has not shown `workspace = true` yet.
     let mut open_table: Option<String> = None;
     let mut section = String::new();
     for line in
@@ -33,7 +33,7 @@ pub(super) fn problems(file: &TextFile) -> Vec<String> {
         } else if lists_dependencies(&section) {
             let inherits = (key.ends_with(".workspace") && value == "true")
                 || value.contains("workspace = true");
-            // `NAME.features = […]` only adds to a line of its own.
+            // `NAME.features = […]` only adds to another line of this dependency.
             if !inherits && !key.contains('.') {
                 problems.push(not_inherited(&file.path, key));
             } else if key.ends_with(".version") || key.ends_with(".path") {
@@ -49,9 +49,7 @@ pub(super) fn problems(file: &TextFile) -> Vec<String> {
 }
 
 fn not_inherited(path: &str, name: &str) -> String {
-    format!(
-        "{path}: {name} must be `workspace = true`; its version stands once, in the root Cargo.toml"
-    )
+    format!("{path}: {name} must be `workspace = true`; only the root Cargo.toml has its version")
 }
 
 fn lists_dependencies(section: &str) -> bool {

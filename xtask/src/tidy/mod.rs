@@ -1,8 +1,8 @@
-//! `cargo xtask tidy`: what holds for the workspace as a whole and no compiler checks.
+//! `cargo xtask tidy`: checks rules of the whole workspace that no compiler checks.
 //!
 //! People, `cargo xtask test` and a unit test come here. Each check is a function over plain data
-//! (a table, a graph, a text), so that a test can show it failing; only this file and `read` look
-//! at the disk and ask cargo.
+//! (a table, a graph, a text), so that a test can show that it fails. Only this file and `read` use
+//! the disk and cargo.
 
 mod circles;
 mod command_names;
@@ -19,13 +19,13 @@ mod width;
 use crate::cargo;
 use crate::counts::Counts;
 
-/// One check by its name, with what it found wrong; nothing found is good.
+/// A check, by its name, with the problems that it found.
 struct Check {
     name: &'static str,
     problems: Vec<String>,
 }
 
-/// Runs all checks, prints each, and closes with the count; true when nothing was found.
+/// Runs all checks, prints each, and prints the count. Returns true if no check found a problem.
 pub(crate) fn run_alone() -> bool {
     let counts = run();
     println!("tidy: {counts}");
@@ -37,7 +37,7 @@ pub(crate) fn run() -> Counts {
     let mut counts = Counts::default();
     match checks() {
         Err(error) => {
-            println!("tidy could not look: {error}");
+            println!("tidy cannot read the workspace: {error}");
             counts += Counts::one(false);
         }
         Ok(checks) => {
@@ -53,7 +53,7 @@ pub(crate) fn run() -> Counts {
     counts
 }
 
-/// Writes the present hash of the protocol source into its page; true when that worked.
+/// Writes the current hash of the protocol source into its page. Returns true on success.
 pub(crate) fn bless() -> bool {
     match protocol_page::bless(&cargo::workspace_root()) {
         Ok(said) => {
@@ -104,15 +104,15 @@ fn checks() -> Result<Vec<Check>, String> {
             problems: manifests.iter().flat_map(manifests::problems).collect(),
         },
         Check {
-            name: "files say what they are for",
+            name: "files begin with their purpose",
             problems: rust_files.iter().filter_map(sources::missing_module_docs).collect(),
         },
         Check {
-            name: "nothing is left undone",
+            name: "no file has unfinished code",
             problems: rust_files.iter().flat_map(sources::left_undone).collect(),
         },
         Check {
-            name: "comments and pages fit beside something else",
+            name: "comments and pages are at most 100 columns wide",
             problems: rust_files.iter().chain(&pages).flat_map(width::problems).collect(),
         },
         Check {
@@ -130,6 +130,6 @@ mod tests {
     fn the_workspace_is_tidy() {
         let found: Vec<String> =
             checks().unwrap().into_iter().flat_map(|check| check.problems).collect();
-        assert!(found.is_empty(), "cargo xtask tidy finds:\n{}", found.join("\n"));
+        assert!(found.is_empty(), "cargo xtask tidy found:\n{}", found.join("\n"));
     }
 }

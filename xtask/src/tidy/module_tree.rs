@@ -1,91 +1,89 @@
-//! Reads the modules of one target of a crate, and what each of their files uses of the others.
+//! Reads the modules of one target of a crate, and finds which files use items of which others.
 //!
-//! `circles` comes here with the text of the files. A name is followed through `use` and `pub use`
-//! to the file that defines it, so that a file which only passes it on is not taken for the one
-//! that is used. It expands no macro, and sees no method call: what it finds is what the source
-//! names.
+//! `circles` and `command_names` come here with the text of the files. A name is followed through
+//! `use` and `pub use` to the file that defines it, so that a file which only re-exports it does
+//! not count as used. No macro is expanded and no method call is seen: only names in the source
+//! count.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use super::lexer::{self, Kind, Token};
 
-/// The text of each file by its path, which has `/` between its parts.
+/// The text of each file, by its path with `/` between the parts.
 pub(super) type Files<'a> = BTreeMap<&'a str, &'a str>;
 
-/// One file names something of another.
+/// A use: one file names an item of another.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Use {
     pub(super) from: String,
     pub(super) to: String,
-    /// The line in `from`, counted from 1.
+    /// The line of `from`, counted from 1.
     pub(super) line: usize,
-    /// What is named, as it is written there: `crate::a::B`.
+    /// The name as written in `from`, such as `crate::a::B`.
     pub(super) name: String,
 }
 
-/// What the files of the target that begins with the file `root` use of each other, in order and
-/// each once.
+/// The uses between the files of the target with the root file `root`, sorted, each once.
 ///
-/// Without `with_tests`, whatever is compiled for tests alone is left out: a test may use what it
-/// likes.
+/// Without `with_tests`, code that is compiled only for tests is left out: tests may use any file.
 pub(super) fn uses(files: &Files<'_>, root: &str, with_tests: bool) -> Vec<Use> {
     let mut tree = Tree { files, with_tests, modules: Vec::new() };
     tree.add_file(root.to_owned(), folder_of(root).to_owned(), None);
     tree.uses()
 }
 
-/// A string that one of the files holds.
+/// A string literal in one of the files.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Text {
     pub(super) file: String,
-    /// The line on which it begins, counted from 1.
+    /// The line on which the string begins, counted from 1.
     pub(super) line: usize,
-    /// As it is written between its quotes.
+    /// The text as written between the quotes.
     pub(super) text: String,
 }
 
-/// The strings of the target that begins with the file `root`, those of attributes among them,
-/// without what is compiled for tests alone. Comments hold none, whatever attribute they become.
+/// The strings of the target with the root file `root`, those in attributes included, without code
+/// that is compiled only for tests. Doc comments do not count, though they become attributes.
 pub(super) fn texts(files: &Files<'_>, root: &str) -> Vec<Text> {
     let mut tree = Tree { files, with_tests: false, modules: Vec::new() };
     tree.add_file(root.to_owned(), folder_of(root).to_owned(), None);
     tree.modules.into_iter().flat_map(|module| module.texts).collect()
 }
 
-/// A module: a whole file, or a part of one.
+/// A module: a whole file, or a part of a file.
 #[derive(Default)]
 struct Module {
     file: String,
-    /// Where the files of its children are.
+    /// The folder with the files of its child modules.
     folder: String,
     parent: Option<usize>,
     children: BTreeMap<String, usize>,
-    /// The names of its functions, types and other items.
+    /// The names of the module's functions, types and other items.
     items: BTreeSet<String>,
-    /// What `use` makes of a name.
+    /// The paths of names that `use` brings into the module.
     imports: BTreeMap<String, Vec<String>>,
     /// The paths of `use path::*`.
     globs: Vec<Vec<String>>,
-    /// What it names, in `use` and in its code.
+    /// The paths that the module names, in `use` and in its code.
     named: Vec<Named>,
-    /// The strings in it.
+    /// The strings in the module.
     texts: Vec<Text>,
 }
 
 struct Named {
     path: Vec<String>,
     line: usize,
-    /// Whether `use` names it. A path in code says nothing new where `use` has brought its first
-    /// word.
+    /// Whether `use` names the path. A path in code adds nothing if its first word comes from a
+    /// `use`.
     by_use: bool,
 }
 
-/// What a path leads to.
+/// The target of a path.
 #[derive(Clone, Copy)]
 enum Found {
     Module(usize),
-    /// Something that the file of this module defines, or passes on from another crate.
+    /// An item that the file of this module defines, or re-exports from another crate.
     Item(usize),
 }
 
@@ -96,7 +94,7 @@ struct Tree<'a> {
 }
 
 impl Tree<'_> {
-    /// Reads a file and all files that it declares; a file that is not there is nobody's.
+    /// Reads a file and all files that it declares. Returns `None` if the file does not exist.
     fn add_file(&mut self, file: String, folder: String, parent: Option<usize>) -> Option<usize> {
         let text = *self.files.get(file.as_str())?;
         let tokens = lexer::tokens(text);
@@ -110,7 +108,7 @@ impl Tree<'_> {
         self.modules.len() - 1
     }
 
-    /// Reads the file of `mod name;` in `parent`, where `path` is what `#[path]` says.
+    /// Reads the file of `mod name;` in `parent`. `path` is the value of `#[path]`.
     fn add_child(&mut self, parent: usize, name: &str, path: Option<&str>) {
         let Module { file, folder, .. } = &self.modules[parent];
         let own = format!("{folder}/{name}");
@@ -147,12 +145,12 @@ impl Tree<'_> {
         found.into_iter().collect()
     }
 
-    /// The file that has what is named; none if it is of another crate.
+    /// The file that defines a name, or `None` if it belongs to another crate.
     fn named_file(&self, module: usize, named: &Named) -> Option<&str> {
         let first = named.path.first()?;
         let is_written_out = matches!(first.as_str(), "crate" | "self" | "super");
         if !named.by_use && !is_written_out {
-            // `Type::new`, where `use` has brought `Type`: the `use` was looked at.
+            // In `Type::new`, `Type` comes from a `use`, which was counted already.
             let is_module =
                 matches!(self.lookup(module, first, &mut Vec::new()), Some(Found::Module(_)));
             if !is_module {
@@ -164,9 +162,8 @@ impl Tree<'_> {
         Some(&self.modules[target].file)
     }
 
-    /// Follows a path that stands in `module`; none if it leads into another crate. `seen` holds
-    /// what is being looked for already, so that names which are defined by each other come to an
-    /// end.
+    /// Follows a path in `module`. Returns `None` if it leads into another crate. `seen` has the
+    /// names of the search so far, so that names defined by each other do not recurse without end.
     fn resolve(
         &self,
         module: usize,
@@ -182,7 +179,8 @@ impl Tree<'_> {
                 name => match self.lookup(at, name, seen) {
                     Some(Found::Module(next)) => next,
                     Some(item) => return Some(item),
-                    // The first word may be another crate's name; a later one is made by a macro.
+                    // An unknown first word may name another crate. An unknown later word was made
+                    // by a macro.
                     None => return (number > 0).then_some(Found::Item(at)),
                 },
             };
@@ -190,7 +188,7 @@ impl Tree<'_> {
         Some(Found::Module(at))
     }
 
-    /// What `name` is in `module`; none if nothing there says so.
+    /// Looks up `name` in `module`. Returns `None` if the module does not define or import it.
     fn lookup(&self, module: usize, name: &str, seen: &mut Vec<(usize, String)>) -> Option<Found> {
         let key = (module, name.to_owned());
         if seen.contains(&key) {
@@ -229,7 +227,7 @@ fn folder_of(file: &str) -> &str {
     file.rsplit_once('/').map_or("", |(folder, _)| folder)
 }
 
-/// `path`, which begins in `folder`, without `.` and `..`.
+/// Joins `folder` and `path`, and resolves `.` and `..`.
 fn joined(folder: &str, path: &str) -> String {
     let mut parts: Vec<&str> = folder.split('/').collect();
     for part in path.split('/') {
@@ -244,14 +242,14 @@ fn joined(folder: &str, path: &str) -> String {
     parts.join("/")
 }
 
-/// What stands before an item in `#[…]`, as far as it matters here.
+/// The attributes before an item that matter here.
 #[derive(Default)]
 struct Attributes<'a> {
     is_for_tests: bool,
     path: Option<&'a str>,
 }
 
-/// Goes through the tokens of one file.
+/// Reads the tokens of one file.
 struct Reader<'t, 'a, 'f> {
     tree: &'t mut Tree<'f>,
     tokens: &'t [Token<'a>],
@@ -275,14 +273,14 @@ impl<'a> Reader<'_, 'a, '_> {
         self.peek(ahead).filter(|token| token.kind == Kind::Word).map(|token| token.text)
     }
 
-    /// Whether `::` stands there.
+    /// Whether the token `ahead` begins a `::`.
     fn is_path_sign(&self, ahead: usize) -> bool {
         self.is_sign(ahead, ":") && self.is_sign(ahead + 1, ":")
     }
 
-    /// Reads a module up to the brace that closes it, or the end of the file.
+    /// Reads a module up to its closing brace, or to the end of the file.
     fn module(&mut self, module: usize) {
-        // How many brackets are open: items of the module stand outside all of them.
+        // The number of open brackets. Items of the module are outside all brackets.
         let mut depth = 0_usize;
         let mut attributes = Attributes::default();
         while let Some(&token) = self.peek(0) {
@@ -324,7 +322,7 @@ impl<'a> Reader<'_, 'a, '_> {
         }
     }
 
-    /// Takes down the strings among these tokens.
+    /// Records the strings among these tokens.
     fn note_texts(&mut self, module: usize, tokens: Range<usize>) {
         let file = self.tree.modules[module].file.clone();
         let texts = self.tokens[tokens].iter().filter(|token| token.kind == Kind::Text);
@@ -336,8 +334,8 @@ impl<'a> Reader<'_, 'a, '_> {
         self.tree.modules[module].texts.extend(texts);
     }
 
-    /// Goes past a word with all that belongs to it: a child module, a `use`, a path, or the word
-    /// alone.
+    /// Steps over a word and everything that belongs to it: a child module, a `use`, a path, or the
+    /// word alone.
     fn read_word(
         &mut self,
         module: usize,
@@ -347,7 +345,7 @@ impl<'a> Reader<'_, 'a, '_> {
     ) {
         match token.text {
             "pub" if self.is_sign(1, "(") => {
-                // `pub(in crate::a)` names who may see, not what is used.
+                // The path in `pub(in crate::a)` is a visibility, not a use.
                 self.at += 1;
                 self.skip_brackets();
             }
@@ -393,10 +391,11 @@ impl<'a> Reader<'_, 'a, '_> {
         }
     }
 
-    /// Goes past a path in code and notes it; a single word is not one.
+    /// Steps over a path in code and records it. A single word is not a path.
     fn path(&mut self, module: usize) {
         let line = self.peek(0).map_or(0, |token| token.line);
-        // After `::` it is the end of a path, as in `Vec::<u8>::new`, or another crate's.
+        // After `::` this is the rest of a path, as in `Vec::<u8>::new`, or a path of another
+        // crate.
         let is_whole =
             !matches!(&self.tokens[..self.at], [.., a, b] if a.is_sign(":") && b.is_sign(":"));
         let mut path = vec![self.word(0).unwrap_or_default().to_owned()];
@@ -411,12 +410,12 @@ impl<'a> Reader<'_, 'a, '_> {
         }
     }
 
-    /// Reads one tree of a `use`, after `prefix`, up to what ends it: `,`, `}` or `;`.
+    /// Reads one tree of a `use`, after `prefix`, up to its end: `,`, `}` or `;`.
     fn use_tree(&mut self, module: usize, is_item: bool, prefix: Vec<String>) {
         let line = self.peek(0).map_or(0, |token| token.line);
         let mut path = prefix;
         if self.is_path_sign(0) {
-            // `::name` is another crate's, whatever there is of that name here.
+            // `::name` belongs to another crate, even if this crate has that name.
             self.at += 2;
             path.push("::".to_owned());
         }
@@ -445,7 +444,7 @@ impl<'a> Reader<'_, 'a, '_> {
             }
             let Some(word) = self.word(0) else { return };
             self.at += 1;
-            // `a::{self}` is `a`.
+            // `a::{self}` means `a`.
             if word != "self" || path.is_empty() {
                 path.push(word.to_owned());
             }
@@ -467,7 +466,7 @@ impl<'a> Reader<'_, 'a, '_> {
         }
     }
 
-    /// Reads `#[…]` or `#![…]`; where the tokens are that stand in it.
+    /// Reads `#[…]` or `#![…]`. Returns the range of the tokens within.
     fn attribute(&mut self, attributes: &mut Attributes<'a>) -> Range<usize> {
         self.at += if self.is_sign(1, "!") { 2 } else { 1 };
         let begin = self.at + 1;
@@ -484,7 +483,7 @@ impl<'a> Reader<'_, 'a, '_> {
         range
     }
 
-    /// Goes past the brackets that open here, with what is in them.
+    /// Steps over the brackets that open here, and their content.
     fn skip_brackets(&mut self) {
         let mut depth = 0_usize;
         while let Some(token) = self.peek(0) {
@@ -502,7 +501,7 @@ impl<'a> Reader<'_, 'a, '_> {
         }
     }
 
-    /// Goes past what an attribute stands before: an item, or a field, a variant, an arm, a
+    /// Steps over the element after an attribute: an item, a field, a variant, an arm or a
     /// statement.
     fn skip_item(&mut self) {
         while self.is_sign(0, "#") {
@@ -515,7 +514,7 @@ impl<'a> Reader<'_, 'a, '_> {
                 self.skip_brackets();
             }
         }
-        // The `,` in `fn a<B, C>` ends nothing.
+        // The `,` in `fn a<B, C>` does not end the item.
         let is_item = self.word(0).is_some_and(is_keyword);
         while let Some(token) = self.peek(0) {
             match token.text {
@@ -530,14 +529,14 @@ impl<'a> Reader<'_, 'a, '_> {
         }
     }
 
-    /// Whether the brace that opens here is that of `use a::{…};`, which a `;` follows.
+    /// Whether the brace that opens here belongs to `use a::{…};`, after which a `;` follows.
     fn is_after_use(&self) -> bool {
         self.at.checked_sub(1).is_some_and(|at| self.tokens[at].is_sign(":"))
     }
 }
 
-/// Whether an attribute with these tokens leaves its item out of everything but tests: `test`,
-/// `cfg(test)`, `cfg(all(test, …))`.
+/// Whether an attribute with these tokens compiles its item only for tests: `test`, `cfg(test)`,
+/// `cfg(all(test, …))`.
 fn is_for_tests(attribute: &[Token<'_>]) -> bool {
     let without_strings = attribute.iter().filter(|token| token.kind != Kind::Text);
     let texts: Vec<&str> = without_strings.map(|token| token.text).collect();
@@ -558,7 +557,7 @@ fn is_for_tests(attribute: &[Token<'_>]) -> bool {
     }
 }
 
-/// Whether an item begins with this word, or none has it as its name.
+/// Whether this word is a keyword, which begins an item or cannot be a name.
 fn is_keyword(word: &str) -> bool {
     matches!(
         word,
@@ -586,7 +585,7 @@ fn is_keyword(word: &str) -> bool {
 mod tests {
     use super::*;
 
-    /// What the files use of each other, as `from:line to name`.
+    /// The uses between the files, as `from:line to name`.
     fn found(files: &[(&str, &str)]) -> Vec<String> {
         found_in(files, "src/lib.rs", false)
     }

@@ -1,9 +1,10 @@
-//! Ties `docs/protocol.md` to the source it describes, so that neither moves alone.
+//! Ties `docs/protocol.md` to the source that it describes, so that neither changes without the
+//! other.
 //!
-//! The page holds the line `<!-- protocol-source: HASH -->`. HASH is the SHA-256, in hex, over all
+//! The page has the line `<!-- protocol-source: HASH -->`. HASH is the SHA-256, in hex, over all
 //! `.rs` files of `crates/ipc-protocol/src` in the order of their paths, each as its path, a line
-//! feed, and its text up to the line `#[cfg(test)]`: tests may change without the page. It knows
-//! nothing of what the page or the source say.
+//! feed, and its text up to the line `#[cfg(test)]`: tests may change without the page. This file
+//! does not know what the page or the source say.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -18,18 +19,18 @@ const SOURCE: &str = "crates/ipc-protocol/src";
 const BEFORE: &str = "<!-- protocol-source: ";
 const AFTER: &str = " -->";
 
-/// What is wrong between the page and the source in the workspace at `root`.
+/// The problems with the page and the source in the workspace at `root`.
 pub(super) fn problems(root: &Path) -> Result<Vec<String>, String> {
     let page = root.join(PAGE);
     if !page.is_file() {
         return Ok(vec![format!(
-            "{PAGE} is missing: it is what a client in another language is written from"
+            "{PAGE} is missing: authors of clients in other languages need it"
         )]);
     }
     Ok(compare(&read::text(&page)?, &source_hash(&source_files(root)?)).err().into_iter().collect())
 }
 
-/// Writes the present hash into the page and says so.
+/// Writes the current hash into the page, and returns a message.
 pub(super) fn bless(root: &Path) -> Result<String, String> {
     let page = root.join(PAGE);
     let text = read::text(&page)?;
@@ -40,7 +41,7 @@ pub(super) fn bless(root: &Path) -> Result<String, String> {
         }
         Some(old) => (text.replacen(&line(old), &line(&hash), 1), line(&hash)),
         None => {
-            return Err(format!("{PAGE}: put this line where it should stand: {}", line(&hash)));
+            return Err(format!("{PAGE}: add this line: {}", line(&hash)));
         }
     };
     fs::write(&page, written).map_err(|error| format!("{}: {error}", page.display()))?;
@@ -61,10 +62,7 @@ fn compare(page: &str, hash: &str) -> Result<(), String> {
             "{PAGE} describes another state of {SOURCE} (now {hash}): read the page, change what must be changed, then \
              run: cargo xtask tidy --bless"
         )),
-        None => Err(format!(
-            "{PAGE} does not say which source it describes: it needs the line {}",
-            line(hash)
-        )),
+        None => Err(format!("{PAGE} has no hash of its source: add the line {}", line(hash))),
     }
 }
 

@@ -1,6 +1,6 @@
-//! Reads for the checks of `tidy` what they look at: cargo's view of the workspace, and files.
+//! Reads the input of the checks of `tidy`: cargo's view of the workspace, and files.
 //!
-//! It judges nothing.
+//! This file does no checks.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -11,13 +11,13 @@ use cargo_metadata::{DependencyKind, Metadata, TargetKind};
 use super::circles::Target;
 use super::edges::{Graph, Member, Node};
 
-/// A text file, by its path below the workspace root.
+/// A text file, with its path below the workspace root.
 pub(super) struct TextFile {
     pub(super) path: String,
     pub(super) text: String,
 }
 
-/// The members with the other members that each depends on outside its tests and build scripts.
+/// The members, each with the other members that it depends on outside its tests and build scripts.
 pub(super) fn members(metadata: &Metadata) -> Vec<Member> {
     let packages = metadata.workspace_packages();
     let is_member = |name: &str| packages.iter().any(|package| package.name.as_str() == name);
@@ -37,7 +37,8 @@ pub(super) fn members(metadata: &Metadata) -> Vec<Member> {
         .collect()
 }
 
-/// All packages with what each is linked with; build scripts and tests are not looked through.
+/// All packages, each with the packages that it is linked with. Dependencies of build scripts and
+/// tests are left out.
 pub(super) fn graph(metadata: &Metadata) -> Result<Graph, String> {
     let names: BTreeMap<&str, &str> = metadata
         .packages
@@ -77,7 +78,7 @@ pub(super) fn manifests(metadata: &Metadata) -> Result<Vec<TextFile>, String> {
         .collect()
 }
 
-/// All that cargo builds of the members: libraries, binaries, tests, benches and examples.
+/// All targets of the members: libraries, binaries, tests, benches and examples.
 pub(super) fn targets(metadata: &Metadata) -> Vec<Target> {
     let packages = metadata.workspace_packages();
     let all = packages.iter().flat_map(|package| &package.targets);
@@ -109,8 +110,8 @@ pub(super) fn pages(root: &Path) -> Result<Vec<TextFile>, String> {
     Ok(found)
 }
 
-/// Every file below `folder` with this extension, added to `found` with its path below `root`. What
-/// was built is left out, and what is hidden.
+/// Adds every file below `folder` with this extension to `found`, with its path below `root`. Build
+/// output and hidden files are left out.
 pub(super) fn collect_files(
     root: &Path,
     folder: &Path,
@@ -137,7 +138,7 @@ fn below(root: &Path, path: &Path) -> String {
     path.strip_prefix(root).unwrap_or(path).to_string_lossy().replace('\\', "/")
 }
 
-/// The text of a file; the error names it.
+/// Reads the text of a file. The error names the file.
 pub(super) fn text(path: &Path) -> Result<String, String> {
     fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))
 }

@@ -1,24 +1,24 @@
-//! What every source file must have, and must not have.
+//! Checks what every source file must have and must not have.
 //!
-//! `tidy` comes here with one file's path and text.
+//! `tidy` comes here with the path and the text of one file.
 
 use super::read::TextFile;
 
-/// Put together here, so that this file does not find itself.
+/// Put together from parts, so that the check does not find this file.
 const UNDONE: [&str; 2] = [concat!("to", "do!"), concat!("unim", "plemented!")];
 
-/// Says so when a file outside tests does not open with what it is for.
+/// The problem of a file outside tests that does not begin with a module comment.
 pub(super) fn missing_module_docs(file: &TextFile) -> Option<String> {
     let is_test = file.path.split('/').any(|folder| folder == "tests");
     (!is_test && !file.text.starts_with("//!")).then(|| {
         format!(
-            "{}: must begin with `//!`: what the room is for, who comes in, what it must not know",
+            "{}: must begin with `//!`: the purpose of the file, which files call it, and what it must not know",
             file.path
         )
     })
 }
 
-/// Says where a file panics instead of doing its work.
+/// The lines of a file that panic instead of doing their work.
 pub(super) fn left_undone(file: &TextFile) -> Vec<String> {
     file.text
         .lines()

@@ -1,15 +1,15 @@
-//! Refuses lines of comments and of Markdown that are too wide to be read beside something else.
+//! Refuses lines of comments and of Markdown that are too wide for two windows side by side.
 //!
-//! `tidy` comes here with one file's path and text. Code is rustfmt's business. What cannot be
-//! wrapped may be as wide as it is: a row of a table, a line of a code block, what HTML comments
-//! hold, the definition of a link, a link alone.
+//! `tidy` comes here with the path and the text of one file. rustfmt takes care of code. Lines that
+//! cannot be wrapped may be wider: a row of a table, a line of a code block, the content of an HTML
+//! comment, the definition of a link, a link alone.
 
 use std::collections::BTreeSet;
 
 use super::lexer::{self, Kind};
 use super::read::TextFile;
 
-/// The widest that a line may be, in characters.
+/// The maximum width of a line, in characters.
 const COLUMNS_MAX: usize = 100;
 
 /// The lines of a Rust or Markdown file that are too wide.
@@ -29,12 +29,12 @@ pub(super) fn problems(file: &TextFile) -> Vec<String> {
     too_wide.into_iter().map(said).collect()
 }
 
-/// The number of each line of a comment that is too wide, with its width. Only comments that have
-/// the line to themselves count.
+/// The number of each comment line that is too wide, with its width. Comments after code do not
+/// count.
 fn wide_comments(source: &str) -> Vec<(usize, usize)> {
     let of_strings = lines_of_strings(source);
     let mut found = Vec::new();
-    // The comment that the last line belongs to: where it stands, and how it begins.
+    // The comment of the last line: its indentation and its marker.
     let mut open = None;
     let mut block = Markdown::default();
     for (number, line) in (1..).zip(source.lines()) {
@@ -54,26 +54,26 @@ fn wide_comments(source: &str) -> Vec<(usize, usize)> {
     found
 }
 
-/// The lines that begin within a string.
+/// The numbers of the lines that begin within a string.
 fn lines_of_strings(source: &str) -> BTreeSet<usize> {
     let texts = lexer::tokens(source).into_iter().filter(|token| token.kind == Kind::Text);
     texts.flat_map(|token| token.line + 1..=token.line + token.text.matches('\n').count()).collect()
 }
 
-/// Goes through a page, or a comment, line by line.
+/// Reads a page, or a comment, line by line.
 #[derive(Default)]
 struct Markdown {
-    /// The fence that closes the code block in which the next line is.
+    /// The fence that will close the current code block.
     fence: Option<&'static str>,
     is_html_comment: bool,
-    /// Whether the next line may belong to an item of a list, which indents it.
+    /// Whether the next line may belong to a list item, and so be indented.
     is_list: bool,
-    /// Whether an indented line is code: behind an empty one, or behind such a line.
+    /// Whether an indented line is code: after an empty line, or after such a line.
     may_be_code: bool,
 }
 
 impl Markdown {
-    /// Takes in the next line, and tells its width in the file, `whole`, if that is too much.
+    /// Reads the next line. Returns the width of `whole`, the line in the file, if it is too large.
     fn too_wide(&mut self, line: &str, whole: &str) -> Option<usize> {
         let may_be_wide = self.may_be_wide(line);
         let columns = whole.chars().count();
@@ -112,7 +112,7 @@ impl Markdown {
     }
 }
 
-/// What stands behind the sign of an item of a list.
+/// The text after the marker of a list item.
 fn list_item(text: &str) -> Option<&str> {
     let numbered = text.trim_start_matches(|sign: char| sign.is_ascii_digit());
     let signs: &[&str] =
@@ -120,14 +120,14 @@ fn list_item(text: &str) -> Option<&str> {
     signs.iter().find_map(|sign| numbered.strip_prefix(sign)).map(str::trim_start)
 }
 
-/// `[name]: where`.
+/// Whether this is the definition of a link: `[name]: where`.
 fn is_link_definition(text: &str) -> bool {
     text.starts_with('[')
         && text.split_once("]: ").is_some_and(|(_, target)| !target.contains(char::is_whitespace))
 }
 
-/// Whether this is one link and nothing else, but for a sign behind it: an address, or
-/// `[text](where)`.
+/// Whether this is only one link, an address or `[text](where)`, perhaps with a punctuation mark
+/// after it.
 fn is_link(text: &str) -> bool {
     let is_address = ["http://", "https://", "<http://", "<https://"]
         .into_iter()
@@ -147,12 +147,12 @@ fn is_link(text: &str) -> bool {
 mod tests {
     use super::*;
 
-    /// So many letters, with a space among them.
+    /// A text of `columns` letters, with a space among them.
     fn words(columns: usize) -> String {
         format!("a {}", "b".repeat(columns - 2))
     }
 
-    /// The numbers of the lines that are told.
+    /// The numbers of the reported lines.
     fn lines(path: &str, text: &str) -> Vec<usize> {
         let problems = problems(&TextFile { path: path.into(), text: text.into() });
         let number = |problem: &String| problem.split(':').nth(1)?.parse().ok();
@@ -222,13 +222,13 @@ mod tests {
     fn what_only_looks_so_must_fit() {
         let (wide, link) = (words(101), "x".repeat(120));
         for (text, line) in [
-            // A block that is closed, or of another comment.
+            // A code block that is closed, or that belongs to another comment.
             (format!("```\n```\n{wide}"), 3),
             (format!("<!-- a -->\n{wide}"), 2),
-            // A line that goes on, of a paragraph and of a list, is no code.
+            // An indented line that continues a paragraph or a list item is not code.
             (format!("text\n    {wide}"), 2),
             (format!("- item\n\n    {wide}"), 3),
-            // More than a link.
+            // More than a link alone.
             (format!("see https://{link}"), 1),
             (format!("[a](b) and [c](https://{link})"), 1),
             (format!("[a](https://{link}) b"), 1),

@@ -56,16 +56,16 @@ impl Options {
             match *word {
                 "--quick" => continue,
                 "--write" if is_quick => {
-                    return Err("--quick measures nothing that could be written".into());
+                    return Err("--quick measures nothing that --write could write".into());
                 }
                 "--write" => {
                     options.write = true;
                     continue;
                 }
                 "--rounds" | "--secs" | "--only" | "--size" | "--in-flight" => {}
-                _ => return Err(format!("there is no option `{word}`")),
+                _ => return Err(format!("unknown option `{word}`")),
             }
-            let value = *words.next().ok_or_else(|| format!("{word} takes a value"))?;
+            let value = *words.next().ok_or_else(|| format!("{word} needs a value"))?;
             let wrong = || format!("{word} cannot be `{value}`");
             match *word {
                 "--rounds" => {
@@ -82,10 +82,10 @@ impl Options {
             }
         }
         if options.only.iter().any(String::is_empty) {
-            return Err("--only takes parts of names, with commas between them".into());
+            return Err("--only needs parts of names, separated by commas".into());
         }
         if options.write && options.is_a_part() {
-            return Err("--write takes all cases: the page would lose the others".into());
+            return Err("--write needs all cases: the page would lose the others".into());
         }
         Ok(options)
     }

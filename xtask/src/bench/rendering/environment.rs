@@ -43,7 +43,7 @@ impl Environment {
         }
         if !self.disturbed.is_empty() {
             sentences.push(format!(
-                "**Others were busy during most runs of these cases, whose rates hold less than their CPU ratios:** {}",
+                "**Others were busy during most runs of these cases, so their rates are less reliable than their CPU ratios:** {}",
                 self.disturbed.join("; ")
             ));
         }

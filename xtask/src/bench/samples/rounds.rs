@@ -71,7 +71,7 @@ fn run_case(bed: &TestBed, case: &Case, options: &Options) -> Result<Sample, Str
         for line in stop(flooder)? {
             logins += number(&line, "wrong")?;
             if number(&line, "other")? > 0.0 {
-                return Err(format!("the flood had an answer that it should not have: {line}"));
+                return Err(format!("the flood got an unexpected response: {line}"));
             }
         }
     }
@@ -88,7 +88,7 @@ fn sample(case: &Case, clients: &[Value], server: &Value) -> Result<Sample, Stri
     let worst = |name: &str| Ok::<f64, String>(of_each(name)?.into_iter().fold(0.0, f64::max));
     let messages = sum("messages")?;
     if clients.len() != case.clients || messages == 0.0 {
-        return Err("no message was answered in the time".to_owned());
+        return Err("no message was answered in the measured time".to_owned());
     }
     if case.workload != Workload::Raw && number(server, "taken")? < messages {
         return Err(format!("{messages} messages were acknowledged, and fewer arrived: {server}"));

@@ -1,7 +1,6 @@
-//! What is measured beside exchanges: whole commands, an idle server, sealing, remembered ids.
+//! The measurements other than exchanges: whole commands, an idle server, sealing, remembered ids.
 //!
-//! The rounds come here once in each round. Figures are kept by the names
-//! that `cases` gives them.
+//! The rounds come here once in each round. Figures have the names that `cases` gives them.
 
 use std::fs;
 
@@ -19,7 +18,7 @@ const RUNS: u32 = 5;
 /// How many channels are open at once.
 const CHANNELS_OPEN: usize = 500;
 
-/// Measures what was asked for.
+/// Runs the measurements that the options select.
 pub(crate) fn run(
     bed: &TestBed,
     options: &Options,
@@ -38,7 +37,7 @@ pub(crate) fn run(
         commands(bed, options, round, measured)?;
     }
     for (name, processor) in WAKE {
-        // Without processors of their own the two are not where they should be.
+        // This case needs two pinned processes.
         if bed.is_pinned() && turn(name) {
             let round_trips = if options.quick { "10" } else { "10000" };
             let arguments = ["wake", "--echo-cpu", processor, "--round-trips", round_trips];
@@ -63,7 +62,7 @@ pub(crate) fn run(
             measured.note(sealing(what, bytes.unwrap_or_default()), number(&said, "ns")?);
         }
     }
-    // Ten million ids take a while, and do not differ from round to round.
+    // Ten million ids take long, and the result does not differ between rounds.
     if round == 1 && turn("remembered") {
         let ids = if options.quick { 10_000 } else { REMEMBERED_IDS };
         for (kind, names) in REMEMBERED {
@@ -80,7 +79,7 @@ pub(crate) fn run(
     Ok(())
 }
 
-/// Runs each command some times.
+/// Runs each command several times.
 fn commands(
     bed: &TestBed,
     options: &Options,
@@ -90,7 +89,7 @@ fn commands(
     let server = bed.serve(Workload::Send, Inbox::Memory)?;
     let port = server.address.rsplit_once(':').map(|(_, port)| port).unwrap_or_default();
     let quantity = if options.quick { "10" } else { "1000" };
-    // The first one may log in, and leaves the session for the others.
+    // The first command may log in, and keeps the session for the others.
     let send = ["--send", "{\"a\":1}", "--port", port];
     bed.time(bed.program(CpuPin::None, "web-ipc", &send))?;
     for run in 0..if options.quick { 1 } else { RUNS } {
@@ -125,9 +124,9 @@ fn commands(
     server.stop().map(|_| ())
 }
 
-/// Resident memory of a server as a user starts it, after its first message.
+/// The resident memory, after its first message, of a server started as users do.
 fn idle(bed: &TestBed) -> Result<f64, String> {
-    // The first free port of a range is asked for; its log tells which it was.
+    // The server takes the first free port of a range, which its log names.
     let mut serving =
         Captured::start(bed.program(CpuPin::Server, "web-ipc", &["--serve", "--port", "0"]), "")?;
     let said = serving.wait_for_log("]: Listening on ")?;
@@ -143,8 +142,7 @@ fn idle(bed: &TestBed) -> Result<f64, String> {
     Ok(bytes)
 }
 
-/// Resident memory for each of many channels that are open and idle: of the server, and of the
-/// clients.
+/// The resident memory for each of many open and idle channels: of the server, and of the clients.
 fn channels(bed: &TestBed, options: &Options) -> Result<[f64; 2], String> {
     let server = bed.serve(Workload::Send, Inbox::Memory)?;
     let home = bed.home().display().to_string();
@@ -162,10 +160,12 @@ fn channels(bed: &TestBed, options: &Options) -> Result<[f64; 2], String> {
         let mut process =
             Captured::start(bed.program(CpuPin::Client, "ipc-bench", &arguments), "")?;
         let said = process.wait_for_line("holding ")?;
-        let bytes = said.parse::<f64>().map_err(|_| format!("`{said}` is no number of bytes"))?;
+        let bytes =
+            said.parse::<f64>().map_err(|_| format!("`{said}` is not a number of bytes"))?;
         Ok::<_, String>((process, bytes))
     };
-    // What the first channels take, all share.
+    // All channels share memory that the first one allocates, so one channel is opened before the
+    // measurement.
     let (first, _) = hold(1)?;
     let before = resident(server.id())?;
     let open = if options.quick { 10 } else { CHANNELS_OPEN };
@@ -182,7 +182,7 @@ fn resident(pid: u32) -> Result<f64, String> {
     let path = format!("/proc/{pid}/status");
     let status = fs::read_to_string(&path).map_err(|error| format!("{path}: {error}"))?;
     let kibibytes =
-        resident_kibibytes(&status).ok_or_else(|| format!("{path} is not understood"))?;
+        resident_kibibytes(&status).ok_or_else(|| format!("{path} has an unexpected form"))?;
     Ok(kibibytes * 1024.0)
 }
 

@@ -1,8 +1,8 @@
-//! Where things are measured: a home, and processes, each on its processor, that are asked what
-//! they found.
+//! The test bed of the measurements: a home, and processes on processors of their own that report
+//! figures.
 //!
-//! The rounds come here. A server has processor 0, clients have processor 1, so that neither takes
-//! the other's time; where that is not possible everything runs as the system likes, and the page
+//! The rounds come here. A server runs on processor 0 and clients on processor 1, so that neither
+//! takes the other's time. If that is not possible, the system chooses the processors, and the page
 //! says so.
 
 use std::path::{Path, PathBuf};
@@ -14,21 +14,21 @@ use serde_json::Value;
 use crate::bench::cases::{BATCH, Case, Connection, Inbox, Workload};
 use crate::driver::{Built, Captured, PATIENCE, Process, Sandbox};
 
-/// What a process is, and so which processor it has.
+/// The role of a process, which determines its processor.
 #[derive(Clone, Copy, PartialEq)]
 pub(crate) enum CpuPin {
     /// Processor 0.
     Server,
     /// Processor 1.
     Client,
-    /// Any, as when a user starts it.
+    /// Any processor, as when a user starts the program.
     None,
 }
 
-/// How long one that measures by itself may take: ten million ids take a while.
+/// How long a single measurement may take. That of ten million ids takes longest.
 const MEASUREMENT_MAX: Duration = Duration::from_secs(1800);
 
-/// A home, the programs, and where they run.
+/// A home, the programs, and whether they are pinned to processors.
 pub(crate) struct TestBed {
     sandbox: Sandbox,
     programs: PathBuf,
@@ -36,7 +36,7 @@ pub(crate) struct TestBed {
 }
 
 impl TestBed {
-    /// A new home.
+    /// Makes a test bed with a new home.
     pub(crate) fn new(built: &Built) -> Result<Self, String> {
         let answers = |command: &mut Command| {
             command
@@ -45,19 +45,19 @@ impl TestBed {
                 .status()
                 .is_ok_and(|status| status.success())
         };
-        // Fails both where there is no taskset and where there is no second processor.
+        // Fails if there is no `taskset` or no second processor.
         let is_pinned = answers(Command::new("taskset").args(["-c", "0,1", "true"]))
             && answers(Command::new("taskset").args(["-c", "1", "true"]));
         let sandbox = Sandbox::initialised(built)?;
         Ok(TestBed { sandbox, programs: built.folder.clone(), is_pinned })
     }
 
-    /// Whether processes have processors of their own.
+    /// Whether processes are pinned to processors.
     pub(crate) fn is_pinned(&self) -> bool {
         self.is_pinned
     }
 
-    /// A directory for what a case leaves behind.
+    /// A directory for the files of a case.
     pub(crate) fn folder(&self) -> &Path {
         self.sandbox.folder()
     }
@@ -67,7 +67,7 @@ impl TestBed {
         self.sandbox.home()
     }
 
-    /// A program of the build with these arguments, on its processor.
+    /// A command that runs a built program with these arguments, on its processor.
     pub(crate) fn program(&self, pin: CpuPin, name: &str, arguments: &[&str]) -> Command {
         let path = self.programs.join(name);
         let processor = match pin {
@@ -87,13 +87,14 @@ impl TestBed {
         command
     }
 
-    /// Runs one of the measured programs to its end and returns the JSON it printed, a value a
-    /// line.
+    /// Runs one of the measured programs to its end and returns the JSON values that it printed,
+    /// one on each line.
     pub(crate) fn measure(&self, pin: CpuPin, arguments: &[&str]) -> Result<Vec<Value>, String> {
         finish(Captured::start(self.program(pin, "ipc-bench", arguments), "")?, MEASUREMENT_MAX)
     }
 
-    /// Runs a program to its end, which must be good, and returns how long that took.
+    /// Runs a program to its end, and returns how long that took. A failure of the program is an
+    /// error.
     pub(crate) fn time(&self, mut command: Command) -> Result<Duration, String> {
         command.stdout(Stdio::null()).stderr(Stdio::null());
         let begun = Instant::now();
@@ -106,7 +107,7 @@ impl TestBed {
     /// Starts the server that a case needs, with an empty inbox.
     pub(crate) fn serve(&self, workload: Workload, inbox: Inbox) -> Result<Server, String> {
         for suffix in ["", "-wal", "-shm"] {
-            // What is not there is empty.
+            // A missing file counts as an empty inbox.
             let _ = std::fs::remove_file(self.home().join(format!("inbox.db{suffix}")));
         }
         let home = self.home().display().to_string();
@@ -161,32 +162,34 @@ impl TestBed {
     }
 }
 
-/// A server that listens.
+/// A listening server.
 pub(crate) struct Server {
     process: Captured,
     pub(crate) address: String,
 }
 
 impl Server {
-    /// The number of its process.
+    /// The process id.
     pub(crate) fn id(&self) -> u32 {
         self.process.id()
     }
 
-    /// Stops it; what it says of its life.
+    /// Stops the server. Returns the figures that it prints at its end.
     pub(crate) fn stop(self) -> Result<Value, String> {
-        stop(self.process)?.pop().ok_or_else(|| "the server said nothing at its end".to_owned())
+        stop(self.process)?
+            .pop()
+            .ok_or_else(|| "the server printed no figures at its end".to_owned())
     }
 }
 
-/// Asks a program to stop in good order, and returns the JSON that it printed in its life.
+/// Asks a program to stop, with SIGTERM, and returns the JSON values that it printed.
 pub(crate) fn stop(process: Captured) -> Result<Vec<Value>, String> {
     process.terminate()?;
     finish(process, PATIENCE)
 }
 
-/// Waits for the end of a program, which must be good and come in time, and returns the JSON that
-/// it printed, a value a line.
+/// Waits for the end of a program, and returns the JSON values that it printed, one on each line. A
+/// failure, or an end after the deadline, is an error.
 pub(crate) fn finish(process: Captured, patience: Duration) -> Result<Vec<Value>, String> {
     let finished = process.finish_within(patience)?;
     if !finished.status.success() {
