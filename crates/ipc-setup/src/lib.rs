@@ -9,6 +9,7 @@
 //! | a home, made or completed | [`init`] |
 //! | a certificate for one more peer | [`issue_certificate`] |
 //! | to list, renew or revoke certificates | [`list_certificates`], [`renew_certificates`], [`revoke_certificates`] |
+//! | to replace the authority | [`rotate_authority`], then [`drop_old_authority`] |
 //! | to enrol a client on another host | [`create_enrolment`] there, [`accept_enrolment`] here |
 //! | to list or cancel enrolments | [`list_enrolments`], [`cancel_enrolment`] |
 //! | a server that renews certificates of clients | [`HomeIssuer`] |
@@ -48,10 +49,12 @@ mod issuer;
 mod keys;
 mod lock;
 mod pair;
+mod pem;
 mod provision;
 mod random;
 mod renew;
 mod revoke;
+mod rotate;
 #[cfg(test)]
 mod testing;
 mod users;
@@ -72,4 +75,5 @@ pub use issuer::HomeIssuer;
 pub use keys::{KeyId, KeyIdError, ListedKey, Ring, drop_key, list_keys, rotate_keys};
 pub use renew::{Renew, Renewals, renew_certificates};
 pub use revoke::{Revoked, revoke_certificates};
+pub use rotate::{drop_old_authority, rotate_authority};
 pub use users::{Users, users};
