@@ -166,6 +166,8 @@ pub enum Remedy {
     },
     /// Issue the client a new certificate in the server's home: `issue_certificate`.
     IssueClientCertificate,
+    /// Enrol this client anew: its certificate was revoked, or its user is not known any more.
+    EnrolAnew,
     /// Trust the authority of the server's home.
     TrustServersAuthority {
         /// The name of the server. Another remedy is a new certificate for it.
@@ -480,6 +482,9 @@ impl fmt::Display for Remedy {
             Remedy::UpdateInbox => "open the inbox once, which brings it up to date",
             Remedy::UseNewerVersion => "use the newer web-ipc with this home",
             Remedy::ChooseBackupPlace => "name a directory elsewhere that does not exist yet",
+            Remedy::EnrolAnew => {
+                "have whoever runs the server enrol this client anew, and accept that enrolment here"
+            }
             Remedy::SetClock => "set the clock of this host",
             Remedy::CheckClocks => "check the clocks of both hosts",
             Remedy::TryAgain => "try again",

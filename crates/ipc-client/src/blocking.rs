@@ -4,7 +4,7 @@ use ipc_home::Home;
 use serde::Serialize;
 
 use crate::client::{RequestCall, SendCall};
-use crate::{ClientBuilder, Items, SendAll, SendError};
+use crate::{ClientBuilder, Items, RenewCall, SendAll, SendError};
 
 /// Sends messages to one server, in code that is not async.
 ///
@@ -45,6 +45,12 @@ impl Client {
         I::Item: Serialize,
     {
         self.inner.send_all(messages)
+    }
+
+    /// Asks the server for a new certificate and for what has changed, as [`crate::Client::renew`]
+    /// does: finish with [`RenewCall::wait`].
+    pub fn renew(&self, csr_pem: Option<&str>) -> RenewCall {
+        self.inner.renew(csr_pem)
     }
 
     /// Asks the server whether it runs, as [`crate::Client::is_running`] does.

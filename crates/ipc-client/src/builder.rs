@@ -1,29 +1,21 @@
 //! Prepares a client: reads the home, checks the options, starts the thread. Nothing is sent.
 
-use std::io;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use ipc_base::Remedy;
-use ipc_home::{Credentials, Home, HomeError, NameError, PeerName};
+use ipc_home::{Credentials, Home};
 use ipc_protocol::{
     DEADLINE_SECS_MAX as TIMEOUT_SECS_MAX, PLAINTEXT_BYTES_MAX_DEFAULT, Protocol, to_nfc,
 };
-use rustls_pki_types::ServerName;
-use sha2::{Digest, Sha256};
 
+use crate::build_error::{BuildError, CONNECTIONS_LIMIT};
 use crate::client::Client;
 use crate::config::Config;
 use crate::exchange::Setup;
-use crate::exchange::password_check::GivenPassword;
-use crate::exchange::session::SessionCache;
 use crate::local::LocalClient;
-use crate::transport::address::Address;
-use crate::transport::connector::Connector;
-use crate::transport::tls::{self, Unusable};
+use crate::source::{Material, Source};
 use crate::worker;
 
 /// The default timeout of a call.
@@ -32,134 +24,18 @@ pub const TIMEOUT_DEFAULT: Duration = Duration::from_secs(30);
 /// The default limit of connections for POST requests.
 pub const CONNECTIONS_MAX_DEFAULT: usize = 4;
 
-/// The default name of the certificate pair that the client presents.
-pub const IDENTITY_DEFAULT: &str = "localhost";
-
-/// No server would accept more connections than this.
-const CONNECTIONS_LIMIT: usize = 1024;
-
 const TIMEOUTS: RangeInclusive<Duration> =
     Duration::from_millis(1)..=Duration::from_secs(TIMEOUT_SECS_MAX);
 
-/// The options of a [`Client`]. The server is required. Everything else has a default.
+/// Options of a [`Client`]. The server is required unless the home is that of an enrolled client,
+/// which names one; everything else has a default.
 #[derive(Clone, Debug)]
 pub struct ClientBuilder {
-    home: Home,
-    server: Option<(String, Vec<String>)>,
-    identity: String,
-    credentials: Option<Credentials>,
-    protocol: Protocol,
-    allow_remote_http: bool,
+    source: Source,
     timeout: Duration,
     connections_max: usize,
     plaintext_bytes_max: usize,
-    keep_session: bool,
     channel: bool,
-}
-
-/// Why a client could not be built.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum BuildError {
-    /// [`ClientBuilder::server`] was not called.
-    #[error("no server was given")]
-    NoServer,
-    /// The server name is neither a DNS name nor an IP address.
-    #[error("the server name `{name}` is neither a DNS name nor an IP address")]
-    ServerName {
-        /// The name that was given.
-        name: String,
-    },
-    /// The address cannot be used.
-    #[error("invalid address `{address}`: {reason}")]
-    Address {
-        /// The address that was given.
-        address: String,
-        /// What is wrong with it.
-        reason: &'static str,
-    },
-    /// The name of the certificate pair is invalid.
-    #[error("`{name}` is not a valid name of a certificate pair")]
-    Identity {
-        /// The name that was given.
-        name: String,
-        /// What is wrong with it.
-        #[source]
-        source: NameError,
-    },
-    /// Plain `http` to another host is not allowed.
-    #[error("plain http to {address} is not allowed, since it would leave this host")]
-    RemoteHttp {
-        /// The address.
-        address: String,
-    },
-    /// The timeout is out of bounds.
-    #[error("the timeout must be between 1 ms and {TIMEOUT_SECS_MAX} s, not {} s", timeout.as_secs_f64())]
-    Timeout {
-        /// The timeout that was given.
-        timeout: Duration,
-    },
-    /// The number of connections is out of bounds.
-    #[error(
-        "the number of connections must be between 1 and {CONNECTIONS_LIMIT}, not {connections}"
-    )]
-    Connections {
-        /// The number that was given.
-        connections: usize,
-    },
-    /// The home could not be read.
-    #[error(transparent)]
-    Home(#[from] HomeError),
-    /// The certificate of the home's authority cannot be used for TLS.
-    #[error("{} cannot be used for TLS: {reason}", path.display())]
-    Authority {
-        /// The file of the certificate.
-        path: PathBuf,
-        /// What is wrong with it.
-        reason: String,
-    },
-    /// The certificate pair cannot be used for TLS.
-    #[error("the certificate pair `{identity}` cannot be used for TLS: {reason}")]
-    Tls {
-        /// The name of the certificate pair.
-        identity: String,
-        /// The file of the certificate.
-        path: PathBuf,
-        /// What is wrong with it.
-        reason: String,
-    },
-    /// The system could not start the thread, or the runtime on it.
-    #[error("the client's thread could not be started")]
-    Thread {
-        /// The error of the system.
-        #[source]
-        source: io::Error,
-    },
-}
-
-impl BuildError {
-    /// What a person can do about it. `None` if only the cause can tell.
-    #[must_use]
-    pub fn remedy(&self) -> Option<Remedy> {
-        Some(match self {
-            BuildError::NoServer => "give the server's name and address".into(),
-            BuildError::ServerName { .. } => "give a name such as localhost or 127.0.0.1".into(),
-            BuildError::Address { .. } => "give an address such as 127.0.0.1:3000".into(),
-            BuildError::Identity { .. } => {
-                "give the name of a pair NAME.crt, NAME.key in the home".into()
-            }
-            BuildError::RemoteHttp { .. } => "use https".into(),
-            BuildError::Timeout { .. } | BuildError::Connections { .. } => {
-                "give a value within these bounds".into()
-            }
-            BuildError::Home(error) => return error.remedy(),
-            BuildError::Authority { path, .. } => {
-                Remedy::RestoreFile { path: path.clone() }.or(Remedy::ReplaceHome)
-            }
-            BuildError::Tls { identity, path, .. } => ipc_home::remedy_of_pair(path, identity),
-            BuildError::Thread { .. } => return None,
-        })
-    }
 }
 
 impl Client {
@@ -183,22 +59,26 @@ impl LocalClient {
 impl ClientBuilder {
     pub(crate) fn new(home: &Home) -> Self {
         ClientBuilder {
-            home: home.clone(),
-            server: None,
-            identity: IDENTITY_DEFAULT.to_owned(),
-            credentials: None,
-            protocol: Protocol::default(),
-            allow_remote_http: false,
+            source: Source {
+                home: home.clone(),
+                server: None,
+                identity: None,
+                credentials: None,
+                protocol: Protocol::default(),
+                allow_remote_http: false,
+                keep_session: true,
+                told: Arc::default(),
+            },
             timeout: TIMEOUT_DEFAULT,
             connections_max: CONNECTIONS_MAX_DEFAULT,
             plaintext_bytes_max: PLAINTEXT_BYTES_MAX_DEFAULT,
-            keep_session: true,
             channel: true,
         }
     }
 
     /// The server: the name that its certificate must be for, and the address to connect to,
     /// `HOST:PORT` or `[IPV6]:PORT`. The name need not resolve to the address, nor to anything.
+    /// Default: that of `client.json`, in the home of an enrolled client.
     ///
     /// Several addresses are those of servers that replace each other under one name. The client
     /// connects to the first that answers. When a connection fails or breaks, the client goes to
@@ -211,25 +91,25 @@ impl ClientBuilder {
     /// ```
     #[must_use]
     pub fn server(mut self, name: impl Into<String>, addresses: impl IntoAddresses) -> Self {
-        self.server = Some((name.into(), addresses.into_addresses()));
+        self.source.server = Some((name.into(), addresses.into_addresses()));
         self
     }
 
     /// The certificate pair of the home (`NAME.crt`, `NAME.key`) that this client presents. Default
-    /// `localhost`.
+    /// `localhost`, or in the home of an enrolled client that of `client.json`.
     #[must_use]
     pub fn identity(mut self, name: impl Into<String>) -> Self {
-        self.identity = name.into();
+        self.source.identity = Some(name.into());
         self
     }
 
-    /// The user to log in as. Default: the home's own admin, from `admin.cred`. The client reads
-    /// that file again when the server refuses its credentials, since the admin's password may have
-    /// changed.
+    /// The user to log in as. Default: in the home of an enrolled client its own user, from
+    /// `client.cred`; elsewhere the home's admin, from `admin.cred`. The file is read again when
+    /// the server refuses what it said: the password may have been changed since.
     #[must_use]
     pub fn credentials(mut self, username: impl Into<String>, password: impl Into<String>) -> Self {
-        // NFC gives a name one form, however it was typed. The kept session is found under it.
-        self.credentials = Some(Credentials::new(to_nfc(&username.into()), password));
+        // One name, however a keyboard spells it: the kept session is found under it.
+        self.source.credentials = Some(Credentials::new(to_nfc(&username.into()), password));
         self
     }
 
@@ -237,7 +117,7 @@ impl ClientBuilder {
     /// proxy on this host. [`build`](Self::build) refuses it for other hosts.
     #[must_use]
     pub fn protocol(mut self, protocol: Protocol) -> Self {
-        self.protocol = protocol;
+        self.source.protocol = protocol;
         self
     }
 
@@ -246,7 +126,7 @@ impl ClientBuilder {
     /// those answers of the server that are not sealed, such as `success`.
     #[must_use]
     pub fn dangerously_allow_remote_http(mut self) -> Self {
-        self.allow_remote_http = true;
+        self.source.allow_remote_http = true;
         self
     }
 
@@ -292,7 +172,7 @@ impl ClientBuilder {
     /// another one logs in. A read-only home is no error. Default on.
     #[must_use]
     pub fn keep_session(mut self, keep: bool) -> Self {
-        self.keep_session = keep;
+        self.source.keep_session = keep;
         self
     }
 
@@ -306,9 +186,9 @@ impl ClientBuilder {
     /// [`BuildError`].
     pub fn build(self) -> Result<Client, BuildError> {
         let setup = self.settle()?;
-        let (config, addresses) = described(&setup);
+        let (config, server, addresses) = described(&setup);
         let jobs = worker::start(setup).map_err(|source| BuildError::Thread { source })?;
-        Ok(Client::new(jobs, config, addresses))
+        Ok(Client::new(jobs, config, server, addresses))
     }
 
     /// Reads the home and makes a client that works on the calling thread. [`build`](Self::build)
@@ -321,90 +201,40 @@ impl ClientBuilder {
     /// Outside an actix runtime or a tokio `LocalSet`.
     pub fn build_local(self) -> Result<LocalClient, BuildError> {
         let setup = self.settle()?;
-        let (config, addresses) = described(&setup);
-        Ok(LocalClient::new(Client::new(worker::start_here(setup), config, addresses)))
+        let (config, server, addresses) = described(&setup);
+        Ok(LocalClient::new(Client::new(worker::start_here(setup), config, server, addresses)))
     }
 
     /// Reads and checks all that is needed before the thread starts.
     fn settle(self) -> Result<Setup, BuildError> {
-        let (name, texts) = self.server.ok_or(BuildError::NoServer)?;
-        let server_name = ServerName::try_from(name.clone())
-            .map_err(|_| BuildError::ServerName { name: name.clone() })?;
-        let addresses = texts.into_iter().map(|text| {
-            Address::parse(&text)
-                .map_err(|fault| BuildError::Address { address: text, reason: fault.as_str() })
-        });
-        let addresses = addresses.collect::<Result<Vec<_>, _>>()?;
-        if addresses.is_empty() {
-            return Err(BuildError::NoServer);
-        }
         if !TIMEOUTS.contains(&self.timeout) {
             return Err(BuildError::Timeout { timeout: self.timeout });
         }
         if !(1..=CONNECTIONS_LIMIT).contains(&self.connections_max) {
             return Err(BuildError::Connections { connections: self.connections_max });
         }
-        let loopback_only = !self.allow_remote_http;
-        let (tls, certificate) = match self.protocol {
-            Protocol::Http => {
-                let remote =
-                    addresses.iter().find(|address| loopback_only && !address.is_loopback());
-                if let Some(address) = remote {
-                    return Err(BuildError::RemoteHttp { address: address.to_string() });
-                }
-                (None, None)
-            }
-            Protocol::Https => {
-                let pair = PeerName::parse(&self.identity).map_err(|source| {
-                    BuildError::Identity { name: self.identity.clone(), source }
-                })?;
-                let identity = self.home.identity(&pair)?;
-                let certificate = identity.chain.first().map(|leaf| Sha256::digest(leaf).into());
-                let config = tls::client_config(self.home.ca_certificates()?, identity).map_err(
-                    |unusable| match unusable {
-                        Unusable::Authority(reason) => {
-                            BuildError::Authority { path: self.home.ca_certificate_file(), reason }
-                        }
-                        Unusable::Pair(reason) => BuildError::Tls {
-                            identity: self.identity.clone(),
-                            path: self.home.certificate_file(&pair),
-                            reason,
-                        },
-                    },
-                )?;
-                (Some((Arc::new(config), server_name)), certificate)
-            }
-        };
-        let (credentials, admin_home) = match self.credentials {
-            Some(credentials) => (credentials, None),
-            None => (self.home.admin_credentials()?, Some(self.home.clone())),
-        };
-        let ring = self.home.envelope_keys()?;
-        let cache = self.keep_session.then(|| {
-            let password = admin_home.is_none().then(|| GivenPassword::of(&credentials.password));
-            SessionCache::new(self.home, name.clone(), certificate, password)
-        });
+        let material = self.source.load()?;
         let now_secs =
             SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-        let kept =
-            cache.as_ref().and_then(|cache| cache.load(&credentials.username, now_secs, None));
-        let loopback_only = loopback_only && tls.is_none();
-        let connector = Connector { addresses, loopback_only, tls, identity: self.identity };
+        let kept = material
+            .cache
+            .as_ref()
+            .and_then(|cache| cache.load(&material.credentials.username, now_secs, None));
         let config = Config {
-            name,
             timeout: self.timeout,
             connections_max: self.connections_max,
             plaintext_bytes_max: self.plaintext_bytes_max,
             uses_channel: self.channel,
         };
-        Ok(Setup { config, connector, ring, credentials, admin_home, kept, cache })
+        Ok(Setup { config, source: self.source, material, kept })
     }
 }
 
-/// The part of the set-up that a handle shows: the settings, and the addresses as text.
-fn described(setup: &Setup) -> (Config, String) {
-    let addresses: Vec<_> = setup.connector.addresses.iter().map(ToString::to_string).collect();
-    (setup.config.clone(), addresses.join(", "))
+/// What a handle knows of its client: the settings, the server's name, and the addresses as text.
+fn described(setup: &Setup) -> (Config, String, String) {
+    let Material { name, connector, .. } = &setup.material;
+    let addresses: Vec<_> = connector.addresses.iter().map(ToString::to_string).collect();
+    (setup.config.clone(), name.clone(), addresses.join(", "))
 }
 
 /// One address, or several, of a server: `HOST:PORT` or `[IPV6]:PORT`.

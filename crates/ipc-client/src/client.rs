@@ -37,13 +37,19 @@ pub struct Client {
 pub(crate) struct Shared {
     pub(crate) jobs: mpsc::UnboundedSender<Job>,
     pub(crate) config: Config,
+    server: String,
     address: String,
 }
 
 impl Client {
-    /// Makes the handle to a client that takes its jobs from this queue.
-    pub(crate) fn new(jobs: mpsc::UnboundedSender<Job>, config: Config, address: String) -> Self {
-        Client { shared: Arc::new(Shared { jobs, config, address }) }
+    /// The handle to a client that takes its jobs there.
+    pub(crate) fn new(
+        jobs: mpsc::UnboundedSender<Job>,
+        config: Config,
+        server: String,
+        address: String,
+    ) -> Self {
+        Client { shared: Arc::new(Shared { jobs, config, server, address }) }
     }
 
     /// Sends a message: anything that serialises to a JSON object.
@@ -291,14 +297,14 @@ impl Future for RequestCall {
     }
 }
 
-fn bounded(timeout: Duration) -> Duration {
+pub(crate) fn bounded(timeout: Duration) -> Duration {
     timeout.min(Duration::from_secs(DEADLINE_SECS_MAX))
 }
 
 impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Client")
-            .field("server", &self.shared.config.name)
+            .field("server", &self.shared.server)
             .field("address", &self.shared.address)
             .finish_non_exhaustive()
     }

@@ -5,9 +5,7 @@ use std::time::Duration;
 /// The settings of a client, see the setters of [`ClientBuilder`](crate::ClientBuilder).
 #[derive(Clone, Debug)]
 pub(crate) struct Config {
-    /// The name that the server's certificate must be for.
-    pub(crate) name: String,
-    /// The timeout of a call without one of its own.
+    /// How long a call may take, unless it is told otherwise.
     pub(crate) timeout: Duration,
     /// The most connections for POST requests.
     pub(crate) connections_max: usize,

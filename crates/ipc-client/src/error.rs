@@ -30,7 +30,18 @@ pub enum Outcome {
     Accepted,
 }
 
-/// What a peer speaks instead of the expected protocol.
+/// Where the credentials of a client are from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CredentialsOrigin {
+    /// The program [gave](crate::ClientBuilder::credentials) them.
+    Given,
+    /// The home's `admin.cred`.
+    AdminCred,
+    /// The `client.cred` of an enrolled client's home.
+    ClientCred,
+}
+
+/// What a peer speaks that is none of what it was spoken to in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Speaks {
@@ -111,7 +122,7 @@ pub enum SendError {
         bytes_max: usize,
     },
     /// The server refused the message, or the login before it, with a status of its own.
-    #[error("the server refused the message with status {status}{}", describe(.code, .detail))]
+    #[error("{}", refused(*.status, *.code, .detail))]
     Refused {
         /// The HTTP status.
         status: u16,
@@ -125,8 +136,8 @@ pub enum SendError {
     BadCredentials {
         /// The user name.
         username: String,
-        /// Whether the credentials are those of the home's `admin.cred`.
-        from_home: bool,
+        /// Where the client has them from.
+        origin: CredentialsOrigin,
     },
     /// The server refused this client's certificate in the TLS handshake.
     #[error("the server refused this client's certificate `{identity}`: {}", refused_because(.alert, End::Server))]
@@ -250,9 +261,9 @@ impl SendError {
     #[must_use]
     pub fn outcome(&self) -> Outcome {
         match self {
-            // A server that failed in the middle, or a proxy that lost the server, may have
-            // delivered the message or not.
-            SendError::Refused { status, .. } if *status >= 500 && *status != 503 => {
+            // A server that failed in the middle, or a proxy that lost it, has the message or has
+            // it not. One that cannot do something at all (501), or not now (503), did not begin.
+            SendError::Refused { status, .. } if *status >= 500 && ![501, 503].contains(status) => {
                 Outcome::NotKnown
             }
             SendError::Body(_)
@@ -370,11 +381,13 @@ impl SendError {
     #[must_use]
     pub fn remedy(&self) -> Option<Remedy> {
         Some(match self {
-            SendError::BadCredentials { username, from_home: true } => {
-                Remedy::RenewCredentials { user: username.clone() }
-            }
-            SendError::BadCredentials { username, from_home: false } => {
-                Remedy::TestCredentials { user: username.clone() }
+            SendError::BadCredentials { username, origin } => match origin {
+                CredentialsOrigin::Given => Remedy::TestCredentials { user: username.clone() },
+                CredentialsOrigin::AdminCred => Remedy::RenewCredentials { user: username.clone() },
+                CredentialsOrigin::ClientCred => Remedy::EnrolAnew,
+            },
+            SendError::CertificateRefused { alert, .. } if alert == REVOKED_ALERT => {
+                Remedy::EnrolAnew
             }
             SendError::CertificateRefused { identity, .. } => {
                 Remedy::issue(identity, true, Place::ServersHome)
@@ -413,6 +426,9 @@ impl SendError {
     }
 }
 
+/// The alert with which a server refuses a certificate that it has revoked.
+const REVOKED_ALERT: &str = "CertificateRevoked";
+
 const SEND_LESS: &str = "send less at once, or raise the limit at both ends";
 
 /// The remedy for a server certificate that is not trusted.
@@ -449,6 +465,10 @@ fn remedy_of_refusal(code: ProblemCode) -> Option<Remedy> {
             "check that both ends have the same version of web-ipc".into()
         }
         ProblemCode::WrongCertificate => Remedy::IssueClientCertificate,
+        ProblemCode::CertificateRevoked | ProblemCode::RenewalRefused => Remedy::EnrolAnew,
+        ProblemCode::RenewalUnavailable => {
+            "ask the server whose home has the key of the authority, web-ipc-ca.key".into()
+        }
         ProblemCode::TooLarge => SEND_LESS.into(),
         ProblemCode::InboxFull => "have the receiving application take its messages faster".into(),
         ProblemCode::TooManyAttempts => "wait, then try again".into(),
@@ -459,13 +479,18 @@ fn remedy_of_refusal(code: ProblemCode) -> Option<Remedy> {
     })
 }
 
-fn describe(code: &Option<ProblemCode>, detail: &str) -> String {
-    match (code, detail) {
+fn refused(status: u16, code: Option<ProblemCode>, detail: &str) -> String {
+    if code == Some(ProblemCode::CertificateRevoked) {
+        let reason = refused_because(REVOKED_ALERT, End::Server);
+        return format!("the server refused this client's certificate: {reason}");
+    }
+    let said = match (code, detail) {
         (None, "") => String::new(),
         (None, detail) => format!(": {detail}"),
         (Some(code), "") => format!(" ({code})"),
         (Some(code), detail) => format!(" ({code}): {detail}"),
-    }
+    };
+    format!("the server refused the message with status {status}{said}")
 }
 
 #[cfg(test)]
@@ -550,10 +575,18 @@ mod tests {
 
     #[test]
     fn a_user_name_is_tried_on_the_servers_host_and_the_homes_own_admin_is_renewed() {
-        let own = SendError::BadCredentials { username: "a; b".into(), from_home: false };
-        assert_eq!(own.remedy(), Some(Remedy::TestCredentials { user: "a; b".into() }));
-        let admin = SendError::BadCredentials { username: "ipc-admin".into(), from_home: true };
-        assert_eq!(admin.remedy(), Some(Remedy::RenewCredentials { user: "ipc-admin".into() }));
+        let refused = |username: &str, origin| {
+            SendError::BadCredentials { username: username.into(), origin }.remedy()
+        };
+        assert_eq!(
+            refused("a; b", CredentialsOrigin::Given),
+            Some(Remedy::TestCredentials { user: "a; b".into() })
+        );
+        assert_eq!(
+            refused("ipc-admin", CredentialsOrigin::AdminCred),
+            Some(Remedy::RenewCredentials { user: "ipc-admin".into() })
+        );
+        assert_eq!(refused("worker1", CredentialsOrigin::ClientCred), Some(Remedy::EnrolAnew));
     }
 
     #[test]
@@ -594,6 +627,32 @@ mod tests {
             assert_eq!(error.to_string(), says);
             assert!(error.source().is_none());
             assert_eq!(error.remedy(), Some(remedy));
+        }
+    }
+
+    #[test]
+    fn a_revoked_certificate_is_told_in_words_and_mended_by_enrolling() {
+        let by_alert = SendError::CertificateRefused {
+            identity: "worker1".into(),
+            alert: "CertificateRevoked".into(),
+        };
+        assert_eq!(
+            by_alert.to_string(),
+            "the server refused this client's certificate `worker1`: it has been revoked"
+        );
+        let by_code = SendError::Refused {
+            status: 403,
+            code: Some(ProblemCode::CertificateRevoked),
+            detail: "why".into(),
+        };
+        assert_eq!(
+            by_code.to_string(),
+            "the server refused this client's certificate: it has been revoked"
+        );
+        for error in [by_alert, by_code] {
+            assert_eq!(error.remedy(), Some(Remedy::EnrolAnew));
+            assert_eq!(error.outcome(), Outcome::Refused);
+            assert!(!error.is_retryable());
         }
     }
 

@@ -12,7 +12,9 @@
 //! | to send many messages, fast and in order | [`Client::send_all`], or [`Client::send_all_stream`] |
 //! | to send from code that runs on actix, or in a tokio `LocalSet` | [`LocalClient`], which has no thread of its own |
 //! | to send from code that is not async | [`blocking::Client`] |
+//! | to send from the home of an enrolled client | [`Client::builder`], without naming a server |
 //! | another user, certificate, timeout … | [`ClientBuilder`], from [`Client::builder`] |
+//! | to renew the certificate of an enrolled client | [`Client::renew`], which gives a [`Renewal`] |
 //! | to know what became of a message that failed | [`SendError::outcome`] |
 //! | to tell a person what to do about it | [`SendError::remedy`], [`BuildError::remedy`] |
 //!
@@ -86,6 +88,7 @@
 
 #[cfg(feature = "blocking")]
 pub mod blocking;
+mod build_error;
 mod builder;
 mod call;
 mod channel;
@@ -101,17 +104,18 @@ mod log_throttle;
 mod logged;
 mod random;
 mod receipt;
+mod renew_call;
+mod renewal;
 mod sealer;
 mod send_all;
+mod source;
 mod transport;
 mod worker;
 
-pub use builder::{
-    BuildError, CONNECTIONS_MAX_DEFAULT, ClientBuilder, IDENTITY_DEFAULT, IntoAddresses,
-    TIMEOUT_DEFAULT,
-};
+pub use build_error::BuildError;
+pub use builder::{CONNECTIONS_MAX_DEFAULT, ClientBuilder, IntoAddresses, TIMEOUT_DEFAULT};
 pub use client::{Client, REPLY_TIMEOUT_DEFAULT, RequestCall, SendCall};
-pub use error::{NoReply, Outcome, SendError, Speaks};
+pub use error::{CredentialsOrigin, NoReply, Outcome, SendError, Speaks};
 pub use ipc_base::{CertificateProblem, ModeChange, Place, Remedy};
 pub use ipc_home::{Home, HomeError, NameError, PeerName};
 pub use ipc_protocol::{
@@ -120,7 +124,10 @@ pub use ipc_protocol::{
 };
 pub use local::LocalClient;
 pub use receipt::{ParseError, Reply, Sent};
+pub use renew_call::RenewCall;
+pub use renewal::Renewal;
 pub use send_all::{
     BATCH_BYTES_DEFAULT, BATCH_MESSAGES_DEFAULT, Items, Progress, REFUSALS_KEPT_MAX, Refusal,
     Report, SendAll, SendAllError,
 };
+pub use source::IDENTITY_DEFAULT;

@@ -12,6 +12,7 @@ use serde::Serialize;
 
 use crate::client::{Client, RequestCall, SendCall};
 use crate::error::SendError;
+use crate::renew_call::RenewCall;
 use crate::send_all::{Items, SendAll};
 
 /// Sends messages to one server, on the thread that built it.
@@ -71,6 +72,11 @@ impl LocalClient {
         S::Item: Serialize,
     {
         self.client.send_all_stream(messages)
+    }
+
+    /// Asks the server for a new certificate and for what has changed, as [`Client::renew`] does.
+    pub fn renew(&self, csr_pem: Option<&str>) -> RenewCall {
+        self.client.renew(csr_pem)
     }
 
     /// Asks the server whether it runs, as [`Client::is_running`] does.

@@ -3,6 +3,7 @@
 //! `exchange` and `channel` use it. It does not know which bytes go over which connection.
 
 use std::cell::RefCell;
+use std::rc::Rc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use ipc_envelope::{Freshness, HEADER_BYTES, KeyRing, OVERHEAD_BYTES_MAX, OpenError};
@@ -13,19 +14,29 @@ use crate::clock;
 use crate::error::SendError;
 use crate::random::Pool;
 
-/// The keys of a client, and random numbers.
+/// What is said of a reply that none of the keys opens.
+pub(crate) const NOT_OURS: &str = "the reply was not sealed with the keys of this home";
+
+/// The keys of a client, with the random numbers for them.
 pub(crate) struct Sealer {
-    ring: KeyRing,
+    ring: RefCell<Rc<KeyRing>>,
     randomness: RefCell<Pool>,
 }
 
 impl Sealer {
     pub(crate) fn new(ring: KeyRing) -> Self {
+        let ring = RefCell::new(Rc::new(ring));
         Sealer { ring, randomness: RefCell::new(Pool::new()) }
     }
 
-    pub(crate) fn ring(&self) -> &KeyRing {
-        &self.ring
+    /// The keys that seal now.
+    pub(crate) fn ring(&self) -> Rc<KeyRing> {
+        Rc::clone(&self.ring.borrow())
+    }
+
+    /// From now on these seal.
+    pub(crate) fn set_ring(&self, ring: KeyRing) {
+        *self.ring.borrow_mut() = Rc::new(ring);
     }
 
     /// Draws an id for a channel, a batch or a login.
@@ -59,7 +70,7 @@ impl Sealer {
         buffer.resize(HEADER_BYTES, 0);
         write(buffer);
         buffer.reserve(OVERHEAD_BYTES_MAX);
-        self.ring.seal_in_place(buffer, unix_now_secs(), iv);
+        self.ring().seal_in_place(buffer, unix_now_secs(), iv);
         Ok(())
     }
 
@@ -70,10 +81,11 @@ impl Sealer {
     pub(crate) fn open<T>(
         &self,
         token: &[u8],
+        sealed_with: &Rc<KeyRing>,
         id: MessageId,
         read: impl FnOnce(&Frame<'_>) -> Option<T>,
     ) -> Result<T, String> {
-        read_frame(&self.plaintext(token)?, id, read)
+        read_frame(&self.plaintext(token, sealed_with)?, id, read)
     }
 
     /// Opens a raw envelope and reads a server's answer on the channel `id`.
@@ -83,10 +95,11 @@ impl Sealer {
     pub(crate) fn open_channel_answer(
         &self,
         token: &[u8],
+        sealed_with: &Rc<KeyRing>,
         id: MessageId,
         read: impl FnOnce(&ChannelAnswer<'_>) -> Option<()>,
     ) -> Result<(), String> {
-        let plaintext = self.plaintext(token)?;
+        let plaintext = self.plaintext(token, sealed_with)?;
         Frame::parse_channel_answer(&plaintext)
             .and_then(|frame| frame.reply_to(id)?.into_body())
             .ok()
@@ -94,9 +107,31 @@ impl Sealer {
             .ok_or_else(|| "the answer is invalid, or is not to entries in flight".to_owned())
     }
 
-    fn plaintext(&self, token: &[u8]) -> Result<Zeroizing<Vec<u8>>, String> {
+    fn plaintext(
+        &self,
+        token: &[u8],
+        sealed_with: &Rc<KeyRing>,
+    ) -> Result<Zeroizing<Vec<u8>>, String> {
         let freshness = Freshness::at(unix_now_secs());
-        self.ring.open(token, Some(freshness)).map_err(|error| not_opened(error, freshness))
+        let opened = self.with_either(sealed_with, |ring| ring.open(token, Some(freshness)));
+        opened.map_err(|error| not_opened(error, freshness))
+    }
+
+    /// Opens with the keys of now, or else with those of before.
+    fn with_either<T>(
+        &self,
+        before: &Rc<KeyRing>,
+        mut open: impl FnMut(&KeyRing) -> Result<T, OpenError>,
+    ) -> Result<T, OpenError> {
+        let now = self.ring();
+        match open(&now) {
+            Err(error)
+                if !matches!(error, OpenError::Stale { .. }) && !Rc::ptr_eq(&now, before) =>
+            {
+                open(before)
+            }
+            opened => opened,
+        }
     }
 
     /// Opens an envelope in base64url text, as [`open`](Self::open) does a raw one.
@@ -106,14 +141,18 @@ impl Sealer {
     pub(crate) fn open_text<T>(
         &self,
         text: &[u8],
+        sealed_with: &Rc<KeyRing>,
         id: MessageId,
         read: impl FnOnce(&Frame<'_>) -> Option<T>,
     ) -> Result<T, String> {
-        let mut token = Zeroizing::new(text.to_vec());
         let freshness = Freshness::at(unix_now_secs());
-        let opened = self.ring.open_base64url_in_place(&mut token, Some(freshness));
-        let opened = opened.map_err(|error| not_opened(error, freshness))?;
-        read_frame(opened.plaintext(), id, read)
+        let opened = self.with_either(sealed_with, |ring| {
+            let mut token = Zeroizing::new(text.to_vec());
+            let opened = ring.open_base64url_in_place(&mut token, Some(freshness))?;
+            Ok(Zeroizing::new(opened.plaintext().to_vec()))
+        });
+        let plaintext = opened.map_err(|error| not_opened(error, freshness))?;
+        read_frame(&plaintext, id, read)
     }
 }
 
@@ -122,7 +161,7 @@ fn not_opened(error: OpenError, freshness: Freshness) -> String {
         OpenError::Stale { sealed_at_secs, now_secs } => {
             clock::of_reply(sealed_at_secs, now_secs, freshness)
         }
-        _ => "the reply was not sealed with the keys of this home".to_owned(),
+        _ => NOT_OURS.to_owned(),
     }
 }
 

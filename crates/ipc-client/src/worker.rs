@@ -4,9 +4,12 @@
 
 use std::future::poll_fn;
 use std::io;
+use std::pin::pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::Poll;
 use std::thread;
+use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
@@ -15,21 +18,37 @@ use crate::call::Call;
 use crate::engine::{Driver, Engine};
 use crate::error::SendError;
 use crate::exchange::Setup;
+use crate::renewal::Renewal;
+use crate::source::{Follow, Material};
 
 /// A job of a handle for the thread.
 pub(crate) enum Job {
     /// Carries a call.
     Call(Call),
-    /// Asks whether the server runs.
+    /// Renew the certificate.
+    Renew(RenewalJob),
+    /// Send with what was read of the home after a change.
+    Follow(Box<Material>),
+    /// Ask the server whether it runs.
     IsRunning { deadline: Instant, done: oneshot::Sender<Result<bool, SendError>> },
 }
 
-/// How many jobs are taken in one poll, so that other tasks are polled too.
+/// A renewal, and who waits for it.
+pub(crate) struct RenewalJob {
+    /// The certificate signing request, where a certificate is wanted.
+    pub(crate) csr_pem: Option<String>,
+    pub(crate) begun_at: Instant,
+    pub(crate) timeout: Duration,
+    pub(crate) done: oneshot::Sender<Result<Renewal, SendError>>,
+}
+
+/// How many jobs are taken before something else has its turn.
 const JOBS_A_TURN: usize = 256;
 
 /// Starts the thread. It ends when all senders of jobs are dropped and every job is done.
 pub(crate) fn start(setup: Setup) -> io::Result<mpsc::UnboundedSender<Job>> {
     let (jobs, received) = mpsc::unbounded_channel();
+    let follow = follow(&jobs);
     let (started, starting) = std::sync::mpsc::sync_channel(1);
     thread::Builder::new().name("web-ipc-client".to_owned()).spawn(move || {
         let result = actix_rt::Runtime::new();
@@ -40,7 +59,7 @@ pub(crate) fn start(setup: Setup) -> io::Result<mpsc::UnboundedSender<Job>> {
         // The builder waits for this result, so it is still there.
         let _ = started.send(result);
         if let Some(runtime) = runtime {
-            runtime.block_on(async { work(Engine::new(setup), received).await });
+            runtime.block_on(async { work(Engine::new(setup, follow), received).await });
         }
     })?;
     starting.recv().map_err(io::Error::other)??;
@@ -50,11 +69,22 @@ pub(crate) fn start(setup: Setup) -> io::Result<mpsc::UnboundedSender<Job>> {
 /// Starts the same work on the current thread, which must be one that awc can run on.
 pub(crate) fn start_here(setup: Setup) -> mpsc::UnboundedSender<Job> {
     let (jobs, received) = mpsc::unbounded_channel();
-    actix_rt::spawn(work(Engine::new(setup), received));
+    actix_rt::spawn(work(Engine::new(setup, follow(&jobs)), received));
     jobs
 }
 
-/// Takes jobs and drives the engine until all senders of jobs are dropped and all jobs are done.
+/// What hands on a changed home, for as long as there are handles: without one there is nothing new
+/// to send.
+fn follow(jobs: &mpsc::UnboundedSender<Job>) -> Follow {
+    let jobs = jobs.downgrade();
+    Arc::new(move |material| {
+        if let Some(jobs) = jobs.upgrade() {
+            let _ended = jobs.send(Job::Follow(Box::new(material)));
+        }
+    })
+}
+
+/// Takes jobs and drives the engine, until there will be no more jobs and all are done.
 async fn work(engine: Rc<Engine>, mut jobs: mpsc::UnboundedReceiver<Job>) {
     // The queue of jobs needs no bound: each job is taken out at once, and a call whose caller has
     // stopped waiting ends then.
@@ -84,6 +114,27 @@ async fn work(engine: Rc<Engine>, mut jobs: mpsc::UnboundedReceiver<Job>) {
 fn take(engine: &Rc<Engine>, job: Job) {
     match job {
         Job::Call(call) => engine.push(call),
+        Job::Follow(material) => {
+            engine.take(*material);
+        }
+        Job::Renew(RenewalJob { csr_pem, begun_at, timeout, mut done }) => {
+            let asked = Rc::clone(engine);
+            engine.spawn(async move {
+                let renewal = {
+                    let csr_pem = csr_pem.as_deref();
+                    let mut renewing = pin!(asked.renew_certificate(csr_pem, begun_at, timeout));
+                    // Nobody to have it, no renewal.
+                    poll_fn(|cx| match done.poll_closed(cx) {
+                        Poll::Ready(()) => Poll::Ready(None),
+                        Poll::Pending => renewing.as_mut().poll(cx).map(Some),
+                    })
+                    .await
+                };
+                if let Some(renewal) = renewal {
+                    let _ = done.send(renewal);
+                }
+            });
+        }
         Job::IsRunning { deadline, done } => {
             let asked = Rc::clone(engine);
             engine.spawn(async move {

@@ -1,4 +1,5 @@
-//! Sealing and opening by size, in place and as text. `cargo bench -p ipc-envelope`.
+//! Measures sealing and opening of different sizes, in place and as text. Run it with `cargo bench
+//! -p ipc-envelope`.
 
 use divan::counter::BytesCount;
 use divan::{Bencher, black_box};
@@ -35,7 +36,7 @@ fn open_in_place(bencher: Bencher<'_, '_>, bytes: usize) {
     let token = ring.seal(&vec![b'a'; bytes], NOW_SECS, [9; 16]);
     let mut buffer = Vec::new();
     bencher.counter(BytesCount::new(bytes)).bench_local(|| {
-        // In place, so that each time needs the token anew.
+        // Opening overwrites the token, so each iteration copies it first.
         buffer.clear();
         buffer.extend_from_slice(&token);
         let opened = ring.open_in_place(&mut buffer, Some(Freshness::at(NOW_SECS)));

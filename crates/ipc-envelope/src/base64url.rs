@@ -1,17 +1,17 @@
-//! Base64url text, with padding, in its one canonical spelling (RFC 4648, sections 3.5 and 5).
+//! Base64url text with padding, in its canonical spelling (RFC 4648, sections 3.5 and 5).
 //!
-//! Keys and text tokens come through here. It knows neither keys nor tokens. A lenient reader would
-//! give one token many spellings, and whoever compares or remembers tokens by their text could be
-//! told two are different.
+//! Keys and text tokens are encoded and decoded here; this file knows nothing else of either. With
+//! a lenient decoder one token would have many spellings, and code that compares or remembers
+//! tokens by their text would take one token for several.
 
 use base64_simd::{AsOut, URL_SAFE};
 
-/// `bytes` as padded base64url text.
+/// Encodes `bytes` as padded base64url text.
 pub(crate) fn encode(bytes: &[u8]) -> String {
     URL_SAFE.encode_to_string(bytes)
 }
 
-/// The bytes that `text` spells; `None` unless `text` is exactly what [`encode`] makes of them.
+/// Decodes `text`. Returns `None` unless `text` is exactly what [`encode`] makes of the bytes.
 pub(crate) fn decode(text: &[u8]) -> Option<Vec<u8>> {
     URL_SAFE.decode_to_vec(text).ok()
 }
@@ -23,7 +23,7 @@ pub(crate) fn decode_in_place(text: &mut [u8]) -> Option<&mut [u8]> {
     URL_SAFE.decode_inplace(text).ok()
 }
 
-/// Like [`decode`], but writes to `out`; `None` also if that has no room.
+/// Like [`decode`], but writes to `out`. Also returns `None` if `out` is too short.
 pub(crate) fn decode_into<'o>(text: &[u8], out: &'o mut [u8]) -> Option<&'o [u8]> {
     if URL_SAFE.decoded_length(text).ok()? > out.len() {
         return None; // The decoder would panic.
@@ -93,8 +93,8 @@ mod tests {
 
     #[test]
     fn every_foreign_byte_is_refused_at_every_place() {
-        // Long enough to meet the vector code of 16 and 32 bytes a step as well as what is left
-        // over.
+        // Long enough for the decoder's vector code, with steps of 16 and 32 bytes, and for the
+        // remainder.
         for length in [4, 8, 32, 64, 100] {
             for place in 0..length {
                 for byte in 0..=u8::MAX {

@@ -1,8 +1,8 @@
-//! A token that arrives piece by piece: the MAC of a raw one is computed meanwhile, so that little
-//! is left to do when it is there.
+//! A token that arrives in pieces. The MAC of a raw token is computed as it arrives, so that little
+//! work is left at the end.
 //!
-//! Whoever receives long tokens comes here. Nothing is decrypted before all of it has arrived and
-//! its MAC was found good.
+//! The code that receives long tokens comes here. Nothing is decrypted before the whole token has
+//! arrived and its MAC is verified.
 
 use std::fmt;
 use std::ops::Range;
@@ -14,12 +14,13 @@ use crate::primitives::RunningMac;
 use crate::token::TAG_BYTES;
 use crate::{Freshness, KeyRing, OpenError};
 
-/// A token shorter than this is not hashed while it arrives: it is soon verified as a whole.
+/// A token shorter than this is not hashed while it arrives: hashing it at the end takes little
+/// time.
 const HASHED_AHEAD_BYTES_MIN: usize = 8 * 1024;
 
-/// The bytes of a token as far as they have arrived; wiped when dropped.
+/// The bytes of a token that have arrived so far. They are wiped when dropped.
 ///
-/// They are private, so that what is decrypted is what was hashed.
+/// The bytes are private, so that no caller can change them between hashing and decryption.
 ///
 /// ```
 /// use std::sync::Arc;
@@ -39,17 +40,17 @@ pub struct Incoming {
     bytes: Vec<u8>,
     is_raw: bool,
     running_mac: Option<RunningMac>,
-    /// Where the plaintext is, once it was opened.
+    /// The position of the plaintext in `bytes`, once the token is open.
     plaintext: Option<Range<usize>>,
 }
 
 impl Incoming {
-    /// A raw token of which nothing has arrived, to be opened with this ring.
+    /// Starts to receive a raw token, which `ring` will open.
     pub fn raw(ring: &Arc<KeyRing>) -> Self {
         Self::new(ring, true)
     }
 
-    /// The same of one that arrives as base64url text.
+    /// Starts to receive a token as base64url text, which `ring` will open.
     pub fn base64url(ring: &Arc<KeyRing>) -> Self {
         Self::new(ring, false)
     }
@@ -64,7 +65,7 @@ impl Incoming {
         }
     }
 
-    /// Whether it is a raw token rather than text.
+    /// Whether the token is raw, not text.
     pub fn is_raw(&self) -> bool {
         self.is_raw
     }
@@ -74,39 +75,39 @@ impl Incoming {
         self.bytes.len()
     }
 
-    /// Whether none has.
+    /// Whether no byte has arrived.
     pub fn is_empty(&self) -> bool {
         self.bytes.is_empty()
     }
 
-    /// How many bytes there is room for.
+    /// How many bytes fit before the buffer must grow.
     pub fn capacity(&self) -> usize {
         self.bytes.capacity()
     }
 
-    /// Makes room for exactly so many bytes more than have arrived. What has is sealed still: where
-    /// it was before needs no wiping.
+    /// Reserves room for exactly `more` bytes beyond those that have arrived. If the buffer moves,
+    /// the old memory is not wiped: the bytes in it are still sealed.
     pub fn reserve_exact(&mut self, more: usize) {
-        debug_assert!(self.plaintext.is_none(), "nothing arrives behind a token that is open");
+        debug_assert!(self.plaintext.is_none(), "no bytes may follow after the token is open");
         self.bytes.reserve_exact(more);
     }
 
-    /// Takes in the next bytes.
+    /// Appends the next bytes.
     pub fn extend(&mut self, piece: &[u8]) {
         self.bytes.extend_from_slice(piece);
         if self.is_raw && self.bytes.len() >= HASHED_AHEAD_BYTES_MIN {
-            // The last bytes may be the tag, which is not signed itself.
+            // The last bytes may be the tag, which the MAC does not cover.
             let signed = &self.bytes[..self.bytes.len() - TAG_BYTES];
             self.running_mac.get_or_insert_with(|| self.ring.running_mac()).update(signed);
         }
     }
 
-    /// Opens the token where it is, as [`KeyRing::open_in_place`] or
-    /// [`KeyRing::open_base64url_in_place`] does, and returns its plaintext. Once it is open it
-    /// stays so, and the time is not looked at again.
+    /// Opens the token in place, as [`KeyRing::open_in_place`] or
+    /// [`KeyRing::open_base64url_in_place`] does, and returns its plaintext. An open token stays
+    /// open: a second call returns the plaintext without checking the time again.
     ///
     /// # Errors
-    /// Those of these two.
+    /// Those of these two functions.
     pub fn open(&mut self, freshness: Option<Freshness>) -> Result<&[u8], OpenError> {
         let plaintext = match self.plaintext.take() {
             Some(plaintext) => plaintext,
@@ -120,7 +121,7 @@ impl Incoming {
                     )?,
                     false => self.ring.open_base64url_in_place(&mut self.bytes, freshness)?,
                 };
-                // It is a part of the buffer.
+                // The plaintext is a part of the buffer.
                 let start = opened.plaintext().as_ptr().addr() - start;
                 start..start + opened.plaintext().len()
             }
@@ -128,9 +129,9 @@ impl Incoming {
         Ok(&self.bytes[self.plaintext.insert(plaintext).clone()])
     }
 
-    /// Wipes what has arrived, and lets its memory go.
+    /// Wipes the bytes that have arrived, and frees their memory.
     pub fn clear(&mut self) {
-        // The slice, not the vector: the latter is wiped byte by byte.
+        // `zeroize` is called on the slice, since it wipes a vector byte by byte.
         self.bytes.as_mut_slice().zeroize();
         self.bytes = Vec::new();
         self.running_mac = None;

@@ -1,8 +1,8 @@
-//! One Fernet key, and the text form in which keys lie in files.
+//! One Fernet key, and the text form of keys in files.
 //!
-//! Whoever makes, reads or writes keys comes here; sealing and opening is the ring's. Keys leave
-//! this file only as text that wipes itself. Where the random bytes come from and where the text
-//! goes is not known here.
+//! The code that makes, reads or writes keys comes here; the ring seals and opens. Keys leave this
+//! file only as text that is wiped when dropped. The caller brings the random bytes and stores the
+//! text.
 
 use std::fmt;
 
@@ -13,11 +13,12 @@ use zeroize::{Zeroize, Zeroizing};
 
 use crate::base64url;
 
-/// The most keys that [`keys_from_text`] reads. Each costs a MAC over every token that none of them
-/// made.
+/// The most keys that [`keys_from_text`] reads. The limit bounds the work for a forged token, which
+/// costs one MAC for each key.
 pub const KEYS_MAX: usize = 16;
 
-/// What a derived key is for, and the version of the derivation (RFC 5869, section 3.2).
+/// The `info` of HKDF: the purpose of a derived key and the version of the derivation (RFC 5869,
+/// section 3.2).
 const DERIVED_INFO: &[u8] = b"web-ipc envelope key v1";
 
 const KEY_BYTES: usize = 32;
@@ -25,16 +26,16 @@ const KEY_CHARS: usize = 44;
 
 /// A Fernet key: signing key (16 bytes), then encryption key (16 bytes).
 ///
-/// Wiped when dropped; `Debug` shows nothing of it.
+/// A key is wiped when dropped, and `Debug` does not show it.
 pub struct Key {
     signing: Zeroizing<[u8; 16]>,
     encryption: Zeroizing<[u8; 16]>,
 }
 
 impl Key {
-    /// A key from its 32 bytes, which come from a cryptographic random number generator.
+    /// Makes a key of 32 bytes from a cryptographic random number generator.
     ///
-    /// The bytes are copied; wiping what is left of them with the caller is the caller's.
+    /// The bytes are copied. A caller that keeps a copy must wipe it.
     pub fn from_bytes(mut bytes: [u8; 32]) -> Self {
         let mut key =
             Self { signing: Zeroizing::new([0; 16]), encryption: Zeroizing::new([0; 16]) };
@@ -44,13 +45,13 @@ impl Key {
         key
     }
 
-    /// A key from its text form: 44 characters of base64url with padding, in the canonical
+    /// Reads a key from its text form: 44 characters of base64url with padding, in the canonical
     /// spelling.
     ///
     /// # Errors
     /// [`KeyError::Malformed`] for anything else, white space around it included.
     pub fn from_base64url(text: &str) -> Result<Self, KeyError> {
-        // 44 characters without padding spell 33 bytes: they are read and then refused.
+        // 44 characters without padding decode to 33 bytes. These need room, and are then refused.
         let mut buffer = Zeroizing::new([0; KEY_BYTES + 1]);
         let decoded = (text.len() == KEY_CHARS)
             .then(|| base64url::decode_into(text.as_bytes(), &mut buffer[..]));
@@ -58,8 +59,8 @@ impl Key {
         bytes.map(Self::from_bytes).ok_or(KeyError::Malformed)
     }
 
-    /// The text form, as [`Key::from_base64url`] reads it. It is the secret: write it to nothing
-    /// that others can read.
+    /// The text form that [`Key::from_base64url`] reads. It is secret: write it only where others
+    /// cannot read it.
     pub fn to_base64url(&self) -> Zeroizing<String> {
         let mut bytes = Zeroizing::new([0; KEY_BYTES]);
         bytes[..16].copy_from_slice(&self.signing[..]);
@@ -67,8 +68,8 @@ impl Key {
         Zeroizing::new(base64url::encode(&bytes[..]))
     }
 
-    /// The key of one client, derived from this one and the client's peer name, so that no client
-    /// holds a key that opens what another sealed.
+    /// Derives the key of one client from this key and the client's peer name, so that no client
+    /// has a key that opens the tokens of another.
     ///
     /// HKDF with SHA-256 (RFC 5869), without a salt: the input is the 32 bytes of this key, `info`
     /// is `web-ipc envelope key v1`, a zero byte and the name in ASCII lower case, since names of
@@ -104,8 +105,8 @@ impl fmt::Debug for Key {
     }
 }
 
-/// Reads keys from text, in order: one a line as [`Key::from_base64url`] takes it, at most
-/// [`KEYS_MAX`].
+/// Reads keys from text, in order: one on each line, in the form of [`Key::from_base64url`], at
+/// most [`KEYS_MAX`].
 ///
 /// White space around a key, blank lines, lines that begin with `#` and a byte order mark before
 /// the text are ignored. The result is never empty.
@@ -130,7 +131,7 @@ pub fn keys_from_text(text: &str) -> Result<Vec<Key>, KeyError> {
     if keys.is_empty() { Err(KeyError::NoKeys) } else { Ok(keys) }
 }
 
-/// Why text is no key or no list of keys. It never says what the text was.
+/// Why a text is not a key or not a list of keys. The error never contains the text.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum KeyError {
@@ -142,16 +143,16 @@ pub enum KeyError {
         "line {line} is not a key: 44 characters of base64url, the last of them '=', are expected"
     )]
     MalformedLine {
-        /// Which line, counted from 1.
+        /// The line, counted from 1.
         line: usize,
     },
-    /// A list holds no key.
+    /// A list has no key.
     #[error("no key found")]
     NoKeys,
-    /// A list holds more keys than are read.
+    /// A list has more keys than the limit.
     #[error("more than {keys_max} keys")]
     TooManyKeys {
-        /// The most that are read: [`KEYS_MAX`].
+        /// The limit: [`KEYS_MAX`].
         keys_max: usize,
     },
 }
@@ -169,8 +170,8 @@ mod tests {
 
     #[test]
     fn a_derived_key_is_that_of_another_implementation() {
-        // From `HKDF(SHA256(), 32, None, b"web-ipc envelope key v1\0worker1")` of Python's
-        // `cryptography` 48.
+        // Python's `cryptography` 48 derived it, with `HKDF(SHA256(), 32, None, b"web-ipc envelope
+        // key v1\0worker1")`.
         let derived = Key::from_bytes(counting_bytes()).derive_for("worker1");
         assert_eq!(*derived.to_base64url(), "rqK6J2142iliaLW18Xyd7ZUN2YbfR-iAmTvKTVZbi60=");
     }

@@ -1,22 +1,22 @@
 //! Seals and opens Fernet envelopes: bytes in, bytes out.
 //!
-//! Both ends of the protocol, the session tokens of the server and the sealed files of a home come
-//! here. Nothing here reads a file, opens a socket, looks at a clock or draws random numbers: time
-//! and initialization vector are arguments, so that expiry is tested without sleeping.
+//! Both ends of the protocol seal their frames here, the server its session tokens, and a home its
+//! sealed files. Nothing here reads a file, opens a socket, reads a clock or draws random numbers:
+//! time and initialization vector are arguments, so that tests of expiry need no sleep.
 //!
 //! # Which type do I use when
 //!
 //! - [`Key`]: one 32-byte Fernet key, made from random bytes or read from its text form.
-//! - [`KeyRing`]: what seals and opens. Make it once from one key ([`KeyRing::new`]) or from the
-//!   text of a key file ([`KeyRing::from_text`]) and share it: the first key seals, all open, which
-//!   is how a key is rotated.
-//! - [`Freshness`]: how old or how far ahead of the clock a token may be. Messages are opened with
-//!   it; session tokens and files at rest, which carry an expiry of their own or none, are opened
+//! - [`KeyRing`]: seals and opens tokens. Make it once from one key ([`KeyRing::new`]) or from the
+//!   text of a key file ([`KeyRing::from_text`]) and share it. The first key seals and all open, so
+//!   that keys can be rotated.
+//! - [`Freshness`]: how old a token may be, and how far ahead of the clock. Messages are opened
+//!   with it. Session tokens and files at rest, which have their own expiry or none, are opened
 //!   with `None`.
-//! - [`Opened`]: what [`KeyRing::open_in_place`] hands out, and only after the MAC was found good:
-//!   the plaintext and the time of sealing.
-//! - [`OpenError`], [`KeyError`]: what can go wrong. A token has one answer for every failure but
-//!   staleness, and staleness is only ever told of a token that a key holder made.
+//! - [`Opened`]: the result of [`KeyRing::open_in_place`], returned only after the MAC was
+//!   verified: the plaintext and the time of sealing.
+//! - [`OpenError`], [`KeyError`]: the errors. Opening a token has one error for all failures except
+//!   staleness, and reports staleness only for a token that a key holder made.
 //!
 //! The `…_in_place` calls work in the caller's buffer and are meant for messages;
 //! [`KeyRing::seal`], [`KeyRing::open`] and their base64url forms allocate and are meant for small
@@ -27,10 +27,11 @@
 //! ```
 //! use ipc_envelope::{Freshness, HEADER_BYTES, Key, KeyRing, OpenError};
 //!
-//! let ring = KeyRing::new(Key::from_bytes([7; 32])); // 32 bytes from the operating system, in earnest
-//! let (now_secs, iv) = (1_742_413_130, [9; 16]); //      the clock, and 16 fresh random bytes for every token
+//! // In a program: a key of 32 random bytes, the time, and 16 new random bytes for every token.
+//! let ring = KeyRing::new(Key::from_bytes([7; 32]));
+//! let (now_secs, iv) = (1_742_413_130, [9; 16]);
 //!
-//! // Sealing in one buffer: room for the header, then the plaintext; afterwards it holds the whole token.
+//! // Sealing in one buffer: room for the header, then the plaintext. It becomes the whole token.
 //! let mut buffer = vec![0; HEADER_BYTES];
 //! buffer.extend_from_slice(br#"{"test": 1}"#);
 //! ring.seal_in_place(&mut buffer, now_secs, iv);
@@ -40,7 +41,7 @@
 //! assert_eq!(opened.plaintext(), br#"{"test": 1}"#);
 //! assert_eq!(opened.sealed_at_secs(), now_secs);
 //!
-//! // As text, the form every Fernet library makes and reads.
+//! // As text, which every Fernet library makes and reads.
 //! let token = ring.seal_base64url(b"hello", now_secs, iv);
 //! assert_eq!(*ring.open_base64url(token.as_bytes(), None)?, b"hello");
 //!

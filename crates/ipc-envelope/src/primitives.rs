@@ -1,8 +1,8 @@
 //! The two primitives under an envelope: HMAC-SHA256 and AES-128-CBC with PKCS#7 padding.
 //!
-//! Only the key ring comes here. Both are keyed once and then only read, so a ring is shared
-//! between threads; both wipe their keyed state when dropped. Nothing here knows the layout of a
-//! token, but that what is signed ends with the ciphertext.
+//! Only the key ring and `Incoming` come here. Both primitives are keyed once and then only read,
+//! so threads can share a ring. Both wipe their keyed state when dropped. Of the layout of a token
+//! this file knows only that the signed bytes end with the ciphertext.
 
 use aes::Aes128;
 use cbc::cipher::array::Array;
@@ -16,17 +16,17 @@ use subtle::ConstantTimeEq;
 
 use crate::token::{BLOCK_BYTES, TAG_BYTES};
 
-/// Encryption and hash take turns in steps of this many bytes, which is a block of SHA-256. Each is
-/// bound by its own chain, where a step waits for the one before; steps this small let a processor
-/// work at both chains at once.
+/// Encryption and hashing alternate in steps of this many bytes, one block of SHA-256. In each of
+/// the two chains a step needs the result of the step before. With steps this small a processor
+/// works on both chains at once.
 const STEP_BYTES: usize = 64;
 
-/// HMAC-SHA256 (RFC 2104, FIPS 180-4) with its key already hashed in: a tag starts from a copy of
-/// that state.
+/// HMAC-SHA256 (RFC 2104, FIPS 180-4) with the key already hashed. Each tag starts from a copy of
+/// this state.
 pub(crate) struct Signer(Hmac<Sha256>);
 
 impl Signer {
-    /// `key` may have any length; a Fernet signing key has 16 bytes.
+    /// Makes the state for `key`. HMAC allows any length; a Fernet signing key has 16 bytes.
     pub(crate) fn new(key: &[u8]) -> Self {
         Self(Hmac::new_from_slice(key).expect("HMAC takes keys of any length"))
     }
@@ -38,7 +38,8 @@ impl Signer {
         mac.finalize().into_bytes().into()
     }
 
-    /// Whether `tag` is the tag over `signed`; takes the same time wherever the two first differ.
+    /// Whether `tag` is the tag over `signed`. The comparison takes the same time wherever the tags
+    /// first differ.
     pub(crate) fn verifies(&self, signed: &[u8], tag: &[u8; TAG_BYTES]) -> bool {
         self.tag(signed).ct_eq(tag).into()
     }
@@ -55,8 +56,8 @@ impl Cipher {
 
     /// Decrypts all of `buffer` and returns the plaintext, which starts where the ciphertext did.
     ///
-    /// `None` if its length is no multiple of 16 or the padding is bad; the content of `buffer` is
-    /// then unspecified.
+    /// Returns `None` if the length is not a multiple of 16 or the padding is invalid. The content
+    /// of `buffer` is then unspecified.
     pub(crate) fn decrypt_in_place<'b>(
         &self,
         iv: &[u8; BLOCK_BYTES],
@@ -65,10 +66,10 @@ impl Cipher {
         Decryptor::inner_iv_init(&self.0, iv.into()).decrypt_padded::<Pkcs7>(buffer).ok()
     }
 
-    /// Decrypts `ciphertext` to `out`, which is as long, and returns how many bytes of it are
+    /// Decrypts `ciphertext` to `out`, which has the same length, and returns the length of the
     /// plaintext.
     ///
-    /// `None` as for [`Cipher::decrypt_in_place`].
+    /// Returns `None` in the cases of [`Cipher::decrypt_in_place`].
     pub(crate) fn decrypt_into(
         &self,
         iv: &[u8; BLOCK_BYTES],
@@ -80,17 +81,17 @@ impl Cipher {
     }
 }
 
-/// Encrypts and signs a token in the buffer that holds its plaintext, from the front to the back.
+/// Encrypts and signs a token in the buffer of its plaintext, from the front to the back.
 pub(crate) struct Chain<C: BlockCipherEncrypt<BlockSize = U16>> {
     encryptor: Encryptor<C>,
     mac: Hmac<Sha256>,
-    /// Bytes of what is left that are encrypted already, or are header. They are still to be
-    /// signed.
+    /// How many bytes of the unfinished rest are encrypted already, or belong to the header. They
+    /// are not signed yet.
     encrypted: usize,
 }
 
 impl<'c> Chain<&'c Aes128> {
-    /// Begins with a token whose first `header_bytes` are signed as they are.
+    /// Begins a token. Its first `header_bytes` are signed but not encrypted.
     pub(crate) fn new(
         cipher: &'c Cipher,
         signer: &Signer,
@@ -103,7 +104,8 @@ impl<'c> Chain<&'c Aes128> {
 }
 
 impl Chain<Aes128> {
-    /// [`new`](Chain::new) with a key schedule of its own, so that it may outlive the key ring.
+    /// Like [`new`](Chain::new), but with its own copy of the key schedule, so that it may outlive
+    /// the key ring.
     pub(crate) fn owned(
         cipher: &Cipher,
         signer: &Signer,
@@ -116,9 +118,9 @@ impl Chain<Aes128> {
 }
 
 impl<C: BlockCipherEncrypt<BlockSize = U16>> Chain<C> {
-    /// Goes on until the first `bytes` of `rest` are as they will stay, or a few more, or all are;
-    /// returns how many. `rest` is what of the token is left: whole padded blocks behind what is
-    /// encrypted, then room for the tag.
+    /// Continues until at least the first `bytes` of `rest`, or all, are final. Returns how many
+    /// are final. `rest` is the unfinished rest of the token: the encrypted bytes, then whole
+    /// padded blocks, then room for the tag.
     pub(crate) fn advance(&mut self, rest: &mut [u8], bytes: usize) -> usize {
         let (text, tag) =
             rest.split_last_chunk_mut::<TAG_BYTES>().expect("there is room for the tag");
@@ -127,7 +129,8 @@ impl<C: BlockCipherEncrypt<BlockSize = U16>> Chain<C> {
             let end = text.len().min(self.encrypted + STEP_BYTES);
             let (blocks, _none) = Array::slice_as_chunks_mut(&mut text[self.encrypted..end]);
             self.encryptor.encrypt_blocks(blocks);
-            // What was encrypted a step ago, so that the hash does not wait for this one.
+            // The hash takes the bytes that were encrypted one step before, so that it does not
+            // wait for this step.
             if signed + STEP_BYTES <= self.encrypted {
                 self.mac.update(&text[signed..signed + STEP_BYTES]);
                 signed += STEP_BYTES;
@@ -145,13 +148,13 @@ impl<C: BlockCipherEncrypt<BlockSize = U16>> Chain<C> {
     }
 }
 
-/// Pads a plaintext in place: fills the `padding` behind it. PKCS#7 (RFC 5652, section 6.3): 1 to
-/// 16 bytes, each of which says how many.
+/// Fills `padding`, the bytes behind a plaintext, with PKCS#7 padding (RFC 5652, section 6.3): 1 to
+/// 16 bytes, whose value is their number.
 pub(crate) fn pad(padding: &mut [u8]) {
     padding.fill(u8::try_from(padding.len()).expect("at most 16"));
 }
 
-/// A MAC that is computed while what it covers arrives.
+/// A MAC that is computed while the signed bytes arrive.
 pub(crate) struct RunningMac {
     mac: Hmac<Sha256>,
     bytes: usize,
@@ -162,8 +165,8 @@ impl RunningMac {
         RunningMac { mac: signer.0.clone(), bytes: 0 }
     }
 
-    /// Takes in what of `signed`, all that has come so far, it has not seen yet. Whole blocks only,
-    /// the rest later.
+    /// Hashes the new bytes of `signed`, which is everything that has arrived so far. Only whole
+    /// blocks are hashed; the rest follows later.
     pub(crate) fn update(&mut self, signed: &[u8]) {
         let end = signed.len() / STEP_BYTES * STEP_BYTES;
         if end > self.bytes {
@@ -172,7 +175,7 @@ impl RunningMac {
         }
     }
 
-    /// Whether `tag` is the tag over `signed`, of which it has seen the beginning.
+    /// Whether `tag` is the tag over `signed`, whose beginning was passed to `update`.
     pub(crate) fn verifies(mut self, signed: &[u8], tag: &[u8; TAG_BYTES]) -> bool {
         self.mac.update(&signed[self.bytes..]);
         let own: [u8; TAG_BYTES] = self.mac.finalize().into_bytes().into();
@@ -194,8 +197,8 @@ mod tests {
             for case in group.tests {
                 let signer = Signer::new(&case.key);
                 let good = case.tag[..] == signer.tag(&case.msg)[..tag_bytes];
-                // Some cases are for shortened tags, which Fernet never has; `verifies` takes whole
-                // ones only.
+                // Some cases are for shortened tags, which Fernet does not have. `verifies` takes
+                // only whole tags.
                 if let Ok(tag) = <&[u8; TAG_BYTES]>::try_from(&case.tag[..]) {
                     assert_eq!(signer.verifies(&case.msg, tag), good, "case {}", case.tc_id);
                 }
@@ -248,8 +251,8 @@ mod tests {
         assert!(valid > 20 && invalid > 20, "{valid} valid, {invalid} invalid");
     }
 
-    /// A token as it is before it is sealed: 25 bytes of header, a plaintext, its padding, room for
-    /// the tag.
+    /// The buffer of a token before it is sealed: 25 bytes of header, a plaintext, its padding,
+    /// room for the tag.
     fn unsealed(plaintext_bytes: usize) -> Vec<u8> {
         let mut buffer = vec![9; 25];
         buffer.extend((0..=255).cycle().take(plaintext_bytes));
@@ -287,7 +290,7 @@ mod tests {
                     let more = chain.advance(&mut token[done..], piece);
                     assert!(more > 0 && (more < piece + STEP_BYTES || done + more == token.len()));
                     done += more;
-                    // What is done is not touched again: it may be on its way already.
+                    // Final bytes do not change again: the caller may have sent them already.
                     assert_eq!(token[..done], whole[..done]);
                 }
             }

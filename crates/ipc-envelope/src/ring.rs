@@ -1,9 +1,9 @@
-//! The key ring: seals with its first key, opens with any.
+//! The key ring: seals with its first key, opens with every key.
 //!
-//! Everything that seals or opens comes here, both raw tokens and text. The ring holds keyed state
-//! only, is never changed once made, and knows no clock and no randomness. The order of the checks
-//! in [`KeyRing::open_in_place`] is the point of this file: nothing a token says is believed before
-//! its MAC.
+//! Raw and text tokens are sealed and opened here. The ring holds only keyed state, does not change
+//! after it is made, and uses no clock and no randomness. The order of the checks in
+//! [`KeyRing::open_in_place`] matters most in this file: no field of a token is trusted before its
+//! MAC is verified.
 
 use std::fmt;
 
@@ -15,22 +15,22 @@ use crate::key::{Key, KeyError, keys_from_text};
 use crate::primitives::{Chain, Cipher, RunningMac, Signer, pad};
 use crate::token::{self, BLOCK_BYTES, HEADER_BYTES, OVERHEAD_BYTES_MAX, Shape, TAG_BYTES};
 
-/// How old a message may be where nothing else is said: 60 seconds.
+/// The default for how old a message may be: 60 seconds.
 pub const AGE_SECS_MAX_DEFAULT: u64 = 60;
 
-/// How far ahead of the opener's clock a message may be where nothing else is said: 60 seconds,
+/// The default for how far a message's time may be ahead of the opener's clock: 60 seconds,
 /// Fernet's own limit.
 pub const AHEAD_SECS_MAX_DEFAULT: u64 = 60;
 
-/// When a token is stale. The limits themselves are still fresh: at 60, a token of exactly 60
-/// seconds opens.
+/// The limits beyond which a token is stale. A token exactly at a limit is fresh: at 60, a token of
+/// exactly 60 seconds opens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Freshness {
     /// The opener's time, in seconds since the Unix epoch.
     pub now_secs: u64,
-    /// The most seconds that may have passed since the sealing.
+    /// How many seconds may have passed since the token was sealed.
     pub age_secs_max: u64,
-    /// The most seconds that the sealer's clock may be ahead.
+    /// How many seconds the sealer's clock may be ahead.
     pub ahead_secs_max: u64,
 }
 
@@ -56,24 +56,24 @@ impl Freshness {
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum OpenError {
-    /// No key of the ring made this token, or it is no token at all. Which check failed is
-    /// deliberately not told.
+    /// No key of the ring made this token, or the bytes are not a token. The error deliberately
+    /// does not say which check failed.
     #[error("not a valid token")]
     Invalid,
-    /// A key holder made this token, but too long ago, or by a clock too far ahead. Only known once
-    /// the MAC is good.
+    /// A key holder made this token, but too long ago, or with a clock too far ahead. Reported only
+    /// after the MAC is verified.
     #[error(
-        "stale token: sealed at {sealed_at_secs} by its maker's clock, opened at {now_secs} by this one (Unix seconds)"
+        "stale token: sealed at {sealed_at_secs} by the sender's clock, opened at {now_secs} by this clock (Unix seconds)"
     )]
     Stale {
         /// The token's time, in seconds since the Unix epoch.
         sealed_at_secs: u64,
-        /// The opener's time, as given, in the same unit.
+        /// The opener's time, as the caller gave it, in seconds since the Unix epoch.
         now_secs: u64,
     },
 }
 
-/// What was in a token: the MAC was good, and the time if that was asked for.
+/// The content of a token whose MAC, and time unless `freshness` was `None`, was verified.
 ///
 /// `Debug` shows the length of the plaintext, never the plaintext.
 #[derive(Clone, Copy)]
@@ -83,12 +83,12 @@ pub struct Opened<'t> {
 }
 
 impl<'t> Opened<'t> {
-    /// The plaintext, within the buffer that held the token.
+    /// The plaintext, a part of the token's buffer.
     pub fn plaintext(&self) -> &'t [u8] {
         self.plaintext
     }
 
-    /// When the token was sealed by its maker's clock, in seconds since the Unix epoch.
+    /// When the token was sealed, by the sender's clock, in seconds since the Unix epoch.
     pub fn sealed_at_secs(&self) -> u64 {
         self.sealed_at_secs
     }
@@ -117,24 +117,25 @@ impl Keyed {
 
 /// One or more keys: the first seals, all open.
 ///
-/// Made once and shared between threads: HMAC state and AES key schedules are computed on making
-/// it. Wiped when dropped; `Debug` shows how many keys there are and nothing of them.
+/// Make a ring once and share it between threads: making it computes the HMAC states and AES key
+/// schedules. It is wiped when dropped. `Debug` shows only the number of keys.
 ///
 /// # Initialization vectors
-/// Every seal takes an IV of 16 bytes. Draw it anew from a cryptographic random number generator
-/// for each token; a predictable or repeated one gives away what plaintexts begin with.
+/// Every seal takes an IV of 16 bytes. Draw a new one from a cryptographic random number generator
+/// for each token. A repeated IV shows which plaintexts begin alike, and a predictable one lets an
+/// attacker test guesses.
 pub struct KeyRing {
     first: Keyed,
     others: Vec<Keyed>,
 }
 
 impl KeyRing {
-    /// A ring of one key.
+    /// Makes a ring of one key.
     pub fn new(first: Key) -> Self {
         Self { first: Keyed::new(&first), others: Vec::new() }
     }
 
-    /// A ring from the text of a key file, read by [`keys_from_text`].
+    /// Makes a ring from the text of a key file, which [`keys_from_text`] reads.
     ///
     /// # Errors
     /// Those of [`keys_from_text`].
@@ -142,10 +143,10 @@ impl KeyRing {
         Self::from_keys(keys_from_text(text)?)
     }
 
-    /// A ring from keys in order: the first seals, all open.
+    /// Makes a ring from keys, in order: the first seals, all open.
     ///
     /// # Errors
-    /// [`KeyError::NoKeys`] if there is none.
+    /// [`KeyError::NoKeys`] if `keys` is empty.
     pub fn from_keys(keys: Vec<Key>) -> Result<Self, KeyError> {
         let mut keyed = keys.iter().map(Keyed::new);
         let first = keyed.next().ok_or(KeyError::NoKeys)?;
@@ -158,16 +159,15 @@ impl KeyRing {
         1 + self.others.len()
     }
 
-    /// Makes a raw token in the buffer that holds its plaintext.
+    /// Makes a raw token in the buffer of its plaintext.
     ///
-    /// `buffer` is [`HEADER_BYTES`] bytes of anything, then the plaintext; afterwards it is the
-    /// whole token, at most [`OVERHEAD_BYTES_MAX`] bytes longer than the plaintext. It grows by at
-    /// most 48 bytes and is not copied if it has the room; a caller who wants no plaintext left in
-    /// freed memory reserves that. `now_secs` is in seconds since the Unix epoch; for `iv` see
-    /// [`KeyRing`].
+    /// `buffer` has [`HEADER_BYTES`] bytes of any value, then the plaintext. It becomes the whole
+    /// token, at most [`OVERHEAD_BYTES_MAX`] bytes longer than the plaintext. The buffer grows by
+    /// at most 48 bytes. Reserve these, so that it does not move and leave plaintext in freed
+    /// memory. `now_secs` is in seconds since the Unix epoch; for `iv` see [`KeyRing`].
     ///
     /// # Panics
-    /// If `buffer` is shorter than [`HEADER_BYTES`], which is a mistake in the calling program.
+    /// If `buffer` is shorter than [`HEADER_BYTES`], which is an error in the calling program.
     pub fn seal_in_place(&self, buffer: &mut Vec<u8>, now_secs: u64, iv: [u8; 16]) {
         assert!(
             buffer.len() >= HEADER_BYTES,
@@ -178,10 +178,9 @@ impl KeyRing {
         Chain::new(cipher, signer, &iv, HEADER_BYTES).advance(buffer, usize::MAX);
     }
 
-    /// Begins to make a raw token in the buffer that holds its plaintext, as
-    /// [`seal_in_place`](Self::seal_in_place) does: afterwards `buffer` has the token's length, and
-    /// [`Sealing::advance`] makes it the token, a piece at a time, so that the first can be sent
-    /// before the last is made.
+    /// Begins to make a raw token in the buffer of its plaintext. `buffer` is laid out as for
+    /// [`seal_in_place`](Self::seal_in_place), and gets the token's length. [`Sealing::advance`]
+    /// then seals it chunk by chunk, so that the first chunk can be sent before the last is sealed.
     ///
     /// # Panics
     /// As `seal_in_place`.
@@ -204,21 +203,21 @@ impl KeyRing {
         buffer
     }
 
-    /// Makes a token as canonical, padded base64url text: the form every Fernet library reads.
+    /// Makes a token as canonical, padded base64url text, which every Fernet library reads.
     pub fn seal_base64url(&self, plaintext: &[u8], now_secs: u64, iv: [u8; 16]) -> String {
         base64url::encode(&self.seal(plaintext, now_secs, iv))
     }
 
-    /// Opens a raw token in the buffer that holds it.
+    /// Opens a raw token in its buffer.
     ///
     /// Checks, in this order: length and version; the MAC, in constant time, with each key in turn;
-    /// the time, unless `freshness` is `None`; then decrypts in place and checks the padding. Any
-    /// length of `token` is taken: a limit is the caller's.
+    /// the time, unless `freshness` is `None`; then decrypts in place and checks the padding.
+    /// `token` may have any length: limits are the caller's task.
     ///
     /// # Errors
-    /// [`OpenError::Stale`] for a token with a good MAC outside the limits of `freshness`;
-    /// [`OpenError::Invalid`] for everything else. `token` is unchanged unless the MAC was good and
-    /// the padding bad, which takes a key holder.
+    /// [`OpenError::Stale`] for a token with a valid MAC outside the limits of `freshness`;
+    /// [`OpenError::Invalid`] for everything else. `token` is unchanged unless the MAC is valid and
+    /// the padding is not, which only a key holder can bring about.
     pub fn open_in_place<'t>(
         &self,
         token: &'t mut [u8],
@@ -227,8 +226,8 @@ impl KeyRing {
         self.open_with_mac(token, None, freshness)
     }
 
-    /// [`open_in_place`](Self::open_in_place) of a token of which `running_mac` has seen the
-    /// beginning.
+    /// Like [`open_in_place`](Self::open_in_place), for a token whose beginning `running_mac` has
+    /// hashed.
     pub(crate) fn open_with_mac<'t>(
         &self,
         token: &'t mut [u8],
@@ -242,7 +241,7 @@ impl KeyRing {
         Ok(Opened { plaintext, sealed_at_secs: verified.sealed_at_secs })
     }
 
-    /// What computes the MAC of the first key while a token arrives.
+    /// Computes the MAC with the first key while a token arrives.
     pub(crate) fn running_mac(&self) -> RunningMac {
         RunningMac::new(&self.first.signer)
     }
@@ -269,10 +268,11 @@ impl KeyRing {
 
     /// Opens a token from base64url text and returns its plaintext, which is wiped when dropped.
     ///
-    /// Only the canonical, padded spelling is read, without white space: one token has one text.
+    /// Only the canonical, padded spelling without white space is read, so that one token has one
+    /// text.
     ///
     /// # Errors
-    /// Those of [`KeyRing::open_in_place`]; text that is not base64url is [`OpenError::Invalid`]
+    /// Those of [`KeyRing::open_in_place`]. Text that is not base64url is [`OpenError::Invalid`]
     /// too.
     pub fn open_base64url(
         &self,
@@ -286,7 +286,7 @@ impl KeyRing {
         Ok(buffer)
     }
 
-    /// Opens a token from base64url text in the buffer that holds it, without any allocation.
+    /// Opens a token from base64url text in its buffer, without any allocation.
     ///
     /// # Errors
     /// Those of [`KeyRing::open_base64url`]. The content of `text` is unspecified afterwards.
@@ -298,9 +298,10 @@ impl KeyRing {
         self.open_in_place(base64url::decode_in_place(text).ok_or(OpenError::Invalid)?, freshness)
     }
 
-    /// Everything that must hold before a token may be decrypted.
+    /// Does all checks that must pass before a token may be decrypted.
     ///
-    /// How long this takes tells which key of the ring made the token, and nothing of the key.
+    /// The time that this takes shows which key of the ring made the token, and nothing about the
+    /// key itself.
     fn verify(
         &self,
         token: &[u8],
@@ -326,8 +327,8 @@ impl KeyRing {
     }
 }
 
-/// Makes a buffer that begins with [`HEADER_BYTES`] of anything, then has a plaintext, as long as
-/// its token: the header, the padding, room for the tag.
+/// Lays out a buffer of [`HEADER_BYTES`] bytes of any value and a plaintext for sealing: writes the
+/// header and the padding, and makes room for the tag.
 fn lay_out(buffer: &mut Vec<u8>, now_secs: u64, iv: &[u8; BLOCK_BYTES]) {
     let plaintext_end = buffer.len();
     let signed_bytes = HEADER_BYTES + token::ciphertext_bytes(plaintext_end - HEADER_BYTES);
@@ -338,18 +339,18 @@ fn lay_out(buffer: &mut Vec<u8>, now_secs: u64, iv: &[u8; BLOCK_BYTES]) {
     buffer[..HEADER_BYTES].copy_from_slice(&token::header(now_secs, iv));
 }
 
-/// A token that is being made, from [`KeyRing::begin_seal`].
+/// A token that is being sealed, from [`KeyRing::begin_seal`].
 ///
 /// Its keyed state is wiped when dropped.
 pub struct Sealing(Chain<aes::Aes128>);
 
 impl Sealing {
-    /// Goes on until the first `bytes` of `rest` are as they will stay, or up to 64 more; returns
-    /// how many. `rest` is the buffer of `begin_seal` without what was returned before, all of it.
-    /// Once it returns the length of `rest` the token is made.
+    /// Continues until at least the first `bytes` of `rest`, or all, are final, and returns how
+    /// many are final. `rest` must be the whole buffer of `begin_seal` without the final bytes of
+    /// earlier calls. When the result is the length of `rest`, the token is complete.
     ///
     /// # Panics
-    /// If `rest` is shorter than the tag, 32 bytes: then it is not what is left of the buffer.
+    /// If `rest` is shorter than the tag, 32 bytes: then it is not the rest of the buffer.
     pub fn advance(&mut self, rest: &mut [u8], bytes: usize) -> usize {
         self.0.advance(rest, bytes)
     }
@@ -367,7 +368,8 @@ impl fmt::Debug for KeyRing {
     }
 }
 
-/// Proof that a token may be decrypted, and what that takes. Only [`KeyRing::verify`] makes one.
+/// The proof that a token may be decrypted, with the values that decryption needs. Only
+/// [`KeyRing::verify`] makes one.
 struct Verified<'r> {
     cipher: &'r Cipher,
     sealed_at_secs: u64,

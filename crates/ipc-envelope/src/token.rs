@@ -1,9 +1,9 @@
-//! The layout of a raw token: which byte means what.
+//! The layout of a raw token: the meaning of each byte.
 //!
-//! The key ring comes here to write a header and to take a token apart. Nothing here knows a key:
-//! what [`Shape`] says is only what the bytes claim until the MAC has been checked.
+//! The key ring comes here to write a header and to split a token into its fields. Nothing here
+//! knows a key, so a [`Shape`] is only what the bytes claim until its MAC is verified.
 
-/// Bytes before the ciphertext: version 1, time 8, IV 16.
+/// The bytes before the ciphertext: version 1, time 8, IV 16.
 pub const HEADER_BYTES: usize = 1 + TIME_BYTES + BLOCK_BYTES;
 
 /// The most that sealing adds to a plaintext, in bytes of raw token: header 25, padding 1 to 16,
@@ -22,25 +22,26 @@ pub(crate) const TAG_BYTES: usize = 32;
 
 const TIME_BYTES: usize = 8;
 
-/// The one version. A draft of a second one, `0x81`, counts microseconds in the time field; it is
-/// refused like any other, since its times would be read as centuries ahead.
+/// The only version. A draft of a second one, `0x81`, has microseconds in the time field. It is
+/// refused like any other version, since its times would be read as far in the future.
 const VERSION: u8 = 0x80;
 
-/// What a token says of itself. Its length and version are good; nothing else is to be believed
-/// before the MAC.
+/// The fields of a token. Length and version are checked. Nothing else may be trusted before the
+/// MAC is verified.
 pub(crate) struct Shape {
     pub(crate) sealed_at_secs: u64,
     pub(crate) iv: [u8; BLOCK_BYTES],
     pub(crate) tag: [u8; TAG_BYTES],
-    /// How many bytes from the start of the token the MAC covers: everything before the tag. The
-    /// ciphertext is what of them follows the header: at least one whole block.
+    /// How many bytes the MAC covers: everything before the tag. They are the header and the
+    /// ciphertext, which has at least one block.
     pub(crate) signed_bytes: usize,
 }
 
 impl Shape {
-    /// Takes `token` apart; `None` if its length or version is not that of a token.
+    /// Splits `token` into its fields. Returns `None` if its length or version is not that of a
+    /// token.
     ///
-    /// Both are public and cost nothing to look at, so what cannot be a token is not hashed first.
+    /// Both are public and cheap to check, so bytes that cannot be a token are not hashed.
     pub(crate) fn of(token: &[u8]) -> Option<Self> {
         let (signed, tag) = token.split_last_chunk::<TAG_BYTES>()?;
         let (version, rest) = signed.split_first()?;
@@ -56,7 +57,7 @@ impl Shape {
     }
 }
 
-/// The header of a token.
+/// Makes the header of a token.
 pub(crate) fn header(sealed_at_secs: u64, iv: &[u8; BLOCK_BYTES]) -> [u8; HEADER_BYTES] {
     let mut header = [0; HEADER_BYTES];
     header[0] = VERSION;
@@ -65,8 +66,8 @@ pub(crate) fn header(sealed_at_secs: u64, iv: &[u8; BLOCK_BYTES]) -> [u8; HEADER
     header
 }
 
-/// The length of the ciphertext of `plaintext_bytes`: PKCS#7 (RFC 5652, section 6.3) always pads,
-/// by 1 to 16 bytes.
+/// The length of the ciphertext of a plaintext of `plaintext_bytes`: PKCS#7 (RFC 5652, section 6.3)
+/// always pads, by 1 to 16 bytes.
 pub(crate) const fn ciphertext_bytes(plaintext_bytes: usize) -> usize {
     plaintext_bytes - plaintext_bytes % BLOCK_BYTES + BLOCK_BYTES
 }

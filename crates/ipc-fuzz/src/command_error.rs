@@ -1,5 +1,4 @@
-//! The error of the command, as far as the target `json_lines` needs it: the same words, without
-//! what only the command knows.
+//! The part of the command's error type that the target `json_lines` needs.
 
 use std::error::Error;
 use std::fmt;

@@ -1,16 +1,17 @@
-//! What all fuzz targets share: how a target is run, and what serde_json says of the same bytes.
+//! The code that all fuzz targets share: it runs a target, and reads the same bytes with
+//! serde_json.
 //!
-//! A target is one file in `src/bin`. It has a property: a function that takes any bytes, panics
-//! where a rule of the code under test does not hold, and returns whether the bytes were accepted.
-//! [`target!`] makes of it
+//! A target is one file in `src/bin`. It has a property: a function that takes any bytes, panics if
+//! the code under test breaks a rule, and returns whether the bytes were accepted. [`target!`]
+//! makes of it
 //!
 //! - a libFuzzer target, under `cargo fuzz` (`cargo xtask fuzz` runs them all);
-//! - a unit test, which runs the seeds of `seeds/TARGET` and some ten thousand inputs made of them;
-//! - a program that runs the files it is given, such as an input that libFuzzer has found:
+//! - a unit test, which runs the seeds in `seeds/TARGET` and 50,000 inputs made from them;
+//! - a program that runs the files on its command line, such as an input that libFuzzer found:
 //!   `cargo run -p ipc-fuzz --bin TARGET -- FILE…`.
 //!
-//! An input that a fuzzer has found goes into the folder of seeds, under a name that says what it
-//! is: from then on it is a test.
+//! Put an input that a fuzzer found into the folder of seeds, under a name that says what the input
+//! is. From then on it is a test.
 
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
@@ -20,10 +21,10 @@ mod short_run;
 pub use reference_json::{frame_of_serde_json, has_only, is_id, refused_as_serde_json_does};
 pub use short_run::{replay, run_shortly};
 
-/// Makes a fuzz target, a test and a program of a property, see the crate's documentation.
+/// Makes a fuzz target, a unit test and a program from a property. See the crate's documentation.
 ///
-/// The file that uses it begins with `#![cfg_attr(fuzzing, no_main)]`, since libFuzzer has a `main`
-/// of its own.
+/// The calling file begins with `#![cfg_attr(fuzzing, no_main)]`, since libFuzzer has its own
+/// `main`.
 #[macro_export]
 macro_rules! target {
     ($property:path) => {

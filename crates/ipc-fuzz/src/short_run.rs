@@ -1,4 +1,4 @@
-//! Runs a property without a fuzzer: on its seeds, on inputs made of them, on given files.
+//! Runs a property without a fuzzer: on its seeds, on inputs made from them, and on given files.
 //!
 //! [`target!`](crate::target) comes here. Nothing here knows what a property is about.
 
@@ -9,7 +9,7 @@ use std::process::ExitCode;
 /// How many inputs each property gets in a test.
 const INPUTS: usize = 50_000;
 
-/// xorshift64*: numbers that look random, the same for the same seed.
+/// The generator xorshift64*: the same seed gives the same numbers.
 struct Random(u64);
 
 impl Random {
@@ -20,29 +20,29 @@ impl Random {
         self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
     }
 
-    /// A number below `end`; 0 where that is 0.
+    /// A number below `end`, or 0 if `end` is 0.
     fn below(&mut self, end: usize) -> usize {
         (self.next() >> 33) as usize % end.max(1)
     }
 
-    /// A range in `bytes` of at most 7 bytes.
+    /// A range of at most 7 bytes within `bytes`.
     fn range(&mut self, bytes: &[u8]) -> std::ops::Range<usize> {
         let start = self.below(bytes.len());
         start..(start + self.below(8)).min(bytes.len())
     }
 }
 
-/// What inputs are made of.
+/// The material for inputs.
 struct Corpus {
     /// Whole inputs.
     seeds: Vec<Vec<u8>>,
-    /// Pieces of an input that a change puts in, so that changes lead from one good input to
-    /// another.
+    /// Tokens that a change inserts, so that a changed input is often valid too.
     tokens: Vec<Vec<u8>>,
 }
 
 impl Corpus {
-    /// The files of `seeds/TARGET`, by their names, and the lines of `dictionaries/TARGET`.
+    /// Reads the files of `seeds/TARGET`, in the order of their names, and the lines of
+    /// `dictionaries/TARGET`.
     fn of(target: &str) -> Self {
         let package = Path::new(env!("CARGO_MANIFEST_DIR"));
         let folder = package.join("seeds").join(target);
@@ -88,8 +88,8 @@ impl Corpus {
     }
 }
 
-/// A line of a dictionary of libFuzzer: `"…"` with `\\`, `\"` and `\xAB`; `None` for a comment and
-/// an empty line.
+/// Reads a line of a libFuzzer dictionary: `"…"` with `\\`, `\"` and `\xAB`. Returns `None` for a
+/// comment or an empty line.
 fn token(line: &str) -> Option<Vec<u8>> {
     let line = line.trim();
     if line.is_empty() || line.starts_with('#') {
@@ -119,12 +119,12 @@ fn token(line: &str) -> Option<Vec<u8>> {
     Some(token)
 }
 
-/// Runs a property on each seed of `target`, then on inputs made of them, which are the same in
-/// each run.
+/// Runs a property on each seed of `target`, then on inputs made from the seeds. Each run makes the
+/// same inputs.
 ///
 /// # Panics
-/// If the property does not hold, or if nearly all inputs are accepted or nearly all refused: such
-/// inputs show nothing.
+/// If the property does not hold. Also if almost all inputs are accepted or almost all are refused,
+/// since such inputs test little.
 pub fn run_shortly(target: &str, property: fn(&[u8]) -> bool) {
     let corpus = Corpus::of(target);
     for seed in &corpus.seeds {
@@ -138,8 +138,8 @@ pub fn run_shortly(target: &str, property: fn(&[u8]) -> bool) {
     );
 }
 
-/// Runs a property on the files that the command line names. Status 1 if one cannot be read, 101 if
-/// the property does not hold.
+/// Runs a property on the files named on the command line. The exit status is 1 if a file cannot be
+/// read, and 101 if the property does not hold.
 pub fn replay(property: fn(&[u8]) -> bool) -> ExitCode {
     let mut status = ExitCode::SUCCESS;
     for file in std::env::args_os().skip(1).map(PathBuf::from) {

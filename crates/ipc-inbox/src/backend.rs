@@ -55,8 +55,8 @@ pub enum NoReply {
     /// The application let the request go without a reply.
     #[error("the application gave no reply")]
     NotGiven,
-    /// The inbox no longer keeps the reply, or no longer knows the request.
-    #[error("the reply is no longer kept")]
+    /// The inbox does not have the reply any more, or does not know the request.
+    #[error("the inbox does not have the reply any more")]
     Forgotten,
     /// The inbox cannot look for the reply at the moment. Its log says why.
     #[error("the inbox cannot read its replies at the moment")]

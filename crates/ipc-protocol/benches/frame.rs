@@ -1,4 +1,5 @@
-//! Frames and messages, written and read, by size. `cargo bench -p ipc-protocol`.
+//! Measures how long it takes to write and read frames and messages of different sizes. Run it with
+//! `cargo bench -p ipc-protocol`.
 
 use divan::counter::{BytesCount, ItemsCount};
 use divan::{Bencher, black_box};
@@ -18,7 +19,7 @@ fn main() {
     divan::main();
 }
 
-/// A message of so many bytes: members of letters, as applications have them.
+/// A message of `bytes` bytes, whose member is letters, as in most applications.
 fn message(bytes: usize) -> Value {
     json!({ "data": "a".repeat(bytes - r#"{"data":""}"#.len()) })
 }
@@ -27,7 +28,7 @@ fn id() -> MessageId {
     MessageId::from_random([7; 16])
 }
 
-/// As long as a session token is.
+/// A text as long as a session token.
 fn session() -> String {
     "s".repeat(300)
 }
@@ -64,7 +65,7 @@ fn parse_a_frame(bencher: Bencher<'_, '_>, bytes: usize) {
     });
 }
 
-/// What costs most to check: a frame of 16 MiB that is full of names, all of them escaped.
+/// The most expensive frame to check: 16 MiB full of member names, all of them escaped.
 #[divan::bench(args = [1, 16 * 1024 * 1024], sample_count = 10)]
 fn parse_a_frame_of_many_names(bencher: Bencher<'_, '_>, bytes: usize) {
     let object = |index: usize| {
@@ -93,7 +94,8 @@ fn parse_a_batch_of_100(bencher: Bencher<'_, '_>, bytes: usize) {
     });
 }
 
-/// A frame of a channel with so many messages, without a session, as all but the first are.
+/// A frame of a channel with `entries` messages. It has no session, like all frames of a channel
+/// but the first.
 fn channel_frame(entries: usize, bytes: usize) -> Vec<u8> {
     let (mut frame, message) = (Vec::new(), message(bytes).to_string());
     write_frame_around(&mut frame, Route::MessageChannel.path(), id(), None, |buffer| {
@@ -116,7 +118,7 @@ fn parse_a_frame_of_a_channels_client(bencher: Bencher<'_, '_>, (entries, bytes)
     });
 }
 
-/// Replies to so many requests.
+/// Measures reading a frame with the replies to many requests.
 #[divan::bench(args = [(1, 64), (100, 64), (100, 1024)])]
 fn parse_a_frame_of_a_channels_server(bencher: Bencher<'_, '_>, (replies, bytes): (usize, usize)) {
     let (mut frame, message) = (Vec::new(), message(bytes).to_string());

@@ -1,12 +1,12 @@
-//! The frame bodies of `POST /client/auth`. The secrets in them are wiped when dropped and never
-//! shown.
+//! The frame bodies of `POST /client/auth`. Their secrets are wiped when dropped, and `Debug` omits
+//! them.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-/// What a client logs in with.
+/// The credentials that a client sends to log in.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AuthRequest {
@@ -20,11 +20,11 @@ pub struct AuthRequest {
 /// What a login grants.
 #[derive(Serialize, Deserialize)]
 pub struct AuthReply {
-    /// The session token, opaque to the client: base64url text of a few hundred characters, to be
-    /// put into the `session` of every frame that needs one.
+    /// The session token, opaque to the client: base64url text of a few hundred characters. The
+    /// client puts it into the `session` of every frame that needs one.
     #[serde(with = "secret")]
     pub session: Zeroizing<String>,
-    /// How long it lasts from now, in seconds.
+    /// How long the session lasts from now, in seconds.
     pub expires_in: u64,
 }
 

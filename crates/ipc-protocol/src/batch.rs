@@ -1,4 +1,4 @@
-//! The frame bodies of `POST /message/batch`: many messages under one seal, each with an id and an
+//! The frame bodies of `POST /message/batch`: many messages in one envelope, each with an id and an
 //! answer of its own.
 
 use serde::{Deserialize, Serialize};
@@ -9,23 +9,24 @@ use crate::message_id::MessageId;
 use crate::problem::ProblemCode;
 use crate::scanner::Scanner;
 
-/// How many messages a batch may have unless a server is set otherwise.
+/// How many messages a batch may have, unless a server is configured otherwise.
 pub const BATCH_MESSAGES_MAX_DEFAULT: usize = 1000;
 
-/// A message of a batch as it came: its id and its body (a JSON object as text), or why it is none.
+/// One element of a batch as it was read: the message's id and its body (a JSON object as text), or
+/// the code that refuses the element.
 pub type BatchEntry<'a> = Result<(MessageId, &'a str), ProblemCode>;
 
-/// What became of a batch. Messages are named by their index, from 0.
+/// The outcome of each message of a batch. A message is identified by its index, counted from 0.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BatchReply {
     /// How many messages are newly in the inbox.
     pub accepted: u32,
-    /// The index from which on the inbox had no room: all of that and later index that `others`
-    /// does not name were not taken, and may be sent again.
+    /// The first index for which the inbox had no room. Messages from this index on that `others`
+    /// omits were not taken and may be sent again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub full_from: Option<u32>,
-    /// The messages before `full_from` that were not newly accepted, and those behind it of which
-    /// more is known.
+    /// The messages before `full_from` that were not newly accepted, and those after it that were
+    /// refused for another reason or are duplicates.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub others: Vec<BatchOutcome>,
 }
@@ -33,7 +34,7 @@ pub struct BatchReply {
 /// A message of a batch that was not newly accepted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BatchOutcome {
-    /// Which one.
+    /// The message's index in the batch.
     pub index: u32,
     /// [`DUPLICATE`](BatchOutcome::DUPLICATE), or the code of a [`ProblemCode`].
     pub code: String,
@@ -44,8 +45,8 @@ impl BatchOutcome {
     pub const DUPLICATE: &'static str = "duplicate";
 }
 
-/// Appends the body of a batch's frame: an array with these messages, each with its id and its
-/// body, a JSON object as text.
+/// Appends the body of a batch's frame: an array of these messages. Each is an id and a body, a
+/// JSON object as text.
 pub fn write_batch<'a>(buffer: &mut Vec<u8>, messages: impl Iterator<Item = (MessageId, &'a str)>) {
     buffer.push(b'[');
     for (index, (id, object)) in messages.enumerate() {
@@ -57,7 +58,7 @@ pub fn write_batch<'a>(buffer: &mut Vec<u8>, messages: impl Iterator<Item = (Mes
     buffer.push(b']');
 }
 
-/// Reads the array that begins here; `None` if it has more than `messages_max` elements.
+/// Reads the array that begins here. Returns `None` if it has more than `messages_max` elements.
 ///
 /// # Errors
 /// The array breaks a rule for JSON.
@@ -78,7 +79,7 @@ pub(crate) fn read<'a>(
     Ok((!are_too_many).then_some(entries))
 }
 
-/// A message is an entry that asks for no reply.
+/// A message of a batch is an entry without `reply_wait_ms`: a batch carries no requests.
 fn message(entry: entry::ChannelEntryResult<'_>) -> BatchEntry<'_> {
     match entry? {
         ChannelEntry { id, body, reply_wait: None } => Ok((id, body)),

@@ -1,8 +1,8 @@
-//! An application's value on its way into a frame: JSON text that says what the value said, or an
-//! error.
+//! Turns an application's value into the JSON text of a frame's body, or into an error if JSON
+//! would change the value.
 //!
-//! serde_json writes a NaN as `null` and an `i128` of any size as digits. Both would arrive as
-//! something else than was sent, so a serializer stands in front of it that refuses them.
+//! serde_json writes a NaN as `null` and an `i128` of any size as digits. A receiver would read
+//! something other than was sent, so a serializer around serde_json's refuses both.
 
 use std::cell::RefCell;
 use std::fmt::{self, Display};
@@ -19,8 +19,8 @@ pub enum BodyError {
     /// The value serialises to something other than a JSON object: a list, a number, a string …
     #[error("a message must be a JSON object, such as {{\"key\": \"value\"}}")]
     NotAnObject,
-    /// The value cannot be written as JSON so that it arrives as it is: a NaN or an infinity, an
-    /// integer beyond 64 bits, a map whose keys are no strings, or an error of its own `Serialize`.
+    /// JSON cannot represent the value exactly: it has a NaN or an infinity, an integer beyond 64
+    /// bits, or a map with keys that cannot be strings. Or its own `Serialize` failed.
     #[error("the message cannot be written as JSON")]
     NotJson(#[source] serde_json::Error),
 }
@@ -28,15 +28,15 @@ pub enum BodyError {
 /// Serialises a message to the JSON text that goes into the frame's `body`.
 ///
 /// # Errors
-/// [`BodyError`]. What only a whole text shows (a member name given twice, more than 127 levels, an
-/// object of more than [`NAMES_MAX`](crate::NAMES_MAX) members) the server refuses.
+/// [`BodyError`]. This function does not look for a member name given twice, more than 127 levels,
+/// or an object of more than [`NAMES_MAX`](crate::NAMES_MAX) members: the server refuses these.
 pub fn to_body<T: Serialize + ?Sized>(value: &T) -> Result<String, BodyError> {
     let text = Text(RefCell::new(Vec::with_capacity(128)));
     let mut serializer = serde_json::Serializer::new(&text);
     value.serialize(Exact(&mut serializer, &text)).map_err(BodyError::NotJson)?;
     let text = text.0.into_inner();
     if text.first() != Some(&b'{') {
-        // A raw JSON value may begin with space.
+        // A raw JSON value may begin with white space.
         if text.trim_ascii_start().first() != Some(&b'{') {
             return Err(BodyError::NotAnObject);
         }
@@ -44,8 +44,8 @@ pub fn to_body<T: Serialize + ?Sized>(value: &T) -> Result<String, BodyError> {
     Ok(String::from_utf8(text).expect("serde_json writes UTF-8"))
 }
 
-/// The text so far. serde_json writes to it, piece by piece and without a buffer of its own, and
-/// strings go past it.
+/// The text so far. serde_json writes to it in small parts, without a buffer of its own. Plain
+/// strings are copied into it directly, without serde_json.
 struct Text(RefCell<Vec<u8>>);
 
 impl io::Write for &Text {
@@ -59,12 +59,12 @@ impl io::Write for &Text {
     }
 }
 
-/// From this length on a string that needs no escapes is copied as a whole: serde_json looks at
-/// each byte by itself.
+/// A string of at least this length that needs no escapes is copied as a whole, which is faster:
+/// serde_json looks at each byte by itself.
 const COPIED_BYTES_MIN: usize = 32;
 
-/// Passes everything on but the numbers that JSON, or its readers, would change, and what of
-/// strings can be written faster.
+/// A serializer that passes everything on to `S`, with two exceptions: it refuses numbers that JSON
+/// or its readers would change, and it copies long plain strings itself.
 struct Exact<'t, S>(S, &'t Text);
 
 /// A value whose parts go through [`Exact`] too.
@@ -77,9 +77,9 @@ impl<T: Serialize + ?Sized> Serialize for Part<'_, '_, T> {
 }
 
 impl Text {
-    /// Appends a string that needs no escapes, where `write_empty` has serde_json append an empty
-    /// one: between its quotes. There are none where serde_json takes the string for JSON as it is
-    /// (`RawValue`).
+    /// Appends a string that needs no escapes. `write_empty` has serde_json append an empty string,
+    /// and `value` goes between its quotes. For a `RawValue` serde_json writes no quotes, since its
+    /// string is JSON already.
     fn write_plain<T>(&self, value: &str, write_empty: impl FnOnce() -> T) -> T {
         let start = self.0.borrow().len();
         let result = write_empty();

@@ -1,8 +1,8 @@
 //! The frame bodies of a channel: a WebSocket (RFC 6455) on which a client sends entries as they
-//! gather, and a server says what became of each as soon as it is known.
+//! gather, and a server reports the outcome of each as soon as it is known.
 //!
-//! Both ends come here. What opens a channel, keeps it alive and closes it is theirs; the rules are
-//! in `docs/protocol.md`, "Channel".
+//! Both ends come here. They open a channel, keep it alive and close it in their own code; the
+//! rules for that are in `docs/protocol.md`, "Channel".
 
 use std::fmt;
 use std::str::FromStr;
@@ -13,46 +13,49 @@ use crate::json_error::{DEPTH_MAX, JsonError};
 use crate::problem::ProblemCode;
 use crate::scanner::Scanner;
 
-/// Levels around the body of an entry: the frame, its body, the array of entries, the entry.
+/// How many JSON levels enclose the body of an entry: the frame, its body, the array of entries,
+/// the entry.
 const LEVELS_AROUND: usize = 4;
 
 /// The WebSocket subprotocol (RFC 6455, section 1.9) of a channel.
 pub const CHANNEL_SUBPROTOCOL: &str = "web-ipc.1";
 
-/// The header of the answer 101 in which the server tells its [`ChannelLimits`].
+/// The header of the response 101 in which the server states its [`ChannelLimits`].
 pub const CHANNEL_LIMITS_HEADER: &str = "web-ipc-limits";
 
-/// The longest WebSocket message of a channel in bytes, in either direction, unless a server is set
-/// otherwise. What is longer goes by POST. A reply that is longer has its own message.
+/// The longest WebSocket message of a channel in bytes, in either direction, unless a server is
+/// configured otherwise. A client sends longer messages by POST. A server sends a longer reply in a
+/// WebSocket message of its own.
 pub const CHANNEL_MESSAGE_BYTES_MAX_DEFAULT: usize = 72 * 1024;
 
-/// How many entries a frame of a channel may have, unless a server is set otherwise.
+/// How many entries a frame of a channel may have, unless a server is configured otherwise.
 pub const CHANNEL_ENTRIES_MAX_DEFAULT: usize = 1000;
 
-/// How many requests of a channel may wait for their reply, unless a server is set otherwise.
+/// How many requests of a channel may wait for their reply, unless a server is configured
+/// otherwise.
 pub const CHANNEL_REQUESTS_MAX_DEFAULT: usize = 4096;
 
-/// How long an end of a channel hears nothing before it sends a ping.
+/// How long an end of a channel receives nothing before it sends a ping.
 pub const CHANNEL_PING_AFTER: Duration = Duration::from_secs(15);
 
-/// How long an end of a channel hears nothing before it gives the channel up.
+/// How long an end of a channel receives nothing before it takes the channel for broken.
 pub const CHANNEL_SILENCE_MAX: Duration = Duration::from_secs(30);
 
-/// How long a client waits, at least, before it sends again what found no room.
+/// How long a client waits, at least, before it resends entries that were refused for want of room.
 pub const CHANNEL_RETRY_AFTER: Duration = Duration::from_secs(1);
 
-/// The close code (RFC 6455, section 7.4.2) of a refusal, with the [`ProblemCode`] as reason: 4000
-/// and the HTTP status.
+/// The close code (RFC 6455, section 7.4.2) of a refusal: 4000 plus the HTTP status of `code`. The
+/// close reason is the text of the [`ProblemCode`].
 pub const fn close_code_of(code: ProblemCode) -> u16 {
     4000 + code.status()
 }
 
-/// What a server lets a channel hold, as it tells in [`CHANNEL_LIMITS_HEADER`].
+/// The limits of a channel, as the server states them in [`CHANNEL_LIMITS_HEADER`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ChannelLimits {
-    /// Bytes of a WebSocket message of the client.
+    /// Bytes in a WebSocket message of the client.
     pub message_bytes: usize,
-    /// Entries of a frame.
+    /// Entries in a frame.
     pub entries: usize,
     /// Requests that wait for their reply.
     pub requests: usize,
@@ -75,16 +78,16 @@ impl fmt::Display for ChannelLimits {
     }
 }
 
-/// A header that tells no limits of a channel.
+/// The header is not a list of limits of a channel, `NAME=NUMBER` each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the header tells no limits of a channel")]
+#[error("the header is not a list of channel limits (NAME=NUMBER, …)")]
 pub struct ChannelLimitsError;
 
 impl FromStr for ChannelLimits {
     type Err = ChannelLimitsError;
 
-    /// Reads the form that [`Display`](fmt::Display) writes. A name that is not known is ignored
-    /// with its value; a limit that is missing has its default.
+    /// Reads the form that [`Display`](fmt::Display) writes. An unknown name is ignored with its
+    /// value, and a missing limit has its default.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let mut limits = ChannelLimits::default();
         for limit in text.split(',') {
@@ -102,21 +105,20 @@ impl FromStr for ChannelLimits {
     }
 }
 
-/// What a client sends: the body of a frame for
-/// [`Route::MessageChannel`](crate::Route::MessageChannel).
+/// The body of a client's frame, for [`Route::MessageChannel`](crate::Route::MessageChannel).
 #[derive(Debug, PartialEq, Eq)]
 pub struct ChannelFrame<'a> {
     /// The number of the first entry. Entries are counted from 0 over the whole channel.
     pub first: u64,
-    /// The client has heard that entries from this number on were refused for want of room, and
-    /// begins again.
+    /// The client has received the refusal of all entries from this number on, for want of room,
+    /// and begins again with it.
     pub resume: Option<u64>,
-    /// The entries, in order; each good or bad for itself.
+    /// The entries, in order. A malformed one does not affect the others.
     pub entries: Vec<ChannelEntryResult<'a>>,
 }
 
-/// Appends the body of a client's frame. `write_entries` appends the entries, with commas between
-/// them and each as [`write_channel_entry`](crate::write_channel_entry) does.
+/// Appends the body of a client's frame. `write_entries` appends the entries, each with
+/// [`write_channel_entry`](crate::write_channel_entry), and commas between them.
 pub fn write_channel_frame(
     buffer: &mut Vec<u8>,
     first: u64,
@@ -134,16 +136,16 @@ pub fn write_channel_frame(
     buffer.extend_from_slice(b"]}");
 }
 
-/// Whether a body, a JSON object as text that [`to_body`](crate::to_body) made, has so few levels
-/// that it may be an entry of a channel or of a batch. What has more goes by POST, with fewer
-/// levels around it.
+/// Whether a body has few enough levels for an entry of a channel or of a batch. The body is a JSON
+/// object as text, made by [`to_body`](crate::to_body). A deeper body goes by POST, where fewer
+/// levels enclose it.
 pub fn fits_an_entry(body: &str) -> bool {
     const LEVELS_MAX: usize = DEPTH_MAX - LEVELS_AROUND;
     let openings = body.bytes().filter(|byte| matches!(byte, b'{' | b'[')).count();
     openings <= LEVELS_MAX || levels(body) <= LEVELS_MAX
 }
 
-/// How many levels a JSON text has.
+/// The number of nested levels of a JSON text.
 fn levels(text: &str) -> usize {
     let (mut level, mut deepest, mut in_string) = (0_usize, 0, false);
     let mut bytes = text.bytes();
@@ -162,7 +164,7 @@ fn levels(text: &str) -> usize {
     deepest
 }
 
-/// Why the body of a frame is none of a channel's client.
+/// Why the body of a frame is not one that a channel's client may send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ChannelFrameError {
     NotAnObject,
@@ -171,12 +173,12 @@ pub(crate) enum ChannelFrameError {
     TooManyEntries,
 }
 
-/// The members of a client's frame as they stand in the text.
+/// The members of a client's frame, as text.
 #[derive(Default)]
 struct FrameMembers<'a> {
     first: Option<&'a str>,
     resume: Option<&'a str>,
-    /// The elements of `entries`, where that is an array. No more are kept than are taken.
+    /// The elements of `entries` if it is an array, up to the limit.
     entries: Option<Vec<ChannelEntryResult<'a>>>,
     has_too_many_entries: bool,
     has_others: bool,
@@ -185,7 +187,8 @@ struct FrameMembers<'a> {
 /// Reads the value that begins here as the body of a client's frame.
 ///
 /// # Errors
-/// The value breaks a rule for JSON. One that is no such body is a result like any other.
+/// The value breaks a rule for JSON. A value that is not such a body is no error of this function:
+/// the inner result reports it.
 pub(crate) fn read_frame<'a>(
     scanner: &mut Scanner<'a>,
     depth: usize,
@@ -239,25 +242,24 @@ impl<'a> FrameMembers<'a> {
     }
 }
 
-/// What a server says: the body of a frame for [`REPLY_ADDRESS`](crate::REPLY_ADDRESS) on a
-/// channel.
+/// The body of a server's frame, for [`REPLY_ADDRESS`](crate::REPLY_ADDRESS) on a channel.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct ChannelAnswer<'a> {
-    /// What became of entries, in no particular order. Each is named once on a channel, here or in
-    /// `replies`.
+    /// The outcomes of entries, in no particular order. Each entry of a channel gets one, here or
+    /// in `replies`.
     pub settled: Vec<Settled<'a>>,
-    /// Entries from a number on were refused for want of room.
+    /// The refusal of all entries from a number on, for want of room.
     pub refused: Option<RefusedFrom<'a>>,
     /// The replies to requests, in the order in which the application gave them.
     pub replies: Vec<ChannelReply<'a>>,
 }
 
-/// What became of entries that follow each other.
+/// The common outcome of entries with consecutive numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Settled<'a> {
-    /// The number of the first.
+    /// The number of the first of them.
     pub first: u64,
-    /// The number of the last.
+    /// The number of the last of them.
     pub last: u64,
     /// [`ACCEPTED`](Settled::ACCEPTED), [`DUPLICATE`](Settled::DUPLICATE), or the code of a
     /// [`ProblemCode`].
@@ -271,11 +273,11 @@ impl Settled<'_> {
     pub const DUPLICATE: &'static str = "duplicate";
 }
 
-/// All entries from `from` on that no answer names, those included that are on their way, were not
-/// taken. The server takes none until a frame has `resume` with this number.
+/// The refusal of all entries from `from` on that have no other answer, those still on their way
+/// included. The server takes no entry until a frame has `resume` with this number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RefusedFrom<'a> {
-    /// The number of the first.
+    /// The number of the first refused entry.
     pub from: u64,
     /// The code of a [`ProblemCode`] that says why.
     pub code: &'a str,
@@ -338,8 +340,8 @@ pub fn write_channel_answer(buffer: &mut Vec<u8>, answer: &ChannelAnswer<'_>) {
     buffer.extend_from_slice(if separator == b"{" { b"{}" } else { b"}" });
 }
 
-/// Reads the value that begins here as the body of a server's frame; `None` if it is none. Members
-/// that are not known are passed over: a later server may say more.
+/// Reads the value that begins here as the body of a server's frame. Returns `None` if it is not
+/// one. Unknown members are skipped: a later server may send more.
 ///
 /// # Errors
 /// The value breaks a rule for JSON.
@@ -371,8 +373,8 @@ pub(crate) fn read_answer<'a>(
     Ok(is_good.then_some(answer))
 }
 
-/// Reads the value that begins here as an array of elements that `read` reads; false if it is none,
-/// or has others.
+/// Reads the value that begins here as an array, whose elements `read` reads. Returns false if the
+/// value is not an array or `read` rejects an element.
 fn read_list<'a, T>(
     scanner: &mut Scanner<'a>,
     depth: usize,
@@ -465,7 +467,7 @@ fn read_reply<'a>(
     Ok(Some(ChannelReply { entry, is_duplicate, body }))
 }
 
-/// A code, which is a string without escapes.
+/// The code in a JSON string. Codes have no escapes.
 fn as_code(text: &str) -> Option<&str> {
     text.strip_prefix('"')?.strip_suffix('"').filter(|code| !code.contains('\\'))
 }
@@ -627,7 +629,10 @@ mod tests {
     fn every_refusal_has_a_close_code_of_the_range_for_private_use() {
         for code in ProblemCode::ALL {
             assert!((4400..4600).contains(&close_code_of(code)));
-            assert!(code.as_str().len() <= 123, "a reason is no longer (RFC 6455, section 5.5)");
+            assert!(
+                code.as_str().len() <= 123,
+                "a close reason has at most 123 bytes (RFC 6455, section 5.5)"
+            );
         }
     }
 }

@@ -7,22 +7,23 @@ use crate::message_id::MessageId;
 use crate::problem::ProblemCode;
 use crate::scanner::{Scanner, unescape};
 
-/// An entry as it came, or why it is none.
+/// An entry as it was read, or the code that refuses it.
 pub type ChannelEntryResult<'a> = Result<ChannelEntry<'a>, ProblemCode>;
 
-/// A message on a channel, or a request.
+/// A message or a request on a channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ChannelEntry<'a> {
     /// The message's id.
     pub id: MessageId,
     /// Its body, a JSON object as text.
     pub body: &'a str,
-    /// How long a reply is waited for; `None` if none is asked for.
+    /// How long the sender waits for a reply. `None` makes the entry a message, any value a
+    /// request.
     pub reply_wait: Option<Duration>,
 }
 
-/// Appends an entry, whose body is a JSON object as text. Without a wait for a reply it is also one
-/// of a batch.
+/// Appends an entry, whose body is a JSON object as text. Without `reply_wait` it may be an entry
+/// of a batch too.
 pub fn write_channel_entry(
     buffer: &mut Vec<u8>,
     id: MessageId,
@@ -48,7 +49,8 @@ pub(crate) fn write_number(buffer: &mut Vec<u8>, number: u64) {
 /// Reads the value that begins here as an entry.
 ///
 /// # Errors
-/// The value breaks a rule for JSON. A value that is no entry is a result like any other.
+/// The value breaks a rule for JSON. A value that is not an entry is no error of this function: the
+/// inner result reports it.
 pub(crate) fn read<'a>(
     scanner: &mut Scanner<'a>,
     depth: usize,
@@ -71,7 +73,7 @@ pub(crate) fn read<'a>(
     Ok(members.entry())
 }
 
-/// The members of an entry as they stand in the text.
+/// The members of an entry, as text.
 #[derive(Default)]
 struct Members<'a> {
     id: Option<&'a str>,

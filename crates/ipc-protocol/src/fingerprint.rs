@@ -1,5 +1,5 @@
-//! What names a certificate in sessions, deliveries and logs. Only the value: whoever has the
-//! certificate hashes it.
+//! The value that identifies a certificate in sessions, deliveries and logs. The code that has the
+//! certificate computes the hash; this file only holds it.
 
 use std::fmt;
 

@@ -1,5 +1,5 @@
-//! Frames: the JSON inside an envelope. Reading one is a single pass that leaves the body as the
-//! text it is.
+//! Frames: the JSON inside an envelope. A frame is read in a single pass, which leaves the body as
+//! text.
 
 use std::borrow::Cow;
 
@@ -13,19 +13,20 @@ use crate::scanner::{Scanner, as_utf8, unescape};
 /// The value of `v` in every frame.
 pub const PROTOCOL_VERSION: u32 = 1;
 
-/// What a reply has in `to`. It is no route, so that a reply sent back to the server is refused
-/// there.
+/// The value of `to` in a reply. It is not a route, so the server refuses a reply that is sent back
+/// to it.
 pub const REPLY_ADDRESS: &str = "reply";
 
 /// A frame that has been checked: a JSON object with exactly the members `v`, `to`, `id`, `body`
-/// and, in some, `session`. Its body is any JSON value until [`object`](Frame::object) has looked.
+/// and, in some, `session`. Its body may be any JSON value; [`object`](Frame::object) checks that
+/// it is an object.
 ///
 /// The whole text obeys the rules of [`check_json`](crate::check_json). Further members are
-/// refused: what a receiver does not understand must not go unnoticed, and `v` is there to add
-/// some.
+/// refused, since a receiver must not ignore what it does not understand. A later version, with
+/// another `v`, may add members.
 ///
-/// `B` is what its body was read as: text, or, in the same pass over the plaintext, what an end of
-/// a channel says.
+/// `B` is the type of the body: text, or the parsed body of a channel's frame, which is read in the
+/// same pass over the plaintext.
 #[derive(Debug)]
 pub struct Frame<'a, B = &'a str> {
     to: Cow<'a, str>,
@@ -34,27 +35,27 @@ pub struct Frame<'a, B = &'a str> {
     body: B,
 }
 
-/// A frame of a channel: its body is what an end says, or why it is nothing that it may say.
+/// A frame of a channel. Its body is what one end says, or the error that makes the body invalid.
 pub type ChannelMessage<'a, T> = Frame<'a, Result<T, FrameError>>;
 
-/// A plaintext that is no frame, or not the one that was asked for.
+/// The plaintext is not a frame, or not the frame that the caller expects.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum FrameError {
     /// The plaintext breaks the rules for JSON text.
     #[error("the frame breaks the rules for JSON")]
     Json(#[from] JsonError),
-    /// The plaintext is JSON but no object.
+    /// The plaintext is JSON, but not an object.
     #[error("the frame is not a JSON object")]
     NotAnObject,
-    /// A member is missing, or has a value of the wrong form.
+    /// A member is missing, or its value has the wrong form.
     #[error("the frame's member `{0}` is missing or malformed")]
     Member(&'static str),
     /// There is a member that version 1 does not have.
     #[error("the frame has a member that version 1 does not have")]
     UnknownMember,
-    /// The frame names another route than the one it arrived at.
-    #[error("the frame is for another route than the one it was sent to")]
+    /// The frame's `to` is not the route that it arrived at.
+    #[error("the frame's member `to` does not match the route that it was sent to")]
     WrongAddress,
     /// The body is not a JSON object.
     #[error("the frame's body is not a JSON object")]
@@ -62,10 +63,10 @@ pub enum FrameError {
     /// The body of a batch is not a JSON array.
     #[error("the frame's body is not a JSON array")]
     BodyNotAnArray,
-    /// A batch has more messages than its receiver takes.
-    #[error("a batch may have {messages_max} messages")]
+    /// A batch has more messages, or a frame of a channel more entries, than the receiver accepts.
+    #[error("more than {messages_max} messages in one frame")]
     TooManyMessages {
-        /// How many it takes.
+        /// How many the receiver accepts.
         messages_max: usize,
     },
 }
@@ -74,10 +75,10 @@ impl<'a> Frame<'a> {
     /// Reads a plaintext.
     ///
     /// # Errors
-    /// All of [`FrameError`] but [`WrongAddress`](FrameError::WrongAddress),
+    /// All of [`FrameError`] except [`WrongAddress`](FrameError::WrongAddress),
     /// [`BodyNotAnObject`](FrameError::BodyNotAnObject),
     /// [`BodyNotAnArray`](FrameError::BodyNotAnArray) and
-    /// [`TooManyMessages`](FrameError::TooManyMessages), which have methods of their own.
+    /// [`TooManyMessages`](FrameError::TooManyMessages), for which other methods check.
     pub fn parse(plaintext: &'a [u8]) -> Result<Self, FrameError> {
         FrameHead::read(plaintext)?.frame()
     }
@@ -90,7 +91,7 @@ impl<'a> Frame<'a> {
         if self.body.starts_with('{') { Ok(self.body) } else { Err(FrameError::BodyNotAnObject) }
     }
 
-    /// The messages of a batch, in order; each good or bad for itself.
+    /// The messages of a batch, in order. A malformed one does not affect the others.
     ///
     /// # Errors
     /// [`FrameError::BodyNotAnArray`], or [`FrameError::TooManyMessages`] if there are more than
@@ -123,7 +124,7 @@ impl<'a> Frame<'a> {
 }
 
 impl<'a> ChannelMessage<'a, ChannelFrame<'a>> {
-    /// Reads a plaintext that a client sent on a channel, which may have `entries_max` entries.
+    /// Reads a plaintext that a client sent on a channel. It may have `entries_max` entries.
     ///
     /// # Errors
     /// Those of [`Frame::parse`].
@@ -151,8 +152,8 @@ impl<T> ChannelMessage<'_, T> {
     ///
     /// # Errors
     /// [`FrameError::BodyNotAnObject`], [`FrameError::Member`] or [`FrameError::UnknownMember`] if
-    /// the body is none of a channel, and [`FrameError::TooManyMessages`] if it has more entries
-    /// than it may.
+    /// the body is not that of a channel's frame, and [`FrameError::TooManyMessages`] if it has too
+    /// many entries.
     pub fn into_body(self) -> Result<T, FrameError> {
         self.body
     }
@@ -170,7 +171,7 @@ impl<'a, B> Frame<'a, B> {
     /// The frame, if it is the reply to the request `id`.
     ///
     /// # Errors
-    /// [`FrameError::WrongAddress`] if it is no reply, or one to another request.
+    /// [`FrameError::WrongAddress`] if it is not a reply, or a reply to another request.
     pub fn reply_to(self, id: MessageId) -> Result<Self, FrameError> {
         if self.to == REPLY_ADDRESS && self.id == id {
             Ok(self)
@@ -213,19 +214,19 @@ fn answer_of(body: Option<ChannelAnswer<'_>>) -> Result<ChannelAnswer<'_>, Frame
     body.ok_or(FrameError::Member("body"))
 }
 
-/// What stands around the body of a frame. A receiver looks at that first, and goes through the
-/// body, which may be long and hostile, with [`frame`](FrameHead::frame) once it knows whose it is.
+/// The members around the body of a frame. A receiver reads these first, to authenticate the
+/// sender. It then reads the body, which may be long and hostile, with [`frame`](FrameHead::frame).
 #[derive(Debug)]
 pub struct FrameHead<'a> {
-    /// What was read so far.
+    /// The members that were read so far.
     members: Members<'a>,
-    /// In front of the body's value.
+    /// The scanner, in front of the body's value.
     rest: Scanner<'a>,
-    /// The members, where all were looked for.
+    /// The checked members, if all were read already.
     around: Option<Around<'a>>,
 }
 
-/// The members of a frame but its body, checked.
+/// The members of a frame without its body, checked.
 #[derive(Debug)]
 struct Around<'a> {
     to: Cow<'a, str>,
@@ -234,11 +235,11 @@ struct Around<'a> {
 }
 
 impl<'a> FrameHead<'a> {
-    /// Reads a plaintext up to its body, without a look at that. Where a member is missing in front
-    /// of it, those behind it are looked for.
+    /// Reads the members of a plaintext without checking its body. If a member is missing before
+    /// the body, the members behind the body are read too.
     ///
     /// # Errors
-    /// Those of [`Frame::parse`], as far as they show around the body.
+    /// Those of [`Frame::parse`] that concern the members around the body.
     pub fn parse(plaintext: &'a [u8]) -> Result<Self, FrameError> {
         let mut head = Self::read(plaintext)?;
         let mut members = head.members;
@@ -290,7 +291,7 @@ impl<'a> FrameHead<'a> {
         self.around.as_ref()?.session.as_deref()
     }
 
-    /// Checks what has not been read yet: the body, and what stands behind it.
+    /// Checks what has not been read yet: the body and the members behind it.
     ///
     /// # Errors
     /// Those of [`Frame::parse`].
@@ -310,7 +311,7 @@ impl<'a> FrameHead<'a> {
         Ok(frame.map(|body| frame_of(body, entries_max)))
     }
 
-    /// Has the body read, and checks what stands behind it.
+    /// Reads the body with `read_body`, and checks the members behind it.
     fn finish<B>(
         self,
         read_body: impl FnOnce(&mut Scanner<'a>) -> Result<B, JsonError>,
@@ -333,7 +334,7 @@ impl<'a> FrameHead<'a> {
     }
 }
 
-/// The members of a frame but its body, as they stand in the text.
+/// The members of a frame without its body, as text.
 #[derive(Clone, Copy, Debug, Default)]
 struct Members<'a> {
     version: Option<&'a str>,
@@ -343,8 +344,8 @@ struct Members<'a> {
 }
 
 impl<'a> Members<'a> {
-    /// Steps over the value of a member and keeps it. One that is none of these, or whose value is
-    /// an object or an array, is refused before that is gone through.
+    /// Steps over the value of a member and keeps it. An unknown member, or a value that is an
+    /// object or an array, is refused before its content is scanned: it may be long and hostile.
     fn read(&mut self, name: &str, scanner: &mut Scanner<'a>) -> Result<(), FrameError> {
         let (member, name) = match name {
             "v" => (&mut self.version, "v"),
@@ -363,7 +364,7 @@ impl<'a> Members<'a> {
         Ok(())
     }
 
-    /// Reads the members behind the body. That is stepped over and not checked.
+    /// Reads the members behind the body. The body is stepped over, not checked.
     fn look_behind(&mut self, body: &Scanner<'a>) -> Result<(), FrameError> {
         let mut behind = body.behind_the_value()?;
         while behind.another(b'}')? {
@@ -412,8 +413,8 @@ pub fn write_frame(
     write_frame_around(buffer, to, id, session, |buffer| buffer.extend_from_slice(body.as_bytes()));
 }
 
-/// Appends a frame to `buffer`, like [`write_frame`], whose body is the JSON text that `write_body`
-/// appends: a long one need not be put together elsewhere first.
+/// Appends a frame to `buffer`, like [`write_frame`]. `write_body` appends the body's JSON text, so
+/// that a long body needs no buffer of its own.
 pub fn write_frame_around(
     buffer: &mut Vec<u8>,
     to: &str,
@@ -588,7 +589,8 @@ mod tests {
         );
     }
 
-    /// Frames whose members but the body are good: in front of it, behind it, and on both sides.
+    /// Frames with this body and valid other members: before the body, behind it, and on both
+    /// sides.
     fn around(body: &str) -> [String; 3] {
         let (v, id) = (r#""v":1"#, format!(r#""id":"{ID}""#));
         let (to, session) = (r#""to":"/message/submit""#, r#""session":"tok\u0065n""#);
@@ -678,7 +680,7 @@ mod tests {
         }
     }
 
-    /// Texts that are frames, or nearly.
+    /// Texts that are frames, or almost.
     fn frame_like() -> impl proptest::strategy::Strategy<Value = String> {
         use proptest::prelude::*;
         let member = prop_oneof![

@@ -1,15 +1,15 @@
-//! One pass over a JSON text that says whether it is one that arrives as it was sent.
+//! Checks in one pass whether every reader understands a JSON text in the same way.
 //!
 //! RFC 8259 leaves open what happens to duplicate member names, large integers and lone surrogates,
-//! and readers differ: the last name wins here, the first there, an integer becomes a nearby
-//! double. A frame takes none of that; the rules are those of I-JSON (RFC 7493), with integers of
-//! 64 bits. The pass builds no tree, so that a body can stay the text it came as until the
-//! application asks for more.
+//! and readers differ: one takes the last of two equal names, another the first, and many round a
+//! large integer to a double. A frame allows none of these. Its rules are those of I-JSON (RFC
+//! 7493), with integers of 64 bits. The pass builds no tree, so that a body stays text until the
+//! application parses it.
 
 use crate::json_error::JsonError;
 use crate::scanner::{Scanner, as_utf8};
 
-/// Checks a whole JSON text of any kind against the rules above and returns it as text.
+/// Checks a JSON text, with a value of any kind, against the rules above and returns it as text.
 ///
 /// # Errors
 /// The first [`JsonError`] in it.
@@ -19,8 +19,8 @@ pub fn check_json(text: &[u8]) -> Result<&str, JsonError> {
     Ok(text)
 }
 
-/// Checks a JSON text that is to be the body of a frame: the rules are those of [`check_json`],
-/// with one level less.
+/// Checks a JSON text for the body of a frame. The rules are those of [`check_json`], with one
+/// level less.
 ///
 /// # Errors
 /// The first [`JsonError`] in it.
@@ -143,7 +143,7 @@ mod tests {
                 "{text:?}"
             );
         }
-        // What is wrong before the end is what counts.
+        // An error before the end is reported as such, even if the text also ends too early.
         for text in ["[truf", "nul]", "{\"a\" 1", "\"a\n", "1 2"] {
             assert_eq!(refusal(text), Some(JsonErrorKind::Syntax), "{text:?}");
         }
@@ -200,7 +200,7 @@ mod tests {
             None,
             "names around it are not its own"
         );
-        // It ends there: nothing behind it is looked at.
+        // The scan ends there: the invalid value behind is not reached.
         let open = members(NAMES_MAX + 1).replace('}', ",NaN");
         assert_eq!(refusal(&open), Some(JsonErrorKind::TooManyNames));
     }
@@ -263,7 +263,7 @@ mod tests {
         assert_eq!(error, JsonError { kind: JsonErrorKind::NotUtf8, offset: 2 });
     }
 
-    /// JSON-like texts: enough brackets and quotes that many of them are JSON.
+    /// JSON-like texts, with enough brackets and quotes that many of them are JSON.
     fn json_like() -> impl Strategy<Value = String> {
         let token = prop_oneof![
             Just("{"),

@@ -1,17 +1,18 @@
 //! What both ends of web-ipc agree on: routes, statuses, frames, problem codes and limits.
 //!
 //! The server and the client come here so that neither can drift from the other. Nothing here opens
-//! a socket, reads a file, knows a key or asks for the time.
+//! a socket, reads a file, uses a key or reads the clock.
 //!
 //! * a route and its method: [`Route`]
 //! * the JSON inside an envelope: [`Frame`] to read one, [`write_frame`] to write one
-//! * what the two ends of a channel say: [`Frame::parse_channel_frame`] and
+//! * the frames of the two ends of a channel: [`Frame::parse_channel_frame`] and
 //!   [`Frame::parse_channel_answer`] to read, [`write_channel_frame`] and [`write_channel_answer`]
 //!   to write
-//! * an application's value on its way into a frame: [`to_body`]
+//! * an application's value as the body of a frame: [`to_body`]
 //! * a refusal on the wire: [`ProblemCode`] and [`Problem`] (RFC 9457)
 //!
-//! The page `docs/protocol.md` says the same in words; a check ties the two together.
+//! `docs/protocol.md` specifies the same in words. `cargo xtask tidy` fails when this source
+//! changes and that page does not.
 //!
 //! ```
 //! use ipc_protocol::{Frame, MessageId, Route, to_body, write_frame};
@@ -69,23 +70,24 @@ pub use renewal::{CSR_PEM_BYTES_MAX, RenewalReply, RenewalRequest};
 pub use route::Route;
 pub use transport::{Protocol, ProtocolError, is_loopback};
 
-/// How long a login lasts, in seconds: one hour, not sliding.
+/// How long a session lasts, in seconds: one hour from the login. Use does not extend it.
 pub const SESSION_SECS: u64 = 3600;
 
 /// How long a server remembers the ids it has accepted, at least, in seconds. See
 /// [`DEADLINE_SECS_MAX`].
 pub const REMEMBERED_SECS: u64 = 600;
 
-/// The longest deadline a client may give a send, in seconds. It is shorter than
-/// [`REMEMBERED_SECS`] by two minutes, so that no retry of a message can arrive at a server that
-/// has forgotten its id.
+/// The longest timeout a client may set for a call, in seconds. It is two minutes shorter than
+/// [`REMEMBERED_SECS`], so that no retry of a message arrives after the server has forgotten its
+/// id.
 pub const DEADLINE_SECS_MAX: u64 = REMEMBERED_SECS - 120;
 
-/// The longest plaintext (the frame as JSON text) in bytes, unless an end is set otherwise: 16 MiB.
+/// The longest plaintext (the frame as JSON text) in bytes, unless an end is configured otherwise:
+/// 16 MiB.
 pub const PLAINTEXT_BYTES_MAX_DEFAULT: usize = 16 * 1024 * 1024;
 
-/// The longest plaintext of a login in bytes: 16 KiB. Name and password have a few hundred, and
-/// whoever logs in is not known yet.
+/// The longest plaintext of a login in bytes: 16 KiB. Name and password need a few hundred bytes,
+/// and the limit is low because the sender is not authenticated yet.
 pub const AUTH_PLAINTEXT_BYTES_MAX: usize = 16 * 1024;
 
 /// `Content-Type` of a raw envelope. With any other type, or none, a body is canonical base64url
@@ -95,14 +97,15 @@ pub const RAW_ENVELOPE_TYPE: &str = "application/octet-stream";
 /// `Content-Type` of a refusal (RFC 9457).
 pub const PROBLEM_TYPE: &str = "application/problem+json";
 
-/// Response header, value `true`, on an answer to a message whose id was accepted before.
+/// The response header, with value `true`, that marks the response to a message whose id was
+/// accepted before.
 pub const DUPLICATE_HEADER: &str = "web-ipc-duplicate";
 
-/// How long a caller waits for a reply unless it says otherwise, in seconds.
+/// How long a client waits for a reply unless it is configured otherwise, in seconds.
 pub const REPLY_WAIT_SECS_DEFAULT: u64 = 30;
 
-/// The body of the answer 200 of [`Route::IsRunning`].
+/// The body of the response 200 of [`Route::IsRunning`].
 pub const IS_RUNNING_TEXT: &str = "Web-Server is running";
 
-/// The body of the answer 200 of [`Route::MessageSubmit`].
+/// The body of the response 200 of [`Route::MessageSubmit`].
 pub const SUBMIT_TEXT: &str = "success";

@@ -1,4 +1,5 @@
-//! The id a client gives a message, once, however often it is sealed and sent again.
+//! The id of a message. A client draws it once, and keeps it when the message is sealed and sent
+//! again.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,11 +9,12 @@ use uuid::Uuid;
 /// A message's id: a UUID (RFC 9562), written as 36 characters
 /// `xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx`.
 ///
-/// Upper and lower case hex digits name the same id, so that a change of case makes no message new.
+/// Upper and lower case hex digits denote the same id, so a change of case does not make a message
+/// new.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct MessageId([u8; 16]);
 
-/// The text is no UUID in the form of 36 characters.
+/// The text is not a UUID in the form of 36 characters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not a UUID of the form xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx")]
 pub struct MessageIdError;
@@ -21,22 +23,22 @@ impl MessageId {
     /// Length of the text form in characters.
     pub const TEXT_LEN: usize = 36;
 
-    /// Makes a version 4 UUID of 16 random bytes, of which 122 bits stay as they are.
+    /// Makes a version 4 UUID of 16 random bytes, of which 122 bits are kept.
     pub fn from_random(bytes: [u8; 16]) -> Self {
         MessageId(uuid::Builder::from_random_bytes(bytes).into_uuid().into_bytes())
     }
 
-    /// Makes a version 7 UUID (RFC 9562, section 5.7): milliseconds since the Unix epoch, of which
-    /// the lower 48 bits count, then 74 of the random bits. Ids that are made one after the other
-    /// lie side by side in an index.
+    /// Makes a version 7 UUID (RFC 9562, section 5.7): the lower 48 bits of the milliseconds since
+    /// the Unix epoch, then 74 of the random bits. Ids made one after the other are neighbours in a
+    /// database index, which makes inserts cheap.
     pub fn from_time(millis: u64, random: [u8; 10]) -> Self {
         MessageId(
             uuid::Builder::from_unix_timestamp_millis(millis, &random).into_uuid().into_bytes(),
         )
     }
 
-    /// The milliseconds since the Unix epoch that a version 7 UUID says it was made at. Whoever
-    /// made it may have said anything.
+    /// The time in a version 7 UUID, in milliseconds since the Unix epoch; `None` for another
+    /// version. The client chose it, so it may be any number.
     pub fn millis(&self) -> Option<u64> {
         let [a, b, c, d, e, f, version, ..] = self.0;
         (version >> 4 == 7).then(|| u64::from_be_bytes([0, 0, a, b, c, d, e, f]))
@@ -65,7 +67,8 @@ impl FromStr for MessageId {
     type Err = MessageIdError;
 
     fn from_str(text: &str) -> Result<Self, MessageIdError> {
-        // `Uuid` also reads the braced, the URN and the undashed form: on the wire there is one.
+        // `Uuid` also reads the braced, the URN and the unhyphenated form, which the protocol does
+        // not allow.
         if text.len() != Self::TEXT_LEN {
             return Err(MessageIdError);
         }

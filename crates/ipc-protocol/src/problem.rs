@@ -1,5 +1,5 @@
-//! Refusals: one stable code each, its HTTP status, and what a client may do about it. The table
-//! here is the one both ends use. No HTTP library is known here; a status is a number.
+//! Refusals: a stable code for each, its HTTP status, and whether a client may try again. Both ends
+//! use the table in this file. It depends on no HTTP library; a status is a number.
 
 use serde::{Deserialize, Serialize};
 
@@ -8,72 +8,73 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ProblemCode {
-    /// 400: the head of the request does not say where it is to go: its target, or its `Host`, is
-    /// of no form that it may have.
+    /// 400: the target or the `Host` of the HTTP request is malformed.
     MalformedRequest,
-    /// 400: the body is no envelope this server's keys open. Which check failed is not said.
+    /// 400: the body is not an envelope that this server's keys open. The response does not say
+    /// which check failed.
     MalformedEnvelope,
-    /// 400: the envelope is good but was sealed too long ago or in the future: a clock is wrong, or
-    /// it is a replay.
+    /// 400: the envelope is authentic, but was sealed too long ago or in the future: a clock is
+    /// wrong, or the envelope is a replay.
     StaleEnvelope,
-    /// 400: the plaintext is not a frame, or a frame for another route.
+    /// 400: the plaintext is not a frame, or it is a frame for another route.
     MalformedFrame,
     /// 400: the frame's body is not a JSON object.
     NotAnObject,
-    /// 401: unknown user or wrong password; one answer for both, after the same time.
+    /// 401: unknown user or wrong password. The response and its delay are the same for both.
     BadCredentials,
-    /// 403: the client's certificate is not (or no longer) good here, or not the one its session
-    /// was granted to.
+    /// 403: the client's certificate is not valid here, or no longer, or the session was granted to
+    /// another certificate.
     WrongCertificate,
     /// 403: the client's certificate was revoked.
     CertificateRevoked,
-    /// 403: this client gets no new certificate: its enrolment was accepted with another key, or it
-    /// is none that was enrolled.
+    /// 403: this client gets no new certificate, because it was not enrolled, or was enrolled with
+    /// another key.
     RenewalRefused,
-    /// 404: there is no such route.
+    /// 404: the path is not a route.
     NotFound,
-    /// 405: the route answers another method, named in `Allow`.
+    /// 405: the route takes another method, which `Allow` names.
     MethodNotAllowed,
     /// 408: the request's body did not arrive in time.
     RequestTimeout,
-    /// 410: the request was answered before, and the answer is not kept any more.
+    /// 410: the request was answered before, and the server does not have the reply any more.
     ReplyForgotten,
-    /// 413: the body is longer than the server takes.
+    /// 413: the body is longer than the server accepts.
     TooLarge,
     /// 419: no session, an expired one, or one whose user is gone or has a new password. Log in and
     /// send again.
     SessionExpired,
-    /// 422: the id was accepted before, with another body.
+    /// 422: a message with this id and another body was accepted before.
     IdReused,
-    /// 426: the route is a WebSocket, and the request does not ask for one.
+    /// 426: the route is a WebSocket, and the request does not ask to upgrade to it.
     UpgradeRequired,
-    /// 429: too many logins, failed or waiting; wait as `Retry-After` says.
+    /// 429: too many logins failed or are waiting. Wait as long as `Retry-After` says.
     TooManyAttempts,
-    /// 500: the server failed in a way of its own; its log says how.
+    /// 500: the server failed. Its log says why.
     InternalError,
-    /// 501: the server issues no certificates: it has no authority's key.
+    /// 501: the server issues no certificates, because it does not have the authority's key.
     RenewalUnavailable,
-    /// 502: the application let the request go without a reply.
+    /// 502: the application finished the request without a reply.
     NotAnswered,
-    /// 503: the inbox is full; wait as `Retry-After` says.
+    /// 503: the inbox is full. Wait as long as `Retry-After` says.
     InboxFull,
     /// 503: the server is stopping.
     ShuttingDown,
-    /// 503: something the server needs (its user database, or the inbox's) does not work at the
-    /// moment.
+    /// 503: a database that the server needs, that of its users or of its inbox, does not work at
+    /// the moment.
     Unavailable,
-    /// 504: the application gave no reply in the time that the caller set. It may still be at it.
+    /// 504: the application gave no reply within the time that the client set. It may still be
+    /// working on the request.
     NoReplyInTime,
 }
 
-/// Whether, and after what, a client sends a refused message again.
+/// Whether a client sends a refused message again, and what it does first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Retry {
-    /// Not at all: the same message will be refused again.
+    /// Never: the same message will be refused again.
     Never,
     /// Once, after a login.
     AfterLogin,
-    /// After a pause, the one in `Retry-After` where there is one.
+    /// After a pause: that of `Retry-After`, if the response has one.
     AfterPause,
 }
 
@@ -107,7 +108,7 @@ impl ProblemCode {
         ProblemCode::NoReplyInTime,
     ];
 
-    /// The stable text form, HTTP status, title and retry: one row a code.
+    /// The stable text form, HTTP status, title and retry of a code.
     const fn row(self) -> (&'static str, u16, &'static str, Retry) {
         match self {
             ProblemCode::MalformedRequest => {
@@ -134,7 +135,7 @@ impl ProblemCode {
             }
             ProblemCode::ReplyForgotten => ("reply_forgotten", 410, "Gone", Retry::Never),
             ProblemCode::TooLarge => ("too_large", 413, "Content Too Large", Retry::Never),
-            // Not in the IANA registry; the Python tool uses it, and its users know it.
+            // 419 is not in the IANA registry. The Python tool uses it, and its users know it.
             ProblemCode::SessionExpired => {
                 ("session_expired", 419, "Session Expired", Retry::AfterLogin)
             }
@@ -170,17 +171,17 @@ impl ProblemCode {
         self.row().0
     }
 
-    /// The HTTP status it is sent with.
+    /// The HTTP status of the refusal.
     pub const fn status(self) -> u16 {
         self.row().1
     }
 
-    /// Whether, and after what, a client sends the same message again.
+    /// Whether a client sends the same message again, and what it does first.
     pub const fn retry(self) -> Retry {
         self.row().3
     }
 
-    /// Reads the text form; `None` for one that this version does not know.
+    /// Reads the text form. Returns `None` for a code that this version does not know.
     pub fn from_code(code: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|known| known.as_str() == code)
     }
@@ -192,22 +193,22 @@ impl std::fmt::Display for ProblemCode {
     }
 }
 
-/// The body of a refusal, `application/problem+json` (RFC 9457). `type` is left out, which means
-/// `about:blank`: the status says what kind of problem it is and `code` which one.
+/// The body of a refusal, `application/problem+json` (RFC 9457). It has no `type`, which means
+/// `about:blank`: the status gives the kind of problem, and `code` the exact one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Problem {
-    /// The phrase of the status.
+    /// The reason phrase of the status.
     pub title: String,
     /// The HTTP status, the same as on the status line.
     pub status: u16,
-    /// The stable code; a client that does not know it goes by the status.
+    /// The stable code. A client that does not know it goes by the status.
     pub code: String,
-    /// A sentence for a person. It never holds a secret, a path or another user's data.
+    /// A sentence for a person. It never contains a secret, a path or another user's data.
     pub detail: String,
 }
 
 impl Problem {
-    /// A refusal with a sentence for a person.
+    /// Makes a refusal. `detail` is a sentence for a person.
     pub fn new(code: ProblemCode, detail: impl Into<String>) -> Self {
         let (text, status, title, _) = code.row();
         Problem { title: title.into(), status, code: text.into(), detail: detail.into() }

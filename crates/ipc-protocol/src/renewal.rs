@@ -1,42 +1,43 @@
-//! The frame bodies of `POST /client/renew`: what an enrolled client asks for, and all that it
-//! needs to follow a change of certificates, keys and addresses.
+//! The frame bodies of `POST /client/renew`: the request of an enrolled client, and a reply with
+//! all certificates, keys and addresses that it needs to follow a change of these.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-/// The longest certificate signing request that a server reads, in bytes of PEM: one for an RSA key
-/// of 8,192 bits with a hundred names has half of that.
+/// The longest certificate signing request that a server reads, in bytes of PEM: a request for an
+/// RSA key of 8,192 bits with a hundred names takes half of that.
 pub const CSR_PEM_BYTES_MAX: usize = 16 * 1024;
 
-/// What a client asks for.
+/// The request of a client.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RenewalRequest {
     /// A certificate signing request (PKCS#10, RFC 2986) in PEM (RFC 7468) for the client's new
-    /// key. Of it the server takes the public key alone. `None` asks for no certificate, only for
-    /// what else has changed.
+    /// key. The server uses only the public key in it. With `None` the client gets no new
+    /// certificate, but everything else that may have changed.
     #[serde(default)]
     pub csr: Option<String>,
 }
 
-/// What the client then has. Everything but the certificate is there in each answer, whether it
-/// changed or not. Members that a client does not know mean nothing to it.
+/// The reply. Everything except the certificate is in each reply, whether it changed or not. A
+/// client ignores members that it does not know.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RenewalReply {
-    /// The new certificate in PEM; `None` where none was asked for.
+    /// The new certificate in PEM. `None` if the request had no CSR.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub certificate: Option<String>,
-    /// The certificates of all authorities that are trusted, in PEM: one, or two while the
-    /// authority is replaced.
+    /// The certificates of all trusted authorities, in PEM: one, or two while the authority is
+    /// being replaced.
     pub authorities: String,
-    /// The keys that this client seals and opens with, in their text form: the first seals.
+    /// The envelope keys of this client, in their text form. It seals with the first and opens with
+    /// all.
     #[serde(with = "secrets")]
     pub envelope_keys: Vec<Zeroizing<String>>,
-    /// The name that the server's certificate is for.
+    /// The peer name in the server's certificate.
     pub server: String,
-    /// Where the server is reached, `HOST:PORT` each.
+    /// The addresses that clients connect to, `HOST:PORT` each.
     pub addresses: Vec<String>,
 }
 

@@ -1,26 +1,25 @@
-//! The routes of protocol version 1. A frame names the path of the route it is for, so a route is
-//! more than a URL here. Nothing here knows an HTTP library.
+//! The routes of protocol version 1. A frame names the path of its route in `to`, so both ends need
+//! the routes for frames as well as for URLs. This file depends on no HTTP library.
 
 /// A route of the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Route {
-    /// `GET /is/running`: 200 and [`IS_RUNNING_TEXT`](crate::IS_RUNNING_TEXT), whatever else the
-    /// server is busy with.
+    /// `GET /is/running`: 200 and [`IS_RUNNING_TEXT`](crate::IS_RUNNING_TEXT), however busy the
+    /// server is.
     IsRunning,
     /// `POST /client/auth`: [`AuthRequest`](crate::AuthRequest) in, [`AuthReply`](crate::AuthReply)
     /// out.
     ClientAuth,
     /// `POST /message/submit`: an object in, [`SUBMIT_TEXT`](crate::SUBMIT_TEXT) out once the inbox
-    /// has it.
+    /// has stored it.
     MessageSubmit,
     /// `POST /message/request`: an object in, the application's reply out.
     MessageRequest,
     /// `POST /message/batch`: an array of [`BatchEntry`](crate::BatchEntry) in,
-    /// [`BatchReply`](crate::BatchReply) out once the inbox has all that it takes.
+    /// [`BatchReply`](crate::BatchReply) out once the inbox has stored all that it accepts.
     MessageBatch,
-    /// `GET /message/channel`: a WebSocket on which frames with
-    /// [`ChannelFrame`](crate::ChannelFrame)s go in and such with
-    /// [`ChannelAnswer`](crate::ChannelAnswer)s come out.
+    /// `GET /message/channel`: a WebSocket. Frames with a [`ChannelFrame`](crate::ChannelFrame) go
+    /// in, frames with a [`ChannelAnswer`](crate::ChannelAnswer) come out.
     MessageChannel,
     /// `POST /client/renew`: [`RenewalRequest`](crate::RenewalRequest) in,
     /// [`RenewalReply`](crate::RenewalReply) out.
@@ -39,7 +38,7 @@ impl Route {
         Route::ClientRenew,
     ];
 
-    /// The path, which is also what a frame for this route has in `to`.
+    /// The path. A frame for this route has it in `to`.
     pub const fn path(self) -> &'static str {
         match self {
             Route::IsRunning => "/is/running",
@@ -52,7 +51,7 @@ impl Route {
         }
     }
 
-    /// The one method this route answers; any other is refused with 405.
+    /// The only method of this route. Any other is refused with 405.
     pub const fn method(self) -> &'static str {
         match self {
             Route::IsRunning | Route::MessageChannel => "GET",

@@ -1,22 +1,23 @@
-//! Steps through a JSON text and refuses what breaks a rule of `json`.
+//! Steps through a JSON text and refuses a text that breaks a rule of `json`.
 //!
-//! `json` goes through whole texts with it; `frame`, `batch` and `channel` read members and
-//! elements while it checks them, so that a text is gone through once. Nothing here knows what a
-//! member means.
+//! `json` checks whole texts with it. `frame`, `batch` and `channel` read members and elements
+//! while the scanner checks them, so that a text is scanned once. Nothing here knows what a member
+//! means.
 
 use std::borrow::Cow;
 
 use crate::json_error::{DEPTH_MAX, JsonError, JsonErrorKind, NAMES_MAX};
 
-/// Up to this many names an object's names are compared pair by pair; beyond, they are sorted, so
-/// that a peer's object of a million names costs n log n.
+/// Up to this many names of an object are compared pair by pair. More are sorted first, so that a
+/// peer's object with many names costs n log n, not n².
 const NAMES_COMPARED_BY_PAIR: usize = 16;
 
 #[derive(Debug)]
 pub(crate) struct Scanner<'a> {
     text: &'a str,
     at: usize,
-    /// Names of all objects that are open, innermost last: one allocation for the whole text.
+    /// The names of all open objects, innermost last. One vector for the whole text saves
+    /// allocations.
     names: Vec<Cow<'a, str>>,
 }
 
@@ -25,14 +26,14 @@ impl<'a> Scanner<'a> {
         Scanner { text, at: 0, names: Vec::new() }
     }
 
-    /// Steps over the one value that the text is, and the space around it.
+    /// Steps over the text's only value and the white space around it.
     pub(crate) fn document(&mut self) -> Result<(), JsonError> {
         self.skip_space();
         self.value(1)?;
         self.end()
     }
 
-    /// Steps over the space behind the last value, which is the end of the text.
+    /// Steps over the white space behind the last value, and checks that the text ends there.
     pub(crate) fn end(&mut self) -> Result<(), JsonError> {
         self.skip_space();
         if self.at == self.text.len() { Ok(()) } else { self.fail(JsonErrorKind::Syntax) }
@@ -58,8 +59,8 @@ impl<'a> Scanner<'a> {
         Ok(&self.text[start..self.at])
     }
 
-    /// Steps over the object that begins here. `member` is called in front of each value, with the
-    /// name, and steps over the value.
+    /// Steps over the object that begins here. `member` is called before each value, with the
+    /// member's name, and must step over the value.
     pub(crate) fn object(
         &mut self,
         depth: usize,
@@ -77,7 +78,7 @@ impl<'a> Scanner<'a> {
         self.compare_names(first_name)
     }
 
-    /// Steps over a member's name and what stands between it and its value. Returns it unescaped.
+    /// Steps over a member's name and the colon behind it. Returns the name unescaped.
     pub(crate) fn name(&mut self) -> Result<Cow<'a, str>, JsonError> {
         if self.peek() != Some(b'"') {
             return self.fail(JsonErrorKind::Syntax);
@@ -89,7 +90,8 @@ impl<'a> Scanner<'a> {
         Ok(name)
     }
 
-    /// Remembers a name of the innermost object, of which the `first`th that is kept is the first.
+    /// Remembers a name of the innermost object. `first` is the index in `names` of that object's
+    /// first name.
     fn keep_name(&mut self, name: Cow<'a, str>, first: usize) -> Result<(), JsonError> {
         if self.names.len() - first >= NAMES_MAX {
             return self.fail(JsonErrorKind::TooManyNames);
@@ -98,7 +100,7 @@ impl<'a> Scanner<'a> {
         Ok(())
     }
 
-    /// At the end of an object: refuses a name that it has twice.
+    /// Refuses a name that occurs twice in the innermost object. Called at the end of the object.
     fn compare_names(&mut self, first: usize) -> Result<(), JsonError> {
         if has_duplicate(&mut self.names[first..]) {
             return self.fail(JsonErrorKind::DuplicateName);
@@ -107,8 +109,9 @@ impl<'a> Scanner<'a> {
         Ok(())
     }
 
-    /// A scanner of the same text, behind the value that begins here. That is not checked: brackets
-    /// are counted, strings stepped over. Where the value is JSON, this finds its end.
+    /// A scanner of the same text, behind the value that begins here. The value is not checked:
+    /// brackets are counted and strings are stepped over. That finds the end of every value that is
+    /// JSON.
     pub(crate) fn behind_the_value(&self) -> Result<Scanner<'a>, JsonError> {
         let mut ahead = Scanner { text: self.text, at: self.at, names: Vec::new() };
         let mut open = 0_usize;
@@ -130,8 +133,8 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// Steps over the array that begins here. `element` is called in front of each element, and
-    /// steps over it.
+    /// Steps over the array that begins here. `element` is called before each element, and must
+    /// step over it.
     pub(crate) fn array(
         &mut self,
         depth: usize,
@@ -146,7 +149,7 @@ impl<'a> Scanner<'a> {
         Ok(())
     }
 
-    /// Steps over the opening bracket and the space behind it.
+    /// Steps over the opening bracket and the white space behind it.
     pub(crate) fn enter(&mut self, depth: usize) -> Result<(), JsonError> {
         if depth > DEPTH_MAX {
             return self.fail(JsonErrorKind::TooDeep);
@@ -156,7 +159,8 @@ impl<'a> Scanner<'a> {
         Ok(())
     }
 
-    /// After an element: true behind a comma, false behind the closing bracket.
+    /// Steps over the separator after an element. Returns true after a comma, false after the
+    /// closing bracket.
     pub(crate) fn another(&mut self, close: u8) -> Result<bool, JsonError> {
         self.skip_space();
         if self.take(b',') {
@@ -246,7 +250,7 @@ impl<'a> Scanner<'a> {
         let refused = if !is_integer {
             !number.parse::<f64>().is_ok_and(f64::is_finite)
         } else {
-            // 18 digits and a sign always fit.
+            // 18 digits and a sign always fit 64 bits.
             number.len() > 19 && number.parse::<i64>().is_err() && number.parse::<u64>().is_err()
         };
         match (refused, is_integer) {
@@ -299,10 +303,10 @@ impl<'a> Scanner<'a> {
         Err(self.error(kind))
     }
 
-    /// An error at this place.
+    /// An error at the current position.
     pub(crate) fn error(&self, kind: JsonErrorKind) -> JsonError {
         let kind = match kind {
-            // What is wrong at the end is that there is no more.
+            // A syntax error at the end of the text means that the text is truncated.
             JsonErrorKind::Syntax if self.at == self.text.len() => JsonErrorKind::Truncated,
             kind => kind,
         };
@@ -310,7 +314,7 @@ impl<'a> Scanner<'a> {
     }
 }
 
-/// A checked JSON string, quotes included, as the text it stands for.
+/// Unescapes a checked JSON string, given with its quotes.
 pub(crate) fn unescape(string: &str) -> Cow<'_, str> {
     let inner = &string[1..string.len() - 1];
     if inner.contains('\\') {
@@ -334,12 +338,12 @@ fn has_duplicate(names: &mut [Cow<'_, str>]) -> bool {
 }
 
 /// How many bytes at the start of `bytes` are neither a quote, a backslash nor a control character,
-/// counted eight at a time: most of a text is such bytes.
+/// counted eight at a time, since most bytes of a text are such bytes.
 pub(crate) fn plain_len(bytes: &[u8]) -> usize {
     const ONES: u64 = u64::from_ne_bytes([0x01; 8]);
     const HIGHS: u64 = u64::from_ne_bytes([0x80; 8]);
-    // The high bit of each byte that is zero, and perhaps of bytes above it: the lowest one set is
-    // exact.
+    // Sets the high bit of each byte that is zero, and perhaps of bytes above it. The lowest set
+    // bit is exact.
     let zero_bytes = |word: u64| word.wrapping_sub(ONES) & !word & HIGHS;
     let (words, rest) = bytes.as_chunks::<8>();
     for (index, word) in words.iter().enumerate() {
@@ -356,7 +360,7 @@ pub(crate) fn plain_len(bytes: &[u8]) -> usize {
     words.len() * 8 + rest.iter().take_while(is_plain).count()
 }
 
-/// Whether a string stands in JSON as it is, without escapes.
+/// Whether JSON writes a string without escapes.
 pub(crate) fn is_plain(string: &str) -> bool {
     plain_len(string.as_bytes()) == string.len()
 }

@@ -1,24 +1,24 @@
-//! What a connection runs over, as both ends name it.
+//! The protocol under a connection, HTTPS or plain HTTP, as both ends name it.
 
 use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
 
-/// What carries the requests.
+/// The protocol that carries the requests.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Protocol {
-    /// HTTP over TLS with certificates on both sides.
+    /// HTTP over TLS, with certificates on both sides.
     #[default]
     Https,
-    /// Plain HTTP: for loopback, and for a proxy on the same host that ends TLS. Envelopes are
-    /// still sealed, but anybody on the way can drop and delay them, and no certificate is looked
-    /// at.
+    /// Plain HTTP, for loopback and for a proxy on the same host that terminates TLS. Envelopes are
+    /// still sealed, but anybody on the network path can drop and delay them, and no certificate is
+    /// verified.
     Http,
 }
 
 /// The text names neither `https` nor `http`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the protocol is https or http")]
+#[error("the protocol must be https or http")]
 pub struct ProtocolError;
 
 impl Protocol {
@@ -31,8 +31,8 @@ impl Protocol {
     }
 }
 
-/// Whether an address is on this host alone, where [`Protocol::Http`] may go: `127.0.0.0/8`, `::1`,
-/// and the former as IPv6 writes it, `::ffff:127.0.0.1` (RFC 4291, section 2.5.5.2).
+/// Whether an address is a loopback address, for which [`Protocol::Http`] is allowed:
+/// `127.0.0.0/8`, `::1`, and the IPv4-mapped form `::ffff:127.0.0.1` (RFC 4291, section 2.5.5.2).
 pub const fn is_loopback(address: IpAddr) -> bool {
     address.to_canonical().is_loopback()
 }

@@ -1,5 +1,5 @@
-//! Holds the test vectors of `docs/protocol.md` against the code, so that whoever writes a client
-//! from that page writes one that works.
+//! Checks the test vectors of `docs/protocol.md` against the code, so that a client written from
+//! that page works.
 
 use std::collections::BTreeSet;
 
@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 const PAGE: &str = include_str!("../../../docs/protocol.md");
 
-/// The list in the block behind the comment `<!-- vectors: NAME -->`.
+/// The JSON list in the code block after the comment `<!-- vectors: NAME -->`.
 fn vectors(name: &str) -> Vec<Value> {
     let (_, rest) =
         PAGE.split_once(&format!("<!-- vectors: {name} -->\n```json\n")).expect("the page has it");
@@ -27,7 +27,7 @@ fn text<'a>(vector: &'a Value, member: &str) -> &'a str {
     vector[member].as_str().unwrap_or_else(|| panic!("no `{member}` in {vector}"))
 }
 
-/// What all envelopes of the page are made with.
+/// The key, time and IV of all envelopes of the page.
 struct Made {
     ring: KeyRing,
     time_secs: u64,
@@ -122,7 +122,7 @@ fn the_page_has_every_route_and_every_code_with_its_status() {
     }
 }
 
-/// Text of two digits a byte.
+/// Decodes hexadecimal text.
 fn from_hex(text: &str) -> Vec<u8> {
     let digits: Vec<u8> =
         text.chars().map(|digit| digit.to_digit(16).expect("hex") as u8).collect();
@@ -139,7 +139,7 @@ fn the_handshake_of_the_page_asks_for_a_channel_and_its_answer_tells_the_default
         assert_eq!(header(head, "Sec-WebSocket-Protocol"), Some(CHANNEL_SUBPROTOCOL));
         let answer = text(&vector, "answer");
         assert_eq!(header(answer, "Sec-WebSocket-Protocol"), Some(CHANNEL_SUBPROTOCOL));
-        // RFC 6455, section 1.3, has this pair.
+        // RFC 6455, section 1.3, has this key and the matching `Sec-WebSocket-Accept`.
         assert_eq!(header(head, "Sec-WebSocket-Key"), Some("dGhlIHNhbXBsZSBub25jZQ=="));
         assert_eq!(header(answer, "Sec-WebSocket-Accept"), Some("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="));
         let limits = header(answer, CHANNEL_LIMITS_HEADER).expect("the answer has the header");
@@ -155,7 +155,7 @@ fn the_handshake_of_the_page_asks_for_a_channel_and_its_answer_tells_the_default
     }
 }
 
-/// A header's value in the head of a request or an answer.
+/// A header's value in the head of an HTTP request or response.
 fn header<'a>(head: &'a str, name: &str) -> Option<&'a str> {
     let fields = head.lines().filter_map(|line| line.split_once(": "));
     fields.into_iter().find(|(field, _)| field.eq_ignore_ascii_case(name)).map(|(_, value)| value)
@@ -310,19 +310,19 @@ fn every_bad_frame_of_a_channels_server_is_refused() {
     }
 }
 
-/// The page's rules for numbers, refusals and answers, step by step.
+/// The page's rules for entry numbers, refusals and answers, as a state machine.
 #[derive(Default)]
 struct Channel {
-    /// How many entries were sent.
+    /// How many entries the client has sent.
     sent: u64,
-    /// Those without an answer.
+    /// The numbers of the entries without an answer.
     open: BTreeSet<u64>,
-    /// The number of the refusal in force.
+    /// The number from which entries are refused, until the client resumes.
     refused_from: Option<u64>,
 }
 
 impl Channel {
-    /// A frame of the client; false if it breaks a rule.
+    /// Takes a frame of the client. Returns false if it breaks a rule.
     fn client(&mut self, frame: &ChannelFrame<'_>) -> bool {
         if frame.first != self.sent
             || frame.resume.is_some_and(|resume| self.refused_from != Some(resume))
@@ -331,13 +331,13 @@ impl Channel {
         }
         self.refused_from = self.refused_from.filter(|_| frame.resume.is_none());
         let last = self.sent + frame.entries.len() as u64;
-        // What is sent while a refusal is in force is dropped.
+        // The server drops entries that arrive while it refuses entries.
         self.open.extend((self.sent..last).filter(|_| self.refused_from.is_none()));
         self.sent = last;
         true
     }
 
-    /// A frame of the server.
+    /// Takes a frame of the server.
     fn server(&mut self, answer: &ChannelAnswer<'_>) {
         for settled in &answer.settled {
             assert!(

@@ -36,9 +36,8 @@ pub(crate) fn no_reply(error: NoReply, is_stopping: bool) -> Refusal {
             let detail = "the inbox cannot read its replies at the moment";
             Refusal::new(ProblemCode::Unavailable, detail).retry_after(RETRY_AFTER)
         }
-        _ => Refusal::new(
-            ProblemCode::ReplyForgotten,
-            "the reply to this request is not kept any more",
-        ),
+        _ => {
+            Refusal::new(ProblemCode::ReplyForgotten, "the server does not have the reply any more")
+        }
     }
 }

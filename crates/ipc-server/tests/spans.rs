@@ -1,4 +1,4 @@
-//! What a subscriber of `tracing` gets of a request and of a channel.
+//! Tests the `tracing` spans and events of a request and of a channel.
 #![allow(clippy::unwrap_used)]
 
 use std::fmt::Debug;
@@ -12,7 +12,7 @@ use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Metadata, Subscriber};
 
-/// Notes spans and events of the server, a line each.
+/// Records spans and events of the server, one line for each.
 #[derive(Clone, Default)]
 struct Notes {
     lines: Arc<Mutex<Vec<String>>>,
@@ -82,7 +82,7 @@ async fn requests_and_channels_have_a_span_each_and_no_body_is_in_any() {
     let server =
         Server::builder(&home).name("localhost").bind("127.0.0.1:0").start().await.unwrap();
     let client = Client::builder(&home).server("localhost", server.address()).build().unwrap();
-    // The first goes by POST, the second over a channel.
+    // The client sends the first message by POST, the second over a channel.
     for secret in ["one secret", "another secret"] {
         client.send(&json!({ "text": secret })).await.unwrap();
     }

@@ -216,7 +216,7 @@ mod tests {
             ),
             (
                 "{\"a\":1,\"a\":2}",
-                "it cannot be sent: it has a member name that its object has already",
+                "it cannot be sent: it has a member name that occurs twice in its object",
             ),
             ("{\"a\":\"\\ud800\"}", "it cannot be sent: it has half of a surrogate pair"),
         ] {

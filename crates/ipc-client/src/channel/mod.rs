@@ -15,6 +15,7 @@ use actix_codec::{Decoder, Encoder, Framed};
 use actix_http::ws::{self, CloseCode, CloseReason, Item, OpCode, Parser, ProtocolError};
 use awc::BoxedSocket;
 use bytes::{Bytes, BytesMut};
+use ipc_envelope::KeyRing;
 use ipc_protocol::{
     CHANNEL_PING_AFTER, CHANNEL_SILENCE_MAX, ChannelAnswer, ChannelLimits, MessageId, Route,
     write_channel_frame, write_frame_around,
@@ -35,6 +36,8 @@ const AROUND_BYTES: usize = 512;
 pub(crate) struct Channel {
     socket: Framed<BoxedSocket, RawFrames>,
     sealer: Rc<Sealer>,
+    /// The keys of when it was opened.
+    ring: Rc<KeyRing>,
     limits: ChannelLimits,
     /// The channel's id, which every frame contains.
     id: MessageId,
@@ -85,6 +88,7 @@ impl Channel {
         Channel {
             socket: socket.into_map_codec(RawFrames),
             sealer: Rc::clone(sealer),
+            ring: sealer.ring(),
             limits,
             id,
             answer_bytes_max,
@@ -246,7 +250,7 @@ impl Channel {
         envelope: &[u8],
         read: impl FnOnce(&ChannelAnswer<'_>) -> Option<()>,
     ) -> Result<(), String> {
-        self.sealer.open_channel_answer(envelope, self.id, read)
+        self.sealer.open_channel_answer(envelope, &self.ring, self.id, read)
     }
 
     /// When to check how long the server has been silent.

@@ -7,6 +7,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use ipc_home::HomeWatch;
 use tokio::time::Instant;
 
 use crate::call::Call;
@@ -15,6 +16,7 @@ use crate::engine::active_call::ActiveCall;
 use crate::engine::state::{Link, State};
 use crate::error::SendError;
 use crate::exchange::{Exchange, Setup};
+use crate::source::Follow;
 
 /// A channel is closed after this time, once nothing is in flight on it. The next handshake then
 /// uses new certificates, of either end.
@@ -29,17 +31,23 @@ pub(crate) struct Engine {
     pub(super) waker: RefCell<Waker>,
     /// How many tasks work for the engine, not counting POSTs.
     pub(super) tasks: Cell<usize>,
+    /// Watches the home, once that was begun.
+    pub(super) watch: RefCell<Option<HomeWatch>>,
+    /// Where the watching thread hands on what it has read.
+    pub(super) follow: Follow,
 }
 
 impl Engine {
-    /// Must be called on the thread, and within the runtime, that sends.
-    pub(crate) fn new(setup: Setup) -> Rc<Self> {
+    /// Must be called on the thread, and within the runtime, that will send.
+    pub(crate) fn new(setup: Setup, follow: Follow) -> Rc<Self> {
         Rc::new(Engine {
             config: setup.config.clone(),
             exchange: Exchange::new(setup),
             state: RefCell::new(State::new()),
             waker: RefCell::new(Waker::noop().clone()),
             tasks: Cell::new(0),
+            watch: RefCell::default(),
+            follow,
         })
     }
 
@@ -63,7 +71,13 @@ impl Engine {
 
     /// Asks whether the server runs, with one attempt and without a login.
     pub(crate) async fn is_running(&self, until: Instant) -> Result<bool, SendError> {
-        self.exchange.is_running(until).await
+        let epoch = self.exchange.epoch();
+        match self.exchange.is_running(until).await {
+            Err(error) if self.may_pass_now(&error, epoch, until).await => {
+                self.exchange.is_running(until).await
+            }
+            result => result,
+        }
     }
 
     /// Runs a task to its end. The engine does not end before.
@@ -97,7 +111,8 @@ impl Engine {
             (state.paused_until, state.no_room) = (None, None);
         }
         state.no_channel_until = state.no_channel_until.filter(|until| now < *until);
-        if state.paused_until.is_none() {
+        self.drain(state, now, cx);
+        if state.paused_until.is_none() && !state.is_rereading {
             self.send(state, now, cx);
         }
         if let Link::Open(channel) = &mut state.link {
@@ -127,6 +142,9 @@ impl Engine {
             _ => (),
         }
         if let Link::Open(_) = state.link {
+            if state.drain_until.is_some() {
+                return;
+            }
             self.write_frames(state, now, cx);
             self.post_misfits(state, now);
             return;

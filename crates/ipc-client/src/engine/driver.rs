@@ -60,6 +60,10 @@ impl Engine {
         if self.state.borrow().look_at.is_some_and(|at| at <= now) {
             self.look_through(now, cx);
         }
+        if self.state.borrow().watch_at.is_some_and(|at| at <= now) {
+            self.state.borrow_mut().watch_at = None;
+            self.begin_watch();
+        }
         let state = &mut *self.state.borrow_mut();
         let Link::Open(channel) = &mut state.link else { return };
         if let Err(error) = channel.look_at_silence(now) {
@@ -71,7 +75,8 @@ impl Engine {
     /// answer, and logs what the client waits for.
     fn look_through(self: &Rc<Self>, now: Instant, cx: &mut Context<'_>) {
         let state = &mut *self.state.borrow_mut();
-        let connector = self.exchange.http().connector();
+        let http = self.exchange.http();
+        let connector = http.connector();
         let (all, address) = (connector.all_addresses(), connector.address().to_string());
         let time = || Arc::new(io::Error::new(io::ErrorKind::TimedOut, "the time ran out"));
         let no_answer = || SendError::NoAnswer { address: address.clone(), source: time() };

@@ -2,8 +2,9 @@
 //!
 //! `worker` passes calls in and drives the engine. `channel` and `exchange` know how a frame is
 //! written or posted. The engine decides which entry goes where, when, and how often: `dispatch`
-//! chooses the way, `over_channel` and `posting` are the two ways, `recovery` handles failures, and
-//! `driver` handles deadlines.
+//! chooses the way, `over_channel` and `posting` are the two ways, `recovery` handles failures,
+//! `driver` handles deadlines, `following` handles changed files of the home, and `renewing` asks
+//! for a renewal.
 //!
 //! A lone first message goes by POST, so that a process that sends one message does not pay for an
 //! upgrade. All others go over a channel, if the server opens one. Entries that are too large for a
@@ -14,11 +15,13 @@ mod active_call;
 mod backoff;
 mod dispatch;
 mod driver;
+mod following;
 mod over_channel;
 mod post;
 mod posting;
 mod queue;
 mod recovery;
+mod renewing;
 mod state;
 
 pub(crate) use dispatch::Engine;

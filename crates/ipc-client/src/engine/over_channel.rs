@@ -22,6 +22,7 @@ use crate::engine::state::{Link, SAY_EVERY, State};
 use crate::error::SendError;
 use crate::exchange::AttemptLimits;
 use crate::exchange::refusal::{AttemptError, Recovery, give_up, of_code, printable};
+use crate::sealer::NOT_OURS;
 use crate::transport::attempt::Attempt;
 use crate::transport::http::{OpenError, WebSocket};
 
@@ -40,6 +41,7 @@ const REFUSALS_OF_A_FRAME: [u16; 2] =
 impl Engine {
     /// Opens a channel for the waiting entries.
     pub(super) async fn open_channel(self: &Rc<Self>) {
+        let epoch = self.exchange.epoch();
         let (token, generation) = self.exchange.current_session();
         if token.is_none() {
             self.state.borrow_mut().is_logging_in = true;
@@ -52,6 +54,8 @@ impl Engine {
         let state = &mut *self.state.borrow_mut();
         state.link = Link::Closed;
         match result {
+            // It was opened with what there was before.
+            Ok(Ok(_)) if epoch != self.exchange.epoch() => (),
             Ok(Ok(channel)) => {
                 state.in_flight = InFlight::default();
                 state.unanswered.clear();
@@ -62,7 +66,7 @@ impl Engine {
             Ok(Err(why)) => self.no_channel(state, &why),
             Err(error) => {
                 self.exchange.http().connector().go_to_next();
-                self.attempt_failed(state, &error);
+                self.attempt_failed(state, &error, epoch);
             }
         }
         self.wake();
@@ -123,7 +127,8 @@ impl Engine {
             false => log::Level::Info,
             true => log::Level::Debug,
         };
-        let address = self.exchange.http().connector().address();
+        let http = self.exchange.http();
+        let address = http.connector().address();
         log::log!(level, "the server at {address} opens no channel ({why}): messages go by POST");
         state.no_channel_until = Some(Instant::now() + NO_CHANNEL_FOR);
         state.openings_without_answer = 0;
@@ -205,6 +210,10 @@ impl Engine {
                 Poll::Pending => return,
                 Poll::Ready(Event::Answer(envelope)) => {
                     if let Err(why) = self.take_answer(state, &envelope) {
+                        if why == NOT_OURS {
+                            // The server may have another key by now, and so may the home.
+                            self.look_at_home(state);
+                        }
                         if let Link::Open(channel) = &mut state.link {
                             channel.close(CloseCode::Policy, "invalid answer");
                             let _ = channel.poll_flush(cx);
@@ -345,11 +354,13 @@ impl Engine {
                     io::ErrorKind::ConnectionAborted,
                     ipc_base::chain(&error.error).to_string(),
                 );
-                let connector = self.exchange.http().connector();
+                let http = self.exchange.http();
+                let connector = http.connector();
                 let address = connector.all_addresses();
                 connector.go_to_next();
                 let error = SendError::Unreachable { address, source: Arc::new(why) };
-                self.attempt_failed(state, &AttemptError::without_answer(error));
+                let error = AttemptError::without_answer(error);
+                self.attempt_failed(state, &error, self.exchange.epoch());
             }
             return;
         }

@@ -19,6 +19,7 @@ use crate::error::{Outcome, SendError};
 use crate::exchange::AttemptLimits;
 use crate::exchange::refusal::{AttemptError, Recovery, give_up, is_for_the_content, of_code};
 use crate::exchange::session::Generation;
+use crate::source::Epoch;
 use crate::transport::attempt::Attempt;
 
 /// The largest number of messages in one POST. A server accepts 1000 unless configured otherwise.
@@ -100,11 +101,12 @@ impl Engine {
             begun_at: now,
         });
         let engine = Rc::clone(self);
+        let epoch = self.exchange.epoch();
         actix_rt::spawn(async move {
             let posting = Posting { engine, number };
             let mut used = 0;
             let result = posting.engine.post_once(&group, &attempt, &mut used, now).await;
-            posting.engine.posted(group, result, &attempt, used, now, number);
+            posting.engine.posted(group, result, &attempt, (used, epoch, now), number);
         });
     }
 
@@ -165,8 +167,7 @@ impl Engine {
         group: Vec<Chunk>,
         result: Result<Posted, AttemptError>,
         attempt: &Attempt,
-        used: Generation,
-        begun_at: Instant,
+        (used, epoch, begun_at): (Generation, Epoch, Instant),
         number: u64,
     ) {
         let now = Instant::now();
@@ -183,7 +184,9 @@ impl Engine {
                 state.post_next = false;
                 self.take_posted(state, group, posted, now);
             }
-            Err(error) => self.post_failed(state, group, error, (attempt, used, begun_at), now),
+            Err(error) => {
+                self.post_failed(state, group, error, (attempt, used, epoch, begun_at), now)
+            }
         }
         self.wake();
     }
@@ -223,7 +226,7 @@ impl Engine {
         state: &mut State,
         group: Vec<Chunk>,
         error: AttemptError,
-        (attempt, used, begun_at): (&Attempt, Generation, Instant),
+        (attempt, used, epoch, begun_at): (&Attempt, Generation, Epoch, Instant),
         now: Instant,
     ) {
         let outcome = error.error.outcome();
@@ -240,11 +243,7 @@ impl Engine {
                 return;
             }
         }
-        if matches!(error.error, SendError::NoAnswer { .. } | SendError::Unreachable { .. })
-            || error.error.code() == Some(ProblemCode::ShuttingDown)
-        {
-            self.exchange.http().connector().go_to_next();
-        }
+        self.leave_address(&error.error);
         match error.recovery {
             Recovery::Wait(_) => self.requeue(state, group, &error, may_be_there, now),
             Recovery::LogIn => {
@@ -273,13 +272,12 @@ impl Engine {
                     state.post_messages_max = None;
                     state.post_next = false;
                 }
+                if !is_content {
+                    self.refuse(state, group, &error.error, may_be_there, epoch);
+                    return;
+                }
                 for chunk in group {
-                    match is_content {
-                        true => {
-                            chunk.settle(0..1, &EntryStatus::Refused(error.error.clone()), now);
-                        }
-                        false => chunk.call.fail(error.error.clone(), may_be_there),
-                    }
+                    chunk.settle(0..1, &EntryStatus::Refused(error.error.clone()), now);
                 }
             }
         }

@@ -3,6 +3,7 @@
 use std::rc::Rc;
 use std::time::Duration;
 
+use ipc_protocol::ProblemCode;
 use tokio::time::Instant;
 
 use crate::engine::active_call::Chunk;
@@ -11,10 +12,10 @@ use crate::engine::state::State;
 use crate::error::SendError;
 use crate::exchange::refusal::{AttemptError, Recovery};
 use crate::exchange::session::{Generation, Origin};
+use crate::source::Epoch;
 
-/// How many times in a row the client takes a session that another process has kept. Each may have
-/// expired.
-const KEPT_TRIES_MAX: u32 = 3;
+/// How often a session that another process keeps is taken in a row: each may be over.
+pub(super) const KEPT_TRIES_MAX: u32 = 3;
 
 impl Engine {
     /// Sends a request again, or an entry that the server could not accept at the moment.
@@ -80,11 +81,9 @@ impl Engine {
             return;
         }
         if state.is_session_unproved && used == current {
-            // The session is from a login for these entries, and the server refuses it. Another
-            // login would not help.
-            for chunk in state.queue.take_all() {
-                chunk.call.fail(refusal.error.clone(), false);
-            }
+            // It was made for this, and is refused: another one would be too.
+            let chunks = state.queue.take_all();
+            self.refuse(state, chunks, &refusal.error, false, self.exchange.epoch());
             return;
         }
         state.is_logging_in = true;
@@ -104,6 +103,7 @@ impl Engine {
                 state.last_end(Instant::now() + self.config.timeout),
             )
         };
+        let epoch = self.exchange.epoch();
         let result = self.exchange.renew(used, may_take_kept, ends_at).await;
         let state = &mut *self.state.borrow_mut();
         state.is_logging_in = false;
@@ -111,28 +111,41 @@ impl Engine {
         match result {
             Ok(Origin::Login) => (state.is_session_unproved, state.kept_tries) = (true, 0),
             Ok(Origin::Kept) => state.kept_tries += 1,
-            Err(error) => self.attempt_failed(state, &of_the_login(error)),
+            Err(error) => self.attempt_failed(state, &of_the_login(error), epoch),
         }
         self.wake();
         is_good
     }
 
-    /// Handles a failure that concerns all waiting entries: they wait, or their calls end.
-    pub(super) fn attempt_failed(self: &Rc<Self>, state: &mut State, error: &AttemptError) {
+    /// After these failures the next connection goes to the next address.
+    pub(super) fn leave_address(&self, error: &SendError) {
+        if matches!(error, SendError::NoAnswer { .. } | SendError::Unreachable { .. })
+            || error.code() == Some(ProblemCode::ShuttingDown)
+        {
+            self.exchange.http().connector().go_to_next();
+        }
+    }
+
+    /// Nothing of what waits can be sent, as an attempt with the material `epoch` showed: it waits,
+    /// or ends.
+    pub(super) fn attempt_failed(
+        self: &Rc<Self>,
+        state: &mut State,
+        error: &AttemptError,
+        epoch: Epoch,
+    ) {
         let chunks = state.queue.take_all();
         if let Recovery::Wait(_) = error.recovery {
             self.requeue(state, chunks, error, false, Instant::now());
             return;
         }
-        for chunk in chunks {
-            chunk.call.fail(error.error.clone(), false);
-        }
+        self.refuse(state, chunks, &error.error, false, epoch);
     }
 }
 
-/// Wraps a failure of a login, which leaves no doubt about the message: the server had refused the
-/// message just before.
-fn of_the_login(error: AttemptError) -> AttemptError {
+/// A failure of the login that says nothing about the message: the server had just refused to take
+/// that.
+pub(super) fn of_the_login(error: AttemptError) -> AttemptError {
     match error.error {
         SendError::NoAnswer { .. } | SendError::Unexpected { .. } => {
             AttemptError { error: SendError::LoginFailed { last: Box::new(error.error) }, ..error }

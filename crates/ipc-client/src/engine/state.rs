@@ -25,9 +25,13 @@ use crate::random::random;
 /// The shortest time between two log lines about the same wait.
 pub(super) const SAY_EVERY: Duration = Duration::from_secs(5);
 
-/// When this many frames with messages are unanswered, no further frame is written. Messages that
-/// arrive meanwhile share one seal and one commit. Frames of requests alone do not count, since
-/// their replies may take long.
+/// How long a client lives before it watches its home: one that sends a message and ends starts no
+/// thread for that.
+const WATCH_AFTER: Duration = Duration::from_secs(3);
+
+/// With so many frames of messages unanswered no further one is written. What gathers meanwhile
+/// goes together, into one seal and one commit. Frames of requests alone, whose replies may take
+/// long, do not count.
 const FRAMES_UNANSWERED_MAX: usize = 8;
 
 /// The same limit when the first of these frames is not answered [soon](ANSWERED_SOON), as by an
@@ -72,6 +76,14 @@ pub(super) struct State {
     /// The most messages in a POST, after the server has refused a larger one.
     pub(super) post_messages_max: Option<usize>,
     pub(super) is_logging_in: bool,
+    /// The home is read again: nothing is sent before it is known whether it has changed.
+    pub(super) is_rereading: bool,
+    /// What was refused and ends if it has not.
+    pub(super) refused: Vec<Refused>,
+    /// The channel is one of before a change: nothing more goes over it, and then it ends.
+    pub(super) drain_until: Option<Instant>,
+    /// When the client has lived for so long that it watches its home.
+    pub(super) watch_at: Option<Instant>,
     pub(super) kept_tries: u32,
     /// Whether the session is from a login, and the server has accepted nothing with it yet.
     pub(super) is_session_unproved: bool,
@@ -86,7 +98,14 @@ pub(super) struct State {
     pub(super) look_at: Option<Instant>,
 }
 
-/// The state of the channel.
+/// Messages that were refused, and have their end if no file of the home has changed.
+pub(super) struct Refused {
+    pub(super) chunk: Chunk,
+    pub(super) error: SendError,
+    pub(super) may_be_there: bool,
+}
+
+/// What there is of a channel.
 pub(super) enum Link {
     Closed,
     Opening,
@@ -113,6 +132,10 @@ impl State {
             openings_without_answer: 0,
             post_messages_max: None,
             is_logging_in: false,
+            is_rereading: false,
+            refused: Vec::new(),
+            drain_until: None,
+            watch_at: Some(Instant::now() + WATCH_AFTER),
             kept_tries: 0,
             is_session_unproved: false,
             backoff: Backoff::new(),
@@ -241,6 +264,7 @@ impl State {
             let _ = channel.poll_flush(cx);
         }
         self.link = Link::Closed;
+        self.drain_until = None;
         self.session_sent = None;
         self.resume = None;
         self.in_flight = InFlight::default();
@@ -258,8 +282,9 @@ impl State {
         let waits = !self.queue.is_empty();
         let late = self.posts.iter().filter(|_| waits).filter_map(Post::late_at).min();
         let again = self.no_channel_until.filter(|_| waits && self.posts.is_empty());
-        let all =
-            [channel, delayed, late, again, self.paused_until.filter(|_| waits), self.look_at];
+        let paused = self.paused_until.filter(|_| waits);
+        let (drained, watch) = (self.drain_until, self.watch_at);
+        let all = [channel, delayed, late, again, paused, self.look_at, drained, watch];
         all.into_iter().flatten().min()
     }
 

@@ -84,9 +84,9 @@ impl Exchange {
         may_take_kept: bool,
         ends_at: Instant,
     ) -> Result<Origin, AttemptError> {
-        let refused_before = self.session.refused_logins.get();
+        let (refused_before, epoch) = (self.session.refused_logins.get(), self.epoch());
         let Ok(turn) = timeout_at(ends_at, self.session.turn.lock()).await else {
-            return Err(AttemptError::without_answer(self.http.timed_out(&Attempt::default())));
+            return Err(AttemptError::without_answer(self.http().timed_out(&Attempt::default())));
         };
         let turn: MutexGuard<'_, ()> = turn;
         if self.session.generation() != used {
@@ -114,6 +114,11 @@ impl Exchange {
             self.with_cache(ends_at, move |cache| cache.forget(&username)).await;
         }
         let reply = result?;
+        if self.epoch() != epoch {
+            // It may be that of the certificate of before, which nothing is sent with any more.
+            self.session.set(reply.session, Origin::Kept);
+            return Ok(Origin::Kept);
+        }
         let expires_at_secs = unix_now_secs().saturating_add(reply.expires_in);
         self.session.set(reply.session.clone(), Origin::Login);
         drop(turn);
@@ -137,7 +142,7 @@ impl Exchange {
         may_take_kept: bool,
         ends_at: Instant,
     ) -> Result<Claim, AttemptError> {
-        let Some(cache) = &self.cache else { return Ok(Claim::LogIn(None)) };
+        let Some(cache) = self.cache.borrow().clone() else { return Ok(Claim::LogIn(None)) };
         let begun_at = Instant::now();
         let until = begun_at + ends_at.saturating_duration_since(begun_at) / 2;
         let (stale, _) = self.session.current();
@@ -182,7 +187,8 @@ impl Exchange {
     /// Runs `act` with the kept sessions, if there are any, on a thread that may wait for the disk.
     /// `act` runs to its end in any case. This function waits for it until `ends_at`.
     async fn with_cache(&self, ends_at: Instant, act: impl FnOnce(&SessionCache) + Send + 'static) {
-        if let Some(cache) = self.cache.clone() {
+        let cache = self.cache.borrow().clone();
+        if let Some(cache) = cache {
             let acting = off_this_thread(move || act(&cache));
             let _ = timeout_at(ends_at, acting).await;
         }
@@ -194,12 +200,12 @@ impl Exchange {
     /// Blocks the thread while it reads two files of a few hundred bytes. That happens only after a
     /// refused login, so at most once per bcrypt of the server.
     fn take_changed_credentials(&self) -> bool {
-        let Some(home) = &self.admin_home else { return false };
-        let found = match home.admin_credentials() {
-            Ok(found) => found,
-            Err(error) => {
+        let found = match self.source.credentials_in_home(self.credentials_origin.get()) {
+            None => return false,
+            Some(Ok(found)) => found,
+            Some(Err(error)) => {
                 log::warn!(
-                    "could not read the admin's credentials again: {}",
+                    "could not read the home's credentials again: {}",
                     ipc_base::chain(&error)
                 );
                 return false;

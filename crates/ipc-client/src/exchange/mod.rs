@@ -4,20 +4,23 @@
 //! and only one thing is tried twice: a login whose credentials have changed.
 
 mod envelope;
+mod following;
 mod login;
 pub(crate) mod password_check;
 pub(crate) mod refusal;
+mod renewal;
 pub(crate) mod session;
 
 use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::io;
+use std::ops::Deref;
 use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
 
 use ipc_envelope::{HEADER_BYTES, KeyRing, OVERHEAD_BYTES_MAX};
-use ipc_home::{Credentials, Home};
+use ipc_home::Credentials;
 use ipc_protocol::{
     BatchReply, Frame, IS_RUNNING_TEXT, MessageId, Route, SUBMIT_TEXT, write_frame_around,
 };
@@ -25,11 +28,11 @@ use tokio::time::{Instant, timeout_at};
 use zeroize::{Zeroize, Zeroizing};
 
 use crate::config::Config;
-use crate::error::SendError;
+use crate::error::{CredentialsOrigin, SendError};
 use crate::log_throttle::{LogThrottle, SAY_EVERY, seconds};
 use crate::sealer::{Sealer, unix_now_secs};
+use crate::source::{Epoch, Material, Seen, Source};
 use crate::transport::attempt::Attempt;
-use crate::transport::connector::Connector;
 use crate::transport::http::{Http, Request, Response};
 use envelope::{Envelope, ReclaimableBuffer};
 use refusal::{AttemptError, give_up};
@@ -45,27 +48,28 @@ pub(crate) const FRAME_BYTES: usize = 256;
 /// The parts of an exchange.
 pub(crate) struct Setup {
     pub(crate) config: Config,
-    pub(crate) connector: Connector,
-    pub(crate) ring: KeyRing,
-    pub(crate) credentials: Credentials,
-    /// The home, if the credentials are those of its `admin.cred`.
-    pub(crate) admin_home: Option<Home>,
-    /// A session that the home has kept.
+    pub(crate) source: Source,
+    /// What was read from it.
+    pub(crate) material: Material,
+    /// A session that was kept in the home.
     pub(crate) kept: Option<Zeroizing<String>>,
-    /// `None` if no session is kept.
-    pub(crate) cache: Option<SessionCache>,
 }
 
 /// Posts frames to one server. It stays on one thread.
 pub(crate) struct Exchange {
     config: Config,
-    http: Http,
+    http: RefCell<Rc<Http>>,
     sealer: Rc<Sealer>,
     credentials: RefCell<Credentials>,
-    admin_home: Option<Home>,
+    credentials_origin: Cell<CredentialsOrigin>,
+    source: Source,
+    /// What was read of it.
+    seen: RefCell<Seen>,
+    /// How often what was read was another.
+    epoch: Cell<Epoch>,
     session: Session,
-    cache: Option<SessionCache>,
-    /// Limits how often waits are logged.
+    cache: RefCell<Option<SessionCache>>,
+    /// When it was said last that something is waited for.
     waits: LogThrottle,
     /// Memory in which to seal, at most one buffer for each connection. Fresh megabytes are costly.
     buffers: RefCell<Vec<Vec<u8>>>,
@@ -90,8 +94,23 @@ impl AttemptLimits {
     }
 }
 
-/// An envelope that is not sent yet.
+/// An answer, and the keys with which the request was sealed.
+struct Answer {
+    response: Response,
+    sealed_with: Rc<KeyRing>,
+}
+
+impl Deref for Answer {
+    type Target = Response;
+
+    fn deref(&self) -> &Response {
+        &self.response
+    }
+}
+
+/// A request's envelope that has yet to go out.
 struct Sealed {
+    sealed_with: Rc<KeyRing>,
     envelope: Envelope,
     /// How its buffer is reclaimed, and the buffer's capacity.
     memory: ReclaimableBuffer,
@@ -101,14 +120,20 @@ struct Sealed {
 impl Exchange {
     /// Must be called on the thread, and within the runtime, that sends.
     pub(crate) fn new(setup: Setup) -> Self {
-        let Setup { config, connector, ring, credentials, admin_home, kept, cache } = setup;
+        let Setup { config, source, material, kept } = setup;
+        let Material { name, connector, ring, credentials, credentials_origin, cache, seen } =
+            material;
+        let http = Http::new(&name, connector, config.connections_max, None);
         Exchange {
-            http: Http::new(&config.name, connector, config.connections_max),
+            http: RefCell::new(Rc::new(http)),
             sealer: Rc::new(Sealer::new(ring)),
             credentials: RefCell::new(credentials),
-            admin_home,
+            credentials_origin: Cell::new(credentials_origin),
+            source,
+            seen: RefCell::new(seen),
+            epoch: Cell::new(0),
             session: Session::new(kept),
-            cache,
+            cache: RefCell::new(cache),
             waits: LogThrottle::default(),
             buffers: RefCell::new(Vec::new()),
             has_probed: Cell::new(false),
@@ -116,8 +141,8 @@ impl Exchange {
         }
     }
 
-    pub(crate) fn http(&self) -> &Http {
-        &self.http
+    pub(crate) fn http(&self) -> Rc<Http> {
+        Rc::clone(&self.http.borrow())
     }
 
     /// The session token, if there is one, and its generation.
@@ -216,17 +241,17 @@ impl Exchange {
     fn read_reply<T>(
         &self,
         id: MessageId,
-        response: &Response,
+        answer: &Answer,
         read: impl FnOnce(&str) -> Option<T>,
     ) -> Result<T, AttemptError> {
-        self.open_reply(id, response, read)
+        self.open_reply(id, answer, read)
             .map_err(|detail| give_up(SendError::Unexpected { status: 200, detail }))
     }
 
     fn open_reply<T>(
         &self,
         id: MessageId,
-        response: &Response,
+        Answer { response, sealed_with }: &Answer,
         read: impl FnOnce(&str) -> Option<T>,
     ) -> Result<T, String> {
         if response.too_long {
@@ -234,9 +259,9 @@ impl Exchange {
         }
         let read = |frame: &Frame<'_>| frame.object().ok().and_then(read);
         if response.raw {
-            return self.sealer.open(&response.body, id, read);
+            return self.sealer.open(&response.body, sealed_with, id, read);
         }
-        self.sealer.open_text(&response.body, id, read)
+        self.sealer.open_text(&response.body, sealed_with, id, read)
     }
 
     /// Seals a frame with the current session, and sets `used` to its generation. The body is given
@@ -273,19 +298,20 @@ impl Exchange {
             return Err(give_up(SendError::TooLarge { bytes, bytes_max }));
         }
         let room = buffer.capacity();
-        let (envelope, memory) = Envelope::seal(self.sealer.ring(), buffer, unix_now_secs(), iv);
-        Ok(Sealed { envelope, memory, room })
+        let sealed_with = self.sealer.ring();
+        let (envelope, memory) = Envelope::seal(&sealed_with, buffer, unix_now_secs(), iv);
+        Ok(Sealed { sealed_with, envelope, memory, room })
     }
 
     /// Posts an envelope and reclaims its memory.
     async fn post(
         &self,
         route: Route,
-        Sealed { envelope, memory, room }: Sealed,
+        Sealed { sealed_with, envelope, memory, room }: Sealed,
         reply_wait_secs: Option<u64>,
         limits: AttemptLimits,
         attempt: &Rc<Attempt>,
-    ) -> Result<Response, AttemptError> {
+    ) -> Result<Answer, AttemptError> {
         let result = self.send(route, envelope, reply_wait_secs, limits, attempt).await;
         // If awc still holds a part of the envelope after an error, its memory is not reclaimed.
         if let Some(buffer) = memory.reclaim(room) {
@@ -294,7 +320,9 @@ impl Exchange {
                 buffers.push(buffer);
             }
         }
-        result.map_err(AttemptError::without_answer)
+        result
+            .map(|response| Answer { response, sealed_with })
+            .map_err(AttemptError::without_answer)
     }
 
     /// Sends one request. If a new connection breaks before any response, finds out whether the
@@ -317,7 +345,8 @@ impl Exchange {
             _ => RESPONSE_BYTES_MAX,
         };
         let request = Request { route, body, reply_wait_secs, response_bytes_max };
-        let response = self.http.exchange(request, attempt);
+        let http = self.http();
+        let response = http.exchange(request, attempt);
         let reply_wait = Duration::from_secs(reply_wait_secs.unwrap_or_default());
         let result = self.in_time(response, route, reply_wait, limits, attempt).await;
         match result {
@@ -341,7 +370,8 @@ impl Exchange {
             && attempt.connected.get()
             && source.kind() != io::ErrorKind::TimedOut
             && !self.has_probed.replace(true)
-            && let Ok(Some(refusal)) = timeout_at(until, self.http.connector().probe_alert()).await
+            && let Ok(Some(refusal)) =
+                timeout_at(until, self.http().connector().probe_alert()).await
         {
             return refusal;
         }
@@ -372,7 +402,7 @@ impl Exchange {
             now = Instant::now();
             let ends_at = ends_at();
             if now >= ends_at.min(attempt_ends_at) {
-                return Err(self.http.timed_out(attempt));
+                return Err(self.http().timed_out(attempt));
             }
             let what = match (attempt.writing.get(), route) {
                 (false, _) => "a connection to",
@@ -389,7 +419,7 @@ impl Exchange {
         log::log!(
             self.waits.level_after(since, now),
             "waiting for {what} {} for {} so far and {} more at most",
-            self.http.connector().address(),
+            self.http().connector().address(),
             seconds(now - since),
             seconds(until.saturating_duration_since(now))
         );
@@ -398,7 +428,7 @@ impl Exchange {
     fn bad_credentials(&self) -> AttemptError {
         give_up(SendError::BadCredentials {
             username: self.username(),
-            from_home: self.admin_home.is_some(),
+            origin: self.credentials_origin.get(),
         })
     }
 
@@ -426,19 +456,28 @@ fn text(body: &str) -> (usize, impl FnOnce(&mut Vec<u8>)) {
 pub(crate) mod tests {
     use super::*;
     use crate::transport::address::Address;
+    use crate::transport::connector::Connector;
 
     /// An exchange with an address where nothing listens.
     pub(crate) fn exchange(timeout: Duration, cache: Option<SessionCache>) -> Exchange {
         let address = Address::parse("127.0.0.1:1").unwrap_or_else(|_| unreachable!());
-        let config = Config {
-            name: "localhost".to_owned(),
-            timeout,
-            connections_max: 1,
-            plaintext_bytes_max: 1000,
-            uses_channel: false,
+        let config =
+            Config { timeout, connections_max: 1, plaintext_bytes_max: 1000, uses_channel: false };
+        let credentials = Credentials::new("test1", "pass321");
+        let source = Source {
+            home: ipc_home::Home::at("/nowhere"),
+            server: Some(("localhost".to_owned(), vec![address.to_string()])),
+            identity: None,
+            credentials: Some(credentials.clone()),
+            protocol: ipc_protocol::Protocol::Http,
+            allow_remote_http: false,
+            keep_session: false,
+            told: Default::default(),
         };
-        Exchange::new(Setup {
-            config,
+        let seen =
+            Seen { files: Vec::new(), stamps: Default::default(), link: [0; 32], keys: [0; 32] };
+        let material = Material {
+            name: "localhost".to_owned(),
             connector: Connector {
                 addresses: vec![address],
                 tls: None,
@@ -446,11 +485,12 @@ pub(crate) mod tests {
                 loopback_only: true,
             },
             ring: KeyRing::new(ipc_envelope::Key::from_bytes([1; 32])),
-            credentials: Credentials::new("test1", "pass321"),
-            admin_home: None,
-            kept: None,
+            credentials,
+            credentials_origin: CredentialsOrigin::Given,
             cache,
-        })
+            seen,
+        };
+        Exchange::new(Setup { config, source, material, kept: None })
     }
 
     /// Waits for a response that does not come. Returns the seconds it took and the lines that were

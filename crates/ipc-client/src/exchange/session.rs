@@ -68,6 +68,13 @@ impl Session {
         self.origin.get()
     }
 
+    /// There is none any more that is good.
+    pub(crate) fn forget(&self) {
+        *self.token.borrow_mut() = None;
+        self.origin.set(Origin::Kept);
+        self.generation.set(self.generation.get() + 1);
+    }
+
     pub(crate) fn set(&self, token: Zeroizing<String>, origin: Origin) {
         *self.token.borrow_mut() = Some(Rc::new(token));
         self.origin.set(origin);

@@ -171,8 +171,10 @@ pub(crate) struct LocalConnector {
 }
 
 impl LocalConnector {
-    pub(crate) fn new(connector: Connector) -> Self {
-        LocalConnector { connector: Rc::new(connector), in_use: Rc::default() }
+    /// With the address in use of the one before, if there was one.
+    pub(crate) fn new(connector: Connector, before: Option<&LocalConnector>) -> Self {
+        let in_use = before.map(|before| Rc::clone(&before.in_use)).unwrap_or_default();
+        LocalConnector { connector: Rc::new(connector), in_use }
     }
 
     /// The current address.

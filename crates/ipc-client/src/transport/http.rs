@@ -83,11 +83,17 @@ pub(crate) struct Response {
 }
 
 impl Http {
-    /// Must be called on the thread, and within the runtime, that sends.
-    pub(crate) fn new(name: &str, connector: Connector, connections_max: usize) -> Self {
-        let own = LocalConnector::new(connector);
-        // awc gets an `http` URL, since the connector makes TLS. The connector also limits the time
-        // of each step.
+    /// Must be called on the thread, and within the runtime, that will send. `before` is what sent
+    /// until now, if anything did: the address in use stays.
+    pub(crate) fn new(
+        name: &str,
+        connector: Connector,
+        connections_max: usize,
+        before: Option<&Http>,
+    ) -> Self {
+        let own = LocalConnector::new(connector, before.map(Http::connector));
+        // Plain `http` to awc: TLS is the connector's part. The connector also has limits of its
+        // own for each step.
         let connector = awc::Connector::new()
             .connector(own.clone())
             .timeout(Duration::from_secs(DEADLINE_SECS_MAX))

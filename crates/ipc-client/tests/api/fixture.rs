@@ -57,11 +57,16 @@ impl Place {
 
     /// Gives the client another certificate pair.
     pub(crate) fn present(&self, pair: &IssuedPair) {
-        self.write("localhost.crt", &pair.certificate_pem);
-        self.write("localhost.key", pair.key_pem.as_bytes());
+        self.present_as("localhost", pair);
     }
 
-    fn write(&self, file: &str, content: &[u8]) {
+    /// Puts a pair into the home, under this name.
+    pub(crate) fn present_as(&self, name: &str, pair: &IssuedPair) {
+        self.write(&format!("{name}.key"), pair.key_pem.as_bytes());
+        self.write(&format!("{name}.crt"), &pair.certificate_pem);
+    }
+
+    pub(crate) fn write(&self, file: &str, content: &[u8]) {
         ipc_home::write_secret_atomically(&self.home.root().join(file), content).unwrap();
     }
 

@@ -2,9 +2,13 @@
 //! share the collection.
 #![allow(clippy::unwrap_used)]
 
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Mutex, Once};
 
 struct Everything(Mutex<String>);
+
+/// Who waits for a line, and for which.
+static WAITS: Mutex<Vec<(String, Sender<()>)>> = Mutex::new(Vec::new());
 
 static LOG: Everything = Everything(Mutex::new(String::new()));
 
@@ -15,6 +19,7 @@ impl log::Log for Everything {
 
     fn log(&self, record: &log::Record<'_>) {
         let line = format!("{} {} {}\n", record.level(), record.target(), record.args());
+        WAITS.lock().unwrap().retain(|(text, tell)| !line.contains(text) || tell.send(()).is_err());
         self.0.lock().unwrap().push_str(&line);
     }
 
@@ -32,4 +37,12 @@ pub(crate) fn watch() {
 
 pub(crate) fn so_far() -> String {
     LOG.0.lock().unwrap().clone()
+}
+
+/// Tells when a line with `text` in it comes.
+pub(crate) fn when(text: String) -> Receiver<()> {
+    watch();
+    let (tell, told) = channel();
+    WAITS.lock().unwrap().push((text, tell));
+    told
 }

@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use ipc_client::{Outcome, ProblemCode, SendError};
+use ipc_client::{CredentialsOrigin, Outcome, ProblemCode, SendError};
 use ipc_envelope::{Key, KeyRing};
 use ipc_home::{Credentials, KeptSession, LoginTurn};
 use serde_json::json;
@@ -87,7 +87,7 @@ fn wrong_credentials_are_tried_once_however_many_sends_wait() {
     runtime.block_on(async {
         for send in sends.into_iter().map(tokio::spawn).collect::<Vec<_>>() {
             let error = send.await.unwrap().unwrap_err();
-            assert!(matches!(&error, SendError::BadCredentials { username, from_home: false } if username == "test1"));
+            assert!(matches!(&error, SendError::BadCredentials { username, origin: CredentialsOrigin::Given } if username == "test1"));
             assert_eq!(error.outcome(), Outcome::Refused);
             assert!(error.remedy().unwrap().to_string().contains("test1"));
         }
@@ -130,7 +130,10 @@ fn an_admin_whose_credentials_are_as_they_were_is_refused_at_once() {
     let client = place.client(&fake);
     let refused = || {
         let error = client.send(&json!({})).wait().unwrap_err();
-        assert!(matches!(error, SendError::BadCredentials { from_home: true, .. }), "{error:?}");
+        assert!(
+            matches!(error, SendError::BadCredentials { origin: CredentialsOrigin::AdminCred, .. }),
+            "{error:?}"
+        );
         let renew = ipc_client::Remedy::RenewCredentials { user: "ipc-admin".into() };
         assert_eq!(error.remedy(), Some(renew));
         fake.logins().len()
@@ -150,7 +153,10 @@ fn credentials_of_its_own_are_never_replaced_by_the_homes() {
     let client = place.builder(&fake).credentials("ipc-admin", "wrong").build().unwrap();
     write_admin(&place, "another");
     let error = client.blocking().send(&json!({})).wait().unwrap_err();
-    assert!(matches!(error, SendError::BadCredentials { from_home: false, .. }), "{error:?}");
+    assert!(
+        matches!(error, SendError::BadCredentials { origin: CredentialsOrigin::Given, .. }),
+        "{error:?}"
+    );
     assert_eq!(fake.logins().len(), 1);
 }
 

@@ -1,4 +1,4 @@
-//! Tokens with a good MAC that must be refused all the same, and hostile times.
+//! Tokens with a valid MAC that must be refused all the same, and hostile times.
 
 use ipc_envelope::{Freshness, OpenError};
 
@@ -106,7 +106,7 @@ fn any_other_version_is_refused_with_a_good_mac() {
         let token = forge(version, NOW, &encrypt_unpadded(&[16; 16]));
         assert_eq!(open_each_way(&token, None), Err(OpenError::Invalid), "{version:#04x}");
     }
-    // The draft version 0x81 with its microseconds, as its makers would send it.
+    // The draft version 0x81, with a time in microseconds.
     let token = forge(0x81, NOW * 1_000_000, &encrypt_unpadded(&[16; 16]));
     assert_eq!(open_each_way(&token, Some(Freshness::at(NOW))), Err(OpenError::Invalid));
 }
@@ -134,7 +134,7 @@ fn bad_padding_is_refused_with_a_good_mac_and_nothing_more_is_said() {
             "{last_bytes:?}"
         );
     }
-    // Sixteen bytes of padding of which the first is another.
+    // Sixteen bytes of padding, the first of which has the wrong value.
     let mut block = [16; 16];
     block[0] = 15;
     assert_eq!(

@@ -1,4 +1,4 @@
-//! Against an implementation that is not ours, in both directions.
+//! Compares with another implementation, the `fernet` crate, in both directions.
 
 use fernet::{Fernet, MultiFernet};
 use ipc_envelope::{Key, KeyRing, OpenError};
@@ -9,8 +9,8 @@ fn theirs() -> Fernet {
     Fernet::new(&Key::from_bytes(KEY).to_base64url()).unwrap()
 }
 
-/// Every remainder of the block size, the vector widths of both cipher and base64, and something
-/// large.
+/// Plaintexts with every remainder of the block size, around the vector widths of cipher and
+/// base64, and a large one.
 fn plaintexts() -> impl Iterator<Item = Vec<u8>> {
     (0..=130)
         .chain([1_000, 65_536, 1_000_003])

@@ -1,4 +1,4 @@
-//! The envelope from outside: published vectors, a second implementation, hostile tokens and
+//! Tests of the public interface: published vectors, a second implementation, hostile tokens and
 //! properties.
 #![allow(clippy::unwrap_used)]
 

@@ -1,4 +1,4 @@
-//! What holds for every input.
+//! Properties that hold for every input.
 
 use ipc_envelope::{
     Freshness, HEADER_BYTES, Key, KeyRing, OVERHEAD_BYTES_MAX, OpenError, TOKEN_BYTES_MIN,
@@ -9,7 +9,8 @@ use proptest::sample::Index;
 
 use crate::support::{IV, NOW, ring};
 
-/// Plaintexts of every remainder of the block size, so texts of every kind of padding.
+/// Plaintexts with every remainder of the block size, so that the text tokens have every kind of
+/// base64 padding.
 fn plaintext() -> impl Strategy<Value = Vec<u8>> {
     vec(any::<u8>(), 0..200)
 }
@@ -58,7 +59,7 @@ fn every_truncation_of_a_text_is_refused() {
 
 #[test]
 fn every_alias_of_a_text_is_refused() {
-    // One, two and three blocks: text that ends in "==", in "=" and in neither.
+    // One, two and three blocks: their text ends with "==", with "=" and without padding.
     for (plaintext_bytes, padding) in [(0, 2), (16, 1), (32, 0)] {
         let text = ring().seal_base64url(&vec![7; plaintext_bytes], NOW, IV);
         let bare = text.trim_end_matches('=');
@@ -85,7 +86,7 @@ fn every_alias_of_a_text_is_refused() {
             assert!(text_refused(text.replace('=', "%3D").as_bytes()));
         }
 
-        // The last character spells bits that no byte uses; only one spelling of them is canonical.
+        // The last character has bits that belong to no byte. Only zero bits are canonical.
         if padding > 0 {
             let alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
             let good = alphabet.chars().filter(|last| {

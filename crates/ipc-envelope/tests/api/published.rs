@@ -1,4 +1,5 @@
-//! The vectors of the Fernet specification; their origin is in `tests/vectors/fernet/README.md`.
+//! Tests the vectors of the Fernet specification. `tests/vectors/fernet/README.md` says where they
+//! come from.
 
 use ipc_envelope::{Freshness, Key, KeyRing, OpenError};
 use serde::Deserialize;
@@ -38,14 +39,14 @@ fn freshness(now: &str, ttl_secs: u64) -> Option<Freshness> {
     Some(Freshness { age_secs_max: ttl_secs, ..Freshness::at(unix_secs(now)) })
 }
 
-/// Seconds since the Unix epoch of an RFC 3339 time of the form `1985-10-26T01:20:00-07:00`.
+/// Converts an RFC 3339 time, such as `1985-10-26T01:20:00-07:00`, to seconds since the Unix epoch.
 fn unix_secs(rfc3339: &str) -> u64 {
     let number = |range: std::ops::Range<usize>| rfc3339[range].parse::<i64>().unwrap();
     let (year, month, day) = (number(0..4), number(5..7), number(8..10));
     let offset_secs =
         (number(20..22) * 60 + number(23..25)) * 60 * if &rfc3339[19..20] == "-" { -1 } else { 1 };
-    // Days by the proleptic Gregorian calendar, with years that begin in March so that the leap day
-    // is the last.
+    // Counts days in the proleptic Gregorian calendar. Years begin in March, so that the leap day
+    // is the last day of a year.
     let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
     let days =
         365 * year + year / 4 - year / 100 + year / 400 + (153 * month + 2) / 5 + day - 719_469;
@@ -107,7 +108,7 @@ fn every_published_bad_token_is_refused_for_its_reason() {
             }
             other => assert!(!about_time && other == OpenError::Invalid, "{}", vector.desc),
         }
-        // Without a look at the clock only those two open.
+        // Without a check of the time only those two open.
         let opened = ring(&vector.secret).open_base64url(vector.token.as_bytes(), None);
         assert_eq!(opened.is_ok(), about_time, "{}", vector.desc);
     }

@@ -1,4 +1,4 @@
-//! Makes tokens that no honest sealer makes, with a good MAC, from the primitives alone.
+//! Makes malformed tokens with a valid MAC, from the primitives alone.
 
 use aes::Aes128;
 use aes::cipher::{Block, BlockModeEncrypt, KeyIvInit};
@@ -6,13 +6,13 @@ use hmac::{Hmac, KeyInit, Mac};
 use ipc_envelope::{Key, KeyRing};
 use sha2::Sha256;
 
-/// The key that all tokens of these tests are made with: signing half, then encryption half.
+/// The key of all tokens of these tests: signing half, then encryption half.
 pub(crate) const KEY: [u8; 32] = *b"0123456789abcdefFEDCBA9876543210";
 
-/// The time at which they are opened.
+/// The time at which the tokens are opened.
 pub(crate) const NOW: u64 = 1_742_413_130;
 
-/// The IV that they have.
+/// The IV of the tokens.
 pub(crate) const IV: [u8; 16] = *b"an iv, 16 bytes.";
 
 /// A ring of [`KEY`].
@@ -20,7 +20,7 @@ pub(crate) fn ring() -> KeyRing {
     KeyRing::new(Key::from_bytes(KEY))
 }
 
-/// `signed` with its tag under [`KEY`], whatever it is.
+/// Appends to `signed`, which may be any bytes, its tag under [`KEY`].
 pub(crate) fn with_good_mac(mut signed: Vec<u8>) -> Vec<u8> {
     let tag = <Hmac<Sha256>>::new_from_slice(&KEY[..16])
         .unwrap()
@@ -31,12 +31,12 @@ pub(crate) fn with_good_mac(mut signed: Vec<u8>) -> Vec<u8> {
     signed
 }
 
-/// A token with a good MAC and these fields.
+/// Makes a token with a valid MAC and these fields.
 pub(crate) fn forge(version: u8, sealed_at_secs: u64, ciphertext: &[u8]) -> Vec<u8> {
     with_good_mac([&[version][..], &sealed_at_secs.to_be_bytes(), &IV, ciphertext].concat())
 }
 
-/// The ciphertext of whole blocks as they are, without padding, under [`KEY`] and [`IV`].
+/// Encrypts whole blocks without padding, under [`KEY`] and [`IV`].
 pub(crate) fn encrypt_unpadded(blocks: &[u8]) -> Vec<u8> {
     let mut encryptor = cbc::Encryptor::<Aes128>::new_from_slices(&KEY[16..], &IV).unwrap();
     let (whole, rest) = blocks.as_chunks::<16>();

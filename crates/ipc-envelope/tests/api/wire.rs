@@ -1,5 +1,5 @@
-//! What goes over the wire is pinned to the byte. The tokens were made by another implementation
-//! (Python's `cryptography`), not by this one.
+//! Pins the wire format to the byte, with tokens made by another implementation (Python's
+//! `cryptography`).
 
 use ipc_envelope::{Key, KeyRing};
 

@@ -1,5 +1,5 @@
-//! Opens any bytes as the text of a token: every way to read one accepts the canonical spelling of
-//! RFC 4648 alone, and finds in it what the raw token holds.
+//! Opens any bytes as the text of a token. Every function that reads one must accept only the
+//! canonical spelling of RFC 4648, and must find the plaintext of the raw token.
 
 #![cfg_attr(fuzzing, no_main)]
 
@@ -16,7 +16,8 @@ static RING: LazyLock<Arc<KeyRing>> =
 
 fn base64(input: &[u8]) -> bool {
     text_opens(input);
-    // No fuzzer guesses a MAC: what the input spells, and what it is, are sealed and sent too.
+    // A fuzzer cannot guess a MAC, so the input, and the bytes that it decodes to, are sealed
+    // first.
     let sealed = RING.seal(input, 0, [3; 16]);
     let text = RING.seal_base64url(input, 0, [3; 16]);
     assert_eq!(text, encoded(&sealed));
@@ -29,7 +30,7 @@ fn base64(input: &[u8]) -> bool {
     decoded(input).is_some()
 }
 
-/// Opens the text of a token in each way there is; `None` if they all refuse it.
+/// Opens the text of a token with each function that can. Returns `None` if all refuse it.
 fn text_opens(text: &[u8]) -> Option<Vec<u8>> {
     let opened = RING.open_base64url(text, None).map(|plaintext| plaintext.to_vec());
     let mut buffer = text.to_vec();
@@ -44,7 +45,7 @@ fn text_opens(text: &[u8]) -> Option<Vec<u8>> {
         Some(token) => assert_eq!(opened, RING.open(&token, None).map(|opened| opened.to_vec())),
         None => assert_eq!(opened, Err(OpenError::Invalid)),
     }
-    // A key is the same spelling, of 32 bytes.
+    // The text of a key is the same spelling, of 32 bytes.
     if let Ok(text) = std::str::from_utf8(text) {
         let key = Key::from_base64url(text);
         assert_eq!(key.is_ok(), decoded(text.as_bytes()).is_some_and(|bytes| bytes.len() == 32));
@@ -53,8 +54,7 @@ fn text_opens(text: &[u8]) -> Option<Vec<u8>> {
     opened.ok()
 }
 
-/// The bytes that a text spells, read bit by bit; `None` unless it is what [`encoded`] makes of
-/// them.
+/// Decodes a text bit by bit. Returns `None` unless [`encoded`] makes the same text of the bytes.
 fn decoded(text: &[u8]) -> Option<Vec<u8>> {
     let padding = text.iter().rev().take_while(|byte| **byte == b'=').count();
     let (mut bytes, mut bits, mut bits_count) = (Vec::new(), 0_u32, 0);

@@ -1,5 +1,5 @@
-//! Gives a server of a channel any plaintext: what it reads in one pass is what it reads in two
-//! passes, and what serde_json reads by the rules of `docs/protocol.md`.
+//! Reads any plaintext as a frame that a server receives on a channel. Reading it in one pass, in
+//! two passes, and with serde_json by the rules of `docs/protocol.md` must give the same.
 
 #![cfg_attr(fuzzing, no_main)]
 
@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 
 ipc_fuzz::target!(client_frame);
 
-/// How many entries a frame may have here. Few, so that short inputs have too many.
+/// How many entries a frame may have here. The limit is low, so that short inputs exceed it.
 const ENTRIES_MAX: usize = 16;
 
 fn client_frame(plaintext: &[u8]) -> bool {
@@ -53,7 +53,7 @@ fn frame_is_addressed(plaintext: &[u8]) -> bool {
     frame.addressed_to(Route::MessageChannel).is_ok()
 }
 
-/// Writes what was read, but for bad entries, and reads it again.
+/// Writes a frame without its malformed entries, and reads it again.
 fn read_again_as_written(frame: &ChannelFrame<'_>) {
     let good: Vec<_> = frame.entries.iter().flatten().collect();
     let mut again = Vec::new();
@@ -84,7 +84,7 @@ fn client_as_value(frame: &ChannelFrame<'_>) -> Value {
     json!([frame.first, frame.resume, entries.collect::<Vec<_>>()])
 }
 
-/// The page's rules for the body of a client's frame.
+/// Reads the body of a client's frame by the rules of `docs/protocol.md`.
 fn client_of_serde_json(body: &Value) -> Option<Value> {
     let members =
         body.as_object().filter(|members| has_only(members, &["first", "resume", "entries"]))?;

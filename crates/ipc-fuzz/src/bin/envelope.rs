@@ -1,8 +1,8 @@
-//! Opens any bytes as a raw token: all ways to open one agree, and so does a Fernet that is not
-//! ours.
+//! Opens any bytes as a raw token. All functions that open one must agree, with each other and with
+//! the `fernet` crate.
 //!
-//! No fuzzer guesses a MAC, so each input is also opened with a good one in the place of its last
-//! bytes: what stands behind that check is reached too.
+//! A fuzzer cannot guess a MAC. Each input is therefore also opened with a valid MAC in place of
+//! its last bytes, so that the checks after the MAC are reached too.
 
 #![cfg_attr(fuzzing, no_main)]
 
@@ -19,7 +19,7 @@ const SECOND_KEY: [u8; 32] = *b"second signing..secondencrypting";
 
 const TAG_BYTES: usize = 32;
 
-/// A time that has passed on every host: November 2023.
+/// November 2023, a time in the past on every host.
 const PAST_SECS: u64 = 1_700_000_000;
 
 static RING: LazyLock<Arc<KeyRing>> = LazyLock::new(|| {
@@ -32,7 +32,7 @@ fn envelope(input: &[u8]) -> bool {
     for key in [FIRST_KEY, SECOND_KEY] {
         let token = signed(input, &key);
         let ours = opens(&token);
-        // The other one refuses what is from the future, by the clock of this host.
+        // The `fernet` crate refuses tokens from the future, by the clock of this host.
         if time_of(&token).is_none_or(|sealed_at_secs| sealed_at_secs <= PAST_SECS) {
             assert_eq!(ours, opened_by_theirs(&token, &key));
         }
@@ -42,7 +42,7 @@ fn envelope(input: &[u8]) -> bool {
     is_opened
 }
 
-/// Opens a token in each way there is; `None` if they all refuse it.
+/// Opens a token with each function that can. Returns `None` if all refuse it.
 fn opens(token: &[u8]) -> Option<Vec<u8>> {
     let opened = RING.open(token, None).map(|plaintext| plaintext.to_vec());
     assert!(opened.as_ref().err().is_none_or(|error| *error == OpenError::Invalid));
@@ -60,7 +60,8 @@ fn opens(token: &[u8]) -> Option<Vec<u8>> {
 
     if let Some(sealed_at_secs) = sealed_at_secs {
         assert_eq!(Some(sealed_at_secs), time_of(token));
-        // Whatever the field holds, both limits are good and a second beyond them is not.
+        // For every value of the time field a token is fresh at both limits, and stale a second
+        // beyond them.
         for (now_secs, is_fresh) in [
             (sealed_at_secs, true),
             (sealed_at_secs.saturating_add(60), true),
@@ -80,7 +81,7 @@ fn time_of(token: &[u8]) -> Option<u64> {
     token.get(1..9)?.try_into().ok().map(u64::from_be_bytes)
 }
 
-/// The input with the MAC of its other bytes in the place of the last 32.
+/// The input with its last 32 bytes replaced by the MAC of the others.
 fn signed(input: &[u8], key: &[u8; 32]) -> Vec<u8> {
     let mut token = input[..input.len().saturating_sub(TAG_BYTES)].to_vec();
     let mut mac = Hmac::<sha2::Sha256>::new_from_slice(&key[..16]).expect("any length is good");
@@ -95,7 +96,7 @@ fn opened_by_theirs(token: &[u8], key: &[u8; 32]) -> Option<Vec<u8>> {
     theirs.decrypt(&text).ok()
 }
 
-/// Seals the input and opens it again; with one bit changed it does not open.
+/// Seals the input and opens it again. With one bit changed it must not open.
 fn sealed_and_changed(input: &[u8]) {
     let number = input.iter().fold(7_usize, |sum, byte| sum * 31 % 65_521 + usize::from(*byte));
     let mut token = RING.seal(input, number as u64, [input.len() as u8; 16]);

@@ -1,5 +1,5 @@
-//! Reads any plaintext as a frame of a POST route: a message, a login, a batch. It reads what
-//! serde_json reads by the rules of `docs/protocol.md`.
+//! Reads any plaintext as a frame of a POST route: a message, a login, a batch. The result must be
+//! that of serde_json by the rules of `docs/protocol.md`.
 
 #![cfg_attr(fuzzing, no_main)]
 
@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 ipc_fuzz::target!(frame);
 
-/// How many messages a batch may have here. Few, so that short inputs have too many.
+/// How many messages a batch may have here. The limit is low, so that short inputs exceed it.
 const MESSAGES_MAX: usize = 8;
 
 fn frame(plaintext: &[u8]) -> bool {
@@ -20,7 +20,8 @@ fn frame(plaintext: &[u8]) -> bool {
     let frame = match Frame::parse(plaintext) {
         Ok(frame) => frame,
         Err(error) => {
-            // The head does not see the body, and never accepts what stands around it otherwise.
+            // The head alone may be accepted, since it does not check the body. Reading the rest
+            // must then fail.
             if let Ok(head) = head {
                 assert!(head.frame().is_err());
             }
@@ -64,7 +65,7 @@ fn frame(plaintext: &[u8]) -> bool {
     true
 }
 
-/// Where the frame may go: a route, or `reply`.
+/// The address of a frame: the path of a route, or `reply`.
 fn address(plaintext: &[u8]) -> Option<String> {
     let frame = || Frame::parse(plaintext).expect("it was read before");
     let routes = Route::ALL.into_iter().filter(|route| frame().addressed_to(*route).is_ok());
@@ -79,10 +80,11 @@ fn is_known(to: &str) -> bool {
     to == REPLY_ADDRESS || Route::ALL.iter().any(|route| route.path() == to)
 }
 
-/// A login is read by serde_json, from the text that the frame hands out.
+/// Reads the frame's body as a login. That must succeed exactly if the body has the members of a
+/// login, and must give their values.
 fn login(frame: &Frame<'_>, theirs: &Value) {
     let Ok(object) = frame.object() else { return };
-    let members = theirs.as_object().expect("we have read an object");
+    let members = theirs.as_object().expect("the body is an object");
     let is_login = has_only(members, &["username", "password"])
         && theirs["username"].is_string()
         && theirs["password"].is_string();
@@ -102,11 +104,12 @@ fn as_value(batch: &Vec<ipc_protocol::BatchEntry<'_>>) -> Value {
     Value::Array(entries.collect())
 }
 
-/// The page's rules for a batch; `None` for what is none, or too long.
+/// Reads a batch by the rules of `docs/protocol.md`. Returns `None` if the body is not a batch or
+/// is too long.
 fn batch_of_serde_json(body: &Value) -> Option<Value> {
     let entries = body.as_array().filter(|entries| entries.len() <= MESSAGES_MAX)?;
     let entries = entries.iter().map(|entry| {
-        // With `reply_wait_ms` it would be a request, which a batch has none of.
+        // With `reply_wait_ms` the entry would be a request, and a batch has no requests.
         let Some(members) = entry.as_object().filter(|members| {
             has_only(members, &["id", "body"])
                 && members.get("id").is_some_and(is_id)
@@ -122,7 +125,8 @@ fn batch_of_serde_json(body: &Value) -> Option<Value> {
     Some(Value::Array(entries.collect()))
 }
 
-/// An entry of a channel that asks for a reply is read as one, and only then refused.
+/// The code for a malformed entry of a batch. An entry with `reply_wait_ms` is read as an entry of
+/// a channel first, and then refused.
 fn code_of_a_bad_entry(entry: &Value) -> &'static str {
     let is_request = entry.as_object().is_some_and(|members| {
         has_only(members, &["id", "body", "reply_wait_ms"])

@@ -1,5 +1,6 @@
-//! Reads any bytes as the input of `web-ipc --send`: an object a line. Each line is an object that
-//! serde_json reads too, or blank, or refused in words that hold nothing of it.
+//! Reads any bytes as the input of `web-ipc --send`, one object on each line. Each line must be an
+//! object that serde_json reads too, or blank, or refused with a text that contains nothing of the
+//! line.
 
 #![cfg_attr(fuzzing, no_main)]
 
@@ -7,22 +8,22 @@ use std::io::BufReader;
 
 use input::InputLine;
 
-// The command is a program and no library: its file is built here a second time.
+// The command is a program, not a library, so its file is compiled here a second time.
 #[path = "../../../web-ipc-cli/src/input.rs"]
 mod input;
 
-// What that file needs of the command.
+// The error type that this file takes from the command.
 #[path = "../command_error.rs"]
 mod error;
 
 ipc_fuzz::target!(json_lines);
 
 fn json_lines(input: &[u8]) -> bool {
-    // A small buffer, so that lines cross its end.
+    // The buffer is small, so that lines cross its end.
     let mut reader = BufReader::with_capacity(16, input);
     let (mut line, mut seen, mut number, mut are_good) = (Vec::new(), Vec::new(), 0, true);
     loop {
-        match input::next_line(&mut reader, &mut line).expect("nothing fails to be read") {
+        match input::next_line(&mut reader, &mut line).expect("reading from memory cannot fail") {
             InputLine::End => break,
             InputLine::TooLong => panic!("{}", input::line_too_long(number)),
             InputLine::Whole => {
@@ -37,7 +38,7 @@ fn json_lines(input: &[u8]) -> bool {
     are_good && number > 0
 }
 
-/// Whether a line can be sent.
+/// Checks a line, and returns whether it can be sent.
 fn one_line(line: &[u8], number: u64) -> bool {
     let object = match input::from_line(line, number) {
         Ok(Some(object)) => object,
@@ -56,7 +57,7 @@ fn one_line(line: &[u8], number: u64) -> bool {
     let text = object.get();
     assert!(!is_blank(line) && text.starts_with('{') && text.ends_with('}'));
     let position = line.windows(text.len()).position(|part| part == text.as_bytes());
-    let around = [&line[..position.expect("it stays the text that it was")], &[]].concat();
+    let around = [&line[..position.expect("the object is a part of the line")], &[]].concat();
     assert!(is_blank(&around));
     match serde_json::from_str::<serde_json::Value>(text) {
         Ok(value) => assert!(value.is_object()),

@@ -1,5 +1,5 @@
-//! Reads any text as a file of keys (`envelope.keys`, `session.key`): the keys of its lines, or the
-//! first line that is none.
+//! Reads any text as a file of keys (`envelope.keys`, `session.key`). The result must be the keys
+//! of its lines, or an error that names the first malformed line.
 
 #![cfg_attr(fuzzing, no_main)]
 
@@ -8,7 +8,7 @@ use ipc_envelope::{KEYS_MAX, Key, KeyError, KeyRing, keys_from_text};
 ipc_fuzz::target!(key_ring);
 
 fn key_ring(input: &[u8]) -> bool {
-    // The files are read as UTF-8; other bytes are refused there.
+    // The files are read as UTF-8, which refuses other bytes.
     let Ok(text) = std::str::from_utf8(input) else { return false };
     let read = keys_from_text(text);
     let ring = KeyRing::from_text(text);
@@ -25,7 +25,7 @@ fn key_ring(input: &[u8]) -> bool {
     assert_eq!(texts, lines.iter().map(|(_, line)| line.to_owned()).collect::<Vec<_>>());
     assert!((1..=KEYS_MAX).contains(&keys.len()));
 
-    // The first seals, all open.
+    // The first key seals, all open.
     let ring = ring.expect("it has the same keys");
     let token = ring.seal(b"a plaintext", 1, [1; 16]);
     let first = KeyRing::from_text(&texts[0]).expect("a key");
@@ -34,8 +34,8 @@ fn key_ring(input: &[u8]) -> bool {
         b"a plaintext"
     );
     for text in &texts {
-        // The MAC alone says which key made a token. Of two keys with one signing half, which
-        // chance does not make, the first is taken.
+        // The MAC alone shows which key made a token. Of two keys with the same signing half, which
+        // do not occur by chance, the ring takes the first.
         let signs_alike = |other: &&String| signing_half(other) == signing_half(text);
         if texts.iter().find(signs_alike) == Some(text) {
             let one = KeyRing::from_text(text).expect("a key");
@@ -50,7 +50,7 @@ fn signing_half(key: &str) -> Vec<u8> {
     bytes[..16].to_vec()
 }
 
-/// The lines that are to be keys, with their numbers from 1.
+/// The lines that should be keys, with their numbers, counted from 1.
 fn key_lines(text: &str) -> Vec<(usize, &str)> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let is_blank = |byte: char| byte.is_ascii_whitespace();
@@ -61,7 +61,7 @@ fn key_lines(text: &str) -> Vec<(usize, &str)> {
         .collect()
 }
 
-/// Checks that the reason is the first there is, and says nothing of the text.
+/// Checks that the error reports the first fault, and contains nothing of the text.
 fn refused_with_reason(lines: &[(usize, &str)], error: KeyError) {
     let bad = lines.iter().position(|(_, line)| Key::from_base64url(line).is_err());
     match error {

@@ -1,5 +1,5 @@
-//! Gives a client of a channel any plaintext: what it reads in one pass is what it reads in two
-//! passes, and what serde_json reads by the rules of `docs/protocol.md`.
+//! Reads any plaintext as a frame that a client receives on a channel. Reading it in one pass, in
+//! two passes, and with serde_json by the rules of `docs/protocol.md` must give the same.
 
 #![cfg_attr(fuzzing, no_main)]
 
@@ -29,7 +29,7 @@ fn server_frame(plaintext: &[u8]) -> bool {
     };
     if let Some(theirs) = frame_of_serde_json(plaintext) {
         let ours = answer.as_ref().ok().map(server_as_value);
-        // A code has no escapes, which serde_json does not tell.
+        // A code must have no escapes, and serde_json does not show whether a string had some.
         if ours.is_some() || !plaintext.contains(&b'\\') {
             assert_eq!(ours, server_of_serde_json(&theirs["body"]));
         }
@@ -61,7 +61,7 @@ fn server_as_value(answer: &ChannelAnswer<'_>) -> Value {
     ])
 }
 
-/// The page's rules for the body of a server's frame.
+/// Reads the body of a server's frame by the rules of `docs/protocol.md`.
 fn server_of_serde_json(body: &Value) -> Option<Value> {
     let members = body.as_object()?;
     let list = |name| {

@@ -1,4 +1,5 @@
-//! Batches: one envelope, many messages, an answer for each that was not newly accepted.
+//! Tests batches: many messages in one envelope, with an answer for each that is not newly
+//! accepted.
 
 use ipc_protocol::{BatchReply, MessageId, ProblemCode, Route, write_batch};
 use ipc_server::MemoryOptions;

@@ -1,4 +1,5 @@
-//! Whose certificate is taken, on a new connection, a resumed one, and one that stays open.
+//! Tests which certificates the server accepts: on a new connection, a resumed one, and one that
+//! stays open.
 
 use std::io;
 use std::time::{Duration, Instant};
@@ -11,8 +12,8 @@ use rustls::{AlertDescription, Error as TlsError, HandshakeKind};
 use crate::fixture::*;
 use crate::ways::*;
 
-/// The alert with which a handshake ends. Under TLS 1.3 it comes after the client thinks it is
-/// connected.
+/// The alert that ends the handshake. Under TLS 1.3 it arrives after the client's handshake is
+/// done.
 async fn alert(identity: Option<Identity>) -> AlertDescription {
     let server = builder().start().await.unwrap();
     let attempt = async {
@@ -34,7 +35,7 @@ async fn no_certificate_is_refused_in_the_handshake() {
 #[tokio::test]
 async fn a_certificate_of_another_authority_is_refused_in_the_handshake() {
     let alert = alert(Some(issue_elsewhere("localhost"))).await;
-    // The other authority bears the same name, so that it may be the signature that is found wrong.
+    // The other authority has the same name, so the signature may be what fails to verify.
     assert!(
         matches!(
             alert,
@@ -111,11 +112,12 @@ async fn a_certificate_that_expires_while_its_connection_is_open_is_refused_on_e
         answer.is_refusal(ProblemCode::SessionExpired);
         assert!(
             start.elapsed() < Duration::from_secs(60),
-            "the expired certificate is still taken"
+            "the expired certificate is still accepted"
         );
     }
-    // A refusal that has not read the body ends the connection: one for each of these. Each is
-    // resumed, so that no verifier looked at it.
+    // A refusal that has not read the body ends the connection, so each request needs a connection
+    // of its own. Each connection is resumed, so no verifier has checked its certificate in the
+    // handshake.
     for (method, path) in [
         ("GET", "/is/running"),
         ("GET", "/nowhere"),
@@ -177,7 +179,7 @@ async fn a_stranger_on_an_https_port_gets_nothing_and_the_server_goes_on() {
     let server = builder().start().await.unwrap();
     let mut plain = connect_plain(&server).await;
     plain.write(b"GET /is/running HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
-    // A TLS alert, or nothing: no HTTP.
+    // The answer may be a TLS alert or nothing, but not HTTP.
     if let Ok(response) = plain.read_response().await {
         panic!("{response:?}");
     }
@@ -202,10 +204,10 @@ async fn a_server_whose_certificate_no_client_takes_does_not_start() {
         let error = builder().name(name).start().await.unwrap_err();
         assert!(error.to_string().contains(sentence), "{error}");
         assert!(error.remedy().unwrap().to_string().contains(remedy), "{error}");
-        // Over plain http nobody is shown it.
+        // Over plain http the certificate is not used, so it may be invalid.
         builder().protocol(Protocol::Http).name(name).start().await.unwrap();
     }
-    // What ends today is good today.
+    // A certificate that expires today is valid today.
     let request = CertificateRequest {
         validity_days: 1,
         ..CertificateRequest::new("ends-today", now_secs())

@@ -1,4 +1,4 @@
-//! Channels: what is accepted, how it is answered, and how one ends.
+//! Tests channels: which entries are accepted, how they are answered, and how a channel ends.
 
 use std::time::Duration;
 
@@ -45,7 +45,7 @@ async fn requests_get_their_replies_in_whatever_order_they_are_given() {
     deliveries.pop().unwrap().reply(&json!({"a": 2})).await.unwrap();
     let replies = channel.answer().await.replies;
     assert_eq!(replies, [(2, false, r#"{"a":2}"#.to_owned())]);
-    // Another message is answered while a request waits.
+    // A message is answered while a request waits.
     assert_eq!(channel.ask(&[message("{}")]).await, settled(&[(3, 3, "accepted")]));
     deliveries.remove(0).reply(&json!({"a": 0})).await.unwrap();
     assert_eq!(channel.answer().await.replies, [(0, false, r#"{"a":0}"#.to_owned())]);
@@ -63,7 +63,7 @@ async fn a_stop_waits_for_replies_and_then_closes_the_channel() {
     let delivery = server.inbox().recv().await.unwrap();
     server.begin_stop();
     idle.is_closed(1001, "the server is stopping").await;
-    // What comes now is not taken.
+    // An entry that arrives now is not accepted.
     waiting.send(&[message("{}")]).await;
     waiting.write(PING, b"x").await;
     assert_eq!(waiting.read().await.unwrap().opcode, PONG);
@@ -200,7 +200,7 @@ async fn a_reply_longer_than_a_message_has_its_own_and_takes_of_the_memory_of_al
     let long = json!({"text": "x".repeat(1_000_000)});
     let server = builder().bodies_bytes_max(1_500_000).start().await.unwrap();
     let mut channel = open(&server).await;
-    // Each gives its memory back.
+    // Each message gives its memory back.
     for n in 0..3 {
         channel.send(&[request("{}"), request("{}")]).await;
         let (first, second) =
@@ -240,10 +240,14 @@ async fn behind_a_refusal_only_what_needs_no_room_is_answered() {
     channel.send(&[known]).await;
     let answer = channel.ask(&[message("{}"), known, (known.0, "{}", None), message("[]")]).await;
     assert_eq!(answer.refused, Some((1, "inbox_full".to_owned())));
-    // A request from there on is the client's again, known or not.
+    // A request from the refused number on gets no reply, even if its id is known.
     assert_eq!(answer.settled, settled(&[(3, 3, "id_reused"), (4, 4, "not_an_object")]).settled);
     server.inbox().recv().await.unwrap().reply(&json!({})).await.unwrap();
-    assert_eq!(channel.answer().await.replies, [(0, false, "{}".to_owned())], "and of 2 nothing");
+    assert_eq!(
+        channel.answer().await.replies,
+        [(0, false, "{}".to_owned())],
+        "entry 2 gets no reply"
+    );
     channel.resume(1, &[message("{}"), known]).await;
     let answer = channel.answer().await;
     assert_eq!(answer.settled, [(5, 5, "accepted".to_owned())]);
@@ -268,7 +272,7 @@ async fn a_frame_with_more_than_the_inbox_holds_is_taken_as_fast_as_the_applicat
     let mut channel = open(&server).await;
     let bodies: Vec<String> = (0..50).map(|n| format!(r#"{{"n":{n}}}"#)).collect();
     let all: Vec<_> = bodies.iter().map(|body| message(body)).collect();
-    // One in the midst was sent before: it is known when its turn comes.
+    // Entry 20 was sent before, so it is a duplicate.
     assert_eq!(channel.ask(&all[20..21]).await, settled(&[(0, 0, "accepted")]));
     server.inbox().recv().await.unwrap().ack().await.unwrap();
     channel.send(&all).await;
@@ -305,10 +309,10 @@ async fn from_the_first_entry_that_finds_no_room_none_is_taken_until_the_client_
     assert_eq!(
         answer,
         settled(&[(0, 1, "accepted")]),
-        "while there may still be room for the others"
+        "the server still waits for room for the others"
     );
     assert_eq!(channel.answer().await.refused, Some((2, "inbox_full".to_owned())));
-    // What is on its way is dropped although there is room again.
+    // Entries sent before `resume` are dropped although there is room again.
     assert_eq!(server.inbox().recv().await.unwrap().body(), bodies[0]);
     channel.send(&all[3..4]).await;
     channel.send(&all[4..5]).await;
@@ -316,7 +320,7 @@ async fn from_the_first_entry_that_finds_no_room_none_is_taken_until_the_client_
     assert_eq!(
         channel.answer().await,
         settled(&[(5, 5, "accepted")]),
-        "and nothing is said of the others"
+        "the dropped entries get no answer"
     );
     for body in &bodies[1..3] {
         assert_eq!(server.inbox().recv().await.unwrap().body(), body);

@@ -1,4 +1,4 @@
-//! A client of a channel that writes WebSocket frames by hand, good ones and others.
+//! A client of a channel that writes its own WebSocket frames, valid and invalid ones.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use tokio_rustls::client::TlsStream;
 
 use crate::fixture::*;
 
-/// What must come does so in this time, or the test fails.
+/// How long a test waits for a frame before it fails.
 const SOON: Duration = Duration::from_secs(20);
 
 pub(crate) const BINARY: u8 = 0x2;
@@ -22,27 +22,27 @@ pub(crate) const PING: u8 = 0x9;
 pub(crate) const PONG: u8 = 0xa;
 pub(crate) const CLOSE: u8 = 0x8;
 
-/// The headers of a good handshake.
+/// The headers of a valid handshake.
 pub(crate) const HANDSHAKE: &str = "connection: Upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\nsec-websocket-protocol: web-ipc.1\r\n";
 
-/// A frame that came.
+/// A frame that was received.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct WsFrame {
     pub(crate) opcode: u8,
     pub(crate) payload: Vec<u8>,
 }
 
-/// What the server said of entries, each named once.
+/// The server's answers to entries.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Answer {
-    /// First, last and code.
+    /// The first number, the last number and the code.
     pub(crate) settled: Vec<(u64, u64, String)>,
     pub(crate) refused: Option<(u64, String)>,
-    /// Entry, duplicate, body.
+    /// The entry's number, whether it is a duplicate, and the body.
     pub(crate) replies: Vec<(u64, bool, String)>,
 }
 
-/// An entry of a frame: a message, or a request that waits so long.
+/// An entry of a frame. With a duration it is a request that waits so long for its reply.
 pub(crate) type Entry<'a> = (MessageId, &'a str, Option<Duration>);
 
 pub(crate) struct Channel<S = TlsStream<TcpStream>> {
@@ -51,11 +51,11 @@ pub(crate) struct Channel<S = TlsStream<TcpStream>> {
     pub(crate) id: MessageId,
     /// The number of the next entry.
     pub(crate) next: u64,
-    /// Goes with the next frame.
+    /// The session of the next frame.
     pub(crate) session: Option<String>,
 }
 
-/// Opens a channel whose first frame brings the default admin's session.
+/// Opens a channel whose first frame has the default admin's session.
 pub(crate) async fn open(server: &Server) -> Channel {
     let session = admin_session(server).await;
     open_with(connect(server).await, Some(&session)).await
@@ -81,7 +81,7 @@ pub(crate) async fn open_with<S: AsyncRead + AsyncWrite + Unpin>(
     Channel { connection, limits, id: new_id(), next: 0, session: session.map(str::to_owned) }
 }
 
-/// A WebSocket frame of a client, whose first byte is given.
+/// A WebSocket frame of a client with this first byte.
 pub(crate) fn ws_frame(first: u8, payload: &[u8]) -> Vec<u8> {
     const MASK: [u8; 4] = [1, 2, 3, 4];
     let mut bytes = vec![first];
@@ -123,13 +123,13 @@ pub(crate) fn channel_frame(
     plaintext
 }
 
-/// An envelope of now.
+/// Seals a plaintext with the present time.
 pub(crate) fn envelope(plaintext: &[u8]) -> Vec<u8> {
     HOME.keys.seal(plaintext, now_secs(), [7; 16])
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Channel<S> {
-    /// Writes one WebSocket frame, the last of its message.
+    /// Writes one WebSocket frame, which ends its message.
     pub(crate) async fn write(&mut self, opcode: u8, payload: &[u8]) {
         self.connection.write(&ws_frame(0x80 | opcode, payload)).await.unwrap();
     }
@@ -152,7 +152,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Channel<S> {
         self.write(BINARY, &sealed).await;
     }
 
-    /// The next frame; `None` at the end of the connection.
+    /// Reads the next frame. Returns `None` at the end of the connection.
     pub(crate) async fn read(&mut self) -> Option<WsFrame> {
         tokio::time::timeout(SOON, self.read_frame()).await.expect("the server says something").ok()
     }
@@ -174,7 +174,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Channel<S> {
         Ok(WsFrame { opcode: first & 0xf, payload })
     }
 
-    /// What the next frame says, which has to be one of answers.
+    /// Reads the next frame, which must hold answers.
     pub(crate) async fn answer(&mut self) -> Answer {
         let frame = self.read().await.expect("the channel is open");
         assert_eq!(frame.opcode, BINARY, "{:?}", close_of(&frame));
@@ -207,8 +207,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Channel<S> {
         self.answer().await
     }
 
-    /// The code and the reason with which the server closes the channel. Whatever else it says
-    /// before is passed over.
+    /// The code and the reason with which the server closes the channel. Frames before the close
+    /// frame are skipped.
     pub(crate) async fn closed(&mut self) -> (u16, String) {
         loop {
             let frame = self.read().await.expect("a close frame comes before the end");
@@ -218,14 +218,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Channel<S> {
         }
     }
 
-    /// Checks with which code the server closes the channel, and that the connection ends when the
-    /// client has heard of it.
+    /// Checks the code with which the server closes the channel, and that the connection ends after
+    /// the client's close frame.
     pub(crate) async fn is_closed(&mut self, code: u16, reason: &str) {
         assert_eq!(self.closed().await, (code, reason.to_owned()));
-        // The server may have ended it already.
+        // The server may have ended the connection already.
         let _ = self.connection.write(&ws_frame(0x80 | CLOSE, &code.to_be_bytes())).await;
         let _ = self.connection.stream.shutdown().await;
-        assert_eq!(self.read().await, None, "nothing comes behind a close frame");
+        assert_eq!(self.read().await, None, "no frame follows a close frame");
     }
 }
 
@@ -243,12 +243,12 @@ pub(crate) fn message(body: &str) -> Entry<'_> {
     (new_id(), body, None)
 }
 
-/// A request that waits long.
+/// A request that waits an hour for its reply.
 pub(crate) fn request(body: &str) -> Entry<'_> {
     (new_id(), body, Some(Duration::from_secs(3600)))
 }
 
-/// An answer that settles entries and says nothing else.
+/// An answer that only settles entries.
 pub(crate) fn settled(runs: &[(u64, u64, &str)]) -> Answer {
     let settled =
         runs.iter().map(|(first, last, code)| (*first, *last, (*code).to_owned())).collect();

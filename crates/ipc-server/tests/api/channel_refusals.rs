@@ -1,4 +1,4 @@
-//! Peers of a channel that break its rules: each sees the close code that says which.
+//! Tests peers that break the rules of a channel: each gets the close code of the broken rule.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ async fn started() -> (Server, Channel) {
     (server, channel)
 }
 
-/// Writes bytes as they are.
+/// Writes bytes without framing.
 async fn write_raw(channel: &mut Channel, bytes: &[u8]) {
     channel.connection.write(bytes).await.unwrap();
 }
@@ -144,7 +144,7 @@ async fn a_message_in_too_many_fragments_closes_the_channel() {
     };
     let whole: Vec<u8> =
         pieces.iter().enumerate().flat_map(|(index, piece)| fragment(index, 128, piece)).collect();
-    // A ping may stand between fragments.
+    // A ping may come between fragments.
     let (first, rest) = whole.split_at(fragment(0, 128, pieces[0]).len());
     write_raw(&mut channel, &[first, &ws_frame(0x80 | PING, b""), rest].concat()).await;
     assert_eq!(channel.read().await.unwrap().opcode, PONG);
@@ -165,7 +165,7 @@ async fn a_message_beyond_the_limit_closes_the_channel_before_it_has_come() {
         write_raw(&mut channel, &bytes).await;
         channel.is_closed(1009, "the message is too long").await;
     }
-    // The longest is an envelope like any other.
+    // A message of exactly the maximum length is read like any other.
     let (_server, mut channel) = started().await;
     write_raw(&mut channel, &ws_frame(0x82, &vec![0; longest])).await;
     channel.is_closed(4400, "malformed_envelope").await;
@@ -232,7 +232,7 @@ async fn a_captured_frame_is_of_no_use_on_another_channel_or_again() {
     assert_eq!(channel.answer().await, settled(&[(0, 0, "accepted")]));
     channel.write(BINARY, &captured).await;
     channel.is_closed(1008, "the entries are not numbered consecutively").await;
-    // As the first frame of another channel it is one that was accepted before.
+    // On another channel the same messages are duplicates.
     let mut other = open(&server).await;
     other.id = channel.id;
     other.write(BINARY, &captured).await;
@@ -282,7 +282,7 @@ async fn without_a_session_or_with_one_that_is_none_the_channel_is_closed() {
     let mut channel = open_with(other, Some(&session)).await;
     channel.send(&[message("{}")]).await;
     channel.is_closed(4403, "wrong_certificate").await;
-    // One that is none does not replace the one that is there, and ends the channel.
+    // An invalid session does not replace the valid one, and ends the channel.
     let mut channel = open(&server).await;
     channel.send(&[message("{}")]).await;
     channel.answer().await;
@@ -319,7 +319,7 @@ async fn a_new_session_on_an_open_channel_replaces_the_old_one() {
     }
 }
 
-/// Adds a user and opens a channel of his.
+/// Adds a user and opens a channel with that user's session.
 async fn open_as_new_user(server: &Server, name: &'static str) -> Channel {
     let add =
         move || ipc_setup::users(&HOME.home).unwrap().add(name, "pass".to_owned().into()).unwrap();
@@ -385,12 +385,12 @@ async fn more_entries_or_requests_than_there_may_be_close_the_channel() {
     for _ in 0..4 {
         assert_eq!(server.inbox().recv().await.unwrap().body(), "{}");
     }
-    assert!(server.inbox().recv().await.is_none(), "nothing of a frame that was refused");
+    assert!(server.inbox().recv().await.is_none(), "no entry of a refused frame is accepted");
 }
 
 #[tokio::test]
 async fn entry_after_entry_without_a_look_at_the_answers_closes_the_channel() {
-    // Time for whoever looks late to see why.
+    // Gives a client that reads late the time to see the reason.
     let server = builder()
         .protocol(Protocol::Http)
         .body_timeout(Duration::from_secs(2))
@@ -403,7 +403,8 @@ async fn entry_after_entry_without_a_look_at_the_answers_closes_the_channel() {
     let stream = socket.connect(server.address()).await.unwrap();
     let connection = Connection { stream: tokio::io::BufReader::new(stream) };
     let mut channel = open_with(connection, Some(&session)).await;
-    // None of these entries is one, and no two that follow each other have one answer.
+    // All entries are malformed, and neighbours get different codes, so that answers cannot be
+    // merged into ranges.
     let entries = format!(r#"1,{{"id":"{}","body":[]}}"#, new_id());
     let entries = vec![entries; 500].join(",");
     let mut first = 0;
@@ -422,7 +423,7 @@ async fn entry_after_entry_without_a_look_at_the_answers_closes_the_channel() {
         let sealed = envelope(&plaintext);
         let writing = channel.write(BINARY, &sealed);
         if tokio::time::timeout(Duration::from_secs(3), writing).await.is_err() {
-            // The server reads no more.
+            // The server has stopped reading.
             break;
         }
         assert!(first < 5_000_000, "the server reads without end");
@@ -455,7 +456,7 @@ async fn a_channel_on_which_nothing_is_said_is_closed_and_one_that_waits_is_not(
     delivery.reply(&serde_json::json!({})).await.unwrap();
     assert_eq!(channel.answer().await.replies.len(), 1);
     channel.is_closed(1001, "the channel was idle too long").await;
-    // Nor is one kept on which nobody says who he is.
+    // A channel whose first frame does not come is closed too.
     let server = builder().body_timeout(short).start().await.unwrap();
     open(&server).await.is_closed(1001, "the channel was idle too long").await;
 }
@@ -484,7 +485,7 @@ async fn a_long_message_takes_of_the_memory_that_all_bodies_share() {
         .unwrap();
     let mut channel = open(&server).await;
     let body = format!(r#"{{"x":"{}"}}"#, "a".repeat(150_000));
-    // Each gives its memory back.
+    // Each message gives its memory back.
     for n in 0..3 {
         assert_eq!(channel.ask(&[message(&body)]).await, settled(&[(n, n, "accepted")]));
     }

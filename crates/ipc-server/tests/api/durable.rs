@@ -1,4 +1,5 @@
-//! A server with a durable inbox: what it acknowledged is there after it has gone.
+//! Tests a server with a durable inbox: every message that it accepted is in the file after it has
+//! stopped.
 
 use ipc_protocol::MessageId;
 use ipc_server::{DurableOptions, Inbox, Server, StartError};
@@ -6,12 +7,12 @@ use ipc_server::{DurableOptions, Inbox, Server, StartError};
 use crate::fixture::*;
 use crate::ways::*;
 
-/// A server whose inbox is a file in a directory of its own.
+/// Starts a server whose inbox is a file in `directory`.
 async fn server_on(directory: &tempfile::TempDir) -> Server {
     let path = directory.path().join("inbox.db");
     let inbox = loop {
         match DurableOptions::default().open(&path).await {
-            // The last one who had it has not let go of it yet.
+            // The previous server has not closed the file yet.
             Err(ipc_inbox::OpenError::InUse { .. }) => tokio::task::yield_now().await,
             opened => break opened.unwrap(),
         }
@@ -59,7 +60,8 @@ async fn a_durable_inbox_is_a_file_of_the_home_and_has_one_server() {
     builder().start().await.unwrap();
 }
 
-/// The files beside the databases of a home, which have what came last while it is in use.
+/// The WAL files beside the databases of a home. While a database is in use they hold its newest
+/// changes.
 fn beside(home: &ipc_home::Home) -> Vec<String> {
     let entries = std::fs::read_dir(home.root()).unwrap();
     let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
@@ -88,7 +90,7 @@ async fn after_a_stop_everything_is_in_the_files_of_the_home_themselves() {
     }
     assert!(!beside(&home).is_empty());
     server.stop().await;
-    // The handle is still there, and more may be taken.
+    // The test still has the handle, so the file stays open.
     let copy = directory.path().join("inbox.db");
     std::fs::copy(home.inbox_db(), &copy).unwrap();
     let (_sender, copy) = DurableOptions::default().open(&copy).await.unwrap();
@@ -98,7 +100,7 @@ async fn after_a_stop_everything_is_in_the_files_of_the_home_themselves() {
     assert_eq!(server.finish_inbox().await, 2);
     assert!(beside(&home).is_empty(), "{:?}", beside(&home));
 
-    // One that does not come to serve leaves nothing either.
+    // A server that fails to start leaves no such files either.
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let error = builder().bind(taken.local_addr().unwrap().to_string()).start().await.unwrap_err();
     assert!(matches!(error, StartError::Listen { .. }), "{error:?}");

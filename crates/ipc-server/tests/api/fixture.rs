@@ -1,4 +1,4 @@
-//! A home for all tests, servers on free ports, and a client that writes HTTP/1.1 by hand.
+//! A home for all tests, servers on free ports, and a client that writes its own HTTP/1.1.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, LazyLock};
@@ -25,8 +25,8 @@ pub(crate) fn now_secs() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
 }
 
-/// One home for all tests, as its making costs a bcrypt. Its authority is ten days old, so that it
-/// can issue certificates that have expired.
+/// One home for all tests, since making one costs a bcrypt hash. Its authority is ten days old, so
+/// that it can issue certificates that have expired.
 pub(crate) struct TestHome {
     _directory: tempfile::TempDir,
     pub(crate) home: Home,
@@ -34,7 +34,7 @@ pub(crate) struct TestHome {
 }
 
 pub(crate) static HOME: LazyLock<TestHome> =
-    // Making a home blocks, which an async test's thread must not.
+    // Making a home blocks, and the thread of an async test must not block.
     LazyLock::new(|| std::thread::spawn(make_home).join().unwrap());
 
 fn make_home() -> TestHome {
@@ -48,7 +48,7 @@ fn make_home() -> TestHome {
     TestHome { _directory: directory, home, keys }
 }
 
-/// Issues a certificate of the home's authority as of `issued_at_secs`, for a day.
+/// Issues a certificate of the home's authority, valid for a day from `issued_at_secs`.
 pub(crate) fn issue(name: &str, issued_at_secs: u64) -> Identity {
     let home = &HOME.home;
     let read = |path: std::path::PathBuf| std::fs::read(path).unwrap();
@@ -57,7 +57,7 @@ pub(crate) fn issue(name: &str, issued_at_secs: u64) -> Identity {
     issued_by(&authority, name, issued_at_secs)
 }
 
-/// Issues a certificate of an authority that is not the home's.
+/// Issues a certificate of another authority than the home's.
 pub(crate) fn issue_elsewhere(name: &str) -> Identity {
     issued_by(
         &Authority::create(&AuthorityOptions::default(), now_secs()).unwrap(),
@@ -81,7 +81,7 @@ pub(crate) fn builder() -> ServerBuilder {
     Server::builder(&HOME.home).bind("127.0.0.1:0").workers(1)
 }
 
-/// Client TLS that trusts the home's authority and shows `identity`.
+/// A TLS configuration of a client that trusts the home's authority and presents `identity`.
 pub(crate) fn tls(identity: Option<Identity>) -> Arc<rustls::ClientConfig> {
     let mut roots = rustls::RootCertStore::empty();
     for certificate in HOME.home.ca_certificates().unwrap() {
@@ -103,7 +103,7 @@ pub(crate) fn identity(name: &str) -> Identity {
     HOME.home.identity(&PeerName::parse(name).unwrap()).unwrap()
 }
 
-/// A connection that is kept.
+/// A connection for many requests.
 pub(crate) struct Connection<S = TlsStream<TcpStream>> {
     pub(crate) stream: BufReader<S>,
 }
@@ -120,12 +120,12 @@ impl Response {
         self.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }
 
-    /// Checks that it is the refusal `code`, in the documented form.
+    /// Checks that the response is the refusal `code` in the documented form.
     #[track_caller]
     pub(crate) fn is_refusal(&self, code: ProblemCode) -> Problem {
         let text = String::from_utf8_lossy(&self.body);
         let problem: Problem = serde_json::from_slice(&self.body)
-            .unwrap_or_else(|_| panic!("{} is no problem: {text}", self.status));
+            .unwrap_or_else(|_| panic!("{} is not a problem document: {text}", self.status));
         assert_eq!((problem.code.as_str(), self.status), (code.as_str(), code.status()), "{text}");
         assert_eq!(problem.status, self.status);
         assert_eq!(self.header("content-type"), Some("application/problem+json"));
@@ -170,7 +170,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         Ok(response)
     }
 
-    /// Reads a response that has no body, whatever its length says.
+    /// Reads a response without a body, whatever its `Content-Length` is.
     pub(crate) async fn read_head(&mut self) -> std::io::Result<Response> {
         let mut status = 0;
         let mut headers = Vec::new();
@@ -225,7 +225,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         self.post(Route::ClientAuth, &sealed(Route::ClientAuth, new_id(), None, &body)).await
     }
 
-    /// The default admin's session.
+    /// Logs in as the default admin and returns the session.
     pub(crate) async fn admin_session(&mut self) -> Zeroizing<String> {
         let admin = HOME.home.admin_credentials().unwrap();
         session_in(&self.log_in(&admin.username, &admin.password).await)
@@ -237,14 +237,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     }
 }
 
-/// The default admin's session with the certificate of `localhost`: one login serves all tests, as
-/// it does all servers on a home.
+/// The default admin's session with the certificate of `localhost`. One login serves all tests,
+/// since it is valid at all servers of a home.
 pub(crate) async fn admin_session(server: &Server) -> Zeroizing<String> {
     static SESSION: OnceCell<Zeroizing<String>> = OnceCell::const_new();
     SESSION.get_or_init(async || connect(server).await.admin_session().await).await.clone()
 }
 
-/// The body of a reply, as the server sealed it.
+/// Opens a reply and returns its body.
 pub(crate) fn reply_in(response: &Response) -> String {
     assert_eq!(response.status, 200, "{response:?}");
     let freshness = Some(Freshness::at(now_secs()));
@@ -256,7 +256,7 @@ pub(crate) fn reply_in(response: &Response) -> String {
     Frame::parse(&plaintext).unwrap().object().unwrap().to_owned()
 }
 
-/// The session of a login's answer.
+/// The session in the response to a login.
 pub(crate) fn session_in(response: &Response) -> Zeroizing<String> {
     serde_json::from_str::<AuthReply>(&reply_in(response)).unwrap().session
 }
@@ -273,7 +273,7 @@ pub(crate) fn frame(route: Route, id: MessageId, session: Option<&str>, body: &s
     plaintext
 }
 
-/// A raw envelope of now.
+/// Makes a raw envelope, sealed at the present time.
 pub(crate) fn sealed(route: Route, id: MessageId, session: Option<&str>, body: &str) -> Vec<u8> {
     HOME.keys.seal(&frame(route, id, session, body), now_secs(), [7; 16])
 }

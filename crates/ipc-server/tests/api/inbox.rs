@@ -1,4 +1,4 @@
-//! A full inbox, and what still works beside it.
+//! Tests a full inbox, and what works in spite of it.
 
 use std::time::Duration;
 
@@ -23,10 +23,10 @@ async fn a_full_inbox_refuses_and_nothing_is_lost_or_doubled() {
             assert_eq!(line.send(*id, "{}").await, Outcome::Accepted);
         }
         assert_eq!(line.send(ids[2], "{}").await, Outcome::Refused(ProblemCode::InboxFull));
-        assert_eq!(line.send(ids[0], "{}").await, Outcome::Duplicate, "what is in needs no room");
+        assert_eq!(line.send(ids[0], "{}").await, Outcome::Duplicate, "a duplicate needs no room");
 
         assert_eq!(server.inbox().recv().await.unwrap().id(), ids[0]);
-        // What was refused was not remembered.
+        // The id of a refused message is not remembered.
         assert_eq!(line.send(ids[2], "{}").await, Outcome::Accepted);
         server.stop().await;
         assert_eq!(server.inbox().recv().await.unwrap().id(), ids[1]);
@@ -99,7 +99,7 @@ async fn an_inbox_that_is_closed_is_a_server_that_stops() {
 async fn four_senders_on_two_workers_share_one_inbox_and_each_keeps_its_order() {
     let server = builder().workers(2).start().await.unwrap();
     let session = admin_session(&server).await;
-    // Two each way.
+    // Two senders for each way.
     let senders: Vec<_> = (0..4)
         .map(|sender| {
             let (address, session) = (server.address(), session.clone());

@@ -1,4 +1,4 @@
-//! Starting and stopping.
+//! Tests how a server starts and stops.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use ipc_server::{Protocol, Server, StartError};
 
 use crate::fixture::*;
 
-/// A free port beyond those that other tests' servers choose from.
+/// A free port outside the range from which other tests' servers choose.
 fn elsewhere() -> std::net::SocketAddr {
     std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
@@ -20,7 +20,7 @@ async fn a_stop_finishes_what_is_under_way_and_leaves_what_was_accepted() {
     let session = admin_session(&server).await;
     idle.submit(new_id(), &session, r#"{"n":1}"#).await.is_success();
 
-    // A request whose body is only half there when the server is told to stop.
+    // Half of this request's body has arrived when the server is told to stop.
     let mut slow = connect(&server).await;
     assert_eq!(slow.request("GET", "/is/running", "", b"").await.status, 200);
     let envelope = sealed(Route::MessageSubmit, new_id(), Some(&session), r#"{"n":2}"#);
@@ -30,12 +30,12 @@ async fn a_stop_finishes_what_is_under_way_and_leaves_what_was_accepted() {
     );
     let (first_half, second_half) = envelope.split_at(50);
     slow.write(head.as_bytes()).await.unwrap();
-    // The request is under way once the server asks for its body.
+    // When the server asks for the body, it is handling the request.
     assert_eq!(slow.read_response().await.unwrap().status, 100);
     slow.write(first_half).await.unwrap();
 
     let finishing = async {
-        // The idle connection is closed when the stop has begun.
+        // Once the idle connection is closed, the stop has begun.
         assert!(idle.read_response().await.is_err());
         slow.write(second_half).await.unwrap();
         slow.read_response().await.unwrap()
@@ -138,7 +138,7 @@ async fn a_home_is_not_moved_away_while_a_server_has_it_whatever_its_inbox() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("home");
     let options = ipc_setup::InitOptions { force: true, ..ipc_setup::InitOptions::now() };
-    // Making a home blocks, which an async test's thread must not.
+    // Making a home blocks, and the thread of an async test must not block.
     let init = |path: std::path::PathBuf| {
         tokio::task::spawn_blocking(move || ipc_setup::init(&path, &options))
     };
@@ -154,6 +154,6 @@ async fn a_home_is_not_moved_away_while_a_server_has_it_whatever_its_inbox() {
     }
     assert!(
         init(path).await.unwrap().unwrap().kept_aside.is_some(),
-        "a server that has stopped lets go of it"
+        "a stopped server releases its home"
     );
 }

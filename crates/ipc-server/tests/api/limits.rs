@@ -1,4 +1,4 @@
-//! What a peer cannot do however slow, silent or talkative it is.
+//! Tests the limits on what a slow, silent or talkative peer can do.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -14,13 +14,16 @@ const SHORT: Duration = Duration::from_millis(50);
 const LONG: Duration = Duration::from_secs(600);
 const CHUNKED: &str = "POST /message/submit HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n";
 
-/// Waits for the end of a connection on which nothing is said any more.
+/// Waits for the end of a connection, on which no more bytes may arrive.
 async fn ends<S: AsyncRead + AsyncWrite + Unpin>(connection: &mut Connection<S>) {
     let mut rest = Vec::new();
-    // In good order or not.
+    // The connection may end in order or with an error.
     let end =
         tokio::time::timeout(Duration::from_secs(20), connection.stream.read_to_end(&mut rest));
-    assert!(end.await.expect("the server ends it").is_err() || rest.is_empty(), "{rest:?}");
+    assert!(
+        end.await.expect("the server ends the connection").is_err() || rest.is_empty(),
+        "{rest:?}"
+    );
 }
 
 async fn is_well(server: &Server) {
@@ -70,7 +73,7 @@ async fn keeps_nobody_after<S: AsyncRead + AsyncWrite + Unpin>(
 async fn a_head_beyond_32_kib_is_answered_with_431_whatever_is_in_it() {
     let server = builder().start().await.unwrap();
     for long in [
-        // A name of 64 KiB is where the HTTP library panics.
+        // The HTTP library panics at a header name of 64 KiB.
         format!("{}: x", "a".repeat(1 << 16)),
         format!("a: {}", "x".repeat(1 << 20)),
         "a: x\r\n".repeat(20_000),
@@ -78,7 +81,7 @@ async fn a_head_beyond_32_kib_is_answered_with_431_whatever_is_in_it() {
         for before in ["", "GET /is/running HTTP/1.1\r\nhost: x\r\n\r\n"] {
             let mut connection = connect(&server).await;
             let request = format!("{before}GET /is/running HTTP/1.1\r\nhost: x\r\n{long}\r\n\r\n");
-            // The answer may come before all of it was written.
+            // The response may come before the whole request is written.
             let _ = connection.write(request.as_bytes()).await;
             if !before.is_empty() {
                 assert_eq!(connection.read_response().await.unwrap().status, 200);
@@ -126,7 +129,7 @@ async fn a_chunked_body_that_nobody_reads_ends_with_its_connection() {
             while goes_on && connection.write(long.as_bytes()).await.is_ok() {
                 assert!(
                     start.elapsed() < Duration::from_secs(20),
-                    "what is sent is swallowed without end"
+                    "the server reads and discards without end"
                 );
             }
             if !goes_on {
@@ -183,7 +186,7 @@ async fn bodies_share_the_memory_there_is_and_short_ones_need_none_of_it() {
     let start = Instant::now();
     let mut second = connect(&server).await;
     loop {
-        // Until the first one's bytes have come.
+        // The first envelope's bytes may not have arrived yet.
         let answer = second.post(Route::MessageSubmit, &[0; 150_000]).await;
         if answer.status == 503 {
             answer.is_refusal(ProblemCode::Unavailable);
@@ -232,7 +235,7 @@ async fn silent_connections_do_not_keep_others_from_their_handshake() {
         silent.push(connect_plain(&server).await);
     }
     is_well(&server).await;
-    // The oldest had to go.
+    // The server has closed the oldest connection.
     ends(&mut silent[0]).await;
 }
 
@@ -268,7 +271,7 @@ async fn a_request_under_way_keeps_its_place_and_whoever_finds_none_is_sent_away
     );
     busy.write(head.as_bytes()).await.unwrap();
     assert_eq!(busy.read_response().await.unwrap().status, 100);
-    // Under TLS 1.3 the client's handshake is done before the server's.
+    // Under TLS 1.3 the client's handshake ends before the server's.
     if let Ok(mut other) = connect_tls(server.address(), &tls(Some(identity("localhost")))).await {
         ends(&mut other).await;
     }
@@ -288,9 +291,12 @@ async fn an_answer_that_nobody_takes_does_not_hold_its_connection() {
     loop {
         stream.writable().await.unwrap();
         match stream.try_write(requests.as_bytes()) {
-            // The connection is reset: what was sent found nobody.
+            // The connection was reset, since the server had closed it.
             Err(error) if error.kind() != std::io::ErrorKind::WouldBlock => break,
-            _ => assert!(start.elapsed() < Duration::from_secs(20), "the connection is kept"),
+            _ => assert!(
+                start.elapsed() < Duration::from_secs(20),
+                "the server keeps the connection"
+            ),
         }
         tokio::task::yield_now().await;
     }
@@ -316,7 +322,7 @@ async fn a_short_stop_timeout_still_is_one() {
     slow.write(head.as_bytes()).await.unwrap();
     assert_eq!(slow.read_response().await.unwrap().status, 100);
     let finishing = async {
-        // The idle connection is closed when the stop has begun.
+        // Once the idle connection is closed, the stop has begun.
         ends(&mut idle).await;
         slow.write(&envelope).await.unwrap();
         slow.read_response().await.unwrap()

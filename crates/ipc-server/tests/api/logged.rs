@@ -22,7 +22,7 @@ impl log::Log for Lines {
     fn flush(&self) {}
 }
 
-/// Keeps all lines from now on, up to level info.
+/// Starts to keep all lines of level info and above.
 pub(crate) fn watch() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {

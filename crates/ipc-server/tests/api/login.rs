@@ -1,4 +1,4 @@
-//! Logins, and what ends a session.
+//! Tests logins, and how sessions end.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -17,7 +17,7 @@ use crate::fixture::*;
 use crate::logged;
 use crate::ways::*;
 
-/// Runs a change of the users off the async thread.
+/// Runs a change of the users on a blocking thread.
 async fn change_users(change: impl FnOnce(ipc_setup::Users) + Send + 'static) {
     tokio::task::spawn_blocking(move || change(ipc_setup::users(&HOME.home).unwrap()))
         .await
@@ -105,7 +105,7 @@ async fn after_too_many_failures_one_waits_and_headers_make_nobody_another() {
         sealed(Route::ClientAuth, new_id(), None, &body)
     };
     for attempt in 0..4 {
-        // Each from a connection and an alleged address of its own.
+        // Each login uses its own connection and claims an address of its own.
         let headers = format!(
             "content-type: application/octet-stream\r\nx-forwarded-for: 192.0.2.{attempt}\r\nforwarded: for=192.0.2.{attempt}\r\n"
         );
@@ -120,7 +120,7 @@ async fn after_too_many_failures_one_waits_and_headers_make_nobody_another() {
         }
     }
     let admin = connect_plain(&server).await.admin_session().await;
-    assert!(!admin.is_empty(), "another user is not kept out");
+    assert!(!admin.is_empty(), "another user is not blocked");
 }
 
 #[tokio::test]
@@ -172,7 +172,7 @@ async fn a_users_database_that_is_replaced_under_a_server_lets_nobody_in_whom_th
     let server = builder().users(Arc::new(open)).start().await.unwrap();
     let mut connection = connect(&server).await;
     let session = session_in(&connection.log_in("leaver", "x").await);
-    // Always the same message, so that the inbox does not fill.
+    // The message is always the same, so that the inbox does not fill.
     let id = new_id();
     connection.submit(id, &session, "{}").await.is_success();
 
@@ -181,22 +181,25 @@ async fn a_users_database_that_is_replaced_under_a_server_lets_nobody_in_whom_th
     }
     ipc_store::Options::new().create(&path).await.unwrap().close().await;
     connection.log_in("leaver", "x").await.is_refusal(ProblemCode::Unavailable);
-    // A session is looked at again within a second.
+    // A session is checked again within a second.
     let begun = Instant::now();
     while connection.submit(id, &session, "{}").await.status == 200 {
-        assert!(begun.elapsed() < Duration::from_secs(2), "the leaver stays in");
+        assert!(
+            begun.elapsed() < Duration::from_secs(2),
+            "the deleted user's session is still accepted"
+        );
     }
     connection.submit(id, &session, "{}").await.is_refusal(ProblemCode::Unavailable);
 }
 
-/// A store that looks at the password of `stuck` for as long as it is not told to go on, and lets
-/// everybody else in.
+/// A store that blocks while it checks the password of `stuck` until the test releases it, and
+/// accepts all other logins at once.
 struct Slow {
     begun: mpsc::UnboundedSender<()>,
     go_on: Semaphore,
 }
 
-/// A store and what tells that a login of `stuck` has come to it.
+/// Makes a store, and a channel that reports each login of `stuck` that reaches it.
 fn slow() -> (Arc<Slow>, mpsc::UnboundedReceiver<()>) {
     let (begun, has_begun) = mpsc::unbounded_channel();
     (Arc::new(Slow { begun, go_on: Semaphore::new(0) }), has_begun)
@@ -246,7 +249,7 @@ impl UserStore for Slow {
     }
 }
 
-/// Sends `logins` logins of `stuck` at once, each on a connection of its own, with one certificate.
+/// Sends `logins` logins of `stuck` at once, each on its own connection, all with one certificate.
 fn stuck(server: &Server, logins: usize) -> JoinSet<Response> {
     let config = tls(Some(identity("localhost")));
     (0..logins)
@@ -310,11 +313,11 @@ async fn many_guesses_at_once_are_no_more_than_one_after_the_other() {
     while let Some(answer) = logins.join_next().await {
         answer.unwrap().is_refusal(ProblemCode::BadCredentials);
     }
-    assert!(has_begun.try_recv().is_err(), "three guesses were looked at");
+    assert!(has_begun.try_recv().is_err(), "only three guesses were checked");
     connect(&server).await.log_in("stuck", "x").await.is_refusal(ProblemCode::TooManyAttempts);
 }
 
-/// Posts a login that was sealed before.
+/// Posts a login that is sealed already.
 async fn post_login<S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin>(
     connection: &mut Connection<S>,
     envelope: &[u8],
@@ -344,7 +347,7 @@ async fn a_login_that_was_captured_is_good_for_nothing_and_costs_its_user_nothin
         post_login(&mut connect_plain(&server).await, &captured)
             .await
             .is_refusal(ProblemCode::IdReused);
-        // Sealed anew it is the same login.
+        // A login that is sealed again is the same login.
         post_login(&mut connection, &login(id, "somebody")).await.is_refusal(ProblemCode::IdReused);
     }
     session_in(&post_login(&mut connection, &login(new_id(), "somebody")).await);
@@ -383,7 +386,7 @@ async fn one_certificate_tries_no_more_passwords_with_many_users_than_it_may() {
     other.log_in("user3", "x").await.is_refusal(ProblemCode::BadCredentials);
 }
 
-/// Sends until the session is refused; how long that took.
+/// Sends until the session is refused, and returns how long that took.
 async fn until_refused(line: &mut Line) -> Duration {
     until_refused_with(line, ProblemCode::SessionExpired).await
 }
@@ -398,7 +401,7 @@ async fn until_refused_with(line: &mut Line, code: ProblemCode) -> Duration {
                 return start.elapsed();
             }
         }
-        assert!(start.elapsed() < Duration::from_secs(10), "the session lives on");
+        assert!(start.elapsed() < Duration::from_secs(10), "the session is still accepted");
     }
 }
 
@@ -436,7 +439,7 @@ async fn a_deleted_user_and_one_with_a_new_password_are_out_within_a_second() {
         assert!(until_refused(&mut changer_line).await <= Duration::from_secs(1));
         session_in(&connection.log_in(changer, "pass2").await);
 
-        // A new user of the same name and password is not the old one.
+        // A new user with the same name and password does not revive the old session.
         change_users(move |users| users.add(leaver, "pass".to_owned().into()).unwrap()).await;
         let answer = way.open(&server, &leaver_session).await.send(new_id(), "{}").await;
         assert_eq!(answer, Outcome::Refused(ProblemCode::SessionExpired));
@@ -470,7 +473,7 @@ async fn a_disabled_user_is_out_within_a_second_and_refused_like_a_wrong_passwor
         let again = session_in(&connection.log_in(user, "pass").await);
         let mut line = way.open(&server, &again).await;
         assert_eq!(line.send(new_id(), "{}").await, Outcome::Accepted);
-        // What ended stays ended.
+        // A session that has ended stays ended.
         let answer = way.open(&server, &session).await.send(new_id(), "{}").await;
         assert_eq!(answer, Outcome::Refused(ProblemCode::SessionExpired));
     }
@@ -547,7 +550,7 @@ async fn logins_and_the_certificate_are_in_the_store_when_the_server_has_stopped
     assert!(peers[0].serial.is_some());
 }
 
-/// A store that cannot be asked.
+/// A store whose every operation fails.
 struct Broken;
 
 fn broken<T: 'static>() -> BoxFuture<'static, Result<T, StoreError>> {
@@ -602,7 +605,7 @@ async fn a_users_database_that_does_not_answer_lets_nobody_in() {
         connection.submit(new_id(), &session, "{}").await,
     ] {
         let problem = answer.is_refusal(ProblemCode::Unavailable);
-        assert!(!problem.detail.contains("secret"), "a path is not for the peer");
+        assert!(!problem.detail.contains("secret"), "a refusal must not tell the peer a path");
         assert_eq!(answer.header("retry-after"), Some("1"));
     }
     assert_eq!(connection.request("GET", "/is/running", "", b"").await.status, 200);

@@ -1,4 +1,4 @@
-//! The server over real TLS, spoken to by a client that shares no code with `ipc-client`.
+//! Tests the server over real TLS, with a client that shares no code with `ipc-client`.
 #![allow(clippy::unwrap_used)]
 
 mod batches;

@@ -1,4 +1,4 @@
-//! What is accepted, and how often.
+//! Tests which messages are accepted, and how often.
 
 use ipc_protocol::{Fingerprint, ProblemCode, Route};
 use ipc_server::Server;
@@ -99,7 +99,7 @@ async fn a_message_that_comes_again_either_way_is_answered_like_the_first_and_de
         assert_eq!(
             second.send(new_id(), r#"{"n":2}"#).await,
             Outcome::Accepted,
-            "it spoils nothing"
+            "a refused id does not affect later messages"
         );
         server.stop().await;
         assert_eq!(server.inbox().recv().await.unwrap().body(), "{}");
@@ -148,7 +148,7 @@ async fn a_message_of_16_mib_arrives_and_one_byte_more_is_refused() {
     let longest = body(16 * 1024 * 1024);
     connection.submit(id, &session, &longest).await.is_success();
     assert_eq!(server.inbox().recv().await.unwrap().body(), longest);
-    // Sixteen more, so that the envelope is longer whatever the padding was.
+    // Sixteen bytes more make the envelope longer, whatever the padding was.
     connection
         .submit(new_id(), &session, &body(16 * 1024 * 1024 + 16))
         .await

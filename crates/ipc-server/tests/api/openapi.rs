@@ -1,5 +1,5 @@
-//! Holds `docs/openapi.yaml` against the routes and codes of the protocol, and every response that
-//! a test of this binary gets against the page.
+//! Compares `docs/openapi.yaml` with the routes and codes of the protocol, and with every response
+//! that a test of this binary gets.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::LazyLock;
@@ -13,12 +13,12 @@ static PAGE: LazyLock<Value> = LazyLock::new(|| {
 
 const PROBLEM: &str = "application/problem+json";
 
-/// What stands at `value`, or what its `$ref` names.
+/// Returns `value`, or the value that its `$ref` names.
 fn resolved(value: &Value) -> &Value {
     match value["$ref"].as_str() {
         Some(reference) => {
-            let pointer = reference.strip_prefix('#').expect("a place on the page");
-            PAGE.pointer(pointer).unwrap_or_else(|| panic!("{reference} leads nowhere"))
+            let pointer = reference.strip_prefix('#').expect("a reference within the page");
+            PAGE.pointer(pointer).unwrap_or_else(|| panic!("{reference} does not exist"))
         }
         None => value,
     }
@@ -41,7 +41,7 @@ fn responses(route: Route) -> BTreeMap<u16, &'static Value> {
     by_status.collect()
 }
 
-/// Where a code can be the answer of a whole request, by `docs/protocol.md`.
+/// Whether a code can be the response to a whole request at `route`, by `docs/protocol.md`.
 fn occurs_at(code: ProblemCode, route: Route) -> bool {
     let is_post = route.method() == "POST";
     let is_login = route == Route::ClientAuth;
@@ -73,12 +73,12 @@ fn occurs_at(code: ProblemCode, route: Route) -> bool {
         ProblemCode::ReplyForgotten | ProblemCode::NotAnswered | ProblemCode::NoReplyInTime => {
             route == Route::MessageRequest
         }
-        new => panic!("{new}: say here and on the page at which routes it occurs"),
+        new => panic!("{new}: add the routes at which it occurs here and to docs/openapi.yaml"),
     }
 }
 
-/// Holds a response of the server against the page. What the HTTP library answers by itself has no
-/// problem, and is not on it.
+/// Compares a response of the server with the page. Responses of the HTTP library itself have no
+/// problem document and are not on the page.
 #[track_caller]
 pub(crate) fn is_on_the_page(
     (method, target): (&str, &str),
@@ -99,11 +99,11 @@ pub(crate) fn is_on_the_page(
     let route = Route::ALL.into_iter().find(|route| route.path() == path);
     let on_the_page = match route {
         Some(route) => responses(route).get(&received).copied(),
-        // A target of another form may still lead to a route.
+        // A target in another form may still be that of a route.
         None if !target.starts_with('/') => return,
         None => match received {
             404 => Some(not_found),
-            // The checks in front of the routes are those of every route.
+            // The checks before the routes are the same for every route.
             status => responses(Route::IsRunning).get(&status).copied(),
         },
     };

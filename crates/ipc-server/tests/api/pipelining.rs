@@ -1,4 +1,5 @@
-//! Many requests on one connection before there is an answer (RFC 9112, sections 9.3.2 and 9.6).
+//! Tests many requests on one connection before its first response (RFC 9112, sections 9.3.2 and
+//! 9.6).
 
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use crate::fixture::*;
 const LONG: Duration = Duration::from_secs(600);
 const IS_RUNNING: &[u8] = b"GET /is/running HTTP/1.1\r\nhost: x\r\n\r\n";
 
-/// What must come does so in this time, or the test fails.
+/// How long a test waits for a response before it fails.
 const SOON: Duration = Duration::from_secs(20);
 
 fn posted(path: &str, headers: &str, body: &[u8]) -> Vec<u8> {
@@ -53,7 +54,7 @@ async fn read_some<S: AsyncRead + AsyncWrite + Unpin>(
     let mut responses = Vec::new();
     for _ in 0..count {
         let response = tokio::time::timeout(SOON, connection.read_response()).await;
-        responses.push(response.expect("every request is answered, and soon").unwrap());
+        responses.push(response.expect("every request is answered soon").unwrap());
     }
     responses
 }
@@ -68,10 +69,10 @@ async fn requests_that_come_while_others_wait_for_their_answer_are_answered_in_t
     for between in [IS_RUNNING.repeat(30), [submits, IS_RUNNING.repeat(15)].concat()] {
         let mut connection = connect(&server).await;
         let request = posted(route.path(), "", &sealed(route, new_id(), Some(&session), "{}"));
-        // More than actix-http's own limit of waiting requests, then a head in two pieces.
+        // More requests than actix-http keeps waiting, then a head in two pieces.
         let (begun, rest) = IS_RUNNING.split_at(10);
         connection.write(&[&request, &between, begun].concat()).await.unwrap();
-        // Then the server has read what came first.
+        // After this the server has read the first piece.
         let delivery = loop {
             let delivery = server.inbox().recv().await.unwrap();
             if delivery.wants_reply() {
@@ -100,7 +101,7 @@ async fn requests_that_were_read_while_others_waited_need_no_further_byte_to_be_
     let server = builder().head_timeout(LONG).idle_timeout(LONG).start().await.unwrap();
     let mut other = connect(&server).await;
     let mut connection = connect(&server).await;
-    // A login takes long, and wakes its connection once.
+    // A login takes long, and its end wakes the connection once.
     let route = Route::ClientAuth;
     let body = r#"{"username":"nobody","password":"wrong"}"#;
     let login = posted(route.path(), "", &sealed(route, new_id(), None, body));
@@ -110,7 +111,8 @@ async fn requests_that_were_read_while_others_waited_need_no_further_byte_to_be_
         [rest, &IS_RUNNING.repeat(20)].concat(),
     ] {
         connection.write(&piece).await.unwrap();
-        // The one worker has read this before it answers on another connection what was sent later.
+        // The only worker has read this piece before it answers a later request on another
+        // connection.
         for _ in 0..2 {
             assert_eq!(other.request("GET", "/is/running", "", b"").await.status, 200);
         }
@@ -150,7 +152,7 @@ async fn a_request_that_asks_for_the_end_of_its_connection_is_the_last_to_be_ans
             Some("close"),
         ),
         (submit(&session, "Connection: keep-alive, Close\r\n"), Some("close")),
-        // There the end is what a request asks for that says nothing.
+        // In HTTP/1.0 a request without a `Connection` header asks to end the connection.
         (b"GET /is/running HTTP/1.0\r\nhost: x\r\n\r\n".to_vec(), None),
     ] {
         let mut connection = connect(&server).await;
@@ -182,7 +184,7 @@ async fn an_answer_that_ends_the_connection_is_the_last_one() {
         responses[0].is_refusal(code);
         assert_eq!(responses[0].header("connection"), Some("close"));
     }
-    // A body that was read to its end costs the connection nothing.
+    // After a body that was read to its end the connection stays open.
     let mut connection = connect(&server).await;
     connection.write(&too_long.repeat(3)).await.unwrap();
     for response in read_some(&mut connection, 3).await {
@@ -204,7 +206,7 @@ async fn the_wish_for_another_protocol_is_ignored_and_the_length_of_the_body_cou
     assert_eq!(
         responses[0].header("connection"),
         Some("close"),
-        "so that nobody waits for the other answer"
+        "so that no client waits for the other response"
     );
 
     for (request, status) in [
@@ -215,7 +217,7 @@ async fn the_wish_for_another_protocol_is_ignored_and_the_length_of_the_body_cou
                 .to_owned(),
             404,
         ),
-        // Without a length there is no body.
+        // Without `Content-Length` there is no body.
         (format!("POST /message/submit HTTP/1.1\r\nhost: x\r\n{upgrade}\r\n"), 400),
     ] {
         let mut connection = connect(&server).await;
@@ -238,8 +240,7 @@ async fn a_client_that_closes_its_side_gets_all_its_answers() {
     assert_eq!(read_all(&mut connection).await.len(), 100);
 }
 
-/// A client that writes before it reads has its requests wait in the sockets between, not in the
-/// server.
+/// A client that writes before it reads makes its requests wait in the sockets, not in the server.
 #[tokio::test]
 async fn any_number_of_requests_is_answered_while_the_answers_are_taken() {
     let server = builder().start().await.unwrap();

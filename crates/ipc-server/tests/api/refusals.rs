@@ -1,4 +1,4 @@
-//! Each refusal with its status and code.
+//! Tests each refusal with its status and code.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use tokio::io::AsyncReadExt as _;
 use crate::fixture::*;
 use crate::ways::*;
 
-/// A server and a connection, for refusals that need no session.
+/// Starts a server and connects to it, for refusals that need no session.
 async fn started() -> (Server, Connection) {
     let server = builder().start().await.unwrap();
     let connection = connect(&server).await;
@@ -102,7 +102,7 @@ async fn a_frame_for_another_route_is_refused() {
             let envelope = sealed(other, new_id(), Some(&session), "{}");
             assert_eq!(way.open(&server, &session).await.put(&envelope).await, malformed);
         }
-        // What is for the one is nothing for the other.
+        // A frame for one way is refused on the other.
         let other = Way::BOTH.into_iter().find(|other| *other != way).unwrap();
         let envelope = HOME.keys.seal(&other.plaintext(Some(&session), "{}"), now_secs(), [7; 16]);
         assert_eq!(way.open(&server, &session).await.put(&envelope).await, malformed);
@@ -136,7 +136,7 @@ async fn a_plaintext_that_is_no_frame_is_refused() {
     }
 }
 
-/// Bodies that break a rule for JSON, short and long.
+/// Bodies that break a rule for JSON, some short and some long.
 fn bad_bodies() -> Vec<String> {
     let names = |count: usize| {
         (0..count).map(|name| format!(r#""{name}":0"#)).collect::<Vec<_>>().join(",")
@@ -180,7 +180,7 @@ async fn nobody_without_a_session_has_a_body_gone_through() {
     let server = builder().channel_message_bytes_max(4 << 20).start().await.unwrap();
     let mut connection = connect(&server).await;
     for body in bad_bodies() {
-        // What is wrong with it would be 400.
+        // With a valid session the body would be refused with 400.
         for session in [None, Some("x")] {
             for route in [Route::MessageSubmit, Route::MessageRequest, Route::MessageBatch] {
                 let envelope = sealed(route, new_id(), session, &body);
@@ -248,10 +248,10 @@ async fn while_a_long_frame_is_gone_through_its_worker_answers_others() {
         envelope.len()
     );
     slow.write(&[head.as_bytes(), &envelope].concat()).await.unwrap();
-    // The one worker has two connections: what is done for one of them it does not wait for.
+    // The only worker has two connections, and must not block on the work for one of them.
     let first = tokio::select! {
         biased;
-        answer = slow.read_response() => panic!("gone through before anything else was done: {answer:?}"),
+        answer = slow.read_response() => panic!("the long body blocked the other connection: {answer:?}"),
         answer = other.request("GET", "/is/running", "", b"") => answer,
     };
     assert_eq!(first.status, 200);
@@ -429,7 +429,7 @@ async fn a_host_or_a_target_of_no_form_is_refused() {
         connection.write(head.as_bytes()).await.unwrap();
         assert_eq!(connection.read_response().await.unwrap().status, 200, "{host}");
     }
-    // Behind it nothing on the connection is HTTP: it ends.
+    // After this request the connection no longer carries HTTP, so the server ends it.
     connection.write(b"CONNECT a:443 HTTP/1.1\r\nhost: a:443\r\n\r\n").await.unwrap();
     let answer = connection.read_response().await.unwrap();
     answer.is_refusal(ProblemCode::NotFound);
@@ -448,7 +448,7 @@ async fn no_host_is_refused_with_http_1_1_and_needed_with_http_1_0_by_nobody() {
         let mut connection = connect(&server).await;
         connection.write(head.as_bytes()).await.unwrap();
         let mut answer = Vec::new();
-        // To its end, in order or not: none of them is kept.
+        // The server closes each of these connections, in order or with an error.
         let _end = connection.stream.read_to_end(&mut answer).await;
         let answer = String::from_utf8(answer).unwrap();
         assert!(answer.starts_with(begin), "{head:?} {answer:?}");

@@ -1,4 +1,4 @@
-//! Requests and their replies.
+//! Tests requests and their replies.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::fixture::*;
 use crate::logged;
 use crate::ways::*;
 
-/// Asks, with a wish for how long to wait.
+/// Sends a request whose `Prefer` header is `wait`.
 async fn ask(connection: &mut Connection, id: MessageId, session: &str, wait: &str) -> Response {
     let envelope = sealed(Route::MessageRequest, id, Some(session), r#"{"what":"time"}"#);
     let headers = format!("content-type: application/octet-stream\r\n{wait}");
@@ -38,7 +38,7 @@ async fn a_request_gets_the_applications_reply_and_again_if_it_comes_again_eithe
             tokio::join!(line.request(id, BODY, LONG), reply(&server, json!({"time": "noon"})));
         let noon = r#"{"time":"noon"}"#.to_owned();
         assert_eq!(answer, Outcome::Reply(noon.clone(), false));
-        // The first reply again, with nobody at work.
+        // A repeated request gets the first reply, though no application is running.
         assert_eq!(line.request(id, BODY, LONG).await, Outcome::Reply(noon.clone(), true));
         for other in Way::BOTH {
             let mut other = other.open(&server, &session).await;
@@ -75,7 +75,7 @@ async fn one_who_asks_again_while_it_is_worked_on_gets_the_same_reply() {
         let id = new_id();
         let work = async {
             let delivery = server.inbox().recv().await.unwrap();
-            // The second one has asked when the inbox says that it knows the message.
+            // The second request has arrived once the inbox reports the message as known.
             delivery.reply(&json!({"n": 1})).await.unwrap();
         };
         let (one, two, ()) =
@@ -87,7 +87,7 @@ async fn one_who_asks_again_while_it_is_worked_on_gets_the_same_reply() {
             );
         }
         server.stop().await;
-        assert!(server.inbox().recv().await.is_none(), "it was delivered once");
+        assert!(server.inbox().recv().await.is_none(), "the message was delivered once");
     }
 }
 
@@ -137,7 +137,7 @@ async fn a_reply_that_no_client_would_take_is_refused_where_it_is_made() {
     let deep = format!("{{\"a\":{}{}}}", "[".repeat(127), "]".repeat(127));
     for (bad, told) in [
         (r#"{"n":123456789012345678901234567890}"#, "an integer that does not fit 64 bits"),
-        (r#"{"a":1,"a":2}"#, "a member name that its object has already"),
+        (r#"{"a":1,"a":2}"#, "a member name that occurs twice in its object"),
         (r#"{"n":1e999}"#, "a number beyond the range of a double"),
         (r#"{"s":"\ud800"}"#, "half of a surrogate pair"),
         (&deep, "more than 128 nested levels"),
@@ -235,7 +235,7 @@ async fn a_hundred_requests_wait_on_one_worker() {
     for _ in 0..100 {
         deliveries.push(server.inbox().recv().await.unwrap());
     }
-    // All are waiting, and the server still answers others.
+    // While all requests wait, the server still answers others.
     assert_eq!(connect(&server).await.request("GET", "/is/running", "", b"").await.status, 200);
     for delivery in deliveries {
         delivery.reply(&json!({})).await.unwrap();
@@ -257,7 +257,7 @@ async fn long_replies_that_nobody_takes_share_the_memory_of_long_bodies() {
     };
     let id = new_id();
     let asking = async {
-        // More than fits into the sockets between, and nobody reads it.
+        // The reply does not fit into the sockets, and the client does not read it.
         let mut idle = connect(&server).await;
         let route = Route::MessageRequest;
         let envelope = sealed(route, new_id(), Some(&session), "{}");
@@ -267,7 +267,7 @@ async fn long_replies_that_nobody_takes_share_the_memory_of_long_bodies() {
             envelope.len()
         );
         idle.write(&[head.as_bytes(), &envelope].concat()).await.unwrap();
-        // The head of the answer says that it has begun.
+        // The head of the response shows that the server has begun to send it.
         assert_eq!(idle.read_head().await.unwrap().status, 200);
         let mut other = connect(&server).await;
         let answer = other.post(route, &sealed(route, id, Some(&session), "{}")).await;
@@ -282,7 +282,7 @@ async fn long_replies_that_nobody_takes_share_the_memory_of_long_bodies() {
         }
     };
     let (reply_got, ()) = tokio::join!(asking, answering);
-    assert_eq!(reply_got, reply.to_string(), "it was kept");
+    assert_eq!(reply_got, reply.to_string(), "the reply was kept");
 }
 
 #[tokio::test]

@@ -1,5 +1,5 @@
-//! The two ways that a message may take, behind one face: what holds of one holds of the other, and
-//! is tested by one text.
+//! The two ways to send a message, POST and channel, behind one interface, so that one test checks
+//! both.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use crate::channel_fixture::{
 };
 use crate::fixture::*;
 
-/// How a message goes.
+/// How a message is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Way {
     /// `POST /message/submit` and `POST /message/request`.
@@ -23,17 +23,17 @@ pub(crate) enum Way {
     Channel,
 }
 
-/// What became of a message or a request.
+/// The outcome of a message or a request.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
     Accepted,
     Duplicate,
-    /// The reply, and whether the request was there before.
+    /// The reply, and whether the request was a duplicate.
     Reply(String, bool),
     Refused(ProblemCode),
 }
 
-/// A connection on which messages go one way.
+/// A connection that sends messages in one of the ways.
 pub(crate) enum Line<S = TlsStream<TcpStream>> {
     Post(Connection<S>, String),
     Channel(Box<Channel<S>>, Option<u64>),
@@ -42,7 +42,7 @@ pub(crate) enum Line<S = TlsStream<TcpStream>> {
 impl Way {
     pub(crate) const BOTH: [Way; 2] = [Way::Post, Way::Channel];
 
-    /// A new connection to the server, with a session.
+    /// Opens a connection to the server, with a session.
     pub(crate) async fn open(self, server: &Server, session: &str) -> Line {
         self.open_on(connect(server).await, session).await
     }
@@ -60,7 +60,7 @@ impl Way {
         }
     }
 
-    /// The route that a message goes to.
+    /// The route for a message.
     pub(crate) fn route(self) -> Route {
         match self {
             Way::Post => Route::MessageSubmit,
@@ -68,7 +68,7 @@ impl Way {
         }
     }
 
-    /// The plaintext of a frame with one message, the first of its channel.
+    /// The plaintext of a frame with one message. On a channel it is the first frame.
     pub(crate) fn plaintext(self, session: Option<&str>, body: &str) -> Vec<u8> {
         match self {
             Way::Post => frame(Route::MessageSubmit, new_id(), session, body),
@@ -78,7 +78,7 @@ impl Way {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Line<S> {
-    /// Sends a message and waits for what becomes of it.
+    /// Sends a message and waits for its outcome.
     pub(crate) async fn send(&mut self, id: MessageId, body: &str) -> Outcome {
         match self {
             Line::Post(connection, session) => {
@@ -111,7 +111,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Line<S> {
         }
     }
 
-    /// Sends an envelope as it is, as the first on its line.
+    /// Sends this envelope, as the first of the connection.
     pub(crate) async fn put(&mut self, envelope: &[u8]) -> Outcome {
         match self {
             Line::Post(connection, _) => {
@@ -119,7 +119,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Line<S> {
             }
             Line::Channel(channel, resume) => {
                 channel.write(BINARY, envelope).await;
-                let frame = channel.read().await.expect("the server says why");
+                let frame = channel.read().await.expect("the server gives a reason");
                 if frame.opcode == CLOSE { closed(&frame) } else { told(channel, &frame, resume) }
             }
         }
@@ -161,11 +161,11 @@ async fn entry<S: AsyncRead + AsyncWrite + Unpin>(
         Some(from) => channel.resume(from, &[entry]).await,
         None => channel.send(&[entry]).await,
     }
-    let frame = channel.read().await.expect("the server says what became of it");
+    let frame = channel.read().await.expect("the server answers the entry");
     if frame.opcode == CLOSE { closed(&frame) } else { told(channel, &frame, resume) }
 }
 
-/// What an answer with one outcome says.
+/// The outcome in an answer to one entry.
 fn told<S: AsyncRead + AsyncWrite + Unpin>(
     channel: &Channel<S>,
     frame: &WsFrame,
@@ -195,7 +195,7 @@ fn told<S: AsyncRead + AsyncWrite + Unpin>(
     }
 }
 
-/// The refusal with which a channel was closed.
+/// The refusal in a close frame.
 fn closed(frame: &WsFrame) -> Outcome {
     let (status, reason) = close_of(frame);
     let code = ProblemCode::from_code(&reason).unwrap_or_else(|| panic!("{status} {reason}"));

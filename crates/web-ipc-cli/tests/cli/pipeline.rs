@@ -322,7 +322,10 @@ fn a_command_that_gives_no_reply_is_told_at_both_ends() {
             r#"echo '{"a":123456789012345678901234567890}'"#,
             "rules for JSON: an integer that does not fit 64 bits",
         ),
-        (r#"echo '{"a":1,"a":2}'"#, "rules for JSON: a member name that its object has already"),
+        (
+            r#"echo '{"a":1,"a":2}'"#,
+            "rules for JSON: a member name that occurs twice in its object",
+        ),
         (
             "yes '{}'",
             "was ended: it wrote more than the 16776192 bytes that a reply may have; there is no reply",

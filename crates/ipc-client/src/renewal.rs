@@ -1,0 +1,98 @@
+//! What a renewal brings.
+//!
+//! `exchange` makes one of a server's reply, callers get it. A plain value: no file is written
+//! here.
+
+use std::fmt;
+
+use ipc_protocol::RenewalReply;
+use zeroize::Zeroizing;
+
+/// What the server gave in answer to [`Client::renew`](crate::Client::renew): everything that an
+/// enrolled client needs, whether it has changed or not.
+///
+/// Putting it into the home is up to `ipc-setup`. `Debug` shows no key.
+#[derive(Clone)]
+#[non_exhaustive]
+pub struct Renewal {
+    /// The new certificate in PEM, with any intermediate ones behind it; `None` where none was
+    /// asked for.
+    pub certificate_pem: Option<String>,
+    /// The certificates of all authorities that are trusted from now on, in PEM: one, or two while
+    /// the authority is replaced.
+    pub authorities_pem: String,
+    /// The keys that this client seals and opens with, in their text form, at least one. The first
+    /// seals. They are wiped on drop.
+    pub envelope_keys: Vec<Zeroizing<String>>,
+    /// The name that the server's certificate is for.
+    pub server: String,
+    /// Where the server is reached, `HOST:PORT` each, at least one.
+    pub addresses: Vec<String>,
+}
+
+impl Renewal {
+    /// What a reply says; `None` if it leaves out what was asked for, or what a client cannot be
+    /// without.
+    pub(crate) fn of(reply: RenewalReply, wants_certificate: bool) -> Option<Self> {
+        let RenewalReply { certificate, authorities, envelope_keys, server, addresses } = reply;
+        let is_whole = certificate.is_some() == wants_certificate
+            && !authorities.is_empty()
+            && !envelope_keys.is_empty()
+            && !addresses.is_empty();
+        is_whole.then_some(Renewal {
+            certificate_pem: certificate,
+            authorities_pem: authorities,
+            envelope_keys,
+            server,
+            addresses,
+        })
+    }
+}
+
+impl fmt::Debug for Renewal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Renewal")
+            .field("certificate", &self.certificate_pem.is_some())
+            .field("envelope_keys", &self.envelope_keys.len())
+            .field("server", &self.server)
+            .field("addresses", &self.addresses)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reply() -> RenewalReply {
+        RenewalReply {
+            certificate: Some("C".into()),
+            authorities: "A".into(),
+            envelope_keys: vec![Zeroizing::new("the-key".into())],
+            server: "localhost".into(),
+            addresses: vec!["192.0.2.1:3000".into()],
+        }
+    }
+
+    #[test]
+    fn a_reply_without_what_was_asked_for_is_none() {
+        assert!(Renewal::of(reply(), true).is_some());
+        assert!(Renewal::of(reply(), false).is_none());
+        let without = RenewalReply { certificate: None, ..reply() };
+        assert!(Renewal::of(without.clone(), true).is_none());
+        assert!(Renewal::of(without, false).is_some());
+        for bad in [
+            RenewalReply { authorities: String::new(), ..reply() },
+            RenewalReply { envelope_keys: Vec::new(), ..reply() },
+            RenewalReply { addresses: Vec::new(), ..reply() },
+        ] {
+            assert!(Renewal::of(bad, true).is_none());
+        }
+    }
+
+    #[test]
+    fn debug_shows_no_key() {
+        let shown = format!("{:?}", Renewal::of(reply(), true).unwrap());
+        assert!(shown.contains("192.0.2.1:3000") && !shown.contains("the-key"), "{shown}");
+    }
+}
