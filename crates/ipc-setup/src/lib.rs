@@ -36,6 +36,7 @@
 
 mod backup;
 mod bundle;
+mod bundle_error;
 mod certificate;
 mod certificates;
 mod clock;
@@ -46,6 +47,7 @@ mod error;
 mod files;
 mod init;
 mod issuer;
+mod key_id;
 mod keys;
 mod lock;
 mod pair;
@@ -60,7 +62,8 @@ mod testing;
 mod users;
 
 pub use backup::{BackedUp, Backup};
-pub use bundle::{BUNDLE_BYTES_MAX, BUNDLE_END, BUNDLE_TTL_SECS, BundleError, Code};
+pub use bundle::{BUNDLE_BYTES_MAX, BUNDLE_END, Code};
+pub use bundle_error::{BUNDLE_TTL_SECS, BundleError};
 pub use certificate::{CertificateRequest, IssuedCertificate, issue_certificate};
 pub use certificates::{CertificateKind, CertificateList, ListedCertificate, list_certificates};
 pub use enrol::{
@@ -72,7 +75,8 @@ pub use init::{InitOptions, Initialised, Outcome, init};
 pub use ipc_base::{ModeChange, Place, Remedy};
 pub use ipc_pki::{KeyType, KeyTypeError, NameError, RevocationReason, SerialNumber, to_ascii};
 pub use issuer::HomeIssuer;
-pub use keys::{KeyId, KeyIdError, ListedKey, Ring, drop_key, list_keys, rotate_keys};
+pub use key_id::{KeyId, KeyIdError, Ring};
+pub use keys::{ListedKey, drop_key, list_keys, rotate_keys};
 pub use renew::{Renew, Renewals, renew_certificates};
 pub use revoke::{Revoked, revoke_certificates};
 pub use rotate::{drop_old_authority, rotate_authority};

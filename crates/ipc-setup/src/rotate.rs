@@ -1,8 +1,8 @@
 //! Replaces the authority of a home: a new one beside the old one, then the old one goes.
 //!
-//! The command line comes here. While both are there both are trusted, so that clients follow one by
-//! one: by renewing, or with the next certificate that they are given. The new authority's key is
-//! certified by the old one too, and servers send that cross certificate, so that a client that
+//! The command line comes here. While both are there both are trusted, so that clients follow one
+//! by one: by renewing, or with the next certificate that they are given. The new authority's key
+//! is certified by the old one too, and servers send that cross certificate, so that a client that
 //! knows only the old authority verifies a leaf of the new one.
 //!
 //! The order in which files change:
@@ -29,8 +29,8 @@ use crate::provision::{exists, load_authority};
 use crate::renew::{Renewals, renew};
 use crate::{SetupError, files, pem};
 
-/// Makes a new authority, which issues from now on, and issues every pair of this home anew. The old
-/// one stays trusted until [`drop_old_authority`].
+/// Makes a new authority, which issues from now on, and issues every pair of this home anew. The
+/// old one stays trusted until [`drop_old_authority`].
 ///
 /// A rotation that was cut short is completed. Pairs that were copied to other hosts by hand are of
 /// the old authority there, and have to be copied again before it is dropped.
