@@ -214,6 +214,11 @@ pub enum Remedy {
     /// List the users: `Users::list`.
     ListUsers,
 
+    /// Drop the authority that was replaced, once every client has followed: `drop_old_authority`.
+    DropOldAuthority {
+        /// Whether some have not: they are refused then, and must be enrolled again.
+        force: bool,
+    },
     /// Make another bundle for the client: `create_enrolment`.
     MakeBundle,
     /// List the enrolments of the home: `list_enrolments`.
@@ -457,6 +462,13 @@ impl fmt::Display for Remedy {
                 return write!(f, "try the credentials of `{user}` on the server's host");
             }
             Remedy::ListUsers => "list the users",
+            Remedy::DropOldAuthority { force: false } => {
+                "drop the old authority when every client has followed"
+            }
+            Remedy::DropOldAuthority { force: true } => {
+                "wait until they have renewed, or drop the old authority by force: they are \
+                 refused then"
+            }
             Remedy::MakeBundle => "make another bundle in the server's home",
             Remedy::ListEnrolments => "look at the list of enrolments",
             Remedy::CancelEnrolment { name } => {

@@ -19,10 +19,10 @@ use std::str::FromStr;
 use argon2::{Algorithm, Argon2, Params, Version};
 use ipc_envelope::{Key, KeyRing};
 use sha2::{Digest, Sha256};
-use thiserror::Error;
 use zeroize::Zeroizing;
 
 use crate::SetupError;
+use crate::bundle_error::{BUNDLE_TTL_SECS, BundleError, CODE_CHARS, GROUP_CHARS};
 use crate::random::random_bytes;
 
 const BEGIN: &str = "-----BEGIN WEB-IPC ENROLMENT-----";
@@ -37,13 +37,8 @@ const HEAD_BYTES: usize = 4 + 12 + SALT_BYTES;
 /// The longest bundle that is read, in bytes of text.
 pub const BUNDLE_BYTES_MAX: usize = 64 * 1024;
 
-/// How long a bundle can be accepted, in seconds: 24 hours.
-pub const BUNDLE_TTL_SECS: u64 = 24 * 60 * 60;
-
 /// The characters of a code: Crockford's base32, without I, L, O and U.
 const ALPHABET: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
-const CODE_CHARS: usize = 25;
-const GROUP_CHARS: usize = 5;
 
 /// The one-time code of a bundle: 25 characters of Crockford's base32, 125 random bits.
 ///
@@ -102,36 +97,6 @@ impl FromStr for Code {
         }
         if length == CODE_CHARS { Ok(Self(code)) } else { Err(BundleError::MalformedCode) }
     }
-}
-
-/// Why a bundle cannot be opened.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[non_exhaustive]
-pub enum BundleError {
-    /// The text holds no bundle, or only a part of one.
-    #[error("this is not an enrolment bundle, or only a part of one")]
-    NotABundle,
-    /// The bundle is not what it was when it was made.
-    #[error("the bundle was changed or damaged on its way")]
-    Damaged,
-    /// It was made by a newer version, or asks for more memory or time than is allowed.
-    #[error("this version cannot open the bundle")]
-    Unsupported,
-    /// The code has another length or other characters.
-    #[error("a code has {CODE_CHARS} letters and digits in groups of {GROUP_CHARS}")]
-    MalformedCode,
-    /// The code is that of another bundle.
-    #[error("the code does not open this bundle")]
-    WrongCode,
-    /// It was made more than [`BUNDLE_TTL_SECS`] ago.
-    #[error("the bundle expired after 24 hours")]
-    Expired,
-    /// It was made later than this host's clock says.
-    #[error("the bundle was made {secs} s after the time that this host's clock shows")]
-    FromTheFuture {
-        /// By how much, in seconds.
-        secs: u64,
-    },
 }
 
 /// What Argon2id costs.

@@ -64,6 +64,7 @@ pub struct ListedCertificate {
     pub pair: Option<PeerName>,
     /// Where it lies.
     pub file: PathBuf,
+    pub(crate) key_id: Option<Vec<u8>>,
     pub(crate) issuer_key_id: Option<Vec<u8>>,
 }
 
@@ -72,6 +73,10 @@ impl ListedCertificate {
     #[must_use]
     pub fn days_left(&self, now_secs: u64) -> u64 {
         self.not_after_secs.saturating_sub(now_secs) / 86_400
+    }
+
+    pub(crate) fn is_authority(&self) -> bool {
+        self.kind == CertificateKind::Authority
     }
 
     /// Whether it has expired.
@@ -103,14 +108,16 @@ impl CertificateList {
     /// the place of: not revoked, and the last of their name.
     pub fn expiring(&self, days: u64, now_secs: u64) -> impl Iterator<Item = &ListedCertificate> {
         self.certificates.iter().filter(move |one| {
-            let is_last = || {
-                !self.certificates.iter().any(|other| {
-                    other.name.eq_ignore_ascii_case(&one.name)
-                        && other.kind == one.kind
-                        && other.not_after_secs > one.not_after_secs
-                })
-            };
-            one.revoked_at_secs.is_none() && one.days_left(now_secs) < days && is_last()
+            one.revoked_at_secs.is_none() && one.days_left(now_secs) < days && self.is_last(one)
+        })
+    }
+
+    /// Whether no certificate of its name and kind ends later.
+    pub(crate) fn is_last(&self, one: &ListedCertificate) -> bool {
+        !self.certificates.iter().any(|other| {
+            other.name.eq_ignore_ascii_case(&one.name)
+                && other.kind == one.kind
+                && other.not_after_secs > one.not_after_secs
         })
     }
 
@@ -184,6 +191,7 @@ fn listed(
         not_after_secs: info.not_after_secs,
         pair,
         file: file.to_owned(),
+        key_id: info.key_id,
         issuer_key_id: info.issuer_key_id,
     }
 }

@@ -19,7 +19,8 @@ use ipc_store::{StoreError, Username};
 use serde::{Deserialize, Serialize};
 use zeroize::{Zeroize as _, Zeroizing};
 
-use crate::bundle::{self, BUNDLE_TTL_SECS, BundleError, Code, Cost};
+use crate::bundle::{self, Code, Cost};
+use crate::bundle_error::{BUNDLE_TTL_SECS, BundleError};
 use crate::certificates::{ListedCertificate, list_certificates};
 use crate::enrolments::{Enrolment, EnrolmentState};
 use crate::lock::Lock;
@@ -121,8 +122,8 @@ struct Content {
 ///
 /// A name that was enrolled and has not accepted, or was cancelled, is enrolled anew: the earlier
 /// certificate is revoked and the user gets another password, so that of several bundles only the
-/// last is good. In this order: revoke, `issued/SERIAL.crt`, `enrolments/NAME.json`, the user, who is
-/// bound to the name and logs in with this client's certificates only.
+/// last is good. In this order: revoke, `issued/SERIAL.crt`, `enrolments/NAME.json`, the user, who
+/// is bound to the name and logs in with this client's certificates only.
 ///
 /// # Errors
 /// [`SetupError::EnrolmentExists`] for a client that has accepted;
@@ -405,7 +406,7 @@ impl Drop for Content {
 
 impl Content {
     fn to_json(&self) -> Zeroizing<Vec<u8>> {
-        // Room for everything at once: a vector that grows would leave copies of the secrets behind.
+        // Room for everything at once: a vector that grows would leave copies of secrets behind.
         let mut json = Zeroizing::new(Vec::with_capacity(bundle::BUNDLE_BYTES_MAX));
         serde_json::to_writer(&mut *json, self).expect("strings and numbers always serialise");
         json

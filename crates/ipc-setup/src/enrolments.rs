@@ -127,7 +127,8 @@ fn file(home: &Home, name: &str) -> PathBuf {
 /// The enrolments of a home, by name.
 ///
 /// # Errors
-/// [`SetupError::BadEnrolment`] for one that cannot be read; [`HomeError::Unreadable`] and its like.
+/// [`SetupError::BadEnrolment`] for one that cannot be read; [`HomeError::Unreadable`] and its
+/// like.
 pub fn list_enrolments(home: &Home) -> Result<Vec<Enrolment>, SetupError> {
     let directory = home.enrolments_dir();
     let unreadable = |source| HomeError::Unreadable { path: directory.clone(), source };

@@ -9,7 +9,9 @@ use std::path::{Path, PathBuf};
 use ipc_base::{Remedy, remedy_of_io};
 use ipc_home::{ADMIN_USERNAME, HomeError, PeerName, remedy_of_pair};
 use ipc_inbox::remedy_of_file;
-use ipc_pki::{CreateError, IssueError, LoadError, NameError, RenewalError, RevokeError};
+use ipc_pki::{
+    CreateError, CrossCertifyError, IssueError, LoadError, NameError, RenewalError, RevokeError,
+};
 use ipc_store::{DatabaseError, PasswordError, StoreError, UsernameError};
 use thiserror::Error;
 
@@ -123,6 +125,25 @@ pub enum SetupError {
     RevocationListFull {
         /// The file.
         path: PathBuf,
+    },
+    /// A rotation of the authority has not ended: the old authority is still trusted.
+    #[error("the authority is being replaced already: the old one is still trusted")]
+    RotationUnderWay,
+    /// There is no old authority to drop.
+    #[error("there is no old authority here")]
+    NoOldAuthority,
+    /// Clients have no certificate of the new authority yet.
+    #[error("{} {} still a certificate of the old authority", names.join(", "),
+        if names.len() == 1 { "has" } else { "have" })]
+    NotFollowed {
+        /// The names of the clients.
+        names: Vec<String>,
+    },
+    /// The key of the new authority could not be certified by the old one.
+    #[error("the old authority cannot certify the new one")]
+    CrossCertify {
+        /// What was wrong.
+        source: CrossCertifyError,
     },
     /// The bundle or its code is not good.
     #[error(transparent)]
@@ -319,6 +340,11 @@ impl SetupError {
                  then no longer trusted at all",
             ),
             Self::Revoke { source: RevokeError::NotAListSigner } => Remedy::ReplaceHome,
+            Self::RotationUnderWay => Remedy::DropOldAuthority { force: false },
+            Self::NotFollowed { .. } => Remedy::DropOldAuthority { force: true },
+            Self::NoOldAuthority => return None,
+            Self::CrossCertify { source: CrossCertifyError::NeverBothValid } => Remedy::ReplaceHome,
+            Self::CrossCertify { .. } => return None,
             Self::Bundle { source } => remedy_of_bundle(source),
             Self::BundleKey => return None,
             Self::AlreadyEnrolled { .. } | Self::NotForEnrolment { .. } => Remedy::UseAnotherHome,

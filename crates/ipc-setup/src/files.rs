@@ -33,6 +33,16 @@ pub(crate) fn make_directory(path: &Path) -> Result<(), SetupError> {
     Ok(())
 }
 
+/// Gives a file another name, in place of any older one of that name.
+pub(crate) fn rename(from: &Path, to: &Path) -> Result<(), SetupError> {
+    step();
+    std::fs::rename(from, to)
+        .map_err(|source| HomeError::Unwritable { path: to.to_owned(), source })?;
+    sync_directory(to.parent().unwrap_or(to))?;
+    step();
+    Ok(())
+}
+
 /// Removes a file, if it is there.
 pub(crate) fn remove(path: &Path) -> Result<(), SetupError> {
     step();

@@ -9,11 +9,14 @@ use ipc_home::{Home, HomeError, PeerName};
 use ipc_pki::{CertificateInfo, CertificateRequest, LeafRequest, RevocationReason};
 
 use crate::SetupError;
-use crate::certificates::list_certificates;
+use crate::certificates::{CertificateList, list_certificates};
 use crate::enrol::{keep_issued, revoke_serial};
 use crate::enrolments::{Enrolment, EnrolmentState};
 use crate::lock::Lock;
 use crate::provision::load_authority;
+
+/// The most certificates that are issued for one name in 24 hours. One a year is needed.
+const RENEWALS_A_DAY_MAX: usize = 50;
 
 /// Issues certificates from the authority of a home. Every call blocks.
 ///
@@ -25,6 +28,7 @@ use crate::provision::load_authority;
 ///   whoever copied the bundle on its way is found out.
 /// - When the new certificate is used, the bundle's is revoked.
 /// - A certificate that was renewed once may be renewed for any key.
+/// - A name gets 50 certificates in 24 hours at most.
 #[derive(Debug, Clone)]
 pub struct HomeIssuer {
     home: Home,
@@ -74,6 +78,7 @@ impl HomeIssuer {
             enrolment.as_ref().is_some_and(|one| one.serial == info.serial.to_string());
         let certificate_pem = match request {
             Some(request) => {
+                self.refuse_too_many(&list, &name, query.now_secs)?;
                 if let (true, Some(enrolment)) = (is_of_bundle, &mut enrolment) {
                     self.note_key(enrolment, &request)?;
                 }
@@ -90,6 +95,25 @@ impl HomeIssuer {
             Some(one) => Renewed::new(certificate_pem, one.server, one.addresses),
             None => Renewed::new(certificate_pem, self.server.as_str(), Vec::new()),
         })
+    }
+
+    /// Each certificate is a file that stays: a client must not fill the disk with them.
+    fn refuse_too_many(
+        &self,
+        list: &CertificateList,
+        name: &PeerName,
+        now_secs: u64,
+    ) -> Result<(), Problem> {
+        let issued_dir = self.home.issued_dir();
+        let of_today = list.certificates.iter().filter(|one| {
+            one.file.starts_with(&issued_dir)
+                && one.name.eq_ignore_ascii_case(name.as_str())
+                && one.not_before_secs + 86_400 > now_secs
+        });
+        match of_today.count() < RENEWALS_A_DAY_MAX {
+            true => Ok(()),
+            false => Err(refused("the certificate was renewed too often; try again tomorrow")),
+        }
     }
 
     /// Notes the key that the bundle's certificate is renewed for, before it gets a certificate.
@@ -307,6 +331,21 @@ mod tests {
         let renewed = renew(&home, &bundle, Some(&request("worker1")));
         assert!(matches!(renewed, Err(RenewalError::Unavailable)), "{renewed:?}");
         assert!(renew(&home, &bundle, None).is_ok());
+    }
+
+    #[test]
+    fn a_client_that_renews_without_end_is_refused() {
+        let (_directory, home) = enrolled();
+        let (bundle, csr) = (of_bundle(&home), request("worker1"));
+        // The bundle's own certificate counts.
+        for _ in 1..RENEWALS_A_DAY_MAX {
+            renew(&home, &bundle, Some(&csr)).unwrap();
+        }
+        let told = reason(renew(&home, &bundle, Some(&csr)));
+        assert_eq!(told, "the certificate was renewed too often; try again tomorrow");
+        let tomorrow_secs = now_secs() + 86_400;
+        let query = RenewalQuery::new(&bundle, "worker1", Some(&csr), tomorrow_secs);
+        assert!(issuer(&home).renew(&query).is_ok());
     }
 
     #[test]

@@ -4,90 +4,17 @@
 //! new key gets a comment line with the time at which it was made, which readers of the ring
 //! ignore.
 
-use std::fmt;
-use std::str::FromStr;
-
 use ipc_envelope::{KEYS_MAX, Key, KeyError, KeyRing, keys_from_text};
 use ipc_home::{Home, HomeError, Timestamp, read_secret};
-use sha2::{Digest, Sha256};
-use std::path::PathBuf;
-use thiserror::Error;
 use zeroize::Zeroizing;
 
+use crate::key_id::{KeyId, Ring};
 use crate::lock::Lock;
 use crate::random::random_bytes;
 use crate::{SetupError, files};
 
 /// What begins the comment line before a key, followed by seconds since the Unix epoch.
 const MADE: &str = "# made ";
-
-/// Which key ring of a home.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Ring {
-    /// `envelope.keys`, which seals messages. Clients that share the home have it, and the keys of
-    /// enrolled clients are derived from it.
-    Envelope,
-    /// `session.key`, which seals session tokens. Only the server has it.
-    Session,
-}
-
-impl Ring {
-    fn file(self, home: &Home) -> PathBuf {
-        match self {
-            Self::Envelope => home.envelope_keys_file(),
-            Self::Session => home.session_key_file(),
-        }
-    }
-}
-
-impl fmt::Display for Ring {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Envelope => "envelope.keys",
-            Self::Session => "session.key",
-        })
-    }
-}
-
-/// The short id of a key: the first four bytes of SHA-256 of its 32 bytes. It says nothing of the
-/// key.
-///
-/// `Display` writes eight lower-case hexadecimal digits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct KeyId([u8; 4]);
-
-/// The text is no id of a key.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-#[error("the id of a key has eight hexadecimal digits")]
-pub struct KeyIdError;
-
-impl KeyId {
-    /// The id of a key.
-    #[must_use]
-    pub fn of(key: &Key) -> Self {
-        let text = key.to_base64url();
-        let bytes = base64_simd::URL_SAFE.decode_to_vec(text.as_bytes()).map(Zeroizing::new);
-        let bytes = bytes.expect("a key's own text is base64url");
-        let digest = Sha256::digest(&bytes[..]);
-        Self([digest[0], digest[1], digest[2], digest[3]])
-    }
-}
-
-impl fmt::Display for KeyId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:08x}", u32::from_be_bytes(self.0))
-    }
-}
-
-impl FromStr for KeyId {
-    type Err = KeyIdError;
-
-    fn from_str(text: &str) -> Result<Self, KeyIdError> {
-        let is_id = text.len() == 8 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
-        let value = u32::from_str_radix(text, 16).ok().filter(|_| is_id);
-        value.map(|value| Self(value.to_be_bytes())).ok_or(KeyIdError)
-    }
-}
 
 /// A key of a ring, without the key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -245,17 +172,6 @@ mod tests {
 
     fn ids(home: &Home, ring: Ring) -> Vec<KeyId> {
         list_keys(home, ring).unwrap().iter().map(|key| key.id).collect()
-    }
-
-    #[test]
-    fn the_id_is_that_of_the_bytes_and_reads_back() {
-        let key = Key::from_bytes([0; 32]);
-        // printf '%032d' 0 | tr 0 '\0' | sha256sum
-        assert_eq!(KeyId::of(&key).to_string(), "66687aad");
-        assert_eq!("66687AAD".parse(), Ok(KeyId::of(&key)));
-        for text in ["", "66687aa", "66687aad0", "+6687aad", "6668 aad", "xxxxxxxx"] {
-            assert_eq!(text.parse::<KeyId>(), Err(KeyIdError), "{text}");
-        }
     }
 
     #[test]

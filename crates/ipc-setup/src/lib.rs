@@ -9,6 +9,7 @@
 //! | a home, made or completed | [`init`] |
 //! | a certificate for one more peer | [`issue_certificate`] |
 //! | to list, renew or revoke certificates | [`list_certificates`], [`renew_certificates`], [`revoke_certificates`] |
+//! | to replace the authority | [`rotate_authority`], then [`drop_old_authority`] |
 //! | to enrol a client on another host | [`create_enrolment`] there, [`accept_enrolment`] here |
 //! | to list or cancel enrolments | [`list_enrolments`], [`cancel_enrolment`] |
 //! | a server that renews certificates of clients | [`HomeIssuer`] |
@@ -35,6 +36,7 @@
 
 mod backup;
 mod bundle;
+mod bundle_error;
 mod certificate;
 mod certificates;
 mod clock;
@@ -46,19 +48,23 @@ mod files;
 mod follow;
 mod init;
 mod issuer;
+mod key_id;
 mod keys;
 mod lock;
 mod pair;
+mod pem;
 mod provision;
 mod random;
 mod renew;
 mod revoke;
+mod rotate;
 #[cfg(test)]
 mod testing;
 mod users;
 
 pub use backup::{BackedUp, Backup};
-pub use bundle::{BUNDLE_BYTES_MAX, BUNDLE_END, BUNDLE_TTL_SECS, BundleError, Code};
+pub use bundle::{BUNDLE_BYTES_MAX, BUNDLE_END, Code};
+pub use bundle_error::{BUNDLE_TTL_SECS, BundleError};
 pub use certificate::{CertificateRequest, IssuedCertificate, issue_certificate};
 pub use certificates::{CertificateKind, CertificateList, ListedCertificate, list_certificates};
 pub use enrol::{
@@ -71,7 +77,9 @@ pub use init::{InitOptions, Initialised, Outcome, init};
 pub use ipc_base::{ModeChange, Place, Remedy};
 pub use ipc_pki::{KeyType, KeyTypeError, NameError, RevocationReason, SerialNumber, to_ascii};
 pub use issuer::HomeIssuer;
-pub use keys::{KeyId, KeyIdError, ListedKey, Ring, drop_key, list_keys, rotate_keys};
+pub use key_id::{KeyId, KeyIdError, Ring};
+pub use keys::{ListedKey, drop_key, list_keys, rotate_keys};
 pub use renew::{Renew, Renewals, renew_certificates};
 pub use revoke::{Revoked, revoke_certificates};
+pub use rotate::{drop_old_authority, rotate_authority};
 pub use users::{Users, users};

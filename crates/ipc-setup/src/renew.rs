@@ -87,7 +87,7 @@ pub fn renew_certificates(
 }
 
 /// Renews one pair. Only for the holder of the lock.
-fn renew(
+pub(crate) fn renew(
     home: &Home,
     authority: &Authority,
     name: &PeerName,

@@ -10,7 +10,7 @@ use ipc_pki::{Authority, RevocationReason, RevokedCertificate, SerialNumber};
 use crate::certificates::{CertificateKind, CertificateList, ListedCertificate, list_certificates};
 use crate::lock::Lock;
 use crate::provision::{exists, load_authority};
-use crate::{SetupError, files};
+use crate::{SetupError, files, pem};
 
 /// How long a list is valid, in seconds: ten years. It is replaced when something is revoked, not
 /// when time has passed.
@@ -152,10 +152,10 @@ fn add(
     let mut file = authority
         .revocation_list(&entries, number + 1, now_secs, now_secs + LIST_VALIDITY_SECS)
         .map_err(|source| SetupError::Revoke { source })?;
-    for other in blocks(before.as_deref().unwrap_or_default()) {
+    let before = before.unwrap_or_default();
+    for other in pem::blocks(&before, pem::REVOCATION_LIST) {
         if authority.own_revocation_list(other).map_err(|_| bad())?.is_none() {
-            file.extend_from_slice(other);
-            file.push(b'\n');
+            file.extend(pem::joined([other]));
         }
     }
     // A server could not read it: nothing at all would be revoked.
@@ -164,20 +164,6 @@ fn add(
     }
     files::write(&path, &file)?;
     Ok(true)
-}
-
-/// The PEM blocks of a text, each from its first line to its last.
-fn blocks(pem: &[u8]) -> impl Iterator<Item = &[u8]> {
-    const BEGIN: &[u8] = b"-----BEGIN X509 CRL-----";
-    const END: &[u8] = b"-----END X509 CRL-----";
-    let find = |text: &[u8], part: &[u8]| text.windows(part.len()).position(|at| at == part);
-    let mut rest = pem;
-    std::iter::from_fn(move || {
-        let from = &rest[find(rest, BEGIN)?..];
-        let (block, behind) = from.split_at(find(from, END)? + END.len());
-        rest = behind;
-        Some(block)
-    })
 }
 
 #[cfg(test)]

@@ -168,6 +168,12 @@ fn certs_action(command: &Command, options: &ArgMatches) -> Result<Option<Action
     if let Some(which) = text(options, "revoke") {
         return Ok(Some(Action::Revoke(which)));
     }
+    if options.get_flag("rotateCa") {
+        return Ok(Some(Action::RotateAuthority));
+    }
+    if options.get_flag("dropOldCa") {
+        return Ok(Some(Action::DropOldAuthority { force: options.get_flag("force") }));
+    }
     let is_due = options.get_flag("due");
     if options.get_flag("renew") {
         return Ok(Some(Action::Renew(match text(options, "name") {

@@ -4,8 +4,9 @@ use std::path::Path;
 
 use ipc_home::{Home, HomeError, Timestamp, locate};
 use ipc_setup::{
-    CertificateRequest, InitOptions, ListedCertificate, Renew, RevocationReason, issue_certificate,
-    list_certificates, renew_certificates, revoke_certificates,
+    CertificateList, CertificateRequest, InitOptions, ListedCertificate, Renew, Renewals,
+    RevocationReason, drop_old_authority, issue_certificate, list_certificates, renew_certificates,
+    revoke_certificates, rotate_authority,
 };
 
 use crate::args::Certs;
@@ -76,6 +77,7 @@ pub(crate) fn list(explicit_home: Option<&Path>) -> Result<Verdict, Failure> {
             }
         );
     }
+    warn_of_old(&list, now_secs);
     Ok(Verdict::Done)
 }
 
@@ -153,6 +155,41 @@ pub(crate) fn renew(explicit_home: Option<&Path>, which: &Renew) -> Result<Verdi
         home => home?,
     };
     let renewals = renew_certificates(&home, which, InitOptions::now().now_secs)?;
+    show(&renewals)?;
+    if renewals.renewed.is_empty() {
+        log::info!("nothing is due");
+    }
+    Ok(Verdict::Done)
+}
+
+/// Makes a new authority beside the old one.
+pub(crate) fn rotate(explicit_home: Option<&Path>) -> Result<Verdict, Failure> {
+    let home = Home::open_as_configured(locate(explicit_home)?)?;
+    let now_secs = InitOptions::now().now_secs;
+    let renewals = rotate_authority(&home, now_secs)?;
+    print_line(format_args!("New authority: {}", home.ca_certificate_file().display()))?;
+    show(&renewals)?;
+    warn_of_old(&list_certificates(&home)?, now_secs);
+    Ok(Verdict::Done)
+}
+
+/// Removes the authority that was replaced.
+pub(crate) fn drop_old(explicit_home: Option<&Path>, force: bool) -> Result<Verdict, Failure> {
+    let home = Home::open_as_configured(locate(explicit_home)?)?;
+    let renewals = drop_old_authority(&home, force, InitOptions::now().now_secs)?;
+    show(&renewals)?;
+    print_line(format_args!("Dropped the old authority"))?;
+    Ok(Verdict::Done)
+}
+
+/// Names the clients that have not followed a rotation.
+fn warn_of_old(list: &CertificateList, now_secs: u64) {
+    for name in list.not_followed(now_secs) {
+        log::warn!("{} has a certificate of the old authority still", printable(&name));
+    }
+}
+
+fn show(renewals: &Renewals) -> Result<(), Failure> {
     for name in &renewals.skipped {
         log::warn!(
             "{name} was revoked or is of another authority, and is not renewed; name it with --name \
@@ -166,8 +203,5 @@ pub(crate) fn renew(explicit_home: Option<&Path>, which: &Renew) -> Result<Verdi
             Timestamp::from_unix_secs(one.not_after_secs)
         ))?;
     }
-    if renewals.renewed.is_empty() {
-        log::info!("nothing is due");
-    }
-    Ok(Verdict::Done)
+    Ok(())
 }

@@ -1,7 +1,7 @@
 //! `web-ipc --enrol …`: makes bundles for clients on other hosts, and a client's home of one.
 //!
-//! The bundle goes to stdout or a file, the code to stderr, so that a pipe to the other host carries
-//! the one without the other.
+//! The bundle goes to stdout or a file, the code to stderr, so that a pipe to the other host
+//! carries the one without the other.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, IsTerminal as _, Read, Write as _};

@@ -85,6 +85,8 @@ fn run(home: Option<&Path>, action: Action) -> Result<Verdict, Failure> {
         Action::ListCertificates => certs::list(home),
         Action::Revoke(which) => certs::revoke(home, &which),
         Action::Renew(which) => certs::renew(home, &which),
+        Action::RotateAuthority => certs::rotate(home),
+        Action::DropOldAuthority { force } => certs::drop_old(home, force),
         Action::Users(users) => users::run(home, users),
         Action::Test(test) => selftest::run(home, test),
         Action::Serve(serve) => serve::run(home, &serve),

@@ -125,6 +125,13 @@ pub(crate) fn sentence(remedy: &Remedy, home: Option<&Path>) -> String {
             command(home, &users("--testCredentials", user))
         ),
         Remedy::ListUsers => format!("{} to see who is there", run("--users --list")),
+        Remedy::DropOldAuthority { force: false } => {
+            format!("{} when every client has followed", run("--certs --dropOldCa"))
+        }
+        Remedy::DropOldAuthority { force: true } => format!(
+            "wait until they have renewed, or {}: they are refused then",
+            run("--certs --dropOldCa --force")
+        ),
         Remedy::MakeBundle => {
             "make another in the server's home with web-ipc --enrol --create --name NAME".to_owned()
         }

@@ -356,7 +356,7 @@ fn a_creation_killed_at_any_step_is_completed_by_its_repetition() {
             assert_eq!(users(&server).unwrap().list().unwrap().len(), 2);
         },
     );
-    assert_eq!(killed, 12);
+    assert!(killed > 12, "{killed}");
 }
 
 #[test]

@@ -112,7 +112,7 @@ fn certs_command() -> Command {
             .value_name("N")
             .allow_negative_numbers(true)
             .value_parser(whole_number::<u32>)
-            // This was an abbreviation of it before `--due`.
+            // This was an abbreviation of it before `--due` and `--dropOldCa`.
             .alias("d")
             .help("Days until the certificate expires [default: 365]"),
     )
@@ -135,6 +135,20 @@ fn certs_command() -> Command {
     .arg(
         flag("due", 'D', "Renew the pairs that have less than a third of their life left, as from a timer")
             .conflicts_with("name"),
+    )
+    .arg(
+        Arg::new("rotateCa")
+            .long("rotateCa")
+            .action(ArgAction::SetTrue)
+            .conflicts_with_all(["name", "altNames", "force", "days", "keyType", "list", "renew", "revoke", "all", "due", "dropOldCa"])
+            .help("Make a new authority, and issue every pair of this home anew; the old authority stays trusted until --dropOldCa"),
+    )
+    .arg(
+        Arg::new("dropOldCa")
+            .long("dropOldCa")
+            .action(ArgAction::SetTrue)
+            .conflicts_with_all(["name", "altNames", "days", "keyType", "list", "renew", "revoke", "all", "due"])
+            .help("Remove the authority that --rotateCa replaced; with --force although a client has not followed"),
     )
     .arg(
         option("revoke", 'R', "NAME|SERIAL", "Revoke the certificates of this name, or the one with this serial number; no restart is needed")

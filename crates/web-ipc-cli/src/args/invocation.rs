@@ -31,6 +31,11 @@ pub(crate) enum Action {
     /// The name or serial number of the certificates to revoke.
     Revoke(String),
     Renew(Renew),
+    RotateAuthority,
+    DropOldAuthority {
+        /// Although a client has not followed.
+        force: bool,
+    },
     Users(Users),
     Test(Test),
     Serve(Serve),

@@ -769,6 +769,14 @@ fn certificates_are_listed_revoked_and_renewed() {
     ] {
         assert!(matches!(action(line), Action::Renew(asked) if asked == which), "{line}");
     }
+    assert!(matches!(action("web-ipc --certs --rotateCa"), Action::RotateAuthority));
+    assert!(matches!(action("web-ipc -c --ro"), Action::RotateAuthority));
+    for (line, forced) in [("web-ipc --certs --dropOldCa", false), ("web-ipc -cF --dr", true)] {
+        assert!(
+            matches!(action(line), Action::DropOldAuthority { force } if force == forced),
+            "{line}"
+        );
+    }
     for line in [
         "web-ipc --certs --all",
         "web-ipc --certs --due",
@@ -779,6 +787,9 @@ fn certificates_are_listed_revoked_and_renewed() {
         "web-ipc --certs --list --name a",
         "web-ipc --certs --revoke",
         "web-ipc --certs --revoke a --force",
+        "web-ipc --certs --rotateCa --force",
+        "web-ipc --certs --rotateCa --dropOldCa",
+        "web-ipc --certs --dropOldCa --name a",
     ] {
         refusal(line);
     }
