@@ -49,6 +49,7 @@ use crate::channel::settings::ChannelSettings;
 /// | [`channel_idle_timeout`](Self::channel_idle_timeout) | 10 min |
 /// | [`bodies_bytes_max`](Self::bodies_bytes_max) | 256 MiB |
 /// | [`connections_max`](Self::connections_max) | 768 |
+/// | [`peer_connections_max`](Self::peer_connections_max) | three quarters of `connections_max`: 576 |
 /// | [`handshakes_max`](Self::handshakes_max) | 128 |
 /// | [`logins_waiting_max`](Self::logins_waiting_max) | 32 |
 /// | [`peer_logins_waiting_max`](Self::peer_logins_waiting_max) | 4 |
@@ -79,6 +80,7 @@ pub struct ServerBuilder {
     channel: ChannelSettings,
     pub(crate) bodies_bytes_max: usize,
     pub(crate) connections_max: usize,
+    pub(crate) peer_connections_max: Option<usize>,
     pub(crate) handshakes_max: usize,
     pub(crate) logins_waiting_max: usize,
     pub(crate) peer_logins_waiting_max: usize,
@@ -112,6 +114,7 @@ impl ServerBuilder {
             channel: ChannelSettings::default(),
             bodies_bytes_max: 256 * 1024 * 1024,
             connections_max: 768,
+            peer_connections_max: None,
             handshakes_max: 128,
             logins_waiting_max: 32,
             peer_logins_waiting_max: 4,
@@ -335,6 +338,24 @@ impl ServerBuilder {
     /// [`raise_open_files_limit`](Self::raise_open_files_limit).
     pub fn connections_max(mut self, connections: usize) -> Self {
         self.connections_max = connections.max(1);
+        self
+    }
+
+    /// How many of the [`connections_max`](Self::connections_max) connections one peer may have,
+    /// channels included, so that others can connect too. At its limit, a new connection of the
+    /// peer replaces the one of its own that has been idle longest, or whose head takes longest; if
+    /// all are busy, the new one is closed. Connections of other peers are left alone. At least 1.
+    /// Default: three quarters of the connections that there are.
+    ///
+    /// A peer is the peer name in a certificate, so that a renewed certificate counts with the one
+    /// before it. Over plain http connections are not counted for each peer: behind a proxy all
+    /// have one address.
+    ///
+    /// The number is divided among the [`workers`](Self::workers) and rounded up for each, like
+    /// `connections_max`. Where that leaves a worker no more connections than the peer may have
+    /// there, as with fewer than 4 connections for each worker, one peer can take all of them.
+    pub fn peer_connections_max(mut self, connections: usize) -> Self {
+        self.peer_connections_max = Some(connections.max(1));
         self
     }
 

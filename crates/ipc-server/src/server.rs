@@ -389,6 +389,9 @@ async fn prepare(
     let settings = Settings {
         workers,
         connections_max: places.connections,
+        peer_connections_max: builder
+            .peer_connections_max
+            .unwrap_or_else(|| places.connections.saturating_mul(3).div_ceil(4)),
         handshakes_max: places.handshakes,
         times: Timeouts {
             idle: builder.idle_timeout,
