@@ -394,18 +394,19 @@ impl ServerBuilder {
     /// at most. A time as long as the last block without another one resets that. All invalid user
     /// names count as one user.
     ///
-    /// Failures of one user from all peers together refuse nobody. From the fifth within a minute on
-    /// they make each login of that user pause, 125 ms and twice as long after each further one, 2 s
-    /// at most, except with a certificate with which that user has logged in before.
+    /// Failures of one user from all peers together refuse nobody. From the fifth on they
+    /// make each login of that user pause, 125 ms and twice as long after each further one, 2 s at
+    /// most, except with a certificate with which that user has logged in before. A minute without
+    /// a failure resets that.
     pub fn failed_logins_max(mut self, logins: u32) -> Self {
         self.failed_logins_max = logins;
         self
     }
 
     /// How many logins of one peer may fail within a minute, for all users together. Further ones
-    /// are refused with 429, for as long as with [`failed_logins_max`](Self::failed_logins_max): each
-    /// block lasts twice as long as the last, 15 minutes at most. A successful login does not reset the count. Over plain http all
-    /// programs of a host are one peer.
+    /// are refused with 429, for as long as with [`failed_logins_max`](Self::failed_logins_max):
+    /// each block lasts twice as long as the last, 15 minutes at most. A successful login does not
+    /// reset the count. Over plain http all programs of a host are one peer.
     pub fn peer_failed_logins_max(mut self, logins: u32) -> Self {
         self.peer_failed_logins_max = logins;
         self

@@ -31,7 +31,8 @@ pub(crate) enum PeerKey {
 pub(crate) enum NoSlot {
     /// The limit of connections is reached, and the server waits for none of them.
     AllBusy,
-    /// The peer has as many connections as one peer may have, and the server waits for none of them.
+    /// The peer has as many connections as one peer may have, and the server waits for none of
+    /// them.
     PeerBusy,
 }
 

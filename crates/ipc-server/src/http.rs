@@ -129,7 +129,8 @@ pub(crate) fn serve(
         })?,
         false => builder.listen(SERVICE, listener, move || {
             let (slots, log) = (
-                // All programs behind a proxy have one address, so nothing is counted for each peer.
+                // All programs behind a proxy have one address, so nothing is counted for each
+                // peer.
                 ConnectionSlots::new(connections_max, usize::MAX, Arc::clone(&state.stopping)),
                 Arc::clone(&state.log),
             );

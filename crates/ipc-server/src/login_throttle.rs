@@ -20,8 +20,8 @@ const BLOCK_MAX: Duration = Duration::from_secs(15 * 60);
 /// When to come again where it is not failures but logins under way that fill the limit.
 const SOON: Duration = Duration::from_secs(1);
 
-/// How many peers, and pairs of peer and user, are counted at most. Beyond that the oldest counts are
-/// forgotten, so that no newcomer is kept out. Each failure costs a bcrypt of some hundred
+/// How many peers, and pairs of peer and user, are counted at most. Beyond that the oldest counts
+/// are forgotten, so that no newcomer is kept out. Each failure costs a bcrypt of some hundred
 /// milliseconds, so a guesser's own count expires before the guesser has pushed it out.
 const WATCHED_MAX: usize = 10_000;
 
@@ -206,8 +206,8 @@ impl Watched {
         }
     }
 
-    /// Removes expired counts, once in a window or when the table is full. If it is still full, also
-    /// removes the oldest.
+    /// Removes expired counts, once in a window or when the table is full. If it is still full,
+    /// also removes the oldest.
     fn forget_expired(&mut self, now: Instant) {
         let is_due = self.swept_at.is_none_or(|at| now.saturating_duration_since(at) >= WINDOW);
         if is_due || self.counted.len() >= WATCHED_MAX {

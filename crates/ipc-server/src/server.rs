@@ -357,7 +357,8 @@ async fn prepare(
     trust.check(SystemTime::now())?;
     let Opened { users, sender, inbox, .. } = opened;
     let login_slowdown = LoginSlowdown::default();
-    // Some stores note no certificates. Then those who log in after a restart may have to pause once.
+    // Some stores note no certificates. Then those who log in after a restart may have to pause
+    // once.
     login_slowdown.remember(users.peers().await.unwrap_or_default(), Instant::now());
     let state = web::Data::new(State {
         trust: CurrentTrust::new(trust),
