@@ -203,7 +203,7 @@ mod tests {
         {
             assert!(left <= most && left > most / 2, "{left}");
         }
-        let name = |number: usize| Username::parse(&format!("user{number}")).unwrap();
+        let name = |number: usize| Username::parse(format!("user{number}")).unwrap();
         assert!(!remembered.failures.contains_key(&name(0)));
         assert!(remembered.failures.contains_key(&name(REMEMBERED_MAX + 4)));
     }
