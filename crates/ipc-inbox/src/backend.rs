@@ -37,7 +37,8 @@ pub enum PutError {
     /// The inbox stayed full until the wait was over.
     #[error("the inbox is full")]
     Full,
-    /// The inbox remembers as many ids as it may, and cannot forget one before its time.
+    /// The inbox remembers as many ids as it may, of this user or in all, and cannot forget one
+    /// before its time.
     #[error("the inbox remembers as many ids as it may")]
     RememberedFull,
     /// The inbox cannot store messages at the moment. Its log says why.

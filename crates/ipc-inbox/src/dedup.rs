@@ -27,8 +27,11 @@ const SHARDS: usize = 1024;
 pub(crate) struct Dedup {
     period: Duration,
     ids_max: usize,
+    user_ids_max: usize,
     /// A number for each user, so that every entry has one small size.
     users: HashMap<Arc<str>, u32, RandomState>,
+    /// How many ids each user has, by the user's number.
+    ids_of: Vec<usize>,
     hasher: RandomState,
     buckets: TimeBuckets,
     current: Generation,
@@ -41,13 +44,15 @@ pub(crate) struct Dedup {
 struct Generation {
     shards: Box<[HashMap<Entry, BodyHash, RandomState>]>,
     ids: usize,
+    /// How many of them each user has.
+    of_each: HashMap<u32, usize, RandomState>,
 }
 
 impl Generation {
     fn new(hasher: &RandomState) -> Self {
         // An empty shard allocates no memory.
         let shards = (0..SHARDS).map(|_| HashMap::with_hasher(hasher.clone())).collect();
-        Generation { shards, ids: 0 }
+        Generation { shards, ids: 0, of_each: HashMap::with_hasher(hasher.clone()) }
     }
 
     fn shard(entry: &Entry) -> usize {
@@ -64,7 +69,10 @@ impl Generation {
     }
 
     fn insert(&mut self, entry: Entry, body: BodyHash) {
-        self.ids += usize::from(self.shards[Self::shard(&entry)].insert(entry, body).is_none());
+        if self.shards[Self::shard(&entry)].insert(entry, body).is_none() {
+            self.ids += 1;
+            *self.of_each.entry(entry.0).or_default() += 1;
+        }
     }
 }
 
@@ -80,13 +88,16 @@ pub(crate) enum Known {
 }
 
 impl Dedup {
-    pub(crate) fn new(period: Duration, ids_max: usize, now: Instant) -> Self {
+    /// Remembers `ids_max` ids at most, `user_ids_max` of each user.
+    pub(crate) fn new(period: Duration, ids_max: usize, user_ids_max: usize, now: Instant) -> Self {
         // The key is random in each process: no client can choose ids that collide.
         let hasher = RandomState::default();
         Dedup {
             period,
             ids_max,
+            user_ids_max,
             users: HashMap::with_hasher(hasher.clone()),
+            ids_of: Vec::new(),
             buckets: TimeBuckets::new(&hasher, now),
             current: Generation::new(&hasher),
             previous: Generation::new(&hasher),
@@ -115,9 +126,11 @@ impl Dedup {
         }
     }
 
-    /// Whether one more id can be remembered.
-    pub(crate) fn has_room(&self) -> bool {
-        self.buckets.ids() + self.current.ids + self.previous.ids < self.ids_max
+    /// Whether one more id of this user can be remembered.
+    pub(crate) fn has_room(&self, user: &str) -> bool {
+        let own = self.users.get(user).map_or(0, |number| self.ids_of[*number as usize]);
+        own < self.user_ids_max
+            && self.buckets.ids() + self.current.ids + self.previous.ids < self.ids_max
     }
 
     pub(crate) fn insert(&mut self, user: &Arc<str>, id: MessageId, body: BodyHash, at: Clocks) {
@@ -128,25 +141,36 @@ impl Dedup {
                 let number = u32::try_from(self.users.len())
                     .expect("fewer than 4 billion users send within a period");
                 self.users.insert(Arc::clone(user), number);
+                self.ids_of.push(0);
                 number
             }
         };
+        // The caller has looked the id up: it is new.
+        self.ids_of[user as usize] += 1;
         if !self.buckets.insert((user, id), body, at) {
             self.current.insert((user, id), body);
         }
     }
 
     fn rotate(&mut self, now: Instant) {
-        self.buckets.forget(now, self.period);
+        let ids_of = &mut self.ids_of;
+        self.buckets.forget(now, self.period, |user, ids| ids_of[user as usize] -= ids);
         let age = now.saturating_duration_since(self.current_since);
         if age < self.period {
             return;
         }
-        self.previous = std::mem::replace(&mut self.current, Generation::new(&self.hasher));
+        let dropped = std::mem::replace(
+            &mut self.previous,
+            std::mem::replace(&mut self.current, Generation::new(&self.hasher)),
+        );
+        for (user, ids) in dropped.of_each {
+            self.ids_of[user as usize] -= ids;
+        }
         if age >= self.period * 2 {
             self.previous = Generation::new(&self.hasher);
             self.buckets = TimeBuckets::new(&self.hasher, now);
             self.users = HashMap::with_hasher(self.hasher.clone());
+            self.ids_of = Vec::new();
         }
         self.current_since = now;
     }
@@ -177,7 +201,7 @@ mod tests {
 
     fn remembered(ids_max: usize) -> (Clock, Dedup) {
         let now = Instant::now();
-        (Clock(now), Dedup::new(PERIOD, ids_max, now))
+        (Clock(now), Dedup::new(PERIOD, ids_max, usize::MAX, now))
     }
 
     fn random_id(number: u8) -> MessageId {
@@ -258,10 +282,42 @@ mod tests {
         let user: Arc<str> = "a".into();
         remembered.insert(&user, timed_id(0), ONE, clock.at(0));
         remembered.insert(&user, timed_id(300_000), ONE, clock.at(300));
-        assert!(!remembered.has_room());
+        assert!(!remembered.has_room("a"));
         assert_eq!(remembered.look_up("a", timed_id(0), ONE, clock.at(601)), Known::New);
-        assert!(remembered.has_room());
+        assert!(remembered.has_room("a"));
         assert_eq!(remembered.look_up("a", timed_id(300_000), ONE, clock.at(601)), Known::SameBody);
+    }
+
+    #[test]
+    fn a_user_with_as_many_ids_as_one_may_have_takes_no_room_of_others() {
+        for make in [|number: u8| timed_id(u64::from(number)), random_id] {
+            let now = Instant::now();
+            let (clock, mut remembered) = (Clock(now), Dedup::new(PERIOD, 100, 2, now));
+            let (a, b): (Arc<str>, Arc<str>) = ("a".into(), "b".into());
+            remembered.insert(&a, make(1), ONE, clock.at(0));
+            assert!(remembered.has_room("a"));
+            remembered.insert(&a, make(2), ONE, clock.at(0));
+            assert!(!remembered.has_room("a") && remembered.has_room("b"));
+            remembered.insert(&b, make(1), ONE, clock.at(0));
+            assert!(remembered.has_room("b"));
+            // Not before its time …
+            for secs in [300, 599, 600] {
+                assert_eq!(remembered.look_up("a", make(1), ONE, clock.at(secs)), Known::SameBody);
+                assert!(!remembered.has_room("a"), "{secs}");
+            }
+            // … and then by itself, while another user keeps the inbox busy.
+            for secs in [700, 1100, 1201] {
+                remembered.insert(
+                    &b,
+                    random_id(u8::try_from(secs / 10).unwrap_or(0)),
+                    ONE,
+                    clock.at(secs),
+                );
+            }
+            assert_eq!(remembered.look_up("a", make(1), ONE, clock.at(1201)), Known::New);
+            assert!(remembered.has_room("a"));
+            assert_eq!(remembered.ids_of[0], 0);
+        }
     }
 
     #[test]
@@ -269,9 +325,9 @@ mod tests {
         for id in ids(0) {
             let (clock, mut remembered) = remembered(1);
             remembered.insert(&"a".into(), id, ONE, clock.at(0));
-            assert!(!remembered.has_room());
+            assert!(!remembered.has_room("a"));
             assert_eq!(remembered.look_up("a", id, ONE, clock.at(1200)), Known::New);
-            assert!(remembered.has_room());
+            assert!(remembered.has_room("a"));
             assert!(remembered.users.is_empty());
         }
     }

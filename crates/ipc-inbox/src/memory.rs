@@ -70,6 +70,7 @@ impl Memory {
                 dedup: Dedup::new(
                     options.remembered_for,
                     options.remembered_ids_max,
+                    options.user_ids_max(),
                     Instant::now(),
                 ),
                 redelivery: BTreeMap::new(),
@@ -115,7 +116,7 @@ impl State {
         match self.dedup.look_up(&message.user, message.id, hash, at) {
             Known::SameBody => Ok(Some(Put::Duplicate)),
             Known::OtherBody => Err(PutError::IdReused),
-            Known::New if !self.dedup.has_room() => Err(PutError::RememberedFull),
+            Known::New if !self.dedup.has_room(&message.user) => Err(PutError::RememberedFull),
             Known::New => Ok(None),
         }
     }
@@ -620,6 +621,22 @@ mod tests {
         sender.put(message(1, "{}"), NO_WAIT).await.unwrap();
         assert_eq!(sender.put(message(2, "{}"), NO_WAIT).await, Err(PutError::RememberedFull));
         assert_eq!(sender.put(message(1, "{}"), NO_WAIT).await, Ok(Put::Duplicate));
+    }
+
+    #[tokio::test]
+    async fn a_user_with_as_many_ids_as_one_may_have_is_refused_and_others_are_not() {
+        let (sender, _inbox) = Inbox::memory().remembered_ids_max(4).build();
+        for id in 1..=3 {
+            sender.put(message(id, "{}"), NO_WAIT).await.unwrap();
+        }
+        assert_eq!(sender.put(message(4, "{}"), NO_WAIT).await, Err(PutError::RememberedFull));
+        assert_eq!(sender.put(message(1, "{}"), NO_WAIT).await, Ok(Put::Duplicate));
+        let other = Message { user: "another".into(), ..message(4, "{}") };
+        assert_eq!(sender.put(other, NO_WAIT).await, Ok(Put::Accepted));
+
+        let (sender, _inbox) = Inbox::memory().remembered_user_ids_max(1).build();
+        sender.put(message(1, "{}"), NO_WAIT).await.unwrap();
+        assert_eq!(sender.put(message(2, "{}"), NO_WAIT).await, Err(PutError::RememberedFull));
     }
 
     #[tokio::test]

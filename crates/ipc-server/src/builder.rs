@@ -49,6 +49,7 @@ use crate::channel::settings::ChannelSettings;
 /// | [`channel_idle_timeout`](Self::channel_idle_timeout) | 10 min |
 /// | [`bodies_bytes_max`](Self::bodies_bytes_max) | 256 MiB |
 /// | [`connections_max`](Self::connections_max) | 768 |
+/// | [`peer_connections_max`](Self::peer_connections_max) | three quarters of `connections_max`: 576 |
 /// | [`handshakes_max`](Self::handshakes_max) | 128 |
 /// | [`logins_waiting_max`](Self::logins_waiting_max) | 32 |
 /// | [`peer_logins_waiting_max`](Self::peer_logins_waiting_max) | 4 |
@@ -79,6 +80,7 @@ pub struct ServerBuilder {
     channel: ChannelSettings,
     pub(crate) bodies_bytes_max: usize,
     pub(crate) connections_max: usize,
+    pub(crate) peer_connections_max: Option<usize>,
     pub(crate) handshakes_max: usize,
     pub(crate) logins_waiting_max: usize,
     pub(crate) peer_logins_waiting_max: usize,
@@ -112,6 +114,7 @@ impl ServerBuilder {
             channel: ChannelSettings::default(),
             bodies_bytes_max: 256 * 1024 * 1024,
             connections_max: 768,
+            peer_connections_max: None,
             handshakes_max: 128,
             logins_waiting_max: 32,
             peer_logins_waiting_max: 4,
@@ -243,6 +246,11 @@ impl ServerBuilder {
     /// is never above the length of an envelope of
     /// [`plaintext_bytes_max`](Self::plaintext_bytes_max). A message's bytes beyond 64 KiB count
     /// towards [`bodies_bytes_max`](Self::bodies_bytes_max).
+    ///
+    /// A message on a channel is opened, and its JSON checked, on the thread that serves
+    /// connections, whatever its length. The default is low enough for that. With 16 MiB, a user
+    /// with a session can delay the other connections of that thread by 0.3 s with one message. A
+    /// `POST` body beyond 72 KiB is checked on another thread, so prefer `POST` for long messages.
     pub fn channel_message_bytes_max(mut self, bytes: usize) -> Self {
         self.channel.announced.message_bytes = bytes.max(1);
         self
@@ -338,6 +346,24 @@ impl ServerBuilder {
         self
     }
 
+    /// How many of the [`connections_max`](Self::connections_max) connections one peer may have,
+    /// channels included, so that others can connect too. At its limit, a new connection of the
+    /// peer replaces the one of its own that has been idle longest, or whose head takes longest; if
+    /// all are busy, the new one is closed. Connections of other peers are left alone. At least 1.
+    /// Default: three quarters of the connections that there are.
+    ///
+    /// A peer is the peer name in a certificate, so that a renewed certificate counts with the one
+    /// before it. Over plain http connections are not counted for each peer: behind a proxy all
+    /// have one address.
+    ///
+    /// The number is divided among the [`workers`](Self::workers) and rounded up for each, like
+    /// `connections_max`. Where that leaves a worker no more connections than the peer may have
+    /// there, as with fewer than 4 connections for each worker, one peer can take all of them.
+    pub fn peer_connections_max(mut self, connections: usize) -> Self {
+        self.peer_connections_max = Some(connections.max(1));
+        self
+    }
+
     /// How many TLS handshakes run at the same time, divided among the workers like connections. At
     /// the limit a new handshake replaces the oldest.
     pub fn handshakes_max(mut self, handshakes: usize) -> Self {
@@ -369,16 +395,23 @@ impl ServerBuilder {
     }
 
     /// How many logins of one peer for one user may fail within a minute. Further ones are refused
-    /// with
-    /// 429. All invalid user names count as one user.
+    /// with 429: for the rest of the minute, and each time after that for twice as long, 15 minutes
+    /// at most. A time as long as the last block without another one resets that. All invalid user
+    /// names count as one user.
+    ///
+    /// Failures of one user from all peers together refuse nobody. From the fifth on they
+    /// make each login of that user pause, 125 ms and twice as long after each further one, 2 s at
+    /// most, except with a certificate with which that user has logged in before. A minute without
+    /// a failure resets that.
     pub fn failed_logins_max(mut self, logins: u32) -> Self {
         self.failed_logins_max = logins;
         self
     }
 
     /// How many logins of one peer may fail within a minute, for all users together. Further ones
-    /// are refused with 429. A successful login does not reset the count. Over plain http all
-    /// programs of a host are one peer.
+    /// are refused with 429, for as long as with [`failed_logins_max`](Self::failed_logins_max):
+    /// each block lasts twice as long as the last, 15 minutes at most. A successful login does not
+    /// reset the count. Over plain http all programs of a host are one peer.
     pub fn peer_failed_logins_max(mut self, logins: u32) -> Self {
         self.peer_failed_logins_max = logins;
         self

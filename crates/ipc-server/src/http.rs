@@ -30,9 +30,9 @@ use crate::answer::{answer, refuse};
 use crate::answer_body::AnswerBody;
 use crate::channel::registry::Channels;
 use crate::clock::unix_secs;
-use crate::connection_slots::{ConnectionSlot, ConnectionSlots};
+use crate::connection_slots::{ConnectionSlot, ConnectionSlots, NoSlot, PeerKey};
 use crate::handshake::Acceptor;
-use crate::peer::{Peer, note_certificate};
+use crate::peer::{Peer, counted_as, note_certificate};
 use crate::rate_limited_log::{Kind, RateLimitedLog, shown};
 use crate::request_body;
 use crate::request_head;
@@ -63,6 +63,7 @@ pub(crate) const WORKERS_MAX: usize = 512;
 pub(crate) struct Settings {
     pub(crate) workers: usize,
     pub(crate) connections_max: usize,
+    pub(crate) peer_connections_max: usize,
     pub(crate) handshakes_max: usize,
     pub(crate) times: Timeouts,
     pub(crate) handshake_timeout: Duration,
@@ -80,6 +81,7 @@ pub(crate) fn serve(
 ) -> io::Result<actix_server::Server> {
     let workers = settings.workers;
     let connections_max = settings.connections_max.div_ceil(workers);
+    let peer_connections_max = settings.peer_connections_max.div_ceil(workers);
     let handshakes_max = settings.handshakes_max.div_ceil(workers);
     let stop_secs =
         settings.stop_timeout.as_secs() + u64::from(settings.stop_timeout.subsec_nanos() > 0);
@@ -101,7 +103,11 @@ pub(crate) fn serve(
             let acceptor =
                 Acceptor::new(handshakes_max, settings.handshake_timeout, Arc::clone(&log));
             let acceptor = Rc::new(acceptor);
-            let slots = ConnectionSlots::new(connections_max, Arc::clone(&state.stopping));
+            let slots = ConnectionSlots::new(
+                connections_max,
+                peer_connections_max,
+                Arc::clone(&state.stopping),
+            );
             let http = http1(note_certificate, settings, state.clone());
             let state = state.clone();
             fn_service(move |stream: TcpStream| {
@@ -112,8 +118,9 @@ pub(crate) fn serve(
                     let peer = prepared(&stream);
                     let tls = tls.ok_or(DispatchError::InternalError)?;
                     let stream = acceptor.accept(stream, tls).await.map_err(DispatchError::Io)?;
+                    let of = (peer, counted_as(&stream));
                     Ok::<(Stream<TlsStream<TcpStream>>, _), _>((
-                        joined(stream, &slots, settings.times, peer, &log)?,
+                        joined(stream, &slots, settings.times, of, &log)?,
                         peer,
                     ))
                 }
@@ -122,14 +129,17 @@ pub(crate) fn serve(
         })?,
         false => builder.listen(SERVICE, listener, move || {
             let (slots, log) = (
-                ConnectionSlots::new(connections_max, Arc::clone(&state.stopping)),
+                // All programs behind a proxy have one address, so nothing is counted for each
+                // peer.
+                ConnectionSlots::new(connections_max, usize::MAX, Arc::clone(&state.stopping)),
                 Arc::clone(&state.log),
             );
             let http = http1(|_: &TcpStream, _: &mut Extensions| (), settings, state.clone());
             fn_service(move |stream: TcpStream| {
                 let peer = prepared(&stream);
                 future::ready(
-                    joined(stream, &slots, settings.times, peer, &log).map(|stream| (stream, peer)),
+                    joined(stream, &slots, settings.times, (peer, None), &log)
+                        .map(|stream| (stream, peer)),
                 )
             })
             .and_then(http)
@@ -153,24 +163,26 @@ fn joined<S>(
     stream: S,
     slots: &Rc<ConnectionSlots>,
     times: Timeouts,
-    peer: Option<SocketAddr>,
+    (address, peer): (Option<SocketAddr>, Option<PeerKey>),
     log: &RateLimitedLog,
 ) -> Result<Stream<S>, DispatchError> {
     let connection = ConnectionState::new(times);
-    match slots.acquire(&connection) {
-        Some(slot) => Ok(TimeoutStream::new(stream, connection, slot)),
-        None => {
-            if log::log_enabled!(Level::Info)
-                && log.takes(Level::Info, peer, Kind::Event("connections refused"))
-            {
-                let peer = shown(peer);
-                log::info!(
-                    "{peer} - connection refused: the connection limit is reached and no connection is idle"
-                );
+    let refused = match slots.acquire(&connection, peer) {
+        Ok(slot) => return Ok(TimeoutStream::new(stream, connection, slot)),
+        Err(refused) => refused,
+    };
+    if log::log_enabled!(Level::Info)
+        && log.takes(Level::Info, address, Kind::Event("connections refused"))
+    {
+        let why = match refused {
+            NoSlot::AllBusy => "the connection limit is reached and no connection is idle",
+            NoSlot::PeerBusy => {
+                "its peer has as many connections as one peer may have, and none of them is idle"
             }
-            Err(DispatchError::Io(io::ErrorKind::ConnectionRefused.into()))
-        }
+        };
+        log::info!("{} - connection refused: {why}", shown(address));
     }
+    Err(DispatchError::Io(io::ErrorKind::ConnectionRefused.into()))
 }
 
 /// The TLS configuration that holds now.

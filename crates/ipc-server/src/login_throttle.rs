@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 use ipc_protocol::Fingerprint;
 use ipc_store::Username;
 
+use crate::oldest::remove_oldest;
+
 /// For how long a failure counts.
 const WINDOW: Duration = Duration::from_secs(60);
 
@@ -18,9 +20,9 @@ const BLOCK_MAX: Duration = Duration::from_secs(15 * 60);
 /// When to come again where it is not failures but logins under way that fill the limit.
 const SOON: Duration = Duration::from_secs(1);
 
-/// How many peers, and pairs of peer and user, are counted at most. Each failure costs a bcrypt of
-/// some hundred milliseconds, so one peer does not reach this limit within a window. If many peers
-/// do, no new peer can log in for the rest of it.
+/// How many peers, and pairs of peer and user, are counted at most. Beyond that the oldest counts
+/// are forgotten, so that no newcomer is kept out. Each failure costs a bcrypt of some hundred
+/// milliseconds, so a guesser's own count expires before the guesser has pushed it out.
 const WATCHED_MAX: usize = 10_000;
 
 /// Who tries to log in: a certificate, or an address over plain http. Failures count for each
@@ -107,6 +109,13 @@ impl Failures {
         WINDOW.checked_sub(now.saturating_duration_since(self.since)).filter(|wait| !wait.is_zero())
     }
 
+    /// The age of the count, for the case that the table is full: the end of a block, or else the
+    /// first failure. `None` while a login is under way, whose outcome is still to be counted.
+    fn at(&self) -> Option<Instant> {
+        (self.under_way == 0)
+            .then(|| self.blocked_until.map_or(self.since, |at| at.max(self.since)))
+    }
+
     fn counts(&self, now: Instant) -> bool {
         self.under_way > 0 || (self.count > 0 && self.wait(now).is_some()) || self.remembers(now)
     }
@@ -177,10 +186,9 @@ impl Watched {
         failures_max: u32,
         now: Instant,
     ) -> Result<(), Duration> {
-        let is_full = self.counted.len() >= WATCHED_MAX;
         let Some(failures) = self.counted.get_mut(counted) else {
             // If no failure is allowed at all, nobody may begin.
-            return if is_full || failures_max == 0 { Err(WINDOW) } else { Ok(()) };
+            return if failures_max == 0 { Err(WINDOW) } else { Ok(()) };
         };
         if let Some(wait) = failures.blocked(now) {
             return Err(wait);
@@ -198,12 +206,16 @@ impl Watched {
         }
     }
 
-    /// Removes expired counts, once in a window or when the table is full.
+    /// Removes expired counts, once in a window or when the table is full. If it is still full,
+    /// also removes the oldest.
     fn forget_expired(&mut self, now: Instant) {
         let is_due = self.swept_at.is_none_or(|at| now.saturating_duration_since(at) >= WINDOW);
         if is_due || self.counted.len() >= WATCHED_MAX {
             self.counted.retain(|_, failures| failures.counts(now));
             self.swept_at = Some(now);
+        }
+        if self.counted.len() >= WATCHED_MAX {
+            remove_oldest(&mut self.counted, Failures::at);
         }
     }
 }
@@ -394,12 +406,26 @@ mod tests {
     }
 
     #[test]
-    fn the_table_does_not_grow_without_end() {
-        let (attempts, now) = (LoginThrottle::new(1, u32::MAX), Instant::now());
-        for number in 1..WATCHED_MAX {
-            fail(&attempts, HERE, &number.to_string(), now);
+    fn a_full_table_forgets_the_oldest_counts_and_keeps_no_newcomer_out() {
+        let (attempts, start) = (LoginThrottle::new(2, u32::MAX), Instant::now());
+        for _ in 0..2 {
+            fail(&attempts, HERE, "blocked", start);
         }
-        assert_eq!(wait(&attempts, HERE, "new", now), Some(WINDOW));
-        assert_eq!(wait(&attempts, HERE, "new", now + 2 * WINDOW), None);
+        let under_way = attempts.begin(THERE, "slow", start).unwrap();
+        let mut now = start;
+        for number in 0..WATCHED_MAX + 100 {
+            now += Duration::from_millis(1);
+            fail(&attempts, HERE, &number.to_string(), now);
+            assert!(attempts.watched().counted.len() <= WATCHED_MAX + 1, "{number}");
+        }
+        assert_eq!(wait(&attempts, THERE, "new", now), None);
+        assert!(wait(&attempts, HERE, "blocked", now).is_some(), "a block is newer than a count");
+        under_way.failed();
+        fail(&attempts, THERE, "slow", now);
+        assert!(wait(&attempts, THERE, "slow", now).is_some(), "both of its failures were counted");
+        let pair = |name: &str| Counted::Pair(HERE, Username::parse(name).ok());
+        let watched = attempts.watched();
+        assert!(!watched.counted.contains_key(&pair("0")), "the oldest");
+        assert!(watched.counted.contains_key(&pair(&(WATCHED_MAX + 99).to_string())));
     }
 }

@@ -17,6 +17,7 @@ use rustls_pki_types::{CertificateDer, UnixTime};
 use sha2::{Digest, Sha256};
 use tokio_rustls::server::TlsStream;
 
+use crate::connection_slots::PeerKey;
 use crate::login_throttle::Source;
 use crate::refusal::Refusal;
 use crate::trust::{Tls, Transport, Trust};
@@ -58,6 +59,16 @@ pub(crate) fn note_certificate(stream: &TlsStream<TcpStream>, extensions: &mut E
             derived: RefCell::new(None),
         }));
     }
+}
+
+/// What the connections of a stream's peer are counted under. `None` without a certificate.
+pub(crate) fn counted_as(stream: &TlsStream<TcpStream>) -> Option<PeerKey> {
+    let leaf = stream.get_ref().1.peer_certificates()?.first()?;
+    let name = CertificateFacts::from_der(leaf).and_then(|facts| facts.name);
+    Some(match name {
+        Some(name) => PeerKey::Name(name.to_string().to_ascii_lowercase().into()),
+        None => PeerKey::Certificate(fingerprint(leaf)),
+    })
 }
 
 /// The certificate of a request's connection, in DER.

@@ -20,6 +20,7 @@ use crate::channel;
 use crate::clock::unix_secs;
 use crate::inbox_refusal::{no_reply, not_put};
 use crate::login_ids::NotNew;
+use crate::login_throttle::LoginAttempt;
 use crate::memory_budget::Reservation;
 use crate::prefer;
 use crate::refusal::{RETRY_AFTER, Refusal, internal};
@@ -167,6 +168,11 @@ async fn log_in(
             Refusal::new(ProblemCode::TooManyAttempts, "too many logins of this user failed")
                 .retry_after(wait)
         })?;
+    // Before the permit is taken: a login that pauses keeps nobody else from logging in.
+    let pause = state.login_slowdown.pause(source, &credentials.username, Instant::now());
+    if !pause.is_zero() {
+        tokio::time::sleep(pause).await;
+    }
     let Some(_place) = state.logins.take(source) else {
         attempt.withdrawn();
         return Err(Refusal::new(ProblemCode::TooManyAttempts, "too many logins are waiting")
@@ -185,8 +191,7 @@ async fn log_in(
         }
     };
     let Some(credential_version) = version else {
-        attempt.failed();
-        state.login_notes.failed(&credentials.username);
+        note_failed(attempt, &credentials.username, state);
         return Err(bad_credentials());
     };
     let with = (credential_version, peer.name());
@@ -198,8 +203,7 @@ async fn log_in(
     {
         Ok(Standing::Good(_)) => attempt.succeeded(),
         Ok(ended) => {
-            attempt.failed();
-            state.login_notes.failed(&credentials.username);
+            note_failed(attempt, &credentials.username, state);
             return Err(match ended {
                 Standing::OtherPeer => other_peer(),
                 _ => bad_credentials()
@@ -214,6 +218,7 @@ async fn log_in(
 
     let now_secs = unix_secs(SystemTime::now());
     state.login_notes.succeeded(&credentials.username, &peer, now_secs);
+    state.login_slowdown.succeeded(source, &credentials.username, Instant::now());
     let iv = random_iv().map_err(no_random_bytes)?;
     let session = Session {
         user: credentials.username,
@@ -229,6 +234,13 @@ async fn log_in(
         serde_json::to_string(&reply).map_err(|error| internal("writing a reply", error))?,
     );
     sealed_reply(&body, (id, is_raw), (&peer.envelope_keys, key_index), state)
+}
+
+/// Counts a login that failed.
+fn note_failed(attempt: LoginAttempt<'_>, username: &str, state: &State) {
+    attempt.failed();
+    state.login_slowdown.failed(username, Instant::now());
+    state.login_notes.failed(username);
 }
 
 fn bad_credentials() -> Refusal {

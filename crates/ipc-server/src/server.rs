@@ -20,6 +20,7 @@ use crate::http::Settings;
 use crate::login_ids::LoginIds;
 use crate::login_notes::LoginNotes;
 use crate::login_permits::LoginPermits;
+use crate::login_slowdown::LoginSlowdown;
 use crate::login_throttle::LoginThrottle;
 use crate::memory_budget::MemoryBudget;
 use crate::open_files::{self, Places};
@@ -355,6 +356,10 @@ async fn prepare(
     let trust = Trust::read(home, name, builder.protocol, 0)?;
     trust.check(SystemTime::now())?;
     let Opened { users, sender, inbox, .. } = opened;
+    let login_slowdown = LoginSlowdown::default();
+    // Some stores note no certificates. Then those who log in after a restart may have to pause
+    // once.
+    login_slowdown.remember(users.peers().await.unwrap_or_default(), Instant::now());
     let state = web::Data::new(State {
         trust: CurrentTrust::new(trust),
         issuer: builder.certificate_issuer.clone(),
@@ -362,6 +367,7 @@ async fn prepare(
         inbox: sender,
         log: Arc::default(),
         attempts: LoginThrottle::new(builder.failed_logins_max, builder.peer_failed_logins_max),
+        login_slowdown,
         login_ids: LoginIds::default(),
         login_notes: LoginNotes::default(),
         logins: LoginPermits::new(builder.logins_waiting_max, builder.peer_logins_waiting_max),
@@ -389,6 +395,9 @@ async fn prepare(
     let settings = Settings {
         workers,
         connections_max: places.connections,
+        peer_connections_max: builder
+            .peer_connections_max
+            .unwrap_or_else(|| places.connections.saturating_mul(3).div_ceil(4)),
         handshakes_max: places.handshakes,
         times: Timeouts {
             idle: builder.idle_timeout,

@@ -13,6 +13,7 @@ use crate::channel::settings::ChannelSettings;
 use crate::login_ids::LoginIds;
 use crate::login_notes::LoginNotes;
 use crate::login_permits::LoginPermits;
+use crate::login_slowdown::LoginSlowdown;
 use crate::login_throttle::LoginThrottle;
 use crate::memory_budget::MemoryBudget;
 use crate::rate_limited_log::RateLimitedLog;
@@ -31,6 +32,7 @@ pub(crate) struct State {
     pub(crate) inbox: InboxSender,
     pub(crate) log: Arc<RateLimitedLog>,
     pub(crate) attempts: LoginThrottle,
+    pub(crate) login_slowdown: LoginSlowdown,
     pub(crate) login_ids: LoginIds,
     pub(crate) login_notes: LoginNotes,
     pub(crate) logins: LoginPermits,

@@ -43,6 +43,8 @@ type Rest = (u32, [u8; 11]);
 #[derive(Debug)]
 struct Bucket {
     ids: HashMap<Rest, BodyHash, RandomState>,
+    /// How many of them each user has.
+    of_each: HashMap<u32, usize, RandomState>,
     /// When an id was last inserted.
     last: Instant,
 }
@@ -80,17 +82,29 @@ impl TimeBuckets {
             hash_map::Entry::Occupied(bucket) => bucket.into_mut(),
             hash_map::Entry::Vacant(place) => {
                 self.begun.push_back(bucket);
-                place
-                    .insert(Bucket { ids: HashMap::with_hasher(self.hasher.clone()), last: at.now })
+                place.insert(Bucket {
+                    ids: HashMap::with_hasher(self.hasher.clone()),
+                    of_each: HashMap::with_hasher(self.hasher.clone()),
+                    last: at.now,
+                })
             }
         };
         bucket.last = at.now;
-        self.ids += usize::from(bucket.ids.insert(rest, body).is_none());
+        if bucket.ids.insert(rest, body).is_none() {
+            self.ids += 1;
+            *bucket.of_each.entry(entry.0).or_default() += 1;
+        }
         true
     }
 
-    /// Drops buckets whose last id was inserted more than a period ago.
-    pub(super) fn forget(&mut self, now: Instant, period: Duration) {
+    /// Drops buckets whose last id was inserted more than a period ago. Calls `forgotten` with the
+    /// users whose ids were dropped, and how many.
+    pub(super) fn forget(
+        &mut self,
+        now: Instant,
+        period: Duration,
+        mut forgotten: impl FnMut(u32, usize),
+    ) {
         if now < self.look_at {
             return;
         }
@@ -100,6 +114,7 @@ impl TimeBuckets {
             && now.saturating_duration_since(bucket.last) > period
         {
             self.ids -= bucket.ids.len();
+            bucket.of_each.iter().for_each(|(user, ids)| forgotten(*user, *ids));
             self.buckets.remove(first);
             self.begun.pop_front();
         }
@@ -136,7 +151,12 @@ mod tests {
         }
         assert_eq!(buckets.buckets.len() as u64, BEFORE + 1 + AFTER);
         assert_eq!((buckets.ids, buckets.begun.len()), (taken, buckets.buckets.len()));
-        buckets.forget(now + Duration::from_secs(601), Duration::from_secs(600));
+        let mut forgotten = 0;
+        buckets.forget(now + Duration::from_secs(601), Duration::from_secs(600), |user, ids| {
+            assert_eq!(user, 1);
+            forgotten += ids;
+        });
+        assert_eq!(forgotten, taken);
         assert_eq!((buckets.ids, buckets.begun.len(), buckets.buckets.len()), (0, 0, 0));
     }
 }

@@ -8,21 +8,24 @@
 use tokio::time::Instant;
 
 use super::statements::{self, Accepted, KnownIds};
+use super::user_ids::UserRoom;
 use crate::backend::{Put, PutError};
 use crate::message::Message;
 
 /// What the file can still take.
 #[derive(Debug)]
-pub(super) struct Available {
+pub(super) struct Available<'u> {
     pub(super) messages: u64,
     pub(super) bytes: u64,
     /// How many more ids may be remembered.
     pub(super) ids: u64,
+    /// How many more ids of each user may be remembered.
+    pub(super) users: UserRoom<'u>,
     /// The file has no message.
     pub(super) is_empty: bool,
 }
 
-impl Available {
+impl Available<'_> {
     /// Takes the room for a message, if there is enough. One message always fits into an empty
     /// inbox.
     fn take(&mut self, bytes: u64) -> Result<(), PutError> {
@@ -79,14 +82,16 @@ pub(super) struct Admission<'a> {
     pub(super) answers: Vec<Option<Vec<Result<Put, PutError>>>>,
 }
 
-/// Decides about all waiting puts, in order: no message overtakes one that waits for room.
+/// Decides about all waiting puts, in order: no message overtakes one that waits for room. A
+/// message of a user with as many ids as one may have is refused at once: others do not wait behind
+/// it.
 ///
 /// `known` maps the keys of earlier messages to the hashes of their bodies. `next_seq` is the
 /// number of the next message.
 pub(super) fn admit<'a>(
     waiting: impl Iterator<Item = Waiting<'a>>,
     mut known: KnownIds,
-    mut room: Available,
+    mut room: Available<'_>,
     mut next_seq: i64,
     mut prefetch: Prefetch,
     now: Instant,
@@ -104,6 +109,10 @@ pub(super) fn admit<'a>(
             let found = match known.get(&key) {
                 Some(first) if *first == body_hash => Ok(Some(Put::Duplicate)),
                 Some(_) => Err(PutError::IdReused),
+                None if room.users.is_full(&message.user) => {
+                    answers.push(Err(PutError::RememberedFull));
+                    continue;
+                }
                 // Keeps the order: no message overtakes one that found no room.
                 None => match own_lack {
                     Some(lack) => Err(lack),
@@ -118,6 +127,7 @@ pub(super) fn admit<'a>(
                     Err(error)
                 }
                 Ok(None) => {
+                    room.users.take(&message.user);
                     known.insert(key, body_hash);
                     let deliveries = u32::from(prefetch.take(bytes));
                     admission.accepted.push(Accepted {
@@ -141,9 +151,12 @@ pub(super) fn admit<'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::LazyLock;
     use std::time::{Duration, SystemTime};
 
     use ipc_protocol::MessageId;
+
+    use super::super::user_ids::{IdsOfEach, UserIds};
 
     fn message(number: u8, body: &str) -> Message {
         Message {
@@ -156,14 +169,15 @@ mod tests {
         }
     }
 
-    fn room(messages: u64, bytes: u64) -> Available {
-        Available { messages, bytes, ids: 100, is_empty: false }
+    fn room(messages: u64, bytes: u64) -> Available<'static> {
+        static USERS: LazyLock<UserIds> = LazyLock::new(|| UserIds::new(IdsOfEach::default(), 100));
+        Available { messages, bytes, ids: 100, users: UserRoom::new(&USERS), is_empty: false }
     }
 
     fn decide<'a>(
         puts: &'a [Vec<Message>],
         known: &[&Message],
-        room: Available,
+        room: Available<'_>,
         is_due: bool,
     ) -> Admission<'a> {
         let prefetch = Prefetch { messages: 1, bytes: 99, any_first: true };
@@ -252,6 +266,29 @@ mod tests {
         assert_eq!(
             admission.answers,
             [Some(vec![Ok(Put::Accepted), Err(PutError::RememberedFull)])]
+        );
+    }
+
+    #[test]
+    fn a_user_with_as_many_ids_as_one_may_have_is_refused_at_once_and_nobody_waits_behind() {
+        let users = UserIds::new(IdsOfEach::from_iter([("u".into(), 1)]), 2);
+        let room = Available { users: UserRoom::new(&users), ..room(9, 99) };
+        let known = message(1, "{}");
+        let other = Message { user: "other".into(), ..message(4, "{}") };
+        let puts = [
+            vec![message(2, "{}"), message(3, "{}"), known.clone()],
+            vec![message(5, "{}")],
+            vec![other],
+        ];
+        let admission = decide(&puts, &[&known], room, false);
+        let refused = || Err(PutError::RememberedFull);
+        assert_eq!(
+            admission.answers,
+            [
+                Some(vec![Ok(Put::Accepted), refused(), Ok(Put::Duplicate)]),
+                Some(vec![refused()]),
+                Some(vec![Ok(Put::Accepted)]),
+            ]
         );
     }
 

@@ -14,6 +14,7 @@ use super::admission::{Admission, Available, Waiting, admit};
 use super::commands::Acked;
 use super::queue::Next;
 use super::statements::{self, Accepted, KnownIds, Marked};
+use super::user_ids::UserRoom;
 use super::writer::{WaitingPut, Writer};
 use crate::backend::{Put, PutError};
 
@@ -143,7 +144,7 @@ impl Writer {
     }
 
     /// The room there is once these messages are removed.
-    fn room(&self, acked: &[&Acked]) -> Available {
+    fn room(&self, acked: &[&Acked]) -> Available<'_> {
         let held = acked.iter().filter_map(|one| self.queue.leased(one.lease));
         let messages = self.messages.saturating_sub(acked.len() as u64);
         let bytes = self.bytes.saturating_sub(held.map(|held| held.bytes).sum());
@@ -151,6 +152,7 @@ impl Writer {
             messages: self.options.messages_max.saturating_sub(messages),
             bytes: self.options.bytes_max.saturating_sub(bytes),
             ids: self.options.remembered_ids_max.saturating_sub(self.remembered),
+            users: UserRoom::new(&self.user_ids),
             is_empty: messages == 0,
         }
     }
@@ -176,6 +178,10 @@ impl Writer {
                 let (seq, deliveries) = accepted.next().expect("one for each that was accepted");
                 self.messages += 1;
                 self.remembered += 1;
+                self.user_ids.add(&message.user);
+                if self.user_ids.is_full(&message.user) {
+                    self.prune_at = Instant::now();
+                }
                 self.bytes += message.body.len() as u64;
                 self.last_seq = seq;
                 if message.wants_reply {

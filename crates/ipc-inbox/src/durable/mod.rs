@@ -19,6 +19,7 @@ mod reader;
 mod statements;
 mod thread;
 mod trouble;
+mod user_ids;
 mod writer;
 
 pub use options::{DurableOptions, OpenError, remedy_of_file};

@@ -24,6 +24,7 @@ pub(super) const REMEMBERED_MIN: Duration = Duration::from_secs(ipc_protocol::RE
 /// | [`bytes_max`](Self::bytes_max) | 4 GiB of bodies |
 /// | [`remembered_for`](Self::remembered_for) | 24 hours |
 /// | [`remembered_ids_max`](Self::remembered_ids_max) | 20 million ids |
+/// | [`remembered_user_ids_max`](Self::remembered_user_ids_max) | three quarters of `remembered_ids_max`: 15 million ids |
 /// | [`visibility_timeout`](Self::visibility_timeout) | 5 minutes |
 /// | [`nack_delay`](Self::nack_delay) | 10 s |
 /// | [`max_deliveries`](Self::max_deliveries) | 10 |
@@ -35,6 +36,7 @@ pub struct DurableOptions {
     pub(super) bytes_max: u64,
     pub(super) remembered_for: Duration,
     pub(super) remembered_ids_max: u64,
+    remembered_user_ids_max: Option<u64>,
     pub(super) visibility_timeout: Duration,
     pub(super) nack_delay: Duration,
     pub(super) max_deliveries: u32,
@@ -49,6 +51,7 @@ impl Default for DurableOptions {
             bytes_max: 4 * 1024 * 1024 * 1024,
             remembered_for: Duration::from_secs(24 * 60 * 60),
             remembered_ids_max: 20_000_000,
+            remembered_user_ids_max: None,
             visibility_timeout: Duration::from_secs(5 * 60),
             nack_delay: Duration::from_secs(10),
             max_deliveries: 10,
@@ -85,6 +88,22 @@ impl DurableOptions {
     pub fn remembered_ids_max(mut self, ids: u64) -> Self {
         self.remembered_ids_max = ids.max(1);
         self
+    }
+
+    /// How many accepted ids of one user are remembered at most, so that one user leaves room to
+    /// others. When a user has reached that, ids older than clients may retry (10 minutes) are
+    /// forgotten early, oldest first, of all users. If no id is that old, a new message of this
+    /// user is refused at once. At least 1. Default: three quarters of
+    /// [`remembered_ids_max`](Self::remembered_ids_max).
+    pub fn remembered_user_ids_max(mut self, ids: u64) -> Self {
+        self.remembered_user_ids_max = Some(ids.max(1));
+        self
+    }
+
+    pub(super) fn user_ids_max(&self) -> u64 {
+        // Rounded up: where only one id may be remembered, it may be anybody's.
+        let most = self.remembered_ids_max;
+        self.remembered_user_ids_max.unwrap_or_else(|| most - most / 4)
     }
 
     /// How long a delivery leases a message: without an acknowledgement by then, the message is

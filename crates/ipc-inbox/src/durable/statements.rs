@@ -13,6 +13,7 @@ use ipc_sqlite::Schema;
 use rusqlite::{Connection, ErrorCode, OptionalExtension as _, Result, Row, params};
 use sha2::{Digest, Sha256};
 
+use super::user_ids::IdsOfEach;
 use crate::message::Message;
 
 /// What `inbox.db` holds.
@@ -58,7 +59,6 @@ pub(super) struct Contents {
     /// The messages that wait to be delivered.
     pub(super) waiting: u64,
     pub(super) last_seq: i64,
-    pub(super) remembered: u64,
     pub(super) reply_bytes: u64,
     /// The messages that wait and were delivered as often as allowed: the process ended during
     /// their last delivery.
@@ -67,7 +67,7 @@ pub(super) struct Contents {
 
 pub(super) fn contents(connection: &Connection, max_deliveries: u32) -> Result<Contents> {
     let text = "SELECT count(*), coalesce(sum(octet_length(body)), 0), coalesce(sum(NOT is_dead), 0), coalesce(max(seq), 0),
-                       (SELECT coalesce(sum(octet_length(body)), 0) FROM replies), (SELECT count(*) FROM remembered),
+                       (SELECT coalesce(sum(octet_length(body)), 0) FROM replies),
                        coalesce(sum(NOT is_dead AND deliveries >= ?), 0)
                 FROM messages";
     connection.query_row(text, [max_deliveries], |row| {
@@ -77,10 +77,16 @@ pub(super) fn contents(connection: &Connection, max_deliveries: u32) -> Result<C
             waiting: unsigned(row, 2)?,
             last_seq: row.get(3)?,
             reply_bytes: unsigned(row, 4)?,
-            remembered: unsigned(row, 5)?,
-            exhausted: unsigned(row, 6)?,
+            exhausted: unsigned(row, 5)?,
         })
     })
+}
+
+/// How many ids of each user are remembered.
+pub(super) fn ids_of_each(connection: &Connection) -> Result<IdsOfEach> {
+    let mut counts = connection.prepare("SELECT user, count(*) FROM remembered GROUP BY user")?;
+    let counts = counts.query_map((), |row| Ok((row.get(0)?, unsigned(row, 1)?)))?;
+    counts.collect()
 }
 
 /// The requests that still wait for a reply.
@@ -334,18 +340,24 @@ pub(super) fn reply(connection: &Connection, key: &Key) -> Result<Option<Option<
 }
 
 /// Forgets ids that were accepted before a time, oldest first, no more than `count`. Returns how
-/// many.
+/// many of each user.
 pub(super) fn forget_ids(
     connection: &Connection,
     accepted_before: SystemTime,
     count: u64,
-) -> Result<u64> {
+) -> Result<IdsOfEach> {
     let mut forget = connection.prepare_cached(
         "DELETE FROM remembered WHERE (user, id) IN (
-             SELECT user, id FROM remembered WHERE accepted_at < ? ORDER BY accepted_at LIMIT ?)",
+             SELECT user, id FROM remembered WHERE accepted_at < ? ORDER BY accepted_at LIMIT ?)
+         RETURNING user",
     )?;
     let count = i64::try_from(count).unwrap_or(i64::MAX);
-    Ok(forget.execute(params![millis(accepted_before), count])? as u64)
+    let (mut users, mut ids) = (Users::default(), IdsOfEach::default());
+    let mut rows = forget.query(params![millis(accepted_before), count])?;
+    while let Some(row) = rows.next()? {
+        *ids.entry(users.of(row, 0)?).or_default() += 1;
+    }
+    Ok(ids)
 }
 
 /// Replies that were forgotten.
@@ -507,6 +519,33 @@ mod tests {
         );
         assert_eq!(reply(&connection, &key(4)).unwrap(), None);
         assert_eq!(reply(&connection, &key(5)).unwrap(), Some(Some("12345".into())));
+    }
+
+    #[test]
+    fn the_oldest_ids_are_forgotten_and_counted_for_each_user() {
+        let connection = connection();
+        let at = |secs| UNIX_EPOCH + Duration::from_secs(secs);
+        for (number, user) in [(1, "a"), (2, "b"), (3, "a"), (4, "a")] {
+            let message = Message {
+                id: MessageId::from_random([number; 16]),
+                user: user.into(),
+                certificate: None,
+                received_at: UNIX_EPOCH,
+                body: "{}".into(),
+                wants_reply: false,
+            };
+            let accepted =
+                Accepted { seq: 1, message: &message, body_hash: [0; 16], deliveries: 0 };
+            remember(&connection, &[accepted], at(number.into())).unwrap();
+        }
+        let counts = |of: &[(&str, u64)]| -> IdsOfEach {
+            of.iter().map(|(user, ids)| ((*user).into(), *ids)).collect()
+        };
+        assert_eq!(ids_of_each(&connection).unwrap(), counts(&[("a", 3), ("b", 1)]));
+        assert_eq!(forget_ids(&connection, at(1), 9).unwrap(), counts(&[]));
+        assert_eq!(forget_ids(&connection, at(4), 2).unwrap(), counts(&[("a", 1), ("b", 1)]));
+        assert_eq!(forget_ids(&connection, at(4), 9).unwrap(), counts(&[("a", 1)]));
+        assert_eq!(ids_of_each(&connection).unwrap(), counts(&[("a", 1)]));
     }
 
     #[test]

@@ -18,6 +18,7 @@ use super::lock::lock;
 use super::options::{DurableOptions, OpenError};
 use super::queue::{Queue, Taker};
 use super::statements::{self, Key};
+use super::user_ids::UserIds;
 use crate::backend::{AckError, NoReply, Put, PutError};
 use crate::dead_letter::StorageError;
 use crate::message::Message;
@@ -64,6 +65,7 @@ pub(super) struct Writer {
     pub(super) messages: u64,
     pub(super) bytes: u64,
     pub(super) remembered: u64,
+    pub(super) user_ids: UserIds,
     pub(super) reply_bytes: u64,
     pub(super) last_seq: i64,
     /// When to retry a failed write.
@@ -104,6 +106,8 @@ impl Writer {
             );
         }
         let contents = database.read(|file| statements::contents(file, options.max_deliveries))?;
+        let user_ids =
+            UserIds::new(database.read(statements::ids_of_each)?, options.user_ids_max());
         let mut writer = Writer {
             queue: Queue::new(contents.waiting, &options, Arc::clone(&commands)),
             options,
@@ -112,7 +116,8 @@ impl Writer {
             is_open: true,
             messages: contents.messages,
             bytes: contents.bytes,
-            remembered: contents.remembered,
+            remembered: user_ids.total(),
+            user_ids,
             reply_bytes: contents.reply_bytes,
             last_seq: contents.last_seq,
             retry_at: None,

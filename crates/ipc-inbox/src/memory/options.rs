@@ -18,6 +18,7 @@ use crate::backend::REPLY_BYTES_MAX_DEFAULT;
 /// | [`bytes_max`](Self::bytes_max) | 256 MiB of bodies |
 /// | [`remembered_for`](Self::remembered_for) | 10 minutes |
 /// | [`remembered_ids_max`](Self::remembered_ids_max) | 10 million ids |
+/// | [`remembered_user_ids_max`](Self::remembered_user_ids_max) | three quarters of `remembered_ids_max`: 7.5 million ids |
 /// | [`max_deliveries`](Self::max_deliveries) | 10 |
 /// | [`dead_letters_max`](Self::dead_letters_max) | 1000 dead letters |
 /// | [`replies_bytes_max`](Self::replies_bytes_max) | 64 MiB |
@@ -28,6 +29,7 @@ pub struct MemoryOptions {
     pub(super) bytes_max: usize,
     pub(super) remembered_for: Duration,
     pub(super) remembered_ids_max: usize,
+    remembered_user_ids_max: Option<usize>,
     pub(super) max_deliveries: u32,
     pub(super) dead_letters_max: usize,
     pub(super) replies_bytes_max: usize,
@@ -41,6 +43,7 @@ impl Default for MemoryOptions {
             bytes_max: 256 * 1024 * 1024,
             remembered_for: Duration::from_secs(REMEMBERED_SECS),
             remembered_ids_max: 10_000_000,
+            remembered_user_ids_max: None,
             max_deliveries: 10,
             dead_letters_max: 1000,
             replies_bytes_max: 64 * 1024 * 1024,
@@ -69,6 +72,20 @@ impl MemoryOptions {
     pub fn remembered_ids_max(mut self, ids: usize) -> Self {
         self.remembered_ids_max = ids;
         self
+    }
+
+    /// How many accepted ids of one user are remembered at most, so that one user leaves room to
+    /// others. Beyond that a new message of this user is refused. Default: three quarters of
+    /// [`remembered_ids_max`](Self::remembered_ids_max).
+    pub fn remembered_user_ids_max(mut self, ids: usize) -> Self {
+        self.remembered_user_ids_max = Some(ids);
+        self
+    }
+
+    pub(super) fn user_ids_max(&self) -> usize {
+        // Rounded up: where only one id may be remembered, it may be anybody's.
+        let most = self.remembered_ids_max;
+        self.remembered_user_ids_max.unwrap_or_else(|| most - most / 4)
     }
 
     /// How long an accepted id is remembered at least: never less than clients may retry (10

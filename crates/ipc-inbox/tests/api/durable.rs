@@ -448,6 +448,25 @@ async fn no_id_is_forgotten_that_may_still_be_retried() {
 }
 
 #[tokio::test]
+async fn a_user_with_as_many_ids_as_one_may_have_is_refused_across_openings_and_others_are_not() {
+    let file = File::new();
+    let options = DurableOptions::default().remembered_user_ids_max(2);
+    let other = |number| Message { user: "other".into(), ..message(number, "{}") };
+    for opening in 0..2 {
+        let inbox = file.open_with(options.clone()).await;
+        for number in [1, 2] {
+            let put = inbox.put(message(number, "{}"), NO_WAIT).await;
+            assert!(put.is_ok(), "{put:?}");
+        }
+        // No wait could help, and nobody waits behind it.
+        let refused = inbox.put(message(3, "{}"), Duration::from_secs(600)).await;
+        assert_eq!(refused, Err(PutError::RememberedFull));
+        assert_eq!(inbox.put(message(1, "{}"), NO_WAIT).await, Ok(Put::Duplicate));
+        assert_eq!(inbox.put(other(3 + opening), NO_WAIT).await, Ok(Put::Accepted));
+    }
+}
+
+#[tokio::test]
 async fn acknowledgements_of_whoever_was_too_slow_are_told_apart_from_the_others() {
     let file = File::new();
     let options = DurableOptions::default().visibility_timeout(Duration::from_millis(1));

@@ -476,6 +476,31 @@ async fn an_idle_channel_makes_room_for_another_connection_and_one_that_waits_do
 }
 
 #[tokio::test]
+async fn channels_count_among_the_connections_of_their_peer() {
+    let server =
+        builder().workers(1).connections_max(3).peer_connections_max(2).start().await.unwrap();
+    let (mut channels, mut deliveries) = (Vec::new(), Vec::new());
+    for _ in 0..2 {
+        let mut channel = open(&server).await;
+        channel.send(&[request("{}")]).await;
+        deliveries.push(server.inbox().recv().await.unwrap());
+        channels.push(channel);
+    }
+    // Under TLS 1.3 the client's handshake is done before the server's.
+    if let Ok(mut refused) = connect_tls(server.address(), &tls(Some(identity("localhost")))).await
+    {
+        let get = b"GET /is/running HTTP/1.1\r\nhost: x\r\n\r\n";
+        assert!(refused.write(get).await.is_err() || refused.read_response().await.is_err());
+    }
+    let mut other = connect_tls(server.address(), &tls(Some(identity("client2")))).await.unwrap();
+    assert_eq!(other.request("GET", "/is/running", "", b"").await.status, 200);
+    for (mut channel, delivery) in channels.into_iter().zip(deliveries) {
+        delivery.reply(&serde_json::json!({})).await.unwrap();
+        assert_eq!(channel.answer().await.replies.len(), 1);
+    }
+}
+
+#[tokio::test]
 async fn a_long_message_takes_of_the_memory_that_all_bodies_share() {
     let server = builder()
         .channel_message_bytes_max(1 << 20)

@@ -281,6 +281,47 @@ async fn a_request_under_way_keeps_its_place_and_whoever_finds_none_is_sent_away
 }
 
 #[tokio::test]
+async fn a_peer_with_as_many_connections_as_it_may_have_keeps_no_other_out() {
+    let server = builder()
+        .workers(1)
+        .connections_max(4)
+        .peer_connections_max(2)
+        .idle_timeout(LONG)
+        .start()
+        .await
+        .unwrap();
+    let address = server.address();
+    let own = || async move { connect_tls(address, &tls(Some(identity("localhost")))).await };
+    let client2 =
+        || async move { connect_tls(address, &tls(Some(identity("client2")))).await.unwrap() };
+    // Idle for longer than any other.
+    let mut other = client2().await;
+    assert_eq!(other.request("GET", "/is/running", "", b"").await.status, 200);
+    let mut busy = Vec::new();
+    for _ in 0..2 {
+        let mut connection = own().await.unwrap();
+        let head = "POST /message/submit HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\ncontent-length: 5\r\n\r\n";
+        connection.write(head.as_bytes()).await.unwrap();
+        assert_eq!(connection.read_response().await.unwrap().status, 100);
+        busy.push(connection);
+    }
+    // Under TLS 1.3 the client's handshake is done before the server's.
+    if let Ok(mut third) = own().await {
+        ends(&mut third).await;
+    }
+    let mut newcomer = client2().await;
+    assert_eq!(newcomer.request("GET", "/is/running", "", b"").await.status, 200);
+    busy[0].write(b"xxxxx").await.unwrap();
+    busy[0].read_response().await.unwrap().is_refusal(ProblemCode::MalformedEnvelope);
+    // Of this peer's connections one is idle now, and makes room.
+    is_well(&server).await;
+    ends(&mut busy[0]).await;
+    busy[1].write(b"xxxxx").await.unwrap();
+    busy[1].read_response().await.unwrap().is_refusal(ProblemCode::MalformedEnvelope);
+    assert_eq!(other.request("GET", "/is/running", "", b"").await.status, 200);
+}
+
+#[tokio::test]
 async fn an_answer_that_nobody_takes_does_not_hold_its_connection() {
     let server = builder().protocol(Protocol::Http).body_timeout(SHORT).start().await.unwrap();
     let socket = tokio::net::TcpSocket::new_v4().unwrap();

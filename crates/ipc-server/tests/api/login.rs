@@ -222,10 +222,10 @@ impl UserStore for Slow {
     fn verify<'a>(
         &'a self,
         name: &'a str,
-        _: &'a str,
+        password: &'a str,
     ) -> BoxFuture<'a, Result<Option<CredentialVersion>, StoreError>> {
         Box::pin(async move {
-            if name == "stuck" {
+            if name == "stuck" && password != "right" {
                 self.begun.send(()).unwrap();
                 self.go_on.acquire().await.unwrap().forget();
                 return Ok(None);
@@ -289,6 +289,33 @@ async fn the_waiting_logins_of_one_certificate_leave_places_to_others() {
         answer.unwrap().is_refusal(ProblemCode::BadCredentials);
     }
     session_in(&connect(&server).await.log_in("somebody", "x").await);
+}
+
+#[tokio::test]
+async fn failures_of_a_stranger_slow_the_logins_of_a_user_down_and_lock_nobody_out() {
+    let (store, mut has_begun) = slow();
+    let server = builder()
+        .users(store.clone())
+        .peer_logins_waiting_max(100)
+        .failed_logins_max(10)
+        .start()
+        .await
+        .unwrap();
+    let mut logins = stuck(&server, 10);
+    for _ in 0..10 {
+        has_begun.recv().await.unwrap();
+    }
+    store.go_on.add_permits(10);
+    while let Some(answer) = logins.join_next().await {
+        answer.unwrap().is_refusal(ProblemCode::BadCredentials);
+    }
+    let refused = connect(&server).await.log_in("stuck", "right").await;
+    refused.is_refusal(ProblemCode::TooManyAttempts);
+    let mut other = connect_tls(server.address(), &tls(Some(identity("client2")))).await.unwrap();
+    let begun = Instant::now();
+    session_in(&other.log_in("stuck", "right").await);
+    assert!(begun.elapsed() >= Duration::from_secs(2), "{:?}", begun.elapsed());
+    session_in(&other.log_in("stuck", "right").await);
 }
 
 #[tokio::test]
