@@ -85,7 +85,7 @@ pub(super) fn contents(connection: &Connection, max_deliveries: u32) -> Result<C
 
 /// The requests that still wait for a reply.
 pub(super) fn open_requests(connection: &Connection) -> Result<Vec<Key>> {
-    let mut users = Users::default();
+    let mut users = LastText::default();
     let mut requests =
         connection.prepare("SELECT user, id FROM messages WHERE wants_reply AND NOT is_dead")?;
     let requests = requests.query_map((), |row| key(row, &mut users))?;
@@ -99,7 +99,7 @@ pub(super) fn bury(
     seqs: Option<&[i64]>,
     max_deliveries: u32,
 ) -> Result<Vec<Key>> {
-    let mut users = Users::default();
+    let mut users = LastText::default();
     let mut text =
         "UPDATE messages SET is_dead = 1 WHERE NOT is_dead AND deliveries >= ?1".to_owned();
     let Some(seqs) = seqs else {
@@ -120,7 +120,7 @@ pub(super) fn reject(connection: &Connection, seq: i64, reason: &str) -> Result<
     let mut one = connection.prepare_cached(
         "UPDATE messages SET is_dead = 1, reason = ? WHERE seq = ? RETURNING user, id",
     )?;
-    one.query_row(params![reason, seq], |row| key(row, &mut Users::default())).optional()
+    one.query_row(params![reason, seq], |row| key(row, &mut LastText::default())).optional()
 }
 
 /// The hashes of the bodies for these keys, for every key that is remembered.
@@ -249,7 +249,7 @@ pub(super) fn mark_next(
     );
     let mut next = connection.prepare_cached(&text)?;
     let mut rows = next.query(params![after, i64::try_from(count).unwrap_or(i64::MAX)])?;
-    let (mut marked, mut users, mut bytes) = (Marked::default(), Users::default(), 0_u64);
+    let (mut marked, mut users, mut bytes) = (Marked::default(), LastText::default(), 0_u64);
     while let Some(row) = rows.next()? {
         let goes_alone = row.get::<_, u32>(7)? > 0;
         bytes = bytes.saturating_add(row.get_ref(5)?.as_bytes()?.len() as u64);
@@ -273,7 +273,7 @@ pub(super) fn mark_redelivered(
 ) -> Result<Marked> {
     let mut one =
         connection.prepare_cached(&format!("SELECT {COLUMNS} FROM messages WHERE seq = ?"))?;
-    let (mut marked, mut users) = (Marked::default(), Users::default());
+    let (mut marked, mut users) = (Marked::default(), LastText::default());
     for seq in seqs {
         if let Some(row) = one.query([seq])?.next()? {
             marked.read(row, max_deliveries, &mut users)?;
@@ -284,7 +284,7 @@ pub(super) fn mark_redelivered(
 
 impl Marked {
     /// Adds a row. A message that was delivered `max_deliveries` times is not delivered again.
-    fn read(&mut self, row: &Row<'_>, max_deliveries: u32, users: &mut Users) -> Result<()> {
+    fn read(&mut self, row: &Row<'_>, max_deliveries: u32, users: &mut LastText) -> Result<()> {
         let (seq, deliveries) = (row.get(0)?, row.get::<_, u32>(7)?);
         let (user, id) = (users.of(row, 1)?, MessageId::from_bytes(row.get(2)?));
         self.seqs.push(seq);
@@ -368,7 +368,7 @@ pub(super) fn forget_replies(
         "SELECT user, id, coalesce(octet_length(body), 0), replied_at FROM replies ORDER BY replied_at LIMIT ?",
     )?;
     let mut forget = connection.prepare_cached("DELETE FROM replies WHERE user = ? AND id = ?")?;
-    let (before, mut users, mut due) = (millis(replied_before), Users::default(), Vec::new());
+    let (before, mut users, mut due) = (millis(replied_before), LastText::default(), Vec::new());
     let mut forgotten = ForgottenReplies::default();
     let mut rows = oldest.query([i64::try_from(count).unwrap_or(i64::MAX)])?;
     while let Some(row) = rows.next()? {
@@ -402,7 +402,7 @@ pub(super) fn requeue(connection: &Connection, seqs: &[i64]) -> Result<Vec<Reque
         "UPDATE messages SET is_dead = 0, deliveries = 0, reason = NULL WHERE is_dead AND seq = ?
          RETURNING user, id, seq, octet_length(body), wants_reply",
     )?;
-    let mut users = Users::default();
+    let mut users = LastText::default();
     let mut requeue = |row: &Row<'_>| {
         let request = if row.get(4)? { Some(key(row, &mut users)?) } else { None };
         Ok(Requeued { seq: row.get(2)?, bytes: unsigned(row, 3)?, request })
@@ -420,22 +420,23 @@ pub(super) fn discard(connection: &Connection, seqs: &[i64]) -> Result<Vec<u64>>
     discarded.filter_map(Result::transpose).collect()
 }
 
-/// The user of the last row. The next message usually has the same user, whose name is then shared.
+/// The text that a column had in the last row. The next row usually has the same, such as the user
+/// of messages, and then shares it.
 #[derive(Default)]
-struct Users(Option<Arc<str>>);
+struct LastText(Option<Arc<str>>);
 
-impl Users {
+impl LastText {
     fn of(&mut self, row: &Row<'_>, column: usize) -> Result<Arc<str>> {
-        let user = row.get_ref(column)?.as_str()?;
+        let text = row.get_ref(column)?.as_str()?;
         match &self.0 {
-            Some(known) if **known == *user => Ok(Arc::clone(known)),
-            _ => Ok(Arc::clone(self.0.insert(user.into()))),
+            Some(last) if **last == *text => Ok(Arc::clone(last)),
+            _ => Ok(Arc::clone(self.0.insert(text.into()))),
         }
     }
 }
 
 /// The key in the first two columns.
-fn key(row: &Row<'_>, users: &mut Users) -> Result<Key> {
+fn key(row: &Row<'_>, users: &mut LastText) -> Result<Key> {
     Ok((users.of(row, 0)?, MessageId::from_bytes(row.get(1)?)))
 }
 
