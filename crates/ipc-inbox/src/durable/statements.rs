@@ -10,6 +10,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use foldhash::quality::RandomState;
 use ipc_protocol::{Fingerprint, MessageId};
 use ipc_sqlite::Schema;
+use rusqlite::types::ValueRef;
 use rusqlite::{Connection, ErrorCode, OptionalExtension as _, Result, Row, params};
 use sha2::{Digest, Sha256};
 
@@ -21,9 +22,10 @@ pub(super) const SCHEMA: Schema = Schema {
     migrations: &[
         ("inbox", include_str!("../../migrations/0001_inbox.sql")),
         ("reasons", include_str!("../../migrations/0002_reasons.sql")),
+        ("peers", include_str!("../../migrations/0003_peers.sql")),
     ],
     tables: &[
-        ("messages", &["seq", "user", "id", "body", "deliveries", "is_dead", "reason"]),
+        ("messages", &["seq", "user", "id", "body", "deliveries", "is_dead", "reason", "peer"]),
         ("remembered", &["user", "id", "body_hash", "accepted_at"]),
         ("replies", &["user", "id", "body", "replied_at"]),
     ],
@@ -177,7 +179,7 @@ pub(super) fn store(connection: &Connection, accepted: &[Accepted<'_>]) -> Resul
         return Ok(());
     }
     let mut add = connection
-        .prepare_cached("INSERT INTO messages VALUES (?, ?, ?, ?, ?, ?, ?, ?, 0, NULL)")?;
+        .prepare_cached("INSERT INTO messages VALUES (?, ?, ?, ?, ?, ?, ?, ?, 0, NULL, ?)")?;
     for Accepted { seq, message, deliveries, .. } in accepted {
         add.execute(params![
             seq,
@@ -188,6 +190,7 @@ pub(super) fn store(connection: &Connection, accepted: &[Accepted<'_>]) -> Resul
             &*message.body,
             message.wants_reply,
             deliveries,
+            message.peer.as_deref(),
         ])?;
     }
     Ok(())
@@ -231,7 +234,8 @@ pub(super) struct Marked {
     pub(super) dead: Vec<Key>,
 }
 
-const COLUMNS: &str = "seq, user, id, certificate, received_at, body, wants_reply, deliveries";
+const COLUMNS: &str =
+    "seq, user, id, certificate, received_at, body, wants_reply, deliveries, peer";
 
 /// Reads the next messages after `after` and marks them as delivered once more: no more than
 /// `count`, and no more than `bytes_max` bytes of bodies, except that the first may be longer. A
@@ -249,14 +253,14 @@ pub(super) fn mark_next(
     );
     let mut next = connection.prepare_cached(&text)?;
     let mut rows = next.query(params![after, i64::try_from(count).unwrap_or(i64::MAX)])?;
-    let (mut marked, mut users, mut bytes) = (Marked::default(), LastText::default(), 0_u64);
+    let (mut marked, mut names, mut bytes) = (Marked::default(), Names::default(), 0_u64);
     while let Some(row) = rows.next()? {
         let goes_alone = row.get::<_, u32>(7)? > 0;
         bytes = bytes.saturating_add(row.get_ref(5)?.as_bytes()?.len() as u64);
         if !marked.seqs.is_empty() && (goes_alone || bytes > bytes_max) {
             break;
         }
-        marked.read(row, max_deliveries, &mut users)?;
+        marked.read(row, max_deliveries, &mut names)?;
         if goes_alone {
             break;
         }
@@ -273,10 +277,10 @@ pub(super) fn mark_redelivered(
 ) -> Result<Marked> {
     let mut one =
         connection.prepare_cached(&format!("SELECT {COLUMNS} FROM messages WHERE seq = ?"))?;
-    let (mut marked, mut users) = (Marked::default(), LastText::default());
+    let (mut marked, mut names) = (Marked::default(), Names::default());
     for seq in seqs {
         if let Some(row) = one.query([seq])?.next()? {
-            marked.read(row, max_deliveries, &mut users)?;
+            marked.read(row, max_deliveries, &mut names)?;
         }
     }
     marked.mark(connection, max_deliveries)
@@ -284,9 +288,9 @@ pub(super) fn mark_redelivered(
 
 impl Marked {
     /// Adds a row. A message that was delivered `max_deliveries` times is not delivered again.
-    fn read(&mut self, row: &Row<'_>, max_deliveries: u32, users: &mut LastText) -> Result<()> {
+    fn read(&mut self, row: &Row<'_>, max_deliveries: u32, names: &mut Names) -> Result<()> {
         let (seq, deliveries) = (row.get(0)?, row.get::<_, u32>(7)?);
-        let (user, id) = (users.of(row, 1)?, MessageId::from_bytes(row.get(2)?));
+        let (user, id) = (names.user.of(row, 1)?, MessageId::from_bytes(row.get(2)?));
         self.seqs.push(seq);
         if deliveries >= max_deliveries {
             self.dead.push((user, id));
@@ -296,6 +300,7 @@ impl Marked {
             id,
             user,
             certificate: row.get::<_, Option<[u8; 32]>>(3)?.map(Fingerprint::from_bytes),
+            peer: names.peer.of_nullable(row, 8)?,
             received_at: UNIX_EPOCH + Duration::from_millis(unsigned(row, 4)?),
             body: row.get_ref(5)?.as_str()?.into(),
             wants_reply: row.get(6)?,
@@ -433,6 +438,21 @@ impl LastText {
             _ => Ok(Arc::clone(self.0.insert(text.into()))),
         }
     }
+
+    /// The text, or `None` for NULL.
+    fn of_nullable(&mut self, row: &Row<'_>, column: usize) -> Result<Option<Arc<str>>> {
+        match row.get_ref(column)? {
+            ValueRef::Null => Ok(None),
+            _ => self.of(row, column).map(Some),
+        }
+    }
+}
+
+/// The names in the last row that was read in order to be delivered.
+#[derive(Default)]
+struct Names {
+    user: LastText,
+    peer: LastText,
 }
 
 /// The key in the first two columns.
@@ -464,6 +484,18 @@ mod tests {
         let connection = Connection::open_in_memory().unwrap();
         SCHEMA.migrations.iter().for_each(|(_, sql)| connection.execute_batch(sql).unwrap());
         connection
+    }
+
+    fn message(number: u8, body: &str) -> Message {
+        Message {
+            id: MessageId::from_random([number; 16]),
+            user: "u".into(),
+            certificate: None,
+            peer: None,
+            received_at: UNIX_EPOCH,
+            body: body.into(),
+            wants_reply: false,
+        }
     }
 
     #[test]
@@ -511,16 +543,26 @@ mod tests {
     }
 
     #[test]
+    fn messages_of_one_peer_that_are_read_together_share_its_name() {
+        let connection = connection();
+        let peers = [Some("a"), Some("a"), None, Some("a"), Some("b")];
+        for (seq, peer) in (1_u8..).zip(peers) {
+            let message = Message { peer: peer.map(Into::into), ..message(seq, "{}") };
+            let accepted =
+                Accepted { seq: seq.into(), message: &message, body_hash: [0; 16], deliveries: 0 };
+            store(&connection, &[accepted]).unwrap();
+        }
+        let marked = mark_next(&connection, 0, 9, 99, 9).unwrap();
+        let read: Vec<_> = marked.ready.iter().map(|one| one.message.peer.as_ref()).collect();
+        assert_eq!(read.iter().map(|peer| peer.map(|peer| &**peer)).collect::<Vec<_>>(), peers);
+        for same in [1, 3] {
+            assert!(Arc::ptr_eq(read[0].unwrap(), read[same].unwrap()), "{same}");
+        }
+    }
+
+    #[test]
     fn what_was_handed_out_before_is_read_alone_and_no_more_than_fits() {
         let connection = connection();
-        let message = |number: u8, body: &str| Message {
-            id: MessageId::from_random([number; 16]),
-            user: "u".into(),
-            certificate: None,
-            received_at: UNIX_EPOCH,
-            body: body.into(),
-            wants_reply: false,
-        };
         for (seq, body, deliveries) in
             [(1, "123", 0), (2, "123", 0), (4, "123", 1), (5, "1234567", 0), (6, "1", 2)]
         {

@@ -420,7 +420,7 @@ where
                 return Poll::Ready(Err(Closing::policy("too many requests wait for their reply")));
             }
             spans::frame(&user, frame.entries.len(), requests);
-            let sender = authenticate::Sender { user, certificate: peer.certificate, received_at };
+            let sender = authenticate::Sender::new(user, &peer, received_at);
             self.putting = Some(Putting::begin(frame, sender, &mut self.pending_entries, state));
         }
         Poll::Ready(Ok(()))

@@ -237,6 +237,7 @@ mod tests {
             id: MessageId::from_random([u8::from(wants_reply); 16]),
             user: "a".into(),
             certificate: None,
+            peer: None,
             received_at: SystemTime::UNIX_EPOCH,
             body: "{}".into(),
             wants_reply,

@@ -269,6 +269,7 @@ mod tests {
                 id: MessageId::from_random([number; 16]),
                 user: (*user).into(),
                 certificate: None,
+                peer: None,
                 received_at: SystemTime::UNIX_EPOCH + Duration::from_millis(*millis),
                 body: (*body).into(),
                 wants_reply: false,
