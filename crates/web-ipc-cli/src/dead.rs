@@ -175,13 +175,16 @@ fn told(count: usize) -> String {
     counted(u32::try_from(count).unwrap_or(u32::MAX), "dead letter")
 }
 
-/// `{"number", "id", "user", "at", "deliveries", "reason", "body"}`, the body as it was sent.
+/// `{"number", "id", "user", "peer", "at", "deliveries", "reason", "body"}`, the body as it was
+/// sent; without `peer` where the sender showed no certificate.
 fn line(letter: &DeadLetter) -> String {
     #[derive(serde::Serialize)]
     struct Line<'a> {
         number: u64,
         id: String,
         user: JsonName<'a>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        peer: Option<JsonName<'a>>,
         at: String,
         deliveries: u32,
         reason: Cow<'a, str>,
@@ -193,6 +196,7 @@ fn line(letter: &DeadLetter) -> String {
             number: letter.id.get(),
             id: message.id.to_string(),
             user: JsonName(&message.user),
+            peer: message.peer.as_deref().map(JsonName),
             at: format!("{:.3}", Timestamp::from(message.received_at)),
             deliveries: letter.deliveries,
             reason: match &letter.reason {

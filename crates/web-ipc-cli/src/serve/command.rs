@@ -90,7 +90,13 @@ pub(super) async fn output(
     home: &Path,
     mut stopped: watch::Receiver<bool>,
 ) -> Result<Ended, CommandError> {
-    let mut child = Command::new("sh")
+    let mut shell = Command::new("sh");
+    match delivery.peer() {
+        Some(peer) => shell.env("WEB_IPC_PEER", peer),
+        // One that the server itself was started with is not the sender's.
+        None => shell.env_remove("WEB_IPC_PEER"),
+    };
+    let mut child = shell
         .arg("-c")
         .arg(command)
         .env("WEB_IPC_USER", delivery.user())
