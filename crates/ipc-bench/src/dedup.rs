@@ -96,6 +96,7 @@ async fn put_and_take(
                 id: ids.next()?,
                 user: Arc::clone(user),
                 certificate: None,
+                peer: None,
                 received_at,
                 body: r#"{"test":1}"#.into(),
                 wants_reply: false,

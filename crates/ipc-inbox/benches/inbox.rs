@@ -39,6 +39,7 @@ fn messages(count: usize) -> Vec<Message> {
             ),
             user: Arc::clone(&user),
             certificate: None,
+            peer: None,
             received_at,
             body: r#"{"test":1}"#.into(),
             wants_reply: false,

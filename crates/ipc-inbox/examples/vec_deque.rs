@@ -150,6 +150,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         id: MessageId::from_random([1; 16]),
         user: "sensor".into(),
         certificate: None,
+        peer: None,
         received_at: std::time::SystemTime::now(),
         body: r#"{"test":1}"#.into(),
         wants_reply: false,

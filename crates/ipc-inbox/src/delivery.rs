@@ -96,6 +96,12 @@ impl Delivery {
         self.taken.message.certificate
     }
 
+    /// The peer name in the [certificate](Delivery::certificate) of the sender's connection; `None`
+    /// over plain HTTP, if the certificate has none, or if an older version stored the message.
+    pub fn peer(&self) -> Option<&str> {
+        self.taken.message.peer.as_deref()
+    }
+
     /// The id that the sender gave the message. It is the same in every attempt.
     pub fn id(&self) -> MessageId {
         self.taken.message.id

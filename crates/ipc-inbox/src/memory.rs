@@ -580,6 +580,7 @@ mod tests {
             id: MessageId::from_random([number; 16]),
             user: "u".into(),
             certificate: None,
+            peer: None,
             received_at: SystemTime::UNIX_EPOCH,
             body: body.into(),
             wants_reply: false,

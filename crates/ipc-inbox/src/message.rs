@@ -15,6 +15,9 @@ pub struct Message {
     pub user: Arc<str>,
     /// The certificate of the sender's connection; `None` over plain HTTP.
     pub certificate: Option<Fingerprint>,
+    /// The peer name in that certificate; `None` over plain HTTP, or if the certificate has none.
+    /// The server gives all messages of a connection the same allocation.
+    pub peer: Option<Arc<str>>,
     /// When the server received the message.
     pub received_at: SystemTime,
     /// The JSON object as text, as it was sent.

@@ -47,35 +47,33 @@ pub(crate) async fn admit<T: Send + 'static>(
 ) -> Result<(T, Reservation), Refusal> {
     let received_at = SystemTime::now();
     let now_secs = unix_secs(received_at);
-    let certificate = from.1.certificate;
     if !sealed.is_long() {
         let key_index = opened_with(&mut sealed, now_secs)?;
         let head = head(&mut sealed, route, now_secs)?;
         let session =
             authenticate::session(head.session(), (from.0.conn_data(), &from.1), state, now_secs)?;
         let user = authenticate::user(&session, &from.1, state).await?;
-        let made = make(
-            &head.frame().map_err(malformed)?,
-            &Sender { user, certificate, received_at, key_index },
-        )?;
+        let sender = Sender::new(user, &from.1, received_at, key_index);
+        let made = make(&head.frame().map_err(malformed)?, &sender)?;
         return Ok((made, sealed.into_reservation()));
     }
-    let (sealed, session) = on_a_thread(state, move || {
+    let (sealed, session, key_index) = on_a_thread(state, move || {
+        let key_index = opened_with(&mut sealed, now_secs)?;
         let session = head(&mut sealed, route, now_secs)?
             .session()
             .map(|token| Zeroizing::new(token.to_owned()));
-        Ok((sealed, session))
+        Ok((sealed, session, key_index))
     })
     .await?;
     let session = session.as_ref().map(|token| token.as_str());
     let session = authenticate::session(session, (from.0.conn_data(), &from.1), state, now_secs)?;
     let user = authenticate::user(&session, &from.1, state).await?;
+    let sender = Sender::new(user, &from.1, received_at, key_index);
     on_a_thread(state, move || {
         let mut sealed = sealed;
-        let key_index = opened_with(&mut sealed, now_secs)?;
         // The envelope is open already, so this only parses the head again, which is fast.
         let frame = head(&mut sealed, route, now_secs)?.frame().map_err(malformed)?;
-        let made = make(&frame, &Sender { user, certificate, received_at, key_index })?;
+        let made = make(&frame, &sender)?;
         Ok((made, sealed.into_reservation()))
     })
     .await

@@ -22,19 +22,34 @@ use crate::users::Standing;
 pub(crate) struct Sender {
     pub(crate) user: Arc<str>,
     pub(crate) certificate: Option<Fingerprint>,
+    /// The peer name in the certificate.
+    pub(crate) peer: Option<Arc<str>>,
     pub(crate) received_at: SystemTime,
     /// Which key of the peer's ring opened the frame.
     pub(crate) key_index: usize,
 }
 
 impl Sender {
-    /// Makes a message from this sender. Copies `body`.
+    /// The user of an authenticated session on this peer's connection.
+    /// `key_index` says which key of the peer's ring opened the frame.
+    pub(crate) fn new(
+        user: Arc<str>,
+        peer: &Peer,
+        received_at: SystemTime,
+        key_index: usize,
+    ) -> Self {
+        let (certificate, peer) = (peer.certificate, peer.shared_name.clone());
+        Sender { user, certificate, peer, received_at, key_index }
+    }
+
+    /// Makes a message from this sender. Copies `body`, and shares the names.
     pub(crate) fn message(&self, id: MessageId, body: &str, wants_reply: bool) -> Message {
         let (user, body) = (Arc::clone(&self.user), body.into());
         Message {
             id,
             user,
             certificate: self.certificate,
+            peer: self.peer.clone(),
             received_at: self.received_at,
             body,
             wants_reply,
@@ -143,6 +158,22 @@ mod tests {
     use log::Level;
 
     use super::*;
+
+    #[test]
+    fn messages_of_one_sender_share_its_names() {
+        let sender = Sender {
+            user: "ada".into(),
+            certificate: None,
+            peer: Some("worker1".into()),
+            received_at: SystemTime::UNIX_EPOCH,
+            key_index: 0,
+        };
+        let message = |number| sender.message(MessageId::from_random([number; 16]), "{}", false);
+        let (first, second) = (message(1), message(2));
+        assert_eq!((&*first.user, first.peer.as_deref()), ("ada", Some("worker1")));
+        assert!(Arc::ptr_eq(&first.user, &second.user));
+        assert!(Arc::ptr_eq(&first.peer.unwrap(), &second.peer.unwrap()));
+    }
 
     #[test]
     fn the_log_gets_why_there_is_no_session_and_the_peer_does_not() {

@@ -31,6 +31,8 @@ struct PeerCertificate {
     chain: Vec<CertificateDer<'static>>,
     fingerprint: Fingerprint,
     facts: Option<Arc<CertificateFacts>>,
+    /// The peer name in it, for all messages of the connection.
+    shared_name: Option<Arc<str>>,
     /// When it was found valid.
     good: Cell<Option<Good>>,
     /// The keys of an enrolled client, with the number of the snapshot that they are derived from.
@@ -51,9 +53,11 @@ struct Good {
 pub(crate) fn note_certificate(stream: &TlsStream<TcpStream>, extensions: &mut Extensions) {
     let (_, session) = stream.get_ref();
     if let Some(chain) = session.peer_certificates().filter(|chain| !chain.is_empty()) {
+        let facts = CertificateFacts::from_der(&chain[0]).map(Arc::new);
         extensions.insert(Rc::new(PeerCertificate {
             fingerprint: fingerprint(&chain[0]),
-            facts: CertificateFacts::from_der(&chain[0]).map(Arc::new),
+            shared_name: name_of(facts.as_deref()).map(|name| name.as_str().into()),
+            facts,
             chain: chain.iter().map(|certificate| certificate.clone().into_owned()).collect(),
             good: Cell::new(None),
             derived: RefCell::new(None),
@@ -69,6 +73,10 @@ pub(crate) fn counted_as(stream: &TlsStream<TcpStream>) -> Option<PeerKey> {
         Some(name) => PeerKey::Name(name.to_string().to_ascii_lowercase().into()),
         None => PeerKey::Certificate(fingerprint(leaf)),
     })
+}
+
+fn name_of(facts: Option<&CertificateFacts>) -> Option<&PeerName> {
+    facts?.name.as_ref()
 }
 
 /// The certificate of a request's connection, in DER.
@@ -88,6 +96,8 @@ pub(crate) struct Peer {
     pub(crate) certificate: Option<Fingerprint>,
     /// What the certificate says of itself.
     pub(crate) facts: Option<Arc<CertificateFacts>>,
+    /// The peer name in the certificate, as messages have it: one allocation for each connection.
+    pub(crate) shared_name: Option<Arc<str>>,
     /// The keys that it seals and opens with.
     pub(crate) envelope_keys: Arc<KeyRing>,
     pub(crate) address: IpAddr,
@@ -115,6 +125,7 @@ impl Peer {
             Transport::Plain => Ok(Peer {
                 certificate: None,
                 facts: None,
+                shared_name: None,
                 envelope_keys: Arc::clone(&trust.envelope_keys),
                 address,
             }),
@@ -130,6 +141,7 @@ impl Peer {
                 Ok(Peer {
                     certificate: Some(shown.fingerprint),
                     facts: shown.facts.clone(),
+                    shared_name: shown.shared_name.clone(),
                     envelope_keys: shown.envelope_keys(trust)?,
                     address,
                 })
@@ -139,7 +151,7 @@ impl Peer {
 
     /// The peer name in the certificate.
     pub(crate) fn name(&self) -> Option<&PeerName> {
-        self.facts.as_ref()?.name.as_ref()
+        name_of(self.facts.as_deref())
     }
 
     /// The source under which failed logins of this peer are counted.

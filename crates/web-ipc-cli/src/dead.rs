@@ -183,6 +183,8 @@ fn line(letter: &DeadLetter) -> String {
         number: u64,
         id: String,
         user: JsonName<'a>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        peer: Option<JsonName<'a>>,
         at: String,
         deliveries: u32,
         reason: Cow<'a, str>,
@@ -194,6 +196,7 @@ fn line(letter: &DeadLetter) -> String {
             number: letter.id.get(),
             id: message.id.to_string(),
             user: JsonName(&message.user),
+            peer: message.peer.as_deref().map(JsonName),
             at: format!("{:.3}", Timestamp::from(message.received_at)),
             deliveries: letter.deliveries,
             reason: match &letter.reason {

@@ -18,7 +18,8 @@ pub(super) async fn read(
     count_max: usize,
 ) -> Result<Vec<DeadLetter>, sqlx::Error> {
     let rows = sqlx::query(
-        "SELECT seq, user, id, certificate, received_at, body, wants_reply, deliveries, reason
+        "SELECT seq, user, id, certificate, received_at, body, wants_reply, deliveries, reason,
+                peer
          FROM messages WHERE is_dead AND seq > ? ORDER BY seq LIMIT ?",
     )
     .bind(after.map_or(i64::MIN, seq_of))
@@ -51,6 +52,7 @@ fn letter(row: &SqliteRow) -> Result<DeadLetter, sqlx::Error> {
             certificate: certificate
                 .and_then(|bytes| bytes.try_into().ok())
                 .map(Fingerprint::from_bytes),
+            peer: row.try_get::<Option<String>, _>(9)?.map(Into::into),
             received_at: UNIX_EPOCH + Duration::from_millis(unsigned(row, 4)?),
             body: row.try_get::<String, _>(5)?.into(),
             wants_reply: row.try_get(6)?,

@@ -434,6 +434,7 @@ mod tests {
             id: MessageId::from_random([1; 16]),
             user: "u".into(),
             certificate: None,
+            peer: None,
             received_at: SystemTime::UNIX_EPOCH,
             body: "{}".into(),
             wants_reply: false,

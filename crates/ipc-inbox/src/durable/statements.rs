@@ -10,6 +10,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use foldhash::quality::RandomState;
 use ipc_protocol::{Fingerprint, MessageId};
 use ipc_sqlite::Schema;
+use rusqlite::types::ValueRef;
 use rusqlite::{Connection, ErrorCode, OptionalExtension as _, Result, Row, params};
 use sha2::{Digest, Sha256};
 
@@ -22,9 +23,10 @@ pub(super) const SCHEMA: Schema = Schema {
     migrations: &[
         ("inbox", include_str!("../../migrations/0001_inbox.sql")),
         ("reasons", include_str!("../../migrations/0002_reasons.sql")),
+        ("peers", include_str!("../../migrations/0003_peers.sql")),
     ],
     tables: &[
-        ("messages", &["seq", "user", "id", "body", "deliveries", "is_dead", "reason"]),
+        ("messages", &["seq", "user", "id", "body", "deliveries", "is_dead", "reason", "peer"]),
         ("remembered", &["user", "id", "body_hash", "accepted_at"]),
         ("replies", &["user", "id", "body", "replied_at"]),
     ],
@@ -91,7 +93,7 @@ pub(super) fn ids_of_each(connection: &Connection) -> Result<IdsOfEach> {
 
 /// The requests that still wait for a reply.
 pub(super) fn open_requests(connection: &Connection) -> Result<Vec<Key>> {
-    let mut users = Users::default();
+    let mut users = LastText::default();
     let mut requests =
         connection.prepare("SELECT user, id FROM messages WHERE wants_reply AND NOT is_dead")?;
     let requests = requests.query_map((), |row| key(row, &mut users))?;
@@ -105,7 +107,7 @@ pub(super) fn bury(
     seqs: Option<&[i64]>,
     max_deliveries: u32,
 ) -> Result<Vec<Key>> {
-    let mut users = Users::default();
+    let mut users = LastText::default();
     let mut text =
         "UPDATE messages SET is_dead = 1 WHERE NOT is_dead AND deliveries >= ?1".to_owned();
     let Some(seqs) = seqs else {
@@ -126,7 +128,7 @@ pub(super) fn reject(connection: &Connection, seq: i64, reason: &str) -> Result<
     let mut one = connection.prepare_cached(
         "UPDATE messages SET is_dead = 1, reason = ? WHERE seq = ? RETURNING user, id",
     )?;
-    one.query_row(params![reason, seq], |row| key(row, &mut Users::default())).optional()
+    one.query_row(params![reason, seq], |row| key(row, &mut LastText::default())).optional()
 }
 
 /// The hashes of the bodies for these keys, for every key that is remembered.
@@ -183,7 +185,7 @@ pub(super) fn store(connection: &Connection, accepted: &[Accepted<'_>]) -> Resul
         return Ok(());
     }
     let mut add = connection
-        .prepare_cached("INSERT INTO messages VALUES (?, ?, ?, ?, ?, ?, ?, ?, 0, NULL)")?;
+        .prepare_cached("INSERT INTO messages VALUES (?, ?, ?, ?, ?, ?, ?, ?, 0, NULL, ?)")?;
     for Accepted { seq, message, deliveries, .. } in accepted {
         add.execute(params![
             seq,
@@ -194,6 +196,7 @@ pub(super) fn store(connection: &Connection, accepted: &[Accepted<'_>]) -> Resul
             &*message.body,
             message.wants_reply,
             deliveries,
+            message.peer.as_deref(),
         ])?;
     }
     Ok(())
@@ -237,7 +240,8 @@ pub(super) struct Marked {
     pub(super) dead: Vec<Key>,
 }
 
-const COLUMNS: &str = "seq, user, id, certificate, received_at, body, wants_reply, deliveries";
+const COLUMNS: &str =
+    "seq, user, id, certificate, received_at, body, wants_reply, deliveries, peer";
 
 /// Reads the next messages after `after` and marks them as delivered once more: no more than
 /// `count`, and no more than `bytes_max` bytes of bodies, except that the first may be longer. A
@@ -255,14 +259,14 @@ pub(super) fn mark_next(
     );
     let mut next = connection.prepare_cached(&text)?;
     let mut rows = next.query(params![after, i64::try_from(count).unwrap_or(i64::MAX)])?;
-    let (mut marked, mut users, mut bytes) = (Marked::default(), Users::default(), 0_u64);
+    let (mut marked, mut names, mut bytes) = (Marked::default(), Names::default(), 0_u64);
     while let Some(row) = rows.next()? {
         let goes_alone = row.get::<_, u32>(7)? > 0;
         bytes = bytes.saturating_add(row.get_ref(5)?.as_bytes()?.len() as u64);
         if !marked.seqs.is_empty() && (goes_alone || bytes > bytes_max) {
             break;
         }
-        marked.read(row, max_deliveries, &mut users)?;
+        marked.read(row, max_deliveries, &mut names)?;
         if goes_alone {
             break;
         }
@@ -279,10 +283,10 @@ pub(super) fn mark_redelivered(
 ) -> Result<Marked> {
     let mut one =
         connection.prepare_cached(&format!("SELECT {COLUMNS} FROM messages WHERE seq = ?"))?;
-    let (mut marked, mut users) = (Marked::default(), Users::default());
+    let (mut marked, mut names) = (Marked::default(), Names::default());
     for seq in seqs {
         if let Some(row) = one.query([seq])?.next()? {
-            marked.read(row, max_deliveries, &mut users)?;
+            marked.read(row, max_deliveries, &mut names)?;
         }
     }
     marked.mark(connection, max_deliveries)
@@ -290,9 +294,9 @@ pub(super) fn mark_redelivered(
 
 impl Marked {
     /// Adds a row. A message that was delivered `max_deliveries` times is not delivered again.
-    fn read(&mut self, row: &Row<'_>, max_deliveries: u32, users: &mut Users) -> Result<()> {
+    fn read(&mut self, row: &Row<'_>, max_deliveries: u32, names: &mut Names) -> Result<()> {
         let (seq, deliveries) = (row.get(0)?, row.get::<_, u32>(7)?);
-        let (user, id) = (users.of(row, 1)?, MessageId::from_bytes(row.get(2)?));
+        let (user, id) = (names.user.of(row, 1)?, MessageId::from_bytes(row.get(2)?));
         self.seqs.push(seq);
         if deliveries >= max_deliveries {
             self.dead.push((user, id));
@@ -302,6 +306,7 @@ impl Marked {
             id,
             user,
             certificate: row.get::<_, Option<[u8; 32]>>(3)?.map(Fingerprint::from_bytes),
+            peer: names.peer.of_nullable(row, 8)?,
             received_at: UNIX_EPOCH + Duration::from_millis(unsigned(row, 4)?),
             body: row.get_ref(5)?.as_str()?.into(),
             wants_reply: row.get(6)?,
@@ -352,7 +357,7 @@ pub(super) fn forget_ids(
          RETURNING user",
     )?;
     let count = i64::try_from(count).unwrap_or(i64::MAX);
-    let (mut users, mut ids) = (Users::default(), IdsOfEach::default());
+    let (mut users, mut ids) = (LastText::default(), IdsOfEach::default());
     let mut rows = forget.query(params![millis(accepted_before), count])?;
     while let Some(row) = rows.next()? {
         *ids.entry(users.of(row, 0)?).or_default() += 1;
@@ -380,7 +385,7 @@ pub(super) fn forget_replies(
         "SELECT user, id, coalesce(octet_length(body), 0), replied_at FROM replies ORDER BY replied_at LIMIT ?",
     )?;
     let mut forget = connection.prepare_cached("DELETE FROM replies WHERE user = ? AND id = ?")?;
-    let (before, mut users, mut due) = (millis(replied_before), Users::default(), Vec::new());
+    let (before, mut users, mut due) = (millis(replied_before), LastText::default(), Vec::new());
     let mut forgotten = ForgottenReplies::default();
     let mut rows = oldest.query([i64::try_from(count).unwrap_or(i64::MAX)])?;
     while let Some(row) = rows.next()? {
@@ -414,7 +419,7 @@ pub(super) fn requeue(connection: &Connection, seqs: &[i64]) -> Result<Vec<Reque
         "UPDATE messages SET is_dead = 0, deliveries = 0, reason = NULL WHERE is_dead AND seq = ?
          RETURNING user, id, seq, octet_length(body), wants_reply",
     )?;
-    let mut users = Users::default();
+    let mut users = LastText::default();
     let mut requeue = |row: &Row<'_>| {
         let request = if row.get(4)? { Some(key(row, &mut users)?) } else { None };
         Ok(Requeued { seq: row.get(2)?, bytes: unsigned(row, 3)?, request })
@@ -432,22 +437,38 @@ pub(super) fn discard(connection: &Connection, seqs: &[i64]) -> Result<Vec<u64>>
     discarded.filter_map(Result::transpose).collect()
 }
 
-/// The user of the last row. The next message usually has the same user, whose name is then shared.
+/// The text that a column had in the last row. The next row usually has the same, such as the user
+/// of messages, and then shares it.
 #[derive(Default)]
-struct Users(Option<Arc<str>>);
+struct LastText(Option<Arc<str>>);
 
-impl Users {
+impl LastText {
     fn of(&mut self, row: &Row<'_>, column: usize) -> Result<Arc<str>> {
-        let user = row.get_ref(column)?.as_str()?;
+        let text = row.get_ref(column)?.as_str()?;
         match &self.0 {
-            Some(known) if **known == *user => Ok(Arc::clone(known)),
-            _ => Ok(Arc::clone(self.0.insert(user.into()))),
+            Some(last) if **last == *text => Ok(Arc::clone(last)),
+            _ => Ok(Arc::clone(self.0.insert(text.into()))),
+        }
+    }
+
+    /// The text, or `None` for NULL.
+    fn of_nullable(&mut self, row: &Row<'_>, column: usize) -> Result<Option<Arc<str>>> {
+        match row.get_ref(column)? {
+            ValueRef::Null => Ok(None),
+            _ => self.of(row, column).map(Some),
         }
     }
 }
 
+/// The names in the last row that was read in order to be delivered.
+#[derive(Default)]
+struct Names {
+    user: LastText,
+    peer: LastText,
+}
+
 /// The key in the first two columns.
-fn key(row: &Row<'_>, users: &mut Users) -> Result<Key> {
+fn key(row: &Row<'_>, users: &mut LastText) -> Result<Key> {
     Ok((users.of(row, 0)?, MessageId::from_bytes(row.get(1)?)))
 }
 
@@ -475,6 +496,18 @@ mod tests {
         let connection = Connection::open_in_memory().unwrap();
         SCHEMA.migrations.iter().for_each(|(_, sql)| connection.execute_batch(sql).unwrap());
         connection
+    }
+
+    fn message(number: u8, body: &str) -> Message {
+        Message {
+            id: MessageId::from_random([number; 16]),
+            user: "u".into(),
+            certificate: None,
+            peer: None,
+            received_at: UNIX_EPOCH,
+            body: body.into(),
+            wants_reply: false,
+        }
     }
 
     #[test]
@@ -522,43 +555,26 @@ mod tests {
     }
 
     #[test]
-    fn the_oldest_ids_are_forgotten_and_counted_for_each_user() {
+    fn messages_of_one_peer_that_are_read_together_share_its_name() {
         let connection = connection();
-        let at = |secs| UNIX_EPOCH + Duration::from_secs(secs);
-        for (number, user) in [(1, "a"), (2, "b"), (3, "a"), (4, "a")] {
-            let message = Message {
-                id: MessageId::from_random([number; 16]),
-                user: user.into(),
-                certificate: None,
-                received_at: UNIX_EPOCH,
-                body: "{}".into(),
-                wants_reply: false,
-            };
+        let peers = [Some("a"), Some("a"), None, Some("a"), Some("b")];
+        for (seq, peer) in (1_u8..).zip(peers) {
+            let message = Message { peer: peer.map(Into::into), ..message(seq, "{}") };
             let accepted =
-                Accepted { seq: 1, message: &message, body_hash: [0; 16], deliveries: 0 };
-            remember(&connection, &[accepted], at(number.into())).unwrap();
+                Accepted { seq: seq.into(), message: &message, body_hash: [0; 16], deliveries: 0 };
+            store(&connection, &[accepted]).unwrap();
         }
-        let counts = |of: &[(&str, u64)]| -> IdsOfEach {
-            of.iter().map(|(user, ids)| ((*user).into(), *ids)).collect()
-        };
-        assert_eq!(ids_of_each(&connection).unwrap(), counts(&[("a", 3), ("b", 1)]));
-        assert_eq!(forget_ids(&connection, at(1), 9).unwrap(), counts(&[]));
-        assert_eq!(forget_ids(&connection, at(4), 2).unwrap(), counts(&[("a", 1), ("b", 1)]));
-        assert_eq!(forget_ids(&connection, at(4), 9).unwrap(), counts(&[("a", 1)]));
-        assert_eq!(ids_of_each(&connection).unwrap(), counts(&[("a", 1)]));
+        let marked = mark_next(&connection, 0, 9, 99, 9).unwrap();
+        let read: Vec<_> = marked.ready.iter().map(|one| one.message.peer.as_ref()).collect();
+        assert_eq!(read.iter().map(|peer| peer.map(|peer| &**peer)).collect::<Vec<_>>(), peers);
+        for same in [1, 3] {
+            assert!(Arc::ptr_eq(read[0].unwrap(), read[same].unwrap()), "{same}");
+        }
     }
 
     #[test]
     fn what_was_handed_out_before_is_read_alone_and_no_more_than_fits() {
         let connection = connection();
-        let message = |number: u8, body: &str| Message {
-            id: MessageId::from_random([number; 16]),
-            user: "u".into(),
-            certificate: None,
-            received_at: UNIX_EPOCH,
-            body: body.into(),
-            wants_reply: false,
-        };
         for (seq, body, deliveries) in
             [(1, "123", 0), (2, "123", 0), (4, "123", 1), (5, "1234567", 0), (6, "1", 2)]
         {
@@ -584,5 +600,33 @@ mod tests {
             again.ready.iter().map(|one| (one.seq, one.deliveries)).collect::<Vec<_>>(),
             [(2, 2), (4, 3)]
         );
+    }
+
+    #[test]
+    fn the_oldest_ids_are_forgotten_and_counted_for_each_user() {
+        let connection = connection();
+        let at = |secs| UNIX_EPOCH + Duration::from_secs(secs);
+        for (number, user) in [(1, "a"), (2, "b"), (3, "a"), (4, "a")] {
+            let message = Message {
+                id: MessageId::from_random([number; 16]),
+                user: user.into(),
+                certificate: None,
+                peer: None,
+                received_at: UNIX_EPOCH,
+                body: "{}".into(),
+                wants_reply: false,
+            };
+            let accepted =
+                Accepted { seq: 1, message: &message, body_hash: [0; 16], deliveries: 0 };
+            remember(&connection, &[accepted], at(number.into())).unwrap();
+        }
+        let counts = |of: &[(&str, u64)]| -> IdsOfEach {
+            of.iter().map(|(user, ids)| ((*user).into(), *ids)).collect()
+        };
+        assert_eq!(ids_of_each(&connection).unwrap(), counts(&[("a", 3), ("b", 1)]));
+        assert_eq!(forget_ids(&connection, at(1), 9).unwrap(), counts(&[]));
+        assert_eq!(forget_ids(&connection, at(4), 2).unwrap(), counts(&[("a", 1), ("b", 1)]));
+        assert_eq!(forget_ids(&connection, at(4), 9).unwrap(), counts(&[("a", 1)]));
+        assert_eq!(ids_of_each(&connection).unwrap(), counts(&[("a", 1)]));
     }
 }

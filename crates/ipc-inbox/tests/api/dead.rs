@@ -34,7 +34,7 @@ async fn what_is_dropped_at_its_last_try_is_dead_at_once() {
         assert_eq!(delivery.is_last_delivery(), is_last);
     }
     let dead = durable.dead(9).await.unwrap();
-    assert_eq!((dead.len(), dead[0].message.id, dead[0].deliveries), (1, id(1), 2));
+    assert_eq!((dead.len(), &dead[0].message, dead[0].deliveries), (1, &message(1, "{}"), 2));
 
     let file = File::new();
     let durable = file.open_with(options.max_deliveries(1).nack_delay(NEVER)).await;

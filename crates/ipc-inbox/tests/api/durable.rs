@@ -31,6 +31,7 @@ async fn what_was_accepted_is_there_after_a_restart_as_it_was_and_in_order() {
         let delivery = inbox.recv().await.unwrap();
         assert_eq!((delivery.id(), delivery.body(), delivery.user()), (id(number), body, "müller"));
         assert_eq!(delivery.certificate(), message(number, body).certificate);
+        assert_eq!(delivery.peer(), message(number, body).peer.as_deref());
         assert_eq!(delivery.received_at(), message(number, body).received_at);
         assert_eq!(delivery.redeliveries(), 0);
         delivery.ack().await.unwrap();

@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use ipc_inbox::{
-    AckError, DeadReason, DurableOptions, InboxReader, OpenError, Put, PutError, copy,
+    AckError, DeadReason, DurableOptions, InboxReader, Message, OpenError, Put, PutError, copy,
 };
 use ipc_sqlite::DatabaseError;
 
@@ -201,7 +201,38 @@ async fn an_inbox_that_ends_on_a_full_disk_keeps_all_that_it_accepted() {
 }
 
 #[tokio::test]
-async fn a_file_of_an_older_version_opens_with_its_dead_letters() {
+async fn a_file_from_before_there_were_peers_opens_with_its_messages() {
+    let file = File::new();
+    let inbox = file.open().await;
+    for number in [1, 2, 3] {
+        inbox.put(message(number, "{}"), NO_WAIT).await.unwrap();
+    }
+    inbox.recv().await.unwrap().reject("bad").await.unwrap();
+    inbox.finish().await;
+    make_older(&file, 2, "ALTER TABLE messages DROP COLUMN peer");
+    let inbox = file.open().await;
+    assert_eq!(inbox.put(message(4, "{}"), NO_WAIT).await, Ok(Put::Accepted));
+    let [letter] = inbox.dead(9).await.unwrap().try_into().unwrap();
+    assert_eq!(letter.message, Message { peer: None, ..message(1, "{}") });
+    assert_eq!(letter.reason, DeadReason::Rejected("bad".into()));
+    for (number, peer) in [(2, None), (3, None), (4, Some("worker2"))] {
+        let delivery = inbox.recv().await.unwrap();
+        assert_eq!((delivery.id(), delivery.peer()), (id(number), peer));
+        assert_eq!(delivery.certificate(), message(number, "{}").certificate);
+        delivery.ack().await.unwrap();
+    }
+}
+
+/// Makes a file as the first `migrations` migrations left it. `undo` takes back the others.
+fn make_older(file: &File, migrations: u32, undo: &str) {
+    let database = rusqlite::Connection::open(file.path()).unwrap();
+    let forget = format!("{undo}; DELETE FROM _sqlx_migrations WHERE version > {migrations};");
+    database.execute_batch(&forget).unwrap();
+    database.close().unwrap();
+}
+
+#[tokio::test]
+async fn a_file_from_before_there_were_reasons_opens_with_its_dead_letters() {
     let file = File::new();
     let inbox = file.open().await;
     for number in [1, 2] {
@@ -209,14 +240,8 @@ async fn a_file_of_an_older_version_opens_with_its_dead_letters() {
     }
     inbox.recv().await.unwrap().reject("bad").await.unwrap();
     inbox.finish().await;
-    // The file as it was before there were reasons.
-    let database = rusqlite::Connection::open(file.path()).unwrap();
-    database
-        .execute_batch(
-            "ALTER TABLE messages DROP COLUMN reason; DELETE FROM _sqlx_migrations WHERE version > 1;",
-        )
-        .unwrap();
-    database.close().unwrap();
+    let undo = "ALTER TABLE messages DROP COLUMN peer; ALTER TABLE messages DROP COLUMN reason";
+    make_older(&file, 1, undo);
     let outdated = InboxReader::open(file.path()).await.unwrap_err();
     assert!(matches!(outdated, DatabaseError::Outdated { .. }), "{outdated}");
     let inbox = file.open().await;

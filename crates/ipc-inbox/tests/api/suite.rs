@@ -8,7 +8,7 @@ use ipc_inbox::{
     AckError, DeadLetterId, DeadReason, Delivery, DurableOptions, Inbox, MemoryOptions, Message,
     NoReply, Pending, Put, PutError, ReplyError,
 };
-use ipc_protocol::MessageId;
+use ipc_protocol::{Fingerprint, MessageId};
 
 use crate::support::Both;
 use crate::vec_deque::VecDequeInbox;
@@ -25,7 +25,8 @@ fn message(number: u8, body: &str) -> Message {
     Message {
         id: id(number),
         user: "u".into(),
-        certificate: None,
+        certificate: Some(Fingerprint::from_bytes([number; 32])),
+        peer: Some("worker1".into()),
         received_at: SystemTime::UNIX_EPOCH,
         body: body.into(),
         wants_reply: false,
@@ -108,6 +109,7 @@ suite!(
     [
         messages_come_out_in_the_order_in_which_they_went_in,
         messages_and_requests_go_in_together,
+        a_delivery_names_the_certificate_and_the_peer_of_its_message,
         thousands_wait_for_their_replies_and_each_gets_its_own,
         many_are_acknowledged_together_each_with_its_own_answer,
         a_message_put_twice_is_taken_once,
@@ -154,6 +156,7 @@ async fn a_backend_that_puts_nothing_back_says_so_and_the_sender_is_told() {
 for_each_kind![
     messages_come_out_in_the_order_in_which_they_went_in,
     messages_and_requests_go_in_together,
+    a_delivery_names_the_certificate_and_the_peer_of_its_message,
     thousands_wait_for_their_replies_and_each_gets_its_own,
     many_are_acknowledged_together_each_with_its_own_answer,
     a_message_put_twice_is_taken_once,
@@ -429,6 +432,32 @@ async fn messages_come_out_in_the_order_in_which_they_went_in<F: Future<Output =
         assert_eq!(delivery.body(), format!("{{\"n\":{number}}}"));
         assert_eq!((delivery.redeliveries(), delivery.user(), delivery.id()), (0, "u", id(number)));
         assert_eq!(delivery.received_at(), SystemTime::UNIX_EPOCH);
+        delivery.ack().await.unwrap();
+    }
+}
+
+async fn a_delivery_names_the_certificate_and_the_peer_of_its_message<F: Future<Output = Both>>(
+    make: fn(usize) -> F,
+) {
+    let inbox = make(10).await;
+    let senders = [
+        (None, None),
+        (Some(Fingerprint::from_bytes([1; 32])), Some("worker1")),
+        (Some(Fingerprint::from_bytes([1; 32])), Some("worker1")),
+        (Some(Fingerprint::from_bytes([2; 32])), None),
+        (Some(Fingerprint::from_bytes([3; 32])), Some("host2.example")),
+    ];
+    let messages = (0..).zip(senders).map(|(number, (certificate, peer))| Message {
+        certificate,
+        peer: peer.map(Into::into),
+        ..message(number, "{}")
+    });
+    let put = inbox.put_all(messages.collect(), NO_WAIT).await;
+    assert_eq!(put, vec![Ok(Put::Accepted); senders.len()]);
+    for (number, sender) in (0..).zip(senders) {
+        let delivery = inbox.recv().await.unwrap();
+        assert_eq!(delivery.id(), id(number));
+        assert_eq!((delivery.certificate(), delivery.peer()), sender);
         delivery.ack().await.unwrap();
     }
 }

@@ -87,6 +87,7 @@ pub(crate) fn message(number: u8, body: &str) -> Message {
         id: id(number),
         user: "müller".into(),
         certificate: Some(Fingerprint::from_bytes([number; 32])),
+        peer: Some(format!("worker{}", number / 2).into()),
         received_at: SystemTime::UNIX_EPOCH + Duration::from_millis(1_700_000_000_123),
         body: body.into(),
         wants_reply: false,

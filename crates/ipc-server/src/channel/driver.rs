@@ -424,12 +424,7 @@ where
                 return Poll::Ready(Err(Closing::policy("too many requests wait for their reply")));
             }
             spans::frame(&user, frame.entries.len(), requests);
-            let sender = authenticate::Sender {
-                user,
-                certificate: peer.certificate,
-                received_at,
-                key_index,
-            };
+            let sender = authenticate::Sender::new(user, &peer, received_at, key_index);
             self.putting = Some(Putting::begin(frame, sender, &mut self.pending_entries, state));
         }
         Poll::Ready(Ok(()))

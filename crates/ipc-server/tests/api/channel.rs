@@ -25,6 +25,7 @@ async fn entries_are_delivered_in_order_with_all_that_is_known_of_their_sender()
         assert_eq!((delivery.body(), delivery.user()), (body, "ipc-admin"));
         assert!(id.is_none_or(|id| id == delivery.id()));
         assert!(delivery.certificate().is_some() && !delivery.wants_reply());
+        assert_eq!(delivery.peer(), Some("localhost"));
     }
 }
 

@@ -81,6 +81,7 @@ async fn after_a_stop_everything_is_in_the_files_of_the_home_themselves() {
         id: MessageId::from_random([number; 16]),
         user: "u".into(),
         certificate: None,
+        peer: None,
         received_at: std::time::SystemTime::now(),
         body: "{}".into(),
         wants_reply: false,

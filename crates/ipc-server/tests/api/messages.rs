@@ -26,6 +26,7 @@ async fn a_message_is_delivered_as_it_was_sent_with_all_that_is_known_of_its_sen
         assert_eq!(delivery.body(), body);
         assert_eq!((delivery.id(), delivery.user()), (id, "ipc-admin"));
         assert!(delivery.received_at() >= before && !delivery.wants_reply());
+        assert_eq!(delivery.peer(), Some("localhost"));
         let certificate = Sha256::digest(&identity("localhost").chain[0]);
         assert_eq!(
             delivery.certificate(),
@@ -173,7 +174,8 @@ async fn over_plain_http_on_loopback_the_same_works_without_certificates() {
         let session = connection.admin_session().await;
         let mut line = way.open_on(connection, &session).await;
         assert_eq!(line.send(new_id(), "{}").await, Outcome::Accepted);
-        assert_eq!(server.inbox().recv().await.unwrap().certificate(), None);
+        let delivery = server.inbox().recv().await.unwrap();
+        assert_eq!((delivery.certificate(), delivery.peer()), (None, None));
 
         let secure = builder().start().await.unwrap();
         let refused = way.open(&secure, &session).await.send(new_id(), "{}").await;

@@ -291,6 +291,9 @@ async fn an_enrolled_client_has_keys_of_its_own_and_no_others_open_for_it() {
     assert!(KeyRing::from_text(&keys).unwrap().open(&login.body, None).is_err());
     let session = session_of(&login, &own);
     submit_with(&mut connection, &own, Some(&session)).await.is_success();
+    let delivery = server.inbox().recv().await.unwrap();
+    assert_eq!((delivery.peer(), delivery.user()), (Some("worker1"), "ipc-admin"));
+    delivery.ack().await.unwrap();
     for others in [derived(&keys, "worker2"), KeyRing::from_text(&keys).unwrap()] {
         let mut connection = connect("worker1").await;
         submit_with(&mut connection, &others, Some(&session))

@@ -92,7 +92,13 @@ pub(super) async fn output(
     home: &Path,
     mut stopped: watch::Receiver<bool>,
 ) -> Result<Ended, CommandError> {
-    let mut child = Command::new("sh")
+    let mut shell = Command::new("sh");
+    match delivery.peer() {
+        Some(peer) => shell.env("WEB_IPC_PEER", peer),
+        // One that the server itself was started with is not the sender's.
+        None => shell.env_remove("WEB_IPC_PEER"),
+    };
+    let mut child = shell
         .arg("-c")
         .arg(command)
         .env("WEB_IPC_USER", delivery.user())
@@ -240,6 +246,7 @@ mod tests {
             id: MessageId::from_random([u8::from(wants_reply); 16]),
             user: "a".into(),
             certificate: None,
+            peer: None,
             received_at: SystemTime::UNIX_EPOCH,
             body: "{}".into(),
             wants_reply,

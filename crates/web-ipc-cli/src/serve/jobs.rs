@@ -306,6 +306,7 @@ mod tests {
                 id: MessageId::from_random([1; 16]),
                 user: "a".into(),
                 certificate: None,
+                peer: None,
                 received_at: SystemTime::UNIX_EPOCH,
                 body: "{}".into(),
                 wants_reply: false,

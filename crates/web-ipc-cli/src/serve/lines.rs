@@ -206,6 +206,7 @@ async fn acknowledge(written: Vec<Delivery>) -> usize {
 struct Lines {
     text: String,
     user: Option<(String, String)>,
+    peer: Option<(String, String)>,
     at: Option<(SystemTime, String)>,
 }
 
@@ -217,9 +218,9 @@ impl Lines {
         // The server has checked the body. If somebody has changed it in the inbox's file, the line
         // must still be JSON.
         let body = serde_json::from_str::<&RawValue>(delivery.body());
-        let user = self.user.take().filter(|(user, _)| user == delivery.user());
-        let user = user.map_or_else(|| json_name(delivery.user()), Ok);
-        if let (Ok(body), Ok(user)) = (body, user) {
+        let user = json_name(&mut self.user, delivery.user());
+        let peer = delivery.peer().map(|peer| json_name(&mut self.peer, peer)).transpose();
+        if let (Ok(body), Ok(user), Ok(peer)) = (body, user, peer) {
             let at = self.at.take().filter(|(at, _)| *at == delivery.received_at());
             let at = at.unwrap_or_else(|| {
                 let at = delivery.received_at();
@@ -227,7 +228,11 @@ impl Lines {
                 (at, format!("{:.3}", Timestamp::from(at)))
             });
             let (text, id) = (&mut self.text, delivery.id());
-            let _never_fails = write!(text, r#"{{"id":"{id}","user":{},"at":"{}","#, user.1, at.1);
+            let _never_fails = write!(text, r#"{{"id":"{id}","user":{user},"#);
+            if let Some(peer) = peer {
+                let _never_fails = write!(text, r#""peer":{peer},"#);
+            }
+            let _never_fails = write!(text, r#""at":"{}","#, at.1);
             if delivery.redeliveries() > 0 {
                 let _never_fails = write!(text, r#""redelivered":{},"#, delivery.redeliveries());
             }
@@ -238,7 +243,7 @@ impl Lines {
                 false => *text += &body.get().replace(['\n', '\r'], " "),
             }
             *text += "}\n";
-            (self.user, self.at) = (Some(user), Some(at));
+            self.at = Some(at);
         } else {
             self.text += &json!({"id": delivery.id().to_string()}).to_string();
             self.text += "\n";
@@ -250,9 +255,15 @@ impl Lines {
     }
 }
 
-/// A user, and how JSON has it.
-fn json_name(user: &str) -> serde_json::Result<(String, String)> {
-    Ok((user.to_owned(), serde_json::to_string(&JsonName(user))?))
+/// A name as JSON has it. `last` has the one of the line before, which is usually the same.
+fn json_name<'a>(
+    last: &'a mut Option<(String, String)>,
+    name: &str,
+) -> serde_json::Result<&'a str> {
+    if last.as_ref().is_none_or(|(last, _)| last != name) {
+        *last = Some((name.to_owned(), serde_json::to_string(&JsonName(name))?));
+    }
+    Ok(last.as_ref().map_or("", |(_, json)| json))
 }
 
 #[cfg(test)]
@@ -261,14 +272,15 @@ mod tests {
     use ipc_inbox::Message;
     use ipc_protocol::MessageId;
 
-    /// Messages that were sent and received: by whom, when, and their bodies.
-    async fn delivered(sent: &[(&str, u64, &str)]) -> Vec<Delivery> {
+    /// Messages that were sent and received: by whom, from which peer, when, and their bodies.
+    async fn delivered(sent: &[(&str, Option<&str>, u64, &str)]) -> Vec<Delivery> {
         let (sender, inbox) = Inbox::memory().build();
-        for (number, (user, millis, body)) in (1..).zip(sent) {
+        for (number, (user, peer, millis, body)) in (1..).zip(sent) {
             let message = Message {
                 id: MessageId::from_random([number; 16]),
                 user: (*user).into(),
                 certificate: None,
+                peer: peer.map(Into::into),
                 received_at: SystemTime::UNIX_EPOCH + Duration::from_millis(*millis),
                 body: (*body).into(),
                 wants_reply: false,
@@ -281,11 +293,12 @@ mod tests {
     #[tokio::test]
     async fn each_message_is_a_line_whatever_stood_in_the_one_before() {
         let deliveries = delivered(&[
-            ("a", 0, r#"{"n":1.50}"#),
-            ("a", 0, "{\r\n \"n\": \"\\n\"}"),
-            ("b \"c\"", 1, "{}"),
-            ("b \"c\"", 2, "no JSON"),
-            ("a", 2, "{}"),
+            ("a", None, 0, r#"{"n":1.50}"#),
+            ("a", Some("worker1"), 0, "{\r\n \"n\": \"\\n\"}"),
+            ("b \"c\"", Some("worker1"), 1, "{}"),
+            ("b \"c\"", Some("worker1"), 2, "no JSON"),
+            ("a", None, 2, "{}"),
+            ("a", Some("w\"\u{202e}"), 2, "{}"),
         ])
         .await;
         let mut lines = Lines::default();
@@ -297,17 +310,21 @@ mod tests {
                 id(0)
             ),
             format!(
-                r#"{{"id":"{}","user":"a","at":"1970-01-01T00:00:00.000Z","body":{{   "n": "\n"}}}}"#,
+                r#"{{"id":"{}","user":"a","peer":"worker1","at":"1970-01-01T00:00:00.000Z","body":{{   "n": "\n"}}}}"#,
                 id(1)
             ),
             format!(
-                r#"{{"id":"{}","user":"b \"c\"","at":"1970-01-01T00:00:00.001Z","body":{{}}}}"#,
+                r#"{{"id":"{}","user":"b \"c\"","peer":"worker1","at":"1970-01-01T00:00:00.001Z","body":{{}}}}"#,
                 id(2)
             ),
             format!(r#"{{"id":"{}"}}"#, id(3)),
             format!(
                 r#"{{"id":"{}","user":"a","at":"1970-01-01T00:00:00.002Z","body":{{}}}}"#,
                 id(4)
+            ),
+            format!(
+                r#"{{"id":"{}","user":"a","peer":"w\"\u202e","at":"1970-01-01T00:00:00.002Z","body":{{}}}}"#,
+                id(5)
             ),
         ];
         assert_eq!(lines.text.lines().collect::<Vec<_>>(), expected);
@@ -318,7 +335,8 @@ mod tests {
 
     #[tokio::test]
     async fn on_a_terminal_a_line_shows_what_a_terminal_would_obey() {
-        let deliveries = delivered(&[("a", 0, "{\"x\":\"\u{202e}\"}"), ("a", 0, "{}")]).await;
+        let deliveries =
+            delivered(&[("a", None, 0, "{\"x\":\"\u{202e}\"}"), ("a", None, 0, "{}")]).await;
         let mut lines = Lines::default();
         deliveries.iter().for_each(|delivery| lines.add(delivery, true));
         assert!(

@@ -43,6 +43,64 @@ fn lines_that_go_in_come_out_in_order() {
     }
 }
 
+/// A home with a second identity.
+fn with_worker1() -> World {
+    let world = World::with_fresh_home();
+    let issued = world.program_itself().args(["--certs", "--name", "worker1"]).output().unwrap();
+    assert!(issued.status.success(), "{}", text(&issued.stderr));
+    world
+}
+
+#[test]
+fn a_line_names_the_peer_that_sent_its_message() {
+    let world = with_worker1();
+    for inbox in ["memory", "durable"] {
+        let mut server = Server::start(&world, &["--inbox", inbox]);
+        let mut lines = server.lines();
+        for (identity, peer) in [("worker1", "worker1"), ("localhost", "localhost")] {
+            let sent = client(&world, &server, &["--send", "{}", "--identity", identity], "");
+            assert!(sent.status.success(), "{}", text(&sent.stderr));
+            let mut line = String::new();
+            lines.read_line(&mut line).unwrap();
+            let named = format!(r#","user":"ipc-admin","peer":"{peer}","at":""#);
+            assert!(line.contains(&named), "{inbox}: {line}");
+        }
+        server.stop();
+    }
+    let mut server = Server::start(&world, &["--protocol", "http"]);
+    let sent = client(&world, &server, &["--send", "{}", "--protocol", "http"], "");
+    assert!(sent.status.success(), "{}", text(&sent.stderr));
+    let mut line = String::new();
+    server.lines().read_line(&mut line).unwrap();
+    assert!(line.contains(r#","user":"ipc-admin","at":""#), "there is no certificate: {line}");
+    server.stop();
+}
+
+#[test]
+fn a_command_knows_the_peer_that_sent_its_message_and_no_other() {
+    const REPLY: [&str; 2] = ["--exec", r#"echo "{\"peer\": \"${WEB_IPC_PEER-none}\"}""#];
+    let world = with_worker1();
+    // One in the server's own environment is not the sender's.
+    let start = |options: &[&str]| {
+        let mut command = world.program_itself();
+        command.env("WEB_IPC_PEER", "mallory");
+        Server::start_as(command, &[&REPLY, options].concat())
+    };
+    let asked = |server: &Server, options: &[&str]| {
+        let reply = client(&world, server, &[&["--request", "{}"], options].concat(), "");
+        let value: serde_json::Value = serde_json::from_slice(&reply.stdout)
+            .unwrap_or_else(|error| panic!("{error}: {}", text(&reply.stderr)));
+        value["peer"].as_str().unwrap().to_owned()
+    };
+    let mut server = start(&[]);
+    assert_eq!(asked(&server, &["--identity", "worker1"]), "worker1");
+    assert_eq!(asked(&server, &[]), "localhost");
+    server.stop();
+    let mut server = start(&["--protocol", "http"]);
+    assert_eq!(asked(&server, &["--protocol", "http"]), "none");
+    server.stop();
+}
+
 #[test]
 fn a_server_is_found_at_the_address_of_several_that_answers() {
     let world = World::with_fresh_home();
@@ -454,8 +512,8 @@ fn dead_letters_are_listed_and_what_is_put_back_is_handed_out_by_the_next_server
     assert_eq!(lines.len(), 2, "{listed}");
     for (line, n) in lines.iter().zip([1, 2]) {
         assert_eq!(
-            (&line["user"], &line["body"]["n"]),
-            (&"ipc-admin".into(), &n.into()),
+            (&line["user"], &line["peer"], &line["body"]["n"]),
+            (&"ipc-admin".into(), &"localhost".into(), &n.into()),
             "{listed}"
         );
         assert_eq!(
