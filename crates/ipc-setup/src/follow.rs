@@ -1,8 +1,8 @@
 //! Follows the server in the home of an enrolled client: the key of the next certificate is made
 //! here and never leaves, and what the server answers takes the place of what was there.
 //!
-//! The command line comes here before and after it asks the server, which `ipc-client` does. Nothing
-//! here knows the network.
+//! The command line comes here before and after it asks the server, which `ipc-client` does.
+//! Nothing here knows the network.
 
 use std::path::PathBuf;
 
@@ -70,13 +70,13 @@ pub fn begin_renewal(home: &Home) -> Result<BegunRenewal, SetupError> {
 
 /// Puts what the server answered into the home.
 ///
-/// Each step leaves a home that works: first the new authorities, then the keys beside the old ones,
-/// the credentials sealed with the new first key, the new keys alone, the pair, and the settings. A
-/// renewal that was interrupted is completed by another one.
+/// Each step leaves a home that works: first the new authorities, then the keys beside the old
+/// ones, the credentials sealed with the new first key, the new keys alone, the pair, and the
+/// settings. A renewal that was interrupted is completed by another one.
 ///
 /// # Errors
-/// [`SetupError::NotEnrolled`]; [`SetupError::BadRenewal`] if the answer cannot be used, and nothing
-/// is changed then; and what is wrong with the home.
+/// [`SetupError::NotEnrolled`]; [`SetupError::BadRenewal`] if the answer cannot be used, and
+/// nothing is changed then; and what is wrong with the home.
 pub fn finish_renewal(
     home: &Home,
     answer: &RenewalAnswer<'_>,

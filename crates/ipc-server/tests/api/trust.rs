@@ -318,8 +318,8 @@ async fn a_rotated_key_holds_at_once_and_the_old_one_until_it_is_dropped() {
     let mut connection = connect_tls(server.address(), &config).await.unwrap();
     let session = session_of(&log_in_with(&mut connection, &rings[0]).await, &rings[0]);
     place.write_keys(&[&new, &old]);
-    // The kept connection follows too: what is sealed with the new key is opened, and each answer is
-    // sealed with the key of its question.
+    // The kept connection follows too: what is sealed with the new key is opened, and each answer
+    // is sealed with the key of its question.
     let start = Instant::now();
     loop {
         let answer = log_in_with(&mut connection, &rings[0]).await;
