@@ -15,12 +15,13 @@ use ipc_protocol::{
     ChannelFrame, ChannelMessage, Frame, FrameError, FrameHead, MessageId, ProblemCode, Route,
     Settled,
 };
-use zeroize::Zeroize as _;
+use zeroize::{Zeroize as _, Zeroizing};
 
 use super::closing::Closing;
+use super::parsed::{ParsedFrame, ReadFrame};
 use crate::admit;
 use crate::authenticate::Sender;
-use crate::sealed_body::not_opened;
+use crate::sealed_body::{INLINE_BYTES_MAX, not_opened};
 use crate::state::State;
 
 /// A message as it arrived. It is wiped when it is dropped.
@@ -28,11 +29,54 @@ pub(super) struct Sealed {
     bytes: BytesMut,
     /// Where the plaintext is in `bytes`, once the envelope was opened.
     plaintext: Option<Range<usize>>,
+    /// What is known of a long message.
+    found: Found,
+}
+
+/// What was found in a long message on a thread that may block.
+enum Found {
+    Nothing,
+    /// The session token, while the sender is not known yet.
+    Head(Option<Zeroizing<String>>),
+    Frame(Result<ParsedFrame, FrameError>),
 }
 
 impl Sealed {
     pub(super) fn new(bytes: BytesMut) -> Self {
-        Sealed { bytes, plaintext: None }
+        Sealed { bytes, plaintext: None, found: Found::Nothing }
+    }
+
+    /// Whether the message is so long that processing it would delay other connections.
+    pub(super) fn is_long(&self) -> bool {
+        self.bytes.len() > INLINE_BYTES_MAX
+    }
+
+    /// Whether the frame of a long message was [found](find).
+    pub(super) fn has_frame(&self) -> bool {
+        matches!(self.found, Found::Frame(_))
+    }
+
+    /// The session token of a long message whose head was [found](find); `None` if only more work
+    /// can tell, or nothing is left to be asked.
+    pub(super) fn head_session(&self) -> Option<Option<Zeroizing<String>>> {
+        match &self.found {
+            Found::Head(session) => Some(session.clone()),
+            Found::Nothing | Found::Frame(_) => None,
+        }
+    }
+
+    /// The frame that was [found](find).
+    ///
+    /// # Errors
+    /// If the plaintext is none, or nothing was found.
+    pub(super) fn frame(&self) -> Result<ReadFrame<'_>, FrameError> {
+        match (&self.found, &self.plaintext) {
+            (Found::Frame(Ok(frame)), Some(plaintext)) => {
+                Ok(ReadFrame::Before(frame, &self.bytes[plaintext.clone()]))
+            }
+            (Found::Frame(Err(error)), _) => Err(error.clone()),
+            _ => Err(FrameError::NotAnObject),
+        }
     }
 
     /// Opens the envelope, unless it is open already, and returns its plaintext.
@@ -60,9 +104,32 @@ impl Sealed {
 pub(super) fn parse(
     plaintext: &[u8],
     entries_max: usize,
-) -> Result<ChannelMessage<'_, ChannelFrame<'_>>, Closing> {
+) -> Result<ChannelMessage<'_, ChannelFrame<'_>>, FrameError> {
     let frame = Frame::parse_channel_frame(plaintext, entries_max);
-    frame.and_then(|frame| frame.addressed_to(Route::MessageChannel)).map_err(malformed)
+    frame.and_then(|frame| frame.addressed_to(Route::MessageChannel))
+}
+
+/// Opens a long message. Checks its JSON if the sender is known; otherwise only finds the session
+/// token, because the body may be hostile.
+///
+/// # Errors
+/// If the envelope does not open, or the sender is not known and there is no frame.
+pub(super) fn find(
+    mut message: Sealed,
+    keys: &KeyRing,
+    now_secs: u64,
+    (is_sender_known, entries_max): (bool, usize),
+) -> Result<Sealed, Closing> {
+    let plaintext = message.open(keys, now_secs)?;
+    let found = if is_sender_known {
+        let frame = parse(plaintext, entries_max);
+        Found::Frame(frame.map(|frame| ParsedFrame::of(frame, plaintext)))
+    } else {
+        let head = parse_head(plaintext)?;
+        Found::Head(head.session().map(|token| Zeroizing::new(token.to_owned())))
+    };
+    message.found = found;
+    Ok(message)
 }
 
 /// Parses the members around the body of a channel's frame.
@@ -168,8 +235,12 @@ impl<'s> Putting<'s> {
         state: &'s State,
         entries_max: usize,
     ) -> Result<Self, Closing> {
-        let plaintext = message.open(keys, 0)?;
-        let mut frame = parse(plaintext, entries_max)?.into_body().map_err(malformed)?;
+        let frame = if message.has_frame() {
+            message.frame()
+        } else {
+            parse(message.open(keys, 0)?, entries_max).map(ReadFrame::Now)
+        };
+        let mut frame = frame.and_then(ReadFrame::into_body).map_err(malformed)?;
         let gone =
             usize::try_from(from - frame.first).unwrap_or(usize::MAX).min(frame.entries.len());
         frame.entries.drain(..gone);
