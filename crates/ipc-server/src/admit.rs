@@ -93,7 +93,7 @@ fn head(sealed: &mut SealedBody, route: Route, now_secs: u64) -> Result<FrameHea
 
 /// Runs work on a thread that may block. At most [`long_envelopes`](State::long_envelopes) run at
 /// the same time, so that some cores are left to the connections.
-async fn on_a_thread<T: Send + 'static>(
+pub(crate) async fn on_a_thread<T: Send + 'static>(
     state: &State,
     work: impl FnOnce() -> Result<T, Refusal> + Send + 'static,
 ) -> Result<T, Refusal> {

@@ -247,10 +247,8 @@ impl ServerBuilder {
     /// [`plaintext_bytes_max`](Self::plaintext_bytes_max). A message's bytes beyond 64 KiB count
     /// towards [`bodies_bytes_max`](Self::bodies_bytes_max).
     ///
-    /// A message on a channel is opened, and its JSON checked, on the thread that serves
-    /// connections, whatever its length. The default is low enough for that. With 16 MiB, a user
-    /// with a session can delay the other connections of that thread by 0.3 s with one message. A
-    /// `POST` body beyond 72 KiB is checked on another thread, so prefer `POST` for long messages.
+    /// A message beyond 72 KiB is opened, and its JSON checked, on a thread that may block, as a
+    /// `POST` body of that length is. The channel waits for that; other connections do not.
     pub fn channel_message_bytes_max(mut self, bytes: usize) -> Self {
         self.channel.announced.message_bytes = bytes.max(1);
         self

@@ -24,7 +24,7 @@ pub(crate) const FREE_BYTES: usize = 64 * 1024;
 /// An envelope longer than this (a message of 64 KiB and the frame around it) is opened, and its
 /// JSON checked, on a thread that may block. 16 MiB take milliseconds to open and, if they are full
 /// of member names, 0.3 s to check. Other connections would wait that long.
-const INLINE_BYTES_MAX: usize = 72 * 1024;
+pub(crate) const INLINE_BYTES_MAX: usize = 72 * 1024;
 
 /// The limits of a body.
 #[derive(Clone, Copy, Debug)]

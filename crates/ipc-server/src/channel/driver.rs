@@ -16,7 +16,7 @@ use std::time::{Duration, SystemTime};
 
 use actix_web::dev::Payload;
 use actix_web::web;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use futures_util::future::LocalBoxFuture;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{Stream, StreamExt as _};
@@ -30,10 +30,12 @@ use super::answers::Answers;
 use super::closing::{Closed, Closing};
 use super::frame::{self, PendingEntry, Putting, Sealed};
 use super::outgoing::Outgoing;
+use super::parsed::ReadFrame;
 use super::registry::{ChannelPeer, Registration};
 use super::sequence::Sequence;
 use super::settings::ChannelSettings;
 use super::wire::{self, Decoder, Event};
+use crate::admit::on_a_thread;
 use crate::authenticate::{self, NoSession};
 use crate::clock::unix_secs;
 use crate::inbox_refusal::no_reply;
@@ -128,6 +130,8 @@ struct Driver<'s, F, W> {
     checking: Option<LocalBoxFuture<'s, Result<Arc<str>, Refusal>>>,
     /// The peer has to be checked again although no frame arrived.
     is_in_doubt: bool,
+    /// A long message that is gone through on a thread that may block.
+    finding: Option<LocalBoxFuture<'s, Result<Sealed, Closing>>>,
     pending_entries: Vec<PendingEntry>,
     putting: Option<Putting<'s>>,
     /// The frame whose entries are being put. Entries without room are put again from it.
@@ -193,6 +197,7 @@ where
             sequence: Sequence::default(),
             checking: None,
             is_in_doubt: false,
+            finding: None,
             pending_entries: Vec::new(),
             putting: None,
             current: None,
@@ -369,7 +374,7 @@ where
             self.answers.drop_replies();
         }
         self.ending = Some(closing);
-        (self.next, self.current, self.checking) = (None, None, None);
+        (self.next, self.current, self.checking, self.finding) = (None, None, None, None);
         self.replies.clear();
         self.waiting.clear();
     }
@@ -385,26 +390,40 @@ where
         let now_secs = unix_secs(received_at);
         let state = self.state;
         let peer = self.channel_peer.peer(state, now_secs)?;
-        if !Arc::ptr_eq(&self.envelope_keys, &peer.envelope_keys) {
-            self.envelope_keys = Arc::clone(&peer.envelope_keys);
+        if self.finding.is_some() || message.is_long() {
+            ready!(self.find(message, &peer, now_secs, context))?;
         }
-        let (plaintext, key_index) = message.open(&peer.envelope_keys, now_secs)?;
-        self.key_index = key_index;
-        let frame = if self.channel_peer.session().is_some() {
-            match frame::parse(plaintext, self.settings.announced.entries) {
+        message.open(&peer.envelope_keys, now_secs)?;
+        if let Some((ring, key_index)) = message.opened_by() {
+            if !Arc::ptr_eq(&self.envelope_keys, ring) {
+                self.envelope_keys = Arc::clone(ring);
+            }
+            self.key_index = *key_index;
+        }
+        let frame = if message.has_frame() || self.channel_peer.session().is_some() {
+            let frame = if message.has_frame() {
+                message.frame()
+            } else {
+                let plaintext = message.open(&peer.envelope_keys, now_secs)?;
+                frame::parse(plaintext, self.settings.announced.entries).map(ReadFrame::Now)
+            };
+            match frame {
                 Ok(frame) => frame,
-                Err(closing) => {
+                Err(error) => {
+                    let closing = frame::malformed(error);
                     return self
                         .poll_user(context)
                         .map(|user| Err(user.err().map_or(closing, Closing::from)));
                 }
             }
         } else {
+            let plaintext = message.open(&peer.envelope_keys, now_secs)?;
             // The body may be hostile, so it is parsed only after the sender is known.
             let head = frame::parse_head(plaintext)?;
             self.take_session(head.session(), &peer, now_secs)?;
             ready!(self.poll_user(context))?;
-            head.channel_frame(self.settings.announced.entries).map_err(frame::malformed)?
+            let frame = head.channel_frame(self.settings.announced.entries);
+            ReadFrame::Now(frame.map_err(frame::malformed)?)
         };
         if *self.id.get_or_insert(frame.id()) != frame.id() {
             return Poll::Ready(Err(Closing::policy("a frame of another channel")));
@@ -424,10 +443,42 @@ where
                 return Poll::Ready(Err(Closing::policy("too many requests wait for their reply")));
             }
             spans::frame(&user, frame.entries.len(), requests);
-            let sender = authenticate::Sender::new(user, &peer, received_at, key_index);
+            let sender = authenticate::Sender::new(user, &peer, received_at, self.key_index);
             self.putting = Some(Putting::begin(frame, sender, &mut self.pending_entries, state));
         }
         Poll::Ready(Ok(()))
+    }
+
+    /// Has a long message opened, and its JSON checked once the sender is known, on a thread that
+    /// may block. Ready when `message` has its frame; until then it is empty.
+    fn find(
+        &mut self,
+        message: &mut Sealed,
+        peer: &Peer,
+        now_secs: u64,
+        context: &mut Context<'_>,
+    ) -> Poll<Result<(), Closing>> {
+        loop {
+            if let Some(finding) = &mut self.finding {
+                let found = ready!(finding.as_mut().poll(context));
+                self.finding = None;
+                *message = found?;
+            }
+            if message.has_frame() {
+                return Poll::Ready(Ok(()));
+            }
+            if let Some(session) = message.head_session() {
+                let session = session.as_ref().map(|token| token.as_str());
+                self.take_session(session, peer, now_secs)?;
+                ready!(self.poll_user(context))?;
+            }
+            let known = (self.channel_peer.session().is_some(), self.settings.announced.entries);
+            let (state, keys) = (self.state, Arc::clone(&peer.envelope_keys));
+            let long = std::mem::replace(message, Sealed::new(BytesMut::new()));
+            self.finding = Some(Box::pin(async move {
+                on_a_thread(state, move || Ok(frame::find(long, &keys, now_secs, known))).await?
+            }));
+        }
     }
 
     /// Opens the session token in a frame and makes it the channel's session.

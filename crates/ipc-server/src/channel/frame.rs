@@ -5,6 +5,7 @@
 
 use std::ops::Range;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -15,12 +16,13 @@ use ipc_protocol::{
     ChannelFrame, ChannelMessage, Frame, FrameError, FrameHead, MessageId, ProblemCode, Route,
     Settled,
 };
-use zeroize::Zeroize as _;
+use zeroize::{Zeroize as _, Zeroizing};
 
 use super::closing::Closing;
+use super::parsed::{ParsedFrame, ReadFrame};
 use crate::admit;
 use crate::authenticate::Sender;
-use crate::sealed_body::not_opened;
+use crate::sealed_body::{INLINE_BYTES_MAX, not_opened};
 use crate::state::State;
 
 /// A message as it arrived. It is wiped when it is dropped.
@@ -28,24 +30,68 @@ pub(super) struct Sealed {
     bytes: BytesMut,
     /// Where the plaintext is in `bytes`, once the envelope was opened.
     plaintext: Option<Range<usize>>,
-    /// Which key of the peer's ring opened it.
-    key_index: usize,
+    /// The ring that opened it, and which of its keys did.
+    opened_by: Option<(Arc<KeyRing>, usize)>,
+    /// What is known of a long message.
+    found: Found,
+}
+
+/// What was found in a long message on a thread that may block.
+enum Found {
+    Nothing,
+    /// The session token, while the sender is not known yet.
+    Head(Option<Zeroizing<String>>),
+    Frame(Result<ParsedFrame, FrameError>),
 }
 
 impl Sealed {
     pub(super) fn new(bytes: BytesMut) -> Self {
-        Sealed { bytes, plaintext: None, key_index: 0 }
+        Sealed { bytes, plaintext: None, opened_by: None, found: Found::Nothing }
+    }
+
+    /// Whether the message is so long that processing it would delay other connections.
+    pub(super) fn is_long(&self) -> bool {
+        self.bytes.len() > INLINE_BYTES_MAX
+    }
+
+    /// Whether the frame of a long message was [found](find).
+    pub(super) fn has_frame(&self) -> bool {
+        matches!(self.found, Found::Frame(_))
+    }
+
+    /// The session token of a long message whose head was [found](find); `None` if only more work
+    /// can tell, or nothing is left to be asked.
+    pub(super) fn head_session(&self) -> Option<Option<Zeroizing<String>>> {
+        match &self.found {
+            Found::Head(session) => Some(session.clone()),
+            Found::Nothing | Found::Frame(_) => None,
+        }
+    }
+
+    /// The frame that was [found](find).
+    ///
+    /// # Errors
+    /// If the plaintext is none, or nothing was found.
+    pub(super) fn frame(&self) -> Result<ReadFrame<'_>, FrameError> {
+        match (&self.found, &self.plaintext) {
+            (Found::Frame(Ok(frame)), Some(plaintext)) => {
+                Ok(ReadFrame::Before(frame, &self.bytes[plaintext.clone()]))
+            }
+            (Found::Frame(Err(error)), _) => Err(error.clone()),
+            _ => Err(FrameError::NotAnObject),
+        }
+    }
+
+    /// The ring that opened it, and which of its keys did: the key of the answers.
+    pub(super) fn opened_by(&self) -> Option<&(Arc<KeyRing>, usize)> {
+        self.opened_by.as_ref()
     }
 
     /// Opens the envelope, unless it is open already, and returns its plaintext.
     ///
     /// # Errors
     /// Those of every other route.
-    pub(super) fn open(
-        &mut self,
-        keys: &KeyRing,
-        now_secs: u64,
-    ) -> Result<(&[u8], usize), Closing> {
+    pub(super) fn open(&mut self, keys: &Arc<KeyRing>, now_secs: u64) -> Result<&[u8], Closing> {
         let plaintext = match &self.plaintext {
             Some(plaintext) => plaintext.clone(),
             None => {
@@ -53,14 +99,14 @@ impl Sealed {
                 let start = self.bytes.as_ptr().addr();
                 let opened = keys.open_in_place(&mut self.bytes, Some(freshness));
                 let opened = opened.map_err(|error| not_opened(&error, freshness))?;
-                self.key_index = opened.key_index();
+                self.opened_by = Some((Arc::clone(keys), opened.key_index()));
                 let opened = opened.plaintext();
                 // The plaintext is a part of the buffer.
                 let start = opened.as_ptr().addr() - start;
                 self.plaintext.insert(start..start + opened.len()).clone()
             }
         };
-        Ok((&self.bytes[plaintext], self.key_index))
+        Ok(&self.bytes[plaintext])
     }
 }
 
@@ -68,9 +114,32 @@ impl Sealed {
 pub(super) fn parse(
     plaintext: &[u8],
     entries_max: usize,
-) -> Result<ChannelMessage<'_, ChannelFrame<'_>>, Closing> {
+) -> Result<ChannelMessage<'_, ChannelFrame<'_>>, FrameError> {
     let frame = Frame::parse_channel_frame(plaintext, entries_max);
-    frame.and_then(|frame| frame.addressed_to(Route::MessageChannel)).map_err(malformed)
+    frame.and_then(|frame| frame.addressed_to(Route::MessageChannel))
+}
+
+/// Opens a long message. Checks its JSON if the sender is known; otherwise only finds the session
+/// token, because the body may be hostile.
+///
+/// # Errors
+/// If the envelope does not open, or the sender is not known and there is no frame.
+pub(super) fn find(
+    mut message: Sealed,
+    keys: &Arc<KeyRing>,
+    now_secs: u64,
+    (is_sender_known, entries_max): (bool, usize),
+) -> Result<Sealed, Closing> {
+    let plaintext = message.open(keys, now_secs)?;
+    let found = if is_sender_known {
+        let frame = parse(plaintext, entries_max);
+        Found::Frame(frame.map(|frame| ParsedFrame::of(frame, plaintext)))
+    } else {
+        let head = parse_head(plaintext)?;
+        Found::Head(head.session().map(|token| Zeroizing::new(token.to_owned())))
+    };
+    message.found = found;
+    Ok(message)
 }
 
 /// Parses the members around the body of a channel's frame.
@@ -169,15 +238,19 @@ impl<'s> Putting<'s> {
     /// None is expected, since the frame was valid before.
     pub(super) fn begin_again(
         message: &mut Sealed,
-        keys: &KeyRing,
+        keys: &Arc<KeyRing>,
         from: u64,
         sender: Sender,
         pending_entries: &mut Vec<PendingEntry>,
         state: &'s State,
         entries_max: usize,
     ) -> Result<Self, Closing> {
-        let (plaintext, _) = message.open(keys, 0)?;
-        let mut frame = parse(plaintext, entries_max)?.into_body().map_err(malformed)?;
+        let frame = if message.has_frame() {
+            message.frame()
+        } else {
+            parse(message.open(keys, 0)?, entries_max).map(ReadFrame::Now)
+        };
+        let mut frame = frame.and_then(ReadFrame::into_body).map_err(malformed)?;
         let gone =
             usize::try_from(from - frame.first).unwrap_or(usize::MAX).min(frame.entries.len());
         frame.entries.drain(..gone);

@@ -5,7 +5,7 @@
 //! task, no queue and no thread of its own.
 //!
 //! * `handshake` checks the request, `wire` parses WebSocket frames, `frame` opens envelopes and
-//!   stores entries
+//!   stores entries, `parsed` has the frames of long messages
 //! * `sequence` has the entries' numbers, `answers` their results, `outgoing` the data on their way
 //!   to the peer
 //! * `registry` checks the users of all channels, `closing` has the close codes
@@ -17,6 +17,7 @@ mod driver;
 mod frame;
 mod handshake;
 mod outgoing;
+mod parsed;
 pub(crate) mod registry;
 mod sequence;
 pub(crate) mod settings;

@@ -6,6 +6,7 @@ use ipc_protocol::{ProblemCode, Route};
 use ipc_server::Server;
 use tokio::io::AsyncReadExt as _;
 
+use crate::channel_fixture;
 use crate::fixture::*;
 use crate::ways::*;
 
@@ -256,6 +257,29 @@ async fn while_a_long_frame_is_gone_through_its_worker_answers_others() {
     };
     assert_eq!(first.status, 200);
     slow.read_response().await.unwrap().is_success();
+}
+
+#[tokio::test]
+async fn while_a_long_message_of_a_channel_is_gone_through_its_worker_answers_others() {
+    let server = builder().channel_message_bytes_max(16 << 20).start().await.unwrap();
+    let mut channel = channel_fixture::open(&server).await;
+    let object: Vec<_> = (0..65_000).map(|name| format!(r#""\u0061{name}":0"#)).collect();
+    let objects = vec![format!("{{{}}}", object.join(",")); 8];
+    let body = format!(r#"{{"a":[{}]}}"#, objects.join(","));
+    let mut other = connect(&server).await;
+    assert_eq!(other.request("GET", "/is/running", "", b"").await.status, 200);
+    // The first brings the session, so that the sender is known only when its head was read.
+    for n in 0..2 {
+        channel.send(&[channel_fixture::message(&body)]).await;
+        let first = tokio::select! {
+            biased;
+            answer = channel.answer() => panic!("gone through before anything else was done: {answer:?}"),
+            answer = other.request("GET", "/is/running", "", b"") => answer,
+        };
+        assert_eq!(first.status, 200);
+        assert_eq!(channel.answer().await, channel_fixture::settled(&[(n, n, "accepted")]));
+        assert_eq!(server.inbox().recv().await.unwrap().body(), body);
+    }
 }
 
 #[tokio::test]
