@@ -19,6 +19,7 @@ mod python_client;
 mod python_tool;
 mod scenario;
 mod secrets;
+mod trust;
 
 use std::cell::RefCell;
 use std::panic;
@@ -71,6 +72,10 @@ const SCENARIOS: &[(&str, Scenario)] = &[
     (
         "a channel in Python outlives its server and repeats nothing",
         python_client::channel_that_ends,
+    ),
+    (
+        "certificates, keys and users change under load, and no message is lost or repeated",
+        trust::changes_under_load,
     ),
     ("kills under load lose no acknowledged message and repeat none", crash_runs::kills),
     (
