@@ -6,7 +6,7 @@ use ipc_protocol::{ProblemCode, Route};
 use ipc_server::Server;
 use tokio::io::AsyncReadExt as _;
 
-use crate::channel_fixture;
+use crate::channel_fixture::{self, BINARY, PING, PONG, ws_frame};
 use crate::fixture::*;
 use crate::ways::*;
 
@@ -270,13 +270,22 @@ async fn while_a_long_message_of_a_channel_is_gone_through_its_worker_answers_ot
     assert_eq!(other.request("GET", "/is/running", "", b"").await.status, 200);
     // The first brings the session, so that the sender is known only when its head was read.
     for n in 0..2 {
-        channel.send(&[channel_fixture::message(&body)]).await;
-        let first = tokio::select! {
-            biased;
-            answer = channel.answer() => panic!("gone through before anything else was done: {answer:?}"),
-            answer = other.request("GET", "/is/running", "", b"") => answer,
-        };
-        assert_eq!(first.status, 200);
+        let envelope = channel.sealed(None, &[channel_fixture::message(&body)]);
+        let (most, last) = envelope.split_at(envelope.len() - 1);
+        channel.connection.write(&ws_frame(BINARY, most)).await.unwrap();
+        channel.write(PING, b"").await;
+        // The pong says that the worker has read everything but the last byte.
+        assert_eq!(channel.read().await.unwrap().opcode, PONG);
+        channel.connection.write(&ws_frame(0x80, last)).await.unwrap();
+        // The worker may serve one request before it sees the last byte, but not several.
+        for _ in 0..5 {
+            let first = tokio::select! {
+                biased;
+                answer = channel.answer() => panic!("gone through before anything else was done: {answer:?}"),
+                answer = other.request("GET", "/is/running", "", b"") => answer,
+            };
+            assert_eq!(first.status, 200);
+        }
         assert_eq!(channel.answer().await, channel_fixture::settled(&[(n, n, "accepted")]));
         assert_eq!(server.inbox().recv().await.unwrap().body(), body);
     }
