@@ -91,8 +91,12 @@ pub(crate) fn revoke(
         let key_id = one.issuer_key_id.as_deref();
         authorities.iter().position(|authority| Some(authority.key_id()) == key_id)
     };
-    // Asked of all before anything is written.
-    if let Some(foreign) = certificates.iter().find(|one| of(one).is_none()) {
+    // Asked of all before anything is written. What was issued here by an authority that has been
+    // dropped since is trusted by nobody.
+    let issued_dir = home.issued_dir();
+    let is_foreign =
+        |one: &&&ListedCertificate| of(one).is_none() && !one.file.starts_with(&issued_dir);
+    if let Some(foreign) = certificates.iter().find(is_foreign) {
         return Err(SetupError::IssuedElsewhere { name: foreign.name.clone() });
     }
     for (index, authority) in authorities.iter().enumerate() {

@@ -379,6 +379,17 @@ mod tests {
     }
 
     #[test]
+    fn a_client_is_revoked_although_the_authority_of_its_first_certificate_is_gone() {
+        let (_directory, home) = new_home();
+        let addresses = ["192.0.2.1:3000".to_owned()];
+        create_enrolment(&home, &EnrolRequest::new("worker1", &addresses, now_secs())).unwrap();
+        rotate_authority(&home, now_secs()).unwrap();
+        drop_old_authority(&home, true, now_secs()).unwrap();
+        revoke(&home, "worker1");
+        crate::cancel_enrolment(&home, "worker1", now_secs()).unwrap();
+    }
+
+    #[test]
     fn of_two_rotations_at_once_one_is_made_and_the_other_told_so() {
         let (_directory, home) = new_home();
         let outcomes: Vec<_> = std::thread::scope(|scope| {
