@@ -84,7 +84,7 @@ impl Exchange {
         may_take_kept: bool,
         ends_at: Instant,
     ) -> Result<Origin, AttemptError> {
-        let (refused_before, epoch) = (self.session.refused_logins.get(), self.epoch());
+        let refused_before = self.session.refused_logins.get();
         let Ok(turn) = timeout_at(ends_at, self.session.turn.lock()).await else {
             return Err(AttemptError::without_answer(self.http().timed_out(&Attempt::default())));
         };
@@ -95,7 +95,10 @@ impl Exchange {
         if self.session.refused_logins.get() != refused_before {
             return Err(self.bad_credentials());
         }
+        let mut epoch = self.epoch();
         let lock = match self.claim_login(may_take_kept, ends_at).await? {
+            // Another certificate has come meanwhile, and the session is that of the one before.
+            Claim::Kept(_) if self.epoch() != epoch => None,
             Claim::Kept(token) => {
                 log::debug!("using the session of another process, which has logged in");
                 self.session.set(token, Origin::Kept);
@@ -104,21 +107,24 @@ impl Exchange {
             Claim::LogIn(lock) => lock,
         };
         log::info!("[419] Authentication timeout, re-authenticating");
-        let mut result = self.log_in(ends_at).await;
-        if is_bad_credentials(&result) && self.take_changed_credentials() {
-            result = self.log_in(ends_at).await;
-        }
-        if is_bad_credentials(&result) {
-            self.session.refused_logins.set(self.session.refused_logins.get() + 1);
-            let username = self.username();
-            self.with_cache(ends_at, move |cache| cache.forget(&username)).await;
-        }
-        let reply = result?;
-        if self.epoch() != epoch {
-            // It may be that of the certificate of before, which nothing is sent with any more.
-            self.session.set(reply.session, Origin::Kept);
-            return Ok(Origin::Kept);
-        }
+        let reply = loop {
+            epoch = self.epoch();
+            let mut result = self.log_in(ends_at).await;
+            if is_bad_credentials(&result) && self.take_changed_credentials() {
+                result = self.log_in(ends_at).await;
+            }
+            if is_bad_credentials(&result) {
+                self.session.refused_logins.set(self.session.refused_logins.get() + 1);
+                let username = self.username();
+                self.with_cache(ends_at, move |cache| cache.forget(&username)).await;
+            }
+            let reply = result?;
+            // A session is that of the certificate on its connection. Nothing is sent with the one
+            // of before any more, so that its session would be refused.
+            if self.epoch() == epoch {
+                break reply;
+            }
+        };
         let expires_at_secs = unix_now_secs().saturating_add(reply.expires_in);
         self.session.set(reply.session.clone(), Origin::Login);
         drop(turn);
