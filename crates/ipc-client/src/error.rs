@@ -206,7 +206,7 @@ pub enum SendError {
         connections_max: usize,
     },
     /// The time ran out, or the server asked for a longer wait than the time that was left.
-    #[error("the message could not be sent within {} s", timeout.as_secs_f64())]
+    #[error("{}", timed_out(*.timeout, *.outcome, .last))]
     Timeout {
         /// The timeout of the call.
         timeout: Duration,
@@ -479,6 +479,17 @@ fn remedy_of_refusal(code: ProblemCode) -> Option<Remedy> {
     })
 }
 
+/// A login that has to wait for longer than the call ends the call at once, so its text names no
+/// time in which the message was tried.
+fn timed_out(timeout: Duration, outcome: Outcome, last: &SendError) -> String {
+    match (last.code(), outcome) {
+        (Some(ProblemCode::TooManyAttempts), Outcome::Refused | Outcome::NeverArrived) => {
+            "the message was not sent".to_owned()
+        }
+        _ => format!("the message could not be sent within {} s", timeout.as_secs_f64()),
+    }
+}
+
 fn refused(status: u16, code: Option<ProblemCode>, detail: &str) -> String {
     if code == Some(ProblemCode::CertificateRevoked) {
         let reason = refused_because(REVOKED_ALERT, End::Server);
@@ -490,7 +501,9 @@ fn refused(status: u16, code: Option<ProblemCode>, detail: &str) -> String {
         (Some(code), "") => format!(" ({code})"),
         (Some(code), detail) => format!(" ({code}): {detail}"),
     };
-    format!("the server refused the message with status {status}{said}")
+    // Only a login has this code.
+    let what = if code == Some(ProblemCode::TooManyAttempts) { "login" } else { "message" };
+    format!("the server refused the {what} with status {status}{said}")
 }
 
 #[cfg(test)]
@@ -571,6 +584,25 @@ mod tests {
         assert_eq!(error.to_string(), "the message could not be sent within 1.5 s");
         assert_eq!(error.remedy(), Some("set the clocks of both hosts".into()));
         assert!(error.source().unwrap().to_string().contains("stale_envelope"));
+    }
+
+    #[test]
+    fn a_login_that_has_to_wait_is_told_as_such_and_not_as_a_late_message() {
+        let late = |outcome| SendError::Timeout {
+            timeout: Duration::from_secs(30),
+            outcome,
+            last: Box::new(refused(429, Some(ProblemCode::TooManyAttempts))),
+        };
+        let error = late(Outcome::Refused);
+        assert_eq!(error.to_string(), "the message was not sent");
+        assert_eq!(
+            error.source().unwrap().to_string(),
+            "the server refused the login with status 429 (too_many_attempts): why"
+        );
+        assert_eq!(error.remedy(), Some("wait, then try again".into()));
+        // Nobody may say that a message was not sent which an earlier attempt may have delivered.
+        let in_doubt = late(Outcome::NotKnown);
+        assert_eq!(in_doubt.to_string(), "the message could not be sent within 30 s");
     }
 
     #[test]

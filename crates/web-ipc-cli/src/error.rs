@@ -6,7 +6,7 @@ use std::error::Error;
 use std::fmt;
 use std::path::Path;
 
-use ipc_base::{Remedy, chain};
+use ipc_base::{CertificateProblem, Remedy, chain};
 use ipc_client::{BuildError, SendError};
 use ipc_home::{Home, HomeError};
 use ipc_inbox::OpenError;
@@ -14,13 +14,16 @@ use ipc_server::StartError;
 use ipc_setup::SetupError;
 
 use crate::remedy::sentence;
-use crate::shell::command;
+use crate::shell::{command, shell_quoted};
 use crate::signals::EndSignal;
 
 /// The log target of the line that ends a command. The log shows it at every level.
 pub(crate) const TARGET: &str = module_path!();
 
-/// How a command ended, unless by a [`Failure`].
+/// How many values a remedy lists.
+const CHOICES_SHOWN_MAX: usize = 8;
+
+/// How a command ended that did not fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use]
 pub(crate) enum Verdict {
@@ -141,8 +144,42 @@ impl From<BuildError> for Failure {
 
 impl From<SendError> for Failure {
     fn from(error: SendError) -> Self {
-        Self::of(&error, error.remedy())
+        Self::of(&error, remedy_of_send(&error))
     }
+}
+
+/// What to do about a failed send. A certificate with another name mostly means that `--name` was
+/// forgotten, so the names that it has come first.
+pub(crate) fn remedy_of_send(error: &SendError) -> Option<Remedy> {
+    let remedy = error.remedy();
+    let SendError::ServerNotTrusted { reason: CertificateProblem::WrongName { presented }, .. } =
+        error
+    else {
+        return remedy;
+    };
+    // No server is called by a wildcard.
+    let names: Vec<_> = presented.iter().filter(|name| !name.contains('*')).collect();
+    match (remedy, choose("--name", "name", &names)) {
+        (Some(Remedy::AnyOf(all)), Some(choice)) => {
+            let named = all.into_iter().map(|one| match one {
+                Remedy::UseCertifiedName => choice.clone(),
+                other => other,
+            });
+            Some(Remedy::AnyOf(named.collect()))
+        }
+        (remedy, _) => remedy,
+    }
+}
+
+/// To give an option with one of these values, of which there may be many; `None` if there is none.
+pub(crate) fn choose(option: &str, what: &str, values: &[impl AsRef<Path>]) -> Option<Remedy> {
+    let shown: Vec<_> = values.iter().take(CHOICES_SHOWN_MAX).map(shell_quoted).collect();
+    let more = if values.len() > shown.len() { ", …" } else { "" };
+    Some(Remedy::act(match shown.as_slice() {
+        [] => return None,
+        [only] => format!("give {option} {only}"),
+        many => format!("give {option} with the {what} that is meant: {}{more}", many.join(", ")),
+    }))
 }
 
 #[cfg(test)]
@@ -180,6 +217,41 @@ mod tests {
         let users = Failure::from(SetupError::Store(missing().into()));
         assert_eq!(server.line(None), users.line(None));
         assert!(server.line(None).contains("; put back a good copy"), "{server}");
+    }
+
+    #[test]
+    fn of_a_server_with_another_name_the_names_of_its_certificate_come_first() {
+        let failure = |presented: &[&str]| {
+            let presented = presented.iter().map(|&name| name.to_owned()).collect();
+            let reason = CertificateProblem::WrongName { presented };
+            Failure::from(SendError::ServerNotTrusted { name: "localhost".into(), reason })
+                .line(None)
+        };
+        assert_eq!(
+            failure(&["server1.example"]),
+            "the certificate of the server `localhost` is for server1.example; give --name \
+             server1.example, or make it anew in the home of the server, with web-ipc --certs \
+             --name localhost --altNames localhost server1.example --force"
+        );
+        let two = failure(&["a.example", "*.b.example", "192.0.2.1"]);
+        assert!(
+            two.contains("; give --name with the name that is meant: a.example, 192.0.2.1, or "),
+            "{two}"
+        );
+        for names in [&["*.b.example"][..], &[]] {
+            let none = failure(names);
+            assert!(none.contains("; use a name that the certificate is for, or "), "{none}");
+        }
+    }
+
+    #[test]
+    fn a_choice_lists_a_few_values_quoted_for_the_shell() {
+        let said = |values: &[&str]| choose("--x", "pair", values).map(|one| one.to_string());
+        assert_eq!(said(&[]), None);
+        assert_eq!(said(&["a b"]).unwrap(), "give --x 'a b'");
+        let many = said(&["a"; CHOICES_SHOWN_MAX + 1]).unwrap();
+        assert!(many.starts_with("give --x with the pair that is meant: a, a, "), "{many}");
+        assert!(many.ends_with(", a, …") && many.matches('a').count() > 8, "{many}");
     }
 
     #[test]

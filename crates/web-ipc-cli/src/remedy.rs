@@ -121,7 +121,7 @@ pub(crate) fn sentence(remedy: &Remedy, home: Option<&Path>) -> String {
             command(home, &users("--add", user))
         ),
         Remedy::TestCredentials { user } => format!(
-            "try them on the server's host with {}",
+            "try them on the server's host, in the server's home, with {}",
             command(home, &users("--testCredentials", user))
         ),
         Remedy::ListUsers => format!("{} to see who is there", run("--users --list")),

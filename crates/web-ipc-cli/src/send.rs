@@ -13,14 +13,15 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::{Either, select};
 use futures_util::stream;
-use ipc_client::{Client, Outcome, Progress, Report, SendAllError};
-use ipc_home::locate;
+use ipc_base::PeerName;
+use ipc_client::{BuildError, Client, Outcome, Progress, Report, SendAllError};
+use ipc_home::{Home, HomeError, locate};
 use serde_json::value::RawValue;
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError, mpsc};
 
 use crate::args::{RequestArgs, SendArgs, Target};
-use crate::error::{Failure, Verdict};
+use crate::error::{Failure, Verdict, choose, remedy_of_send};
 use crate::home::{self, peer_name};
 use crate::input::{self, InputLine, OBJECT_BYTES_MAX};
 use crate::out::{counted, print_json_line, print_line};
@@ -104,7 +105,39 @@ fn client(
     if let Some(login) = password::login(target.user.clone(), target.password.clone())? {
         builder = builder.credentials(login.user, login.password.as_str());
     }
-    Ok(builder.build()?)
+    builder.build().map_err(|error| not_built(&error, &home))
+}
+
+/// A missing pair mostly means that `--identity` was forgotten, so the pairs that are there come
+/// first.
+fn not_built(error: &BuildError, home: &Home) -> Failure {
+    let remedy = error.remedy();
+    let choice = match error {
+        BuildError::Home(HomeError::CertificateMissing { .. }) => {
+            choose("--identity", "pair", &pairs_in(home.root()))
+        }
+        _ => None,
+    };
+    let remedy = match (choice, remedy) {
+        (Some(choice), Some(remedy)) => Some(choice.or(remedy)),
+        (choice, remedy) => choice.or(remedy),
+    };
+    Failure::of(error, remedy)
+}
+
+/// The names of the pairs in a home, sorted. Empty if the home cannot be listed: this is only for a
+/// hint.
+fn pairs_in(home: &Path) -> Vec<String> {
+    let Ok(entries) = std::fs::read_dir(home) else { return Vec::new() };
+    let mut names: Vec<String> = entries
+        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+        .filter_map(|file| Some(file.strip_suffix(".key")?.to_owned()))
+        // `session.key` and `web-ipc-ca.key` are of no peer.
+        .filter(|name| PeerName::parse(name).is_ok())
+        .filter(|name| home.join(format!("{name}.crt")).is_file())
+        .collect();
+    names.sort();
+    names
 }
 
 /// Sends the lines of stdin, until the end or the first line that is not an object.
@@ -156,7 +189,16 @@ fn lines(client: &Client, send: &SendArgs) -> Result<Verdict, Failure> {
     }
     // All that was read was sent. The reader returns why it ended early, if it did.
     match reader.join().map_err(|_| Failure::new("the reader of stdin ended early", None))? {
-        Ok(()) => tally.tell(begun),
+        Ok(()) => {
+            if tally.is_empty() {
+                let behind = match send.target.password.as_ref().map(|given| given.as_str()) {
+                    Some("-") => " behind the password",
+                    _ => "",
+                };
+                log::warn!("nothing was sent: stdin has no message{behind}");
+            }
+            tally.tell(begun)
+        }
         Err(failure) => {
             tally.print(begun)?;
             Err(failure)
@@ -270,7 +312,12 @@ impl Tally {
         ))
     }
 
-    /// The error that ended the run, with the numbers of the lines that it concerns.
+    /// Whether there was no message, good or bad.
+    fn is_empty(&self) -> bool {
+        self.sent + self.refused + self.bad_lines == 0
+    }
+
+    /// Why no more was sent, in numbers of lines.
     fn ended_early(&self, error: &SendAllError) -> Failure {
         let on_their_way =
             usize::try_from(error.until.saturating_sub(error.from)).unwrap_or(usize::MAX);
@@ -287,7 +334,7 @@ impl Tally {
             }
             _ => format!("line {first} and all after it were not sent"),
         };
-        Failure::of(&*error.source, error.remedy()).while_doing(&attempt)
+        Failure::of(&*error.source, remedy_of_send(&error.source)).while_doing(&attempt)
     }
 
     fn tell(&self, begun: Instant) -> Result<Verdict, Failure> {

@@ -12,7 +12,7 @@ const ANY_LINES: &str = "...";
 
 /// Replaces everything in a line that differs from run to run.
 pub(super) fn normalize(line: &str) -> String {
-    let line = without_home(line.trim_end());
+    let line = without_code(without_home(line.trim_end()));
     let mut out = String::with_capacity(line.len());
     let mut at = 0;
     while let Some(next) = line[at..].chars().next() {
@@ -102,7 +102,19 @@ fn duration_or_rate(text: &str) -> Option<(usize, &'static str)> {
     None
 }
 
-/// Replaces the platform's data directory in a page, and a temporary directory, by one word.
+/// `Code: 7K3QF-0T9XW-M2D4R-HB61Z-5YVCN`, which opens a bundle
+fn without_code(line: String) -> String {
+    let is_group =
+        |group: &str| group.len() == 5 && group.bytes().all(|b| b.is_ascii_alphanumeric());
+    match line.strip_prefix("Code: ") {
+        Some(code) if code.split('-').count() == 5 && code.split('-').all(is_group) => {
+            "Code: CODE".to_owned()
+        }
+        _ => line,
+    }
+}
+
+/// The platform's data directory as a page shows it, and a temporary one, become one word.
 fn without_home(line: &str) -> String {
     let mut line = line.to_owned();
     for ending in [".local/share/web-ipc", "Library/Application Support/web-ipc"] {
@@ -209,6 +221,7 @@ mod tests {
             ("made /home/ada/.local/share/web-ipc", "made HOME"),
             ("kept \"/tmp/x/.local/share/web-ipc.2025-03-19T19-38-50Z\"", "kept \"HOME.DATE\""),
             ("ends with blanks  ", "ends with blanks"),
+            ("Code: 7K3QF-0T9XW-M2D4R-HB61Z-5YVCN", "Code: CODE"),
         ] {
             assert_eq!(normalize(line), expected);
         }
@@ -228,6 +241,7 @@ mod tests {
             "v1.2.3",
             "grüße – µ",
             "[INFO][a b,3]",
+            "Code: 7K3QF-0T9XW",
         ] {
             assert_eq!(normalize(line), line);
         }

@@ -23,7 +23,16 @@ const HOME_SHOWN: &str = "/home/ada";
 /// The port that the pages show. It is replaced by a free port.
 const PORT_SHOWN: &str = "3000";
 
-/// How this run treats a command of a page.
+/// The option of the command that asks for the code of a bundle.
+const ACCEPT: &str = "--accept";
+
+/// The line in which a page shows that it asks.
+const CODE_PROMPT: &str = "Code:\n";
+
+/// Where a script puts the code.
+const CODE_VARIABLE: &str = "WEB_IPC_CODE";
+
+/// What a page's command is to this run.
 #[derive(Debug, PartialEq)]
 enum Kind {
     /// It runs here, to its end.
@@ -101,6 +110,7 @@ fn run_page(built: &Built, path: &Path) -> usize {
     let sandbox = Sandbox::new(built);
     let port = free_port();
     let mut server: Option<ShownServer> = None;
+    let mut code: Option<String> = None;
     let mut ran = 0;
     for shown in commands {
         let place = format!("{name}:{}: $ {}", shown.line, shown.command);
@@ -122,9 +132,17 @@ fn run_page(built: &Built, path: &Path) -> usize {
                 server = Some(ShownServer::start(&sandbox, shell, shown.output, place));
             }
             Kind::Run => {
-                let finished = expect::finish_merged(shell(&sandbox, built, &command));
+                let mut shell = shell(&sandbox, built, &command);
+                let mut output = shown.output;
+                if has_word(&command, ACCEPT) {
+                    // What the page shows is asked for on a terminal, and here there is none.
+                    shell.envs(code.iter().map(|code| (CODE_VARIABLE, code)));
+                    output = output.replacen(CODE_PROMPT, "", 1);
+                }
+                let finished = expect::finish_merged(shell);
+                code = shown_code(&finished.stdout).or(code);
                 let real = in_adas_home(&finished.stdout, sandbox.folder());
-                if let Err(error) = normalize::compare(&shown.output, &real) {
+                if let Err(error) = normalize::compare(&output, &real) {
                     panic!("{place}\n{error}");
                 }
             }
@@ -184,17 +202,27 @@ fn free_port() -> u16 {
 /// The command with `port` in place of the port that the pages show or, since it is the default,
 /// omit.
 fn at_port(command: &str, port: u16) -> String {
-    let mut command = command.replace(PORT_SHOWN, &port.to_string());
-    for word in ["--serve", "--send", "--request"] {
-        command = command.replace(word, &format!("{word} --port {port}"));
-    }
-    command
+    let command = command.replace(PORT_SHOWN, &port.to_string());
+    let words = command.split(' ').map(|word| match word {
+        "--serve" | "--send" | "--request" => format!("{word} --port {port}"),
+        _ => word.to_owned(),
+    });
+    words.collect::<Vec<_>>().join(" ")
 }
 
 /// Whether a server keeps running while this command runs: it is a client, or not `web-ipc`.
 fn runs_beside_a_server(command: &str) -> bool {
-    let has = |word: &str| command.split(' ').any(|other| other == word);
-    has("--send") || has("--request") || !has("web-ipc")
+    let is_client = ["--send", "--request", ACCEPT].iter().any(|word| has_word(command, word));
+    is_client || !has_word(command, "web-ipc")
+}
+
+fn has_word(command: &str, word: &str) -> bool {
+    command.split(' ').any(|other| other == word)
+}
+
+/// The code of a bundle, which the reader of a page types in for a later command.
+fn shown_code(output: &str) -> Option<String> {
+    output.lines().find_map(|line| line.strip_prefix("Code: ")).map(str::to_owned)
 }
 
 /// The command as a reader's shell runs it: `web-ipc` is on the path, and no variable of web-ipc is
@@ -223,13 +251,9 @@ fn kind(command: &str) -> Kind {
     if !RUN.iter().any(|beginning| begins_with_words(command, beginning)) {
         return Kind::Unknown;
     }
-    // `web-ipc --serve --help` is not a server.
-    let has = |word: &str| command.split(' ').any(|other| other == word);
-    if command.starts_with("web-ipc ") && has("--serve") && !has("--help") {
-        Kind::Serve
-    } else {
-        Kind::Run
-    }
+    // Not `web-ipc --serve --help`.
+    let is_serve = has_word(command, "--serve") && !has_word(command, "--help");
+    if command.starts_with("web-ipc ") && is_serve { Kind::Serve } else { Kind::Run }
 }
 
 fn begins_with_words(command: &str, words: &str) -> bool {
@@ -266,6 +290,15 @@ mod tests {
         assert_eq!(kind("web-ipc --serve --help"), Kind::Run);
         assert!(!runs_beside_a_server("web-ipc --dead --list"));
         assert!(runs_beside_a_server("mkdir -m 700 sensor1"));
+        assert!(runs_beside_a_server("web-ipc --home x --enrol --accept y"));
+        assert!(!runs_beside_a_server("web-ipc --enrol --create --name y"));
+    }
+
+    #[test]
+    fn the_code_of_a_bundle_is_kept_for_the_command_that_asks_for_it() {
+        let output = "[2026-11-23 02:33:43,120][INFO][enrol,76]: y\nCode: 7K3QF-0T9XW\n";
+        assert_eq!(shown_code(output).as_deref(), Some("7K3QF-0T9XW"));
+        assert_eq!(shown_code("Made a client's home: /x\n"), None);
     }
 
     #[test]
@@ -276,6 +309,10 @@ mod tests {
             "web-ipc --send --port 4711 --ip [::1]:4711,10.0.0.2 '{}'"
         );
         assert_eq!(at_port("web-ipc --test --run", 4711), "web-ipc --test --run");
+        assert_eq!(
+            at_port("web-ipc --enrol --server a:3000", 4711),
+            "web-ipc --enrol --server a:4711"
+        );
     }
 
     #[test]

@@ -63,7 +63,12 @@ pub(crate) fn of_response(response: &Response, now_secs: u64) -> AttemptError {
         code.map_or_else(|| retry_of_status(status), ProblemCode::retry),
         response.retry_after,
     );
-    let detail = problem.map(|problem| printable(&problem.detail)).unwrap_or_default();
+    let mut detail = problem.map(|problem| printable(&problem.detail)).unwrap_or_default();
+    if code == Some(ProblemCode::TooManyAttempts)
+        && let Some(wait) = response.retry_after
+    {
+        detail = format!("{detail} (the next is allowed in {} s)", wait.as_secs());
+    }
     if code == Some(ProblemCode::StaleEnvelope)
         && let Some(server_secs) = response.server_time_secs
         && let Some(clocks) = clock::of_refusal(server_secs, now_secs, &detail)

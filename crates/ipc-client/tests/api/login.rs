@@ -6,6 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use ipc_base::chain;
 use ipc_client::{CredentialsOrigin, Outcome, ProblemCode, SendError};
 use ipc_envelope::{Key, KeyRing};
 use ipc_home::{Credentials, KeptSession, LoginTurn};
@@ -461,6 +462,23 @@ fn a_session_that_would_make_every_frame_long_is_not_taken() {
         "{last}"
     );
     assert!(place.kept_sessions().is_empty());
+}
+
+#[test]
+fn a_login_that_has_to_wait_for_longer_than_the_call_ends_it_at_once_and_says_for_how_long() {
+    let place = Place::new();
+    let fake = Fake::tls(place.tls(), |seen| match seen.is_login() {
+        true => problem(ProblemCode::TooManyAttempts, "Retry-After: 41\r\n"),
+        false => problem(ProblemCode::SessionExpired, ""),
+    });
+    let error = place.client(&fake).send(&json!({})).wait().unwrap_err();
+    assert_eq!(
+        chain(&error).to_string(),
+        "the message was not sent: the server refused the login with status 429 \
+         (too_many_attempts): because of the script (the next is allowed in 41 s)"
+    );
+    assert!(error.is_retryable(), "{error:?}");
+    assert_eq!(fake.logins().len(), 1);
 }
 
 #[test]

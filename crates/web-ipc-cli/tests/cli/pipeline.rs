@@ -361,8 +361,21 @@ fn no_lines_are_nothing_to_send_and_empty_ones_are_passed_over() {
         let sent = client(&world, &server, &["send"], input);
         assert!(sent.status.success(), "{}", text(&sent.stderr));
         assert!(text(&sent.stdout).starts_with(said), "{input:?}: {}", text(&sent.stdout));
+        let is_told = text(&sent.stderr).contains("nothing was sent: stdin has no message\n");
+        assert_eq!(is_told, said == "0 sent, ", "{input:?}: {}", text(&sent.stderr));
     }
+    let with_password = ["--send", "--user", "ipc-admin", "--password", "-"];
+    let sent = client(&world, &server, &with_password, "pass321\n");
+    assert!(sent.status.success() && text(&sent.stdout).starts_with("0 sent, "));
+    assert!(
+        text(&sent.stderr).contains("[WARNING]")
+            && text(&sent.stderr)
+                .contains("nothing was sent: stdin has no message behind the password\n"),
+        "{}",
+        text(&sent.stderr)
+    );
     let sent = client(&world, &server, &["--send", "--keep-going"], "[]\n");
+    assert!(!text(&sent.stderr).contains("nothing was sent"), "{}", text(&sent.stderr));
     assert_eq!(sent.status.code(), Some(1));
     assert!(text(&sent.stdout).starts_with("0 sent, 0 duplicates, 0 refused, 1 bad line in "));
 }
