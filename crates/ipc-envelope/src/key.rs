@@ -7,7 +7,7 @@
 use std::fmt;
 
 use hkdf::Hkdf;
-use sha2::Sha256;
+use sha2::{Digest as _, Sha256};
 use thiserror::Error;
 use zeroize::{Zeroize, Zeroizing};
 
@@ -66,6 +66,14 @@ impl Key {
         bytes[..16].copy_from_slice(&self.signing[..]);
         bytes[16..].copy_from_slice(&self.encryption[..]);
         Zeroizing::new(base64url::encode(&bytes[..]))
+    }
+
+    /// The first four bytes of SHA-256 of the key's 32 bytes: enough to tell the keys of a ring
+    /// apart in a list or a log. They say nothing of the key.
+    pub fn short_id(&self) -> [u8; 4] {
+        let hash = Sha256::new().chain_update(&self.signing[..]).chain_update(&self.encryption[..]);
+        let [a, b, c, d, ..] = <[u8; 32]>::from(hash.finalize());
+        [a, b, c, d]
     }
 
     /// Derives the key of one client from this key and the client's peer name, so that no client
@@ -174,6 +182,12 @@ mod tests {
         // key v1\0worker1")`.
         let derived = Key::from_bytes(counting_bytes()).derive_for("worker1");
         assert_eq!(*derived.to_base64url(), "rqK6J2142iliaLW18Xyd7ZUN2YbfR-iAmTvKTVZbi60=");
+    }
+
+    #[test]
+    fn a_short_id_is_that_of_sha256_of_the_bytes() {
+        // `python3 -c 'import hashlib; print(hashlib.sha256(bytes(range(32))).hexdigest()[:8])'`
+        assert_eq!(Key::from_bytes(counting_bytes()).short_id(), [0x63, 0x0d, 0xcd, 0x29]);
     }
 
     #[test]

@@ -36,8 +36,15 @@ impl LoginNotes {
         }
     }
 
-    /// Notes a login that succeeded, and its certificate.
-    pub(crate) fn succeeded(&self, username: &str, peer: &Peer, now_secs: u64) {
+    /// Notes a login that succeeded, and its certificate. `key_id` is the short id of the key that
+    /// sealed it.
+    pub(crate) fn succeeded(
+        &self,
+        username: &str,
+        peer: &Peer,
+        key_id: Option<String>,
+        now_secs: u64,
+    ) {
         let Ok(username) = Username::parse_existing(username) else { return };
         let mut gathered = self.gathered();
         if let Some(fingerprint) = peer.certificate {
@@ -45,6 +52,7 @@ impl LoginNotes {
             seen.name = peer.name().cloned();
             seen.serial = peer.facts.as_ref().map(|facts| facts.serial.to_string());
             seen.user = Some(username.clone());
+            seen.envelope_key_id = key_id;
             if gathered.sightings.len() < GATHERED_MAX
                 || gathered.sightings.contains_key(&fingerprint)
             {

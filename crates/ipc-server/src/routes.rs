@@ -217,7 +217,8 @@ async fn log_in(
     }
 
     let now_secs = unix_secs(SystemTime::now());
-    state.login_notes.succeeded(&credentials.username, &peer, now_secs);
+    let key_id = state.trust().key_id(key_index);
+    state.login_notes.succeeded(&credentials.username, &peer, key_id, now_secs);
     state.login_slowdown.succeeded(source, &credentials.username, Instant::now());
     let iv = random_iv().map_err(no_random_bytes)?;
     let session = Session {

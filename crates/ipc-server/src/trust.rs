@@ -101,6 +101,13 @@ impl Trust {
         SessionKeys { ring: &self.session_keys, number: self.number }
     }
 
+    /// The short id of a key of the ring, in hexadecimal digits. A derived key has that of the key
+    /// that it is derived from.
+    pub(crate) fn key_id(&self, index: usize) -> Option<String> {
+        let id = self.keys.get(index)?.short_id();
+        Some(id.iter().map(|byte| format!("{byte:02x}")).collect())
+    }
+
     /// The keys of the enrolled client of this name, in the order of the ring.
     pub(crate) fn derived_keys(&self, name: &PeerName) -> Vec<Key> {
         self.keys.iter().map(|key| key.derive_for(name.as_str())).collect()

@@ -8,9 +8,7 @@ use std::str::FromStr;
 
 use ipc_envelope::Key;
 use ipc_home::Home;
-use sha2::{Digest, Sha256};
 use thiserror::Error;
-use zeroize::Zeroizing;
 
 /// Which key ring of a home.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -56,11 +54,7 @@ impl KeyId {
     /// The id of a key.
     #[must_use]
     pub fn of(key: &Key) -> Self {
-        let text = key.to_base64url();
-        let bytes = base64_simd::URL_SAFE.decode_to_vec(text.as_bytes()).map(Zeroizing::new);
-        let bytes = bytes.expect("a key's own text is base64url");
-        let digest = Sha256::digest(&bytes[..]);
-        Self([digest[0], digest[1], digest[2], digest[3]])
+        Self(key.short_id())
     }
 }
 

@@ -5,7 +5,9 @@
 
 use ipc_home::{ADMIN_USERNAME, Credentials, Home, PeerName, StagedFile};
 use ipc_pki::to_ascii;
-use ipc_store::{Options, Password, SqliteUserStore, UserRecord, UserStore, Username};
+use ipc_store::{
+    Options, Password, PeerSighting, SqliteUserStore, UserRecord, UserStore, Username,
+};
 use tokio::runtime::{Builder, Runtime};
 use zeroize::Zeroizing;
 
@@ -121,6 +123,15 @@ impl Users {
     pub fn unbind(&self, username: &str) -> Result<(), SetupError> {
         let username = Username::parse_existing(username)?;
         Ok(self.runtime.block_on(self.store.bind(&username, None))?)
+    }
+
+    /// The certificates with which somebody has logged in: when last, as which user, and with which
+    /// envelope key.
+    ///
+    /// # Errors
+    /// [`SetupError::Store`].
+    pub fn peers(&self) -> Result<Vec<PeerSighting>, SetupError> {
+        Ok(self.runtime.block_on(self.store.peers())?)
     }
 
     /// All users with what is known of each, in the order in which they were added.

@@ -6,8 +6,9 @@ use ipc_home::{Home, HomeError, Timestamp, locate};
 use ipc_setup::{
     CertificateList, CertificateRequest, InitOptions, ListedCertificate, Renew, Renewals,
     RevocationReason, drop_old_authority, issue_certificate, list_certificates, renew_certificates,
-    revoke_certificates, rotate_authority,
+    revoke_certificates, rotate_authority, users,
 };
+use ipc_store::PeerSighting;
 
 use crate::args::Certs;
 use crate::error::{Failure, Verdict};
@@ -54,8 +55,14 @@ pub(crate) fn list(explicit_home: Option<&Path>) -> Result<Verdict, Failure> {
     let home = Home::open_client(locate(explicit_home)?)?;
     let now_secs = InitOptions::now().now_secs;
     let list = list_certificates(&home)?;
+    // A client's home has no users, and nobody logs in there.
+    let peers = match home.users_db().is_file() {
+        true => users(&home)?.peers()?,
+        false => Vec::new(),
+    };
     for one in &list.certificates {
-        print_line(format_args!("{}", block(one, now_secs)))?;
+        let seen = peers.iter().find(|peer| *peer.fingerprint.as_bytes() == one.fingerprint_sha256);
+        print_line(format_args!("{}", block(one, seen, now_secs)))?;
     }
     for path in &list.unreadable {
         log::warn!("{} is no certificate that can be read", path.display());
@@ -82,7 +89,7 @@ pub(crate) fn list(explicit_home: Option<&Path>) -> Result<Verdict, Failure> {
 }
 
 /// A certificate in several lines.
-fn block(one: &ListedCertificate, now_secs: u64) -> String {
+fn block(one: &ListedCertificate, seen: Option<&PeerSighting>, now_secs: u64) -> String {
     let state = match one.revoked_at_secs {
         Some(secs) => format!("revoked {}", Timestamp::from_unix_secs(secs)),
         None if one.is_expired(now_secs) => "expired".to_owned(),
@@ -92,8 +99,11 @@ fn block(one: &ListedCertificate, now_secs: u64) -> String {
         one.fingerprint_sha256.iter().map(|byte| format!("{byte:02x}")).collect();
     let names: Vec<_> = one.alt_names.iter().map(|name| printable(name)).collect();
     let names = if names.is_empty() { "-".to_owned() } else { names.join(", ") };
+    let seen = seen.map_or_else(String::new, |seen| {
+        format!("\n  seen    {}", Timestamp::from_unix_secs(seen.last_seen_at))
+    });
     format!(
-        "{}  {}  {state}\n  names   {names}\n  until   {}\n  serial  {}\n  SHA-256 {fingerprint}\n  file    {}",
+        "{}  {}  {state}\n  names   {names}\n  until   {}{seen}\n  serial  {}\n  SHA-256 {fingerprint}\n  file    {}",
         printable(&one.name),
         one.kind,
         Timestamp::from_unix_secs(one.not_after_secs),

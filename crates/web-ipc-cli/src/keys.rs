@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use ipc_home::{Home, Timestamp, locate};
-use ipc_setup::{InitOptions, Ring, drop_key, list_keys, rotate_keys};
+use ipc_setup::{InitOptions, Ring, drop_key, list_keys, rotate_keys, users};
+use ipc_store::PeerSighting;
 
 use crate::args::Keys;
 use crate::error::{Failure, Verdict};
@@ -15,8 +16,9 @@ pub(crate) fn run(explicit_home: Option<&Path>, keys: Keys) -> Result<Verdict, F
     let now_secs = InitOptions::now().now_secs;
     match keys {
         Keys::List => {
+            let peers = users(&home)?.peers()?;
             for ring in [Ring::Envelope, Ring::Session] {
-                list(&home, ring, now_secs)?;
+                list(&home, ring, &peers, now_secs)?;
             }
         }
         Keys::Rotate(ring) => {
@@ -31,7 +33,8 @@ pub(crate) fn run(explicit_home: Option<&Path>, keys: Keys) -> Result<Verdict, F
     Ok(Verdict::Done)
 }
 
-fn list(home: &Home, ring: Ring, now_secs: u64) -> Result<(), Failure> {
+/// Lists a ring. Behind an envelope key are the peers whose last login was sealed with it.
+fn list(home: &Home, ring: Ring, peers: &[PeerSighting], now_secs: u64) -> Result<(), Failure> {
     for (index, key) in list_keys(home, ring)?.iter().enumerate() {
         let role = if index == 0 { "seals and opens" } else { "opens" };
         // `init` does not note the time in the file, and a hand may have put a key in.
@@ -39,7 +42,20 @@ fn list(home: &Home, ring: Ring, now_secs: u64) -> Result<(), Failure> {
             Some(secs) => format!("{} ({})", Timestamp::from_unix_secs(secs), age(now_secs, secs)),
             None => "age unknown".to_owned(),
         };
-        print_line(format_args!("{:<13}  {}  {role:<15}  {age}", ring.to_string(), key.id))?;
+        let id = key.id.to_string();
+        let uses = |peer: &&PeerSighting| {
+            ring == Ring::Envelope && peer.envelope_key_id.as_deref() == Some(id.as_str())
+        };
+        let mut users: Vec<_> =
+            peers.iter().filter(uses).filter_map(|peer| peer.name.as_ref()).collect();
+        users.sort_unstable();
+        users.dedup();
+        let users: Vec<_> = users.into_iter().map(|name| name.as_str()).collect();
+        let used = match users.is_empty() {
+            true => String::new(),
+            false => format!("  used by {}", users.join(", ")),
+        };
+        print_line(format_args!("{:<13}  {id}  {role:<15}  {age}{used}", ring.to_string()))?;
     }
     Ok(())
 }
