@@ -28,10 +28,15 @@ pub(super) fn normalize(line: &str) -> String {
     out
 }
 
-/// Shapes of fixed length: `9` is a digit, `h` a hexadecimal digit, any other character itself.
+/// A fingerprint.
+const SHA_256_SHAPE: &str = "hhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhh";
+
+/// Shapes of fixed length: `9` is a digit, `h` a hexadecimal digit, anything else itself.
 const SHAPES: &[(&str, &str)] = &[
     ("[9999-99-99 99:99:99,999]", "[TIME]"),
     ("hhhhhhhh-hhhh-hhhh-hhhh-hhhhhhhhhhhh", "UUID"),
+    (SHA_256_SHAPE, "SHA256"),
+    ("hhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhh", "SERIAL"),
     ("9999-99-99T99-99-99Z", "DATE"),
     ("9999-99-99T99:99:99Z", "DATE"),
     ("9999-99-99T99:99:99.999Z", "DATE"),

@@ -111,6 +111,7 @@ fn run_page(built: &Built, path: &Path) -> usize {
     let port = free_port();
     let mut server: Option<ShownServer> = None;
     let mut code: Option<String> = None;
+    let mut key_ids = Vec::new();
     let mut ran = 0;
     for shown in commands {
         let place = format!("{name}:{}: $ {}", shown.line, shown.command);
@@ -123,7 +124,7 @@ fn run_page(built: &Built, path: &Path) -> usize {
         if ends_server && let Some(server) = server.take() {
             server.stop();
         }
-        let command = at_port(&shown.command, port);
+        let command = with_key_ids(&at_port(&shown.command, port), &key_ids);
         match kind {
             Kind::Elsewhere(_) => continue,
             Kind::Unknown => panic!("{place}\nno check covers this command"),
@@ -133,7 +134,7 @@ fn run_page(built: &Built, path: &Path) -> usize {
             }
             Kind::Run => {
                 let mut shell = shell(&sandbox, built, &command);
-                let mut output = shown.output;
+                let mut output = with_key_ids(&shown.output, &key_ids);
                 if has_word(&command, ACCEPT) {
                     // What the page shows is asked for on a terminal, and here there is none.
                     shell.envs(code.iter().map(|code| (CODE_VARIABLE, code)));
@@ -142,6 +143,8 @@ fn run_page(built: &Built, path: &Path) -> usize {
                 let finished = expect::finish_merged(shell);
                 code = shown_code(&finished.stdout).or(code);
                 let real = in_adas_home(&finished.stdout, sandbox.folder());
+                key_ids.extend(shown_key_ids(&output, &real));
+                let output = with_key_ids(&output, &key_ids);
                 if let Err(error) = normalize::compare(&output, &real) {
                     panic!("{place}\n{error}");
                 }
@@ -220,6 +223,25 @@ fn has_word(command: &str, word: &str) -> bool {
     command.split(' ').any(|other| other == word)
 }
 
+/// The ids of keys that a page shows, each with the one that this run has in its place: words of
+/// eight hexadecimal digits in the same place of both.
+fn shown_key_ids(page: &str, real: &str) -> Vec<(String, String)> {
+    let is_id = |word: &str| {
+        word.len() == 8 && word.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+    };
+    let lines = page.lines().zip(real.lines());
+    lines
+        .flat_map(|(page, real)| page.split_whitespace().zip(real.split_whitespace()))
+        .filter(|(page, real)| page != real && is_id(page) && is_id(real))
+        .map(|(page, real)| (page.to_owned(), real.to_owned()))
+        .collect()
+}
+
+/// The text with this run's ids of keys in place of the page's.
+fn with_key_ids(text: &str, key_ids: &[(String, String)]) -> String {
+    key_ids.iter().fold(text.to_owned(), |text, (page, real)| text.replace(page, real))
+}
+
 /// The code of a bundle, which the reader of a page types in for a later command.
 fn shown_code(output: &str) -> Option<String> {
     output.lines().find_map(|line| line.strip_prefix("Code: ")).map(str::to_owned)
@@ -292,6 +314,14 @@ mod tests {
         assert!(runs_beside_a_server("mkdir -m 700 sensor1"));
         assert!(runs_beside_a_server("web-ipc --home x --enrol --accept y"));
         assert!(!runs_beside_a_server("web-ipc --enrol --create --name y"));
+    }
+
+    #[test]
+    fn a_key_has_the_same_id_in_all_commands_of_a_page() {
+        let ids = shown_key_ids("x.keys  5b8f02d1  opens\nd 1\n", "x.keys  1b800d72  opens\nd 2\n");
+        assert_eq!(ids, [("5b8f02d1".to_owned(), "1b800d72".to_owned())]);
+        assert_eq!(with_key_ids("web-ipc --drop 5b8f02d1", &ids), "web-ipc --drop 1b800d72");
+        assert_eq!(shown_key_ids("id 1b800d72 kept-one", "id kept-one 1b800d72"), []);
     }
 
     #[test]
