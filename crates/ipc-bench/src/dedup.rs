@@ -30,7 +30,9 @@ pub(crate) fn run(options: &Options) -> Result<(), Failure> {
     let ids = options.get::<u64>("ids")?.unwrap_or(10_000_000).next_multiple_of(ROUND);
     options.refuse_unused()?;
     let timed = TIMED.min(ids / 2).next_multiple_of(ROUND);
-    let options = MemoryOptions::default().remembered_ids_max(usize::try_from(ids + timed)?);
+    // All ids are of one user, who may have as many as there are.
+    let most = usize::try_from(ids + timed)?;
+    let options = MemoryOptions::default().remembered_ids_max(most).remembered_user_ids_max(most);
     let both = options.build();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
