@@ -81,9 +81,10 @@ impl ClientBuilder {
     /// Default: that of `client.json`, in the home of an enrolled client.
     ///
     /// Several addresses are those of servers that replace each other under one name. The client
-    /// connects to the first that answers. When a connection fails or breaks, the client goes to
-    /// the next address and sends everything without an answer there, under the same ids. The next
-    /// server knows what the first one accepted without an answer only if both share an inbox.
+    /// connects to the first that answers. When a connection fails or breaks, or a server says that
+    /// it is stopping or cannot store messages, the client goes to the next address and sends
+    /// everything without an answer there, under the same ids. The next server knows what the first
+    /// one accepted without an answer only if both share an inbox.
     ///
     /// ```
     /// # let builder = ipc_client::Client::builder(&ipc_home::Home::at("/nowhere"));

@@ -139,6 +139,10 @@ impl Engine {
             {
                 state.close_channel("a new connection takes notice of new certificates", cx);
             }
+            Link::Open(_) if state.leaves_address && state.in_flight.is_empty() => {
+                state.close_channel("the server cannot store messages", cx);
+                self.exchange.http().connector().go_to_next();
+            }
             _ => (),
         }
         if let Link::Open(_) = state.link {

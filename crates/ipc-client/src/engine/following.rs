@@ -105,6 +105,7 @@ impl Engine {
         state.link = Link::Closed;
         state.session_sent = None;
         state.resume = None;
+        state.leaves_address = false;
         state.in_flight = InFlight::default();
         state.unanswered.clear();
         state.requests = 0;

@@ -180,6 +180,7 @@ impl Engine {
             }
             state.session_sent = Some(generation);
             state.resume = None;
+            state.leaves_address = false;
             let mut last_message = None;
             for mut chunk in frame {
                 chunk.sent_at = now;
@@ -283,6 +284,8 @@ impl Engine {
             taken.iter().for_each(|chunk| chunk.call.was_not_taken());
             state.count_requests();
             state.resume = Some(from);
+            state.leaves_address = error.error.code() == Some(ProblemCode::Unavailable)
+                && self.exchange.http().connector().has_others();
             self.requeue(state, taken, &error, false, now);
         }
         Ok(())
@@ -294,6 +297,7 @@ impl Engine {
         state.link = Link::Closed;
         let used = state.session_sent.take();
         state.resume = None;
+        state.leaves_address = false;
         let chunks = state.in_flight.take_from(0);
         let was_used = state.in_flight.next() > 0;
         state.in_flight = InFlight::default();

@@ -59,6 +59,9 @@ pub(super) struct State {
     pub(super) session_sent: Option<Generation>,
     /// The server refuses all entries from this number on until the client begins again with it.
     pub(super) resume: Option<u64>,
+    /// The server cannot store messages. Another one is asked once nothing is in flight: a request
+    /// that this server has accepted is not asked of another while its reply may come.
+    pub(super) leaves_address: bool,
     /// Requests that are sent again later, and when.
     pub(super) delayed: Vec<(Instant, Chunk)>,
     pub(super) posts: Vec<Post>,
@@ -122,6 +125,7 @@ impl State {
             unanswered: VecDeque::new(),
             session_sent: None,
             resume: None,
+            leaves_address: false,
             delayed: Vec::new(),
             posts: Vec::new(),
             next_post: 0,
@@ -267,6 +271,7 @@ impl State {
         self.drain_until = None;
         self.session_sent = None;
         self.resume = None;
+        self.leaves_address = false;
         self.in_flight = InFlight::default();
         self.unanswered.clear();
         self.requests = 0;

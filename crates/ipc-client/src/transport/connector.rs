@@ -168,13 +168,17 @@ fn timed_out(what: &str) -> io::Error {
 pub(crate) struct LocalConnector {
     connector: Rc<Connector>,
     in_use: Rc<Cell<usize>>,
+    /// How often an address was left. A connection from before is not used again.
+    left: Rc<Cell<u64>>,
 }
 
 impl LocalConnector {
     /// With the address in use of the one before, if there was one.
     pub(crate) fn new(connector: Connector, before: Option<&LocalConnector>) -> Self {
-        let in_use = before.map(|before| Rc::clone(&before.in_use)).unwrap_or_default();
-        LocalConnector { connector: Rc::new(connector), in_use }
+        let (in_use, left) = before
+            .map(|before| (Rc::clone(&before.in_use), Rc::clone(&before.left)))
+            .unwrap_or_default();
+        LocalConnector { connector: Rc::new(connector), in_use, left }
     }
 
     /// The current address.
@@ -188,9 +192,23 @@ impl LocalConnector {
         addresses.join(", ")
     }
 
-    /// Makes the next address the current one, if there are several.
+    /// Whether there is another address than the current one.
+    pub(crate) fn has_others(&self) -> bool {
+        self.connector.addresses.len() > 1
+    }
+
+    /// Makes the next address the current one, if there are several. Idle connections to the one
+    /// that is left are not used again.
     pub(crate) fn go_to_next(&self) {
-        self.connector.go_to_next(&self.in_use);
+        if self.has_others() {
+            self.connector.go_to_next(&self.in_use);
+            self.left.set(self.left.get() + 1);
+        }
+    }
+
+    /// How often an address was left.
+    pub(crate) fn times_left(&self) -> u64 {
+        self.left.get()
     }
 
     /// The port of the first address. It is part of the URL.
@@ -217,7 +235,7 @@ impl Service<ConnectInfo<Uri>> for LocalConnector {
     actix_service::always_ready!();
 
     fn call(&self, info: ConnectInfo<Uri>) -> Self::Future {
-        let LocalConnector { connector, in_use } = self.clone();
+        let LocalConnector { connector, in_use, .. } = self.clone();
         Box::pin(async move {
             let stream = connector.dial(&in_use).await.map_err(ConnectError::Io)?;
             // Outside a request there is no attempt to update.

@@ -216,8 +216,14 @@ impl Http {
         }
     }
 
+    /// awc keeps idle connections by the authority of the URI. The user part, which goes nowhere
+    /// else, keeps those to an address that was left apart.
     fn uri(&self, route: Route) -> io::Result<Uri> {
-        let uri = Uri::builder().scheme("http").authority(self.authority.as_str());
+        let uri = Uri::builder().scheme("http");
+        let uri = match self.connector.times_left() {
+            0 => uri.authority(self.authority.as_str()),
+            left => uri.authority(format!("{left}@{}", self.authority)),
+        };
         uri.path_and_query(route.path())
             .build()
             .map_err(|error| io::Error::other(error.to_string()))

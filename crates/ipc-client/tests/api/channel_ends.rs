@@ -424,6 +424,78 @@ fn what_had_no_answer_at_one_address_goes_to_the_next_under_the_same_ids() {
 }
 
 #[test]
+fn a_server_that_cannot_store_messages_is_left_for_the_next_address() {
+    let place = Place::new();
+    let first = fake(&place, |said, speaker| {
+        speaker.settle(said.first, said.first, "accepted");
+        speaker.refuse(said.first + 1, "unavailable");
+    });
+    let second = fake(&place, |said, speaker| speaker.accept(said));
+    let client = two_addresses(&place, [&first, &second]);
+    let report = client.send_all((0..5).map(|n| json!({"n": n}))).wait().unwrap();
+    assert_eq!((report.sent, report.refused), (5, 0));
+    assert_eq!(first.openings(), 1);
+    assert_eq!(ids(&second, 0), ids(&first, 0)[1..]);
+    assert_eq!((ids(&second, 0).len(), second.messages().len()), (4, 0));
+}
+
+#[test]
+fn a_server_that_cannot_store_messages_is_asked_again_where_it_is_the_only_one() {
+    let place = Place::new();
+    let fake = fake(&place, |said, speaker| match said.resume {
+        None => speaker.refuse(said.first, "unavailable"),
+        Some(_) => speaker.accept(said),
+    });
+    let client = client(&place, &fake);
+    client.send(&json!({})).wait().unwrap();
+    assert_eq!((fake.openings(), fake.frames().len()), (1, 2));
+}
+
+#[test]
+fn a_server_that_cannot_store_messages_is_left_by_post_although_it_keeps_the_connection() {
+    let place = Place::new();
+    let unavailable = with_session(|_| problem(ProblemCode::Unavailable, ""));
+    let first = Fake::tls(place.tls(), unavailable);
+    let second = Fake::tls(place.tls(), with_session(took));
+    let addresses = [&first, &second].map(|fake| fake.address().to_string());
+    let builder = Client::builder(&place.home).server("localhost", addresses).channel(false);
+    let client = builder.timeout(Duration::from_secs(20)).build().unwrap();
+    for n in 0..3 {
+        client.send(&json!({"n": n})).wait().unwrap();
+    }
+    assert_eq!((first.messages().len(), second.messages().len()), (1, 3));
+}
+
+#[test]
+fn a_request_that_a_server_has_accepted_is_waited_for_there() {
+    let place = Place::new();
+    let (tell, asked) = teller();
+    let waiting = Mutex::new(None);
+    let first = fake(&place, move |said, speaker| {
+        let mut waiting = waiting.lock().unwrap();
+        match (*waiting, said.entries[0].reply_wait_ms) {
+            (None, Some(_)) => {
+                *waiting = Some(said.first);
+                tell("request");
+            }
+            (Some(request), _) if said.resume.is_some() => {
+                speaker.accept(said);
+                speaker.reply(request, r#"{"n":7}"#);
+            }
+            _ => speaker.refuse(said.first, "unavailable"),
+        }
+    });
+    let second = fake(&place, |said, speaker| speaker.accept(said));
+    let client = two_addresses(&place, [&first, &second]);
+    let request = client.request(&json!({}));
+    let asker = std::thread::spawn(move || request.wait().unwrap());
+    asked.recv().unwrap();
+    client.send(&json!({"n": 1})).wait().unwrap();
+    assert_eq!(asker.join().unwrap().body(), r#"{"n":7}"#);
+    assert_eq!((second.openings(), second.messages().len()), (0, 0));
+}
+
+#[test]
 fn a_server_that_is_gone_for_good_is_left_for_the_next_address() {
     let place = Place::new();
     let first = fake(&place, |said, speaker| speaker.accept(said));
