@@ -76,6 +76,10 @@ impl HomeIssuer {
         }
         let is_of_bundle =
             enrolment.as_ref().is_some_and(|one| one.serial == info.serial.to_string());
+        // On every use of a later certificate: the call that confirms the first renewal may be lost.
+        if let (false, Some(enrolment)) = (is_of_bundle, &enrolment) {
+            self.end_bundle(enrolment, query.now_secs)?;
+        }
         let certificate_pem = match request {
             Some(request) => {
                 self.refuse_too_many(&list, &name, query.now_secs)?;
@@ -84,12 +88,7 @@ impl HomeIssuer {
                 }
                 Some(self.issue(&info, &request, query.now_secs)?)
             }
-            None => {
-                if let (false, Some(enrolment)) = (is_of_bundle, &mut enrolment) {
-                    self.end_bundle(enrolment, query.now_secs)?;
-                }
-                None
-            }
+            None => None,
         };
         Ok(match enrolment {
             Some(one) => Renewed::new(certificate_pem, one.server, one.addresses),
@@ -136,7 +135,7 @@ impl HomeIssuer {
     }
 
     /// Revokes the bundle's certificate: the client uses the one that took its place.
-    fn end_bundle(&self, enrolment: &mut Enrolment, now_secs: u64) -> Result<(), Problem> {
+    fn end_bundle(&self, enrolment: &Enrolment, now_secs: u64) -> Result<(), Problem> {
         Ok(revoke_serial(&self.home, &enrolment.serial, RevocationReason::Superseded, now_secs)?)
     }
 
@@ -295,6 +294,19 @@ mod tests {
                 renew(&home, &new, Some(&request("worker1"))).unwrap().certificate_pem.is_some()
             );
         }
+    }
+
+    #[test]
+    fn a_later_renewal_ends_the_bundles_certificate_if_nothing_confirmed_the_first() {
+        let (_directory, home) = enrolled();
+        let bundle = of_bundle(&home);
+        let first = renew(&home, &bundle, Some(&request("worker1"))).unwrap();
+        let new = der(first.certificate_pem.unwrap().as_bytes());
+        let second = renew(&home, &new, Some(&request("worker1"))).unwrap();
+        assert!(second.certificate_pem.is_some());
+        assert_eq!(reason(renew(&home, &bundle, None)), "the certificate was revoked");
+        // Once more with the list there.
+        assert!(renew(&home, &new, Some(&request("worker1"))).is_ok());
     }
 
     #[test]
