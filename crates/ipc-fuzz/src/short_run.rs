@@ -119,8 +119,8 @@ fn token(line: &str) -> Option<Vec<u8>> {
     Some(token)
 }
 
-/// Runs a property on each seed of `target`, then on `inputs` inputs made from the seeds. Each run makes the
-/// same inputs.
+/// Runs a property on each seed of `target`, then on `inputs` inputs made from the seeds. Each run
+/// makes the same inputs.
 ///
 /// # Panics
 /// If the property does not hold. Also if almost all inputs are accepted or almost all are refused,

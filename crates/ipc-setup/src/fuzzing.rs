@@ -1,7 +1,7 @@
 //! The stages in which an enrolment bundle is read, for the fuzz target `bundle`.
 //!
-//! A fuzzer cannot guess a code, and Argon2id would take all of its time. The target therefore comes
-//! here for the parts before and behind the key. Nothing else does, and none of it is stable.
+//! A fuzzer cannot guess a code, and Argon2id would take all of its time. The target therefore
+//! comes here for the parts before and behind the key. Nothing else does, and none of it is stable.
 
 use ipc_home::PeerName;
 

@@ -76,7 +76,8 @@ impl HomeIssuer {
         }
         let is_of_bundle =
             enrolment.as_ref().is_some_and(|one| one.serial == info.serial.to_string());
-        // On every use of a later certificate: the call that confirms the first renewal may be lost.
+        // On every use of a later certificate, since the call that confirms the first renewal may
+        // be lost.
         if let (false, Some(enrolment)) = (is_of_bundle, &enrolment) {
             self.end_bundle(&list, enrolment, query.now_secs)?;
         }
