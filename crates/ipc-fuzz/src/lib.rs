@@ -6,7 +6,8 @@
 //! makes of it
 //!
 //! - a libFuzzer target, under `cargo fuzz` (`cargo xtask fuzz` runs them all);
-//! - a unit test, which runs the seeds in `seeds/TARGET` and 50,000 inputs made from them;
+//! - a unit test, which runs the seeds in `seeds/TARGET` and 50,000 inputs made from them, or fewer
+//!   if the target is slow;
 //! - a program that runs the files on its command line, such as an input that libFuzzer found:
 //!   `cargo run -p ipc-fuzz --bin TARGET -- FILE…`.
 //!
@@ -19,7 +20,7 @@ mod reference_json;
 mod short_run;
 
 pub use reference_json::{frame_of_serde_json, has_only, is_id, refused_as_serde_json_does};
-pub use short_run::{replay, run_shortly};
+pub use short_run::{INPUTS, replay, run_shortly};
 
 /// Makes a fuzz target, a unit test and a program from a property. See the crate's documentation.
 ///
@@ -28,6 +29,10 @@ pub use short_run::{replay, run_shortly};
 #[macro_export]
 macro_rules! target {
     ($property:path) => {
+        $crate::target!($property, $crate::INPUTS);
+    };
+    // With the number of inputs that the unit test makes.
+    ($property:path, $inputs:expr) => {
         #[cfg(fuzzing)]
         libfuzzer_sys::fuzz_target!(|input: &[u8]| {
             $property(input);
@@ -41,7 +46,7 @@ macro_rules! target {
         #[cfg(test)]
         #[test]
         fn the_property_holds_for_the_seeds_and_for_inputs_made_of_them() {
-            $crate::run_shortly(env!("CARGO_CRATE_NAME"), $property);
+            $crate::run_shortly(env!("CARGO_CRATE_NAME"), $property, $inputs);
         }
     };
 }

@@ -147,9 +147,9 @@ impl Authority {
     /// # Errors
     /// [`LoadError`] says which of the two files is wrong, or that they do not match.
     pub fn load(certificate_pem: &[u8], key_pem: &[u8]) -> Result<Self, LoadError> {
-        let (certificate_pem, key_pem) = (x509::unmarked(certificate_pem), x509::unmarked(key_pem));
+        let key_pem = x509::unmarked(key_pem);
         let certificates =
-            X509::stack_from_pem(certificate_pem).map_err(|_| LoadError::Certificate)?;
+            x509::certificates_from_pem(certificate_pem).map_err(|_| LoadError::Certificate)?;
         if certificates.is_empty() {
             return Err(LoadError::NoCertificate);
         }

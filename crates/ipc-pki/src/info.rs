@@ -71,8 +71,8 @@ impl CertificateInfo {
     /// # Errors
     /// [`CertificateInfoError`] if there is no certificate, or it cannot be read.
     pub fn from_pem(pem: &[u8]) -> Result<Self, CertificateInfoError> {
-        let certificate = X509::from_pem(x509::unmarked(pem))
-            .map_err(|source| CertificateInfoError::NotPem { source: source.into() })?;
+        let certificate = x509::certificate_from_pem(pem)
+            .map_err(|source| CertificateInfoError::NotPem { source })?;
         Self::read(&certificate).map_err(|source| CertificateInfoError::Malformed { source })
     }
 
@@ -84,8 +84,8 @@ impl CertificateInfo {
     pub fn all_from_pem(pem: &[u8]) -> Result<Vec<Self>, CertificateInfoError> {
         // Read alone, the first names what is wrong where there is none.
         Self::from_pem(pem)?;
-        X509::stack_from_pem(x509::unmarked(pem))
-            .map_err(|source| CertificateInfoError::NotPem { source: source.into() })?
+        x509::certificates_from_pem(pem)
+            .map_err(|source| CertificateInfoError::NotPem { source })?
             .iter()
             .map(|certificate| Self::read(certificate))
             .collect::<Result<_, _>>()
@@ -249,5 +249,26 @@ mod tests {
             CertificateInfo::from_pem(&pem[..pem.len() / 2]),
             Err(CertificateInfoError::NotPem { .. })
         ));
+    }
+
+    #[test]
+    fn an_encrypted_certificate_is_refused_without_asking_for_its_passphrase() {
+        let authority = Authority::create(&AuthorityOptions::default(), NOW_SECS).unwrap();
+        let good = String::from_utf8(authority.certificate_pem().to_vec()).unwrap();
+        let encrypted = good.replacen(
+            "CERTIFICATE-----\n",
+            "CERTIFICATE-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-128-CBC,000102030405060708090A0B0C0D0E0F\n\n",
+            1,
+        );
+        let told = CertificateInfo::from_pem(encrypted.as_bytes()).unwrap_err();
+        let cause = std::error::Error::source(&told).unwrap().to_string();
+        assert_eq!(cause, "the PEM text is encrypted");
+        // Behind a good one too.
+        assert!(
+            CertificateInfo::all_from_pem([good, encrypted.clone()].concat().as_bytes()).is_err()
+        );
+        let key = authority.private_key_pem().as_bytes();
+        assert!(!crate::key_fits(encrypted.as_bytes(), key));
+        assert!(Authority::load(encrypted.as_bytes(), key).is_err());
     }
 }

@@ -14,7 +14,7 @@ use openssl::x509::X509;
 use thiserror::Error;
 use zeroize::Zeroizing;
 
-use crate::x509::unmarked;
+use crate::x509::{self, unmarked};
 
 /// The type of a certificate's key.
 ///
@@ -196,7 +196,7 @@ pub(crate) enum Unusable {
 
 /// Reads a private key from PEM, in PKCS#8 or a traditional form, and checks it.
 pub(crate) fn from_pem(pem: &[u8]) -> Result<PKey<Private>, Unusable> {
-    let pem = crate::x509::unmarked(pem);
+    let pem = unmarked(pem);
     if is_encrypted(pem) {
         return Err(Unusable::Encrypted);
     }
@@ -229,8 +229,8 @@ pub fn key_fits(certificate_pem: &[u8], key_pem: &[u8]) -> bool {
 
 /// The certificate, if the key belongs to it.
 pub(crate) fn certified(certificate_pem: &[u8], key_pem: &[u8]) -> Option<X509> {
-    let (certificate_pem, key_pem) = (unmarked(certificate_pem), unmarked(key_pem));
-    let certificate = X509::from_pem(certificate_pem).ok()?;
+    let key_pem = unmarked(key_pem);
+    let certificate = x509::certificate_from_pem(certificate_pem).ok()?;
     if is_encrypted(key_pem) {
         return None;
     }

@@ -11,7 +11,7 @@ use openssl::bn::BigNum;
 use openssl::error::ErrorStack;
 use openssl::nid::Nid;
 use openssl::rand::rand_bytes;
-use openssl::x509::{X509Builder, X509Name, X509NameRef};
+use openssl::x509::{X509, X509Builder, X509Name, X509NameRef};
 
 /// How long before its issue a certificate becomes valid, in seconds. So a peer with a slow clock
 /// accepts it at once.
@@ -29,6 +29,29 @@ const DAY_SECS: u64 = 86_400;
 /// after one.
 pub(crate) fn unmarked(pem: &[u8]) -> &[u8] {
     pem.strip_prefix("\u{feff}".as_bytes()).unwrap_or(pem)
+}
+
+/// Reads the first certificate in PEM text.
+pub(crate) fn certificate_from_pem(pem: &[u8]) -> Result<X509, Box<dyn StdError + Send + Sync>> {
+    refuse_encrypted(pem)?;
+    Ok(X509::from_pem(unmarked(pem))?)
+}
+
+/// Reads all certificates in PEM text.
+pub(crate) fn certificates_from_pem(
+    pem: &[u8],
+) -> Result<Vec<X509>, Box<dyn StdError + Send + Sync>> {
+    refuse_encrypted(pem)?;
+    Ok(X509::stack_from_pem(unmarked(pem))?)
+}
+
+/// Refuses a block that says that it is encrypted (RFC 1421, section 4.6.1.1), whatever its label.
+/// OpenSSL would ask for its passphrase on the terminal, and wait.
+fn refuse_encrypted(pem: &[u8]) -> Result<(), Box<dyn StdError + Send + Sync>> {
+    match pem.windows(b"Proc-Type:".len()).any(|window| window == b"Proc-Type:") {
+        true => Err("the PEM text is encrypted".into()),
+        false => Ok(()),
+    }
 }
 
 /// `now_secs` plus so many days. Saturates: the caller limits or refuses such a time.

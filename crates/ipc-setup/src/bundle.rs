@@ -150,6 +150,79 @@ pub(crate) fn seal(
     bytes.extend(salt);
     let ring = cost.derive(code, &salt).ok_or(SetupError::BundleKey)?;
     bytes.extend(ring.seal(plaintext, now_secs, random_bytes()?));
+    Ok(armoured(bytes))
+}
+
+/// A bundle whose form was checked. No key was derived yet.
+pub(crate) struct Sealed {
+    cost: Cost,
+    salt: [u8; SALT_BYTES],
+    token: Zeroizing<Vec<u8>>,
+}
+
+impl Sealed {
+    /// Reads the armour and the header. This is cheap, whatever the header asks for.
+    pub(crate) fn parse(text: &str) -> Result<Self, BundleError> {
+        let bytes = unarmoured(text).ok_or(BundleError::NotABundle)?;
+        if bytes.len() < HEAD_BYTES + CHECK_BYTES || !bytes.starts_with(b"WIE") {
+            return Err(BundleError::NotABundle);
+        }
+        let (bytes, check) = bytes.split_at(bytes.len() - CHECK_BYTES);
+        if check_of(bytes) != check {
+            return Err(BundleError::Damaged);
+        }
+        let number = |at: usize| {
+            u32::from_be_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
+        };
+        let cost = Cost { memory_kib: number(4), passes: number(8), lanes: number(12) };
+        if !bytes.starts_with(MAGIC) || !cost.is_allowed() {
+            return Err(BundleError::Unsupported);
+        }
+        let (head, token) = bytes.split_at(HEAD_BYTES);
+        let mut salt = [0; SALT_BYTES];
+        salt.copy_from_slice(&head[HEAD_BYTES - SALT_BYTES..]);
+        Ok(Self { cost, salt, token: Zeroizing::new(token.to_vec()) })
+    }
+
+    /// Derives the key of the code and opens the token.
+    fn open(mut self, code: &Code, now_secs: u64) -> Result<Zeroizing<Vec<u8>>, BundleError> {
+        let ring = self.cost.derive(code, &self.salt).ok_or(BundleError::Unsupported)?;
+        // Opened whatever its age: an old bundle with a wrong code is a wrong code.
+        let opened =
+            ring.open_in_place(&mut self.token, None).map_err(|_| BundleError::WrongCode)?;
+        let sealed_at_secs = opened.sealed_at_secs();
+        let ahead_secs = sealed_at_secs.checked_sub(now_secs);
+        if let Some(secs) = ahead_secs.filter(|secs| *secs > SKEW_SECS_MAX) {
+            return Err(BundleError::FromTheFuture { secs });
+        }
+        if now_secs.saturating_sub(sealed_at_secs) > BUNDLE_TTL_SECS {
+            return Err(BundleError::Expired);
+        }
+        Ok(Zeroizing::new(opened.plaintext().to_vec()))
+    }
+
+    /// Memory in KiB, passes and lanes of Argon2id.
+    pub(crate) fn cost(&self) -> [u32; 3] {
+        [self.cost.memory_kib, self.cost.passes, self.cost.lanes]
+    }
+
+    /// Salt and token, as they stand in the bundle.
+    pub(crate) fn salt_and_token(&self) -> (&[u8], &[u8]) {
+        (&self.salt, &self.token)
+    }
+}
+
+/// Opens a bundle.
+pub(crate) fn open(
+    text: &str,
+    code: &Code,
+    now_secs: u64,
+) -> Result<Zeroizing<Vec<u8>>, BundleError> {
+    Sealed::parse(text)?.open(code, now_secs)
+}
+
+/// Writes the armour around the bytes of a bundle, with their check behind them.
+pub(crate) fn armoured(mut bytes: Vec<u8>) -> String {
     bytes.extend(check_of(&bytes));
     let encoded = base64_simd::STANDARD.encode_to_string(&bytes);
     let mut text = format!("{BEGIN}\n");
@@ -159,42 +232,7 @@ pub(crate) fn seal(
     }
     text.push_str(BUNDLE_END);
     text.push('\n');
-    Ok(text)
-}
-
-/// Opens a bundle.
-pub(crate) fn open(
-    text: &str,
-    code: &Code,
-    now_secs: u64,
-) -> Result<Zeroizing<Vec<u8>>, BundleError> {
-    let bytes = unarmoured(text).ok_or(BundleError::NotABundle)?;
-    if bytes.len() < HEAD_BYTES + CHECK_BYTES || !bytes.starts_with(b"WIE") {
-        return Err(BundleError::NotABundle);
-    }
-    let (bytes, check) = bytes.split_at(bytes.len() - CHECK_BYTES);
-    if check_of(bytes) != check {
-        return Err(BundleError::Damaged);
-    }
-    let number =
-        |at: usize| u32::from_be_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
-    let cost = Cost { memory_kib: number(4), passes: number(8), lanes: number(12) };
-    if !bytes.starts_with(MAGIC) || !cost.is_allowed() {
-        return Err(BundleError::Unsupported);
-    }
-    let (head, token) = bytes.split_at(HEAD_BYTES);
-    let ring = cost.derive(code, &head[16..]).ok_or(BundleError::Unsupported)?;
-    // Opened whatever its age: an old bundle with a wrong code is a wrong code.
-    let mut token = Zeroizing::new(token.to_vec());
-    let opened = ring.open_in_place(&mut token, None).map_err(|_| BundleError::WrongCode)?;
-    let sealed_at_secs = opened.sealed_at_secs();
-    if let Some(secs) = sealed_at_secs.checked_sub(now_secs).filter(|secs| *secs > SKEW_SECS_MAX) {
-        return Err(BundleError::FromTheFuture { secs });
-    }
-    if now_secs.saturating_sub(sealed_at_secs) > BUNDLE_TTL_SECS {
-        return Err(BundleError::Expired);
-    }
-    Ok(Zeroizing::new(opened.plaintext().to_vec()))
+    text
 }
 
 /// The bytes within the armour; text around it does not count, as where a pipe adds a greeting.
@@ -223,12 +261,6 @@ mod tests {
     fn sealed() -> (String, Code) {
         let code = Code::generate().unwrap();
         (seal(b"what is inside", &code, Cost::DEFAULT, NOW_SECS).unwrap(), code)
-    }
-
-    /// A bundle with these bytes, whose check is good.
-    fn armoured(bytes: &[u8]) -> String {
-        let bytes = [bytes, &check_of(bytes)].concat();
-        format!("{BEGIN}\n{}\n{BUNDLE_END}\n", base64_simd::STANDARD.encode_to_string(bytes))
     }
 
     #[test]
@@ -282,7 +314,7 @@ mod tests {
         for at in HEAD_BYTES..bytes.len() - CHECK_BYTES {
             let mut changed = bytes[..bytes.len() - CHECK_BYTES].to_vec();
             changed[at] ^= 1;
-            assert_eq!(open(&armoured(&changed), &code, NOW_SECS), Err(BundleError::WrongCode));
+            assert_eq!(open(&armoured(changed), &code, NOW_SECS), Err(BundleError::WrongCode));
         }
     }
 
@@ -291,16 +323,16 @@ mod tests {
         let (text, code) = sealed();
         let bytes = unarmoured(&text).unwrap();
         let good = &bytes[..bytes.len() - CHECK_BYTES];
-        assert!(open(&armoured(good), &code, NOW_SECS).is_ok());
+        assert!(open(&armoured(good.to_vec()), &code, NOW_SECS).is_ok());
         // Version, memory, passes, lanes; and no memory at all.
         for (at, value) in [(3, b'2'), (4, 1), (8, 1), (12, 1)] {
             let mut changed = good.to_vec();
             changed[at] = value;
-            assert_eq!(open(&armoured(&changed), &code, NOW_SECS), Err(BundleError::Unsupported));
+            assert_eq!(open(&armoured(changed), &code, NOW_SECS), Err(BundleError::Unsupported));
         }
         let mut changed = good.to_vec();
         changed[4..8].fill(0);
-        assert_eq!(open(&armoured(&changed), &code, NOW_SECS), Err(BundleError::Unsupported));
+        assert_eq!(open(&armoured(changed), &code, NOW_SECS), Err(BundleError::Unsupported));
     }
 
     #[test]

@@ -13,7 +13,7 @@ use ipc_home::{
 };
 use ipc_pki::{
     CertificateInfo, LEAF_VALIDITY_DAYS, LeafRequest, RevocationReason, SerialNumber, SubjectName,
-    Usages,
+    Usages, key_fits,
 };
 use ipc_store::{StoreError, Username};
 use serde::{Deserialize, Serialize};
@@ -101,7 +101,7 @@ pub struct Cancelled {
 
 /// What is in a bundle. Its secrets are wiped when it is dropped.
 #[derive(Serialize, Deserialize)]
-struct Content {
+pub(crate) struct Content {
     version: u32,
     kind: String,
     name: String,
@@ -412,12 +412,22 @@ impl Content {
         json
     }
 
-    fn from_json(json: &[u8]) -> Result<Self, BundleError> {
+    pub(crate) fn from_json(json: &[u8]) -> Result<Self, BundleError> {
         let content: Self = serde_json::from_slice(json).map_err(|_| BundleError::Unsupported)?;
         match (content.version, content.kind.as_str()) {
             (VERSION, "client") => Ok(content),
             _ => Err(BundleError::Unsupported),
         }
+    }
+
+    /// The names of client and server, where all of the content is as it should be.
+    pub(crate) fn checked_names(&self, now_secs: u64) -> Result<(PeerName, PeerName), BundleError> {
+        self.check(now_secs).map(|checked| (checked.name, checked.server))
+    }
+
+    /// Where the server is, and whom the client logs in as.
+    pub(crate) fn addresses_and_username(&self) -> (&[String], &str) {
+        (&self.addresses, &self.username)
     }
 
     /// Whoever made the bundle had the code; what is wrong in it is another version's doing.
@@ -429,7 +439,10 @@ impl Content {
         let name = PeerName::parse(&self.name).map_err(|_| unsupported.clone())?;
         let server = PeerName::parse(&self.server).map_err(|_| unsupported.clone())?;
         let certificate = CertificateInfo::from_pem(self.certificate.as_bytes());
-        let is_its = certificate.is_ok_and(|info| info.subject.as_deref() == Some(name.as_str()));
+        let is_its = certificate.is_ok_and(|info| info.subject.as_deref() == Some(name.as_str()))
+            && key_fits(self.certificate.as_bytes(), self.key.as_bytes())
+            && CertificateInfo::all_from_pem(self.authorities.as_bytes())
+                .is_ok_and(|authorities| authorities.iter().all(|one| one.is_ca));
         let keys = Zeroizing::new(self.envelope_keys.join("\n"));
         match KeyRing::from_text(&keys) {
             Ok(ring) if is_its && !self.addresses.is_empty() => Ok(Checked { name, server, ring }),

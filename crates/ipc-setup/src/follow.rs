@@ -113,7 +113,6 @@ pub fn finish_renewal(
     };
 
     let credentials = home.client_credentials()?;
-    files::write(&home.ca_certificate_file(), answer.authorities_pem.as_bytes())?;
     let old = home.envelope_keys_one_by_one()?;
     let old = old.iter().map(Key::to_base64url);
     let new: Vec<_> = answer.envelope_keys.to_vec();
@@ -122,6 +121,8 @@ pub fn finish_renewal(
         // So many were dropped at once that only a new bundle could carry the client over.
         return Err(bad("it has more new envelope keys than fit beside the old ones"));
     }
+    // Nothing was changed up to here, and nothing of the answer is refused from here on.
+    files::write(&home.ca_certificate_file(), answer.authorities_pem.as_bytes())?;
     files::write(&home.envelope_keys_file(), lines(&both).as_bytes())?;
     let staged = home.stage_client_credentials(&ring, &credentials, now_secs, random_bytes()?)?;
     files::commit(staged)?;
@@ -303,6 +304,11 @@ mod tests {
             server: &renewed.server,
             addresses: &renewed.addresses,
         };
+        // As many keys as a ring has room for, and none of them is the one that is there.
+        let many: Vec<_> = (1..=ipc_envelope::KEYS_MAX as u8)
+            .map(|number| Key::from_bytes([number; 32]).to_base64url())
+            .collect();
+        let twice = authorities.repeat(2);
         let localhost = std::fs::read_to_string(server.root().join("localhost.crt")).unwrap();
         let travelled = std::fs::read_to_string(client.root().join("worker1.crt")).unwrap();
         let snapshot = || {
@@ -324,6 +330,7 @@ mod tests {
             RenewalAnswer { authorities_pem: &localhost, ..good },
             RenewalAnswer { envelope_keys: &none, ..good },
             RenewalAnswer { envelope_keys: &broken, ..good },
+            RenewalAnswer { envelope_keys: &many, authorities_pem: &twice, ..good },
             RenewalAnswer { server: "../x", ..good },
             RenewalAnswer { addresses: &[], ..good },
         ] {

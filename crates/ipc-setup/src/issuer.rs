@@ -76,6 +76,11 @@ impl HomeIssuer {
         }
         let is_of_bundle =
             enrolment.as_ref().is_some_and(|one| one.serial == info.serial.to_string());
+        // On every use of a later certificate, since the call that confirms the first renewal may
+        // be lost.
+        if let (false, Some(enrolment)) = (is_of_bundle, &enrolment) {
+            self.end_bundle(&list, enrolment, query.now_secs)?;
+        }
         let certificate_pem = match request {
             Some(request) => {
                 self.refuse_too_many(&list, &name, query.now_secs)?;
@@ -84,12 +89,7 @@ impl HomeIssuer {
                 }
                 Some(self.issue(&info, &request, query.now_secs)?)
             }
-            None => {
-                if let (false, Some(enrolment)) = (is_of_bundle, &mut enrolment) {
-                    self.end_bundle(enrolment, query.now_secs)?;
-                }
-                None
-            }
+            None => None,
         };
         Ok(match enrolment {
             Some(one) => Renewed::new(certificate_pem, one.server, one.addresses),
@@ -135,9 +135,36 @@ impl HomeIssuer {
         Ok(enrolment.write(&self.home)?)
     }
 
-    /// Revokes the bundle's certificate: the client uses the one that took its place.
-    fn end_bundle(&self, enrolment: &mut Enrolment, now_secs: u64) -> Result<(), Problem> {
-        Ok(revoke_serial(&self.home, &enrolment.serial, RevocationReason::Superseded, now_secs)?)
+    /// Revokes the bundle's certificate, unless it is revoked: the client uses the one that took
+    /// its place.
+    fn end_bundle(
+        &self,
+        list: &CertificateList,
+        enrolment: &Enrolment,
+        now_secs: u64,
+    ) -> Result<(), Problem> {
+        let is_revoked = list
+            .certificates
+            .iter()
+            .any(|one| one.revoked_at_secs.is_some() && one.serial.to_string() == enrolment.serial);
+        if is_revoked {
+            return Ok(());
+        }
+        let superseded = RevocationReason::Superseded;
+        revoke_serial(&self.home, &enrolment.serial, superseded, now_secs)
+            .map_err(|error| self.without_authority(error))
+    }
+
+    /// An error while the authority signs: where its key is kept elsewhere, nothing is signed here.
+    fn without_authority(&self, error: SetupError) -> Problem {
+        match error {
+            SetupError::Home(HomeError::FileMissing { path })
+                if path == self.home.ca_key_file() =>
+            {
+                Problem::Unavailable
+            }
+            error => Problem::Failed(error),
+        }
     }
 
     fn issue(
@@ -148,14 +175,8 @@ impl HomeIssuer {
     ) -> Result<String, Problem> {
         let leaf =
             LeafRequest::renewal_of(info).map_err(|error| Problem::Refused(error.to_string()))?;
-        let authority = match load_authority(&self.home) {
-            Err(SetupError::Home(HomeError::FileMissing { path }))
-                if path == self.home.ca_key_file() =>
-            {
-                return Err(Problem::Unavailable);
-            }
-            authority => authority?,
-        };
+        let authority =
+            load_authority(&self.home).map_err(|error| self.without_authority(error))?;
         let issued = authority
             .issue_for_key(&leaf, request, now_secs)
             .map_err(|source| SetupError::Issue { name: self.server.clone(), source })?;
@@ -295,6 +316,33 @@ mod tests {
                 renew(&home, &new, Some(&request("worker1"))).unwrap().certificate_pem.is_some()
             );
         }
+    }
+
+    #[test]
+    fn a_later_renewal_ends_the_bundles_certificate_if_nothing_confirmed_the_first() {
+        let (_directory, home) = enrolled();
+        let bundle = of_bundle(&home);
+        let first = renew(&home, &bundle, Some(&request("worker1"))).unwrap();
+        let new = der(first.certificate_pem.unwrap().as_bytes());
+        let second = renew(&home, &new, Some(&request("worker1"))).unwrap();
+        assert!(second.certificate_pem.is_some());
+        assert_eq!(reason(renew(&home, &bundle, None)), "the certificate was revoked");
+        // It is revoked once: after that no key of the authority is needed to follow.
+        std::fs::remove_file(home.ca_key_file()).unwrap();
+        assert!(renew(&home, &new, None).is_ok());
+        let renewed = renew(&home, &new, Some(&request("worker1")));
+        assert!(matches!(renewed, Err(RenewalError::Unavailable)), "{renewed:?}");
+    }
+
+    #[test]
+    fn without_the_authoritys_key_the_bundles_certificate_cannot_be_ended() {
+        let (_directory, home) = enrolled();
+        let bundle = of_bundle(&home);
+        let first = renew(&home, &bundle, Some(&request("worker1"))).unwrap();
+        let new = der(first.certificate_pem.unwrap().as_bytes());
+        std::fs::remove_file(home.ca_key_file()).unwrap();
+        let renewed = renew(&home, &new, None);
+        assert!(matches!(renewed, Err(RenewalError::Unavailable)), "{renewed:?}");
     }
 
     #[test]

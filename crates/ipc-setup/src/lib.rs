@@ -46,6 +46,8 @@ mod enrolments;
 mod error;
 mod files;
 mod follow;
+#[doc(hidden)]
+pub mod fuzzing;
 mod init;
 mod issuer;
 mod key_id;

@@ -64,7 +64,7 @@ pub(super) const ALLOWED: &[(&str, &[&str])] = &[
             "ipc-client",
         ],
     ),
-    ("ipc-fuzz", &["ipc-envelope", "ipc-protocol"]),
+    ("ipc-fuzz", &["ipc-base", "ipc-envelope", "ipc-protocol", "ipc-pki", "ipc-setup"]),
     ("ipc-fixtures", &["ipc-base", "ipc-home", "ipc-server", "ipc-client"]),
     ("xtask", &[]),
 ];

@@ -161,6 +161,40 @@ fn each_refusal_of_a_bundle_has_its_sentence_and_makes_nothing() {
 }
 
 #[test]
+fn a_bundle_whose_content_does_not_fit_together_is_refused_and_makes_nothing() {
+    let (directory, server) = new_home();
+    let bundle = create(&server, "worker1").unwrap();
+    let opened = bundle::open(&bundle.text, &bundle.code, now_secs()).unwrap();
+    let content: serde_json::Value = serde_json::from_slice(&opened).unwrap();
+    let path = directory.path().join("client");
+    let accept_with = |member: &str, value: serde_json::Value| {
+        let mut content = content.clone();
+        content[member] = value;
+        let json = content.to_string();
+        let cost = Cost::DEFAULT;
+        let text = bundle::seal(json.as_bytes(), &bundle.code, cost, now_secs()).unwrap();
+        accept_enrolment(&path, &text, &bundle.code, now_secs())
+    };
+    let file = |name: &str| std::fs::read_to_string(server.root().join(name)).unwrap();
+    for (member, value) in [
+        ("key", file("localhost.key").into()),
+        ("key", "".into()),
+        ("certificate", file("localhost.crt").into()),
+        ("authorities", file("localhost.crt").into()),
+        ("authorities", "".into()),
+        ("addresses", serde_json::json!([])),
+        ("envelope_keys", serde_json::json!([])),
+        ("name", "../worker1".into()),
+        ("server", "a/b".into()),
+    ] {
+        let error = accept_with(member, value).unwrap_err();
+        assert_eq!(error.to_string(), "this version cannot open the bundle", "{member}");
+        assert!(!path.exists(), "{member}");
+    }
+    assert!(accept_with("later", "ignored".into()).is_ok());
+}
+
+#[test]
 fn a_home_is_enrolled_once_and_others_are_left_alone() {
     let (directory, server) = new_home();
     let bundle = create(&server, "worker1").unwrap();
