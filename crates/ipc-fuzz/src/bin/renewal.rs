@@ -17,9 +17,10 @@ fn renewal(input: &[u8]) -> bool {
 fn reply(input: &[u8]) -> bool {
     let Ok(reply) = serde_json::from_slice::<RenewalReply>(input) else { return false };
     // A reply is an object, whose members have the values that a tree of it has. An array with the
-    // same values in their order is read as well, by serde's rules for structures.
-    let tree: Value = serde_json::from_slice(input).expect("the same bytes are JSON");
-    if tree.is_object() {
+    // same values in their order is read as well, by serde's rules for structures. There is no tree
+    // where an unknown member, which is skipped, has a string with half of a surrogate pair.
+    let tree = serde_json::from_slice::<Value>(input).ok().filter(Value::is_object);
+    if let Some(tree) = tree {
         assert_eq!(tree["certificate"].as_str(), reply.certificate.as_deref());
         assert_eq!(tree["authorities"], reply.authorities.as_str());
         assert_eq!(tree["server"], reply.server.as_str());
