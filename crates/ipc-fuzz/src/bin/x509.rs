@@ -29,9 +29,10 @@ fn certificate(der: &[u8]) -> bool {
         let is_name = |text: &String| text == name.as_str();
         assert!(info.subject.as_ref().is_some_and(is_name) || info.alt_names.iter().any(is_name));
     }
-    // OpenSSL reads no extension that is malformed, which ours refuses with the certificate.
+    // OpenSSL leaves out an extension that it finds malformed, an object identifier with needless
+    // bytes for example. It never sees a server where ours sees a client alone.
     if facts.is_client_only {
-        assert_eq!(info.usages, Some(Usages::Client));
+        assert!(matches!(info.usages, Some(Usages::Client) | None), "{:?}", info.usages);
     }
     if info.issuer_key_id.is_some() {
         assert_eq!(facts.issuer_key_id, info.issuer_key_id);
