@@ -1,5 +1,6 @@
-//! Follows the server in the home of an enrolled client: the key of the next certificate is made
-//! here and never leaves, and what the server answers takes the place of what was there.
+//! Follows the server in the home of an enrolled client, or of a further server: the key of the
+//! next certificate is made here and never leaves, and what the server answers takes the place of
+//! what was there.
 //!
 //! The command line comes here before and after it asks the server, which `ipc-client` does.
 //! Nothing here knows the network.
@@ -11,7 +12,9 @@ use ipc_home::{ClientSettings, Home, HomeError, PeerName, read_secret};
 use ipc_pki::{CertificateInfo, KeyType, RequestedPair, SubjectName, key_fits};
 use zeroize::Zeroizing;
 
+use crate::enrolments::EnrolmentKind;
 use crate::lock::Lock;
+use crate::node::{NodeAnswer, lines};
 use crate::random::random_bytes;
 use crate::{SetupError, directory, files, pair};
 
@@ -38,6 +41,8 @@ pub struct RenewalAnswer<'a> {
     pub server: &'a str,
     /// Where the server is reached, `HOST:PORT` each.
     pub addresses: &'a [String],
+    /// What a further server got beyond that. `None` for a client.
+    pub node: Option<NodeAnswer<'a>>,
 }
 
 /// Makes the key of the client's next certificate and a request for it.
@@ -46,10 +51,10 @@ pub struct RenewalAnswer<'a> {
 /// that was interrupted asks for the same key, which the server knows.
 ///
 /// # Errors
-/// [`SetupError::NotEnrolled`] for any home but that of an enrolled client;
+/// [`SetupError::NotEnrolled`] for any home but that of an enrolled client or server;
 /// [`SetupError::RenewalKey`]; and what is wrong with the home.
 pub fn begin_renewal(home: &Home) -> Result<BegunRenewal, SetupError> {
-    let (_lock, settings) = lock(home)?;
+    let (_lock, _, settings) = lock(home)?;
     let name = settings.identity;
     let subject = SubjectName::parse(name.as_str())
         .map_err(|source| SetupError::Name { name: name.to_string(), source })?;
@@ -82,7 +87,7 @@ pub fn finish_renewal(
     answer: &RenewalAnswer<'_>,
     now_secs: u64,
 ) -> Result<ClientSettings, SetupError> {
-    let (_lock, settings) = lock(home)?;
+    let (_lock, kind, settings) = lock(home)?;
     let name = settings.identity.clone();
     let keys = parse_keys(answer.envelope_keys)?;
     let ring = KeyRing::from_keys(keys).map_err(|_| bad("it has no envelope key"))?;
@@ -90,6 +95,13 @@ pub fn finish_renewal(
     let server = PeerName::parse(answer.server).map_err(|_| bad("it names no server"))?;
     if answer.addresses.is_empty() {
         return Err(bad("it names no address"));
+    }
+    match (kind, &answer.node) {
+        (EnrolmentKind::Server, Some(node)) => node.check(answer.envelope_keys)?,
+        (EnrolmentKind::Server, None) => return Err(bad("it has no session key")),
+        // A client has no use for what servers share, and keeps nothing of it.
+        (EnrolmentKind::Client, Some(_)) => return Err(bad("it is that to a server")),
+        (EnrolmentKind::Client, None) => {}
     }
     let waiting = waiting_key_file(home, &name);
     let new_pair = match answer.certificate_pem {
@@ -113,6 +125,13 @@ pub fn finish_renewal(
     };
 
     let credentials = home.client_credentials()?;
+    let admin = match kind {
+        EnrolmentKind::Server => Some(home.admin_credentials()?),
+        EnrolmentKind::Client => None,
+    };
+    if let Some(node) = &answer.node {
+        node.take(home)?;
+    }
     files::write(&home.ca_certificate_file(), answer.authorities_pem.as_bytes())?;
     let old = home.envelope_keys_one_by_one()?;
     let old = old.iter().map(Key::to_base64url);
@@ -125,6 +144,10 @@ pub fn finish_renewal(
     files::write(&home.envelope_keys_file(), lines(&both).as_bytes())?;
     let staged = home.stage_client_credentials(&ring, &credentials, now_secs, random_bytes()?)?;
     files::commit(staged)?;
+    if let Some(admin) = admin {
+        // Sealed with the first key of the file, which is the new one by now.
+        files::commit(home.stage_admin_credentials(&admin, now_secs, random_bytes()?)?)?;
+    }
     files::write(&home.envelope_keys_file(), lines(&new).as_bytes())?;
     if let Some((certificate, key)) = new_pair {
         pair::write_pem(home, &name, certificate.as_bytes(), &key)?;
@@ -132,22 +155,29 @@ pub fn finish_renewal(
     }
     let settings = ClientSettings { server, addresses: answer.addresses.to_vec(), ..settings };
     files::step();
-    home.write_client_settings(&settings)?;
+    match kind {
+        EnrolmentKind::Client => home.write_client_settings(&settings)?,
+        EnrolmentKind::Server => home.write_node_settings(&settings)?,
+    }
     Ok(settings)
 }
 
-/// The lock of an enrolled client's home, with its settings; an interrupted replacement of its pair
-/// is finished.
-fn lock(home: &Home) -> Result<(Lock, ClientSettings), SetupError> {
-    let not_enrolled = || SetupError::NotEnrolled { path: home.root().to_owned() };
+/// The lock of an enrolled home, with what it is and its settings; an interrupted replacement of
+/// its pair is finished.
+fn lock(home: &Home) -> Result<(Lock, EnrolmentKind, ClientSettings), SetupError> {
+    let enrolled = || match (home.node_settings()?, home.client_settings()?) {
+        (Some(node), _) => Ok((EnrolmentKind::Server, node)),
+        (None, Some(client)) => Ok((EnrolmentKind::Client, client)),
+        (None, None) => Err(SetupError::NotEnrolled { path: home.root().to_owned() }),
+    };
     loop {
         home.check_directory()?;
-        home.client_settings()?.ok_or_else(not_enrolled)?;
+        enrolled()?;
         if let Some(lock) = Lock::acquire(home)? {
             directory::clean(home)?;
             pair::recover(home)?;
-            let settings = home.client_settings()?.ok_or_else(not_enrolled)?;
-            return Ok((lock, settings));
+            let (kind, settings) = enrolled()?;
+            return Ok((lock, kind, settings));
         }
     }
 }
@@ -173,15 +203,6 @@ fn check_authorities(pem: &str) -> Result<(), SetupError> {
 
 fn bad(reason: &'static str) -> SetupError {
     SetupError::BadRenewal { reason }
-}
-
-fn lines(keys: &[Zeroizing<String>]) -> Zeroizing<String> {
-    let mut text = Zeroizing::new(String::with_capacity(keys.len() * 64));
-    for key in keys {
-        text.push_str(key);
-        text.push('\n');
-    }
-    text
 }
 
 #[cfg(test)]
@@ -240,6 +261,7 @@ mod tests {
             envelope_keys: &keys,
             server: &renewed.server,
             addresses: &renewed.addresses,
+            node: None,
         };
         finish_renewal(client, &answer, now_secs())
     }
@@ -302,6 +324,7 @@ mod tests {
             envelope_keys: &keys,
             server: &renewed.server,
             addresses: &renewed.addresses,
+            node: None,
         };
         let localhost = std::fs::read_to_string(server.root().join("localhost.crt")).unwrap();
         let travelled = std::fs::read_to_string(client.root().join("worker1.crt")).unwrap();
