@@ -77,7 +77,10 @@ pub fn begin_renewal(home: &Home) -> Result<BegunRenewal, SetupError> {
 ///
 /// Each step leaves a home that works: first the new authorities, then the keys beside the old
 /// ones, the credentials sealed with the new first key, the new keys alone, the pair, and the
-/// settings. A renewal that was interrupted is completed by another one.
+/// settings. A renewal that was interrupted is completed by another one. What has not changed is
+/// not written: whoever asks often disturbs nobody.
+///
+/// In the home of a further server, what is revoked comes first, then the session keys.
 ///
 /// # Errors
 /// [`SetupError::NotEnrolled`]; [`SetupError::BadRenewal`] if the answer cannot be used, and
@@ -132,30 +135,36 @@ pub fn finish_renewal(
     if let Some(node) = &answer.node {
         node.take(home)?;
     }
-    files::write(&home.ca_certificate_file(), answer.authorities_pem.as_bytes())?;
+    files::write_if_changed(&home.ca_certificate_file(), answer.authorities_pem.as_bytes())?;
     let old = home.envelope_keys_one_by_one()?;
-    let old = old.iter().map(Key::to_base64url);
+    let old: Vec<_> = old.iter().map(Key::to_base64url).collect();
     let new: Vec<_> = answer.envelope_keys.to_vec();
-    let both: Vec<_> = new.iter().cloned().chain(old.filter(|key| !new.contains(key))).collect();
+    let dropped = old.iter().filter(|key| !new.contains(key)).cloned();
+    let both: Vec<_> = new.iter().cloned().chain(dropped).collect();
     if both.len() > ipc_envelope::KEYS_MAX {
         // So many were dropped at once that only a new bundle could carry the client over.
         return Err(bad("it has more new envelope keys than fit beside the old ones"));
     }
-    files::write(&home.envelope_keys_file(), lines(&both).as_bytes())?;
-    let staged = home.stage_client_credentials(&ring, &credentials, now_secs, random_bytes()?)?;
-    files::commit(staged)?;
-    if let Some(admin) = admin {
-        // Sealed with the first key of the file, which is the new one by now.
-        files::commit(home.stage_admin_credentials(&admin, now_secs, random_bytes()?)?)?;
+    // A ring that is the same leaves the credentials as they are sealed.
+    if old != new {
+        files::write(&home.envelope_keys_file(), lines(&both).as_bytes())?;
+        let iv = random_bytes()?;
+        files::commit(home.stage_client_credentials(&ring, &credentials, now_secs, iv)?)?;
+        if let Some(admin) = admin {
+            // Sealed with the first key of the file, which is the new one by now.
+            files::commit(home.stage_admin_credentials(&admin, now_secs, random_bytes()?)?)?;
+        }
+        files::write(&home.envelope_keys_file(), lines(&new).as_bytes())?;
     }
-    files::write(&home.envelope_keys_file(), lines(&new).as_bytes())?;
     if let Some((certificate, key)) = new_pair {
         pair::write_pem(home, &name, certificate.as_bytes(), &key)?;
         files::remove(&waiting)?;
     }
+    let before = settings.clone();
     let settings = ClientSettings { server, addresses: answer.addresses.to_vec(), ..settings };
     files::step();
     match kind {
+        _ if settings == before => {}
         EnrolmentKind::Client => home.write_client_settings(&settings)?,
         EnrolmentKind::Server => home.write_node_settings(&settings)?,
     }

@@ -146,16 +146,16 @@ impl NodeAnswer<'_> {
 /// where none is given: it never becomes shorter by that.
 fn replace(home: &Home, lists: Option<&str>, cross: Option<&str>) -> Result<(), SetupError> {
     if let Some(lists) = lists {
-        files::write(&home.revocation_list_file(), lists.as_bytes())?;
+        files::write_if_changed(&home.revocation_list_file(), lists.as_bytes())?;
     }
     match cross {
-        Some(cross) => files::write(&home.cross_certificate_file(), cross.as_bytes()),
+        Some(cross) => files::write_if_changed(&home.cross_certificate_file(), cross.as_bytes()),
         None => files::remove(&home.cross_certificate_file()),
     }
 }
 
 fn write_keys<T: AsRef<str>>(home: &Home, keys: &[T]) -> Result<(), SetupError> {
-    files::write(&home.session_key_file(), lines(keys).as_bytes())
+    files::write_if_changed(&home.session_key_file(), lines(keys).as_bytes())
 }
 
 /// Keys as a file has them, a line each.
