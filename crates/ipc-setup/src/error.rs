@@ -154,12 +154,12 @@ pub enum SetupError {
     /// The key of a bundle could not be derived: there is no memory for it.
     #[error("cannot derive the key of the bundle from its code")]
     BundleKey,
-    /// The home is that of an enrolled client.
-    #[error("{} is the home of the client `{name}` already", path.display())]
+    /// The home is that of an enrolled client or server.
+    #[error("{} is the home of `{name}` already", path.display())]
     AlreadyEnrolled {
         /// The home.
         path: PathBuf,
-        /// The name of the client.
+        /// The name of the client or server.
         name: PeerName,
     },
     /// The home is that of a further server of an installation, and the change is one for the first

@@ -216,7 +216,10 @@ fn bad(reason: &'static str) -> SetupError {
 
 #[cfg(test)]
 mod tests {
-    use ipc_base::{CertificateIssuer, RenewalQuery, Renewed};
+    use std::os::unix::fs::MetadataExt as _;
+
+    use ipc_base::{CertificateIssuer, RenewalError, RenewalQuery, Renewed, RenewedPeer};
+    use ipc_pki::RevocationReason;
     use rustls_pki_types::CertificateDer;
     use rustls_pki_types::pem::PemObject as _;
 
@@ -224,8 +227,9 @@ mod tests {
     use crate::files::kills;
     use crate::testing::new_home;
     use crate::{
-        EnrolRequest, HomeIssuer, InitOptions, Ring, accept_enrolment, create_enrolment, list_keys,
-        rotate_keys,
+        EnrolRequest, HomeIssuer, InitOptions, Ring, accept_enrolment, cancel_enrolment,
+        create_enrolment, drop_key, drop_old_authority, list_keys, revoke_certificates,
+        rotate_authority, rotate_keys,
     };
 
     fn now_secs() -> u64 {
@@ -406,5 +410,231 @@ mod tests {
         if list_keys(server, Ring::Envelope).unwrap().len() == 1 {
             rotate_keys(server, Ring::Envelope, now_secs()).unwrap();
         }
+    }
+
+    /// A first server's home, and that of a further one.
+    fn with_node() -> (tempfile::TempDir, Home, Home) {
+        let (directory, first) = new_home();
+        let addresses = ["192.0.2.1:3000".to_owned()];
+        let request = EnrolRequest {
+            kind: EnrolmentKind::Server,
+            ..EnrolRequest::new("node2", &addresses, now_secs())
+        };
+        let bundle = create_enrolment(&first, &request).unwrap();
+        let path = directory.path().join("node2");
+        let node = accept_enrolment(&path, &bundle.text, &bundle.code, now_secs()).unwrap().home;
+        (directory, first, node)
+    }
+
+    fn ask_as_node(
+        first: &Home,
+        node: &Home,
+        csr_pem: Option<&str>,
+    ) -> Result<Renewed, RenewalError> {
+        let name = PeerName::parse("node2").unwrap();
+        let pem = std::fs::read(node.certificate_file(&name)).unwrap();
+        let certificate = CertificateDer::from_pem_slice(&pem).unwrap();
+        let issuer = HomeIssuer::new(first.clone(), PeerName::parse("localhost").unwrap());
+        issuer.renew(&RenewalQuery::new(&certificate, "node2", csr_pem, now_secs()))
+    }
+
+    fn texts(keys: &[Key]) -> Vec<Zeroizing<String>> {
+        keys.iter().map(Key::to_base64url).collect()
+    }
+
+    /// Puts what the first server says into the further one's home, as the two ends of the line do.
+    fn take_as_node(first: &Home, node: &Home, renewed: &Renewed) -> Result<(), SetupError> {
+        assert_eq!(renewed.peer, RenewedPeer::Server);
+        let text = |path: PathBuf| std::fs::read_to_string(path).ok();
+        let authorities = text(first.ca_certificate_file()).unwrap();
+        let keys = texts(&first.envelope_keys_one_by_one().unwrap());
+        let session_keys = texts(&first.session_keys_one_by_one().unwrap());
+        let (lists, cross) =
+            (text(first.revocation_list_file()), text(first.cross_certificate_file()));
+        let answer = RenewalAnswer {
+            certificate_pem: renewed.certificate_pem.as_deref(),
+            authorities_pem: &authorities,
+            envelope_keys: &keys,
+            server: &renewed.server,
+            addresses: &renewed.addresses,
+            node: Some(NodeAnswer {
+                session_keys: &session_keys,
+                revocation_lists_pem: lists.as_deref(),
+                cross_certificates_pem: cross.as_deref(),
+            }),
+        };
+        finish_renewal(node, &answer, now_secs()).map(drop)
+    }
+
+    fn renew_node(first: &Home, node: &Home) {
+        let begun = begin_renewal(node).unwrap();
+        let renewed = ask_as_node(first, node, Some(&begun.csr_pem)).unwrap();
+        take_as_node(first, node, &renewed).unwrap();
+        let followed = ask_as_node(first, node, None).unwrap();
+        take_as_node(first, node, &followed).unwrap();
+    }
+
+    /// That the further server's home works, and has what the first one's has.
+    fn assert_followed(first: &Home, node: &Home) {
+        let read = |home: &Home, file: fn(&Home) -> PathBuf| std::fs::read(file(home)).ok();
+        for file in
+            [Home::ca_certificate_file, Home::revocation_list_file, Home::cross_certificate_file]
+        {
+            assert_eq!(read(node, file), read(first, file), "{}", file(node).display());
+        }
+        for keys in [Home::envelope_keys_one_by_one, Home::session_keys_one_by_one] {
+            assert_eq!(texts(&keys(node).unwrap()), texts(&keys(first).unwrap()));
+        }
+        assert_node_works(node);
+    }
+
+    fn assert_node_works(node: &Home) {
+        let node = Home::open(node.root()).unwrap();
+        node.session_keys().unwrap();
+        node.admin_credentials().unwrap();
+        assert_eq!(node.client_credentials().unwrap().username, "node2");
+        node.identity(&PeerName::parse("node2").unwrap()).unwrap();
+        node.revocation_lists().unwrap();
+    }
+
+    #[test]
+    fn a_further_server_follows_keys_authorities_and_what_is_revoked() {
+        let (_directory, first, node) = with_node();
+        let key = || std::fs::read(node.root().join("node2.key")).unwrap();
+        let travelled = key();
+        renew_node(&first, &node);
+        assert_ne!(key(), travelled);
+        assert_followed(&first, &node);
+        for ring in [Ring::Envelope, Ring::Session] {
+            let old = list_keys(&first, ring).unwrap().remove(0).id;
+            rotate_keys(&first, ring, now_secs()).unwrap();
+            renew_node(&first, &node);
+            assert_followed(&first, &node);
+            drop_key(&first, ring, old, now_secs()).unwrap();
+            renew_node(&first, &node);
+            assert_followed(&first, &node);
+        }
+        rotate_authority(&first, now_secs()).unwrap();
+        renew_node(&first, &node);
+        assert_followed(&first, &node);
+        assert!(node.cross_certificate_file().exists() && !node.old_ca_key_file().exists());
+        drop_old_authority(&first, false, now_secs()).unwrap();
+        renew_node(&first, &node);
+        assert_followed(&first, &node);
+    }
+
+    #[test]
+    fn what_has_not_changed_is_not_written() {
+        let (_directory, first, node) = with_node();
+        renew_node(&first, &node);
+        let stamps = || {
+            let entries = std::fs::read_dir(node.root()).unwrap().map(Result::unwrap);
+            let mut stamps: Vec<_> = entries
+                .filter(|entry| entry.path().is_file())
+                .map(|entry| (entry.path(), entry.metadata().unwrap().ino()))
+                .collect();
+            stamps.sort();
+            stamps
+        };
+        let before = stamps();
+        take_as_node(&first, &node, &ask_as_node(&first, &node, None).unwrap()).unwrap();
+        assert_eq!(stamps(), before);
+    }
+
+    #[test]
+    fn only_a_server_that_is_enrolled_gets_what_servers_share() {
+        // A client's answer is that to a client, and a client's home takes no other.
+        let (_directory, server, client) = enrolled();
+        let renewed = ask(&server, &client, None);
+        assert_eq!(renewed.peer, RenewedPeer::Client);
+        let answer = renewed.for_server();
+        let error = take_as_node(&server, &client, &answer).unwrap_err();
+        assert!(matches!(error, SetupError::BadRenewal { .. }), "{error:?}");
+        assert!(!client.session_key_file().exists());
+
+        let reason = |refused: Result<Renewed, RenewalError>| match refused {
+            Err(RenewalError::Refused { reason }) => reason,
+            other => panic!("{other:?}"),
+        };
+        // A server that was cancelled, and one whose certificate was revoked.
+        let (_directory, first, node) = with_node();
+        renew_node(&first, &node);
+        cancel_enrolment(&first, "node2", now_secs()).unwrap();
+        let told = reason(ask_as_node(&first, &node, None));
+        assert_eq!(told, "the certificate was revoked");
+        let (_directory, first, node) = with_node();
+        revoke_certificates(&first, "node2", RevocationReason::Unspecified, now_secs()).unwrap();
+        let csr = begin_renewal(&node).unwrap().csr_pem;
+        for csr in [None, Some(&*csr)] {
+            let told = reason(ask_as_node(&first, &node, csr));
+            assert_eq!(told, "the certificate was revoked");
+        }
+        // A further server issues nothing and says nothing of others.
+        let (_directory, _first, node) = with_node();
+        let asked = ask_as_node(&node, &node, None);
+        assert!(matches!(asked, Err(RenewalError::Unavailable)), "{asked:?}");
+    }
+
+    #[test]
+    fn an_answer_to_a_server_that_cannot_be_used_changes_nothing() {
+        let (_directory, first, node) = with_node();
+        let authorities = std::fs::read_to_string(first.ca_certificate_file()).unwrap();
+        let keys = texts(&first.envelope_keys_one_by_one().unwrap());
+        let session_keys = texts(&first.session_keys_one_by_one().unwrap());
+        let broken = [Zeroizing::new("x".to_owned())];
+        let whole = NodeAnswer {
+            session_keys: &session_keys,
+            revocation_lists_pem: None,
+            cross_certificates_pem: None,
+        };
+        let before = std::fs::read(node.session_key_file()).unwrap();
+        for bad in [
+            None,
+            Some(NodeAnswer { session_keys: &[], ..whole }),
+            Some(NodeAnswer { session_keys: &broken, ..whole }),
+            Some(NodeAnswer { session_keys: &keys, ..whole }),
+            Some(NodeAnswer { revocation_lists_pem: Some("x"), ..whole }),
+        ] {
+            let answer = RenewalAnswer {
+                certificate_pem: None,
+                authorities_pem: &authorities,
+                envelope_keys: &keys,
+                server: "localhost",
+                addresses: &["192.0.2.1:3000".to_owned()],
+                node: bad,
+            };
+            let error = finish_renewal(&node, &answer, now_secs()).unwrap_err();
+            assert!(matches!(error, SetupError::BadRenewal { .. }), "{error:?}");
+            assert_eq!(std::fs::read(node.session_key_file()).unwrap(), before);
+            assert!(!node.revocation_list_file().exists());
+        }
+    }
+
+    #[test]
+    fn a_renewal_of_a_server_that_is_killed_anywhere_leaves_one_that_works() {
+        let first_of = |node: &std::path::Path| Home::at(node.with_file_name("home"));
+        if let Some(node) = kills::home_of_child() {
+            renew_node(&first_of(&node), &Home::at(node));
+            return;
+        }
+        let killed = kills::at_each_step(
+            "follow::tests::a_renewal_of_a_server_that_is_killed_anywhere_leaves_one_that_works",
+            || {
+                let (directory, first, node) = with_node();
+                for ring in [Ring::Envelope, Ring::Session] {
+                    rotate_keys(&first, ring, now_secs()).unwrap();
+                }
+                let path = node.root().to_owned();
+                (directory, path)
+            },
+            |path| {
+                let (node, first) = (Home::at(path), first_of(path));
+                begin_renewal(&node).unwrap();
+                assert_node_works(&node);
+                renew_node(&first, &node);
+                assert_followed(&first, &node);
+            },
+        );
+        assert!(killed > 20, "{killed}");
     }
 }
