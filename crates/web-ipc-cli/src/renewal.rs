@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use ipc_client::{BuildError, Client, ProblemCode, Renewal, SendError};
-use ipc_home::{ClientSettings, Home, HomeError};
+use ipc_home::{ClientSettings, FileStamps, Home, HomeError};
 use ipc_setup::{
     InitOptions, NodeAnswer, RenewalAnswer, begin_renewal, finish_renewal, list_certificates,
 };
@@ -55,10 +55,21 @@ pub(crate) fn follow(home: &Home) -> Result<(), NotRenewed> {
     let now_secs = InitOptions::now().now_secs;
     let list = list_certificates(home)?;
     let is_due = list.certificates.iter().any(|one| one.pair.is_some() && one.is_due(now_secs));
-    match is_due {
-        true => over_the_line(home)?,
-        false => take(home, &ask(home, None)?)?,
-    };
+    if is_due {
+        return over_the_line(home).map(drop);
+    }
+    let files = [
+        home.envelope_keys_file(),
+        home.session_key_file(),
+        home.ca_certificate_file(),
+        home.revocation_list_file(),
+    ];
+    let before = FileStamps::of(&files);
+    let renewal = ask(home, None)?;
+    // Another process that renewed meanwhile may have had a newer answer than this one.
+    if FileStamps::of(&files) == before {
+        take(home, &renewal)?;
+    }
     Ok(())
 }
 

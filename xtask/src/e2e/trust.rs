@@ -142,6 +142,7 @@ pub(super) fn a_further_server(built: &Built) -> Outcome {
     let old = key_id(&run(&["--keys", "--list"]), "envelope.keys");
     run(&["--keys", "--rotate"]);
     node.run(&sandbox, &["--certs", "--renew"]).succeeded().says("Renewed: node2");
+    second.wait_for_log("2 envelope keys");
     client.run(&sandbox, &["--certs", "--renew"]).succeeded();
     run(&["--keys", "--drop", &old]);
     node.run(&sandbox, &["--certs", "--renew"]).succeeded();
