@@ -142,16 +142,19 @@ impl NodeAnswer<'_> {
     }
 }
 
-/// Replaces the lists of revoked certificates and what goes behind the server's own. A list stays
-/// where none is given: it never becomes shorter by that.
+/// Replaces the lists of revoked certificates and what goes behind the server's own by those of the
+/// first server, where both are kept. Without any there, as once an authority was dropped whose
+/// certificates alone were revoked, there is none here.
 fn replace(home: &Home, lists: Option<&str>, cross: Option<&str>) -> Result<(), SetupError> {
-    if let Some(lists) = lists {
-        files::write_if_changed(&home.revocation_list_file(), lists.as_bytes())?;
+    for (path, pem) in
+        [(home.revocation_list_file(), lists), (home.cross_certificate_file(), cross)]
+    {
+        match pem {
+            Some(pem) => files::write_if_changed(&path, pem.as_bytes())?,
+            None => files::remove(&path)?,
+        }
     }
-    match cross {
-        Some(cross) => files::write_if_changed(&home.cross_certificate_file(), cross.as_bytes()),
-        None => files::remove(&home.cross_certificate_file()),
-    }
+    Ok(())
 }
 
 fn write_keys<T: AsRef<str>>(home: &Home, keys: &[T]) -> Result<(), SetupError> {

@@ -164,7 +164,7 @@ pub(super) fn a_further_server(built: &Built) -> Outcome {
         .map(|_| node.run(&sandbox, &["--certs", "--renew"]))
         .find(|renewed| !renewed.status.success());
     refused.expect("a cancelled server goes on").failed_in_one_sentence().says("revoked");
-    for mut server in [first, second] {
+    for server in [first, second] {
         server.terminate();
         server.finish().succeeded();
     }
