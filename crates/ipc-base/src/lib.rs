@@ -56,7 +56,7 @@ pub use chain::{Chain, chain};
 pub use name::{NameError, PEER_NAME_CHARS_MAX, PeerName, RESERVED_NAMES, check_dns_name};
 pub use of_file::{remedy_of_io, remedy_of_read_only};
 pub use remedy::{ModeChange, Place, Remedy};
-pub use renewal::{CertificateIssuer, RenewalError, RenewalQuery, Renewed};
+pub use renewal::{CertificateIssuer, RenewalError, RenewalQuery, Renewed, RenewedPeer};
 pub use serial::{SERIAL_NUMBER_BYTES_MAX, SerialNumber, SerialNumberError};
 pub use timestamp::Timestamp;
 #[cfg(feature = "tls")]

@@ -33,6 +33,9 @@ pub enum Remedy {
     UseShorterHomePath,
     /// Do it on the server's host, with the server's home: this directory is a client's.
     UseServersHome,
+    /// Do it in the home of the installation's first server, then renew here to follow: this home
+    /// is that of a further one.
+    UseFirstServersHome,
     /// Make a home there, or complete the present one: `init`.
     MakeHome,
     /// Finish an interrupted run: `init`.
@@ -348,6 +351,9 @@ impl fmt::Display for Remedy {
             Remedy::UseWritableHome => "use a home on a disk that can be written to",
             Remedy::UseShorterHomePath => "use a directory with a shorter path",
             Remedy::UseServersHome => "do it on the server's host, in the server's home",
+            Remedy::UseFirstServersHome => {
+                "do it on the first server's host, in that server's home; then renew here to follow"
+            }
             Remedy::MakeHome => "make a home there",
             Remedy::FinishHome => "make the home again, which finishes it",
             Remedy::ReplaceHome => "make a new home in its place (the old one is kept aside)",

@@ -54,17 +54,37 @@ pub struct Renewed {
     pub server: String,
     /// Where the server is reached, `HOST:PORT` each.
     pub addresses: Vec<String>,
+    /// Who gets it, which decides about the keys that the server adds.
+    pub peer: RenewedPeer,
+}
+
+/// What a peer was enrolled as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum RenewedPeer {
+    /// A client. It gets envelope keys of its own.
+    Client,
+    /// A further server of the installation. It gets the envelope keys themselves, the session keys
+    /// and the lists of revoked certificates.
+    Server,
 }
 
 impl Renewed {
-    /// An answer of all three.
+    /// The answer to a client.
     #[must_use]
     pub fn new(
         certificate_pem: Option<String>,
         server: impl Into<String>,
         addresses: Vec<String>,
     ) -> Self {
-        Self { certificate_pem, server: server.into(), addresses }
+        Self { certificate_pem, server: server.into(), addresses, peer: RenewedPeer::Client }
+    }
+
+    /// The same answer to a further server of the installation, which gets every key that servers
+    /// share. Only for a peer that was enrolled as one.
+    #[must_use]
+    pub fn for_server(self) -> Self {
+        Self { peer: RenewedPeer::Server, ..self }
     }
 }
 

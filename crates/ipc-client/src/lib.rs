@@ -125,7 +125,7 @@ pub use ipc_protocol::{
 pub use local::LocalClient;
 pub use receipt::{ParseError, Reply, Sent};
 pub use renew_call::RenewCall;
-pub use renewal::Renewal;
+pub use renewal::{NodeRenewal, Renewal};
 pub use send_all::{
     BATCH_BYTES_DEFAULT, BATCH_MESSAGES_DEFAULT, Items, Progress, REFUSALS_KEPT_MAX, Refusal,
     Report, SendAll, SendAllError,

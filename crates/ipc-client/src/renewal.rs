@@ -28,23 +28,57 @@ pub struct Renewal {
     pub server: String,
     /// Where the server is reached, `HOST:PORT` each, at least one.
     pub addresses: Vec<String>,
+    /// What a further server of the installation gets beyond a client; `None` for a client.
+    pub node: Option<NodeRenewal>,
+}
+
+/// What only a further server of the installation gets, which was enrolled as one. `Debug` shows no
+/// key.
+#[derive(Clone)]
+#[non_exhaustive]
+pub struct NodeRenewal {
+    /// The keys of session tokens in their text form, at least one. The first seals. They are wiped
+    /// on drop.
+    pub session_keys: Vec<Zeroizing<String>>,
+    /// The list of revoked certificates of each authority, in PEM; `None` where nothing was ever
+    /// revoked.
+    pub revocation_lists_pem: Option<String>,
+    /// What a server sends behind its own certificate while the authority is replaced, in PEM.
+    pub cross_certificates_pem: Option<String>,
+}
+
+impl fmt::Debug for NodeRenewal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("NodeRenewal")
+            .field("session_keys", &self.session_keys.len())
+            .field("revocation_lists", &self.revocation_lists_pem.is_some())
+            .field("cross_certificates", &self.cross_certificates_pem.is_some())
+            .finish()
+    }
 }
 
 impl Renewal {
     /// What a reply says; `None` if it leaves out what was asked for, or what a client cannot be
     /// without.
     pub(crate) fn of(reply: RenewalReply, wants_certificate: bool) -> Option<Self> {
-        let RenewalReply { certificate, authorities, envelope_keys, server, addresses } = reply;
+        let RenewalReply { certificate, authorities, envelope_keys, server, addresses, node } =
+            reply;
         let is_whole = certificate.is_some() == wants_certificate
             && !authorities.is_empty()
             && !envelope_keys.is_empty()
-            && !addresses.is_empty();
+            && !addresses.is_empty()
+            && node.as_ref().is_none_or(|node| !node.session_keys.is_empty());
         is_whole.then_some(Renewal {
             certificate_pem: certificate,
             authorities_pem: authorities,
             envelope_keys,
             server,
             addresses,
+            node: node.map(|node| NodeRenewal {
+                session_keys: node.session_keys,
+                revocation_lists_pem: node.revocation_lists,
+                cross_certificates_pem: node.cross_certificates,
+            }),
         })
     }
 }
@@ -56,12 +90,15 @@ impl fmt::Debug for Renewal {
             .field("envelope_keys", &self.envelope_keys.len())
             .field("server", &self.server)
             .field("addresses", &self.addresses)
+            .field("node", &self.node)
             .finish_non_exhaustive()
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use ipc_protocol::NodeReply;
+
     use super::*;
 
     fn reply() -> RenewalReply {
@@ -71,7 +108,12 @@ mod tests {
             envelope_keys: vec![Zeroizing::new("the-key".into())],
             server: "localhost".into(),
             addresses: vec!["192.0.2.1:3000".into()],
+            node: None,
         }
+    }
+
+    fn node(session_keys: Vec<Zeroizing<String>>) -> NodeReply {
+        NodeReply { session_keys, revocation_lists: None, cross_certificates: None }
     }
 
     #[test]
@@ -85,6 +127,7 @@ mod tests {
             RenewalReply { authorities: String::new(), ..reply() },
             RenewalReply { envelope_keys: Vec::new(), ..reply() },
             RenewalReply { addresses: Vec::new(), ..reply() },
+            RenewalReply { node: Some(node(Vec::new())), ..reply() },
         ] {
             assert!(Renewal::of(bad, true).is_none());
         }
@@ -92,7 +135,9 @@ mod tests {
 
     #[test]
     fn debug_shows_no_key() {
-        let shown = format!("{:?}", Renewal::of(reply(), true).unwrap());
+        let node = Some(node(vec![Zeroizing::new("the-key".into())]));
+        let shown = format!("{:?}", Renewal::of(RenewalReply { node, ..reply() }, true).unwrap());
         assert!(shown.contains("192.0.2.1:3000") && !shown.contains("the-key"), "{shown}");
+        assert!(shown.contains("session_keys: 1"), "{shown}");
     }
 }

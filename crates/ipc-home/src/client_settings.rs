@@ -1,7 +1,10 @@
-//! What an enrolled client knows of its server: `client.json` in its home.
+//! What an enrolled client knows of its server: `client.json` in its home. A further server of an
+//! installation knows the same of the server that it follows: `node.json`.
 //!
-//! Enrolment and renewal write it (`ipc-setup`); a client that is told no server reads it. It holds
-//! no secret: the password is in `client.cred`.
+//! Enrolment and renewal write them (`ipc-setup`); a client that is told no server reads
+//! `client.json`. They hold no secret: the password is in `client.cred`.
+
+use std::path::PathBuf;
 
 use ipc_base::PeerName;
 use serde::{Deserialize, Serialize};
@@ -12,7 +15,7 @@ use crate::{Home, HomeError};
 /// The layout that this version writes and reads.
 const VERSION: u32 = 1;
 
-/// Which server a client talks to, and as whom.
+/// Which server a client talks to, or a further server follows, and as whom.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClientSettings {
     /// The name that the server's certificate is for.
@@ -69,7 +72,18 @@ impl Home {
     /// [`HomeError::BadClientSettings`], [`HomeError::TooLarge`], [`HomeError::NotAFile`],
     /// [`HomeError::Unreadable`].
     pub fn client_settings(&self) -> Result<Option<ClientSettings>, HomeError> {
-        let path = self.client_settings_file();
+        self.settings_in(self.client_settings_file())
+    }
+
+    /// Reads `node.json`; `None` in any home but that of a further server of an installation.
+    ///
+    /// # Errors
+    /// As [`client_settings`](Self::client_settings).
+    pub fn node_settings(&self) -> Result<Option<ClientSettings>, HomeError> {
+        self.settings_in(self.node_settings_file())
+    }
+
+    fn settings_in(&self, path: PathBuf) -> Result<Option<ClientSettings>, HomeError> {
         match read_public_as(&path, self.access()) {
             Ok(json) => ClientSettings::from_json(&json)
                 .map(Some)
@@ -85,6 +99,14 @@ impl Home {
     /// [`HomeError::Unwritable`], [`HomeError::NoRandomness`].
     pub fn write_client_settings(&self, settings: &ClientSettings) -> Result<(), HomeError> {
         write_file_atomically(&self.client_settings_file(), &settings.to_json(), crate::FILE_MODE)
+    }
+
+    /// Writes `node.json`.
+    ///
+    /// # Errors
+    /// As [`write_client_settings`](Self::write_client_settings).
+    pub fn write_node_settings(&self, settings: &ClientSettings) -> Result<(), HomeError> {
+        write_file_atomically(&self.node_settings_file(), &settings.to_json(), crate::FILE_MODE)
     }
 }
 
@@ -108,6 +130,10 @@ mod tests {
         assert_eq!(home.client_settings().unwrap(), None);
         home.write_client_settings(&settings()).unwrap();
         assert_eq!(home.client_settings().unwrap(), Some(settings()));
+        // That of a server is another file.
+        assert_eq!(home.node_settings().unwrap(), None);
+        home.write_node_settings(&settings()).unwrap();
+        assert_eq!(home.node_settings().unwrap(), Some(settings()));
     }
 
     #[test]

@@ -100,8 +100,9 @@ pub(crate) fn contents_of(names: &[OsString]) -> Contents {
 /// Names that exist only in a home, and must never be copied to a client.
 const OF_SERVERS: [&str; 4] = ["session.key", "web-ipc-ca.key", "admin.cred", "users.db"];
 
-/// What tells the directory of a client whose enrolment was cut short, whatever else is in it yet.
-/// `ipc-setup` writes it first and removes it last.
+/// What tells the directory of a client or server whose enrolment was cut short, whatever else is
+/// in it yet: nothing but accepting a bundle again completes it. `ipc-setup` writes it first and
+/// removes it last.
 const ENROLLING: &str = ".enrolling";
 
 /// Whether the directory has at least two of the three things that a client needs, and nothing that
@@ -109,11 +110,11 @@ const ENROLLING: &str = ".enrolling";
 /// `session.key` or the authority's key.
 fn is_client(names: &[OsString]) -> bool {
     let has = |wanted: &str| names.iter().any(|name| name == wanted);
-    if OF_SERVERS.into_iter().any(has) {
-        return false;
-    }
     if has(ENROLLING) {
         return true;
+    }
+    if OF_SERVERS.into_iter().any(has) {
+        return false;
     }
     let has_pair = names.iter().any(|name| {
         let peer = name.to_str().and_then(|name| name.strip_suffix(".key"));
@@ -201,6 +202,8 @@ mod tests {
         // What an enrolment that was killed early leaves.
         assert_eq!(contents(&[".lock", ".enrolling"]), Contents::Client);
         assert_eq!(contents(&[".lock", ".enrolling", "envelope.keys"]), Contents::Client);
+        // No home is made of what an enrolment of a server left: it has no authority of its own.
+        assert_eq!(contents(&[".enrolling", "session.key", "users.db"]), Contents::Client);
     }
 
     #[test]

@@ -119,10 +119,17 @@ impl Home {
         self.root.join("client.json")
     }
 
-    /// `client.cred`: in the home of an enrolled client, its user's name and password.
+    /// `client.cred`: in the home of an enrolled client or server, its user's name and password.
     #[must_use]
     pub fn client_cred_file(&self) -> PathBuf {
         self.root.join("client.cred")
+    }
+
+    /// `node.json`: in the home of a further server of an installation, which server it follows and
+    /// as whom.
+    #[must_use]
+    pub fn node_settings_file(&self) -> PathBuf {
+        self.root.join("node.json")
     }
 
     /// `NAME.crt`: a peer's certificate.

@@ -114,6 +114,16 @@ impl Home {
         Ok(ring)
     }
 
+    /// Reads the keys of session tokens one by one, in the order of the ring, for a further server
+    /// of the installation.
+    ///
+    /// # Errors
+    /// As [`envelope_keys`](Self::envelope_keys).
+    pub fn session_keys_one_by_one(&self) -> Result<Vec<Key>, HomeError> {
+        let path = self.session_key_file();
+        keys(&self.secret(&path)?, path)
+    }
+
     fn secret(&self, path: &Path) -> Result<Zeroizing<Vec<u8>>, HomeError> {
         read_secret_as(path, self.access())
     }

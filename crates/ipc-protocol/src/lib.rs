@@ -66,7 +66,7 @@ pub use json_error::{DEPTH_MAX, JsonError, JsonErrorKind, NAMES_MAX};
 pub use message_id::{MessageId, MessageIdError};
 pub use normal_form::{secret_to_nfc, secret_to_nfd, to_nfc, to_nfd};
 pub use problem::{Problem, ProblemCode, Retry};
-pub use renewal::{CSR_PEM_BYTES_MAX, RenewalReply, RenewalRequest};
+pub use renewal::{CSR_PEM_BYTES_MAX, NodeReply, RenewalReply, RenewalRequest};
 pub use route::Route;
 pub use transport::{Protocol, ProtocolError, is_loopback};
 

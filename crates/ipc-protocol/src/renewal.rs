@@ -1,5 +1,5 @@
-//! The frame bodies of `POST /client/renew`: the request of an enrolled client, and a reply with
-//! all certificates, keys and addresses that it needs to follow a change of these.
+//! The frame bodies of `POST /client/renew`: the request of an enrolled client or server, and a
+//! reply with all certificates, keys and addresses that it needs to follow a change of these.
 
 use std::fmt;
 
@@ -39,6 +39,37 @@ pub struct RenewalReply {
     pub server: String,
     /// The addresses that clients connect to, `HOST:PORT` each.
     pub addresses: Vec<String>,
+    /// What a further server of the installation needs beyond a client. `None` for every client.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node: Option<NodeReply>,
+}
+
+/// The member of a [`RenewalReply`] that only a further server of the installation gets, which was
+/// enrolled as one.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeReply {
+    /// The keys of session tokens, in their text form. The server seals with the first and opens
+    /// with all.
+    #[serde(with = "secrets")]
+    pub session_keys: Vec<Zeroizing<String>>,
+    /// The list of revoked certificates of each authority (RFC 5280, section 5), in PEM. `None`
+    /// where nothing was ever revoked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revocation_lists: Option<String>,
+    /// While the authority is being replaced, the certificates that a server sends behind its own,
+    /// in PEM.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cross_certificates: Option<String>,
+}
+
+impl fmt::Debug for NodeReply {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("NodeReply")
+            .field("session_keys", &self.session_keys.len())
+            .field("revocation_lists", &self.revocation_lists.is_some())
+            .field("cross_certificates", &self.cross_certificates.is_some())
+            .finish()
+    }
 }
 
 impl fmt::Debug for RenewalReply {
@@ -48,6 +79,7 @@ impl fmt::Debug for RenewalReply {
             .field("envelope_keys", &self.envelope_keys.len())
             .field("server", &self.server)
             .field("addresses", &self.addresses)
+            .field("node", &self.node)
             .finish_non_exhaustive()
     }
 }
@@ -82,6 +114,15 @@ mod tests {
             envelope_keys: vec![Zeroizing::new("hunter2".into())],
             server: "localhost".into(),
             addresses: vec!["192.0.2.1:3000".into()],
+            node: None,
+        }
+    }
+
+    fn node() -> NodeReply {
+        NodeReply {
+            session_keys: vec![Zeroizing::new("hunter3".into())],
+            revocation_lists: Some("L".into()),
+            cross_certificates: None,
         }
     }
 
@@ -92,6 +133,14 @@ mod tests {
         let text = r#"{"certificate":"C","authorities":"A","envelope_keys":["hunter2"],"server":"localhost","addresses":["192.0.2.1:3000"]}"#;
         assert_eq!(serde_json::to_string(&reply()).unwrap(), text);
         assert_eq!(serde_json::from_str::<RenewalReply>(text).unwrap(), reply());
+
+        let of_a_node = RenewalReply { node: Some(node()), ..reply() };
+        let text = text.replace(
+            r#"3000"]}"#,
+            r#"3000"],"node":{"session_keys":["hunter3"],"revocation_lists":"L"}}"#,
+        );
+        assert_eq!(serde_json::to_string(&of_a_node).unwrap(), text);
+        assert_eq!(serde_json::from_str::<RenewalReply>(&text).unwrap(), of_a_node);
     }
 
     #[test]
@@ -109,6 +158,7 @@ mod tests {
 
     #[test]
     fn debug_shows_no_key() {
-        assert!(!format!("{:?}", reply()).contains("hunter2"));
+        let shown = format!("{:?}", RenewalReply { node: Some(node()), ..reply() });
+        assert!(!shown.contains("hunter") && shown.contains("session_keys: 1"), "{shown}");
     }
 }

@@ -89,7 +89,7 @@ mod write_progress;
 pub use builder::ServerBuilder;
 pub use error::StartError;
 pub use ipc_base::{
-    CertificateIssuer, ModeChange, Place, Remedy, RenewalError, RenewalQuery, Renewed,
+    CertificateIssuer, ModeChange, Place, Remedy, RenewalError, RenewalQuery, Renewed, RenewedPeer,
 };
 pub use ipc_home::{Home, HomeError, NameError, PeerName};
 pub use ipc_inbox::{

@@ -1,5 +1,5 @@
-//! `POST /client/renew`: an enrolled client gets a new certificate, and with it all that may have
-//! changed since it was enrolled.
+//! `POST /client/renew`: an enrolled client, or a further server of the installation, gets a new
+//! certificate, and with it all that may have changed since it was enrolled.
 //!
 //! `routes` comes here. Who issues the certificate is the application's choice: see
 //! [`CertificateIssuer`](ipc_base::CertificateIssuer).
@@ -8,12 +8,11 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use actix_web::{HttpRequest, web};
-use ipc_base::{PeerName, RenewalError, RenewalQuery, Renewed};
-use ipc_envelope::KeyRing;
+use ipc_base::{PeerName, RenewalError, RenewalQuery, Renewed, RenewedPeer};
+use ipc_envelope::{Key, KeyRing};
 use ipc_protocol::{
-    CSR_PEM_BYTES_MAX, MessageId, ProblemCode, RenewalReply, RenewalRequest, Route,
+    CSR_PEM_BYTES_MAX, MessageId, NodeReply, ProblemCode, RenewalReply, RenewalRequest, Route,
 };
-use rustls_pki_types::CertificateDer;
 use zeroize::Zeroizing;
 
 use crate::admit::{admit, malformed, take_in};
@@ -58,13 +57,13 @@ pub(crate) async fn renew(
     if csr.as_ref().is_some_and(|csr| csr.len() > CSR_PEM_BYTES_MAX) {
         return Err(bad_request("the certificate signing request is too long"));
     }
-    let name = facts
-        .filter(|facts| facts.is_client_only)
-        .and_then(|facts| facts.name.clone())
-        .ok_or_else(|| {
-            let detail = "only enrolled clients renew here: a pair of the home is renewed there";
-            Refusal::new(ProblemCode::RenewalRefused, detail)
-        })?;
+    let not_enrolled = || {
+        let detail = "only enrolled clients and servers renew here: a pair of the home is renewed \
+                      there, and copied again to where it is used";
+        Refusal::new(ProblemCode::RenewalRefused, detail)
+    };
+    let facts = facts.ok_or_else(not_enrolled)?;
+    let name = facts.name.clone().ok_or_else(not_enrolled)?;
     let certificate = certificate_of(request)
         .ok_or_else(|| internal("renewing a certificate", "the connection shows none"))?;
     let issuer = state.issuer.clone().ok_or_else(|| refused(RenewalError::Unavailable))?;
@@ -76,19 +75,44 @@ pub(crate) async fn renew(
         .await
         .map_err(|error| internal("renewing a certificate", error))?
         .map_err(refused)?;
+    let is_asked_of_a_server = renewed.peer == RenewedPeer::Server;
+    // Keys that servers share go to a certificate of a server alone, whatever the issuer says; and
+    // a certificate of a server that was not enrolled as one has nothing to follow here.
+    if is_asked_of_a_server == facts.is_client_only {
+        return Err(not_enrolled());
+    }
     let body = reply(renewed, &name, &state.trust.load_full());
     let body = serde_json::to_string(&body).map_err(|error| internal("no reply", error))?;
     Ok(Answer { body: Zeroizing::new(body), id, is_raw, keys, key_index })
 }
 
 fn reply(renewed: Renewed, name: &PeerName, trust: &Trust) -> RenewalReply {
+    let texts = |keys: &[Key]| keys.iter().map(Key::to_base64url).collect();
+    let (envelope_keys, node) = match renewed.peer {
+        RenewedPeer::Server => {
+            let (envelope_keys, session_keys) = trust.keys_of_servers();
+            let node = NodeReply {
+                session_keys: texts(session_keys),
+                revocation_lists: joined("X509 CRL", &trust.revocation_lists),
+                cross_certificates: joined("CERTIFICATE", &trust.cross_certificates),
+            };
+            (texts(envelope_keys), Some(node))
+        }
+        _ => (texts(&trust.derived_keys(name)), None),
+    };
     RenewalReply {
         certificate: renewed.certificate_pem,
-        authorities: trust.authorities.iter().map(to_pem).collect(),
-        envelope_keys: trust.derived_keys(name).iter().map(|key| key.to_base64url()).collect(),
+        authorities: joined("CERTIFICATE", &trust.authorities).unwrap_or_default(),
+        envelope_keys,
         server: renewed.server,
         addresses: renewed.addresses,
+        node,
     }
+}
+
+/// Several of a kind in PEM; `None` of none.
+fn joined(label: &str, ders: &[impl AsRef<[u8]>]) -> Option<String> {
+    (!ders.is_empty()).then(|| ders.iter().map(|der| to_pem(label, der.as_ref())).collect())
 }
 
 fn bad_request(detail: &'static str) -> Refusal {
@@ -106,11 +130,10 @@ fn refused(error: RenewalError) -> Refusal {
     }
 }
 
-/// A certificate in PEM (RFC 7468, section 2).
-fn to_pem(certificate: &CertificateDer<'static>) -> String {
-    let text = base64_simd::STANDARD.encode_to_string(certificate);
-    let mut pem = String::with_capacity(text.len() + text.len() / 64 + 64);
-    pem.push_str("-----BEGIN CERTIFICATE-----\n");
+/// DER in PEM (RFC 7468, section 2) under a label.
+fn to_pem(label: &str, der: &[u8]) -> String {
+    let text = base64_simd::STANDARD.encode_to_string(der);
+    let mut pem = format!("-----BEGIN {label}-----\n");
     let mut rest = text.as_str();
     while !rest.is_empty() {
         let (line, behind) = rest.split_at(rest.len().min(64));
@@ -118,12 +141,13 @@ fn to_pem(certificate: &CertificateDer<'static>) -> String {
         pem.push('\n');
         rest = behind;
     }
-    pem.push_str("-----END CERTIFICATE-----\n");
+    pem.push_str(&format!("-----END {label}-----\n"));
     pem
 }
 
 #[cfg(test)]
 mod tests {
+    use rustls_pki_types::CertificateDer;
     use rustls_pki_types::pem::PemObject as _;
 
     use super::*;
@@ -132,7 +156,7 @@ mod tests {
     fn a_certificate_in_pem_is_read_back_whatever_its_length() {
         for bytes in [0, 1, 47, 48, 49, 96, 1000] {
             let der = CertificateDer::from((0..bytes).map(|byte| byte as u8).collect::<Vec<_>>());
-            let pem = to_pem(&der);
+            let pem = to_pem("CERTIFICATE", &der);
             assert!(pem.lines().all(|line| line.len() <= 64), "{pem}");
             if bytes > 0 {
                 assert_eq!(CertificateDer::from_pem_slice(pem.as_bytes()).unwrap(), der);

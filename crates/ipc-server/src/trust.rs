@@ -25,7 +25,7 @@ use rustls::{
     CertificateError, DigitallySignedStruct, DistinguishedName, RootCertStore, ServerConfig,
     SignatureScheme,
 };
-use rustls_pki_types::{CertificateDer, UnixTime};
+use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, UnixTime};
 
 use crate::error::StartError;
 use crate::session::SessionKeys;
@@ -43,6 +43,12 @@ pub(crate) struct Trust {
     /// Its keys, from which each enrolled client's are derived.
     keys: Vec<Key>,
     session_keys: KeyRing,
+    /// The keys of that ring, for further servers of the installation.
+    session_keys_one_by_one: Vec<Key>,
+    /// Lists of revoked certificates, for those servers too.
+    pub(crate) revocation_lists: Vec<CertificateRevocationListDer<'static>>,
+    /// What a server sends behind its own certificate while the authority is replaced.
+    pub(crate) cross_certificates: Vec<CertificateDer<'static>>,
 }
 
 /// What connections run over, and who verifies their certificates.
@@ -82,8 +88,18 @@ impl Trust {
             Protocol::Https => home.ca_certificates()?,
             Protocol::Http => Vec::new(),
         };
+        let (revocation_lists, cross_certificates) = match protocol {
+            Protocol::Https => (home.revocation_lists()?, home.cross_certificates()?),
+            Protocol::Http => (Vec::new(), Vec::new()),
+        };
         let transport = match protocol {
-            Protocol::Https => Transport::Tls(configuration(home, name, &authorities)?),
+            Protocol::Https => Transport::Tls(configuration(
+                home,
+                name,
+                &authorities,
+                &revocation_lists,
+                &cross_certificates,
+            )?),
             Protocol::Http => Transport::Plain,
         };
         Ok(Self {
@@ -93,6 +109,9 @@ impl Trust {
             envelope_keys: Arc::new(envelope_keys),
             keys,
             session_keys: home.session_keys()?,
+            session_keys_one_by_one: home.session_keys_one_by_one()?,
+            revocation_lists,
+            cross_certificates,
         })
     }
 
@@ -111,6 +130,12 @@ impl Trust {
     /// The keys of the enrolled client of this name, in the order of the ring.
     pub(crate) fn derived_keys(&self, name: &PeerName) -> Vec<Key> {
         self.keys.iter().map(|key| key.derive_for(name.as_str())).collect()
+    }
+
+    /// The keys that servers of this installation share, for a further one: those of the envelope
+    /// ring, and those of session tokens.
+    pub(crate) fn keys_of_servers(&self) -> (&[Key], &[Key]) {
+        (&self.keys, &self.session_keys_one_by_one)
     }
 
     /// Refuses a certificate of the server's own that no client takes at this time.
@@ -182,6 +207,8 @@ fn configuration(
     home: &Home,
     name: &PeerName,
     authorities: &[CertificateDer<'static>],
+    revocation_lists: &[CertificateRevocationListDer<'static>],
+    cross_certificates: &[CertificateDer<'static>],
 ) -> Result<Tls, StartError> {
     let roots = roots(home, authorities)?;
     let unusable_authority = |error: VerifierBuilderError| StartError::Authority {
@@ -191,7 +218,7 @@ fn configuration(
     let by_chain = WebPkiClientVerifier::builder_with_provider(Arc::clone(&roots), provider())
         .build()
         .map_err(unusable_authority)?;
-    let revoked = revoked(home)?;
+    let revoked = revoked(home, revocation_lists)?;
     let revoked_count = revoked.len();
     let verifier: Arc<dyn ClientCertVerifier> = Arc::new(Verifier { by_chain, revoked });
     let as_a_client = WebPkiServerVerifier::builder_with_provider(roots, provider())
@@ -205,7 +232,7 @@ fn configuration(
         as_a_client,
     );
     // Clients that trust the authority's predecessor alone verify the certificate by these.
-    identity.chain.extend(home.cross_certificates()?);
+    identity.chain.extend(cross_certificates.iter().cloned());
     let mut config = ServerConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
         .map_err(|error| unusable(home, name, &error))?
@@ -234,10 +261,13 @@ type Revoked = HashSet<(Option<Vec<u8>>, SerialNumber)>;
 
 /// Reads the lists of revoked certificates. One that cannot be read is not left out: what it
 /// revokes would be trusted again.
-fn revoked(home: &Home) -> Result<Revoked, StartError> {
+fn revoked(
+    home: &Home,
+    lists: &[CertificateRevocationListDer<'static>],
+) -> Result<Revoked, StartError> {
     let mut revoked = Revoked::new();
-    for list in home.revocation_lists()? {
-        let list = RevocationList::from_der(&list)
+    for list in lists {
+        let list = RevocationList::from_der(list)
             .ok_or_else(|| HomeError::BadRevocationList { path: home.revocation_list_file() })?;
         let issuer = list.issuer_key_id;
         revoked.extend(list.entries.into_iter().map(|entry| (issuer.clone(), entry.serial)));

@@ -11,7 +11,7 @@ use ipc_pki::{
 };
 
 use crate::lock::Lock;
-use crate::{SetupError, pair, provision};
+use crate::{SetupError, node, pair, provision};
 
 /// Which certificate is wanted. Made with [`CertificateRequest::new`], then changed field by field.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -91,6 +91,7 @@ pub fn issue_certificate(
     leaf.validity_days = request.validity_days;
 
     let _lock = Lock::of_complete(home)?;
+    node::refuse(home)?;
     // Names of hosts have no case: a pair of this name in other letters is the one that is meant.
     let name = home.name_of_pair(&name)?;
     let (certificate_file, key_file) = (home.certificate_file(&name), home.key_file(&name));

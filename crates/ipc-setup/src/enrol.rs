@@ -1,10 +1,13 @@
-//! Enrols clients on other hosts: makes a bundle in the server's home, and a client's home of it.
+//! Enrols clients on other hosts, and further servers: makes a bundle in the server's home, and
+//! another home of it.
 //!
 //! The command line comes here. A bundle holds what one client needs and nothing that is another's:
 //! no key of the authority, of the server or of another client, and of the envelope keys only those
-//! derived for this name. Which changes are made in which order, so that a run that was killed is
-//! completed by its repetition, stands at each function.
+//! derived for this name. That of a server has the keys that servers share and a copy of the users
+//! (`node`), and no key of the authority either. Which changes are made in which order, so that a
+//! run that was killed is completed by its repetition, stands at each function.
 
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use ipc_envelope::KeyRing;
@@ -12,8 +15,8 @@ use ipc_home::{
     ADMIN_USERNAME, ClientSettings, Contents, Credentials, Home, HomeError, PeerName, locate,
 };
 use ipc_pki::{
-    CertificateInfo, LEAF_VALIDITY_DAYS, LeafRequest, RevocationReason, SerialNumber, SubjectName,
-    Usages, key_fits,
+    CertificateInfo, LEAF_VALIDITY_DAYS, LeafRequest, RevocationReason, SubjectAltName,
+    SubjectName, Usages, key_fits,
 };
 use ipc_store::{StoreError, Username};
 use serde::{Deserialize, Serialize};
@@ -22,13 +25,17 @@ use zeroize::{Zeroize as _, Zeroizing};
 use crate::bundle::{self, Code, Cost};
 use crate::bundle_error::{BUNDLE_TTL_SECS, BundleError};
 use crate::certificates::{ListedCertificate, list_certificates};
-use crate::enrolments::{Enrolment, EnrolmentState};
+use crate::enrolments::{Enrolment, EnrolmentKind, EnrolmentState};
 use crate::lock::Lock;
+use crate::node::NodeContent;
 use crate::provision::{exists, load_authority};
 use crate::random::{random_bytes, random_password};
 use crate::revoke::revoke;
 use crate::users::users;
-use crate::{SetupError, directory, files, pair};
+use crate::{SetupError, directory, files, issued, node, pair};
+
+/// More than a client's content takes as JSON: two or three certificates, a key and 16 others.
+const CLIENT_JSON_BYTES: usize = 192 * 1024;
 
 /// The layout of a bundle's content.
 const VERSION: u32 = 1;
@@ -44,6 +51,11 @@ pub struct EnrolRequest<'a> {
     pub server: &'a str,
     /// Where the client reaches the server, `HOST:PORT` each, in the order in which they are tried.
     pub addresses: &'a [String],
+    /// What is enrolled; a client unless changed.
+    pub kind: EnrolmentKind,
+    /// The DNS names and IP addresses that clients connect to, of a server; besides its name and
+    /// those of the first server.
+    pub alt_names: &'a [String],
     /// Days from `now_secs` until the certificate expires.
     pub validity_days: u32,
     /// The time, in seconds since the Unix epoch.
@@ -59,6 +71,8 @@ impl<'a> EnrolRequest<'a> {
             user: None,
             server: "localhost",
             addresses,
+            kind: EnrolmentKind::Client,
+            alt_names: &[],
             validity_days: LEAF_VALIDITY_DAYS,
             now_secs,
         }
@@ -79,14 +93,16 @@ pub struct Bundle {
     pub replaced: bool,
 }
 
-/// What a client's home was made of.
+/// What a home was made of.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Accepted {
-    /// The client's home.
+    /// The home of the client or server.
     pub home: Home,
-    /// What it knows of its server.
+    /// What it knows of its server, or of the server that it follows.
     pub settings: ClientSettings,
+    /// Whether it is that of a client or of a further server.
+    pub kind: EnrolmentKind,
 }
 
 /// What [`cancel_enrolment`] did.
@@ -103,7 +119,7 @@ pub struct Cancelled {
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Content {
     version: u32,
-    kind: String,
+    kind: EnrolmentKind,
     name: String,
     server: String,
     addresses: Vec<String>,
@@ -115,6 +131,9 @@ pub(crate) struct Content {
     password: String,
     created_at: u64,
     expires_at: u64,
+    /// What only a server gets.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    node: Option<NodeContent>,
 }
 
 /// Enrols a client: certifies a key for it, for clientAuth alone, makes its user, and seals both
@@ -125,11 +144,16 @@ pub(crate) struct Content {
 /// last is good. In this order: revoke, `issued/SERIAL.crt`, `enrolments/NAME.json`, the user, who
 /// is bound to the name and logs in with this client's certificates only.
 ///
+/// A further server is enrolled in the same way. Its certificate is for serverAuth and clientAuth,
+/// and for the names of the first server too, since clients verify one name at every address. Its
+/// user is whom it follows the first server as. The copy of the users is that of this moment, and
+/// does not have that user.
+///
 /// # Errors
 /// [`SetupError::EnrolmentExists`] for a client that has accepted;
 /// [`SetupError::EnrolmentNameTaken`] for the name of a pair of this home;
-/// [`SetupError::NoAddress`]; [`SetupError::Store`] for a user who is there already;
-/// [`HomeError::CertificateMissing`] if the server has no pair here; [`SetupError::Name`],
+/// [`SetupError::NoAddress`]; [`SetupError::TooManyUsers`]; [`SetupError::Store`] for a user who is
+/// there already; [`HomeError::CertificateMissing`] if the server has no pair here; [`SetupError::Name`],
 /// [`SetupError::Username`], [`SetupError::BadAuthority`], [`SetupError::Issue`]; and what is wrong
 /// with the home.
 pub fn create_enrolment(home: &Home, request: &EnrolRequest<'_>) -> Result<Bundle, SetupError> {
@@ -144,10 +168,19 @@ pub fn create_enrolment(home: &Home, request: &EnrolRequest<'_>) -> Result<Bundl
     }
     let user = Username::parse(request.user.unwrap_or(name.as_str()))?;
     let mut leaf = LeafRequest::new(subject);
-    leaf.usages = Usages::Client;
     leaf.validity_days = request.validity_days;
+    let is_server = request.kind == EnrolmentKind::Server;
+    match is_server {
+        // Unless other names are given, that is all: see `alt_names_of_first`.
+        true => leaf.alt_names.push(alt_name(request.name)?),
+        false => leaf.usages = Usages::Client,
+    }
+    for name in request.alt_names.iter().filter(|_| is_server) {
+        leaf.alt_names.push(alt_name(name)?);
+    }
 
     let _lock = Lock::of_complete(home)?;
+    node::refuse(home)?;
     let server = home.name_of_pair(server.peer_name())?;
     for path in [home.certificate_file(&server), home.key_file(&server)] {
         if !exists(&path)? {
@@ -169,12 +202,20 @@ pub fn create_enrolment(home: &Home, request: &EnrolRequest<'_>) -> Result<Bundl
     if user.as_str() == ADMIN_USERNAME || (is_there && !is_ours) {
         return Err(StoreError::Taken { username: user }.into());
     }
+    if is_server {
+        let of_first = alt_names_of_first(home, &server)?;
+        for name in of_first.into_iter().chain([alt_name(server.as_str())?]) {
+            if !leaf.alt_names.contains(&name) {
+                leaf.alt_names.push(name);
+            }
+        }
+    }
     let issued = load_authority(home)?
         .issue(&leaf, request.now_secs)
         .map_err(|source| SetupError::Issue { name: name.clone(), source })?;
     let password = random_password()?;
     let expires_at_secs = request.now_secs + BUNDLE_TTL_SECS;
-    let enrolment = Enrolment::new(
+    let mut enrolment = Enrolment::new(
         &name,
         user.as_str(),
         issued.serial.to_string(),
@@ -182,24 +223,30 @@ pub fn create_enrolment(home: &Home, request: &EnrolRequest<'_>) -> Result<Bundl
         request.addresses,
         (request.now_secs, expires_at_secs),
     );
+    enrolment.kind = request.kind;
+    let keys = home.envelope_keys_one_by_one()?;
+    let keys = keys.iter().map(|key| match is_server {
+        true => key.to_base64url().to_string(),
+        false => key.derive_for(name.as_str()).to_base64url().to_string(),
+    });
     let content = Content {
         version: VERSION,
-        kind: "client".to_owned(),
+        kind: request.kind,
         name: name.to_string(),
         server: server.to_string(),
         addresses: request.addresses.to_vec(),
         authorities: text(&ipc_home::read_public(&home.ca_certificate_file())?),
         certificate: text(&issued.certificate_pem),
         key: text(issued.key_pem.as_bytes()),
-        envelope_keys: home
-            .envelope_keys_one_by_one()?
-            .iter()
-            .map(|key| key.derive_for(name.as_str()).to_base64url().to_string())
-            .collect(),
+        envelope_keys: keys.collect(),
         username: user.to_string(),
         password: password.to_string(),
         created_at: request.now_secs,
         expires_at: expires_at_secs,
+        node: match is_server {
+            true => Some(NodeContent::of(home)?),
+            false => None,
+        },
     };
     // Everything that can fail for another reason than the disk comes before the first change.
     let code = Code::generate()?;
@@ -212,7 +259,7 @@ pub fn create_enrolment(home: &Home, request: &EnrolRequest<'_>) -> Result<Bundl
             delete_user(&users, &before.user)?;
         }
     }
-    keep_issued(home, &issued.serial, &issued.certificate_pem)?;
+    issued::keep(home, &issued.serial, &issued.certificate_pem, request.now_secs)?;
     enrolment.write(home)?;
     files::step();
     match is_there {
@@ -225,14 +272,19 @@ pub fn create_enrolment(home: &Home, request: &EnrolRequest<'_>) -> Result<Bundl
     Ok(Bundle { text, code, enrolment, replaced: before.is_some() })
 }
 
-/// Files a certificate that was issued for somebody else, before it is handed out.
-pub(crate) fn keep_issued(
-    home: &Home,
-    serial: &SerialNumber,
-    certificate_pem: &[u8],
-) -> Result<(), SetupError> {
-    files::make_directory(&home.issued_dir())?;
-    files::write(&home.issued_dir().join(format!("{serial}.crt")), certificate_pem)
+fn alt_name(name: &str) -> Result<SubjectAltName, SetupError> {
+    SubjectAltName::parse(name).map_err(|source| SetupError::Name { name: name.to_owned(), source })
+}
+
+/// The names of the first server that another one answers to as well: all DNS names, since clients
+/// verify one of them at every address, and the addresses of loopback, which every host has. Its
+/// other addresses are those of its host.
+fn alt_names_of_first(home: &Home, server: &PeerName) -> Result<Vec<SubjectAltName>, SetupError> {
+    let pem = ipc_home::read_public(&home.certificate_file(server))?;
+    let names = CertificateInfo::from_pem(&pem).map(|info| info.alt_names).unwrap_or_default();
+    let is_shared =
+        |name: &&String| name.parse::<IpAddr>().map_or(true, |address| address.is_loopback());
+    Ok(names.iter().filter(is_shared).filter_map(|name| SubjectAltName::parse(name).ok()).collect())
 }
 
 /// Revokes the certificate with this serial number, where it is filed. Only for the holder of the
@@ -273,6 +325,7 @@ pub fn cancel_enrolment(home: &Home, name: &str, now_secs: u64) -> Result<Cancel
         .map_err(|source| SetupError::Name { name: name.to_owned(), source })?;
     let name = subject.peer_name();
     let _lock = Lock::of_complete(home)?;
+    node::refuse(home)?;
     let mut enrolment = Enrolment::read(home, name)?
         .ok_or_else(|| SetupError::UnknownEnrolment { name: name.to_string() })?;
     let list = list_certificates(home)?;
@@ -296,15 +349,15 @@ pub fn cancel_enrolment(home: &Home, name: &str, now_secs: u64) -> Result<Cancel
     Ok(Cancelled { revoked, user_deleted })
 }
 
-/// Makes a client's home at `path` of a bundle.
+/// Makes the home of a client, or of a further server, at `path` of a bundle.
 ///
 /// The directory must be empty, not there yet, or one in which an acceptance was cut short: that is
 /// begun again, with this bundle. A file `.enrolling` tells such a directory; it is written first
-/// and removed last.
+/// and removed last. A server's home is complete with its `admin.cred`, the last file before that.
 ///
 /// # Errors
 /// [`SetupError::Bundle`] says what is wrong with the bundle or the code, and nothing is made then;
-/// [`SetupError::AlreadyEnrolled`] for a home of an enrolled client,
+/// [`SetupError::AlreadyEnrolled`] for a home of an enrolled client or server,
 /// [`SetupError::NotForEnrolment`] for any other that is not empty; and what is wrong with the
 /// directory.
 pub fn accept_enrolment(
@@ -314,7 +367,7 @@ pub fn accept_enrolment(
     now_secs: u64,
 ) -> Result<Accepted, SetupError> {
     let home = Home::at(directory::without_link(locate(Some(path))?));
-    refuse_others_home(&home)?;
+    refuse_others_home(&home, None)?;
     let bad = |source| SetupError::Bundle { source };
     let opened = bundle::open(bundle, code, now_secs).map_err(bad)?;
     let content = Content::from_json(&opened).map_err(bad)?;
@@ -326,22 +379,24 @@ pub fn accept_enrolment(
         }
     };
     // Once more: with the lock nobody else changes it.
-    refuse_others_home(&home)?;
+    if let Some(accepted) = refuse_others_home(&home, Some(&content))? {
+        files::remove(&marker(&home))?;
+        return Ok(accepted);
+    }
     directory::clean(&home)?;
     pair::recover(&home)?;
     let marker = marker(&home);
     files::write(&marker, b"")?;
-    // An earlier bundle may have been for another name.
+    // An earlier bundle may have been of another kind, or for another name.
+    match content.kind {
+        EnrolmentKind::Server => files::remove(&home.client_settings_file())?,
+        EnrolmentKind::Client => node::remove(&home)?,
+    }
     for other in home.peer_names()?.iter().filter(|other| **other != checked.name) {
         files::remove(&home.key_file(other))?;
         files::remove(&home.certificate_file(other))?;
     }
-    let mut keys = Zeroizing::new(String::with_capacity(content.envelope_keys.len() * 64));
-    for key in &content.envelope_keys {
-        keys.push_str(key);
-        keys.push('\n');
-    }
-    files::write(&home.envelope_keys_file(), keys.as_bytes())?;
+    files::write(&home.envelope_keys_file(), node::lines(&content.envelope_keys).as_bytes())?;
     files::write(&home.ca_certificate_file(), content.authorities.as_bytes())?;
     pair::write_pem(&home, &checked.name, content.certificate.as_bytes(), content.key.as_bytes())?;
     files::make_directory(&home.sessions_dir())?;
@@ -358,9 +413,16 @@ pub fn accept_enrolment(
         username: content.username.clone(),
     };
     files::step();
-    home.write_client_settings(&settings)?;
+    match &content.node {
+        None => home.write_client_settings(&settings)?,
+        Some(node) => {
+            home.write_node_settings(&settings)?;
+            node.unpack(&home)?;
+            node.complete(&home, now_secs)?;
+        }
+    }
     files::remove(&marker)?;
-    Ok(Accepted { home, settings })
+    Ok(Accepted { home, settings, kind: content.kind })
 }
 
 /// `.enrolling`, which tells the directory of an acceptance that was cut short.
@@ -369,23 +431,38 @@ fn marker(home: &Home) -> PathBuf {
 }
 
 /// Refuses a directory that is anything but empty or that of an acceptance that was cut short.
-fn refuse_others_home(home: &Home) -> Result<(), SetupError> {
-    match home.contents() {
+///
+/// A server's home that is complete and was only not called so yet is what the acceptance of this
+/// bundle made, and is not touched again: a server may run on it.
+fn refuse_others_home(
+    home: &Home,
+    content: Option<&Content>,
+) -> Result<Option<Accepted>, SetupError> {
+    let contents = match home.contents() {
         Err(HomeError::Unreadable { source, .. })
             if source.kind() == std::io::ErrorKind::NotFound =>
         {
-            Ok(())
+            return Ok(None);
         }
-        Err(error) => Err(error.into()),
-        Ok(Contents::Nothing) => Ok(()),
-        Ok(Contents::Client) if exists(&marker(home))? => Ok(()),
-        Ok(contents) => Err(match (contents, home.client_settings()) {
-            (Contents::Client, Ok(Some(settings))) => SetupError::AlreadyEnrolled {
-                path: home.root().to_owned(),
-                name: settings.identity,
-            },
-            _ => SetupError::NotForEnrolment { path: home.root().to_owned() },
-        }),
+        contents => contents?,
+    };
+    let is_begun = exists(&marker(home))?;
+    let settings = match contents {
+        Contents::Nothing => return Ok(None),
+        Contents::Client if is_begun => return Ok(None),
+        Contents::Client => home.client_settings(),
+        Contents::Complete => home.node_settings(),
+        _ => Ok(None),
+    };
+    let path = home.root().to_owned();
+    let Ok(Some(settings)) = settings else { return Err(SetupError::NotForEnrolment { path }) };
+    let is_of = |content: &Content| {
+        let certificate = ipc_home::read_public(&home.certificate_file(&settings.identity));
+        certificate.is_ok_and(|pem| pem == content.certificate.as_bytes())
+    };
+    match is_begun && content.is_none_or(is_of) {
+        true => Ok(Some(Accepted { home: home.clone(), settings, kind: EnrolmentKind::Server })),
+        false => Err(SetupError::AlreadyEnrolled { path, name: settings.identity }),
     }
 }
 
@@ -407,16 +484,18 @@ impl Drop for Content {
 impl Content {
     fn to_json(&self) -> Zeroizing<Vec<u8>> {
         // Room for everything at once: a vector that grows would leave copies of secrets behind.
-        let mut json = Zeroizing::new(Vec::with_capacity(bundle::BUNDLE_BYTES_MAX));
+        let of_a_server = self.node.as_ref().map_or(0, NodeContent::json_bytes);
+        let mut json = Zeroizing::new(Vec::with_capacity(CLIENT_JSON_BYTES + of_a_server));
         serde_json::to_writer(&mut *json, self).expect("strings and numbers always serialise");
         json
     }
 
     pub(crate) fn from_json(json: &[u8]) -> Result<Self, BundleError> {
         let content: Self = serde_json::from_slice(json).map_err(|_| BundleError::Unsupported)?;
-        match (content.version, content.kind.as_str()) {
-            (VERSION, "client") => Ok(content),
-            _ => Err(BundleError::Unsupported),
+        let has_its_part = content.node.is_some() == (content.kind == EnrolmentKind::Server);
+        match content.version == VERSION && has_its_part {
+            true => Ok(content),
+            false => Err(BundleError::Unsupported),
         }
     }
 
@@ -443,6 +522,9 @@ impl Content {
             && key_fits(self.certificate.as_bytes(), self.key.as_bytes())
             && CertificateInfo::all_from_pem(self.authorities.as_bytes())
                 .is_ok_and(|authorities| authorities.iter().all(|one| one.is_ca));
+        if let Some(node) = &self.node {
+            node.check(&self.envelope_keys)?;
+        }
         let keys = Zeroizing::new(self.envelope_keys.join("\n"));
         match KeyRing::from_text(&keys) {
             Ok(ring) if is_its && !self.addresses.is_empty() => Ok(Checked { name, server, ring }),

@@ -41,11 +41,12 @@ impl fmt::Display for EnrolmentState {
 #[non_exhaustive]
 pub struct Enrolment {
     version: u32,
-    /// The client's peer name.
+    /// The peer name of the client or server.
     pub name: String,
     /// The user whom it logs in as.
     pub user: String,
-    kind: Kind,
+    /// What it is enrolled as.
+    pub kind: EnrolmentKind,
     /// The serial number of the certificate in the bundle, in hexadecimal digits.
     pub serial: String,
     /// When the bundle was made, in seconds since the Unix epoch.
@@ -64,15 +65,21 @@ pub struct Enrolment {
     pub(crate) accepted_key: Option<String>,
 }
 
-/// What is enrolled: a further server would be another kind.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+/// What is enrolled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-enum Kind {
+#[non_exhaustive]
+pub enum EnrolmentKind {
+    /// A client on another host.
+    #[default]
     Client,
+    /// A further server of the same installation: it gets every key that servers share, and a copy
+    /// of the users.
+    Server,
 }
 
 impl Enrolment {
-    /// A new one, pending.
+    /// A new one, pending, of a client.
     pub(crate) fn new(
         name: &PeerName,
         user: &str,
@@ -85,7 +92,7 @@ impl Enrolment {
             version: VERSION,
             name: name.to_string(),
             user: user.to_owned(),
-            kind: Kind::Client,
+            kind: EnrolmentKind::Client,
             serial,
             created_at_secs,
             expires_at_secs,

@@ -154,15 +154,37 @@ pub enum SetupError {
     /// The key of a bundle could not be derived: there is no memory for it.
     #[error("cannot derive the key of the bundle from its code")]
     BundleKey,
-    /// The home is that of an enrolled client.
-    #[error("{} is the home of the client `{name}` already", path.display())]
+    /// The home is that of an enrolled client or server.
+    #[error("{} is the home of `{name}` already", path.display())]
     AlreadyEnrolled {
         /// The home.
         path: PathBuf,
-        /// The name of the client.
+        /// The name of the client or server.
         name: PeerName,
     },
-    /// The home is not that of an enrolled client.
+    /// The home is that of a further server of an installation, and the change is one for the first
+    /// server's home.
+    #[error(
+        "{} is the home of a further server: the authority's key, and whatever servers share, are in the home of the first, {first} at {}",
+        path.display(), addresses.join(", ")
+    )]
+    ServerNode {
+        /// The home.
+        path: PathBuf,
+        /// The name in the first server's certificate.
+        first: String,
+        /// Where the first server is reached.
+        addresses: Vec<String>,
+    },
+    /// The database of users is too large for a bundle.
+    #[error("users.db has {bytes} bytes, and a bundle carries {bytes_max} at most")]
+    TooManyUsers {
+        /// How many bytes a copy of it has.
+        bytes: u64,
+        /// How many it may have.
+        bytes_max: usize,
+    },
+    /// The home is not that of an enrolled client or server.
     #[error("{} is not the home of an enrolled client", path.display())]
     NotEnrolled {
         /// The home.
@@ -348,7 +370,15 @@ impl SetupError {
             Self::Bundle { source } => remedy_of_bundle(source),
             Self::BundleKey => return None,
             Self::AlreadyEnrolled { .. } | Self::NotForEnrolment { .. } => Remedy::UseAnotherHome,
-            Self::NotEnrolled { .. } => Remedy::EnrolAnew,
+            // A pair that was copied by hand belongs to no enrolment.
+            Self::NotEnrolled { .. } => Remedy::EnrolAnew.or(Remedy::act(
+                "where its pair was copied by hand, renew that in the server's home and copy it \
+                 again",
+            )),
+            Self::ServerNode { .. } => Remedy::UseFirstServersHome,
+            Self::TooManyUsers { .. } => Remedy::act(
+                "delete users that are not needed any longer, or make the other server by copying a backup of this home",
+            ),
             Self::RenewalKey { .. } | Self::BadRenewal { .. } => return None,
             Self::EnrolmentExists { name } => Remedy::CancelEnrolment { name: name.clone() },
             Self::EnrolmentNameTaken { .. } => Remedy::ChoosePeerName,

@@ -8,6 +8,8 @@ use std::path::Path;
 
 use ipc_home::{FILE_MODE, HomeError, StagedFile, make_private_directory, sync_directory};
 
+use zeroize::Zeroizing;
+
 use crate::SetupError;
 
 /// Writes a file with mode 0600, in place of any older one.
@@ -15,6 +17,15 @@ pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<(), SetupError> {
     step();
     let staged = StagedFile::write(path, bytes, FILE_MODE)?;
     commit(staged)
+}
+
+/// Writes a file as [`write`] does, unless it has this content already: whoever watches the file is
+/// told of nothing.
+pub(crate) fn write_if_changed(path: &Path, bytes: &[u8]) -> Result<(), SetupError> {
+    match std::fs::read(path).map(Zeroizing::new) {
+        Ok(present) if *present == bytes => Ok(()),
+        _ => write(path, bytes),
+    }
 }
 
 /// Gives a staged file its name.
@@ -47,10 +58,11 @@ pub(crate) fn rename(from: &Path, to: &Path) -> Result<(), SetupError> {
 pub(crate) fn remove(path: &Path) -> Result<(), SetupError> {
     step();
     match std::fs::remove_file(path) {
-        Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+        Err(source) if source.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(source) => {
             return Err(HomeError::Unwritable { path: path.to_owned(), source }.into());
         }
-        _ => sync_directory(path.parent().unwrap_or(path))?,
+        Ok(()) => sync_directory(path.parent().unwrap_or(path))?,
     }
     step();
     Ok(())

@@ -10,7 +10,7 @@ use ipc_home::{Contents, Home, HomeError, locate};
 
 use crate::clock::now_secs;
 use crate::lock::Lock;
-use crate::{SetupError, directory, pair, provision};
+use crate::{SetupError, directory, node, pair, provision};
 
 /// How to make a home.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -133,7 +133,7 @@ pub(crate) fn init_with(
             }
             // No copy of this file exists elsewhere. A new one ends all sessions, and clients log
             // in again.
-            if missing == [provision::SESSION_KEY] {
+            if missing == [provision::SESSION_KEY] && node::settings(&home)?.is_none() {
                 provision::make_key_file(&home.session_key_file())?;
                 outcome = Outcome::Completed;
                 continue;

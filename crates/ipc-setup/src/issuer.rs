@@ -6,14 +6,14 @@
 
 use ipc_base::{CertificateIssuer, RenewalError, RenewalQuery, Renewed};
 use ipc_home::{Home, HomeError, PeerName};
-use ipc_pki::{CertificateInfo, CertificateRequest, LeafRequest, RevocationReason};
+use ipc_pki::{CertificateInfo, CertificateRequest, LeafRequest, RevocationReason, Usages};
 
-use crate::SetupError;
 use crate::certificates::{CertificateList, list_certificates};
-use crate::enrol::{keep_issued, revoke_serial};
-use crate::enrolments::{Enrolment, EnrolmentState};
+use crate::enrol::revoke_serial;
+use crate::enrolments::{Enrolment, EnrolmentKind, EnrolmentState};
 use crate::lock::Lock;
 use crate::provision::load_authority;
+use crate::{SetupError, issued, node};
 
 /// The most certificates that are issued for one name in 24 hours. One a year is needed.
 const RENEWALS_A_DAY_MAX: usize = 50;
@@ -28,6 +28,9 @@ const RENEWALS_A_DAY_MAX: usize = 50;
 ///   whoever copied the bundle on its way is found out.
 /// - When the new certificate is used, the bundle's is revoked.
 /// - A certificate that was renewed once may be renewed for any key.
+/// - A further server gets what servers share, if its certificate is that of a server and its
+///   enrolment is too. The home of such a server issues nothing.
+/// - A pair that belongs to no enrolment is refused.
 /// - A name gets 50 certificates in 24 hours at most.
 #[derive(Debug, Clone)]
 pub struct HomeIssuer {
@@ -56,6 +59,10 @@ impl HomeIssuer {
             ),
             None => None,
         };
+        // A further server knows of no enrolment, and what it says of addresses would be wrong.
+        if node::settings(&self.home)?.is_some() {
+            return Err(Problem::Unavailable);
+        }
         let _lock = Lock::of_complete(&self.home)?;
         let list = list_certificates(&self.home)?;
         let is_revoked = list
@@ -65,35 +72,47 @@ impl HomeIssuer {
         if is_revoked {
             return Err(refused("the certificate was revoked"));
         }
-        let mut enrolment = Enrolment::read(&self.home, &name)?;
-        if let Some(enrolment) = &enrolment {
-            if enrolment.state == EnrolmentState::Cancelled {
-                return Err(refused("the enrolment was cancelled"));
-            }
-            if enrolment.user != query.user {
-                return Err(refused("the certificate belongs to another user"));
-            }
+        // A pair that was copied by hand belongs to no enrolment: nothing says who may have it, nor
+        // where the server is reached.
+        let mut enrolment = Enrolment::read(&self.home, &name)?.ok_or_else(|| {
+            refused(
+                "the certificate is of no enrolment: enrol its peer, or renew the pair in the \
+                 server's home and copy it again",
+            )
+        })?;
+        if enrolment.state == EnrolmentState::Cancelled {
+            return Err(refused("the enrolment was cancelled"));
         }
-        let is_of_bundle =
-            enrolment.as_ref().is_some_and(|one| one.serial == info.serial.to_string());
+        if enrolment.user != query.user {
+            return Err(refused("the certificate belongs to another user"));
+        }
+        let usages = match enrolment.kind {
+            EnrolmentKind::Client => Usages::Client,
+            EnrolmentKind::Server => Usages::ServerAndClient,
+        };
+        if info.usages != Some(usages) {
+            return Err(refused("the certificate is of another kind than the enrolment"));
+        }
+        let is_of_bundle = enrolment.serial == info.serial.to_string();
         // On every use of a later certificate, since the call that confirms the first renewal may
         // be lost.
-        if let (false, Some(enrolment)) = (is_of_bundle, &enrolment) {
-            self.end_bundle(&list, enrolment, query.now_secs)?;
+        if !is_of_bundle {
+            self.end_bundle(&list, &enrolment, query.now_secs)?;
         }
         let certificate_pem = match request {
             Some(request) => {
                 self.refuse_too_many(&list, &name, query.now_secs)?;
-                if let (true, Some(enrolment)) = (is_of_bundle, &mut enrolment) {
-                    self.note_key(enrolment, &request)?;
+                if is_of_bundle {
+                    self.note_key(&mut enrolment, &request)?;
                 }
                 Some(self.issue(&info, &request, query.now_secs)?)
             }
             None => None,
         };
-        Ok(match enrolment {
-            Some(one) => Renewed::new(certificate_pem, one.server, one.addresses),
-            None => Renewed::new(certificate_pem, self.server.as_str(), Vec::new()),
+        let renewed = Renewed::new(certificate_pem, enrolment.server, enrolment.addresses);
+        Ok(match enrolment.kind {
+            EnrolmentKind::Client => renewed,
+            EnrolmentKind::Server => renewed.for_server(),
         })
     }
 
@@ -180,7 +199,7 @@ impl HomeIssuer {
         let issued = authority
             .issue_for_key(&leaf, request, now_secs)
             .map_err(|source| SetupError::Issue { name: self.server.clone(), source })?;
-        keep_issued(&self.home, &issued.serial, &issued.certificate_pem)?;
+        issued::keep(&self.home, &issued.serial, &issued.certificate_pem, now_secs)?;
         Ok(String::from_utf8_lossy(&issued.certificate_pem).into_owned())
     }
 }
@@ -397,12 +416,20 @@ mod tests {
     }
 
     #[test]
-    fn a_peer_that_shares_the_home_is_renewed_too() {
-        let (_directory, home) = new_home();
+    fn a_pair_of_the_home_is_refused_also_under_the_name_of_an_enrolled_server() {
+        let (_directory, home) = enrolled();
         let own = der(&std::fs::read(home.root().join("localhost.crt")).unwrap());
-        let renewed = renew(&home, &own, Some(&request("localhost"))).unwrap();
-        assert!(renewed.certificate_pem.is_some());
-        assert!(renewed.addresses.is_empty());
+        for csr in [None, Some(request("localhost"))] {
+            let told = reason(renew(&home, &own, csr.as_deref()));
+            assert!(told.contains("of no enrolment") && told.contains("copy it again"), "{told}");
+        }
+        // With the certificate of a client the name of a server is of no use, and the other way.
+        let client = of_bundle(&home);
+        let path = home.enrolments_dir().join("worker1.json");
+        let noted = std::fs::read_to_string(&path).unwrap();
+        std::fs::write(&path, noted.replace("\"client\"", "\"server\"")).unwrap();
+        let told = reason(renew(&home, &client, None));
+        assert_eq!(told, "the certificate is of another kind than the enrolment");
     }
 
     /// Not a test of its own: what the processes of the test below do.

@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 use crate::key_id::{KeyId, Ring};
 use crate::lock::Lock;
 use crate::random::random_bytes;
-use crate::{SetupError, files};
+use crate::{SetupError, files, node};
 
 /// What begins the comment line before a key, followed by seconds since the Unix epoch.
 const MADE: &str = "# made ";
@@ -43,6 +43,7 @@ pub fn list_keys(home: &Home, ring: Ring) -> Result<Vec<ListedKey>, SetupError> 
 /// [`SetupError::TooManyKeys`] if the ring has no room; what is wrong with the home.
 pub fn rotate_keys(home: &Home, ring: Ring, now_secs: u64) -> Result<KeyId, SetupError> {
     let _lock = Lock::of_complete(home)?;
+    node::refuse(home)?;
     let mut list = KeyFile::read(home, ring)?;
     if list.entries.len() >= KEYS_MAX {
         return Err(SetupError::TooManyKeys { ring, keys_max: KEYS_MAX });
@@ -68,6 +69,7 @@ pub fn rotate_keys(home: &Home, ring: Ring, now_secs: u64) -> Result<KeyId, Setu
 /// [`SetupError::UnknownKey`]; what is wrong with the home.
 pub fn drop_key(home: &Home, ring: Ring, id: KeyId, now_secs: u64) -> Result<(), SetupError> {
     let _lock = Lock::of_complete(home)?;
+    node::refuse(home)?;
     let mut list = KeyFile::read(home, ring)?;
     let at = list.entries.iter().position(|entry| KeyId::of(&entry.key) == id);
     let Some(at) = at else { return Err(SetupError::UnknownKey { ring, id }) };

@@ -10,7 +10,7 @@
 //! | a certificate for one more peer | [`issue_certificate`] |
 //! | to list, renew or revoke certificates | [`list_certificates`], [`renew_certificates`], [`revoke_certificates`] |
 //! | to replace the authority | [`rotate_authority`], then [`drop_old_authority`] |
-//! | to enrol a client on another host | [`create_enrolment`] there, [`accept_enrolment`] here |
+//! | to enrol a client on another host, or a further server | [`create_enrolment`] there, [`accept_enrolment`] here |
 //! | to list or cancel enrolments | [`list_enrolments`], [`cancel_enrolment`] |
 //! | a server that renews certificates of clients | [`HomeIssuer`] |
 //! | to add, list, check, change or delete users | [`users`] |
@@ -49,10 +49,12 @@ mod follow;
 #[doc(hidden)]
 pub mod fuzzing;
 mod init;
+mod issued;
 mod issuer;
 mod key_id;
 mod keys;
 mod lock;
+mod node;
 mod pair;
 mod pem;
 mod provision;
@@ -72,7 +74,7 @@ pub use certificates::{CertificateKind, CertificateList, ListedCertificate, list
 pub use enrol::{
     Accepted, Bundle, Cancelled, EnrolRequest, accept_enrolment, cancel_enrolment, create_enrolment,
 };
-pub use enrolments::{Enrolment, EnrolmentState, list_enrolments};
+pub use enrolments::{Enrolment, EnrolmentKind, EnrolmentState, list_enrolments};
 pub use error::SetupError;
 pub use follow::{BegunRenewal, RenewalAnswer, begin_renewal, finish_renewal};
 pub use init::{InitOptions, Initialised, Outcome, init};
@@ -81,6 +83,7 @@ pub use ipc_pki::{KeyType, KeyTypeError, NameError, RevocationReason, SerialNumb
 pub use issuer::HomeIssuer;
 pub use key_id::{KeyId, KeyIdError, Ring};
 pub use keys::{ListedKey, drop_key, list_keys, rotate_keys};
+pub use node::NodeAnswer;
 pub use renew::{Renew, Renewals, renew_certificates};
 pub use revoke::{Revoked, revoke_certificates};
 pub use rotate::{drop_old_authority, rotate_authority};

@@ -9,7 +9,7 @@ use ipc_pki::{Authority, CertificateInfo, KeyType, LeafRequest};
 use crate::certificates::{ListedCertificate, list_certificates};
 use crate::lock::Lock;
 use crate::provision::load_authority;
-use crate::{IssuedCertificate, SetupError, pair};
+use crate::{IssuedCertificate, SetupError, node, pair};
 
 /// Which pairs to renew.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,6 +55,7 @@ pub fn renew_certificates(
         _ => None,
     };
     let _lock = Lock::of_complete(home)?;
+    node::refuse(home)?;
     let authority = load_authority(home)?;
     let mut renewals = Renewals::default();
     if let Some(name) = name {

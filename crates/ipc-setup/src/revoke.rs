@@ -10,7 +10,7 @@ use ipc_pki::{Authority, RevocationReason, RevokedCertificate, SerialNumber};
 use crate::certificates::{CertificateKind, CertificateList, ListedCertificate, list_certificates};
 use crate::lock::Lock;
 use crate::provision::{exists, load_authority};
-use crate::{SetupError, files, pem};
+use crate::{SetupError, files, node, pem};
 
 /// How long a list is valid, in seconds: ten years. It is replaced when something is revoked, not
 /// when time has passed.
@@ -50,6 +50,7 @@ pub fn revoke_certificates(
     now_secs: u64,
 ) -> Result<Vec<Revoked>, SetupError> {
     let _lock = Lock::of_complete(home)?;
+    node::refuse(home)?;
     let list = list_certificates(home)?;
     let leaves = || list.certificates.iter().filter(|one| one.kind != CertificateKind::Authority);
     let mut found: Vec<_> =

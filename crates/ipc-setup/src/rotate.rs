@@ -27,7 +27,7 @@ use crate::certificates::{CertificateList, list_certificates};
 use crate::lock::Lock;
 use crate::provision::{exists, load_authority};
 use crate::renew::{Renewals, renew};
-use crate::{SetupError, files, pem};
+use crate::{SetupError, files, node, pem};
 
 /// Makes a new authority, which issues from now on, and issues every pair of this home anew. The
 /// old one stays trusted until [`drop_old_authority`].
@@ -41,6 +41,7 @@ use crate::{SetupError, files, pem};
 /// [`SetupError::BadAuthority`], [`SetupError::Issue`]; and what is wrong with the home.
 pub fn rotate_authority(home: &Home, now_secs: u64) -> Result<Renewals, SetupError> {
     let _lock = Lock::of_complete(home)?;
+    node::refuse(home)?;
     let finished_key = finish_key(home)?;
     let current = load_authority(home)?;
     let (new, old, is_begun) = match load_old(home)? {
@@ -73,6 +74,7 @@ pub fn rotate_authority(home: &Home, now_secs: u64) -> Result<Renewals, SetupErr
 /// [`SetupError::Issue`]; and what is wrong with the home.
 pub fn drop_old_authority(home: &Home, force: bool, now_secs: u64) -> Result<Renewals, SetupError> {
     let _lock = Lock::of_complete(home)?;
+    node::refuse(home)?;
     finish_key(home)?;
     let current = load_authority(home)?;
     let old = load_old(home)?.filter(|old| old.key_id() != current.key_id());

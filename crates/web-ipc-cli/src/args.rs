@@ -17,7 +17,7 @@ use clap::{ArgMatches, Command};
 use ipc_setup::{Renew, Ring};
 use zeroize::Zeroizing;
 
-use commands::command;
+use commands::{OF_ENROL_CREATE, command};
 pub(crate) use invocation::{
     AccountChange, Action, Certs, Dead, DeadAction, Enrol, EnrolCreate, Given, InboxKind,
     Invocation, Keys, Letters, LogLevel, RequestArgs, SendArgs, Serve, Target, Test, Users,
@@ -360,8 +360,7 @@ fn enrol(command: &Command, options: &ArgMatches) -> Result<Option<Enrol>, Usage
     }
     let enrol = command.find_subcommand("enrol").expect("it is defined here");
     if !options.get_flag("create") {
-        let of_create = ["name", "user", "server", "serverName", "days", "out"];
-        return match of_create.into_iter().find(|option| options.contains_id(option)) {
+        return match OF_ENROL_CREATE.into_iter().find(|option| options.contains_id(option)) {
             Some(option) => {
                 let what = format!("'--{option}' needs '--create'");
                 Err(UsageError::new(&what, None, &usage_of(enrol)))
@@ -372,10 +371,19 @@ fn enrol(command: &Command, options: &ArgMatches) -> Result<Option<Enrol>, Usage
     let Some(name) = text(options, "name") else {
         return Err(UsageError::new("'--name <NAME>' is required", None, &usage_of(enrol)));
     };
+    let is_server = options.get_one::<String>("kind").is_some_and(|kind| kind == "server");
+    let alt_names: Vec<String> =
+        options.get_many("altNames").into_iter().flatten().cloned().collect();
+    if !is_server && !alt_names.is_empty() {
+        let what = "'--altNames' needs '--kind server'";
+        return Err(UsageError::new(what, None, &usage_of(enrol)));
+    }
     let port = SERVER_PORT;
     let places = options.get_many::<Place>("server").into_iter().flatten();
     Ok(Some(Enrol::Create(EnrolCreate {
         name,
+        is_server,
+        alt_names,
         user: text(options, "user"),
         addresses: places.map(|place| place.with_port(port)).collect(),
         port,

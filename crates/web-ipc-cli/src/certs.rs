@@ -130,7 +130,8 @@ pub(crate) fn revoke(explicit_home: Option<&Path>, which: &str) -> Result<Verdic
     Ok(Verdict::Done)
 }
 
-/// Renews the certificate of an enrolled client, which its server issues.
+/// Renews the certificate of an enrolled client or further server, which the server issues that it
+/// knows.
 fn renew_client(home: &Home, which: &Renew) -> Result<Verdict, Failure> {
     let now_secs = InitOptions::now().now_secs;
     let own = || {
@@ -146,7 +147,7 @@ fn renew_client(home: &Home, which: &Renew) -> Result<Verdict, Failure> {
     if let Renew::Name(name) = which
         && !name.eq_ignore_ascii_case(settings.identity.as_str())
     {
-        log::warn!("the home of a client has one certificate, that of {}", settings.identity);
+        log::warn!("there is one certificate in this home, that of {}", settings.identity);
     }
     let until = own()?.map_or_else(String::new, |own| {
         format!(", until {}", Timestamp::from_unix_secs(own.not_after_secs))
@@ -164,6 +165,9 @@ pub(crate) fn renew(explicit_home: Option<&Path>, which: &Renew) -> Result<Verdi
         }
         home => home?,
     };
+    if home.node_settings()?.is_some() {
+        return renew_client(&home, which);
+    }
     let renewals = renew_certificates(&home, which, InitOptions::now().now_secs)?;
     show(&renewals)?;
     if renewals.renewed.is_empty() {

@@ -1,4 +1,5 @@
-//! `web-ipc --enrol …`: makes bundles for clients on other hosts, and a client's home of one.
+//! `web-ipc --enrol …`: makes bundles for clients on other hosts and for further servers, and the
+//! home of one of a bundle.
 //!
 //! The bundle goes to stdout or a file, the code to stderr, so that a pipe to the other host
 //! carries the one without the other.
@@ -9,10 +10,10 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 use ipc_base::Remedy;
-use ipc_home::{FILE_MODE, Home, Timestamp, locate};
+use ipc_home::{ClientSettings, FILE_MODE, Home, Timestamp, locate};
 use ipc_setup::{
-    BUNDLE_BYTES_MAX, BUNDLE_END, Code, EnrolRequest, InitOptions, SetupError, accept_enrolment,
-    cancel_enrolment, create_enrolment, list_enrolments,
+    BUNDLE_BYTES_MAX, BUNDLE_END, Code, EnrolRequest, EnrolmentKind, InitOptions, SetupError,
+    accept_enrolment, cancel_enrolment, create_enrolment, list_certificates, list_enrolments,
 };
 use zeroize::Zeroizing;
 
@@ -33,7 +34,7 @@ pub(crate) fn run(explicit_home: Option<&Path>, enrol: &Enrol) -> Result<Verdict
         Enrol::Create(request) => create(&home()?, request)?,
         Enrol::Accept(file) => accept(explicit_home, file.as_deref())?,
         Enrol::List => list(&home()?)?,
-        Enrol::Cancel(name) => cancel(&home()?, name)?,
+        Enrol::Cancel(name) => cancel(explicit_home, &home()?, name)?,
     }
     Ok(Verdict::Done)
 }
@@ -51,6 +52,10 @@ fn create(home: &Home, create: &EnrolCreate) -> Result<(), Failure> {
     let mut request = EnrolRequest::new(&create.name, &addresses, InitOptions::now().now_secs);
     request.user = create.user.as_deref();
     request.server = &create.server;
+    request.alt_names = &create.alt_names;
+    if create.is_server {
+        request.kind = EnrolmentKind::Server;
+    }
     if let Some(days) = create.days {
         request.validity_days = days;
     }
@@ -71,6 +76,12 @@ fn create(home: &Home, create: &EnrolCreate) -> Result<(), Failure> {
     }
     if bundle.replaced {
         log::info!("the earlier bundle for {} is void", bundle.enrolment.name);
+    }
+    if create.is_server {
+        log::info!(
+            "the bundle has a copy of the users as of now: what changes here later does not reach {}",
+            bundle.enrolment.name
+        );
     }
     log::info!(
         "{} can be accepted until {}, and then reaches {} at {}",
@@ -127,11 +138,35 @@ fn accept(explicit_home: Option<&Path>, file: Option<&Path>) -> Result<(), Failu
             accepted.settings.clone()
         }
     };
-    print_line(format_args!("Made a client's home: {}", accepted.home.root().display()))?;
-    print_line(format_args!("Client:  {}", settings.identity))?;
-    print_line(format_args!("User:    {}", printable(&settings.username)))?;
     let reached: Vec<_> = settings.addresses.iter().map(|address| printable(address)).collect();
-    print_line(format_args!("Server:  {} at {}", settings.server, reached.join(", ")))
+    let server = format!("{} at {}", settings.server, reached.join(", "));
+    let path = accepted.home.root().display();
+    match accepted.kind {
+        EnrolmentKind::Server => {
+            let names = names_of(&accepted.home, &settings)?;
+            print_line(format_args!("Made a server's home: {path}"))?;
+            print_line(format_args!("Server:  {}", settings.identity))?;
+            print_line(format_args!("Names:   {names}"))?;
+            print_line(format_args!("Follows: {server}"))?;
+            print_line(format_args!(
+                "Users:   a copy; what changes in the other home from now on does not reach this one"
+            ))
+        }
+        _ => {
+            print_line(format_args!("Made a client's home: {path}"))?;
+            print_line(format_args!("Client:  {}", settings.identity))?;
+            print_line(format_args!("User:    {}", printable(&settings.username)))?;
+            print_line(format_args!("Server:  {server}"))
+        }
+    }
+}
+
+/// What the certificate of a further server is for.
+fn names_of(home: &Home, settings: &ClientSettings) -> Result<String, Failure> {
+    let list = list_certificates(home)?;
+    let own = list.certificates.iter().find(|one| one.pair.as_ref() == Some(&settings.identity));
+    let names = own.map(|own| own.alt_names.iter().map(|name| printable(name)).collect::<Vec<_>>());
+    Ok(names.unwrap_or_default().join(", "))
 }
 
 fn read_bundle(input: impl Read, name: &str) -> Result<Zeroizing<String>, Failure> {
@@ -168,9 +203,10 @@ fn code_text(is_stdin_free: bool, behind: &str) -> Result<Zeroizing<String>, Fai
 fn list(home: &Home) -> Result<(), Failure> {
     for one in list_enrolments(home)? {
         print_line(format_args!(
-            "{}  {}  user {}, until {}, serial {}",
+            "{}  {}  {}user {}, until {}, serial {}",
             printable(&one.name),
             one.state,
+            if one.kind == EnrolmentKind::Server { "server, " } else { "" },
             printable(&one.user),
             Timestamp::from_unix_secs(one.expires_at_secs),
             one.serial
@@ -179,8 +215,19 @@ fn list(home: &Home) -> Result<(), Failure> {
     Ok(())
 }
 
-fn cancel(home: &Home, name: &str) -> Result<(), Failure> {
+fn cancel(explicit_home: Option<&Path>, home: &Home, name: &str) -> Result<(), Failure> {
+    let is_server = list_enrolments(home)?
+        .iter()
+        .any(|one| one.kind == EnrolmentKind::Server && one.name.eq_ignore_ascii_case(name));
     let cancelled = cancel_enrolment(home, name, InitOptions::now().now_secs)?;
+    if is_server {
+        log::warn!(
+            "{} keeps its copies of the envelope key and the session key: rotate both with {} and {}, have clients follow, and drop the old ones",
+            printable(name),
+            command(explicit_home, "--keys --rotate"),
+            command(explicit_home, "--keys --rotate --session")
+        );
+    }
     print_line(format_args!(
         "Cancelled: {}, {} revoked, {}",
         printable(name),

@@ -4,7 +4,7 @@
 
 use std::path::Path;
 
-use ipc_home::{Home, HomeError};
+use ipc_home::{Home, HomeError, PeerName};
 use ipc_setup::{InitOptions, SetupError, init, to_ascii};
 
 use crate::error::Failure;
@@ -15,6 +15,22 @@ pub(crate) fn peer_name(name: &str) -> Result<String, Failure> {
     to_ascii(name)
         .map_err(|source| Failure::from(SetupError::Name { name: name.to_owned(), source }))
 }
+
+/// The name of the pair that `name` means in this home: where every other home has `localhost`, which
+/// is the default of options, that of a further server has the server's own.
+pub(crate) fn pair_name(home: &Home, name: String) -> Result<String, Failure> {
+    if name != LOCALHOST {
+        return Ok(name);
+    }
+    let has_pair = PeerName::parse(LOCALHOST).is_ok_and(|name| home.key_file(&name).exists());
+    match home.node_settings()? {
+        Some(node) if !has_pair => Ok(node.identity.to_string()),
+        _ => Ok(name),
+    }
+}
+
+/// The name of the pair that a new home has.
+const LOCALHOST: &str = "localhost";
 
 /// Opens the home at `path`. Makes it first if there is none.
 pub(crate) fn open_or_make(path: &Path) -> Result<Home, Failure> {

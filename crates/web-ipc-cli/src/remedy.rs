@@ -22,6 +22,11 @@ pub(crate) fn sentence(remedy: &Remedy, home: Option<&Path>) -> String {
         }
         Remedy::UseShorterHomePath => "give a shorter path with --home DIR".to_owned(),
         Remedy::UseServersHome => "run it on the server's host, in the server's home".to_owned(),
+        Remedy::UseFirstServersHome => {
+            "run it on the first server's host, in that server's home; then run web-ipc --certs \
+             --renew here to follow"
+                .to_owned()
+        }
         Remedy::MakeHome => run("--init --run"),
         Remedy::FinishHome => format!("{}, which finishes it", run("--init --run")),
         Remedy::ReplaceHome => {

@@ -28,6 +28,7 @@ use crate::testuser::TestUser;
 pub(crate) fn run(explicit_home: Option<&Path>, mut test: Test) -> Result<Verdict, Failure> {
     let name = peer_name(&test.name)?;
     let home = home::open_or_make(&locate(explicit_home)?)?;
+    let name = home::pair_name(&home, name)?;
     let login = password::login(test.user.take(), test.password.take())?;
     let unready = |error| Failure::of(&error, None).while_doing("cannot listen for signals");
     let runtime = signals::runtime().map_err(unready)?;

@@ -84,6 +84,8 @@ fn client(
     let (name, identity) = (peer_name(&target.name)?, peer_name(&target.identity)?);
     let home = home::open_for_client(&locate(explicit_home)?, target.user.is_some())?;
     let mut builder = Client::builder(&home);
+    let identity = home::pair_name(&home, identity)?;
+    let name = if target.given.name { name } else { home::pair_name(&home, name)? };
     // What an enrolled client's home says holds where nothing else was given.
     let enrolled = home.client_settings()?;
     let given = target.given;

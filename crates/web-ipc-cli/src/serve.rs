@@ -14,13 +14,14 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ipc_home::{PeerName, locate};
+use ipc_home::{Home, PeerName, locate};
 use ipc_server::{Inbox, InboxChoice, Server};
 use ipc_setup::{HomeIssuer, SetupError};
 
 use crate::args::{InboxKind, Serve};
 use crate::error::{Failure, Verdict};
 use crate::home::{self, peer_name};
+use crate::renewal;
 use crate::signals::{self, EndSignals};
 use ending::{CONNECTIONS_WAIT, Serving};
 
@@ -31,10 +32,36 @@ const LINES_VISIBILITY_TIMEOUT: Duration = Duration::from_secs(365 * 24 * 60 * 6
 /// The default of `--tries`.
 const TRIES: u16 = 10;
 
+/// How often a further server asks the first one what has changed: so long a certificate that was
+/// revoked there may still be taken here.
+const FOLLOW_EVERY: Duration = Duration::from_secs(30);
+
+/// Follows the first server, in the home of a further one, until the runtime ends. What fails is
+/// told once.
+async fn follow_first(home: Home) {
+    let mut told = None;
+    loop {
+        let home = home.clone();
+        let followed = tokio::task::spawn_blocking(move || {
+            renewal::follow(&home).map_err(|error| error.into_failure().to_string())
+        });
+        match followed.await {
+            Ok(Ok(())) if told.take().is_some() => log::info!("following the first server again"),
+            Ok(Err(why)) if told.as_ref() != Some(&why) => {
+                log::warn!("this server keeps what it has, and cannot follow the first one: {why}");
+                told = Some(why);
+            }
+            _ => {}
+        }
+        tokio::time::sleep(FOLLOW_EVERY).await;
+    }
+}
+
 /// Serves until a signal stops it, or the reader of its lines goes away.
 pub(crate) fn run(explicit_home: Option<&Path>, serve: &Serve) -> Result<Verdict, Failure> {
     let name = peer_name(&serve.name)?;
     let home = home::open_or_make(&locate(explicit_home)?)?;
+    let name = home::pair_name(&home, name)?;
     let certified =
         PeerName::parse(&name).map_err(|source| SetupError::Name { name: name.clone(), source })?;
     let issuer = HomeIssuer::new(home.clone(), certified);
@@ -66,6 +93,9 @@ pub(crate) fn run(explicit_home: Option<&Path>, serve: &Serve) -> Result<Verdict
             .stop_timeout(stop_within + CONNECTIONS_WAIT)
             .start()
             .await?;
+        if home.node_settings()?.is_some() {
+            tokio::spawn(follow_first(home.clone()));
+        }
         let serving =
             Serving { server, signals, is_durable: serve.inbox == InboxKind::Durable, stop_within };
         match &serve.exec {

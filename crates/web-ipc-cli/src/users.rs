@@ -36,6 +36,16 @@ pub(crate) fn run(
     let credentials = user.as_deref().zip(password);
 
     let users = ipc_setup::users(&home)?;
+    let changes =
+        arguments.add || arguments.change || arguments.delete || arguments.account.is_some();
+    if changes && let Some(node) = home.node_settings()? {
+        log::warn!(
+            "this changes the users of {} alone: those of {} at {} stay as they are",
+            node.identity,
+            node.server,
+            printable(&node.addresses.join(", "))
+        );
+    }
     if arguments.add {
         let Some((user, password)) = credentials else { return credentials_required() };
         return add(&users, user, password);

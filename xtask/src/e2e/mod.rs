@@ -77,6 +77,10 @@ const SCENARIOS: &[(&str, Scenario)] = &[
         "certificates, keys and users change under load, and no message is lost or repeated",
         trust::changes_under_load,
     ),
+    (
+        "a further server is enrolled, takes the sessions of the first, and follows it",
+        trust::a_further_server,
+    ),
     ("kills under load lose no acknowledged message and repeat none", crash_runs::kills),
     (
         "kills of web-ipc --serve under load lose no acknowledged message and repeat none unmarked",

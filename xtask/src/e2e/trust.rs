@@ -106,6 +106,84 @@ pub(super) fn changes_under_load(built: &Built) -> Outcome {
     Outcome::Passed
 }
 
+/// A further server is enrolled; a client sends to both with one session. What changes in the first
+/// server's home reaches the second by its renewal.
+pub(super) fn a_further_server(built: &Built) -> Outcome {
+    let sandbox = Sandbox::with_home(built);
+    let mut first = sandbox.start(&["--serve", "--port", "0"]);
+    let port = port_in(&first.wait_for_log("Listening on "));
+    let address = format!("127.0.0.1:{port}");
+    // Before the further server is enrolled, whose users are a copy.
+    let client = Enrolled::new(&sandbox, "worker1", &address);
+    let node = Enrolled::as_kind(&sandbox, "node2", &address, "server");
+    let run = |arguments: &[&str]| sandbox.run(arguments).succeeded();
+    run(&["--enrol", "--list"]).says("node2  accepted  server, user node2");
+
+    let mut serve = sandbox.command(&["--serve", "--port", "0"]);
+    node.at_home(&mut serve);
+    let mut second = Running::start(serve, "");
+    let second_port = port_in(&second.wait_for_log("Listening on "));
+    let sends = |n: u32, to: &str| {
+        let message = format!(r#"{{"n":{n}}}"#);
+        match to {
+            "first" => client.run(&sandbox, &["--send", &message]),
+            _ => client
+                .run(&sandbox, &["--send", &message, "--ip", "127.0.0.1", "--port", &second_port]),
+        }
+    };
+    sends(1, "first").succeeded();
+    let session = sessions_of(&client);
+    sends(2, "second").succeeded();
+    assert_eq!(sessions_of(&client), session, "the session of one server is good at the other");
+    first.wait_for_stdout(r#""body":{"n":1}"#);
+    second.wait_for_stdout(r#""body":{"n":2}"#);
+
+    // Another envelope key, and no old one.
+    let old = key_id(&run(&["--keys", "--list"]), "envelope.keys");
+    run(&["--keys", "--rotate"]);
+    node.run(&sandbox, &["--certs", "--renew"]).succeeded().says("Renewed: node2");
+    second.wait_for_log("2 envelope keys");
+    client.run(&sandbox, &["--certs", "--renew"]).succeeded();
+    run(&["--keys", "--drop", &old]);
+    node.run(&sandbox, &["--certs", "--renew"]).succeeded();
+    second.wait_for_log("1 envelope key,");
+    sends(3, "first").succeeded();
+    sends(4, "second").succeeded();
+    second.wait_for_stdout(r#""body":{"n":4}"#);
+    // What the authority's home alone does is refused, and a client that is revoked there is
+    // refused here.
+    node.run(&sandbox, &["--certs", "--rotateCa"]).failed_in_one_sentence().says("first server");
+    run(&["--certs", "--revoke", "worker1"]);
+    node.run(&sandbox, &["--certs", "--renew"]).succeeded();
+    second.wait_for_log("Files of the home have changed");
+    let refused = (0..1000).map(|_| sends(5, "second")).find(|sent| !sent.status.success());
+    refused.expect("a revoked client goes on").failed_in_one_sentence().says("revoked");
+    // A cancelled server learns nothing more.
+    run(&["--enrol", "--cancel", "node2"]);
+    let refused = (0..1000)
+        .map(|_| node.run(&sandbox, &["--certs", "--renew"]))
+        .find(|renewed| !renewed.status.success());
+    refused.expect("a cancelled server goes on").failed_in_one_sentence().says("revoked");
+    for server in [first, second] {
+        server.terminate();
+        server.finish().succeeded();
+    }
+    Outcome::Passed
+}
+
+/// The sessions that a client keeps, by file.
+fn sessions_of(client: &Enrolled) -> Vec<(PathBuf, Vec<u8>)> {
+    let entries = fs::read_dir(client.home.join("sessions")).unwrap_or_else(|e| panic!("{e}"));
+    let mut sessions: Vec<_> = entries
+        .flatten()
+        .map(|entry| entry.path())
+        .filter_map(|path| fs::read(&path).ok().map(|content| (path, content)))
+        .collect();
+    sessions.sort();
+    assert!(!sessions.is_empty(), "no session is kept");
+    sessions
+}
+
 /// A client that was enrolled with a bundle, in a home of its own.
 struct Enrolled {
     home: PathBuf,
@@ -113,18 +191,26 @@ struct Enrolled {
 
 impl Enrolled {
     fn new(sandbox: &Sandbox, name: &str, address: &str) -> Self {
+        Self::as_kind(sandbox, name, address, "client")
+    }
+
+    /// A client, or a further server.
+    fn as_kind(sandbox: &Sandbox, name: &str, address: &str, kind: &str) -> Self {
         let home = sandbox.folder().join(name);
         let bundle = sandbox.folder().join(format!("{name}.bundle"));
         let out = bundle.to_string_lossy().into_owned();
         let created = sandbox
-            .run(&["--enrol", "--create", "--name", name, "--server", address, "--out", &out])
+            .run(&[
+                "--enrol", "--create", "--kind", kind, "--name", name, "--server", address,
+                "--out", &out,
+            ])
             .succeeded();
         let code = created.stderr.lines().find_map(|line| line.strip_prefix("Code: "));
         let code = code.unwrap_or_else(|| panic!("no code:\n{}", created.report()));
         let enrolled = Enrolled { home };
         let mut accept = sandbox.command(&["--enrol", "--accept", &out]);
         enrolled.at_home(&mut accept).env("WEB_IPC_CODE", code);
-        expect::finish(accept).succeeded().says("Made a client's home");
+        expect::finish(accept).succeeded().says(&format!("Made a {kind}'s home"));
         // What travelled is of no use any more: to nobody who copied it on the way.
         let mut again = sandbox.command(&["--enrol", "--accept", &out]);
         again.env("WEB_IPC_CODE", code).env("WEB_IPC_HOME", sandbox.folder().join("thief"));

@@ -26,6 +26,9 @@ impl CertificateIssuer for Issuer {
             Some("malformed") => Err(RenewalError::Malformed { reason: "no request".into() }),
             Some("unavailable") => Err(RenewalError::Unavailable),
             Some("fail") => Err(RenewalError::Failed { source: "disk of /secret".into() }),
+            Some("server") => {
+                Ok(Renewed::new(Some("CERTIFICATE".into()), "localhost", addresses).for_server())
+            }
             csr => Ok(Renewed::new(csr.map(|_| "CERTIFICATE".into()), "localhost", addresses)),
         }
     }
@@ -96,6 +99,16 @@ impl Place {
     }
 }
 
+impl Place {
+    /// The same with a pair of the home, which is one of a server too.
+    async fn renew_as_a_pair_of_the_home(&self, body: &str) -> Response {
+        let mut connection = connect(&self.server).await;
+        let session = connection.admin_session().await;
+        let envelope = sealed(Route::ClientRenew, new_id(), Some(&session), body);
+        connection.post(Route::ClientRenew, &envelope).await
+    }
+}
+
 #[tokio::test]
 async fn a_client_gets_its_certificate_with_its_own_keys_and_the_authorities() {
     let place = place().await;
@@ -161,16 +174,40 @@ async fn only_an_enrolled_client_with_a_session_is_heard() {
     post(&mut connection, &place.ring, Route::ClientRenew, None, "{}")
         .await
         .is_refusal(ProblemCode::SessionExpired);
-    // A pair of the home is renewed in the home.
-    let mut home = connect(&place.server).await;
-    let session = home.admin_session().await;
-    home.post(
-        Route::ClientRenew,
-        &sealed(Route::ClientRenew, new_id(), Some(&session), r#"{"csr":"CSR"}"#),
-    )
-    .await
-    .is_refusal(ProblemCode::RenewalRefused);
     assert!(place.issuer.0.lock().unwrap().is_empty());
+    // A pair of the home is renewed in the home: as a client, it gets nothing.
+    for body in [r#"{"csr":"CSR"}"#, r#"{"csr":null}"#] {
+        place.renew_as_a_pair_of_the_home(body).await.is_refusal(ProblemCode::RenewalRefused);
+    }
+}
+
+#[tokio::test]
+async fn an_enrolled_server_gets_every_key_that_servers_share() {
+    let place = place().await;
+    let answer = place.renew_as_a_pair_of_the_home(r#"{"csr":"server"}"#).await;
+    assert_eq!(answer.status, 200);
+    let home = &place.home.home;
+    let ring = home.envelope_keys().unwrap();
+    let reply: RenewalReply = serde_json::from_value(body_of(&answer, &ring)).unwrap();
+    let texts = |keys: Vec<Key>| keys.iter().map(Key::to_base64url).collect::<Vec<_>>();
+    assert_eq!(reply.envelope_keys, texts(home.envelope_keys_one_by_one().unwrap()));
+    let node = reply.node.unwrap();
+    assert_eq!(node.session_keys, texts(home.session_keys_one_by_one().unwrap()));
+    assert_eq!((node.revocation_lists, node.cross_certificates), (None, None));
+}
+
+#[tokio::test]
+async fn a_client_gets_no_key_of_servers_whatever_the_issuer_says() {
+    let place = place().await;
+    // An issuer that is wrong about a certificate for clients alone.
+    place.renew(r#"{"csr":"server"}"#).await.is_refusal(ProblemCode::RenewalRefused);
+    for body in ["{}", r#"{"csr":"CSR"}"#] {
+        let answer = place.renew(body).await;
+        let reply: RenewalReply = serde_json::from_value(body_of(&answer, &place.ring)).unwrap();
+        assert_eq!(reply.node, None, "{body}");
+        let shared = place.home.home.envelope_keys_one_by_one().unwrap();
+        assert!(!reply.envelope_keys.contains(&shared[0].to_base64url()), "{body}");
+    }
 }
 
 #[tokio::test]

@@ -456,3 +456,249 @@ fn an_acceptance_killed_at_any_step_is_completed_by_its_repetition_or_by_another
         assert!(killed > 20, "{killed}");
     }
 }
+
+fn server_request<'a>(addresses: &'a [String], alt_names: &'a [String]) -> EnrolRequest<'a> {
+    EnrolRequest {
+        kind: EnrolmentKind::Server,
+        alt_names,
+        ..EnrolRequest::new("node2", addresses, now_secs())
+    }
+}
+
+fn create_server(home: &Home) -> Bundle {
+    let names = ["node2.example".to_owned(), "192.0.2.2".to_owned()];
+    create_enrolment(home, &server_request(&addresses(), &names)).unwrap()
+}
+
+/// That a further server's home is whole, and has what the first server's has.
+fn assert_good_node(path: &Path, first: &Home) {
+    let home = Home::open(path).unwrap();
+    let settings = home.node_settings().unwrap().unwrap();
+    assert_eq!((settings.identity.as_str(), settings.username.as_str()), ("node2", "node2"));
+    assert_eq!((settings.server.as_str(), &settings.addresses), ("localhost", &addresses()));
+    let texts = |keys: Vec<ipc_envelope::Key>| {
+        keys.iter().map(|key| key.to_base64url()).collect::<Vec<_>>()
+    };
+    for keys in [Home::envelope_keys_one_by_one, Home::session_keys_one_by_one] {
+        assert_eq!(texts(keys(&home).unwrap()), texts(keys(first).unwrap()));
+    }
+    home.session_keys().unwrap();
+    let credentials = home.client_credentials().unwrap();
+    assert!(users(first).unwrap().verify("node2", &credentials.password).unwrap());
+    let admin = home.admin_credentials().unwrap();
+    assert!(users(&home).unwrap().verify(&admin.username, &admin.password).unwrap());
+    assert_eq!(home.ca_certificates().unwrap(), first.ca_certificates().unwrap());
+    let read = |path: PathBuf| std::fs::read(path).unwrap();
+    let certificate = read(home.certificate_file(&settings.identity));
+    let key = read(home.key_file(&settings.identity));
+    assert!(load_authority(first).unwrap().has_issued(&certificate, &key));
+    let info = CertificateInfo::from_pem(&certificate).unwrap();
+    assert_eq!(info.usages, Some(Usages::ServerAndClient));
+    assert_eq!(
+        info.alt_names,
+        ["node2", "node2.example", "192.0.2.2", "localhost", "127.0.0.1", "::1"]
+    );
+    for (file, (_, mode)) in files_of(path) {
+        assert_eq!(mode, if file == "sessions" { 0o700 } else { 0o600 }, "{file}");
+        let is_of_first = file.starts_with("web-ipc-ca.") && file.ends_with(".key");
+        assert!(!is_of_first && file != "client.json" && file != ".enrolling", "{file}");
+    }
+}
+
+#[test]
+fn a_further_server_has_what_servers_share_and_no_key_of_the_authority() {
+    let (directory, first) = new_home();
+    users(&first).unwrap().add("test1", Zeroizing::new("pass321".to_owned())).unwrap();
+    create(&first, "lost").unwrap();
+    cancel_enrolment(&first, "lost", now_secs()).unwrap();
+    let bundle = create_server(&first);
+    assert_eq!(bundle.enrolment.kind, EnrolmentKind::Server);
+    assert!(first.temporary_files().unwrap().is_empty());
+    // Users as of the moment of the enrolment.
+    users(&first).unwrap().add("test2", Zeroizing::new("pass321".to_owned())).unwrap();
+    let path = directory.path().join("node2");
+    let accepted = accept(&path, &bundle).unwrap();
+    assert_eq!(accepted.kind, EnrolmentKind::Server);
+    assert_good_node(&path, &first);
+    let lists = accepted.home.revocation_lists().unwrap();
+    assert_eq!((lists.len(), lists), (1, first.revocation_lists().unwrap()));
+    let names: Vec<_> =
+        users(&accepted.home).unwrap().list().unwrap().iter().map(ToString::to_string).collect();
+    assert_eq!(names, ["ipc-admin", "test1"]);
+    let opened = bundle::open(&bundle.text, &bundle.code, now_secs()).unwrap();
+    let opened = String::from_utf8(opened.to_vec()).unwrap();
+    for file in ["web-ipc-ca.key", "localhost.key"] {
+        let secret = std::fs::read_to_string(first.root().join(file)).unwrap();
+        let line = secret.lines().find(|line| !line.starts_with("---")).unwrap();
+        assert!(!opened.contains(line), "{file}");
+    }
+    assert_eq!(opened.matches("PRIVATE KEY").count(), 2);
+    // A second acceptance is refused, here and in any other directory that is in use.
+    let again = accept(&path, &bundle).unwrap_err();
+    assert!(matches!(&again, SetupError::AlreadyEnrolled { name, .. } if name.as_str() == "node2"));
+    let into_first = accept(first.root(), &bundle).unwrap_err();
+    assert!(matches!(into_first, SetupError::NotForEnrolment { .. }), "{into_first:?}");
+    // It is whole as it is: nothing is made anew.
+    let before = files_of(&path);
+    let made = crate::init(&path, &InitOptions::now()).unwrap();
+    assert_eq!(made.outcome, crate::Outcome::AlreadyThere);
+    assert_eq!(files_of(&path), before);
+}
+
+#[test]
+fn what_needs_the_first_servers_home_is_refused_in_a_further_one() {
+    let (directory, first) = new_home();
+    let bundle = create_server(&first);
+    let node = accept(&directory.path().join("node2"), &bundle).unwrap().home;
+    let before = files_of(node.root());
+    let now_secs = now_secs();
+    let unspecified = RevocationReason::Unspecified;
+    let old = crate::list_keys(&node, crate::Ring::Session).unwrap().remove(0).id;
+    for (what, refused) in [
+        ("enrol", create(&node, "worker1").err()),
+        ("cancel", cancel_enrolment(&node, "node2", now_secs).err()),
+        ("revoke", crate::revoke_certificates(&node, "node2", unspecified, now_secs).err()),
+        ("renew", crate::renew_certificates(&node, &crate::Renew::All, now_secs).err()),
+        ("rotate ca", crate::rotate_authority(&node, now_secs).err()),
+        ("drop ca", crate::drop_old_authority(&node, true, now_secs).err()),
+        ("rotate", crate::rotate_keys(&node, crate::Ring::Envelope, now_secs).err()),
+        ("drop", crate::drop_key(&node, crate::Ring::Session, old, now_secs).err()),
+        (
+            "issue",
+            crate::issue_certificate(&node, &crate::CertificateRequest::new("peer1", now_secs))
+                .err(),
+        ),
+    ] {
+        let error = refused.expect(what);
+        assert!(matches!(error, SetupError::ServerNode { .. }), "{what}: {error:?}");
+        assert_eq!(error.remedy(), Some(Remedy::UseFirstServersHome), "{what}");
+        assert!(error.to_string().contains("server1.example:3000"), "{error}");
+    }
+    assert_eq!(files_of(node.root()), before);
+    assert_eq!(crate::list_certificates(&node).unwrap().certificates.len(), 2);
+}
+
+#[test]
+fn a_further_server_is_enrolled_under_no_name_in_use_and_cancelled_like_a_client() {
+    let (_directory, first) = new_home();
+    create(&first, "node1").unwrap();
+    let addresses = addresses();
+    let request = server_request(&addresses, &[]);
+    let taken = create_enrolment(&first, &EnrolRequest { name: "localhost", ..request });
+    assert!(matches!(taken, Err(SetupError::EnrolmentNameTaken { .. })), "{taken:?}");
+    let bad = ["not fine".to_owned()];
+    let named = create_enrolment(&first, &EnrolRequest { alt_names: &bad, ..request });
+    assert!(matches!(named, Err(SetupError::Name { .. })), "{named:?}");
+    let user = create_enrolment(&first, &EnrolRequest { user: Some("node1"), ..request });
+    assert!(matches!(user, Err(SetupError::Store(StoreError::Taken { .. }))), "{user:?}");
+    // A second bundle makes the first void, and may be of the other kind.
+    let serial = create(&first, "node2").unwrap().enrolment.serial;
+    assert!(create_server(&first).replaced);
+    let list = list_certificates(&first).unwrap();
+    let before = list.certificates.iter().find(|one| one.serial.to_string() == serial).unwrap();
+    assert!(before.revoked_at_secs.is_some());
+    let cancelled = cancel_enrolment(&first, "node2", now_secs()).unwrap();
+    // That of the void bundle was revoked before.
+    assert_eq!((cancelled.revoked, cancelled.user_deleted), (1, true));
+}
+
+/// Not a test of its own: what the processes of the test below do.
+#[test]
+fn child_process_enrols_a_server() {
+    let Some(home) = kills::home_of_child() else { return };
+    create_server(&Home::at(home));
+}
+
+#[test]
+fn enrolling_a_server_that_is_killed_anywhere_can_be_repeated() {
+    let killed = kills::at_each_step(
+        "enrol::tests::child_process_enrols_a_server",
+        || {
+            let (directory, home) = new_home();
+            let path = home.root().to_owned();
+            (directory, path)
+        },
+        |path| {
+            let first = Home::at(path);
+            let bundle = create_server(&first);
+            assert!(first.temporary_files().unwrap().is_empty());
+            let node = path.with_file_name("node2");
+            accept(&node, &bundle).unwrap();
+            assert_good_node(&node, &first);
+        },
+    );
+    assert!(killed > 12, "{killed}");
+}
+
+/// Not a test of its own: what the processes of the test below do.
+#[test]
+fn child_process_accepts_a_server() {
+    let Some(home) = kills::home_of_child() else { return };
+    let read = |name: &str| std::fs::read_to_string(home.with_file_name(name)).unwrap();
+    accept_enrolment(&home, &read("bundle"), &read("code").parse().unwrap(), now_secs()).unwrap();
+}
+
+#[test]
+fn an_acceptance_of_a_server_that_is_killed_anywhere_is_completed_by_its_repetition() {
+    let killed = kills::at_each_step(
+        "enrol::tests::child_process_accepts_a_server",
+        || {
+            let (directory, first) = new_home();
+            let bundle = create_server(&first);
+            std::fs::write(directory.path().join("bundle"), &bundle.text).unwrap();
+            std::fs::write(directory.path().join("code"), bundle.code.to_string()).unwrap();
+            let node = directory.path().join("node2");
+            (directory, node)
+        },
+        |path| {
+            let first = Home::at(path.with_file_name("home"));
+            let read = |name: &str| std::fs::read_to_string(path.with_file_name(name)).unwrap();
+            let is_whole = path.exists() && Home::at(path).is_complete().unwrap();
+            let is_begun = path.exists() && Home::at(path).contents().unwrap() == Contents::Client;
+            if is_begun {
+                // No home of its own is made of it.
+                let made = crate::init(path, &InitOptions::now()).unwrap_err();
+                assert!(
+                    matches!(made, SetupError::Home(HomeError::ClientDirectory { .. })),
+                    "{made:?}"
+                );
+            }
+            // Nothing, a beginning, or all of it.
+            let is_empty =
+                !path.exists() || Home::at(path).contents().unwrap() == Contents::Nothing;
+            assert!(is_begun || is_whole || is_empty);
+            let code = read("code").parse().unwrap();
+            match accept_enrolment(path, &read("bundle"), &code, now_secs()) {
+                Ok(accepted) => assert_eq!(accepted.kind, EnrolmentKind::Server),
+                Err(SetupError::AlreadyEnrolled { .. }) => assert!(is_whole),
+                Err(error) => panic!("{error:?}"),
+            }
+            assert_good_node(path, &first);
+        },
+    );
+    assert!(killed > 20, "{killed}");
+}
+
+#[test]
+fn a_clients_bundle_in_place_of_a_servers_leaves_nothing_of_that() {
+    let (directory, first) = new_home();
+    let path = directory.path().join("one");
+    let home = accept(&path, &create_server(&first)).unwrap().home;
+    // As an acceptance that was cut short before its last file.
+    std::fs::remove_file(home.admin_cred_file()).unwrap();
+    std::fs::write(marker(&home), "").unwrap();
+    accept(&path, &create(&first, "worker1").unwrap()).unwrap();
+    assert_good(&home, &first, "worker1");
+}
+
+#[test]
+fn of_two_acceptances_of_a_server_at_once_one_makes_the_home() {
+    let (directory, first) = new_home();
+    let (path, bundle) = (directory.path().join("node2"), create_server(&first));
+    let made = std::thread::scope(|scope| {
+        let runs: Vec<_> = (0..4).map(|_| scope.spawn(|| accept(&path, &bundle).is_ok())).collect();
+        runs.into_iter().map(|run| run.join().unwrap()).filter(|made| *made).count()
+    });
+    assert_eq!(made, 1);
+    assert_good_node(&path, &first);
+}

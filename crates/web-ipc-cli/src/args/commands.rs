@@ -336,16 +336,35 @@ fn keys_command() -> Command {
         )
 }
 
+/// The options that only `--enrol --create` has.
+pub(super) const OF_ENROL_CREATE: [&str; 8] =
+    ["name", "user", "server", "serverName", "days", "out", "kind", "altNames"];
+
 fn enrol_command() -> Command {
-    let about = "Enrol a client on another host: make a bundle here, accept it there";
-    let of_create = ["name", "user", "server", "serverName", "days", "out"];
+    let about =
+        "Enrol a client on another host, or a further server: make a bundle here, accept it there";
+    let of_create = OF_ENROL_CREATE;
     let others: Vec<&str> = ["create", "list", "cancel"].into_iter().chain(of_create).collect();
     subcommand("enrol", 'e', "web-ipc --enrol [OPTIONS]", about)
         .arg(
             flag("create", 'c', "Make a certificate and a user for the client --name, and print them as a bundle; the code that opens it goes to stderr")
                 .conflicts_with_all(["list", "cancel"]),
         )
-        .arg(option("name", 'n', "NAME", "The client's name"))
+        .arg(option("name", 'n', "NAME", "The client's name, or the further server's"))
+        .arg(
+            Arg::new("kind")
+                .long("kind")
+                .value_name("KIND")
+                .value_parser(["client", "server"])
+                .help("What is enrolled: a client, or a further server of this installation with every key that servers share and a copy of the users [default: client]"),
+        )
+        .arg(
+            Arg::new("altNames")
+                .long("altNames")
+                .value_name("NAME")
+                .num_args(1..)
+                .help("The DNS names and IP addresses that clients verify in the further server's certificate, besides its name and those of this server"),
+        )
         .arg(option("user", 'u', "NAME", "The user to make for it [default: the client's name]"))
         .arg(
             option("server", 's', "ADDRESS", "Where the client reaches the server: host names or IP addresses, with a port or without [default: the addresses of this host, port 3000]")
@@ -369,13 +388,13 @@ fn enrol_command() -> Command {
                 .value_parser(value_parser!(PathBuf)),
         )
         .arg(
-            option("accept", 'a', "FILE", "Make a client's home of the bundle in this file, or on stdin for `-`. The code is asked for on the terminal, or is the first line of stdin, or WEB_IPC_CODE")
+            option("accept", 'a', "FILE", "Make a home of the bundle in this file, or on stdin for `-`. The code is asked for on the terminal, or is the first line of stdin, or WEB_IPC_CODE")
                 .value_parser(value_parser!(PathBuf))
                 .conflicts_with_all(others),
         )
         .arg(flag("list", 'l', "List the enrolments of this home").conflicts_with_all(of_create))
         .arg(
-            option("cancel", 'x', "NAME", "Revoke the client's certificates and delete its user")
+            option("cancel", 'x', "NAME", "Revoke the certificates of the client or server and delete its user")
                 .conflicts_with("list")
                 .conflicts_with_all(of_create),
         )

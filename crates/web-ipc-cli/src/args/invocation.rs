@@ -194,6 +194,10 @@ pub(crate) enum Enrol {
 #[derive(Debug)]
 pub(crate) struct EnrolCreate {
     pub(crate) name: String,
+    /// Whether it is a further server.
+    pub(crate) is_server: bool,
+    /// What clients verify in the certificate of a further server, besides its name.
+    pub(crate) alt_names: Vec<String>,
     /// The user to make; without one, that of the client's name.
     pub(crate) user: Option<String>,
     /// `HOST:PORT` of the server; without any, the addresses of this host.
