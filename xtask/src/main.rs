@@ -35,7 +35,7 @@ Tasks:
   bench [OPTION...]
                  measures a release build, and compares it with the same HTTP and TLS libraries alone:
                  --rounds N (5), --secs S for a case in a round (1), --write: updates docs/performance.md and its charts,
-                 --only PART,... selects by a part of the name: durable, send_all, request, local, cold, flood, …
+                 --only PART,... selects by a part of the name: durable, send_all, request, local, cold, flood, siege, …
                  --size BYTES,... and --in-flight N,... select cases; the raw case for comparison is always included;
                  --quick: runs each kind of case for a moment, from a debug build, only to show that it works
   fuzz [--secs N] [--target NAME]

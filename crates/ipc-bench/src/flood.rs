@@ -38,7 +38,7 @@ pub(crate) fn run(options: &Options) -> Result<(), Failure> {
                 (Rc::clone(&client), Arc::clone(&ring), Rc::clone(&counts));
             actix_rt::spawn(async move {
                 // An error ends this task; the counts then show it.
-                while let Ok(login) = login(&ring) {
+                while let Ok(login) = login(&ring, |id| format!("nobody-{id}")) {
                     match client.post(login).await {
                         Ok(401) => counts.wrong.set(counts.wrong.get() + 1),
                         Ok(429) => counts.too_many.set(counts.too_many.get() + 1),
@@ -68,13 +68,16 @@ struct Counts {
     other: std::cell::Cell<u64>,
 }
 
-/// A sealed login of an unknown user.
-fn login(ring: &KeyRing) -> Result<Bytes, Failure> {
+/// A sealed login with a wrong password, of the user that `username` makes of its id.
+pub(crate) fn login(
+    ring: &KeyRing,
+    username: impl FnOnce(MessageId) -> String,
+) -> Result<Bytes, Failure> {
     let mut random = [0; 32];
     getrandom::fill(&mut random).map_err(|error| error.to_string())?;
     let [id, iv] = [&random[..16], &random[16..]].map(<[u8; 16]>::try_from);
     let id = MessageId::from_random(id?);
-    let body = json!({ "username": format!("nobody-{id}"), "password": "wrong" }).to_string();
+    let body = json!({ "username": username(id), "password": "wrong" }).to_string();
     let mut frame = Vec::new();
     write_frame(&mut frame, Route::ClientAuth.path(), id, None, &body);
     let now_secs = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();

@@ -21,6 +21,7 @@ mod seal;
 mod send_once;
 mod sender;
 mod server;
+mod siege;
 mod tls;
 mod wake;
 
@@ -41,10 +42,13 @@ Programs:
               --inbox memory|durable|diskless (memory)
               Both print `listening on ADDRESS` and, on SIGTERM, a line of JSON.
   client      sends as fast as it gets answers, and prints a line of JSON: --home DIR, --address HOST:PORT,
-              --workload raw|local|send|send_all|request (send), --bytes N (64), --in-flight N (1), --batch N (100), --secs S (1),
+              --workload raw|local|send|post|send_all|request (send), --bytes N (64), --in-flight N (1), --batch N (100), --secs S (1),
               --warm-up S (0.3), --connections N, --server-pid PID, --cold full|resumed
   flood       logs in with wrong passwords until it is told to stop: --home DIR, --address HOST:PORT,
               --identity NAME (localhost), --in-flight N (4)
+  siege       holds silent and slow connections and logs in with wrong passwords, until it is told to stop:
+              --home DIR, --address HOST:PORT, --identity NAME (localhost), --connections N (250), --logins N a second (50);
+              prints `besieging` once all connections are open
   idle-channels  opens idle channels, each of a client of its own, and holds them until SIGTERM: --home DIR,
               --address HOST:PORT, --channels N (500); prints `holding` and the bytes that one takes here
   send-once   sends one message and ends: --home DIR, --address HOST:PORT, --transport any|post (any)
@@ -62,6 +66,7 @@ fn main() -> ExitCode {
             Some("server") => server::run(&options),
             Some("client") => client::run(&options),
             Some("flood") => flood::run(&options),
+            Some("siege") => siege::run(&options),
             Some("idle-channels") => idle_channels::run(&options),
             Some("send-once") => send_once::run(&options),
             Some("seal") => seal::run(&options),

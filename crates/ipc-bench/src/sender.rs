@@ -29,6 +29,8 @@ pub(crate) enum Workload {
     Local,
     /// `Client::send`.
     Send,
+    /// `Client::send` without a channel: each message goes by POST.
+    Post,
     /// `Client::send_all`, which never ends.
     SendAll,
     /// `Client::request`, answered by the application.
@@ -43,6 +45,7 @@ impl FromStr for Workload {
             "raw" => Ok(Workload::Raw),
             "local" => Ok(Workload::Local),
             "send" => Ok(Workload::Send),
+            "post" => Ok(Workload::Post),
             "send_all" => Ok(Workload::SendAll),
             "request" => Ok(Workload::Request),
             _ => Err(()),
@@ -144,6 +147,10 @@ impl SenderFactory {
                 Sender::Local { client: builder().build_local()?, body: self.body.clone() }
             }
             Workload::Send => Sender::Send { client: client()?, body: self.body.clone() },
+            Workload::Post => {
+                let client = builder().channel(false).build()?;
+                Sender::Send { client, body: self.body.clone() }
+            }
             Workload::SendAll => {
                 Sender::SendAll { client: client()?, body: self.body.clone(), batch: *batch }
             }

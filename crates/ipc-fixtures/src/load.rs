@@ -3,10 +3,15 @@
 //! connections use it.
 //!
 //! ```text
-//! fixture-load --home DIR --server NAME --address HOST:PORT[,…] --from TAG
+//! fixture-load --home DIR [--server NAME --address HOST:PORT[,…]] --from TAG
 //!              --mode send|send_all|request --count N --start K --acks FILE [--in-flight N]
-//!              [--deadline SECS] [--batch N] [--identity NAME]
+//!              [--deadline SECS] [--batch N] [--identity NAME] [--transport any|post]
+//!              [--pause MILLISECONDS]
 //! ```
+//!
+//! Without `--server` the home is that of an enrolled client, which knows its server. With
+//! `--transport post` no channel is opened. `--pause` is the time from an answer to the next
+//! message, for `send` and `request`.
 //!
 //! The file has each number once, as a line, in the order of acknowledgement. `--in-flight N`
 //! (default 1, for `send` and `request`) starts N threads that share one client. Thread T sends the
@@ -57,9 +62,21 @@ impl Acks {
 }
 
 fn load(options: &Options) -> Result<u64, Box<dyn Error>> {
-    let home = Home::open(options.required("--home")?)?;
-    let addresses: Vec<&str> = options.required("--address")?.split(',').collect();
-    let mut builder = Client::builder(&home).server(options.required("--server")?, addresses);
+    let home = options.required("--home")?;
+    let home = match options.get("--server") {
+        Some(_) => Home::open(home)?,
+        None => Home::open_client(home)?,
+    };
+    let mut builder = Client::builder(&home);
+    if let Some(server) = options.get("--server") {
+        let addresses: Vec<&str> = options.required("--address")?.split(',').collect();
+        builder = builder.server(server, addresses);
+    }
+    match options.get("--transport") {
+        None | Some("any") => {}
+        Some("post") => builder = builder.channel(false),
+        Some(other) => return Err(format!("unknown transport {other}: use any or post").into()),
+    }
     if let Some(identity) = options.get("--identity") {
         builder = builder.identity(identity);
     }
@@ -75,6 +92,7 @@ fn load(options: &Options) -> Result<u64, Box<dyn Error>> {
     let message = |n: u64| json!({"from": tag, "n": n});
     match mode {
         "send" | "request" => {
+            let pause = Duration::from_millis(options.get("--pause").map_or(Ok(0), str::parse)?);
             let in_flight: u64 = options.get("--in-flight").map_or(Ok(1), str::parse)?;
             let shared = Mutex::new(acks);
             let is_request = mode == "request";
@@ -86,7 +104,9 @@ fn load(options: &Options) -> Result<u64, Box<dyn Error>> {
                             if in_flight > 1 { format!("{tag}.{thread}") } else { tag.to_owned() };
                         let numbers =
                             (start..start + count).filter(move |n| n % in_flight.max(1) == thread);
-                        scope.spawn(move || one_by_one(client, is_request, &from, numbers, shared))
+                        scope.spawn(move || {
+                            one_by_one(client, is_request, &from, numbers, pause, shared)
+                        })
                     })
                     .collect();
                 threads.into_iter().try_for_each(|thread| {
@@ -125,12 +145,13 @@ fn load(options: &Options) -> Result<u64, Box<dyn Error>> {
     Ok(acks.count)
 }
 
-/// Sends these numbers, each after the previous one was acknowledged.
+/// Sends these numbers, each a pause after the previous one was acknowledged.
 fn one_by_one(
     client: &blocking::Client,
     is_request: bool,
     from: &str,
     numbers: impl Iterator<Item = u64>,
+    pause: Duration,
     acks: &Mutex<Acks>,
 ) -> Result<(), String> {
     let said = |error: SendError| {
@@ -155,8 +176,11 @@ fn one_by_one(
         } else {
             client.send(&message).wait().map_err(said)?;
         }
-        let mut acks = acks.lock().unwrap_or_else(PoisonError::into_inner);
-        acks.note(std::iter::once(n)).map_err(|error| chain(&error).to_string())?;
+        {
+            let mut acks = acks.lock().unwrap_or_else(PoisonError::into_inner);
+            acks.note(std::iter::once(n)).map_err(|error| chain(&error).to_string())?;
+        }
+        thread::sleep(pause);
     }
     Ok(())
 }

@@ -1,4 +1,5 @@
-//! Runs bcrypt outside of the async threads, on no more threads than cores, and with low priority.
+//! Runs bcrypt outside of the async threads, no more at once than there are cores, and with the
+//! time that other threads leave.
 //!
 //! The store uses it to make a hash and to compare one. Nothing here knows users or databases: an
 //! unknown user is passed as "no hash", and costs as much as a wrong password.
@@ -8,10 +9,13 @@ use std::fmt;
 use std::hint::black_box;
 #[cfg(test)]
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc;
 use std::sync::{Arc, LazyLock};
+use std::thread;
+use std::time::Duration;
 
 use sha2::{Digest, Sha256};
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use zeroize::Zeroizing;
 
 use crate::password::{self, Password};
@@ -37,9 +41,20 @@ const DUMMY_SALT_AND_HASH: &str = "lTcyCyb6Z0tVJcdhOZu9SOda4myR9XBsU6DH7GO9ECny6
 /// One limit for the whole process, however many stores it opens, since all of them share the same
 /// cores.
 static CORES: LazyLock<Arc<Semaphore>> = LazyLock::new(|| {
-    let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get());
+    let cores = thread::available_parallelism().map_or(1, |cores| cores.get());
     Arc::new(Semaphore::new(cores))
 });
+
+/// How many computations may have only the time that is left, in the whole process. One that goes
+/// on after its result has come from elsewhere keeps its place, so that they do not pile up.
+static BACKGROUND: LazyLock<Arc<Semaphore>> = LazyLock::new(|| {
+    let cores = thread::available_parallelism().map_or(1, |cores| cores.get());
+    Arc::new(Semaphore::new(cores))
+});
+
+/// How long a computation has only the time that other threads leave. On a host with a free core it
+/// ends within a quarter of this.
+const BACKGROUND_MAX: Duration = Duration::from_secs(1);
 
 /// Identifies the password that a user had at some moment: the first 8 bytes of the SHA-256 of the
 /// stored hash text.
@@ -156,7 +171,7 @@ impl Hasher {
     /// waits, nothing runs; if later, the work runs to its end and holds its core until then.
     async fn on_a_core<T: Send + 'static>(
         &self,
-        work: impl FnOnce() -> T + Send + 'static,
+        work: impl Fn() -> T + Send + Sync + 'static,
     ) -> Result<T, HashingError> {
         let permit = Arc::clone(&self.cores)
             .acquire_owned()
@@ -167,20 +182,76 @@ impl Hasher {
         let (done, result) = oneshot::channel();
         let run = move || {
             let _permit = permit;
-            step_back();
             #[cfg(test)]
             runs.fetch_add(1, Ordering::Relaxed);
+            let background = Arc::clone(&BACKGROUND).try_acquire_owned().ok();
             // The caller may be gone.
-            let _gone = done.send(work());
+            let _gone = done.send(in_background(Arc::new(work), background, BACKGROUND_MAX));
         };
         // A new thread, since a thread that has lowered its priority may not be allowed to raise
         // it. Its cost is negligible beside a bcrypt.
-        std::thread::Builder::new()
-            .name("web-ipc-bcrypt".into())
-            .spawn(run)
-            .map_err(|cause| HashingError(cause.into()))?;
+        new_thread(run).map_err(|cause| HashingError(cause.into()))?;
         result.await.map_err(|cause| HashingError(cause.into()))
     }
+}
+
+fn new_thread(run: impl FnOnce() + Send + 'static) -> std::io::Result<()> {
+    thread::Builder::new().name("web-ipc-bcrypt".into()).spawn(run).map(drop)
+}
+
+/// Runs `work` with the time that other threads leave: one that wakes up to serve a message goes
+/// first, at once. Where all cores are busy there is little such time. So after `patience` the work
+/// is begun a second time, on this thread, with a share of its own, and the first result counts.
+/// Without a `place` it runs on this thread alone.
+fn in_background<T: Send + 'static>(
+    work: Arc<impl Fn() -> T + Send + Sync + 'static>,
+    place: Option<OwnedSemaphorePermit>,
+    patience: Duration,
+) -> T {
+    if let Some(place) = place {
+        let (done, result) = mpsc::channel();
+        let same = Arc::clone(&work);
+        let started = new_thread(move || {
+            let _place = place;
+            // Where the system has no such threads, this one ends, and with it the channel.
+            if leave_time_to_others() {
+                let _late = done.send(same());
+            }
+        });
+        if let (Ok(()), Ok(result)) = (started, result.recv_timeout(patience)) {
+            return result;
+        }
+    }
+    step_back();
+    work()
+}
+
+/// Gives this thread no other time than what is left, if the system can. Returns whether it can.
+#[cfg(target_os = "linux")]
+fn leave_time_to_others() -> bool {
+    use thread_priority::{
+        NormalThreadSchedulePolicy, ThreadPriority, ThreadSchedulePolicy, thread_schedule_policy,
+    };
+    // SCHED_IDLE of `man 7 sched`. With `nice` alone a thread keeps its core for some milliseconds
+    // when another one wakes up.
+    let idle = ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Idle);
+    let set = thread_priority::set_thread_priority_and_policy(
+        thread_priority::thread_native_id(),
+        ThreadPriority::Min,
+        idle,
+    );
+    // An error may come after the policy was set: where the whole process is `nice` already.
+    let is_set = thread_schedule_policy().is_ok_and(|policy| policy == idle);
+    if let (Err(error), false) = (set, is_set) {
+        log::debug!("a hashing thread cannot leave its time to others: {error:?}");
+    }
+    is_set
+}
+
+/// Gives this thread no other time than what is left, if the system can. Returns whether it can.
+#[cfg(not(target_os = "linux"))]
+fn leave_time_to_others() -> bool {
+    false
 }
 
 /// How far hashing threads lower their priority, in steps of `nice`: when processor time is short,
@@ -351,6 +422,58 @@ mod tests {
             assert!(waiting.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
         }
         assert_eq!(hasher.runs.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn what_starves_in_the_background_is_done_in_the_foreground() {
+        let slots = Arc::new(Semaphore::new(1));
+        let slot = Arc::clone(&slots).try_acquire_owned().unwrap();
+        let (resume, resumed) = mpsc::channel::<()>();
+        let resumed = std::sync::Mutex::new(resumed);
+        let here = thread::current().id();
+        let work = move || {
+            if thread::current().id() != here {
+                // Ends when `resume` is dropped.
+                let _ended = resumed.lock().unwrap().recv();
+            }
+            thread::current().id()
+        };
+        let asked = in_background(Arc::new(work), Some(slot), Duration::ZERO);
+        assert_eq!(asked, here);
+        if cfg!(target_os = "linux") {
+            assert_eq!(slots.available_permits(), 0, "what goes on keeps its place");
+        }
+        drop(resume);
+        wait_for_place(&slots);
+    }
+
+    /// Waits until a place is free again.
+    fn wait_for_place(slots: &Arc<Semaphore>) {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        drop(runtime.block_on(slots.acquire()).unwrap());
+    }
+
+    #[test]
+    fn without_a_place_in_the_background_the_work_is_done_once_and_here() {
+        let here = thread::current().id();
+        let runs = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&runs);
+        let work = move || {
+            count.fetch_add(1, Ordering::Relaxed);
+            thread::current().id()
+        };
+        assert_eq!(in_background(Arc::new(work), None, Duration::MAX), here);
+        assert_eq!(runs.load(Ordering::Relaxed), 1);
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn in_the_background_a_thread_has_the_time_that_is_left() {
+        let slot = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
+        let work = || thread_priority::thread_schedule_policy().unwrap();
+        let policy = in_background(Arc::new(work), Some(slot), Duration::from_secs(3600));
+        let idle = thread_priority::NormalThreadSchedulePolicy::Idle;
+        assert_eq!(policy, thread_priority::ThreadSchedulePolicy::Normal(idle));
     }
 
     #[test]

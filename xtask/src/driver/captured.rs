@@ -38,6 +38,8 @@ pub(crate) struct Captured {
     outputs: Receiver<Output>,
     stdout: String,
     stderr: String,
+    /// Up to here `wait_for_next_log` has read stderr.
+    log_read: usize,
 }
 
 impl Captured {
@@ -56,7 +58,8 @@ impl Captured {
     }
 
     fn of(process: Process, outputs: Receiver<Output>) -> Self {
-        Captured { process, outputs, stdout: String::new(), stderr: String::new() }
+        let (stdout, stderr) = (String::new(), String::new());
+        Captured { process, outputs, stdout, stderr, log_read: 0 }
     }
 
     /// The process id.
@@ -110,6 +113,22 @@ impl Captured {
             // Only whole lines arrive.
             if let Some((_, rest)) = self.stderr.split_once(part) {
                 return Ok(rest.lines().next().unwrap_or_default().to_owned());
+            }
+            self.take_in(deadline, &format!("{part:?} on stderr"))?;
+        }
+    }
+
+    /// Like [`wait_for_log`](Self::wait_for_log), for a line after all that earlier calls of this
+    /// function found.
+    pub(crate) fn wait_for_next_log(&mut self, part: &str) -> Result<String, String> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            while let Some(end) = self.stderr[self.log_read..].find('\n') {
+                let line = &self.stderr[self.log_read..self.log_read + end];
+                self.log_read += end + 1;
+                if let Some((_, rest)) = line.split_once(part) {
+                    return Ok(rest.to_owned());
+                }
             }
             self.take_in(deadline, &format!("{part:?} on stderr"))?;
         }
@@ -212,6 +231,17 @@ mod tests {
         for part in ["exit 3", "out", "err", "exit status: 3"] {
             assert!(finished.report().contains(part), "{part}: {}", finished.report());
         }
+    }
+
+    #[test]
+    fn a_line_of_the_log_is_found_once() {
+        let mut process = start("echo a 1 >&2; echo b 2 >&2; echo a 3 >&2", "");
+        assert_eq!(process.wait_for_log("a ").unwrap(), "1");
+        assert_eq!(process.wait_for_next_log("a ").unwrap(), "1");
+        assert_eq!(process.wait_for_next_log("a ").unwrap(), "3");
+        let error = process.wait_for_next_log("b ").unwrap_err();
+        assert!(error.contains("never came"), "{error}");
+        assert_eq!(process.wait_for_log("b ").unwrap(), "2");
     }
 
     #[test]

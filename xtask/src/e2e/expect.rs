@@ -137,6 +137,13 @@ impl Running {
         expect(self.0.wait_for_log(part))
     }
 
+    /// Waits for a line on stderr that contains `part`, after all that earlier calls of this
+    /// function found, and returns the rest of the line.
+    #[track_caller]
+    pub(super) fn wait_for_next_log(&mut self, part: &str) -> String {
+        expect(self.0.wait_for_next_log(part))
+    }
+
     /// The process id.
     pub(super) fn id(&self) -> u32 {
         self.0.id()

@@ -90,15 +90,21 @@ pub(super) fn channel_that_ends(built: &Built) -> Outcome {
 
 /// A command that runs an example program, still without the objects to send.
 fn example(built: &Built, sandbox: &Sandbox, script: &str, address: &str) -> Command {
-    let script = built.workspace.join("docs/examples").join(script);
+    let mut command = python(sandbox, &built.workspace.join("docs/examples").join(script));
+    command.arg("--home").arg(sandbox.home());
+    command.args(["--server", "localhost", "--address", address]);
+    command
+}
+
+/// A command that runs a script in Python.
+pub(super) fn python(sandbox: &Sandbox, script: &Path) -> Command {
     assert!(script.is_file(), "{} is missing", script.display());
     let mut command = sandbox.program(Path::new("python3"));
     // Python may be installed below the user's real home directory.
     if let Some(home) = std::env::var_os("HOME") {
         command.env("HOME", home);
     }
-    command.arg(&script).arg("--home").arg(sandbox.home());
-    command.args(["--server", "localhost", "--address", address]);
+    command.arg(script);
     command
 }
 
@@ -113,7 +119,7 @@ fn numbers(stdout: &str) -> Vec<u64> {
 }
 
 /// The reason why `python3` or these modules cannot be used, or `None` if they can.
-fn python_lacks(modules: &[&str]) -> Option<String> {
+pub(super) fn python_lacks(modules: &[&str]) -> Option<String> {
     let import =
         Command::new("python3").args(["-c", &format!("import {}", modules.join(", "))]).output();
     match import {

@@ -1,107 +1,159 @@
 //! Scenarios in which certificates, keys and users change under load, without a restart.
 //!
-//! Senders write numbered messages until a file `stop` is there. Whatever changes meanwhile, each
-//! message arrives once and in order.
+//! Clients of four kinds send numbered messages. Whatever changes meanwhile, each message arrives
+//! once and in order.
 
+use std::cell::Cell;
 use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use serde_json::Value;
 
 use super::Outcome;
 use super::expect::{self, Running};
+use super::python_client::{python, python_lacks};
 use crate::driver::{Built, Finished, Sandbox};
 
-/// Writes numbered messages of the sender `LOAD_FROM` to a command, a few hundred a second.
-const LOAD: &str = r#"n=0; while [ ! -e stop ]; do n=$((n+1)); echo "{\"from\":\"$LOAD_FROM\",\"n\":$n}"; sleep 0.003; done | "$@""#;
+/// Writes numbered messages of the sender `LOAD_FROM` to a command, a few hundred a second, until a
+/// file `stop` is there. Then it says how many there were.
+const LOAD: &str = r#"{ n=0; while [ ! -e stop ]; do n=$((n+1)); echo "{\"from\":\"$LOAD_FROM\",\"n\":$n}"; sleep 0.003; done
+echo "made $n" >&2; } | "$@""#;
 
-/// Every change of trust in turn, while a client of the home and an enrolled one send. Then one
-/// certificate is revoked and the users of two others are disabled and deleted: each is refused
-/// while the local client goes on.
+/// The senders: of the home, enrolled, in Python, and by POST alone.
+const SENDERS: [&str; 4] = ["local", "worker1", "worker2", "worker3"];
+
+/// How many messages of each must have arrived before the first change.
+const AT_FIRST: u64 = 50;
+
+/// How long after the end of a command the server may still accept messages of the one that it
+/// concerns.
+const WITHIN_MS: i64 = 1000;
+
+const DAY_MS: i64 = 24 * 60 * 60 * 1000;
+
+/// Every change of trust in turn, while a client of the home, an enrolled one, one in Python and
+/// one by POST alone send. Then a certificate is revoked, a user deleted and one disabled: each
+/// client is refused within a second while the one of the home goes on.
+///
+/// Whether it is a second is seen from what the server accepted, by its own clock, and not from
+/// when a sender says that it was refused: a host with much to do delays senders, and what a server
+/// that looks every two seconds accepts meanwhile comes all the same.
 pub(super) fn changes_under_load(built: &Built) -> Outcome {
+    if let Some(why) = python_lacks(&["requests", "cryptography"]) {
+        return Outcome::Skipped(why);
+    }
     let sandbox = Sandbox::with_home(built);
     let mut server = sandbox.start(&["--serve", "--inbox", "durable", "--port", "0"]);
     let listening = server.wait_for_log("Listening on ");
     let port = port_in(&listening);
     let address = format!("127.0.0.1:{port}");
-    let enrolled: Vec<_> = ["worker1", "worker2", "worker3"]
-        .into_iter()
-        .map(|name| Enrolled::new(&sandbox, name, &address))
-        .collect();
-    let first = &enrolled[0];
+    let enrolled =
+        ["worker1", "worker2", "worker3"].map(|name| Enrolled::new(&sandbox, name, &address));
 
-    let mut loads = [
-        load(sandbox.shell(LOAD, &["--send", "--port", &port]), "local"),
-        load(first.shell(&sandbox, LOAD, &["--send"]), "enrolled"),
-    ];
-    for from in ["local", "enrolled"] {
-        server.wait_for_stdout(&format!(r#""body":{{"from":"{from}","n":50}}"#));
+    let mut local = start(sandbox.shell(LOAD, &["--send", "--port", &port]), "local");
+    let mut by_channel = start(enrolled[0].shell(&sandbox, LOAD, &["--send"]), "worker1");
+    let mut in_python = {
+        let mut command = python(&sandbox, &built.workspace.join("xtask/src/e2e/load.py"));
+        command.arg("--home").arg(&enrolled[1].home).args(["--from", "worker2"]);
+        Running::start(command, "")
+    };
+    let acknowledged = sandbox.folder().join("acknowledged");
+    let mut by_post = {
+        let mut command = sandbox.fixture("load");
+        command.arg("--home").arg(&enrolled[2].home).args(["--from", "worker3"]);
+        command.args(["--mode", "send", "--transport", "post", "--pause", "3"]);
+        command.args(["--start", "1", "--count", "10000000", "--acks"]).arg(&acknowledged);
+        command.env("RUST_LOG", "info");
+        Running::start(command, "")
+    };
+    for from in SENDERS {
+        server.wait_for_stdout(&format!(r#""body":{{"from":"{from}","n":{AT_FIRST}}}"#));
     }
 
     let run = |arguments: &[&str]| sandbox.run(arguments).succeeded();
-    let follows = |loads: &mut [Running; 2]| {
-        loads[1].wait_for_log("has changed: the client uses its new files");
+    let renew = |one: &Enrolled| {
+        one.run(&sandbox, &["--certs", "--renew"]).succeeded().says("Renewed: worker");
+    };
+    let follows = |loads: [&mut Running; 2]| {
+        for load in loads {
+            load.wait_for_next_log("has changed: the client uses its new files");
+        }
     };
     // The certificate of the server.
     run(&["--certs", "--renew", "--name", "localhost"]);
-    server.wait_for_log("Files of the home have changed");
-    // The certificate of the enrolled client, with a key of its own.
-    first.run(&sandbox, &["--certs", "--renew"]).succeeded().says("Renewed: worker1");
-    follows(&mut loads);
+    server.wait_for_next_log("Files of the home have changed");
+    // The certificate of each enrolled client, with a key of its own.
+    enrolled.iter().for_each(renew);
+    follows([&mut by_channel, &mut by_post]);
     // Who was seen, and with which key.
     let old = key_id(&run(&["--keys", "--list"]), "envelope.keys");
-    listed_soon(&sandbox, &["--keys", "--list"], "used by localhost, worker1");
-    listed_soon(&sandbox, &["--certs", "--list"], "\n  seen    20");
+    listed_soon(&sandbox, &["--keys", "--list"], |list| {
+        list.contains("used by localhost, worker1, worker2, worker3")
+    });
+    listed_soon(&sandbox, &["--certs", "--list"], |list| list.contains("\n  seen    20"));
     // The envelope key, and no old one.
     run(&["--keys", "--rotate"]);
-    server.wait_for_log("2 envelope keys");
-    loads[0].wait_for_log("has changed: the client uses its new files");
-    for one in &enrolled {
-        one.run(&sandbox, &["--certs", "--renew"]).succeeded();
-    }
-    follows(&mut loads);
+    server.wait_for_next_log("2 envelope keys");
+    local.wait_for_next_log("has changed: the client uses its new files");
+    enrolled.iter().for_each(renew);
+    follows([&mut by_channel, &mut by_post]);
+    listed_soon(&sandbox, &["--keys", "--list"], |list| {
+        list.lines().next().is_some_and(|first| first.contains("worker1, worker2, worker3"))
+    });
     run(&["--keys", "--drop", &old]);
-    server.wait_for_log("1 envelope key,");
+    server.wait_for_next_log("1 envelope key,");
     // The authority, and no old one.
     run(&["--certs", "--rotateCa"]);
-    server.wait_for_log("2 authorities");
+    server.wait_for_next_log("2 authorities");
     sandbox.run(&["--certs", "--dropOldCa"]).failed_in_one_sentence().says("worker1");
-    for one in &enrolled {
-        one.run(&sandbox, &["--certs", "--renew"]).succeeded();
-    }
-    follows(&mut loads);
+    enrolled.iter().for_each(renew);
+    follows([&mut by_channel, &mut by_post]);
     run(&["--certs", "--dropOldCa"]);
-    server.wait_for_log("1 authority");
-    // A password, and the key of sessions.
-    run(&["--users", "--add", "-u", "test1", "-p", "pass321"]);
-    run(&["--users", "--change", "-u", "test1", "-p", "pass654"]);
+    server.wait_for_next_log("1 authority");
+    // The password of the user that the local client is, and the key of sessions.
+    run(&["--users", "--change", "-u", "ipc-admin", "-p", "pass654"]);
     let old = key_id(&run(&["--keys", "--list"]), "session.key");
     run(&["--keys", "--rotate", "--session"]);
-    server.wait_for_log("Files of the home have changed");
+    server.wait_for_next_log("Files of the home have changed");
     run(&["--keys", "--drop", &old, "--session"]);
-    server.wait_for_log("Files of the home have changed");
+    server.wait_for_next_log("Files of the home have changed");
 
     // Each of these ends one client, and nothing else.
-    run(&["--certs", "--revoke", "worker2"]);
-    refused_soon(&sandbox, &enrolled[1], "revoked");
-    run(&["--users", "--disable", "-u", "worker3"]);
-    refused_soon(&sandbox, &enrolled[2], "worker3");
-    run(&["--enrol", "--cancel", "worker1"]);
-    let [local, ended] = loads;
-    ended.finish().ended_with(1).says("worker1");
-
+    let ends = [
+        Ended::by(&sandbox, &["--certs", "--revoke", "worker1"], &mut by_channel, "][ERROR]["),
+        Ended::by(&sandbox, &["--users", "--delete", "-u", "worker2"], &mut in_python, "refused "),
+        Ended::by(&sandbox, &["--users", "--disable", "-u", "worker3"], &mut by_post, "error: "),
+    ];
+    goes_on(&mut server);
+    by_channel.finish().ended_with(1).says("revoked");
+    let refused = in_python.finish().ended_with(1).says(" 401 ");
+    by_post.finish().ended_with(1).says("worker3");
     fs::write(sandbox.folder().join("stop"), "").unwrap_or_else(|error| panic!("{error}"));
-    local.finish().succeeded();
+    let made = local.finish().succeeded();
+
     sandbox.run(&["--send", r#"{"from":"end"}"#, "--port", &port]).succeeded();
     server.wait_for_stdout(r#""body":{"from":"end"}"#);
     server.terminate();
     let finished = server.finish().succeeded();
-    for from in ["local", "enrolled"] {
-        let numbers = numbers_of(&finished.stdout, from);
-        assert!(numbers.len() > 50, "{from}: {}", numbers.len());
-        let expected: Vec<_> = (1..=numbers.len() as u64).collect();
-        assert_eq!(numbers, expected, "{from}: lost, twice, or out of order");
+    let arrived = SENDERS.map(|from| Arrived::of(&finished.stdout, from));
+    assert_eq!(arrived[0].count, number_behind(&made.stderr, "made "), "lost at the end");
+    assert_eq!(arrived[2].count + 1, number_behind(&refused.stderr, "refused "), "in Python");
+    let acknowledged = fs::read_to_string(&acknowledged).unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(arrived[3].count, acknowledged.lines().count() as u64, "by POST alone");
+    for (ended, arrived) in ends.iter().zip(&arrived[1..]) {
+        let accepted = since(ended.at_ms, arrived.last_at_ms);
+        println!(
+            "    {}: took {} ms; from its end to the last message accepted {accepted} ms, to the \
+             client's refusal {} ms",
+            ended.command, ended.took_ms, ended.told_ms
+        );
+        assert!(
+            accepted < WITHIN_MS,
+            "{}: the server accepted messages for another {accepted} ms",
+            ended.command
+        );
     }
     Outcome::Passed
 }
@@ -184,6 +236,97 @@ fn sessions_of(client: &Enrolled) -> Vec<(PathBuf, Vec<u8>)> {
     sessions
 }
 
+/// How a client came to its end.
+struct Ended {
+    command: String,
+    took_ms: u128,
+    /// When the command ended, as milliseconds of the day.
+    at_ms: i64,
+    /// How long after that the client said that it was refused.
+    told_ms: u128,
+}
+
+impl Ended {
+    /// Runs a command, and waits until a client says `part`.
+    #[track_caller]
+    fn by(sandbox: &Sandbox, command: &[&str], client: &mut Running, part: &str) -> Self {
+        let begun = Instant::now();
+        sandbox.run(command).succeeded();
+        let (took_ms, at, at_ms) = (begun.elapsed().as_millis(), Instant::now(), now_ms());
+        client.wait_for_log(part);
+        let told_ms = at.elapsed().as_millis();
+        Ended { command: command.join(" "), took_ms, at_ms, told_ms }
+    }
+}
+
+/// What arrived of one sender.
+struct Arrived {
+    count: u64,
+    /// When the server accepted the last one, as milliseconds of the day.
+    last_at_ms: i64,
+}
+
+impl Arrived {
+    /// Checks that each message arrived once and in order.
+    #[track_caller]
+    fn of(lines: &str, from: &str) -> Self {
+        let message = |line: &str| serde_json::from_str::<Value>(line).ok();
+        let messages: Vec<_> =
+            lines.lines().filter_map(message).filter(|one| one["body"]["from"] == from).collect();
+        let numbers: Vec<_> = messages.iter().filter_map(|one| one["body"]["n"].as_u64()).collect();
+        let count = numbers.len() as u64;
+        assert!(count > AT_FIRST, "{from}: {count}");
+        let wrong = numbers.iter().zip(1..).find(|(number, expected)| **number != *expected);
+        assert_eq!(wrong, None, "{from}: lost, twice, or out of order (what came, what should)");
+        let at = messages.last().and_then(|last| last["at"].as_str()).unwrap_or_default();
+        let last_at_ms = of_day_ms(at).unwrap_or_else(|| panic!("no time: {at:?}"));
+        Arrived { count, last_at_ms }
+    }
+}
+
+/// Waits until the client of the home has sent as many messages again as at first.
+#[track_caller]
+fn goes_on(server: &mut Running) {
+    let from = Cell::new(None);
+    server.wait_until("more messages of the local client", |stdout| {
+        let begin = r#""body":{"from":"local","n":"#;
+        let Some(at) = stdout.rfind(begin) else { return false };
+        let rest = &stdout[at + begin.len()..];
+        let Some(number) = rest.split('}').next().and_then(|n| n.parse::<u64>().ok()) else {
+            return false;
+        };
+        let first = from.get().unwrap_or(number);
+        from.set(Some(first));
+        number >= first + AT_FIRST
+    });
+}
+
+fn now_ms() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or_default() % DAY_MS
+}
+
+/// The milliseconds of the day in a time such as `2026-11-23T02:33:41.053Z`.
+fn of_day_ms(at: &str) -> Option<i64> {
+    let (_, time) = at.strip_suffix('Z')?.split_once('T')?;
+    let mut parts = time.split([':', '.']).map(str::parse::<i64>);
+    let mut next = || parts.next()?.ok();
+    Some(((next()? * 60 + next()?) * 60 + next()?) * 1000 + next()?)
+}
+
+/// The time from one moment to another, which may be before it, across midnight too.
+fn since(from_ms: i64, to_ms: i64) -> i64 {
+    (to_ms - from_ms + DAY_MS / 2).rem_euclid(DAY_MS) - DAY_MS / 2
+}
+
+/// The number behind a word.
+#[track_caller]
+fn number_behind(text: &str, word: &str) -> u64 {
+    let (_, rest) = text.split_once(word).unwrap_or_else(|| panic!("no {word:?}: {text}"));
+    let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
+    digits.parse().unwrap_or_else(|_| panic!("no number behind {word:?}: {text}"))
+}
+
 /// A client that was enrolled with a bundle, in a home of its own.
 struct Enrolled {
     home: PathBuf,
@@ -238,29 +381,20 @@ impl Enrolled {
     }
 }
 
-/// Sends until the server refuses the client.
-fn refused_soon(sandbox: &Sandbox, client: &Enrolled, says: &str) {
-    for _ in 0..1000 {
-        let sent = client.run(sandbox, &["--send", r#"{"from":"ended"}"#]);
-        if !sent.status.success() {
-            sent.failed_in_one_sentence().says(says);
-            return;
-        }
-    }
-    panic!("the client goes on");
-}
-
 /// Asks until a list shows what a server notes some seconds after it happened.
-fn listed_soon(sandbox: &Sandbox, list: &[&str], part: &str) {
+#[track_caller]
+fn listed_soon(sandbox: &Sandbox, list: &[&str], shows: impl Fn(&str) -> bool) {
+    let mut last = String::new();
     for _ in 0..1000 {
-        if sandbox.run(list).succeeded().stdout.contains(part) {
+        last = sandbox.run(list).succeeded().stdout;
+        if shows(&last) {
             return;
         }
     }
-    panic!("{list:?} never shows {part:?}");
+    panic!("{list:?} never shows it:\n{last}");
 }
 
-fn load(mut command: Command, from: &str) -> Running {
+fn start(mut command: Command, from: &str) -> Running {
     command.env("LOAD_FROM", from);
     Running::start(command, "")
 }
@@ -278,9 +412,46 @@ fn key_id(list: &Finished, ring: &str) -> String {
     id.unwrap_or_else(|| panic!("no key of {ring}:\n{}", list.report())).to_owned()
 }
 
-fn numbers_of(lines: &str, from: &str) -> Vec<u64> {
-    let message = |line: &str| serde_json::from_str::<Value>(line).ok();
-    let of =
-        |message: Value| (message["body"]["from"] == from).then(|| message["body"]["n"].as_u64());
-    lines.lines().filter_map(message).filter_map(of).flatten().collect()
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lines(numbers: &[u64]) -> String {
+        let line = |n: &u64| {
+            format!(r#"{{"at":"2026-11-23T00:00:01.053Z","body":{{"from":"a","n":{n}}}}}"#) + "\n"
+        };
+        numbers.iter().map(line).collect()
+    }
+
+    #[test]
+    fn what_arrived_is_counted_up_to_the_last() {
+        let all: Vec<u64> = (1..=60).collect();
+        let arrived = Arrived::of(&lines(&all), "a");
+        assert_eq!((arrived.count, arrived.last_at_ms), (60, 1053));
+    }
+
+    #[test]
+    #[should_panic(expected = "a: lost, twice")]
+    fn a_message_that_came_twice_is_found() {
+        let mut numbers: Vec<u64> = (1..=60).collect();
+        numbers.insert(30, 30);
+        Arrived::of(&lines(&numbers), "a");
+    }
+
+    #[test]
+    #[should_panic(expected = "a: lost, twice")]
+    fn a_message_that_is_missing_is_found() {
+        let mut numbers: Vec<u64> = (1..=60).collect();
+        numbers.remove(30);
+        Arrived::of(&lines(&numbers), "a");
+    }
+
+    #[test]
+    fn times_of_the_day_are_compared_across_midnight() {
+        assert_eq!(of_day_ms("2026-11-23T02:33:41.053Z"), Some(9_221_053));
+        assert_eq!(of_day_ms("02:33"), None);
+        assert_eq!(since(1000, 3500), 2500);
+        assert_eq!(since(3500, 1000), -2500);
+        assert_eq!(since(DAY_MS - 100, 200), 300);
+    }
 }

@@ -15,6 +15,8 @@ pub(crate) enum Workload {
     Local,
     /// One message at a time, from each of the tasks in flight.
     Send,
+    /// As `Send`, without a channel.
+    Post,
     /// In batches of [`BATCH`].
     SendAll,
     /// One message at a time, with a reply.
@@ -28,6 +30,7 @@ impl Workload {
             Workload::Raw => "raw",
             Workload::Local => "local",
             Workload::Send => "send",
+            Workload::Post => "post",
             Workload::SendAll => "send_all",
             Workload::Request => "request",
         }
@@ -69,6 +72,27 @@ pub(crate) enum Connection {
     Resumed,
 }
 
+/// What others do meanwhile.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Attack {
+    None,
+    /// They log in with wrong passwords, as many at once as the server lets them.
+    Flood,
+    /// One peer holds [`SIEGE_CONNECTIONS`], and logs in with wrong passwords [`SIEGE_LOGINS`]
+    /// times a second.
+    Siege,
+}
+
+/// How many silent and slow connections one peer holds in a siege.
+pub(crate) const SIEGE_CONNECTIONS: usize = 250;
+
+/// How many logins a second that peer tries.
+pub(crate) const SIEGE_LOGINS: u32 = 50;
+
+/// The workloads that are measured in a siege, each with a name for a reader.
+pub(crate) const BESIEGED: [(Workload, &str); 2] =
+    [(Workload::Send, "over a channel"), (Workload::Post, "by POST")];
+
 /// Messages in a batch.
 pub(crate) const BATCH: usize = 100;
 
@@ -96,8 +120,7 @@ pub(crate) struct Case {
     pub(crate) in_flight: usize,
     pub(crate) clients: usize,
     pub(crate) connection: Connection,
-    /// While others log in with wrong passwords.
-    pub(crate) flooded: bool,
+    pub(crate) attack: Attack,
     /// Both ends on one processor, so that no wake-up crosses processors.
     pub(crate) on_one_core: bool,
 }
@@ -112,7 +135,7 @@ impl Case {
             in_flight,
             clients: 1,
             connection: Connection::Kept,
-            flooded: false,
+            attack: Attack::None,
             on_one_core: false,
         }
     }
@@ -149,7 +172,17 @@ impl Case {
 
     /// `send` while others log in with wrong passwords.
     pub(crate) const fn flooded(in_flight: usize) -> Self {
-        Case { flooded: true, ..Case::send(Inbox::Memory, 64, in_flight) }
+        Case { attack: Attack::Flood, ..Case::send(Inbox::Memory, 64, in_flight) }
+    }
+
+    /// Messages of 64 bytes, one after the other, by themselves.
+    pub(crate) const fn unbesieged(workload: Workload) -> Self {
+        Case { workload, ..Case::raw(64, 1) }
+    }
+
+    /// The same while one peer holds connections and logs in.
+    pub(crate) const fn besieged(workload: Workload) -> Self {
+        Case { attack: Attack::Siege, ..Case::unbesieged(workload) }
     }
 
     /// The same with both ends on one processor.
@@ -160,7 +193,7 @@ impl Case {
     /// The raw case for the comparison: the same size, messages in flight, handshake and
     /// processors.
     pub(crate) const fn raw_baseline(self) -> Self {
-        Case { workload: Workload::Raw, inbox: Inbox::Memory, flooded: false, ..self }
+        Case { workload: Workload::Raw, inbox: Inbox::Memory, attack: Attack::None, ..self }
     }
 }
 
@@ -179,7 +212,11 @@ impl fmt::Display for Case {
             Connection::Full => ", cold",
             Connection::Resumed => ", cold resumed",
         })?;
-        f.write_str(if self.flooded { ", flood" } else { "" })?;
+        f.write_str(match self.attack {
+            Attack::None => "",
+            Attack::Flood => ", flood",
+            Attack::Siege => ", siege",
+        })?;
         f.write_str(if self.on_one_core { ", one core" } else { "" })
     }
 }
@@ -213,6 +250,11 @@ pub(crate) fn all() -> Vec<Case> {
                     Case::send_all(Inbox::Memory, bytes),
                     Case::send_all(Inbox::Durable, bytes),
                 ]);
+            }
+            if bytes == 64 && in_flight == 1 {
+                cases.push(Case::besieged(Workload::Send));
+                cases.push(Case::unbesieged(Workload::Post));
+                cases.push(Case::besieged(Workload::Post));
             }
             if bytes == 64 && in_flight == 16 {
                 cases.push(Case::flooded(in_flight));
@@ -260,6 +302,10 @@ pub(crate) fn one_of_each_kind() -> Vec<Case> {
         Case::send(Inbox::Memory, 1024 * 1024, 1),
         Case::raw(64, 1),
         Case::local(64, 1),
+        Case::send(Inbox::Memory, 64, 1),
+        Case::besieged(Workload::Send),
+        Case::unbesieged(Workload::Post),
+        Case::besieged(Workload::Post),
         Case::send(Inbox::Durable, 64, 1),
         Case::send(Inbox::Diskless, 64, 1),
         Case::send_all(Inbox::Memory, 64),

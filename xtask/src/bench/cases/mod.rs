@@ -8,8 +8,8 @@ mod figures;
 mod options;
 
 pub(crate) use exchange::{
-    BATCH, CLIENTS, Case, Connection, IN_FLIGHT, IN_FLIGHT_OF_EACH, Inbox, ONE_CORE_SIZES, SIZES,
-    Workload, all as exchanges, size,
+    Attack, BATCH, BESIEGED, CLIENTS, Case, Connection, IN_FLIGHT, IN_FLIGHT_OF_EACH, Inbox,
+    ONE_CORE_SIZES, SIEGE_CONNECTIONS, SIEGE_LOGINS, SIZES, Workload, all as exchanges, size,
 };
 pub(crate) use figures::{
     CHANNELS, COMMANDS, IDLE, ONCE, REMEMBERED, REMEMBERED_IDS, SEALING, WAKE, sealing,

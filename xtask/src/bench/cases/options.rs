@@ -3,7 +3,7 @@
 //! `main` passes the arguments after the task's name, and the end-to-end scenario uses the short
 //! form.
 
-use super::exchange::{self, Case, IN_FLIGHT, SIZES};
+use super::exchange::{self, Attack, Case, IN_FLIGHT, SIZES};
 
 /// What to measure, and how long.
 #[derive(Clone, Debug, PartialEq)]
@@ -101,7 +101,7 @@ impl Options {
         let named: Vec<Case> = cases.iter().filter(|case| self.wants_case(case)).copied().collect();
         let is_needed = |case: &Case| {
             named.iter().any(|named| {
-                let calm = Case { flooded: false, ..*named };
+                let calm = Case { attack: Attack::None, ..*named };
                 // Several clients are compared with one as well.
                 let of_one = Case { clients: 1, ..*named };
                 [*named, named.raw_baseline(), calm, of_one, of_one.raw_baseline()].contains(case)
@@ -140,7 +140,7 @@ fn picked(value: &str, all: &[usize]) -> Option<Vec<usize>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bench::cases::exchange::Inbox;
+    use crate::bench::cases::exchange::{Inbox, Workload};
 
     fn parse(words: &str) -> Result<Options, String> {
         Options::parse(&words.split_whitespace().collect::<Vec<_>>())
@@ -201,6 +201,9 @@ mod tests {
             only("flood"),
             [Case::raw(64, 16), Case::send(Inbox::Memory, 64, 16), Case::flooded(16)]
         );
+        let siege: [Workload; 2] = [Workload::Send, Workload::Post];
+        let siege = siege.map(|one| [Case::unbesieged(one), Case::besieged(one)]).concat();
+        assert_eq!(only("siege"), [&[Case::raw(64, 1)], &*siege].concat());
         assert_eq!(only("nothing of this name"), []);
     }
 }

@@ -4,14 +4,15 @@
 //! omitted, and tables without rows too.
 
 use crate::bench::cases::{
-    self, CHANNELS, COMMANDS, Case, Connection, IDLE, IN_FLIGHT, IN_FLIGHT_OF_EACH, Inbox, ONCE,
-    ONE_CORE_SIZES, REMEMBERED, SEALING, SIZES, WAKE, Workload, sealing, size,
+    self, Attack, BESIEGED, CHANNELS, COMMANDS, Case, Connection, IDLE, IN_FLIGHT,
+    IN_FLIGHT_OF_EACH, Inbox, ONCE, ONE_CORE_SIZES, REMEMBERED, SEALING, SIZES, WAKE, Workload,
+    sealing, size,
 };
 use crate::bench::samples::{Measurements, Sample, Spread};
 
 /// The tables of a full run.
 #[cfg(test)]
-pub(crate) const NAMES: [&str; 12] = [
+pub(crate) const NAMES: [&str; 13] = [
     "throughput",
     "more ways",
     "one core",
@@ -21,6 +22,7 @@ pub(crate) const NAMES: [&str; 12] = [
     "cold",
     "clients",
     "flood",
+    "siege",
     "commands",
     "seal",
     "remembered",
@@ -89,6 +91,7 @@ pub(crate) fn all(measured: &Measurements) -> Vec<Table> {
         cold(measured),
         clients(measured),
         flood(measured),
+        siege(measured),
         commands(measured),
         seal(measured),
         remembered(measured),
@@ -314,7 +317,7 @@ fn cost(measured: &Measurements) -> Table {
         let is_shown = case.workload != Workload::Raw
             && case.clients == 1
             && case.connection == Connection::Kept;
-        if !is_shown || case.flooded || case.on_one_core {
+        if !is_shown || case.attack != Attack::None || case.on_one_core {
             continue;
         }
         let raw = case.raw_baseline();
@@ -411,6 +414,42 @@ fn flood(measured: &Measurements) -> Table {
             p99(&calm),
             p99(&flooded),
             median(measured, &flooded, |sample| sample.logins_rate).map(figure),
+        ];
+        table.push_if_complete(cells);
+    }
+    table
+}
+
+fn siege(measured: &Measurements) -> Table {
+    let head = [
+        "messages",
+        "p99 µs",
+        "p99 during",
+        "ratio",
+        "min–max",
+        "p50 µs",
+        "p50 during",
+        "passwords tried /s",
+        "turned away /s",
+        "connections made /s",
+    ];
+    let mut table = Table::new("siege", 1, &head);
+    for (workload, name) in BESIEGED {
+        let (calm, besieged) = (Case::unbesieged(workload), Case::besieged(workload));
+        let p99 = |case: &Case| measured.each(case, |sample| sample.p99_us);
+        let Some(ratio) = Spread::of_ratios(&p99(&besieged), &p99(&calm)) else { continue };
+        let of = |case: &Case, figure: fn(&Sample) -> f64| median(measured, case, figure);
+        let cells = [
+            Some(name.to_owned()),
+            of(&calm, |sample| sample.p99_us).map(count),
+            of(&besieged, |sample| sample.p99_us).map(count),
+            Some(figure(ratio.median)),
+            Some(range(&ratio)),
+            of(&calm, |sample| sample.p50_us).map(count),
+            of(&besieged, |sample| sample.p50_us).map(count),
+            of(&besieged, |sample| sample.logins_rate).map(figure),
+            of(&besieged, |sample| sample.turned_away_rate).map(figure),
+            of(&besieged, |sample| sample.connections_rate).map(figure),
         ];
         table.push_if_complete(cells);
     }

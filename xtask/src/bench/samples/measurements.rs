@@ -22,8 +22,12 @@ pub(crate) struct Sample {
     /// How much of a processor's time other processes used meanwhile; 0 for several clients, which
     /// would count each other.
     pub(crate) background_cpu: f64,
-    /// Refused logins of the flood per second.
+    /// Refused logins of the flood per second, whose passwords were compared.
     pub(crate) logins_rate: f64,
+    /// Logins of a siege per second that were refused without a look at the password.
+    pub(crate) turned_away_rate: f64,
+    /// Connections that a siege made per second, after the first of each.
+    pub(crate) connections_rate: f64,
     /// The peak resident memory, in bytes. Of several clients, the largest.
     pub(crate) client_peak: f64,
     pub(crate) server_peak: f64,

@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::measurements::{Measurements, Sample};
 use super::single_process;
 use super::test_bed::{CpuPin, TestBed, finish, number, stop};
-use crate::bench::cases::{Case, Options, Workload};
+use crate::bench::cases::{Attack, Case, Options, SIEGE_CONNECTIONS, SIEGE_LOGINS, Workload};
 use crate::driver::{Captured, PATIENCE};
 
 /// The names of the flooding peers.
@@ -23,7 +23,7 @@ pub(crate) fn run(
     say: &mut dyn FnMut(String),
 ) -> Result<Measurements, String> {
     let cases = options.cases();
-    if cases.iter().any(|case| case.flooded) {
+    if cases.iter().any(|case| case.attack != Attack::None) {
         for name in FLOODERS {
             bed.time(bed.program(CpuPin::None, "web-ipc", &["--certs", "--name", name]))?;
         }
@@ -45,19 +45,29 @@ pub(crate) fn run(
 fn run_case(bed: &TestBed, case: &Case, options: &Options) -> Result<Sample, String> {
     let server = bed.serve(case.workload, case.inbox)?;
     let home = bed.home().display().to_string();
-    let (mut flooders, flood_begun) = (Vec::new(), Instant::now());
-    if case.flooded {
-        for name in FLOODERS {
-            let arguments =
-                ["flood", "--home", &home, "--address", &server.address, "--identity", name];
-            let mut flooder =
-                Captured::start(bed.program(CpuPin::Client, "ipc-bench", &arguments), "")?;
-            flooder.wait_for_line("flooding")?;
-            flooders.push(flooder);
-        }
+    let (connections, logins) = (SIEGE_CONNECTIONS.to_string(), SIEGE_LOGINS.to_string());
+    let (program, names, begins, more): (_, &[&str], _, &[&str]) = match case.attack {
+        Attack::None => ("", &[], "", &[]),
+        Attack::Flood => ("flood", &FLOODERS, "flooding", &[]),
+        Attack::Siege => (
+            "siege",
+            &FLOODERS[..1],
+            "besieging",
+            &["--connections", &connections, "--logins", &logins],
+        ),
+    };
+    let mut attackers = Vec::new();
+    for name in names {
+        let common = [program, "--home", &home, "--address", &server.address, "--identity", name];
+        let arguments = [&common, more].concat();
+        let mut attacker =
+            Captured::start(bed.program(CpuPin::Client, "ipc-bench", &arguments), "")?;
+        attacker.wait_for_line(begins)?;
+        attackers.push(attacker);
     }
+    let attack_begun = Instant::now();
     // A bcrypt takes a considerable part of a second.
-    let secs = if case.flooded { options.secs * 3.0 } else { options.secs };
+    let secs = if case.attack == Attack::None { options.secs } else { options.secs * 3.0 };
     let clients: Vec<Captured> = (0..case.clients)
         .map(|_| bed.send(case, &server, secs, options.warm_up_secs))
         .collect::<Result<_, _>>()?;
@@ -66,18 +76,30 @@ fn run_case(bed: &TestBed, case: &Case, options: &Options) -> Result<Sample, Str
     for client in clients {
         said.extend(finish(client, patience)?);
     }
-    let mut logins = 0.0;
-    for flooder in flooders {
-        for line in stop(flooder)? {
-            logins += number(&line, "wrong")?;
+    let attack_secs = attack_begun.elapsed().as_secs_f64();
+    let (mut wrong, mut turned_away, mut connections) = (0.0, 0.0, 0.0);
+    for attacker in attackers {
+        for line in stop(attacker)? {
+            wrong += number(&line, "wrong")?;
+            turned_away += number(&line, "too_many")?;
             if number(&line, "other")? > 0.0 {
-                return Err(format!("the flood got an unexpected response: {line}"));
+                return Err(format!("the attack got an unexpected response: {line}"));
+            }
+            if case.attack == Attack::Siege {
+                connections += number(&line, "opened")? - SIEGE_CONNECTIONS as f64;
+                if number(&line, "channels")? == 0.0 {
+                    return Err(format!("the siege has no channel: {line}"));
+                }
             }
         }
     }
-    let flooded_secs = flood_begun.elapsed().as_secs_f64();
     let stopped = server.stop()?;
-    Ok(Sample { logins_rate: logins / flooded_secs, ..sample(case, &said, &stopped)? })
+    Ok(Sample {
+        logins_rate: wrong / attack_secs,
+        turned_away_rate: turned_away / attack_secs,
+        connections_rate: connections / attack_secs,
+        ..sample(case, &said, &stopped)?
+    })
 }
 
 /// Combines the results of the clients and the server.
@@ -101,12 +123,14 @@ fn sample(case: &Case, clients: &[Value], server: &Value) -> Result<Sample, Stri
         client_cpu_us: sum("cpu_secs")? / messages * 1e6,
         // Each client has read the processor time of the same server.
         server_cpu_us: worst("server_cpu_secs")? / messages * 1e6,
-        background_cpu: if case.clients == 1 && !case.flooded {
+        background_cpu: if case.clients == 1 && case.attack == Attack::None {
             sum("background_cpu_secs")? / sum("secs")?
         } else {
             0.0
         },
         logins_rate: 0.0,
+        turned_away_rate: 0.0,
+        connections_rate: 0.0,
         client_peak: worst("rss_peak_bytes")?,
         server_peak: number(server, "rss_peak_bytes")?,
     })
